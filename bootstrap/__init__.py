@@ -1,0 +1,1 @@
+"""The one-shot that seeds the truth into every bus."""

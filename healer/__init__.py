@@ -1,0 +1,1 @@
+"""The healer: turns silence into facts."""

@@ -1,0 +1,1 @@
+"""The sentinel: watches the healer."""

@@ -1,0 +1,1 @@
+"""The services of the first fleet, one folder each."""
