@@ -1,0 +1,111 @@
+"""One heartbeat: what a payload must be to count as a sign of life, and how ours are written.
+
+Pure. A payload comes from anyone who can reach the bus, so whatever is wrong with it is a value
+(`Malformed`), never an exception. When a beat was heard is not its business: its `ts` is the sender's
+claim and decides nothing.
+"""
+
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any, Final, Literal
+
+import orjson
+
+MAX_BYTES: Final = 4096
+MAX_DETAIL: Final = 200
+MAX_BOOT: Final = 64
+
+Status = Literal["ok", "degraded", "stopping"]
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """A valid heartbeat.
+
+    `i` counts a process's beats from 1; `ts` is in epoch seconds by the sender's clock; `boot` names the
+    process and is None for senders that have no such thing; `rev` is the truth's revision in force there;
+    `every` is in seconds.
+    """
+
+    svc: str
+    i: int
+    ts: float
+    boot: str | None = None
+    rev: int | None = None
+    status: Status = "ok"
+    detail: str | None = None
+    every: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """A payload that is no sign of life, and why: a word that serves the log and the metric alike."""
+
+    reason: Literal["too_long", "not_json", "not_an_object", "other_svc", "bad_i", "bad_ts"]
+
+
+def parse(payload: bytes, svc: str) -> Beat | Malformed:
+    """Reads a payload that was heard on the channel of `svc`.
+
+    Optional keys of a wrong type are passed over: they were added later, and a sender that gets one of
+    them wrong is alive all the same.
+    """
+    if len(payload) > MAX_BYTES:
+        return Malformed("too_long")
+    try:
+        found: Any = orjson.loads(payload)
+    except orjson.JSONDecodeError:
+        return Malformed("not_json")
+    if type(found) is not dict:
+        return Malformed("not_an_object")
+    if found.get("svc") != svc:
+        return Malformed("other_svc")
+    i, ts = found.get("i"), found.get("ts")
+    if type(i) is not int or i < 0:
+        return Malformed("bad_i")
+    if type(ts) not in (int, float) or not isfinite(ts):
+        return Malformed("bad_ts")
+    return Beat(svc, i, float(ts), *_optional(found))
+
+
+def _optional(
+    found: dict[str, Any],
+) -> tuple[str | None, int | None, Status, str | None, float | None]:
+    boot, rev, status = found.get("boot"), found.get("rev"), found.get("status")
+    detail, every = found.get("detail"), found.get("every")
+    return (
+        boot if type(boot) is str and 0 < len(boot) <= MAX_BOOT else None,
+        rev if type(rev) is int else None,
+        status if status in ("degraded", "stopping") else "ok",
+        detail[:MAX_DETAIL] if type(detail) is str and detail else None,
+        float(every) if type(every) in (int, float) and 0 < every < float("inf") else None,
+    )
+
+
+def make(
+    svc: str,
+    i: int,
+    ts: float,
+    *,
+    boot: str | None = None,
+    rev: int | None = None,
+    status: Status = "ok",
+    detail: str | None = None,
+    every: float | None = None,
+) -> bytes:
+    """Writes a beat in its canonical form: the three original keys first, nothing that says nothing.
+
+    All that varies from beat to beat stands in front, so that a listener can know the rest by heart.
+    """
+    found: dict[str, Any] = {"svc": svc, "i": i, "ts": round(ts, 3)}
+    if boot is not None:
+        found["boot"] = boot
+    if rev is not None:
+        found["rev"] = rev
+    if status != "ok" or detail:
+        found["status"] = status
+    if detail:
+        found["detail"] = detail[:MAX_DETAIL]
+    if every is not None:
+        found["every"] = round(every, 3)
+    return orjson.dumps(found)

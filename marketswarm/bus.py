@@ -1,0 +1,200 @@
+"""A bus: a named Redis or Valkey server, how it is found and how it is spoken to.
+
+The command side only; listening is `listen.py`. Whatever can go wrong with a bus arrives as one
+exception, `BusError`, with a reason that the log, the alert and the metric share. Every wait is bounded:
+a frozen server costs a caller its time limit, never more.
+"""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from redis import exceptions as redis_errors
+from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio.client import Pipeline
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from marketswarm.truth import Truth, resolve
+
+WITHIN_SEC: Final = 2.0
+
+
+class BusError(Exception):
+    """A bus did not do what it was asked.
+
+    `reason` is one of refused, timeout, dns, tls, auth, loading, readonly, oom, misconf, error; the
+    message holds no credentials.
+    """
+
+    def __init__(self, bus: str, reason: str, detail: str = "") -> None:
+        super().__init__(f"{bus}: {reason}" + (f" ({detail})" if detail else ""))
+        self.bus = bus
+        self.reason = reason
+        self.detail = detail
+
+
+def find_url(name: str, environ: Mapping[str, str], truth: Truth | None = None) -> str:
+    """The URL of a bus by its name: the environment, a file the environment names, the truth, the name itself.
+
+    Raises BusError (`error`) when the file cannot be read or the truth points at a variable that is not set.
+    """
+    variable = name.upper().replace("-", "_").replace(".", "_") + "_URL"
+    if url := environ.get(variable):
+        return url
+    if path := environ.get(variable + "_FILE"):
+        try:
+            return Path(path).read_text().strip()
+        except OSError as error:
+            raise BusError(name, "error", f"{variable}_FILE: {error.strerror}") from None
+    if truth is not None and (url := truth.bus_url(name)):
+        try:
+            return resolve(url, environ)
+        except LookupError as error:
+            raise BusError(name, "error", str(error)) from None
+    return f"redis://{name}:6379"
+
+
+class Script:
+    """A Lua script, sent whole only to a server that does not know it yet."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    @classmethod
+    def beside(cls, package: str, name: str) -> "Script":
+        """Reads a script that lies beside the code of `package`."""
+        return cls(files(package).joinpath(name).read_text("utf-8"))
+
+
+class Bus:
+    """The command side of one named server. Replies are bytes.
+
+    Args:
+        name: what the truth calls it.
+        url: redis://, rediss:// or unix://; may hold credentials, which are never shown.
+        within_sec: how long one request may take, if the caller does not say.
+    """
+
+    def __init__(self, name: str, url: str, *, within_sec: float = WITHIN_SEC) -> None:
+        self.name = name
+        self.url = url
+        self.within_sec = within_sec
+        self.where = place(url)
+        try:
+            # no time-outs of the client's own: on Python 3.11 those can swallow a cancellation, and every
+            # request is bounded by `ask` anyway
+            self.pool = ConnectionPool.from_url(
+                url,
+                protocol=2,
+                socket_timeout=None,
+                socket_connect_timeout=None,
+                retry=Retry(NoBackoff(), 0),
+                health_check_interval=0,
+                driver_info=None,
+            )
+        except ValueError as error:
+            raise BusError(name, "error", f"not a Redis URL ({type(error).__name__})") from None
+        self.client: Redis = Redis(connection_pool=self.pool)
+
+    def pipeline(self, *, transaction: bool = False) -> Pipeline:
+        """Several commands in one round trip; await `bus.ask(pipe.execute())`."""
+        return self.client.pipeline(transaction=transaction)
+
+    async def ask(self, request: Awaitable[Any], within_sec: float | None = None) -> Any:
+        """Awaits a request of `client` or a pipeline, for `within_sec` at most.
+
+        Raises BusError.
+        """
+        try:
+            async with asyncio.timeout(within_sec or self.within_sec):
+                return await request
+        except (redis_errors.RedisError, OSError) as error:
+            raise BusError(self.name, reason_of(error), first_line(error)) from error
+
+    async def script(
+        self,
+        script: Script,
+        keys: Sequence[str | bytes],
+        args: Sequence[str | bytes | float],
+        within_sec: float | None = None,
+    ) -> Any:
+        """Runs a script; raises BusError."""
+        known = self.client.register_script(script.text)
+        return await self.ask(known(keys=list(keys), args=list(args)), within_sec)
+
+    async def aclose(self) -> None:
+        """Closes every connection; does not wait for the server."""
+        await self.client.aclose()
+        await self.pool.disconnect()
+
+
+def place(url: str) -> str:
+    """Where a URL points, fit to be shown: host and port (or a socket's path), nothing else."""
+    parts = urlsplit(url)
+    if parts.scheme == "unix":
+        return parts.path
+    try:
+        return f"{parts.hostname or 'localhost'}:{parts.port or 6379}"
+    except ValueError:
+        return f"{parts.hostname}:?"
+
+
+_BY_TYPE: Final[tuple[tuple[type[BaseException], str], ...]] = (
+    (redis_errors.AuthenticationError, "auth"),
+    (redis_errors.NoPermissionError, "auth"),
+    (redis_errors.BusyLoadingError, "loading"),
+    (redis_errors.ReadOnlyError, "readonly"),
+    (redis_errors.OutOfMemoryError, "oom"),
+    (socket.gaierror, "dns"),
+    (ssl.SSLError, "tls"),
+    (redis_errors.TimeoutError, "timeout"),
+    (TimeoutError, "timeout"),
+)
+# what servers say in words alone
+_BY_WORD: Final = (
+    ("NOAUTH", "auth"),
+    ("WRONGPASS", "auth"),
+    ("NOPERM", "auth"),
+    ("DENIED", "auth"),
+    ("LOADING", "loading"),
+    ("READONLY", "readonly"),
+    ("MASTERDOWN", "readonly"),
+    ("NOREPLICAS", "readonly"),
+    ("OOM", "oom"),
+    ("MISCONF", "misconf"),
+)
+
+
+def reason_of(error: BaseException) -> str:
+    """One word for what went wrong, from the error or from what caused it."""
+    chain = list(_causes(error))
+    for link in chain:
+        for kind, reason in _BY_TYPE:
+            if isinstance(link, kind):
+                return reason
+    for link in chain:
+        for word, reason in _BY_WORD:
+            if word in str(link)[:200]:
+                return reason
+    # a connection that was refused, reset or closed: the server is not there for us
+    away = (redis_errors.ConnectionError, OSError)
+    return "refused" if any(isinstance(link, away) for link in chain) else "error"
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    for _ in range(8):
+        if error is None:
+            return
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def first_line(error: BaseException) -> str:
+    """The error's first line, cut to what a log line can bear."""
+    return (str(error).splitlines() or [""])[0][:200]
