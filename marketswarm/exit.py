@@ -1,0 +1,39 @@
+"""How a program of the swarm ends: an exit code, and one line that says why.
+
+Not here: who turns an `Exit` into the end of a process. That is `marketswarm.agent.run`.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Code(IntEnum):
+    """The exit codes of every program here (CONTRACTS §7)."""
+
+    DONE = 0  # done, or stopped as asked
+    CONFIGURATION = 2  # the environment, the command line or the truth is wrong
+    NO_BUS = 3  # no bus answered in time
+    NO_TRUTH = 4  # a bus answered, none held a truth in time
+    DIED = 5  # a task inside died or hung: the restart policy brings it back
+
+
+class Exit(Exception):  # noqa: N818 - an end is not always an error: code 0 is one too
+    """Ends the program with `code` and one log line, `message`. Never holds a secret."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = int(code)
+        self.message = message
+
+
+def exit_in(error: BaseException) -> Exit | None:
+    """The first `Exit` in `error`, which may be a group of errors, or `None`."""
+    if isinstance(error, Exit):
+        return error
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            found = exit_in(inner)
+            if found is not None:
+                return found
+    return None

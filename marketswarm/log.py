@@ -1,0 +1,140 @@
+"""Logs are events: one JSON object a line on stderr, or a coloured line on a terminal.
+
+`log.get("part").info("service.down", svc=…)`. Keys: ts, level, event, agent, then the event's own.
+Not here: what is worth a line, and how often; that is for whoever logs. As the last guard, no
+credential in a URL gets through, in no value and no traceback.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import MutableMapping
+from datetime import UTC, datetime
+from typing import IO, Any, cast
+
+import orjson
+import structlog
+from structlog.typing import EventDict, FilteringBoundLogger, Processor
+
+from marketswarm.settings import Common
+
+CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
+
+
+def configure(name: str, settings: Common | None = None) -> None:
+    """Send all logs of this process, foreign libraries' warnings too, to stderr under the name `name`.
+
+    Without `settings`, for an end before they could be read, the level is INFO.
+    """
+    level = logging.getLevelNamesMapping()[settings.log_level if settings else "INFO"]
+    wanted = settings.log_format if settings else None
+    console = wanted == "console" or (wanted is None and sys.stderr.isatty())
+    named: Processor = _Named(name)
+    render: Processor = (
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), timestamp_key="ts")
+        if console
+        else structlog.processors.JSONRenderer(serializer=_dumps)
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.format_exc_info,
+            named,
+            _without_credentials,
+            render,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=_Stderr,
+        cache_logger_on_first_use=False,
+    )
+    foreign = logging.getLogger()
+    foreign.handlers = [_Foreign()]
+    foreign.setLevel(logging.WARNING)  # below that, libraries log whole URLs
+
+
+def get(name: str | None = None) -> FilteringBoundLogger:
+    """A logger; `name`, where it isn't the agent's own, says which part of it speaks."""
+    logger = structlog.get_logger(part=name) if name else structlog.get_logger()
+    return cast("FilteringBoundLogger", logger)
+
+
+class _Named:
+    """Puts ts, level, event and agent before everything else."""
+
+    def __init__(self, agent: str) -> None:
+        self.agent = agent
+
+    def __call__(self, _logger: Any, _method: str, event: EventDict) -> EventDict:
+        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        first = {
+            "ts": now,
+            "level": event.pop("level", "info"),
+            "event": event.pop("event", ""),
+            "agent": self.agent,
+        }
+        if event.get("part") == self.agent:
+            del event["part"]
+        return {**first, **event}
+
+
+class _Stderr:
+    """Writes lines to stderr, and never fails: a reader who went away must not take the agent along."""
+
+    def __init__(self, *_args: Any) -> None:
+        self.file: IO[bytes] | None = getattr(sys.stderr, "buffer", None)
+
+    def msg(self, line: str | bytes) -> None:
+        raw = line if isinstance(line, bytes) else line.encode("utf-8", "backslashreplace")
+        try:
+            if self.file is None:  # a test or an embedder put a text stream there
+                sys.stderr.write(raw.decode() + "\n")
+            else:
+                self.file.write(raw + b"\n")
+                self.file.flush()
+        except (OSError, ValueError):
+            return
+
+    debug = info = warning = error = critical = exception = log = msg
+
+
+class _Foreign(logging.Handler):
+    """Turns what libraries say through `logging` into events of ours."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            message = record.getMessage()
+        except Exception:  # noqa: BLE001 - a library's broken format string is not our end
+            message = str(record.msg)
+        logger = structlog.get_logger(source=record.name)
+        logger.log(record.levelno, "library.message", message=message, exc_info=record.exc_info)
+
+
+def _without_credentials(_logger: Any, _method: str, event: EventDict) -> MutableMapping[str, Any]:
+    return {key: _scrubbed(value) for key, value in event.items()}
+
+
+def _scrubbed(value: Any) -> Any:
+    if isinstance(value, str):
+        return CREDENTIALS.sub("", value) if "://" in value else value
+    if isinstance(value, BaseException):
+        return _scrubbed(f"{type(value).__name__}: {value}")
+    if isinstance(value, (list, tuple)):
+        return [_scrubbed(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _scrubbed(item) for key, item in value.items()}
+    return value
+
+
+def _dumps(value: Any, **_options: Any) -> bytes:
+    try:
+        return orjson.dumps(value, default=_shown, option=orjson.OPT_NON_STR_KEYS)
+    except TypeError:  # a lone surrogate, an integer past 64 bits: show rather than lose the line
+        return orjson.dumps({str(key): _shown(item) for key, item in value.items()})
+
+
+def _shown(value: Any) -> str:
+    text = value if isinstance(value, str) else repr(value)
+    return str(_scrubbed(text.encode("utf-8", "backslashreplace").decode()))

@@ -1,0 +1,174 @@
+"""What the environment says: one class of settings per kind of program, and their `_FILE` twins.
+
+A field `redis_url` is the variable `REDIS_URL`. A variable that may bear a secret (every URL, every
+`SecretStr`) has a twin, `REDIS_URL_FILE`, that names a file holding the value. An empty variable
+counts as not set, as compose's `${NAME:-}` leaves it. Not here: the truth, which goes before these
+where both speak, and the URLs of named buses (`marketswarm.bus.find_url`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from marketswarm.exit import Code, Exit
+
+FILE_LIMIT = 64 * 1024  # bytes; a secret is never longer, a wrong path may be
+
+
+def _redis_url(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        usable = bool(parts.path) if parts.scheme == "unix" else bool(parts.hostname)
+        usable = usable and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or parts.scheme not in {"redis", "rediss", "unix"}:
+        raise ValueError("must be redis://host:port, rediss://host:port or unix://path")
+    return url
+
+
+def _level(value: Any) -> Any:
+    word = str(value).strip().upper()
+    return {"WARN": "WARNING", "FATAL": "CRITICAL"}.get(word, word)
+
+
+def _lower(value: Any) -> Any:
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+RedisUrl = Annotated[str, AfterValidator(_redis_url)]
+Level = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_level)]
+Format = Annotated[Literal["json", "console"], BeforeValidator(_lower)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Common(BaseSettings):
+    """What every program here reads. All times are seconds."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
+    )
+
+    redis_url: RedisUrl | None = Field(default=None, repr=False)
+    truth_redis_url: RedisUrl | None = Field(default=None, repr=False)
+    truth_redis_key: Name = "truth:doc"
+    truth_path: Path = Path("truth.json")
+    truth_wait_sec: Seconds = 30.0
+    bootstrap_timeout_sec: Seconds = 60.0
+    default_timeout_sec: Seconds = 30.0  # a service's timeout where the truth has none
+    watchdog_sec: Seconds | None = (
+        None  # silence of the work loop until exit 5; default: the timeout, at least 3
+    )
+    log_level: Level = "INFO"
+    log_format: Format | None = None  # default: console on a terminal, else json
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the library's signature
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The arguments of a test, then the environment, then its `_FILE` twins; no .env file."""
+        return init_settings, env_settings, _Twins(settings_cls)
+
+
+class HealerSettings(Common):
+    """What the healer reads besides. `None`: the truth's, else the default."""
+
+    alert_channel: Name | None = None
+    hb_interval_sec: Seconds | None = None
+    healer_heartbeat_channel: Name | None = None
+    healer_lease_sec: Seconds = 3.0
+
+
+class SentinelSettings(Common):
+    """What the sentinel reads besides. `None`: three times the healer's interval."""
+
+    sentinel_timeout_sec: Seconds | None = None
+
+
+S = TypeVar("S", bound=Common)
+
+
+def read(cls: type[S]) -> S:
+    """The settings of `cls` from the environment.
+
+    Raises:
+        Exit: code 2, naming each variable that does not parse, and never its value.
+    """
+    try:
+        return cls()
+    except ValidationError as error:
+        wrong = [
+            f"{str(item['loc'][0]).upper()}: {_plain(item['msg'])}"
+            for item in error.errors(include_input=False)
+        ]
+    raise Exit(Code.CONFIGURATION, "; ".join(wrong))
+
+
+def variable(name: str, environ: Mapping[str, str]) -> str | None:
+    """The value of `name`, else the content of the file that `<name>_FILE` names, else `None`.
+
+    Raises:
+        Exit: code 2, when the file can't be read.
+    """
+    if environ.get(name):
+        return environ[name]
+    path = environ.get(f"{name}_FILE")
+    return _content(f"{name}_FILE", Path(path)) if path else None
+
+
+class _Twins(PydanticBaseSettingsSource):
+    """Reads `<NAME>_FILE` for every field that may bear a secret."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        name = field_name.upper()
+        # the variable itself, if it is set, was read before and goes first
+        return (variable(name, os.environ) if _may_be_secret(field_name, field) else None), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        found = {
+            name: self.get_field_value(field, name)[0]
+            for name, field in self.settings_cls.model_fields.items()
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+
+def _may_be_secret(name: str, field: FieldInfo) -> bool:
+    return name.endswith("_url") or SecretStr in (
+        field.annotation,
+        *getattr(field.annotation, "__args__", ()),
+    )
+
+
+def _content(variable_name: str, path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(FILE_LIMIT + 1)
+        text = raw.decode()
+    except OSError as error:
+        raise Exit(
+            Code.CONFIGURATION, f"{variable_name}: the file can't be read ({error.strerror})"
+        ) from None
+    except UnicodeDecodeError:
+        raise Exit(Code.CONFIGURATION, f"{variable_name}: the file is not UTF-8 text") from None
+    if len(raw) > FILE_LIMIT or not text.strip():
+        found = "is empty" if len(raw) <= FILE_LIMIT else f"is longer than {FILE_LIMIT} bytes"
+        raise Exit(Code.CONFIGURATION, f"{variable_name}: the file {found}")
+    return text.strip()
+
+
+def _plain(message: str) -> str:
+    return message.removeprefix("Value error, ").replace("Input should", "should")
