@@ -1,0 +1,1 @@
+"""The embedded fleet: real servers and the agents as child processes of one `marketswarm up`."""

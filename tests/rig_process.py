@@ -1,0 +1,251 @@
+"""Real servers and agents as child processes; a part of `rig`."""
+
+import asyncio
+import contextlib
+import functools
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import orjson
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from marketswarm.fleet.leash import leashed
+from marketswarm.fleet.server import command, find_binary
+
+HOST = "127.0.0.1"
+_FIRST_PORT = 15_000
+_binary = functools.cache(find_binary)
+
+
+def free_port() -> int:
+    """A free port, below those the kernel takes for outgoing connections: it stays free over a restart."""
+    try:
+        outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
+    except OSError:
+        outgoing = 32_768
+    while True:
+        port = random.randrange(_FIRST_PORT, max(outgoing, _FIRST_PORT + 5_000))
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind((HOST, port))
+                return port
+
+
+def until(predicate: Callable[[], Any], within: float = 5.0, what: str = "") -> Any:
+    """What `predicate` gives, once that is true; an AssertionError after `within` seconds."""
+    deadline = time.monotonic() + within
+    while not (found := predicate()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {within:g} s: {what or predicate}")
+        time.sleep(0.01)
+    return found
+
+
+async def auntil(predicate: Callable[[], Any], within: float = 5.0, what: str = "") -> Any:
+    """As `until`; `predicate` may be a coroutine function, and the loop runs on meanwhile."""
+    deadline = time.monotonic() + within
+    while True:
+        found = predicate()
+        if asyncio.iscoroutine(found):
+            found = await found
+        if found:
+            return found
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {within:g} s: {what or predicate}")
+        await asyncio.sleep(0.01)
+
+
+class Process:
+    """A child process that ends by its pid, whatever state it is in, and with the test run at the latest."""
+
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def _spawn(self, line: list[str], **how: Any) -> None:
+        self._child = subprocess.Popen(leashed(line), stdin=subprocess.DEVNULL, start_new_session=True, **how)
+
+    @property
+    def pid(self) -> int:
+        assert self._child is not None, "not started"
+        return self._child.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs; -9 after SIGKILL."""
+        return None if self._child is None else self._child.poll()
+
+    @property
+    def running(self) -> bool:
+        return self._child is not None and self._child.poll() is None
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self._child is not None, "not started"
+        self._child.send_signal(number)  # does nothing to one that has been waited for
+
+    def freeze(self) -> None:
+        self.signal(signal.SIGSTOP)
+        until(self._stopped, 2, f"{self.pid} to stand still")
+
+    def thaw(self) -> None:
+        self.signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """SIGKILL; returns when it is gone."""
+        self.signal(signal.SIGKILL)
+        self.wait()
+
+    def stop(self, within: float = 6.0) -> int:
+        """SIGTERM; its exit code. One that does not end in time is killed and fails the test."""
+        self.signal(signal.SIGTERM)
+        return self.wait(within)
+
+    def wait(self, within: float = 6.0) -> int:
+        """The exit code, once it ended by itself."""
+        assert self._child is not None, "not started"
+        try:
+            return self._child.wait(within)
+        except subprocess.TimeoutExpired:
+            self.close()
+            raise AssertionError(f"{self} did not end within {within:g} s") from None
+
+    def close(self) -> None:
+        """Ends it in any case; may be called twice."""
+        if self._child is not None and self._child.poll() is None:
+            self._child.kill()
+            self._child.wait(10)
+
+    def _stopped(self) -> bool:
+        if sys.platform != "linux":
+            return True
+        return Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "T"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Server(Process):
+    """A real server with AOF on 127.0.0.1 and a folder of its own; runs from the constructor on.
+
+    `config` holds directives, `_` for `-`: `Server(tmp_path / "system", maxmemory="3mb")`.
+    """
+
+    def __init__(self, folder: Path, port: int | None = None, *, start: bool = True, **config: str) -> None:
+        super().__init__()
+        self.folder, self.config = folder, config
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.port = port or free_port()
+        if start:
+            try:
+                self.start()
+            except AssertionError:
+                if port:  # one that was asked for is not ours to change
+                    raise
+                self.port = free_port()
+                self.start()
+
+    def __str__(self) -> str:
+        return f"server at {self.url}"
+
+    @property
+    def url(self) -> str:
+        return f"redis://{HOST}:{self.port}"
+
+    def start(self, within: float = 10.0) -> None:
+        """Starts it; returns once it answers PING, so after loading its data."""
+        assert not self.running, f"{self} runs already"
+        self._spawn(command(_binary(), self.port, self.folder, **self.config))
+        until(lambda: self._ready() or not self.running, within, f"{self} to answer")
+        assert self.running, (
+            f"{self} ended: {(self.folder / 'server.log').read_text(encoding='utf-8')[-500:]}"
+        )
+
+    def restart(self) -> None:
+        """Ends it, if it runs, and starts it with the same port, folder and settings."""
+        if self.running:
+            self.thaw()
+            self.stop()
+        self.start()
+
+    def cmd(self, *words: Any, within: float = 3.0) -> Any:
+        """What the server says to a command, text decoded: `server.cmd("GET", "truth:doc")`."""
+        with redis.Redis(
+            host=HOST,
+            port=self.port,
+            decode_responses=True,
+            socket_timeout=within,
+            socket_connect_timeout=within,
+            retry=Retry(NoBackoff(), 0),  # else three of them, each as long
+        ) as client:
+            return client.execute_command(*words)
+
+    def _ready(self) -> bool:
+        try:
+            return bool(self.cmd("PING", within=1.0))
+        except redis.AuthenticationError:
+            return True
+        except redis.RedisError:  # refused, or loading
+            return False
+
+
+class Proc(Process):
+    """An agent: `Proc("healer", env, tmp_path)` is `python -m healer`; runs from the constructor on.
+
+    The environment is `env` and PATH, nothing else of the caller's. stderr goes to a file in `folder`.
+    """
+
+    def __init__(self, module: str, env: Mapping[str, str], folder: Path, *arguments: str) -> None:
+        super().__init__()
+        self.module, self.env, self.folder, self.arguments = module, dict(env), folder, arguments
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.errors = folder / f"{module}-{random.getrandbits(32):08x}.log"
+        self.start()
+
+    def __str__(self) -> str:
+        return f"{self.module}, whose last words were: {self.text()[-1000:]!r}"
+
+    def start(self) -> None:
+        """Starts it (again); its log goes on in the same file."""
+        assert not self.running, f"{self.module} runs already"
+        with self.errors.open("ab") as errors:
+            self._spawn(
+                [sys.executable, "-m", self.module, *self.arguments],
+                env={"PATH": os.environ.get("PATH", os.defpath), **self.env},
+                cwd=self.folder,
+                stdout=errors,
+                stderr=errors,
+            )
+
+    def text(self) -> str:
+        return self.errors.read_text(encoding="utf-8", errors="replace")
+
+    def logs(self, event: str | None = None) -> list[dict[str, Any]]:
+        """Its log lines so far (those of one event); what is no JSON object is left out."""
+        lines = []
+        for line in self.text().splitlines():
+            with contextlib.suppress(orjson.JSONDecodeError):
+                lines.append(orjson.loads(line))
+        return [line for line in lines if isinstance(line, dict) and event in (None, line.get("event"))]
+
+    def wait_log(self, event: str, within: float = 10.0) -> dict[str, Any]:
+        """The first log line of that event, waiting for it; fails at once if the program ended without."""
+        until(lambda: self.logs(event) or not self.running, within, f"{event} in the log of {self}")
+        found = self.logs(event)
+        assert found, f"no {event}, exit code {self.exit_code}: {self}"
+        return found[0]
