@@ -1,0 +1,107 @@
+"""Rules for every test: what may be missing, what must not be left behind, how hard Hypothesis tries.
+
+`pytestmark = pytest.mark.needs("redis-cli")` says that a test needs a program. Where it is missing, the
+test is skipped, and says so; with MARKETSWARM_CI=1 every skip is a failure, whoever asked for it, so that
+nothing goes unproven in silence.
+"""
+
+import os
+import shutil
+import signal
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from leftovers import TAG, end_leftovers
+
+LEFT: list[str] = []
+IN_CI = os.environ.get("MARKETSWARM_CI") == "1"
+
+settings.register_profile("dev", deadline=None)
+settings.register_profile(
+    "ci",
+    deadline=None,
+    max_examples=300,
+    derandomize=True,  # a red run can be had again, on any machine
+    database=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],  # two busy cores
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if IN_CI else "dev"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "needs(*programs): skipped where one is not on PATH; in CI, failed")
+    if not handed_out(config):
+        os.environ[TAG] = getattr(config, "workerinput", {}).get("run", str(os.getpid()))
+
+
+def handed_out(config: pytest.Config) -> bool:
+    """Tell whether this process runs no test itself, but hands them out to xdist's workers."""
+    return bool(getattr(config.option, "numprocesses", None)) and not hasattr(config, "workerinput")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """What a test's processes inherit is the run's tag; the workers themselves began without it."""
+    node.workerinput["run"] = str(os.getpid())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for folder, mark in (("live", "live"), ("faults", "fault")):
+            if item.path.is_relative_to(Path(__file__).parent / folder):
+                item.add_marker(mark)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("needs"):
+        missing = [program for program in mark.args if shutil.which(program) is None]
+        if missing:
+            pytest.skip(f"needs {', '.join(missing)} on PATH")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if IN_CI and report.skipped and not hasattr(report, "wasxfail"):
+        *_, reason = report.longrepr if isinstance(report.longrepr, tuple) else ("", str(report.longrepr))
+        report.outcome = "failed"
+        report.longrepr = f"{reason} (MARKETSWARM_CI=1: a skipped test has proven nothing)"
+    return report
+
+
+@pytest.fixture(autouse=True)
+def _this_process_is_left_as_it_was() -> Iterator[None]:
+    """Hold the process to what it was: a handler or a variable left behind makes the next test's failure."""
+    before = surroundings()
+    yield
+    after = surroundings()
+    changed = sorted(name for name in before if after[name] != before[name])
+    assert not changed, f"the test changed and did not put back: {', '.join(changed)}"
+
+
+def surroundings() -> dict[str, object]:
+    environ = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+    handlers = {
+        f"handler of {number.name}": signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    return {"os.environ": environ, "current folder": Path.cwd(), **handlers}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
+    """Look for processes left behind, once no test runs any more, and end them."""
+    if not hasattr(session.config, "workerinput"):
+        LEFT.extend(end_leftovers(str(os.getpid())))
+        if LEFT:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    yield
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if LEFT:
+        terminalreporter.section("processes left behind by tests (ended now)", red=True)
+        terminalreporter.write("".join(f"{line}\n" for line in LEFT))
