@@ -60,7 +60,8 @@ def parse(payload: bytes, svc: str) -> Beat | Malformed:
         return Malformed("not_an_object")
     if found.get("svc") != svc:
         return Malformed("other_svc")
-    i, ts = found.get("i"), found.get("ts")
+    i: Any = found.get("i")
+    ts: Any = found.get("ts")
     if type(i) is not int or i < 0:
         return Malformed("bad_i")
     if type(ts) not in (int, float) or not isfinite(ts):
@@ -71,8 +72,11 @@ def parse(payload: bytes, svc: str) -> Beat | Malformed:
 def _optional(
     found: dict[str, Any],
 ) -> tuple[str | None, int | None, Status, str | None, float | None]:
-    boot, rev, status = found.get("boot"), found.get("rev"), found.get("status")
-    detail, every = found.get("detail"), found.get("every")
+    boot: Any = found.get("boot")
+    rev: Any = found.get("rev")
+    status: Any = found.get("status")
+    detail: Any = found.get("detail")
+    every: Any = found.get("every")
     return (
         boot if type(boot) is str and 0 < len(boot) <= MAX_BOOT else None,
         rev if type(rev) is int else None,

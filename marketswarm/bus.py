@@ -40,7 +40,7 @@ class BusError(Exception):
 
 
 def find_url(name: str, environ: Mapping[str, str], truth: Truth | None = None) -> str:
-    """The URL of a bus by its name: the environment, a file the environment names, the truth, the name itself.
+    """The URL of a bus: from the environment, a file that it names, the truth, or the bus's own name.
 
     Raises BusError (`error`) when the file cannot be read or the truth points at a variable that is not set.
     """

@@ -88,7 +88,9 @@ def parse(raw: bytes) -> Event | Malformed:
         return Malformed("not_json")
     if type(found) is not dict:
         return Malformed("not_an_object")
-    known = {name: found[name] for name in (*_ORIGINAL, *_ADDED) if found.get(name) is not None}
+    known: dict[str, Any] = {
+        name: found[name] for name in (*_ORIGINAL, *_ADDED) if found.get(name) is not None
+    }
     for name, value in known.items():
         if name in _NUMBERS and (type(value) not in (int, float) or not isfinite(value)):
             return Malformed(f"bad_{name}")

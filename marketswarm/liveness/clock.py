@@ -1,0 +1,143 @@
+"""The listening clock of one bus: time that provably was listened to.
+
+Silence is counted on this clock and on no other. It moves only when a canary, published over one
+connection, comes back over the subscriber's: everything that had reached the bus before that canary has
+then been heard. Whatever cannot be proven is a gap, in which the clock stands still.
+
+Pure: `now` is monotonic time in seconds, always passed in.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+CANARY_EVERY_SEC: Final = 0.25
+"""How often canaries are sent: what a frozen bus can make `running` promise too much, at most."""
+
+OVERDUE_SEC: Final = 1.0
+"""A canary away for longer, or a loop that wakes later than it should by more, is a gap."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One reading of both clocks, in seconds. `wall` is for what people read, never for a decision."""
+
+    mono: float
+    wall: float
+
+
+class ListeningClock:
+    """What one bus's sessions and canaries prove. `proven` and `running` are in seconds of listening.
+
+    A new clock is in a gap until the first canary of the first session comes back.
+    """
+
+    __slots__ = (
+        "_anchor",
+        "_outstanding",
+        "_session",
+        "_session_reason",
+        "_write_reason",
+        "gap_end",
+        "gaps",
+        "proof",
+        "proven",
+        "round_trip_sec",
+    )
+
+    def __init__(self, start: Moment) -> None:
+        self.proven = 0.0
+        self.gap_end = 0.0
+        self.gaps = 0
+        self.round_trip_sec = 0.0
+        self.proof = start  # the last moment at which this bus was known to be heard
+        self._anchor: float | None = None  # the monotonic time that `proven` stands for; None in a gap
+        self._session = False
+        # canaries on their way, number and time of sending; the oldest of very many is forgotten
+        self._outstanding: deque[tuple[int, float]] = deque(maxlen=64)
+        self._session_reason: str | None = "refused"
+        self._write_reason: str | None = None
+
+    @property
+    def listening(self) -> bool:
+        """False in a gap."""
+        return self._anchor is not None
+
+    @property
+    def reason(self) -> str:
+        """Why there is a gap, as far as is known: the word for `bus_miss`."""
+        return self._write_reason or self._session_reason or "deaf"
+
+    def running(self, now: float) -> float:
+        """The clock as it runs on from the last proof; stands still in a gap."""
+        return self.proven if self._anchor is None else self.proven + (now - self._anchor)
+
+    def deaf_for(self, now: float) -> float:
+        """How long, in seconds, a session has been open without a canary that was sent coming back."""
+        if not self._session or self._write_reason or not self._outstanding:
+            return 0.0
+        return now - self._outstanding[0][1]
+
+    def opened(self) -> None:
+        """A new session: the server acknowledged its last SUBSCRIBE."""
+        self._session = True
+        self._session_reason = None
+        self._outstanding.clear()
+
+    def lost(self, reason: str) -> None:
+        """The session ended, or could not be made."""
+        self._session = False
+        self._session_reason = reason
+        self._begin_gap()
+
+    def sent(self, number: int, now: float) -> None:
+        """A canary is about to be published; numbers grow."""
+        self._outstanding.append((number, now))
+
+    def accepted(self) -> None:
+        """The bus took a canary, and with it a write."""
+        self._write_reason = None
+
+    def refused(self, reason: str) -> None:
+        """The bus did not take a canary, or not in time."""
+        self._write_reason = reason
+
+    def heard(self, number: int, now: Moment) -> bool:
+        """A canary came back. Returns True when that ended a gap."""
+        skipped = False
+        while self._outstanding and self._outstanding[0][0] < number:
+            self._outstanding.popleft()
+            skipped = True
+        if not self._session or not self._outstanding or self._outstanding[0][0] != number:
+            return False  # of an earlier session, or not ours
+        sent_at = self._outstanding.popleft()[1]
+        self.round_trip_sec = now.mono - sent_at
+        self.proof = now
+        if self._anchor is not None and (skipped or self.round_trip_sec > OVERDUE_SEC):
+            self._begin_gap()
+        if self._anchor is None:
+            self._anchor = now.mono
+            self.gap_end = self.proven
+            return True
+        if sent_at > self._anchor:
+            self.proven += sent_at - self._anchor
+            self._anchor = sent_at
+        return False
+
+    def check(self, now: float) -> None:
+        """Begins a gap when a canary is overdue, or none has been sent for too long."""
+        if self._anchor is None:
+            return
+        late = self._outstanding and now - self._outstanding[0][1] > OVERDUE_SEC
+        if late or now - self._anchor > 2 * OVERDUE_SEC + CANARY_EVERY_SEC:
+            self._begin_gap()
+
+    def stalled(self, now: Moment) -> None:
+        """The listener itself did not run for a while: nothing it failed to see counts against anyone."""
+        self._begin_gap()
+        self.proof = now
+
+    def _begin_gap(self) -> None:
+        if self._anchor is not None:
+            self._anchor = None
+            self.gaps += 1

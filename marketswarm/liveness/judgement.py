@@ -1,0 +1,211 @@
+"""The healer's judgement: what was heard, what time brings, what the second witness says.
+
+DETECTION.md as code. Pure: no I/O, no clock of its own, no await. Whoever owns the sockets feeds it what
+happened together with both clocks' readings (`Moment`), and gets frozen values back.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from marketswarm import beat as beats
+from marketswarm.beat import Beat, Malformed
+from marketswarm.liveness.clock import CANARY_EVERY_SEC, OVERDUE_SEC, Moment
+from marketswarm.liveness.record import Heard, Record
+from marketswarm.liveness.roster import Roster
+from marketswarm.liveness.verdict import Acquitted, On, State, Suspect, Testimony, Verdict
+from marketswarm.liveness.watched_bus import WatchedBus
+
+
+@dataclass(slots=True)
+class Counts:
+    """What was heard and passed over since the process began."""
+
+    heard: int = 0
+    malformed: int = 0
+    replayed: int = 0
+    strangers: int = 0
+    unheard: int = 0
+    stalls: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """What one look at the clocks brought.
+
+    Verdicts on buses, suspects for the second witness, buses whose canary is wanted at once, and the
+    seconds until the next look is due.
+    """
+
+    verdicts: tuple[Verdict, ...]
+    suspects: tuple[Suspect, ...]
+    urge: tuple[str, ...]
+    wake_in: float
+
+
+class Liveness(Roster):
+    """Begins `held`: it listens, and concludes nothing of services, until `memory.recall` was called.
+
+    Args:
+        now: when the listening begins.
+        on_malformed: told of each payload that is no sign of life: the service, what is wrong.
+    """
+
+    def __init__(self, now: Moment, *, on_malformed: Callable[[str, Malformed], None] | None = None) -> None:
+        super().__init__()
+        self.counts = Counts()
+        self.held = True
+        self._awake = now.mono
+        self._on_malformed = on_malformed
+
+    # -- what the listener reports
+
+    def woke(self, now: Moment) -> None:
+        """To be said before anything that may have piled up is read: did this very process stall?"""
+        if now.mono - self._awake > CANARY_EVERY_SEC + OVERDUE_SEC:
+            self.counts.stalls += 1
+            for bus in self.buses.values():
+                bus.clock.stalled(now)
+        self._awake = now.mono
+
+    def canary(self, bus_name: str, number: int, now: Moment) -> Verdict | None:
+        """A canary came back; returns `bus_ok` when that ends a loss."""
+        bus = self.buses.get(bus_name)
+        if bus is None:
+            return None
+        since = bus.clock.proof.wall
+        bus.clock.heard(number, now)
+        return bus.regained(now, since) if bus.clock.listening else None
+
+    def hear(self, bus_name: str, messages: Sequence[Sequence[Any]], now: Moment) -> list[Verdict]:
+        """Takes in what came at once: `[kind, channel, payload]` each, as the server sends them."""
+        self.woke(now)
+        bus = self.buses.get(bus_name)
+        if bus is None:
+            return []
+        heard = Heard(bus.clock.running(now.mono), now.mono, now.wall)
+        verdicts = []
+        for _, channel, payload in messages:
+            record = bus.channels.get(channel)
+            if record is None:
+                self.counts.strangers += 1
+                continue
+            found = beats.parse(payload, record.watch.svc)
+            if type(found) is Malformed:
+                self.counts.malformed += 1
+                if self._on_malformed is not None:
+                    self._on_malformed(record.watch.svc, found)
+            elif type(found) is Beat and (verdict := self._live(record, found, heard)) is not None:
+                verdicts.append(verdict)
+        return verdicts
+
+    def _live(self, record: Record, beat: Beat, heard: Heard) -> Verdict | None:
+        if record.is_replay(beat.boot, beat.i):
+            self.counts.replayed += 1
+            return None
+        self.counts.heard += 1
+        if beat.status == "stopping":
+            record.stopped = True
+            return None
+        before, record.last = record.last, heard
+        record.stopped = False
+        if record.marked:
+            record.marked = False
+            self.dirty[record.watch.svc] = None
+        if record.state is State.UP or self.held:
+            return None
+        return self.came_up(record, heard, before=before)
+
+    def came_up(self, record: Record, heard: Heard, *, before: Heard | None) -> Verdict:
+        """The verdict on a service that was not up and has beaten; `before` is its last beat before that."""
+        verdict = self._move(record, On.BEAT, Moment(heard.mono, heard.wall), before=before)
+        record.bus.file(record)
+        return verdict
+
+    # -- what time brings
+
+    def tick(self, now: Moment) -> Tick:
+        """Looks at the clocks; to be called at `wake_in`, and whenever a canary came back."""
+        self.woke(now)
+        verdicts: list[Verdict] = []
+        suspects: list[Suspect] = []
+        urge: list[str] = []
+        wake_in = CANARY_EVERY_SEC
+        for bus in self.buses.values():
+            bus.clock.check(now.mono)
+            if (lost := bus.judge(now)) is not None:
+                verdicts.append(lost)
+            running = bus.clock.running(now.mono)
+            if not self.held:
+                suspects += self._suspects(bus, running)
+            if bus.clock.listening:
+                wake_in = min(wake_in, bus.wheel.next_at() - running)
+                if bus.waiting:
+                    urge.append(bus.name)
+        return Tick(tuple(verdicts), tuple(suspects), tuple(urge), max(0.0, wake_in))
+
+    def _suspects(self, bus: WatchedBus, running: float) -> list[Suspect]:
+        found = []
+        proven = bus.clock.proven
+        waiting, bus.waiting = bus.waiting + bus.ripe(running), []
+        for record in waiting:
+            due = record.due()
+            if record.gone or record.state is State.DOWN:
+                continue
+            if due > running:
+                if not record.marked and record.mark_at() <= running:
+                    record.marked = True
+                    self.dirty[record.watch.svc] = record
+                bus.file(record)
+            elif due > proven:
+                bus.waiting.append(record)
+            else:
+                record.asked = True
+                found.append(Suspect(record.watch.svc, bus.name))
+        return found
+
+    # -- what the second witness says
+
+    def witness(self, svc: str, testimony: Testimony | None, now: Moment) -> Verdict | Acquitted | None:
+        """Closes the case of a suspect with what `beat:<svc>` says, None for nothing.
+
+        Returns the miss, or that the service lives unheard; None when a beat was heard meanwhile or the
+        service is no longer watched.
+        """
+        record = self.records.get(svc)
+        if record is None or not record.asked:
+            return None
+        record.asked = False
+        if testimony is not None and self._unheard(record, testimony, now):
+            record.bus.file(record)
+            self.counts.unheard += 1
+            return Acquitted(svc, record.watch.bus, testimony.age_sec or 0.0)
+        if record.due() > record.bus.clock.proven:
+            record.bus.file(record)
+            return None
+        self.dirty[svc] = None
+        record.marked = False
+        return self._move(record, On.DUE, now, before=record.last)
+
+    def unasked(self, svc: str) -> None:
+        """The second witness could not be asked: the case stays open."""
+        record = self.records.get(svc)
+        if record is not None and record.asked:
+            record.asked = False
+            record.bus.waiting.append(record)
+
+    def _unheard(self, record: Record, testimony: Testimony, now: Moment) -> bool:
+        """Counts a beat that only the other witness knows as heard; tells whether it keeps the service up."""
+        beat, age = testimony.beat, testimony.age_sec
+        running = record.bus.clock.running(now.mono)
+        if age is None or not record.is_news(beat.boot, beat.i, age, running):
+            return False
+        record.is_replay(beat.boot, beat.i)  # takes note of it
+        if beat.status == "stopping":
+            record.stopped = True
+            return False
+        heard = Heard(running - age, now.mono - age, now.wall - age)
+        if record.last is None or heard.at > record.last.at:
+            record.last = heard
+            record.stopped = False
+        return record.due() > record.bus.clock.proven

@@ -1,0 +1,95 @@
+"""What an earlier run knew, taken up again: verdicts, silences and who beat meanwhile.
+
+Pure; where it is kept is `vigil`'s business. Each run's listening clocks begin at nought, so a silence
+that was saved as so many seconds of listening simply reaches back before the beginning.
+"""
+
+from collections.abc import Mapping
+
+from marketswarm.liveness.clock import Moment
+from marketswarm.liveness.judgement import Liveness
+from marketswarm.liveness.record import Heard, Record
+from marketswarm.liveness.verdict import Remembered, State, Testimony, Told, Verdict
+
+
+def recall(
+    life: Liveness,
+    remembered: Mapping[str, Remembered],
+    testimonies: Mapping[str, Testimony],
+    now: Moment,
+) -> list[Verdict]:
+    """Ends the holding: from here on `life` concludes.
+
+    A service that is remembered up and was heard shortly before counts as silent for half its timeout:
+    the warm-up that every start brings makes that safe, and a healer that is restarted for ever still
+    gets to its verdict. Returns what already follows: services up again that were remembered down, and
+    remembered ones that are no longer watched.
+    """
+    verdicts = []
+    for svc, record in life.records.items():
+        memory = remembered.get(svc)
+        heard, record.last = record.last, None
+        if memory is not None:
+            _restore(record, memory, now)
+        if (testimony := testimonies.get(svc)) is not None and record.state is not State.DOWN:
+            _attest(record, testimony, now)
+        if heard is not None:
+            before, record.last = record.last, heard
+            record.stopped = False
+            if memory is not None:
+                life.dirty[svc] = None
+            if record.state is not State.UP:
+                verdicts.append(life.came_up(record, heard, before=before))
+        elif record.state is not State.DOWN:
+            record.marked = True
+            life.dirty[svc] = record
+        record.bus.file(record)
+    life.held = False
+    return verdicts + [
+        _unwatched(svc, memory, now) for svc, memory in remembered.items() if svc not in life.records
+    ]
+
+
+def recall_bus(life: Liveness, name: str, since: float | None, now: Moment) -> Verdict | None:
+    """Takes up that a bus was told lost; returns `bus_ok` if it is heard already."""
+    bus = life.buses.get(name)
+    if bus is None:
+        return None
+    was_heard = bus.state is State.UP
+    bus.state = State.DOWN
+    return bus.regained(now, since) if was_heard else None
+
+
+def _restore(record: Record, memory: Remembered, now: Moment) -> None:
+    record.state = memory.state
+    silent_for = record.watch.timeout_sec / 2 if memory.silent_for is None else memory.silent_for
+    if not memory.seen:
+        record.enter = -silent_for
+        return
+    since = now.wall - silent_for if memory.since is None else memory.since
+    record.last = Heard(-silent_for, now.mono - (now.wall - since), since)
+    if memory.boot is not None:
+        record.boots.setdefault(memory.boot, 0)
+
+
+def _attest(record: Record, testimony: Testimony, now: Moment) -> None:
+    """Takes the other witness's word for life, but for no longer silence than half a timeout.
+
+    An older beat would convict a service for the time when perhaps it was the bus that was away.
+    """
+    if testimony.age_sec is None:
+        return
+    age = min(testimony.age_sec, record.watch.timeout_sec / 2)
+    at = record.bus.clock.running(now.mono) - age
+    if record.last is not None and record.last.at >= at:
+        return
+    real = testimony.age_sec
+    record.last = Heard(at, now.mono - real, now.wall - real)
+    if testimony.beat.boot is not None:
+        record.boots[testimony.beat.boot] = testimony.beat.i
+    record.stopped = testimony.beat.status == "stopping"
+
+
+def _unwatched(svc: str, memory: Remembered, now: Moment) -> Verdict:
+    told = Told.ALERT if memory.state is State.DOWN else Told.FORGOTTEN
+    return Verdict(svc, State.UNWATCHED, told, now.wall, since=memory.since)

@@ -1,0 +1,123 @@
+"""What the healer can conclude, as values: the states, what moves between them, and what is then told.
+
+The table below is DETECTION's, to be held against it line by line.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from marketswarm.beat import Beat
+
+
+class State(StrEnum):
+    """A verdict's word."""
+
+    UNKNOWN = "unknown"
+    UP = "up"
+    DOWN = "down"
+    UNWATCHED = "unwatched"
+
+
+class On(StrEnum):
+    """What moves a service from one state to another."""
+
+    BEAT = "beat"
+    DUE = "due"
+    REMOVED = "removed"
+
+
+class Told(StrEnum):
+    """How far a verdict carries."""
+
+    ALERT = "alert"  # health, the log, and the channel
+    QUIETLY = "quietly"  # health and the log: no news for anyone who sleeps
+    FORGOTTEN = "forgotten"  # nothing is said; what was kept of it goes
+
+
+class Reason(StrEnum):
+    """Why a service is missed."""
+
+    SILENT = "silent"
+    NEVER_SEEN = "never_seen"
+    STOPPED = "stopped"
+
+
+TRANSITIONS: Final[dict[tuple[State, On], tuple[State, Told]]] = {
+    (State.UNKNOWN, On.BEAT): (State.UP, Told.QUIETLY),
+    (State.UNKNOWN, On.DUE): (State.DOWN, Told.ALERT),
+    (State.UP, On.DUE): (State.DOWN, Told.ALERT),
+    (State.DOWN, On.BEAT): (State.UP, Told.ALERT),
+    (State.UNKNOWN, On.REMOVED): (State.UNWATCHED, Told.FORGOTTEN),
+    (State.UP, On.REMOVED): (State.UNWATCHED, Told.FORGOTTEN),
+    (State.DOWN, On.REMOVED): (State.UNWATCHED, Told.ALERT),
+}
+
+# a bus that is there from the start is no news
+BUS_TRANSITIONS: Final[dict[tuple[State, On], tuple[State, Told]]] = {
+    (State.UNKNOWN, On.BEAT): (State.UP, Told.FORGOTTEN),
+    (State.UNKNOWN, On.DUE): (State.DOWN, Told.ALERT),
+    (State.UP, On.DUE): (State.DOWN, Told.ALERT),
+    (State.DOWN, On.BEAT): (State.UP, Told.ALERT),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One transition of one service, or of one bus (`of_bus`).
+
+    Durations are in seconds, `ts` and `since` (the last beat, None when never seen) epoch seconds.
+    """
+
+    svc: str
+    state: State
+    told: Told
+    ts: float
+    of_bus: bool = False
+    reason: str | None = None
+    late_sec: float | None = None
+    timeout_sec: float | None = None
+    age_sec: float | None = None
+    down_sec: float | None = None
+    since: float | None = None
+    boot: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """A service that is due, by all that was heard; the second witness is still to be asked."""
+
+    svc: str
+    bus: str
+
+
+@dataclass(frozen=True, slots=True)
+class Testimony:
+    """What `beat:<svc>` says: the beat it holds, and that beat's age in seconds (None: it can't tell)."""
+
+    beat: Beat
+    age_sec: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Acquitted:
+    """The second witness knows a beat that was never heard: the service lives, the listener is deaf."""
+
+    svc: str
+    bus: str
+    age_sec: float
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What an earlier run knew of one service.
+
+    `silent_for` is in seconds of listening: how long it had been silent (`seen`), or watched in vain, when
+    that was last saved; None when it had beaten a short while before.
+    """
+
+    state: State
+    since: float | None = None
+    silent_for: float | None = None
+    seen: bool = True
+    boot: str | None = None

@@ -1,0 +1,85 @@
+"""One bus as the healer sees it: its listening clock, its services, and whether it is lost.
+
+Losing a bus is one fact, not a hundred: its services' clocks stand still meanwhile.
+"""
+
+from math import inf
+from typing import Final
+
+from marketswarm.liveness.clock import ListeningClock, Moment
+from marketswarm.liveness.record import Record
+from marketswarm.liveness.verdict import BUS_TRANSITIONS, On, State, Told, Verdict
+from marketswarm.liveness.wheel import TimingWheel
+
+
+class WatchedBus:
+    """Mutable, and changed by `Liveness` alone.
+
+    Args:
+        name: what the truth calls it.
+        timeout_sec: seconds without a canary after which it is declared lost.
+        start: when the watching began.
+    """
+
+    __slots__ = ("channels", "clock", "name", "state", "timeout_sec", "waiting", "wheel")
+
+    def __init__(self, name: str, timeout_sec: float, start: Moment) -> None:
+        self.name = name
+        self.timeout_sec = timeout_sec
+        self.clock = ListeningClock(start)
+        self.channels: dict[bytes, Record] = {}
+        self.wheel: TimingWheel[Record] = TimingWheel(_when)
+        self.waiting: list[Record] = []  # due by the running clock: the next canary proves it
+        self.state = State.UNKNOWN
+
+    def file(self, record: Record) -> None:
+        """Puts a record on the wheel, unless it lies there already.
+
+        An entry that lies there is never too late: a beat only moves what is due to a later time, and a
+        mark that follows an unheard half of a timeout comes no earlier than the due time before it.
+        """
+        if not record.filed:
+            record.filed = True
+            self.wheel.file(record)
+
+    def ripe(self, running: float) -> list[Record]:
+        """Takes off the wheel what wants a look at this reading of the listening clock."""
+        found = self.wheel.ripe(running)
+        for record in found:
+            record.filed = False
+        return found
+
+    def judge(self, now: Moment) -> Verdict | None:
+        """Declares the bus lost once it could not be heard for its timeout."""
+        proof = self.clock.proof
+        silent = now.mono - proof.mono
+        if self.clock.listening or self.state is State.DOWN or silent < self.timeout_sec:
+            return None
+        since = proof.wall if self.state is State.UP else None
+        return self._move(
+            On.DUE, now, reason=self.clock.reason, late_sec=silent, timeout_sec=self.timeout_sec, since=since
+        )
+
+    def regained(self, now: Moment, since: float | None) -> Verdict | None:
+        """Notes that the bus is heard; `since` is when it was last heard before, in epoch seconds."""
+        if self.state is State.UP:
+            return None
+        down_sec = None if since is None else max(0.0, now.wall - since)
+        return self._move(On.BEAT, now, down_sec=down_sec, since=since)
+
+    def _move(self, on: On, now: Moment, **found: float | str | None) -> Verdict | None:
+        self.state, told = BUS_TRANSITIONS[self.state, on]
+        if told is Told.FORGOTTEN:
+            return None
+        return Verdict(self.name, self.state, told, now.wall, of_bus=True, **found)  # type: ignore[arg-type]  # the callers above name the fields
+
+
+def _when(record: Record) -> float:
+    at = record.next_at()
+    if at == inf:
+        record.filed = False  # the wheel lets go of it
+    return at
+
+
+NO_TIMEOUT: Final = inf
+"""For a listener that leaves the telling of lost buses to others."""
