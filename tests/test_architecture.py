@@ -1,0 +1,110 @@
+"""Holds the tree to its layers, and the checker to its purpose: each rule is shown a breach to see."""
+
+from pathlib import Path
+
+import pytest
+from architecture import LONGER_FOR_A_REASON, Module, broken, imports, modules
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ["marketswarm", "bootstrap", "healer", "sentinel", "notifier", "services"]
+TREE = list(modules(ROOT, PACKAGES))
+
+
+@pytest.mark.parametrize("module", TREE, ids=lambda module: module.name)
+def test_every_module_keeps_to_its_layer(module):
+    assert broken(module) == []
+
+
+def test_the_tree_that_is_checked_is_the_whole_tree():
+    assert {module.name.partition(".")[0] for module in TREE} == set(PACKAGES)
+    assert {"marketswarm.beat", "healer", "services"} <= {module.name for module in TREE}
+
+
+def test_no_exception_outlives_its_module():
+    assert set(LONGER_FOR_A_REASON) <= {module.name for module in TREE}
+
+
+BREACHES = [
+    ("marketswarm.beat", "from marketswarm.bus import Bus", "arrows point down"),
+    ("marketswarm.truth.models", "import marketswarm.settings", "arrows point down"),
+    ("marketswarm.bus", "from marketswarm.agent import agent", "arrows point down"),
+    ("marketswarm.agent", "from healer import watch", "arrows point down"),
+    ("marketswarm.fleet.up", "def go():\n    from services.mesh import loop", "arrows point down"),
+    (
+        "marketswarm.fleet.up",
+        "import importlib\nimportlib.import_module('healer.watch')",
+        "arrows point down",
+    ),
+    ("healer.watch", "from sentinel.watch import Watch", "another agent"),
+    ("services.mesh", "from services.rss_agg import feeds", "another agent"),
+    ("services.mesh.loop", "from ..rss_agg import feeds", "another agent"),
+    ("services.mesh", "from services import rss_agg", "another agent"),
+    ("healer.watch", "from marketswarm.cli import main", "only"),
+    ("healer.watch", "import marketswarm.testing", "for tests only"),
+    ("marketswarm.agent.life", "from marketswarm import fleet", "for marketswarm.cli only"),
+    ("marketswarm.liveness.clock", "import time", "only thinks"),
+    ("marketswarm.liveness.clock", "import asyncio", "only thinks"),
+    ("marketswarm.truth.models", "from os import environ", "only thinks"),
+    ("marketswarm.truth.models", "from pathlib import Path", "only thinks"),
+    ("marketswarm.truth.models", "import urllib.request", "only thinks"),
+    ("marketswarm.event", "import random", "only thinks"),
+    ("marketswarm.event", "async def encode(): ...", "async in what only thinks"),
+    ("marketswarm.event", "open('x')", "open() in what only thinks"),
+    ("healer.watch", "import signal", "known in marketswarm.agent"),
+    ("marketswarm.bus", "import httpx", "httpx, which is known in"),
+    ("services.rss_agg", "import subprocess", "subprocess, which is known in"),
+    ("services.rss_agg", "print('here')", "prints"),
+    ("marketswarm.agent", "import argparse", "known in no place"),
+    ("marketswarm.utils", "", "says nothing"),
+    ("healer.core.watch", "", "says nothing"),
+    ("marketswarm.weather", "", "in no layer"),
+    ("marketswarm.bus", "import marketswarm.weather", "in no layer"),
+    ("services", "import services.mesh", "the bare package imports"),
+    ("healer.watch", "\n" * 301, "split it by idea"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "said"), BREACHES, ids=lambda value: value[:40].strip() or "empty"
+)
+def test_a_breach_is_seen_and_named(name, source, said):
+    found = broken(Module(name, source))
+    assert found
+    assert said in found[0]
+    assert found[0].startswith(f"{name}:")
+
+
+RIGHT = [
+    (
+        "healer.watch",
+        "from marketswarm.liveness import tick\nfrom marketswarm.agent import agent\nfrom healer import tell",
+    ),
+    ("healer.watch", "from . import tell\nimport asyncio, time"),
+    (
+        "marketswarm.truth.models",
+        "import re\nfrom urllib.parse import urlsplit\nfrom collections.abc import Mapping",
+    ),
+    ("marketswarm.truth", "from marketswarm.truth.models import Truth"),
+    ("marketswarm.cli.up", "import signal\nfrom marketswarm.fleet import up\nprint('ready')"),
+    (
+        "marketswarm.bus",
+        "from redis.asyncio import Redis\nfrom marketswarm import __version__\nasync def go(): ...",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "source"), RIGHT, ids=lambda value: value[:40])
+def test_what_is_right_is_left_alone(name, source):
+    assert broken(Module(name, source)) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "found"),
+    [
+        (Module("a.b.c", "from . import x"), "a.b.x"),
+        (Module("a.b", "from . import x", is_package=True), "a.b.x"),
+        (Module("a.b.c", "from ..y import x"), "a.y.x"),
+    ],
+)
+def test_a_relative_import_is_read_from_where_it_stands(module, found):
+    assert [name for _, name in imports(module)] == [found]
