@@ -1,0 +1,45 @@
+"""The truth: the one document that configures a fleet. Pure: no I/O, no clock.
+
+`load(raw)` accepts bytes or raises every mistake at once; `Truth` answers what agents ask of it; `diff` says
+what a new one changes. Not here: where documents are kept (`marketswarm.seeding`) and how agents get theirs.
+"""
+
+from marketswarm.truth.credentials import resolve
+from marketswarm.truth.diff import Changes, diff
+from marketswarm.truth.document import DEFAULT_TIMEOUT_SEC, Truth, Watch
+from marketswarm.truth.entries import (
+    HEALER,
+    MARKET,
+    SYSTEM,
+    AccessPoint,
+    AccessPoints,
+    BusEntry,
+    Heartbeat,
+    Service,
+    Threshold,
+)
+from marketswarm.truth.load import Loaded, load
+from marketswarm.truth.problems import Problem, TruthError, nearest
+
+__all__ = [
+    "DEFAULT_TIMEOUT_SEC",
+    "HEALER",
+    "MARKET",
+    "SYSTEM",
+    "AccessPoint",
+    "AccessPoints",
+    "BusEntry",
+    "Changes",
+    "Heartbeat",
+    "Loaded",
+    "Problem",
+    "Service",
+    "Threshold",
+    "Truth",
+    "TruthError",
+    "Watch",
+    "diff",
+    "load",
+    "nearest",
+    "resolve",
+]

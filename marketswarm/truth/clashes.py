@@ -1,0 +1,182 @@
+"""What the sections of a truth must not do to each other: share a channel, wait in circles, give up early.
+
+Each rule is a function over the whole document. Where a value is already known to be wrong, nothing is
+concluded from it. Not here: the rules of single fields (`entries.py`).
+"""
+
+from collections.abc import Collection, Iterator
+from itertools import islice
+from typing import Final
+
+from marketswarm.truth.document import Truth
+from marketswarm.truth.entries import HEALER, HEARTBEAT, SERVICE_NAME, AccessPoint
+from marketswarm.truth.problems import Findings, Place, found, hint, path, show
+
+MAX_CIRCLES: Final = 20  # more of them say no more
+FEW_INTERVALS: Final = 3  # a timeout below that many intervals turns one lost beat into an alarm
+
+
+def look_for_clashes(truth: Truth, findings: Findings, default_timeout_sec: float) -> None:
+    """Notes every clash between sections."""
+    _channels(truth, findings)
+    _subscriptions(truth, findings)
+    _buses(truth, findings)
+    _timeouts(truth, findings, default_timeout_sec)
+    _dependencies(truth, findings)
+
+
+def _channels(truth: Truth, findings: Findings) -> None:
+    taken: dict[tuple[str, str], str] = {}
+    for svc, service in truth.services.items():
+        if findings.at(_beat(svc, "channel"), _beat(svc, "redis_url")):
+            continue
+        channel = service.heartbeat.channel
+        first = taken.setdefault((truth.bus_of(svc), channel), svc)
+        if first != svc:
+            findings.error(
+                _beat(svc, "channel"),
+                f"{show(channel)} is already the channel of {path(('services', first))}: one each",
+            )
+
+
+def _subscriptions(truth: Truth, findings: Findings) -> None:
+    """The healer's `subscribe_to` against the heartbeats, and against itself."""
+    beats: dict[str, list[str]] = {}
+    for svc, service in truth.services.items():
+        if not findings.at(_beat(svc, "channel"), _beat(svc, "redis_url")):
+            beats.setdefault(service.heartbeat.channel, []).append(svc)
+    alone: dict[str, str] = {}
+    for place, point in _points(truth, findings, HEALER, "subscribe_to"):
+        if point.key in beats:
+            buses = {truth.bus_of(svc): svc for svc in beats[point.key]}
+            if point.bus not in buses:
+                bus, svc = next(iter(buses.items()))
+                findings.error(
+                    (*place, "bus"),
+                    f"{show(point.bus)}, but {path(_beat(svc))} puts {show(point.key)} on {show(bus)}",
+                )
+        elif alone.setdefault(point.key, point.bus) != point.bus:
+            findings.error(
+                (*place, "bus"),
+                f"{show(point.bus)}, but {show(point.key)} is on {show(alone[point.key])} above",
+            )
+        else:
+            _alone(truth, findings, place, point.key, beats)
+
+
+def _alone(truth: Truth, findings: Findings, place: Place, channel: str, channels: Collection[str]) -> None:
+    """A channel that no section has: what service can it be?"""
+    svc = channel.removesuffix(HEARTBEAT)
+    if svc == channel:
+        findings.warn(
+            (*place, "key"),
+            f'{show(channel)} is no service\'s channel and does not end in "{HEARTBEAT}": not watched'
+            + hint(channel, channels),
+        )
+    elif svc in truth.services:
+        if not findings.at(_beat(svc, "channel"), _beat(svc, "redis_url")):
+            own = truth.services[svc].heartbeat.channel
+            findings.warn((*place, "key"), f"{show(channel)} is not watched: {svc} beats on {show(own)}")
+    elif svc != HEALER and not SERVICE_NAME.fullmatch(svc):
+        findings.error((*place, "key"), f"{show(svc)}, before {show(HEARTBEAT)}, is not a service's name")
+
+
+def _buses(truth: Truth, findings: Findings) -> None:
+    """Every access point's bus is one that the truth knows."""
+    known = truth.bus_names()
+    for svc in truth.services:
+        for kind in ("subscribe_to", "publish_to"):
+            for place, point in _points(truth, findings, svc, kind):
+                if point.bus not in known and not findings.at(("buses", point.bus)):
+                    where = (*place, "bus")
+                    findings.error(
+                        where, f"{found(where, point.bus)} is not a known bus" + hint(point.bus, known)
+                    )
+
+
+def _timeouts(truth: Truth, findings: Findings, default_timeout_sec: float) -> None:
+    for svc, service in truth.services.items():
+        beat = service.heartbeat
+        own = beat.timeout_sec is not None
+        cadence = ("services", HEALER, "threshold", "heartbeat_cadence")
+        if findings.at(_beat(svc, "interval_sec"), _beat(svc, "timeout_sec"), *(() if own else (cadence,))):
+            continue
+        if not own and (svc == HEALER or not beat.monitored):
+            continue  # the sentinel has its own patience, and nobody waits for the unmonitored
+        timeout_sec = truth.timeout_of(svc, default_timeout_sec)
+        interval = f"interval_sec ({beat.interval_sec:g})"
+        if own:
+            where, what = _beat(svc, "timeout_sec"), f"{timeout_sec:g} is %s {interval}: "
+            remedy = f"write {FEW_INTERVALS * beat.interval_sec:g} or more"
+        else:
+            source = path(cadence) if truth.cadence_sec() else "DEFAULT_TIMEOUT_SEC"
+            where = _beat(svc, "interval_sec")
+            what = f"the timeout of {timeout_sec:g}, from {source}, is %s {interval}: "
+            remedy = f"write {timeout_sec / FEW_INTERVALS:g} or less, or a timeout_sec beside it"
+        if timeout_sec <= beat.interval_sec:
+            findings.error(where, what % "not above" + remedy)
+        elif timeout_sec < FEW_INTERVALS * beat.interval_sec:
+            findings.warn(
+                where, what % f"below {FEW_INTERVALS} times" + "one late beat is an alarm; " + remedy
+            )
+
+
+def _dependencies(truth: Truth, findings: Findings) -> None:
+    if not any(service.depends_on for service in truth.services.values()):
+        return
+    known = dict.fromkeys([*truth.services, *(watch.svc for watch in truth.watched())])
+    for svc, service in truth.services.items():
+        for index, name in enumerate(service.depends_on):
+            place = ("services", svc, "depends_on", index)
+            if findings.at(place, ("services", name)):
+                continue
+            if name == svc:
+                findings.error(place, f"{show(name)} depends on itself")
+            elif name not in known:
+                findings.error(place, f"{found(place, name)} is not a known service" + hint(name, known))
+    for circle in islice(_circles(truth), MAX_CIRCLES):
+        names = [show(svc) for svc in (*circle, circle[0])]
+        arrows = " → ".join(names if len(names) <= 10 else [*names[:5], "…", *names[-4:]])
+        findings.error(("services", circle[0], "depends_on"), f"circular: {arrows}")
+
+
+def _circles(truth: Truth) -> Iterator[tuple[str, ...]]:
+    """Each circle of dependencies that a walk in the document's order closes, from its first service on."""
+    rank = {svc: at for at, svc in enumerate(truth.services)}
+    done: set[str] = set()
+    for start in truth.services:
+        way: dict[str, Iterator[str]] = {}
+        svc: str | None = start if start not in done else None
+        while svc is not None:
+            if svc not in way:
+                way[svc] = iter(truth.services[svc].depends_on)
+            following = next((name for name in way[svc] if name in rank and name not in done), None)
+            if following is None:
+                done.add(svc)
+                del way[svc]
+                svc = next(reversed(way), None)
+            elif following not in way:
+                svc = following
+            elif following != svc:
+                trail = list(way)
+                circle = trail[trail.index(following) :]
+                first = min(range(len(circle)), key=lambda at, circle=circle: rank[circle[at]])  # type: ignore[misc]
+                yield (*circle[first:], *circle[:first])
+
+
+def _points(truth: Truth, findings: Findings, svc: str, kind: str) -> Iterator[tuple[Place, AccessPoint]]:
+    """The access points of a service, with their places, but for those already known to be wrong."""
+    service = truth.services.get(svc)
+    if service is None:
+        return
+    points = (
+        service.access_points.subscribe_to if kind == "subscribe_to" else service.access_points.publish_to
+    )
+    place: Place = ("services", svc, "access_points", kind)
+    for index, point in enumerate(points):
+        if not findings.inside((*place, index)):
+            yield (*place, index), point
+
+
+def _beat(svc: str, *key: str) -> Place:
+    return ("services", svc, "heartbeat", *key)

@@ -1,0 +1,72 @@
+"""What a new truth changes, in words for a person.
+
+Not here: whether the bytes changed; two documents that say the same differ in nothing.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+from marketswarm.truth.document import Truth
+from marketswarm.truth.problems import show
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Services added and dropped, by name, and for those changed what changed: `interval_sec 10 → 5`."""
+
+    added: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+    changed: tuple[tuple[str, str], ...] = ()
+    buses: tuple[tuple[str, str], ...] = ()  # likewise for buses: `added`, `dropped`, or what changed
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.dropped or self.changed or self.buses)
+
+
+def diff(old: Truth | None, new: Truth) -> Changes:
+    """What is different in `new`; without an old one everything is added. In the documents' order."""
+    if old is None:
+        return Changes(added=tuple(new.services), buses=tuple((name, "added") for name in new.buses))
+    return Changes(
+        added=tuple(svc for svc in new.services if svc not in old.services),
+        dropped=tuple(svc for svc in old.services if svc not in new.services),
+        changed=tuple(_differing(old.services, new.services)),
+        buses=(
+            *((name, "added") for name in new.buses if name not in old.buses),
+            *((name, "dropped") for name in old.buses if name not in new.buses),
+            *_differing(old.buses, new.buses),
+        ),
+    )
+
+
+def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, entry in new.items():
+        if name in old and old[name] != entry:
+            yield name, ", ".join(_words(old[name], entry))
+
+
+def _words(old: Any, new: Any, prefix: str = "") -> Iterator[str]:
+    """The fields that differ: their values where these are short, only their names where they are not."""
+    for each in fields(new):
+        before, after = getattr(old, each.name), getattr(new, each.name)
+        if before == after:
+            continue
+        if is_dataclass(before) and is_dataclass(after):
+            yield from _words(before, after, f"{prefix}{each.name}.")
+        elif _plain(before) and _plain(after):
+            yield f"{prefix}{each.name} {_shown(before)} → {_shown(after)}"
+        else:
+            yield f"{prefix}{each.name}"
+
+
+def _plain(value: Any) -> bool:
+    return (
+        value is None
+        or isinstance(value, (bool, int, float))
+        or (isinstance(value, str) and len(value) <= 60)
+    )
+
+
+def _shown(value: Any) -> str:
+    return "default" if value is None else f"{value:g}" if isinstance(value, float) else show(value)

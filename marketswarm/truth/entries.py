@@ -1,0 +1,154 @@
+"""The parts of a truth: what a bus and a service may say, with defaults and bounds.
+
+Each field's own rules are here, and their words. What fields have to do with each other is `clashes.py`;
+the document as a whole is `document.py`.
+"""
+
+import math
+import re
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
+
+from pydantic import ConfigDict, Field, PlainValidator, StrictBool
+from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
+
+from marketswarm.truth.credentials import is_reference
+
+SYSTEM: Final = "system-redis"
+MARKET: Final = "market-redis"
+HEALER: Final = "healer"
+HEARTBEAT: Final = ":heartbeat"
+SERVICE_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
+BUS_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
+YEAR_SEC: Final = 31_536_000.0
+
+# a value that `Findings` will describe in front of these words
+_WRONG: Final = "wrong"
+
+
+def wrong(message: str) -> PydanticCustomError:
+    """A field's mistake; what was found is put before the message by whoever reports it."""
+    return PydanticCustomError(_WRONG, "{message}", {"message": message})
+
+
+def _seconds(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0 or value == math.inf:
+        raise wrong("is not a positive number of seconds")
+    if value > YEAR_SEC:
+        raise wrong("is more than a year of seconds (31536000)")
+    if value < 0.001:
+        raise wrong("is less than a millisecond (0.001)")
+    return float(value)
+
+
+def _name_of_a_key(value: Any) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= 200 or not value.isprintable() or " " in value:
+        raise wrong("is not the name of a key or channel: 1 to 200 characters, no spaces")
+    return value
+
+
+def _bus_name(value: Any) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= 200:
+        raise wrong(f'is not the name of a bus, such as "{SYSTEM}"')
+    return value
+
+
+def _redis_url(value: Any) -> str:
+    if not isinstance(value, str) or not (is_reference(value) or _usable(value)):
+        raise wrong(f'is not a Redis URL, such as "redis://{SYSTEM}:6379"')
+    return value
+
+
+def _usable(url: str) -> bool:
+    if not url.isprintable() or " " in url:
+        return False
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    if parts.scheme == "unix":
+        return parts.path.startswith("/")
+    host = parts.hostname or ""
+    return (
+        parts.scheme in ("redis", "rediss")
+        and re.fullmatch(r"[A-Za-z0-9._-]+|[0-9a-f:.]*:[0-9a-f:.]*", host) is not None
+        and port != 0
+        and re.fullmatch(r"(?:/\d{0,4})?", parts.path) is not None
+    )
+
+
+def _version(value: Any) -> Literal[1]:
+    if isinstance(value, bool) or value != 1:
+        raise wrong("is not a version that is known here: write 1, or leave it out")
+    return 1
+
+
+Seconds = Annotated[float, PlainValidator(_seconds)]
+Key = Annotated[str, PlainValidator(_name_of_a_key)]
+BusName = Annotated[str, PlainValidator(_bus_name)]
+RedisUrl = Annotated[str, PlainValidator(_redis_url)]
+Version = Annotated[Literal[1], PlainValidator(_version)]
+
+# slots: a hundred thousand services are a tenth of what models with dictionaries would take
+_CONFIG: Final = ConfigDict(extra="ignore", hide_input_in_errors=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
+class BusEntry:
+    """A bus of the truth. `url` is None where its name alone says where it is."""
+
+    url: Annotated[str | None, PlainValidator(_redis_url)] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
+class Heartbeat:
+    """Where and how often a service beats. Seconds, 0.001 to a year."""
+
+    channel: Key
+    interval_sec: Seconds = 10.0
+    redis_url: RedisUrl = f"redis://{SYSTEM}:6379"
+    timeout_sec: Annotated[float | None, PlainValidator(_seconds)] = None  # this service's own
+    monitored: StrictBool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
+class AccessPoint:
+    """A key or channel on a bus."""
+
+    bus: BusName
+    key: Key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
+class AccessPoints:
+    """What a service reads and writes on the buses."""
+
+    subscribe_to: tuple[AccessPoint, ...] = ()
+    publish_to: tuple[AccessPoint, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
+class Threshold:
+    """The healer's patience, in seconds. `heartbeat_cadence` None: DEFAULT_TIMEOUT_SEC."""
+
+    heartbeat_cadence: Annotated[float | None, PlainValidator(_seconds)] = None
+    bus_timeout_sec: Seconds = 10.0
+
+
+_NO_ACCESS_POINTS: Final = AccessPoints()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
+class Service:
+    """A service's section. `endpoints` and `settings` are its own; `resolve` puts their secrets in."""
+
+    heartbeat: Heartbeat
+    description: str = ""
+    tags: tuple[str, ...] = ()
+    depends_on: tuple[str, ...] = ()
+    access_points: AccessPoints = _NO_ACCESS_POINTS
+    endpoints: list[Any] = Field(default_factory=list)
+    settings: dict[str, Any] = Field(default_factory=dict)
+    threshold: Threshold | None = None
