@@ -37,16 +37,16 @@ def says_secret_number(key: str) -> bool:
 
 def is_reference(text: str) -> bool:
     """Whether a text is of the form `env:NAME`, which stands for a variable."""
-    return _ENV.fullmatch(text) is not None
+    return text.startswith("env:") and _ENV.fullmatch(text) is not None
 
 
 def password_in_url(text: str) -> bool:
     """Whether a text holds a URL with a password, or with a query such as `?apikey=…`, in it."""
     if "://" not in text:
         return False
-    if _URL_PASSWORD.search(text):
+    if "@" in text and _URL_PASSWORD.search(text):
         return True
-    return any(says_secret(match[1]) for match in _URL_QUERY.finditer(text))
+    return "=" in text and any(says_secret(match[1]) for match in _URL_QUERY.finditer(text))
 
 
 def resolve(value: Any, environ: Mapping[str, str]) -> Any:

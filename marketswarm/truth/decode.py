@@ -6,7 +6,6 @@ no configuration needs are mistakes here, because readers differ over them. Not 
 
 import json
 import math
-from collections.abc import Iterator
 from typing import Any, Final
 
 from marketswarm.truth.credentials import (
@@ -21,6 +20,9 @@ from marketswarm.truth.problems import WHOLE, Findings, Place, Problem, TruthErr
 
 MAX_BYTES: Final = 64 * 1024 * 1024  # a hundred thousand services are about ten million bytes
 MAX_DEPTH: Final = 32
+
+_NAMES: Final = (("services",), ("buses",))  # keys there are names, not words about what they hold
+_NO_TEXT: Final = "holds half a surrogate pair, which is not text"
 
 Twice = dict[int, list[str]]  # by identity of the object: the keys it was given more than once
 
@@ -60,53 +62,58 @@ def decode(raw: bytes) -> tuple[Any, Twice]:
 
 def look_through(document: Any, twice: Twice, findings: Findings) -> None:
     """Notes what is wrong wherever it stands: keys given twice, numbers, text, depth, credentials."""
-    stack: list[tuple[Place, Any, bool, bool]] = [((), document, False, False)]
-    while stack:
-        place, value, secret, number = stack.pop()
+    if isinstance(document, (dict, list)):
+        _Look(twice, findings).into((), document, secret=False, number=False)
+
+
+class _Look:
+    """One walk through a document. `secret`, `number`: a key above says that texts or numbers are secrets."""
+
+    def __init__(self, twice: Twice, findings: Findings) -> None:
+        self._twice = twice
+        self._findings = findings
+
+    def into(self, place: Place, holder: dict[str, Any] | list[Any], *, secret: bool, number: bool) -> None:
+        """Looks at everything in an object or a list."""
+        if len(place) > MAX_DEPTH:
+            self._findings.error(place, f"nested deeper than {MAX_DEPTH} levels")
+            return
+        if isinstance(holder, list):
+            for index, value in enumerate(holder):
+                self._at(place, index, value, secret=secret, number=number)
+            return
+        for key in self._twice.get(id(holder), ()):
+            self._findings.error((*place, key), "given twice: keep one")
+        names = place in _NAMES
+        for key, value in holder.items():
+            if not (key.isascii() or _is_text(key)):
+                self._findings.error((*place, key), f"the key {_NO_TEXT}")
+            if names and isinstance(value, dict):
+                # a service may be called token_maker; what stands under it is no secret for that
+                self.into((*place, key), value, secret=False, number=False)
+            else:
+                says = secret or says_secret(key)
+                self._at(place, key, value, secret=says, number=number or (says and says_secret_number(key)))
+
+    def _at(self, place: Place, step: str | int, value: Any, *, secret: bool, number: bool) -> None:
         if isinstance(value, str):
-            _look_at_text(place, value, secret, findings)
+            if secret or "://" in value or not value.isascii():
+                self._text((*place, step), value, secret=secret)
         elif isinstance(value, (dict, list)):
-            if len(place) > MAX_DEPTH:
-                findings.error(place, f"nested deeper than {MAX_DEPTH} levels")
-                continue
-            for key in twice.get(id(value), ()):
-                findings.error((*place, key), "given twice: keep one")
-            stack.extend(_inside(place, value, secret, number, findings))
-        elif isinstance(value, (int, float)) and not isinstance(value, bool):
-            if not math.isfinite(value):
-                findings.error(place, f"{show(value)} is not a finite number", unless_other=True)
-            elif number:
-                findings.error(place, LITERAL)
+            self.into((*place, step), value, secret=secret, number=number)
+        elif isinstance(value, float) and not math.isfinite(value):
+            message = f"{show(value)} is not a finite number"
+            self._findings.error((*place, step), message, unless_other=True)
+        elif number and value is not None and not isinstance(value, bool):
+            self._findings.error((*place, step), LITERAL)
 
-
-def _inside(
-    place: Place, value: dict[str, Any] | list[Any], secret: bool, number: bool, findings: Findings
-) -> Iterator[tuple[Place, Any, bool, bool]]:
-    if isinstance(value, list):
-        for index, inner in enumerate(value):
-            yield (*place, index), inner, secret, number
-        return
-    names = place in (("services",), ("buses",))
-    for key, inner in value.items():
-        if not _is_text(key):
-            findings.error((*place, key), "the key is not text: half a surrogate pair in it")
-        # a service may be called token_maker; what stands under it is no secret for that
-        name = names and isinstance(inner, dict)
-        yield (
-            (*place, key),
-            inner,
-            secret or (not name and says_secret(key)),
-            number or (not name and says_secret_number(key)),
-        )
-
-
-def _look_at_text(place: Place, text: str, secret: bool, findings: Findings) -> None:
-    if not text.isascii() and not _is_text(text):
-        findings.error(place, "not text: half a surrogate pair in it")
-    if password_in_url(text):
-        findings.error(place, IN_URL)
-    elif secret and text and not is_reference(text):
-        findings.error(place, LITERAL)
+    def _text(self, place: Place, text: str, *, secret: bool) -> None:
+        if not _is_text(text):
+            self._findings.error(place, _NO_TEXT)
+        if password_in_url(text):
+            self._findings.error(place, IN_URL)
+        elif secret and text and not is_reference(text):
+            self._findings.error(place, LITERAL)
 
 
 def _is_text(text: str) -> bool:

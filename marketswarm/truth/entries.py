@@ -6,6 +6,7 @@ the document as a whole is `document.py`.
 
 import math
 import re
+from functools import lru_cache
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
@@ -60,6 +61,7 @@ def _redis_url(value: Any) -> str:
     return value
 
 
+@lru_cache(maxsize=1024)
 def _usable(url: str) -> bool:
     if not url.isprintable() or " " in url:
         return False

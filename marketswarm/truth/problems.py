@@ -65,7 +65,9 @@ class Findings:
 
     def at(self, *places: Place) -> bool:
         """Whether one of these places, or what holds it, is known to be wrong: nothing follows from it."""
-        return any(place[:length] in self._wrong for place in places for length in range(1, len(place) + 1))
+        return bool(self._wrong) and any(
+            place[:length] in self._wrong for place in places for length in range(1, len(place) + 1)
+        )
 
     def inside(self, place: Place) -> bool:
         """Whether something at this place, or within it, or what holds it, is known to be wrong."""
