@@ -1,6 +1,9 @@
 """The life of an agent: wait for the truth, beat while working, follow reseeds, stop as asked."""
 
 from marketswarm.agent.ending import run
+from marketswarm.agent.finding import Found, load_truth, truth_places, usable_bus
+from marketswarm.agent.life import agent
+from marketswarm.agent.member import Agent
 from marketswarm.exit import Code, Exit
 
-__all__ = ["Code", "Exit", "run"]
+__all__ = ["Agent", "Code", "Exit", "Found", "agent", "load_truth", "run", "truth_places", "usable_bus"]

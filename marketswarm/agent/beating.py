@@ -1,0 +1,131 @@
+"""Sends the beats: on time, only while there is progress, whatever the bus does.
+
+Not here: what a beat looks like (`marketswarm.beat`), when it is due (`rhythm.py`), what counts as
+progress (`progress.py`).
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from marketswarm import beat, log
+from marketswarm.agent.progress import Progress
+from marketswarm.agent.rhythm import Rhythm
+from marketswarm.beat import Status
+from marketswarm.bus import Bus, BusError
+
+LOG_EVERY_SEC: Final = 30.0
+GOODBYE_SEC: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """Where and how often to beat, by the truth in force."""
+
+    bus: Bus
+    channel: str
+    interval_sec: float
+    timeout_sec: float
+    revision: int | None
+
+
+class Beating:
+    """The beats of one process. `i` counts those it tried to send; `trouble()` says why all is not well."""
+
+    def __init__(
+        self,
+        svc: str,
+        boot: str,
+        pulse: Pulse,
+        progress: Progress,
+        *,
+        trouble: Callable[[], str | None],
+        beaten: Callable[[], None],
+    ) -> None:
+        self.svc, self.boot, self.pulse = svc, boot, pulse
+        self.i = 0
+        self._progress, self._trouble, self._beaten = progress, trouble, beaten
+        self._changed = asyncio.Event()
+        self._failing: str | None = None
+        self._logged_at = 0.0
+        self._log = log.get(svc)
+
+    def change(self, pulse: Pulse) -> None:
+        """Beat by another truth from now on, and say so at once."""
+        self.pulse = pulse
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Beat until cancelled, first at once."""
+        clock = asyncio.get_running_loop().time
+        rhythm = Rhythm(self.pulse.interval_sec, clock(), random.random())
+        while True:
+            await self._progress.since_last_beat()
+            if self._changed.is_set():
+                self._changed.clear()
+                rhythm = Rhythm(self.pulse.interval_sec, clock(), random.random())
+            await self.beat()
+            self._beaten()
+            await self._until(rhythm.next_due(clock(), random.random()))
+
+    async def beat(self) -> None:
+        """Send one beat. A bus that is away costs this beat, no more."""
+        detail = self._trouble()
+        every_sec = self.pulse.interval_sec
+        await self._send("degraded" if detail else "ok", detail, every_sec, min(2.0, max(0.5, every_sec)))
+
+    async def goodbye(self) -> None:
+        """Say that no more beats will come. The key's age stays that of the last living beat."""
+        await self._send("stopping", None, None, GOODBYE_SEC if self._failing is None else GOODBYE_SEC / 4)
+
+    async def _send(
+        self, status: Status, detail: str | None, every_sec: float | None, within_sec: float
+    ) -> None:
+        self.i += 1  # tried counts: one that timed out may have arrived, and would else look like a replay
+        to = self.pulse
+        said = beat.make(
+            self.svc,
+            self.i,
+            time.time(),
+            boot=self.boot,
+            rev=to.revision,
+            status=status,
+            detail=detail,
+            every=every_sec,
+        )
+        pipe = to.bus.pipeline()
+        pipe.publish(to.channel, said)
+        if status == "stopping":
+            pipe.set(f"beat:{self.svc}", said, xx=True, keepttl=True)
+        else:
+            pipe.set(f"beat:{self.svc}", said, px=max(1, round(2000 * to.timeout_sec)))
+        try:
+            await to.bus.ask(pipe.execute(), within_sec)
+        except BusError as error:
+            self._failed(error)
+        else:
+            self._arrived()
+
+    async def _until(self, due: float) -> None:
+        try:
+            async with asyncio.timeout_at(due):
+                await self._changed.wait()
+        except TimeoutError:
+            return
+
+    def _failed(self, error: BusError) -> None:
+        now = time.monotonic()
+        if error.reason != self._failing or now - self._logged_at >= LOG_EVERY_SEC:
+            self._logged_at = now
+            self._log.warning(
+                "beat.failed", bus=error.bus, where=self.pulse.bus.where, reason=error.reason, i=self.i
+            )
+        self._failing = error.reason
+
+    def _arrived(self) -> None:
+        if self._failing is not None:
+            self._log.info("beat.resumed", bus=self.pulse.bus.name, after=self._failing, i=self.i)
+        self._failing = None

@@ -1,0 +1,178 @@
+"""`Agent`: what the body of an agent sees of it, and the truth it goes by.
+
+Not here: the order of its life (`life.py`), and each task's own idea.
+"""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Generic, TypeVar
+
+from marketswarm import log
+from marketswarm.agent.beating import Pulse
+from marketswarm.agent.finding import Found
+from marketswarm.agent.following import Refused
+from marketswarm.agent.place import Place, place_in
+from marketswarm.agent.progress import Progress
+from marketswarm.bus import Bus, BusError, find_url
+from marketswarm.exit import Code, exit_in
+from marketswarm.settings import Common
+from marketswarm.truth import Heartbeat, Service, Truth
+
+CLOSE_WITHIN_SEC: Final = 0.5
+
+S = TypeVar("S", bound=Common)
+OpenBus = Callable[[str, str], Bus]
+MakeHeartbeat = Callable[[S, Service | None], Heartbeat]
+
+
+class Agent(Generic[S]):
+    """One member of the swarm. Made by `agent()`; `truth` and what follows from it stand once it has joined.
+
+    `revision` is `None` when the bus could not say which one it is; `boot` is this process's random id.
+    """
+
+    truth: Truth
+    revision: int | None
+
+    def __init__(self, name: str, settings: S, heartbeat: MakeHeartbeat[S] | None, open_bus: OpenBus) -> None:
+        self.name, self.settings = name, settings
+        self.boot = secrets.token_hex(6)
+        self.exit_code: int = Code.DONE
+        self.log = log.get(name)
+        self.work = Progress(time.monotonic())
+        self.died: str | None = None  # the side task that ended all
+        self._heartbeat = (lambda section: heartbeat(settings, section)) if heartbeat else None
+        self._open_bus = open_bus
+        self._buses: dict[tuple[str, str], Bus] = {}
+        self._place: Place
+        self._group: asyncio.TaskGroup | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._detail: str | None = None  # the body's own trouble
+        self._unfit: str | None = None  # a callback could not go by the truth
+        self._reseeded = asyncio.Event()
+        self._callbacks: list[Callable[[Truth], None]] = []
+
+    @property
+    def section(self) -> Service:
+        """This agent's section of the truth in force; the last one it had, if the truth dropped it."""
+        return self._place.section
+
+    @property
+    def timeout_sec(self) -> float:
+        """After how long without a beat the healer misses this agent."""
+        return self._place.timeout_sec
+
+    def bus(self, name: str) -> Bus:
+        """The bus of that name, opened once, closed with the agent.
+
+        Raises BusError when its URL can't be had.
+        """
+        return self.bus_at(name, find_url(name, os.environ, getattr(self, "truth", None)))
+
+    def bus_at(self, name: str, url: str) -> Bus:
+        """As `bus`, for a place that is known already."""
+        if (name, url) not in self._buses:
+            self._buses[name, url] = self._open_bus(name, url)
+        return self._buses[name, url]
+
+    def progress(self) -> None:
+        """Say that the work got somewhere; without that, beats stop and in the end the watchdog barks."""
+        self.work.make(time.monotonic())
+
+    def degraded(self, detail: str | None) -> None:
+        """From the next beat on, say what is wrong (at most 200 characters); `None`: all is well."""
+        self._detail = detail
+
+    async def rest(self, seconds: float) -> bool:
+        """Wait on purpose; counts as progress. True, at once, when the truth changed since the last rest.
+
+        For the work loop itself: a side task that rests would vouch for a work loop that hangs.
+        """
+        self.work.rest(time.monotonic())
+        try:
+            async with asyncio.timeout(seconds):
+                await self._reseeded.wait()
+        except TimeoutError:
+            return False
+        finally:
+            self.work.resume(time.monotonic())
+        self._reseeded.clear()
+        return True
+
+    def on_reseed(self, callback: Callable[[Truth], None]) -> None:
+        """Have `callback(truth)` called in the loop, after each new truth is in force."""
+        self._callbacks.append(callback)
+
+    def task(self, work: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
+        """Run a side task. Its death takes the agent down, exit 5; it is cancelled when the body ends."""
+        if self._group is None:
+            work.close()
+            raise RuntimeError("side tasks live inside `async with agent(…)`")
+        task = self._group.create_task(self._guarded(work, name), name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def trouble(self) -> str | None:
+        """All that is not well, as the body and the truth in force have it."""
+        return "; ".join(filter(None, (self._detail, self._place.missing, self._unfit))) or None
+
+    # --- for life.py ---
+
+    def learn(self, found: Found) -> Pulse:
+        """Put a truth in force: all of it, or nothing.
+
+        Raises:
+            Exit: code 2, when it has no place for this agent, which never had one.
+            Refused: when the bus that it names can't be had.
+        """
+        truth, last = found.loaded.truth, getattr(self, "_place", None)
+        place = place_in(truth, self.name, self.settings.default_timeout_sec, self._heartbeat, last)
+        try:
+            bus = self.bus_at(place.bus, find_url(place.bus, os.environ, truth))
+        except BusError as error:
+            raise Refused(str(error)) from None
+        self.truth, self.revision, self._place = truth, found.revision, place
+        beats = place.section.heartbeat
+        return Pulse(bus, beats.channel, beats.interval_sec, place.timeout_sec, found.revision)
+
+    def tell_reseed(self) -> None:
+        """Tell the body of the truth that is now in force; what it can't bear is a trouble, not an end."""
+        self._unfit = None
+        for callback in self._callbacks:
+            try:
+                callback(self.truth)
+            except Exception as error:
+                self.log.exception("truth.unfit", revision=self.revision)
+                self._unfit = f"can't go by revision {self.revision}: {type(error).__name__}"
+        self._reseeded.set()
+
+    def live_in(self, group: asyncio.TaskGroup) -> None:
+        """From now on side tasks may run."""
+        self._group = group
+
+    def end_tasks(self) -> None:
+        """The body is over, and so are all side tasks."""
+        self._group = None
+        for task in list(self._tasks):
+            task.cancel()
+
+    async def close(self) -> None:
+        """Close every connection, last opened first."""
+        for bus in reversed(self._buses.values()):
+            with contextlib.suppress(TimeoutError, OSError, BusError):
+                async with asyncio.timeout(CLOSE_WITHIN_SEC):
+                    await bus.aclose()
+
+    async def _guarded(self, work: Coroutine[Any, Any, Any], name: str) -> Any:
+        try:
+            return await work
+        except Exception as error:
+            self.died = self.died or name
+            if exit_in(error) is None:
+                self.log.critical("task.died", task=name, exc_info=error)
+            raise

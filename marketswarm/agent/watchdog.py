@@ -1,0 +1,143 @@
+"""A thread that ends the process when it hangs: stacks to the log, exit 5, the restart policy does the rest.
+
+Two things hang: the event loop (it no longer ticks) and the work (no progress). And a stop that was asked
+for must come to its end. A process that was itself stopped (SIGSTOP, a suspended machine) did not hang.
+"""
+
+import asyncio
+import contextlib
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, Final, Self
+
+from marketswarm import log
+from marketswarm.agent.progress import Progress
+from marketswarm.exit import Code
+
+LEAST_SEC: Final = 3.0
+STOP_WITHIN_SEC: Final = 4.5  # 5 s are allowed
+LONGEST_STEP_SEC: Final = 1.0
+OVERSLEPT_SEC: Final = 0.5  # a thread that wakes this much later than it meant to was not running
+LOG_WITHIN_SEC: Final = 2.0  # a log that nobody reads must not keep a hung process alive
+TASKS_SHOWN: Final = 50
+
+
+class Watchdog:
+    """Watches one loop and one work. `limit_sec`: how long either may be silent."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, progress: Progress, die: Callable[[int], Any] = os._exit
+    ) -> None:
+        self.limit_sec = float("inf")
+        self.stop_by = float("inf")  # `time.monotonic()` at which a stop must have come to its end
+        self._loop, self._progress, self._die = loop, progress, die
+        self._ticked = time.monotonic()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._over.set()
+        self._thread.join(LONGEST_STEP_SEC)
+
+    @property
+    def step_sec(self) -> float:
+        """How often the loop ticks and the thread looks."""
+        return min(LONGEST_STEP_SEC, self.limit_sec / 8)
+
+    async def tick(self) -> None:
+        """Show, until cancelled, that the loop runs."""
+        while True:
+            self._ticked = time.monotonic()
+            await asyncio.sleep(self.step_sec)
+
+    def hurry(self) -> None:
+        """A stop begins: it must have come to its end soon."""
+        self.stop_by = min(self.stop_by, time.monotonic() + STOP_WITHIN_SEC)
+
+    def verdict(self, now: float) -> str | None:
+        """Why the process must end now, if it must."""
+        if now > self.stop_by:
+            return "stop_hung"
+        if now - self._ticked > self.limit_sec:
+            return "loop_hung"
+        if self._progress.silent_sec(now) > self.limit_sec:
+            return "work_hung"
+        return None
+
+    def forgive(self, stood_sec: float, now: float) -> None:
+        """Nobody could have ticked for so long: that time does not count."""
+        self._ticked = min(now, self._ticked + stood_sec)
+        self._progress.at = min(now, self._progress.at + stood_sec)
+
+    def _watch(self) -> None:
+        while True:
+            step_sec = self.step_sec
+            meant = time.monotonic() + step_sec
+            if self._over.wait(step_sec):
+                return
+            now = time.monotonic()
+            if now - meant > OVERSLEPT_SEC:
+                self.forgive(now - meant, now)
+            reason = self.verdict(now)
+            if reason is not None:
+                self._end(reason, now)
+                return
+
+    def _end(self, reason: str, now: float) -> None:
+        shown = {"threads": thread_stacks(), "tasks": task_stacks(self._loop)}
+        silent_sec = round(max(now - self._ticked, self._progress.silent_sec(now)), 3)
+
+        def tell() -> None:
+            log.get("watchdog").critical(
+                "agent.hung", reason=reason, silent_sec=silent_sec, limit_sec=self.limit_sec, **shown
+            )
+
+        teller = threading.Thread(target=tell, daemon=True)
+        teller.start()
+        teller.join(LOG_WITHIN_SEC)
+        self._die(Code.DIED)
+
+
+def thread_stacks() -> dict[str, str]:
+    """Where every thread of the process stands, innermost call last."""
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    return {
+        f"{names.get(ident, '?')} ({ident})": "".join(traceback.format_stack(frame))
+        for ident, frame in sys._current_frames().items()  # noqa: SLF001 - the documented way
+    }
+
+
+def task_stacks(loop: asyncio.AbstractEventLoop) -> dict[str, str]:
+    """Where every task of the loop waits, innermost call last; from another thread, so best effort."""
+    shown: dict[str, str] = {}
+    with contextlib.suppress(RuntimeError):  # the set of tasks changed while it was read
+        for task in list(asyncio.all_tasks(loop))[:TASKS_SHOWN]:
+            shown[task.get_name()] = "\n".join(place(frame) for frame in _awaited_frames(task.get_coro()))
+    return shown
+
+
+def _awaited_frames(waiting: object) -> list[FrameType]:
+    frames: list[FrameType] = []
+    while waiting is not None and len(frames) < TASKS_SHOWN:
+        kind = next((kind for kind in ("cr", "gi", "ag") if hasattr(waiting, f"{kind}_frame")), None)
+        if kind is None:
+            break
+        frame = getattr(waiting, f"{kind}_frame")
+        if frame is not None:
+            frames.append(frame)
+        waiting = getattr(waiting, "gi_yieldfrom" if kind == "gi" else f"{kind}_await", None)
+    return frames
+
+
+def place(frame: FrameType) -> str:
+    """File, line and function of a frame."""
+    return f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_qualname}"

@@ -1,0 +1,75 @@
+"""A simple subscriber for what may be missed: hears channels and patterns of one bus for as long as it runs.
+
+Its connection is its own and is rebuilt on any error; a connection that died without saying so is found
+by pings. Whoever uses it is told of every new subscription, and looks for itself at what it missed. Not
+here: listening that proves itself with canaries, which the healer needs (`listen.py`).
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from redis.asyncio.client import PubSub
+from redis.exceptions import RedisError
+
+from marketswarm.bus import Bus, BusError, first_line, reason_of
+
+PING_SEC: Final = 5.0
+FIRST_PAUSE_SEC: Final = 0.1
+LONGEST_PAUSE_SEC: Final = 2.0
+
+
+async def subscribe(
+    bus: Bus,
+    *,
+    heard: Callable[[bytes, bytes], None],
+    joined: Callable[[], None],
+    lost: Callable[[BusError], None],
+    channels: Sequence[str] = (),
+    patterns: Sequence[str] = (),
+    ping_sec: float = PING_SEC,
+) -> None:
+    """Listen until cancelled: `heard(channel, payload)` for each message, `joined()` when subscribed (again).
+
+    `lost(error)` comes once for each connection that ended or could not be made; a connection that says
+    nothing for two times `ping_sec` counts as ended.
+    """
+    pause_sec = FIRST_PAUSE_SEC
+    while True:
+        pubsub = bus.client.pubsub(ignore_subscribe_messages=True)
+        try:
+            if channels:
+                await bus.ask(pubsub.subscribe(*channels))
+            if patterns:
+                await bus.ask(pubsub.psubscribe(*patterns))
+            joined()
+            pause_sec = FIRST_PAUSE_SEC
+            await _hear(bus, pubsub, heard, ping_sec)
+        except BusError as error:
+            lost(error)
+        except (RedisError, OSError) as error:
+            lost(BusError(bus.name, reason_of(error), first_line(error)))
+        finally:
+            with contextlib.suppress(RedisError, OSError):
+                await pubsub.aclose()  # type: ignore[no-untyped-call]
+        await asyncio.sleep(pause_sec)
+        pause_sec = min(2 * pause_sec, LONGEST_PAUSE_SEC)
+
+
+async def _hear(bus: Bus, pubsub: PubSub, heard: Callable[[bytes, bytes], None], ping_sec: float) -> None:
+    asked = False
+    while True:
+        try:
+            async with asyncio.timeout(ping_sec):
+                # no time-out of the client's own, see `Bus`
+                message = await pubsub.get_message(timeout=None)
+        except TimeoutError:
+            if asked:
+                raise
+            asked = True
+            await bus.ask(pubsub.ping())
+            continue
+        asked = False
+        if message is not None and message["type"] in ("message", "pmessage"):
+            heard(message["channel"], message["data"])
