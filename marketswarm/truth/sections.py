@@ -4,7 +4,6 @@ A wrong value is noted and left out, so that the rest of its section can still b
 comes to light at once. Not here: what sections have to do with each other (`clashes.py`).
 """
 
-import copy
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeVar
@@ -172,7 +171,7 @@ def _message(place: Place, mistake: ErrorDetails) -> str:
 
 def _without(values: Any, mistakes: Iterable[ErrorDetails]) -> Any:
     """A copy with nothing wrong left in it; items of lists are replaced, so that no index shifts."""
-    left = copy.deepcopy(values)
+    left = _copied(values)
     places = [mistake["loc"] for mistake in mistakes]
     for place in sorted(places, key=len):
         points = place[:1] == ("access_points",) and len(place) > 2
@@ -185,6 +184,12 @@ def _without(values: Any, mistakes: Iterable[ErrorDetails]) -> Any:
         else:
             holder.pop(last, None)
     return left
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _copied(inner) for key, inner in value.items()}
+    return [_copied(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _kind(value: Any) -> str:
