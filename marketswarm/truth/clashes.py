@@ -16,12 +16,12 @@ MAX_CIRCLES: Final = 20  # more of them say no more
 FEW_INTERVALS: Final = 3  # a timeout below that many intervals turns one lost beat into an alarm
 
 
-def look_for_clashes(truth: Truth, findings: Findings, default_timeout_sec: float) -> None:
+def look_for_clashes(truth: Truth, findings: Findings) -> None:
     """Notes every clash between sections."""
     _channels(truth, findings)
     _subscriptions(truth, findings)
     _buses(truth, findings)
-    _timeouts(truth, findings, default_timeout_sec)
+    _timeouts(truth, findings)
     _dependencies(truth, findings)
 
 
@@ -94,7 +94,7 @@ def _buses(truth: Truth, findings: Findings) -> None:
                     )
 
 
-def _timeouts(truth: Truth, findings: Findings, default_timeout_sec: float) -> None:
+def _timeouts(truth: Truth, findings: Findings) -> None:
     for svc, service in truth.services.items():
         beat = service.heartbeat
         own = beat.timeout_sec is not None
@@ -103,13 +103,13 @@ def _timeouts(truth: Truth, findings: Findings, default_timeout_sec: float) -> N
             continue
         if not own and (svc == HEALER or not beat.monitored):
             continue  # the sentinel has its own patience, and nobody waits for the unmonitored
-        timeout_sec = truth.timeout_of(svc, default_timeout_sec)
+        timeout_sec = truth.timeout_of(svc)
         interval = f"interval_sec ({beat.interval_sec:g})"
         if own:
             where, what = _beat(svc, "timeout_sec"), f"{timeout_sec:g} is %s {interval}: "
             remedy = f"write {FEW_INTERVALS * beat.interval_sec:g} or more"
         else:
-            source = path(cadence) if truth.cadence_sec() else "DEFAULT_TIMEOUT_SEC"
+            source = path(cadence) if truth.cadence_sec() else "the default"
             where = _beat(svc, "interval_sec")
             what = f"the timeout of {timeout_sec:g}, from {source}, is %s {interval}: "
             remedy = f"write {timeout_sec / FEW_INTERVALS:g} or less, or a timeout_sec beside it"

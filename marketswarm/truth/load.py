@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from marketswarm.truth.clashes import look_for_clashes
 from marketswarm.truth.decode import decode, look_through
-from marketswarm.truth.document import DEFAULT_TIMEOUT_SEC, Truth
+from marketswarm.truth.document import Truth
 from marketswarm.truth.problems import Findings, Problem, TruthError
 from marketswarm.truth.sections import build
 
@@ -22,12 +22,11 @@ class Loaded:
     sha256: str
 
 
-def load(raw: bytes, default_timeout_sec: float = DEFAULT_TIMEOUT_SEC) -> Loaded:
+def load(raw: bytes) -> Loaded:
     """Reads and checks a document.
 
-    Args:
-        raw: the bytes of a truth.json.
-        default_timeout_sec: what a service's timeout is where the document says nothing.
+    Whether a document is accepted depends on its bytes alone, on nobody's environment: else the one agent would
+    follow a truth that the other refuses.
 
     Raises:
         TruthError: with every mistake at once. Nothing else, whatever the bytes.
@@ -36,7 +35,7 @@ def load(raw: bytes, default_timeout_sec: float = DEFAULT_TIMEOUT_SEC) -> Loaded
     findings = Findings()
     look_through(document, twice, findings)
     truth = build(document, findings)
-    look_for_clashes(truth, findings, default_timeout_sec)
+    look_for_clashes(truth, findings)
     errors = findings.errors(document)
     if errors:
         raise TruthError(errors)
