@@ -6,7 +6,7 @@ happened together with both clocks' readings (`Moment`), and gets frozen values 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from marketswarm import beat as beats
 from marketswarm.beat import Beat, Malformed
@@ -24,9 +24,18 @@ class Counts:
     heard: int = 0
     malformed: int = 0
     replayed: int = 0
-    strangers: int = 0
     unheard: int = 0
     stalls: int = 0
+
+
+Messages = Sequence[Sequence[Any]]
+
+
+class Hearing(NamedTuple):
+    """What a batch of messages brought, and those of them on channels where nobody is watched."""
+
+    verdicts: list[Verdict]
+    others: list[Sequence[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,18 +86,19 @@ class Liveness(Roster):
         bus.clock.heard(number, now)
         return bus.regained(now, since) if bus.clock.listening else None
 
-    def hear(self, bus_name: str, messages: Sequence[Sequence[Any]], now: Moment) -> list[Verdict]:
+    def hear(self, bus_name: str, messages: Messages, now: Moment) -> Hearing:
         """Takes in what came at once: `[kind, channel, payload]` each, as the server sends them."""
         self.woke(now)
+        hearing = Hearing([], [])
         bus = self.buses.get(bus_name)
         if bus is None:
-            return []
+            return hearing
         heard = Heard(bus.clock.running(now.mono), now.mono, now.wall)
-        verdicts = []
-        for _, channel, payload in messages:
+        for message in messages:
+            _, channel, payload = message
             record = bus.channels.get(channel)
             if record is None:
-                self.counts.strangers += 1
+                hearing.others.append(message)
                 continue
             found = beats.parse(payload, record.watch.svc)
             if type(found) is Malformed:
@@ -96,8 +106,8 @@ class Liveness(Roster):
                 if self._on_malformed is not None:
                     self._on_malformed(record.watch.svc, found)
             elif type(found) is Beat and (verdict := self._live(record, found, heard)) is not None:
-                verdicts.append(verdict)
-        return verdicts
+                hearing.verdicts.append(verdict)
+        return hearing
 
     def _live(self, record: Record, beat: Beat, heard: Heard) -> Verdict | None:
         if record.is_replay(beat.boot, beat.i):

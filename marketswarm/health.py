@@ -1,0 +1,94 @@
+"""Keeps `health:<svc>` alive: each service's latest object, current, and gone soon after its healer.
+
+An ok tells the age of the newest beat at the moment of writing; a miss stays as it was told. Each key is
+written anew at a third of its life.
+"""
+
+import random
+import time
+from typing import Any, Final
+
+import orjson
+
+from marketswarm.bus import Bus, Script
+from marketswarm.event import Event, Kind, encode
+from marketswarm.liveness import Liveness, Record, State, TimingWheel
+from marketswarm.notices import health_sec
+from marketswarm.tell import Notice
+
+AT_ONCE: Final = 200
+SOON_SEC: Final = 2.0
+
+_REFRESH: Final = Script.beside("marketswarm", "refresh.lua")
+
+
+class Health:
+    """The health keys of one roster.
+
+    Args:
+        life: whose services they are.
+        kind: what an ok is called.
+        by: the service that vouches.
+    """
+
+    def __init__(self, life: Liveness, *, kind: Kind, by: str) -> None:
+        self._life = life
+        self._kind = kind
+        self._by = by
+        self._told: dict[str, tuple[str, bytes]] = {}  # the latest event of each service: its id, all of it
+        self._at: dict[str, float] = {}  # when each key is next to be written, in monotonic seconds
+        self._wheel: TimingWheel[str] = TimingWheel(lambda svc: self._at.get(svc, float("inf")))
+
+    def told(self, notice: Notice) -> None:
+        """Takes note of what was told, and with it written, of a service."""
+        if not notice.health_sec:
+            self._told.pop(notice.field, None)
+            self._at.pop(notice.field, None)
+            return
+        missed = notice.verdict == State.DOWN
+        self._told[notice.field] = orjson.loads(notice.event)["id"], notice.event if missed else b""
+        self._plan(notice.field, notice.health_sec / 3)
+
+    def recall(self, svc: str, event: dict[str, Any] | None) -> None:
+        """Takes up a service that an earlier listener told of; `event` is what it told, if it was a miss."""
+        if svc not in self._told and event is not None:
+            self._told[svc] = str(event.get("id", "")), orjson.dumps(event)
+        self._plan(svc, SOON_SEC * random.random())
+
+    def _plan(self, svc: str, in_sec: float) -> None:
+        filed = svc in self._at
+        # a little early, and not all at once
+        self._at[svc] = time.monotonic() + in_sec * random.uniform(0.8, 1.0)
+        if not filed:
+            self._wheel.file(svc)
+
+    async def refresh(self, bus: Bus) -> None:
+        """Writes what is due, to the bus of the keys. Raises BusError."""
+        written: list[tuple[str, bytes, int]] = []
+        for svc in self._wheel.ripe(time.monotonic()):
+            record = self._life.records.get(svc)
+            found = None if record is None else self._object(svc, record)
+            if record is None or found is None:
+                self._at.pop(svc, None)
+                continue
+            life_sec = health_sec(record.watch.timeout_sec)
+            written.append((f"health:{svc}", found, life_sec))
+            # planned before it is written: a write that fails has two more turns before the key ends
+            self._at[svc] += life_sec / 3
+            self._wheel.file(svc)
+        for start in range(0, len(written), AT_ONCE):
+            some = written[start : start + AT_ONCE]
+            args: list[str | bytes | float] = []
+            for _, found, life_sec in some:
+                args += [found, life_sec]
+            await bus.script(_REFRESH, [key for key, _, _ in some], args)
+
+    def _object(self, svc: str, record: Record) -> bytes | None:
+        ident, event = self._told.get(svc, ("", b""))
+        if record.state is State.DOWN:
+            return event or None
+        if record.state is State.UNKNOWN or record.last is None:
+            return None
+        now, wall = time.monotonic(), time.time()
+        age = max(0.0, now - record.last.mono)
+        return encode(Event(self._kind, svc, wall, ident, self._by, age_sec=age, since=record.last.wall))

@@ -1,0 +1,201 @@
+"""Listens to one bus for ever, and proves that it does.
+
+A session that ends is rebuilt on any error; over another connection go the canaries, which have to come
+back on the session. What is heard, and what is no longer heard, goes to an `Ear`: nothing is concluded
+here.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+from marketswarm.bus import Bus, BusError
+from marketswarm.liveness import CANARY_EVERY_SEC, OVERDUE_SEC, Moment
+from marketswarm.session import AT_ONCE, Session
+
+OPEN_WITHIN_SEC: Final = 2.0
+FIRST_PAUSE_SEC: Final = 0.05
+LONGEST_PAUSE_SEC: Final = 1.0
+DEAF_AFTER_SEC: Final = 1.5
+"""A session on which a canary is missing for so long is given up: half-open connections say nothing."""
+URGED_PAUSE_SEC: Final = 0.005
+"""The least time between two canaries, when many deadlines are due."""
+
+
+class Ear(Protocol):
+    """What hears: told of everything, in the order in which it happened."""
+
+    def opened(self, bus: str) -> None:
+        """A session begins: all channels are subscribed."""
+
+    def lost(self, bus: str, reason: str) -> None:
+        """The session ended, or could not be made."""
+
+    def heard(self, bus: str, messages: Sequence[Sequence[Any]], now: Moment) -> Sequence[Sequence[Any]]:
+        """Messages came; returns those on channels that nobody is watched on."""
+
+    def canary_sent(self, bus: str, number: int, now: Moment) -> None:
+        """A canary is about to be published."""
+
+    def canary_accepted(self, bus: str) -> None:
+        """The bus took it."""
+
+    def canary_refused(self, bus: str, reason: str) -> None:
+        """The bus did not take it, or not in time."""
+
+    def canary_heard(self, bus: str, number: int, now: Moment) -> None:
+        """A canary came back on the session."""
+
+    def deaf_for(self, bus: str, now: float) -> float:
+        """For how long, in seconds, the session has owed a canary."""
+
+
+def moment() -> Moment:
+    """Both clocks, now."""
+    return Moment(time.monotonic(), time.time())
+
+
+class Listener:
+    """Keeps one subscriber session on one bus.
+
+    Args:
+        bus: the bus; canaries go over its command side.
+        ear: who is told.
+        listener: whose canaries these are: `healer`, `sentinel`.
+        boot: the listener's own instance.
+    """
+
+    def __init__(self, bus: Bus, ear: Ear, *, listener: str, boot: str) -> None:
+        self.bus = bus
+        self._ear = ear
+        self._canary_key = f"{listener}:canary"
+        self._canary_channel = f"{listener}:canary:{boot}"
+        self._canary_bytes = self._canary_channel.encode()
+        self._wanted: frozenset[str] = frozenset()
+        self._subscribed: frozenset[str] = frozenset()
+        self._given_up = False
+        self._changed = asyncio.Event()
+        self._urged = asyncio.Event()
+        self._number = 0
+
+    def listen_to(self, channels: frozenset[str]) -> None:
+        """Sets the channels to be heard; those that are new or gone follow at once."""
+        self._wanted = channels | {self._canary_channel}
+        self._changed.set()
+
+    def urge(self) -> None:
+        """Asks for a canary now: a deadline is due, and only a canary can prove the silence."""
+        self._urged.set()
+
+    def rebuild(self) -> None:
+        """Gives the session up: it does not hear what others hear."""
+        self._given_up = True
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Runs until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._sessions(), name=f"sessions:{self.bus.name}")
+            group.create_task(self._canaries(), name=f"canaries:{self.bus.name}")
+
+    # -- sessions
+
+    async def _sessions(self) -> None:
+        pause_sec = FIRST_PAUSE_SEC
+        while True:
+            session = Session(self.bus)
+            try:
+                await self._open(session)
+                pause_sec = FIRST_PAUSE_SEC
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._read(session), name=f"read:{self.bus.name}")
+                    group.create_task(self._mind(session), name=f"mind:{self.bus.name}")
+            except* BusError as failures:
+                self._ear.lost(self.bus.name, _first(failures))
+            finally:
+                await session.close()
+            await asyncio.sleep(pause_sec)
+            pause_sec = min(2 * pause_sec, LONGEST_PAUSE_SEC)
+
+    async def _open(self, session: Session) -> None:
+        """Subscribes to everything in chunks; each has its own time limit, so that size needs no other."""
+        self._changed.clear()
+        self._given_up = False
+        wanted = sorted(self._wanted)
+        try:
+            async with asyncio.timeout(OPEN_WITHIN_SEC):
+                await session.connect()
+            for start in range(0, len(wanted), AT_ONCE):
+                async with asyncio.timeout(OPEN_WITHIN_SEC):
+                    await session.subscribe(wanted[start : start + AT_ONCE])
+                    while not session.settled:
+                        self._take(await session.batch())
+        except TimeoutError as error:
+            raise BusError(self.bus.name, "timeout") from error
+        self._subscribed = frozenset(wanted)
+        self._ear.opened(self.bus.name)
+
+    async def _read(self, session: Session) -> None:
+        while True:
+            self._take(await session.batch())
+            # a burst must not keep the canaries from being sent
+            await asyncio.sleep(0)
+
+    async def _mind(self, session: Session) -> None:
+        """Keeps the session to the wanted channels, and ends it when it was given up."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            if self._given_up:
+                raise BusError(self.bus.name, "deaf")
+            wanted = self._wanted
+            if new := wanted - self._subscribed:
+                await session.subscribe(sorted(new))
+            if gone := self._subscribed - wanted:
+                await session.unsubscribe(sorted(gone))
+            self._subscribed = wanted
+
+    def _take(self, messages: list[Any]) -> None:
+        if not messages:
+            return
+        now = moment()
+        for _, channel, payload in self._ear.heard(self.bus.name, messages, now):
+            if channel == self._canary_bytes and payload.isdigit():
+                self._ear.canary_heard(self.bus.name, int(payload), now)
+
+    # -- canaries
+
+    async def _canaries(self) -> None:
+        while True:
+            started = time.monotonic()
+            await self._send_canary()
+            if self._ear.deaf_for(self.bus.name, time.monotonic()) > DEAF_AFTER_SEC:
+                self.rebuild()
+            await asyncio.sleep(URGED_PAUSE_SEC)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(started + CANARY_EVERY_SEC - time.monotonic()):
+                    await self._urged.wait()
+            self._urged.clear()
+
+    async def _send_canary(self) -> None:
+        self._number += 1
+        self._ear.canary_sent(self.bus.name, self._number, moment())
+        # the INCR makes a bus that takes no writes refuse the canary: it could take no verdict either
+        pipe = self.bus.pipeline(transaction=True)
+        pipe.incr(self._canary_key)
+        pipe.publish(self._canary_channel, self._number)
+        try:
+            await self.bus.ask(pipe.execute(), OVERDUE_SEC)
+        except BusError as error:
+            self._ear.canary_refused(self.bus.name, error.reason)
+        else:
+            self._ear.canary_accepted(self.bus.name)
+
+
+def _first(failures: BaseExceptionGroup[BusError]) -> str:
+    first: BaseException = failures
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    return first.reason if isinstance(first, BusError) else "error"

@@ -1,0 +1,86 @@
+"""From a verdict to what the world sees of it: the event, the roster's entry, the health key. Pure."""
+
+from typing import Any, Final, Literal
+
+import orjson
+
+from marketswarm.event import Event, Kind, encode, identify
+from marketswarm.liveness import State, Told, Verdict
+from marketswarm.remember import BUS_FIELD
+from marketswarm.tell import Notice
+
+LEAST_HEALTH_SEC: Final = 60
+
+_ENDING: Final = {State.UP: "ok", State.DOWN: "miss", State.UNWATCHED: "unwatched"}
+
+
+class Notices:
+    """Writes verdicts as one listener's notices.
+
+    Args:
+        of: what the events on services are called: `heartbeat_miss` or `healer_miss`.
+        by: the service that speaks.
+        channel: where alerts are published.
+    """
+
+    def __init__(self, *, of: Literal["heartbeat", "healer"], by: str, channel: str) -> None:
+        self._of = of
+        self.by = by
+        self.channel = channel
+
+    @property
+    def ok(self) -> Kind:
+        """What an ok is called."""
+        return Kind(f"{self._of}_ok")
+
+    def event(self, verdict: Verdict) -> Event | None:
+        """The alert event of a verdict; None for one of which nothing is said."""
+        if verdict.told is Told.FORGOTTEN:
+            return None
+        kind = Kind(f"{'bus' if verdict.of_bus else self._of}_{_ENDING[verdict.state]}")
+        return Event(
+            kind,
+            verdict.svc,
+            verdict.ts,
+            identify(kind, verdict.svc, verdict.ts),
+            self.by,
+            late_sec=verdict.late_sec,
+            timeout_sec=verdict.timeout_sec,
+            # the reference gives an age to services only
+            age_sec=verdict.age_sec if kind is Kind.HEARTBEAT_OK else None,
+            reason=verdict.reason,
+            down_sec=verdict.down_sec,
+            since=verdict.since,
+        )
+
+    def notice(self, verdict: Verdict, health_sec: int) -> Notice:
+        """The notice of a verdict; `health_sec` is the life of the health key it sets."""
+        event = self.event(verdict)
+        raw = b"" if event is None else encode(event)
+        gone = verdict.state is State.UNWATCHED
+        return Notice(
+            field=(BUS_FIELD if verdict.of_bus else "") + verdict.svc,
+            verdict=verdict.state,
+            value=b"" if gone else _entry(verdict, raw),
+            event=raw,
+            channel=self.channel if verdict.told is Told.ALERT else "",
+            health_key=f"health:{verdict.svc}",
+            health_sec=0 if gone or verdict.of_bus else health_sec,
+            assumed="up" if verdict.of_bus else "unknown",
+        )
+
+
+def health_sec(timeout_sec: float) -> int:
+    """The life of a health key in whole seconds: an ok may outlive its healer by that, and no more."""
+    return max(LEAST_HEALTH_SEC, round(3 * timeout_sec))
+
+
+def _entry(verdict: Verdict, event: bytes) -> bytes:
+    found: dict[str, Any] = {"verdict": verdict.state, "ts": round(verdict.ts, 3)}
+    if verdict.since is not None:
+        found["since"] = round(verdict.since, 3)
+    if verdict.boot is not None:
+        found["boot"] = verdict.boot
+    if verdict.state is State.DOWN:
+        found["event"] = orjson.Fragment(event)  # a restarted healer goes on showing it in `health:`
+    return orjson.dumps(found)

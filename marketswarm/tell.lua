@@ -1,0 +1,61 @@
+-- Makes verdicts public, each all or nothing.
+--
+-- KEYS: the roster, the log, then a health key for each verdict.
+-- ARGV: the log's length, then for each verdict seven values:
+--   field    in the roster
+--   assumed  the verdict that holds while nothing is stored
+--   verdict  the new one
+--   value    what the roster is to hold, '' to forget the field
+--   event    the alert object, '' for none; it is also what the health key is to hold
+--   channel  where it is published, '' for nowhere
+--   ttl      of the health key in seconds, 0 to leave no such key
+-- Returns for each verdict 1 (told), 0 (already so) or 2 (told, but the channel was refused).
+--
+-- The place of the lease: a caller whose epoch is not the current one is to be turned away here.
+
+local roster, log = KEYS[1], KEYS[2]
+local length = ARGV[1]
+
+local function stored_verdict(field)
+  local stored = redis.call('HGET', roster, field)
+  if not stored then
+    return nil
+  end
+  local ok, entry = pcall(cjson.decode, stored)
+  -- an entry that nobody can read is as good as none
+  return ok and type(entry) == 'table' and entry.verdict or nil
+end
+
+local function tell(health, field, assumed, verdict, value, event, channel, ttl)
+  if (stored_verdict(field) or assumed) == verdict then
+    return 0
+  end
+  if event ~= '' then
+    redis.call('XADD', log, 'MAXLEN', '~', length, '*', 'event', event)
+  end
+  if value == '' then
+    redis.call('HDEL', roster, field)
+  else
+    redis.call('HSET', roster, field, value)
+  end
+  if ttl == '0' then
+    redis.call('DEL', health)
+  else
+    redis.call('SET', health, event, 'EX', ttl)
+  end
+  if channel ~= '' then
+    -- what is on the log must not be undone because the channel is closed to us
+    local sent = redis.pcall('PUBLISH', channel, event)
+    if type(sent) == 'table' and sent.err then
+      return 2
+    end
+  end
+  return 1
+end
+
+local outcome = {}
+for n = 1, #KEYS - 2 do
+  local at = 2 + (n - 1) * 7
+  outcome[n] = tell(KEYS[n + 2], unpack(ARGV, at, at + 6))
+end
+return outcome
