@@ -4,6 +4,19 @@ from marketswarm.agent.ending import run
 from marketswarm.agent.finding import Found, load_truth, truth_places, usable_bus
 from marketswarm.agent.life import agent
 from marketswarm.agent.member import Agent
+from marketswarm.agent.points import first_point, point_like
 from marketswarm.exit import Code, Exit
 
-__all__ = ["Agent", "Code", "Exit", "Found", "agent", "load_truth", "run", "truth_places", "usable_bus"]
+__all__ = [
+    "Agent",
+    "Code",
+    "Exit",
+    "Found",
+    "agent",
+    "first_point",
+    "load_truth",
+    "point_like",
+    "run",
+    "truth_places",
+    "usable_bus",
+]

@@ -43,11 +43,13 @@ class Beating:
         progress: Progress,
         *,
         trouble: Callable[[], str | None],
+        remark: Callable[[], str | None],
         beaten: Callable[[], None],
     ) -> None:
         self.svc, self.boot, self.pulse = svc, boot, pulse
         self.i = 0
-        self._progress, self._trouble, self._beaten = progress, trouble, beaten
+        self._progress, self._trouble, self._remark = progress, trouble, remark
+        self._beaten = beaten
         self._changed = asyncio.Event()
         self._failing: str | None = None
         self._logged_at = 0.0
@@ -73,9 +75,10 @@ class Beating:
 
     async def beat(self) -> None:
         """Send one beat. A bus that is away costs this beat, no more."""
-        detail = self._trouble()
+        trouble, remark = self._trouble(), self._remark()
         every_sec = self.pulse.interval_sec
-        await self._send("degraded" if detail else "ok", detail, every_sec, min(2.0, max(0.5, every_sec)))
+        status: Status = "degraded" if trouble else "ok"
+        await self._send(status, trouble or remark, every_sec, min(2.0, max(0.5, every_sec)))
 
     async def goodbye(self) -> None:
         """Say that no more beats will come. The key's age stays that of the last living beat."""

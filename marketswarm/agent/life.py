@@ -115,6 +115,7 @@ async def _join(me: Agent[Any], watchdog: Watchdog, stop: Stop) -> tuple[Beating
         pulse,
         me.work,
         trouble=lambda: _all_of(me.trouble(), following.trouble),
+        remark=lambda: me.remark,
         beaten=following.beaten,
     )
     if found.passed:

@@ -8,7 +8,7 @@ import contextlib
 import os
 import secrets
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Final, Generic, TypeVar
 
 from marketswarm import log
@@ -18,7 +18,7 @@ from marketswarm.agent.following import Refused
 from marketswarm.agent.place import Place, place_in
 from marketswarm.agent.progress import Progress
 from marketswarm.bus import Bus, BusError, find_url
-from marketswarm.exit import Code, exit_in
+from marketswarm.exit import Code, Exit, exit_in
 from marketswarm.settings import Common
 from marketswarm.truth import Heartbeat, Service, Truth
 
@@ -45,6 +45,7 @@ class Agent(Generic[S]):
         self.log = log.get(name)
         self.work = Progress(time.monotonic())
         self.died: str | None = None  # the side task that ended all
+        self.remark: str | None = None
         self._heartbeat = (lambda section: heartbeat(settings, section)) if heartbeat else None
         self._open_bus = open_bus
         self._buses: dict[tuple[str, str], Bus] = {}
@@ -87,21 +88,35 @@ class Agent(Generic[S]):
         """From the next beat on, say what is wrong (at most 200 characters); `None`: all is well."""
         self._detail = detail
 
+    def note(self, remark: str | None) -> None:
+        """From the next beat on, say what is worth knowing (as `detail`) though all in all it is well."""
+        self.remark = remark
+
     async def rest(self, seconds: float) -> bool:
         """Wait on purpose; counts as progress. True, at once, when the truth changed since the last rest.
 
         For the work loop itself: a side task that rests would vouch for a work loop that hangs.
         """
-        self.work.rest(time.monotonic())
         try:
-            async with asyncio.timeout(seconds):
+            async with self.waiting(seconds):
                 await self._reseeded.wait()
         except TimeoutError:
             return False
-        finally:
-            self.work.resume(time.monotonic())
         self._reseeded.clear()
         return True
+
+    @contextlib.asynccontextmanager
+    async def waiting(self, within_sec: float) -> AsyncIterator[None]:
+        """Wait for others, for `within_sec` at most; counts as progress, since it is bounded.
+
+        Raises TimeoutError at the end of that time.
+        """
+        self.work.rest(time.monotonic())
+        try:
+            async with asyncio.timeout(within_sec):
+                yield
+        finally:
+            self.work.resume(time.monotonic())
 
     def on_reseed(self, callback: Callable[[Truth], None]) -> None:
         """Have `callback(truth)` called in the loop, after each new truth is in force."""
@@ -146,6 +161,9 @@ class Agent(Generic[S]):
         for callback in self._callbacks:
             try:
                 callback(self.truth)
+            except Exit as refusal:
+                self.log.warning("truth.unfit", revision=self.revision, why=refusal.message)
+                self._unfit = f"can't go by revision {self.revision}: {refusal.message}"
             except Exception as error:
                 self.log.exception("truth.unfit", revision=self.revision)
                 self._unfit = f"can't go by revision {self.revision}: {type(error).__name__}"
