@@ -7,6 +7,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 asked_for=${PYTHON:-}
+export PIP_REQUIRE_VIRTUALENV=1 # whatever .venv/bin/python turns out to be: never into the system's own Python
 made_of="$(pwd) $(cat pyproject.toml requirements.lock tools/environment.sh | cksum)"
 
 say() { printf '%s\n' "$*" >&2; }

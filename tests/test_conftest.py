@@ -1,0 +1,84 @@
+"""Shows each rule of conftest.py a test that breaks it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+BREACHES = """
+import os, signal, subprocess, pytest
+
+@pytest.mark.needs("no-such-program")
+def test_needs_what_is_not_there(): ...
+
+def test_skips_by_itself():
+    pytest.skip("not today")
+
+def test_sets_a_variable():
+    os.environ["LEFT"] = "behind"
+
+def test_takes_a_signal():
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+def test_leaves_an_orphan():
+    subprocess.run(["sh", "-c", "sleep 291 & echo $! >orphan"])
+
+def test_keeps_to_the_rules(monkeypatch, tmp_path):
+    monkeypatch.setenv("PUT", "back")
+    monkeypatch.chdir(tmp_path)
+    subprocess.run(["true"])
+"""
+
+
+def run(folder: Path, *arguments: str, ci: bool) -> str:
+    (folder / "tests").mkdir()
+    for name in ("conftest.py", "leftovers.py"):
+        shutil.copy(HERE / name, folder / "tests" / name)
+    (folder / "tests" / "test_breaches.py").write_text(BREACHES, encoding="utf-8")
+    (folder / "pytest.ini").write_text("[pytest]\npythonpath = tests\n", encoding="utf-8")
+    environ = {
+        name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "MARKETSWARM_"))
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", *arguments],
+        cwd=folder,
+        env={**environ, "MARKETSWARM_CI": "1" if ci else ""},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout
+    return done.stdout
+
+
+@pytest.mark.parametrize("workers", [["-p", "no:xdist"], ["-n", "1"]], ids=["alone", "xdist"])
+def test_what_a_test_leaves_behind_is_an_error_that_names_it(tmp_path, workers):
+    said = run(tmp_path, *workers, ci=False)
+    assert "changed and did not put back: os.environ" in said
+    assert "changed and did not put back: handler of SIGTERM" in said
+    assert "PASSED tests/test_breaches.py::test_keeps_to_the_rules" in said
+    orphan = int((tmp_path / "orphan").read_text(encoding="ascii"))
+    assert f"{orphan} sleep 291" in said
+    if Path("/proc").exists():
+        assert "<- tests/test_breaches.py::test_leaves_an_orphan" in said
+        assert (
+            not Path(f"/proc/{orphan}/cmdline").exists() or not Path(f"/proc/{orphan}/cmdline").read_bytes()
+        )
+
+
+def test_a_missing_part_skips_and_says_so(tmp_path):
+    said = run(tmp_path, ci=False)
+    assert "needs no-such-program on PATH" in said
+    assert "2 skipped" in said
+
+
+def test_in_ci_every_skip_is_a_failure(tmp_path):
+    said = run(tmp_path, ci=True)
+    assert "needs no-such-program on PATH (MARKETSWARM_CI=1" in said
+    assert "not today (MARKETSWARM_CI=1" in said
+    assert "skipped" not in said.splitlines()[-1]

@@ -1,0 +1,188 @@
+"""tools/environment.sh with a stand-in for uv and pip: what is made, when it is made again, what is said."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+UV = """#!/bin/sh
+echo "$@" >>"$CALLS"
+[ "$FAILS" != "$1" ] || { echo "no way to the index"; exit 1; }
+[ "$1" != venv ] || { mkdir -p .venv/bin && ln -s "$STAND_IN" .venv/bin/python; }
+"""
+# answers questions about itself as a real one, and installs nothing: no `-m` ever reaches a real Python
+PYTHON = """#!/bin/sh
+case "$1" in
+    -c) exec "$REAL_PYTHON" -I "$@" ;;
+    -m) echo "$2 $3" >>"$CALLS" ;;
+    *) exit 64 ;;
+esac
+[ "$FAILS" != "$2" ] || { echo "no module named $2"; exit 1; }
+[ "$2" != venv ] || { mkdir -p .venv/bin && ln -s "$STAND_IN" .venv/bin/python; }
+"""
+
+
+class Project:
+    """A folder with a blank in its name that has what the script reads, and a PATH of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root, self.programs, self.calls = folder / "a project", folder / "programs", folder / "calls"
+        (self.root / "tools").mkdir(parents=True)
+        for name in ("pyproject.toml", "requirements.lock", "tools/environment.sh"):
+            shutil.copy(ROOT / name, self.root / name)
+        self.programs.mkdir()
+        for name in ("sh", "cat", "cksum", "ln", "readlink", "rm", "mkdir", "sleep", "tail", "dirname"):
+            (self.programs / name).symlink_to(shutil.which(name) or f"/bin/{name}")
+        self.program("stand-in", PYTHON)
+        self.program("uv", UV)
+
+    def program(self, name: str, text: str) -> None:
+        (self.programs / name).write_text(text, encoding="utf-8")
+        (self.programs / name).chmod(0o755)
+
+    @property
+    def environ(self) -> dict[str, str]:
+        return {
+            "PATH": str(self.programs),
+            "CALLS": str(self.calls),
+            "REAL_PYTHON": sys.executable,
+            "STAND_IN": str(self.programs / "stand-in"),
+            "FAILS": "nothing",
+        }
+
+    def make(self, **env: str) -> subprocess.CompletedProcess[str]:
+        """Run the script; `made` tells what it called of uv."""
+        self.calls.write_text("", encoding="utf-8")
+        return subprocess.run(
+            ["sh", "tools/environment.sh"],
+            cwd=self.root,
+            env={**self.environ, **env},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    @property
+    def made(self) -> list[str]:
+        return [" ".join(line.split()[:2]) for line in self.calls.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture
+def project(tmp_path):
+    return Project(tmp_path)
+
+
+def test_it_is_made_once_and_then_nothing_is_done_or_said(project):
+    first = project.make()
+    assert first.returncode == 0
+    assert project.made == ["venv --python", "pip sync", "pip install"]
+    again = project.make()
+    assert (again.returncode, again.stdout, again.stderr, project.made) == (0, "", "", [])
+
+
+def test_the_user_reads_one_line(project):
+    assert len(project.make().stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["pyproject.toml", "requirements.lock"])
+def test_it_is_brought_up_to_date_when_what_it_is_made_of_changes(project, name):
+    project.make()
+    with (project.root / name).open("a", encoding="utf-8") as file:
+        file.write("# changed\n")
+    project.make()
+    assert project.made == ["pip sync", "pip install"]
+
+
+def test_a_touched_file_is_no_change(project):
+    project.make()
+    (project.root / "pyproject.toml").touch()
+    project.make()
+    assert project.made == []
+
+
+def test_one_that_was_interrupted_is_made_from_the_start(project):
+    project.make()
+    (project.root / ".venv" / "made-of").unlink()
+    half_made = project.root / ".venv" / "half-made"
+    half_made.touch()
+    project.make()
+    assert project.made[0] == "venv --python"
+    assert not half_made.exists()
+
+
+def test_a_folder_that_was_moved_gets_its_own(project):
+    project.make()
+    project.root = project.root.rename(project.root.with_name("elsewhere"))
+    project.make()
+    assert project.made
+
+
+def test_a_lock_of_a_maker_that_is_gone_stops_nobody(project):
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    (project.root / ".venv.making").symlink_to(str(gone.pid))
+    assert project.make().returncode == 0
+    assert not (project.root / ".venv.making").is_symlink()
+
+
+def test_two_at_once_make_it_once(project):
+    project.calls.touch()
+    (project.root / ".venv.making").symlink_to(str(os.getpid()))
+    with subprocess.Popen(
+        ["sh", "tools/environment.sh"],
+        cwd=project.root,
+        env=project.environ,
+    ) as waiting:
+        with pytest.raises(subprocess.TimeoutExpired):
+            waiting.wait(0.5)
+        assert project.calls.read_text(encoding="utf-8") == ""
+        (project.root / ".venv.making").unlink()
+        assert waiting.wait(30) == 0
+    assert project.made[0] == "venv --python"
+
+
+def test_without_a_python_that_is_new_enough_it_says_so(project):
+    (project.programs / "uv").unlink()
+    project.program("python3", '#!/bin/sh\n[ "${2#*platform}" = "$2" ] && exit 1\necho 3.9.2\n')
+    said = project.make()
+    assert said.returncode == 1
+    assert "Python 3.11 or newer is needed; python3 here is: 3.9.2" in said.stderr
+    assert not (project.root / ".venv" / "made-of").exists()
+
+
+def test_a_python_that_was_named_and_does_not_serve_is_named_again(project):
+    (project.programs / "uv").unlink()
+    said = project.make(PYTHON="/no/such/python")
+    assert said.returncode == 1
+    assert "PYTHON=/no/such/python is not a Python of version 3.11" in said.stderr
+
+
+def test_without_uv_venv_and_pip_do_it(project):
+    (project.programs / "uv").unlink()
+    project.program("python3", PYTHON)
+    assert project.make().returncode == 0
+    assert project.made == ["venv .venv", "pip --version", "pip install", "pip install"]
+    assert project.make().stderr == ""
+
+
+def test_where_uv_fails_pip_goes_on(project):
+    project.program("python3", PYTHON)
+    project.program("uv", UV.replace('"$1" ]', '"$2" ]'))
+    assert project.make(FAILS="sync").returncode == 0
+    assert project.made[:2] == ["venv --python", "pip sync"]
+    assert project.made[-1] == "pip install"
+
+
+def test_a_failed_step_shows_its_own_words_and_leaves_nothing_that_looks_made(project):
+    (project.programs / "uv").unlink()
+    project.program("python3", PYTHON)
+    said = project.make(FAILS="venv")
+    assert said.returncode == 1
+    assert "no module named venv" in said.stderr
+    assert ".venv.log" in said.stderr
+    assert not (project.root / ".venv" / "made-of").exists()
