@@ -186,3 +186,13 @@ def test_a_failed_step_shows_its_own_words_and_leaves_nothing_that_looks_made(pr
     assert "no module named venv" in said.stderr
     assert ".venv.log" in said.stderr
     assert not (project.root / ".venv" / "made-of").exists()
+
+
+def test_an_update_that_failed_half_way_does_not_look_made_when_the_change_is_taken_back(project):
+    project.make()
+    before = (project.root / "requirements.lock").read_text(encoding="utf-8")
+    (project.root / "requirements.lock").write_text("# changed\n", encoding="utf-8")
+    assert project.make(FAILS="pip").returncode == 1
+    (project.root / "requirements.lock").write_text(before, encoding="utf-8")
+    project.make()
+    assert project.made[0] == "venv --python"
