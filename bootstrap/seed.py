@@ -1,0 +1,135 @@
+"""The one-shot: read truth.json, check it, wait for the buses, seed it, say what changed.
+
+How a seeding works is `marketswarm.seeding`. Here are the file, the signals, the exit codes and the words.
+"""
+
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from marketswarm import log as logs
+from marketswarm.agent import Code, Exit, usable_bus
+from marketswarm.agent.stopping import Stop
+from marketswarm.bus import Bus, BusError, find_url
+from marketswarm.seeding import Seeding, Unseeded, seed, wait_until_all_answer
+from marketswarm.settings import Common, read
+from marketswarm.truth import Loaded, TruthError, load
+
+NAME: Final = "bootstrap"
+
+log = logs.get(NAME)
+
+
+async def main() -> int:
+    """Seeds as the environment says; the exit code. Raises Exit."""
+    settings = read(Common)
+    logs.configure(NAME, settings)
+    return await run(settings, os.environ)
+
+
+async def run(settings: Common, environ: Mapping[str, str]) -> int:
+    """Seeds TRUTH_PATH into every bus that it names; the exit code, 0.
+
+    Raises:
+        Exit: 2 when the document or a URL is wrong, 3 when a bus failed or a signal came before it was done.
+    """
+    stop = Stop(lambda: None)
+    with stop.armed():
+        try:
+            raw, loaded = _read(settings.truth_path)
+            async with _open(loaded, environ) as buses:
+                await wait_until_all_answer(buses, settings.bootstrap_timeout_sec)
+                seeding = await seed(raw, buses, _who(), key=settings.truth_redis_key)
+                stop.body_is_over()
+        except asyncio.CancelledError:
+            stop.body_is_over()
+            why = f"stopped by {stop.signal or 'SIGINT'} before it was done"
+            raise Exit(Code.NO_BUS, why) from None
+        except Unseeded as error:
+            raise Exit(Code.NO_BUS, f"not seeded: {error}") from None
+    _tell(seeding, loaded, settings.truth_path, [bus.name for bus in buses])
+    return Code.DONE
+
+
+def _read(path: Path) -> tuple[bytes, Loaded]:
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise Exit(Code.CONFIGURATION, f"TRUTH_PATH: {path} can't be read ({error.strerror})") from None
+    try:
+        loaded = load(raw)
+    except TruthError as error:
+        for problem in error.problems:
+            log.error(  # noqa: TRY400 - the document's mistake, not the program's
+                "truth.mistake", path=problem.path, problem=str(problem)
+            )
+        mistakes = "1 mistake" if len(error.problems) == 1 else f"{len(error.problems)} mistakes"
+        raise Exit(Code.CONFIGURATION, f"{path} has {mistakes}; nothing was written") from None
+    for doubt in loaded.warnings:
+        log.warning("truth.doubt", path=doubt.path, problem=str(doubt))
+    return raw, loaded
+
+
+@asynccontextmanager
+async def _open(loaded: Loaded, environ: Mapping[str, str]) -> AsyncIterator[list[Bus]]:
+    """Every bus that the truth names, not yet connected."""
+    try:
+        urls = {name: find_url(name, environ, loaded.truth) for name in loaded.truth.bus_names()}
+    except BusError as error:
+        raise Exit(Code.CONFIGURATION, str(error)) from None
+    buses = [usable_bus(name, url) for name, url in urls.items()]
+    try:
+        yield buses
+    finally:
+        for bus in buses:
+            await bus.aclose()
+
+
+def _who() -> str:
+    return f"{NAME}@{socket.gethostname()}"
+
+
+def _tell(seeding: Seeding, loaded: Loaded, path: Path, buses: Sequence[str]) -> None:
+    """What happened: an event a change in the log, and on a terminal a few lines for a person."""
+    changes = seeding.changes
+    for svc in changes.added:
+        log.info("truth.added", svc=svc)
+    for svc in changes.dropped:
+        log.info("truth.dropped", svc=svc)
+    for svc, what in changes.changed:
+        log.info("truth.changed", svc=svc, what=what)
+    for bus, what in changes.buses:
+        log.info("truth.bus_changed", bus=bus, what=what)
+    for bus in seeding.repaired:
+        log.info("truth.repaired", bus=bus, revision=seeding.revision)
+    log.info(
+        "truth.seeded",
+        revision=seeding.revision,
+        sha256=seeding.sha256,
+        changed=seeding.changed,
+        services=len(loaded.truth.services),
+        buses=list(buses),
+    )
+    if sys.stdout.isatty():
+        sys.stdout.write("".join(f"{line}\n" for line in summary(seeding, str(path), buses)))
+
+
+def summary(seeding: Seeding, path: str, buses: Sequence[str]) -> Iterator[str]:
+    """A seeding in a few lines."""
+    changes, places = seeding.changes, " and ".join(buses)
+    if seeding.changed:
+        yield f"{path} is revision {seeding.revision} on {places}"
+    elif seeding.repaired:
+        yield f"{path} is still revision {seeding.revision}; put back on {', '.join(seeding.repaired)}"
+    else:
+        yield f"{path} is still revision {seeding.revision} on {places}: nothing to do"
+    yield from (f"  + {svc}" for svc in changes.added)
+    yield from (f"  - {svc}" for svc in changes.dropped)
+    yield from (f"  ~ {name}: {what}" for name, what in (*changes.changed, *changes.buses))
+    if seeding.changed and not changes:
+        yield "  the same content, written differently"

@@ -1,0 +1,8 @@
+"""Seeding: one truth into all buses, or into none. `python -m bootstrap` and `marketswarm seed` share it."""
+
+from marketswarm.seeding.answering import wait_until_all_answer
+from marketswarm.seeding.looking import Unseeded
+from marketswarm.seeding.plan import Plan, Standing, plan
+from marketswarm.seeding.writing import Seeding, seed
+
+__all__ = ["Plan", "Seeding", "Standing", "Unseeded", "plan", "seed", "wait_until_all_answer"]
