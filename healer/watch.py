@@ -6,10 +6,9 @@ from typing import Final
 
 from marketswarm.agent import Agent
 from marketswarm.listen import moment
-from marketswarm.notices import Notices
 from marketswarm.settings import HealerSettings
 from marketswarm.truth import HEALER, Heartbeat, Service, Truth
-from marketswarm.vigil import Vigil
+from marketswarm.vigil import Notices, Vigil
 
 ALERTS: Final = "healer:alerts"
 LOG: Final = "healer:alerts:log"
@@ -63,7 +62,7 @@ async def watch(me: Agent[HealerSettings]) -> None:
 async def _own_up(me: Agent[HealerSettings], vigil: Vigil) -> None:
     """A healer that is deaf must not look well: its beats say so."""
     while True:
-        me.degraded(vigil.deafness(moment()))
+        me.degraded(vigil.ear.deafness(moment()))
         await asyncio.sleep(LOOK_EVERY_SEC)
 
 

@@ -42,7 +42,7 @@ class Ear(Protocol):
     def canary_accepted(self, bus: str) -> None:
         """The bus took it."""
 
-    def canary_refused(self, bus: str, reason: str) -> None:
+    def canary_refused(self, bus: str, number: int, reason: str) -> None:
         """The bus did not take it, or not in time."""
 
     def canary_heard(self, bus: str, number: int, now: Moment) -> None:
@@ -189,7 +189,7 @@ class Listener:
         try:
             await self.bus.ask(pipe.execute(), OVERDUE_SEC)
         except BusError as error:
-            self._ear.canary_refused(self.bus.name, error.reason)
+            self._ear.canary_refused(self.bus.name, self._number, error.reason)
         else:
             self._ear.canary_accepted(self.bus.name)
 

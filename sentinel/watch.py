@@ -7,10 +7,9 @@ Lost buses are the healer's to tell; while the bus is away the sentinel knows no
 from typing import Final
 
 from marketswarm.agent import Agent
-from marketswarm.notices import Notices
 from marketswarm.settings import SentinelSettings
 from marketswarm.truth import HEALER, SYSTEM, Heartbeat, Service, Truth, Watch
-from marketswarm.vigil import NEVER, Vigil
+from marketswarm.vigil import NO_TIMEOUT, Notices, Vigil
 
 ALERTS: Final = "healer:alerts"
 LOG: Final = "healer:alerts:log"
@@ -49,7 +48,7 @@ async def watch(me: Agent[SentinelSettings]) -> None:
     def put_in_force(truth: Truth) -> None:
         notices.channel = truth.alert_target(ALERTS)[1]
         healer = the_healer(truth, me.settings.sentinel_timeout_sec)
-        vigil.watch([healer], listen={healer.bus: NEVER}, tell=truth.bus_names())
+        vigil.watch([healer], listen={healer.bus: NO_TIMEOUT}, tell=truth.bus_names())
 
     put_in_force(me.truth)
     me.on_reseed(put_in_force)

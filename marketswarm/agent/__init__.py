@@ -4,6 +4,7 @@ from marketswarm.agent.ending import run
 from marketswarm.agent.finding import Found, load_truth, truth_places, usable_bus
 from marketswarm.agent.life import agent
 from marketswarm.agent.member import Agent
+from marketswarm.agent.own import Own
 from marketswarm.agent.points import first_point, point_like
 from marketswarm.exit import Code, Exit
 
@@ -12,6 +13,7 @@ __all__ = [
     "Code",
     "Exit",
     "Found",
+    "Own",
     "agent",
     "first_point",
     "load_truth",

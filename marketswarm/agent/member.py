@@ -15,6 +15,7 @@ from marketswarm import log
 from marketswarm.agent.beating import Pulse
 from marketswarm.agent.finding import Found
 from marketswarm.agent.following import Refused
+from marketswarm.agent.own import M, own_part
 from marketswarm.agent.place import Place, place_in
 from marketswarm.agent.progress import Progress
 from marketswarm.bus import Bus, BusError, find_url
@@ -117,6 +118,20 @@ class Agent(Generic[S]):
                 yield
         finally:
             self.work.resume(time.monotonic())
+
+    def own(self, model: type[M]) -> Callable[[], M]:
+        """What gives this agent's own part of its section, always the last that would do.
+
+        Raises Exit, code 2, when the first one won't; a later one that won't is a trouble in the beats.
+        """
+        current = own_part(model, self.name, self.section)
+
+        def follow(_truth: Truth) -> None:
+            nonlocal current
+            current = own_part(model, self.name, self.section)
+
+        self.on_reseed(follow)
+        return lambda: current
 
     def on_reseed(self, callback: Callable[[Truth], None]) -> None:
         """Have `callback(truth)` called in the loop, after each new truth is in force."""

@@ -98,9 +98,12 @@ class ListeningClock:
         """The bus took a canary, and with it a write."""
         self._write_reason = None
 
-    def refused(self, reason: str) -> None:
-        """The bus did not take a canary, or not in time."""
+    def refused(self, number: int, reason: str) -> None:
+        """The bus did not take a canary, or not in time: nothing can be proven while it takes none."""
         self._write_reason = reason
+        if self._outstanding and self._outstanding[-1][0] == number:
+            self._outstanding.pop()
+        self._begin_gap()
 
     def heard(self, number: int, now: Moment) -> bool:
         """A canary came back. Returns True when that ended a gap."""

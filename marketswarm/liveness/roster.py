@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from marketswarm.liveness.clock import Moment
 from marketswarm.liveness.record import Heard, Record
-from marketswarm.liveness.verdict import TRANSITIONS, On, Reason, Verdict
+from marketswarm.liveness.verdict import TRANSITIONS, On, Reason, State, Verdict
 from marketswarm.liveness.watched_bus import WatchedBus
 from marketswarm.truth import Watch
 
@@ -65,7 +65,8 @@ class Roster:
 
     def _move(self, record: Record, on: On, now: Moment, *, before: Heard | None) -> Verdict:
         """Takes a record to its next state; `before` is the last beat before what moves it."""
-        record.state, told = TRANSITIONS[record.state, on]
+        was = record.state
+        record.state, told = TRANSITIONS[was, on]
         due, beat = on is On.DUE, on is On.BEAT
         since = None if before is None else before.wall
         return Verdict(
@@ -77,7 +78,7 @@ class Roster:
             late_sec=record.silence(record.bus.clock.running(now.mono)) if due else None,
             timeout_sec=record.watch.timeout_sec if due else None,
             age_sec=0.0 if beat else None,
-            down_sec=now.mono - before.mono if beat and before is not None else None,
+            down_sec=now.mono - before.mono if was is State.DOWN and beat and before else None,
             since=since,
             boot=record.boot(),
         )

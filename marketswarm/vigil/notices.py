@@ -6,8 +6,8 @@ import orjson
 
 from marketswarm.event import Event, Kind, encode, identify
 from marketswarm.liveness import State, Told, Verdict
-from marketswarm.remember import BUS_FIELD
-from marketswarm.tell import Notice
+from marketswarm.vigil.remember import BUS_FIELD
+from marketswarm.vigil.tell import Notice
 
 LEAST_HEALTH_SEC: Final = 60
 

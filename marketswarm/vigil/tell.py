@@ -21,7 +21,7 @@ LONGEST_PAUSE_SEC: Final = 1.0
 COMPLAIN_EVERY: Final = 30
 """Attempts between two log lines on a bus that takes nothing: one in half a minute."""
 
-_TELL: Final = Script.beside("marketswarm", "tell.lua")
+_TELL: Final = Script.beside("marketswarm.vigil", "tell.lua")
 
 log = logs.get("tell")
 

@@ -13,13 +13,13 @@ import orjson
 from marketswarm.bus import Bus, Script
 from marketswarm.event import Event, Kind, encode
 from marketswarm.liveness import Liveness, Record, State, TimingWheel
-from marketswarm.notices import health_sec
-from marketswarm.tell import Notice
+from marketswarm.vigil.notices import health_sec
+from marketswarm.vigil.tell import Notice
 
 AT_ONCE: Final = 200
 SOON_SEC: Final = 2.0
 
-_REFRESH: Final = Script.beside("marketswarm", "refresh.lua")
+_REFRESH: Final = Script.beside("marketswarm.vigil", "refresh.lua")
 
 
 class Health:

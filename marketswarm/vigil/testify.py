@@ -12,7 +12,7 @@ from marketswarm.bus import Bus, Script
 from marketswarm.liveness import Testimony
 
 AT_ONCE: Final = 500
-_SCRIPT: Final = Script.beside("marketswarm", "testify.lua")
+_SCRIPT: Final = Script.beside("marketswarm.vigil", "testify.lua")
 
 
 async def testify(bus: Bus, timeouts: Mapping[str, float]) -> dict[str, Testimony]:

@@ -1,0 +1,111 @@
+"""The ear of a vigil: what its listeners report, carried into `liveness`.
+
+It adds nothing of its own but the log lines that an operator wants to see of it.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from marketswarm import log as logs
+from marketswarm.beat import Malformed
+from marketswarm.listen import moment
+from marketswarm.liveness import Liveness, Moment, Verdict
+
+NOTE_EVERY_SEC: Final = 1.0
+HICCUP_SEC: Final = 2.0
+
+log = logs.get("vigil")
+
+
+class Hearing:
+    """An `Ear`; see there for what each of its methods is told.
+
+    Args:
+        conclude: called with each verdict that follows from what was heard.
+        poke: called when something is due that a canary has just proven.
+        joined: called with the name of a bus when a session on it begins.
+    """
+
+    def __init__(
+        self, *, conclude: Callable[[Verdict], None], poke: Callable[[], None], joined: Callable[[str], None]
+    ) -> None:
+        self.life = Liveness(moment(), on_malformed=self._note_malformed)
+        self._conclude = conclude
+        self._poke = poke
+        self._joined = joined
+        self._malformed: tuple[str, str] | None = None
+        self._noted = (0, 0.0)  # how many malformed payloads had been noted, and when
+
+    def opened(self, bus: str) -> None:
+        """See `Ear`."""
+        watched = self.life.buses.get(bus)
+        if watched is not None:
+            watched.clock.opened()
+            log.info("vigil.listening", bus=bus, channels=len(watched.channels))
+            self._joined(bus)
+
+    def lost(self, bus: str, reason: str) -> None:
+        """See `Ear`."""
+        watched = self.life.buses.get(bus)
+        if watched is not None:
+            if watched.clock.listening:
+                log.warning("vigil.lost", bus=bus, reason=reason)
+            watched.clock.lost(reason)
+
+    def heard(self, bus: str, messages: Sequence[Sequence[Any]], now: Moment) -> Sequence[Sequence[Any]]:
+        """See `Ear`."""
+        hearing = self.life.hear(bus, messages, now)
+        for verdict in hearing.verdicts:
+            self._conclude(verdict)
+        return hearing.others
+
+    def canary_sent(self, bus: str, number: int, now: Moment) -> None:
+        """See `Ear`."""
+        if bus in self.life.buses:
+            self.life.buses[bus].clock.sent(number, now.mono)
+
+    def canary_accepted(self, bus: str) -> None:
+        """See `Ear`."""
+        if bus in self.life.buses:
+            self.life.buses[bus].clock.accepted()
+
+    def canary_refused(self, bus: str, number: int, reason: str) -> None:
+        """See `Ear`."""
+        if bus in self.life.buses:
+            self.life.buses[bus].clock.refused(number, reason)
+
+    def canary_heard(self, bus: str, number: int, now: Moment) -> None:
+        """See `Ear`."""
+        verdict = self.life.canary(bus, number, now)
+        if verdict is not None:
+            self._conclude(verdict)
+        if bus in self.life.buses and self.life.buses[bus].waiting:
+            self._poke()
+
+    def deaf_for(self, bus: str, now: float) -> float:
+        """See `Ear`."""
+        return self.life.buses[bus].clock.deaf_for(now) if bus in self.life.buses else 0.0
+
+    def deafness(self, now: Moment) -> str | None:
+        """What can't be heard for longer than a hiccup, in words for a beat's `detail`; None when all is."""
+        lost = [
+            f"{bus.name} ({bus.clock.reason})"
+            for bus in self.life.buses.values()
+            if not bus.clock.listening and now.mono - bus.clock.proof.mono > HICCUP_SEC
+        ]
+        return f"not hearing {', '.join(lost)}" if lost else None
+
+    def _note_malformed(self, svc: str, found: Malformed) -> None:
+        self._malformed = svc, found.reason
+
+    def complain(self) -> None:
+        """Says what was no sign of life: one line a second at most, with the count, however much it was."""
+        count, noted_at = self._noted
+        now = time.monotonic()
+        if self._malformed is None or now - noted_at < NOTE_EVERY_SEC:
+            return
+        svc, reason = self._malformed
+        total = self.life.counts.malformed
+        log.warning("beat.malformed", last_svc=svc, last_reason=reason, count=total - count, total=total)
+        self._malformed, self._noted = None, (total, now)

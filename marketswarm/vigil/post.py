@@ -1,0 +1,35 @@
+"""What a vigil keeps for one bus: a listener where it is listened to, an outbox where verdicts go."""
+
+import asyncio
+
+from marketswarm.bus import Bus
+from marketswarm.listen import Listener
+from marketswarm.vigil.tell import Outbox
+
+
+class Post:
+    """Both parts of one bus, and their tasks."""
+
+    def __init__(self, bus: Bus, listener: Listener | None, outbox: Outbox | None) -> None:
+        self.bus = bus
+        self.listener = listener
+        self.outbox = outbox
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self, group: asyncio.TaskGroup) -> None:
+        """Lets both run, in the group of whoever answers for them."""
+        for part in (self.listener, self.outbox):
+            if part is not None:
+                name = f"{type(part).__name__}:{self.bus.name}"
+                self._tasks.append(group.create_task(part.run(), name=name))
+
+    def stop(self) -> None:
+        """Ends both."""
+        for task in self._tasks:
+            task.cancel()
+
+    def replaced_by(self, other: "Post") -> None:
+        """Ends both, and leaves what is still to be told to the new post of the same bus."""
+        self.stop()
+        if self.outbox is not None and other.outbox is not None:
+            other.outbox.inherit(self.outbox)

@@ -1,0 +1,220 @@
+"""The vigil itself: who is watched, the loop that judges, and where verdicts go."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Final
+
+from marketswarm import log as logs
+from marketswarm.bus import Bus, BusError
+from marketswarm.listen import Listener, moment
+from marketswarm.liveness import Acquitted, State, Suspect, Verdict
+from marketswarm.truth import Watch
+from marketswarm.vigil.health import Health
+from marketswarm.vigil.hearing import Hearing
+from marketswarm.vigil.notices import Notices, health_sec
+from marketswarm.vigil.post import Post
+from marketswarm.vigil.recollecting import Recollection
+from marketswarm.vigil.remember import BUS_FIELD
+from marketswarm.vigil.tell import Notice, Outbox
+from marketswarm.vigil.testify import testify
+
+REFRESH_EVERY_SEC: Final = 1.0
+
+log = logs.get("vigil")
+
+
+class Vigil:
+    """Call `watch` first, then `run`.
+
+    Args:
+        notices: how its verdicts are written.
+        listener: who listens: prefixes the keys of its memory.
+        boot: the listener's own instance.
+        home: the bus that holds its memory, and to which verdicts on services go.
+        stream: the durable log's key.
+        open_bus: gives a bus by its name; its owner closes it.
+        progress: called whenever the clocks were looked at, and so only while detection works.
+        everywhere: whether verdicts on services go to every bus, as those on buses do.
+    """
+
+    def __init__(
+        self,
+        notices: Notices,
+        *,
+        listener: str,
+        boot: str,
+        home: str,
+        stream: str,
+        open_bus: Callable[[str], Bus],
+        progress: Callable[[], None],
+        everywhere: bool = False,
+    ) -> None:
+        self._poked = asyncio.Event()
+        self.ear = Hearing(conclude=self._conclude, poke=self._poked.set, joined=self._joined)
+        self.life = self.ear.life
+        self._health = Health(self.life, kind=notices.ok, by=notices.by)
+        self._memory = Recollection(
+            self.life, self._health, listener=listener, bus=self._bus, conclude=self._conclude
+        )
+        self._notices = notices
+        self._listener, self._boot, self._home, self._stream = listener, boot, home, stream
+        self._everywhere = everywhere
+        self._open_bus = open_bus
+        self._progress = progress
+        self._posts: dict[str, Post] = {}
+        self._group: asyncio.TaskGroup | None = None
+
+    # -- who is watched
+
+    def watch(self, watches: Sequence[Watch], listen: Mapping[str, float], tell: Collection[str]) -> None:
+        """Puts a roster in force, at the start or while running.
+
+        `listen` names the buses to be heard with the seconds after which each counts as lost, `tell` those
+        that verdicts go to. Raises BusError when a URL can't be had; nothing has changed then.
+        """
+        opened = {name: self._open_bus(name) for name in {*listen, *tell, self._home}}
+        for name in self._posts.keys() - opened.keys():
+            self._posts.pop(name).stop()
+        for name, bus in opened.items():
+            self._man(name, bus, listened=name in listen, told=name in {*tell, self._home})
+        for verdict in self.life.rewatch(watches, listen, moment()):
+            self._conclude(verdict)
+        for name, watched in self.life.buses.items():
+            listener = self._posts[name].listener
+            if listener is not None:
+                listener.listen_to(frozenset(channel.decode() for channel in watched.channels))
+        self._poked.set()
+        log.info("vigil.monitoring", services=len(self.life.records), buses=sorted(listen))
+
+    def _man(self, name: str, bus: Bus, *, listened: bool, told: bool) -> None:
+        """Sees that a bus has a post with the parts that it needs."""
+        before = self._posts.get(name)
+        have = before and (before.bus, before.listener is not None, before.outbox is not None)
+        if have == (bus, listened, told):
+            return
+        listener = Listener(bus, self.ear, listener=self._listener, boot=self._boot) if listened else None
+        outbox = None
+        if told:
+            outbox = Outbox(bus, roster=f"{self._listener}:roster", stream=self._stream, told=self._told)
+        post = self._posts[name] = Post(bus, listener, outbox)
+        if before is not None:
+            before.replaced_by(post)
+        if self._group is not None:
+            post.start(self._group)
+
+    def _bus(self, name: str) -> Bus:
+        return self._posts[name].bus
+
+    async def run(self) -> None:
+        """Watches until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            for post in self._posts.values():
+                post.start(group)
+            group.create_task(self._memory.run(self._home), name="memory")
+            group.create_task(self._refresh(), name="refresh")
+            await self._judge(group)
+
+    # -- judging: the loop that all this is for
+
+    async def _judge(self, group: asyncio.TaskGroup) -> None:
+        while True:
+            tick = self.life.tick(moment())
+            self._progress()
+            for verdict in tick.verdicts:
+                self._conclude(verdict)
+            for name in tick.urge:
+                self._urge(name)
+            for bus, services in _by_bus(tick.suspects).items():
+                group.create_task(self._ask_witness(bus, services), name=f"witness:{bus}")
+            self.ear.complain()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(tick.wake_in):
+                    await self._poked.wait()
+            self._poked.clear()
+
+    def _urge(self, name: str) -> None:
+        listener = self._posts[name].listener
+        if listener is not None:
+            listener.urge()
+
+    async def _ask_witness(self, name: str, services: list[str]) -> None:
+        """Asks `beat:<svc>` of each suspect before it is declared down."""
+        records = self.life.records
+        timeouts = {svc: records[svc].watch.timeout_sec for svc in services if svc in records}
+        try:
+            found = await testify(self._bus(name), timeouts)
+        except (BusError, KeyError):
+            for svc in services:
+                self.life.unasked(svc)
+            return
+        acquitted = None
+        for svc in services:
+            verdict = self.life.witness(svc, found.get(svc), moment())
+            if isinstance(verdict, Verdict):
+                self._conclude(verdict)
+            elif verdict is not None:
+                acquitted = verdict
+        self._poked.set()
+        if acquitted is not None:
+            self._mistrust_self(acquitted)
+
+    def _mistrust_self(self, acquitted: Acquitted) -> None:
+        """A service beats and is not heard: the fault is ours, and a new session may mend it."""
+        log.error("vigil.deaf", svc=acquitted.svc, bus=acquitted.bus, age_sec=round(acquitted.age_sec, 3))
+        post = self._posts.get(acquitted.bus)
+        if post is not None and post.listener is not None:
+            post.listener.rebuild()
+
+    # -- telling
+
+    def _conclude(self, verdict: Verdict) -> None:
+        """Sends a verdict on its way to every bus that is to have it."""
+        record = self.life.records.get(verdict.svc)
+        notice = self._notices.notice(verdict, health_sec(record.watch.timeout_sec if record else 0.0))
+        for name, post in self._posts.items():
+            if post.outbox is not None and (name == self._home or verdict.of_bus or self._everywhere):
+                post.outbox.put(notice)
+        _announce(verdict)
+
+    def _told(self, notice: Notice) -> None:
+        if not notice.field.startswith(BUS_FIELD):
+            self._health.told(notice)
+
+    async def _refresh(self) -> None:
+        while True:
+            with contextlib.suppress(BusError):
+                await self._health.refresh(self._bus(self._home))
+            await asyncio.sleep(REFRESH_EVERY_SEC)
+
+    def _joined(self, bus: str) -> None:
+        if self._group is not None:
+            self._group.create_task(self._memory.look_on(bus), name=f"look_on:{bus}")
+
+
+def _by_bus(suspects: Sequence[Suspect]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for suspect in suspects:
+        found.setdefault(suspect.bus, []).append(suspect.svc)
+    return found
+
+
+_SAID: Final = {
+    (False, State.UP): "service.up",
+    (False, State.DOWN): "service.down",
+    (False, State.UNWATCHED): "service.unwatched",
+    (True, State.UP): "bus.up",
+    (True, State.DOWN): "bus.down",
+}
+
+
+def _announce(verdict: Verdict) -> None:
+    known = {
+        "reason": verdict.reason,
+        "late_sec": verdict.late_sec,
+        "timeout_sec": verdict.timeout_sec,
+        "down_sec": verdict.down_sec,
+    }
+    said = {key: round(v, 3) if isinstance(v, float) else v for key, v in known.items() if v is not None}
+    log.info(_SAID[verdict.of_bus, verdict.state], svc=verdict.svc, **said)
