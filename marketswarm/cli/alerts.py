@@ -1,0 +1,54 @@
+# ruff: noqa: PLC0415 - a command loads what it needs when it runs
+"""`marketswarm alerts`: what the healer says, as it says it."""
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from marketswarm.cli.options import DATA, Data, Json
+
+_UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
+
+
+def duration(text: str) -> float:
+    """`90`, `30s`, `10m`, `1h`, `2d` in seconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip().lower())
+    if match is None or match[2] not in _UNITS:
+        raise typer.BadParameter(f"{text!r} is no duration; one is 30s, 10m, 1h or 2d")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def alerts(
+    since: Annotated[
+        float | None,
+        typer.Option("--since", parser=duration, metavar="1h", help="Begin that long ago: 30s, 10m, 1h, 2d."),
+    ] = None,
+    as_json: Json = False,
+    data: Data = DATA,
+) -> None:
+    """Follow the alerts: misses, recoveries, lost buses. Ctrl-C ends it.
+
+    They are read from the durable log, so a bus that restarts loses none.
+    """
+    import asyncio
+
+    asyncio.run(_follow(since, data, as_json))
+
+
+async def _follow(since: float | None, data: Path, as_json: bool) -> None:
+    from marketswarm.cli import paper
+    from marketswarm.cli.log_stream import follow
+    from marketswarm.cli.sight import sight
+    from marketswarm.cli.words import sentence
+    from marketswarm.truth import MARKET, SYSTEM
+
+    async with sight(data) as fleet:
+        names = fleet.truth.bus_names() if fleet.found else (SYSTEM, MARKET)
+        async for raw, event in await follow([fleet.bus(name) for name in names], since):
+            if as_json:
+                paper.raw(raw)
+            else:
+                bad = str(event.get("type")).endswith(("miss", "drift"))
+                paper.line(sentence(event), "31" if bad else "32")

@@ -1,0 +1,38 @@
+"""Where results are written: stdout, in colours on a terminal, in letters that it can show."""
+
+import os
+import sys
+from typing import Any
+
+from rich.console import Console
+
+_PLAIN_LETTERS = str.maketrans({"✗": "x", "✓": "+", "·": "-", "…": "."})
+
+
+def console() -> Console:
+    """For tables and marked text; rich minds NO_COLOR and what is not a terminal."""
+    return Console(highlight=False, markup=False, emoji=False, soft_wrap=False)
+
+
+def line(text: str, style: str | None = None) -> None:
+    """One line, at once: whoever reads a pipe wants it now."""
+    if not _shows("✗"):
+        text = text.translate(_PLAIN_LETTERS)
+    if style and sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
+        text = f"\x1b[{style}m{text}\x1b[0m"
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def raw(data: bytes) -> None:
+    """One line of JSON, as it is."""
+    sys.stdout.buffer.write(data + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def _shows(letter: Any) -> bool:
+    try:
+        letter.encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True

@@ -1,0 +1,97 @@
+"""`status` as values: what the roster, the mesh, the beats and the truth say, a row a service. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from marketswarm.truth import Truth
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One service. `silence_sec` is the age of its last beat; None, like all else, when nobody knows."""
+
+    svc: str
+    verdict: str
+    silence_sec: float | None
+    timeout_sec: float
+    instances: int | None
+    boot: str | None
+    rev: int | None
+    restarts: int | None
+    status: str | None
+    detail: str | None
+    bus: str
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What was read, by service; empty where there was nothing.
+
+    `ttls_sec` is what the `beat:` keys have left to live, `instances` what the mesh saw.
+    """
+
+    roster: Mapping[str, Mapping[str, Any]]
+    health: Mapping[str, Mapping[str, Any]]
+    beats: Mapping[str, Mapping[str, Any]]
+    ttls_sec: Mapping[str, float]
+    instances: Mapping[str, list[Mapping[str, Any]]]
+
+
+def services(truth: Truth) -> dict[str, tuple[str, float]]:
+    """Bus and timeout of every service there is, those that the healer alone knows of too."""
+    watched = {watch.svc: (watch.bus, watch.timeout_sec) for watch in truth.watched()}
+    return {svc: (truth.bus_of(svc), truth.timeout_of(svc)) for svc in truth.services} | watched
+
+
+def rows(truth: Truth, facts: Facts) -> list[Row]:
+    """A row for every service, in the order of the truth."""
+    return [_row(svc, bus, timeout_sec, facts) for svc, (bus, timeout_sec) in services(truth).items()]
+
+
+def _row(svc: str, bus: str, timeout_sec: float, facts: Facts) -> Row:
+    beat = facts.beats.get(svc, {})
+    silence_sec = _silence_sec(facts.ttls_sec.get(svc), timeout_sec)
+    seen = facts.instances.get(svc)
+    return Row(
+        svc=svc,
+        verdict=_verdict(svc, silence_sec, timeout_sec, facts),
+        silence_sec=silence_sec,
+        timeout_sec=timeout_sec,
+        instances=None if seen is None else len(seen),
+        boot=_text(beat.get("boot")),
+        rev=_whole(beat.get("rev")),
+        restarts=None if seen is None else sum(_whole(each.get("restarts")) or 0 for each in seen),
+        # a beat that says nothing of its state is a good one
+        status=_text(beat.get("status")) or ("ok" if beat else None),
+        detail=_text(beat.get("detail")),
+        bus=bus,
+    )
+
+
+def _verdict(svc: str, silence_sec: float | None, timeout_sec: float, facts: Facts) -> str:
+    """The healer's; of one it does not judge (itself), the last word on it, else what its beats tell."""
+    told = facts.roster.get(svc, {}).get("verdict")
+    if isinstance(told, str):
+        return told
+    word = str(facts.health.get(svc, {}).get("type", ""))
+    if word.endswith("_miss"):
+        return "down"
+    if silence_sec is None:
+        return "unknown"
+    return "up" if silence_sec <= timeout_sec else "silent"
+
+
+def _silence_sec(ttl_sec: float | None, timeout_sec: float) -> float | None:
+    """The age of a `beat:` key, which lives for twice the timeout; a longer life tells nothing."""
+    if ttl_sec is None or not 0 <= ttl_sec <= 2 * timeout_sec:
+        return None
+    return round(2 * timeout_sec - ttl_sec, 3)
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -1,0 +1,167 @@
+# ruff: noqa: PLC0415 - a command loads what it needs when it runs
+"""`marketswarm status`: who is up and who is down, in one table."""
+
+import contextlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from marketswarm.cli.options import DATA, Data, Json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rich.console import Group
+    from rich.table import Table
+
+    from marketswarm.cli.rows import Row
+
+_EVERY_SEC = 1.0
+_STYLES = {"up": "green", "down": "red", "silent": "yellow", "unknown": "dim"}
+_STATES = {"degraded": "yellow", "stopping": "yellow"}
+
+
+@dataclass(slots=True)
+class Picture:
+    """One look at a fleet: a row a service, and what is to be said besides."""
+
+    rows: "list[Row]"
+    revision: int | None
+    away: dict[str, str] = field(default_factory=dict)  # buses that did not answer, and why
+    why: str = ""  # there is nothing to see at all
+
+    def notes(self) -> list[str]:
+        """What a person should know of this picture."""
+        if self.why:
+            return [self.why]
+        notes = [f"bus {bus} does not answer: {reason}" for bus, reason in self.away.items()]
+        judge = next((row for row in self.rows if row.svc == "healer"), None)
+        if judge and judge.verdict != "up":
+            notes.append(f"the healer is {judge.verdict}: verdicts may be old")
+        return notes
+
+
+def status(
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Look again every second, until Ctrl-C.")
+    ] = False,
+    as_json: Json = False,
+    data: Data = DATA,
+) -> None:
+    """Show every service: verdict, silence, instances, revision, restarts, state."""
+    import asyncio
+
+    asyncio.run(_status(watch, as_json, data))
+
+
+async def _status(watch: bool, as_json: bool, data: Path) -> None:
+    import asyncio
+
+    if not watch:
+        _print(await look(data), as_json)
+        return
+    with _screen(as_json) as show:
+        while True:
+            show(await _look_or_why_not(data))
+            await asyncio.sleep(_EVERY_SEC)
+
+
+async def look(data: Path) -> Picture:
+    """Reads all that there is to know of a fleet. Raises Exit when there is none, or it has no truth."""
+    from marketswarm.cli.facts import facts
+    from marketswarm.cli.rows import rows
+    from marketswarm.cli.sight import sight
+
+    async with sight(data) as fleet:
+        known, away = await facts(fleet)
+        return Picture(rows(fleet.truth, known), fleet.found.revision if fleet.found else None, away)
+
+
+async def _look_or_why_not(data: Path) -> Picture:
+    """As `look`; while there is nothing to see, an empty picture that says why."""
+    from marketswarm.exit import Code, Exit
+
+    try:
+        return await look(data)
+    except Exit as end:
+        if end.code == Code.CONFIGURATION:
+            raise
+        return Picture([], None, why=end.message)
+
+
+@contextlib.contextmanager
+def _screen(as_json: bool) -> "Iterator[Callable[[Picture], None]]":
+    """Shows picture after picture: in one place on a terminal, one after the other elsewhere."""
+    from marketswarm.cli import paper
+
+    console = paper.console()
+    if as_json or not console.is_terminal:
+        yield lambda picture: _print(picture, as_json)
+        return
+    from rich.live import Live
+
+    with Live(console=console, auto_refresh=False, screen=True) as live:
+        yield lambda picture: live.update(_drawn(picture), refresh=True)
+
+
+def _print(picture: Picture, as_json: bool) -> None:
+    from marketswarm.cli import paper
+
+    if as_json:
+        paper.raw(_encoded(picture))
+    else:
+        paper.console().print(_drawn(picture))
+
+
+def _encoded(picture: Picture) -> bytes:
+    import orjson
+
+    return orjson.dumps(
+        {
+            "revision": picture.revision,
+            "services": picture.rows,
+            "away": picture.away,
+            "notes": picture.notes(),
+        }
+    )
+
+
+def _drawn(picture: Picture) -> "Group":
+    """The table and the notes below it."""
+    from rich.console import Group
+    from rich.text import Text
+
+    return Group(_table(picture), *(Text(note, style="yellow") for note in picture.notes()))
+
+
+def _table(picture: Picture) -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
+    from marketswarm.cli.words import seconds
+
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("service", no_wrap=True, overflow="ellipsis", min_width=7)
+    for head in ("verdict", "silence"):
+        table.add_column(head, no_wrap=True)
+    for head in ("inst", "rev", "restarts"):
+        table.add_column(head, justify="right", no_wrap=True)
+    table.add_column("boot", no_wrap=True, overflow="ellipsis", max_width=8)
+    table.add_column("state", overflow="fold")
+    for row in picture.rows:
+        facts = (row.instances, row.rev, row.restarts, row.boot)
+        table.add_row(
+            row.svc,
+            Text(row.verdict, style=_STYLES.get(row.verdict, "")),
+            "-" if row.silence_sec is None else seconds(row.silence_sec),
+            *("-" if fact is None else str(fact) for fact in facts),
+            Text(_state(row), style=_STATES.get(row.status or "", "")),
+        )
+    return table
+
+
+def _state(row: "Row") -> str:
+    state = row.status or "" if row.detail is None else f"{row.status}: {row.detail}"
+    return "".join(c if c.isprintable() else "?" for c in state)

@@ -1,0 +1,129 @@
+# ruff: noqa: PLC0415 - a command loads what it needs when it runs
+"""`marketswarm up`: the whole fleet on this machine."""
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from marketswarm.cli.options import DATA, Data
+
+if TYPE_CHECKING:
+    from marketswarm.fleet.plan import Plan
+    from marketswarm.fleet.screen import Screen
+    from marketswarm.fleet.swarm import Orders
+    from marketswarm.truth import Truth
+
+
+def up(
+    only: Annotated[
+        str | None, typer.Option("--only", metavar="A,B", help="Start these services only.")
+    ] = None,
+    truth: Annotated[
+        Path, typer.Option("--truth", envvar="TRUTH_PATH", metavar="FILE", help="The truth to seed.")
+    ] = Path("truth.json"),
+    data: Data = DATA,
+    port: Annotated[
+        int,
+        typer.Option(
+            "--port",
+            envvar="MARKETSWARM_PORT",
+            min=1,
+            max=65_535,
+            metavar="N",
+            help="Port of system-redis; market-redis has the next.",
+        ),
+    ] = 6379,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every log line.")] = False,
+) -> None:
+    """Run two real Redis servers and the whole fleet here; Ctrl-C ends it.
+
+    A bus whose URL the environment gives (SYSTEM_REDIS_URL, MARKET_REDIS_URL) is used as it is: no server is
+    started for it. Data is kept in .marketswarm/, or where --data says.
+    """
+    begun = time.monotonic()
+    import asyncio
+
+    from marketswarm.exit import Code, Exit
+    from marketswarm.fleet import folder, ground
+    from marketswarm.fleet.up import run
+
+    orders = _orders(
+        truth, data.absolute(), port, [svc.strip() for svc in (only or "").split(",") if svc.strip()]
+    )
+    try:
+        with folder.claim(orders.data):
+            after_a_crash = folder.ended_badly(orders.data)
+            ground.need_ports(orders.plan.buses, patience_sec=1.0 if after_a_crash else 0.0)
+            screen = _screen(orders.plan, verbose)
+            asyncio.run(run(orders, screen, lambda: _summary(orders, data, begun)))
+    except folder.TakenError as error:
+        raise Exit(
+            Code.CONFIGURATION,
+            f"a fleet runs already in {data} ({error}). Stop it with Ctrl-C where it runs"
+            + (f" or with `kill {error.pid}`" if error.pid else "")
+            + "; for a second one: --data DIR --port 7379",
+        ) from None
+    except OSError as error:
+        raise Exit(Code.CONFIGURATION, f"{error.filename or data}: {error.strerror}") from None
+
+
+def _orders(path: Path, data: Path, port: int, only: list[str]) -> "Orders":
+    """What is to be run, all of it looked at before anything is started."""
+    from marketswarm.cli.document import accepted
+    from marketswarm.exit import Code, Exit
+    from marketswarm.fleet import ground, plan, server
+    from marketswarm.fleet.modules import modules_of
+    from marketswarm.fleet.swarm import Orders
+
+    document = accepted(path)
+    known = ground.buses_known(document, os.environ)
+    try:
+        drawn = plan.draw(document, known=known, modules=modules_of(document.services), port=port, only=only)
+        ours = any(bus.port is not None for bus in drawn.buses)
+        binary = server.find_binary() if ours else None
+    except (plan.PlanError, server.NoServerError) as error:
+        raise Exit(Code.CONFIGURATION, str(error)) from None
+    if not drawn.agents:
+        raise Exit(Code.CONFIGURATION, f"{path}: none of its services has a module here, nothing to start")
+    return Orders(plan=drawn, truth=document, truth_path=path.absolute(), data=data, binary=binary)
+
+
+def _screen(drawn: "Plan", verbose: bool) -> "Screen | None":
+    """How lines look to a person; None when it is a program that reads them."""
+    import sys
+
+    from marketswarm.fleet.screen import FLEET, Screen
+
+    wanted = os.environ.get("LOG_FORMAT", "").strip().lower()
+    if wanted == "json" or (wanted != "console" and not sys.stderr.isatty()):
+        return None
+    names = (FLEET, *(agent.svc for agent in drawn.agents), "bootstrap")
+    plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb" or not sys.stderr.isatty()
+    return Screen(names, colours=not plain, verbose=verbose)
+
+
+def _summary(orders: "Orders", data: Path, begun: float) -> list[str]:
+    from marketswarm.fleet.summary import Scene, summary
+
+    scene = Scene(
+        program=orders.binary.name if orders.binary else "",
+        data=str(data),
+        make=_has_our_makefile(),
+        took_sec=time.monotonic() - begun,
+        miss_after_sec=_longest_wait_sec(orders.truth),
+    )
+    return summary(orders.plan, scene)
+
+
+def _has_our_makefile() -> bool:
+    try:
+        return "simulate:" in Path("Makefile").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+
+
+def _longest_wait_sec(truth: "Truth") -> float:
+    return max((watch.timeout_sec for watch in truth.watched()), default=30.0)

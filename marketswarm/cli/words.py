@@ -1,0 +1,81 @@
+"""An alert event as a line for people. Pure.
+
+`12:50:58 ✗ rss_agg is down: no beat for 31.2 s (timeout 30 s)`
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, tzinfo
+from typing import Any
+
+_MISS, _OK, _NOTE = "✗", "✓", "·"
+_REASONS = {"stopped": ", after it said goodbye", "never_seen": ", none ever"}
+
+
+def sentence(event: Mapping[str, Any], zone: tzinfo | None = None) -> str:
+    """The line for an event; one of an unknown type is told by its type. `zone` None is the machine's."""
+    say = _SENTENCES.get(str(event.get("type")), _unknown)
+    mark, text = say(event)
+    line = f"{clock(event.get('ts'), zone)} {mark} {text}"
+    return "".join(c if c.isprintable() else "?" for c in line)
+
+
+def clock(ts: Any, zone: tzinfo | None = None) -> str:
+    """Epoch seconds as a time of day."""
+    try:
+        return datetime.fromtimestamp(ts, UTC).astimezone(zone).strftime("%H:%M:%S")
+    except (TypeError, ValueError, OverflowError, OSError):
+        return "--:--:--"
+
+
+def seconds(value: Any) -> str:
+    """A duration: `31.2 s`, `4 min 10 s`, `2 h 5 min`, `3 d 4 h`."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "? s"
+    if value < 120:
+        return f"{value:.1f}".removesuffix(".0") + " s"
+    minutes, rest = divmod(round(value), 60)
+    if minutes < 120:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
+def _silent(what: str) -> Callable[[Mapping[str, Any]], tuple[str, str]]:
+    def say(event: Mapping[str, Any]) -> tuple[str, str]:
+        why = _REASONS.get(str(event.get("reason")), "")
+        late, timeout = seconds(event.get("late_sec")), seconds(event.get("timeout_sec"))
+        return _MISS, f"{event.get('svc')} is {what}: no beat for {late}{why} (timeout {timeout})"
+
+    return say
+
+
+def _back(event: Mapping[str, Any]) -> tuple[str, str]:
+    down = f", after {seconds(event['down_sec'])}" if "down_sec" in event else ""
+    return _OK, f"{event.get('svc')} is up{down}"
+
+
+def _bus_lost(event: Mapping[str, Any]) -> tuple[str, str]:
+    reason = f" ({event['reason']})" if "reason" in event else ""
+    return _MISS, f"bus {event.get('svc')} is away for {seconds(event.get('late_sec'))}{reason}"
+
+
+def _bus_back(event: Mapping[str, Any]) -> tuple[str, str]:
+    down = f", after {seconds(event['down_sec'])}" if "down_sec" in event else ""
+    return _OK, f"bus {event.get('svc')} is back{down}"
+
+
+def _unknown(event: Mapping[str, Any]) -> tuple[str, str]:
+    return _NOTE, f"{event.get('type')} {event.get('svc', '')}".rstrip()
+
+
+_SENTENCES: Mapping[str, Callable[[Mapping[str, Any]], tuple[str, str]]] = {
+    "heartbeat_miss": _silent("down"),
+    "heartbeat_ok": _back,
+    "heartbeat_unwatched": lambda event: (_NOTE, f"{event.get('svc')} is no longer watched; it was down"),
+    "healer_miss": _silent("down, nobody watches"),
+    "healer_ok": _back,
+    "bus_miss": _bus_lost,
+    "bus_ok": _bus_back,
+    "truth_drift": lambda event: (_MISS, f"the truth on {event.get('svc')} is not the same as elsewhere"),
+    "truth_ok": lambda event: (_OK, f"the truth on {event.get('svc')} is as elsewhere again"),
+}

@@ -1,0 +1,235 @@
+"""One supervised child process: started again when it ends, stopped when asked, never left behind."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol
+
+from marketswarm.fleet.leash import leashed
+from marketswarm.fleet.pauses import Pauses
+
+GRACE_SEC = 6.0  # an agent has 5 s to say goodbye
+_LAST_WORDS_SEC = 0.5  # a child of its may hold its output open for ever
+_LINE_LIMIT = 1 << 20  # bytes; a longer line is cut in pieces
+
+_MEANING = {
+    0: "it ended by itself",
+    2: "its configuration is wrong, its last lines say how",
+    3: "no bus answered it in time",
+    4: "it found no truth on any bus; `marketswarm seed` puts one there",
+    5: "something inside it died or hung",
+}
+
+
+class State(StrEnum):
+    """Where a child is: `waiting` is the pause before the next start."""
+
+    RUNNING = "running"
+    WAITING = "waiting"
+    STOPPED = "stopped"
+
+
+class Tell(Protocol):
+    """Takes an event for the fleet's own log."""
+
+    def __call__(self, event: str, level: str = "info", **facts: Any) -> None:
+        """`event` is a dotted constant, `facts` what it is about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What to run: a name for people, the command, its whole environment."""
+
+    name: str
+    command: list[str]
+    environ: Mapping[str, str]
+
+
+class Child:
+    """A program that is kept running.
+
+    Args:
+        program: what to run.
+        tell: takes the fleet's events about it.
+        hear: takes each line of its output, without the line's end.
+        grace_sec: how long it has between SIGTERM and SIGKILL.
+    """
+
+    def __init__(
+        self, program: Program, tell: Tell, hear: Callable[[bytes], None], grace_sec: float = GRACE_SEC
+    ) -> None:
+        self.name = program.name
+        self.state = State.STOPPED
+        self.restarts = 0
+        self.started_at = 0.0  # wall clock, to compare with what it publishes
+        self._program, self._tell, self._hear, self._grace_sec = program, tell, hear, grace_sec
+        self._process: asyncio.subprocess.Process | None = None
+        self._wanted = asyncio.Event()
+        self._now = asyncio.Event()  # cuts a pause short
+        self._gone = asyncio.Event()
+        self._gone.set()
+        self._leaving = False
+
+    @property
+    def pid(self) -> int | None:
+        """None while it does not run."""
+        return self._process.pid if self._process else None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether it is meant to run."""
+        return self._wanted.is_set()
+
+    async def supervise(self) -> None:
+        """Keeps it running while it is wanted, until `end`; killed, if this is cancelled."""
+        pauses = Pauses()
+        while not self._leaving:
+            await self._wanted.wait()
+            if self._leaving:
+                break
+            begun = time.monotonic()
+            code = await self._run()
+            if self._wanted.is_set():
+                await self._pause(pauses.after(time.monotonic() - begun, code), code)
+        self.state = State.STOPPED
+
+    async def once(self, hurry: asyncio.Event) -> int:
+        """Runs it one time, for programs that have an end; its exit code. Stopped, if this is cancelled."""
+        self._wanted.set()
+        life = asyncio.ensure_future(self._run())
+        try:
+            return await asyncio.shield(life)
+        except asyncio.CancelledError:
+            await self.stop(hurry)
+            raise
+
+    def start(self) -> str:
+        """Wants it running from now on; says what that means."""
+        if self.state is State.RUNNING and self._wanted.is_set():
+            return f"{self.name} runs already (pid {self.pid})"
+        said = f"{self.name} starts" + (" now, not after its pause" if self.state is State.WAITING else "")
+        self._now.set()
+        self._wanted.set()
+        return said
+
+    async def stop(self, hurry: asyncio.Event | None = None) -> str:
+        """SIGTERM, SIGKILL after the grace time or when `hurry` is set; stays stopped until `start`."""
+        if not self._wanted.is_set():
+            return f"{self.name} is stopped already"
+        self._wanted.clear()
+        self._now.set()
+        if self._process is None:
+            return f"{self.name} was not running and stays so"
+        begun = time.monotonic()
+        self._ask_to_end()
+        if not await self._gone_within(self._grace_sec, hurry):
+            self._kill_all()
+            await self._gone.wait()
+            return f"{self.name} did not stop and was killed after {time.monotonic() - begun:.1f} s"
+        return f"{self.name} stopped in {time.monotonic() - begun:.1f} s"
+
+    async def end(self, hurry: asyncio.Event) -> None:
+        """As `stop`, for good: `supervise` returns."""
+        self._leaving = True
+        await self.stop(hurry)
+        self._wanted.set()
+
+    def kill(self) -> str:
+        """SIGKILL, as a crash would be: it is started again after its pause."""
+        if self._process is None:
+            return f"{self.name} does not run"
+        said = f"{self.name} (pid {self.pid}) killed; it is started again"
+        self._kill_all()
+        return said
+
+    def _ask_to_end(self) -> None:
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.terminate()
+                self._process.send_signal(signal.SIGCONT)  # a frozen one could not act on it
+
+    def _kill_all(self) -> None:
+        """Ends it and what it started: each child leads a process group of its own."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    async def _run(self) -> int:
+        """One life of the process; its exit code."""
+        self._gone.clear()
+        try:
+            self._process = await self._spawn()
+        except OSError as error:  # no memory, no more processes
+            self._tell("agent.unstartable", "error", svc=self.name, why=error.strerror)
+            self._gone.set()
+            return 1
+        self.state = State.RUNNING
+        if not self._wanted.is_set():  # asked to stop while it was being started
+            self._ask_to_end()
+        listening = asyncio.ensure_future(self._listen(self._process))
+        try:
+            code = await self._process.wait()
+            await asyncio.wait([listening], timeout=_LAST_WORDS_SEC)
+            return code
+        finally:
+            if self._process.returncode is None or not listening.done():
+                self._kill_all()
+            listening.cancel()
+            self._process, self.state = None, State.STOPPED
+            self._gone.set()
+
+    async def _spawn(self) -> asyncio.subprocess.Process:
+        self.started_at = time.time()
+        return await asyncio.create_subprocess_exec(
+            *leashed(self._program.command),
+            env=self._program.environ,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C is for us, who stop things in order
+        )
+
+    async def _listen(self, process: asyncio.subprocess.Process) -> None:
+        """Hands its output on, line by line, until it ends."""
+        assert process.stdout is not None  # noqa: S101 - a pipe was asked for
+        rest = b""
+        while piece := await process.stdout.read(65_536):
+            *lines, rest = (rest + piece).split(b"\n")
+            for line in lines:
+                self._hear(line)
+            if len(rest) > _LINE_LIMIT:
+                self._hear(rest)
+                rest = b""
+        if rest:
+            self._hear(rest)
+
+    async def _pause(self, pause_sec: float, code: int) -> None:
+        self.restarts += 1
+        self.state = State.WAITING
+        self._tell(
+            "agent.ended", "warning", svc=self.name, code=code, why=meaning(code), again_in_sec=pause_sec
+        )
+        self._now.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause_sec):
+                await self._now.wait()
+
+    async def _gone_within(self, sec: float, hurry: asyncio.Event | None) -> bool:
+        """Waits for the end of the process; False when the time is over or someone is in a hurry."""
+        waits = [asyncio.ensure_future(event.wait()) for event in (self._gone, hurry) if event]
+        await asyncio.wait(waits, timeout=sec, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        return self._gone.is_set()
+
+
+def meaning(code: int) -> str:
+    """An exit code in words."""
+    if code < 0:
+        return f"it was ended by {signal.Signals(-code).name}"
+    return _MEANING.get(code, f"it ended with code {code}")

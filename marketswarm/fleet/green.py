@@ -1,0 +1,63 @@
+"""Tells when agents are up: each has beaten since it was started, and the healer, if it is ours, says ok."""
+
+from collections.abc import Callable, Collection, Mapping
+
+import orjson
+
+from marketswarm.bus import Bus, BusError
+from marketswarm.truth import Truth
+
+_OK = "heartbeat_ok"
+_HEALTH_BUS = "system-redis"
+
+
+async def up(agents: Mapping[str, float], truth: Truth, buses: Callable[[str], Bus]) -> set[str]:
+    """Which of `agents` are up now.
+
+    Args:
+        agents: the wall-clock time at which each was started, by service.
+        truth: says on which bus each beats, and whom the healer watches.
+        buses: gives the bus of that name.
+    """
+    judged = {watch.svc for watch in truth.watched(30.0)} if "healer" in agents else set()
+    green: set[str] = set()
+    for name in {truth.bus_of(svc) for svc in agents}:
+        here = [svc for svc in agents if truth.bus_of(svc) == name]
+        beats = await objects(buses(name), [f"beat:{svc}" for svc in here])
+        green |= {
+            svc
+            for svc, beat in zip(here, beats, strict=True)
+            if _number(beat, "ts") >= agents[svc] and beat.get("status") != "stopping"
+        }
+    return green - await _not_ok(green & judged, buses(_HEALTH_BUS))
+
+
+async def _not_ok(services: Collection[str], bus: Bus) -> set[str]:
+    """Those of whom the healer does not say ok."""
+    if not services:
+        return set()
+    asked = sorted(services)
+    words = await objects(bus, [f"health:{svc}" for svc in asked])
+    return {svc for svc, word in zip(asked, words, strict=True) if word.get("type") != _OK}
+
+
+async def objects(bus: Bus, keys: list[str]) -> list[Mapping[str, object]]:
+    """The JSON object under each key; an empty one for what is not there, or while the bus is away."""
+    try:
+        values = await bus.ask(bus.client.mget(keys))
+    except BusError:
+        return [{} for _ in keys]
+    return [_object(value) for value in values]
+
+
+def _object(value: bytes | None) -> Mapping[str, object]:
+    try:
+        found = orjson.loads(value or b"{}")
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _number(beat: Mapping[str, object], key: str) -> float:
+    value = beat.get(key)
+    return value if isinstance(value, int | float) else 0.0

@@ -1,0 +1,105 @@
+"""What an embedded fleet consists of: from the truth and what was asked for to servers and agents. Pure."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from marketswarm.truth import MARKET, SYSTEM, Truth, nearest
+
+LAST_PORT = 65_535
+
+
+class PlanError(ValueError):
+    """What was asked for cannot be; the message says what would be right."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedBus:
+    """One bus: where it is, and on which port we run it; None when it is someone else's."""
+
+    name: str
+    url: str
+    port: int | None
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that tells agents where it is."""
+        return variable(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedAgent:
+    """One agent: the service's name and the module that is run."""
+
+    svc: str
+    module: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Buses and agents in the order of the truth; `elsewhere` are services that have no module here."""
+
+    buses: tuple[PlannedBus, ...]
+    agents: tuple[PlannedAgent, ...]
+    elsewhere: tuple[str, ...]
+
+    def environ(self) -> dict[str, str]:
+        """What children need to know to find the buses that are ours."""
+        return {bus.variable: bus.url for bus in self.buses if bus.port is not None}
+
+
+def variable(bus: str) -> str:
+    """`system-redis` is told by `SYSTEM_REDIS_URL`."""
+    return bus.upper().replace("-", "_").replace(".", "_") + "_URL"
+
+
+def draw(
+    truth: Truth,
+    *,
+    known: Mapping[str, str],
+    modules: Mapping[str, str],
+    port: int,
+    only: Collection[str] = (),
+) -> Plan:
+    """The plan of a fleet.
+
+    Args:
+        truth: the document.
+        known: URLs of buses that run already, by name; these get no server. Holds all literal ones.
+        modules: what can be run here, by service.
+        port: of the first bus; the next bus has the next.
+        only: services to start; empty means all.
+
+    Raises:
+        PlanError: an unknown service in `only`, one that has no module, no agent at all, or no such port.
+    """
+    buses = []
+    for place, name in enumerate(name for name in truth.bus_names() if name not in _literal(truth)):
+        own = None if name in known else port + place
+        if own is not None and not 0 < own <= LAST_PORT:
+            raise PlanError(f"--port {port}: {name} would be on port {own}, and the last is {LAST_PORT}")
+        buses.append(PlannedBus(name, known.get(name) or f"redis://127.0.0.1:{own}", own))
+    buses += [PlannedBus(name, known[name], None) for name in _literal(truth)]
+    for svc in only:
+        _must_run(svc, truth, modules)
+    wanted = [svc for svc in truth.services if not only or svc in only]
+    return Plan(
+        buses=tuple(buses),
+        agents=tuple(PlannedAgent(svc, modules[svc]) for svc in wanted if svc in modules),
+        elsewhere=tuple(svc for svc in wanted if svc not in modules),
+    )
+
+
+def _literal(truth: Truth) -> list[str]:
+    """Buses that are but an address in the truth."""
+    return [name for name in truth.bus_names() if name not in (SYSTEM, MARKET, *truth.buses)]
+
+
+def _must_run(svc: str, truth: Truth, modules: Mapping[str, str]) -> None:
+    if svc not in truth.services:
+        hint = nearest(svc, truth.services)
+        raise PlanError(
+            f"--only {svc}: the truth has no such service"
+            + (f"; did you mean {hint}?" if hint else f"; it has {', '.join(truth.services)}")
+        )
+    if svc not in modules:
+        raise PlanError(f"--only {svc}: there is no module services.{svc} here to run")

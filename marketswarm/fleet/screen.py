@@ -1,0 +1,147 @@
+"""What a log line looks like to a person: time, who, event, facts. Pure; JSON in, one line of text out.
+
+By default only what a newcomer wants to read is shown: warnings and worse, and the few events of `_TELLING`.
+A line that comes again and again is shown a few times and then counted.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, tzinfo
+from typing import Any
+
+import orjson
+
+FLEET = "fleet"  # the name under which the fleet itself speaks
+_HEADS = ("ts", "level", "event", "agent", "exception", "part")
+_LOUD = {"warning": "33", "error": "31", "critical": "31;1"}
+_COLOURS = ("36", "32", "35", "34", "96", "92", "95", "94")
+_DIM = "2"
+# events of level info that are worth a line at first sight, by their last word
+_TELLING = frozenset(
+    (
+        "ready",
+        "seeded",
+        "up",
+        "down",
+        "ok",
+        "miss",
+        "lost",
+        "back",
+        "reseeded",
+        "applied",
+        "monitoring",
+        "listening",
+        "ended",
+        "stopped",
+        "started",
+    )
+)
+_SHOWN_IN_A_ROW = 5
+_FORGET_SEC = 10.0
+
+
+@dataclass(slots=True)
+class _Row:
+    """How often one event of one agent came lately."""
+
+    since: float
+    shown: int = 0
+    hidden: int = 0
+
+
+@dataclass(slots=True)
+class Screen:
+    """Renders for one terminal.
+
+    Args:
+        names: the agents, in the order of their colours; the longest sets the column.
+        colours: whether to use any.
+        verbose: show all.
+        zone: of the times shown; None is the machine's.
+    """
+
+    names: tuple[str, ...]
+    colours: bool = True
+    verbose: bool = False
+    zone: tzinfo | None = None
+    _rows: dict[tuple[str, str], _Row] = field(default_factory=dict)
+
+    def line(self, name: str, raw: bytes, now: float) -> str | None:
+        """The line to show for `raw`, or None for nothing. `now` in monotonic seconds."""
+        record = _record(raw)
+        if record is None:
+            text = _plain(raw.decode("utf-8", "replace"))
+            return self._joined(None, name, text) if text.strip() else None
+        level, event = str(record.get("level", "info")), str(record.get("event", ""))
+        if not self.verbose and not (name == FLEET or _telling(level, event)):
+            return None
+        hidden = 0 if self.verbose else self._hidden(name, event, now)
+        if hidden is None:
+            return None
+        return self._joined(record.get("ts"), name, self._said(record, level, event, hidden))
+
+    def _said(self, record: Mapping[str, Any], level: str, event: str, hidden: int) -> str:
+        facts = [f"{key}={_value(value)}" for key, value in record.items() if key not in _HEADS]
+        text = " ".join([self._painted(_plain(event), _LOUD.get(level, "")), *facts])
+        if hidden:
+            text += self._painted(f" (and {hidden} more like it)", _DIM)
+        lines = str(record.get("exception") or "").strip().splitlines()
+        for line in lines if self.verbose else lines[-1:]:
+            text += "\n    " + self._painted(_plain(line), _DIM)
+        return text
+
+    def _joined(self, ts: Any, name: str, text: str) -> str:
+        width = max(map(len, self.names), default=0)
+        colour = _COLOURS[self.names.index(name) % len(_COLOURS)] if name in self.names else _DIM
+        return (
+            f"{self._painted(_clock(ts, self.zone), _DIM)} {self._painted(f'{name:<{width}}', colour)} {text}"
+        )
+
+    def _painted(self, text: str, colour: str) -> str:
+        return f"\x1b[{colour}m{text}\x1b[0m" if self.colours and colour else text
+
+    def _hidden(self, name: str, event: str, now: float) -> int | None:
+        """None when the line is one too many of its kind, else how many such were left out before it."""
+        row = self._rows.get((name, event))
+        if row is None or now - row.since > _FORGET_SEC:
+            hidden = row.hidden if row else 0
+            self._rows[name, event] = _Row(since=now, shown=1)
+            return hidden
+        if row.shown < _SHOWN_IN_A_ROW:
+            row.shown += 1
+            return 0
+        row.hidden += 1
+        return None
+
+
+def _record(raw: bytes) -> dict[str, Any] | None:
+    try:
+        record = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return None
+    return record if isinstance(record, dict) and "event" in record else None
+
+
+def _telling(level: str, event: str) -> bool:
+    return level in _LOUD or (level == "info" and event.rpartition(".")[2] in _TELLING)
+
+
+def _clock(ts: Any, zone: tzinfo | None) -> str:
+    try:
+        return datetime.fromisoformat(ts).astimezone(zone).strftime("%H:%M:%S")
+    except (TypeError, ValueError):
+        return " " * 8
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3f}".rstrip("0").rstrip(".")
+    if isinstance(value, str):
+        text = _plain(value)
+        return f'"{text}"' if " " in text or not text else text
+    return _plain(orjson.dumps(value).decode())
+
+
+def _plain(text: str) -> str:
+    """Without what would move the cursor or change colours: a log line may hold a stranger's payload."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)

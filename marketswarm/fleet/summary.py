@@ -1,0 +1,67 @@
+"""What is said when all agents are up: who, where, and what to type next. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from marketswarm.fleet.plan import Plan
+
+_WATCHERS = ("healer", "sentinel", "notifier")
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What the summary tells of, beside the plan.
+
+    `data` is the folder as the user would write it, `make` whether there is a Makefile of ours here,
+    `took_sec` the time from the command to now, `miss_after_sec` the longest a miss can be waited for.
+    """
+
+    program: str
+    data: str
+    make: bool
+    took_sec: float
+    miss_after_sec: float
+
+
+def summary(plan: Plan, scene: Scene) -> list[str]:
+    """The lines of it, without colours, within 80 columns where names allow."""
+    agents = [agent.svc for agent in plan.agents]
+    example = next((svc for svc in agents if svc not in _WATCHERS), None)
+    lines = ["", f"All {len(agents)} services are up, {scene.took_sec:.1f} s after the start.", ""]
+    width = max(len(bus.name) for bus in plan.buses)
+    for bus in plan.buses:
+        ours = f"{scene.program}, data in {scene.data}/{bus.name}" if bus.port else "not ours: used as it is"
+        lines.append(f"  {bus.name:<{width}}  {_shown(bus.url)}  ({ours})")
+    lines += ["", *_wrapped("  services  ", agents)]
+    if plan.elsewhere:
+        lines += _wrapped("  elsewhere ", plan.elsewhere)
+    lines += ["", "In another terminal, in this folder:"]
+    says = "make {}" if scene.make else "marketswarm {}"
+    alert_bus = urlsplit(plan.buses[0].url)
+    hints = [
+        (says.format("status"), "who is up and who is down"),
+        (says.format("alerts"), "follow the alerts"),
+        (f"redis-cli -p {alert_bus.port or 6379} SUBSCRIBE healer:alerts", "the same, raw"),
+    ]
+    if example and "healer" in agents:
+        simulate = f"make simulate SVC={example}" if scene.make else f"marketswarm simulate {example}"
+        hints.append((simulate, f"stop it, read the miss within {scene.miss_after_sec:.0f} s, start it"))
+    width = max(len(command) for command, _ in hints)
+    lines += [f"  {command:<{width}}  {what}" for command, what in hints]
+    return [*lines, "", "Ctrl-C here ends all of it.", ""]
+
+
+def _shown(url: str) -> str:
+    """Without credentials."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def _wrapped(head: str, words: Sequence[str], columns: int = 78) -> list[str]:
+    lines = [head]
+    for word in words:
+        if len(lines[-1]) + len(word) + 1 > columns and lines[-1].strip():
+            lines.append(" " * len(head))
+        lines[-1] += f"{word} "
+    return [line.rstrip() for line in lines]

@@ -1,0 +1,152 @@
+"""The fleet as it runs: servers and agents as supervised children, brought up and taken down in order."""
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from marketswarm.bus import Bus, BusError
+from marketswarm.exit import Code, Exit
+from marketswarm.fleet import green
+from marketswarm.fleet.child import Child, Program, State, Tell
+from marketswarm.fleet.plan import Plan, PlannedBus
+from marketswarm.fleet.server import command
+from marketswarm.truth import Truth
+
+_LOOK_EVERY_SEC = 0.01
+_GREEN_EVERY_SEC = 0.1
+_SAY_WHO_IS_LATE_SEC = 15.0
+_SERVER_GRACE_SEC = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What to run, and with what: the plan, the truth it came from, where data goes, which server program."""
+
+    plan: Plan
+    truth: Truth
+    truth_path: Path
+    data: Path
+    binary: Path | None
+
+
+class Swarm:
+    """All children of one `marketswarm up`.
+
+    Args:
+        orders: what to run.
+        tell: takes the fleet's own events.
+        hear: takes a line of a child's output, with the child's name.
+        hurry: once set, whatever is to end is ended without grace.
+    """
+
+    def __init__(
+        self, orders: Orders, tell: Tell, hear: Callable[[str, bytes], None], hurry: asyncio.Event
+    ) -> None:
+        self._orders, self._tell, self._hear, self._hurry = orders, tell, hear, hurry
+        self._environ = {**os.environ, **orders.plan.environ(), "LOG_FORMAT": "json", "PYTHONUNBUFFERED": "1"}
+        self._buses: dict[str, Bus] = {}
+        self.servers = {bus.name: self._server(bus) for bus in orders.plan.buses if bus.port is not None}
+        self.agents = {
+            agent.svc: self._python(agent.svc, agent.module, self._environ) for agent in orders.plan.agents
+        }
+
+    @contextlib.asynccontextmanager
+    async def alive(self) -> AsyncIterator[None]:
+        """Supervises all children while the context lasts; then ends agents and, after them, servers."""
+        async with asyncio.TaskGroup() as tasks:
+            for child in (*self.servers.values(), *self.agents.values()):
+                tasks.create_task(child.supervise(), name=child.name)
+            try:
+                yield
+            finally:
+                for group in (self.agents, self.servers):
+                    await asyncio.gather(*(child.end(self._hurry) for child in group.values()))
+                await asyncio.gather(*(bus.aclose() for bus in self._buses.values()))
+
+    async def bring_up(self) -> None:
+        """Servers, then the truth, then agents: returns when these are started.
+
+        Raises:
+            Exit: a server did not start, or the truth could not be seeded.
+        """
+        for server in self.servers.values():
+            server.start()
+        await asyncio.gather(*(self._answers(bus) for bus in self._orders.plan.buses if bus.port is not None))
+        await self._seed()
+        for agent in self.agents.values():
+            agent.start()
+
+    async def all_up(self) -> None:
+        """Returns when every agent is up, those apart that someone stopped on purpose."""
+        waited_sec, told = 0.0, False
+        while late := await self._late():
+            if waited_sec >= _SAY_WHO_IS_LATE_SEC and not told:
+                self._tell("fleet.waiting", "warning", late=sorted(late))
+                told = True
+            await asyncio.sleep(_GREEN_EVERY_SEC)
+            waited_sec += _GREEN_EVERY_SEC
+
+    async def _late(self) -> set[str]:
+        agents = {name: child for name, child in self.agents.items() if child.wanted}
+        started = {name: child.started_at for name, child in agents.items()}
+        ready = await green.up(started, self._orders.truth, self._bus) if started else set()
+        return set(agents) - {name for name in ready if agents[name].state is State.RUNNING}
+
+    def _bus(self, name: str) -> Bus:
+        if name not in self._buses:
+            url = next(bus.url for bus in self._orders.plan.buses if bus.name == name)
+            self._buses[name] = Bus(name, url)
+        return self._buses[name]
+
+    async def _answers(self, bus: PlannedBus) -> None:
+        """Waits until the server on that port answers, and is ours."""
+        server = self.servers[bus.name]
+        while not await self._is_ours(bus.name, server):
+            if server.restarts:
+                raise Exit(
+                    Code.NO_BUS, f"the server of {bus.name} did not start: {self._last_words(bus.name)}"
+                )
+            await asyncio.sleep(_LOOK_EVERY_SEC)
+        self._tell("bus.ready", bus=bus.name, url=bus.url, pid=server.pid)
+
+    async def _is_ours(self, name: str, server: Child) -> bool:
+        bus = self._bus(name)
+        try:
+            info = await bus.ask(bus.client.info("server"))
+        except BusError:  # not there yet, or still loading its data
+            return False
+        return bool(info["process_id"] == server.pid)
+
+    def _last_words(self, bus: str) -> str:
+        try:
+            lines = (self._orders.data / bus / "server.log").read_text(encoding="utf-8").splitlines()
+        except OSError:
+            return "it left no log"
+        return " / ".join(lines[-3:])
+
+    async def _seed(self) -> None:
+        """`python -m bootstrap`, once."""
+        environ = {**self._environ, "TRUTH_PATH": str(self._orders.truth_path)}
+        bootstrap = self._python("bootstrap", "bootstrap", environ)
+        code = await bootstrap.once(self._hurry)
+        if code:
+            why = f"bootstrap did not seed the truth (exit code {code}); its last lines say why"
+            raise Exit(code if code > 0 else Code.DIED, why)
+
+    def _server(self, bus: PlannedBus) -> Child:
+        assert bus.port is not None and self._orders.binary is not None  # noqa: S101, PT018 - it is ours
+        folder = self._orders.data / bus.name
+        folder.mkdir(mode=0o700, exist_ok=True)
+        program = Program(bus.name, command(self._orders.binary, bus.port, folder), os.environ)
+        return Child(program, self._tell, self._hearer(bus.name), _SERVER_GRACE_SEC)
+
+    def _python(self, name: str, module: str, environ: Mapping[str, str]) -> Child:
+        program = Program(name, [sys.executable, "-m", module], environ)
+        return Child(program, self._tell, self._hearer(name))
+
+    def _hearer(self, name: str) -> Callable[[bytes], None]:
+        return lambda line: self._hear(name, line)
