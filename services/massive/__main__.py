@@ -1,0 +1,6 @@
+"""`python -m services.massive`."""
+
+from marketswarm.agent import run
+from services.massive.loop import main
+
+run(main)

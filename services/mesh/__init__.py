@@ -1,0 +1,1 @@
+"""Keeps the picture of who runs, from the beats of every bus."""

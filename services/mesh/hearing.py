@@ -1,0 +1,112 @@
+"""Hears every bus of the truth: one subscriber a bus, begun and ended as the truth changes."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from marketswarm import beat
+from marketswarm.agent import Agent
+from marketswarm.bus import BusError
+from marketswarm.settings import Common
+from marketswarm.subscribe import subscribe
+from marketswarm.truth import Truth
+from services.mesh.strangers import Strangers
+from services.mesh.topology import Event, Topology
+
+PATTERN: Final = "*:heartbeat"
+NAME_LIMIT: Final = 63
+EVENTS_KEPT: Final = 1000  # while the bus takes none
+
+
+@dataclass(frozen=True, slots=True)
+class Ear:
+    """What is listened to on one bus: the pattern, and channels that it does not cover."""
+
+    bus: str
+    url: str
+    channels: tuple[str, ...]
+
+
+class Hearing:
+    """Turns messages into the topology and a list of events to be told."""
+
+    def __init__(self, me: Agent[Common], topology: Topology) -> None:
+        self.malformed = 0
+        self.events: list[Event] = []
+        self._me, self._topology, self._strangers = me, topology, Strangers()
+        self._services: dict[tuple[str, bytes], str] = {}
+        self._ears: dict[Ear, asyncio.Task[None]] = {}
+
+    def follow(self, truth: Truth) -> None:
+        """Hear what this truth names, and nothing else."""
+        self._services = services_by_channel(truth)
+        self._topology.keep(self._services.values())
+        wanted = {ear for name in truth.bus_names() if (ear := self._ear(name)) is not None}
+        for ear in [ear for ear in self._ears if ear not in wanted]:
+            self._ears.pop(ear).cancel()
+            self._topology.lost(ear.bus)
+        for ear in sorted(wanted - set(self._ears), key=lambda ear: ear.bus):
+            self._topology.lost(ear.bus)  # until it is joined
+            self._ears[ear] = self._me.task(self._listen(ear), name=f"hearing {ear.bus}")
+        self._topology.deaf &= {ear.bus for ear in wanted}
+
+    def tell(self, events: list[Event]) -> None:
+        """Keep events until they are written; the oldest go first when there are too many."""
+        if events:
+            self.events = [*self.events, *events][-EVENTS_KEPT:]
+
+    async def _listen(self, ear: Ear) -> None:
+        bus = self._me.bus(ear.bus)
+        await subscribe(
+            bus,
+            patterns=(PATTERN,),
+            channels=ear.channels,
+            heard=lambda channel, payload: self._heard(ear.bus, channel, payload),
+            joined=lambda: self._joined(ear),
+            lost=self._lost,
+        )
+
+    def _ear(self, name: str) -> Ear | None:
+        try:
+            url = self._me.bus(name).url
+        except BusError as error:
+            self._me.log.warning("mesh.bus_unknown", bus=name, reason=error.reason)
+            return None
+        own = {channel.decode() for bus, channel in self._services if bus == name}
+        return Ear(name, url, tuple(sorted(one for one in own if not one.endswith(":heartbeat"))))
+
+    def _heard(self, bus: str, channel: bytes, payload: bytes) -> None:
+        svc = self._services.get((bus, channel))
+        if svc is None:
+            self._heard_a_stranger(channel, payload)
+            return
+        found = beat.parse(payload, svc)
+        if isinstance(found, beat.Malformed):
+            self.malformed += 1
+            return
+        self.tell(self._topology.heard(bus, found, time.monotonic(), time.time()))
+
+    def _heard_a_stranger(self, channel: bytes, payload: bytes) -> None:
+        svc = channel.decode("utf-8", "replace").removesuffix(":heartbeat")
+        if len(svc) > NAME_LIMIT or isinstance(beat.parse(payload, svc), beat.Malformed):
+            self.malformed += 1
+        elif self._strangers.heard(svc, time.monotonic()):
+            self.tell([Event("stranger", svc, "", time.time())])
+            self._me.log.warning("mesh.stranger", svc=svc)
+
+    def _joined(self, ear: Ear) -> None:
+        self._topology.joined(ear.bus, time.monotonic())
+        self._me.log.info("mesh.hearing", bus=ear.bus)
+
+    def _lost(self, error: BusError) -> None:
+        if error.bus not in self._topology.deaf:
+            self._me.log.warning("mesh.deaf", bus=error.bus, reason=error.reason)
+        self._topology.lost(error.bus)
+
+
+def services_by_channel(truth: Truth) -> dict[tuple[str, bytes], str]:
+    """Bus and channel to the service that beats there, the healer and those known to it alone included."""
+    known = {(one.bus, one.channel.encode()): one.svc for one in truth.watched()}
+    own = {(truth.bus_of(svc), one.heartbeat.channel.encode()): svc for svc, one in truth.services.items()}
+    return known | own

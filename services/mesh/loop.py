@@ -1,0 +1,65 @@
+"""The loop of mesh: once a second, see who is gone, and write the picture if it is another one."""
+
+import time
+from typing import Final
+
+from marketswarm.agent import Agent, agent
+from marketswarm.bus import BusError
+from marketswarm.settings import Common
+from services.mesh.hearing import Hearing
+from services.mesh.memory import remember
+from services.mesh.topology import Topology
+from services.mesh.writing import Writing, topology_key
+
+LOOK_EVERY_SEC: Final = 1.0
+STALLED_SEC: Final = 2.0  # a look that comes so late: nobody was heard meanwhile
+
+
+async def main() -> int:
+    """Be mesh until asked to stop."""
+    async with agent("mesh") as me:
+        topology = Topology(lambda svc: me.truth.timeout_of(svc, me.settings.default_timeout_sec))
+        await recall(me, topology)
+        hearing, writing = Hearing(me, topology), Writing(me)
+        me.on_reseed(hearing.follow)
+        hearing.follow(me.truth)
+        looked_at = time.monotonic()
+        while True:
+            now = time.monotonic()
+            if now - looked_at > LOOK_EVERY_SEC + STALLED_SEC:
+                topology.forgive(now)
+            looked_at = now
+            look(me, topology, hearing)
+            await writing.write(topology, hearing)
+            me.degraded(trouble(topology, writing))
+            await me.rest(LOOK_EVERY_SEC)
+    return me.exit_code
+
+
+def look(me: Agent[Common], topology: Topology, hearing: Hearing) -> None:
+    """See who is gone, who has converged, whose clock is wrong."""
+    wall = time.time()
+    hearing.tell(topology.tick(time.monotonic(), wall))
+    hearing.tell(topology.converged(me.revision, wall))
+    while topology.skewed:
+        svc, skew_sec = topology.skewed.pop()
+        me.log.warning("mesh.clock_skew", svc=svc, skew_sec=skew_sec)
+
+
+def trouble(topology: Topology, writing: Writing) -> str | None:
+    """Why the picture is not to be trusted, or `None`."""
+    deaf = f"deaf on {', '.join(sorted(topology.deaf))}" if topology.deaf else None
+    return "; ".join(filter(None, (deaf, writing.trouble))) or None
+
+
+async def recall(me: Agent[Common], topology: Topology) -> None:
+    """Know who was there before this process began; without that, all would be news."""
+    to = topology_key(me)
+    try:
+        raw = await me.bus(to.bus).ask(me.bus(to.bus).client.get(to.key))
+    except BusError as error:
+        me.log.warning("mesh.not_recalled", bus=error.bus, reason=error.reason)
+        return
+    bus_of = {svc: me.truth.bus_of(svc) for svc in me.truth.services}
+    count = remember(topology, raw, bus_of, time.monotonic())
+    me.log.info("mesh.recalled", instances=count)
