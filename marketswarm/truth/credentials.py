@@ -19,7 +19,9 @@ _URL_PASSWORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s/?#@]*:(?!\d{1
 _URL_QUERY: Final = re.compile(r"[?&;]([^=&;?#\s]+)=(?=[^&;#\s])")
 
 LITERAL: Final = 'a secret in plain text: write "env:NAME" here and set NAME in the environment'
-IN_URL: Final = 'a password in a URL: write "env:NAME" here and set NAME to the whole URL in the environment'
+IN_URL: Final = (
+    'a password or key in a URL: write "env:NAME" here and set NAME to the whole URL in the environment'
+)
 
 
 @lru_cache(maxsize=4096)

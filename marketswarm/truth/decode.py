@@ -88,6 +88,8 @@ class _Look:
         for key, value in holder.items():
             if not (key.isascii() or _is_text(key)):
                 self._findings.error((*place, key), f"the key {_NO_TEXT}")
+            if password_in_url(key):
+                self._findings.error((*place, key), f"the key is {IN_URL}")
             if names and isinstance(value, dict):
                 # a service may be called token_maker; what stands under it is no secret for that
                 self.into((*place, key), value, secret=False, number=False)

@@ -136,7 +136,9 @@ def hint(name: str, known: Collection[str]) -> str:
     near = nearest(name, known)
     if near is not None:
         return f" (did you mean {show(near)}?)"
-    return f" (known: {', '.join(known)})" if 0 < len(known) <= 12 else ""
+    if not 0 < len(known) <= 12:
+        return ""
+    return f" (known: {', '.join(show(each)[1:-1] for each in known)})"
 
 
 def _text(value: str) -> str:

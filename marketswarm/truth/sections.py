@@ -98,7 +98,7 @@ def _sections(
 
 def hint_at(near: str | None) -> str:
     """What to look at instead, if anything is near."""
-    return f" (did you mean it by {show(near)}?)" if near is not None else ""
+    return f" (is {show(near)} meant to be it?)" if near is not None else ""
 
 
 def _service(place: Place, name: str, section: dict[str, Any], findings: Findings) -> Service | None:
@@ -111,13 +111,12 @@ def _service(place: Place, name: str, section: dict[str, Any], findings: Finding
             for index, point in enumerate(_items(points.get(kind))):
                 _unknown((*place, "access_points", kind, index), point, _POINT_KEYS, findings.error)
 
+    # a name that is wrong is told already; what follows from it is not wrong once more
+    channel = (name if SERVICE_NAME.fullmatch(name) else "any") + HEARTBEAT
+
     def with_channel(values: dict[str, Any]) -> dict[str, Any]:
         beat = values.get("heartbeat", {})
-        return (
-            {**values, "heartbeat": {"channel": name + HEARTBEAT, **beat}}
-            if isinstance(beat, dict)
-            else values
-        )
+        return {**values, "heartbeat": {"channel": channel, **beat}} if isinstance(beat, dict) else values
 
     return _checked(_SERVICE, place, section, findings, with_channel)
 

@@ -1,0 +1,59 @@
+"""What a new truth changes, in words for a person."""
+
+import json
+from typing import Any
+
+from marketswarm.truth import Changes, Truth, diff, load
+
+
+def truth(services: dict[str, Any], **others: Any) -> Truth:
+    return load(json.dumps({"services": services, **others}).encode()).truth
+
+
+def test_nothing_changes_between_two_ways_to_write_the_same():
+    changes = diff(truth({"a": {}}), truth({"a": {"heartbeat": {"interval_sec": 10.0}}}))
+    assert changes == Changes()
+    assert not changes
+
+
+def test_without_an_old_one_everything_is_added():
+    assert diff(None, truth({"a": {}, "b": {}}, buses={"cache": {}})) == Changes(
+        added=("a", "b"), buses=(("cache", "added"),)
+    )
+
+
+def test_added_and_dropped_are_named():
+    changes = diff(truth({"a": {}, "b": {}}), truth({"b": {}, "c": {}}))
+    assert changes == Changes(added=("c",), dropped=("a",))
+    assert changes
+
+
+def test_what_changed_is_told_with_its_values_where_they_are_short():
+    old = truth({"a": {"heartbeat": {"interval_sec": 10}}, "b": {"settings": {"x": 1}}})
+    new = truth(
+        {
+            "a": {"heartbeat": {"interval_sec": 0.5, "monitored": False}},
+            "b": {"settings": {"x": 2}, "endpoints": [1], "description": "new"},
+        }
+    )
+    assert diff(old, new).changed == (
+        ("a", "heartbeat.interval_sec 10 → 0.5, heartbeat.monitored true → false"),
+        ("b", 'description "" → "new", endpoints, settings'),
+    )
+
+
+def test_a_changed_threshold_is_told():
+    old, new = truth({"healer": {}}), truth({"healer": {"threshold": {"heartbeat_cadence": 30}}})
+    assert diff(old, new).changed == (("healer", "threshold"),)
+    newer = truth({"healer": {"threshold": {"heartbeat_cadence": 60}}})
+    assert diff(new, newer).changed == (("healer", "threshold.heartbeat_cadence 30 → 60"),)
+
+
+def test_buses_are_told_apart_from_services():
+    old = truth({}, buses={"a": {"url": "redis://a"}, "b": {}})
+    new = truth({}, buses={"a": {"url": "redis://elsewhere"}, "c": {}})
+    assert diff(old, new).buses == (
+        ("c", "added"),
+        ("b", "dropped"),
+        ("a", 'url "redis://a" → "redis://elsewhere"'),
+    )
