@@ -17,6 +17,7 @@ from typing import Any, Self
 
 import orjson
 import redis
+from leftovers import TAG
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -25,6 +26,8 @@ from marketswarm.fleet.server import command, find_binary
 
 HOST = "127.0.0.1"
 _FIRST_PORT = 15_000
+# what finds programs, and what finds processes that a test left behind
+_INHERITED = ("PATH", TAG, "PYTEST_CURRENT_TEST")
 _binary = functools.cache(find_binary)
 
 
@@ -207,7 +210,8 @@ class Server(Process):
 class Proc(Process):
     """An agent: `Proc("healer", env, tmp_path)` is `python -m healer`; runs from the constructor on.
 
-    The environment is `env` and PATH, nothing else of the caller's. stderr goes to a file in `folder`.
+    Of the caller's environment it inherits PATH, and nothing that configures it. stderr goes to a file in
+    `folder`.
     """
 
     def __init__(self, module: str, env: Mapping[str, str], folder: Path, *arguments: str) -> None:
@@ -226,7 +230,7 @@ class Proc(Process):
         with self.errors.open("ab") as errors:
             self._spawn(
                 [sys.executable, "-m", self.module, *self.arguments],
-                env={"PATH": os.environ.get("PATH", os.defpath), **self.env},
+                env={**{name: os.environ[name] for name in _INHERITED if name in os.environ}, **self.env},
                 cwd=self.folder,
                 stdout=errors,
                 stderr=errors,

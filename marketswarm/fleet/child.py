@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
+from marketswarm.fleet.ear import Ear
 from marketswarm.fleet.leash import leashed
 from marketswarm.fleet.pauses import Pauses
 
 GRACE_SEC = 6.0  # an agent has 5 s to say goodbye
 _LAST_WORDS_SEC = 0.5  # a child of its may hold its output open for ever
-_LINE_LIMIT = 1 << 20  # bytes; a longer line is cut in pieces
 
 _MEANING = {
     0: "it ended by itself",
@@ -68,7 +68,7 @@ class Child:
         self.restarts = 0
         self.started_at = 0.0  # wall clock, to compare with what it publishes
         self._program, self._tell, self._hear, self._grace_sec = program, tell, hear, grace_sec
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: asyncio.SubprocessTransport | None = None
         self._wanted = asyncio.Event()
         self._now = asyncio.Event()  # cuts a pause short
         self._gone = asyncio.Event()
@@ -78,7 +78,7 @@ class Child:
     @property
     def pid(self) -> int | None:
         """None while it does not run."""
-        return self._process.pid if self._process else None
+        return self._process.get_pid() if self._process else None
 
     @property
     def wanted(self) -> bool:
@@ -157,13 +157,14 @@ class Child:
         """Ends it and what it started: each child leads a process group of its own."""
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+                os.killpg(self._process.get_pid(), signal.SIGKILL)
 
     async def _run(self) -> int:
         """One life of the process; its exit code."""
         self._gone.clear()
+        ear = Ear(self._hear)
         try:
-            self._process = await self._spawn()
+            self._process = await self._spawn(ear)
         except OSError as error:  # no memory, no more processes
             self._tell("agent.unstartable", "error", svc=self.name, why=error.strerror)
             self._gone.set()
@@ -171,21 +172,23 @@ class Child:
         self.state = State.RUNNING
         if not self._wanted.is_set():  # asked to stop while it was being started
             self._ask_to_end()
-        listening = asyncio.ensure_future(self._listen(self._process))
         try:
-            code = await self._process.wait()
-            await asyncio.wait([listening], timeout=_LAST_WORDS_SEC)
-            return code
+            await ear.exited.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LAST_WORDS_SEC):
+                    await ear.silent.wait()
+            return self._process.get_returncode() or 0
         finally:
-            if self._process.returncode is None or not listening.done():
+            if not ear.silent.is_set():
                 self._kill_all()
-            listening.cancel()
+            self._process.close()
             self._process, self.state = None, State.STOPPED
             self._gone.set()
 
-    async def _spawn(self) -> asyncio.subprocess.Process:
+    async def _spawn(self, ear: Ear) -> asyncio.SubprocessTransport:
         self.started_at = time.time()
-        return await asyncio.create_subprocess_exec(
+        transport, _ = await asyncio.get_running_loop().subprocess_exec(
+            lambda: ear,
             *leashed(self._program.command),
             env=self._program.environ,
             stdin=asyncio.subprocess.DEVNULL,
@@ -193,20 +196,7 @@ class Child:
             stderr=asyncio.subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C is for us, who stop things in order
         )
-
-    async def _listen(self, process: asyncio.subprocess.Process) -> None:
-        """Hands its output on, line by line, until it ends."""
-        assert process.stdout is not None  # noqa: S101 - a pipe was asked for
-        rest = b""
-        while piece := await process.stdout.read(65_536):
-            *lines, rest = (rest + piece).split(b"\n")
-            for line in lines:
-                self._hear(line)
-            if len(rest) > _LINE_LIMIT:
-                self._hear(rest)
-                rest = b""
-        if rest:
-            self._hear(rest)
+        return transport
 
     async def _pause(self, pause_sec: float, code: int) -> None:
         self.restarts += 1
@@ -218,6 +208,7 @@ class Child:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause_sec):
                 await self._now.wait()
+        self.state = State.STOPPED
 
     async def _gone_within(self, sec: float, hurry: asyncio.Event | None) -> bool:
         """Waits for the end of the process; False when the time is over or someone is in a hurry."""

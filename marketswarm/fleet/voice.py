@@ -40,17 +40,20 @@ class Voice:
         self._thread.join(within_sec)
 
     def _write_all(self) -> None:
-        while (line := self._lines.get()) is not None:
-            try:
+        """The thread: until `close`, or until nobody reads."""
+        try:
+            while (line := self._lines.get()) is not None:
                 self._write(line)
-                if self._dropped and self._lines.empty():
-                    dropped, self._dropped = self._dropped, 0
-                    self._write(
-                        b'{"level":"warning","event":"log.dropped","agent":"fleet","lines":%d}\n' % dropped
-                    )
-            except OSError:
-                self._on_gone()
-                break
+                if self._lines.empty():
+                    self._tell_dropped()
+            self._tell_dropped()
+        except OSError:
+            self._on_gone()
+
+    def _tell_dropped(self) -> None:
+        if self._dropped:
+            dropped, self._dropped = self._dropped, 0
+            self._write(b'{"level":"warning","event":"log.dropped","agent":"fleet","lines":%d}\n' % dropped)
 
     def _write(self, data: bytes) -> None:
         while data:

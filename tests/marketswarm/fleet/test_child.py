@@ -1,0 +1,170 @@
+"""One child, for real: small programs that end, hang on or multiply."""
+
+import asyncio
+import contextlib
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from rig import auntil
+
+from marketswarm.fleet import child as module
+from marketswarm.fleet.child import Child, Program, State, meaning
+
+pytestmark = pytest.mark.live
+
+SLEEPS = "import time; print('here', flush=True); time.sleep(60)"
+DEAF = "import signal; signal.signal(15, signal.SIG_IGN); " + SLEEPS
+ENDS = "raise SystemExit(3)"
+
+
+class Scene:
+    """A child with what it told and said."""
+
+    def __init__(self, script: str, grace_sec: float) -> None:
+        self.told: list[dict] = []
+        self.lines: list[bytes] = []
+        program = Program("it", [sys.executable, "-c", script], os.environ)
+        self.child = Child(program, self.tell, self.lines.append, grace_sec)
+
+    def tell(self, event, level="info", **facts):
+        self.told.append({"event": event, "level": level, **facts})
+
+    async def ready(self, times: int = 1) -> None:
+        await auntil(lambda: self.lines.count(b"here") >= times, 5, "it to run")
+
+
+@pytest.fixture
+async def make():
+    scenes: list[tuple[Scene, asyncio.Task]] = []
+
+    def _make(script: str, grace_sec: float = 5.0) -> Scene:
+        scene = Scene(script, grace_sec)
+        scene.child.start()
+        scenes.append((scene, asyncio.create_task(scene.child.supervise())))
+        return scene
+
+    yield _make
+    hurry = asyncio.Event()
+    hurry.set()
+    for scene, task in scenes:
+        await scene.child.end(hurry)
+        await asyncio.wait_for(task, 5)
+        assert scene.child.pid is None
+
+
+def alive(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    return False
+
+
+async def test_a_killed_child_comes_back_as_another_process(make):
+    scene = make(SLEEPS)
+    await scene.ready()
+    pid = scene.child.pid
+    assert "killed" in scene.child.kill()
+    await scene.ready(2)
+    assert scene.child.pid not in (None, pid)
+    assert scene.told[0]["why"] == "it was ended by SIGKILL"
+    assert scene.child.restarts == 1
+
+
+async def test_a_child_that_ends_is_started_again_and_again_with_pauses(make):
+    scene = make(ENDS)
+    await auntil(lambda: len(scene.told) == 2, 5)
+    assert [(told["code"], told["again_in_sec"]) for told in scene.told] == [(3, 0.5), (3, 1.0)]
+
+
+async def test_a_stopped_child_stays_stopped_until_started(make):
+    scene = make(SLEEPS)
+    await scene.ready()
+    assert "stopped in" in await scene.child.stop()
+    assert scene.child.state is State.STOPPED
+    assert "already" in await scene.child.stop()
+    assert "does not run" in scene.child.kill()
+    assert scene.told == []
+    scene.child.start()
+    await scene.ready(2)
+    assert "runs already" in scene.child.start()
+
+
+async def test_a_start_cuts_a_pause_short_and_a_stop_ends_it(make, monkeypatch):
+    monkeypatch.setattr(module.Pauses, "after", lambda *_: 60.0)
+    scene = make(ENDS)
+    await auntil(lambda: scene.child.state is State.WAITING, 5)
+    assert "not after its pause" in scene.child.start()
+    await auntil(lambda: len(scene.told) == 2, 5)
+    assert "was not running" in await scene.child.stop()
+    await auntil(lambda: scene.child.state is State.STOPPED, 5)
+
+
+async def test_a_child_deaf_to_sigterm_is_killed_after_its_grace(make):
+    scene = make(DEAF, grace_sec=0.2)
+    await scene.ready()
+    assert "did not stop and was killed" in await scene.child.stop()
+    assert scene.child.pid is None
+
+
+async def test_a_frozen_child_can_be_stopped(make):
+    scene = make(SLEEPS, grace_sec=3.0)
+    await scene.ready()
+    os.kill(scene.child.pid, 19)
+    assert "stopped in" in await scene.child.stop()
+
+
+async def test_who_is_in_a_hurry_does_not_wait_for_the_grace(make):
+    scene = make(DEAF, grace_sec=30.0)
+    await scene.ready()
+    hurry = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.1, hurry.set)
+    async with asyncio.timeout(2):
+        await scene.child.stop(hurry)
+
+
+async def test_what_a_child_started_goes_with_it(make):
+    scene = make(
+        "import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']);"
+        "print(p.pid, flush=True); print('here', flush=True); p.wait()"
+    )
+    await scene.ready()
+    grandchild = int(scene.lines[0])
+    assert alive(grandchild)
+    scene.child.kill()
+    await auntil(lambda: not alive(grandchild), 3)
+
+
+async def test_a_child_whose_offspring_holds_its_output_is_started_again(make):
+    scene = make(
+        "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']);"
+        "print('here', flush=True)"
+    )
+    await scene.ready(2)
+
+
+async def test_output_comes_line_by_line_and_an_endless_one_in_pieces(make):
+    scene = make("print('a\\nb'); print('x' * 3_000_000); print('end', end='', flush=True); " + SLEEPS)
+    await auntil(lambda: any(line.endswith(b"endhere") for line in scene.lines), 5)
+    assert scene.lines[:2] == [b"a", b"b"]
+    assert sum(map(len, scene.lines[2:-1])) == 3_000_000
+    assert max(map(len, scene.lines)) < 1_200_000
+
+
+async def test_a_supervisor_that_is_cancelled_takes_its_child_along(make):
+    scene = Scene(SLEEPS, 5.0)
+    scene.child.start()
+    task = asyncio.create_task(scene.child.supervise())
+    await scene.ready()
+    pid = scene.child.pid
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await auntil(lambda: not alive(pid), 3)
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [(0, "by itself"), (2, "configuration"), (4, "seed"), (5, "hung"), (-11, "SIGSEGV"), (77, "code 77")],
+)
+def test_every_exit_code_has_words(code, says):
+    assert says in meaning(code)

@@ -1,0 +1,20 @@
+import pytest
+
+from marketswarm.fleet.modules import modules_of
+
+
+def test_a_service_has_a_module_when_its_package_can_be_run(tmp_path, monkeypatch):
+    for name in ("services", "services/good", "services/new_svc", "services/no_main"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise RuntimeError('imported')")
+    (tmp_path / "services/good/__main__.py").write_text("")
+    (tmp_path / "services/new_svc/__main__.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(__import__("sys").modules, "services", raising=False)
+    found = modules_of(["good", "new-svc", "no_main", "absent", "../good", "good.__main__"])
+    assert found == {"good": "services.good", "new-svc": "services.new_svc"}
+
+
+@pytest.mark.parametrize("svc", ["healer", "sentinel"])
+def test_the_watchers_are_packages_of_their_own(svc):
+    assert modules_of([svc]) == {svc: svc}

@@ -1,0 +1,75 @@
+import orjson
+import pytest
+
+from marketswarm.fleet.plan import PlanError, draw
+from marketswarm.truth import load
+
+MODULES = {"a": "services.a", "healer": "healer"}
+
+
+def truth(*services: str, **more):
+    document = {
+        "services": {svc: {"heartbeat": {"redis_url": "redis://system-redis:6379"}} for svc in services}
+    }
+    return load(orjson.dumps(document | more)).truth
+
+
+def plan(document, **options):
+    return draw(document, **({"known": {}, "modules": MODULES, "port": 6379} | options))
+
+
+def test_two_buses_are_ours_on_the_port_and_the_next():
+    buses = plan(truth("a")).buses
+    assert [(bus.name, bus.url, bus.port) for bus in buses] == [
+        ("system-redis", "redis://127.0.0.1:6379", 6379),
+        ("market-redis", "redis://127.0.0.1:6380", 6380),
+    ]
+
+
+def test_a_bus_that_runs_elsewhere_gets_no_server_and_takes_no_place_from_the_other():
+    drawn = plan(truth("a"), known={"system-redis": "redis://far:1"}, port=7000)
+    assert [(bus.url, bus.port) for bus in drawn.buses] == [
+        ("redis://far:1", None),
+        ("redis://127.0.0.1:7001", 7001),
+    ]
+    assert drawn.environ() == {"MARKET_REDIS_URL": "redis://127.0.0.1:7001"}
+
+
+def test_a_declared_bus_gets_a_server_too():
+    document = truth("a", buses={"third-redis": {"url": "redis://third-redis:6379"}})
+    third = plan(document).buses[2]
+    assert (third.name, third.port, third.variable) == ("third-redis", 6381, "THIRD_REDIS_URL")
+
+
+def test_a_bus_that_is_but_an_address_gets_none():
+    document = load(
+        orjson.dumps({"services": {"a": {"heartbeat": {"redis_url": "redis://10.0.0.9:6379"}}}})
+    ).truth
+    drawn = plan(document, known={"10.0.0.9:6379": "redis://10.0.0.9:6379"})
+    assert (drawn.buses[2].url, drawn.buses[2].port) == ("redis://10.0.0.9:6379", None)
+
+
+def test_a_service_without_a_module_is_left_to_others():
+    drawn = plan(truth("a", "b", "healer"))
+    assert [agent.module for agent in drawn.agents] == ["services.a", "healer"]
+    assert drawn.elsewhere == ("b",)
+
+
+def test_only_those_asked_for_are_started_in_the_order_of_the_truth():
+    drawn = plan(truth("a", "b", "healer"), only=["healer", "a"])
+    assert [agent.svc for agent in drawn.agents] == ["a", "healer"]
+    assert drawn.elsewhere == ()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"only": ["heeler"]}, "did you mean healer"),
+        ({"only": ["zzz"]}, "it has a, b, healer"),
+        ({"only": ["b"]}, "no module services.b"),
+        ({"port": 65535}, "market-redis would be on port 65536"),
+    ],
+)
+def test_what_cannot_be_says_what_would_be_right(options, says):
+    with pytest.raises(PlanError, match=says):
+        plan(truth("a", "b", "healer"), **options)

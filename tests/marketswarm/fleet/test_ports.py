@@ -1,0 +1,61 @@
+import os
+import shutil
+import socket
+import sys
+
+import pytest
+from rig import free_port
+
+from marketswarm.fleet import ports
+
+# sl local rem st tx_rx tr_tm retrnsmt uid timeout inode
+LINE = "  0: {local} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000 0 0 {inode} 1\n"
+
+
+@pytest.fixture
+def proc(tmp_path):
+    """A /proc in which 42 `redis-server` listens on 6379 and 43 `curl` is connected to it."""
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net/tcp").write_text(
+        "header\n"
+        + LINE.format(local="0100007F:18EB", state="01", inode=900)
+        + LINE.format(local="0100007F:18EB", state="0A", inode=100)
+        + LINE.format(local="0100007F:18EC", state="0A", inode=101)
+    )
+    for pid, name, inode in ((42, "redis-server", 100), (43, "curl", 900)):
+        (tmp_path / f"{pid}/fd").mkdir(parents=True)
+        (tmp_path / f"{pid}/comm").write_text(f"{name}\n")
+        (tmp_path / f"{pid}/fd/3").symlink_to(f"socket:[{inode}]")
+    return tmp_path
+
+
+def test_the_one_who_listens_is_named_not_one_who_is_connected(proc):
+    assert str(ports.holder(6379, proc)) == "redis-server (pid 42)"
+
+
+def test_a_listener_whose_process_we_may_not_see_is_another_users(proc):
+    assert str(ports.holder(6380, proc)) == "a program of another user"
+
+
+def test_processes_that_end_meanwhile_are_no_trouble(proc):
+    (proc / "7").mkdir()
+    shutil.rmtree(proc / "42/fd")
+    assert ports.holder(6379, proc).pid is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_real_listener_is_found_and_its_port_is_not_free():
+    with socket.create_server(("127.0.0.1", free_port())) as listener:
+        port = listener.getsockname()[1]
+        assert not ports.is_free(port)
+        assert ports.holder(port).pid == os.getpid()
+    assert ports.is_free(port)
+
+
+def test_a_port_with_but_closed_connections_is_free():
+    with socket.create_server(("127.0.0.1", free_port())) as listener:
+        address = listener.getsockname()
+        with socket.create_connection(address) as client, listener.accept()[0] as accepted:
+            accepted.close()  # first, so that this side is the one in TIME_WAIT
+            client.recv(1)
+    assert ports.is_free(address[1])

@@ -1,0 +1,274 @@
+"""`marketswarm up` for real, with stand-ins for the agents that start fast and misbehave as asked."""
+
+import contextlib
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+
+import orjson
+import pytest
+from rig import Proc, Server, free_port, until
+
+from marketswarm.fleet import folder
+from marketswarm.fleet.control import ask
+
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for children in /proc"),
+]
+
+BEATS = """
+import json, os, socket, sys, time
+port = int(os.environ["SYSTEM_REDIS_URL"].rpartition(":")[2])
+name = __spec__.name.split(".")[1]
+print(json.dumps({"event": "stand_in.started", "agent": name, "level": "info"}), file=sys.stderr, flush=True)
+while True:
+    beat = json.dumps({"svc": name, "i": 1, "ts": time.time()})
+    with socket.create_connection(("127.0.0.1", port)) as bus:
+        words = ["SET", "beat:" + name, beat, "PX", "60000"]
+        bus.sendall(("*5\\r\\n" + "".join(f"${len(w)}\\r\\n{w}\\r\\n" for w in words)).encode())
+        bus.recv(100)
+    time.sleep(0.1)
+"""
+STAND_INS = {
+    "steady": BEATS,
+    "other": BEATS,
+    "deaf": "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + BEATS,
+    "wrong": "import sys; print('no JSON at all', file=sys.stderr); sys.exit(2)",
+}
+
+
+class Up(Proc):
+    """`marketswarm up` in a folder of its own."""
+
+    def __init__(
+        self, folder: Path, *options: str, services: str = "steady,other", port: int = 0, **env: str
+    ):
+        self.port = port or free_port()
+        names = [*services.split(","), "elsewhere"]
+        for name in names[:-1]:
+            package = folder / "stand_ins/services" / name
+            package.mkdir(parents=True, exist_ok=True)
+            (folder / "stand_ins/services/__init__.py").touch()
+            (package / "__init__.py").touch()
+            (package / "__main__.py").write_text(STAND_INS[name])
+        (folder / "truth.json").write_bytes(orjson.dumps({"services": {name: {} for name in names}}))
+        env = {"PYTHONPATH": str(folder / "stand_ins"), **env}
+        super().__init__("marketswarm.cli", env, folder, "up", "--port", str(self.port), *options)
+
+    def up(self) -> dict:
+        return self.wait_log("fleet.up", 15)
+
+    def children(self) -> dict[int, str]:
+        """Pid and command of every process that descends from it."""
+        return dict(_below(self.pid))
+
+    def pid_of(self, what: str) -> int | None:
+        return next((pid for pid, command in self.children().items() if what in command), None)
+
+    def control(self, action: str, svc: str) -> str:
+        fleet = folder.running(self.folder / ".marketswarm")
+        assert fleet is not None
+        return ask(fleet.control, action, svc)[1]
+
+
+def _below(pid: int):
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            for child in map(int, task.read_text().split()):
+                yield child, Path(f"/proc/{child}/cmdline").read_bytes().decode().replace("\0", " ")
+                yield from _below(child)
+
+
+def alive(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    return False
+
+
+def none_left(pids) -> bool:
+    return not any(map(alive, pids))
+
+
+@pytest.fixture
+def up(tmp_path):
+    with contextlib.ExitStack() as ends:
+        yield lambda *options, **more: ends.enter_context(Up(tmp_path, *options, **more))
+
+
+def test_all_comes_up_and_says_where_and_ctrl_c_leaves_nothing(up):
+    fleet = up()
+    said = fleet.up()
+    assert said["agents"] == ["steady", "other"]
+    assert said["buses"]["market-redis"] == f"redis://127.0.0.1:{fleet.port + 1}"
+    assert fleet.logs("fleet.elsewhere")[0]["services"] == ["elsewhere"]
+    children = fleet.children()
+    assert len(children) == 4
+    begun = time.monotonic()
+    fleet.signal(signal.SIGINT)
+    assert fleet.wait(10) == 0
+    assert time.monotonic() - begun < 5
+    assert none_left(children)
+    assert folder.running(fleet.folder / ".marketswarm") is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_other_signals_end_it_as_well(up, number):
+    fleet = up()
+    fleet.up()
+    children = fleet.children()
+    fleet.signal(number)
+    assert fleet.wait(10) == 0
+    assert none_left(children)
+
+
+def test_without_a_terminal_every_line_is_json(up):
+    fleet = up(services="steady,wrong")
+    fleet.wait_log("agent.ended", 15)
+    lines = fleet.text().splitlines()
+    assert len(fleet.logs()) == len(lines)
+    assert [line["line"] for line in fleet.logs("program.output") if line["agent"] == "wrong"] == [
+        "no JSON at all"
+    ]
+
+
+def test_agents_are_stopped_before_servers(up):
+    fleet = up(services="deaf")
+    fleet.up()
+    servers = [pid for pid, command in fleet.children().items() if "server" in command]
+    agent = fleet.pid_of("services.deaf")
+    os.killpg(fleet.pid, signal.SIGINT)  # as a terminal does: to all of its group
+    fleet.wait_log("fleet.stopping")
+    time.sleep(0.3)  # the agent does not hear; its servers must still be there
+    assert alive(agent)
+    assert all(map(alive, servers))
+    fleet.signal(signal.SIGINT)
+    assert fleet.wait(1.5) == 0  # at once, though the agent has 6 s of grace
+    assert none_left([agent, *servers])
+
+
+def test_a_killed_agent_comes_back_and_its_end_is_told(up):
+    fleet = up()
+    fleet.up()
+    pid = fleet.pid_of("services.steady")
+    os.kill(pid, signal.SIGKILL)
+    told = fleet.wait_log("agent.ended")
+    assert (told["svc"], told["code"], told["level"]) == ("steady", -9, "warning")
+    until(lambda: fleet.pid_of("services.steady") not in (None, pid), 5)
+
+
+def test_a_killed_server_comes_back_on_its_port_with_its_data(up):
+    fleet = up()
+    fleet.up()
+    pid = fleet.pid_of(f"server 127.0.0.1:{fleet.port}")
+    os.kill(pid, signal.SIGKILL)
+    fleet.wait_log("agent.ended")
+    until(lambda: fleet.pid_of(f"server 127.0.0.1:{fleet.port}") not in (None, pid), 5)
+    bus = Server(fleet.folder / "unused", fleet.port, start=False)
+    until(bus._ready, 5)
+    assert bus.cmd("EXISTS", "truth:doc") == 1
+
+
+def test_killing_the_fleet_itself_leaves_no_orphan_and_the_next_one_starts(up):
+    fleet = up()
+    fleet.up()
+    children = fleet.children()
+    fleet.kill()
+    again = up(port=fleet.port)
+    assert again.up()
+    until(lambda: none_left(children), 3)
+
+
+def test_an_agent_with_a_wrong_configuration_is_told_in_plain_words(up):
+    fleet = up(services="steady,wrong")
+    told = fleet.wait_log("agent.ended", 15)
+    assert "its configuration is wrong" in told["why"]
+    assert told["again_in_sec"] == 30
+
+
+def test_a_taken_port_is_named_with_its_owner_and_the_ways_on(up):
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)):
+        fleet = up(port=port)
+        assert fleet.wait(10) == 2
+    text = fleet.text()
+    assert f"port {port}, for system-redis, is taken by " in text
+    assert f"(pid {os.getpid()})" in text
+    assert "--port 7379" in text
+    assert f"SYSTEM_REDIS_URL=redis://127.0.0.1:{port}" in text
+    assert "Traceback" not in text
+
+
+def test_a_second_fleet_in_the_folder_says_that_one_runs(up):
+    fleet = up()
+    fleet.up()
+    second = up(port=free_port())
+    assert second.wait(10) == 2
+    assert f"a fleet runs already in .marketswarm (pid {fleet.pid})" in second.text()
+    assert fleet.running
+
+
+def test_a_bus_that_the_environment_names_is_used_as_it_is(up, tmp_path):
+    with Server(tmp_path / "theirs") as theirs:
+        fleet = up(SYSTEM_REDIS_URL=theirs.url)
+        fleet.up()
+        assert sum("server" in command for command in fleet.children().values()) == 1
+        assert theirs.cmd("EXISTS", "truth:doc") == 1
+        assert fleet.stop(10) == 0
+        assert theirs.cmd("PING")
+
+
+def test_only_some_services(up):
+    fleet = up("--only", "other")
+    assert fleet.up()["agents"] == ["other"]
+    assert fleet.pid_of("services.steady") is None
+
+
+def test_other_terminals_stop_start_and_kill_agents(up):
+    fleet = up()
+    fleet.up()
+    pid = fleet.pid_of("services.steady")
+    assert "steady stopped in" in fleet.control("stop", "steady")
+    assert not alive(pid)
+    assert "already" in fleet.control("stop", "steady")
+    assert "steady starts" in fleet.control("start", "steady")
+    again = until(lambda: fleet.pid_of("services.steady"), 5)
+    assert "killed" in fleet.control("kill", "steady")
+    until(lambda: fleet.pid_of("services.steady") not in (None, again), 5)
+    assert "did you mean steady" in fleet.control("stop", "steadi")
+    assert "stop, start, kill" in fleet.control("fry", "steady")
+
+
+def test_the_control_socket_is_the_users_alone(up):
+    fleet = up()
+    fleet.up()
+    address = folder.running(fleet.folder / ".marketswarm").control
+    assert Path(address).stat().st_mode & 0o777 == 0o600
+
+
+def test_ctrl_c_while_things_come_up_leaves_nothing(up):
+    fleet = up()
+    fleet.wait_log("fleet.starting")
+    children = fleet.children()
+    fleet.signal(signal.SIGINT)
+    assert fleet.wait(10) == 0
+    assert none_left(children)
+
+
+def test_a_server_that_cannot_start_ends_it_with_the_servers_own_words(up, tmp_path):
+    (tmp_path / "data/system-redis").mkdir(parents=True)
+    (tmp_path / "data/system-redis/appendonlydir").write_text("no folder")
+    fleet = up("--data", "data")
+    assert fleet.wait(15) == 3
+    assert "the server of system-redis did not start: " in fleet.text()
+
+
+def test_a_data_folder_too_deep_for_a_socket_is_controlled_all_the_same(up, tmp_path):
+    fleet = up("--data", "x" * 100)
+    fleet.up()
+    address = folder.running(tmp_path / ("x" * 100)).control
+    assert "stopped in" in ask(address, "stop", "steady")[1]
+    assert fleet.stop(10) == 0
+    assert not Path(address).parent.exists()
