@@ -18,6 +18,7 @@ from marketswarm.bus import Bus, BusError, first_line, reason_of
 PING_SEC: Final = 5.0
 FIRST_PAUSE_SEC: Final = 0.1
 LONGEST_PAUSE_SEC: Final = 2.0
+YIELD_EVERY: Final = 50
 
 
 async def subscribe(
@@ -58,8 +59,11 @@ async def subscribe(
 
 
 async def _hear(bus: Bus, pubsub: PubSub, heard: Callable[[bytes, bytes], None], ping_sec: float) -> None:
-    asked = False
+    asked, count = False, 0
     while True:
+        count += 1
+        if count % YIELD_EVERY == 0:
+            await asyncio.sleep(0)  # a burst lies in the buffer: reading it waits for nothing
         try:
             async with asyncio.timeout(ping_sec):
                 # no time-out of the client's own, see `Bus`

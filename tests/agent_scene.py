@@ -1,0 +1,126 @@
+"""Two real buses and an agent whose body a test writes: what live tests of the life of an agent stand on."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import orjson
+import redis
+from rig import Proc, Server, until
+
+HEAD = """
+import asyncio, os, sys, threading, time
+from marketswarm.agent import Exit, agent, run
+
+async def main():
+    async with agent("probe") as me:
+"""
+TAIL = """
+    return me.exit_code
+
+if __name__ == "__main__":
+    run(main)
+"""
+RESTING = """
+        while True:
+            if await me.rest(0.2):
+                me.log.info("probe.reseeded", revision=me.revision)
+"""
+
+
+def truth(
+    interval_sec: float = 0.3, timeout_sec: float = 3.0, svc: str = "probe", **heartbeat: Any
+) -> dict[str, Any]:
+    beats = {"interval_sec": interval_sec, "timeout_sec": timeout_sec, **heartbeat}
+    return {"services": {svc: {"heartbeat": beats}}}
+
+
+def seed(
+    servers: list[Server], document: Mapping[str, Any] | bytes, revision: int, *, say: bool = True
+) -> None:
+    """What bootstrap does, without its checks: these tests need what it would refuse as well."""
+    raw = document if isinstance(document, bytes) else orjson.dumps(document)
+    sha256 = hashlib.sha256(raw).hexdigest()
+    for server in servers:
+        server.cmd("SET", "truth:doc", raw)
+        server.cmd("HSET", "truth:meta", "revision", revision, "sha256", sha256)
+        if say:
+            server.cmd("PUBLISH", "truth:changed", orjson.dumps({"revision": revision, "sha256": sha256}))
+
+
+class Scene:
+    """`with Scene(tmp_path) as scene:` system and market bus run; `scene.agent()` is the agent `probe`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._agents: list[Proc] = []
+
+    def __enter__(self) -> Self:
+        self.system, self.market = Server(self.folder / "system"), Server(self.folder / "market")
+        self.buses = [self.system, self.market]
+        self.env = {
+            "SYSTEM_REDIS_URL": self.system.url,
+            "MARKET_REDIS_URL": self.market.url,
+            "LOG_FORMAT": "json",
+            "LOG_LEVEL": "DEBUG",
+        }
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        for process in [*self._agents, *self.buses]:
+            process.close()
+
+    def agent(self, body: str = RESTING, **env: str) -> Proc:
+        (self.folder / "probe.py").write_text(HEAD + body + TAIL, encoding="utf-8")
+        return self.module("probe", **env)
+
+    def module(self, name: str, **env: str) -> Proc:
+        process = Proc(name, {**self.env, **env}, self.folder)
+        self._agents.append(process)
+        return process
+
+    def beat(self, svc: str = "probe") -> dict[str, Any]:
+        """The last beat's key, empty when there is none."""
+        raw = self.system.cmd("GET", f"beat:{svc}")
+        return orjson.loads(raw) if raw else {}
+
+    def wait_beat(self, within: float = 5.0, svc: str = "probe", **wanted: Any) -> dict[str, Any]:
+        """The first beat seen with these values."""
+        until(
+            lambda: wanted.items() <= (beat := self.beat(svc)).items() and beat,
+            within,
+            f"a beat with {wanted}, not {self.beat(svc)}; {self._agents}",
+        )
+        return self.beat(svc)
+
+    def next_beat(self, within: float = 5.0) -> dict[str, Any]:
+        before = self.beat().get("i", 0)
+        until(lambda: self.beat().get("i", 0) > before, within, f"a beat after {before}")
+        return self.beat()
+
+
+class Tail:
+    """A plain subscriber, to see what is published."""
+
+    def __init__(self, url: str, channel: str) -> None:
+        self.client = redis.Redis.from_url(url)
+        self.pubsub = self.client.pubsub()
+        self.pubsub.subscribe(channel)
+        self.pubsub.get_message(timeout=2)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self.pubsub.close()
+        self.client.close()
+
+    def next(self, within: float = 3.0) -> dict[str, Any] | None:
+        message = self.pubsub.get_message(timeout=within, ignore_subscribe_messages=True)
+        return orjson.loads(message["data"]) if message else None

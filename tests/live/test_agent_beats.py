@@ -1,0 +1,120 @@
+"""The beats of an agent on real buses: on time, tied to progress, whatever the bus does."""
+
+import time
+
+import pytest
+from agent_scene import Scene, Tail, seed, truth
+from rig import until
+
+
+@pytest.fixture
+def scene(tmp_path):
+    with Scene(tmp_path) as scene:
+        yield scene
+
+
+def test_the_first_beat_is_prompt_and_is_both_published_and_kept(scene):
+    seed(scene.buses, truth(interval_sec=30, timeout_sec=90), 3)
+    with Tail(scene.system.url, "probe:heartbeat") as tail:
+        agent = scene.agent()
+        agent.wait_log("agent.joined")
+        said = tail.next(within=1)
+    assert list(said) == ["svc", "i", "ts", "boot", "rev", "every"]
+    assert (said["svc"], said["i"], said["rev"], said["every"]) == ("probe", 1, 3, 30.0)
+    assert abs(said["ts"] - time.time()) < 5
+    assert scene.beat() == said
+    assert 175_000 < scene.system.cmd("PTTL", "beat:probe") <= 180_000
+
+
+def test_beats_do_not_drift(scene):
+    seed(scene.buses, truth(interval_sec=0.2), 1)
+    scene.agent("""
+        while True:
+            await asyncio.sleep(0.013)
+            me.progress()
+""")
+    at: dict[int, float] = {}
+    with Tail(scene.system.url, "probe:heartbeat") as tail:
+        while len(at) < 32:
+            beat = tail.next()
+            at[beat["i"]] = beat["ts"]
+    second, last = at[2], at[32]
+    assert abs((last - second) - 30 * 0.2) < 0.1  # a drift of 5 ms a beat would be 0.15
+
+
+def test_no_progress_no_beats_until_there_is_some_again(scene):
+    seed(scene.buses, truth(interval_sec=0.2, timeout_sec=3), 1)
+    agent = scene.agent("""
+        for _ in range(5):
+            await asyncio.sleep(0.2)
+            me.progress()
+        me.log.info("probe.stuck")
+        await asyncio.sleep(1.5)
+        me.log.info("probe.loose")
+        while True:
+            await asyncio.sleep(0.1)
+            me.progress()
+""")
+    agent.wait_log("probe.stuck")
+    with Tail(scene.system.url, "probe:heartbeat") as tail:
+        heard = 0
+        while tail.next(within=0.7):
+            heard += 1
+        assert heard <= 2  # the one that progress had earned, perhaps one on its way
+        agent.wait_log("probe.loose")
+        assert tail.next(within=1)
+
+
+def test_waiting_on_purpose_goes_on_beating(scene):
+    seed(scene.buses, truth(interval_sec=0.2, timeout_sec=1), 1)
+    agent = scene.agent("        await me.rest(60)\n", WATCHDOG_SEC="0.6")
+    scene.wait_beat(i=10)
+    assert agent.running
+
+
+@pytest.mark.parametrize("how", ["stop", "freeze"])
+def test_a_bus_that_goes_away_is_logged_once_and_the_count_goes_on(scene, how):
+    seed(scene.buses, truth(interval_sec=0.2), 1)
+    agent = scene.agent()
+    before = scene.wait_beat(rev=1)
+    getattr(scene.system, how)()
+    failed = agent.wait_log("beat.failed", 5)
+    assert failed["reason"] == ("refused" if how == "stop" else "timeout")
+    until(lambda: len(agent.text()) and time.time() - before["ts"] > 3, 5)
+    if how == "stop":
+        scene.system.start()
+    else:
+        scene.system.thaw()
+    agent.wait_log("beat.resumed", 5)
+    after = scene.wait_beat(boot=before["boot"])
+    assert after["i"] > before["i"] + 2
+    assert len(agent.logs("beat.failed")) <= 3
+    assert agent.running
+    assert "Traceback" not in agent.text()
+
+
+def test_its_own_word_of_trouble_and_of_note_goes_with_the_beats(scene):
+    seed(scene.buses, truth(interval_sec=0.2), 1)
+    scene.agent("""
+        me.note("slow today")
+        await me.rest(1)
+        me.degraded("x" * 300)
+        await me.rest(1)
+        me.degraded(None)
+        me.note(None)
+        await me.rest(60)
+""")
+    scene.wait_beat(detail="slow today", status="ok")
+    scene.wait_beat(detail="x" * 200, status="degraded")
+    until(lambda: "status" not in scene.beat() and "detail" not in scene.beat(), 3)
+
+
+def test_a_bus_that_refuses_to_store_still_hears_the_beats(scene):
+    seed(scene.buses, truth(interval_sec=0.2), 1)
+    agent = scene.agent()
+    scene.wait_beat(rev=1)
+    scene.system.cmd("CONFIG", "SET", "maxmemory", "1")
+    with Tail(scene.system.url, "probe:heartbeat") as tail:
+        assert tail.next()
+        assert tail.next()
+    assert agent.wait_log("beat.failed")["reason"] == "oom"

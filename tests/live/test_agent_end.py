@@ -1,0 +1,271 @@
+"""How an agent ends: as asked within 5 s, or by its watchdog (FAILURES 35 and 36, the agent's part)."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from agent_scene import RESTING, Scene, Tail, seed, truth
+from rig import until
+
+
+@pytest.fixture
+def scene(tmp_path):
+    with Scene(tmp_path) as scene:
+        yield scene
+
+
+def ended(agent, within=5.0):
+    begun = time.monotonic()
+    code = agent.wait(within + 3)
+    assert time.monotonic() - begun < within
+    return code
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_is_a_goodbye_that_does_not_extend_life(scene, number):
+    seed(scene.buses, truth(interval_sec=20, timeout_sec=60), 1)
+    agent = scene.agent()
+    before = scene.wait_beat(rev=1)
+    left = scene.system.cmd("PTTL", "beat:probe")
+    with Tail(scene.system.url, "probe:heartbeat") as tail:
+        agent.signal(number)
+        said = tail.next()
+    assert ended(agent) == 0
+    assert (said["status"], said["boot"], said["i"]) == ("stopping", before["boot"], before["i"] + 1)
+    assert scene.beat() == said
+    assert 0 < scene.system.cmd("PTTL", "beat:probe") <= left
+    assert "Traceback" not in agent.text()
+
+
+def test_a_goodbye_leaves_no_key_where_none_was(scene):
+    seed(scene.buses, truth(), 1)
+    agent = scene.agent()
+    scene.wait_beat(rev=1)
+    scene.system.cmd("CONFIG", "SET", "maxmemory", "1")  # no beat is kept from here on
+    scene.system.cmd("DEL", "beat:probe")
+    agent.signal(signal.SIGTERM)
+    assert ended(agent) == 0
+    assert scene.beat() == {}
+
+
+def test_a_body_that_returns_ends_it_with_its_code_and_a_goodbye(scene):
+    seed(scene.buses, truth(), 1)
+    agent = scene.agent("        await me.rest(0.5)\n        me.exit_code = 7\n")
+    assert agent.wait() == 7
+    assert scene.beat()["status"] == "stopping"
+
+
+@pytest.mark.parametrize("how", ["stop", "freeze"])
+@pytest.mark.parametrize("both", [False, True])
+def test_a_stop_takes_less_than_5_s_while_its_bus_is_away(scene, how, both):
+    seed(scene.buses, truth(interval_sec=0.2), 1)
+    agent = scene.agent()
+    scene.wait_beat(rev=1)
+    for server in scene.buses if both else [scene.system]:
+        getattr(server, how)()
+    agent.wait_log("beat.failed", 5)
+    agent.signal(signal.SIGTERM)
+    assert ended(agent) == 0
+    assert "Traceback" not in agent.text()
+
+
+def test_a_stop_right_after_the_bus_froze_takes_less_than_5_s(scene):
+    seed(scene.buses, truth(interval_sec=0.2), 1)
+    agent = scene.agent()
+    scene.wait_beat(rev=1)
+    scene.system.freeze()
+    agent.signal(signal.SIGTERM)
+    assert ended(agent) == 0
+
+
+@pytest.mark.parametrize("how", ["none", "stop", "freeze"])
+def test_a_stop_while_it_waits_for_the_truth_is_an_end_with_0(scene, how):
+    if how != "none":
+        for server in scene.buses:
+            getattr(server, how)()
+    agent = scene.agent(TRUTH_WAIT_SEC="60")
+    if how == "freeze":
+        until(lambda: agent_is_up(agent), 10)
+    else:
+        agent.wait_log("truth.waiting")
+    agent.signal(signal.SIGTERM)
+    assert ended(agent) == 0
+    assert "Traceback" not in agent.text()
+
+
+def agent_is_up(agent):
+    """Its signal handlers are in place: SIGTERM is caught (bit 14 of SigCgt)."""
+    lines = Path(f"/proc/{agent.pid}/status").read_text(encoding="ascii").splitlines()
+    caught = next(line for line in lines if line.startswith("SigCgt"))
+    return int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1
+
+
+def test_a_body_in_its_clean_up_is_not_disturbed_for_a_second(scene):
+    seed(scene.buses, truth(), 1)
+    agent = scene.agent("""
+        try:
+            await me.rest(60)
+        finally:
+            await asyncio.sleep(1)
+            me.log.info("probe.cleaned")
+""")
+    scene.wait_beat(rev=1)
+    agent.signal(signal.SIGTERM)
+    assert ended(agent) == 0
+    assert agent.logs("probe.cleaned")
+
+
+def test_a_body_that_loses_its_cancellation_gets_another(scene):
+    seed(scene.buses, truth(), 1)
+    agent = scene.agent("""
+        while True:
+            try:
+                await me.rest(60)
+            except asyncio.CancelledError:
+                if me.log.info("probe.swallowed") is None and not hasattr(me, "swallowed"):
+                    me.swallowed = True
+                    continue
+                raise
+""")
+    scene.wait_beat(rev=1)
+    agent.signal(signal.SIGTERM)
+    assert ended(agent) == 0
+    assert len(agent.logs("probe.swallowed")) == 2
+
+
+def test_a_body_that_will_not_stop_is_ended_with_5_within_5_s(scene):
+    seed(scene.buses, truth(), 1)
+    agent = scene.agent("""
+        while True:
+            try:
+                await me.rest(60)
+            except asyncio.CancelledError:
+                pass
+""")
+    scene.wait_beat(rev=1)
+    agent.signal(signal.SIGTERM)
+    assert ended(agent) == 5
+    assert agent.logs("agent.hung")[0]["reason"] == "stop_hung"
+
+
+def test_a_look_up_that_hangs_in_a_thread_does_not_hold_the_end_up(scene):
+    seed(scene.buses, truth(), 1)
+    agent = scene.agent("""
+        asyncio.get_running_loop().run_in_executor(None, time.sleep, 60)
+        await me.rest(60)
+""")
+    scene.wait_beat(rev=1)
+    agent.signal(signal.SIGTERM)
+    assert ended(agent, 3) == 0
+
+
+def test_a_loop_that_hangs_is_ended_with_5_and_all_stacks(scene):
+    seed(scene.buses, truth(), 1)
+    agent = scene.agent(
+        """
+        await me.rest(0.5)
+        def stand_still():
+            time.sleep(60)
+        stand_still()
+""",
+        WATCHDOG_SEC="1",
+    )
+    assert agent.wait(15) == 5
+    said = agent.logs("agent.hung")[0]
+    assert said["reason"] == "loop_hung"
+    assert "stand_still" in "".join(said["threads"].values())
+    assert {"beats", "truth", "ticks"} <= set(said["tasks"])
+    assert scene.beat().get("status") != "stopping"
+
+
+def test_work_that_hangs_is_ended_with_5_and_shows_where(scene):
+    seed(scene.buses, truth(), 1)
+    agent = scene.agent(
+        """
+        async def wait_for_nobody():
+            await asyncio.Event().wait()
+        await me.rest(0.5)
+        await wait_for_nobody()
+""",
+        WATCHDOG_SEC="1",
+    )
+    assert agent.wait(15) == 5
+    said = agent.logs("agent.hung")[0]
+    assert said["reason"] == "work_hung"
+    assert "wait_for_nobody" in "".join(said["tasks"].values())
+
+
+def test_a_busy_loop_in_python_is_ended_too(scene):
+    seed(scene.buses, truth(), 1)
+    agent = scene.agent("        while True: pass\n", WATCHDOG_SEC="1")
+    assert agent.wait(15) == 5
+    assert agent.logs("agent.hung")[0]["reason"] == "loop_hung"
+
+
+def test_a_hung_agent_ends_though_nobody_reads_its_log(scene, tmp_path):
+    seed(scene.buses, truth(), 1)
+    scene.agent(RESTING).kill()
+    (tmp_path / "probe.py").write_text(
+        (tmp_path / "probe.py")
+        .read_text()
+        .replace(RESTING, "        while True:\n            os.write(2, b'x' * 4096)\n")
+    )
+    with subprocess.Popen(
+        [sys.executable, "-m", "probe"],
+        stderr=subprocess.PIPE,
+        cwd=tmp_path,
+        env={"PATH": os.defpath, **scene.env, "WATCHDOG_SEC": "1"},
+    ) as child:
+        try:
+            assert child.wait(15) == 5
+        finally:
+            child.kill()
+
+
+def test_a_process_that_was_stopped_for_longer_than_the_limit_did_not_hang(scene):
+    seed(scene.buses, truth(), 1)
+    agent = scene.agent(WATCHDOG_SEC="1")
+    before = scene.wait_beat(rev=1)
+    agent.freeze()
+    time.sleep(3)  # what is tested is that time passes
+    agent.thaw()
+    until(lambda: scene.beat().get("i", 0) > before["i"] + 5, 5)
+    assert agent.running
+    assert not agent.logs("agent.hung")
+
+
+def test_a_side_task_that_dies_takes_the_agent_down_with_5_in_one_line(scene):
+    seed(scene.buses, truth(), 1)
+    agent = scene.agent("""
+        async def side():
+            await asyncio.sleep(0.3)
+            raise ZeroDivisionError("of the side task")
+        me.task(side(), name="the side task")
+        await me.rest(60)
+""")
+    assert agent.wait() == 5
+    died = agent.logs("task.died")[0]
+    assert died["task"] == "the side task"
+    assert "ZeroDivisionError: of the side task" in died["exception"]
+    assert all(line.startswith("{") for line in agent.text().splitlines())
+    assert scene.beat().get("status") != "stopping"
+
+
+def test_a_body_that_dies_is_logged_whole_and_ends_with_5(scene):
+    seed(scene.buses, truth(), 1)
+    agent = scene.agent("        await me.rest(0.3)\n        raise KeyError('of the body')\n")
+    assert agent.wait() == 5
+    assert "KeyError: 'of the body'" in agent.logs("program.died")[0]["exception"]
+    assert scene.beat().get("status") != "stopping"
+
+
+def test_a_body_may_end_it_with_a_code_and_a_word(scene):
+    seed(scene.buses, truth(), 1)
+    agent = scene.agent("        await me.rest(0.3)\n        raise Exit(2, 'no targets')\n")
+    assert agent.wait() == 2
+    assert agent.logs("program.exit")[0]["message"] == "no targets"
+    assert "Traceback" not in agent.text()

@@ -1,0 +1,190 @@
+"""How an agent comes to its truth and follows it, on real buses (its part of FAILURES 19 and 22)."""
+
+import time
+
+import orjson
+import pytest
+from agent_scene import Scene, Tail, seed, truth
+from rig import free_port, until
+
+
+@pytest.fixture
+def scene(tmp_path):
+    with Scene(tmp_path) as scene:
+        yield scene
+
+
+def test_without_any_bus_it_ends_with_3_and_names_the_places_but_no_password(scene):
+    here = f"127.0.0.1:{free_port()}"
+    agent = scene.agent(
+        SYSTEM_REDIS_URL=f"redis://me:hunter2@{here}",
+        MARKET_REDIS_URL=f"redis://{here}/1",
+        TRUTH_WAIT_SEC="1",
+    )
+    assert agent.wait() == 3
+    said = agent.logs("program.exit")[0]["message"]
+    assert here in said
+    assert "refused" in said
+    assert "hunter2" not in agent.text()
+    assert "Traceback" not in agent.text()
+
+
+def test_with_buses_but_no_truth_it_ends_with_4_and_says_to_run_bootstrap(scene):
+    agent = scene.agent(TRUTH_WAIT_SEC="0.5")
+    assert agent.wait() == 4
+    assert "bootstrap" in agent.logs("program.exit")[0]["message"]
+
+
+def test_one_answering_bus_is_enough_for_4(scene):
+    scene.market.stop()
+    agent = scene.agent(TRUTH_WAIT_SEC="0.5")
+    assert agent.wait() == 4
+
+
+def test_a_frozen_bus_did_not_answer(scene):
+    for server in scene.buses:
+        server.freeze()
+    begun = time.monotonic()
+    agent = scene.agent(TRUTH_WAIT_SEC="1")
+    assert agent.wait(10) == 3
+    assert time.monotonic() - begun < 5
+    assert "timeout" in agent.logs("program.exit")[0]["message"]
+
+
+def test_it_waits_for_a_truth_that_comes_later(scene):
+    agent = scene.agent(TRUTH_WAIT_SEC="20")
+    agent.wait_log("truth.waiting")
+    seed(scene.buses, truth(), 1)
+    assert scene.wait_beat(i=1, rev=1)["boot"]
+
+
+def test_a_truth_without_its_section_ends_it_with_2_and_says_what_to_add(scene):
+    seed(scene.buses, truth(svc="someone_else"), 1)
+    agent = scene.agent()
+    assert agent.wait() == 2
+    assert '"probe": {"heartbeat"' in agent.logs("program.exit")[0]["message"]
+
+
+def test_the_place_named_by_the_environment_goes_first(scene):
+    seed([scene.system], truth(), 1)
+    seed([scene.market], truth(), 7)
+    scene.agent(TRUTH_REDIS_URL=scene.market.url)
+    scene.wait_beat(rev=7)
+
+
+def test_falling_back_to_the_second_bus_shows_until_the_first_has_a_truth(scene):
+    seed([scene.market], truth(), 4)
+    agent = scene.agent()
+    beat = scene.wait_beat(rev=4)
+    assert (beat["status"], beat["detail"]) == ("degraded", "truth from market-redis: system-redis has none")
+    assert agent.wait_log("truth.fallback")["truth_from"] == "market-redis"
+    seed([scene.system], truth(), 4)
+    until(lambda: "status" not in scene.beat(), 5, "a beat that is well")
+
+
+def test_a_reseed_is_in_force_within_a_second_and_the_body_hears_of_it(scene):
+    seed(scene.buses, truth(interval_sec=30, timeout_sec=90), 1)
+    agent = scene.agent("""
+        while True:
+            if await me.rest(60):
+                me.log.info("probe.reseeded", revision=me.revision, every=me.section.heartbeat.interval_sec)
+""")
+    before = scene.wait_beat(rev=1)
+    with Tail(scene.system.url, "elsewhere:heartbeat") as tail:
+        begun = time.monotonic()
+        seed(scene.buses, truth(interval_sec=0.5, timeout_sec=3, channel="elsewhere:heartbeat"), 2)
+        beat = tail.next(within=2)
+        assert time.monotonic() - begun < 1
+    assert (beat["rev"], beat["boot"], beat["every"], beat["i"]) == (2, before["boot"], 0.5, before["i"] + 1)
+    assert 5000 < scene.system.cmd("PTTL", "beat:probe") <= 6000
+    assert agent.wait_log("probe.reseeded", 1)["every"] == 0.5
+
+
+def test_a_reseed_moves_the_beats_to_another_bus(scene):
+    seed(scene.buses, truth(), 1)
+    scene.agent()
+    scene.wait_beat(rev=1)
+    seed(scene.buses, truth(redis_url="redis://market-redis:6379"), 2)
+    until(lambda: '"rev":2' in (scene.market.cmd("GET", "beat:probe") or ""), 1, "beats on the market bus")
+
+
+def test_a_reseed_whose_message_was_missed_shows_with_the_next_beats(scene):
+    seed(scene.buses, truth(), 1)
+    scene.agent()
+    scene.wait_beat(rev=1)
+    seed(scene.buses, truth(interval_sec=0.2), 2, say=False)
+    scene.wait_beat(2, rev=2)
+
+
+def test_a_truth_it_cannot_accept_is_refused_and_the_last_good_one_stays(scene):
+    seed(scene.buses, truth(), 1)
+    agent = scene.agent()
+    scene.wait_beat(rev=1)
+    seed(scene.buses, truth(interval_sec=-5), 2)
+    beat = scene.wait_beat(2, status="degraded")
+    assert beat["rev"] == 1
+    assert "services.probe.heartbeat.interval_sec" in beat["detail"]
+    seed(scene.buses, truth(), 3)
+    beat = scene.wait_beat(2, rev=3)
+    until(lambda: "status" not in scene.beat(), 2, "a beat that is well")
+    assert agent.running
+
+
+def test_a_truth_whose_bus_cannot_be_found_is_refused_whole(scene):
+    seed(scene.buses, truth(), 1)
+    scene.agent()
+    scene.wait_beat(rev=1)
+    other = {**truth(redis_url="redis://third:6379"), "buses": {"third": {"url": "env:NOBODY_SET_THIS"}}}
+    seed(scene.buses, other, 2)
+    beat = scene.wait_beat(2, status="degraded")
+    assert beat["rev"] == 1
+    assert "NOBODY_SET_THIS" in beat["detail"]
+
+
+@pytest.mark.parametrize("damage", [("DEL", "truth:doc"), ("SET", "truth:doc", "{"), ("FLUSHALL",)])
+def test_a_truth_that_goes_missing_under_it_costs_it_nothing_but_a_word(scene, damage):
+    seed(scene.buses, truth(), 5)
+    agent = scene.agent()
+    scene.wait_beat(rev=5)
+    scene.system.cmd(*damage)
+    assert "truth from market-redis" in scene.wait_beat(3, status="degraded", rev=5)["detail"]
+    scene.market.cmd(*damage)
+    until(lambda: "no valid truth" in scene.next_beat().get("detail", ""), 3, "word of no truth at all")
+    first = scene.next_beat()
+    assert (first["rev"], first["status"]) == (5, "degraded")
+    assert agent.running
+    seed(scene.buses, truth(), 6)
+    until(lambda: scene.beat()["rev"] == 6 and "status" not in scene.beat(), 3, "a beat that is well")
+
+
+def test_a_service_that_the_truth_drops_works_on_and_says_so(scene):
+    seed(scene.buses, truth(), 1)
+    agent = scene.agent()
+    scene.wait_beat(rev=1)
+    seed(scene.buses, truth(svc="someone_else"), 2)
+    assert scene.wait_beat(2, rev=2)["detail"] == "not in the truth"
+    assert scene.next_beat()["status"] == "degraded"
+    assert agent.running
+
+
+def test_the_lesser_bus_is_not_believed_when_it_is_behind(scene):
+    seed([scene.market], truth(interval_sec=0.2), 1)
+    seed([scene.system], truth(), 2)
+    agent = scene.agent()
+    scene.wait_beat(rev=2)
+    scene.system.cmd("DEL", "truth:doc")
+    beat = scene.wait_beat(3, status="degraded")
+    assert (beat["rev"], beat["every"]) == (2, 0.3)
+    assert agent.running
+
+
+def test_a_flood_of_changes_that_are_none_does_not_keep_it_from_beating(scene):
+    seed(scene.buses, truth(interval_sec=0.2), 1)
+    scene.agent()
+    scene.wait_beat(rev=1)
+    before = scene.beat()["i"]
+    until_at = time.monotonic() + 1.5
+    while time.monotonic() < until_at:
+        scene.system.cmd("EVAL", "for i = 1, 500 do redis.call('PUBLISH', 'truth:changed', 'x') end", 0)
+    assert scene.beat()["i"] >= before + 5
+    assert orjson.dumps(scene.beat())
