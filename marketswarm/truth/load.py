@@ -25,7 +25,7 @@ class Loaded:
 def load(raw: bytes) -> Loaded:
     """Reads and checks a document.
 
-    Whether a document is accepted depends on its bytes alone, on nobody's environment: else the one agent would
+    Whether a document is accepted depends on its bytes alone, on nobody's environment: else one agent would
     follow a truth that the other refuses.
 
     Raises:
