@@ -57,6 +57,7 @@ class Malformed:
 
 _ORIGINAL: Final = ("type", "svc", "late_sec", "age_sec", "timeout_sec", "ts")
 _ADDED: Final = ("id", "reason", "down_sec", "since", "by")
+_KINDS: Final = {kind.value: kind for kind in Kind}
 _NUMBERS: Final = frozenset({"late_sec", "age_sec", "timeout_sec", "ts", "down_sec", "since"})
 
 
@@ -92,15 +93,15 @@ def parse(raw: bytes) -> Event | Malformed:
         name: found[name] for name in (*_ORIGINAL, *_ADDED) if found.get(name) is not None
     }
     for name, value in known.items():
-        if name in _NUMBERS and (type(value) not in (int, float) or not isfinite(value)):
-            return Malformed(f"bad_{name}")
+        if name in _NUMBERS and (type(value) not in (int, float) or not isfinite(value * 1000)):
+            return Malformed(f"bad_{name}")  # what overflows in milliseconds is no time either
         if name not in _NUMBERS and type(value) is not str:
             return Malformed(f"bad_{name}")
     if not {"type", "svc", "ts"} <= known.keys():
         return Malformed("incomplete")
-    if known["type"] not in Kind:
+    kind = _KINDS.get(known.pop("type"))
+    if kind is None:
         return Malformed("unknown_type")
-    kind = Kind(known.pop("type"))
     known.setdefault("id", identify(kind, known["svc"], known["ts"]))
     known.setdefault("by", "unknown")
     return Event(kind, **known)
