@@ -8,7 +8,7 @@ here.
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, Protocol
 
 from marketswarm.bus import Bus, BusError
@@ -33,7 +33,7 @@ class Ear(Protocol):
     def lost(self, bus: str, reason: str) -> None:
         """The session ended, or could not be made."""
 
-    def heard(self, bus: str, messages: Sequence[Sequence[Any]], now: Moment) -> Sequence[Sequence[Any]]:
+    def heard(self, bus: str, messages: Iterable[Sequence[Any]], now: Moment) -> Sequence[Sequence[Any]]:
         """Messages came; returns those on channels that nobody is watched on."""
 
     def canary_sent(self, bus: str, number: int, now: Moment) -> None:
@@ -157,9 +157,7 @@ class Listener:
                 await session.unsubscribe(sorted(gone))
             self._subscribed = wanted
 
-    def _take(self, messages: list[Any]) -> None:
-        if not messages:
-            return
+    def _take(self, messages: Iterable[Any]) -> None:
         now = moment()
         for _, channel, payload in self._ear.heard(self.bus.name, messages, now):
             if channel == self._canary_bytes and payload.isdigit():

@@ -6,7 +6,7 @@ added and dropped while it runs. What to do when it ends is the business of `lis
 """
 
 import asyncio
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, Final
 
 from redis._parsers.hiredis import NOT_ENOUGH_DATA, _AsyncHiredisParser
@@ -14,25 +14,30 @@ from redis.exceptions import RedisError
 
 from marketswarm.bus import Bus, BusError, first_line, reason_of
 
-READ_BYTES: Final = 256 * 1024
+READ_BYTES: Final = 64 * 1024
 AT_ONCE: Final = 1000
 """Channels in one SUBSCRIBE: the answers to more could fill both sides' buffers before we read."""
 
 
 class _Batches(_AsyncHiredisParser):
-    """The client's parser, which can also hand out all replies at hand at once."""
+    """The client's parser, which can also hand out all the replies at hand."""
 
-    async def read_batch(self) -> list[Any]:
-        """Waits for at least one reply. Raises redis' ConnectionError when the server hangs up."""
-        found: list[Any] = []
+    def parse_error(self, response: str) -> Exception:
+        """Raises an error reply, from the reader itself: nobody who takes messages need look for one."""
+        raise super().parse_error(response)  # type: ignore[no-untyped-call]  # the library's
+
+    async def first(self) -> Any:
+        """Waits for a reply. Raises RedisError when it is an error, or the server hangs up."""
         reader: Any = self._reader
-        gets = reader.gets
-        while True:
-            while (reply := gets()) is not NOT_ENOUGH_DATA:
-                found.append(reply)
-            if found:
-                return found
+        while (reply := reader.gets()) is NOT_ENOUGH_DATA:
             await self.read_from_socket()  # type: ignore[no-untyped-call]  # the library's
+        return reply
+
+    def more(self) -> Callable[[], Any]:
+        """Gives what gives the next reply at hand, or NOT_ENOUGH_DATA."""
+        reader: Any = self._reader
+        gets: Callable[[], Any] = reader.gets
+        return gets
 
 
 class Session:
@@ -47,6 +52,7 @@ class Session:
         kwargs["parser_class"] = _Batches
         kwargs["socket_read_size"] = READ_BYTES
         self._connection = bus.pool.connection_class(**kwargs)
+        self._broken: BusError | None = None  # what ended it in the midst of a batch
         self._pending = 0  # SUBSCRIBE and UNSUBSCRIBE whose acknowledgements are still to come
 
     @property
@@ -78,36 +84,40 @@ class Session:
             except (RedisError, OSError) as error:
                 raise self._failed(error) from error
 
-    async def batch(self) -> list[Any]:
+    async def batch(self) -> Iterable[Any]:
         """The next messages, `[b"message", channel, payload]` each, as many as are at hand; may be none.
 
-        Acknowledgements are counted and left out; an error reply ends the session.
+        To be used up before the next call. Acknowledgements are counted and left out; an error reply ends
+        the session.
         """
+        if self._broken is not None:
+            raise self._broken
         parser: Any = self._connection._parser  # noqa: SLF001 - the one way to its batches
         try:
-            replies: list[Any] = await parser.read_batch()
+            replies = self._replies(await parser.first(), parser.more())
         except (RedisError, OSError) as error:
             raise self._failed(error) from error
-        return self._messages(replies) if self._pending else self._checked(replies)
+        # the server has nothing but messages to say to one that asked for nothing
+        return self._messages(replies) if self._pending else replies
 
-    def _messages(self, replies: list[Any]) -> list[Any]:
+    def _replies(self, reply: Any, more: Callable[[], Any]) -> Iterator[Any]:
+        """All replies at hand, each decoded only when its turn comes: a whole batch would leave the cache."""
+        try:
+            while reply is not NOT_ENOUGH_DATA:
+                yield reply
+                reply = more()
+        except RedisError as error:
+            # what came before it was heard, and must be concluded from, before the session ends
+            self._broken = self._failed(error)
+
+    def _messages(self, replies: Iterator[Any]) -> list[Any]:
         found = []
         for reply in replies:
-            if isinstance(reply, Exception):
-                raise self._failed(reply) from reply
             if reply[0] == b"message":
                 found.append(reply)
             else:
                 self._pending -= 1
         return found
-
-    def _checked(self, replies: list[Any]) -> list[Any]:
-        """The same while nothing is pending: whatever is not a message is the server's last word."""
-        # an error stands alone, so a look at the last reply is enough
-        last = replies[-1]
-        if isinstance(last, Exception):
-            raise self._failed(last) from last
-        return replies
 
     async def close(self) -> None:
         """Closes the connection without waiting for the server."""

@@ -1,11 +1,17 @@
 """What is known of one watched service, and DETECTION's rule for when it falls due.
 
 Pure. `at` is always a reading of the listening clock of the service's bus.
+
+A beat that differs from the last parsed one in nothing but a later `i` and `ts` is taken at sight: same
+beginning, same end, same length, and greater byte by byte. Its parse is put off until someone asks for the
+record (`vet`), which is seldom: the wheel does twice a timeout. Should the parse find that it was none, the
+last beat that was parsed counts again. So a burst costs a third, and no verdict rests on an unparsed beat.
 """
 
 from math import inf
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from marketswarm.beat import Beat, parse
 from marketswarm.liveness.verdict import State
 from marketswarm.truth import Watch
 
@@ -14,6 +20,10 @@ if TYPE_CHECKING:  # the two name each other
 
 BOOTS_KEPT: Final = 32
 """Instances whose highest `i` is remembered: a replay of an older one would pass for life."""
+
+
+UNFAMILIAR: Final = b"\xff"
+"""A beginning that no JSON has."""
 
 
 class Heard(NamedTuple):
@@ -40,10 +50,16 @@ class Record:
         "filed",
         "floor",
         "gone",
+        "head",
         "last",
         "marked",
+        "payload",
+        "size",
         "state",
         "stopped",
+        "sure",
+        "tail",
+        "vetted",
         "warm_up_sec",
         "watch",
     )
@@ -61,7 +77,45 @@ class Record:
         self.stopped = False  # it said goodbye, and nothing since
         self.asked = False  # the second witness is being asked
         self.filed = False  # it lies on its bus's wheel: there is one entry for a record, never two
+        # the beat that would be taken at sight: its beginning, its end, its length, and the last such one
+        self.head = UNFAMILIAR
+        self.tail = b""
+        self.size = 0
+        self.payload = b""
+        self.vetted = b""  # the last payload that was parsed, and when it was heard
+        self.sure: Heard | None = None
         self.gone = False  # no longer watched, or replaced by another record
+
+    def get_to_know(self, payload: bytes, beat: Beat, heard: Heard) -> None:
+        """Learns from a parsed beat, just heard, what the next one of this process looks like."""
+        self.payload = self.vetted = payload
+        self.sure = heard
+        head = b'{"svc":"%b","i":' % self.watch.svc.encode()
+        middle = b'%d,"ts":%.3f' % (beat.i, beat.ts)
+        tail = payload[len(head) + len(middle) :]
+        known = payload.startswith(head + middle) and tail[:1] in (b",", b"}")
+        # a second "i" or "ts" behind would be the one that counts
+        if known and not any(key in tail for key in (b'"svc"', b'"i"', b'"ts"', b"\\")):
+            self.head, self.tail, self.size = head, tail, len(payload)
+        else:
+            self.head = UNFAMILIAR
+
+    def estrange(self) -> None:
+        """From now on every payload is parsed when it comes, until `get_to_know` is called again."""
+        self.head = UNFAMILIAR
+
+    def vet(self) -> bool:
+        """Parses what was taken at sight last; returns False, and takes it back, if it was no new beat."""
+        if self.payload is self.vetted:
+            return True
+        payload, self.vetted = self.payload, self.payload
+        found = parse(payload, self.watch.svc)
+        if isinstance(found, Beat) and not self.is_replay(found.boot, found.i):
+            self.sure = self.last
+            return True
+        self.last = self.sure
+        self.estrange()
+        return False
 
     def due(self) -> float:
         """When it may be declared down: after a gap each gets a warm-up, one silence at most one."""

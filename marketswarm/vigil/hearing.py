@@ -4,7 +4,7 @@ It adds nothing of its own but the log lines that an operator wants to see of it
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from marketswarm import log as logs
@@ -53,7 +53,7 @@ class Hearing:
                 log.warning("vigil.lost", bus=bus, reason=reason)
             watched.clock.lost(reason)
 
-    def heard(self, bus: str, messages: Sequence[Sequence[Any]], now: Moment) -> Sequence[Sequence[Any]]:
+    def heard(self, bus: str, messages: Iterable[Sequence[Any]], now: Moment) -> Sequence[Sequence[Any]]:
         """See `Ear`."""
         hearing = self.life.hear(bus, messages, now)
         for verdict in hearing.verdicts:

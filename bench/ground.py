@@ -1,0 +1,86 @@
+"""What the benches stand on: a real server of their own, a publisher that fills it, a table."""
+
+import os
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+import hiredis
+from rich.console import Console
+from rich.table import Table
+
+from marketswarm.beat import make
+from marketswarm.fleet.server import find_binary
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+class Server:
+    """A real server on a private port, without persistence and without a limit on what it piles up."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}"
+        self._folder = tempfile.TemporaryDirectory(prefix="marketswarm-bench-")
+
+    def __enter__(self) -> Self:
+        self.process = subprocess.Popen(
+            [
+                str(find_binary()), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "",
+                "--dir", self._folder.name, "--client-output-buffer-limit", "pubsub 0 0 0",
+            ],
+            stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        for _ in range(200):
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+            except OSError:
+                time.sleep(0.02)
+            else:
+                return self
+        raise RuntimeError("the server did not start")
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.process.terminate()
+        self.process.wait(10)
+        self._folder.cleanup()
+
+
+def burst(port: int, services: Sequence[str], beats: int, *, first: int = 1) -> None:
+    """Publishes beats in our agents' canonical form, service after service, and waits until all are taken."""
+    sock = socket.create_connection(("127.0.0.1", port))
+    reader = hiredis.Reader()
+    replies = sent = 0
+    started = time.time()
+    while sent < beats:
+        packed = []
+        for n in range(sent, min(sent + 2000, beats)):
+            svc, i = services[n % len(services)], n // len(services) + first
+            payload = make(svc, i, started + 10 * i, boot="b00700b007aa", rev=3, every=10.0)
+            packed.append(hiredis.pack_command(("PUBLISH", f"{svc}:heartbeat", payload)))
+        sock.sendall(b"".join(packed))
+        sent += len(packed)
+        while replies < sent:
+            reader.feed(sock.recv(1 << 16))
+            while reader.gets() is not False:
+                replies += 1
+    sock.close()
+
+
+def report(title: str, *rows: tuple[str, ...]) -> None:
+    """Prints one small table."""
+    table = Table(title=title, title_justify="left", show_header=False)
+    for row in rows:
+        table.add_row(*row)
+    Console(width=None if os.isatty(1) else 110).print(table)

@@ -1,0 +1,169 @@
+"""Beats heard per second: the healer's way (session and judgement) against a bare hiredis subscriber.
+
+Both subscribe to the same channels of the same real server; while they hold still the server piles a
+burst up for them, then each drains it. The bare one only decodes replies and JSON and stores a time, as a
+home-made `last_seen` loop would; ours checks every payload, tells replays, and keeps the listening clock.
+Prints one JSON line a run, then the ratio.
+"""
+
+import asyncio
+import json
+import socket
+import statistics
+import subprocess
+import sys
+import time
+
+import hiredis
+import orjson
+from ground import Server, burst, report
+
+from marketswarm.bus import Bus
+from marketswarm.listen import moment
+from marketswarm.liveness import Liveness, recall
+from marketswarm.session import Session
+from marketswarm.truth import Watch
+
+CHANNELS = 100_000
+BEATS = 1_000_000
+RUNS = 3
+
+
+def names(channels: int) -> list[str]:
+    """That many services."""
+    return [f"svc{n:06d}" for n in range(channels)]
+
+
+def bare(port: int, channels: int, beats: int) -> None:
+    """Blocking socket, hiredis, orjson, a dictionary: as fast as Python gets without checking anything."""
+    sock = socket.create_connection(("127.0.0.1", port))
+    reader = hiredis.Reader()
+    services = names(channels)
+    for start in range(0, channels, 1000):
+        some = [f"{svc}:heartbeat" for svc in services[start : start + 1000]]
+        sock.sendall(hiredis.pack_command(("SUBSCRIBE", *some)))  # type: ignore[arg-type]  # its types know one argument only
+        acks = 0
+        while acks < len(some):
+            reader.feed(sock.recv(1 << 16))
+            while reader.gets() is not False:
+                acks += 1
+    last: dict[str, float] = {}
+    _hold_still()
+    heard = 0
+    while heard < channels:  # the first beat of each: not what is measured
+        reader.feed(sock.recv(1 << 16))
+        while (reply := reader.gets()) is not False:
+            last[orjson.loads(reply[2])["svc"]] = 0.0
+            heard += 1
+    _hold_still()
+    wall, cpu, heard = time.perf_counter(), time.process_time(), 0
+    while heard < beats:
+        reader.feed(sock.recv(1 << 16))
+        now = time.monotonic()
+        while (reply := reader.gets()) is not False:
+            last[orjson.loads(reply[2])["svc"]] = now
+            heard += 1
+    _done(wall, cpu, heard)
+
+
+def ours(port: int, channels: int, beats: int) -> None:
+    """What the healer runs between the socket and a judgement."""
+    asyncio.run(_ours(port, channels, beats))
+
+
+async def _ours(port: int, channels: int, beats: int) -> None:
+    bus = Bus("system-redis", f"redis://127.0.0.1:{port}")
+    life = Liveness(moment())
+    watches = [Watch(svc, bus.name, f"{svc}:heartbeat", 10.0, 30.0) for svc in names(channels)]
+    life.rewatch(watches, {bus.name: 10.0}, moment())
+    session = Session(bus)
+    await session.connect()
+    for start in range(0, channels, 1000):
+        await session.subscribe([watch.channel for watch in watches[start : start + 1000]])
+        while not session.settled:
+            await session.batch()
+    recall(life, {}, {}, moment())
+    _hold_still()
+    while life.counts.heard < channels:
+        life.hear(bus.name, await session.batch(), moment())
+    _hold_still()
+    beats += channels
+    wall, cpu = time.perf_counter(), time.process_time()
+    while life.counts.heard < beats:
+        life.hear(bus.name, await session.batch(), moment())
+        await asyncio.sleep(0)
+    _done(wall, cpu, life.counts.heard - channels)
+    assert life.counts.malformed == life.counts.replayed == 0
+    await session.close()
+    await bus.aclose()
+
+
+def _hold_still() -> None:
+    """Waits while the server piles up what is to be heard."""
+    print("ready", flush=True)
+    sys.stdin.readline()
+
+
+def _done(wall: float, cpu: float, heard: int) -> None:
+    print(
+        json.dumps({"heard": heard, "wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}),
+        flush=True,
+    )
+
+
+def measure(server: Server, kind: str, channels: int, beats: int) -> dict[str, float]:
+    """One run of one kind."""
+    worker = subprocess.Popen(
+        [sys.executable, __file__, kind, str(server.port), str(channels), str(beats)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert worker.stdin
+    assert worker.stdout
+    assert worker.stdout.readline() == "ready\n"
+    # the first round makes every service known; what is measured is the steady state
+    burst(server.port, names(channels), channels, first=10)
+    worker.stdin.write("go\n")
+    worker.stdin.flush()
+    assert worker.stdout.readline() == "ready\n"
+    burst(server.port, names(channels), beats, first=11)
+    worker.stdin.write("go\n")
+    worker.stdin.flush()
+    found: dict[str, float] = json.loads(worker.stdout.readline())
+    worker.wait(30)
+    return found
+
+
+def main(channels: int = CHANNELS, beats: int = BEATS) -> None:
+    """Runs both, in turn."""
+    rates: dict[str, list[float]] = {"bare": [], "ours": []}
+    costs: dict[str, list[float]] = {"bare": [], "ours": []}
+    with Server() as server:
+        for _ in range(RUNS):
+            for kind in ("bare", "ours"):
+                found = measure(server, kind, channels, beats)
+                rates[kind].append(found["heard"] / found["wall"])
+                costs[kind].append(found["cpu"] / found["heard"] * 1e6)
+    ratio = statistics.median(o / b for o, b in zip(rates["ours"], rates["bare"], strict=True))
+    report(
+        "beats heard per second",
+        (
+            "bare hiredis + orjson",
+            f"{statistics.median(rates['bare']):,.0f}/s",
+            f"{statistics.median(costs['bare']):.2f} us CPU a beat",
+        ),
+        (
+            "healer",
+            f"{statistics.median(rates['ours']):,.0f}/s",
+            f"{statistics.median(costs['ours']):.2f} us CPU a beat",
+        ),
+        ("ratio", f"{ratio:.2f}", "goal: 1.0 or more"),
+    )
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 2:
+        {"bare": bare, "ours": ours}[sys.argv[1]](*map(int, sys.argv[2:]))
+    else:
+        main()
