@@ -1,0 +1,181 @@
+"""`python -m bootstrap` on real servers: what it seeds, what it says, how it ends."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rig import HOST, Proc, Server, free_port
+from seeding_scene import agreed, state, truth, two_servers
+
+pytestmark = pytest.mark.live
+
+SHIPPED = (Path(__file__).parents[2] / "truth.json").read_bytes()
+
+
+@pytest.fixture
+def servers(tmp_path):
+    with two_servers(tmp_path) as both:
+        yield both
+
+
+def environ(servers, **more):
+    return {"SYSTEM_REDIS_URL": servers[0].url, "MARKET_REDIS_URL": servers[1].url, **more}
+
+
+def run(folder, env, raw=None, code=0):
+    """Runs it in `folder`, whose truth.json is `raw`; what it said."""
+    if raw is not None:
+        (folder / "truth.json").write_bytes(raw)
+    with Proc("bootstrap", env, folder) as proc:
+        assert proc.wait(20) == code, str(proc)
+    assert "Traceback" not in proc.text()
+    return proc
+
+
+def test_the_shipped_truth_is_on_both_buses_byte_for_byte(tmp_path, servers):
+    said = run(tmp_path, environ(servers), SHIPPED)
+    assert agreed(*servers) == (SHIPPED, 1)
+    assert servers[0].cmd("EXISTS", "truth:doc") == servers[1].cmd("EXISTS", "truth:doc") == 1
+    seeded = said.logs("truth.seeded")[0]
+    assert (seeded["revision"], seeded["changed"], seeded["services"]) == (1, True, 6)
+    assert seeded["buses"] == ["system-redis", "market-redis"]
+    assert [line["svc"] for line in said.logs("truth.added")][:2] == ["rss_agg", "massive"]
+    assert all(json.loads(line) for line in said.text().splitlines())  # nothing but log lines
+
+
+def test_a_forced_reseed_changes_nothing(tmp_path, servers):
+    run(tmp_path, environ(servers), SHIPPED)
+    before = [state(server) for server in servers]
+    said = run(tmp_path, environ(servers))
+    assert [state(server) for server in servers] == before
+    assert said.logs("truth.seeded")[0]["changed"] is False
+
+
+def test_what_changed_is_told_by_service(tmp_path, servers):
+    run(tmp_path, environ(servers), truth("a", "b", c=10))
+    said = run(tmp_path, environ(servers), truth("b", "d", c=5))
+    told = [
+        (line["event"], line["svc"])
+        for line in said.logs()
+        if line["event"].startswith("truth.") and "svc" in line
+    ]
+    assert told == [("truth.added", "d"), ("truth.dropped", "a"), ("truth.changed", "c")]
+    assert said.logs("truth.changed")[0]["what"] == "heartbeat.interval_sec 10 → 5"
+
+
+def test_a_document_that_one_bus_lost_is_told_as_repaired(tmp_path, servers):
+    run(tmp_path, environ(servers), SHIPPED)
+    servers[1].cmd("DEL", "truth:doc")
+    said = run(tmp_path, environ(servers))
+    assert [(line["bus"], line["revision"]) for line in said.logs("truth.repaired")] == [("market-redis", 1)]
+    assert agreed(*servers) == (SHIPPED, 1)
+
+
+def test_every_bus_that_the_truth_names_is_seeded(tmp_path, servers):
+    with Server(tmp_path / "declared") as declared, Server(tmp_path / "literal") as literal:
+        document = {
+            "buses": {"cache-redis": {"url": declared.url}, "hidden": {"url": "env:HIDDEN"}},
+            "services": {"a": {"heartbeat": {"redis_url": literal.url}}},
+        }
+        raw = json.dumps(document).encode()
+        said = run(tmp_path, environ(servers, HIDDEN=declared.url), raw)
+        assert agreed(*servers, declared, literal) == (raw, 1)
+    names = ["system-redis", "market-redis", "cache-redis", "hidden", f"{HOST}:{literal.port}"]
+    assert said.logs("truth.seeded")[0]["buses"] == names
+
+
+def test_it_waits_for_a_bus_that_is_late(tmp_path, servers):
+    servers[1].stop()
+    (tmp_path / "truth.json").write_bytes(SHIPPED)
+    with Proc("bootstrap", environ(servers), tmp_path) as proc:
+        waiting = proc.wait_log("bus.waiting")
+        assert (waiting["bus"], waiting["reason"]) == ("market-redis", "refused")
+        servers[1].start()
+        assert proc.wait(20) == 0
+    assert agreed(*servers) == (SHIPPED, 1)
+
+
+def test_a_bus_that_wants_a_password_is_named_and_no_password_shown(tmp_path, servers):
+    with Server(tmp_path / "locked", requirepass="right1") as locked:
+        url = locked.url.replace("://", "://:hunter2@")
+        env = environ(servers, MARKET_REDIS_URL=url, BOOTSTRAP_TIMEOUT_SEC="0.3")
+        said = run(tmp_path, env, SHIPPED, code=3)
+        assert "market-redis: auth" in said.logs("program.exit")[0]["message"]
+        assert "hunter2" not in said.text()
+        (tmp_path / "secret").write_text(locked.url.replace("://", "://:right1@") + "\n")
+        env = {"SYSTEM_REDIS_URL": servers[0].url, "MARKET_REDIS_URL_FILE": str(tmp_path / "secret")}
+        said = run(tmp_path, env)
+        assert "right1" not in said.text()
+
+
+def test_another_key_and_path_may_be_asked_for(tmp_path, servers):
+    (tmp_path / "other.json").write_bytes(SHIPPED)
+    run(tmp_path, environ(servers, TRUTH_PATH="other.json", TRUTH_REDIS_KEY="my:doc"))
+    assert servers[1].cmd("GET", "my:doc").encode() == SHIPPED
+    assert servers[1].cmd("EXISTS", "truth:doc") == 0
+
+
+WRONG_ENVIRONMENTS = [
+    ({"TRUTH_PATH": "nowhere.json"}, "TRUTH_PATH: nowhere.json can't be read (No such file or directory)"),
+    ({"TRUTH_PATH": "."}, "TRUTH_PATH: . can't be read (Is a directory)"),
+    ({"BOOTSTRAP_TIMEOUT_SEC": "hunter2"}, "BOOTSTRAP_TIMEOUT_SEC"),
+    ({"MARKET_REDIS_URL": "hunter2://h"}, "market-redis"),
+    ({"MARKET_REDIS_URL": "", "MARKET_REDIS_URL_FILE": "nowhere"}, "MARKET_REDIS_URL_FILE"),
+    ({"LOG_LEVEL": "hunter2"}, "LOG_LEVEL"),
+]
+
+
+@pytest.mark.parametrize(
+    ("env", "words"), WRONG_ENVIRONMENTS, ids=[next(iter(env)) for env, _ in WRONG_ENVIRONMENTS]
+)
+def test_a_wrong_environment_is_code_2_and_its_name(tmp_path, env, words):
+    nowhere = f"redis://{HOST}:{free_port()}"
+    said = run(tmp_path, {"SYSTEM_REDIS_URL": nowhere, "MARKET_REDIS_URL": nowhere, **env}, SHIPPED, code=2)
+    assert words in said.logs("program.exit")[0]["message"]
+    assert "hunter2" not in said.text()
+
+
+def test_a_variable_that_the_truth_asks_for_and_nobody_set_is_code_2_and_its_name(tmp_path, servers):
+    raw = b'{"buses": {"cache": {"url": "env:CACHE_ADDRESS"}}, "services": {}}'
+    said = run(tmp_path, environ(servers), raw, code=2)
+    assert "CACHE_ADDRESS, which is not set" in said.logs("program.exit")[0]["message"]
+    assert state(servers[0])["doc"] == b"none"
+
+
+def test_a_doubt_is_told_and_hinders_nothing(tmp_path, servers):
+    raw = b'{"services": {"a": {"hartbeat": {}}}}'
+    said = run(tmp_path, environ(servers), raw)
+    doubt = 'services.a.hartbeat: is not a known key (did you mean "heartbeat"?)'
+    assert said.logs("truth.doubt")[0]["problem"] == doubt
+    assert agreed(*servers) == (raw, 1)
+
+
+def test_a_person_at_a_terminal_reads_a_summary(tmp_path, servers):
+    run(tmp_path, environ(servers), truth("a", c=10))
+    (tmp_path / "truth.json").write_bytes(truth("b", c=5))
+    ours, theirs = pty.openpty()
+    try:
+        subprocess.run(
+            [sys.executable, "-m", "bootstrap"],
+            env={"PATH": os.environ["PATH"], **environ(servers)},
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            stdout=theirs,
+            stderr=subprocess.DEVNULL,
+            check=True,
+            timeout=20,
+        )
+        shown = os.read(ours, 10_000).decode().replace("\r\n", "\n")
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert shown == (
+        "truth.json is revision 2 on system-redis and market-redis\n"
+        "  + b\n"
+        "  - a\n"
+        "  ~ c: heartbeat.interval_sec 10 → 5\n"
+    )
