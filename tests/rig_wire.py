@@ -45,6 +45,11 @@ class TcpProxy:
         """Half-open: connections, new ones too, stay and bytes vanish (`up` the client's, `down` replies)."""
         self._do(self._set(faults=[*self._faults, (only.upper(), direction)]))
 
+    def mute(self, only: bytes = b"", direction: str = "both") -> int:
+        """Half-open, but new connections pass: bytes vanish on those that there are. How many it were."""
+        count: int = self._do(self._mute(only, direction))
+        return count
+
     def delay(self, sec: float) -> None:
         """Each piece of bytes arrives that much later, in order."""
         self._do(self._set(delay_sec=sec))
@@ -74,7 +79,8 @@ class TcpProxy:
         self.close()
 
     def swallows(self, wire: "_Wire", direction: str) -> bool:
-        return any(wire.said(only) and which in ("both", direction) for only, which in self._faults)
+        said = [which for only, which in self._faults if wire.said(only)]
+        return any(which in ("both", direction) for which in (*said, wire.muted))
 
     @property
     def delay_sec(self) -> float:
@@ -97,6 +103,12 @@ class TcpProxy:
     async def _cut(self, only: bytes) -> int:
         chosen = [wire for wire in self._wires if wire.said(only)]
         await asyncio.gather(*(wire.reset() for wire in chosen))
+        return len(chosen)
+
+    async def _mute(self, only: bytes, direction: str) -> int:
+        chosen = [wire for wire in self._wires if wire.said(only)]
+        for wire in chosen:
+            wire.muted = direction
         return len(chosen)
 
     async def _set(
@@ -123,6 +135,7 @@ class _Wire:
 
     def __init__(self, proxy: TcpProxy, client: asyncio.StreamWriter) -> None:
         self.lossy = False
+        self.muted = ""
         self._proxy, self._client = proxy, client
         self._server: asyncio.StreamWriter | None = None
         self._begun = b""

@@ -40,6 +40,7 @@ class ListeningClock:
         "_write_reason",
         "gap_end",
         "gaps",
+        "overslept_sec",
         "proof",
         "proven",
         "round_trip_sec",
@@ -51,6 +52,7 @@ class ListeningClock:
         self.gaps = 0
         self.round_trip_sec = 0.0
         self.proof = start  # the last moment at which this bus was known to be heard
+        self.overslept_sec = 0.0  # how long since then the listener itself did not run
         self._anchor: float | None = None  # the monotonic time that `proven` stands for; None in a gap
         self._session = False
         # canaries on their way, number and time of sending; the oldest of very many is forgotten
@@ -64,6 +66,11 @@ class ListeningClock:
         return self._anchor is not None
 
     @property
+    def in_session(self) -> bool:
+        """From the last SUBSCRIBE acknowledged to the connection's end."""
+        return self._session
+
+    @property
     def reason(self) -> str:
         """Why there is a gap, as far as is known: the word for `bus_miss`."""
         return self._write_reason or self._session_reason or "deaf"
@@ -72,6 +79,10 @@ class ListeningClock:
         """The clock as it runs on from the last proof; stands still in a gap."""
         return self.proven if self._anchor is None else self.proven + (now - self._anchor)
 
+    def unheard_for(self, now: float) -> float:
+        """How long, in seconds, this bus was not heard although someone listened."""
+        return now - self.proof.mono - self.overslept_sec
+
     def deaf_for(self, now: float) -> float:
         """How long, in seconds, a session has been open without a canary that was sent coming back."""
         if not self._session or self._write_reason or not self._outstanding:
@@ -79,7 +90,8 @@ class ListeningClock:
         return now - self._outstanding[0][1]
 
     def opened(self) -> None:
-        """A new session: the server acknowledged its last SUBSCRIBE."""
+        """A new session, whose last SUBSCRIBE the server acknowledged; it proves nothing of what was before."""
+        self._begin_gap()
         self._session = True
         self._session_reason = None
         self._outstanding.clear()
@@ -115,7 +127,7 @@ class ListeningClock:
             return False  # of an earlier session, or not ours
         sent_at = self._outstanding.popleft()[1]
         self.round_trip_sec = now.mono - sent_at
-        self.proof = now
+        self.proof, self.overslept_sec = now, 0.0
         if self._anchor is not None and (skipped or self.round_trip_sec > OVERDUE_SEC):
             self._begin_gap()
         if self._anchor is None:
@@ -135,10 +147,10 @@ class ListeningClock:
         if late or now - self._anchor > 2 * OVERDUE_SEC + CANARY_EVERY_SEC:
             self._begin_gap()
 
-    def stalled(self, now: Moment) -> None:
-        """The listener itself did not run for a while: nothing it failed to see counts against anyone."""
+    def stalled(self, overslept_sec: float) -> None:
+        """The listener itself did not run for so long: nothing it failed to see counts against anyone."""
         self._begin_gap()
-        self.proof = now
+        self.overslept_sec += overslept_sec
 
     def _begin_gap(self) -> None:
         if self._anchor is not None:

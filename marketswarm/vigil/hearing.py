@@ -49,7 +49,7 @@ class Hearing:
         """See `Ear`."""
         watched = self.life.buses.get(bus)
         if watched is not None:
-            if watched.clock.listening:
+            if watched.clock.in_session:
                 log.warning("vigil.lost", bus=bus, reason=reason)
             watched.clock.lost(reason)
 
@@ -92,7 +92,7 @@ class Hearing:
         lost = [
             f"{bus.name} ({bus.clock.reason})"
             for bus in self.life.buses.values()
-            if not bus.clock.listening and now.mono - bus.clock.proof.mono > HICCUP_SEC
+            if not bus.clock.listening and bus.clock.unheard_for(now.mono) > HICCUP_SEC
         ]
         return f"not hearing {', '.join(lost)}" if lost else None
 

@@ -1,0 +1,39 @@
+"""The healer with two strings to pull: SIGUSR1 blocks its event loop for HANG_SEC, SIGUSR2 hangs its judging.
+
+A program for tests, so that the product needs no hooks.
+"""
+
+import asyncio
+import os
+import signal
+import time
+from typing import Any
+
+from healer.watch import own_heartbeat, watch
+from marketswarm.agent import agent, run
+from marketswarm.settings import HealerSettings
+from marketswarm.vigil import Vigil
+
+judge = Vigil._judge
+
+
+async def judge_until_hung(self: Vigil, group: asyncio.TaskGroup) -> None:
+    hung = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, hung.set)
+    judging = group.create_task(judge(self, group))
+    await hung.wait()
+    judging.cancel()
+    await asyncio.Event().wait()
+
+
+async def main() -> Any:
+    Vigil._judge = judge_until_hung  # type: ignore[method-assign]
+    hang_sec = float(os.environ.get("HANG_SEC", "0"))
+    async with agent("healer", HealerSettings, heartbeat=own_heartbeat) as me:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, time.sleep, hang_sec)
+        await watch(me)
+    return me.exit_code
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,80 @@
+"""FAILURES rows 7 and 13: the healer's ear fails, not those whom it listens to."""
+
+import pytest
+from rig import TcpProxy, until
+from rig_scene import BUS_TIMEOUT_SEC, NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, Scene, only, rest, service, stamp
+
+SERVICES = {"mortal": service(), **{f"s{n}": service() for n in range(10)}}
+
+
+def cut(scene: Scene) -> None:
+    """Ends the healer's subscriber connection: the one with most channels."""
+    lines = scene.system.cmd("CLIENT", "LIST", "TYPE", "PUBSUB")
+    clients = [dict(word.split("=", 1) for word in line.split()) for line in lines.splitlines()]
+    clients = lines if isinstance(lines, list) else clients
+    most = max(clients, key=lambda client: int(client["sub"]))
+    assert int(most["sub"]) > len(SERVICES)
+    scene.system.cmd("CLIENT", "KILL", "ID", most["id"])
+
+
+def test_row_7_a_killed_session_is_replaced_at_once_and_no_one_is_missed(tmp_path):
+    with Scene(tmp_path, SERVICES) as scene:
+        cut(scene)
+        again = scene.heard_again(2)
+        assert again - stamp(scene["healer"].wait_log("vigil.lost")) <= 2
+        assert scene.system.cmd("PUBSUB", "NUMSUB", "s0:heartbeat")[1] >= 1
+        scene.listen_for(TIMEOUT_SEC + WARM_UP_SEC)
+        assert scene.alerts.of() == []
+
+
+def test_row_7_one_silence_earns_one_warm_up_however_often_the_session_is_killed(tmp_path):
+    with Scene(tmp_path, SERVICES) as scene:
+        scene.stop_beating("mortal")
+        for times in range(2, 40):
+            cut(scene)
+            scene.heard_again(times)
+            rest(0.6)  # less than a warm-up
+            if scene.misses():
+                break
+        scene.wait_logged("heartbeat_miss", "mortal", 0.1)
+        scene.listen_for(TIMEOUT_SEC + WARM_UP_SEC)
+        assert scene.misses() == ["mortal"]
+
+
+@pytest.mark.parametrize("only_those", [b"s0:heartbeat", b""], ids=["subscriber", "all connections"])
+def test_row_7_a_half_open_connection_is_noticed_and_replaced_and_no_one_is_missed(tmp_path, only_those):
+    with Scene(tmp_path, SERVICES, agents=()) as scene, TcpProxy(scene.system.port) as wire:
+        scene.start("healer", SYSTEM_REDIS_URL=wire.url)
+        scene.all_up()
+        muted = wire.mute(only_those)
+        assert muted == 1 or (only_those == b"" and muted > 1)
+        scene.stop_beating("mortal")
+        lost = stamp(scene["healer"].wait_log("vigil.lost", 4))
+        assert scene.heard_again(2) - lost <= 2 + NOISE_SEC
+        miss = scene.wait_logged("heartbeat_miss", "mortal", TIMEOUT_SEC + WARM_UP_SEC + 2 + NOISE_SEC)
+        assert miss["late_sec"] >= TIMEOUT_SEC
+        scene.listen_for(TIMEOUT_SEC)
+        assert scene.misses() == ["mortal"]
+
+
+@pytest.mark.parametrize(
+    "left", [[], ["&healer:*", "&truth:*"]], ids=["all channels", "the services' channels"]
+)
+def test_row_13_a_healer_whose_channels_are_revoked_says_so_and_recovers_by_itself(tmp_path, left):
+    with Scene(tmp_path, {**SERVICES, "m0": service("market-redis")}, agents=()) as scene:
+        scene.system.cmd("ACL", "SETUSER", "ear", "on", ">hush-hush", "~*", "&*", "+@all")
+        scene.start("healer", SYSTEM_REDIS_URL=f"redis://ear:hush-hush@127.0.0.1:{scene.system.port}")
+        scene.all_up()
+        scene.system.cmd("ACL", "SETUSER", "ear", "resetchannels", *left)
+        miss = scene.wait_logged("bus_miss", "system-redis", BUS_TIMEOUT_SEC + 2 + NOISE_SEC, "market-redis")
+        assert (miss["reason"], miss["timeout_sec"]) == ("auth", BUS_TIMEOUT_SEC)
+        rest(2 * TIMEOUT_SEC)
+        scene.system.cmd("ACL", "SETUSER", "ear", "&*")
+        scene.wait_logged("bus_ok", "system-redis", 2 + NOISE_SEC, "market-redis")
+        until(lambda: scene.system.cmd("PUBSUB", "NUMSUB", "s0:heartbeat")[1] >= 1, 2, "s0 to be heard")
+        scene.listen_for(TIMEOUT_SEC + WARM_UP_SEC)
+        for bus in ("system-redis", "market-redis"):
+            assert scene.misses(bus) == []
+            only(scene.log("bus_miss", bus=bus))
+            only(scene.log("bus_ok", bus=bus))
+        assert "hush-hush" not in scene["healer"].text()
