@@ -57,25 +57,33 @@ class Server:
         self._folder.cleanup()
 
 
+def connect(port: int) -> socket.socket:
+    """A plain connection."""
+    return socket.create_connection(("127.0.0.1", port))
+
+
+def call(sock: socket.socket, reader: hiredis.Reader, packed: Sequence[bytes]) -> None:
+    """Sends packed commands in one go and waits for all their replies."""
+    sock.sendall(b"".join(packed))
+    replies = 0
+    while replies < len(packed):
+        reader.feed(sock.recv(1 << 16))
+        while reader.gets() is not False:
+            replies += 1
+
+
 def burst(port: int, services: Sequence[str], beats: int, *, first: int = 1) -> None:
     """Publishes beats in our agents' canonical form, service after service, and waits until all are taken."""
-    sock = socket.create_connection(("127.0.0.1", port))
     reader = hiredis.Reader()
-    replies = sent = 0
     started = time.time()
-    while sent < beats:
-        packed = []
-        for n in range(sent, min(sent + 2000, beats)):
-            svc, i = services[n % len(services)], n // len(services) + first
-            payload = make(svc, i, started + 10 * i, boot="b00700b007aa", rev=3, every=10.0)
-            packed.append(hiredis.pack_command(("PUBLISH", f"{svc}:heartbeat", payload)))
-        sock.sendall(b"".join(packed))
-        sent += len(packed)
-        while replies < sent:
-            reader.feed(sock.recv(1 << 16))
-            while reader.gets() is not False:
-                replies += 1
-    sock.close()
+    with connect(port) as sock:
+        for start in range(0, beats, 2000):
+            packed = []
+            for n in range(start, min(start + 2000, beats)):
+                svc, i = services[n % len(services)], n // len(services) + first
+                payload = make(svc, i, started + 10 * i, boot="b00700b007aa", rev=3, every=10.0)
+                packed.append(hiredis.pack_command(("PUBLISH", f"{svc}:heartbeat", payload)))
+            call(sock, reader, packed)
 
 
 def report(title: str, *rows: tuple[str, ...]) -> None:

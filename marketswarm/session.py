@@ -22,7 +22,8 @@ AT_ONCE: Final = 1000
 class _Batches(_AsyncHiredisParser):
     """The client's parser, which can also hand out all the replies at hand."""
 
-    def parse_error(self, response: str) -> Exception:
+    @classmethod
+    def parse_error(cls, response: str) -> Exception:
         """Raises an error reply, from the reader itself: nobody who takes messages need look for one."""
         raise super().parse_error(response)  # type: ignore[no-untyped-call]  # the library's
 

@@ -27,7 +27,13 @@ local function stored_verdict(field)
 end
 
 local function tell(health, field, assumed, verdict, value, event, channel, ttl)
-  if (stored_verdict(field) or assumed) == verdict then
+  local stored = stored_verdict(field)
+  if (stored or assumed) == verdict then
+    return 0
+  end
+  if value == '' and not stored then
+    -- forgotten already: an answer got lost, and this is asked again
+    redis.call('DEL', health)
     return 0
   end
   if event ~= '' then

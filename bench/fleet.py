@@ -1,0 +1,117 @@
+"""A healer process over a roster of any size, and a process that beats for all of it."""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from typing import Any
+
+import hiredis
+import orjson
+import redis
+from ground import Server, call, connect
+
+from marketswarm.beat import make
+
+ROOT = Path(__file__).parent.parent
+
+
+def names(services: int) -> list[str]:
+    """That many services."""
+    return [f"svc{n:06d}" for n in range(services)]
+
+
+def truth(services: int, interval_sec: float, timeout_sec: float) -> bytes:
+    """A truth of nothing but that many services, and a healer to watch them."""
+    beats = {"interval_sec": interval_sec, "timeout_sec": timeout_sec}
+    found: dict[str, Any] = {svc: {"heartbeat": beats} for svc in names(services)}
+    found["healer"] = {"heartbeat": {"interval_sec": 10}, "threshold": {"heartbeat_cadence": timeout_sec}}
+    return orjson.dumps({"services": found})
+
+
+@contextmanager
+def healer(system: Server, market: Server) -> Iterator[subprocess.Popen[bytes]]:
+    """A healer process; what it logs goes to a file that is shown when it ends badly."""
+    env = os.environ | {
+        "SYSTEM_REDIS_URL": system.url,
+        "MARKET_REDIS_URL": market.url,
+        "LOG_LEVEL": "WARNING",
+    }
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen([sys.executable, "-m", "healer"], env=env, cwd=ROOT, stderr=log)
+        try:
+            yield process
+        finally:
+            process.terminate()
+            if process.wait(15):
+                log.seek(0)
+                sys.stderr.write(log.read().decode()[-4000:])
+
+
+def seed(servers: list[Server], document: bytes) -> None:
+    """Puts a truth on both buses."""
+    for server in servers:
+        with redis.Redis(port=server.port) as client:
+            client.set("truth:doc", document)
+            client.hset("truth:meta", mapping={"revision": 1, "sha256": "bench"})
+
+
+def watching(server: Server, channel: str, within_sec: float = 60.0) -> float:
+    """Waits until someone subscribes to the channel; returns when, in monotonic seconds."""
+    with redis.Redis(port=server.port) as client:
+        by = time.monotonic() + within_sec
+        while time.monotonic() < by:
+            if client.pubsub_numsub(channel)[0][1]:
+                return time.monotonic()
+            time.sleep(0.01)
+    raise RuntimeError(f"nobody subscribed to {channel} in {within_sec} s")
+
+
+class Beater:
+    """A process that beats for every service once an interval, evenly spread, until told to stop.
+
+    `last_sec` holds each service's last beat, in monotonic seconds, once it has stopped.
+    """
+
+    def __init__(self, port: int, services: int, interval_sec: float) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._stop: Event = context.Event()
+        self.last: Any = context.Array("d", services, lock=False)
+        self._process = context.Process(
+            target=_beat, args=(port, services, interval_sec, self._stop, self.last), daemon=True
+        )
+        self._process.start()
+
+    def stop(self) -> list[float]:
+        """Ends every service at once; returns when each beat last."""
+        self._stop.set()
+        self._process.join(10)
+        return list(self.last)
+
+
+def _beat(port: int, services: int, interval_sec: float, stop: Event, last: Any) -> None:
+    sock = connect(port)
+    reader = hiredis.Reader()
+    svcs = names(services)
+    step = max(1, round(services * 0.01 / interval_sec))
+    started, n = time.monotonic(), 0
+    while not stop.is_set():
+        packed = []
+        upto = n + step
+        now, wall = time.monotonic(), time.time()
+        for k in range(n, upto):
+            svc = svcs[k % services]
+            payload = make(svc, k // services + 1, wall, boot="b00700b007aa", rev=1, every=interval_sec)
+            packed.append(hiredis.pack_command(("PUBLISH", f"{svc}:heartbeat", payload)))
+            last[k % services] = now
+        call(sock, reader, packed)
+        n = upto
+        pause = started + n * interval_sec / services - time.monotonic()
+        if pause > 0:
+            stop.wait(pause)
