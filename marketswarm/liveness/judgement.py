@@ -74,7 +74,7 @@ class Liveness(Roster):
         if now.mono - self._awake > CANARY_EVERY_SEC + OVERDUE_SEC:
             self.counts.stalls += 1
             for bus in self.buses.values():
-                bus.clock.stalled(now)
+                bus.clock.stalled(now.mono - self._awake)
         self._awake = now.mono
 
     def canary(self, bus_name: str, number: int, now: Moment) -> Verdict | None:
@@ -82,9 +82,8 @@ class Liveness(Roster):
         bus = self.buses.get(bus_name)
         if bus is None:
             return None
-        since = bus.clock.proof.wall
         bus.clock.heard(number, now)
-        return bus.regained(now, since) if bus.clock.listening else None
+        return bus.regained(now) if bus.clock.listening else None
 
     def hear(self, bus_name: str, messages: Messages, now: Moment) -> Hearing:
         """Takes in what came at once: `[b"message", channel, payload]` each, as the server sends them."""
@@ -179,7 +178,7 @@ class Liveness(Roster):
             running = bus.clock.running(now.mono)
             if not self.held:
                 suspects += self._suspects(bus, running)
-            if bus.clock.listening:
+            if bus.clock.listening and not self.held:
                 wake_in = min(wake_in, bus.wheel.next_at() - running)
                 if bus.waiting:
                     urge.append(bus.name)

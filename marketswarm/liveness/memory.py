@@ -29,18 +29,22 @@ def recall(
     for svc, record in life.records.items():
         memory = remembered.get(svc)
         heard, record.last = record.last, None
+        stopped = record.stopped
         if memory is not None:
             _restore(record, memory, now)
         if (testimony := testimonies.get(svc)) is not None and record.state is not State.DOWN:
             _attest(record, testimony, now)
         if heard is not None:
             before, record.last = record.last, heard
-            record.stopped = False
+            record.stopped = stopped
             if memory is not None:
                 life.dirty[svc] = None
             if record.state is not State.UP:
                 verdicts.append(life.came_up(record, heard, before=before))
-        elif record.state is not State.DOWN:
+        elif record.state is State.DOWN:
+            # a run that was killed after telling it may have left its silence, on a clock that is no more
+            life.dirty[svc] = None
+        else:
             record.marked = True
             life.dirty[svc] = record
         record.bus.file(record)
@@ -51,13 +55,18 @@ def recall(
 
 
 def recall_bus(life: Liveness, name: str, since: float | None, now: Moment) -> Verdict | None:
-    """Takes up that a bus was told lost; returns `bus_ok` if it is heard already."""
+    """Takes up that a bus was told lost, and `since` when, in epoch seconds, it had not been heard.
+
+    Returns `bus_ok` if it is heard already.
+    """
     bus = life.buses.get(name)
     if bus is None:
         return None
     was_heard = bus.state is State.UP
     bus.state = State.DOWN
-    return bus.regained(now, since) if was_heard else None
+    if since is not None:
+        bus.lost = Moment(now.mono - (now.wall - since), since)
+    return bus.regained(now) if was_heard else None
 
 
 def _restore(record: Record, memory: Remembered, now: Moment) -> None:
@@ -75,19 +84,18 @@ def _restore(record: Record, memory: Remembered, now: Moment) -> None:
 def _attest(record: Record, testimony: Testimony, now: Moment) -> None:
     """Takes the other witness's word for life, but for no longer silence than half a timeout.
 
-    An older beat would convict a service for the time when perhaps it was the bus that was away.
+    An older beat would convict a service for the time when perhaps it was the bus that was away. One that
+    is no younger than the silence that is remembered is no news: it is where that silence begins.
     """
-    if testimony.age_sec is None:
+    beat, age = testimony.beat, testimony.age_sec
+    if age is None:
         return
-    age = min(testimony.age_sec, record.watch.timeout_sec / 2)
-    at = record.bus.clock.running(now.mono) - age
-    if record.last is not None and record.last.at >= at:
-        return
-    real = testimony.age_sec
-    record.last = Heard(at, now.mono - real, now.wall - real)
-    if testimony.beat.boot is not None:
-        record.boots[testimony.beat.boot] = testimony.beat.i
-    record.stopped = testimony.beat.status == "stopping"
+    running = record.bus.clock.running(now.mono)
+    record.is_replay(beat.boot, beat.i)  # takes note of it
+    record.stopped = beat.status == "stopping"
+    if record.last is None or age < record.silence(running):
+        at = running - min(age, record.watch.timeout_sec / 2)
+        record.last = Heard(at, now.mono - age, now.wall - age)
 
 
 def _unwatched(svc: str, memory: Remembered, now: Moment) -> Verdict:

@@ -21,7 +21,7 @@ class WatchedBus:
         start: when the watching began.
     """
 
-    __slots__ = ("channels", "clock", "name", "state", "timeout_sec", "waiting", "wheel")
+    __slots__ = ("channels", "clock", "lost", "name", "state", "timeout_sec", "waiting", "wheel")
 
     def __init__(self, name: str, timeout_sec: float, start: Moment) -> None:
         self.name = name
@@ -31,6 +31,7 @@ class WatchedBus:
         self.wheel: TimingWheel[Record] = TimingWheel(_when)
         self.waiting: list[Record] = []  # due by the running clock: the next canary proves it
         self.state = State.UNKNOWN
+        self.lost: Moment | None = None  # while it is down: when it was last heard, if ever
 
     def file(self, record: Record) -> None:
         """Puts a record on the wheel, unless it lies there already.
@@ -51,21 +52,26 @@ class WatchedBus:
 
     def judge(self, now: Moment) -> Verdict | None:
         """Declares the bus lost once it could not be heard for its timeout."""
-        proof = self.clock.proof
-        silent = now.mono - proof.mono
+        silent = self.clock.unheard_for(now.mono)
         if self.clock.listening or self.state is State.DOWN or silent < self.timeout_sec:
             return None
-        since = proof.wall if self.state is State.UP else None
+        self.lost = self.clock.proof if self.state is State.UP else None
         return self._move(
-            On.DUE, now, reason=self.clock.reason, late_sec=silent, timeout_sec=self.timeout_sec, since=since
+            On.DUE,
+            now,
+            reason=self.clock.reason,
+            late_sec=silent,
+            timeout_sec=self.timeout_sec,
+            since=None if self.lost is None else self.lost.wall,
         )
 
-    def regained(self, now: Moment, since: float | None) -> Verdict | None:
-        """Notes that the bus is heard; `since` is when it was last heard before, in epoch seconds."""
+    def regained(self, now: Moment) -> Verdict | None:
+        """Notes that the bus is heard."""
         if self.state is State.UP:
             return None
-        down_sec = None if since is None else max(0.0, now.wall - since)
-        return self._move(On.BEAT, now, down_sec=down_sec, since=since)
+        if (lost := self.lost) is None:
+            return self._move(On.BEAT, now)
+        return self._move(On.BEAT, now, down_sec=now.mono - lost.mono, since=lost.wall)
 
     def _move(self, on: On, now: Moment, **found: float | str | None) -> Verdict | None:
         self.state, told = BUS_TRANSITIONS[self.state, on]

@@ -1,0 +1,188 @@
+"""Liveness driven by hand: a clock that only tests move, buses that do what tests say.
+
+`Hand` is what `vigil` is in life: it sends canaries, looks at the clocks when they are due, asks the second
+witness, and keeps what was concluded in `verdicts`. Canaries come back at once unless a bus is made `deaf`.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from marketswarm.beat import Beat, Malformed, make, parse
+from marketswarm.liveness import (
+    CANARY_EVERY_SEC,
+    Acquitted,
+    Liveness,
+    Moment,
+    Remembered,
+    Testimony,
+    Verdict,
+    recall,
+)
+from marketswarm.truth import Watch
+
+WALL = 1_762_433_458.0
+
+
+def watch(svc: str = "a", interval: float = 10.0, timeout: float = 30.0, bus: str = "bus") -> Watch:
+    return Watch(svc, bus, f"{svc}:heartbeat", interval, timeout)
+
+
+def testimony(age: float | None, **beat: Any) -> Testimony:
+    return Testimony(Beat(**{"svc": "a", "i": 1, "ts": 0.0, **beat}), age)
+
+
+@dataclass
+class Heard:
+    """What left `Liveness`, and when by the monotonic clock, counted from the beginning."""
+
+    at: float
+    verdict: Verdict | Acquitted
+
+
+class Hand:
+    """One run of a listener over `watches`; `start` is the monotonic clock's reading at its beginning."""
+
+    def __init__(
+        self,
+        *watches: Watch,
+        buses: Mapping[str, float] | None = None,
+        known: Mapping[str, Remembered] | None = None,
+        beats: Mapping[str, Testimony] | None = None,
+        held: bool = False,
+        start: float = 1000.0,
+        wall: float = WALL,
+    ) -> None:
+        self._start, self._wall = start, wall
+        self.elapsed = 0.0
+        self.malformed: list[tuple[str, Malformed]] = []
+        self.life = Liveness(self.now, on_malformed=lambda svc, found: self.malformed.append((svc, found)))
+        self.told: list[Heard] = []
+        self.beats: dict[str, Testimony] = dict(beats or {})
+        self.deaf: set[str] = set()
+        self.away: set[str] = set()
+        self._number = 0
+        self._next_canary = 0.0
+        self._i: dict[str, int] = {}
+        self.rewatch(*watches, buses=buses)
+        for bus in self.life.buses.values():
+            bus.clock.opened()
+        self.canaries()
+        if not held:
+            self.recall(known or {})
+
+    # -- clocks
+
+    @property
+    def now(self) -> Moment:
+        return Moment(self._start + self.elapsed, self._wall + self.elapsed)
+
+    def step_wall(self, by: float) -> None:
+        self._wall += by
+
+    def clock(self, bus: str = "bus"):
+        return self.life.buses[bus].clock
+
+    # -- what was concluded
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        return [each.verdict for each in self.told if isinstance(each.verdict, Verdict)]
+
+    @property
+    def said(self) -> list[tuple[float, str, str]]:
+        """When (to the millisecond, from the beginning), who, what; who was acquitted is `unheard`."""
+        return [
+            (round(each.at, 3), each.verdict.svc, getattr(each.verdict, "state", "unheard"))
+            for each in self.told
+        ]
+
+    def _tell(self, found: Iterable[Verdict | Acquitted | None]) -> None:
+        self.told += [Heard(self.elapsed, verdict) for verdict in found if verdict is not None]
+
+    # -- what happens
+
+    def recall(self, known: Mapping[str, Remembered]) -> None:
+        self._tell(recall(self.life, known, self.beats, self.now))
+
+    def rewatch(self, *watches: Watch, buses: Mapping[str, float] | None = None) -> None:
+        names = buses or {watch.bus: 10.0 for watch in watches} or {"bus": 10.0}
+        self._tell(self.life.rewatch(watches, names, self.now))
+
+    def beat(self, svc: str = "a", *, bus: str = "bus", raw: bytes | None = None, **more: Any) -> None:
+        """A beat is heard; `i` counts by itself."""
+        boot = more.get("boot")
+        self._i[svc, boot] = more.pop("i", self._i.get((svc, boot), 0) + 1)
+        payload = raw if raw is not None else make(svc, self._i[svc, boot], self.now.wall, **more)
+        message = [b"message", f"{svc}:heartbeat".encode(), payload]
+        self._tell(self.life.hear(bus, [message], self.now).verdicts)
+
+    def attest(self, svc: str, age: float | None, **beat: Any) -> None:
+        """From now on `beat:<svc>` holds that, until it is changed; its age does not grow by itself."""
+        self.beats[svc] = testimony(age, svc=svc, **beat)
+
+    def stall(self, sec: float) -> None:
+        """The process does not run; then the next thing happens."""
+        self.elapsed += sec
+
+    def lose(self, bus: str = "bus", reason: str = "refused") -> None:
+        """The session ends; canaries are refused."""
+        self.away.add(bus)
+        self.life.buses[bus].clock.lost(reason)
+
+    def find(self, bus: str = "bus") -> None:
+        """A new session on a bus that was lost."""
+        self.away.discard(bus)
+        self.life.buses[bus].clock.opened()
+
+    def canaries(self) -> None:
+        """Each bus's canary is sent, and comes back if it can."""
+        self._number += 1
+        for name, bus in list(self.life.buses.items()):
+            bus.clock.sent(self._number, self.now.mono)
+            if name in self.away:
+                bus.clock.refused(self._number, "refused")
+            elif name not in self.deaf:
+                bus.clock.accepted()
+                self._tell([self.life.canary(name, self._number, self.now)])
+        self._next_canary = self.elapsed + CANARY_EVERY_SEC
+
+    def look(self) -> float:
+        """One turn of the judging loop; how long it would sleep."""
+        tick = self.life.tick(self.now)
+        self._tell(tick.verdicts)
+        for suspect in tick.suspects:
+            self._tell([self.life.witness(suspect.svc, self.beats.get(suspect.svc), self.now)])
+        if tick.urge:
+            self.canaries()
+            tick = self.life.tick(self.now)
+            self._tell(tick.verdicts)
+            for suspect in tick.suspects:
+                self._tell([self.life.witness(suspect.svc, self.beats.get(suspect.svc), self.now)])
+        return tick.wake_in
+
+    def run(self, sec: float) -> None:
+        """Lets time pass: canaries every 0.25 s, looks when they are due."""
+        until = self.elapsed + sec
+        while True:
+            wake = self.elapsed + max(self.look(), 0.0005)
+            self.elapsed = min(wake, self._next_canary, until)
+            if self.elapsed >= self._next_canary:
+                self.canaries()
+            if self.elapsed >= until:
+                self.look()
+                return
+
+    def beating(self, sec: float, every: float, *services: str, **more: Any) -> None:
+        """The same while services beat, first now, then at each full interval; none at the end."""
+        until = self.elapsed + sec
+        while self.elapsed < until - 1e-9:
+            for svc in services or ("a",):
+                self.beat(svc, **more)
+            self.run(min(every, until - self.elapsed))
+
+
+def parsed(payload: bytes, svc: str) -> Beat:
+    found = parse(payload, svc)
+    assert isinstance(found, Beat)
+    return found
