@@ -54,12 +54,16 @@ class Roster:
         record = Record(watch, bus, running)
         if old is not None:
             # a new record for the old silence: whatever changed, it is never due before a warm-up from now
+            old.vet()
             old.gone = True
             before = running - old.silence(old.bus.clock.running(now.mono))
             record.enter = before
             record.last = None if old.last is None else old.last._replace(at=before)
             record.state, record.boots, record.stopped = old.state, old.boots, old.stopped
             record.floor = running + record.warm_up_sec
+            if old.marked:  # what is remembered of it must not stay a reading of another clock
+                record.marked = True
+                self.dirty[watch.svc] = record
         self.records[watch.svc] = record
         bus.file(record)
 

@@ -1,12 +1,12 @@
 """What a listener keeps on the bus about silence, so that a restart forgets none.
 
 Two hashes: the roster holds each verdict (tell.lua writes it), the silence hash how long each service has
-been silent once that is worth keeping. Its entries are readings of a listening clock, `<at> <since>
-<seen>`; under `@<bus>` lies that clock's own reading, `<at> <wall>`, written with them in one step.
+been silent once that is worth keeping. Its entries are readings of a listening clock, `<at> <since> <seen>
+<bus>`; under `@<bus>` lies that clock's own reading, `<at> <wall>`, written with them in one step.
 """
 
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -18,6 +18,21 @@ BUS_FIELD: Final = "bus:"
 """Roster fields of buses begin with this; no service's name can."""
 
 Entry = dict[str, Any]
+
+
+class Silence(NamedTuple):
+    """A saved silence: since when by the listening clock of `bus`, since when in epoch seconds.
+
+    A service that was not `seen` has been silent since it is watched; there is no `since` then.
+    """
+
+    at: float
+    since: float
+    seen: bool
+    bus: str
+
+
+Clocks = Mapping[str, tuple[float, float]]
 
 
 class Memory:
@@ -37,17 +52,18 @@ class Memory:
                 found[field] = entry
         return found
 
-    async def silences(self) -> tuple[dict[str, tuple[float, float, bool]], dict[str, tuple[float, float]]]:
-        """Silences by service (`at`, `since`, `seen`) and clock readings by bus (`at`, `wall`)."""
-        services: dict[str, tuple[float, float, bool]] = {}
+    async def silences(self) -> tuple[dict[str, Silence], dict[str, tuple[float, float]]]:
+        """Silences by service, and by bus what its clock read (`at`) and when (`wall`) on the last saving."""
+        services: dict[str, Silence] = {}
         clocks: dict[str, tuple[float, float]] = {}
         async for field, value in self._scan(self.silence_key):
             try:
-                at, wall, *rest = value.decode().split()
+                at, wall, *rest = value.decode().split(" ", 3)
                 if field.startswith("@"):
                     clocks[field[1:]] = float(at), float(wall)
                 else:
-                    services[field] = float(at), float(wall), rest == ["1"]
+                    seen, bus = rest
+                    services[field] = Silence(float(at), float(wall), seen == "1", bus)
             except ValueError:
                 continue
         return services, clocks
@@ -86,19 +102,20 @@ def _read(value: bytes) -> Entry | None:
 
 def _written(record: Record) -> str:
     if record.last is None:
-        return f"{record.enter:.3f} 0 0"
-    return f"{record.last.at:.3f} {record.last.wall:.3f} 1"
+        return f"{record.enter:.3f} 0 0 {record.bus.name}"
+    return f"{record.last.at:.3f} {record.last.wall:.3f} 1 {record.bus.name}"
 
 
 def remembered(
     roster: Mapping[str, Entry],
-    silences: Mapping[str, tuple[float, float, bool]],
-    clocks: Mapping[str, tuple[float, float]],
+    silences: Mapping[str, Silence],
+    clocks: Clocks,
     bus_of: Mapping[str, str],
 ) -> dict[str, Remembered]:
     """Puts together what the two hashes say of each service. Pure.
 
-    `bus_of` names the bus of every service that is watched now: on its clock a silence is counted.
+    `bus_of` names the bus of every service that is watched now. A silence counts only on the clock on which
+    it was saved: one on another bus than then is as one that nobody saved.
     """
     found: dict[str, Remembered] = {}
     for svc in (roster.keys() | silences.keys()) - {field for field in roster if field.startswith(BUS_FIELD)}:
@@ -107,9 +124,10 @@ def remembered(
         at, wall = clocks.get(bus_of.get(svc, ""), (0.0, None))
         since, seen, silent_for = _number(entry, "since"), entry is not None, None
         if svc in silences:
-            last, last_wall, seen = silences[svc]
-            silent_for = max(0.0, at - last) if wall is not None else None
-            since = last_wall if seen else None
+            silence = silences[svc]
+            same = wall is not None and silence.bus == bus_of.get(svc)
+            silent_for = max(0.0, at - silence.at) if same else None
+            seen, since = silence.seen, silence.since if silence.seen else None
         elif state is State.UP:
             since = wall  # it was beating when the clocks were last written
         if state is State.DOWN:
