@@ -58,9 +58,10 @@ def agreed(*servers: Server) -> tuple[bytes, int]:
 
 
 class WatchedBus(Bus):
-    """A bus that lets `before_write` happen before it is written to for the first time."""
+    """A bus that lets something happen once, before or after it is written to."""
 
     before_write: Callable[[], Awaitable[Any]] | None = None
+    after_write: Callable[[], Awaitable[Any]] | None = None
 
     async def script(
         self,
@@ -72,7 +73,11 @@ class WatchedBus(Bus):
         if args[0] == "write" and self.before_write is not None:
             happen, self.before_write = self.before_write, None
             await happen()
-        return await super().script(script, keys, args, within_sec)
+        reply = await super().script(script, keys, args, within_sec)
+        if args[0] == "write" and self.after_write is not None:
+            happen, self.after_write = self.after_write, None
+            await happen()
+        return reply
 
 
 @contextlib.asynccontextmanager

@@ -9,6 +9,7 @@ from rig import HOST, Server, free_port
 from seeding_scene import agreed, buses, heard, state, truth, two_servers
 
 from marketswarm.seeding import Unseeded, seed, wait_until_all_answer
+from marketswarm.seeding.looking import SCRIPT, look_at_all
 from marketswarm.truth import Changes, TruthError
 
 pytestmark = pytest.mark.live
@@ -307,6 +308,26 @@ async def test_whoever_writes_between_the_look_and_the_write_is_not_overwritten_
     assert seeding.revision == 3
     assert [entry[b"doc"] for _, entry in state(servers[0])["history"]] == [OLD, other, NEW]
     assert agreed(*servers) == (NEW, 3)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+async def test_a_document_changed_right_after_the_write_is_found_out_and_written_again(servers, which):
+    await seeded(OLD, *servers)
+    async with buses(*servers) as opened:
+        opened[which].after_write = lambda: did(servers[which].cmd, "SET", "truth:doc", "{}")
+        seeding = await seed(NEW, opened, "test")
+    assert agreed(*servers) == (NEW, seeding.revision)
+
+
+async def test_a_write_that_comes_too_late_does_nothing(servers):
+    keys = ("truth:doc", "truth:meta", "truth:history")
+    async with buses(servers[0]) as (bus,):
+        (seen,) = await look_at_all([(bus, keys)])
+        values = [NEW, 1, "f00", "1.0", "test", 50]
+        assert await bus.script(SCRIPT, keys, ["write", seen.token, seen.at_ms - 1, *values]) == b"late"
+        assert state(servers[0])["doc"] == b"none"
+        assert await bus.script(SCRIPT, keys, ["write", seen.token, seen.at_ms + 9999, *values]) == b"written"
+        assert state(servers[0])["doc"] == NEW
 
 
 async def test_two_that_seed_the_same_at_once_make_one_revision(servers):
