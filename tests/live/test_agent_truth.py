@@ -111,9 +111,20 @@ def test_a_reseed_moves_the_beats_to_another_bus(scene):
 def test_a_reseed_whose_message_was_missed_shows_with_the_next_beats(scene):
     seed(scene.buses, truth(), 1)
     scene.agent()
-    scene.wait_beat(rev=1)
+    scene.wait_beat(i=4)  # by now it listens, and has looked
     seed(scene.buses, truth(interval_sec=0.2), 2, say=False)
     scene.wait_beat(2, rev=2)
+
+
+def test_a_reseed_while_a_bus_was_away_is_in_force_when_it_is_heard_again(scene):
+    seed(scene.buses, truth(interval_sec=60, timeout_sec=180), 1)
+    agent = scene.agent()
+    scene.wait_beat(rev=1)
+    scene.system.stop()
+    agent.wait_log("truth.unheard")
+    scene.system.start()
+    seed(scene.buses, truth(interval_sec=50, timeout_sec=180), 2, say=False)
+    scene.wait_beat(4, rev=2)
 
 
 def test_a_truth_it_cannot_accept_is_refused_and_the_last_good_one_stays(scene):
