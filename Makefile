@@ -48,6 +48,7 @@ health: environment ## the latest word on each service; ARGS=rss_agg for one
 	@exec $(marketswarm) health $(ARGS)
 
 simulate: environment ## a failure: stop SVC=rss_agg, wait for its miss, start it, wait for its ok
+	@test -n "$(SVC)" || { echo "which one? make simulate SVC=rss_agg" >&2; exit 2; }
 	@exec $(marketswarm) simulate $(SVC) $(ARGS)
 
 bench: environment ## the figures: beats a second, delay of an alert, memory and CPU

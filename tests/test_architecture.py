@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from architecture import LONGER_FOR_A_REASON, Module, broken, imports, modules
+from architecture import LAYERS, LONGER_FOR_A_REASON, ONLY_FOR, ONLY_IN, Module, broken, imports, modules
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ["marketswarm", "bootstrap", "healer", "sentinel", "notifier", "services"]
@@ -18,6 +18,15 @@ def test_every_module_keeps_to_its_layer(module):
 def test_the_tree_that_is_checked_is_the_whole_tree():
     assert {module.name.partition(".")[0] for module in TREE} == set(PACKAGES)
     assert {"marketswarm.beat", "healer", "services"} <= {module.name for module in TREE}
+
+
+def test_each_name_in_the_tables_is_there():
+    """A name that went would let in whatever takes it next."""
+    there = {module.part for module in TREE}
+    named = {f"marketswarm.{part}" for layer in ("thinks", "touches", "lives") for part in LAYERS[layer]}
+    assert named <= there
+    assert {place for places in ONLY_IN.values() for place in places} <= there
+    assert set(ONLY_FOR) <= there
 
 
 def test_no_exception_outlives_its_module():

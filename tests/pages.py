@@ -1,0 +1,60 @@
+"""Reads README, CHANGELOG and docs/: their blocks, tables and anchors. What the tests in tests/docs share."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The blocks that are said to be in a language."""
+    return re.findall(
+        rf"^```{language}\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+
+
+def documents(page: Path) -> list[str]:
+    """The JSON that a page shows: one document a block, or one a line."""
+    return [
+        document
+        for block in blocks(page, "json")
+        for document in ([block] if block.startswith("{\n") else block.splitlines())
+    ]
+
+
+def commands(page: Path) -> list[str]:
+    """Every command line that a page shows: in blocks, after a prompt, and `make …` in a sentence."""
+    text = page.read_text(encoding="utf-8")
+    shown = [line.removeprefix("$ ") for block in blocks(page, "bash") for line in block.splitlines()]
+    shown += [
+        line[2:] for block in blocks(page, "text") for line in block.splitlines() if line.startswith("$ ")
+    ]
+    return shown + re.findall(r"`((?:make|\.venv/bin/marketswarm) [^`]+)`", text)
+
+
+def slug(heading: str) -> str:
+    """The anchor that a heading gets, as on GitHub."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+def anchors(page: Path) -> set[str]:
+    prose = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    return {slug(heading) for heading in re.findall(r"^#+ (.+)$", prose, re.MULTILINE)}
+
+
+def section(page: str, heading: str) -> str:
+    """What stands under a heading of the second rank, up to the next."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return text.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+
+
+def table(page: str, heading: str) -> list[list[str]]:
+    """The rows of the tables under a heading, without their heads."""
+    rows = [row for row in section(page, heading).splitlines() if row.startswith("|")]
+    cells = [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows]
+    heads = {at + step for at, row in enumerate(rows) if set(row) <= set("|- ") for step in (-1, 0)}
+    return [row for at, row in enumerate(cells) if at not in heads]
