@@ -1,0 +1,88 @@
+import asyncio
+import threading
+import time
+
+import pytest
+
+from marketswarm.agent.progress import Progress
+from marketswarm.agent.watchdog import Watchdog, task_stacks
+
+
+@pytest.fixture
+async def watchdog():
+    now = time.monotonic()
+    dog = Watchdog(asyncio.get_running_loop(), Progress(now))
+    dog.limit_sec = 3
+    dog._ticked = now
+    dog.now = now
+    return dog
+
+
+async def test_as_long_as_both_are_heard_of_all_is_well(watchdog):
+    assert watchdog.verdict(watchdog.now + 2.9) is None
+
+
+async def test_a_loop_that_does_not_tick_hangs(watchdog):
+    watchdog._progress.make(watchdog.now + 3)
+    assert watchdog.verdict(watchdog.now + 3.1) == "loop_hung"
+
+
+async def test_work_without_progress_hangs(watchdog):
+    watchdog._ticked = watchdog.now + 3
+    assert watchdog.verdict(watchdog.now + 3.1) == "work_hung"
+
+
+async def test_work_at_rest_does_not(watchdog):
+    watchdog._ticked = watchdog.now + 100
+    watchdog._progress.rest(watchdog.now)
+    assert watchdog.verdict(watchdog.now + 100) is None
+
+
+async def test_a_stop_that_takes_too_long_hangs(watchdog):
+    watchdog.hurry()
+    assert watchdog.verdict(time.monotonic() + 4) == "loop_hung"
+    watchdog.limit_sec = float("inf")
+    assert watchdog.verdict(time.monotonic() + 4) is None
+    assert watchdog.verdict(time.monotonic() + 4.6) == "stop_hung"
+
+
+async def test_time_in_which_nobody_ran_does_not_count(watchdog):
+    later = watchdog.now + 60
+    watchdog.forgive(58, later)
+    assert watchdog.verdict(later) is None
+    assert watchdog.verdict(later + 2) == "loop_hung"
+    watchdog.forgive(1000, later)
+    assert watchdog._ticked == watchdog._progress.at == later
+
+
+async def test_it_ends_the_process_with_5_when_the_loop_stands_still(capsys):
+    codes, died = [], threading.Event()
+
+    def die(code):
+        codes.append(code)
+        died.set()
+
+    dog = Watchdog(asyncio.get_running_loop(), Progress(time.monotonic()), die=die)
+    dog.limit_sec = 0.1
+    with dog:
+        assert died.wait(5)  # the loop stands still here, in a test on purpose
+    assert codes == [5]
+
+
+async def test_the_stack_of_a_task_reaches_down_to_what_it_waits_for():
+    async def inner():
+        await asyncio.Event().wait()
+
+    async def outer():
+        await inner()
+
+    task = asyncio.create_task(outer(), name="deep")
+    await asyncio.sleep(0)
+    shown = await asyncio.to_thread(task_stacks, asyncio.get_running_loop())
+    assert [line.split()[-1].rpartition(".")[2] for line in shown["deep"].splitlines()] == [
+        "outer",
+        "inner",
+        "wait",
+    ]
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,54 @@
+import sys
+
+import pytest
+
+from marketswarm.bus import BusError, Script
+from marketswarm.testing import ManualClock, MemoryBus, MemoryBuses
+
+
+async def test_two_clients_of_one_bus_see_the_same():
+    buses = MemoryBuses()
+    one, other, elsewhere = buses("system-redis"), buses("system-redis"), buses("market-redis")
+    await one.ask(one.client.set("k", "v"))
+    assert await other.ask(other.client.get("k")) == b"v"
+    assert await elsewhere.ask(elsewhere.client.get("k")) is None
+    for bus in (one, other, elsewhere):
+        await bus.aclose()
+
+
+async def test_scripts_and_pipelines_work_as_on_a_bus():
+    bus = MemoryBus()
+    assert await bus.script(Script("return redis.call('INCRBY', KEYS[1], ARGV[1])"), ["n"], [5]) == 5
+    pipe = bus.pipeline()
+    pipe.incr("n")
+    pipe.get("n")
+    assert await bus.ask(pipe.execute()) == [6, b"6"]
+    await bus.aclose()
+
+
+async def test_a_bus_that_is_cut_off_refuses_until_it_is_not():
+    bus = MemoryBus()
+    bus.connected = False
+    with pytest.raises(BusError) as caught:
+        await bus.ask(bus.client.ping())
+    assert caught.value.reason == "refused"
+    bus.connected = True
+    assert await bus.ask(bus.client.ping())
+    await bus.aclose()
+
+
+def test_without_the_extra_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "fakeredis", None)
+    with pytest.raises(ImportError, match="fakeredis"):
+        MemoryBus()
+
+
+def test_a_manual_clock_stands_still_until_moved():
+    clock = ManualClock(monotonic=5.0, wall=100.0)
+    assert (clock.monotonic(), clock.time()) == (5.0, 100.0)
+    assert clock.advance(2.5) == 7.5
+    assert clock.time() == 102.5
+    clock.set_wall(3.0)
+    assert (clock.monotonic(), clock.time()) == (7.5, 3.0)
+    with pytest.raises(ValueError, match="backwards"):
+        clock.advance(-1)
