@@ -36,7 +36,7 @@ class Beater:
         self._silent: set[str] = set()
         self._lock = threading.Condition()
         self._closing = False
-        self._client = redis.Redis.from_url(
+        self.client = redis.Redis.from_url(
             how["url"],
             socket_timeout=SEND_WITHIN_SEC,
             socket_connect_timeout=SEND_WITHIN_SEC,
@@ -81,7 +81,7 @@ class Beater:
             self._closing = True
             self._lock.notify()
         self._thread.join(5)
-        self._client.close()
+        self.client.close()
 
     def __enter__(self) -> Self:
         return self
@@ -105,7 +105,7 @@ class Beater:
                 self._lock.wait(max(0.0, self._due[0][0] - time.monotonic()) if self._due else None)
 
     def _beat(self, names: list[str]) -> None:
-        pipe = self._client.pipeline(transaction=False)
+        pipe = self.client.pipeline(transaction=False)
         said: dict[str, bytes] = {}
         for name in names:
             svc = name.partition("#")[0]

@@ -178,7 +178,7 @@ class Scene(Fleet):
 
     def all_up(self, within: float = 10.0) -> None:
         """Waits until the healer has seen all that beat, and its listening clocks run."""
-        beating = set(self.beaters)
+        beating = set(self.beaters) | ({*self.first} - {"healer"})
         until(
             lambda: beating <= {svc for svc, entry in self.roster().items() if entry["verdict"] == "up"},
             within,
@@ -291,6 +291,7 @@ __all__ = [
     "NOISE_SEC",
     "TIMEOUT_SEC",
     "WARM_UP_SEC",
+    "Beater",
     "Proc",
     "Scene",
     "instance",

@@ -78,7 +78,7 @@ def _restore(record: Record, memory: Remembered, now: Moment) -> None:
     since = now.wall - silent_for if memory.since is None else memory.since
     record.last = Heard(-silent_for, now.mono - (now.wall - since), since)
     if memory.boot is not None:
-        record.boots.setdefault(memory.boot, 0)
+        record.boots.setdefault(memory.boot, memory.i)
 
 
 def _attest(record: Record, testimony: Testimony, now: Moment) -> None:

@@ -85,6 +85,7 @@ class Roster:
             down_sec=now.mono - before.mono if was is State.DOWN and beat and before else None,
             since=since,
             boot=record.boot(),
+            i=record.boots.get(record.boot() or ""),
         )
 
 

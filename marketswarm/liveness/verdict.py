@@ -81,6 +81,7 @@ class Verdict:
     down_sec: float | None = None
     since: float | None = None
     boot: str | None = None
+    i: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,3 +122,4 @@ class Remembered:
     silent_for: float | None = None
     seen: bool = True
     boot: str | None = None
+    i: int = 0

@@ -80,7 +80,7 @@ def _entry(verdict: Verdict, event: bytes) -> bytes:
     if verdict.since is not None:
         found["since"] = round(verdict.since, 3)
     if verdict.boot is not None:
-        found["boot"] = verdict.boot
+        found["boot"], found["i"] = verdict.boot, verdict.i
     if verdict.state is State.DOWN:
         found["event"] = orjson.Fragment(event)  # a restarted healer goes on showing it in `health:`
     return orjson.dumps(found)

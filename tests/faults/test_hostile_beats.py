@@ -1,0 +1,133 @@
+"""FAILURES rows 15 and 16: payloads that are no sign of life."""
+
+import itertools
+import random
+import time
+
+import pytest
+from rig import until
+from rig_scene import NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, Scene, only, rest, service, stamp
+
+from marketswarm.beat import Malformed, parse
+
+COUNT = 10_000
+CHUNK = 250
+
+
+def hostile(svc: str, real: bytes, boot: str) -> list[bytes]:
+    """What may be heard on a channel without being a beat; some of it is a real beat but for a detail."""
+    return [
+        b"",
+        b"null",
+        b"\x00\xff\xfe\x80" * 32,
+        b"[" * 4000,
+        b'{"svc":' * 500,
+        b"9" * 4000,
+        b'"' + b"x" * 8192 + b'"',
+        real[:-1] + b',"pad":"' + b"x" * 5000 + b'"}',
+        real[:-1],
+        real + b"}",
+        real + b" x",
+        real.replace(svc.encode(), b"somebody"),
+        real.replace(svc.encode(), b"also_dead"),
+        b'{"i":1,"ts":1.0}',
+        b'{"svc":["%s"],"i":1,"ts":1.0}' % svc.encode(),
+        *(
+            b'{"svc":"%s","i":%s,"ts":%s,"boot":"%s"}' % (svc.encode(), i, ts, boot.encode())
+            for i, ts in [
+                (b"true", b"1.0"),
+                (b"-1", b"1.0"),
+                (b"1.5", b"1.0"),
+                (b"1e9", b"1.0"),
+                (b"+9", b"1.0"),
+                (b"009", b"1.0"),
+                (b'"900"', b"1.0"),
+                (b"", b"1.0"),
+                (b"9" * 40, b"1.0"),
+                (b"900", b""),
+                (b"900", b"NaN"),
+                (b"900", b"1e999"),
+                (b"900", b"1.2.3"),
+                (b"900", b"."),
+                (b"900", b"null"),
+                (b"900", b'"now"'),
+            ]
+        ),
+    ]
+
+
+def test_row_15_ten_thousand_payloads_that_are_no_beats_are_counted_and_change_nothing(tmp_path):
+    services = {"dead": service(), "also_dead": service(), "alive": service()}
+    with Scene(tmp_path, services) as scene:
+        boot = scene.beaters["dead"].boots["dead"]
+        last = scene.stop_beating("dead", "also_dead")
+        kinds = hostile("dead", scene.beaters["dead"].payloads["dead"][-1], boot)
+        accepted = [kind for kind in kinds if not isinstance(parse(kind, "dead"), Malformed)]
+        assert accepted == []
+        sent = [random.choice(kinds) for _ in range(COUNT)]
+        client = scene.beaters["dead"].client
+        for start in range(0, COUNT, CHUNK):  # over two timeouts: the silence shows in between
+            pipe = client.pipeline(transaction=False)
+            for payload in sent[start : start + CHUNK]:
+                pipe.publish("dead:heartbeat", payload)
+                pipe.set("beat:dead", payload, px=3000)
+            pipe.execute()
+            rest(2 * TIMEOUT_SEC * CHUNK / COUNT)
+        for svc in ("dead", "also_dead"):
+            miss = only(scene.log("heartbeat_miss", svc))
+            assert miss["ts"] - last <= TIMEOUT_SEC + 1 + NOISE_SEC
+            assert miss["since"] == pytest.approx(last, abs=0.3)
+        scene.listen_for(TIMEOUT_SEC)
+        assert sorted(scene.misses()) == ["also_dead", "dead"]
+        assert len(scene.alerts.of()) == 2  # no ok either
+        healer = scene["healer"]
+        until(lambda: sum(line["count"] for line in healer.logs("beat.malformed")) >= COUNT, 3, "all counted")
+        said = healer.logs("beat.malformed")
+        assert said[-1]["total"] == COUNT
+        assert all(stamp(later) - stamp(line) > 0.9 for line, later in itertools.pairwise(said))
+        assert healer.running
+        assert only(healer.logs("agent.joined"))
+
+
+def test_row_16_old_beats_of_a_dead_service_bring_it_no_life(tmp_path):
+    with Scene(tmp_path, {"dead": service(), "alive": service()}) as scene:
+        rest(1)
+        last = scene.stop_beating("dead")
+        replayed = scene.beaters["dead"].payloads["dead"][-4:]
+
+        def replay() -> bool:
+            scene.system.cmd("PUBLISH", "dead:heartbeat", random.choice(replayed))
+            return bool(scene.misses())
+
+        until(replay, TIMEOUT_SEC + 1 + NOISE_SEC, "the miss")
+        miss = only(scene.log("heartbeat_miss"))
+        assert miss["late_sec"] >= TIMEOUT_SEC
+        assert miss["since"] == pytest.approx(last, abs=0.3)
+        ends_at = time.monotonic() + TIMEOUT_SEC
+        until(lambda: replay() and time.monotonic() > ends_at, 5, "a while of replays")
+        assert [event["type"] for event in scene.alerts.of()] == ["heartbeat_miss"]
+        first = scene.beat_again("dead")  # the same boot goes on where it was
+        assert scene.alerts.wait("heartbeat_ok", "dead", 2)["down_sec"] == pytest.approx(
+            first - last, abs=0.3
+        )
+
+
+def test_row_16_old_beats_bring_no_life_to_a_dead_service_after_a_restart_of_the_healer(tmp_path):
+    with Scene(tmp_path, {"dead": service(), "alive": service()}) as scene:
+        scene.stop_beating("dead")
+        replayed = scene.beaters["dead"].payloads["dead"]
+        scene.wait_logged("heartbeat_miss", "dead", TIMEOUT_SEC + 1 + NOISE_SEC)
+        rest(2 * TIMEOUT_SEC)  # its beat:dead has expired
+        scene["healer"].kill()
+        scene["healer"].start()
+        scene.heard_again(2)
+        ends_at = time.monotonic() + TIMEOUT_SEC + WARM_UP_SEC
+
+        def replay() -> bool:
+            scene.system.cmd("PUBLISH", "dead:heartbeat", random.choice(replayed))
+            return time.monotonic() > ends_at
+
+        until(replay, 10, "a while of replays")
+        assert [event["type"] for event in scene.alerts.of()] == ["heartbeat_miss"]
+        scene.beat_again("dead")
+        scene.alerts.wait("heartbeat_ok", "dead", 2)

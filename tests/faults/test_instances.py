@@ -1,0 +1,47 @@
+"""FAILURES rows 17 and 18: more who beat than the truth has in mind."""
+
+import orjson
+from rig import until
+from rig_scene import NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, Beater, Scene, instance, only, rest, service
+
+
+def topology(scene: Scene, svc: str) -> list[dict]:
+    """The instances that mesh shows of a service."""
+    shown = orjson.loads(scene.system.cmd("GET", "mesh:topology") or "{}")
+    return shown.get("services", {}).get(svc, {}).get("instances", [])
+
+
+def test_row_17_one_of_two_instances_may_die_and_the_miss_comes_when_both_have(tmp_path):
+    with Scene(tmp_path, {"alpha": service(), "mesh": service()}, ("healer", "mesh")) as scene:
+        second = instance("alpha", scene)
+        beater = scene.beaters["alpha"]
+        boots = {beater.boots["alpha"], beater.boots[second]}
+        until(lambda: {one["boot"] for one in topology(scene, "alpha")} == boots, 5, "mesh to show both")
+        beater.stop("alpha")
+        scene.listen_for(2 * TIMEOUT_SEC + WARM_UP_SEC)
+        assert scene.misses() == []
+        until(lambda: {one["boot"] for one in topology(scene, "alpha")} == {beater.boots[second]}, 5, "one")
+        beater.stop(second)
+        last = beater.last(second)
+        miss = scene.wait_logged("heartbeat_miss", "alpha", TIMEOUT_SEC + 1 + NOISE_SEC)
+        assert abs(miss["since"] - last) < 0.3
+        scene.listen_for(TIMEOUT_SEC)
+        assert scene.misses() == ["alpha"]
+
+
+def test_row_18_a_stranger_is_told_once_by_mesh_and_never_by_the_healer(tmp_path):
+    with Scene(tmp_path, {"alpha": service(), "mesh": service()}, ("healer", "mesh")) as scene:
+
+        def strangers() -> list[dict]:
+            entries = scene.system.cmd("XRANGE", "mesh:events", "-", "+")
+            return [fields for _, fields in entries if fields["event"] == "stranger"]
+
+        how = {**scene.beaters["alpha"].how, "interval_sec": 0.05}
+        with Beater(how) as unknown:
+            unknown.restart("nobody")
+            until(strangers, 5, "the stranger to be told")
+            rest(2 * TIMEOUT_SEC)
+        scene.listen_for(2 * TIMEOUT_SEC)
+        assert only(strangers())["svc"] == "nobody"
+        assert scene.alerts.of() == []
+        assert scene.log(svc="nobody") == []

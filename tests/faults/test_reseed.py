@@ -1,0 +1,131 @@
+"""FAILURES rows 19 and 22: the truth changes, or goes missing, under those who live by it."""
+
+import time
+from typing import Any
+
+import orjson
+import pytest
+from rig import until
+from rig_scene import NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, Scene, only, rest, service, truth_of
+
+IN_FORCE_SEC = 1.0
+SERVICES = {svc: service() for svc in ("alive", "down", "dropped", "old_name", "slow")}
+
+
+def reseed(scene: Scene, services: dict[str, Any]) -> float:
+    """Puts these services in force; when that was done, in monotonic seconds."""
+    scene.seed(truth_of(services))
+    return time.monotonic()
+
+
+def subscribers(scene: Scene, svc: str) -> int:
+    return scene.system.cmd("PUBSUB", "NUMSUB", f"{svc}:heartbeat")[1]
+
+
+def in_force(scene: Scene, what: Any, done: float, name: str) -> None:
+    """Waits for it; a second after the seeding, but for the noise."""
+    until(what, IN_FORCE_SEC + NOISE_SEC, name)
+    assert time.monotonic() - done <= IN_FORCE_SEC + NOISE_SEC
+
+
+def last_beat(scene: Scene, svc: str) -> dict[str, Any]:
+    return orjson.loads(scene.system.cmd("GET", f"beat:{svc}") or "{}")
+
+
+def test_row_19_what_a_reseed_adds_drops_renames_and_changes_is_in_force_at_once(tmp_path):
+    services: dict[str, Any] = {**SERVICES, "rss_agg": service()}
+    with Scene(tmp_path, services, ("healer", "rss_agg")) as scene:
+        scene.stop_beating("down")
+        scene.wait_logged("heartbeat_miss", "down", TIMEOUT_SEC + 1 + NOISE_SEC)
+
+        # one is added, and beats
+        scene.watched_anew.add("added")
+        scene.beat("added", {})
+        done = reseed(scene, services := {**services, "added": service()})
+        in_force(scene, lambda: subscribers(scene, "added") >= 1, done, "added to be listened to")
+        in_force(scene, lambda: last_beat(scene, "rss_agg").get("rev") == 2, done, "rss_agg to show it")
+        until(lambda: scene.roster().get("added", {}).get("verdict") == "up", 2, "added to be up")
+
+        # one that beats is dropped, and one that is down
+        done = reseed(scene, services := {k: v for k, v in services.items() if k not in ("dropped", "down")})
+        in_force(scene, lambda: subscribers(scene, "dropped") == 0, done, "dropped to be left alone")
+        in_force(scene, lambda: not scene.system.cmd("EXISTS", "health:dropped"), done, "no health")
+        unwatched = scene.alerts.wait("heartbeat_unwatched", "down", IN_FORCE_SEC + NOISE_SEC)
+        assert unwatched["since"] == scene.log("heartbeat_miss", "down")[0]["since"]
+        assert not scene.system.cmd("EXISTS", "health:down")
+        scene.stop_beating("dropped")
+
+        # one gets another name
+        done = reseed(
+            scene, services := {("new_name" if k == "old_name" else k): v for k, v in services.items()}
+        )
+        scene.stop_beating("old_name")
+        scene.beat("new_name", {})
+        in_force(scene, lambda: subscribers(scene, "new_name") >= 1, done, "the new name to be listened to")
+
+        # one beats ten times as seldom
+        done = reseed(scene, services := {**services, "slow": service(interval_sec=1.5, timeout_sec=5)})
+        in_force(scene, lambda: last_beat(scene, "rss_agg").get("rev") == 5, done, "the last to be in force")
+        last = scene.stop_beating("slow")
+        miss = scene.wait_logged("heartbeat_miss", "slow", 5 + 1 + NOISE_SEC)
+        assert miss["ts"] - last >= miss["timeout_sec"] == 5
+
+        scene.listen_for(TIMEOUT_SEC)
+        assert scene.misses() == ["down", "slow"]
+        told = [(event["type"], event["svc"]) for event in scene.alerts.of()]
+        assert told == [
+            ("heartbeat_miss", "down"),
+            ("heartbeat_unwatched", "down"),
+            ("heartbeat_miss", "slow"),
+        ]
+        for name in ("healer", "rss_agg"):
+            assert only(scene[name].logs("agent.joined"))  # no one was restarted for it
+
+
+def test_row_19_a_shorter_timeout_gives_everyone_a_warm_up_first(tmp_path):
+    slow = {f"s{n}": service(interval_sec=1, timeout_sec=8) for n in range(10)}
+    with Scene(tmp_path, slow) as scene:
+        scene.stop_beating("s0")
+        rest(2)
+        # by the new timeout s0 is overdue, and the others have been silent for most of it
+        scene.seed(truth_of({svc: service(interval_sec=1, timeout_sec=1.2) for svc in slow}))
+        done = time.time()
+        miss = scene.wait_logged("heartbeat_miss", "s0", 3 + NOISE_SEC)
+        assert miss["ts"] - done >= 0.5
+        assert miss["timeout_sec"] == 1.2
+        scene.listen_for(4)
+        assert scene.misses() == ["s0"]
+
+
+def test_row_20_an_invalid_truth_does_not_touch_those_who_run(tmp_path):
+    with Scene(tmp_path, SERVICES) as scene:
+        scene.seed({"services": {"alive": {"heartbeat": {"interval_sec": -1}}}}, expect=2)
+        assert scene.system.cmd("HGET", "truth:meta", "revision") == "1"
+        scene.listen_for(TIMEOUT_SEC + WARM_UP_SEC)
+        assert scene.alerts.of() == []
+        assert subscribers(scene, "slow") >= 1
+
+
+@pytest.mark.parametrize("damage", [("DEL", "truth:doc"), ("SET", "truth:doc", '{"services": 7}')])
+def test_row_22_a_truth_that_goes_missing_is_shown_in_beats_and_costs_nobody_anything(tmp_path, damage):
+    services = {**SERVICES, "rss_agg": service(), "sentinel": service()}
+    agents = ("healer", "rss_agg", "sentinel")
+    with Scene(tmp_path, services, agents) as scene:
+
+        def statuses() -> dict[str, str]:
+            return {svc: last_beat(scene, svc).get("status", "ok") for svc in agents}
+
+        scene.system.cmd(*damage)
+        until(lambda: set(statuses().values()) == {"degraded"}, 4, "all to say so")
+        assert "market-redis" in last_beat(scene, "rss_agg")["detail"]
+        scene.market.cmd(*damage)
+        until(lambda: "no valid truth" in last_beat(scene, "rss_agg").get("detail", ""), 4, "all to say so")
+        scene.stop_beating("alive")  # the last good truth is in force: he is missed by it
+        scene.wait_logged("heartbeat_miss", "alive", TIMEOUT_SEC + 1 + NOISE_SEC)
+        scene.listen_for(TIMEOUT_SEC)
+        assert all(scene[name].running for name in agents)
+        scene.seed(scene.truth)
+        until(lambda: set(statuses().values()) == {"ok"}, 4, "all to be well again")
+        for name in agents:
+            assert only(scene[name].logs("agent.joined"))
+        assert scene.misses() == ["alive"]
