@@ -28,7 +28,7 @@ def watch(svc: str = "a", interval: float = 10.0, timeout: float = 30.0, bus: st
     return Watch(svc, bus, f"{svc}:heartbeat", interval, timeout)
 
 
-def testimony(age: float | None, **beat: Any) -> Testimony:
+def says(age: float | None, **beat: Any) -> Testimony:
     return Testimony(Beat(**{"svc": "a", "i": 1, "ts": 0.0, **beat}), age)
 
 
@@ -119,7 +119,7 @@ class Hand:
 
     def attest(self, svc: str, age: float | None, **beat: Any) -> None:
         """From now on `beat:<svc>` holds that, until it is changed; its age does not grow by itself."""
-        self.beats[svc] = testimony(age, svc=svc, **beat)
+        self.beats[svc] = says(age, svc=svc, **beat)
 
     def stall(self, sec: float) -> None:
         """The process does not run; then the next thing happens."""
@@ -166,7 +166,7 @@ class Hand:
         until = self.elapsed + sec
         while True:
             wake = self.elapsed + max(self.look(), 0.0005)
-            self.elapsed = min(wake, self._next_canary, until)
+            self.elapsed = min(wake, max(self._next_canary, self.elapsed), until)
             if self.elapsed >= self._next_canary:
                 self.canaries()
             if self.elapsed >= until:

@@ -90,7 +90,7 @@ class ListeningClock:
         return now - self._outstanding[0][1]
 
     def opened(self) -> None:
-        """A new session, whose last SUBSCRIBE the server acknowledged: it proves nothing of the time before."""
+        """A new session, whose last SUBSCRIBE was acknowledged: it proves nothing of the time before it."""
         self._begin_gap()
         self._session = True
         self._session_reason = None
