@@ -66,7 +66,9 @@ BUS_TRANSITIONS: Final[dict[tuple[State, On], tuple[State, Told]]] = {
 class Verdict:
     """One transition of one service, or of one bus (`of_bus`).
 
-    Durations are in seconds, `ts` and `since` (the last beat, None when never seen) epoch seconds.
+    Durations are in seconds: `timeout_sec` is the service's own, `late_sec` of a miss, `down_sec` of a
+    recovery; `ts` and `since` (the last beat, None when never seen) epoch seconds. `i` is the
+    highest heard of `boot`.
     """
 
     svc: str
@@ -114,7 +116,7 @@ class Remembered:
     """What an earlier run knew of one service.
 
     `silent_for` is in seconds of listening: how long it had been silent (`seen`), or watched in vain, when
-    that was last saved; None when it had beaten a short while before.
+    that was last saved; None when it had beaten a short while before. Beats of `boot` up to `i` are replays.
     """
 
     state: State

@@ -132,9 +132,9 @@ def remembered(
             since = wall  # it was beating when the clocks were last written
         if state is State.DOWN:
             seen = since is not None
-        found[svc] = Remembered(
-            state, since, silent_for, seen, _text(entry, "boot"), int(_number(entry, "i") or 0)
-        )
+        i: Any = entry.get("i") if entry else None
+        boot = _text(entry, "boot")
+        found[svc] = Remembered(state, since, silent_for, seen, boot, i if type(i) is int else 0)
     return found
 
 
