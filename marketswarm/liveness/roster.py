@@ -80,7 +80,7 @@ class Roster:
             now.wall,
             reason=_reason(record) if due else None,
             late_sec=record.silence(record.bus.clock.running(now.mono)) if due else None,
-            timeout_sec=record.watch.timeout_sec if due else None,
+            timeout_sec=record.watch.timeout_sec,
             age_sec=0.0 if beat else None,
             down_sec=now.mono - before.mono if was is State.DOWN and beat and before else None,
             since=since,

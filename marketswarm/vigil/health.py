@@ -6,15 +6,15 @@ written anew at a third of its life.
 
 import random
 import time
+from collections.abc import Mapping
 from typing import Any, Final
 
 import orjson
 
 from marketswarm.bus import Bus, Script
-from marketswarm.event import Event, Kind, encode
-from marketswarm.liveness import Liveness, Record, State, TimingWheel
+from marketswarm.event import Event, Kind, encode, identify
+from marketswarm.liveness import Liveness, Record, State, TimingWheel, Verdict
 from marketswarm.vigil.notices import health_sec
-from marketswarm.vigil.tell import Notice
 
 AT_ONCE: Final = 200
 SOON_SEC: Final = 2.0
@@ -35,24 +35,26 @@ class Health:
         self._life = life
         self._kind = kind
         self._by = by
-        self._told: dict[str, tuple[str, bytes]] = {}  # the latest event of each service: its id, all of it
+        # of each service the event that was told last: all of a miss, only the time of an ok
+        self._told: dict[str, bytes | float] = {}
         self._at: dict[str, float] = {}  # when each key is next to be written, in monotonic seconds
         self._wheel: TimingWheel[str] = TimingWheel(lambda svc: self._at.get(svc, float("inf")))
 
-    def told(self, notice: Notice) -> None:
+    def told(self, verdict: Verdict, event: bytes) -> None:
         """Takes note of what was told, and with it written, of a service."""
-        if not notice.health_sec:
-            self._told.pop(notice.field, None)
-            self._at.pop(notice.field, None)
+        record = self._life.records.get(verdict.svc)
+        if record is None or verdict.state is State.UNWATCHED:
+            self._told.pop(verdict.svc, None)
+            self._at.pop(verdict.svc, None)
             return
-        missed = notice.verdict == State.DOWN
-        self._told[notice.field] = orjson.loads(notice.event)["id"], notice.event if missed else b""
-        self._plan(notice.field, notice.health_sec / 3)
+        self._told[verdict.svc] = event if verdict.state is State.DOWN else verdict.ts
+        self._plan(verdict.svc, health_sec(record.watch.timeout_sec) / 3)
 
-    def recall(self, svc: str, event: dict[str, Any] | None) -> None:
-        """Takes up a service that an earlier listener told of; `event` is what it told, if it was a miss."""
-        if svc not in self._told and event is not None:
-            self._told[svc] = str(event.get("id", "")), orjson.dumps(event)
+    def recall(self, svc: str, entry: Mapping[str, Any]) -> None:
+        """Takes up a service that an earlier listener told of, from its entry in the roster."""
+        if svc not in self._told:
+            event, ts = entry.get("event"), entry.get("ts")
+            self._told[svc] = orjson.dumps(event) if event else ts if isinstance(ts, float) else 0.0
         self._plan(svc, SOON_SEC * random.random())
 
     def _plan(self, svc: str, in_sec: float) -> None:
@@ -84,11 +86,12 @@ class Health:
             await bus.script(_REFRESH, [key for key, _, _ in some], args)
 
     def _object(self, svc: str, record: Record) -> bytes | None:
-        ident, event = self._told.get(svc, ("", b""))
+        told = self._told.get(svc)
         if record.state is State.DOWN:
-            return event or None
+            return told if isinstance(told, bytes) else None
         if record.state is State.UNKNOWN or record.last is None:
             return None
         now, wall = time.monotonic(), time.time()
         age = max(0.0, now - record.last.mono)
+        ident = identify(self._kind, svc, told if isinstance(told, float) else 0.0)
         return encode(Event(self._kind, svc, wall, ident, self._by, age_sec=age, since=record.last.wall))

@@ -45,7 +45,7 @@ class Notices:
             identify(kind, verdict.svc, verdict.ts),
             self.by,
             late_sec=verdict.late_sec,
-            timeout_sec=verdict.timeout_sec,
+            timeout_sec=verdict.timeout_sec if verdict.state is State.DOWN else None,
             # the reference gives an age to services only
             age_sec=verdict.age_sec if kind is Kind.HEARTBEAT_OK else None,
             reason=verdict.reason,
@@ -53,10 +53,14 @@ class Notices:
             since=verdict.since,
         )
 
-    def notice(self, verdict: Verdict, health_sec: int) -> Notice:
-        """The notice of a verdict; `health_sec` is the life of the health key it sets."""
+    def raw_event(self, verdict: Verdict) -> bytes:
+        """The same as JSON, the same bytes each time; empty for one of which nothing is said."""
         event = self.event(verdict)
-        raw = b"" if event is None else encode(event)
+        return b"" if event is None else encode(event)
+
+    def notice(self, verdict: Verdict) -> Notice:
+        """All that is to be written of a verdict, in the same words each time."""
+        raw = self.raw_event(verdict)
         gone = verdict.state is State.UNWATCHED
         return Notice(
             field=(BUS_FIELD if verdict.of_bus else "") + verdict.svc,
@@ -65,7 +69,7 @@ class Notices:
             event=raw,
             channel=self.channel if verdict.told is Told.ALERT else "",
             health_key=f"health:{verdict.svc}",
-            health_sec=0 if gone or verdict.of_bus else health_sec,
+            health_sec=0 if gone or verdict.of_bus else health_sec(verdict.timeout_sec or 0.0),
             assumed="up" if verdict.of_bus else "unknown",
         )
 

@@ -82,7 +82,7 @@ class Recollection:
         self._take_up_buses(roster)
         for svc, entry in roster.items():
             if svc in self._life.records:
-                self._health.recall(svc, entry.get("event"))
+                self._health.recall(svc, entry)
         self._life.dirty |= {svc: None for svc in silences if svc not in self._life.records}
 
     async def look_on(self, name: str) -> None:

@@ -13,6 +13,7 @@ from typing import Final, Literal
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError, Script
+from marketswarm.liveness import Verdict
 
 AT_ONCE: Final = 100
 LOG_LENGTH: Final = 100_000
@@ -20,6 +21,9 @@ FIRST_PAUSE_SEC: Final = 0.1
 LONGEST_PAUSE_SEC: Final = 1.0
 COMPLAIN_EVERY: Final = 30
 """Attempts between two log lines on a bus that takes nothing: one in half a minute."""
+
+CHANNEL_REFUSED: Final = 2
+"""What the script says of a verdict that is on the log, but could not be published."""
 
 _TELL: Final = Script.beside("marketswarm.vigil", "tell.lua")
 
@@ -53,23 +57,33 @@ class Outbox:
         bus: where it is told.
         roster: the key of the hash that remembers verdicts.
         stream: the key of the durable log.
-        told: called with each notice that the bus has, be it from an earlier offer.
+        write: makes a verdict's notice; only when it is offered, since very many may wait.
+        told: called with each verdict that the bus has, be it from an earlier offer.
     """
 
-    def __init__(self, bus: Bus, *, roster: str, stream: str, told: Callable[[Notice], None]) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        *,
+        roster: str,
+        stream: str,
+        write: Callable[[Verdict], Notice],
+        told: Callable[[Verdict], None],
+    ) -> None:
         self.bus = bus
         self._keys = [roster, stream]
+        self._write = write
         self._told = told
-        self._waiting: deque[Notice] = deque()
+        self._waiting: deque[Verdict] = deque()
         self._filled = asyncio.Event()
         self.retries = 0
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def put(self, notice: Notice) -> None:
-        """Adds a notice; never blocks and never drops one."""
-        self._waiting.append(notice)
+    def put(self, verdict: Verdict) -> None:
+        """Adds a verdict; never blocks and never drops one."""
+        self._waiting.append(verdict)
         self._filled.set()
 
     def inherit(self, other: "Outbox") -> None:
@@ -98,26 +112,25 @@ class Outbox:
 
     async def _offer(self) -> None:
         while self._waiting:
-            some = self._next()
+            some = [self._write(verdict) for verdict in self._next()]
             keys = [*self._keys, *(notice.health_key for notice in some)]
             args = [LOG_LENGTH, *(arg for notice in some for arg in notice.args())]
             outcomes = await self.bus.script(_TELL, keys, args)
             for notice, outcome in zip(some, outcomes, strict=True):
-                self._waiting.popleft()
-                self._told(notice)
-                if outcome == 2:
+                self._told(self._waiting.popleft())
+                if outcome == CHANNEL_REFUSED:
                     log.error("tell.channel_refused", bus=self.bus.name, channel=notice.channel)
         self._filled.clear()
 
-    def _next(self) -> list[Notice]:
-        """The oldest notices, but never two of one field.
+    def _next(self) -> list[Verdict]:
+        """The oldest verdicts, but never two on one service or bus.
 
         An answer that got lost makes us offer a batch again; the script knows each of its verdicts as told
-        only while no later one of the same field went along.
+        only while no later one on the same went along.
         """
-        some: dict[str, Notice] = {}
-        for notice in islice(self._waiting, AT_ONCE):
-            if notice.field in some:
+        some: dict[tuple[str, bool], Verdict] = {}
+        for verdict in islice(self._waiting, AT_ONCE):
+            if (verdict.svc, verdict.of_bus) in some:
                 break
-            some[notice.field] = notice
+            some[verdict.svc, verdict.of_bus] = verdict
         return list(some.values())

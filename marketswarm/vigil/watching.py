@@ -12,11 +12,10 @@ from marketswarm.liveness import Acquitted, State, Suspect, Verdict
 from marketswarm.truth import Watch
 from marketswarm.vigil.health import Health
 from marketswarm.vigil.hearing import Hearing
-from marketswarm.vigil.notices import Notices, health_sec
+from marketswarm.vigil.notices import Notices
 from marketswarm.vigil.post import Post
 from marketswarm.vigil.recollecting import Recollection
-from marketswarm.vigil.remember import BUS_FIELD
-from marketswarm.vigil.tell import Notice, Outbox
+from marketswarm.vigil.tell import Outbox
 from marketswarm.vigil.testify import testify
 
 REFRESH_EVERY_SEC: Final = 1.0
@@ -96,7 +95,13 @@ class Vigil:
         listener = Listener(bus, self.ear, listener=self._listener, boot=self._boot) if listened else None
         outbox = None
         if told:
-            outbox = Outbox(bus, roster=f"{self._listener}:roster", stream=self._stream, told=self._told)
+            outbox = Outbox(
+                bus,
+                roster=f"{self._listener}:roster",
+                stream=self._stream,
+                write=self._notices.notice,
+                told=self._told,
+            )
         post = self._posts[name] = Post(bus, listener, outbox)
         if before is not None:
             before.replaced_by(post)
@@ -171,16 +176,14 @@ class Vigil:
 
     def _conclude(self, verdict: Verdict) -> None:
         """Sends a verdict on its way to every bus that is to have it."""
-        record = self.life.records.get(verdict.svc)
-        notice = self._notices.notice(verdict, health_sec(record.watch.timeout_sec if record else 0.0))
         for name, post in self._posts.items():
             if post.outbox is not None and (name == self._home or verdict.of_bus or self._everywhere):
-                post.outbox.put(notice)
+                post.outbox.put(verdict)
         _announce(verdict)
 
-    def _told(self, notice: Notice) -> None:
-        if not notice.field.startswith(BUS_FIELD):
-            self._health.told(notice)
+    def _told(self, verdict: Verdict) -> None:
+        if not verdict.of_bus:
+            self._health.told(verdict, self._notices.raw_event(verdict))
 
     async def _refresh(self) -> None:
         while True:
@@ -213,7 +216,7 @@ def _announce(verdict: Verdict) -> None:
     known = {
         "reason": verdict.reason,
         "late_sec": verdict.late_sec,
-        "timeout_sec": verdict.timeout_sec,
+        "timeout_sec": verdict.timeout_sec if verdict.state is State.DOWN else None,
         "down_sec": verdict.down_sec,
     }
     said = {key: round(v, 3) if isinstance(v, float) else v for key, v in known.items() if v is not None}

@@ -1,0 +1,58 @@
+"""What watching a hundred thousand services costs: time to begin, memory, processor; and an idle agent's.
+
+Linux only: reads /proc. A real healer process over real servers, every service beating every 10 s.
+"""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import redis
+from fleet import Beater, healer, names, seed, truth, watching
+from ground import Server, report
+
+INTERVAL_SEC = 10.0
+MEASURE_SEC = 30.0
+
+
+def rss_mb(pid: int) -> float:
+    """Resident memory in MB."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def cpu_sec(pid: int) -> float:
+    """Seconds of processor that a process has used, threads included."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def main(services: int = 100_000) -> None:
+    """One healer, measured after every service is up."""
+    with Server() as system, Server() as market:
+        seed([system, market], truth(services, INTERVAL_SEC, 3 * INTERVAL_SEC))
+        started = time.monotonic()
+        with healer(system, market) as process:
+            begun = watching(system, f"{names(services)[-1]}:heartbeat") - started
+            beater = Beater(system.port, services, INTERVAL_SEC)
+            with redis.Redis(port=system.port) as client:
+                by = time.monotonic() + 120
+                while client.hlen("healer:roster") < services and time.monotonic() < by:
+                    time.sleep(0.2)
+            time.sleep(2 * INTERVAL_SEC)
+            before, at = cpu_sec(process.pid), time.monotonic()
+            time.sleep(MEASURE_SEC)
+            used = (cpu_sec(process.pid) - before) / (time.monotonic() - at)
+            memory = rss_mb(process.pid)
+            beater.stop()
+    report(
+        f"one healer, {services:,} services, a beat each {INTERVAL_SEC:.0f} s",
+        ("start to watching", f"{begun:.1f} s", "goal: 3 s at most"),
+        ("memory", f"{memory:.0f} MB RSS", "goal: 250 MB at most"),
+        ("processor", f"{100 * used:.1f} % of a core", "goal: 10 % at most"),
+    )
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))
