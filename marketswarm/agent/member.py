@@ -145,6 +145,7 @@ class Agent(Generic[S]):
         task = self._group.create_task(self._guarded(work, name), name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: work.close())  # it may have been cancelled before it began
         return task
 
     def trouble(self) -> str | None:

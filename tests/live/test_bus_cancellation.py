@@ -1,0 +1,42 @@
+"""A cancellation of a request to a bus is never lost (DESIGN, decision 4)."""
+
+import asyncio
+import random
+
+import pytest
+from rig import Server
+
+from marketswarm.bus import Bus
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with Server(tmp_path_factory.mktemp("server")) as server:
+        yield server
+
+
+async def asks_for_ever(bus, how):
+    while True:
+        if how == "get":
+            await bus.ask(bus.client.get("k"), 0.5)
+        elif how == "pipeline":
+            pipe = bus.pipeline()
+            pipe.publish("c", "x")
+            pipe.set("k", "x", px=1000)
+            await bus.ask(pipe.execute(), 0.5)
+        else:
+            await bus.ask(bus.client.xread({"none": "$"}, block=50), 0.5)
+
+
+@pytest.mark.parametrize("how", ["get", "pipeline", "block"])
+async def test_a_cancellation_at_any_moment_ends_the_work(server, how):
+    bus = Bus("system-redis", server.url)
+    for _ in range(300):
+        task = asyncio.create_task(asks_for_ever(bus, how))
+        await asyncio.sleep(random.random() * 0.004)
+        task.cancel()
+        done, _ = await asyncio.wait([task], timeout=1)
+        assert done, "the cancellation was lost"
+        assert task.cancelled()
+    await bus.aclose()
+    assert server.cmd("PING")

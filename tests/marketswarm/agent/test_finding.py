@@ -1,0 +1,104 @@
+import hashlib
+
+import orjson
+import pytest
+
+from marketswarm.agent import load_truth, truth_places
+from marketswarm.agent.finding import look
+from marketswarm.exit import Exit
+from marketswarm.settings import Common
+from marketswarm.testing import MemoryBus
+from marketswarm.truth import load
+
+RAW = orjson.dumps({"services": {"a": {"heartbeat": {}}}})
+SETTINGS = Common()
+
+
+@pytest.fixture
+async def buses():
+    both = MemoryBus("system-redis"), MemoryBus("market-redis")
+    yield both
+    for bus in both:
+        await bus.aclose()
+
+
+async def put(bus, raw=RAW, revision=b"3", sha256=None):
+    await bus.ask(bus.client.set("truth:doc", raw))
+    meta = {"revision": revision, "sha256": sha256 or hashlib.sha256(raw).hexdigest()}
+    await bus.ask(bus.client.hset("truth:meta", mapping=meta))
+
+
+async def test_the_first_bus_with_a_valid_truth_is_taken(buses):
+    await put(buses[0])
+    await put(buses[1])
+    found = await load_truth(SETTINGS, buses, 1)
+    assert (found.bus, found.revision, found.passed) == (buses[0], 3, ())
+    assert found.loaded.truth.services.keys() == {"a"}
+
+
+@pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"\xff", b'{"services": {"a": 5}}', b"x" * (2 << 20)])
+async def test_a_bad_one_is_passed_over_and_named(buses, raw):
+    await put(buses[0], raw)
+    await put(buses[1])
+    found = await load_truth(SETTINGS, buses, 1)
+    assert found.bus is buses[1]
+    assert found.passed[0].startswith("system-redis refused: ")
+
+
+async def test_a_key_of_another_kind_is_an_answer_without_a_truth(buses):
+    await buses[0].ask(buses[0].client.lpush("truth:doc", "x"))
+    with pytest.raises(Exit) as caught:
+        await load_truth(SETTINGS, buses[:1], 0.1)
+    assert caught.value.code == 4
+
+
+async def test_no_answer_at_all_is_3(buses):
+    for bus in buses:
+        bus.connected = False
+    with pytest.raises(Exit, match=r"no bus answered within 0\.1 s") as caught:
+        await load_truth(SETTINGS, buses, 0.1)
+    assert caught.value.code == 3
+
+
+@pytest.mark.parametrize(
+    ("revision", "sha256"),
+    [(b"3", "of another document"), (b"x", None), (b"", None), (b"9" * 40, None), (b"-1", None)],
+)
+async def test_a_revision_that_is_not_this_documents_is_none(buses, revision, sha256):
+    await put(buses[0], revision=revision, sha256=sha256)
+    seen = await look(buses[0], "truth:doc")
+    assert seen.found is not None
+    assert seen.found.revision is None
+
+
+async def test_a_truth_without_meta_has_no_revision(buses):
+    await buses[0].ask(buses[0].client.set("truth:doc", RAW))
+    seen = await look(buses[0], "truth:doc")
+    assert seen.found is not None
+    assert seen.found.revision is None
+
+
+async def test_a_known_document_is_not_read_again(buses):
+    await put(buses[0])
+    known = load(RAW)
+    seen = await look(buses[0], "truth:doc", known)
+    assert seen.found is not None
+    assert seen.found.loaded is known
+
+
+def test_the_places_are_those_of_the_contract_in_its_order_each_once():
+    settings = Common(truth_redis_url="redis://t:1", redis_url="redis://r:1")
+    environ = {"SYSTEM_REDIS_URL": "redis://s:1"}
+    places = truth_places(settings, environ)
+    assert list(places) == ["redis://t:1", "redis://r:1", "redis://s:1", "redis://market-redis:6379"]
+    same = truth_places(Common(redis_url="redis://s:1"), environ)
+    assert list(same.items()) == [
+        ("redis://s:1", "system-redis"),
+        ("redis://market-redis:6379", "market-redis"),
+    ]
+
+
+def test_a_place_whose_file_cannot_be_read_ends_with_2():
+    with pytest.raises(Exit, match="SYSTEM_REDIS_URL_FILE") as caught:
+        truth_places(SETTINGS, {"SYSTEM_REDIS_URL_FILE": "/no/such/file"})
+    assert caught.value.code == 2
