@@ -34,7 +34,25 @@ def alerts(
     """
     import asyncio
 
-    asyncio.run(_follow(since, data, as_json))
+    asyncio.run(_run(since, data, as_json))
+
+
+async def _run(since: float | None, data: Path, as_json: bool) -> None:
+    """Follows until Ctrl-C, or until whoever reads has had enough."""
+    import asyncio
+
+    from marketswarm.cli import paper
+
+    follow = asyncio.ensure_future(_follow(since, data, as_json))
+    gone = asyncio.ensure_future(paper.reader_gone())
+    try:
+        await asyncio.wait((follow, gone), return_when=asyncio.FIRST_COMPLETED)
+        if follow.done():
+            follow.result()
+    finally:
+        for task in (follow, gone):
+            task.cancel()
+        await asyncio.gather(follow, gone, return_exceptions=True)
 
 
 async def _follow(since: float | None, data: Path, as_json: bool) -> None:

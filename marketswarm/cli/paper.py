@@ -1,11 +1,14 @@
 """Where results are written: stdout, in colours on a terminal, in letters that it can show."""
 
+import asyncio
 import os
+import select
 import sys
 from typing import Any
 
 from rich.console import Console
 
+_LOOK_EVERY_SEC = 1.0
 _PLAIN_LETTERS = str.maketrans({"✗": "x", "✓": "+", "·": "-", "…": "."})
 
 
@@ -28,6 +31,14 @@ def raw(data: bytes) -> None:
     """One line of JSON, as it is."""
     sys.stdout.buffer.write(data + b"\n")
     sys.stdout.buffer.flush()
+
+
+async def reader_gone() -> None:
+    """Returns when nobody reads stdout any more; for commands that may have nothing to write for hours."""
+    watch = select.poll()
+    watch.register(sys.stdout.fileno(), 0)  # errors are always told of
+    while not watch.poll(0):  # noqa: ASYNC110 - asyncio does not watch for errors alone
+        await asyncio.sleep(_LOOK_EVERY_SEC)
 
 
 def _shows(letter: Any) -> bool:

@@ -12,7 +12,7 @@ from marketswarm.agent.finding import Found, first, look_at_all, reasons, truth_
 from marketswarm.bus import Bus, BusError, find_url
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet import folder
-from marketswarm.fleet.plan import variable
+from marketswarm.fleet.plan import is_told, variable
 from marketswarm.settings import Common, read
 from marketswarm.truth import Truth
 
@@ -105,6 +105,6 @@ def told_also(environ: Mapping[str, str], urls: Mapping[str, str], truth: Truth 
             known = find_url(name, environ, truth)
         except BusError:  # it is told of, wrongly; whoever needs it will say so
             continue
-        if urlsplit(known).hostname == name.lower() and not environ.get(variable(name)):
+        if urlsplit(known).hostname == name.lower() and not is_told(name, environ):
             told[variable(name)] = url
     return told

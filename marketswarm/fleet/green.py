@@ -1,4 +1,4 @@
-"""Tells when agents are up: each has beaten since it was started, and the healer, if it is ours, says ok."""
+"""Tells when agents are heard and up: each has beaten since its start, and the healer, if ours, says ok."""
 
 from collections.abc import Callable, Collection, Mapping
 
@@ -19,7 +19,7 @@ async def up(agents: Mapping[str, float], truth: Truth, buses: Callable[[str], B
         truth: says on which bus each beats, and whom the healer watches.
         buses: gives the bus of that name.
     """
-    judged = {watch.svc for watch in truth.watched(30.0)} if "healer" in agents else set()
+    judged = {watch.svc for watch in truth.watched()} if "healer" in agents else set()
     green: set[str] = set()
     for name in {truth.bus_of(svc) for svc in agents}:
         here = [svc for svc in agents if truth.bus_of(svc) == name]
@@ -30,6 +30,23 @@ async def up(agents: Mapping[str, float], truth: Truth, buses: Callable[[str], B
             if _number(beat, "ts") >= agents[svc] and beat.get("status") != "stopping"
         }
     return green - await _not_ok(green & judged, buses(_HEALTH_BUS))
+
+
+async def heard(agents: Collection[str], truth: Truth, buses: Callable[[str], Bus]) -> bool:
+    """Whether someone listens to the heartbeat channel of each of `agents` that the healer is to watch."""
+    channels: dict[str, list[str]] = {}
+    for watch in truth.watched():
+        if watch.svc in agents:
+            channels.setdefault(watch.bus, []).append(watch.channel)
+    for name, here in channels.items():
+        bus = buses(name)
+        try:
+            counts = await bus.ask(bus.client.pubsub_numsub(*here))
+        except BusError:
+            return False
+        if not all(count for _, count in counts):
+            return False
+    return True
 
 
 async def _not_ok(services: Collection[str], bus: Bus) -> set[str]:

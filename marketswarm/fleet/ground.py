@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from marketswarm.bus import BusError, find_url
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet import ports
-from marketswarm.fleet.plan import PlannedBus, variable
+from marketswarm.fleet.plan import PlannedBus, is_told
 from marketswarm.truth import Truth
 
 _LOOK_EVERY_SEC = 0.05
@@ -27,8 +27,7 @@ def buses_known(truth: Truth, environ: Mapping[str, str]) -> dict[str, str]:
             url = find_url(name, environ, truth)
         except BusError as error:
             raise Exit(Code.CONFIGURATION, str(error)) from None
-        told = any(environ.get(variable(name) + twin) for twin in ("", "_FILE"))
-        if told or urlsplit(url).hostname != name.lower():
+        if is_told(name, environ) or urlsplit(url).hostname != name.lower():
             known[name] = url
     return known
 

@@ -52,6 +52,11 @@ def variable(bus: str) -> str:
     return bus.upper().replace("-", "_").replace(".", "_") + "_URL"
 
 
+def is_told(bus: str, environ: Mapping[str, str]) -> bool:
+    """Whether the environment says where a bus is, itself or by a file that it names."""
+    return any(environ.get(variable(bus) + twin) for twin in ("", "_FILE"))
+
+
 def draw(
     truth: Truth,
     *,

@@ -13,6 +13,7 @@ import orjson
 
 FLEET = "fleet"  # the name under which the fleet itself speaks
 _HEADS = ("ts", "level", "event", "agent", "exception", "part")
+_LONG = ("sha256",)
 _LOUD = {"warning": "33", "error": "31", "critical": "31;1"}
 _COLOURS = ("36", "32", "35", "34", "96", "92", "95", "94")
 _DIM = "2"
@@ -81,7 +82,8 @@ class Screen:
         return self._joined(record.get("ts"), name, self._said(record, level, event, hidden))
 
     def _said(self, record: Mapping[str, Any], level: str, event: str, hidden: int) -> str:
-        facts = [f"{key}={_value(value)}" for key, value in record.items() if key not in _HEADS]
+        left_out = _HEADS if self.verbose else (*_HEADS, *_LONG)
+        facts = [f"{key}={_value(value)}" for key, value in record.items() if key not in left_out]
         text = " ".join([self._painted(_plain(event), _LOUD.get(level, "")), *facts])
         if hidden:
             text += self._painted(f" (and {hidden} more like it)", _DIM)
@@ -136,6 +138,8 @@ def _clock(ts: Any, zone: tzinfo | None) -> str:
 def _value(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.3f}".rstrip("0").rstrip(".")
+    if isinstance(value, list) and value and all(isinstance(each, str) for each in value):
+        value = ",".join(value)
     if isinstance(value, str):
         text = _plain(value)
         return f'"{text}"' if " " in text or not text else text

@@ -14,10 +14,11 @@ from marketswarm.fleet import green
 from marketswarm.fleet.child import Child, Program, State, Tell
 from marketswarm.fleet.plan import Plan, PlannedBus
 from marketswarm.fleet.server import command
-from marketswarm.truth import Truth
+from marketswarm.truth import HEALER, Truth
 
 _LOOK_EVERY_SEC = 0.01
 _GREEN_EVERY_SEC = 0.1
+_HEALER_LISTENS_SEC = 4.0
 _SAY_WHO_IS_LATE_SEC = 15.0
 _SERVER_GRACE_SEC = 3.0
 
@@ -77,8 +78,19 @@ class Swarm:
             server.start()
         await asyncio.gather(*(self._answers(bus) for bus in self._orders.plan.buses if bus.port is not None))
         await self._seed()
+        if HEALER in self.agents:  # first, so that it hears everyone's first beat, and not the second
+            self.agents[HEALER].start()
+            await self._healer_listens()
         for agent in self.agents.values():
-            agent.start()
+            if not agent.wanted:
+                agent.start()
+
+    async def _healer_listens(self) -> None:
+        """Waits until the healer hears our agents; not for long, since one that cannot is told of later."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_HEALER_LISTENS_SEC):
+                while not await green.heard(self.agents, self._orders.truth, self._bus):  # noqa: ASYNC110 - a bus tells nobody who subscribes
+                    await asyncio.sleep(_LOOK_EVERY_SEC)
 
     async def all_up(self) -> None:
         """Returns when every agent is up, those apart that someone stopped on purpose."""

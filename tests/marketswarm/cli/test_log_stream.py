@@ -1,0 +1,138 @@
+import asyncio
+import contextlib
+
+import orjson
+import pytest
+from rig import Server, auntil
+
+from marketswarm.bus import Bus
+from marketswarm.cli.log_stream import LOG, Told, follow
+
+pytestmark = pytest.mark.live
+
+
+@pytest.fixture
+def server(tmp_path):
+    with Server(tmp_path / "bus") as server:
+        yield server
+
+
+@pytest.fixture
+async def bus(server):
+    bus = Bus("system-redis", server.url)
+    yield bus
+    await bus.aclose()
+
+
+def tell(server: Server, key: str, ts: float = 1.0, at: str = "*") -> None:
+    server.cmd("XADD", LOG, at, "event", orjson.dumps({"id": key, "ts": ts}))
+
+
+@contextlib.asynccontextmanager
+async def heard(*buses: Bus, since_sec: float | None = None):
+    """The ids of the events that come, in a list that grows."""
+    ids: list[str] = []
+
+    async def collect() -> None:
+        async with contextlib.aclosing(told) as events:
+            async for _, event in events:
+                ids.append(event["id"])
+
+    told = await follow(buses, since_sec)
+    task = asyncio.create_task(collect())
+    yield ids
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_it_begins_now_and_misses_nothing_from_then_on(server, bus):
+    tell(server, "before")
+    async with heard(bus) as ids:
+        tell(server, "at once")
+        await auntil(lambda: ids == ["at once"], 3)
+        tell(server, "later")
+        await auntil(lambda: ids == ["at once", "later"], 3)
+
+
+async def test_what_was_told_before_anyone_asked_for_the_first_is_not_missed(server, bus):
+    told = await follow([bus])
+    tell(server, "between")
+    async with contextlib.aclosing(told), asyncio.timeout(3):
+        assert (await anext(told))[1]["id"] == "between"
+
+
+async def test_the_past_comes_first_as_far_back_as_asked(server, bus):
+    now = int(server.cmd("TIME")[0])
+    tell(server, "old", at=f"{now - 100}000-0")
+    for number in range(1500):  # more than a page
+        tell(server, str(number), at=f"{now - 50}000-{number + 1}")
+    async with heard(bus, since_sec=60) as ids:
+        await auntil(lambda: len(ids) == 1500, 5)
+        tell(server, "new")
+        await auntil(lambda: ids[-1] == "new", 3)
+    assert ids == [*map(str, range(1500)), "new"]
+
+
+async def test_nothing_is_lost_or_told_twice_over_a_restart_of_the_bus(server, bus):
+    async with heard(bus) as ids:
+        tell(server, "1")
+        await auntil(lambda: ids == ["1"], 3)
+        server.stop()
+        await asyncio.sleep(0.1)
+        server.start()
+        tell(server, "2")
+        await auntil(lambda: ids == ["1", "2"], 5)
+
+
+async def test_a_log_that_begins_anew_is_read_from_its_start(server, bus):
+    async with heard(bus) as ids:
+        tell(server, "1")
+        await auntil(lambda: ids == ["1"], 3)
+        server.cmd("FLUSHALL")
+        tell(server, "2", at="5-0")
+        server.cmd("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        await auntil(lambda: ids == ["1", "2"], 5)
+
+
+async def test_one_event_on_two_buses_is_told_once_and_both_are_merged_by_time(server, bus, tmp_path):
+    with Server(tmp_path / "other") as other:
+        tell(server, "a", ts=1)
+        tell(other, "b", ts=2)
+        tell(server, "both", ts=3)
+        tell(other, "both", ts=3)
+        second = Bus("market-redis", other.url)
+        async with heard(bus, second, since_sec=60) as ids:
+            await auntil(lambda: len(ids) == 3, 3)
+            tell(other, "c")
+            tell(server, "c")
+            await auntil(lambda: ids == ["a", "b", "both", "c"], 3)
+        await second.aclose()
+
+
+async def test_a_bus_that_is_away_at_first_is_read_from_when_it_was_asked_for(bus, server):
+    tell(server, "long ago", at="1-0")
+    server.stop()
+    async with heard(bus) as ids:
+        server.start()
+        tell(server, "then")
+        await auntil(lambda: ids == ["then"], 5)
+
+
+async def test_entries_that_hold_no_event_are_passed_over(server, bus):
+    async with heard(bus) as ids:
+        server.cmd("XADD", LOG, "*", "event", "no json")
+        server.cmd("XADD", LOG, "*", "other", "{}")
+        server.cmd("XADD", LOG, "*", "event", "[]")
+        tell(server, "good")
+        await auntil(lambda: ids == ["good"], 3)
+
+
+def test_ids_are_remembered_but_not_for_ever():
+    told = Told()
+    assert told.is_new({"id": "x"})
+    assert not told.is_new({"id": "x"})
+    assert told.is_new({})
+    assert told.is_new({})
+    for number in range(10_001):
+        told.is_new({"id": str(number)})
+    assert told.is_new({"id": "x"})

@@ -1,0 +1,79 @@
+import orjson
+import pytest
+
+from marketswarm.cli.rows import Facts, rows
+from marketswarm.truth import load
+
+
+@pytest.fixture
+def truth():
+    beat = {"interval_sec": 1, "timeout_sec": 10}
+    return load(
+        orjson.dumps(
+            {
+                "services": {
+                    "a": {"heartbeat": beat},
+                    "b": {"heartbeat": beat | {"redis_url": "redis://market-redis:6379"}},
+                    "healer": {
+                        "heartbeat": beat,
+                        "access_points": {
+                            "subscribe_to": [{"bus": "system-redis", "key": "shell_job:heartbeat"}]
+                        },
+                    },
+                }
+            }
+        )
+    ).truth
+
+
+def row(truth, svc, **facts):
+    known = {"roster": {}, "health": {}, "beats": {}, "ttls_sec": {}, "instances": {}} | facts
+    return next(each for each in rows(truth, Facts(**known)) if each.svc == svc)
+
+
+def test_there_is_a_row_for_each_service_the_healer_knows_too(truth):
+    found = rows(truth, Facts({}, {}, {}, {}, {}))
+    assert [(each.svc, each.bus) for each in found] == [
+        ("a", "system-redis"),
+        ("b", "market-redis"),
+        ("healer", "system-redis"),
+        ("shell_job", "system-redis"),
+    ]
+    assert {each.verdict for each in found} == {"unknown"}
+
+
+def test_the_verdict_is_the_healers_whatever_else_is_seen(truth):
+    assert row(truth, "a", roster={"a": {"verdict": "down"}}, ttls_sec={"a": 20.0}).verdict == "down"
+
+
+def test_silence_is_what_the_beat_has_lived(truth):
+    assert row(truth, "a", ttls_sec={"a": 19.5}).silence_sec == 0.5
+    assert row(truth, "a", ttls_sec={"a": 20.1}).silence_sec is None
+    assert row(truth, "a", ttls_sec={"a": -0.001}).silence_sec is None
+
+
+@pytest.mark.parametrize(
+    ("facts", "verdict"),
+    [
+        ({"ttls_sec": {"healer": 15.0}}, "up"),
+        ({"ttls_sec": {"healer": 5.0}}, "silent"),
+        ({}, "unknown"),
+        ({"ttls_sec": {"healer": 15.0}, "health": {"healer": {"type": "healer_miss"}}}, "down"),
+        ({"ttls_sec": {"healer": 5.0}, "health": {"healer": {"type": "healer_ok"}}}, "silent"),
+    ],
+)
+def test_whom_the_healer_does_not_judge_is_judged_by_its_beats(truth, facts, verdict):
+    assert row(truth, "healer", **facts).verdict == verdict
+
+
+def test_instances_and_their_restarts_are_summed(truth):
+    one = row(truth, "a", instances={"a": [{"restarts": 2}, {"restarts": 1}, {"restarts": "x"}]})
+    assert (one.instances, one.restarts) == (3, 3)
+    assert row(truth, "a").instances is None
+
+
+def test_a_beat_without_a_state_is_a_good_one_and_nonsense_is_nothing(truth):
+    assert row(truth, "a", beats={"a": {"i": 1}}).status == "ok"
+    assert row(truth, "a", beats={"a": {"status": "degraded", "detail": "no feed"}}).detail == "no feed"
+    odd = row(truth, "a", beats={"a": {"boot": 7, "rev": True, "detail": []}})
+    assert (odd.boot, odd.rev, odd.detail) == (None, None, None)

@@ -1,0 +1,75 @@
+from datetime import UTC
+
+import pytest
+
+from marketswarm.cli.words import seconds, sentence
+
+TS = 1762433458.3
+
+
+@pytest.mark.parametrize(
+    ("event", "said"),
+    [
+        (
+            {"type": "heartbeat_miss", "svc": "rss_agg", "late_sec": 31.2, "timeout_sec": 30.0},
+            "✗ rss_agg is down: no beat for 31.2 s (timeout 30 s)",
+        ),
+        (
+            {"type": "heartbeat_miss", "svc": "a", "late_sec": 30, "timeout_sec": 30, "reason": "stopped"},
+            "✗ a is down: no beat for 30 s, after it said goodbye (timeout 30 s)",
+        ),
+        (
+            {"type": "heartbeat_miss", "svc": "a", "late_sec": 30, "timeout_sec": 30, "reason": "never_seen"},
+            "✗ a is down: no beat for 30 s, none ever (timeout 30 s)",
+        ),
+        (
+            {"type": "heartbeat_ok", "svc": "a", "age_sec": 0.004, "down_sec": 250},
+            "✓ a is up, after 4 min 10 s",
+        ),
+        ({"type": "heartbeat_ok", "svc": "a", "age_sec": 0.004}, "✓ a is up"),
+        ({"type": "heartbeat_unwatched", "svc": "a"}, "· a is no longer watched; it was down"),
+        (
+            {"type": "healer_miss", "svc": "healer", "late_sec": 35, "timeout_sec": 30},
+            "✗ healer is down, nobody watches: no beat for 35 s (timeout 30 s)",
+        ),
+        ({"type": "healer_ok", "svc": "healer"}, "✓ healer is up"),
+        (
+            {"type": "bus_miss", "svc": "market-redis", "late_sec": 12, "reason": "oom"},
+            "✗ bus market-redis is away for 12 s (oom)",
+        ),
+        ({"type": "bus_ok", "svc": "market-redis"}, "✓ bus market-redis is back"),
+        ({"type": "truth_drift", "svc": "b"}, "✗ the truth on b is not the same as elsewhere"),
+        ({"type": "truth_ok", "svc": "b"}, "✓ the truth on b is as elsewhere again"),
+        ({"type": "new_kind", "svc": "b"}, "· new_kind b"),
+        ({}, "· None"),
+    ],
+)
+def test_every_event_is_a_sentence(event, said):
+    assert sentence(event | {"ts": TS}, UTC) == f"12:50:58 {said}"
+
+
+@pytest.mark.parametrize("ts", [None, "x", float("nan"), 1e300, {}])
+def test_an_event_without_a_time_is_told_all_the_same(ts):
+    assert sentence({"type": "bus_ok", "svc": "b", "ts": ts}) == "--:--:-- ✓ bus b is back"
+
+
+def test_a_name_cannot_touch_the_terminal():
+    assert sentence({"type": "x", "svc": "\x1b[2J\nb"}).endswith("· x ?[2J?b")
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (0, "0 s"),
+        (31.24, "31.2 s"),
+        (119.9, "119.9 s"),
+        (250, "4 min 10 s"),
+        (7500, "2 h 5 min"),
+        (273_600, "3 d 4 h"),
+        (None, "? s"),
+        (True, "? s"),
+        ("x", "? s"),
+    ],
+)
+def test_durations_read_well(value, said):
+    assert seconds(value) == said
