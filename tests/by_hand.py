@@ -58,7 +58,7 @@ class Hand:
         self.malformed: list[tuple[str, Malformed]] = []
         self.life = Liveness(self.now, on_malformed=lambda svc, found: self.malformed.append((svc, found)))
         self.told: list[Heard] = []
-        self.beats: dict[str, Testimony] = dict(beats or {})
+        self._beats = {svc: (0.0, word) for svc, word in (beats or {}).items()}
         self.deaf: set[str] = set()
         self.away: set[str] = set()
         self._number = 0
@@ -103,7 +103,8 @@ class Hand:
     # -- what happens
 
     def recall(self, known: Mapping[str, Remembered]) -> None:
-        self._tell(recall(self.life, known, self.beats, self.now))
+        words = {svc: word for svc in self._beats if (word := self.word_of(svc)) is not None}
+        self._tell(recall(self.life, known, words, self.now))
 
     def rewatch(self, *watches: Watch, buses: Mapping[str, float] | None = None) -> None:
         names = buses or {watch.bus: 10.0 for watch in watches} or {"bus": 10.0}
@@ -118,8 +119,15 @@ class Hand:
         self._tell(self.life.hear(bus, [message], self.now).verdicts)
 
     def attest(self, svc: str, age: float | None, **beat: Any) -> None:
-        """From now on `beat:<svc>` holds that, until it is changed; its age does not grow by itself."""
-        self.beats[svc] = says(age, svc=svc, **beat)
+        """From now on `beat:<svc>` holds a beat of that age; it grows with time."""
+        self._beats[svc] = self.elapsed, says(age, svc=svc, **beat)
+
+    def word_of(self, svc: str) -> Testimony | None:
+        """What the second witness says now."""
+        at, word = self._beats.get(svc, (0.0, None))
+        if word is None or word.age_sec is None:
+            return word
+        return Testimony(word.beat, word.age_sec + self.elapsed - at)
 
     def stall(self, sec: float) -> None:
         """The process does not run; then the next thing happens."""
@@ -152,13 +160,13 @@ class Hand:
         tick = self.life.tick(self.now)
         self._tell(tick.verdicts)
         for suspect in tick.suspects:
-            self._tell([self.life.witness(suspect.svc, self.beats.get(suspect.svc), self.now)])
+            self._tell([self.life.witness(suspect.svc, self.word_of(suspect.svc), self.now)])
         if tick.urge:
             self.canaries()
             tick = self.life.tick(self.now)
             self._tell(tick.verdicts)
             for suspect in tick.suspects:
-                self._tell([self.life.witness(suspect.svc, self.beats.get(suspect.svc), self.now)])
+                self._tell([self.life.witness(suspect.svc, self.word_of(suspect.svc), self.now)])
         return tick.wake_in
 
     def run(self, sec: float) -> None:
