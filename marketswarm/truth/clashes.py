@@ -46,7 +46,7 @@ def _subscriptions(truth: Truth, findings: Findings) -> None:
         if not findings.at(_beat(svc, "channel"), _beat(svc, "redis_url")):
             beats.setdefault(service.heartbeat.channel, []).append(svc)
     alone: dict[str, str] = {}
-    for place, point in _points(truth, findings, HEALER, "subscribe_to"):
+    for place, point in _points(truth, HEALER, "subscribe_to"):
         if point.key in beats:
             buses = {truth.bus_of(svc): svc for svc in beats[point.key]}
             if point.bus not in buses:
@@ -86,7 +86,7 @@ def _buses(truth: Truth, findings: Findings) -> None:
     known = truth.bus_names()
     for svc in truth.services:
         for kind in ("subscribe_to", "publish_to"):
-            for place, point in _points(truth, findings, svc, kind):
+            for place, point in _points(truth, svc, kind):
                 if point.bus not in known and not findings.at(("buses", point.bus)):
                     where = (*place, "bus")
                     findings.error(
@@ -164,8 +164,8 @@ def _circles(truth: Truth) -> Iterator[tuple[str, ...]]:
                 yield (*circle[first:], *circle[:first])
 
 
-def _points(truth: Truth, findings: Findings, svc: str, kind: str) -> Iterator[tuple[Place, AccessPoint]]:
-    """The access points of a service, with their places, but for those already known to be wrong."""
+def _points(truth: Truth, svc: str, kind: str) -> Iterator[tuple[Place, AccessPoint]]:
+    """The access points of a service, with their places."""
     service = truth.services.get(svc)
     if service is None:
         return
@@ -174,8 +174,7 @@ def _points(truth: Truth, findings: Findings, svc: str, kind: str) -> Iterator[t
     )
     place: Place = ("services", svc, "access_points", kind)
     for index, point in enumerate(points):
-        if not findings.inside((*place, index)):
-            yield (*place, index), point
+        yield (*place, index), point
 
 
 def _beat(svc: str, *key: str) -> Place:

@@ -95,7 +95,7 @@ class Truth:
             if svc != HEALER and beat.monitored
         ]
         timeout_sec = self.cadence_sec() or default_timeout_sec
-        known, channels = {HEALER, *self.services}, self._channels()
+        known, channels = set(self.services), self._channels()
         for point in self._healer_points("subscribe_to"):
             svc = point.key.removesuffix(HEARTBEAT)
             if svc != point.key and svc not in known and point.key not in channels:

@@ -51,13 +51,11 @@ class Findings:
         self._errors: list[tuple[Place, str, bool]] = []
         self._warnings: list[tuple[Place, str]] = []
         self._wrong: set[Place] = set()
-        self._holders: set[Place] = set()  # of something wrong
 
     def error(self, place: Place, message: str, *, unless_other: bool = False) -> None:
         """Notes a mistake; with `unless_other` only if nothing else is said about the same place."""
         self._errors.append((place, message, unless_other))
         self._wrong.add(place)
-        self._holders.update(place[:length] for length in range(len(place) + 1))
 
     def warn(self, place: Place, message: str) -> None:
         """Notes a doubt: worth a line, no reason to refuse."""
@@ -68,10 +66,6 @@ class Findings:
         return bool(self._wrong) and any(
             place[:length] in self._wrong for place in places for length in range(1, len(place) + 1)
         )
-
-    def inside(self, place: Place) -> bool:
-        """Whether something at this place, or within it, or what holds it, is known to be wrong."""
-        return place in self._holders or self.at(place)
 
     def errors(self, document: Any) -> tuple[Problem, ...]:
         """All mistakes, each once, in the order of the document."""

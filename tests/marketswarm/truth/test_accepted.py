@@ -158,6 +158,14 @@ def test_one_channel_on_two_buses_is_two_channels():
     assert len(load(json.dumps(document).encode()).truth.watched()) == 2
 
 
+def test_nobody_waits_for_the_unmonitored_or_for_the_healer_so_that_their_intervals_may_be_long():
+    services = {
+        "a": {"heartbeat": {"interval_sec": 60, "monitored": False}},
+        "healer": {"heartbeat": {"interval_sec": 60}},
+    }
+    assert load(json.dumps({"services": services}).encode()).warnings == ()
+
+
 def test_depends_on_may_name_what_only_subscribe_to_knows():
     points = {"subscribe_to": [{"bus": "system-redis", "key": "feed:heartbeat"}]}
     document = {"services": {"a": {"depends_on": ["feed"]}, "healer": {"access_points": points}}}

@@ -327,6 +327,19 @@ MISTAKES = [
         ],
     ),
     (
+        "a mistake in a service that is named after a secret",
+        {"services": {"token_maker": {"heartbeat": {"interval_sec": "10"}}}},
+        ['services.token_maker.heartbeat.interval_sec: "10" is not a positive number of seconds'],
+    ),
+    (
+        "an access point with two mistakes",
+        healer(access_points={"publish_to": [{"bus": "sytem-redis", "key": "a", "keys": "b"}]}),
+        [
+            'services.healer.access_points.publish_to[0].bus: "sytem-redis" is not a known bus (did you mean "system-redis"?)',
+            'services.healer.access_points.publish_to[0].keys: is not a known key (did you mean "key"?)',
+        ],
+    ),
+    (
         "a threshold key misspelt",
         healer(threshold={"heartbeat_cadance": 30}),
         [
