@@ -156,9 +156,9 @@ class Liveness(Roster):
             return self.came_up(record, heard, before=before)
         return None
 
-    def came_up(self, record: Record, heard: Heard, *, before: Heard | None) -> Verdict:
+    def came_up(self, record: Record, now: Moment | Heard, *, before: Heard | None) -> Verdict:
         """The verdict on a service that was not up and has beaten; `before` is its last beat before that."""
-        verdict = self._move(record, On.BEAT, Moment(heard.mono, heard.wall), before=before)
+        verdict = self._move(record, On.BEAT, Moment(now.mono, now.wall), before=before)
         record.bus.file(record)
         return verdict
 

@@ -31,6 +31,10 @@ def recall(
         heard, record.last = record.last, None
         stopped = record.stopped
         if memory is not None:
+            if _heard_replays_alone(record, memory):
+                heard = None
+                record.estrange()
+                life.counts.replayed += 1
             _restore(record, memory, now)
         if (testimony := testimonies.get(svc)) is not None and record.state is not State.DOWN:
             _attest(record, testimony, now)
@@ -44,6 +48,8 @@ def recall(
         elif record.state is State.DOWN:
             # a run that was killed after telling it may have left its silence, on a clock that is no more
             life.dirty[svc] = None
+        elif record.state is State.UNKNOWN and record.last and _beats(record, testimony):
+            verdicts.append(life.came_up(record, now, before=None))
         else:
             record.marked = True
             life.dirty[svc] = record
@@ -52,6 +58,13 @@ def recall(
     return verdicts + [
         _unwatched(svc, memory, now) for svc, memory in remembered.items() if svc not in life.records
     ]
+
+
+def _beats(record: Record, testimony: Testimony | None) -> bool:
+    """Whether the other witness alone shows that a service is up: a start need not wait for its next beat."""
+    if testimony is None or testimony.age_sec is None or record.stopped:
+        return False
+    return testimony.age_sec <= record.watch.timeout_sec / 2
 
 
 def recall_bus(life: Liveness, name: str, since: float | None, now: Moment) -> Verdict | None:
@@ -78,7 +91,13 @@ def _restore(record: Record, memory: Remembered, now: Moment) -> None:
     since = now.wall - silent_for if memory.since is None else memory.since
     record.last = Heard(-silent_for, now.mono - (now.wall - since), since)
     if memory.boot is not None:
-        record.boots.setdefault(memory.boot, memory.i)
+        record.boots[memory.boot] = max(memory.i, record.boots.get(memory.boot, 0))
+
+
+def _heard_replays_alone(record: Record, memory: Remembered) -> bool:
+    """Tells what was heard before there was a memory to hold it against: beats of long ago, and nothing else."""
+    boots = record.boots
+    return boots.keys() == {memory.boot} and max(boots.values()) <= memory.i
 
 
 def _attest(record: Record, testimony: Testimony, now: Moment) -> None:

@@ -81,7 +81,7 @@ class Roster:
             reason=_reason(record) if due else None,
             late_sec=record.silence(record.bus.clock.running(now.mono)) if due else None,
             timeout_sec=record.watch.timeout_sec,
-            age_sec=0.0 if beat else None,
+            age_sec=now.mono - record.last.mono if beat and record.last else None,
             down_sec=now.mono - before.mono if was is State.DOWN and beat and before else None,
             since=since,
             boot=record.boot(),

@@ -192,7 +192,7 @@ def test_an_age_that_can_not_be_told_tells_nothing():
 def test_who_is_new_and_left_a_beat_was_seen():
     hand = Hand(watch(), known={}, beats={"a": says(2.0, boot="b", i=7)})
     hand.run(60)
-    assert hand.said == [(28, "a", "down")]
+    assert hand.said == [(0, "a", "up"), (28, "a", "down")]
     assert hand.verdicts[0].reason == "silent"
 
 
@@ -209,6 +209,22 @@ def test_a_testimony_does_not_forget_what_was_heard_meanwhile():
     hand.recall({"a": up()})
     hand.beat(boot="b", i=8)
     assert hand.life.counts.replayed == 1
+
+
+def test_what_was_remembered_of_a_boot_makes_replays_known():
+    hand = Hand(watch(), known={"a": down(boot="b", i=7)})
+    hand.beat(boot="b", i=7)
+    assert (hand.said, hand.life.counts.replayed) == ([], 1)
+    hand.beat(boot="b", i=8)
+    assert hand.said == [(0, "a", "up")]
+
+
+@pytest.mark.parametrize(("i", "boot", "said"), [(7, "b", []), (8, "b", ["up"]), (1, "c", ["up"])])
+def test_replays_heard_before_anything_was_remembered_bring_no_life(i, boot, said):
+    hand = Hand(watch(), held=True)
+    hand.beat(boot=boot, i=i)
+    hand.recall({"a": down(boot="b", i=7)})
+    assert [state for *_, state in hand.said] == said
 
 
 def test_a_goodbye_that_was_left_is_the_reason_of_the_miss():

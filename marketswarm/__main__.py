@@ -1,0 +1,6 @@
+"""`python -m marketswarm`: the same as the command `marketswarm`."""
+
+from marketswarm.cli import main
+
+if __name__ == "__main__":
+    main()
