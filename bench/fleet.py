@@ -15,8 +15,8 @@ from typing import Any
 import hiredis
 import orjson
 import redis
-from ground import Server, call, connect
 
+from bench.ground import Server, call, connect
 from marketswarm.beat import make
 
 ROOT = Path(__file__).parent.parent
@@ -74,28 +74,33 @@ def watching(server: Server, channel: str, within_sec: float = 60.0) -> float:
 
 
 class Beater:
-    """A process that beats for every service once an interval, evenly spread, until told to stop.
-
-    `last_sec` holds each service's last beat, in monotonic seconds, once it has stopped.
-    """
+    """A process that beats for every service once an interval, evenly spread, until told to stop."""
 
     def __init__(self, port: int, services: int, interval_sec: float) -> None:
         context = multiprocessing.get_context("spawn")
         self._stop: Event = context.Event()
         self.last: Any = context.Array("d", services, lock=False)
+        self._dead: Any = context.Value("i", 0, lock=False)
         self._process = context.Process(
-            target=_beat, args=(port, services, interval_sec, self._stop, self.last), daemon=True
+            target=_beat,
+            args=(port, (services, interval_sec), self._stop, self._dead, self.last),
+            daemon=True,
         )
         self._process.start()
 
-    def stop(self) -> list[float]:
-        """Ends every service at once; returns when each beat last."""
-        self._stop.set()
-        self._process.join(10)
+    def stop(self, first: int | None = None) -> list[float]:
+        """Ends the first so many services at once, or all; when each beat last, in monotonic seconds."""
+        if first is None:
+            self._stop.set()
+            self._process.join(10)
+        else:
+            self._dead.value = first
+            time.sleep(0.1)
         return list(self.last)
 
 
-def _beat(port: int, services: int, interval_sec: float, stop: Event, last: Any) -> None:
+def _beat(port: int, fleet: tuple[int, float], stop: Event, dead: Any, last: Any) -> None:
+    services, interval_sec = fleet
     sock = connect(port)
     reader = hiredis.Reader()
     svcs = names(services)
@@ -106,11 +111,14 @@ def _beat(port: int, services: int, interval_sec: float, stop: Event, last: Any)
         upto = n + step
         now, wall = time.monotonic(), time.time()
         for k in range(n, upto):
+            if k % services < dead.value:
+                continue
             svc = svcs[k % services]
             payload = make(svc, k // services + 1, wall, boot="b00700b007aa", rev=1, every=interval_sec)
             packed.append(hiredis.pack_command(("PUBLISH", f"{svc}:heartbeat", payload)))
             last[k % services] = now
-        call(sock, reader, packed)
+        if packed:
+            call(sock, reader, packed)
         n = upto
         pause = started + n * interval_sec / services - time.monotonic()
         if pause > 0:

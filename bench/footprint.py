@@ -9,8 +9,9 @@ import time
 from pathlib import Path
 
 import redis
-from fleet import Beater, healer, names, seed, truth, watching
-from ground import Server, report
+
+from bench.fleet import Beater, healer, names, seed, truth, watching
+from bench.ground import Server, report
 
 INTERVAL_SEC = 10.0
 MEASURE_SEC = 30.0

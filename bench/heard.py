@@ -16,8 +16,8 @@ import time
 
 import hiredis
 import orjson
-from ground import Server, burst, report
 
+from bench.ground import Server, burst, report
 from marketswarm.bus import Bus
 from marketswarm.listen import moment
 from marketswarm.liveness import Liveness, recall
@@ -114,7 +114,7 @@ def _done(wall: float, cpu: float, heard: int) -> None:
 def measure(server: Server, kind: str, channels: int, beats: int) -> dict[str, float]:
     """One run of one kind."""
     worker = subprocess.Popen(
-        [sys.executable, __file__, kind, str(server.port), str(channels), str(beats)],
+        [sys.executable, "-m", "bench.heard", kind, str(server.port), str(channels), str(beats)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

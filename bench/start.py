@@ -1,0 +1,93 @@
+"""From `marketswarm up` to every service `up`, with the fleet as shipped, and what each agent then costs."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import redis
+
+from bench.footprint import cpu_sec, rss_mb
+from bench.ground import report
+
+TRUTH = Path(__file__).parent.parent / "truth.json"
+IDLE_SEC = 20.0
+
+
+def _two_ports() -> int:
+    while True:
+        with contextlib.suppress(OSError), socket.socket() as one, socket.socket() as two:
+            one.bind(("127.0.0.1", 0))
+            port = int(one.getsockname()[1])
+            two.bind(("127.0.0.1", port + 1))
+            return port
+
+
+def _all_up(port: int, services: set[str], by: float) -> bool:
+    with redis.Redis(port=port) as client:
+        while time.monotonic() < by:
+            with contextlib.suppress(redis.ConnectionError):
+                found = {svc for svc in services if b'_ok"' in (client.get(f"health:{svc}") or b"")}
+                if found == services:
+                    return True
+            time.sleep(0.02)
+    return False
+
+
+def _agents(parent: int) -> dict[str, int]:
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    lines = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") for pid in children}
+    return {line[-2].decode(): pid for pid, line in lines.items() if b"-m" in line}
+
+
+def main() -> None:
+    """Three starts; the idle agents are measured in the last."""
+    services = set(json.loads(TRUTH.read_text())["services"])
+    took: list[float] = []
+    rows: list[tuple[str, ...]] = []
+    for run in range(3):
+        port = _two_ports()
+        with tempfile.TemporaryDirectory() as folder:
+            command = [sys.executable, "-m", "marketswarm", "up", "--port", str(port), "--truth", str(TRUTH)]
+            started = time.monotonic()
+            fleet = subprocess.Popen(
+                [*command, "--data", folder], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                env={name: value for name, value in os.environ.items() if not name.endswith("_URL")},
+            )  # fmt: skip
+            try:
+                if not _all_up(port, services, started + 60):
+                    raise RuntimeError("the fleet did not come up")
+                took.append(time.monotonic() - started)
+                if run == 2:
+                    rows = _idle(fleet.pid)
+            finally:
+                fleet.send_signal(signal.SIGINT)
+                fleet.wait(15)
+    report(
+        "the fleet as shipped", ("up to all green", f"{statistics.median(took):.1f} s", "goal: 5 s"), *rows
+    )
+
+
+def _idle(parent: int) -> list[tuple[str, ...]]:
+    agents = _agents(parent)
+    before = {name: cpu_sec(pid) for name, pid in agents.items()}
+    time.sleep(IDLE_SEC)
+    return [
+        (
+            name,
+            f"{rss_mb(pid):.0f} MB RSS",
+            f"{100 * (cpu_sec(pid) - before[name]) / IDLE_SEC:.2f} % of a core",
+        )
+        for name, pid in sorted(agents.items())
+    ]
+
+
+if __name__ == "__main__":
+    main()
