@@ -193,7 +193,7 @@ def test_who_is_new_and_left_a_beat_was_seen():
     hand = Hand(watch(), known={}, beats={"a": says(2.0, boot="b", i=7)})
     hand.run(60)
     assert hand.said == [(0, "a", "up"), (28, "a", "down")]
-    assert hand.verdicts[0].reason == "silent"
+    assert hand.verdicts[1].reason == "silent"
 
 
 def test_a_testimony_makes_replays_known():
