@@ -95,7 +95,7 @@ def _restore(record: Record, memory: Remembered, now: Moment) -> None:
 
 
 def _heard_replays_alone(record: Record, memory: Remembered) -> bool:
-    """Tells what was heard before there was a memory to hold it against: beats of long ago, and nothing else."""
+    """Tells what was heard before there was a memory to hold it against: old beats, and nothing else."""
     boots = record.boots
     return boots.keys() == {memory.boot} and max(boots.values()) <= memory.i
 

@@ -120,14 +120,14 @@ def test_row_16_old_beats_bring_no_life_to_a_dead_service_after_a_restart_of_the
         rest(2 * TIMEOUT_SEC)  # its beat:dead has expired
         scene["healer"].kill()
         scene["healer"].start()
-        scene.heard_again(2)
-        ends_at = time.monotonic() + TIMEOUT_SEC + WARM_UP_SEC
 
-        def replay() -> bool:
+        def replay() -> bool:  # from before it remembers
             scene.system.cmd("PUBLISH", "dead:heartbeat", random.choice(replayed))
-            return time.monotonic() > ends_at
+            return bool(scene["healer"].logs("vigil.recalled")[1:])
 
-        until(replay, 10, "a while of replays")
+        until(replay, 10, "the healer to remember")
+        ends_at = time.monotonic() + TIMEOUT_SEC + WARM_UP_SEC
+        until(lambda: replay() and time.monotonic() > ends_at, 10, "a while of replays")
         assert [event["type"] for event in scene.alerts.of()] == ["heartbeat_miss"]
         scene.beat_again("dead")
         scene.alerts.wait("heartbeat_ok", "dead", 2)
