@@ -18,5 +18,9 @@ def validate(
     _, loaded = read(file)
     for warning in loaded.warnings:
         typer.echo(f"  warning  {warning}")
-    services = len(loaded.truth.services)
-    typer.echo(f"{file} is valid: {services} services, {len(loaded.warnings)} warnings")
+    services, warnings = len(loaded.truth.services), len(loaded.warnings)
+    typer.echo(f"{file} is valid: {_counted(services, 'service')}, {_counted(warnings, 'warning')}")
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

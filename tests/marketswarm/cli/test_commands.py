@@ -1,0 +1,287 @@
+"""Commands as a user runs them: what is on stdout, what on stderr, which code they end with."""
+
+import os
+import subprocess
+import sys
+
+import orjson
+import pytest
+from leftovers import TAG
+from rig import Server, until
+
+pytestmark = pytest.mark.live
+
+SERVICES = {"rss_agg": {"heartbeat": {"timeout_sec": 30}}, "mesh": {}, "healer": {}}
+
+
+class Shell:
+    """A folder with a truth.json, and an environment."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.env = {"PATH": os.environ["PATH"], TAG: os.environ[TAG], "COLUMNS": "80"}
+        self.write({"services": SERVICES})
+
+    def write(self, truth):
+        (self.folder / "truth.json").write_bytes(truth if isinstance(truth, bytes) else orjson.dumps(truth))
+
+    def __call__(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "marketswarm.cli", *words],
+            cwd=self.folder,
+            env=self.env | env,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "marketswarm.cli", *words],
+            cwd=self.folder,
+            env=self.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+
+@pytest.fixture
+def shell(tmp_path):
+    return Shell(tmp_path)
+
+
+@pytest.fixture
+def buses(tmp_path, shell):
+    with Server(tmp_path / "system") as system, Server(tmp_path / "market") as market:
+        shell.env |= {"SYSTEM_REDIS_URL": system.url, "MARKET_REDIS_URL": market.url}
+        yield system, market
+
+
+@pytest.fixture
+def seeded(shell, buses):
+    assert shell("seed").returncode == 0
+    return buses
+
+
+def test_help_and_version_are_quick_and_load_nothing_heavy(shell):
+    assert shell("--version").stdout.startswith("marketswarm 0.")
+    assert "simulate" in shell("--help").stdout
+    loaded = subprocess.run(
+        [sys.executable, "-c", "import sys, marketswarm.cli; print(*sys.modules)"],
+        env=shell.env,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert not {"redis", "pydantic", "structlog", "rich.table"} & set(loaded)
+
+
+def test_a_wrong_option_is_the_command_lines_fault(shell):
+    ended = shell("up", "--prot", "1")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "--prot" in ended.stderr
+
+
+def test_a_valid_truth_is_valid_with_its_warnings(shell):
+    shell.write({"services": {"a": {"heartbeat": {"interval_sec": 10, "timeout_sec": 11}}}})
+    ended = shell("validate")
+    assert ended.returncode == 0
+    assert "warning  services.a.heartbeat.timeout_sec" in ended.stdout
+    assert "1 service, 1 warning" in ended.stdout
+
+
+def test_every_problem_of_a_truth_is_told_at_once_and_no_server_is_needed(shell):
+    shell.write({"services": {"a": {"heartbeat": {"interval_sec": -5}}, "b": {"depends_on": ["nobody"]}}})
+    ended = shell("validate")
+    assert ended.returncode == 2
+    assert "truth.json: 2 problems" in ended.stderr
+    assert "services.a.heartbeat.interval_sec: -5" in ended.stderr
+    assert "services.b.depends_on" in ended.stderr
+
+
+@pytest.mark.parametrize("command", [["validate"], ["seed"], ["up"]])
+def test_a_file_that_is_not_there_is_named(shell, command):
+    (shell.folder / "truth.json").unlink()
+    ended = shell(*command)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "truth.json: No such file or directory" in ended.stderr
+
+
+@pytest.mark.parametrize("command", [["status"], ["alerts"], ["health"], ["simulate", "mesh"]])
+def test_without_a_bus_it_ends_with_3_and_says_how_to_go_on(shell, command):
+    ended = shell(
+        *command, SYSTEM_REDIS_URL="redis://127.0.0.1:1", MARKET_REDIS_URL="redis://user:hunter2@127.0.0.1:1"
+    )
+    assert (ended.returncode, ended.stdout) == (3, "")
+    assert "no bus answered (system-redis at 127.0.0.1:1: refused" in ended.stderr
+    assert "SYSTEM_REDIS_URL=redis://127.0.0.1:6379" in ended.stderr
+    assert "hunter2" not in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("command", [["status"], ["health"], ["simulate", "mesh"]])
+def test_without_a_truth_it_ends_with_4(shell, buses, command):
+    ended = shell(*command)
+    assert ended.returncode == 4
+    assert "marketswarm seed" in ended.stderr
+
+
+@pytest.mark.parametrize("command", ["stop", "start", "kill", "simulate"])
+def test_without_an_embedded_fleet_there_is_nothing_to_stop(shell, seeded, command):
+    ended = shell(command, "mesh")
+    assert ended.returncode == 2
+    assert "no embedded fleet runs in .marketswarm" in ended.stderr
+
+
+def test_a_variable_that_does_not_parse_is_named_without_its_value(shell):
+    ended = shell("status", REDIS_URL="http://hunter2")
+    assert ended.returncode == 2
+    assert "REDIS_URL" in ended.stderr
+    assert "hunter2" not in ended.stderr
+
+
+def test_seeding_says_what_changed(shell, buses):
+    assert shell("seed").stdout.splitlines() == [
+        "truth.json is revision 1 now",
+        "  + rss_agg",
+        "  + mesh",
+        "  + healer",
+    ]
+    assert "already: nothing to do" in shell("seed").stdout
+    shell.write({"services": SERVICES | {"mesh": {"tags": ["x"]}, "new": {}}})
+    assert shell("seed").stdout.splitlines()[:2] == ["truth.json is revision 2 now", "  + new"]
+    assert [bus.cmd("HGET", "truth:meta", "revision") for bus in buses] == ["2", "2"]
+    buses[1].cmd("DEL", "truth:doc")
+    assert "still revision 2; put back on market-redis" in shell("seed").stdout
+
+
+def test_seeding_with_a_bus_away_ends_with_3(shell, buses):
+    buses[1].stop()
+    ended = shell("seed")
+    assert (ended.returncode, ended.stdout) == (3, "")
+    assert "not seeded: market-redis: refused" in ended.stderr
+
+
+MISS = {"type": "heartbeat_miss", "svc": "mesh", "late_sec": 31.2, "timeout_sec": 30}
+
+
+def dress(system: Server) -> None:
+    """A fleet in which rss_agg is up and mesh is down."""
+    system.cmd("HSET", "healer:roster", "rss_agg", '{"verdict":"up"}', "mesh", '{"verdict":"down"}')
+    beat = {"svc": "rss_agg", "i": 3, "ts": 1, "boot": "b00t", "rev": 7}
+    beat |= {"status": "degraded", "detail": "no feed"}
+    system.cmd("SET", "beat:rss_agg", orjson.dumps(beat), "PX", 59_000)
+    system.cmd("SET", "beat:healer", '{"svc":"healer","i":1,"ts":1}', "PX", 60_000)
+    system.cmd("SET", "mesh:topology", '{"services":{"rss_agg":{"instances":[{"restarts":4},{}]}}}')
+    system.cmd("SET", "health:mesh", orjson.dumps(MISS | {"ts": 1}))
+
+
+def test_status_is_one_row_a_service(shell, seeded):
+    dress(seeded[0])
+    ended = shell("status")
+    assert ended.returncode == 0
+    assert max(map(len, ended.stdout.splitlines())) <= 80
+    assert "\x1b" not in ended.stdout
+    head, first, second, third = ended.stdout.splitlines()
+    assert head.split() == ["service", "verdict", "silence", "inst", "rev", "restarts", "boot", "state"]
+    assert first.split()[:2] == ["rss_agg", "up"]
+    assert first.split()[4:] == ["2", "7", "4", "b00t", "degraded:", "no", "feed"]
+    assert second.split()[:3] == ["mesh", "down", "-"]
+    assert third.split()[:2] == ["healer", "up"]
+
+
+def test_status_for_programs_is_json(shell, seeded):
+    dress(seeded[0])
+    found = orjson.loads(shell("status", "--json").stdout)
+    assert found["revision"] == 1
+    assert found["services"][1]["verdict"] == "down"
+    assert 1 <= found["services"][0]["silence_sec"] < 5
+
+
+def test_status_with_one_bus_away_says_so_and_shows_the_rest(shell, seeded):
+    seeded[0].stop()
+    ended = shell("status")
+    assert ended.returncode == 0
+    assert "bus system-redis does not answer: refused" in ended.stdout
+    assert "the healer is unknown: verdicts may be old" in ended.stdout
+
+
+def test_status_can_be_watched_while_a_bus_comes_and_goes(shell, seeded):
+    with shell.start("status", "--watch", "--json") as watching:
+        assert orjson.loads(watching.stdout.readline())["away"] == {}
+        seeded[0].stop()
+        seeded[1].stop()
+        until(lambda: "no bus answered" in watching.stdout.readline(), 5)
+        seeded[0].start()
+        until(lambda: '"why"' in (line := watching.stdout.readline()) or '"mesh"' in line, 5)
+        watching.send_signal(2)
+        assert watching.wait(10) == 0
+        assert watching.stderr.read() == ""
+
+
+def test_health_is_the_latest_word(shell, seeded):
+    dress(seeded[0])
+    ended = shell("health", TZ="UTC")
+    assert ended.returncode == 0
+    assert "mesh     00:00:01 ✗ mesh is down: no beat for 31.2 s (timeout 30 s)" in ended.stdout
+    assert "rss_agg  -------- · nobody vouches for it" in ended.stdout
+    assert orjson.loads(shell("health", "mesh", "--json").stdout)["type"] == "heartbeat_miss"
+    assert orjson.loads(shell("health", "--json").stdout)["rss_agg"] is None
+    unknown = shell("health", "mash")
+    assert unknown.returncode == 2
+    assert "did you mean mesh" in unknown.stderr
+
+
+def test_letters_a_terminal_cannot_show_are_replaced(shell, seeded):
+    dress(seeded[0])
+    assert "x mesh is down" in shell("health", "mesh", PYTHONIOENCODING="ascii").stdout
+
+
+def miss(system: Server, key: str = "1") -> bytes:
+    event = orjson.dumps(MISS | {"id": key})
+    system.cmd("XADD", "healer:alerts:log", "*", "event", event)
+    return event
+
+
+def test_alerts_begin_in_the_past_when_asked_and_ctrl_c_is_a_good_end(shell, seeded):
+    event = miss(seeded[0])
+    with shell.start("alerts", "--since", "1h", "--json") as alerts:
+        assert alerts.stdout.readline().encode().strip() == event
+        event = miss(seeded[0], "2")
+        assert alerts.stdout.readline().encode().strip() == event
+        alerts.send_signal(2)
+        assert alerts.wait(10) == 0
+        assert alerts.stderr.read() == ""
+
+
+def test_alerts_work_without_a_truth(shell, buses):
+    miss(buses[0])
+    with shell.start("alerts", "--since", "60") as alerts:
+        assert "✗ mesh is down: no beat for 31.2 s (timeout 30 s)" in alerts.stdout.readline()
+        alerts.kill()
+
+
+def test_alerts_end_quietly_when_nobody_reads_them(shell, seeded):
+    miss(seeded[0])
+    with shell.start("alerts", "--since", "1h") as alerts:
+        alerts.stdout.readline()
+        alerts.stdout.close()
+        assert alerts.wait(10) == 0
+        assert alerts.stderr.read() == ""
+
+
+@pytest.mark.parametrize("since", ["yesterday", "5w", "-1h", ""])
+def test_since_when_must_be_a_duration(shell, since):
+    ended = shell("alerts", "--since", since)
+    assert ended.returncode == 2
+    assert "30s, 10m, 1h" in ended.stderr.replace("\n", " ").replace("│", "").replace("  ", " ")
+
+
+def test_a_pipe_that_breaks_is_no_error(shell, seeded):
+    for command in ("health", "status", "validate"):
+        with shell.start(command) as ended:
+            ended.stdout.close()
+            assert ended.wait(10) in (0, 1)
+            assert ended.stderr.read() == ""

@@ -1,0 +1,124 @@
+"""The embedded fleet with real agents, from `up` to Ctrl-C, by the commands that a newcomer types."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import orjson
+import pytest
+from leftovers import TAG
+from rig import AlertTail, Proc, free_port, until
+
+pytestmark = pytest.mark.live
+
+
+def section(svc: str, **more):
+    return {"heartbeat": {"channel": f"{svc}:heartbeat", "interval_sec": 0.4, "timeout_sec": 1.6}, **more}
+
+
+TRUTH = {
+    # as shipped: names that only containers know
+    "buses": {name: {"url": f"redis://{name}:6379"} for name in ("system-redis", "market-redis")},
+    "services": {
+        "rss_agg": section("rss_agg", endpoints=[], settings={"poll_sec": 1}),
+        "mesh": section("mesh"),
+        "healer": section("healer", threshold={"heartbeat_cadence": 1.6}),
+        "sentinel": section("sentinel"),
+    },
+}
+
+
+class Embedded:
+    """A fleet that runs in `folder`, and the commands in that folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.port = folder, free_port()
+        (folder / "truth.json").write_bytes(orjson.dumps(TRUTH))
+        self.up = Proc("marketswarm.cli", {}, folder, "up", "--port", str(self.port))
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "marketswarm.cli", *words],
+            cwd=self.folder,
+            env={"PATH": os.environ["PATH"], TAG: os.environ[TAG]},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *words: str) -> str:
+        with self.start(*words) as ended:
+            said, errors = ended.communicate(timeout=30)
+        assert ended.returncode == 0, errors
+        return said
+
+    def row(self, svc: str) -> dict:
+        rows = orjson.loads(self.run("status", "--json"))["services"]
+        return next(row for row in rows if row["svc"] == svc)
+
+
+@pytest.fixture
+def fleet(tmp_path):
+    with contextlib.ExitStack() as ends:
+        fleet = Embedded(tmp_path)
+        ends.enter_context(fleet.up)
+        fleet.up.wait_log("fleet.up", 20)
+        yield fleet
+        if fleet.up.running:
+            assert fleet.up.stop(10) == 0
+
+
+def test_from_up_to_ctrl_c(fleet):
+    with AlertTail(f"redis://127.0.0.1:{fleet.port}") as tail:
+        rows = orjson.loads(fleet.run("status", "--json"))["services"]
+        assert {row["svc"]: row["verdict"] for row in rows} == dict.fromkeys(TRUTH["services"], "up")
+
+        said = fleet.run("simulate", "rss_agg").splitlines()
+        assert "rss_agg stopped in" in said[0]
+        assert "✗ rss_agg is down" in said[2]
+        assert "✓ rss_agg is up, after" in said[4]
+        assert [event["type"] for event in tail.of(svc="rss_agg")] == ["heartbeat_miss", "heartbeat_ok"]
+
+        boot = fleet.row("mesh")["boot"]
+        assert "killed" in fleet.run("kill", "mesh")
+        until(lambda: fleet.row("mesh")["boot"] not in (None, boot), 10)
+
+        assert orjson.loads(fleet.run("health", "rss_agg", "--json"))["type"] == "heartbeat_ok"
+        assert past(fleet)[0] == "heartbeat_miss"
+        assert {event["svc"] for event in tail.of()} <= {"rss_agg", "mesh"}  # nobody who lived
+
+    os.killpg(fleet.up.pid, signal.SIGINT)
+    assert fleet.up.wait(10) == 0
+
+
+def past(fleet: Embedded) -> list[str]:
+    """What `alerts --since` tells of rss_agg, from its miss to its ok."""
+    told: list[str] = []
+    with fleet.start("alerts", "--since", "1h", "--json") as alerts:
+        while told[-1:] != ["heartbeat_ok"] or len(told) < 2:
+            event = orjson.loads(alerts.stdout.readline())
+            if event["svc"] == "rss_agg" and ("down_sec" in event or event["type"] == "heartbeat_miss"):
+                told.append(event["type"])
+        alerts.kill()
+    return told
+
+
+def test_ctrl_c_in_a_simulation_starts_the_service_again(fleet):
+    with fleet.start("simulate", "rss_agg") as simulating:
+        assert "stopped in" in simulating.stdout.readline()
+        simulating.stdout.readline()
+        simulating.send_signal(signal.SIGINT)
+        assert "rss_agg starts" in simulating.stdout.read()
+        assert simulating.wait(5) == 0
+    until(lambda: fleet.row("rss_agg")["verdict"] == "up", 5)
+
+
+def test_a_reseed_from_another_terminal_reaches_the_agents(fleet):
+    truth = orjson.loads((fleet.folder / "truth.json").read_bytes())
+    truth["services"]["rss_agg"]["tags"] = ["new"]
+    (fleet.folder / "truth.json").write_bytes(orjson.dumps(truth))
+    assert "revision 2 now" in fleet.run("seed")
+    until(lambda: fleet.row("rss_agg")["rev"] == 2, 5)
