@@ -16,7 +16,7 @@ import hiredis
 import orjson
 import redis
 
-from bench.ground import Server, call, connect
+from bench.ground import Server, call, connect, publish
 from marketswarm.beat import make
 
 ROOT = Path(__file__).parent.parent
@@ -115,7 +115,7 @@ def _beat(port: int, fleet: tuple[int, float], stop: Event, dead: Any, last: Any
                 continue
             svc = svcs[k % services]
             payload = make(svc, k // services + 1, wall, boot="b00700b007aa", rev=1, every=interval_sec)
-            packed.append(hiredis.pack_command(("PUBLISH", f"{svc}:heartbeat", payload)))
+            packed.append(publish(f"{svc}:heartbeat", payload))
             last[k % services] = now
         if packed:
             call(sock, reader, packed)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, Protocol
 
-from marketswarm.bus import Bus, BusError
+from marketswarm.bus import Bus, BusError, Script
 from marketswarm.liveness import CANARY_EVERY_SEC, OVERDUE_SEC, Moment
 from marketswarm.session import AT_ONCE, Session
 
@@ -22,6 +22,12 @@ DEAF_AFTER_SEC: Final = 1.5
 """A session on which a canary is missing for so long is given up: half-open connections say nothing."""
 URGED_PAUSE_SEC: Final = 0.005
 """The least time between two canaries, when many deadlines are due."""
+
+
+# the INCR makes a bus that takes no writes refuse the canary: it could take no verdict either
+_CANARY: Final = Script(
+    "redis.call('INCR', KEYS[1]) return redis.call('PUBLISH', ARGV[1], ARGV[2])",
+)
 
 
 class Ear(Protocol):
@@ -180,12 +186,10 @@ class Listener:
     async def _send_canary(self) -> None:
         self._number += 1
         self._ear.canary_sent(self.bus.name, self._number, moment())
-        # the INCR makes a bus that takes no writes refuse the canary: it could take no verdict either
-        pipe = self.bus.pipeline(transaction=True)
-        pipe.incr(self._canary_key)
-        pipe.publish(self._canary_channel, self._number)
         try:
-            await self.bus.ask(pipe.execute(), OVERDUE_SEC)
+            await self.bus.script(
+                _CANARY, [self._canary_key], [self._canary_channel, self._number], OVERDUE_SEC
+            )
         except BusError as error:
             self._ear.canary_refused(self.bus.name, self._number, error.reason)
         else:
