@@ -162,6 +162,7 @@ _BY_WORD: Final = (
     ("WRONGPASS", "auth"),
     ("NOPERM", "auth"),
     ("DENIED", "auth"),
+    ("The user executing the script can't", "auth"),
     ("LOADING", "loading"),
     ("READONLY", "readonly"),
     ("MASTERDOWN", "readonly"),
