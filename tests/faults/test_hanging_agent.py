@@ -1,0 +1,82 @@
+"""FAILURES row 35: an agent's work loop hangs."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from rig import AlertTail, auntil
+from rig_scene import INTERVAL_SEC, NOISE_SEC, Scene, only, service
+
+from marketswarm.fleet.child import Child, Program
+
+WATCHDOG_SEC = 2.0
+
+
+@pytest.mark.parametrize(
+    ("string", "reason", "where"),
+    [(signal.SIGUSR1, "work_hung", "hang_here"), (signal.SIGUSR2, "loop_hung", "block_here")],
+    ids=["work hangs", "loop blocked"],
+)
+async def test_row_35_a_hung_agent_shows_its_stacks_ends_with_5_is_restarted_and_never_beats_on(
+    tmp_path, string, reason, where
+):
+    said: list[bytes] = []
+    told: list[dict] = []
+    with (
+        Scene(tmp_path, {"worker": service(), "alpha": service()}, idle={"worker"}) as scene,
+        AlertTail(scene.system.url, "worker:heartbeat") as tail,
+    ):
+        environ = {
+            **scene.env,
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(Path(__file__).parent / "programs"),
+            "WATCHDOG_SEC": str(WATCHDOG_SEC),
+        }
+        program = Program("worker", [sys.executable, "-m", "worker_that_hangs"], environ)
+
+        def tell(event: str, level: str = "info", **facts: Any) -> None:
+            told.append(facts)
+
+        child = Child(program, tell, said.append)
+        child.start()
+        supervising = asyncio.create_task(child.supervise())
+        try:
+            await auntil(lambda: len(tail.seen) >= 3, 5, "beats")
+            boot = tail.seen[-1][1]["boot"]
+            assert child.pid is not None
+            hung_at = time.time()
+            os.kill(child.pid, string)
+            count = len(tail.seen)
+            await auntil(lambda: told, WATCHDOG_SEC + 1 + NOISE_SEC, f"its end; it said {said}")
+            assert told[0]["code"] == 5
+            hung = only([line for line in map(orjson.loads, said) if line["event"] == "agent.hung"])
+            assert hung["reason"] == reason
+            assert where in str(hung["threads"]) + str(hung["tasks"])
+            assert WATCHDOG_SEC <= hung["silent_sec"] <= WATCHDOG_SEC + 1 + NOISE_SEC
+            late = [beat for _, beat in tail.seen[count:] if beat["boot"] == boot]
+            assert len(late) <= 2  # what was made of the last progress
+
+            # it is back, and the healer has told all of it with the right numbers
+            def alerts() -> list[dict]:  # before that it was missed until it was started
+                return [event for event in scene.alerts.of(svc="worker") if event["ts"] > hung_at]
+
+            await auntil(lambda: len(alerts()) >= 2, 5, "the miss and the ok")
+            await auntil(lambda: tail.seen[-1][1]["boot"] != boot, 1, "its first beat")
+            miss, ok = alerts()
+            last = [beat for _, beat in tail.seen if beat["boot"] == boot][-1]
+            first = next(beat for _, beat in tail.seen[count:] if beat["boot"] != boot)
+            assert (miss["type"], ok["type"]) == ("heartbeat_miss", "heartbeat_ok")
+            assert (miss["reason"], miss["since"]) == ("silent", pytest.approx(last["ts"], abs=0.2))
+            assert ok["down_sec"] == pytest.approx(first["ts"] - last["ts"], abs=INTERVAL_SEC)
+            assert scene.alerts.of(svc="alpha") == []
+        finally:
+            hurry = asyncio.Event()
+            hurry.set()
+            await child.end(hurry)
+            await supervising

@@ -1,0 +1,93 @@
+"""FAILURES rows 24 and 25: who watches the healer."""
+
+import signal
+import time
+
+import pytest
+from rig import AlertTail, until
+from rig_scene import BUSES, NOISE_SEC, TIMEOUT_SEC, Proc, Scene, only, rest, service
+
+SENTINEL_SEC = 1.5
+ENV = {"SENTINEL_TIMEOUT_SEC": str(SENTINEL_SEC)}
+SERVICES = {"alpha": service(), "sentinel": service()}
+
+
+def missed(scene: Scene, reason: str = "silent") -> dict:
+    """The one healer_miss, as it is on both buses."""
+    miss = scene.alerts.wait("healer_miss", "healer", SENTINEL_SEC + 1 + NOISE_SEC)
+    assert miss["late_sec"] >= miss["timeout_sec"] == SENTINEL_SEC
+    assert (miss["svc"], miss["reason"], miss["by"]) == ("healer", reason, "sentinel")
+    for bus in BUSES:
+        assert scene.tail(bus).wait("healer_miss", "healer", 1) == miss
+        scene.wait_logged("healer_miss", "healer", 1, bus)
+        assert scene.log("healer_miss", bus=bus) == [miss]
+    return miss
+
+
+@pytest.mark.parametrize(("end", "reason"), [("kill", "silent"), ("stop", "stopped")])
+def test_row_24_a_healer_that_is_gone_is_told_by_the_sentinel_and_so_is_its_return(tmp_path, end, reason):
+    with (
+        Scene(tmp_path, SERVICES, ("healer", "sentinel"), env=ENV) as scene,
+        AlertTail(scene.system.url, "healer:heartbeat") as beats,
+    ):
+        beats_until(beats, 2)
+        getattr(scene["healer"], end)()
+        gone, last = time.time(), [b for _, b in beats.seen if b.get("status") != "stopping"][-1]
+        miss = missed(scene, reason)
+        assert miss["ts"] - gone <= SENTINEL_SEC + 1 + NOISE_SEC
+        assert miss["since"] == pytest.approx(last["ts"], abs=0.2)
+
+        scene["sentinel"].kill()  # whoever restarts meanwhile: one miss, one ok
+        scene["sentinel"].start()
+        rest(SENTINEL_SEC + 1.5)
+        count = len(beats.seen)
+        scene["healer"].start()
+        beats_until(beats, count + 1)
+        ok = scene.alerts.wait("healer_ok", "healer", 2 + NOISE_SEC)
+        assert ok["down_sec"] == pytest.approx(beats.seen[count][1]["ts"] - last["ts"], abs=0.3)
+        scene.market_alerts.wait("healer_ok", "healer", 1)
+        rest(SENTINEL_SEC)
+        for bus in BUSES:
+            assert [event["type"] for event in scene.tail(bus).of(svc="healer")] == [
+                "healer_miss",
+                "healer_ok",
+            ]
+        assert scene.misses() in ([], ["sentinel"])  # it was away for about its own timeout
+
+
+def beats_until(beats: AlertTail, count: int) -> None:
+    until(lambda: len(beats.seen) >= count, 5, f"{count} beats; there are {beats.seen}")
+
+
+@pytest.mark.parametrize("string", [signal.SIGUSR2, signal.SIGUSR1], ids=["judging hangs", "loop blocked"])
+def test_row_25_a_healer_that_hangs_while_its_process_lives_is_told_by_the_sentinel(tmp_path, string):
+    with Scene(tmp_path, SERVICES, agents=(), env=ENV) as scene:
+        healer = scene.program("healer_on_strings", "healer", HANG_SEC="600", WATCHDOG_SEC="600")
+        scene.start("sentinel")
+        scene.all_up()
+        with AlertTail(scene.system.url, "healer:heartbeat") as beats:
+            beats_until(beats, 2)
+            healer.signal(string)
+            missed(scene)
+            assert healer.exit_code is None
+            assert len(beats.seen) <= 2 + 3  # beats do not lie: at most the one that was due, and noise
+            healer.kill()
+            replaced = Proc("healer", scene.env, scene.folder)
+            with replaced:
+                ok = scene.alerts.wait("healer_ok", "healer", 5)
+                assert ok["down_sec"] >= SENTINEL_SEC
+        for bus in BUSES:
+            only(scene.log("healer_miss", bus=bus))
+
+
+@pytest.mark.parametrize(("away", "back"), [("stop", "start"), ("freeze", "thaw")], ids=["stop", "freeze"])
+def test_row_24_a_sentinel_that_hears_nothing_at_all_says_nothing(tmp_path, away, back):
+    with Scene(tmp_path, SERVICES, ("healer", "sentinel"), env=ENV) as scene:
+        getattr(scene.system, away)()
+        rest(3 * SENTINEL_SEC)
+        getattr(scene.system, back)()
+        scene.wait_logged("bus_ok", "system-redis", 4 + NOISE_SEC, "market-redis")
+        scene.listen_for(SENTINEL_SEC + TIMEOUT_SEC)
+        for bus in BUSES:
+            assert scene.log("healer_miss", bus=bus) == []
+            assert scene.misses(bus) == []
