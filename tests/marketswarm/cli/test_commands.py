@@ -1,5 +1,6 @@
 """Commands as a user runs them: what is on stdout, what on stderr, which code they end with."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -36,15 +37,20 @@ class Shell:
             check=False,
         )
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+    @contextlib.contextmanager
+    def start(self, *words: str):
+        with subprocess.Popen(
             [sys.executable, "-m", "marketswarm.cli", *words],
             cwd=self.folder,
             env=self.env,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-        )
+        ) as command:
+            try:
+                yield command
+            finally:
+                command.kill()
 
 
 @pytest.fixture

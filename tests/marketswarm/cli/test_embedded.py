@@ -39,15 +39,20 @@ class Embedded:
         (folder / "truth.json").write_bytes(orjson.dumps(TRUTH))
         self.up = Proc("marketswarm.cli", {}, folder, "up", "--port", str(self.port))
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+    @contextlib.contextmanager
+    def start(self, *words: str):
+        with subprocess.Popen(
             [sys.executable, "-m", "marketswarm.cli", *words],
             cwd=self.folder,
             env={"PATH": os.environ["PATH"], TAG: os.environ[TAG]},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-        )
+        ) as command:
+            try:
+                yield command
+            finally:
+                command.kill()
 
     def run(self, *words: str) -> str:
         with self.start(*words) as ended:

@@ -96,8 +96,8 @@ async def test_a_log_that_begins_anew_is_read_from_its_start(server, bus):
 
 async def test_one_event_on_two_buses_is_told_once_and_both_are_merged_by_time(server, bus, tmp_path):
     with Server(tmp_path / "other") as other:
-        tell(server, "a", ts=1)
-        tell(other, "b", ts=2)
+        tell(server, "b", ts=2)
+        tell(other, "a", ts=1)
         tell(server, "both", ts=3)
         tell(other, "both", ts=3)
         second = Bus("market-redis", other.url)
