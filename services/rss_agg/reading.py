@@ -81,9 +81,10 @@ def parsed(body: bytes, kind: str) -> list[Any]:
         found = feedparser.parse(BytesIO(body), response_headers={"content-type": kind or "application/xml"})
     except Exception as error:  # noqa: BLE001 - whatever a hostile document does to the parser
         raise Failed(f"not_a_feed ({type(error).__name__})") from None
-    if not found.version and not found.entries:
+    entries = found.get("entries") or []
+    if not found.get("version") and not entries:
         raise Failed("not_a_feed")
-    return list(found.entries)
+    return list(entries)
 
 
 def _word(error: httpx.HTTPError) -> str:

@@ -26,7 +26,7 @@ async def buses():
 
 @pytest.fixture
 def decide(buses):
-    """What `choose` says when revision 5 of OLD is in force; each bus holds (document, revision), or a reason."""
+    """What `choose` says when OLD is in force; each bus holds (document, revision), or a reason."""
 
     def see(bus, held):
         if isinstance(held, str):

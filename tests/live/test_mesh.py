@@ -1,0 +1,142 @@
+"""mesh on real buses: who runs, by their beats alone (FAILURES 17 and 18, mesh's part)."""
+
+import time
+
+import orjson
+import pytest
+from agent_scene import Scene, seed
+from rig import until
+
+
+@pytest.fixture
+def scene(tmp_path):
+    with Scene(tmp_path) as scene:
+        yield scene
+
+
+def truth(*services, **more):
+    beats = {"interval_sec": 0.3, "timeout_sec": 1.5}
+    named = {svc: {"heartbeat": beats} for svc in ("mesh", *services)}
+    return {"services": {**named, **{svc: {"heartbeat": {**beats, **one}} for svc, one in more.items()}}}
+
+
+def started(scene, document):
+    seed(scene.buses, document, 1)
+    agent = scene.module("services.mesh")
+    until(lambda: len(agent.logs("mesh.hearing")) == 2, 10)
+    return agent
+
+
+def publish(server, svc, i, boot=None, channel=None, **more):
+    said = {"svc": svc, "i": i, "ts": time.time(), **({"boot": boot} if boot else {}), **more}
+    server.cmd("PUBLISH", channel or f"{svc}:heartbeat", orjson.dumps(said))
+
+
+def picture(scene, svc):
+    raw = scene.system.cmd("GET", "mesh:topology")
+    return orjson.loads(raw)["services"].get(svc, {"instances": []})["instances"] if raw else []
+
+
+def events(scene, svc):
+    found = []
+    for _id, fields in scene.system.cmd("XRANGE", "mesh:events", "-", "+"):
+        entry = fields if isinstance(fields, dict) else dict(zip(fields[::2], fields[1::2], strict=True))
+        if entry["svc"] == svc:
+            found.append(entry["event"])
+    return found
+
+
+def test_it_sees_itself_and_says_when_all_go_by_one_truth(scene):
+    started(scene, truth())
+    until(lambda: picture(scene, "mesh"), 5)
+    until(lambda: events(scene, "") == ["converged"], 5)
+    assert events(scene, "mesh") == ["joined"]
+
+
+def test_two_instances_are_two_and_one_that_goes_silent_leaves(scene):
+    started(scene, truth("twin"))
+    for i in range(1, 12):
+        publish(scene.system, "twin", i, "first")
+        if i < 4:
+            publish(scene.system, "twin", i, "second")
+        until_next = time.monotonic() + 0.2
+        until(lambda until_next=until_next: time.monotonic() > until_next)
+    until(lambda: "left" in events(scene, "twin"), 5)
+    publish(scene.system, "twin", 20, "first")
+    assert [one["boot"] for one in picture(scene, "twin")] in (["first"], [])
+    assert events(scene, "twin")[:3] == ["joined", "joined", "left"]
+
+
+def test_a_shell_script_on_the_other_bus_is_a_citizen_too(scene):
+    started(scene, truth(script={"redis_url": "redis://market-redis:6379", "channel": "cron-job"}))
+    publish(scene.market, "script", 1, channel="cron-job")
+    until(lambda: picture(scene, "script"), 5)
+    assert picture(scene, "script")[0]["boot"] is None
+
+
+def test_a_stranger_is_told_once_and_is_in_no_picture(scene):
+    agent = started(scene, truth())
+    for i in range(1, 50):
+        publish(scene.system, "who", i)
+        scene.system.cmd("PUBLISH", "junk:heartbeat", b"\xff" * 100)
+        scene.system.cmd("PUBLISH", "x" * 5000 + ":heartbeat", b"{}")
+    until(lambda: events(scene, "who"), 5)
+    publish(scene.system, "who", 51)
+    written = picture(scene, "mesh")[0]["i"]
+    until(lambda: picture(scene, "mesh")[0]["i"] > written + 4, 5)
+    assert events(scene, "who") == ["stranger"]
+    assert picture(scene, "who") == []
+    assert agent.running
+
+
+def test_a_reseed_is_followed_while_beats_flow(scene):
+    agent = started(scene, truth("one"))
+    publish(scene.system, "one", 1, "a")
+    until(lambda: picture(scene, "one"), 5)
+    seed(scene.buses, truth(other={"channel": "elsewhere"}), 2)
+    until(lambda: len(agent.logs("mesh.hearing")) == 3, 5)  # a channel that the pattern does not cover
+    publish(scene.system, "other", 1, "b", channel="elsewhere")
+    until(lambda: picture(scene, "other") and not picture(scene, "one"), 5)
+
+
+def test_a_bus_that_goes_away_makes_nobody_leave(scene):
+    agent = started(scene, truth(far={"redis_url": "redis://market-redis:6379"}))
+    publish(scene.market, "far", 1, "a")
+    until(lambda: picture(scene, "far"), 5)
+    scene.market.stop()
+    agent.wait_log("mesh.deaf")
+    until(lambda: "deaf on market-redis" in scene.beat("mesh").get("detail", ""), 5)
+    gone_for = time.monotonic() + 3  # twice its timeout
+    until(lambda: time.monotonic() > gone_for)
+    assert picture(scene, "far")
+    assert "left" not in events(scene, "far")
+    scene.market.start()
+    until(lambda: "status" not in scene.beat("mesh"), 10)
+    until(lambda: "left" in events(scene, "far"), 5)
+
+
+def test_a_mesh_that_starts_again_knows_who_was_there(scene):
+    agent = started(scene, truth("one"))
+    publish(scene.system, "one", 1, "a")
+    until(lambda: picture(scene, "one"), 5)
+    agent.kill()
+    agent.start()
+    until(lambda: len(agent.logs("mesh.hearing")) == 4, 10)
+    publish(scene.system, "one", 2, "a")
+    until(lambda: picture(scene, "one") and picture(scene, "one")[0]["i"] == 2, 5)
+    assert events(scene, "one") == ["joined"]
+    until(lambda: "restarted" in events(scene, "mesh"), 5)
+
+
+def test_its_keys_are_where_the_truth_says(scene):
+    document = truth()
+    document["services"]["mesh"]["access_points"] = {
+        "publish_to": [
+            {"bus": "market-redis", "key": "team:topology"},
+            {"bus": "market-redis", "key": "team:events"},
+        ]
+    }
+    started(scene, document)
+    until(lambda: scene.market.cmd("GET", "team:topology"), 5)
+    until(lambda: scene.market.cmd("XLEN", "team:events"), 5)
+    assert scene.system.cmd("GET", "mesh:topology") is None
