@@ -1,0 +1,98 @@
+"""A fleet of real programs: each is stopped or killed and started again, and the numbers are right."""
+
+from contextlib import ExitStack
+
+import pytest
+from rig import AlertTail, until
+from rig_scene import BUSES, INTERVAL_SEC, NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, Scene, only, rest, service
+
+WORKERS = ("rss_agg", "massive", "mesh", "vexy_ai", "sentinel")
+FLEET = {name: service() for name in WORKERS}
+
+
+def last_beat(tail: AlertTail) -> float:
+    """When the service says it beat last; a goodbye is no beat."""
+    return [beat["ts"] for _, beat in tail.seen if beat.get("status") != "stopping"][-1]
+
+
+def came_back(tail: AlertTail, count: int) -> float:
+    """When the first beat came after the `count` there were."""
+    until(lambda: len(tail.seen) > count, 10, "its first beat")
+    return tail.seen[count][1]["ts"]
+
+
+@pytest.mark.parametrize(("end", "reason"), [("stop", "stopped"), ("kill", "silent")])
+def test_a_service_that_is_stopped_is_missed_once_and_started_again_is_ok_once(tmp_path, end, reason):
+    with (
+        Scene(
+            tmp_path, {"rss_agg": service(), "massive": service()}, ("rss_agg", "massive", "healer")
+        ) as scene,
+        AlertTail(scene.system.url, "rss_agg:heartbeat") as tail,
+    ):
+        until(lambda: tail.seen, 2, "a beat")
+        getattr(scene["rss_agg"], end)()
+        last = last_beat(tail)
+        miss = scene.alerts.wait("heartbeat_miss", "rss_agg", TIMEOUT_SEC + 1 + NOISE_SEC)
+        assert list(miss) == [
+            "type", "svc", "late_sec", "timeout_sec", "ts", "id", "reason", "since", "by",
+        ]  # fmt: skip
+        assert miss["ts"] - last >= TIMEOUT_SEC
+        assert TIMEOUT_SEC <= miss["late_sec"] <= TIMEOUT_SEC + 1 + NOISE_SEC
+        assert (miss["timeout_sec"], miss["reason"], miss["by"]) == (TIMEOUT_SEC, reason, "healer")
+        assert miss["since"] == pytest.approx(last, abs=0.1)
+        assert scene.system.cmd("GET", "health:rss_agg").startswith('{"type":"heartbeat_miss"')
+
+        rest(1)
+        count = len(tail.seen)
+        scene["rss_agg"].start()
+        first = came_back(tail, count)
+        ok = scene.alerts.wait("heartbeat_ok", "rss_agg", 1 + NOISE_SEC)
+        assert list(ok) == ["type", "svc", "age_sec", "ts", "id", "down_sec", "since", "by"]
+        assert ok["down_sec"] == pytest.approx(first - last, abs=0.1)
+        assert ok["since"] == miss["since"]
+        assert 0 <= ok["age_sec"] < 0.5
+        assert scene.system.cmd("GET", "health:rss_agg").startswith('{"type":"heartbeat_ok"')
+        scene.listen_for(TIMEOUT_SEC + WARM_UP_SEC)
+        assert [event["type"] for event in scene.alerts.of()] == ["heartbeat_miss", "heartbeat_ok"]
+        assert [event["id"] for event in scene.log()][-2:] == [miss["id"], ok["id"]]
+
+
+def test_each_agent_killed_in_turn_is_one_miss_and_one_ok_and_none_for_those_that_lived(tmp_path):
+    with ExitStack() as tails:
+        scene = tails.enter_context(
+            Scene(tmp_path, FLEET, (*WORKERS, "healer"), env={"SENTINEL_TIMEOUT_SEC": str(TIMEOUT_SEC)})
+        )
+        order = ("rss_agg", "massive", "mesh", "vexy_ai", "healer", "sentinel")
+        url = scene.system.url
+        beats = {name: tails.enter_context(AlertTail(url, f"{name}:heartbeat")) for name in order}
+        for name in order:
+            until(lambda tail=beats[name]: tail.seen, 2, f"a beat of {name}")
+            kind = "healer" if name == "healer" else "heartbeat"
+            scene[name].kill()
+            last, count = last_beat(beats[name]), len(beats[name].seen)
+            miss = scene.alerts.wait(f"{kind}_miss", name, TIMEOUT_SEC + 1 + NOISE_SEC)
+            scene[name].start()
+            first = came_back(beats[name], count)
+            ok = scene.alerts.wait(f"{kind}_ok", name, 2 + NOISE_SEC)
+            assert miss["reason"] == "silent"
+            assert miss["late_sec"] >= TIMEOUT_SEC
+            assert miss["since"] == pytest.approx(last, abs=0.2)
+            assert ok["down_sec"] == pytest.approx(first - last, abs=0.2)
+        scene.heard_again(2)
+        scene.listen_for(TIMEOUT_SEC + WARM_UP_SEC)
+        told = [(event["type"].rpartition("_")[2], event["svc"]) for event in scene.alerts.of()]
+        assert told == [(what, name) for name in order for what in ("miss", "ok")]
+        for bus in BUSES:
+            ids = [event["id"] for event in scene.log(bus=bus) if event["type"] == "healer_miss"]
+            assert ids == [only(scene.alerts.of("healer_miss"))["id"]]
+
+
+def test_all_that_beat_at_once_and_die_at_once_are_each_told(tmp_path):
+    many = {f"s{n}": service(BUSES[n % 2]) for n in range(100)}
+    with Scene(tmp_path, many) as scene:
+        last = scene.stop_beating(*many)
+        until(lambda: len(scene.misses()) >= len(many), TIMEOUT_SEC + 2 + NOISE_SEC, "all missed")
+        assert sorted(scene.misses()) == sorted(many)
+        for event in scene.log("heartbeat_miss"):
+            assert event["since"] == pytest.approx(last, abs=INTERVAL_SEC + 0.3)
+        until(lambda: len(scene.alerts.of("heartbeat_miss")) == len(many), 2, "all published")

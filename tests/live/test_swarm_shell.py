@@ -1,0 +1,50 @@
+"""A service that is five lines of shell is a full citizen (CONTRACTS, at its beginning)."""
+
+import os
+from pathlib import Path
+
+import orjson
+import pytest
+from rig import Process, until
+from rig_scene import NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, Scene, service
+
+pytestmark = pytest.mark.needs("redis-cli", "sh")
+
+SCRIPT = """
+i=0
+while sleep 0.2; do
+  i=$((i + 1))
+  redis-cli -p "$PORT" PUBLISH my_svc:heartbeat "{\\"svc\\":\\"my_svc\\",\\"i\\":$i,\\"ts\\":$(date +%s)}"
+done
+"""
+
+
+class Shell(Process):
+    def __init__(self, folder: Path, port: int) -> None:
+        super().__init__()
+        self.errors = folder / "shell.log"
+        with self.errors.open("ab") as out:
+            environ = {"PATH": os.environ["PATH"], "PORT": str(port)}
+            self._spawn(["sh", "-c", SCRIPT], env=environ, stdout=out, stderr=out)
+
+
+def test_a_service_of_five_lines_of_shell_is_watched_missed_and_welcomed_back(tmp_path):
+    services = {"my_svc": service(), "mesh": service()}
+    with Scene(tmp_path, services, ("healer", "mesh"), idle={"my_svc"}) as scene:
+        for times in (1, 2):  # no boot: `i` from 1 again is a new life all the same
+            with Shell(tmp_path, scene.system.port):
+                until(lambda: scene.roster().get("my_svc", {}).get("verdict") == "up", 5, "up")
+                health = orjson.loads(scene.system.cmd("GET", "health:my_svc"))
+                assert health["type"] == "heartbeat_ok"
+                scene.listen_for(TIMEOUT_SEC + WARM_UP_SEC)
+                topology = orjson.loads(scene.system.cmd("GET", "mesh:topology"))
+                assert len(topology["services"]["my_svc"]["instances"]) == 1
+                before = len(scene.log("heartbeat_miss", "my_svc"))
+                assert before <= times  # none since it beats; before its first beat it was expected
+            miss = scene.wait_logged(
+                "heartbeat_miss", "my_svc", TIMEOUT_SEC + 1 + NOISE_SEC, count=before + 1
+            )
+            assert miss["reason"] == "silent"
+            assert miss["late_sec"] >= TIMEOUT_SEC
+        assert set(scene.misses()) == {"my_svc"}
+        assert scene.log("heartbeat_ok", "my_svc")[-1]["down_sec"] >= TIMEOUT_SEC
