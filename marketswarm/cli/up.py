@@ -58,7 +58,7 @@ def up(
             after_a_crash = folder.ended_badly(orders.data)
             ground.need_ports(orders.plan.buses, patience_sec=1.0 if after_a_crash else 0.0)
             screen = _screen(orders.plan, verbose)
-            asyncio.run(run(orders, screen, lambda: _summary(orders, data, begun)))
+            asyncio.run(run(orders, screen, lambda agents: _summary(orders, agents, data, begun)))
     except folder.TakenError as error:
         raise Exit(
             Code.CONFIGURATION,
@@ -105,7 +105,7 @@ def _screen(drawn: "Plan", verbose: bool) -> "Screen | None":
     return Screen(names, colours=not plain, verbose=verbose)
 
 
-def _summary(orders: "Orders", data: Path, begun: float) -> list[str]:
+def _summary(orders: "Orders", agents: list[str], data: Path, begun: float) -> list[str]:
     from marketswarm.fleet.summary import Scene, summary
 
     scene = Scene(
@@ -115,7 +115,7 @@ def _summary(orders: "Orders", data: Path, begun: float) -> list[str]:
         took_sec=time.monotonic() - begun,
         miss_after_sec=_longest_wait_sec(orders.truth),
     )
-    return summary(orders.plan, scene)
+    return summary(orders.plan, agents, scene)
 
 
 def _has_our_makefile() -> bool:

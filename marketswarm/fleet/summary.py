@@ -24,16 +24,18 @@ class Scene:
     miss_after_sec: float
 
 
-def summary(plan: Plan, scene: Scene) -> list[str]:
-    """The lines of it, without colours, within 80 columns where names allow."""
-    agents = [agent.svc for agent in plan.agents]
+def summary(plan: Plan, agents: Sequence[str], scene: Scene) -> list[str]:
+    """The lines of it for `agents` that are up, without colours, within 80 columns where names allow."""
     example = next((svc for svc in agents if svc not in _WATCHERS), None)
-    lines = ["", f"All {len(agents)} services are up, {scene.took_sec:.1f} s after the start.", ""]
+    lines = ["", f"{_all(len(agents))} up, {scene.took_sec:.1f} s after the start.", ""]
     width = max(len(bus.name) for bus in plan.buses)
     for bus in plan.buses:
         ours = f"{scene.program}, data in {scene.data}/{bus.name}" if bus.port else "not ours: used as it is"
         lines.append(f"  {bus.name:<{width}}  {_shown(bus.url)}  ({ours})")
     lines += ["", *_wrapped("  services  ", agents)]
+    stopped = [agent.svc for agent in plan.agents if agent.svc not in agents]
+    if stopped:
+        lines += _wrapped("  stopped   ", stopped)
     if plan.elsewhere:
         lines += _wrapped("  elsewhere ", plan.elsewhere)
     lines += ["", "In another terminal, in this folder:"]
@@ -50,6 +52,10 @@ def summary(plan: Plan, scene: Scene) -> list[str]:
     width = max(len(command) for command, _ in hints)
     lines += [f"  {command:<{width}}  {what}" for command, what in hints]
     return [*lines, "", "Ctrl-C here ends all of it.", ""]
+
+
+def _all(services: int) -> str:
+    return "The service is" if services == 1 else f"All {services} services are"
 
 
 def _shown(url: str) -> str:

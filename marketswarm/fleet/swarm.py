@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import math
 import os
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,7 @@ from marketswarm.truth import HEALER, Truth
 _LOOK_EVERY_SEC = 0.01
 _GREEN_EVERY_SEC = 0.1
 _HEALER_LISTENS_SEC = 4.0
+_SAY_WHO_LOADS_SEC = 5.0
 _SAY_WHO_IS_LATE_SEC = 15.0
 _SERVER_GRACE_SEC = 3.0
 
@@ -92,8 +95,8 @@ class Swarm:
                 while not await green.heard(self.agents, self._orders.truth, self._bus):  # noqa: ASYNC110 - a bus tells nobody who subscribes
                     await asyncio.sleep(_LOOK_EVERY_SEC)
 
-    async def all_up(self) -> None:
-        """Returns when every agent is up, those apart that someone stopped on purpose."""
+    async def all_up(self) -> list[str]:
+        """Returns the agents that are up, once all are, those apart that someone stopped on purpose."""
         waited_sec, told = 0.0, False
         while late := await self._late():
             if waited_sec >= _SAY_WHO_IS_LATE_SEC and not told:
@@ -101,6 +104,7 @@ class Swarm:
                 told = True
             await asyncio.sleep(_GREEN_EVERY_SEC)
             waited_sec += _GREEN_EVERY_SEC
+        return [name for name, child in self.agents.items() if child.wanted]
 
     async def _late(self) -> set[str]:
         agents = {name: child for name, child in self.agents.items() if child.wanted}
@@ -117,11 +121,15 @@ class Swarm:
     async def _answers(self, bus: PlannedBus) -> None:
         """Waits until the server on that port answers, and is ours."""
         server = self.servers[bus.name]
+        tell_at = time.monotonic() + _SAY_WHO_LOADS_SEC
         while not await self._is_ours(bus.name, server):
             if server.restarts:
                 raise Exit(
                     Code.NO_BUS, f"the server of {bus.name} did not start: {self._last_words(bus.name)}"
                 )
+            if time.monotonic() >= tell_at:
+                self._tell("bus.waiting", "warning", bus=bus.name, log=self._last_words(bus.name))
+                tell_at = math.inf
             await asyncio.sleep(_LOOK_EVERY_SEC)
         self._tell("bus.ready", bus=bus.name, url=bus.url, pid=server.pid)
 

@@ -18,10 +18,10 @@ from marketswarm.fleet.voice import Voice
 _STDERR = 2
 
 
-async def run(orders: Orders, screen: Screen | None, summary: Callable[[], list[str]]) -> None:
+async def run(orders: Orders, screen: Screen | None, summary: Callable[[list[str]], list[str]]) -> None:
     """Runs the fleet until SIGINT, SIGTERM or SIGHUP, a second of which ends it at once.
 
-    The data folder must be claimed. `summary` gives what a person reads once all are up.
+    The data folder must be claimed. `summary` gives what a person reads once these agents are up.
 
     Raises:
         Exit: it could not be brought up. By then no child is left.
@@ -47,7 +47,9 @@ async def run(orders: Orders, screen: Screen | None, summary: Callable[[], list[
         voice.close()
 
 
-async def _life(swarm: Swarm, orders: Orders, speech: Speech, summary: Callable[[], list[str]]) -> None:
+async def _life(
+    swarm: Swarm, orders: Orders, speech: Speech, summary: Callable[[list[str]], list[str]]
+) -> None:
     """Brings all up and says so; then the children go on by themselves."""
     begun = time.monotonic()
     speech.tell("fleet.starting", agents=list(swarm.agents), data=str(orders.data))
@@ -57,13 +59,13 @@ async def _life(swarm: Swarm, orders: Orders, speech: Speech, summary: Callable[
     if orders.plan.elsewhere:
         speech.tell("fleet.elsewhere", services=orders.plan.elsewhere, why="no module here runs them")
     await swarm.bring_up()
-    await swarm.all_up()
+    agents = await swarm.all_up()
     if speech.on_screen:
-        speech.show(summary())
+        speech.show(summary(agents))
     else:
         urls = {bus.name: bus.url for bus in orders.plan.buses if bus.port is not None}
         took_sec = round(time.monotonic() - begun, 3)
-        speech.tell("fleet.up", agents=list(swarm.agents), buses=urls, took_sec=took_sec)
+        speech.tell("fleet.up", agents=agents, buses=urls, took_sec=took_sec)
 
 
 async def _unless(leave: asyncio.Event, life: Coroutine[Any, Any, None]) -> None:

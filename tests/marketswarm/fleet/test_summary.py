@@ -7,6 +7,8 @@ from marketswarm.fleet.summary import Scene, summary
 
 SCENE = Scene(program="valkey-server", data=".marketswarm", make=True, took_sec=2.34, miss_after_sec=30)
 
+UP = ["healer", "rss_agg"]
+
 
 @pytest.fixture
 def plan():
@@ -21,7 +23,7 @@ def plan():
 
 
 def test_it_says_who_where_and_what_to_type_next(plan):
-    text = "\n".join(summary(plan, SCENE))
+    text = "\n".join(summary(plan, UP, SCENE))
     for said in (
         "All 2 services are up, 2.3 s after the start.",
         "system-redis  redis://127.0.0.1:7379  (valkey-server, data in .marketswarm/system-redis)",
@@ -34,23 +36,36 @@ def test_it_says_who_where_and_what_to_type_next(plan):
         assert said in text
 
 
+def test_who_was_stopped_meanwhile_is_not_told_to_be_up(plan):
+    text = "\n".join(summary(plan, ["healer"], SCENE))
+    assert "The service is up" in text
+    assert "stopped   rss_agg" in text
+
+
 def test_it_shows_no_password(plan):
-    text = "\n".join(summary(plan, SCENE))
+    text = "\n".join(summary(plan, UP, SCENE))
     assert "hunter2" not in text
     assert "redis://far:6379  (not ours: used as it is)" in text
 
 
 def test_without_a_makefile_it_names_the_program(plan):
-    text = "\n".join(summary(plan, dataclasses.replace(SCENE, make=False)))
+    text = "\n".join(summary(plan, UP, dataclasses.replace(SCENE, make=False)))
     assert "marketswarm simulate rss_agg" in text
     assert "make " not in text
 
 
 def test_without_a_healer_there_is_no_miss_to_wait_for(plan):
-    assert "simulate" not in "\n".join(summary(dataclasses.replace(plan, agents=plan.agents[1:]), SCENE))
+    assert "simulate" not in "\n".join(summary(plan, ["rss_agg"], SCENE))
 
 
 def test_it_fits_eighty_columns(plan):
     many = dataclasses.replace(plan, agents=tuple(PlannedAgent(f"service_{n}", "m") for n in range(40)))
-    assert max(map(len, summary(many, SCENE))) <= 90
-    assert max(len(line) for line in summary(many, SCENE) if "service_" in line and "make" not in line) <= 80
+    assert max(map(len, summary(many, [agent.svc for agent in many.agents], SCENE))) <= 90
+    assert (
+        max(
+            len(line)
+            for line in summary(many, [agent.svc for agent in many.agents], SCENE)
+            if "service_" in line and "make" not in line
+        )
+        <= 80
+    )

@@ -2,8 +2,10 @@
 
 import contextlib
 import os
+import pty
 import signal
 import socket
+import threading
 import time
 from pathlib import Path
 
@@ -261,6 +263,61 @@ def test_a_server_that_cannot_start_ends_it_with_the_servers_own_words(up, tmp_p
     fleet = up("--data", "data")
     assert fleet.wait(15) == 3
     assert "the server of system-redis did not start: " in fleet.text()
+
+
+def test_a_strangers_server_that_took_the_port_meanwhile_is_not_taken_for_ours(up, tmp_path):
+    program = tmp_path / "bin/valkey-server"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\n[ "$1" = --version ] && echo v=8.0.0 || exec sleep 60\n')
+    program.chmod(0o755)
+    fleet = up(PATH=f"{program.parent}:{os.environ['PATH']}")
+    fleet.wait_log("fleet.starting")
+    with Server(tmp_path / "stranger", fleet.port) as stranger, Server(tmp_path / "other", fleet.port + 1):
+        # it was seen, and asked who it is, again and again
+        until(lambda: int(stranger.cmd("INFO", "stats")["total_commands_processed"]) > 20, 5)
+        assert fleet.logs("bus.ready") == []
+        assert stranger.cmd("DBSIZE") == 0
+        assert fleet.stop(10) == 0
+
+
+@contextlib.contextmanager
+def terminal():
+    """Both ends of one: who writes to the second is shown on the first."""
+    ours, theirs = pty.openpty()
+    shown = bytearray()
+
+    def read() -> None:
+        with contextlib.suppress(OSError):  # the other end is closed
+            while piece := os.read(ours, 65_536):
+                shown.extend(piece)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    yield theirs, shown
+    os.close(theirs)
+    thread.join(5)
+    os.close(ours)
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_on_a_terminal_it_is_for_people(up, tmp_path, monkeypatch, plain):
+    with terminal() as (theirs, shown):
+        spawn = Proc._spawn
+        monkeypatch.setattr(
+            Proc, "_spawn", lambda self, line, **how: spawn(self, line, **(how | {"stderr": theirs}))
+        )
+        fleet = up(services="steady,other,wrong", **({"NO_COLOR": "1"} if plain else {}))
+        until(lambda: b"agent.ended" in shown, 15)
+        assert fleet.control("stop", "wrong")
+        until(lambda: b"Ctrl-C here ends all of it." in shown, 15)
+        fleet.signal(signal.SIGINT)
+        assert fleet.wait(10) == 0
+        until(lambda: b"fleet.stopped" in shown, 5)
+    text = shown.decode()
+    assert (b"\x1b[" in shown) != plain
+    for said in ("bus.ready", "no JSON at all", "All 2 services are up", f"-p {fleet.port} SUBSCRIBE"):
+        assert said in text
+    assert '{"ts"' not in text
 
 
 def test_a_data_folder_too_deep_for_a_socket_is_controlled_all_the_same(up, tmp_path):
