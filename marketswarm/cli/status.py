@@ -133,7 +133,8 @@ def _drawn(picture: Picture) -> "Group":
     from rich.console import Group
     from rich.text import Text
 
-    return Group(_table(picture), *(Text(note, style="yellow") for note in picture.notes()))
+    notes = [Text(note, style="yellow") for note in picture.notes()]
+    return Group(*([_table(picture)] if picture.rows else []), *notes)
 
 
 def _table(picture: Picture) -> "Table":
