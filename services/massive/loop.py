@@ -85,7 +85,8 @@ async def published(me: Agent[Settings], probes: Sequence[Probe], every_sec: flo
             pipe.set(
                 f"probe:{probe.target}", probe.encoded(), px=max(1, round(1000 * KEPT_ROUNDS * every_sec))
             )
-        await bus.ask(pipe.execute())
+        async with me.waiting(2 * bus.within_sec):
+            await bus.ask(pipe.execute())
     except BusError as error:
         me.log.warning("probes.unpublished", bus=error.bus, reason=error.reason)
         return f"results not published: {error.bus} {error.reason}"

@@ -12,27 +12,28 @@ from services.mesh.topology import Topology
 from services.mesh.writing import Writing, topology_key
 
 LOOK_EVERY_SEC: Final = 1.0
-STALLED_SEC: Final = 2.0  # a look that comes so late: nobody was heard meanwhile
+BUS_SEC: Final = 10.0  # above what reading or writing may take: a bus that is away is no hanging of ours
+STALLED_SEC: Final = 1.0  # a rest so much too long: this process did not run, and heard nobody
 
 
 async def main() -> int:
     """Be mesh until asked to stop."""
     async with agent("mesh") as me:
         topology = Topology(lambda svc: me.truth.timeout_of(svc, me.settings.default_timeout_sec))
-        await recall(me, topology)
+        async with me.waiting(BUS_SEC):
+            await recall(me, topology)
         hearing, writing = Hearing(me, topology), Writing(me)
         me.on_reseed(hearing.follow)
         hearing.follow(me.truth)
-        looked_at = time.monotonic()
         while True:
-            now = time.monotonic()
-            if now - looked_at > LOOK_EVERY_SEC + STALLED_SEC:
-                topology.forgive(now)
-            looked_at = now
             look(me, topology, hearing)
-            await writing.write(topology, hearing)
+            async with me.waiting(BUS_SEC):
+                await writing.write(topology, hearing)
             me.degraded(trouble(topology, writing))
+            begun = time.monotonic()
             await me.rest(LOOK_EVERY_SEC)
+            if time.monotonic() - begun > LOOK_EVERY_SEC + STALLED_SEC:
+                topology.forgive(time.monotonic())
     return me.exit_code
 
 

@@ -10,6 +10,7 @@ from services.vexy_ai.notes import Section, Wishes, note
 from services.vexy_ai.queue import Entry, Queue
 
 AGAIN_SEC: Final = 1.0
+BUS_SEC: Final = 10.0  # above what a step of the queue may take: a bus that is away is no hanging of ours
 
 
 async def main() -> int:
@@ -28,19 +29,24 @@ async def main() -> int:
 
 async def work(me: Agent[Common], wishes: Wishes) -> None:
     """Work until the truth changes. Raises BusError when a bus does not do its part."""
-    queue = await opened(me, wishes)
+    async with me.waiting(BUS_SEC):
+        queue = await opened(me, wishes)
     revision = me.revision
     try:
         claimed_at = float("-inf")
         while me.revision == revision:
             if time.monotonic() - claimed_at >= wishes.claim_sec / 2:
                 claimed_at = time.monotonic()
-                await note_all(me, queue, await queue.take_over(wishes.claim_sec, wishes.batch))
-            await note_all(me, queue, await queue.take(wishes.batch))
+                async with me.waiting(BUS_SEC):
+                    orphans = await queue.take_over(wishes.claim_sec, wishes.batch)
+                await note_all(me, queue, orphans)
+            async with me.waiting(BUS_SEC):
+                items = await queue.take(wishes.batch)
+            await note_all(me, queue, items)
             me.degraded(None)
-            me.progress()
     finally:
-        await queue.close()
+        async with me.waiting(BUS_SEC):
+            await queue.close()
 
 
 async def opened(me: Agent[Common], wishes: Wishes) -> Queue:
@@ -58,7 +64,7 @@ async def note_all(me: Agent[Common], queue: Queue, entries: list[Entry]) -> Non
     for entry_id, item in entries:
         now = time.time()
         made = note(entry_id.decode(), item, now)
-        new += await queue.settle(entry_id, me.bus(to.bus), to.key, made, now)
-        me.progress()
+        async with me.waiting(BUS_SEC):
+            new += await queue.settle(entry_id, me.bus(to.bus), to.key, made, now)
     if entries:
         me.log.info("items.noted", items=len(entries), new=new)

@@ -115,6 +115,19 @@ def test_a_bus_that_goes_away_makes_nobody_leave(scene):
     until(lambda: "left" in events(scene, "far"), 5)
 
 
+def test_a_mesh_that_was_stopped_itself_makes_nobody_leave(scene):
+    agent = started(scene, truth("one"))
+    publish(scene.system, "one", 1, "a")
+    until(lambda: picture(scene, "one"), 5)
+    agent.freeze()
+    frozen_for = time.monotonic() + 4
+    until(lambda: time.monotonic() > frozen_for)
+    agent.thaw()
+    publish(scene.system, "one", 2, "a")
+    until(lambda: picture(scene, "one") and picture(scene, "one")[0]["i"] == 2, 5)
+    assert events(scene, "one") == ["joined"]
+
+
 def test_a_mesh_that_starts_again_knows_who_was_there(scene):
     agent = started(scene, truth("one"))
     publish(scene.system, "one", 1, "a")

@@ -1,0 +1,46 @@
+"""What every service owes: frozen buses cost it nothing but beats, however impatient its watchdog is."""
+
+import time
+
+import pytest
+from agent_scene import Scene, seed
+from rig import free_port, until
+
+HEARTBEAT = {"interval_sec": 0.2, "timeout_sec": 3}
+FEEDS = [{"url": f"http://127.0.0.1:{free_port()}/", "name": "nobody"}]
+TRUTH = {
+    "services": {
+        "rss_agg": {"heartbeat": HEARTBEAT, "endpoints": FEEDS, "settings": {"poll_sec": 0.5}},
+        "massive": {
+            "heartbeat": HEARTBEAT,
+            "settings": {"probe_sec": 0.3, "targets": [{"name": "market", "bus": "market-redis"}]},
+        },
+        "mesh": {"heartbeat": HEARTBEAT},
+        "vexy_ai": {"heartbeat": HEARTBEAT},
+    }
+}
+
+
+@pytest.mark.parametrize("svc", TRUTH["services"])
+@pytest.mark.parametrize("which", ["system", "market", "both"])
+def test_frozen_buses_are_not_taken_for_a_hang_of_its_own(tmp_path, svc, which):
+    with Scene(tmp_path) as scene:
+        seed(scene.buses, TRUTH, 1)
+        agent = scene.module(f"services.{svc}", WATCHDOG_SEC="1")
+        scene.wait_beat(svc=svc, i=5)
+        frozen = scene.buses if which == "both" else [getattr(scene, which)]
+        for server in frozen:
+            server.freeze()
+        if which == "market":  # its beats go to the other bus, and must not know of it
+            before = scene.beat(svc)["i"]
+            until(lambda: scene.beat(svc)["i"] > before + 20, 7)
+        else:
+            frozen_for = time.monotonic() + 6
+            until(lambda: time.monotonic() > frozen_for or not agent.running, 7)
+        assert agent.running, agent.text()[-2000:]
+        for server in frozen:
+            server.thaw()
+        before = scene.beat(svc).get("i", 0)
+        until(lambda: scene.beat(svc).get("i", 0) > before + 3, 5)
+        assert agent.stop() == 0
+        assert "Traceback" not in agent.text()
