@@ -44,6 +44,12 @@ def handed_out(config: pytest.Config) -> bool:
 
 
 @pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """`-n auto`: live tests wait more than they work, so two workers a core keep the cores busy."""
+    return min(2 * (os.cpu_count() or 1), 16)
+
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """What a test's processes inherit is the run's tag; the workers themselves began without it."""
     node.workerinput["run"] = str(os.getpid())
