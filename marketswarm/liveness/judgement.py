@@ -245,11 +245,10 @@ class Liveness(Roster):
         if age is None or not record.is_news(beat.boot, beat.i, age, running):
             return False
         record.is_replay(beat.boot, beat.i)  # takes note of it
-        if beat.status == "stopping":
-            record.stopped = True
-            return False
+        record.stopped = beat.status == "stopping"
+        if record.stopped and not record.is_younger(age, running):
+            return False  # the goodbye alone is news: the age is that of the last beat before it
         heard = Heard(running - age, now.mono - age, now.wall - age)
         if record.last is None or heard.at > record.last.at:
             record.last = heard
-            record.stopped = False
         return record.due() > record.bus.clock.proven

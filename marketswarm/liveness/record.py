@@ -158,10 +158,9 @@ class Record:
         return next(reversed(self.boots), None)
 
     def is_news(self, boot: str | None, i: int, age_sec: float, now: float) -> bool:
-        """Whether a beat that another witness knows was never heard here.
+        """Whether a beat that another witness knows was never heard here; without a `boot` its age tells."""
+        return self.is_younger(age_sec, now) if boot is None else i > self.boots.get(boot, -1)
 
-        Without a `boot` only ages can tell; a quarter of a second is left to the network.
-        """
-        if boot is None:
-            return age_sec < self.silence(now) - 0.25
-        return i > self.boots.get(boot, -1)
+    def is_younger(self, age_sec: float, now: float) -> bool:
+        """Whether a beat of that age is younger than the silence; some is left to the network."""
+        return age_sec < self.silence(now) - 0.25

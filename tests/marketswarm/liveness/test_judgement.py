@@ -352,8 +352,17 @@ def test_a_witness_whose_age_can_not_be_told_tells_nothing():
 
 def test_a_witness_with_a_goodbye_gives_the_miss_its_reason():
     hand = due(boot="b")
-    miss = hand.life.witness("a", says(4.0, boot="b", i=2, status="stopping"), hand.now)
+    miss = hand.life.witness("a", says(30.0, boot="b", i=2, status="stopping"), hand.now)
     assert (miss.state, miss.reason) == (State.DOWN, "stopped")
+
+
+def test_a_witness_whose_last_beat_before_the_goodbye_was_never_heard_gives_it_its_time():
+    # found by the machine: a cut session took the beat, and the miss came early
+    hand = due(boot="b")
+    assert isinstance(hand.life.witness("a", says(4.0, boot="b", i=3, status="stopping"), hand.now), Acquitted)
+    hand.run(30)
+    assert hand.said == [(0, "a", "up"), (56, "a", "down")]
+    assert hand.verdicts[-1].reason == "stopped"
 
 
 def test_a_witness_with_a_beat_never_heard_but_too_old_does_not_keep_it_up():

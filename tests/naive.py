@@ -1,0 +1,228 @@
+"""DETECTION's rule as one would write it down first: every service looked at, every time. The oracle.
+
+No wheel, no payload known by heart, nothing put off. It is told exactly what `Liveness` is told, and tells
+what must follow.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from marketswarm.beat import Beat, parse
+from marketswarm.liveness import Remembered, Testimony
+from marketswarm.truth import Watch
+
+
+class Clock:
+    """Listening time: what lies between the sendings of canaries heard one after the other in one session."""
+
+    def __init__(self) -> None:
+        self.proven = 0.0
+        self.gap_end = 0.0
+        self.until: float | None = None  # the moment up to which all is proven; None in a gap
+        self.session = False
+        self.away: dict[int, float] = {}
+
+    def running(self, now: float) -> float:
+        return self.proven if self.until is None else self.proven + now - self.until
+
+    def gap(self) -> None:
+        self.until = None
+
+    def opened(self) -> None:
+        self.gap()
+        self.session, self.away = True, {}
+
+    def lost(self) -> None:
+        self.gap()
+        self.session = False
+
+    def refused(self, number: int) -> None:
+        self.gap()
+        self.away.pop(number, None)
+
+    def look(self, now: float) -> None:
+        owed = [sent for sent in self.away.values() if now - sent > 1.0]
+        if owed or (self.until is not None and now - self.until > 2.25):
+            self.gap()
+
+    def heard(self, number: int, now: float) -> None:
+        sent = self.away.get(number)
+        if not self.session or sent is None:
+            return
+        skipped = [each for each in self.away if each < number]
+        self.away = {each: at for each, at in self.away.items() if each > number}
+        if skipped or now - sent > 1.0:
+            self.gap()
+        if self.until is None:
+            self.until, self.gap_end = now, self.proven
+        elif sent > self.until:
+            self.proven += sent - self.until
+            self.until = sent
+
+
+@dataclass
+class Line:
+    """One service. `last` and `enter` are readings of its bus's clock."""
+
+    watch: Watch
+    enter: float
+    last: float | None = None
+    floor: float = float("-inf")
+    state: str = "unknown"
+    asked: bool = False
+    stopped: bool = False
+    boots: dict[str, int] = field(default_factory=dict)
+
+    def warm_up(self) -> float:
+        return min(self.watch.timeout_sec, max(2 * self.watch.interval_sec, 0.75 * self.watch.timeout_sec))
+
+    def due(self, gap_end: float) -> float:
+        timeout, warm = self.watch.timeout_sec, self.warm_up()
+        if self.last is None:
+            due = min(max(self.enter + warm, gap_end + warm), self.enter + 2 * warm)
+        else:
+            due = min(max(self.last + timeout, gap_end + warm), self.last + timeout + warm)
+        return max(due, self.floor)
+
+    def is_replay(self, boot: str | None, i: int) -> bool:
+        if boot is None:
+            return False
+        known = boot in self.boots and i <= self.boots[boot]
+        self.boots[boot] = max(i, self.boots.get(boot, i))
+        return known
+
+
+class Naive:
+    """The whole roster."""
+
+    def __init__(self, now: float) -> None:
+        self.clocks: dict[str, Clock] = {}
+        self.lines: dict[str, Line] = {}
+        self.held = True
+        self.awake = now
+
+    def rewatch(self, watches: Iterable[Watch], buses: Iterable[str], now: float) -> None:
+        for bus in buses:
+            self.clocks.setdefault(bus, Clock())
+        old, self.lines = self.lines, {}
+        for watch in watches:
+            running = self.clocks[watch.bus].running(now)
+            line = old.get(watch.svc)
+            if line is None:
+                line = Line(watch, running)
+            elif line.watch != watch:
+                moved = running - self.clocks[line.watch.bus].running(now)
+                line.watch, line.asked = watch, False
+                line.enter = line.enter + moved if line.last is None else line.last + moved
+                line.last = None if line.last is None else line.last + moved
+                line.floor = running + line.warm_up()
+            self.lines[watch.svc] = line
+
+    def woke(self, now: float) -> None:
+        if now - self.awake > 1.25:
+            for clock in self.clocks.values():
+                clock.gap()
+        self.awake = now
+
+    def hear(self, bus: str, messages: Iterable[tuple[str, bytes]], now: float) -> list[str]:
+        """Who came up."""
+        self.woke(now)
+        came_up = []
+        for channel, payload in messages:
+            for line in self.lines.values():
+                if (line.watch.bus, line.watch.channel) != (bus, channel):
+                    continue
+                beat = parse(payload, line.watch.svc)
+                if not isinstance(beat, Beat) or line.is_replay(beat.boot, beat.i):
+                    continue
+                line.stopped = beat.status == "stopping"
+                if line.stopped:
+                    continue
+                line.last = self.clocks[bus].running(now)
+                if line.state != "up" and not self.held:
+                    line.state = "up"
+                    came_up.append(line.watch.svc)
+        return came_up
+
+    def sweep(self, now: float) -> set[str]:
+        """Who is due by now, and is asked about from here on."""
+        self.woke(now)
+        for clock in self.clocks.values():
+            clock.look(now)
+        found = set()
+        for svc, line in self.lines.items():
+            clock = self.clocks[line.watch.bus]
+            idle = self.held or line.asked or line.state == "down"
+            if not idle and line.due(clock.gap_end) <= clock.proven:
+                line.asked = True
+                found.add(svc)
+        return found
+
+    def near(self, svc: str) -> bool:
+        """Whether it is due just now, give or take what adding up floats may make of it."""
+        line = self.lines[svc]
+        clock = self.clocks[line.watch.bus]
+        return abs(line.due(clock.gap_end) - clock.proven) < 1e-6
+
+    def witness(self, svc: str, word: Testimony | None, now: float) -> str | None:
+        """Whether it is `down`, lives `unheard`, or neither."""
+        line = self.lines.get(svc)
+        if line is None or not line.asked:
+            return None
+        line.asked = False
+        clock = self.clocks[line.watch.bus]
+        if word is not None and word.age_sec is not None and self._news(line, word, now):
+            line.is_replay(word.beat.boot, word.beat.i)
+            line.stopped = word.beat.status == "stopping"
+            # a key that holds a goodbye has the age of the last beat before it
+            if not line.stopped or self._younger(line, word, now):
+                at = clock.running(now) - word.age_sec
+                line.last = at if line.last is None else max(at, line.last)
+                if line.due(clock.gap_end) > clock.proven:
+                    return "unheard"
+        if line.due(clock.gap_end) > clock.proven:
+            return None
+        line.state = "down"
+        return "down"
+
+    def _news(self, line: Line, word: Testimony, now: float) -> bool:
+        if word.beat.boot is not None:
+            return word.beat.i > line.boots.get(word.beat.boot, -1)
+        return self._younger(line, word, now)
+
+    def _younger(self, line: Line, word: Testimony, now: float) -> bool:
+        begun = line.enter if line.last is None else line.last
+        return word.age_sec < self.clocks[line.watch.bus].running(now) - begun - 0.25
+
+    def recall(
+        self, known: Mapping[str, Remembered], words: Mapping[str, Testimony], now: float
+    ) -> list[str]:
+        """Who came up. A saved silence goes on; else it is half a timeout; a younger beat ends it."""
+        came_up = []
+        for svc, line in self.lines.items():
+            heard, stopped, memory, word = line.last, line.stopped, known.get(svc), words.get(svc)
+            half, line.last = line.watch.timeout_sec / 2, None
+            if memory is not None:
+                if line.boots and all(b == memory.boot and i <= memory.i for b, i in line.boots.items()):
+                    heard = None  # all of it was known to the earlier run: replays
+                line.state = str(memory.state)
+                silence = half if memory.silent_for is None else memory.silent_for
+                line.last, line.enter = (-silence, line.enter) if memory.seen else (None, -silence)
+                if memory.seen and memory.boot is not None:
+                    line.boots[memory.boot] = max(memory.i, line.boots.get(memory.boot, 0))
+            if word is not None and word.age_sec is not None and line.state != "down":
+                running = self.clocks[line.watch.bus].running(now)
+                line.is_replay(word.beat.boot, word.beat.i)
+                line.stopped = word.beat.status == "stopping"
+                if line.last is None or word.age_sec < running - line.last:
+                    line.last = running - min(word.age_sec, half)
+            if heard is not None:
+                line.last, line.stopped = heard, stopped
+            alive = (
+                word is not None and word.age_sec is not None and word.age_sec <= half and not line.stopped
+            )
+            if line.state != "up" and (heard is not None or (line.state == "unknown" and alive)):
+                came_up.append(svc)
+                line.state = "up"
+        self.held = False
+        return came_up
