@@ -22,7 +22,7 @@ def start(svc: Svc, data: Data = DATA) -> None:
 
 
 def kill(svc: Svc, data: Data = DATA) -> None:
-    """Kill an agent of the embedded fleet (-9), as a crash would; the fleet starts it again."""
+    """Kill an agent of the embedded fleet (-9); it is started again once it was missed."""
     typer.echo(act("kill", svc, data))
 
 

@@ -43,11 +43,12 @@ class Tell(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What to run: a name for people, the command, its whole environment."""
+    """What to run: a name for people, the command, its whole environment, the least pause after a kill -9."""
 
     name: str
     command: list[str]
     environ: Mapping[str, str]
+    killed_sec: float = 0.0
 
 
 class Child:
@@ -87,7 +88,7 @@ class Child:
 
     async def supervise(self) -> None:
         """Keeps it running while it is wanted, until `end`; killed, if this is cancelled."""
-        pauses = Pauses()
+        pauses = Pauses(self._program.killed_sec)
         while not self._leaving:
             await self._wanted.wait()
             if self._leaving:
@@ -140,10 +141,11 @@ class Child:
         self._wanted.set()
 
     def kill(self) -> str:
-        """SIGKILL, as a crash would be: it is started again after its pause."""
+        """SIGKILL: it is started again after a pause in which it is missed."""
         if self._process is None:
             return f"{self.name} does not run"
-        said = f"{self.name} (pid {self.pid}) killed; it is started again"
+        said = f"{self.name} (pid {self.pid}) killed; it is started again once it was missed"
+        said += f", or by `marketswarm start {self.name}`"
         self._kill_all()
         return said
 

@@ -1,5 +1,6 @@
 """How long to wait before a program that ended is started again. Pure."""
 
+import signal
 from dataclasses import dataclass
 
 FIRST_SEC = 0.5
@@ -10,8 +11,13 @@ _CONFIGURATION = 2
 
 @dataclass(slots=True)
 class Pauses:
-    """Growing pauses for one program: 0.5, 1, 2 … 30 s, and from the start again after it ran well."""
+    """Growing pauses for one program: 0.5, 1, 2 … 30 s, and from the start again after it ran well.
 
+    `killed_sec` is the least pause after a SIGKILL. Nothing that goes wrong in a program ends it so: it was a
+    person, who wants to see it missed, or a kernel short of memory, which wants to be left alone for a while.
+    """
+
+    killed_sec: float = 0.0
     _next_sec: float = FIRST_SEC
 
     def after(self, ran_sec: float, code: int) -> float:
@@ -25,4 +31,4 @@ class Pauses:
             self._next_sec = FIRST_SEC
         pause_sec = self._next_sec
         self._next_sec = min(self._next_sec * 2, LONGEST_SEC)
-        return pause_sec
+        return max(pause_sec, self.killed_sec) if code == -signal.SIGKILL else pause_sec

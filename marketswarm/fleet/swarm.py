@@ -24,6 +24,7 @@ _HEALER_LISTENS_SEC = 4.0
 _SAY_WHO_LOADS_SEC = 5.0
 _SAY_WHO_IS_LATE_SEC = 15.0
 _SERVER_GRACE_SEC = 3.0
+_SEEN_SEC = 2.0  # between a miss and the start that ends it, so that both can be read
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,10 @@ class Swarm:
         self._buses: dict[str, Bus] = {}
         self.servers = {bus.name: self._server(bus) for bus in orders.plan.buses if bus.port is not None}
         self.agents = {
-            agent.svc: self._python(agent.svc, agent.module, self._environ) for agent in orders.plan.agents
+            agent.svc: self._python(
+                agent.svc, agent.module, self._environ, missed_after_sec(orders.truth, agent.svc) + _SEEN_SEC
+            )
+            for agent in orders.plan.agents
         }
 
     @contextlib.asynccontextmanager
@@ -164,9 +168,16 @@ class Swarm:
         program = Program(bus.name, command(self._orders.binary, bus.port, folder), os.environ)
         return Child(program, self._tell, self._hearer(bus.name), _SERVER_GRACE_SEC)
 
-    def _python(self, name: str, module: str, environ: Mapping[str, str]) -> Child:
-        program = Program(name, [sys.executable, "-m", module], environ)
+    def _python(self, name: str, module: str, environ: Mapping[str, str], killed_sec: float = 0.0) -> Child:
+        program = Program(name, [sys.executable, "-m", module], environ, killed_sec)
         return Child(program, self._tell, self._hearer(name))
 
     def _hearer(self, name: str) -> Callable[[bytes], None]:
         return lambda line: self._hear(name, line)
+
+
+def missed_after_sec(truth: Truth, svc: str) -> float:
+    """After what silence an agent is missed: the healer by the sentinel, the others by the healer."""
+    if svc == HEALER:
+        return 3 * truth.services[svc].heartbeat.interval_sec
+    return truth.timeout_of(svc)

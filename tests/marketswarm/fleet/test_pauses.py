@@ -18,3 +18,10 @@ def test_a_wrong_configuration_waits_longest_at_once_and_counts_for_nothing():
     pauses = Pauses()
     assert pauses.after(0.1, 2) == 30
     assert pauses.after(0.1, 1) == 0.5
+
+
+def test_what_was_killed_stays_down_until_it_is_missed():
+    pauses = Pauses(killed_sec=32)
+    assert pauses.after(60, -9) == 32
+    assert pauses.after(60, -11) == 0.5, "a crash is another matter"
+    assert pauses.after(60, 5) == 0.5

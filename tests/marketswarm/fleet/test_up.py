@@ -34,6 +34,7 @@ while True:
         bus.recv(100)
     time.sleep(0.1)
 """
+HASTY = {"heartbeat": {"interval_sec": 0.3, "timeout_sec": 1}}
 STAND_INS = {
     "steady": BEATS,
     "other": BEATS,
@@ -56,7 +57,7 @@ class Up(Proc):
             (folder / "stand_ins/services/__init__.py").touch()
             (package / "__init__.py").touch()
             (package / "__main__.py").write_text(STAND_INS[name])
-        (folder / "truth.json").write_bytes(orjson.dumps({"services": {name: {} for name in names}}))
+        (folder / "truth.json").write_bytes(orjson.dumps({"services": dict.fromkeys(names, HASTY)}))
         env = {"PYTHONPATH": str(folder / "stand_ins"), **env}
         super().__init__("marketswarm.cli", env, folder, "up", "--port", str(self.port), *options)
 
@@ -156,7 +157,12 @@ def test_a_killed_agent_comes_back_and_its_end_is_told(up):
     os.kill(pid, signal.SIGKILL)
     told = fleet.wait_log("agent.ended")
     assert (told["svc"], told["code"], told["level"]) == ("steady", -9, "warning")
-    until(lambda: fleet.pid_of("services.steady") not in (None, pid), 5)
+    assert told["again_in_sec"] == 3, "its timeout and two seconds: whoever killed it sees it missed"
+    started = len([line for line in fleet.logs() if line.get("event") == "stand_in.started"])
+    until(lambda: fleet.pid_of("services.steady") not in (None, pid), 8)
+    until(
+        lambda: len([line for line in fleet.logs() if line.get("event") == "stand_in.started"]) > started, 5
+    )
 
 
 def test_a_killed_server_comes_back_on_its_port_with_its_data(up):
