@@ -1,4 +1,6 @@
-"""FAILURES rows 7 and 13: the healer's ear fails, not those whom it listens to."""
+"""FAILURES rows 7, 10 and 13: the healer's ear fails, not those whom it listens to."""
+
+import time
 
 import pytest
 from rig import TcpProxy, until
@@ -55,6 +57,39 @@ def test_row_7_a_half_open_connection_is_noticed_and_replaced_and_no_one_is_miss
         assert miss["late_sec"] >= TIMEOUT_SEC
         scene.listen_for(TIMEOUT_SEC)
         assert scene.misses() == ["mortal"]
+
+
+def test_row_7_a_healer_that_is_deaf_on_one_channel_alone_believes_the_key_and_says_so(tmp_path):
+    with Scene(tmp_path, SERVICES) as scene:
+        scene.stop_beating("mortal")
+        boot, i, last = scene.beaters["mortal"].boots["mortal"], 1000, 0.0
+        ends_at = time.monotonic() + 3 * TIMEOUT_SEC
+        while time.monotonic() < ends_at:  # it beats, and nobody hears it
+            i, last = i + 1, time.time()
+            said = f'{{"svc":"mortal","i":{i},"ts":{last},"boot":"{boot}"}}'
+            scene.system.cmd("SET", "beat:mortal", said, "PX", round(2000 * TIMEOUT_SEC))
+            rest(0.2)
+        assert scene.misses() == []
+        assert scene["healer"].wait_log("vigil.deaf")["svc"] == "mortal"
+        assert scene.sessions() > 1
+        miss = scene.wait_logged("heartbeat_miss", "mortal", 2 * TIMEOUT_SEC + WARM_UP_SEC)
+        assert miss["since"] == pytest.approx(last, abs=0.3)
+        scene.listen_for(TIMEOUT_SEC)
+        assert scene.misses() == ["mortal"]
+
+
+def test_row_10_a_healer_that_is_cut_off_for_being_slow_comes_back_and_misses_no_one(tmp_path):
+    flood = "for i = 1, 4000 do redis.call('PUBLISH', 's0:heartbeat', string.rep('x', 4000)) end"
+    with Scene(tmp_path, SERVICES) as scene:
+        scene.system.cmd("CONFIG", "SET", "client-output-buffer-limit", "pubsub 1mb 512kb 1")
+        scene.stop_beating("mortal")
+        for times in range(2, 5):
+            scene.system.cmd("EVAL", flood, 0)
+            scene.heard_again(times)
+        scene.wait_logged("heartbeat_miss", "mortal", TIMEOUT_SEC + WARM_UP_SEC + 1 + NOISE_SEC)
+        scene.listen_for(TIMEOUT_SEC + WARM_UP_SEC)
+        assert scene.misses() == ["mortal"]
+        assert len(scene["healer"].logs("vigil.lost")) == 3
 
 
 @pytest.mark.parametrize(
