@@ -101,7 +101,8 @@ def surroundings() -> dict[str, object]:
 def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
     """Look for processes left behind, once no test runs any more, and end them."""
     if not hasattr(session.config, "workerinput"):
-        LEFT.extend(end_leftovers(str(os.getpid())))
+        folder = session.config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
+        LEFT.extend(end_leftovers(str(os.getpid()), folder))
         if LEFT:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
     yield

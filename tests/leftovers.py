@@ -1,4 +1,8 @@
-"""Finds and ends processes that tests left running: whoever inherited the run's tag, orphans too."""
+"""Finds and ends processes that tests left running, orphans too.
+
+A test's process has inherited the run's tag, or works in one of the run's temporary folders, as servers do
+that were started with an environment of their own.
+"""
 
 import contextlib
 import os
@@ -10,22 +14,29 @@ from pathlib import Path
 TAG = "MARKETSWARM_TEST_RUN"
 
 
-def end_leftovers(run: str) -> list[str]:
+def end_leftovers(run: str, folder: Path) -> list[str]:
     """One line a process that still lived: its pid, its command, where known the test that started it."""
-    found = list(from_proc(run) if Path("/proc/self/environ").exists() else from_ps())
+    found = list(from_proc(run, folder) if Path("/proc/self/environ").exists() else from_ps())
     for pid, _ in found:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     return [f"{pid} {what}" for pid, what in found]
 
 
-def from_proc(run: str) -> Iterator[tuple[int, str]]:
-    for folder in Path("/proc").glob("[0-9]*"):
+def from_proc(run: str, folder: Path) -> Iterator[tuple[int, str]]:
+    for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # gone meanwhile, or another user's
-            environ = dict(_.split("=", 1) for _ in text_of(folder / "environ") if "=" in _)
-            if environ.get(TAG) == run and int(folder.name) != os.getpid():
-                command = " ".join(text_of(folder / "cmdline"))
-                yield int(folder.name), f"{command} <- {environ.get('PYTEST_CURRENT_TEST', 'no test')}"
+            environ = dict(_.split("=", 1) for _ in text_of(entry / "environ") if "=" in _)
+            place = (entry / "cwd").readlink()
+            working = place.is_relative_to(folder) and age_order(entry) > age_order(Path("/proc/self"))
+            if environ.get(TAG) == run or working:
+                command = " ".join(text_of(entry / "cmdline"))
+                yield int(entry.name), f"{command} <- {environ.get('PYTEST_CURRENT_TEST', place)}"
+
+
+def age_order(entry: Path) -> int:
+    """When a process started, in ticks since the machine did."""
+    return int((entry / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19])
 
 
 def text_of(file: Path) -> list[str]:

@@ -1,6 +1,7 @@
 """Shows each rule of conftest.py a test that breaks it."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -26,6 +27,11 @@ def test_takes_a_signal():
 
 def test_leaves_an_orphan():
     subprocess.run(["sh", "-c", "sleep 291 & echo $! >orphan"])
+
+def test_leaves_one_that_knows_nothing_of_us(tmp_path):
+    path = {"PATH": os.environ["PATH"]}
+    left = subprocess.Popen(["sleep", "292"], env=path, cwd=tmp_path, start_new_session=True)
+    left.returncode = 0
 
 def test_keeps_to_the_rules(monkeypatch, tmp_path):
     monkeypatch.setenv("PUT", "back")
@@ -64,11 +70,18 @@ def test_what_a_test_leaves_behind_is_an_error_that_names_it(tmp_path, workers):
     assert "PASSED tests/test_breaches.py::test_keeps_to_the_rules" in said
     orphan = int((tmp_path / "orphan").read_text(encoding="ascii"))
     assert f"{orphan} sleep 291" in said
+    assert not alive(orphan)
     if Path("/proc").exists():
-        assert "<- tests/test_breaches.py::test_leaves_an_orphan" in said
-        assert (
-            not Path(f"/proc/{orphan}/cmdline").exists() or not Path(f"/proc/{orphan}/cmdline").read_bytes()
-        )
+        assert "sleep 291 <- tests/test_breaches.py::test_leaves_an_orphan" in said
+        detached = re.search(r"^(\d+) sleep 292 <- .*test_leaves_one_that_knows", said, re.MULTILINE)
+        assert detached
+        assert not alive(int(detached[1]))
+
+
+def alive(pid: int) -> bool:
+    """Tell a process that runs from one that ended, reaped or not."""
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return state.stdout.strip()[:1] not in ("", "Z")
 
 
 def test_a_missing_part_skips_and_says_so(tmp_path):
