@@ -5,8 +5,6 @@ Not here: what is worth a line, and how often; that is for whoever logs. As the 
 credential in a URL gets through, in no value and no traceback.
 """
 
-from __future__ import annotations
-
 import logging
 import re
 import sys
@@ -15,10 +13,17 @@ from datetime import UTC, datetime
 from typing import IO, Any, cast
 
 import orjson
-import structlog
-from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
 from marketswarm.settings import Common
+
+# structlog draws in all of rich, if it is there, for tracebacks on a terminal: too dear for every agent
+_absent = {} if "rich" in sys.modules else {"rich": None}
+sys.modules.update(_absent)  # type: ignore[arg-type]
+import structlog  # noqa: E402 - see above
+from structlog.typing import EventDict, FilteringBoundLogger, Processor  # noqa: E402 - see above
+
+for _name in _absent:
+    del sys.modules[_name]
 
 CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
 
