@@ -7,7 +7,7 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -16,7 +16,7 @@ from marketswarm import log as logs
 from marketswarm.agent import Code, Exit, usable_bus
 from marketswarm.agent.stopping import Stop
 from marketswarm.bus import Bus, BusError, find_url
-from marketswarm.seeding import Seeding, Unseeded, seed, wait_until_all_answer
+from marketswarm.seeding import Seeding, Unseeded, seed, summary, wait_until_all_answer
 from marketswarm.settings import Common, read
 from marketswarm.truth import Loaded, TruthError, load
 
@@ -117,19 +117,3 @@ def _tell(seeding: Seeding, loaded: Loaded, path: Path, buses: Sequence[str]) ->
     )
     if sys.stdout.isatty():
         sys.stdout.write("".join(f"{line}\n" for line in summary(seeding, str(path), buses)))
-
-
-def summary(seeding: Seeding, path: str, buses: Sequence[str]) -> Iterator[str]:
-    """A seeding in a few lines."""
-    changes, places = seeding.changes, " and ".join(buses)
-    if seeding.changed:
-        yield f"{path} is revision {seeding.revision} on {places}"
-    elif seeding.repaired:
-        yield f"{path} is still revision {seeding.revision}; put back on {', '.join(seeding.repaired)}"
-    else:
-        yield f"{path} is still revision {seeding.revision} on {places}: nothing to do"
-    yield from (f"  + {svc}" for svc in changes.added)
-    yield from (f"  - {svc}" for svc in changes.dropped)
-    yield from (f"  ~ {name}: {what}" for name, what in (*changes.changed, *changes.buses))
-    if seeding.changed and not changes:
-        yield "  the same content, written differently"

@@ -44,7 +44,7 @@ def find_url(name: str, environ: Mapping[str, str], truth: Truth | None = None) 
 
     Raises BusError (`error`) when the file cannot be read or the truth points at a variable that is not set.
     """
-    variable = name.upper().replace("-", "_").replace(".", "_") + "_URL"
+    variable = variable_of(name)
     if url := environ.get(variable):
         return url
     if path := environ.get(variable + "_FILE"):
@@ -54,10 +54,15 @@ def find_url(name: str, environ: Mapping[str, str], truth: Truth | None = None) 
             raise BusError(name, "error", f"{variable}_FILE: {error.strerror}") from None
     if truth is not None and (url := truth.bus_url(name)):
         try:
-            return resolve(url, environ)
+            return str(resolve(url, environ))
         except LookupError as error:
             raise BusError(name, "error", str(error)) from None
     return f"redis://{name}:6379"
+
+
+def variable_of(name: str) -> str:
+    """The environment variable that tells where a bus is: SYSTEM_REDIS_URL for system-redis."""
+    return name.upper().replace("-", "_").replace(".", "_") + "_URL"
 
 
 class Script:

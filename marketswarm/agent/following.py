@@ -60,6 +60,7 @@ class Following:
         self._refused: dict[str, str] = {}  # sha256 to why: one document at most
         self._look, self._glance = asyncio.Event(), asyncio.Event()
         self._glances: dict[str, object] = {}
+        self._unheard: set[str] = set()
         self._log = log.get("truth")
 
     def beaten(self) -> None:
@@ -79,9 +80,18 @@ class Following:
             bus,
             channels=(CHANGED,),
             heard=lambda _channel, _payload: self._look.set(),
-            joined=self._look.set,
-            lost=lambda error: self._log.info("truth.unheard", bus=error.bus, reason=error.reason),
+            joined=lambda: self._joined(bus),
+            lost=self._lost,
         )
+
+    def _joined(self, bus: Bus) -> None:
+        self._unheard.discard(bus.name)
+        self._look.set()
+
+    def _lost(self, error: BusError) -> None:
+        if error.bus not in self._unheard:
+            self._unheard.add(error.bus)
+            self._log.info("truth.unheard", bus=error.bus, reason=error.reason)
 
     async def _look_when_asked(self) -> None:
         while True:

@@ -1,16 +1,12 @@
 # ruff: noqa: PLC0415 - a command loads what it needs when it runs
 """`marketswarm seed`: a truth put on all its buses, by hand."""
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from marketswarm.cli.options import DATA, Data
-
-if TYPE_CHECKING:
-    from marketswarm.seeding import Seeding
 
 _ANSWER_WITHIN_SEC = 5.0
 
@@ -24,18 +20,19 @@ def seed(
 
     from marketswarm.cli import paper
 
-    for line in summary(asyncio.run(_seed(file, data)), file):
+    for line in asyncio.run(_seed(file, data)):
         paper.line(line)
 
 
-async def _seed(file: Path, data: Path) -> "Seeding":
+async def _seed(file: Path, data: Path) -> list[str]:
+    """Seeds; what became of it, in lines for a person."""
     import socket
 
     from marketswarm import log
     from marketswarm.cli.document import read
     from marketswarm.cli.sight import opened
     from marketswarm.exit import Code, Exit
-    from marketswarm.seeding import Unseeded, seed, wait_until_all_answer
+    from marketswarm.seeding import Unseeded, seed, summary, wait_until_all_answer
     from marketswarm.settings import Common
     from marketswarm.settings import read as read_settings
 
@@ -46,22 +43,7 @@ async def _seed(file: Path, data: Path) -> "Seeding":
         try:
             await wait_until_all_answer(buses, _ANSWER_WITHIN_SEC)
             by = f"marketswarm@{socket.gethostname()}"
-            return await seed(raw, buses, by, key=settings.truth_redis_key)
+            seeding = await seed(raw, buses, by, key=settings.truth_redis_key)
         except Unseeded as error:
             raise Exit(Code.NO_BUS, f"not seeded: {error}") from None
-
-
-def summary(seeding: "Seeding", file: Path) -> Iterator[str]:
-    """What a seeding did, for a person."""
-    changes = seeding.changes
-    if seeding.changed:
-        yield f"{file} is revision {seeding.revision} now"
-    elif seeding.repaired:
-        yield f"{file} is still revision {seeding.revision}; put back on {', '.join(seeding.repaired)}"
-    else:
-        yield f"{file} is revision {seeding.revision} already: nothing to do"
-    yield from (f"  + {svc}" for svc in changes.added)
-    yield from (f"  - {svc}" for svc in changes.dropped)
-    yield from (f"  ~ {name}: {what}" for name, what in (*changes.changed, *changes.buses))
-    if seeding.changed and not changes:
-        yield "  the same content, written differently"
+        return list(summary(seeding, str(file), [bus.name for bus in buses]))

@@ -9,10 +9,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from marketswarm.agent.finding import Found, first, look_at_all, reasons, truth_places, usable_bus
-from marketswarm.bus import Bus, BusError, find_url
+from marketswarm.bus import Bus, BusError, find_url, variable_of
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet import folder
-from marketswarm.fleet.plan import is_told, variable
+from marketswarm.fleet.plan import is_told
 from marketswarm.settings import Common, read
 from marketswarm.truth import Truth
 
@@ -106,5 +106,5 @@ def told_also(environ: Mapping[str, str], urls: Mapping[str, str], truth: Truth 
         except BusError:  # it is told of, wrongly; whoever needs it will say so
             continue
         if urlsplit(known).hostname == name.lower() and not is_told(name, environ):
-            told[variable(name)] = url
+            told[variable_of(name)] = url
     return told

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from marketswarm.bus import variable_of
 from marketswarm.truth import MARKET, SYSTEM, Truth, nearest
 
 LAST_PORT = 65_535
@@ -23,7 +24,7 @@ class PlannedBus:
     @property
     def variable(self) -> str:
         """The environment variable that tells agents where it is."""
-        return variable(self.name)
+        return variable_of(self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +48,9 @@ class Plan:
         return {bus.variable: bus.url for bus in self.buses if bus.port is not None}
 
 
-def variable(bus: str) -> str:
-    """`system-redis` is told by `SYSTEM_REDIS_URL`."""
-    return bus.upper().replace("-", "_").replace(".", "_") + "_URL"
-
-
 def is_told(bus: str, environ: Mapping[str, str]) -> bool:
     """Whether the environment says where a bus is, itself or by a file that it names."""
-    return any(environ.get(variable(bus) + twin) for twin in ("", "_FILE"))
+    return any(environ.get(variable_of(bus) + twin) for twin in ("", "_FILE"))
 
 
 def draw(

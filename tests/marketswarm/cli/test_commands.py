@@ -150,14 +150,17 @@ def test_a_variable_that_does_not_parse_is_named_without_its_value(shell):
 
 def test_seeding_says_what_changed(shell, buses):
     assert shell("seed").stdout.splitlines() == [
-        "truth.json is revision 1 now",
+        "truth.json is revision 1 on system-redis and market-redis",
         "  + rss_agg",
         "  + mesh",
         "  + healer",
     ]
-    assert "already: nothing to do" in shell("seed").stdout
+    assert "nothing to do" in shell("seed").stdout
     shell.write({"services": SERVICES | {"mesh": {"tags": ["x"]}, "new": {}}})
-    assert shell("seed").stdout.splitlines()[:2] == ["truth.json is revision 2 now", "  + new"]
+    assert shell("seed").stdout.splitlines()[:2] == [
+        "truth.json is revision 2 on system-redis and market-redis",
+        "  + new",
+    ]
     assert [bus.cmd("HGET", "truth:meta", "revision") for bus in buses] == ["2", "2"]
     buses[1].cmd("DEL", "truth:doc")
     assert "still revision 2; put back on market-redis" in shell("seed").stdout

@@ -125,5 +125,5 @@ def test_a_reseed_from_another_terminal_reaches_the_agents(fleet):
     truth = orjson.loads((fleet.folder / "truth.json").read_bytes())
     truth["services"]["rss_agg"]["tags"] = ["new"]
     (fleet.folder / "truth.json").write_bytes(orjson.dumps(truth))
-    assert "revision 2 now" in fleet.run("seed")
+    assert "is revision 2 on" in fleet.run("seed")
     until(lambda: fleet.row("rss_agg")["rev"] == 2, 5)

@@ -2,8 +2,7 @@
 
 import pytest
 
-from bootstrap.seed import summary
-from marketswarm.seeding import Seeding
+from marketswarm.seeding import Seeding, summary
 from marketswarm.truth import Changes
 
 BUSES = ["system-redis", "market-redis"]
