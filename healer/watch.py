@@ -1,7 +1,6 @@
 """What the healer keeps watch over: every service and bus of the truth, now and after each reseed."""
 
 import asyncio
-from dataclasses import replace
 from typing import Final
 
 from marketswarm.agent import Agent
@@ -17,14 +16,13 @@ LOOK_EVERY_SEC: Final = 1.0
 
 def own_heartbeat(settings: HealerSettings, section: Service | None) -> Heartbeat:
     """The healer's own beats: as its section has them, else as the environment, else the default."""
-    default = Heartbeat(channel=f"{HEALER}:heartbeat")
-    said = default if section is None else section.heartbeat
+    beats = Heartbeat(channel=f"{HEALER}:heartbeat") if section is None else section.heartbeat
     channel, interval_sec = settings.healer_heartbeat_channel, settings.hb_interval_sec
-    if channel is not None and said.channel == default.channel:
-        said = replace(said, channel=channel)
-    if interval_sec is not None and said.interval_sec == default.interval_sec:
-        said = replace(said, interval_sec=interval_sec)
-    return said
+    if channel is not None and "channel" not in beats.said:
+        beats = beats.but(channel=channel)
+    if interval_sec is not None and "interval_sec" not in beats.said:
+        beats = beats.but(interval_sec=interval_sec)
+    return beats
 
 
 async def watch(me: Agent[HealerSettings]) -> None:

@@ -50,7 +50,7 @@ def _words(old: Any, new: Any, prefix: str = "") -> Iterator[str]:
     """The fields that differ: their values where these are short, only their names where they are not."""
     for each in fields(new):
         before, after = getattr(old, each.name), getattr(new, each.name)
-        if before == after:
+        if before == after or not each.compare:
             continue
         if is_dataclass(before) and is_dataclass(after):
             yield from _words(before, after, f"{prefix}{each.name}.")

@@ -6,6 +6,8 @@ the document as a whole is `document.py`.
 
 import math
 import re
+from dataclasses import field as dataclass_field
+from dataclasses import fields as dataclass_fields
 from functools import lru_cache
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
@@ -106,13 +108,24 @@ class BusEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
 class Heartbeat:
-    """Where and how often a service beats. Seconds, 0.001 to a year."""
+    """Where and how often a service beats. Seconds, 0.001 to a year.
+
+    `said` names what the document itself says; the rest are defaults, which the environment may overrule.
+    """
 
     channel: Key
     interval_sec: Seconds = 10.0
     redis_url: RedisUrl = f"redis://{SYSTEM}:6379"
     timeout_sec: Annotated[float | None, PlainValidator(_seconds)] = None  # this service's own
     monitored: StrictBool = True
+    said: Annotated[tuple[str, ...], PlainValidator(tuple), Field(repr=False)] = dataclass_field(
+        default=(), compare=False, repr=False
+    )
+
+    def but(self, **changed: str | float) -> "Heartbeat":
+        """The same with some fields changed. (`dataclasses.replace` would have defaults pass for said.)"""
+        same = {each.name: getattr(self, each.name) for each in dataclass_fields(self)}
+        return Heartbeat(**{name: value for name, value in (same | changed).items() if value is not None})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)

@@ -6,6 +6,7 @@ comes to light at once. Not here: what sections have to do with each other (`cla
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any, Final, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -116,9 +117,17 @@ def _service(place: Place, name: str, section: dict[str, Any], findings: Finding
 
     def with_channel(values: dict[str, Any]) -> dict[str, Any]:
         beat = values.get("heartbeat", {})
-        return {**values, "heartbeat": {"channel": channel, **beat}} if isinstance(beat, dict) else values
+        if not isinstance(beat, dict):
+            return values
+        return {**values, "heartbeat": {"channel": channel, **beat, "said": _said(tuple(beat))}}
 
     return _checked(_SERVICE, place, section, findings, with_channel)
+
+
+@lru_cache(maxsize=256)
+def _said(keys: tuple[str, ...]) -> tuple[str, ...]:
+    """One and the same tuple for all services that say the same."""
+    return keys
 
 
 def _bus(place: Place, section: dict[str, Any], findings: Findings) -> BusEntry | None:
