@@ -123,7 +123,7 @@ class Heartbeat:
     )
 
     def but(self, **changed: str | float) -> "Heartbeat":
-        """The same with some fields changed. (`dataclasses.replace` would have defaults pass for said.)"""
+        """The same with some fields changed; `dataclasses.replace` would check defaults as if said."""
         same = {each.name: getattr(self, each.name) for each in dataclass_fields(self)}
         return Heartbeat(**{name: value for name, value in (same | changed).items() if value is not None})
 
