@@ -54,10 +54,10 @@ simulate: environment ## a failure: stop SVC=rss_agg, wait for its miss, start i
 bench: environment ## the figures: beats a second, delay of an alert, memory and CPU
 	@exec $(bin)/python -m bench $(ARGS)
 
-lock: ## requirements.lock anew from pyproject.toml (needs uv)
+lock: ## requirements.lock anew from pyproject.toml (needs uv); ARGS=--upgrade for newer versions
 	@command -v uv >/dev/null || { echo "make lock needs uv on the PATH" >&2; exit 1; }
 	@uv pip compile pyproject.toml --extra embedded --group dev --universal --generate-hashes \
-		--no-emit-index-url --python-version 3.11 --quiet -o requirements.lock
+		--no-emit-index-url --python-version 3.11 --quiet -o requirements.lock $(ARGS)
 
 clean: ## remove the environment and caches; the fleet's data in .marketswarm/ stays
 	@rm -rf .venv .venv.log .venv.making .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage dist
