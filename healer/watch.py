@@ -6,28 +6,15 @@ from typing import Final
 from marketswarm.agent import Agent
 from marketswarm.listen import moment
 from marketswarm.settings import HealerSettings
-from marketswarm.truth import HEALER, Heartbeat, Service, Truth
-from marketswarm.vigil import Notices, Vigil
+from marketswarm.truth import HEALER, Truth
+from marketswarm.vigil import LOG, Notices, Vigil, alert_target
 
-ALERTS: Final = "healer:alerts"
-LOG: Final = "healer:alerts:log"
 LOOK_EVERY_SEC: Final = 1.0
-
-
-def own_heartbeat(settings: HealerSettings, section: Service | None) -> Heartbeat:
-    """The healer's own beats: as its section has them, else as the environment, else the default."""
-    beats = Heartbeat(channel=f"{HEALER}:heartbeat") if section is None else section.heartbeat
-    channel, interval_sec = settings.healer_heartbeat_channel, settings.hb_interval_sec
-    if channel is not None and "channel" not in beats.said:
-        beats = beats.but(channel=channel)
-    if interval_sec is not None and "interval_sec" not in beats.said:
-        beats = beats.but(interval_sec=interval_sec)
-    return beats
 
 
 async def watch(me: Agent[HealerSettings]) -> None:
     """Watches until cancelled."""
-    home, channel = _target(me, me.truth)
+    home, channel = alert_target(me.truth, me.settings)
     notices = Notices(of="heartbeat", by=me.name, channel=channel)
     vigil = Vigil(
         notices,
@@ -40,7 +27,7 @@ async def watch(me: Agent[HealerSettings]) -> None:
     )
 
     def put_in_force(truth: Truth) -> None:
-        bus, notices.channel = _target(me, truth)
+        bus, notices.channel = alert_target(truth, me.settings)
         if bus != home:
             raise ValueError(f"alerts move from {home} to {bus} only when the healer is restarted")
         buses = truth.bus_names()
@@ -62,7 +49,3 @@ async def _own_up(me: Agent[HealerSettings], vigil: Vigil) -> None:
     while True:
         me.degraded(vigil.ear.deafness(moment()))
         await asyncio.sleep(LOOK_EVERY_SEC)
-
-
-def _target(me: Agent[HealerSettings], truth: Truth) -> tuple[str, str]:
-    return truth.alert_target(me.settings.alert_channel or ALERTS)

@@ -84,16 +84,21 @@ class Common(BaseSettings):
         return init_settings, env_settings, _Twins(settings_cls)
 
 
-class HealerSettings(Common):
-    """What the healer reads besides. `None`: the truth's, else the default."""
+class VigilSettings(Common):
+    """What the healer and who watches it must agree on. `None`: the truth's, else the default."""
 
     alert_channel: Name | None = None
     hb_interval_sec: Seconds | None = None
     healer_heartbeat_channel: Name | None = None
+
+
+class HealerSettings(VigilSettings):
+    """What the healer reads besides."""
+
     healer_lease_sec: Seconds = 3.0
 
 
-class SentinelSettings(Common):
+class SentinelSettings(VigilSettings):
     """What the sentinel reads besides. `None`: three times the healer's interval."""
 
     sentinel_timeout_sec: Seconds | None = None

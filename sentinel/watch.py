@@ -9,10 +9,8 @@ from typing import Final
 from marketswarm.agent import Agent
 from marketswarm.settings import SentinelSettings
 from marketswarm.truth import HEALER, SYSTEM, Heartbeat, Service, Truth, Watch
-from marketswarm.vigil import NO_TIMEOUT, Notices, Vigil
+from marketswarm.vigil import LOG, NO_TIMEOUT, Notices, Vigil, alert_target, healer_heartbeat
 
-ALERTS: Final = "healer:alerts"
-LOG: Final = "healer:alerts:log"
 SENTINEL: Final = "sentinel"
 
 
@@ -21,18 +19,18 @@ def own_heartbeat(_settings: SentinelSettings, section: Service | None) -> Heart
     return Heartbeat(channel=f"{SENTINEL}:heartbeat") if section is None else section.heartbeat
 
 
-def the_healer(truth: Truth, timeout_sec: float | None) -> Watch:
-    """The one line of the sentinel's roster; the timeout, in seconds, is three intervals if not given."""
-    if HEALER in truth.services:
-        bus, beats = truth.bus_of(HEALER), truth.services[HEALER].heartbeat
-    else:
-        bus, beats = SYSTEM, Heartbeat(channel=f"{HEALER}:heartbeat")
-    return Watch(HEALER, bus, beats.channel, beats.interval_sec, timeout_sec or 3 * beats.interval_sec)
+def the_healer(truth: Truth, settings: SentinelSettings) -> Watch:
+    """The one line of the sentinel's roster; the timeout is three of the healer's intervals, if not given."""
+    section = truth.services.get(HEALER)
+    beats = healer_heartbeat(settings, section)
+    bus = truth.bus_of(HEALER) if section is not None else SYSTEM
+    timeout_sec = settings.sentinel_timeout_sec or 3 * beats.interval_sec
+    return Watch(HEALER, bus, beats.channel, beats.interval_sec, timeout_sec)
 
 
 async def watch(me: Agent[SentinelSettings]) -> None:
     """Watches until cancelled."""
-    home, channel = me.truth.alert_target(ALERTS)
+    home, channel = alert_target(me.truth, me.settings)
     notices = Notices(of="healer", by=me.name, channel=channel)
     vigil = Vigil(
         notices,
@@ -46,8 +44,8 @@ async def watch(me: Agent[SentinelSettings]) -> None:
     )
 
     def put_in_force(truth: Truth) -> None:
-        notices.channel = truth.alert_target(ALERTS)[1]
-        healer = the_healer(truth, me.settings.sentinel_timeout_sec)
+        notices.channel = alert_target(truth, me.settings)[1]
+        healer = the_healer(truth, me.settings)
         vigil.watch([healer], listen={healer.bus: NO_TIMEOUT}, tell=truth.bus_names())
 
     put_in_force(me.truth)

@@ -9,10 +9,10 @@ import signal
 import time
 from typing import Any
 
-from healer.watch import own_heartbeat, watch
+from healer.watch import watch
 from marketswarm.agent import agent, run
 from marketswarm.settings import HealerSettings
-from marketswarm.vigil import Vigil
+from marketswarm.vigil import Vigil, healer_heartbeat
 
 judge = Vigil._judge
 
@@ -29,7 +29,7 @@ async def judge_until_hung(self: Vigil, group: asyncio.TaskGroup) -> None:
 async def main() -> Any:
     Vigil._judge = judge_until_hung  # type: ignore[method-assign]
     hang_sec = float(os.environ.get("HANG_SEC", "0"))
-    async with agent("healer", HealerSettings, heartbeat=own_heartbeat) as me:
+    async with agent("healer", HealerSettings, heartbeat=healer_heartbeat) as me:
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, time.sleep, hang_sec)
         await watch(me)
     return me.exit_code

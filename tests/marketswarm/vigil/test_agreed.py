@@ -3,15 +3,16 @@
 import orjson
 import pytest
 
-from healer.watch import own_heartbeat
-from marketswarm.settings import HealerSettings
-from marketswarm.truth import load
+from marketswarm.settings import HealerSettings, SentinelSettings
+from marketswarm.truth import Watch, load
+from marketswarm.vigil import healer_heartbeat
+from sentinel.watch import the_healer
 
 
 def beats(section: dict | None, **environment: object) -> tuple[str, float]:
     services = {} if section is None else {"healer": section}
     truth = load(orjson.dumps({"services": services})).truth
-    found = own_heartbeat(HealerSettings(**environment), truth.services.get("healer"))
+    found = healer_heartbeat(HealerSettings(**environment), truth.services.get("healer"))
     return found.channel, found.interval_sec
 
 
@@ -29,3 +30,10 @@ def test_what_the_truth_says_holds_even_where_it_is_the_default():
 def test_each_word_counts_for_itself():
     section = {"heartbeat": {"interval_sec": 7}}
     assert beats(section, hb_interval_sec=5, healer_heartbeat_channel="h") == ("h", 7)
+
+
+def test_the_sentinel_goes_by_the_same_words():
+    truth = load(orjson.dumps({"services": {"rss_agg": {}}})).truth
+    settings = SentinelSettings(hb_interval_sec=5, healer_heartbeat_channel="h")
+    assert the_healer(truth, settings) == Watch("healer", "system-redis", "h", 5, 15)
+    assert the_healer(truth, SentinelSettings(sentinel_timeout_sec=7)).timeout_sec == 7
