@@ -82,7 +82,7 @@ class Vigil:
         for name, watched in self.life.buses.items():
             listener = self._posts[name].listener
             if listener is not None:
-                listener.listen_to(frozenset(channel.decode() for channel in watched.channels))
+                listener.listen_to(frozenset(record.watch.channel for record in watched.channels.values()))
         self._poked.set()
         log.info("vigil.monitoring", services=len(self.life.records), buses=sorted(listen))
 
