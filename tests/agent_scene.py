@@ -88,7 +88,7 @@ class Scene:
         raw = self.system.cmd("GET", f"beat:{svc}")
         return orjson.loads(raw) if raw else {}
 
-    def wait_beat(self, within: float = 5.0, svc: str = "probe", **wanted: Any) -> dict[str, Any]:
+    def wait_beat(self, within: float = 20.0, svc: str = "probe", **wanted: Any) -> dict[str, Any]:
         """The first beat seen with these values."""
         until(
             lambda: wanted.items() <= (beat := self.beat(svc)).items() and beat,
@@ -97,7 +97,7 @@ class Scene:
         )
         return self.beat(svc)
 
-    def next_beat(self, within: float = 5.0) -> dict[str, Any]:
+    def next_beat(self, within: float = 10.0) -> dict[str, Any]:
         before = self.beat().get("i", 0)
         until(lambda: self.beat().get("i", 0) > before, within, f"a beat after {before}")
         return self.beat()

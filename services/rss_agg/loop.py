@@ -54,10 +54,11 @@ async def read_all(
     async def one(feed: Feed) -> None:
         async with gate:
             why = await read_one(me, reader, section, feed)
-        if why is None:
-            failing.pop(feed.url, None)
-        else:
+        before = failing.pop(feed.url, None)
+        if why is not None:
             failing[feed.url] = why
+            if why != before:
+                me.log.warning("feed.failed", feed=feed.name, why=why)
 
     with contextlib.suppress(TimeoutError):
         async with me.waiting(rounds * (section.settings.timeout_sec + ROUND_MARGIN_SEC)):
@@ -72,14 +73,11 @@ async def read_one(me: Agent[Common], reader: "Reader", section: Section, feed: 
         items = await reader.read(feed, section.settings)
         new = await publish(me, items)
     except Failed as error:
-        why = str(error)
+        return str(error)
     except BusError as error:
-        why = f"{error.bus} {error.reason}"
-    else:
-        me.log.info("feed.read", feed=feed.name, items=len(items), new=new)
-        return None
-    me.log.warning("feed.failed", feed=feed.name, why=why)
-    return why
+        return f"{error.bus} {error.reason}"
+    me.log.info("feed.read", feed=feed.name, items=len(items), new=new)
+    return None
 
 
 async def publish(me: Agent[Common], items: Sequence[Item]) -> int:

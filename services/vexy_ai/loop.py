@@ -21,8 +21,10 @@ async def main() -> int:
             try:
                 await work(me, own().settings)
             except BusError as error:
-                me.log.warning("items.unread", bus=error.bus, reason=error.reason)
-                me.degraded(f"{error.bus} {error.reason}")
+                why = f"{error.bus} {error.reason}"
+                if why not in (me.trouble() or ""):  # once, until it has worked again
+                    me.log.warning("items.unread", bus=error.bus, reason=error.reason)
+                me.degraded(why)
             await me.rest(AGAIN_SEC)
     return me.exit_code
 

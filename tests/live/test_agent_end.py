@@ -173,7 +173,7 @@ def test_a_loop_that_hangs_is_ended_with_5_and_all_stacks(scene):
 """,
         WATCHDOG_SEC="1",
     )
-    assert agent.wait(15) == 5
+    assert agent.wait(30) == 5
     said = agent.logs("agent.hung")[0]
     assert said["reason"] == "loop_hung"
     assert "stand_still" in "".join(said["threads"].values())
@@ -192,7 +192,7 @@ def test_work_that_hangs_is_ended_with_5_and_shows_where(scene):
 """,
         WATCHDOG_SEC="1",
     )
-    assert agent.wait(15) == 5
+    assert agent.wait(30) == 5
     said = agent.logs("agent.hung")[0]
     assert said["reason"] == "work_hung"
     assert "wait_for_nobody" in "".join(said["tasks"].values())
@@ -201,7 +201,7 @@ def test_work_that_hangs_is_ended_with_5_and_shows_where(scene):
 def test_a_busy_loop_in_python_is_ended_too(scene):
     seed(scene.buses, truth(), 1)
     agent = scene.agent("        while True: pass\n", WATCHDOG_SEC="1")
-    assert agent.wait(15) == 5
+    assert agent.wait(30) == 5
     assert agent.logs("agent.hung")[0]["reason"] == "loop_hung"
 
 
@@ -220,7 +220,7 @@ def test_a_hung_agent_ends_though_nobody_reads_its_log(scene, tmp_path):
         env={**os.environ, **scene.env, "WATCHDOG_SEC": "1"},
     ) as child:
         try:
-            assert child.wait(15) == 5
+            assert child.wait(30) == 5
         finally:
             child.kill()
 
@@ -229,20 +229,23 @@ def test_a_process_that_was_stopped_for_longer_than_the_limit_did_not_hang(scene
     seed(scene.buses, truth(), 1)
     agent = scene.agent(
         """
-        while True:
-            until = time.process_time() + 0.2  # on waking there is work to end before the loop can tick
+        import signal
+
+        def busy(*_):  # on waking there is work to end before the loop can tick
+            until = time.process_time() + 0.5
             while time.process_time() < until:
                 pass
-            await asyncio.sleep(0)
-            me.progress()
+
+        signal.signal(signal.SIGCONT, busy)
+        await me.rest(600)
 """,
-        WATCHDOG_SEC="1.5",
+        WATCHDOG_SEC="2",
     )
     before = scene.wait_beat(rev=1)
     agent.freeze()
-    time.sleep(4)  # what is tested is that time passes
+    time.sleep(5)  # what is tested is that time passes
     agent.thaw()
-    until(lambda: scene.beat().get("i", 0) > before["i"] + 2, 10)
+    until(lambda: scene.beat().get("i", 0) > before["i"] + 5, 20)
     assert agent.running
     assert not agent.logs("agent.hung")
 

@@ -23,7 +23,7 @@ def truth(*services, **more):
 def started(scene, document):
     seed(scene.buses, document, 1)
     agent = scene.module("services.mesh")
-    until(lambda: len(agent.logs("mesh.hearing")) == 2, 10)
+    until(lambda: len(agent.logs("mesh.hearing")) == 2, 20)
     return agent
 
 
@@ -48,8 +48,8 @@ def events(scene, svc):
 
 def test_it_sees_itself_and_says_when_all_go_by_one_truth(scene):
     started(scene, truth())
-    until(lambda: picture(scene, "mesh"), 5)
-    until(lambda: events(scene, "") == ["converged"], 5)
+    until(lambda: picture(scene, "mesh"), 20)
+    until(lambda: events(scene, "") == ["converged"], 20)
     assert events(scene, "mesh") == ["joined"]
 
 
@@ -61,7 +61,7 @@ def test_two_instances_are_two_and_one_that_goes_silent_leaves(scene):
             publish(scene.system, "twin", i, "second")
         until_next = time.monotonic() + 0.2
         until(lambda until_next=until_next: time.monotonic() > until_next)
-    until(lambda: "left" in events(scene, "twin"), 5)
+    until(lambda: "left" in events(scene, "twin"), 20)
     publish(scene.system, "twin", 20, "first")
     assert [one["boot"] for one in picture(scene, "twin")] in (["first"], [])
     assert events(scene, "twin")[:3] == ["joined", "joined", "left"]
@@ -70,7 +70,7 @@ def test_two_instances_are_two_and_one_that_goes_silent_leaves(scene):
 def test_a_shell_script_on_the_other_bus_is_a_citizen_too(scene):
     started(scene, truth(script={"redis_url": "redis://market-redis:6379", "channel": "cron-job"}))
     publish(scene.market, "script", 1, channel="cron-job")
-    until(lambda: picture(scene, "script"), 5)
+    until(lambda: picture(scene, "script"), 20)
     assert picture(scene, "script")[0]["boot"] is None
 
 
@@ -80,10 +80,10 @@ def test_a_stranger_is_told_once_and_is_in_no_picture(scene):
         publish(scene.system, "who", i)
         scene.system.cmd("PUBLISH", "junk:heartbeat", b"\xff" * 100)
         scene.system.cmd("PUBLISH", "x" * 5000 + ":heartbeat", b"{}")
-    until(lambda: events(scene, "who"), 5)
+    until(lambda: events(scene, "who"), 20)
     publish(scene.system, "who", 51)
     written = picture(scene, "mesh")[0]["i"]
-    until(lambda: picture(scene, "mesh")[0]["i"] > written + 4, 5)
+    until(lambda: picture(scene, "mesh")[0]["i"] > written + 4, 20)
     assert events(scene, "who") == ["stranger"]
     assert picture(scene, "who") == []
     assert agent.running
@@ -92,53 +92,53 @@ def test_a_stranger_is_told_once_and_is_in_no_picture(scene):
 def test_a_reseed_is_followed_while_beats_flow(scene):
     agent = started(scene, truth("one"))
     publish(scene.system, "one", 1, "a")
-    until(lambda: picture(scene, "one"), 5)
+    until(lambda: picture(scene, "one"), 20)
     seed(scene.buses, truth(other={"channel": "elsewhere"}), 2)
     until(lambda: len(agent.logs("mesh.hearing")) == 3, 5)  # a channel that the pattern does not cover
     publish(scene.system, "other", 1, "b", channel="elsewhere")
-    until(lambda: picture(scene, "other") and not picture(scene, "one"), 5)
+    until(lambda: picture(scene, "other") and not picture(scene, "one"), 20)
 
 
 def test_a_bus_that_goes_away_makes_nobody_leave(scene):
     agent = started(scene, truth(far={"redis_url": "redis://market-redis:6379"}))
     publish(scene.market, "far", 1, "a")
-    until(lambda: picture(scene, "far"), 5)
+    until(lambda: picture(scene, "far"), 20)
     scene.market.stop()
     agent.wait_log("mesh.deaf")
-    until(lambda: "deaf on market-redis" in scene.beat("mesh").get("detail", ""), 5)
+    until(lambda: "deaf on market-redis" in scene.beat("mesh").get("detail", ""), 20)
     gone_for = time.monotonic() + 3  # twice its timeout
     until(lambda: time.monotonic() > gone_for)
     assert picture(scene, "far")
     assert "left" not in events(scene, "far")
     scene.market.start()
-    until(lambda: "status" not in scene.beat("mesh"), 10)
-    until(lambda: "left" in events(scene, "far"), 5)
+    until(lambda: "status" not in scene.beat("mesh"), 20)
+    until(lambda: "left" in events(scene, "far"), 20)
 
 
 def test_a_mesh_that_was_stopped_itself_makes_nobody_leave(scene):
     agent = started(scene, truth("one"))
     publish(scene.system, "one", 1, "a")
-    until(lambda: picture(scene, "one"), 5)
+    until(lambda: picture(scene, "one"), 20)
     agent.freeze()
     frozen_for = time.monotonic() + 4
     until(lambda: time.monotonic() > frozen_for)
     agent.thaw()
     publish(scene.system, "one", 2, "a")
-    until(lambda: picture(scene, "one") and picture(scene, "one")[0]["i"] == 2, 5)
+    until(lambda: picture(scene, "one") and picture(scene, "one")[0]["i"] == 2, 20)
     assert events(scene, "one") == ["joined"]
 
 
 def test_a_mesh_that_starts_again_knows_who_was_there(scene):
     agent = started(scene, truth("one"))
     publish(scene.system, "one", 1, "a")
-    until(lambda: picture(scene, "one"), 5)
+    until(lambda: picture(scene, "one"), 20)
     agent.kill()
     agent.start()
-    until(lambda: len(agent.logs("mesh.hearing")) == 4, 10)
+    until(lambda: len(agent.logs("mesh.hearing")) == 4, 20)
     publish(scene.system, "one", 2, "a")
-    until(lambda: picture(scene, "one") and picture(scene, "one")[0]["i"] == 2, 5)
+    until(lambda: picture(scene, "one") and picture(scene, "one")[0]["i"] == 2, 20)
     assert events(scene, "one") == ["joined"]
-    until(lambda: "restarted" in events(scene, "mesh"), 5)
+    until(lambda: "restarted" in events(scene, "mesh"), 20)
 
 
 def test_its_keys_are_where_the_truth_says(scene):
@@ -150,6 +150,6 @@ def test_its_keys_are_where_the_truth_says(scene):
         ]
     }
     started(scene, document)
-    until(lambda: scene.market.cmd("GET", "team:topology"), 5)
-    until(lambda: scene.market.cmd("XLEN", "team:events"), 5)
+    until(lambda: scene.market.cmd("GET", "team:topology"), 20)
+    until(lambda: scene.market.cmd("XLEN", "team:events"), 20)
     assert scene.system.cmd("GET", "mesh:topology") is None

@@ -33,7 +33,7 @@ def test_frozen_buses_are_not_taken_for_a_hang_of_its_own(tmp_path, svc, which):
             server.freeze()
         if which == "market":  # its beats go to the other bus, and must not know of it
             before = scene.beat(svc)["i"]
-            until(lambda: scene.beat(svc)["i"] > before + 20, 7)
+            until(lambda: scene.beat(svc)["i"] > before + 20, 15)
         else:
             frozen_for = time.monotonic() + 6
             until(lambda: time.monotonic() > frozen_for or not agent.running, 7)
@@ -41,6 +41,6 @@ def test_frozen_buses_are_not_taken_for_a_hang_of_its_own(tmp_path, svc, which):
         for server in frozen:
             server.thaw()
         before = scene.beat(svc).get("i", 0)
-        until(lambda: scene.beat(svc).get("i", 0) > before + 3, 5)
+        until(lambda: scene.beat(svc).get("i", 0) > before + 3, 15)
         assert agent.stop() == 0
         assert "Traceback" not in agent.text()
