@@ -171,11 +171,13 @@ class Naive:
             return None
         line.asked = False
         clock = self.clocks[line.watch.bus]
-        if word is not None and word.age_sec is not None and self._news(line, word, now):
-            line.is_replay(word.beat.boot, word.beat.i)
-            line.stopped = word.beat.status == "stopping"
+        if word is not None and word.age_sec is not None:
+            goodbye, news = word.beat.status == "stopping", self._news(line, word, now)
+            if news:
+                line.is_replay(word.beat.boot, word.beat.i)
+                line.stopped = goodbye
             # a key that holds a goodbye has the age of the last beat before it
-            if not line.stopped or self._younger(line, word, now):
+            if self._younger(line, word, now) if goodbye else news:
                 at = clock.running(now) - word.age_sec
                 line.last = at if line.last is None else max(at, line.last)
                 if line.due(clock.gap_end) > clock.proven:

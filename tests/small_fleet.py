@@ -10,7 +10,7 @@ Whatever the machine of `test_machine.py` does to it:
 
 from dataclasses import replace
 
-from small_healer import BUS_TIMEOUT_SEC, HOME, Disk, Healer
+from small_healer import BUS_TIMEOUT_SEC, HOME, Canaries, Disk, Healer
 from small_world import Bus, Service
 
 from marketswarm.beat import parse
@@ -77,6 +77,8 @@ class Fleet:
             self._last[svc] = known
             self.owed[svc] = self.owed.get(svc, 0.0) + now_proven - self._proven.get(svc, now_proven)
             self._proven[svc] = now_proven
+            if line.state == "down":
+                self.owed[svc] = 0.0  # what is told is owed no more
         if remembered and not healer.life.held and self.buses[HOME].answers:
             self.owed_saved = dict(self.owed)
         concluded, healer.concluded = healer.concluded, []
@@ -218,6 +220,13 @@ class Fleet:
     def cut(self, name: str) -> None:
         if self.healer is not None and self.buses[name].session is not None:
             self.healer.lost(name, "refused")
+
+    def replace_listener(self, name: str) -> None:
+        """It is cancelled and says nothing; another one begins, whose canaries count anew."""
+        if self.healer is not None:
+            self.buses[name].session = None
+            self.healer.open_at[name] = self.t + 0.05
+            self.healer.canaries[name] = Canaries(self.t)
 
     def stop_bus(self, name: str) -> None:
         self.cut(name)

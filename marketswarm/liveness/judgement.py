@@ -242,12 +242,16 @@ class Liveness(Roster):
         """Counts a beat that only the other witness knows as heard; tells whether it keeps the service up."""
         beat, age = testimony.beat, testimony.age_sec
         running = record.bus.clock.running(now.mono)
-        if age is None or not record.is_news(beat.boot, beat.i, age, running):
+        if age is None:
             return False
-        record.is_replay(beat.boot, beat.i)  # takes note of it
-        record.stopped = beat.status == "stopping"
-        if record.stopped and not record.is_younger(age, running):
-            return False  # the goodbye alone is news: the age is that of the last beat before it
+        goodbye = beat.status == "stopping"
+        news = record.is_news(beat.boot, beat.i, age, running)
+        if news:
+            record.is_replay(beat.boot, beat.i)  # takes note of it
+            record.stopped = goodbye
+        # the age of a goodbye is that of the last beat before it, which may be news when it is not
+        if not (record.is_younger(age, running) if goodbye else news):
+            return False
         heard = Heard(running - age, now.mono - age, now.wall - age)
         if record.last is None or heard.at > record.last.at:
             record.last = heard

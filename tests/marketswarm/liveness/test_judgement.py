@@ -359,7 +359,21 @@ def test_a_witness_with_a_goodbye_gives_the_miss_its_reason():
 def test_a_witness_whose_last_beat_before_the_goodbye_was_never_heard_gives_it_its_time():
     # found by the machine: a cut session took the beat, and the miss came early
     hand = due(boot="b")
-    assert isinstance(hand.life.witness("a", says(4.0, boot="b", i=3, status="stopping"), hand.now), Acquitted)
+    assert isinstance(
+        hand.life.witness("a", says(4.0, boot="b", i=3, status="stopping"), hand.now), Acquitted
+    )
+    hand.run(30)
+    assert hand.said == [(0, "a", "up"), (56, "a", "down")]
+    assert hand.verdicts[-1].reason == "stopped"
+
+
+def test_a_goodbye_that_was_heard_does_not_hide_that_the_beat_before_it_was_not():
+    # found by the machine: the session was cut for that one beat
+    hand = due(boot="b")
+    hand.beat(boot="b", i=3, status="stopping")
+    assert isinstance(
+        hand.life.witness("a", says(4.0, boot="b", i=3, status="stopping"), hand.now), Acquitted
+    )
     hand.run(30)
     assert hand.said == [(0, "a", "up"), (56, "a", "down")]
     assert hand.verdicts[-1].reason == "stopped"

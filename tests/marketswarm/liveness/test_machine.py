@@ -97,6 +97,16 @@ class Machine(RuleBasedStateMachine):
     def cut_session(self, name: str) -> None:
         self.fleet.cut(name)
 
+    @step(name=buses, times=st.integers(3, 12), every=st.sampled_from([0.6, 1.5, 2.5]))
+    def cut_again_and_again(self, name: str, times: int, every: float) -> None:
+        for _ in range(times):
+            self.fleet.cut(name)
+            self.fleet.run(every)
+
+    @step(name=buses)
+    def replace_the_listener(self, name: str) -> None:
+        self.fleet.replace_listener(name)
+
     @step(name=buses)
     def swallow(self, name: str) -> None:
         session = self.fleet.buses[name].session
@@ -144,6 +154,12 @@ class Machine(RuleBasedStateMachine):
     def change(self, svc: str, interval: float, timeout: float) -> None:
         self.fleet.change(svc, interval_sec=interval, timeout_sec=timeout)
 
+    @step(svc=services, sec=st.sampled_from([1.0, 2.5]), timeout=st.sampled_from([2.0, 3.0]))
+    def change_while_it_hangs(self, svc: str, sec: float, timeout: float) -> None:
+        self.fleet.services[svc].next_at += 2 * timeout + sec
+        self.fleet.run(sec)
+        self.fleet.change(svc, interval_sec=0.7, timeout_sec=timeout)
+
     @step(svc=services, bus=buses)
     def move(self, svc: str, bus: str) -> None:
         self.fleet.change(svc, bus=bus)
@@ -158,4 +174,4 @@ class Machine(RuleBasedStateMachine):
 
 
 TestMachine = Machine.TestCase
-TestMachine.settings = settings(max_examples=100, stateful_step_count=30)
+TestMachine.settings = settings(stateful_step_count=30)
