@@ -116,11 +116,11 @@ class Beater:
             pipe.publish(f"{svc}:heartbeat", said[name])
             if self.how["witness"]:
                 pipe.set(f"beat:{svc}", said[name], px=round(2000 * self.how["timeout_sec"]))
+        now = time.time()  # before it is sent: nobody can hear it earlier than that
         try:
             pipe.execute()
         except redis.RedisError:
             return
-        now = time.time()
         for name in names:
             self.beats[name].append(now)
             self.payloads[name].append(said[name])
