@@ -11,9 +11,8 @@ SERVICES = {"mortal": service(), **{f"s{n}": service() for n in range(10)}}
 
 def cut(scene: Scene) -> None:
     """Ends the healer's subscriber connection: the one with most channels."""
-    lines = scene.system.cmd("CLIENT", "LIST", "TYPE", "PUBSUB")
-    clients = [dict(word.split("=", 1) for word in line.split()) for line in lines.splitlines()]
-    clients = lines if isinstance(lines, list) else clients
+    lines = scene.system.cmd("CLIENT", "LIST", "TYPE", "PUBSUB").splitlines()
+    clients = [dict(word.split("=", 1) for word in line.split()) for line in lines]
     most = max(clients, key=lambda client: int(client["sub"]))
     assert int(most["sub"]) > len(SERVICES)
     scene.system.cmd("CLIENT", "KILL", "ID", most["id"])

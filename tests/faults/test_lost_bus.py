@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from rig import free_port
+from rig import TcpProxy, free_port
 from rig_scene import BUS_TIMEOUT_SEC, BUSES, NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, Scene, only, rest, service
 
 OUTAGE_SEC = 2 * TIMEOUT_SEC + 1
@@ -94,6 +94,22 @@ def test_row_12_a_bus_that_became_a_replica_of_a_dead_master_is_told_as_read_onl
         scene.listen_for(TIMEOUT_SEC + WARM_UP_SEC, *BUSES)
         assert scene.misses() == []
         only(scene.log("bus_miss", bus=other))
+
+
+def test_a_verdict_whose_acknowledgement_is_lost_is_offered_again_and_told_once(tmp_path):
+    with Scene(tmp_path, SERVICES, agents=()) as scene, TcpProxy(scene.system.port) as wire:
+        scene.start("healer", SYSTEM_REDIS_URL=wire.url)
+        scene.all_up()
+        wire.swallow(only=b'"heartbeat_miss"', direction="down")
+        scene.stop_beating("mortal")
+        scene.alerts.wait("heartbeat_miss", "mortal", TIMEOUT_SEC + 1 + NOISE_SEC)
+        assert scene["healer"].wait_log("tell.waiting")["reason"] == "timeout"
+        rest(2.5)  # it is offered at least once more
+        wire.heal()
+        scene.beat_again("mortal")
+        scene.alerts.wait("heartbeat_ok", "mortal", 3 + NOISE_SEC)
+        assert [event["type"] for event in scene.alerts.of()] == ["heartbeat_miss", "heartbeat_ok"]
+        assert len(scene.log("heartbeat_miss")) == 1
 
 
 def test_row_37_buses_killed_while_they_write_keep_the_log_and_all_goes_on_by_itself(tmp_path):
