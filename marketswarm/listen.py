@@ -81,7 +81,7 @@ class Listener:
         self._canary_bytes = self._canary_channel.encode()
         self._wanted: frozenset[str] = frozenset()
         self._subscribed: frozenset[str] = frozenset()
-        self._given_up = False
+        self._given_up = asyncio.Event()
         self._changed = asyncio.Event()
         self._urged = asyncio.Event()
         self._number = 0
@@ -97,8 +97,7 @@ class Listener:
 
     def rebuild(self) -> None:
         """Gives the session up: it does not hear what others hear."""
-        self._given_up = True
-        self._changed.set()
+        self._given_up.set()
 
     async def run(self) -> None:
         """Runs until cancelled."""
@@ -118,6 +117,7 @@ class Listener:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._read(session), name=f"read:{self.bus.name}")
                     group.create_task(self._mind(session), name=f"mind:{self.bus.name}")
+                    group.create_task(self._give_up(), name=f"give_up:{self.bus.name}")
             except* BusError as failures:
                 self._ear.lost(self.bus.name, _first(failures))
             finally:
@@ -128,7 +128,7 @@ class Listener:
     async def _open(self, session: Session) -> None:
         """Subscribes to everything in chunks; each has its own time limit, so that size needs no other."""
         self._changed.clear()
-        self._given_up = False
+        self._given_up.clear()
         wanted = sorted(self._wanted)
         try:
             async with asyncio.timeout(OPEN_WITHIN_SEC):
@@ -150,18 +150,21 @@ class Listener:
             await asyncio.sleep(0)
 
     async def _mind(self, session: Session) -> None:
-        """Keeps the session to the wanted channels, and ends it when it was given up."""
+        """Keeps the session to the wanted channels."""
         while True:
             await self._changed.wait()
             self._changed.clear()
-            if self._given_up:
-                raise BusError(self.bus.name, "deaf")
             wanted = self._wanted
             if new := wanted - self._subscribed:
                 await session.subscribe(sorted(new))
             if gone := self._subscribed - wanted:
                 await session.unsubscribe(sorted(gone))
             self._subscribed = wanted
+
+    async def _give_up(self) -> None:
+        """Ends a session that was given up, also while `_mind` waits for a connection that takes no words."""
+        await self._given_up.wait()
+        raise BusError(self.bus.name, "deaf")
 
     def _take(self, messages: Iterable[Any]) -> None:
         now = moment()

@@ -1,0 +1,150 @@
+"""The command side of a bus: where it is found, and that nothing hangs on it."""
+
+import asyncio
+import contextlib
+import time
+
+import pytest
+from rig import HOST, Server, TcpProxy, free_port
+
+from marketswarm.bus import Bus, BusError, Script, find_url, place
+from marketswarm.truth import load
+
+TRUTH = load(b'{"services":{},"buses":{"market-redis":{"url":"redis://truth:1"}}}').truth
+
+
+@pytest.fixture
+def server(tmp_path):
+    with Server(tmp_path / "bus") as server:
+        yield server
+
+
+async def reason(bus: Bus, request, within_sec: float | None = None) -> str:
+    try:
+        await bus.ask(request, within_sec)
+    except BusError as error:
+        return error.reason
+    return "none"
+
+
+# -- where it is
+
+
+def test_the_environment_goes_before_a_file_and_that_before_the_truth_and_that_before_the_name(tmp_path):
+    (tmp_path / "url").write_text("redis://file:1\n")
+    file = {"MARKET_REDIS_URL_FILE": str(tmp_path / "url")}
+    assert find_url("market-redis", {**file, "MARKET_REDIS_URL": "redis://env:1"}, TRUTH) == "redis://env:1"
+    assert find_url("market-redis", file, TRUTH) == "redis://file:1"
+    assert find_url("market-redis", {}, TRUTH) == "redis://truth:1"
+    assert find_url("market-redis", {}, None) == "redis://market-redis:6379"
+
+
+def test_a_file_that_can_not_be_read_is_an_error_that_names_the_variable():
+    with pytest.raises(BusError, match="MARKET_REDIS_URL_FILE"):
+        find_url("market-redis", {"MARKET_REDIS_URL_FILE": "/no/such/file"})
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://user:secret@h:7/2", "h:7"),
+        ("redis://h", "h:6379"),
+        ("rediss://:secret@h", "h:6379"),
+        ("unix:///tmp/x.sock", "/tmp/x.sock"),  # noqa: S108 - nothing is written there
+    ],
+)
+def test_a_place_is_shown_without_credentials(url, shown):
+    assert place(url) == shown
+
+
+def test_what_is_no_url_is_an_error_that_shows_no_part_of_it():
+    with pytest.raises(BusError) as found:
+        Bus("x", "http://user:secret@h")
+    assert "secret" not in str(found.value)
+
+
+# -- what goes wrong, in one word
+
+
+@pytest.mark.live
+async def test_nobody_there_is_refused():
+    bus = Bus("x", f"redis://{HOST}:{free_port()}")
+    assert await reason(bus, bus.client.ping()) == "refused"
+    await bus.aclose()
+
+
+@pytest.mark.live
+async def test_a_password_that_is_wrong_or_missing_is_auth(server):
+    server.cmd("CONFIG", "SET", "requirepass", "right")
+    for url in (server.url, server.url.replace("//", "//:wrong@")):
+        bus = Bus("x", url)
+        assert await reason(bus, bus.client.ping()) == "auth"
+        await bus.aclose()
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("transaction", [True, False])
+async def test_a_server_that_takes_no_writes_says_why(server, transaction):
+    bus = Bus("x", server.url)
+    for word, (on, off) in {
+        "oom": (("CONFIG", "SET", "maxmemory", "1"), ("CONFIG", "SET", "maxmemory", "0")),
+        "readonly": (("REPLICAOF", HOST, str(free_port())), ("REPLICAOF", "NO", "ONE")),
+    }.items():
+        server.cmd(*on)
+        pipe = bus.pipeline(transaction=transaction)
+        pipe.incr("k")
+        pipe.publish("c", "x")
+        assert await reason(bus, pipe.execute()) == word
+        server.cmd(*off)
+    assert await reason(bus, bus.client.incr("k")) == "none"
+    await bus.aclose()
+
+
+# -- nothing hangs
+
+
+@pytest.mark.live
+async def test_a_frozen_server_costs_its_time_limit_and_the_next_request_works_when_it_thaws(server):
+    bus = Bus("x", server.url, within_sec=0.4)
+    assert await bus.ask(bus.client.ping())
+    script = Script("return redis.call('INCR', KEYS[1])")
+    server.freeze()
+    for request in (bus.client.get("k"), bus.pipeline().incr("k").execute(), bus.client.ping()):
+        begun = time.monotonic()
+        assert await reason(bus, request) == "timeout"
+        assert time.monotonic() - begun < 0.9
+    begun = time.monotonic()
+    with pytest.raises(BusError, match="timeout"):
+        await bus.script(script, ["n"], [], 0.2)
+    assert time.monotonic() - begun < 0.7
+    server.thaw()
+    await bus.ask(bus.client.set("k", "mine"), 3)
+    assert await bus.ask(bus.client.get("k")) == b"mine", "no answer of an earlier request"
+    assert isinstance(await bus.script(script, ["n"], []), int)
+    await bus.aclose()
+
+
+@pytest.mark.live
+async def test_answers_never_go_to_another_request_after_a_time_out(server):
+    with TcpProxy(server.port) as wire:
+        bus = Bus("x", wire.url, within_sec=0.1)
+        for n in range(20):
+            server.cmd("SET", f"k{n}", n)
+        wire.delay(0.08)
+        for n in range(20):
+            with contextlib.suppress(BusError):
+                assert await bus.ask(bus.client.get(f"k{n}")) == b"%d" % n
+        wire.heal()
+        found = await asyncio.gather(*(bus.ask(bus.client.get(f"k{n}"), 2) for n in range(20)))
+        assert found == [b"%d" % n for n in range(20)]
+        await bus.aclose()
+
+
+@pytest.mark.live
+async def test_a_script_is_sent_whole_to_a_server_that_forgot_it(server):
+    bus = Bus("x", server.url)
+    script = Script("return ARGV[1]")
+    assert await bus.script(script, [], ["a"]) == b"a"
+    server.cmd("SCRIPT", "FLUSH")
+    assert await bus.script(script, [], ["b"]) == b"b"
+    await bus.aclose()

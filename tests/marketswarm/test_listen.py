@@ -1,0 +1,229 @@
+"""A listener on a real server: sessions that end in every way, channels that come and go, lost canaries."""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+
+import pytest
+from rig import HOST, Server, TcpProxy, auntil, free_port
+
+from marketswarm import listen
+from marketswarm.bus import Bus
+from marketswarm.listen import Listener, moment
+from marketswarm.liveness import ListeningClock
+
+pytestmark = pytest.mark.live
+
+
+# ruff: noqa: ARG002 - an ear is told more than this one wants to know
+class Ear:
+    """Notes everything; all messages on other channels than the canaries' are kept in `payloads`."""
+
+    def __init__(self) -> None:
+        self.clock = ListeningClock(moment())
+        self.sessions = 0
+        self.losses: list[str] = []
+        self.payloads: list[tuple[bytes, bytes]] = []
+        self.refusals: list[str] = []
+        self.canaries = 0
+
+    def opened(self, bus: str) -> None:
+        self.sessions += 1
+        self.clock.opened()
+
+    def lost(self, bus: str, reason: str) -> None:
+        self.losses.append(reason)
+        self.clock.lost(reason)
+
+    def heard(self, bus, messages, now) -> Sequence[Sequence[bytes]]:
+        others = []
+        for message in messages:
+            if message[1].startswith(b"healer:canary:"):
+                others.append(message)
+            else:
+                self.payloads.append((message[1], message[2]))
+        return others
+
+    def canary_sent(self, bus, number, now) -> None:
+        self.clock.sent(number, now.mono)
+
+    def canary_accepted(self, bus) -> None:
+        self.clock.accepted()
+
+    def canary_refused(self, bus, number, reason) -> None:
+        self.refusals.append(reason)
+        self.clock.refused(number, reason)
+
+    def canary_heard(self, bus, number, now) -> None:
+        self.canaries += 1
+        self.clock.heard(number, now)
+
+    def deaf_for(self, bus, now) -> float:
+        return self.clock.deaf_for(now)
+
+
+@pytest.fixture
+def server(tmp_path):
+    with Server(tmp_path / "bus") as server:
+        yield server
+
+
+@contextlib.asynccontextmanager
+async def listening(url: str, *channels: str):
+    """A listener at work, and its ear, once both a session and a canary are there."""
+    bus = Bus("system-redis", url, within_sec=0.5)
+    ear = Ear()
+    listener = Listener(bus, ear, listener="healer", boot="me")
+    listener.listen_to(frozenset(channels))
+    task = asyncio.create_task(listener.run())
+    try:
+        await auntil(lambda: ear.clock.listening or task.done(), 5, "a canary")
+        yield listener, ear
+        assert not task.done(), "the listener ended"
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await bus.aclose()
+
+
+def subscribers(server: Server, channel: str) -> int:
+    return int(server.cmd("PUBSUB", "NUMSUB", channel)[1])
+
+
+async def test_channels_are_subscribed_by_name_never_by_pattern(server):
+    async with listening(server.url, "a:heartbeat", "b:heartbeat") as (_, ear):
+        assert subscribers(server, "a:heartbeat") == subscribers(server, "b:heartbeat") == 1
+        assert server.cmd("PUBSUB", "NUMPAT") == 0
+        server.cmd("PUBLISH", "a:heartbeat", "hello")
+        await auntil(lambda: ear.payloads == [(b"a:heartbeat", b"hello")])
+
+
+async def test_channels_come_and_go_while_it_runs_and_the_session_stays(server):
+    async with listening(server.url, "a", "b") as (listener, ear):
+        listener.listen_to(frozenset({"b", "c"}))
+        await auntil(lambda: subscribers(server, "c") == 1 and subscribers(server, "a") == 0)
+        for channel in "abc":
+            server.cmd("PUBLISH", channel, channel)
+        await auntil(lambda: len(ear.payloads) == 2)
+        assert ear.payloads == [(b"b", b"b"), (b"c", b"c")]
+        assert (ear.sessions, ear.losses) == (1, [])
+        await auntil(lambda: ear.clock.listening)
+
+
+async def test_a_session_that_the_server_kills_is_rebuilt_at_once(server):
+    async with listening(server.url, "a") as (_, ear):
+        for n in (2, 3):
+            server.cmd("CLIENT", "KILL", "TYPE", "pubsub")
+            await auntil(lambda n=n: ear.sessions == n, 2)
+            await auntil(lambda: ear.clock.listening, 2)
+        assert ear.losses == ["refused", "refused"]
+        assert ear.clock.gaps == 2
+        server.cmd("PUBLISH", "a", "again")
+        await auntil(lambda: ear.payloads == [(b"a", b"again")])
+
+
+async def test_a_half_open_connection_is_noticed_by_its_canaries_and_given_up(server):
+    with TcpProxy(server.port) as wire:
+        async with listening(wire.url, "a") as (_, ear):
+            wire.swallow(only=b"subscribe")
+            await auntil(lambda: "deaf" in ear.losses, 4)
+            assert not ear.clock.listening
+            wire.heal()
+            await auntil(lambda: ear.clock.listening, 4)
+            server.cmd("PUBLISH", "a", "again")
+            await auntil(lambda: ear.payloads == [(b"a", b"again")])
+
+
+async def test_a_session_that_takes_no_more_words_can_be_given_up_all_the_same(server, monkeypatch):
+    class Stuck(listen.Session):
+        async def subscribe(self, channels) -> None:
+            if "new" in channels and not opened:
+                await asyncio.sleep(3600)  # in drain, as on a connection that nobody reads
+            await super().subscribe(channels)
+
+    opened = []
+    monkeypatch.setattr(listen, "Session", Stuck)
+    async with listening(server.url, "a") as (listener, ear):
+        listener.listen_to(frozenset({"a", "new"}))
+        await asyncio.sleep(0.05)
+        opened.append(True)
+        listener.rebuild()
+        await auntil(lambda: subscribers(server, "new") == 1, 2)
+        assert ear.losses == ["deaf"]
+
+
+async def test_a_server_that_was_away_is_found_again(server):
+    async with listening(server.url, "a") as (_, ear):
+        server.kill()
+        await auntil(lambda: ear.refusals, 3)
+        assert not ear.clock.listening
+        assert ear.clock.reason == "refused"
+        server.start()
+        await auntil(lambda: ear.clock.listening, 3)
+        assert subscribers(server, "a") == 1
+
+
+async def test_a_frozen_server_is_a_gap_with_a_reason_and_ends_when_it_thaws(server):
+    async with listening(server.url, "a") as (_, ear):
+        server.freeze()
+        await auntil(lambda: ear.refusals, 3)
+        assert (ear.clock.listening, ear.clock.reason) == (False, "timeout")
+        server.thaw()
+        await auntil(lambda: ear.clock.listening, 3)
+
+
+async def test_five_thousand_channels_are_listened_to_within_seconds(server):
+    channels = [f"svc{n:04}:heartbeat" for n in range(5000)]
+    async with listening(server.url, *channels) as (listener, ear):
+        assert all(
+            subscribers(server, channel) == 1 for channel in (channels[0], channels[2500], channels[-1])
+        )
+        listener.listen_to(frozenset(channels[:2500]) | {f"new{n}" for n in range(5000)})
+        await auntil(lambda: subscribers(server, channels[-1]) == 0 and subscribers(server, "new4999") == 1)
+        assert subscribers(server, channels[0]) == 1
+        assert (ear.sessions, ear.losses) == (1, [])
+
+
+async def test_a_replica_is_not_taken_for_a_healthy_bus(server):
+    async with listening(server.url, "a") as (_, ear):
+        server.cmd("REPLICAOF", HOST, free_port())
+        await auntil(lambda: not ear.clock.listening and ear.refusals, 3)
+        assert ear.clock.reason == "readonly"
+        server.cmd("REPLICAOF", "NO", "ONE")
+        await auntil(lambda: ear.clock.listening, 3)
+
+
+async def test_a_full_server_refuses_the_canary_and_says_why(server):
+    async with listening(server.url, "a") as (_, ear):
+        server.cmd("CONFIG", "SET", "maxmemory", "1")
+        await auntil(lambda: ear.refusals, 3)
+        assert (ear.clock.listening, ear.clock.reason) == (False, "oom")
+        server.cmd("CONFIG", "SET", "maxmemory", "0")
+        await auntil(lambda: ear.clock.listening, 3)
+
+
+async def test_a_channel_that_may_not_be_heard_ends_the_session_with_its_reason(server):
+    server.cmd("ACL", "SETUSER", "default", "resetchannels", "&healer:*", "&a")
+    async with listening(server.url, "a") as (listener, ear):
+        listener.listen_to(frozenset({"a", "secret"}))
+        await auntil(lambda: "auth" in ear.losses, 3)
+        server.cmd("ACL", "SETUSER", "default", "allchannels")
+        await auntil(lambda: ear.clock.listening and subscribers(server, "secret") == 1, 4)
+
+
+async def test_an_urge_brings_a_canary_at_once(server):
+    async with listening(server.url, "a") as (listener, ear):
+        begun = asyncio.get_running_loop().time()
+        for _ in range(10):
+            listener.urge()
+            await auntil(lambda n=ear.canaries: ear.canaries > n, 1)
+        assert asyncio.get_running_loop().time() - begun < 10 * 0.25
+
+
+async def test_a_canary_of_another_listener_or_none_at_all_means_nothing(server):
+    async with listening(server.url, "a") as (_, ear):
+        server.cmd("PUBLISH", "healer:canary:me", "not a number")
+        server.cmd("PUBLISH", "healer:canary:other", "1")
+        server.cmd("PUBLISH", "a", "after")
+        await auntil(lambda: ear.payloads == [(b"a", b"after")])
+        assert ear.clock.gaps == 0

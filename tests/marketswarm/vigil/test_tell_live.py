@@ -1,0 +1,111 @@
+"""Telling on a real server: once, in order, all or nothing, whatever happens on the way."""
+
+import asyncio
+import contextlib
+
+import orjson
+import pytest
+from rig import Server, TcpProxy, auntil
+
+from marketswarm.bus import Bus
+from marketswarm.liveness import State, Told, Verdict
+from marketswarm.vigil import Notices
+from marketswarm.vigil.tell import Outbox
+
+pytestmark = pytest.mark.live
+
+LOG = "healer:alerts:log"
+
+
+def verdict(svc: str, state: State, ts: float) -> Verdict:
+    return Verdict(
+        svc, state, Told.ALERT, ts, timeout_sec=30.0, reason="silent" if state is State.DOWN else None
+    )
+
+
+@pytest.fixture
+def server(tmp_path):
+    with Server(tmp_path / "bus") as server:
+        yield server
+
+
+@contextlib.asynccontextmanager
+async def telling(url: str):
+    bus = Bus("system-redis", url, within_sec=0.3)
+    notices = Notices(of="heartbeat", by="healer", channel="healer:alerts")
+    told: list[Verdict] = []
+    box = Outbox(bus, roster="healer:roster", stream=LOG, write=notices.notice, told=told.append)
+    task = asyncio.create_task(box.run())
+    try:
+        yield box, told
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await bus.aclose()
+
+
+def logged(server: Server) -> list[tuple[str, str]]:
+    events = [
+        orjson.loads(fields[1] if isinstance(fields, list) else fields["event"])
+        for _, fields in server.cmd("XRANGE", LOG, "-", "+")
+    ]
+    return [(event["type"].removeprefix("heartbeat_"), event["svc"]) for event in events]
+
+
+async def test_an_answer_that_is_lost_tells_nothing_twice_and_keeps_the_order(server):
+    with TcpProxy(server.port) as wire:
+        async with telling(wire.url) as (box, told):
+            box.put(verdict("first", State.DOWN, 1.0))
+            await auntil(lambda: told)
+            wire.swallow(direction="down")
+            expected = [("miss", "first")]
+            for n, state in enumerate([State.DOWN, State.UP, State.DOWN, State.UP]):
+                for svc in "ab":
+                    box.put(verdict(svc, state, 2.0 + n))
+                    expected.append(("miss" if state is State.DOWN else "ok", svc))
+            box.put(verdict("first", State.UNWATCHED, 9.0))
+            await auntil(
+                lambda: box.retries >= 2 and len(logged(server)) > 1, 5, "a telling without an answer"
+            )
+            assert len(told) == 1
+            wire.heal()
+            await auntil(lambda: not len(box), 5)
+            assert logged(server) == [*expected, ("unwatched", "first")]
+            assert len(told) == len(expected) + 1
+
+
+async def test_a_full_server_takes_nothing_at_all_and_later_everything(server):
+    async with telling(server.url) as (box, told):
+        server.cmd("CONFIG", "SET", "maxmemory", "1")
+        for n in range(150):
+            box.put(verdict(f"svc{n}", State.DOWN, 1.0))
+        await auntil(lambda: box.retries >= 2)
+        assert (told, server.cmd("EXISTS", LOG, "healer:roster", "health:svc0")) == ([], 0)
+        server.cmd("CONFIG", "SET", "maxmemory", "0")
+        await auntil(lambda: not len(box), 5)
+        assert logged(server) == [("miss", f"svc{n}") for n in range(150)]
+        assert server.cmd("HLEN", "healer:roster") == 150
+        assert 60 <= server.cmd("TTL", "health:svc149") <= 90
+
+
+async def test_a_server_killed_in_the_midst_tells_each_once(server):
+    async with telling(server.url) as (box, _):
+        for n in range(300):
+            box.put(verdict(f"svc{n}", State.DOWN, 1.0))
+        await auntil(lambda: len(box) < 300)
+        server.stop()
+        for n in range(300):
+            box.put(verdict(f"svc{n}", State.UP, 2.0))
+        server.start()
+        await auntil(lambda: not len(box), 8)
+        found = logged(server)
+        assert len(found) == len(set(found)) == 600
+        assert found[:300] == [("miss", f"svc{n}") for n in range(300)]
+
+
+async def test_a_channel_that_is_closed_to_us_loses_nothing_of_the_log(server):
+    server.cmd("ACL", "SETUSER", "default", "resetchannels")
+    async with telling(server.url) as (box, told):
+        box.put(verdict("a", State.DOWN, 1.0))
+        await auntil(lambda: told)
+        assert logged(server) == [("miss", "a")]
