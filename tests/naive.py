@@ -212,7 +212,8 @@ class Naive:
                 line.last, line.enter = (-silence, line.enter) if memory.seen else (None, -silence)
                 if memory.seen and memory.boot is not None:
                     line.boots[memory.boot] = max(memory.i, line.boots.get(memory.boot, 0))
-            if word is not None and word.age_sec is not None and line.state != "down":
+            attested = heard is None and line.state != "down"
+            if attested and word is not None and word.age_sec is not None:
                 running = self.clocks[line.watch.bus].running(now)
                 line.is_replay(word.beat.boot, word.beat.i)
                 line.stopped = word.beat.status == "stopping"

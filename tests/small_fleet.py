@@ -112,8 +112,8 @@ class Fleet:
         )
 
     def nobody_is_forgotten(self) -> None:
-        if self.healer.life.held:
-            return
+        if self.t - self.healer.recalled_at < 1.0:
+            return  # nothing was concluded until then, and a witness takes his time
         for svc, line in self.healer.naive.lines.items():
             watch = line.watch
             most = watch.timeout_sec + warm_up(watch.interval_sec, watch.timeout_sec) + SLACK_SEC

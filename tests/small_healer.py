@@ -69,6 +69,7 @@ class Healer:
         self.unsaved: dict[str, Any] = {}
         self.concluded: list[tuple[float, Verdict]] = []
         self.acquitted = 0
+        self.recalled_at = float("inf")
         self.now = now
         self.rewatch(watches, now)
 
@@ -276,6 +277,7 @@ class Healer:
         bus_of = {watch.svc: watch.bus for watch in self.watches}
         known = remembered(self.disk.roster, self.disk.silences, self.disk.clocks, bus_of)
         verdicts = recall(self.life, known, words, self.moment)
+        self.recalled_at = self.now
         came_up = self.naive.recall(known, words, self.now)
         assert [verdict.svc for verdict in verdicts if verdict.state is State.UP] == came_up
         self.conclude(*verdicts)

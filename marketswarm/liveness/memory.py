@@ -36,7 +36,9 @@ def recall(
                 record.estrange()
                 life.counts.replayed += 1
             _restore(record, memory, now)
-        if (testimony := testimonies.get(svc)) is not None and record.state is not State.DOWN:
+        testimony = testimonies.get(svc)
+        # who was heard needs no other word, and news in it must stay news: it would show that we are deaf
+        if testimony is not None and heard is None and record.state is not State.DOWN:
             _attest(record, testimony, now)
         if heard is not None:
             before, record.last = record.last, heard

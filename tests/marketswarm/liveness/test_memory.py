@@ -227,6 +227,17 @@ def test_replays_heard_before_anything_was_remembered_bring_no_life(i, boot, sai
     assert [state for *_, state in hand.said] == said
 
 
+def test_who_was_heard_before_the_recall_and_beats_unheard_since_is_acquitted_by_the_witness():
+    # found by the machine: its home bus was frozen, and one subscription got lost meanwhile
+    hand = Hand(watch(), held=True)
+    hand.beat(boot="b", i=1)
+    hand.run(28)
+    hand.attest("a", 1.0, boot="b", i=3)
+    hand.recall({"a": up()})
+    hand.run(3)
+    assert hand.said == [(30, "a", "unheard")]
+
+
 def test_a_goodbye_that_was_left_is_the_reason_of_the_miss():
     hand = Hand(watch(), known={"a": up()}, beats={"a": says(20.0, status="stopping")})
     hand.run(60)
