@@ -39,6 +39,7 @@ class Fleet:
         self.owed_saved: dict[str, float] = {}
         self._last: dict[str, tuple[float | None, float]] = {}
         self._proven: dict[str, float] = {}
+        self._mute_at: dict[str, float] = {}
         self.start_healer()
 
     # -- time
@@ -112,10 +113,14 @@ class Fleet:
         )
 
     def nobody_is_forgotten(self) -> None:
-        if self.t - self.healer.recalled_at < 1.0:
-            return  # nothing was concluded until then, and a witness takes his time
+        for name, bus in self.buses.items():
+            if not bus.answers:
+                self._mute_at[name] = self.t
         for svc, line in self.healer.naive.lines.items():
             watch = line.watch
+            # nothing is concluded before the recall, nor without a word of the witness, who takes his time
+            if self.t - max(self.healer.recalled_at, self._mute_at.get(watch.bus, 0.0)) < 1.5:
+                continue
             most = watch.timeout_sec + warm_up(watch.interval_sec, watch.timeout_sec) + SLACK_SEC
             silent = self.owed[svc] > most
             assert line.state == "down" or not silent, f"{svc} is silent for {self.owed[svc]} s of listening"
