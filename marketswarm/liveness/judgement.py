@@ -64,6 +64,8 @@ class Liveness(Roster):
         super().__init__()
         self.counts = Counts()
         self.held = True
+        self.silence_ended = False
+        """A silence that is remembered beyond this process ended; the owner sets it back once it saves."""
         self._awake = now.mono
         self._on_malformed = on_malformed
 
@@ -149,6 +151,7 @@ class Liveness(Roster):
         if record.marked:
             record.marked = False
             self.dirty[record.watch.svc] = None
+            self.silence_ended = True
         record.get_to_know(payload, beat, heard)
         if self.held:
             record.estrange()

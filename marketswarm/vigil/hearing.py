@@ -25,17 +25,25 @@ class Hearing:
         conclude: called with each verdict that follows from what was heard.
         poke: called when something is due that a canary has just proven.
         joined: called with the name of a bus when a session on it begins.
+        ended: called when a silence ended that a later run would go on with.
     """
 
     def __init__(
-        self, *, conclude: Callable[[Verdict], None], poke: Callable[[], None], joined: Callable[[str], None]
+        self,
+        *,
+        conclude: Callable[[Verdict], None],
+        poke: Callable[[], None],
+        joined: Callable[[str], None],
+        ended: Callable[[], None],
     ) -> None:
         self.life = Liveness(moment(), on_malformed=self._note_malformed)
         self._conclude = conclude
         self._poke = poke
         self._joined = joined
+        self._ended = ended
         self._malformed: tuple[str, str] | None = None
-        self._noted = (0, 0.0)  # how many malformed payloads had been noted, and when
+        self._noted = (0, 0)  # how many malformed and replayed payloads had been noted
+        self._noted_at = 0.0
 
     def opened(self, bus: str) -> None:
         """See `Ear`."""
@@ -58,6 +66,9 @@ class Hearing:
         hearing = self.life.hear(bus, messages, now)
         for verdict in hearing.verdicts:
             self._conclude(verdict)
+        if self.life.silence_ended:
+            self.life.silence_ended = False
+            self._ended()
         return hearing.others
 
     def canary_sent(self, bus: str, number: int, now: Moment) -> None:
@@ -100,12 +111,16 @@ class Hearing:
         self._malformed = svc, found.reason
 
     def complain(self) -> None:
-        """Says what was no sign of life: one line a second at most, with the count, however much it was."""
-        count, noted_at = self._noted
-        now = time.monotonic()
-        if self._malformed is None or now - noted_at < NOTE_EVERY_SEC:
+        """Says what was no sign of life: a line a second of each kind at most, with the count."""
+        counts, now = self.life.counts, time.monotonic()
+        malformed, replayed = counts.malformed - self._noted[0], counts.replayed - self._noted[1]
+        if not (malformed or replayed) or now - self._noted_at < NOTE_EVERY_SEC:
             return
-        svc, reason = self._malformed
-        total = self.life.counts.malformed
-        log.warning("beat.malformed", last_svc=svc, last_reason=reason, count=total - count, total=total)
-        self._malformed, self._noted = None, (total, now)
+        if malformed and self._malformed is not None:
+            svc, reason = self._malformed
+            log.warning(
+                "beat.malformed", last_svc=svc, last_reason=reason, count=malformed, total=counts.malformed
+            )
+        if replayed:
+            log.warning("beat.replayed", count=replayed, total=counts.replayed)
+        self._noted, self._noted_at = (counts.malformed, counts.replayed), now

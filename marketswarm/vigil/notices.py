@@ -69,7 +69,7 @@ class Notices:
             event=raw,
             channel=self.channel if verdict.told is Told.ALERT else "",
             health_key=f"health:{verdict.svc}",
-            health_sec=0 if gone or verdict.of_bus else health_sec(verdict.timeout_sec or 0.0),
+            health_sec=_health_sec(verdict),
             assumed="up" if verdict.of_bus else "unknown",
         )
 
@@ -77,6 +77,13 @@ class Notices:
 def health_sec(timeout_sec: float) -> int:
     """The life of a health key in whole seconds: an ok may outlive its healer by that, and no more."""
     return max(LEAST_HEALTH_SEC, round(3 * timeout_sec))
+
+
+def _health_sec(verdict: Verdict) -> int:
+    """As tell.lua takes it: a bus has no such key, and must not touch that of a service of its name."""
+    if verdict.of_bus:
+        return -1
+    return 0 if verdict.state is State.UNWATCHED else health_sec(verdict.timeout_sec or 0.0)
 
 
 def _entry(verdict: Verdict, event: bytes) -> bytes:

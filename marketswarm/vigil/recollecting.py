@@ -14,6 +14,8 @@ from marketswarm.vigil.remember import BUS_FIELD, Entry, Memory, remembered
 from marketswarm.vigil.testify import testify
 
 SAVE_EVERY_SEC: Final = 1.0
+SAVE_SOON_SEC: Final = 0.05
+"""After the end of a silence: a run that is killed must not leave it to the next as if it went on."""
 RETRY_SEC: Final = 0.5
 
 log = logs.get("vigil")
@@ -45,6 +47,7 @@ class Recollection:
         self._bus = bus
         self._conclude = conclude
         self._asked: set[str] = set()
+        self._stirred = asyncio.Event()
 
     async def run(self, home: str) -> None:
         """Recalls from the bus `home`, then saves to it until cancelled."""
@@ -64,7 +67,16 @@ class Recollection:
                 unsaved = {}
             except BusError as error:
                 log.debug("vigil.not_saved", bus=error.bus, reason=error.reason)
-            await asyncio.sleep(SAVE_EVERY_SEC)
+                await asyncio.sleep(RETRY_SEC)
+            await asyncio.sleep(SAVE_SOON_SEC)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SAVE_EVERY_SEC - SAVE_SOON_SEC):
+                    await self._stirred.wait()
+            self._stirred.clear()
+
+    def save_soon(self) -> None:
+        """Asks for a save before the second is over."""
+        self._stirred.set()
 
     async def _recall(self, memory: Memory) -> None:
         roster = await memory.roster()

@@ -8,8 +8,9 @@
 --   value    what the roster is to hold, '' to forget the field
 --   event    the alert object, '' for none; it is also what the health key is to hold
 --   channel  where it is published, '' for nowhere
---   ttl      of the health key in seconds, 0 to leave no such key
--- Returns for each verdict 1 (told), 0 (already so) or 2 (told, but the channel was refused).
+--   ttl      of the health key in seconds, 0 to leave no such key, -1 to leave it alone
+-- Returns for each verdict 1 (told), 0 (already so) or 2 (told, but the channel was refused); or the server's
+-- refusal of a write, and then the verdicts before that one are told, and are "already so" the next time.
 --
 -- The place of the lease: a caller whose epoch is not the current one is to be turned away here.
 
@@ -26,6 +27,29 @@ local function stored_verdict(field)
   return ok and type(entry) == 'table' and entry.verdict or nil
 end
 
+-- Each returns the error where the server refuses, nothing where it does as it is told.
+
+local function refusal(reply)
+  return type(reply) == 'table' and reply.err and reply or nil
+end
+
+local function remember(field, value)
+  if value == '' then
+    return refusal(redis.pcall('HDEL', roster, field))
+  end
+  return refusal(redis.pcall('HSET', roster, field, value))
+end
+
+local function keep(health, event, ttl)
+  if ttl == '-1' then
+    return nil
+  end
+  if ttl == '0' then
+    return refusal(redis.pcall('DEL', health))
+  end
+  return refusal(redis.pcall('SET', health, event, 'EX', ttl))
+end
+
 local function tell(health, field, assumed, verdict, value, event, channel, ttl)
   local stored = stored_verdict(field)
   if (stored or assumed) == verdict then
@@ -33,21 +57,16 @@ local function tell(health, field, assumed, verdict, value, event, channel, ttl)
   end
   if value == '' and not stored then
     -- forgotten already: an answer got lost, and this is asked again
-    redis.call('DEL', health)
-    return 0
+    return keep(health, '', '0') or 0
   end
-  if event ~= '' then
-    redis.call('XADD', log, 'MAXLEN', '~', length, '*', 'event', event)
-  end
-  if value == '' then
-    redis.call('HDEL', roster, field)
-  else
-    redis.call('HSET', roster, field, value)
-  end
-  if ttl == '0' then
-    redis.call('DEL', health)
-  else
-    redis.call('SET', health, event, 'EX', ttl)
+  local id = event ~= '' and redis.call('XADD', log, 'MAXLEN', '~', length, '*', 'event', event)
+  local failed = remember(field, value) or keep(health, event, ttl)
+  if failed then
+    -- an entry that stayed would be written again at each new attempt
+    if id then
+      redis.pcall('XDEL', log, id)
+    end
+    return failed
   end
   if channel ~= '' then
     -- what is on the log must not be undone because the channel is closed to us
@@ -62,6 +81,10 @@ end
 local outcome = {}
 for n = 1, #KEYS - 2 do
   local at = 2 + (n - 1) * 7
-  outcome[n] = tell(KEYS[n + 2], unpack(ARGV, at, at + 6))
+  local told = tell(KEYS[n + 2], unpack(ARGV, at, at + 6))
+  if type(told) == 'table' then
+    return told
+  end
+  outcome[n] = told
 end
 return outcome

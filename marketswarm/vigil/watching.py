@@ -19,6 +19,8 @@ from marketswarm.vigil.tell import Outbox
 from marketswarm.vigil.testify import testify
 
 REFRESH_EVERY_SEC: Final = 1.0
+IN_FLIGHT_SEC: Final = 0.25
+"""A beat that the second witness knows for less may still be on its way: no reason for a new session."""
 
 log = logs.get("vigil")
 
@@ -50,7 +52,12 @@ class Vigil:
         everywhere: bool = False,
     ) -> None:
         self._poked = asyncio.Event()
-        self.ear = Hearing(conclude=self._conclude, poke=self._poked.set, joined=self._joined)
+        self.ear = Hearing(
+            conclude=self._conclude,
+            poke=self._poked.set,
+            joined=self._joined,
+            ended=self._silence_ended,
+        )
         self.life = self.ear.life
         self._health = Health(self.life, kind=notices.ok, by=notices.by)
         self._memory = Recollection(
@@ -167,6 +174,8 @@ class Vigil:
 
     def _mistrust_self(self, acquitted: Acquitted) -> None:
         """A service beats and is not heard: the fault is ours, and a new session may mend it."""
+        if acquitted.age_sec < IN_FLIGHT_SEC:
+            return
         log.error("vigil.deaf", svc=acquitted.svc, bus=acquitted.bus, age_sec=round(acquitted.age_sec, 3))
         post = self._posts.get(acquitted.bus)
         if post is not None and post.listener is not None:
@@ -190,6 +199,9 @@ class Vigil:
             with contextlib.suppress(BusError):
                 await self._health.refresh(self._bus(self._home))
             await asyncio.sleep(REFRESH_EVERY_SEC)
+
+    def _silence_ended(self) -> None:
+        self._memory.save_soon()
 
     def _joined(self, bus: str) -> None:
         if self._group is not None:

@@ -72,7 +72,7 @@ def test_who_is_dropped_leaves_nothing_and_is_closed_if_it_was_down():
 @pytest.mark.parametrize(("state", "kind"), [(State.DOWN, "bus_miss"), (State.UP, "bus_ok")])
 def test_a_bus_has_a_field_of_its_own_and_no_health_key(state, kind):
     notice = NOTICES.notice(Verdict("market-redis", state, Told.ALERT, 1.0, of_bus=True))
-    assert (notice.field, notice.health_sec, notice.assumed) == ("bus:market-redis", 0, "up")
+    assert (notice.field, notice.health_sec, notice.assumed) == ("bus:market-redis", -1, "up")
     assert orjson.loads(notice.event)["type"] == kind
 
 

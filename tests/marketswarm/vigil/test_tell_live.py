@@ -109,3 +109,26 @@ async def test_a_channel_that_is_closed_to_us_loses_nothing_of_the_log(server):
         box.put(verdict("a", State.DOWN, 1.0))
         await auntil(lambda: told)
         assert logged(server) == [("miss", "a")]
+
+
+async def test_a_verdict_that_is_refused_halfway_leaves_no_trace_however_often_it_is_offered(server):
+    server.cmd("ACL", "SETUSER", "half", "on", ">pw", "~*", "&*", "+@all", "-hset")
+    url = server.url.replace("redis://", "redis://half:pw@")
+    async with telling(url) as (box, told):
+        box.put(verdict("one", State.DOWN, 1.0))
+        await auntil(lambda: box.retries >= 3)
+        assert not told
+        assert logged(server) == []
+        assert not server.cmd("EXISTS", "health:one")
+        server.cmd("ACL", "SETUSER", "half", "+hset")
+        await auntil(lambda: told)
+    assert logged(server) == [("miss", "one")]
+
+
+async def test_a_service_may_be_called_as_a_bus_is(server):
+    server.cmd("SET", "health:market-redis", "of the service")
+    async with telling(server.url) as (box, told):
+        for state in (State.DOWN, State.UP):
+            box.put(Verdict("market-redis", state, Told.ALERT, 1.0, of_bus=True, reason="refused"))
+        await auntil(lambda: len(told) == 2)
+    assert server.cmd("GET", "health:market-redis") == "of the service"
