@@ -222,10 +222,13 @@ class Liveness(Roster):
             return None
         record.asked = False
         self._vet(record)
+        before = record.last
         if testimony is not None and self._unheard(record, testimony, now):
             record.bus.file(record)
             self.counts.unheard += 1
-            return Acquitted(svc, record.watch.bus, testimony.age_sec or 0.0)
+            again = before is not None and before is record.hearsay
+            record.hearsay = record.last
+            return Acquitted(svc, record.watch.bus, testimony.age_sec or 0.0, again=again)
         if record.due() > record.bus.clock.proven:
             record.bus.file(record)
             return None

@@ -51,6 +51,7 @@ class Record:
         "floor",
         "gone",
         "head",
+        "hearsay",
         "last",
         "marked",
         "payload",
@@ -84,6 +85,7 @@ class Record:
         self.payload = b""
         self.vetted = b""  # the last payload that was parsed, and when it was heard
         self.sure: Heard | None = None
+        self.hearsay: Heard | None = None  # the last beat that only the second witness knew
         self.gone = False  # no longer watched, or replaced by another record
 
     def get_to_know(self, payload: bytes, beat: Beat, heard: Heard) -> None:

@@ -104,11 +104,16 @@ class Testimony:
 
 @dataclass(frozen=True, slots=True)
 class Acquitted:
-    """The second witness knows a beat that was never heard: the service lives, the listener is deaf."""
+    """The second witness knows a beat that was never heard: the service lives, and the listener is deaf.
+
+    Unless that beat, `age_sec` seconds old, is still on its way. `again`: the beat before it was not heard
+    either.
+    """
 
     svc: str
     bus: str
     age_sec: float
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)

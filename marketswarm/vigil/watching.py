@@ -174,7 +174,7 @@ class Vigil:
 
     def _mistrust_self(self, acquitted: Acquitted) -> None:
         """A service beats and is not heard: the fault is ours, and a new session may mend it."""
-        if acquitted.age_sec < IN_FLIGHT_SEC:
+        if acquitted.age_sec < IN_FLIGHT_SEC and not acquitted.again:
             return
         log.error("vigil.deaf", svc=acquitted.svc, bus=acquitted.bus, age_sec=round(acquitted.age_sec, 3))
         post = self._posts.get(acquitted.bus)

@@ -333,6 +333,18 @@ def test_a_witness_with_a_newer_beat_of_the_boot_acquits_and_the_listener_is_dea
     assert hand.said == [(0, "a", "up"), (56, "a", "down")]
 
 
+def test_a_witness_who_acquits_twice_without_a_beat_heard_between_says_so():
+    hand = due(boot="b")
+    assert not hand.life.witness("a", says(0.01, boot="b", i=2), hand.now).again
+    for _ in range(60 * 4):
+        hand.elapsed += 0.25
+        hand.canaries()
+        if hand.life.tick(hand.now).suspects:
+            break
+    assert hand.life.witness("a", says(0.01, boot="b", i=5), hand.now).again
+    assert hand.elapsed == pytest.approx(60, abs=0.3)
+
+
 def test_a_witness_with_the_beat_that_was_heard_last_changes_nothing():
     hand = due(boot="b")
     assert hand.life.witness("a", says(4.0, boot="b", i=1), hand.now).state is State.DOWN

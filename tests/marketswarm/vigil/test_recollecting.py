@@ -54,8 +54,13 @@ async def test_the_end_of_a_silence_is_saved_at_once(bus, monkeypatch):
     await asyncio.gather(task, return_exceptions=True)
 
 
-@pytest.mark.parametrize(("age_sec", "distrusts"), [(0.1, False), (0.3, True), (20.0, True)])
-async def test_a_beat_that_may_still_be_on_its_way_is_no_reason_for_a_new_session(bus, age_sec, distrusts):
+@pytest.mark.parametrize(
+    ("age_sec", "again", "distrusts"),
+    [(0.1, False, False), (0.1, True, True), (0.3, False, True), (20.0, False, True)],
+)
+async def test_a_beat_that_may_still_be_on_its_way_is_no_reason_for_a_new_session(
+    bus, age_sec, again, distrusts
+):
     vigil = a_vigil(bus)
-    vigil._mistrust_self(Acquitted("bare", "system-redis", age_sec))
+    vigil._mistrust_self(Acquitted("bare", "system-redis", age_sec, again=again))
     assert vigil._posts["system-redis"].listener._given_up.is_set() is distrusts
