@@ -1,15 +1,9 @@
 """What the healer keeps watch over: every service and bus of the truth, now and after each reseed."""
 
-import asyncio
-from typing import Final
-
 from marketswarm.agent import Agent
-from marketswarm.listen import moment
 from marketswarm.settings import HealerSettings
 from marketswarm.truth import HEALER, Truth
 from marketswarm.vigil import LOG, Notices, Vigil, alert_target
-
-LOOK_EVERY_SEC: Final = 1.0
 
 
 async def watch(me: Agent[HealerSettings]) -> None:
@@ -24,6 +18,7 @@ async def watch(me: Agent[HealerSettings]) -> None:
         stream=LOG,
         open_bus=me.bus,
         progress=me.progress,
+        degraded=me.degraded,
     )
 
     def put_in_force(truth: Truth) -> None:
@@ -40,12 +35,4 @@ async def watch(me: Agent[HealerSettings]) -> None:
 
     put_in_force(me.truth)
     me.on_reseed(put_in_force)
-    me.task(_own_up(me, vigil), name="own_up")
     await vigil.run()
-
-
-async def _own_up(me: Agent[HealerSettings], vigil: Vigil) -> None:
-    """A healer that is deaf must not look well: its beats say so."""
-    while True:
-        me.degraded(vigil.ear.deafness(moment()))
-        await asyncio.sleep(LOOK_EVERY_SEC)

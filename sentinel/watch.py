@@ -40,6 +40,7 @@ async def watch(me: Agent[SentinelSettings]) -> None:
         stream=LOG,
         open_bus=me.bus,
         progress=me.progress,
+        degraded=me.degraded,
         everywhere=True,
     )
 

@@ -17,6 +17,8 @@ SAVE_EVERY_SEC: Final = 1.0
 SAVE_SOON_SEC: Final = 0.05
 """After the end of a silence: a run that is killed must not leave it to the next as if it went on."""
 RETRY_SEC: Final = 0.5
+COMPLAIN_EVERY: Final = 60
+"""Attempts to read the memory between two log lines that say it can't be read."""
 
 log = logs.get("vigil")
 
@@ -48,15 +50,22 @@ class Recollection:
         self._conclude = conclude
         self._asked: set[str] = set()
         self._stirred = asyncio.Event()
+        self.trouble: str | None = None
+        """Why nothing can be concluded yet, in words for a beat's `detail`."""
 
     async def run(self, home: str) -> None:
         """Recalls from the bus `home`, then saves to it until cancelled."""
+        failures = 0
         while self._life.held:
             try:
                 await self._recall(Memory(self._bus(home), self._listener))
             except BusError as error:
-                log.warning("vigil.memory_away", bus=error.bus, reason=error.reason)
+                self.trouble = f"nothing is judged: memory on {error.bus} ({error.reason})"
+                if failures % COMPLAIN_EVERY == 0:
+                    log.warning("vigil.memory_away", bus=error.bus, reason=error.reason, detail=error.detail)
+                failures += 1
                 await asyncio.sleep(RETRY_SEC)
+        self.trouble = None
         log.info("vigil.recalled", services=len(self._life.records))
         unsaved: dict[str, Any] = {}
         while True:

@@ -77,6 +77,7 @@ class Outbox:
         self._waiting: deque[Verdict] = deque()
         self._filled = asyncio.Event()
         self.retries = 0
+        self.refusal: str | None = None  # why the bus takes nothing, while it takes nothing
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -105,10 +106,11 @@ class Outbox:
                         "tell.waiting", bus=self.bus.name, reason=error.reason, waiting=len(self._waiting)
                     )
                 self.retries += 1
+                self.refusal = error.reason
                 await asyncio.sleep(min(FIRST_PAUSE_SEC * 2 ** min(failures, 8), LONGEST_PAUSE_SEC))
                 failures += 1
             else:
-                failures = 0
+                failures, self.refusal = 0, None
 
     async def _offer(self) -> None:
         while self._waiting:

@@ -18,7 +18,7 @@ from marketswarm.vigil.recollecting import Recollection
 from marketswarm.vigil.tell import Outbox
 from marketswarm.vigil.testify import testify
 
-REFRESH_EVERY_SEC: Final = 1.0
+KEEP_UP_EVERY_SEC: Final = 1.0
 IN_FLIGHT_SEC: Final = 0.25
 """A beat that the second witness knows for less may still be on its way: no reason for a new session."""
 
@@ -36,6 +36,7 @@ class Vigil:
         stream: the durable log's key.
         open_bus: gives a bus by its name; its owner closes it.
         progress: called whenever the clocks were looked at, and so only while detection works.
+        degraded: told, once a second, what keeps the vigil from its work, or None.
         everywhere: whether verdicts on services go to every bus, as those on buses do.
     """
 
@@ -49,6 +50,7 @@ class Vigil:
         stream: str,
         open_bus: Callable[[str], Bus],
         progress: Callable[[], None],
+        degraded: Callable[[str | None], None],
         everywhere: bool = False,
     ) -> None:
         self._poked = asyncio.Event()
@@ -67,7 +69,7 @@ class Vigil:
         self._listener, self._boot, self._home, self._stream = listener, boot, home, stream
         self._everywhere = everywhere
         self._open_bus = open_bus
-        self._progress = progress
+        self._progress, self._degraded = progress, degraded
         self._posts: dict[str, Post] = {}
         self._group: asyncio.TaskGroup | None = None
 
@@ -125,7 +127,7 @@ class Vigil:
             for post in self._posts.values():
                 post.start(group)
             group.create_task(self._memory.run(self._home), name="memory")
-            group.create_task(self._refresh(), name="refresh")
+            group.create_task(self._keep_up(), name="keep_up")
             await self._judge(group)
 
     # -- judging: the loop that all this is for
@@ -181,6 +183,16 @@ class Vigil:
         if post is not None and post.listener is not None:
             post.listener.rebuild()
 
+    def _trouble(self) -> str | None:
+        """What keeps this vigil from hearing, judging or telling, in words for a beat's `detail`."""
+        untold = [
+            f"{len(post.outbox)} untold on {name} ({post.outbox.refusal})"
+            for name, post in self._posts.items()
+            if post.outbox is not None and post.outbox.refusal
+        ]
+        found = [self.ear.deafness(moment()), self._memory.trouble, *untold]
+        return "; ".join(filter(None, found)) or None
+
     # -- telling
 
     def _conclude(self, verdict: Verdict) -> None:
@@ -194,11 +206,12 @@ class Vigil:
         if not verdict.of_bus:
             self._health.told(verdict, self._notices.raw_event(verdict))
 
-    async def _refresh(self) -> None:
+    async def _keep_up(self) -> None:
         while True:
             with contextlib.suppress(BusError):
                 await self._health.refresh(self._bus(self._home))
-            await asyncio.sleep(REFRESH_EVERY_SEC)
+            self._degraded(self._trouble())
+            await asyncio.sleep(KEEP_UP_EVERY_SEC)
 
     def _silence_ended(self) -> None:
         self._memory.save_soon()

@@ -1,13 +1,14 @@
-"""When silences are saved, and when a vigil distrusts itself."""
+"""When silences are saved, when a vigil distrusts itself, and when it says that it can't work."""
 
 import asyncio
 import time
 
 import pytest
+from rig import auntil
 
 from marketswarm.beat import make
 from marketswarm.listen import moment
-from marketswarm.liveness import Acquitted
+from marketswarm.liveness import Acquitted, State, Told, Verdict
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import Watch
 from marketswarm.vigil import Notices, Vigil, recollecting
@@ -31,6 +32,7 @@ def a_vigil(bus: MemoryBus) -> Vigil:
         stream="healer:alerts:log",
         open_bus=lambda _name: bus,
         progress=lambda: None,
+        degraded=lambda _detail: None,
     )
     vigil.watch([WATCH], listen={"system-redis": 10.0}, tell=["system-redis"])
     return vigil
@@ -64,3 +66,32 @@ async def test_a_beat_that_may_still_be_on_its_way_is_no_reason_for_a_new_sessio
     vigil = a_vigil(bus)
     vigil._mistrust_self(Acquitted("bare", "system-redis", age_sec, again=again))
     assert vigil._posts["system-redis"].listener._given_up.is_set() is distrusts
+
+
+async def test_a_vigil_that_cannot_read_its_memory_judges_nothing_and_says_so(bus, monkeypatch):
+    monkeypatch.setattr(recollecting, "RETRY_SEC", 0.01)
+    await bus.client.set("healer:roster", "what somebody put there")
+    vigil = a_vigil(bus)
+    vigil.ear.deafness = lambda _now: None  # no one listens in this test
+    task = asyncio.create_task(vigil._memory.run("system-redis"))
+    await auntil(lambda: "nothing is judged: memory on system-redis" in (vigil._trouble() or ""))
+    assert vigil.life.held
+    await bus.client.delete("healer:roster")
+    await auntil(lambda: vigil._trouble() is None)
+    assert not vigil.life.held
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_vigil_whose_verdicts_are_not_taken_says_how_many_wait(bus):
+    vigil = a_vigil(bus)
+    vigil.ear.deafness = lambda _now: None
+    bus.connected = False
+    task = asyncio.create_task(vigil._posts["system-redis"].outbox.run())
+    vigil._conclude(Verdict("bare", State.DOWN, Told.ALERT, 1.0, timeout_sec=30.0, reason="silent"))
+    await auntil(lambda: vigil._trouble() == "1 untold on system-redis (refused)")
+    bus.connected = True
+    await auntil(lambda: vigil._trouble() is None)
+    assert await bus.client.xlen("healer:alerts:log") == 1
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
