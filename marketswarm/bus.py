@@ -167,7 +167,9 @@ _BY_WORD: Final = (
     ("WRONGPASS", "auth"),
     ("NOPERM", "auth"),
     ("DENIED", "auth"),
+    # of a command inside a script, in Redis' words and in Valkey's
     ("The user executing the script can't", "auth"),
+    ("ACL failure in script", "auth"),
     ("LOADING", "loading"),
     ("READONLY", "readonly"),
     ("MASTERDOWN", "readonly"),

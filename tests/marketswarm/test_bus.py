@@ -5,9 +5,10 @@ import contextlib
 import time
 
 import pytest
+from redis.exceptions import ResponseError
 from rig import HOST, Server, TcpProxy, free_port
 
-from marketswarm.bus import Bus, BusError, Script, find_url, place
+from marketswarm.bus import Bus, BusError, Script, find_url, place, reason_of
 from marketswarm.truth import load
 
 TRUTH = load(b'{"services":{},"buses":{"market-redis":{"url":"redis://truth:1"}}}').truth
@@ -148,3 +149,17 @@ async def test_a_script_is_sent_whole_to_a_server_that_forgot_it(server):
     server.cmd("SCRIPT", "FLUSH")
     assert await bus.script(script, [], ["b"]) == b"b"
     await bus.aclose()
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ("The user executing the script can't publish to the channel mentioned in the command", "auth"),
+        ("ACL failure in script: No permissions to access a channel script: on @user_script:1.", "auth"),
+        ("NOPERM this user has no permissions to run the 'incr' command", "auth"),
+        ("MISCONF Errors writing to the AOF file: No space left on device", "misconf"),
+        ("wrong number of arguments for 'get' command", "error"),
+    ],
+)
+def test_what_servers_say_in_words_alone_has_its_reason_too(words, reason):
+    assert reason_of(ResponseError(words)) == reason
