@@ -129,18 +129,18 @@ class Listener:
         """Subscribes to everything in chunks; each has its own time limit, so that size needs no other."""
         self._changed.clear()
         self._given_up.clear()
-        wanted = sorted(self._wanted)
+        wanted, ordered = self._wanted, sorted(self._wanted)
         try:
             async with asyncio.timeout(OPEN_WITHIN_SEC):
                 await session.connect()
-            for start in range(0, len(wanted), AT_ONCE):
+            for start in range(0, len(ordered), AT_ONCE):
                 async with asyncio.timeout(OPEN_WITHIN_SEC):
-                    await session.subscribe(wanted[start : start + AT_ONCE])
+                    await session.subscribe(ordered[start : start + AT_ONCE])
                     while not session.settled:
                         self._take(await session.batch())
         except TimeoutError as error:
             raise BusError(self.bus.name, "timeout") from error
-        self._subscribed = frozenset(wanted)
+        self._subscribed = wanted
         self._ear.opened(self.bus.name)
 
     async def _read(self, session: Session) -> None:
