@@ -28,7 +28,7 @@ class Shell:
 
     def __call__(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "marketswarm.cli", *words],
+            [sys.executable, "-m", "marketswarm", *words],
             cwd=self.folder,
             env=self.env | env,
             capture_output=True,
@@ -40,7 +40,7 @@ class Shell:
     @contextlib.contextmanager
     def start(self, *words: str):
         with subprocess.Popen(
-            [sys.executable, "-m", "marketswarm.cli", *words],
+            [sys.executable, "-m", "marketswarm", *words],
             cwd=self.folder,
             env=self.env,
             stdout=subprocess.PIPE,

@@ -37,12 +37,12 @@ class Embedded:
     def __init__(self, folder: Path) -> None:
         self.folder, self.port = folder, free_port()
         (folder / "truth.json").write_bytes(orjson.dumps(TRUTH))
-        self.up = Proc("marketswarm.cli", {}, folder, "up", "--port", str(self.port))
+        self.up = Proc("marketswarm", {}, folder, "up", "--port", str(self.port))
 
     @contextlib.contextmanager
     def start(self, *words: str):
         with subprocess.Popen(
-            [sys.executable, "-m", "marketswarm.cli", *words],
+            [sys.executable, "-m", "marketswarm", *words],
             cwd=self.folder,
             env={"PATH": os.environ["PATH"], TAG: os.environ[TAG]},
             stdout=subprocess.PIPE,

@@ -59,7 +59,7 @@ class Up(Proc):
             (package / "__main__.py").write_text(STAND_INS[name])
         (folder / "truth.json").write_bytes(orjson.dumps({"services": dict.fromkeys(names, HASTY)}))
         env = {"PYTHONPATH": str(folder / "stand_ins"), **env}
-        super().__init__("marketswarm.cli", env, folder, "up", "--port", str(self.port), *options)
+        super().__init__("marketswarm", env, folder, "up", "--port", str(self.port), *options)
 
     def up(self) -> dict:
         return self.wait_log("fleet.up", 15)
