@@ -2,24 +2,15 @@
 
 from marketswarm.agent import Agent
 from marketswarm.settings import HealerSettings
-from marketswarm.truth import HEALER, Truth
-from marketswarm.vigil import LOG, Notices, Vigil, alert_target
+from marketswarm.truth import Truth
+from marketswarm.vigil import Notices, Vigil, alert_target
 
 
 async def watch(me: Agent[HealerSettings]) -> None:
     """Watches until cancelled."""
     home, channel = alert_target(me.truth, me.settings)
     notices = Notices(of="heartbeat", by=me.name, channel=channel)
-    vigil = Vigil(
-        notices,
-        listener=HEALER,
-        boot=me.boot,
-        home=home,
-        stream=LOG,
-        open_bus=me.bus,
-        progress=me.progress,
-        degraded=me.degraded,
-    )
+    vigil = Vigil(me, notices, home=home)
 
     def put_in_force(truth: Truth) -> None:
         bus, notices.channel = alert_target(truth, me.settings)

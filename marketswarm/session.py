@@ -44,7 +44,7 @@ class _Batches(_AsyncHiredisParser):
 class Session:
     """A connection that subscribes. Every failure of it is a BusError.
 
-    Use `open`, then `batches` from one task; `subscribe` and `unsubscribe` from any.
+    Use `connect`, then `batch` from one task; `subscribe` and `unsubscribe` from any.
     """
 
     def __init__(self, bus: Bus) -> None:
@@ -69,7 +69,7 @@ class Session:
             raise self._failed(error) from error
 
     async def subscribe(self, channels: Collection[str]) -> None:
-        """Asks for channels, all by name; `batches` sees the acknowledgements."""
+        """Asks for channels, all by name; `batch` sees the acknowledgements."""
         await self._send("SUBSCRIBE", channels)
 
     async def unsubscribe(self, channels: Collection[str]) -> None:

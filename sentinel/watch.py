@@ -9,7 +9,7 @@ from typing import Final
 from marketswarm.agent import Agent
 from marketswarm.settings import SentinelSettings
 from marketswarm.truth import HEALER, SYSTEM, Heartbeat, Service, Truth, Watch
-from marketswarm.vigil import LOG, NO_TIMEOUT, Notices, Vigil, alert_target, healer_heartbeat
+from marketswarm.vigil import NO_TIMEOUT, Notices, Vigil, alert_target, healer_heartbeat
 
 SENTINEL: Final = "sentinel"
 
@@ -32,17 +32,7 @@ async def watch(me: Agent[SentinelSettings]) -> None:
     """Watches until cancelled."""
     home, channel = alert_target(me.truth, me.settings)
     notices = Notices(of="healer", by=me.name, channel=channel)
-    vigil = Vigil(
-        notices,
-        listener=SENTINEL,
-        boot=me.boot,
-        home=home,
-        stream=LOG,
-        open_bus=me.bus,
-        progress=me.progress,
-        degraded=me.degraded,
-        everywhere=True,
-    )
+    vigil = Vigil(me, notices, home=home, everywhere=True)
 
     def put_in_force(truth: Truth) -> None:
         notices.channel = alert_target(truth, me.settings)[1]

@@ -2,14 +2,15 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Final
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final, Protocol
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.listen import Listener, moment
 from marketswarm.liveness import Acquitted, State, Suspect, Verdict
 from marketswarm.truth import Watch
+from marketswarm.vigil.agreed import LOG
 from marketswarm.vigil.health import Health
 from marketswarm.vigil.hearing import Hearing
 from marketswarm.vigil.notices import Notices
@@ -25,34 +26,33 @@ IN_FLIGHT_SEC: Final = 0.25
 log = logs.get("vigil")
 
 
+class Keeper(Protocol):
+    """Whose vigil it is: an agent, as far as a vigil needs one."""
+
+    name: str
+    boot: str
+
+    def bus(self, name: str) -> Bus:
+        """A bus by its name, closed by its owner. Raises BusError when its URL can't be had."""
+
+    def progress(self) -> None:
+        """Called whenever the clocks were looked at, and so only while detection works."""
+
+    def degraded(self, detail: str | None) -> None:
+        """Told, once a second, what keeps the vigil from its work, or None."""
+
+
 class Vigil:
     """Call `watch` first, then `run`.
 
     Args:
+        keeper: whose it is; its name prefixes the keys of the memory.
         notices: how its verdicts are written.
-        listener: who listens: prefixes the keys of its memory.
-        boot: the listener's own instance.
         home: the bus that holds its memory, and to which verdicts on services go.
-        stream: the durable log's key.
-        open_bus: gives a bus by its name; its owner closes it.
-        progress: called whenever the clocks were looked at, and so only while detection works.
-        degraded: told, once a second, what keeps the vigil from its work, or None.
         everywhere: whether verdicts on services go to every bus, as those on buses do.
     """
 
-    def __init__(
-        self,
-        notices: Notices,
-        *,
-        listener: str,
-        boot: str,
-        home: str,
-        stream: str,
-        open_bus: Callable[[str], Bus],
-        progress: Callable[[], None],
-        degraded: Callable[[str | None], None],
-        everywhere: bool = False,
-    ) -> None:
+    def __init__(self, keeper: Keeper, notices: Notices, *, home: str, everywhere: bool = False) -> None:
         self._poked = asyncio.Event()
         self.ear = Hearing(
             conclude=self._conclude,
@@ -63,13 +63,12 @@ class Vigil:
         self.life = self.ear.life
         self._health = Health(self.life, kind=notices.ok, by=notices.by)
         self._memory = Recollection(
-            self.life, self._health, listener=listener, bus=self._bus, conclude=self._conclude
+            self.life, self._health, listener=keeper.name, bus=self._bus, conclude=self._conclude
         )
+        self._keeper = keeper
         self._notices = notices
-        self._listener, self._boot, self._home, self._stream = listener, boot, home, stream
+        self._home = home
         self._everywhere = everywhere
-        self._open_bus = open_bus
-        self._progress, self._degraded = progress, degraded
         self._posts: dict[str, Post] = {}
         self._group: asyncio.TaskGroup | None = None
 
@@ -81,7 +80,7 @@ class Vigil:
         `listen` names the buses to be heard with the seconds after which each counts as lost, `tell` those
         that verdicts go to. Raises BusError when a URL can't be had; nothing has changed then.
         """
-        opened = {name: self._open_bus(name) for name in {*listen, *tell, self._home}}
+        opened = {name: self._keeper.bus(name) for name in {*listen, *tell, self._home}}
         for name in self._posts.keys() - opened.keys():
             self._posts.pop(name).stop()
         for name, bus in opened.items():
@@ -101,13 +100,15 @@ class Vigil:
         have = before and (before.bus, before.listener is not None, before.outbox is not None)
         if have == (bus, listened, told):
             return
-        listener = Listener(bus, self.ear, listener=self._listener, boot=self._boot) if listened else None
+        listener = (
+            Listener(bus, self.ear, listener=self._keeper.name, boot=self._keeper.boot) if listened else None
+        )
         outbox = None
         if told:
             outbox = Outbox(
                 bus,
-                roster=f"{self._listener}:roster",
-                stream=self._stream,
+                roster=f"{self._keeper.name}:roster",
+                stream=LOG,
                 write=self._notices.notice,
                 told=self._told,
             )
@@ -135,7 +136,7 @@ class Vigil:
     async def _judge(self, group: asyncio.TaskGroup) -> None:
         while True:
             tick = self.life.tick(moment())
-            self._progress()
+            self._keeper.progress()
             for verdict in tick.verdicts:
                 self._conclude(verdict)
             for name in tick.urge:
@@ -210,7 +211,7 @@ class Vigil:
         while True:
             with contextlib.suppress(BusError):
                 await self._health.refresh(self._bus(self._home))
-            self._degraded(self._trouble())
+            self._keeper.degraded(self._trouble())
             await asyncio.sleep(KEEP_UP_EVERY_SEC)
 
     def _silence_ended(self) -> None:

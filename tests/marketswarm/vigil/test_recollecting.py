@@ -23,17 +23,25 @@ async def bus():
     await bus.aclose()
 
 
+class Keeper:
+    """The healer, of which no more is needed."""
+
+    name, boot = "healer", "b"
+
+    def __init__(self, bus: MemoryBus) -> None:
+        self._bus = bus
+
+    def bus(self, _name: str) -> MemoryBus:
+        return self._bus
+
+    def progress(self) -> None: ...
+
+    def degraded(self, detail: str | None) -> None: ...
+
+
 def a_vigil(bus: MemoryBus) -> Vigil:
-    vigil = Vigil(
-        Notices(of="heartbeat", by="healer", channel="healer:alerts"),
-        listener="healer",
-        boot="b",
-        home="system-redis",
-        stream="healer:alerts:log",
-        open_bus=lambda _name: bus,
-        progress=lambda: None,
-        degraded=lambda _detail: None,
-    )
+    notices = Notices(of="heartbeat", by="healer", channel="healer:alerts")
+    vigil = Vigil(Keeper(bus), notices, home="system-redis")
     vigil.watch([WATCH], listen={"system-redis": 10.0}, tell=["system-redis"])
     return vigil
 
