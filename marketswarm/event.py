@@ -26,6 +26,7 @@ class Kind(StrEnum):
     BUS_OK = "bus_ok"
     TRUTH_DRIFT = "truth_drift"
     TRUTH_OK = "truth_ok"
+    HEARTBEAT_GAP = "heartbeat_gap"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,8 @@ class Event:
     reason: str | None = None
     down_sec: float | None = None
     since: float | None = None
+    gap_sec: float | None = None
+    restarted: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +59,10 @@ class Malformed:
 
 
 _ORIGINAL: Final = ("type", "svc", "late_sec", "age_sec", "timeout_sec", "ts")
-_ADDED: Final = ("id", "reason", "down_sec", "since", "by")
+_ADDED: Final = ("id", "reason", "down_sec", "since", "by", "gap_sec", "restarted")
 _KINDS: Final = {kind.value: kind for kind in Kind}
-_NUMBERS: Final = frozenset({"late_sec", "age_sec", "timeout_sec", "ts", "down_sec", "since"})
+_NUMBERS: Final = frozenset({"late_sec", "age_sec", "timeout_sec", "ts", "down_sec", "since", "gap_sec"})
+_FLAGS: Final = frozenset({"restarted"})
 
 
 def identify(kind: Kind, svc: str, ts: float) -> str:
@@ -95,7 +99,9 @@ def parse(raw: bytes) -> Event | Malformed:
     for name, value in known.items():
         if name in _NUMBERS and (type(value) not in (int, float) or not isfinite(value * 1000)):
             return Malformed(f"bad_{name}")  # what overflows in milliseconds is no time either
-        if name not in _NUMBERS and type(value) is not str:
+        if name in _FLAGS and type(value) is not bool:
+            return Malformed(f"bad_{name}")
+        if name not in _NUMBERS | _FLAGS and type(value) is not str:
             return Malformed(f"bad_{name}")
     if not {"type", "svc", "ts"} <= known.keys():
         return Malformed("incomplete")

@@ -10,6 +10,7 @@ from marketswarm.liveness.memory import recall, recall_bus
 from marketswarm.liveness.record import Heard, Record, warm_up
 from marketswarm.liveness.verdict import (
     Acquitted,
+    Of,
     Reason,
     Remembered,
     State,
@@ -31,6 +32,7 @@ __all__ = [
     "ListeningClock",
     "Liveness",
     "Moment",
+    "Of",
     "Reason",
     "Record",
     "Remembered",

@@ -19,6 +19,14 @@ class State(StrEnum):
     UNWATCHED = "unwatched"
 
 
+class Of(StrEnum):
+    """What a verdict is on."""
+
+    SERVICE = "service"
+    BUS = "bus"
+    TRUTH = "truth"
+
+
 class On(StrEnum):
     """What moves a service from one state to another."""
 
@@ -64,18 +72,19 @@ BUS_TRANSITIONS: Final[dict[tuple[State, On], tuple[State, Told]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One transition of one service, or of one bus (`of_bus`).
+    """One transition of one service, of one bus, or of the truth on one bus; `svc` names it.
 
     Durations are in seconds: `timeout_sec` is the service's own, `late_sec` of a miss, `down_sec` of a
     recovery; `ts` and `since` (the last beat, None when never seen) epoch seconds. `i` is the
-    highest heard of `boot`.
+    highest heard of `boot`. A verdict with `gap_sec` moves nothing: it tells of a service that is up what
+    it did while nobody listened; the like of it has the same `mark`, whoever concludes it.
     """
 
     svc: str
     state: State
     told: Told
     ts: float
-    of_bus: bool = False
+    of: Of = Of.SERVICE
     reason: str | None = None
     late_sec: float | None = None
     timeout_sec: float | None = None
@@ -84,6 +93,14 @@ class Verdict:
     since: float | None = None
     boot: str | None = None
     i: int | None = None
+    gap_sec: float | None = None
+    restarted: bool | None = None
+    mark: str | None = None
+
+    @property
+    def of_bus(self) -> bool:
+        """Whether it is on a bus itself."""
+        return self.of is Of.BUS
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Final
 
 from marketswarm.liveness.clock import ListeningClock, Moment
 from marketswarm.liveness.record import Record
-from marketswarm.liveness.verdict import BUS_TRANSITIONS, On, State, Told, Verdict
+from marketswarm.liveness.verdict import BUS_TRANSITIONS, Of, On, State, Told, Verdict
 from marketswarm.liveness.wheel import TimingWheel
 
 
@@ -77,7 +77,7 @@ class WatchedBus:
         self.state, told = BUS_TRANSITIONS[self.state, on]
         if told is Told.FORGOTTEN:
             return None
-        return Verdict(self.name, self.state, told, now.wall, of_bus=True, **found)  # type: ignore[arg-type]  # the callers above name the fields
+        return Verdict(self.name, self.state, told, now.wall, of=Of.BUS, **found)  # type: ignore[arg-type]  # the callers above name the fields
 
 
 def _when(record: Record) -> float:

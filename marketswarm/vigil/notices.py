@@ -5,13 +5,14 @@ from typing import Any, Final, Literal
 import orjson
 
 from marketswarm.event import Event, Kind, encode, identify
-from marketswarm.liveness import State, Told, Verdict
-from marketswarm.vigil.remember import BUS_FIELD
+from marketswarm.liveness import Of, State, Told, Verdict
+from marketswarm.vigil.remember import BUS_FIELD, TRUTH_FIELD
 from marketswarm.vigil.tell import Notice
 
 LEAST_HEALTH_SEC: Final = 60
 
 _ENDING: Final = {State.UP: "ok", State.DOWN: "miss", State.UNWATCHED: "unwatched"}
+_FIELD: Final = {Of.SERVICE: "", Of.BUS: BUS_FIELD, Of.TRUTH: TRUTH_FIELD}
 
 
 class Notices:
@@ -37,12 +38,12 @@ class Notices:
         """The alert event of a verdict; None for one of which nothing is said."""
         if verdict.told is Told.FORGOTTEN:
             return None
-        kind = Kind(f"{'bus' if verdict.of_bus else self._of}_{_ENDING[verdict.state]}")
+        kind = self._kind(verdict)
         return Event(
             kind,
             verdict.svc,
             verdict.ts,
-            identify(kind, verdict.svc, verdict.ts),
+            verdict.mark or identify(kind, verdict.svc, verdict.ts),
             self.by,
             late_sec=verdict.late_sec,
             timeout_sec=verdict.timeout_sec if verdict.state is State.DOWN else None,
@@ -51,7 +52,16 @@ class Notices:
             reason=verdict.reason,
             down_sec=verdict.down_sec,
             since=verdict.since,
+            gap_sec=verdict.gap_sec,
+            restarted=verdict.restarted,
         )
+
+    def _kind(self, verdict: Verdict) -> Kind:
+        if verdict.gap_sec is not None:
+            return Kind.HEARTBEAT_GAP
+        if verdict.of is Of.TRUTH:
+            return Kind.TRUTH_DRIFT if verdict.state is State.DOWN else Kind.TRUTH_OK
+        return Kind(f"{'bus' if verdict.of_bus else self._of}_{_ENDING[verdict.state]}")
 
     def raw_event(self, verdict: Verdict) -> bytes:
         """The same as JSON, the same bytes each time; empty for one of which nothing is said."""
@@ -63,14 +73,15 @@ class Notices:
         raw = self.raw_event(verdict)
         gone = verdict.state is State.UNWATCHED
         return Notice(
-            field=(BUS_FIELD if verdict.of_bus else "") + verdict.svc,
+            field=_FIELD[verdict.of] + verdict.svc,
             verdict=verdict.state,
             value=b"" if gone else _entry(verdict, raw),
             event=raw,
             channel=self.channel if verdict.told is Told.ALERT else "",
             health_key=f"health:{verdict.svc}",
             health_sec=_health_sec(verdict),
-            assumed="up" if verdict.of_bus else "unknown",
+            assumed="unknown" if verdict.of is Of.SERVICE else "up",
+            mark=verdict.mark or "",
         )
 
 
@@ -80,8 +91,8 @@ def health_sec(timeout_sec: float) -> int:
 
 
 def _health_sec(verdict: Verdict) -> int:
-    """As tell.lua takes it: a bus has no such key, and must not touch that of a service of its name."""
-    if verdict.of_bus:
+    """As tell.lua takes it: no bus has such a key, and a gap is not the latest word on a service."""
+    if verdict.of is not Of.SERVICE or verdict.gap_sec is not None:
         return -1
     return 0 if verdict.state is State.UNWATCHED else health_sec(verdict.timeout_sec or 0.0)
 
@@ -92,6 +103,8 @@ def _entry(verdict: Verdict, event: bytes) -> bytes:
         found["since"] = round(verdict.since, 3)
     if verdict.boot is not None:
         found["boot"], found["i"] = verdict.boot, verdict.i
+    if verdict.mark is not None:
+        found["mark"] = verdict.mark
     if verdict.state is State.DOWN:
         found["event"] = orjson.Fragment(event)  # a restarted healer goes on showing it in `health:`
     return orjson.dumps(found)

@@ -15,7 +15,8 @@ from marketswarm.liveness import Liveness, Moment, Record, Remembered, State
 
 SCAN: Final = 5000
 BUS_FIELD: Final = "bus:"
-"""Roster fields of buses begin with this; no service's name can."""
+TRUTH_FIELD: Final = "truth:"
+"""Roster fields of buses, and of the truth on them, begin with these; no service's name can."""
 
 Entry = dict[str, Any]
 
@@ -118,7 +119,7 @@ def remembered(
     it was saved: one on another bus than then is as one that nobody saved.
     """
     found: dict[str, Remembered] = {}
-    for svc in (roster.keys() | silences.keys()) - {field for field in roster if field.startswith(BUS_FIELD)}:
+    for svc in (roster.keys() | silences.keys()) - {field for field in roster if ":" in field}:
         entry = roster.get(svc)
         state = State(entry["verdict"]) if entry else State.UNKNOWN
         at, wall = clocks.get(bus_of.get(svc, ""), (0.0, None))

@@ -1,10 +1,11 @@
 -- Makes verdicts public, each all or nothing.
 --
 -- KEYS: the roster, the log, then a health key for each verdict.
--- ARGV: the log's length, then for each verdict seven values:
+-- ARGV: the log's length, then for each verdict eight values:
 --   field    in the roster
 --   assumed  the verdict that holds while nothing is stored
 --   verdict  the new one
+--   mark     of a verdict that changes no state, the same wherever it comes from; '' for one that does
 --   value    what the roster is to hold, '' to forget the field
 --   event    the alert object, '' for none; it is also what the health key is to hold
 --   channel  where it is published, '' for nowhere
@@ -17,14 +18,21 @@
 local roster, log = KEYS[1], KEYS[2]
 local length = ARGV[1]
 
-local function stored_verdict(field)
+local function stored_entry(field)
   local stored = redis.call('HGET', roster, field)
   if not stored then
     return nil
   end
   local ok, entry = pcall(cjson.decode, stored)
   -- an entry that nobody can read is as good as none
-  return ok and type(entry) == 'table' and entry.verdict or nil
+  return ok and type(entry) == 'table' and entry or nil
+end
+
+local function already_so(entry, assumed, verdict, mark)
+  if mark ~= '' then
+    return entry and entry.mark == mark
+  end
+  return (entry and entry.verdict or assumed) == verdict
 end
 
 -- Each returns the error where the server refuses, nothing where it does as it is told.
@@ -50,9 +58,9 @@ local function keep(health, event, ttl)
   return refusal(redis.pcall('SET', health, event, 'EX', ttl))
 end
 
-local function tell(health, field, assumed, verdict, value, event, channel, ttl)
-  local stored = stored_verdict(field)
-  if (stored or assumed) == verdict then
+local function tell(health, field, assumed, verdict, mark, value, event, channel, ttl)
+  local stored = stored_entry(field)
+  if already_so(stored, assumed, verdict, mark) then
     return 0
   end
   if value == '' and not stored then
@@ -80,8 +88,8 @@ end
 
 local outcome = {}
 for n = 1, #KEYS - 2 do
-  local at = 2 + (n - 1) * 7
-  local told = tell(KEYS[n + 2], unpack(ARGV, at, at + 6))
+  local at = 2 + (n - 1) * 8
+  local told = tell(KEYS[n + 2], unpack(ARGV, at, at + 7))
   if type(told) == 'table' then
     return told
   end

@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError, Script
-from marketswarm.liveness import Verdict
+from marketswarm.liveness import Of, Verdict
 
 AT_ONCE: Final = 100
 LOG_LENGTH: Final = 100_000
@@ -42,12 +42,12 @@ class Notice:
     health_key: str
     health_sec: int
     assumed: Literal["unknown", "up"] = "unknown"
+    mark: str = ""
 
     def args(self) -> list[str | bytes | float]:
         """The script's values, in its order."""
-        return [
-            self.field, self.assumed, self.verdict, self.value, self.event, self.channel, self.health_sec,
-        ]  # fmt: skip
+        written = [self.field, self.assumed, self.verdict, self.mark, self.value, self.event, self.channel]
+        return [*written, self.health_sec]
 
 
 class Outbox:
@@ -130,9 +130,9 @@ class Outbox:
         An answer that got lost makes us offer a batch again; the script knows each of its verdicts as told
         only while no later one on the same went along.
         """
-        some: dict[tuple[str, bool], Verdict] = {}
+        some: dict[tuple[str, Of], Verdict] = {}
         for verdict in islice(self._waiting, AT_ONCE):
-            if (verdict.svc, verdict.of_bus) in some:
+            if (verdict.svc, verdict.of) in some:
                 break
-            some[verdict.svc, verdict.of_bus] = verdict
+            some[verdict.svc, verdict.of] = verdict
         return list(some.values())

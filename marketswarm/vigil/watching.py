@@ -8,7 +8,7 @@ from typing import Final, Protocol
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.listen import Listener, moment
-from marketswarm.liveness import Acquitted, State, Suspect, Verdict
+from marketswarm.liveness import Acquitted, Of, State, Suspect, Verdict
 from marketswarm.truth import Watch
 from marketswarm.vigil.agreed import LOG
 from marketswarm.vigil.health import Health
@@ -199,12 +199,14 @@ class Vigil:
     def _conclude(self, verdict: Verdict) -> None:
         """Sends a verdict on its way to every bus that is to have it."""
         for name, post in self._posts.items():
-            if post.outbox is not None and (name == self._home or verdict.of_bus or self._everywhere):
+            if post.outbox is not None and (
+                name == self._home or verdict.of is not Of.SERVICE or self._everywhere
+            ):
                 post.outbox.put(verdict)
         _announce(verdict)
 
     def _told(self, verdict: Verdict) -> None:
-        if not verdict.of_bus:
+        if verdict.of is Of.SERVICE and verdict.gap_sec is None:
             self._health.told(verdict, self._notices.raw_event(verdict))
 
     async def _keep_up(self) -> None:
@@ -230,11 +232,13 @@ def _by_bus(suspects: Sequence[Suspect]) -> dict[str, list[str]]:
 
 
 _SAID: Final = {
-    (False, State.UP): "service.up",
-    (False, State.DOWN): "service.down",
-    (False, State.UNWATCHED): "service.unwatched",
-    (True, State.UP): "bus.up",
-    (True, State.DOWN): "bus.down",
+    (Of.SERVICE, State.UP): "service.up",
+    (Of.SERVICE, State.DOWN): "service.down",
+    (Of.SERVICE, State.UNWATCHED): "service.unwatched",
+    (Of.BUS, State.UP): "bus.up",
+    (Of.BUS, State.DOWN): "bus.down",
+    (Of.TRUTH, State.UP): "truth.agrees",
+    (Of.TRUTH, State.DOWN): "truth.drifted",
 }
 
 
@@ -244,6 +248,9 @@ def _announce(verdict: Verdict) -> None:
         "late_sec": verdict.late_sec,
         "timeout_sec": verdict.timeout_sec if verdict.state is State.DOWN else None,
         "down_sec": verdict.down_sec,
+        "gap_sec": verdict.gap_sec,
+        "restarted": verdict.restarted,
     }
     said = {key: round(v, 3) if isinstance(v, float) else v for key, v in known.items() if v is not None}
-    log.info(_SAID[verdict.of_bus, verdict.state], svc=verdict.svc, **said)
+    event = _SAID[verdict.of, verdict.state] if verdict.gap_sec is None else "service.gap"
+    log.info(event, svc=verdict.svc, **said)

@@ -16,7 +16,7 @@ from marketswarm.exit import Code
 from marketswarm.liveness import Reason
 from marketswarm.settings import Common
 
-TO_COME = {Kind.TRUTH_DRIFT, Kind.TRUTH_OK}  # nothing says them yet
+TO_COME = {Kind.TRUTH_DRIFT, Kind.TRUTH_OK, Kind.HEARTBEAT_GAP}  # nothing says them yet
 
 
 def subclasses(kind: type) -> set[type]:

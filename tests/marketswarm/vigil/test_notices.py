@@ -2,7 +2,7 @@ import orjson
 import pytest
 
 from marketswarm.event import Kind
-from marketswarm.liveness import State, Told, Verdict
+from marketswarm.liveness import Of, State, Told, Verdict
 from marketswarm.vigil import Notices
 from marketswarm.vigil.notices import health_sec
 
@@ -71,7 +71,7 @@ def test_who_is_dropped_leaves_nothing_and_is_closed_if_it_was_down():
 
 @pytest.mark.parametrize(("state", "kind"), [(State.DOWN, "bus_miss"), (State.UP, "bus_ok")])
 def test_a_bus_has_a_field_of_its_own_and_no_health_key(state, kind):
-    notice = NOTICES.notice(Verdict("market-redis", state, Told.ALERT, 1.0, of_bus=True))
+    notice = NOTICES.notice(Verdict("market-redis", state, Told.ALERT, 1.0, of=Of.BUS))
     assert (notice.field, notice.health_sec, notice.assumed) == ("bus:market-redis", -1, "up")
     assert orjson.loads(notice.event)["type"] == kind
 

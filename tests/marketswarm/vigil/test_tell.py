@@ -5,7 +5,7 @@ import pytest
 from rig import auntil
 
 from marketswarm.bus import BusError
-from marketswarm.liveness import State, Told, Verdict
+from marketswarm.liveness import Of, State, Told, Verdict
 from marketswarm.testing import MemoryBus
 from marketswarm.vigil import Notices
 from marketswarm.vigil.tell import AT_ONCE, Outbox
@@ -70,7 +70,7 @@ async def test_so_many_go_at_once_and_no_more(bus):
 
 async def test_a_bus_and_a_service_of_one_name_are_two(bus):
     box, _ = outbox_on(bus)
-    box.put(Verdict("x", State.DOWN, Told.ALERT, 1.0, of_bus=True))
+    box.put(Verdict("x", State.DOWN, Told.ALERT, 1.0, of=Of.BUS))
     box.put(down("x"))
     await box._offer()
     assert await logged(bus) == [("bus_miss", "x"), ("heartbeat_miss", "x")]

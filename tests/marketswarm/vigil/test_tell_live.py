@@ -8,7 +8,7 @@ import pytest
 from rig import Server, TcpProxy, auntil
 
 from marketswarm.bus import Bus
-from marketswarm.liveness import State, Told, Verdict
+from marketswarm.liveness import Of, State, Told, Verdict
 from marketswarm.vigil import Notices
 from marketswarm.vigil.tell import Outbox
 
@@ -129,6 +129,6 @@ async def test_a_service_may_be_called_as_a_bus_is(server):
     server.cmd("SET", "health:market-redis", "of the service")
     async with telling(server.url) as (box, told):
         for state in (State.DOWN, State.UP):
-            box.put(Verdict("market-redis", state, Told.ALERT, 1.0, of_bus=True, reason="refused"))
+            box.put(Verdict("market-redis", state, Told.ALERT, 1.0, of=Of.BUS, reason="refused"))
         await auntil(lambda: len(told) == 2)
     assert server.cmd("GET", "health:market-redis") == "of the service"
