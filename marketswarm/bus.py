@@ -20,9 +20,12 @@ from redis.asyncio.client import Pipeline
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from marketswarm.replies import BoundedParser
 from marketswarm.truth import Truth, resolve
 
 WITHIN_SEC: Final = 2.0
+GARBLED: Final = (ValueError, TypeError, AttributeError, LookupError, MemoryError)
+"""What the client library raises at replies that no Redis gives: it takes them apart without looking."""
 
 
 class BusError(Exception):
@@ -72,9 +75,9 @@ class Script:
         self.text = text
 
     @classmethod
-    def beside(cls, package: str, name: str) -> "Script":
-        """Reads a script that lies beside the code of `package`."""
-        return cls(files(package).joinpath(name).read_text("utf-8"))
+    def beside(cls, package: str, *names: str) -> "Script":
+        """Reads a script that lies beside the code of `package`, in one file or in several that follow."""
+        return cls("".join(files(package).joinpath(name).read_text("utf-8") for name in names))
 
 
 class Bus:
@@ -102,6 +105,7 @@ class Bus:
                 retry=Retry(NoBackoff(), 0),
                 health_check_interval=0,
                 driver_info=None,
+                parser_class=BoundedParser,
             )
         except ValueError as error:
             raise BusError(name, "error", f"not a Redis URL ({type(error).__name__})") from None
@@ -119,7 +123,7 @@ class Bus:
         try:
             async with asyncio.timeout(within_sec or self.within_sec):
                 return await request
-        except (redis_errors.RedisError, OSError) as error:
+        except (redis_errors.RedisError, OSError, *GARBLED) as error:
             raise BusError(self.name, reason_of(error), first_line(error)) from error
 
     async def script(

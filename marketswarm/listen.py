@@ -22,7 +22,8 @@ DEAF_AFTER_SEC: Final = 1.5
 """A session on which a canary is missing for so long is given up: half-open connections say nothing."""
 URGED_PAUSE_SEC: Final = 0.005
 """The least time between two canaries, when many deadlines are due."""
-
+MAX_DIGITS: Final = 20
+"""Of a canary's number: Python refuses to read very long ones, and anyone may publish on that channel."""
 
 # the INCR makes a bus that takes no writes refuse the canary: it could take no verdict either
 _CANARY: Final = Script(
@@ -169,7 +170,7 @@ class Listener:
     def _take(self, messages: Iterable[Any]) -> None:
         now = moment()
         for _, channel, payload in self._ear.heard(self.bus.name, messages, now):
-            if channel == self._canary_bytes and payload.isdigit():
+            if channel == self._canary_bytes and payload.isdigit() and len(payload) < MAX_DIGITS:
                 self._ear.canary_heard(self.bus.name, int(payload), now)
 
     # -- canaries

@@ -9,36 +9,15 @@ import asyncio
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, Final
 
-from redis._parsers.hiredis import NOT_ENOUGH_DATA, _AsyncHiredisParser
-from redis.exceptions import RedisError
+from redis._parsers.hiredis import NOT_ENOUGH_DATA
+from redis.exceptions import InvalidResponse, RedisError
 
 from marketswarm.bus import Bus, BusError, first_line, reason_of
+from marketswarm.replies import BatchParser
 
 READ_BYTES: Final = 64 * 1024
 AT_ONCE: Final = 1000
 """Channels in one SUBSCRIBE: the answers to more could fill both sides' buffers before we read."""
-
-
-class _Batches(_AsyncHiredisParser):
-    """The client's parser, which can also hand out all the replies at hand."""
-
-    @classmethod
-    def parse_error(cls, response: str) -> Exception:
-        """Raises an error reply, from the reader itself: nobody who takes messages need look for one."""
-        raise super().parse_error(response)  # type: ignore[no-untyped-call]  # the library's
-
-    async def first(self) -> Any:
-        """Waits for a reply. Raises RedisError when it is an error, or the server hangs up."""
-        reader: Any = self._reader
-        while (reply := reader.gets()) is NOT_ENOUGH_DATA:
-            await self.read_from_socket()  # type: ignore[no-untyped-call]  # the library's
-        return reply
-
-    def more(self) -> Callable[[], Any]:
-        """Gives what gives the next reply at hand, or NOT_ENOUGH_DATA."""
-        reader: Any = self._reader
-        gets: Callable[[], Any] = reader.gets
-        return gets
 
 
 class Session:
@@ -50,7 +29,7 @@ class Session:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         kwargs = dict(bus.pool.connection_kwargs)
-        kwargs["parser_class"] = _Batches
+        kwargs["parser_class"] = BatchParser
         kwargs["socket_read_size"] = READ_BYTES
         self._connection = bus.pool.connection_class(**kwargs)
         self._broken: BusError | None = None  # what ended it in the midst of a batch
@@ -65,7 +44,7 @@ class Session:
         """Connects and authenticates."""
         try:
             await self._connection.connect()  # type: ignore[no-untyped-call]  # the library's
-        except (RedisError, OSError) as error:
+        except Exception as error:  # the handshake raises whatever it pleases at what is no reply
             raise self._failed(error) from error
 
     async def subscribe(self, channels: Collection[str]) -> None:
@@ -95,29 +74,41 @@ class Session:
             raise self._broken
         parser: Any = self._connection._parser  # noqa: SLF001 - the one way to its batches
         try:
-            replies = self._replies(await parser.first(), parser.more())
-        except (RedisError, OSError) as error:
+            first = await parser.first()
+        except Exception as error:  # as above
             raise self._failed(error) from error
         # the server has nothing but messages to say to one that asked for nothing
-        return self._messages(replies) if self._pending else replies
+        found = self._answers if self._pending else self._messages
+        return found(first, parser.more())
 
-    def _replies(self, reply: Any, more: Callable[[], Any]) -> Iterator[Any]:
+    def _messages(self, reply: Any, more: Callable[[], Any]) -> Iterator[Any]:
         """All replies at hand, each decoded only when its turn comes: a whole batch would leave the cache."""
         try:
             while reply is not NOT_ENOUGH_DATA:
+                _, channel, payload = reply
+                if type(payload) is not bytes or type(channel) is not bytes:
+                    raise InvalidResponse("not a message")  # noqa: TRY301 - ends the batch like any other
                 yield reply
                 reply = more()
-        except RedisError as error:
+        except Exception as error:  # noqa: BLE001 - the reader's own, whatever they are; none of who takes them
             # what came before it was heard, and must be concluded from, before the session ends
             self._broken = self._failed(error)
 
-    def _messages(self, replies: Iterator[Any]) -> list[Any]:
+    def _answers(self, reply: Any, more: Callable[[], Any]) -> list[Any]:
+        """The same while answers to SUBSCRIBE come in between: those are counted and left out."""
         found = []
-        for reply in replies:
-            if reply[0] == b"message":
-                found.append(reply)
-            else:
-                self._pending -= 1
+        try:
+            while reply is not NOT_ENOUGH_DATA:
+                kind, channel, last = reply
+                if kind == b"message" and type(channel) is type(last) is bytes:
+                    found.append(reply)
+                elif kind in (b"subscribe", b"unsubscribe") and self._pending:
+                    self._pending -= 1
+                else:
+                    raise InvalidResponse("neither a message nor an answer")  # noqa: TRY301 - as above
+                reply = more()
+        except Exception as error:  # noqa: BLE001 - as above
+            self._broken = self._failed(error)
         return found
 
     async def close(self) -> None:

@@ -12,7 +12,18 @@ from pathlib import Path
 # From the bottom up. An arrow may point to the same layer or down; up is wrong.
 LAYERS = {
     "thinks": ["truth", "beat", "event", "liveness"],
-    "touches": ["bus", "session", "listen", "subscribe", "vigil", "seeding", "settings", "log", "exit"],
+    "touches": [
+        "bus",
+        "replies",
+        "session",
+        "listen",
+        "subscribe",
+        "vigil",
+        "seeding",
+        "settings",
+        "log",
+        "exit",
+    ],
     "lives": ["agent", "cli", "fleet", "testing", "__main__"],
     "agents": ["bootstrap", "healer", "sentinel", "notifier", "services.*"],
 }

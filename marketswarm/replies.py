@@ -1,0 +1,72 @@
+"""What a server may answer: the client library's parser, held to a length.
+
+A server, or whoever speaks in its place, can announce a reply without end and go on sending it. A request
+is bounded in time, but not in what arrives meanwhile; a subscription is bounded in neither. What a reply
+means is not decided here.
+"""
+
+from typing import Any, Final
+
+from redis._parsers.hiredis import NOT_ENOUGH_DATA, _AsyncHiredisParser
+from redis.exceptions import ConnectionError as HungUp
+from redis.exceptions import InvalidResponse
+
+MIB: Final = 1024 * 1024
+
+
+class BoundedParser(_AsyncHiredisParser):
+    """Raises InvalidResponse, and so ends the connection, at a reply that is longer than `longest` bytes."""
+
+    longest: int = 256 * MIB
+    """Room for the history of truths of a hundred thousand services each."""
+
+    def __init__(self, socket_read_size: int) -> None:
+        super().__init__(socket_read_size)  # type: ignore[no-untyped-call]  # the library's
+        self._taken = 0
+
+    async def read_response(self, disable_decoding: bool = False, push_request: bool = False) -> Any:
+        """See the library."""
+        self._taken = 0
+        return await super().read_response(disable_decoding, push_request)  # type: ignore[no-untyped-call]  # as above
+
+    async def read_from_socket(self) -> bool:
+        """Takes what has arrived; waits for it."""
+        if self._taken > self.longest:
+            raise InvalidResponse(f"a reply of more than {self.longest} bytes")
+        stream: Any = self._stream
+        reader: Any = self._reader
+        some: bytes = await stream.read(self._read_size)
+        if not some:
+            raise HungUp("the server closed the connection")
+        self._taken += len(some)
+        reader.feed(some)
+        return True
+
+
+class BatchParser(BoundedParser):
+    """Hands out all the replies at hand, too, and raises error replies instead of returning them."""
+
+    longest = 64 * MIB
+    """Twice what a server by its own default piles up for a subscriber."""
+
+    @classmethod
+    def parse_error(cls, response: str) -> Exception:
+        """Raises an error reply, from the reader itself: nobody who takes messages need look for one."""
+        raise super().parse_error(response)  # type: ignore[no-untyped-call]  # the library's
+
+    async def first(self) -> Any:
+        """Waits for a reply.
+
+        Raises RedisError when it is an error or too long or the server hangs up, and whatever the reader
+        pleases at what is no reply.
+        """
+        reader: Any = self._reader
+        self._taken = 0
+        while (reply := reader.gets()) is NOT_ENOUGH_DATA:
+            await self.read_from_socket()
+        return reply
+
+    def more(self) -> Any:
+        """Gives what gives the next reply at hand, or NOT_ENOUGH_DATA."""
+        reader: Any = self._reader
+        return reader.gets
