@@ -4,6 +4,7 @@
 `memory` takes up what an earlier run knew.
 """
 
+from marketswarm.liveness.adopting import adopt, adopt_bus
 from marketswarm.liveness.clock import CANARY_EVERY_SEC, OVERDUE_SEC, ListeningClock, Moment
 from marketswarm.liveness.judgement import Counts, Liveness, Tick
 from marketswarm.liveness.memory import recall, recall_bus
@@ -44,6 +45,8 @@ __all__ = [
     "Told",
     "Verdict",
     "WatchedBus",
+    "adopt",
+    "adopt_bus",
     "recall",
     "recall_bus",
     "warm_up",

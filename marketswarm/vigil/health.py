@@ -15,11 +15,12 @@ from marketswarm.bus import Bus, Script
 from marketswarm.event import Event, Kind, encode, identify
 from marketswarm.liveness import Liveness, Record, State, TimingWheel, Verdict
 from marketswarm.vigil.notices import health_sec
+from marketswarm.vigil.voice import NOT_THE_LEADER, Fence
 
 AT_ONCE: Final = 200
 SOON_SEC: Final = 2.0
 
-_REFRESH: Final = Script.beside("marketswarm.vigil", "refresh.lua")
+_REFRESH: Final = Script.beside("marketswarm.vigil", "fence.lua", "refresh.lua")
 
 
 class Health:
@@ -50,9 +51,12 @@ class Health:
         self._told[verdict.svc] = event if verdict.state is State.DOWN else verdict.ts
         self._plan(verdict.svc, health_sec(record.watch.timeout_sec) / 3)
 
-    def recall(self, svc: str, entry: Mapping[str, Any]) -> None:
-        """Takes up a service that an earlier listener told of, from its entry in the roster."""
-        if svc not in self._told:
+    def recall(self, svc: str, entry: Mapping[str, Any], *, anew: bool = False) -> None:
+        """Takes up a service that another listener told of, from its entry in the roster.
+
+        `anew`: whatever this one told of it before that.
+        """
+        if anew or svc not in self._told:
             event, ts = entry.get("event"), entry.get("ts")
             self._told[svc] = orjson.dumps(event) if event else ts if isinstance(ts, float) else 0.0
         self._plan(svc, SOON_SEC * random.random())
@@ -64,8 +68,8 @@ class Health:
         if not filed:
             self._wheel.file(svc)
 
-    async def refresh(self, bus: Bus) -> None:
-        """Writes what is due, to the bus of the keys. Raises BusError."""
+    async def refresh(self, bus: Bus, lease: str, fence: Fence) -> bool:
+        """Writes what is due, to the bus of the keys; False: another one leads there. Raises BusError."""
         written: list[tuple[str, bytes, int]] = []
         for svc in self._wheel.ripe(time.monotonic()):
             record = self._life.records.get(svc)
@@ -80,10 +84,12 @@ class Health:
             self._wheel.file(svc)
         for start in range(0, len(written), AT_ONCE):
             some = written[start : start + AT_ONCE]
-            args: list[str | bytes | float] = []
+            args: list[str | bytes | float] = [*fence]
             for _, found, life_sec in some:
                 args += [found, life_sec]
-            await bus.script(_REFRESH, [key for key, _, _ in some], args)
+            if await bus.script(_REFRESH, [lease, *(key for key, _, _ in some)], args) == NOT_THE_LEADER:
+                return False
+        return True
 
     def _object(self, svc: str, record: Record) -> bytes | None:
         told = self._told.get(svc)

@@ -6,13 +6,12 @@ import orjson
 
 from marketswarm.event import Event, Kind, encode, identify
 from marketswarm.liveness import Of, State, Told, Verdict
-from marketswarm.vigil.remember import BUS_FIELD, TRUTH_FIELD
+from marketswarm.vigil.remember import field_of
 from marketswarm.vigil.tell import Notice
 
 LEAST_HEALTH_SEC: Final = 60
 
 _ENDING: Final = {State.UP: "ok", State.DOWN: "miss", State.UNWATCHED: "unwatched"}
-_FIELD: Final = {Of.SERVICE: "", Of.BUS: BUS_FIELD, Of.TRUTH: TRUTH_FIELD}
 
 
 class Notices:
@@ -73,7 +72,7 @@ class Notices:
         raw = self.raw_event(verdict)
         gone = verdict.state is State.UNWATCHED
         return Notice(
-            field=_FIELD[verdict.of] + verdict.svc,
+            field=field_of(verdict),
             verdict=verdict.state,
             value=b"" if gone else _entry(verdict, raw),
             event=raw,

@@ -2,16 +2,17 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Collection, Mapping
+from typing import Final
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.listen import moment
-from marketswarm.liveness import Liveness, Testimony, Verdict, recall, recall_bus
+from marketswarm.liveness import Liveness, Testimony, Verdict, adopt, adopt_bus, recall, recall_bus
 from marketswarm.vigil.health import Health
 from marketswarm.vigil.remember import BUS_FIELD, Entry, Memory, remembered
 from marketswarm.vigil.testify import testify
+from marketswarm.vigil.voice import Fence, Voice
 
 SAVE_EVERY_SEC: Final = 1.0
 SAVE_SOON_SEC: Final = 0.05
@@ -32,6 +33,7 @@ class Recollection:
         listener: whose memory it is.
         bus: gives a bus that the vigil keeps by its name. Raises KeyError.
         conclude: called with each verdict that follows from the memory.
+        voice: whether this one may save.
     """
 
     def __init__(
@@ -42,12 +44,16 @@ class Recollection:
         listener: str,
         bus: Callable[[str], Bus],
         conclude: Callable[[Verdict], None],
+        voice: Voice,
     ) -> None:
         self._life = life
         self._health = health
         self._listener = listener
         self._bus = bus
         self._conclude = conclude
+        self._voice = voice
+        self._recalled: Fence | None = None  # what it led with when it recalled
+        self._begun = asyncio.Event()
         self._asked: set[str] = set()
         self._stirred = asyncio.Event()
         self.trouble: str | None = None
@@ -58,6 +64,7 @@ class Recollection:
         failures = 0
         while self._life.held:
             try:
+                self._recalled = self._voice.fence(home)
                 await self._recall(Memory(self._bus(home), self._listener))
             except BusError as error:
                 self.trouble = f"nothing is judged: memory on {error.bus} ({error.reason})"
@@ -66,14 +73,11 @@ class Recollection:
                 failures += 1
                 await asyncio.sleep(RETRY_SEC)
         self.trouble = None
+        self._begun.set()
         log.info("vigil.recalled", services=len(self._life.records))
-        unsaved: dict[str, Any] = {}
         while True:
-            unsaved |= self._life.dirty
-            self._life.dirty = {}
             try:
-                await Memory(self._bus(home), self._listener).save(unsaved, self._life, moment())
-                unsaved = {}
+                await self._save(home)
             except BusError as error:
                 log.debug("vigil.not_saved", bus=error.bus, reason=error.reason)
                 await asyncio.sleep(RETRY_SEC)
@@ -82,6 +86,20 @@ class Recollection:
                 async with asyncio.timeout(SAVE_EVERY_SEC - SAVE_SOON_SEC):
                     await self._stirred.wait()
             self._stirred.clear()
+
+    async def _save(self, home: str) -> None:
+        fence = self._voice.fence(home)
+        if fence is None:
+            return  # what is dirty stays so: who stands by keeps all in mind
+        unsaved, self._life.dirty = self._life.dirty, {}
+        saved = False
+        try:
+            saved = await Memory(self._bus(home), self._listener).save(fence, unsaved, self._life, moment())
+            if not saved:
+                self._voice.turned_away(home)
+        finally:
+            if not saved:
+                self._life.dirty = unsaved | self._life.dirty
 
     def save_soon(self) -> None:
         """Asks for a save before the second is over."""
@@ -105,6 +123,38 @@ class Recollection:
             if svc in self._life.records:
                 self._health.recall(svc, entry)
         self._life.dirty |= {svc: None for svc in silences if svc not in self._life.records}
+
+    async def take_over(self, home: str, fence: Fence, untold: Collection[str]) -> None:
+        """Takes the roster's word for all but what is `untold`: so it was told. Raises BusError."""
+        await self._begun.wait()
+        if fence == self._recalled:
+            return  # it led already when it read all this
+        memory = Memory(self._bus(home), self._listener)
+        roster = await memory.roster()
+        silences, _ = await memory.silences()
+        buses = {svc: record.watch.bus for svc, record in self._life.records.items()}
+        known = remembered(roster, {}, {}, buses)
+        adopt(self._life, {svc: each for svc, each in known.items() if svc not in untold}, moment())
+        self._adopt_buses(roster, untold)
+        for svc, entry in roster.items():
+            if svc in self._life.records:
+                self._health.recall(svc, entry, anew=True)
+        # silences are readings of the clocks of who wrote them, and those are ours now
+        self._life.dirty |= dict.fromkeys(silences)
+        self._life.dirty |= {svc: record for svc, record in self._life.records.items() if record.marked}
+        self._stirred.set()
+
+    async def take_over_buses(self, name: str, untold: Collection[str]) -> None:
+        """As `take_over`, for what another bus than `home` knows: which buses were told lost."""
+        self._adopt_buses(await Memory(self._bus(name), self._listener).roster(f"{BUS_FIELD}*"), untold)
+
+    def _adopt_buses(self, roster: Mapping[str, Entry], untold: Collection[str]) -> None:
+        told = {field: entry for field, entry in roster.items() if field not in untold}
+        for name in self._life.buses:
+            field = BUS_FIELD + name
+            if field not in untold and (field not in told or told[field]["verdict"] == "up"):
+                adopt_bus(self._life, name)
+        self._take_up_buses(told)
 
     async def look_on(self, name: str) -> None:
         """Looks once on another bus than `home` for buses that were told lost: perhaps only it took that."""

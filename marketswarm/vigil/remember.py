@@ -6,17 +6,22 @@ been silent once that is worth keeping. Its entries are readings of a listening 
 """
 
 from collections.abc import AsyncIterator, Mapping
+from itertools import chain
 from typing import Any, Final, NamedTuple
 
 import orjson
 
-from marketswarm.bus import Bus
-from marketswarm.liveness import Liveness, Moment, Record, Remembered, State
+from marketswarm.bus import Bus, Script
+from marketswarm.liveness import Liveness, Moment, Of, Record, Remembered, State, Verdict
+from marketswarm.vigil.voice import NOT_THE_LEADER, Fence
 
 SCAN: Final = 5000
+AT_ONCE: Final = 2000
 BUS_FIELD: Final = "bus:"
 TRUTH_FIELD: Final = "truth:"
 """Roster fields of buses, and of the truth on them, begin with these; no service's name can."""
+
+_SAVE: Final = Script.beside("marketswarm.vigil", "fence.lua", "save.lua")
 
 Entry = dict[str, Any]
 
@@ -43,12 +48,13 @@ class Memory:
         self.bus = bus
         self.roster_key = f"{listener}:roster"
         self.silence_key = f"{listener}:silence"
+        self.lease_key = f"{listener}:lease"
 
     async def roster(self, match: str | None = None) -> dict[str, Entry]:
         """Every verdict that is stored, by service (or `bus:<name>`); what can't be read is left out."""
         found: dict[str, Entry] = {}
         async for field, value in self._scan(self.roster_key, match):
-            entry = _read(value)
+            entry = read_entry(value)
             if entry is not None:
                 found[field] = entry
         return found
@@ -69,19 +75,25 @@ class Memory:
                 continue
         return services, clocks
 
-    async def save(self, changed: Mapping[str, Record | None], life: Liveness, now: Moment) -> None:
-        """Writes the silences that changed together with the clocks they are read on."""
-        pipe = self.bus.pipeline(transaction=True)
-        kept: dict[Any, Any] = {}
+    async def save(
+        self, fence: Fence, changed: Mapping[str, Record | None], life: Liveness, now: Moment
+    ) -> bool:
+        """Writes the silences that changed with the clocks they are read on; False: another one leads."""
+        clocks: list[str] = []
         for name, bus in life.buses.items():
-            kept[f"@{name}"] = f"{bus.clock.proven:.3f} {now.wall:.3f}"
-        for svc, record in changed.items():
-            if record is not None:
-                kept[svc] = _written(record)
-        pipe.hset(self.silence_key, mapping=kept)
-        if gone := [svc for svc, record in changed.items() if record is None]:
-            pipe.hdel(self.silence_key, *gone)
-        await self.bus.ask(pipe.execute())
+            clocks += [f"@{name}", f"{bus.clock.proven:.3f} {now.wall:.3f}"]
+        kept = [(svc, _written(record)) for svc, record in changed.items() if record is not None]
+        gone = [svc for svc, record in changed.items() if record is None]
+        keys = [self.lease_key, self.silence_key]
+        while True:
+            some, kept = kept[:AT_ONCE], kept[AT_ONCE:]
+            went, gone = gone[:AT_ONCE], gone[AT_ONCE:]
+            fields = [*clocks, *chain.from_iterable(some)]
+            args: list[str | bytes | float] = [*fence, len(fields) // 2, *fields, len(went), *went]
+            if await self.bus.script(_SAVE, keys, args) == NOT_THE_LEADER:
+                return False
+            if not kept and not gone:
+                return True
 
     async def _scan(self, key: str, match: str | None = None) -> AsyncIterator[tuple[str, bytes]]:
         cursor = 0
@@ -93,7 +105,16 @@ class Memory:
                 return
 
 
-def _read(value: bytes) -> Entry | None:
+_FIELDS: Final = {Of.SERVICE: "", Of.BUS: BUS_FIELD, Of.TRUTH: TRUTH_FIELD}
+
+
+def field_of(verdict: Verdict) -> str:
+    """The roster's field for what a verdict is on."""
+    return _FIELDS[verdict.of] + verdict.svc
+
+
+def read_entry(value: bytes) -> Entry | None:
+    """An entry of the roster; None for one that can't be read."""
     try:
         entry = orjson.loads(value)
     except orjson.JSONDecodeError:

@@ -1,7 +1,7 @@
 -- Makes verdicts public, each all or nothing.
 --
--- KEYS: the roster, the log, then a health key for each verdict.
--- ARGV: the log's length, then for each verdict eight values:
+-- KEYS: the lease, the roster, the log, then a health key for each verdict.
+-- ARGV: the fence, the log's length, then for each verdict eight values:
 --   field    in the roster
 --   assumed  the verdict that holds while nothing is stored
 --   verdict  the new one
@@ -12,11 +12,9 @@
 --   ttl      of the health key in seconds, 0 to leave no such key, -1 to leave it alone
 -- Returns for each verdict 1 (told), 0 (already so) or 2 (told, but the channel was refused); or the server's
 -- refusal of a write, and then the verdicts before that one are told, and are "already so" the next time.
---
--- The place of the lease: a caller whose epoch is not the current one is to be turned away here.
 
-local roster, log = KEYS[1], KEYS[2]
-local length = ARGV[1]
+local roster, log = KEYS[2], KEYS[3]
+local length = ARGV[3]
 
 local function stored_entry(field)
   local stored = redis.call('HGET', roster, field)
@@ -87,9 +85,9 @@ local function tell(health, field, assumed, verdict, mark, value, event, channel
 end
 
 local outcome = {}
-for n = 1, #KEYS - 2 do
-  local at = 2 + (n - 1) * 8
-  local told = tell(KEYS[n + 2], unpack(ARGV, at, at + 7))
+for n = 1, #KEYS - 3 do
+  local at = 4 + (n - 1) * 8
+  local told = tell(KEYS[n + 3], unpack(ARGV, at, at + 7))
   if type(told) == 'table' then
     return told
   end

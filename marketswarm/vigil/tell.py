@@ -2,30 +2,36 @@
 
 A verdict that a bus does not take waits here, in order, and is offered again until it does: only what was
 accepted counts as told. Offering one twice is harmless, since the script looks whether it is already so.
+While another listener leads, verdicts wait until the roster shows that it told them; see `untold.py`.
 """
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Literal
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError, Script
-from marketswarm.liveness import Of, Verdict
+from marketswarm.liveness import Verdict
+from marketswarm.vigil.remember import field_of, read_entry
+from marketswarm.vigil.untold import Entry, Pending, untold
+from marketswarm.vigil.voice import NOT_THE_LEADER, UNFENCED, Fence, Voice
 
 AT_ONCE: Final = 100
 LOG_LENGTH: Final = 100_000
 FIRST_PAUSE_SEC: Final = 0.1
 LONGEST_PAUSE_SEC: Final = 1.0
+COMPARE_EVERY_SEC: Final = 0.25
 COMPLAIN_EVERY: Final = 30
 """Attempts between two log lines on a bus that takes nothing: one in half a minute."""
 
 CHANNEL_REFUSED: Final = 2
 """What the script says of a verdict that is on the log, but could not be published."""
 
-_TELL: Final = Script.beside("marketswarm.vigil", "tell.lua")
+_TELL: Final = Script.beside("marketswarm.vigil", "fence.lua", "tell.lua")
 
 log = logs.get("tell")
 
@@ -46,8 +52,8 @@ class Notice:
 
     def args(self) -> list[str | bytes | float]:
         """The script's values, in its order."""
-        written = [self.field, self.assumed, self.verdict, self.mark, self.value, self.event, self.channel]
-        return [*written, self.health_sec]
+        names = (self.field, self.assumed, self.verdict, self.mark)
+        return [*names, self.value, self.event, self.channel, self.health_sec]
 
 
 class Outbox:
@@ -55,26 +61,38 @@ class Outbox:
 
     Args:
         bus: where it is told.
-        roster: the key of the hash that remembers verdicts.
+        listener: whose roster and lease there count: `healer`, `sentinel`.
         stream: the key of the durable log.
         write: makes a verdict's notice; only when it is offered, since very many may wait.
         told: called with each verdict that the bus has, be it from an earlier offer.
+        voice: who may speak.
+        take_over: called before the first offer after another one led, with what is untold; what it raises
+            of a BusError puts off the offer.
     """
 
     def __init__(
         self,
         bus: Bus,
         *,
-        roster: str,
+        listener: str,
         stream: str,
         write: Callable[[Verdict], Notice],
         told: Callable[[Verdict], None],
+        voice: Voice,
+        take_over: Callable[[Fence, Collection[str]], Awaitable[None]],
     ) -> None:
         self.bus = bus
-        self._keys = [roster, stream]
+        self._roster = f"{listener}:roster"
+        self._keys = [f"{listener}:lease", self._roster, stream]
         self._write = write
         self._told = told
-        self._waiting: deque[Verdict] = deque()
+        self._voice = voice
+        self._take_over = take_over
+        self._spoken: Fence | None = UNFENCED
+        """The fence of the last taking over; who is alone has none to do."""
+        self._waiting: deque[Pending] = deque()
+        self._before: dict[str, float] = {}
+        """By field: the `ts` of the entry that what is pending was held against last."""
         self._filled = asyncio.Event()
         self.retries = 0
         self.refusal: str | None = None  # why the bus takes nothing, while it takes nothing
@@ -84,7 +102,11 @@ class Outbox:
 
     def put(self, verdict: Verdict) -> None:
         """Adds a verdict; never blocks and never drops one."""
-        self._waiting.append(verdict)
+        self._waiting.append(Pending(verdict, time.monotonic()))
+        self._filled.set()
+
+    def wake(self) -> None:
+        """Says that who leads here has changed."""
         self._filled.set()
 
     def inherit(self, other: "Outbox") -> None:
@@ -99,7 +121,7 @@ class Outbox:
         while True:
             await self._filled.wait()
             try:
-                await self._offer()
+                await self._work_off()
             except BusError as error:
                 if failures % COMPLAIN_EVERY == 0:
                     log.warning(
@@ -112,14 +134,58 @@ class Outbox:
             else:
                 failures, self.refusal = 0, None
 
-    async def _offer(self) -> None:
+    async def _work_off(self) -> None:
+        fence = self._voice.fence(self.bus.name)
+        if fence is None:
+            self._spoken = None
+            await self._compare()
+            if self._waiting:
+                await asyncio.sleep(COMPARE_EVERY_SEC)
+            else:
+                self._filled.clear()
+        elif fence != self._spoken:
+            # only now is the roster what it is: whoever led before is fenced off
+            await self._compare()
+            await self._take_over(fence, {field_of(one.verdict) for one in self._waiting})
+            self._before.clear()
+            self._spoken = fence
+        else:
+            await self._offer(fence)
+
+    async def _compare(self) -> None:
+        """Drops what the leader told."""
+        pending: dict[str, list[Pending]] = {}
+        for one in self._waiting:
+            pending.setdefault(field_of(one.verdict), []).append(one)
+        fields = list(pending)
+        told: set[int] = set()
+        before, self._before = self._before, {}
+        for start in range(0, len(fields), AT_ONCE):
+            some = fields[start : start + AT_ONCE]
+            values = await self.bus.ask(self.bus.client.hmget(self._roster, some))
+            for field, value in zip(some, values, strict=True):
+                entry = None if value is None else read_entry(value)
+                left = self._left(pending[field], entry, before.get(field))
+                told |= {id(one) for one in pending[field]} - {id(one) for one in left}
+                if entry is not None and left:
+                    self._before[field] = entry.get("ts", 0.0)
+        self._waiting = deque(one for one in self._waiting if id(one) not in told)
+
+    def _left(self, pending: list[Pending], entry: Entry | None, before: float | None) -> list[Pending]:
+        seen = self._voice.leader_seen(self.bus.name)
+        return untold(pending, entry, before=before, leader_seen=seen)
+
+    async def _offer(self, fence: Fence) -> None:
         while self._waiting:
             some = [self._write(verdict) for verdict in self._next()]
             keys = [*self._keys, *(notice.health_key for notice in some)]
-            args = [LOG_LENGTH, *(arg for notice in some for arg in notice.args())]
+            args = [*fence, LOG_LENGTH, *(arg for notice in some for arg in notice.args())]
             outcomes = await self.bus.script(_TELL, keys, args)
+            if outcomes == NOT_THE_LEADER:
+                self._voice.turned_away(self.bus.name)
+                return
             for notice, outcome in zip(some, outcomes, strict=True):
-                self._told(self._waiting.popleft())
+                self._told(self._waiting.popleft().verdict)
                 if outcome == CHANNEL_REFUSED:
                     log.error("tell.channel_refused", bus=self.bus.name, channel=notice.channel)
         self._filled.clear()
@@ -130,9 +196,10 @@ class Outbox:
         An answer that got lost makes us offer a batch again; the script knows each of its verdicts as told
         only while no later one on the same went along.
         """
-        some: dict[tuple[str, Of], Verdict] = {}
-        for verdict in islice(self._waiting, AT_ONCE):
-            if (verdict.svc, verdict.of) in some:
+        some: dict[str, Verdict] = {}
+        for one in islice(self._waiting, AT_ONCE):
+            field = field_of(one.verdict)
+            if field in some:
                 break
-            some[verdict.svc, verdict.of] = verdict
+            some[field] = one.verdict
         return list(some.values())

@@ -2,13 +2,14 @@
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Collection, Mapping, Sequence
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.listen import Listener, moment
-from marketswarm.liveness import Acquitted, Of, State, Suspect, Verdict
+from marketswarm.liveness import OVERDUE_SEC, Acquitted, Of, State, Suspect, Verdict
 from marketswarm.truth import Watch
 from marketswarm.vigil.agreed import LOG
 from marketswarm.vigil.health import Health
@@ -18,6 +19,7 @@ from marketswarm.vigil.post import Post
 from marketswarm.vigil.recollecting import Recollection
 from marketswarm.vigil.tell import Outbox
 from marketswarm.vigil.testify import testify
+from marketswarm.vigil.voice import Alone, Fence, Voice
 
 KEEP_UP_EVERY_SEC: Final = 1.0
 IN_FLIGHT_SEC: Final = 0.25
@@ -42,6 +44,9 @@ class Keeper(Protocol):
         """Told, once a second, what keeps the vigil from its work, or None."""
 
 
+ALONE: Final = Alone()
+
+
 class Vigil:
     """Call `watch` first, then `run`.
 
@@ -50,9 +55,18 @@ class Vigil:
         notices: how its verdicts are written.
         home: the bus that holds its memory, and to which verdicts on services go.
         everywhere: whether verdicts on services go to every bus, as those on buses do.
+        voice: whether it leads or stands by; without one it is the only one of its name.
     """
 
-    def __init__(self, keeper: Keeper, notices: Notices, *, home: str, everywhere: bool = False) -> None:
+    def __init__(
+        self,
+        keeper: Keeper,
+        notices: Notices,
+        *,
+        home: str,
+        everywhere: bool = False,
+        voice: Voice = ALONE,
+    ) -> None:
         self._poked = asyncio.Event()
         self.ear = Hearing(
             conclude=self._conclude,
@@ -62,8 +76,14 @@ class Vigil:
         )
         self.life = self.ear.life
         self._health = Health(self.life, kind=notices.ok, by=notices.by)
+        self._voice = voice
         self._memory = Recollection(
-            self.life, self._health, listener=keeper.name, bus=self._bus, conclude=self._conclude
+            self.life,
+            self._health,
+            listener=keeper.name,
+            bus=self._bus,
+            conclude=self._conclude,
+            voice=voice,
         )
         self._keeper = keeper
         self._notices = notices
@@ -71,6 +91,8 @@ class Vigil:
         self._everywhere = everywhere
         self._posts: dict[str, Post] = {}
         self._group: asyncio.TaskGroup | None = None
+        self.looks = 0
+        """How often the clocks were looked at: while it grows, detection works."""
 
     # -- who is watched
 
@@ -107,10 +129,12 @@ class Vigil:
         if told:
             outbox = Outbox(
                 bus,
-                roster=f"{self._keeper.name}:roster",
+                listener=self._keeper.name,
                 stream=LOG,
                 write=self._notices.notice,
                 told=self._told,
+                voice=self._voice,
+                take_over=functools.partial(self._take_over, name),
             )
         post = self._posts[name] = Post(bus, listener, outbox)
         if before is not None:
@@ -136,6 +160,7 @@ class Vigil:
     async def _judge(self, group: asyncio.TaskGroup) -> None:
         while True:
             tick = self.life.tick(moment())
+            self.looks += 1
             self._keeper.progress()
             for verdict in tick.verdicts:
                 self._conclude(verdict)
@@ -194,7 +219,35 @@ class Vigil:
         found = [self.ear.deafness(moment()), self._memory.trouble, *untold]
         return "; ".join(filter(None, found)) or None
 
+    # -- leading and standing by
+
+    def deaf_to(self) -> list[str]:
+        """The buses that are not heard, and (`memory`) whether nothing can be concluded yet."""
+        now = moment().mono
+        deaf = [
+            name
+            for name, bus in self.life.buses.items()
+            if not bus.clock.listening and bus.clock.unheard_for(now) > OVERDUE_SEC
+        ]
+        return [*deaf, "memory"] if self.life.held else deaf
+
+    def leader_changed(self, name: str) -> None:
+        """To be called when the voice on a bus came or went."""
+        post = self._posts.get(name)
+        if post is not None and post.outbox is not None:
+            post.outbox.wake()
+
+    async def _take_over(self, name: str, fence: Fence, untold: Collection[str]) -> None:
+        if name == self._home:
+            await self._memory.take_over(name, fence, untold)
+        else:
+            await self._memory.take_over_buses(name, untold)
+
     # -- telling
+
+    def conclude(self, verdict: Verdict) -> None:
+        """Tells what its owner found out by itself."""
+        self._conclude(verdict)
 
     def _conclude(self, verdict: Verdict) -> None:
         """Sends a verdict on its way to every bus that is to have it."""
@@ -203,7 +256,7 @@ class Vigil:
                 name == self._home or verdict.of is not Of.SERVICE or self._everywhere
             ):
                 post.outbox.put(verdict)
-        _announce(verdict)
+        _announce(verdict, leads=self._voice.fence(self._home) is not None)
 
     def _told(self, verdict: Verdict) -> None:
         if verdict.of is Of.SERVICE and verdict.gap_sec is None:
@@ -212,9 +265,16 @@ class Vigil:
     async def _keep_up(self) -> None:
         while True:
             with contextlib.suppress(BusError):
-                await self._health.refresh(self._bus(self._home))
+                await self._refresh()
             self._keeper.degraded(self._trouble())
             await asyncio.sleep(KEEP_UP_EVERY_SEC)
+
+    async def _refresh(self) -> None:
+        fence = self._voice.fence(self._home)
+        if fence is not None:
+            lease = f"{self._keeper.name}:lease"
+            if not await self._health.refresh(self._bus(self._home), lease, fence):
+                self._voice.turned_away(self._home)
 
     def _silence_ended(self) -> None:
         self._memory.save_soon()
@@ -242,8 +302,8 @@ _SAID: Final = {
 }
 
 
-def _announce(verdict: Verdict) -> None:
-    known = {
+def _announce(verdict: Verdict, *, leads: bool) -> None:
+    known: dict[str, Any] = {
         "reason": verdict.reason,
         "late_sec": verdict.late_sec,
         "timeout_sec": verdict.timeout_sec if verdict.state is State.DOWN else None,
@@ -251,6 +311,8 @@ def _announce(verdict: Verdict) -> None:
         "gap_sec": verdict.gap_sec,
         "restarted": verdict.restarted,
     }
+    if not leads:
+        known["standing_by"] = True
     said = {key: round(v, 3) if isinstance(v, float) else v for key, v in known.items() if v is not None}
     event = _SAID[verdict.of, verdict.state] if verdict.gap_sec is None else "service.gap"
     log.info(event, svc=verdict.svc, **said)

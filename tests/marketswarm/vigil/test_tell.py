@@ -2,6 +2,7 @@ import asyncio
 
 import orjson
 import pytest
+from outboxes import outbox
 from rig import auntil
 
 from marketswarm.bus import BusError
@@ -9,6 +10,7 @@ from marketswarm.liveness import Of, State, Told, Verdict
 from marketswarm.testing import MemoryBus
 from marketswarm.vigil import Notices
 from marketswarm.vigil.tell import AT_ONCE, Outbox
+from marketswarm.vigil.voice import UNFENCED
 
 NOTICES = Notices(of="heartbeat", by="healer", channel="healer:alerts")
 LOG = "healer:alerts:log"
@@ -35,7 +37,7 @@ async def bus():
 
 def outbox_on(bus) -> tuple[Outbox, list[Verdict]]:
     told: list[Verdict] = []
-    box = Outbox(bus, roster="healer:roster", stream=LOG, write=NOTICES.notice, told=told.append)
+    box = outbox(bus, NOTICES, told)
     return box, told
 
 
@@ -50,7 +52,7 @@ async def test_everything_is_told_in_order_and_two_of_one_service_never_go_toget
     for verdict in verdicts:
         box.put(verdict)
     assert [verdict.svc for verdict in box._next()] == ["a", "b"]
-    await box._offer()
+    await box._offer(UNFENCED)
     assert told == verdicts
     assert len(box) == 0
     assert await logged(bus) == [
@@ -64,7 +66,7 @@ async def test_so_many_go_at_once_and_no_more(bus):
     for n in range(AT_ONCE + 1):
         box.put(down(f"svc{n}"))
     assert len(box._next()) == AT_ONCE
-    await box._offer()
+    await box._offer(UNFENCED)
     assert len(told) == AT_ONCE + 1
 
 
@@ -72,7 +74,7 @@ async def test_a_bus_and_a_service_of_one_name_are_two(bus):
     box, _ = outbox_on(bus)
     box.put(Verdict("x", State.DOWN, Told.ALERT, 1.0, of=Of.BUS))
     box.put(down("x"))
-    await box._offer()
+    await box._offer(UNFENCED)
     assert await logged(bus) == [("bus_miss", "x"), ("heartbeat_miss", "x")]
 
 
@@ -96,7 +98,7 @@ async def test_what_was_told_already_is_not_told_again(bus, before):
     for verdict in [*before, down(), up(), gone(), gone()]:
         box, told = outbox_on(bus)  # another run, or an answer that got lost
         box.put(verdict)
-        await box._offer()
+        await box._offer(UNFENCED)
         assert told == [verdict]
     assert await logged(bus) == [("heartbeat_miss", "a"), ("heartbeat_ok", "a"), ("heartbeat_unwatched", "a")]
     assert await bus.client.hlen("healer:roster") == 0
@@ -107,7 +109,7 @@ async def test_what_is_forgotten_in_silence_leaves_the_log_alone(bus):
     box, _ = outbox_on(bus)
     for verdict in (up(told=Told.QUIETLY), gone(told=Told.FORGOTTEN)):
         box.put(verdict)
-    await box._offer()
+    await box._offer(UNFENCED)
     assert await logged(bus) == [("heartbeat_ok", "a")]
     assert await bus.client.hlen("healer:roster") == 0
     assert not await bus.client.exists("health:a")
@@ -120,7 +122,7 @@ async def test_an_outbox_that_takes_over_goes_on_with_the_oldest(bus):
     box, told = outbox_on(bus)
     box.put(up("a"))
     box.inherit(old)
-    await box._offer()
+    await box._offer(UNFENCED)
     assert told == [down("a"), down("b"), up("a")]
 
 
@@ -128,7 +130,7 @@ async def test_an_entry_that_nobody_can_read_is_as_good_as_none(bus):
     await bus.client.hset("healer:roster", "a", "junk")
     box, _ = outbox_on(bus)
     box.put(down())
-    await box._offer()
+    await box._offer(UNFENCED)
     assert await logged(bus) == [("heartbeat_miss", "a")]
 
 
@@ -137,7 +139,7 @@ async def test_a_roster_that_is_none_refuses_before_anything_is_written(bus):
     box, told = outbox_on(bus)
     box.put(down())
     with pytest.raises(BusError):
-        await box._offer()
+        await box._offer(UNFENCED)
     assert (told, len(box)) == ([], 1)
     assert not await bus.client.exists(LOG)
     assert not await bus.client.exists("health:a")

@@ -5,12 +5,12 @@ import contextlib
 
 import orjson
 import pytest
+from outboxes import outbox
 from rig import Server, TcpProxy, auntil
 
 from marketswarm.bus import Bus
 from marketswarm.liveness import Of, State, Told, Verdict
 from marketswarm.vigil import Notices
-from marketswarm.vigil.tell import Outbox
 
 pytestmark = pytest.mark.live
 
@@ -34,7 +34,7 @@ async def telling(url: str):
     bus = Bus("system-redis", url, within_sec=0.3)
     notices = Notices(of="heartbeat", by="healer", channel="healer:alerts")
     told: list[Verdict] = []
-    box = Outbox(bus, roster="healer:roster", stream=LOG, write=notices.notice, told=told.append)
+    box = outbox(bus, notices, told)
     task = asyncio.create_task(box.run())
     try:
         yield box, told

@@ -1,0 +1,68 @@
+"""What a listener that stands by would still have to tell, were the leader to go now. Pure.
+
+It concludes as the leader does, a moment earlier or later, and keeps its verdicts until the roster shows that
+the leader told them. What the leader had time to tell and did not, it saw otherwise: its word counts.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from marketswarm.liveness import Of, State, Verdict
+
+SURE_SEC: Final = 2.0
+"""A leader that was alive so long after a verdict of ours had time to tell the same."""
+
+Entry = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A verdict, and when it was concluded, in monotonic seconds."""
+
+    verdict: Verdict
+    at: float
+
+
+def untold(
+    pending: Sequence[Pending],
+    entry: Entry | None,
+    *,
+    before: float | None,
+    leader_seen: float,
+) -> list[Pending]:
+    """What of the verdicts on one service or bus, oldest first, is not told yet.
+
+    Args:
+        pending: the verdicts.
+        entry: what the roster holds of it now.
+        before: the `ts` of that entry when it was looked at last; None when it never was.
+        leader_seen: when the leader was last seen alive, in monotonic seconds.
+    """
+    left = [one for one in pending if one.verdict.mark is None]
+    gaps = [
+        one
+        for one in pending
+        if one.verdict.mark is not None and not _told_gap(one, entry) and leader_seen <= one.at + SURE_SEC
+    ]
+    moved = before is None or entry is None or entry.get("ts") != before
+    if left and (moved or len(left) == 1):
+        # the leader's word may stand for the last of several transitions: those before are told then, too
+        last = max((n for n, one in enumerate(left, 1) if _agrees(one.verdict, entry)), default=0)
+        left = left[last:]
+    elif left and _agrees(left[-1].verdict, entry) and leader_seen > left[-1].at + SURE_SEC:
+        left = []  # it came and went, and the leader, who was there, saw nothing of it
+    return sorted((*left, *gaps), key=lambda one: one.at)
+
+
+def _told_gap(one: Pending, entry: Entry | None) -> bool:
+    return entry is not None and entry.get("mark") == one.verdict.mark
+
+
+def _agrees(verdict: Verdict, entry: Entry | None) -> bool:
+    if entry is None:
+        # nothing is stored of who is not watched, nor of a bus that was never lost
+        return verdict.state is State.UNWATCHED or (
+            verdict.of is not Of.SERVICE and verdict.state is State.UP
+        )
+    return entry.get("verdict") == verdict.state
