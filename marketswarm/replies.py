@@ -21,13 +21,13 @@ class BoundedParser(_AsyncHiredisParser):
     """Room for the history of truths of a hundred thousand services each."""
 
     def __init__(self, socket_read_size: int) -> None:
-        super().__init__(socket_read_size)  # type: ignore[no-untyped-call]  # the library's
+        super().__init__(socket_read_size)
         self._taken = 0
 
     async def read_response(self, disable_decoding: bool = False, push_request: bool = False) -> Any:
         """See the library."""
         self._taken = 0
-        return await super().read_response(disable_decoding, push_request)  # type: ignore[no-untyped-call]  # as above
+        return await super().read_response(disable_decoding, push_request)
 
     async def read_from_socket(self) -> bool:
         """Takes what has arrived; waits for it."""
