@@ -1,5 +1,8 @@
 """What the healer keeps watch over: every service and bus of the truth, now and after each reseed."""
 
+import asyncio
+
+from healer.leading import Leading
 from marketswarm.agent import Agent
 from marketswarm.settings import HealerSettings
 from marketswarm.truth import Truth
@@ -10,7 +13,9 @@ async def watch(me: Agent[HealerSettings]) -> None:
     """Watches until cancelled."""
     home, channel = alert_target(me.truth, me.settings)
     notices = Notices(of="heartbeat", by=me.name, channel=channel)
-    vigil = Vigil(me, notices, home=home)
+    leading = Leading(me.boot, home=home, lease_sec=me.settings.healer_lease_sec, note=me.note)
+    vigil = Vigil(me, notices, home=home, voice=leading)
+    leading.attend(vigil)
 
     def put_in_force(truth: Truth) -> None:
         bus, notices.channel = alert_target(truth, me.settings)
@@ -23,7 +28,13 @@ async def watch(me: Agent[HealerSettings]) -> None:
             listen=dict.fromkeys(buses, timeout_sec),
             tell=buses,
         )
+        leading.man({name: me.bus(name) for name in {home, *buses}})
 
     put_in_force(me.truth)
     me.on_reseed(put_in_force)
-    await vigil.run()
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(leading.run(), name="leases")
+            await vigil.run()
+    finally:
+        await leading.give_back()

@@ -7,6 +7,7 @@ process, no connection and no key. It does what `liveness` concludes, and conclu
 from marketswarm.liveness import NO_TIMEOUT
 from marketswarm.vigil.agreed import alert_target, healer_heartbeat
 from marketswarm.vigil.notices import Notices
+from marketswarm.vigil.voice import Fence
 from marketswarm.vigil.watching import Vigil
 
-__all__ = ["NO_TIMEOUT", "Notices", "Vigil", "alert_target", "healer_heartbeat"]
+__all__ = ["NO_TIMEOUT", "Fence", "Notices", "Vigil", "alert_target", "healer_heartbeat"]

@@ -1,0 +1,229 @@
+"""Leads or stands by: the loops that keep the leases of all buses. What an answer means is `lease.py`.
+
+Who leads is decided on one bus, `home`. The leader carries its epoch to the other buses, where a greater one
+always counts; only for who can't reach home does another bus decide for itself. So a healer that is cut
+off from home does not go on speaking elsewhere beside its successor.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
+
+from healer.lease import Lease
+from marketswarm import log as logs
+from marketswarm.bus import Bus, BusError, Script
+from marketswarm.vigil import Fence
+
+KEY: Final = "healer:lease"
+GIVE_BACK_WITHIN_SEC: Final = 0.5
+LEAST_PAUSE_SEC: Final = 0.02
+LEAST_WITHIN_SEC: Final = 0.5
+
+_TURN: Final = Script.beside("healer", "lease.lua")
+
+log = logs.get("lease")
+
+
+class Watcher(Protocol):
+    """The vigil, as far as its voice needs it."""
+
+    looks: int
+
+    def deaf_to(self) -> list[str]:
+        """What it can't hear now."""
+
+    def leader_changed(self, name: str) -> None:
+        """Told when the voice on a bus came or went."""
+
+
+class Leading:
+    """A `Voice`; see there. Call `attend` and `man` first, then `run`, in the end `give_back`.
+
+    Args:
+        boot: the healer's own instance.
+        home: the bus on which it is decided.
+        lease_sec: the life of a lease.
+        note: told, in a few words for a beat's `detail`, whether this one leads, or who does.
+    """
+
+    def __init__(self, boot: str, *, home: str, lease_sec: float, note: Callable[[str | None], None]) -> None:
+        self._boot = boot
+        self._home = home
+        self._lease_sec = lease_sec
+        self._note = note
+        self._watcher: Watcher
+        self._leases: dict[str, Lease] = {}
+        self._buses: dict[str, Bus] = {}
+        self._turns: dict[str, asyncio.Task[None]] = {}
+        self._due: dict[str, asyncio.Event] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._looks: dict[str, int] = {}
+        self.refusal: str | None = None  # why home gives no lease, while it gives none
+
+    # -- what the vigil asks
+
+    def fence(self, bus: str) -> Fence | None:
+        """See `Voice`."""
+        lease = self._leases.get(bus)
+        return lease.fence if lease is not None else None
+
+    def turned_away(self, bus: str) -> None:
+        """See `Voice`."""
+        lease = self._leases.get(bus)
+        if lease is not None and lease.epoch:
+            lease.lost()
+            self._changed(bus, lease)
+            self._due[bus].set()
+
+    def leader_seen(self, bus: str) -> float:
+        """See `Voice`."""
+        lease = self._leases.get(bus)
+        return lease.alive_at if lease is not None else float("-inf")
+
+    # -- its life
+
+    def attend(self, watcher: Watcher) -> None:
+        """Says whose voice it is."""
+        self._watcher = watcher
+
+    def man(self, buses: Mapping[str, Bus]) -> None:
+        """Keeps a lease on each of these from now on, and on no others."""
+        for name in self._buses.keys() - buses.keys():
+            self._drop(name)
+        for name, bus in buses.items():
+            if self._buses.get(name) is bus:
+                continue
+            self._drop(name)
+            self._buses[name], self._leases[name] = bus, Lease(self._boot, self._lease_sec)
+            self._due[name] = asyncio.Event()
+            self._start(name)
+
+    def _drop(self, name: str) -> None:
+        if name in self._turns:
+            self._turns.pop(name).cancel()
+        self._buses.pop(name, None)
+        self._leases.pop(name, None)
+
+    def _start(self, name: str) -> None:
+        if self._group is not None:
+            self._turns[name] = self._group.create_task(self._keep(name), name=f"lease:{name}")
+
+    async def run(self) -> None:
+        """Keeps the leases until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            for name in self._buses:
+                self._start(name)
+            await asyncio.Event().wait()
+
+    async def give_back(self) -> None:
+        """Lets another one lead at once; on a bus that does not answer the lease will run out."""
+        async with asyncio.TaskGroup() as group:
+            for name, lease in self._leases.items():
+                if lease.epoch:
+                    group.create_task(self._give(self._buses[name], lease))
+
+    async def _give(self, bus: Bus, lease: Lease) -> None:
+        with contextlib.suppress(BusError):
+            await self._turn(bus, lease, give=True, within_sec=GIVE_BACK_WITHIN_SEC)
+
+    # -- one bus
+
+    async def _keep(self, name: str) -> None:
+        lease, due = self._leases[name], self._due[name]
+        while True:
+            led = lease.epoch
+            try:
+                await self._next_turn(name, lease)
+            except BusError as error:
+                self._refused(name, error)
+            if led != lease.epoch:
+                self._changed(name, lease)
+            if name == self._home:
+                self._note(_remark(lease))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(LEAST_PAUSE_SEC, lease.next_in(time.monotonic()))):
+                    await due.wait()
+            due.clear()
+
+    async def _next_turn(self, name: str, lease: Lease) -> None:
+        if lease.epoch and self._looks.get(name) == self._watcher.looks:
+            return  # who does not judge must not keep others from it
+        self._looks[name] = self._watcher.looks
+        if name == self._home:
+            await self._turn(self._buses[name], lease, may_take=True)
+            self.refusal = None
+            return
+        home, now = self._leases[self._home], time.monotonic()
+        if home.epoch and not home.is_away(now):
+            await self._turn(self._buses[name], lease, carried=home.epoch)
+        elif home.is_away(now):
+            await self._turn(self._buses[name], lease, may_take=True)
+        else:
+            await self._turn(self._buses[name], lease, give=bool(lease.epoch) and home.has_other(now))
+
+    async def _turn(
+        self,
+        bus: Bus,
+        lease: Lease,
+        *,
+        carried: int = 0,
+        may_take: bool = False,
+        give: bool = False,
+        within_sec: float | None = None,
+    ) -> None:
+        now = time.monotonic()
+        stale = lease.stale(now) if may_take else ""
+        reply = await bus.script(
+            _TURN,
+            [KEY],
+            [
+                self._boot,
+                lease.epoch,
+                self._least(bus.name),
+                carried,
+                int(may_take),
+                stale,
+                ",".join(self._watcher.deaf_to()),
+                self._lease_sec,
+                int(give),
+            ],
+            within_sec or max(LEAST_WITHIN_SEC, self._lease_sec / 2),
+        )
+        lease.answered(reply, now)
+
+    def _least(self, name: str) -> int:
+        """The epoch that a lease must have at least, so that what it is carried to believes it."""
+        others = [
+            held.epoch + (held.boot != self._boot)
+            for other, lease in self._leases.items()
+            if other != name and name == self._home and (held := lease.seen) is not None
+        ]
+        return max([1, *others])
+
+    # -- what changed
+
+    def _changed(self, name: str, lease: Lease) -> None:
+        if lease.epoch:
+            log.info("lease.held", bus=name, epoch=lease.epoch)
+        else:
+            log.info("lease.lost", bus=name, leader=lease.seen.boot if lease.seen else "")
+        self._watcher.leader_changed(name)
+        if name == self._home:
+            for other, due in self._due.items():
+                if other != name:
+                    due.set()
+
+    def _refused(self, name: str, error: BusError) -> None:
+        if name == self._home and error.reason != self.refusal:
+            self.refusal = error.reason
+            log.warning("lease.refused", bus=name, reason=error.reason)
+
+
+def _remark(lease: Lease) -> str:
+    if lease.epoch:
+        return f"leads, epoch {lease.epoch}"
+    other = lease.seen.boot if lease.seen is not None else ""
+    return f"stands by, {other} leads" if other else "stands by"

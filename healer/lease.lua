@@ -1,0 +1,57 @@
+-- One turn with a lease: KEYS[1] is the lease, a hash. ARGV:
+--   boot     who asks
+--   epoch    with which it holds the lease, by its own belief; 0 for not at all
+--   least    the least epoch it may be given
+--   carried  the epoch that it holds where the lease is decided, to be believed here if it is greater; 0 for none
+--   may_take 1 if it would take a lease that is free, or whose holder is deaf to what it hears
+--   stale    `<epoch>.<renewed>` of a lease that it saw unchanged for its whole life, '' for none
+--   deaf     the buses it does not hear itself, '' for none
+--   life     of the lease, in seconds
+--   give     1 to give it back
+-- Returns boot, epoch, renewed, deaf, life as they are then; epoch, renewed and life as strings.
+--
+-- `until` is for people alone: no clock is compared, here or elsewhere.
+
+local key = KEYS[1]
+local boot, epoch, least, carried = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local may_take, stale, deaf, life, give = ARGV[5] == '1', ARGV[6], ARGV[7], ARGV[8], ARGV[9] == '1'
+
+local held = redis.call('HMGET', key, 'boot', 'epoch', 'renewed', 'deaf', 'lease_sec')
+local holder = held[1] or ''
+local current = tonumber(held[2]) or 0
+local renewed = tonumber(held[3]) or 0
+local mine = holder == boot and current == epoch and epoch > 0
+
+local function write(new_epoch)
+  local time = redis.call('TIME')
+  local now = time[1] + time[2] / 1000000
+  renewed = renewed + 1
+  redis.call('HSET', key, 'boot', boot, 'epoch', string.format('%d', new_epoch),
+    'until', string.format('%.3f', now + life), 'lease_sec', life,
+    'renewed', string.format('%d', renewed), 'deaf', deaf)
+  return { boot, string.format('%d', new_epoch), string.format('%d', renewed), deaf, life }
+end
+
+local function as_it_is()
+  return { holder, string.format('%d', current), string.format('%d', renewed), held[4] or '', held[5] or life }
+end
+
+if give then
+  if mine then
+    redis.call('HSET', key, 'boot', '', 'until', '0', 'deaf', '')
+    holder = ''
+  end
+  return as_it_is()
+end
+if mine then
+  return write(math.max(current, least, carried))
+end
+if carried > current then
+  return write(carried)
+end
+local unchanged = stale == string.format('%d.%d', current, renewed)
+local yields = (held[4] or '') ~= '' and deaf == ''
+if may_take and (holder == '' or unchanged or yields) then
+  return write(math.max(current + 1, least))
+end
+return as_it_is()
