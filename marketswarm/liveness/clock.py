@@ -44,12 +44,14 @@ class ListeningClock:
         "proof",
         "proven",
         "round_trip_sec",
+        "sessions",
     )
 
     def __init__(self, start: Moment) -> None:
         self.proven = 0.0
         self.gap_end = 0.0
         self.gaps = 0
+        self.sessions = 0
         self.round_trip_sec = 0.0
         self.proof = start  # the last moment at which this bus was known to be heard
         self.overslept_sec = 0.0  # how long since then the listener itself did not run
@@ -92,6 +94,7 @@ class ListeningClock:
     def opened(self) -> None:
         """A new session, whose last SUBSCRIBE was acknowledged: it proves nothing of the time before it."""
         self._begin_gap()
+        self.sessions += 1
         self._session = True
         self._session_reason = None
         self._outstanding.clear()

@@ -49,11 +49,13 @@ class Record:
         "enter",
         "filed",
         "floor",
+        "forgotten",
         "gone",
         "head",
         "hearsay",
         "last",
         "marked",
+        "misses",
         "payload",
         "size",
         "state",
@@ -74,6 +76,8 @@ class Record:
         self.enter = enter  # when it was first watched
         self.floor = -inf  # never due before: what a change of interval or timeout grants
         self.boots: dict[str, int] = {}  # the highest `i` of each instance, the oldest instance first
+        self.forgotten = 0  # the sum of those that were dropped from there
+        self.misses = 0  # how often it was declared down
         self.marked = False  # its silence is being remembered beyond this process
         self.stopped = False  # it said goodbye, and nothing since
         self.asked = False  # the second witness is being asked
@@ -151,7 +155,7 @@ class Record:
         if highest is not None and i <= highest:
             return True
         if highest is None and len(self.boots) >= BOOTS_KEPT:
-            del self.boots[next(iter(self.boots))]
+            self.forgotten += self.boots.pop(next(iter(self.boots)))
         self.boots[boot] = i
         return False
 

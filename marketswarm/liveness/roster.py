@@ -60,6 +60,7 @@ class Roster:
             record.enter = before
             record.last = None if old.last is None else old.last._replace(at=before)
             record.state, record.boots, record.stopped = old.state, old.boots, old.stopped
+            record.misses, record.forgotten = old.misses, old.forgotten
             record.floor = running + record.warm_up_sec
             if old.marked:  # what is remembered of it must not stay a reading of another clock
                 record.marked = True
@@ -72,6 +73,7 @@ class Roster:
         was = record.state
         record.state, told = TRANSITIONS[was, on]
         due, beat = on is On.DUE, on is On.BEAT
+        record.misses += due
         since = None if before is None else before.wall
         return Verdict(
             record.watch.svc,
@@ -80,6 +82,7 @@ class Roster:
             now.wall,
             reason=_reason(record) if due else None,
             late_sec=record.silence(record.bus.clock.running(now.mono)) if due else None,
+            overdue_sec=record.bus.clock.running(now.mono) - record.due() if due else None,
             timeout_sec=record.watch.timeout_sec,
             age_sec=now.mono - record.last.mono if beat and record.last else None,
             down_sec=now.mono - before.mono if was is State.DOWN and beat and before else None,

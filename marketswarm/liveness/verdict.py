@@ -74,10 +74,11 @@ BUS_TRANSITIONS: Final[dict[tuple[State, On], tuple[State, Told]]] = {
 class Verdict:
     """One transition of one service, of one bus, or of the truth on one bus; `svc` names it.
 
-    Durations are in seconds: `timeout_sec` is the service's own, `late_sec` of a miss, `down_sec` of a
-    recovery; `ts` and `since` (the last beat, None when never seen) epoch seconds. `i` is the
-    highest heard of `boot`. A verdict with `gap_sec` moves nothing: it tells of a service that is up what
-    it did while nobody listened; the like of it has the same `mark`, whoever concludes it.
+    Durations are in seconds: `timeout_sec` is the service's own, `late_sec` of a miss and `overdue_sec` how
+    much of that is beyond its deadline, `down_sec` of a recovery; `ts` and `since` (the last beat, None when
+    never seen) epoch seconds. `i` is the highest heard of `boot`. A verdict with `gap_sec` moves nothing: it
+    tells of a service that is up what it did while nobody listened; the like of it has the same `mark`,
+    whoever concludes it.
     """
 
     svc: str
@@ -96,6 +97,7 @@ class Verdict:
     gap_sec: float | None = None
     restarted: bool | None = None
     mark: str | None = None
+    overdue_sec: float | None = None
 
     @property
     def of_bus(self) -> bool:
