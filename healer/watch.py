@@ -15,6 +15,7 @@ async def watch(me: Agent[HealerSettings]) -> None:
     notices = Notices(of="heartbeat", by=me.name, channel=channel)
     leading = Leading(me.boot, home=home, lease_sec=me.settings.healer_lease_sec, note=me.note)
     vigil = Vigil(me, notices, home=home, voice=leading)
+    me.expose(vigil.metrics.collect)
     leading.attend(vigil)
 
     def put_in_force(truth: Truth) -> None:

@@ -49,6 +49,7 @@ Level = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], Befo
 Format = Annotated[Literal["json", "console"], BeforeValidator(_lower)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
+Port = Annotated[int, Field(ge=1, le=65_535)]
 
 
 class Common(BaseSettings):
@@ -68,6 +69,8 @@ class Common(BaseSettings):
     watchdog_sec: Seconds | None = (
         None  # silence of the work loop until exit 5; default: the timeout, at least 3
     )
+    metrics_port: Port | None = None  # default: no metrics
+    metrics_host: Name = "127.0.0.1"
     log_level: Level = "INFO"
     log_format: Format | None = None  # default: console on a terminal, else json
 

@@ -33,6 +33,7 @@ async def watch(me: Agent[SentinelSettings]) -> None:
     home, channel = alert_target(me.truth, me.settings)
     notices = Notices(of="healer", by=me.name, channel=channel)
     vigil = Vigil(me, notices, home=home, everywhere=True)
+    me.expose(vigil.metrics.collect)
 
     def put_in_force(truth: Truth) -> None:
         notices.channel = alert_target(truth, me.settings)[1]

@@ -33,7 +33,10 @@ class Pulse:
 
 
 class Beating:
-    """The beats of one process. `i` counts those it tried to send; `trouble()` says why all is not well."""
+    """The beats of one process. `i` counts those it tried to send; `trouble()` says why all is not well.
+
+    `sent` are those that the bus took, `sent_at` when it last did, in epoch seconds; `failed` the others.
+    """
 
     def __init__(
         self,
@@ -47,7 +50,8 @@ class Beating:
         beaten: Callable[[], None],
     ) -> None:
         self.svc, self.boot, self.pulse = svc, boot, pulse
-        self.i = 0
+        self.i = self.sent = self.failed = 0
+        self.sent_at: float | None = None
         self._progress, self._trouble, self._remark = progress, trouble, remark
         self._beaten = beaten
         self._changed = asyncio.Event()
@@ -72,6 +76,11 @@ class Beating:
             await self.beat()
             self._beaten()
             await self._until(rhythm.next_due(clock(), random.random()))
+
+    @property
+    def degraded(self) -> bool:
+        """Whether a beat would now say that all is not well."""
+        return self._trouble() is not None
 
     async def beat(self) -> None:
         """Send one beat. A bus that is away costs this beat, no more."""
@@ -120,6 +129,7 @@ class Beating:
             return
 
     def _failed(self, error: BusError) -> None:
+        self.failed += 1
         now = time.monotonic()
         if error.reason != self._failing or now - self._logged_at >= LOG_EVERY_SEC:
             self._logged_at = now
@@ -129,6 +139,8 @@ class Beating:
         self._failing = error.reason
 
     def _arrived(self) -> None:
+        self.sent += 1
+        self.sent_at = time.time()
         if self._failing is not None:
             self._log.info("beat.resumed", bus=self.pulse.bus.name, after=self._failing, i=self.i)
         self._failing = None

@@ -21,6 +21,7 @@ from marketswarm import log
 from marketswarm.agent.beating import Beating
 from marketswarm.agent.finding import Found, load_truth, truth_places, usable_bus
 from marketswarm.agent.following import Following, Refused
+from marketswarm.agent.measuring import measure, measured
 from marketswarm.agent.member import Agent, MakeHeartbeat, OpenBus, S
 from marketswarm.agent.stopping import Stop
 from marketswarm.agent.watchdog import LEAST_SEC, Watchdog
@@ -73,10 +74,12 @@ async def _life(
     me = Agent(name, settings, heartbeat, open_bus)
     watchdog = Watchdog(asyncio.get_running_loop(), me.work)
     stop = Stop(watchdog.hurry)
-    with watchdog, stop.armed():
+    with watchdog, stop.armed(), measured(me) as own:
         try:
             beating, following = await _join(me, watchdog, stop)
             async with _beside(me, watchdog, stop, beating, following):
+                if own is not None:
+                    measure(me, own, beating)
                 yield me
             me.log.info("agent.stopping", signal=stop.signal)
             await beating.goodbye()

@@ -20,6 +20,7 @@ from marketswarm.agent.place import Place, place_in
 from marketswarm.agent.progress import Progress
 from marketswarm.bus import Bus, BusError, find_url
 from marketswarm.exit import Code, Exit, exit_in
+from marketswarm.metrics import Source
 from marketswarm.settings import Common
 from marketswarm.truth import Heartbeat, Service, Truth
 
@@ -57,6 +58,7 @@ class Agent(Generic[S]):
         self._unfit: str | None = None  # a callback could not go by the truth
         self._reseeded = asyncio.Event()
         self._callbacks: list[Callable[[Truth], None]] = []
+        self.sources: list[Source] = []  # of metrics, besides those that every agent has
 
     @property
     def section(self) -> Service:
@@ -132,6 +134,10 @@ class Agent(Generic[S]):
 
         self.on_reseed(follow)
         return lambda: current
+
+    def expose(self, source: Source) -> None:
+        """Tell this too on METRICS_PORT, if that is set. The loop's thread is not the one that calls it."""
+        self.sources.append(source)
 
     def on_reseed(self, callback: Callable[[Truth], None]) -> None:
         """Have `callback(truth)` called in the loop, after each new truth is in force."""

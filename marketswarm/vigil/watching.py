@@ -14,6 +14,7 @@ from marketswarm.truth import Watch
 from marketswarm.vigil.agreed import LOG
 from marketswarm.vigil.health import Health
 from marketswarm.vigil.hearing import Hearing
+from marketswarm.vigil.metrics import VigilMetrics
 from marketswarm.vigil.notices import Notices
 from marketswarm.vigil.post import Post
 from marketswarm.vigil.recollecting import Recollection
@@ -90,6 +91,7 @@ class Vigil:
         self._home = home
         self._everywhere = everywhere
         self._posts: dict[str, Post] = {}
+        self.metrics = VigilMetrics(self.life, self._posts, voice)
         self._group: asyncio.TaskGroup | None = None
         self.looks = 0
         """How often the clocks were looked at: while it grows, detection works."""
@@ -259,6 +261,7 @@ class Vigil:
         _announce(verdict, leads=self._voice.fence(self._home) is not None)
 
     def _told(self, verdict: Verdict) -> None:
+        self.metrics.told(verdict)
         if verdict.of is Of.SERVICE and verdict.gap_sec is None:
             self._health.told(verdict, self._notices.raw_event(verdict))
 

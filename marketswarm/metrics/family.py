@@ -1,0 +1,65 @@
+"""One metric and its values, as the parts that have them say it. Pure; the text is `serving`'s business.
+
+Values are made while they are read, so a hundred thousand services never lie in memory twice.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+Value = tuple[tuple[str, ...], float]
+"""The values of the labels, in their order, and the number."""
+
+
+class Spread:
+    """How often values up to each bound came up: what becomes a histogram.
+
+    Written in one thread and read in another: a reading may miss the last value, and is consistent in itself.
+    """
+
+    def __init__(self, *bounds: float) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, value: float) -> None:
+        """Takes in a value."""
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self.sum += value
+
+    def buckets(self) -> Iterator[tuple[float, int]]:
+        """Each bound, infinity last, and how many values were not above it."""
+        count = 0
+        for bound, here in zip((*self._bounds, float("inf")), list(self._counts), strict=True):
+            count += here
+            yield bound, count
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One metric. A name ends in its unit (`_seconds`), a counter's in `_total`.
+
+    `values` can be read once; a histogram has a `Spread` instead, and no labels.
+    """
+
+    name: str
+    kind: Literal["gauge", "counter", "histogram"]
+    help: str
+    values: Iterable[Value] = ()
+    labels: tuple[str, ...] = ()
+    spread: Spread | None = None
+
+
+Source = Callable[[], Iterable[Family]]
+"""Gives what is to be told now. Called in a thread that is not the event loop's: it may read, and no more."""
+
+
+def gauge(name: str, help_text: str, value: float | None) -> Family:
+    """One number without labels; None is left out."""
+    return Family(name, "gauge", help_text, () if value is None else (((), value),))
+
+
+def counter(name: str, help_text: str, value: float | None) -> Family:
+    """One count without labels; None is left out. It may only grow, until the process ends."""
+    return Family(name, "counter", help_text, () if value is None else (((), value),))

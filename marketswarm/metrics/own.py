@@ -1,0 +1,103 @@
+"""What every agent tells of itself: who it is, its beats, the truth in force, how late its loop comes."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from marketswarm.metrics.family import Family, Spread, counter, gauge
+
+LOOK_EVERY_SEC: Final = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """An agent that has joined, as it is now. `last_beat_at` is in epoch seconds, None before the first."""
+
+    revision: int | None
+    degraded: bool
+    beats_sent: int
+    beats_failed: int
+    last_beat_at: float | None
+
+
+class LoopLag:
+    """How late the loop comes to what is due. Looks from inside, a few times a second.
+
+    While the loop hangs nothing is observed in it, so `stall_sec` is reckoned by who asks, from outside.
+    """
+
+    def __init__(self) -> None:
+        self.spread = Spread(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+        self._due: float | None = None
+
+    async def run(self) -> None:
+        """Looks until cancelled."""
+        try:
+            while True:
+                self._due = time.monotonic() + LOOK_EVERY_SEC
+                await asyncio.sleep(LOOK_EVERY_SEC)
+                self.spread.observe(self.stall_sec() or 0.0)
+        finally:
+            self._due = None
+
+    def stall_sec(self) -> float | None:
+        """How long, in seconds, the loop has been overdue; None while nobody looks."""
+        due = self._due
+        return None if due is None else max(0.0, time.monotonic() - due)
+
+
+class OwnMetrics:
+    """The source of an agent's own metrics; `vitals` gives None until it has joined."""
+
+    def __init__(self, name: str, boot: str) -> None:
+        self._name, self._boot = name, boot
+        self._started_at = time.time()
+        self.lag = LoopLag()
+        self.vitals: Callable[[], Vitals | None] = lambda: None
+
+    def collect(self) -> Iterator[Family]:
+        """What is to be told now."""
+        yield Family(
+            "marketswarm_agent_info",
+            "gauge",
+            "The process that answers: always 1.",
+            (((self._name, self._boot), 1.0),),
+            labels=("agent", "boot"),
+        )
+        yield gauge(
+            "marketswarm_agent_start_time_seconds",
+            "When this process began, in epoch seconds.",
+            self._started_at,
+        )
+        yield Family(
+            "marketswarm_event_loop_lag_seconds",
+            "histogram",
+            "How late the event loop came to what was due, observed four times a second.",
+            spread=self.lag.spread,
+        )
+        yield gauge(
+            "marketswarm_event_loop_stall_seconds",
+            "How long the event loop has been overdue at this moment: grows while it hangs.",
+            self.lag.stall_sec(),
+        )
+        vitals = self.vitals()
+        if vitals is not None:
+            yield from _of(vitals)
+
+
+def _of(vitals: Vitals) -> Iterator[Family]:
+    yield gauge(
+        "marketswarm_truth_revision",
+        "Revision of the truth in force; none when the bus could not say which one it is.",
+        vitals.revision,
+    )
+    yield gauge("marketswarm_degraded", "1 while its beats say degraded, else 0.", float(vitals.degraded))
+    yield counter("marketswarm_beats_sent_total", "Beats that the bus took.", vitals.beats_sent)
+    yield counter("marketswarm_beats_failed_total", "Beats that the bus did not take.", vitals.beats_failed)
+    yield gauge(
+        "marketswarm_last_beat_sent_timestamp_seconds",
+        "When the bus last took a beat, in epoch seconds.",
+        vitals.last_beat_at,
+    )

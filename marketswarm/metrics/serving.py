@@ -1,0 +1,258 @@
+"""The way out: METRICS_PORT answers `GET /metrics` with the text format of Prometheus.
+
+It answers from threads of its own, not from the event loop: while the loop hangs, a scrape still says so and
+since when, and a scrape of a hundred thousand services does not hold the loop up. One answer is made at a
+time. Who connects is bounded in number, in time and in what is read of him.
+"""
+
+import contextlib
+import errno
+import itertools
+import socket
+import threading
+import time
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from http.client import LineTooLong
+from http.server import BaseHTTPRequestHandler
+from math import inf
+from socketserver import TCPServer, ThreadingMixIn
+from typing import Any, Final, Self
+
+from prometheus_client import generate_latest
+from prometheus_client.metrics_core import HistogramMetricFamily, Metric
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.samples import Sample
+
+from marketswarm import log as logs
+from marketswarm.exit import Code, Exit
+from marketswarm.metrics.family import Family, Source
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+LIFE_SEC: Final = 15.0
+"""How long a connection may last: somewhat more than Prometheus waits by default."""
+AT_ONCE: Final = 8
+"""Connections at once; the oldest that has not asked anything yet makes room for a new one."""
+HEAD_BYTES: Final = 16 * 1024
+LOOK_EVERY_SEC: Final = 0.2
+BREATH_EVERY: Final = 500
+BREATH_SEC: Final = 0.0005
+"""After so many samples the thread lets the loop have the interpreter, which it would else give up only after
+5 ms, each time that the loop comes back from waiting."""
+COMPLAIN_EVERY_SEC: Final = 60.0
+
+log = logs.get("metrics")
+
+
+class Exporter:
+    """Serves what its sources tell, while its context lasts. More may be appended to `sources` meanwhile.
+
+    Raises:
+        Exit: code 2, when nobody can listen at that place; names the variable.
+    """
+
+    def __init__(self, host: str, port: int, sources: Sequence[Source]) -> None:
+        self._sources = sources
+        self._process = ProcessCollector(registry=None)
+        self._rendering = threading.Lock()
+        try:
+            self._server = _Server(host, port, self)
+        except OSError as error:
+            raise Exit(Code.CONFIGURATION, _why_not(host, port, error)) from None
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(LOOK_EVERY_SEC,), name="metrics", daemon=True
+        )
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        host, port = self._server.server_address[:2]
+        log.info("metrics.served", host=host, port=port)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        """Stops listening and drops who is connected; waits for no client."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(LIFE_SEC)
+
+    def render(self) -> Iterator[bytes]:
+        """The whole answer, a metric at a time."""
+        with self._rendering:
+            for metric in self._metrics():
+                yield generate_latest(_One(metric))
+
+    def _metrics(self) -> Iterator[Metric]:
+        for source in list(self._sources):
+            for family in source():
+                yield as_metric(family)
+        yield from self._process.collect()
+
+
+class _One:
+    """A registry of one metric: the library renders all of a registry into one piece of memory."""
+
+    def __init__(self, metric: Metric) -> None:
+        self._metric = metric
+
+    def collect(self) -> list[Metric]:
+        """See the library's `Collector`."""
+        return [self._metric]
+
+
+def as_metric(family: Family) -> Metric:
+    """The library's form of a family."""
+    if family.spread is not None:
+        found = HistogramMetricFamily(family.name, family.help)
+        buckets = [("+Inf" if bound == inf else str(bound), n) for bound, n in family.spread.buckets()]
+        found.add_metric([], buckets, family.spread.sum)
+        return found
+    metric = Metric(family.name.removesuffix("_total"), family.help, family.kind)
+    metric.samples = _samples(family)  # type: ignore[assignment]  # it is only ever iterated over, once
+    return metric
+
+
+def _samples(family: Family) -> Iterator[Sample]:
+    name, labels = family.name, family.labels
+    for count, (values, number) in enumerate(family.values, 1):
+        yield Sample(name, dict(zip(labels, values, strict=True)), number)
+        if count % BREATH_EVERY == 0:
+            time.sleep(BREATH_SEC)
+
+
+class _Server(ThreadingMixIn, TCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = AT_ONCE
+
+    def __init__(self, host: str, port: int, exporter: Exporter) -> None:
+        self.exporter = exporter
+        self.failed_at = float("-inf")
+        self._open: dict[socket.socket, float] = {}  # since when; in order of arrival
+        self._asked: set[socket.socket] = set()
+        self._guard = threading.Lock()
+        self.address_family, *_, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        super().__init__(address[:2], _Handler)  # type: ignore[arg-type]  # a host and a port, of either family
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._guard:
+            if len(self._open) >= AT_ONCE:
+                idle = next((each for each in self._open if each not in self._asked), None)
+                _hang_up(request if idle is None else idle)
+            self._open[request] = time.monotonic()
+        super().process_request(request, client_address)
+
+    def asked(self, request: Any) -> None:
+        """Its request was read whole."""
+        with self._guard:
+            self._asked.add(request)
+
+    def service_actions(self) -> None:
+        """Called by the library a few times a second."""
+        with self._guard:
+            for request, since in self._open.items():
+                if time.monotonic() - since > LIFE_SEC:
+                    _hang_up(request)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._guard:
+            self._open.pop(request, None)
+            self._asked.discard(request)
+        super().shutdown_request(request)
+
+    def server_close(self) -> None:
+        super().server_close()
+        with self._guard:
+            for request in self._open:
+                _hang_up(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that goes away in the midst is nothing to tell of; the rest was told where it failed."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    timeout = LIFE_SEC
+
+    def setup(self) -> None:
+        super().setup()
+        self.rfile = _Head(self.rfile)  # type: ignore[assignment]  # all that is called is `readline`
+
+    def do_GET(self) -> None:
+        """Answers `/metrics`, and nothing else."""
+        self.server.asked(self.request)
+        if self.path.partition("?")[0] != "/metrics":
+            self.send_error(404, "there is /metrics here")
+            return
+        gzip = "gzip" in self.headers.get("Accept-Encoding", "")
+        try:
+            parts = list(_packed(self.server.exporter.render()) if gzip else self.server.exporter.render())
+        except Exception as error:  # noqa: BLE001 - a source that fails is a failed scrape, not our end
+            self._complain(error)
+            self.send_error(500, "the metrics can't be read; the log says why")
+            return
+        self.send_response(200)
+        self.send_header("Content-Type", CONTENT_TYPE)
+        if gzip:
+            self.send_header("Content-Encoding", "gzip")
+        self.send_header("Content-Length", str(sum(map(len, parts))))
+        self.end_headers()
+        for part in parts:
+            self.wfile.write(part)
+
+    def _complain(self, error: Exception) -> None:
+        if time.monotonic() - self.server.failed_at >= COMPLAIN_EVERY_SEC:
+            self.server.failed_at = time.monotonic()
+            log.error("metrics.failed", exc_info=error)
+
+    def version_string(self) -> str:
+        """Who answers, for the `Server` header."""
+        return "marketswarm"
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the library's name
+        """Says nothing: a scrape is no event."""
+
+
+class _Head:
+    """Reads lines of a request's head, up to a bound on all of them together."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._left = HEAD_BYTES
+
+    def readline(self, limit: int) -> bytes:
+        """As a file's. Raises LineTooLong beyond the bound, which the library answers with 431."""
+        line: bytes = self._file.readline(min(limit, self._left + 1))
+        self._left -= len(line)
+        if self._left < 0:
+            raise LineTooLong("head")
+        return line
+
+    def close(self) -> None:
+        """As a file's."""
+        self._file.close()
+
+
+def _packed(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """Compressed quickly rather than well: it travels a short way."""
+    packer = zlib.compressobj(level=1, wbits=31)
+    yield from itertools.chain(map(packer.compress, parts), [packer.flush()])
+
+
+def _hang_up(request: socket.socket) -> None:
+    """Ends a connection that a thread reads or writes; that thread finds it closed, and lets go of it."""
+    with contextlib.suppress(OSError):
+        request.shutdown(socket.SHUT_RDWR)
+
+
+def _why_not(host: str, port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"METRICS_PORT: port {port} on {host} is taken by another program; "
+            "give another one, or none for no metrics"
+        )
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"METRICS_PORT: port {port} is not this user's to listen on; one above 1023 is"
+    return f"METRICS_HOST: nobody can listen on {host} here ({error.strerror})"
