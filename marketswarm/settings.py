@@ -9,18 +9,22 @@ where both speak, and the URLs of named buses (`marketswarm.bus.find_url`).
 from __future__ import annotations
 
 import os
+import re
+from base64 import b64decode
 from collections.abc import Mapping
+from email.utils import getaddresses
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from marketswarm.exit import Code, Exit
 
 FILE_LIMIT = 64 * 1024  # bytes; a secret is never longer, a wrong path may be
+WHSEC = "whsec_"  # how the Standard Webhooks mark a secret that is base64
 
 
 def _redis_url(url: str) -> str:
@@ -35,6 +39,43 @@ def _redis_url(url: str) -> str:
     return url
 
 
+def _http_url(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or not url.isprintable() or " " in url:
+        raise ValueError("must be http://host/… or https://host/…")
+    return url
+
+
+def _signing(secret: SecretStr) -> SecretStr:
+    encoded = secret.get_secret_value()
+    if encoded.startswith(WHSEC):
+        try:
+            usable = bool(b64decode(encoded.removeprefix(WHSEC), validate=True))
+        except ValueError:
+            usable = False
+        if not usable:
+            raise ValueError(f"must have base64 after {WHSEC}")
+    return secret
+
+
+def _addresses(value: str) -> str:
+    found = [address for _, address in getaddresses([value])]
+    fit = [re.fullmatch(r"[^@\s]+@[^@\s]+", address) for address in found]
+    if not value.isprintable() or not found or not all(fit):
+        raise ValueError("must be mail addresses, separated by commas")
+    return value
+
+
+def _with_host(value: Any, info: ValidationInfo) -> Any:
+    if value is None and info.data.get("smtp_host"):
+        raise ValueError("is needed with SMTP_HOST")
+    return value
+
+
 def _level(value: Any) -> Any:
     word = str(value).strip().upper()
     return {"WARN": "WARNING", "FATAL": "CRITICAL"}.get(word, word)
@@ -45,6 +86,10 @@ def _lower(value: Any) -> Any:
 
 
 RedisUrl = Annotated[str, AfterValidator(_redis_url)]
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+Signing = Annotated[SecretStr, AfterValidator(_signing)]
+Addresses = Annotated[str, AfterValidator(_addresses)]
+Tls = Annotated[Literal["starttls", "tls", "none"], BeforeValidator(_lower)]
 Level = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_level)]
 Format = Annotated[Literal["json", "console"], BeforeValidator(_lower)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -101,10 +146,27 @@ class HealerSettings(VigilSettings):
     healer_lease_sec: Seconds = 3.0
 
 
-class SentinelSettings(VigilSettings):
-    """What the sentinel reads besides. `None`: three times the healer's interval."""
+class ChannelSettings(Common):
+    """The ways to reach people. One without a URL or a host is not there."""
 
-    sentinel_timeout_sec: Seconds | None = None
+    webhook_url: HttpUrl | None = Field(default=None, repr=False)
+    webhook_secret: Signing | None = None
+    smtp_host: Name | None = None
+    smtp_port: Annotated[int, Field(ge=1, le=65535)] | None = None  # default: what goes with `smtp_tls`
+    smtp_user: Name | None = None
+    smtp_password: SecretStr | None = None
+    smtp_from: Annotated[Addresses | None, AfterValidator(_with_host)] = Field(None, validate_default=True)
+    smtp_to: Annotated[Addresses | None, AfterValidator(_with_host)] = Field(None, validate_default=True)
+    smtp_tls: Tls = "starttls"
+
+
+class SentinelSettings(VigilSettings, ChannelSettings):
+    """What the sentinel reads besides."""
+
+    sentinel_timeout_sec: Seconds | None = None  # default: three times the healer's interval
+    sentinel_direct_sec: Seconds = 15.0  # what the notifier has to tell of something before the sentinel does
+    deadman_url: HttpUrl | None = Field(default=None, repr=False)
+    deadman_interval_sec: Seconds = 60.0
 
 
 S = TypeVar("S", bound=Common)
@@ -155,10 +217,11 @@ class _Twins(PydanticBaseSettingsSource):
 
 
 def _may_be_secret(name: str, field: FieldInfo) -> bool:
-    return name.endswith("_url") or SecretStr in (
-        field.annotation,
-        *getattr(field.annotation, "__args__", ()),
-    )
+    return name.endswith("_url") or _holds_secret(field.annotation)
+
+
+def _holds_secret(annotation: Any) -> bool:
+    return annotation is SecretStr or any(map(_holds_secret, get_args(annotation)))
 
 
 def _content(variable_name: str, path: Path) -> str:

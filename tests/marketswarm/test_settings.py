@@ -7,7 +7,7 @@ from marketswarm.settings import FILE_LIMIT, Common, HealerSettings, SentinelSet
 
 @pytest.fixture
 def env(monkeypatch):
-    for name in list(Common.model_fields) + list(HealerSettings.model_fields):
+    for name in (*HealerSettings.model_fields, *SentinelSettings.model_fields):
         monkeypatch.delenv(name.upper(), raising=False)
         monkeypatch.delenv(f"{name.upper()}_FILE", raising=False)
     return lambda **values: [monkeypatch.setenv(name, value) for name, value in values.items()]
@@ -116,3 +116,55 @@ def test_a_single_variable_is_read_the_same_way(tmp_path):
     assert variable("KEY", {"KEY_FILE": str(tmp_path / "key")}) == "abc"
     assert variable("KEY", {"KEY": "x", "KEY_FILE": "/none"}) == "x"
     assert variable("KEY", {}) is None
+
+
+MAIL = {"SMTP_HOST": "mail.example.org", "SMTP_FROM": "a@example.org", "SMTP_TO": "b@example.org"}
+WRONG_WAYS = [
+    ({"WEBHOOK_URL": "hunter2"}, "WEBHOOK_URL"),
+    ({"WEBHOOK_URL": "ftp://hunter2/x"}, "WEBHOOK_URL"),
+    ({"WEBHOOK_URL": "https:///hunter2"}, "WEBHOOK_URL"),
+    ({"WEBHOOK_URL": "https://host/hunter2\nx"}, "WEBHOOK_URL"),
+    ({"WEBHOOK_URL": "https://host:0/hunter2"}, "WEBHOOK_URL"),
+    ({"WEBHOOK_URL": "https://[::1/hunter2"}, "WEBHOOK_URL"),
+    ({"WEBHOOK_SECRET": "whsec_hunter2!"}, "WEBHOOK_SECRET"),
+    ({"WEBHOOK_SECRET": "whsec_"}, "WEBHOOK_SECRET"),
+    ({"DEADMAN_URL": "redis://hunter2"}, "DEADMAN_URL"),
+    ({"DEADMAN_INTERVAL_SEC": "0"}, "DEADMAN_INTERVAL_SEC"),
+    ({**MAIL, "SMTP_FROM": ""}, "SMTP_FROM"),
+    ({**MAIL, "SMTP_TO": ""}, "SMTP_TO"),
+    ({**MAIL, "SMTP_TO": "b@example.org, hunter2"}, "SMTP_TO"),
+    ({**MAIL, "SMTP_TO": "b@example.org\r\nBcc: hunter2@example.org"}, "SMTP_TO"),
+    ({**MAIL, "SMTP_FROM": "@hunter2"}, "SMTP_FROM"),
+    ({**MAIL, "SMTP_TLS": "hunter2"}, "SMTP_TLS"),
+    ({**MAIL, "SMTP_PORT": "65536"}, "SMTP_PORT"),
+]
+
+
+@pytest.mark.parametrize(("values", "named"), WRONG_WAYS, ids=str)
+def test_a_way_out_that_can_not_be_gone_is_named_and_its_value_is_not(env, values, named):
+    env(**values)
+    with pytest.raises(Exit) as caught:
+        read(SentinelSettings)
+    assert caught.value.code == 2
+    assert caught.value.message.startswith(f"{named}: ")
+    assert ";" not in caught.value.message
+    assert "hunter2" not in caught.value.message
+
+
+def test_ways_out_may_all_be_named_or_none(env, tmp_path):
+    none = read(SentinelSettings)
+    assert (none.webhook_url, none.smtp_host, none.deadman_url) == (None, None, None)
+    assert (none.sentinel_direct_sec, none.deadman_interval_sec, none.smtp_tls) == (15.0, 60.0, "starttls")
+    (tmp_path / "url").write_text("https://hooks.example.org/s3cret\n", encoding="utf-8")
+    (tmp_path / "password").write_text("hunter2\n", encoding="utf-8")
+    env(WEBHOOK_URL_FILE=str(tmp_path / "url"), SMTP_PASSWORD_FILE=str(tmp_path / "password"))
+    (tmp_path / "secret").write_text("whsec_aHVudGVyMg==\n", encoding="utf-8")
+    env(WEBHOOK_SECRET_FILE=str(tmp_path / "secret"))
+    env(**{**MAIL, "SMTP_TO": "Ops <ops@example.org>, night@example.org", "SMTP_TLS": "TLS"})
+    found = read(SentinelSettings)
+    assert found.webhook_secret.get_secret_value() == "whsec_aHVudGVyMg=="
+    assert found.webhook_url == "https://hooks.example.org/s3cret"
+    assert found.smtp_password.get_secret_value() == "hunter2"
+    assert found.smtp_tls == "tls"
+    assert "s3cret" not in repr(found)
+    assert "hunter2" not in repr(found)

@@ -1,0 +1,12 @@
+"""The ways to reach people, a file each. The notifier uses them, and the sentinel when the notifier does not.
+
+A channel is something with a `name` and an `async send(message)`, made from settings, closed when done with.
+What it can't deliver it says as `SendError`, which tells by itself whether trying again is of use. Not here:
+what is worth a message, to whom, and how often it is tried.
+"""
+
+from marketswarm.channels.message import Channel, Message, SendError, Severity
+from marketswarm.channels.opening import open_channels
+from marketswarm.channels.wording import message_of
+
+__all__ = ["Channel", "Message", "SendError", "Severity", "message_of", "open_channels"]

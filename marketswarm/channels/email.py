@@ -1,0 +1,124 @@
+"""Mail over SMTP: plain text, one mail a message, under a Message-ID that is made from the message's id."""
+
+import asyncio
+import ssl
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from email.utils import format_datetime, getaddresses, parseaddr
+from typing import Final
+
+import aiosmtplib
+
+from marketswarm import log as logs
+from marketswarm.channels.message import Channel, Message, SendError
+from marketswarm.settings import ChannelSettings
+
+WITHIN_SEC: Final = 15.0
+"""A mail server may greylist, scan and look names up while we wait."""
+SUBJECT_AT_MOST: Final = 200
+
+log = logs.get("email")
+
+
+class Email:
+    """Sends each message as one mail, over a connection of its own."""
+
+    name = "email"
+
+    def __init__(
+        self, settings: ChannelSettings, *, tls: ssl.SSLContext | None = None, within_sec: float = WITHIN_SEC
+    ) -> None:
+        """Takes settings with `smtp_host`, `smtp_from` and `smtp_to`; `tls` instead of the system's trust."""
+        self.where = settings.smtp_host or ""
+        self._settings = settings
+        self._tls = tls
+        self._within_sec = within_sec
+
+    async def send(self, message: Message) -> None:
+        """See `Channel`."""
+        sender, to = self._settings.smtp_from or "", self._settings.smtp_to or ""
+        mail = mail_of(message, sender, to, datetime.now(UTC))
+        try:
+            async with asyncio.timeout(self._within_sec):
+                refused, _ = await self._hand_over(mail)
+        except TimeoutError:
+            raise SendError("timeout") from None
+        except (aiosmtplib.SMTPException, OSError, ValueError) as error:
+            raise refusal(error) from None
+        if refused:
+            # people were reached; that not all of them were must not go unseen
+            codes = sorted({code for code, _ in refused.values()})
+            log.warning("email.some_refused", where=self.where, refused=len(refused), codes=codes)
+
+    async def aclose(self) -> None:
+        """See `Channel`."""
+
+    async def _hand_over(self, mail: EmailMessage) -> tuple[dict[str, aiosmtplib.SMTPResponse], str]:
+        settings = self._settings
+        password = settings.smtp_password
+        return await aiosmtplib.send(
+            mail,
+            hostname=settings.smtp_host,
+            port=settings.smtp_port,
+            username=settings.smtp_user,
+            password=password.get_secret_value() if password and settings.smtp_user else None,
+            use_tls=settings.smtp_tls == "tls",
+            start_tls=settings.smtp_tls == "starttls",
+            tls_context=self._tls,
+            # of its own, it would look up this machine's full name, and wait for that
+            local_hostname="[127.0.0.1]",
+            timeout=self._within_sec,
+        )
+
+
+def email(settings: ChannelSettings) -> Channel | None:
+    """The mail that the settings name, if they name a host."""
+    return Email(settings) if settings.smtp_host else None
+
+
+def mail_of(message: Message, sender: str, to: str, now: datetime) -> EmailMessage:
+    """The mail; nothing in a message can add a header to it."""
+    mail = EmailMessage()
+    mail["Subject"] = plain(message.title)[:SUBJECT_AT_MOST]
+    mail["From"] = sender
+    mail["To"] = ", ".join(address for _, address in getaddresses([to]))
+    mail["Date"] = format_datetime(now)
+    mail["Message-ID"] = f"<{message.key}@{parseaddr(sender)[1].rpartition('@')[2]}>"
+    # machines that answer mail by themselves leave this one alone (RFC 3834)
+    mail["Auto-Submitted"] = "auto-generated"
+    mail.set_content(body(message))
+    return mail
+
+
+def body(message: Message) -> str:
+    """The text, and when it happened."""
+    at = datetime.fromtimestamp(message.timestamp, UTC).isoformat(sep=" ", timespec="seconds")
+    lines = [plain(message.title), "", *map(plain, message.text.splitlines()), "", f"at {at}", message.key]
+    return "\n".join(lines) + "\n"
+
+
+def plain(text: str) -> str:
+    """One line of what can be printed."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def refusal(error: Exception) -> SendError:
+    """What went wrong in one word or number; a 5xx of the server is for good."""
+    if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
+        codes = [one.code for one in error.recipients]
+        return SendError(str(max(codes, default=0)), permanent=all(code >= 500 for code in codes))
+    if isinstance(error, aiosmtplib.SMTPResponseException):
+        return SendError(str(error.code), permanent=error.code >= 500)
+    chain = (error, error.__cause__, error.__context__)
+    if any(isinstance(link, ssl.SSLError) for link in chain):
+        return SendError("tls")
+    if any(isinstance(link, TimeoutError) for link in chain):
+        return SendError("timeout")
+    if type(error) is aiosmtplib.SMTPException:
+        # what the library says of a server without STARTTLS or AUTH; someone on the way may have hidden them
+        return SendError("no_starttls" if "STARTTLS" in str(error) else "no_auth")
+    if isinstance(error, aiosmtplib.SMTPNotSupported):
+        return SendError("not_supported", permanent=True)
+    if isinstance(error, OSError):
+        return SendError("refused" if isinstance(error, aiosmtplib.SMTPConnectError) else "broken")
+    return SendError(f"bad_mail ({type(error).__name__})", permanent=True)

@@ -1,0 +1,122 @@
+"""One request over HTTP, bounded in every way, with what can go wrong as `SendError`.
+
+Redirects are not followed: a receiver that may send us elsewhere could send us inside. Not here: what is
+sent, and to whom.
+"""
+
+import asyncio
+import socket
+import ssl
+import time
+from collections.abc import Iterator, Mapping
+from email.utils import parsedate_to_datetime
+from typing import Final
+from urllib.parse import urlsplit
+
+import httpx
+
+from marketswarm import __version__
+from marketswarm.channels.message import SendError
+
+WITHIN_SEC: Final = 5.0
+ANSWER_AT_MOST: Final = 64 * 1024
+"""Bytes of an answer that are read, so that its connection can be used again; a longer one costs that."""
+
+_LATER: Final = frozenset({302, 303, 307, 408, 429})
+"""Refusals that another time may not be: a receiver that is being moved or is too busy."""
+
+
+class Http:
+    """A client that keeps its connections until it is closed."""
+
+    def __init__(self, *, within_sec: float = WITHIN_SEC) -> None:
+        self._within_sec = within_sec
+        self._client = httpx.AsyncClient(
+            headers={"User-Agent": f"marketswarm/{__version__}", "Accept-Encoding": "identity"},
+            follow_redirects=False,
+            timeout=within_sec,
+            limits=httpx.Limits(max_connections=10, max_keepalive_connections=2, keepalive_expiry=30),
+        )
+
+    async def request(
+        self, method: str, url: str, *, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
+        """Makes one request, within a few seconds in all. Raises SendError unless the answer is a 2xx."""
+        try:
+            async with asyncio.timeout(self._within_sec):
+                status, after = await self._exchange(method, url, body, headers)
+        except TimeoutError:
+            raise SendError("timeout") from None
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError) as error:
+            raise _refusal(error) from None
+        if not 200 <= status < 300:
+            permanent = 300 <= status < 500 and status not in _LATER
+            raise SendError(str(status), permanent=permanent, retry_after_sec=retry_after(after, time.time()))
+
+    async def aclose(self) -> None:
+        """Closes every connection."""
+        await self._client.aclose()
+
+    async def _exchange(
+        self, method: str, url: str, body: bytes | None, headers: Mapping[str, str] | None
+    ) -> tuple[int, str | None]:
+        async with self._client.stream(method, url, content=body, headers=headers) as response:
+            read = 0
+            async for chunk in response.aiter_raw():
+                read += len(chunk)
+                if read > ANSWER_AT_MOST:
+                    break
+            return response.status_code, response.headers.get("retry-after")
+
+
+def host_of(url: str) -> str:
+    """Host and port of a URL: all of it that may be shown."""
+    try:
+        parts = urlsplit(url)
+        return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
+    except ValueError:
+        return "?"
+
+
+def retry_after(value: str | None, now: float) -> float | None:
+    """The seconds that a Retry-After asks for, given as a number or as a date; None if it can't be read."""
+    if value is None:
+        return None
+    text = value.strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - now)
+    except (ValueError, OverflowError, TypeError):
+        return None
+
+
+_WORDS: Final[tuple[tuple[type[BaseException], str], ...]] = (
+    (socket.gaierror, "dns"),
+    (ssl.SSLError, "tls"),
+    (httpx.TimeoutException, "timeout"),
+    (TimeoutError, "timeout"),
+    (ConnectionRefusedError, "refused"),
+    (httpx.ConnectError, "refused"),
+    (httpx.NetworkError, "broken"),
+    (httpx.RemoteProtocolError, "broken"),
+    (httpx.ProxyError, "proxy"),
+    (OSError, "broken"),
+)
+
+
+def _refusal(error: BaseException) -> SendError:
+    """What went wrong in one word; what is wrong with the request itself is so for good."""
+    chain = list(_causes(error))
+    for kind, word in _WORDS:
+        if any(isinstance(link, kind) for link in chain):
+            return SendError(word)
+    return SendError(f"bad_request ({type(error).__name__})", permanent=True)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    for _ in range(8):
+        if error is None:
+            return
+        yield error
+        error = error.__cause__ or error.__context__

@@ -1,0 +1,82 @@
+"""The generic webhook, in the form of the Standard Webhooks (www.standardwebhooks.com)."""
+
+import hmac
+import time
+from base64 import b64decode, b64encode
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Final
+
+import orjson
+from pydantic import SecretStr
+
+from marketswarm.channels.http import Http, host_of
+from marketswarm.channels.message import Channel, Message
+from marketswarm.settings import WHSEC, ChannelSettings
+
+TYPE: Final = "marketswarm.alert"
+
+
+class Webhook:
+    """POSTs each message to one URL; with a secret, signed."""
+
+    name = "webhook"
+
+    def __init__(self, url: str, secret: SecretStr | None = None, http: Http | None = None) -> None:
+        self.where = host_of(url)
+        self._url = url
+        self._key = None if secret is None else signing_key(secret.get_secret_value())
+        self._http = http or Http()
+
+    async def send(self, message: Message) -> None:
+        """See `Channel`."""
+        body = payload(message)
+        headers = headers_of(message, body, round(time.time()), self._key)
+        await self._http.request("POST", self._url, body=body, headers=headers)
+
+    async def aclose(self) -> None:
+        """See `Channel`."""
+        await self._http.aclose()
+
+
+def webhook(settings: ChannelSettings) -> Channel | None:
+    """The webhook that the settings name, if they name one."""
+    return Webhook(settings.webhook_url, settings.webhook_secret) if settings.webhook_url else None
+
+
+def payload(message: Message) -> bytes:
+    """The body; the same bytes for the same message."""
+    at = datetime.fromtimestamp(message.timestamp, UTC).isoformat(timespec="milliseconds")
+    data = {
+        "title": message.title,
+        "text": message.text,
+        "severity": message.severity,
+        "late": message.late,
+        "events": [orjson.Fragment(event) for event in message.events],
+    }
+    return orjson.dumps({"type": TYPE, "timestamp": at.replace("+00:00", "Z"), "data": data})
+
+
+def headers_of(message: Message, body: bytes, at: int, key: bytes | None) -> dict[str, str]:
+    """The headers of one attempt, made at `at` (epoch seconds)."""
+    headers = {
+        "content-type": "application/json",
+        "webhook-id": message.key,
+        "webhook-timestamp": str(at),
+    }
+    if key is not None:
+        headers["webhook-signature"] = signature(message.key, at, body, key)
+    return headers
+
+
+def signature(ident: str, at: int, body: bytes, key: bytes) -> str:
+    """`v1,` and the HMAC-SHA256 over id, timestamp and body, as the Standard Webhooks have it."""
+    digest = hmac.digest(key, f"{ident}.{at}.".encode() + body, sha256)
+    return f"v1,{b64encode(digest).decode()}"
+
+
+def signing_key(secret: str) -> bytes:
+    """The bytes that sign: what is base64 after `whsec_`, else the secret's own."""
+    if secret.startswith(WHSEC):
+        return b64decode(secret.removeprefix(WHSEC))
+    return secret.encode()

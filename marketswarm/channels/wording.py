@@ -1,0 +1,73 @@
+"""An alert event as a message to people: its title, its text, how much it matters. Pure."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from marketswarm.channels.message import Message, Severity
+from marketswarm.event import Event, Kind
+
+LATE_SEC: Final = 60.0
+"""What is told this long after it happened says so."""
+
+_WHY: Final = {"stopped": ", after it said goodbye", "never_seen": ", none ever"}
+
+
+def message_of(event: Event, raw: bytes, now: float) -> Message:
+    """The message that tells of one event alone, at `now` (epoch seconds); `raw` is its JSON."""
+    title, text = _words(event)
+    late_sec = now - event.ts
+    late = late_sec >= LATE_SEC
+    if late:
+        text += f" (told {seconds(late_sec)} late)"
+    return Message(event.id, title, text, _severity(event.type), event.ts, late, (raw,))
+
+
+def seconds(value: float | None) -> str:
+    """A duration: `31.2 s`, `4 min 10 s`, `2 h 5 min`, `3 d 4 h`."""
+    if value is None:
+        return "some time"
+    if value < 120:
+        return f"{value:.1f}".removesuffix(".0") + " s"
+    minutes, rest = divmod(round(value), 60)
+    if minutes < 120:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
+def _words(event: Event) -> tuple[str, str]:
+    svc, kind = event.svc, event.type
+    if kind in (Kind.HEARTBEAT_MISS, Kind.HEALER_MISS):
+        text = f"no beat for {seconds(event.late_sec)}{_WHY.get(event.reason or '', '')}"
+        text += f" (timeout {seconds(event.timeout_sec)})"
+        watching = "; no service is watched until it is back" if kind is Kind.HEALER_MISS else ""
+        return f"{svc} is down", text + watching
+    if kind is Kind.BUS_MISS:
+        reason = f" ({event.reason})" if event.reason else ""
+        return f"bus {svc} is away", f"it has not answered for {seconds(event.late_sec)}{reason}"
+    if event.down_sec is not None and kind in _AFTER:
+        return f"{_AFTER[kind].format(svc)}", f"after {seconds(event.down_sec)}"
+    title, text = _PLAIN[kind]
+    return title.format(svc), text
+
+
+_AFTER: Final = {
+    Kind.HEARTBEAT_OK: "{} is up again",
+    Kind.HEALER_OK: "{} is up again",
+    Kind.BUS_OK: "bus {} is back",
+}
+_PLAIN: Final[Mapping[Kind, tuple[str, str]]] = {
+    Kind.HEARTBEAT_OK: ("{} is up", "it beats"),
+    Kind.HEALER_OK: ("{} is up again", "it beats"),
+    Kind.BUS_OK: ("bus {} is back", "it answers"),
+    Kind.HEARTBEAT_UNWATCHED: ("{} is no longer watched", "it was down, and the truth no longer names it"),
+    Kind.TRUTH_DRIFT: ("the truth on {} has drifted", "it is not the same as on the other buses"),
+    Kind.TRUTH_OK: ("the truth on {} is right again", "it is the same on all buses"),
+    Kind.HEARTBEAT_GAP: ("{} was away unseen", "it did not beat all the time while nobody listened"),
+}
+
+
+def _severity(kind: Kind) -> Severity:
+    if kind in (Kind.HEALER_MISS, Kind.BUS_MISS):
+        return Severity.CRITICAL
+    return Severity.WARNING if kind in (Kind.HEARTBEAT_MISS, Kind.TRUTH_DRIFT) else Severity.INFO

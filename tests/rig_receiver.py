@@ -1,0 +1,140 @@
+"""Who gets messages: an HTTP server whose answers are scripted, and that keeps a ledger; a part of `rig`."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, Self
+
+import orjson
+from rig_process import HOST, free_port, until
+
+HANG_AT_MOST_SEC = 60.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a request gets: after `hang` for ever nothing, else `status` with `headers` and `body`."""
+
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    hang: bool = False
+
+
+@dataclass(frozen=True)
+class Request:
+    """One line of the ledger; `at` is monotonic. `status` is what it was answered."""
+
+    at: float
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+    status: int
+
+    @property
+    def id(self) -> str:
+        return self.headers["webhook-id"]
+
+    @property
+    def data(self) -> dict[str, Any]:
+        return dict(orjson.loads(self.body)["data"])
+
+
+class Receiver:
+    """Answers by the script, then always with `always`: `Receiver(503, 503)`, `receiver.script.append(…)`."""
+
+    def __init__(self, *script: int | Answer, port: int | None = None) -> None:
+        self.script: deque[int | Answer] = deque(script)
+        self.always: int | Answer = 200
+        self.seen: list[Request] = []
+        self._closing = threading.Event()
+        self._server = ThreadingHTTPServer((HOST, port or free_port()), self._handler())
+        self._server.daemon_threads = True
+        self.port = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.port}/hook/s3cret"
+
+    def taken(self, svc: str | None = None) -> list[dict[str, Any]]:
+        """The events of all messages that were accepted, in order."""
+        accepted = [request for request in list(self.seen) if request.status < 300 and request.body]
+        events = [event for request in accepted for event in request.data["events"]]
+        return [event for event in events if svc in (None, event["svc"])]
+
+    def wait(self, kind: str, svc: str, within: float) -> dict[str, Any]:
+        """The first such event that was accepted, waiting for it."""
+
+        def found() -> list[dict[str, Any]]:
+            return [event for event in self.taken(svc) if event["type"] == kind]
+
+        until(found, within, f"{kind} of {svc} at the receiver; it has {self.taken()}, {self.statuses()}")
+        return found()[0]
+
+    def statuses(self) -> list[int]:
+        """What was answered, in order."""
+        return [request.status for request in list(self.seen)]
+
+    def close(self) -> None:
+        self._closing.set()
+        self._server.shutdown()
+        self._thread.join(5)
+        self._server.server_close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            timeout = HANG_AT_MOST_SEC
+
+            def do_GET(self) -> None:
+                receiver._answer(self)
+
+            do_POST = do_GET  # noqa: N815 - the library's name
+
+            def log_message(self, *_args: Any) -> None:
+                pass
+
+        return Handler
+
+    def _answer(self, handler: BaseHTTPRequestHandler) -> None:
+        body = handler.rfile.read(int(handler.headers.get("content-length") or 0))
+        found = self.script.popleft() if self.script else self.always
+        answer = found if isinstance(found, Answer) else Answer(found)
+        headers = {name.lower(): value for name, value in handler.headers.items()}
+        status = 0 if answer.hang else answer.status
+        self.seen.append(Request(time.monotonic(), handler.command, handler.path, headers, body, status))
+        if answer.hang:
+            self._closing.wait(HANG_AT_MOST_SEC)
+            handler.close_connection = True
+            return
+        try:
+            handler.send_response(answer.status)
+            for name, value in answer.headers.items():
+                handler.send_header(name, value)
+            handler.send_header("content-length", str(len(answer.body)))
+            handler.end_headers()
+            handler.wfile.write(answer.body)
+        except OSError:  # whoever asked has hung up
+            handler.close_connection = True
+
+
+def texts(requests: Iterable[Request]) -> list[str]:
+    """Titles of messages."""
+    return [request.data["title"] for request in requests]
