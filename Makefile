@@ -51,6 +51,9 @@ simulate: environment ## a failure: stop SVC=rss_agg, wait for its miss, start i
 	@test -n "$(SVC)" || { echo "which one? make simulate SVC=rss_agg" >&2; exit 2; }
 	@exec $(marketswarm) simulate $(SVC) $(ARGS)
 
+fuzz: environment ## a million hostile inputs; ARGS="--cases 5000 --seed 7 --only beat" for some
+	@exec $(bin)/python tests/hostile.py $(ARGS)
+
 bench: environment ## the figures: beats a second, delay of an alert, memory and CPU
 	@exec $(bin)/python -m bench $(ARGS)
 
@@ -63,4 +66,4 @@ clean: ## remove the environment and caches; the fleet's data in .marketswarm/ s
 	@rm -rf .venv .venv.log .venv.making .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help environment run test lint fmt validate seed status alerts health simulate bench lock clean
+.PHONY: help environment run test lint fmt validate seed status alerts health simulate fuzz bench lock clean
