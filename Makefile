@@ -57,6 +57,9 @@ fuzz: environment ## a million hostile inputs; ARGS="--cases 5000 --seed 7 --onl
 bench: environment ## the figures: beats a second, delay of an alert, memory and CPU
 	@exec $(bin)/python -m bench $(ARGS)
 
+soak: environment ## a fleet under random faults, and an account that must balance; ARGS="--minutes 30 --seed 7"
+	@PYTHONPATH=tests exec $(bin)/python -m soak $(ARGS)
+
 lock: ## requirements.lock anew from pyproject.toml (needs uv); ARGS=--upgrade for newer versions
 	@command -v uv >/dev/null || { echo "make lock needs uv on the PATH" >&2; exit 1; }
 	@uv pip compile pyproject.toml --extra embedded --group dev --universal --generate-hashes \

@@ -1,0 +1,135 @@
+"""Sees what the fleet says, over connections of its own that have no fault: logs, real agents' beats, lease.
+
+It also notices when this machine itself stood still: then nobody's clock is to be held against him.
+"""
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any, Self
+
+import orjson
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from rig import AlertTail
+from soak.ledger import HOME, Ledger
+from soak.oracle import Told
+
+LOOK_SEC = 0.2
+STALL_SEC = 0.5
+WITHIN_SEC = 1.0
+LOG = "healer:alerts:log"
+
+
+class Witness:
+    """Looks a few times a second, in a thread, until it is closed."""
+
+    def __init__(self, urls: dict[str, str], ledger: Ledger, agents: Iterable[str]) -> None:
+        self.ledger = ledger
+        self.told: list[Told] = []
+        self.takeovers: list[float] = []
+        self._clients = {bus: _client(url) for bus, url in urls.items()}
+        self._read = dict.fromkeys(urls, "-")
+        self._down: dict[str, bool] = {}
+        self._lease: tuple[Any, Any, float] = (None, None, 0.0)
+        self._tails = {name: AlertTail(urls[HOME], f"{name}:heartbeat") for name in agents}
+        self._closing = threading.Event()
+        self._threads = [threading.Thread(target=run, daemon=True) for run in (self._look, self._metronome)]
+        for thread in self._threads:
+            thread.start()
+
+    def up(self) -> set[str]:
+        """Those whom the healer's roster shows up."""
+        with contextlib.suppress(redis.RedisError):
+            roster = self._clients[HOME].hgetall("healer:roster")
+            return {svc for svc, entry in roster.items() if orjson.loads(entry)["verdict"] == "up"}
+        return set()
+
+    def down(self) -> set[str]:
+        """Services whose last word on the log is a miss."""
+        return {svc for svc, down in list(self._down.items()) if down}
+
+    def read_logs(self) -> None:
+        """Takes in what is new on both logs; what can't be read now is read the next time."""
+        for bus, client in self._clients.items():
+            with contextlib.suppress(redis.RedisError):
+                self._read_log(bus, client)
+
+    def close(self) -> None:
+        self._closing.set()
+        for thread in self._threads:
+            thread.join(10)
+        for tail in self._tails.values():
+            tail.close()
+        for client in self._clients.values():
+            client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _look(self) -> None:
+        count = 0
+        while not self._closing.wait(LOOK_SEC):
+            self._drain()
+            with contextlib.suppress(redis.RedisError):
+                self._note_lease()
+            count += 1
+            if count % 5 == 0:
+                self.read_logs()
+
+    def _drain(self) -> None:
+        """The beats of real agents."""
+        offset = time.time() - time.monotonic()
+        for name, tail in self._tails.items():
+            account = self.ledger.of(name)
+            count = len(tail.seen)
+            for at, beat in tail.seen[:count]:
+                if beat.get("status") != "stopping":
+                    account.add(at + offset, at + offset)
+            del tail.seen[:count]
+
+    def _note_lease(self) -> None:
+        """Between the last renewal that was seen of one epoch and the first look at the next nobody led."""
+        lease = self._clients[HOME].hgetall("healer:lease")
+        now, (epoch, renewed, at) = time.time(), self._lease
+        if not lease or (lease.get("epoch"), lease.get("renewed")) == (epoch, renewed):
+            return
+        if epoch is not None and lease.get("epoch") != epoch:
+            self.takeovers.append((now, now - at))
+        self._lease = lease.get("epoch"), lease.get("renewed"), now
+
+    def _read_log(self, bus: str, client: redis.Redis) -> None:
+        entries = client.xrange(LOG, self._read[bus], "+")
+        for entry, fields in entries:
+            told = Told(bus, int(entry.partition("-")[0]) / 1000, orjson.loads(fields["event"]))
+            self.told.append(told)
+            self._read[bus] = f"({entry}"
+            if bus == HOME and told.event["type"].startswith("heartbeat_") and told.what != "gap":
+                self._down[told.event["svc"]] = told.what == "miss"
+
+    def _metronome(self) -> None:
+        before = time.monotonic()
+        while not self._closing.wait(0.05):
+            now = time.monotonic()
+            if now - before > STALL_SEC:
+                spell = self.ledger.broke("stall", "machine", time.time() - (now - before))
+                spell.end = time.time()
+            before = now
+
+
+def _client(url: str) -> redis.Redis:
+    return redis.Redis.from_url(
+        url,
+        decode_responses=True,
+        socket_timeout=WITHIN_SEC,
+        socket_connect_timeout=WITHIN_SEC,
+        retry=Retry(NoBackoff(), 0),
+    )
