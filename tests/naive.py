@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from marketswarm.beat import Beat, parse
-from marketswarm.liveness import Remembered, Testimony
+from marketswarm.liveness import Noted, Remembered, Testimony
 from marketswarm.truth import Watch
 
 
@@ -83,6 +83,12 @@ class Line:
         else:
             due = min(max(self.last + timeout, gap_end + warm), self.last + timeout + warm)
         return max(due, self.floor)
+
+    def take_note(self, noted: Noted | None) -> None:
+        if noted is not None:
+            self.stopped = noted.stopped
+            for boot, i in (*((each, 0) for each in noted.beside), (noted.boot, noted.i)):
+                self.boots[boot] = max(i, self.boots.get(boot, 0))
 
     def is_replay(self, boot: str | None, i: int) -> bool:
         if boot is None:
@@ -212,6 +218,7 @@ class Naive:
                 line.last, line.enter = (-silence, line.enter) if memory.seen else (None, -silence)
                 if memory.seen and memory.boot is not None:
                     line.boots[memory.boot] = max(memory.i, line.boots.get(memory.boot, 0))
+                line.take_note(memory.noted)
             attested = heard is None and line.state != "down"
             if attested and word is not None and word.age_sec is not None:
                 running = self.clocks[line.watch.bus].running(now)

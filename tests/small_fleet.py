@@ -5,13 +5,16 @@ Whatever the machine of `test_machine.py` does to it:
 - no service is missed that was not silent for its timeout (a warm-up, where the listener or the truth has
   just changed), by the world's own time;
 - none stays unmissed for longer than a timeout and a warm-up of listening, however many runs those fell into;
-- misses and oks are told in turn.
+- misses and oks are told in turn;
+- what is told of a gap was so: the service began anew since its last beat before it, or left a silence as long
+  as that, and each beginning anew is told once at most.
 """
 
 from dataclasses import replace
+from itertools import pairwise
 
 from small_healer import BUS_TIMEOUT_SEC, HOME, Canaries, Disk, Healer
-from small_world import Bus, Service
+from small_world import WALL, Bus, Service
 
 from marketswarm.beat import parse
 from marketswarm.liveness import State, Told, Verdict, warm_up
@@ -29,8 +32,9 @@ class Fleet:
         self.buses = {"x": Bus(), "y": Bus()}
         self.services = {watch.svc: Service(watch, modern) for watch, modern in services}
         self.watched = {watch.svc: watch for watch, _ in services}
-        self.disk = Disk({}, {}, {})
+        self.disk = Disk({}, {}, {}, {})
         self.healer: Healer | None = None
+        self.gaps: dict[str, Verdict] = {}
         self.ledger: list[tuple[float, Verdict]] = []
         self.heard_at: dict[str, float] = {}
         self.changed_at: dict[str, float] = dict.fromkeys(self.watched, 0.0)
@@ -93,6 +97,8 @@ class Fleet:
     def is_true(self, at: float, verdict: Verdict) -> None:
         if verdict.down_sec is not None and verdict.since is not None:
             assert abs(verdict.ts - verdict.since - verdict.down_sec) < 0.01
+        if verdict.gap_sec is not None:
+            self.is_true_of_gap(verdict)
         if verdict.state is not State.DOWN:
             return
         if verdict.of_bus:
@@ -111,6 +117,19 @@ class Fleet:
         assert at - lived_at >= need - 1e-6, (
             f"a false miss of {verdict.svc}: {at - lived_at} s after its last beat"
         )
+
+    def is_true_of_gap(self, verdict: Verdict) -> None:
+        service = self.services[verdict.svc]
+        assert service.modern, f"nobody can tell of {verdict}"
+        since = verdict.since - WALL
+        if verdict.restarted:
+            assert service.started[verdict.boot] >= since - 1.5, f"that beginning was known: {verdict}"
+        else:
+            assert verdict.gap_sec >= self.watched[verdict.svc].timeout_sec
+        # a beat may take its time to be heard, and the last one before the gap is as old as its note
+        tried = [at for at in service.tried if at >= since - 1.5]
+        longest = max((b - a for a, b in pairwise(tried)), default=0.0)
+        assert verdict.gap_sec <= longest + 1.3, f"its longest silence was {longest} s: {verdict}"
 
     def nobody_is_forgotten(self) -> None:
         for name, bus in self.buses.items():
@@ -131,6 +150,9 @@ class Fleet:
         for verdict in outbox:
             field = f"bus:{verdict.svc}" if verdict.of_bus else verdict.svc
             stored = self.disk.roster.get(field, {}).get("verdict")
+            if verdict.gap_sec is not None:
+                self.tell_of_gap(verdict)
+                continue
             if (stored or ("up" if verdict.of_bus else "unknown")) == verdict.state:
                 continue
             if verdict.state is State.UNWATCHED:
@@ -148,6 +170,16 @@ class Fleet:
                 open_miss = bool(told) and told[-1].state is State.DOWN
                 assert open_miss is (verdict.state is not State.DOWN), f"out of turn: {told[-1:]}, {verdict}"
                 self.ledger.append((self.t, verdict))
+
+    def tell_of_gap(self, verdict: Verdict) -> None:
+        entry = self.disk.roster[verdict.svc]
+        assert entry["verdict"] == "up", f"a word on who is down: {verdict}"
+        if entry.get("mark") != verdict.mark:
+            assert verdict.mark not in self.gaps, f"told twice: {verdict}"
+            self.gaps[verdict.mark] = verdict
+            told = sum(each.svc == verdict.svc and each.restarted for each in self.gaps.values())
+            assert told < self.services[verdict.svc].boot, f"more restarts than there were: {verdict}"
+            self.disk.roster[verdict.svc] = {**entry, "mark": verdict.mark, "boot": verdict.boot, "i": verdict.i}
 
     # -- what is done to it
 

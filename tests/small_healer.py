@@ -22,6 +22,7 @@ from marketswarm.liveness import (
     recall_bus,
 )
 from marketswarm.truth import Watch
+from marketswarm.vigil.noted import read_note, write_note
 from marketswarm.vigil.remember import Silence, remembered
 
 HOME = "x"
@@ -36,6 +37,7 @@ class Disk:
     roster: dict[str, dict[str, Any]]
     silences: dict[str, Silence]
     clocks: dict[str, tuple[float, float]]
+    notes: dict[str, bytes]
 
 
 @dataclass
@@ -268,6 +270,11 @@ class Healer:
                 last = record.last
                 self.disk.silences[svc] = Silence(round(last.at, 3), last.wall, True, record.bus.name)
         self.unsaved = {}
+        for svc, noted in self.life.notes.take(self.now).items():
+            if noted is None:
+                self.disk.notes.pop(svc, None)
+            else:
+                self.disk.notes[svc] = write_note(noted)
 
     def recall(self) -> None:
         words = {}
@@ -275,7 +282,8 @@ class Healer:
             if self.buses[watch.bus].answers and (word := self.buses[watch.bus].word_of(watch, self.now)):
                 words[watch.svc] = word
         bus_of = {watch.svc: watch.bus for watch in self.watches}
-        known = remembered(self.disk.roster, self.disk.silences, self.disk.clocks, bus_of)
+        notes = {svc: read_note(raw) for svc, raw in self.disk.notes.items()}
+        known = remembered(self.disk.roster, self.disk.silences, self.disk.clocks, bus_of, notes)
         verdicts = recall(self.life, known, words, self.moment)
         self.recalled_at = self.now
         came_up = self.naive.recall(known, words, self.now)
@@ -285,6 +293,8 @@ class Healer:
             if field.startswith("bus:") and entry["verdict"] == "down":
                 self.conclude(recall_bus(self.life, field[4:], entry.get("since"), self.moment))
         self.life.dirty |= {svc: None for svc in self.disk.silences if svc not in self.life.records}
+        for svc in notes.keys() - self.life.records.keys():
+            self.life.notes.urge(svc)
 
     # -- what holds at any moment
 

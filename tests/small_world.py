@@ -95,6 +95,8 @@ class Service:
     i: int = 0
     lived_at: float = float("-inf")  # when its last beat reached its bus
     sent: list[bytes] = field(default_factory=list)
+    started: dict[str, float] = field(default_factory=lambda: {"boot-1": 0.0})
+    tried: list[float] = field(default_factory=list)  # when it beat, whether its bus took that or not
 
     @property
     def svc(self) -> str:
@@ -102,9 +104,11 @@ class Service:
 
     def start(self, now: float) -> None:
         self.boot, self.i, self.running, self.next_at = self.boot + 1, 0, True, now
+        self.started[f"boot-{self.boot}"] = now
 
     def beat(self, bus: Bus, now: float, status: Status = "ok") -> None:
         self.i += 1
+        self.tried += [now] if status == "ok" else []
         boot = f"boot-{self.boot}" if self.modern else None
         payload = make(self.svc, self.i, WALL + now, boot=boot, status=status)
         if self.modern and status == "ok":

@@ -1,7 +1,8 @@
 """How the healer knows (DETECTION.md): pure, no I/O, no clock, no await.
 
 `clock` measures silence, `wheel` finds what falls due, `record` holds the rule, `judgement` concludes,
-`memory` takes up what an earlier run knew.
+`memory` takes up what an earlier run knew; `gap` tells what happened while nobody listened, `looking_back`
+when, and `noting` picks what a later run must know for that.
 """
 
 from marketswarm.liveness.adopting import adopt, adopt_bus
@@ -11,6 +12,7 @@ from marketswarm.liveness.memory import recall, recall_bus
 from marketswarm.liveness.record import Heard, Record, warm_up
 from marketswarm.liveness.verdict import (
     Acquitted,
+    Noted,
     Of,
     Reason,
     Remembered,
@@ -33,6 +35,7 @@ __all__ = [
     "ListeningClock",
     "Liveness",
     "Moment",
+    "Noted",
     "Of",
     "Reason",
     "Record",

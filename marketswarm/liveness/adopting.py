@@ -37,6 +37,7 @@ def _put_down(record: Record, memory: Remembered, now: Moment) -> None:
     record.estrange()
     record.state = State.DOWN
     record.marked = record.asked = False
+    record.forget_gap()
     if memory.since is not None:
         # the outage began with the last beat that the leader knew, whatever was heard since then
         silent_sec = now.wall - memory.since

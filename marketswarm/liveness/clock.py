@@ -9,6 +9,7 @@ Pure: `now` is monotonic time in seconds, always passed in.
 
 from collections import deque
 from dataclasses import dataclass
+from math import inf
 from typing import Final
 
 CANARY_EVERY_SEC: Final = 0.25
@@ -34,6 +35,7 @@ class ListeningClock:
 
     __slots__ = (
         "_anchor",
+        "_mutes",
         "_outstanding",
         "_session",
         "_session_reason",
@@ -45,6 +47,7 @@ class ListeningClock:
         "proven",
         "round_trip_sec",
         "sessions",
+        "turns",
     )
 
     def __init__(self, start: Moment) -> None:
@@ -52,6 +55,7 @@ class ListeningClock:
         self.gap_end = 0.0
         self.gaps = 0
         self.sessions = 0
+        self.turns = 0  # how often hearing was lost, or caught up with
         self.round_trip_sec = 0.0
         self.proof = start  # the last moment at which this bus was known to be heard
         self.overslept_sec = 0.0  # how long since then the listener itself did not run
@@ -61,11 +65,18 @@ class ListeningClock:
         self._outstanding: deque[tuple[int, float]] = deque(maxlen=64)
         self._session_reason: str | None = "refused"
         self._write_reason: str | None = None
+        # the latest stretches in which one who was awake heard nothing: when each ended, and how long it was
+        self._mutes: deque[tuple[float, float]] = deque(maxlen=16)
 
     @property
     def listening(self) -> bool:
         """False in a gap."""
         return self._anchor is not None
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether what piled up in the last gap has been heard: a canary ended it, another came since."""
+        return self._anchor is not None and self.proven > self.gap_end
 
     @property
     def in_session(self) -> bool:
@@ -84,6 +95,12 @@ class ListeningClock:
     def unheard_for(self, now: float) -> float:
         """How long, in seconds, this bus was not heard although someone listened."""
         return now - self.proof.mono - self.overslept_sec
+
+    def muted_since(self, mono: float) -> float:
+        """For how long, in seconds, this bus was mute since then: perhaps it took no beats either."""
+        if len(self._mutes) == self._mutes.maxlen and self._mutes[0][0] > mono:
+            return inf
+        return sum(sec for until, sec in self._mutes if until > mono)
 
     def deaf_for(self, now: float) -> float:
         """How long, in seconds, a session has been open without a canary that was sent coming back."""
@@ -130,6 +147,8 @@ class ListeningClock:
             return False  # of an earlier session, or not ours
         sent_at = self._outstanding.popleft()[1]
         self.round_trip_sec = now.mono - sent_at
+        if (muted_sec := self.unheard_for(now.mono)) > OVERDUE_SEC:
+            self._mutes.append((now.mono, muted_sec))
         self.proof, self.overslept_sec = now, 0.0
         if self._anchor is not None and (skipped or self.round_trip_sec > OVERDUE_SEC):
             self._begin_gap()
@@ -138,6 +157,7 @@ class ListeningClock:
             self.gap_end = self.proven
             return True
         if sent_at > self._anchor:
+            self.turns += not self.caught_up
             self.proven += sent_at - self._anchor
             self._anchor = sent_at
         return False
@@ -159,3 +179,4 @@ class ListeningClock:
         if self._anchor is not None:
             self._anchor = None
             self.gaps += 1
+            self.turns += 1

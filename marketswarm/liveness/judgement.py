@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 from marketswarm import beat as beats
 from marketswarm.beat import Beat, Malformed
 from marketswarm.liveness.clock import CANARY_EVERY_SEC, OVERDUE_SEC, Moment
+from marketswarm.liveness.looking_back import LookingBack
+from marketswarm.liveness.noting import Notes
 from marketswarm.liveness.record import Heard, Record
 from marketswarm.liveness.roster import Roster
 from marketswarm.liveness.verdict import Acquitted, On, State, Suspect, Testimony, Verdict
@@ -66,6 +68,8 @@ class Liveness(Roster):
         self.held = True
         self.silence_ended = False
         """A silence that is remembered beyond this process ended; the owner sets it back once it saves."""
+        self.notes = Notes(self.records, self._vet)
+        self.past = LookingBack(self.notes)
         self._awake = now.mono
         self._on_malformed = on_malformed
 
@@ -94,6 +98,8 @@ class Liveness(Roster):
         bus = self.buses.get(bus_name)
         if bus is None:
             return hearing
+        if bus.turn != bus.clock.turns:
+            bus.estrange()
         heard = Heard(bus.clock.running(now.mono), now.mono, now.wall)
         find = bus.channels.get
         familiar = 0
@@ -125,11 +131,14 @@ class Liveness(Roster):
         if isinstance(found, Malformed):
             self._malformed(record, found)
             return None
+        if not self.held:
+            self.past.meets(record)
         if record.is_replay(found.boot, found.i):
             self.counts.replayed += 1
             return None
         self.counts.heard += 1
         if found.status == "stopping":
+            self.past.said_goodbye(record, found)
             record.stopped = True
             record.estrange()
             return None
@@ -140,6 +149,10 @@ class Liveness(Roster):
         if self._on_malformed is not None:
             self._on_malformed(record.watch.svc, found)
 
+    def _drop(self, svc: str, now: Moment) -> Verdict:
+        self.notes.urge(svc)
+        return super()._drop(svc, now)
+
     def _vet(self, record: Record) -> None:
         if not record.vet():
             self.counts.heard -= 1
@@ -147,6 +160,8 @@ class Liveness(Roster):
 
     def _live(self, record: Record, beat: Beat, payload: bytes, heard: Heard) -> Verdict | None:
         before, record.last = record.last, heard
+        if record.stopped or beat.boot != record.voice:
+            self.past.other_voice(record, beat.boot)
         record.stopped = False
         if record.marked:
             record.marked = False
@@ -157,10 +172,13 @@ class Liveness(Roster):
             record.estrange()
         elif record.state is not State.UP:
             return self.came_up(record, heard, before=before)
+        elif record.before is not None or record.met != record.bus.clock.turns:
+            self.past.look(record, beat, heard)
         return None
 
     def came_up(self, record: Record, now: Moment | Heard, *, before: Heard | None) -> Verdict:
         """The verdict on a service that was not up and has beaten; `before` is its last beat before that."""
+        record.forget_gap()
         verdict = self._move(record, On.BEAT, Moment(now.mono, now.wall), before=before)
         record.bus.file(record)
         return verdict
@@ -181,6 +199,7 @@ class Liveness(Roster):
             running = bus.clock.running(now.mono)
             if not self.held:
                 suspects += self._suspects(bus, running)
+                verdicts += self.past.closed(bus, now)
             if bus.clock.listening and not self.held:
                 wake_in = min(wake_in, bus.wheel.next_at() - running)
                 if bus.waiting:
@@ -235,6 +254,7 @@ class Liveness(Roster):
         self.dirty[svc] = None
         record.marked = False
         record.estrange()
+        record.forget_gap()
         return self._move(record, On.DUE, now, before=record.last)
 
     def unasked(self, svc: str) -> None:

@@ -7,6 +7,7 @@ that was saved as so many seconds of listening simply reaches back before the be
 from collections.abc import Mapping
 
 from marketswarm.liveness.clock import Moment
+from marketswarm.liveness.gap import before_the_start
 from marketswarm.liveness.judgement import Liveness
 from marketswarm.liveness.record import Heard, Record
 from marketswarm.liveness.verdict import Remembered, State, Testimony, Told, Verdict
@@ -36,6 +37,7 @@ def recall(
                 record.estrange()
                 life.counts.replayed += 1
             _restore(record, memory, now)
+            _take_note(record, memory, testimonies.get(svc), now)
         testimony = testimonies.get(svc)
         # who was heard needs no other word, and news in it must stay news: it would show that we are deaf
         if testimony is not None and heard is None and record.state is not State.DOWN:
@@ -94,6 +96,21 @@ def _restore(record: Record, memory: Remembered, now: Moment) -> None:
     record.last = Heard(-silent_for, now.mono - (now.wall - since), since)
     if memory.boot is not None:
         record.boots[memory.boot] = max(memory.i, record.boots.get(memory.boot, 0))
+
+
+def _take_note(record: Record, memory: Remembered, testimony: Testimony | None, now: Moment) -> None:
+    """Takes up what is to be held against the first beat that is heard."""
+    noted = memory.noted
+    if noted is None:
+        return
+    for boot in noted.beside:
+        record.boots.setdefault(boot, 0)
+    record.boots[noted.boot] = max(noted.i, record.boots.get(noted.boot, 0))
+    record.stopped = noted.stopped
+    if record.state is State.UP:
+        known = before_the_start(noted, testimony, record.bus.clock.turns, now)
+        record.before = known._replace(again=record.voice in known.among)
+        record.estrange()
 
 
 def _heard_replays_alone(record: Record, memory: Remembered) -> bool:

@@ -15,7 +15,8 @@ from marketswarm.beat import Beat, parse
 from marketswarm.liveness.verdict import State
 from marketswarm.truth import Watch
 
-if TYPE_CHECKING:  # the two name each other
+if TYPE_CHECKING:  # they name each other
+    from marketswarm.liveness.gap import Case, Known
     from marketswarm.liveness.watched_bus import WatchedBus
 
 BOOTS_KEPT: Final = 32
@@ -44,8 +45,11 @@ class Record:
 
     __slots__ = (
         "asked",
+        "before",
+        "beside",
         "boots",
         "bus",
+        "case",
         "enter",
         "filed",
         "floor",
@@ -55,7 +59,9 @@ class Record:
         "hearsay",
         "last",
         "marked",
+        "met",
         "misses",
+        "noted",
         "payload",
         "size",
         "state",
@@ -63,6 +69,7 @@ class Record:
         "sure",
         "tail",
         "vetted",
+        "voice",
         "warm_up_sec",
         "watch",
     )
@@ -90,6 +97,13 @@ class Record:
         self.vetted = b""  # the last payload that was parsed, and when it was heard
         self.sure: Heard | None = None
         self.hearsay: Heard | None = None  # the last beat that only the second witness knew
+        self.voice: str | None = None  # the instance that beat last
+        self.beside: dict[str, float] | None = None  # when others beat last, in monotonic seconds
+        # what `gap` needs
+        self.met = bus.clock.turns  # how far the bus was when it beat last
+        self.before: Known | None = None  # the last beat before a gap, until one after it was judged
+        self.case: Case | None = None  # what that came to, until it is told
+        self.noted = -inf  # the last beat that a later run will know, by the listening clock
         self.gone = False  # no longer watched, or replaced by another record
 
     def get_to_know(self, payload: bytes, beat: Beat, heard: Heard) -> None:
@@ -106,20 +120,40 @@ class Record:
         else:
             self.head = UNFAMILIAR
 
+    def inherit(self, old: "Record") -> None:
+        """Goes on with what is known of the instances, and of a gap, under another watch."""
+        self.payload = self.vetted = old.vetted
+        self.sure = None if old.sure is None else self.last
+        self.voice, self.beside = old.voice, old.beside
+        if self.bus is old.bus:
+            self.met, self.before, self.case = old.met, old.before, old.case
+        if self.case is not None:
+            self.case.record = self
+
     def estrange(self) -> None:
         """From now on every payload is parsed when it comes, until `get_to_know` is called again."""
         self.head = UNFAMILIAR
+
+    def drop_case(self) -> None:
+        """Nothing is to be told of a gap any more."""
+        if self.case is not None:
+            self.case.closed = True
+            self.case = None
+
+    def forget_gap(self) -> None:
+        """What it did in a gap is no question any more: it was missed, or its coming up is told."""
+        self.drop_case()
+        self.before, self.met = None, self.bus.clock.turns
 
     def vet(self) -> bool:
         """Parses what was taken at sight last; returns False, and takes it back, if it was no new beat."""
         if self.payload is self.vetted:
             return True
-        payload, self.vetted = self.payload, self.payload
-        found = parse(payload, self.watch.svc)
+        found = parse(self.payload, self.watch.svc)
         if isinstance(found, Beat) and not self.is_replay(found.boot, found.i):
-            self.sure = self.last
+            self.vetted, self.sure = self.payload, self.last
             return True
-        self.last = self.sure
+        self.payload, self.last = self.vetted, self.sure
         self.estrange()
         return False
 
@@ -158,6 +192,26 @@ class Record:
             self.forgotten += self.boots.pop(next(iter(self.boots)))
         self.boots[boot] = i
         return False
+
+    def hand_over(self, boot: str | None) -> None:
+        """Another instance beats than the one that beat last; or both do, in turn."""
+        before, self.voice = self.voice, boot
+        if before is None or self.sure is None:
+            return
+        beside = self.beside or {}
+        beside[before] = self.sure.mono
+        if boot is not None:
+            beside.pop(boot, None)
+        if len(beside) > BOOTS_KEPT:
+            del beside[next(iter(beside))]
+        self.beside = beside
+
+    def company(self) -> tuple[str, ...]:
+        """The other instances that lived when the last beat was heard."""
+        if not self.beside or self.sure is None:
+            return ()
+        lately = self.sure.mono - self.watch.timeout_sec
+        return tuple(boot for boot, mono in self.beside.items() if mono >= lately)
 
     def boot(self) -> str | None:
         """The instance that was first heard last, if instances can be told apart."""

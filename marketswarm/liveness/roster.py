@@ -62,6 +62,7 @@ class Roster:
             record.state, record.boots, record.stopped = old.state, old.boots, old.stopped
             record.misses, record.forgotten = old.misses, old.forgotten
             record.floor = running + record.warm_up_sec
+            record.inherit(old)
             if old.marked:  # what is remembered of it must not stay a reading of another clock
                 record.marked = True
                 self.dirty[watch.svc] = record

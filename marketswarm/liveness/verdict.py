@@ -136,11 +136,27 @@ class Acquitted:
 
 
 @dataclass(frozen=True, slots=True)
+class Noted:
+    """A service's last beat as an earlier run noted it, heard at `wall`.
+
+    `stopped`: it said goodbye after that. `beside` are other instances that lived then.
+    """
+
+    boot: str
+    i: int
+    ts: float
+    wall: float
+    stopped: bool = False
+    beside: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Remembered:
     """What an earlier run knew of one service.
 
     `silent_for` is in seconds of listening: how long it had been silent (`seen`), or watched in vain, when
-    that was last saved; None when it had beaten a short while before. Beats of `boot` up to `i` are replays.
+    that was last saved; None when it had beaten a short while before. Beats of `boot` up to `i` are replays,
+    and so are those that came before the one that was `noted`.
     """
 
     state: State
@@ -149,3 +165,4 @@ class Remembered:
     seen: bool = True
     boot: str | None = None
     i: int = 0
+    noted: Noted | None = None

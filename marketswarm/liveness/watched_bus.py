@@ -7,6 +7,7 @@ from math import inf
 from typing import Final
 
 from marketswarm.liveness.clock import ListeningClock, Moment
+from marketswarm.liveness.gap import Case
 from marketswarm.liveness.record import Record
 from marketswarm.liveness.verdict import BUS_TRANSITIONS, Of, On, State, Told, Verdict
 from marketswarm.liveness.wheel import TimingWheel
@@ -21,7 +22,18 @@ class WatchedBus:
         start: when the watching began.
     """
 
-    __slots__ = ("channels", "clock", "lost", "name", "state", "timeout_sec", "waiting", "wheel")
+    __slots__ = (
+        "cases",
+        "channels",
+        "clock",
+        "lost",
+        "name",
+        "state",
+        "timeout_sec",
+        "turn",
+        "waiting",
+        "wheel",
+    )
 
     def __init__(self, name: str, timeout_sec: float, start: Moment) -> None:
         self.name = name
@@ -29,6 +41,8 @@ class WatchedBus:
         self.clock = ListeningClock(start)
         self.channels: dict[bytes, Record] = {}
         self.wheel: TimingWheel[Record] = TimingWheel(_when)
+        self.cases: TimingWheel[Case] = TimingWheel(Case.due)
+        self.turn = 0  # the clock's turn at which everyone's next beat was last asked to be parsed
         self.waiting: list[Record] = []  # due by the running clock: the next canary proves it
         self.state = State.UNKNOWN
         self.lost: Moment | None = None  # while it is down: when it was last heard, if ever
@@ -49,6 +63,12 @@ class WatchedBus:
         for record in found:
             record.filed = False
         return found
+
+    def estrange(self) -> None:
+        """Has everyone's next beat parsed: hearing was lost since, or is whole again."""
+        self.turn = self.clock.turns
+        for record in self.channels.values():
+            record.estrange()
 
     def judge(self, now: Moment) -> Verdict | None:
         """Declares the bus lost once it could not be heard for its timeout."""

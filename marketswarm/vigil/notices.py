@@ -35,8 +35,8 @@ class Notices:
 
     def event(self, verdict: Verdict) -> Event | None:
         """The alert event of a verdict; None for one of which nothing is said."""
-        if verdict.told is Told.FORGOTTEN:
-            return None
+        if verdict.told is Told.FORGOTTEN or (verdict.gap_sec is not None and self._of != "heartbeat"):
+            return None  # whoever watches the healer says whether it is there, and no more
         kind = self._kind(verdict)
         return Event(
             kind,
@@ -76,7 +76,7 @@ class Notices:
             verdict=verdict.state,
             value=b"" if gone else _entry(verdict, raw),
             event=raw,
-            channel=self.channel if verdict.told is Told.ALERT else "",
+            channel=self.channel if raw and verdict.told is Told.ALERT else "",
             health_key=f"health:{verdict.svc}",
             health_sec=_health_sec(verdict),
             assumed="unknown" if verdict.of is Of.SERVICE else "up",

@@ -100,6 +100,16 @@ class Recollection:
         finally:
             if not saved:
                 self._life.dirty = unsaved | self._life.dirty
+        await self._save_notes(home, fence)
+
+    async def _save_notes(self, home: str, fence: Fence) -> None:
+        notes = self._life.notes.take(moment().mono)
+        saved = not notes
+        try:
+            saved = saved or await Memory(self._bus(home), self._listener).save_notes(fence, notes)
+        finally:
+            for svc in notes if not saved else ():
+                self._life.notes.urge(svc)
 
     def save_soon(self) -> None:
         """Asks for a save before the second is over."""
@@ -108,6 +118,7 @@ class Recollection:
     async def _recall(self, memory: Memory) -> None:
         roster = await memory.roster()
         silences, clocks = await memory.silences()
+        notes = await memory.notes()
         testimonies: dict[str, Testimony] = {}
         for name, watched in list(self._life.buses.items()):
             timeouts = {r.watch.svc: r.watch.timeout_sec for r in watched.channels.values()}
@@ -115,7 +126,7 @@ class Recollection:
             with contextlib.suppress(BusError):
                 testimonies |= await testify(self._bus(name), timeouts)
         buses = {svc: record.watch.bus for svc, record in self._life.records.items()}
-        known = remembered(roster, silences, clocks, buses)
+        known = remembered(roster, silences, clocks, buses, notes)
         for verdict in recall(self._life, known, testimonies, moment()):
             self._conclude(verdict)
         self._take_up_buses(roster)
@@ -123,6 +134,8 @@ class Recollection:
             if svc in self._life.records:
                 self._health.recall(svc, entry)
         self._life.dirty |= {svc: None for svc in silences if svc not in self._life.records}
+        for svc in notes.keys() - self._life.records.keys():
+            self._life.notes.urge(svc)
 
     async def take_over(self, home: str, fence: Fence, untold: Collection[str]) -> None:
         """Takes the roster's word for all but what is `untold`: so it was told. Raises BusError."""

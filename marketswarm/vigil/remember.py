@@ -1,8 +1,9 @@
 """What a listener keeps on the bus about silence, so that a restart forgets none.
 
-Two hashes: the roster holds each verdict (tell.lua writes it), the silence hash how long each service has
+Three hashes: the roster holds each verdict (tell.lua writes it), the silence hash how long each service has
 been silent once that is worth keeping. Its entries are readings of a listening clock, `<at> <since> <seen>
-<bus>`; under `@<bus>` lies that clock's own reading, `<at> <wall>`, written with them in one step.
+<bus>`; under `@<bus>` lies that clock's own reading, `<at> <wall>`, written with them in one step. The third
+holds notes of each service's last beat, to be held against the next one (`noted.py`).
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -12,7 +13,8 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from marketswarm.bus import Bus, Script
-from marketswarm.liveness import Liveness, Moment, Of, Record, Remembered, State, Verdict
+from marketswarm.liveness import Liveness, Moment, Noted, Of, Record, Remembered, State, Verdict
+from marketswarm.vigil.noted import read_note, write_note
 from marketswarm.vigil.voice import NOT_THE_LEADER, Fence
 
 SCAN: Final = 5000
@@ -42,12 +44,13 @@ Clocks = Mapping[str, tuple[float, float]]
 
 
 class Memory:
-    """The two hashes of one listener on one bus. Every method may raise BusError."""
+    """The hashes of one listener on one bus. Every method may raise BusError."""
 
     def __init__(self, bus: Bus, listener: str) -> None:
         self.bus = bus
         self.roster_key = f"{listener}:roster"
         self.silence_key = f"{listener}:silence"
+        self.heard_key = f"{listener}:heard"
         self.lease_key = f"{listener}:lease"
 
     async def roster(self, match: str | None = None) -> dict[str, Entry]:
@@ -74,6 +77,19 @@ class Memory:
             except ValueError:
                 continue
         return services, clocks
+
+    async def notes(self) -> dict[str, Noted]:
+        """The last beats that were noted, by service; what can't be read is left out."""
+        found = {svc: read_note(raw) async for svc, raw in self._scan(self.heard_key)}
+        return {svc: noted for svc, noted in found.items() if noted is not None}
+
+    async def save_notes(self, fence: Fence, notes: Mapping[str, Noted | None]) -> bool:
+        """Writes notes, and forgets those that are None; False: another one leads."""
+        kept = [(svc, write_note(noted)) for svc, noted in notes.items() if noted is not None]
+        gone = [svc for svc, noted in notes.items() if noted is None]
+        fields: list[str | bytes] = [each for pair in kept for each in pair]
+        args: list[str | bytes | float] = [*fence, len(kept), *fields, len(gone), *gone]
+        return bool(await self.bus.script(_SAVE, [self.lease_key, self.heard_key], args) != NOT_THE_LEADER)
 
     async def save(
         self, fence: Fence, changed: Mapping[str, Record | None], life: Liveness, now: Moment
@@ -133,8 +149,9 @@ def remembered(
     silences: Mapping[str, Silence],
     clocks: Clocks,
     bus_of: Mapping[str, str],
+    notes: Mapping[str, Noted] | None = None,
 ) -> dict[str, Remembered]:
-    """Puts together what the two hashes say of each service. Pure.
+    """Puts together what the hashes say of each service. Pure.
 
     `bus_of` names the bus of every service that is watched now. A silence counts only on the clock on which
     it was saved: one on another bus than then is as one that nobody saved.
@@ -156,7 +173,8 @@ def remembered(
             seen = since is not None
         i: Any = entry.get("i") if entry else None
         boot = _text(entry, "boot")
-        found[svc] = Remembered(state, since, silent_for, seen, boot, i if type(i) is int else 0)
+        noted = (notes or {}).get(svc)
+        found[svc] = Remembered(state, since, silent_for, seen, boot, i if type(i) is int else 0, noted)
     return found
 
 

@@ -1,0 +1,421 @@
+"""What happened while nobody listened: told when it is proven, once, and never as a miss. I = 10, T = 30."""
+
+import re
+
+import pytest
+from by_hand import WALL, Hand, says, watch
+
+from marketswarm.liveness import Noted, Remembered, State, Told
+
+AWAY = 100.0
+"""How long the healer was away, in the tests of a later run."""
+
+
+def gaps(hand: Hand) -> list[tuple[str, bool, float]]:
+    """Who, whether restarted, and the proven seconds."""
+    return [(v.svc, v.restarted, round(v.gap_sec, 3)) for v in hand.verdicts if v.gap_sec is not None]
+
+
+def noted(**more) -> Noted:
+    """The beat that an earlier run heard last, AWAY seconds before the new one begins."""
+    return Noted(**{"boot": "old", "i": 50, "ts": WALL - AWAY, "wall": WALL - AWAY, **more})
+
+
+def later_run(key=None, *, state=State.UP, note=None, **more) -> Hand:
+    """A healer that begins with a memory of `a`; `key` is what `beat:a` says at that moment."""
+    known = Remembered(state, since=WALL - 200, noted=note or noted(**more))
+    return Hand(watch(), known={"a": known}, beats={"a": key} if key else None)
+
+
+def bus_away(hand: Hand, sec: float) -> None:
+    hand.lose()
+    hand.run(sec)
+    hand.find()
+
+
+# -- in one run: the bus was away
+
+
+def listening(**more) -> Hand:
+    """A run that has heard `a` for a while; its last beat is 5 s ago."""
+    hand = Hand(watch())
+    hand.beating(45, 10, boot="old", **more)
+    return hand
+
+
+@pytest.mark.parametrize("away", [3.0, 8.0, 40.0, 500.0])
+def test_a_restart_while_the_bus_was_away_is_told_once_and_no_silence_is_made_up(away):
+    hand = listening()
+    bus_away(hand, away)
+    hand.beating(200, 10, boot="new")
+    assert gaps(hand) == [("a", True, 0.0)]
+    (gap,) = [verdict for verdict in hand.verdicts if verdict.gap_sec is not None]
+    assert (gap.state, gap.told, gap.boot, gap.since) == (State.UP, Told.ALERT, "new", WALL + 40)
+
+
+def test_who_restarted_twice_while_nobody_listened_is_told_once():
+    hand = listening()
+    bus_away(hand, 40)
+    hand.beating(5, 10, boot="second")
+    bus_away(hand, 40)
+    hand.beating(100, 10, boot="third")
+    assert gaps(hand) == [("a", True, 0.0)]
+
+
+def test_each_gap_in_which_it_restarted_is_told_with_a_mark_of_its_own():
+    hand = listening()
+    for boot in ("second", "third"):
+        bus_away(hand, 40)
+        hand.beating(100, 10, boot=boot)
+    marks = [verdict.mark for verdict in hand.verdicts if verdict.gap_sec is not None]
+    assert len(set(marks)) == len(marks) == 2
+
+
+@pytest.mark.parametrize("away", [3.0, 8.0, 40.0, 500.0])
+def test_who_lived_through_is_not_told(away):
+    hand = listening()
+    bus_away(hand, away)
+    hand.beating(200, 10, boot="old", i=5 + int(away // 10) + 1)  # the later ones are replays
+    hand.beating(200, 10, boot="old")
+    assert gaps(hand) == []
+
+
+@pytest.mark.parametrize("away", [40.0, 500.0])
+def test_who_counts_only_what_the_bus_took_is_not_told_of_a_bus_that_took_nothing(away):
+    hand = listening()
+    bus_away(hand, away)
+    hand.beating(200, 10, boot="old")
+    assert gaps(hand) == []
+
+
+def test_without_a_boot_nothing_can_be_told():
+    hand = Hand(watch())
+    hand.beating(45, 10)
+    bus_away(hand, 100)
+    hand.beating(200, 10, i=1)
+    hand.beating(200, 10, boot="new")  # nor of one who begins to have one
+    assert gaps(hand) == []
+
+
+def test_a_restart_that_was_listened_to_is_no_gap():
+    hand = listening()
+    hand.beating(100, 10, boot="new")
+    bus_away(hand, 40)
+    hand.beating(5, 10, boot="new", i=20)
+    hand.beating(100, 10, boot="newer")
+    assert gaps(hand) == []
+
+
+def test_who_said_goodbye_and_came_back_within_its_timeout_is_not_told():
+    hand = listening()
+    hand.beat(boot="old", status="stopping")
+    bus_away(hand, 10)
+    hand.beating(100, 10, boot="new")
+    assert gaps(hand) == []
+
+
+def test_who_said_goodbye_and_stayed_away_longer_is_told_with_the_silence_since():
+    hand = listening()
+    hand.beat(boot="old", status="stopping")
+    bus_away(hand, 60)
+    hand.beating(5, 10, boot="new")
+    hand.beating(100, 10, boot="new")
+    (told,) = gaps(hand)
+    assert told[:2] == ("a", True)
+    assert told[2] == pytest.approx(70, abs=5)  # of its first or its second beat, the time over the number
+
+
+def test_a_goodbye_among_what_piled_up_counts():
+    hand = listening()
+    hand.deaf.add("bus")  # no canary: a gap, but beats are heard
+    hand.run(3)
+    hand.beat(boot="old", status="stopping")
+    hand.deaf.clear()
+    hand.run(1)
+    hand.beating(100, 10, boot="new")
+    assert gaps(hand) == []
+
+
+def test_it_is_not_told_before_it_was_heard_for_its_timeout():
+    hand = listening()
+    bus_away(hand, 40)
+    hand.run(1)
+    begun = hand.elapsed
+    hand.beating(100, 10, boot="new")
+    (at,) = [each.at for each in hand.told if getattr(each.verdict, "gap_sec", None) is not None]
+    assert at - begun == pytest.approx(30, abs=0.6)
+
+
+def test_a_gap_on_the_way_to_telling_it_only_delays_it():
+    hand = listening()
+    bus_away(hand, 40)
+    hand.run(1)
+    hand.beating(20, 10, boot="new")
+    bus_away(hand, 20)
+    hand.beating(20, 10, boot="new", i=5)
+    assert gaps(hand) == []
+    hand.beating(60, 10, boot="new")
+    assert gaps(hand) == [("a", True, 0.0)]
+
+
+def test_who_restarted_and_is_missed_thereafter_is_missed_and_that_is_all():
+    hand = listening()
+    bus_away(hand, 40)
+    hand.run(1)
+    hand.beat(boot="new")
+    hand.run(100)
+    hand.beating(100, 10, boot="newer")
+    assert gaps(hand) == []
+    told = [(v.svc, str(v.state)) for v in hand.verdicts if v.told is Told.ALERT and not v.of_bus]
+    assert told == [("a", "down"), ("a", "up")]
+
+
+def test_who_was_down_before_the_gap_gets_its_ok_and_nothing_else():
+    hand = listening()
+    hand.run(60)
+    bus_away(hand, 40)
+    hand.beating(100, 10, boot="new")
+    assert gaps(hand) == []
+    assert hand.verdicts[-1].down_sec is not None
+
+
+# -- more than one instance
+
+
+def test_a_second_instance_that_began_in_the_gap_is_no_restart():
+    hand = listening()
+    bus_away(hand, 40)
+    hand.run(1)
+    hand.beat(boot="second")
+    hand.run(5)
+    hand.beat(boot="old", i=20)
+    for _ in range(20):
+        hand.beat(boot="second")
+        hand.beat(boot="old")
+        hand.run(10)
+    assert gaps(hand) == []
+
+
+def test_of_two_instances_known_before_the_other_one_is_no_restart():
+    hand = Hand(watch())
+    for _ in range(5):
+        hand.beat(boot="one")
+        hand.run(5)
+        hand.beat(boot="two")
+        hand.run(5)
+    bus_away(hand, 40)
+    hand.run(1)
+    hand.beating(100, 10, boot="one")
+    assert gaps(hand) == []
+
+
+def test_two_instances_cover_for_each_other():
+    hand = Hand(watch())
+    for _ in range(5):
+        hand.beat(boot="one")
+        hand.beat(boot="two")
+        hand.run(10)
+    hand.stall(100)  # "one" hung all the while, "two" perhaps did not
+    hand.run(1)
+    hand.beating(100, 10, boot="one")
+    assert gaps(hand) == []
+
+
+# -- in one run: the healer itself stood still
+
+
+def test_who_skipped_beats_while_the_healer_stood_still_is_told_what_the_counters_prove():
+    hand = listening()
+    hand.stall(95)
+    hand.run(1)
+    hand.beating(100, 10, boot="old")  # goes on with the next `i`: no beat in 101 s
+    assert gaps(hand) == [("a", False, 101.0)]
+
+
+def test_beats_that_piled_up_while_the_healer_stood_still_are_no_skipped_ones():
+    hand = listening()
+    hand.stall(100)
+    for _ in range(10):
+        hand.beat(boot="old")
+    hand.run(1)
+    hand.beating(100, 10, boot="old")
+    assert gaps(hand) == []
+
+
+def test_a_restart_among_what_piled_up_is_told():
+    hand = listening()
+    hand.stall(100)
+    hand.beat(boot="old")
+    for _ in range(5):
+        hand.beat(boot="new")
+    hand.run(1)
+    hand.beating(100, 10, boot="new")
+    assert gaps(hand) == [("a", True, 0.0)]
+
+
+def test_slow_senders_prove_nothing():
+    hand = Hand(watch())
+    hand.beating(100, 28, boot="old")  # as slow as its timeout lets it
+    hand.stall(300)
+    hand.beat(boot="old", i=4 + 11)
+    hand.run(1)
+    hand.beating(200, 28, boot="old")
+    assert gaps(hand) == []
+
+
+# -- in a later run: the healer was away
+
+
+def test_a_restart_while_the_healer_was_away_is_told_once_by_whoever_comes_next():
+    marks = set()
+    for i in (9, 30, 60):  # three runs, each of which finds what the first one noted
+        hand = later_run(says(5, boot="new", i=i))
+        hand.run(2)
+        hand.beat(boot="new", i=i + 1)
+        hand.beating(100, 10, boot="new")
+        assert gaps(hand) == [("a", True, 0.0)]
+        marks |= {verdict.mark for verdict in hand.verdicts}
+    assert len(marks) == 1
+
+
+def test_the_silence_of_a_restart_is_what_the_second_witness_had_seen_before_it():
+    hand = later_run(says(20, boot="old", i=58, ts=WALL - 20))
+    hand.run(7)
+    hand.beating(100, 10, boot="new")
+    assert gaps(hand) == [("a", True, 27.0)]
+
+
+def test_what_the_second_witness_had_seen_is_nothing_to_hold_on_to_after_another_gap():
+    hand = later_run(says(5, boot="old", i=58, ts=WALL - 5))
+    hand.run(1)
+    bus_away(hand, 60)
+    hand.run(1)
+    hand.beating(100, 10, boot="new")
+    assert gaps(hand) == [("a", True, 0.0)]
+
+
+@pytest.mark.parametrize(
+    ("i", "told"),
+    [
+        (51, [("a", False, 102.0)]),
+        (52, [("a", False, 51.0)]),
+        (53, [("a", False, 34.0)]),
+        (54, []),  # 102 / 4
+        (60, []),
+    ],
+)
+def test_skipped_beats_are_told_by_the_least_silence_that_so_many_beats_leave(i, told):
+    hand = later_run()
+    hand.run(2)
+    hand.beat(boot="old", i=i)
+    hand.run(10)
+    hand.beating(100, 10, boot="old")
+    assert gaps(hand) == told
+
+
+def test_the_second_witness_tells_one_silence_from_another():
+    # 7 beats in 80 s, then none in 20 + 12
+    hand = later_run(says(20, boot="old", i=57, ts=WALL - 20))
+    hand.run(12)
+    hand.beat(boot="old", i=58)
+    hand.run(10)
+    hand.beating(100, 10, boot="old")
+    assert gaps(hand) == [("a", False, 32.0)]
+
+
+def test_a_wall_clock_that_stepped_while_the_healer_was_away_proves_nothing():
+    hand = later_run(wall=WALL - 3600)  # ours; the beats' own `ts` says 100 s
+    hand.run(2)
+    hand.beat(boot="old", i=60)
+    hand.run(10)
+    hand.beating(100, 10, boot="old")
+    assert gaps(hand) == []
+
+
+def test_a_sender_whose_clock_stepped_while_the_healer_was_away_proves_nothing():
+    hand = later_run(ts=WALL - 3600)
+    hand.run(2)
+    hand.beat(boot="old", i=60)
+    hand.run(10)
+    hand.beating(100, 10, boot="old")
+    assert gaps(hand) == []
+
+
+@pytest.mark.parametrize(
+    ("noted_goodbye", "key", "told"),
+    [
+        (True, None, 102.0),  # it was silent all the while
+        (False, ("stopping", 20), None),
+        (False, ("stopping", 40), 42.0),
+        (True, ("ok", 5), 102.0),  # the new one's
+    ],
+)
+def test_a_planned_restart_is_told_only_with_a_silence_longer_than_the_timeout(noted_goodbye, key, told):
+    words = {}
+    if key is not None:
+        status, age = key
+        boot = "old" if status == "stopping" else "new"
+        words["key"] = says(age, boot=boot, i=51 if boot == "old" else 0, ts=WALL - age, status=status)
+    hand = later_run(stopped=noted_goodbye, **words)
+    hand.run(2)
+    hand.beating(100, 10, boot="new")
+    assert gaps(hand) == ([] if told is None else [("a", True, told)])
+
+
+def test_instances_that_were_noted_beside_each_other_are_no_restarts():
+    hand = later_run(beside=("two",))
+    hand.run(2)
+    hand.beat(boot="two", i=70)
+    hand.beating(100, 10, boot="two")
+    assert gaps(hand) == []
+
+
+def test_who_is_remembered_down_gets_its_ok_alone():
+    hand = later_run(state=State.DOWN)
+    hand.run(2)
+    hand.beating(100, 10, boot="new")
+    assert gaps(hand) == []
+    assert [v.down_sec is not None for v in hand.verdicts] == [True]
+
+
+def test_a_restart_heard_before_the_memory_was_read_is_told():
+    hand = Hand(watch(), held=True)
+    hand.beating(15, 10, boot="new")
+    known = Remembered(State.UP, since=WALL - 200, noted=noted())
+    hand.recall({"a": known})
+    hand.beating(100, 10, boot="new")
+    assert gaps(hand) == [("a", True, 0.0)]
+
+
+def test_a_goodbye_that_was_noted_is_the_reason_of_the_miss():
+    hand = later_run(stopped=True)
+    hand.run(60)
+    assert [(v.state, v.reason) for v in hand.verdicts] == [(State.DOWN, "stopped")]
+
+
+def test_a_reseed_on_the_way_to_telling_it_loses_nothing():
+    hand = listening()
+    bus_away(hand, 40)
+    hand.run(1)
+    hand.beating(20, 10, boot="new")
+    hand.rewatch(watch(timeout=25))
+    hand.beating(60, 10, boot="new")
+    hand.rewatch(watch(timeout=35))
+    assert gaps(hand) == [("a", True, 0.0)]
+    bus_away(hand, 60)
+    hand.rewatch(watch(timeout=30))
+    hand.beating(100, 10, boot="newest")
+    assert len(gaps(hand)) == 2
+
+
+# -- ids
+
+
+def test_a_mark_fits_into_headers_whatever_the_boot_is():
+    hand = listening()
+    for boot in ("\r\n\u20ac \x00", "x" * 64, "a b <c>"):
+        bus_away(hand, 40)
+        hand.beating(100, 10, boot=boot)
+    marks = [verdict.mark for verdict in hand.verdicts if verdict.gap_sec is not None]
+    assert len(set(marks)) == 3
+    assert all(re.fullmatch(r"heartbeat_gap\.a\.[0-9a-f]{16}", mark) for mark in marks)
