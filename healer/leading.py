@@ -60,6 +60,7 @@ class Leading:
         self._due: dict[str, asyncio.Event] = {}
         self._group: asyncio.TaskGroup | None = None
         self._looks: dict[str, int] = {}
+        self._known: dict[str, int] = {}  # the epochs that were made known
         self.refusal: str | None = None  # why home gives no lease, while it gives none
 
     # -- what the vigil asks
@@ -74,7 +75,6 @@ class Leading:
         lease = self._leases.get(bus)
         if lease is not None and lease.epoch:
             lease.lost()
-            self._changed(bus, lease)
             self._due[bus].set()
 
     def leader_seen(self, bus: str) -> float:
@@ -134,13 +134,11 @@ class Leading:
     async def _keep(self, name: str) -> None:
         lease, due = self._leases[name], self._due[name]
         while True:
-            led = lease.epoch
             try:
                 await self._next_turn(name, lease)
             except BusError as error:
                 self._refused(name, error)
-            if led != lease.epoch:
-                self._changed(name, lease)
+            self._look_who_leads(name, lease)
             if name == self._home:
                 self._note(_remark(lease))
             with contextlib.suppress(TimeoutError):
@@ -205,7 +203,10 @@ class Leading:
 
     # -- what changed
 
-    def _changed(self, name: str, lease: Lease) -> None:
+    def _look_who_leads(self, name: str, lease: Lease) -> None:
+        if lease.epoch == self._known.get(name, 0):
+            return
+        self._known[name] = lease.epoch
         if lease.epoch:
             log.info("lease.held", bus=name, epoch=lease.epoch)
         else:

@@ -77,7 +77,7 @@ class Lease:
 
     def stale(self, now: float) -> str:
         """The lease as the script knows it again, if it was unchanged for its whole life; else nothing."""
-        if self.seen is None or now - self._same_since < self.life_sec:
+        if self.seen is None or not self._looked(now) or now - self._same_since < self.life_sec:
             return ""
         return f"{self.seen.epoch}.{self.seen.renewed}"
 
@@ -86,14 +86,17 @@ class Lease:
         boot, epoch, renewed, deaf, lease_sec = (each.decode() for each in reply)
         held = Held(boot, int(epoch), int(renewed), deaf, float(lease_sec))
         before = self.seen
-        # a view with a hole in it proves nothing: perhaps it was we who were away
-        looked = now - self.answered_at <= self.life_sec / 2
-        if before is None or (held.epoch, held.renewed) != (before.epoch, before.renewed) or not looked:
+        changed = before is None or (held.epoch, held.renewed) != (before.epoch, before.renewed)
+        if changed or not self._looked(now):
             self._same_since = now
         if before is not None and held.renewed != before.renewed and held.boot != self.boot:
             self.alive_at = now
         self.seen, self.answered_at = held, now
         self.epoch = held.epoch if held.boot == self.boot else 0
+
+    def _looked(self, now: float) -> bool:
+        """Whether it was looked at lately: a view with a hole in it proves nothing, we may have slept."""
+        return now - self.answered_at <= self.life_sec / 2
 
     def lost(self) -> None:
         """The bus said that another one leads."""

@@ -56,7 +56,11 @@ def untold(
 
 
 def _told_gap(one: Pending, entry: Entry | None) -> bool:
-    return entry is not None and entry.get("mark") == one.verdict.mark
+    if entry is None:
+        return False
+    # whatever was told since the gap began, somebody listened then, and what he told is the better account
+    listened = one.verdict.since is not None and entry.get("ts", 0.0) > one.verdict.since
+    return listened or entry.get("mark") == one.verdict.mark
 
 
 def _agrees(verdict: Verdict, entry: Entry | None) -> bool:

@@ -1,0 +1,207 @@
+"""FAILURES row 23: two healers, one voice."""
+
+import time
+
+import orjson
+import pytest
+from rig import Proc, TcpProxy, until
+from rig_scene import BUSES, NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, Scene, rest, service
+
+LEASE_SEC = 1.0
+ENV = {"HEALER_LEASE_SEC": str(LEASE_SEC)}
+SERVICES = {
+    "alpha": service(),
+    "beta": service(),
+    "gamma": service("market-redis"),
+    **{f"s{n}": service(BUSES[n % 2]) for n in range(10)},
+}
+
+
+def another(scene: Scene, name: str = "standby", **env: str) -> Proc:
+    """A second healer, that has joined and knows what there is to know."""
+    healer = Proc("healer", {**scene.env, **env}, scene.folder)
+    scene.agents[name] = scene._ends.enter_context(healer)
+    healer.wait_log("vigil.recalled")
+    return healer
+
+
+def boot(healer: Proc) -> str:
+    return healer.logs("agent.joined")[-1]["boot"]
+
+
+def leader(scene: Scene, bus: str = "system-redis") -> str:
+    return scene.server(bus).cmd("HGET", "healer:lease", "boot") or ""
+
+
+def epoch(scene: Scene, bus: str = "system-redis") -> int:
+    return int(scene.server(bus).cmd("HGET", "healer:lease", "epoch") or 0)
+
+
+def wait_for_leader(scene: Scene, healer: Proc, within: float, *buses: str) -> None:
+    for bus in buses or BUSES:
+        until(lambda bus=bus: leader(scene, bus) == boot(healer), within, f"a change of leader on {bus}")
+
+
+def told(scene: Scene, svc: str, bus: str = "system-redis") -> list[str]:
+    """What was told of a service, apart from its first ok."""
+    events = scene.log(svc=svc, bus=bus)
+    return [e["type"].partition("_")[2] for e in events if e["type"] != "heartbeat_ok" or "down_sec" in e]
+
+
+def settle(scene: Scene) -> None:
+    """Time for whoever leads now to say all that it could have to say."""
+    rest(1.2)  # its clock is saved once a second
+    scene.listen_for(TIMEOUT_SEC + WARM_UP_SEC, *BUSES)
+
+
+def nothing_false(scene: Scene) -> None:
+    for bus in BUSES:
+        assert scene.log("bus_miss", bus=bus) == []
+    assert set(scene.misses()) <= {"alpha", "beta", "gamma"}
+
+
+@pytest.mark.parametrize(("end", "within"), [("kill", LEASE_SEC + 1), ("stop", 0.5)])
+def test_row_23_a_leader_that_is_gone_has_a_successor_that_knows_all_and_repeats_nothing(
+    tmp_path, end, within
+):
+    with Scene(tmp_path, SERVICES, env=ENV) as scene:
+        standby = another(scene)
+        first = boot(scene["healer"])
+        assert leader(scene) == first
+        scene.stop_beating("alpha", "gamma")
+        scene.wait_logged("heartbeat_miss", "alpha", TIMEOUT_SEC + 1 + NOISE_SEC)
+        scene.wait_logged("heartbeat_miss", "gamma", 1 + NOISE_SEC)
+        before = epoch(scene)
+        beta_last = scene.stop_beating("beta")
+        rest(TIMEOUT_SEC - LEASE_SEC / 2)  # it falls due while nobody leads
+        gone = time.time()
+        getattr(scene["healer"], end)()
+        alpha_back = scene.beat_again("alpha")  # and this one comes back while nobody leads
+        wait_for_leader(scene, standby, within + NOISE_SEC)
+        assert time.time() - gone <= within + NOISE_SEC
+        assert epoch(scene) == epoch(scene, "market-redis") > before
+        miss = scene.wait_logged("heartbeat_miss", "beta", 1 + NOISE_SEC)
+        assert miss["since"] == pytest.approx(beta_last, abs=0.2)
+        assert miss["ts"] - beta_last == pytest.approx(TIMEOUT_SEC, abs=NOISE_SEC)  # when it was concluded
+        ok = scene.wait_logged("heartbeat_ok", "alpha", 1 + NOISE_SEC, count=2)
+        assert ok["ts"] == pytest.approx(alpha_back, abs=0.5)
+        scene.beat_again("gamma")
+        scene.wait_logged("heartbeat_ok", "gamma", 1 + NOISE_SEC, count=2)
+        settle(scene)
+        assert told(scene, "alpha") == told(scene, "gamma") == ["miss", "ok"]
+        assert told(scene, "beta") == ["miss"]
+        shown = orjson.loads(scene.system.cmd("GET", "health:beta"))
+        assert shown == miss
+        nothing_false(scene)
+
+
+def test_row_23_a_leader_that_slept_through_its_lease_is_turned_away_when_it_wakes(tmp_path):
+    with Scene(tmp_path, SERVICES, env=ENV) as scene:
+        standby = another(scene)
+        scene.stop_beating("alpha")
+        rest(TIMEOUT_SEC - 0.3)
+        scene["healer"].freeze()
+        wait_for_leader(scene, standby, LEASE_SEC + 1 + NOISE_SEC)
+        scene.wait_logged("heartbeat_miss", "alpha", 1 + NOISE_SEC)
+        scene.stop_beating("beta")
+        rest(TIMEOUT_SEC + 0.5)
+        scene.beat_again("alpha")
+        scene["healer"].thaw()
+        assert scene["healer"].wait_log("lease.lost", 5)["leader"] == boot(standby)
+        settle(scene)
+        assert leader(scene) == leader(scene, "market-redis") == boot(standby)
+        assert told(scene, "alpha") == ["miss", "ok"]
+        assert told(scene, "beta") == ["miss"]
+        nothing_false(scene)
+        # and it leads again, knowing all that was told meanwhile, when its successor is gone
+        standby.kill()
+        wait_for_leader(scene, scene["healer"], LEASE_SEC + 1 + NOISE_SEC)
+        scene.beat_again("beta")
+        scene.wait_logged("heartbeat_ok", "beta", 1 + NOISE_SEC, count=2)
+        settle(scene)
+        assert told(scene, "alpha") == told(scene, "beta") == ["miss", "ok"]
+        nothing_false(scene)
+
+
+@pytest.mark.parametrize(
+    "cut_off", [["system-redis"], ["market-redis"], list(BUSES)], ids=["home", "other", "all"]
+)
+@pytest.mark.parametrize("how", ["refuse", "swallow"])
+def test_row_23_a_leader_that_is_cut_off_says_nothing_more_and_another_speaks(tmp_path, cut_off, how):
+    with (
+        Scene(tmp_path, SERVICES, agents=(), env=ENV, bus_timeout_sec=4.0) as scene,
+        TcpProxy(scene.system.port) as system,
+        TcpProxy(scene.market.port) as market,
+    ):
+        wires = {"system-redis": system, "market-redis": market}
+        scene.start("healer", SYSTEM_REDIS_URL=system.url, MARKET_REDIS_URL=market.url)
+        scene.all_up()
+        standby = another(scene)
+        scene.stop_beating("alpha")
+        scene.wait_logged("heartbeat_miss", "alpha", TIMEOUT_SEC + 1 + NOISE_SEC)
+        for bus in cut_off:
+            getattr(wires[bus], how)()
+        scene.stop_beating("beta", "gamma")
+        wait_for_leader(scene, standby, LEASE_SEC + 2.5 + NOISE_SEC)
+        for svc in ("beta", "gamma"):
+            scene.wait_logged("heartbeat_miss", svc, TIMEOUT_SEC + 1 + NOISE_SEC)
+        rest(3)  # longer than the one that is cut off takes to believe the bus lost
+        scene.beat_again("alpha")
+        scene.wait_logged("heartbeat_ok", "alpha", 1 + NOISE_SEC, count=2)
+        for bus in cut_off:
+            wires[bus].heal()
+        settle(scene)
+        assert told(scene, "alpha") == ["miss", "ok"]
+        assert told(scene, "beta") == told(scene, "gamma") == ["miss"]
+        nothing_false(scene)
+
+
+def test_row_23_a_lost_home_is_one_fact_under_one_id_though_its_teller_dies_meanwhile(tmp_path):
+    with Scene(tmp_path, SERVICES, env=ENV) as scene:
+        standby = another(scene)
+        scene.system.stop()
+        miss = scene.wait_logged("bus_miss", "system-redis", 4 + NOISE_SEC, "market-redis")
+        scene["healer"].kill()
+        wait_for_leader(scene, standby, LEASE_SEC + 1 + NOISE_SEC, "market-redis")
+        scene.stop_beating("gamma")
+        rest(TIMEOUT_SEC)
+        scene.system.start()
+        ok = scene.wait_logged("bus_ok", "system-redis", 4 + NOISE_SEC, "market-redis")
+        wait_for_leader(scene, standby, LEASE_SEC + 2 + NOISE_SEC)
+        scene.wait_logged("heartbeat_miss", "gamma", 3 + NOISE_SEC)
+        settle(scene)
+        assert [e["id"] for e in scene.log("bus_miss", bus="market-redis")] == [miss["id"]]
+        assert [e["id"] for e in scene.log("bus_ok", bus="market-redis")] == [ok["id"]]
+        assert scene.misses() == ["gamma"]
+
+
+def test_row_23_leaders_that_die_one_after_the_other_tell_one_miss(tmp_path):
+    with Scene(tmp_path, SERVICES, env=ENV) as scene:
+        healers = [scene["healer"], another(scene)]
+        scene.stop_beating("alpha")
+        scene.wait_logged("heartbeat_miss", "alpha", TIMEOUT_SEC + 1 + NOISE_SEC)
+        epochs = [epoch(scene)]
+        for turn in range(5):
+            dying, living = healers[turn % 2], healers[1 - turn % 2]
+            dying.kill()
+            wait_for_leader(scene, living, LEASE_SEC + 1 + NOISE_SEC)
+            dying.start()
+            until(
+                lambda dying=dying, n=turn: len(dying.logs("vigil.recalled")) > n // 2 + 1, 10, "it to join"
+            )
+            epochs.append(epoch(scene))
+        assert epochs == sorted(set(epochs))
+        scene.beat_again("alpha")
+        scene.wait_logged("heartbeat_ok", "alpha", 1 + NOISE_SEC, count=2)
+        settle(scene)
+        assert told(scene, "alpha") == ["miss", "ok"]
+        nothing_false(scene)
+
+
+def test_row_23_a_lease_that_somebody_deleted_is_taken_anew_at_once(tmp_path):
+    with Scene(tmp_path, SERVICES, env={"HEALER_LEASE_SEC": "30"}) as scene:
+        assert leader(scene) == boot(scene["healer"])
+        scene.system.cmd("DEL", "healer:lease")
+        scene.stop_beating("alpha")
+        scene.wait_logged("heartbeat_miss", "alpha", TIMEOUT_SEC + 1 + NOISE_SEC)
+        assert leader(scene) == boot(scene["healer"])

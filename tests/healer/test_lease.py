@@ -1,0 +1,140 @@
+"""A lease as two healers see it: the script on a bus in memory, time moved by hand."""
+
+import pytest
+
+from healer.leading import _TURN, KEY
+from healer.lease import Lease
+from marketswarm.testing import MemoryBus
+
+LIFE_SEC = 3.0
+
+
+@pytest.fixture
+async def bus():
+    bus = MemoryBus()
+    yield bus
+    await bus.aclose()
+
+
+class Hand:
+    """One healer's hand on the lease."""
+
+    def __init__(self, bus: MemoryBus, boot: str, *, deaf: str = "") -> None:
+        self.bus, self.lease, self.deaf = bus, Lease(boot, LIFE_SEC), deaf
+
+    async def turn(
+        self, now: float, *, may_take: bool = True, carried: int = 0, least: int = 1, give: bool = False
+    ) -> int:
+        lease = self.lease
+        args = [lease.boot, lease.epoch, least, carried, int(may_take), lease.stale(now), self.deaf, LIFE_SEC]
+        lease.answered(await self.bus.script(_TURN, [KEY], [*args, int(give)]), now)
+        return lease.epoch
+
+    async def look_until(self, end: float, start: float = 0.0, every: float = 0.375) -> float | None:
+        """When it took the lease, looking again and again."""
+        now = start
+        while now <= end:
+            if await self.turn(now):
+                return now
+            now += min(every, self.lease.next_in(now))
+        return None
+
+
+async def test_a_lease_that_nobody_holds_is_taken_at_once_and_kept_by_renewing_it(bus):
+    hand = Hand(bus, "a")
+    assert await hand.turn(0.0) == 1
+    for now in range(1, 10):
+        assert await hand.turn(now) == 1
+    held = await bus.client.hgetall(KEY)
+    assert (held[b"boot"], held[b"epoch"], held[b"renewed"], held[b"deaf"]) == (b"a", b"1", b"10", b"")
+    assert float(held[b"until"]) > 1e9
+    assert hand.lease.fence == ("a", 1)
+
+
+async def test_a_lease_that_is_renewed_stays_where_it_is(bus):
+    leader, other = Hand(bus, "a"), Hand(bus, "b")
+    await leader.turn(0.0)
+    for n in range(100):
+        now = n * 0.375
+        assert await other.turn(now) == 0
+        if n % 3 == 0:
+            assert await leader.turn(now) == 1
+    assert other.lease.fence is None
+    assert other.lease.has_other(99 * 0.375)
+
+
+async def test_a_lease_that_is_no_longer_renewed_is_taken_within_its_life_and_a_second(bus):
+    leader, other = Hand(bus, "a"), Hand(bus, "b")
+    await other.turn(0.0) and await other.turn(0.0, give=True)
+    await leader.turn(0.1)
+    took = await other.look_until(20.0, start=0.375)
+    assert 0.1 + LIFE_SEC <= took <= 0.1 + LIFE_SEC + 1
+    assert other.lease.epoch == 3
+    assert await leader.turn(took + 0.1) == 0  # it woke, and sees that it leads no more
+
+
+async def test_who_did_not_look_all_the_time_waits_for_a_whole_life_again(bus):
+    leader, other = Hand(bus, "a"), Hand(bus, "b")
+    await leader.turn(0.0)
+    await other.turn(0.1)
+    # it slept, or the bus was away: perhaps the leader had no way to renew either
+    assert await other.turn(100.0) == 0
+    assert await other.look_until(102.9, start=100.3) is None
+    assert await other.look_until(103.5, start=102.9 + 0.1) is not None
+
+
+async def test_a_lease_that_is_given_back_is_free_at_once(bus):
+    leader, other = Hand(bus, "a"), Hand(bus, "b")
+    await leader.turn(0.0)
+    assert await other.turn(0.1) == 0
+    assert await leader.turn(0.2, give=True) == 0
+    assert await other.turn(0.3) == 2
+
+
+async def test_giving_back_what_another_one_holds_does_nothing(bus):
+    leader, other = Hand(bus, "a"), Hand(bus, "b")
+    await leader.turn(0.0)
+    assert await other.turn(0.1, give=True) == 0
+    assert await leader.turn(0.2) == 1
+
+
+@pytest.mark.parametrize(
+    ("leader_deaf", "other_deaf", "takes"), [("", "", 0), ("x", "", 2), ("x", "x", 0), ("x", "y", 0)]
+)
+async def test_a_leader_that_is_deaf_gives_way_to_who_hears_all(bus, leader_deaf, other_deaf, takes):
+    leader, other = Hand(bus, "a", deaf=leader_deaf), Hand(bus, "b", deaf=other_deaf)
+    assert await leader.turn(0.0) == 1
+    assert await other.turn(0.1) == takes
+
+
+async def test_elsewhere_a_greater_epoch_counts_at_once_and_an_equal_or_lesser_one_never(bus):
+    old, new = Hand(bus, "a"), Hand(bus, "b")
+    assert await old.turn(0.0, may_take=False, carried=5) == 5
+    assert await new.turn(0.1, may_take=False, carried=5) == 0
+    assert await new.turn(0.2, may_take=False, carried=4) == 0
+    assert await new.turn(0.3, may_take=False, carried=6) == 6
+    assert await old.turn(0.4, may_take=False, carried=5) == 0
+    assert await new.turn(0.5, may_take=False, carried=9) == 9
+
+
+async def test_an_epoch_grows_to_what_it_must_be_at_least(bus):
+    hand = Hand(bus, "a")
+    assert await hand.turn(0.0, least=7) == 7
+    assert await hand.turn(1.0, least=9) == 9
+    assert await hand.turn(2.0, least=1) == 9
+
+
+async def test_a_lease_that_was_deleted_is_taken_anew_by_whoever_comes_first(bus):
+    leader, other = Hand(bus, "a"), Hand(bus, "b")
+    await leader.turn(0.0, least=5)
+    await bus.client.delete(KEY)
+    assert await other.turn(0.1, least=6) == 6
+    assert await leader.turn(0.2) == 0
+
+
+async def test_a_longer_life_that_the_holder_chose_is_respected(bus):
+    leader, other = Hand(bus, "a"), Hand(bus, "b")
+    await leader.turn(0.0)
+    await bus.client.hset(KEY, "lease_sec", "30")
+    assert await other.look_until(29.0) is None
+    assert await other.look_until(32.0, start=29.1) is not None

@@ -1,0 +1,99 @@
+"""What a listener that stands by drops, and what it would tell."""
+
+import pytest
+
+from marketswarm.liveness import Of, State, Told, Verdict
+from marketswarm.vigil.untold import SURE_SEC, Pending, untold
+
+NEVER = float("-inf")
+DOWN, UP, GONE = State.DOWN, State.UP, State.UNWATCHED
+
+
+def pending(*states: State, of: Of = Of.SERVICE) -> list[Pending]:
+    """Verdicts a second apart, from 100 s on; they were not told in the same instant elsewhere."""
+    return [
+        Pending(Verdict("a", state, Told.ALERT, 1000.0 + n, of=of), 100.0 + n)
+        for n, state in enumerate(states)
+    ]
+
+
+def left(found: list[Pending]) -> list[State]:
+    return [one.verdict.state for one in found]
+
+
+@pytest.mark.parametrize(
+    ("states", "stored", "moved", "rest"),
+    [
+        # one transition: the state alone tells
+        ([DOWN], "up", False, [DOWN]),
+        ([DOWN], "up", True, [DOWN]),
+        ([DOWN], "down", True, []),
+        ([DOWN], "down", False, []),
+        # there and back: whether the entry was written anew tells
+        ([DOWN, UP], "up", False, [DOWN, UP]),
+        ([DOWN, UP], "up", True, []),
+        ([DOWN, UP], "down", True, [UP]),
+        ([UP, DOWN], "up", True, [DOWN]),
+        ([DOWN, UP, DOWN], "up", True, [DOWN]),
+        # no longer watched: no entry is left
+        ([GONE], None, True, []),
+        ([GONE], "up", False, [GONE]),
+        ([DOWN, GONE], "down", True, [GONE]),
+        # never told of at all
+        ([UP], None, True, [UP]),
+        ([DOWN], None, True, [DOWN]),
+    ],
+)
+def test_what_the_roster_shows_is_told(states, stored, moved, rest):
+    entry = None if stored is None else {"verdict": stored, "ts": 990.0}
+    before = 900.0 if moved else 990.0
+    assert left(untold(pending(*states), entry, before=before, leader_seen=NEVER)) == rest
+
+
+def test_an_entry_that_was_never_looked_at_is_taken_as_written_anew():
+    entry = {"verdict": "up", "ts": 990.0}
+    assert untold(pending(DOWN, UP), entry, before=None, leader_seen=NEVER) == []
+
+
+@pytest.mark.parametrize(("seen", "rest"), [(101.0 + SURE_SEC, [DOWN, UP]), (101.1 + SURE_SEC, [])])
+def test_what_came_and_went_under_the_eyes_of_the_leader_is_its_to_tell(seen, rest):
+    entry = {"verdict": "up", "ts": 990.0}
+    assert left(untold(pending(DOWN, UP), entry, before=990.0, leader_seen=seen)) == rest
+
+
+def test_a_state_that_the_leader_does_not_see_yet_is_kept_however_long_it_lives():
+    entry = {"verdict": "up", "ts": 990.0}
+    assert left(untold(pending(DOWN), entry, before=990.0, leader_seen=1e9)) == [DOWN]
+
+
+def test_a_bus_of_which_nothing_is_stored_counts_as_up():
+    assert untold(pending(UP, of=Of.BUS), None, before=None, leader_seen=NEVER) == []
+    assert left(untold(pending(DOWN, of=Of.BUS), None, before=None, leader_seen=NEVER)) == [DOWN]
+
+
+def gap(since: float | None = 995.0) -> Pending:
+    verdict = Verdict("a", UP, Told.ALERT, 1000.0, gap_sec=60.0, restarted=True, mark="gap.a.1", since=since)
+    return Pending(verdict, 100.0)
+
+
+@pytest.mark.parametrize(
+    ("entry", "seen", "kept"),
+    [
+        ({"verdict": "up", "ts": 990.0}, NEVER, True),
+        ({"verdict": "up", "ts": 990.0, "mark": "gap.a.0"}, NEVER, True),
+        ({"verdict": "up", "ts": 990.0, "mark": "gap.a.1"}, NEVER, False),
+        ({"verdict": "up", "ts": 996.0}, NEVER, False),  # somebody listened, and told an outage
+        ({"verdict": "up", "ts": 990.0}, 100.0 + SURE_SEC, True),
+        ({"verdict": "up", "ts": 990.0}, 100.1 + SURE_SEC, False),
+        (None, NEVER, True),
+    ],
+)
+def test_a_gap_is_told_only_if_nobody_else_listened(entry, seen, kept):
+    assert bool(untold([gap()], entry, before=990.0, leader_seen=seen)) is kept
+
+
+def test_a_gap_and_what_follows_it_stay_in_order():
+    later = Pending(Verdict("a", DOWN, Told.ALERT, 1030.0), 130.0)
+    entry = {"verdict": "up", "ts": 990.0}
+    found = untold([gap(), later], entry, before=990.0, leader_seen=NEVER)
+    assert [one.at for one in found] == [100.0, 130.0]
