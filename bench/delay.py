@@ -35,7 +35,7 @@ def delays(services: int, *, dying: int | None = None) -> tuple[list[float], flo
                 _until_up(client, services, interval_sec)
                 victims = names(services)[:dying]
                 last = dict(zip(victims, beater.stop(dying), strict=False))
-                arrivals = _misses(client, len(victims), 3 * interval_sec)
+                arrivals = misses(client, len(victims), 3 * interval_sec)
             beater.stop()
     found = [at - last[svc] - 3 * interval_sec for svc, at in arrivals.items()]
     return found, max(arrivals.values()) - min(arrivals.values())
@@ -55,7 +55,8 @@ def _until_up(client: "redis.Redis", services: int, interval_sec: float) -> None
     time.sleep(2 * interval_sec)
 
 
-def _misses(client: Any, services: int, timeout_sec: float) -> dict[str, float]:
+def misses(client: Any, services: int, timeout_sec: float) -> dict[str, float]:
+    """When each of so many misses was on the log, in monotonic seconds."""
     arrivals: dict[str, float] = {}
     position = client.xinfo_stream("healer:alerts:log")["last-generated-id"]
     by = time.monotonic() + timeout_sec + 60

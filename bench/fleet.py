@@ -31,7 +31,11 @@ def truth(services: int, interval_sec: float, timeout_sec: float) -> bytes:
     """A truth of nothing but that many services, and a healer to watch them."""
     beats = {"interval_sec": interval_sec, "timeout_sec": timeout_sec}
     found: dict[str, Any] = {svc: {"heartbeat": beats} for svc in names(services)}
-    found["healer"] = {"heartbeat": {"interval_sec": 10}, "threshold": {"heartbeat_cadence": timeout_sec}}
+    # its own timeout is its watchdog's patience: a start with very many takes seconds on a busy machine
+    found["healer"] = {
+        "heartbeat": {"interval_sec": 10, "timeout_sec": 60},
+        "threshold": {"heartbeat_cadence": timeout_sec},
+    }
     return orjson.dumps({"services": found})
 
 

@@ -1,0 +1,94 @@
+"""Whether garbage delays detection: some services stop, with garbage among the beats of the rest and without.
+
+A real server, a real healer, 100,000 services that beat every second; every tenth payload is garbage in
+half of the rounds, on the channels of the dead too. The delay is that of `delay`: from the deadline to the
+durable log.
+"""
+
+import statistics
+import sys
+import time
+from typing import Final
+
+import redis
+
+from bench.delay import misses
+from bench.fleet import healer, names, seed, truth, watching
+from bench.footprint import cpu_sec
+from bench.ground import Server, report
+from bench.storm import Storm
+
+SERVICES: Final = 100_000
+INTERVAL_SEC: Final = 1.0
+TIMEOUT_SEC: Final = 10.0
+DYING: Final = 20
+ROUNDS: Final = 3
+SHARE: Final = 0.1
+
+
+def main(services: int = SERVICES) -> None:
+    """So many rounds of both kinds, in turn, within one run."""
+    delays: dict[float, list[float]] = {0.0: [], SHARE: []}
+    rates: dict[float, list[float]] = {0.0: [], SHARE: []}
+    busy: dict[float, list[float]] = {0.0: [], SHARE: []}
+    with Server() as system, Server() as market:
+        seed([system, market], truth(services, INTERVAL_SEC, TIMEOUT_SEC))
+        with healer(system, market) as process, redis.Redis(port=system.port) as client:
+            watching(system, f"{names(services)[-1]}:heartbeat")
+            storm = Storm(system.port, services, services / INTERVAL_SEC)
+            _until_calm(client, services)
+            for n in range(2 * ROUNDS):
+                share = (0.0, SHARE)[n % 2]
+                storm.litter(share)
+                time.sleep(2 * INTERVAL_SEC)
+                at, sent, cpu = time.monotonic(), storm.sent.value, cpu_sec(process.pid)
+                delays[share] += _round(storm, client, services, n)
+                sec = time.monotonic() - at
+                rates[share].append((storm.sent.value - sent) / sec)
+                busy[share].append((cpu_sec(process.pid) - cpu) / sec)
+                storm.litter(0.0)
+                storm.silence(-1, 1)
+                time.sleep(2 * INTERVAL_SEC)
+            storm.stop()
+            missed = sum(
+                b"heartbeat_miss" in fields[b"event"] for _, fields in client.xrange("healer:alerts:log")
+            )
+    assert missed == 2 * ROUNDS * DYING, f"{missed} misses: {2 * ROUNDS * DYING} died"
+    report(
+        f"{DYING} of {services:,} services stop, {2 * ROUNDS} times: the miss beyond the deadline",
+        *[
+            (
+                f"{100 * share:.0f} % garbage",
+                f"median {1000 * statistics.median(found):,.1f} ms",
+                f"worst {1000 * max(found):,.1f} ms",
+                f"{statistics.mean(rates[share]):,.0f} payloads/s",
+                f"healer {100 * statistics.mean(busy[share]):.0f} % of a core",
+            )
+            for share, found in delays.items()
+        ],
+        ("ratio of medians", f"{statistics.median(delays[SHARE]) / statistics.median(delays[0.0]):.2f}"),
+    )
+
+
+def _round(storm: Storm, client: "redis.Redis", services: int, n: int) -> list[float]:
+    """Silences some; how late each of them was missed."""
+    of = services // DYING
+    storm.silence(n, of)
+    victims = names(services)[n::of][:DYING]
+    last = dict(zip(victims, storm.last[n::of], strict=False))
+    arrivals = misses(client, len(victims), TIMEOUT_SEC)
+    assert arrivals.keys() == last.keys(), f"missed, and not dead: {arrivals.keys() - last.keys()}"
+    return [at - last[svc] - TIMEOUT_SEC for svc, at in arrivals.items()]
+
+
+def _until_calm(client: "redis.Redis", services: int) -> None:
+    by = time.monotonic() + 120
+    while client.hlen("healer:roster") < services:
+        if time.monotonic() > by:
+            raise RuntimeError("not every service came up")
+        time.sleep(0.2)
+    time.sleep(TIMEOUT_SEC)
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

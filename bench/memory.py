@@ -1,0 +1,173 @@
+"""Whether memory stays flat: ten million beats into a real healer, and a day of a fleet in simulated time.
+
+Linux only: reads /proc. What is compared is resident memory after a tenth of the way and at its end; a
+tenth is what caches, arenas and every service's first words need. Both ways hold what a bad day has:
+processes that start anew, old beats again, garbage, services that flap; the simulated day also has canaries
+and reseeds.
+"""
+
+import multiprocessing
+import os
+import random
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any, Final
+
+import redis
+
+from bench.fleet import healer, names, seed, truth, watching
+from bench.footprint import rss_mb
+from bench.ground import Server, report
+from bench.storm import Storm, garbage
+from marketswarm.beat import make
+from marketswarm.liveness import CANARY_EVERY_SEC, Liveness, Moment, recall
+from marketswarm.truth import Watch
+
+SERVICES: Final = 1000
+BEATS: Final = 10_000_000
+DAY_SEC: Final = 24 * 3600.0
+MAY_GROW: Final = 0.05
+SHARE: Final = 0.05
+FLAP_SEC: Final = 5.0
+
+Growth = tuple[float, float, float]
+"""MB after a tenth, at most since, and at the end."""
+
+
+def soak(beats: int = BEATS, services: int = SERVICES) -> tuple[Growth, int, float]:
+    """Payloads into a healer process over a real server, as fast as both go; so many, in how many seconds."""
+    with Server() as system, Server() as market:
+        seed([system, market], truth(services, 1.0, 3.0))
+        with healer(system, market) as process, redis.Redis(port=system.port) as client:
+            watching(system, f"{names(services)[-1]}:heartbeat")
+            storm = Storm(system.port, services, 0, reboots=500, replays=True)
+            storm.litter(SHARE)
+            started, flaps, found = time.monotonic(), 0, []
+            while storm.sent.value < beats:
+                time.sleep(0.5)
+                found.append((storm.sent.value, rss_mb(process.pid)))
+                if time.monotonic() > started + (flaps + 1) * FLAP_SEC:
+                    flaps += 1
+                    storm.silence(-1 if flaps % 2 else flaps % 20, 20)
+            sent, sec = storm.sent.value, time.monotonic() - started
+            storm.stop()
+            _heard(client)
+            found.append((sent, rss_mb(process.pid)))
+    return _growth(found, beats), sent, sec
+
+
+def _heard(client: "redis.Redis") -> None:
+    """Waits until the server has nothing more for the healer, and that nobody was cut off meanwhile."""
+    by = time.monotonic() + 60
+    while any(int(each["omem"]) for each in client.client_list(_type="pubsub")):
+        if time.monotonic() > by:
+            raise RuntimeError("the healer does not keep up")
+        time.sleep(0.1)
+    time.sleep(1)
+
+
+def _growth(found: list[tuple[int, float]], whole: float) -> Growth:
+    tenth = next(mb for at, mb in found if at >= whole / 10)
+    return tenth, max(mb for at, mb in found if at >= whole / 10), found[-1][1]
+
+
+def day(services: int = SERVICES) -> tuple[Growth, int]:
+    """A simulated day in a process of its own; how many payloads it had."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=_live, args=(there, services), daemon=True)
+    process.start()
+    there.close()
+    found: list[tuple[int, float]] = []
+    payloads = 0
+    while here.poll(600):
+        at, mb, payloads = here.recv()
+        found.append((at, mb))
+        if at >= DAY_SEC:
+            break
+    process.join(10)
+    return _growth(found, DAY_SEC), payloads
+
+
+def _live(out: Any, services: int) -> None:
+    """What a healer does but for the sockets: canaries, beats, looks at the clocks, the witness, reseeds."""
+    chance = random.Random(1)
+    now = Moment(0.0, 1.7e9)
+    life = Liveness(now)
+    life.rewatch(_watches(services, 0), {"bus": 10.0}, now)
+    clock = life.buses["bus"].clock
+    clock.opened()
+    recall(life, {}, {}, now)
+    svcs, payloads = names(services), 0
+    steps = round(DAY_SEC / CANARY_EVERY_SEC)
+    for step in range(steps):
+        now = Moment(step * CANARY_EVERY_SEC, 1.7e9 + step * CANARY_EVERY_SEC)
+        clock.sent(step, now.mono)
+        clock.accepted()
+        messages = list(_messages(step, svcs, now.wall, chance))
+        payloads += len(messages)
+        life.hear("bus", messages, now)
+        life.canary("bus", step, now)
+        for suspect in life.tick(now).suspects:
+            life.witness(suspect.svc, None, now)
+        life.dirty = {}
+        if step % 14_400 == 14_399:  # each hour another truth
+            life.rewatch(_watches(services, step // 14_400 % 2), {"bus": 10.0}, now)
+        if step % (steps // 200) == 0:
+            out.send((now.mono, rss_mb(os.getpid()), payloads))
+    out.send((DAY_SEC, rss_mb(os.getpid()), payloads))
+
+
+def _watches(services: int, turn: int) -> list[Watch]:
+    """The fleet: every other hour some are gone, and some have another timeout."""
+    return [
+        Watch(svc, "bus", f"{svc}:heartbeat", 10.0, 30.0 + 5 * (turn and n % 7 == 0))
+        for n, svc in enumerate(names(services))
+        if not (turn and n % 10 == 0)
+    ]
+
+
+def _messages(
+    step: int, svcs: list[str], wall: float, chance: random.Random
+) -> Iterator[tuple[bytes, bytes, bytes]]:
+    """What is heard in a quarter of a second: each service every 10 s, and what does not belong there."""
+    of = round(10.0 / CANARY_EVERY_SEC)
+    for n in range(step % of, len(svcs), of):
+        svc, i = svcs[n], step // of
+        if (i + n) % 500 < 8 and n % 3 == 0:
+            continue  # down for more than a minute
+        channel = f"{svc}:heartbeat".encode()
+        boot = f"boot{(i + n) // 300}.{n}"  # a new process every 50 minutes
+        real = make(svc, i, wall, boot=boot, rev=3, every=10.0)
+        yield b"message", channel, real
+        luck = chance.random()
+        if luck < SHARE:
+            yield b"message", channel, garbage(chance, svc, real)
+        elif luck < 2 * SHARE:
+            yield b"message", channel, make(svc, i - 1, wall - 10, boot=boot, rev=3, every=10.0)
+        elif luck < 3 * SHARE:  # another instance, of which nobody has heard
+            yield b"message", channel, make(svc, 1, wall, boot=f"{chance.getrandbits(48):x}")
+
+
+def main() -> None:
+    """Both; fails where memory grew by more than a twentieth."""
+    growth, sent, sec = soak()
+    days, payloads = day()
+    rows = {
+        f"{sent:,} payloads into a healer process, {sent / sec:,.0f} a second": growth,
+        f"a simulated day, {payloads:,} payloads": days,
+    }
+    report(
+        f"resident memory, {SERVICES:,} services (goal: flat within 5 %)",
+        *[
+            (name, f"{tenth:.1f} MB after a tenth", f"{most:.1f} MB at most", f"{end:.1f} MB at the end")
+            for name, (tenth, most, end) in rows.items()
+        ],
+    )
+    if any(most > (1 + MAY_GROW) * tenth for tenth, most, _ in rows.values()):
+        sys.exit("memory grows")
+
+
+if __name__ == "__main__":
+    main()
