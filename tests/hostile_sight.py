@@ -108,14 +108,13 @@ class Scene:
     def publish(self, svc: str, raw: bytes) -> None:
         record, line = self.life.records[svc], self.naive.lines[svc]
         before = line.last
-        parsed = record.vetted
         at_sight, is_life = _at_sight(record, raw), _is_life(line, raw)
+        if not at_sight:
+            self.settle(svc)  # it is parsed, and what was taken at sight before it
         hearing = self.life.hear(BUS, [(b"message", f"{svc}:heartbeat".encode(), raw)], self.moment)
         came_up = self.naive.hear(BUS, [(f"{svc}:heartbeat", raw)], self.now)
         ours = [verdict.svc for verdict in hearing.verdicts if verdict.gap_sec is None]
         assert ours == came_up, (ours, came_up)
-        if record.vetted is not parsed:
-            self.settle(svc)
         if at_sight and not is_life:
             self.duped.add(svc)
         self.seen.add((at_sight, is_life, line.last != before, line.stopped, line.state, len(self.duped)))
@@ -123,6 +122,8 @@ class Scene:
     def settle(self, svc: str) -> None:
         """Holds the two against each other, once nothing of a service is unparsed."""
         record, line = self.life.records[svc], self.naive.lines[svc]
+        sure = record.vet()
+        assert sure or svc in self.duped, f"{svc}: {record.payload!r} is no beat"
         ours = None if record.last is None else record.last.at
         if svc not in self.duped:
             assert ours == line.last, f"{svc}: {ours} is not {line.last}"
@@ -132,12 +133,12 @@ class Scene:
         assert ours is not None
         assert line.last is not None
         assert abs(ours - line.last) <= line.watch.timeout_sec / 2 + GRAIN_SEC, f"{svc}: {ours}, {line.last}"
+        assert sure or ours <= line.last, f"{svc}: garbage gave it life until {ours}, not {line.last}"
         line.last = ours  # by design; from here on they must agree again
 
     def look(self) -> None:
         self.canary()
-        for svc, record in self.life.records.items():
-            assert record.vet() or svc in self.duped, f"{svc}: {record.payload!r} is no beat"
+        for svc in self.life.records:
             self.settle(svc)
         suspects = {suspect.svc for suspect in self.life.tick(self.moment).suspects}
         due = self.naive.sweep(self.now)

@@ -124,6 +124,7 @@ _EVENTS = (
         )
     ),
     b'{"type":"heartbeat_ok","svc":"rss_agg","age_sec":0.004,"ts":1762433561.0}',
+    b'{"type":"heartbeat_ok","svc":"rss_agg","ts":1.7e308}',
 )  # fmt: skip
 _SMALL = {
     "version": 1,
@@ -157,7 +158,7 @@ EVENT = Target(
     "event",
     examine_event,
     _EVENTS,
-    words(" ".join(each.name for each in fields(Event)) + " " + " ".join(Kind)),
+    (*words(" ".join(each.name for each in fields(Event)) + " " + " ".join(Kind)), b'"ts":1.7e308,'),
     0.2,
 )
 TRUTH = Target(
