@@ -1,0 +1,64 @@
+"""FAILURES row 15 under load: a tenth of a flood is garbage, and detection is on time all the same."""
+
+import os
+import random
+import time
+
+from rig import until
+from rig_scene import NOISE_SEC, TIMEOUT_SEC, Scene, only, service
+
+from marketswarm.beat import make
+
+CHUNK = 500
+HUGE = 64 * 1024
+
+
+def garbage(chance: random.Random, svc: str, real: bytes) -> bytes:
+    """No beat of `svc`; `real` is its last."""
+    return chance.choice(
+        [
+            os.urandom(64),
+            b"x" * (HUGE if chance.random() < 0.05 else 5000),
+            real[: chance.randrange(len(real))],
+            real.replace(svc.encode(), b"someone_else"),
+            real[:-2] + b'"',
+            real.replace(b'"ts":1', b'"ts":x'),  # as long as a beat, and greater
+        ]
+    )
+
+
+def test_row_15_a_tenth_of_garbage_in_a_flood_of_beats_delays_no_miss_and_makes_none(tmp_path):
+    services = {"dead": service(), "alive": service(), "loud": service()}
+    with Scene(tmp_path, services, idle=["loud"]) as scene:
+        chance, beater = random.Random(1), scene.beaters["dead"]
+        real = {svc: beater.payloads[svc][-1] for svc in ("dead", "alive")}
+        client = beater.client
+        i = beats = junk = 0
+
+        def flood() -> None:
+            nonlocal i, beats, junk
+            pipe = client.pipeline(transaction=False)
+            for n in range(CHUNK):
+                if n % 10:
+                    i += 1
+                    pipe.publish("loud:heartbeat", make("loud", i, time.time(), boot="b00700b007aa"))
+                    beats += 1
+                else:
+                    svc = chance.choice(["dead", "alive"])
+                    pipe.publish(f"{svc}:heartbeat", garbage(chance, svc, real[svc]))
+                    junk += 1
+            pipe.execute()
+
+        begun = time.monotonic()
+        while time.monotonic() < begun + TIMEOUT_SEC:
+            flood()
+        last = scene.stop_beating("dead")
+        until(lambda: flood() or scene.misses(), TIMEOUT_SEC + 1 + NOISE_SEC, "the miss")
+        miss = only(scene.log("heartbeat_miss"))
+        assert miss["svc"] == "dead"
+        assert TIMEOUT_SEC <= miss["ts"] - last <= TIMEOUT_SEC + 1
+        assert beats + junk > 10_000
+        healer = scene["healer"]
+        until(lambda: sum(line["count"] for line in healer.logs("beat.malformed")) >= junk, 5, "all counted")
+        assert healer.running
+        assert only(healer.logs("agent.joined"))
