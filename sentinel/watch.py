@@ -1,17 +1,42 @@
 """What the sentinel keeps watch over: the healer alone, by the same rules as the healer watches all others.
 
 It shares the healer's code, but no process, no connection and no key, so that no failure is theirs both.
-Lost buses are the healer's to tell; while the bus is away the sentinel knows nothing and says nothing.
+Lost buses are the healer's to tell; while the bus is away the sentinel knows nothing and says nothing there.
+Beside that it compares the truth on all buses, and sees to it that people are told (`direct.py`).
 """
 
+from collections.abc import Callable
 from typing import Final
 
+from marketswarm import log as logs
 from marketswarm.agent import Agent
+from marketswarm.channels import open_channels
+from marketswarm.event import Event
+from marketswarm.listen import moment
+from marketswarm.liveness import State, Verdict
 from marketswarm.settings import SentinelSettings
 from marketswarm.truth import HEALER, SYSTEM, Heartbeat, Service, Truth, Watch
 from marketswarm.vigil import NO_TIMEOUT, Notices, Vigil, alert_target, healer_heartbeat
+from marketswarm.vigil.tell import Notice
+from sentinel.compare import Comparison
+from sentinel.direct import Direct
 
 SENTINEL: Final = "sentinel"
+
+log = logs.get(SENTINEL)
+
+
+class Overheard(Notices):
+    """Notices that are heard by us when they are written, so also those that no bus takes."""
+
+    heard: Callable[[Event], None] | None = None
+
+    def notice(self, verdict: Verdict) -> Notice:
+        """See `Notices`."""
+        event = self.event(verdict)
+        if self.heard is not None and event is not None:
+            self.heard(event)
+        return super().notice(verdict)
 
 
 def own_heartbeat(_settings: SentinelSettings, section: Service | None) -> Heartbeat:
@@ -31,15 +56,47 @@ def the_healer(truth: Truth, settings: SentinelSettings) -> Watch:
 async def watch(me: Agent[SentinelSettings]) -> None:
     """Watches until cancelled."""
     home, channel = alert_target(me.truth, me.settings)
-    notices = Notices(of="healer", by=me.name, channel=channel)
+    notices = Overheard(of="healer", by=me.name, channel=channel)
     vigil = Vigil(me, notices, home=home, everywhere=True)
-    me.expose(vigil.metrics.collect)
+    comparison = Comparison(me.name, me.settings.truth_redis_key, vigil.conclude)
+    direct = way_out(me, notices)
 
     def put_in_force(truth: Truth) -> None:
         notices.channel = alert_target(truth, me.settings)[1]
         healer = the_healer(truth, me.settings)
         vigil.watch([healer], listen={healer.bus: NO_TIMEOUT}, tell=truth.bus_names())
+        comparison.watch([me.bus(name) for name in truth.bus_names()])
+        if direct is not None:
+            direct.watch(truth)
 
     put_in_force(me.truth)
     me.on_reseed(put_in_force)
+    me.task(comparison.run(), name="truth on all buses")
+    if direct is not None:
+        me.task(direct.run(), name="direct")
+    if me.settings.deadman_url is not None:
+        from sentinel.deadman import ping  # noqa: PLC0415 - an HTTP library, for whoever wants it
+
+        url, interval_sec = me.settings.deadman_url, me.settings.deadman_interval_sec
+        me.task(ping(url, interval_sec, lambda: all_is_well(vigil)), name="deadman")
     await vigil.run()
+
+
+def way_out(me: Agent[SentinelSettings], notices: Overheard) -> Direct | None:
+    """What tells people when nobody else does; None when the environment names no way to reach them."""
+    channels = open_channels(me.settings)
+    if not channels:
+        log.info("direct.no_way_out", name="WEBHOOK_URL or SMTP_HOST")
+        return None
+    log.info("direct.ways_out", ways=[f"{channel.name} to {channel.where}" for channel in channels])
+    direct = Direct(me, channels)
+    notices.heard = direct.heard
+    return direct
+
+
+def all_is_well(vigil: Vigil) -> bool:
+    """Whether the healer is heard, and up."""
+    healer = vigil.life.records.get(HEALER)
+    if vigil.life.held or healer is None or healer.state is not State.UP:
+        return False
+    return vigil.ear.deafness(moment()) is None

@@ -55,6 +55,7 @@ class Agent(Generic[S]):
         self._group: asyncio.TaskGroup | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._detail: str | None = None  # the body's own trouble
+        self._ailing: dict[str, str] = {}  # what the side tasks suffer from
         self._unfit: str | None = None  # a callback could not go by the truth
         self._reseeded = asyncio.Event()
         self._callbacks: list[Callable[[Truth], None]] = []
@@ -90,6 +91,13 @@ class Agent(Generic[S]):
     def degraded(self, detail: str | None) -> None:
         """From the next beat on, say what is wrong (at most 200 characters); `None`: all is well."""
         self._detail = detail
+
+    def ail(self, part: str, detail: str | None) -> None:
+        """As `degraded`, for a side task that speaks for itself."""
+        if detail is None:
+            self._ailing.pop(part, None)
+        else:
+            self._ailing[part] = detail
 
     def note(self, remark: str | None) -> None:
         """From the next beat on, say what is worth knowing (as `detail`) though all in all it is well."""
@@ -156,7 +164,8 @@ class Agent(Generic[S]):
 
     def trouble(self) -> str | None:
         """All that is not well, as the body and the truth in force have it."""
-        return "; ".join(filter(None, (self._detail, self._place.missing, self._unfit))) or None
+        own = (self._detail, *self._ailing.values(), self._place.missing, self._unfit)
+        return "; ".join(filter(None, own)) or None
 
     # --- for life.py ---
 

@@ -1,0 +1,69 @@
+"""Follows the durable log of one bus from now on, whatever becomes of the bus. Without a group."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from marketswarm.bus import Bus, BusError
+from marketswarm.event import Event, Malformed, parse
+from marketswarm.vigil.agreed import LOG
+
+BLOCK_SEC: Final = 1.0
+AT_ONCE: Final = 500
+PAUSE_SEC: Final = 0.5
+_OF_SERVICES: Final = b'{"type":"heartbeat'
+"""How the writers here begin what is of no concern: a storm of it costs next to nothing."""
+
+
+async def follow(
+    bus: Bus,
+    *,
+    heard: Callable[[Event, bytes], None],
+    joined: Callable[[Bus], Awaitable[None]],
+    answered: Callable[[str], None],
+    failed: Callable[[BusError], None],
+) -> None:
+    """Follows until cancelled. What was written while the bus could not be asked is heard afterwards.
+
+    `joined` comes at the beginning of each stretch, before anything is heard of it, and may raise BusError.
+    """
+    last: bytes | None = None
+    while True:
+        try:
+            last = await _place(bus, last)
+            await joined(bus)
+            while True:
+                answered(bus.name)
+                last = await _read(bus, last, heard)
+        except BusError as error:
+            failed(error)
+        await asyncio.sleep(PAUSE_SEC)
+
+
+async def _place(bus: Bus, last: bytes | None) -> bytes:
+    """Where to go on: after `last`; at the end of a log that is new to us, at the beginning of a new log."""
+    newest = await bus.ask(bus.client.xrevrange(LOG, count=1))
+    end: bytes = newest[0][0] if newest else b"0-0"
+    if last is None:
+        return end
+    return last if _order(last) <= _order(end) else b"0-0"
+
+
+async def _read(bus: Bus, last: bytes, heard: Callable[[Event, bytes], None]) -> bytes:
+    reading = bus.client.xread({LOG: last}, count=AT_ONCE, block=round(1000 * BLOCK_SEC))
+    found: Any = await bus.ask(reading, BLOCK_SEC + bus.within_sec)
+    for _, entries in found or ():
+        for ident, fields in entries:
+            last = ident
+            raw = (fields or {}).get(b"event", b"")
+            if raw.startswith(_OF_SERVICES):
+                continue
+            event = parse(raw)
+            if not isinstance(event, Malformed):
+                heard(event, raw)
+    return last
+
+
+def _order(ident: bytes) -> tuple[int, int]:
+    ms, _, seq = ident.partition(b"-")
+    return int(ms), int(seq or 0)

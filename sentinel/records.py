@@ -1,0 +1,130 @@
+"""What the buses know of who was told: `notifier:told:<id>`, and what the sentinel told by itself.
+
+The latter lies in `sentinel:direct`, a field for each outage that it told and whose end it therefore owes.
+Both are written to every bus; one that is away gets them when it is back.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+
+from marketswarm.bus import Bus, BusError
+from marketswarm.event import Event, Malformed, parse
+from sentinel.owed import Opened
+
+TOLD: Final = "notifier:told:"
+TOLD_SEC: Final = 86_400
+DIRECT: Final = "sentinel:direct"
+KEPT_AT_MOST: Final = 100
+ASK_SEC: Final = 1.0
+
+
+class Records:
+    """The records on all buses. `me` is who writes them; `buses` gives those that there are."""
+
+    def __init__(self, me: str, buses: Callable[[], Sequence[Bus]]) -> None:
+        self._me = me
+        self._buses = buses
+        self._channels: dict[str, list[str]] = {}  # by id, the channels that took it from us
+        self._unwritten: dict[str, dict[str, bytes]] = {}  # by bus and id
+        self._known: set[str] = set()  # buses whose `sentinel:direct` has been read
+
+    async def told_by_others(self, ident: str) -> bool:
+        """Whether any bus knows of somebody who told it, this run of us apart."""
+        if ident in self._channels:
+            return False
+        found = await self._everywhere(lambda bus: bus.ask(bus.client.exists(TOLD + ident), ASK_SEC))
+        return any(found)
+
+    async def accepted(self, ident: str, channel: str, opened: Mapping[str, Opened]) -> None:
+        """Records that `channel` took it."""
+        first = ident not in self._channels
+        channels = self._channels.setdefault(ident, [])
+        channels.append(channel)
+        while len(self._channels) > KEPT_AT_MOST:
+            self._channels.pop(next(iter(self._channels)))
+        value = orjson.dumps({"ts": round(time.time(), 3), "channels": channels, "by": self._me})
+        for bus in self._buses():
+            waiting = self._unwritten.setdefault(bus.name, {})
+            waiting[ident] = value
+            while len(waiting) > KEPT_AT_MOST:
+                waiting.pop(next(iter(waiting)))
+        await self._everywhere(lambda bus: self.write(bus, opened, first=first))
+
+    async def write(self, bus: Bus, opened: Mapping[str, Opened], *, first: bool = True) -> None:
+        """Writes what a bus does not have yet. Raises BusError."""
+        waiting = dict(self._unwritten.get(bus.name, {}))
+        pipe = bus.pipeline(transaction=True)
+        for ident, value in waiting.items():
+            pipe.set(TOLD + ident, value, ex=TOLD_SEC, nx=first)
+        if bus.name in self._known:
+            pipe.delete(DIRECT)
+            if opened:
+                pipe.hset(DIRECT, mapping={key: _written(one) for key, one in opened.items()})
+        await bus.ask(pipe.execute(), ASK_SEC)
+        left = self._unwritten.get(bus.name, {})
+        for ident, value in waiting.items():
+            if left.get(ident) == value:
+                del left[ident]
+
+    async def opened(self, bus: Bus) -> dict[str, Opened]:
+        """What an earlier run told and did not end, as this bus has it. Raises BusError."""
+        stored = await bus.ask(bus.client.hgetall(DIRECT))
+        self._known.add(bus.name)
+        found = {key.decode("utf-8", "replace"): _read(value) for key, value in stored.items()}
+        return {key: one for key, one in found.items() if one is not None}
+
+    async def _everywhere(self, ask: Callable[[Bus], Awaitable[Any]]) -> list[Any]:
+        """The answers of those that answer."""
+        answers = await asyncio.gather(*map(ask, self._buses()), return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException) and not isinstance(answer, BusError):
+                raise answer
+        return [answer for answer in answers if not isinstance(answer, BusError)]
+
+
+async def rosters(bus: Bus, fields: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Any]]:
+    """What is held of healer and buses there: by key (`bus:market-redis`) the roster's entry.
+
+    `fields` are those of interest by roster: `{"sentinel:roster": ["healer"], "healer:roster": [...]}`.
+    Raises BusError.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for roster, names in fields.items():
+        values = await bus.ask(bus.client.hmget(roster, list(names)))
+        for name, value in zip(names, values, strict=True):
+            entry = _object(value)
+            if entry is not None and type(entry.get("ts")) in (int, float):
+                found[name if ":" in name else f"{name}:{name}"] = entry
+    return found
+
+
+def open_event(entry: Mapping[str, Any]) -> tuple[Event, bytes] | None:
+    """The miss of a roster's entry that is down, and its JSON."""
+    if entry.get("verdict") != "down" or not isinstance(entry.get("event"), dict):
+        return None
+    raw = orjson.dumps(entry["event"])
+    event = parse(raw)
+    return None if isinstance(event, Malformed) else (event, raw)
+
+
+def _written(one: Opened) -> bytes:
+    return orjson.dumps({"id": one.id, "ts": round(one.ts, 3), "own": one.own})
+
+
+def _read(value: bytes) -> Opened | None:
+    found = _object(value)
+    if found is None or type(found.get("id")) is not str or type(found.get("ts")) not in (int, float):
+        return None
+    return Opened(found["id"], float(found["ts"]), found.get("own") is True)
+
+
+def _object(value: bytes | None) -> dict[str, Any] | None:
+    try:
+        found = orjson.loads(value or b"null")
+    except orjson.JSONDecodeError:
+        return None
+    return found if isinstance(found, dict) else None

@@ -1,0 +1,75 @@
+"""When no bus answers at all."""
+
+import pytest
+
+from marketswarm.event import Kind
+from sentinel.reach import Reach
+
+TIMEOUT, GRACE, WALL = 10.0, 15.0, 1_762_433_458.0
+BUSES = ("system-redis", "market-redis")
+
+
+def lost(reach: Reach, now: float):
+    return reach.lost(TIMEOUT, GRACE, now, WALL + now)
+
+
+@pytest.fixture
+def reach() -> Reach:
+    return Reach("sentinel", BUSES, 0.0)
+
+
+def test_when_none_answers_for_the_timeout_and_our_patience_each_is_missed_once(reach):
+    reach.answered("market-redis", 3, WALL)
+    for bus in BUSES:
+        assert reach.failed(bus, "refused", 5, WALL) is None
+    assert lost(reach, 27.9) == []
+    system, market = lost(reach, 28)
+    assert (system.type, system.svc, system.by, system.reason) == (
+        Kind.BUS_MISS,
+        "system-redis",
+        "sentinel",
+        "refused",
+    )
+    assert (system.late_sec, market.late_sec, system.timeout_sec) == (28, 25, TIMEOUT)
+    assert (system.since, system.ts) == (WALL, WALL + 28)
+    assert lost(reach, 1000) == []
+
+
+def test_while_one_answers_a_lost_bus_is_the_healers_to_tell(reach):
+    for now in range(100):
+        reach.answered("market-redis", now, WALL)
+        assert lost(reach, now) == []
+
+
+@pytest.mark.parametrize("reason", ["error", "oom", "readonly", "misconf"])
+def test_a_bus_that_refuses_something_answers(reach, reason):
+    reach.failed("market-redis", reason, 20, WALL)
+    assert lost(reach, 30) == []
+
+
+def test_each_bus_that_was_told_is_told_back_once(reach):
+    lost(reach, 30)
+    ok = reach.answered("market-redis", 40, WALL + 40)
+    assert (ok.type, ok.svc, ok.down_sec, ok.ts) == (Kind.BUS_OK, "market-redis", 40, WALL + 40)
+    assert reach.answered("market-redis", 41, WALL + 41) is None
+    assert lost(reach, 41) == []
+    assert reach.answered("system-redis", 50, WALL + 50).svc == "system-redis"
+    assert len(lost(reach, 100)) == 2  # and so on
+
+
+def test_one_that_an_earlier_run_told_is_told_back(reach):
+    reach.recall("market-redis", -100)
+    assert reach.answered("market-redis", 1, WALL).down_sec == 101
+    assert reach.answered("system-redis", 1, WALL) is None
+
+
+def test_buses_that_the_truth_names_no_more_do_not_count():
+    reach = Reach("sentinel", BUSES, 0.0)
+    reach.change(["system-redis", "third"], 10)
+    assert reach.answered("market-redis", 100, WALL) is None
+    assert lost(reach, 34.9) == []  # the third is as good as heard at 10
+    assert {event.svc for event in lost(reach, 35)} == {"system-redis", "third"}
+
+
+def test_without_any_bus_nothing_is_lost():
+    assert lost(Reach("sentinel", (), 0.0), 1000) == []

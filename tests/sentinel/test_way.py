@@ -1,0 +1,141 @@
+"""One way out: in order, until it is accepted, and no other way waits for it."""
+
+import asyncio
+from itertools import pairwise
+
+import pytest
+from rig_process import auntil
+
+from marketswarm.channels import Message, SendError
+from marketswarm.event import Event, Kind, encode, identify
+from sentinel.owed import OWED_AT_MOST, Debt
+from sentinel.way import Way, pause_sec
+
+
+def debt(ts: float = 1000.0) -> Debt:
+    event = Event(Kind.HEALER_MISS, "healer", ts, identify(Kind.HEALER_MISS, "healer", ts), "sentinel")
+    return Debt(event, encode(event), 0.0)
+
+
+class Scripted:
+    """A channel that fails as told, then accepts."""
+
+    name, where = "scripted", "nowhere"
+
+    def __init__(self, *script: Exception | None) -> None:
+        self.script = list(script)
+        self.tried: list[str] = []
+
+    async def send(self, message: Message) -> None:
+        self.tried.append(message.id)
+        error = self.script.pop(0) if self.script else None
+        if error is not None:
+            raise error
+
+    async def aclose(self) -> None:
+        pass
+
+
+class Scene:
+    def __init__(self, channel: Scripted) -> None:
+        self.accepted: list[str] = []
+        self.ended: list[str] = []
+        self.unwanted: set[str] = set()
+        self.way = Way(channel, wanted=self.wanted, accepted=self.take, over=self.end)
+
+    async def wanted(self, one: Debt) -> bool:
+        return one.event.id not in self.unwanted
+
+    async def take(self, one: Debt, _channel: str) -> None:
+        self.accepted.append(one.event.id)
+
+    def end(self, one: Debt) -> None:
+        self.ended.append(one.event.id)
+
+    async def play(self, *debts: Debt) -> None:
+        """Runs until everything is over."""
+        for one in debts:
+            self.way.put(one)
+        task = asyncio.create_task(self.way.run())
+        await auntil(lambda: len(self.ended) >= len(debts), 5)
+        task.cancel()
+
+
+@pytest.fixture(autouse=True)
+def pauses(monkeypatch):
+    """The pauses that were made, without making them."""
+    made = []
+
+    def none(failures: int, retry_after_sec: float | None, _chance: float) -> float:
+        made.append(pause_sec(failures, retry_after_sec, 0.5))
+        return 0.0
+
+    monkeypatch.setattr("sentinel.way.pause_sec", none)
+    return made
+
+
+async def test_it_is_tried_until_it_is_accepted_and_then_no_more(pauses):
+    channel = Scripted(*[SendError("500")] * 5)
+    scene = Scene(channel)
+    one = debt()
+    await scene.play(one)
+    assert channel.tried == [one.event.id] * 6
+    assert scene.accepted == scene.ended == [one.event.id]
+    assert pauses == [1, 2, 4, 8, 16]
+    assert scene.way.trouble is None
+
+
+async def test_what_comes_later_goes_later():
+    channel = Scripted(SendError("timeout"))
+    scene = Scene(channel)
+    first, second = debt(1), debt(2)
+    await scene.play(first, second)
+    assert channel.tried == [first.event.id, first.event.id, second.event.id]
+
+
+async def test_a_refusal_for_good_is_not_repeated_is_seen_and_holds_nothing_up(capsys):
+    channel = Scripted(SendError("404", permanent=True))
+    scene = Scene(channel)
+    first, second = debt(1), debt(2)
+    scene.way.put(first)
+    await scene.play(second)
+    assert channel.tried[0] == first.event.id
+    assert scene.ended[0] == first.event.id
+    assert first.event.id not in scene.accepted
+    assert "direct.refused" in "".join(capsys.readouterr())
+
+
+async def test_a_channels_own_mistake_ends_nobody(capsys):
+    scene = Scene(Scripted(ZeroDivisionError("s3cret")))
+    await scene.play(debt())
+    assert scene.way.trouble == "scripted: ZeroDivisionError"
+    assert scene.accepted == []
+    assert "s3cret" not in "".join(capsys.readouterr())
+
+
+async def test_what_others_told_meanwhile_is_not_sent():
+    channel = Scripted()
+    scene = Scene(channel)
+    one = debt()
+    scene.unwanted.add(one.event.id)
+    await scene.play(one)
+    assert channel.tried == []
+    assert scene.ended == [one.event.id]
+
+
+async def test_it_holds_no_more_than_there_may_be_owed():
+    scene = Scene(Scripted())
+    for n in range(OWED_AT_MOST + 5):
+        scene.way.put(debt(n))
+    assert len(scene.way._waiting) == OWED_AT_MOST
+    assert scene.ended == [debt(n).event.id for n in range(5)]
+
+
+def test_pauses_grow_to_five_minutes_waver_and_obey_the_receiver():
+    means = [pause_sec(n, None, 0.5) for n in range(1, 15)]
+    assert means[:4] == [1, 2, 4, 8]
+    assert means[-1] == 300
+    assert all(a <= b for a, b in pairwise(means))
+    assert (pause_sec(1, None, 0.0), pause_sec(1, None, 1.0)) == (0.75, 1.25)
+    assert pause_sec(1, 90, 0.0) == 90
+    assert pause_sec(10_000, 1, 0.5) == 300
