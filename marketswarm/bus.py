@@ -159,6 +159,7 @@ _BY_TYPE: Final[tuple[tuple[type[BaseException], str], ...]] = (
     (redis_errors.NoPermissionError, "auth"),
     (redis_errors.BusyLoadingError, "loading"),
     (redis_errors.ReadOnlyError, "readonly"),
+    (redis_errors.MasterDownError, "readonly"),
     (redis_errors.OutOfMemoryError, "oom"),
     (socket.gaierror, "dns"),
     (ssl.SSLError, "tls"),

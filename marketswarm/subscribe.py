@@ -8,7 +8,7 @@ here: listening that proves itself with canaries, which the healer needs (`liste
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
@@ -38,12 +38,13 @@ async def subscribe(
     """
     pause_sec = FIRST_PAUSE_SEC
     while True:
-        pubsub = bus.client.pubsub(ignore_subscribe_messages=True)
+        pubsub = bus.client.pubsub()
         try:
             if channels:
                 await bus.ask(pubsub.subscribe(*channels))
             if patterns:
                 await bus.ask(pubsub.psubscribe(*patterns))
+            await _agreed(bus, pubsub, heard, len(channels) + len(patterns))
             joined()
             pause_sec = FIRST_PAUSE_SEC
             await _hear(bus, pubsub, heard, ping_sec)
@@ -56,6 +57,19 @@ async def subscribe(
                 await pubsub.aclose()  # type: ignore[no-untyped-call]
         await asyncio.sleep(pause_sec)
         pause_sec = min(2 * pause_sec, LONGEST_PAUSE_SEC)
+
+
+async def _agreed(bus: Bus, pubsub: PubSub, heard: Callable[[bytes, bytes], None], owed: int) -> None:
+    """Waits for the answers to as many subscriptions: to have asked is not to hear.
+
+    Raises BusError, also for one that is refused.
+    """
+    while owed:
+        message = await bus.ask(pubsub.get_message(timeout=None))
+        if message is not None and message["type"] in ("subscribe", "psubscribe"):
+            owed -= 1
+        else:
+            _pass_on(message, heard)
 
 
 async def _hear(bus: Bus, pubsub: PubSub, heard: Callable[[bytes, bytes], None], ping_sec: float) -> None:
@@ -75,5 +89,9 @@ async def _hear(bus: Bus, pubsub: PubSub, heard: Callable[[bytes, bytes], None],
             await bus.ask(pubsub.ping())
             continue
         asked = False
-        if message is not None and message["type"] in ("message", "pmessage"):
-            heard(message["channel"], message["data"])
+        _pass_on(message, heard)
+
+
+def _pass_on(message: dict[str, Any] | None, heard: Callable[[bytes, bytes], None]) -> None:
+    if message is not None and message["type"] in ("message", "pmessage"):
+        heard(message["channel"], message["data"])

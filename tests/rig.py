@@ -6,6 +6,8 @@
 | `Proc`     | kill (-9), stop, freeze/thaw; its log lines as JSON                        |
 | `TcpProxy` | cut (reset), swallow (half-open), delay, refuse; on some connections only  |
 | `Fleet`    | two servers, seeded, with agents: the usual scene                          |
+| `Clock`    | a wall clock that steps, for a server or an agent (`rig_clock`)            |
+| `Refusal`  | a server that runs and refuses, in a dozen ways, TLS too (`rig_refusals`)  |
 
 All but `auntil` may be used from sync and async tests alike: nothing here waits longer than milliseconds,
 save for what it says in `within` (seconds). Start things from the main thread, for the reason that
@@ -49,8 +51,11 @@ class Fleet:
         truth: Mapping[str, Any],
         agents: list[str] | None = None,
         env: Mapping[str, str] | None = None,
+        *,
         tail: bool = True,
+        server_env: Mapping[str, str] | None = None,
     ) -> None:
+        self.server_env = server_env
         self.folder, self.truth, self.extra, self.tailed = folder, truth, dict(env or {}), tail
         self.wanted = list(agents or [])
         self.agents: dict[str, Proc] = {}
@@ -58,8 +63,8 @@ class Fleet:
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as ends:
-            self.system = ends.enter_context(Server(self.folder / "system-redis"))
-            self.market = ends.enter_context(Server(self.folder / "market-redis"))
+            self.system = ends.enter_context(Server(self.folder / "system-redis", env=self.server_env))
+            self.market = ends.enter_context(Server(self.folder / "market-redis", env=self.server_env))
             self.env = {
                 "SYSTEM_REDIS_URL": self.system.url,
                 "MARKET_REDIS_URL": self.market.url,

@@ -146,12 +146,22 @@ class Process:
 class Server(Process):
     """A real server with AOF on 127.0.0.1 and a folder of its own; runs from the constructor on.
 
-    `config` holds directives, `_` for `-`: `Server(tmp_path / "system", maxmemory="3mb")`.
+    `config` holds directives, `_` for `-`: `Server(tmp_path / "system", maxmemory="3mb")`; `env` is added to
+    the environment. `password` is what `cmd` needs, once someone has set one.
     """
 
-    def __init__(self, folder: Path, port: int | None = None, *, start: bool = True, **config: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        port: int | None = None,
+        *,
+        start: bool = True,
+        env: Mapping[str, str] | None = None,
+        **config: str,
+    ) -> None:
         super().__init__()
-        self.folder, self.config = folder, config
+        self.folder, self.config, self.env = folder, config, dict(env or {})
+        self.password: str | None = None
         self.folder.mkdir(parents=True, exist_ok=True)
         self.port = port or free_port()
         if start:
@@ -172,12 +182,17 @@ class Server(Process):
 
     def start(self, within: float = 10.0) -> None:
         """Starts it; returns once it answers PING, so after loading its data."""
-        assert not self.running, f"{self} runs already"
-        self._spawn(command(_binary(), self.port, self.folder, **self.config))
+        self.begin()
         until(lambda: self._ready() or not self.running, within, f"{self} to answer")
         assert self.running, (
             f"{self} ended: {(self.folder / 'server.log').read_text(encoding='utf-8')[-500:]}"
         )
+
+    def begin(self, **config: str) -> None:
+        """Starts it, with these directives too, and does not wait for anything."""
+        assert not self.running, f"{self} runs already"
+        line = command(_binary(), self.port, self.folder, **self.config, **config)
+        self._spawn(line, env={**os.environ, **self.env})
 
     def restart(self) -> None:
         """Ends it, if it runs, and starts it with the same port, folder and settings."""
@@ -191,6 +206,7 @@ class Server(Process):
         with redis.Redis(
             host=HOST,
             port=self.port,
+            password=self.password,
             decode_responses=True,
             socket_timeout=within,
             socket_connect_timeout=within,

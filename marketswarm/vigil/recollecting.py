@@ -148,7 +148,7 @@ class Recollection:
         buses = {svc: record.watch.bus for svc, record in self._life.records.items()}
         known = remembered(roster, {}, {}, buses)
         adopt(self._life, {svc: each for svc, each in known.items() if svc not in untold}, moment())
-        self._adopt_buses(roster, untold)
+        self._adopt_buses(home, roster, untold)
         for svc, entry in roster.items():
             if svc in self._life.records:
                 self._health.recall(svc, entry, anew=True)
@@ -158,14 +158,19 @@ class Recollection:
         self._stirred.set()
 
     async def take_over_buses(self, name: str, untold: Collection[str]) -> None:
-        """As `take_over`, for what another bus than `home` knows: which buses were told lost."""
-        self._adopt_buses(await Memory(self._bus(name), self._listener).roster(f"{BUS_FIELD}*"), untold)
+        """As `take_over`, for what another bus than `home` knows: which buses were told lost.
 
-    def _adopt_buses(self, roster: Mapping[str, Entry], untold: Collection[str]) -> None:
+        What it does not know of may have been told where it could: a bus that refuses took nothing.
+        """
+        roster = await Memory(self._bus(name), self._listener).roster(f"{BUS_FIELD}*")
+        self._take_up_buses({field: entry for field, entry in roster.items() if field not in untold})
+
+    def _adopt_buses(self, home: str, roster: Mapping[str, Entry], untold: Collection[str]) -> None:
         told = {field: entry for field, entry in roster.items() if field not in untold}
         for name in self._life.buses:
-            field = BUS_FIELD + name
-            if field not in untold and (field not in told or told[field]["verdict"] == "up"):
+            entry = told.get(BUS_FIELD + name)
+            # of its own loss a bus knows only what it took later, if ever; of what it never heard of, nothing
+            if name != home and entry is not None and entry["verdict"] == "up":
                 adopt_bus(self._life, name)
         self._take_up_buses(told)
 

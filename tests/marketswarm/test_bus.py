@@ -101,6 +101,16 @@ async def test_a_server_that_takes_no_writes_says_why(server, transaction):
     await bus.aclose()
 
 
+@pytest.mark.live
+async def test_a_replica_that_shows_nothing_while_its_master_is_away_is_read_only_too(server):
+    bus, script = Bus("x", server.url), Script("return redis.call('INCR', KEYS[1])")
+    server.cmd("CONFIG", "SET", "replica-serve-stale-data", "no")
+    server.cmd("REPLICAOF", HOST, str(free_port()))
+    assert await reason(bus, bus.client.get("k")) == "readonly"
+    assert await reason(bus, bus.script(script, ["k"], [])) == "readonly"
+    await bus.aclose()
+
+
 # -- nothing hangs
 
 

@@ -1,0 +1,180 @@
+"""FAILURES rows 11 and 12, and their kin: a bus that runs, and refuses. One fact, told over the other bus.
+
+Each way to refuse is tried on both buses, since they differ: verdicts on services go to system-redis, so that
+one keeps them waiting, while the other must not keep anyone.
+"""
+
+import time
+from pathlib import Path
+
+import pytest
+import rig_refusals as ways
+from rig import Proc, Server, until
+from rig_scene import (
+    BUS_TIMEOUT_SEC,
+    BUSES,
+    NOISE_SEC,
+    TIMEOUT_SEC,
+    WARM_UP_SEC,
+    Scene,
+    only,
+    rest,
+    service,
+    stamp,
+)
+
+REFUSED_SEC = BUS_TIMEOUT_SEC + TIMEOUT_SEC + 1.5
+LINES = 15
+QUIET_SEC, QUIET_LINES = 1.5, 2
+"""What a program may say of a refusal: so many lines in all, and so few once it has lasted for a while."""
+
+SERVICES = {
+    **{f"s{n}": service() for n in range(5)},
+    **{f"m{n}": service("market-redis") for n in range(5)},
+}
+
+NAMES = {
+    ways.Full: "row 11, full",
+    ways.Replica: "row 12, replica",
+    ways.StaleReplica: "row 12, stale replica",
+    ways.Lonely: "no replicas",
+    ways.Unsaving: "misconf",
+    ways.Loading: "loading",
+    ways.Locked: "no auth",
+    ways.Forbidden: "no permission",
+    ways.WrongPassword: "wrong password",
+    ways.Untrusted: "untrusted certificate",
+    ways.Expired: "expired certificate",
+    ways.Misnamed: "another's certificate",
+}
+each_way = pytest.mark.parametrize("way", NAMES, ids=NAMES.get)
+each_bus = pytest.mark.parametrize("bus", BUSES)
+either_bus = pytest.mark.parametrize(
+    ("way", "bus"),
+    [pytest.param(way, BUSES[n % 2], id=f"{NAMES[way]}-{BUSES[n % 2]}") for n, way in enumerate(NAMES)],
+)
+
+
+def refusal_of(way: type[ways.Refusal], server: Server) -> ways.Refusal:
+    if issubclass(way, ways.Untrusted) and not ways.speaks_tls(server):
+        pytest.skip("needs a server with TLS, as Debian's redis-server is")
+    return way(server)
+
+
+def scene_with_agent(folder: Path, bus: str) -> Scene:
+    """The usual scene, and an agent that beats on the bus that is to refuse."""
+    return Scene(folder, {"rss_agg": service(bus), **SERVICES}, agents=(), idle=("rss_agg",))
+
+
+def address(bus: str, url: str) -> dict[str, str]:
+    return {bus.upper().replace("-", "_") + "_URL": url}
+
+
+def start(scene: Scene, bus: str, refusal: ways.Refusal) -> tuple[Proc, Proc]:
+    there = address(bus, refusal.url)
+    return scene.start("healer", **there), scene.start("rss_agg", **there)
+
+
+@each_bus
+@each_way
+def test_rows_11_12_a_bus_that_refuses_is_one_fact_and_what_it_did_not_take_is_told_later(tmp_path, way, bus):
+    other = next(each for each in BUSES if each != bus)
+    doomed, mortal = ("s0", "m0") if bus == "system-redis" else ("m0", "s0")
+    with scene_with_agent(tmp_path, bus) as scene:
+        refusal = refusal_of(way, scene.server(bus))
+        healer, agent = start(scene, bus, refusal)
+        scene.all_up()
+        until(lambda: "rss_agg" in scene.roster(), 10, "rss_agg to beat")
+        lines = {proc: len(proc.logs()) for proc in (healer, agent)}
+        refusal.begin()
+        begun = time.monotonic()
+        last = scene.stop_beating("s0", "m0")
+        miss = scene.wait_logged("bus_miss", bus, BUS_TIMEOUT_SEC + 1 + NOISE_SEC, other)
+        assert scene.tail(other).wait("bus_miss", bus, 1) == miss
+        assert (miss["reason"], miss["timeout_sec"]) == (way.reason, BUS_TIMEOUT_SEC)
+        if other == "system-redis":
+            scene.wait_logged("heartbeat_miss", mortal, TIMEOUT_SEC + NOISE_SEC)
+        rest(max(0.0, begun + REFUSED_SEC - time.monotonic()))
+        for proc, before in lines.items():
+            said = proc.logs()[before:]
+            assert proc.running
+            assert len(said) <= LINES, f"{len(said)} lines in {REFUSED_SEC} s: {said}"
+            late = [line for line in said if time.time() - stamp(line) < QUIET_SEC]
+            assert len(late) <= QUIET_LINES, f"{len(late)} lines in the last {QUIET_SEC} s: {late}"
+        refusal.end()
+        ok = scene.wait_logged("bus_ok", bus, 2 + NOISE_SEC, other)
+        told = scene.wait_logged("heartbeat_miss", mortal, 2 + NOISE_SEC)
+        assert (
+            told["ts"] - last <= TIMEOUT_SEC + 1 + NOISE_SEC
+        )  # as it was concluded, whenever it could be told
+        assert told["since"] == pytest.approx(last, abs=0.5)
+        # whom the other bus heard die meanwhile
+        scene.wait_logged("heartbeat_miss", doomed, TIMEOUT_SEC + WARM_UP_SEC + 2 + NOISE_SEC)
+        scene.listen_for(TIMEOUT_SEC, *BUSES)
+        assert sorted(scene.misses()) == ["m0", "s0"]
+        for each in BUSES:  # under one id on both, however late
+            until(lambda each=each: len(scene.log("bus_ok", bus, each)) == 1, 3, f"the ok on {each}")
+            assert [event for event in scene.log(bus=each) if event["type"].startswith("bus_")] == [miss, ok]
+        secrets = (ways.PASSWORD, ways.OTHER_PASSWORD)
+        assert not [each for each in secrets for proc in (healer, agent) if each in proc.text()]
+
+
+@either_bus
+def test_rows_11_12_36_who_starts_while_a_bus_refuses_works_with_the_other_and_can_be_stopped(
+    tmp_path, way, bus
+):
+    other = next(each for each in BUSES if each != bus)
+    with scene_with_agent(tmp_path, bus) as scene:
+        refusal = refusal_of(way, scene.server(bus))
+        refusal.begin()
+        healer, agent = start(scene, bus, refusal)
+        miss = scene.wait_logged("bus_miss", bus, BUS_TIMEOUT_SEC + 4 + NOISE_SEC, other)
+        assert (miss["reason"], "since" in miss) == (way.reason, False)
+        until(lambda: agent.logs("beat.failed"), 5, f"rss_agg to live: {agent}")
+        assert agent.stop(5) == 0
+        assert healer.stop(5) == 0
+        healer.start()
+        until(lambda: len(healer.logs("vigil.monitoring")) == 2, 5, f"the healer again: {healer}")
+        rest(0.7)  # this run has it from the one before that the bus is lost, and says nothing new
+        refusal.end()
+        scene.wait_logged("bus_ok", bus, 4 + NOISE_SEC, other)
+        scene.all_up()
+        scene.listen_for(TIMEOUT_SEC, *BUSES)
+        assert [each for each in scene.misses() if each != "rss_agg"] == []
+        assert only(scene.log("bus_miss", bus, other)) == miss
+        assert "Traceback" not in healer.text() + agent.text()
+
+
+def test_a_bus_whose_name_resolves_no_more_is_one_fact_and_so_is_its_return(tmp_path):
+    place = tmp_path / "where market-redis is"
+    with Scene(tmp_path, SERVICES, agents=()) as scene:
+        place.write_text(scene.market.url, encoding="ascii")
+        healer = scene.start("healer", MARKET_REDIS_URL="", MARKET_REDIS_URL_FILE=str(place))
+        scene.all_up()
+        begun = len(healer.logs())
+        place.write_text("redis://market-redis.invalid:6379", encoding="ascii")
+        scene.seed({**scene.truth, "revised": 1})
+        miss = scene.wait_logged("bus_miss", "market-redis", BUS_TIMEOUT_SEC + 2 + NOISE_SEC)
+        assert miss["reason"] == "dns"
+        scene.stop_beating("s0")
+        scene.wait_logged("heartbeat_miss", "s0", TIMEOUT_SEC + 1 + NOISE_SEC)
+        assert len(healer.logs()) - begun <= LINES
+        place.write_text(scene.market.url, encoding="ascii")
+        scene.seed({**scene.truth, "revised": 2})
+        scene.wait_logged("bus_ok", "market-redis", 3 + NOISE_SEC)
+        scene.listen_for(TIMEOUT_SEC + WARM_UP_SEC, *BUSES)
+        assert scene.misses() == ["s0"]
+        only(scene.log("bus_miss"))
+
+
+def test_a_healer_whose_home_has_a_name_that_does_not_resolve_says_so_over_the_other_bus(tmp_path):
+    with Scene(tmp_path, SERVICES, agents=()) as scene:
+        scene.start("healer", SYSTEM_REDIS_URL="redis://system-redis.invalid:6379")
+        miss = scene.wait_logged("bus_miss", "system-redis", BUS_TIMEOUT_SEC + 4 + NOISE_SEC, "market-redis")
+        assert miss["reason"] == "dns"
+        assert scene["healer"].stop(5) == 0
+        scene.start("healer", SYSTEM_REDIS_URL=scene.system.url)
+        scene.wait_logged("bus_ok", "system-redis", 4 + NOISE_SEC, "market-redis")
+        scene.all_up()
+        only(scene.log("bus_miss", bus="market-redis"))
+        assert scene.misses() == []

@@ -1,0 +1,66 @@
+"""The simple subscriber on a real server: when it says that it hears, and when that it does not."""
+
+import asyncio
+import contextlib
+
+import pytest
+from rig import Server, auntil
+
+from marketswarm.bus import Bus
+from marketswarm.subscribe import subscribe
+
+pytestmark = pytest.mark.live
+
+
+@pytest.fixture
+def server(tmp_path):
+    with Server(tmp_path / "bus") as server:
+        yield server
+
+
+@contextlib.asynccontextmanager
+async def subscribed(server: Server, **to):
+    """What a subscriber reports, as words, while it is at work."""
+    bus, said = Bus("x", server.url), []
+    task = asyncio.create_task(
+        subscribe(
+            bus,
+            heard=lambda channel, payload: said.append(f"{channel.decode()} {payload.decode()}"),
+            joined=lambda: said.append("joined"),
+            lost=lambda error: said.append(error.reason),
+            **to,
+        )
+    )
+    try:
+        yield said
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await bus.aclose()
+
+
+async def test_it_hears_what_comes_right_after_it_joined(server):
+    async with subscribed(server, channels=["a", "b"], patterns=["*:c"]) as said:
+        await auntil(lambda: "joined" in said)
+        assert server.cmd("PUBSUB", "NUMSUB", "a", "b") == ["a", 1, "b", 1]
+        assert server.cmd("PUBLISH", "x:c", "1") == 1
+        await auntil(lambda: said == ["joined", "x:c 1"], what=f"the message: {said}")
+
+
+async def test_one_that_is_refused_never_joined_asks_less_and_less_and_joins_once_it_may(server):
+    server.cmd("CONFIG", "SET", "requirepass", "hush")
+    server.password = "hush"  # noqa: S105 - of this test's server
+    async with subscribed(server, channels=["a"]) as said:
+        await asyncio.sleep(1.2)  # nothing else is to happen
+        assert set(said) == {"auth"}
+        assert len(said) <= 5
+        server.cmd("CONFIG", "SET", "requirepass", "")
+        server.password = None
+        await auntil(lambda: said[-1] == "joined", what=f"joined: {said}")
+
+
+async def test_a_session_that_is_killed_is_lost_once_and_joined_again(server):
+    async with subscribed(server, patterns=["*"]) as said:
+        await auntil(lambda: "joined" in said)
+        server.cmd("CLIENT", "KILL", "TYPE", "pubsub")
+        await auntil(lambda: said == ["joined", "refused", "joined"], what=f"joined again: {said}")
