@@ -6,11 +6,12 @@ from typing import Any
 import orjson
 
 from marketswarm.bus import Bus, BusError
+from marketswarm.cli.leader import leader
 from marketswarm.cli.rows import Facts, services
 from marketswarm.cli.sight import Sight
 from marketswarm.truth import SYSTEM
 
-_ROSTER, _TOPOLOGY = "healer:roster", "mesh:topology"
+_ROSTER, _TOPOLOGY, _LEASE = "healer:roster", "mesh:topology", "healer:lease"
 
 
 async def facts(fleet: Sight) -> tuple[Facts, dict[str, str]]:
@@ -19,7 +20,7 @@ async def facts(fleet: Sight) -> tuple[Facts, dict[str, str]]:
     buses = sorted({SYSTEM, *(bus for bus, _ in known.values())})
     away: dict[str, str] = {}
     at = {name: [svc for svc, (bus, _) in known.items() if bus == name] for name in buses}
-    (roster, topology, health), *beats = await asyncio.gather(
+    (roster, topology, lease, (sec, usec), health), *beats = await asyncio.gather(
         _judged(fleet.bus(SYSTEM), list(known), away),
         *(_beats(fleet.bus(name), here, away) for name, here in at.items()),
     )
@@ -29,16 +30,19 @@ async def facts(fleet: Sight) -> tuple[Facts, dict[str, str]]:
         beats={svc: beat for part in beats for svc, (beat, _) in part.items()},
         ttls_sec={svc: ttl_sec for part in beats for svc, (_, ttl_sec) in part.items()},
         instances={svc: _instances(seen) for svc, seen in _object(_object(topology).get("services")).items()},
+        leader=leader(lease, sec + usec / 1e6),
     ), away
 
 
 async def _judged(bus: Bus, known: list[str], away: dict[str, str]) -> Any:
-    """The roster, the topology and the health of each, as they are on the bus."""
+    """The roster, the topology, the lease, the time and the health of each, as they are on the bus."""
     pipe = bus.pipeline()
     pipe.hgetall(_ROSTER)
     pipe.get(_TOPOLOGY)
+    pipe.hgetall(_LEASE)
+    pipe.time()
     pipe.mget([f"health:{svc}" for svc in known] or ["health:"])
-    return await _asked(bus, pipe, ({}, None, []), away)
+    return await _asked(bus, pipe, ({}, None, {}, (0, 0), []), away)
 
 
 async def _beats(bus: Bus, known: list[str], away: dict[str, str]) -> dict[str, tuple[dict[str, Any], float]]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from marketswarm.cli.leader import Leader
 from marketswarm.truth import Truth
 
 
@@ -36,6 +37,7 @@ class Facts:
     beats: Mapping[str, Mapping[str, Any]]
     ttls_sec: Mapping[str, float]
     instances: Mapping[str, list[Mapping[str, Any]]]
+    leader: Leader | None = None
 
 
 def services(truth: Truth) -> dict[str, tuple[str, float]]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
 
+    from marketswarm.cli.leader import Leader
     from marketswarm.cli.rows import Row
 
 _EVERY_SEC = 1.0
@@ -31,6 +32,7 @@ class Picture:
     revision: int | None
     away: dict[str, str] = field(default_factory=dict)  # buses that did not answer, and why
     why: str = ""  # there is nothing to see at all
+    leader: "Leader | None" = None
 
     def notes(self) -> list[str]:
         """What a person should know of this picture."""
@@ -40,6 +42,8 @@ class Picture:
         judge = next((row for row in self.rows if row.svc == "healer"), None)
         if judge and judge.verdict != "up":
             notes.append(f"the healer is {judge.verdict}: verdicts may be old")
+        if self.leader and self.leader.lapsed_sec:
+            notes.append(str(self.leader))
         return notes
 
 
@@ -76,7 +80,8 @@ async def look(data: Path) -> Picture:
 
     async with sight(data) as fleet:
         known, away = await facts(fleet)
-        return Picture(rows(fleet.truth, known), fleet.found.revision if fleet.found else None, away)
+        revision = fleet.found.revision if fleet.found else None
+        return Picture(rows(fleet.truth, known), revision, away, leader=known.leader)
 
 
 async def _look_or_why_not(data: Path) -> Picture:
@@ -123,6 +128,7 @@ def _encoded(picture: Picture) -> bytes:
             "revision": picture.revision,
             "services": picture.rows,
             "away": picture.away,
+            "leader": picture.leader,
             "notes": picture.notes(),
         }
     )
@@ -134,7 +140,9 @@ def _drawn(picture: Picture) -> "Group":
     from rich.text import Text
 
     notes = [Text(note, style="yellow") for note in picture.notes()]
-    return Group(*([_table(picture)] if picture.rows else []), *notes)
+    leads = picture.leader and not picture.leader.lapsed_sec
+    leader = [Text(str(picture.leader), style="dim")] if leads else []
+    return Group(*([_table(picture)] if picture.rows else []), *leader, *notes)
 
 
 def _table(picture: Picture) -> "Table":
