@@ -69,4 +69,4 @@ clean: ## remove the environment and caches; the fleet's data in .marketswarm/ s
 	@rm -rf .venv .venv.log .venv.making .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help environment run test lint fmt validate seed status alerts health simulate fuzz bench lock clean
+.PHONY: help environment run test lint fmt validate seed status alerts health simulate fuzz bench soak lock clean

@@ -13,6 +13,8 @@ SETTLE_SEC = 3.0
 """After a fault of a bus or of a wire: a client's pause, a new session, the first canary."""
 START_SEC = 5.0
 """After the start of a process: Python's own, and the memory."""
+TAKING_OVER_SEC = 1.0
+"""What a lease and a second leave to a busy machine."""
 BEFORE_SEC = 0.3
 """A fault is written down when it is made; its first victim may have been on its way."""
 
@@ -88,7 +90,7 @@ class Hearing:
         """Around the end and the return of each healer: another may have to take over."""
         if self.ledger.healers == 1:
             return []
-        takeover = self.ledger.lease_sec + 1 + SETTLE_SEC
+        takeover = self.ledger.lease_sec + 1 + TAKING_OVER_SEC
         edges = []
         for spell in self.ledger.spells:
             if spell.target.startswith("healer:"):
