@@ -35,9 +35,11 @@ AT_ONCE: Final = 8
 """Connections at once; the oldest that has not asked anything yet makes room for a new one."""
 HEAD_BYTES: Final = 16 * 1024
 LOOK_EVERY_SEC: Final = 0.2
-BREATH_EVERY: Final = 500
+GZIP: Final = 31  # as zlib's `wbits`
+PIECE: Final = 500
+"""Values that are rendered in one go: the text of all would take as much memory as all that is known."""
 BREATH_SEC: Final = 0.0005
-"""After so many samples the thread lets the loop have the interpreter, which it would else give up only after
+"""After each piece the loop may have the interpreter. A thread that computes would else give it up only after
 5 ms, each time that the loop comes back from waiting."""
 COMPLAIN_EVERY_SEC: Final = 60.0
 
@@ -76,16 +78,13 @@ class Exporter:
         self._thread.join(LIFE_SEC)
 
     def render(self) -> Iterator[bytes]:
-        """The whole answer, a metric at a time."""
+        """The whole answer, piece by piece."""
         with self._rendering:
-            for metric in self._metrics():
+            for source in list(self._sources):
+                for family in source():
+                    yield from rendered(family)
+            for metric in self._process.collect():
                 yield generate_latest(_One(metric))
-
-    def _metrics(self) -> Iterator[Metric]:
-        for source in list(self._sources):
-            for family in source():
-                yield as_metric(family)
-        yield from self._process.collect()
 
 
 class _One:
@@ -99,31 +98,40 @@ class _One:
         return [self._metric]
 
 
-def as_metric(family: Family) -> Metric:
-    """The library's form of a family."""
+def rendered(family: Family) -> Iterator[bytes]:
+    """A family as text. One of very many values comes in pieces, with a breath after each."""
     if family.spread is not None:
-        found = HistogramMetricFamily(family.name, family.help)
+        histogram = HistogramMetricFamily(family.name, family.help)
         buckets = [("+Inf" if bound == inf else str(bound), n) for bound, n in family.spread.buckets()]
-        found.add_metric([], buckets, family.spread.sum)
-        return found
+        histogram.add_metric([], buckets, family.spread.sum)
+        yield generate_latest(_One(histogram))
+        return
     metric = Metric(family.name.removesuffix("_total"), family.help, family.kind)
-    metric.samples = _samples(family)  # type: ignore[assignment]  # it is only ever iterated over, once
-    return metric
+    values = iter(family.values)
+    headed = False
+    while True:
+        some = itertools.islice(values, PIECE)
+        metric.samples = [Sample(family.name, _labels(family, of), number) for of, number in some]
+        if headed and not metric.samples:
+            return
+        text = generate_latest(_One(metric))
+        # the lines of HELP and TYPE are there once
+        yield text.split(b"\n", 2)[2] if headed else text
+        headed = True
+        if len(metric.samples) < PIECE:
+            return
+        time.sleep(BREATH_SEC)
 
 
-def _samples(family: Family) -> Iterator[Sample]:
-    name, labels = family.name, family.labels
-    for count, (values, number) in enumerate(family.values, 1):
-        yield Sample(name, dict(zip(labels, values, strict=True)), number)
-        if count % BREATH_EVERY == 0:
-            time.sleep(BREATH_SEC)
+def _labels(family: Family, values: tuple[str, ...]) -> dict[str, str]:
+    return dict(zip(family.labels, values, strict=True))
 
 
 class _Server(ThreadingMixIn, TCPServer):
     allow_reuse_address = True
     daemon_threads = True
     block_on_close = False
-    request_queue_size = AT_ONCE
+    request_queue_size = 8 * AT_ONCE
 
     def __init__(self, host: str, port: int, exporter: Exporter) -> None:
         self.exporter = exporter
@@ -139,8 +147,7 @@ class _Server(ThreadingMixIn, TCPServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._guard:
             if len(self._open) >= AT_ONCE:
-                idle = next((each for each in self._open if each not in self._asked), None)
-                _hang_up(request if idle is None else idle)
+                self._drop(next((each for each in self._open if each not in self._asked), request))
             self._open[request] = time.monotonic()
         super().process_request(request, client_address)
 
@@ -152,9 +159,9 @@ class _Server(ThreadingMixIn, TCPServer):
     def service_actions(self) -> None:
         """Called by the library a few times a second."""
         with self._guard:
-            for request, since in self._open.items():
+            for request, since in list(self._open.items()):
                 if time.monotonic() - since > LIFE_SEC:
-                    _hang_up(request)
+                    self._drop(request)
 
     def shutdown_request(self, request: Any) -> None:
         with self._guard:
@@ -165,8 +172,14 @@ class _Server(ThreadingMixIn, TCPServer):
     def server_close(self) -> None:
         super().server_close()
         with self._guard:
-            for request in self._open:
-                _hang_up(request)
+            for request in list(self._open):
+                self._drop(request)
+
+    def _drop(self, request: socket.socket) -> None:
+        """Ends a connection that a thread reads or writes; that thread finds it closed, and lets go of it."""
+        self._open.pop(request, None)
+        with contextlib.suppress(OSError):
+            request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that goes away in the midst is nothing to tell of; the rest was told where it failed."""
@@ -188,7 +201,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         gzip = "gzip" in self.headers.get("Accept-Encoding", "")
         try:
-            parts = list(_packed(self.server.exporter.render()) if gzip else self.server.exporter.render())
+            # before anything is sent, so that an answer is whole or none; packed, since it may be very long
+            size, packed = _packed(self.server.exporter.render())
         except Exception as error:  # noqa: BLE001 - a source that fails is a failed scrape, not our end
             self._complain(error)
             self.send_error(500, "the metrics can't be read; the log says why")
@@ -197,10 +211,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", CONTENT_TYPE)
         if gzip:
             self.send_header("Content-Encoding", "gzip")
-        self.send_header("Content-Length", str(sum(map(len, parts))))
+        self.send_header("Content-Length", str(sum(map(len, packed)) if gzip else size))
         self.end_headers()
-        for part in parts:
-            self.wfile.write(part)
+        unpack = zlib.decompressobj(wbits=GZIP).decompress
+        for piece in packed:
+            self.wfile.write(piece if gzip else unpack(piece))
 
     def _complain(self, error: Exception) -> None:
         if time.monotonic() - self.server.failed_at >= COMPLAIN_EVERY_SEC:
@@ -235,16 +250,15 @@ class _Head:
         self._file.close()
 
 
-def _packed(parts: Iterable[bytes]) -> Iterator[bytes]:
-    """Compressed quickly rather than well: it travels a short way."""
-    packer = zlib.compressobj(level=1, wbits=31)
-    yield from itertools.chain(map(packer.compress, parts), [packer.flush()])
-
-
-def _hang_up(request: socket.socket) -> None:
-    """Ends a connection that a thread reads or writes; that thread finds it closed, and lets go of it."""
-    with contextlib.suppress(OSError):
-        request.shutdown(socket.SHUT_RDWR)
+def _packed(pieces: Iterable[bytes]) -> tuple[int, list[bytes]]:
+    """The length of the whole, and the whole compressed: quickly rather than well, its way is short."""
+    packer = zlib.compressobj(level=1, wbits=GZIP)
+    size, packed = 0, []
+    for piece in pieces:
+        size += len(piece)
+        packed.append(packer.compress(piece))
+    packed.append(packer.flush())
+    return size, packed
 
 
 def _why_not(host: str, port: int, error: OSError) -> str:

@@ -1,0 +1,90 @@
+"""What a scrape of a hundred thousand services costs, and whether the healer hears on meanwhile.
+
+Linux only. A real healer process over real servers, every service beating every 10 s; it is asked again and
+again without a pause, where Prometheus would ask four times a minute.
+"""
+
+import gzip
+import os
+import sys
+import time
+import urllib.request
+
+import redis
+from prometheus_client.parser import text_string_to_metric_families
+
+from bench.fleet import Beater, healer, seed, truth
+from bench.footprint import INTERVAL_SEC, cpu_sec, rss_mb
+from bench.ground import Server, free_port, report
+
+MEASURE_SEC = 30.0
+
+
+def ask(port: int) -> bytes:
+    """One scrape, as Prometheus makes it."""
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/metrics", headers={"Accept-Encoding": "gzip"})
+    with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - http, and nothing else
+        found: bytes = answer.read()
+    return found
+
+
+def samples(port: int) -> dict[str, float]:
+    """What is told without a service's name."""
+    text = gzip.decompress(ask(port)).decode()
+    few = "\n".join(line for line in text.splitlines() if "{svc=" not in line) + "\n"
+    return {
+        sample.name + "".join(sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(few)
+        for sample in family.samples
+    }
+
+
+def slowest(before: dict[str, float], after: dict[str, float]) -> str:
+    """The bound under which the loop's lag stayed all the time between."""
+    name = "marketswarm_event_loop_lag_seconds_bucket"
+    grown = {key[len(name) :]: after[key] - before[key] for key in after if key.startswith(name)}
+    return min((bound for bound, n in grown.items() if n == grown["+Inf"]), key=float)
+
+
+def main(services: int = 100_000) -> None:
+    """One healer, asked without a pause."""
+    port = free_port()
+    os.environ["METRICS_PORT"] = str(port)
+    try:
+        with Server() as system, Server() as market:
+            seed([system, market], truth(services, INTERVAL_SEC, 3 * INTERVAL_SEC))
+            with healer(system, market) as process:
+                beater = Beater(system.port, services, INTERVAL_SEC)
+                with redis.Redis(port=system.port) as client:
+                    by = time.monotonic() + 120
+                    while client.hlen("healer:roster") < services and time.monotonic() < by:
+                        time.sleep(0.2)
+                time.sleep(INTERVAL_SEC)
+                quiet = samples(port)
+                time.sleep(MEASURE_SEC)
+                memory = rss_mb(process.pid)
+                before, took, size = samples(port), [], 0
+                used, until = cpu_sec(process.pid), time.monotonic() + MEASURE_SEC
+                while time.monotonic() < until:
+                    begun = time.monotonic()
+                    size = len(ask(port))
+                    took.append(time.monotonic() - begun)
+                used, after = cpu_sec(process.pid) - used, samples(port)
+                grown = rss_mb(process.pid)
+                beater.stop()
+    finally:
+        del os.environ["METRICS_PORT"]
+    gaps = [after[key] - before[key] for key in after if key.startswith("marketswarm_bus_gaps_total")]
+    report(
+        f"one healer, {services:,} services, scraped without a pause",
+        ("a scrape", f"{sum(took) / len(took):.2f} s, {size / 1e6:.1f} MB packed", f"of {len(took)}"),
+        ("processor, all in all", f"{used / len(took):.2f} s a scrape", ""),
+        ("event loop late", f"{slowest(before, after)} s at most", "goal: 0.25 s"),
+        ("the same before that", f"{slowest(quiet, before)} s at most", ""),
+        ("gaps in the listening", f"{sum(gaps):.0f}", "goal: 0"),
+        ("memory", f"{memory:.0f} MB RSS before, {grown:.0f} MB after", "goal: 250 MB"),
+    )
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

@@ -1,0 +1,47 @@
+"""What an agent tells of itself."""
+
+import asyncio
+import time
+
+import pytest
+
+from marketswarm.metrics.own import LOOK_EVERY_SEC, LoopLag, OwnMetrics, Vitals
+
+
+def told(own):
+    return {family.name: [number for _, number in family.values] for family in own.collect()}
+
+
+def test_before_it_has_joined_it_tells_only_who_it_is():
+    own = OwnMetrics("healer", "abc")
+    found = {family.name: family for family in own.collect()}
+    info = found["marketswarm_agent_info"]
+    assert (info.labels, list(info.values)) == (("agent", "boot"), [(("healer", "abc"), 1.0)])
+    assert "marketswarm_truth_revision" not in found
+    assert told(own)["marketswarm_event_loop_stall_seconds"] == []
+
+
+def test_its_vitals_are_told_and_what_is_not_known_is_left_out():
+    own = OwnMetrics("healer", "abc")
+    own.vitals = lambda: Vitals(None, degraded=True, beats_sent=3, beats_failed=2, last_beat_at=None)
+    found = told(own)
+    assert found["marketswarm_degraded"] == [1.0]
+    assert (found["marketswarm_beats_sent_total"], found["marketswarm_beats_failed_total"]) == ([3], [2])
+    assert found["marketswarm_truth_revision"] == found["marketswarm_last_beat_sent_timestamp_seconds"] == []
+
+
+async def test_a_stall_is_seen_from_another_thread_while_it_lasts_and_in_the_spread_afterwards():
+    lag = LoopLag()
+    task = asyncio.create_task(lag.run())
+    await asyncio.sleep(0)
+    loop = asyncio.get_running_loop()
+    seen = loop.run_in_executor(None, lambda: (time.sleep(LOOK_EVERY_SEC + 0.5), lag.stall_sec())[1])
+    time.sleep(LOOK_EVERY_SEC + 0.8)  # noqa: ASYNC251 - the stall
+    assert await seen == pytest.approx(0.5, abs=0.25)
+    await asyncio.sleep(0)
+    late = dict(lag.spread.buckets())
+    assert (late[0.25], late[float("inf")]) == (0, 1)
+    assert lag.spread.sum >= 0.7
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert lag.stall_sec() is None
