@@ -58,6 +58,7 @@ async def watch(me: Agent[SentinelSettings]) -> None:
     home, channel = alert_target(me.truth, me.settings)
     notices = Overheard(of="healer", by=me.name, channel=channel)
     vigil = Vigil(me, notices, home=home, everywhere=True)
+    me.expose(vigil.metrics.collect)
     comparison = Comparison(me.name, me.settings.truth_redis_key, vigil.conclude)
     direct = way_out(me, notices)
 
