@@ -40,12 +40,13 @@ def truth(services: int, interval_sec: float, timeout_sec: float) -> bytes:
 
 
 @contextmanager
-def healer(system: Server, market: Server) -> Iterator[subprocess.Popen[bytes]]:
+def healer(system: Server, market: Server, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
     """A healer process; what it logs goes to a file that is shown when it ends badly."""
     env = os.environ | {
         "SYSTEM_REDIS_URL": system.url,
         "MARKET_REDIS_URL": market.url,
         "LOG_LEVEL": "WARNING",
+        **settings,
     }
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen([sys.executable, "-m", "healer"], env=env, cwd=ROOT, stderr=log)

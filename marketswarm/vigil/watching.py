@@ -224,12 +224,12 @@ class Vigil:
     # -- leading and standing by
 
     def deaf_to(self) -> list[str]:
-        """The buses that are not heard, and (`memory`) whether nothing can be concluded yet."""
+        """The buses that soon count as lost, and (`memory`) whether nothing can be concluded yet."""
         now = moment().mono
         deaf = [
             name
             for name, bus in self.life.buses.items()
-            if not bus.clock.listening and bus.clock.unheard_for(now) > OVERDUE_SEC
+            if not bus.clock.listening and bus.clock.unheard_for(now) > max(OVERDUE_SEC, bus.timeout_sec / 3)
         ]
         return [*deaf, "memory"] if self.life.held else deaf
 

@@ -1,0 +1,88 @@
+"""What leading and standing by cost, and how long nobody leads when a leader is killed.
+
+Linux only: reads /proc. Real healer processes over real servers, without any service to watch.
+"""
+
+import contextlib
+import random
+import statistics
+import sys
+import time
+
+import redis
+
+from bench.fleet import healer, seed, truth, watching
+from bench.footprint import cpu_sec
+from bench.ground import Server, report
+
+LEASE_SEC = 3.0
+MEASURE_SEC = 20.0
+NEVER = "100000"
+
+
+def epoch(client: redis.Redis) -> int:
+    """The epoch in force on the bus that decides."""
+    return int(client.hget("healer:lease", "epoch") or 0)
+
+
+def takeover(system: Server, market: Server, client: redis.Redis) -> float:
+    """Kills a leader at a random moment of its lease; seconds until the other one leads."""
+    with contextlib.ExitStack() as ends:
+        first = ends.enter_context(healer(system, market))
+        before = epoch(client)
+        _until_led(client, before)
+        led = epoch(client)
+        ends.enter_context(healer(system, market))
+        while client.pubsub_numsub("svc000000:heartbeat")[0][1] < 2:
+            time.sleep(0.01)
+        time.sleep(LEASE_SEC / 2 + random.random() * LEASE_SEC)
+        first.kill()
+        killed = time.monotonic()
+        _until_led(client, led)
+        return time.monotonic() - killed
+
+
+def _until_led(client: redis.Redis, after: int) -> None:
+    by = time.monotonic() + 60
+    while epoch(client) <= after:
+        if time.monotonic() > by:
+            raise RuntimeError("nobody leads")
+        time.sleep(0.002)
+
+
+def costs(system: Server, market: Server, client: redis.Redis) -> tuple[float, float, float]:
+    """Processor, as a share of a core: of one that hardly renews, of a leader, of one that stands by."""
+    with healer(system, market, HEALER_LEASE_SEC=NEVER) as alone:
+        watching(system, "svc000000:heartbeat")
+        time.sleep(2)
+        began = cpu_sec(alone.pid)
+        time.sleep(MEASURE_SEC)
+        without = (cpu_sec(alone.pid) - began) / MEASURE_SEC
+    before = epoch(client)
+    with healer(system, market) as leader:
+        _until_led(client, before)
+        with healer(system, market) as standby:
+            time.sleep(4)
+            led, stood = cpu_sec(leader.pid), cpu_sec(standby.pid)
+            time.sleep(MEASURE_SEC)
+            led, stood = cpu_sec(leader.pid) - led, cpu_sec(standby.pid) - stood
+    return without, led / MEASURE_SEC, stood / MEASURE_SEC
+
+
+def main(times: int = 20) -> None:
+    """Both."""
+    with Server() as system, Server() as market, redis.Redis(port=system.port) as client:
+        seed([system, market], truth(1, 10.0, 30.0))
+        without, leading, standing = costs(system, market, client)
+        took = sorted(takeover(system, market, client) for _ in range(times))
+    report(
+        f"a lease of {LEASE_SEC:g} s, {times} leaders killed",
+        ("takeover", f"median {statistics.median(took):.2f} s, worst {took[-1]:.2f} s", "goal: lease + 1 s"),
+        ("processor, hardly renewing", f"{100 * without:.2f} % of a core"),
+        ("processor, leading", f"{100 * leading:.2f} % of a core"),
+        ("processor, standing by", f"{100 * standing:.2f} % of a core"),
+    )
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))
