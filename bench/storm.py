@@ -74,6 +74,12 @@ class Storm:
         self._silent[0] = rest
         time.sleep(0.2)  # what is on its way
 
+    def behind_sec(self) -> float:
+        """Seconds since the beat that is the longest ago, of those who beat."""
+        silent, of = self._silent
+        now = time.monotonic()
+        return max(now - at for n, at in enumerate(self.last) if silent < 0 or n % of != silent)
+
     def stop(self) -> None:
         """Ends the process."""
         self._going.value = 0

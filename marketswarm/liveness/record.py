@@ -175,6 +175,9 @@ class Record:
         """When the timing wheel should bring it up; infinity while nothing can fall due."""
         if self.gone or self.asked or self.state is State.DOWN:
             return inf
+        if self.payload is not self.vetted and self.sure is not None:
+            # or what counts, should the parse find that it was no beat, would be as old as the last parse
+            return min(self.sure.at + self.watch.timeout_sec / 2, self.due())
         return self.due() if self.marked else min(self.mark_at(), self.due())
 
     def silence(self, now: float) -> float:

@@ -458,6 +458,19 @@ def test_what_only_looks_like_a_beat_is_taken_back_before_any_verdict_rests_on_i
     assert hand.life.counts.heard == 1
 
 
+def test_what_is_taken_back_costs_a_service_that_beats_no_more_than_half_a_timeout():
+    hand = Hand(watch())
+    for n in range(6):  # what comes up on the wheel meanwhile differs from turn to turn
+        hand.beating(100 + 3 * n, 10, boot="b")
+        record = hand.life.records["a"]
+        hand.beat(raw=record.payload.replace(b'"ts":1', b'"ts":x'))
+        assert record.payload is not record.vetted, "not taken at sight"
+        hand.beat(raw=b"no beat at all")
+        assert record.last.at >= hand.elapsed - 10 - 15 - 0.25
+        hand.run(9)
+    assert hand.said == [(0, "a", "up")]
+
+
 # -- the silence worth remembering
 
 
