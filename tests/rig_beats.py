@@ -1,5 +1,6 @@
 """Beats for many services from one thread, at a hand's bidding; a part of `rig`."""
 
+import contextlib
 import heapq
 import secrets
 import threading
@@ -31,6 +32,7 @@ class Beater:
         self.beats: dict[str, list[float]] = {}
         self.payloads: dict[str, list[bytes]] = {}
         self.boots: dict[str, str] = {}
+        self.nameless: set[str] = set()  # these have no boot
         self._i: dict[str, int] = {}
         self._due: list[tuple[float, str]] = []
         self._silent: set[str] = set()
@@ -72,6 +74,15 @@ class Beater:
                 self._silent.discard(name)
             self._lock.notify()
 
+    def say_goodbye(self, name: str) -> None:
+        """Stops one as an agent stops."""
+        self.stop(name)
+        svc = name.partition("#")[0]
+        said = self._next(name, status="stopping")
+        with contextlib.suppress(redis.RedisError):
+            self.client.set(f"beat:{svc}", said, xx=True, keepttl=True)
+            self.client.publish(f"{svc}:heartbeat", said)
+
     def last(self, name: str) -> float:
         """When the bus took its latest beat, in epoch seconds."""
         return self.beats[name][-1]
@@ -104,15 +115,21 @@ class Beater:
                     self._beat(due)
                 self._lock.wait(max(0.0, self._due[0][0] - time.monotonic()) if self._due else None)
 
+    def _next(self, name: str, **more: str) -> bytes:
+        self._i[name] += 1
+        found: dict[str, Any] = {
+            "svc": name.partition("#")[0],
+            "i": self._i[name],
+            "ts": round(time.time(), 3),
+        }
+        return orjson.dumps(found | ({} if name in self.nameless else {"boot": self.boots[name]}) | more)
+
     def _beat(self, names: list[str]) -> None:
         pipe = self.client.pipeline(transaction=False)
         said: dict[str, bytes] = {}
         for name in names:
             svc = name.partition("#")[0]
-            self._i[name] += 1
-            said[name] = orjson.dumps(
-                {"svc": svc, "i": self._i[name], "ts": round(time.time(), 3), "boot": self.boots[name]}
-            )
+            said[name] = self._next(name)
             pipe.publish(f"{svc}:heartbeat", said[name])
             if self.how["witness"]:
                 pipe.set(f"beat:{svc}", said[name], px=round(2000 * self.how["timeout_sec"]))

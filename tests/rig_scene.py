@@ -8,6 +8,7 @@ nor be told twice on one bus. A test adds what *must* be told.
 import time
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -24,6 +25,7 @@ NOISE_SEC = 1.5
 """What bounds leave to a machine with two cores and others at work on it."""
 
 BUSES = ("system-redis", "market-redis")
+OPENS = ("miss", "drift")
 
 
 def service(bus: str = "system-redis", **heartbeat: Any) -> dict[str, Any]:
@@ -228,6 +230,7 @@ class Scene(Fleet):
                 self._judge_order(events)
                 for event in events:
                     self._judge_miss(event)
+                    self._judge_gap(event)
                 heard = {e["id"] for e in self.tail(bus).of()}
                 assert heard <= {e["id"] for e in events}, f"published on {bus} but not logged"
 
@@ -235,14 +238,33 @@ class Scene(Fleet):
         down: dict[tuple[str, str], bool] = {}
         for event in events:
             of, _, what = event["type"].rpartition("_")
+            if what == "gap":  # a word on a service that is up, and moves nothing
+                assert not down.get((of, event["svc"])), f"a gap of who is down: {event}"
+                continue
             key = of, event["svc"]
             was = down.get(key)
             if what == "ok":  # the first of all is for the log alone
                 fits = was or (was is None and "down_sec" not in event) or event["svc"] in self.watched_anew
             else:
-                fits = was is (what == "unwatched") or (was is None and what == "miss")
+                fits = was is (what == "unwatched") or (was is None and what in OPENS)
             assert fits, f"out of order: {[e for e in events if e['svc'] == event['svc']]}"
-            down[key] = what == "miss"
+            down[key] = what in OPENS
+
+    def _judge_gap(self, event: dict[str, Any]) -> None:
+        """A gap's silence was as long as it says."""
+        svc = event["svc"]
+        if event["type"] != "heartbeat_gap" or svc not in self.beaters:
+            return
+        beater = self.beaters[svc]
+        beats = sorted(
+            at
+            for name, times in beater.beats.items()
+            if name.partition("#")[0] == svc
+            for at in times
+            if event["since"] - 0.5 <= at <= event["ts"]
+        )
+        longest = max((later - at for at, later in pairwise(beats)), default=0.0)
+        assert event["gap_sec"] <= longest + 0.3, f"its longest silence was {longest:.3f} s: {event}"
 
     def _judge_miss(self, event: dict[str, Any]) -> None:
         svc = event["svc"]

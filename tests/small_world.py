@@ -96,7 +96,8 @@ class Service:
     lived_at: float = float("-inf")  # when its last beat reached its bus
     sent: list[bytes] = field(default_factory=list)
     started: dict[str, float] = field(default_factory=lambda: {"boot-1": 0.0})
-    tried: list[float] = field(default_factory=list)  # when it beat, whether its bus took that or not
+    # when it beat, whether its bus took that or not, and when it meant to again
+    tried: list[tuple[float, float]] = field(default_factory=list)
 
     @property
     def svc(self) -> str:
@@ -108,7 +109,7 @@ class Service:
 
     def beat(self, bus: Bus, now: float, status: Status = "ok") -> None:
         self.i += 1
-        self.tried += [now] if status == "ok" else []
+        self.tried += [(now, self.watch.interval_sec)] if status == "ok" else []
         boot = f"boot-{self.boot}" if self.modern else None
         payload = make(self.svc, self.i, WALL + now, boot=boot, status=status)
         if self.modern and status == "ok":

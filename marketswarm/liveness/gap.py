@@ -3,8 +3,11 @@
 Pure. A beat's `boot` and `i` show that its process is another one than before, or that it beat too seldom to
 have lived through. Whatever is concluded must be proven, so `gap_sec` is a lower bound:
 
-- n beats of one process in a time leave a silence of at least that time over n, somewhere between them; how
-  fast they come otherwise nobody knows, since a service may beat as slowly as its timeout lets it.
+- n beats of one process cover n times its pace, and a tenth more; what they leave uncovered was silence. Its
+  pace is the slowest that was measured while it could be heard, for a service may beat as slowly as its
+  timeout lets it. Where none was measured, n beats leave a silence of at least their time over n, and that is
+  all. Many beats that came somewhat slower than before would look like one silence: less than a quarter of it
+  all is none.
 - Of a process that is gone nobody knows when it beat last, unless it said goodbye, or the second witness
   still held its last beat when the listening began again.
 - While a bus was mute its senders could not beat, and some do not count what they could not send.
@@ -28,15 +31,18 @@ if TYPE_CHECKING:  # they name each other
     from marketswarm.liveness.record import Heard, Record
 
 TURNS_TO_CATCH_UP: Final = 1
+ALLOWANCE: Final = 1.1
+LEAST_PART: Final = 0.25
 
 
 class Known(NamedTuple):
     """The last beat before a gap, and what is known of that time.
 
     `among` are the instances known by then, and there was `company` when another one of them beat as well.
-    `final`: nobody beat after it until the listening began again, at the clock's `turn`. `again`: one of them
-    was heard since, while all that had piled up was still being heard. `proven_sec` is a silence before this
-    beat that is proven already; `counted_from` the `i` at which that counting began.
+    `pace_sec` is the longest time between its beats, 0 where none was measured. `final`: nobody beat after it
+    until the listening began again, at the clock's `turn`. `again`: one of them was heard since, while what
+    had piled up was still being heard. `proven_sec` is a silence before this beat that is proven already;
+    `counted_from` the `i` at which that counting began.
     """
 
     boot: str
@@ -46,6 +52,7 @@ class Known(NamedTuple):
     mono: float
     among: frozenset[str]
     counted_from: int
+    pace_sec: float = 0.0
     company: bool = False
     stopped: bool = False
     final: bool = False
@@ -56,6 +63,16 @@ class Known(NamedTuple):
     def since(self, ts: float, mono: float) -> float:
         """Seconds from this beat to another, at most what either clock says."""
         return min(ts - self.ts, mono - self.mono)
+
+    def silence(self, sec: float, beats: int) -> float:
+        """The longest in `sec` seconds, at the end of which the process had beaten so many times more."""
+        if sec <= 0.0 or beats < 1 or self.company:
+            return 0.0
+        least = sec / beats
+        if not self.pace_sec:
+            return least
+        uncovered = sec - (beats - 1) * ALLOWANCE * self.pace_sec
+        return max(least, uncovered) if uncovered >= LEAST_PART * sec else least
 
 
 @dataclass(slots=True, eq=False)
@@ -81,8 +98,8 @@ class Case:
         return max(self.at, self.record.bus.clock.gap_end) + self.record.watch.timeout_sec
 
     def falls_with(self, boot: str | None) -> bool:
-        """Whether a beat of another instance than the last one shows that nothing is proven."""
-        return not self.restarted or boot in self.known.among
+        """Whether a beat of that instance, heard when it was sent, shows that nothing is proven."""
+        return boot in self.known.among if self.restarted else boot != self.boot
 
     def verdict(self, now: Moment) -> Verdict:
         """The case as it is told; whoever concludes the same gives it the same mark."""
@@ -121,12 +138,13 @@ def before_the_gap(record: "Record") -> Known | None:
         heard.mono,
         frozenset(record.boots),
         beat.i,
+        pace_sec=record.pace_sec and max(record.pace_sec, record.watch.interval_sec),
         company=bool(record.company()),
         stopped=record.stopped,
     )
 
 
-def before_the_start(noted: Noted, testimony: Testimony | None, turn: int, now: Moment) -> Known:
+def before_the_start(record: "Record", noted: Noted, testimony: Testimony | None, now: Moment) -> Known:
     """What an earlier run noted, and what the second witness adds to it."""
     known = Known(
         noted.boot,
@@ -136,9 +154,11 @@ def before_the_start(noted: Noted, testimony: Testimony | None, turn: int, now: 
         now.mono - (now.wall - noted.wall),
         frozenset((noted.boot, *noted.beside)),
         noted.i,
+        pace_sec=noted.pace_sec and max(noted.pace_sec, record.watch.interval_sec),
         company=bool(noted.beside),
         stopped=noted.stopped,
-        turn=turn,
+        turn=record.bus.clock.turns,
+        again=record.voice in (noted.boot, *noted.beside),
     )
     return known if testimony is None else _attested(known, testimony, now)
 
@@ -157,7 +177,7 @@ def _attested(known: Known, testimony: Testimony, now: Moment) -> Known:
         mono=now.mono - age_sec,
         stopped=known.stopped or goodbye,
         final=True,
-        proven_sec=sec / (i - known.i) if i > known.i and not known.company else 0.0,
+        proven_sec=known.silence(sec, i - known.i),
     )
 
 
@@ -173,11 +193,8 @@ def open_case(record: "Record", known: Known, beat: Beat, heard: "Heard") -> Cas
         ended = known.final and clock.turns - known.turn <= TURNS_TO_CATCH_UP
         if ended or (known.stopped and not known.company):
             gap_sec = max(gap_sec, sec / max(1, beat.i))
-    elif beat.boot != known.boot or known.company:
-        return None
-    else:
-        sec -= clock.muted_since(known.mono)
-        gap_sec = max(gap_sec, sec / max(1, beat.i - known.i))
+    elif beat.boot == known.boot:
+        gap_sec = max(gap_sec, known.silence(sec - clock.muted_since(known.mono), beat.i - known.i))
     if gap_sec >= timeout_sec or (restarted and not known.stopped):
         return Case(record, known, heard.at, beat.boot, beat.i, gap_sec, restarted)
     return None

@@ -37,13 +37,13 @@ class LookingBack:
         """Another instance beats than the last time, or one that had said goodbye."""
         if boot != record.voice:
             record.hand_over(boot)
-            if record.case is not None and record.case.falls_with(boot):
-                record.drop_case()
+            _drop_if_it_falls(record, boot)
         self._notes.urge(record.watch.svc)
 
     def look(self, record: Record, beat: Beat, heard: Heard) -> None:
         """Holds the first beat after a gap against the last one before it."""
         record.met = record.bus.clock.turns
+        _drop_if_it_falls(record, beat.boot)
         known = record.before
         if known is None:
             return
@@ -74,3 +74,9 @@ class LookingBack:
             record.drop_case()
             self._notes.urge(record.watch.svc)
         return found
+
+
+def _drop_if_it_falls(record: Record, boot: str | None) -> None:
+    """What piled up proves nothing here: a bus that was frozen hands out old beats in any order."""
+    if record.case is not None and record.bus.clock.caught_up and record.case.falls_with(boot):
+        record.drop_case()

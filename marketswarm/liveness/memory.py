@@ -108,8 +108,7 @@ def _take_note(record: Record, memory: Remembered, testimony: Testimony | None, 
     record.boots[noted.boot] = max(noted.i, record.boots.get(noted.boot, 0))
     record.stopped = noted.stopped
     if record.state is State.UP:
-        known = before_the_start(noted, testimony, record.bus.clock.turns, now)
-        record.before = known._replace(again=record.voice in known.among)
+        record.before = before_the_start(record, noted, testimony, now)
         record.estrange()
 
 

@@ -74,7 +74,9 @@ class Notes:
         if heard is None or not isinstance(beat, Beat) or beat.boot is None:
             return None
         record.noted = heard.at
-        return Noted(beat.boot, beat.i, beat.ts, heard.wall, record.stopped, record.company())
+        record.measure(beat.boot, beat.i, heard.mono)
+        beside, pace_sec = record.company(), record.pace_sec
+        return Noted(beat.boot, beat.i, beat.ts, heard.wall, record.stopped, beside, pace_sec)
 
 
 def _is_worth_it(record: Record) -> bool:

@@ -23,6 +23,9 @@ BOOTS_KEPT: Final = 32
 """Instances whose highest `i` is remembered: a replay of an older one would pass for life."""
 
 
+SLOWLY: Final = 0.9
+"""What becomes of a pace that was measured each time that a faster one is."""
+
 UNFAMILIAR: Final = b"\xff"
 """A beginning that no JSON has."""
 
@@ -62,6 +65,8 @@ class Record:
         "met",
         "misses",
         "noted",
+        "pace_sec",
+        "paced",
         "payload",
         "size",
         "state",
@@ -103,6 +108,8 @@ class Record:
         self.met = bus.clock.turns  # how far the bus was when it beat last
         self.before: Known | None = None  # the last beat before a gap, until one after it was judged
         self.case: Case | None = None  # what that came to, until it is told
+        self.pace_sec = 0.0  # between its beats, the longest of late; 0 while that was not measured
+        self.paced: tuple[str, int, float] | None = None  # from which beat: instance, `i`, when
         self.noted = -inf  # the last beat that a later run will know, by the listening clock
         self.gone = False  # no longer watched, or replaced by another record
 
@@ -125,6 +132,7 @@ class Record:
         self.payload = self.vetted = old.vetted
         self.sure = None if old.sure is None else self.last
         self.voice, self.beside = old.voice, old.beside
+        self.pace_sec = old.pace_sec and max(old.pace_sec, old.watch.interval_sec)
         if self.bus is old.bus:
             self.met, self.before, self.case = old.met, old.before, old.case
         if self.case is not None:
@@ -208,6 +216,17 @@ class Record:
         if len(beside) > BOOTS_KEPT:
             del beside[next(iter(beside))]
         self.beside = beside
+
+    def measure(self, boot: str, i: int, mono: float) -> None:
+        """Takes the time between beats since it was last measured; what was once slow counts for a while."""
+        if self.paced is not None and self.paced[0] == boot:
+            if i <= self.paced[1]:
+                return
+            found = (mono - self.paced[2]) / (i - self.paced[1])
+            self.pace_sec = max(found, SLOWLY * self.pace_sec)
+        else:
+            self.pace_sec = 0.0
+        self.paced = boot, i, mono
 
     def company(self) -> tuple[str, ...]:
         """The other instances that lived when the last beat was heard."""

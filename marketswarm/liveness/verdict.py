@@ -139,7 +139,8 @@ class Acquitted:
 class Noted:
     """A service's last beat as an earlier run noted it, heard at `wall`.
 
-    `stopped`: it said goodbye after that. `beside` are other instances that lived then.
+    `stopped`: it said goodbye after that. `beside` are other instances that lived then. `pace_sec` is the
+    time between its beats, 0 where that was not measured.
     """
 
     boot: str
@@ -148,6 +149,7 @@ class Noted:
     wall: float
     stopped: bool = False
     beside: tuple[str, ...] = ()
+    pace_sec: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,8 @@ def write_note(noted: Noted) -> bytes:
         found["stopped"] = True
     if noted.beside:
         found["beside"] = noted.beside
+    if noted.pace_sec:
+        found["pace_sec"] = round(noted.pace_sec, 3)
     return orjson.dumps(found)
 
 
@@ -30,6 +32,7 @@ def read_note(raw: bytes) -> Noted | None:
         beside = tuple(found.get("beside", ()))
         if type(i) is not int or not all(type(each) is str for each in (boot, *beside)):
             return None
-        return Noted(boot, i, float(ts), float(wall), found.get("stopped") is True, beside)
+        stopped, pace_sec = found.get("stopped") is True, float(found.get("pace_sec", 0.0))
+        return Noted(boot, i, float(ts), float(wall), stopped, beside, pace_sec)
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError):
         return None

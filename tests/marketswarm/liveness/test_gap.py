@@ -253,6 +253,30 @@ def test_a_restart_among_what_piled_up_is_told():
     assert gaps(hand) == [("a", True, 0.0)]
 
 
+def test_old_beats_in_any_order_that_a_frozen_bus_hands_out_are_no_second_instance():
+    hand = listening()
+    hand.deaf.add("bus")
+    hand.run(60)
+    for boot, i in (("new", 3), ("old", 6), ("new", 4), ("old", 7)):
+        hand.beat(boot=boot, i=i)
+    hand.deaf.clear()
+    hand.run(1)
+    hand.beating(100, 10, boot="new")
+    assert gaps(hand) == [("a", True, 0.0)]
+
+
+def test_an_instance_that_beats_on_after_the_pile_is_a_second_one():
+    hand = listening()
+    hand.deaf.add("bus")
+    hand.run(60)
+    hand.beat(boot="new")
+    hand.beat(boot="old", i=7)
+    hand.deaf.clear()
+    hand.run(1)
+    hand.beating(100, 10, boot="old")  # the voice of the pile's end: nothing changes in it
+    assert gaps(hand) == []
+
+
 def test_slow_senders_prove_nothing():
     hand = Hand(watch())
     hand.beating(100, 28, boot="old")  # as slow as its timeout lets it
@@ -311,6 +335,55 @@ def test_skipped_beats_are_told_by_the_least_silence_that_so_many_beats_leave(i,
     hand.run(10)
     hand.beating(100, 10, boot="old")
     assert gaps(hand) == told
+
+
+@pytest.mark.parametrize(
+    ("i", "pace", "told"),
+    [
+        (53, 10.0, [("a", False, 80.0)]),  # 102 - 2 * 11
+        (56, 10.0, [("a", False, 47.0)]),
+        (57, 10.0, [("a", False, 36.0)]),
+        (58, 10.0, []),  # 25 is less than a timeout
+        (53, 5.0, [("a", False, 80.0)]),  # the truth's interval is the least that counts
+        (53, 28.0, [("a", False, 40.4)]),
+        (54, 28.0, []),  # a service as slow as its timeout lets it
+    ],
+)
+def test_of_whom_a_pace_was_measured_more_is_proven(i, pace, told):
+    hand = later_run(pace_sec=pace)
+    hand.run(2)
+    hand.beat(boot="old", i=i)
+    hand.run(10)
+    hand.beating(100, 10, boot="old")
+    assert gaps(hand) == told
+
+
+def test_a_process_that_became_somewhat_slower_over_a_long_absence_has_no_silence():
+    long_ago = WALL - 3000
+    hand = later_run(wall=long_ago, ts=long_ago, pace_sec=10.0)
+    hand.run(2)
+    hand.beat(boot="old", i=50 + 3000 // 14)
+    hand.run(14)
+    hand.beating(100, 14, boot="old")
+    assert gaps(hand) == []
+
+
+def test_the_pace_is_measured_while_it_beats():
+    hand = Hand(watch())
+    paces = []
+    for _ in range(12):
+        hand.beating(28, 28, boot="b")
+        hand.life.notes.take(hand.now.mono)
+        paces.append(hand.life.records["a"].pace_sec)
+    assert paces[0] == 0.0
+    assert paces[1:] == pytest.approx(11 * [28])
+    for _ in range(12):
+        hand.beating(20, 10, boot="b")
+        hand.life.notes.take(hand.now.mono)
+    assert hand.life.records["a"].pace_sec == pytest.approx(10, abs=1)
+    hand.beating(20, 10, boot="another")
+    hand.life.notes.take(hand.now.mono)
+    assert hand.life.records["a"].pace_sec == 0.0
 
 
 def test_the_second_witness_tells_one_silence_from_another():

@@ -1,0 +1,204 @@
+"""What happened while nobody listened: told once, as `heartbeat_gap`, if it is proven; never as a miss."""
+
+from collections.abc import Iterator
+
+import pytest
+from rig import until
+from rig_scene import BUSES, NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, Scene, instance, only, rest, service
+
+# who did what while nobody listened
+SERVICES = {
+    "lived": service(),
+    "anew": service(),
+    "twice": service(),
+    "hung": service(),
+    "planned": service(),
+    "bare": service(),
+}
+AWAY_SEC = 2 * TIMEOUT_SEC + 1
+NOTED_SEC = 1.5
+"""After which what happened while the healer listened is noted: it saves once a second."""
+TOLD_SEC = TIMEOUT_SEC + 3 + NOISE_SEC
+"""Within which of hearing them again a gap is told: a timeout, a lease, a start."""
+
+
+@pytest.fixture
+def scene(tmp_path) -> Iterator[Scene]:
+    with Scene(tmp_path, SERVICES) as scene:
+        scene.beaters["bare"].nameless.add("bare")
+        rest(NOTED_SEC)
+        yield scene
+
+
+def gaps(scene: Scene) -> dict[str, bool]:
+    """Of whom a gap was told, and whether as a restart; each once."""
+    found = scene.log("heartbeat_gap")
+    told = {event["svc"]: event["restarted"] for event in found}
+    assert len(told) == len(found), f"told twice: {found}"
+    assert [event["id"] for event in scene.alerts.of("heartbeat_gap")] == [event["id"] for event in found]
+    return told
+
+
+def live_through(scene: Scene, away_sec: float = AWAY_SEC) -> None:
+    """What the services do while nobody listens."""
+    scene.beaters["anew"].restart("anew")
+    scene.beaters["twice"].restart("twice")
+    scene.beaters["bare"].restart("bare")
+    scene.beaters["planned"].restart("planned")
+    scene.beaters["hung"].stop("hung")
+    rest(away_sec / 2)
+    scene.beaters["twice"].restart("twice")
+    rest(away_sec / 2)
+
+
+def stop_one_in_order(scene: Scene) -> None:
+    """Just before nobody listens."""
+    scene.beaters["planned"].say_goodbye("planned")
+    rest(1.1)
+
+
+def go_on(scene: Scene) -> None:
+    scene.beaters["hung"].resume("hung")
+
+
+def heard_out(scene: Scene) -> None:
+    """Waits until all that could follow was told."""
+    scene.listen_for(2 * TIMEOUT_SEC + WARM_UP_SEC, *BUSES)
+
+
+def test_a_healer_that_was_away_tells_who_restarted_and_who_hung_and_nothing_of_the_others(scene):
+    stop_one_in_order(scene)
+    scene["healer"].kill()
+    live_through(scene)
+    scene["healer"].start()
+    go_on(scene)
+    for svc in ("anew", "twice", "hung"):
+        gap = scene.alerts.wait("heartbeat_gap", svc, TOLD_SEC)
+        assert gap["by"] == "healer"
+        assert gap["id"].startswith(f"heartbeat_gap.{svc}.")
+    heard_out(scene)
+    assert gaps(scene) == {"anew": True, "twice": True, "hung": False}
+    assert only(scene.log("heartbeat_gap", "hung"))["gap_sec"] >= AWAY_SEC / 2
+    assert scene.misses() == []
+
+
+@pytest.mark.parametrize("end", ["kill", "freeze"])
+def test_a_bus_that_was_away_leaves_the_restarts_to_tell_and_no_one_it_kept_from_beating(scene, end):
+    stop_one_in_order(scene)
+    scene.system.freeze() if end == "freeze" else scene.system.kill()
+    live_through(scene)
+    scene.system.thaw() if end == "freeze" else scene.system.start()
+    go_on(scene)
+    for svc in ("anew", "twice"):
+        scene.wait_logged("heartbeat_gap", svc, TOLD_SEC)
+    heard_out(scene)
+    assert gaps(scene) == {"anew": True, "twice": True}
+    assert scene.misses() == []
+
+
+def test_healer_and_buses_that_were_away_at_once_leave_one_word_each(scene):
+    stop_one_in_order(scene)
+    scene["healer"].kill()
+    for bus in BUSES:
+        scene.server(bus).kill()
+    live_through(scene)
+    scene["healer"].start()
+    rest(0.5)
+    for bus in BUSES:
+        scene.server(bus).start()
+    go_on(scene)
+    for svc in ("anew", "twice", "hung"):
+        scene.wait_logged("heartbeat_gap", svc, TOLD_SEC)
+    heard_out(scene)
+    assert gaps(scene) == {"anew": True, "twice": True, "hung": False}
+    assert scene.misses() == []
+
+
+def test_a_healer_that_stood_still_tells_who_restarted_and_who_hung(scene):
+    stop_one_in_order(scene)
+    scene["healer"].freeze()
+    live_through(scene)
+    scene["healer"].thaw()
+    go_on(scene)
+    for svc in ("anew", "twice", "hung"):
+        scene.wait_logged("heartbeat_gap", svc, TOLD_SEC)
+    heard_out(scene)
+    assert gaps(scene) == {"anew": True, "twice": True, "hung": False}
+    assert scene.misses() == []
+
+
+def test_a_whole_fleet_killed_and_started_again_is_told_service_by_service_once(tmp_path):
+    many = {f"s{n}": service(BUSES[n % 2]) for n in range(20)}
+    with Scene(tmp_path, many) as scene:
+        rest(NOTED_SEC)
+        scene["healer"].kill()
+        scene.stop_beating(*many)
+        for bus in BUSES:
+            scene.server(bus).kill()
+        rest(1)
+        for bus in BUSES:
+            scene.server(bus).start()
+        for svc in many:
+            scene.beaters[svc].restart(svc)
+        scene["healer"].start()
+        until(lambda: len(scene.log("heartbeat_gap")) >= len(many), TOLD_SEC, "all to be told")
+        heard_out(scene)
+        assert gaps(scene) == dict.fromkeys(many, True)
+        assert scene.misses() == []
+
+
+def test_healers_that_come_and_go_before_and_after_it_is_told_tell_it_once(scene):
+    scene["healer"].kill()
+    scene.beaters["anew"].restart("anew")
+    for run_sec in (0.5, 2.2, 6.0, 6.0):  # too short to lead, too short to be sure, and long enough
+        scene["healer"].start()
+        rest(run_sec)
+        scene["healer"].kill()
+    scene["healer"].start()
+    scene.wait_logged("heartbeat_gap", "anew", TOLD_SEC)
+    heard_out(scene)
+    assert gaps(scene) == {"anew": True}
+
+
+def test_a_restart_that_was_heard_is_not_told_after_the_next_absence(scene):
+    scene.beaters["anew"].restart("anew")
+    rest(NOTED_SEC + TIMEOUT_SEC)
+    scene["healer"].kill()
+    rest(1)
+    scene["healer"].start()
+    scene.heard_again(2)
+    heard_out(scene)
+    assert gaps(scene) == {}
+
+
+def test_a_second_instance_that_began_while_the_healer_was_away_is_no_restart(scene):
+    scene["healer"].kill()
+    second = instance("anew", scene)
+    scene.beaters["twice"].restart("twice")
+    rest(1)
+    scene["healer"].start()
+    scene.wait_logged("heartbeat_gap", "twice", TOLD_SEC)
+    heard_out(scene)
+    assert gaps(scene) == {"twice": True}
+    assert scene.beaters["anew"].last(second) > 0
+
+
+def test_a_goodbye_is_remembered_over_a_restart_and_is_the_reason_of_the_miss(scene):
+    scene.beaters["planned"].say_goodbye("planned")
+    rest(1.1)
+    scene.system.cmd("DEL", "beat:planned")
+    scene["healer"].stop()
+    scene["healer"].start()
+    assert scene.wait_logged("heartbeat_miss", "planned", TOLD_SEC)["reason"] == "stopped"
+
+
+def test_a_service_that_came_back_from_an_outage_told_before_gets_its_ok_alone(scene):
+    scene.stop_beating("anew")
+    scene.wait_logged("heartbeat_miss", "anew", TIMEOUT_SEC + 1 + NOISE_SEC)
+    scene["healer"].kill()
+    scene.beaters["anew"].restart("anew")
+    rest(1)
+    scene["healer"].start()
+    scene.wait_logged("heartbeat_ok", "anew", TOLD_SEC, count=2)
+    heard_out(scene)
+    assert gaps(scene) == {}
