@@ -1,0 +1,229 @@
+"""FAILURES row 34, and the rest of the sentinel's own way out: what nobody told people, it tells them."""
+
+import time
+
+import orjson
+import pytest
+from rig import until
+from rig_receiver import Answer, Receiver
+from rig_scene import BUS_TIMEOUT_SEC, BUSES, NOISE_SEC, Scene, only, rest, service
+
+SENTINEL_SEC = 1.5
+DIRECT_SEC = 1.0
+ENV = {"SENTINEL_TIMEOUT_SEC": str(SENTINEL_SEC), "SENTINEL_DIRECT_SEC": str(DIRECT_SEC)}
+SERVICES = {"alpha": service(), "sentinel": service()}
+AGENTS = ("healer", "sentinel")
+
+
+@pytest.fixture
+def receiver():
+    with Receiver() as one:
+        yield one
+
+
+def scene_with(tmp_path, receiver: Receiver, **env: str) -> Scene:
+    return Scene(tmp_path, SERVICES, AGENTS, env={**ENV, "WEBHOOK_URL": receiver.url, **env})
+
+
+def told(scene: Scene, ident: str, bus: str) -> dict | None:
+    """What `notifier:told:<id>` says on a bus."""
+    raw = scene.server(bus).cmd("GET", f"notifier:told:{ident}")
+    return None if raw is None else orjson.loads(raw)
+
+
+def test_row_34_without_a_notifier_the_sentinel_tells_people_of_a_dead_healer_and_of_its_return(
+    tmp_path, receiver
+):
+    with scene_with(tmp_path, receiver) as scene:
+        scene["healer"].kill()
+        killed = time.monotonic()
+        miss = receiver.wait("healer_miss", "healer", SENTINEL_SEC + 1 + DIRECT_SEC + NOISE_SEC)
+        assert time.monotonic() - killed >= DIRECT_SEC
+        assert miss == only(scene.log("healer_miss"))
+        assert only(receiver.seen).id == miss["id"]
+        for bus in BUSES:
+            until(lambda bus=bus: told(scene, miss["id"], bus), 2, f"the record on {bus}")
+            assert told(scene, miss["id"], bus)["channels"] == ["webhook"]
+            assert 0 < scene.server(bus).cmd("TTL", f"notifier:told:{miss['id']}") <= 86_400
+        scene["healer"].start()
+        ok = receiver.wait("healer_ok", "healer", 2 + DIRECT_SEC + 2 * NOISE_SEC)
+        assert ok == only(scene.log("healer_ok"))
+        rest(2 * DIRECT_SEC)
+        assert [event["type"] for event in receiver.taken()] == ["healer_miss", "healer_ok"]
+        assert scene["sentinel"].running
+
+
+def test_what_the_notifier_told_the_sentinel_does_not_tell(tmp_path, receiver):
+    with scene_with(tmp_path, receiver, SENTINEL_DIRECT_SEC="3") as scene:
+        scene["healer"].kill()
+        miss = scene.alerts.wait("healer_miss", "healer", SENTINEL_SEC + 1 + NOISE_SEC)
+        # on one bus alone: that is enough
+        scene.market.cmd("SET", f"notifier:told:{miss['id']}", '{"ts":1,"channels":["slack"]}', "EX", 60)
+        scene["sentinel"].wait_log("direct.told_by_others", 3 + NOISE_SEC)
+        scene["healer"].start()
+        scene.alerts.wait("healer_ok", "healer", 2 + NOISE_SEC)
+        rest(3 + 1)
+        assert receiver.seen == []
+
+
+@pytest.mark.parametrize("bus", BUSES)
+def test_a_lost_bus_that_nobody_told_is_told_directly_and_so_is_its_return(tmp_path, receiver, bus):
+    other = next(each for each in BUSES if each != bus)
+    with scene_with(tmp_path, receiver) as scene:
+        scene.server(bus).kill()
+        miss = receiver.wait("bus_miss", bus, BUS_TIMEOUT_SEC + 1 + DIRECT_SEC + 2 * NOISE_SEC)
+        assert miss == only(scene.log("bus_miss", bus=other))
+        scene.server(bus).start()
+        ok = receiver.wait("bus_ok", bus, 3 + DIRECT_SEC + 2 * NOISE_SEC)
+        assert ok == only(scene.log("bus_ok", bus=other))
+        until(lambda: told(scene, ok["id"], bus), 3, "the record on the bus that was away")
+        assert told(scene, miss["id"], bus), "what was told while it was away"
+        rest(2 * DIRECT_SEC)
+        assert [event["id"] for event in receiver.taken(bus)] == [miss["id"], ok["id"]]
+
+
+def test_when_no_bus_is_left_the_sentinel_tells_that_by_itself(tmp_path, receiver):
+    with scene_with(tmp_path, receiver) as scene:
+        for bus in BUSES:
+            scene.server(bus).kill()
+        for bus in BUSES:
+            miss = receiver.wait("bus_miss", bus, BUS_TIMEOUT_SEC + DIRECT_SEC + 3 + 2 * NOISE_SEC)
+            assert (miss["by"], miss["reason"]) == ("sentinel", "refused")
+            assert miss["late_sec"] >= BUS_TIMEOUT_SEC + DIRECT_SEC
+        for bus in BUSES:
+            scene.server(bus).start()
+        for bus in BUSES:
+            receiver.wait("bus_ok", bus, 4 + DIRECT_SEC + 2 * NOISE_SEC)
+            scene.wait_logged("bus_ok", bus, 4 + NOISE_SEC)
+        rest(2 * DIRECT_SEC + 1)
+        for bus in BUSES:
+            # the healer's word on the same outage comes afterwards, and is not told again
+            assert [event["type"] for event in receiver.taken(bus)] == ["bus_miss", "bus_ok"]
+
+
+def test_a_receiver_that_is_ill_gets_it_once_when_it_is_well(tmp_path, receiver):
+    receiver.always = 500
+    with scene_with(tmp_path, receiver) as scene:
+        scene["healer"].kill()
+        until(lambda: len(receiver.statuses()) >= 3, 15, "some attempts")
+        until(lambda: "no way out: webhook: 500" in str(beat(scene)), 3, "a degraded beat")
+        receiver.always = 200
+        miss = receiver.wait("healer_miss", "healer", 10)
+        assert {request.id for request in receiver.seen} == {miss["id"]}
+        gaps = [b.at - a.at for a, b in zip(receiver.seen, receiver.seen[1:], strict=False)]
+        assert all(gap >= 0.7 for gap in gaps), gaps
+        until(lambda: "no way out" not in str(beat(scene)), 3, "a beat that is well")
+        rest(2)
+        assert len(receiver.taken()) == 1
+
+
+def beat(scene: Scene) -> dict:
+    return orjson.loads(scene.system.cmd("GET", "beat:sentinel") or b"{}")
+
+
+def test_a_receiver_that_hangs_holds_no_other_back(tmp_path, receiver):
+    from aiosmtpd.controller import Controller
+    from aiosmtpd.handlers import Message
+    from rig import HOST, free_port
+
+    class Box(Message):
+        mails: list = []  # noqa: RUF012 - one box
+
+        def handle_message(self, message):
+            self.mails.append(message)
+
+    receiver.always = Answer(hang=True)
+    server = Controller(Box(), hostname=HOST, port=free_port())
+    server.start()
+    mail = {
+        "SMTP_HOST": HOST,
+        "SMTP_PORT": str(server.port),
+        "SMTP_TLS": "none",
+        "SMTP_FROM": "swarm@example.org",
+        "SMTP_TO": "ops@example.org",
+    }
+    try:
+        with scene_with(tmp_path, receiver, **mail) as scene:
+            scene["healer"].kill()
+            miss = scene.wait_logged("healer_miss", "healer", SENTINEL_SEC + 1 + NOISE_SEC)
+            until(lambda: Box.mails, DIRECT_SEC + 1 + NOISE_SEC, "the mail")
+            assert Box.mails[0]["Message-ID"] == f"<{miss['id']}@example.org>"
+            until(lambda: told(scene, miss["id"], BUSES[0]), 3, "the record")
+            assert told(scene, miss["id"], BUSES[0])["channels"] == ["email"]
+            assert receiver.statuses() == [0]
+            receiver.always = 200
+            receiver.wait("healer_miss", "healer", 12)  # after the hanging one ran out of its time
+            both = ["email", "webhook"]
+            until(lambda: told(scene, miss["id"], BUSES[0])["channels"] == both, 2, "both in the record")
+    finally:
+        server.stop()
+
+
+def test_a_receiver_that_wants_nothing_of_it_is_not_asked_twice(tmp_path, receiver):
+    receiver.always = 404
+    with scene_with(tmp_path, receiver) as scene:
+        scene["healer"].kill()
+        scene["sentinel"].wait_log("direct.refused", SENTINEL_SEC + DIRECT_SEC + 2 + NOISE_SEC)
+        rest(3)
+        assert receiver.statuses() == [404]
+        assert "s3cret" not in str(scene["sentinel"])
+
+
+def test_a_sentinel_killed_before_it_told_tells_at_its_next_start_and_one_killed_after_repeats_nothing(
+    tmp_path, receiver
+):
+    with scene_with(tmp_path, receiver, SENTINEL_DIRECT_SEC="2.5") as scene:
+        scene["healer"].kill()
+        miss = scene.wait_logged("healer_miss", "healer", SENTINEL_SEC + 1 + NOISE_SEC)
+        scene["sentinel"].kill()
+        assert receiver.seen == []
+        scene["sentinel"].start()
+        assert receiver.wait("healer_miss", "healer", 6 + NOISE_SEC) == miss
+        until(lambda: told(scene, miss["id"], BUSES[0]), 3, "the record")
+        scene["sentinel"].kill()
+        scene["sentinel"].start()
+        scene["sentinel"].wait_log("vigil.recalled", 10)
+        rest(3.5)
+        assert len(receiver.seen) == 1
+        scene["sentinel"].kill()
+        scene["healer"].start()
+        scene["sentinel"].start()
+        receiver.wait("healer_ok", "healer", 8 + NOISE_SEC)
+        rest(2.5)
+        assert [event["type"] for event in receiver.taken()] == ["healer_miss", "healer_ok"]
+
+
+def test_without_any_way_out_it_says_so_once_and_watches_all_the_same(tmp_path):
+    with Scene(tmp_path, SERVICES, AGENTS, env=ENV) as scene:
+        scene["healer"].kill()
+        scene.alerts.wait("healer_miss", "healer", SENTINEL_SEC + 1 + NOISE_SEC)
+        rest(DIRECT_SEC + 1)
+        assert len(scene["sentinel"].logs("direct.no_way_out")) == 1
+        assert not scene.system.cmd("KEYS", "notifier:*")
+        assert scene["sentinel"].running
+
+
+def test_someone_outside_hears_of_it_while_all_is_well_and_only_then(tmp_path, receiver):
+    env = {**ENV, "DEADMAN_URL": receiver.url, "DEADMAN_INTERVAL_SEC": "0.5"}
+    with Scene(tmp_path, SERVICES, AGENTS, env=env) as scene:
+        until(lambda: len(receiver.seen) >= 3, 5, "pings")
+        assert {request.method for request in receiver.seen} == {"GET"}
+        receiver.always = Answer(hang=True)  # harms nobody
+        scene["healer"].kill()
+        scene.alerts.wait("healer_miss", "healer", SENTINEL_SEC + 1 + NOISE_SEC)
+        receiver.always = 200
+        rest(6)  # the hanging one runs out of its time
+        count = len(receiver.seen)
+        rest(2)
+        assert len(receiver.seen) == count, "all is not well"
+        assert len(scene["sentinel"].logs("deadman.failed")) == 1
+        assert "s3cret" not in str(scene["sentinel"])
+        scene["healer"].start()
+        until(lambda: len(receiver.seen) > count, 5, "a ping")
+        scene.system.freeze()
+        rest(3)
+        count = len(receiver.seen)
+        rest(2)
+        assert len(receiver.seen) == count, "the healer can't be heard"
+        scene.system.thaw()
+        until(lambda: len(receiver.seen) > count, 8, "a ping")

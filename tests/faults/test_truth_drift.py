@@ -1,0 +1,156 @@
+"""FAILURES row 22: the truth is removed or corrupted under running agents, on one bus, then on both."""
+
+import copy
+
+import orjson
+import pytest
+from rig import until
+from rig_scene import BUSES, INTERVAL_SEC, NOISE_SEC, Scene, only, rest, service
+
+ENV = {"SENTINEL_TIMEOUT_SEC": "5"}
+SERVICES = {"alpha": service(), "sentinel": service(), "rss_agg": service("market-redis")}
+AGENTS = ("healer", "sentinel", "rss_agg")
+SETTLED_SEC = 2.0 + 2.0  # at most a glance and the settling
+KEY = "truth:doc"
+
+BAD = '{"services": {"alpha": {"heartbeat": {"interval_sec": -1}}}}'
+HARM = {
+    "removed": lambda server: server.cmd("DEL", KEY),
+    "removed with all that goes along": lambda server: server.cmd("DEL", KEY, "truth:meta", "truth:history"),
+    "corrupted": lambda server: server.cmd("SET", KEY, '{"services": {'),
+    "made a list": lambda server: (server.cmd("DEL", KEY), server.cmd("RPUSH", KEY, "a")),
+    "invalid": lambda server: server.cmd(
+        "SET", KEY, '{"services": {"alpha": {"heartbeat": {"interval_sec": -1}}}}'
+    ),
+}
+WHY = {"removed": "missing", "removed with all that goes along": "missing"}
+
+
+@pytest.fixture
+def scene(tmp_path):
+    with Scene(tmp_path, SERVICES, AGENTS, env=ENV) as one:
+        for svc in ("sentinel", "rss_agg"):
+            until(lambda svc=svc: status(one, svc) == "ok", 5, f"{svc} to be well")
+        yield one
+
+
+def status(scene: Scene, svc: str) -> str:
+    """What its last beat says of it; one that says nothing is well."""
+    server = scene.market if svc == "rss_agg" else scene.system
+    raw = server.cmd("GET", f"beat:{svc}")
+    return orjson.loads(raw).get("status", "ok") if raw else "silent"
+
+
+def drifted(scene: Scene, bus: str, why: str, count: int = 1) -> dict:
+    """The `count`th drift of a bus, as it is on every bus."""
+    drift = scene.wait_logged("truth_drift", bus, SETTLED_SEC + NOISE_SEC, count=count)
+    assert (drift["by"], drift["reason"]) == ("sentinel", why)
+    for each in BUSES:
+        assert scene.wait_logged("truth_drift", bus, 1, each, count=count) == drift
+        assert scene.tail(each).wait("truth_drift", bus, 1, count=count) == drift
+    return drift
+
+
+def mended(scene: Scene, bus: str, count: int = 1) -> None:
+    ok = scene.wait_logged("truth_ok", bus, 2 + NOISE_SEC, count=count)
+    for each in BUSES:
+        assert scene.wait_logged("truth_ok", bus, 1, each, count=count) == ok
+
+
+def working(scene: Scene) -> None:
+    """Agents live, keep the last good truth, and nobody is missed for it."""
+    assert all(scene[name].running and scene[name].exit_code is None for name in AGENTS)
+    assert scene.misses() == []
+
+
+@pytest.mark.parametrize(
+    ("bus", "harm"),
+    [
+        *(("system-redis", harm) for harm in ("removed", "corrupted", "made a list")),
+        *(("market-redis", harm) for harm in ("removed with all that goes along", "invalid")),
+    ],
+)
+def test_row_22_a_truth_that_is_harmed_on_one_bus_is_told_once_and_so_is_its_mending(scene, bus, harm):
+    HARM[harm](scene.server(bus))
+    drifted(scene, bus, WHY.get(harm, "invalid"))
+    if bus == "system-redis":  # the one that agents go by: they fall back, and say so
+        for svc in ("sentinel", "rss_agg"):
+            until(lambda svc=svc: status(scene, svc) == "degraded", 3 + NOISE_SEC, f"{svc} to say so")
+    rest(2.5)
+    working(scene)
+    scene.seed(scene.truth)
+    mended(scene, bus)
+    for svc in ("sentinel", "rss_agg"):
+        until(lambda svc=svc: status(scene, svc) == "ok", 3 + NOISE_SEC, f"{svc} to be well")
+    for each in BUSES:
+        only(scene.log("truth_drift", bus=each))
+        only(scene.log("truth_ok", bus=each))
+
+
+def test_row_22_a_truth_that_is_gone_from_both_buses_stays_in_force_where_it_was(scene):
+    scene.system.cmd("DEL", KEY)
+    drifted(scene, "system-redis", "missing")
+    scene.market.cmd("SET", KEY, "nonsense")
+    drifted(scene, "market-redis", "invalid")
+    for svc in ("sentinel", "rss_agg"):
+        until(lambda svc=svc: status(scene, svc) == "degraded", 3 + NOISE_SEC, f"{svc} to say so")
+    # who watches still watches, and by the last good truth
+    last = scene.stop_beating("alpha")
+    miss = scene.alerts.wait("heartbeat_miss", "alpha", 5)
+    assert miss["since"] == pytest.approx(last, abs=0.3)
+    scene.beat_again("alpha")
+    scene.alerts.wait("heartbeat_ok", "alpha", 3)
+    # a sentinel without its memory's truth can't start; one that goes on is told of the mending
+    scene.seed(scene.truth)
+    for bus in BUSES:
+        mended(scene, bus)
+        only(scene.log("truth_drift", bus))
+    assert all(scene[name].running for name in AGENTS)
+
+
+def test_a_document_that_someone_wrote_by_hand_makes_its_bus_differ(scene):
+    other = copy.deepcopy(scene.truth)
+    other["services"]["alpha"]["description"] = "not seeded"
+    scene.market.cmd("SET", KEY, orjson.dumps(other))
+    drifted(scene, "market-redis", "differs")
+    scene.seed(scene.truth)
+    mended(scene, "market-redis")
+
+
+def test_a_drift_outlives_the_sentinel_that_told_it_and_is_told_once(scene):
+    scene.market.cmd("DEL", KEY)
+    drifted(scene, "market-redis", "missing")
+    scene["sentinel"].kill()
+    scene["sentinel"].start()
+    rest(SETTLED_SEC + 2)
+    for bus in BUSES:
+        only(scene.log("truth_drift", bus=bus))
+    scene["sentinel"].kill()
+    scene.seed(scene.truth)  # it is mended while nobody looks
+    scene["sentinel"].start()
+    scene.wait_logged("truth_ok", "market-redis", 6 + NOISE_SEC)
+    rest(SETTLED_SEC)
+    for bus in BUSES:
+        only(scene.log("truth_drift", bus=bus))
+        only(scene.log("truth_ok", bus=bus))
+
+
+@pytest.mark.parametrize("fault", [("kill", "start"), ("freeze", "thaw")], ids=["killed", "frozen"])
+def test_a_bus_that_is_away_has_not_drifted(scene, fault):
+    away, back = fault
+    getattr(scene.market, away)()
+    rest(SETTLED_SEC + 1)
+    getattr(scene.market, back)()
+    rest(SETTLED_SEC)
+    for bus in BUSES:
+        assert scene.log("truth_drift", bus=bus) == []
+
+
+def test_seedings_one_after_the_other_are_no_drift(scene):
+    for n in range(12):
+        truth = copy.deepcopy(scene.truth)
+        truth["services"]["alpha"]["description"] = f"edition {n}"
+        scene.seed(truth)
+    rest(SETTLED_SEC + INTERVAL_SEC)
+    assert scene.log("truth_drift") == []
+    assert scene.system.cmd("HGET", "truth:meta", "revision") in (b"13", "13", 13)
