@@ -1,9 +1,9 @@
-"""`python -m bench`: all of them, or those named: heard, delay, footprint, lease, start, scrape."""
+"""`python -m bench`: all of ALL, or those that are named, of LONG too."""
 
 import sys
 from collections.abc import Callable
 
-from bench import delay, footprint, heard, lease, scrape, start
+from bench import delay, footprint, garbage, heard, lease, memory, scrape, start
 
 ALL: dict[str, Callable[[], None]] = {
     "heard": heard.main,
@@ -13,6 +13,7 @@ ALL: dict[str, Callable[[], None]] = {
     "start": start.main,
     "scrape": scrape.main,
 }
+LONG: dict[str, Callable[[], None]] = {"garbage": garbage.main, "memory": memory.main}
 
 for name in sys.argv[1:] or ALL:
-    ALL[name]()
+    (ALL | LONG)[name]()
