@@ -53,9 +53,9 @@ class Fleet:
         env: Mapping[str, str] | None = None,
         *,
         tail: bool = True,
-        server_env: Mapping[str, str] | None = None,
+        server_clock: Mapping[str, str] | None = None,
     ) -> None:
-        self.server_env = server_env
+        self.server_clock = server_clock
         self.folder, self.truth, self.extra, self.tailed = folder, truth, dict(env or {}), tail
         self.wanted = list(agents or [])
         self.agents: dict[str, Proc] = {}
@@ -63,8 +63,8 @@ class Fleet:
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as ends:
-            self.system = ends.enter_context(Server(self.folder / "system-redis", env=self.server_env))
-            self.market = ends.enter_context(Server(self.folder / "market-redis", env=self.server_env))
+            self.system = ends.enter_context(Server(self.folder / "system-redis", clock=self.server_clock))
+            self.market = ends.enter_context(Server(self.folder / "market-redis", clock=self.server_clock))
             self.env = {
                 "SYSTEM_REDIS_URL": self.system.url,
                 "MARKET_REDIS_URL": self.market.url,

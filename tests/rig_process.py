@@ -146,8 +146,9 @@ class Process:
 class Server(Process):
     """A real server with AOF on 127.0.0.1 and a folder of its own; runs from the constructor on.
 
-    `config` holds directives, `_` for `-`: `Server(tmp_path / "system", maxmemory="3mb")`; `env` is added to
-    the environment. `password` is what `cmd` needs, once someone has set one.
+    `config` holds directives, `_` for `-`: `Server(tmp_path / "system", maxmemory="3mb")`. One with a `clock`
+    (`Clock.env`) is the wheel's: a build with jemalloc does not bear libfaketime. `password` is what `cmd`
+    needs, once someone has set one.
     """
 
     def __init__(
@@ -156,11 +157,11 @@ class Server(Process):
         port: int | None = None,
         *,
         start: bool = True,
-        env: Mapping[str, str] | None = None,
+        clock: Mapping[str, str] | None = None,
         **config: str,
     ) -> None:
         super().__init__()
-        self.folder, self.config, self.env = folder, config, dict(env or {})
+        self.folder, self.config, self.clock = folder, config, dict(clock or {})
         self.password: str | None = None
         self.folder.mkdir(parents=True, exist_ok=True)
         self.port = port or free_port()
@@ -168,6 +169,7 @@ class Server(Process):
             try:
                 self.start()
             except AssertionError:
+                self.close()
                 if port:  # one that was asked for is not ours to change
                     raise
                 self.port = free_port()
@@ -191,8 +193,9 @@ class Server(Process):
     def begin(self, **config: str) -> None:
         """Starts it, with these directives too, and does not wait for anything."""
         assert not self.running, f"{self} runs already"
-        line = command(_binary(), self.port, self.folder, **self.config, **config)
-        self._spawn(line, env={**os.environ, **self.env})
+        binary = _binary("") if self.clock else _binary()
+        line = command(binary, self.port, self.folder, **self.config, **config)
+        self._spawn(line, env={**os.environ, **self.clock})
 
     def restart(self) -> None:
         """Ends it, if it runs, and starts it with the same port, folder and settings."""

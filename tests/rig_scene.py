@@ -69,10 +69,12 @@ class Scene(Fleet):
         idle: Iterable[str] = (),
         bare: Iterable[str] = (),
         env: Mapping[str, str] | None = None,
+        server_clock: Mapping[str, str] | None = None,
     ) -> None:
         truth = truth_of(services, timeout_sec=timeout_sec, bus_timeout_sec=bus_timeout_sec)
         # short, so that a healer that comes after a killed one need not wait for it
-        super().__init__(folder, truth, env={"HEALER_LEASE_SEC": "0.5", **(env or {})})
+        env = {"HEALER_LEASE_SEC": "0.5", **(env or {})}
+        super().__init__(folder, truth, env=env, server_clock=server_clock)
         self.first = list(agents)
         self.idle, self.bare, self.timeout_sec = set(idle), set(bare), timeout_sec
         self.beaters: dict[str, Beater] = {}

@@ -40,7 +40,7 @@ def _put_down(record: Record, memory: Remembered, now: Moment) -> None:
     record.forget_gap()
     if memory.since is not None:
         # the outage began with the last beat that the leader knew, whatever was heard since then
-        silent_sec = now.wall - memory.since
+        silent_sec = now.since(memory.since)
         running = record.bus.clock.running(now.mono)
         record.last = Heard(running - silent_sec, now.mono - silent_sec, memory.since)
 

@@ -26,6 +26,10 @@ class Moment:
     mono: float
     wall: float
 
+    def since(self, wall: float) -> float:
+        """Seconds from `wall`, never below nought: that clock may have been set back meanwhile."""
+        return max(0.0, self.wall - wall)
+
 
 class ListeningClock:
     """What one bus's sessions and canaries prove. `proven` and `running` are in seconds of listening.

@@ -82,7 +82,7 @@ def recall_bus(life: Liveness, name: str, since: float | None, now: Moment) -> V
     was_heard = bus.state is State.UP
     bus.state = State.DOWN
     if since is not None:
-        bus.lost = Moment(now.mono - (now.wall - since), since)
+        bus.lost = Moment(now.mono - now.since(since), since)
     return bus.regained(now) if was_heard else None
 
 
@@ -93,7 +93,7 @@ def _restore(record: Record, memory: Remembered, now: Moment) -> None:
         record.enter = -silent_for
         return
     since = now.wall - silent_for if memory.since is None else memory.since
-    record.last = Heard(-silent_for, now.mono - (now.wall - since), since)
+    record.last = Heard(-silent_for, now.mono - now.since(since), since)
     if memory.boot is not None:
         record.boots[memory.boot] = max(memory.i, record.boots.get(memory.boot, 0))
 

@@ -38,13 +38,14 @@ async def main() -> int:
 
 
 def look(me: Agent[Common], topology: Topology, hearing: Hearing) -> None:
-    """See who is gone, who has converged, whose clock is wrong."""
+    """See who is gone, who has converged, whose clock is wrong: one line, since it may be our own."""
     wall = time.time()
     hearing.tell(topology.tick(time.monotonic(), wall))
     hearing.tell(topology.converged(me.revision, wall))
-    while topology.skewed:
-        svc, skew_sec = topology.skewed.pop()
-        me.log.warning("mesh.clock_skew", svc=svc, skew_sec=skew_sec)
+    if topology.skewed:
+        svc, skew_sec = topology.skewed[0]
+        me.log.warning("mesh.clock_skew", svc=svc, skew_sec=skew_sec, count=len(topology.skewed))
+        topology.skewed.clear()
 
 
 def trouble(topology: Topology, writing: Writing) -> str | None:

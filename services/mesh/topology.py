@@ -190,6 +190,7 @@ class Topology:
 
     def _note_skew(self, one: Instance) -> None:
         skew_sec = one.last.ts - one.last_ts
-        was, one.skewed = one.skewed, abs(skew_sec) > SKEW_SEC
+        # an incident is over well below where it begins: a clock that wavers there is one, not many
+        was, one.skewed = one.skewed, abs(skew_sec) > (SKEW_SEC / 2 if one.skewed else SKEW_SEC)
         if one.skewed and not was:
             self.skewed.append((one.svc, round(skew_sec, 3)))

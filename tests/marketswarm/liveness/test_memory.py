@@ -300,6 +300,16 @@ def test_a_recall_files_everyone_so_that_nobody_is_overlooked():
 # -- buses
 
 
+def test_a_wall_clock_that_was_set_back_meanwhile_makes_no_outage_shorter_than_nothing():
+    hand = Hand(watch(), known={"a": down(since=WALL + 3600)})
+    hand.run(10)
+    hand.beat("a")
+    assert hand.verdicts[-1].down_sec == pytest.approx(10, abs=0.01)
+    ok = recall_bus(hand.life, "bus", WALL + 3600, hand.now)
+    assert ok is not None
+    assert ok.down_sec == 0
+
+
 def test_a_bus_that_was_told_lost_and_is_heard_already_is_ok_since_it_was_lost():
     hand = Hand(watch())
     ok = recall_bus(hand.life, "bus", WALL - 60, hand.now)

@@ -1,0 +1,155 @@
+"""FAILURES row 14: a wall clock steps by an hour. It is shown to people, and decides nothing."""
+
+import json
+import time
+
+import pytest
+from rig import until
+from rig_clock import Clock
+from rig_scene import BUSES, INTERVAL_SEC, NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, Scene, only, rest, service
+
+pytestmark = pytest.mark.needs("faketime")
+
+HOUR = 3600.0
+SERVICES = {
+    "mortal": service(),
+    "doomed": service("market-redis"),
+    **{f"s{n}": service(BUSES[n % 2]) for n in range(6)},
+}
+steps = pytest.mark.parametrize("step", [HOUR, -HOUR], ids=["an hour on", "an hour back"])
+
+
+@pytest.fixture
+def clock(tmp_path):
+    return Clock(tmp_path)
+
+
+def misses_in_time(scene: Scene, *names: str) -> None:
+    """They stop, and each is missed after its timeout, by a clock that nobody steps."""
+    scene.stop_beating(*names)
+    silent = time.monotonic()
+    for name in names:
+        scene.alerts.wait("heartbeat_miss", name, TIMEOUT_SEC + 1 + NOISE_SEC)
+        late_sec = scene.alerts.at("heartbeat_miss", name) - silent
+        assert late_sec >= TIMEOUT_SEC - INTERVAL_SEC - 0.3
+        assert (
+            TIMEOUT_SEC <= only(scene.log("heartbeat_miss", name))["late_sec"] <= TIMEOUT_SEC + 1 + NOISE_SEC
+        )
+
+
+@steps
+def test_row_14_the_healers_clock_steps_and_no_verdict_changes(tmp_path, clock, step):
+    with Scene(tmp_path, SERVICES, agents=()) as scene:
+        scene.start("healer", **clock.env)
+        scene.all_up()
+        clock.step(step)
+        scene.listen_for(TIMEOUT_SEC, *BUSES)
+        assert scene.alerts.of() == []
+        misses_in_time(scene, "mortal", "doomed")
+        miss = only(scene.log("heartbeat_miss", "mortal"))
+        assert miss["ts"] == pytest.approx(time.time() + step, abs=10)  # what it was told to show, it shows
+        clock.step(0)
+        scene.beat_again("mortal")
+        ok = scene.alerts.wait("heartbeat_ok", "mortal", 2 + NOISE_SEC)
+        assert 0 <= ok["age_sec"] <= 1
+        assert TIMEOUT_SEC <= ok["down_sec"] <= TIMEOUT_SEC + 5
+        scene.listen_for(TIMEOUT_SEC, *BUSES)
+        assert sorted(scene.misses()) == ["doomed", "mortal"]
+
+
+@steps
+def test_row_14_a_healer_restarted_by_another_clock_remembers_and_shows_no_time_below_nought(
+    tmp_path, clock, step
+):
+    with Scene(tmp_path, SERVICES, agents=()) as scene:
+        healer = scene.start("healer", **clock.env)
+        scene.all_up()
+        misses_in_time(scene, "mortal")
+        scene.market.kill()
+        scene.wait_logged("bus_miss", "market-redis", 5)
+        healer.kill()
+        clock.step(step)
+        healer.start()
+        until(lambda: len(healer.logs("vigil.recalled")) == 2, 10, f"the memory: {healer}")
+        scene.stop_beating("s0")
+        scene.market.start()
+        scene.beat_again("mortal")
+        ok = scene.alerts.wait("heartbeat_ok", "mortal", 3 + NOISE_SEC)
+        bus_ok = scene.wait_logged("bus_ok", "market-redis", 4 + NOISE_SEC)
+        assert ok["down_sec"] >= 0
+        assert bus_ok["down_sec"] >= 0
+        scene.alerts.wait("heartbeat_miss", "s0", TIMEOUT_SEC + WARM_UP_SEC + 1 + NOISE_SEC)
+        scene.listen_for(TIMEOUT_SEC, *BUSES)
+        assert sorted(scene.misses()) == ["mortal", "s0"]
+        assert scene.log("heartbeat_gap") == []
+
+
+@steps
+def test_row_14_the_servers_clocks_step_and_what_expires_early_or_late_changes_no_verdict(
+    tmp_path, clock, step
+):
+    with Scene(tmp_path, SERVICES, server_clock=clock.env) as scene:
+        clock.step(step)
+        until(lambda: abs(scene.system.cmd("TIME")[0] - time.time() - step) < 60, 2, "the servers' clocks")
+        scene.listen_for(TIMEOUT_SEC, *BUSES)
+        assert scene.alerts.of() == []
+        misses_in_time(scene, "mortal", "doomed")
+        scene["healer"].kill()
+        scene["healer"].start()
+        scene.beat_again("mortal")
+        scene.alerts.wait("heartbeat_ok", "mortal", 4 + NOISE_SEC)
+        scene.listen_for(TIMEOUT_SEC + WARM_UP_SEC, *BUSES)
+        clock.step(0)
+        scene.listen_for(TIMEOUT_SEC, *BUSES)
+        misses_in_time(scene, "s0")
+        assert sorted(scene.misses()) == ["doomed", "mortal", "s0"]
+        assert scene.log("heartbeat_gap") == []
+
+
+def test_row_14_an_agents_clock_steps_and_mesh_says_so_once_an_incident(tmp_path, clock):
+    services = {**SERVICES, "rss_agg": service(), "mesh": service()}
+
+    def skew() -> float | None:
+        topology = json.loads(scene.system.cmd("GET", "mesh:topology") or '{"services": {}}')
+        instances = topology["services"].get("rss_agg", {"instances": [{"skew_sec": None}]})["instances"]
+        return instances[0]["skew_sec"]
+
+    with Scene(tmp_path, services, agents=(), idle=("rss_agg", "mesh")) as scene:
+        agent, mesh = scene.start("rss_agg", **clock.env), scene.start("mesh")
+        until(lambda: scene.system.cmd("EXISTS", "beat:rss_agg", "beat:mesh") == 2, 10, "both to beat")
+        scene.start("healer")
+        scene.all_up()
+        for incidents, step in enumerate((HOUR, -HOUR), 1):
+            clock.step(step)
+            until(lambda step=step: skew() == pytest.approx(step, abs=2), 5, f"the skew, not {skew()}")
+            rest(4 * INTERVAL_SEC)  # several beats later it is still the same incident
+            assert len(mesh.logs("mesh.clock_skew")) == incidents
+            assert mesh.logs("mesh.clock_skew")[-1]["svc"] == "rss_agg"
+            clock.step(0)
+            until(lambda: skew() is None, 5, "no skew")
+        clock.step(HOUR)
+        scene.listen_for(TIMEOUT_SEC)
+        assert scene.alerts.of() == []
+        agent.kill()
+        miss = scene.alerts.wait("heartbeat_miss", "rss_agg", TIMEOUT_SEC + 1 + NOISE_SEC)
+        assert TIMEOUT_SEC <= miss["late_sec"] <= TIMEOUT_SEC + 1 + NOISE_SEC
+        assert miss["since"] == pytest.approx(time.time(), abs=5)  # by the healer's own clock
+
+
+def test_row_14_a_mesh_whose_own_clock_steps_does_not_fill_its_log(tmp_path, clock):
+    many = {f"n{n}": service() for n in range(40)}
+    with Scene(tmp_path, {**many, "mesh": service()}, ("healer",), idle=("mesh",)) as scene:
+        mesh = scene.start("mesh", **clock.env)
+        until(
+            lambda: (
+                len(json.loads(scene.system.cmd("GET", "mesh:topology") or '{"services": {}}')["services"])
+                > 40
+            ),
+            10,
+        )
+        clock.step(HOUR)
+        until(lambda: mesh.logs("mesh.clock_skew"), 5, "the skew")
+        rest(2)
+        said = mesh.logs("mesh.clock_skew")
+        assert len(said) <= 3
+        assert sum(line["count"] for line in said) >= 40
