@@ -49,14 +49,17 @@ def up(
     from marketswarm.exit import Code, Exit
     from marketswarm.fleet import folder, ground
     from marketswarm.fleet.up import run
+    from marketswarm.settings import Common, read
 
-    orders = _orders(
-        truth, data.absolute(), port, [svc.strip() for svc in (only or "").split(",") if svc.strip()]
-    )
+    settings = read(Common)
+    wanted = [svc.strip() for svc in (only or "").split(",") if svc.strip()]
+    orders = _orders(truth, data.absolute(), (port, settings.metrics_port), wanted)
     try:
         with folder.claim(orders.data):
             after_a_crash = folder.ended_badly(orders.data)
-            ground.need_ports(orders.plan.buses, patience_sec=1.0 if after_a_crash else 0.0)
+            patience_sec = 1.0 if after_a_crash else 0.0
+            ground.need_ports(orders.plan.buses, patience_sec=patience_sec)
+            ground.need_metrics_ports(orders.plan.agents, settings.metrics_host, patience_sec=patience_sec)
             screen = _screen(orders.plan, verbose)
             asyncio.run(run(orders, screen, lambda agents: _summary(orders, agents, data, begun)))
     except folder.TakenError as error:
@@ -70,7 +73,7 @@ def up(
         raise Exit(Code.CONFIGURATION, f"{error.filename or data}: {error.strerror}") from None
 
 
-def _orders(path: Path, data: Path, port: int, only: list[str]) -> "Orders":
+def _orders(path: Path, data: Path, ports: tuple[int, int | None], only: list[str]) -> "Orders":
     """What is to be run, all of it looked at before anything is started."""
     from marketswarm.cli.document import accepted
     from marketswarm.exit import Code, Exit
@@ -78,10 +81,13 @@ def _orders(path: Path, data: Path, port: int, only: list[str]) -> "Orders":
     from marketswarm.fleet.modules import modules_of
     from marketswarm.fleet.swarm import Orders
 
-    document = accepted(path)
+    document, (port, metrics_port) = accepted(path), ports
     known = ground.buses_known(document, os.environ)
     try:
-        drawn = plan.draw(document, known=known, modules=modules_of(document.services), port=port, only=only)
+        modules = modules_of(document.services)
+        drawn = plan.draw(
+            document, known=known, modules=modules, port=port, metrics_port=metrics_port, only=only
+        )
         ours = any(bus.port is not None for bus in drawn.buses)
         binary = server.find_binary() if ours else None
     except (plan.PlanError, server.NoServerError) as error:

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from marketswarm.bus import BusError, find_url
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet import ports
-from marketswarm.fleet.plan import PlannedBus, is_told
+from marketswarm.fleet.plan import PlannedAgent, PlannedBus, is_told
 from marketswarm.truth import Truth
 
 _LOOK_EVERY_SEC = 0.05
@@ -30,6 +30,25 @@ def buses_known(truth: Truth, environ: Mapping[str, str]) -> dict[str, str]:
         if is_told(name, environ) or urlsplit(url).hostname != name.lower():
             known[name] = url
     return known
+
+
+def need_metrics_ports(agents: Iterable[PlannedAgent], host: str, *, patience_sec: float = 0.0) -> None:
+    """Makes sure that the ports of our agents' metrics are free on `host`; see `need_ports`.
+
+    Raises:
+        Exit: code 2, naming who holds one.
+    """
+    deadline = time.monotonic() + patience_sec
+    for agent in agents:
+        port = agent.metrics_port
+        while port is not None and not ports.is_free(port, host):
+            if time.monotonic() >= deadline:
+                raise Exit(
+                    Code.CONFIGURATION,
+                    f"METRICS_PORT: port {port}, for {agent.svc}, is taken by {ports.holder(port)}. Every "
+                    "service of the truth has one, from METRICS_PORT on: choose another, or none.",
+                )
+            time.sleep(_LOOK_EVERY_SEC)
 
 
 def need_ports(buses: Iterable[PlannedBus], *, patience_sec: float = 0.0) -> None:

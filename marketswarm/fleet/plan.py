@@ -29,10 +29,15 @@ class PlannedBus:
 
 @dataclass(frozen=True, slots=True)
 class PlannedAgent:
-    """One agent: the service's name and the module that is run."""
+    """One agent: the service's name, the module that is run, and the port of its metrics, if it has one."""
 
     svc: str
     module: str
+    metrics_port: int | None = None
+
+    def environ(self) -> dict[str, str]:
+        """What this one is told and no other."""
+        return {} if self.metrics_port is None else {"METRICS_PORT": str(self.metrics_port)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,7 @@ def draw(
     known: Mapping[str, str],
     modules: Mapping[str, str],
     port: int,
+    metrics_port: int | None = None,
     only: Collection[str] = (),
 ) -> Plan:
     """The plan of a fleet.
@@ -68,6 +74,8 @@ def draw(
         known: URLs of buses that run already, by name; these get no server. Holds all literal ones.
         modules: what can be run here, by service.
         port: of the first bus; the next bus has the next.
+        metrics_port: of the truth's first service; each has the next, started or not, so that none moves when
+            others are left out. None: no metrics.
         only: services to start; empty means all.
 
     Raises:
@@ -85,7 +93,11 @@ def draw(
     wanted = [svc for svc in truth.services if not only or svc in only]
     return Plan(
         buses=tuple(buses),
-        agents=tuple(PlannedAgent(svc, modules[svc]) for svc in wanted if svc in modules),
+        agents=tuple(
+            PlannedAgent(svc, modules[svc], _metrics_port(svc, truth, metrics_port))
+            for svc in wanted
+            if svc in modules
+        ),
         elsewhere=tuple(svc for svc in wanted if svc not in modules),
     )
 
@@ -93,6 +105,15 @@ def draw(
 def _literal(truth: Truth) -> list[str]:
     """Buses that are but an address in the truth."""
     return [name for name in truth.bus_names() if name not in (SYSTEM, MARKET, *truth.buses)]
+
+
+def _metrics_port(svc: str, truth: Truth, first: int | None) -> int | None:
+    if first is None:
+        return None
+    own = first + list(truth.services).index(svc)
+    if own > LAST_PORT:
+        raise PlanError(f"METRICS_PORT: {svc} would be on port {own}, and the last is {LAST_PORT}")
+    return own
 
 
 def _must_run(svc: str, truth: Truth, modules: Mapping[str, str]) -> None:

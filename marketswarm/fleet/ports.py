@@ -1,5 +1,6 @@
 """Who holds a TCP port of this machine, so that a taken one can be named. It frees none and uses none."""
 
+import errno
 import os
 import re
 import shutil
@@ -31,8 +32,9 @@ def is_free(port: int, host: str = "127.0.0.1") -> bool:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: a closed one is free
         try:
             probe.bind((host, port))
-        except OSError:
-            return False
+        except OSError as error:
+            # an address that is not here, or of another kind, is for who listens there to complain of
+            return error.errno not in (errno.EADDRINUSE, errno.EACCES, errno.EPERM)
     return True
 
 

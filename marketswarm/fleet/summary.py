@@ -38,6 +38,9 @@ def summary(plan: Plan, agents: Sequence[str], scene: Scene) -> list[str]:
         lines += _wrapped("  stopped   ", stopped)
     if plan.elsewhere:
         lines += _wrapped("  elsewhere ", plan.elsewhere)
+    metrics = [f"{agent.svc}:{agent.metrics_port}" for agent in plan.agents if agent.metrics_port]
+    if metrics:
+        lines += _wrapped("  metrics   ", metrics)
     lines += ["", "In another terminal, in this folder:"]
     says = "make {}" if scene.make else "marketswarm {}"
     alert_bus = urlsplit(plan.buses[0].url)

@@ -57,7 +57,10 @@ class Swarm:
         self.servers = {bus.name: self._server(bus) for bus in orders.plan.buses if bus.port is not None}
         self.agents = {
             agent.svc: self._python(
-                agent.svc, agent.module, self._environ, missed_after_sec(orders.truth, agent.svc) + _SEEN_SEC
+                agent.svc,
+                agent.module,
+                {**self._environ, **agent.environ()},
+                missed_after_sec(orders.truth, agent.svc) + _SEEN_SEC,
             )
             for agent in orders.plan.agents
         }

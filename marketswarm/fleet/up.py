@@ -65,7 +65,9 @@ async def _life(
     else:
         urls = {bus.name: bus.url for bus in orders.plan.buses if bus.port is not None}
         took_sec = round(time.monotonic() - begun, 3)
-        speech.tell("fleet.up", agents=agents, buses=urls, took_sec=took_sec)
+        metrics = {agent.svc: agent.metrics_port for agent in orders.plan.agents if agent.metrics_port}
+        facts: dict[str, Any] = {"metrics": metrics} if metrics else {}
+        speech.tell("fleet.up", agents=agents, buses=urls, took_sec=took_sec, **facts)
 
 
 async def _unless(leave: asyncio.Event, life: Coroutine[Any, Any, None]) -> None:

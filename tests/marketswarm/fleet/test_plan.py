@@ -61,6 +61,14 @@ def test_only_those_asked_for_are_started_in_the_order_of_the_truth():
     assert drawn.elsewhere == ()
 
 
+def test_each_service_has_its_own_port_for_metrics_which_stays_when_others_are_left_out():
+    everyone = plan(truth("a", "b", "healer"), metrics_port=9100)
+    assert {agent.svc: agent.metrics_port for agent in everyone.agents} == {"a": 9100, "healer": 9102}
+    [healer] = plan(truth("a", "b", "healer"), metrics_port=9100, only=["healer"]).agents
+    assert (healer.metrics_port, healer.environ()) == (9102, {"METRICS_PORT": "9102"})
+    assert all(agent.environ() == {} for agent in plan(truth("a", "healer")).agents)
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -68,6 +76,7 @@ def test_only_those_asked_for_are_started_in_the_order_of_the_truth():
         ({"only": ["zzz"]}, "it has a, b, healer"),
         ({"only": ["b"]}, "no module services.b"),
         ({"port": 65535}, "market-redis would be on port 65536"),
+        ({"metrics_port": 65534}, "METRICS_PORT: healer would be on port 65536"),
     ],
 )
 def test_what_cannot_be_says_what_would_be_right(options, says):

@@ -42,6 +42,16 @@ def test_who_was_stopped_meanwhile_is_not_told_to_be_up(plan):
     assert "stopped   rss_agg" in text
 
 
+def test_it_says_where_the_metrics_are(plan):
+    assert "metrics" not in "\n".join(summary(plan, UP, SCENE))
+    agents = tuple(
+        dataclasses.replace(agent, metrics_port=port)
+        for agent, port in zip(plan.agents, (9100, 9101), strict=True)
+    )
+    text = "\n".join(summary(dataclasses.replace(plan, agents=agents), UP, SCENE))
+    assert "  metrics   healer:9100 rss_agg:9101" in text
+
+
 def test_it_shows_no_password(plan):
     text = "\n".join(summary(plan, UP, SCENE))
     assert "hunter2" not in text

@@ -25,7 +25,9 @@ BEATS = """
 import json, os, socket, sys, time
 port = int(os.environ["SYSTEM_REDIS_URL"].rpartition(":")[2])
 name = __spec__.name.split(".")[1]
-print(json.dumps({"event": "stand_in.started", "agent": name, "level": "info"}), file=sys.stderr, flush=True)
+said = {"event": "stand_in.started", "agent": name, "level": "info"}
+said["metrics"] = os.environ.get("METRICS_PORT")
+print(json.dumps(said), file=sys.stderr, flush=True)
 while True:
     beat = json.dumps({"svc": name, "i": 1, "ts": time.time()})
     with socket.create_connection(("127.0.0.1", port)) as bus:
@@ -224,6 +226,30 @@ def test_a_bus_that_the_environment_names_is_used_as_it_is(up, tmp_path):
         assert theirs.cmd("EXISTS", "truth:doc") == 1
         assert fleet.stop(10) == 0
         assert theirs.cmd("PING")
+
+
+def test_each_agent_has_a_metrics_port_of_its_own(up):
+    port = free_port()
+    fleet = up("--only", "other", METRICS_PORT=str(port))
+    assert fleet.up()["metrics"] == {"other": port + 1}
+    assert [line["metrics"] for line in fleet.logs("stand_in.started")] == [str(port + 1)]
+
+
+def test_a_taken_metrics_port_is_named_before_anything_is_started(up):
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)):
+        fleet = up(METRICS_PORT=str(port))
+        assert fleet.wait(10) == 2
+    assert f"METRICS_PORT: port {port}, for steady, is taken by " in fleet.text()
+    assert f"(pid {os.getpid()})" in fleet.text()
+    assert not fleet.logs("fleet.starting")
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "many"])
+def test_a_metrics_port_that_is_none_ends_it_and_names_the_variable(up, port):
+    fleet = up(METRICS_PORT=port)
+    assert fleet.wait(10) == 2
+    assert "METRICS_PORT: should be" in fleet.text()
 
 
 def test_only_some_services(up):
