@@ -104,6 +104,8 @@ class _Service:
         self.beats = ledger.of(svc)
         self.terms = ledger.terms[svc]
         self.bus = self.terms[0].bus
+        begun = {terms.since for terms in self.terms}
+        self.drops = [terms.until for terms in self.terms if terms.until not in (inf, *begun)]
         self.alone = svc == HEALER or ledger.healers == 1
         self.listened = hearing.watched_over() if svc == HEALER else hearing.listened(self.bus)
         self.disturbed = without([(ledger.began, self.until)], self.listened)
@@ -258,7 +260,7 @@ class _Service:
 
     def _closed(self, down: Down) -> None:
         at = down.miss.at
-        dropped = min((t.until for t in self.terms if t.until > at), default=inf)
+        dropped = min((drop for drop in self.drops if drop > at), default=inf)
         for start, end in touching(self.listened, at, self.until):
             begin = max(start, at)
             back = self.beats.first_after(begin)
@@ -284,7 +286,7 @@ class _Service:
             fits = self.beats.any_between(since, until) or any(touching(self.doubtful, since, until))
             text = "an ok, and it did not beat"
         else:
-            ends = [t.until for t in self.terms if t.until <= closed.ts + NOISE_SEC]
+            ends = [drop for drop in self.drops if drop <= closed.ts + NOISE_SEC]
             fits = any(self._learned(end) >= since for end in ends)
             text = "unwatched, and the truth still names it"
         if closed.what != "miss" and not fits:

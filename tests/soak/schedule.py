@@ -167,10 +167,10 @@ _DRAWS = {
     "reseed": _reseed,
 }
 _REST_SEC = {
-    "healer": (6, 40),
-    "bus": (6, 40),
-    "wire": (4, 25),
-    "small": (3, 15),
-    "agent": (5, 40),
-    "reseed": (10, 60),
+    "healer": (5, 25),
+    "bus": (5, 25),
+    "wire": (3, 15),
+    "small": (2, 10),
+    "agent": (4, 25),
+    "reseed": (8, 40),
 }

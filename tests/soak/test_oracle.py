@@ -211,6 +211,15 @@ def test_one_that_is_dropped_while_it_is_down_is_closed_by_unwatched_and_only_th
     assert story.kinds() == ["no ok"]
 
 
+def test_one_that_gets_another_timeout_while_it_is_down_stays_down():
+    story = Story((50, END))
+    story.ledger.agreed(Terms("alpha", HOME, INTERVAL, 3.0, 60.0))
+    story.outage(52.1, None)
+    assert story.kinds() == []
+    story.tell("heartbeat_unwatched", 60.3)
+    assert "false" in story.kinds()
+
+
 def test_one_that_was_added_and_never_beat_is_owed_a_miss_and_not_before_its_warm_up():
     story = Story()
     story.ledger.agreed(Terms("new", HOME, INTERVAL, T, 50.0))

@@ -8,7 +8,7 @@ from soak.running import Plan, Soak
 @pytest.mark.timeout(240)
 def test_a_minute_of_random_faults_is_told_as_it_happened(tmp_path):
     lines: list[str] = []
-    soak = Soak(Plan(minutes=0.8, seed=11, services=12), tmp_path, lines.append)
+    soak = Soak(Plan(minutes=0.75, seed=26, services=12), tmp_path, lines.append)
     soak.run()
     report = "\n".join([*lines, *said(soak)])
     counts = soak.account.counts
