@@ -1,0 +1,89 @@
+"""Holds the page on metrics to what is told, and its rules to Prometheus' own checker."""
+
+import re
+import shutil
+import subprocess
+
+import pytest
+from pages import ROOT, blocks, section, table
+
+from marketswarm.liveness import Moment
+from marketswarm.metrics.own import OwnMetrics, Vitals
+from marketswarm.vigil import Notices, Vigil
+from marketswarm.vigil.voice import Fence
+
+PAGE = ROOT / "docs" / "metrics.md"
+
+
+class Lead:
+    """A voice that has a second."""
+
+    def fence(self, _bus):
+        return Fence("abc", 1)
+
+    def turned_away(self, _bus):
+        pass
+
+    def leader_seen(self, _bus):
+        return 0.0
+
+
+class Keeper:
+    name, boot = "healer", "abc"
+
+
+def row(family):
+    labels = ", ".join(f"`{label}`" for label in family.labels) or "-"
+    return f"`{family.name}`", family.kind, labels
+
+
+def shown(heading):
+    return [tuple(cells[:3]) for cells in table("docs/metrics.md", heading)]
+
+
+def test_the_table_of_every_agent_is_what_every_agent_tells():
+    own = OwnMetrics("healer", "abc")
+    own.vitals = lambda: Vitals(1, degraded=False, beats_sent=1, beats_failed=0, last_beat_at=0.0)
+    assert sorted(shown("Every agent")) == sorted(map(row, own.collect()))
+
+
+async def test_the_table_of_the_healer_is_what_a_vigil_tells():
+    vigil = Vigil(Keeper(), Notices(of="heartbeat", by="healer", channel="c"), home="bus", voice=Lead())
+    vigil.life.rewatch([], {"bus": 10.0}, Moment(0.0, 0.0))
+    vigil._posts["bus"] = type(
+        "Post", (), {"outbox": type("Box", (), {"retries": 0, "__len__": lambda _: 0})()}
+    )()
+    assert sorted(shown("Healer and sentinel")) == sorted(map(row, vigil.metrics.collect()))
+
+
+def test_each_metric_in_a_rule_is_in_a_table():
+    rules = section("docs/metrics.md", "What to alert on")
+    named = set(re.findall(r"\bmarketswarm_\w+", rules))
+    tables = {
+        cells[0].strip("`")
+        for head in ("Every agent", "Healer and sentinel")
+        for cells in table("docs/metrics.md", head)
+    }
+    assert named
+    assert {name.removesuffix("_bucket") for name in named} <= tables
+
+
+@pytest.mark.needs("promtool")
+def test_prometheus_takes_the_rules_and_the_configuration_that_are_shown(tmp_path):
+    config, rules = blocks(PAGE, "yaml")
+    (tmp_path / "prometheus.yml").write_text(config, encoding="utf-8")
+    (tmp_path / "rules.yml").write_text(rules, encoding="utf-8")
+    promtool = str(shutil.which("promtool"))
+    for what, name, said in (
+        ("config", "prometheus.yml", "SUCCESS"),
+        ("rules", "rules.yml", "8 rules found"),
+    ):
+        found = subprocess.run(
+            [promtool, "check", what, str(tmp_path / name)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert found.returncode == 0, found.stderr + found.stdout
+        assert said in found.stdout

@@ -1,0 +1,64 @@
+"""A real Prometheus, a real healer: what is told is what Prometheus takes, keeps and alerts on."""
+
+import subprocess
+
+import pytest
+from pages import ROOT, blocks
+from rig import free_port, until
+from rig_metrics import Prometheus, answers, asked
+from rig_scene import NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, Scene, service
+
+pytestmark = pytest.mark.needs("prometheus", "promtool")
+
+RULES = blocks(ROOT / "docs" / "metrics.md", "yaml")[1]
+SEEN_SEC = 5.0
+"""A scrape, an evaluation, and a busy machine."""
+
+
+def test_prometheus_sees_a_service_go_and_come_back_and_the_rules_that_we_show_fire(tmp_path):
+    ports = {"healer": free_port(), "sentinel": free_port()}
+    services = {"alpha": service(), "beta": service(), "sentinel": service()}
+    with Scene(tmp_path, services, (), idle={"sentinel"}) as scene:
+        for name, port in ports.items():
+            scene.start(name, METRICS_PORT=str(port))
+            until(lambda port=port: answers(port), 10, str(scene[name]))
+        with Prometheus(tmp_path / "prometheus", list(ports.values()), RULES) as prometheus:
+            healer = f'instance="127.0.0.1:{ports["healer"]}"'
+            alpha = f'marketswarm_service_up{{svc="alpha",{healer}}}'
+            until(lambda: prometheus.value(alpha) == 1, 15, "alpha to be up")
+            until(lambda: prometheus.value('sum(up{job="marketswarm"})') == 2, SEEN_SEC, "both to answer")
+            until(lambda: not prometheus.alerts(), 10, "nothing to alert on")
+
+            died = scene.stop_beating("alpha")
+            until(
+                lambda: prometheus.value(alpha) == 0, TIMEOUT_SEC + WARM_UP_SEC + SEEN_SEC, "alpha to be down"
+            )
+            assert prometheus.value(f'marketswarm_service_up{{svc="beta",{healer}}}') == 1
+            last = prometheus.value(
+                f'marketswarm_service_last_beat_timestamp_seconds{{svc="alpha",{healer}}}'
+            )
+            assert last == pytest.approx(died, abs=1)
+            until(lambda: ("ServiceDown", "alpha") in prometheus.alerts(), SEEN_SEC, "the rule")
+            scene.beat_again("alpha")
+            until(lambda: prometheus.value(alpha) == 1, SEEN_SEC, "alpha to be up again")
+            until(lambda: not prometheus.alerts(), SEEN_SEC, "the end of the alert")
+            assert prometheus.value(f'marketswarm_service_misses_total{{svc="alpha",{healer}}}') == 1
+            assert prometheus.value(f"sum(increase(marketswarm_beats_heard_total{{{healer}}}[1m]))") > 0
+
+            scene["healer"].kill()
+            until(lambda: prometheus.value(f"up{{{healer}}}") == 0, SEEN_SEC, "the healer to be gone")
+            until(lambda: prometheus.value(alpha) is None, SEEN_SEC, "no stale word on alpha")
+            scene.start("healer")
+            until(lambda: prometheus.value(alpha) == 1, 10 + NOISE_SEC, "the next healer's word")
+
+
+def test_the_linter_of_prometheus_has_nothing_to_say_to_what_a_healer_tells(tmp_path):
+    port = free_port()
+    with Scene(tmp_path, {"alpha": service()}, env={"METRICS_PORT": str(port)}) as scene:
+        scene.stop_beating("alpha")
+        scene.wait_logged("heartbeat_miss", "alpha", TIMEOUT_SEC + WARM_UP_SEC + NOISE_SEC)
+        text = asked(port)
+    found = subprocess.run(
+        ["promtool", "check", "metrics"], input=text, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
