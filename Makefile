@@ -3,6 +3,7 @@
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 ARGS ?=
+TIMES ?= 1
 
 # an empty PYTHON means: find one that is new enough
 PYTHON ?=
@@ -22,6 +23,13 @@ run: environment ## two real Redis servers and the whole fleet on this machine; 
 
 test: environment ## every test: ARGS="-k notifier" or ARGS=tests/marketswarm for some
 	@exec $(bin)/python -m pytest -n auto --dist worksteal $(ARGS)
+
+faults: environment ## the fault matrix on real servers; TIMES=10 rounds, ended by the first red one
+	@for round in $$(seq $(TIMES)); do \
+		begun=$$(date +%s); \
+		$(bin)/python -m pytest -n auto --dist worksteal -q tests/faults $(ARGS) || exit; \
+		echo "== round $$round of $(TIMES) is green, in $$(($$(date +%s) - begun)) s"; \
+	done
 
 lint: environment ## style (ruff) and types (mypy, strict)
 	@$(bin)/ruff check
@@ -69,4 +77,4 @@ clean: ## remove the environment and caches; the fleet's data in .marketswarm/ s
 	@rm -rf .venv .venv.log .venv.making .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help environment run test lint fmt validate seed status alerts health simulate fuzz bench soak lock clean
+.PHONY: help environment run test faults lint fmt validate seed status alerts health simulate fuzz bench soak lock clean

@@ -36,7 +36,7 @@ def of_make(line: str) -> tuple[str, dict[str, str]] | None:
 def test_each_make_command_that_is_shown_does_what_it_says(page):
     for target, given in filter(None, map(of_make, commands(page))):
         assert target in RECIPES, f"make {target}: there is no such target"
-        assert given.keys() <= {"ARGS", "SVC", "PYTHON"}
+        assert given.keys() <= {"ARGS", "SVC", "PYTHON", "TIMES"}
         calls = re.search(r"\$\(marketswarm\) (.+)", RECIPES[target])
         if calls:
             filled = calls[1]

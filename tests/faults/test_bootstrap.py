@@ -6,8 +6,11 @@ import time
 
 import pytest
 from rig import Proc, TcpProxy, free_port, until
+from rig_scene import BUSES, TIMEOUT_SEC, WARM_UP_SEC, Scene, only, service, truth_of
 from seeding_scene import agreed, state, truth, two_servers
 
+NOBODY = ("marker_of_the_new_one", "third")
+"""Services of a new truth, which never beat."""
 OLD, NEW = truth("rss_agg", "mesh"), truth("marker_of_the_new_one")
 
 
@@ -98,7 +101,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize(("path", "document"), KINDS, ids=[f"{n}-{kind[0]}" for n, kind in enumerate(KINDS)])
-def test_an_invalid_truth_ends_with_code_2_and_its_path_and_nothing_is_written(
+def test_row_20_an_invalid_truth_ends_with_code_2_and_its_path_and_nothing_is_written(
     tmp_path, shared, path, document
 ):
     if state(shared[0])["doc"] != OLD:
@@ -114,7 +117,7 @@ def test_an_invalid_truth_ends_with_code_2_and_its_path_and_nothing_is_written(
     assert [state(server) for server in shared] == before
 
 
-def test_every_mistake_is_told_at_once(tmp_path, shared):
+def test_row_20_every_mistake_is_told_at_once(tmp_path, shared):
     services = {
         "rss_agg": {"heartbeat": {"interval_sec": -5, "chanel": "x"}, "settings": {"token": "hunter2"}},
         "mesh": {"depends_on": ["nobody"]},
@@ -130,7 +133,7 @@ def test_every_mistake_is_told_at_once(tmp_path, shared):
 
 
 @pytest.mark.parametrize("earlier", [None, OLD], ids=["first seeding", "reseeding"])
-def test_with_the_second_bus_down_the_first_stays_as_it_was(tmp_path, servers, earlier):
+def test_row_21_with_the_second_bus_down_the_first_stays_as_it_was(tmp_path, servers, earlier):
     market = servers[1]
     if earlier:
         ends(bootstrap(tmp_path, earlier, *servers), 0)
@@ -147,7 +150,7 @@ def test_with_the_second_bus_down_the_first_stays_as_it_was(tmp_path, servers, e
 
 
 @pytest.mark.parametrize("direction", ["up", "down"], ids=["request lost", "reply lost"])
-def test_with_the_second_bus_lost_between_the_writes_both_are_as_before(tmp_path, servers, direction):
+def test_row_21_with_the_second_bus_lost_between_the_writes_both_are_as_before(tmp_path, servers, direction):
     system, market = servers
     ends(bootstrap(tmp_path, OLD, *servers), 0)
     before = [state(server) for server in servers]
@@ -159,7 +162,7 @@ def test_with_the_second_bus_lost_between_the_writes_both_are_as_before(tmp_path
     assert [state(server) for server in servers] == before
 
 
-def test_a_second_bus_that_is_a_replica_is_named_read_only(tmp_path, servers):
+def test_rows_12_21_a_second_bus_that_is_a_replica_is_named_read_only(tmp_path, servers):
     market = servers[1]
     ends(bootstrap(tmp_path, OLD, *servers), 0)
     before = [state(server) for server in servers]
@@ -171,7 +174,7 @@ def test_a_second_bus_that_is_a_replica_is_named_read_only(tmp_path, servers):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-def test_a_signal_while_it_waits_for_a_bus_ends_it_with_code_3(tmp_path, servers, number):
+def test_row_36_a_signal_while_it_waits_for_a_bus_ends_it_with_code_3(tmp_path, servers, number):
     system, market = servers
     market.stop()
     with bootstrap(tmp_path, NEW, *servers) as waiting:
@@ -185,7 +188,7 @@ def test_a_signal_while_it_waits_for_a_bus_ends_it_with_code_3(tmp_path, servers
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-def test_a_signal_between_the_writes_undoes_what_was_written(tmp_path, servers, number):
+def test_rows_21_36_a_signal_between_the_writes_undoes_what_was_written(tmp_path, servers, number):
     system, market = servers
     ends(bootstrap(tmp_path, OLD, *servers), 0)
     before = [state(server) for server in servers]
@@ -197,3 +200,37 @@ def test_a_signal_between_the_writes_undoes_what_was_written(tmp_path, servers, 
             halfway.signal(number)
             ends(halfway, 3, within=5)
     assert [state(server) for server in servers] == before
+
+
+@pytest.mark.parametrize("again", ["the same", "another"])
+@pytest.mark.parametrize("direction", ["up", "down"], ids=["request lost", "reply lost"])
+def test_row_21_what_a_bootstrap_killed_between_its_writes_leaves_harms_no_one_and_is_mended_by_the_next(
+    tmp_path, direction, again
+):
+    services = {"rss_agg": service(), "alive": service(), "other": service("market-redis")}
+    with Scene(tmp_path, services, ("healer", "rss_agg")) as scene, TcpProxy(scene.market.port) as wire:
+        servers = scene.system, scene.market
+        old = state(scene.market)["doc"]
+        new = json.dumps(truth_of({**services, "marker_of_the_new_one": service()})).encode()
+        wire.swallow(only=b"marker_of_the_new_one", direction=direction)
+        with bootstrap(tmp_path, new, scene.system, wire.url) as halfway:
+            until(lambda: state(scene.system)["doc"] == new, 10, "the first write")
+            if direction == "down":
+                until(lambda: state(scene.market)["doc"] == new, 10, "the second write")
+            halfway.kill()
+        assert state(scene.market)["doc"] == (old if direction == "up" else new)
+        # those who run go by the first bus
+        until(lambda: json.loads(scene.system.cmd("GET", "beat:rss_agg")).get("rev") == 2, 3, "rss_agg on 2")
+        scene.listen_for(TIMEOUT_SEC, *BUSES)
+        latest = new
+        if again == "another":
+            latest = json.dumps(truth_of({**services, "third": service()})).encode()
+        scene.watched_anew.update(("marker_of_the_new_one", "third"))
+        ends(bootstrap(tmp_path, latest, *servers), 0)
+        assert agreed(*servers) == (latest, 3 if again == "another" else 2)
+        scene.listen_for(TIMEOUT_SEC + WARM_UP_SEC, *BUSES)
+        told = {(event["type"], event["svc"]) for event in scene.alerts.of()}
+        assert told <= {(f"heartbeat_{what}", svc) for what in ("miss", "unwatched") for svc in NOBODY}
+        for name in ("healer", "rss_agg"):
+            assert only(scene[name].logs("agent.joined"))
+            assert "Traceback" not in scene[name].text()

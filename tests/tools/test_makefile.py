@@ -36,6 +36,7 @@ def make(root: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str
         "MFLAGS",
         "ARGS",
         "SVC",
+        "TIMES",
         "PYTHON",
     )  # what a make around these tests leaves in the environment
     clean = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
@@ -58,6 +59,7 @@ def make(root: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str
         (["status", "ARGS=--watch"], "marketswarm status --watch"),
         (["simulate", "SVC=rss_agg"], "marketswarm simulate rss_agg"),
         (["bench", "ARGS=heard"], "python -m bench heard"),
+        (["faults", "ARGS=-x"], "python -m pytest -n auto --dist worksteal -q tests/faults -x"),
         (["test", "ARGS=-k 'a or b'"], "python -m pytest -n auto --dist worksteal -k a or b"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -79,6 +81,16 @@ def test_the_python_that_was_asked_for_reaches_the_maker(project):
 def test_a_failure_is_a_failure_of_make(project):
     assert make(project, "validate", CODE="2").returncode == 2
     assert make(project, "lint", CODE="1").returncode == 2
+
+
+def test_the_faults_run_as_often_as_asked_and_end_with_the_first_red_round(project):
+    said = make(project, "faults", "TIMES=3")
+    assert said.stdout.count("python -m pytest") == 3
+    assert "round 3 of 3 is green" in said.stdout
+    red = make(project, "faults", "TIMES=3", CODE="1")
+    assert red.returncode == 2
+    assert red.stdout.count("python -m pytest") == 1
+    assert "green" not in red.stdout
 
 
 def test_make_alone_lists_everything_and_makes_nothing(project):

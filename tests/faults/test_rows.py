@@ -1,0 +1,67 @@
+"""The rows of the fault matrix, and that each has a test that carries its number: `test_row_7_…`."""
+
+import ast
+import re
+from pathlib import Path
+
+HERE = Path(__file__).parent
+NUMBERS = re.compile(r"^test_rows?((?:_\d+)+)_")
+
+ROWS = {
+    1: "the healer away while all beat",
+    2: "a death while the healer is away",
+    3: "the healer restarted during an outage",
+    4: "the healer killed again and again",
+    5: "a bus stopped",
+    6: "a bus frozen",
+    7: "the healer's subscriber cut, or half-open",
+    8: "the healer frozen",
+    9: "the healer's loop blocked",
+    10: "the subscriber's output buffer overflows",
+    11: "a full bus",
+    12: "a bus that became a replica",
+    13: "channels revoked by ACL",
+    14: "wall clocks step",
+    15: "malformed payloads",
+    16: "replays",
+    17: "two instances",
+    18: "a stranger",
+    19: "a reseed",
+    20: "an invalid truth",
+    21: "bootstrap between two buses",
+    22: "a truth removed or corrupted",
+    23: "two healers",
+    24: "the healer killed, the sentinel there",
+    25: "a healer that hangs",
+    34: "the healer dead, and nobody to tell it",
+    35: "an agent that hangs",
+    36: "SIGTERM at any time",
+    37: "both buses killed while they write",
+}
+"""Rows 26 to 33 are the notifier's, and come with it."""
+
+
+def rows_in(folder: Path) -> dict[int, list[str]]:
+    """The names of test functions, by the rows that they carry."""
+    found: dict[int, list[str]] = {}
+    for path in sorted(folder.glob("test_*.py")):
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            if match := NUMBERS.match(node.name):
+                for number in match[1].split("_")[1:]:
+                    found.setdefault(int(number), []).append(node.name)
+    return found
+
+
+def test_each_row_has_a_test_and_each_number_is_a_row():
+    found = rows_in(HERE)
+    assert {row: what for row, what in ROWS.items() if row not in found} == {}
+    assert {row: names for row, names in found.items() if row not in ROWS} == {}
+
+
+def test_a_row_without_a_test_shows(tmp_path):
+    source = "def test_rows_1_2_it_holds(): pass\nasync def test_row_36_4_you(): pass\ndef test_3(): pass\n"
+    (tmp_path / "test_some.py").write_text(source, encoding="utf-8")
+    names = "test_rows_1_2_it_holds", "test_row_36_4_you"
+    assert rows_in(tmp_path) == {1: [names[0]], 2: [names[0]], 36: [names[1]], 4: [names[1]]}
