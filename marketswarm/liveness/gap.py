@@ -173,7 +173,6 @@ def _attested(known: Known, testimony: Testimony, now: Moment) -> Known:
     return known._replace(
         i=i,
         ts=beat.ts,
-        wall=now.wall - age_sec,
         mono=now.mono - age_sec,
         stopped=known.stopped or goodbye,
         final=True,
