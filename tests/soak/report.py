@@ -28,6 +28,7 @@ def said(soak: Soak) -> Iterator[str]:
     yield "faults      " + ", ".join(f"{kind} {count}" for kind, count in sorted(soak.done.items()))
     sec, svc, at = soak.account.worst_delay
     yield f"delay       at worst {sec:.3f} s beyond what was due ({svc} at {at:.3f})"
+    yield f"            over a second: {counts['told over a second late']}"
     clean = [gap for at, gap in soak.takeovers if single(soak.ledger, at, gap)]
     yield (
         f"takeovers   {len(soak.takeovers)}, of which {len(clean)} with one healer out and nothing else; "

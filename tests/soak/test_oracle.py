@@ -161,9 +161,9 @@ def test_nothing_is_owed_of_an_outage_that_nobody_could_hear(kind, target):
 
 def test_one_healer_adds_up_what_it_heard_before_and_after_its_restarts():
     kinds = []
-    for end in (70, 80):  # no stretch is long enough; only by 80 is it more than T + W in all
+    for end in (70, 90):  # no stretch is long enough; only by 90 is it more than T + W in all
         story = Story((50, end))
-        for start in (52, 62, 72):
+        for start in (52, 62, 72.5, 83):
             story.broke("kill", "healer:1", start, start + 1)
         kinds.append(story.kinds())
     assert kinds == [[], ["missed"]]

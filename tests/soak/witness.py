@@ -79,8 +79,11 @@ class Witness:
         count = 0
         while not self._closing.wait(LOOK_SEC):
             self._drain()
+            begun = time.time()
             with contextlib.suppress(redis.RedisError):
                 self._note_lease()
+                if time.time() - begun > STALL_SEC:  # a busy disk can hold a server up
+                    self.ledger.broke("slow", "machine", begun).end = time.time()
             count += 1
             if count % 5 == 0:
                 self.read_logs()
