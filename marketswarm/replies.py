@@ -29,6 +29,11 @@ class BoundedParser(_AsyncHiredisParser):
         self._taken = 0
         return await super().read_response(disable_decoding, push_request)
 
+    def on_disconnect(self) -> None:
+        """Lets go of what was not read: errors hold on to their connection for a while."""
+        super().on_disconnect()  # type: ignore[no-untyped-call]  # the library's
+        self._reader = None
+
     async def read_from_socket(self) -> bool:
         """Takes what has arrived; waits for it."""
         if self._taken > self.longest:
@@ -60,9 +65,9 @@ class BatchParser(BoundedParser):
         Raises RedisError when it is an error or too long or the server hangs up, and whatever the reader
         pleases at what is no reply.
         """
-        reader: Any = self._reader
         self._taken = 0
-        while (reply := reader.gets()) is NOT_ENOUGH_DATA:
+        # no name for the reader here: an error keeps this frame, and all that has a name in it
+        while (reply := self._reader.gets()) is NOT_ENOUGH_DATA:  # type: ignore[attr-defined]  # None at first
             await self.read_from_socket()
         return reply
 
