@@ -38,11 +38,11 @@ LEAST_PART: Final = 0.25
 class Known(NamedTuple):
     """The last beat before a gap, and what is known of that time.
 
-    `among` are the instances known by then, and there was `company` when another one of them beat as well.
-    `pace_sec` is the longest time between its beats, 0 where none was measured. `final`: nobody beat after it
-    until the listening began again, at the clock's `turn`. `again`: one of them was heard since, while what
-    had piled up was still being heard. `proven_sec` is a silence before this beat that is proven already;
-    `counted_from` the `i` at which that counting began.
+    `heard` is when this run heard it, if it did. `among` are the instances known by then, and there was
+    `company` when another one of them beat as well. `pace_sec` is the longest time between its beats, 0 where
+    none was measured. `final`: nobody beat after it until the listening began again, at the clock's `turn`.
+    `again`: one of them was heard since, while what had piled up was still being heard. `proven_sec` is a
+    silence before this beat that is proven already; `counted_from` the `i` at which that counting began.
     """
 
     boot: str
@@ -52,6 +52,7 @@ class Known(NamedTuple):
     mono: float
     among: frozenset[str]
     counted_from: int
+    heard: "Heard | None" = None
     pace_sec: float = 0.0
     company: bool = False
     stopped: bool = False
@@ -138,6 +139,7 @@ def before_the_gap(record: "Record") -> Known | None:
         heard.mono,
         frozenset(record.boots),
         beat.i,
+        heard,
         pace_sec=record.pace_sec and max(record.pace_sec, record.watch.interval_sec),
         company=bool(record.company()),
         stopped=record.stopped,

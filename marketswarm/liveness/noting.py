@@ -67,10 +67,10 @@ class Notes:
 
     def _note(self, record: Record) -> Noted | None:
         """The last beat that was heard; none while it is open what became of the one before a gap."""
-        if record.before is not None or record.case is not None:
-            return None
         self._vet(record)
         heard, beat = record.sure, parse(record.vetted, record.watch.svc)
+        if record.case is not None or (record.before is not None and record.before.heard != heard):
+            return None
         if heard is None or not isinstance(beat, Beat) or beat.boot is None:
             return None
         record.noted = heard.at

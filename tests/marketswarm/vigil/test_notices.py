@@ -84,6 +84,43 @@ def test_a_sentinel_speaks_of_the_healer_and_without_an_age():
     assert (event.type, event.age_sec, event.by) == (Kind.HEALER_OK, None, "sentinel")
 
 
+GAP = Verdict(
+    "a",
+    State.UP,
+    Told.ALERT,
+    9.0,
+    timeout_sec=30.0,
+    since=1.0,
+    boot="b",
+    i=3,
+    gap_sec=0.0,
+    restarted=True,
+    mark="heartbeat_gap.a.0f",
+)
+
+
+def test_a_gap_is_told_under_its_mark_and_leaves_the_health_key_alone():
+    notice = NOTICES.notice(GAP)
+    event = orjson.loads(notice.event)
+    assert event == {
+        "type": "heartbeat_gap",
+        "svc": "a",
+        "ts": 9.0,
+        "id": "heartbeat_gap.a.0f",
+        "since": 1.0,
+        "by": "healer",
+        "gap_sec": 0.0,
+        "restarted": True,
+    }
+    assert (notice.mark, notice.health_sec, notice.channel) == ("heartbeat_gap.a.0f", -1, "healer:alerts")
+    assert orjson.loads(notice.value)["verdict"] == "up"
+
+
+def test_a_sentinel_says_nothing_of_what_the_healer_did_while_it_was_away():
+    notice = Notices(of="healer", by="sentinel", channel="healer:alerts").notice(GAP)
+    assert (notice.event, notice.channel) == (b"", "")
+
+
 def test_the_same_verdict_makes_the_same_words_each_time():
     assert NOTICES.notice(MISS) == NOTICES.notice(MISS)
 

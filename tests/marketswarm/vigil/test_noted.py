@@ -1,0 +1,47 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from marketswarm.liveness import Noted
+from marketswarm.vigil.noted import read_note, write_note
+
+words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=64)
+numbers = st.floats(0, 4e9).map(lambda number: round(number, 3))
+
+
+@given(
+    st.builds(
+        Noted,
+        words,
+        st.integers(0, 2**53),
+        numbers,
+        numbers,
+        st.booleans(),
+        st.lists(words).map(tuple),
+        numbers,
+    )
+)
+def test_a_note_is_read_as_it_was_written_whatever_the_boot_is(noted):
+    assert read_note(write_note(noted)) == noted
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"[]",
+        b"null",
+        b'"x"',
+        b"\xff",
+        b'{"boot":"b","i":1,"ts":1}',
+        b'{"boot":1,"i":1,"ts":1,"wall":1}',
+        b'{"boot":"b","i":true,"ts":1,"wall":1}',
+        b'{"boot":"b","i":1,"ts":"x","wall":1}',
+        b'{"boot":"b","i":1,"ts":null,"wall":1}',
+        b'{"boot":"b","i":1,"ts":1,"wall":1,"beside":7}',
+        b'{"boot":"b","i":1,"ts":1,"wall":1,"beside":[7]}',
+        b'{"boot":"b","i":1,"ts":1,"wall":1,"pace_sec":[]}',
+    ],
+)
+def test_what_is_no_note_is_none(raw):
+    assert read_note(raw) is None
