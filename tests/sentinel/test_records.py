@@ -1,0 +1,133 @@
+"""What the buses know of who was told, when buses come and go."""
+
+import orjson
+import pytest
+
+from marketswarm.bus import BusError
+from marketswarm.testing import MemoryBus
+from sentinel.follow import _place
+from sentinel.owed import Opened
+from sentinel.records import DIRECT, TOLD, Records, open_event, rosters
+
+ID = "healer_miss.healer.1762433458300"
+OPENED = {"healer:healer": Opened(ID, 1762433458.3)}
+
+
+@pytest.fixture
+async def buses():
+    """Two buses, closed at the end."""
+    found = [MemoryBus("system-redis"), MemoryBus("market-redis")]
+    yield found
+    for bus in found:
+        bus.connected = True
+        await bus.aclose()
+
+
+@pytest.fixture
+def records(buses):
+    return Records("sentinel", lambda: buses)
+
+
+async def record(bus: MemoryBus, ident: str = ID) -> dict | None:
+    raw = await bus.client.get(TOLD + ident)
+    return None if raw is None else orjson.loads(raw)
+
+
+async def test_what_was_accepted_is_on_every_bus_for_a_day(buses, records):
+    await records.accepted(ID, "webhook", OPENED)
+    for bus in buses:
+        found = await record(bus)
+        assert (found["channels"], found["by"]) == (["webhook"], "sentinel")
+        assert 86_000 < await bus.client.ttl(TOLD + ID) <= 86_400
+    await records.accepted(ID, "email", OPENED)
+    assert (await record(buses[0]))["channels"] == ["webhook", "email"]
+
+
+async def test_a_bus_that_was_away_gets_it_when_it_is_back_and_only_once(buses, records):
+    system, market = buses
+    market.connected = False
+    await records.accepted(ID, "webhook", OPENED)
+    assert await record(system) is not None
+    market.connected = True
+    assert await record(market) is None
+    await records.write(market, OPENED)
+    assert (await record(market))["channels"] == ["webhook"]
+    await market.client.delete(TOLD + ID)
+    await records.write(market, OPENED)
+    assert await record(market) is None  # there is nothing left to write
+
+
+async def test_who_told_it_before_us_keeps_his_record(buses, records):
+    theirs = b'{"ts":1,"channels":["slack"]}'
+    await buses[0].client.set(TOLD + ID, theirs)
+    await records.accepted(ID, "webhook", {})
+    assert await buses[0].client.get(TOLD + ID) == theirs
+
+
+async def test_one_record_on_one_bus_is_enough_and_our_own_of_this_run_does_not_count(buses, records):
+    assert not await records.told_by_others(ID)
+    await buses[1].client.set(TOLD + ID, b"{}")
+    assert await records.told_by_others(ID)
+    buses[0].connected = False
+    assert await records.told_by_others(ID)
+    buses[1].connected = False
+    assert not await records.told_by_others(ID)  # nobody to ask
+    await records.accepted("another", "webhook", {})
+    assert not await records.told_by_others("another")
+    for bus in buses:
+        bus.connected = True
+    assert await Records("sentinel", lambda: buses).told_by_others(ID)
+
+
+async def test_what_is_open_is_kept_whole_and_only_after_it_was_read(buses, records):
+    bus = buses[0]
+    await records.write(bus, {})
+    assert await bus.client.exists(DIRECT) == 0
+    await bus.client.hset(DIRECT, mapping={"bus:x": b'{"id":"a","ts":1.5,"own":true}', "bus:y": b"nonsense"})
+    await records.write(bus, OPENED)
+    assert await bus.client.hlen(DIRECT) == 2  # an earlier run's, which nobody has taken up yet
+    assert await records.opened(bus) == {"bus:x": Opened("a", 1.5, own=True)}
+    await records.write(bus, OPENED)
+    assert await Records("sentinel", lambda: buses).opened(bus) == OPENED
+    await records.write(bus, {})
+    assert await bus.client.exists(DIRECT) == 0
+
+
+async def test_it_remembers_no_more_than_it_must(buses, records):
+    buses[1].connected = False
+    for n in range(300):
+        await records.accepted(f"id{n}", "webhook", {})
+    assert len(records._channels) <= 101
+    assert all(len(waiting) <= 100 for waiting in records._unwritten.values())
+
+
+async def test_a_bus_that_is_away_says_so_itself(buses, records):
+    buses[0].connected = False
+    with pytest.raises(BusError):
+        await records.opened(buses[0])
+
+
+async def test_rosters_tell_what_is_down_and_since_when_the_rest_is_up(buses):
+    client = buses[0].client
+    miss = {"type": "bus_miss", "svc": "market-redis", "ts": 9.5, "id": "a", "by": "healer", "late_sec": 3.0}
+    down = {"verdict": "down", "ts": 9.5, "event": miss}
+    await client.hset("healer:roster", mapping={"bus:market-redis": orjson.dumps(down), "bus:x": b"[]"})
+    await client.hset("sentinel:roster", mapping={"healer": b'{"verdict":"up","ts":8.25}'})
+    fields = {"sentinel:roster": ["healer"], "healer:roster": ["bus:market-redis", "bus:x", "bus:none"]}
+    held = await rosters(buses[0], fields)
+    assert held.keys() == {"healer:healer", "bus:market-redis"}
+    event, raw = open_event(held["bus:market-redis"])
+    assert (event.id, event.late_sec, orjson.loads(raw)) == ("a", 3.0, miss)
+    assert open_event(held["healer:healer"]) is None
+    assert open_event({"verdict": "down", "ts": 1.0, "event": {"type": "bus_miss"}}) is None
+
+
+async def test_a_log_is_followed_from_its_end_then_from_where_one_was_and_a_new_log_from_its_beginning(buses):
+    bus = buses[0]
+    assert await _place(bus, None) == b"0-0"
+    await bus.client.xadd("healer:alerts:log", {"event": "x"}, id="5-1")
+    await bus.client.xadd("healer:alerts:log", {"event": "x"}, id="10-2")
+    assert await _place(bus, None) == b"10-2"
+    assert await _place(bus, b"9-3") == b"9-3"
+    assert await _place(bus, b"10-2") == b"10-2"
+    assert await _place(bus, b"10-3") == b"0-0"
