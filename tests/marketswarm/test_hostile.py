@@ -148,6 +148,20 @@ async def test_a_reply_without_end_is_cut_off_where_its_kind_may_end(announced, 
     assert rss() - before < 64 * MIB
 
 
+async def test_sessions_that_were_cut_off_hold_nothing_of_what_they_had_read(monkeypatch):
+    monkeypatch.setattr(BatchParser, "longest", 16 * MIB)
+    errors = []  # as whoever is to log them might keep them
+    async with saying(ANSWERED, b"$536870912\r\n", *[b"x" * MIB] * 24) as url:
+        before = rss()
+        for _ in range(12):
+            async with session_on(url) as (session, ear):
+                with pytest.raises(BusError) as caught:
+                    await hear_out(session, ear)
+                errors.append(caught.value)
+    assert len(errors) == 12
+    assert rss() - before < 96 * MIB
+
+
 async def test_a_number_too_long_to_read_on_the_canaries_channel_means_nothing():
     async with (
         saying(ANSWERED + message(b"9" * 5000, CANARY) + BEATS) as url,
