@@ -6,6 +6,7 @@ account so far.
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -30,6 +31,8 @@ def main() -> int:
     )
     soak = Soak(plan, folder, _say)
     _say(f"seed {plan.seed}; schedule, logs and what was told lie in {folder}")
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell may have had them ignored
+        signal.signal(number, signal.default_int_handler)
     soak.run()
     for line in said(soak):
         _say(line)
