@@ -7,40 +7,31 @@ time. Who connects is bounded in number, in time and in what is read of him.
 
 import contextlib
 import errno
-import itertools
 import socket
 import threading
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from http.client import LineTooLong
 from http.server import BaseHTTPRequestHandler
 from math import inf
 from socketserver import TCPServer, ThreadingMixIn
 from typing import Any, Final, Self
 
-from prometheus_client import generate_latest
-from prometheus_client.metrics_core import HistogramMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
-from prometheus_client.samples import Sample
 
 from marketswarm import log as logs
 from marketswarm.exit import Code, Exit
-from marketswarm.metrics.family import Family, Source
+from marketswarm.metrics.family import Source
+from marketswarm.metrics.rendering import GZIP, packed, rendered, text_of
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 LIFE_SEC: Final = 15.0
-"""How long a connection may last: somewhat more than Prometheus waits by default."""
+"""How long one may take to ask, and then to read the answer. How long that takes to make is not his fault."""
 AT_ONCE: Final = 8
 """Connections at once; the oldest that has not asked anything yet makes room for a new one."""
 HEAD_BYTES: Final = 16 * 1024
 LOOK_EVERY_SEC: Final = 0.2
-GZIP: Final = 31  # as zlib's `wbits`
-PIECE: Final = 500
-"""Values that are rendered in one go: the text of all would take as much memory as all that is known."""
-BREATH_SEC: Final = 0.0005
-"""After each piece the loop may have the interpreter. A thread that computes would else give it up only after
-5 ms, each time that the loop comes back from waiting."""
 COMPLAIN_EVERY_SEC: Final = 60.0
 
 log = logs.get("metrics")
@@ -84,47 +75,7 @@ class Exporter:
                 for family in source():
                     yield from rendered(family)
             for metric in self._process.collect():
-                yield generate_latest(_One(metric))
-
-
-class _One:
-    """A registry of one metric: the library renders all of a registry into one piece of memory."""
-
-    def __init__(self, metric: Metric) -> None:
-        self._metric = metric
-
-    def collect(self) -> list[Metric]:
-        """See the library's `Collector`."""
-        return [self._metric]
-
-
-def rendered(family: Family) -> Iterator[bytes]:
-    """A family as text. One of very many values comes in pieces, with a breath after each."""
-    if family.spread is not None:
-        histogram = HistogramMetricFamily(family.name, family.help)
-        buckets = [("+Inf" if bound == inf else str(bound), n) for bound, n in family.spread.buckets()]
-        histogram.add_metric([], buckets, family.spread.sum)
-        yield generate_latest(_One(histogram))
-        return
-    metric = Metric(family.name.removesuffix("_total"), family.help, family.kind)
-    values = iter(family.values)
-    headed = False
-    while True:
-        some = itertools.islice(values, PIECE)
-        metric.samples = [Sample(family.name, _labels(family, of), number) for of, number in some]
-        if headed and not metric.samples:
-            return
-        text = generate_latest(_One(metric))
-        # the lines of HELP and TYPE are there once
-        yield text.split(b"\n", 2)[2] if headed else text
-        headed = True
-        if len(metric.samples) < PIECE:
-            return
-        time.sleep(BREATH_SEC)
-
-
-def _labels(family: Family, values: tuple[str, ...]) -> dict[str, str]:
-    return dict(zip(family.labels, values, strict=True))
+                yield text_of(metric)
 
 
 class _Server(ThreadingMixIn, TCPServer):
@@ -136,7 +87,7 @@ class _Server(ThreadingMixIn, TCPServer):
     def __init__(self, host: str, port: int, exporter: Exporter) -> None:
         self.exporter = exporter
         self.failed_at = float("-inf")
-        self._open: dict[socket.socket, float] = {}  # since when; in order of arrival
+        self._open: dict[socket.socket, float] = {}  # in order of arrival; since when its time runs
         self._asked: set[socket.socket] = set()
         self._guard = threading.Lock()
         self.address_family, *_, address = socket.getaddrinfo(
@@ -152,9 +103,17 @@ class _Server(ThreadingMixIn, TCPServer):
         super().process_request(request, client_address)
 
     def asked(self, request: Any) -> None:
-        """Its request was read whole."""
+        """Its request was read whole: the answer is being made."""
         with self._guard:
             self._asked.add(request)
+            if request in self._open:
+                self._open[request] = inf
+
+    def answered(self, request: Any) -> None:
+        """The answer is made, and begins to be sent."""
+        with self._guard:
+            if request in self._open:
+                self._open[request] = time.monotonic()
 
     def service_actions(self) -> None:
         """Called by the library a few times a second."""
@@ -202,19 +161,20 @@ class _Handler(BaseHTTPRequestHandler):
         gzip = "gzip" in self.headers.get("Accept-Encoding", "")
         try:
             # before anything is sent, so that an answer is whole or none; packed, since it may be very long
-            size, packed = _packed(self.server.exporter.render())
+            size, pieces = packed(self.server.exporter.render())
         except Exception as error:  # noqa: BLE001 - a source that fails is a failed scrape, not our end
             self._complain(error)
             self.send_error(500, "the metrics can't be read; the log says why")
             return
+        self.server.answered(self.request)
         self.send_response(200)
         self.send_header("Content-Type", CONTENT_TYPE)
         if gzip:
             self.send_header("Content-Encoding", "gzip")
-        self.send_header("Content-Length", str(sum(map(len, packed)) if gzip else size))
+        self.send_header("Content-Length", str(sum(map(len, pieces)) if gzip else size))
         self.end_headers()
         unpack = zlib.decompressobj(wbits=GZIP).decompress
-        for piece in packed:
+        for piece in pieces:
             self.wfile.write(piece if gzip else unpack(piece))
 
     def _complain(self, error: Exception) -> None:
@@ -248,17 +208,6 @@ class _Head:
     def close(self) -> None:
         """As a file's."""
         self._file.close()
-
-
-def _packed(pieces: Iterable[bytes]) -> tuple[int, list[bytes]]:
-    """The length of the whole, and the whole compressed: quickly rather than well, its way is short."""
-    packer = zlib.compressobj(level=1, wbits=GZIP)
-    size, packed = 0, []
-    for piece in pieces:
-        size += len(piece)
-        packed.append(packer.compress(piece))
-    packed.append(packer.flush())
-    return size, packed
 
 
 def _why_not(host: str, port: int, error: OSError) -> str:

@@ -14,7 +14,8 @@ from rig import HOST, free_port, until
 
 from marketswarm.exit import Exit
 from marketswarm.metrics import Family, Spread, serving
-from marketswarm.metrics.serving import AT_ONCE, HEAD_BYTES, PIECE, Exporter, rendered
+from marketswarm.metrics.rendering import PIECE, rendered
+from marketswarm.metrics.serving import AT_ONCE, HEAD_BYTES, Exporter
 
 
 def many(count):
@@ -212,6 +213,12 @@ def test_one_who_dribbles_is_dropped_in_the_end(port, monkeypatch):
                 client.sendall(b"G")
                 time.sleep(0.05)
         assert time.monotonic() - begun < 3
+
+
+def test_how_long_an_answer_takes_to_make_is_not_held_against_who_asked(port, sources, monkeypatch):
+    monkeypatch.setattr(serving, "LIFE_SEC", 0.3)
+    sources.append(lambda: [time.sleep(1.2), up(many(1))][1:])
+    assert b"some_up" in get(port)[1]
 
 
 def test_one_who_does_not_read_his_answer_is_dropped_in_the_end(port, sources, monkeypatch):
