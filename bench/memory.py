@@ -41,7 +41,7 @@ def soak(beats: int = BEATS, services: int = SERVICES) -> tuple[Growth, int, flo
         seed([system, market], truth(services, 1.0, 3.0))
         with healer(system, market) as process, redis.Redis(port=system.port) as client:
             watching(system, f"{names(services)[-1]}:heartbeat")
-            storm = Storm(system.port, services, 0, reboots=500, replays=True)
+            storm = Storm(system.port, services, 0, reboots=25, replays=True)
             storm.litter(SHARE)
             started, flaps, found = time.monotonic(), 0, []
             while storm.sent.value < beats:
