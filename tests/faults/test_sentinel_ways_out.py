@@ -227,3 +227,18 @@ def test_someone_outside_hears_of_it_while_all_is_well_and_only_then(tmp_path, r
         assert len(receiver.seen) == count, "the healer can't be heard"
         scene.system.thaw()
         until(lambda: len(receiver.seen) > count, 8, "a ping")
+
+
+def test_what_no_bus_takes_is_told_all_the_same(tmp_path, receiver):
+    with scene_with(tmp_path, receiver) as scene:
+        for bus in BUSES:  # nothing can be appended to what is no stream
+            scene.server(bus).cmd("DEL", "healer:alerts:log")
+            scene.server(bus).cmd("SET", "healer:alerts:log", "a string")
+        scene["healer"].kill()
+        miss = receiver.wait("healer_miss", "healer", SENTINEL_SEC + 1 + DIRECT_SEC + NOISE_SEC)
+        assert scene.alerts.of("healer_miss") == []
+        for bus in BUSES:
+            scene.server(bus).cmd("DEL", "healer:alerts:log")
+        assert scene.wait_logged("healer_miss", "healer", 2 + NOISE_SEC) == miss
+        rest(DIRECT_SEC + 1)
+        assert len(receiver.seen) == 1
