@@ -14,11 +14,12 @@ from prometheus_client.samples import Sample
 from marketswarm.metrics.family import Family
 
 GZIP: Final = 31  # as zlib's `wbits`
-PIECE: Final = 500
-"""Values that are rendered in one go: the text of all would take as much memory as all that is known."""
-BREATH_SEC: Final = 0.0005
-"""After each piece the loop may have the interpreter. A thread that computes would else give it up only after
-5 ms, each time that the loop comes back from waiting."""
+PIECE: Final = 100
+"""Values that are rendered in one go, half a millisecond's work: so long the loop waits for its turn. A thread
+that computes would else give the interpreter up only after 5 ms, each time the loop comes back to it."""
+LEAST_BREATH_SEC: Final = 0.0005
+"""After each piece as much time as it took is the loop's, at least this: a busy machine slows the answer
+down, and not the loop."""
 
 
 class _One:
@@ -49,6 +50,7 @@ def rendered(family: Family) -> Iterator[bytes]:
     values = iter(family.values)
     headed = False
     while True:
+        begun = time.monotonic()
         some = itertools.islice(values, PIECE)
         metric.samples = [Sample(family.name, _labels(family, of), number) for of, number in some]
         if headed and not metric.samples:
@@ -59,7 +61,7 @@ def rendered(family: Family) -> Iterator[bytes]:
         headed = True
         if len(metric.samples) < PIECE:
             return
-        time.sleep(BREATH_SEC)
+        time.sleep(max(LEAST_BREATH_SEC, time.monotonic() - begun))
 
 
 def _labels(family: Family, values: tuple[str, ...]) -> dict[str, str]:
