@@ -60,6 +60,8 @@ def test_who_restarted_twice_while_nobody_listened_is_told_once():
     bus_away(hand, 40)
     hand.beating(100, 10, boot="third")
     assert gaps(hand) == [("a", True, 0.0)]
+    (gap,) = [verdict for verdict in hand.verdicts if verdict.gap_sec is not None]
+    assert (gap.boot, gap.since) == ("second", WALL + 40)  # how it began
 
 
 def test_each_gap_in_which_it_restarted_is_told_with_a_mark_of_its_own():
@@ -212,8 +214,8 @@ def test_of_two_instances_known_before_the_other_one_is_no_restart():
 def test_two_instances_cover_for_each_other():
     hand = Hand(watch())
     for _ in range(5):
-        hand.beat(boot="one")
         hand.beat(boot="two")
+        hand.beat(boot="one")
         hand.run(10)
     hand.stall(100)  # "one" hung all the while, "two" perhaps did not
     hand.run(1)
@@ -439,6 +441,17 @@ def test_instances_that_were_noted_beside_each_other_are_no_restarts():
     hand = later_run(beside=("two",))
     hand.run(2)
     hand.beat(boot="two", i=70)
+    hand.beating(100, 10, boot="two")
+    assert gaps(hand) == []
+
+
+def test_an_instance_that_was_noted_is_known_in_later_gaps_too():
+    hand = later_run(beside=("two",))
+    hand.run(2)
+    hand.beat(boot="old", i=60)
+    hand.beating(20, 10, boot="old")
+    bus_away(hand, 10)
+    hand.run(1)
     hand.beating(100, 10, boot="two")
     assert gaps(hand) == []
 
