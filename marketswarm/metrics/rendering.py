@@ -15,8 +15,8 @@ from marketswarm.metrics.family import Family
 
 GZIP: Final = 31  # as zlib's `wbits`
 PIECE: Final = 100
-"""Values that are rendered in one go, half a millisecond's work: so long the loop waits for its turn. A thread
-that computes would else give the interpreter up only after 5 ms, each time the loop comes back to it."""
+"""Values that are rendered in one go, half a millisecond's work: so long the loop waits for its turn. Else a
+thread that computes gives the interpreter up only after 5 ms, each time the loop comes back to it."""
 LEAST_BREATH_SEC: Final = 0.0005
 """After each piece as much time as it took is the loop's, at least this: a busy machine slows the answer
 down, and not the loop."""
