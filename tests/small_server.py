@@ -95,19 +95,20 @@ class Server(Bus):
         epoch, least, carried = int(raw_epoch), int(raw_least), int(raw_carried)
         held = self.hash(keys[0])
         holder, current = held.get("boot", b""), int(held.get("epoch", 0))
-        renewed = int(held.get("renewed", 0))
+        renewed, before = int(held.get("renewed", 0)), held.get("deaf", b"")
         mine = holder == boot and current == epoch and epoch > 0
         new = None
         if raw_give == b"1":
             if mine:
                 self.writing()
                 held |= {"boot": b"", "until": b"0", "deaf": b""}
+                return [b"", held["epoch"], held["renewed"], before, held["lease_sec"]]
         elif mine:
             new = max(current, least, carried)
         elif carried > current:
             new = carried
         elif raw_may_take == b"1":
-            yields = held.get("deaf", b"") != b"" and deaf == b""
+            yields = before != b"" and deaf == b""
             if holder == b"" or stale == b"%d.%d" % (current, renewed) or yields:
                 new = max(current + 1, least)
         if new is not None:
