@@ -99,7 +99,8 @@ def test_a_sentinel_tells_of_the_healer(tmp_path):
     port = free_port()
     with Scene(tmp_path, {"alpha": service(), "sentinel": service()}, idle={"sentinel"}) as scene:
         scene.start("sentinel", METRICS_PORT=str(port), SENTINEL_TIMEOUT_SEC="1.5")
-        until(lambda: answers(port) and samples(port).get(key("service_up", svc="healer")) == 1, 10, "healer")
+        sees = key("service_up", svc="healer")
+        until(lambda: answers(port) and samples(port).get(sees) == 1, 20, str(scene["sentinel"]))
         assert not [name for name, _ in samples(port) if "lease" in name or "leader" in name]
         scene["healer"].kill()
         until(lambda: samples(port)[key("service_up", svc="healer")] == 0, 1.5 + 2 + NOISE_SEC, "its miss")
