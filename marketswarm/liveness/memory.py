@@ -108,7 +108,10 @@ def _take_note(record: Record, memory: Remembered, testimony: Testimony | None, 
     record.boots[noted.boot] = max(noted.i, record.boots.get(noted.boot, 0))
     record.stopped = noted.stopped
     if record.state is State.UP:
-        record.before = before_the_start(record, noted, testimony, now)
+        known = before_the_start(record, noted, testimony, now)
+        # of whom an ok was told just before the end there may be no note yet
+        told = {memory.boot} if memory.boot is not None else set()
+        record.before = known._replace(among=known.among | told)
         record.estrange()
 
 

@@ -456,6 +456,15 @@ def test_an_instance_that_was_noted_is_known_in_later_gaps_too():
     assert gaps(hand) == []
 
 
+def test_an_ok_that_was_told_and_not_noted_any_more_is_no_restart():
+    known = Remembered(State.UP, since=WALL - 200, boot="new", i=1, noted=noted())
+    hand = Hand(watch(), known={"a": known})
+    hand.run(2)
+    hand.beat(boot="new", i=2)
+    hand.beating(100, 10, boot="new")
+    assert gaps(hand) == []
+
+
 def test_who_is_remembered_down_gets_its_ok_alone():
     hand = later_run(state=State.DOWN)
     hand.run(2)
