@@ -26,6 +26,7 @@ from sentinel.records import TOLD_SEC, Records, open_event, rosters
 from sentinel.way import Way
 
 LOOK_EVERY_SEC: Final = 0.5
+CATCH_UP_SEC: Final = 1.0
 
 log = logs.get("direct")
 
@@ -68,6 +69,7 @@ class Direct:
                 for way in self._ways:
                     group.create_task(way.run(), name=f"way:{way.channel.name}")
                 group.create_task(self._follow(), name="follow")
+                group.create_task(self._catch_up(), name="catch_up")
                 while True:
                     await self._decide()
                     self._me.ail("direct", self._trouble())
@@ -163,6 +165,12 @@ class Direct:
     async def _accepted(self, debt: Debt, channel: str) -> None:
         self._owed.sent(debt)
         await self._records.accepted(debt.event.id, channel, self._owed.opened)
+
+    async def _catch_up(self) -> None:
+        """A record that some bus did not take must not be missed there: a later run would repeat itself."""
+        while True:
+            await asyncio.sleep(CATCH_UP_SEC)
+            await self._records.catch_up(self._owed.opened)
 
     def _over(self, debt: Debt) -> None:
         ident = debt.event.id

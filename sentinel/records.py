@@ -30,6 +30,7 @@ class Records:
         self._buses = buses
         self._channels: dict[str, list[str]] = {}  # by id, the channels that took it from us
         self._unwritten: dict[str, dict[str, bytes]] = {}  # by bus and id
+        self._ours: dict[str, set[str]] = {}  # by bus, the ids whose record there is ours
         self._known: set[str] = set()  # buses whose `sentinel:direct` has been read
 
     async def told_by_others(self, ident: str) -> bool:
@@ -40,8 +41,7 @@ class Records:
         return any(found)
 
     async def accepted(self, ident: str, channel: str, opened: Mapping[str, Opened]) -> None:
-        """Records that `channel` took it."""
-        first = ident not in self._channels
+        """Records that `channel` took it. A bus that can't be written now gets it by `write`."""
         channels = self._channels.setdefault(ident, [])
         channels.append(channel)
         while len(self._channels) > KEPT_AT_MOST:
@@ -52,19 +52,27 @@ class Records:
             waiting[ident] = value
             while len(waiting) > KEPT_AT_MOST:
                 waiting.pop(next(iter(waiting)))
-        await self._everywhere(lambda bus: self.write(bus, opened, first=first))
+        await self._everywhere(lambda bus: self.write(bus, opened))
 
-    async def write(self, bus: Bus, opened: Mapping[str, Opened], *, first: bool = True) -> None:
-        """Writes what a bus does not have yet. Raises BusError."""
+    async def catch_up(self, opened: Mapping[str, Opened]) -> None:
+        """Tries again what some bus did not take."""
+        if any(self._unwritten.values()):
+            await self._everywhere(lambda bus: self.write(bus, opened))
+
+    async def write(self, bus: Bus, opened: Mapping[str, Opened]) -> None:
+        """Writes what a bus does not have yet; a record of somebody else's stays. Raises BusError."""
         waiting = dict(self._unwritten.get(bus.name, {}))
+        ours = self._ours.setdefault(bus.name, set())
         pipe = bus.pipeline(transaction=True)
         for ident, value in waiting.items():
-            pipe.set(TOLD + ident, value, ex=TOLD_SEC, nx=first)
+            pipe.set(TOLD + ident, value, ex=TOLD_SEC, nx=ident not in ours)
         if bus.name in self._known:
             pipe.delete(DIRECT)
             if opened:
                 pipe.hset(DIRECT, mapping={key: _written(one) for key, one in opened.items()})
-        await bus.ask(pipe.execute(), ASK_SEC)
+        replies = await bus.ask(pipe.execute(), ASK_SEC)
+        ours.intersection_update(self._channels)
+        ours.update(ident for ident, reply in zip(waiting, replies, strict=False) if reply)
         left = self._unwritten.get(bus.name, {})
         for ident, value in waiting.items():
             if left.get(ident) == value:

@@ -65,7 +65,7 @@ class Receiver:
 
     def taken(self, svc: str | None = None) -> list[dict[str, Any]]:
         """The events of all messages that were accepted, in order."""
-        accepted = [request for request in list(self.seen) if request.status < 300 and request.body]
+        accepted = [request for request in list(self.seen) if 200 <= request.status < 300 and request.body]
         events = [event for request in accepted for event in request.data["events"]]
         return [event for event in events if svc in (None, event["svc"])]
 

@@ -227,6 +227,9 @@ def test_someone_outside_hears_of_it_while_all_is_well_and_only_then(tmp_path, r
         assert len(receiver.seen) == count, "the healer can't be heard"
         scene.system.thaw()
         until(lambda: len(receiver.seen) > count, 8, "a ping")
+        receiver.always = Answer(hang=True)
+        until(lambda: receiver.statuses()[-1] == 0, 5, "a ping that hangs")
+        assert scene["sentinel"].stop(5) == 0
 
 
 def test_what_no_bus_takes_is_told_all_the_same(tmp_path, receiver):

@@ -52,16 +52,32 @@ async def test_a_bus_that_was_away_gets_it_when_it_is_back_and_only_once(buses, 
     assert await record(market) is None
     await records.write(market, OPENED)
     assert (await record(market))["channels"] == ["webhook"]
+    await records.accepted(ID, "email", OPENED)
+    assert (await record(market))["channels"] == ["webhook", "email"]
     await market.client.delete(TOLD + ID)
     await records.write(market, OPENED)
     assert await record(market) is None  # there is nothing left to write
+
+
+async def test_what_a_bus_did_not_take_is_tried_again_until_it_does(buses, records):
+    market = buses[1]
+    await records.accepted(ID, "webhook", OPENED)
+    market.connected = False
+    await records.accepted(ID, "email", OPENED)
+    await records.catch_up(OPENED)
+    market.connected = True
+    assert (await record(market))["channels"] == ["webhook"]
+    await records.catch_up(OPENED)
+    assert (await record(market))["channels"] == ["webhook", "email"]
 
 
 async def test_who_told_it_before_us_keeps_his_record(buses, records):
     theirs = b'{"ts":1,"channels":["slack"]}'
     await buses[0].client.set(TOLD + ID, theirs)
     await records.accepted(ID, "webhook", {})
+    await records.accepted(ID, "email", {})
     assert await buses[0].client.get(TOLD + ID) == theirs
+    assert (await record(buses[1]))["channels"] == ["webhook", "email"]
 
 
 async def test_one_record_on_one_bus_is_enough_and_our_own_of_this_run_does_not_count(buses, records):
