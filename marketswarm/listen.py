@@ -116,13 +116,17 @@ class Listener:
                 await self._open(session)
                 pause_sec = FIRST_PAUSE_SEC
                 async with asyncio.TaskGroup() as group:
-                    group.create_task(self._read(session), name=f"read:{self.bus.name}")
                     group.create_task(self._mind(session), name=f"mind:{self.bus.name}")
                     group.create_task(self._give_up(), name=f"give_up:{self.bus.name}")
+                    # no task: on Python 3.11 one that fails would leave us as if we were being cancelled
+                    await self._read(session)
             except* BusError as failures:
                 self._ear.lost(self.bus.name, _first(failures))
             finally:
                 await session.close()
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                # a group forgets a cancellation that comes at the moment at which one of its tasks fails
+                raise asyncio.CancelledError
             await asyncio.sleep(pause_sec)
             pause_sec = min(2 * pause_sec, LONGEST_PAUSE_SEC)
 

@@ -13,6 +13,8 @@ Whatever the machine of `test_leaders_machine.py` does to them, these claims hol
 import asyncio
 import contextlib
 import random
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,13 +26,12 @@ from small_server import LEASE, ROSTER, Link, Server, SmallSession
 from small_time import Loop, Time, World
 from small_world import WALL, Key, Service
 
-import healer.leading
 import marketswarm.listen
 from healer.leading import Leading
 from marketswarm.beat import make, parse
 from marketswarm.liveness import Moment, Of, State, Verdict, warm_up
 from marketswarm.truth import Watch
-from marketswarm.vigil import Notices, Vigil, health, hearing, metrics, recollecting, tell, watching
+from marketswarm.vigil import Notices, Vigil, health
 from marketswarm.vigil.remember import field_of
 
 HOME = "x"
@@ -51,10 +52,12 @@ class Quiet:
 def simulated() -> Iterator[None]:
     """Time and sessions of the modules under test are those of a small world."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (marketswarm.listen, tell, health, hearing, metrics, healer.leading):
-            patch.setattr(module, "time", Time)
-        for module in (tell, hearing, recollecting, watching, healer.leading):
-            patch.setattr(module, "log", Quiet())
+        for name, module in list(sys.modules.items()):
+            if name.startswith(("marketswarm.vigil", "marketswarm.listen", "healer.")):
+                if getattr(module, "time", None) is time:
+                    patch.setattr(module, "time", Time)
+                if hasattr(module, "log"):
+                    patch.setattr(module, "log", Quiet())
         patch.setattr(health, "random", random.Random(0))
         patch.setattr(marketswarm.listen, "Session", SmallSession)
         yield
