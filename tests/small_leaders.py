@@ -370,6 +370,7 @@ class Fleet:
             if lived_at - self.heard_last[svc] > 1.5 * watch.interval_sec:
                 self.back_at[svc] = lived_at
             self.heard_last[svc] = max(self.heard_last[svc], lived_at)
+        self.deafness_is_told()
         if not self.undisturbed() or not self.buses[HOME].well:
             return
         for watch in self.watches.values():
@@ -379,6 +380,16 @@ class Fleet:
             for bus in self.buses.values():
                 if bus is not teller and teller.well:
                     self.bus_is_told_in_time(bus, self.roster(teller.name).get(f"bus:{bus.name}", "up"))
+
+    def deafness_is_told(self) -> None:
+        """A bus that no healer can reach is lost to all, however well it is."""
+        awake = [each for each in self.healers.values() if each.loop.asleep_until <= self.t]
+        calm = self.t - self.calm_since > self.late_sec + BUS_TIMEOUT_SEC
+        if calm and len(awake) == len(self.healers) > 0 and all(bus.well for bus in self.buses.values()):
+            for lost, teller in (("x", "y"), ("y", "x")):
+                if all(each.links[lost].cut and each.links[teller].well for each in awake):
+                    state = self.roster(teller).get(f"bus:{lost}")
+                    assert state == "down", f"nobody hears {lost}, and it is told {state}"
 
     @property
     def late_sec(self) -> float:

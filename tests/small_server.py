@@ -135,7 +135,7 @@ class Server(Bus):
         entries, name = self.hash(roster), field.decode()
         stored = orjson.loads(entries[name]) if name in entries else None
         if mark:
-            if stored and stored.get("mark") == mark.decode():
+            if stored and (stored.get("mark") == mark.decode() or stored["verdict"] != verdict.decode()):
                 return 0
         elif (stored["verdict"] if stored else assumed.decode()) == verdict.decode():
             return 0

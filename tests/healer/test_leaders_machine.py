@@ -217,6 +217,32 @@ class Machine(RuleBasedStateMachine):
         if comes_back:
             fleet.instances[svc][0].start(fleet.t)
 
+    @precondition(lambda self: self.fleet.healers)
+    @step(
+        svc=services,
+        how=ends,
+        late=st.sampled_from([0.05, 0.5, 1.5]),
+        comes_back=st.booleans(),
+        of=st.sampled_from(["others", "leader"]),
+    )
+    def judge_apart(self, svc: str, how: str, late: float, comes_back: bool, of: str) -> None:
+        """One has a gap shortly before a service is due, and the other has not; then the leader goes."""
+        fleet, watch = self.fleet, self.fleet.watches[svc]
+        fleet.mend()
+        fleet.instances[svc][0].start(fleet.t)
+        fleet.run(6.0)
+        leaders = [name for name, each in fleet.healers.items() if each.leads("x")]
+        self.die_and_run(svc, 0.7 * watch.timeout_sec)
+        for name in fleet.healers:
+            if (name in leaders) is (of == "leader"):
+                fleet.end_session(name, watch.bus)
+        fleet.run(0.4 * watch.timeout_sec)
+        for name in leaders:
+            fleet.end(name, how)
+        fleet.run(late)
+        if comes_back:
+            fleet.instances[svc][0].start(fleet.t)
+
     @step()
     def mend_all(self) -> None:
         self.fleet.mend()

@@ -53,3 +53,38 @@ def test_an_outage_is_told_once_though_its_leader_is_lost_at_any_moment_of_it(fl
     assert told(fleet, "a") == ["miss", "ok"]
     fleet.settle()
     assert told(fleet, "a") == ["miss", "ok"]
+
+
+@pytest.mark.parametrize(("svc", "how"), [("a", "kill"), ("a", "stall"), ("d", "terminate"), ("c", "cut")])
+def test_a_miss_that_only_the_leader_before_concluded_is_closed_by_the_next(fleet, svc, how):
+    timeout, first = fleet.watches[svc].timeout_sec, leader(fleet)
+    fleet.instances[svc][0].running = False
+    fleet.run(0.7 * timeout)
+    for name in fleet.healers.keys() - {first}:
+        fleet.end_session(name, fleet.watches[svc].bus)  # it must wait for a warm-up
+    fleet.run(0.4 * timeout)
+    assert told(fleet, svc) == ["miss"]
+    fleet.end(first, how)
+    fleet.run(0.1)
+    fleet.instances[svc][0].start(fleet.t)
+    fleet.run(8.0)
+    assert told(fleet, svc) == ["miss", "ok"]
+    fleet.settle()
+
+
+def test_a_healer_that_hears_less_than_the_leader_before_it_tells_the_loss_anew(fleet):
+    first = leader(fleet)
+    other = next(iter(fleet.healers.keys() - {first}))
+    for name in (first, other):
+        fleet.cut(name, "y", "refuse")
+    fleet.run(8.0)
+    fleet.heal(first)
+    fleet.run(8.0)
+    assert fleet.ledgers["x"].kinds("bus:y") == ["miss", "ok"]
+    fleet.kill(leader(fleet))
+    if "y" not in [bus for each in fleet.healers.values() for bus, link in each.links.items() if link.cut]:
+        fleet.cut(next(iter(fleet.healers)), "y", "refuse")
+    fleet.run(10.0)
+    assert fleet.ledgers["x"].kinds("bus:y") == ["miss", "ok", "miss"]
+    fleet.settle()
+    assert fleet.ledgers["x"].kinds("bus:y") == ["miss", "ok", "miss", "ok"]
