@@ -29,7 +29,9 @@ log = logs.get("lease")
 class Watcher(Protocol):
     """The vigil, as far as its voice needs it."""
 
-    looks: int
+    @property
+    def looks(self) -> int:
+        """How often it looked at its clocks."""
 
     def deaf_to(self) -> list[str]:
         """What it can't hear now."""

@@ -28,6 +28,21 @@ class Post:
         for task in self._tasks:
             task.cancel()
 
+    def urge(self) -> None:
+        """Asks the listener, if there is one, for a canary now."""
+        if self.listener is not None:
+            self.listener.urge()
+
+    def rebuild(self) -> None:
+        """Has the listener, if there is one, begin anew."""
+        if self.listener is not None:
+            self.listener.rebuild()
+
+    def wake(self) -> None:
+        """Says to the outbox, if there is one, that who leads has changed."""
+        if self.outbox is not None:
+            self.outbox.wake()
+
     def replaced_by(self, other: "Post") -> None:
         """Ends both, and leaves what is still to be told to the new post of the same bus."""
         self.stop()

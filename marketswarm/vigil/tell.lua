@@ -28,7 +28,8 @@ end
 
 local function already_so(entry, assumed, verdict, mark)
   if mark ~= '' then
-    return entry and entry.mark == mark
+    -- of one that was told down meanwhile its next ok is the news
+    return entry and (entry.mark == mark or entry.verdict ~= verdict)
   end
   return (entry and entry.verdict or assumed) == verdict
 end

@@ -4,27 +4,26 @@ import asyncio
 import contextlib
 import functools
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.listen import Listener, moment
-from marketswarm.liveness import OVERDUE_SEC, Acquitted, Of, State, Suspect, Verdict
+from marketswarm.liveness import OVERDUE_SEC, Of, Verdict
 from marketswarm.truth import Watch
 from marketswarm.vigil.agreed import LOG
+from marketswarm.vigil.announcing import announce
 from marketswarm.vigil.health import Health
 from marketswarm.vigil.hearing import Hearing
+from marketswarm.vigil.judging import Judging
 from marketswarm.vigil.metrics import VigilMetrics
 from marketswarm.vigil.notices import Notices
 from marketswarm.vigil.post import Post
 from marketswarm.vigil.recollecting import Recollection
 from marketswarm.vigil.tell import Outbox
-from marketswarm.vigil.testify import testify
 from marketswarm.vigil.voice import Alone, Fence, Voice
 
 KEEP_UP_EVERY_SEC: Final = 1.0
-IN_FLIGHT_SEC: Final = 0.25
-"""A beat that the second witness knows for less may still be on its way: no reason for a new session."""
 
 log = logs.get("vigil")
 
@@ -68,10 +67,10 @@ class Vigil:
         everywhere: bool = False,
         voice: Voice = ALONE,
     ) -> None:
-        self._poked = asyncio.Event()
+        poked = self._poked = asyncio.Event()
         self.ear = Hearing(
             conclude=self._conclude,
-            poke=self._poked.set,
+            poke=poked.set,
             joined=self._joined,
             ended=self._silence_ended,
         )
@@ -92,9 +91,10 @@ class Vigil:
         self._everywhere = everywhere
         self._posts: dict[str, Post] = {}
         self.metrics = VigilMetrics(self.life, self._posts, voice)
+        self._judging = Judging(
+            self.ear, self._posts, poked, progress=keeper.progress, conclude=self._conclude
+        )
         self._group: asyncio.TaskGroup | None = None
-        self.looks = 0
-        """How often the clocks were looked at: while it grows, detection works."""
 
     # -- who is watched
 
@@ -155,61 +155,7 @@ class Vigil:
                 post.start(group)
             group.create_task(self._memory.run(self._home), name="memory")
             group.create_task(self._keep_up(), name="keep_up")
-            await self._judge(group)
-
-    # -- judging: the loop that all this is for
-
-    async def _judge(self, group: asyncio.TaskGroup) -> None:
-        while True:
-            tick = self.life.tick(moment())
-            self.looks += 1
-            self._keeper.progress()
-            for verdict in tick.verdicts:
-                self._conclude(verdict)
-            for name in tick.urge:
-                self._urge(name)
-            for bus, services in _by_bus(tick.suspects).items():
-                group.create_task(self._ask_witness(bus, services), name=f"witness:{bus}")
-            self.ear.complain()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(tick.wake_in):
-                    await self._poked.wait()
-            self._poked.clear()
-
-    def _urge(self, name: str) -> None:
-        listener = self._posts[name].listener
-        if listener is not None:
-            listener.urge()
-
-    async def _ask_witness(self, name: str, services: list[str]) -> None:
-        """Asks `beat:<svc>` of each suspect before it is declared down."""
-        records = self.life.records
-        timeouts = {svc: records[svc].watch.timeout_sec for svc in services if svc in records}
-        try:
-            found = await testify(self._bus(name), timeouts)
-        except (BusError, KeyError):
-            for svc in services:
-                self.life.unasked(svc)
-            return
-        acquitted = None
-        for svc in services:
-            verdict = self.life.witness(svc, found.get(svc), moment())
-            if isinstance(verdict, Verdict):
-                self._conclude(verdict)
-            elif verdict is not None:
-                acquitted = verdict
-        self._poked.set()
-        if acquitted is not None:
-            self._mistrust_self(acquitted)
-
-    def _mistrust_self(self, acquitted: Acquitted) -> None:
-        """A service beats and is not heard: the fault is ours, and a new session may mend it."""
-        if acquitted.age_sec < IN_FLIGHT_SEC and not acquitted.again:
-            return
-        log.error("vigil.deaf", svc=acquitted.svc, bus=acquitted.bus, age_sec=round(acquitted.age_sec, 3))
-        post = self._posts.get(acquitted.bus)
-        if post is not None and post.listener is not None:
-            post.listener.rebuild()
+            await self._judging.run(group)
 
     def _trouble(self) -> str | None:
         """What keeps this vigil from hearing, judging or telling, in words for a beat's `detail`."""
@@ -222,6 +168,11 @@ class Vigil:
         return "; ".join(filter(None, found)) or None
 
     # -- leading and standing by
+
+    @property
+    def looks(self) -> int:
+        """How often the clocks were looked at: while it grows, detection works."""
+        return self._judging.looks
 
     def deaf_to(self) -> list[str]:
         """The buses that soon count as lost, and (`memory`) whether nothing can be concluded yet."""
@@ -236,8 +187,8 @@ class Vigil:
     def leader_changed(self, name: str) -> None:
         """To be called when the voice on a bus came or went."""
         post = self._posts.get(name)
-        if post is not None and post.outbox is not None:
-            post.outbox.wake()
+        if post is not None:
+            post.wake()
 
     async def _take_over(self, name: str, fence: Fence, untold: Collection[str]) -> None:
         if name == self._home:
@@ -258,7 +209,7 @@ class Vigil:
                 name == self._home or verdict.of is not Of.SERVICE or self._everywhere
             ):
                 post.outbox.put(verdict)
-        _announce(verdict, leads=self._voice.fence(self._home) is not None)
+        announce(verdict, leads=self._voice.fence(self._home) is not None)
 
     def _told(self, verdict: Verdict) -> None:
         self.metrics.told(verdict)
@@ -285,37 +236,3 @@ class Vigil:
     def _joined(self, bus: str) -> None:
         if self._group is not None:
             self._group.create_task(self._memory.look_on(bus), name=f"look_on:{bus}")
-
-
-def _by_bus(suspects: Sequence[Suspect]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for suspect in suspects:
-        found.setdefault(suspect.bus, []).append(suspect.svc)
-    return found
-
-
-_SAID: Final = {
-    (Of.SERVICE, State.UP): "service.up",
-    (Of.SERVICE, State.DOWN): "service.down",
-    (Of.SERVICE, State.UNWATCHED): "service.unwatched",
-    (Of.BUS, State.UP): "bus.up",
-    (Of.BUS, State.DOWN): "bus.down",
-    (Of.TRUTH, State.UP): "truth.agrees",
-    (Of.TRUTH, State.DOWN): "truth.drifted",
-}
-
-
-def _announce(verdict: Verdict, *, leads: bool) -> None:
-    known: dict[str, Any] = {
-        "reason": verdict.reason,
-        "late_sec": verdict.late_sec,
-        "timeout_sec": verdict.timeout_sec if verdict.state is State.DOWN else None,
-        "down_sec": verdict.down_sec,
-        "gap_sec": verdict.gap_sec,
-        "restarted": verdict.restarted,
-    }
-    if not leads:
-        known["standing_by"] = True
-    said = {key: round(v, 3) if isinstance(v, float) else v for key, v in known.items() if v is not None}
-    event = _SAID[verdict.of, verdict.state] if verdict.gap_sec is None else "service.gap"
-    log.info(event, svc=verdict.svc, **said)

@@ -31,6 +31,8 @@ class Lead:
 class Keeper:
     name, boot = "healer", "abc"
 
+    def progress(self) -> None: ...
+
 
 def row(family):
     labels = ", ".join(f"`{label}`" for label in family.labels) or "-"

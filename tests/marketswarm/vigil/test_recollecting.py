@@ -72,7 +72,7 @@ async def test_a_beat_that_may_still_be_on_its_way_is_no_reason_for_a_new_sessio
     bus, age_sec, again, distrusts
 ):
     vigil = a_vigil(bus)
-    vigil._mistrust_self(Acquitted("bare", "system-redis", age_sec, again=again))
+    vigil._judging.mistrust_self(Acquitted("bare", "system-redis", age_sec, again=again))
     assert vigil._posts["system-redis"].listener._given_up.is_set() is distrusts
 
 
