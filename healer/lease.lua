@@ -47,7 +47,8 @@ if mine then
   return write(math.max(current, least, carried))
 end
 if carried > current then
-  return write(carried)
+  -- who believed to hold it and did not: another one may have spoken meanwhile, so it is a new epoch
+  return write(math.max(carried, epoch + 1))
 end
 local unchanged = stale == string.format('%d.%d', current, renewed)
 local yields = (held[4] or '') ~= '' and deaf == ''

@@ -106,7 +106,7 @@ class Server(Bus):
         elif mine:
             new = max(current, least, carried)
         elif carried > current:
-            new = carried
+            new = max(carried, epoch + 1)
         elif raw_may_take == b"1":
             yields = before != b"" and deaf == b""
             if holder == b"" or stale == b"%d.%d" % (current, renewed) or yields:

@@ -88,3 +88,16 @@ def test_a_healer_that_hears_less_than_the_leader_before_it_tells_the_loss_anew(
     assert fleet.ledgers["x"].kinds("bus:y") == ["miss", "ok", "miss"]
     fleet.settle()
     assert fleet.ledgers["x"].kinds("bus:y") == ["miss", "ok", "miss", "ok"]
+
+
+@pytest.mark.parametrize("phase", [n / 20 for n in range(8)])
+def test_what_another_told_while_a_lease_was_deleted_is_taken_over(fleet, phase):
+    """The leader had its old epoch back, and so did not see that another one had spoken in between."""
+    other = next(iter(fleet.healers.keys() - {leader(fleet)}))
+    fleet.cut(other, "x", "refuse")
+    fleet.run(12.0 + phase)
+    fleet.lose_lease("y")
+    fleet.run(12.0)
+    kinds = fleet.ledgers["y"].kinds("bus:x")
+    assert kinds in ([], ["miss", "ok"])
+    fleet.settle()
