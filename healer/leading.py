@@ -48,13 +48,23 @@ class Leading:
         home: the bus on which it is decided.
         lease_sec: the life of a lease.
         note: told, in a few words for a beat's `detail`, whether this one leads, or who does.
+        ail: told in the same way why it can't know that, or None.
     """
 
-    def __init__(self, boot: str, *, home: str, lease_sec: float, note: Callable[[str | None], None]) -> None:
+    def __init__(
+        self,
+        boot: str,
+        *,
+        home: str,
+        lease_sec: float,
+        note: Callable[[str | None], None],
+        ail: Callable[[str | None], None],
+    ) -> None:
         self._boot = boot
         self._home = home
         self._lease_sec = lease_sec
         self._note = note
+        self._ail = ail
         self._watcher: Watcher
         self._leases: dict[str, Lease] = {}
         self._buses: dict[str, Bus] = {}
@@ -63,7 +73,7 @@ class Leading:
         self._group: asyncio.TaskGroup | None = None
         self._looks: dict[str, int] = {}
         self._known: dict[str, int] = {}  # the epochs that were made known
-        self.refusal: str | None = None  # why home gives no lease, while it gives none
+        self._refusal: str | None = None  # why home gives no lease, while it gives none
 
     # -- what the vigil asks
 
@@ -143,6 +153,7 @@ class Leading:
             self._look_who_leads(name, lease)
             if name == self._home:
                 self._note(_remark(lease))
+                self._ail(f"no lease on {name} ({self._refusal})" if self._refusal else None)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(LEAST_PAUSE_SEC, lease.next_in(time.monotonic()))):
                     await due.wait()
@@ -154,7 +165,7 @@ class Leading:
         self._looks[name] = self._watcher.looks
         if name == self._home:
             await self._turn(self._buses[name], lease, may_take=True)
-            self.refusal = None
+            self._refusal = None
             return
         home, now = self._leases[self._home], time.monotonic()
         if home.epoch and not home.is_away(now):
@@ -220,8 +231,8 @@ class Leading:
                     due.set()
 
     def _refused(self, name: str, error: BusError) -> None:
-        if name == self._home and error.reason != self.refusal:
-            self.refusal = error.reason
+        if name == self._home and error.reason != self._refusal:
+            self._refusal = error.reason
             log.warning("lease.refused", bus=name, reason=error.reason)
 
 

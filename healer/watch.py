@@ -1,6 +1,7 @@
 """What the healer keeps watch over: every service and bus of the truth, now and after each reseed."""
 
 import asyncio
+from functools import partial
 
 from healer.leading import Leading
 from marketswarm.agent import Agent
@@ -13,7 +14,13 @@ async def watch(me: Agent[HealerSettings]) -> None:
     """Watches until cancelled."""
     home, channel = alert_target(me.truth, me.settings)
     notices = Notices(of="heartbeat", by=me.name, channel=channel)
-    leading = Leading(me.boot, home=home, lease_sec=me.settings.healer_lease_sec, note=me.note)
+    leading = Leading(
+        me.boot,
+        home=home,
+        lease_sec=me.settings.healer_lease_sec,
+        note=me.note,
+        ail=partial(me.ail, "lease"),
+    )
     vigil = Vigil(me, notices, home=home, voice=leading)
     me.expose(vigil.metrics.collect)
     leading.attend(vigil)

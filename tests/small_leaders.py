@@ -104,7 +104,9 @@ class Process:
     async def _main(self) -> None:
         fleet = self.fleet
         notices = Notices(of="heartbeat", by="healer", channel="healer:alerts")
-        self.leading = Leading(self.boot, home=HOME, lease_sec=fleet.lease_sec, note=lambda _: None)
+        self.leading = Leading(
+            self.boot, home=HOME, lease_sec=fleet.lease_sec, note=lambda _: None, ail=lambda _: None
+        )
         self.vigil = Watcher(self, self, notices, home=HOME, voice=self.leading)
         self._eavesdrop()
         self.leading.attend(self.vigil)
