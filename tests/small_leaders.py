@@ -98,6 +98,7 @@ class Process:
         self.leading: Leading
         self.vigil: Watcher
         self.ending = False
+        self.slow_until = 0.0  # by when whatever came over a slow link has come
         self.main = self.loop.create_task(self._main())
         self.loop.step()
 
@@ -211,6 +212,7 @@ class Instance(Service):
     """A service's process with a wall clock of its own."""
 
     wall: float = 0.0
+    arrived: list[float] = field(default_factory=list)
 
     def beat(self, bus: Server, now: float, status: str = "ok") -> None:
         self.i += 1
@@ -223,6 +225,7 @@ class Instance(Service):
         if status == "ok":
             self.sent.append(payload)
             self.lived_at = at
+            self.arrived.append(at)
         bus.publish(self.watch.channel, payload, at)
         if self.modern and status == "ok":
             bus.keys[self.svc] = Key(payload, at, 2 * self.watch.timeout_sec)
@@ -309,6 +312,11 @@ class Fleet:
     def lived_at(self, svc: str) -> float:
         return max(each.lived_at for each in self.instances[svc])
 
+    def back_after(self, svc: str) -> float:
+        """How long it had been silent before its last beat, if that is a short while ago; else nothing."""
+        beats = sorted(at for each in self.instances[svc] for at in each.arrived[-2:])[-2:]
+        return beats[1] - beats[0] if len(beats) == 2 and self.t - beats[1] < 1.5 else 0.0
+
     def is_new(self, svc: str, payload: bytes) -> bool:
         return any(payload in each.sent for each in self.instances[svc])
 
@@ -328,6 +336,8 @@ class Fleet:
             lived_at = process.heard_at.get(svc, float("-inf"))
         if self.t - lived_at >= need - 1e-6:
             return None
+        if self.t < process.slow_until and self.back_after(svc) >= need - 1e-6:
+            return None  # what it learned was true when it was asked
         return f"{svc} beat {self.t - lived_at} s before {process.boot} concluded it missed at {self.t}"
 
     def undisturbed(self) -> list[Process]:
@@ -352,8 +362,8 @@ class Fleet:
         assert (told[-1:] == ["miss"]) is (kind != "miss"), f"out of turn: {told}, {event}"
         process = self.by_boot[boot]
         concluded = process.concluded[name, "down" if kind == "miss" else "up", event["ts"]]
-        assert concluded.lie is None, concluded.lie
         ledger.events.append((self.t, name, event))
+        assert concluded.lie is None, concluded.lie
         if name.startswith("bus:") and kind == "miss":
             self.is_lost(name.removeprefix("bus:"), concluded.at)
 
@@ -498,9 +508,11 @@ class Fleet:
     def delay(self, name: str, bus: str, sec: float) -> None:
         self.disturbed()
         self.healers[name].links[bus].latency = sec
+        self.healers[name].slow_until = float("inf")
 
     def heal(self, name: str) -> None:
         self.disturbed()
+        self.healers[name].slow_until = min(self.healers[name].slow_until, self.t + 3.0)
         for link in self.healers[name].links.values():
             link.cut, link.latency = None, 0.002
 
