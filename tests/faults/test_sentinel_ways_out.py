@@ -47,7 +47,7 @@ def test_row_34_without_a_notifier_the_sentinel_tells_people_of_a_dead_healer_an
             assert 0 < scene.server(bus).cmd("TTL", f"notifier:told:{miss['id']}") <= 86_400
         scene["healer"].start()
         ok = receiver.wait("healer_ok", "healer", 2 + DIRECT_SEC + 2 * NOISE_SEC)
-        assert ok == only(scene.log("healer_ok"))
+        assert ok == scene.log("healer_ok")[-1]  # it may have been seen before it was killed
         rest(2 * DIRECT_SEC)
         assert [event["type"] for event in receiver.taken()] == ["healer_miss", "healer_ok"]
         assert scene["sentinel"].running

@@ -12,12 +12,13 @@ from typing import Any
 from healer.watch import watch
 from marketswarm.agent import agent, run
 from marketswarm.settings import HealerSettings
-from marketswarm.vigil import Vigil, healer_heartbeat
+from marketswarm.vigil import healer_heartbeat
+from marketswarm.vigil.judging import Judging
 
-judge = Vigil._judge
+judge = Judging.run
 
 
-async def judge_until_hung(self: Vigil, group: asyncio.TaskGroup) -> None:
+async def judge_until_hung(self: Judging, group: asyncio.TaskGroup) -> None:
     hung = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, hung.set)
     judging = group.create_task(judge(self, group))
@@ -27,7 +28,7 @@ async def judge_until_hung(self: Vigil, group: asyncio.TaskGroup) -> None:
 
 
 async def main() -> Any:
-    Vigil._judge = judge_until_hung  # type: ignore[method-assign]
+    Judging.run = judge_until_hung  # type: ignore[method-assign]
     hang_sec = float(os.environ.get("HANG_SEC", "0"))
     async with agent("healer", HealerSettings, heartbeat=healer_heartbeat) as me:
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, time.sleep, hang_sec)
