@@ -1,6 +1,7 @@
 """What the healer keeps watch over: every service and bus of the truth, now and after each reseed."""
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 
 from healer.leading import Leading
@@ -10,8 +11,8 @@ from marketswarm.truth import Truth
 from marketswarm.vigil import Notices, Vigil, alert_target
 
 
-async def watch(me: Agent[HealerSettings]) -> None:
-    """Watches until cancelled."""
+async def watch(me: Agent[HealerSettings], begun: Callable[[], None] = lambda: None) -> None:
+    """Watches until cancelled; says `begun` once it knows whom."""
     home, channel = alert_target(me.truth, me.settings)
     notices = Notices(of="heartbeat", by=me.name, channel=channel)
     leading = Leading(
@@ -39,6 +40,7 @@ async def watch(me: Agent[HealerSettings]) -> None:
         leading.man({name: me.bus(name) for name in {home, *buses}})
 
     put_in_force(me.truth)
+    begun()
     me.on_reseed(put_in_force)
     try:
         async with asyncio.TaskGroup() as group:
