@@ -24,10 +24,11 @@ run: environment ## two real Redis servers and the whole fleet on this machine; 
 test: environment ## every test: ARGS="-k notifier" or ARGS=tests/marketswarm for some
 	@exec $(bin)/python -m pytest -n auto --dist worksteal $(ARGS)
 
+# these tests wait more than they work: three of them for a processor
 faults: environment ## the fault matrix on real servers; TIMES=10 rounds, ended by the first red one
 	@for round in $$(seq $(TIMES)); do \
 		begun=$$(date +%s); \
-		$(bin)/python -m pytest -n auto --dist worksteal -q tests/faults $(ARGS) || exit; \
+		$(bin)/python -m pytest -n $$(( 3 * $$(getconf _NPROCESSORS_ONLN) )) --dist worksteal -q tests/faults $(ARGS) || exit; \
 		echo "== round $$round of $(TIMES) is green, in $$(($$(date +%s) - begun)) s"; \
 	done
 
