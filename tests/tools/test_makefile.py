@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+CPUS = os.sysconf("SC_NPROCESSORS_ONLN")
 STAND_IN = """#!/bin/sh
 echo "$(basename "$0") $*"
 echo "url=$SYSTEM_REDIS_URL"
@@ -59,7 +60,7 @@ def make(root: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str
         (["status", "ARGS=--watch"], "marketswarm status --watch"),
         (["simulate", "SVC=rss_agg"], "marketswarm simulate rss_agg"),
         (["bench", "ARGS=heard"], "python -m bench heard"),
-        (["faults", "ARGS=-x"], "python -m pytest -n auto --dist worksteal -q tests/faults -x"),
+        (["faults", "ARGS=-x"], f"python -m pytest -n {3 * CPUS} --dist worksteal -q tests/faults -x"),
         (["test", "ARGS=-k 'a or b'"], "python -m pytest -n auto --dist worksteal -k a or b"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
