@@ -83,7 +83,7 @@ class Lease:
 
     def answered(self, reply: Sequence[bytes], now: float) -> None:
         """Takes in what the script said."""
-        boot, epoch, renewed, deaf, lease_sec = (each.decode() for each in reply)
+        boot, epoch, renewed, deaf, lease_sec = (each.decode("utf-8", "replace") for each in reply)
         held = Held(boot, int(epoch), int(renewed), deaf, float(lease_sec))
         before = self.seen
         changed = before is None or (held.epoch, held.renewed) != (before.epoch, before.renewed)

@@ -138,3 +138,14 @@ async def test_a_longer_life_that_the_holder_chose_is_respected(bus):
     await bus.client.hset(KEY, "lease_sec", "30")
     assert await other.look_until(29.0) is None
     assert await other.look_until(32.0, start=29.1) is not None
+
+
+@pytest.mark.parametrize("epoch", ["", "x", "-3", "1e300", "nan", "7.9"])
+async def test_a_lease_that_somebody_wrote_nonsense_into_is_led_out_of_it(bus, epoch):
+    junk = {"boot": b"\xff\xfe", "epoch": epoch, "renewed": "many", "lease_sec": "for ever", "deaf": b"\xff"}
+    await bus.client.hset(KEY, mapping=junk)
+    hand = Hand(bus, "a", deaf="x")
+    assert await hand.turn(0.0) == 0
+    assert await hand.look_until(5.0, start=0.375) is not None
+    assert hand.lease.epoch >= 1
+    assert await hand.turn(6.0) == hand.lease.epoch
