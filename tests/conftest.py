@@ -19,12 +19,14 @@ from leftovers import TAG, end_leftovers
 LEFT: list[str] = []
 IN_CI = os.environ.get("MARKETSWARM_CI") == "1"
 
-settings.register_profile("dev", deadline=None)
+# a red run can be had again, on any machine; what nobody has tried yet is for those who look for it
+settings.register_profile("dev", deadline=None, derandomize=True, database=None)
+settings.register_profile("explore", deadline=None, max_examples=2000)
 settings.register_profile(
     "ci",
     deadline=None,
     max_examples=300,
-    derandomize=True,  # a red run can be had again, on any machine
+    derandomize=True,
     database=None,
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],  # two busy cores
