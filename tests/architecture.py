@@ -11,7 +11,7 @@ from pathlib import Path
 
 # From the bottom up. An arrow may point to the same layer or down; up is wrong.
 LAYERS = {
-    "thinks": ["truth", "beat", "event", "liveness"],
+    "thinks": ["truth", "beat", "event", "duration", "liveness"],
     "touches": [
         "bus",
         "replies",

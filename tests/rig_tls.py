@@ -1,5 +1,6 @@
 """An authority of our own and the certificates that it gives to a server; a part of `rig`."""
 
+import ssl
 import subprocess
 from pathlib import Path
 
@@ -31,6 +32,13 @@ class Authority:
         cert, key = self.folder / f"{name}.pem", self.folder / f"{name}.key"
         self._self_signed(cert, key, name, "-addext", f"subjectAltName=IP:{HOST}")
         return cert, key
+
+    def untrusted(self, name: str) -> ssl.SSLContext:
+        """What a server shows that has such a certificate; who trusts it names `<name>.pem`."""
+        cert, key = self.self_signed(name)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(cert, key)
+        return context
 
     def _self_signed(self, cert: Path, key: Path, name: str, *more: str) -> None:
         self._openssl(

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from marketswarm.channels.message import Message, Severity
+from marketswarm.duration import in_words
 from marketswarm.event import Event, Kind
 
 LATE_SEC: Final = 60.0
@@ -23,16 +24,8 @@ def message_of(event: Event, raw: bytes, now: float) -> Message:
 
 
 def seconds(value: float | None) -> str:
-    """A duration: `31.2 s`, `4 min 10 s`, `2 h 5 min`, `3 d 4 h`."""
-    if value is None:
-        return "some time"
-    if value < 120:
-        return f"{value:.1f}".removesuffix(".0") + " s"
-    minutes, rest = divmod(round(value), 60)
-    if minutes < 120:
-        return f"{minutes} min {rest} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+    """A duration in words, known or not."""
+    return "some time" if value is None else in_words(value)
 
 
 def _words(event: Event) -> tuple[str, str]:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 
+from marketswarm.duration import in_words
+
 _MISS, _OK, _NOTE = "✗", "✓", "·"
 _REASONS = {"stopped": ", after it said goodbye", "never_seen": ", none ever"}
 
@@ -28,16 +30,8 @@ def clock(ts: Any, zone: tzinfo | None = None) -> str:
 
 
 def seconds(value: Any) -> str:
-    """A duration: `31.2 s`, `4 min 10 s`, `2 h 5 min`, `3 d 4 h`."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return "? s"
-    if value < 120:
-        return f"{value:.1f}".removesuffix(".0") + " s"
-    minutes, rest = divmod(round(value), 60)
-    if minutes < 120:
-        return f"{minutes} min {rest} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+    """A duration in words, whatever stands in its place."""
+    return "? s" if isinstance(value, bool) or not isinstance(value, int | float) else in_words(value)
 
 
 def _silent(what: str) -> Callable[[Mapping[str, Any]], tuple[str, str]]:
@@ -64,6 +58,21 @@ def _bus_back(event: Mapping[str, Any]) -> tuple[str, str]:
     return _OK, f"bus {event.get('svc')} is back{down}"
 
 
+def _drifted(event: Mapping[str, Any]) -> tuple[str, str]:
+    what = {"missing": "is missing", "invalid": "is not valid"}.get(str(event.get("reason")))
+    return _MISS, f"the truth on {event.get('svc')} {what or 'is not the same as elsewhere'}"
+
+
+def _gap(event: Mapping[str, Any]) -> tuple[str, str]:
+    """What happened while nobody listened; it is over."""
+    svc, gap_sec = event.get("svc"), event.get("gap_sec")
+    for_long = f"silent for at least {seconds(gap_sec)}" if gap_sec else ""
+    if event.get("restarted"):
+        more = f", {for_long}" if for_long else ""
+        return _NOTE, f"{svc} was restarted while nobody could listen{more}; it is up"
+    return _NOTE, f"{svc} was {for_long or 'silent'} while nobody could listen; it is up"
+
+
 def _unknown(event: Mapping[str, Any]) -> tuple[str, str]:
     return _NOTE, f"{event.get('type')} {event.get('svc', '')}".rstrip()
 
@@ -72,10 +81,11 @@ _SENTENCES: Mapping[str, Callable[[Mapping[str, Any]], tuple[str, str]]] = {
     "heartbeat_miss": _silent("down"),
     "heartbeat_ok": _back,
     "heartbeat_unwatched": lambda event: (_NOTE, f"{event.get('svc')} is no longer watched; it was down"),
+    "heartbeat_gap": _gap,
     "healer_miss": _silent("down, nobody watches"),
     "healer_ok": _back,
     "bus_miss": _bus_lost,
     "bus_ok": _bus_back,
-    "truth_drift": lambda event: (_MISS, f"the truth on {event.get('svc')} is not the same as elsewhere"),
+    "truth_drift": _drifted,
     "truth_ok": lambda event: (_OK, f"the truth on {event.get('svc')} is as elsewhere again"),
 }

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, LoginPassword
-from certificates import self_signed
 from rig_process import HOST, auntil, free_port
+from rig_tls import Authority
 
 from marketswarm.channels import Message, SendError, Severity
 from marketswarm.channels.email import Email, mail_of
@@ -175,7 +175,7 @@ def passwords(_server, _session, _envelope, _mechanism, data):
 
 @pytest.mark.needs("openssl")
 async def test_starttls_and_a_password(serve, tmp_path):
-    context = self_signed(tmp_path)
+    context = Authority(tmp_path).untrusted("cert")
     box, port = serve(tls_context=context, require_starttls=True, authenticator=passwords, auth_required=True)
     trusting = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
     known = {"smtp_tls": "starttls", "smtp_user": "me", "smtp_password": "hunter2"}
@@ -196,7 +196,7 @@ async def test_starttls_that_is_not_to_be_had_is_no_reason_to_do_without(serve):
 
 @pytest.mark.needs("openssl")
 async def test_tls_from_the_first_byte(serve, tmp_path):
-    box, port = serve(ssl_context=self_signed(tmp_path))
+    box, port = serve(ssl_context=Authority(tmp_path).untrusted("cert"))
     trusting = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
     await Email(settings(port, smtp_tls="tls"), tls=trusting).send(MESSAGE)
     assert len(box.mails) == 1

@@ -7,10 +7,10 @@ from email.utils import format_datetime
 
 import orjson
 import pytest
-from certificates import self_signed
 from pydantic import SecretStr
 from rig_process import HOST, free_port
 from rig_receiver import Answer, Receiver
+from rig_tls import Authority
 
 from marketswarm.channels import Message, SendError, Severity
 from marketswarm.channels.http import Http, retry_after
@@ -186,7 +186,7 @@ async def test_nobody_there_is_refused_and_a_name_that_is_none_is_dns(http):
 
 @pytest.mark.needs("openssl")
 async def test_a_certificate_that_is_not_trusted_is_no_receiver(http, tmp_path):
-    context = self_signed(tmp_path)
+    context = Authority(tmp_path).untrusted("cert")
 
     async def never(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         raise AssertionError("spoken to")

@@ -39,6 +39,19 @@ TS = 1762433458.3
         ),
         ({"type": "bus_ok", "svc": "market-redis"}, "✓ bus market-redis is back"),
         ({"type": "truth_drift", "svc": "b"}, "✗ the truth on b is not the same as elsewhere"),
+        ({"type": "truth_drift", "svc": "b", "reason": "missing"}, "✗ the truth on b is missing"),
+        (
+            {"type": "heartbeat_gap", "svc": "a", "gap_sec": 0.0, "restarted": True},
+            "· a was restarted while nobody could listen; it is up",
+        ),
+        (
+            {"type": "heartbeat_gap", "svc": "a", "gap_sec": 95.0, "restarted": True},
+            "· a was restarted while nobody could listen, silent for at least 95 s; it is up",
+        ),
+        (
+            {"type": "heartbeat_gap", "svc": "a", "gap_sec": 250.0, "restarted": False},
+            "· a was silent for at least 4 min 10 s while nobody could listen; it is up",
+        ),
         ({"type": "truth_ok", "svc": "b"}, "✓ the truth on b is as elsewhere again"),
         ({"type": "new_kind", "svc": "b"}, "· new_kind b"),
         ({}, "· None"),
