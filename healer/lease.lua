@@ -59,7 +59,9 @@ if carried > current then
 end
 local unchanged = stale == string.format('%d.%d', current, renewed)
 local yields = (held[4] or '') ~= '' and deaf == ''
-if may_take and (holder == '' or unchanged or yields) then
+-- its own, of an epoch that it does not know: the answer was lost
+local forgotten = holder == boot
+if may_take and (holder == '' or forgotten or unchanged or yields) then
   return write(math.max(current + 1, least))
 end
 return as_it_is()

@@ -109,7 +109,7 @@ class Server(Bus):
             new = max(carried, epoch + 1)
         elif raw_may_take == b"1":
             yields = before != b"" and deaf == b""
-            if holder == b"" or stale == b"%d.%d" % (current, renewed) or yields:
+            if holder in (b"", boot) or stale == b"%d.%d" % (current, renewed) or yields:
                 new = max(current + 1, least)
         if new is not None:
             self.writing()

@@ -45,7 +45,7 @@ def untold(
         for one in pending
         if one.verdict.mark is not None and not _told_gap(one, entry) and leader_seen <= one.at + SURE_SEC
     ]
-    moved = before is None or entry is None or entry.get("ts") != before
+    moved = _moved(entry, before) or any(one.verdict.state is State.UNWATCHED for one in left)
     if left and (moved or len(left) == 1):
         # the leader's word may stand for the last of several transitions: those before are told then, too
         last = max((n for n, one in enumerate(left, 1) if _agrees(one.verdict, entry)), default=0)
@@ -53,6 +53,16 @@ def untold(
     elif left and _agrees(left[-1].verdict, entry) and leader_seen > left[-1].at + SURE_SEC:
         left = []  # it came and went, and the leader, who was there, saw nothing of it
     return sorted((*left, *gaps), key=lambda one: one.at)
+
+
+def _moved(entry: Entry | None, before: float | None) -> bool:
+    """Whether an entry was written, or removed, since it was looked at last; if it was never, it may have been.
+
+    Where there is none, and none was ever seen, nothing was told: a bus that was never lost has none either.
+    """
+    if entry is None:
+        return before is not None
+    return before is None or entry.get("ts") != before
 
 
 def _told_gap(one: Pending, entry: Entry | None) -> bool:

@@ -149,3 +149,10 @@ async def test_a_lease_that_somebody_wrote_nonsense_into_is_led_out_of_it(bus, e
     assert await hand.look_until(5.0, start=0.375) is not None
     assert hand.lease.epoch >= 1
     assert await hand.turn(6.0) == hand.lease.epoch
+
+
+async def test_a_lease_whose_answer_was_lost_is_taken_again_at_once(bus):
+    hand = Hand(bus, "a")
+    await hand.turn(0.0)
+    hand.lease.lost()  # it never learned that it has it
+    assert await hand.turn(0.1) == 2

@@ -71,6 +71,13 @@ def test_a_bus_of_which_nothing_is_stored_counts_as_up():
     assert left(untold(pending(DOWN, of=Of.BUS), None, before=None, leader_seen=NEVER)) == [DOWN]
 
 
+def test_a_loss_of_which_a_bus_stored_nothing_was_told_to_nobody_there_though_it_is_over():
+    both = pending(DOWN, UP, of=Of.BUS)
+    assert left(untold(both, None, before=None, leader_seen=NEVER)) == [DOWN, UP]
+    assert left(untold(pending(DOWN, UP), None, before=None, leader_seen=NEVER)) == [DOWN, UP]
+    assert untold(pending(DOWN, GONE), None, before=None, leader_seen=NEVER) == []
+
+
 def gap(since: float | None = 995.0) -> Pending:
     verdict = Verdict("a", UP, Told.ALERT, 1000.0, gap_sec=60.0, restarted=True, mark="gap.a.1", since=since)
     return Pending(verdict, 100.0)
