@@ -31,7 +31,8 @@ class MemoryBus(Bus):
         self.where = f"memory:{name}"
         self.within_sec = within_sec
         self.server: Any = server if server is not None else fakeredis.FakeServer()
-        self.client: Redis = fakeredis.FakeAsyncRedis(server=self.server)
+        # as in `Bus`: with a time-out of the client's own, Python 3.11 can lose a cancellation
+        self.client: Redis = fakeredis.FakeAsyncRedis(server=self.server, socket_timeout=None)
         self.pool = self.client.connection_pool
 
     @property

@@ -12,6 +12,8 @@ from marketswarm.liveness import Of, State, Verdict
 
 SURE_SEC: Final = 2.0
 """A leader that was alive so long after a verdict of ours had time to tell the same."""
+ABOUT_SEC: Final = 2.0
+"""Two listeners conclude the same at about the same time, by clocks that go about the same."""
 
 Entry = Mapping[str, Any]
 
@@ -45,7 +47,7 @@ def untold(
         for one in pending
         if one.verdict.mark is not None and not _told_gap(one, entry) and leader_seen <= one.at + SURE_SEC
     ]
-    moved = _moved(entry, before) or any(one.verdict.state is State.UNWATCHED for one in left)
+    moved = _moved(left, entry, before)
     if left and (moved or len(left) == 1):
         # the leader's word may stand for the last of several transitions: those before are told then, too
         last = max((n for n, one in enumerate(left, 1) if _agrees(one.verdict, entry)), default=0)
@@ -55,14 +57,19 @@ def untold(
     return sorted((*left, *gaps), key=lambda one: one.at)
 
 
-def _moved(entry: Entry | None, before: float | None) -> bool:
-    """Whether an entry was written, or removed, since it was looked at last; if it was never, it may have been.
+def _moved(left: Sequence[Pending], entry: Entry | None, before: float | None) -> bool:
+    """Whether something was told of it since the first of these was concluded.
 
-    Where there is none, and none was ever seen, nothing was told: a bus that was never lost has none either.
+    Where there is no entry, and none was ever seen, nothing was: a bus that was never lost has none either.
+    One that was never looked at is taken for old by its time, which is that of whoever wrote it.
     """
+    if any(one.verdict.state is State.UNWATCHED for one in left):
+        return True
     if entry is None:
         return before is not None
-    return before is None or entry.get("ts") != before
+    if before is None:
+        return bool(left) and entry.get("ts", 0.0) >= left[0].verdict.ts - ABOUT_SEC
+    return bool(entry.get("ts") != before)
 
 
 def _told_gap(one: Pending, entry: Entry | None) -> bool:

@@ -1,3 +1,4 @@
+import asyncio
 import sys
 
 import pytest
@@ -34,6 +35,22 @@ async def test_a_bus_that_is_cut_off_refuses_until_it_is_not():
     assert caught.value.reason == "refused"
     bus.connected = True
     assert await bus.ask(bus.client.ping())
+    await bus.aclose()
+
+
+async def test_a_task_that_is_cancelled_in_a_request_ends():
+    bus = MemoryBus("system-redis")
+
+    async def ask_for_ever() -> None:
+        while True:
+            await bus.ask(bus.client.get("a"))
+
+    for turn in range(20):
+        task = asyncio.create_task(ask_for_ever())
+        await asyncio.sleep(0.0013 * turn)
+        task.cancel()
+        await asyncio.wait([task], timeout=2)
+        assert task.cancelled()
     await bus.aclose()
 
 

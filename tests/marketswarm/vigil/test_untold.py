@@ -50,9 +50,10 @@ def test_what_the_roster_shows_is_told(states, stored, moved, rest):
     assert left(untold(pending(*states), entry, before=before, leader_seen=NEVER)) == rest
 
 
-def test_an_entry_that_was_never_looked_at_is_taken_as_written_anew():
-    entry = {"verdict": "up", "ts": 990.0}
-    assert untold(pending(DOWN, UP), entry, before=None, leader_seen=NEVER) == []
+@pytest.mark.parametrize(("ts", "rest"), [(990.0, [DOWN, UP]), (999.0, []), (1000.9, [])])
+def test_an_entry_that_was_never_looked_at_is_as_old_as_it_says(ts, rest):
+    entry = {"verdict": "up", "ts": ts}
+    assert left(untold(pending(DOWN, UP), entry, before=None, leader_seen=NEVER)) == rest
 
 
 @pytest.mark.parametrize(("seen", "rest"), [(101.0 + SURE_SEC, [DOWN, UP]), (101.1 + SURE_SEC, [])])
