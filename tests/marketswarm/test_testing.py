@@ -44,6 +44,7 @@ async def test_a_task_that_is_cancelled_in_a_request_ends():
     async def ask_for_ever() -> None:
         while True:
             await bus.ask(bus.client.get("a"))
+            await asyncio.sleep(0.001)
 
     for turn in range(20):
         task = asyncio.create_task(ask_for_ever())
