@@ -25,7 +25,7 @@ settings.register_profile("explore", deadline=None, max_examples=2000)
 settings.register_profile(
     "ci",
     deadline=None,
-    max_examples=300,
+    max_examples=120,  # the whole has a quarter of an hour on two cores
     derandomize=True,
     database=None,
     print_blob=True,
