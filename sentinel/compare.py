@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from marketswarm.agent.finding import META, Seen, look_at_all
+from marketswarm.agent.finding import CHANGED, Seen, glance, look_at_all
 from marketswarm.bus import Bus, BusError
 from marketswarm.liveness import State, Verdict
 from marketswarm.subscribe import subscribe
@@ -18,7 +18,6 @@ from marketswarm.truth import Loaded
 from marketswarm.vigil.remember import TRUTH_FIELD, Memory
 from sentinel.drift import Drift, Glimpse, Holds
 
-CHANGED: Final = "truth:changed"
 GLANCE_SEC: Final = 2.0
 UNSETTLED_SEC: Final = 0.5
 WHOLE_EVERY: Final = 15  # glances until the whole documents are read again, changed or not
@@ -77,19 +76,11 @@ class Comparison:
     async def _is_called_for(self) -> bool:
         asked = self._look.is_set()
         self._look.clear()
-        before, self._glances = self._glances, await asyncio.gather(*map(self._glance, self._buses))
+        looks = (glance(bus, self._key, WITHIN_SEC) for bus in self._buses)
+        before, self._glances = self._glances, await asyncio.gather(*looks)
         self._count += 1
         whole = self._count % WHOLE_EVERY == 0
         return asked or whole or self.drift.unsettled or before != self._glances
-
-    async def _glance(self, bus: Bus) -> Any:
-        pipe = bus.pipeline()
-        pipe.strlen(self._key)
-        pipe.hmget(META, "revision", "sha256")
-        try:
-            return await bus.ask(pipe.execute(), WITHIN_SEC)
-        except BusError as error:
-            return error.reason
 
     async def _recall(self, bus: Bus, seen: Seen) -> bool:
         """Takes up, once, what an earlier run told on this bus; False while that can't be read."""

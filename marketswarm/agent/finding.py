@@ -16,6 +16,7 @@ from marketswarm.settings import Common
 from marketswarm.truth import Loaded, Truth, TruthError, load
 
 META: Final = "truth:meta"
+CHANGED: Final = "truth:changed"
 FIRST_PAUSE_SEC: Final = 0.1
 LONGEST_PAUSE_SEC: Final = 1.0
 
@@ -89,6 +90,17 @@ async def look(bus: Bus, key: str, known: Loaded | None = None, within_sec: floa
     return Seen(bus, Found(loaded, _revision(meta, sha256), bus))
 
 
+async def glance(bus: Bus, key: str, within_sec: float) -> object:
+    """What is cheap to ask and changes with a document: compare it with the last; why, where none answers."""
+    pipe = bus.pipeline()
+    pipe.strlen(key)
+    pipe.hmget(META, "revision", "sha256")
+    try:
+        return await bus.ask(pipe.execute(), within_sec)
+    except BusError as error:
+        return error.reason
+
+
 async def look_at_all(buses: Sequence[Bus], key: str, known: Loaded | None, within_sec: float) -> list[Seen]:
     """Look at all buses at once: one that hangs costs no more than its own time."""
     return list(await asyncio.gather(*(look(bus, key, known, within_sec) for bus in buses)))
@@ -156,6 +168,7 @@ __all__ = [
     "Found",
     "Seen",
     "first",
+    "glance",
     "load_truth",
     "look",
     "look_at_all",

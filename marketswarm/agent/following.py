@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from marketswarm import log
-from marketswarm.agent.finding import META, Found, Seen, first, look_at_all, reasons
+from marketswarm.agent.finding import CHANGED, Found, Seen, first, glance, look_at_all, reasons
 from marketswarm.bus import Bus, BusError
 from marketswarm.subscribe import subscribe
 
-CHANGED: Final = "truth:changed"
 LOOK_WITHIN_SEC: Final = 1.0
 LOOK_PAUSE_SEC: Final = 0.05  # a flood on `truth:changed` costs at most twenty looks a second
 WHOLE_EVERY: Final = 30  # glances until the whole document is read again, changed or not
@@ -59,7 +58,7 @@ class Following:
         self._buses, self._key, self._force, self._apply = buses, key, force, apply
         self._refused: dict[str, str] = {}  # sha256 to why: one document at most
         self._look, self._glance = asyncio.Event(), asyncio.Event()
-        self._glances: dict[str, object] = {}
+        self._glances: list[object] = []
         self._unheard: set[str] = set()
         self._log = log.get("truth")
 
@@ -106,24 +105,11 @@ class Following:
             await self._glance.wait()
             self._glance.clear()
             count += 1
-            glances = {
-                bus.name: glance
-                for bus, glance in zip(
-                    self._buses, await asyncio.gather(*map(self._glance_at, self._buses)), strict=True
-                )
-            }
+            looks = (glance(bus, self._key, LOOK_WITHIN_SEC) for bus in self._buses)
+            glances: list[object] = await asyncio.gather(*looks)
             if self.trouble or glances != self._glances or count % WHOLE_EVERY == 0:
                 self._look.set()
             self._glances = glances
-
-    async def _glance_at(self, bus: Bus) -> object:
-        pipe = bus.pipeline()
-        pipe.strlen(self._key)
-        pipe.hmget(META, "revision", "sha256")
-        try:
-            return await bus.ask(pipe.execute(), LOOK_WITHIN_SEC)
-        except BusError as error:
-            return error.reason
 
     def _decide(self, seen: Sequence[Seen]) -> None:
         choice = choose(self._force, seen)

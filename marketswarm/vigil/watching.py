@@ -69,7 +69,7 @@ class Vigil:
     ) -> None:
         poked = self._poked = asyncio.Event()
         self.ear = Hearing(
-            conclude=self._conclude,
+            conclude=self.conclude,
             poke=poked.set,
             joined=self._joined,
             ended=self._silence_ended,
@@ -82,7 +82,7 @@ class Vigil:
             self._health,
             listener=keeper.name,
             bus=self._bus,
-            conclude=self._conclude,
+            conclude=self.conclude,
             voice=voice,
         )
         self._keeper = keeper
@@ -92,7 +92,7 @@ class Vigil:
         self._posts: dict[str, Post] = {}
         self.metrics = VigilMetrics(self.life, self._posts, voice)
         self._judging = Judging(
-            self.ear, self._posts, poked, progress=keeper.progress, conclude=self._conclude
+            self.ear, self._posts, poked, progress=keeper.progress, conclude=self.conclude
         )
         self._group: asyncio.TaskGroup | None = None
 
@@ -110,7 +110,7 @@ class Vigil:
         for name, bus in opened.items():
             self._man(name, bus, listened=name in listen, told=name in {*tell, self._home})
         for verdict in self.life.rewatch(watches, listen, moment()):
-            self._conclude(verdict)
+            self.conclude(verdict)
         for name, watched in self.life.buses.items():
             listener = self._posts[name].listener
             if listener is not None:
@@ -199,11 +199,7 @@ class Vigil:
     # -- telling
 
     def conclude(self, verdict: Verdict) -> None:
-        """Tells what its owner found out by itself."""
-        self._conclude(verdict)
-
-    def _conclude(self, verdict: Verdict) -> None:
-        """Sends a verdict on its way to every bus that is to have it."""
+        """Sends a verdict, ours or our keeper's, on its way to every bus that is to have it."""
         for name, post in self._posts.items():
             if post.outbox is not None and (
                 name == self._home or verdict.of is not Of.SERVICE or self._everywhere

@@ -96,7 +96,7 @@ async def test_a_vigil_whose_verdicts_are_not_taken_says_how_many_wait(bus):
     vigil.ear.deafness = lambda _now: None
     bus.connected = False
     task = asyncio.create_task(vigil._posts["system-redis"].outbox.run())
-    vigil._conclude(Verdict("bare", State.DOWN, Told.ALERT, 1.0, timeout_sec=30.0, reason="silent"))
+    vigil.conclude(Verdict("bare", State.DOWN, Told.ALERT, 1.0, timeout_sec=30.0, reason="silent"))
     await auntil(lambda: vigil._trouble() == "1 untold on system-redis (refused)")
     bus.connected = True
     await auntil(lambda: vigil._trouble() is None)
