@@ -78,9 +78,9 @@ class Watcher(Vigil):
         self._process = process
         super().__init__(*args, **kwargs)
 
-    def _conclude(self, verdict: Verdict) -> None:
+    def conclude(self, verdict: Verdict) -> None:
         self._process.concludes(verdict)
-        super()._conclude(verdict)
+        super().conclude(verdict)
 
 
 class Process:
