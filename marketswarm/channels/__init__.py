@@ -5,8 +5,8 @@ What it can't deliver it says as `SendError`, which tells by itself whether tryi
 what is worth a message, to whom, and how often it is tried.
 """
 
-from marketswarm.channels.message import Channel, Message, SendError, Severity
+from marketswarm.channels.message import Channel, Message, Receipt, SendError, Severity, What
 from marketswarm.channels.opening import open_channels
 from marketswarm.channels.wording import message_of
 
-__all__ = ["Channel", "Message", "SendError", "Severity", "message_of", "open_channels"]
+__all__ = ["Channel", "Message", "Receipt", "SendError", "Severity", "What", "message_of", "open_channels"]

@@ -10,7 +10,7 @@ from typing import Final
 import aiosmtplib
 
 from marketswarm import log as logs
-from marketswarm.channels.message import Channel, Message, SendError
+from marketswarm.channels.message import Channel, Message, Receipt, SendError
 from marketswarm.settings import ChannelSettings
 
 WITHIN_SEC: Final = 15.0
@@ -34,13 +34,13 @@ class Email:
         self._tls = tls
         self._within_sec = within_sec
 
-    async def send(self, message: Message) -> None:
+    async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - not needed
         """See `Channel`."""
         sender, to = self._settings.smtp_from or "", self._settings.smtp_to or ""
         mail = mail_of(message, sender, to, datetime.now(UTC))
         try:
             async with asyncio.timeout(self._within_sec):
-                refused, _ = await self._hand_over(mail)
+                refused, answer = await self._hand_over(mail)
         except TimeoutError:
             raise SendError("timeout") from None
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
@@ -49,6 +49,7 @@ class Email:
             # people were reached; that not all of them were must not go unseen
             codes = sorted({code for code, _ in refused.values()})
             log.warning("email.some_refused", where=self.where, refused=len(refused), codes=codes)
+        return Receipt(plain(answer)[:100])
 
     async def aclose(self) -> None:
         """See `Channel`."""

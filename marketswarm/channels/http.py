@@ -9,6 +9,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Final
 from urllib.parse import urlsplit
@@ -26,6 +27,14 @@ _LATER: Final = frozenset({302, 303, 307, 408, 429})
 """Refusals that another time may not be: a receiver that is being moved or is too busy."""
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A 2xx, and what came with it, up to ANSWER_AT_MOST bytes."""
+
+    status: int
+    body: bytes
+
+
 class Http:
     """A client that keeps its connections until it is closed."""
 
@@ -40,11 +49,11 @@ class Http:
 
     async def request(
         self, method: str, url: str, *, body: bytes | None = None, headers: Mapping[str, str] | None = None
-    ) -> None:
+    ) -> Answer:
         """Makes one request, within a few seconds in all. Raises SendError unless the answer is a 2xx."""
         try:
             async with asyncio.timeout(self._within_sec):
-                status, after = await self._exchange(method, url, body, headers)
+                status, after, said = await self._exchange(method, url, body, headers)
         except TimeoutError:
             raise SendError("timeout") from None
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError) as error:
@@ -52,6 +61,7 @@ class Http:
         if not 200 <= status < 300:
             permanent = 300 <= status < 500 and status not in _LATER
             raise SendError(str(status), permanent=permanent, retry_after_sec=retry_after(after, time.time()))
+        return Answer(status, said)
 
     async def aclose(self) -> None:
         """Closes every connection."""
@@ -59,14 +69,14 @@ class Http:
 
     async def _exchange(
         self, method: str, url: str, body: bytes | None, headers: Mapping[str, str] | None
-    ) -> tuple[int, str | None]:
+    ) -> tuple[int, str | None, bytes]:
         async with self._client.stream(method, url, content=body, headers=headers) as response:
-            read = 0
+            read = bytearray()
             async for chunk in response.aiter_raw():
-                read += len(chunk)
-                if read > ANSWER_AT_MOST:
+                read += chunk
+                if len(read) > ANSWER_AT_MOST:
                     break
-            return response.status_code, response.headers.get("retry-after")
+            return response.status_code, response.headers.get("retry-after"), bytes(read[:ANSWER_AT_MOST])
 
 
 def host_of(url: str) -> str:

@@ -20,6 +20,19 @@ class Severity(StrEnum):
     CRITICAL = "critical"
 
 
+class What(StrEnum):
+    """What a message tells: the sort of news, for a channel that shows each in its own way."""
+
+    DOWN = "down"
+    UP = "up"
+    GROUP = "group"
+    REMINDER = "reminder"
+    FLAPPING = "flapping"
+    SETTLED = "settled"
+    NOTE = "note"
+    TEST = "test"
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """One message to people.
@@ -27,6 +40,11 @@ class Message:
     `id` is the same however often it is sent, so that a receiver can drop repeats. `timestamp` is when it
     happened, in epoch seconds. `late` says that it could not be told when it happened. `events` are the
     alert events that it tells of, each as its JSON stood on the log, oldest first.
+
+    `lines` are one for each thing told of, where these are several: `title` and `text` are enough without
+    them, and a channel shows as many as it can. `thread` is the id of the message that began the
+    conversation, its own if it is the first. `opens` says that something is down after it; `closes` are the
+    threads in which nothing is down any more after it.
     """
 
     id: str
@@ -36,13 +54,39 @@ class Message:
     timestamp: float
     late: bool = False
     events: tuple[bytes, ...] = ()
+    what: What = What.NOTE
+    lines: tuple[str, ...] = ()
+    thread: str = ""
+    opens: bool = False
+    closes: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
         """The id as headers of HTTP and mail can carry it: itself, unless a stranger made it."""
-        if _PLAIN.fullmatch(self.id):
-            return self.id
-        return f"sha256.{sha256(self.id.encode('utf-8', 'surrogatepass')).hexdigest()[:40]}"
+        return plain_key(self.id)
+
+    @property
+    def begins(self) -> bool:
+        """Whether it is the first of its thread."""
+        return self.thread in ("", self.id)
+
+
+def plain_key(ident: str) -> str:
+    """An id of a message or a thread as headers of HTTP and mail can carry it."""
+    if _PLAIN.fullmatch(ident):
+        return ident
+    return f"sha256.{sha256(ident.encode('utf-8', 'surrogatepass')).hexdigest()[:40]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a receiver answered when it accepted: in a word or number, fit to be shown.
+
+    `anchor` is what the channel wants back with each later message of the same thread, such as Slack's `ts`.
+    """
+
+    answer: str
+    anchor: str | None = None
 
 
 class SendError(Exception):
@@ -64,12 +108,15 @@ class Channel(Protocol):
     """One way to reach people."""
 
     name: str
-    """What it is called in logs and in `notifier:told`: webhook, email."""
+    """What it is called in logs and in `notifier:told`: webhook, email, or what the truth calls it."""
     where: str
     """The host that it talks to, fit to be shown."""
 
-    async def send(self, message: Message) -> None:
-        """Delivers, within a few seconds. Raises SendError, and nothing else."""
+    async def send(self, message: Message, anchor: str | None = None) -> Receipt:
+        """Delivers, within a few seconds. Raises SendError, and nothing else.
+
+        `anchor` is that of the receipt which this channel gave for the first message of the thread.
+        """
 
     async def aclose(self) -> None:
         """Closes what it keeps open."""

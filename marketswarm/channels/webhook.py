@@ -11,7 +11,7 @@ import orjson
 from pydantic import SecretStr
 
 from marketswarm.channels.http import Http, host_of
-from marketswarm.channels.message import Channel, Message
+from marketswarm.channels.message import Channel, Message, Receipt
 from marketswarm.settings import WHSEC, ChannelSettings
 
 TYPE: Final = "marketswarm.alert"
@@ -28,11 +28,12 @@ class Webhook:
         self._key = None if secret is None else signing_key(secret.get_secret_value())
         self._http = http or Http()
 
-    async def send(self, message: Message) -> None:
+    async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - no threads here
         """See `Channel`."""
         body = payload(message)
         headers = headers_of(message, body, round(time.time()), self._key)
-        await self._http.request("POST", self._url, body=body, headers=headers)
+        answer = await self._http.request("POST", self._url, body=body, headers=headers)
+        return Receipt(str(answer.status))
 
     async def aclose(self) -> None:
         """See `Channel`."""

@@ -20,7 +20,7 @@ def message_of(event: Event, raw: bytes, now: float) -> Message:
     late = late_sec >= LATE_SEC
     if late:
         text += f" (told {seconds(late_sec)} late)"
-    return Message(event.id, title, text, _severity(event.type), event.ts, late, (raw,))
+    return Message(event.id, title, text, severity_of(event.type), event.ts, late, (raw,))
 
 
 def seconds(value: float | None) -> str:
@@ -60,7 +60,8 @@ _PLAIN: Final[Mapping[Kind, tuple[str, str]]] = {
 }
 
 
-def _severity(kind: Kind) -> Severity:
+def severity_of(kind: Kind) -> Severity:
+    """How much an event matters, if nobody says otherwise."""
     if kind in (Kind.HEALER_MISS, Kind.BUS_MISS):
         return Severity.CRITICAL
     return Severity.WARNING if kind in (Kind.HEARTBEAT_MISS, Kind.TRUTH_DRIFT) else Severity.INFO
