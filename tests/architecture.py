@@ -11,7 +11,7 @@ from pathlib import Path
 
 # From the bottom up. An arrow may point to the same layer or down; up is wrong.
 LAYERS = {
-    "thinks": ["truth", "beat", "event", "duration", "liveness"],
+    "thinks": ["truth", "beat", "event", "duration", "liveness", "attention"],
     "touches": [
         "bus",
         "replies",
@@ -45,6 +45,7 @@ THINKS_WITH = [
     "functools", "hashlib", "heapq", "itertools", "json", "math", "operator", "re", "string", "types",
     "typing", "urllib.parse", "annotated_types", "orjson", "pydantic", "pydantic_core",
     "typing_extensions",
+    "fnmatch",  # patterns of names; of the file system it only asks which separator it has
 ]
 # fmt: on
 NOT_WHILE_THINKING = ["open", "print", "input", "exec", "eval", "datetime.now", "datetime.utcnow"]
