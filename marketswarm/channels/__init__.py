@@ -6,7 +6,19 @@ what is worth a message, to whom, and how often it is tried.
 """
 
 from marketswarm.channels.message import Channel, Message, Receipt, SendError, Severity, What
-from marketswarm.channels.opening import open_channels
+from marketswarm.channels.opening import KINDS, ChannelError, make, open_channels
 from marketswarm.channels.wording import message_of
 
-__all__ = ["Channel", "Message", "Receipt", "SendError", "Severity", "What", "message_of", "open_channels"]
+__all__ = [
+    "KINDS",
+    "Channel",
+    "ChannelError",
+    "Message",
+    "Receipt",
+    "SendError",
+    "Severity",
+    "What",
+    "make",
+    "message_of",
+    "open_channels",
+]

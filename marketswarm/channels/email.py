@@ -8,10 +8,11 @@ from email.utils import format_datetime, getaddresses, parseaddr
 from typing import Final
 
 import aiosmtplib
+from pydantic import BaseModel, ConfigDict, SecretStr
 
 from marketswarm import log as logs
 from marketswarm.channels.message import Channel, Message, Receipt, SendError
-from marketswarm.settings import ChannelSettings
+from marketswarm.settings.values import Addresses, Name, Port, Tls
 
 WITHIN_SEC: Final = 15.0
 """A mail server may greylist, scan and look names up while we wait."""
@@ -20,24 +21,41 @@ SUBJECT_AT_MOST: Final = 200
 log = logs.get("email")
 
 
+class Options(BaseModel):
+    """Which server, as whom, from and to. The default of `port` is what goes with `tls`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    host: Name
+    port: Port | None = None
+    user: Name | None = None
+    password: SecretStr | None = None
+    sender: Addresses
+    to: Addresses
+    tls: Tls = "starttls"
+
+
 class Email:
     """Sends each message as one mail, over a connection of its own."""
 
-    name = "email"
-
     def __init__(
-        self, settings: ChannelSettings, *, tls: ssl.SSLContext | None = None, within_sec: float = WITHIN_SEC
+        self,
+        name: str,
+        options: Options,
+        *,
+        tls: ssl.SSLContext | None = None,
+        within_sec: float = WITHIN_SEC,
     ) -> None:
-        """Takes settings with `smtp_host`, `smtp_from` and `smtp_to`; `tls` instead of the system's trust."""
-        self.where = settings.smtp_host or ""
-        self._settings = settings
+        """Takes `tls` instead of the system's trust."""
+        self.name = name
+        self.where = options.host
+        self._options = options
         self._tls = tls
         self._within_sec = within_sec
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - not needed
         """See `Channel`."""
-        sender, to = self._settings.smtp_from or "", self._settings.smtp_to or ""
-        mail = mail_of(message, sender, to, datetime.now(UTC))
+        mail = mail_of(message, self._options.sender, self._options.to, datetime.now(UTC))
         try:
             async with asyncio.timeout(self._within_sec):
                 refused, answer = await self._hand_over(mail)
@@ -55,16 +73,16 @@ class Email:
         """See `Channel`."""
 
     async def _hand_over(self, mail: EmailMessage) -> tuple[dict[str, aiosmtplib.SMTPResponse], str]:
-        settings = self._settings
-        password = settings.smtp_password
+        options = self._options
+        password = options.password
         return await aiosmtplib.send(
             mail,
-            hostname=settings.smtp_host,
-            port=settings.smtp_port,
-            username=settings.smtp_user,
-            password=password.get_secret_value() if password and settings.smtp_user else None,
-            use_tls=settings.smtp_tls == "tls",
-            start_tls=settings.smtp_tls == "starttls",
+            hostname=options.host,
+            port=options.port,
+            username=options.user,
+            password=password.get_secret_value() if password and options.user else None,
+            use_tls=options.tls == "tls",
+            start_tls=options.tls == "starttls",
             tls_context=self._tls,
             # of its own, it would look up this machine's full name, and wait for that
             local_hostname="[127.0.0.1]",
@@ -72,9 +90,9 @@ class Email:
         )
 
 
-def email(settings: ChannelSettings) -> Channel | None:
-    """The mail that the settings name, if they name a host."""
-    return Email(settings) if settings.smtp_host else None
+def opened(name: str, options: Options) -> Channel:
+    """The channel; nothing is connected yet."""
+    return Email(name, options)
 
 
 def mail_of(message: Message, sender: str, to: str, now: datetime) -> EmailMessage:

@@ -8,23 +8,32 @@ from hashlib import sha256
 from typing import Final
 
 import orjson
-from pydantic import SecretStr
+from pydantic import BaseModel, ConfigDict, Field
 
 from marketswarm.channels.http import Http, host_of
 from marketswarm.channels.message import Channel, Message, Receipt
-from marketswarm.settings import WHSEC, ChannelSettings
+from marketswarm.settings.values import WHSEC, HttpUrl, Signing
 
 TYPE: Final = "marketswarm.alert"
+
+
+class Options(BaseModel):
+    """Where to, and what signs it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    url: HttpUrl = Field(repr=False)
+    secret: Signing | None = None
 
 
 class Webhook:
     """POSTs each message to one URL; with a secret, signed."""
 
-    name = "webhook"
-
-    def __init__(self, url: str, secret: SecretStr | None = None, http: Http | None = None) -> None:
-        self.where = host_of(url)
-        self._url = url
+    def __init__(self, name: str, options: Options, http: Http | None = None) -> None:
+        self.name = name
+        self.where = host_of(options.url)
+        self._url = options.url
+        secret = options.secret
         self._key = None if secret is None else signing_key(secret.get_secret_value())
         self._http = http or Http()
 
@@ -40,9 +49,9 @@ class Webhook:
         await self._http.aclose()
 
 
-def webhook(settings: ChannelSettings) -> Channel | None:
-    """The webhook that the settings name, if they name one."""
-    return Webhook(settings.webhook_url, settings.webhook_secret) if settings.webhook_url else None
+def opened(name: str, options: Options) -> Channel:
+    """The channel; nothing is connected yet."""
+    return Webhook(name, options)
 
 
 def payload(message: Message) -> bytes:

@@ -137,6 +137,14 @@ WRONG_WAYS = [
     ({**MAIL, "SMTP_FROM": "@hunter2"}, "SMTP_FROM"),
     ({**MAIL, "SMTP_TLS": "hunter2"}, "SMTP_TLS"),
     ({**MAIL, "SMTP_PORT": "65536"}, "SMTP_PORT"),
+    ({"SLACK_TOKEN": "xoxb-hunter2"}, "SLACK_CHANNEL"),
+    ({"SLACK_TOKEN": "hunter2\nx", "SLACK_CHANNEL": "#ops"}, "SLACK_TOKEN"),
+    ({"PAGERDUTY_ROUTING_KEY": "hunter2 x"}, "PAGERDUTY_ROUTING_KEY"),
+    ({"ALERTMANAGER_URL": "hunter2"}, "ALERTMANAGER_URL"),
+    ({"NTFY_URL": "hunter2"}, "NTFY_URL"),
+    ({"NTFY_TOKEN": "ü hunter2"}, "NTFY_TOKEN"),
+    ({"TELEGRAM_TOKEN": "hunter2"}, "TELEGRAM_CHAT"),
+    ({"TELEGRAM_TOKEN": "hunter2\r\nx", "TELEGRAM_CHAT": "1"}, "TELEGRAM_TOKEN"),
 ]
 
 

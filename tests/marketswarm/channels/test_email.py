@@ -12,8 +12,7 @@ from rig_process import HOST, auntil, free_port
 from rig_tls import Authority
 
 from marketswarm.channels import Message, SendError, Severity
-from marketswarm.channels.email import Email, mail_of
-from marketswarm.settings import ChannelSettings
+from marketswarm.channels.email import Email, Options, mail_of
 
 MISS = b'{"type":"healer_miss","svc":"healer"}'
 MESSAGE = Message(
@@ -97,9 +96,10 @@ async def serve():
         server.stop()
 
 
-def settings(port: int, **more) -> ChannelSettings:
-    known = {"smtp_from": "MarketSwarm <swarm@example.org>", "smtp_to": "ops@example.org, night@example.org"}
-    return ChannelSettings(smtp_host=HOST, smtp_port=port, **{"smtp_tls": "none", **known, **more})
+def mailer(port: int, ssl_context: ssl.SSLContext | None = None, within_sec: float = 15, **more) -> Email:
+    known = {"sender": "MarketSwarm <swarm@example.org>", "to": "ops@example.org, night@example.org"}
+    options = Options(host=HOST, port=port, **{"tls": "none", **known, **more})
+    return Email("email", options, tls=ssl_context, within_sec=within_sec)
 
 
 async def refused(channel: Email) -> tuple[str, bool]:
@@ -129,7 +129,7 @@ def test_nothing_in_a_message_adds_a_header_or_ends_the_mail():
 
 async def test_a_server_takes_it_for_all_who_are_to_have_it(serve):
     box, port = serve()
-    await Email(settings(port)).send(MESSAGE)
+    await mailer(port).send(MESSAGE)
     ((to, raw),) = box.mails
     assert to == ["ops@example.org", "night@example.org"]
     assert b"Message-ID: <healer_miss.healer.1762433458300@example.org>" in raw
@@ -137,7 +137,7 @@ async def test_a_server_takes_it_for_all_who_are_to_have_it(serve):
 
 async def test_a_line_that_is_a_dot_arrives_as_one(serve):
     box, port = serve()
-    await Email(settings(port)).send(Message("a", "t", "one\n.\ntwo", Severity.INFO, 0.0))
+    await mailer(port).send(Message("a", "t", "one\n.\ntwo", Severity.INFO, 0.0))
     assert b"one\r\n.\r\ntwo" in box.mails[0][1]
 
 
@@ -153,19 +153,19 @@ async def test_a_line_that_is_a_dot_arrives_as_one(serve):
 async def test_a_refusal_says_itself_whether_it_is_for_good(serve, answer, found):
     box, port = serve()
     box.data = answer
-    assert await refused(Email(settings(port))) == found
+    assert await refused(mailer(port)) == found
 
 
 async def test_one_who_is_refused_keeps_it_from_nobody_else_and_does_not_go_unseen(serve, capsys):
     box, port = serve()
     box.refused = {"night@example.org": "550 unknown"}
-    await Email(settings(port)).send(MESSAGE)
+    await mailer(port).send(MESSAGE)
     assert box.mails[0][0] == ["ops@example.org"]
     assert "email.some_refused" in "".join(capsys.readouterr())
     box.refused["ops@example.org"] = "451 later"
-    assert await refused(Email(settings(port))) == ("550", False)  # one of them may yet get it
+    assert await refused(mailer(port)) == ("550", False)  # one of them may yet get it
     box.refused["ops@example.org"] = "550 unknown"
-    assert await refused(Email(settings(port))) == ("550", True)
+    assert await refused(mailer(port)) == ("550", True)
 
 
 def passwords(_server, _session, _envelope, _mechanism, data):
@@ -178,18 +178,18 @@ async def test_starttls_and_a_password(serve, tmp_path):
     context = Authority(tmp_path).untrusted("cert")
     box, port = serve(tls_context=context, require_starttls=True, authenticator=passwords, auth_required=True)
     trusting = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
-    known = {"smtp_tls": "starttls", "smtp_user": "me", "smtp_password": "hunter2"}
-    await Email(settings(port, **known), tls=trusting).send(MESSAGE)
+    known = {"tls": "starttls", "user": "me", "password": "hunter2"}
+    await mailer(port, trusting, **known).send(MESSAGE)
     assert len(box.mails) == 1
-    assert await refused(Email(settings(port, **known))) == ("tls", False)  # nobody vouches for it
-    wrong = settings(port, **{**known, "smtp_password": "hunter22"})
-    assert await refused(Email(wrong, tls=trusting)) == ("535", True)
+    assert await refused(mailer(port, **known)) == ("tls", False)  # nobody vouches for it
+    wrong = mailer(port, trusting, **{**known, "password": "hunter22"})
+    assert await refused(wrong) == ("535", True)
     assert len(box.mails) == 1
 
 
 async def test_starttls_that_is_not_to_be_had_is_no_reason_to_do_without(serve):
     box, port = serve()
-    reason, _ = await refused(Email(settings(port, smtp_tls="starttls")))
+    reason, _ = await refused(mailer(port, tls="starttls"))
     assert reason == "no_starttls"
     assert box.mails == []
 
@@ -198,12 +198,12 @@ async def test_starttls_that_is_not_to_be_had_is_no_reason_to_do_without(serve):
 async def test_tls_from_the_first_byte(serve, tmp_path):
     box, port = serve(ssl_context=Authority(tmp_path).untrusted("cert"))
     trusting = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
-    await Email(settings(port, smtp_tls="tls"), tls=trusting).send(MESSAGE)
+    await mailer(port, trusting, tls="tls").send(MESSAGE)
     assert len(box.mails) == 1
 
 
 async def test_nobody_there_is_refused(serve):
-    assert await refused(Email(settings(free_port()))) == ("refused", False)
+    assert await refused(mailer(free_port())) == ("refused", False)
 
 
 async def test_a_server_that_says_nothing_costs_its_time_and_no_more():
@@ -217,7 +217,7 @@ async def test_a_server_that_says_nothing_costs_its_time_and_no_more():
     server = await asyncio.start_server(nothing, HOST, port := free_port())
     async with server:
         begun = time.monotonic()
-        assert await refused(Email(settings(port), within_sec=0.5)) == ("timeout", False)
+        assert await refused(mailer(port, within_sec=0.5)) == ("timeout", False)
         assert time.monotonic() - begun < 3
         async with asyncio.timeout(2):
             await hung_up.wait()

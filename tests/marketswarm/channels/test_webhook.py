@@ -14,7 +14,7 @@ from rig_tls import Authority
 
 from marketswarm.channels import Message, SendError, Severity
 from marketswarm.channels.http import Http, retry_after
-from marketswarm.channels.webhook import Webhook, headers_of, payload, signature, signing_key
+from marketswarm.channels.webhook import Options, Webhook, headers_of, payload, signature, signing_key
 
 MISS = b'{"type":"heartbeat_miss","svc":"rss_agg","later":{"key":1}}'
 MESSAGE = Message(
@@ -63,6 +63,10 @@ def test_an_id_that_no_header_can_carry_goes_as_its_hash_always_the_same(ident):
     assert message.key.isascii()
 
 
+def hook(url: str, secret: SecretStr | None = None, http: Http | None = None) -> Webhook:
+    return Webhook("webhook", Options(url=url, secret=secret), http)
+
+
 @pytest.fixture
 async def http():
     client = Http(within_sec=1.0)
@@ -73,7 +77,7 @@ async def http():
 async def refused(http: Http, url: str) -> SendError:
     """What sending a message there comes to."""
     with pytest.raises(SendError) as caught:
-        await Webhook(url, http=http).send(MESSAGE)
+        await hook(url, http=http).send(MESSAGE)
     assert "s3cret" not in f"{caught.value!r} {caught.value}"
     error = caught.value
     assert error.__context__ is None or error.__suppress_context__  # no URL in a traceback either
@@ -83,7 +87,7 @@ async def refused(http: Http, url: str) -> SendError:
 async def test_a_receiver_gets_what_was_sent_signed(http):
     secret = SecretStr("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
     with Receiver() as receiver:
-        await Webhook(receiver.url, secret, http).send(MESSAGE)
+        await hook(receiver.url, secret, http).send(MESSAGE)
         (request,) = receiver.seen
     assert (request.method, request.path, request.body) == ("POST", "/hook/s3cret", payload(MESSAGE))
     at = int(request.headers["webhook-timestamp"])
@@ -108,10 +112,10 @@ async def test_a_refusal_says_itself_whether_it_is_for_good(http, status, perman
 
 async def test_what_a_receiver_refused_once_it_takes_the_next_time_over_the_same_connection(http):
     with Receiver(500) as receiver:
-        hook = Webhook(receiver.url, http=http)
+        sender = hook(receiver.url, http=http)
         with pytest.raises(SendError):
-            await hook.send(MESSAGE)
-        await hook.send(MESSAGE)
+            await sender.send(MESSAGE)
+        await sender.send(MESSAGE)
         assert receiver.statuses() == [500, 200]
         assert {request.id for request in receiver.seen} == {MESSAGE.id}
 
@@ -144,7 +148,7 @@ async def test_a_receiver_that_hangs_costs_its_time_and_no_more(http):
         error = await refused(http, receiver.url)
         assert (error.reason, error.permanent) == ("timeout", False)
         assert 0.9 <= time.monotonic() - begun < 3
-        await Webhook(receiver.url, http=http).send(MESSAGE)  # the next one gets through
+        await hook(receiver.url, http=http).send(MESSAGE)  # the next one gets through
 
 
 async def test_a_receiver_that_drips_costs_its_time_and_no_more(http):
@@ -173,7 +177,7 @@ async def test_a_receiver_that_drips_costs_its_time_and_no_more(http):
 async def test_no_more_of_an_answer_is_read_than_it_takes(http):
     with Receiver(Answer(200, body=b"x" * 50_000_000)) as receiver:
         begun = time.monotonic()
-        await Webhook(receiver.url, http=http).send(MESSAGE)
+        await hook(receiver.url, http=http).send(MESSAGE)
         assert time.monotonic() - begun < 1
         assert http._client._transport._pool.connections == []  # given up rather than read to its end
 
@@ -198,9 +202,9 @@ async def test_a_certificate_that_is_not_trusted_is_no_receiver(http, tmp_path):
 
 
 def test_where_it_talks_to_is_shown_without_its_secrets():
-    hook = Webhook("https://me:hunter2@hooks.example.org:8443/T0/B0/s3cret?token=s3cret")
-    assert hook.where == "hooks.example.org:8443"
-    asyncio.run(hook.aclose())
+    sender = hook("https://me:hunter2@hooks.example.org:8443/T0/B0/s3cret?token=s3cret")
+    assert sender.where == "hooks.example.org:8443"
+    asyncio.run(sender.aclose())
 
 
 async def test_events_of_strangers_travel_as_they_are():
