@@ -17,6 +17,7 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
 from marketswarm.truth.credentials import is_reference
+from marketswarm.truth.problems import hint
 
 SYSTEM: Final = "system-redis"
 MARKET: Final = "market-redis"
@@ -25,6 +26,7 @@ HEARTBEAT: Final = ":heartbeat"
 SERVICE_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
 BUS_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 YEAR_SEC: Final = 31_536_000.0
+SEVERITIES: Final = ("info", "warning", "critical")
 
 # a value that `Findings` will describe in front of these words
 _WRONG: Final = "wrong"
@@ -83,6 +85,13 @@ def _usable(url: str) -> bool:
     )
 
 
+def _severity(value: Any) -> str:
+    if not isinstance(value, str) or value not in SEVERITIES:
+        near = hint(value, SEVERITIES) if isinstance(value, str) else f" (known: {', '.join(SEVERITIES)})"
+        raise wrong(f"is not a severity{near}")
+    return SEVERITIES[SEVERITIES.index(value)]  # one and the same text for all services
+
+
 def _version(value: Any) -> Literal[1]:
     if isinstance(value, bool) or value != 1:
         raise wrong("is not a version that is known here: write 1, or leave it out")
@@ -93,6 +102,7 @@ Seconds = Annotated[float, PlainValidator(_seconds)]
 Key = Annotated[str, PlainValidator(_name_of_a_key)]
 BusName = Annotated[str, PlainValidator(_bus_name)]
 RedisUrl = Annotated[str, PlainValidator(_redis_url)]
+Severity = Annotated[str, PlainValidator(_severity)]
 Version = Annotated[Literal[1], PlainValidator(_version)]
 
 # slots: a hundred thousand services are a tenth of what models with dictionaries would take
@@ -157,12 +167,16 @@ _NO_ACCESS_POINTS: Final = AccessPoints()
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
 class Service:
-    """A service's section. `endpoints` and `settings` are its own; `resolve` puts their secrets in."""
+    """A service's section. `endpoints` and `settings` are its own; `resolve` puts their secrets in.
+
+    `severity` is how much it matters when it is down: one of SEVERITIES.
+    """
 
     heartbeat: Heartbeat
     description: str = ""
     tags: tuple[str, ...] = ()
     depends_on: tuple[str, ...] = ()
+    severity: Severity = "warning"
     access_points: AccessPoints = _NO_ACCESS_POINTS
     endpoints: list[Any] = Field(default_factory=list)
     settings: dict[str, Any] = Field(default_factory=dict)

@@ -58,6 +58,7 @@ def test_a_service_needs_no_key_at_all():
     )
     assert (beat.timeout_sec, beat.monitored) == (None, True)
     assert (service.description, service.tags, service.depends_on) == ("", (), ())
+    assert service.severity == "warning"
     assert (service.endpoints, service.settings, service.threshold) == ([], {}, None)
     assert service.access_points.subscribe_to == service.access_points.publish_to == ()
 
@@ -80,6 +81,12 @@ def test_the_shipped_fleet_is_valid_and_leaves_no_doubt():
     watched = {watch.svc: watch.timeout_sec for watch in loaded.truth.watched(99)}
     assert watched == dict.fromkeys(["rss_agg", "massive", "mesh", "vexy_ai", "sentinel"], 30.0)
     assert loaded.truth.services["rss_agg"].endpoints == []
+
+
+@pytest.mark.parametrize("severity", ["info", "warning", "critical"])
+def test_a_service_says_how_much_it_matters(severity):
+    document = json.dumps({"services": {"a": {"severity": severity}}}).encode()
+    assert load(document).truth.services["a"].severity == severity
 
 
 SETTINGS_WITHOUT_SECRETS = [

@@ -42,6 +42,11 @@ def test_what_changed_is_told_with_its_values_where_they_are_short():
     )
 
 
+def test_a_service_that_matters_more_than_before_is_told():
+    old, new = truth({"a": {}}), truth({"a": {"severity": "critical"}})
+    assert diff(old, new).changed == (("a", 'severity "warning" → "critical"'),)
+
+
 def test_a_changed_threshold_is_told():
     old, new = truth({"healer": {}}), truth({"healer": {"threshold": {"heartbeat_cadence": 30}}})
     assert diff(old, new).changed == (("healer", "threshold"),)

@@ -547,6 +547,26 @@ MISTAKES = [
     ("depends_on text", one(depends_on="mesh"), ['services.rss_agg.depends_on: "mesh" is not a list']),
     ("tags that are text", one(tags="ingest"), ['services.rss_agg.tags: "ingest" is not a list']),
     (
+        "a severity misspelt",
+        one(severity="Critcal"),
+        ['services.rss_agg.severity: "Critcal" is not a severity (did you mean "critical"?)'],
+    ),
+    (
+        "a severity that nobody knows",
+        one(severity="high"),
+        ['services.rss_agg.severity: "high" is not a severity (known: info, warning, critical)'],
+    ),
+    (
+        "a severity that is a number",
+        one(severity=1),
+        ["services.rss_agg.severity: 1 is not a severity (known: info, warning, critical)"],
+    ),
+    (
+        "a severity that is null",
+        one(severity=None),
+        ["services.rss_agg.severity: null is not a severity (known: info, warning, critical)"],
+    ),
+    (
         "a description that is a list",
         one(description=["x"]),
         ["services.rss_agg.description: a list is not text"],
@@ -603,6 +623,11 @@ DOUBTS = [
         "a service's key misspelt",
         one(hartbeat={}),
         ['services.rss_agg.hartbeat: is not a known key (did you mean "heartbeat"?)'],
+    ),
+    (
+        "severity misspelt",
+        one(severty="info"),
+        ['services.rss_agg.severty: is not a known key (did you mean "severity"?)'],
     ),
     (
         "a key of the document that nobody knows",
