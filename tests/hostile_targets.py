@@ -169,7 +169,8 @@ TRUTH = Target(
     words(
         "services buses version rss_agg healer heartbeat channel interval_sec redis_url timeout_sec "
         "monitored threshold heartbeat_cadence bus_timeout_sec access_points subscribe_to publish_to bus key "
-        "depends_on tags severity critical info description endpoints settings url password token system-redis market-redis "
+        "depends_on tags severity critical info description endpoints settings url password token "
+        "system-redis market-redis "
         "env:NAME redis://system-redis:6379 redis://u:p@h:1/2 rediss://[::1]:99999 unix:///x"
     ),
     0.05,
