@@ -9,7 +9,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Final
 from urllib.parse import urlsplit
@@ -29,10 +29,11 @@ _LATER: Final = frozenset({302, 303, 307, 408, 429})
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A 2xx, and what came with it, up to ANSWER_AT_MOST bytes."""
+    """What came back: a status, up to ANSWER_AT_MOST bytes, and headers, whose names have no case."""
 
     status: int
     body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class Http:
@@ -51,17 +52,22 @@ class Http:
         self, method: str, url: str, *, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> Answer:
         """Makes one request, within a few seconds in all. Raises SendError unless the answer is a 2xx."""
+        answer = await self.exchange(method, url, body=body, headers=headers)
+        if not 200 <= answer.status < 300:
+            raise refusal_of(answer)
+        return answer
+
+    async def exchange(
+        self, method: str, url: str, *, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        """The same for who reads refusals too. Raises SendError only where there is no answer at all."""
         try:
             async with asyncio.timeout(self._within_sec):
-                status, after, said = await self._exchange(method, url, body, headers)
+                return await self._exchange(method, url, body, headers)
         except TimeoutError:
             raise SendError("timeout") from None
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError) as error:
             raise _refusal(error) from None
-        if not 200 <= status < 300:
-            permanent = 300 <= status < 500 and status not in _LATER
-            raise SendError(str(status), permanent=permanent, retry_after_sec=retry_after(after, time.time()))
-        return Answer(status, said)
 
     async def aclose(self) -> None:
         """Closes every connection."""
@@ -69,14 +75,22 @@ class Http:
 
     async def _exchange(
         self, method: str, url: str, body: bytes | None, headers: Mapping[str, str] | None
-    ) -> tuple[int, str | None, bytes]:
+    ) -> Answer:
         async with self._client.stream(method, url, content=body, headers=headers) as response:
             read = bytearray()
             async for chunk in response.aiter_raw():
                 read += chunk
                 if len(read) > ANSWER_AT_MOST:
                     break
-            return response.status_code, response.headers.get("retry-after"), bytes(read[:ANSWER_AT_MOST])
+            return Answer(response.status_code, bytes(read[:ANSWER_AT_MOST]), response.headers)
+
+
+def refusal_of(answer: Answer, after_sec: float | None = None) -> SendError:
+    """What an answer that is no 2xx comes to; `after_sec` is a pause that its body asks for, in seconds."""
+    permanent = 300 <= answer.status < 500 and answer.status not in _LATER
+    if after_sec is None:
+        after_sec = retry_after(answer.headers.get("retry-after"), time.time())
+    return SendError(str(answer.status), permanent=permanent, retry_after_sec=after_sec)
 
 
 def host_of(url: str) -> str:
