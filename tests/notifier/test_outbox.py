@@ -1,0 +1,179 @@
+"""What is on its way stays so over a restart, goes to each channel once, and to another when all refuse."""
+
+import orjson
+from hypothesis import given
+from hypothesis import strategies as some
+
+from marketswarm.channels import Message, Severity
+from notifier.outbox import THREADS_KEPT, Outbox
+
+
+def message(ident="m1", *events, thread="", closes=()):
+    raw = tuple(
+        orjson.dumps({"type": "heartbeat_miss", "svc": svc, "ts": 1.0, "id": f"e.{svc}"}) for svc in events
+    )
+    return Message(ident, "t", "x", Severity.WARNING, 1.0, events=raw, thread=thread, closes=closes)
+
+
+class Kept(dict):
+    """What a bus would hold."""
+
+    def take(self, outbox):
+        for name, value in outbox.changes().items():
+            if value is None:
+                self.pop(name, None)
+            else:
+                self[name] = value
+        return self
+
+    def restored(self):
+        again = Outbox()
+        again.restore(self)
+        return again
+
+
+def test_a_message_waits_for_each_of_its_channels_and_is_gone_when_all_have_it():
+    outbox, kept = Outbox(), Kept()
+    assert outbox.put(message("m1", "a", "b"), ["slack", "email"]) == ["slack", "email"]
+    assert outbox.waiting("slack") == outbox.waiting("email") == [message("m1", "a", "b")]
+    assert [outbox.covers(f"e.{svc}") for svc in "abc"] == [True, True, False]
+    kept.take(outbox)
+    assert outbox.accepted("m1", "slack").accepted == ["slack"]
+    assert outbox.waiting("slack") == []
+    assert outbox.covers("e.a"), "the mail is still to go"
+    assert outbox.accepted("m1", "email").accepted == ["slack", "email"]
+    assert not outbox.covers("e.a")
+    assert len(outbox) == 0
+    assert kept.take(outbox) == {}
+
+
+def test_who_has_it_does_not_get_it_again_after_a_restart():
+    outbox, kept = Outbox(), Kept()
+    outbox.put(message("m1", "a"), ["slack", "email"])
+    outbox.put(message("m2", "a"), ["slack"])
+    outbox.accepted("m1", "slack")
+    again = kept.take(outbox).restored()
+    assert [each.id for each in again.waiting("slack")] == ["m2"]
+    assert [each.id for each in again.waiting("email")] == ["m1"]
+    assert again.accepted("m1", "slack") is None
+    assert again.put(message("m3"), ["slack"]) == ["slack"]
+    assert [each.id for each in again.waiting("slack")] == ["m2", "m3"]
+    assert again.bound_for() == {"slack", "email"}
+
+
+def test_what_is_accepted_twice_or_was_never_sent_changes_nothing():
+    outbox = Outbox()
+    outbox.put(message(), ["slack"])
+    assert outbox.accepted("m1", "slack") is not None
+    assert outbox.accepted("m1", "slack") is None
+    assert outbox.accepted("m9", "slack") is None
+    assert outbox.refused("m9", "slack", "404", ["email"]) is None
+
+
+def test_a_message_for_nobody_is_not_kept():
+    outbox, kept = Outbox(), Kept()
+    assert outbox.put(message("m1", "a"), []) == []
+    assert not outbox.covers("e.a")
+    assert kept.take(outbox) == {}
+
+
+def test_the_same_message_goes_to_those_alone_that_it_did_not_go_to():
+    outbox = Outbox()
+    outbox.put(message(), ["slack", "email"])
+    outbox.accepted("m1", "slack")
+    assert outbox.put(message(), ["slack", "email", "pager"]) == ["pager"]
+    outbox.refused("m1", "email", "550")
+    assert outbox.put(message(), ["email"]) == ["email"], "who refused it may be asked again"
+
+
+def test_what_all_refused_goes_to_another_one_and_in_the_end_nowhere():
+    outbox = Outbox()
+    others = ["slack", "email", "pager", "ntfy"]
+    outbox.put(message("m1", "a"), ["slack", "email"])
+    assert outbox.refused("m1", "slack", "404", others) is None, "the mail may still go"
+    assert outbox.refused("m1", "email", "550", others) == "pager"
+    assert outbox.waiting("pager")
+    assert outbox.refused("m1", "pager", "401", others) == "ntfy"
+    assert outbox.covers("e.a")
+    assert outbox.refused("m1", "ntfy", "401", others) is None
+    assert not outbox.covers("e.a")
+    assert len(outbox) == 0
+
+
+def test_what_one_has_goes_to_no_other_when_the_rest_refuse():
+    outbox = Outbox()
+    outbox.put(message(), ["slack", "email"])
+    outbox.accepted("m1", "slack")
+    assert outbox.refused("m1", "email", "550", ["pager"]) is None
+    assert len(outbox) == 0
+
+
+def test_an_anchor_comes_back_with_each_later_message_of_its_thread_until_that_is_closed():
+    outbox, kept = Outbox(), Kept()
+    first, later = message("m1"), message("m2", thread="m1")
+    last = message("m3", thread="m1", closes=("m1",))
+    outbox.put(first, ["slack", "email"])
+    assert outbox.anchor(first, "slack") is None
+    outbox.accepted("m1", "slack", "17.5")
+    outbox = kept.take(outbox).restored()
+    assert outbox.anchor(later, "slack") == "17.5"
+    assert outbox.anchor(later, "email") is None
+    outbox.put(later, ["slack"])
+    outbox.accepted("m2", "slack", "99.9")
+    assert outbox.anchor(last, "slack") == "17.5", "the first one's"
+    outbox.put(last, ["slack"])
+    outbox.accepted("m3", "slack", "77.7")
+    assert outbox.anchor(last, "slack") is None
+    assert not [name for name in kept.take(outbox) if "o:a:" in name]
+
+
+def test_anchors_are_not_kept_without_end():
+    outbox, kept = Outbox(), Kept()
+    for n in range(THREADS_KEPT + 10):
+        outbox.put(message(f"m{n}"), ["slack"])
+        outbox.accepted(f"m{n}", "slack", str(n))
+    assert len(kept.take(outbox)) == THREADS_KEPT
+
+
+def test_nonsense_in_the_state_is_passed_over():
+    outbox, kept = Outbox(), Kept()
+    outbox.put(message(), ["slack"])
+    kept.take(outbox)
+    broken = {
+        "o:w:m2": b"{", "o:w:m3": b"[]", "o:w:m4": b'{"n":1,"ways":{"slack":null}}', "o:m:m5": b"x",
+        "o:a:m6": b"7", "r:else": b"", "seq": b"7", "o:m:m7": kept["o:m:m1"], "o:w:m7": b'{"n":"x"}',
+    }  # fmt: skip
+    again = Outbox()
+    again.restore({**kept, **broken})
+    assert [each.id for each in again.waiting("slack")] == ["m1"]
+
+
+steps = some.lists(
+    some.tuples(
+        some.sampled_from(["put", "accepted", "refused", "restart"]),
+        some.sampled_from(["m1", "m2", "m3"]),
+        some.sampled_from(["slack", "email", "pager"]),
+    ),
+    max_size=40,
+)
+
+
+@given(steps)
+def test_whatever_happens_a_restart_changes_nothing(story):
+    outbox, kept = Outbox(), Kept()
+    for what, ident, channel in story:
+        if what == "put":
+            outbox.put(message(ident, ident), [channel, "email"])
+        elif what == "accepted":
+            outbox.accepted(ident, channel, f"{ident}.{channel}")
+        elif what == "refused":
+            outbox.refused(ident, channel, "404", ["pager"])
+        again = kept.take(outbox).restored()
+        for each in ("slack", "email", "pager"):
+            assert again.waiting(each) == outbox.waiting(each)
+            assert [again.anchor(message(n), each) for n in ("m1", "m2")] == [
+                outbox.anchor(message(n), each) for n in ("m1", "m2")
+            ]
+        assert [again.covers(f"e.m{n}") for n in (1, 2, 3)] == [outbox.covers(f"e.m{n}") for n in (1, 2, 3)]
+        if what == "restart":
+            outbox = again
