@@ -1,0 +1,105 @@
+"""Discord: a webhook. One embed a message, nobody mentioned, and silence while its rate limit is used up."""
+
+import asyncio
+import re
+import time
+from datetime import UTC, datetime
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from marketswarm.channels.fitting import cut, fit, paragraph, plain, units
+from marketswarm.channels.http import Answer, Http, host_of, refusal_of
+from marketswarm.channels.look import look_of
+from marketswarm.channels.message import Channel, Message, Receipt, SendError
+from marketswarm.channels.talk import ask, pause_of, said
+from marketswarm.settings.values import HttpUrl
+
+TITLE_AT_MOST: Final = 256
+TEXT_AT_MOST: Final = 1500
+DESCRIPTION_AT_MOST: Final = 4096
+PAUSE_AT_MOST: Final = 3.0
+"""Seconds that sending waits by itself for the limit; what has to wait longer is told to come again."""
+
+_LAST_TIME: Final = 4e9
+_MARKUP: Final = re.compile(r"[\\*_~`|<>\[\]@#]|:(?=\S)|(?<!\S)[-+](?=\s)|(?<=\d)[.)](?=\s)")
+"""What formats, links, calls or begins a list; a backslash before it takes that away."""
+
+
+class Options(BaseModel):
+    """A webhook's URL; one with `?thread_id=` posts into that thread."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    url: HttpUrl = Field(repr=False)
+
+
+class Discord:
+    """Posts to one channel."""
+
+    def __init__(self, name: str, options: Options, http: Http | None = None) -> None:
+        self.name = name
+        self.where = host_of(options.url)
+        self._url = waiting(options.url)
+        self._http = http or Http()
+        self._free_at = float("-inf")
+
+    async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - no threads here
+        """See `Channel`."""
+        pause = self._free_at - time.monotonic()
+        if pause > PAUSE_AT_MOST:
+            raise SendError("rate_limit", retry_after_sec=pause)
+        if pause > 0:
+            await asyncio.sleep(pause)
+        answer = await ask(self._http, self._url, payload(message))
+        after_sec = pause_of(said(answer).get("retry_after")) if answer.status == 429 else None
+        self._mind(answer, after_sec)
+        if not 200 <= answer.status < 300:
+            raise refusal_of(answer, after_sec)
+        return Receipt(str(answer.status))
+
+    async def aclose(self) -> None:
+        """See `Channel`."""
+        await self._http.aclose()
+
+    def _mind(self, answer: Answer, after_sec: float | None) -> None:
+        if answer.headers.get("x-ratelimit-remaining") == "0":
+            after_sec = after_sec or pause_of(answer.headers.get("x-ratelimit-reset-after"))
+        if after_sec is not None:
+            self._free_at = time.monotonic() + after_sec
+
+
+def opened(name: str, options: Options) -> Channel:
+    """The channel; nothing is connected yet."""
+    return Discord(name, options)
+
+
+def waiting(url: str) -> str:
+    """The URL that answers when the message is stored, and says so if it is not."""
+    parts = urlsplit(url)
+    query = [(key, value) for key, value in parse_qsl(parts.query) if key != "wait"]
+    return parts._replace(query=urlencode([*query, ("wait", "true")])).geturl()
+
+
+def payload(message: Message) -> dict[str, Any]:
+    """One embed, within what Discord takes."""
+    look = look_of(message)
+    text = cut(paragraph(message.text), TEXT_AT_MOST, _cost)
+    lines = fit([plain(line) for line in message.lines], DESCRIPTION_AT_MOST - _cost(text) - 2, _cost)
+    at = datetime.fromtimestamp(min(max(0.0, message.timestamp), _LAST_TIME), UTC)
+    embed = {
+        "title": _escaped(cut(f"{look.sign} {plain(message.title)}", TITLE_AT_MOST, _cost)),
+        "description": "\n".join(map(_escaped, (text, *lines))),
+        "color": look.colour,
+        "timestamp": at.isoformat(timespec="milliseconds"),
+    }
+    return {"embeds": [embed], "allowed_mentions": {"parse": []}}
+
+
+def _escaped(text: str) -> str:
+    return _MARKUP.sub(r"\\\g<0>", text)
+
+
+def _cost(text: str) -> int:
+    return units(_escaped(text))

@@ -1,0 +1,93 @@
+"""ntfy: a notification on phones, published as JSON, since headers carry ASCII at best. It has no markup."""
+
+import re
+from typing import Any, Final, Self
+from urllib.parse import urlsplit
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from marketswarm.channels.fitting import cut, fit, paragraph, plain
+from marketswarm.channels.http import Http, host_of
+from marketswarm.channels.look import Look, look_of
+from marketswarm.channels.message import Channel, Message, Receipt
+from marketswarm.channels.talk import post
+from marketswarm.settings.values import HttpUrl, Token
+
+TITLE_AT_MOST: Final = 250
+MESSAGE_AT_MOST: Final = 3800
+"""Bytes: from 4,096 on ntfy makes a file of it, and its pushes carry some 4,000 with all that goes along."""
+TEXT_AT_MOST: Final = 1500
+
+_SHOWN: Final = {
+    Look.GOOD: (3, "white_check_mark"),
+    Look.NEWS: (3, "information_source"),
+    Look.WARNING: (4, "warning"),
+    Look.ALARM: (5, "rotating_light"),
+}
+"""Priority, of which 3 is the default and 5 the highest, and the tag that is shown as a sign."""
+
+
+class Options(BaseModel):
+    """The topic's URL; an access token where the topic is not open to all."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    url: HttpUrl = Field(repr=False)
+    token: Token | None = None
+
+    @model_validator(mode="after")
+    def _with_topic(self) -> Self:
+        if not re.fullmatch(r"[-_A-Za-z0-9]{1,64}", root_and_topic(self.url)[1]):
+            raise ValueError("url must end in a topic: https://host/topic")
+        return self
+
+
+class Ntfy:
+    """Publishes to one topic."""
+
+    def __init__(self, name: str, options: Options, http: Http | None = None) -> None:
+        self.name = name
+        self.where = host_of(options.url)
+        self._url, self._topic = root_and_topic(options.url)
+        self._token = options.token
+        self._http = http or Http()
+
+    async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - no threads here
+        """See `Channel`."""
+        answer = await post(self._http, self._url, payload(message, self._topic), self._token)
+        return Receipt(str(answer.status))
+
+    async def aclose(self) -> None:
+        """See `Channel`."""
+        await self._http.aclose()
+
+
+def opened(name: str, options: Options) -> Channel:
+    """The channel; nothing is connected yet."""
+    return Ntfy(name, options)
+
+
+def root_and_topic(url: str) -> tuple[str, str]:
+    """What JSON is POSTed to, and the topic, which is the last part of the path."""
+    parts = urlsplit(url)
+    root, _, topic = parts.path.rstrip("/").rpartition("/")
+    return parts._replace(path=f"{root}/", fragment="").geturl(), topic
+
+
+def payload(message: Message, topic: str) -> dict[str, Any]:
+    """The notification."""
+    priority, tag = _SHOWN[look_of(message)]
+    text = cut(paragraph(message.text), TEXT_AT_MOST, _cost)
+    lines = fit([plain(line) for line in message.lines], MESSAGE_AT_MOST - _cost(text) - 2, _cost, between=2)
+    return {
+        "topic": topic,
+        "title": cut(plain(message.title), TITLE_AT_MOST, _cost),
+        "message": "\n".join((text, *lines)),
+        "priority": priority,
+        "tags": [tag],
+    }
+
+
+def _cost(text: str) -> int:
+    return len(orjson.dumps(text)) - 2

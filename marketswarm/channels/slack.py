@@ -1,0 +1,120 @@
+"""Slack: an incoming webhook, or with a token `chat.postMessage`, which can answer in a thread.
+
+What is embedded stands in plain text objects, where nothing is markup, and `text` has markup switched off; in
+both `&`, `<` and `>` go as entities, or they would call people.
+"""
+
+import re
+from functools import partial
+from html import escape
+from typing import Any, Final, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from marketswarm.channels.fitting import cut, fit, pages, paragraph, plain, units
+from marketswarm.channels.http import Http, host_of
+from marketswarm.channels.look import look_of
+from marketswarm.channels.message import Channel, Message, Receipt, SendError
+from marketswarm.channels.talk import post, said
+from marketswarm.settings.values import HttpUrl, Name, Token
+
+TITLE_AT_MOST: Final = 300
+SECTION_AT_MOST: Final = 3000
+BLOCKS_AT_MOST: Final = 9000
+"""Characters in all blocks of a message: some 11,000 have been refused, and what is allowed is not said."""
+
+_QUIET: Final = {"mrkdwn": False, "unfurl_links": False, "unfurl_media": False}
+# fmt: off
+_LATER: Final = frozenset({
+    "ratelimited", "rate_limited", "message_limit_exceeded", "fatal_error", "internal_error",
+    "service_unavailable", "request_timeout", "team_added_to_org", "org_login_required", "accesslimited",
+})
+# fmt: on
+"""What the API says when another time may be better; all else will not be."""
+
+_escaped: Final = partial(escape, quote=False)
+
+
+class Options(BaseModel):
+    """A webhook's URL, or a bot's token (`chat:write`) and the channel that it posts to."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    url: HttpUrl | None = Field(None, repr=False)
+    token: Token | None = None
+    channel: Name | None = None
+    api: HttpUrl = Field("https://slack.com/api", repr=False)
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if (self.url is None) == (self.token is None) or (self.token is None) != (self.channel is None):
+            raise ValueError("needs either url, or token and channel")
+        return self
+
+
+class Slack:
+    """Posts to one channel."""
+
+    def __init__(self, name: str, options: Options, http: Http | None = None) -> None:
+        self.name = name
+        self.where = host_of(options.url or options.api)
+        self._options = options
+        self._url = options.url or f"{options.api.rstrip('/')}/chat.postMessage"
+        self._http = http or Http()
+
+    async def send(self, message: Message, anchor: str | None = None) -> Receipt:
+        """See `Channel`."""
+        body = payload(message)
+        if self._options.url is not None:
+            return await self._post(body)
+        body["channel"] = self._options.channel
+        if anchor is not None:
+            try:
+                # who reads the channel sees it as well, not only who follows the thread
+                return await self._post({**body, "thread_ts": anchor, "reply_broadcast": True}, anchor)
+            except SendError as error:
+                if not re.search("thread|reply|message_not_found", error.reason):
+                    raise  # else somebody deleted or locked that thread
+        return await self._post(body)
+
+    async def aclose(self) -> None:
+        """See `Channel`."""
+        await self._http.aclose()
+
+    async def _post(self, body: dict[str, Any], anchor: str | None = None) -> Receipt:
+        answer = await post(self._http, self._url, body, self._options.token)
+        if self._options.url is not None:
+            return Receipt(str(answer.status))
+        found = said(answer)
+        if found.get("ok") is not True:
+            word = found.get("error")
+            if not isinstance(word, str) or not re.fullmatch(r"[a-z_]{1,60}", word):
+                raise SendError("bad_answer")
+            raise SendError(word, permanent=word not in _LATER)
+        return Receipt("ok", anchor or str(found.get("ts") or "") or None)
+
+
+def opened(name: str, options: Options) -> Channel:
+    """The channel; nothing is connected yet."""
+    return Slack(name, options)
+
+
+def payload(message: Message) -> dict[str, Any]:
+    """A line that also shows in notifications, and beside a bar of colour what it is about."""
+    look = look_of(message)
+    text = cut(paragraph(message.text), SECTION_AT_MOST, _cost)
+    lines = fit([plain(line) for line in message.lines], BLOCKS_AT_MOST - _cost(text), _cost)
+    sections = [_section(part) for part in (text, *pages(lines, SECTION_AT_MOST, _cost)) if part.strip()]
+    return {
+        "text": _escaped(cut(f"{look.sign} {plain(message.title)}", TITLE_AT_MOST, _cost)),
+        **_QUIET,
+        "attachments": [{"color": f"#{look.colour:06x}", "blocks": sections}] if sections else [],
+    }
+
+
+def _section(text: str) -> dict[str, Any]:
+    return {"type": "section", "text": {"type": "plain_text", "text": _escaped(text), "emoji": False}}
+
+
+def _cost(text: str) -> int:
+    return units(_escaped(text))

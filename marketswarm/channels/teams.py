@@ -1,0 +1,106 @@
+"""Microsoft Teams: an adaptive card to a workflow's URL, or to what is left of the older connectors.
+
+All text stands in RichTextBlocks, which know no Markdown and no mentions. What is too long for Teams is lost
+after the workflow has accepted it, so the card is kept well below that.
+"""
+
+import json
+import re
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from marketswarm.channels.fitting import cut, fit, plain
+from marketswarm.channels.http import Http, host_of
+from marketswarm.channels.look import Look, look_of
+from marketswarm.channels.message import Channel, Message, Receipt, SendError
+from marketswarm.channels.talk import post
+from marketswarm.settings.values import HttpUrl
+
+CARD_AT_MOST: Final = 24_000
+"""As Teams counts: the card as JSON in a string of JSON, which it refuses from 28,672 bytes on."""
+TITLE_AT_MOST: Final = 600
+TEXT_AT_MOST: Final = 3000
+
+_COLOURS: Final = {
+    Look.GOOD: "Good",
+    Look.NEWS: "Accent",
+    Look.WARNING: "Warning",
+    Look.ALARM: "Attention",
+}
+_FAILED: Final = re.compile(rb"HTTP error (\d{3})")
+"""How an older connector says, with a 200, that Teams did not take it."""
+
+
+class Options(BaseModel):
+    """The URL of a workflow "when a Teams webhook request is received", which anyone may trigger."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    url: HttpUrl = Field(repr=False)
+
+
+class Teams:
+    """Posts to where the workflow does."""
+
+    def __init__(self, name: str, options: Options, http: Http | None = None) -> None:
+        self.name = name
+        self.where = host_of(options.url)
+        self._url = options.url
+        self._http = http or Http()
+
+    async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - no threads here
+        """See `Channel`."""
+        answer = await post(self._http, self._url, payload(message))
+        failed = _FAILED.search(answer.body)
+        if failed:
+            code = int(failed[1])
+            raise SendError(str(code), permanent=400 <= code < 500 and code not in (408, 429))
+        return Receipt(str(answer.status))
+
+    async def aclose(self) -> None:
+        """See `Channel`."""
+        await self._http.aclose()
+
+
+def opened(name: str, options: Options) -> Channel:
+    """The channel; nothing is connected yet."""
+    return Teams(name, options)
+
+
+def payload(message: Message) -> dict[str, Any]:
+    """The message with its card: a title in colour, the text, a block a line."""
+    colour = _COLOURS[look_of(message)]
+    style = {"weight": "Bolder", "size": "Medium", "color": colour}
+    title = cut(f"{look_of(message).sign} {plain(message.title)}", TITLE_AT_MOST, _cost)
+    text = [cut(plain(line), TEXT_AT_MOST, _cost) for line in message.text.splitlines()]
+    body = [_block(title, **style), *map(_block, fit(text, TEXT_AT_MOST, _cost, longest=TEXT_AT_MOST))]
+    room = CARD_AT_MOST - _size(_message(body))
+    lines = fit([plain(line) for line in message.lines], room, _cost, longest=600)
+    return _message([*body, *(_block(line, spacing="None") for line in lines)])
+
+
+def _message(body: list[dict[str, Any]]) -> dict[str, Any]:
+    card = {
+        "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
+        "type": "AdaptiveCard",
+        "version": "1.2",
+        "msteams": {"width": "Full"},
+        "body": body,
+    }
+    kind = "application/vnd.microsoft.card.adaptive"
+    return {"type": "message", "attachments": [{"contentType": kind, "contentUrl": None, "content": card}]}
+
+
+def _block(text: str, /, *, spacing: str = "Small", **style: str) -> dict[str, Any]:
+    # {{DATE(…)}} is read everywhere; a space of no width keeps it from being one
+    run = {"type": "TextRun", "text": text.replace("{{", "{\N{ZERO WIDTH SPACE}{"), **style}
+    return {"type": "RichTextBlock", "spacing": spacing, "inlines": [run]}
+
+
+def _cost(line: str) -> int:
+    return _size(_block(line, spacing="None"))
+
+
+def _size(found: dict[str, Any]) -> int:
+    return len(json.dumps(json.dumps(found, separators=(",", ":"))))

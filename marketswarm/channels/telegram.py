@@ -1,0 +1,110 @@
+"""Telegram: a bot's message to one chat, a reply to the first of its thread. The token is part of the URL."""
+
+import re
+from dataclasses import replace
+from html import escape
+from typing import Any, Final
+from urllib.parse import quote
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from marketswarm import log as logs
+from marketswarm.channels.fitting import cut, fit, paragraph, plain, units
+from marketswarm.channels.http import Answer, Http, host_of, refusal_of
+from marketswarm.channels.look import look_of
+from marketswarm.channels.message import Channel, Message, Receipt, SendError
+from marketswarm.channels.talk import ask, pause_of, said
+from marketswarm.settings.values import HttpUrl, Name, Token
+
+TITLE_AT_MOST: Final = 300
+TEXT_AT_MOST: Final = 1500
+MESSAGE_AT_MOST: Final = 4096
+
+_LIVE: Final = re.compile(r"(?<!\w)[@#$/](?=\w)")
+"""What begins a mention, a tag or a command; Telegram makes them live whatever the markup."""
+
+log = logs.get("telegram")
+
+
+class Options(BaseModel):
+    """A bot's token, and the chat: its id, or @ and the name of a public channel."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    token: Token
+    chat: Name | int
+    url: HttpUrl = Field("https://api.telegram.org", repr=False)
+
+
+class Telegram:
+    """Sends to one chat."""
+
+    def __init__(self, name: str, options: Options, http: Http | None = None) -> None:
+        self.name = name
+        self.where = host_of(options.url)
+        token = quote(options.token.get_secret_value(), safe=":")
+        self._url = f"{options.url.rstrip('/')}/bot{token}/sendMessage"
+        self._chat = options.chat
+        self._http = http or Http()
+
+    async def send(self, message: Message, anchor: str | None = None) -> Receipt:
+        """See `Channel`."""
+        body = payload(message, anchor)
+        answer = await ask(self._http, self._url, {"chat_id": self._chat, **body})
+        moved = _parameters(answer).get("migrate_to_chat_id")
+        if isinstance(moved, int):
+            # a group that has become a supergroup has another id for good
+            log.warning("telegram.chat_moved", channel=self.name)
+            self._chat = moved
+            answer = await ask(self._http, self._url, {"chat_id": moved, **body})
+        return _receipt(answer, anchor)
+
+    async def aclose(self) -> None:
+        """See `Channel`."""
+        await self._http.aclose()
+
+
+def opened(name: str, options: Options) -> Channel:
+    """The channel; nothing is connected yet."""
+    return Telegram(name, options)
+
+
+def payload(message: Message, anchor: str | None = None) -> dict[str, Any]:
+    """All of a message but the chat."""
+    title = cut(f"{look_of(message).sign} {plain(message.title)}", TITLE_AT_MOST, _cost)
+    text = cut(paragraph(message.text), TEXT_AT_MOST, _cost)
+    head = f"<b>{_escaped(title)}</b>\n{_escaped(text)}"
+    lines = fit([plain(line) for line in message.lines], MESSAGE_AT_MOST - units(head) - 1, _cost)
+    body: dict[str, Any] = {
+        "text": "\n".join((head, *map(_escaped, lines))),
+        "parse_mode": "HTML",
+        "link_preview_options": {"is_disabled": True},
+    }
+    if anchor is not None and re.fullmatch("[0-9]{1,15}", anchor):
+        body["reply_parameters"] = {"message_id": int(anchor), "allow_sending_without_reply": True}
+    return body
+
+
+def _receipt(answer: Answer, anchor: str | None) -> Receipt:
+    found = said(answer)
+    if found.get("ok") is True:
+        result = found.get("result")
+        ident = result.get("message_id") if isinstance(result, dict) else None
+        return Receipt("ok", anchor or (str(ident) if isinstance(ident, int) else None))
+    code = found.get("error_code") if 200 <= answer.status < 300 else answer.status
+    if not isinstance(code, int):
+        raise SendError("bad_answer")
+    raise refusal_of(replace(answer, status=code), pause_of(_parameters(answer).get("retry_after")))
+
+
+def _parameters(answer: Answer) -> dict[str, Any]:
+    found = said(answer).get("parameters")
+    return found if isinstance(found, dict) else {}
+
+
+def _escaped(text: str) -> str:
+    return escape(_LIVE.sub("\\g<0>\N{WORD JOINER}", text), quote=False)
+
+
+def _cost(text: str) -> int:
+    return units(_escaped(text))
