@@ -1,0 +1,247 @@
+"""The notifier's memory on real buses: the same on each, whole where it was away, fenced by the lease."""
+
+import asyncio
+import contextlib
+import time
+from itertools import chain
+
+import pytest
+from rig import Server, auntil
+
+from marketswarm.bus import Bus, BusError
+from notifier.lease import KEY, Lease
+from notifier.store import Store
+from notifier.turn import Dead, Turn
+
+
+@pytest.fixture
+def servers(tmp_path):
+    with Server(tmp_path / "a") as a, Server(tmp_path / "b") as b:
+        yield {"a": a, "b": b}
+
+
+@contextlib.asynccontextmanager
+async def running(servers, boot="me"):
+    """A store over these servers, loaded."""
+    buses = {name: Bus(name, server.url) for name, server in servers.items()}
+    away: list[str] = []
+    store = Store(boot, buses, turned_away=away.append)
+    store.away = away  # type: ignore[attr-defined]
+    task = None
+    try:
+        store.loaded = await store.load()  # type: ignore[attr-defined]
+        task = asyncio.create_task(store.run())
+        yield store
+    finally:
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+        for bus in buses.values():
+            await bus.aclose()
+
+
+def state(server):
+    found = server.cmd("HGETALL", "notifier:state")
+    return {name: value for name, value in found.items() if name not in ("seq", "by")}
+
+
+async def same(servers, expected):
+    for server in servers.values():
+        await auntil(lambda server=server: state(server) == expected, 5, f"{expected} on {server}")
+
+
+async def test_each_turn_is_on_every_bus_and_a_restart_finds_it(servers):
+    async with running(servers) as store:
+        assert store.loaded == {}
+        assert await store.commit(Turn({"r:a": b"1", "r:b": b"2"}, told={"e.1": b'{"ts":1}'}))
+        assert await store.commit(Turn({"r:a": None, "r:c": b"\x00\xff"}))
+        dead = Dead(b"{}", "slack", "404", 1.5)
+        assert await store.commit(Turn(dead=[dead], answers={"ask1": [b"one", b"two"]}))
+        await store.settle()
+    for server in servers.values():
+        assert server.cmd("HGET", "notifier:state", "r:b") == "2"
+        assert server.cmd("HEXISTS", "notifier:state", "r:a") == 0
+        assert server.cmd("GET", "notifier:told:e.1") == '{"ts":1}'
+        assert 86_000 < server.cmd("TTL", "notifier:told:e.1") <= 86_400
+        [(_, fields)] = server.cmd("XRANGE", "notifier:dead", "-", "+")
+        said = ["message", "{}", "channel", "slack", "reason", "404", "ts", "1.500"]
+        assert (fields if isinstance(fields, list) else [*chain.from_iterable(fields.items())]) == said
+        assert server.cmd("LRANGE", "notifier:answers:ask1", 0, -1) == ["one", "two"]
+        assert 0 < server.cmd("TTL", "notifier:answers:ask1") <= 3600
+    async with running(servers, "next") as store:
+        assert store.loaded == {"r:b": b"2", "r:c": b"\x00\xff"}
+
+
+async def test_a_bus_that_was_away_has_everything_when_it_is_back(servers):
+    async with running(servers) as store:
+        await store.commit(Turn({"r:a": b"1"}))
+        servers["b"].kill()
+        for n in range(20):
+            assert await store.commit(Turn({f"r:{n}": b"x"}, told={f"e.{n}": b"{}"}))
+        assert store.refusals() == {"b": "refused"}
+        servers["b"].start()
+        await same(servers, {"r:a": "1", **{f"r:{n}": "x" for n in range(20)}})
+        assert servers["b"].cmd("EXISTS", *(f"notifier:told:e.{n}" for n in range(20))) == 20
+        assert store.refusals() == {}
+
+
+async def test_a_frozen_bus_delays_nobody(servers):
+    async with running(servers) as store:
+        await store.commit(Turn({"r:a": b"1"}))
+        servers["a"].freeze()
+        for n in range(5):
+            begun = time.monotonic()
+            assert await store.commit(Turn({f"r:{n}": b"x"}))
+            assert time.monotonic() - begun < 0.5
+        servers["a"].thaw()
+        await same(servers, {"r:a": "1", **{f"r:{n}": "x" for n in range(5)}})
+
+
+async def test_without_any_bus_nothing_is_stored_and_that_is_said_soon(servers):
+    async with running(servers) as store:
+        for server in servers.values():
+            server.kill()
+        assert not await store.commit(Turn({"r:a": b"1"}))
+        begun = time.monotonic()
+        assert not await store.commit(Turn({"r:b": b"1"}))
+        assert time.monotonic() - begun < 0.1
+        servers["a"].start()
+        await auntil(lambda: state(servers["a"]) == {"r:a": "1", "r:b": "1"}, 5)
+
+
+async def test_the_later_state_wins_and_the_other_bus_gets_it(servers):
+    async with running(servers) as store:
+        await store.commit(Turn({"r:a": b"1", "r:old": b"1"}))
+        await store.settle()
+        servers["b"].kill()
+        await store.commit(Turn({"r:a": b"2", "r:old": None}))
+    servers["b"].start()
+    async with running(servers, "next") as store:
+        assert store.loaded == {"r:a": b"2"}
+        await store.commit(Turn({"r:b": b"3"}))
+        await same(servers, {"r:a": "2", "r:b": "3"})
+
+
+async def test_a_state_that_somebody_deleted_is_written_anew(servers):
+    async with running(servers) as store:
+        await store.commit(Turn({"r:a": b"1"}))
+        await store.settle()
+        servers["a"].cmd("FLUSHALL")
+        store.seen("a", None)
+        await auntil(lambda: state(servers["a"]) == {"r:a": "1"}, 5)
+        servers["b"].cmd("SET", "notifier:state", "a string")
+        servers["b"].cmd("SET", "notifier:dead", "a string")
+        servers["b"].cmd("LPUSH", KEY, "no lease")
+        await store.commit(Turn({"r:b": b"1"}, dead=[Dead(b"{}", "c", "404", 1.0)]))
+        await same(servers, {"r:a": "1", "r:b": "1"})
+        assert servers["b"].cmd("XLEN", "notifier:dead") == 1
+
+
+async def test_a_full_bus_takes_nothing_and_then_everything(servers, tmp_path):
+    async with running(servers) as store:
+        await store.commit(Turn({"r:a": b"1"}))
+        await store.settle()
+        servers["a"].cmd("CONFIG", "SET", "maxmemory", "1")
+        assert await store.commit(Turn({"r:b": b"1"}, told={"e.1": b"{}"}))
+        await auntil(lambda: store.refusals() == {"a": "oom"}, 3)
+        servers["a"].cmd("CONFIG", "SET", "maxmemory", "0")
+        await same(servers, {"r:a": "1", "r:b": "1"})
+        assert servers["a"].cmd("EXISTS", "notifier:told:e.1") == 1
+
+
+async def test_who_does_not_hold_the_lease_changes_nothing(servers):
+    for server in servers.values():
+        server.cmd("SET", KEY, "another")
+    async with running(servers) as store:
+        assert not await store.commit(Turn({"r:a": b"1"}, told={"e.1": b"{}"}))
+        assert set(store.away) == {"a", "b"}
+        for server in servers.values():
+            assert server.cmd("EXISTS", "notifier:state", "notifier:told:e.1") == 0
+            server.cmd("SET", KEY, "me")
+        await same(servers, {"r:a": "1"})
+
+
+async def test_entries_of_the_log_are_acknowledged_with_the_turn(servers):
+    ids = {}
+    for name, server in servers.items():
+        server.cmd("XGROUP", "CREATE", "healer:alerts:log", "notifier", "0", "MKSTREAM")
+        ids[name] = [server.cmd("XADD", "healer:alerts:log", "*", "event", str(n)) for n in range(3)]
+        server.cmd("XREADGROUP", "GROUP", "notifier", "me", "STREAMS", "healer:alerts:log", ">")
+    async with running(servers) as store:
+        acks = {name: [ids[name][0].encode(), ids[name][2].encode()] for name in servers}
+        await store.commit(Turn(log_acks=acks))
+        await store.settle()
+    for name, server in servers.items():
+        left = server.cmd("XPENDING", "healer:alerts:log", "notifier")
+        assert (left["pending"], left["min"]) == (1, ids[name][1])
+
+
+async def test_no_state_to_be_read_is_an_error(servers):
+    for server in servers.values():
+        server.kill()
+    with pytest.raises(BusError):
+        async with running(servers):
+            pass
+
+
+class Candidate:
+    """A notifier as far as its lease goes; ends as by a kill, or by giving it back."""
+
+    def __init__(self, servers, boot, lease_sec=0.6):
+        self.buses = {name: Bus(name, server.url) for name, server in servers.items()}
+        self.lease = Lease(boot, self.buses, lease_sec)
+        self.task = asyncio.create_task(self.lease.run())
+
+    async def end(self, *, give_back=False):
+        self.task.cancel()
+        await asyncio.wait([self.task])
+        if give_back:
+            await self.lease.give_back()
+        for bus in self.buses.values():
+            await bus.aclose()
+
+    async def __aenter__(self):
+        return self.lease
+
+    async def __aexit__(self, *_error):
+        await self.end()
+
+
+def held(servers):
+    return [server.cmd("GET", KEY) for server in servers.values()]
+
+
+async def test_one_leads_and_its_successor_follows_within_the_life_of_a_lease(servers):
+    first = Candidate(servers, "first")
+    await asyncio.wait_for(first.lease.gained(), 2)
+    async with Candidate(servers, "second") as second:
+        await auntil(lambda: held(servers) == ["first"] * 2, 3)
+        await asyncio.sleep(1)  # more than the life of a lease
+        assert first.lease.leads
+        assert not second.leads
+        await first.end()
+        await asyncio.wait_for(second.gained(), 1.6)
+        await auntil(lambda: held(servers) == ["second"] * 2, 3)
+
+
+async def test_a_lease_that_is_given_back_is_taken_at_once(servers):
+    first = Candidate(servers, "first", 12.0)
+    await asyncio.wait_for(first.lease.gained(), 2)
+    async with Candidate(servers, "second", 12.0) as second:
+        await auntil(lambda: second.view.other == "first", 3)
+        await first.end(give_back=True)
+        assert held(servers) == [None, None]
+        await asyncio.wait_for(second.gained(), 2.5)
+
+
+async def test_who_is_cut_off_from_the_first_bus_does_not_lead_beside_another(servers):
+    async with Candidate(servers, "first") as first:
+        await asyncio.wait_for(first.gained(), 2)
+        async with Candidate({"b": servers["b"]}, "elsewhere") as elsewhere:
+            await asyncio.sleep(1.5)
+            assert first.leads
+            assert not elsewhere.leads
+        servers["a"].kill()
+        await asyncio.sleep(1.5)
+        assert first.leads, "the other bus decides"
+        assert servers["b"].cmd("GET", KEY) == "first"
