@@ -1,22 +1,22 @@
-"""Mail over SMTP: plain text, one mail a message, under a Message-ID that is made from the message's id."""
+"""Mail over SMTP, one a message. Not here: what is in it (`mail.py`)."""
 
 import asyncio
 import ssl
 from datetime import UTC, datetime
 from email.message import EmailMessage
-from email.utils import format_datetime, getaddresses, parseaddr
 from typing import Final
 
 import aiosmtplib
 from pydantic import BaseModel, ConfigDict, SecretStr
 
 from marketswarm import log as logs
+from marketswarm.channels.fitting import plain
+from marketswarm.channels.mail import mail_of
 from marketswarm.channels.message import Channel, Message, Receipt, SendError
 from marketswarm.settings.values import Addresses, Name, Port, Tls
 
 WITHIN_SEC: Final = 15.0
 """A mail server may greylist, scan and look names up while we wait."""
-SUBJECT_AT_MOST: Final = 200
 
 log = logs.get("email")
 
@@ -93,32 +93,6 @@ class Email:
 def opened(name: str, options: Options) -> Channel:
     """The channel; nothing is connected yet."""
     return Email(name, options)
-
-
-def mail_of(message: Message, sender: str, to: str, now: datetime) -> EmailMessage:
-    """The mail; nothing in a message can add a header to it."""
-    mail = EmailMessage()
-    mail["Subject"] = plain(message.title)[:SUBJECT_AT_MOST]
-    mail["From"] = sender
-    mail["To"] = ", ".join(address for _, address in getaddresses([to]))
-    mail["Date"] = format_datetime(now)
-    mail["Message-ID"] = f"<{message.key}@{parseaddr(sender)[1].rpartition('@')[2]}>"
-    # machines that answer mail by themselves leave this one alone (RFC 3834)
-    mail["Auto-Submitted"] = "auto-generated"
-    mail.set_content(body(message))
-    return mail
-
-
-def body(message: Message) -> str:
-    """The text, and when it happened."""
-    at = datetime.fromtimestamp(message.timestamp, UTC).isoformat(sep=" ", timespec="seconds")
-    lines = [plain(message.title), "", *map(plain, message.text.splitlines()), "", f"at {at}", message.key]
-    return "\n".join(lines) + "\n"
-
-
-def plain(text: str) -> str:
-    """One line of what can be printed."""
-    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def refusal(error: Exception) -> SendError:

@@ -3,18 +3,14 @@
 import hmac
 import time
 from base64 import b64decode, b64encode
-from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Final
 
-import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
+from marketswarm.channels.body import payload
 from marketswarm.channels.http import Http, host_of
 from marketswarm.channels.message import Channel, Message, Receipt
 from marketswarm.settings.values import WHSEC, HttpUrl, Signing
-
-TYPE: Final = "marketswarm.alert"
 
 
 class Options(BaseModel):
@@ -52,19 +48,6 @@ class Webhook:
 def opened(name: str, options: Options) -> Channel:
     """The channel; nothing is connected yet."""
     return Webhook(name, options)
-
-
-def payload(message: Message) -> bytes:
-    """The body; the same bytes for the same message."""
-    at = datetime.fromtimestamp(message.timestamp, UTC).isoformat(timespec="milliseconds")
-    data = {
-        "title": message.title,
-        "text": message.text,
-        "severity": message.severity,
-        "late": message.late,
-        "events": [orjson.Fragment(event) for event in message.events],
-    }
-    return orjson.dumps({"type": TYPE, "timestamp": at.replace("+00:00", "Z"), "data": data})
 
 
 def headers_of(message: Message, body: bytes, at: int, key: bytes | None) -> dict[str, str]:

@@ -6,8 +6,9 @@ import orjson
 from pages import ROOT, blocks
 
 from marketswarm.channels import Message, message_of
-from marketswarm.channels.email import mail_of
-from marketswarm.channels.webhook import headers_of, payload
+from marketswarm.channels.body import payload
+from marketswarm.channels.mail import mail_of
+from marketswarm.channels.webhook import headers_of
 from marketswarm.event import Event, parse
 
 PAGE = ROOT / "docs" / "notifications.md"
@@ -46,7 +47,7 @@ def test_the_mail_is_the_one_that_is_sent():
     )
     shown = dict(line.split(": ", 1) for line in head)
     assert shown == {name: mail[name] for name in shown}
-    assert mail.get_content() == body
+    assert mail.get_body(("plain",)).get_content() == body
 
 
 def test_the_signature_can_be_checked_as_it_says():

@@ -1,47 +1,27 @@
 """Mail: what it looks like, and real servers that take it, ask for TLS or a password, or refuse it."""
 
 import asyncio
+import re
 import ssl
 import time
 from datetime import UTC, datetime
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from html.parser import HTMLParser
 
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, LoginPassword
+from channel_messages import CASES, GROUP, HOSTILE, MISS, OK, REMINDER, agrees, hostile
 from rig_process import HOST, auntil, free_port
 from rig_tls import Authority
 
 from marketswarm.channels import Message, SendError, Severity
-from marketswarm.channels.email import Email, Options, mail_of
+from marketswarm.channels.email import Email, Options
+from marketswarm.channels.fitting import plain
+from marketswarm.channels.mail import mail_of
 
-MISS = b'{"type":"healer_miss","svc":"healer"}'
-MESSAGE = Message(
-    "healer_miss.healer.1762433458300",
-    "healer is down",
-    "no beat for 35 s (timeout 30 s)",
-    Severity.CRITICAL,
-    1762433458.3,
-    events=(MISS,),
-)
 NOW = datetime(2025, 11, 6, 12, 51, 30, tzinfo=UTC)
-GOLDEN = """\
-Subject: healer is down
-From: MarketSwarm <swarm@example.org>
-To: ops@example.org, night@example.org
-Date: Thu, 06 Nov 2025 12:51:30 +0000
-Message-ID: <healer_miss.healer.1762433458300@example.org>
-Auto-Submitted: auto-generated
-Content-Type: text/plain; charset="utf-8"
-Content-Transfer-Encoding: 7bit
-MIME-Version: 1.0
-
-healer is down
-
-no beat for 35 s (timeout 30 s)
-
-at 2025-11-06 12:50:58+00:00
-healer_miss.healer.1762433458300
-"""
 
 
 class Box:
@@ -104,16 +84,78 @@ def mailer(port: int, ssl_context: ssl.SSLContext | None = None, within_sec: flo
 
 async def refused(channel: Email) -> tuple[str, bool]:
     with pytest.raises(SendError) as caught:
-        await channel.send(MESSAGE)
+        await channel.send(MISS)
     error = caught.value
     assert "hunter2" not in f"{error!r}"
     assert error.__context__ is None or error.__suppress_context__
     return error.reason, error.permanent
 
 
-def test_a_mail_looks_like_this():
-    mail = mail_of(MESSAGE, "MarketSwarm <swarm@example.org>", "Ops <ops@example.org>,night@example.org", NOW)
-    assert mail.as_string() == GOLDEN
+SENDER = "MarketSwarm <swarm@example.org>"
+
+
+def made(message: Message, sender: str = SENDER) -> EmailMessage:
+    return mail_of(message, sender, "Ops <ops@example.org>,night@example.org", NOW)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_mail_looks_like_its_golden_file(case):
+    shown = re.sub(r"={15}\d+==", "=boundary=", made(CASES[case]).as_string())
+    agrees("email", case, shown, "txt")
+
+
+def test_the_text_and_the_html_say_the_same():
+    mail = made(GROUP)
+    texts = [part.get_content() for part in mail.iter_parts()]
+    assert [part.get_content_type() for part in mail.iter_parts()] == ["text/plain", "text/html"]
+    for text in texts:
+        assert all(line in text for line in (GROUP.title, GROUP.text, *GROUP.lines, GROUP.key))
+
+
+def test_a_thread_hangs_together_by_the_id_of_its_first_mail_however_often_that_is_sent():
+    first, later, last = made(MISS), made(REMINDER), made(OK)
+    assert first["Message-ID"] == made(MISS)["Message-ID"]
+    assert (first["In-Reply-To"], first["References"]) == (None, None)
+    for mail in (later, last):
+        assert mail["In-Reply-To"] == mail["References"] == first["Message-ID"]
+    assert len({mail["Message-ID"] for mail in (first, later, last)}) == 3
+
+
+def test_an_id_that_is_a_strangers_makes_the_same_thread_all_the_same():
+    first = Message("x>\r\nBcc: a@b", "t", "t", Severity.INFO, 0.0, thread="x>\r\nBcc: a@b")
+    answer = Message("y", "t", "t", Severity.INFO, 0.0, thread="x>\r\nBcc: a@b")
+    assert made(answer)["References"] == made(first)["Message-ID"]
+
+
+@pytest.mark.parametrize(
+    ("sender", "named"),
+    [("a@example.org", "marketswarm.example.org"), ("a@[127.0.0.1]", "marketswarm.localhost")],
+)
+def test_mail_can_be_sorted_by_its_list_and_no_machine_answers_it(sender, named):
+    mail = made(MISS, sender)
+    assert mail["List-Id"] == f"MarketSwarm <{named}>"
+    assert mail["Auto-Submitted"] == "auto-generated"
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_a_stranger_is_called_formats_nothing_and_adds_no_part(name):
+    mail = message_from_bytes(made(hostile(name)).as_bytes(), policy=policy.default)
+    assert len(list(mail.iter_parts())) == 2
+    assert mail["Subject"]
+    html = mail.get_body(("html",)).get_content()
+    assert set(re.findall(r"</?([a-z0-9]+)", html)) <= {"html", "body", "h3", "p", "br", "table", "tr", "td"}
+    found = HTMLParser()
+    found.handle_data = (seen := []).append
+    found.feed(html)
+    assert plain(name).split()[0] in " ".join(seen)
+
+
+def test_a_mail_is_no_bigger_than_any_server_takes():
+    huge = Message("a", "t" * 10_000, "x\n" * 1_000_000, Severity.INFO, 0.0, lines=("y" * 1000,) * 100_000)
+    raw = made(huge).as_bytes()
+    assert len(raw) < 1_000_000
+    assert b"more" in raw
+    assert max(map(len, raw.splitlines())) < 998
 
 
 def test_nothing_in_a_message_adds_a_header_or_ends_the_mail():
@@ -124,15 +166,16 @@ def test_nothing_in_a_message_adds_a_header_or_ends_the_mail():
     assert mail["Bcc"] is None
     assert mail["Subject"] == "a  Bcc: b@example.org"
     assert mail["Message-ID"].startswith("<sha256.")
-    assert mail.get_content().splitlines()[2:5] == ["one", ".", "two "]
+    text = mail.get_body(("plain",)).get_content()
+    assert text.splitlines()[2:5] == ["one", ".", "two "]
 
 
 async def test_a_server_takes_it_for_all_who_are_to_have_it(serve):
     box, port = serve()
-    await mailer(port).send(MESSAGE)
+    await mailer(port).send(MISS)
     ((to, raw),) = box.mails
     assert to == ["ops@example.org", "night@example.org"]
-    assert b"Message-ID: <healer_miss.healer.1762433458300@example.org>" in raw
+    assert b"Message-ID: <heartbeat_miss.rss_agg.1762433458300@example.org>" in raw
 
 
 async def test_a_line_that_is_a_dot_arrives_as_one(serve):
@@ -159,7 +202,7 @@ async def test_a_refusal_says_itself_whether_it_is_for_good(serve, answer, found
 async def test_one_who_is_refused_keeps_it_from_nobody_else_and_does_not_go_unseen(serve, capsys):
     box, port = serve()
     box.refused = {"night@example.org": "550 unknown"}
-    await mailer(port).send(MESSAGE)
+    await mailer(port).send(MISS)
     assert box.mails[0][0] == ["ops@example.org"]
     assert "email.some_refused" in "".join(capsys.readouterr())
     box.refused["ops@example.org"] = "451 later"
@@ -179,7 +222,7 @@ async def test_starttls_and_a_password(serve, tmp_path):
     box, port = serve(tls_context=context, require_starttls=True, authenticator=passwords, auth_required=True)
     trusting = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
     known = {"tls": "starttls", "user": "me", "password": "hunter2"}
-    await mailer(port, trusting, **known).send(MESSAGE)
+    await mailer(port, trusting, **known).send(MISS)
     assert len(box.mails) == 1
     assert await refused(mailer(port, **known)) == ("tls", False)  # nobody vouches for it
     wrong = mailer(port, trusting, **{**known, "password": "hunter22"})
@@ -198,7 +241,7 @@ async def test_starttls_that_is_not_to_be_had_is_no_reason_to_do_without(serve):
 async def test_tls_from_the_first_byte(serve, tmp_path):
     box, port = serve(ssl_context=Authority(tmp_path).untrusted("cert"))
     trusting = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
-    await mailer(port, trusting, tls="tls").send(MESSAGE)
+    await mailer(port, trusting, tls="tls").send(MISS)
     assert len(box.mails) == 1
 
 

@@ -2,37 +2,48 @@
 
 import asyncio
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import orjson
 import pytest
+from channel_messages import CASES, HOSTILE, MISS, agrees, hostile
 from pydantic import SecretStr
 from rig_process import HOST, free_port
 from rig_receiver import Answer, Receiver
 from rig_tls import Authority
 
 from marketswarm.channels import Message, SendError, Severity
+from marketswarm.channels.body import payload
 from marketswarm.channels.http import Http, retry_after
-from marketswarm.channels.webhook import Options, Webhook, headers_of, payload, signature, signing_key
+from marketswarm.channels.webhook import Options, Webhook, headers_of, signature, signing_key
 
-MISS = b'{"type":"heartbeat_miss","svc":"rss_agg","later":{"key":1}}'
-MESSAGE = Message(
-    "heartbeat_miss.rss_agg.1762433458300",
-    "rss_agg is down",
-    "no beat for 31.2 s (timeout 30 s)",
-    Severity.WARNING,
-    1762433458.3,
-    events=(MISS,),
-)
+STRANGE = b'{"type":"heartbeat_miss","svc":"rss_agg","later":{"key":1}}'
 
 
-def test_the_payload_is_that_of_the_contract_to_the_byte():
-    assert payload(MESSAGE) == (
+@pytest.mark.parametrize("case", CASES)
+def test_the_payload_is_that_of_its_golden_file(case):
+    agrees("webhook", case, payload(CASES[case]))
+
+
+def test_the_payload_begins_as_the_contract_has_it_to_the_byte_and_the_rest_follows():
+    assert payload(replace(MISS, events=(STRANGE,))) == (
         b'{"type":"marketswarm.alert","timestamp":"2025-11-06T12:50:58.300Z",'
         b'"data":{"title":"rss_agg is down","text":"no beat for 31.2 s (timeout 30 s)",'
-        b'"severity":"warning","late":false,"events":[' + MISS + b"]}}"
+        b'"severity":"warning","late":false,"events":[' + STRANGE + b"],"
+        b'"what":"down","lines":[],"thread":"heartbeat_miss.rss_agg.1762433458300"}}'
     )
+
+
+def test_who_has_no_thread_begins_one():
+    assert orjson.loads(payload(replace(MISS, thread="")))["data"]["thread"] == MISS.id
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_a_stranger_is_called_arrives_as_it_is_and_breaks_nothing(name):
+    data = orjson.loads(payload(hostile(name)))["data"]
+    assert data["title"] == f"{name} is down".replace("\ud800", "?")
 
 
 def test_the_signature_is_that_of_the_standard_webhooks():
@@ -47,12 +58,12 @@ def test_a_secret_that_is_not_marked_as_base64_signs_as_it_is():
 
 
 def test_headers_carry_the_id_and_a_signature_only_with_a_secret():
-    assert headers_of(MESSAGE, b"{}", 17, None) == {
+    assert headers_of(MISS, b"{}", 17, None) == {
         "content-type": "application/json",
-        "webhook-id": MESSAGE.id,
+        "webhook-id": MISS.id,
         "webhook-timestamp": "17",
     }
-    assert headers_of(MESSAGE, b"{}", 17, b"key")["webhook-signature"].startswith("v1,")
+    assert headers_of(MISS, b"{}", 17, b"key")["webhook-signature"].startswith("v1,")
 
 
 @pytest.mark.parametrize("ident", ["a\r\nx-evil: 1", "", "ü", "x" * 300, "a b"])
@@ -77,7 +88,7 @@ async def http():
 async def refused(http: Http, url: str) -> SendError:
     """What sending a message there comes to."""
     with pytest.raises(SendError) as caught:
-        await hook(url, http=http).send(MESSAGE)
+        await hook(url, http=http).send(MISS)
     assert "s3cret" not in f"{caught.value!r} {caught.value}"
     error = caught.value
     assert error.__context__ is None or error.__suppress_context__  # no URL in a traceback either
@@ -87,14 +98,14 @@ async def refused(http: Http, url: str) -> SendError:
 async def test_a_receiver_gets_what_was_sent_signed(http):
     secret = SecretStr("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
     with Receiver() as receiver:
-        await hook(receiver.url, secret, http).send(MESSAGE)
+        await hook(receiver.url, secret, http).send(MISS)
         (request,) = receiver.seen
-    assert (request.method, request.path, request.body) == ("POST", "/hook/s3cret", payload(MESSAGE))
+    assert (request.method, request.path, request.body) == ("POST", "/hook/s3cret", payload(MISS))
     at = int(request.headers["webhook-timestamp"])
     assert at == pytest.approx(time.time(), abs=5)
     key = signing_key(secret.get_secret_value())
-    assert request.headers["webhook-signature"] == signature(MESSAGE.id, at, request.body, key)
-    assert request.id == MESSAGE.id
+    assert request.headers["webhook-signature"] == signature(MISS.id, at, request.body, key)
+    assert request.id == MISS.id
 
 
 @pytest.mark.parametrize(
@@ -114,10 +125,10 @@ async def test_what_a_receiver_refused_once_it_takes_the_next_time_over_the_same
     with Receiver(500) as receiver:
         sender = hook(receiver.url, http=http)
         with pytest.raises(SendError):
-            await sender.send(MESSAGE)
-        await sender.send(MESSAGE)
+            await sender.send(MISS)
+        await sender.send(MISS)
         assert receiver.statuses() == [500, 200]
-        assert {request.id for request in receiver.seen} == {MESSAGE.id}
+        assert {request.id for request in receiver.seen} == {MISS.id}
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -148,7 +159,7 @@ async def test_a_receiver_that_hangs_costs_its_time_and_no_more(http):
         error = await refused(http, receiver.url)
         assert (error.reason, error.permanent) == ("timeout", False)
         assert 0.9 <= time.monotonic() - begun < 3
-        await hook(receiver.url, http=http).send(MESSAGE)  # the next one gets through
+        await hook(receiver.url, http=http).send(MISS)  # the next one gets through
 
 
 async def test_a_receiver_that_drips_costs_its_time_and_no_more(http):
@@ -177,7 +188,7 @@ async def test_a_receiver_that_drips_costs_its_time_and_no_more(http):
 async def test_no_more_of_an_answer_is_read_than_it_takes(http):
     with Receiver(Answer(200, body=b"x" * 50_000_000)) as receiver:
         begun = time.monotonic()
-        await hook(receiver.url, http=http).send(MESSAGE)
+        await hook(receiver.url, http=http).send(MISS)
         assert time.monotonic() - begun < 1
         assert http._client._transport._pool.connections == []  # given up rather than read to its end
 
@@ -205,7 +216,3 @@ def test_where_it_talks_to_is_shown_without_its_secrets():
     sender = hook("https://me:hunter2@hooks.example.org:8443/T0/B0/s3cret?token=s3cret")
     assert sender.where == "hooks.example.org:8443"
     asyncio.run(sender.aclose())
-
-
-async def test_events_of_strangers_travel_as_they_are():
-    assert orjson.loads(payload(MESSAGE))["data"]["events"] == [orjson.loads(MISS)]
