@@ -1,1 +1,1 @@
-"""The notifier: turns facts into messages. Not built yet; the healer already writes what it will read."""
+"""The notifier: turns the facts of the alert log into messages that people can stand to receive."""

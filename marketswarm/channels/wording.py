@@ -1,9 +1,10 @@
 """An alert event as a message to people: its title, its text, how much it matters. Pure."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
-from marketswarm.channels.message import Message, Severity
+from marketswarm.channels.message import Message, Severity, What
 from marketswarm.duration import in_words
 from marketswarm.event import Event, Kind
 
@@ -15,12 +16,21 @@ _WHY: Final = {"stopped": ", after it said goodbye", "never_seen": ", none ever"
 
 def message_of(event: Event, raw: bytes, now: float) -> Message:
     """The message that tells of one event alone, at `now` (epoch seconds); `raw` is its JSON."""
-    title, text = _words(event)
-    late_sec = now - event.ts
-    late = late_sec >= LATE_SEC
-    if late:
-        text += f" (told {seconds(late_sec)} late)"
-    return Message(event.id, title, text, severity_of(event.type), event.ts, late, (raw,))
+    title, text = words(event)
+    what = What.DOWN if event.type in _BAD else What.UP if event.type in _AFTER else What.NOTE
+    severity = severity_of(event.type)
+    opens = what is What.DOWN
+    return as_late(
+        Message(event.id, title, text, severity, event.ts, events=(raw,), what=what, opens=opens), now
+    )
+
+
+def as_late(message: Message, now: float) -> Message:
+    """The message as it is to be sent at `now` (epoch seconds): one that is late says how late."""
+    late_sec = now - message.timestamp
+    if message.late or late_sec < LATE_SEC:
+        return message
+    return replace(message, late=True, text=f"{message.text} (told {seconds(late_sec)} late)")
 
 
 def seconds(value: float | None) -> str:
@@ -28,7 +38,8 @@ def seconds(value: float | None) -> str:
     return "some time" if value is None else in_words(value)
 
 
-def _words(event: Event) -> tuple[str, str]:
+def words(event: Event) -> tuple[str, str]:
+    """An event in a few words, and what more there is to say of it."""
     svc, kind = event.svc, event.type
     if kind in (Kind.HEARTBEAT_MISS, Kind.HEALER_MISS):
         text = f"no beat for {seconds(event.late_sec)}{_WHY.get(event.reason or '', '')}"
@@ -38,12 +49,17 @@ def _words(event: Event) -> tuple[str, str]:
     if kind is Kind.BUS_MISS:
         reason = f" ({event.reason})" if event.reason else ""
         return f"bus {svc} is away", f"it has not answered for {seconds(event.late_sec)}{reason}"
+    if event.gap_sec is not None and kind is Kind.HEARTBEAT_GAP:
+        restarted = ", and it was started anew" if event.restarted else ""
+        silent = f"silent for at least {seconds(event.gap_sec)} while nobody listened"
+        return _PLAIN[kind][0].format(svc), f"{silent}{restarted}"
     if event.down_sec is not None and kind in _AFTER:
         return f"{_AFTER[kind].format(svc)}", f"after {seconds(event.down_sec)}"
     title, text = _PLAIN[kind]
     return title.format(svc), text
 
 
+_BAD: Final = frozenset({Kind.HEARTBEAT_MISS, Kind.HEALER_MISS, Kind.BUS_MISS, Kind.TRUTH_DRIFT})
 _AFTER: Final = {
     Kind.HEARTBEAT_OK: "{} is up again",
     Kind.HEALER_OK: "{} is up again",

@@ -1,0 +1,152 @@
+"""Whether something is to be told now, and to whom: silences, maintenance, flapping, causes, limits. Pure.
+
+Each way to hold something back is a `Reason`; the first one that applies counts. Times are epoch seconds.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from marketswarm.attention import Silence
+from marketswarm.channels import Severity
+from marketswarm.channels.wording import severity_of
+from marketswarm.event import Event, Kind, parse
+from marketswarm.truth import Truth
+from notifier.flapping import CHANGES, flaps
+from notifier.incident import Incident, Line, Reason, Say
+from notifier.maintenance import under_maintenance
+from notifier.policy import RATE_LIMIT_SEC, Policy
+from notifier.waiting import Waiting
+
+
+class Holding:
+    """The rules in force, and the incidents that they are about."""
+
+    def __init__(self, incidents: Mapping[str, Incident], waiting: Waiting) -> None:
+        self.policy = Policy()
+        self.truth = Truth()
+        self.silences: tuple[Silence, ...] = ()
+        self.open_channels: tuple[str, ...] = ()
+        self._incidents = incidents
+        self._waiting = waiting
+
+    @property
+    def rate_limit_sec(self) -> float:
+        """How long further misses are held back after one was told."""
+        limit = self.policy.rate_limit_sec
+        return RATE_LIMIT_SEC if limit is None else limit
+
+    # -- to whom
+
+    def severity_of(self, line: Line) -> Severity:
+        """How much a line matters: what is over, little; a miss as much as its service."""
+        if line.say in (Say.UP, Say.BLIP, Say.NOTE):
+            return Severity.INFO
+        incident = self._incidents.get(line.key)
+        if line.say is Say.SETTLED and (incident is None or not incident.down):
+            return Severity.INFO
+        return self.severity(line.key, line.svc, incident.miss if incident else "")
+
+    def severity(self, key: str, svc: str, miss: str) -> Severity:
+        """What the truth says of a service; of all else, what its event says."""
+        event = parse(miss.encode())
+        kind = event.type if isinstance(event, Event) else Kind.HEARTBEAT_MISS
+        section = self.truth.services.get(svc)
+        if kind is Kind.HEARTBEAT_MISS and section is not None and key == svc:
+            return Severity(section.severity)
+        return severity_of(kind)
+
+    def route(self, incident: Incident) -> tuple[str, ...]:
+        """The open channels that news of it goes to: those of the first route that takes it, else all."""
+        severity, tags = self.severity(incident.key, incident.svc, incident.miss), self._tags(incident)
+        for route in self.policy.routes:
+            if route.takes(incident.key, tags, severity):
+                # people who are to be told over a way that is not there are told over all others
+                return self.open_of(route.channels) or self.open_channels
+        return self.open_channels
+
+    def open_of(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Those of some channels that are open."""
+        return tuple(name for name in names if name in self.open_channels)
+
+    # -- whether
+
+    def unwanted(self, incident: Incident, now: float) -> Reason | None:
+        """Why nobody is to hear of it for now, whatever it is."""
+        if not self.open_channels:
+            return Reason.NOBODY
+        tags = self._tags(incident)
+        for silence in self.silences:
+            fits = silence.matches(incident.key, tags) or silence.matches(incident.svc, tags)
+            if fits and silence.active(now):
+                return Reason.SILENCED
+        if under_maintenance(self.policy.maintenance, incident.key, tags, now) is not None:
+            return Reason.MAINTENANCE
+        return None
+
+    def held(self, incident: Incident, now: float) -> Reason | None:
+        """Why its miss is not told now."""
+        unwanted = self.unwanted(incident, now)
+        if unwanted is not None:
+            return unwanted
+        if incident.flapping:
+            return Reason.FLAPPING
+        if self.cause_of(incident) is not None:
+            return Reason.DEPENDS
+        return Reason.RATE_LIMIT if now < incident.limited_until else None
+
+    def cause_of(self, incident: Incident) -> Incident | None:
+        """What is down that it depends on, if whoever would hear of it heard of that, or is not to."""
+        channels = set(self.route(incident))
+        for svc in self.causes(incident.svc):
+            cause = self._incidents.get(svc)
+            if cause is None or not cause.down or self._waiting.opening(cause.id) is not None:
+                continue
+            if cause.held is not None or channels <= set(cause.channels):
+                return cause
+        return None
+
+    def causes(self, svc: str) -> Iterator[str]:
+        """All that a service depends on, nearest first."""
+        seen, found = {svc}, [svc]
+        for each in found:
+            section = self.truth.services.get(each)
+            for other in section.depends_on if section is not None else ():
+                if other not in seen:
+                    seen.add(other)
+                    found.append(other)
+        return iter(found[1:])
+
+    def suffering(self, cause: Incident) -> list[Incident]:
+        """What is down and held back because of it."""
+        return [
+            each
+            for each in self._incidents.values()
+            if each.down and each.held is Reason.DEPENDS and cause.svc in self.causes(each.svc)
+        ]
+
+    def grace_sec(self, incident: Incident) -> float:
+        """What a service has to come back in once what it depends on is back: as long as it may be silent."""
+        return self.truth.timeout_of(incident.svc)
+
+    # -- flapping
+
+    def changed(self, incident: Incident, ts: float) -> None:
+        """Takes note of a change."""
+        incident.changes = [*incident.changes, ts][-CHANGES:]
+
+    def begins_to_flap(self, incident: Incident, now: float) -> bool:
+        """Whether it has just begun to flap; it does from then on."""
+        if incident.flapping or not flaps(incident.changes, now, self.policy.flap_window_sec, already=False):
+            return False
+        incident.flapping = True
+        return True
+
+    def settles(self, incident: Incident, now: float) -> bool:
+        """Whether it has just ceased to flap; it does not from then on."""
+        if not incident.flapping or flaps(incident.changes, now, self.policy.flap_window_sec, already=True):
+            return False
+        incident.flapping = False
+        return True
+
+    def _tags(self, incident: Incident) -> tuple[str, ...]:
+        section = self.truth.services.get(incident.svc)
+        return section.tags if section is not None and incident.key == incident.svc else ()

@@ -1,0 +1,127 @@
+"""How people want to be told: `settings` of the notifier's section of the truth, with every default.
+
+What is in the environment alone (RATE_LIMIT_SEC, the channels) is handed in where the truth says nothing.
+"""
+
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from itertools import pairwise
+from typing import Annotated, Any, Final, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from cronsim import CronSim, CronSimError
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from marketswarm.agent import Own
+from marketswarm.channels import Severity
+
+RATE_LIMIT_SEC: Final = 300.0
+WEEK_SEC: Final = 7 * 86_400.0
+EPOCH: Final = datetime.fromtimestamp(0, UTC)
+
+Seconds = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
+Wait = Annotated[float, Field(ge=0, le=60, allow_inf_nan=False)]
+Limit = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
+Names = tuple[Annotated[str, Field(min_length=1, max_length=200)], ...]
+
+
+class Strict(BaseModel):
+    """A part of the settings that is the notifier's alone: a key that nobody reads is a mistake."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class Choice(Strict):
+    """Which services: those of `services` (names, patterns), those with one of `tags`; none named: all."""
+
+    services: Names = ()
+    tags: Names = ()
+
+    def fits(self, svc: str, tags: tuple[str, ...]) -> bool:
+        """Whether a service is one of them."""
+        if not self.services and not self.tags:
+            return True
+        return any(fnmatchcase(svc, each) for each in self.services) or not set(self.tags).isdisjoint(tags)
+
+
+class Route(Choice):
+    """Where the news of some services goes. `severities` none named: all."""
+
+    severities: tuple[Severity, ...] = ()
+    channels: Annotated[Names, Field(min_length=1)]
+
+    def takes(self, svc: str, tags: tuple[str, ...], severity: Severity) -> bool:
+        """Whether news of this kind goes this way."""
+        return self.fits(svc, tags) and (not self.severities or severity in self.severities)
+
+
+class Window(Choice):
+    """Maintenance: `at` in cron's words begins it, `for_sec` is its length, `tz` whose clock it goes by."""
+
+    at: str
+    for_sec: Annotated[float, Field(gt=0, le=WEEK_SEC, allow_inf_nan=False)]
+    tz: str = "UTC"
+    why: Annotated[str, Field(max_length=200)] = "maintenance"
+
+    @field_validator("tz")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError("is no time zone; one is Europe/Zurich") from None
+        return name
+
+    @model_validator(mode="after")
+    def _has_beginnings(self) -> Self:
+        if len(self.at.split()) != 5:
+            raise ValueError('at: must have five fields as in a crontab, such as "30 2 * * SUN"')
+        try:
+            CronSim(self.at, EPOCH)
+        except CronSimError as error:
+            raise ValueError(f"at: {error}") from None
+        return self
+
+
+class Step(Strict):
+    """Escalation: who else is told, `after_sec` after the first word, while nobody has acknowledged."""
+
+    after_sec: Seconds
+    channels: Annotated[Names, Field(min_length=1)]
+
+
+class Policy(Own):
+    """`settings` of the notifier. Seconds."""
+
+    group_wait_sec: Wait = 2.0
+    rate_limit_sec: Limit | None = None  # default: RATE_LIMIT_SEC
+    # after the first word, and after that every so often as the last one says
+    remind_sec: tuple[Seconds, ...] = (900.0, 3600.0, 14_400.0, 43_200.0)
+    flap_window_sec: Seconds = 600.0
+    channels: dict[str, dict[str, Any]] = Field(default_factory=dict)  # what a kind wants is its own affair
+    routes: tuple[Route, ...] = ()
+    maintenance: Annotated[tuple[Window, ...], Field(max_length=200)] = ()
+    escalate: tuple[Step, ...] = ()
+
+    @field_validator("remind_sec")
+    @classmethod
+    def _rising(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if any(later <= earlier for earlier, later in pairwise(value)):
+            raise ValueError("must rise: each is counted from the first word")
+        return value
+
+    @model_validator(mode="after")
+    def _channels_are_there(self) -> Self:
+        if self.channels:
+            named = {name for route in self.routes for name in route.channels}
+            named |= {name for step in self.escalate for name in step.channels}
+            unknown = sorted(named - set(self.channels))
+            if unknown:
+                raise ValueError(f"channels: {', '.join(unknown)} is named elsewhere, and not there")
+        return self
+
+
+class Section(Own):
+    """What the notifier reads from its section."""
+
+    settings: Policy = Policy()

@@ -1,0 +1,221 @@
+"""What people are told, when, and in which message. Pure: events and the time in, messages due out.
+
+It remembers each thing that is down (`incident.py`) and what it has still to say (`waiting.py`), and gives
+both as fields to keep (`keeping.py`). Why something is held back is decided in `holding.py`, what comes with
+time in `timing.py`, what is one message in `speaking.py`. Not here: reading, sending, and what has become of
+a message.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from marketswarm.attention import Silence
+from marketswarm.event import Event, Kind
+from marketswarm.truth import Truth
+from notifier.holding import Holding
+from notifier.incident import CLOSES, OPENS, Incident, Line, Reason, Say, key_of
+from notifier.keeping import Keeping
+from notifier.policy import Policy
+from notifier.speaking import Due, Speaking
+from notifier.timing import LOOK_EVERY_SEC, Timing
+from notifier.waiting import Waiting
+
+NEVER: Final = float("inf")
+
+
+class Router:
+    """Everything the notifier knows of what is down. Times are epoch seconds that do not go back."""
+
+    def __init__(self) -> None:
+        self._incidents: dict[str, Incident] = {}
+        self._waiting = Waiting()
+        self._keeping = Keeping(self._incidents, self._waiting)
+        self._holding = Holding(self._incidents, self._waiting)
+        self._timing = Timing(self._holding)
+        self._speaking = Speaking(self._incidents, self._holding, self._timing)
+        self._look_at = float("-inf")
+
+    # -- what it goes by
+
+    def restore(self, fields: Mapping[str, bytes]) -> None:
+        """Takes up what `changes` gave an earlier run; called once, before all else."""
+        self._keeping.restore(fields)
+
+    def follow(self, policy: Policy, truth: Truth) -> None:
+        """Goes by these from now on: routes, severities, dependencies, maintenance."""
+        self._holding.policy, self._holding.truth = policy, truth
+        self._look_at = float("-inf")
+
+    def silence(self, silences: Sequence[Silence]) -> None:
+        """Goes by these silences from now on, and by no others."""
+        self._holding.silences = tuple(silences)
+        self._look_at = float("-inf")
+
+    def channels(self, names: Sequence[str]) -> None:
+        """These channels are open, in their order."""
+        self._holding.open_channels = tuple(names)
+        self._look_at = float("-inf")
+
+    # -- what happens
+
+    def take(self, event: Event, raw: bytes, now: float, *, told_by_others: bool = False) -> Reason:
+        """Takes note of an event, and says what is done about it."""
+        key = key_of(event)
+        incident = self._incidents.get(key) or Incident(key, event.svc)
+        if event.type is Kind.HEARTBEAT_GAP:
+            return self._note(incident, event, raw, now)
+        if event.ts < incident.last_ts or event.id == incident.last_id:
+            return Reason.REPEAT
+        if event.type in OPENS and not incident.down:
+            reason = self._opens(incident, event, raw, now, told_by_others=told_by_others)
+        elif event.type in CLOSES and incident.down:
+            reason = self._closes(incident, event, raw, now)
+        elif key in self._incidents:
+            reason = Reason.REPEAT if incident.down else Reason.NEWS
+        else:
+            return Reason.NEWS
+        incident.last_id, incident.last_ts = event.id, event.ts
+        self._look_at = min(self._look_at, now + LOOK_EVERY_SEC)
+        self._keeping.changed(incident.key)
+        return reason
+
+    def ack(self, incident: str, by: str, now: float) -> list[str]:  # noqa: ARG002 - when is the caller's log
+        """Somebody takes care of it: a service's name, the id of its miss or of its message. Returns whom."""
+        found = [
+            each
+            for each in self._incidents.values()
+            if each.down and incident in (each.key, each.svc, each.id, each.thread)
+        ]
+        for each in found:
+            each.acked_by = by
+            self._keeping.changed(each.key)
+        return [each.svc for each in found]
+
+    # -- what is due
+
+    def turn(self, now: float) -> list[Due]:
+        """The messages that are to go out now."""
+        if self._look_at <= now:
+            self._look(now)
+        due_at = self._due_at()
+        if due_at is None or due_at > now:
+            return []
+        lines = self._waiting.take_all()
+        self._keeping.changed(*(line.key for line in lines))
+        self._look_at = min(self._look_at, now + LOOK_EVERY_SEC)
+        return self._speaking.speak(lines, now)
+
+    def next_due(self) -> float | None:
+        """When `turn` should be called next; None while nothing will be due."""
+        found = min(self._look_at, self._due_at() or NEVER)
+        return None if found == NEVER else found
+
+    def holds(self, event_id: str) -> bool:
+        """Whether an event waits here to be told."""
+        return self._waiting.holds(event_id)
+
+    def incidents(self) -> list[Incident]:
+        """What is down, in the order in which it was first heard of."""
+        return [each for each in self._incidents.values() if each.down]
+
+    def changes(self) -> dict[str, bytes | None]:
+        """The fields to keep that changed since this was last asked; None for one that is gone."""
+        return self._keeping.changes()
+
+    # -- inside: events
+
+    def _opens(
+        self, incident: Incident, event: Event, raw: bytes, now: float, *, told_by_others: bool
+    ) -> Reason:
+        incident.down, incident.id, incident.miss = True, event.id, raw.decode("utf-8", "replace")
+        incident.told_at = incident.free_at = incident.held = None
+        incident.thread, incident.channels, incident.acked_by = "", (), ""
+        incident.reminded = incident.escalated = 0
+        self._incidents[incident.key] = incident
+        self._holding.changed(incident, event.ts)
+        if told_by_others:
+            incident.told_at, incident.thread = now, event.id
+            incident.channels = self._holding.route(incident)
+            incident.limited_until = now + self._holding.rate_limit_sec
+            return Reason.TOLD_BY_OTHERS
+        if self._holding.begins_to_flap(incident, now):
+            self._flap(incident, now)
+        incident.held = self._holding.held(incident, now)
+        if incident.held is Reason.RATE_LIMIT:
+            incident.kept += 1
+        if incident.held is not None:
+            return incident.held
+        self._drop(incident, Say.AGAIN)  # what it sums up is said with this one
+        self._waiting.put(self._timing.opening(incident, event.ts, now))
+        return Reason.TELL
+
+    def _closes(self, incident: Incident, event: Event, raw: bytes, now: float) -> Reason:
+        incident.down = False
+        self._holding.changed(incident, event.ts)
+        opening = self._waiting.opening(incident.id)
+        self._drop(incident, Say.DOWN, Say.REMINDER, Say.ESCALATION)
+        if self._holding.begins_to_flap(incident, now):
+            self._flap(incident, now)
+        if incident.flapping:
+            return Reason.FLAPPING
+        key, svc, text = incident.key, incident.svc, raw.decode("utf-8", "replace")
+        if opening is not None:
+            say = Say.UP if event.type is Kind.HEARTBEAT_UNWATCHED else Say.BLIP
+            events, ids = (*opening.events, text), (*opening.ids, event.id)
+            self._waiting.put(Line(event.id, key, svc, say, opening.ts, now, events, ids))
+            return Reason.TELL
+        if incident.told_at is None:
+            if incident.kept:
+                incident.kept_sec += event.down_sec or max(0.0, event.ts - incident.last_ts)
+            return Reason.NOT_TOLD
+        line = Line(event.id, key, svc, Say.UP, event.ts, now, (text,), (event.id,))
+        self._waiting.put(line.in_thread(incident.thread, incident.channels))
+        return Reason.TELL
+
+    def _note(self, incident: Incident, event: Event, raw: bytes, now: float) -> Reason:
+        if event.ts <= incident.gap_ts:
+            return Reason.REPEAT
+        incident.gap_ts = event.ts
+        self._incidents[incident.key] = incident
+        self._keeping.changed(incident.key)
+        unwanted = self._holding.unwanted(incident, now)
+        if unwanted is not None:
+            return unwanted
+        line = Line(event.id, incident.key, incident.svc, Say.NOTE, event.ts, now)
+        self._waiting.put(line.with_events((raw.decode("utf-8", "replace"),), (event.id,)))
+        return Reason.TELL
+
+    def _flap(self, incident: Incident, now: float) -> None:
+        """It flaps from now on; what was to be said of it is part of that."""
+        self._drop(incident, Say.DOWN, Say.UP, Say.BLIP, Say.AGAIN)
+        incident.kept, incident.kept_sec = 0, 0.0
+        if self._holding.unwanted(incident, now) is None:
+            line = self._timing.flapping(incident, now)
+            self._waiting.put(line)
+
+    def _drop(self, incident: Incident, *says: Say) -> None:
+        for line in self._waiting.of(incident.key):
+            if line.say in says:
+                self._waiting.drop(line.id)
+
+    def _look(self, now: float) -> None:
+        """Sees what time alone has brought."""
+        self._look_at = NEVER
+        for incident in list(self._incidents.values()):
+            before = (incident.held, incident.free_at, incident.flapping, incident.kept)
+            lines = self._timing.lines(incident, now)
+            for line in lines:
+                if line.id not in self._waiting.lines:
+                    self._waiting.put(line)
+            if lines or before != (incident.held, incident.free_at, incident.flapping, incident.kept):
+                self._keeping.changed(incident.key)
+            self._look_at = min(self._look_at, self._timing.next_at(incident, now))
+        self._keeping.tidy(now)
+
+    def _due_at(self) -> float | None:
+        if not self._holding.open_channels:
+            return None  # nobody to say it to; it waits
+        return self._waiting.due_at(self._holding.policy.group_wait_sec)
+
+
+__all__ = ["Due", "Reason", "Router"]

@@ -1,0 +1,88 @@
+"""From the lines that are due to messages: which are one, its thread, and what follows from having said it.
+
+Pure; times are epoch seconds. Not here: the words (`telling.py`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from marketswarm.channels import Message
+from notifier.folding import folded
+from notifier.holding import Holding
+from notifier.incident import Incident, Line, Say
+from notifier.telling import compose
+from notifier.timing import Timing
+
+LINES_AT_MOST: Final = 500
+"""In one message: ten thousand services are twenty messages, and none that nobody can open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A message, and the channels that are to have it."""
+
+    message: Message
+    channels: tuple[str, ...]
+
+
+class Speaking:
+    """Puts lines into messages, and takes note in the incidents that it did."""
+
+    def __init__(self, incidents: Mapping[str, Incident], holding: Holding, timing: Timing) -> None:
+        self._incidents, self._holding, self._timing = incidents, holding, timing
+
+    def speak(self, lines: Sequence[Line], now: float) -> list[Due]:
+        """The messages that say these lines: those for the same channels together."""
+        by_channels: dict[tuple[str, ...], list[Line]] = {}
+        for line in lines:
+            by_channels.setdefault(self._channels_of(line), []).append(line)
+        return [
+            self._message(same[first : first + LINES_AT_MOST], channels, now)
+            for channels, same in by_channels.items()
+            for first in range(0, len(same), LINES_AT_MOST)
+        ]
+
+    def _message(self, lines: list[Line], channels: tuple[str, ...], now: float) -> Due:
+        known = ((line, self._incidents.get(line.key)) for line in lines)
+        lines = [
+            replace(line, words=self._timing.worded(line, incident, now)) if incident else line
+            for line, incident in known
+        ]
+        leads, with_it = folded(lines, self._holding)
+        message = compose(leads, severity=self._holding.severity_of, is_down=self._is_down, with_it=with_it)
+        threads = {line.thread for line in lines}
+        thread = threads.pop() if len(threads) == 1 else ""
+        message = replace(message, thread=thread or message.id)
+        for line in lines:
+            self._was_said(line, message.thread, channels, now)
+        closes = {line.thread for line in lines if line.thread and not self._is_down(line)}
+        for each in self._incidents.values() if closes else ():
+            closes -= {each.thread if each.down else "", each.flap_thread}
+        return Due(replace(message, closes=tuple(sorted(closes))), channels)
+
+    def _was_said(self, line: Line, thread: str, channels: tuple[str, ...], now: float) -> None:
+        incident = self._incidents.get(line.key)
+        if incident is None:
+            return
+        if line.say in (Say.DOWN, Say.AGAIN, Say.BLIP, Say.FLAPPING):
+            incident.limited_until = now + self._holding.rate_limit_sec
+            incident.kept, incident.kept_sec = 0, 0.0
+        if line.say is Say.FLAPPING:
+            incident.flap_thread, incident.channels = thread, channels
+        elif line.say in (Say.DOWN, Say.AGAIN, Say.SETTLED) and incident.down:
+            incident.told_at, incident.thread, incident.channels = now, thread, channels
+            incident.held = None
+            incident.reminded = incident.escalated = 0
+        elif line.say is Say.ESCALATION:
+            incident.channels = tuple(dict.fromkeys((*incident.channels, *channels)))
+
+    def _channels_of(self, line: Line) -> tuple[str, ...]:
+        incident = self._incidents.get(line.key) or Incident(line.key, line.svc)
+        return self._holding.open_of(line.channels) or self._holding.route(incident)
+
+    def _is_down(self, line: Line) -> bool:
+        incident = self._incidents.get(line.key)
+        if line.say in (Say.UP, Say.BLIP, Say.NOTE):
+            return False
+        return line.say is Say.FLAPPING or (incident is not None and incident.down)

@@ -1,0 +1,171 @@
+"""What time alone brings: the end of a silence, a reminder, an escalation, what was held back. Pure.
+
+Times are epoch seconds.
+"""
+
+from typing import Final
+
+from marketswarm.channels.wording import LATE_SEC, seconds
+from marketswarm.event import Event, parse
+from notifier.holding import Holding
+from notifier.incident import Incident, Line, Reason, Say
+
+LOOK_EVERY_SEC: Final = 1.0
+"""How often something is looked at whose time nobody can tell beforehand, such as the end of a silence."""
+
+
+class Timing:
+    """Looks at one incident at a time."""
+
+    def __init__(self, holding: Holding) -> None:
+        self._holding = holding
+
+    def lines(self, incident: Incident, now: float) -> list[Line]:
+        """What is to be said of it now; the incident is changed so that nothing is said twice."""
+        if self._holding.settles(incident, now) and incident.flap_thread:
+            line = self._line(incident, Say.SETTLED, f"settled.{incident.last_id}", now)
+            thread, incident.flap_thread = incident.flap_thread, ""
+            return [line.in_thread(thread, incident.channels)]
+        if incident.flapping:
+            return []
+        if incident.kept and incident.limited_until <= now:
+            return self._summed_up(incident, now)
+        if not incident.down or incident.held is Reason.RATE_LIMIT:
+            return []
+        if incident.held is not None:
+            return self._released(incident, now)
+        if incident.told_at is None or incident.acked_by or self._holding.unwanted(incident, now):
+            return []
+        return [*self._escalated(incident, now), *self._reminded(incident, now)]
+
+    def next_at(self, incident: Incident, now: float) -> float:
+        """When it should be looked at again; infinity when time alone brings nothing."""
+        if incident.flapping or (incident.down and incident.held not in (None, Reason.RATE_LIMIT)):
+            return now + LOOK_EVERY_SEC
+        found = [incident.limited_until] if incident.kept else []
+        if incident.told and not incident.acked_by:
+            found += [at for at in (self._reminder_at(incident), self._escalation_at(incident)) if at]
+        return max(min(found, default=float("inf")), now + LOOK_EVERY_SEC)
+
+    def opening(self, incident: Incident, ts: float, now: float) -> Line:
+        """What says that it is down; `ts` is when that could be told at the earliest."""
+        return Line(
+            incident.id, incident.key, incident.svc, Say.DOWN, ts, now, (incident.miss,), (incident.id,)
+        )
+
+    def flapping(self, incident: Incident, now: float) -> Line:
+        """What says that it flaps, in the conversation about its outage if there is one."""
+        line = self._line(incident, Say.FLAPPING, f"flapping.{incident.id}", now)
+        told = incident.told_at is not None
+        return line.in_thread(incident.thread if told else "", incident.channels if told else ())
+
+    def worded(self, line: Line, incident: Incident, now: float) -> str:
+        """What a line says besides its events, at the moment at which it is said."""
+        lasts = seconds(max(0.0, now - _since(incident)))
+        match line.say:
+            case Say.DOWN | Say.BLIP:
+                return self._opened(line, incident, lasts)
+            case Say.AGAIN:
+                times = "once more" if incident.kept == 1 else f"{incident.kept} times more"
+                end = (
+                    f"now for {lasts}" if incident.down else f"{seconds(incident.kept_sec)} in all; it is up"
+                )
+                return f"down {times} since the last message about it, {end}"
+            case Say.REMINDER | Say.ESCALATION:
+                with_it = [each.svc for each in self._holding.suffering(incident)]
+                more = f"; with it {', '.join(with_it[:10])}" if with_it else ""
+                return f"for {lasts}{more}"
+            case Say.FLAPPING:
+                span = seconds(incident.changes[-1] - incident.changes[0])
+                changes = len(incident.changes)
+                return f"{changes} changes within {span}; until it settles, single ones are not told"
+            case Say.SETTLED:
+                return "it is down" if incident.down else "it is up"
+            case _:
+                return ""
+
+    # -- inside
+
+    def _opened(self, line: Line, incident: Incident, lasts: str) -> str:
+        words: list[str] = []
+        if incident.kept:
+            outages = "one outage" if incident.kept == 1 else f"{incident.kept} outages"
+            words.append(f"{outages} before it not told")
+        if incident.down and line.ts - _told_at(incident) >= LATE_SEC:
+            words.append(f"it lasts for {lasts} already")
+        return "; ".join(words)
+
+    def _summed_up(self, incident: Incident, now: float) -> list[Line]:
+        unwanted = self._holding.unwanted(incident, now)
+        if unwanted is not None:
+            incident.kept, incident.kept_sec = 0, 0.0
+            incident.held = unwanted if incident.down else None
+            return []
+        if incident.down and incident.held is Reason.RATE_LIMIT:
+            incident.held = None
+        events = (incident.miss,) if incident.down else ()
+        line = self._line(incident, Say.AGAIN, f"again.{incident.id}", now)
+        return [line.with_events(events, (incident.id,) if events else ())]
+
+    def _released(self, incident: Incident, now: float) -> list[Line]:
+        held = self._holding.held(incident, now)
+        if incident.held is Reason.DEPENDS and held is not Reason.DEPENDS:
+            incident.free_at = incident.free_at or now
+            if now - incident.free_at < self._holding.grace_sec(incident):
+                return []
+        incident.free_at = None
+        if held not in (None, Reason.RATE_LIMIT):
+            incident.held = held
+            return []
+        incident.held = None
+        return [self.opening(incident, now, now)]
+
+    def _reminded(self, incident: Incident, now: float) -> list[Line]:
+        due = self._reminder_at(incident)
+        if due is None or now < due:
+            return []
+        while due is not None and due <= now:  # those that were due while nobody was here are one
+            incident.reminded += 1
+            due = self._reminder_at(incident)
+        line = self._line(incident, Say.REMINDER, f"reminder.{incident.id}.{incident.reminded}", now)
+        return [line.in_thread(incident.thread, incident.channels)]
+
+    def _reminder_at(self, incident: Incident) -> float | None:
+        after = self._holding.policy.remind_sec
+        if not after or incident.told_at is None:
+            return None
+        beyond = incident.reminded - len(after) + 1
+        return incident.told_at + (after[incident.reminded] if beyond <= 0 else after[-1] * (beyond + 1))
+
+    def _escalated(self, incident: Incident, now: float) -> list[Line]:
+        steps = self._holding.policy.escalate
+        found: list[Line] = []
+        while (at := self._escalation_at(incident)) is not None and at <= now:
+            step = steps[incident.escalated]
+            incident.escalated += 1
+            line = self._line(incident, Say.ESCALATION, f"escalation.{incident.id}.{incident.escalated}", now)
+            found.append(line.in_thread(incident.thread, self._holding.open_of(step.channels)))
+        return found
+
+    def _escalation_at(self, incident: Incident) -> float | None:
+        steps = self._holding.policy.escalate
+        if incident.told_at is None or incident.escalated >= len(steps):
+            return None
+        return incident.told_at + steps[incident.escalated].after_sec
+
+    def _line(self, incident: Incident, say: Say, ident: str, now: float) -> Line:
+        return Line(ident, incident.key, incident.svc, say, now, now)
+
+
+def _told_at(incident: Incident) -> float:
+    """When its miss was written, as near as its event says."""
+    event = parse(incident.miss.encode())
+    return event.ts if isinstance(event, Event) else incident.last_ts
+
+
+def _since(incident: Incident) -> float:
+    """From when on it has been away."""
+    event = parse(incident.miss.encode())
+    if not isinstance(event, Event):
+        return incident.last_ts
+    return event.since if event.since is not None else event.ts - (event.late_sec or 0.0)

@@ -1,0 +1,527 @@
+"""What people are told, and what they are spared."""
+
+import orjson
+import pytest
+from town import TIMEOUT_SEC, Town
+
+from marketswarm.channels import Severity, What
+from marketswarm.event import Kind
+from notifier.incident import Reason
+
+HOUR = 3600.0
+
+
+def test_a_service_that_dies_alone_is_told_at_once_and_its_return_in_the_same_thread():
+    town = Town()
+    assert town.down("a") is Reason.TELL
+    assert [message.title for message in town.run(0.3)] == ["a is down"]
+    miss = town.last()
+    assert (miss.what, miss.severity, miss.opens, miss.closes) == (What.DOWN, Severity.WARNING, True, ())
+    assert miss.id == miss.thread == orjson.loads(miss.events[0])["id"]
+    town.run(60)
+    assert town.up("a") is Reason.TELL
+    assert [message.title for message in town.run(0.3)] == ["a is up again"]
+    ok = town.last()
+    assert (ok.what, ok.severity, ok.opens, ok.closes) == (What.UP, Severity.INFO, False, (miss.id,))
+    assert ok.thread == miss.id
+
+
+def test_with_no_wait_a_message_goes_out_in_the_very_turn():
+    town = Town(group_wait_sec=0)
+    town.down("a")
+    assert town.titles() == ["a is down"]
+
+
+def test_two_hundred_that_die_within_a_second_are_one_message_that_names_them_all():
+    names = [f"svc{n}" for n in range(200)]
+    town = Town(names)
+    for name in names:
+        town.down(name)
+        town.run(0.005)
+    town.run(3)
+    assert town.titles() == ["200 services are down"]
+    message = town.last()
+    assert message.what is What.GROUP
+    assert [line.split()[0] for line in message.lines] == names
+    assert [orjson.loads(event)["svc"] for event in message.events] == names
+
+
+def test_nothing_waits_longer_than_the_group_wait_however_much_keeps_coming():
+    names = [f"svc{n}" for n in range(100)]
+    town = Town(names, group_wait_sec=2)
+    for name in names:
+        town.down(name)
+        town.run(0.1)
+    town.run(3)
+    first = [town.messages[0][0] - town.now]
+    assert len(town.messages) == 5
+    assert len(town.messages[0][1].events) == pytest.approx(21, abs=1)
+    assert first
+
+
+def test_a_group_comes_back_in_its_thread_which_is_over_with_the_last_of_it():
+    town = Town()
+    for svc in "abc":
+        town.down(svc)
+    town.run(3)
+    thread = town.last().id
+    town.up("a")
+    town.run(3)
+    assert (town.last().thread, town.last().closes) == (thread, ())
+    town.up("b")
+    town.up("c")
+    town.run(3)
+    assert town.titles() == ["3 services are down", "a is up again", "2 services are up again"]
+    assert (town.last().thread, town.last().closes) == (thread, (thread,))
+
+
+def test_what_is_back_before_anybody_was_told_is_one_line():
+    town = Town()
+    town.down("a")
+    assert town.up("a", ts=town.now + 0.1) is Reason.TELL
+    town.run(3)
+    assert town.titles() == ["a was down for 30.1 s, and is up again"]
+    assert len(town.last().events) == 2
+    assert not town.last().opens
+
+
+def test_the_end_of_what_nobody_was_told_of_is_not_told():
+    town = Town()
+    town.be_silent("a", sec=HOUR)
+    assert town.down("a") is Reason.SILENCED
+    town.run(60)
+    assert town.up("a") is Reason.NOT_TOLD
+    town.run(2 * HOUR)
+    assert town.titles() == []
+
+
+def test_a_first_ok_is_no_news_and_a_repeat_is_a_repeat():
+    town = Town()
+    assert town.up("a") is Reason.NEWS
+    event, raw = town.event(Kind.HEARTBEAT_MISS, "a", late_sec=30.0, timeout_sec=30.0)
+    assert town.take(event, raw) is Reason.TELL
+    assert town.take(event, raw) is Reason.REPEAT
+    town.run(3)
+    assert town.take(event, raw) is Reason.REPEAT
+    town.up("a")
+    town.run(3)
+    assert town.take(event, raw) is Reason.REPEAT, "an old one, from the other bus"
+    town.run(3)
+    assert town.titles() == ["a is down", "a is up again"]
+
+
+def test_what_the_sentinel_told_is_not_told_again_but_its_end_is():
+    town = Town()
+    assert town.down("healer", Kind.HEALER_MISS, told_by_others=True) is Reason.TOLD_BY_OTHERS
+    town.run(5)
+    assert town.titles() == []
+    town.up("healer", Kind.HEALER_OK)
+    town.run(5)
+    assert town.titles() == ["healer is up again"]
+
+
+# -- rate limit
+
+
+def test_further_misses_are_held_back_and_summed_up_at_the_end_of_the_limit():
+    town = Town(rate_limit_sec=300, flap_window_sec=10)
+    town.down("a")
+    town.run(10)
+    town.up("a")
+    for _ in range(2):
+        town.run(40)
+        assert town.down("a") is Reason.RATE_LIMIT
+        town.run(10)
+        assert town.up("a") is Reason.NOT_TOLD
+    assert town.titles() == ["a is down", "a is up again"]
+    town.run(300)
+    assert town.titles()[2:] == ["a went down again and again"]
+    assert "2 times more" in town.last().text
+    assert "it is up" in town.last().text
+    assert not town.last().opens
+
+
+def test_one_that_is_still_down_at_the_end_of_the_limit_is_told_and_so_is_its_end():
+    town = Town(rate_limit_sec=300)
+    town.down("a")
+    town.run(10)
+    town.up("a")
+    town.run(10)
+    assert town.down("a") is Reason.RATE_LIMIT
+    town.run(300)
+    assert town.titles()[2:] == ["a went down again and again"]
+    assert "once more" in town.last().text
+    assert town.last().opens
+    thread = town.last().id
+    town.up("a")
+    town.run(3)
+    assert town.titles()[3:] == ["a is up again"]
+    assert town.last().closes == (thread,)
+
+
+def test_without_a_limit_each_is_told():
+    town = Town(rate_limit_sec=0, flap_window_sec=1)
+    for _ in range(4):
+        town.down("a")
+        town.run(5)
+        town.up("a")
+        town.run(5)
+    assert town.titles() == ["a is down", "a is up again"] * 4
+
+
+# -- reminders
+
+
+def test_reminders_come_after_15_minutes_1_hour_4_hours_and_then_every_12():
+    town = Town()
+    town.down("a")
+    town.run(3)
+    begun = town.messages[0][0]
+    town.run(40 * HOUR)
+    after = [round((at - begun) / 60) for at, message, _ in town.messages if message.what is What.REMINDER]
+    assert after == [15, 60, 240, 12 * 60, 24 * 60, 36 * 60]
+    assert town.titles()[1] == "a is still down"
+    assert {message.thread for _, message, _ in town.messages} == {town.messages[0][1].id}
+
+
+def test_a_restart_begins_no_reminder_anew_and_those_missed_meanwhile_are_one():
+    town = Town()
+    town.down("a")
+    town.run(50 * 60)
+    town.restart()
+    town.run(20 * 60)
+    assert town.titles() == ["a is down", "a is still down", "a is still down"]
+    town.now += 14 * HOUR
+    town.restart()
+    town.run(60)
+    assert len(town.titles()) == 4
+
+
+def test_what_died_together_is_reminded_of_together():
+    town = Town()
+    for svc in "abc":
+        town.down(svc)
+    town.run(20 * 60)
+    assert town.titles() == ["3 services are down", "3 services are still down"]
+    assert town.last().what is What.REMINDER
+
+
+def test_an_acknowledged_outage_is_not_reminded_of():
+    town = Town()
+    town.down("a")
+    town.run(3)
+    assert town.router.ack("a", "ada", town.now) == ["a"]
+    assert town.router.ack("b", "ada", town.now) == []
+    town.run(5 * HOUR)
+    assert town.titles() == ["a is down"]
+    town.up("a")
+    town.run(3)
+    town.run(HOUR)
+    town.down("a")
+    town.run(20 * 60)
+    assert town.titles()[-2:] == ["a is down", "a is still down"], "it was that outage that was acknowledged"
+
+
+# -- flapping
+
+
+def test_what_flaps_is_told_so_once_and_once_that_it_has_settled():
+    town = Town()
+    for _ in range(20):
+        town.down("a")
+        town.run(1.5)
+        town.up("a")
+        town.run(1.5)
+    town.run(HOUR)
+    flaps = [message for _, message, _ in town.messages if message.what in (What.FLAPPING, What.SETTLED)]
+    assert [message.title for message in flaps] == ["a is flapping", "a has settled"]
+    assert "it is up" in flaps[1].text
+    assert flaps[1].closes == (flaps[0].thread,)
+    assert town.titles()[:2] == ["a is down", "a is up again"]
+    assert len(town.messages) == 4
+
+
+def test_what_settles_while_it_is_down_is_an_outage_like_any_other():
+    town = Town(rate_limit_sec=5)
+    for _ in range(10):
+        town.up("a")
+        town.run(1.5)
+        town.down("a")
+        town.run(1.5)
+    town.run(600)
+    assert town.last().title == "a has settled"
+    assert "it is down" in town.last().text
+    thread = town.last().thread
+    town.run(20 * 60)
+    assert town.last().title == "a is still down"
+    town.up("a")
+    town.run(3)
+    assert (town.last().title, town.last().closes) == ("a is up again", (thread,))
+
+
+# -- dependencies
+
+
+TREE = {"db": {}, "api": {"depends_on": ["db"]}, "web": {"depends_on": ["api"]}, "lone": {}}
+
+
+@pytest.mark.parametrize("order", ["db api web lone", "web api lone db"])
+def test_what_dies_with_its_cause_is_folded_into_the_causes_line(order):
+    town = Town(TREE)
+    for svc in order.split():
+        town.down(svc)
+    town.run(3)
+    [message] = [message for _, message, _ in town.messages]
+    assert message.title == "4 services are down"
+    assert len(message.lines) == 4
+    assert sum("which it depends on, is down" in line for line in message.lines) == 2
+
+
+def test_the_cause_alone_names_those_that_suffer_from_it():
+    town = Town(TREE)
+    for svc in ("db", "web", "api"):
+        town.down(svc)
+    town.run(3)
+    assert town.titles() == ["db is down, and 2 that depend on it"]
+    assert "with it web, api" in town.last().text
+    for svc in ("db", "web", "api"):
+        town.up(svc)
+    town.run(3)
+    assert town.last().title == "3 services are up again"
+    assert town.last().closes == (town.messages[0][1].id,)
+
+
+def test_what_dies_after_its_cause_waits_for_it_and_is_told_when_it_does_not_come_back_with_it():
+    town = Town(TREE)
+    town.down("db")
+    town.run(10)
+    assert town.down("web") is Reason.DEPENDS
+    town.run(20 * 60)
+    assert town.titles() == ["db is down", "db is still down"]
+    assert "with it web" in town.last().text
+    town.up("db")
+    town.run(TIMEOUT_SEC - 5)
+    assert town.titles()[2:] == ["db is up again"]
+    town.run(30)
+    assert town.titles()[3:] == ["web is down"]
+    assert "it lasts for" in town.last().text
+
+
+def test_what_comes_back_with_its_cause_is_not_told_at_all():
+    town = Town(TREE)
+    town.down("db")
+    town.run(10)
+    town.down("api")
+    town.run(60)
+    town.up("db")
+    town.run(5)
+    assert town.up("api") is Reason.NOT_TOLD
+    town.run(HOUR)
+    assert town.titles() == ["db is down", "db is up again"]
+
+
+def test_whoever_hears_nothing_of_the_cause_hears_of_what_suffers_from_it():
+    routes = [{"services": ["db"], "channels": ["one"]}, {"channels": ["two"]}]
+    town = Town(TREE, ["one", "two"], routes=routes)
+    town.down("db")
+    town.run(10)
+    assert town.down("api") is Reason.TELL
+    town.run(3)
+    assert town.titles("two") == ["api is down"]
+
+
+# -- silences and maintenance
+
+
+def test_what_is_still_down_at_the_end_of_a_silence_is_told_then():
+    town = Town(remind_sec=[900, 7200])
+    town.be_silent("a*", sec=HOUR)
+    town.down("a")
+    town.down("b")
+    town.run(HOUR - 5)
+    assert town.titles() == ["b is down", "b is still down"]
+    town.run(10)
+    assert town.titles()[-1] == "a is down"
+    assert "it lasts for" in town.last().text
+    assert town.last().timestamp == pytest.approx(town.now, abs=15), "it is not late: it was held back"
+
+
+def test_a_silence_survives_a_restart_as_does_what_it_holds_back():
+    town = Town()
+    town.be_silent("a", sec=HOUR)
+    town.down("a")
+    town.run(60)
+    town.restart()
+    town.run(30 * 60)
+    assert town.titles() == []
+    town.run(HOUR)
+    assert town.titles()[:1] == ["a is down"]
+
+
+def test_a_silence_by_tag_and_one_on_a_bus():
+    town = Town({"a": {"tags": ["ingest"]}, "b": {}})
+    town.be_silent(sec=HOUR, tags=["ingest"])
+    town.be_silent("bus:market-redis", sec=HOUR)
+    assert town.down("a") is Reason.SILENCED
+    assert town.down("b") is Reason.TELL
+    assert town.down("market-redis", Kind.BUS_MISS) is Reason.SILENCED
+    assert town.down("system-redis", Kind.BUS_MISS) is Reason.TELL
+
+
+def test_reminders_are_silenced_too_and_an_ok_of_what_was_told_is_not():
+    town = Town()
+    town.down("a")
+    town.run(60)
+    town.be_silent("a", sec=HOUR)
+    town.run(50 * 60)
+    assert town.titles() == ["a is down"]
+    town.up("a")
+    town.run(3)
+    assert town.titles() == ["a is down", "a is up again"]
+
+
+def test_maintenance_holds_back_for_as_long_as_it_lasts():
+    # 2025-11-06 12:50:58 UTC is a Thursday
+    window = {"services": ["a"], "at": "0 13 * * THU", "for_sec": 1800, "tz": "UTC"}
+    town = Town(maintenance=[window])
+    town.run(15 * 60)
+    assert town.down("a") is Reason.MAINTENANCE
+    assert town.down("b") is Reason.TELL
+    town.run(20 * 60)
+    assert "a is down" not in town.titles()
+    town.run(10 * 60)
+    assert "a is down" in town.titles()
+
+
+# -- routes, severity, escalation
+
+
+def test_routes_go_by_tag_and_severity_and_an_ok_goes_where_its_miss_went():
+    services = {
+        "pay": {"severity": "critical", "tags": ["money"]},
+        "feed": {"tags": ["ingest"]},
+        "toy": {"severity": "info"},
+    }
+    routes = [
+        {"severities": ["critical"], "channels": ["pager", "ops"]},
+        {"tags": ["ingest"], "channels": ["data"]},
+        {"channels": ["ops"]},
+    ]
+    town = Town(services, ["ops", "pager", "data"], routes=routes)
+    for svc in services:
+        town.down(svc)
+    town.run(3)
+    for svc in services:
+        town.up(svc)
+    town.run(3)
+    assert town.titles("pager") == ["pay is down", "pay is up again"]
+    assert town.titles("data") == ["feed is down", "feed is up again"]
+    assert sorted(town.titles("ops")) == ["pay is down", "pay is up again", "toy is down", "toy is up again"]
+    severities = {message.title: message.severity for _, message, _ in town.messages}
+    assert severities["pay is down"] is Severity.CRITICAL
+    assert severities["toy is down"] is Severity.INFO
+
+
+def test_a_route_to_a_channel_that_is_not_there_goes_to_all_that_are():
+    town = Town(channels=["one", "two"], routes=[{"channels": ["gone"]}])
+    town.down("a")
+    town.run(3)
+    assert town.messages[0][2] == ("one", "two")
+
+
+def test_what_nobody_acknowledges_goes_to_the_next_channel_and_so_does_its_end():
+    town = Town(
+        channels=["ops", "pager"],
+        routes=[{"channels": ["ops"]}],
+        escalate=[{"after_sec": 300, "channels": ["pager"]}],
+    )
+    town.down("a")
+    town.down("b")
+    town.run(60)
+    town.router.ack("b", "ada", town.now)
+    town.run(5 * 60)
+    assert town.titles("pager") == ["a is down and not acknowledged"]
+    town.up("a")
+    town.up("b")
+    town.run(3)
+    assert "a is up again" in town.titles("pager")
+    assert not any("b " in title for title in town.titles("pager"))
+
+
+def test_with_nobody_to_tell_nothing_is_lost_what_is_still_down_is_told_once_there_is():
+    town = Town(channels=[])
+    assert town.down("a") is Reason.NOBODY
+    town.down("b")
+    town.run(60)
+    town.up("b")
+    town.router.channels(["one"])
+    town.run(5)
+    assert town.titles() == ["a is down"]
+
+
+def test_channels_that_go_away_while_something_waits_lose_nothing():
+    town = Town()
+    town.down("a")
+    town.router.channels([])
+    town.run(60)
+    town.router.channels(["one"])
+    town.run(3)
+    assert town.titles() == ["a is down"]
+
+
+# -- notes, restarts
+
+
+def test_a_gap_is_told_and_says_how_long():
+    town = Town()
+    event, raw = town.event(Kind.HEARTBEAT_GAP, "a", gap_sec=95.0, restarted=True)
+    assert town.take(event, raw) is Reason.TELL
+    assert town.take(event, raw) is Reason.REPEAT
+    town.run(3)
+    assert town.titles() == ["a was away unseen"]
+    assert town.last().text == "silent for at least 95 s while nobody listened, and it was started anew"
+
+
+def test_an_unwatched_service_closes_its_outage_in_its_own_words():
+    town = Town()
+    town.down("a")
+    town.run(3)
+    town.up("a", Kind.HEARTBEAT_UNWATCHED)
+    town.run(3)
+    assert town.titles() == ["a is down", "a is no longer watched"]
+    assert town.last().closes == (town.messages[0][1].id,)
+
+
+def test_what_waits_to_be_said_survives_a_restart_and_is_held_until_it_was_said():
+    town = Town()
+    event, raw = town.event(Kind.HEARTBEAT_MISS, "a", late_sec=30.0, timeout_sec=30.0)
+    town.take(event, raw)
+    assert town.router.holds(event.id)
+    town.restart()
+    assert town.router.holds(event.id)
+    town.run(3)
+    assert town.titles() == ["a is down"]
+    assert not town.router.holds(event.id)
+    town.restart()
+    town.run(3)
+    assert town.titles() == ["a is down"]
+
+
+def test_what_is_kept_is_forgotten_when_all_has_been_well_for_a_day():
+    town = Town(remind_sec=[])
+    town.down("a")
+    town.run(60)
+    town.up("a")
+    town.run(60)
+    assert town.kept
+    town.now += 25 * HOUR
+    town.down("b")
+    town.run(10)
+    assert [name for name in town.kept if name.endswith(":a")] == []
+
+
+def test_fields_that_nobody_can_read_are_left_out():
+    town = Town()
+    town.kept = {"r:i:a": b"{", "r:l:b": b"[]", "r:i:c": b'{"key":5}', "o:x": b"1"}
+    town.restart()
+    assert town.router.incidents() == []

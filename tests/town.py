@@ -1,0 +1,123 @@
+"""A router in a small town: services that go down and come back, a clock moved by hand, all that is said."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from marketswarm.attention import Silence
+from marketswarm.channels import Message
+from marketswarm.event import Event, Kind, encode, identify
+from marketswarm.truth import Truth, load
+from notifier.incident import Reason
+from notifier.policy import Policy
+from notifier.router import Router
+
+TIMEOUT_SEC = 30.0
+STEP_SEC = 0.05
+
+
+def truth_of(services: Mapping[str, Mapping[str, Any]]) -> Truth:
+    sections = {"healer": {"threshold": {"heartbeat_cadence": TIMEOUT_SEC}}, **services}
+    return load(orjson.dumps({"services": sections})).truth
+
+
+class Town:
+    """`town.down("a"); town.run(5); town.said()`."""
+
+    def __init__(
+        self,
+        services: Mapping[str, Mapping[str, Any]] | Sequence[str] = ("a", "b", "c"),
+        channels: Sequence[str] = ("one",),
+        **policy: Any,
+    ) -> None:
+        named = services if isinstance(services, Mapping) else {svc: {} for svc in services}
+        self.truth, self.policy, self.open = truth_of(named), Policy(**policy), tuple(channels)
+        self.silences: list[Silence] = []
+        self.now = 1_762_433_458.0
+        self.kept: dict[str, bytes] = {}
+        self.messages: list[tuple[float, Message, tuple[str, ...]]] = []
+        self.lost: dict[str, float] = {}
+        self.router = self._new()
+
+    def _new(self) -> Router:
+        router = Router()
+        router.restore(self.kept)
+        router.follow(self.policy, self.truth)
+        router.channels(self.open)
+        router.silence(self.silences)
+        return router
+
+    def restart(self) -> None:
+        """As after kill -9: nothing is left but what was kept."""
+        self.router = self._new()
+
+    def be_silent(self, *services: str, sec: float, tags: Sequence[str] = ()) -> None:
+        self.silences.append(
+            Silence(
+                id=f"s{len(self.silences)}",
+                starts_at=self.now,
+                ends_at=self.now + sec,
+                author="ada",
+                reason="work",
+                changed_at=self.now,
+                services=tuple(services),
+                tags=tuple(tags),
+            )
+        )
+        self.router.silence(self.silences)
+
+    # -- what happens
+
+    def event(self, kind: Kind, svc: str, ts: float | None = None, **more: Any) -> tuple[Event, bytes]:
+        at = self.now if ts is None else ts
+        event = Event(kind, svc, at, identify(kind, svc, at), "healer", **more)
+        return event, encode(event)
+
+    def take(self, event: Event, raw: bytes, **how: Any) -> Reason:
+        reason = self.router.take(event, raw, self.now, **how)
+        self._turn()
+        return reason
+
+    def down(self, svc: str, kind: Kind = Kind.HEARTBEAT_MISS, ts: float | None = None, **how: Any) -> Reason:
+        at = self.now if ts is None else ts
+        self.lost[svc] = at
+        timeout_sec = TIMEOUT_SEC if kind is Kind.HEARTBEAT_MISS else None
+        event, raw = self.event(
+            kind, svc, at, late_sec=30.01, timeout_sec=timeout_sec, reason="silent", since=at - 30.01
+        )
+        return self.take(event, raw, **how)
+
+    def up(self, svc: str, kind: Kind = Kind.HEARTBEAT_OK, ts: float | None = None) -> Reason:
+        at = self.now if ts is None else ts
+        event, raw = self.event(kind, svc, at, age_sec=0.0, down_sec=at - self.lost.get(svc, at) + 30.01)
+        return self.take(event, raw)
+
+    def run(self, sec: float) -> list[Message]:
+        """Lets time pass; what was said meanwhile."""
+        before = len(self.messages)
+        until = self.now + sec
+        while self.now < until:
+            due = self.router.next_due()
+            self.now = min(until, max(self.now + 0.001, due if due is not None else until))
+            self._turn()
+        return [message for _, message, _ in self.messages[before:]]
+
+    def _turn(self) -> None:
+        for due in self.router.turn(self.now):
+            self.messages.append((self.now, due.message, due.channels))
+        for name, value in self.router.changes().items():
+            if value is None:
+                del self.kept[name]
+            else:
+                self.kept[name] = value
+
+    # -- what was said
+
+    def titles(self, channel: str | None = None) -> list[str]:
+        return [
+            message.title for _, message, channels in self.messages if channel is None or channel in channels
+        ]
+
+    def last(self) -> Message:
+        return self.messages[-1][1]
