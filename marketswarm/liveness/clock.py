@@ -89,8 +89,12 @@ class ListeningClock:
 
     @property
     def reason(self) -> str:
-        """Why there is a gap, as far as is known: the word for `bus_miss`."""
-        return self._write_reason or self._session_reason or "deaf"
+        """Why there is a gap, as far as is known: the word for `bus_miss`.
+
+        A connection that was cut says less than what came of the other: a certificate, a password.
+        """
+        known = [reason for reason in (self._write_reason, self._session_reason) if reason is not None]
+        return next((reason for reason in known if reason != "refused"), known[0] if known else "deaf")
 
     def running(self, now: float) -> float:
         """The clock as it runs on from the last proof; stands still in a gap."""

@@ -191,3 +191,11 @@ def test_the_clock_never_runs_back_for_long_and_proven_never():
         assert clock.proven >= proven
         proven = clock.proven
     assert proven == pytest.approx(0.25 + 0.5)
+
+
+@pytest.mark.parametrize(("canary", "session"), [("refused", "tls"), ("auth", "refused"), ("tls", "tls")])
+def test_a_cut_connection_hides_no_reason_that_says_more(clock, canary, session):
+    clock.lost(session)
+    clock.sent(2, 101)
+    clock.refused(2, canary)
+    assert clock.reason == next(reason for reason in (canary, session) if reason != "refused")
