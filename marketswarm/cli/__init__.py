@@ -9,7 +9,21 @@ from typing import Annotated, NoReturn
 import typer
 
 from marketswarm import __version__
-from marketswarm.cli import alerts, control, health, seed, simulate, status, up, validate
+from marketswarm.cli import (
+    ack,
+    alerts,
+    control,
+    dead,
+    health,
+    notify,
+    seed,
+    silence,
+    silences,
+    simulate,
+    status,
+    up,
+    validate,
+)
 from marketswarm.cli.ending import ended_well
 from marketswarm.exit import Code, exit_in
 
@@ -32,8 +46,15 @@ for command in (
     control.start,
     control.kill,
     simulate.simulate,
+    silence.silence,
+    silences.silences,
+    silence.unsilence,
+    ack.ack,
+    dead.dead,
+    dead.resend,
 ):
     app.command()(ended_well(command))
+app.add_typer(notify.notify)
 
 
 def _version(wanted: bool) -> None:

@@ -1,23 +1,12 @@
 # ruff: noqa: PLC0415 - a command loads what it needs when it runs
 """`marketswarm alerts`: what the healer says, as it says it."""
 
-import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from marketswarm.cli.options import DATA, Data, Json
-
-_UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
-
-
-def duration(text: str) -> float:
-    """`90`, `30s`, `10m`, `1h`, `2d` in seconds."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip().lower())
-    if match is None or match[2] not in _UNITS:
-        raise typer.BadParameter(f"{text!r} is no duration; one is 30s, 10m, 1h or 2d")
-    return float(match[1]) * _UNITS[match[2]]
+from marketswarm.cli.options import DATA, Data, Json, duration
 
 
 def alerts(
@@ -60,11 +49,9 @@ async def _follow(since: float | None, data: Path, as_json: bool) -> None:
     from marketswarm.cli.log_stream import follow
     from marketswarm.cli.sight import sight
     from marketswarm.cli.words import sentence
-    from marketswarm.truth import MARKET, SYSTEM
 
     async with sight(data) as fleet:
-        names = fleet.truth.bus_names() if fleet.found else (SYSTEM, MARKET)
-        async for raw, event in await follow([fleet.bus(name) for name in names], since):
+        async for raw, event in await follow(fleet.buses(), since):
             if as_json:
                 paper.raw(raw)
             else:

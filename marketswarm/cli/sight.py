@@ -14,7 +14,7 @@ from marketswarm.exit import Code, Exit
 from marketswarm.fleet import folder
 from marketswarm.fleet.plan import is_told
 from marketswarm.settings import Common, read
-from marketswarm.truth import Truth
+from marketswarm.truth import MARKET, SYSTEM, Truth
 
 _LOOK_SEC = 2.0
 _WAYS_ON = (
@@ -51,6 +51,11 @@ class Sight:
                 raise Exit(Code.CONFIGURATION, str(error)) from None
             self._buses[name] = usable_bus(name, url)
         return self._buses[name]
+
+    def buses(self) -> list[Bus]:
+        """Every bus that there is: the two that always are, while no truth tells of more."""
+        names = self.found.loaded.truth.bus_names() if self.found else (SYSTEM, MARKET)
+        return [self.bus(name) for name in names]
 
     async def aclose(self) -> None:
         """Closes all buses."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
 
+    from marketswarm.cli.heeded import Heeded
     from marketswarm.cli.leader import Leader
     from marketswarm.cli.rows import Row
 
@@ -33,6 +34,7 @@ class Picture:
     away: dict[str, str] = field(default_factory=dict)  # buses that did not answer, and why
     why: str = ""  # there is nothing to see at all
     leader: "Leader | None" = None
+    heeded: "Heeded | None" = None
 
     def notes(self) -> list[str]:
         """What a person should know of this picture."""
@@ -44,7 +46,7 @@ class Picture:
             notes.append(f"the healer is {judge.verdict}: verdicts may be old")
         if self.leader and self.leader.lapsed_sec:
             notes.append(str(self.leader))
-        return notes
+        return notes + (self.heeded.notes() if self.heeded else [])
 
 
 def status(
@@ -74,14 +76,18 @@ async def _status(watch: bool, as_json: bool, data: Path) -> None:
 
 async def look(data: Path) -> Picture:
     """Reads all that there is to know of a fleet. Raises Exit when there is none, or it has no truth."""
+    import asyncio
+
     from marketswarm.cli.facts import facts
+    from marketswarm.cli.heeded import heeded
     from marketswarm.cli.rows import rows
     from marketswarm.cli.sight import sight
 
     async with sight(data) as fleet:
-        known, away = await facts(fleet)
+        truth = fleet.truth
+        (known, away), heed = await asyncio.gather(facts(fleet), heeded(fleet.buses()))
         revision = fleet.found.revision if fleet.found else None
-        return Picture(rows(fleet.truth, known), revision, away, leader=known.leader)
+        return Picture(rows(truth, known), revision, away, leader=known.leader, heeded=heed)
 
 
 async def _look_or_why_not(data: Path) -> Picture:
@@ -129,6 +135,8 @@ def _encoded(picture: Picture) -> bytes:
             "services": picture.rows,
             "away": picture.away,
             "leader": picture.leader,
+            "silences": [each.id for each in picture.heeded.silences] if picture.heeded else [],
+            "undelivered": picture.heeded.undelivered if picture.heeded else 0,
             "notes": picture.notes(),
         }
     )

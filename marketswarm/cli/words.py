@@ -18,7 +18,12 @@ def sentence(event: Mapping[str, Any], zone: tzinfo | None = None) -> str:
     say = _SENTENCES.get(str(event.get("type")), _unknown)
     mark, text = say(event)
     line = f"{clock(event.get('ts'), zone)} {mark} {text}"
-    return "".join(c if c.isprintable() else "?" for c in line)
+    return printable(line)
+
+
+def printable(text: str) -> str:
+    """A stranger's text, fit for a terminal: on one line, and with nothing that would steer it."""
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def clock(ts: Any, zone: tzinfo | None = None) -> str:
@@ -27,6 +32,12 @@ def clock(ts: Any, zone: tzinfo | None = None) -> str:
         return datetime.fromtimestamp(ts, UTC).astimezone(zone).strftime("%H:%M:%S")
     except (TypeError, ValueError, OverflowError, OSError):
         return "--:--:--"
+
+
+def moment(ts: float, now: float, zone: tzinfo | None = None) -> str:
+    """Epoch seconds as a time of day; with the day, when that is not the day of `now`."""
+    there, here = (datetime.fromtimestamp(each, UTC).astimezone(zone) for each in (ts, now))
+    return there.strftime("%H:%M" if there.date() == here.date() else "%a %d %b %Y %H:%M")
 
 
 def seconds(value: Any) -> str:

@@ -1,74 +1,14 @@
 """Commands as a user runs them: what is on stdout, what on stderr, which code they end with."""
 
-import contextlib
-import os
 import subprocess
 import sys
 
 import orjson
 import pytest
-from leftovers import TAG
+from by_shell import SERVICES
 from rig import Server, until
 
 pytestmark = pytest.mark.live
-
-SERVICES = {"rss_agg": {"heartbeat": {"timeout_sec": 30}}, "mesh": {}, "healer": {}}
-
-
-class Shell:
-    """A folder with a truth.json, and an environment."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.env = {"PATH": os.environ["PATH"], TAG: os.environ[TAG], "COLUMNS": "80"}
-        self.write({"services": SERVICES})
-
-    def write(self, truth):
-        (self.folder / "truth.json").write_bytes(truth if isinstance(truth, bytes) else orjson.dumps(truth))
-
-    def __call__(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "marketswarm", *words],
-            cwd=self.folder,
-            env=self.env | env,
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
-
-    @contextlib.contextmanager
-    def start(self, *words: str):
-        with subprocess.Popen(
-            [sys.executable, "-m", "marketswarm", *words],
-            cwd=self.folder,
-            env=self.env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as command:
-            try:
-                yield command
-            finally:
-                command.kill()
-
-
-@pytest.fixture
-def shell(tmp_path):
-    return Shell(tmp_path)
-
-
-@pytest.fixture
-def buses(tmp_path, shell):
-    with Server(tmp_path / "system") as system, Server(tmp_path / "market") as market:
-        shell.env |= {"SYSTEM_REDIS_URL": system.url, "MARKET_REDIS_URL": market.url}
-        yield system, market
-
-
-@pytest.fixture
-def seeded(shell, buses):
-    assert shell("seed").returncode == 0
-    return buses
 
 
 def test_help_and_version_are_quick_and_load_nothing_heavy(shell):

@@ -2,7 +2,7 @@ from datetime import UTC
 
 import pytest
 
-from marketswarm.cli.words import seconds, sentence
+from marketswarm.cli.words import moment, seconds, sentence
 
 TS = 1762433458.3
 
@@ -86,3 +86,11 @@ def test_a_name_cannot_touch_the_terminal():
 )
 def test_durations_read_well(value, said):
     assert seconds(value) == said
+
+
+@pytest.mark.parametrize(
+    ("ts", "said"),
+    [(TS + 3600, "13:50"), (TS + 12 * 3600, "Fri 07 Nov 2025 00:50"), (TS - 86_400, "Wed 05 Nov 2025 12:50")],
+)
+def test_a_moment_is_a_time_of_day_and_has_its_day_when_that_is_another(ts, said):
+    assert moment(ts, TS, UTC) == said

@@ -1,0 +1,182 @@
+"""Asking the notifier from the command line: what is asked, what is answered, and when nobody answers."""
+
+import time
+
+import orjson
+import pytest
+from by_shell import SERVICES, AnswersAsks
+
+from marketswarm.attention import ASKS, DEAD, Answer, Ask, Do
+from marketswarm.channels import Message, Severity
+from marketswarm.channels.storing import encode
+
+pytestmark = pytest.mark.live
+
+SLACK = Answer(ok=True, said="200 ok", channel="slack", where="hooks.slack.com")
+MAIL = Answer(ok=True, said="250 queued as 4711", channel="email", where="mail.example.org", done=True)
+REFUSED = Answer(ok=False, said="404 no_service", channel="slack", where="hooks.slack.com", done=True)
+KIM = ("--by", "kim", "--within", "10s")
+
+
+def the_ask(bus):
+    """The one ask on a bus."""
+    ((_, fields),) = bus.cmd("XRANGE", ASKS, "-", "+")
+    return Ask.parse(fields["ask"].encode())
+
+
+def test_a_test_is_asked_of_every_bus_under_one_id_and_each_answer_is_shown(shell, seeded):
+    with AnswersAsks(seeded, SLACK, MAIL) as notifier:
+        ended = shell("notify", "test", *KIM)
+    assert ended.stdout.splitlines() == [
+        "✓ slack (hooks.slack.com): 200 ok",
+        "✓ email (mail.example.org): 250 queued as 4711",
+    ]
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert the_ask(seeded[0]) == the_ask(seeded[1])
+    (ask,) = notifier.asked.values()
+    assert (ask.do, ask.what, ask.by) == (Do.TEST, "*", "kim")
+    assert ask.ts == pytest.approx(time.time(), abs=15)
+
+
+@pytest.mark.parametrize(
+    ("words", "do", "what"),
+    [
+        (["notify", "test", "slack"], Do.TEST, "slack"),
+        (["ack", "rss_agg"], Do.ACK, "rss_agg"),
+        (["ack", "heartbeat_miss.rss_agg.1762433458300"], Do.ACK, "heartbeat_miss.rss_agg.1762433458300"),
+        (["resend", "m1"], Do.RESEND, "m1"),
+        (["resend", "--all"], Do.RESEND, "*"),
+    ],
+)
+def test_each_command_asks_for_what_it_says(shell, seeded, words, do, what):
+    with AnswersAsks(seeded, Answer(ok=True, said="as you wish", done=True)) as notifier:
+        ended = shell(*words, *KIM)
+    assert (ended.returncode, ended.stdout) == (0, "✓ as you wish\n")
+    (ask,) = notifier.asked.values()
+    assert (ask.do, ask.what, ask.by) == (do, what, "kim")
+
+
+def test_a_receiver_that_refuses_is_shown_and_the_code_is_1(shell, seeded):
+    with AnswersAsks(seeded, MAIL, REFUSED):
+        ended = shell("notify", "test", *KIM)
+    assert ended.returncode == 1
+    assert "✗ slack (hooks.slack.com): 404 no_service" in ended.stdout
+    assert ended.stderr == ""
+
+
+def test_a_hostile_answer_steers_no_terminal(shell, seeded):
+    with AnswersAsks(seeded, Answer(ok=True, said="\x1b[31m\nred", channel="slack", done=True)):
+        ended = shell("notify", "test", *KIM)
+    assert ended.stdout == "✓ slack: ?[31m?red\n"
+
+
+def test_rubbish_among_the_answers_is_passed_over(shell, seeded):
+    class Garbled(AnswersAsks):
+        def _answer(self, ask):
+            for server in self.servers:
+                server.cmd("RPUSH", f"notifier:answers:{ask.id}", b"\xff", "{}", "[]")
+            super()._answer(ask)
+
+    with Garbled(seeded, MAIL):
+        assert shell("notify", "test", *KIM).returncode == 0
+
+
+def test_with_a_bus_away_it_is_asked_of_the_other_and_says_so(shell, seeded):
+    seeded[0].stop()
+    with AnswersAsks(seeded[1:], MAIL):
+        ended = shell("notify", "test", *KIM)
+    assert ended.returncode == 0
+    assert "bus system-redis did not take it: refused" in ended.stdout
+    assert "✓ email" in ended.stdout
+
+
+def test_without_a_notifier_it_says_so_and_the_code_is_1(shell, seeded):
+    ended = shell("notify", "test", "--within", "1s")
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert "no notifier answered within 1 s, and no truth names one" in ended.stderr
+    assert "stays asked" not in ended.stderr
+
+
+def with_notifier(shell):
+    shell.write({"services": SERVICES | {"notifier": {"heartbeat": {"timeout_sec": 30}}}})
+    assert shell("seed").returncode == 0
+
+
+def test_a_notifier_that_the_truth_names_and_that_does_not_run_is_told_from_one_that_does(shell, buses):
+    with_notifier(shell)
+    ended = shell("ack", "mesh", "--within", "1s")
+    assert ended.returncode == 1
+    assert "no notifier runs" in ended.stderr
+    assert "It stays asked: one that runs again within a day does it" in ended.stderr
+    buses[0].cmd("SET", "beat:notifier", '{"svc":"notifier","i":1,"ts":1}', "PX", 58_000)
+    assert (
+        "the notifier did not answer within 1 s, though it runs"
+        in shell("ack", "mesh", "--within", "1s").stderr
+    )
+    buses[0].cmd("SET", "beat:notifier", '{"svc":"notifier","i":2,"ts":1,"status":"stopping"}', "PX", 58_000)
+    assert "no notifier runs" in shell("ack", "mesh", "--within", "1s").stderr
+
+
+def test_answers_that_break_off_are_no_success(shell, seeded):
+    with AnswersAsks(seeded, SLACK):
+        ended = shell("notify", "test", "--within", "2s")
+    assert ended.returncode == 1
+    assert "✓ slack" in ended.stdout
+    assert "the notifier did not finish within 2 s" in ended.stderr
+
+
+@pytest.mark.parametrize("words", [["resend"], ["resend", "m1", "--all"], ["ack"], ["ack", ""], ["notify"]])
+def test_what_is_not_said_is_asked_for(shell, words):
+    ended = shell(*words)
+    assert ended.returncode == 2
+
+
+def message(ident, title="rss_agg is down"):
+    return encode(Message(ident, title, "no beat for 31.2 s", Severity.WARNING, 1762433458.3))
+
+
+def bury(bus, ident, channel, reason, ts="1762433460.0", **more):
+    bus.cmd(
+        "XADD", DEAD, "*", "message", message(ident, **more), "channel", channel, "reason", reason, "ts", ts
+    )
+
+
+def test_the_dead_are_listed_once_each_though_they_lie_on_both_buses(shell, seeded):
+    assert shell("dead").stdout == "everything was delivered\n"
+    for bus in seeded:
+        bury(bus, "m1", "slack", "404")
+    bury(seeded[0], "m1", "email", "550 no such user", "1762433461.0")
+    bury(seeded[1], "m2", "slack", "410", "1762433459.0", title="mesh\x1b is down")
+    ended = shell("dead", TZ="UTC", COLUMNS="120")
+    assert ended.returncode == 0
+    head, first, second, third, hint = ended.stdout.splitlines()
+    assert head.split() == ["id", "channel", "since", "why", "what"]
+    assert first.split() == ["m2", "slack", "Thu", "06", "Nov", "2025", "12:50", "410", "mesh?", "is", "down"]
+    assert second.split()[:2] == ["m1", "slack"]
+    assert third.split()[:2] == ["m1", "email"]
+    assert "550 no such user" in third
+    assert "marketswarm resend" in hint
+    found = orjson.loads(shell("dead", "--json").stdout)
+    assert [(each["id"], each["channel"]) for each in found] == [
+        ("m2", "slack"),
+        ("m1", "slack"),
+        ("m1", "email"),
+    ]
+    assert found[1]["text"] == "no beat for 31.2 s"
+
+
+def test_rubbish_among_the_dead_is_passed_over(shell, seeded):
+    seeded[0].cmd("XADD", DEAD, "*", "message", b"\xff", "channel", "slack")
+    seeded[0].cmd("XADD", DEAD, "*", "x", "y")
+    bury(seeded[0], "m1", "slack", "404", ts="soon")
+    ended = shell("dead")
+    assert ended.returncode == 0
+    assert ended.stdout.splitlines()[1].split()[:3] == ["m1", "slack", "-"]
+
+
+def test_status_counts_them(shell, seeded):
+    bury(seeded[1], "m1", "slack", "404")
+    assert "1 message could not be delivered: marketswarm dead" in shell("status").stdout
+    bury(seeded[1], "m2", "slack", "404")
+    assert "2 messages could not be delivered: marketswarm dead" in shell("status").stdout
+    assert orjson.loads(shell("status", "--json").stdout)["undelivered"] == 2
