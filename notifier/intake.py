@@ -1,0 +1,142 @@
+"""What was brought from the buses and waits for the desk, and which of their entries are not settled yet.
+
+An entry is known from when it is read until its acknowledgement is on its bus, so that it is not taken twice.
+Not here: the reading (`reading.py`), and what follows from an event.
+"""
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from marketswarm.attention import Ask
+from marketswarm.event import Event
+
+ROOM: Final = 5000
+"""Readers wait while so many events do: a log of days is not to lie in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """An event, its JSON, and the log's entry that held it; `entry` is None for one found by looking back.
+
+    `again`: an earlier run had it already, and may have told it.
+    """
+
+    bus: str
+    entry: bytes | None
+    event: Event
+    raw: bytes
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An ask, and the entry that it stood in; None for one that can't be read."""
+
+    bus: str
+    entry: bytes
+    ask: Ask | None
+
+
+class Intake:
+    """Filled by the readers, emptied by the desk. `poke` wakes the desk for anything else, too."""
+
+    def __init__(self) -> None:
+        self.last: dict[str, bytes] = {}
+        """By bus, the id of the last entry that was read, now or by an earlier run."""
+        self.malformed: Counter[str] = Counter()
+        self._heard: deque[Heard] = deque()
+        self._asked: deque[Asked] = deque()
+        self._spoiled: dict[str, list[bytes]] = {}
+        self._known: dict[str, set[bytes]] = {}
+        self._poked = asyncio.Event()
+        self._taken = asyncio.Event()
+        self._brought = self._taken_in = self._digested = 0
+
+    # -- for readers
+
+    def bring(self, heard: Iterable[Heard]) -> None:
+        """Adds events; those of entries that are known already are left out."""
+        for each in heard:
+            if each.entry is not None:
+                known = self._known.setdefault(each.bus, set())
+                if each.entry in known:
+                    continue
+                known.add(each.entry)
+            self._heard.append(each)
+            self._brought += 1
+        self._poked.set()
+
+    def ask(self, asked: Asked) -> None:
+        """Adds an ask."""
+        known = self._known.setdefault(asked.bus, set())
+        if asked.entry not in known:
+            known.add(asked.entry)
+            self._asked.append(asked)
+            self._poked.set()
+
+    def spoil(self, bus: str, entry: bytes, reason: str) -> None:
+        """Adds an entry that says nothing: it is only to be acknowledged."""
+        self.malformed[reason] += 1
+        self._spoiled.setdefault(bus, []).append(entry)
+        self._poked.set()
+
+    def knows(self, bus: str, entry: bytes) -> bool:
+        """Whether an entry was brought and is not acknowledged yet."""
+        return entry in self._known.get(bus, ())
+
+    async def room(self) -> None:
+        """Waits while too much waits."""
+        while len(self._heard) > ROOM:
+            self._taken.clear()
+            await self._taken.wait()
+
+    async def digested(self) -> None:
+        """Waits until all that was brought by now is in the state that is stored."""
+        brought = self._brought
+        while self._digested < brought:
+            self._taken.clear()
+            await self._taken.wait()
+
+    # -- for the desk
+
+    def poke(self) -> None:
+        """Says that there is something to look at."""
+        self._poked.set()
+
+    async def wait(self) -> None:
+        """Waits until there is something to look at."""
+        await self._poked.wait()
+        self._poked.clear()
+
+    def __bool__(self) -> bool:
+        return bool(self._heard or self._asked or self._spoiled)
+
+    def take(self, at_most: int) -> list[Heard]:
+        """The oldest events."""
+        found = [self._heard.popleft() for _ in range(min(at_most, len(self._heard)))]
+        self._taken_in += len(found)
+        self._taken.set()
+        return found
+
+    def asks(self) -> list[Asked]:
+        """What was asked."""
+        found = list(self._asked)
+        self._asked.clear()
+        return found
+
+    def spoiled(self) -> dict[str, list[bytes]]:
+        """By bus, the entries that say nothing."""
+        found, self._spoiled = self._spoiled, {}
+        return found
+
+    def stored(self) -> None:
+        """Says that what was taken so far is in the state that is stored."""
+        self._digested = self._taken_in
+        self._taken.set()
+
+    def forget(self, bus: str, entries: Iterable[bytes]) -> None:
+        """Says that these are acknowledged."""
+        self._known.get(bus, set()).difference_update(entries)

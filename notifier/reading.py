@@ -1,0 +1,219 @@
+"""Reads the durable log of one bus, and what is asked of the notifier there, as a consumer of its group.
+
+Whatever becomes of the bus, each entry is brought until it is acknowledged: what an instance that died had
+read is claimed, a group that somebody deleted is made again where it was. The very first time it begins at
+the end of the log, but for the outages that still last. Not here: what is told.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from marketswarm import log as logs
+from marketswarm.attention import ASKS, GROUP, Ask
+from marketswarm.bus import Bus, BusError, Script
+from marketswarm.event import Malformed, parse
+from marketswarm.vigil.agreed import LOG
+from notifier.intake import Asked, Heard, Intake
+from notifier.lately import still_open
+
+BLOCK_SEC: Final = 2.0
+AT_ONCE: Final = 500
+LOOK_BACK: Final = 10_000
+"""So many entries are looked through for outages that last, the very first time."""
+FIRST_PAUSE_SEC: Final = 0.1
+LONGEST_PAUSE_SEC: Final = 1.0
+COMPLAIN_EVERY: Final = 1000
+"""Malformed entries from one log line on them to the next."""
+BEGINNING: Final = b"0-0"
+
+# the client library's own way leaves the cursor out when it is asked for ids alone
+_CLAIM: Final = Script("return redis.call('XAUTOCLAIM', KEYS[1], unpack(ARGV))")
+
+log = logs.get("reading")
+
+
+class Reader:
+    """Reads one bus until cancelled.
+
+    Args:
+        bus: which.
+        consumer: what this instance is called in the group.
+        intake: who gets what was read.
+        answered: told the bus's name each time it does as it is asked.
+        failed: told what it did instead.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        consumer: str,
+        intake: Intake,
+        *,
+        answered: Callable[[str], None],
+        failed: Callable[[BusError], None],
+    ) -> None:
+        self.bus = bus
+        self._consumer = consumer
+        self._intake = intake
+        self._answered, self._failed = answered, failed
+        self._claiming = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Reads until cancelled."""
+        pause_sec = FIRST_PAUSE_SEC
+        while True:
+            try:
+                await self._join()
+                while True:
+                    self._answered(self.bus.name)
+                    pause_sec = FIRST_PAUSE_SEC
+                    await self._intake.room()
+                    await self._read()
+            except BusError as error:
+                # the group is made again when it is gone, without a word
+                if "NOGROUP" not in error.detail:
+                    self._failed(error)
+            await asyncio.sleep(pause_sec)
+            pause_sec = min(2 * pause_sec, LONGEST_PAUSE_SEC)
+
+    async def claim(self) -> None:
+        """Brings what other instances left, and what of our own got lost on the way. Raises BusError."""
+        async with self._claiming:
+            for stream in (LOG, ASKS):
+                await self._claim(stream)
+                await self._dismiss(stream)
+
+    # -- joining
+
+    async def _join(self) -> None:
+        client, name = self.bus.client, self.bus.name
+        if not await self._has_group(LOG):
+            last = self._intake.last.get(name)
+            start = await self._look_back() if last is None else await self._place(last)
+            await self._make_group(LOG, start)
+            log.info("reading.begun", bus=name, after=start.decode(), first=last is None)
+            self._intake.last.setdefault(name, start)
+        if not await self._has_group(ASKS):
+            await self._make_group(ASKS, BEGINNING)
+        await self.bus.ask(client.xgroup_createconsumer(LOG, GROUP, self._consumer))
+        await self.claim()
+
+    async def _has_group(self, stream: str) -> bool:
+        try:
+            await self.bus.ask(self.bus.client.xpending(stream, GROUP))
+        except BusError as error:
+            if "NOGROUP" in error.detail:
+                return False
+            raise
+        return True
+
+    async def _make_group(self, stream: str, start: bytes) -> None:
+        try:
+            await self.bus.ask(self.bus.client.xgroup_create(stream, GROUP, start, mkstream=True))
+        except BusError as error:
+            if "BUSYGROUP" not in error.detail:
+                raise
+
+    async def _look_back(self) -> bytes:
+        """Brings the outages that last, and returns where the log ended then."""
+        end, before, found = BEGINNING, b"+", list[tuple[bytes, bytes]]()
+        while len(found) < LOOK_BACK:
+            some: Any = await self.bus.ask(self.bus.client.xrevrange(LOG, max=before, count=AT_ONCE))
+            if not some:
+                break
+            end = some[0][0] if before == b"+" else end
+            found += ((ident, fields.get(b"event", b"")) for ident, fields in some)
+            before = b"(" + some[-1][0]
+        lasting = still_open(raw for _, raw in found)
+        self._intake.bring(Heard(self.bus.name, None, event, raw) for event, raw in lasting)
+        await self._intake.digested()
+        return end
+
+    async def _place(self, last: bytes) -> bytes:
+        """Where to go on in a log whose group is gone: after `last`, in another log at its beginning."""
+        newest: Any = await self.bus.ask(self.bus.client.xrevrange(LOG, count=1))
+        end = newest[0][0] if newest else BEGINNING
+        return last if _order(last) <= _order(end) or not newest else BEGINNING
+
+    # -- what is there
+
+    async def _read(self) -> None:
+        reading = self.bus.client.xreadgroup(
+            GROUP, self._consumer, {LOG: ">", ASKS: ">"}, count=AT_ONCE, block=round(1000 * BLOCK_SEC)
+        )
+        found: Any = await self.bus.ask(reading, BLOCK_SEC + self.bus.within_sec)
+        for stream, entries in found or ():
+            self._bring(stream.decode(), entries)
+
+    async def _claim(self, stream: str) -> None:
+        cursor: bytes = BEGINNING
+        while True:
+            args: list[str | bytes | float] = [GROUP, self._consumer, 0, cursor, "COUNT", AT_ONCE, "JUSTID"]
+            cursor, idents, *_ = await self.bus.script(_CLAIM, [stream], args)
+            new = [ident for ident in idents if not self._intake.knows(self.bus.name, ident)]
+            await self._fetch(stream, new)
+            if cursor == BEGINNING:
+                return
+
+    async def _fetch(self, stream: str, idents: list[bytes]) -> None:
+        """Reads entries by their ids; if all at once is too much, each on its own."""
+        if not idents:
+            return
+        await self._intake.room()
+        pipe = self.bus.pipeline()
+        for ident in idents:
+            pipe.xrange(stream, ident, ident)
+        try:
+            replies = await self.bus.ask(pipe.execute(), 2 * self.bus.within_sec)
+        except BusError as error:
+            if error.reason != "error":
+                raise
+            if len(idents) == 1:
+                self._spoil(stream, idents[0], "unreadable")
+                return
+            half = len(idents) // 2
+            await self._fetch(stream, idents[:half])
+            await self._fetch(stream, idents[half:])
+            return
+        self._bring(stream, [entry for reply in replies for entry in reply], again=True)
+
+    async def _dismiss(self, stream: str) -> None:
+        """Consumers of earlier runs have nothing left, and go."""
+        found: Any = await self.bus.ask(self.bus.client.xinfo_consumers(stream, GROUP))
+        for consumer in found:
+            name = consumer["name"].decode("utf-8", "replace")
+            if name != self._consumer and not consumer["pending"]:
+                await self.bus.ask(self.bus.client.xgroup_delconsumer(stream, GROUP, name))
+
+    # -- what becomes of it
+
+    def _bring(self, stream: str, entries: Iterable[tuple[bytes, Any]], *, again: bool = False) -> None:
+        name, heard = self.bus.name, list[Heard]()
+        for ident, fields in entries:
+            if stream == ASKS:
+                self._intake.ask(Asked(name, ident, Ask.parse((fields or {}).get(b"ask", b""))))
+                continue
+            if not again:
+                self._intake.last[name] = ident
+            raw = (fields or {}).get(b"event", b"")
+            event = parse(raw)
+            if isinstance(event, Malformed):
+                self._spoil(stream, ident, event.reason)
+            else:
+                heard.append(Heard(name, ident, event, raw, again))
+        if heard:
+            self._intake.bring(heard)
+
+    def _spoil(self, stream: str, ident: bytes, reason: str) -> None:
+        if stream == ASKS:
+            self._intake.ask(Asked(self.bus.name, ident, None))
+            return
+        if self._intake.malformed.total() % COMPLAIN_EVERY == 0:
+            log.warning("reading.malformed", bus=self.bus.name, entry=ident.decode(), reason=reason)
+        self._intake.spoil(self.bus.name, ident, reason)
+
+
+def _order(ident: bytes) -> tuple[int, int]:
+    ms, _, seq = ident.partition(b"-")
+    return int(ms), int(seq or 0)
