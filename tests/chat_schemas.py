@@ -1,0 +1,171 @@
+"""What the chat services document of the payloads that they take, as models that refuse all else.
+
+Characters are counted as UTF-16 units, which is never fewer than characters. Limits that no page states, and
+which senders have found, are marked so.
+"""
+
+import json
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+
+def at_most(units: int) -> AfterValidator:
+    def check(text: str) -> str:
+        assert len(text.encode("utf-16-le")) // 2 <= units, f"longer than {units}"
+        return text
+
+    return AfterValidator(check)
+
+
+def octets(most: int) -> AfterValidator:
+    def check(text: str) -> str:
+        assert len(text.encode()) <= most, f"longer than {most} bytes"
+        return text
+
+    return AfterValidator(check)
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class SlackText(Strict):
+    type: Literal["plain_text"]
+    text: Annotated[str, Field(min_length=1), at_most(3000)]
+    emoji: Literal[False]
+
+
+class SlackSection(Strict):
+    type: Literal["section"]
+    text: SlackText
+
+
+class SlackAttachment(Strict):
+    color: Annotated[str, Field(pattern=r"^#[0-9a-f]{6}$")]
+    blocks: Annotated[list[SlackSection], Field(min_length=1, max_length=50)]
+
+
+class Slack(Strict):
+    """docs.slack.dev/reference: block-kit, messaging/payload, methods/chat.postMessage."""
+
+    text: Annotated[str, Field(min_length=1), at_most(4000)]
+    mrkdwn: Literal[False]
+    unfurl_links: Literal[False]
+    unfurl_media: Literal[False]
+    attachments: Annotated[list[SlackAttachment], Field(max_length=100)]
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        blocks = [block for attachment in self.attachments for block in attachment.blocks]
+        assert len(blocks) <= 50
+        # found by senders: between 11,000 and 13,300 characters are `msg_blocks_too_long`
+        assert sum(len(block.text.text) for block in blocks) <= 10_000
+        return self
+
+
+class SlackPost(Slack):
+    channel: str
+    thread_ts: Annotated[str, Field(pattern=r"^\d+\.\d+$")] | None = None
+    reply_broadcast: bool = False
+
+
+class DiscordEmbed(Strict):
+    title: Annotated[str, at_most(256)]
+    description: Annotated[str, at_most(4096)]
+    color: Annotated[int, Field(ge=0, le=0xFFFFFF)]
+    timestamp: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}(Z|\+00:00)$")]
+
+
+class DiscordMentions(Strict):
+    parse: Annotated[list[str], Field(max_length=0)]
+
+
+class Discord(Strict):
+    """docs.discord.com/developers/resources/webhook#execute-webhook and /message#embed-limits."""
+
+    embeds: Annotated[list[DiscordEmbed], Field(min_length=1, max_length=10)]
+    allowed_mentions: DiscordMentions
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        assert sum(len(embed.title) + len(embed.description) for embed in self.embeds) <= 6000
+        return self
+
+
+class TeamsRun(Strict):
+    type: Literal["TextRun"]
+    text: str
+    weight: Literal["Bolder"] | None = None
+    size: Literal["Medium"] | None = None
+    color: Literal["Good", "Accent", "Warning", "Attention"] | None = None
+
+
+class TeamsBlock(Strict):
+    type: Literal["RichTextBlock"]
+    spacing: Literal["None", "Small"]
+    inlines: list[TeamsRun]
+
+
+class TeamsCard(Strict):
+    schema_: Annotated[str, Field(alias="$schema")]
+    type: Literal["AdaptiveCard"]
+    version: Literal["1.2"]
+    msteams: dict[Literal["width"], Literal["Full"]]
+    body: Annotated[list[TeamsBlock], Field(min_length=1)]
+
+
+class TeamsAttachment(Strict):
+    contentType: Literal["application/vnd.microsoft.card.adaptive"]  # noqa: N815 - its name
+    contentUrl: None  # noqa: N815 - its name
+    content: TeamsCard
+
+
+class Teams(Strict):
+    """learn.microsoft.com/connectors/teams (request body), adaptivecards.io/explorer."""
+
+    type: Literal["message"]
+    attachments: Annotated[list[TeamsAttachment], Field(min_length=1, max_length=1)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _whole(cls, found: Any) -> Any:
+        # found by senders: 24,453 bytes were counted as 28,897, since the card travels inside a string
+        assert len(json.dumps(json.dumps(found))) <= 28_672
+        return found
+
+
+class Ntfy(Strict):
+    """docs.ntfy.sh/publish/#publish-as-json and the server's own limits."""
+
+    topic: Annotated[str, Field(pattern=r"^[-_A-Za-z0-9]{1,64}$")]
+    title: str
+    message: Annotated[str, octets(4095)]
+    priority: Annotated[int, Field(ge=1, le=5)]
+    tags: list[str]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _whole(cls, found: Any) -> Any:
+        # the server reads twice 4,096 bytes of JSON
+        assert len(json.dumps(found, ensure_ascii=False, separators=(",", ":")).encode()) <= 8192
+        return found
+
+
+class TelegramPreview(Strict):
+    is_disabled: Literal[True]
+
+
+class TelegramReply(Strict):
+    message_id: int
+    allow_sending_without_reply: Literal[True]
+
+
+class Telegram(Strict):
+    """core.telegram.org/bots/api#sendmessage."""
+
+    chat_id: int | str
+    text: Annotated[str, Field(min_length=1), at_most(4096)]
+    parse_mode: Literal["HTML"]
+    link_preview_options: TelegramPreview
+    reply_parameters: TelegramReply | None = None
