@@ -37,7 +37,8 @@ def test_of_two_that_changed_at_one_time_the_shorter_counts():
 
 
 def test_what_is_no_silence_hides_no_other():
-    rubbish = {b"x": b"{", b"two": ONE.encode(), b"\xff": b"\xff", b"one": ONE.encode()}
+    another = replace(ONE, reason="not its own", changed_at=NOW + 1)
+    rubbish = {b"x": b"{", b"two": another.encode(), b"\xff": b"\xff", b"one": ONE.encode()}
     assert merged([rubbish, {}]) == {"one": ONE}
 
 
