@@ -5,7 +5,7 @@ Not here: the truth, which goes before these where both speak, and the URLs of n
 """
 
 from marketswarm.settings.environment import Common, read
-from marketswarm.settings.programs import HealerSettings, SentinelSettings, VigilSettings
+from marketswarm.settings.programs import HealerSettings, NotifierSettings, SentinelSettings, VigilSettings
 from marketswarm.settings.twins import FILE_LIMIT, variable
 from marketswarm.settings.ways import ChannelSettings
 
@@ -14,6 +14,7 @@ __all__ = [
     "ChannelSettings",
     "Common",
     "HealerSettings",
+    "NotifierSettings",
     "SentinelSettings",
     "VigilSettings",
     "read",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
 from marketswarm.settings.environment import Common
@@ -21,6 +23,15 @@ class HealerSettings(VigilSettings):
     """What the healer reads besides."""
 
     healer_lease_sec: Seconds = 3.0
+
+
+class NotifierSettings(ChannelSettings):
+    """What the notifier reads besides."""
+
+    rate_limit_sec: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] | None = (
+        None  # default: five minutes
+    )
+    notifier_lease_sec: Seconds = 3.0
 
 
 class SentinelSettings(VigilSettings, ChannelSettings):

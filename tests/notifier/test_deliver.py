@@ -1,0 +1,215 @@
+"""One channel's queue: in order, until it is accepted, each failure with its pause, a broken one let be."""
+
+import asyncio
+import contextlib
+import time
+
+import pytest
+from rig_process import auntil
+
+from marketswarm.channels import Message, Receipt, SendError, Severity, What
+from notifier import deliver
+from notifier.deliver import OVERFLOW, QUEUE, Delivery
+
+
+def message(ident="m1", at=None, what=What.DOWN):
+    return Message(ident, "t", "x", Severity.WARNING, time.time() if at is None else at, what=what)
+
+
+class Scripted:
+    """A channel that does as told, then accepts; `hang` holds it until it is set."""
+
+    name, where = "scripted", "nowhere"
+
+    def __init__(self, *script):
+        self.script = list(script)
+        self.tried: list[tuple[float, Message, str | None]] = []
+        self.hang = asyncio.Event()
+        self.hang.set()
+
+    async def send(self, message, anchor=None):
+        self.tried.append((asyncio.get_running_loop().time(), message, anchor))
+        await self.hang.wait()
+        error = self.script.pop(0) if self.script else None
+        if error is not None:
+            raise error
+        return Receipt("200", "17.5")
+
+    async def aclose(self):
+        pass
+
+    @property
+    def ids(self):
+        return [message.id for _, message, _ in self.tried]
+
+
+@contextlib.asynccontextmanager
+async def running(channel, monkeypatch, pause=0.05):
+    monkeypatch.setattr(deliver, "pause_sec", lambda _failures, after, _chance: max(after or 0, pause))
+    outcomes = []
+    one = Delivery(channel, anchor=lambda message, _: message.thread or None, outcome=outcomes.append)
+    one.outcomes = outcomes
+    task = asyncio.create_task(one.run())
+    try:
+        yield one
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.result()
+
+
+async def test_messages_go_out_in_order_and_each_says_what_was_answered(monkeypatch):
+    channel = Scripted()
+    async with running(channel, monkeypatch) as one:
+        for n in range(5):
+            one.put(message(f"m{n}"))
+        one.put(message("m3"))  # waits already
+        await auntil(lambda: len(one.outcomes) == 5)
+    assert channel.ids == [f"m{n}" for n in range(5)]
+    assert [each.receipt.answer for each in one.outcomes] == ["200"] * 5
+    assert all(each.over and each.error is None for each in one.outcomes)
+
+
+async def test_what_failed_is_tried_again_before_anything_else_after_a_pause(monkeypatch):
+    channel = Scripted(SendError("500"), SendError("timeout"))
+    async with running(channel, monkeypatch) as one:
+        one.put(message("m1"))
+        one.put(message("m2"))
+        await auntil(lambda: len(one.outcomes) == 4)
+        assert channel.ids == ["m1", "m1", "m1", "m2"]
+        times = [at for at, _, _ in channel.tried]
+        assert times[1] - times[0] >= 0.05
+        assert times[2] - times[1] >= 0.05
+        assert [each.over for each in one.outcomes] == [False, False, True, True]
+        assert one.trouble is None
+
+
+async def test_a_receiver_is_left_alone_as_long_as_it_asks(monkeypatch):
+    channel = Scripted(SendError("429", retry_after_sec=0.4))
+    async with running(channel, monkeypatch) as one:
+        one.put(message())
+        await auntil(lambda: one.outcomes)
+        assert one.trouble == "scripted: 429"
+        assert 0.2 < one.pause_left_sec <= 0.4
+        one.put(message("m2"))
+        await auntil(lambda: len(one.outcomes) == 3)
+        times = [at for at, _, _ in channel.tried]
+        assert times[1] - times[0] >= 0.4
+
+
+async def test_one_that_refuses_for_good_is_broken_and_each_other_gets_one_attempt_after_a_pause(monkeypatch):
+    gone = SendError("404", permanent=True)
+    channel = Scripted(gone, gone, gone, gone)
+    async with running(channel, monkeypatch, pause=0.2) as one:
+        for n in range(3):
+            one.put(message(f"m{n}"))
+        await auntil(lambda: len(one.outcomes) == 1)
+        assert (one.broken, one.outcomes[0].broken, one.outcomes[0].over) == (True, True, True)
+        await auntil(lambda: len(one.outcomes) == 3)
+        times = [at for at, _, _ in channel.tried]
+        assert times[1] - times[0] >= 0.2
+        assert times[2] - times[1] < 0.1, "one pause for all that waited"
+        one.put(message("m3"))
+        one.put(message("m4"))
+        await auntil(lambda: len(one.outcomes) == 5)
+        assert channel.ids == ["m0", "m1", "m2", "m3", "m4"]
+        assert not one.broken
+        assert one.trouble is None
+
+
+async def test_a_broken_one_that_fails_for_now_loses_nothing(monkeypatch):
+    channel = Scripted(SendError("404", permanent=True), SendError("500"))
+    async with running(channel, monkeypatch) as one:
+        one.put(message("m1"))
+        one.put(message("m2"))
+        await auntil(lambda: len(one.outcomes) == 3)
+    assert channel.ids == ["m1", "m2", "m2"]
+    assert one.outcomes[-1].receipt is not None
+
+
+async def test_a_channels_own_mistake_ends_no_delivery(monkeypatch):
+    channel = Scripted(ZeroDivisionError())
+    async with running(channel, monkeypatch) as one:
+        one.put(message("m1"))
+        one.put(message("m2"))
+        await auntil(lambda: len(one.outcomes) == 2)
+    assert one.outcomes[0].error.reason == "ZeroDivisionError"
+
+
+async def test_one_that_never_answers_is_given_up(monkeypatch):
+    monkeypatch.setattr(deliver, "ATTEMPT_SEC", 0.1)
+    channel = Scripted()
+    channel.hang.clear()
+    async with running(channel, monkeypatch) as one:
+        one.put(message())
+        await auntil(lambda: one.outcomes)
+        assert one.outcomes[0].error.reason == "timeout"
+        channel.hang.set()
+        await auntil(lambda: len(one.outcomes) == 2)
+
+
+async def test_too_much_gives_up_the_oldest_but_never_what_is_on_the_wire(monkeypatch):
+    channel = Scripted()
+    channel.hang.clear()
+    async with running(channel, monkeypatch) as one:
+        one.put(message("first"))
+        await auntil(lambda: channel.tried)
+        for n in range(QUEUE + 5):
+            one.put(message(f"m{n}"))
+        assert [each.message.id for each in one.outcomes] == [f"m{n}" for n in range(6)]
+        assert {each.error.reason for each in one.outcomes} == {OVERFLOW}
+        assert not any(each.broken for each in one.outcomes)
+        channel.hang.set()
+        await auntil(lambda: len(one) == 0)
+    assert channel.ids[:2] == ["first", "m6"]
+
+
+async def test_a_late_message_says_so_in_its_words_and_keeps_its_id(monkeypatch):
+    channel = Scripted()
+    async with running(channel, monkeypatch) as one:
+        one.put(message("m1", at=time.time() - 300))
+        one.put(message("m2"))
+        await auntil(lambda: len(one.outcomes) == 2)
+    (_, late, _), (_, on_time, _) = channel.tried
+    assert (late.id, late.late, late.text) == ("m1", True, "x (told 5 min 0 s late)")
+    assert (on_time.late, on_time.text) == (False, "x")
+    assert one.outcomes[0].message.text == "x", "what is kept is the message as it was"
+
+
+@pytest.mark.parametrize("error", [SendError("500"), SendError("404", permanent=True)])
+async def test_a_test_is_tried_once(monkeypatch, error):
+    channel = Scripted(error)
+    async with running(channel, monkeypatch) as one:
+        one.put(message(what=What.TEST))
+        one.put(message("m2"))
+        await auntil(lambda: len(one.outcomes) == 2)
+    assert channel.ids == ["m1", "m2"]
+    assert one.outcomes[0].over
+
+
+async def test_who_is_stopped_finishes_what_is_on_the_wire(monkeypatch):
+    channel = Scripted()
+    channel.hang.clear()
+    outcomes = []
+    one = Delivery(channel, anchor=lambda *_: None, outcome=outcomes.append)
+    task = asyncio.create_task(one.run())
+    one.put(message("m1"))
+    one.put(message("m2"))
+    await auntil(lambda: channel.tried)
+    one.stop()
+    channel.hang.set()
+    await asyncio.wait_for(task, 2)
+    assert [each.message.id for each in outcomes] == ["m1"]
+    assert len(one) == 1
+
+
+async def test_who_is_stopped_while_it_pauses_ends_at_once(monkeypatch):
+    monkeypatch.setattr(deliver, "pause_sec", lambda *_: 60.0)
+    outcomes = []
+    one = Delivery(Scripted(SendError("500")), anchor=lambda *_: None, outcome=outcomes.append)
+    task = asyncio.create_task(one.run())
+    one.put(message("m1"))
+    await auntil(lambda: outcomes)
+    one.stop()
+    await asyncio.wait_for(task, 2)
