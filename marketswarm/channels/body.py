@@ -12,6 +12,9 @@ from marketswarm.channels.message import Message
 
 TYPE: Final = "marketswarm.alert"
 
+LAST_TIME: Final = 253402300799.0
+"""The end of the year 9999, after which there is no date to write; a stranger's event may say anything."""
+
 
 def payload(message: Message) -> bytes:
     """The body; the same bytes for the same message."""
@@ -30,7 +33,12 @@ def payload(message: Message) -> bytes:
 
 def moment(at: float) -> str:
     """Epoch seconds as JSON's readers like them: UTC, to the millisecond."""
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return when(at).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def when(at: float) -> datetime:
+    """Epoch seconds as a date in UTC; no calendar goes on for ever."""
+    return datetime.fromtimestamp(min(max(0.0, at), LAST_TIME), UTC)
 
 
 def sound(text: str) -> str:

@@ -3,12 +3,12 @@
 import asyncio
 import re
 import time
-from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from marketswarm.channels.body import moment
 from marketswarm.channels.fitting import cut, fit, paragraph, plain, units
 from marketswarm.channels.http import Answer, Http, host_of, refusal_of
 from marketswarm.channels.look import look_of
@@ -22,7 +22,6 @@ DESCRIPTION_AT_MOST: Final = 4096
 PAUSE_AT_MOST: Final = 3.0
 """Seconds that sending waits by itself for the limit; what has to wait longer is told to come again."""
 
-_LAST_TIME: Final = 4e9
 _MARKUP: Final = re.compile(r"[\\*_~`|<>\[\]@#]|:(?=\S)|(?<!\S)[-+](?=\s)|(?<=\d)[.)](?=\s)")
 """What formats, links, calls or begins a list; a backslash before it takes that away."""
 
@@ -87,12 +86,11 @@ def payload(message: Message) -> dict[str, Any]:
     look = look_of(message)
     text = cut(paragraph(message.text), TEXT_AT_MOST, _cost)
     lines = fit([plain(line) for line in message.lines], DESCRIPTION_AT_MOST - _cost(text) - 2, _cost)
-    at = datetime.fromtimestamp(min(max(0.0, message.timestamp), _LAST_TIME), UTC)
     embed = {
         "title": _escaped(cut(f"{look.sign} {plain(message.title)}", TITLE_AT_MOST, _cost)),
         "description": "\n".join(map(_escaped, (text, *lines))),
         "color": look.colour,
-        "timestamp": at.isoformat(timespec="milliseconds"),
+        "timestamp": moment(message.timestamp),
     }
     return {"embeds": [embed], "allowed_mentions": {"parse": []}}
 

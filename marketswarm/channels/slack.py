@@ -1,7 +1,6 @@
 """Slack: an incoming webhook, or with a token `chat.postMessage`, which can answer in a thread.
 
-What is embedded stands in plain text objects, where nothing is markup, and `text` has markup switched off; in
-both `&`, `<` and `>` go as entities, or they would call people.
+What is embedded stands in plain text, where nothing is markup but `&`, `<` and `>`, and these go as entities.
 """
 
 import re
@@ -87,8 +86,8 @@ class Slack:
             return Receipt(str(answer.status))
         found = said(answer)
         if found.get("ok") is not True:
-            word = found.get("error")
-            if not isinstance(word, str) or not re.fullmatch(r"[a-z_]{1,60}", word):
+            word = str(found.get("error"))
+            if not re.fullmatch("[a-z_]{1,60}", word):
                 raise SendError("bad_answer")
             raise SendError(word, permanent=word not in _LATER)
         return Receipt("ok", anchor or str(found.get("ts") or "") or None)

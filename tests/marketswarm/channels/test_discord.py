@@ -18,6 +18,8 @@ from marketswarm.channels.message import Message, SendError, Severity
 
 MARKUP = set("*_~`|<>[]@#")
 
+TEXTS = st.text(st.characters(), max_size=300)  # halves of characters too
+
 
 def read(text: str) -> str:
     """What Discord shows of a text, where nothing of it may be markup."""
@@ -64,7 +66,7 @@ def test_a_hostile_name_calls_nobody_formats_nothing_and_is_shown_as_it_is(name)
     assert not re.search(r":\S+:|://", embed["description"].replace("\\:", ""))  # an emoji, a link
 
 
-@given(st.text(), st.text(), st.lists(st.text(max_size=400), max_size=80), st.floats())
+@given(TEXTS, TEXTS, st.lists(TEXTS, max_size=30), st.floats())
 def test_whatever_a_message_says_the_payload_is_as_documented(title, text, lines, at):
     embed = embed_of(Message("x", title, text, Severity.INFO, at, lines=tuple(lines)))
     read(embed["title"])

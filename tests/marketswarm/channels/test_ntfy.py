@@ -14,6 +14,8 @@ from marketswarm.channels.http import Http
 from marketswarm.channels.message import Message, Severity
 from marketswarm.channels.ntfy import Ntfy, Options, payload, root_and_topic
 
+TEXTS = st.text(st.characters(), max_size=300)  # halves of characters too
+
 
 def told(message: Message) -> dict:
     body = payload(message, "ops")
@@ -41,7 +43,7 @@ def test_a_hostile_name_is_shown_as_it_is_since_there_is_no_markup(name):
     assert f"also {plain(name)}" in found["message"]
 
 
-@given(st.text(), st.text(), st.lists(st.text(max_size=400), max_size=80))
+@given(TEXTS, TEXTS, st.lists(TEXTS, max_size=30))
 def test_whatever_a_message_says_the_payload_is_as_documented(title, text, lines):
     told(Message("x", title, text, Severity.INFO, 0.0, lines=tuple(lines)))
 

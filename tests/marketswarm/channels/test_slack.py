@@ -20,6 +20,8 @@ from marketswarm.channels.slack import Options, Slack, payload
 BOT = {"token": "xoxb-s3cret", "channel": "#ops"}
 POSTED = Answer(200, body=b'{"ok":true,"channel":"C1","ts":"1503435956.000247","message":{}}')
 
+TEXTS = st.text(st.characters(), max_size=300)  # halves of characters too
+
 
 def said(body: dict) -> list[str]:
     """All that people see, as it is sent: the line above, then each section."""
@@ -59,7 +61,7 @@ def test_a_hostile_name_calls_nobody_formats_nothing_and_is_shown_as_it_is(name)
         assert plain(name).strip() in " ".join(unescape(text).splitlines())
 
 
-@given(st.text(), st.text(), st.lists(st.text(max_size=400), max_size=80))
+@given(TEXTS, TEXTS, st.lists(TEXTS, max_size=30))
 def test_whatever_a_message_says_the_payload_is_as_documented(title, text, lines):
     message = Message("x", title, text, Severity.INFO, 0.0, lines=tuple(lines))
     Documented.model_validate_json(orjson.dumps(payload(message)))

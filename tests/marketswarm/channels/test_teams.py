@@ -15,6 +15,8 @@ from marketswarm.channels.http import Http
 from marketswarm.channels.message import Message, SendError, Severity
 from marketswarm.channels.teams import CARD_AT_MOST, Options, Teams, payload
 
+TEXTS = st.text(st.characters(), max_size=300)  # halves of characters too
+
 
 def said(message: Message) -> list[str]:
     """All that people see, a block each; nothing else in the card is text."""
@@ -50,7 +52,7 @@ def test_a_hostile_name_stands_where_nothing_is_markup_and_is_shown_as_it_is(nam
     assert plain(name) in " ".join(said(hostile(name))).replace("\u200b", "")
 
 
-@given(st.text(), st.text(), st.lists(st.text(max_size=400), max_size=80))
+@given(TEXTS, TEXTS, st.lists(TEXTS, max_size=30))
 def test_whatever_a_message_says_the_payload_is_as_documented(title, text, lines):
     said(Message("x", title, text, Severity.INFO, 0.0, lines=tuple(lines)))
 

@@ -20,6 +20,8 @@ from marketswarm.channels.telegram import Options, Telegram, payload
 BOT = {"token": "123456:s3cret", "chat": "-1001"}
 SENT = Answer(200, body=b'{"ok":true,"result":{"message_id":77,"date":1,"chat":{"id":-1001}}}')
 
+TEXTS = st.text(st.characters(), max_size=300)  # halves of characters too
+
 
 class Reader(HTMLParser):
     """What Telegram shows of a text, and the tags in it."""
@@ -74,7 +76,7 @@ def test_a_hostile_name_calls_nobody_formats_nothing_and_is_shown_as_it_is(name)
     assert f"also {plain(name)}" in shown
 
 
-@given(st.text(), st.text(), st.lists(st.text(max_size=400), max_size=80))
+@given(TEXTS, TEXTS, st.lists(TEXTS, max_size=30))
 def test_whatever_a_message_says_the_payload_is_as_documented(title, text, lines):
     read(Message("x", title, text, Severity.INFO, 0.0, lines=tuple(lines)))
 
