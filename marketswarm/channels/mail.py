@@ -5,12 +5,13 @@ however often it is sent. Nothing in a message can add a header, end the mail or
 """
 
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from email.message import EmailMessage
 from email.utils import format_datetime, getaddresses, parseaddr
 from html import escape
 from typing import Final
 
+from marketswarm.channels.body import when
 from marketswarm.channels.fitting import cut, fit, octets, paragraph, plain
 from marketswarm.channels.look import look_of
 from marketswarm.channels.message import Message, plain_key
@@ -73,7 +74,7 @@ def _lines(message: Message) -> list[str]:
 
 
 def _at(message: Message) -> str:
-    return datetime.fromtimestamp(message.timestamp, UTC).isoformat(sep=" ", timespec="seconds")
+    return when(message.timestamp).isoformat(sep=" ", timespec="seconds")
 
 
 def _namespace(domain: str) -> str:

@@ -15,19 +15,12 @@ from marketswarm.channels.message import Channel
 from marketswarm.exit import Code, Exit
 from marketswarm.settings import ChannelSettings
 
+# fmt: off
 KINDS: Final = (
-    "slack",
-    "discord",
-    "teams",
-    "pagerduty",
-    "alertmanager",
-    "webhook",
-    "email",
-    "ntfy",
-    "telegram",
-    "exec",
+    "slack", "discord", "teams", "pagerduty", "alertmanager", "webhook", "email", "ntfy", "telegram", "exec",
     "apprise",
 )
+# fmt: on
 """Each is a file beside this one, with `Options` and `opened(name, options)`."""
 
 _SLACK: Final = ("hooks.slack.com", "hooks.slack-gov.com")

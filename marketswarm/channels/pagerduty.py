@@ -1,0 +1,117 @@
+"""PagerDuty's Events API v2: what is down triggers an alert, and what is up again resolves it.
+
+The alert's `dedup_key` is the thread, so that a reminder adds to the alert that is there, and a repeat does
+nothing. News that neither opens nor closes anything wakes nobody up.
+"""
+
+import asyncio
+from typing import Any, Final
+
+import orjson
+from pydantic import BaseModel, ConfigDict
+
+from marketswarm.channels.body import moment
+from marketswarm.channels.fitting import cut, fit, octets, paragraph, plain
+from marketswarm.channels.http import Http, host_of
+from marketswarm.channels.message import Channel, Message, Receipt, SendError, What, plain_key
+from marketswarm.channels.parts import Parts
+from marketswarm.event import Event, parse
+from marketswarm.settings.values import HttpUrl, Token
+
+ENQUEUE: Final = "https://events.pagerduty.com/v2/enqueue"
+WITHIN_SEC: Final = 20.0
+"""For all the requests of one message; what was accepted until then is not asked for again."""
+SUMMARY_AT_MOST: Final = 1024
+DETAIL_AT_MOST: Final = 30_000
+"""Bytes of each of the two long details. A request may have 512 KB."""
+
+
+class Options(BaseModel):
+    """The integration key of a PagerDuty service; `url` for those whose data stays in the EU."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    routing_key: Token
+    url: HttpUrl = ENQUEUE
+
+
+class PagerDuty:
+    """Sends one request for what opens, and one for each thread that closes."""
+
+    def __init__(self, name: str, options: Options, http: Http | None = None) -> None:
+        self.name = name
+        self.where = host_of(options.url)
+        self._options = options
+        self._parts = Parts()
+        self._http = http or Http()
+
+    async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - the key is the thread
+        """See `Channel`."""
+        requests = requests_of(message)
+        if not requests:
+            return Receipt("nothing to do")
+        answer = ""
+        try:
+            async with asyncio.timeout(WITHIN_SEC):
+                for part in self._parts.left(message.id, requests):
+                    answer = await self._post(requests[part])
+                    self._parts.accepted(message.id, part)
+        except TimeoutError:
+            raise SendError("timeout") from None
+        self._parts.whole()
+        return Receipt(answer)
+
+    async def aclose(self) -> None:
+        """See `Channel`."""
+        await self._http.aclose()
+
+    async def _post(self, request: dict[str, Any]) -> str:
+        key = self._options.routing_key.get_secret_value()
+        body = orjson.dumps({"routing_key": key, **request})
+        headers = {"content-type": "application/json"}
+        answer = await self._http.request("POST", self._options.url, body=body, headers=headers)
+        return str(answer.status)
+
+
+def opened(name: str, options: Options) -> Channel:
+    """The channel; nothing is connected yet."""
+    return PagerDuty(name, options)
+
+
+def requests_of(message: Message) -> dict[str, dict[str, Any]]:
+    """What is to be sent, in order, without the key to the door; by name, the same at each repeat."""
+    found: dict[str, dict[str, Any]] = {}
+    closes = list(message.closes)
+    own = message.thread or message.id
+    if message.opens or message.what is What.TEST:
+        found["trigger"] = trigger(message, own)
+    if message.what is What.TEST:
+        closes.append(own)  # a test is over when it has come
+    for thread in closes:
+        found[f"resolve {thread}"] = {"event_action": "resolve", "dedup_key": plain_key(thread)}
+    return found
+
+
+def trigger(message: Message, thread: str) -> dict[str, Any]:
+    """What opens an alert, or adds to the one that is open."""
+    events = [event for event in map(parse, message.events) if isinstance(event, Event)]
+    names = sorted({event.svc for event in events})
+    kinds = sorted({event.type.value for event in events})
+    lines = fit([plain(line) for line in message.lines], DETAIL_AT_MOST, octets)
+    payload = {
+        "summary": cut(plain(f"{message.title}: {message.text}"), SUMMARY_AT_MOST),
+        "timestamp": moment(message.timestamp),
+        "severity": message.severity,
+        "source": plain(names[0]) if len(names) == 1 else "marketswarm",
+        "component": plain(names[0]) if len(names) == 1 else f"{len(names)} services",
+        "class": kinds[0] if len(kinds) == 1 else message.what,
+        "custom_details": {
+            "text": cut(paragraph(message.text), DETAIL_AT_MOST, octets),
+            "what": message.what,
+            "late": message.late,
+            "id": plain(message.id),
+            **({"lines": lines} if lines else {}),
+        },
+    }
+    head = {"event_action": "trigger", "dedup_key": plain_key(thread), "client": "MarketSwarm"}
+    return {**head, "payload": payload}
