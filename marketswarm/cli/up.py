@@ -49,6 +49,7 @@ def up(
     from marketswarm.exit import Code, Exit
     from marketswarm.fleet import folder, ground
     from marketswarm.fleet.up import run
+    from marketswarm.fleet.ways import ways
     from marketswarm.settings import Common, read
 
     settings = read(Common)
@@ -61,7 +62,8 @@ def up(
             ground.need_ports(orders.plan.buses, patience_sec=patience_sec)
             ground.need_metrics_ports(orders.plan.agents, settings.metrics_host, patience_sec=patience_sec)
             screen = _screen(orders.plan, verbose)
-            asyncio.run(run(orders, screen, lambda agents: _summary(orders, agents, data, begun)))
+            told = asyncio.run(ways(orders.truth))
+            asyncio.run(run(orders, screen, lambda agents: _summary(orders, agents, data, (begun, told))))
     except folder.TakenError as error:
         raise Exit(
             Code.CONFIGURATION,
@@ -111,15 +113,19 @@ def _screen(drawn: "Plan", verbose: bool) -> "Screen | None":
     return Screen(names, colours=not plain, verbose=verbose)
 
 
-def _summary(orders: "Orders", agents: list[str], data: Path, begun: float) -> list[str]:
+def _summary(
+    orders: "Orders", agents: list[str], data: Path, known: tuple[float, tuple[str, ...]]
+) -> list[str]:
     from marketswarm.fleet.summary import Scene, summary
 
+    begun, ways = known
     scene = Scene(
         program=orders.binary.name if orders.binary else "",
         data=str(data),
         make=_has_our_makefile(),
         took_sec=time.monotonic() - begun,
         miss_after_sec=_longest_wait_sec(orders.truth),
+        ways=ways,
     )
     return summary(orders.plan, agents, scene)
 

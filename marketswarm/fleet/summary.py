@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from marketswarm.fleet.plan import Plan
+from marketswarm.fleet.ways import NOTIFIER
 
-_WATCHERS = ("healer", "sentinel", "notifier")
+_WATCHERS = ("healer", "sentinel", NOTIFIER)
+_NOBODY = "Nobody is notified: set WEBHOOK_URL, or see docs/notifications.md for other ways."
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +16,8 @@ class Scene:
     """What the summary tells of, beside the plan.
 
     `data` is the folder as the user would write it, `make` whether there is a Makefile of ours here,
-    `took_sec` the time from the command to now, `miss_after_sec` the longest a miss can be waited for.
+    `took_sec` the time from the command to now, `miss_after_sec` the longest a miss can be waited for, `ways`
+    the channels over which people are told.
     """
 
     program: str
@@ -22,6 +25,7 @@ class Scene:
     make: bool
     took_sec: float
     miss_after_sec: float
+    ways: tuple[str, ...] = ()
 
 
 def summary(plan: Plan, agents: Sequence[str], scene: Scene) -> list[str]:
@@ -41,6 +45,9 @@ def summary(plan: Plan, agents: Sequence[str], scene: Scene) -> list[str]:
     metrics = [f"{agent.svc}:{agent.metrics_port}" for agent in plan.agents if agent.metrics_port]
     if metrics:
         lines += _wrapped("  metrics   ", metrics)
+    if NOTIFIER in agents:
+        told = [f"{way}," for way in scene.ways[:-1]] + list(scene.ways[-1:])
+        lines += ["", *(_wrapped("Notifications: ", told) if told else [_NOBODY])]
     lines += ["", "In another terminal, in this folder:"]
     says = "make {}" if scene.make else "marketswarm {}"
     alert_bus = urlsplit(plan.buses[0].url)

@@ -52,6 +52,16 @@ def test_it_says_where_the_metrics_are(plan):
     assert "  metrics   healer:9100 rss_agg:9101" in text
 
 
+def test_it_says_how_people_are_told(plan):
+    agents = [*UP, "notifier"]
+    assert "otifi" not in "\n".join(summary(plan, UP, SCENE))
+    assert "Nobody is notified: set WEBHOOK_URL" in "\n".join(summary(plan, agents, SCENE))
+    told = dataclasses.replace(SCENE, ways=("webhook to hooks.example.org", "email to mail.example.org"))
+    assert "Notifications: webhook to hooks.example.org, email to mail.example.org" in summary(
+        plan, agents, told
+    )
+
+
 def test_it_shows_no_password(plan):
     text = "\n".join(summary(plan, UP, SCENE))
     assert "hunter2" not in text
