@@ -3,7 +3,7 @@
 Pure; times are epoch seconds. Not here: the words (`telling.py`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -50,16 +50,26 @@ class Speaking:
             for line, incident in known
         ]
         leads, with_it = folded(lines, self._holding)
-        message = compose(leads, severity=self._holding.severity_of, is_down=self._is_down, with_it=with_it)
+        message = compose(leads, severity=self._holding.severity_of, with_it=with_it)
         threads = {line.thread for line in lines}
         thread = threads.pop() if len(threads) == 1 else ""
         message = replace(message, thread=thread or message.id)
         for line in lines:
             self._was_said(line, message.thread, channels, now)
         closes = {line.thread for line in lines if line.thread and not self._is_down(line)}
-        for each in self._incidents.values() if closes else ():
-            closes -= {each.thread if each.down else "", each.flap_thread}
-        return Due(replace(message, closes=tuple(sorted(closes))), channels)
+        return Due(
+            replace(
+                message,
+                opens=message.thread in self._open_threads({line.key for line in lines}),
+                closes=tuple(sorted(closes - self._open_threads(self._incidents)) if closes else ()),
+            ),
+            channels,
+        )
+
+    def _open_threads(self, keys: Iterable[str]) -> set[str]:
+        """The threads in which something is down, or flaps."""
+        found = (self._incidents[key] for key in keys if key in self._incidents)
+        return {thread for each in found for thread in (each.thread if each.down else "", each.flap_thread)}
 
     def _was_said(self, line: Line, thread: str, channels: tuple[str, ...], now: float) -> None:
         incident = self._incidents.get(line.key)

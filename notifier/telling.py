@@ -41,12 +41,11 @@ def compose(
     lines: Sequence[Line],
     *,
     severity: Callable[[Line], Severity],
-    is_down: Callable[[Line], bool],
     with_it: Mapping[str, Sequence[Line]],
 ) -> Message:
     """The message of some lines, none of them empty; `with_it` are, by a line's id, those folded into it.
 
-    Its thread and what it closes are for the caller to say, who knows the others of a thread.
+    Its thread, and what it opens and closes, are for the caller to say, who knows the others of a thread.
     """
     all_lines = [each for line in lines for each in (line, *with_it.get(line.id, ()))]
     said = [_said(line, len(with_it.get(line.id, ()))) for line in lines]
@@ -71,7 +70,6 @@ def compose(
         events=tuple(event.encode() for line in all_lines for event in line.events),
         what=kinds.pop() if len(all_lines) == 1 else _of_many(kinds),
         lines=tuple(f"{title}: {text}" for title, text in shown),
-        opens=any(is_down(line) for line in all_lines),
     )
 
 

@@ -1,0 +1,123 @@
+"""Whatever happens in whatever order: nobody hears of an end without a beginning, and nothing stays open."""
+
+import orjson
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from town import Town
+
+from marketswarm.channels import What
+from marketswarm.event import Kind
+
+TREE = {
+    "a": {},
+    "b": {"depends_on": ["a"]},
+    "c": {"depends_on": ["b"], "tags": ["ingest"]},
+    "d": {"severity": "critical"},
+}
+ROUTES = [{"severities": ["critical"], "channels": ["pager"]}, {"channels": ["ops"]}]
+HOUR = 3600.0
+
+services = st.sampled_from(sorted(TREE))
+waits = st.sampled_from([0.0, 0.1, 1.0, 5.0, 31.0, 200.0, 1000.0])
+
+
+class Machine(RuleBasedStateMachine):
+    @initialize(
+        wait=st.sampled_from([0.0, 2.0, 10.0]),
+        limit=st.sampled_from([0.0, 60.0, 300.0]),
+        routes=st.sampled_from([[], ROUTES]),
+    )
+    def begin(self, wait, limit, routes):
+        self.town = Town(
+            TREE,
+            ["ops", "pager"],
+            group_wait_sec=wait,
+            rate_limit_sec=limit,
+            routes=routes,
+            escalate=[{"after_sec": 600, "channels": ["pager"]}],
+        )
+        self.is_down = dict.fromkeys(TREE, False)
+        self.read = 0
+
+    @rule(svc=services, then=waits)
+    def change(self, svc, then):
+        self.is_down[svc] = not self.is_down[svc]
+        (self.town.down if self.is_down[svc] else self.town.up)(svc)
+        self.town.run(then)
+
+    @rule(svc=services, times=st.integers(1, 12))
+    def flap(self, svc, times):
+        for _ in range(times):
+            self.change(svc, 1.0)
+
+    @rule(then=waits)
+    def fall_all(self, then):
+        for svc in sorted(TREE, reverse=True):
+            if not self.is_down[svc]:
+                self.change(svc, 0.0)
+        self.town.run(then)
+
+    @rule(svc=services, sec=st.sampled_from([20.0, 500.0]))
+    def be_silent(self, svc, sec):
+        self.town.be_silent(svc, sec=sec)
+
+    @rule(svc=services)
+    def ack(self, svc):
+        self.town.router.ack(svc, "ada", self.town.now)
+
+    @rule()
+    def restart(self):
+        self.town.restart()
+
+    @rule(then=waits)
+    def nobody_for_a_while(self, then):
+        self.town.router.channels([])
+        self.town.run(then)
+        self.town.router.channels(self.town.open)
+
+    @rule(svc=services)
+    def gap(self, svc):
+        event, raw = self.town.event(Kind.HEARTBEAT_GAP, svc, gap_sec=5.0)
+        self.town.take(event, raw)
+
+    @invariant()
+    def what_is_said_makes_sense(self):
+        if not hasattr(self, "town"):
+            return
+        told: set[str] = set()  # services of which people know that they are, or may be, down
+        for _, message, _ in self.town.messages:
+            events = [orjson.loads(raw) for raw in message.events]
+            misses = {event["svc"] for event in events if event["type"].endswith("miss")}
+            oks = {event["svc"] for event in events if event["type"].endswith("ok")}
+            assert oks <= told | misses, f"the end of what nobody was told of: {oks - told - misses}"
+            told |= misses
+        ids = [message.id for _, message, _ in self.town.messages]
+        assert len(ids) == len(set(ids)), "one id for two messages"
+
+    def teardown(self):
+        if not hasattr(self, "town"):
+            return
+        self.town.run(HOUR)
+        down = {svc for svc, is_down in self.is_down.items() if is_down}
+        known = {each.svc for each in self.town.router.incidents() if each.told}
+        with_cause = {"b": {"a"}, "c": {"a", "b"}}
+        untold = {svc for svc in down - known if not with_cause.get(svc, set()) & down}
+        assert not untold, f"down, and nobody was told: {untold}"
+        for svc in sorted(down):
+            self.change(svc, 0.0)
+        self.town.run(HOUR)
+        opened: set[str] = set()
+        for _, message, _ in self.town.messages:
+            opened -= set(message.closes)
+            if message.opens:
+                opened.add(message.thread)
+        assert not opened, f"threads that nobody closes: {opened}"
+        assert self.town.router.next_due() is None
+        assert not [name for name in self.town.kept if name.startswith("r:l:")]
+        flaps = [message.what for _, message, _ in self.town.messages]
+        assert flaps.count(What.SETTLED) <= sum(what in (What.FLAPPING, What.GROUP) for what in flaps)
+
+
+TestMachine = Machine.TestCase
+TestMachine.settings = settings(settings(), max_examples=60, stateful_step_count=30)
