@@ -12,22 +12,23 @@ NOTIFIER = "notifier"
 async def ways(truth: Truth) -> tuple[str, ...]:
     """Each channel and where it leads, as `webhook to hooks.example.org`; nothing is connected.
 
+    Those that the truth names go instead of the environment's.
+
     Raises:
         Exit: code 2, when a variable that names one is wrong: the agents would end with that.
     """
     channels = open_channels(read(ChannelSettings))
     await asyncio.gather(*(channel.aclose() for channel in channels))
-    by_name = {channel.name: f"{channel.name} to {channel.where}" for channel in channels}
-    return tuple((by_name | _of_the_truth(truth)).values())
+    return _of_the_truth(truth) or tuple(f"{channel.name} to {channel.where}" for channel in channels)
 
 
-def _of_the_truth(truth: Truth) -> dict[str, str]:
+def _of_the_truth(truth: Truth) -> tuple[str, ...]:
     """Those in the settings of the notifier's section; where they lead may be the environment's secret."""
     section = truth.services.get(NOTIFIER)
     found = section.settings.get("channels") if section else None
     if not isinstance(found, dict):
-        return {}
-    return {
-        name: f"{name} ({options.get('kind', name)})" if isinstance(options, dict) else name
-        for name, options in found.items()
+        return ()
+    kinds = {
+        name: options.get("type") if isinstance(options, dict) else None for name, options in found.items()
     }
+    return tuple(name if kind in (None, name) else f"{name} ({kind})" for name, kind in kinds.items())

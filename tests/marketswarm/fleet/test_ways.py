@@ -26,13 +26,10 @@ async def test_those_of_the_environment_have_their_hosts_and_no_more(monkeypatch
     assert await ways(truth()) == ("webhook to hooks.example.org", "email to mail.example.org")
 
 
-async def test_those_of_the_truth_have_their_kinds(monkeypatch):
+async def test_those_of_the_truth_go_instead_and_have_their_kinds(monkeypatch):
     monkeypatch.setenv("WEBHOOK_URL", "https://hooks.example.org/T0/B0/hunter2")
-    channels = {
-        "night": {"kind": "pagerduty", "routing_key": "env:PD"},
-        "odd": {"kind": "slack", "url": "env:S"},
-    }
-    assert await ways(truth(channels)) == ("webhook to hooks.example.org", "night (pagerduty)", "odd (slack)")
+    channels = {"night": {"type": "pagerduty", "routing_key": "env:PD"}, "slack": {"type": "slack"}}
+    assert await ways(truth(channels)) == ("night (pagerduty)", "slack")
 
 
 @pytest.mark.parametrize("channels", [[], "slack", {"a": 1, "b": {}}])
