@@ -55,12 +55,13 @@ def test_row_19_what_a_reseed_adds_drops_renames_and_changes_is_in_force_at_once
         assert not scene.system.cmd("EXISTS", "health:down")
         scene.stop_beating("dropped")
 
-        # one gets another name
+        # one gets another name; it beats under it before anybody listens, so that nobody can miss it
+        scene.watched_anew.add("new_name")
+        scene.beat("new_name", {})
         done = reseed(
             scene, services := {("new_name" if k == "old_name" else k): v for k, v in services.items()}
         )
         scene.stop_beating("old_name")
-        scene.beat("new_name", {})
         in_force(scene, lambda: subscribers(scene, "new_name") >= 1, done, "the new name to be listened to")
 
         # one beats ten times as seldom
