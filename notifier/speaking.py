@@ -56,7 +56,7 @@ class Speaking:
         message = replace(message, thread=thread or message.id)
         for line in lines:
             self._was_said(line, message.thread, channels, now)
-        closes = {line.thread for line in lines if line.thread and not self._is_down(line)}
+        closes = {line.thread for line in lines if line.thread}
         return Due(
             replace(
                 message,
@@ -90,9 +90,3 @@ class Speaking:
     def _channels_of(self, line: Line) -> tuple[str, ...]:
         incident = self._incidents.get(line.key) or Incident(line.key, line.svc)
         return self._holding.open_of(line.channels) or self._holding.route(incident)
-
-    def _is_down(self, line: Line) -> bool:
-        incident = self._incidents.get(line.key)
-        if line.say in (Say.UP, Say.BLIP, Say.NOTE):
-            return False
-        return line.say is Say.FLAPPING or (incident is not None and incident.down)

@@ -24,7 +24,7 @@ class Timing:
         """What is to be said of it now; the incident is changed so that nothing is said twice."""
         if self._holding.settles(incident, now) and incident.flap_thread:
             line = self._line(incident, Say.SETTLED, f"settled.{incident.last_id}", now)
-            thread, incident.flap_thread = incident.flap_thread, ""
+            thread, incident.flap_thread, incident.held = incident.flap_thread, "", None
             return [line.in_thread(thread, incident.channels)]
         if incident.flapping:
             return []
