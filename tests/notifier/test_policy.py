@@ -1,0 +1,55 @@
+"""The notifier's settings: mistakes are named by their path, defaults are what the docs say."""
+
+import pytest
+from pydantic import ValidationError
+
+from marketswarm.agent.own import own_part
+from marketswarm.channels import Severity
+from marketswarm.exit import Exit
+from marketswarm.truth import Heartbeat, Service
+from notifier.policy import Policy, Route, Section
+
+
+def test_nothing_said_is_grouping_reminders_and_all_channels():
+    policy = Section().settings
+    assert policy.group_wait_sec == 2
+    assert policy.rate_limit_sec is None
+    assert policy.remind_sec == (900, 3600, 14_400, 43_200)
+    assert (policy.routes, policy.maintenance, policy.escalate, policy.channels) == ((), (), (), {})
+
+
+@pytest.mark.parametrize(
+    ("settings", "path"),
+    [
+        ({"group_wait_sec": -1}, "group_wait_sec"),
+        ({"remind_sec": [3600, 900]}, "remind_sec"),
+        ({"remind_sec": [900, 900]}, "remind_sec"),
+        ({"routes": [{"channels": []}]}, "routes.0.channels"),
+        ({"routes": [{"channels": ["a"], "tag": ["b"]}]}, "routes.0.tag"),
+        ({"routes": [{"channels": ["a"], "severities": ["grave"]}]}, "routes.0.severities.0"),
+        ({"escalate": [{"after_sec": 0, "channels": ["a"]}]}, "escalate.0.after_sec"),
+        ({"channels": {"ops": {"type": "slack"}}, "routes": [{"channels": ["opps"]}]}, "opps is named"),
+        ({"maintenance": [{"at": "* * * * *"}]}, "maintenance.0.for_sec"),
+    ],
+)
+def test_a_mistake_is_named_by_its_path(settings, path):
+    section = Service(heartbeat=Heartbeat(channel="notifier:heartbeat"), settings=settings)
+    with pytest.raises(Exit) as refusal:
+        own_part(Section, "notifier", section)
+    assert "services.notifier.settings" in str(refusal.value)
+    assert path in str(refusal.value)
+
+
+def test_a_value_is_never_repeated_in_a_mistake():
+    with pytest.raises(ValidationError) as error:
+        Policy.model_validate({"channels": {"ops": "https://hooks.example.org/s3cret"}})
+    assert "s3cret" not in str(error.value)
+
+
+def test_a_route_takes_by_name_by_tag_and_by_severity():
+    route = Route(services=("rss_*",), tags=("ingest",), severities=(Severity.CRITICAL,), channels=("a",))
+    assert route.takes("rss_agg", (), Severity.CRITICAL)
+    assert route.takes("massive", ("ingest",), Severity.CRITICAL)
+    assert not route.takes("massive", (), Severity.CRITICAL)
+    assert not route.takes("rss_agg", (), Severity.WARNING)
+    assert Route(channels=("a",)).takes("any", (), Severity.INFO)
