@@ -34,6 +34,17 @@ _COUNTED: Final = {
     Say.BLIP: ("was down, and is up again", "were down, and are up again"),
     Say.NOTE: ("has news", "have news"),
 }
+_SHORT: Final = {
+    Say.DOWN: "down",
+    Say.AGAIN: "down again and again",
+    Say.REMINDER: "still down",
+    Say.ESCALATION: "not acknowledged",
+    Say.FLAPPING: "flapping",
+    Say.SETTLED: "settled",
+    Say.UP: "up again",
+    Say.BLIP: "was down for a moment",
+    Say.NOTE: "news of",
+}
 _RANK: Final = (Severity.INFO, Severity.WARNING, Severity.CRITICAL)
 
 
@@ -75,7 +86,7 @@ def compose(
 
 def names(lines: Sequence[Line]) -> str:
     """Who it is about, the first ten by name."""
-    found = list(dict.fromkeys(line.svc for line in lines))
+    found = list(dict.fromkeys(_thing(line) for line in lines))
     more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
     return ", ".join(found[:NAMED]) + more
 
@@ -93,14 +104,16 @@ def _summed_up(lines: Sequence[Line], folded: int) -> tuple[str, str]:
             thing = "thing" if say is Say.NOTE else "service"
             noun = "" if parts else f" {thing}" if count == 1 else f" {thing}s"
             parts.append(f"{count}{noun} {one if count == 1 else many}")
-    of_each = [names([line for line in lines if line.say is say]) for say in _COUNTED if counts[say]]
-    return ", ".join(parts), "; ".join(of_each)
+    of_each = {say: names([line for line in lines if line.say is say]) for say in _COUNTED if counts[say]}
+    if len(of_each) == 1:
+        return parts[0], next(iter(of_each.values()))
+    return ", ".join(parts), "; ".join(f"{_SHORT[say]}: {found}" for say, found in of_each.items())
 
 
 def _said(line: Line, folded: int) -> tuple[str, str]:
     """A line's title and text."""
     events = [found for event in line.events if isinstance(found := parse(event.encode()), Event)]
-    thing = f"bus {line.svc}" if line.key.startswith("bus:") else line.svc
+    thing = _thing(line)
     if line.say in (Say.DOWN, Say.UP, Say.NOTE) and events:
         title, text = words(events[-1])
         if folded:
@@ -112,3 +125,7 @@ def _said(line: Line, folded: int) -> tuple[str, str]:
         return f"{thing} was down{for_so_long}, and is up again", line.words or "nobody had been told yet"
     one, _ = _COUNTED[line.say]
     return f"{thing} {one}", line.words
+
+
+def _thing(line: Line) -> str:
+    return f"bus {line.svc}" if line.key.startswith("bus:") else line.svc

@@ -1,0 +1,99 @@
+"""The words: short enough for a phone at night, and saying who, since when, and how many."""
+
+import pytest
+from town import Town
+
+from marketswarm.channels import What
+from marketswarm.event import Kind
+
+
+def said(town: Town) -> list[str]:
+    return [f"{message.title} | {message.text}" for _, message, _ in town.messages]
+
+
+def test_several_kinds_of_news_in_one_message_say_which_is_whose():
+    town = Town("abcd")
+    for svc in "ab":
+        town.down(svc)
+    town.run(60)
+    for svc in "ab":
+        town.up(svc)
+    town.down("c")
+    town.down("market-redis", Kind.BUS_MISS)
+    town.run(3)
+    assert said(town)[-1] == "2 services are down, 2 are up again | down: c, bus market-redis; up again: a, b"
+    assert [line.split(":")[0] for line in town.last().lines] == [
+        "a is up again",
+        "b is up again",
+        "c is down",
+        "bus market-redis is away",
+    ]
+    assert town.last().what is What.GROUP
+
+
+def test_a_text_names_ten_and_counts_the_rest_and_the_lines_have_all():
+    names = [f"s{n}" for n in range(30)]
+    town = Town(names)
+    for name in names:
+        town.down(name)
+    town.run(3)
+    assert said(town) == ["30 services are down | s0, s1, s2, s3, s4, s5, s6, s7, s8, s9 and 20 more"]
+    assert len(town.last().lines) == 30
+
+
+def test_more_than_five_hundred_lines_are_several_messages_and_nothing_is_left_out():
+    names = [f"s{n}" for n in range(1200)]
+    town = Town(names)
+    for name in names:
+        town.down(name)
+    town.run(3)
+    assert [message.title.split()[0] for _, message, _ in town.messages] == ["500", "500", "200"]
+    assert len({message.id for _, message, _ in town.messages}) == 3
+
+
+def test_what_flaps_says_how_much_in_how_long():
+    town = Town()
+    for _ in range(8):
+        town.down("a")
+        town.run(3)
+        town.up("a")
+        town.run(2)
+    town.run(1000)
+    assert said(town)[2:] == [
+        "a is flapping | 7 changes within 15 s; until it settles, single ones are not told",
+        "a has settled | it is up",
+    ]
+
+
+def test_what_was_held_back_by_the_rate_limit_is_counted():
+    town = Town()
+    for _ in range(2):
+        town.down("a")
+        town.run(20)
+        town.up("a")
+        town.run(30)
+    town.down("a")
+    town.run(1000)
+    assert town.last().title == "a went down again and again"
+    assert town.last().text.startswith("down 2 times more since the last message about it, now for ")
+
+
+@pytest.mark.parametrize("kind", [Kind.BUS_MISS, Kind.HEALER_MISS, Kind.TRUTH_DRIFT])
+def test_what_is_no_service_is_told_in_its_own_words(kind):
+    town = Town()
+    town.down("market-redis", kind)
+    town.run(3)
+    assert town.last().opens
+    assert town.last().title in (
+        "bus market-redis is away",
+        "market-redis is down",
+        "the truth on market-redis has drifted",
+    )
+
+
+def test_a_line_of_bytes_that_are_no_event_still_says_who():
+    town = Town()
+    event, _ = town.event(Kind.HEARTBEAT_MISS, "a")
+    town.take(event, b"\xff{")
+    town.run(3)
+    assert town.last().title == "a is down"
