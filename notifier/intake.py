@@ -41,14 +41,18 @@ class Asked:
 
 
 class Intake:
-    """Filled by the readers, emptied by the desk. `poke` wakes the desk for anything else, too."""
+    """Filled by the readers, emptied by the desk. `poke` wakes the desk for anything else, too.
 
-    def __init__(self) -> None:
+    Args:
+        malformed: counts by reason the entries that say nothing.
+    """
+
+    def __init__(self, malformed: Counter[str] | None = None) -> None:
         self.last: dict[str, bytes] = {}
         """By bus, the id of the last entry that was read, now or by an earlier run."""
-        self.malformed: Counter[str] = Counter()
+        self.malformed: Counter[str] = Counter() if malformed is None else malformed
         self._heard: deque[Heard] = deque()
-        self._asked: deque[Asked] = deque()
+        self.asked: asyncio.Queue[Asked] = asyncio.Queue()
         self._spoiled: dict[str, list[bytes]] = {}
         self._known: dict[str, set[bytes]] = {}
         self._poked = asyncio.Event()
@@ -74,8 +78,7 @@ class Intake:
         known = self._known.setdefault(asked.bus, set())
         if asked.entry not in known:
             known.add(asked.entry)
-            self._asked.append(asked)
-            self._poked.set()
+            self.asked.put_nowait(asked)
 
     def spoil(self, bus: str, entry: bytes, reason: str) -> None:
         """Adds an entry that says nothing: it is only to be acknowledged."""
@@ -112,19 +115,13 @@ class Intake:
         self._poked.clear()
 
     def __bool__(self) -> bool:
-        return bool(self._heard or self._asked or self._spoiled)
+        return bool(self._heard or self._spoiled)
 
     def take(self, at_most: int) -> list[Heard]:
         """The oldest events."""
         found = [self._heard.popleft() for _ in range(min(at_most, len(self._heard)))]
         self._taken_in += len(found)
         self._taken.set()
-        return found
-
-    def asks(self) -> list[Asked]:
-        """What was asked."""
-        found = list(self._asked)
-        self._asked.clear()
         return found
 
     def spoiled(self) -> dict[str, list[bytes]]:

@@ -115,6 +115,7 @@ class Lease:
     def __init__(self, boot: str, buses: Mapping[str, Bus], lease_sec: float) -> None:
         self.view = View(boot, tuple(buses), lease_sec, time.monotonic())
         self._changed = asyncio.Event()
+        self._known = False
         self._buses = dict(buses)
         self._lease_sec = lease_sec
         self._due = {name: asyncio.Event() for name in buses}
@@ -145,9 +146,8 @@ class Lease:
 
     def turned_away(self, bus: str) -> None:
         """See `View`."""
-        before = self.leads
         self.view.turned_away(bus, time.monotonic())
-        self._tell(before)
+        self._tell()
         self._due[bus].set()
 
     async def _until(self, *, leads: bool) -> None:
@@ -162,7 +162,6 @@ class Lease:
     async def _keep(self, name: str) -> None:
         bus, due = self._buses[name], self._due[name]
         while True:
-            before = self.leads
             way = self.view.way(name, time.monotonic())
             try:
                 holder = await self._ask(bus, way, max(LEAST_WITHIN_SEC, self._lease_sec / 2))
@@ -170,7 +169,7 @@ class Lease:
                 pass  # its readers say so
             else:
                 self.view.answered(name, holder, time.monotonic())
-                self._tell(before)
+                self._tell()
             pause_sec = self._lease_sec / (RENEWALS if self.leads else LOOKS)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause_sec):
@@ -182,9 +181,10 @@ class Lease:
         holder: bytes = await bus.script(_TURN, [KEY], args, within_sec)
         return holder.decode("utf-8", "replace")
 
-    def _tell(self, before: bool) -> None:
-        if self.leads is before:
+    def _tell(self) -> None:
+        if self.leads is self._known:
             return
+        self._known = self.leads
         if self.leads:
             log.info("lease.held")
         else:

@@ -28,13 +28,12 @@ THREADS_KEPT: Final = 2000
 class Parcel:
     """A message and its ways: by channel None while it waits, True once accepted, else why it was refused.
 
-    `n` is its place in the order of all, `ask` who asked for it, if somebody waits for an answer.
+    `n` is its place in the order of all.
     """
 
     message: Message
     n: int
     ways: dict[str, bool | str | None]
-    ask: str = ""
     events: tuple[str, ...] = field(default=())
 
     @property
@@ -116,7 +115,7 @@ class Outbox:
 
     # -- what happens
 
-    def put(self, message: Message, channels: Iterable[str], ask: str = "") -> list[str]:
+    def put(self, message: Message, channels: Iterable[str]) -> list[str]:
         """Adds a message; those of the channels that are to have it now.
 
         One that is on its way already goes to those alone that it did not go to before. Without any channel
@@ -127,7 +126,7 @@ class Outbox:
             ways: dict[str, bool | str | None] = dict.fromkeys(channels)
             if not ways:
                 return []
-            parcel = Parcel(message, self._next, ways, ask, _ids(message))
+            parcel = Parcel(message, self._next, ways, _ids(message))
             self._next += 1
             self._parcels[message.id] = parcel
             self._covered.update(parcel.events)
@@ -192,8 +191,7 @@ class Outbox:
             self._let_go(thread)
 
     def _write(self, parcel: Parcel) -> None:
-        kept = {"n": parcel.n, "ways": parcel.ways, "ask": parcel.ask}
-        self._changed[WAYS + parcel.message.id] = orjson.dumps(kept)
+        self._changed[WAYS + parcel.message.id] = orjson.dumps({"n": parcel.n, "ways": parcel.ways})
 
     def _let_go(self, thread: str) -> None:
         if self._anchors.pop(thread, None) is not None:
@@ -213,7 +211,7 @@ def _read(message: Message, raw: bytes) -> Parcel | None:
     ways = {name: _outcome(value) for name, value in found["ways"].items()}
     if None not in ways.values():
         return None
-    return Parcel(message, found["n"], ways, str(found.get("ask") or ""), _ids(message))
+    return Parcel(message, found["n"], ways, _ids(message))
 
 
 def _outcome(value: Any) -> bool | str | None:
