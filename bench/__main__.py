@@ -3,13 +3,14 @@
 import sys
 from collections.abc import Callable
 
-from bench import delay, footprint, garbage, heard, lease, memory, scrape, start
+from bench import delay, footprint, garbage, heard, lease, memory, notify, scrape, start
 
 ALL: dict[str, Callable[[], None]] = {
     "heard": heard.main,
     "delay": delay.main,
     "footprint": footprint.main,
     "lease": lease.main,
+    "notify": notify.main,
     "start": start.main,
     "scrape": scrape.main,
 }

@@ -1,0 +1,189 @@
+"""From the log to the receiver: how long one alert takes, how fast a backlog is digested, what idling costs.
+
+A real server, a real notifier, a real HTTP receiver in this process. Linux only: reads /proc.
+"""
+
+import contextlib
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Final
+
+import orjson
+import redis
+
+from bench.fleet import ROOT, seed
+from bench.footprint import cpu_sec, rss_mb
+from bench.ground import Server, report
+from marketswarm.event import Event, Kind, encode, identify
+
+LOG: Final = "healer:alerts:log"
+ALERTS: Final = 1000
+BACKLOG: Final = 10_000
+IDLE_SEC: Final = 20.0
+
+
+class Receiver:
+    """Says 200 to everything; when each event came (monotonic seconds), and how many messages there were."""
+
+    def __init__(self) -> None:
+        self.came: dict[str, float] = {}
+        self.messages = 0
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                now = time.monotonic()
+                self.send_response(200)
+                self.send_header("content-length", "0")
+                self.end_headers()
+                receiver.messages += 1
+                for event in orjson.loads(body)["data"]["events"]:
+                    receiver.came.setdefault(event["id"], now)
+
+            def log_message(self, *_args: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}/"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        """Listens no more."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def truth(group_wait_sec: float) -> bytes:
+    """A truth with nothing but a notifier that groups for so long."""
+    beats = {"interval_sec": 10, "timeout_sec": 60}
+    settings = {"group_wait_sec": group_wait_sec, "rate_limit_sec": 0}
+    return orjson.dumps({"services": {"notifier": {"heartbeat": beats, "settings": settings}}})
+
+
+@contextlib.contextmanager
+def notifier(system: Server, market: Server, url: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A notifier process; what it logs is shown when it ends badly."""
+    env = os.environ | {
+        "SYSTEM_REDIS_URL": system.url,
+        "MARKET_REDIS_URL": market.url,
+        "WEBHOOK_URL": url,
+        "LOG_LEVEL": "WARNING",
+    }
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen([sys.executable, "-m", "notifier"], env=env, cwd=ROOT, stderr=log)
+        try:
+            yield process
+        finally:
+            process.terminate()
+            if process.wait(15):
+                log.seek(0)
+                sys.stderr.write(log.read().decode()[-4000:])
+
+
+def miss(n: int) -> tuple[str, bytes]:
+    """The miss of service number `n`: its id, its JSON."""
+    svc, now = f"svc{n:06d}", time.time()
+    ident = identify(Kind.HEARTBEAT_MISS, svc, now)
+    event = Event(
+        Kind.HEARTBEAT_MISS, svc, now, ident, "healer", late_sec=30.01, timeout_sec=30.0, reason="silent"
+    )
+    return ident, encode(event)
+
+
+def until(receiver: Receiver, ids: set[str], within_sec: float) -> None:
+    """Waits until all of these came."""
+    by = time.monotonic() + within_sec
+    while not ids <= receiver.came.keys():
+        if time.monotonic() > by:
+            raise RuntimeError(f"{len(ids - receiver.came.keys())} of {len(ids)} never came")
+        time.sleep(0.002)
+
+
+def one_by_one(client: redis.Redis, receiver: Receiver, alerts: int) -> list[float]:
+    """How long each of so many alerts took that came one after the other, in seconds."""
+    took = []
+    for n in range(alerts):
+        ident, raw = miss(n)
+        begun = time.monotonic()
+        client.xadd(LOG, {"event": raw})
+        until(receiver, {ident}, 10)
+        took.append(receiver.came[ident] - begun)
+        time.sleep(0.005)
+    return took
+
+
+def backlog(client: redis.Redis, receiver: Receiver, first: int, events: int) -> tuple[float, int]:
+    """Seconds until so many events that came at once were all told, and in how many messages."""
+    found = dict(miss(first + n) for n in range(events))
+    before = receiver.messages
+    pipe = client.pipeline(transaction=True)
+    for raw in found.values():
+        pipe.xadd(LOG, {"event": raw})
+    pipe.execute()
+    begun = time.monotonic()
+    until(receiver, set(found), 60)
+    return time.monotonic() - begun, receiver.messages - before
+
+
+def main(alerts: int = ALERTS, events: int = BACKLOG) -> None:
+    """All three."""
+    with (
+        Server() as system,
+        Server() as market,
+        redis.Redis(port=system.port) as client,
+        contextlib.closing(Receiver()) as receiver,
+    ):
+        seed([system, market], truth(0))
+        with notifier(system, market, receiver.url) as process:
+            _until_reading(client)
+            time.sleep(2)
+            began = cpu_sec(process.pid)
+            time.sleep(IDLE_SEC)
+            idle = (cpu_sec(process.pid) - began) / IDLE_SEC
+            memory = rss_mb(process.pid)
+            took = sorted(one_by_one(client, receiver, alerts))
+        for server in (system, market):
+            with redis.Redis(port=server.port) as each:
+                each.flushall()
+        seed([system, market], truth(2))
+        with notifier(system, market, receiver.url):
+            _until_reading(client)
+            sec, messages = backlog(client, receiver, alerts, events)
+    p99 = took[round(0.99 * alerts) - 1]
+    report(
+        "the notifier",
+        (
+            f"log to receiver, {alerts} one by one",
+            f"median {1000 * statistics.median(took):.1f} ms, p99 {1000 * p99:.1f} ms",
+            "goal: p99 50 ms",
+        ),
+        (f"{events:,} events at once", f"{sec:.1f} s, {messages} messages", "goal: 5 s, few"),
+        ("idle", f"{memory:.0f} MB, {100 * idle:.2f} % of a core", "goal: 40 MB, 0.3 %"),
+    )
+
+
+def _until_reading(client: redis.Redis) -> None:
+    by = time.monotonic() + 30
+    while True:
+        with contextlib.suppress(redis.ResponseError):
+            if client.xinfo_consumers(LOG, "notifier"):
+                return
+        if time.monotonic() > by:
+            raise RuntimeError("nobody reads the log")
+        time.sleep(0.05)
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))
