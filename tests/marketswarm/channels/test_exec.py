@@ -1,0 +1,225 @@
+"""A command: what it reads and inherits, what its exit code comes to, and that it keeps nobody waiting."""
+
+import asyncio
+import os
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import orjson
+import pytest
+from channel_messages import CASES, GROUP, HOSTILE, MISS, agrees, hostile
+from pydantic import ValidationError
+from rig_process import auntil
+
+from marketswarm.channels import SendError, command
+from marketswarm.channels.body import payload
+from marketswarm.channels.exec import Exec, Options, environment, opened
+
+
+def script(tmp_path: Path, source: str, *, mode: int = 0o755, shebang: str = "#!/bin/sh\n") -> str:
+    path = tmp_path / "tell"
+    path.write_text(shebang + source)
+    path.chmod(mode)
+    return str(path)
+
+
+def channel(line: str, within_sec: float = 20.0) -> Exec:
+    return Exec("exec", Options(command=line, within_sec=within_sec))
+
+
+async def refused(line: str, within_sec: float = 20.0) -> tuple[str, bool]:
+    with pytest.raises(SendError) as caught:
+        await channel(line, within_sec).send(MISS)
+    assert "hunter2" not in repr(caught.value)
+    return caught.value.reason, caught.value.permanent
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended; one whose parent has yet to ask is over too."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+@pytest.mark.parametrize("case", CASES)
+async def test_a_command_reads_the_webhooks_json(tmp_path, case):
+    found = tmp_path / "found"
+    receipt = await channel(script(tmp_path, f"cat >{found}\n")).send(CASES[case])
+    assert receipt.answer == "exit 0"
+    assert found.read_bytes() == payload(CASES[case])
+    agrees("exec", case, found.read_bytes())
+
+
+async def test_it_may_open_its_input_by_name_and_write_where_it_likes(tmp_path):
+    found = tmp_path / "found"
+    line = script(tmp_path, f"echo out; echo err >/dev/stderr; cat /dev/stdin >{found}\n")
+    await channel(line).send(MISS)
+    assert found.read_bytes() == payload(MISS)
+
+
+async def test_a_message_of_any_length_is_read_to_its_end(tmp_path):
+    found = tmp_path / "found"
+    huge = replace(GROUP, text="x" * 3_000_000)
+    await channel(script(tmp_path, f"wc -c >{found}\n")).send(huge)
+    assert int(found.read_text()) == len(payload(huge))
+
+
+async def test_no_shell_sees_its_arguments(tmp_path):
+    found = tmp_path / "found"
+    line = script(tmp_path, f'printf "%s|" "$@" >{found}\n')
+    await channel(f"{line} 'a b' '$HOME' ';' '`id`' '*'").send(MISS)
+    assert found.read_text() == "a b|$HOME|;|`id`|*|"
+    await Exec("exec", Options(command=[line, "$HOME"])).send(MISS)
+    assert found.read_text() == "$HOME|"
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+async def test_what_a_stranger_is_called_stays_in_the_json(tmp_path, name):
+    found = tmp_path / "found"
+    await channel(script(tmp_path, f"cat >{found}; env >>{found}.env; echo $# >>{found}.env\n")).send(
+        hostile(name)
+    )
+    assert orjson.loads(found.read_bytes())["data"]["title"] == f"{name} is down".replace("\ud800", "?")
+    assert "is down" not in found.with_suffix(".env").read_text()
+
+
+async def test_it_inherits_what_it_needs_and_no_secret(tmp_path, monkeypatch):
+    found = tmp_path / "found"
+    monkeypatch.setenv("SMTP_PASSWORD", "hunter2")
+    monkeypatch.setenv("WEBHOOK_URL", "http://hunter2")
+    monkeypatch.setenv("MARKETSWARM_DATA", "there")
+    await channel(script(tmp_path, f"env >{found}\n")).send(MISS)
+    shown = dict(line.split("=", 1) for line in found.read_text().splitlines())
+    assert shown["MARKETSWARM_DATA"] == "there"
+    assert shown["PATH"] == os.environ["PATH"]
+    assert set(shown) - {"PATH", "HOME", "LANG", "PWD", "OLDPWD", "SHLVL", "_"} == {
+        name for name in os.environ if name.startswith("MARKETSWARM_")
+    }
+    assert "hunter2" not in found.read_text()
+
+
+def test_of_the_environment_only_that_is_passed_on():
+    ours = {
+        "PATH": "a",
+        "HOME": "b",
+        "LANG": "c",
+        "MARKETSWARM_PORT": "1",
+        "LD_PRELOAD": "x",
+        "AWS_SECRET": "x",
+    }
+    assert environment(ours) == {"PATH": "a", "HOME": "b", "LANG": "c", "MARKETSWARM_PORT": "1"}
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("exit 3", ("exit 3", False)),
+        ("exit 1", ("exit 1", False)),
+        ("exit 126", ("exit 126", True)),
+        ("exit 127", ("exit 127", True)),
+        ("kill -9 $$", ("signal 9", False)),
+    ],
+)
+async def test_an_exit_code_says_whether_to_try_again(tmp_path, source, found):
+    assert await refused(script(tmp_path, source)) == found
+
+
+async def test_a_command_that_can_not_be_run_is_so_for_good(tmp_path):
+    assert await refused("/no/such/command") == ("can not be run: no such file or directory", True)
+    assert await refused("no-such-command-anywhere") == ("can not be run: no such file or directory", True)
+    assert await refused(script(tmp_path, "", mode=0o644)) == ("can not be run: permission denied", True)
+    assert await refused(script(tmp_path, "what", shebang="")) == ("can not be run: exec format error", True)
+
+
+async def test_it_need_not_read_anything(tmp_path):
+    huge = replace(GROUP, text="x" * 1_000_000)
+    assert (await channel(script(tmp_path, "exit 0")).send(huge)).answer == "exit 0"
+
+
+async def test_one_that_takes_too_long_is_ended_with_all_that_it_started(tmp_path):
+    pids = tmp_path / "pids"
+    line = script(
+        tmp_path, f"sleep 60 & echo $! >{pids}.new; echo $$ >>{pids}.new; mv {pids}.new {pids}; wait\n"
+    )
+    begun = time.monotonic()
+    assert await refused(line, within_sec=1.5) == ("timeout", False)
+    assert time.monotonic() - begun < 10
+    of_it = [int(pid) for pid in pids.read_text().split()]
+    assert len(of_it) == 2
+    await auntil(lambda: all(map(gone, of_it)), 5, "its end")
+
+
+async def test_one_that_is_given_up_is_ended_too(tmp_path):
+    pids = tmp_path / "pids"
+    line = script(tmp_path, f"echo $$ >{pids}.new; mv {pids}.new {pids}; sleep 60\n")
+    sending = asyncio.create_task(channel(line).send(MISS))
+    await auntil(pids.exists, 10, "its start")
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+    await auntil(lambda: gone(int(pids.read_text())), 5, "its end")
+
+
+async def test_what_it_leaves_behind_keeps_nobody_waiting(tmp_path):
+    pids = tmp_path / "pids"
+    huge = replace(GROUP, text="x" * 1_000_000)  # and nobody reads it
+    line = script(tmp_path, f"sleep 30 & echo $! >{pids}; exit 0\n")
+    begun = time.monotonic()
+    try:
+        assert (await channel(line).send(huge)).answer == "exit 0"
+        assert time.monotonic() - begun < 10
+        assert not gone(int(pids.read_text()))
+        failing = script(tmp_path, f"sleep 30 & echo $! >>{pids}; exit 4\n")
+        assert await refused(failing) == ("exit 4", False)
+        assert time.monotonic() - begun < 20
+    finally:
+        for pid in pids.read_text().split():
+            os.kill(int(pid), 9)
+
+
+async def test_of_what_it_writes_a_short_line_is_shown_and_no_more_is_kept(tmp_path, capsys):
+    source = """
+import sys
+for _ in range(3000): print('x' * 1000)
+print('\\x1b[31mthe reason ' + 'y' * 500)
+sys.exit(5)
+"""
+    line = script(tmp_path, source, shebang=f"#!{sys.executable}\n")
+    assert await refused(f"{line} --password hunter2") == ("exit 5", False)
+    shown = "".join(capsys.readouterr())
+    assert "exec.failed" in shown
+    assert "the reason yyy" in shown
+    assert "x" * 20 not in shown
+    assert "\x1b[31mthe" not in shown
+    assert "y" * 300 not in shown
+    assert "hunter2" not in shown
+
+
+def test_no_more_of_the_output_is_kept_than_it_takes():
+    heard = command._Heard()
+    for _ in range(1000):
+        heard.data_received(b"x" * 1000 + b"\n")
+    heard.data_received(b"last\n \n")
+    assert (heard.last(), len(heard._kept)) == ("last", command.HEARD_AT_MOST)
+
+
+def test_options_are_a_command_in_words_and_a_time():
+    assert Options(command="/bin/tell 'a b' c").command == ("/bin/tell", "a b", "c")
+    assert Options(command=["/bin/tell", "a b"]).command == ("/bin/tell", "a b")
+    for wrong in ("", "'hunter2", [], [""], ["a\0hunter2"], 7):
+        with pytest.raises(ValidationError) as caught:
+            Options(command=wrong)
+        assert "hunter2" not in str(caught.value)
+    for sec in (0, -1, 301, float("nan"), float("inf")):
+        with pytest.raises(ValidationError):
+            Options(command="a", within_sec=sec)
+
+
+def test_arguments_show_nowhere():
+    options = Options(command="/usr/bin/tell --token hunter2")
+    made = opened("night", options)
+    assert "hunter2" not in repr(options)
+    assert (made.name, made.where) == ("night", "tell")
