@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from marketswarm.attention import Silence
 from marketswarm.channels import Severity
 from marketswarm.channels.wording import severity_of
-from marketswarm.event import Event, Kind, parse
+from marketswarm.event import Kind
 from marketswarm.truth import Truth
 from notifier.flapping import CHANGES, flaps
 from notifier.incident import Incident, Line, Reason, Say
@@ -43,20 +43,18 @@ class Holding:
         incident = self._incidents.get(line.key)
         if line.say is Say.SETTLED and (incident is None or not incident.down):
             return Severity.INFO
-        return self.severity(line.key, line.svc, incident.miss if incident else "")
+        return self.severity(incident) if incident is not None else Severity.WARNING
 
-    def severity(self, key: str, svc: str, miss: str) -> Severity:
-        """What the truth says of a service; of all else, what its event says."""
-        event = parse(miss.encode())
-        kind = event.type if isinstance(event, Event) else Kind.HEARTBEAT_MISS
-        section = self.truth.services.get(svc)
-        if kind is Kind.HEARTBEAT_MISS and section is not None and key == svc:
+    def severity(self, incident: Incident) -> Severity:
+        """What the truth says of a service; of all else, what its kind says."""
+        section = self.truth.services.get(incident.svc)
+        if incident.kind is Kind.HEARTBEAT_MISS and section is not None:
             return Severity(section.severity)
-        return severity_of(kind)
+        return severity_of(incident.kind)
 
     def route(self, incident: Incident) -> tuple[str, ...]:
         """The open channels that news of it goes to: those of the first route that takes it, else all."""
-        severity, tags = self.severity(incident.key, incident.svc, incident.miss), self._tags(incident)
+        severity, tags = self.severity(incident), self._tags(incident)
         for route in self.policy.routes:
             if route.takes(incident.key, tags, severity):
                 # people who are to be told over a way that is not there are told over all others
@@ -95,12 +93,11 @@ class Holding:
 
     def cause_of(self, incident: Incident) -> Incident | None:
         """What is down that it depends on, if whoever would hear of it heard of that, or is not to."""
-        channels = set(self.route(incident))
         for svc in self.causes(incident.svc):
             cause = self._incidents.get(svc)
             if cause is None or not cause.down or self._waiting.opening(cause.id) is not None:
                 continue
-            if cause.held is not None or channels <= set(cause.channels):
+            if cause.held is not None or set(self.route(incident)) <= set(cause.channels):
                 return cause
         return None
 

@@ -54,7 +54,8 @@ class Incident:
     """One thing that is down, or was lately. Times are epoch seconds.
 
     `key` is what it is called here: a service's name, `bus:market-redis`, `truth:market-redis`. `id` and
-    `miss` are the event that opened it, `held` is why that is not told. `thread`, `told_at` and `channels`
+    `miss` are the event that opened it, of `kind`, written at `ts`; away it has been `since`. `held` is why
+    that is not told. `thread`, `told_at` and `channels`
     are of the message that told it. `kept` misses were held back by the rate limit; those that are over
     lasted `kept_sec` in all. `free_at` is when what it depends on came back.
     """
@@ -64,6 +65,9 @@ class Incident:
     down: bool = False
     id: str = ""
     miss: str = ""
+    kind: Kind = Kind.HEARTBEAT_MISS
+    ts: float = 0.0
+    since: float = 0.0
     last_id: str = ""
     last_ts: float = 0.0
     gap_ts: float = 0.0

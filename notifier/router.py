@@ -128,6 +128,8 @@ class Router:
         self, incident: Incident, event: Event, raw: bytes, now: float, *, told_by_others: bool
     ) -> Reason:
         incident.down, incident.id, incident.miss = True, event.id, raw.decode("utf-8", "replace")
+        incident.kind, incident.ts = event.type, event.ts
+        incident.since = event.ts - (event.late_sec or 0.0) if event.since is None else event.since
         incident.told_at = incident.free_at = incident.held = None
         incident.thread, incident.channels, incident.acked_by = "", (), ""
         incident.reminded = incident.escalated = 0

@@ -6,7 +6,6 @@ Times are epoch seconds.
 from typing import Final
 
 from marketswarm.channels.wording import LATE_SEC, seconds
-from marketswarm.event import Event, parse
 from notifier.holding import Holding
 from notifier.incident import Incident, Line, Reason, Say
 
@@ -61,7 +60,7 @@ class Timing:
 
     def worded(self, line: Line, incident: Incident, now: float) -> str:
         """What a line says besides its events, at the moment at which it is said."""
-        lasts = seconds(max(0.0, now - _since(incident)))
+        lasts = seconds(max(0.0, now - incident.since))
         match line.say:
             case Say.DOWN | Say.BLIP:
                 return self._opened(line, incident, lasts)
@@ -91,7 +90,7 @@ class Timing:
         if incident.kept:
             outages = "one outage" if incident.kept == 1 else f"{incident.kept} outages"
             words.append(f"{outages} before it not told")
-        if incident.down and line.ts - _told_at(incident) >= LATE_SEC:
+        if incident.down and line.ts - incident.ts >= LATE_SEC:
             words.append(f"it lasts for {lasts} already")
         return "; ".join(words)
 
@@ -155,17 +154,3 @@ class Timing:
 
     def _line(self, incident: Incident, say: Say, ident: str, now: float) -> Line:
         return Line(ident, incident.key, incident.svc, say, now, now)
-
-
-def _told_at(incident: Incident) -> float:
-    """When its miss was written, as near as its event says."""
-    event = parse(incident.miss.encode())
-    return event.ts if isinstance(event, Event) else incident.last_ts
-
-
-def _since(incident: Incident) -> float:
-    """From when on it has been away."""
-    event = parse(incident.miss.encode())
-    if not isinstance(event, Event):
-        return incident.last_ts
-    return event.since if event.since is not None else event.ts - (event.late_sec or 0.0)
