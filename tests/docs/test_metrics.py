@@ -11,6 +11,7 @@ from marketswarm.liveness import Moment
 from marketswarm.metrics.own import OwnMetrics, Vitals
 from marketswarm.vigil import Notices, Vigil
 from marketswarm.vigil.voice import Fence
+from notifier.tally import Tally
 
 PAGE = ROOT / "docs" / "metrics.md"
 
@@ -58,12 +59,16 @@ async def test_the_table_of_the_healer_is_what_a_vigil_tells():
     assert sorted(shown("Healer and sentinel")) == sorted(map(row, vigil.metrics.collect()))
 
 
+def test_the_table_of_the_notifier_is_what_it_tells():
+    assert sorted(shown("Notifier")) == sorted(map(row, Tally().collect()))
+
+
 def test_each_metric_in_a_rule_is_in_a_table():
     rules = section("docs/metrics.md", "What to alert on")
     named = set(re.findall(r"\bmarketswarm_\w+", rules))
     tables = {
         cells[0].strip("`")
-        for head in ("Every agent", "Healer and sentinel")
+        for head in ("Every agent", "Healer and sentinel", "Notifier")
         for cells in table("docs/metrics.md", head)
     }
     assert named
@@ -78,7 +83,7 @@ def test_prometheus_takes_the_rules_and_the_configuration_that_are_shown(tmp_pat
     promtool = str(shutil.which("promtool"))
     for what, name, said in (
         ("config", "prometheus.yml", "SUCCESS"),
-        ("rules", "rules.yml", "8 rules found"),
+        ("rules", "rules.yml", "9 rules found"),
     ):
         found = subprocess.run(
             [promtool, "check", what, str(tmp_path / name)],
