@@ -29,13 +29,17 @@ def key_of(event: Event) -> str | None:
 
 @dataclass(slots=True)
 class Debt:
-    """One event that somebody must tell; `ours` once it is on its way."""
+    """One event that somebody must tell; `ours` once it is on its way.
+
+    `ends` is then the id of the miss that it is the end of, if it is one.
+    """
 
     event: Event
     raw: bytes
     due: float
     recalled: bool = False
     ours: bool = False
+    ends: str | None = None
 
     @property
     def key(self) -> str:
@@ -140,9 +144,13 @@ class Owed:
 
     def take(self, debt: Debt) -> bool:
         """Makes it ours, if there is still a reason to tell it."""
-        if not debt.is_miss and debt.key not in self.opened and not self._misses(debt.key):
-            self._debts.pop(debt.event.id, None)
-            return False
+        if not debt.is_miss:
+            told = self.opened.get(debt.key)
+            misses = [told.id] if told else [miss.event.id for miss in self._misses(debt.key)]
+            if not misses:
+                self._debts.pop(debt.event.id, None)
+                return False
+            debt.ends = misses[0]
         debt.ours = True
         return True
 

@@ -8,13 +8,20 @@ import random
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from marketswarm import log as logs
-from marketswarm.channels import Channel, SendError, message_of
+from marketswarm.channels import Channel, Message, SendError, message_of
 from marketswarm.channels.pausing import pause_sec
 from sentinel.owed import OWED_AT_MOST, Debt
 
 log = logs.get("direct")
+
+
+def message_for(debt: Debt, now: float) -> Message:
+    """The message that pays a debt, at `now` (epoch seconds); an end goes into the thread of its start."""
+    message = message_of(debt.event, debt.raw, now)
+    return message if debt.ends is None else replace(message, thread=debt.ends, closes=(debt.ends,))
 
 
 class Way:
@@ -73,7 +80,7 @@ class Way:
     async def _send(self, debt: Debt) -> SendError | None:
         name, where = self.channel.name, self.channel.where
         try:
-            await self.channel.send(message_of(debt.event, debt.raw, time.time()))
+            await self.channel.send(message_for(debt, time.time()))
         except SendError as refusal:
             error = refusal
         except Exception as defect:  # noqa: BLE001 - a channel's own mistake must not end who watches

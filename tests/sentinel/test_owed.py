@@ -81,6 +81,18 @@ def test_the_ok_of_a_miss_that_we_told_is_ours_too_after_the_same_time(owed):
     assert owed.opened == {}
 
 
+def test_an_ok_knows_which_miss_it_is_the_end_of_after_a_restart_too(owed):
+    saw(owed, MISS)
+    tell(owed, 15)
+    later = Owed("sentinel", PATIENCE)
+    later.recall(owed.opened)
+    for each in (owed, later):
+        saw(each, OK, now=50)
+        (ok,) = each.due(100)
+        assert each.take(ok)
+        assert ok.ends == MISS.id
+
+
 def test_who_tells_the_miss_tells_the_ok(owed):
     saw(owed, MISS)
     saw(owed, OK, now=5)
@@ -127,7 +139,7 @@ def test_an_ok_waits_behind_a_miss_that_is_not_accepted_yet(owed):
     saw(owed, OK, now=50)
     (ok,) = owed.due(65)
     assert owed.take(ok)
-    assert not ok.is_miss
+    assert (ok.is_miss, ok.ends, miss.ends) == (False, MISS.id, None)
 
 
 def test_one_outage_does_not_hide_another(owed):

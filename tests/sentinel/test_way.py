@@ -9,12 +9,21 @@ from rig_process import auntil
 from marketswarm.channels import Message, SendError
 from marketswarm.event import Event, Kind, encode, identify
 from sentinel.owed import OWED_AT_MOST, Debt
-from sentinel.way import Way, pause_sec
+from sentinel.way import Way, message_for, pause_sec
 
 
-def debt(ts: float = 1000.0) -> Debt:
-    event = Event(Kind.HEALER_MISS, "healer", ts, identify(Kind.HEALER_MISS, "healer", ts), "sentinel")
+def debt(ts: float = 1000.0, kind: Kind = Kind.HEALER_MISS) -> Debt:
+    event = Event(kind, "healer", ts, identify(kind, "healer", ts), "sentinel")
     return Debt(event, encode(event), 0.0)
+
+
+def test_a_miss_opens_a_thread_and_its_ok_closes_that():
+    miss, ok = debt(), debt(1100.0, Kind.HEALER_OK)
+    ok.ends = miss.event.id
+    message = message_for(miss, 1000.0)
+    assert (message.opens, message.thread, message.closes) == (True, "", ())
+    message = message_for(ok, 1100.0)
+    assert (message.opens, message.thread, message.closes) == (False, miss.event.id, (miss.event.id,))
 
 
 class Scripted:
