@@ -56,6 +56,13 @@ def test_however_many_and_long_the_names_the_limits_are_kept(count, name):
     assert len(shown) + left == count
 
 
+def test_all_the_room_there_is_gets_used():
+    message = Message("x", "_" * 1000, "y", Severity.INFO, 0.0, lines=("z",) * 10_000)
+    embed = embed_of(message)
+    assert 4090 < len(embed["description"]) <= 4096
+    assert 250 < len(embed["title"]) <= 256
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_name_calls_nobody_formats_nothing_and_is_shown_as_it_is(name):
     embed = embed_of(hostile(name))
