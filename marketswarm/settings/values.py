@@ -55,6 +55,9 @@ def _addresses(value: str) -> str:
     fit = [re.fullmatch(r"[^@\s]+@[^@\s]+", address) for address in found]
     if not value.isprintable() or not found or not all(fit):
         raise ValueError("must be mail addresses, separated by commas")
+    if not all(map(str.isascii, found)):
+        # half of all servers take no others, and would refuse each mail for good
+        raise ValueError("must be mail addresses in ASCII (other letters in a domain are written xn--…)")
     return value
 
 

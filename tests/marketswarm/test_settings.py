@@ -135,6 +135,8 @@ WRONG_WAYS = [
     ({**MAIL, "SMTP_TO": "b@example.org, hunter2"}, "SMTP_TO"),
     ({**MAIL, "SMTP_TO": "b@example.org\r\nBcc: hunter2@example.org"}, "SMTP_TO"),
     ({**MAIL, "SMTP_FROM": "@hunter2"}, "SMTP_FROM"),
+    ({**MAIL, "SMTP_FROM": "a@hünter2.example"}, "SMTP_FROM"),
+    ({**MAIL, "SMTP_TO": "hünter2@example.org"}, "SMTP_TO"),
     ({**MAIL, "SMTP_TLS": "hunter2"}, "SMTP_TLS"),
     ({**MAIL, "SMTP_PORT": "65536"}, "SMTP_PORT"),
     ({"SLACK_TOKEN": "xoxb-hunter2"}, "SLACK_CHANNEL"),
@@ -168,7 +170,7 @@ def test_ways_out_may_all_be_named_or_none(env, tmp_path):
     env(WEBHOOK_URL_FILE=str(tmp_path / "url"), SMTP_PASSWORD_FILE=str(tmp_path / "password"))
     (tmp_path / "secret").write_text("whsec_aHVudGVyMg==\n", encoding="utf-8")
     env(WEBHOOK_SECRET_FILE=str(tmp_path / "secret"))
-    env(**{**MAIL, "SMTP_TO": "Ops <ops@example.org>, night@example.org", "SMTP_TLS": "TLS"})
+    env(**{**MAIL, "SMTP_TO": "Öps <ops@example.org>, night@example.org", "SMTP_TLS": "TLS"})
     found = read(SentinelSettings)
     assert found.webhook_secret.get_secret_value() == "whsec_aHVudGVyMg=="
     assert found.webhook_url == "https://hooks.example.org/s3cret"
