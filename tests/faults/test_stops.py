@@ -11,7 +11,7 @@ from rig import HOST, Proc, free_port
 from rig_scene import NOISE_SEC, Scene, service
 
 STOP_SEC = 5.0
-AGENTS = ("rss_agg", "massive", "mesh", "vexy_ai", "healer", "sentinel")
+AGENTS = ("rss_agg", "massive", "mesh", "vexy_ai", "healer", "sentinel", "notifier")
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_row_36_agents_asked_to_stop_before_there_is_a_bus_end_with_0(tmp_path):
     programs = []
     try:
         for name in AGENTS:
-            module = name if name in ("healer", "sentinel") else f"services.{name}"
+            module = name if name in ("healer", "sentinel", "notifier") else f"services.{name}"
             programs.append(Proc(module, env, tmp_path))
         for program in programs:
             program.wait_log("truth.waiting")

@@ -9,7 +9,7 @@ from rig import HOST, Proc, Server, free_port, until
 from rig_metrics import answers, asked, key, samples
 from rig_scene import NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, Scene, service, truth_of
 
-AGENTS = ("healer", "sentinel", "mesh", "massive", "rss_agg", "vexy_ai")
+AGENTS = ("healer", "sentinel", "notifier", "mesh", "massive", "rss_agg", "vexy_ai")
 
 
 def test_every_agent_tells_of_itself_and_its_counters_move(tmp_path):

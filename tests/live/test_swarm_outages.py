@@ -6,7 +6,7 @@ import pytest
 from rig import AlertTail, until
 from rig_scene import BUSES, INTERVAL_SEC, NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, Scene, only, rest, service
 
-WORKERS = ("rss_agg", "massive", "mesh", "vexy_ai", "sentinel")
+WORKERS = ("rss_agg", "massive", "mesh", "vexy_ai", "sentinel", "notifier")
 FLEET = {name: service() for name in WORKERS}
 
 
@@ -62,7 +62,7 @@ def test_each_agent_killed_in_turn_is_one_miss_and_one_ok_and_none_for_those_tha
         scene = tails.enter_context(
             Scene(tmp_path, FLEET, (*WORKERS, "healer"), env={"SENTINEL_TIMEOUT_SEC": str(TIMEOUT_SEC)})
         )
-        order = ("rss_agg", "massive", "mesh", "vexy_ai", "healer", "sentinel")
+        order = ("rss_agg", "massive", "mesh", "vexy_ai", "healer", "sentinel", "notifier")
         url = scene.system.url
         beats = {name: tails.enter_context(AlertTail(url, f"{name}:heartbeat")) for name in order}
         for name in order:

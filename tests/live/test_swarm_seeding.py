@@ -9,7 +9,7 @@ from rig import AlertTail, Proc, Server, until
 from rig_scene import BUSES, NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, Scene, rest, service
 
 SHIPPED = Path(__file__).parents[2] / "truth.json"
-AGENTS = ("rss_agg", "massive", "mesh", "vexy_ai", "healer", "sentinel")
+AGENTS = ("rss_agg", "massive", "mesh", "vexy_ai", "healer", "sentinel", "notifier")
 
 
 def held(server: Server) -> list:
@@ -25,7 +25,7 @@ def test_a_fresh_init_with_the_shipped_truth_brings_every_agent_up(tmp_path):
         programs = {}
         try:
             for name in AGENTS:  # in any order: those who come first wait for the truth
-                module = name if name in ("healer", "sentinel") else f"services.{name}"
+                module = name if name in ("healer", "sentinel", "notifier") else f"services.{name}"
                 programs[name] = Proc(module, env, tmp_path)
             programs["healer"].wait_log("truth.waiting")
             with Proc("bootstrap", env, tmp_path) as bootstrap:

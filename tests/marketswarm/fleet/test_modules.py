@@ -15,6 +15,6 @@ def test_a_service_has_a_module_when_its_package_can_be_run(tmp_path, monkeypatc
     assert found == {"good": "services.good", "new-svc": "services.new_svc"}
 
 
-@pytest.mark.parametrize("svc", ["healer", "sentinel"])
+@pytest.mark.parametrize("svc", ["healer", "sentinel", "notifier"])
 def test_the_watchers_are_packages_of_their_own(svc):
     assert modules_of([svc]) == {svc: svc}

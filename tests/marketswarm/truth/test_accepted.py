@@ -73,13 +73,14 @@ def test_a_threshold_without_bus_timeout_waits_ten_seconds():
 def test_the_shipped_fleet_is_valid_and_leaves_no_doubt():
     loaded = load((Path(__file__).parents[3] / "truth.json").read_bytes())
     assert loaded.warnings == ()
-    assert list(loaded.truth.services) == ["rss_agg", "massive", "mesh", "vexy_ai", "healer", "sentinel"]
+    workers, watchers = ["rss_agg", "massive", "mesh", "vexy_ai"], ["healer", "sentinel", "notifier"]
+    assert list(loaded.truth.services) == [*workers, *watchers]
     assert {service.heartbeat.interval_sec for service in loaded.truth.services.values()} == {10.0}
     assert loaded.truth.cadence_sec() == 30.0
     assert loaded.truth.bus_names() == (SYSTEM, MARKET)
     assert loaded.truth.alert_target("other") == (SYSTEM, "healer:alerts")
     watched = {watch.svc: watch.timeout_sec for watch in loaded.truth.watched(99)}
-    assert watched == dict.fromkeys(["rss_agg", "massive", "mesh", "vexy_ai", "sentinel"], 30.0)
+    assert watched == dict.fromkeys([*workers, "sentinel", "notifier"], 30.0)
     assert loaded.truth.services["rss_agg"].endpoints == []
 
 
