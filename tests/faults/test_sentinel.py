@@ -74,7 +74,7 @@ def test_row_25_a_healer_that_hangs_while_its_process_lives_is_told_by_the_senti
             healer.kill()
             replaced = Proc("healer", scene.env, scene.folder)
             with replaced:
-                ok = scene.alerts.wait("healer_ok", "healer", 5)
+                ok = scene.alerts.wait("healer_ok", "healer", 15)  # a program starts, and is heard
                 assert ok["down_sec"] >= SENTINEL_SEC
         for bus in BUSES:
             only(scene.log("healer_miss", bus=bus))
