@@ -80,12 +80,13 @@ async def test_what_is_accepted_late_is_not_sent_again():
         assert len(slow.seen) == 1
 
 
-async def test_nobody_there_is_said_without_the_address(capsys):
+async def test_nobody_there_is_said_without_the_address(capsys, caplog):
     made = opened("apprise", Options(urls=SecretStr(f"json://me:hunter2@127.0.0.1:{free_port()}/s3cret")))
     assert await refused(made) == ("not accepted by 1 of 1", False)
     shown = "".join(capsys.readouterr())
     assert "s3cret" not in shown
     assert "hunter2" not in shown
+    assert [record for record in caplog.records if record.name.startswith("apprise")] == []
 
 
 async def test_addresses_may_be_separated_as_one_likes():

@@ -198,6 +198,11 @@ sys.exit(5)
     assert "hunter2" not in shown
 
 
+async def test_what_it_says_on_stderr_is_heard_too(tmp_path, capsys):
+    assert await refused(script(tmp_path, "echo the reason >&2; exit 5")) == ("exit 5", False)
+    assert "the reason" in "".join(capsys.readouterr())
+
+
 def test_no_more_of_the_output_is_kept_than_it_takes():
     heard = command._Heard()
     for _ in range(1000):
