@@ -4,6 +4,7 @@ import asyncio
 import re
 import ssl
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -178,6 +179,20 @@ async def test_a_server_takes_it_for_all_who_are_to_have_it(serve):
     assert b"Message-ID: <heartbeat_miss.rss_agg.1762433458300@example.org>" in raw
 
 
+async def test_a_thread_arrives_whole_in_letters_of_any_kind(serve):
+    box, port = serve()
+    away = replace(
+        MISS, title="Börse ist weg", text="seit 31 s \N{EM DASH} \N{SNOWMAN}", lines=("ärger <b>",)
+    )
+    for message in (away, OK):
+        await mailer(port).send(message)
+    first, later = (message_from_bytes(raw, policy=policy.default) for _, raw in box.mails)
+    assert first["Subject"] == "Börse ist weg"
+    assert "seit 31 s \N{EM DASH} \N{SNOWMAN}" in first.get_body(("plain",)).get_content()
+    assert "ärger &lt;b&gt;" in first.get_body(("html",)).get_content()
+    assert later["References"] == first["Message-ID"]
+
+
 async def test_a_line_that_is_a_dot_arrives_as_one(serve):
     box, port = serve()
     await mailer(port).send(Message("a", "t", "one\n.\ntwo", Severity.INFO, 0.0))
@@ -249,15 +264,24 @@ async def test_nobody_there_is_refused(serve):
     assert await refused(mailer(free_port())) == ("refused", False)
 
 
-async def test_a_server_that_says_nothing_costs_its_time_and_no_more():
+@pytest.mark.parametrize("said", [b"", b"220-", b"220 here\r\n250-"])
+async def test_a_server_that_drips_costs_its_time_and_no_more(said):
     hung_up = asyncio.Event()
 
-    async def nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()
+    async def drip(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(said)
+        try:
+            while said:
+                writer.write(b"x")
+                await writer.drain()
+                await asyncio.sleep(0.05)
+            await _reader.read()
+        except OSError:
+            pass
         writer.close()
         hung_up.set()
 
-    server = await asyncio.start_server(nothing, HOST, port := free_port())
+    server = await asyncio.start_server(drip, HOST, port := free_port())
     async with server:
         begun = time.monotonic()
         assert await refused(mailer(port, within_sec=0.5)) == ("timeout", False)
