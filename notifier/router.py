@@ -100,7 +100,7 @@ class Router:
         due_at = self._due_at()
         if due_at is None or due_at > now:
             return []
-        lines = self._waiting.take_all()
+        lines = self._waiting.take_all(now)
         self._keeping.changed(*(line.key for line in lines))
         self._look_at = min(self._look_at, now + LOOK_EVERY_SEC)
         return self._speaking.speak(lines, now)
@@ -189,16 +189,17 @@ class Router:
 
     def _flap(self, incident: Incident, now: float) -> None:
         """It flaps from now on; what was to be said of it is part of that."""
-        self._drop(incident, Say.DOWN, Say.UP, Say.BLIP, Say.AGAIN)
+        unsaid = self._drop(incident, Say.DOWN, Say.UP, Say.BLIP, Say.AGAIN)
         incident.kept, incident.kept_sec = 0, 0.0
         if self._holding.unwanted(incident, now) is None:
-            line = self._timing.flapping(incident, now)
-            self._waiting.put(line)
+            ends = next((line for line in unsaid if line.thread), None)
+            self._waiting.put(self._timing.flapping(incident, ends, now))
 
-    def _drop(self, incident: Incident, *says: Say) -> None:
-        for line in self._waiting.of(incident.key):
-            if line.say in says:
-                self._waiting.drop(line.id)
+    def _drop(self, incident: Incident, *says: Say) -> list[Line]:
+        dropped = [line for line in self._waiting.of(incident.key) if line.say in says]
+        for line in dropped:
+            self._waiting.drop(line.id)
+        return dropped
 
     def _look(self, now: float) -> None:
         """Sees what time alone has brought."""

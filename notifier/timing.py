@@ -52,11 +52,15 @@ class Timing:
             incident.id, incident.key, incident.svc, Say.DOWN, ts, now, (incident.miss,), (incident.id,)
         )
 
-    def flapping(self, incident: Incident, now: float) -> Line:
-        """What says that it flaps, in the conversation about its outage if there is one."""
+    def flapping(self, incident: Incident, ends: Line | None, now: float) -> Line:
+        """What says that it flaps, in the conversation about its outage if there is one.
+
+        `ends` was to say that the outage is over.
+        """
         line = self._line(incident, Say.FLAPPING, f"flapping.{incident.id}", now)
-        told = incident.told_at is not None
-        return line.in_thread(incident.thread if told else "", incident.channels if told else ())
+        if ends is not None:
+            return line.in_thread(ends.thread, ends.channels)
+        return line.in_thread(incident.thread, incident.channels) if incident.told_at is not None else line
 
     def worded(self, line: Line, incident: Incident, now: float) -> str:
         """What a line says besides its events, at the moment at which it is said."""

@@ -1,7 +1,8 @@
 """What waits to be said, so that what happens together is said together. Pure; times are epoch seconds.
 
-A line that stays alone goes out after a quarter of a second at most; while more keep coming, all wait, but
-never longer than `group_wait_sec`.
+A line that stays alone after quiet goes out after a quarter of a second at most. Several go out
+`group_wait_sec` after the first of them, and so does one that follows closely on others: who dies of one
+cause does not die in one moment.
 """
 
 from typing import Final
@@ -15,6 +16,7 @@ class Waiting:
     """Lines in the order in which they came, and since when."""
 
     def __init__(self) -> None:
+        self._taken_at = float("-inf")
         self.lines: dict[str, Line] = {}
         self._held: dict[str, int] = {}  # event ids, and how many lines have them
         self._of: dict[str, list[str]] = {}  # the lines' ids by what they are on
@@ -43,8 +45,9 @@ class Waiting:
                     del self._held[ident]
         return line
 
-    def take_all(self) -> list[Line]:
-        """Takes all lines out, in their order."""
+    def take_all(self, now: float) -> list[Line]:
+        """Takes all lines out at `now`, in their order."""
+        self._taken_at = now
         lines = list(self.lines.values())
         self.lines.clear()
         self._of.clear()
@@ -68,5 +71,6 @@ class Waiting:
         """When the lines are to go out; None while there are none."""
         if not self.lines:
             return None
-        came = [line.at for line in self.lines.values()]
-        return min(min(came) + group_wait_sec, max(came) + min(ALONE_SEC, group_wait_sec / 4))
+        first = min(line.at for line in self.lines.values())
+        alone = len(self.lines) == 1 and first - self._taken_at >= group_wait_sec
+        return first + (min(ALONE_SEC, group_wait_sec / 4) if alone else group_wait_sec)
