@@ -1,16 +1,11 @@
 """One request over HTTP, bounded in every way, with what can go wrong as `SendError`.
 
 Redirects are not followed: a receiver that may send us elsewhere could send us inside. Not here: what is
-sent, and to whom.
+sent, and to whom; and which refusals are for good (`refusing.py`).
 """
 
 import asyncio
-import socket
-import ssl
-import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
+from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -18,22 +13,11 @@ import httpx
 
 from marketswarm import __version__
 from marketswarm.channels.message import SendError
+from marketswarm.channels.refusing import Answer, refusal_in, refusal_of
 
 WITHIN_SEC: Final = 5.0
 ANSWER_AT_MOST: Final = 64 * 1024
 """Bytes of an answer that are read, so that its connection can be used again; a longer one costs that."""
-
-_LATER: Final = frozenset({302, 303, 307, 408, 429})
-"""Refusals that another time may not be: a receiver that is being moved or is too busy."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What came back: a status, up to ANSWER_AT_MOST bytes, and headers, whose names have no case."""
-
-    status: int
-    body: bytes
-    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class Http:
@@ -67,7 +51,7 @@ class Http:
         except TimeoutError:
             raise SendError("timeout") from None
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError) as error:
-            raise _refusal(error) from None
+            raise refusal_in(error) from None
 
     async def aclose(self) -> None:
         """Closes every connection."""
@@ -85,14 +69,6 @@ class Http:
             return Answer(response.status_code, bytes(read[:ANSWER_AT_MOST]), response.headers)
 
 
-def refusal_of(answer: Answer, after_sec: float | None = None) -> SendError:
-    """What an answer that is no 2xx comes to; `after_sec` is a pause that its body asks for, in seconds."""
-    permanent = 300 <= answer.status < 500 and answer.status not in _LATER
-    if after_sec is None:
-        after_sec = retry_after(answer.headers.get("retry-after"), time.time())
-    return SendError(str(answer.status), permanent=permanent, retry_after_sec=after_sec)
-
-
 def host_of(url: str) -> str:
     """Host and port of a URL: all of it that may be shown."""
     try:
@@ -100,47 +76,3 @@ def host_of(url: str) -> str:
         return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
     except ValueError:
         return "?"
-
-
-def retry_after(value: str | None, now: float) -> float | None:
-    """The seconds that a Retry-After asks for, given as a number or as a date; None if it can't be read."""
-    if value is None:
-        return None
-    text = value.strip()
-    if text.isascii() and text.isdigit():
-        return float(text[:9])
-    try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - now)
-    except (ValueError, OverflowError, TypeError):
-        return None
-
-
-_WORDS: Final[tuple[tuple[type[BaseException], str], ...]] = (
-    (socket.gaierror, "dns"),
-    (ssl.SSLError, "tls"),
-    (httpx.TimeoutException, "timeout"),
-    (TimeoutError, "timeout"),
-    (ConnectionRefusedError, "refused"),
-    (httpx.ConnectError, "refused"),
-    (httpx.NetworkError, "broken"),
-    (httpx.RemoteProtocolError, "broken"),
-    (httpx.ProxyError, "proxy"),
-    (OSError, "broken"),
-)
-
-
-def _refusal(error: BaseException) -> SendError:
-    """What went wrong in one word; what is wrong with the request itself is so for good."""
-    chain = list(_causes(error))
-    for kind, word in _WORDS:
-        if any(isinstance(link, kind) for link in chain):
-            return SendError(word)
-    return SendError(f"bad_request ({type(error).__name__})", permanent=True)
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    for _ in range(8):
-        if error is None:
-            return
-        yield error
-        error = error.__cause__ or error.__context__

@@ -6,7 +6,8 @@ from typing import Any, Final
 import orjson
 from pydantic import SecretStr
 
-from marketswarm.channels.http import Answer, Http, refusal_of
+from marketswarm.channels.http import Http
+from marketswarm.channels.refusing import Answer, refusal_of
 
 JSON: Final = "application/json; charset=utf-8"
 

@@ -10,9 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from marketswarm import log as logs
 from marketswarm.channels.fitting import cut, fit, paragraph, plain, units
-from marketswarm.channels.http import Answer, Http, host_of, refusal_of
+from marketswarm.channels.http import Http, host_of
 from marketswarm.channels.look import look_of
 from marketswarm.channels.message import Channel, Message, Receipt, SendError
+from marketswarm.channels.refusing import Answer, refusal_of
 from marketswarm.channels.talk import ask, pause_of, said
 from marketswarm.settings.values import HttpUrl, Name, Token
 

@@ -5,8 +5,9 @@ from pydantic import SecretStr
 from rig_receiver import Answer as Scripted
 from rig_receiver import Receiver
 
-from marketswarm.channels.http import Answer, Http
+from marketswarm.channels.http import Http
 from marketswarm.channels.message import SendError
+from marketswarm.channels.refusing import Answer
 from marketswarm.channels.talk import ask, pause_of, post, said
 
 

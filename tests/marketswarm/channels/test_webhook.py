@@ -16,7 +16,8 @@ from rig_tls import Authority
 
 from marketswarm.channels import Message, SendError, Severity
 from marketswarm.channels.body import payload
-from marketswarm.channels.http import Http, retry_after
+from marketswarm.channels.http import Http
+from marketswarm.channels.refusing import retry_after
 from marketswarm.channels.webhook import Options, Webhook, headers_of, signature, signing_key
 
 STRANGE = b'{"type":"heartbeat_miss","svc":"rss_agg","later":{"key":1}}'
