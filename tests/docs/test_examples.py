@@ -3,11 +3,16 @@
 import os
 import re
 import signal
+import socket
 from pathlib import Path
 
+import httpx
 import pytest
-from rig import Fleet, Proc, until
+from channel_messages import MISS
+from rig import Fleet, Proc, free_port, until
 from rig_process import Process
+
+from marketswarm.channels.body import payload
 
 ROOT = Path(__file__).parents[2]
 TRUTH = {
@@ -69,3 +74,18 @@ def test_the_service_in_python_beats(tmp_path):
         until(lambda: fleet.system.cmd("GET", "beat:my_svc") or not service.running, 15, "its first beat")
         assert service.running, str(service)
         assert service.stop() == 0
+
+
+def test_the_receiver_shows_what_it_is_sent(tmp_path):
+    port = free_port()
+    source = example("README.md", "python", "http.server").replace("9000", str(port))
+    (tmp_path / "hook.py").write_text(source, encoding="utf-8")
+    with Proc("hook", {"PYTHONPATH": str(tmp_path)}, tmp_path) as receiver:
+        until(lambda: listens(port), 10, "the receiver")
+        httpx.post(f"http://127.0.0.1:{port}/hook", content=payload(MISS), timeout=5).raise_for_status()
+        until(lambda: "warning - rss_agg is down - no beat for 31.2 s (timeout 30 s)\n" in receiver.text(), 5)
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
