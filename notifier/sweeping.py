@@ -59,6 +59,12 @@ class Sweep:
                 await self._sweep()
             await asyncio.sleep(EVERY_SEC)
 
+    async def look_at_silences(self) -> None:
+        """Takes note of those that there are: nobody is to be told of anything before that."""
+        with contextlib.suppress(BusError):
+            held = await self._bus.ask(self._bus.client.hgetall(SILENCES), EVERY_SEC)
+            self._silences.saw(self._bus.name, held)
+
     async def _sweep(self) -> None:
         pipe = self._bus.pipeline()
         pipe.hgetall(SILENCES)

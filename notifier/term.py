@@ -108,15 +108,17 @@ class Term:
         self._post.hand_over(channel, message)
 
     async def _work(self) -> None:
+        boot, silences = self._me.boot, Silences(self.desk.silence)
+        readers = [
+            Reader(bus, boot, self._intake, answered=self._answered, failed=self._failed)
+            for bus in self._buses.values()
+        ]
+        sweeps = [Sweep(reader, self._store, silences, boot) for reader in readers]
+        await asyncio.gather(*(sweep.look_at_silences() for sweep in sweeps))
         async with asyncio.TaskGroup() as group:
-            silences = Silences(self.desk.silence)
-            for bus in self._buses.values():
-                reader = Reader(
-                    bus, self._me.boot, self._intake, answered=self._answered, failed=self._failed
-                )
-                sweep = Sweep(reader, self._store, silences, self._me.boot)
-                group.create_task(reader.run(), name=f"read:{bus.name}")
-                group.create_task(sweep.run(), name=f"sweep:{bus.name}")
+            for reader, sweep in zip(readers, sweeps, strict=True):
+                group.create_task(reader.run(), name=f"read:{reader.bus.name}")
+                group.create_task(sweep.run(), name=f"sweep:{reader.bus.name}")
             asking = Asking(self.desk, self._post, list(self._buses.values()), self._clock)
             group.create_task(asking.run(self._intake.asked), name="asks")
             group.create_task(self._until_over(), name="lease")

@@ -33,12 +33,19 @@ ROWS = {
     23: "two healers",
     24: "the healer killed, the sentinel there",
     25: "a healer that hangs",
+    26: "the notifier away during an outage",
+    27: "a receiver that is ill",
+    28: "a receiver that asks for peace",
+    29: "a receiver that is gone",
+    30: "the notifier killed before it knew that it was heard",
+    31: "a receiver that hangs",
+    32: "many die at once",
+    33: "a service that flaps",
     34: "the healer dead, and nobody to tell it",
     35: "an agent that hangs",
     36: "SIGTERM at any time",
     37: "both buses killed while they write",
 }
-"""Rows 26 to 33 are the notifier's, and come with it."""
 
 
 def rows_in(folder: Path) -> dict[int, list[str]]:

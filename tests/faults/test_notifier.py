@@ -1,0 +1,423 @@
+"""FAILURES rows 26, 30, 32, 33 and more: what the notifier owes people, whatever happens to it or a bus."""
+
+import time
+
+import orjson
+import pytest
+from notifier_scene import ENV, LEASE_SEC, LOG, START_SEC, Notified, hooks
+from rig import Proc, until
+from rig_receiver import Answer, Receiver, texts
+from rig_scene import BUSES, NOISE_SEC, TIMEOUT_SEC, Scene, only, rest, service
+
+
+@pytest.fixture
+def receiver():
+    with Receiver() as one:
+        yield one
+
+
+@pytest.fixture
+def other():
+    with Receiver() as one:
+        yield one
+
+
+def test_row_26_what_happened_while_no_notifier_ran_is_one_digest_and_no_lone_ok(tmp_path, receiver):
+    services = {"alpha": service(), "beta": service("market-redis")}
+    with Notified(tmp_path, hooks(one=receiver), ("healer", "notifier"), services=services) as scene:
+        scene.notifier.kill()
+        scene.stop_beating("alpha")
+        miss = scene.wait_logged("heartbeat_miss", "alpha", TIMEOUT_SEC + 1 + NOISE_SEC)
+        scene.beat_again("alpha")
+        ok = scene.wait_logged("heartbeat_ok", "alpha", 1 + NOISE_SEC, count=2)
+        rest(0.5)
+        assert receiver.seen == []
+        scene.notifier.start()
+        receiver.wait("heartbeat_ok", "alpha", START_SEC)
+        scene.settled()
+        assert only(receiver.seen).data["events"] == [miss, ok]
+        for event in (miss, ok):
+            assert scene.told(event["id"])["channels"] == ["one"]
+
+
+def test_row_26_it_says_how_late_it_is(tmp_path, receiver):
+    with Notified(tmp_path, hooks(one=receiver)) as scene:
+        told = scene.write("heartbeat_miss", "alpha")
+        receiver.wait("heartbeat_miss", "alpha", 5)
+        scene.settled()
+        scene.notifier.kill()
+        scene.write("heartbeat_miss", "beta", ago=180)
+        scene.write("heartbeat_ok", "beta", ago=120, down_sec=90.0)
+        scene.write("heartbeat_miss", "gamma", ago=110)
+        scene.notifier.start()
+        receiver.wait("heartbeat_ok", "beta", START_SEC)
+        receiver.wait("heartbeat_miss", "gamma", 2)
+        scene.settled()
+        first, *late = receiver.seen
+        assert (first.id, first.data["late"]) == (told, False)
+        assert all(request.data["late"] for request in late)
+        assert all("late)" in request.data["text"] for request in late)
+        kinds = [(event["type"], event["svc"]) for event in receiver.taken()[1:]]
+        assert kinds.index(("heartbeat_miss", "beta")) < kinds.index(("heartbeat_ok", "beta"))
+
+
+def test_row_30_a_notifier_killed_before_it_knew_that_it_was_heard_says_it_again_under_the_same_id(
+    tmp_path, receiver
+):
+    receiver.always = Answer(hang=True)
+    with Notified(tmp_path, hooks(one=receiver)) as scene:
+        miss = scene.write("heartbeat_miss", "alpha")
+        until(lambda: receiver.seen, 5, "an attempt")
+        scene.notifier.kill()
+        receiver.always = 200
+        assert scene.pending() == 1
+        scene.notifier.start()
+        receiver.wait("heartbeat_miss", "alpha", START_SEC)
+        scene.settled()
+        assert [request.id for request in receiver.seen] == [miss, miss]
+        bodies = {request.body for request in receiver.seen}
+        assert len(bodies) == 1
+        scene.again()
+        scene.write("heartbeat_ok", "alpha", down_sec=3.0)
+        receiver.wait("heartbeat_ok", "alpha", START_SEC)
+        assert len(receiver.seen) == 3
+
+
+def test_row_32_two_hundred_services_that_die_at_once_are_one_message_that_names_them_all(tmp_path, receiver):
+    names = [f"s{n:03d}" for n in range(200)]
+    services = {name: service(interval_sec=0.5, timeout_sec=3) for name in names}
+    channels = hooks(one=receiver)
+    with Notified(tmp_path, channels, ("healer", "notifier"), services=services, group_wait_sec=2.0) as scene:
+        scene.stop_beating(*names)
+        until(lambda: len(receiver.taken()) >= 200, 3 + 2 + 4 + NOISE_SEC, "all of them at the receiver")
+        assert sorted(scene.misses()) == names
+        message = receiver.seen[0]
+        assert texts(receiver.seen) == [message.data["title"]]
+        assert sorted(event["svc"] for event in message.data["events"]) == names
+        assert message.data["title"] == "200 services are down"
+        scene.settled()
+        scene.beat_again(*names)
+        until(lambda: len(receiver.taken()) >= 400, 2 + 4 + NOISE_SEC, "their return")
+        assert len(receiver.seen) == 2
+
+
+def test_row_33_a_service_that_flaps_is_two_notices_and_not_forty(tmp_path, receiver):
+    with Notified(tmp_path, hooks(one=receiver), flap_window_sec=6.0, rate_limit_sec=0.0) as scene:
+        for _ in range(20):
+            scene.write("heartbeat_miss", "alpha")
+            rest(0.1)
+            scene.write("heartbeat_ok", "alpha", down_sec=0.1)
+            rest(0.1)
+        until(lambda: any("settled" in text for text in texts(receiver.seen)), 20, "the end of it")
+        said = texts(receiver.seen)
+        assert sum("flapping" in text for text in said) == 1
+        assert sum("settled" in text for text in said) == 1
+        assert len(said) <= 8, said  # and what was said before anybody could know
+        scene.settled()
+
+
+def test_row_34_what_the_notifier_tells_the_sentinel_does_not_and_the_other_way_round(tmp_path, receiver):
+    env = {"SENTINEL_TIMEOUT_SEC": "1.5", "SENTINEL_DIRECT_SEC": "2", "WEBHOOK_URL": receiver.url}
+    agents = ("healer", "sentinel", "notifier")
+    services = {"sentinel": service()}
+    with Notified(tmp_path, {}, agents, services=services, env=env, rate_limit_sec=0.0) as scene:
+        scene["healer"].kill()
+        miss = receiver.wait("healer_miss", "healer", 1.5 + 1 + NOISE_SEC)
+        until(lambda: scene.told(miss["id"]), 2, "the record")
+        assert scene.told(miss["id"])["by"] == "notifier"
+        scene["sentinel"].wait_log("direct.told_by_others", 3 + NOISE_SEC)
+        scene["healer"].start()
+        receiver.wait("healer_ok", "healer", 2 + 2 * NOISE_SEC)
+        scene.notifier.kill()
+        scene["healer"].kill()
+        second = scene.wait_logged("healer_miss", "healer", 1.5 + 1 + NOISE_SEC, count=2)
+        until(lambda: scene.told(second["id"]), 2 + NOISE_SEC, "the record")
+        assert scene.told(second["id"])["by"] == "sentinel"
+        scene.notifier.start()
+        scene.settled(START_SEC)
+        scene["healer"].start()
+        ok = scene.wait_logged("healer_ok", "healer", 2 + 2 * NOISE_SEC, count=3)  # the first of all is news
+        until(lambda: scene.told(ok["id"]), 2 + NOISE_SEC, "the record")
+        rest(2.5)
+        kinds = [event["type"] for event in receiver.taken("healer")]
+        assert kinds == ["healer_miss", "healer_ok"] * 2
+
+
+def test_at_its_first_start_it_tells_what_is_still_down_and_no_old_history(tmp_path, receiver):
+    with Notified(tmp_path, hooks(one=receiver), ()) as scene:
+        for n in range(600):
+            scene.write("heartbeat_miss", f"old{n}", ago=5000)
+            scene.write("heartbeat_ok", f"old{n}", ago=4000)
+        miss = scene.write("heartbeat_miss", "alpha", ago=3600)
+        scene.write("heartbeat_gap", "alpha", ago=3500, gap_sec=9.0)
+        lost = scene.write("bus_miss", "market-redis", *BUSES, ago=100)
+        scene.start("notifier")
+        receiver.wait("heartbeat_miss", "alpha", START_SEC)
+        receiver.wait("bus_miss", "market-redis", 2)
+        scene.ready()
+        scene.settled()
+        assert {event["id"] for event in receiver.taken()} == {miss, lost}
+        assert len(receiver.taken()) == 2
+        assert all(request.data["late"] for request in receiver.seen)
+        scene.write("heartbeat_ok", "alpha", down_sec=3600.0)
+        receiver.wait("heartbeat_ok", "alpha", 5)
+
+
+def test_two_notifiers_are_one_voice_and_the_second_takes_over_in_time(tmp_path, receiver):
+    with Notified(tmp_path, hooks(one=receiver)) as scene:
+        standby = scene._ends.enter_context(Proc("notifier", scene.env, scene.folder))
+        standby.wait_log("channels.named")
+        for n in range(5):
+            scene.write("heartbeat_miss", f"s{n}")
+        receiver.wait("heartbeat_miss", "s4", 5)
+        scene.settled()
+        scene.notifier.kill()
+        killed = time.monotonic()
+        scene.write("heartbeat_miss", "alpha")
+        receiver.wait("heartbeat_miss", "alpha", LEASE_SEC + 1 + NOISE_SEC)
+        scene.settled()
+        assert time.monotonic() - killed < LEASE_SEC + 1 + NOISE_SEC
+        scene.notifier.start()
+        until(lambda: len(scene.notifier.logs("channels.named")) == 2, START_SEC, "the first one, again")
+        rest(0.5)
+        assert standby.stop() == 0
+        scene.write("heartbeat_miss", "beta")
+        receiver.wait("heartbeat_miss", "beta", 1 + NOISE_SEC)
+        events = [event["svc"] for event in receiver.taken()]
+        assert sorted(events) == sorted({"s0", "s1", "s2", "s3", "s4", "alpha", "beta"})
+
+
+def test_a_notifier_that_slept_through_its_lease_says_nothing_twice(tmp_path, receiver):
+    with Notified(tmp_path, hooks(one=receiver)) as scene:
+        scene.notifier.freeze()
+        standby = scene._ends.enter_context(Proc("notifier", scene.env, scene.folder))
+        standby.wait_log("lease.held")
+        scene.write("heartbeat_miss", "alpha")
+        receiver.wait("heartbeat_miss", "alpha", 3 + NOISE_SEC)
+        scene.notifier.thaw()
+        until(lambda: len(scene.notifier.logs("lease.lost")) >= 1, 5, "it to notice")
+        scene.write("heartbeat_ok", "alpha", down_sec=2.0)
+        receiver.wait("heartbeat_ok", "alpha", 5)
+        rest(1)
+        scene.settled()
+        assert len(receiver.taken()) == 2
+        assert scene.notifier.running
+
+
+@pytest.mark.parametrize("bus", BUSES)
+def test_a_lost_bus_delays_nothing_and_loses_nothing(tmp_path, receiver, bus):
+    remaining = next(each for each in BUSES if each != bus)
+    with Notified(tmp_path, hooks(one=receiver)) as scene:
+        scene.write("heartbeat_miss", "before", remaining)
+        receiver.wait("heartbeat_miss", "before", 5)
+        scene.settled()
+        scene.server(bus).kill()
+        rest(0.3)
+        lost = scene.write("bus_miss", bus, remaining)
+        written = time.monotonic()
+        receiver.wait("bus_miss", bus, 3)
+        assert time.monotonic() - written < 2
+        if bus != BUSES[0]:  # where it beats
+            until(lambda: bus in scene.beat_detail(), 5, "a beat that says so")
+        scene.server(bus).start()
+        until(lambda: scene.told(lost, bus), 5, "the record where it was missed")
+        until(lambda: scene.state(bus) == scene.state(remaining), 5, "the state where it was missed")
+        scene.write("heartbeat_miss", "after", bus)
+        scene.write("bus_ok", bus, *BUSES, down_sec=3.0)
+        receiver.wait("heartbeat_miss", "after", 5)
+        receiver.wait("bus_ok", bus, 5)
+        scene.settled()
+        events = [event["id"] for event in receiver.taken()]
+        assert len(set(events)) == len(events) == 4
+
+
+def test_a_frozen_bus_delays_nothing(tmp_path, receiver):
+    with Notified(tmp_path, hooks(one=receiver)) as scene:
+        scene.market.freeze()
+        for n in range(5):
+            begun = time.monotonic()
+            scene.write("heartbeat_miss", f"s{n}", BUSES[0])
+            receiver.wait("heartbeat_miss", f"s{n}", 3)
+            assert time.monotonic() - begun < 1.5
+        scene.market.thaw()
+        until(lambda: scene.state(BUSES[1]) == scene.state(BUSES[0]), 10, "the same state")
+
+
+def test_what_no_bus_stores_is_told_all_the_same(tmp_path, receiver):
+    receiver.always = 500
+    with Notified(tmp_path, hooks(one=receiver)) as scene:
+        miss = scene.write("heartbeat_miss", "alpha")
+        until(lambda: receiver.seen, 5, "an attempt")
+        for bus in BUSES:
+            scene.server(bus).kill()
+        receiver.always = 200
+        receiver.wait("heartbeat_miss", "alpha", 15)
+        count = len(receiver.seen)
+        for bus in BUSES:
+            scene.server(bus).start()
+        until(lambda: all(scene.told(miss, bus) for bus in BUSES), 10, "the records")
+        scene.settled(10)
+        assert len(receiver.seen) == count
+
+
+@pytest.mark.parametrize("command", [("FLUSHALL",), ("DEL", LOG), ("XGROUP", "DESTROY", LOG, "notifier")])
+def test_a_log_or_a_group_that_somebody_deleted_is_read_again_without_repeating_itself(
+    tmp_path, receiver, command
+):
+    with Notified(tmp_path, hooks(one=receiver)) as scene:
+        for n in range(3):
+            scene.write("heartbeat_miss", f"s{n}")
+        receiver.wait("heartbeat_miss", "s2", 5)
+        scene.settled()
+        scene.system.cmd(*command)
+        scene.write("heartbeat_miss", "alpha")
+        receiver.wait("heartbeat_miss", "alpha", 8)
+        scene.write("heartbeat_ok", "s0", down_sec=3.0)
+        receiver.wait("heartbeat_ok", "s0", 5)
+        scene.settled()
+        ids = [event["id"] for event in receiver.taken()]
+        assert len(ids) == len(set(ids)) == 5
+        until(lambda: scene.state() == scene.state(BUSES[1]), 5, "the state again")
+
+
+def test_entries_that_say_nothing_are_passed_over(tmp_path, receiver):
+    with Notified(tmp_path, hooks(one=receiver)) as scene:
+        for raw in (b"", b"{", b"[1]", b'{"type":"party","svc":"a","ts":1}', b"\xff" * 100, b"x" * 2_000_000):
+            scene.system.cmd("XADD", LOG, "*", "event", raw)
+        scene.system.cmd("XADD", LOG, "*", "other", "field")
+        scene.system.cmd("XADD", "notifier:asks", "*", "ask", "{}")
+        scene.write("heartbeat_miss", "alpha")
+        receiver.wait("heartbeat_miss", "alpha", 5)
+        scene.settled()
+        assert len(receiver.seen) == 1
+        assert scene.notifier.logs("reading.malformed")
+        for bus in BUSES:
+            scene.server(bus).cmd("DEL", LOG)
+
+
+def test_without_any_channel_it_says_so_once_and_pours_out_no_history_when_there_is_one(tmp_path, receiver):
+    with Notified(tmp_path, {}) as scene:
+        for n in range(50):
+            scene.write("heartbeat_miss", f"s{n}")
+            scene.write("heartbeat_ok", f"s{n}", down_sec=1.0)
+        scene.settled()
+        assert len(scene.notifier.logs("channels.none")) == 1
+        assert "no channel is named" in scene.beat_detail()
+        scene.notifier.stop()
+        scene.start("notifier", WEBHOOK_URL=receiver.url)
+        scene.notifier.wait_log("channels.named")
+        scene.write("heartbeat_miss", "alpha")
+        receiver.wait("heartbeat_miss", "alpha", 5)
+        assert len(receiver.taken()) == 1
+
+
+def test_a_reseed_opens_and_closes_channels_while_messages_are_on_their_way(tmp_path, receiver, other):
+    receiver.always = 500
+    with Notified(tmp_path, hooks(one=receiver)) as scene:
+        scene.write("heartbeat_miss", "alpha")
+        until(lambda: receiver.seen, 5, "an attempt")
+        scene.seed(scene.with_settings(channels=hooks(two=other)))
+        other.wait("heartbeat_miss", "alpha", 5)
+        scene.settled()
+        assert scene.dead()[0]["reason"] == "no such channel"
+        receiver.always = 200
+        scene.seed(scene.with_settings(channels=hooks(one=receiver, two=other)))
+        until(lambda: texts_with_both(scene, receiver, other), 8, "news on both")
+
+
+def texts_with_both(scene, *receivers) -> bool:
+    """Whether news reaches both; the truth may take a moment."""
+    name = f"s{time.monotonic_ns()}"
+    scene.write("heartbeat_miss", name)
+    until(lambda: any(each.taken(name) for each in receivers), 5)
+    rest(0.3)
+    return all(each.taken(name) for each in receivers)
+
+
+@pytest.mark.parametrize(
+    ("channels", "said"),
+    [
+        ({"one": {"type": "webhook"}}, "url: is missing"),
+        ({"one": {"url": "http://127.0.0.1:9/"}}, "type"),
+        ({"one": {"type": "pigeon"}}, "no such kind"),
+        ({"one": {"type": "webhook", "url": "env:NOT_THERE"}}, "NOT_THERE"),
+    ],
+)
+def test_channels_none_of_which_can_be_opened_are_a_mistake(tmp_path, channels, said):
+    with Scene(
+        tmp_path, {"notifier": {**service(), "settings": {"channels": channels}}}, (), env=ENV
+    ) as scene:
+        notifier = scene.start("notifier")
+        assert notifier.wait(START_SEC) == 2
+        assert said in notifier.text()
+
+
+def test_a_channel_that_cant_be_opened_is_told_over_another(tmp_path, receiver):
+    channels = {**hooks(one=receiver), "two": {"type": "webhook", "url": "env:NOT_THERE"}}
+    with Notified(tmp_path, channels) as scene:
+        until(lambda: any("two can't be opened" in text for text in texts(receiver.seen)), 5, "the news")
+        until(lambda: "degraded" in scene.beat_detail() and "NOT_THERE" in scene.beat_detail(), 5)
+
+
+def test_a_secret_in_a_file_is_found_and_shown_to_nobody(tmp_path, receiver):
+    path = tmp_path / "hook"
+    path.write_text(receiver.url + "\n", encoding="utf-8")
+    channels = {"one": {"type": "webhook", "url": "env:HOOK"}}
+    with Notified(tmp_path, channels, env={"HOOK_FILE": str(path)}) as scene:
+        scene.write("heartbeat_miss", "alpha")
+        receiver.wait("heartbeat_miss", "alpha", 5)
+        assert "s3cret" not in scene.notifier.text()
+        assert "s3cret" not in str(scene.state())
+
+
+def test_silences_are_heard_of_within_a_second_wherever_they_are_written(tmp_path, receiver):
+    with Notified(tmp_path, hooks(one=receiver)) as scene:
+        now = time.time()
+        silence = {"id": "q1", "starts_at": now - 1, "ends_at": now + 6, "author": "ops", "reason": "move",
+                   "services": ["alpha"], "tags": [], "changed_at": now}  # fmt: skip
+        scene.market.cmd("HSET", "notifier:silences", "q1", orjson.dumps(silence))
+        until(lambda: scene.system.cmd("HEXISTS", "notifier:silences", "q1"), 4, "it on the other bus")
+        scene.write("heartbeat_miss", "alpha")
+        scene.write("heartbeat_miss", "beta")
+        receiver.wait("heartbeat_miss", "beta", 3)
+        scene.settled()
+        assert receiver.taken("alpha") == []
+        scene.again()
+        receiver.wait("heartbeat_miss", "alpha", START_SEC)  # at its end it is still down
+        assert time.time() >= silence["ends_at"]
+
+
+def test_what_is_asked_is_done_once_and_answered_on_both_buses(tmp_path, receiver, other):
+    other.always = 503
+    with Notified(tmp_path, hooks(one=receiver, two=other)) as scene:
+        assert [each["said"] for each in scene.ask("test", "one")] == ["200"]
+        both = scene.ask("test", "*")
+        assert {(each["channel"], each["ok"]) for each in both} == {("one", True), ("two", False)}
+        assert [each["done"] for each in both] == [False, True]
+        assert "no channel three" in only(scene.ask("test", "three"))["said"]
+        tests = [request.id for request in receiver.seen]
+        assert len(set(tests)) == len(tests) == 2
+        other.always = 200
+        scene.write("heartbeat_miss", "alpha")
+        receiver.wait("heartbeat_miss", "alpha", 5)
+        assert "alpha" in only(scene.ask("ack", "alpha"))["said"]
+        assert not only(scene.ask("ack", "nobody"))["ok"]
+        assert only(scene.ask("resend", "*"))["said"] == "nothing is dead"
+
+
+def test_ten_thousand_events_of_backlog_are_digested_soon_and_into_few_messages(tmp_path, receiver):
+    with Notified(tmp_path, hooks(one=receiver)) as scene:
+        scene.notifier.stop()
+        import redis
+
+        with redis.Redis(port=scene.system.port) as client, client.pipeline(transaction=False) as pipe:
+            now = time.time()
+            for n in range(5000):
+                for kind, ago in (("miss", 100), ("ok", 50)):
+                    event = {"type": f"heartbeat_{kind}", "svc": f"s{n}", "ts": now - ago, "id": f"{kind}{n}"}
+                    pipe.xadd(LOG, {"event": orjson.dumps(event)})
+            pipe.execute()
+        scene.notifier.start()
+        until(lambda: len(receiver.taken()) == 10_000, START_SEC + 10, "all of it")
+        scene.settled(10)
+        assert len(receiver.seen) <= 30

@@ -1,0 +1,203 @@
+"""FAILURES rows 27 to 29 and 31: receivers that are ill, that ask for peace, that want nothing, that hang."""
+
+import os
+import time
+from itertools import pairwise
+
+import pytest
+from notifier_scene import Notified, hooks
+from rig import free_port, until
+from rig_metrics import key, samples
+from rig_receiver import Answer, Receiver, texts
+from rig_scene import BUSES, rest
+
+OUTAGE_SEC = float(os.environ.get("RECEIVER_OUTAGE_SEC", "5"))
+"""How long the receiver of row 27 is ill; a whole minute is for those who have the time."""
+
+
+@pytest.fixture
+def receiver():
+    with Receiver() as one:
+        yield one
+
+
+@pytest.fixture
+def other():
+    with Receiver() as one:
+        yield one
+
+
+@pytest.mark.timeout(60 + 4 * OUTAGE_SEC)
+def test_row_27_a_receiver_that_is_ill_gets_everything_once_after_growing_pauses(tmp_path, receiver):
+    receiver.always = 500
+    with Notified(tmp_path, hooks(one=receiver)) as scene:
+        begun = time.monotonic()
+        miss = scene.write("heartbeat_miss", "alpha")
+        until(lambda: receiver.seen, 5, "an attempt")
+        until(lambda: "one: 500" in scene.beat_detail(), 5, "a degraded beat")
+        later = scene.write("heartbeat_ok", "alpha", down_sec=2.0)
+        until(lambda: time.monotonic() - begun > OUTAGE_SEC, OUTAGE_SEC + 1)
+        assert receiver.taken() == []
+        assert scene.pending() == 2
+        receiver.always = 200
+        receiver.wait("heartbeat_ok", "alpha", 1.3 * 2 * OUTAGE_SEC + 5)
+        scene.settled()
+        assert [event["id"] for event in receiver.taken()] == [miss, later]
+        times = [request.at for request in receiver.seen if request.id == miss]
+        gaps = [b - a for a, b in pairwise(times)]
+        assert gaps[0] >= 0.7
+        assert all(b > 1.1 * a for a, b in pairwise(gaps)), gaps
+        assert len(gaps) <= 4 + OUTAGE_SEC / 10
+        late = OUTAGE_SEC >= 60
+        assert [each.data["late"] for each in receiver.seen if each.status == 200] == [late] * 2
+        until(lambda: "500" not in scene.beat_detail(), 3, f"a beat that is well: {scene.notifier}")
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_row_28_a_receiver_that_asks_for_peace_has_it(tmp_path, receiver, status):
+    receiver.script.append(Answer(status, {"Retry-After": "4"}))
+    with Notified(tmp_path, hooks(one=receiver)) as scene:
+        scene.write("heartbeat_miss", "alpha")
+        until(lambda: receiver.seen, 5, "an attempt")
+        scene.write("heartbeat_miss", "beta")
+        receiver.wait("heartbeat_miss", "beta", 8)
+        first, second, *_ = receiver.seen
+        assert second.at - first.at >= 4
+        assert first.id == second.id
+        assert len(receiver.seen) == 3
+
+
+@pytest.mark.parametrize("status", [404, 410])
+def test_row_29_a_receiver_that_is_gone_is_told_over_another_and_left_alone(
+    tmp_path, receiver, other, status
+):
+    receiver.always = status
+    port = free_port()
+    with Notified(tmp_path, hooks(one=receiver, two=other), env={"METRICS_PORT": str(port)}) as scene:
+        miss = scene.write("heartbeat_miss", "alpha")
+        other.wait("heartbeat_miss", "alpha", 5)
+        until(lambda: any(f"one is broken: {status}" in text for text in texts(other.seen)), 5, "the news")
+        scene.settled()
+        for bus in BUSES:
+            until(lambda bus=bus: scene.dead(bus), 3, f"it in notifier:dead on {bus}")
+            [dead] = scene.dead(bus)
+            assert (dead["channel"], dead["reason"], dead["message"]["id"]) == ("one", str(status), miss)
+        assert scene.told(miss)["channels"] == ["two"]
+        until(lambda: f"degraded: one: {status}" in scene.beat_detail(), 5, "a degraded beat")
+        assert samples(port)[key("notifier_channel_broken", channel="one")] == 1
+        assert samples(port)[key("notifier_attempts_total", channel="one", outcome="dead")] == 1
+        rest(3)
+        assert receiver.statuses() == [status], "nobody asks it again"
+        scene.write("heartbeat_ok", "alpha", down_sec=3.0)
+        other.wait("heartbeat_ok", "alpha", 5)
+        until(lambda: len(receiver.seen) == 2, 5, "one attempt for the next message")
+        assert sum("broken" in text for text in texts(other.seen)) == 1
+        scene.again()
+        scene.write("heartbeat_miss", "beta")
+        other.wait("heartbeat_miss", "beta", 15)
+        receiver.always = 200
+        until(lambda: len(receiver.seen) == 3, 5, "one attempt")
+        rest(1)
+        assert sum("broken" in text for text in texts(other.seen)) == 1, "nor after a restart"
+        answers = scene.ask("resend", miss)
+        assert [(each["channel"], each["ok"]) for each in answers] == [("one", True)]
+        assert receiver.taken("alpha")[0]["id"] == miss
+        until(lambda: miss not in [each["message"]["id"] for each in scene.dead(BUSES[1])], 3, "it gone")
+        until(lambda: "degraded" not in scene.beat_detail(), 5, "a beat that is well")
+        assert "s3cret" not in scene.notifier.text()
+
+
+def test_row_29_what_its_only_channel_refuses_goes_to_one_that_was_not_meant(tmp_path, receiver, other):
+    receiver.always = 404
+    routes = [{"services": ["alpha"], "channels": ["one"]}, {"channels": ["two"]}]
+    with Notified(tmp_path, hooks(one=receiver, two=other), routes=routes) as scene:
+        miss = scene.write("heartbeat_miss", "alpha")
+        other.wait("heartbeat_miss", "alpha", 5)
+        scene.settled()
+        assert scene.dead()[0]["message"]["id"] == miss
+        assert len(receiver.seen) == 1
+
+
+def test_row_29_without_another_channel_it_lies_there_to_be_sent_again(tmp_path, receiver):
+    receiver.always = 404
+    with Notified(tmp_path, hooks(one=receiver)) as scene:
+        miss = scene.write("heartbeat_miss", "alpha")
+        until(scene.dead, 5, "it in notifier:dead")
+        scene.settled()
+        receiver.always = 200
+        rest(1.5)  # its pause
+        assert [each["ok"] for each in scene.ask("resend", "*")] == [True]
+        assert receiver.taken()[0]["id"] == miss
+        until(lambda: not scene.dead(), 3, "nothing dead")
+
+
+def test_row_31_a_receiver_that_hangs_holds_no_other_back(tmp_path, receiver, other):
+    receiver.always = Answer(hang=True)
+    with Notified(tmp_path, hooks(one=receiver, two=other)) as scene:
+        for n in range(8):
+            written = time.monotonic()
+            scene.write("heartbeat_miss", f"s{n}")
+            other.wait("heartbeat_miss", f"s{n}", 3)
+            assert time.monotonic() - written < 1.5
+        assert len(receiver.statuses()) <= 3
+        assert scene.pending() == 8
+        receiver.always = 200
+        until(lambda: len(receiver.taken()) == 8, 30, "all of them, once it is well")
+        scene.settled()
+        assert [event["svc"] for event in receiver.taken()] == [f"s{n}" for n in range(8)]
+        assert len(other.taken()) == 8
+
+
+@pytest.mark.parametrize("what", ["drip", "reset"])
+def test_row_31_nor_one_that_drips_or_hangs_up(tmp_path, other, what):
+    import socket
+    import threading
+
+    sock = socket.create_server(("127.0.0.1", 0))
+    over = threading.Event()
+
+    def serve() -> None:
+        while not over.is_set():
+            try:
+                wire, _ = sock.accept()
+            except OSError:
+                return
+            with wire:
+                wire.settimeout(1)
+                if what == "reset":
+                    continue
+                try:
+                    while not over.wait(0.2):
+                        wire.send(b"H")
+                except OSError:
+                    continue
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        channels = {"ill": {"type": "webhook", "url": f"http://127.0.0.1:{sock.getsockname()[1]}/"}}
+        with Notified(tmp_path, {**channels, **hooks(two=other)}) as scene:
+            for n in range(3):
+                written = time.monotonic()
+                scene.write("heartbeat_miss", f"s{n}")
+                other.wait("heartbeat_miss", f"s{n}", 3)
+                assert time.monotonic() - written < 1.5
+            until(lambda: "ill: " in scene.beat_detail(), 8, "a degraded beat")
+    finally:
+        over.set()
+        sock.shutdown(socket.SHUT_RDWR)
+        sock.close()
+        thread.join(5)
+
+
+def test_the_later_of_a_thread_follow_the_first_where_the_channel_wants_that(tmp_path, receiver):
+    with Notified(tmp_path, hooks(one=receiver), rate_limit_sec=0.0) as scene:
+        miss = scene.write("heartbeat_miss", "alpha")
+        receiver.wait("heartbeat_miss", "alpha", 5)
+        scene.settled()
+        scene.again()
+        scene.write("heartbeat_ok", "alpha", down_sec=4.0)
+        receiver.wait("heartbeat_ok", "alpha", 15)
+        first, last = receiver.seen
+        assert first.id == miss
+        assert first.data.get("thread", miss) == last.data.get("thread", miss) == miss
