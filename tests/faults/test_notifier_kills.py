@@ -1,0 +1,150 @@
+"""FAILURES row 30, many times: the notifier is killed at random points, and a receiver keeps a ledger.
+
+Nothing is lost, and what comes again comes under the same id. `KILLS=200 … -s` is the long run, with its
+figures; `KILLS_SEED` has a run again.
+"""
+
+import os
+import random
+import threading
+import time
+from collections import Counter
+from typing import Any
+
+import orjson
+import pytest
+import redis
+from notifier_scene import LOG, START_SEC, Notified, hooks
+from rig import until
+from rig_receiver import Answer, Receiver
+from rig_scene import BUSES
+
+KILLS = int(os.environ.get("KILLS", "20"))
+SEED = int(os.environ.get("KILLS_SEED", "4"))
+EVERY_SEC = 0.03
+
+
+class Moody(Receiver):
+    """A receiver that mostly takes what it gets; else it is ill, busy, or slow."""
+
+    def __init__(self, chance: random.Random) -> None:
+        super().__init__()
+        self.chance = chance
+        self.calm = False
+
+    def _answer(self, handler: Any) -> None:
+        dice = 1.0 if self.calm else self.chance.random()
+        if dice < 0.05:
+            self.script.append(Answer(503))
+        elif dice < 0.08:
+            self.script.append(Answer(429, {"Retry-After": "1"}))
+        elif dice < 0.3:
+            time.sleep(self.chance.random() * 0.1)
+        super()._answer(handler)
+
+
+class Story:
+    """Services that go down and come back, each once, as fast as it goes; every event that was written."""
+
+    def __init__(self, scene: Notified, chance: random.Random) -> None:
+        self.written: list[str] = []
+        self._clients = {bus: redis.Redis(port=scene.server(bus).port) for bus in BUSES}
+        self._chance, self._over = chance, threading.Event()
+        self._thread = threading.Thread(target=self._tell, daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        self._over.set()
+        self._thread.join(10)
+        for client in self._clients.values():
+            client.close()
+
+    def _tell(self) -> None:
+        down: list[tuple[str, str]] = []
+        n = 0
+        while not self._over.wait(EVERY_SEC) or down:
+            if down and (self._over.is_set() or self._chance.random() < 0.5):
+                family, svc = down.pop(self._chance.randrange(len(down)))
+                self._write(f"{family}_ok", svc)
+                continue
+            n += 1
+            family = "heartbeat" if self._chance.random() < 0.9 else "bus"
+            down.append((family, f"s{n}"))
+            self._write(f"{family}_miss", f"s{n}")
+
+    def _write(self, kind: str, svc: str) -> None:
+        ts = round(time.time(), 3)
+        ident = f"{kind}.{svc}.{round(ts * 1000)}"
+        event = {"type": kind, "svc": svc, "ts": ts, "id": ident, "by": "healer"}
+        for bus in BUSES if kind.startswith("bus") else BUSES[:1]:
+            self._clients[bus].xadd(LOG, {"event": orjson.dumps(event)})
+        self.written.append(ident)
+
+
+@pytest.mark.timeout(120 + 6 * KILLS)
+def test_row_30_killed_at_random_points_it_loses_nothing_and_repeats_only_under_the_same_id(tmp_path):
+    chance = random.Random(SEED)
+    with (
+        Moody(chance) as receiver,
+        Notified(
+            tmp_path,
+            hooks(one=receiver),
+            env={"NOTIFIER_LEASE_SEC": "0.3"},
+            rate_limit_sec=0.0,
+            group_wait_sec=0.04,
+        ) as scene,
+    ):
+        story = Story(scene, chance)
+        began, gone = time.monotonic(), {""}
+        for _ in range(KILLS):
+            if chance.random() < 0.8:  # while it works
+                until(lambda gone=gone: leader(scene) not in gone, START_SEC, "a lease")
+                time.sleep(chance.random() * 0.6)
+            else:  # at any moment of its start
+                time.sleep(chance.random())
+            scene.notifier.kill()
+            gone = {"", *(line["boot"] for line in scene.notifier.logs("agent.joined"))}
+            scene.notifier.start()
+        took_sec = time.monotonic() - began
+        story.end()
+        receiver.calm = True
+        until(lambda: set(story.written) <= {event["id"] for event in receiver.taken()}, 40, "all of it")
+        scene.settled(10)
+        judge(story, receiver, took_sec)
+        assert not [name for name in scene.state() if name.startswith(("o:m:", "o:w:", "r:l:"))]
+        assert scene.dead() == []
+
+
+def leader(scene: Notified) -> str:
+    return scene.system.cmd("GET", "notifier:lease") or ""
+
+
+def judge(story: Story, receiver: Receiver, took_sec: float) -> None:
+    accepted = [request for request in receiver.seen if request.status == 200]
+    by_event: dict[str, set[str]] = {}
+    for request in receiver.seen:
+        for event in request.data["events"]:
+            by_event.setdefault(event["id"], set()).add(request.id)
+    told = {event["id"] for request in accepted for event in request.data["events"]}
+    lost = set(story.written) - told
+    others = {event: ids for event, ids in by_event.items() if len(ids) > 1}
+    times = Counter(request.id for request in accepted)
+    strangers = told - set(story.written)
+    figures = {
+        "kills": KILLS,
+        "seconds": round(took_sec),
+        "events": len(story.written),
+        "messages": len(times),
+        "attempts": len(receiver.seen),
+        "accepted": len(accepted),
+        "accepted again": sum(times.values()) - len(times),
+        "lost": len(lost),
+        "told under two ids": len(others),
+    }
+    print("\n" + ", ".join(f"{name}: {value}" for name, value in figures.items()))  # noqa: T201 - for `-s`
+    assert not lost, sorted(lost)[:5]
+    assert not others, list(others.items())[:5]
+    assert not strangers
+    again = {ident for ident, count in times.items() if count > 1}
+    for ident in again:
+        assert len({request.body for request in accepted if request.id == ident}) == 1, "another text"
