@@ -1,0 +1,44 @@
+"""Of a log's end, the outages that last."""
+
+import orjson
+
+from notifier.lately import still_open
+
+
+def log(*entries):
+    """Oldest first, as it was written; given as it is read, latest first."""
+    raw = [
+        orjson.dumps({"type": kind, "svc": svc, "ts": float(n), "id": f"{kind}.{n}"})
+        for n, (kind, svc) in enumerate(entries)
+    ]
+    return raw[::-1]
+
+
+def lasting(*entries):
+    return [event.id for event, _ in still_open(log(*entries))]
+
+
+def test_what_is_down_last_lasts_in_the_order_in_which_it_began():
+    assert lasting(
+        ("heartbeat_miss", "a"),
+        ("heartbeat_ok", "a"),
+        ("heartbeat_miss", "b"),
+        ("heartbeat_miss", "a"),
+        ("truth_drift", "bus"),
+        ("bus_miss", "bus"),
+        ("bus_ok", "bus"),
+        ("heartbeat_miss", "c"),
+        ("heartbeat_unwatched", "c"),
+    ) == ["heartbeat_miss.2", "heartbeat_miss.3", "truth_drift.4"]
+
+
+def test_a_gap_moves_nothing():
+    assert lasting(("heartbeat_miss", "a"), ("heartbeat_gap", "a")) == ["heartbeat_miss.0"]
+
+
+def test_a_bus_and_a_service_of_one_name_are_two_things():
+    assert lasting(("bus_miss", "a"), ("heartbeat_ok", "a")) == ["bus_miss.0"]
+
+
+def test_nonsense_is_passed_over():
+    assert still_open([b"", b"{", b"[]"]) == []
