@@ -154,11 +154,11 @@ class Router:
     def _closes(self, incident: Incident, event: Event, raw: bytes, now: float) -> Reason:
         incident.down = False
         self._holding.changed(incident, event.ts)
-        opening = self._waiting.opening(incident.id)
-        self._drop(incident, Say.DOWN, Say.REMINDER, Say.ESCALATION)
         if self._holding.begins_to_flap(incident, now):
             self._flap(incident, now)
-        if incident.flapping:
+        opening = self._waiting.opening(incident.id)
+        self._drop(incident, Say.DOWN, Say.REMINDER, Say.ESCALATION)
+        if self._flaps_openly(incident):
             return Reason.FLAPPING
         key, svc, text = incident.key, incident.svc, raw.decode("utf-8", "replace")
         if opening is not None:
@@ -188,12 +188,24 @@ class Router:
         return Reason.TELL
 
     def _flap(self, incident: Incident, now: float) -> None:
-        """It flaps from now on; what was to be said of it is part of that."""
+        """It flaps from now on; what was to be said of it is part of that, if anybody is to hear of it."""
+        if self._holding.unwanted(incident, now) is not None:
+            return
         unsaid = self._drop(incident, Say.DOWN, Say.UP, Say.BLIP, Say.AGAIN)
         incident.kept, incident.kept_sec = 0, 0.0
-        if self._holding.unwanted(incident, now) is None:
-            ends = next((line for line in unsaid if line.thread), None)
-            self._waiting.put(self._timing.flapping(incident, ends, now))
+        ends = next((line for line in unsaid if line.thread), None)
+        self._waiting.put(self._timing.flapping(incident, ends, now))
+
+    def _never_flapped(self, incident: Incident, now: float) -> list[Line]:
+        """It settled before anybody was told that it flaps; who knew that it was down hears how it is."""
+        unsaid = self._drop(incident, Say.FLAPPING)
+        return [self._timing.settled(incident, line.thread, now) for line in unsaid if line.thread]
+
+    def _flaps_openly(self, incident: Incident) -> bool:
+        """Whether people know, or are about to, that it flaps, and that single changes are not told."""
+        if incident.flap_thread:
+            return incident.flapping
+        return any(line.say is Say.FLAPPING for line in self._waiting.of(incident.key))
 
     def _drop(self, incident: Incident, *says: Say) -> list[Line]:
         dropped = [line for line in self._waiting.of(incident.key) if line.say in says]
@@ -206,7 +218,9 @@ class Router:
         self._look_at = NEVER
         for incident in list(self._incidents.values()):
             before = (incident.held, incident.free_at, incident.flapping, incident.kept)
-            lines = self._timing.lines(incident, now)
+            flapping, lines = incident.flapping, self._timing.lines(incident, now)
+            if flapping and not incident.flapping:
+                lines = [*self._never_flapped(incident, now), *lines]
             for line in lines:
                 if line.id not in self._waiting.lines:
                     self._waiting.put(line)

@@ -79,7 +79,8 @@ class Speaking:
             incident.limited_until = now + self._holding.rate_limit_sec
             incident.kept, incident.kept_sec = 0, 0.0
         if line.say is Say.FLAPPING:
-            incident.flap_thread, incident.channels = thread, channels
+            incident.thread = incident.flap_thread = thread
+            incident.channels = channels
         elif line.say in (Say.DOWN, Say.AGAIN, Say.SETTLED) and incident.down:
             incident.told_at, incident.thread, incident.channels = now, thread, channels
             incident.held = None

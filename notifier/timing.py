@@ -22,9 +22,8 @@ class Timing:
     def lines(self, incident: Incident, now: float) -> list[Line]:
         """What is to be said of it now; the incident is changed so that nothing is said twice."""
         if self._holding.settles(incident, now) and incident.flap_thread:
-            line = self._line(incident, Say.SETTLED, f"settled.{incident.last_id}", now)
-            thread, incident.flap_thread, incident.held = incident.flap_thread, "", None
-            return [line.in_thread(thread, incident.channels)]
+            thread, incident.flap_thread = incident.flap_thread, ""
+            return [self.settled(incident, thread, now)]
         if incident.flapping:
             return []
         if incident.kept and incident.limited_until <= now:
@@ -57,10 +56,19 @@ class Timing:
 
         `ends` was to say that the outage is over.
         """
-        line = self._line(incident, Say.FLAPPING, f"flapping.{incident.id}", now)
+        ident = f"flapping.{incident.key}.{round(1000 * incident.changes[-1])}"
+        line = self._line(incident, Say.FLAPPING, ident, now)
         if ends is not None:
             return line.in_thread(ends.thread, ends.channels)
         return line.in_thread(incident.thread, incident.channels) if incident.told_at is not None else line
+
+    def settled(self, incident: Incident, thread: str, now: float) -> Line:
+        """What says, in the thread of its flapping, how it is after that."""
+        line = self._line(incident, Say.SETTLED, f"settled.{incident.last_id}", now)
+        if incident.down:
+            incident.held = None
+            line = line.with_events((incident.miss,), (incident.id,))
+        return line.in_thread(thread, incident.channels)
 
     def worded(self, line: Line, incident: Incident, now: float) -> str:
         """What a line says besides its events, at the moment at which it is said."""
