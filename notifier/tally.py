@@ -9,7 +9,7 @@ from notifier.deliver import Outcome
 
 
 class Tally:
-    """Counts events and attempts; `waiting`, `broken` and `incidents` are asked for when they are told."""
+    """Counts events and attempts; what stands as it is now is asked for when it is told."""
 
     def __init__(self) -> None:
         self.delay = Spread(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
@@ -18,6 +18,7 @@ class Tally:
         self.waiting: Callable[[], Mapping[str, int]] = dict
         self.broken: Callable[[], Mapping[str, bool]] = dict
         self.incidents: Callable[[], int] = lambda: 0
+        self.leads: Callable[[], bool] = lambda: False
         self._attempts: Counter[tuple[str, str]] = Counter()
 
     def attempt(self, outcome: Outcome) -> None:
@@ -31,6 +32,9 @@ class Tally:
 
     def collect(self) -> Iterator[Family]:
         """What is to be told now."""
+        yield gauge(
+            "marketswarm_notifier_leads", "1 while it tells people, 0 while it stands by.", self.leads()
+        )
         yield Family(
             "marketswarm_notifier_events_total",
             "counter",

@@ -71,6 +71,7 @@ class Life:
         me = self._me
         self._buses = self._latest_buses()
         lease = Lease(me.boot, self._buses, me.settings.notifier_lease_sec)
+        self._tally.leads = lambda: lease.leads
         try:
             async with asyncio.TaskGroup() as group:
                 keeping = group.create_task(lease.run(), name="lease")
