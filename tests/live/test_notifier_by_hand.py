@@ -1,0 +1,137 @@
+"""The commands that speak to the notifier, with a real one behind them and a receiver at its end."""
+
+import orjson
+import pytest
+from by_shell import Shell
+from notifier_scene import Notified, hooks
+from rig import HOST, until
+from rig_receiver import Answer, Receiver
+from rig_scene import rest, service
+
+BY = ("--by", "kim")
+
+
+@pytest.fixture
+def receiver():
+    with Receiver() as one:
+        yield one
+
+
+def shell_in(scene: Notified) -> Shell:
+    folder = scene.folder / "shell"
+    folder.mkdir()
+    shell = Shell(folder)
+    shell.env |= scene.env
+    return shell
+
+
+def test_a_test_goes_the_way_of_all_messages_and_the_answer_is_the_receivers(tmp_path, receiver):
+    with Notified(tmp_path, hooks(one=receiver)) as scene:
+        shell = shell_in(scene)
+        ended = shell("notify", "test", *BY)
+        assert (ended.returncode, ended.stdout) == (0, f"✓ one ({HOST}:{receiver.port}): 200\n")
+        [request] = receiver.seen
+        assert request.data["what"] == "test"
+        assert "kim asked for this" in request.data["text"]
+        receiver.always = 404
+        ended = shell("notify", "test", "one", *BY)
+        assert (ended.returncode, ended.stderr) == (1, "")
+        assert f"✗ one ({HOST}:{receiver.port}): 404" in ended.stdout
+        assert shell("dead").stdout == "everything was delivered\n"  # nobody misses a test
+        assert "there is no channel two" in shell("notify", "test", "two", *BY).stdout
+
+
+def test_a_test_to_a_receiver_that_hangs_is_answered_when_its_time_is_over(tmp_path, receiver):
+    receiver.always = Answer(hang=True)
+    with Notified(tmp_path, hooks(one=receiver)) as scene:
+        ended = shell_in(scene)("notify", "test", *BY)
+        assert ended.returncode == 1
+        assert "timeout" in ended.stdout
+
+
+def test_nobody_is_told_of_what_is_silent_and_at_the_end_of_that_everybody_is(tmp_path, receiver):
+    services = {"alpha": service(), "beta": service(), "gamma": service() | {"tags": ["ingest"]}}
+    with Notified(tmp_path, hooks(one=receiver), services=services) as scene:
+        shell = shell_in(scene)
+        said = shell("silence", "al*", "--tag", "ingest", "--for", "1h", "--why", "x", *BY).stdout
+        assert "on alpha, gamma" in said
+        rest(1.5)  # the notifier looks once a second
+        for svc in ("alpha", "beta", "gamma"):
+            scene.write("heartbeat_miss", svc)
+        receiver.wait("heartbeat_miss", "beta", 5)
+        scene.settled()
+        rest(1)
+        assert receiver.taken("alpha") == receiver.taken("gamma") == []
+        [silence] = orjson.loads(shell("silences", "--json").stdout)
+        assert shell("unsilence", silence["id"]).returncode == 0
+        receiver.wait("heartbeat_miss", "alpha", 5)
+        receiver.wait("heartbeat_miss", "gamma", 5)
+        assert len(receiver.seen) == 2  # one for beta, and one for the other two
+
+
+def test_a_silence_that_one_bus_missed_is_given_to_it(tmp_path, receiver):
+    with Notified(tmp_path, hooks(one=receiver), services={"alpha": service()}) as scene:
+        shell = shell_in(scene)
+        scene.market.stop()
+        assert (
+            "bus market-redis did not take it"
+            in shell("silence", "alpha", "--for", "1h", "--why", "x", *BY).stdout
+        )
+        scene.market.start()
+        until(lambda: scene.market.cmd("HGETALL", "notifier:silences"), 10, "the silence")
+        assert scene.market.cmd("HGETALL", "notifier:silences") == scene.system.cmd(
+            "HGETALL", "notifier:silences"
+        )
+
+
+def test_an_outage_that_is_seen_to_is_not_brought_up_again(tmp_path, receiver):
+    with Notified(
+        tmp_path,
+        hooks(one=receiver),
+        services={"alpha": service(), "beta": service()},
+        remind_sec=[3, 4, 600],
+    ) as scene:
+        shell = shell_in(scene)
+        for svc in ("alpha", "beta"):
+            scene.write("heartbeat_miss", svc)
+            receiver.wait("heartbeat_miss", svc, 5)
+        ended = shell("ack", "alpha", *BY)
+        assert (ended.returncode, ended.stdout) == (0, "✓ alpha: kim sees to it\n")
+        ended = shell("ack", "gamma", *BY)
+        assert ended.returncode == 1
+        assert "✗ nothing is down that is called gamma" in ended.stdout
+        until(lambda: any(each.data["what"] == "reminder" for each in receiver.seen), 10, "a reminder")
+        rest(2)
+        reminded = [each.data["title"] for each in receiver.seen if each.data["what"] == "reminder"]
+        assert all("beta" in title and "alpha" not in title for title in reminded), reminded
+
+
+def test_what_no_receiver_took_is_listed_and_sent_again_under_its_id(tmp_path, receiver):
+    receiver.always = 410
+    with Notified(tmp_path, hooks(one=receiver), services={"alpha": service()}) as scene:
+        shell = shell_in(scene)
+        miss = scene.write("heartbeat_miss", "alpha")
+        until(scene.dead, 5, "a dead message")
+        [listed] = orjson.loads(shell("dead", "--json").stdout)
+        assert (listed["id"], listed["channel"], listed["reason"]) == (miss, "one", "410")
+        assert "1 message could not be delivered" in shell("status").stdout
+        receiver.always = 200
+        ended = shell("resend", miss, *BY)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        assert ended.stdout == f"✓ one ({HOST}:{receiver.port}): 200\n"
+        assert receiver.seen[-1].id == miss
+        until(lambda: shell("dead").stdout == "everything was delivered\n", 10)
+        ended = shell("resend", miss, *BY)
+        assert (ended.returncode, ended.stdout[:2]) == (1, "✗ ")
+        assert shell("resend", "--all", *BY).returncode == 0
+
+
+def test_with_one_bus_away_all_of_it_works(tmp_path, receiver):
+    with Notified(tmp_path, hooks(one=receiver), services={"alpha": service()}) as scene:
+        shell = shell_in(scene)
+        scene.system.stop()
+        ended = shell("notify", "test", *BY)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        assert "bus system-redis did not take it: refused" in ended.stdout
+        assert "✓ one" in ended.stdout
+        scene.system.start()
