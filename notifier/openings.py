@@ -1,7 +1,7 @@
 """Which channels are to be open, by the truth in force or else the environment; what is wrong with others."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ class Wanted:
     `options` is None when the truth names none: then the environment's are meant.
     """
 
-    options: Mapping[str, Mapping[str, Any]] | None
+    options: Mapping[str, Mapping[str, Any]] | None = field(repr=False)
     wrong: Mapping[str, str]
 
     def same(self, other: "Wanted", name: str) -> bool:

@@ -31,6 +31,9 @@ from notifier.tally import Tally
 from notifier.told import reached
 
 LOOK_EVERY_SEC: Final = 1.0
+LEAST_WAIT_SEC: Final = 0.002
+PATIENCE_SEC: Final = 60.0
+"""Longer than anything that is asked of a bus may take."""
 WIND_UP_SEC: Final = 0.8
 """What is on the wire when we are stopped may take so long."""
 
@@ -81,7 +84,8 @@ class Term:
 
         Raises Over at the end of the term, both in a group, and BusError when no state can be read.
         """
-        self.desk.restore(await self._store.load())
+        async with self._me.waiting(PATIENCE_SEC):
+            self.desk.restore(await self._store.load())
         async with asyncio.TaskGroup() as under:
             self._post = Post(self.desk.outbox, self.desk.came, under)
             self.desk.tally.waiting, self.desk.tally.broken = self._post.waiting, self._post.broken
@@ -123,18 +127,17 @@ class Term:
             group.create_task(asking.run(self._intake.asked), name="asks")
             group.create_task(self._until_over(), name="lease")
             while not self._over:
-                await self.desk.turn()
-                self._me.progress()
+                async with self._me.waiting(PATIENCE_SEC):  # for buses
+                    await self.desk.turn()
                 self._me.ail("channels", self._trouble())
                 await self._rest()
             raise Over
 
     async def _rest(self) -> None:
-        wait_sec = self.desk.wait_sec()
+        due_sec = self.desk.wait_sec()
+        wait_sec = LOOK_EVERY_SEC if due_sec is None else min(max(due_sec, LEAST_WAIT_SEC), LOOK_EVERY_SEC)
         with contextlib.suppress(TimeoutError):
-            async with self._me.waiting(
-                LOOK_EVERY_SEC if wait_sec is None else min(wait_sec, LOOK_EVERY_SEC)
-            ):
+            async with self._me.waiting(wait_sec):
                 await self._intake.wait()
 
     async def _until_over(self) -> None:

@@ -83,6 +83,34 @@ def test_row_30_a_notifier_killed_before_it_knew_that_it_was_heard_says_it_again
         assert len(receiver.seen) == 3
 
 
+class Slow(Receiver):
+    """One that takes its time with each answer; `asked` is how often it was."""
+
+    asked = 0
+
+    def _answer(self, handler) -> None:
+        self.asked += 1
+        time.sleep(0.25)
+        super()._answer(handler)
+
+
+def test_a_notifier_that_is_stopped_finishes_what_is_on_the_wire_and_says_nothing_twice(tmp_path):
+    with Slow() as receiver, Notified(tmp_path, hooks(one=receiver)) as scene:
+        for n in range(3):
+            scene.write("heartbeat_miss", f"s{n}")
+            until(lambda n=n: receiver.asked > n, START_SEC, "it on the wire")
+            begun = time.monotonic()
+            assert scene.notifier.stop() == 0
+            assert time.monotonic() - begun < 5
+            for bus in BUSES:
+                assert scene.server(bus).cmd("GET", "notifier:lease") is None
+            scene.notifier.start()
+        scene.ready()
+        scene.settled()
+        assert [event["svc"] for event in receiver.taken()] == ["s0", "s1", "s2"]
+        assert not [line for line in scene.notifier.logs() if line["level"] in ("error", "critical")]
+
+
 def test_row_32_two_hundred_services_that_die_at_once_are_one_message_that_names_them_all(tmp_path, receiver):
     names = [f"s{n:03d}" for n in range(200)]
     services = {name: service(interval_sec=0.5, timeout_sec=3) for name in names}
