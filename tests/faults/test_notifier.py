@@ -156,6 +156,7 @@ def test_row_34_what_the_notifier_tells_the_sentinel_does_not_and_the_other_way_
         scene["sentinel"].wait_log("direct.told_by_others", 3 + NOISE_SEC)
         scene["healer"].start()
         receiver.wait("healer_ok", "healer", 2 + 2 * NOISE_SEC)
+        scene.settled()  # else it would say it again
         scene.notifier.kill()
         scene["healer"].kill()
         second = scene.wait_logged("healer_miss", "healer", 1.5 + 1 + NOISE_SEC, count=2)

@@ -6,6 +6,7 @@ import time
 from itertools import chain
 
 import pytest
+import redis
 from rig import Server, auntil
 
 from marketswarm.bus import Bus, BusError
@@ -41,7 +42,10 @@ async def running(servers, boot="me"):
 
 
 def state(server):
-    found = server.cmd("HGETALL", "notifier:state")
+    try:
+        found = server.cmd("HGETALL", "notifier:state")
+    except redis.ResponseError:  # what is there is none
+        return None
     return {name: value for name, value in found.items() if name not in ("seq", "by")}
 
 
