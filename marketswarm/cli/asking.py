@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -58,19 +59,31 @@ async def ask(made: Ask, within_sec: float, data: Path, say: Callable[[str], Non
 async def _answers(
     buses: Sequence[Bus], ask_id: str, within_sec: float, show: Callable[[Answer], None]
 ) -> list[Answer]:
-    """The answers, each once, up to the last one or for `within_sec` at most."""
-    seen: dict[Answer, None] = {}
+    """The answers, up to the last one or for `within_sec` at most."""
+    found: list[Answer] = []
     deadline = time.monotonic() + within_sec
     while True:
-        for answer in [each for part in await _look(buses, ask_id) for each in part]:
-            if answer not in seen:
-                seen[answer] = None
-                show(answer)
+        for answer in _new(await _look(buses, ask_id), found):
+            found.append(answer)
+            show(answer)
         # from several buses, the last one may come before another
-        found = sorted(seen, key=lambda answer: answer.done)
+        found.sort(key=lambda answer: answer.done)
         if (found and found[-1].done) or time.monotonic() >= deadline:
             return found
         await asyncio.sleep(_LOOK_EVERY_SEC)
+
+
+def _new(parts: Sequence[Sequence[Answer]], known: Sequence[Answer]) -> list[Answer]:
+    """The answers beyond those known: each bus has all of them, or some; several may be the same words."""
+    counted, new = Counter(known), list[Answer]()
+    for part in parts:
+        here = Counter[Answer]()
+        for answer in part:
+            here[answer] += 1
+            if here[answer] > counted[answer]:
+                counted[answer] += 1
+                new.append(answer)
+    return new
 
 
 async def _look(buses: Sequence[Bus], ask_id: str) -> list[list[Answer]]:

@@ -1,6 +1,7 @@
 """Asking the notifier from the command line: what is asked, what is answered, and when nobody answers."""
 
 import time
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -62,6 +63,12 @@ def test_a_receiver_that_refuses_is_shown_and_the_code_is_1(shell, seeded):
     assert ended.returncode == 1
     assert "✗ slack (hooks.slack.com): 404 no_service" in ended.stdout
     assert ended.stderr == ""
+
+
+def test_answers_of_the_same_words_are_each_shown(shell, seeded):
+    with AnswersAsks(seeded, SLACK, SLACK, replace(SLACK, done=True)):
+        ended = shell("resend", "--all", *KIM)
+    assert ended.stdout.splitlines() == ["✓ slack (hooks.slack.com): 200 ok"] * 3
 
 
 def test_a_hostile_answer_steers_no_terminal(shell, seeded):
