@@ -135,3 +135,17 @@ def test_with_one_bus_away_all_of_it_works(tmp_path, receiver):
         assert "bus system-redis did not take it: refused" in ended.stdout
         assert "✓ one" in ended.stdout
         scene.system.start()
+
+
+def test_each_of_several_that_are_sent_again_is_answered_though_the_channel_pauses(tmp_path, receiver):
+    receiver.always = 410
+    services = {"alpha": service(), "beta": service(), "gamma": service()}
+    with Notified(tmp_path, hooks(one=receiver), services=services) as scene:
+        shell = shell_in(scene)
+        for count, svc in enumerate(services, 1):  # each failure makes the pause longer
+            scene.write("heartbeat_miss", svc)
+            until(lambda count=count: len(scene.dead()) == count, 20, f"{count} dead messages")
+        ended = shell("resend", "--all", *BY)
+        assert ended.returncode == 1
+        assert len(ended.stdout.splitlines()) == 3, ended.stdout
+        assert ended.stderr == ""
