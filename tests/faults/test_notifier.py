@@ -260,16 +260,46 @@ def test_a_lost_bus_delays_nothing_and_loses_nothing(tmp_path, receiver, bus):
         assert len(set(events)) == len(events) == 4
 
 
-def test_a_frozen_bus_delays_nothing(tmp_path, receiver):
+@pytest.mark.parametrize("bus", BUSES)
+def test_a_frozen_bus_delays_nothing(tmp_path, receiver, bus):
+    well = next(each for each in BUSES if each != bus)
     with Notified(tmp_path, hooks(one=receiver)) as scene:
-        scene.market.freeze()
+        scene.server(bus).freeze()
         for n in range(5):
             begun = time.monotonic()
-            scene.write("heartbeat_miss", f"s{n}", BUSES[0])
+            scene.write("heartbeat_miss", f"s{n}", well)
             receiver.wait("heartbeat_miss", f"s{n}", 3)
             assert time.monotonic() - begun < 1.5
-        scene.market.thaw()
-        until(lambda: scene.state(BUSES[1]) == scene.state(BUSES[0]), 10, "the same state")
+        scene.server(bus).thaw()
+        until(lambda: scene.state(bus) == scene.state(well), 10, "the same state")
+        assert len(receiver.taken()) == 5
+
+
+@pytest.mark.parametrize("bus", BUSES)
+@pytest.mark.parametrize("ill", [("CONFIG SET", "maxmemory", "1"), ("REPLICAOF", "127.0.0.1", "1")])
+def test_a_bus_that_takes_no_writes_delays_nothing(tmp_path, receiver, bus, ill):
+    well = next(each for each in BUSES if each != bus)
+    with Notified(tmp_path, hooks(one=receiver)) as scene:
+        scene.write("heartbeat_miss", "before", bus)
+        receiver.wait("heartbeat_miss", "before", 5)
+        scene.settled()
+        scene.server(bus).cmd(*ill)
+        for n in range(5):
+            begun = time.monotonic()
+            ident = scene.write("heartbeat_miss", f"s{n}", well)
+            receiver.wait("heartbeat_miss", f"s{n}", 3)
+            assert time.monotonic() - begun < 1.5
+            rest(0.2)
+        if ill[0] == "REPLICAOF":
+            scene.server(bus).cmd("REPLICAOF", "NO", "ONE")
+        else:
+            scene.server(bus).cmd("CONFIG SET", "maxmemory", "0")
+        until(lambda: scene.told(ident, bus), 10, "the record where it was missed")
+        scene.write("heartbeat_ok", "before", bus, down_sec=9.0)
+        receiver.wait("heartbeat_ok", "before", 5)
+        scene.settled()
+        ids = [event["id"] for event in receiver.taken()]
+        assert len(ids) == len(set(ids)) == 7
 
 
 def test_what_no_bus_stores_is_told_all_the_same(tmp_path, receiver):
