@@ -26,6 +26,8 @@ LONGEST_PAUSE_SEC: Final = 1.0
 COMPLAIN_EVERY: Final = 1000
 """Malformed entries from one log line on them to the next."""
 BEGINNING: Final = b"0-0"
+GONE: Final = ("NOGROUP", "UNBLOCKED")
+"""What servers say when somebody deleted the group, or the whole log while we wait at it."""
 
 # the client library's own way leaves the cursor out when it is asked for ids alone
 _CLAIM: Final = Script("return redis.call('XAUTOCLAIM', KEYS[1], unpack(ARGV))")
@@ -72,7 +74,7 @@ class Reader:
                     await self._read()
             except BusError as error:
                 # the group is made again when it is gone, without a word
-                if "NOGROUP" not in error.detail:
+                if not any(word in error.detail for word in GONE):
                     self._failed(error)
             await asyncio.sleep(pause_sec)
             pause_sec = min(2 * pause_sec, LONGEST_PAUSE_SEC)

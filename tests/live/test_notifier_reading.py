@@ -1,0 +1,194 @@
+"""Reading the log as a consumer of its group, on a real server: nothing is left behind, whoever left it."""
+
+import asyncio
+import contextlib
+
+import orjson
+import pytest
+from rig import Server, auntil
+
+from marketswarm.bus import Bus
+from marketswarm.replies import BoundedParser
+from notifier.intake import Intake
+from notifier.reading import Reader
+
+LOG = "healer:alerts:log"
+
+
+@pytest.fixture
+def server(tmp_path):
+    with Server(tmp_path / "bus") as one:
+        yield one
+
+
+def write(server, svc, kind="heartbeat_miss", **more):
+    event = {"type": kind, "svc": svc, "ts": 1.0, "id": f"{kind}.{svc}", **more}
+    return server.cmd("XADD", LOG, "*", "event", orjson.dumps(event)).encode()
+
+
+class Desk:
+    """Takes what is read, and settles it when told to."""
+
+    def __init__(self, last=None):
+        self.intake = Intake()
+        if last:
+            self.intake.last["bus"] = last
+        self.heard = []
+        self.failed = []
+
+    def take(self):
+        new = self.intake.take(10_000)
+        self.heard += new
+        self.intake.stored()
+        return new
+
+    @property
+    def names(self):
+        return [each.event.svc for each in self.heard]
+
+    async def has(self, *names, within=5.0):
+        await auntil(
+            lambda: (self.take(), sorted(self.names) == sorted(names))[1], within, f"{names}: {self.names}"
+        )
+
+
+@contextlib.asynccontextmanager
+async def reading(server, desk, consumer="me"):
+    bus = Bus("bus", server.url)
+    reader = Reader(bus, consumer, desk.intake, answered=lambda _: None, failed=desk.failed.append)
+    task = asyncio.create_task(reader.run())
+    try:
+        yield reader
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        await bus.aclose()
+
+
+def group(server):
+    [found] = server.cmd("XINFO", "GROUPS", LOG)
+    return found
+
+
+async def begun(server):
+    await auntil(lambda: server.cmd("EXISTS", LOG) and server.cmd("EXISTS", "notifier:asks"), 5)
+
+
+async def test_the_first_time_what_lasts_is_brought_without_an_entry_and_the_rest_is_not(server):
+    write(server, "over")
+    write(server, "over", "heartbeat_ok")
+    last = write(server, "lasts")
+    desk = Desk()
+    async with reading(server, desk):
+        await desk.has("lasts")
+        assert desk.heard[0].entry is None
+        await begun(server)
+        assert group(server)["last-delivered-id"] == last.decode()
+        entry = write(server, "new")
+        await desk.has("lasts", "new")
+        assert desk.heard[1].entry == entry
+        assert desk.intake.last == {"bus": entry}
+
+
+async def test_a_log_that_is_not_there_yet_is_made(server):
+    desk = Desk()
+    async with reading(server, desk):
+        await begun(server)
+        write(server, "first")
+        await desk.has("first")
+
+
+async def test_what_another_one_left_is_brought_and_that_one_forgotten(server):
+    write(server, "old")
+    first = Desk(last=b"0-0")
+    async with reading(server, first, "first"):
+        await first.has("old")
+        write(server, "left")
+        await first.has("old", "left")
+    entries = [each.entry for each in first.heard]
+    server.cmd("XACK", LOG, "notifier", entries[0])
+    second = Desk(last=entries[1])
+    async with reading(server, second, "second"):
+        await second.has("left")
+        assert second.heard[0].again
+        consumers = server.cmd("XINFO", "CONSUMERS", LOG, "notifier")
+        assert [(each["name"], each["pending"]) for each in consumers] == [("second", 1)]
+
+
+async def test_what_one_that_sleeps_is_still_given_is_claimed_when_somebody_looks(server):
+    desk = Desk(last=b"0-0")
+    async with reading(server, desk) as reader:
+        await begun(server)
+        server.cmd("XGROUP", "CREATECONSUMER", LOG, "notifier", "asleep")
+        # as if it had been given to the sleeper a moment before us
+        server.cmd("XGROUP", "SETID", LOG, "notifier", "$")
+        entry = write(server, "his")
+        await desk.has("his")
+        server.cmd("XCLAIM", LOG, "notifier", "asleep", 0, entry)
+        desk.intake.forget("bus", [entry])
+        await reader.claim()
+        await desk.has("his", "his")
+
+
+async def test_a_group_that_is_gone_is_made_where_it_was(server):
+    desk = Desk(last=b"0-0")
+    async with reading(server, desk):
+        await begun(server)
+        write(server, "a")
+        await desk.has("a")
+        server.cmd("XGROUP", "DESTROY", LOG, "notifier")
+        write(server, "b")
+        await desk.has("a", "b")
+        server.cmd("DEL", LOG)
+        write(server, "c")
+        await desk.has("a", "b", "c", within=8)
+        assert desk.failed == []
+
+
+async def test_a_log_that_began_anew_is_read_from_its_beginning(server):
+    server.cmd("XADD", LOG, "5-0", "event", b"{}")
+    desk = Desk(last=b"999-0")  # the clock of the server was ahead then
+    async with reading(server, desk):
+        await begun(server)
+        await auntil(lambda: desk.intake.malformed == {"incomplete": 1}, 5)
+
+
+async def test_what_is_too_long_to_be_read_is_passed_over_and_its_neighbours_are_not(server, monkeypatch):
+    monkeypatch.setattr(BoundedParser, "longest", 400_000)
+    for n in range(4):
+        write(server, f"before{n}")
+    server.cmd("XADD", LOG, "*", "event", b"x" * 3_000_000)
+    for n in range(4):
+        write(server, f"after{n}")
+    desk = Desk(last=b"0-0")
+    async with reading(server, desk):
+        await desk.has(*(f"{when}{n}" for when in ("before", "after") for n in range(4)), within=15)
+        assert desk.intake.malformed == {"unreadable": 1}
+        write(server, "later")
+        await auntil(lambda: (desk.take(), "later" in desk.names)[1], 5)
+
+
+async def test_a_key_that_is_no_stream_is_said_and_waited_for(server):
+    server.cmd("SET", LOG, "a string")
+    desk = Desk()
+    async with reading(server, desk):
+        await auntil(lambda: desk.failed, 5)
+        assert desk.failed[0].reason == "error"
+        server.cmd("DEL", LOG)
+        await begun(server)
+        write(server, "a")
+        await desk.has("a")
+
+
+async def test_asks_are_brought_each_once_and_nonsense_too_to_be_acknowledged(server):
+    ask = {"id": "a1", "do": "test", "what": "*", "by": "ops", "ts": 1.0}
+    server.cmd("XADD", "notifier:asks", "*", "ask", orjson.dumps(ask))
+    server.cmd("XADD", "notifier:asks", "*", "ask", "{")
+    desk = Desk()
+    async with reading(server, desk):
+        first = await asyncio.wait_for(desk.intake.asked.get(), 5)
+        second = await asyncio.wait_for(desk.intake.asked.get(), 5)
+    assert (first.ask.id, second.ask) == ("a1", None)
+    again = Desk()
+    async with reading(server, again, "another"):
+        assert (await asyncio.wait_for(again.intake.asked.get(), 5)).entry == first.entry
