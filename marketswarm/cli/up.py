@@ -49,7 +49,7 @@ def up(
     from marketswarm.exit import Code, Exit
     from marketswarm.fleet import folder, ground
     from marketswarm.fleet.up import run
-    from marketswarm.fleet.ways import ways
+    from marketswarm.fleet.ways import NOTIFIER, ways
     from marketswarm.settings import Common, read
 
     settings = read(Common)
@@ -62,7 +62,8 @@ def up(
             ground.need_ports(orders.plan.buses, patience_sec=patience_sec)
             ground.need_metrics_ports(orders.plan.agents, settings.metrics_host, patience_sec=patience_sec)
             screen = _screen(orders.plan, verbose)
-            told = asyncio.run(ways(orders.truth))
+            notified = any(agent.svc == NOTIFIER for agent in orders.plan.agents)
+            told = asyncio.run(ways(orders.truth)) if notified else ()
             asyncio.run(run(orders, screen, lambda agents: _summary(orders, agents, data, (begun, told))))
     except folder.TakenError as error:
         raise Exit(

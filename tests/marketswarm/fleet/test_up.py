@@ -252,6 +252,20 @@ def test_a_metrics_port_that_is_none_ends_it_and_names_the_variable(up, port):
     assert "METRICS_PORT: should be" in fleet.text()
 
 
+def test_a_way_to_reach_people_that_is_none_ends_it_before_anything_is_started(tmp_path):
+    truth = orjson.dumps({"services": {"notifier": HASTY}})
+    (tmp_path / "truth.json").write_bytes(truth)
+    with Proc("marketswarm", {"WEBHOOK_URL": "hunter2"}, tmp_path, "up", "--port", str(free_port())) as fleet:
+        assert fleet.wait(15) == 2
+        assert "WEBHOOK_URL: must be http://" in fleet.text()
+        assert "hunter2" not in fleet.text()
+        assert not list(tmp_path.rglob("server.log"))
+
+
+def test_ways_to_reach_people_are_nothing_to_a_fleet_without_a_notifier(up):
+    up(WEBHOOK_URL="hunter2").up()
+
+
 def test_only_some_services(up):
     fleet = up("--only", "other")
     assert fleet.up()["agents"] == ["other"]
