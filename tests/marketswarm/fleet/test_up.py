@@ -64,7 +64,7 @@ class Up(Proc):
         super().__init__("marketswarm", env, folder, "up", "--port", str(self.port), *options)
 
     def up(self) -> dict:
-        return self.wait_log("fleet.up", 15)
+        return self.wait_log("fleet.up", 30)
 
     def children(self) -> dict[int, str]:
         """Pid and command of every process that descends from it."""
