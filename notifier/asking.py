@@ -82,7 +82,9 @@ class Asking:
             said = f"there is no channel {ask.what}; there are {', '.join(names)}"
             self._desk.answering.say(ask.id, ok=False, said=said)
         else:
-            self._send(ask, notes.trial(ask.id, ask.by, self._clock()), chosen)
+            message = notes.trial(ask.id, ask.by, self._clock())
+            self._expect(ask, message, chosen)
+            self._send(ask, message, chosen)
 
     def _resend(self, ask: Ask, buried: Mapping[str, Buried]) -> None:
         chosen = [each for each in buried.values() if ask.what in (ALL, each.message.id)][:AT_ONCE]
@@ -94,14 +96,20 @@ class Asking:
         if not open_ones:
             self._desk.answering.say(ask.id, ok=False, said="no channel is open")
             return
-        for each in chosen:
+        ways = [[name for name in each.channels if name in open_ones] or open_ones for each in chosen]
+        # all of them before the first may be answered, or that answer would be taken for the last
+        for each, channels in zip(chosen, ways, strict=True):
+            self._expect(ask, each.message, channels)
+        for each, channels in zip(chosen, ways, strict=True):
             for bus, entries in each.entries.items():
                 self._desk.bury(bus, entries)
-            self._send(ask, each.message, [name for name in each.channels if name in open_ones] or open_ones)
+            self._send(ask, each.message, channels)
 
-    def _send(self, ask: Ask, message: Message, channels: Sequence[str]) -> None:
+    def _expect(self, ask: Ask, message: Message, channels: Sequence[str]) -> None:
         for name in channels:
             self._desk.answering.expect(ask.id, message.id, name)
+
+    def _send(self, ask: Ask, message: Message, channels: Sequence[str]) -> None:
         self._desk.say(message, channels)
         for name in channels:
             delivery = self._post.deliveries[name]

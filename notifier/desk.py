@@ -2,7 +2,7 @@
 
 One turn takes all that is at hand. What the turn leaves behind (the state, who was told, which entries of the
 log are done) is stored in one step on each bus; if no bus takes it, people are told all the same. Not here:
-what is decided (`router.py`), where messages are (`outbox.py`), the sending (`deliver.py`).
+what is decided (`router/`), where messages are (`outbox.py`), the sending (`deliver.py`).
 """
 
 from collections import Counter
@@ -17,12 +17,10 @@ from marketswarm.truth import Truth
 from notifier import notes
 from notifier.answering import Answering
 from notifier.deliver import Outcome
-from notifier.incident import HELD
 from notifier.intake import Asked, Heard, Intake
 from notifier.memo import Memo
 from notifier.outbox import Outbox
-from notifier.policy import Policy
-from notifier.router import Router
+from notifier.router import HELD, Policy, Router
 from notifier.tally import Tally
 from notifier.told import may_be_told_by_others, record
 from notifier.turn import Dead, Turn

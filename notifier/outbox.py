@@ -2,7 +2,7 @@
 
 Pure. What it must not forget it gives as fields of the state (`changes`), and takes from there (`restore`).
 A message stays until each of its channels accepted it or refused it for good; what all of them refused goes
-to another one. Not here: which messages there are (`router.py`), the sending (`deliver.py`).
+to another one. Not here: which messages there are (`router/`), the sending (`deliver.py`).
 """
 
 from collections import Counter, OrderedDict

@@ -1,6 +1,6 @@
 """Looks at a bus once a second: which silences there are, whether it still has the state, what others left.
 
-Not here: what silences mean (`router.py`), and reading the log (`reading.py`).
+Not here: what silences mean (`router/`), and reading the log (`reading.py`).
 """
 
 import asyncio

@@ -22,9 +22,9 @@ from notifier.desk import Desk
 from notifier.intake import Intake
 from notifier.lease import Lease
 from notifier.openings import Wanted, opened, wanted
-from notifier.policy import Policy
 from notifier.post import Post
 from notifier.reading import Reader
+from notifier.router import Policy
 from notifier.store import Store
 from notifier.sweeping import Silences, Sweep
 from notifier.tally import Tally

@@ -12,7 +12,7 @@ from marketswarm.truth import Heartbeat, Service
 from notifier.clock import Clock
 from notifier.lease import Lease
 from notifier.openings import at_least_one, opened, wanted
-from notifier.policy import Policy, Section
+from notifier.router import Policy, Section
 from notifier.tally import Tally
 from notifier.term import NOBODY, Over, Term, buses_of
 

@@ -44,8 +44,10 @@ def seed(
     raw = document if isinstance(document, bytes) else orjson.dumps(document)
     sha256 = hashlib.sha256(raw).hexdigest()
     for server in servers:
-        server.cmd("SET", "truth:doc", raw)
-        server.cmd("HSET", "truth:meta", "revision", revision, "sha256", sha256)
+        # in one step, as bootstrap: an agent that looks in between would see no revision
+        script = "redis.call('SET', KEYS[1], ARGV[1]) redis.call('HSET', KEYS[2], unpack(ARGV, 2))"
+        words = ("truth:doc", "truth:meta", raw, "revision", revision, "sha256", sha256)
+        server.cmd("EVAL", script, 2, *words)
         if say:
             server.cmd("PUBLISH", "truth:changed", orjson.dumps({"revision": revision, "sha256": sha256}))
 

@@ -9,9 +9,9 @@ from marketswarm.attention import Silence
 from marketswarm.channels import Message
 from marketswarm.event import Event, Kind, encode, identify
 from marketswarm.truth import Truth, load
-from notifier.incident import Reason
-from notifier.policy import Policy
-from notifier.router import Router
+from notifier.router.deciding import Router
+from notifier.router.incident import Reason
+from notifier.router.policy import Policy
 
 TIMEOUT_SEC = 30.0
 STEP_SEC = 0.05

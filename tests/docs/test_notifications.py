@@ -12,8 +12,8 @@ from marketswarm.channels import KINDS, make
 from marketswarm.channels.body import payload
 from marketswarm.channels.webhook import headers_of
 from marketswarm.truth import load
-from notifier.incident import Reason
-from notifier.policy import RATE_LIMIT_SEC, Policy
+from notifier.router.incident import Reason
+from notifier.router.policy import RATE_LIMIT_SEC, Policy
 
 PAGE = ROOT / "docs" / "notifications.md"
 KEY = b"key"

@@ -9,9 +9,9 @@ from marketswarm.event import parse as parse_event
 from marketswarm.truth import Truth
 from notifier.deliver import Outcome
 from notifier.desk import Desk
-from notifier.incident import Reason
 from notifier.intake import Asked, Heard, Intake
-from notifier.policy import Policy
+from notifier.router.incident import Reason
+from notifier.router.policy import Policy
 from notifier.tally import Tally
 
 BUS = "system-redis"

@@ -13,7 +13,7 @@ from marketswarm.truth import Truth
 from notifier.deliver import Outcome
 from notifier.desk import Desk
 from notifier.intake import Heard, Intake
-from notifier.policy import Policy
+from notifier.router.policy import Policy
 from notifier.tally import Tally
 
 CHANNELS = ("one", "two")

@@ -12,7 +12,7 @@ from marketswarm.channels import opening
 from marketswarm.channels.http import Http
 from marketswarm.channels.message import Channel, SendError
 
-WITHIN_SEC = 1.0
+WITHIN_SEC = 3.0
 SECRETS = ("s3cret", "hunter2")
 CHATS = {
     "slack": lambda url: {"url": url},

@@ -5,8 +5,8 @@ from datetime import datetime
 import pytest
 from pydantic import ValidationError
 
-from notifier.maintenance import is_open, under_maintenance
-from notifier.policy import Window
+from notifier.router.maintenance import is_open, under_maintenance
+from notifier.router.policy import Window
 
 NIGHT = {"at": "30 2 * * *", "for_sec": 3600, "tz": "Europe/Zurich"}
 

@@ -1,6 +1,6 @@
 """What flaps, by how often it changed lately."""
 
-from notifier.flapping import HIGH, LOW, flaps, restlessness
+from notifier.router.flapping import HIGH, LOW, flaps, restlessness
 
 WINDOW_SEC = 600.0
 

@@ -7,7 +7,7 @@ from typing import Final
 from marketswarm.channels import Message, Severity, What
 from marketswarm.channels.wording import seconds, words
 from marketswarm.event import Event, parse
-from notifier.incident import Line, Say
+from notifier.router.incident import Line, Say
 
 NAMED: Final = 10
 """Names in a text; the lines have all of them."""

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 
-from notifier.policy import Window
+from notifier.router.policy import Window
 
 
 def under_maintenance(

@@ -6,7 +6,7 @@ from town import TIMEOUT_SEC, Town
 
 from marketswarm.channels import Severity, What
 from marketswarm.event import Kind
-from notifier.incident import Reason
+from notifier.router.incident import Reason
 
 HOUR = 3600.0
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Final
 
-from notifier.incident import Incident, parse_incident, parse_line
-from notifier.waiting import Waiting
+from notifier.router.incident import Incident, parse_incident, parse_line
+from notifier.router.waiting import Waiting
 
 INCIDENT: Final = "r:i:"
 LINE: Final = "r:l:"

@@ -6,8 +6,8 @@ Times are epoch seconds.
 from typing import Final
 
 from marketswarm.channels.wording import LATE_SEC, seconds
-from notifier.holding import Holding
-from notifier.incident import Incident, Line, Reason, Say
+from notifier.router.holding import Holding
+from notifier.router.incident import Incident, Line, Reason, Say
 
 LOOK_EVERY_SEC: Final = 1.0
 """How often something is looked at whose time nobody can tell beforehand, such as the end of a silence."""

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from marketswarm.channels import Message
-from notifier.folding import folded
-from notifier.holding import Holding
-from notifier.incident import Incident, Line, Say
-from notifier.telling import compose
-from notifier.timing import Timing
+from notifier.router.folding import folded
+from notifier.router.holding import Holding
+from notifier.router.incident import Incident, Line, Say
+from notifier.router.telling import compose
+from notifier.router.timing import Timing
 
 LINES_AT_MOST: Final = 500
 """In one message: ten thousand services are twenty messages, and none that nobody can open."""

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from notifier.incident import Line, Say
-from notifier.waiting import ALONE_SEC, Waiting
+from notifier.router.incident import Line, Say
+from notifier.router.waiting import ALONE_SEC, Waiting
 
 
 def line(ident: str, at: float = 100.0, key: str = "a", say: Say = Say.DOWN) -> Line:

@@ -1,9 +1,7 @@
-"""What people are told, when, and in which message. Pure: events and the time in, messages due out.
+"""Takes note of what happens, and gives out what is due.
 
 It remembers each thing that is down (`incident.py`) and what it has still to say (`waiting.py`), and gives
-both as fields to keep (`keeping.py`). Why something is held back is decided in `holding.py`, what comes with
-time in `timing.py`, what is one message in `speaking.py`. Not here: reading, sending, and what has become of
-a message.
+both as fields to keep (`keeping.py`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,13 +10,13 @@ from typing import Final
 from marketswarm.attention import Silence
 from marketswarm.event import Event, Kind
 from marketswarm.truth import Truth
-from notifier.holding import Holding
-from notifier.incident import CLOSES, OPENS, Incident, Line, Reason, Say, key_of
-from notifier.keeping import Keeping
-from notifier.policy import Policy
-from notifier.speaking import Due, Speaking
-from notifier.timing import LOOK_EVERY_SEC, Timing
-from notifier.waiting import Waiting
+from notifier.router.holding import Holding
+from notifier.router.incident import CLOSES, OPENS, Incident, Line, Reason, Say, key_of
+from notifier.router.keeping import Keeping
+from notifier.router.policy import Policy
+from notifier.router.speaking import Due, Speaking
+from notifier.router.timing import LOOK_EVERY_SEC, Timing
+from notifier.router.waiting import Waiting
 
 NEVER: Final = float("inf")
 
@@ -233,6 +231,3 @@ class Router:
         if not self._holding.open_channels:
             return None  # nobody to say it to; it waits
         return self._waiting.due_at(self._holding.policy.group_wait_sec)
-
-
-__all__ = ["Due", "Reason", "Router"]

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from notifier.holding import Holding
-from notifier.incident import Line, Say
+from notifier.router.holding import Holding
+from notifier.router.incident import Line, Say
 
 LEADS = (Say.DOWN, Say.AGAIN)
 

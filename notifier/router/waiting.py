@@ -7,7 +7,7 @@ cause does not die in one moment.
 
 from typing import Final
 
-from notifier.incident import Line, Say
+from notifier.router.incident import Line, Say
 
 ALONE_SEC: Final = 0.25
 

@@ -7,7 +7,7 @@ from marketswarm.agent.own import own_part
 from marketswarm.channels import Severity
 from marketswarm.exit import Exit
 from marketswarm.truth import Heartbeat, Service
-from notifier.policy import Policy, Route, Section
+from notifier.router.policy import Policy, Route, Section
 
 
 def test_nothing_said_is_grouping_reminders_and_all_channels():

@@ -10,11 +10,11 @@ from marketswarm.channels import Severity
 from marketswarm.channels.wording import severity_of
 from marketswarm.event import Kind
 from marketswarm.truth import Truth
-from notifier.flapping import CHANGES, flaps
-from notifier.incident import Incident, Line, Reason, Say
-from notifier.maintenance import under_maintenance
-from notifier.policy import RATE_LIMIT_SEC, Policy
-from notifier.waiting import Waiting
+from notifier.router.flapping import CHANGES, flaps
+from notifier.router.incident import Incident, Line, Reason, Say
+from notifier.router.maintenance import under_maintenance
+from notifier.router.policy import RATE_LIMIT_SEC, Policy
+from notifier.router.waiting import Waiting
 
 
 class Holding:
