@@ -155,7 +155,7 @@ def test_row_34_what_the_notifier_tells_the_sentinel_does_not_and_the_other_way_
         assert scene.told(miss["id"])["by"] == "notifier"
         scene["sentinel"].wait_log("direct.told_by_others", 3 + NOISE_SEC)
         scene["healer"].start()
-        receiver.wait("healer_ok", "healer", 2 + 2 * NOISE_SEC)
+        receiver.wait("healer_ok", "healer", START_SEC)
         scene.settled()  # else it would say it again
         scene.notifier.kill()
         scene["healer"].kill()
@@ -165,7 +165,7 @@ def test_row_34_what_the_notifier_tells_the_sentinel_does_not_and_the_other_way_
         scene.notifier.start()
         scene.settled(START_SEC)
         scene["healer"].start()
-        ok = scene.wait_logged("healer_ok", "healer", 2 + 2 * NOISE_SEC, count=3)  # the first of all is news
+        ok = scene.wait_logged("healer_ok", "healer", START_SEC, count=3)  # the first of all is news
         until(lambda: scene.told(ok["id"]), 2 + NOISE_SEC, "the record")
         rest(2.5)
         kinds = [event["type"] for event in receiver.taken("healer")]
