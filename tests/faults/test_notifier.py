@@ -149,6 +149,7 @@ def test_row_34_what_the_notifier_tells_the_sentinel_does_not_and_the_other_way_
     agents = ("healer", "sentinel", "notifier")
     services = {"sentinel": service()}
     with Notified(tmp_path, {}, agents, services=services, env=env, rate_limit_sec=0.0) as scene:
+        scene.wait_logged("healer_ok", "healer", START_SEC)  # the first of all is news
         scene["healer"].kill()
         miss = receiver.wait("healer_miss", "healer", 1.5 + 1 + NOISE_SEC)
         until(lambda: scene.told(miss["id"]), 2, "the record")
@@ -165,7 +166,7 @@ def test_row_34_what_the_notifier_tells_the_sentinel_does_not_and_the_other_way_
         scene.notifier.start()
         scene.settled(START_SEC)
         scene["healer"].start()
-        ok = scene.wait_logged("healer_ok", "healer", START_SEC, count=3)  # the first of all is news
+        ok = scene.wait_logged("healer_ok", "healer", START_SEC, count=3)
         until(lambda: scene.told(ok["id"]), 2 + NOISE_SEC, "the record")
         rest(2.5)
         kinds = [event["type"] for event in receiver.taken("healer")]
