@@ -29,7 +29,10 @@ log = logs.get("deliver")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of an attempt at `at`, epoch seconds: a receipt, or an error, for good when it is `over`."""
+    """What came of an attempt at `at`, epoch seconds: a receipt, or an error, for good when it is `over`.
+
+    After `failures` in a row the channel is left alone for `pause_sec`.
+    """
 
     channel: str
     where: str
@@ -39,6 +42,8 @@ class Outcome:
     error: SendError | None = None
     over: bool = True
     broken: bool = False
+    failures: int = 0
+    pause_sec: float = 0.0
 
 
 class Delivery:
@@ -48,6 +53,8 @@ class Delivery:
         channel: where to.
         anchor: what the channel wants back with a message.
         outcome: told what came of each attempt.
+        failures: in a row, before this run.
+        pause_sec: what is left of the pause after the last of them.
         chance: for the pauses; from 0 to 1.
     """
 
@@ -57,6 +64,8 @@ class Delivery:
         *,
         anchor: Callable[[Message, str], str | None],
         outcome: Callable[[Outcome], None],
+        failures: int = 0,
+        pause_sec: float = 0.0,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.channel = channel
@@ -66,8 +75,8 @@ class Delivery:
         self._anchor, self._outcome, self._chance = anchor, outcome, chance
         self._waiting: deque[Message] = deque()
         self._filled, self._over = asyncio.Event(), asyncio.Event()
-        self._failures = 0
-        self._free_at = 0.0  # by the loop's clock
+        self._failures = failures
+        self._free_at = asyncio.get_running_loop().time() + pause_sec if pause_sec > 0 else 0.0
         self._round = 0  # how many are to be tried without a pause between them
         self._sending: Message | None = None
 
@@ -166,4 +175,5 @@ class Delivery:
         elif error is not None:
             in_sec = round(self.pause_left_sec, 1)
             log.warning("message.failed", reason=error.reason, again_in_sec=in_sec, **about)
-        self._outcome(Outcome(name, where, message, time.time(), receipt, error, over, self.broken))
+        paused = self._failures, self.pause_left_sec
+        self._outcome(Outcome(name, where, message, time.time(), receipt, error, over, self.broken, *paused))

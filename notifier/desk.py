@@ -93,8 +93,9 @@ class Desk:
         for name in sorted(self.outbox.bound_for() - set(channels)):
             for message in self.outbox.waiting(name):
                 self._refused(message, name, "no such channel", self._clock())
-        for name in [name for name in self.memo.broken if name not in channels]:
+        for name in self.memo.channels() - set(channels):
             self.memo.mends(name)
+            self.memo.resumes(name)
         self._intake.poke()
 
     # -- what happens
@@ -180,6 +181,10 @@ class Desk:
         name, message = outcome.channel, outcome.message
         self.tally.attempt(outcome)
         self.answering.came(outcome)
+        if outcome.error is None or outcome.broken:
+            self.memo.resumes(name)
+        elif outcome.pause_sec > 0:
+            self.memo.pauses(name, outcome.failures, outcome.at + outcome.pause_sec)
         if outcome.error is None:
             if self.memo.mends(name):
                 log.info("channel.mended", channel=name)

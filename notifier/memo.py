@@ -1,4 +1,4 @@
-"""What the desk itself must not forget: how far logs were read, which asks are done, which channels broke.
+"""What the desk itself must not forget: how far logs were read, which asks are done, how channels fare.
 
 Pure; kept as fields of the state, like the rest.
 """
@@ -11,7 +11,10 @@ import orjson
 READ: Final = "d:read:"
 ASKS: Final = "d:asks"
 BROKEN: Final = "d:broken"
+PAUSES: Final = "d:pauses"
 ASKS_KEPT: Final = 200
+PAUSE_AT_MOST_SEC: Final = 3600.0
+"""A clock that was set back makes no pause longer than any receiver is granted."""
 
 
 class Memo:
@@ -19,6 +22,7 @@ class Memo:
 
     def __init__(self) -> None:
         self.broken: dict[str, str] = {}
+        self._pauses: dict[str, tuple[int, float]] = {}
         self._asks: dict[str, None] = {}
         self._read: dict[str, bytes] = {}
         self._changed: dict[str, bytes | None] = {}
@@ -31,6 +35,10 @@ class Memo:
         self._asks = dict.fromkeys(map(str, _list(fields.get(ASKS, b"[]"))))
         found = _value(fields.get(BROKEN, b"{}"))
         self.broken = {name: str(why) for name, why in found.items()} if isinstance(found, dict) else {}
+        pauses = _value(fields.get(PAUSES, b"{}"))
+        for name, pause in pauses.items() if isinstance(pauses, dict) else ():
+            if isinstance(pause, list) and [*map(type, pause)] in ([int, float], [int, int]):
+                self._pauses[name] = max(0, pause[0]), float(pause[1])
         return dict(self._read)
 
     def read(self, last: Mapping[str, bytes]) -> None:
@@ -58,12 +66,31 @@ class Memo:
             self._changed[BROKEN] = orjson.dumps(self.broken)
         return news
 
+    def channels(self) -> set[str]:
+        """Those of which anything is kept."""
+        return self.broken.keys() | self._pauses.keys()
+
     def mends(self, channel: str) -> bool:
         """A channel takes messages, or is gone; whether it was broken."""
         if self.broken.pop(channel, None) is None:
             return False
         self._changed[BROKEN] = orjson.dumps(self.broken)
         return True
+
+    def pauses(self, channel: str, failures: int, until: float) -> None:
+        """A channel failed so many times in a row, and is left alone until then, in epoch seconds."""
+        self._pauses[channel] = failures, round(until, 3)
+        self._changed[PAUSES] = orjson.dumps(self._pauses)
+
+    def resumes(self, channel: str) -> None:
+        """A channel took a message, refuses for good, or is gone: it has no pause to keep."""
+        if self._pauses.pop(channel, None) is not None:
+            self._changed[PAUSES] = orjson.dumps(self._pauses)
+
+    def pause(self, channel: str, now: float) -> tuple[int, float]:
+        """A channel's failures in a row, and the seconds left of its pause at `now` (epoch seconds)."""
+        failures, until = self._pauses.get(channel, (0, 0.0))
+        return failures, min(max(0.0, until - now), PAUSE_AT_MOST_SEC)
 
     def changes(self) -> dict[str, bytes | None]:
         """The fields that changed since this was last asked."""

@@ -21,11 +21,19 @@ class Post:
         outbox: what waits for each channel.
         outcome: told what came of each attempt.
         group: where the deliveries run.
+        paused: by a channel's name, its failures in a row and what is left of its pause, in seconds, from an
+            earlier run.
     """
 
-    def __init__(self, outbox: Outbox, outcome: Callable[[Outcome], None], group: asyncio.TaskGroup) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        outcome: Callable[[Outcome], None],
+        group: asyncio.TaskGroup,
+        paused: Callable[[str], tuple[int, float]],
+    ) -> None:
         self.deliveries: dict[str, Delivery] = {}
-        self._outbox, self._outcome, self._group = outbox, outcome, group
+        self._outbox, self._outcome, self._group, self._paused = outbox, outcome, group, paused
         self._tasks: dict[Delivery, asyncio.Task[None]] = {}
 
     def open(self, channels: Mapping[str, Channel]) -> None:
@@ -67,7 +75,14 @@ class Post:
             await asyncio.wait(self._tasks.values(), timeout=within_sec)
 
     def _begin(self, channel: Channel) -> Delivery:
-        delivery = Delivery(channel, anchor=self._outbox.anchor, outcome=self._outcome)
+        failures, pause_sec = self._paused(channel.name)
+        delivery = Delivery(
+            channel,
+            anchor=self._outbox.anchor,
+            outcome=self._outcome,
+            failures=failures,
+            pause_sec=pause_sec,
+        )
         for message in self._outbox.waiting(channel.name):
             delivery.put(message)
         self._tasks[delivery] = self._group.create_task(self._run(delivery), name=f"deliver:{channel.name}")

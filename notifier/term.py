@@ -7,6 +7,7 @@ takes from the state on the buses, so that another instance can go on at any mom
 import asyncio
 import contextlib
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
@@ -87,7 +88,7 @@ class Term:
         async with self._me.waiting(PATIENCE_SEC):
             self.desk.restore(await self._store.load())
         async with asyncio.TaskGroup() as under:
-            self._post = Post(self.desk.outbox, self.desk.came, under)
+            self._post = Post(self.desk.outbox, self.desk.came, under, self._paused)
             self.desk.tally.waiting, self.desk.tally.broken = self._post.waiting, self._post.broken
             under.create_task(self._store.run(), name="store")
             try:
@@ -107,6 +108,9 @@ class Term:
         self._reopen(wanted(policy.channels, os.environ))
 
     # -- inside
+
+    def _paused(self, channel: str) -> tuple[int, float]:
+        return self.desk.memo.pause(channel, time.time())
 
     def _hand_over(self, channel: str, message: Message) -> None:
         self._post.hand_over(channel, message)

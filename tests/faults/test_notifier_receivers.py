@@ -2,10 +2,11 @@
 
 import os
 import time
+from functools import partial
 from itertools import pairwise
 
 import pytest
-from notifier_scene import Notified, hooks
+from notifier_scene import START_SEC, Notified, hooks
 from rig import free_port, until
 from rig_metrics import key, samples
 from rig_receiver import Answer, Receiver, texts
@@ -65,6 +66,21 @@ def test_row_28_a_receiver_that_asks_for_peace_has_it(tmp_path, receiver, status
         assert second.at - first.at >= 4
         assert first.id == second.id
         assert len(receiver.seen) == 3
+
+
+def test_rows_28_30_the_peace_outlasts_a_kill(tmp_path, receiver):
+    receiver.script.append(Answer(429, {"Retry-After": "9"}))
+    with Notified(tmp_path, hooks(one=receiver)) as scene:
+        miss = scene.write("heartbeat_miss", "alpha")
+        until(lambda: receiver.seen, 5, "an attempt")
+        pauses = partial(scene.system.cmd, "HGET", "notifier:state", "d:pauses")
+        until(lambda: '"one":[1,' in (pauses() or ""), 5, "the pause to be stored")
+        scene.notifier.kill()
+        scene.notifier.start()
+        receiver.wait("heartbeat_miss", "alpha", 9 + START_SEC)
+        first, second = receiver.seen
+        assert second.at - first.at >= 9 - 0.1
+        assert first.id == second.id == miss
 
 
 @pytest.mark.parametrize("status", [404, 410])
