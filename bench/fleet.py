@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
@@ -39,9 +39,18 @@ def truth(services: int, interval_sec: float, timeout_sec: float) -> bytes:
     return orjson.dumps({"services": found})
 
 
+def healer(
+    system: Server, market: Server, **settings: str
+) -> AbstractContextManager[subprocess.Popen[bytes]]:
+    """A healer process."""
+    return program("healer", system, market, **settings)
+
+
 @contextmanager
-def healer(system: Server, market: Server, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A healer process; what it logs goes to a file that is shown when it ends badly."""
+def program(
+    module: str, system: Server, market: Server, **settings: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of ours; what it logs goes to a file that is shown when it ends badly."""
     env = os.environ | {
         "SYSTEM_REDIS_URL": system.url,
         "MARKET_REDIS_URL": market.url,
@@ -49,7 +58,7 @@ def healer(system: Server, market: Server, **settings: str) -> Iterator[subproce
         **settings,
     }
     with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen([sys.executable, "-m", "healer"], env=env, cwd=ROOT, stderr=log)
+        process = subprocess.Popen([sys.executable, "-m", module], env=env, cwd=ROOT, stderr=log)
         try:
             yield process
         finally:

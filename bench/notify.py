@@ -4,21 +4,17 @@ A real server, a real notifier, a real HTTP receiver in this process. Linux only
 """
 
 import contextlib
-import os
 import statistics
-import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
 import orjson
 import redis
 
-from bench.fleet import ROOT, seed
+from bench.fleet import program, seed
 from bench.footprint import cpu_sec, rss_mb
 from bench.ground import Server, report
 from marketswarm.event import Event, Kind, encode, identify
@@ -70,26 +66,6 @@ def truth(group_wait_sec: float) -> bytes:
     beats = {"interval_sec": 10, "timeout_sec": 60}
     settings = {"group_wait_sec": group_wait_sec, "rate_limit_sec": 0}
     return orjson.dumps({"services": {"notifier": {"heartbeat": beats, "settings": settings}}})
-
-
-@contextlib.contextmanager
-def notifier(system: Server, market: Server, url: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A notifier process; what it logs is shown when it ends badly."""
-    env = os.environ | {
-        "SYSTEM_REDIS_URL": system.url,
-        "MARKET_REDIS_URL": market.url,
-        "WEBHOOK_URL": url,
-        "LOG_LEVEL": "WARNING",
-    }
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen([sys.executable, "-m", "notifier"], env=env, cwd=ROOT, stderr=log)
-        try:
-            yield process
-        finally:
-            process.terminate()
-            if process.wait(15):
-                log.seek(0)
-                sys.stderr.write(log.read().decode()[-4000:])
 
 
 def miss(n: int) -> tuple[str, bytes]:
@@ -146,7 +122,7 @@ def main(alerts: int = ALERTS, events: int = BACKLOG) -> None:
         contextlib.closing(Receiver()) as receiver,
     ):
         seed([system, market], truth(0))
-        with notifier(system, market, receiver.url) as process:
+        with program("notifier", system, market, WEBHOOK_URL=receiver.url) as process:
             _until_reading(client)
             time.sleep(2)
             began = cpu_sec(process.pid)
@@ -158,7 +134,7 @@ def main(alerts: int = ALERTS, events: int = BACKLOG) -> None:
             with redis.Redis(port=server.port) as each:
                 each.flushall()
         seed([system, market], truth(2))
-        with notifier(system, market, receiver.url):
+        with program("notifier", system, market, WEBHOOK_URL=receiver.url):
             _until_reading(client)
             sec, messages = backlog(client, receiver, alerts, events)
     p99 = took[round(0.99 * alerts) - 1]
