@@ -35,6 +35,11 @@ if holder and holder ~= boot then
   return -1
 end
 if base == '' then
+  -- a full bus refuses here, before anything is taken away; what is no hash goes
+  local refusal = redis.pcall('HSET', state, 'seq', seq)
+  if type(refusal) == 'table' and not string.find(refusal.err, 'WRONGTYPE') then
+    return refusal
+  end
   redis.call('DEL', state)
 elseif held('HGET', state, 'seq') ~= base then
   return 0

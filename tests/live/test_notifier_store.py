@@ -148,6 +148,8 @@ async def test_a_full_bus_takes_nothing_and_then_everything(servers, tmp_path):
         servers["a"].cmd("CONFIG", "SET", "maxmemory", "1")
         assert await store.commit(Turn({"r:b": b"1"}, told={"e.1": b"{}"}))
         await auntil(lambda: store.refusals() == {"a": "oom"}, 3)
+        await asyncio.sleep(0.5)  # by now it was offered the whole state
+        assert state(servers["a"]) == {"r:a": "1"}, "what it had is there as long as it takes nothing else"
         servers["a"].cmd("CONFIG", "SET", "maxmemory", "0")
         await same(servers, {"r:a": "1", "r:b": "1"})
         assert servers["a"].cmd("EXISTS", "notifier:told:e.1") == 1
