@@ -47,8 +47,8 @@ def handed_out(config: pytest.Config) -> bool:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """`-n auto`: live tests wait more than they work, so two workers a core keep the cores busy."""
-    return min(2 * (os.cpu_count() or 1), 16)
+    """`-n auto`: live tests wait more than they work, so three workers a core keep the cores busy."""
+    return min(3 * (os.cpu_count() or 1), 24)
 
 
 @pytest.hookimpl(optionalhook=True)
