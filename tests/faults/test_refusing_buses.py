@@ -105,7 +105,9 @@ def test_rows_11_12_a_bus_that_refuses_is_one_fact_and_what_it_did_not_take_is_t
             said = proc.logs()[before:]
             assert proc.running
             assert len(said) <= LINES, f"{len(said)} lines in {REFUSED_SEC} s: {said}"
-            same = Counter(tuple(line.get(key) for key in ("event", "bus", "reason", "svc")) for line in said)
+            same = Counter(
+                tuple(line.get(key) for key in ("event", "bus", "reason", "svc", "why")) for line in said
+            )
             assert max(same.values(), default=0) <= 2, f"said again and again: {same.most_common(3)}"
             late = [line for line in said if time.time() - stamp(line) < QUIET_SEC]
             assert len(late) <= QUIET_LINES, f"{len(late)} lines in the last {QUIET_SEC} s: {late}"
