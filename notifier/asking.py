@@ -68,7 +68,7 @@ class Asking:
         self._desk.done(asked)
 
     def _acknowledge(self, ask: Ask) -> None:
-        services = self._desk.router.ack(ask.what, ask.by, self._clock())
+        services = self._desk.router.ack(ask.what, ask.by)
         names = ", ".join(services)
         said = f"{names}: {ask.by} sees to it" if services else f"nothing is down that is called {ask.what}"
         self._desk.answering.say(ask.id, ok=bool(services), said=said)

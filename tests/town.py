@@ -93,6 +93,14 @@ class Town:
         event, raw = self.event(kind, svc, at, age_sec=0.0, down_sec=at - self.lost.get(svc, at) + 30.01)
         return self.take(event, raw)
 
+    def flap(self, svc: str, times: int, down_sec: float, up_sec: float) -> None:
+        """Goes down and comes back again and again."""
+        for _ in range(times):
+            self.down(svc)
+            self.run(down_sec)
+            self.up(svc)
+            self.run(up_sec)
+
     def run(self, sec: float) -> list[Message]:
         """Lets time pass; what was said meanwhile."""
         before = len(self.messages)

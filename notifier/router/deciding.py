@@ -77,7 +77,7 @@ class Router:
         self._keeping.changed(incident.key)
         return reason
 
-    def ack(self, incident: str, by: str, now: float) -> list[str]:  # noqa: ARG002 - when is the caller's log
+    def ack(self, incident: str, by: str) -> list[str]:
         """Somebody takes care of it: a service's name, the id of its miss or of its message. Returns whom."""
         found = [
             each

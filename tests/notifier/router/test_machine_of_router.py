@@ -63,7 +63,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(svc=services)
     def ack(self, svc):
-        self.town.router.ack(svc, "ada", self.town.now)
+        self.town.router.ack(svc, "ada")
 
     @rule()
     def restart(self):

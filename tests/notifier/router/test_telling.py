@@ -53,11 +53,7 @@ def test_more_than_five_hundred_lines_are_several_messages_and_nothing_is_left_o
 
 def test_what_flaps_says_how_much_in_how_long():
     town = Town()
-    for _ in range(8):
-        town.down("a")
-        town.run(3)
-        town.up("a")
-        town.run(2)
+    town.flap("a", 8, down_sec=3, up_sec=2)
     town.run(1000)
     assert said(town)[2:] == [
         "a is flapping | 7 changes within 15 s; until it settles, single ones are not told",
@@ -67,11 +63,7 @@ def test_what_flaps_says_how_much_in_how_long():
 
 def test_what_was_held_back_by_the_rate_limit_is_counted():
     town = Town()
-    for _ in range(2):
-        town.down("a")
-        town.run(20)
-        town.up("a")
-        town.run(30)
+    town.flap("a", 2, down_sec=20, up_sec=30)
     town.down("a")
     town.run(1000)
     assert town.last().title == "a went down again and again"
