@@ -14,11 +14,12 @@ from typing import Final
 
 from marketswarm import log as logs
 from marketswarm.agent import Code, Exit, usable_bus
+from marketswarm.agent.sections import load
 from marketswarm.agent.stopping import Stop
 from marketswarm.bus import Bus, BusError, find_url
 from marketswarm.seeding import Seeding, Unseeded, seed, summary, wait_until_all_answer
 from marketswarm.settings import Common, read
-from marketswarm.truth import Loaded, TruthError, load
+from marketswarm.truth import Loaded, TruthError
 
 NAME: Final = "bootstrap"
 
@@ -51,7 +52,7 @@ async def run(settings: Common, environ: Mapping[str, str]) -> int:
             why = f"stopped by {stop.signal or 'SIGINT'} before it was done"
             raise Exit(Code.NO_BUS, why) from None
         except Unseeded as error:
-            raise Exit(Code.NO_BUS, f"not seeded: {error}") from None
+            raise Exit(error.code, f"not seeded: {error}") from None
     _tell(seeding, loaded, settings.truth_path, [bus.name for bus in buses])
     return Code.DONE
 

@@ -14,6 +14,8 @@ import orjson
 MAX_BYTES: Final = 4096
 MAX_DETAIL: Final = 200
 MAX_BOOT: Final = 64
+MAX_HOST: Final = 64
+MAX_VERSION: Final = 32
 
 Status = Literal["ok", "degraded", "stopping"]
 
@@ -35,6 +37,18 @@ class Beat:
     status: Status = "ok"
     detail: str | None = None
     every: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """What a process says of itself in each of its beats; the same until it ends.
+
+    `host` and `version` are names, `started` is when it began, in epoch seconds by its own clock.
+    """
+
+    host: str | None = None
+    version: str | None = None
+    started: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +100,19 @@ def _optional(
     )
 
 
+def sender(payload: bytes) -> Sender:
+    """Who sent a payload that `parse` has read already; apart, since few listeners want to know."""
+    found: Any = orjson.loads(payload)
+    host: Any = found.get("host")
+    version: Any = found.get("version")
+    started: Any = found.get("started")
+    return Sender(
+        host if type(host) is str and 0 < len(host) <= MAX_HOST else None,
+        version if type(version) is str and 0 < len(version) <= MAX_VERSION else None,
+        float(started) if type(started) in (int, float) and isfinite(started) else None,
+    )
+
+
 def make(
     svc: str,
     i: int,
@@ -96,6 +123,7 @@ def make(
     status: Status = "ok",
     detail: str | None = None,
     every: float | None = None,
+    sender: Sender | None = None,
 ) -> bytes:
     """Writes a beat in its canonical form: the three original keys first, nothing that says nothing.
 
@@ -114,5 +142,16 @@ def make(
         added["detail"] = detail[:MAX_DETAIL]
     if every is not None:
         added["every"] = round(every, 3)
+    if sender is not None:
+        added |= _said_of(sender)
     rest = orjson.dumps(added)[1:]
     return b'%b,"ts":%.3f%b' % (orjson.dumps(found)[:-1], ts, b"," + rest if added else rest)
+
+
+def _said_of(sender: Sender) -> dict[str, Any]:
+    found = {
+        "host": sender.host and sender.host[:MAX_HOST],
+        "version": sender.version and sender.version[:MAX_VERSION],
+        "started": None if sender.started is None else round(sender.started, 3),
+    }
+    return {name: value for name, value in found.items() if value}

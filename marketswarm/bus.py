@@ -12,14 +12,15 @@ from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from redis import exceptions as redis_errors
-from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from marketswarm.address import FORMS, place
+from marketswarm.masters import drop_idle, pool_of
 from marketswarm.replies import BoundedParser
 from marketswarm.truth import Truth, resolve
 
@@ -40,6 +41,14 @@ class BusError(Exception):
         self.bus = bus
         self.reason = reason
         self.detail = detail
+
+
+class ClusterError(BusError):
+    """What is there is a Redis Cluster, and can be no bus: to ask again is of no use.
+
+    Our scripts and transactions take several keys at once, whose names are given. A cluster refuses that when
+    they are in several slots, even where one server has all slots.
+    """
 
 
 def find_url(name: str, environ: Mapping[str, str], truth: Truth | None = None) -> str:
@@ -85,7 +94,7 @@ class Bus:
 
     Args:
         name: what the truth calls it.
-        url: redis://, rediss:// or unix://; may hold credentials, which are never shown.
+        url: in one of the forms that `address.py` knows; may hold credentials, which are never shown.
         within_sec: how long one request may take, if the caller does not say.
     """
 
@@ -97,7 +106,7 @@ class Bus:
         try:
             # no time-outs of the client's own: on Python 3.11 those can swallow a cancellation, and every
             # request is bounded by `ask` anyway
-            self.pool = ConnectionPool.from_url(
+            self.pool = pool_of(
                 url,
                 protocol=2,
                 socket_timeout=None,
@@ -108,7 +117,7 @@ class Bus:
                 parser_class=BoundedParser,
             )
         except ValueError as error:
-            raise BusError(name, "error", f"not a Redis URL ({type(error).__name__})") from None
+            raise BusError(name, "error", f"not {FORMS} ({type(error).__name__})") from None
         self.client: Redis = Redis(connection_pool=self.pool)
 
     def pipeline(self, *, transaction: bool = False) -> Pipeline:
@@ -124,7 +133,13 @@ class Bus:
             async with asyncio.timeout(within_sec or self.within_sec):
                 return await request
         except (redis_errors.RedisError, OSError, *GARBLED) as error:
-            raise BusError(self.name, reason_of(error), first_line(error)) from error
+            reason = reason_of(error)
+            if reason == "error" and isinstance(error, _CLUSTERED):
+                raise ClusterError(self.name, reason, _CLUSTER) from error
+            if reason == "readonly":
+                # it was demoted, and its name or its sentinels may lead to another one by now
+                await drop_idle(self.pool)
+            raise BusError(self.name, reason, first_line(error)) from error
 
     async def script(
         self,
@@ -143,17 +158,14 @@ class Bus:
         await self.pool.disconnect()
 
 
-def place(url: str) -> str:
-    """Where a URL points, fit to be shown: host and port (or a socket's path), nothing else."""
-    parts = urlsplit(url)
-    if parts.scheme == "unix":
-        return parts.path
-    try:
-        return f"{parts.hostname or 'localhost'}:{parts.port or 6379}"
-    except ValueError:
-        return f"{parts.hostname}:?"
-
-
+_CLUSTER: Final = (
+    "part of a Redis Cluster; a bus is one server, with replicas and Redis Sentinel where one is not enough"
+)
+_CLUSTERED: Final = (
+    redis_errors.AskError,  # MOVED is one, too
+    redis_errors.ClusterCrossSlotError,
+    redis_errors.ClusterDownError,
+)
 _BY_TYPE: Final[tuple[tuple[type[BaseException], str], ...]] = (
     (redis_errors.AuthenticationError, "auth"),
     (redis_errors.NoPermissionError, "auth"),

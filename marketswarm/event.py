@@ -27,6 +27,9 @@ class Kind(StrEnum):
     TRUTH_DRIFT = "truth_drift"
     TRUTH_OK = "truth_ok"
     HEARTBEAT_GAP = "heartbeat_gap"
+    PROBE_MISS = "probe_miss"
+    PROBE_OK = "probe_ok"
+    PROBE_UNWATCHED = "probe_unwatched"
 
 
 @dataclass(frozen=True, slots=True)

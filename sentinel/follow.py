@@ -11,7 +11,7 @@ from marketswarm.vigil.agreed import LOG
 BLOCK_SEC: Final = 1.0
 AT_ONCE: Final = 500
 PAUSE_SEC: Final = 0.5
-_OF_SERVICES: Final = b'{"type":"heartbeat'
+_OF_SERVICES: Final = (b'{"type":"heartbeat', b'{"type":"probe')
 """How the writers here begin what is of no concern: a storm of it costs next to nothing."""
 
 

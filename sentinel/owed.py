@@ -112,10 +112,15 @@ class Owed:
                 self.saw(event, encode(event), now)
 
     def recall(self, opened: Mapping[str, Opened]) -> list[str]:
-        """Takes up what an earlier run had told; the keys of what is new of it."""
-        news = [key for key, one in opened.items() if key not in self.opened and self._is_news(one.id)]
+        """Takes up what an earlier run had told; the keys of what is new of it.
+
+        It may have been killed before it could tell every bus that it had: another bus, asked first, then
+        shows the same miss as still to be told.
+        """
+        news = [key for key, one in opened.items() if key not in self.opened and self._is_untold(one.id)]
         for key in news:
             self.opened[key] = opened[key]
+            self._debts.pop(opened[key].id, None)
             self._down.add(key)
         return news
 
@@ -159,6 +164,8 @@ class Owed:
     def told_by_others(self, debt: Debt) -> None:
         """Somebody else told it, and so will tell its end."""
         self._debts.pop(debt.event.id, None)
+        if debt.recalled:  # perhaps by an earlier run of ours, as a bus that is still to be asked may say
+            self._seen.pop(debt.event.id, None)
         if debt.is_miss:
             for ok in self._oks(debt.key):
                 if debt.key not in self.opened and not ok.ours:
@@ -208,6 +215,10 @@ class Owed:
 
     def _of(self, key: str) -> Iterable[Debt]:
         return [debt for debt in self._debts.values() if debt.key == key]
+
+    def _is_untold(self, ident: str) -> bool:
+        """Whether this run has not told it, nor its end, though it may know of it."""
+        return ident in self._debts or self._is_news(ident)
 
     def _is_news(self, ident: str) -> bool:
         if ident in self._seen:

@@ -4,11 +4,11 @@ Redirects are not followed: a receiver that may send us elsewhere could send us 
 sent, and to whom; and which refusals are for good (`refusing.py`).
 """
 
-import asyncio
 from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
+import anyio
 import httpx
 
 from marketswarm import __version__
@@ -46,7 +46,9 @@ class Http:
     ) -> Answer:
         """The same for who reads refusals too. Raises SendError only where there is no answer at all."""
         try:
-            async with asyncio.timeout(self._within_sec):
+            # not asyncio's own: that cuts short what the client does to put a connection away, and a hundred
+            # of those later there is none left
+            with anyio.fail_after(self._within_sec):
                 return await self._exchange(method, url, body, headers)
         except TimeoutError:
             raise SendError("timeout") from None

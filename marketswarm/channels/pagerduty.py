@@ -4,9 +4,9 @@ The alert's `dedup_key` is the thread, so that a reminder adds to the alert that
 nothing. News that neither opens nor closes anything wakes nobody up.
 """
 
-import asyncio
 from typing import Any, Final
 
+import anyio
 import orjson
 from pydantic import BaseModel, ConfigDict
 
@@ -52,7 +52,7 @@ class PagerDuty:
             return Receipt("nothing to do")
         answer = ""
         try:
-            async with asyncio.timeout(WITHIN_SEC):
+            with anyio.fail_after(WITHIN_SEC):  # see http.py
                 for part in self._parts.left(message.id, requests):
                     answer = await self._post(requests[part])
                     self._parts.accepted(message.id, part)

@@ -49,6 +49,9 @@ def words(event: Event) -> tuple[str, str]:
     if kind is Kind.BUS_MISS:
         reason = f" ({event.reason})" if event.reason else ""
         return f"bus {svc} is away", f"it has not answered for {seconds(event.late_sec)}{reason}"
+    if kind is Kind.PROBE_MISS:
+        reason = f" ({event.reason})" if event.reason else ""
+        return f"{svc} is down", f"its probes have failed for {seconds(event.late_sec)}{reason}"
     if event.gap_sec is not None and kind is Kind.HEARTBEAT_GAP:
         restarted = ", and it was started anew" if event.restarted else ""
         silent = f"silent for at least {seconds(event.gap_sec)} while nobody listened"
@@ -59,11 +62,14 @@ def words(event: Event) -> tuple[str, str]:
     return title.format(svc), text
 
 
-_BAD: Final = frozenset({Kind.HEARTBEAT_MISS, Kind.HEALER_MISS, Kind.BUS_MISS, Kind.TRUTH_DRIFT})
+_BAD: Final = frozenset(
+    {Kind.HEARTBEAT_MISS, Kind.HEALER_MISS, Kind.BUS_MISS, Kind.TRUTH_DRIFT, Kind.PROBE_MISS}
+)
 _AFTER: Final = {
     Kind.HEARTBEAT_OK: "{} is up again",
     Kind.HEALER_OK: "{} is up again",
     Kind.BUS_OK: "bus {} is back",
+    Kind.PROBE_OK: "{} is up again",
 }
 _PLAIN: Final[Mapping[Kind, tuple[str, str]]] = {
     Kind.HEARTBEAT_OK: ("{} is up", "it beats"),
@@ -72,6 +78,8 @@ _PLAIN: Final[Mapping[Kind, tuple[str, str]]] = {
     Kind.HEARTBEAT_UNWATCHED: ("{} is no longer watched", "it was down, and the truth no longer names it"),
     Kind.TRUTH_DRIFT: ("the truth on {} has drifted", "it is not the same as on the other buses"),
     Kind.TRUTH_OK: ("the truth on {} is right again", "it is the same on all buses"),
+    Kind.PROBE_OK: ("{} is up again", "its probes succeed"),
+    Kind.PROBE_UNWATCHED: ("{} is no longer probed", "it was down, and the truth no longer names it"),
     Kind.HEARTBEAT_GAP: ("{} was away unseen", "it did not beat all the time while nobody listened"),
 }
 
@@ -80,4 +88,5 @@ def severity_of(kind: Kind) -> Severity:
     """How much an event matters, if nobody says otherwise."""
     if kind in (Kind.HEALER_MISS, Kind.BUS_MISS):
         return Severity.CRITICAL
-    return Severity.WARNING if kind in (Kind.HEARTBEAT_MISS, Kind.TRUTH_DRIFT) else Severity.INFO
+    warns = (Kind.HEARTBEAT_MISS, Kind.TRUTH_DRIFT, Kind.PROBE_MISS)
+    return Severity.WARNING if kind in warns else Severity.INFO

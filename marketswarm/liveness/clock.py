@@ -104,11 +104,13 @@ class ListeningClock:
         """How long, in seconds, this bus was not heard although someone listened."""
         return now - self.proof.mono - self.overslept_sec
 
-    def muted_since(self, mono: float) -> float:
-        """For how long, in seconds, this bus was mute since then: perhaps it took no beats either."""
+    def muted_since(self, mono: float, now: float) -> float:
+        """For how long, in seconds, this bus was mute from then to now: perhaps it took no beats either."""
         if len(self._mutes) == self._mutes.maxlen and self._mutes[0][0] > mono:
             return inf
-        return sum(sec for until, sec in self._mutes if until > mono)
+        muted_sec = self.unheard_for(now)  # beats may be heard before the canary that ends it
+        lately_sec = muted_sec if muted_sec > OVERDUE_SEC else 0.0
+        return lately_sec + sum(sec for until, sec in self._mutes if until > mono)
 
     def deaf_for(self, now: float) -> float:
         """How long, in seconds, a session has been open without a canary that was sent coming back."""

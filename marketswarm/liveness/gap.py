@@ -188,14 +188,14 @@ def open_case(record: "Record", known: Known, beat: Beat, heard: "Heard") -> Cas
     restarted = beat.boot not in known.among
     if beat.boot is None or (restarted and known.again and clock.caught_up):
         return None  # it can't be told apart, or was replaced while that could be heard
-    sec = known.since(beat.ts, heard.mono)
+    sec = known.since(beat.ts, heard.mono) - clock.muted_since(known.mono, heard.mono)
     gap_sec = known.proven_sec if known.proven_sec >= timeout_sec else 0.0
     if restarted:
         ended = known.final and clock.turns - known.turn <= TURNS_TO_CATCH_UP
         if ended or (known.stopped and not known.company):
             gap_sec = max(gap_sec, sec / max(1, beat.i))
     elif beat.boot == known.boot:
-        gap_sec = max(gap_sec, known.silence(sec - clock.muted_since(known.mono), beat.i - known.i))
+        gap_sec = max(gap_sec, known.silence(sec, beat.i - known.i))
     if gap_sec >= timeout_sec or (restarted and not known.stopped):
         return Case(record, known, heard.at, beat.boot, beat.i, gap_sec, restarted)
     return None

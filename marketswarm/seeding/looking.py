@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from marketswarm.bus import Bus, BusError, Script
+from marketswarm.bus import Bus, BusError, ClusterError, Script
+from marketswarm.exit import Code
 from marketswarm.seeding.plan import Standing
 
 SCRIPT: Final = Script.beside("marketswarm.seeding", "seeding.lua")
@@ -28,6 +29,11 @@ class Unseeded(Exception):  # noqa: N818 - it says what is the case, as BusError
             message += f"; could not be put back on {', '.join(left)}: seed again once it answers"
         super().__init__(message)
         self.bus, self.reason, self.detail, self.left = bus, reason, detail, tuple(left)
+
+    @property
+    def code(self) -> Code:
+        """What a program ends with that seeds: it may help to try again, or nothing does."""
+        return Code.CONFIGURATION if isinstance(self.__cause__, ClusterError) else Code.NO_BUS
 
 
 @dataclass(frozen=True, slots=True)

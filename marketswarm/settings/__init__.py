@@ -5,12 +5,19 @@ Not here: the truth, which goes before these where both speak, and the URLs of n
 """
 
 from marketswarm.settings.environment import Common, read
-from marketswarm.settings.programs import HealerSettings, NotifierSettings, SentinelSettings, VigilSettings
+from marketswarm.settings.programs import (
+    AccessSettings,
+    HealerSettings,
+    NotifierSettings,
+    SentinelSettings,
+    VigilSettings,
+)
 from marketswarm.settings.twins import FILE_LIMIT, variable
 from marketswarm.settings.ways import ChannelSettings
 
 __all__ = [
     "FILE_LIMIT",
+    "AccessSettings",
     "ChannelSettings",
     "Common",
     "HealerSettings",

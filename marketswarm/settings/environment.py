@@ -35,6 +35,7 @@ class Common(BaseSettings):
     watchdog_sec: Seconds | None = (
         None  # silence of the work loop until exit 5; default: the timeout, at least 3
     )
+    marketswarm_alive_file: Path | None = None  # for `marketswarm check`; default: no sign of life
     metrics_port: Port | None = None  # default: no metrics
     metrics_host: Name = "127.0.0.1"
     log_level: Level = "INFO"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
@@ -17,6 +18,12 @@ class VigilSettings(Common):
     alert_channel: Name | None = None
     hb_interval_sec: Seconds | None = None
     healer_heartbeat_channel: Name | None = None
+
+
+class AccessSettings(VigilSettings):
+    """What the one-shot that makes users and passwords reads besides."""
+
+    access_dir: Path = Path("/access")
 
 
 class HealerSettings(VigilSettings):

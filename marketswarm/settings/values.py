@@ -11,19 +11,15 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
+from marketswarm.address import FORMS, is_one
+
 WHSEC: Final = "whsec_"
 """How the Standard Webhooks mark a secret that is base64."""
 
 
 def _redis_url(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        usable = bool(parts.path) if parts.scheme == "unix" else bool(parts.hostname)
-        usable = usable and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable or parts.scheme not in {"redis", "rediss", "unix"}:
-        raise ValueError("must be redis://host:port, rediss://host:port or unix://path")
+    if not is_one(url):
+        raise ValueError(f"must be {FORMS}")
     return url
 
 

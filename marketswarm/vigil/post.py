@@ -43,6 +43,11 @@ class Post:
         if self.outbox is not None:
             self.outbox.wake()
 
+    def doubt(self, gap: float) -> None:
+        """Says to the outbox, if there is one, that the bus is back after a gap that began at `gap`."""
+        if self.outbox is not None:
+            self.outbox.doubt(gap)
+
     def replaced_by(self, other: "Post") -> None:
         """Ends both, and leaves what is still to be told to the new post of the same bus."""
         self.stop()

@@ -2,13 +2,14 @@
 
 A verdict that a bus does not take waits here, in order, and is offered again until it does: only what was
 accepted counts as told. Offering one twice is harmless, since the script looks whether it is already so.
-While another listener leads, verdicts wait until the roster shows that it told them; see `untold.py`.
+While another listener leads, verdicts wait until the roster shows that it told them; see `untold.py`. What a
+bus took and did not keep is told again, under the same id; see `lately.py`.
 """
 
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Literal
@@ -16,6 +17,7 @@ from typing import Final, Literal
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError, Script
 from marketswarm.liveness import Verdict
+from marketswarm.vigil.lately import Lately
 from marketswarm.vigil.remember import field_of, read_entry
 from marketswarm.vigil.untold import Entry, Pending, untold
 from marketswarm.vigil.voice import NOT_THE_LEADER, UNFENCED, Fence, Voice
@@ -93,6 +95,9 @@ class Outbox:
         self._waiting: deque[Pending] = deque()
         self._before: dict[str, float] = {}
         """By field: the `ts` of the entry that what is pending was held against last."""
+        self._lately = Lately()
+        self._gap: float | None = None
+        """When the gap began after which nobody has looked yet what the bus still holds."""
         self._filled = asyncio.Event()
         self.retries = 0
         self.refusal: str | None = None  # why the bus takes nothing, while it takes nothing
@@ -107,6 +112,11 @@ class Outbox:
 
     def wake(self) -> None:
         """Says that who leads here has changed."""
+        self._filled.set()
+
+    def doubt(self, gap: float) -> None:
+        """Says that the bus is back; until `gap`, in monotonic seconds, it was known to be well."""
+        self._gap = gap if self._gap is None else min(gap, self._gap)
         self._filled.set()
 
     def inherit(self, other: "Outbox") -> None:
@@ -136,6 +146,8 @@ class Outbox:
 
     async def _work_off(self) -> None:
         fence = self._voice.fence(self.bus.name)
+        if fence != self._spoken:
+            self._lately.forget()
         if fence is None:
             self._spoken = None
             await self._compare()
@@ -150,26 +162,50 @@ class Outbox:
             self._before.clear()
             self._spoken = fence
         else:
+            await self._look_back()
             await self._offer(fence)
+
+    async def _look_back(self) -> None:
+        """Puts what the bus took and did not keep before what waits."""
+        gap, self._gap = self._gap, None
+        if gap is None:
+            return
+        try:
+            entries = await self._entries(self._lately.doubtful(gap))
+        except BusError:
+            self.doubt(gap)
+            raise
+        lost = self._lately.lost(entries, [one.verdict for one in self._waiting])
+        if lost:
+            log.warning("tell.lost", bus=self.bus.name, count=len(lost))
+        now = time.monotonic()
+        self._waiting.extendleft(Pending(verdict, now) for verdict in reversed(lost))
 
     async def _compare(self) -> None:
         """Drops what the leader told."""
         pending: dict[str, list[Pending]] = {}
         for one in self._waiting:
             pending.setdefault(field_of(one.verdict), []).append(one)
-        fields = list(pending)
         told: set[int] = set()
         before, self._before = self._before, {}
+        for field, entry in (await self._entries(list(pending))).items():
+            left = self._left(pending[field], entry, before.get(field))
+            told |= {id(one) for one in pending[field]} - {id(one) for one in left}
+            if entry is not None and left:
+                self._before[field] = entry.get("ts", 0.0)
+        self._waiting = deque(one for one in self._waiting if id(one) not in told)
+
+    async def _entries(self, fields: Sequence[str]) -> dict[str, Entry | None]:
+        """What the roster holds of each."""
+        found: dict[str, Entry | None] = {}
         for start in range(0, len(fields), AT_ONCE):
             some = fields[start : start + AT_ONCE]
             values = await self.bus.ask(self.bus.client.hmget(self._roster, some))
-            for field, value in zip(some, values, strict=True):
-                entry = None if value is None else read_entry(value)
-                left = self._left(pending[field], entry, before.get(field))
-                told |= {id(one) for one in pending[field]} - {id(one) for one in left}
-                if entry is not None and left:
-                    self._before[field] = entry.get("ts", 0.0)
-        self._waiting = deque(one for one in self._waiting if id(one) not in told)
+            found |= {
+                field: None if value is None else read_entry(value)
+                for field, value in zip(some, values, strict=True)
+            }
+        return found
 
     def _left(self, pending: list[Pending], entry: Entry | None, before: float | None) -> list[Pending]:
         seen = self._voice.leader_seen(self.bus.name)
@@ -185,7 +221,9 @@ class Outbox:
                 self._voice.turned_away(self.bus.name)
                 return
             for notice, outcome in zip(some, outcomes, strict=True):
-                self._told(self._waiting.popleft().verdict)
+                verdict = self._waiting.popleft().verdict
+                self._lately.take(verdict, time.monotonic())
+                self._told(verdict)
                 if outcome == CHANNEL_REFUSED:
                     log.error("tell.channel_refused", bus=self.bus.name, channel=notice.channel)
         self._filled.clear()

@@ -230,5 +230,6 @@ class Vigil:
         self._memory.save_soon()
 
     def _joined(self, bus: str) -> None:
+        self._posts[bus].doubt(self.life.buses[bus].clock.proof.mono)
         if self._group is not None:
             self._group.create_task(self._memory.look_on(bus), name=f"look_on:{bus}")

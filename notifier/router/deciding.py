@@ -11,7 +11,7 @@ from marketswarm.attention import Silence
 from marketswarm.event import Event, Kind
 from marketswarm.truth import Truth
 from notifier.router.holding import Holding
-from notifier.router.incident import CLOSES, OPENS, Incident, Line, Reason, Say, key_of
+from notifier.router.incident import CLOSES, OPENS, UNWATCHED, Incident, Line, Reason, Say, key_of
 from notifier.router.keeping import Keeping
 from notifier.router.policy import Policy
 from notifier.router.speaking import Due, Speaking
@@ -160,7 +160,7 @@ class Router:
             return Reason.FLAPPING
         key, svc, text = incident.key, incident.svc, raw.decode("utf-8", "replace")
         if opening is not None:
-            say = Say.UP if event.type is Kind.HEARTBEAT_UNWATCHED else Say.BLIP
+            say = Say.UP if event.type in UNWATCHED else Say.BLIP
             events, ids = (*opening.events, text), (*opening.ids, event.id)
             self._waiting.put(Line(event.id, key, svc, say, opening.ts, now, events, ids))
             return Reason.TELL

@@ -9,7 +9,7 @@ from marketswarm.attention import Silence
 from marketswarm.channels import Severity
 from marketswarm.channels.wording import severity_of
 from marketswarm.event import Kind
-from marketswarm.truth import Truth
+from marketswarm.truth import Truth, probed_as
 from notifier.router.flapping import CHANGES, flaps
 from notifier.router.incident import Incident, Line, Reason, Say
 from notifier.router.maintenance import under_maintenance
@@ -46,7 +46,9 @@ class Holding:
         return self.severity(incident) if incident is not None else Severity.WARNING
 
     def severity(self, incident: Incident) -> Severity:
-        """What the truth says of a service; of all else, what its kind says."""
+        """What the truth says of a service or a target; of all else, what its kind says."""
+        if incident.kind is Kind.PROBE_MISS and (target := probed_as(self.truth, incident.svc)) is not None:
+            return Severity(target.severity)
         section = self.truth.services.get(incident.svc)
         if incident.kind is Kind.HEARTBEAT_MISS and section is not None:
             return Severity(section.severity)
@@ -102,10 +104,10 @@ class Holding:
         return None
 
     def causes(self, svc: str) -> Iterator[str]:
-        """All that a service depends on, nearest first."""
+        """All that a service or a target depends on, nearest first."""
         seen, found = {svc}, [svc]
         for each in found:
-            section = self.truth.services.get(each)
+            section = self.truth.services.get(each) or probed_as(self.truth, each)
             for other in section.depends_on if section is not None else ():
                 if other not in seen:
                     seen.add(other)
@@ -117,7 +119,7 @@ class Holding:
         return [
             each
             for each in self._incidents.values()
-            if each.down and each.held is Reason.DEPENDS and cause.svc in self.causes(each.svc)
+            if each.down and each.held is Reason.DEPENDS and cause.key in self.causes(each.svc)
         ]
 
     def grace_sec(self, incident: Incident) -> float:
@@ -145,5 +147,5 @@ class Holding:
         return True
 
     def _tags(self, incident: Incident) -> tuple[str, ...]:
-        section = self.truth.services.get(incident.svc)
+        section = self.truth.services.get(incident.svc) or probed_as(self.truth, incident.svc)
         return section.tags if section is not None and incident.key == incident.svc else ()

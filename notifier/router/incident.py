@@ -53,7 +53,8 @@ class Say(StrEnum):
 class Incident:
     """One thing that is down, or was lately. Times are epoch seconds.
 
-    `key` is what it is called here: a service's name, `bus:market-redis`, `truth:market-redis`. `id` and
+    `key` is what it is called here: a service's name, a target's (`massive/shop`), `bus:market-redis`,
+    `truth:market-redis`. `id` and
     `miss` are the event that opened it, of `kind`, written at `ts`; away it has been `since`. `held` is why
     that is not told. `thread`, `told_at` and `channels`
     are of the message that told it. `kept` misses were held back by the rate limit; those that are over
@@ -149,9 +150,13 @@ def parse_line(raw: bytes) -> Line | None:
         return None
 
 
-OPENS: Final = frozenset({Kind.HEARTBEAT_MISS, Kind.HEALER_MISS, Kind.BUS_MISS, Kind.TRUTH_DRIFT})
+OPENS: Final = frozenset(
+    {Kind.HEARTBEAT_MISS, Kind.HEALER_MISS, Kind.BUS_MISS, Kind.TRUTH_DRIFT, Kind.PROBE_MISS}
+)
+UNWATCHED: Final = frozenset({Kind.HEARTBEAT_UNWATCHED, Kind.PROBE_UNWATCHED})
+"""Ends of what is not over: nobody looks any more."""
 CLOSES: Final = frozenset(
-    {Kind.HEARTBEAT_OK, Kind.HEALER_OK, Kind.BUS_OK, Kind.TRUTH_OK, Kind.HEARTBEAT_UNWATCHED}
+    {Kind.HEARTBEAT_OK, Kind.HEALER_OK, Kind.BUS_OK, Kind.TRUTH_OK, Kind.PROBE_OK, *UNWATCHED}
 )
 
 

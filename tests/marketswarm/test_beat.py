@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from marketswarm.beat import MAX_BOOT, MAX_BYTES, Beat, Malformed, make, parse
+from marketswarm.beat import MAX_BOOT, MAX_BYTES, MAX_HOST, Beat, Malformed, Sender, make, parse, sender
 
 ORIGINAL = b'{"svc":"my_svc","i":1,"ts":1762433458}'
 
@@ -131,7 +131,9 @@ anything = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
     max_leaves=5,
 )
-keys = st.sampled_from(["svc", "i", "ts", "boot", "rev", "status", "detail", "every", "more"])
+keys = st.sampled_from(
+    ["svc", "i", "ts", "boot", "rev", "status", "detail", "every", "host", "version", "started", "more"]
+)
 
 
 @given(st.dictionaries(keys, anything | st.just("a")))
@@ -140,6 +142,7 @@ def test_no_json_whatever_crashes_the_reading(found):
     if isinstance(got, Beat):
         assert (got.svc, got.i) == (found["svc"], found["i"]) == ("a", found["i"])
         assert got.status in ("ok", "degraded", "stopping")
+        assert isinstance(sender(orjson.dumps(found)), Sender)
 
 
 # -- how ours are written
@@ -160,6 +163,31 @@ def test_what_says_nothing_is_not_written():
     assert b'"status":"ok"' in make("a", 1, 1.0, detail="a note on being well")
 
 
+def test_a_beat_tells_last_who_sent_it_and_the_beat_itself_is_read_as_ever():
+    who = Sender("web1", "0.3.0", 1762430000.12345)
+    said = make("a", 1, 2.0, boot="b", every=10.0, sender=who)
+    assert said == (
+        b'{"svc":"a","i":1,"ts":2.000,"boot":"b","every":10.0,'
+        b'"host":"web1","version":"0.3.0","started":1762430000.123}'
+    )
+    assert parse(said, "a") == Beat("a", 1, 2.0, boot="b", every=10.0)
+    assert sender(said) == Sender("web1", "0.3.0", 1762430000.123)
+    assert sender(make("a", 1, 2.0, sender=Sender("h" * 300))) == Sender("h" * MAX_HOST)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"host": 5, "version": ["1"], "started": "now"},
+        {"host": "", "version": "", "started": None},
+        {"host": "h" * 65, "version": "v" * 33, "started": True},
+        {},
+    ],
+)
+def test_what_a_sender_gets_wrong_of_itself_is_not_known(wrong):
+    assert sender(payload(**wrong)) == Sender()
+
+
 def test_a_detail_is_cut_to_200_characters_so_that_a_beat_always_fits():
     widest = make(
         "s" * 63,
@@ -170,6 +198,7 @@ def test_a_detail_is_cut_to_200_characters_so_that_a_beat_always_fits():
         status="stopping",
         detail="\x01" * 9000,
         every=1e9,
+        sender=Sender("\x01" * 300, "\x01" * 300, 1e9),
     )
     assert len(widest) <= MAX_BYTES
     found = parse(widest, "s" * 63)

@@ -8,7 +8,7 @@ import pytest
 from redis.exceptions import ResponseError
 from rig import HOST, Server, TcpProxy, free_port
 
-from marketswarm.bus import Bus, BusError, Script, find_url, place, reason_of
+from marketswarm.bus import Bus, BusError, Script, find_url, reason_of
 from marketswarm.truth import load
 
 TRUTH = load(b'{"services":{},"buses":{"market-redis":{"url":"redis://truth:1"}}}').truth
@@ -43,19 +43,6 @@ def test_the_environment_goes_before_a_file_and_that_before_the_truth_and_that_b
 def test_a_file_that_can_not_be_read_is_an_error_that_names_the_variable():
     with pytest.raises(BusError, match="MARKET_REDIS_URL_FILE"):
         find_url("market-redis", {"MARKET_REDIS_URL_FILE": "/no/such/file"})
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("redis://user:secret@h:7/2", "h:7"),
-        ("redis://h", "h:6379"),
-        ("rediss://:secret@h", "h:6379"),
-        ("unix:///tmp/x.sock", "/tmp/x.sock"),  # noqa: S108 - nothing is written there
-    ],
-)
-def test_a_place_is_shown_without_credentials(url, shown):
-    assert place(url) == shown
 
 
 def test_what_is_no_url_is_an_error_that_shows_no_part_of_it():
@@ -109,6 +96,24 @@ async def test_a_replica_that_shows_nothing_while_its_master_is_away_is_read_onl
     assert await reason(bus, bus.client.get("k")) == "readonly"
     assert await reason(bus, bus.script(script, ["k"], [])) == "readonly"
     await bus.aclose()
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("transaction", [True, False])
+async def test_who_was_demoted_is_left_at_once_for_where_the_name_leads_now(tmp_path, server, transaction):
+    """A managed service moves the name of the endpoint, and leaves connections to the old one as they are."""
+    with Server(tmp_path / "next") as following, TcpProxy(server.port) as name:
+        bus = Bus("x", name.url)
+        await asyncio.gather(*(bus.ask(bus.client.ping()) for _ in range(3)))
+        server.cmd("REPLICAOF", HOST, following.port)
+        name.target_port = following.port
+        pipe = bus.pipeline(transaction=transaction)
+        pipe.publish("c", "x")
+        pipe.set("k", "x")
+        assert await reason(bus, pipe.execute()) == "readonly"
+        assert await asyncio.gather(*(bus.ask(bus.client.incr("n")) for _ in range(3))) == [1, 2, 3]
+        assert name.count() <= 3
+        await bus.aclose()
 
 
 # -- nothing hangs

@@ -194,6 +194,30 @@ def test_what_an_earlier_run_told_is_not_told_again_and_its_end_is(owed):
     assert tell(owed, 1000) == []
 
 
+def test_what_one_bus_has_as_untold_and_another_as_told_by_an_earlier_run_is_told(owed):
+    saw(owed, MISS, waited_sec=60)  # that bus was asked first; the run was killed before it had the record
+    assert owed.recall({"healer:healer": Opened(MISS.id, MISS.ts)}) == ["healer:healer"]
+    assert owed.due(1000) == []
+    saw(owed, OK, now=1)
+    assert tell(owed, PATIENCE + 1) == [OK.id]
+
+
+def test_an_end_that_came_before_that_was_known_is_told_too(owed):
+    saw(owed, MISS, waited_sec=60)
+    saw(owed, OK, now=1)
+    owed.recall({"healer:healer": Opened(MISS.id, MISS.ts)})
+    assert tell(owed, PATIENCE + 1) == [OK.id]
+
+
+def test_the_record_of_an_earlier_run_is_not_taken_for_somebody_elses_for_ever(owed):
+    saw(owed, MISS, waited_sec=60)
+    [debt] = owed.due(10)
+    owed.told_by_others(debt)  # there is a record; whose, a bus that is slow will say
+    assert owed.recall({"healer:healer": Opened(MISS.id, MISS.ts)}) == ["healer:healer"]
+    saw(owed, OK, now=11)
+    assert tell(owed, PATIENCE + 11) == [OK.id]
+
+
 # -- what only we know
 
 

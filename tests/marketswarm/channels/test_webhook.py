@@ -10,7 +10,7 @@ import orjson
 import pytest
 from channel_messages import CASES, HOSTILE, MISS, agrees, hostile
 from pydantic import SecretStr
-from rig_process import HOST, free_port
+from rig_process import HOST, NO_HOST, free_port
 from rig_receiver import Answer, Receiver
 from rig_tls import Authority
 
@@ -196,7 +196,7 @@ async def test_no_more_of_an_answer_is_read_than_it_takes(http):
 
 async def test_nobody_there_is_refused_and_a_name_that_is_none_is_dns(http):
     assert (await refused(http, f"http://{HOST}:{free_port()}/s3cret")).reason == "refused"
-    error = await refused(http, "http://no-such-host.invalid/s3cret")
+    error = await refused(http, f"http://{NO_HOST}/s3cret")
     assert (error.reason, error.permanent) == ("dns", False)
 
 

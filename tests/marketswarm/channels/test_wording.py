@@ -45,6 +45,24 @@ SAYS = [
         "no beat for 31.2 s (timeout 30 s)",
         "warning",
     ),
+    (
+        Event(Kind.PROBE_MISS, "massive/shop", 9.0, "a", "massive", late_sec=30.1, reason="status_503"),
+        "massive/shop is down",
+        "its probes have failed for 30.1 s (status_503)",
+        "warning",
+    ),
+    (
+        Event(Kind.PROBE_OK, "massive/shop", 9.0, "a", "massive", down_sec=135.2),
+        "massive/shop is up again",
+        "after 2 min 15 s",
+        "info",
+    ),
+    (
+        Event(Kind.PROBE_UNWATCHED, "massive/shop", 9.0, "a", "massive"),
+        "massive/shop is no longer probed",
+        "it was down, and the truth no longer names it",
+        "info",
+    ),
 ]
 
 

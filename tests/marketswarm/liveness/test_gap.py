@@ -119,12 +119,34 @@ def test_who_said_goodbye_and_came_back_within_its_timeout_is_not_told():
 def test_who_said_goodbye_and_stayed_away_longer_is_told_with_the_silence_since():
     hand = listening()
     hand.beat(boot="old", status="stopping")
-    bus_away(hand, 60)
+    hand.stall(60)
     hand.beating(5, 10, boot="new")
     hand.beating(100, 10, boot="new")
     (told,) = gaps(hand)
     assert told[:2] == ("a", True)
     assert told[2] == pytest.approx(70, abs=5)  # of its first or its second beat, the time over the number
+
+
+@pytest.mark.parametrize("away", [40.0, 500.0])
+@pytest.mark.parametrize("i", [1, 4])
+def test_who_said_goodbye_and_came_back_while_the_bus_took_nothing_is_not_told(away, i):
+    hand = listening()
+    hand.beat(boot="old", status="stopping")
+    bus_away(hand, away)
+    hand.beat(boot="new", i=i)
+    hand.beating(100, 10, boot="new")
+    assert gaps(hand) == []
+
+
+def test_of_a_planned_restart_nothing_is_told_that_a_frozen_bus_hands_out_before_its_canary():
+    hand = listening()
+    hand.beat(boot="old", status="stopping")
+    hand.deaf.add("bus")
+    hand.run(200)
+    hand.beat(boot="new", i=4)
+    hand.deaf.clear()
+    hand.beating(100, 10, boot="new")
+    assert gaps(hand) == []
 
 
 def test_a_goodbye_among_what_piled_up_counts():

@@ -5,7 +5,7 @@ from by_hand import parsed, watch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketswarm.beat import make
+from marketswarm.beat import Sender, make
 from marketswarm.liveness import Heard, Moment, Record, State, WatchedBus, warm_up
 from marketswarm.liveness.record import BOOTS_KEPT, UNFAMILIAR
 
@@ -168,7 +168,18 @@ def know(payload: bytes) -> Record:
     return found
 
 
-@pytest.mark.parametrize("more", [{}, {"boot": "b"}, {"boot": "b", "rev": 3, "every": 10.0}])
+WHO = Sender("web1", "0.3.0", 1762430000.125)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"boot": "b"},
+        {"boot": "b", "rev": 3, "every": 10.0},
+        {"boot": "b", "rev": 3, "every": 10.0, "sender": WHO},
+    ],
+)
 def test_a_canonical_beat_is_known_by_heart(more):
     payload = make("a", 42, 1762433458.125, **more)
     found = know(payload)

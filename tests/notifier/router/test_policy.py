@@ -24,12 +24,12 @@ def test_nothing_said_is_grouping_reminders_and_all_channels():
         ({"group_wait_sec": -1}, "group_wait_sec"),
         ({"remind_sec": [3600, 900]}, "remind_sec"),
         ({"remind_sec": [900, 900]}, "remind_sec"),
-        ({"routes": [{"channels": []}]}, "routes.0.channels"),
-        ({"routes": [{"channels": ["a"], "tag": ["b"]}]}, "routes.0.tag"),
-        ({"routes": [{"channels": ["a"], "severities": ["grave"]}]}, "routes.0.severities.0"),
-        ({"escalate": [{"after_sec": 0, "channels": ["a"]}]}, "escalate.0.after_sec"),
+        ({"routes": [{"channels": []}]}, "routes[0].channels"),
+        ({"routes": [{"channels": ["a"], "tag": ["b"]}]}, "routes[0].tag"),
+        ({"routes": [{"channels": ["a"], "severities": ["grave"]}]}, "routes[0].severities[0]"),
+        ({"escalate": [{"after_sec": 0, "channels": ["a"]}]}, "escalate[0].after_sec"),
         ({"channels": {"ops": {"type": "slack"}}, "routes": [{"channels": ["opps"]}]}, "opps is named"),
-        ({"maintenance": [{"at": "* * * * *"}]}, "maintenance.0.for_sec"),
+        ({"maintenance": [{"at": "* * * * *"}]}, "maintenance[0].for_sec"),
     ],
 )
 def test_a_mistake_is_named_by_its_path(settings, path):

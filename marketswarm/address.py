@@ -1,0 +1,129 @@
+"""The URL of a bus: of one server, or of the Redis Sentinels that know which server is the master. Pure.
+
+The second form is the one that other programs know: `redis+sentinel://[user:password@]host[:port],…/master[/db]`,
+`rediss+sentinel://` for TLS to both; what is said in it of a user is of the servers, `sentinel_username` and
+`sentinel_password` in its query are of the sentinels. All else in a query is an option of the client library.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+
+FORMS: Final = "redis://host:port, rediss://host:port, unix://path or redis+sentinel://host:port,…/master"
+SENTINEL_PORT: Final = 26379
+
+_SENTINELS: Final = re.compile(
+    r"(?P<scheme>rediss?)\+sentinel://(?:(?P<user>[^/?#]*)@)?(?P<hosts>[^@/?#]+)"
+    r"/(?P<master>[^/?#]+)(?:/(?P<database>\d{0,4}))?(?:\?(?P<query>[^#]*))?",
+    re.IGNORECASE,
+)
+_HOST: Final = re.compile(r"(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[1-9]\d{0,4}))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Sentinels:
+    """What such a URL says. Each of the servers and of the sentinels has a URL of the usual form."""
+
+    hosts: Sequence[tuple[str, int]]
+    master: str
+    scheme: str
+    user: str = field(repr=False)  # with its password and the @, as in a URL; '' for none
+    sentinels_user: str = field(repr=False)
+    database: str
+    options: Mapping[str, str] = field(repr=False)
+
+    def server_url(self, host: str, port: int) -> str:
+        """Of the server at that place."""
+        query = f"?{urlencode(self.options)}" if self.options else ""
+        return f"{self.scheme}://{self.user}{_shown(host, port)}/{self.database}{query}"
+
+    def urls(self) -> list[str]:
+        """Of the sentinels themselves."""
+        tls = {name: value for name, value in self.options.items() if name.startswith("ssl_")}
+        query = f"?{urlencode(tls)}" if tls else ""
+        return [f"{self.scheme}://{self.sentinels_user}{_shown(*host)}{query}" for host in self.hosts]
+
+
+def sentinels(url: str) -> Sentinels | None:
+    """Takes such a URL apart; None for one of another form.
+
+    Raises:
+        ValueError: it is of that form, and wrong. The message shows nothing of it.
+    """
+    if not re.match(r"rediss?\+sentinel:", url, re.IGNORECASE):
+        return None
+    found = _SENTINELS.fullmatch(url)
+    if found is None:
+        raise ValueError("is not redis+sentinel://host:port,host:port/master")
+    options = dict(parse_qsl(found["query"] or "", keep_blank_values=True))
+    name, password = (options.pop(f"sentinel_{what}", "") for what in ("username", "password"))
+    return Sentinels(
+        hosts=tuple(_host(text) for text in found["hosts"].split(",")),
+        master=unquote(found["master"]),
+        scheme=found["scheme"].lower(),
+        user="" if found["user"] is None else f"{found['user']}@",
+        sentinels_user=f"{quote(name, safe='')}:{quote(password, safe='')}@" if password else "",
+        database=found["database"] or "0",
+        options=options,
+    )
+
+
+def place(url: str) -> str:
+    """Where a URL points, fit to be shown: host and port, a socket's path, or hosts and the master's name."""
+    try:
+        if (behind := sentinels(url)) is not None:
+            return f"{','.join(_shown(*host) for host in behind.hosts)}/{behind.master}"
+        parts = urlsplit(url)
+        port = parts.port or 6379
+    except ValueError:
+        return "?"
+    return parts.path if parts.scheme == "unix" else f"{parts.hostname or 'localhost'}:{port}"
+
+
+def host_and_name(url: str) -> tuple[str, str]:
+    """The host of a URL ('' where it has none of its own), and how a bus is called that has no name but this.
+
+    Raises ValueError for what is no URL of a bus.
+    """
+    if (behind := sentinels(url)) is not None:
+        host, own_name, database = "", place(url), behind.database
+    else:
+        parts = urlsplit(url)
+        if parts.scheme == "unix":
+            return "", parts.path
+        host, database = parts.hostname or "", parts.path.strip("/")
+        own_name = _shown(host, parts.port or 6379)
+    return host, own_name + (f"/{database}" if database not in ("", "0") else "")
+
+
+def leads_to(url: str, name: str) -> bool:
+    """Whether a URL has the name of a bus for its host, in whatever case."""
+    try:
+        return host_and_name(url)[0] == name.lower()
+    except ValueError:
+        return False
+
+
+def is_one(url: str) -> bool:
+    """Whether that is the URL of a bus, in any of its forms."""
+    try:
+        if sentinels(url) is not None:
+            return True
+        parts = urlsplit(url)
+        there = parts.path if parts.scheme == "unix" else parts.hostname
+        return parts.scheme in ("redis", "rediss", "unix") and bool(there) and parts.port != 0
+    except ValueError:
+        return False
+
+
+def _host(text: str) -> tuple[str, int]:
+    found = _HOST.fullmatch(text)
+    if found is None or int(found["port"] or SENTINEL_PORT) > 65_535:
+        raise ValueError("names a sentinel that is not host:port")
+    return found["host"].strip("[]"), int(found["port"] or SENTINEL_PORT)
+
+
+def _shown(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

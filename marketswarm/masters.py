@@ -1,0 +1,165 @@
+"""Connections to a bus: to the one server that its URL names, or to the master that Redis Sentinels name.
+
+For every connection the sentinels are asked anew, all at once, and the newest of what they say counts. Who
+says of itself that it is a replica is not taken: so none that was demoted and still answers, and none that is
+yet to be promoted. When another server is the master, all connections to the last one end, also those that
+work: what is published and what is heard must not go two ways. Not here: what is said over them (`bus.py`).
+"""
+
+import asyncio
+import weakref
+from collections.abc import Collection, Mapping
+from typing import Any, Final
+
+from redis.asyncio.connection import Connection, ConnectionPool, SSLConnection, parse_url
+from redis.exceptions import ReadOnlyError, RedisError, ResponseError
+
+from marketswarm.address import Sentinels, sentinels
+from marketswarm.secure import Secure
+
+OTHERS_WITHIN_SEC: Final = 0.1
+"""How much longer than the quickest sentinel the others are waited for: one may know of a newer master."""
+
+Place = tuple[str, int]
+Answer = tuple[int, Place]  # the number of the configuration comes first: a later one has a greater number
+
+
+class UnknownMaster(RedisError):  # noqa: N818 - it says what is the case
+    """A sentinel does not look after a master of that name, or not yet."""
+
+
+def pool_of(url: str, **options: Any) -> ConnectionPool:
+    """The connections of one client to a bus.
+
+    Args:
+        url: in one of the forms that `address.py` knows.
+        **options: of every connection, to sentinels too.
+
+    Raises:
+        ValueError: that is no such URL.
+    """
+    behind = sentinels(url)
+    if behind is None:
+        said: dict[str, Any] = options | parse_url(url)
+        if said.get("connection_class") is SSLConnection:
+            said["connection_class"] = Secure
+        return ConnectionPool(**said)
+    said = dict(parse_url(behind.server_url("found", 1)))
+    kind = _SecureToMaster if said.pop("connection_class", None) is SSLConnection else _ToMaster
+    said |= options | {"master": Master(behind, options)}
+    return ConnectionPool(connection_class=kind, **said)
+
+
+async def drop_idle(pool: ConnectionPool) -> None:
+    """Ends the connections that nobody uses now: the next one goes where the bus is then."""
+    for connection in list(pool._available_connections):  # noqa: SLF001 - its own way may end one that is taken meanwhile
+        await connection.disconnect(nowait=True)
+
+
+class Master:
+    """Who is the master, by its sentinels.
+
+    Args:
+        behind: which sentinels, and what they call it.
+        options: of connections to them.
+    """
+
+    def __init__(self, behind: Sentinels, options: Mapping[str, Any]) -> None:
+        self._name = behind.master
+        self._sentinels = [pool_of(url, **options) for url in behind.urls()]
+        self._known: Answer | None = None  # the last that proved right, until somebody tries it again
+        self._connections: weakref.WeakSet[_ToMaster] = weakref.WeakSet()
+
+    async def find(self) -> Answer:
+        """Asks which it is. Raises RedisError or OSError of the first sentinel, when none can say."""
+        asks = {asyncio.create_task(self._ask(each)) for each in self._sentinels}
+        waiting = asks
+        answers: list[Answer] = []
+        try:
+            while waiting and not answers:
+                _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                answers, failures = _sorted(asks - waiting)
+            if waiting:
+                _, waiting = await asyncio.wait(waiting, timeout=OTHERS_WITHIN_SEC)
+                answers, failures = _sorted(asks - waiting)
+        finally:
+            for ask in asks:
+                ask.cancel()
+        if not answers:
+            raise failures[0]
+        known, self._known = self._known, None
+        if known is not None and len(answers) < len(asks):
+            answers.append(known)  # who knows of it may be among those who did not answer in time
+        return max(answers)
+
+    async def _ask(self, pool: Any) -> Answer | Exception:
+        """What one sentinel says, or why it says nothing."""
+        sentinel = pool.make_connection()
+        questions = [("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._name), ("SENTINEL", "MASTER", self._name)]
+        try:
+            await sentinel.connect()
+            await sentinel.send_packed_command(sentinel.pack_commands(questions), check_health=False)
+            place = await sentinel.read_response()
+            if place is None:
+                return UnknownMaster(f"{sentinel.host}:{sentinel.port} knows no master {self._name}")
+            return await _epoch(sentinel), (place[0].decode(), int(place[1]))
+        except (RedisError, OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+            return error
+        finally:
+            await sentinel.disconnect(nowait=True)
+
+    def joined(self, connection: "_ToMaster", answer: Answer) -> None:
+        """A connection was made by that answer, to one that says that it is a master."""
+        self._known = answer
+        self._connections.add(connection)
+        for other in list(self._connections):
+            if (other.host, other.port) != answer[1]:
+                other.hang_up()
+
+
+def _sorted(done: Collection[asyncio.Task[Answer | Exception]]) -> tuple[list[Answer], list[Exception]]:
+    said = [ask.result() for ask in done]
+    return [each for each in said if isinstance(each, tuple)], [
+        each for each in said if isinstance(each, Exception)
+    ]
+
+
+async def _epoch(sentinel: Any) -> int:
+    try:
+        said = await sentinel.read_response()
+    except ResponseError:  # a sentinel's user may be allowed the first question alone
+        return 0
+    return int(dict(zip(said[::2], said[1::2], strict=True)).get(b"config-epoch", 0))
+
+
+class _ToMaster(Connection):
+    """A connection that goes to whoever is the master when it is made."""
+
+    def __init__(self, *, master: Master, **options: Any) -> None:
+        self._master = master
+        self._answer: Answer
+        super().__init__(**options)
+
+    async def _connect(self) -> None:
+        self._answer = await self._master.find()
+        self.host, self.port = self._answer[1]
+        await super()._connect()  # type: ignore[no-untyped-call]  # the library's
+
+    async def on_connect_check_health(self, check_health: bool = True) -> None:
+        """See the library. HELLO says what ROLE does, and nobody's user can be without it."""
+        await super().on_connect_check_health(check_health)
+        await self.send_command("HELLO", check_health=False)
+        said = await self.read_response()
+        role = dict(zip(said[::2], said[1::2], strict=True)).get(b"role")
+        if role != b"master":
+            raise ReadOnlyError(f"{self.host}:{self.port}, which sentinels call the master, is a replica")
+        self._master.joined(self, self._answer)
+
+    def hang_up(self) -> None:
+        """Ends it at once, as if the server had: whoever waits for it sees that."""
+        if self._writer is not None:
+            self._writer.transport.abort()
+
+
+class _SecureToMaster(_ToMaster, Secure):
+    """The same over TLS."""

@@ -1,0 +1,5 @@
+"""The notifier's own part of the truth, where a seeding looks for it (`marketswarm.agent.sections`)."""
+
+from notifier.router.policy import Section
+
+__all__ = ["Section"]

@@ -1,0 +1,95 @@
+"""URLs of buses, taken apart."""
+
+from urllib.parse import urlsplit
+
+import pytest
+
+from marketswarm.address import host_and_name, is_one, leads_to, place, sentinels
+
+SECRET = "hush-hush"  # noqa: S105 - nobody's
+WHOLE = (
+    f"rediss+sentinel://agent:{SECRET}@h1:26380,h2,[::1]:26379/mymaster/3"
+    f"?ssl_ca_certs=%2Fca.pem&sentinel_username=asker&sentinel_password=so%40s%26o&health_check_interval=1"
+)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        (f"redis://user:{SECRET}@h:7/2", "h:7"),
+        ("redis://h", "h:6379"),
+        (f"rediss://:{SECRET}@h", "h:6379"),
+        ("unix:///tmp/x.sock", "/tmp/x.sock"),  # noqa: S108 - nothing is written there
+        (WHOLE, "h1:26380,h2:26379,[::1]:26379/mymaster"),
+        (f"redis+sentinel://u:{SECRET}@h1", "?"),
+        (f"redis://u:{SECRET}@h:port", "?"),
+    ],
+)
+def test_a_place_is_shown_without_credentials(url, shown):
+    assert place(url) == shown
+
+
+def test_servers_and_sentinels_have_users_of_their_own_and_one_authority():
+    said = sentinels(WHOLE)
+    assert said.master == "mymaster"
+    server = urlsplit(said.server_url("10.0.0.1", 6390))
+    assert (server.scheme, server.netloc) == ("rediss", f"agent:{SECRET}@10.0.0.1:6390")
+    assert (server.path, server.query) == ("/3", "ssl_ca_certs=%2Fca.pem&health_check_interval=1")
+    assert said.urls() == [
+        f"rediss://asker:so%40s%26o@{host}?ssl_ca_certs=%2Fca.pem"
+        for host in ("h1:26380", "h2:26379", "[::1]:26379")
+    ]
+    assert said.server_url("::1", 1).startswith(f"rediss://agent:{SECRET}@[::1]:1/")
+    assert SECRET not in repr(said)
+    assert "so" not in repr(said).replace("sentinels", "")
+
+
+def test_who_says_little_gets_the_usual_ports_no_user_and_the_first_database():
+    said = sentinels("redis+sentinel://a/m")
+    assert said.urls() == ["redis://a:26379"]
+    assert said.server_url("b", 1) == "redis://b:1/0"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis+sentinel://",
+        "redis+sentinel://h1",
+        "redis+sentinel://h1/",
+        "redis+sentinel:///mymaster",
+        "redis+sentinel://h1,,h2/mymaster",
+        "redis+sentinel://h1:0/mymaster",
+        "redis+sentinel://h1:99999/mymaster",
+        "redis+sentinel://h1:26379/mymaster/first",
+        "redis+sentinel://h1:26379/mymaster/1/2",
+        "redis+sentinel://h1:26379/mymaster#1",
+        "redis+sentinel:h1/mymaster",
+        "sentinel://h1:26379/mymaster",
+        "http://h1",
+        "redis://",
+        "redis://h:0",
+        "redis://h:x",
+        "unix://",
+        "",
+    ],
+)
+def test_what_is_no_url_of_a_bus_is_known_for_that(url):
+    assert not is_one(url)
+
+
+@pytest.mark.parametrize("url", [WHOLE, "REDIS+SENTINEL://h/m", "redis://h", "rediss://h:1", "unix:///s"])
+def test_each_form_is_one(url):
+    assert is_one(url)
+
+
+def test_a_bus_that_has_no_name_is_called_by_its_place_and_database():
+    assert host_and_name("redis://h:7/2") == ("h", "h:7/2")
+    assert host_and_name("redis://u:p@[::1]/0") == ("::1", "[::1]:6379")
+    assert host_and_name("unix:///s") == ("", "/s")
+    assert host_and_name(WHOLE) == ("", "h1:26380,h2:26379,[::1]:26379/mymaster/3")
+
+
+def test_the_host_of_a_server_may_be_the_name_of_a_bus_and_that_of_a_sentinel_is_none():
+    assert leads_to("redis://market-redis:6379", "Market-Redis")
+    assert not leads_to("redis+sentinel://market-redis:26379/m", "market-redis")
+    assert not leads_to("redis://market-redis:x", "market-redis")
