@@ -92,12 +92,12 @@ class Scene:
 
     def wait_beat(self, within: float = 20.0, svc: str = "probe", **wanted: Any) -> dict[str, Any]:
         """The first beat seen with these values."""
-        until(
+        found: dict[str, Any] = until(
             lambda: wanted.items() <= (beat := self.beat(svc)).items() and beat,
             within,
             f"a beat with {wanted}, not {self.beat(svc)}; {self._agents}",
         )
-        return self.beat(svc)
+        return found
 
     def next_beat(self, within: float = 10.0) -> dict[str, Any]:
         before = self.beat().get("i", 0)

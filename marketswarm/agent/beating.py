@@ -14,11 +14,13 @@ from typing import Final
 from marketswarm import beat, log
 from marketswarm.agent.progress import Progress
 from marketswarm.agent.rhythm import Rhythm
-from marketswarm.beat import Status
+from marketswarm.beat import Sender, Status
 from marketswarm.bus import Bus, BusError
 
 LOG_EVERY_SEC: Final = 30.0
 GOODBYE_SEC: Final = 1.0
+INTRODUCED_BY: Final = 3  # beats: who listens from the beginning may miss one
+INTRODUCED_AGAIN: Final = 360  # beats: an hour of ten seconds each, for who came later
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +49,14 @@ class Beating:
         *,
         trouble: Callable[[], str | None],
         remark: Callable[[], str | None],
+        sender: Sender,
         beaten: Callable[[], None],
     ) -> None:
         self.svc, self.boot, self.pulse = svc, boot, pulse
         self.i = self.sent = self.failed = 0
         self.sent_at: float | None = None
         self._progress, self._trouble, self._remark = progress, trouble, remark
-        self._beaten = beaten
+        self._sender, self._beaten = sender, beaten
         self._changed = asyncio.Event()
         self._failing: str | None = None
         self._logged_at = 0.0
@@ -76,6 +79,16 @@ class Beating:
             await self.beat()
             self._beaten()
             await self._until(rhythm.next_due(clock(), random.random()))
+
+    @property
+    def status(self) -> str:
+        """How it is, in a line for those who look from outside."""
+        trouble = self._trouble()
+        words = f"degraded: {trouble}" if trouble else self._remark() or "ok"
+        if self._failing is not None:
+            words = f"{self.pulse.bus.name} takes no beats ({self._failing}); {words}"
+        revision = self.pulse.revision
+        return words if revision is None else f"{words}; truth revision {revision}"
 
     @property
     def degraded(self) -> bool:
@@ -107,6 +120,7 @@ class Beating:
             status=status,
             detail=detail,
             every=every_sec,
+            sender=self._sender if self._introduces() else None,
         )
         pipe = to.bus.pipeline()
         pipe.publish(to.channel, said)
@@ -120,6 +134,10 @@ class Beating:
             self._failed(error)
         else:
             self._arrived()
+
+    def _introduces(self) -> bool:
+        """Whether this beat says who sends it; not all do: the healer hears a hundred thousand of us."""
+        return self.i <= INTRODUCED_BY or self.i % INTRODUCED_AGAIN == 0
 
     async def _until(self, due: float) -> None:
         try:

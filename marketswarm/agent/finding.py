@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from marketswarm import log
-from marketswarm.bus import WITHIN_SEC, Bus, BusError, find_url
+from marketswarm.bus import WITHIN_SEC, Bus, BusError, ClusterError, find_url
 from marketswarm.exit import Code, Exit
 from marketswarm.settings import Common
 from marketswarm.truth import Loaded, Truth, TruthError, load
@@ -37,12 +37,13 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What one bus holds: a truth, or why there is none."""
+    """What one bus holds: a truth, or why there is none, or (`hopeless`) why there never will be one."""
 
     bus: Bus
     found: Found | None
     why: str = ""
     answered: bool = True
+    hopeless: bool = False
 
 
 def truth_places(settings: Common, environ: Mapping[str, str], truth: Truth | None = None) -> dict[str, str]:
@@ -77,6 +78,8 @@ async def look(bus: Bus, key: str, known: Loaded | None = None, within_sec: floa
     pipe.hmget(META, "revision", "sha256")
     try:
         raw, meta = await bus.ask(pipe.execute(), within_sec)
+    except ClusterError as error:
+        return Seen(bus, None, error.detail, hopeless=True)
     except BusError as error:
         return Seen(bus, None, error.reason, answered=error.reason == "error")
     if raw is None:
@@ -123,7 +126,8 @@ async def load_truth(settings: Common, buses: Sequence[Bus], wait_sec: float) ->
     """The first valid truth on `buses`, waiting for it.
 
     Raises:
-        Exit: after `wait_sec`: code 3 if no bus answered meanwhile, 4 if one did.
+        Exit: after `wait_sec`: code 3 if no bus answered meanwhile, 4 if one did; at once: 2 if one of them
+            never can hold one.
     """
     clock = asyncio.get_running_loop().time
     until = clock() + wait_sec
@@ -136,6 +140,8 @@ async def load_truth(settings: Common, buses: Sequence[Bus], wait_sec: float) ->
             return found
         answered = answered or any(one.answered for one in seen)
         why = ", ".join(f"{one.bus.name} at {one.bus.where}: {one.why}" for one in seen)
+        if any(one.hopeless for one in seen):
+            raise Exit(Code.CONFIGURATION, why)
         if clock() >= until:
             raise _none(answered, why, settings, wait_sec)
         if why != told:

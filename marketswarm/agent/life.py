@@ -14,17 +14,22 @@ and the ticks of `watchdog.py`.
 import asyncio
 import contextlib
 import os
+import socket
+import time
 from collections.abc import AsyncIterator
 from typing import Any, Final, overload
 
-from marketswarm import log
+from marketswarm import __version__, log
 from marketswarm.agent.beating import Beating
 from marketswarm.agent.finding import Found, load_truth, truth_places, usable_bus
 from marketswarm.agent.following import Following, Refused
 from marketswarm.agent.measuring import measure, measured
 from marketswarm.agent.member import Agent, MakeHeartbeat, OpenBus, S
+from marketswarm.agent.signs import AliveFile, Outlet, Signs
 from marketswarm.agent.stopping import Stop
+from marketswarm.agent.systemd import manager
 from marketswarm.agent.watchdog import LEAST_SEC, Watchdog
+from marketswarm.beat import Sender
 from marketswarm.exit import Code, Exit, exit_in
 from marketswarm.settings import Common, read
 
@@ -32,7 +37,7 @@ NEVER: Final = float("inf")
 
 
 @overload
-def agent(name: str) -> contextlib.AbstractAsyncContextManager[Agent[Common]]: ...
+def agent(name: str, *, version: str = ...) -> contextlib.AbstractAsyncContextManager[Agent[Common]]: ...
 @overload
 def agent(
     name: str,
@@ -40,6 +45,7 @@ def agent(
     *,
     heartbeat: MakeHeartbeat[S] | None = None,
     open_bus: OpenBus = usable_bus,
+    version: str = __version__,
 ) -> contextlib.AbstractAsyncContextManager[Agent[S]]: ...
 def agent(
     name: str,
@@ -47,6 +53,7 @@ def agent(
     *,
     heartbeat: MakeHeartbeat[Any] | None = None,
     open_bus: OpenBus = usable_bus,
+    version: str = __version__,
 ) -> contextlib.AbstractAsyncContextManager[Agent[Any]]:
     """A member of the swarm for as long as the block lasts.
 
@@ -56,28 +63,36 @@ def agent(
         heartbeat: makes its heartbeat from its settings and its section (`None`: the truth has none), for an
             agent that can do without a section.
         open_bus: makes a bus from its name and URL; tests pass one in memory.
+        version: what its beats say of it, 32 characters at most; this package's without.
 
     Raises:
         Exit: 2 for a configuration that won't do, 3 or 4 when there is no truth in time, 5 when a side task
             died, 0 when it was stopped before it had joined. What the body raises, it raises.
     """
-    return _life(name, settings, heartbeat, open_bus)
+    return _life(name, settings, heartbeat, open_bus, Sender(socket.gethostname(), version, time.time()))
 
 
 @contextlib.asynccontextmanager
 async def _life(
-    name: str, settings: Any, heartbeat: MakeHeartbeat[Any] | None, open_bus: OpenBus
+    name: str, settings: Any, heartbeat: MakeHeartbeat[Any] | None, open_bus: OpenBus, sender: Sender
 ) -> AsyncIterator[Agent[Any]]:
     if isinstance(settings, type):
         settings = read(settings)
     log.configure(name, settings)
     me = Agent(name, settings, heartbeat, open_bus)
     watchdog = Watchdog(asyncio.get_running_loop(), me.work)
-    stop = Stop(watchdog.hurry)
-    with watchdog, stop.armed(), measured(me) as own:
+    signs = Signs(watchdog, _outlets(me), settings.truth_wait_sec + LEAST_SEC)
+
+    def hurry() -> None:
+        watchdog.hurry()
+        signs.now()
+
+    stop = Stop(hurry)
+    with watchdog, signs, stop.armed(), measured(me) as own:
         try:
-            beating, following = await _join(me, watchdog, stop)
+            beating, following = await _join(me, watchdog, signs, stop, sender)
             async with _beside(me, watchdog, stop, beating, following):
+                signs.now()
                 if own is not None:
                     measure(me, own, beating)
                 yield me
@@ -85,12 +100,14 @@ async def _life(
             await beating.goodbye()
         finally:
             stop.body_is_over()
-            watchdog.hurry()
+            hurry()
             await me.close()
     me.log.info("agent.stopped", beats=beating.i)
 
 
-async def _join(me: Agent[Any], watchdog: Watchdog, stop: Stop) -> tuple[Beating, Following]:
+async def _join(
+    me: Agent[Any], watchdog: Watchdog, signs: Signs, stop: Stop, sender: Sender
+) -> tuple[Beating, Following]:
     """Wait for the truth and take one's place in it."""
     settings = me.settings
     try:
@@ -111,6 +128,10 @@ async def _join(me: Agent[Any], watchdog: Watchdog, stop: Stop) -> tuple[Beating
         me.log.info("truth.applied", revision=found.revision, truth_from=found.bus.name)
         me.tell_reseed()
 
+    def beaten() -> None:
+        following.beaten()
+        signs.beaten(beating.status, taken=beating.sent > 0)
+
     following = Following(_truth_buses(me, found), settings.truth_redis_key, found, apply)
     beating = Beating(
         me.name,
@@ -119,7 +140,8 @@ async def _join(me: Agent[Any], watchdog: Watchdog, stop: Stop) -> tuple[Beating
         me.work,
         trouble=lambda: _all_of(me.trouble(), following.trouble),
         remark=lambda: me.remark,
-        beaten=following.beaten,
+        sender=sender,
+        beaten=beaten,
     )
     if found.passed:
         me.log.warning("truth.fallback", truth_from=found.bus.name, passed=found.passed)
@@ -140,9 +162,9 @@ async def _beside(
     """Run the body with what keeps it honest beside it; settle how they ended."""
     try:
         async with asyncio.TaskGroup() as group:
-            me.live_in(group)
+            me.beside.live_in(group)
             me.progress()
-            watchdog.limit_sec = _limit_sec(me)
+            watchdog.begin(_limit_sec(me))
             me.task(watchdog.tick(), name="ticks")
             me.task(beating.run(), name="beats")
             me.task(following.run(), name="truth")
@@ -150,9 +172,9 @@ async def _beside(
                 yield
             finally:
                 stop.body_is_over()
-                watchdog.limit_sec = NEVER
                 watchdog.hurry()
-                me.end_tasks()
+                watchdog.limit_sec = NEVER
+                me.beside.end()
     except asyncio.CancelledError:
         if stop.signal is None:
             raise
@@ -167,14 +189,21 @@ def _cause(me: Agent[Any], errors: BaseExceptionGroup[BaseException]) -> BaseExc
     asked = exit_in(errors)
     if asked is not None:
         return asked
-    if me.died is not None:
-        return Exit(Code.DIED, f"the task {me.died} died")
+    if me.beside.died is not None:
+        return Exit(Code.DIED, f"the task {me.beside.died} died")
     return errors.exceptions[0] if len(errors.exceptions) == 1 else errors
 
 
 def _truth_buses(me: Agent[Any], found: Found | None = None) -> list[Any]:
     places = truth_places(me.settings, os.environ, found.loaded.truth if found else None)
     return [me.bus_at(name, url) for url, name in places.items()]
+
+
+def _outlets(me: Agent[Any]) -> list[Outlet]:
+    """Who outside wants to see that it lives."""
+    path = me.settings.marketswarm_alive_file
+    found = (path and AliveFile(me.name, path), manager(os.environ))
+    return [outlet for outlet in found if outlet]
 
 
 def _limit_sec(me: Agent[Any]) -> float:

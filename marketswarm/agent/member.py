@@ -13,13 +13,19 @@ from typing import Any, Final, Generic, TypeVar
 
 from marketswarm import log
 from marketswarm.agent.beating import Pulse
+from marketswarm.agent.beside import SideTasks
 from marketswarm.agent.finding import Found
 from marketswarm.agent.following import Refused
+from marketswarm.agent.lease import Lease
+from marketswarm.agent.leasing import leased
 from marketswarm.agent.own import M, own_part
 from marketswarm.agent.place import Place, place_in
 from marketswarm.agent.progress import Progress
+from marketswarm.agent.reseeding import Reseeding
+from marketswarm.agent.share import Share
+from marketswarm.agent.share import collect as collect_shares
 from marketswarm.bus import Bus, BusError, find_url
-from marketswarm.exit import Code, Exit, exit_in
+from marketswarm.exit import Code
 from marketswarm.metrics import Source
 from marketswarm.settings import Common
 from marketswarm.truth import Heartbeat, Service, Truth
@@ -46,19 +52,17 @@ class Agent(Generic[S]):
         self.exit_code: int = Code.DONE
         self.log = log.get(name)
         self.work = Progress(time.monotonic())
-        self.died: str | None = None  # the side task that ended all
+        self.beside = SideTasks(self.log)
         self.remark: str | None = None
         self._heartbeat = (lambda section: heartbeat(settings, section)) if heartbeat else None
         self._open_bus = open_bus
         self._buses: dict[tuple[str, str], Bus] = {}
         self._place: Place
-        self._group: asyncio.TaskGroup | None = None
-        self._tasks: set[asyncio.Task[Any]] = set()
         self._detail: str | None = None  # the body's own trouble
         self._ailing: dict[str, str] = {}  # what the side tasks suffer from
-        self._unfit: str | None = None  # a callback could not go by the truth
-        self._reseeded = asyncio.Event()
-        self._callbacks: list[Callable[[Truth], None]] = []
+        self._woken = asyncio.Event()
+        self._reseeding = Reseeding(self.log)
+        self._shares: dict[str, Share] = {}
         self.sources: list[Source] = []  # of metrics, besides those that every agent has
 
     @property
@@ -70,6 +74,11 @@ class Agent(Generic[S]):
     def timeout_sec(self) -> float:
         """After how long without a beat the healer misses this agent."""
         return self._place.timeout_sec
+
+    @property
+    def beats_on(self) -> str:
+        """The name of the bus that its beats go to."""
+        return self._place.bus
 
     def bus(self, name: str) -> Bus:
         """The bus of that name, opened once, closed with the agent.
@@ -104,17 +113,22 @@ class Agent(Generic[S]):
         self.remark = remark
 
     async def rest(self, seconds: float) -> bool:
-        """Wait on purpose; counts as progress. True, at once, when the truth changed since the last rest.
+        """Wait on purpose; counts as progress. True, at once, when woken since the last rest.
 
+        What wakes it is a change of the truth, of a share's members, or `wake`.
         For the work loop itself: a side task that rests would vouch for a work loop that hangs.
         """
         try:
             async with self.waiting(seconds):
-                await self._reseeded.wait()
+                await self._woken.wait()
         except TimeoutError:
             return False
-        self._reseeded.clear()
+        self._woken.clear()
         return True
+
+    def wake(self) -> None:
+        """End the rest of the work loop, or its next one: a side task has something for it."""
+        self._woken.set()
 
     @contextlib.asynccontextmanager
     async def waiting(self, within_sec: float) -> AsyncIterator[None]:
@@ -143,28 +157,55 @@ class Agent(Generic[S]):
         self.on_reseed(follow)
         return lambda: current
 
+    def share(self, what: str = "work", *, bus: str | None = None) -> Share:
+        """Share keys with the other live instances of this service: see `marketswarm.agent.share`.
+
+        Args:
+            what: names it, where a service shares several things; the same name is the same share.
+            bus: on which the members are kept; None: where the beats go.
+
+        Raises BusError when that bus's URL can't be had.
+        """
+        if what not in self._shares:
+            if not self._shares:
+                self.expose(lambda: collect_shares(self._shares.values()))
+            self._shares[what] = Share(self, what, bus)
+            self.task(self._shares[what].run(), name=f"share {what}")
+        return self._shares[what]
+
+    def lease(
+        self, name: str, *, life_sec: float = 10.0, wait_sec: float | None = None, bus: str = "system-redis"
+    ) -> contextlib.AbstractAsyncContextManager[Lease]:
+        """A block that only one process of the fleet runs at a time: see `marketswarm.agent.leasing`.
+
+        Args:
+            name: of the lease, the same for all who want it; 1 to 100 letters, digits and `_ . : / -`.
+            life_sec: how long it outlives a process that dies, 0.1 s to a day; it is renewed meanwhile.
+            wait_sec: how long to wait for it, counted as progress; None: for ever, 0: ask once.
+            bus: which decides.
+
+        Raises:
+            ValueError: no such name or life is possible.
+            LeaseHeld: when entering: it could not be had in time.
+            LeaseLost: in the block's place: it was lost, and the block cancelled.
+        """
+        return leased(self, Lease(name, life_sec, self.bus(bus), self.name, self.boot), wait_sec)
+
     def expose(self, source: Source) -> None:
         """Tell this too on METRICS_PORT, if that is set. The loop's thread is not the one that calls it."""
         self.sources.append(source)
 
     def on_reseed(self, callback: Callable[[Truth], None]) -> None:
         """Have `callback(truth)` called in the loop, after each new truth is in force."""
-        self._callbacks.append(callback)
+        self._reseeding.add(callback)
 
     def task(self, work: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
         """Run a side task. Its death takes the agent down, exit 5; it is cancelled when the body ends."""
-        if self._group is None:
-            work.close()
-            raise RuntimeError("side tasks live inside `async with agent(…)`")
-        task = self._group.create_task(self._guarded(work, name), name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(lambda _: work.close())  # it may have been cancelled before it began
-        return task
+        return self.beside.start(work, name)
 
     def trouble(self) -> str | None:
         """All that is not well, as the body and the truth in force have it."""
-        own = (self._detail, *self._ailing.values(), self._place.missing, self._unfit)
+        own = (self._detail, *self._ailing.values(), self._place.missing, self._reseeding.unfit)
         return "; ".join(filter(None, own)) or None
 
     # --- for life.py ---
@@ -187,28 +228,9 @@ class Agent(Generic[S]):
         return Pulse(bus, beats.channel, beats.interval_sec, place.timeout_sec, found.revision)
 
     def tell_reseed(self) -> None:
-        """Tell the body of the truth that is now in force; what it can't bear is a trouble, not an end."""
-        self._unfit = None
-        for callback in self._callbacks:
-            try:
-                callback(self.truth)
-            except Exit as refusal:
-                self.log.warning("truth.unfit", revision=self.revision, why=refusal.message)
-                self._unfit = f"can't go by revision {self.revision}: {refusal.message}"
-            except Exception as error:
-                self.log.exception("truth.unfit", revision=self.revision)
-                self._unfit = f"can't go by revision {self.revision}: {type(error).__name__}"
-        self._reseeded.set()
-
-    def live_in(self, group: asyncio.TaskGroup) -> None:
-        """From now on side tasks may run."""
-        self._group = group
-
-    def end_tasks(self) -> None:
-        """The body is over, and so are all side tasks."""
-        self._group = None
-        for task in list(self._tasks):
-            task.cancel()
+        """Tell the body of the truth that is now in force."""
+        self._reseeding.tell(self.truth, self.revision)
+        self._woken.set()
 
     async def close(self) -> None:
         """Close every connection, last opened first."""
@@ -216,12 +238,3 @@ class Agent(Generic[S]):
             with contextlib.suppress(TimeoutError, OSError, BusError):
                 async with asyncio.timeout(CLOSE_WITHIN_SEC):
                     await bus.aclose()
-
-    async def _guarded(self, work: Coroutine[Any, Any, Any], name: str) -> Any:
-        try:
-            return await work
-        except Exception as error:
-            self.died = self.died or name
-            if exit_in(error) is None:
-                self.log.critical("task.died", task=name, exc_info=error)
-            raise

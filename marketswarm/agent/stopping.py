@@ -8,24 +8,17 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Callable, Iterator
-from typing import Final
 
-AGAIN_SEC: Final = 1.5  # a body that lost its cancellation gets another
+from marketswarm.agent.cut import Cut
 
 
 class Stop:
     """Whether the current task's work was asked to stop, by which signal."""
 
     def __init__(self, asked: Callable[[], None]) -> None:
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("an agent lives in a task")
         self.signal: str | None = None
-        self._task = task
         self._asked = asked
-        self._cancels = 0
-        self._again: asyncio.TimerHandle | None = None
-        self._body_runs = True
+        self._cut = Cut()
 
     @contextlib.contextmanager
     def armed(self) -> Iterator[None]:
@@ -48,19 +41,8 @@ class Stop:
         if self.signal is None:
             self.signal = name
             self._asked()
-            self._cancel()
+            self._cut.now()
 
     def body_is_over(self) -> None:
         """From here on nothing is cancelled any more, and what was cancelled is settled."""
-        self._body_runs = False
-        if self._again is not None:
-            self._again.cancel()
-        while self._cancels:
-            self._cancels -= 1
-            self._task.uncancel()
-
-    def _cancel(self) -> None:
-        if self._body_runs:
-            self._cancels += 1
-            self._task.cancel()
-            self._again = asyncio.get_running_loop().call_later(AGAIN_SEC, self._cancel)
+        self._cut.end()

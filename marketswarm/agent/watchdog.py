@@ -53,6 +53,11 @@ class Watchdog:
         """How often the loop ticks and the thread looks."""
         return min(LONGEST_STEP_SEC, self.limit_sec / 8)
 
+    def begin(self, limit_sec: float) -> None:
+        """From now on neither may be silent for longer; what was before does not count."""
+        self._ticked = time.monotonic()
+        self.limit_sec = limit_sec
+
     async def tick(self) -> None:
         """Show, until cancelled, that the loop runs."""
         while True:
@@ -67,11 +72,15 @@ class Watchdog:
         """Why the process must end now, if it must."""
         if now > self.stop_by:
             return "stop_hung"
-        if now - self._ticked > self.limit_sec:
-            return "loop_hung"
-        if self._progress.silent_sec(now) > self.limit_sec:
-            return "work_hung"
-        return None
+        still_sec, silent_sec = now - self._ticked, self._progress.silent_sec(now)
+        if max(still_sec, silent_sec) <= self.limit_sec:
+            return None
+        # a loop that stopped takes the work with it, and the work may have been heard of first
+        return "loop_hung" if still_sec > self.limit_sec / 2 else "work_hung"
+
+    def alive_at(self, now: float) -> float:
+        """When the loop and the work were both last heard of."""
+        return min(self._ticked, now - self._progress.silent_sec(now))
 
     def forgive(self, stood_sec: float, now: float) -> None:
         """Nobody could have ticked for so long: that time does not count."""
@@ -94,7 +103,7 @@ class Watchdog:
 
     def _end(self, reason: str, now: float) -> None:
         shown = {"threads": thread_stacks(), "tasks": task_stacks(self._loop)}
-        silent_sec = round(max(now - self._ticked, self._progress.silent_sec(now)), 3)
+        silent_sec = round(now - self.alive_at(now), 3)
 
         def tell() -> None:
             log.get("watchdog").critical(

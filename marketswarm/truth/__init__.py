@@ -19,6 +19,7 @@ from marketswarm.truth.entries import (
     Threshold,
 )
 from marketswarm.truth.load import Loaded, load
+from marketswarm.truth.probed import Probed, probed, probed_as
 from marketswarm.truth.problems import Problem, TruthError, nearest
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "Changes",
     "Heartbeat",
     "Loaded",
+    "Probed",
     "Problem",
     "Service",
     "Threshold",
@@ -41,5 +43,7 @@ __all__ = [
     "diff",
     "load",
     "nearest",
+    "probed",
+    "probed_as",
     "resolve",
 ]

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
-from urllib.parse import urlsplit
 
+from marketswarm.address import host_and_name
 from marketswarm.truth.credentials import is_reference
 from marketswarm.truth.entries import HEALER, HEARTBEAT, MARKET, SYSTEM, AccessPoint, BusEntry, Service
 
@@ -125,10 +125,4 @@ def _address(url: str) -> tuple[str, str]:
     """The host of a URL, and the name of the bus that this URL is if its host is no bus's name."""
     if is_reference(url):
         return "", url
-    parts = urlsplit(url)
-    if parts.scheme == "unix":
-        return "", parts.path
-    host = parts.hostname or ""
-    shown = f"[{host}]" if ":" in host else host
-    database = parts.path.strip("/")
-    return host, f"{shown}:{parts.port or 6379}" + (f"/{database}" if database not in ("", "0") else "")
+    return host_and_name(url)

@@ -16,6 +16,7 @@ from pydantic import ConfigDict, Field, PlainValidator, StrictBool
 from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
+from marketswarm.address import sentinels
 from marketswarm.truth.credentials import is_reference
 from marketswarm.truth.problems import hint
 
@@ -27,6 +28,7 @@ SERVICE_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
 BUS_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 YEAR_SEC: Final = 31_536_000.0
 SEVERITIES: Final = ("info", "warning", "critical")
+MOST_REPLICAS: Final = 100
 
 # a value that `Findings` will describe in front of these words
 _WRONG: Final = "wrong"
@@ -70,6 +72,8 @@ def _usable(url: str) -> bool:
     if not url.isprintable() or " " in url:
         return False
     try:
+        if sentinels(url) is not None:
+            return True
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
@@ -90,6 +94,14 @@ def _severity(value: Any) -> str:
         near = hint(value, SEVERITIES) if isinstance(value, str) else f" (known: {', '.join(SEVERITIES)})"
         raise wrong(f"is not a severity{near}")
     return SEVERITIES[SEVERITIES.index(value)]  # one and the same text for all services
+
+
+def _replicas(value: Any) -> int | None:
+    if value is None:  # as if not said: `dataclasses.replace` says all that a section has
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_REPLICAS:
+        raise wrong(f"is not a number of processes from 1 to {MOST_REPLICAS}")
+    return value
 
 
 def _version(value: Any) -> Literal[1]:
@@ -169,7 +181,8 @@ _NO_ACCESS_POINTS: Final = AccessPoints()
 class Service:
     """A service's section. `endpoints` and `settings` are its own; `resolve` puts their secrets in.
 
-    `severity` is how much it matters when it is down: one of SEVERITIES.
+    `severity` is how much it matters when it is down: one of SEVERITIES. `replicas` is how many processes
+    there are to be, 1 to 100; None: the document does not say, and nobody minds how many there are.
     """
 
     heartbeat: Heartbeat
@@ -177,6 +190,7 @@ class Service:
     tags: tuple[str, ...] = ()
     depends_on: tuple[str, ...] = ()
     severity: Severity = "warning"
+    replicas: Annotated[int | None, PlainValidator(_replicas)] = None
     access_points: AccessPoints = _NO_ACCESS_POINTS
     endpoints: list[Any] = Field(default_factory=list)
     settings: dict[str, Any] = Field(default_factory=dict)

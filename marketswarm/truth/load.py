@@ -22,6 +22,16 @@ class Loaded:
     sha256: str
 
 
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What a document says, without what is wrong in it; what is wrong, and what is doubtful."""
+
+    truth: Truth
+    errors: tuple[Problem, ...]
+    warnings: tuple[Problem, ...]
+    sha256: str
+
+
 def load(raw: bytes) -> Loaded:
     """Reads and checks a document.
 
@@ -31,12 +41,22 @@ def load(raw: bytes) -> Loaded:
     Raises:
         TruthError: with every mistake at once. Nothing else, whatever the bytes.
     """
+    looked = look_at(raw)
+    if looked.errors:
+        raise TruthError(looked.errors)
+    return Loaded(looked.truth, looked.warnings, looked.sha256)
+
+
+def look_at(raw: bytes) -> Looked:
+    """As `load`, for those who look further at what is left of a document that has mistakes.
+
+    Raises:
+        TruthError: it is no JSON, so that nothing is left.
+    """
     document, twice = decode(raw)
     findings = Findings()
     look_through(document, twice, findings)
     truth = build(document, findings)
     look_for_clashes(truth, findings)
-    errors = findings.errors(document)
-    if errors:
-        raise TruthError(errors)
-    return Loaded(truth, findings.warnings(document), hashlib.sha256(raw).hexdigest())
+    sha256 = hashlib.sha256(raw).hexdigest()
+    return Looked(truth, findings.errors(document), findings.warnings(document), sha256)

@@ -1,10 +1,13 @@
 """The beats of an agent on real buses: on time, tied to progress, whatever the bus does."""
 
+import socket
 import time
 
 import pytest
 from agent_scene import Scene, Tail, seed, truth
 from rig import until
+
+from marketswarm import __version__
 
 
 @pytest.fixture
@@ -19,11 +22,21 @@ def test_the_first_beat_is_prompt_and_is_both_published_and_kept(scene):
         agent = scene.agent()
         agent.wait_log("agent.joined")
         said = tail.next(within=1)
-    assert list(said) == ["svc", "i", "ts", "boot", "rev", "every"]
+    assert list(said) == ["svc", "i", "ts", "boot", "rev", "every", "host", "version", "started"]
     assert (said["svc"], said["i"], said["rev"], said["every"]) == ("probe", 1, 3, 30.0)
     assert abs(said["ts"] - time.time()) < 5
+    assert (said["host"], said["version"]) == (socket.gethostname(), __version__)
+    assert 0 <= said["ts"] - said["started"] < 10
     assert scene.beat() == said
     assert 175_000 < scene.system.cmd("PTTL", "beat:probe") <= 180_000
+
+
+def test_after_a_few_beats_it_is_known_who_it_is(scene):
+    seed(scene.buses, truth(interval_sec=0.1), 1)
+    with Tail(scene.system.url, "probe:heartbeat") as tail:
+        scene.agent()
+        said = [tail.next(within=20) for _ in range(5)]
+    assert ["host" in one for one in said] == [True, True, True, False, False]
 
 
 def test_beats_do_not_drift(scene):

@@ -32,6 +32,11 @@ async def test_work_without_progress_hangs(watchdog):
     assert watchdog.verdict(watchdog.now + 3.1) == "work_hung"
 
 
+async def test_a_loop_that_stands_still_is_the_reason_though_the_work_was_heard_of_before_it(watchdog):
+    watchdog._ticked = watchdog.now + 0.3
+    assert watchdog.verdict(watchdog.now + 3.1) == "loop_hung"
+
+
 async def test_work_at_rest_does_not(watchdog):
     watchdog._ticked = watchdog.now + 100
     watchdog._progress.rest(watchdog.now)
@@ -86,3 +91,12 @@ async def test_the_stack_of_a_task_reaches_down_to_what_it_waits_for():
     ]
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_from_where_it_begins_both_have_all_their_time(watchdog):
+    """Joining may have taken longer than the work may be silent, and the loop ticks only after it."""
+    watchdog._ticked = time.monotonic() - 100
+    watchdog._progress.make(time.monotonic())
+    watchdog.begin(3)
+    assert watchdog.verdict(time.monotonic()) is None
+    assert time.monotonic() - watchdog.alive_at(time.monotonic()) < 3

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,15 @@ def test_the_shipped_fleet_is_valid_and_leaves_no_doubt():
 def test_a_service_says_how_much_it_matters(severity):
     document = json.dumps({"services": {"a": {"severity": severity}}}).encode()
     assert load(document).truth.services["a"].severity == severity
+
+
+@pytest.mark.parametrize("replicas", [1, 3, 100])
+def test_a_service_says_how_many_processes_it_is_to_have(replicas):
+    document = json.dumps({"services": {"a": {"replicas": replicas}, "b": {}, "c": {"replicas": None}}})
+    services = load(document.encode()).truth.services
+    assert services["a"].replicas == replicas
+    assert services["b"].replicas is services["c"].replicas is None
+    assert replace(services["b"], description="x").replicas is None
 
 
 SETTINGS_WITHOUT_SECRETS = [

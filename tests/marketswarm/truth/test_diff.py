@@ -47,6 +47,13 @@ def test_a_service_that_matters_more_than_before_is_told():
     assert diff(old, new).changed == (("a", 'severity "warning" → "critical"'),)
 
 
+def test_another_number_of_replicas_is_told_and_so_is_the_first():
+    none, two, three = truth({"a": {}}), truth({"a": {"replicas": 2}}), truth({"a": {"replicas": 3}})
+    assert diff(none, three).changed == (("a", "replicas default → 3"),)
+    assert diff(two, three).changed == (("a", "replicas 2 → 3"),)
+    assert not diff(two, truth({"a": {"replicas": 2}}))
+
+
 def test_a_changed_threshold_is_told():
     old, new = truth({"healer": {}}), truth({"healer": {"threshold": {"heartbeat_cadence": 30}}})
     assert diff(old, new).changed == (("healer", "threshold"),)

@@ -566,6 +566,30 @@ MISTAKES = [
         one(severity=None),
         ["services.rss_agg.severity: null is not a severity (known: info, warning, critical)"],
     ),
+    *(
+        (
+            f"replicas that are {what}",
+            one(replicas=value),
+            [f"services.rss_agg.replicas: {shown} is not a number of processes from 1 to 100"],
+        )
+        for what, value, shown in (
+            ("none at all", 0, "0"),
+            ("below zero", -3, "-3"),
+            ("too many", 101, "101"),
+            ("a half", 1.5, "1.5"),
+            ("text", "3", '"3"'),
+            ("true", True, "true"),
+            ("a list", [3], "a list"),
+        )
+    ),
+    (
+        "replicas and a severity, both wrong",
+        one(replicas=0, severity="high"),
+        [
+            "services.rss_agg.replicas: 0 is not a number of processes from 1 to 100",
+            'services.rss_agg.severity: "high" is not a severity (known: info, warning, critical)',
+        ],
+    ),
     (
         "a description that is a list",
         one(description=["x"]),

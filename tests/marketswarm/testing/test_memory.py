@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from marketswarm.bus import BusError, Script
-from marketswarm.testing import ManualClock, MemoryBus, MemoryBuses
+from marketswarm.testing import MemoryBus, MemoryBuses
 
 
 async def test_two_clients_of_one_bus_see_the_same():
@@ -59,14 +59,3 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "fakeredis", None)
     with pytest.raises(ImportError, match="fakeredis"):
         MemoryBus()
-
-
-def test_a_manual_clock_stands_still_until_moved():
-    clock = ManualClock(monotonic=5.0, wall=100.0)
-    assert (clock.monotonic(), clock.time()) == (5.0, 100.0)
-    assert clock.advance(2.5) == 7.5
-    assert clock.time() == 102.5
-    clock.set_wall(3.0)
-    assert (clock.monotonic(), clock.time()) == (7.5, 3.0)
-    with pytest.raises(ValueError, match="backwards"):
-        clock.advance(-1)

@@ -1,0 +1,200 @@
+"""`me.share()`: which of its service's keys are this instance's, among those that are alive now.
+
+    share = me.share()
+    await share.known()
+    while True:
+        for url in share.mine(section.urls): ...
+        await me.rest(60)  # returns at once when the members change
+
+Each instance keeps its name in a sorted set on the bus for as long as its work goes on, and hears when others
+come and go; who has which key follows from that (`marketswarm.sharing`), nobody hands it out. So two may hold
+one key for a moment, and while the bus is away for longer: what is shared must bear being done twice. What
+cannot bear it needs `me.lease` (`lease.py`).
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from marketswarm.agent.hearing import hearing
+from marketswarm.bus import WITHIN_SEC, Bus, BusError, Script
+from marketswarm.metrics import Family
+from marketswarm.sharing import owned
+
+if TYPE_CHECKING:
+    from marketswarm.agent.member import Agent
+
+LIFE: Final = 0.9  # of the timeout: what is left of it is for the others, to hear that a member is gone
+REFRESHES: Final = 4
+"""How often a member says in its life that it is there."""
+MOST_MEMBERS: Final = 1_000
+LEAVE_WITHIN_SEC: Final = 0.5
+KNOWN_WITHIN_SEC: Final = 2.0
+_LEAST_WITHIN_SEC: Final = 0.1
+_JUST_AFTER_SEC: Final = 0.005
+_PAUSE_SEC: Final = 0.02  # a flood on the members' channel costs at most fifty looks a second
+_TURN: Final = Script.beside("marketswarm.agent", "share.lua")
+
+
+class Members:
+    """Who shares the work, as far as this instance knows. Pure; times are monotonic, in seconds."""
+
+    def __init__(self) -> None:
+        self.boots: tuple[str, ...] = ()  # none: not known
+        self._answered_at = float("-inf")
+        self._next_gone_at = float("inf")
+
+    def answered(self, boots: Iterable[str], next_gone_sec: float | None, now: float) -> bool:
+        """The bus said who they are, and when the next of the others would be gone. Whether that is news."""
+        before, self.boots = self.boots, tuple(sorted(boots))
+        self._answered_at = now
+        self._next_gone_at = float("inf") if next_gone_sec is None else now + next_gone_sec
+        return self.boots != before
+
+    def unanswered(self, life_sec: float, now: float) -> bool:
+        """The bus did not say. Whether that is for a whole life now: nobody knows who is there."""
+        self._next_gone_at = float("inf")
+        if now - self._answered_at > life_sec:
+            self.boots = ()
+        return not self.boots
+
+    def look_in(self, life_sec: float, now: float) -> float:
+        """When to say the next time that we are there: by then, or when another one would be gone."""
+        gone_in = self._next_gone_at - now + _JUST_AFTER_SEC
+        return max(_JUST_AFTER_SEC, min(life_sec / REFRESHES, gone_in))
+
+
+class Share:
+    """One instance's part of the keys of its service. Made by `Agent.share`."""
+
+    def __init__(self, me: "Agent[Any]", what: str, bus: str | None) -> None:
+        self.what = what
+        self.held = 0
+        """How many keys were ours when `mine` was last asked."""
+        self._me, self._bus_name = me, bus
+        self._last_bus = me.bus(bus or me.beats_on)
+        self._key = f"members:{me.name}" if what == "work" else f"members:{me.name}:{what}"
+        self._members = Members()
+        self._due, self._known = asyncio.Event(), asyncio.Event()
+        self._changed = False
+        self._asked: tuple[list[str], tuple[str, ...], list[str]] = ([], (), [])
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The boots of those that share, this one included, in order; empty while nobody can know."""
+        return self._members.boots
+
+    def mine(self, keys: Iterable[str]) -> list[str]:
+        """Those of `keys` that are for this instance to do, in their order.
+
+        All of them while it is alone, or the bus does not say who is there: twice is better than not at all.
+        """
+        asked, members, boot = list(keys), self.members, self._me.boot
+        if members and boot not in members:  # our work stood still for too long, and goes on now
+            members = (*members, boot)
+            self._due.set()
+        if (asked, members) != self._asked[:2]:
+            self._asked = (asked, members, owned(asked, boot, members) if members else asked)
+        mine = list(self._asked[2])
+        self.held = len(mine)
+        return mine
+
+    def changed(self) -> bool:
+        """Whether the members changed since this was last asked. A change ends `me.rest`, too."""
+        changed, self._changed = self._changed, False
+        return changed
+
+    async def known(self, within_sec: float = KNOWN_WITHIN_SEC) -> bool:
+        """Wait until the bus has said who is there, `within_sec` seconds at most; whether it has."""
+        with contextlib.suppress(TimeoutError):
+            async with self._me.waiting(within_sec):
+                await self._known.wait()
+        return bool(self.members)
+
+    async def run(self) -> None:
+        """Be a member until cancelled, then leave."""
+        self._me.on_reseed(lambda _truth: self._due.set())
+        while True:
+            bus = self._bus()
+            try:
+                async with hearing(self._me, bus, self._key, self._heard):
+                    await self._stay(bus)
+            finally:
+                with contextlib.suppress(BusError):
+                    await self._ask(bus, 0.0, LEAVE_WITHIN_SEC)
+
+    async def _stay(self, bus: Bus) -> None:
+        """Be a member on this bus, until the truth names another."""
+        while self._bus() is bus:
+            self._due.clear()
+            await self._turn(bus)
+            await asyncio.sleep(_PAUSE_SEC)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._members.look_in(self._life_sec, time.monotonic())):
+                    await self._due.wait()
+
+    async def _turn(self, bus: Bus) -> None:
+        # a member lives as long as its work goes on: whose work hangs beats no more, and shares no more
+        left_sec = self._life_sec - self._me.work.silent_sec(time.monotonic())
+        within_sec = max(_LEAST_WITHIN_SEC, min(WITHIN_SEC, self._life_sec / REFRESHES))
+        try:
+            next_gone_ms, *boots = await self._ask(bus, left_sec, within_sec)
+        except BusError as error:
+            known = self.members
+            if self._members.unanswered(self._life_sec, time.monotonic()):
+                self._me.ail(f"share {self.what}", f"nobody knows who shares: {bus.name} {error.reason}")
+            if known != self.members:
+                self._tell()
+            return
+        next_gone_sec = int(next_gone_ms) / 1000 if int(next_gone_ms) >= 0 else None
+        names = [boot.decode("utf-8", "replace") for boot in boots]
+        self._me.ail(f"share {self.what}", None)
+        if self._members.answered(names, next_gone_sec, time.monotonic()):
+            self._tell()
+        self._known.set()
+
+    async def _ask(self, bus: Bus, life_sec: float, within_sec: float) -> Sequence[Any]:
+        lives_ms = (max(0, round(1000 * life_sec)), round(1000 * self._life_sec))
+        args: list[str | bytes | float] = [self._me.boot, *lives_ms, MOST_MEMBERS]
+        answer: Sequence[Any] = await bus.script(_TURN, [self._key], args, within_sec)
+        return answer
+
+    def _heard(self, boot: bytes | None) -> None:
+        if boot != self._me.boot.encode():
+            self._due.set()
+
+    def _tell(self) -> None:
+        self._changed = True
+        self._me.log.info("share.changed", what=self.what, members=len(self.members))
+        self._me.wake()
+
+    @property
+    def _life_sec(self) -> float:
+        return LIFE * self._me.timeout_sec
+
+    def _bus(self) -> Bus:
+        """The bus that the truth in force means; one that can't be had leaves us where we are."""
+        with contextlib.suppress(BusError):
+            self._last_bus = self._me.bus(self._bus_name or self._me.beats_on)
+        return self._last_bus
+
+
+def collect(shares: Iterable[Share]) -> Iterator[Family]:
+    """What is to be told of the shares of one agent."""
+    shares = list(shares)
+    yield Family(
+        "marketswarm_share_members",
+        "gauge",
+        "Instances that share this work, this one included; 0 while nobody knows.",
+        [((share.what,), float(len(share.members))) for share in shares],
+        labels=("what",),
+    )
+    yield Family(
+        "marketswarm_share_keys",
+        "gauge",
+        "Keys of it that were this instance's when it last asked.",
+        [((share.what,), float(share.held)) for share in shares],
+        labels=("what",),
+    )

@@ -1,0 +1,116 @@
+"""Shows those outside that the agent lives: health checks by a file, systemd by its socket.
+
+What is shown is the watchdog's own word: when the loop and the work were last heard of. It has a thread of
+its own, since a file system that hangs must take neither the loop nor the watchdog with it. Where nobody
+outside asked for it, there is none.
+"""
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol, Self
+
+from marketswarm import alive, log
+from marketswarm.agent.watchdog import Watchdog
+from marketswarm.alive import Phase
+
+STEP_SEC: Final = 1.0
+NEVER: Final = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """What there is to be shown: `at` is when progress was made (or the joining begun), monotonic seconds."""
+
+    phase: Phase
+    at: float
+    limit_sec: float
+    taken: bool  # a bus took a beat
+    status: str
+
+
+class Outlet(Protocol):
+    """One who is shown the signs, each second and when something happened. Never raises."""
+
+    def show(self, sign: Sign) -> None:
+        """`sign` is how it stands now; what was shown before is for the outlet to remember."""
+
+
+class Signs:
+    """Shows from `with` to its end. `join_within_sec`: how long the wait for the truth may take."""
+
+    def __init__(self, watchdog: Watchdog, outlets: Sequence[Outlet], join_within_sec: float) -> None:
+        self._watchdog, self._outlets, self._join_within_sec = watchdog, outlets, join_within_sec
+        self._begun = time.monotonic()
+        self._taken, self._status = False, "waits for the truth"
+        self._woken, self._over = threading.Event(), False
+        self._thread = threading.Thread(target=self._run, name="signs", daemon=True)
+
+    def __enter__(self) -> Self:
+        if self._outlets:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self._outlets:
+            self._over = True
+            self.now()
+            self._thread.join(STEP_SEC)
+
+    def now(self) -> None:
+        """Something happened: show it at once."""
+        self._woken.set()
+
+    def beaten(self, status: str, *, taken: bool) -> None:
+        """A beat was sent; `status` is how the agent is, in a line, `taken` whether a bus ever took one."""
+        self._status = status
+        if taken != self._taken:
+            self._taken = taken
+            self.now()
+
+    def sign(self, now: float) -> Sign:
+        """How it stands at `now`."""
+        dog = self._watchdog
+        if dog.stop_by != NEVER:
+            return Sign(Phase.STOPPING, now, 0.0, self._taken, "stopping")
+        if dog.limit_sec == NEVER:
+            return Sign(Phase.JOINING, self._begun, self._join_within_sec, self._taken, self._status)
+        return Sign(Phase.WORKING, dog.alive_at(now), dog.limit_sec, self._taken, self._status)
+
+    def _run(self) -> None:
+        while True:
+            over = self._over
+            self._woken.clear()
+            sign = self.sign(time.monotonic())
+            for outlet in self._outlets:
+                outlet.show(sign)
+            if over:
+                return
+            self._woken.wait(STEP_SEC)
+
+
+class AliveFile:
+    """The file that `marketswarm check` reads. One that can't be written costs a line in the log."""
+
+    def __init__(self, svc: str, path: Path) -> None:
+        self._svc, self._path = svc, str(path)
+        self._shown: tuple[object, ...] = ()
+        self._failing: str | None = None
+
+    def show(self, sign: Sign) -> None:
+        """Write it, unless it says that already."""
+        facts = (sign.phase, sign.phase != Phase.STOPPING and sign.at, sign.limit_sec, sign.taken)
+        if facts == self._shown:
+            return
+        # as old as one step before it is written anew, and then the thread may have to wait for its turn
+        allowed_sec = sign.limit_sec + 2 * STEP_SEC
+        try:
+            alive.write(self._path, alive.sign(self._svc, sign.phase, sign.at, allowed_sec, taken=sign.taken))
+        except OSError as error:
+            if error.strerror != self._failing:
+                self._failing = error.strerror
+                log.get().warning("alive.unwritable", path=self._path, error=error.strerror)
+        else:
+            self._shown, self._failing = facts, None

@@ -1,0 +1,166 @@
+"""An agent's sign of life: a small file that holds its watchdog's word, and what a health check makes of it.
+
+A check is a process of its own every few seconds, so nothing is imported here but a little of the standard
+library. Not here: who writes the file, and when (`marketswarm.agent.signs`).
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from enum import StrEnum
+
+VARIABLE = "MARKETSWARM_ALIVE_FILE"
+LONGEST = 4096  # bytes; ours are a twentieth of that
+CLOCK_SLACK_SEC = 1.0
+
+Facts = Mapping[str, str | int | float | bool | None]
+
+
+class Phase(StrEnum):
+    """Where in its life an agent is."""
+
+    JOINING = "joining"  # it waits for the truth
+    WORKING = "working"
+    STOPPING = "stopping"
+
+
+class NoSign(Exception):  # noqa: N818 - an answer, not an error of the check's
+    """Why there is nothing to go by, in one line."""
+
+
+def sign(svc: str, phase: Phase, at: float, allowed_sec: float, *, taken: bool) -> Facts:
+    """What this process says of itself.
+
+    Args:
+        svc: the agent's name.
+        phase: where it is in its life.
+        at: when it last made progress, or began to wait for the truth; on the clock of `time.monotonic()`,
+            which all processes of a machine share and which stands still while the machine does.
+        allowed_sec: how long ago that may be.
+        taken: whether a bus took one of its beats.
+    """
+    process = os.getpid()
+    found = _process(process)
+    return {
+        "svc": svc,
+        "pid": process,
+        "started": found[1] if found else None,  # a pid is given out again, and files outlive their writers
+        "phase": phase,
+        "at": round(at, 3),
+        "allowed_sec": round(allowed_sec, 3),
+        "taken": taken,
+    }
+
+
+def write(path: str, said: Facts) -> None:
+    """Put it there in one step: who reads sees the one before or this one. Raises OSError."""
+    aside = f"{path}.{said['pid']}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+    file = os.open(aside, flags, 0o644)  # a health check may be another user
+    try:
+        os.write(file, json.dumps(said).encode() + b"\n")
+    finally:
+        os.close(file)
+    os.replace(aside, path)  # noqa: PTH105 - pathlib takes as long to load as all the rest
+
+
+def read(path: str) -> Facts:
+    """The sign that is there. Raises NoSign."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe there must not keep us
+        try:
+            found = json.loads(os.read(file, LONGEST))
+        finally:
+            os.close(file)
+    except FileNotFoundError:
+        raise NoSign(f"no sign of life yet: there is no {path}") from None
+    except OSError as error:
+        raise NoSign(f"no sign of life: {path} can't be read ({error.strerror})") from None
+    except (ValueError, RecursionError):
+        raise NoSign(f"no sign of life: {path} is something else") from None
+    if not isinstance(found, dict):
+        raise NoSign(f"no sign of life: {path} is something else")
+    return found
+
+
+def trouble(found: Facts, now: float, *, ready: bool) -> str | None:
+    """Why the agent of that sign is not well at `now` (not `ready`, if that is asked); None when it is.
+
+    Raises NoSign when the sign does not hold what it should.
+    """
+    try:
+        return _lost(found) or _unwell(found, now) or (_not_ready(found) if ready else None)
+    except (KeyError, TypeError, ValueError, OverflowError):
+        raise NoSign("no sign of life: the file is something else") from None
+
+
+def in_words(found: Facts, now: float) -> str:
+    """What it is doing, when all is well."""
+    silent_sec = now - float(found["at"] or 0)
+    if found["phase"] == Phase.JOINING:
+        return f"{found['svc']} has waited for the truth for {silent_sec:.1f} s"
+    return f"{found['svc']} made progress {max(0.0, silent_sec):.1f} s ago"
+
+
+def check(environ: Mapping[str, str], now: float, *, ready: bool) -> tuple[int, str]:
+    """Code and line of `marketswarm check`: 0 is well, 1 is not, 2 has nothing to look at."""
+    path = environ.get(VARIABLE)
+    if not path:
+        return 2, f"{VARIABLE} is not set: it names the file with the agent's sign of life"
+    try:
+        found = read(path)
+        why_not = trouble(found, now, ready=ready)
+    except NoSign as why:
+        return 1, str(why)
+    return (0, in_words(found, now)) if why_not is None else (1, f"{found['svc']} {why_not}")
+
+
+def _lost(found: Facts) -> str | None:
+    """What is wrong with the process that said it, if the system knows."""
+    pid = int(found["pid"] or 0)
+    process = _process(pid) if pid > 0 else None
+    if process is None:
+        return f"has ended (process {pid})"
+    state, started = process
+    if state in "ZX" or (None not in (started, found["started"]) and started != found["started"]):
+        return f"has ended (process {pid})"
+    return f"stands still (process {pid} got SIGSTOP)" if state == "T" else None
+
+
+def _unwell(found: Facts, now: float) -> str | None:
+    silent_sec, allowed_sec = now - float(found["at"] or 0), float(found["allowed_sec"] or 0)
+    if found["phase"] == Phase.STOPPING:
+        return "is stopping"
+    if silent_sec < -CLOCK_SLACK_SEC:
+        return "goes by another clock: check it where it runs"
+    if silent_sec <= allowed_sec:
+        return None
+    if found["phase"] == Phase.JOINING:
+        return f"has waited for the truth for {silent_sec:.1f} s and may for {allowed_sec:.1f} s"
+    return f"made progress {silent_sec:.1f} s ago and {allowed_sec:.1f} s are allowed"
+
+
+def _not_ready(found: Facts) -> str | None:
+    if found["phase"] == Phase.JOINING:
+        return "waits for the truth"
+    return None if found["taken"] else "has joined, but no bus took a beat of it yet"
+
+
+def _process(pid: int) -> tuple[str, int | None] | None:
+    """State (`R`, `S`, `T` …) and start of a process; None when there is none.
+
+    Where there is no /proc, or it hides others, the state is `?` and the start not known.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - as above
+            words = file.read().rpartition(b")")[2].split()
+        return words[0].decode(), int(words[19])  # fields 3 and 22 of proc(5)
+    except OSError:
+        pass
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        pass
+    return "?", None

@@ -1,0 +1,146 @@
+"""What flows between services, by their access points: who writes which key, and who reads it. Pure.
+
+Heartbeats are apart: everyone beats, and the healer hears everyone. A key with a `*` in it stands for many,
+as `health:*` does. Not here: what really happens on the buses, which mesh measures.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cached_property
+from typing import Final, Literal
+
+from marketswarm.truth.document import Truth
+from marketswarm.truth.entries import HEARTBEAT, AccessPoint
+
+Does = Literal["writes", "reads"]
+FEW: Final = 5  # names in a sentence
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Key:
+    """A key or channel of a bus."""
+
+    bus: str
+    name: str
+
+    @property
+    def many(self) -> bool:
+        """Whether it stands for many."""
+        return "*" in self.name
+
+    def covers(self, other: "Key") -> bool:
+        """Whether `other` is one of those that this one stands for, or the same."""
+        return self == other or (
+            self.many and self.bus == other.bus and fnmatchcase(other.name, self.name.replace("[", "[[]"))
+        )
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Edge:
+    """A service does something to a key."""
+
+    svc: str
+    does: Does
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong with a flow. `what` is the same word in the log, the metric and the picture.
+
+    `svc` is the service that it concerns, empty when it is none in particular.
+    """
+
+    what: str
+    key: Key
+    svc: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Flows:
+    """The graph. `beats` are the edges to and from the channels of heartbeats; `edges` are all others."""
+
+    services: tuple[str, ...]
+    edges: tuple[Edge, ...]
+    beats: tuple[Edge, ...] = ()
+
+    @cached_property
+    def keys(self) -> tuple[Key, ...]:
+        """Every key in an edge, each once, in the order of the truth."""
+        return tuple(dict.fromkeys(edge.key for edge in self.edges))
+
+    def writers(self, key: Key) -> tuple[str, ...]:
+        """Who writes a key."""
+        return self._doing("writes", key)
+
+    def readers(self, key: Key) -> tuple[str, ...]:
+        """Who reads a key."""
+        return self._doing("reads", key)
+
+    def _doing(self, does: Does, key: Key) -> tuple[str, ...]:
+        by_name = self._by_key.get((does, key), ())
+        others = (
+            svc
+            for (how, many), found in self._many.items()
+            if how == does and many != key and many.covers(key)
+            for svc in found
+        )
+        return tuple(dict.fromkeys((*by_name, *others)))
+
+    @cached_property
+    def _by_key(self) -> Mapping[tuple[Does, Key], tuple[str, ...]]:
+        found: dict[tuple[Does, Key], tuple[str, ...]] = {}
+        for edge in self.edges:
+            found[edge.does, edge.key] = (*found.get((edge.does, edge.key), ()), edge.svc)
+        return found
+
+    @cached_property
+    def _many(self) -> Mapping[tuple[Does, Key], tuple[str, ...]]:
+        return {(does, key): found for (does, key), found in self._by_key.items() if key.many}
+
+
+def flows_of(truth: Truth) -> Flows:
+    """The graph of a truth."""
+    channels = {(truth.bus_of(svc), one.heartbeat.channel) for svc, one in truth.services.items()}
+    edges: dict[Edge, None] = {}
+    beats: dict[Edge, None] = {}
+    for svc, service in truth.services.items():
+        points = service.access_points
+        for edge in (*_edges(svc, "writes", points.publish_to), *_edges(svc, "reads", points.subscribe_to)):
+            of_beats = (edge.key.bus, edge.key.name) in channels or edge.key.name.endswith(HEARTBEAT)
+            (beats if of_beats else edges)[edge] = None
+    return Flows(tuple(truth.services), tuple(edges), tuple(beats))
+
+
+def unfed(flows: Flows) -> list[Fault]:
+    """The keys that someone reads and nobody writes, by the truth alone."""
+    faults = []
+    for key in flows.keys:
+        readers = flows.readers(key)
+        if readers and not flows.writers(key) and not _covered(flows, key):
+            text = f"{few(readers)} {'reads' if len(readers) == 1 else 'read'} it, and no service writes it"
+            faults.append(Fault("no_writer", key, "", text + _elsewhere(flows, key)))
+    return faults
+
+
+def few(names: Iterable[str]) -> str:
+    """`a, b and 3 more`."""
+    listed = list(names)
+    more = f" and {len(listed) - FEW} more" if len(listed) > FEW else ""
+    return ", ".join(listed[:FEW]) + more
+
+
+def _edges(svc: str, does: Does, points: Iterable[AccessPoint]) -> Iterable[Edge]:
+    return (Edge(svc, does, Key(point.bus, point.key)) for point in points)
+
+
+def _covered(flows: Flows, key: Key) -> bool:
+    """Whether one of those that a reader's key stands for is written."""
+    return key.many and any(key.covers(edge.key) for edge in flows.edges if edge.does == "writes")
+
+
+def _elsewhere(flows: Flows, key: Key) -> str:
+    others = [edge for edge in flows.edges if edge.does == "writes" and edge.key.name == key.name]
+    return f" ({others[0].svc} writes {key.name} on {others[0].key.bus})" if others else ""

@@ -1,0 +1,170 @@
+"""Real processes and one lease on a real bus: never two at a time, and never nobody for long.
+
+Killed at random: 6 times, or as often as KILLS says.
+"""
+
+import os
+import random
+import time
+from datetime import datetime
+
+import pytest
+from agent_scene import Scene, seed, truth
+from rig import until
+
+LIFE_SEC = 1.5
+BUSY_SEC = 1.0  # what a test's own look may come late; the time itself is measured in bench/takeover.py
+HOLDING = f"""
+        from marketswarm.agent import LeaseLost
+        while True:
+            try:
+                async with me.lease("nightly", life_sec={LIFE_SEC}) as lease:
+                    me.log.info("probe.holds", epoch=lease.epoch)
+                    await me.rest(3600)
+            except LeaseLost as error:
+                me.log.info("probe.lost", why=str(error))
+"""
+
+KILLS = int(os.environ.get("KILLS", "6"))
+# each holder writes its epoch down again and again; one that comes after a later one is refused
+WRITING = """
+        from marketswarm.agent import LeaseLost
+        from marketswarm.bus import Script
+        fenced = Script('''
+            local last = tonumber(redis.call('LINDEX', KEYS[1], -1) or 0)
+            if last < tonumber(ARGV[1]) then redis.call('RPUSH', KEYS[1], ARGV[1]) end
+            if last > tonumber(ARGV[1]) then redis.call('INCR', 'refused') end
+        ''')
+        while True:
+            try:
+                async with me.lease("nightly", life_sec=0.6) as lease:
+                    while True:
+                        await me.bus("market-redis").script(fenced, ["said"], [lease.epoch])
+                        await me.rest(0.001)
+            except LeaseLost:
+                me.log.info("probe.lost")
+"""
+
+
+@pytest.fixture
+def scene(tmp_path):
+    with Scene(tmp_path) as scene:
+        seed(scene.buses, truth(interval_sec=0.5, timeout_sec=3), 1)
+        yield scene
+
+
+def holds(agent):
+    return agent.logs("probe.holds")
+
+
+def first_and_waiting(scene):
+    """One that has it, and one that waits for it."""
+    first = scene.agent(HOLDING)
+    first.wait_log("probe.holds", 15)
+    second = scene.module("probe")
+    second.wait_log("agent.joined", 15)
+    until(lambda: scene.system.cmd("PUBSUB", "NUMSUB", "lease:nightly")[1] == 1, 5, "it waits")
+    return first, second
+
+
+def test_one_has_it_and_when_it_is_killed_the_other_one_has_it_within_its_life(scene):
+    first, second = first_and_waiting(scene)
+    first.kill()
+    epoch = second.wait_log("probe.holds", LIFE_SEC + BUSY_SEC)["epoch"]
+    assert epoch > holds(first)[-1]["epoch"]
+
+
+def test_one_that_is_stopped_gives_it_back_at_once(scene):
+    first, second = first_and_waiting(scene)
+    assert first.stop() == 0
+    taken = second.wait_log("probe.holds", 1)
+    asked = first.logs("agent.stopping")[0]
+    # by the log: until a busy machine has ended a process it may take longer than that
+    late = datetime.fromisoformat(taken["ts"]) - datetime.fromisoformat(asked["ts"])
+    assert late.total_seconds() < LIFE_SEC / 2
+
+
+def test_one_that_slept_through_the_end_of_its_lease_hears_so_when_it_wakes(scene):
+    first, second = first_and_waiting(scene)
+    first.freeze()
+    second.wait_log("probe.holds", LIFE_SEC + BUSY_SEC)
+    first.thaw()
+    first.wait_log("probe.lost", 2)
+    assert len(holds(first)) == 1
+    assert len(holds(second)) == 1
+
+
+def test_while_the_bus_is_frozen_it_is_lost_at_the_end_of_its_life_and_had_again_later(scene):
+    first = scene.agent(HOLDING)
+    first.wait_log("probe.holds", 15)
+    begun = time.monotonic()
+    scene.system.freeze()
+    assert "system-redis timeout" in first.wait_log("probe.lost", LIFE_SEC + BUSY_SEC)["why"]
+    assert time.monotonic() - begun < LIFE_SEC + BUSY_SEC
+    scene.system.thaw()
+    until(lambda: len(holds(first)) == 2, 5, "it again")
+    assert holds(first)[1]["epoch"] > holds(first)[0]["epoch"]
+
+
+def test_epochs_grow_over_restarts_of_the_bus_and_the_loss_of_its_data(scene):
+    first = scene.agent(HOLDING)
+    first.wait_log("probe.holds", 15)
+    scene.system.cmd("FLUSHALL")
+    assert "gone from the bus" in first.wait_log("probe.lost", LIFE_SEC + BUSY_SEC)["why"]
+    until(lambda: len(holds(first)) == 2, 5, "it again")
+    epochs = [said["epoch"] for said in holds(first)]
+    assert epochs == sorted(set(epochs))
+    scene.system.restart()
+    assert first.stop() == 0
+    until(lambda: scene.system.cmd("EXISTS", "lease:nightly") == 0, 2, "it was given back")
+
+
+def writers(scene, count):
+    agents = [scene.agent(WRITING)]
+    agents += [scene.module("probe") for _ in range(count - 1)]
+    until(lambda: scene.market.cmd("LLEN", "said") > 0, 15, "a first word")
+    return agents
+
+
+def test_whoever_is_killed_or_stopped_when_nobody_ever_writes_after_a_later_one(scene):
+    chance, agents = random.Random(7), writers(scene, 3)
+    for _ in range(KILLS):
+        time.sleep(chance.random() * 0.4)
+        before = scene.market.cmd("LLEN", "said")
+        gone = agents.pop(chance.randrange(3))
+        if chance.random() < 0.3:
+            gone.wait_log("agent.joined", 15)
+            assert gone.stop() == 0
+        else:
+            gone.kill()
+        agents.append(scene.module("probe"))
+        if scene.system.cmd("EXISTS", "lease:nightly") == 0 or chance.random() < 0.5:
+            continue  # the next one at any moment, also while nobody has it
+        until(lambda: holder_lives(scene, agents), 5, "somebody who lives and has it")
+        assert scene.market.cmd("LLEN", "said") >= before
+    for agent in agents:
+        agent.close()
+    assert scene.market.cmd("EXISTS", "refused") == 0
+    said = [int(epoch) for epoch in scene.market.cmd("LRANGE", "said", 0, -1)]
+    assert said == sorted(set(said))
+    assert len(said) > 1
+
+
+def holder_lives(scene, agents):
+    boot = scene.system.cmd("HGET", "lease:nightly", "boot")
+    return any(joined["boot"] == boot for agent in agents for joined in agent.logs("agent.joined"))
+
+
+def test_one_that_was_frozen_is_refused_at_most_once_for_what_it_was_about_to_write(scene):
+    one, two = writers(scene, 2)
+    for _ in range(2):
+        until(lambda: holder_lives(scene, [one]) or holder_lives(scene, [two]), 5, "a holder")
+        holder, other = (one, two) if holder_lives(scene, [one]) else (two, one)
+        lost, before = len(holder.logs("probe.lost")), scene.market.cmd("LLEN", "said")
+        refused = int(scene.market.cmd("GET", "refused") or 0)
+        holder.freeze()
+        until(lambda: scene.market.cmd("LLEN", "said") > before, 5, "a word of the other one")  # noqa: B023
+        holder.thaw()
+        until(lambda: len(holder.logs("probe.lost")) > lost, 5, "it hears that it lost it")  # noqa: B023
+        assert int(scene.market.cmd("GET", "refused") or 0) <= refused + 1
+        assert other.running

@@ -1,0 +1,33 @@
+"""What managed servers keep for themselves, the fleet does without.
+
+That these rights are enough for a whole fleet is shown in test_acl_fleet.py.
+"""
+
+from pathlib import Path
+
+import pytest
+from pages import ROOT
+from rig import Server
+
+from marketswarm import acl
+from marketswarm.truth import load
+
+OF_PEOPLE = {"default", "operator"}
+PUTS_BACK = {"bootstrap": {"restore"}}  # one bus as it was, when the other fails in the midst of a seeding
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory) -> set[str]:
+    with Server(Path(tmp_path_factory.mktemp("server"))) as server:
+        return {word for kind in ("admin", "dangerous") for word in server.cmd("ACL", "CAT", kind)}
+
+
+@pytest.mark.parametrize("bus", ["system-redis", "market-redis"])
+def test_no_program_needs_a_command_that_is_for_the_owner_of_the_server(kept, bus):
+    truth = load((ROOT / "truth.json").read_bytes()).truth
+    assert {"config|set", "info", "keys", "role", "acl|setuser"} <= kept
+    for user in acl.users(truth, bus):
+        needed = {word for grant in (user.root, *user.grants) for word in grant.commands.split()}
+        if user.name not in OF_PEOPLE:
+            assert "get" in needed
+            assert needed & kept == PUTS_BACK.get(user.name, set()), user.name

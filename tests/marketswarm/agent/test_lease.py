@@ -1,0 +1,188 @@
+"""A lease over a bus in memory: one at a time, a growing epoch, and an end by our own clock."""
+
+import asyncio
+import time
+
+import pytest
+
+from marketswarm.agent import lease as module
+from marketswarm.agent.lease import LOOKS, Lease
+from marketswarm.bus import BusError
+from marketswarm.testing import ManualClock, MemoryBus
+
+
+@pytest.fixture
+async def bus():
+    bus = MemoryBus()
+    yield bus
+    await bus.aclose()
+
+
+def lease(bus, boot="abc", life_sec=5.0, name="nightly"):
+    return Lease(name, life_sec, bus, "rss_agg", boot)
+
+
+async def test_one_has_it_and_another_one_hears_who_and_for_how_long(bus):
+    first, second = lease(bus), lease(bus, "def")
+    assert await first.take()
+    assert not await second.take()
+    assert (first.held, second.held, second.holder) == (True, False, "rss_agg abc")
+    assert 0 < second.look_in_sec(0.0) <= 5.0 / LOOKS
+    said = await bus.client.hgetall("lease:nightly")
+    assert (said[b"boot"], said[b"svc"], int(said[b"epoch"])) == (b"abc", b"rss_agg", first.epoch)
+    assert 4000 < await bus.client.pttl("lease:nightly") <= 5000
+
+
+async def test_who_gives_it_back_lets_another_one_in_at_once(bus):
+    first, second = lease(bus), lease(bus, "def")
+    await first.take()
+    await first.give()
+    assert not first.held
+    assert await second.take()
+    assert second.epoch > first.epoch
+    await first.give()  # what is not ours is not given back
+    assert not await lease(bus, "ghi").take()
+
+
+async def test_the_epoch_grows_over_expiry_and_over_the_loss_of_all_data(bus):
+    epochs = []
+    for forget in ("DEL lease:nightly", "DEL lease:nightly", "FLUSHALL"):
+        mine = lease(bus)
+        assert await mine.take()
+        epochs.append(mine.epoch)
+        await asyncio.sleep(0.002)
+        await bus.client.execute_command(*forget.split())
+    mine = lease(bus)
+    assert await mine.take()
+    assert sorted({*epochs, mine.epoch}) == [*epochs, mine.epoch]
+
+
+async def test_the_epoch_grows_though_the_servers_clock_was_set_back(bus):
+    ahead = int(time.time() * 1000) + 3_600_000
+    await bus.client.set("lease-epoch:nightly", ahead)
+    mine = lease(bus)
+    assert await mine.take()
+    assert mine.epoch == ahead + 1
+
+
+async def test_a_lease_whose_answer_was_lost_is_found_again_but_not_by_another_block(
+    bus,
+):
+    first, second = lease(bus), lease(bus)
+    await first.take()
+    epoch = first.epoch
+    assert await first.take()
+    assert first.epoch == epoch
+    assert not await second.take()
+
+
+async def test_a_lease_without_an_end_gets_one(bus):
+    await bus.client.hset("lease:nightly", mapping={"boot": "by hand"})
+    mine = lease(bus)
+    assert not await mine.take()
+    assert mine.holder == "? by hand"
+    assert 0 < await bus.client.pttl("lease:nightly") <= 5000
+
+
+async def test_what_is_no_lease_is_left_alone(bus):
+    await bus.client.set("lease:nightly", "x")
+    with pytest.raises(BusError) as caught:
+        await lease(bus).take()
+    assert caught.value.reason == "error"
+    assert await bus.client.get("lease:nightly") == b"x"
+
+
+async def test_it_is_renewed_while_it_is_kept(bus):
+    mine = lease(bus, life_sec=0.2)
+    await mine.take()
+    keeping = asyncio.create_task(mine.keep())
+    await asyncio.wait([keeping], timeout=0.7)
+    assert mine.held
+    assert not keeping.done()
+    keeping.cancel()
+    await asyncio.gather(keeping, return_exceptions=True)
+
+
+async def test_one_that_another_took_is_lost_and_says_who_has_it(bus):
+    mine, other = lease(bus, life_sec=0.3), lease(bus, "def")
+    await mine.take()
+    await bus.client.delete("lease:nightly")
+    assert await other.take()
+    assert await mine.keep() == "rss_agg def has it"
+    assert not mine.held
+
+
+async def test_one_that_is_gone_is_lost_though_nobody_has_it(bus):
+    mine = lease(bus, life_sec=0.3)
+    await mine.take()
+    await bus.client.flushall()
+    assert await mine.keep() == "it is gone from the bus"
+    assert not await bus.client.exists("lease:nightly")
+
+
+async def test_it_ends_by_our_clock_while_the_bus_is_away_and_not_before(bus):
+    mine = lease(bus, life_sec=0.3)
+    begun = time.monotonic()
+    await mine.take()
+    bus.connected = False
+    assert await mine.keep() == "system-redis refused"
+    assert 0.299 < time.monotonic() - begun < 2
+    assert not mine.held
+    bus.connected = True
+
+
+async def test_a_bus_that_comes_back_in_time_costs_nothing(bus):
+    mine = lease(bus, life_sec=0.6)
+    await mine.take()
+    bus.connected = False
+    keeping = asyncio.create_task(mine.keep())
+    await asyncio.wait([keeping], timeout=0.35)
+    bus.connected = True
+    await asyncio.wait([keeping], timeout=0.6)
+    assert mine.held
+    assert not keeping.done()
+    keeping.cancel()
+    await asyncio.gather(keeping, return_exceptions=True)
+
+
+async def test_its_life_is_reckoned_from_before_the_request_was_sent(bus, monkeypatch):
+    hand = ManualClock()
+    monkeypatch.setattr(module, "clock", hand.monotonic)
+    plain = bus.script
+
+    async def slow(*args):
+        answer = await plain(*args)
+        hand.advance(3.0)  # the answer was on its way for so long
+        return answer
+
+    monkeypatch.setattr(bus, "script", slow)
+    mine = lease(bus)
+    assert await mine.take()
+    hand.advance(1.9)
+    assert mine.held
+    hand.advance(0.2)
+    assert not mine.held
+    assert await asyncio.wait_for(mine.keep(), 1) == "it was not renewed in time"
+
+
+async def test_who_waits_looks_at_a_fraction_of_the_life_and_right_after_the_end(bus):
+    first, second = lease(bus, life_sec=80.0), lease(bus, "def", life_sec=80.0)
+    await first.take()
+    await second.take()
+    assert second.look_in_sec(0.0) == 10.0
+    assert second.look_in_sec(0.999) == pytest.approx(5.0, rel=0.01)
+    await bus.client.pexpire("lease:nightly", 300)
+    await second.take()
+    assert 0.2 < second.look_in_sec(0.0) < 0.31
+
+
+@pytest.mark.parametrize("name", ["", " x", "a b", "ü", "x" * 101, "-x", "x\n"])
+def test_a_name_that_won_t_do_is_refused(name):
+    with pytest.raises(ValueError, match="names no lease"):
+        lease(None, name=name)
+
+
+@pytest.mark.parametrize("life_sec", [0, -1, 0.05, 100_000, float("nan"), float("inf")])
+def test_a_life_that_won_t_do_is_refused(life_sec):
+    with pytest.raises(ValueError, match="are possible"):
+        lease(None, life_sec=life_sec)

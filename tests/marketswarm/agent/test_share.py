@@ -1,0 +1,206 @@
+"""Instances of one service over a bus in memory: they find each other, share, and take over."""
+
+import contextlib
+import hashlib
+
+import orjson
+import pytest
+from rig import auntil
+
+from marketswarm.agent import agent
+from marketswarm.agent.share import LIFE, REFRESHES, Members, collect
+from marketswarm.settings import Common
+from marketswarm.testing import MemoryBuses
+
+SETTINGS = Common(truth_wait_sec=5, log_format="json")
+TIMEOUT_SEC = 40  # what is told at once is not to be mistaken for what shows at the next look
+KEYS = [f"key {number}" for number in range(60)]
+RAW = orjson.dumps({"services": {"mine": {"heartbeat": {"interval_sec": 0.5, "timeout_sec": TIMEOUT_SEC}}}})
+
+
+@pytest.fixture
+async def buses(monkeypatch):
+    for name in ("SYSTEM_REDIS_URL", "MARKET_REDIS_URL"):
+        monkeypatch.delenv(name, raising=False)
+    buses = MemoryBuses()
+    bus = buses("system-redis")
+    meta = {"revision": 1, "sha256": hashlib.sha256(RAW).hexdigest()}
+    await bus.ask(bus.client.set("truth:doc", RAW))
+    await bus.ask(bus.client.hset("truth:meta", mapping=meta))
+    yield buses
+    await bus.aclose()
+
+
+@pytest.fixture
+async def system(buses):
+    bus = buses("system-redis")
+    yield bus
+    await bus.aclose()
+
+
+def instance(buses):
+    return agent("mine", SETTINGS, open_bus=buses)
+
+
+async def test_alone_and_not_yet_known_it_has_all_keys(buses):
+    async with instance(buses) as me:
+        share = me.share()
+        assert (share.members, share.mine(KEYS)) == ((), KEYS)
+        assert await share.known()
+        assert (share.members, share.mine(KEYS)) == ((me.boot,), KEYS)
+        assert me.share() is share
+
+
+async def test_two_share_all_keys_between_them_and_who_leaves_hands_over_at_once(buses):
+    async with instance(buses) as one, contextlib.AsyncExitStack() as leaving:
+        first = one.share()
+        assert await first.known()
+        assert first.changed()
+        assert await one.rest(5)
+        two = await leaving.enter_async_context(instance(buses))
+        second = two.share()
+        assert await second.known()
+        assert second.members == tuple(sorted([one.boot, two.boot]))
+        assert await one.rest(2)
+        assert first.changed()
+        assert not first.changed()
+        assert first.members == second.members
+        assert sorted(first.mine(KEYS) + second.mine(KEYS)) == sorted(KEYS)
+        assert first.held == len(first.mine(KEYS)) < len(KEYS)
+        await leaving.aclose()
+        assert await one.rest(1)
+        assert first.mine(KEYS) == KEYS
+
+
+async def test_who_is_gone_without_a_word_is_no_member_when_its_life_is_over(buses, system):
+    await system.client.zadd("members:mine", {"dead": await now_ms(system) + 400})
+    async with instance(buses) as me:
+        share = me.share()
+        assert await share.known()
+        assert "dead" in share.members
+        assert await me.rest(5)
+        await within(me, lambda: share.members == (me.boot,))
+
+
+async def test_one_whose_work_stood_still_is_no_member_and_has_its_part_when_it_goes_on(buses, system):
+    await system.client.zadd("members:mine", {"other": await now_ms(system) + 300_000})
+    async with instance(buses) as me:
+        share = me.share()
+        assert await share.known()
+        before = share.mine(KEYS)
+        assert 0 < len(before) < len(KEYS)
+        me.work.at -= 2 * TIMEOUT_SEC
+        me.wake()
+        share._due.set()
+        await auntil(lambda: share.members == ("other",))
+        assert share.mine(KEYS) == before
+        me.progress()
+        await within(me, lambda: len(share.members) == 2)
+
+
+async def test_shares_of_other_names_have_other_members(buses, system):
+    async with instance(buses) as me:
+        assert await me.share("feeds").known()
+        assert await system.client.zrange("members:mine:feeds", 0, -1) == [me.boot.encode()]
+        assert not await system.client.exists("members:mine")
+    assert not await system.client.exists("members:mine:feeds")
+
+
+@pytest.mark.parametrize("foreign", ["text", "years"])
+async def test_what_strangers_wrote_there_makes_nobody_a_member_for_long(buses, system, foreign):
+    if foreign == "text":
+        await system.client.set("members:mine", "x")
+    else:
+        await system.client.zadd("members:mine", {"ghost": "+inf", "ghost 2": 4e12})
+    async with instance(buses) as me:
+        share = me.share()
+        assert await share.known()
+        assert share.members == (me.boot,)
+        assert 0 < await system.client.pttl("members:mine") <= 10 * 1000 * LIFE * TIMEOUT_SEC + 60_000
+
+
+async def test_while_nobody_can_know_all_keys_are_its_own_and_the_beats_say_so(buses, monkeypatch):
+    monkeypatch.setattr("marketswarm.agent.share.LIFE", 0.01)
+    market = buses("market-redis")
+    await market.client.zadd("members:mine", {"other": await now_ms(market) + 20_000})
+    async with instance(buses) as me:
+        share = me.share(bus="market-redis")
+        assert await share.known()
+        assert len(share.mine(KEYS)) < len(KEYS)
+        market.connected = False
+        assert len(share.mine(KEYS)) < len(KEYS)  # what was known holds for a while
+        await within(me, lambda: not share.members)
+        assert share.mine(KEYS) == KEYS
+        assert me.trouble() == "nobody knows who shares: market-redis refused"
+        market.connected = True
+        await within(me, lambda: len(share.members) == 2)
+        assert me.trouble() is None
+    await market.aclose()
+
+
+async def test_a_bus_that_was_never_there_is_a_trouble_from_the_first(buses):
+    market = buses("market-redis")
+    market.connected = False
+    async with instance(buses) as me:
+        share = me.share(bus="market-redis")
+        assert not await share.known(0.2)
+        assert share.mine(KEYS) == KEYS
+        assert me.trouble() == "nobody knows who shares: market-redis refused"
+        assert not share.changed()
+    market.connected = True
+    await market.aclose()
+
+
+async def test_it_tells_its_metrics(buses):
+    async with instance(buses) as me:
+        share = me.share()
+        assert await share.known()
+        share.mine(KEYS[:7])
+        told = {family.name: list(family.values) for source in me.sources for family in source()}
+        assert told["marketswarm_share_members"] == [(("work",), 1.0)]
+        assert told["marketswarm_share_keys"] == [(("work",), 7.0)]
+    assert [family.labels for family in collect([])] == [("what",), ("what",)]
+
+
+async def within(me, predicate):
+    """Wait as a work loop would: on purpose."""
+    async with me.waiting(3):
+        await auntil(predicate, 3)
+
+
+async def now_ms(bus):
+    seconds, micros = await bus.client.time()
+    return int(seconds) * 1000 + int(micros) // 1000
+
+
+def test_a_member_says_that_it_is_there_several_times_in_its_life():
+    members = Members()
+    assert members.answered(["b", "a"], None, 100.0)
+    assert members.boots == ("a", "b")
+    assert members.look_in(8.0, 100.0) == 8.0 / REFRESHES
+
+
+def test_it_looks_again_when_another_one_would_be_gone():
+    members = Members()
+    members.answered(["a", "b"], 1.5, 100.0)
+    assert 1.5 < members.look_in(8.0, 100.0) < 1.52
+    assert members.look_in(8.0, 200.0) < 0.01
+
+
+def test_what_the_bus_said_counts_for_one_life():
+    members = Members()
+    assert members.unanswered(8.0, 50.0)  # nothing was ever known
+    members.answered(["a"], 0.1, 100.0)
+    assert not members.unanswered(8.0, 107.0)
+    assert members.boots == ("a",)
+    assert members.look_in(8.0, 107.0) == 8.0 / REFRESHES  # a bus that is away is not asked all the time
+    assert members.unanswered(8.0, 108.5)
+    assert members.boots == ()
+    assert members.unanswered(8.0, 109.0)
+
+
+def test_the_same_members_again_are_no_news():
+    members = Members()
+    assert members.answered(["a", "b"], 1.0, 100.0)
+    assert not members.answered(["b", "a"], 2.0, 101.0)
+    assert members.answered(["a"], None, 102.0)

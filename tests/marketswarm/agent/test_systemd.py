@@ -1,0 +1,112 @@
+"""What systemd is told, over a real datagram socket."""
+
+import os
+
+import pytest
+from notify_ear import NotifyEar
+
+from marketswarm.agent.signs import Sign
+from marketswarm.agent.systemd import manager
+from marketswarm.alive import Phase
+
+
+@pytest.fixture(params=["path", "abstract"])
+def ear(request, tmp_path):
+    address = str(tmp_path / "notify") if request.param == "path" else f"@{tmp_path}/notify"
+    with NotifyEar(address) as ear:
+        yield ear
+
+
+def sign(phase=Phase.WORKING, at=100.0, limit_sec=30.0, status="ok; truth revision 7", *, taken=True):
+    return Sign(phase, at, limit_sec, taken, status)
+
+
+def test_from_the_wait_to_the_stop_each_thing_is_said_once(ear):
+    systemd = manager({"NOTIFY_SOCKET": ear.address})
+    waits = sign(Phase.JOINING, status="waits for the truth")
+    for _ in range(2):
+        systemd.show(waits)
+    assert ear.heard() == [["STATUS=waits for the truth"]]
+    for at in (100, 200):
+        systemd.show(sign(at=at))
+    assert ear.heard() == [["STATUS=ok; truth revision 7", "READY=1"]]
+    for _ in range(2):
+        systemd.show(sign(Phase.STOPPING, status="stopping"))
+    assert ear.heard() == [["STATUS=stopping", "STOPPING=1"]]
+
+
+def test_the_watchdog_is_fed_with_progress_and_with_nothing_else(ear):
+    systemd = manager({"NOTIFY_SOCKET": ear.address, "WATCHDOG_USEC": "60000000"})
+    systemd.show(sign(Phase.JOINING))
+    assert ["WATCHDOG=1"] not in ear.heard()
+    systemd.show(sign(at=100))
+    assert ear.heard() == [["READY=1", "WATCHDOG=1"]]
+    for _ in range(50):
+        systemd.show(sign(at=100))
+    assert ear.heard() == [], "time alone is no food"
+    systemd.show(sign(at=107.4))
+    assert ear.heard() == [], "a quarter of what the work may be silent is early enough"
+    systemd.show(sign(at=107.5))
+    assert ear.heard() == [["WATCHDOG=1"]]
+    systemd.show(sign(Phase.STOPPING, at=130))
+    assert ["WATCHDOG=1"] not in ear.heard()
+
+
+@pytest.mark.parametrize(
+    ("unit_sec", "limit_sec", "told"), [(60, 30, None), (30, 30, 42.5), (30, 3600, 4505), (5, 3, 8.75)]
+)
+def test_it_waits_longer_than_the_agents_own_watchdog_and_hears_so_if_the_unit_does_not(
+    ear, unit_sec, limit_sec, told
+):
+    systemd = manager({"NOTIFY_SOCKET": ear.address, "WATCHDOG_USEC": str(unit_sec * 1_000_000)})
+    systemd.show(sign(limit_sec=limit_sec))
+    (message,) = ear.heard()
+    assert [line for line in message if "USEC" in line] == (
+        [] if told is None else [f"WATCHDOG_USEC={told * 1e6:.0f}"]
+    )
+    # progress that was not told, then the longest silence of work that is well, then a look a second later
+    longest_sec = limit_sec / 4 + limit_sec + 1
+    assert longest_sec < (told or unit_sec)
+
+
+def test_what_nobody_took_is_said_again(ear):
+    systemd = manager({"NOTIFY_SOCKET": ear.address, "WATCHDOG_USEC": "60000000"})
+    said = sign()
+    ear.fill()
+    systemd.show(said)
+    assert "READY=1" not in ear.lines()
+    systemd.show(said)
+    assert ear.heard() == [["STATUS=ok; truth revision 7", "READY=1", "WATCHDOG=1"]]
+
+
+@pytest.mark.parametrize("status", ["two\nREADY=1", "a\rb\x00c", "x" * 5000, "\ud800"])
+def test_a_status_is_one_short_line_whatever_it_quotes(ear, status):
+    manager({"NOTIFY_SOCKET": ear.address}).show(sign(Phase.JOINING, status=status))
+    ((line,),) = ear.heard()
+    assert line.startswith("STATUS=")
+    assert len(line) < 400
+
+
+@pytest.mark.parametrize(
+    "watchdog",
+    [{}, {"WATCHDOG_USEC": "0"}, {"WATCHDOG_USEC": "soon"}, {"WATCHDOG_USEC": "9", "WATCHDOG_PID": "1"}],
+)
+def test_a_watchdog_that_does_not_watch_us_is_not_fed(ear, watchdog):
+    manager({"NOTIFY_SOCKET": ear.address, **watchdog}).show(sign())
+    assert ear.heard() == [["STATUS=ok; truth revision 7", "READY=1"]]
+
+
+def test_ours_is_the_one_that_names_our_pid(ear):
+    ours = {"WATCHDOG_USEC": "60000000", "WATCHDOG_PID": str(os.getpid())}
+    manager({"NOTIFY_SOCKET": ear.address, **ours}).show(sign())
+    assert "WATCHDOG=1" in ear.heard()[0]
+
+
+@pytest.mark.parametrize("environ", [{}, {"NOTIFY_SOCKET": ""}, {"NOTIFY_SOCKET": "vsock:2:1234"}])
+def test_without_a_socket_of_its_kind_there_is_no_manager(environ):
+    assert manager(environ) is None
+
+
+def test_one_that_is_not_there_hurts_nobody(tmp_path):
+    for address in (str(tmp_path / "gone"), "@gone", "/" + "x" * 300, "/\0"):
+        manager({"NOTIFY_SOCKET": address}).show(sign())

@@ -1,0 +1,53 @@
+"""The fleet that users' tests start: real, on its own, and gone afterwards."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from rig import until
+
+from marketswarm.testing import Fleet, FleetError
+
+ROOT = Path(__file__).parents[3]
+pytestmark = pytest.mark.live
+
+
+def test_a_service_is_missed_and_comes_back_and_nothing_is_left_of_it(tmp_path, monkeypatch):
+    # what the user's own fleet is told by is not for that of a test
+    monkeypatch.setenv("SYSTEM_REDIS_URL", "redis://127.0.0.1:1")
+    monkeypatch.setenv("TRUTH_PATH", "/nowhere")
+    monkeypatch.setenv("METRICS_PORT", "1")
+    with Fleet(tmp_path, "mesh", project=ROOT) as fleet:
+        assert fleet.beat("mesh")["svc"] == "mesh"
+        # the first time; on a busy machine its start may have taken longer than its warm-up
+        assert [event["type"] for event in fleet.alerts()][-1:] == ["heartbeat_ok"]
+        fleet.kill("mesh")
+        miss = fleet.wait("heartbeat_miss", "mesh")
+        assert (miss["reason"], miss["timeout_sec"]) == ("silent", 1.5)
+        fleet.start("mesh")
+        assert fleet.wait("heartbeat_ok", "mesh")["down_sec"] >= 1.5
+        with pytest.raises(FleetError, match="heartbeat_miss of mesh"):
+            fleet.wait("heartbeat_miss", "mesh", within_sec=0.1)
+        with pytest.raises(FleetError, match="runs no absent"):
+            fleet.stop("absent")
+        assert fleet.bus("market-redis").ping()
+        ports = [int(fleet.url(name).rpartition(":")[2]) for name in ("system-redis", "market-redis")]
+        process = fleet._process
+        os.kill(process.pid, 9)  # the test is killed, or the machine is short of memory
+        until(lambda: not any(map(listens, ports)), 5, "its servers to be gone")
+        with pytest.raises(FleetError, match="the fleet ended while waiting for it"):
+            fleet.until(lambda: False)
+    fleet.close()
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_one_that_can_not_come_up_says_why_and_leaves_nothing(tmp_path):
+    fleet = Fleet(tmp_path, "no_such", project=ROOT, truth={"services": {"no_such": {}}})
+    with pytest.raises(FleetError, match="there is no module"), fleet:
+        pytest.fail("it came up")
+    assert fleet._process is None
