@@ -1,98 +1,133 @@
-"""Reads one feed over HTTP and parses it; whatever goes wrong is a `Failed` with one word.
+"""One reading of one feed, from what is known of it to what is known of it then.
 
-httpx and feedparser are imported here alone, and this module only once there is a feed to read: an idle
-rss_agg stays small.
+Look up how it stands, fetch, take apart, publish; each step bounded, and nothing remembered of a document
+before its items are on the stream. When it is to be read is `schedule.py`, beside whom `desk.py`.
 """
 
-import asyncio
+import hashlib
 import os
-from concurrent.futures import ThreadPoolExecutor
-from io import BytesIO
-from types import TracebackType
-from typing import Any, Final, Self
+import time
+from dataclasses import dataclass, replace
+from typing import Final, Literal
 
-import feedparser
-import httpx
-
-from marketswarm import __version__
+from marketswarm import log
 from marketswarm.truth import resolve
-from services.rss_agg.items import Feed, Item, Wishes, items_of
+from services.rss_agg import answers
+from services.rss_agg.answers import mark
+from services.rss_agg.documents import NotAFeed
+from services.rss_agg.fetching import Answer, Failed, Fetching, Wanted
+from services.rss_agg.items import Item, items_of
+from services.rss_agg.memory import Known, Memory
+from services.rss_agg.parser import Parser
+from services.rss_agg.schedule import slowed
+from services.rss_agg.section import Section, Wishes
+from services.rss_agg.standing import Standing
+from services.rss_agg.tally import Tally
 
-PARSE_WITHIN_SEC: Final = 10.0
-HEADERS: Final = {
-    "User-Agent": f"marketswarm-rss_agg/{__version__}",
-    "Accept": "application/rss+xml, application/atom+xml, application/xml;q=0.9, */*;q=0.1",
-}
+JUST_NOW: Final = 0.45
+"""Of a period: who was asked so lately, by another instance, is not asked again."""
+
+Kind = Literal["fresh", "unchanged", "failed", "skipped"]
 
 
-class Failed(Exception):  # noqa: N818 - a result like another
-    """A feed could not be read; `str()` is one word or number, such as timeout, 404 or not_a_feed."""
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a reading; `pause_sec`: how long its host wants to be left alone."""
+
+    kind: Kind
+    standing: Standing
+    pause_sec: float = 0.0
 
 
-class Reader:
-    """Reads feeds, several at a time; one HTTP client and one parsing thread for all of them."""
+class Reading:
+    """Reads feeds. Raises BusError when the memory can't be had; of a feed it raises nothing."""
 
-    def __init__(self) -> None:
-        self._client = httpx.AsyncClient(headers=HEADERS, follow_redirects=True, max_redirects=5)
-        # one thread: a parser that hangs on a hostile document keeps no more than itself
-        self._parser = ThreadPoolExecutor(1, thread_name_prefix="marketswarm-io feeds")
+    def __init__(self, fetching: Fetching, parser: Parser, tally: Tally) -> None:
+        self._fetching, self._parser, self._tally = fetching, parser, tally
+        self._log = log.get("rss_agg")
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        self._parser.shutdown(wait=False, cancel_futures=True)
-        await self._client.aclose()
-
-    async def read(self, feed: Feed, wishes: Wishes) -> list[Item]:
-        """The items of a feed, oldest first. Raises Failed, within `timeout_sec` and ten seconds to parse."""
+    async def read(self, one: Known, section: Section, memory: Memory) -> Outcome:
+        """Read a feed and publish what is new."""
+        wishes = section.settings
+        (standing,) = await memory.standings([one])
+        if not wanted(standing, section.every_sec(one.feed), time.time()):
+            return Outcome("skipped", standing)
+        begun = time.monotonic()
         try:
-            async with asyncio.timeout(wishes.timeout_sec):
-                body, kind = await self._fetch(resolve(feed.url, os.environ), wishes)
-            async with asyncio.timeout(PARSE_WITHIN_SEC):
-                loop = asyncio.get_running_loop()
-                entries = await loop.run_in_executor(self._parser, parsed, body, kind)
-        except TimeoutError:
-            raise Failed("timeout") from None
-        except httpx.HTTPError as error:
-            raise Failed(_word(error)) from None
-        except (LookupError, ValueError, httpx.InvalidURL):
-            raise Failed("bad_url") from None
-        return items_of(feed, entries)
+            outcome = await self._read(one, standing, wishes, memory)
+        except Failed as error:
+            outcome = await self._failed(one, standing, error, wishes, memory)
+        self._tally.read(outcome.kind, time.monotonic() - begun)
+        return outcome
 
-    async def _fetch(self, url: str, wishes: Wishes) -> tuple[bytes, str]:
-        async with self._client.stream("GET", url, timeout=wishes.timeout_sec) as response:
-            if response.status_code != httpx.codes.OK:
-                raise Failed(str(response.status_code))
-            body = bytearray()
-            async for chunk in response.aiter_bytes(65_536):
-                body += chunk
-                if len(body) > wishes.max_bytes:
-                    raise Failed("too_long")
-            return bytes(body), response.headers.get("content-type", "")[:200]
+    async def _read(self, one: Known, standing: Standing, wishes: Wishes, memory: Memory) -> Outcome:
+        answer = await self._fetching.fetch(_wanted(one, standing), wishes)
+        moved = "" if one.feed.secret else answer.moved
+        if moved and moved != standing.moved:
+            self._log.warning("feed.moved", feed=one.feed.name, to=answers.shown(moved))
+        digest = hashlib.sha256(answer.body).hexdigest()[:24] if answer.body is not None else standing.body
+        well = replace(
+            standing.well(time.time()),
+            moved=moved,
+            validators=answer.validators,
+            of=mark(answer.url),
+            body=digest,
+        )
+        if answer.body is None or digest == standing.body:
+            await memory.note(one, well, wishes)
+            self._log.debug("feed.unchanged", feed=one.feed.name)
+            return Outcome("unchanged", well)
+        items = await self._items(one, answer)
+        await self._publish(one, well, items, wishes, memory)
+        return Outcome("fresh", well)
+
+    async def _items(self, one: Known, answer: Answer) -> list[Item]:
+        try:
+            entries = await self._parser.entries(answer.body or b"", answer.kind, answer.url)
+        except NotAFeed as error:
+            raise Failed(str(error)) from None
+        return items_of(one.feed, one.scope, entries)
+
+    async def _publish(
+        self, one: Known, well: Standing, items: list[Item], wishes: Wishes, memory: Memory
+    ) -> None:
+        done = await memory.publish(one, well, items, wishes)
+        # how late a feed's first items are says how old they are, and nothing of us
+        fresh = [] if done.first else [item for item in items if item.id in done.new]
+        self._tally.published(
+            len(done.new), len(done.edited), (item.fields["published"] for item in fresh), time.time()
+        )
+        say = self._log.info if done.new or done.edited else self._log.debug
+        say("feed.read", feed=one.feed.name, items=len(items), new=len(done.new), edited=len(done.edited))
+
+    async def _failed(
+        self, one: Known, standing: Standing, error: Failed, wishes: Wishes, memory: Memory
+    ) -> Outcome:
+        why = str(error)
+        failed = standing.failed(why, time.time(), error.retry_after_sec, gone=error.gone)
+        if why != standing.why:
+            event = "feed.gone" if error.gone else "feed.failed"
+            self._log.warning(event, feed=one.feed.name, why=why)
+        await memory.note(one, failed, wishes)
+        return Outcome("failed", failed, error.retry_after_sec or 0.0)
 
 
-def parsed(body: bytes, kind: str) -> list[Any]:
-    """The entries of a feed's document. Raises Failed when it is none."""
+def wanted(standing: Standing, every_sec: float, now: float) -> bool:
+    """Whether a feed is to be asked now, or was it by another instance, or wants not to be."""
+    lately = standing.read_at + JUST_NOW * slowed(every_sec, standing.fails) > now
+    return not lately and not standing.gone_at and standing.not_before <= now
+
+
+def where(one_url: str) -> str:
+    """Where a feed of the truth is now; empty when the environment does not say."""
     try:
-        # a file object: feedparser takes bare bytes for the name of a file as well
-        found = feedparser.parse(BytesIO(body), response_headers={"content-type": kind or "application/xml"})
-    except Exception as error:  # noqa: BLE001 - whatever a hostile document does to the parser
-        raise Failed(f"not_a_feed ({type(error).__name__})") from None
-    entries = found.get("entries") or []
-    if not found.get("version") and not entries:
-        raise Failed("not_a_feed")
-    return list(entries)
+        return str(resolve(one_url, os.environ))
+    except LookupError:
+        return ""
 
 
-def _word(error: httpx.HTTPError) -> str:
-    by_type = (
-        (httpx.TimeoutException, "timeout"),
-        (httpx.ConnectError, "refused"),
-        (httpx.TooManyRedirects, "too_many_redirects"),
-        (httpx.UnsupportedProtocol, "bad_url"),
-        (httpx.TransportError, "broken"),
-    )
-    return next((word for kind, word in by_type if isinstance(error, kind)), type(error).__name__)
+def _wanted(one: Known, standing: Standing) -> Wanted:
+    url = where(one.feed.url)
+    if not url:
+        raise Failed("not_set")
+    return Wanted(url, standing.moved, standing.validators, standing.of)

@@ -1,45 +1,88 @@
-"""When each feed is due, and what the failing ones say about the whole. Pure; times are in seconds."""
+"""When each feed is due. Pure; times are in seconds, chance is passed in as numbers in [0, 1).
 
-from collections.abc import Mapping, Sequence
+Each feed has a place of its own in its period, by a hash of what it is, on a grid of the wall clock: a
+thousand feeds of one period are spread over it, before and after a restart, on one instance or on three.
+A first reading does not wait for that; only many first readings keep apart.
+"""
+
+import hashlib
+import heapq
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
-from services.rss_agg.items import Feed, Section
+FIRSTS_PER_SEC: Final = 20.0
+JITTER: Final = 0.05
+"""Of a period: so much later by chance, so that the grid of a thousand fleets is nobody's burst."""
+SLOWEST: Final = 8.0
+"""A feed that fails again and again is read so many periods apart at most,"""
+SLOWEST_SEC: Final = 3600.0
+"""or so many seconds, if that is not less than its period."""
 
-SHOWN: Final = 4
-NOTHING_DUE_SEC: Final = 60.0
+
+def place_of(feed: str) -> float:
+    """Where in its period a feed is read, in [0, 1)."""
+    return int.from_bytes(hashlib.sha256(feed.encode("utf-8", "replace")).digest()[:6]) / 2**48
+
+
+def next_at(feed: str, read_at: float, every_sec: float, chance: float) -> float:
+    """When the reading after the one at `read_at` is due: half to one and a half periods later.
+
+    Both in epoch seconds.
+    """
+    behind = (read_at + every_sec / 2 - place_of(feed) * every_sec) % every_sec
+    return read_at + every_sec / 2 + (every_sec - behind) % every_sec + JITTER * chance * every_sec
+
+
+def slowed(every_sec: float, fails: int) -> float:
+    """The period of a feed that failed so many times in a row."""
+    most = max(every_sec, min(SLOWEST * every_sec, SLOWEST_SEC))
+    return float(min(every_sec * 2 ** min(max(0, fails - 1), 10), most))
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Due:
+    at: float
+    feed: str
 
 
 class Schedule:
-    """Remembers when each feed was read last; a feed never read is due at once."""
+    """What is due, soonest first. Each feed is in it once: what is put again replaces what was there."""
 
     def __init__(self) -> None:
-        self._read_at: dict[str, float] = {}
+        self._heap: list[_Due] = []
+        self._at: dict[str, float] = {}
 
-    def due(self, section: Section, now: float) -> list[Feed]:
-        """The feeds to read now."""
-        return [feed for feed in section.endpoints if self._due_at(section, feed) <= now]
+    def __contains__(self, feed: str) -> bool:
+        return feed in self._at
 
-    def was_read(self, feed: Feed, now: float) -> None:
-        """A reading of `feed` began, however it ends."""
-        self._read_at[feed.url] = now
+    def put(self, feed: str, at: float) -> None:
+        """This feed is due then."""
+        self._at[feed] = at
+        heapq.heappush(self._heap, _Due(at, feed))
 
-    def next_sec(self, section: Section, now: float) -> float:
-        """How long there is nothing to do; also forgets feeds that are gone."""
-        self._read_at = {feed.url: self._read_at.get(feed.url, 0.0) for feed in section.endpoints}
-        return max(
-            0.0,
-            min((self._due_at(section, feed) - now for feed in section.endpoints), default=NOTHING_DUE_SEC),
-        )
+    def due(self, now: float) -> list[str]:
+        """Takes out what is due."""
+        found = []
+        while self._heap and (self._heap[0].at <= now or self._is_stale(self._heap[0])):
+            first = heapq.heappop(self._heap)
+            if not self._is_stale(first):
+                del self._at[first.feed]
+                found.append(first.feed)
+        return found
 
-    def _due_at(self, section: Section, feed: Feed) -> float:
-        read_at = self._read_at.get(feed.url)
-        return read_at + section.every_sec(feed) if read_at else 0.0
+    def next_at(self) -> float:
+        """When the next one is due; infinity when there is none."""
+        while self._heap and self._is_stale(self._heap[0]):
+            heapq.heappop(self._heap)
+        return self._heap[0].at if self._heap else float("inf")
 
+    def keep(self, feeds: Iterable[str]) -> None:
+        """Forgets all others."""
+        kept = set(feeds)
+        self._at = {feed: at for feed, at in self._at.items() if feed in kept}
+        self._heap = [_Due(at, feed) for feed, at in self._at.items()]
+        heapq.heapify(self._heap)
 
-def summed_up(feeds: Sequence[Feed], failing: Mapping[str, str]) -> str | None:
-    """`2 of 3 feeds fail: a (timeout), b (404)`, or `None` when none does."""
-    words = [f"{feed.name} ({failing[feed.url]})" for feed in feeds if feed.url in failing]
-    if not words:
-        return None
-    more = f" and {len(words) - SHOWN} more" if len(words) > SHOWN else ""
-    return f"{len(words)} of {len(feeds)} feeds fail: {', '.join(words[:SHOWN])}{more}"
+    def _is_stale(self, one: _Due) -> bool:
+        return self._at.get(one.feed) != one.at

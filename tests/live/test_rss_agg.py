@@ -1,79 +1,55 @@
-"""rss_agg on real buses, reading feeds from an HTTP server of the test's own."""
+"""rss_agg on real buses, reading feeds from HTTP servers of the test's own."""
 
-import http.server
-import threading
+import re
 import time
+import urllib.request
 
 import pytest
 from agent_scene import Scene, seed
-from rig import until
-
-FEED = """<?xml version="1.0"?><rss version="2.0"><channel><title>t</title>{}</channel></rss>"""
-ITEM = "<item><guid>{0}</guid><title>Item &lt;b&gt;{0}&lt;/b&gt;</title><link>https://a/{0}</link></item>"
-
-
-class Web(http.server.ThreadingHTTPServer):
-    """Serves `pages`: path to body, status, or a function of the handler."""
-
-    daemon_threads = True
-
-    def __init__(self):
-        self.pages = {}
-        super().__init__(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    def url(self, path):
-        return f"http://127.0.0.1:{self.server_port}{path}"
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        page = self.server.pages.get(self.path, 404)
-        if callable(page):
-            page(self)
-            return
-        self.send_response(page if isinstance(page, int) else 200)
-        self.end_headers()
-        if not isinstance(page, int):
-            self.wfile.write(page if isinstance(page, bytes) else page.encode())
-
-    def log_message(self, *_args):
-        pass
+from feed_site import Page, Site, drip, endless, rss, to
+from rig import free_port, until
 
 
 @pytest.fixture
-def web():
-    web = Web()
-    yield web
-    web.shutdown()
-    web.server_close()
+def site():
+    with Site() as site:
+        yield site
 
 
 @pytest.fixture
 def scene(tmp_path):
     with Scene(tmp_path) as scene:
         yield scene
+        for agent in scene._agents:
+            if agent.running:
+                agent.stop()  # one that is killed leaves its parser to find that out by itself
 
 
 def truth(endpoints, key="rss:items", **settings):
+    wishes = {"poll_sec": 0.2, "timeout_sec": 1, "host_spacing_sec": 0, **settings}
     return {
         "services": {
             "rss_agg": {
                 "heartbeat": {"interval_sec": 0.2, "timeout_sec": 3},
                 "access_points": {"publish_to": [{"bus": "market-redis", "key": key}]},
                 "endpoints": endpoints,
-                "settings": {"poll_sec": 0.2, "timeout_sec": 1, **settings},
+                "settings": wishes,
             }
         }
     }
 
 
+def endpoint(site, name, **more):
+    return {"url": site.url(f"/{name}"), "name": name, **more}
+
+
 def items(scene, key="rss:items"):
-    return [fields for _id, fields in scene.market.cmd("XRANGE", key, "-", "+")]
+    entries = [fields for _id, fields in scene.market.cmd("XRANGE", key, "-", "+")]
+    return [one if isinstance(one, dict) else dict(zip(one[::2], one[1::2], strict=True)) for one in entries]
 
 
-def field(entry, name):
-    return entry[name] if isinstance(entry, dict) else dict(zip(entry[::2], entry[1::2], strict=True))[name]
+def titles(scene, key="rss:items"):
+    return [fields["title"] for fields in items(scene, key)]
 
 
 def test_without_feeds_it_just_beats(scene):
@@ -84,70 +60,136 @@ def test_without_feeds_it_just_beats(scene):
     assert agent.stop() == 0
 
 
-def test_each_item_goes_on_the_stream_once_also_over_a_restart(scene, web):
-    web.pages["/a"] = FEED.format(ITEM.format(2) + ITEM.format(1))
-    seed(scene.buses, truth([{"url": web.url("/a"), "name": "a", "tags": ["x"]}], key="news:all"), 1)
+def test_each_item_goes_on_the_stream_once_also_over_a_restart(scene, site):
+    site.pages["/a"] = rss(2, 1)
+    seed(scene.buses, truth([endpoint(site, "a", tags=["x"])], key="news:all"), 1)
     agent = scene.module("services.rss_agg")
-    until(lambda: len(agent.logs("feed.read")) >= 3, 20)
-    assert [field(entry, "title") for entry in items(scene, "news:all")] == ["Item 1", "Item 2"]
+    until(lambda: len(agent.logs("feed.unchanged")) >= 3, 20)
+    assert titles(scene, "news:all") == ["Item 1", "Item 2"]
     agent.kill()
-    web.pages["/a"] = FEED.format(ITEM.format(3) + ITEM.format(2))
+    site.pages["/a"] = rss(3, 2)
     agent.start()
     until(lambda: len(items(scene, "news:all")) == 3, 20)
-    assert field(items(scene, "news:all")[2], "link") == "https://a/3"
-    assert 0 < scene.market.cmd("TTL", "news:all:seen") <= 7 * 86_400
+    last = items(scene, "news:all")[2]
+    assert (last["link"], last["feed"], last["tags"]) == ("https://a.example/3", "a", '["x"]')
     assert "127.0.0.1" not in "".join(str(line) for line in agent.logs("feed.read"))
 
 
-def test_a_feed_that_fails_is_named_and_only_all_failing_is_degraded(scene, web):
-    web.pages["/a"] = FEED.format(ITEM.format(1))
-    endpoints = [{"url": web.url("/a"), "name": "a"}, {"url": web.url("/none"), "name": "b"}]
-    seed(scene.buses, truth(endpoints), 1)
+def test_an_edited_item_is_published_again_as_a_new_version(scene, site):
+    site.pages["/a"] = rss(1)
+    seed(scene.buses, truth([endpoint(site, "a")]), 1)
+    scene.module("services.rss_agg")
+    until(lambda: len(items(scene)) == 1, 20)
+    site.pages["/a"] = rss(1).replace(b"Item", b"Corrected item")
+    until(lambda: len(items(scene)) == 2, 20)
+    first, second = items(scene)
+    assert second["id"] == first["id"]
+    assert (second["title"], second["version"], second["updates"]) == ("Corrected item 1", "2", "1")
+
+
+def test_a_feed_keeps_its_items_under_another_name_and_at_another_address(scene, site):
+    site.pages |= {"/a": rss(2, 1), "/b": rss(3, 2, 1)}
+    site.pages["/c"] = to("/b", 301)
+    seed(scene.buses, truth([endpoint(site, "a")]), 1)
+    scene.module("services.rss_agg")
+    until(lambda: len(items(scene)) == 2, 20)
+    seed(scene.buses, truth([{"url": site.url("/a"), "name": "renamed"}]), 2)
+    seen = len(site.of("/a"))
+    until(lambda: len(site.of("/a")) > seen + 1, 20)
+    seed(scene.buses, truth([{"url": site.url("/c"), "name": "renamed"}]), 3)
+    until(lambda: len(items(scene)) == 3, 20)
+    scene.wait_beat(svc="rss_agg", detail="1 moved: renamed")
+    seed(scene.buses, truth([{"url": site.url("/b"), "name": "b"}]), 4)  # as we were told
+    before = len(site.of("/b"))
+    until(lambda: len(site.of("/b")) > before + 2, 20)
+    assert titles(scene) == ["Item 1", "Item 2", "Item 3"]
+
+
+def test_a_feed_that_fails_is_named_and_only_all_failing_is_degraded(scene, site):
+    site.pages["/a"] = rss(1)
+    seed(scene.buses, truth([endpoint(site, "a"), endpoint(site, "b")]), 1)
     agent = scene.module("services.rss_agg")
     scene.wait_beat(svc="rss_agg", status="ok", detail="1 of 2 feeds fail: b (404)")
-    web.pages["/a"] = 500
+    site.pages["/a"] = 500
     scene.wait_beat(svc="rss_agg", status="degraded", detail="2 of 2 feeds fail: a (500), b (404)")
-    web.pages["/a"] = web.pages["/none"] = FEED.format("")
+    site.pages["/a"] = site.pages["/b"] = rss()
     until(lambda: "detail" not in scene.beat("rss_agg"), 20)
+    assert {line["feed"] for line in agent.logs("feed.recovered")} == {"a", "b"}
     assert agent.running
 
 
-def endless(handler):
-    handler.send_response(200)
-    handler.end_headers()
-    try:
-        while True:
-            handler.wfile.write(b"<item>" * 10_000)
-    except OSError:
-        return
+def test_what_a_feed_is_told_by_is_remembered_over_a_restart(scene, site):
+    """A feed whose turn has not come is not asked, and one that has is asked for what is new."""
+    site.pages["/a"] = site.pages["/b"] = Page(rss(1), headers={"ETag": '"1"'})
+    site.pages["/gone"] = 410
+    endpoints = [endpoint(site, "a"), endpoint(site, "b", every_sec=3600), endpoint(site, "gone")]
+    seed(scene.buses, truth(endpoints), 1)
+    agent = scene.module("services.rss_agg")
+    scene.wait_beat(svc="rss_agg", status="ok", detail="1 gone for good: gone")
+    until(lambda: len(items(scene)) == 2, 20)
+    agent.kill()
+    before = len(site.visits)
+    agent.start()
+    until(lambda: len(site.visits) >= before + 3, 20)
+    assert {(visit.path, visit.status) for visit in site.visits[before:]} == {("/a", 304)}
+    assert len(site.of("/gone")) == len(site.of("/b")) == 1
+    scene.wait_beat(svc="rss_agg", status="ok", detail="1 gone for good: gone")
+    assert len(items(scene)) == 2
 
 
-def drip(handler):
-    handler.send_response(200)
-    handler.end_headers()
-    try:
-        for _ in range(100):
-            handler.wfile.write(b" ")
-            handler.wfile.flush()
-            time.sleep(0.1)  # the peer is slow on purpose
-    except OSError:
-        return
+def test_a_move_for_good_is_remembered_and_told(scene, site):
+    site.pages |= {"/a": to("/new?token=5", 308), "/new?token=5": rss(1)}
+    seed(scene.buses, truth([endpoint(site, "a")]), 1)
+    agent = scene.module("services.rss_agg")
+    scene.wait_beat(svc="rss_agg", status="ok", detail="1 moved: a")
+    assert agent.wait_log("feed.moved")["to"] == site.url("/new")
+    until(lambda: len(site.of("/new?token=5")) >= 3, 20)
+    agent.kill()
+    agent.start()
+    seen = len(site.visits)
+    until(lambda: len(site.visits) >= seen + 2, 20)
+    assert len(site.of("/a")) == 1
+    site.pages["/new?token=5"] = 404  # it was not for good after all
+    site.pages["/a"] = rss(2, 1)
+    until(lambda: len(items(scene)) == 2, 20)
 
 
-def round_and_round(handler):
-    handler.send_response(302)
-    handler.send_header("Location", handler.path)
-    handler.end_headers()
+def test_a_host_is_asked_a_few_at_once_with_a_pause_and_left_alone_when_it_says_so(scene, site):
+    def slow(handler):
+        time.sleep(0.15)  # the peer is slow on purpose
+        handler.send_response(200)
+        handler.end_headers()
+        handler.wfile.write(rss(1))
+
+    names = [f"f{n}" for n in range(10)]
+    site.pages |= {f"/{name}": slow for name in names}
+    endpoints = [endpoint(site, name, every_sec=3600) for name in names]
+    seed(scene.buses, truth(endpoints, host_at_once=2, host_spacing_sec=0.05), 1)
+    scene.module("services.rss_agg")
+    until(lambda: len(items(scene)) == 10, 20)
+    ats = [visit.at for visit in site.visits]
+    assert site.most_at_once <= 2
+    assert ats[-1] - ats[0] >= 9 * 0.05 * 0.8
+    site.pages["/busy"] = Page(status=503, headers={"Retry-After": "3600"})
+    site.pages["/other"] = rss(1)
+    later = [endpoint(site, "busy"), endpoint(site, "other", every_sec=1)]
+    seed(scene.buses, truth(later, host_at_once=1), 2)
+    until(lambda: site.of("/busy"), 20)
+    count = len(site.of("/other"))
+    before = scene.beat("rss_agg")["i"]
+    until(lambda: scene.beat("rss_agg")["i"] > before + 8, 20)
+    assert len(site.of("/busy")) == 1
+    assert len(site.of("/other")) == count
 
 
-def hang_up(handler):
-    handler.connection.close()
-
-
-def to_a_file(handler):
-    handler.send_response(302)
-    handler.send_header("Location", "file:///etc/passwd")
-    handler.end_headers()
+def test_a_thousand_new_feeds_are_no_burst(scene, site):
+    feeds = [endpoint(site, f"f{n}", every_sec=3600) for n in range(1000)]
+    seed(scene.buses, truth(feeds, host_at_once=100, at_once=100), 1)
+    scene.module("services.rss_agg")
+    until(lambda: len(site.visits) >= 50, 30)
+    ats = [visit.at for visit in site.visits]
+    assert ats[49] - ats[0] >= 49 / 20 * 0.6  # 20 a second; the first may be late on a busy machine
+    assert len({visit.path for visit in site.visits}) == len(ats)
 
 
 BOMB = (
@@ -158,64 +200,71 @@ BOMB = (
 HOSTILE = {
     "endless": (endless, "too_long"),
     "drip": (drip, "timeout"),
-    "round": (round_and_round, "too_many_redirects"),
-    "hang_up": (hang_up, "broken"),
-    "to_a_file": (to_a_file, "bad_url"),
-    "a_path": (b"/etc/passwd", "not_a_feed"),
+    "inside": (to("http://127.0.0.2/"), "inside_address"),
     "binary": (bytes(range(256)) * 100, "not_a_feed"),
-    "empty": (b"", "not_a_feed"),
-    "bomb": (BOMB, None),
-    "deep": (b"<a>" * 200_000, None),
+    "bomb": (BOMB, "entities"),
+    "deep": (b"<a>" * 50_000, "not_a_feed"),
 }
 
 
-@pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_feed_harms_nobody(scene, web, name):
-    page, why = HOSTILE[name]
-    web.pages["/bad"] = page
-    web.pages["/good"] = FEED.format(ITEM.format(1))
-    endpoints = [{"url": web.url("/bad"), "name": "bad"}, {"url": web.url("/good"), "name": "good"}]
-    seed(scene.buses, truth(endpoints), 1)
+def test_hostile_feeds_harm_nobody(scene, site):
+    site.pages |= {f"/{name}": page for name, (page, _why) in HOSTILE.items()}
+    site.pages["/good"] = rss(1)
+    endpoints = [endpoint(site, name, every_sec=3600) for name in HOSTILE] + [endpoint(site, "good")]
+    seed(scene.buses, truth(endpoints, host_at_once=10), 1)
     agent = scene.module("services.rss_agg")
-    if why:
-        assert agent.wait_log("feed.failed", 15)["why"].startswith(why)
-    until(lambda: len(items(scene)) >= 1, 15)
-    before = scene.beat("rss_agg").get("i", 0)
-    until(lambda: scene.beat("rss_agg").get("i", 0) > before + 2, 20)
-    assert agent.running
-    assert "root:" not in str(items(scene))
+    until(lambda: len(agent.logs("feed.failed")) == len(HOSTILE), 30, f"failures of {agent}")
+    failed = {line["feed"]: line["why"] for line in agent.logs("feed.failed")}
+    assert failed == {name: why for name, (_page, why) in HOSTILE.items()}
+    before = scene.beat("rss_agg")["i"]
+    site.pages["/good"] = rss(2, 1)
+    until(lambda: len(items(scene)) == 2, 15)
+    until(lambda: scene.beat("rss_agg")["i"] > before + 2, 20)
     assert agent.stop() == 0
     assert "Traceback" not in agent.text()
 
 
-def test_a_slow_feed_does_not_hold_the_beats_up(scene, web):
-    web.pages["/slow"] = drip
-    seed(scene.buses, truth([{"url": web.url("/slow"), "name": "slow"}], timeout_sec=8), 1)
-    scene.module("services.rss_agg", WATCHDOG_SEC="1")
-    scene.wait_beat(svc="rss_agg", i=12)
+def test_a_slow_feed_holds_up_neither_the_beats_nor_the_other_feeds(scene, site):
+    site.pages |= {"/slow": drip, "/a": rss(1)}
+    endpoints = [endpoint(site, "slow"), endpoint(site, "a")]
+    seed(scene.buses, truth(endpoints, timeout_sec=8), 1)
+    # reading the certificates alone can take a busy machine over a second
+    scene.module("services.rss_agg", WATCHDOG_SEC="2.5")
+    until(lambda: len(site.of("/a")) >= 5, 20)
+    scene.wait_beat(svc="rss_agg", i=16)
+    assert len(site.of("/slow")) == 1
 
 
-def test_a_bus_that_is_away_costs_no_item(scene, web):
-    web.pages["/a"] = FEED.format(ITEM.format(1))
-    seed(scene.buses, truth([{"url": web.url("/a"), "name": "a"}]), 1)
+def test_a_bus_that_is_away_costs_no_item_and_bothers_no_feed(scene, site):
+    site.pages["/a"] = rss(1)
+    seed(scene.buses, truth([endpoint(site, "a")]), 1)
     scene.market.stop()
     scene.module("services.rss_agg")
-    scene.wait_beat(svc="rss_agg", status="degraded", detail="1 of 1 feeds fail: a (market-redis refused)")
+    scene.wait_beat(svc="rss_agg", status="degraded", detail="market-redis refused: feeds are not read")
+    assert site.visits == []
     scene.market.start()
     until(lambda: len(items(scene)) == 1, 20)
+    until(lambda: "status" not in scene.beat("rss_agg"), 20)
+    scene.market.cmd("CONFIG", "SET", "maxmemory", "1")
+    site.pages["/a"] = rss(2, 1)
+    scene.wait_beat(svc="rss_agg", status="degraded", detail="market-redis oom: feeds are not read")
+    scene.market.cmd("CONFIG", "SET", "maxmemory", "0")
+    until(lambda: len(items(scene)) == 2, 20)
 
 
-def test_a_reseed_changes_what_is_read_and_a_bad_one_does_not(scene, web):
-    for name in ("a", "b"):
-        web.pages[f"/{name}"] = FEED.format(ITEM.format(name))
-    seed(scene.buses, truth([{"url": web.url("/a"), "name": "a"}]), 1)
+def test_a_reseed_changes_what_is_read_and_a_bad_one_does_not(scene, site):
+    site.pages |= {f"/{name}": rss(name) for name in ("a", "b")}
+    seed(scene.buses, truth([endpoint(site, "a")]), 1)
     agent = scene.module("services.rss_agg")
     until(lambda: len(items(scene)) == 1, 20)
     seed(scene.buses, truth([{"url": "gopher://x", "name": "x"}]), 2)
     beat = scene.wait_beat(svc="rss_agg", status="degraded")
-    assert "services.rss_agg.endpoints.0.url" in beat["detail"]
-    seed(scene.buses, truth([{"url": web.url("/b"), "name": "b"}]), 3)
+    assert "services.rss_agg.endpoints[0].url" in beat["detail"]
+    seed(scene.buses, truth([endpoint(site, "b")]), 3)
     until(lambda: len(items(scene)) == 2, 3)
+    count = len(site.of("/a"))
+    until(lambda: len(site.of("/b")) > 4, 20)
+    assert len(site.of("/a")) <= count + 1  # one may have been under way
     assert agent.running
 
 
@@ -223,4 +272,55 @@ def test_a_section_that_makes_no_sense_at_the_start_ends_it_with_2(scene):
     seed(scene.buses, truth([{"url": "gopher://x", "name": "x"}]), 1)
     agent = scene.module("services.rss_agg")
     assert agent.wait() == 2
-    assert "services.rss_agg.endpoints.0.url" in agent.logs("program.exit")[0]["message"]
+    assert "services.rss_agg.endpoints[0].url" in agent.logs("program.exit")[0]["message"]
+
+
+def test_a_url_with_a_secret_is_read_and_never_written_down(scene, site):
+    site.pages |= {"/a?key=s3cret": to("/b?key=s3cret", 301), "/b?key=s3cret": rss(1), "/x?key=s3cret": 404}
+    endpoints = [{"url": f"env:{name}", "name": name.lower()} for name in ("FEED", "OTHER", "NOT_SET")]
+    seed(scene.buses, truth(endpoints), 1)
+    secrets = {"FEED": site.url("/a?key=s3cret"), "OTHER": site.url("/x?key=s3cret")}
+    agent = scene.module("services.rss_agg", **secrets)
+    until(lambda: len(site.of("/b?key=s3cret")) >= 2, 20)
+    scene.wait_beat(svc="rss_agg", detail="2 of 3 feeds fail: other (404), not_set (not_set)")
+    assert agent.stop() == 0
+    stored = scene.market.cmd("KEYS", "*")
+    texts = [str(scene.market.cmd("HGETALL", key)) for key in stored if ":feed:" in key]
+    assert len(texts) == 3
+    assert "s3cret" not in "".join([*stored, *texts, str(items(scene)), agent.text()])
+
+
+def test_what_it_does_can_be_measured(scene, site):
+    site.pages["/a"] = rss(2, 1)
+    seed(scene.buses, truth([endpoint(site, "a"), endpoint(site, "b")]), 1)
+    port = free_port()
+    scene.module("services.rss_agg", METRICS_PORT=str(port))
+    until(lambda: len(items(scene)) == 2, 20)
+    now = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime())
+    dated = rss(3, 2, 1).replace(b"<guid>3<", f"<pubDate>{now}</pubDate><guid>3<".encode())
+    site.pages["/a"] = dated
+    until(lambda: len(items(scene)) == 3, 20)
+
+    def value(name):
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            found = re.search(rf"^{re.escape(name)} (\S+)$", answer.read().decode(), re.MULTILINE)
+        return float(found[1]) if found else None
+
+    until(lambda: value('marketswarm_rss_agg_items_total{kind="new"}') == 3, 10)
+    assert value("marketswarm_rss_agg_item_lag_seconds_count") == 1
+    assert value('marketswarm_rss_agg_item_lag_seconds_bucket{le="60"}') == 1
+    until(lambda: value('marketswarm_rss_agg_feeds{state="failing"}') == 1, 10)
+    until(lambda: value('marketswarm_rss_agg_feeds{state="well"}') == 1, 10)
+    until(lambda: (value('marketswarm_rss_agg_readings_total{outcome="unchanged"}') or 0) > 0, 10)
+    assert value('marketswarm_rss_agg_readings_total{outcome="failed"}') > 0
+
+
+def test_without_its_libraries_it_says_what_to_install_and_only_when_there_are_feeds(scene, site):
+    hide = "import sys\nsys.modules['feedparser'] = None\n"
+    (scene.folder / "sitecustomize.py").write_text(hide, encoding="utf-8")
+    seed(scene.buses, truth([]), 1)
+    agent = scene.module("services.rss_agg", PYTHONPATH=str(scene.folder))
+    scene.wait_beat(svc="rss_agg", i=2)
+    seed(scene.buses, truth([endpoint(site, "a")]), 2)
+    assert agent.wait() == 2
+    assert "needs feedparser: pip install" in agent.logs("program.exit")[0]["message"]

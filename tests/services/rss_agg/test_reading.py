@@ -1,30 +1,21 @@
-import contextlib
-
 import pytest
 
-from services.rss_agg.reading import Failed, parsed
-
-FEED = b"""<?xml version="1.0"?><rss version="2.0"><channel><item><guid>1</guid></item></channel></rss>"""
-
-
-def test_a_feed_is_its_entries():
-    assert [entry["id"] for entry in parsed(FEED, "text/xml")] == ["1"]
-
-
-def test_a_feed_without_entries_is_a_feed():
-    assert parsed(FEED.replace(b"<item><guid>1</guid></item>", b""), "") == []
-
-
-def test_a_document_that_names_a_file_is_not_that_file(tmp_path):
-    (tmp_path / "feed.xml").write_bytes(FEED)
-    with pytest.raises(Failed, match="not_a_feed"):
-        parsed(str(tmp_path / "feed.xml").encode(), "text/xml")
+from services.rss_agg.reading import wanted
+from services.rss_agg.standing import Standing
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"\x00", b"<html></html>", b"{}", b"<?xml version='1.0'?><rss", b"\xff\xfe<"]
+    ("standing", "now", "answer"),
+    [
+        (Standing(), 1000.0, True),
+        (Standing(read_at=1000.0), 1100.0, False),  # by another instance, a moment ago
+        (Standing(read_at=1000.0), 1150.0, True),
+        (Standing(read_at=1000.0, fails=3, why="404"), 1150.0, False),
+        (Standing(read_at=1000.0, fails=3, why="404"), 1600.0, True),
+        (Standing(read_at=1000.0, not_before=5000.0), 4999.0, False),
+        (Standing(read_at=1000.0, not_before=5000.0), 5000.0, True),
+        (Standing(read_at=1000.0, gone_at=1000.0, why="410"), 9e9, False),
+    ],
 )
-@pytest.mark.parametrize("kind", ["", "text/xml; charset=nonsense", "\x00", "application/json"])
-def test_what_is_no_feed_is_a_failure_or_empty_and_never_a_crash(body, kind):
-    with contextlib.suppress(Failed):
-        assert parsed(body, kind) == []
+def test_a_feed_is_asked_once_a_period_whoever_asks_and_never_against_its_word(standing, now, answer):
+    assert wanted(standing, 300.0, now) is answer

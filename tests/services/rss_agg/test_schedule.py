@@ -1,39 +1,71 @@
-from services.rss_agg.items import Feed, Section
-from services.rss_agg.schedule import Schedule, summed_up
+from collections import Counter
+from itertools import pairwise
 
-A, B, C = (
-    Feed(url=f"http://{name}", name=name, every_sec=every) for name, every in (("a", 10), ("b", 20), ("c", 5))
-)
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from services.rss_agg.schedule import JITTER, Schedule, next_at, place_of, slowed
 
-def test_what_was_never_read_is_due_at_once():
-    assert Schedule().due(Section(endpoints=(A, B)), 100.0) == [A, B]
-
-
-def test_each_feed_keeps_its_own_time():
-    schedule, section = Schedule(), Section(endpoints=(A, B))
-    schedule.was_read(A, 100.0)
-    schedule.was_read(B, 100.0)
-    assert schedule.next_sec(section, 101.0) == 9.0
-    assert schedule.due(section, 109.9) == []
-    assert schedule.due(section, 110.0) == [A]
-    assert schedule.due(section, 120.0) == [A, B]
+EVERY = st.floats(0.2, 86_400)
+EPOCH = st.floats(1.7e9, 1.8e9)
 
 
-def test_a_new_feed_is_due_at_once_and_a_feed_that_is_gone_is_forgotten():
+@given(EPOCH, EVERY, st.floats(0, 0.999))
+@settings(max_examples=100)
+def test_the_next_reading_is_half_to_one_and_a_half_periods_later(read_at, every_sec, chance):
+    wait_sec = next_at("a", read_at, every_sec, chance) - read_at
+    assert 0.499 * every_sec <= wait_sec <= (1.501 + JITTER) * every_sec
+
+
+@given(EPOCH, st.floats(1, 86_400))
+@settings(max_examples=50)
+def test_from_then_on_it_is_a_period_later(read_at, every_sec):
+    at = next_at("a", read_at, every_sec, 0.0)
+    assert next_at("a", at, every_sec, 0.0) - at == pytest.approx(every_sec, abs=1e-3)
+    late = at + JITTER * every_sec
+    assert next_at("a", late, every_sec, 0.0) == pytest.approx(at + every_sec, abs=1e-3)
+
+
+def test_a_thousand_feeds_are_spread_over_their_period_also_when_all_were_read_at_once():
+    feeds = [f"https://site.example/{n}.xml" for n in range(1000)]
+    ats = sorted(next_at(feed, 1.76e9, 300.0, 0.0) for feed in feeds)
+    assert max(Counter(int(at) for at in ats).values()) <= 15  # in one second
+    assert max(after - before for before, after in pairwise(ats)) < 5
+    assert len({place_of(feed) for feed in feeds}) == 1000
+
+
+def test_who_fails_again_and_again_is_read_less_often_and_not_seldom():
+    assert [slowed(60.0, fails) for fails in range(7)] == [60, 60, 120, 240, 480, 480, 480]
+    assert slowed(900.0, 99) == 3600.0
+    assert slowed(7200.0, 99) == 7200.0
+
+
+def test_what_is_due_is_taken_out_soonest_first():
     schedule = Schedule()
-    schedule.was_read(A, 100.0)
-    assert schedule.next_sec(Section(endpoints=(A, C)), 101.0) == 0.0
-    schedule.next_sec(Section(endpoints=(C,)), 101.0)
-    assert schedule.due(Section(endpoints=(A,)), 101.0) == [A]
+    for feed, at in (("b", 2.0), ("a", 1.0), ("c", 3.0)):
+        schedule.put(feed, at)
+    assert schedule.due(0.5) == []
+    assert schedule.next_at() == 1.0
+    assert schedule.due(2.0) == ["a", "b"]
+    assert schedule.due(2.0) == []
+    assert "c" in schedule
+    assert "a" not in schedule
 
 
-def test_without_feeds_there_is_nothing_to_do_for_a_while():
-    assert Schedule().next_sec(Section(), 100.0) == 60.0
+def test_what_is_put_again_replaces_what_was_there():
+    schedule = Schedule()
+    schedule.put("a", 1.0)
+    schedule.put("a", 5.0)
+    assert schedule.next_at() == 5.0
+    assert schedule.due(4.0) == []
+    assert schedule.due(5.0) == ["a"]
+    assert schedule.next_at() == float("inf")
 
 
-def test_feeds_that_fail_are_named_with_their_reason():
-    assert summed_up([A, B], {}) is None
-    assert summed_up([A, B, C], {A.url: "timeout", C.url: "404"}) == "2 of 3 feeds fail: a (timeout), c (404)"
-    many = [Feed(url=f"http://{n}", name=str(n)) for n in range(9)]
-    assert summed_up(many, {feed.url: "x" for feed in many}).endswith("3 (x) and 5 more")
+def test_who_is_not_kept_is_never_due():
+    schedule = Schedule()
+    schedule.put("a", 1.0)
+    schedule.put("b", 1.0)
+    schedule.keep(["b", "c"])
+    assert schedule.due(9.0) == ["b"]

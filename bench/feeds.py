@@ -1,0 +1,135 @@
+"""A thousand feeds: how all that are new are spread, how many a second when all have changed, or none has.
+
+A real server, a real rss_agg, a site of 1,000 feeds with 20 items each in a process of its own. They are to
+be read every second, which is more than can be: so each is read as soon as it can. Linux only: reads /proc.
+"""
+
+import asyncio
+import contextlib
+import multiprocessing
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any, Final
+
+import orjson
+import redis
+
+from bench.fleet import program, seed
+from bench.footprint import cpu_sec, rss_mb
+from bench.ground import Server, free_port, report
+
+FEEDS: Final = 1000
+ITEMS: Final = 20
+STREAM: Final = "rss:items"
+MEASURE_SEC: Final = 10.0
+WITHIN_SEC: Final = 180.0
+TEXT: Final = "Shares rose on Thursday after the company said that it would build what it had said. " * 4
+ITEM: Final = (
+    "<item><guid>{0}-{1}</guid><title>Item {1} of {0}</title><link>https://site.example/{0}/{1}</link>"
+    "<pubDate>Thu, 20 Nov 2025 12:00:00 GMT</pubDate><description>&lt;p&gt;{2}&lt;/p&gt;</description></item>"
+)
+
+
+def feed(name: str, newest: int) -> bytes:
+    """A feed whose newest item has that number."""
+    items = "".join(ITEM.format(name, number, TEXT) for number in range(newest, newest - ITEMS, -1))
+    return f'<?xml version="1.0"?><rss version="2.0"><channel>{items}</channel></rss>'.encode()
+
+
+class Site:
+    """As little of a web server as will do: ETags, HTTP/1.1, every path a feed."""
+
+    def __init__(self, newest: Any, asked: Any) -> None:
+        self._newest, self._asked = newest, asked
+        self._made: dict[tuple[bytes, int], bytes] = {}
+
+    async def serve(self, port: int) -> None:
+        """Serves until cancelled."""
+        async with await asyncio.start_server(self._talk, "127.0.0.1", port, backlog=512) as server:
+            await server.serve_forever()
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            while True:
+                request = await reader.readuntil(b"\r\n\r\n")
+                path, newest = request.split(b" ", 2)[1], self._newest.value
+                tag = b'"%d"' % newest
+                self._asked.value += 1
+                if tag in request:
+                    writer.write(b"HTTP/1.1 304 Not Modified\r\nETag: %b\r\n\r\n" % tag)
+                else:
+                    body = self._made.setdefault((path, newest), feed(path[1:].decode(), newest))
+                    writer.write(
+                        b"HTTP/1.1 200 OK\r\nETag: %b\r\nContent-Length: %d\r\n\r\n" % (tag, len(body))
+                    )
+                    writer.write(body)
+                await writer.drain()
+        writer.close()
+
+
+def serve(port: int, newest: Any, asked: Any) -> None:
+    """The site's process."""
+    asyncio.run(Site(newest, asked).serve(port))
+
+
+def truth(port: int, feeds: int) -> bytes:
+    """All feeds of the site, every second."""
+    section = {
+        "heartbeat": {"interval_sec": 10, "timeout_sec": 60},
+        "endpoints": [{"url": f"http://127.0.0.1:{port}/f{n}", "name": f"f{n}"} for n in range(feeds)],
+        "settings": {"poll_sec": 1, "host_at_once": 16, "host_spacing_sec": 0, "stream_length": 1_000_000},
+    }
+    return orjson.dumps({"services": {"rss_agg": section}})
+
+
+@contextlib.contextmanager
+def site() -> Iterator[tuple[int, Any, Any]]:
+    """A site; its port, the number of the newest item of each feed, and how often it was asked."""
+    port, newest, asked = free_port(), multiprocessing.Value("i", ITEMS), multiprocessing.Value("i", 0)
+    process = multiprocessing.Process(target=serve, args=(port, newest, asked), daemon=True)
+    process.start()
+    try:
+        yield port, newest, asked
+    finally:
+        process.kill()
+        process.join()
+
+
+def until(client: redis.Redis, items: int) -> float:
+    """Waits until there are so many items; how long that took, in seconds."""
+    begun = time.monotonic()
+    while client.xlen(STREAM) < items:
+        if time.monotonic() - begun > WITHIN_SEC:
+            raise RuntimeError(f"{client.xlen(STREAM)} of {items} items")
+        time.sleep(0.01)
+    return time.monotonic() - begun
+
+
+def main(feeds: int = FEEDS) -> None:
+    """All three."""
+    with Server() as system, Server() as market, redis.Redis(port=market.port) as client, site() as found:
+        port, newest, asked = found
+        seed([system, market], truth(port, feeds))
+        with program("services.rss_agg", system, market) as process:
+            first_sec = until(client, feeds * ITEMS)
+            time.sleep(2)
+            before, used, begun = asked.value, cpu_sec(process.pid), time.monotonic()
+            time.sleep(MEASURE_SEC)
+            unchanged = (asked.value - before) / (time.monotonic() - begun)
+            used = (cpu_sec(process.pid) - used) / (time.monotonic() - begun)
+            newest.value += 1
+            changed_sec = until(client, feeds * (ITEMS + 1))
+            memory = rss_mb(process.pid)
+        assert client.xlen(STREAM) == feeds * (ITEMS + 1)
+    report(
+        f"rss_agg, {feeds:,} feeds of {ITEMS} items",
+        ("the first reading of all", f"{first_sec:.1f} s", "kept to 20 a second"),
+        ("none has changed", f"{unchanged:.0f} feeds a second", f"{100 * used:.0f} % of a core"),
+        ("all have one new item", f"{feeds / changed_sec:.0f} feeds a second", f"{changed_sec:.1f} s"),
+        ("memory", f"{memory:.0f} MB RSS", "beside the process that parses"),
+    )
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

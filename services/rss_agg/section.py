@@ -1,0 +1,151 @@
+"""What rss_agg reads from its section of the truth: the feeds, and how they are to be read. Pure.
+
+Its models are what `bootstrap` and `validate` check a truth with, so nothing heavy is imported here.
+"""
+
+import math
+from collections.abc import Iterable
+from typing import Annotated, Any, Final, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from marketswarm.agent import Own
+from services.rss_agg.addresses import Allowance, allowance
+
+DAY_SEC: Final = 86_400.0
+WEB: Final = frozenset({"http", "https"})
+
+
+def _seconds(most: float, *, zero: bool = False) -> BeforeValidator:
+    at_least = "0 or more" if zero else "a positive number of"
+
+    def check(value: Any) -> Any:
+        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if not number or value < 0 or (value == 0 and not zero):
+            raise ValueError(f"{_shown(value)} is not {at_least} seconds")
+        if value > most:
+            raise ValueError(f"{value:g} is more than {most:g} seconds")
+        return value
+
+    return BeforeValidator(check)
+
+
+def _whole(least: int, most: int) -> BeforeValidator:
+    def check(value: Any) -> Any:
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise ValueError(f"{_shown(value)} is not a whole number from {least} to {most}")
+        return value
+
+    return BeforeValidator(check)
+
+
+def _shown(value: Any) -> str:
+    """A number as it stands there; of anything else its kind only: it may be a secret in the wrong place."""
+    return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else "this"
+
+
+def _web_url(url: str) -> str:
+    if url.startswith("env:"):
+        return url
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in WEB and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise ValueError('this is not an http or https URL (nor "env:NAME", for one that holds a secret)')
+    return url
+
+
+def _inside(words: Any) -> Any:
+    if not isinstance(words, list | tuple):
+        raise ValueError("this is not a list of hosts and networks")  # noqa: TRY004 - pydantic takes no other
+    for word in words:
+        if allowance(word) is None:
+            raise ValueError(
+                f"{word[:100]!r} is not a host, a network, or one of these and a port, such as "
+                '"127.0.0.1:8080", "wiki.example" or "10.1.0.0/16"'
+                if isinstance(word, str)
+                else "this is not a list of hosts and networks"
+            )
+    return words
+
+
+Every = Annotated[float, _seconds(DAY_SEC)]
+Word = Annotated[str, Field(min_length=1, max_length=50)]
+
+
+class Feed(Own):
+    """One endpoint. `every_sec`: seconds between reads, by default the service's `poll_sec`."""
+
+    url: Annotated[str, Field(max_length=2000), AfterValidator(_web_url)] = Field(repr=False)
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    tags: Annotated[tuple[Word, ...], Field(max_length=20)] = ()
+    every_sec: Every | None = None
+
+    @property
+    def secret(self) -> bool:
+        """Whether its URL is in the environment, and must not be written down anywhere else."""
+        return self.url.startswith("env:")
+
+
+class Wishes(Own):
+    """`settings` of rss_agg.
+
+    Args:
+        poll_sec: seconds between two reads of a feed that does not say so itself.
+        timeout_sec: for one feed, from the look-up to the last byte, redirects included.
+        max_bytes: of one feed, as it comes and decompressed.
+        at_once: feeds read at once by one instance.
+        host_at_once: of these at most so many of one host.
+        host_spacing_sec: between the beginnings of two reads of one host.
+        allow_inside: hosts and networks that feeds may name though they are not on the open Internet.
+        stream_length: about so many items stay on the stream.
+        remember_days: how long, after a feed was last read, it is known which of its items were published.
+    """
+
+    poll_sec: Every = 60.0
+    timeout_sec: Annotated[float, _seconds(60)] = 10.0
+    max_bytes: Annotated[int, _whole(1, 50_000_000)] = 2_000_000
+    at_once: Annotated[int, _whole(1, 100)] = 16
+    host_at_once: Annotated[int, _whole(1, 100)] = 2
+    host_spacing_sec: Annotated[float, _seconds(3600, zero=True)] = 0.25
+    allow_inside: Annotated[tuple[str, ...], Field(max_length=100), BeforeValidator(_inside)] = ()
+    stream_length: Annotated[int, _whole(1, 10_000_000)] = 10_000
+    remember_days: Annotated[int, _whole(1, 3650)] = 30
+
+    @property
+    def allowances(self) -> tuple[Allowance, ...]:
+        """`allow_inside`, understood."""
+        return tuple(filter(None, map(allowance, self.allow_inside)))
+
+
+class Section(Own):
+    """What rss_agg reads from its section."""
+
+    endpoints: Annotated[tuple[Feed, ...], Field(max_length=1000)] = ()
+    settings: Wishes = Wishes()
+
+    def every_sec(self, feed: Feed) -> float:
+        """Seconds between two reads of a feed."""
+        return feed.every_sec or self.settings.poll_sec
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        for what, values in (
+            ("name", [feed.name for feed in self.endpoints]),
+            ("url", [feed.url for feed in self.endpoints]),
+        ):
+            if (twice := _first_repeated(values)) is not None:
+                first, again = twice
+                raise ValueError(f"endpoints[{again}].{what}: the same as that of endpoints[{first}]")
+        return self
+
+
+def _first_repeated(values: Iterable[str]) -> tuple[int, int] | None:
+    at: dict[str, int] = {}
+    for place, value in enumerate(values):
+        if at.setdefault(value, place) != place:
+            return at[value], place
+    return None

@@ -1,0 +1,200 @@
+"""What rss_agg remembers on a real bus: each item once, whatever happens to the feed."""
+
+import time
+
+import pytest
+from rig import Server
+
+from marketswarm.bus import Bus
+from services.rss_agg import memory as memory_module
+from services.rss_agg.documents import Entry
+from services.rss_agg.items import items_of
+from services.rss_agg.memory import Known, Memory
+from services.rss_agg.section import Feed, Wishes
+from services.rss_agg.standing import Standing, by_name, by_url
+
+FEED = Feed(url="https://a.example/feed", name="a")
+DAY_SEC = 86_400
+
+
+@pytest.fixture
+def server(tmp_path):
+    with Server(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+async def memory(server):
+    bus = Bus("market-redis", server.url)
+    yield Memory(bus, "rss:items")
+    await bus.aclose()
+
+
+class Reader:
+    """One instance that reads one feed."""
+
+    def __init__(self, memory, feed=FEED, **wishes):
+        self.memory, self.wishes = memory, Wishes(**wishes)
+        self.one = Known(feed, by_url(feed.url), "at")
+
+    async def shows(self, *entries, standing=None):
+        """The feed shows these, newest first; what came of it."""
+        if standing is None:
+            (standing,) = await self.memory.standings([self.one])
+        found = [Entry(one, "", f"Item {one}", "", "") if isinstance(one, str) else one for one in entries]
+        items = items_of(self.one.feed, self.one.scope, found)
+        return await self.memory.publish(self.one, standing.well(time.time()), items, self.wishes)
+
+
+def stream(server):
+    return [dict(zip(f[::2], f[1::2], strict=True)) if isinstance(f, list) else f
+            for _, f in server.cmd("XRANGE", "rss:items", "-", "+")]  # fmt: skip
+
+
+def titles(server):
+    return [fields["title"] for fields in stream(server)]
+
+
+async def test_an_item_goes_on_the_stream_once_with_all_its_fields(server, memory):
+    reader, before = Reader(memory), time.time()
+    published = await reader.shows("2", "1")
+    assert (len(published.new), published.first) == (2, True)
+    again = await reader.shows("3", "2", "1")
+    assert (len(again.new), again.edited, again.first) == (1, (), False)
+    assert titles(server) == ["Item 1", "Item 2", "Item 3"]
+    fields = stream(server)[0]
+    assert list(fields) == ["id", "feed", "title", "link", "published", "summary", "tags", "seen"]
+    assert before <= float(fields["seen"]) <= time.time()
+
+
+async def test_an_edited_item_is_a_new_version_of_the_same(server, memory):
+    reader = Reader(memory)
+    for title in ("One", "One!", "One!", "One"):
+        await reader.shows(Entry("1", "", title, "", ""))
+    found = stream(server)
+    assert [fields["title"] for fields in found] == ["One", "One!", "One"]
+    assert len({fields["id"] for fields in found}) == 1
+    assert [(fields.get("version"), fields.get("updates")) for fields in found] == [
+        (None, None), ("2", "1"), ("3", "1"),
+    ]  # fmt: skip
+
+
+async def test_what_is_another_one_with_each_reading_is_an_edit_no_more_in_the_end(server, memory):
+    reader = Reader(memory)
+    for count in range(30):
+        await reader.shows(Entry("1", "", "One", f"seen {count} times", ""))
+    assert [fields.get("version", "1") for fields in stream(server)] == [str(n) for n in range(1, 21)]
+    assert (await reader.shows("2", Entry("1", "", "One", "", ""))).edited == ()
+
+
+async def test_what_a_feed_shows_is_never_forgotten_and_what_it_does_not_in_the_end(
+    server, memory, monkeypatch
+):
+    monkeypatch.setattr(memory_module, "ABSENT_SEC", 100)
+    reader, now = Reader(memory), time.time()
+    clock = {"now": now}
+    monkeypatch.setattr(memory_module.time, "time", lambda: clock["now"])
+    await reader.shows("2", "1")
+    clock["now"] = now + 1000 * DAY_SEC  # unchanged all the while: nobody published
+    await reader.shows("3", "1")  # 2 is gone from now on, not since it was last published
+    clock["now"] += 99
+    assert (await reader.shows("4", "3", "2", "1")).new == (
+        items_of(FEED, reader.one.scope, [Entry("4", "", "", "", "")])[0].id,
+    )
+    clock["now"] += 2
+    await reader.shows("4", "3", "1")  # gone again, from now on
+    clock["now"] += 99
+    assert (await reader.shows("4", "3", "2", "1")).new == ()
+    await reader.shows("4", "3", "1")
+    clock["now"] += 101
+    await reader.shows("5")  # 2 was forgotten with that, 1, 3 and 4 only went
+    assert server.cmd("HLEN", f"rss:items:seen:{reader.one.scope}") == 4
+    await reader.shows("5", "4", "3", "2", "1")
+    assert titles(server) == ["Item 1", "Item 2", "Item 3", "Item 4", "Item 5", "Item 2"]
+
+
+async def test_a_feed_that_never_shows_an_item_twice_fills_no_memory(server, memory, monkeypatch):
+    monkeypatch.setattr(memory_module, "ABSENT", 50)
+    reader = Reader(memory)
+    for turn in range(10):
+        await reader.shows(*(f"{turn}-{n}" for n in range(20)))
+    assert server.cmd("HLEN", f"rss:items:seen:{reader.one.scope}") == 70
+    assert (await reader.shows(*(f"9-{n}" for n in range(20)))).new == ()
+    assert (await reader.shows(*(f"8-{n}" for n in range(20)))).new == ()
+
+
+async def test_many_items_are_published_in_steps_and_all_of_them(server, memory):
+    reader = Reader(memory)
+    many = [str(n) for n in range(250)]
+    assert len((await reader.shows(*many)).new) == 250
+    assert (await reader.shows(*many)).new == ()
+    assert titles(server) == [f"Item {n}" for n in reversed(range(250))]
+
+
+async def test_the_stream_is_trimmed_and_that_forgets_nothing(server, memory):
+    reader = Reader(memory, stream_length=100)
+    many = [str(n) for n in range(500)]
+    await reader.shows(*many)
+    assert server.cmd("XLEN", "rss:items") <= 300
+    assert (await reader.shows(*many)).new == ()
+
+
+async def test_everything_has_an_end(server, memory):
+    await Reader(memory, remember_days=3).shows("1")
+    kept = [key for key in server.cmd("KEYS", "*") if key != "rss:items"]
+    assert len(kept) == 5
+    assert all(2 * DAY_SEC < server.cmd("TTL", key) <= 3 * DAY_SEC for key in kept)
+
+
+async def test_that_end_is_put_off_with_each_reading_also_of_one_that_finds_nothing(server, memory):
+    reader = Reader(memory)
+    await reader.shows("1")
+    for key in server.cmd("KEYS", "rss:items:*"):
+        server.cmd("EXPIRE", key, 60)
+    failed = Standing().failed("404", time.time(), None, gone=False)
+    await memory.note(reader.one, failed, reader.wishes)
+    assert all(server.cmd("TTL", key) > 60 for key in server.cmd("KEYS", "rss:items:*"))
+
+
+async def test_of_two_that_read_at_once_each_publishes_what_the_other_has_not(server, memory):
+    reader = Reader(memory)
+    await reader.shows(Entry("1", "", "One", "", ""))
+    (before,) = await memory.standings([reader.one])
+    await reader.shows(Entry("2", "", "Two", "", ""), Entry("1", "", "One!", "", ""), standing=before)
+    # the slower of the two has an older document: what it knows alone counts, what it contradicts does not
+    late = await reader.shows(Entry("3", "", "Three", "", ""), Entry("1", "", "One", "", ""), standing=before)
+    assert (len(late.new), late.edited) == (1, ())
+    assert titles(server) == ["One", "One!", "Two", "Three"]
+    (after,) = await memory.standings([reader.one])
+    assert after.turn == "2"  # nor does it say how the feed stands
+
+
+async def test_a_feed_is_the_same_by_another_name_or_at_another_address(server, memory):
+    await Reader(memory).shows("1")
+    for changed in ({"name": "b"}, {"url": "http://a.example/feed/"}, {"url": "https://new.example/"}):
+        feed = FEED.model_copy(update=changed)
+        assert (await memory.scopes([feed]))[feed.url] == by_url(FEED.url)
+    other = Feed(url="https://new.example/", name="b")
+    assert (await memory.scopes([other]))[other.url] == by_url(other.url)
+
+
+async def test_where_it_moved_to_it_is_the_same_unless_that_is_another_feed(server, memory):
+    reader, there, taken = Reader(memory), "https://new.example/x", "https://b.example/feed"
+    await Reader(memory, Feed(url=taken, name="b")).shows("1")
+    for moved in (there, taken):
+        await memory.note(reader.one, Standing(read_at=time.time(), moved=moved), reader.wishes)
+    feeds = [Feed(url=there, name="x"), Feed(url=taken, name="b")]
+    assert await memory.scopes(feeds) == {there: by_url(FEED.url), taken: by_url(taken)}
+
+
+async def test_whatever_lies_in_the_memory_is_no_crash(server, memory):
+    reader = Reader(memory)
+    await reader.shows("1")
+    seen, state = f"rss:items:seen:{reader.one.scope}", f"rss:items:feed:{reader.one.scope}"
+    ident = server.cmd("HKEYS", seen)[0]
+    server.cmd("HSET", seen, ident, "nonsense", "x", "y", "z", "1:abc:1:2")
+    server.cmd("HSET", state, "read_at", "nan", "turn", "x" * 50)
+    server.cmd("SET", f"rss:items:scope:{by_name('a')}", b"\xff" * 100)
+    await memory.scopes([FEED])
+    await reader.shows("2", "1")
+    assert titles(server)[-1] == "Item 2"

@@ -1,0 +1,198 @@
+import contextlib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.rss_agg.documents import ENTRIES, LENGTHS, NotAFeed, entries_of
+
+BASE = "https://site.example/feeds/all.xml"
+RSS20 = """<?xml version="1.0"?><rss version="2.0"><channel><title>t</title><item>
+<guid isPermaLink="false">g1</guid><title>A &lt;b&gt;bold&lt;/b&gt; claim</title><link>/1</link>
+<pubDate>Thu, 20 Nov 2025 13:00:00 +0100</pubDate><description><![CDATA[<p>It <i>is</i>.</p>]]></description>
+</item></channel></rss>"""
+RSS091 = """<?xml version="1.0"?><!DOCTYPE rss PUBLIC "-//Netscape Communications//DTD RSS 0.91//EN"
+"http://nowhere.example/rss-0.91.dtd"><rss version="0.91"><channel><item><title>One</title>
+<link>https://a/1</link></item></channel></rss>"""
+RSS092 = """<rss version="0.92"><channel><item><description>No title</description></item></channel></rss>"""
+RDF = """<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#" xmlns="http://purl.org/rss/1.0/"
+xmlns:dc="http://purl.org/dc/elements/1.1/"><channel rdf:about="https://a/"><title>t</title></channel>
+<item rdf:about="https://a/1"><title>One</title><link>https://a/1</link><dc:date>2025-11-20T12:00:00Z</dc:date>
+</item></rdf:RDF>"""
+ATOM = """<feed xmlns="http://www.w3.org/2005/Atom"><title>t</title><entry><id>tag:a,1</id>
+<title type="html">A &lt;b&gt;bold&lt;/b&gt; claim</title><link rel="self" href="https://a/self"/>
+<link rel="alternate" href="https://a/1"/><updated>2025-11-20T12:00:00Z</updated>
+<content type="xhtml"><div xmlns="http://www.w3.org/1999/xhtml">It <em>is</em>.</div></content>
+</entry></feed>"""
+JSON = """{"version": "https://jsonfeed.org/version/1.1", "items": [{"id": 7, "url": "/1", "title": "One",
+"content_html": "<p>It is.</p>", "date_published": "2025-11-20T13:00:00+01:00"}, "junk", {"id": null}]}"""
+
+
+def entries(document, kind="text/xml"):
+    return entries_of(document if isinstance(document, bytes) else document.encode(), kind, BASE)
+
+
+def only(document, kind="text/xml"):
+    (entry,) = entries(document, kind)
+    return entry
+
+
+def test_rss_2():
+    entry = only(RSS20)
+    assert (entry.id, entry.link) == ("g1", "https://site.example/1")
+    assert (entry.title, entry.summary) == ("A bold claim", "It is.")
+    assert entry.published == "2025-11-20T12:00:00Z"
+
+
+def test_rss_0_9x_without_ids_dates_or_titles():
+    first, second = only(RSS091), only(RSS092)
+    assert (first.title, first.link, first.id, first.published) == ("One", "https://a/1", "", "")
+    assert (second.title, second.summary) == ("", "No title")
+
+
+def test_rdf():
+    entry = only(RDF)
+    assert (entry.id, entry.link, entry.title) == ("https://a/1", "https://a/1", "One")
+    assert entry.published == "2025-11-20T12:00:00Z"
+
+
+def test_atom():
+    entry = only(ATOM)
+    assert (entry.id, entry.link, entry.title) == ("tag:a,1", "https://a/1", "A bold claim")
+    assert entry.summary == "It is."
+    assert entry.published == "2025-11-20T12:00:00Z"
+
+
+@pytest.mark.parametrize("kind", ["application/feed+json", "application/json", "text/plain", ""])
+def test_json_feed(kind):
+    entry = only(JSON, kind)
+    assert (entry.id, entry.link, entry.title) == ("7", "https://site.example/1", "One")
+    assert (entry.summary, entry.published) == ("It is.", "2025-11-20T12:00:00Z")
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        RSS20.replace("</item></channel></rss>", ""),
+        RSS20.replace("claim", "claim & counterclaim &nbsp; &nosuch;"),
+        RSS20.replace("claim", "claim \x0b"),
+        "\n\n<br />Warning: it is late<br />" + RSS20,
+        RSS20.replace("<rss", "<rss <"),
+        RSS20.replace("claim</title>", "claim"),
+    ],
+)
+def test_broken_xml_gives_what_can_be_read(document):
+    assert [entry.id for entry in entries(document)] == ["g1"]
+
+
+def test_an_id_does_not_depend_on_where_the_feed_is():
+    document = RSS20.replace("g1", "1")
+    elsewhere = entries_of(document.encode(), "", "http://other.example/")
+    assert elsewhere[0].id == only(document).id == "1"
+
+
+@pytest.mark.parametrize("said", ["never", "Thu, 99 Nov 2025", "", "0000-00-00T00:00:00Z"])
+def test_a_date_that_is_none_is_left_out(said):
+    assert only(RSS20.replace("Thu, 20 Nov 2025 13:00:00 +0100", said)).published == ""
+    assert only(JSON.replace("2025-11-20T13:00:00+01:00", said)).published == ""
+
+
+@pytest.mark.parametrize(
+    "link", ["javascript:alert(1)", "file:///etc/passwd", "http://[", "", "x" * 3000, "data:,x"]
+)
+def test_a_link_that_is_no_web_address_is_dropped(link):
+    assert only(RSS20.replace("<link>/1<", f"<link>{link}<")).link == ""
+
+
+def test_the_newest_come_first_wherever_the_feed_has_them():
+    def item(day):
+        return f"<item><guid>{day}</guid><pubDate>{day} Nov 2025 12:00:00 GMT</pubDate></item>"
+
+    for days in (range(10, 20), range(19, 9, -1)):
+        feed = f'<rss version="2.0"><channel>{"".join(map(item, days))}</channel></rss>'
+        assert [entry.id for entry in entries(feed)] == [str(day) for day in range(19, 9, -1)]
+
+
+def test_no_more_than_a_thousand_are_read():
+    many = "".join(f"<item><guid>{n}</guid></item>" for n in range(ENTRIES + 5))
+    assert len(entries(f'<rss version="2.0"><channel>{many}</channel></rss>')) == ENTRIES
+
+
+def doctype(declarations, reference="&a;"):
+    return f'<?xml version="1.0"?><!DOCTYPE rss [{declarations}]>' + RSS20.removeprefix(
+        '<?xml version="1.0"?>'
+    ).replace("claim", reference)
+
+
+NESTED = '<!ENTITY z "zz">' + "".join(
+    f'<!ENTITY {chr(97 + n)} "{f"&{chr(98 + n)};" * 10}">' for n in range(20)
+)
+
+
+@pytest.mark.parametrize(
+    "declarations",
+    [
+        NESTED,
+        NESTED.replace("<!ENTITY", "\n<!ENTITY"),
+        f'<!ENTITY a "{"x" * 100_000}">',
+        '<!ENTITY a SYSTEM "file:///etc/passwd">',
+        '<!ENTITY a PUBLIC "x" "http://127.0.0.1/">',
+        '<!ENTITY % a SYSTEM "http://127.0.0.1/"> %a;',
+        "".join(f'<!ENTITY a{n} "x">' for n in range(1000)),
+        """<!ENTITY x "]>"> """ + NESTED,
+    ],
+)
+@pytest.mark.parametrize("charset", ["utf-8", "utf-16"])
+def test_entities_that_could_go_off_are_refused(declarations, charset):
+    with pytest.raises(NotAFeed, match="entities"):
+        entries(doctype(declarations).encode(charset))
+
+
+def test_a_harmless_entity_does_no_harm():
+    assert only(doctype("\n<!ENTITY a 'x'>\n<!ENTITY b \"&#179;\">\n")).id == "g1"
+
+
+def test_an_article_about_entities_is_an_article():
+    assert only(RSS20.replace("<p>It", f"<p>{NESTED}It")).id == "g1"
+
+
+def test_no_file_is_read(tmp_path):
+    (tmp_path / "feed.xml").write_text(RSS20, encoding="utf-8")
+    with pytest.raises(NotAFeed, match="not_a_feed"):
+        entries(str(tmp_path / "feed.xml"))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", b"\x00", b"<html></html>", b"{}", b"[]", b'{"version": 5}', b"{" * 5000, b'{"items": [{}]}',
+        b'{"version": "https://jsonfeed.org/version/1", "items": {}}', b"<?xml version='1.0'?><rss",
+        b"\xff\xfe<", b"<a>" * 5000, b"{\xff", b"<" * 5000, b"&" * 5000,
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", ["", "text/xml; charset=nonsense", "\x00", "application/json"])
+def test_what_is_no_feed_is_a_failure_or_empty_and_never_a_crash(body, kind):
+    with contextlib.suppress(NotAFeed):
+        assert entries(body, kind) == []
+
+
+PIECES = st.sampled_from(
+    ["<item>", "</item>", "<title>", "</title>", "<guid>", "<link>", "<![CDATA[", "]]>", "&amp;", "&x;",
+     "<!--", "-->", "<b>", "x", "\x00", "<entry>", "<id>1</id>", "<?p", "?>", "é", "<pubDate>9", "\ud800"]
+)  # fmt: skip
+
+
+@given(st.lists(PIECES, max_size=25))
+@settings(max_examples=60)
+def test_whatever_a_feed_holds_its_entries_are_short_lines(pieces):
+    document = f'<rss version="2.0"><channel>{"".join(pieces)}'
+    with contextlib.suppress(NotAFeed):
+        for entry in entries(document.encode("utf-8", "replace")):
+            for name, limit in LENGTHS.items():
+                assert len(getattr(entry, name)) <= limit
+            assert all(text.isprintable() for text in entry.as_dict().values())
+
+
+def test_nothing_much_is_not_brooded_over():
+    document = "<?xml version='1.0'?>" + "\n" * 1_000_000 + RSS20.partition("?>")[2]
+    assert only(document).id == "g1"

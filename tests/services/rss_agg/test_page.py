@@ -1,0 +1,43 @@
+"""Holds docs/services/rss_agg.md, and the table of metrics, to what rss_agg does."""
+
+from pages import table
+
+from marketswarm.truth import load
+from services.rss_agg.section import Section, Wishes
+from services.rss_agg.tally import Tally
+
+PAGE = "docs/services/rss_agg.md"
+
+
+def test_the_settings_on_the_page_are_those_there_are_with_their_defaults():
+    shown = {row[0].strip("`"): row[1] for row in table(PAGE, "Settings")}
+    defaults = {name: field.default for name, field in Wishes.model_fields.items()}
+    assert shown == {name: f"{default:g}" if isinstance(default, float) else str(default or "none")
+                     for name, default in defaults.items()}  # fmt: skip
+
+
+def test_the_fields_of_an_item_on_the_page_are_those_it_has():
+    from services.rss_agg.documents import Entry
+    from services.rss_agg.items import items_of
+    from services.rss_agg.section import Feed
+
+    (item,) = items_of(Feed(url="http://a", name="a"), "s", [Entry("1", "", "", "", "")])
+    shown = [name.strip("`") for row in table(PAGE, "Items") for name in row[0].split(", ")]
+    assert sorted(shown) == sorted([*item.fields, "seen", "version", "updates"])
+
+
+def test_the_metrics_on_their_page_are_those_it_tells():
+    told = [
+        (f"`{one.name}`", one.kind, ", ".join(f"`{label}`" for label in one.labels) or "-")
+        for one in Tally().collect()
+    ]
+    assert sorted(tuple(row[:3]) for row in table("docs/metrics.md", "rss_agg")) == sorted(told)
+
+
+def test_the_section_on_the_page_is_one():
+    from pages import ROOT, blocks
+
+    (document,) = blocks(ROOT / PAGE, "json")
+    service = load(document.encode()).truth.services["rss_agg"]
+    section = Section.model_validate({"endpoints": service.endpoints, "settings": service.settings})
+    assert [feed.secret for feed in section.endpoints] == [False, False, True]
