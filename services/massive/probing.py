@@ -1,85 +1,141 @@
-"""Probes one target: resolve its name, connect to it, hang up. Every wait is bounded."""
+"""Puts massive together: who is probed when, where results go, what the beats say of it.
 
-import asyncio
-import contextlib
-import socket
-import time
-from concurrent.futures import ThreadPoolExecutor
-from types import TracebackType
-from typing import Final, Self
+Not here: the loop that lets it run (`loop.py`), and every single idea, which has a module of its own.
+"""
 
-from services.massive.targets import Probe
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+from urllib.parse import urlsplit
 
-AT_ONCE: Final = 8
-ADDRESSES_TRIED: Final = 3
+from marketswarm.agent import Agent, first_point
+from marketswarm.bus import Bus, BusError
+from marketswarm.metrics import Family
+from marketswarm.truth import AccessPoint
+from marketswarm.vigil import alert_target
+from services.massive.lanes import Lanes
+from services.massive.market.wishes import rest_url, ws_url
+from services.massive.measuring import measured
+from services.massive.probes.means import Means
+from services.massive.probes.result import CONFIG, Finding, Result
+from services.massive.publishing import Publishing
+from services.massive.rounds import Plan, Rounds
+from services.massive.section import Wishes
+from services.massive.settings import Settings
+from services.massive.summary import summed_up
+from services.massive.targets import Target, Tcp
+from services.massive.telling import LOG, ROSTER, Telling
 
-
-class Prober:
-    """Probes targets, a few at once. Look-ups have threads of their own: one that hangs harms nobody else."""
-
-    def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="marketswarm-io probes")
-        self._gate = asyncio.Semaphore(AT_ONCE)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-    async def probe(self, name: str, host: str, port: int, timeout_sec: float) -> Probe:
-        """The result for one host and port, within about two times `timeout_sec`, whatever happens."""
-        async with self._gate:
-            where, ts, begun = f"{host}:{port}", time.time(), time.perf_counter()
-            try:
-                addresses = await self._resolved(host, port, timeout_sec)
-            except (OSError, UnicodeError) as error:
-                return Probe(name, where, ts, "dns", _word(error), dns_ms=_ms(begun))
-            dns_ms, begun = _ms(begun), time.perf_counter()
-            try:
-                await _connected(addresses, port, timeout_sec)
-            except OSError as error:
-                return Probe(name, where, ts, "tcp", _word(error), dns_ms, _ms(begun))
-            return Probe(name, where, ts, "done", None, dns_ms, _ms(begun))
-
-    async def _resolved(self, host: str, port: int, timeout_sec: float) -> list[str]:
-        loop = asyncio.get_running_loop()
-        async with asyncio.timeout(timeout_sec):
-            found = await loop.run_in_executor(
-                self._threads, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            )
-        return list(dict.fromkeys(str(address[0]) for *_, address in found))[:ADDRESSES_TRIED]
+BARS: Final = ":bars"
+REDIS_PORT: Final = 6379
 
 
-async def _connected(addresses: list[str], port: int, timeout_sec: float) -> None:
-    """Connect to one of the addresses and hang up; the last one's error if none answers."""
-    async with asyncio.timeout(timeout_sec):
-        for at, address in enumerate(addresses, 1):
-            try:
-                _reader, writer = await asyncio.open_connection(address, port)
-            except OSError:
-                if at == len(addresses):
-                    raise
-            else:
-                writer.transport.abort()
-                with contextlib.suppress(OSError):
-                    await writer.wait_closed()
-                return
-    raise OSError("no address")
+class Probing:
+    """All of massive's probes."""
+
+    def __init__(self, me: Agent[Settings], lanes: Lanes) -> None:
+        self._me, self._lanes = me, lanes
+        self._wishes = Wishes()
+        self._errors: dict[str, str | None] = {}
+        self.publishing = Publishing(self._stream)
+        self.telling = Telling(self._alerts, me.boot)
+        self.rounds = Rounds(me.task, lanes, means=self._means, placed=self._placed, deliver=self._deliver)
+        self.off: dict[str, str] = {}
+        self.market_stream: Callable[[], str | None] = lambda: None
+
+    @classmethod
+    @contextmanager
+    def of(cls, me: Agent[Settings]) -> Iterator["Probing"]:
+        """The probes of an agent; threads that serve them end with the block."""
+        lanes = Lanes()
+        try:
+            probing = cls(me, lanes)
+            me.task(probing.publishing.run(), name="results")
+            me.task(probing.telling.run(), name="outlook")
+            yield probing
+        finally:
+            lanes.close()
+
+    def follow(self, wishes: Wishes) -> None:
+        """Goes by these from now on."""
+        if wishes is self._wishes:
+            return
+        self._wishes, settings = wishes, self._me.settings
+        kinds = dict.fromkeys(target.kind for target in wishes.targets)
+        self.off = {kind: why for kind in kinds if (why := settings.off(kind)) is not None}
+        watched = [target for target in wishes.targets if target.kind not in self.off]
+        self.rounds.follow([self._plan(target) for target in watched])
+        self.telling.follow({target.name: wishes.patience(target) for target in watched})
+        names = {target.name for target in watched}
+        self._errors = {name: error for name, error in self._errors.items() if name in names}
+
+    def remark(self) -> str | None:
+        """What is worth knowing: what fails, what warns, what is off."""
+        return summed_up(len(self.rounds.standing), self.rounds.latest(), self.off)
+
+    def trouble(self) -> str | None:
+        """What makes the work as a whole fail."""
+        late, untold = self.rounds.late(), self.telling
+        said = (
+            self.publishing.trouble,
+            f"{untold.waiting()} results not judged: {untold.refusal}" if untold.refusal else None,
+            f"{late} of {len(self.rounds.standing)} targets not probed in time" if late else None,
+        )
+        return "; ".join(filter(None, said)) or None
+
+    def collect(self) -> Iterator[Family]:
+        """What METRICS_PORT tells of it."""
+        return measured(self.rounds.latest(), dict(self.telling.known), self.publishing, self.telling)
+
+    # -- inside
+
+    def _plan(self, target: Target) -> Plan:
+        wishes, settings = self._wishes, self._me.settings
+        within_sec = target.timeout_sec or wishes.timeout_sec or settings.within_sec(target.kind)
+        return Plan(target, wishes.every_sec(target), within_sec)
+
+    def _means(self, plan: Plan, last: Finding | None) -> Means:
+        settings = self._me.settings
+        return Means(
+            plan.within_sec,
+            self._lanes.look_up(last),
+            resolvers=settings.resolvers(),
+            api_key=settings.polygon_api_key,
+            rest_url=rest_url(self._wishes.market, settings.massive_rest_url),
+            ws_url=ws_url(self._wishes.market, settings.massive_ws_url),
+            market_stream=self.market_stream,
+        )
+
+    def _placed(self, target: Target) -> Target | Result:
+        """A bus is looked up where every agent finds it."""
+        if not isinstance(target, Tcp) or target.bus is None:
+            return target
+        try:
+            parts = urlsplit(self._me.bus(target.bus).url)
+        except BusError as error:
+            return Result(target.kind, target.bus, CONFIG, error.reason)
+        return target.model_copy(update={"host": parts.hostname, "port": parts.port or REDIS_PORT})
+
+    def _deliver(self, plan: Plan, finding: Finding) -> None:
+        name, result = plan.target.name, finding.result
+        self.publishing.put(finding, plan.every_sec)
+        self.telling.put(name, finding.ts, result.error)
+        if self._errors.get(name, "") != result.error:
+            self._errors[name] = result.error
+            say = self._me.log.warning if result.error else self._me.log.info
+            say("probe.changed", target=name, where=result.where, stage=result.stage, error=result.error)
+
+    def _stream(self) -> tuple[Bus, str]:
+        _, channel = alert_target(self._me.truth, self._me.settings)
+        others = {channel, LOG, ROSTER}
+        points = [point for point in self._me.section.access_points.publish_to if point.key not in others]
+        to = first_point(filter(_no_bars, points), "market-redis", "massive:probes")
+        return self._me.bus(to.bus), to.key
+
+    def _alerts(self) -> tuple[Bus, str]:
+        name, channel = alert_target(self._me.truth, self._me.settings)
+        return self._me.bus(name), channel
 
 
-def _word(error: BaseException) -> str:
-    by_type = (
-        (TimeoutError, "timeout"),
-        (ConnectionRefusedError, "refused"),
-        (ConnectionResetError, "reset"),
-        (socket.gaierror, "unknown_name"),
-        (UnicodeError, "bad_name"),
-    )
-    return next((word for kind, word in by_type if isinstance(error, kind)), "unreachable")
-
-
-def _ms(since: float) -> float:
-    return 1000 * (time.perf_counter() - since)
+def _no_bars(point: AccessPoint) -> bool:
+    return not point.key.endswith(BARS)

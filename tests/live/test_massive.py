@@ -1,11 +1,22 @@
-"""massive on real buses, probing sockets of the test's own."""
+"""massive on real buses, probing servers of the test's own: sockets, names, certificates, pages."""
 
+import signal
 import socket
+import time
 
 import orjson
 import pytest
-from agent_scene import Scene, seed
-from rig import free_port, until
+from agent_scene import Scene, Tail, seed
+from by_shell import Shell
+from rig import HOST, free_port, until
+from rig_metrics import key, samples
+from rig_names import Names
+from rig_receiver import Receiver
+from rig_site import Page, Site
+from rig_tls import Authority
+
+LOG = "healer:alerts:log"
+QUICK = {"probe_sec": 0.15, "down_after": 2, "up_after": 2}
 
 
 @pytest.fixture
@@ -30,20 +41,30 @@ def latest(scene, target):
     return orjson.loads(raw) if raw else {}
 
 
+def told(scene):
+    events = [orjson.loads(fields["event"]) for _, fields in scene.system.cmd("XRANGE", LOG, "-", "+")]
+    return [(event["type"], event["svc"].removeprefix("massive/")) for event in events]
+
+
+def verdict(scene, target):
+    raw = scene.system.cmd("HGET", "massive:roster", target)
+    return orjson.loads(raw)["verdict"] if raw else None
+
+
 def test_it_probes_hosts_and_buses_and_says_which_fail(scene):
-    with socket.create_server(("127.0.0.1", 0)) as peer:
+    with socket.create_server((HOST, 0)) as peer:
         port = peer.getsockname()[1]
         targets = [
-            {"name": "peer", "host": "127.0.0.1", "port": port},
+            {"name": "peer", "host": HOST, "port": port},
             {"name": "market", "bus": "market-redis"},
-            {"name": "nobody", "host": "127.0.0.1", "port": free_port()},
+            {"name": "nobody", "host": HOST, "port": free_port()},
         ]
         seed(scene.buses, truth(targets), 1)
         agent = scene.module("services.massive")
         beat = scene.wait_beat(svc="massive", detail="1 of 3 targets fail: nobody (tcp refused)")
         assert beat["status"] == "ok"
         assert latest(scene, "peer")["ok"] is True
-        assert latest(scene, "market")["where"] == f"127.0.0.1:{scene.market.port}"
+        assert latest(scene, "market")["where"] == f"{HOST}:{scene.market.port}"
         assert (latest(scene, "nobody")["ok"], latest(scene, "nobody")["error"]) == (False, "refused")
         assert 0 < scene.market.cmd("PTTL", "probe:peer") <= 900
         assert scene.market.cmd("XLEN", "massive:probes") >= 3
@@ -54,7 +75,7 @@ def test_it_probes_hosts_and_buses_and_says_which_fail(scene):
 
 
 def test_a_target_that_is_away_for_good_is_not_its_own_illness(scene):
-    targets = [{"name": f"n{n}", "host": "127.0.0.1", "port": free_port()} for n in range(30)]
+    targets = [{"name": f"n{n}", "host": HOST, "port": free_port()} for n in range(30)]
     seed(scene.buses, truth(targets), 1)
     scene.module("services.massive")
     scene.wait_beat(svc="massive", i=5, status="ok")
@@ -75,3 +96,169 @@ def test_a_name_that_does_not_resolve_is_a_result_within_its_time(scene):
     scene.module("services.massive", WATCHDOG_SEC="1.5")
     until(lambda: latest(scene, "nx").get("stage") == "dns", 20)
     scene.wait_beat(svc="massive", i=8)
+
+
+@pytest.mark.needs("openssl")
+def test_every_kind_is_probed_and_what_is_off_is_said(scene, tmp_path):
+    authority = Authority(tmp_path / "authority")
+    certificate = authority.certificate("site", days=5)
+    with Names({("shop.example", "A"): ["192.0.2.7"]}) as names, Site(certificate=certificate) as site:
+        trusts = {"ca_file": str(authority.ca)}
+        targets = [
+            {"name": "known", "kind": "dns", "host": "shop.example"},
+            {"name": "unknown", "kind": "dns", "host": "nobody.example"},
+            {"name": "cert", "kind": "tls", "host": HOST, "port": site.port, **trusts},
+            {"name": "page", "url": site.url(), "contains": "well", **trusts},
+            {"name": "peer", "host": HOST, "port": site.port},
+            {"name": "data", "kind": "polygon"},
+        ]
+        seed(scene.buses, truth(targets), 1)
+        scene.module("services.massive", NET_DNS_RESOLVERS=names.place, NET_TCP_ENABLED="off")
+        fails, *rest = "1 of 4 targets fail: unknown (dns nxdomain)", "off: tcp (NET_TCP_ENABLED), polygon ("
+        rest += ["2 of 4 targets warn: cert (ends in 5.0 days), page (ends in 5.0 days)"]
+        until(lambda: all(part in scene.beat("massive").get("detail", "") for part in (fails, *rest)), 20)
+        assert scene.beat("massive")["status"] == "ok"
+        assert latest(scene, "known")["answers"] == "192.0.2.7"
+        assert (latest(scene, "cert")["warning"], latest(scene, "cert")["ok"]) == ("ends_soon", True)
+        assert latest(scene, "page")["status"] == 200
+        assert latest(scene, "peer") == latest(scene, "data") == {}
+
+
+@pytest.mark.needs("openssl")
+def test_the_loss_of_a_site_and_its_return_reach_people(scene, tmp_path):
+    authority = Authority(tmp_path / "authority")
+    certificate, port = authority.certificate("site"), free_port()
+    page = {
+        "name": "shop",
+        "url": f"https://{HOST}:{port}/",
+        "ca_file": str(authority.ca),
+        "severity": "critical",
+    }
+    with Receiver() as receiver, Tail(scene.system.url, "healer:alerts") as tail:
+        document = truth([page], **QUICK)
+        channels = {"one": {"type": "webhook", "url": receiver.url}}
+        document["services"]["notifier"] = {"settings": {"group_wait_sec": 0.1, "channels": channels}}
+        seed(scene.buses, document, 1)
+        scene.module("services.massive")
+        scene.module("notifier")
+        with Site(certificate=certificate, port=port):
+            until(lambda: verdict(scene, "shop") == "up", 20)
+            assert told(scene) == []
+        miss = receiver.wait("probe_miss", "massive/shop", 20)
+        assert miss == tail.next()
+        assert (miss["reason"], miss["by"]) == ("refused", "massive")
+        with Site(certificate=certificate, port=port):
+            ok = receiver.wait("probe_ok", "massive/shop", 20)
+        assert ok["since"] == miss["since"]
+        first, second = receiver.seen
+        assert (first.data["title"], first.data["severity"]) == ("massive/shop is down", "critical")
+        assert (second.data["title"], second.data["thread"]) == ("massive/shop is up again", first.id)
+
+
+def test_people_at_a_terminal_see_it_and_can_silence_it(scene, tmp_path):
+    seed(scene.buses, truth([{"name": "shop", "host": HOST, "port": free_port()}], **QUICK), 1)
+    scene.module("services.massive")
+    until(lambda: told(scene), 20)
+    (tmp_path / "shell").mkdir()
+    shell = Shell(tmp_path / "shell")
+    shell.env |= scene.env
+    with shell.start("alerts", "--since", "1h") as alerts:
+        line = alerts.stdout.readline()
+        alerts.send_signal(signal.SIGINT)
+        assert alerts.wait(10) == 0
+    assert "massive/shop is down: its probes have failed for" in line
+    assert line.strip().endswith("(refused)")
+    said = shell("silence", "massive/shop", "--for", "1h", "--why", "x", "--by", "kim").stdout
+    assert "on massive/shop" in said
+
+
+def test_one_that_is_killed_repeats_no_miss_and_forgets_no_outage(scene):
+    port = free_port()
+    seed(scene.buses, truth([{"name": "peer", "host": HOST, "port": port}], **QUICK), 1)
+    first = scene.module("services.massive")
+    until(lambda: told(scene) == [("probe_miss", "peer")], 20)
+    first.kill()
+    scene.module("services.massive")
+    results = scene.market.cmd("XLEN", "massive:probes")
+    until(lambda: scene.market.cmd("XLEN", "massive:probes") >= results + 4, 20)
+    assert told(scene) == [("probe_miss", "peer")]
+    with socket.create_server((HOST, port)):
+        until(lambda: len(told(scene)) > 1, 20)
+    assert told(scene)[:2] == [("probe_miss", "peer"), ("probe_ok", "peer")]
+
+
+def test_two_of_them_tell_once(scene):
+    port = free_port()
+    seed(scene.buses, truth([{"name": "peer", "host": HOST, "port": port}], **QUICK), 1)
+    both = [scene.module("services.massive") for _ in range(2)]
+    until(lambda: told(scene) and all(agent.logs("probe.changed") for agent in both), 20)
+    with socket.create_server((HOST, port)):
+        until(lambda: len(told(scene)) == 2, 20)
+        both[0].kill()
+    until(lambda: len(told(scene)) == 3, 20)
+    assert [kind for kind, _ in told(scene)] == ["probe_miss", "probe_ok", "probe_miss"]
+
+
+def test_a_target_that_hangs_delays_no_other(scene):
+    with (
+        socket.create_server((HOST, 0), backlog=512) as mute,
+        socket.create_server((HOST, 0), backlog=64) as peer,
+    ):
+        hung = {
+            "kind": "tls",
+            "host": HOST,
+            "port": mute.getsockname()[1],
+            "timeout_sec": 3,
+            "every_sec": 0.1,
+        }
+        targets = [{"name": f"hung{n}", **hung} for n in range(150)]
+        targets.append({"name": "quick", "host": HOST, "port": peer.getsockname()[1], "every_sec": 0.2})
+        seed(scene.buses, truth(targets), 1)
+        scene.module("services.massive")
+        until(lambda: latest(scene, "hung149").get("error") == "timeout", 30)
+
+        def seen():
+            entries = scene.market.cmd("XRANGE", "massive:probes", "-", "+")
+            return [float(fields["ts"]) for _, fields in entries if fields["target"] == "quick"]
+
+        before = len(seen())
+        begun = time.monotonic()
+        until(lambda: len(seen()) >= before + 10, 10)
+        assert time.monotonic() - begun < 4, "ten rounds of 0.2 s"
+
+
+def test_a_new_truth_is_followed_without_a_restart(scene):
+    port, stays = free_port(), {"name": "stays", "bus": "market-redis"}
+    seed(scene.buses, truth([{"name": "goes", "host": HOST, "port": port}, stays], **QUICK), 1)
+    agent = scene.module("services.massive")
+    until(lambda: told(scene) == [("probe_miss", "goes")], 20)
+    seed(scene.buses, truth([stays, {"name": "comes", "host": HOST, "port": port}], **QUICK), 2)
+    until(lambda: len(told(scene)) == 3, 20)
+    assert told(scene) == [("probe_miss", "goes"), ("probe_unwatched", "goes"), ("probe_miss", "comes")]
+    assert [line["target"] for line in agent.logs("probe.changed")].count("stays") == 1
+    assert verdict(scene, "goes") is None
+
+
+def test_what_it_knows_can_be_scraped(scene):
+    port = free_port()
+    seed(scene.buses, truth([{"name": "nobody", "host": HOST, "port": free_port()}], **QUICK), 1)
+    scene.module("services.massive", METRICS_PORT=str(port))
+    until(lambda: told(scene), 20)
+    found = samples(port)
+    assert found[key("massive_probe_ok", target="nobody", kind="tcp")] == 0
+    assert found[key("massive_target_up", target="nobody")] == 0
+    assert found[key("massive_events_total", kind="miss")] == 1
+    assert found[key("massive_results_total")] >= 2
+
+
+def test_pages_that_do_their_worst_are_results(scene):
+    pages = {"/drip": Page(b"", drip=True), "/mute": Page(silent=True), "/big": Page(b"x" * 3_000_000)}
+    with Site(pages) as site:
+        common = {"contains": "never", "timeout_sec": 0.5}
+        targets = [{"name": path[1:], "url": site.url(path), **common} for path in pages]
+        seed(scene.buses, truth(targets), 1)
+        agent = scene.module("services.massive")
+        wanted = {"drip": "timeout", "mute": "timeout", "big": "no_match"}
+        until(lambda: {name: latest(scene, name).get("error") for name in wanted} == wanted, 20)
+        assert agent.running
+        assert "Traceback" not in agent.text()

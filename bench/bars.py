@@ -1,0 +1,146 @@
+"""How many bars a second go from a WebSocket onto the stream, each once, and what that costs; or idling.
+
+A server of the bench's own tells bars of fifty symbols, a hundred a frame, as fast as they are taken. One
+connection, one real massive, real servers. Linux only: reads /proc.
+"""
+
+import asyncio
+import sys
+import threading
+import time
+from types import TracebackType
+from typing import Self
+
+import orjson
+import redis
+from websockets.asyncio.server import ServerConnection, serve
+
+from bench.fleet import program, seed
+from bench.footprint import cpu_sec, rss_mb
+from bench.ground import Server, free_port, report
+
+SYMBOLS = [f"S{n:02d}" for n in range(50)]
+MINUTE = 60_000
+FRAME = 100
+STREAM = "market:bars"
+
+
+def frames(bars: int) -> list[str]:
+    """The last minutes of all symbols, oldest first, as the API tells them."""
+    first = int(1000 * time.time() // MINUTE) * MINUTE - (bars // len(SYMBOLS) + 1) * MINUTE
+    prices = {"o": 100.45, "c": 100.44, "h": 100.46, "l": 100.44, "vw": 100.4488, "a": 100.45, "op": 99.9}
+    told = []
+    for n in range(bars):
+        start = first + n // len(SYMBOLS) * MINUTE
+        made = {"sym": SYMBOLS[n % len(SYMBOLS)], "s": start, "e": start + MINUTE, "v": 4110, "av": 9470157}
+        told.append({"ev": "AM", **prices, "z": 685, **made})
+    return [orjson.dumps(told[at : at + FRAME]).decode() for at in range(0, bars, FRAME)]
+
+
+class Told:
+    """A server that lets in whoever comes and, once `go` is set, tells it all, so many `times`."""
+
+    def __init__(self, some: list[str], times: int) -> None:
+        self.port, self.go, self.subscribed = free_port(), threading.Event(), threading.Event()
+        self._frames, self._times = some, times
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(
+            target=self._loop.run_until_complete, args=(self._serve(),), daemon=True
+        )
+        self._over = asyncio.Event()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self._loop.call_soon_threadsafe(self._over.set)
+        self._thread.join(10)
+
+    async def _serve(self) -> None:
+        async with serve(self._tell, "127.0.0.1", self.port, compression=None):
+            await self._over.wait()
+
+    async def _tell(self, client: ServerConnection) -> None:
+        await client.send('[{"ev":"status","status":"connected"}]')
+        await client.recv()
+        await client.send('[{"ev":"status","status":"auth_success"}]')
+        await client.recv()
+        self.subscribed.set()
+        await asyncio.to_thread(self.go.wait)
+        for _ in range(self._times):
+            for frame in self._frames:
+                await client.send(frame)
+        await client.wait_closed()
+
+
+def truth(port: int, symbols: list[str]) -> bytes:
+    """A truth of a massive with nothing to probe."""
+    market = {"symbols": symbols, "feed": "real-time", "keep": 1_000_000}
+    market |= {"ws_url": f"ws://127.0.0.1:{port}", "rest_url": f"http://127.0.0.1:{port}", "backfill_sec": 0}
+    section = {"heartbeat": {"interval_sec": 1, "timeout_sec": 60}, "settings": {"market": market}}
+    return orjson.dumps({"services": {"massive": section}})
+
+
+def idle() -> float:
+    """What a massive without symbols weighs, in MB."""
+    with Server() as system, Server() as market:
+        seed([system, market], truth(free_port(), []))
+        with program("services.massive", system, market) as process, redis.Redis(port=system.port) as client:
+            while client.get("beat:massive") is None:
+                time.sleep(0.05)
+            time.sleep(3)
+            return rss_mb(process.pid)
+
+
+def flow(bars: int, times: int = 2) -> tuple[float, float, float, float]:
+    """Bars a second that are new, processor a bar in microseconds, of those and of repeats; MB at the end."""
+    some = frames(bars)
+    with Server() as system, Server() as market, Told(some, times) as told:
+        seed([system, market], truth(told.port, SYMBOLS))
+        with (
+            program("services.massive", system, market, POLYGON_API_KEY="bench") as process,
+            redis.Redis(port=market.port) as client,
+        ):
+            if not told.subscribed.wait(30):
+                raise RuntimeError("massive did not come")
+            time.sleep(1)
+            before, began = cpu_sec(process.pid), time.monotonic()
+            told.go.set()
+            while client.xlen(STREAM) < bars:
+                time.sleep(0.005)
+            took, used = time.monotonic() - began, cpu_sec(process.pid) - before
+            last = -1.0
+            while (now := cpu_sec(process.pid)) > last + 0.02:  # until it has had the repeats too
+                last = now
+                time.sleep(0.5)
+            if client.xlen(STREAM) != bars:
+                raise RuntimeError("a bar came twice")
+            return (
+                bars / took,
+                1e6 * used / bars,
+                1e6 * (now - before - used) / bars / (times - 1),
+                rss_mb(process.pid),
+            )
+
+
+def main(bars: int = 100_000) -> None:
+    """Both."""
+    light = idle()
+    rate, new, again, heavy = flow(bars)
+    report(
+        f"{bars:,} bars of {len(SYMBOLS)} symbols, {FRAME} a frame, each told twice",
+        (
+            "from socket to stream",
+            f"{rate:,.0f} bars/s",
+            "all tickers there are: 11,000 in the second after a minute",
+        ),
+        ("processor", f"{new:.0f} µs a bar, {again:.0f} µs one that is known"),
+        ("memory", f"{heavy:.0f} MB RSS at the end, {light:.0f} MB idle"),
+    )
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

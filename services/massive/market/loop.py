@@ -1,0 +1,103 @@
+"""The loop of market data: see what the truth wants, do that until it wants something else.
+
+    standing = Standing()
+    me.task(run(me, lambda: own().settings.market, standing), name="market")
+
+A side task of massive: what it can't do it says by `me.ail`, what is worth knowing is `standing.remark()`.
+"""
+
+import asyncio
+from collections.abc import Callable, Hashable
+from typing import Any, Final
+
+from marketswarm.agent import Agent, LeaseLost
+from marketswarm.bus import BusError
+from services.massive.market.live import Live
+from services.massive.market.playing import Playing
+from services.massive.market.publish import AGAIN_SEC, place
+from services.massive.market.settings import MarketSettings
+from services.massive.market.standing import Standing
+from services.massive.market.wishes import MarketWishes, rest_url, ws_url
+
+LEASE: Final = "massive:market"
+NO_KEY: Final = "POLYGON_API_KEY is not set"
+
+
+async def run(me: Agent[Any], own: Callable[[], MarketWishes], standing: Standing) -> None:
+    """Do what `own()` says, now and after each reseed. The settings of `me` are MarketSettings."""
+    changed = asyncio.Event()
+    me.on_reseed(lambda _truth: changed.set())
+    me.expose(standing.collect)
+    while True:
+        wishes, several = own(), is_one_of_several(me)
+        work = begun(me, wishes, standing)
+        task = asyncio.create_task(_done(me, work, several, standing)) if work is not None else None
+        try:
+            while nature(wishes) == nature(own()) and several == is_one_of_several(me):
+                if work is not None:
+                    work.want(own())
+                await _either(changed, task)
+                changed.clear()
+        finally:
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+
+def is_one_of_several(me: Agent[Any]) -> bool:
+    """Whether the truth wants more than one massive: most plans allow one connection, so one streams."""
+    return (me.section.replicas or 1) > 1
+
+
+async def _done(me: Agent[Any], work: Live | Playing, several: bool, standing: Standing) -> None:
+    """Do it; where there are several, while nobody else does."""
+    while several:
+        standing.stands_by, standing.streaming = True, False
+        try:
+            async with me.lease(LEASE, bus=place(me).bus):
+                me.ail("market", None)
+                standing.stands_by = False
+                await work.run()
+                return
+        except LeaseLost:
+            continue
+        except BusError as error:  # it has no such bus
+            me.ail("market", f"market data: {error}")
+            await asyncio.sleep(AGAIN_SEC)
+    await work.run()
+
+
+def begun(me: Agent[Any], wishes: MarketWishes, standing: Standing) -> Live | Playing | None:
+    """The work to do, if any; `standing` says which, or why there is none."""
+    settings: MarketSettings = me.settings
+    standing.clear("off")
+    me.ail("market", None)
+    if wishes.source == "off" or (wishes.source == "live" and not wishes.symbols):
+        return None
+    if wishes.source == "live" and settings.polygon_api_key is None:
+        standing.why_off = NO_KEY
+        return None
+    standing.clear(wishes.source)
+    if wishes.source == "replay" or settings.polygon_api_key is None:
+        return Playing(me, wishes, standing)
+    places = rest_url(wishes, settings.massive_rest_url), ws_url(wishes, settings.massive_ws_url)
+    return Live(me, wishes, places, settings.polygon_api_key, standing)
+
+
+def nature(wishes: MarketWishes) -> Hashable:
+    """What can't change under a work that goes on; all else can."""
+    where = wishes.source, wishes.feed, wishes.rest_url, wishes.ws_url, wishes.file, wishes.speed
+    return *where, bool(wishes.symbols)
+
+
+async def _either(changed: asyncio.Event, task: asyncio.Task[None] | None) -> None:
+    """Return when the truth changed; raise what the work raised, which ends the agent."""
+    waiter = asyncio.create_task(changed.wait())
+    try:
+        await asyncio.wait(
+            {waiter, task} if task and not task.done() else {waiter}, return_when="FIRST_COMPLETED"
+        )
+    finally:
+        waiter.cancel()
+    if task is not None and task.done():
+        task.result()

@@ -1,0 +1,126 @@
+"""How a probe goes: step by step, each with its time, the whole within a limit, an error as one word.
+
+    course = Course("tcp", "db.example:5432")
+    async with course.within(means.within_sec):
+        with course.step("dns"):
+            addresses = await means.look_up("db.example", 5432)
+        ...
+    return course.result()
+
+What goes wrong inside ends the course at the step where it happened, and never leaves it.
+"""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Final
+
+from services.massive.probes.result import CONFIG, DONE, Fact, Result
+
+CAUSES_AT_MOST: Final = 8
+
+
+class Wrong(Exception):  # noqa: N818 - what was found, not an accident of ours
+    """What the probe itself finds wrong; `word` is the error."""
+
+    def __init__(self, word: str) -> None:
+        super().__init__(word)
+        self.word = word
+
+
+class Course:
+    """One probe under way."""
+
+    def __init__(self, kind: str, where: str) -> None:
+        self.facts: dict[str, Fact] = {}
+        self.warning: str | None = None
+        self._kind, self._where = kind, where
+        self._stage, self._error = CONFIG, "unfinished"
+        self._ms: dict[str, float] = {}
+        self._since: float | None = None  # when the step began that is not over
+
+    @contextlib.asynccontextmanager
+    async def within(self, limit_sec: float) -> AsyncIterator[None]:
+        """Bounds the whole; an error inside is its end. Only a cancellation from outside goes on."""
+        begun = time.perf_counter()
+        try:
+            async with asyncio.timeout(limit_sec):
+                yield
+            self._stage, self._error = DONE, ""
+        except Exception as error:  # noqa: BLE001 - whatever a stranger's answer breaks is that target's failure
+            self._error = word_of(error)
+        self.leave()
+        self._ms["total"] = 1000 * (time.perf_counter() - begun)
+
+    @contextlib.contextmanager
+    def step(self, stage: str) -> Iterator[None]:
+        """One step, timed, be it done or not."""
+        self.enter(stage)
+        try:
+            yield
+        finally:
+            self.leave()
+
+    def enter(self, stage: str) -> None:
+        """A step begins, and the one before it is over."""
+        self.leave()
+        self._stage, self._since = stage, time.perf_counter()
+
+    def leave(self) -> None:
+        """The step is over; times of one that comes again add up."""
+        if self._since is not None:
+            spent_ms = 1000 * (time.perf_counter() - self._since)
+            self._ms[self._stage] = self._ms.get(self._stage, 0.0) + spent_ms
+            self._since = None
+
+    def result(self) -> Result:
+        """What came of it."""
+        return Result(
+            self._kind, self._where, self._stage, self._error or None, self.warning, self._ms, self.facts
+        )
+
+
+_BY_CODE: Final = {
+    9: "not_yet_valid",
+    10: "expired",
+    62: "wrong_name",
+    64: "wrong_name",  # of an address
+}
+"""What OpenSSL calls X509_V_ERR_…; all others mean that nobody trusted vouches for the certificate."""
+
+_NO_SUCH_NAME: Final = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
+
+_BY_TYPE: Final[tuple[tuple[type[BaseException], str], ...]] = (
+    (TimeoutError, "timeout"),
+    (ConnectionRefusedError, "refused"),
+    (ConnectionError, "reset"),
+    (socket.gaierror, "look_up_failed"),
+    (UnicodeError, "bad_name"),
+    (ssl.SSLError, "tls_failed"),
+    (OSError, "unreachable"),
+)
+
+
+def word_of(error: BaseException) -> str:
+    """One word for what went wrong, from the error or from what caused it."""
+    chain = list(_causes(error))
+    for link in chain:
+        if isinstance(link, Wrong):
+            return link.word
+        if isinstance(link, ssl.SSLCertVerificationError):
+            return _BY_CODE.get(link.verify_code, "untrusted")
+        if isinstance(link, socket.gaierror) and link.errno in _NO_SUCH_NAME:
+            return "unknown_name"
+    found = (word for kind, word in _BY_TYPE if any(isinstance(link, kind) for link in chain))
+    return next(found, "garbled")
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    for _ in range(CAUSES_AT_MOST):
+        if error is None:
+            return
+        yield error
+        error = error.__cause__ or error.__context__

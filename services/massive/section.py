@@ -1,0 +1,57 @@
+"""What massive reads from its section of the truth: targets, how often, how patiently. Pure."""
+
+from collections import Counter
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from marketswarm.agent import Own
+from services.massive.market.wishes import MarketWishes
+from services.massive.outlook import SVC, Patience
+from services.massive.targets import AnyTarget, Every, Target, Times, Within
+
+
+class Wishes(Own):
+    """`settings` of massive. Seconds; each target may say otherwise.
+
+    `probe_sec`: how often a target is probed. `timeout_sec`: how long one probe may take; the truth goes
+    before the environment. `down_after` failures in a row make a target down, `up_after` successes up.
+    """
+
+    probe_sec: Every = 15.0
+    timeout_sec: Within | None = None
+    down_after: Times = 3
+    up_after: Times = 2
+    market: MarketWishes = MarketWishes()
+    targets: Annotated[tuple[AnyTarget, ...], Field(max_length=500)] = ()
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        twice = [name for name, times in Counter(each.name for each in self.targets).items() if times > 1]
+        if twice:
+            raise ValueError(f"targets: two have the name {twice[0]!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _depends_on_what_is_there(self) -> Self:
+        there = {f"{SVC}/{target.name}" for target in self.targets}
+        for target in self.targets:
+            unknown = [each for each in target.depends_on if each.startswith(f"{SVC}/") and each not in there]
+            if unknown:
+                raise ValueError(f"targets: {target.name!r} depends on {unknown[0]!r}, which is no target")
+        return self
+
+    def patience(self, target: Target) -> Patience:
+        """After how many results in a row a target is down, and up."""
+        down_after, up_after = target.down_after or self.down_after, target.up_after or self.up_after
+        return Patience(down_after, up_after, tells=target.tells)
+
+    def every_sec(self, target: Target) -> float:
+        """How often a target is probed."""
+        return target.every_sec or self.probe_sec
+
+
+class Section(Own):
+    """What massive reads from its section."""
+
+    settings: Wishes = Wishes()

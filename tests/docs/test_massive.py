@@ -1,0 +1,65 @@
+"""Holds the page on massive to the code: targets, reasons, variables; its examples are taken as they are."""
+
+import re
+
+import orjson
+from pages import ROOT, blocks, section, table
+
+from marketswarm.agent.own import own_part
+from marketswarm.event import Event, parse
+from marketswarm.truth import load
+from services.massive.market.settings import MarketSettings
+from services.massive.probes import course
+from services.massive.section import Section
+from services.massive.settings import Settings
+from services.massive.targets import KINDS, Target
+
+PAGE = "docs/services/massive.md"
+DNS_SAYS = {"nxdomain", "servfail"}
+
+
+def code(text):
+    return re.findall(r"`([a-z_]+)`", text)
+
+
+def test_the_example_is_a_section_that_massive_takes():
+    example = blocks(ROOT / PAGE, "json")[0]
+    truth = load(orjson.dumps({"services": orjson.loads("{" + example + "}")})).truth
+    found = own_part(Section, "massive", truth.services["massive"]).settings
+    assert [target.kind for target in found.targets] == ["tcp", "dns", "tls", "https"]
+
+
+def test_the_events_that_are_shown_are_events():
+    shown = blocks(ROOT / PAGE, "json")[1].splitlines()
+    assert len(shown) == 2
+    assert all(isinstance(parse(line.encode()), Event) for line in shown)
+
+
+def test_every_key_of_a_target_is_explained_and_none_is_made_up():
+    common, kinds = [], {}
+    for row in table(PAGE, "Targets"):
+        if row[0].strip("`") in KINDS:
+            kinds[row[0].strip("`")] = set(code(row[1])) - {"true", "false"}
+        else:
+            common += code(row[0])
+    assert set(common) == set(Target.model_fields)
+    for kind, model in KINDS.items():
+        assert kinds[kind] == set(model.model_fields) - set(Target.model_fields), kind
+
+
+def test_each_reason_is_explained():
+    shown = {word for row in table(PAGE, "Reasons") for word in code(row[0])}
+    shown |= {word for row in table(PAGE, "Reasons") for word in re.findall(r"`(status_)\d+`", row[0])}
+    sources = [file for file in (ROOT / "services/massive/probes").glob("*.py") if file.stem != "polygon"]
+    text = "".join(file.read_text(encoding="utf-8") for file in sources)
+    said = set(re.findall(r'Wrong\(f?"([a-z_]+)', text)) | set(course._BY_CODE.values())
+    said |= {word for _, word in course._BY_TYPE}
+    assert said <= shown
+    assert shown - said <= DNS_SAYS | {"unknown_name", "untrusted", "garbled", "no_host", "broken", "refused"}
+
+
+def test_each_variable_is_explained():
+    shown = set(re.findall("`([A-Z_]{4,})`", section(PAGE, "Environment")))
+    own = set(Settings.model_fields) - set(Settings.__mro__[1].model_fields)
+    own -= set(MarketSettings.model_fields)
+    assert shown == {name.upper() for name in own} | {"POLYGON_API_KEY"}

@@ -1,0 +1,426 @@
+"""Market data on real buses, from a stand-in for the API that cuts, floods, lies and is silent."""
+
+import shutil
+from pathlib import Path
+
+import orjson
+import pytest
+from market_scene import MarketScene, fast_market
+from rig import free_port, until
+from rig_metrics import key, samples
+from small_market import KEY, MINUTE, SmallMarket, bar, ending, mute, saying, status, told
+
+RECORDED = Path(__file__).parents[1] / "services" / "massive" / "market" / "recorded.jsonl"
+
+
+@pytest.fixture
+def market():
+    with SmallMarket("AAPL", "MSFT") as market:
+        yield market
+
+
+@pytest.fixture
+def scene(tmp_path, market):
+    with MarketScene(tmp_path, market) as scene:
+        yield scene
+
+
+@pytest.fixture
+def fast(tmp_path):
+    with fast_market("AAPL", "MSFT") as market, MarketScene(tmp_path, market) as scene:
+        yield scene
+
+
+def test_each_bar_of_the_symbols_wanted_is_on_the_stream_as_it_was_told(scene, market):
+    scene.wish(symbols=["AAPL"])
+    agent = scene.massive()
+    until(lambda: market.subscribed == {"AAPL"}, 20, f"a subscription; {agent}")
+    start = market.last_minute() - MINUTE
+    for at in (start, start + MINUTE):
+        market.make("AAPL", at)
+        market.make("MSFT", at)
+    until(lambda: len(scene.bars()) == 2, 10)
+    said = bar("AAPL", start)
+    first = scene.bars()[0]
+    assert {name: float(first[name]) for name in ("open", "high", "low", "close", "volume", "vwap")} == {
+        "open": said["o"],
+        "high": said["h"],
+        "low": said["l"],
+        "close": said["c"],
+        "volume": said["v"],
+        "vwap": said["vw"],
+    }
+    assert (first["sym"], first["start"], first["end"]) == ("AAPL", str(start), str(start + MINUTE))
+    assert first["source"] == "ws"
+    scene.wait_beat(svc="massive", status="ok", detail="market live: 1 symbol, 2 bars")
+    assert agent.stop() == 0
+    assert "Traceback" not in agent.text()
+
+
+def test_the_key_is_nowhere_but_in_the_message_and_the_header(scene, market):
+    scene.wish(symbols=["AAPL"], backfill_sec=3600)
+    scene.market.cmd("HSET", "market:bars:marks", "AAPL", market.last_minute() - 5 * MINUTE)
+    market.make("AAPL", market.last_minute() - MINUTE, tell=False)
+    agent = scene.massive()
+    until(lambda: len(scene.bars()) == 1, 20)
+    market.cut()
+    agent.wait_log("market.disconnected")
+    assert market.keys[0] == KEY
+    paths = [path for path, _headers in market.requests]
+    assert paths
+    assert {headers["Authorization"] for _path, headers in market.requests} == {f"Bearer {KEY}"}
+    shown = [agent.text(), *paths, Path(f"/proc/{agent.pid}/cmdline").read_text(encoding="utf-8")]
+    for bus in scene.buses:
+        shown += [str(bus.cmd("GET", "beat:massive")), str(bus.cmd("KEYS", "*"))]
+    shown.append(str(scene.bars()))
+    assert not [text for text in shown if KEY in text]
+
+
+def test_without_a_key_it_is_off_and_says_so(scene, market):
+    scene.wish(symbols=["AAPL"])
+    scene.massive(POLYGON_API_KEY="")
+    scene.wait_beat(svc="massive", status="ok", detail="market data off: POLYGON_API_KEY is not set")
+    assert not market.met
+
+
+def test_the_key_may_lie_in_a_file(scene, market, tmp_path):
+    (tmp_path / "key").write_text(f"{KEY}\n", encoding="utf-8")
+    scene.wish(symbols=["AAPL"])
+    scene.massive(POLYGON_API_KEY="", POLYGON_API_KEY_FILE=str(tmp_path / "key"))
+    until(lambda: market.subscribed == {"AAPL"}, 20)
+
+
+def test_other_symbols_need_no_other_connection(scene, market):
+    scene.wish(symbols=["AAPL"])
+    scene.massive()
+    until(lambda: market.subscribed == {"AAPL"}, 20)
+    scene.wish(symbols=["MSFT"])
+    until(lambda: market.subscribed == {"MSFT"}, 2)
+    start = market.last_minute()
+    for sym in ("AAPL", "MSFT"):
+        market.make(sym, start)
+    until(lambda: [each["sym"] for each in scene.bars()] == ["MSFT"], 10)
+    scene.wish(symbols=["MSFT", "AAPL"])
+    until(lambda: market.subscribed == {"AAPL", "MSFT"}, 2)
+    assert len(market.met) == 1
+    scene.wish(source="off", symbols=["AAPL"])
+    until(lambda: not market.connected, 3)
+
+
+def test_a_connection_that_is_cut_loses_no_bar_and_repeats_none(fast):
+    market = fast.api
+    fast.wish(symbols=["AAPL", "MSFT"])
+    agent = fast.massive()
+    until(lambda: market.subscribed == {"AAPL", "MSFT"}, 20)
+    market.run()
+    until(lambda: len(fast.bars()) >= 6, 10)
+    first = {sym: made[0] for sym, made in market.made.items()}
+    for _ in range(3):
+        market.cut()
+        until(lambda: market.subscribed == {"AAPL", "MSFT"}, 10)
+        before = len(fast.bars())
+        until(lambda before=before: len(fast.bars()) >= before + 4, 10)
+    market.stop()
+    fast.whole(first)
+    assert {each["source"] for each in fast.bars()} == {"ws", "rest"}
+    assert len(agent.logs("market.disconnected")) == 3
+    fast.wait_beat(svc="massive", status="ok")
+
+
+def test_killed_in_the_midst_it_loses_no_bar_and_repeats_none(fast):
+    market = fast.api
+    fast.wish(symbols=["AAPL", "MSFT"])
+    agent = fast.massive()
+    until(lambda: market.subscribed == {"AAPL", "MSFT"}, 20)
+    market.run()
+    until(lambda: len(fast.bars()) >= 6, 10)
+    first = {sym: made[0] for sym, made in market.made.items()}
+    for _ in range(2):
+        agent.kill()
+        agent.start()
+        until(lambda: market.subscribed == {"AAPL", "MSFT"}, 20)
+        before = len(fast.bars())
+        until(lambda before=before: len(fast.bars()) >= before + 4, 10)
+    market.stop()
+    fast.whole(first)
+
+
+def test_a_key_that_will_not_do_is_said_and_not_tried_again_at_once(scene, market):
+    scene.wish(symbols=["AAPL"])
+    agent = scene.massive(POLYGON_API_KEY="another")
+    scene.wait_beat(svc="massive", status="degraded", detail="market data: auth_failed, 1 time in a row")
+    assert agent.logs("market.disconnected")[0]["again_sec"] > 200
+    assert market.keys == ["another"]
+    assert "another" not in agent.text()
+    assert agent.stop() == 0
+
+
+def test_who_is_thrown_out_does_not_throw_out_the_other_in_turn(scene, market):
+    market.moods.append(ending("max_connections"))
+    scene.wish(symbols=["AAPL"])
+    agent = scene.massive()
+    scene.wait_beat(svc="massive", status="degraded", detail="market data: max_connections, 1 time in a row")
+    assert agent.wait_log("market.disconnected")["again_sec"] >= 45
+    assert len(market.met) == 1
+
+
+HOSTILE = [
+    b"{",
+    b"\x00\xff\xfe",
+    "[" * 200_000,
+    "[" + ",".join(["{}"] * 100_000) + "]",
+    ["[", "]"] * 500,  # one frame in a thousand pieces
+    orjson.dumps([told("AAPL", MINUTE), {"ev": "AM", "sym": "AAPL", "s": 1 << 60}]).decode(),
+    status("success", "subscribed to: AM.<b>\x1b[31m\n"),
+]
+
+
+def test_whatever_a_server_says_the_bars_come(scene, market):
+    market.moods.append(saying(*HOSTILE))
+    scene.wish(symbols=["AAPL"])
+    agent = scene.massive()
+    until(lambda: market.subscribed == {"AAPL"}, 20, str(agent))
+    start = market.last_minute()
+    market.make("AAPL", start)
+    until(lambda: [int(each["start"]) for each in scene.bars()] == [start], 10)
+    assert len(market.met) == 1
+    assert agent.stop() == 0
+    assert "Traceback" not in agent.text()
+    assert "\x1b" not in agent.text()
+
+
+def test_a_frame_that_is_too_big_ends_the_connection_and_the_next_one_fills_the_gap(scene, market):
+    scene.wish(symbols=["AAPL"])
+    agent = scene.massive()
+    until(lambda: market.subscribed == {"AAPL"}, 20, str(agent))
+    market.send("x" * (2 << 20))
+    until(lambda: len(market.met) == 2 and market.subscribed, 10)
+    assert agent.wait_log("market.disconnected")["reason"] == "too_big"
+
+
+def test_a_flood_is_borne_and_put_there_once(scene, market):
+    begun = market.last_minute() - 400 * MINUTE
+    flood = orjson.dumps([told("AAPL", begun + n * MINUTE) for n in range(400)] * 10).decode()
+    market.moods.append(saying(*[flood] * 10))
+    scene.wish(symbols=["AAPL"])
+    agent = scene.massive(WATCHDOG_SEC="3")
+    until(lambda: len(scene.bars()) >= 400, 20, str(agent))
+    market.make("AAPL", market.last_minute())
+    until(lambda: len(scene.bars()) == 401, 20)
+    assert len(market.met) == 1
+    assert agent.running
+
+
+def test_a_server_that_says_nothing_is_left_and_found_again(scene, market):
+    market.moods.append(mute)
+    scene.wish(symbols=["AAPL"])
+    agent = scene.massive(WATCHDOG_SEC="3")
+    until(lambda: market.subscribed == {"AAPL"}, 25, str(agent))
+    assert agent.logs("market.disconnected")[0]["reason"] == "silent"
+    assert agent.running
+
+
+def test_a_bus_that_is_away_costs_no_bar(fast):
+    market = fast.api
+    fast.wish(symbols=["AAPL"])
+    agent = fast.massive()
+    until(lambda: market.subscribed == {"AAPL"}, 20)
+    market.run()
+    until(lambda: len(fast.bars()) >= 3, 10)
+    first = {"AAPL": market.made["AAPL"][0], "MSFT": 1 << 60}
+    fast.market.stop()
+    fast.wait_beat(svc="massive", status="degraded", detail="bars not published: market-redis refused")
+    before = len(market.made["AAPL"])
+    until(lambda: len(market.made["AAPL"]) > before + 30, 10)  # more than waits on the way
+    fast.market.start()
+    market.stop()
+    market.made["MSFT"].clear()
+    fast.whole(first)
+    until(lambda: fast.beat("massive").get("status", "ok") == "ok", 10)
+    assert agent.running
+
+
+def test_a_bus_that_was_killed_and_forgot_its_last_bars_gets_them_again(fast, tmp_path):
+    market = fast.api
+    fast.wish(symbols=["AAPL"])
+    agent = fast.massive()
+    until(lambda: market.subscribed == {"AAPL"}, 20)
+    market.run()
+    until(lambda: len(fast.bars()) >= 3, 10)
+    first = {"AAPL": market.made["AAPL"][0], "MSFT": 1 << 60}
+    fast.market.stop()
+    shutil.copytree(fast.market.folder, tmp_path / "before")
+    fast.market.start()
+    before = len(fast.bars())
+    until(lambda: len(fast.bars()) > before + 10, 10)
+    fast.market.kill()
+    shutil.rmtree(fast.market.folder)
+    shutil.move(tmp_path / "before", fast.market.folder)
+    fast.market.start()
+    until(lambda: len(fast.bars()) > before, 10)
+    market.stop()
+    market.made["MSFT"].clear()
+    fast.whole(first)
+    assert len(market.met) == 1
+    assert agent.running
+
+
+def test_what_can_not_be_backfilled_is_said_tried_again_and_then_there(fast):
+    market = fast.api
+    fast.wish(symbols=["AAPL"])
+    agent = fast.massive()
+    until(lambda: market.subscribed == {"AAPL"}, 20)
+    market.run()
+    until(lambda: len(fast.bars()) >= 2, 10)
+    first = {"AAPL": market.made["AAPL"][0], "MSFT": 1 << 60}
+    market.answers += [(500, {}, b""), (429, {"Retry-After": "1"}, b"")]
+    market.cut()
+    agent.wait_log("market.unfilled")
+    until(lambda: " open: http_" in fast.beat("massive").get("detail", ""), 10)
+    agent.wait_log("market.filled")
+    market.stop()
+    market.made["MSFT"].clear()
+    fast.whole(first)
+    assert [line["reason"] for line in agent.logs("market.unfilled")] == ["http_500", "http_429"]
+
+
+def test_a_restart_over_a_gap_that_was_not_filled_finds_it_again(fast):
+    """The stream goes on while the gap is open; the mark does not."""
+    market = fast.api
+    fast.wish(symbols=["AAPL"])
+    agent = fast.massive()
+    until(lambda: market.subscribed == {"AAPL"}, 20)
+    market.run()
+    until(lambda: len(fast.bars()) >= 2, 10)
+    first = {"AAPL": market.made["AAPL"][0], "MSFT": 1 << 60}
+    agent.kill()
+    market.answers.append((429, {"Retry-After": "600"}, b""))
+    agent.start()
+    agent.wait_log("market.unfilled", 20)
+    before = len(fast.bars())
+    until(lambda: len(fast.bars()) > before + 3, 10)
+    agent.kill()
+    agent.start()
+    until(lambda: agent.logs("market.filled"), 20)
+    market.stop()
+    market.made["MSFT"].clear()
+    fast.whole(first)
+
+
+def test_a_recording_is_played_once_over_restarts(scene, market):
+    scene.wish(source="replay", file=str(RECORDED), speed=0)
+    agent = scene.massive(POLYGON_API_KEY="")
+    detail = "market replay: recorded.jsonl: over, 118 bars, {} new"
+    scene.wait_beat(svc="massive", status="ok", detail=detail.format(118))
+    agent.kill()
+    agent.start()
+    scene.wait_beat(svc="massive", status="ok", detail=detail.format(0))
+    assert len(scene.bars()) == 118
+    assert {each["source"] for each in scene.bars()} == {"replay"}
+    assert not market.met
+
+
+def test_a_recording_that_is_not_there_is_a_trouble_until_the_truth_names_another(scene):
+    scene.wish(source="replay", file="none.jsonl", speed=0)
+    scene.massive(POLYGON_API_KEY="")
+    detail = "market replay: none.jsonl can't be read (no such file)"
+    scene.wait_beat(svc="massive", status="degraded", detail=detail)
+    scene.wish(source="replay", file=str(RECORDED), speed=0, symbols=["NVDA"])
+    until(lambda: len(scene.bars()) == 38, 5)
+    until(lambda: scene.beat("massive").get("status") == "ok", 5)
+
+
+def test_its_metrics_tell_what_it_did(fast):
+    market, port = fast.api, free_port()
+    fast.wish(symbols=["AAPL"])
+    fast.massive(METRICS_PORT=str(port))
+    until(lambda: market.subscribed == {"AAPL"}, 20)
+    market.run()
+    until(lambda: len(fast.bars()) >= 3, 10)
+    market.cut()
+    until(lambda: samples(port).get(key("massive_bars_total", source="rest"), 0) > 0, 10)
+    market.stop()
+    found = samples(port)
+    assert found[key("massive_bars_total", source="ws")] >= 3
+    assert found[key("massive_market_reconnects_total")] == 1
+    assert found[key("massive_market_streaming")] == 1
+    assert found[key("massive_market_gaps")] == 0
+    assert found[key("massive_market_lag_seconds_count")] >= 3
+    assert found[key("massive_market_newest_bar_timestamp_seconds")] > 0
+
+
+def test_a_section_that_makes_no_sense_ends_it_with_2_and_names_the_path(scene):
+    scene.wish(symbols=["*"])
+    agent = scene.massive()
+    assert agent.wait() == 2
+    assert "services.massive.settings.market.symbols" in agent.logs("program.exit")[0]["message"]
+
+
+def test_what_is_out_of_reach_is_given_up_and_the_log_says_so(fast):
+    market = fast.api
+    fast.wish(symbols=["AAPL"], backfill_sec=0)
+    fast.market.cmd("HSET", "market:bars:marks", "AAPL", market.last_minute() - 600 * MINUTE)
+    agent = fast.massive()
+    assert agent.wait_log("market.filled", 20)["cut"] == 1
+    assert not market.requests
+
+
+def test_who_is_asked_too_often_is_not_asked_for_the_others_either(tmp_path):
+    symbols = [f"S{n}" for n in range(30)]
+    with SmallMarket(*symbols) as market, MarketScene(tmp_path, market) as scene:
+        start = market.last_minute() - 10 * MINUTE
+        for sym in symbols:
+            market.made[sym].append(start + MINUTE)
+            scene.market.cmd("HSET", "market:bars:marks", sym, start)
+        market.answers.append((429, {"Retry-After": "3"}, b""))
+        scene.wish(symbols=symbols)
+        agent = scene.massive()
+        until(lambda: len(scene.bars()) == 30, 30, str(agent))
+        after = [at - market.asked_at[0] for at in market.asked_at]
+        assert sum(sec < 2.9 for sec in after) <= 4  # those that were on their way with it
+        assert len(after) == 30 + sum(line["gaps"] for line in agent.logs("market.unfilled"))
+
+
+def test_of_two_instances_one_streams_and_the_other_takes_over(fast):
+    market = fast.api
+    fast.wish(symbols=["AAPL"], replicas=2)
+    one = fast.massive()
+    until(lambda: market.subscribed, 20)
+    two = fast.massive()
+    until(lambda: fast.beat("massive").get("detail") == "market data: stands by", 20, str(two))
+    market.run()
+    until(lambda: len(fast.bars()) >= 3, 10)
+    first = {"AAPL": market.made["AAPL"][0], "MSFT": 1 << 60}
+    assert len(market.met) == 1
+    one.stop()
+    until(lambda: len(market.met) == 2 and market.subscribed, 15, str(two))
+    before = len(fast.bars())
+    until(lambda: len(fast.bars()) > before + 2, 10)
+    market.stop()
+    market.made["MSFT"].clear()
+    fast.whole(first)
+
+
+def test_the_api_as_a_target_does_not_throw_our_own_stream_out(scene, market):
+    target = {"name": "api", "kind": "polygon", "url": market.rest}
+    scene.wish(symbols=["AAPL"], targets=[target])
+    scene.massive()
+    until(lambda: market.subscribed, 20)
+    found = until(
+        lambda: (raw := scene.market.cmd("GET", "probe:api")) and b"own" in raw.encode() and raw, 20
+    )
+    assert orjson.loads(found)["ok"] is True
+    assert len(market.met) == 1
+    assert any(path == "/v1/marketstatus/now" for path, _ in market.requests)
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_a_bus_that_the_truth_names_and_nobody_knows_is_a_trouble_and_no_end(scene, market, replicas):
+    scene.wish(symbols=["AAPL"], replicas=replicas, bus={"elsewhere": "env:NOT_SET"})
+    agent = scene.massive()
+    until(lambda: "elsewhere" in scene.beat("massive").get("detail", ""), 20, str(agent))
+    scene.wish(symbols=["AAPL"], replicas=replicas)
+    until(lambda: market.subscribed, 20)
+    market.make("AAPL", market.last_minute())
+    until(lambda: len(scene.bars()) == 1, 10)
+    assert agent.running

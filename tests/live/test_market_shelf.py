@@ -1,0 +1,210 @@
+"""Bars on a real bus: each once, whoever puts it there; what is remembered has a bound and an end."""
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from rig import Server, auntil
+
+from marketswarm.bus import Bus
+from marketswarm.truth import AccessPoint
+from services.massive.market.bars import MINUTE_MS, Bar
+from services.massive.market.gaps import NOWHERE, Mark
+from services.massive.market.publish import KEPT_SEC, Shelf
+from services.massive.market.standing import Standing
+
+DAY = 1440 * MINUTE_MS
+T0 = 20_700 * DAY
+
+
+class Me:
+    """What a shelf sees of an agent."""
+
+    def __init__(self, bus, key):
+        self.ailing, self._bus = [], bus
+        access = SimpleNamespace(
+            publish_to=(AccessPoint(bus="b", key="x:heartbeat"), AccessPoint(bus="b", key=key))
+        )
+        self.section = SimpleNamespace(access_points=access)
+        self.log = SimpleNamespace(warning=lambda *_args, **_more: None)
+
+    def bus(self, _name):
+        return self._bus
+
+    def ail(self, _part, detail):
+        self.ailing.append(detail)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with Server(tmp_path_factory.mktemp("bars")) as server:
+        yield server
+
+
+@pytest.fixture
+async def bus(server):
+    server.cmd("FLUSHALL")
+    bus = Bus("market-redis", server.url)
+    yield bus
+    await bus.aclose()
+
+
+def bar(n, sym="AAPL", source="ws", close=2.5):
+    return Bar(sym, T0 + n * MINUTE_MS, 1, 3, 0.5, close, 100, 2.25 if source == "ws" else None, source)
+
+
+def mark(sym, n=0, was=None):
+    return Mark(sym, NOWHERE if was is None else T0 + was * MINUTE_MS, T0 + n * MINUTE_MS)
+
+
+def entries(server):
+    return [fields for _, fields in server.cmd("XRANGE", "market:bars", "-", "+")]
+
+
+async def test_a_bar_is_there_once_with_all_that_is_known_of_it(server, bus):
+    standing = Standing()
+    shelf = Shelf(Me(bus, "market:bars"), standing)
+    assert await shelf.put([bar(0), bar(1), bar(0)], [], 1000) == 2
+    assert await shelf.put([bar(1, source="rest", close=9), bar(2, source="rest")], [], 1000) == 1
+    assert entries(server)[0] == {
+        "sym": "AAPL",
+        "open": "1",
+        "high": "3",
+        "low": "0.5",
+        "close": "2.5",
+        "volume": "100",
+        "vwap": "2.25",
+        "start": str(T0),
+        "end": str(T0 + MINUTE_MS),
+        "source": "ws",
+    }
+    assert [each["source"] for each in entries(server)] == ["ws", "ws", "rest"]
+    assert "vwap" not in entries(server)[2]
+    assert standing.published == {"ws": 2, "rest": 1}
+
+
+async def test_marks_move_forward_only_and_with_the_bars(server, bus):
+    shelf = Shelf(Me(bus, "market:bars"), Standing())
+    await shelf.put([bar(5)], [mark("AAPL", 5)], 1000)
+    await shelf.put([], [mark("AAPL"), mark("IBM")], 1000)
+    assert await shelf.marks(["AAPL", "IBM", "MSFT"]) == {"AAPL": T0 + 5 * MINUTE_MS, "IBM": T0}
+    await shelf.prune(T0 + 1)
+    assert await shelf.marks(["AAPL", "IBM"]) == {"AAPL": T0 + 5 * MINUTE_MS}
+
+
+async def test_a_mark_that_a_wrong_clock_left_is_put_right_and_one_that_is_none_is_none(server, bus):
+    shelf = Shelf(Me(bus, "market:bars"), Standing(), lambda: T0)
+    server.cmd("HSET", "market:bars:marks", "A", T0 + DAY, "B", "nan", "C", "9" * 5000, "D", T0 + MINUTE_MS)
+    assert await shelf.marks(["A", "B", "C", "D"]) == {"A": T0 + DAY, "D": T0 + MINUTE_MS}
+    await shelf.put([], [mark(sym) for sym in "ABCD"], 10)
+    assert await shelf.marks(["A", "B", "C", "D"]) == {**dict.fromkeys("ABC", T0), "D": T0 + MINUTE_MS}
+
+
+async def test_a_bus_that_forgot_is_found_out_and_its_mark_stays(server, bus):
+    shelf = Shelf(Me(bus, "market:bars"), Standing())
+    await shelf.put([], [mark("A", 5), mark("B", 5)], 10)
+    await shelf.put([bar(6, "A")], [mark("A", 6, was=5), mark("B", 6, was=5)], 10)
+    assert not shelf.in_doubt
+    server.cmd("HSET", "market:bars:marks", "A", T0 + 3 * MINUTE_MS)
+    server.cmd("HDEL", "market:bars:marks", "B")
+    assert await shelf.put([bar(7, "A")], [mark("A", 7, was=6), mark("B", 7, was=6)], 10) == 1
+    assert shelf.in_doubt
+    assert await shelf.marks(["A", "B"]) == {"A": T0 + 3 * MINUTE_MS}
+
+
+async def test_what_is_remembered_is_small_and_has_an_end(server, bus):
+    shelf = Shelf(Me(bus, "market:bars"), Standing())
+    for day in range(3):
+        await shelf.put([bar(day * 1440 + n) for n in range(0, 1440, 3)], [mark("AAPL")], 100)
+    keys = server.cmd("KEYS", "market:bars:seen:*")
+    assert sorted(keys) == [f"market:bars:seen:AAPL:{20_700 + day}" for day in range(3)]
+    assert all(server.cmd("STRLEN", key) <= 180 for key in keys)
+    assert all(0 < server.cmd("TTL", key) <= KEPT_SEC for key in [*keys, "market:bars:marks"])
+    assert 100 <= server.cmd("XLEN", "market:bars") <= 300
+
+
+async def test_more_bars_than_a_script_takes_are_put_in_several_and_the_mark_moves_with_the_last(server, bus):
+    shelf = Shelf(Me(bus, "market:bars"), Standing())
+    assert await shelf.put([bar(n) for n in range(1203)], [mark("AAPL")], 10_000) == 1203
+    assert server.cmd("XLEN", "market:bars") == 1203
+    assert await shelf.marks(["AAPL"]) == {"AAPL": T0}
+
+
+async def test_a_mark_does_not_move_before_all_that_it_stands_for_is_there(server, bus, monkeypatch):
+    shelf = Shelf(Me(bus, "market:bars"), Standing())
+    put, times = shelf._put, 0
+
+    async def once(*words):
+        nonlocal times
+        times += 1
+        if times > 1:
+            await asyncio.Event().wait()
+        return await put(*words)
+
+    monkeypatch.setattr(shelf, "_put", once)
+    putting = asyncio.create_task(shelf.put([bar(n) for n in range(900)], [mark("AAPL")], 10_000))
+    await auntil(lambda: times == 2)
+    putting.cancel()
+    assert await shelf.marks(["AAPL"]) == {}
+    assert server.cmd("XLEN", "market:bars") == 500
+
+
+async def test_the_stream_is_the_one_that_the_truth_names(server, bus):
+    await Shelf(Me(bus, "team:bars"), Standing()).put([bar(0)], [mark("AAPL")], 10)
+    assert sorted(server.cmd("KEYS", "*")) == ["team:bars", "team:bars:marks", "team:bars:seen:AAPL:20700"]
+
+
+async def test_a_bus_that_is_away_is_waited_for_and_said(tmp_path):
+    with Server(tmp_path / "bus") as server:
+        bus = Bus("market-redis", server.url)
+        me, standing = Me(bus, "market:bars"), Standing()
+        server.stop()
+        putting = asyncio.create_task(Shelf(me, standing).put([bar(0)], [], 10))
+        await auntil(lambda: me.ailing == ["bars not published: market-redis refused"], 10)
+        server.start()
+        assert await asyncio.wait_for(putting, 10) == 1
+        assert me.ailing[-1] is None
+        await bus.aclose()
+
+
+async def test_a_full_bus_takes_no_bar_and_forgets_none(server, bus):
+    standing = Standing()
+    me = Me(bus, "market:bars")
+    shelf = Shelf(me, standing)
+    server.cmd("CONFIG", "SET", "maxmemory", "1")
+    putting = asyncio.create_task(shelf.put([bar(0), bar(1)], [mark("AAPL")], 10))
+    await auntil(lambda: me.ailing == ["bars not published: market-redis oom"], 10)
+    assert server.cmd("KEYS", "*") == []
+    server.cmd("CONFIG", "SET", "maxmemory", "0")
+    assert await asyncio.wait_for(putting, 10) == 2
+
+
+async def test_strangers_keys_in_the_way_are_a_trouble_and_no_end(server, bus):
+    server.cmd("SET", "market:bars", "mine")
+    me = Me(bus, "market:bars")
+    putting = asyncio.create_task(Shelf(me, Standing()).put([bar(0)], [], 10))
+    await auntil(lambda: me.ailing == ["bars not published: market-redis error"], 10)
+    server.cmd("DEL", "market:bars")
+    assert await asyncio.wait_for(putting, 10) == 1
+
+
+puts = st.lists(st.tuples(st.sampled_from("AB"), st.integers(1438, 1443)), max_size=6)
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(some=st.lists(puts, max_size=5))
+def test_each_bar_once_in_whatever_order_and_company(server, some):
+    server.cmd("FLUSHALL")
+
+    async def put():
+        bus = Bus("market-redis", server.url)
+        shelf = Shelf(Me(bus, "market:bars"), Standing())
+        for each in some:
+            await shelf.put([bar(n, sym) for sym, n in each], [], 1000)
+        await bus.aclose()
+
+    asyncio.run(put())
+    there = [(each["sym"], (int(each["start"]) - T0) // MINUTE_MS) for each in entries(server)]
+    assert sorted(there) == sorted({one for each in some for one in each})

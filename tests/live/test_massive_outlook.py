@@ -1,0 +1,259 @@
+"""What massive knows of its targets and what it tells of them, on a real bus that fails at any moment."""
+
+import asyncio
+import contextlib
+import time
+
+import orjson
+import pytest
+from agent_scene import Tail
+from rig import Server, auntil
+
+from marketswarm.bus import Bus, BusError
+from services.massive.outlook import Patience
+from services.massive.telling import LOG, ROSTER, Telling
+
+PATIENCE = Patience(down_after=2, up_after=2)
+
+
+@pytest.fixture
+def server(tmp_path):
+    with Server(tmp_path / "system") as server:
+        yield server
+
+
+class Instance:
+    """One massive's telling, and what its targets look like to it."""
+
+    def __init__(self, server, boot):
+        self.bus = Bus("system-redis", server.url)
+        self.telling = Telling(lambda: (self.bus, "healer:alerts"), boot)
+
+    def see(self, name, *errors):
+        for error in errors:
+            self.telling.put(name, time.time(), error)
+
+    async def settled(self):
+        await auntil(
+            lambda: not self.telling.waiting() and not self.telling._filled.is_set(), 10, "all to be kept"
+        )
+
+
+@contextlib.asynccontextmanager
+async def running(server, *boots, watched=("shop",), patience=PATIENCE):
+    instances = [Instance(server, boot) for boot in boots]
+    tasks = []
+    try:
+        for each in instances:
+            each.telling.follow(dict.fromkeys(watched, patience))
+            tasks.append(asyncio.create_task(each.telling.run()))
+        yield instances
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        for each in instances:
+            await each.bus.aclose()
+
+
+def log_of(server):
+    return [orjson.loads(fields["event"]) for _, fields in server.cmd("XRANGE", LOG, "-", "+")]
+
+
+def told(server):
+    return [(event["type"], event["svc"]) for event in log_of(server)]
+
+
+def known(server, name="shop"):
+    raw = server.cmd("HGET", ROSTER, name)
+    return orjson.loads(raw) if raw else None
+
+
+MISS, OK = ("probe_miss", "massive/shop"), ("probe_ok", "massive/shop")
+
+
+async def test_a_loss_is_on_the_log_and_on_the_channel_and_known(server):
+    with Tail(server.url, "healer:alerts") as tail:
+        async with running(server, "a") as [one]:
+            one.see("shop", None, "refused", "refused", "refused")
+            await one.settled()
+        assert told(server) == [MISS]
+        assert tail.next() == log_of(server)[0]
+        assert tail.next(0.1) is None
+    assert (known(server)["verdict"], known(server)["told"]) == ("down", log_of(server)[0]["id"])
+
+
+async def test_a_restart_repeats_no_miss_and_forgets_no_outage(server):
+    async with running(server, "a") as [one]:
+        one.see("shop", "refused", "refused")
+        await one.settled()
+    async with running(server, "b") as [two]:
+        two.see("shop", "refused", "refused", "refused")
+        await two.settled()
+        assert told(server) == [MISS]
+        two.see("shop", None, None)
+        await two.settled()
+    assert told(server) == [MISS, OK]
+    assert log_of(server)[1]["since"] == log_of(server)[0]["since"]
+
+
+async def test_a_restart_goes_on_counting_where_the_last_one_was(server):
+    async with running(server, "a") as [one]:
+        one.see("shop", None, "refused")
+        await one.settled()
+    async with running(server, "b") as [two]:
+        two.see("shop", "refused")
+        await two.settled()
+    assert told(server) == [MISS]
+
+
+async def test_two_instances_do_not_tell_twice(server):
+    async with running(server, "a", "b") as both:
+        for errors in (["refused"] * 6, [None] * 6, ["refused"] * 6, [None] * 6):
+            for error in errors:
+                for each in both:
+                    each.see("shop", error)
+            for each in both:
+                await each.settled()
+    assert told(server) == [MISS, OK, MISS, OK]
+
+
+async def test_an_answer_that_is_lost_repeats_nothing(server):
+    async with running(server, "a") as [one]:
+        script, lost = one.bus.script, []
+
+        async def lose_the_answer(*args, **more):
+            lost.append(await script(*args, **more))
+            raise BusError("system-redis", "timeout")
+
+        one.bus.script = lose_the_answer
+        one.see("shop", None, "refused", "refused")
+        await one.settled()
+        one.see("shop", None, None, "refused", "refused", None, None)
+        await one.settled()
+        assert lost == [1, 1]
+    assert told(server) == [MISS, OK, MISS, OK]
+    assert len({event["id"] for event in log_of(server)}) == 4
+
+
+async def test_who_was_here_meanwhile_is_not_overwritten(server):
+    async with running(server, "a", "b") as [one, two]:
+        script, first = one.bus.script, True
+
+        async def after_the_other(*args, **more):
+            nonlocal first
+            if first:
+                first = False
+                two.see("shop", "refused")
+                await two.settled()
+            return await script(*args, **more)
+
+        one.bus.script = after_the_other
+        one.see("shop", "refused")
+        await one.settled()
+        assert not first
+    assert told(server) == [MISS]
+
+
+async def test_what_happens_while_the_bus_is_away_is_told_later_in_order(server):
+    async with running(server, "a", watched=("shop", "db")) as [one]:
+        one.see("shop", None)
+        one.see("db", None)
+        await one.settled()
+        server.stop()
+        one.see("shop", "refused", "refused")
+        one.see("db", "timeout", "timeout")
+        one.see("shop", None, None)
+        await auntil(lambda: one.telling.refusal == "refused", 10)
+        assert one.telling.waiting() == 6
+        server.start()
+        await one.settled()
+    assert told(server) == [MISS, ("probe_miss", "massive/db"), OK]
+    times = [event["ts"] for event in log_of(server)]
+    assert times == sorted(times)
+    assert (known(server)["verdict"], known(server, "db")["verdict"]) == ("up", "down")
+
+
+async def test_a_bus_that_hangs_and_does_later_what_it_was_asked_repeats_nothing(server):
+    async with running(server, "a") as [one]:
+        one.see("shop", None)
+        await one.settled()
+        one.bus.within_sec = 0.2
+        server.freeze()
+        one.see("shop", "refused", "refused")
+        await auntil(lambda: one.telling.refusal == "timeout", 10)
+        await asyncio.sleep(1.0)  # so that it is asked again and again
+        server.thaw()
+        await one.settled()
+        one.see("shop", None, None)
+        await one.settled()
+    assert told(server) == [MISS, OK]
+
+
+async def test_a_full_bus_has_all_of_it_or_nothing(server):
+    async with running(server, "a") as [one]:
+        one.see("shop", None)
+        await one.settled()
+        server.cmd("CONFIG", "SET", "maxmemory", "1", "maxmemory-policy", "noeviction")
+        one.see("shop", "refused", "refused")
+        await auntil(lambda: one.telling.refusal == "oom", 10)
+        assert (told(server), known(server)["verdict"]) == ([], "up")
+        server.cmd("CONFIG", "SET", "maxmemory", "0")
+        await one.settled()
+    assert (told(server), known(server)["verdict"]) == ([MISS], "down")
+
+
+async def test_what_can_not_be_kept_is_not_told(server):
+    server.cmd("ACL", "SETUSER", "default", "-hset")
+    async with running(server, "a", watched=("shop", "db")) as [one]:
+        one.see("shop", "refused", "refused")
+        one.see("db", "refused", "refused")
+        await auntil(lambda: one.telling.refusal == "auth", 10)
+        assert told(server) == []
+        server.cmd("ACL", "SETUSER", "default", "+hset")
+        await one.settled()
+    assert told(server) == [MISS, ("probe_miss", "massive/db")]
+
+
+async def test_a_channel_that_is_closed_to_us_does_not_keep_it_off_the_log(server):
+    server.cmd("ACL", "SETUSER", "default", "resetchannels", "&other")
+    async with running(server, "a") as [one]:
+        one.see("shop", "refused", "refused")
+        await one.settled()
+    assert told(server) == [MISS]
+
+
+async def test_what_nobody_can_read_is_as_good_as_nothing(server):
+    server.cmd("HSET", ROSTER, "shop", b"\xff{", b"\xfe\xff", "x")
+    async with running(server, "a") as [one]:
+        one.see("shop", "refused", "refused")
+        await one.settled()
+    assert told(server) == [MISS]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_target_that_goes_from_the_truth_is_closed(server, restarted):
+    async with running(server, "a", watched=("shop", "db")) as [one]:
+        one.see("shop", "refused", "refused")
+        one.see("db", None)
+        await one.settled()
+        if not restarted:
+            one.telling.follow({"db": PATIENCE})
+            await one.settled()
+    if restarted:
+        async with running(server, "b", watched=("db",)) as [two]:
+            await two.settled()
+    assert told(server) == [MISS, ("probe_unwatched", "massive/shop")]
+    assert (known(server), known(server, "db")["verdict"]) == (None, "up")
+
+
+async def test_what_nobody_wants_to_hear_of_any_more_is_closed_and_stays_known(server):
+    async with running(server, "a") as [one]:
+        one.see("shop", "refused", "refused")
+        await one.settled()
+        one.telling.follow({"shop": Patience(2, 2, tells=False)})
+        await one.settled()
+        one.see("shop", "refused", None, None)
+        await one.settled()
+    assert told(server) == [MISS, ("probe_unwatched", "massive/shop")]
+    assert known(server)["verdict"] == "up"
