@@ -11,12 +11,17 @@ from marketswarm.bus import BusError
 from marketswarm.settings import Common
 from marketswarm.subscribe import subscribe
 from marketswarm.truth import Truth
-from services.mesh.strangers import Strangers
-from services.mesh.topology import Event, Topology
+from services.mesh.events import HAPPENINGS, Event
+from services.mesh.strangers import Strangers, fit
+from services.mesh.topology import Topology
 
 PATTERN: Final = "*:heartbeat"
-NAME_LIMIT: Final = 63
 EVENTS_KEPT: Final = 1000  # while the bus takes none
+LOGGED: Final = {
+    "stranger": "mesh.stranger",
+    "crash_loop": "mesh.crash_loop",
+    "conflict": "mesh.conflict",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +39,9 @@ class Hearing:
     def __init__(self, me: Agent[Common], topology: Topology) -> None:
         self.malformed = 0
         self.events: list[Event] = []
-        self._me, self._topology, self._strangers = me, topology, Strangers()
+        self.strangers = Strangers()
+        self.told = dict.fromkeys(HAPPENINGS, 0)
+        self._me, self._topology = me, topology
         self._services: dict[tuple[str, bytes], str] = {}
         self._ears: dict[Ear, asyncio.Task[None]] = {}
 
@@ -42,6 +49,10 @@ class Hearing:
         """Hear what this truth names, and nothing else."""
         self._services = services_by_channel(truth)
         self._topology.keep(self._services.values())
+        self._topology.replicas = {
+            svc: one.replicas for svc, one in truth.services.items() if one.replicas is not None
+        }
+        self._topology.convergence.applied(self._me.revision, time.monotonic())
         wanted = {ear for name in truth.bus_names() if (ear := self._ear(name)) is not None}
         for ear in [ear for ear in self._ears if ear not in wanted]:
             self._ears.pop(ear).cancel()
@@ -53,8 +64,15 @@ class Hearing:
 
     def tell(self, events: list[Event]) -> None:
         """Keep events until they are written; the oldest go first when there are too many."""
+        for event in events:
+            self.told[event.event] += 1
+            self._log(event)
         if events:
             self.events = [*self.events, *events][-EVENTS_KEPT:]
+
+    def untold(self, events: list[Event]) -> None:
+        """These were not taken: they come before what was heard meanwhile."""
+        self.events = [*events, *self.events][-EVENTS_KEPT:]
 
     async def _listen(self, ear: Ear) -> None:
         bus = self._me.bus(ear.bus)
@@ -85,15 +103,24 @@ class Hearing:
         if isinstance(found, beat.Malformed):
             self.malformed += 1
             return
-        self.tell(self._topology.heard(bus, found, time.monotonic(), time.time()))
+        now, wall = time.monotonic(), time.time()
+        self.tell(self._topology.heard(bus, found, now, wall, lambda: beat.sender(payload)))
 
     def _heard_a_stranger(self, channel: bytes, payload: bytes) -> None:
-        svc = channel.decode("utf-8", "replace").removesuffix(":heartbeat")
-        if len(svc) > NAME_LIMIT or isinstance(beat.parse(payload, svc), beat.Malformed):
+        name = channel.removesuffix(b":heartbeat")
+        svc = fit(name)
+        if svc is None or isinstance(beat.parse(payload, name.decode("utf-8", "replace")), beat.Malformed):
             self.malformed += 1
-        elif self._strangers.heard(svc, time.monotonic()):
+        elif self.strangers.heard(svc, time.monotonic()):
             self.tell([Event("stranger", svc, "", time.time())])
-            self._me.log.warning("mesh.stranger", svc=svc)
+
+    def _log(self, event: Event) -> None:
+        """What somebody should look at is a warning; who comes and goes is in the stream."""
+        name = LOGGED.get(event.event)
+        if name is not None:
+            self._me.log.warning(name, svc=event.svc, **event.more)
+        elif event.event == "converged":
+            self._me.log.info("mesh.converged", revision=event.rev, **event.more)
 
     def _joined(self, ear: Ear) -> None:
         self._topology.joined(ear.bus, time.monotonic())

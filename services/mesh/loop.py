@@ -6,8 +6,12 @@ from typing import Final
 from marketswarm.agent import Agent, agent
 from marketswarm.bus import BusError
 from marketswarm.settings import Common
+from services.mesh.flowing import Flowing
 from services.mesh.hearing import Hearing
-from services.mesh.memory import remember
+from services.mesh.metrics import Metrics
+from services.mesh.picture import remember
+from services.mesh.presence import presence
+from services.mesh.section import Section
 from services.mesh.topology import Topology
 from services.mesh.writing import Writing, topology_key
 
@@ -19,17 +23,23 @@ STALLED_SEC: Final = 1.0  # a rest so much too long: this process did not run, a
 async def main() -> int:
     """Be mesh until asked to stop."""
     async with agent("mesh") as me:
+        own = me.own(Section)
         topology = Topology(lambda svc: me.truth.timeout_of(svc, me.settings.default_timeout_sec))
         async with me.waiting(BUS_SEC):
             await recall(me, topology)
         hearing, writing = Hearing(me, topology), Writing(me)
-        me.on_reseed(hearing.follow)
+        flowing = Flowing(me, own, lambda of: presence(topology, me.truth, of, time.monotonic()))
+        for part in (hearing, flowing):
+            me.on_reseed(part.follow)
         hearing.follow(me.truth)
+        me.expose(Metrics(topology, hearing, flowing).collect)
+        me.task(flowing.run(), name="flow")
         while True:
             look(me, topology, hearing)
             async with me.waiting(BUS_SEC):
                 await writing.write(topology, hearing)
             me.degraded(trouble(topology, writing))
+            me.note(flowing.remark())
             begun = time.monotonic()
             await me.rest(LOOK_EVERY_SEC)
             if time.monotonic() - begun > LOOK_EVERY_SEC + STALLED_SEC:
@@ -39,9 +49,9 @@ async def main() -> int:
 
 def look(me: Agent[Common], topology: Topology, hearing: Hearing) -> None:
     """See who is gone, who has converged, whose clock is wrong: one line, since it may be our own."""
-    wall = time.time()
-    hearing.tell(topology.tick(time.monotonic(), wall))
-    hearing.tell(topology.converged(me.revision, wall))
+    now, wall = time.monotonic(), time.time()
+    hearing.tell(topology.tick(now, wall))
+    hearing.tell(topology.converged(wall, now))
     if topology.skewed:
         svc, skew_sec = topology.skewed[0]
         me.log.warning("mesh.clock_skew", svc=svc, skew_sec=skew_sec, count=len(topology.skewed))
@@ -63,5 +73,5 @@ async def recall(me: Agent[Common], topology: Topology) -> None:
         me.log.warning("mesh.not_recalled", bus=error.bus, reason=error.reason)
         return
     bus_of = {svc: me.truth.bus_of(svc) for svc in me.truth.services}
-    count = remember(topology, raw, bus_of, time.monotonic())
+    count = remember(topology, raw, bus_of, time.monotonic(), time.time())
     me.log.info("mesh.recalled", instances=count)

@@ -1,9 +1,14 @@
-"""Beats of services that the truth does not know: each told once an hour, in bounded memory. Pure."""
+"""Beats of services that the truth does not know: each told once an hour, in bounded memory. Pure.
+
+Their names are theirs to choose, so they are bounded, and bare of all that would steer a terminal.
+"""
 
 from typing import Final
 
 AGAIN_SEC: Final = 3600.0
 NAMES: Final = 1000
+NAME_LIMIT: Final = 63
+SHOWN: Final = 50  # in the picture, the latest
 
 
 class Strangers:
@@ -26,6 +31,11 @@ class Strangers:
         self._told_at[svc] = now
         return True
 
+    def names(self, now: float) -> list[str]:
+        """Who was told of within the hour; the latest, if they are many."""
+        self._forget(now)
+        return list(self._told_at)[-SHOWN:]
+
     def _forget(self, now: float) -> None:
         """Drop who was told of an hour ago; the oldest stand first, as names are put in again at the end."""
         while self._told_at:
@@ -33,3 +43,9 @@ class Strangers:
             if now - self._told_at[oldest] < AGAIN_SEC:
                 return
             del self._told_at[oldest]
+
+
+def fit(name: bytes) -> str | None:
+    """A stranger's name as it may be shown; None when it is too long for one."""
+    text = name.decode("utf-8", "replace")
+    return "".join(c if c.isprintable() else "?" for c in text) if 0 < len(text) <= NAME_LIMIT else None

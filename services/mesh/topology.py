@@ -5,115 +5,93 @@ is not heard makes nobody leave. A new `boot` beside a living one is a second in
 silent: then it was its successor, and that was a restart.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Final
 
-from marketswarm.beat import Beat
+from marketswarm.beat import Beat, Sender
+from services.mesh.convergence import Convergence
+from services.mesh.crowding import Crowding
+from services.mesh.events import Event
+from services.mesh.instance import Instance
+from services.mesh.past import Past
 
 INSTANCES_A_SERVICE: Final = 50  # whoever beats with a new boot each time must not fill the memory
-SKEW_SEC: Final = 5.0
-OVERDUE: Final = 1.5  # times `every`: silent for longer, an instance may have been replaced
-
-Happening = Literal["joined", "left", "restarted", "stranger", "converged"]
+GONE_A_SERVICE: Final = 50
+NOBODY: Final = Sender()
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
-    """Something that happened in the swarm, for `mesh:events`."""
-
-    event: Happening
-    svc: str
-    boot: str
-    ts: float
-    rev: int | None = None
-
-
-@dataclass(slots=True)
-class Instance:
-    """One running process of a service."""
-
-    svc: str
-    boot: str  # empty for a sender that has no such thing
-    bus: str
-    last: Beat
-    heard_at: float
-    joined_at: float
-    last_ts: float
-    first_ts: float
-    restarts: int = 0
-    skewed: bool = False
-
-    def shown(self) -> dict[str, Any]:
-        """The instance as it stands in `mesh:topology`."""
-        skew_sec = round(self.last.ts - self.last_ts, 3)
-        return {
-            "boot": self.boot or None,
-            "i": self.last.i,
-            "rev": self.last.rev,
-            "status": self.last.status,
-            "detail": self.last.detail,
-            "every": self.last.every,
-            "last_ts": round(self.last_ts, 3),
-            "first_ts": round(self.first_ts, 3),
-            "restarts": self.restarts,
-            "skew_sec": skew_sec if abs(skew_sec) > SKEW_SEC else None,
-        }
-
-
-@dataclass(slots=True)
 class Gone:
-    """An instance that left, until a successor takes its count over."""
+    """An instance that left, until a successor inherits its past."""
 
     boot: str
-    restarts: int
+    past: Past
+    ts: float
 
 
 @dataclass(slots=True)
 class Topology:
-    """The picture. `skewed` collects services whose clock just turned out to be wrong, for the log."""
+    """The picture. `skewed` collects services whose clock just turned out to be wrong, for the log.
+
+    `replicas` is how many of each service there should be, where the truth says.
+    """
 
     timeout_of: Callable[[str], float]
-    instances: dict[tuple[str, str], Instance] = field(default_factory=dict)
-    gone: dict[str, Gone] = field(default_factory=dict)
+    services: dict[str, dict[str, Instance]] = field(default_factory=dict)  # by name, then by boot
+    gone: dict[str, list[Gone]] = field(default_factory=dict)
     deaf: set[str] = field(default_factory=set)
+    hearing_since: dict[str, float] = field(default_factory=dict)
+    replicas: Mapping[str, int] = field(default_factory=dict)
     replays: int = 0
-    converged_at: int | None = None
+    convergence: Convergence = field(default_factory=Convergence)
+    crowding: Crowding = field(default_factory=Crowding)
     skewed: list[tuple[str, float]] = field(default_factory=list)
 
-    def heard(self, bus: str, beat: Beat, now: float, wall: float) -> list[Event]:
-        """A valid beat of a service that the truth knows."""
+    def heard(
+        self, bus: str, beat: Beat, now: float, wall: float, sender: Callable[[], Sender] = Sender
+    ) -> list[Event]:
+        """A valid beat of a service that the truth knows; `sender` is asked until it says something."""
         boot = beat.boot or ""
-        known = self.instances.get((beat.svc, boot))
+        known = self.of(beat.svc).get(boot)
+        self.convergence.heard(beat.rev, now)
         if known is not None:
             if boot and beat.i <= known.last.i:
                 self.replays += 1
                 return []
-            known.last, known.heard_at, known.last_ts, known.bus = beat, now, wall, bus
+            known.last, known.last_ts, known.bus = beat, wall, bus
+            known.heard_at = known.beat_at = now
+            if known.sender == NOBODY:
+                known.sender = sender()
             self._note_skew(known)
-            return self._left([known], wall) if beat.status == "stopping" else []
+            return self._left([known], now, wall) if beat.status == "stopping" else []
         if beat.status == "stopping":
             return []
-        new = Instance(beat.svc, boot, bus, beat, now, now, wall, wall)
+        new = Instance(beat.svc, boot, bus, beat, now, now, wall, wall, sender=sender())
         events = self._came(new, now, wall)
-        self.instances[beat.svc, boot] = new
+        self.put(new)
         self._note_skew(new)
         return events
 
     def tick(self, now: float, wall: float) -> list[Event]:
-        """Who has been silent for the timeout of its service is gone."""
+        """Who has been silent for the timeout of its service is gone; who is too many is told of."""
         silent = [
             one
-            for one in self.instances.values()
+            for one in self.everyone()
             if one.bus not in self.deaf and now - one.heard_at > self.timeout_of(one.svc)
         ]
-        return self._left(silent, wall)
+        events = self._left(silent, now, wall) + self._crowded(now, wall)
+        for one in self.everyone():
+            if one.past.times and one.past.begins_to_loop(now):
+                events.append(_crash_loop(one, now, wall))
+        return events
 
     def keep(self, services: Iterable[str]) -> None:
         """The truth names these services now: the others are not ours any more."""
         known = set(services)
-        self.instances = {key: one for key, one in self.instances.items() if one.svc in known}
-        self.gone = {svc: one for svc, one in self.gone.items() if svc in known}
+        self.services = {svc: found for svc, found in self.services.items() if svc in known}
+        self.gone = {svc: gone for svc, gone in self.gone.items() if svc in known}
+        self.crowding.crowded &= known
 
     def lost(self, bus: str) -> None:
         """A bus is not heard: nothing is known of who beats there."""
@@ -126,71 +104,105 @@ class Topology:
 
     def forgive(self, now: float, bus: str | None = None) -> None:
         """Nobody could be heard (on `bus`): all silence begins now."""
-        for one in self.instances.values():
+        for name in self.hearing_since if bus is None else (bus,):
+            self.hearing_since[name] = now
+        for one in self.everyone():
             if bus in (None, one.bus):
                 one.heard_at = now
 
-    def converged(self, rev: int | None, wall: float) -> list[Event]:
-        """Once for each revision: everyone who shows one shows `rev`."""
-        shown = {one.last.rev for one in self.instances.values() if one.last.rev is not None}
-        if rev is None or shown != {rev} or self.converged_at == rev:
+    def converged(self, wall: float, now: float) -> list[Event]:
+        """Once for each revision: everyone who shows one shows the one in force."""
+        shown = {one.last.rev for one in self.everyone() if one.last.rev is not None}
+        if not self.convergence.reached(shown, now):
             return []
-        self.converged_at = rev
-        return [Event("converged", "", "", wall, rev)]
+        took_sec = self.convergence.took_sec
+        more = {} if took_sec is None else {"took_sec": f"{took_sec:.3f}"}
+        return [Event("converged", "", "", wall, self.convergence.at, more)]
 
-    def shown(self, wall: float) -> dict[str, Any]:
-        """The object in `mesh:topology`."""
-        services: dict[str, Any] = {}
-        for one in sorted(self.instances.values(), key=lambda one: (one.svc, one.first_ts)):
-            services.setdefault(one.svc, {"instances": []})["instances"].append(one.shown())
-        return {
-            "ts": round(wall, 3),
-            "services": services,
-            "deaf": sorted(self.deaf),
-            "converged": self.converged_at,
-        }
+    def everyone(self) -> Iterator[Instance]:
+        """All instances; whoever is not in the event loop's thread may miss one that comes or goes."""
+        for found in list(self.services.values()):
+            yield from list(found.values())
+
+    def of(self, svc: str) -> Mapping[str, Instance]:
+        """The instances of a service, by boot."""
+        return self.services.get(svc, {})
+
+    def put(self, one: Instance) -> None:
+        """It is there from now on."""
+        self.services.setdefault(one.svc, {})[one.boot] = one
+
+    def _drop(self, one: Instance) -> None:
+        found = self.services.get(one.svc, {})
+        found.pop(one.boot, None)
+        if not found:
+            self.services.pop(one.svc, None)
 
     def _came(self, new: Instance, now: float, wall: float) -> list[Event]:
-        beside = [one for one in self.instances.values() if one.svc == new.svc]
-        overdue = [one for one in beside if now - one.heard_at > OVERDUE * (one.last.every or float("inf"))]
-        before = self.gone.pop(new.svc, None)
+        beside = self.of(new.svc).values()
+        overdue = [one for one in beside if one.overdue(now)]
+        gone = self.gone.get(new.svc)
+        before = gone.pop().past if gone else None
+        if not gone:
+            self.gone.pop(new.svc, None)
         if before is None and overdue and new.last.i == 1:
             replaced = min(overdue, key=lambda one: one.heard_at)
-            del self.instances[replaced.svc, replaced.boot]
-            before = Gone(replaced.boot, replaced.restarts)
+            self._drop(replaced)
+            before = replaced.past
         if len(beside) >= INSTANCES_A_SERVICE:
-            oldest = min(beside, key=lambda one: one.heard_at)
-            self.instances.pop((oldest.svc, oldest.boot), None)
+            self._drop(min(beside, key=lambda one: one.heard_at))
         if before is not None:
-            new.restarts = before.restarts + 1
-            return [Event("restarted", new.svc, new.boot, wall, new.last.rev)]
+            return _succeeds(new, before, now, wall)
         return [Event("joined", new.svc, new.boot, wall, new.last.rev)]
 
-    def _left(self, silent: list[Instance], wall: float) -> list[Event]:
+    def _left(self, silent: list[Instance], now: float, wall: float) -> list[Event]:
         events = []
         for one in silent:
-            del self.instances[one.svc, one.boot]
+            self._drop(one)
+        for one in silent:
             successor = self._successor(one)
             if successor is None:
-                self.gone[one.svc] = Gone(one.boot, one.restarts)
+                gone = self.gone.setdefault(one.svc, [])
+                gone.append(Gone(one.boot, one.past, wall))
+                del gone[:-GONE_A_SERVICE]
                 events.append(Event("left", one.svc, one.boot, wall, one.last.rev))
             else:
-                successor.restarts = one.restarts + 1
-                events.append(Event("restarted", one.svc, successor.boot, wall, successor.last.rev))
+                events += _succeeds(successor, one.past, now, wall)
         return events
 
     def _successor(self, left: Instance) -> Instance | None:
-        """Who began after `left` was heard last, and has not taken over from anyone yet."""
+        """Who began after `left` had beaten last, and has not taken over from anyone yet."""
         after = [
             one
-            for one in self.instances.values()
-            if one.svc == left.svc and one.joined_at >= left.heard_at and not one.restarts
+            for one in self.of(left.svc).values()
+            if one.joined_at > left.beat_at and not one.past.restarts
         ]
         return min(after, key=lambda one: one.joined_at, default=None)
 
+    def _crowded(self, now: float, wall: float) -> list[Event]:
+        events = []
+        for svc, replicas in self.replicas.items():
+            instances = self.of(svc).values()
+            count = self.crowding.begins(svc, replicas, instances, now)
+            if count:
+                newest = max(instances, key=lambda one: one.joined_at)
+                more = {"count": str(count), "replicas": str(replicas)}
+                events.append(Event("conflict", svc, newest.boot, wall, newest.last.rev, more))
+        return events
+
     def _note_skew(self, one: Instance) -> None:
-        skew_sec = one.last.ts - one.last_ts
-        # an incident is over well below where it begins: a clock that wavers there is one, not many
-        was, one.skewed = one.skewed, abs(skew_sec) > (SKEW_SEC / 2 if one.skewed else SKEW_SEC)
-        if one.skewed and not was:
-            self.skewed.append((one.svc, round(skew_sec, 3)))
+        if one.begins_to_skew():
+            self.skewed.append((one.svc, round(one.skew_sec, 3)))
+
+
+def _succeeds(new: Instance, past: Past, now: float, wall: float) -> list[Event]:
+    """It takes the place of one that is gone, and its past."""
+    new.past = past
+    past.restarted(new.joined_at)
+    events = [Event("restarted", new.svc, new.boot, wall, new.last.rev)]
+    return [*events, _crash_loop(new, now, wall)] if past.begins_to_loop(now) else events
+
+
+def _crash_loop(one: Instance, now: float, wall: float) -> Event:
+    more = {"restarts_hour": str(one.past.in_the_hour(now))}
+    return Event("crash_loop", one.svc, one.boot, wall, one.last.rev, more)

@@ -9,8 +9,10 @@ from marketswarm.agent import Agent, point_like
 from marketswarm.bus import BusError
 from marketswarm.settings import Common
 from marketswarm.truth import AccessPoint
+from services.mesh.events import Event
 from services.mesh.hearing import Hearing
-from services.mesh.topology import Event, Topology
+from services.mesh.picture import KEPT_SEC, shown
+from services.mesh.topology import Topology
 
 WRITE_EVERY_SEC: Final = 10.0
 EVENTS_LENGTH: Final = 10_000
@@ -37,22 +39,22 @@ class Writing:
 
     async def write(self, topology: Topology, hearing: Hearing) -> None:
         """Write what is new. Events that a bus does not take wait for the next time."""
-        shown = topology.shown(time.time())
-        body = {key: value for key, value in shown.items() if key != "ts"}
+        now, wall = time.monotonic(), time.time()
+        picture = shown(topology, hearing.strangers.names(now), now, wall)
+        body = {key: value for key, value in picture.items() if key != "ts"}
         telling, hearing.events = hearing.events, []
         try:
             if telling:
                 await self._add(telling)
                 telling = []
-            if body != self._written or time.monotonic() - self._written_at >= WRITE_EVERY_SEC:
-                await self._set(orjson.dumps(shown))
+            if body != self._written or now - self._written_at >= WRITE_EVERY_SEC:
+                await self._set(orjson.dumps(picture))
                 self._written, self._written_at = body, time.monotonic()
         except BusError as error:
             if self.trouble is None:
                 self._me.log.warning("mesh.unwritten", bus=error.bus, reason=error.reason)
             self.trouble = f"not written: {error.bus} {error.reason}"
-            heard_meanwhile, hearing.events = hearing.events, telling
-            hearing.tell(heard_meanwhile)
+            hearing.untold(telling)
         else:
             self.trouble = None
 
@@ -61,15 +63,10 @@ class Writing:
         bus = self._me.bus(to.bus)
         pipe = bus.pipeline()
         for event in events:
-            pipe.xadd(to.key, _fields(event), maxlen=EVENTS_LENGTH, approximate=True)
+            pipe.xadd(to.key, event.fields(), maxlen=EVENTS_LENGTH, approximate=True)
         await bus.ask(pipe.execute())
 
     async def _set(self, picture: bytes) -> None:
         to = topology_key(self._me)
         bus = self._me.bus(to.bus)
-        await bus.ask(bus.client.set(to.key, picture))
-
-
-def _fields(event: Event) -> dict[Any, Any]:
-    fields = {"event": event.event, "svc": event.svc, "boot": event.boot, "ts": f"{event.ts:.3f}"}
-    return fields if event.rev is None else {**fields, "rev": str(event.rev)}
+        await bus.ask(bus.client.set(to.key, picture, ex=KEPT_SEC))

@@ -1,9 +1,9 @@
-import orjson
 import pytest
 
-from marketswarm.beat import Beat
-from services.mesh.memory import remember
-from services.mesh.topology import INSTANCES_A_SERVICE, Event, Topology
+from marketswarm.beat import Beat, Sender
+from services.mesh.events import Event
+from services.mesh.instance import Instance
+from services.mesh.topology import GONE_A_SERVICE, INSTANCES_A_SERVICE, Topology
 
 
 def beat(i=1, boot="one", svc="a", **more):
@@ -24,10 +24,18 @@ def tick(mesh, now):
     return [(event.event, event.boot) for event in mesh.tick(now, 1000.0 + now)]
 
 
+def boots(mesh, svc="a"):
+    return list(mesh.of(svc))
+
+
+def restarts(mesh, boot, svc="a"):
+    return mesh.of(svc)[boot].past.restarts
+
+
 def test_the_first_beat_is_joining_and_the_next_is_nothing_new(mesh):
     assert heard(mesh, beat(1), 0) == [("joined", "one")]
     assert heard(mesh, beat(2), 1) == []
-    assert len(mesh.instances) == 1
+    assert boots(mesh) == ["one"]
 
 
 def test_silence_for_its_timeout_is_leaving(mesh):
@@ -47,10 +55,10 @@ def test_coming_back_after_leaving_is_a_restart(mesh):
     heard(mesh, beat(1), 0)
     tick(mesh, 5)
     assert heard(mesh, beat(1, "two"), 6) == [("restarted", "two")]
-    assert mesh.instances["a", "two"].restarts == 1
+    assert restarts(mesh, "two") == 1
     heard(mesh, beat(2, "two", status="stopping"), 7)
     heard(mesh, beat(1, "three"), 8)
-    assert mesh.instances["a", "three"].restarts == 2
+    assert restarts(mesh, "three") == 2
 
 
 def test_a_new_boot_beside_a_living_one_is_a_second_instance(mesh):
@@ -59,7 +67,7 @@ def test_a_new_boot_beside_a_living_one_is_a_second_instance(mesh):
     heard(mesh, beat(2), 2)
     heard(mesh, beat(2, "two"), 2)
     assert tick(mesh, 4) == []
-    assert len(mesh.instances) == 2
+    assert len(boots(mesh)) == 2
 
 
 def test_a_new_boot_after_whose_coming_the_first_was_never_heard_is_its_successor(mesh):
@@ -67,13 +75,13 @@ def test_a_new_boot_after_whose_coming_the_first_was_never_heard_is_its_successo
     heard(mesh, beat(1, "two"), 0.5)
     heard(mesh, beat(2, "two"), 2)
     assert tick(mesh, 3.1) == [("restarted", "two")]
-    assert mesh.instances["a", "two"].restarts == 1
+    assert restarts(mesh, "two") == 1
 
 
 def test_a_new_boot_when_the_first_is_overdue_is_a_restart_at_once(mesh):
     heard(mesh, beat(5, every=1.0), 0)
     assert heard(mesh, beat(1, "two", every=1.0), 2) == [("restarted", "two")]
-    assert list(mesh.instances) == [("a", "two")]
+    assert boots(mesh) == ["two"]
 
 
 def test_of_two_instances_one_leaving_is_one_leaving(mesh):
@@ -99,7 +107,7 @@ def test_a_sender_without_boot_lives_with_the_same_i_for_ever(mesh):
     for now in range(1, 10):
         assert heard(mesh, beat(1, None), now) == []
         assert tick(mesh, now) == []
-    assert mesh.shown(0)["services"]["a"]["instances"][0]["boot"] is None
+    assert mesh.of("a")[""].shown(9, 1009)["boot"] is None
 
 
 def test_nobody_leaves_a_bus_that_is_not_heard(mesh):
@@ -107,7 +115,7 @@ def test_nobody_leaves_a_bus_that_is_not_heard(mesh):
     heard(mesh, beat(1, svc="b"), 0, bus="market-redis")
     mesh.lost("system-redis")
     assert tick(mesh, 100) == [("left", "one")]
-    assert list(mesh.instances) == [("a", "one")]
+    assert (boots(mesh), boots(mesh, "b")) == (["one"], [])
     mesh.joined("system-redis", 100)
     assert tick(mesh, 102.9) == []
     assert tick(mesh, 103.1) == [("left", "one")]
@@ -116,27 +124,35 @@ def test_nobody_leaves_a_bus_that_is_not_heard(mesh):
 def test_what_the_truth_drops_is_forgotten_without_a_word(mesh):
     heard(mesh, beat(1), 0)
     mesh.keep(["b"])
-    assert mesh.instances == {}
+    assert mesh.services == {}
 
 
 def test_converged_is_said_once_a_revision_when_all_who_show_one_show_it(mesh):
-    assert mesh.converged(7, 0) == []
+    mesh.convergence.applied(7, 0)
+    assert mesh.converged(0, 0) == []
     heard(mesh, beat(1, rev=7), 0)
     heard(mesh, beat(1, "two", svc="b", rev=6), 0)
     heard(mesh, beat(1, None, svc="script"), 0)
-    assert mesh.converged(7, 0) == []
+    assert mesh.converged(0, 0) == []
     heard(mesh, beat(2, "two", svc="b", rev=7), 1)
-    assert mesh.converged(7, 5.0) == [Event("converged", "", "", 5.0, 7)]
-    assert mesh.converged(7, 6.0) == []
-    assert mesh.converged(8, 6.0) == []
+    assert mesh.converged(5.0, 1.5) == [Event("converged", "", "", 5.0, 7)]
+    assert mesh.converged(6.0, 2) == []
+    mesh.convergence.applied(8, 10.0)
+    assert mesh.converged(6.0, 11) == []
+    heard(mesh, beat(3, "two", svc="b", rev=8), 12)
+    heard(mesh, beat(2, rev=8), 12.25)
+    assert mesh.converged(7.0, 12.5) == [Event("converged", "", "", 7.0, 8, {"took_sec": "2.500"})]
 
 
 def test_a_wrong_clock_is_shown_and_told_once_an_incident(mesh):
+    def shown():
+        return mesh.of("a")["one"].shown(0, 1000)["skew_sec"]
+
     heard(mesh, beat(1, ts=1000.0), 0)
-    assert mesh.shown(0)["services"]["a"]["instances"][0]["skew_sec"] is None
+    assert shown() is None
     heard(mesh, beat(2, ts=1008.0), 1)
     heard(mesh, beat(3, ts=1009.0), 2)
-    assert mesh.shown(0)["services"]["a"]["instances"][0]["skew_sec"] == 7.0
+    assert shown() == 7.0
     assert mesh.skewed == [("a", 7.0)]
     heard(mesh, beat(4, ts=1003.0), 3)
     heard(mesh, beat(5, ts=900.0), 4)
@@ -146,66 +162,127 @@ def test_a_wrong_clock_is_shown_and_told_once_an_incident(mesh):
 def test_new_boots_without_end_do_not_fill_the_memory(mesh):
     for n in range(3 * INSTANCES_A_SERVICE):
         heard(mesh, beat(1, f"boot{n}"), n / 1000)
-    assert len(mesh.instances) == INSTANCES_A_SERVICE
+    assert len(boots(mesh)) == INSTANCES_A_SERVICE
 
 
-def test_what_is_shown_has_the_agreed_shape(mesh):
-    heard(mesh, beat(4, rev=2, status="degraded", detail="slow", every=1.0), 0)
-    assert mesh.shown(1001.0) == {
-        "ts": 1001.0,
-        "services": {
-            "a": {
-                "instances": [
-                    {
-                        "boot": "one",
-                        "i": 4,
-                        "rev": 2,
-                        "status": "degraded",
-                        "detail": "slow",
-                        "every": 1.0,
-                        "last_ts": 1000.0,
-                        "first_ts": 1000.0,
-                        "restarts": 0,
-                        "skew_sec": None,
-                    }
-                ]
-            }
-        },
-        "deaf": [],
-        "converged": None,
-    }
+def test_what_a_process_says_of_itself_is_asked_until_it_says_it(mesh):
+    said = [Sender("other"), Sender("web1", "0.3.0", 900.0), Sender()]
+    for i in (1, 2, 3):
+        mesh.heard("system-redis", beat(i, ts=1000.0 + i), float(i), 1000.0 + i, said.pop)
+    assert said == [Sender("other")]
+    assert mesh.of("a")["one"].sender.host == "web1"
+    assert mesh.of("a")["one"].uptime_sec == 103.0
 
 
-def test_a_picture_is_remembered_by_the_next_mesh(mesh):
-    heard(mesh, beat(1, rev=2), 0)
-    tick(mesh, 9)
-    heard(mesh, beat(3, "two", rev=2), 10)
-    mesh.converged(2, 0)
-    raw = orjson.dumps(mesh.shown(1010.0))
-    again = Topology(lambda _svc: 3.0)
-    assert remember(again, raw, {"a": "system-redis"}, 50.0) == 1
-    assert heard(again, beat(4, "two", rev=2), 51) == []
-    assert again.instances["a", "two"].restarts == 1
-    assert again.converged(2, 0) == []
-    assert tick(again, 60) == [("left", "two")]
+def test_uptime_is_what_was_seen_of_who_does_not_say_and_never_below_nothing(mesh):
+    heard(mesh, beat(1, ts=1.0), 0)
+    heard(mesh, beat(2, ts=2.0), 40)
+    assert mesh.of("a")["one"].uptime_sec == 40.0
+    mesh.heard("system-redis", beat(1, "two", ts=5.0), 41, 1041.0, lambda: Sender(started=1e9))
+    assert mesh.of("a")["two"].uptime_sec == 0.0
 
 
-@pytest.mark.parametrize(
-    "raw",
-    [
-        None,
-        b"",
-        b"{",
-        b"[]",
-        b"5",
-        b'{"services": 5}',
-        b'{"services": {"a": 5}}',
-        b'{"services": {"a": {"instances": 5}}}',
-        b'{"services": {"a": {"instances": [5, {}, {"boot": 5}]}}}',
-        b'{"services": {"a": {"instances": [{"i": 1, "last_ts": "x", "first_ts": 1, "restarts": 0}]}}}',
-        b'{"services": {"stranger": {"instances": [{"i": 1, "last_ts": 1, "first_ts": 1, "restarts": 0}]}}}',
-        b"x" * (17 << 20),
-    ],
-)
-def test_a_picture_that_is_none_is_not_remembered(mesh, raw):
-    assert remember(mesh, raw, {"a": "system-redis"}, 0.0) == 0
+def restarted(mesh, times, begin=0.0, every=10.0):
+    """So many processes one after the other, each with a goodbye; what was told."""
+    told = []
+    for n in range(times + 1):
+        now = begin + n * every
+        told += heard(mesh, beat(1, f"boot{now}"), now)
+        told += tick(mesh, now + 0.1)
+        if n < times:
+            told += heard(mesh, beat(2, f"boot{now}", status="stopping"), now + 1)
+    return [event for event, _boot in told if event in ("restarted", "crash_loop")]
+
+
+def test_five_restarts_an_hour_are_none_and_the_sixth_is_a_crash_loop_told_once(mesh):
+    assert restarted(mesh, 5) == ["restarted"] * 5
+    assert restarted(mesh, 20, begin=60.0) == ["restarted", "crash_loop", *["restarted"] * 20]
+    (one,) = mesh.of("a").values()
+    shown = one.shown(260.0, 1260.0)
+    assert (shown["restarts"], shown["restarts_hour"], shown["crash_loop"]) == (26, 26, True)
+
+
+def test_a_crash_loop_that_calmed_down_is_told_again(mesh):
+    restarted(mesh, 8)
+    (one,) = mesh.of("a").values()
+    one.heard_at = 1e9  # it lives
+    tick(mesh, 3640.0)
+    assert one.past.looping, "three are still less than an hour old"
+    tick(mesh, 3671.0)
+    assert not one.past.looping
+    assert one.past.restarts == 8
+
+
+def test_a_deployment_of_ten_is_no_crash_loop(mesh):
+    for n in range(10):
+        heard(mesh, beat(1, f"old{n}"), 0)
+    told = []
+    for n in range(10):
+        told += heard(mesh, beat(2, f"old{n}", status="stopping"), 1)
+        told += heard(mesh, beat(1, f"new{n}"), 1.5)
+    assert [event for event, _ in told] == ["left", "restarted"] * 10
+    assert tick(mesh, 2) == []
+
+
+def test_who_left_together_comes_back_together_with_its_past(mesh):
+    for n in range(3):
+        heard(mesh, beat(1, f"old{n}"), 0)
+    assert [event for event, _ in tick(mesh, 5)] == ["left"] * 3
+    for n in range(3):
+        assert heard(mesh, beat(1, f"new{n}"), 6) == [("restarted", f"new{n}")]
+    assert heard(mesh, beat(1, "more"), 6) == [("joined", "more")]
+    assert mesh.gone == {}
+
+
+def test_the_gone_are_remembered_up_to_a_bound(mesh):
+    for n in range(2 * GONE_A_SERVICE):
+        mesh._left([Instance("a", f"d{n}", "bus", beat(), 0, 0, 0, 0)], 10.0, 1010.0)
+    assert len(mesh.gone["a"]) == GONE_A_SERVICE
+
+
+def crowd(mesh, replicas=1):
+    mesh.replicas = {"a": replicas}
+    heard(mesh, beat(1, every=1.0), 0)
+    heard(mesh, beat(1, "two", every=1.0), 1)
+
+
+def test_two_that_provably_run_at_once_where_there_should_be_one_are_a_conflict_told_once(mesh):
+    crowd(mesh)
+    assert tick(mesh, 1.5) == [], "the first may have died before the second came"
+    heard(mesh, beat(2, every=1.0), 2)
+    (told,) = mesh.tick(2.1, 1002.1)
+    assert (told.event, told.boot, told.more) == ("conflict", "two", {"count": "2", "replicas": "1"})
+    for i in (3, 4):
+        heard(mesh, beat(i, every=1.0), float(i))
+        heard(mesh, beat(i, "two", every=1.0), i + 0.01)
+        assert tick(mesh, i + 0.1) == []
+    assert mesh.crowding.crowded == {"a"}
+    heard(mesh, beat(9, "two", status="stopping"), 4.2)
+    tick(mesh, 4.3)
+    assert mesh.crowding.crowded == set()
+
+
+def test_a_process_that_was_killed_and_its_successor_are_no_conflict(mesh):
+    crowd(mesh)
+    for n in range(2, 4):
+        heard(mesh, beat(n, "two", every=1.0), float(n))
+        assert "conflict" not in [event for event, _ in tick(mesh, n + 0.5)]
+
+
+def test_silence_that_is_forgiven_proves_nothing(mesh):
+    crowd(mesh)
+    mesh.joined("system-redis", 1.5)
+    heard(mesh, beat(2, "two", every=1.0), 2)
+    assert tick(mesh, 2.1) == []
+    heard(mesh, beat(3, "two", every=1.0), 4)
+    assert tick(mesh, 4.6) == [("restarted", "two")]
+
+
+def test_as_many_as_there_should_be_are_no_conflict_and_nobody_says_is_none(mesh):
+    crowd(mesh, replicas=2)
+    heard(mesh, beat(2, every=1.0), 2)
+    assert tick(mesh, 2.1) == []
+    mesh.replicas = {}
+    heard(mesh, beat(1, "three", every=1.0), 2.2)
+    heard(mesh, beat(3, every=1.0), 2.3)
+    assert tick(mesh, 2.4) == []

@@ -1,0 +1,118 @@
+"""Looks at the flow, again and again, and writes down what it is and what is wrong with it.
+
+A task beside the loop of mesh: a bus that hangs costs the flow a look, and the picture of who runs nothing.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Final
+
+import orjson
+
+from marketswarm.agent import Agent, point_like
+from marketswarm.bus import BusError
+from marketswarm.settings import Common
+from marketswarm.truth import AccessPoint, Truth
+from marketswarm.truth.flows import Fault, Key, few, flows_of
+from services.mesh.flow_faults import Judge
+from services.mesh.flow_graph import Graph, Presence, graph_of, named_groups
+from services.mesh.flow_look import Seen, look
+from services.mesh.flow_rates import Rates
+from services.mesh.flow_shown import KEPT_SEC, shown
+from services.mesh.section import Section
+
+KEYS_AT_MOST: Final = 1000
+
+
+def flow_key(me: Agent[Common]) -> AccessPoint:
+    """Where the flow is written, by the truth."""
+    return point_like(me.section.access_points.publish_to, "system-redis", "mesh:flow")
+
+
+class Flowing:
+    """The latest graph, and its faults; None and none before the first look."""
+
+    def __init__(
+        self, me: Agent[Common], own: Callable[[], Section], presence: Callable[[Iterable[str]], Presence]
+    ) -> None:
+        self.graph: Graph | None = None
+        self.faults: list[Fault] = []
+        self._me, self._own, self._presence = me, own, presence
+        self._rates = Rates()
+        self.follow(me.truth)
+
+    def follow(self, truth: Truth) -> None:
+        """Look at what this truth names, from the next look on."""
+        self._flows, self._named = flows_of(truth), named_groups(truth)
+        self._services = {edge.svc for edge in self._flows.edges}
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            await self.once()
+            await asyncio.sleep(self._own().settings.flow_sec)
+
+    async def once(self) -> None:
+        """Look at every key, judge, write it down."""
+        wishes, flows, named = self._own().settings, self._flows, self._named
+        wanted = [key for key in flows.keys if not key.many]
+        seen, away = await self._look(wanted[:KEYS_AT_MOST])
+        graph = graph_of(flows, named, seen, self._rates, time.monotonic(), window_sec=wishes.window_sec)
+        self.graph = replace(graph, away=away, unmeasured=len(wanted[KEYS_AT_MOST:]))
+        judge = Judge(self.graph, self._presence(self._services), wishes, frozenset(named))
+        self._tell(judge.faults())
+        await self._write(wishes.flow_sec)
+
+    def remark(self) -> str | None:
+        """What is wrong, in a few words for a beat; None when nothing is."""
+        if not self.faults:
+            return None
+        return f"{len(self.faults)} wrong with the flow: " + few(
+            f"{one.key.name} {one.what}" for one in self.faults
+        )
+
+    async def _look(self, keys: list[Key]) -> tuple[dict[Key, Seen], dict[str, str]]:
+        away: dict[str, str] = {}
+
+        async def one(bus: str) -> dict[Key, Seen]:
+            names = [key.name for key in keys if key.bus == bus]
+            try:
+                found = await look(self._me.bus(bus), names)
+            except BusError as error:
+                away[bus] = error.reason
+                return {}
+            return {Key(bus, name): seen for name, seen in found.items()}
+
+        parts = await asyncio.gather(*(one(bus) for bus in dict.fromkeys(key.bus for key in keys)))
+        return {key: seen for part in parts for key, seen in part.items()}, away
+
+    def _tell(self, faults: list[Fault]) -> None:
+        """Log what is new, and what is over."""
+        before, now = _by_place(self.faults), _by_place(faults)
+        for place in now.keys() - before.keys():
+            what, key, svc = place
+            self._me.log.warning(
+                "flow.fault", what=what, key=key.name, bus=key.bus, svc=svc, why=now[place].text
+            )
+        for what, key, svc in before.keys() - now.keys():
+            self._me.log.info("flow.well", what=what, key=key.name, bus=key.bus, svc=svc)
+        self.faults = faults
+
+    async def _write(self, every_sec: float) -> None:
+        if self.graph is None:
+            return
+        to = flow_key(self._me)
+        written = orjson.dumps(shown(self.graph, self.faults, self._me.revision, every_sec, time.time()))
+        try:
+            bus = self._me.bus(to.bus)
+            await bus.ask(bus.client.set(to.key, written, ex=KEPT_SEC))
+        except BusError as error:
+            self._me.ail("flow", f"flow not written: {error.bus} {error.reason}")
+        else:
+            self._me.ail("flow", None)
+
+
+def _by_place(faults: list[Fault]) -> Mapping[tuple[str, Key, str], Fault]:
+    return {(one.what, one.key, one.svc): one for one in faults}

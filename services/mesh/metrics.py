@@ -1,0 +1,119 @@
+"""What mesh tells on METRICS_PORT: who runs and what flows, a value a service or key of the truth at most.
+
+Read from another thread than the loop's: it looks at what is there, and changes nothing.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Final, Literal
+
+from marketswarm.metrics.family import Family, Value, counter, gauge
+from services.mesh.flow_faults import WHATS
+from services.mesh.flow_graph import Moving
+from services.mesh.flowing import Flowing
+from services.mesh.hearing import Hearing
+from services.mesh.topology import Topology
+
+Kind = Literal["gauge", "counter"]
+KEY: Final = ("bus", "key")
+READER: Final = ("bus", "key", "svc")
+
+
+class Metrics:
+    """The source of mesh's own."""
+
+    def __init__(self, topology: Topology, hearing: Hearing, flowing: Flowing) -> None:
+        self._topology, self._hearing, self._flowing = topology, hearing, flowing
+
+    def collect(self) -> Iterator[Family]:
+        """What is to be told now."""
+        services = {svc: list(found.values()) for svc, found in list(self._topology.services.items())}
+        yield _of_services(
+            "instances",
+            "Processes of a service that run.",
+            {svc: len(all_) for svc, all_ in services.items()},
+        )
+        yield _of_services(
+            "clock_skew_seconds",
+            "How far an instance's clock is ahead of mesh's; of several, that which is off most.",
+            {
+                svc: max((one.skew_sec for one in all_), key=abs, default=0.0)
+                for svc, all_ in services.items()
+            },
+        )
+        yield Family(
+            "marketswarm_mesh_events_total",
+            "counter",
+            "What happened in the swarm, by kind.",
+            [((kind,), float(count)) for kind, count in self._hearing.told.items()],
+            labels=("event",),
+        )
+        yield counter(
+            "marketswarm_mesh_malformed_total",
+            "Payloads on channels of heartbeats that are no beats.",
+            self._hearing.malformed,
+        )
+        yield counter(
+            "marketswarm_mesh_strangers_untold_total",
+            "Strangers that were not told of, being too many.",
+            self._hearing.strangers.untold,
+        )
+        yield gauge(
+            "marketswarm_mesh_converged_seconds",
+            "How long it took until all went by the latest revision that all go by.",
+            self._topology.convergence.took_sec,
+        )
+        yield from self._of_the_flow()
+
+    def _of_the_flow(self) -> Iterator[Family]:
+        graph, faults = self._flowing.graph, self._flowing.faults
+        streams = [one for one in graph.moving.values() if one.seen.kind == "stream"] if graph else []
+        yield _family(
+            "stream_entries_total",
+            "counter",
+            "Entries that were ever added to a stream.",
+            KEY,
+            [(_key(one), float(one.seen.added)) for one in streams if one.seen.added is not None],
+        )
+        yield _family(
+            "stream_length",
+            "gauge",
+            "Entries that a stream holds.",
+            KEY,
+            [(_key(one), float(one.seen.length)) for one in streams],
+        )
+        readers = [(one, svc, group) for one in streams for svc, group in one.groups.items()]
+        yield _family(
+            "reader_lag_entries",
+            "gauge",
+            "Entries that a reader's group has not been given yet.",
+            READER,
+            [((*_key(one), svc), float(group.lag)) for one, svc, group in readers if group.lag is not None],
+        )
+        yield _family(
+            "reader_oldest_seconds",
+            "gauge",
+            "Age of the oldest entry that a reader's group has not settled; 0 when nothing is left.",
+            READER,
+            [((*_key(one), svc), group.oldest_sec or 0.0) for one, svc, group in readers],
+        )
+        counts = Counter(one.what for one in faults)
+        yield _family(
+            "flow_faults",
+            "gauge",
+            "What is wrong with the flow now, by kind.",
+            ("what",),
+            [((what,), float(counts[what])) for what in WHATS],
+        )
+
+
+def _key(one: Moving) -> tuple[str, str]:
+    return one.key.bus, one.key.name
+
+
+def _of_services(name: str, text: str, values: Mapping[str, float]) -> Family:
+    return _family(name, "gauge", text, ("svc",), [((svc,), float(value)) for svc, value in values.items()])
+
+
+def _family(name: str, kind: Kind, text: str, labels: tuple[str, ...], values: list[Value]) -> Family:
+    return Family(f"marketswarm_mesh_{name}", kind, text, values, labels=labels)

@@ -1,0 +1,120 @@
+"""`mesh:topology`: how the picture is written down, and how it is read back by a mesh that starts again.
+
+Pure, and wary: what is read may have been written by anyone.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import orjson
+
+from marketswarm.beat import Beat, Malformed, Sender, parse, sender
+from services.mesh.instance import Instance
+from services.mesh.past import KEPT, Past, recalled
+from services.mesh.topology import GONE_A_SERVICE, INSTANCES_A_SERVICE, Gone, Topology
+
+KEPT_SEC: Final = 86_400  # when nobody writes it any more; what is left of it tells how old it is
+MAX_BYTES: Final = 16 * 1024 * 1024
+BEAT_KEYS: Final = ("i", "boot", "rev", "status", "detail", "every", "host", "version", "started")
+Number = (int, float)
+
+
+def shown(topology: Topology, strangers: Iterable[str], now: float, wall: float) -> dict[str, Any]:
+    """The object in `mesh:topology`; `now` and `wall` are the same moment on two clocks."""
+    services = {
+        svc: {
+            "instances": [
+                one.shown(now, wall) for one in sorted(found.values(), key=lambda one: one.first_ts)
+            ],
+            "conflict": svc in topology.crowding.crowded,
+        }
+        for svc, found in sorted(topology.services.items())
+    }
+    return {
+        "ts": round(wall, 3),
+        "kept_sec": KEPT_SEC,
+        "services": services,
+        "deaf": sorted(topology.deaf),
+        "converged": topology.convergence.at,
+        "took_sec": topology.convergence.took_sec,
+        "strangers": sorted(strangers),
+        "gone": {svc: [_gone(one, now, wall) for one in gone] for svc, gone in sorted(topology.gone.items())},
+    }
+
+
+def remember(
+    topology: Topology, raw: bytes | None, bus_of: Mapping[str, str], now: float, wall: float
+) -> int:
+    """Put the instances of `raw` into the topology as if heard now; how many. What is odd is left out."""
+    picture = _object(raw)
+    services, gone = _dict(picture.get("services")), _dict(picture.get("gone"))
+    at = picture.get("converged")
+    topology.convergence.at = at if type(at) is int else None
+    for svc, bus in bus_of.items():
+        known = _dict(services.get(svc))
+        for one in _list(known.get("instances"))[:INSTANCES_A_SERVICE]:
+            instance = _instance(svc, bus, one, now, wall)
+            if instance is not None:
+                topology.put(instance)
+        if known.get("conflict") is True:
+            topology.crowding.crowded.add(svc)
+        left = [_left(one, now, wall) for one in _list(gone.get(svc))[-GONE_A_SERVICE:]]
+        if any(left):
+            topology.gone[svc] = [one for one in left if one is not None]
+    return sum(1 for _ in topology.everyone())
+
+
+def _gone(one: Gone, now: float, wall: float) -> dict[str, Any]:
+    return {
+        "boot": one.boot,
+        "ts": round(one.ts, 3),
+        "restarts": one.past.restarts,
+        "restarted_at": one.past.shown(now, wall),
+        "crash_loop": one.past.looping,
+    }
+
+
+def _instance(svc: str, bus: str, one: Any, now: float, wall: float) -> Instance | None:
+    found = _dict(one)
+    last_ts, first_ts = found.get("last_ts"), found.get("first_ts")
+    plain = {key: found[key] for key in BEAT_KEYS if isinstance(found.get(key), (str, *Number))}
+    said = orjson.dumps({"svc": svc, "ts": last_ts if isinstance(last_ts, Number) else None, **plain})
+    last: Beat | Malformed = parse(said, svc)
+    past = _past(found, now, wall)
+    if isinstance(last, Malformed) or past is None or not isinstance(first_ts, Number):
+        return None
+    who: Sender = sender(said)
+    return Instance(svc, last.boot or "", bus, last, now, now, last.ts, float(first_ts), past, who)
+
+
+def _left(one: Any, now: float, wall: float) -> Gone | None:
+    found = _dict(one)
+    boot, ts, past = found.get("boot"), found.get("ts"), _past(found, now, wall)
+    if not isinstance(boot, str) or not isinstance(ts, Number) or past is None:
+        return None
+    return Gone(boot[:100], past, float(ts))
+
+
+def _past(found: Mapping[str, Any], now: float, wall: float) -> Past | None:
+    restarts = found.get("restarts")
+    if type(restarts) is not int:
+        return None
+    times = [float(at) for at in _list(found.get("restarted_at"))[-KEPT:] if isinstance(at, Number)]
+    return recalled(restarts, times, found.get("crash_loop") is True, now, wall)
+
+
+def _object(raw: bytes | None) -> dict[str, Any]:
+    if raw is None or len(raw) > MAX_BYTES:
+        return {}
+    try:
+        return _dict(orjson.loads(raw))
+    except orjson.JSONDecodeError:
+        return {}
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

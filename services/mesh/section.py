@@ -1,0 +1,36 @@
+"""What mesh reads from its section: how closely it looks at the flow, and from when on something is wrong."""
+
+from fnmatch import fnmatchcase
+from typing import Annotated
+
+from pydantic import Field
+
+from marketswarm.agent import Own
+
+Seconds = Annotated[float, Field(ge=0.1, le=31_536_000)]
+Pattern = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Wishes(Own):
+    """`settings` of mesh. All durations are in seconds."""
+
+    flow_sec: Annotated[float, Field(ge=0.2, le=300)] = 5.0  # from one look at the keys to the next
+    window_sec: Annotated[float, Field(ge=1, le=3600)] = 60.0  # over which a rate is reckoned
+    behind_sec: Seconds = 60.0  # a group whose oldest entry waits for longer falls behind
+    silent_sec: Seconds = 3600.0  # a stream that somebody reads has something new within that time
+    expect_sec: dict[Pattern, Seconds] = Field({}, max_length=1000)  # the same for single keys
+    quiet: Annotated[tuple[Pattern, ...], Field(max_length=1000)] = ("healer:alerts*", "*:dead")
+
+    def expected_sec(self, key: str) -> float | None:
+        """Within what time something new must come, where the truth says so for this very key."""
+        return self.expect_sec.get(key)
+
+    def is_quiet(self, key: str) -> bool:
+        """Whether nothing being written there is as it should be: what only comes when something is wrong."""
+        return key not in self.expect_sec and any(fnmatchcase(key, pattern) for pattern in self.quiet)
+
+
+class Section(Own):
+    """What mesh reads from its section."""
+
+    settings: Wishes = Wishes()

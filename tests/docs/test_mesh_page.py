@@ -1,0 +1,103 @@
+"""Holds the page on mesh, and its table of metrics, to the code: none missing, none made up."""
+
+import re
+import shlex
+
+import typer
+from pages import ROOT, anchors, blocks, documents, table
+from typer.core import TyperGroup
+
+from marketswarm.beat import Beat
+from marketswarm.cli.app import app
+from marketswarm.cli.topology_seen import OLD_SEC
+from marketswarm.truth import load
+from marketswarm.truth.flows import flows_of
+from services.mesh.events import HAPPENINGS
+from services.mesh.flow_faults import WHATS
+from services.mesh.hearing import Hearing
+from services.mesh.instance import Instance
+from services.mesh.metrics import Metrics
+from services.mesh.past import CALM, LOOP
+from services.mesh.section import Wishes
+from services.mesh.topology import Topology
+
+PAGE = ROOT / "docs" / "services" / "mesh.md"
+
+
+def column(heading, number=0, part=0):
+    """The words in one column; `part` is which of the tables under the heading."""
+    tables, last = [], None
+    for row in table("docs/services/mesh.md", heading):
+        if len(row) != last:
+            tables.append([])
+        last = len(row)
+        tables[-1].append(row)
+    return [name for row in tables[part] for name in re.findall(r"`([\w:]+)`", row[number])]
+
+
+def test_each_link_leads_somewhere():
+    for link in re.findall(r"\]\(([^)\s]+)\)", PAGE.read_text(encoding="utf-8")):
+        name, _, anchor = link.partition("#")
+        target = (PAGE.parent / name).resolve() if name else PAGE
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_each_key_of_an_instance_is_explained():
+    shown = Instance("a", "b", "bus", Beat("a", 1, 1.0), 0, 0, 0, 0).shown(0, 0)
+    assert set(column("Who runs")) == set(shown)
+
+
+def test_each_event_is_explained():
+    assert column("What happened") == list(HAPPENINGS)
+    assert f"more than {LOOP} times within an hour; told again once it has calmed down to {CALM}" in (
+        PAGE.read_text(encoding="utf-8")
+    )
+
+
+def test_each_fault_is_explained():
+    assert [name for name in column("What flows") if name in WHATS] == list(WHATS)
+
+
+def test_each_setting_is_explained_with_its_default():
+    rows = table("docs/services/mesh.md", "Settings")
+    shown = {row[0].strip("`"): row[1].strip("`") for row in rows}
+    assert set(shown) == set(Wishes.model_fields)
+    for name, field in Wishes.model_fields.items():
+        if isinstance(field.default, float):
+            assert shown[name] == f"{field.default:g}"
+    assert shown["quiet"] == str(list(Wishes().quiet)).replace("'", '"')
+
+
+def test_the_truth_that_is_shown_flows():
+    (document,) = documents(PAGE)
+    flows = flows_of(load(document.encode()).truth)
+    assert [(edge.svc, edge.does) for edge in flows.edges] == [("rss_agg", "writes"), ("vexy_ai", "reads")]
+
+
+def test_the_picture_that_is_called_old_is_old():
+    ages = [float(age) for age in re.findall(r"is ([\d.]+) s old", "".join(blocks(PAGE, "text")))]
+    assert ages
+    assert min(ages) > OLD_SEC
+
+
+def test_the_table_of_metrics_is_what_mesh_tells():
+    topology = Topology(lambda _svc: 1.0)
+    flowing = type("Flowing", (), {"graph": None, "faults": []})()
+    told = Metrics(topology, Hearing(None, topology), flowing).collect()
+    shown = [tuple(row[:3]) for row in table("docs/metrics.md", "mesh")]
+    rows = [
+        (f"`{one.name}`", one.kind, ", ".join(f"`{label}`" for label in one.labels) or "-") for one in told
+    ]
+    assert shown == rows
+
+
+def test_the_commands_that_are_shown_parse():
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)
+    lines = [line for block in blocks(PAGE, "bash") for line in block.splitlines() if "marketswarm" in line]
+    assert len(lines) == 4
+    for line in lines:
+        _, name, *rest = shlex.split(line, comments=True)
+        assert name == "topology"
+        group.commands[name].make_context(name, rest)

@@ -1,0 +1,126 @@
+from marketswarm.truth.flows import Edge, Fault, Flows, Key
+from services.mesh.flow_graph import assigned, graph_of
+from services.mesh.flow_look import Group, Seen, age_sec, seen_of
+from services.mesh.flow_rates import SAMPLES, Rates
+from services.mesh.flow_shown import shown
+
+ITEMS = Key("market-redis", "rss:items")
+NOW_MS = 1_762_433_460_000
+
+
+def group(name, **more):
+    return Group(name, 1, 0, 0, more.pop("read", 5), None)
+
+
+def test_a_group_is_that_of_the_reader_who_names_it_or_is_called_so():
+    groups = (group("vexy"), group("mine"), group("stray"))
+    found = assigned(("vexy", "board"), {"board": "mine"}, groups)
+    assert {svc: one.name for svc, one in found.items()} == {"vexy": "vexy", "board": "mine"}
+
+
+def test_the_only_group_is_that_of_the_only_reader():
+    assert assigned(("vexy",), {}, (group("workers"),))["vexy"].name == "workers"
+    assert assigned(("vexy", "board"), {}, (group("workers"),)) == {}
+    assert assigned(("vexy",), {}, (group("a"), group("b"))) == {}
+    assert assigned(("vexy",), {"vexy": "other"}, (group("workers"),)) == {}, "it says what it is called"
+
+
+def test_a_rate_is_reckoned_over_the_window():
+    rates = Rates()
+    assert rates.note("k", 100, 0.0, 60.0) is None
+    assert rates.note("k", 110, 5.0, 60.0) == 2.0
+    for n in range(2, 200):
+        rate = rates.note("k", 110, 5.0 * n, 60.0)
+    assert rate == 0.0
+    assert len(rates._readings["k"]) <= SAMPLES
+
+
+def test_a_count_that_fell_began_anew_and_one_that_is_unknown_has_no_rate():
+    rates = Rates()
+    rates.note("k", 100, 0.0, 60.0)
+    assert rates.note("k", 3, 5.0, 60.0) is None
+    assert rates.note("k", 13, 10.0, 60.0) == 2.0
+    assert rates.note("k", None, 15.0, 60.0) is None
+    assert rates.note("k", 20, 20.0, 60.0) is None
+    rates.keep([])
+    assert rates._readings == {}
+
+
+def test_the_first_entries_of_a_stream_that_was_not_there_are_its_first_rate():
+    flows, rates = Flows(("rss",), (Edge("rss", "writes", ITEMS),)), Rates()
+    for now, seen in ((0.0, Seen("none")), (5.0, Seen("stream", length=10, added=10))):
+        graph = graph_of(flows, {}, {ITEMS: seen}, rates, now, window_sec=60.0)
+    assert graph.moving[ITEMS].rate == 2.0
+
+
+def test_the_script_s_answer_becomes_what_was_seen():
+    answer = [
+        *(b"stream", 3, 12, b"1762433400000-0", b"1762433450000-0", 1),
+        [b"vexy", 2, 1, 2, 9, b"1762433410000-0", b"1762433420000-0", b"1762433400000-0"],
+    ]
+    seen = seen_of(answer, NOW_MS)
+    assert (seen.length, seen.added, seen.last_sec) == (3, 12, 10.0)
+    assert seen.groups == (Group("vexy", 2, 1, 2, 9, 60.0),)
+    assert seen_of(b"hash", NOW_MS) == Seen("hash")
+    unknown = [*(b"stream", 3, -1, b"", b"1-1", 1), [b"\xff", 0, 0, -1, -1, b"4-0", b"5-1", b""]]
+    assert seen_of(unknown, NOW_MS).groups == (Group("\ufffd", 0, 0, None, None, None),)
+    assert seen_of([b"stream", 3, -1, b"", b"1-1", 99], NOW_MS).groups is None
+
+
+def test_an_id_that_was_not_made_of_a_time_has_no_age():
+    assert age_sec(b"1762433450000-0", NOW_MS) == 10.0
+    assert age_sec(b"1762433460500-3", NOW_MS) == 0.0
+    for odd in (b"", b"5-1", b"x-y", b"18446744073709551615-1", b"-"):
+        assert age_sec(odd, NOW_MS) is None
+
+
+def test_what_is_shown_has_the_agreed_shape():
+    notes = Key("market-redis", "vexy:notes")
+    flows = Flows(
+        ("rss", "vexy"),
+        (Edge("rss", "writes", ITEMS), Edge("vexy", "reads", ITEMS), Edge("vexy", "writes", notes)),
+    )
+    rates = Rates()
+    for now, added in ((0.0, 0), (10.0, 15)):
+        one = Group("vexy", 1, 2, 3, added, 7.1234)
+        seen = {
+            ITEMS: Seen("stream", length=9, added=added, last_sec=0.5, groups=(one,)),
+            notes: Seen("channel", subscribers=2),
+        }
+        graph = graph_of(flows, {}, seen, rates, now, window_sec=60.0)
+    told = {
+        "name": "vexy",
+        "consumers": 1,
+        "pending": 2,
+        "lag": 3,
+        "read": 15,
+        "oldest_sec": 7.123,
+        "rate": 1.5,
+    }
+    items = {"bus": "market-redis", "key": "rss:items"}
+    assert shown(graph, [Fault("no_group", ITEMS, "", "why")], 4, 5.0, 99.12345) == {
+        "ts": 99.123,
+        "kept_sec": 3600,
+        "revision": 4,
+        "every_sec": 5.0,
+        "keys": [
+            {
+                **items,
+                "kind": "stream",
+                "length": 9,
+                "added": 15,
+                "rate": 1.5,
+                "last_sec": 0.5,
+                "groups": [told],
+            },
+            {"bus": "market-redis", "key": "vexy:notes", "kind": "channel", "subscribers": 2},
+        ],
+        "edges": [
+            {"svc": "rss", "does": "writes", **items, "rate": 1.5},
+            {"svc": "vexy", "does": "reads", **items, "group": "vexy", **told},
+            {"svc": "vexy", "does": "writes", "bus": "market-redis", "key": "vexy:notes"},
+        ],
+        "faults": [{"what": "no_group", **items, "svc": None, "text": "why"}],
+        "away": {},
+        "unmeasured": 0,
+    }

@@ -1,0 +1,110 @@
+"""The look at keys of a real server."""
+
+import time
+
+import pytest
+from agent_scene import Tail
+from rig import Server
+
+from marketswarm.bus import Bus, BusError
+from marketswarm.replies import BoundedParser
+from services.mesh.flow_look import GROUPS_AT_MOST, KEYS_AT_ONCE, Seen, look
+
+pytestmark = pytest.mark.live
+
+
+@pytest.fixture
+def server(tmp_path):
+    with Server(tmp_path / "server") as server:
+        yield server
+
+
+@pytest.fixture
+async def bus(server):
+    bus = Bus("market-redis", server.url)
+    yield bus
+    await bus.aclose()
+
+
+async def test_a_stream_and_its_groups_are_seen_in_numbers(server, bus):
+    for n in range(5):
+        server.cmd("XADD", "s", "*", "n", n)
+    server.cmd("XGROUP", "CREATE", "s", "fresh", "0")
+    server.cmd("XGROUP", "CREATE", "s", "busy", "0")
+    server.cmd("XGROUP", "CREATE", "s", "done", "$")
+    server.cmd("XREADGROUP", "GROUP", "busy", "one", "COUNT", "2", "STREAMS", "s", ">")
+    found = (await look(bus, ["s"]))["s"]
+    assert (found.kind, found.length, found.added) == ("stream", 5, 5)
+    assert 0 <= found.last_sec < 10
+    groups = {group.name: group for group in found.groups}
+    assert {name: (one.lag, one.pending, one.consumers) for name, one in groups.items()} == {
+        "fresh": (5, 0, 0),
+        "busy": (3, 2, 1),
+        "done": (0, 0, 0),
+    }
+    assert groups["busy"].read == 2
+    assert groups["done"].oldest_sec is None
+    assert groups["fresh"].oldest_sec == groups["busy"].oldest_sec >= found.last_sec
+
+
+async def test_what_is_taken_and_not_settled_is_as_old_as_it_is(server, bus):
+    old, new = (round(1000 * (time.time() - ago)) for ago in (100, 1))
+    server.cmd("XADD", "s", f"{old}-0", "a", 1)
+    server.cmd("XGROUP", "CREATE", "s", "g", "0")
+    server.cmd("XREADGROUP", "GROUP", "g", "one", "STREAMS", "s", ">")
+    server.cmd("XADD", "s", f"{new}-0", "a", 1)
+    (group,) = (await look(bus, ["s"]))["s"].groups
+    assert 99 < group.oldest_sec < 110
+    server.cmd("XACK", "s", "g", f"{old}-0")
+    (group,) = (await look(bus, ["s"]))["s"].groups
+    assert 0.5 < group.oldest_sec < 10
+
+
+async def test_what_a_group_has_read_is_known_from_its_beginning_on(server, bus):
+    server.cmd("XGROUP", "CREATE", "s", "g", "0", "MKSTREAM")
+    assert (await look(bus, ["s"]))["s"].length == 0
+    for n in range(10):
+        server.cmd("XADD", "s", "MAXLEN", "4", "*", "n", n)
+    found = (await look(bus, ["s"]))["s"]
+    assert (found.length, found.added, found.groups[0].read) == (4, 10, 0)
+    server.cmd("XREADGROUP", "GROUP", "g", "one", "COUNT", "1", "STREAMS", "s", ">")
+    assert (await look(bus, ["s"]))["s"].groups[0].read == 7
+
+
+async def test_other_kinds_are_named_and_a_channel_is_heard_of(server, bus):
+    server.cmd("SET", "text", "x")
+    server.cmd("HSET", "hash", "a", 1)
+    with Tail(server.url, "chan"):
+        found = await look(bus, ["text", "hash", "nothing", "chan"])
+    assert found == {
+        "text": Seen("string"),
+        "hash": Seen("hash"),
+        "nothing": Seen("none"),
+        "chan": Seen("channel", 1),
+    }
+
+
+async def test_many_keys_are_seen_in_their_order_and_no_entry_comes_along(server, bus, monkeypatch):
+    server.cmd("XADD", "s0", "*", "big", "x" * 5_000_000)
+    server.cmd("XGROUP", "CREATE", "s0", "g" * 5000, "0")
+    names = [f"s{n}" for n in range(2 * KEYS_AT_ONCE + 1)]
+    monkeypatch.setattr(BoundedParser, "longest", 100_000)
+    found = await look(bus, names)
+    assert list(found) == names
+    assert found["s0"].groups[0].name == "g" * 200
+    assert {one.kind for one in list(found.values())[1:]} == {"none"}
+
+
+async def test_a_stream_with_very_many_groups_is_seen_without_them(server, bus):
+    server.cmd("XADD", "s", "*", "a", 1)
+    for n in range(GROUPS_AT_MOST + 1):
+        server.cmd("XGROUP", "CREATE", "s", f"g{n}", "0")
+    found = (await look(bus, ["s"]))["s"]
+    assert (found.length, found.groups) == (1, None)
+
+
+async def test_no_keys_are_no_question_and_a_server_that_is_away_is_a_bus_error(server, bus):
+    server.stop()
+    assert await look(bus, []) == {}
+    with pytest.raises(BusError, match="refused"):
+        await look(bus, ["s"])
