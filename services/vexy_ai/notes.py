@@ -1,65 +1,127 @@
-"""What vexy_ai makes of an item: a note. Pure; an item is whatever someone put on the stream."""
+"""What vexy_ai makes of an item: a note. Pure but for the lexicon; an item is whatever someone put there."""
 
-import re
-from collections import Counter
+import hashlib
+import math
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Final
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urlsplit
 
 import orjson
-from pydantic import Field
 
-from marketswarm.agent import Own
+from marketswarm.channels.fitting import cut, plain
+from services.vexy_ai.mood import sentiment
+from services.vexy_ai.naming import Lexicon
 
 TEXT_LIMIT: Final = 4000  # characters of an item that are looked at
 SHOWN_LIMIT: Final = 200
-MENTIONS: Final = 10
-TICKER: Final = re.compile(r"\$([A-Z]{1,5})\b")
-WORD: Final = re.compile(r"[^\W\d_]{4,30}")
+LINK_LIMIT: Final = 1000
+NAME_LIMIT: Final = 100
+
+Fields = Mapping[bytes, bytes]
 
 
-class Wishes(Own):
-    """`settings` of vexy_ai. Seconds."""
+def note(entry: str, item: Fields, lexicon: Lexicon, wall: float) -> dict[str, str]:
+    """The fields of the note about an item; `id` is the item's own, or the entry's if it has none.
 
-    group: Annotated[str, Field(min_length=1, max_length=100)] = "vexy_ai"
-    claim_sec: Annotated[float, Field(ge=0.1, le=86_400)] = 60.0  # after that, another's item is taken over
-    batch: Annotated[int, Field(gt=0, le=1000)] = 50
-
-
-class Section(Own):
-    """What vexy_ai reads from its section."""
-
-    settings: Wishes = Wishes()
-
-
-def note(entry_id: str, item: Mapping[bytes, bytes], wall: float) -> dict[str, str]:
-    """The fields of the note about an item; `id` is the item's own, or the entry's if it has none."""
+    `wall` is when it is made, in epoch seconds.
+    """
     title, summary = _text(item, b"title"), _text(item, b"summary")
+    whole = f"{title}. {summary}"
+    version = cut(_text(item, b"version"), SHOWN_LIMIT, len)
     return {
-        "id": _text(item, b"id")[:SHOWN_LIMIT] or entry_id,
-        "feed": _text(item, b"feed")[:SHOWN_LIMIT],
-        "title": title[:SHOWN_LIMIT],
-        "mentions": orjson.dumps(_mentions(f"{title} {summary}")).decode(),
-        "words": orjson.dumps(_words(f"{title} {summary}")).decode(),
+        "kind": "note",
+        "id": _shown(item, b"id") or entry,
+        **({"version": version} if version else {}),
+        "feed": _shown(item, b"feed"),
+        "title": cut(title or summary, SHOWN_LIMIT, len),
+        "link": _link(_text(item, b"link")),
+        "tickers": orjson.dumps(lexicon.tickers(whole)).decode(),
+        "topics": orjson.dumps(lexicon.topics(whole)).decode(),
+        "sentiment": f"{sentiment(whole):.3f}",
         "ts": f"{wall:.3f}",
     }
 
 
-def entries_of(reply: Any) -> list[tuple[bytes, Mapping[bytes, bytes]]]:
-    """The entries in a reply to XREADGROUP (streams with entries), deleted ones as empty items."""
-    return [(entry_id, fields or {}) for _stream, entries in reply or [] for entry_id, fields in entries]
+def identity(stream: str, entry: str, item: Fields) -> str:
+    """What two notes about the same version of an item have in common, and no others do."""
+    ident = item.get(b"id") or entry.encode()
+    said = (stream.encode(), ident, item.get(b"version", b""))
+    return hashlib.blake2b(
+        b"\0".join(b"%d:%b" % (len(each), each) for each in said), digest_size=12
+    ).hexdigest()
 
 
-def _text(item: Mapping[bytes, bytes], name: bytes) -> str:
-    return item.get(name, b"")[: 4 * TEXT_LIMIT].decode("utf-8", "replace")[:TEXT_LIMIT]
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A note that was read back."""
+
+    id: str
+    feed: str = ""
+    title: str = ""
+    link: str = ""
+    tickers: tuple[str, ...] = ()
+    topics: tuple[str, ...] = ()
+    sentiment: float = 0.0
 
 
-def _mentions(text: str) -> list[str]:
-    return list(dict.fromkeys(TICKER.findall(text)))[:MENTIONS]
+def read_back(fields: Fields, window: str) -> Note | None:
+    """The note of a window; None for what is none: anyone can write to a stream."""
+    if fields.get(b"kind") != b"note" or fields.get(b"window") != window.encode():
+        return None
+    return Note(
+        id=_shown(fields, b"id"),
+        feed=_shown(fields, b"feed"),
+        title=_shown(fields, b"title"),
+        link=_link(_text(fields, b"link")),
+        tickers=_names(fields.get(b"tickers", b"")),
+        topics=_names(fields.get(b"topics", b"")),
+        sentiment=_score(fields.get(b"sentiment", b"")),
+    )
 
 
-def _words(text: str) -> list[str]:
-    return [word for word, _ in Counter(_lowered(WORD.findall(text))).most_common(5)]
+def number(raw: bytes) -> float:
+    """A finite number in digits. Raises ValueError, which shows nothing of what it was."""
+    try:
+        found = float(raw[:40])
+    except ValueError:
+        found = math.nan
+    if not math.isfinite(found):
+        raise ValueError("is no number")
+    return found
 
 
-def _lowered(words: Iterable[str]) -> list[str]:
-    return [word.lower() for word in words]
+def _score(raw: bytes) -> float:
+    try:
+        return max(-1.0, min(1.0, number(raw)))
+    except ValueError:
+        return 0.0
+
+
+def _names(raw: bytes) -> tuple[str, ...]:
+    try:
+        found: Any = orjson.loads(raw[: 4 * TEXT_LIMIT])
+    except orjson.JSONDecodeError:
+        return ()
+    return tuple(_strings(found))[:SHOWN_LIMIT] if isinstance(found, list) else ()
+
+
+def _strings(found: Iterable[Any]) -> Iterable[str]:
+    return (plain(each)[:NAME_LIMIT] for each in found if isinstance(each, str))
+
+
+def _text(fields: Fields, name: bytes) -> str:
+    """One line of what can be printed, cut; an item may bring megabytes."""
+    return plain(fields.get(name, b"")[: 4 * TEXT_LIMIT].decode("utf-8", "replace")[:TEXT_LIMIT]).strip()
+
+
+def _shown(fields: Fields, name: bytes) -> str:
+    return cut(_text(fields, name), SHOWN_LIMIT, len)
+
+
+def _link(text: str) -> str:
+    try:
+        scheme = urlsplit(text).scheme
+    except ValueError:
+        return ""
+    return text if scheme in {"http", "https"} and len(text) <= LINK_LIMIT else ""

@@ -1,10 +1,14 @@
 """vexy_ai on real buses: every item has one note, whoever died with it in hand."""
 
+import re
 import time
 
+import orjson
 import pytest
 from agent_scene import Scene, seed
-from rig import until
+from rig import free_port, until
+from rig_metrics import key, samples
+from worker_scene import GROUP, add, entries, notes, odd_worker, pending, settled, truth
 
 
 @pytest.fixture
@@ -13,74 +17,67 @@ def scene(tmp_path):
         yield scene
 
 
-TRUTH = {
-    "services": {
-        "vexy_ai": {
-            "heartbeat": {"interval_sec": 0.2, "timeout_sec": 3},
-            "settings": {"group": "readers", "claim_sec": 0.5},
-        }
-    }
-}
-
-
-def notes(scene, key="vexy:notes"):
-    found = [fields for _id, fields in scene.market.cmd("XRANGE", key, "-", "+")]
-    return [
-        one["id"] if isinstance(one, dict) else dict(zip(one[::2], one[1::2], strict=True))["id"]
-        for one in found
-    ]
-
-
-def add(scene, *ids, key="rss:items"):
-    for one in ids:
-        scene.market.cmd("XADD", key, "*", "id", one, "title", f"about ${one.upper()}")
-
-
-def pending(scene, key="rss:items"):
-    summary = scene.market.cmd("XPENDING", key, "readers")
-    return summary["pending"] if isinstance(summary, dict) else summary[0]
-
-
 def test_items_from_before_and_after_its_start_are_noted_once_each(scene):
     add(scene, "a", "b")
-    seed(scene.buses, TRUTH, 1)
+    seed(scene.buses, truth(), 1)
     agent = scene.module("services.vexy_ai")
     until(lambda: notes(scene) == ["a", "b"], 20)
     add(scene, "c", "a")
     until(lambda: notes(scene) == ["a", "b", "c"] and not pending(scene), 20)
     assert agent.stop() == 0
-    assert scene.market.cmd("XINFO", "CONSUMERS", "rss:items", "readers") == []
+    assert scene.market.cmd("XINFO", "CONSUMERS", "rss:items", GROUP) == []
     assert "Traceback" not in agent.text()
+
+
+def test_an_edited_item_has_a_note_for_each_version(scene):
+    seed(scene.buses, truth(symbols={"ACME": ["Acme"]}, topics={"rates": ["rate cut"]}), 1)
+    scene.module("services.vexy_ai")
+    add(scene, "a", title="Great news of Acme", link="https://acme.example/1", feed="f")
+    add(scene, "a", title="Bad news of Acme: a rate cut", version="2", updates="1")
+    add(scene, "a", title="Bad news of Acme: a rate cut", version="2", updates="1")
+    add(scene, "last")
+    until(lambda: "last" in notes(scene), 20)
+    first, second = (each for each in entries(scene.market) if each["id"] == "a")
+    assert "version" not in first
+    assert second["version"] == "2"
+    assert (first["tickers"], second["topics"]) == ('["ACME"]', '["rates"]')
+    assert float(first["sentiment"]) > 0 > float(second["sentiment"])
+    assert (first["link"], first["feed"]) == ("https://acme.example/1", "f")
+    begins, ends = map(int, first["window"].split("-"))
+    assert begins <= float(first["ts"]) < ends
 
 
 def test_items_of_a_dead_worker_are_taken_over(scene):
     add(scene, "a", "b")
-    scene.market.cmd("XGROUP", "CREATE", "rss:items", "readers", "0")
-    scene.market.cmd("XREADGROUP", "GROUP", "readers", "the dead", "COUNT", 5, "STREAMS", "rss:items", ">")
+    scene.market.cmd("XGROUP", "CREATE", "rss:items", GROUP, "0")
+    scene.market.cmd("XREADGROUP", "GROUP", GROUP, "the dead", "COUNT", 5, "STREAMS", "rss:items", ">")
     assert pending(scene) == 2
-    seed(scene.buses, TRUTH, 1)
+    seed(scene.buses, truth(), 1)
     scene.module("services.vexy_ai")
     until(lambda: notes(scene) == ["a", "b"] and not pending(scene), 20)
 
 
-def test_a_worker_killed_at_any_moment_leaves_no_item_without_and_none_with_two(scene):
-    seed(scene.buses, TRUTH, 1)
+LOST_ANSWER = """
+redis.call('XADD', KEYS[1], '*', 'id', 'b')
+return redis.call('XREADGROUP', 'GROUP', ARGV[1], ARGV[2], 'STREAMS', KEYS[1], '>')
+"""
+
+
+def test_a_worker_that_is_stopped_gives_back_what_it_had(scene):
+    seed(scene.buses, truth(claim_sec=3600), 1)
     agent = scene.module("services.vexy_ai")
-    wanted = []
-    for round_ in range(4):
-        ids = [f"r{round_}n{n}" for n in range(60)]
-        wanted += ids
-        add(scene, *ids[:30])
-        until(lambda: notes(scene), 20)
-        agent.kill()
-        add(scene, *ids[30:])
-        agent.start()
-    until(lambda: len(notes(scene)) >= len(wanted) and not pending(scene), 15)
-    assert sorted(notes(scene)) == sorted(wanted)
+    add(scene, "a")
+    until(lambda: notes(scene) == ["a"], 20)
+    # as if the answer to its reading had been lost: taken by it, and unknown to it
+    scene.market.cmd("EVAL", LOST_ANSWER, 1, "rss:items", GROUP, scene.beat("vexy_ai")["boot"])
+    assert agent.stop() == 0
+    assert pending(scene) == 1
+    scene.module("services.vexy_ai")
+    until(lambda: notes(scene) == ["a", "b"] and not pending(scene), 20)
 
 
 def test_two_workers_share_the_items(scene):
-    seed(scene.buses, TRUTH, 1)
+    seed(scene.buses, truth(), 1)
     workers = [scene.module("services.vexy_ai") for _ in range(2)]
     for worker in workers:
         worker.wait_log("agent.joined")
@@ -94,7 +91,7 @@ def test_hostile_items_are_noted_like_others(scene):
     scene.market.cmd("XADD", "rss:items", "*", b"\xff", b"\x00\xff")
     scene.market.cmd("XADD", "rss:items", "*", "title", "$A " * 200_000, "id", "x" * 5000)
     add(scene, "last")
-    seed(scene.buses, TRUTH, 1)
+    seed(scene.buses, truth(), 1)
     agent = scene.module("services.vexy_ai")
     until(lambda: "last" in notes(scene), 20)
     assert len(notes(scene)) == 3
@@ -104,7 +101,7 @@ def test_hostile_items_are_noted_like_others(scene):
 
 @pytest.mark.parametrize("damage", [("FLUSHALL",), ("DEL", "rss:items"), ("SET", "rss:items", "no stream")])
 def test_a_stream_that_is_lost_under_it_is_found_again(scene, damage):
-    seed(scene.buses, TRUTH, 1)
+    seed(scene.buses, truth(), 1)
     agent = scene.module("services.vexy_ai")
     add(scene, "a")
     until(lambda: notes(scene), 20)
@@ -114,21 +111,22 @@ def test_a_stream_that_is_lost_under_it_is_found_again(scene, damage):
         scene.market.cmd("DEL", "rss:items")
     add(scene, "z")
     until(lambda: "z" in notes(scene), 20)
-    seed(scene.buses, TRUTH, 1)
-    until(lambda: "status" not in scene.beat("vexy_ai"), 20)
+    seed(scene.buses, truth(), 1)
+    until(lambda: scene.beat("vexy_ai").get("status") != "degraded", 20)
     assert agent.running
 
 
 def test_a_bus_that_is_away_is_a_trouble_and_it_goes_on_beating(scene):
-    seed(scene.buses, TRUTH, 1)
+    seed(scene.buses, truth(), 1)
     agent = scene.module("services.vexy_ai")
     scene.wait_beat(svc="vexy_ai", rev=1)
     scene.market.freeze()  # for long enough that it fails more than once
-    scene.wait_beat(svc="vexy_ai", status="degraded", detail="market-redis timeout")
+    scene.wait_beat(svc="vexy_ai", status="degraded")
     frozen_for = time.monotonic() + 5
     before = scene.beat("vexy_ai")["i"]
     until(lambda: time.monotonic() > frozen_for)
     until(lambda: scene.beat("vexy_ai")["i"] > before + 3, 20)
+    assert "market-redis timeout" in scene.beat("vexy_ai")["detail"]
     assert len(agent.logs("items.unread")) == 1
     scene.market.thaw()
     add(scene, "a")
@@ -136,20 +134,73 @@ def test_a_bus_that_is_away_is_a_trouble_and_it_goes_on_beating(scene):
     assert agent.running
 
 
+def test_what_a_full_bus_does_not_take_is_noted_once_there_is_room(scene):
+    seed(scene.buses, truth(claim_sec=0.1, tries=1), 1)
+    agent = scene.module("services.vexy_ai")
+    add(scene, "first")
+    until(lambda: notes(scene) and not pending(scene), 20)
+    agent.freeze()
+    ids = [f"n{n}" for n in range(5)]
+    add(scene, *ids)
+    scene.market.cmd("CONFIG", "SET", "maxmemory", 1)
+    agent.thaw()
+    scene.wait_beat(svc="vexy_ai", status="degraded", detail="market-redis oom")
+    before = scene.beat("vexy_ai")["i"]
+    until(lambda: scene.beat("vexy_ai")["i"] > before + 10, 20)
+    assert notes(scene) == ["first"]
+    scene.market.cmd("CONFIG", "SET", "maxmemory", 0)
+    until(lambda: notes(scene) == ["first", *ids] and not pending(scene), 20)
+    assert not scene.market.cmd("EXISTS", "vexy:dead")
+
+
 def test_notes_may_go_to_another_bus_than_the_items_come_from(scene):
-    document = {
-        "services": {
-            "vexy_ai": {
-                **TRUTH["services"]["vexy_ai"],
-                "access_points": {
-                    "subscribe_to": [{"bus": "market-redis", "key": "news"}],
-                    "publish_to": [{"bus": "system-redis", "key": "notes"}],
-                },
-            }
-        }
-    }
+    document = truth(["news"], [{"bus": "system-redis", "key": "notes"}])
     seed(scene.buses, document, 1)
     scene.module("services.vexy_ai")
     add(scene, "a", "b", key="news")
-    until(lambda: scene.system.cmd("XLEN", "notes") == 2, 20)
-    until(lambda: not pending(scene, "news"), 20)
+    until(lambda: len(entries(scene.system, "notes")) == 2, 20)
+    settled(scene, key="news")
+
+
+def test_its_section_may_change_while_it_works(scene):
+    seed(scene.buses, truth(symbols=["ACME"]), 1)
+    agent = scene.module("services.vexy_ai")
+    add(scene, "a", title="ACME and BETA rise")
+    until(lambda: notes(scene) == ["a"], 20)
+    seed(scene.buses, truth(["rss:items", "more:items"], symbols=["ACME", "BETA"]), 2)
+    scene.wait_beat(svc="vexy_ai", rev=2)
+    began = time.monotonic()
+    add(scene, "b", title="ACME and BETA rise", key="more:items")
+    until(lambda: notes(scene) == ["a", "b"], 20)
+    assert time.monotonic() - began < 3
+    assert [orjson.loads(each["tickers"]) for each in entries(scene.market)] == [["ACME"], ["ACME", "BETA"]]
+    seed(scene.buses, truth(symbols={"beta": []}), 3)  # no ticker: refused, and the last one stays
+    scene.wait_beat(svc="vexy_ai", rev=3, status="degraded")
+    add(scene, "c", title="BETA alone", key="more:items")
+    assert agent.running
+
+
+def test_a_worker_that_falls_behind_says_so_until_it_has_caught_up(scene):
+    seed(scene.buses, truth(behind_sec=1, batch=1), 1)
+    port = free_port()
+    odd_worker(scene, METRICS_PORT=str(port))
+    add(scene, "first")
+    # that one may have waited for the worker to start
+    until(lambda: "0 unread" in scene.beat("vexy_ai").get("detail", ""), 20)
+    scene.market.cmd(
+        "EVAL", "for _ = 1, 25 do redis.call('XADD', KEYS[1], '*', 'id', 'slow') end", 1, "rss:items"
+    )
+    beat = scene.wait_beat(svc="vexy_ai", status="degraded")
+    assert re.fullmatch(r"behind: \d+ unread in rss:items, the oldest for \d+ s", beat["detail"])
+    until(lambda: scene.beat("vexy_ai")["status"] == "ok", 20)
+    assert re.fullmatch(r"\d\.\d/s, 0 unread", scene.beat("vexy_ai")["detail"])
+    done = {
+        outcome: key("vexy_ai_entries_total", stream="rss:items", outcome=outcome)
+        for outcome in ("new", "known")
+    }
+    until(lambda: samples(port)[done["known"]] == 24, 5)
+    told = samples(port)
+    assert told[done["new"]] == len(notes(scene)) == 2
+    assert told[key("vexy_ai_delay_seconds_count")] == 26
+    for waiting in ("vexy_ai_unread", "vexy_ai_oldest_unread_seconds"):
+        assert told[key(waiting, stream="rss:items")] == 0

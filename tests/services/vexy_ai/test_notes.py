@@ -1,50 +1,99 @@
 import orjson
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.vexy_ai.notes import entries_of, note
+from services.vexy_ai.naming import Lexicon
+from services.vexy_ai.notes import Note, identity, note, number, read_back
+
+LEXICON = Lexicon({"MSFT": ["Microsoft"]}, {"profits": ["profit"]})
+WINDOW = "1200-1500"
 
 
 def test_a_note_tells_what_an_item_is_about():
     item = {
         b"id": b"abc",
+        b"version": b"2",
         b"feed": b"a",
-        b"title": b"$AAPL beats $MSFT, $AAPL rises",
-        b"summary": b"Profits, profits",
+        b"title": b"$AAPL beats Microsoft",
+        b"summary": b"Great profits",
+        b"link": b"https://a.example/1",
     }
-    found = note("1-0", item, 5.0)
-    assert found == {
+    assert note("1-0", item, LEXICON, 5.0) == {
+        "kind": "note",
         "id": "abc",
+        "version": "2",
         "feed": "a",
-        "title": "$AAPL beats $MSFT, $AAPL rises",
-        "mentions": '["AAPL","MSFT"]',
-        "words": '["aapl","profits","beats","msft","rises"]',
+        "title": "$AAPL beats Microsoft",
+        "link": "https://a.example/1",
+        "tickers": '["AAPL","MSFT"]',
+        "topics": '["profits"]',
+        "sentiment": "0.791",
         "ts": "5.000",
     }
 
 
-def test_an_item_without_an_id_is_known_by_its_entry():
-    assert note("1-0", {}, 5.0)["id"] == "1-0"
+def test_an_item_without_an_id_is_known_by_its_entry_and_one_without_a_title_by_its_summary():
+    found = note("1-0", {b"summary": b"only this"}, LEXICON, 5.0)
+    assert (found["id"], found["title"]) == ("1-0", "only this")
+    assert "version" not in found
+
+
+@pytest.mark.parametrize("link", [b"javascript:alert(1)", b"http://[", b"/1", b"https://a/" + b"x" * 2000])
+def test_a_link_that_is_none_is_left_out(link):
+    assert note("1-0", {b"link": link}, LEXICON, 5.0)["link"] == ""
+
+
+def test_two_notes_are_about_the_same_when_stream_id_and_version_are_the_same():
+    def of(stream="s", entry="1-0", **fields):
+        return identity(stream, entry, {name.encode(): value for name, value in fields.items()})
+
+    assert of(id=b"a") == of(id=b"a", entry="2-0", title=b"changed")
+    others = [of(id=b"a"), of(id=b"b"), of(id=b"a", version=b"2"), of(id=b"a", stream="t"), of()]
+    others += [of(entry="2-0"), of(id=b"x" * 300 + b"1"), of(id=b"x" * 300 + b"2")]
+    assert len(set(others)) == len(others)
 
 
 @given(
-    st.dictionaries(st.sampled_from([b"id", b"feed", b"title", b"summary", b"x"]), st.binary(max_size=200))
+    st.dictionaries(
+        st.sampled_from([b"id", b"feed", b"title", b"summary", b"version", b"link"]), st.binary(max_size=200)
+    )
 )
-def test_whatever_an_item_holds_there_is_a_short_note(item):
-    found = note("1-0", item, 5.0)
-    assert orjson.loads(orjson.dumps(found)) == found
-    assert all(len(text) <= 400 for text in found.values())
+def test_whatever_an_item_holds_there_is_a_short_note_that_can_be_read_back(item):
+    found = note("1-0", item, LEXICON, 5.0) | {"window": WINDOW}
+    assert all(len(text) <= 1000 and (text.isprintable() or not text) for text in found.values())
+    fields = {name.encode(): text.encode() for name, text in found.items()}
+    assert read_back(fields, WINDOW).id == found["id"]
+    assert read_back(fields, "1500-1800") is None
 
 
 def test_a_huge_item_makes_a_short_note():
-    found = note("1-0", {b"title": b"$ABC " * 1_000_000, b"id": b"x" * 1_000_000}, 5.0)
+    found = note("1-0", {b"title": b"$ABC " * 1_000_000, b"id": b"x" * 1_000_000}, LEXICON, 5.0)
     assert sum(map(len, found.values())) < 1000
 
 
-def test_a_reply_is_a_list_of_entries_and_nothing_is_an_empty_one():
-    assert entries_of(None) == []
-    assert entries_of([]) == []
-    assert entries_of([[b"s", [(b"1-0", {b"a": b"b"}), (b"2-0", None)]]]) == [
-        (b"1-0", {b"a": b"b"}),
-        (b"2-0", {}),
-    ]
+@pytest.mark.parametrize("raw", [b"", b"x", b"nan", b"inf", b"-inf", b"1" * 400, b"\xff"])
+def test_what_is_no_number_is_refused(raw):
+    if raw.isdigit():
+        assert number(raw) > 0  # cut, and finite
+    else:
+        with pytest.raises(ValueError, match="is no number"):
+            number(raw)
+
+
+def test_what_others_write_to_the_notes_is_no_harm():
+    fields = {
+        b"kind": b"note",
+        b"window": WINDOW.encode(),
+        b"tickers": b'["A", 1]',
+        b"topics": b"{",
+        b"id": b"i",
+    }
+    assert read_back(fields | {b"sentiment": b"7"}, WINDOW) == Note("i", tickers=("A",), sentiment=1.0)
+    assert read_back(fields | {b"sentiment": b"x"}, WINDOW) == Note("i", tickers=("A",))
+    assert read_back({b"kind": b"digest"}, WINDOW) is None
+
+
+def test_many_or_long_tickers_of_others_are_cut():
+    fields = {b"kind": b"note", b"window": WINDOW.encode(), b"tickers": orjson.dumps(["x" * 500] * 20)}
+    assert all(len(each) == 100 for each in read_back(fields, WINDOW).tickers)

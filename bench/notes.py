@@ -1,0 +1,144 @@
+"""From the stream to the notes: how many items a second vexy_ai works through.
+
+Real servers, real workers, items as rss_agg writes them, against a loop that only copies: it reads through a
+group as well, and acknowledges what it has written. What is left between the two is the work. Linux only:
+reads /proc.
+"""
+
+import contextlib
+import random
+import sys
+import time
+from typing import Any, Final
+
+import orjson
+import redis
+
+from bench.fleet import program, seed
+from bench.footprint import cpu_sec, rss_mb
+from bench.ground import Server, report
+
+ITEMS: Final = 20_000
+ITEMS_KEY: Final = "rss:items"
+NOTES_KEY: Final = "vexy:notes"
+BATCH: Final = 100
+IDLE_SEC: Final = 10.0
+WINDOW_SEC: Final = 20
+WORDS: Final = tuple(
+    "shares rise fall after report of strong weak profit loss and outlook for the year as investors fear "  # noqa: SIM905 - as one would say it
+    "hope rates inflation oil gas deal merger chief court bank market growth record demand supply price "
+    "Acme Globex".split()
+)
+
+
+def truth(digest_sec: int) -> bytes:
+    """A truth with nothing but vexy_ai."""
+    settings = {
+        "symbols": {"ACME": ["Acme"], "GLBX": ["Globex"], "INIT": ["Initech"]},
+        "topics": {"rates": ["inflation"], "energy": ["oil", "gas"]},
+        "digest_sec": digest_sec,
+        "notes": 1_000_000,
+        "batch": BATCH,
+    }
+    beats = {"interval_sec": 10, "timeout_sec": 60}
+    return orjson.dumps({"services": {"vexy_ai": {"heartbeat": beats, "settings": settings}}})
+
+
+def fill(client: "redis.Redis", items: int, first: int = 0) -> None:
+    """Puts so many items on the stream: a title, a summary of 40 words."""
+    chance = random.Random(first)
+    pipe = client.pipeline(transaction=False)
+    for n in range(first, first + items):
+        fields: dict[Any, Any] = {
+            "id": f"{n:032x}",
+            "feed": f"feed{n % 50}",
+            "title": " ".join(chance.choices(WORDS, k=9)),
+            "link": f"https://news.example/{n}",
+            "summary": " ".join(chance.choices(WORDS, k=40)),
+            "published": "Thu, 06 Nov 2025 12:50:58 GMT",
+            "tags": "[]",
+        }
+        pipe.xadd(ITEMS_KEY, fields)
+        if n % 1000 == 999:
+            pipe.execute()
+    pipe.execute()
+
+
+def copied(client: "redis.Redis", items: int) -> float:
+    """Items a second of the loop that only copies."""
+    client.xgroup_create(ITEMS_KEY, "copies", id="0")
+    began, done = time.monotonic(), 0
+    while done < items:
+        ((_, entries),) = client.xreadgroup("copies", "bench", {ITEMS_KEY: ">"}, count=BATCH)
+        pipe = client.pipeline(transaction=True)
+        for _, fields in entries:
+            pipe.xadd("copies", fields)
+        pipe.xack(ITEMS_KEY, "copies", *(entry for entry, _ in entries))
+        pipe.execute()
+        done += len(entries)
+    return items / (time.monotonic() - began)
+
+
+def noted(system: Server, market: Server, workers: int, items: int) -> tuple[float, float]:
+    """Items a second of so many workers, once they are warm; and the processor's seconds an item."""
+    with redis.Redis(port=market.port) as client, contextlib.ExitStack() as stack:
+        client.flushall()
+        seed([system, market], truth(86_400))
+        fill(client, items)
+        running = [stack.enter_context(program("services.vexy_ai", system, market)) for _ in range(workers)]
+        first = until_noted(client, items // 10)
+        began, used = time.monotonic(), sum(cpu_sec(each.pid) for each in running)
+        last = until_noted(client, items)
+        took, done = time.monotonic() - began, last - first
+        return done / took, (sum(cpu_sec(each.pid) for each in running) - used) / done
+
+
+def until_noted(client: "redis.Redis", items: int) -> int:
+    """Waits for so many notes; how many there are by then."""
+    by = time.monotonic() + 300
+    while (found := client.xlen(NOTES_KEY)) < items:
+        if time.monotonic() > by:
+            raise RuntimeError(f"{found} of {items} were noted")
+        time.sleep(0.01)
+    return int(found)
+
+
+def digest_and_idle(system: Server, market: Server, notes: int) -> tuple[float, float, float]:
+    """Seconds from a window's end to its digest of so many notes; then, idle, MB and share of a core."""
+    with redis.Redis(port=market.port) as client:
+        client.flushall()
+        seed([system, market], truth(WINDOW_SEC))
+        fill(client, notes)
+        while time.time() % WINDOW_SEC > 1:
+            time.sleep(0.05)  # so that all are in one window
+        with program("services.vexy_ai", system, market) as worker:
+            until_noted(client, notes + 1)
+            ((_, digest),) = client.xrevrange(NOTES_KEY, count=1)
+            began = cpu_sec(worker.pid)
+            time.sleep(IDLE_SEC)
+            idle = (cpu_sec(worker.pid) - began) / IDLE_SEC
+            return float(digest[b"ts"]) - float(digest[b"to"]), rss_mb(worker.pid), idle
+
+
+def main(items: int = ITEMS, notes: int = 5000) -> None:
+    """The loop that copies, one worker, two; then a digest of many notes, then nothing to do."""
+    with Server() as system, Server() as market:
+        with redis.Redis(port=market.port) as client:
+            fill(client, items)
+            bare = copied(client, items)
+        alone, cost = noted(system, market, 1, items)
+        both, _ = noted(system, market, 2, items)
+        late, memory, idle = digest_and_idle(system, market, notes)
+    report(
+        f"{items:,} items to notes",
+        ("a loop that only copies", f"{bare:,.0f} items/s", ""),
+        ("one worker", f"{alone:,.0f} items/s", f"{alone / bare:.2f} of it"),
+        ("two workers", f"{both:,.0f} items/s", f"{both / bare:.2f} of it"),
+        ("an item", f"{1e6 * cost:,.0f} µs of a core", ""),
+        (f"the digest of {notes:,} notes", f"{late:.1f} s after its window", "looked for every second"),
+        ("idle after that", f"{memory:.0f} MB, {100 * idle:.2f} % of a core", "goal: 40 MB, 0.3 %"),
+    )
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

@@ -1,0 +1,44 @@
+"""An agent that says on the market bus when its share of the keys changes, and when it has the lease.
+
+`python -m bench.sharer`, for `takeover.py`. A line is `<what> <boot> <time> <count>`: the time is this
+machine's monotonic clock, the same for all its processes.
+"""
+
+import time
+
+from marketswarm.agent import Agent, agent, run
+from marketswarm.settings import Common
+
+SVC = "svc000000"
+KEYS = [f"key {number}" for number in range(300)]
+LEASE_SEC = 3.0
+SAID = "bench:said"
+
+
+async def main() -> int:
+    """Share and wait for the lease until asked to stop."""
+    async with agent(SVC) as me:
+        me.task(_hold(me), name="holds")
+        share = me.share()
+        await share.known()
+        while True:
+            await _say(me, "share", len(share.mine(KEYS)))
+            await me.rest(60)
+    return me.exit_code
+
+
+async def _hold(me: Agent[Common]) -> None:
+    async with me.lease("bench", life_sec=LEASE_SEC) as lease:
+        await _say(me, "lease", lease.epoch)
+        while True:
+            await me.bus("market-redis").client.blpop("bench:never")
+
+
+async def _say(me: Agent[Common], what: str, count: int) -> None:
+    at = time.monotonic()
+    bus = me.bus("market-redis")
+    await bus.ask(bus.client.rpush(SAID, f"{what} {me.boot} {at} {count}"))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,149 @@
+"""What bars and probes come to in the window that they fall into. Pure; an entry is what someone put there.
+
+An entry that is no bar or no probe is `Unusable`, with the reason: it will not become one by trying again.
+"""
+
+import contextlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from marketswarm.channels.fitting import cut, plain
+from services.vexy_ai.notes import Fields, number
+
+SYMBOL: Final = re.compile(rb"[A-Za-z0-9][A-Za-z0-9.:/_-]{0,29}")
+NAME_LIMIT: Final = 100
+WORD_LIMIT: Final = 100
+HISTORY_SEC: Final = 3600.0
+
+
+class Unusable(Exception):  # noqa: N818 - a finding, not an accident
+    """An entry that nothing can be made of, and why."""
+
+
+def bar_in(fields: Fields) -> tuple[str, bytes]:
+    """The symbol of a bar, and what the window keeps of it, as JSON. Raises Unusable."""
+    symbol = fields.get(b"sym", b"")
+    if not SYMBOL.fullmatch(symbol):
+        raise Unusable("not a bar: sym is no symbol")
+    found: dict[str, float] = {}
+    for name in ("start", "open", "high", "low", "close"):
+        try:
+            found[name] = number(fields.get(name.encode(), b""))
+        except ValueError as error:
+            raise Unusable(f"not a bar: {name} {error}") from None
+    if min(found.values()) <= 0:
+        raise Unusable("not a bar: a price or its time is not above 0")
+    return symbol.decode(), orjson.dumps(found)
+
+
+def is_history(fields: Fields, wall: float) -> bool:
+    """Whether a bar fills a gap in the past, and is no news any more; `wall` is in epoch seconds."""
+    if fields.get(b"source") != b"rest":
+        return False  # a recording is of another time, and is told as if it were now
+    return number(fields.get(b"start", b"")) / 1000 < wall - HISTORY_SEC
+
+
+def probe_in(fields: Fields) -> tuple[str, bytes]:
+    """The target of a probe, and what the window keeps of it, as JSON. Raises Unusable."""
+    target = cut(_plain(fields, b"target"), NAME_LIMIT, len)
+    ok = fields.get(b"ok")
+    if not target or ok not in (b"0", b"1"):
+        raise Unusable("not a probe: no target, or ok is neither 0 nor 1")
+    words = [_plain(fields, name) for name in (b"stage", b"error")] if ok == b"0" else []
+    why = cut(" ".join(filter(None, words)), WORD_LIMIT, len)
+    return target, orjson.dumps({"ok": ok == b"1", "why": why})
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What a symbol did in a window: from its first bar's open to its last one's close.
+
+    `since` and `until` are when these two bars begin, in epoch seconds.
+    """
+
+    symbol: str
+    open: float
+    close: float
+    high: float
+    low: float
+    bars: int
+    since: float = 0.0
+    until: float = 0.0
+
+    @property
+    def change(self) -> float:
+        """Per cent."""
+        return 100 * (self.close / self.open - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A target that did not answer every probe of a window; `why` is the last reason."""
+
+    target: str
+    failed: int
+    probes: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What a window holds besides notes; `notes` says how many it was given."""
+
+    notes: int
+    first: str
+    last: str
+    moves: tuple[Move, ...] = ()
+    losses: tuple[Loss, ...] = ()
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to tell: that all probes went well is nothing."""
+        return bool(self.notes or self.moves or self.losses)
+
+
+def observed(fields: Mapping[bytes, bytes]) -> Observed:
+    """A window as it was kept: `n`, `first`, `last`, `bar <symbol>`, `probe <target>`; odd ones go."""
+    moves, losses = [], []
+    for name, value in sorted(fields.items()):
+        what, _, of = name.decode("utf-8", "replace").partition(" ")
+        with contextlib.suppress(KeyError, TypeError, ValueError):
+            if what == "bar":
+                moves.append(_move(of, _object(value)))
+            elif what == "probe":
+                losses.append(_loss(of, _object(value)))
+    count = fields.get(b"n", b"")
+    return Observed(
+        notes=int(count) if count.isdigit() else 0,
+        first=fields.get(b"first", b"").decode("ascii", "replace"),
+        last=fields.get(b"last", b"").decode("ascii", "replace"),
+        moves=tuple(moves),
+        losses=tuple(loss for loss in losses if loss.failed),
+    )
+
+
+def _move(symbol: str, kept: Mapping[str, Any]) -> Move:
+    prices = {name: float(kept[name]) for name in ("open", "close", "high", "low")}
+    if not min(prices.values()) > 0:
+        raise ValueError("no price")
+    since, until = (float(kept[name]) / 1000 for name in ("start", "last"))
+    return Move(symbol, **prices, bars=int(kept["n"]), since=since, until=until)
+
+
+def _loss(target: str, kept: Mapping[str, Any]) -> Loss:
+    return Loss(target, int(kept["failed"]), int(kept["n"]), str(kept["why"])[:WORD_LIMIT])
+
+
+def _object(raw: bytes) -> dict[str, Any]:
+    try:
+        found = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _plain(fields: Fields, name: bytes) -> str:
+    return " ".join(plain(fields.get(name, b"")[:1000].decode("utf-8", "replace")).split())

@@ -1,0 +1,119 @@
+"""What vexy_ai counts, as it is told on METRICS_PORT and in beats. Read in another thread than written in."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+from marketswarm.metrics import Family, Spread
+from marketswarm.metrics.family import counter, gauge
+from services.vexy_ai.digest import Plain
+from services.vexy_ai.making import Made
+from services.vexy_ai.pace import Backlog, Pace, Rate, summed_up
+from services.vexy_ai.sources import Source
+
+
+class Tally:
+    """Counts entries, digests and questions; `summary` says in a line what is worth knowing."""
+
+    def __init__(self) -> None:
+        self.backlogs: Mapping[str, Backlog] = {}
+        self.pace, self.rate = Pace(), Rate()
+        self.delay = Spread(0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
+        self.digests = 0
+        self.digests_plain = 0
+        self.plain: str | None = None  # why the last digest has no summaries, if it was to have some
+        self.asked: Counter[str] = Counter()
+        self.paused = False
+        self._entries: Counter[tuple[str, str]] = Counter()
+        self._worked = False
+
+    def settled(self, source: Source, made: Sequence[Made], new: int, now: float) -> None:
+        """So many were put down, of which so many were new; `now` in epoch seconds."""
+        self._worked = True
+        self._entries[source.key, "new"] += new
+        self._entries[source.key, "known"] += len(made) - new
+        for each in made:
+            self.delay.observe(max(0.0, now - int(each.entry.partition(b"-")[0]) / 1000))
+        self.rate.add(len(made), now)
+
+    def failed(self, stream: str) -> None:
+        """One could not be done this time."""
+        self._entries[stream, "failed"] += 1
+
+    def buried(self, stream: str) -> None:
+        """One was put among the dead."""
+        self._worked = True
+        self._entries[stream, "dead"] += 1
+
+    def taken_over(self, stream: str) -> None:
+        """One was taken over."""
+        self._entries[stream, "taken_over"] += 1
+
+    def gone(self, stream: str, count: int) -> None:
+        """So many were trimmed off while they were being done."""
+        if count:
+            self._entries[stream, "gone"] += count
+
+    def digested(self, plain: Plain | None) -> None:
+        """A digest was written; what came of asking for summaries, if anybody was to be asked."""
+        self.digests += 1
+        self.plain = plain.why if plain is not None else None
+        self.digests_plain += plain is not None and not plain.made
+
+    def summary(self, now: float) -> str | None:
+        """What is worth knowing; None for one who never had anything to do."""
+        if not self._worked and not any(each.unread or each.pending for each in self.backlogs.values()):
+            return None
+        words = [summed_up(self.backlogs, self.rate.per_sec(now))]
+        dead = sum(count for (_, outcome), count in self._entries.items() if outcome == "dead")
+        words += [f"{dead:,} dead"] if dead else []
+        words += [f"plain digests ({self.plain})"] if self.plain else []
+        return ", ".join(words)
+
+    def collect(self) -> Iterator[Family]:
+        """What is to be told now."""
+        yield Family(
+            "marketswarm_vexy_ai_entries_total",
+            "counter",
+            "Entries by what became of them.",
+            [(key, float(count)) for key, count in self._entries.copy().items()],
+            labels=("stream", "outcome"),
+        )
+        yield from self._waiting()
+        yield gauge("marketswarm_vexy_ai_behind", "1 while it has fallen behind, else 0.", self.pace.behind)
+        yield Family(
+            "marketswarm_vexy_ai_delay_seconds",
+            "histogram",
+            "From an entry on its stream until it was put down.",
+            spread=self.delay,
+        )
+        yield counter("marketswarm_vexy_ai_digests_total", "Digests written.", self.digests)
+        yield counter(
+            "marketswarm_vexy_ai_digests_plain_total",
+            "Digests for which a model was to be asked, and gave no summary.",
+            self.digests_plain,
+        )
+        yield Family(
+            "marketswarm_vexy_ai_llm_requests_total",
+            "counter",
+            "Questions to the model, by outcome: ok, or what was wrong.",
+            [((outcome,), float(count)) for outcome, count in self.asked.copy().items()],
+            labels=("outcome",),
+        )
+        yield gauge("marketswarm_vexy_ai_llm_paused", "1 while the model is left alone, else 0.", self.paused)
+
+    def _waiting(self) -> Iterator[Family]:
+        backlogs = dict(self.backlogs)
+        told = (
+            ("unread", "Entries that nobody has taken yet; none when the server lost count.", "unread"),
+            ("pending", "Entries that are taken and not settled.", "pending"),
+            ("oldest_unread_seconds", "How long the oldest has waited that nobody took.", "oldest_sec"),
+        )
+        for name, text, field in told:
+            values = [((key,), float(getattr(each, field))) for key, each in backlogs.items()]
+            yield Family(
+                f"marketswarm_vexy_ai_{name}",
+                "gauge",
+                text,
+                [value for value in values if value[1] >= 0],
+                labels=("stream",),
+            )

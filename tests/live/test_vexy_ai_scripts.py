@@ -1,0 +1,292 @@
+"""Each step of the queue by itself, on a real server: what it writes, and what it leaves alone."""
+
+import asyncio
+from collections import Counter
+
+import orjson
+import pytest
+from rig import Server, auntil
+from worker_scene import entries
+
+from marketswarm.bus import Bus, BusError
+from services.vexy_ai.making import Made
+from services.vexy_ai.queue import Queue, Shelf
+from services.vexy_ai.sources import Kind, Source
+from services.vexy_ai.windows import commit, due, notes_in, spend
+
+ITEMS = Source("market-redis", "rss:items", Kind.ITEMS)
+LONG = {"window_sec": 86_400, "notes": 1000}
+SHORT = {"window_sec": 1, "notes": 1000}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with Server(tmp_path_factory.mktemp("market")) as server:
+        yield server
+
+
+@pytest.fixture
+async def bus(server):
+    server.cmd("FLUSHALL")
+    bus = Bus("market-redis", server.url)
+    yield bus
+    await bus.aclose()
+
+
+@pytest.fixture
+async def queue(bus):
+    queue = Queue(bus, [ITEMS], "group", "me")
+    await queue.open()
+    return queue
+
+
+@pytest.fixture
+def shelf(bus):
+    return Shelf(bus, "vexy:notes")
+
+
+def note(entry, whose):
+    return Made(entry, "note", whose, orjson.dumps(["kind", "note", "id", whose, "title", f"about {whose}"]))
+
+
+def bar(entry, start, open_, close, whose="A"):
+    prices = {"open": open_, "close": close, "high": max(open_, close), "low": min(open_, close)}
+    return Made(entry, "bar", whose, orjson.dumps({"start": start, **prices}))
+
+
+def probe(entry, *, ok, why="", whose="site"):
+    return Made(entry, "probe", whose, orjson.dumps({"ok": ok, "why": why}))
+
+
+def add(server, *ids):
+    script = "for _, one in ipairs(ARGV) do redis.call('XADD', KEYS[1], '*', 'id', one) end"
+    server.cmd("EVAL", script, 1, ITEMS.key, *ids)
+
+
+async def taken(queue, server, *ids):
+    add(server, *ids)
+    return [each.id for each in await queue.take({ITEMS: 1000}, 0.01)]
+
+
+def kept(server):
+    """The windows' fields, without the windows' names."""
+    found = server.cmd("HGETALL", "vexy:notes:windows")
+    pairs = found if isinstance(found, dict) else dict(zip(found[::2], found[1::2], strict=True))
+    return {name.partition(" ")[2]: value for name, value in pairs.items()}
+
+
+async def test_a_note_is_written_once_and_its_entry_is_off_the_list(server, queue, shelf):
+    one, two = await taken(queue, server, "a", "b")
+    assert await queue.settle(ITEMS, shelf, [note(one, "x")], **LONG) == 1
+    assert await queue.settle(ITEMS, shelf, [note(one, "x"), note(two, "x")], **LONG) == 0
+    assert [each["id"] for each in entries(server)] == ["x"]
+    assert (await queue.look(ITEMS)).pending == 0
+    assert kept(server)["n"] == "1"
+    assert server.cmd("TTL", "vexy:notes:seen") > 0
+
+
+async def test_a_step_that_fails_writes_nothing(server, queue, shelf):
+    (one,) = await taken(queue, server, "a")
+    for key in shelf.keys:
+        server.cmd("DEL", *shelf.keys)
+        server.cmd("SET", key, "in the way")
+        with pytest.raises(BusError):
+            await queue.settle(ITEMS, shelf, [note(one, "x")], **LONG)
+        assert (await queue.look(ITEMS)).pending == 1
+    server.cmd("DEL", *shelf.keys)
+    assert await queue.settle(ITEMS, shelf, [note(one, "x")], **LONG) == 1
+
+
+async def test_bars_are_joined_whatever_order_they_come_in(server, queue, shelf):
+    ids = await taken(queue, server, *"abcd")
+    made = [bar(ids[0], 2000, 11, 12), bar(ids[1], 3000, 12, 9), bar(ids[2], 1000, 10, 11)]
+    assert await queue.settle(ITEMS, shelf, made, **LONG) == 3
+    await queue.settle(ITEMS, shelf, [bar(ids[3], 1000, 1, 1, whose="B b")], **LONG)
+    assert orjson.loads(kept(server)["bar A"]) == {
+        "start": 1000, "last": 3000, "open": 10, "close": 9, "high": 12, "low": 9, "n": 3,
+    }  # fmt: skip
+    assert orjson.loads(kept(server)["bar B b"])["n"] == 1
+    assert kept(server)["n"] == "0"
+    assert entries(server) == []
+
+
+async def test_what_comes_to_nothing_is_off_the_list_and_in_no_window(server, queue, shelf):
+    (one,) = await taken(queue, server, "a")
+    assert await queue.settle(ITEMS, shelf, [Made(one, "none", "A", b"{}")], **LONG) == 0
+    assert (await queue.look(ITEMS)).pending == 0
+    assert kept(server) == {}
+
+
+async def test_what_another_one_settled_adds_nothing_to_a_window(server, queue, shelf):
+    ids = await taken(queue, server, "a", "b")
+    made = [probe(ids[0], ok=False, why="refused"), probe(ids[1], ok=True)]
+    assert await queue.settle(ITEMS, shelf, made, **LONG) == 2
+    assert await queue.settle(ITEMS, shelf, made, **LONG) == 0  # frozen meanwhile, and too late
+    assert orjson.loads(kept(server)["probe site"]) == {"n": 2, "failed": 1, "why": "refused"}
+
+
+async def test_a_window_holds_only_so_many_symbols(server, queue, shelf, monkeypatch):
+    monkeypatch.setattr("services.vexy_ai.queue.WINDOW_FIELDS", 3)
+    ids = await taken(queue, server, *"abcdef")
+    made = [bar(entry, 1000, 1, 1, whose=f"S{n}") for n, entry in enumerate(ids)]
+    assert await queue.settle(ITEMS, shelf, made, **LONG) == 3
+    assert (await queue.look(ITEMS)).pending == 0
+    assert len([name for name in kept(server) if name.startswith("bar")]) == 3
+
+
+async def test_a_window_is_due_once_it_is_over_and_is_told_once(server, queue, shelf):
+    assert await due(shelf) is None
+    ids = await taken(queue, server, *(f"i{n}" for n in range(700)))
+    for at in range(0, 700, 100):
+        await queue.settle(ITEMS, shelf, [note(each, each.decode()) for each in ids[at : at + 100]], **SHORT)
+    told = 0
+    while told < 700:
+        window = await auntil(lambda: due(shelf), 5)
+        begins, ends = map(int, window.name.split("-"))
+        assert ends == begins + 1 <= int(server.cmd("TIME")[0])
+        notes = await notes_in(shelf, window)
+        assert len(notes) == window.observed.notes
+        told += len(notes)
+        both = [commit(shelf, window, {"kind": "digest", "id": window.name}, notes=1000) for _ in range(2)]
+        assert sorted(await asyncio.gather(*both)) == [False, True]
+    assert told == 700
+    assert server.cmd("EXISTS", "vexy:notes:windows") == 0
+    digests = [each["id"] for each in entries(server) if each["kind"] == "digest"]
+    assert len(set(digests)) == len(digests)
+
+
+async def test_a_window_that_has_grown_since_it_was_read_is_read_again(server, queue, shelf):
+    (one,) = await taken(queue, server, "a")
+    await queue.settle(ITEMS, shelf, [note(one, "a")], **SHORT)
+    window = await auntil(lambda: due(shelf), 5)
+    server.cmd("HINCRBY", "vexy:notes:windows", f"{window.name} n", 1)  # as if its clock had been set back
+    assert not await commit(shelf, window, {"kind": "digest"}, notes=1000)
+    assert (await due(shelf)).observed.notes == 2
+
+
+async def test_what_comes_after_the_digest_of_its_time_is_in_the_next(server, queue, shelf):
+    (one,) = await taken(queue, server, "a")
+    now = int(server.cmd("TIME")[0])
+    begins = now // 86_400 * 86_400
+    server.cmd("ZADD", "vexy:notes:seen", now, f"digest:{begins}-{begins + 86_400}")
+    await queue.settle(ITEMS, shelf, [note(one, "a")], **LONG)
+    assert entries(server)[0]["window"] == f"{begins + 86_400}-{begins + 2 * 86_400}"
+
+
+async def test_notes_that_were_trimmed_off_are_missing_and_counted(server, queue, shelf):
+    ids = await taken(queue, server, *"abc")
+    await queue.settle(ITEMS, shelf, [note(each, each.decode()) for each in ids], **SHORT)
+    window = await auntil(lambda: due(shelf), 5)
+    server.cmd("XTRIM", "vexy:notes", "MAXLEN", "=", 1)
+    assert len(await notes_in(shelf, window)) < window.observed.notes == 3
+
+
+async def test_an_entry_is_buried_once_and_only_by_who_still_has_it(server, queue, shelf):
+    add(server, "a", "b")
+    first, second = await queue.take({ITEMS: 10}, 0.01)
+    assert await queue.bury(first, "vexy:dead", "bad", 5.0)
+    assert not await queue.bury(first, "vexy:dead", "bad", 5.0)
+    await queue.settle(ITEMS, shelf, [note(second.id, "b")], **LONG)
+    assert not await queue.bury(second, "vexy:dead", "bad", 5.0)
+    (dead,) = entries(server, "vexy:dead")
+    assert dead == {
+        "stream": "rss:items",
+        "entry": first.id.decode(),
+        "group": "group",
+        "reason": "bad",
+        "tries": "1",
+        "ts": "5.000",
+        "item": '{"id":"a"}',
+    }
+
+
+async def test_what_is_taken_over_is_one_entry_and_tells_how_often_it_was_taken(server, bus, queue):
+    await taken(queue, server, "a", "b")
+    another = Queue(bus, [ITEMS], "group", "another")
+    assert await another.take_over(ITEMS, 60) == (None, 0)
+    entry, gone = await another.take_over(ITEMS, 0)
+    assert (entry.fields, entry.taken, gone) == ({b"id": b"a"}, 2, 0)
+    pending = await bus.ask(bus.client.xpending_range("rss:items", "group", "-", "+", 10))
+    assert [(one["consumer"], one["times_delivered"]) for one in pending] == [(b"another", 2), (b"me", 1)]
+    server.cmd("XTRIM", "rss:items", "MAXLEN", "=", 0)
+    entry, gone = await another.take_over(ITEMS, 0)
+    assert (entry, gone) == (None, 2)
+    assert (await queue.look(ITEMS)).pending == 0
+
+
+async def test_what_is_too_large_to_be_looked_at_again_is_not(server, bus, queue, monkeypatch):
+    server.cmd("XADD", "rss:items", "*", "id", "a", "title", "x" * 1000)
+    await queue.take({ITEMS: 10}, 0.01)
+    monkeypatch.setattr("services.vexy_ai.queue.ENTRY_BYTES", 1000)
+    entry, _ = await queue.take_over(ITEMS, 0)
+    assert (entry.fields, entry.whole, entry.taken) == ({}, False, 2)
+    monkeypatch.setattr("services.vexy_ai.queue.ENTRY_BYTES", 1008)
+    entry, _ = await queue.take_over(ITEMS, 0)
+    assert (entry.size, entry.whole) == (1008, True)
+
+
+async def test_of_each_stream_so_many_are_read_and_of_one_without_room_none(server, bus):
+    streams = [Source("market-redis", f"s{n}", Kind.ITEMS) for n in range(4)]
+    queue = Queue(bus, streams, "group", "me")
+    await queue.open()
+    for stream in streams:
+        for _ in range(5):
+            server.cmd("XADD", stream.key, "*", "id", 1)
+    found = await queue.take(dict(zip(streams, (1, 3, 0, 3), strict=True)), 0.01)
+    assert Counter(entry.source.key for entry in found) == {"s0": 1, "s1": 3, "s3": 3}
+    assert await queue.take({}, 0.01) == []
+
+
+async def test_who_leaves_gives_back_what_he_has_at_once(server, bus, queue):
+    await taken(queue, server, "a")
+    await queue.close()
+    another = Queue(bus, [ITEMS], "group", "another")
+    entry, _ = await another.take_over(ITEMS, 86_400)
+    assert entry.taken == 2  # taken by two, and by nobody else
+
+
+async def test_how_far_a_group_has_come(server, queue):
+    found = await queue.look(ITEMS)
+    assert (found.pending, found.unread, found.oldest_sec, found.lost) == (0, 0, 0.0, 0)
+    old = int(server.cmd("TIME")[0]) * 1000 - 10_000
+    for n in range(5):
+        server.cmd("XADD", "rss:items", f"{old + n}-1", "id", n)
+    found = await queue.look(ITEMS)
+    assert (found.unread, found.lost) == (5, 0)
+    assert 9 < found.oldest_sec < 60
+    await queue.take({ITEMS: 1}, 0.01)
+    server.cmd("XTRIM", "rss:items", "MAXLEN", "=", 2)
+    found = await queue.look(ITEMS)
+    assert (found.pending, found.unread, found.lost) == (1, 2, 2)
+    await queue.take({ITEMS: 1}, 0.01)
+    found = await queue.look(ITEMS)
+    assert (found.pending, found.unread, found.lost) == (2, 1, 2)
+
+
+async def test_many_that_wait_are_as_many_as_the_server_says_unless_it_lost_count(server, queue):
+    add(server, *(f"i{n}" for n in range(500)))
+    assert (await queue.look(ITEMS)).unread == 500
+    await queue.take({ITEMS: 1}, 0.01)
+    assert (await queue.look(ITEMS)).unread == 499
+    ids = [entry for entry, _ in server.cmd("XRANGE", "rss:items", "-", "+")]
+    server.cmd("XDEL", "rss:items", ids[250])
+    found = await queue.look(ITEMS)
+    assert (found.unread, found.lost) == (-1, 0)
+    server.cmd("XDEL", "rss:items", *ids[251:450])
+    await queue.take({ITEMS: 200}, 0.01)
+    assert (await queue.look(ITEMS)).unread == 99
+
+
+async def test_a_group_that_is_gone_is_an_error(server, queue):
+    server.cmd("XGROUP", "DESTROY", "rss:items", "group")
+    with pytest.raises(BusError, match="NOGROUP"):
+        await queue.look(ITEMS)
+
+
+async def test_no_more_is_spent_than_there_is_and_no_less(server, shelf):
+    spent = await asyncio.gather(*(spend(shelf, 5) for _ in range(20)))
+    assert sum(spent) == 5
+    hour = int(server.cmd("HGET", "vexy:notes:llm", "hour"))
+    server.cmd("HSET", "vexy:notes:llm", "hour", hour - 1)
+    assert await spend(shelf, 5)
+    assert not await spend(shelf, 0)

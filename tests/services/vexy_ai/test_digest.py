@@ -1,0 +1,107 @@
+import orjson
+
+from services.vexy_ai.digest import Digest, Plain, Story, ranked, story_of, summed_up
+from services.vexy_ai.notes import Note
+from services.vexy_ai.observing import Loss, Move, Observed
+
+WINDOW = "1795198200-1795198500"
+NOTES = [
+    Note("1", "a", "Acme rises", "", ("ACME",), ("profits",), 0.8),
+    Note("2", "b", "Acme is rising", "https://b.example/2", ("ACME", "X"), (), 0.4),
+    Note("3", "a", "Rain", "", (), (), 0.0),
+]
+STORY = story_of(NOTES[:2])
+
+
+def test_a_story_is_what_its_notes_have_in_common_told_by_the_oldest():
+    assert (
+        Story(
+            id="1",
+            titles=("Acme rises", "Acme is rising"),
+            link="https://b.example/2",
+            items=2,
+            feeds=("a", "b"),
+            tickers=("ACME", "X"),
+            topics=("profits",),
+            sentiment=STORY.sentiment,
+        )
+        == STORY
+    )
+    assert STORY.title == "Acme rises"
+    assert STORY.line() == "- Acme rises (2 items from a, b; ACME, X; sentiment +0.6)"
+    assert story_of(NOTES[2:]).line() == "- Rain (a)"
+    assert story_of([Note("4")]).line() == "- without a title"
+
+
+def test_the_largest_stories_are_shown_of_equals_the_older():
+    small, other = story_of(NOTES[2:]), story_of([Note("9")])
+    assert ranked([small, other, STORY], 2) == [STORY, small]
+
+
+def test_summaries_go_to_their_stories_in_order():
+    stories = [STORY, story_of(NOTES[2:]), story_of([Note("9")])]
+    assert [each.summary for each in summed_up(stories, ["one", None])] == ["one", None, None]
+
+
+def test_a_digest_tells_stories_moves_and_losses():
+    seen = Observed(
+        notes=4,
+        first="1-0",
+        last="2-0",
+        moves=(Move("AAA", 100.0, 101.0, 102.0, 99.0, 5), Move("BBB", 10.0, 9.0, 10.0, 9.0, 5)),
+        losses=(Loss("site", 3, 4, "tcp refused"),),
+    )
+    stories = summed_up([STORY], ["Acme rose. It may rise more."])
+    found = Digest(WINDOW, seen, NOTES, stories, count=2, plain=Plain(1, "timeout")).fields(5.0)
+    assert {name: found[name] for name in ("kind", "id", "window", "from", "to", "ts", "items", "read")} == {
+        "kind": "digest",
+        "id": f"digest:{WINDOW}",
+        "window": WINDOW,
+        "from": "1795198200",
+        "to": "1795198500",
+        "ts": "5.000",
+        "items": "4",
+        "read": "3",
+    }
+    assert (found["summaries"], found["plain"]) == ("1", "timeout")
+    assert orjson.loads(found["tickers"]) == {"ACME": 2, "X": 1}
+    assert [each["change_pct"] for each in orjson.loads(found["moves"])] == [-10.0, 1.0]
+    assert orjson.loads(found["unreachable"]) == [
+        {"target": "site", "failed": 3, "probes": 4, "why": "tcp refused"}
+    ]
+    assert orjson.loads(found["stories"])[0]["summary"] == "Acme rose. It may rise more."
+    assert found["text"].splitlines() == [
+        "2026-11-20 18:10:00 to 2026-11-20 18:15:00 UTC: 4 items in 2 stories",
+        "1 of them are not in here: they were trimmed off, or too many",
+        "- Acme rises (2 items from a, b; ACME, X; sentiment +0.6)",
+        "  Acme rose. It may rise more.",
+        "and 1 story more",
+        "Moved: BBB -10.00 %, AAA +1.00 %",
+        "Out of reach: site (3 of 4 probes: tcp refused)",
+        "Without all summaries: timeout",
+    ]
+
+
+def test_a_plain_digest_that_nobody_was_to_sum_up_does_not_mention_it():
+    found = Digest(WINDOW, Observed(1, "", ""), NOTES[:1], [], count=1).fields(5.0)
+    assert "plain" not in found
+    assert found["summaries"] == "0"
+
+
+def test_a_digest_of_the_worst_is_still_an_entry_that_can_be_read():
+    names = tuple(f"{n}" + "x" * 90 for n in range(20))
+    notes = [
+        Note("i" * 200, f"f{n}" + "f" * 190, "t" * 200, "https://" + "l" * 900, names, names)
+        for n in range(300)
+    ]
+    stories = [story_of(notes[at : at + 3]) for at in range(0, 300, 3)]
+    seen = Observed(
+        10_000,
+        "",
+        "",
+        tuple(Move(f"S{n}", 1.0, 2.0, 3.0, 1.0, 1) for n in range(5000)),
+        tuple(Loss("t" * 100, 1, 1, "w" * 100) for _ in range(500)),
+    )
+    found = Digest(WINDOW, seen, notes, ranked(stories, 100), count=100, plain=Plain(0, "x")).fields(5.0)
+    assert sum(map(len, found.values())) < 600_000
+    assert len(orjson.loads(found["moves"])) == 100

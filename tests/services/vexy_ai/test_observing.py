@@ -1,0 +1,96 @@
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.vexy_ai.observing import Loss, Move, Unusable, bar_in, is_history, observed, probe_in
+
+BAR = {b"sym": b"AAPL", b"start": b"1000", b"open": b"10", b"high": b"12", b"low": b"9", b"close": b"11"}
+
+
+def test_a_bar_is_kept_by_its_symbol():
+    symbol, kept = bar_in({**BAR, b"volume": b"5"})
+    assert symbol == "AAPL"
+    assert orjson.loads(kept) == {"start": 1000.0, "open": 10.0, "high": 12.0, "low": 9.0, "close": 11.0}
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({b"sym": b""}, "sym is no symbol"),
+        ({b"sym": b"a b"}, "sym is no symbol"),
+        ({b"close": b"nan"}, "close is no number"),
+        ({b"open": b""}, "open is no number"),
+        ({b"low": b"0"}, "not above 0"),
+        ({b"start": b"-1"}, "not above 0"),
+    ],
+)
+def test_what_is_no_bar_is_refused_with_the_reason(changed, reason):
+    with pytest.raises(Unusable, match=reason):
+        bar_in(BAR | changed)
+
+
+@pytest.mark.parametrize(
+    ("source", "age_sec", "history"),
+    [(b"rest", 3601, True), (b"rest", 3599, False), (b"ws", 9000, False), (b"replay", 1e8, False)],
+)
+def test_what_fills_a_gap_in_the_past_is_no_news(source, age_sec, history):
+    now = 1_795_198_500.0
+    assert is_history({b"source": source, b"start": b"%d" % (1000 * (now - age_sec))}, now) is history
+
+
+def test_a_probe_is_kept_by_its_target_with_why_it_failed():
+    assert probe_in({b"target": b"site", b"ok": b"1", b"error": b"old"})[1] == b'{"ok":true,"why":""}'
+    target, kept = probe_in({b"target": b"site", b"ok": b"0", b"stage": b"tcp", b"error": b"refused"})
+    assert (target, orjson.loads(kept)) == ("site", {"ok": False, "why": "tcp refused"})
+
+
+@given(st.dictionaries(st.sampled_from([*BAR, b"target", b"ok", b"stage", b"error"]), st.binary(max_size=60)))
+def test_whatever_an_entry_holds_it_is_kept_or_refused(fields):
+    for read in (bar_in, probe_in):
+        try:
+            name, kept = read(fields)
+        except Unusable:
+            continue
+        assert name
+        assert len(kept) < 1000
+        assert name.isprintable()
+
+
+def test_a_window_tells_what_moved_and_what_was_out_of_reach():
+    bar = {"start": 1000, "last": 2000, "open": 10.0, "close": 11.0, "high": 12.0, "low": 9.0, "n": 2}
+    found = observed(
+        {
+            b"n": b"3",
+            b"first": b"1-0",
+            b"last": b"9-0",
+            b"bar AAPL": orjson.dumps(bar),
+            b"bar X": b"{",
+            b"probe a b": b'{"n": 4, "failed": 3, "why": "tcp refused"}',
+            b"probe well": b'{"n": 4, "failed": 0, "why": ""}',
+        }
+    )
+    assert found.moves == (Move("AAPL", 10.0, 11.0, 12.0, 9.0, 2, since=1.0, until=2.0),)
+    assert found.moves[0].change == pytest.approx(10.0)
+    assert found.losses == (Loss("a b", 3, 4, "tcp refused"),)
+    assert (found.notes, found.first, found.last) == (3, "1-0", "9-0")
+
+
+def test_what_others_write_into_a_window_is_left_out():
+    odd = [
+        b"",
+        b"[]",
+        b"1",
+        b"{}",
+        b'{"n": "x"}',
+        b'{"open": 0, "close": 1, "high": 1, "low": 1, "n": 1}',
+        b"\xff",
+    ]
+    fields = {b"%b %d" % (what, n): each for what in (b"bar", b"probe", b"x") for n, each in enumerate(odd)}
+    found = observed({b"n": b"-x", b"first": b"\xff", **fields})
+    assert (found.notes, found.moves, found.losses) == (0, (), ())
+
+
+def test_a_window_in_which_all_went_well_has_nothing_to_tell():
+    assert not observed({b"n": b"0", b"probe well": b'{"n": 4, "failed": 0, "why": ""}'})
+    assert observed({b"n": b"1"})

@@ -1,0 +1,69 @@
+"""What may stand in the section of vexy_ai, and what is said of what may not."""
+
+import orjson
+import pytest
+
+from marketswarm.agent.own import own_part
+from marketswarm.agent.sections import load as load_whole
+from marketswarm.truth import TruthError, load
+from services.vexy_ai.section import Section, Wishes
+
+
+def own(settings):
+    document = {"services": {"vexy_ai": {"heartbeat": {"interval_sec": 1}, "settings": settings}}}
+    return own_part(Section, "vexy_ai", load(orjson.dumps(document)).truth.services["vexy_ai"]).settings
+
+
+NO_TICKER = 'symbols: number 2 is not a ticker: capital letters and digits, such as "BRK.B"'
+
+
+def test_nothing_has_to_be_said():
+    assert own({}) == Wishes()
+
+
+def test_symbols_may_be_a_list_or_have_names():
+    assert own({"symbols": ["AAPL", "BRK.B"]}).symbols == {"AAPL": (), "BRK.B": ()}
+    assert own({"symbols": {"AAPL": ["Apple"]}}).symbols == {"AAPL": ("Apple",)}
+
+
+def said(settings):
+    document = {"services": {"vexy_ai": {"heartbeat": {"interval_sec": 1}, "settings": settings}}}
+    with pytest.raises(TruthError) as found:
+        load_whole(orjson.dumps(document))
+    return [str(each).removeprefix("services.vexy_ai.settings.") for each in found.value.problems]
+
+
+@pytest.mark.parametrize(
+    ("settings", "mistake"),
+    [
+        ({"batch": 0}, "batch: 0 is less than 1"),
+        ({"claim_sec": -1}, "claim_sec: -1 is less than 0.1"),
+        ({"tries": 0}, "tries: 0 is less than 1"),
+        ({"pending": 0}, "pending: 0 is less than 1"),
+        ({"behind_sec": 0}, "behind_sec: 0 is not more than 0"),
+        ({"digest_sec": 0}, "digest_sec: 0 is less than 1"),
+        ({"digest_sec": 0.5}, "digest_sec: 0.5 is not a whole number"),
+        ({"similar": 2}, "similar: 2 is more than 1"),
+        ({"symbols": ["AAPL", "apple"]}, NO_TICKER),
+        ({"symbols": [1]}, "symbols: a list is not an object"),
+        ({"symbols": {"AAPL": ["Apple", "&"]}}, "symbols.AAPL: word 2 has no letter and no digit in it"),
+        ({"symbols": {"AAPL": "Apple"}}, "symbols.AAPL: text is not a list"),
+        ({"topics": {"rates": [""]}}, "topics.rates[0]: text has less than 1 characters"),
+        ({"topics": []}, "topics: a list is not an object"),
+        ({"llm": {"model": ""}}, "llm.model: text has less than 1 characters"),
+        ({"llm": {"requests_per_hour": -1}}, "llm.requests_per_hour: -1 is less than 0"),
+        ({"llm": {"timeout_sec": 1000}}, "llm.timeout_sec: 1000 is more than 120"),
+        ({"llm": "gpt"}, "llm: text is not an object"),
+    ],
+)  # fmt: skip
+def test_a_mistake_ends_a_seeding_with_its_path(settings, mistake):
+    assert said(settings) == [mistake]
+
+
+def test_all_mistakes_are_told_at_once_and_a_key_that_nobody_knows_is_a_doubt():
+    assert len(said({"batch": 0, "tries": 0, "llm": {"timeout_sec": 0}})) == 3
+    document = {
+        "services": {"vexy_ai": {"heartbeat": {"interval_sec": 1}, "settings": {"llm": {"modell": "m"}}}}
+    }
+    (doubt,) = load_whole(orjson.dumps(document)).warnings
+    assert str(doubt).startswith("services.vexy_ai.settings.llm.modell: is not a known key")
