@@ -1,6 +1,7 @@
 """How other terminals stop, start and kill agents of the fleet in this folder: one line each way on a socket.
 
 The request is `{"do":"stop","svc":"rss_agg"}`, the answer `{"done":true,"said":"rss_agg stopped in 0.2 s"}`.
+The name of a service means all its processes; `rss_agg/2` is the second alone, `rss_agg/1` the first.
 The socket is the user's alone. Servers are not for this: they are what the agents need.
 """
 
@@ -78,23 +79,33 @@ def _leave_no_folder(address: str) -> None:
         Path(address).parent.rmdir()
 
 
+def meant(name: str, agents: Mapping[str, Child]) -> list[Child]:
+    """The processes that are meant by the name of a service, or of one process of it."""
+    svc, slash, number = name.partition("/")
+    if slash:
+        found = agents.get(svc if number == "1" else name)
+        return [found] if found is not None else []
+    return [child for each, child in agents.items() if each.partition("/")[0] == svc]
+
+
 async def _answer(line: bytes, agents: Mapping[str, Child]) -> dict[str, Any]:
     try:
         request = orjson.loads(line)
         action, svc = request["do"], request["svc"]
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return {"done": False, "said": 'a request is {"do":"stop","svc":"rss_agg"}'}
-    agent = agents.get(svc) if isinstance(svc, str) else None
-    if agent is None:
+    found = meant(svc, agents) if isinstance(svc, str) else []
+    if not found:
         hint = nearest(str(svc), agents)
         known = f"did you mean {hint}?" if hint else f"it runs {', '.join(agents) or 'none'}"
         return {"done": False, "said": f"this fleet runs no {svc}; {known}"}
     match action:
         case "stop":
-            return {"done": True, "said": await agent.stop()}
+            return {"done": True, "said": "; ".join(await asyncio.gather(*(each.stop() for each in found)))}
         case "start":
-            return {"done": True, "said": agent.start()}
+            return {"done": True, "said": "; ".join(each.start() for each in found)}
         case "kill":
-            return {"done": agent.pid is not None, "said": agent.kill()}
+            runs = any(each.pid is not None for each in found)
+            return {"done": runs, "said": "; ".join(each.kill() for each in found)}
         case _:
             return {"done": False, "said": f"{action}: what can be done is {', '.join(ACTIONS)}"}

@@ -10,7 +10,7 @@ import os
 import socket
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
@@ -30,11 +30,16 @@ class TakenError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A fleet that runs: its pid, its control socket, its buses' URLs by name."""
+    """A fleet that runs: its pid, its control socket, its buses' URLs by name.
+
+    `keys` are the files with the URLs for an operator, where a bus lets in nobody else; `running` has read
+    them: what they hold is in `buses`.
+    """
 
     pid: int
     control: str
     buses: Mapping[str, str]
+    keys: Mapping[str, str] = field(default_factory=dict)
 
 
 @contextlib.contextmanager
@@ -70,7 +75,8 @@ def control_address(folder: Path) -> str:
 def publish(folder: Path, running: Running) -> None:
     """Tells others in this folder of the fleet."""
     draft = folder / "fleet.json.new"
-    draft.write_bytes(orjson.dumps({"pid": running.pid, "control": running.control, "buses": running.buses}))
+    said = {"pid": running.pid, "control": running.control, "buses": running.buses, "keys": running.keys}
+    draft.write_bytes(orjson.dumps(said))
     draft.replace(folder / "fleet.json")
 
 
@@ -88,8 +94,10 @@ def running(folder: Path) -> Running | None:
     """The fleet that runs in `folder`, None if none does."""
     try:
         said = orjson.loads((folder / "fleet.json").read_bytes())
-        fleet = Running(int(said["pid"]), str(said["control"]), dict(said["buses"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        keys = dict(said.get("keys") or {})
+        buses = {**said["buses"], **{bus: Path(key).read_text("utf-8").strip() for bus, key in keys.items()}}
+        fleet = Running(int(said["pid"]), str(said["control"]), buses, keys)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(1)

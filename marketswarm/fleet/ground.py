@@ -45,7 +45,7 @@ def need_metrics_ports(agents: Iterable[PlannedAgent], host: str, *, patience_se
             if time.monotonic() >= deadline:
                 raise Exit(
                     Code.CONFIGURATION,
-                    f"METRICS_PORT: port {port}, for {agent.svc}, is taken by {ports.holder(port)}. Every "
+                    f"METRICS_PORT: port {port}, for {agent.name}, is taken by {ports.holder(port)}. Every "
                     "service of the truth has one, from METRICS_PORT on: choose another, or none.",
                 )
             time.sleep(_LOOK_EVERY_SEC)

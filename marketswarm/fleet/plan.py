@@ -29,11 +29,20 @@ class PlannedBus:
 
 @dataclass(frozen=True, slots=True)
 class PlannedAgent:
-    """One agent: the service's name, the module that is run, and the port of its metrics, if it has one."""
+    """One process: its service, the module that is run, the port of its metrics, if it has one.
+
+    `number` counts the processes of a service from 1.
+    """
 
     svc: str
     module: str
     metrics_port: int | None = None
+    number: int = 1
+
+    @property
+    def name(self) -> str:
+        """What it is called among the others: `rss_agg`, `rss_agg/2`."""
+        return self.svc if self.number == 1 else f"{self.svc}/{self.number}"
 
     def environ(self) -> dict[str, str]:
         """What this one is told and no other."""
@@ -42,7 +51,10 @@ class PlannedAgent:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Buses and agents in the order of the truth; `elsewhere` are services that have no module here."""
+    """Buses and agents in the order of the truth, as many of each service as it says.
+
+    `elsewhere` are services that have no module here.
+    """
 
     buses: tuple[PlannedBus, ...]
     agents: tuple[PlannedAgent, ...]
@@ -75,7 +87,7 @@ def draw(
         modules: what can be run here, by service.
         port: of the first bus; the next bus has the next.
         metrics_port: of the truth's first service; each has the next, started or not, so that none moves when
-            others are left out. None: no metrics.
+            others are left out; further processes of a service come after the last service. None: no metrics.
         only: services to start; empty means all.
 
     Raises:
@@ -94,9 +106,10 @@ def draw(
     return Plan(
         buses=tuple(buses),
         agents=tuple(
-            PlannedAgent(svc, modules[svc], _metrics_port(svc, truth, metrics_port))
+            PlannedAgent(svc, modules[svc], _metrics_port(svc, number, truth, metrics_port), number)
             for svc in wanted
             if svc in modules
+            for number in range(1, _replicas(svc, truth) + 1)
         ),
         elsewhere=tuple(svc for svc in wanted if svc not in modules),
     )
@@ -107,12 +120,21 @@ def _literal(truth: Truth) -> list[str]:
     return [name for name in truth.bus_names() if name not in (SYSTEM, MARKET, *truth.buses)]
 
 
-def _metrics_port(svc: str, truth: Truth, first: int | None) -> int | None:
+def _replicas(svc: str, truth: Truth) -> int:
+    return truth.services[svc].replicas or 1
+
+
+def _metrics_port(svc: str, number: int, truth: Truth, first: int | None) -> int | None:
     if first is None:
         return None
-    own = first + list(truth.services).index(svc)
+    services = list(truth.services)
+    before = services[: services.index(svc)]
+    own = first + len(before)
+    if number > 1:
+        own = first + len(services) + sum(_replicas(each, truth) - 1 for each in before) + number - 2
     if own > LAST_PORT:
-        raise PlanError(f"METRICS_PORT: {svc} would be on port {own}, and the last is {LAST_PORT}")
+        name = PlannedAgent(svc, "", number=number).name
+        raise PlanError(f"METRICS_PORT: {name} would be on port {own}, and the last is {LAST_PORT}")
     return own
 
 

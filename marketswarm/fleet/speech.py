@@ -33,12 +33,19 @@ class Speech:
             if text is not None:
                 self._voice.say(text.encode("utf-8", "replace"))
         elif line.strip():
-            self._voice.say(line if _is_object(line) else _wrapped(name, line))
+            self._voice.say(_numbered(name, line) if _is_object(line) else _wrapped(name, line))
 
     def show(self, lines: Iterable[str]) -> None:
         """Lines for a person, as they are."""
         for line in lines:
             self._voice.say(line.encode("utf-8", "replace"))
+
+
+def _numbered(name: str, line: bytes) -> bytes:
+    """The line, with the process's own name where its service has several: `"process":"rss_agg/2"`."""
+    if "/" not in name:
+        return line
+    return orjson.dumps(orjson.loads(line) | {"process": name})
 
 
 def _wrapped(name: str, line: bytes) -> bytes:

@@ -1,5 +1,6 @@
 """What is said when all agents are up: who, where, and what to type next. Pure."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -17,7 +18,7 @@ class Scene:
 
     `data` is the folder as the user would write it, `make` whether there is a Makefile of ours here,
     `took_sec` the time from the command to now, `miss_after_sec` the longest a miss can be waited for, `ways`
-    the channels over which people are told.
+    the channels over which people are told, `guarded` whether the servers let in only who has a user.
     """
 
     program: str
@@ -26,23 +27,28 @@ class Scene:
     took_sec: float
     miss_after_sec: float
     ways: tuple[str, ...] = ()
+    guarded: bool = False
 
 
 def summary(plan: Plan, agents: Sequence[str], scene: Scene) -> list[str]:
     """The lines of it for `agents` that are up, without colours, within 80 columns where names allow."""
-    example = next((svc for svc in agents if svc not in _WATCHERS), None)
-    lines = ["", f"{_all(len(agents))} up, {scene.took_sec:.1f} s after the start.", ""]
+    services = (name.partition("/")[0] for name in agents)
+    example = next((svc for svc in services if svc not in _WATCHERS), None)
+    running = _counted(plan, agents)
+    lines = ["", f"{_all(len(running))} up, {scene.took_sec:.1f} s after the start.", ""]
     width = max(len(bus.name) for bus in plan.buses)
     for bus in plan.buses:
         ours = f"{scene.program}, data in {scene.data}/{bus.name}" if bus.port else "not ours: used as it is"
         lines.append(f"  {bus.name:<{width}}  {_shown(bus.url)}  ({ours})")
-    lines += ["", *_wrapped("  services  ", agents)]
-    stopped = [agent.svc for agent in plan.agents if agent.svc not in agents]
+    lines += ["", *_wrapped("  services  ", running)]
+    stopped = [agent.name for agent in plan.agents if agent.name not in agents]
     if stopped:
         lines += _wrapped("  stopped   ", stopped)
     if plan.elsewhere:
         lines += _wrapped("  elsewhere ", plan.elsewhere)
-    metrics = [f"{agent.svc}:{agent.metrics_port}" for agent in plan.agents if agent.metrics_port]
+    if scene.guarded:
+        lines.append(f"  users     one a service; passwords in {scene.data}/secrets")
+    metrics = [f"{agent.name}:{agent.metrics_port}" for agent in plan.agents if agent.metrics_port]
     if metrics:
         lines += _wrapped("  metrics   ", metrics)
     if NOTIFIER in agents:
@@ -62,6 +68,19 @@ def summary(plan: Plan, agents: Sequence[str], scene: Scene) -> list[str]:
     width = max(len(command) for command, _ in hints)
     lines += [f"  {command:<{width}}  {what}" for command, what in hints]
     return [*lines, "", "Ctrl-C here ends all of it.", ""]
+
+
+def _counted(plan: Plan, agents: Sequence[str]) -> list[str]:
+    """Each service that runs, with the number of its processes where there are to be several."""
+    planned = Counter(agent.svc for agent in plan.agents)
+    here = Counter(agent.svc for agent in plan.agents if agent.name in agents)
+    return [svc + _part(here[svc], planned[svc]) for svc in here]
+
+
+def _part(here: int, planned: int) -> str:
+    if planned == 1:
+        return ""
+    return f"({here})" if here == planned else f"({here} of {planned})"
 
 
 def _all(services: int) -> str:

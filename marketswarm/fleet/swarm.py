@@ -6,21 +6,28 @@ import math
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from marketswarm.acl import BOOTSTRAP
 from marketswarm.bus import Bus, BusError
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet import green
 from marketswarm.fleet.child import Child, Program, State, Tell
+from marketswarm.fleet.gate import gated
+from marketswarm.fleet.guard import Guard
 from marketswarm.fleet.plan import Plan, PlannedBus
+from marketswarm.fleet.roll import Roll
 from marketswarm.fleet.server import command
+from marketswarm.guarding import FILE
 from marketswarm.truth import HEALER, Truth
 
 _LOOK_EVERY_SEC = 0.01
 _GREEN_EVERY_SEC = 0.1
 _HEALER_LISTENS_SEC = 4.0
+_ROLL_LISTENS_SEC = 2.0
 _SAY_WHO_LOADS_SEC = 5.0
 _SAY_WHO_IS_LATE_SEC = 15.0
 _SERVER_GRACE_SEC = 3.0
@@ -29,13 +36,25 @@ _SEEN_SEC = 2.0  # between a miss and the start that ends it, so that both can b
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """What to run, and with what: the plan, the truth it came from, where data goes, which server program."""
+    """What to run, and with what: the plan, the truth it came from, where data goes, which server program.
+
+    With a `guard` the servers let in only who has a user there.
+    """
 
     plan: Plan
     truth: Truth
     truth_path: Path
     data: Path
     binary: Path | None
+    guard: Guard | None = None
+
+    def places(self, user: str) -> dict[str, str]:
+        """What a child needs to know to find the buses that are ours, and to be let in there."""
+        return self.plan.environ() if self.guard is None else self.guard.environ(user)
+
+    def url(self, bus: PlannedBus) -> str:
+        """Where a bus is for the fleet itself."""
+        return (self.guard.url(bus.name) if self.guard else None) or bus.url
 
 
 class Swarm:
@@ -52,14 +71,21 @@ class Swarm:
         self, orders: Orders, tell: Tell, hear: Callable[[str, bytes], None], hurry: asyncio.Event
     ) -> None:
         self._orders, self._tell, self._hear, self._hurry = orders, tell, hear, hurry
-        self._environ = {**os.environ, **orders.plan.environ(), "LOG_FORMAT": "json", "PYTHONUNBUFFERED": "1"}
+        # a file or a socket for one process's sign of life is not for all of them
+        ours = {"MARKETSWARM_ALIVE_FILE": "", "NOTIFY_SOCKET": ""}
+        self._environ = {**os.environ, **ours, "LOG_FORMAT": "json", "PYTHONUNBUFFERED": "1"}
         self._buses: dict[str, Bus] = {}
+        self._seeded = asyncio.Event()
         self.servers = {bus.name: self._server(bus) for bus in orders.plan.buses if bus.port is not None}
+        self._service = {agent.name: agent.svc for agent in orders.plan.agents}
+        several = Counter(self._service.values())
+        self._roll = Roll(orders.truth, [svc for svc, count in several.items() if count > 1])
+        self._calling: asyncio.Task[None] | None = None
         self.agents = {
-            agent.svc: self._python(
-                agent.svc,
+            agent.name: self._python(
+                agent.name,
                 agent.module,
-                {**self._environ, **agent.environ()},
+                {**self._environ, **orders.places(agent.svc), **agent.environ()},
                 missed_after_sec(orders.truth, agent.svc) + _SEEN_SEC,
             )
             for agent in orders.plan.agents
@@ -71,9 +97,11 @@ class Swarm:
         async with asyncio.TaskGroup() as tasks:
             for child in (*self.servers.values(), *self.agents.values()):
                 tasks.create_task(child.supervise(), name=child.name)
+            self._calling = tasks.create_task(self._call_the_roll(), name="roll")
             try:
                 yield
             finally:
+                self._calling.cancel()
                 for group in (self.agents, self.servers):
                     await asyncio.gather(*(child.end(self._hurry) for child in group.values()))
                 await asyncio.gather(*(bus.aclose() for bus in self._buses.values()))
@@ -88,6 +116,10 @@ class Swarm:
             server.start()
         await asyncio.gather(*(self._answers(bus) for bus in self._orders.plan.buses if bus.port is not None))
         await self._seed()
+        self._seeded.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_ROLL_LISTENS_SEC):
+                await self._roll.listens()
         if HEALER in self.agents:  # first, so that it hears everyone's first beat, and not the second
             self.agents[HEALER].start()
             await self._healer_listens()
@@ -111,18 +143,33 @@ class Swarm:
                 told = True
             await asyncio.sleep(_GREEN_EVERY_SEC)
             waited_sec += _GREEN_EVERY_SEC
+        if self._calling is not None:
+            self._calling.cancel()
         return [name for name, child in self.agents.items() if child.wanted]
 
     async def _late(self) -> set[str]:
         agents = {name: child for name, child in self.agents.items() if child.wanted}
-        started = {name: child.started_at for name, child in agents.items()}
+        started: dict[str, float] = {}
+        for name, child in agents.items():
+            svc = self._service[name]
+            started[svc] = min(child.started_at, started.get(svc, math.inf))
         ready = await green.up(started, self._orders.truth, self._bus) if started else set()
-        return set(agents) - {name for name in ready if agents[name].state is State.RUNNING}
+        wanted = Counter(self._service[name] for name in agents)
+        ready = {svc for svc in ready if wanted[svc] == 1 or self._roll.present(svc) >= wanted[svc]}
+        return {
+            name
+            for name, child in agents.items()
+            if child.state is not State.RUNNING or self._service[name] not in ready
+        }
+
+    async def _call_the_roll(self) -> None:
+        await self._seeded.wait()
+        await self._roll.call(self._bus)
 
     def _bus(self, name: str) -> Bus:
         if name not in self._buses:
-            url = next(bus.url for bus in self._orders.plan.buses if bus.name == name)
-            self._buses[name] = Bus(name, url)
+            bus = next(bus for bus in self._orders.plan.buses if bus.name == name)
+            self._buses[name] = Bus(name, self._orders.url(bus))
         return self._buses[name]
 
     async def _answers(self, bus: PlannedBus) -> None:
@@ -157,7 +204,8 @@ class Swarm:
 
     async def _seed(self) -> None:
         """`python -m bootstrap`, once."""
-        environ = {**self._environ, "TRUTH_PATH": str(self._orders.truth_path)}
+        places = self._orders.places(BOOTSTRAP)
+        environ = {**self._environ, **places, "TRUTH_PATH": str(self._orders.truth_path)}
         bootstrap = self._python("bootstrap", "bootstrap", environ)
         code = await bootstrap.once(self._hurry)
         if code:
@@ -168,7 +216,10 @@ class Swarm:
         assert bus.port is not None and self._orders.binary is not None  # noqa: S101, PT018 - it is ours
         folder = self._orders.data / bus.name
         folder.mkdir(mode=0o700, exist_ok=True)
-        program = Program(bus.name, command(self._orders.binary, bus.port, folder), os.environ)
+        words = command(self._orders.binary, bus.port, folder)
+        if self._orders.guard:
+            words = gated(words, bus.port, folder, FILE)
+        program = Program(bus.name, words, os.environ)
         return Child(program, self._tell, self._hearer(bus.name), _SERVER_GRACE_SEC)
 
     def _python(self, name: str, module: str, environ: Mapping[str, str], killed_sec: float = 0.0) -> Child:

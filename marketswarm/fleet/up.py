@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from marketswarm.acl import OPERATOR
 from marketswarm.exit import exit_in
 from marketswarm.fleet import folder
 from marketswarm.fleet.control import controlled
@@ -36,7 +37,7 @@ async def run(orders: Orders, screen: Screen | None, summary: Callable[[list[str
     buses = {bus.name: bus.url for bus in orders.plan.buses}
     try:
         async with swarm.alive(), controlled(address, swarm.agents):
-            folder.publish(orders.data, folder.Running(os.getpid(), address, buses))
+            folder.publish(orders.data, folder.Running(os.getpid(), address, buses, _keys(orders)))
             await _unless(leave, _life(swarm, orders, speech, summary))
             speech.tell("fleet.stopping", agents=list(swarm.agents), servers=list(swarm.servers))
         speech.tell("fleet.stopped")
@@ -65,9 +66,15 @@ async def _life(
     else:
         urls = {bus.name: bus.url for bus in orders.plan.buses if bus.port is not None}
         took_sec = round(time.monotonic() - begun, 3)
-        metrics = {agent.svc: agent.metrics_port for agent in orders.plan.agents if agent.metrics_port}
+        metrics = {agent.name: agent.metrics_port for agent in orders.plan.agents if agent.metrics_port}
         facts: dict[str, Any] = {"metrics": metrics} if metrics else {}
         speech.tell("fleet.up", agents=agents, buses=urls, took_sec=took_sec, **facts)
+
+
+def _keys(orders: Orders) -> dict[str, str]:
+    """The files that let an operator in, by bus."""
+    files = orders.guard.files[OPERATOR] if orders.guard else {}
+    return {bus: str(path) for bus, path in files.items()}
 
 
 async def _unless(leave: asyncio.Event, life: Coroutine[Any, Any, None]) -> None:

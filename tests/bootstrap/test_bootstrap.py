@@ -55,6 +55,15 @@ def test_a_forced_reseed_changes_nothing(tmp_path, servers):
     assert said.logs("truth.seeded")[0]["changed"] is False
 
 
+def test_a_mistake_in_a_services_own_part_is_one_of_the_truth_and_nothing_is_written(tmp_path, servers):
+    raw = json.dumps({"services": {"rss_agg": {"settings": {"poll_sec": -5}}}}).encode()
+    said = run(tmp_path, environ(servers), raw, code=2)
+    (mistake,) = said.logs("truth.mistake")
+    assert mistake["path"] == "services.rss_agg.settings.poll_sec"
+    assert "-5 is not" in mistake["problem"]
+    assert servers[0].cmd("EXISTS", "truth:doc") == servers[1].cmd("EXISTS", "truth:doc") == 0
+
+
 def test_what_changed_is_told_by_service(tmp_path, servers):
     run(tmp_path, environ(servers), truth("a", "b", c=10))
     said = run(tmp_path, environ(servers), truth("b", "d", c=5))

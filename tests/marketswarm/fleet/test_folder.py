@@ -63,3 +63,17 @@ def test_a_folder_too_deep_for_a_socket_has_its_elsewhere(tmp_path):
     address = folder.control_address(deep)
     assert len(address) < 100
     Path(address).parent.rmdir()
+
+
+def test_an_operator_is_let_in_by_the_files_that_a_fleet_names(tmp_path):
+    address, key = str(tmp_path / "c"), tmp_path / "key"
+    key.write_text("redis://operator:secret@127.0.0.1:1\n")
+    urls = {"system-redis": "redis://127.0.0.1:1", "market-redis": "redis://far:2"}
+    folder.publish(tmp_path, folder.Running(1, address, urls, {"system-redis": str(key)}))
+    assert b"secret" not in (tmp_path / "fleet.json").read_bytes()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(address)
+        listener.listen()
+        found = folder.running(tmp_path)
+    assert found is not None
+    assert found.buses == {**urls, "system-redis": "redis://operator:secret@127.0.0.1:1"}

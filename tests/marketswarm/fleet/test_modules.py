@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 from marketswarm.fleet.modules import modules_of
@@ -18,3 +21,13 @@ def test_a_service_has_a_module_when_its_package_can_be_run(tmp_path, monkeypatc
 @pytest.mark.parametrize("svc", ["healer", "sentinel", "notifier"])
 def test_the_watchers_are_packages_of_their_own(svc):
     assert modules_of([svc]) == {svc: svc}
+
+
+def test_a_folder_of_ones_own_is_beside_what_is_installed(tmp_path, monkeypatch):
+    """As `python -m` sees it there, which is what runs it."""
+    (tmp_path / "services/prices").mkdir(parents=True)
+    for name in ("__init__.py", "__main__.py"):
+        (tmp_path / "services/prices" / name).write_text("import services.mesh", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert modules_of(["prices", "mesh"]) == {"prices": "services.prices", "mesh": "services.mesh"}
+    subprocess.run([sys.executable, "-m", "services.prices"], check=True)

@@ -69,6 +69,37 @@ def test_each_service_has_its_own_port_for_metrics_which_stays_when_others_are_l
     assert all(agent.environ() == {} for agent in plan(truth("a", "healer")).agents)
 
 
+def replicated(**services):
+    return load(orjson.dumps({"services": services})).truth
+
+
+def test_a_service_has_as_many_processes_as_the_truth_says_each_with_a_name_of_its_own():
+    drawn = plan(replicated(a={"replicas": 3}, healer={"replicas": 1}, b={"replicas": 2}))
+    assert [(agent.name, agent.svc, agent.module) for agent in drawn.agents] == [
+        ("a", "a", "services.a"),
+        ("a/2", "a", "services.a"),
+        ("a/3", "a", "services.a"),
+        ("healer", "healer", "healer"),
+    ]
+    assert drawn.elsewhere == ("b",)
+
+
+def test_no_two_processes_have_one_port_for_metrics_and_none_moves_when_others_are_left_out():
+    document = replicated(a={"replicas": 3}, b={"replicas": 2}, healer={"replicas": 2}, c={})
+    modules = {svc: svc for svc in document.services}
+    whole = plan(document, metrics_port=9100, modules=modules)
+    ports = {agent.name: agent.metrics_port for agent in whole.agents}
+    assert ports == {
+        "a": 9100, "b": 9101, "healer": 9102, "c": 9103,
+        "a/2": 9104, "a/3": 9105, "b/2": 9106, "healer/2": 9107,
+    }  # fmt: skip
+    for only in ("a", "b", "healer", "c"):
+        part = plan(document, metrics_port=9100, modules=modules, only=[only])
+        assert {agent.name: agent.metrics_port for agent in part.agents}.items() <= ports.items()
+    with pytest.raises(PlanError, match="METRICS_PORT: healer/2 would be on port 65536"):
+        plan(document, metrics_port=65_529, modules=modules)
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

@@ -89,3 +89,22 @@ def test_it_fits_eighty_columns(plan):
         )
         <= 80
     )
+
+
+def test_of_a_service_with_several_processes_it_says_how_many_are_up(plan):
+    three = tuple(PlannedAgent("rss_agg", "services.rss_agg", 9100 + n, number=n) for n in (1, 2, 3))
+    plan = dataclasses.replace(plan, agents=(plan.agents[0], *three))
+    text = "\n".join(summary(plan, ["healer", "rss_agg", "rss_agg/2", "rss_agg/3"], SCENE))
+    assert "All 2 services are up" in text
+    assert "services  healer rss_agg(3)" in text
+    assert "rss_agg:9101 rss_agg/2:9102 rss_agg/3:9103" in text
+    assert "simulate SVC=rss_agg " in text
+    text = "\n".join(summary(plan, ["healer", "rss_agg", "rss_agg/3"], SCENE))
+    assert "services  healer rss_agg(2 of 3)" in text
+    assert "stopped   rss_agg/2" in text
+
+
+def test_with_users_on_the_buses_it_says_where_their_passwords_are(plan):
+    guarded = dataclasses.replace(SCENE, guarded=True)
+    assert "passwords in .marketswarm/secrets" in "\n".join(summary(plan, UP, guarded))
+    assert "passwords" not in "\n".join(summary(plan, UP, SCENE))

@@ -29,11 +29,12 @@ said = {"event": "stand_in.started", "agent": name, "level": "info"}
 said["metrics"] = os.environ.get("METRICS_PORT")
 print(json.dumps(said), file=sys.stderr, flush=True)
 while True:
-    beat = json.dumps({"svc": name, "i": 1, "ts": time.time()})
+    beat = json.dumps({"svc": name, "i": 1, "ts": time.time(), "boot": f"boot {os.getpid()}"})
     with socket.create_connection(("127.0.0.1", port)) as bus:
-        words = ["SET", "beat:" + name, beat, "PX", "60000"]
-        bus.sendall(("*5\\r\\n" + "".join(f"${len(w)}\\r\\n{w}\\r\\n" for w in words)).encode())
-        bus.recv(100)
+        for words in (["SET", "beat:" + name, beat, "PX", "60000"], ["PUBLISH", name + ":heartbeat", beat]):
+            text = f"*{len(words)}\\r\\n" + "".join(f"${len(w)}\\r\\n{w}\\r\\n" for w in words)
+            bus.sendall(text.encode())
+            bus.recv(100)
     time.sleep(0.1)
 """
 HASTY = {"heartbeat": {"interval_sec": 0.3, "timeout_sec": 1}}
@@ -49,7 +50,13 @@ class Up(Proc):
     """`marketswarm up` in a folder of its own."""
 
     def __init__(
-        self, folder: Path, *options: str, services: str = "steady,other", port: int = 0, **env: str
+        self,
+        folder: Path,
+        *options: str,
+        services: str = "steady,other",
+        port: int = 0,
+        replicas: dict[str, int] | None = None,
+        **env: str,
     ):
         self.port = port or free_port()
         names = [*services.split(","), "elsewhere"]
@@ -59,7 +66,9 @@ class Up(Proc):
             (folder / "stand_ins/services/__init__.py").touch()
             (package / "__init__.py").touch()
             (package / "__main__.py").write_text(STAND_INS[name])
-        (folder / "truth.json").write_bytes(orjson.dumps({"services": dict.fromkeys(names, HASTY)}))
+        several = {name: {"replicas": count} for name, count in (replicas or {}).items()}
+        sections = {name: HASTY | several.get(name, {}) for name in names}
+        (folder / "truth.json").write_bytes(orjson.dumps({"services": sections}))
         env = {"PYTHONPATH": str(folder / "stand_ins"), **env}
         super().__init__("marketswarm", env, folder, "up", "--port", str(self.port), *options)
 
@@ -72,6 +81,9 @@ class Up(Proc):
 
     def pid_of(self, what: str) -> int | None:
         return next((pid for pid, command in self.children().items() if what in command), None)
+
+    def pids_of(self, what: str) -> set[int]:
+        return {pid for pid, command in self.children().items() if what in command}
 
     def control(self, action: str, svc: str) -> str:
         fleet = folder.running(self.folder / ".marketswarm")
@@ -125,6 +137,39 @@ def test_other_signals_end_it_as_well(up, number):
     fleet.signal(number)
     assert fleet.wait(10) == 0
     assert none_left(children)
+
+
+def test_a_service_has_as_many_processes_as_the_truth_says_and_each_is_handled_alone(up):
+    fleet = up(replicas={"steady": 3}, METRICS_PORT=str(free_port()))
+    said = fleet.up()
+    assert said["agents"] == ["steady", "steady/2", "steady/3", "other"]
+    assert len(set(said["metrics"].values())) == 4
+    pids = fleet.pids_of("services.steady")
+    assert len(pids) == 3
+    started = {line.get("process", line["agent"]): line["metrics"] for line in fleet.logs("stand_in.started")}
+    assert started == {name: str(port) for name, port in said["metrics"].items()}
+
+    assert fleet.control("stop", "steady/2").startswith("steady/2 stopped in")
+    until(lambda: len(fleet.pids_of("services.steady")) == 2, 5, "one less")
+    assert fleet.control("stop", "steady/1").startswith("steady stopped in")  # of one name with its service
+    assert len(fleet.pids_of("services.steady")) == 1
+    assert fleet.pids_of("services.steady") < pids
+    assert fleet.control("start", "steady").count("starts") == 2
+    until(lambda: len(fleet.pids_of("services.steady")) == 3, 10, "all again")
+    assert fleet.control("stop", "steady").count("stopped in") == 3
+    assert fleet.pids_of("services.steady") == set()
+    assert "runs no steady/4" in fleet.control("start", "steady/4")
+
+
+def test_of_several_processes_the_one_that_dies_is_started_again(up):
+    fleet = up(replicas={"steady": 2})
+    fleet.up()
+    before = fleet.pids_of("services.steady")
+    assert "steady/2 (pid " in fleet.control("kill", "steady/2")
+    assert fleet.wait_log("agent.ended")["svc"] == "steady/2"
+    assert len(fleet.pids_of("services.steady") & before) == 1
+    fleet.control("start", "steady/2")  # not after its pause
+    until(lambda: len(fleet.pids_of("services.steady")) == 2, 10, "a second one")
 
 
 def test_without_a_terminal_every_line_is_json(up):

@@ -1,0 +1,1 @@
+"""The one-shot before the buses start: users, passwords and URLs of a fleet in containers."""

@@ -1,0 +1,118 @@
+"""What those may do who watch and tell: healer, sentinel, notifier, mesh, board. Pure.
+
+Their keys are the contract's, and each command here is one that their code uses on these keys.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from marketswarm.acl.grants import Grant, escaped
+from marketswarm.acl.places import BEATS, LOG, Place
+from marketswarm.acl.services import own_points, written
+from marketswarm.truth import HEALER
+from marketswarm.truth.flows import flows_of
+
+SENTINEL: Final = "sentinel"
+NOTIFIER: Final = "notifier"
+MESH: Final = "mesh"
+BOARD: Final = "board"
+
+
+def healer(place: Place) -> tuple[Grant, ...]:
+    """Hears all beats, reads the last ones, tells."""
+    return _vigil(HEALER, place, ("health:*",), ("beat:*",), place.all_beats())
+
+
+def sentinel(place: Place) -> tuple[Grant, ...]:
+    """Hears the healer, compares the truths, tells of both; follows the log, and tells people itself."""
+    buses = tuple(f"health:{escaped(name)}" for name in place.truth.bus_names())
+    channels = (place.beats(HEALER),) if HEALER in place.truth.services else ()
+    heard = tuple(channel for channel in channels if channel is not None)
+    return (
+        *_vigil(
+            SENTINEL, place, (f"health:{HEALER}", *buses), (f"beat:{HEALER}",), (*heard, "healer:heartbeat")
+        ),
+        Grant("xrevrange xread", (LOG,), mode="R"),
+        Grant("hmget", (f"{HEALER}:roster",), mode="R"),
+        Grant("exists", ("notifier:told:*",), mode="R"),
+        Grant("set", ("notifier:told:*",), mode="W"),
+        Grant("hgetall hset del", ("sentinel:direct",)),
+    )
+
+
+def notifier(_place: Place) -> tuple[Grant, ...]:
+    """Takes the log as one of a group, and keeps what it must not forget."""
+    return (
+        Grant("get set del", ("notifier:lease",)),
+        Grant("hgetall hget hset hdel del", ("notifier:state",)),
+        Grant("hgetall hset hdel", ("notifier:silences",)),
+        Grant("mget exists set", ("notifier:told:*",)),
+        Grant("rpush expire", ("notifier:answers:*",)),
+        Grant("xadd xdel xrange xlen del", ("notifier:dead",)),
+        Grant(
+            "xreadgroup xack xautoclaim xpending xrange xrevrange xinfo|consumers"
+            " xgroup|create xgroup|createconsumer xgroup|delconsumer",
+            (LOG, "notifier:asks"),
+        ),
+    )
+
+
+def mesh(place: Place) -> tuple[Grant, ...]:
+    """Hears all beats, and measures each stream that the truth names."""
+    streams = [key.name for key in flows_of(place.truth).keys if key.bus == place.bus and not key.many]
+    measured = Grant("type xinfo|stream xinfo|groups xpending xrange", tuple(map(escaped, streams)), mode="R")
+    return (
+        *own_points(MESH, place),
+        Grant("subscribe psubscribe", channels=place.all_beats()),
+        *((measured,) if streams else ()),
+    )
+
+
+def board(place: Place) -> tuple[Grant, ...]:
+    """Shows what there is to see."""
+    return (*own_points(BOARD, place), *seeing(place))
+
+
+def seeing(place: Place) -> tuple[Grant, ...]:
+    """What `status`, `health`, `topology` and `alerts` read."""
+    shown = tuple(
+        escaped(point.key)
+        for point in (written(MESH, place) if MESH in place.truth.services else ())
+        if point.bus == place.bus
+    )
+    return (
+        Grant("get mget pttl", ("health:*", "beat:*", "run:*", *shown), mode="R"),
+        Grant("hgetall", ("healer:roster", "healer:lease", "notifier:silences"), mode="R"),
+        Grant("xrange xrevrange xread xlen", (LOG, "notifier:dead", *shown), mode="R"),
+        Grant("subscribe psubscribe", channels=(escaped(place.alerts), *place.all_beats())),
+    )
+
+
+def _vigil(
+    listener: str,
+    place: Place,
+    health: tuple[str, ...],
+    beats: tuple[str, ...],
+    heard: tuple[str, ...],
+) -> tuple[Grant, ...]:
+    """What healer and sentinel have in common: a memory, a canary, the log."""
+    own = tuple(f"{listener}:{word}" for word in ("lease", "roster", "silence", "heard", "canary"))
+    canary = f"{listener}:canary:*"
+    return (
+        Grant("hmget hget hset hdel hscan incr", own),
+        Grant("set del", health, mode="W"),
+        Grant("get type pttl", beats, mode="R"),
+        Grant("xadd xdel", (LOG,), mode="W"),
+        Grant("publish", channels=(escaped(place.alerts), canary)),
+        Grant("subscribe", channels=tuple(dict.fromkeys((canary, *heard)))),
+    )
+
+
+ROLES: Final[Mapping[str, Callable[[Place], tuple[Grant, ...]]]] = {
+    HEALER: healer,
+    SENTINEL: sentinel,
+    NOTIFIER: notifier,
+    MESH: mesh,
+    BOARD: board,
+}
+__all__ = ["BEATS", "BOARD", "MESH", "NOTIFIER", "ROLES", "SENTINEL", "seeing"]

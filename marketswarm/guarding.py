@@ -1,0 +1,140 @@
+"""Passwords and ACL files on disk: made once, read again, written whole or not at all.
+
+A password is a file `<folder>/<user>` that its owner alone can read; the ACL file holds its SHA-256. Neither
+is ever in a log, an argument or an error. Not here: who may do what (`marketswarm.acl`).
+"""
+
+import contextlib
+import hashlib
+import os
+import re
+import secrets
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote, urlsplit
+
+from marketswarm import acl
+from marketswarm.truth import Truth
+
+FILE: Final = "users.acl"
+SHORTEST: Final = 16
+_LONGEST_BYTES: Final = 4096
+_RANDOM_BYTES: Final = 32
+
+
+class SecretError(Exception):
+    """A password that is missing or will not do; the message names its file and never its value."""
+
+
+def passwords(folder: Path, names: Iterable[str], *, make: bool = False) -> tuple[dict[str, str], list[str]]:
+    """The password of each user, and who has a new one.
+
+    Args:
+        folder: one file a user.
+        names: the users.
+        make: make those that are missing, readable for their owner alone.
+
+    Raises:
+        SecretError: some are missing, or will not do.
+        OSError: the folder can't be read or written.
+    """
+    if make:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    missing = [name for name in names if not (folder / name).exists()]
+    if missing and not make:
+        few = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+        raise SecretError(f"{folder} has no password for {few}: --make-secrets makes what is missing")
+    for name in missing:
+        _new(folder / name, secrets.token_urlsafe(_RANDOM_BYTES))
+    return {name: _password(folder / name) for name in names}, missing
+
+
+def acl_texts(
+    truth: Truth,
+    known: Mapping[str, str],
+    *,
+    truth_key: str = "truth:doc",
+    alert_channel: str = "healer:alerts",
+) -> dict[str, str]:
+    """The ACL file of each bus of a truth, by its name, for these passwords. Raises AclError."""
+    hashes = {name: hashlib.sha256(password.encode()).hexdigest() for name, password in known.items()}
+    return {
+        bus: acl.text(acl.users(truth, bus, truth_key=truth_key, alert_channel=alert_channel), hashes)
+        for bus in truth.bus_names()
+    }
+
+
+def write_all(texts: Mapping[Path, str], mode: int) -> None:
+    """Writes files, each whole or not at all, and none of them while one can't be written. Raises OSError."""
+    drafts: list[tuple[Path, Path]] = []
+    try:
+        for path, text in texts.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            drafts.append((_draft(path, text, mode), path))
+        while drafts:
+            draft, path = drafts[0]
+            draft.replace(path)
+            drafts.pop(0)
+    finally:
+        for draft, _ in drafts:
+            draft.unlink(missing_ok=True)
+
+
+def folder_of(bus: str) -> str:
+    """A bus's name as that of a folder; an address has characters that a path must not have."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", bus).lstrip(".") or "_"
+
+
+def with_user(url: str, user: str, password: str) -> str:
+    """A bus's URL for one user."""
+    parts = urlsplit(url)
+    place = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=f"{quote(user, safe='')}:{quote(password, safe='')}@{place}").geturl()
+
+
+def url_files(
+    folder: Path, known: Mapping[str, str], urls: Mapping[str, str]
+) -> dict[str, dict[str, tuple[Path, str]]]:
+    """By user and bus, the file with that user's URL, `<folder>/<user>/<bus>`, and what it holds."""
+    return {
+        user: {
+            bus: (folder / user / folder_of(bus), f"{with_user(url, user, password)}\n")
+            for bus, url in urls.items()
+        }
+        for user, password in known.items()
+    }
+
+
+def _new(path: Path, text: str) -> None:
+    """A file that was not there, whole, or none; one that somebody made meanwhile stays."""
+    draft = _draft(path, f"{text}\n", 0o600)
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _draft(path: Path, text: str, mode: int) -> Path:
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # 0600 from its beginning
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    draft = Path(name)
+    draft.chmod(mode)
+    return draft
+
+
+def _password(path: Path) -> str:
+    with path.open("rb") as file:
+        raw = file.read(_LONGEST_BYTES + 1)
+    try:
+        text = raw.decode().strip()
+    except UnicodeDecodeError:
+        raise SecretError(f"{path}: the password is not UTF-8 text") from None
+    if len(raw) > _LONGEST_BYTES or len(text) < SHORTEST or not text.isprintable():
+        raise SecretError(f"{path}: a password is one line of {SHORTEST} to {_LONGEST_BYTES} characters")
+    return text

@@ -1,0 +1,344 @@
+"""What is tried against the ACLs of the shipped truth, by bus and user: a command a line."""
+
+SYSTEM, MARKET = "system-redis", "market-redis"
+
+
+def lines(*texts: str) -> list[str]:
+    return [line.strip() for text in texts for line in text.splitlines() if line.strip()]
+
+
+HARM_TO_A_SERVER = """
+    CONFIG GET *
+    CONFIG SET maxmemory 1
+    FLUSHALL
+    FLUSHDB
+    SHUTDOWN NOSAVE
+    KEYS *
+    SCAN 0
+    RANDOMKEY
+    DBSIZE
+    MONITOR
+    ACL LIST
+    ACL WHOAMI
+    ACL SETUSER x on nopass ~* &* +@all
+    CLIENT LIST
+    CLIENT KILL TYPE normal
+    BGREWRITEAOF
+    MODULE LIST
+    FUNCTION LIST
+    SCRIPT FLUSH
+    REPLICAOF 127.0.0.1 1
+    SAVE
+    SLOWLOG GET
+    EVAL 0 0
+    XTRIM healer:alerts:log MAXLEN 0
+    DEL healer:alerts:log
+    DEL healer:roster
+    DEL healer:lease
+    SUBSCRIBE other
+    PSUBSCRIBE *
+    GET secret
+    SORT truth:doc
+    COPY truth:doc mine
+    RENAME truth:doc mine
+    MOVE truth:doc 1
+    OBJECT FREQ truth:doc
+    DEBUG SLEEP 0
+    DEBUG OBJECT truth:doc
+    MIGRATE 127.0.0.1 1 truth:doc 0 1
+    CLIENT PAUSE 1
+    CLIENT KILL 127.0.0.1:1
+    CLIENT NO-EVICT on
+    CONFIG REWRITE
+    CONFIG RESETSTAT
+    SWAPDB 0 1
+    SYNC
+    PSYNC ? -1
+    REPLCONF ack 1
+    SLAVEOF 127.0.0.1 1
+    FAILOVER
+    CLUSTER INFO
+    MODULE LOAD /tmp/x.so
+    FUNCTION FLUSH
+    FCALL f 0
+    EVAL_RO 0 0
+    ACL GENPASS
+    ACL LOG
+    ACL SAVE
+    ACL DELUSER healer
+    LATENCY LATEST
+    MEMORY STATS
+    SPUBLISH healer:alerts x
+"""
+SPOOFING = """
+    PUBLISH other:heartbeat {}
+    SET beat:other {}
+    SET health:other {}
+"""
+SEEDING = """
+    SET truth:doc {}
+    DEL truth:doc
+    DUMP truth:doc
+    HSET truth:meta revision 9
+    PUBLISH truth:changed {}
+"""
+FAKING = """
+    PUBLISH healer:alerts {}
+    XADD healer:alerts:log * event {}
+"""
+READING_THE_LOG = """
+    XRANGE healer:alerts:log - +
+    XREAD STREAMS healer:alerts:log 0
+    XREVRANGE healer:alerts:log + -
+    XINFO STREAM healer:alerts:log
+    XLEN healer:alerts:log
+"""
+MONITORS_KEYS = """
+    PUBLISH healer:heartbeat {}
+    PUBLISH healer:canary:x 1
+    SET beat:healer {}
+    GET beat:vexy_ai
+    HGETALL healer:roster
+    HSET healer:roster rss_agg {}
+    HSET healer:lease boot me
+    SET health:healer {}
+    SET notifier:lease me
+    HSET notifier:silences a b
+    XADD notifier:asks * ask {}
+    XADD notifier:dead * a b
+    SET notifier:told:x y
+    SET mesh:topology {}
+    INFO
+    ACL LOAD
+    SCRIPT KILL
+"""
+LISTENING = """
+    SUBSCRIBE healer:alerts
+    SUBSCRIBE mesh:heartbeat
+    PSUBSCRIBE *:heartbeat
+    PUBSUB CHANNELS
+"""
+AS_A_SERVICE = lines(
+    HARM_TO_A_SERVER, SPOOFING, SEEDING, READING_THE_LOG, MONITORS_KEYS, LISTENING, "DEL members:other"
+)
+AS_A_MONITOR = lines(
+    HARM_TO_A_SERVER, SPOOFING, SEEDING, "SET lease:x y", "XADD rss:items * a b", "DEL rss:items"
+)
+
+REFUSED = {
+    (SYSTEM, "rss_agg"): [
+        *AS_A_SERVICE,
+        *lines(FAKING),
+        "PUBLISH mesh:heartbeat {}",
+        "HGETALL massive:roster",
+    ],
+    (MARKET, "rss_agg"): [
+        *AS_A_SERVICE,
+        *lines(FAKING),
+        "PUBLISH rss_agg:heartbeat {}",  # it beats on the other bus
+        "XADD vexy:notes * a b",
+        "XRANGE vexy:notes - +",
+        "XADD massive:probes * a b",
+        "XRANGE market:bars - +",
+        "SET probe:x {}",
+    ],
+    (SYSTEM, "vexy_ai"): [
+        *AS_A_SERVICE,
+        *lines(FAKING),
+        "PUBLISH rss_agg:heartbeat {}",
+        "SET beat:rss_agg {}",
+    ],
+    (MARKET, "vexy_ai"): [
+        *AS_A_SERVICE,
+        *lines(FAKING),
+        "XADD rss:items * a b",
+        "XDEL rss:items 1-1",
+        "XTRIM rss:items MAXLEN 0",
+        "DEL rss:items",
+        "EXPIRE rss:items 1",
+        "DEL rss:items:seen:x",
+        "HGETALL rss:items:feed:x",
+        "XGROUP DESTROY rss:items vexy_ai",
+        "XGROUP SETID rss:items vexy_ai 0",
+    ],
+    (SYSTEM, "massive"): [*AS_A_SERVICE, "PUBLISH rss_agg:heartbeat {}", "LPUSH healer:alerts x"],
+    (MARKET, "massive"): [*AS_A_SERVICE, *lines(FAKING), "XADD rss:items * a b", "XRANGE rss:items - +"],
+    (SYSTEM, "mesh"): [
+        *AS_A_MONITOR,
+        *lines(FAKING),
+        "PUBLISH rss_agg:heartbeat {}",
+        "GET health:rss_agg",
+        "GET beat:rss_agg",
+        "SET beat:healer {}",
+        "HSET healer:lease boot me",
+    ],
+    (MARKET, "mesh"): [*AS_A_MONITOR, *lines(FAKING), "XDEL vexy:notes 1-1", "XACK rss:items vexy_ai 1-1"],
+    (SYSTEM, "healer"): [
+        *(line for line in AS_A_MONITOR if line != "SET health:other {}"),
+        *lines(READING_THE_LOG),
+        "PUBLISH rss_agg:heartbeat {}",
+        "SET beat:rss_agg {}",
+        "DEL beat:rss_agg",
+        "HSET sentinel:roster a b",
+        "SET notifier:lease me",
+        "SET notifier:told:x y",
+    ],
+    (SYSTEM, "sentinel"): [
+        *AS_A_MONITOR,
+        "PUBLISH healer:heartbeat {}",
+        "SET beat:healer {}",
+        "SET health:rss_agg {}",
+        "HSET healer:roster a b",
+        "HSET healer:lease boot me",
+        "SET notifier:lease me",
+        "DEL notifier:told:x",
+        "SUBSCRIBE rss_agg:heartbeat",
+    ],
+    (SYSTEM, "notifier"): [
+        *AS_A_MONITOR,
+        *lines(FAKING),
+        "PUBLISH healer:heartbeat {}",
+        "SET beat:healer {}",
+        "SET health:healer {}",
+        "HGETALL healer:roster",
+        "HSET healer:roster a b",
+        "DEL sentinel:direct",
+    ],
+    (SYSTEM, "bootstrap"): lines(
+        HARM_TO_A_SERVER, SPOOFING, FAKING, READING_THE_LOG, MONITORS_KEYS, LISTENING
+    ),
+    (SYSTEM, "operator"): [
+        *lines(HARM_TO_A_SERVER, FAKING),
+        "HSET healer:lease boot me",
+        "HSET healer:roster a b",
+        "SET health:rss_agg {}",
+        "SET notifier:lease me",
+        "XADD rss:items * a b",
+        "XRANGE rss:items - +",
+    ],
+    (MARKET, "healer"): [
+        *(line for line in AS_A_MONITOR if line != "SET health:other {}"),
+        *lines(READING_THE_LOG),
+        "PUBLISH healer:heartbeat {}",
+    ],
+    (MARKET, "sentinel"): [*AS_A_MONITOR, "HSET healer:lease boot me", "SUBSCRIBE mesh:heartbeat"],
+    (MARKET, "notifier"): [*AS_A_MONITOR, *lines(FAKING), "PUBLISH notifier:heartbeat {}"],
+    (MARKET, "bootstrap"): lines(HARM_TO_A_SERVER, SPOOFING, FAKING, READING_THE_LOG, MONITORS_KEYS),
+    (MARKET, "operator"): [*lines(HARM_TO_A_SERVER, FAKING), "XADD rss:items * a b", "XRANGE rss:items - +"],
+    (MARKET, "default"): lines(HARM_TO_A_SERVER, SPOOFING, SEEDING, FAKING, READING_THE_LOG, MONITORS_KEYS),
+    (SYSTEM, "default"): [
+        *lines(HARM_TO_A_SERVER, SPOOFING, SEEDING, FAKING, READING_THE_LOG, MONITORS_KEYS),
+        "PUBLISH rss_agg:heartbeat {}",
+        "GET truth:meta",
+        "GET rss:items",
+        "KEYS *:*",
+        "KEYS health:",
+        "KEYS health:**",
+        "TTL truth:doc",
+        "EVALSHA 0 0",
+    ],
+}
+
+DONE = {
+    (SYSTEM, "rss_agg"): """
+        PING
+        GET truth:doc
+        HMGET truth:meta revision
+        PUBLISH rss_agg:heartbeat {}
+        SET beat:rss_agg {} PX 9
+        SET beat:rss_agg {} XX KEEPTTL
+        SUBSCRIBE truth:changed
+        SUBSCRIBE members:rss_agg:feeds
+        SUBSCRIBE lease:nightly
+    """,
+    (MARKET, "rss_agg"): """
+        GET truth:doc
+        XADD rss:items * a b
+        HSET rss:items:feed:x a b
+        SET rss:items:usable 1 PX 1
+    """,
+    (MARKET, "vexy_ai"): """
+        XGROUP CREATE rss:items vexy_ai 0 MKSTREAM
+        XREADGROUP GROUP vexy_ai me STREAMS rss:items >
+        XACK rss:items vexy_ai 1-1
+        XRANGE rss:items - +
+        XADD vexy:notes * a b
+        XADD vexy:dead * a b
+    """,
+    (MARKET, "massive"): """
+        XADD massive:probes * a b
+        SET probe:shop {}
+        XADD market:bars * a b
+        SETBIT market:bars:seen:A:1 1 1
+    """,
+    (SYSTEM, "massive"): """
+        HSET massive:roster a b
+        XADD healer:alerts:log * event {}
+        PUBLISH healer:alerts {}
+    """,
+    (SYSTEM, "mesh"): """
+        PSUBSCRIBE *:heartbeat
+        SET mesh:topology {} EX 9
+        XADD mesh:events * a b
+        PUBSUB NUMSUB a
+    """,
+    (MARKET, "mesh"): """
+        XINFO STREAM rss:items
+        TYPE vexy:notes
+        PSUBSCRIBE *:heartbeat
+    """,
+    (SYSTEM, "healer"): """
+        SUBSCRIBE rss_agg:heartbeat
+        SUBSCRIBE new:heartbeat
+        GET beat:rss_agg
+        SET health:rss_agg {} EX 9
+        PUBLISH healer:alerts {}
+        XADD healer:alerts:log * event {}
+    """,
+    (SYSTEM, "sentinel"): """
+        SUBSCRIBE healer:heartbeat
+        XREAD STREAMS healer:alerts:log 0
+        SET notifier:told:x y EX 9 NX
+    """,
+    (SYSTEM, "notifier"): """
+        XGROUP CREATE healer:alerts:log n 0 MKSTREAM
+        SET notifier:lease me PX 9
+        XLEN notifier:dead
+    """,
+    (SYSTEM, "bootstrap"): """
+        PING
+        SET truth:doc {}
+        PUBLISH truth:changed {}
+    """,
+    (SYSTEM, "operator"): """
+        INFO server
+        HGETALL healer:roster
+        XREAD STREAMS healer:alerts:log 0
+        PUBLISH new:heartbeat {}
+        MGET health:a health:b
+        SET truth:doc {}
+        HSET notifier:silences a {}
+        HDEL notifier:silences a
+        XADD notifier:asks MAXLEN ~ 100 * ask {}
+        LRANGE notifier:answers:x 0 -1
+        XRANGE notifier:dead - +
+        SUBSCRIBE healer:alerts
+        SET beat:rss_agg {} PX 9
+        SET run:nightly {}
+    """,
+    # the operator's document as it is written
+    (SYSTEM, "default"): """
+        PING
+        SUBSCRIBE healer:alerts
+        SUBSCRIBE rss_agg:heartbeat
+        PSUBSCRIBE *:heartbeat
+        PUBSUB NUMSUB rss_agg:heartbeat
+        PUBSUB CHANNELS
+        KEYS health:*
+        GET health:rss_agg
+        GET truth:doc
+        KEYS truth:doc
+        GET mesh:topology
+        KEYS mesh:topology
+    """,
+}

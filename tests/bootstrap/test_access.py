@@ -1,0 +1,155 @@
+"""`python -m bootstrap.access` beside real servers that read what it writes."""
+
+import stat
+from pathlib import Path
+
+import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from rig import Proc, Server, free_port
+from seeding_scene import truth
+
+from marketswarm.bus import variable_of
+
+pytestmark = pytest.mark.live
+
+BUSES = ("system-redis", "market-redis")
+SECRET = stat.S_IRUSR | stat.S_IWUSR
+
+
+class Scene:
+    """A folder for ACCESS_DIR, a truth, and places for two servers that read their users from it."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.dir, self.truth = folder, folder / "access", folder / "truth.json"
+        self.truth.write_bytes(truth("prices"))
+        self.ports = {bus: free_port() for bus in BUSES}
+
+    def run(self, code: int = 0) -> Proc:
+        env = {variable_of(bus): f"redis://127.0.0.1:{port}" for bus, port in self.ports.items()}
+        env |= {"ACCESS_DIR": str(self.dir), "TRUTH_PATH": str(self.truth)}
+        with Proc("bootstrap.access", env, self.folder) as proc:
+            assert proc.wait(20) == code, str(proc)
+        assert "Traceback" not in proc.text()
+        return proc
+
+    def server(self, bus: str) -> Server:
+        acl = str(self.dir / "acl" / bus / "users.acl")
+        return Server(self.folder / bus, self.ports[bus], aclfile=acl)
+
+    def url(self, user: str, bus: str = "system-redis") -> str:
+        return (self.dir / "urls" / user / bus).read_text(encoding="utf-8").strip()
+
+    def files(self) -> dict[str, bytes]:
+        return {str(path): path.read_bytes() for path in self.dir.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def scene(tmp_path):
+    return Scene(tmp_path)
+
+
+def may(url: str, *words: str) -> bool:
+    """Whether a server lets that user do that. Raises when it does not know the user."""
+    with redis.Redis.from_url(url, socket_timeout=3) as client:
+        try:
+            client.execute_command(*words)
+        except redis.exceptions.NoPermissionError:
+            return False
+        return True
+
+
+def test_each_user_has_its_own_password_and_no_other_user_of_the_host_can_read_it(scene):
+    said = scene.run()
+    users = {"prices", "bootstrap", "operator"}
+    assert set(said.logs("access.written")[0]["new_passwords"]) == users
+    assert {path.name for path in (scene.dir / "urls").iterdir()} == users
+    assert len({scene.url(user) for user in users}) == 3
+    for path in [*(scene.dir / "urls").glob("*/*"), *(scene.dir / "secrets").iterdir()]:
+        assert stat.S_IMODE(path.stat().st_mode) == SECRET, path
+    passwords = [path.read_text().strip() for path in (scene.dir / "secrets").iterdir()]
+    acls = [path.read_text() for path in (scene.dir / "acl").rglob("users.acl")]
+    assert len(acls) == 2
+    assert not any(password in text for password in passwords for text in [*acls, said.text()])
+
+
+def test_a_second_run_changes_nothing_and_cuts_nobody_off(scene):
+    scene.run()
+    with scene.server("system-redis"):
+        before = scene.files()
+        once = Retry(NoBackoff(), 0)  # who was cut off is not connected again
+        with redis.Redis.from_url(scene.url("prices"), single_connection_client=True, retry=once) as client:
+            client.ping()
+            scene.run()
+            assert client.ping()
+        assert scene.files() == before
+
+
+def test_a_server_that_runs_lets_a_new_service_in_and_a_dropped_one_no_more(scene):
+    scene.run()
+    with scene.server("system-redis"):
+        old = scene.url("prices")
+        assert may(old, "PING")
+        scene.truth.write_bytes(truth("news"))
+        said = scene.run()
+        assert [line["bus"] for line in said.logs("access.renewed")] == ["system-redis"]
+        assert may(scene.url("news"), "PUBLISH", "news:heartbeat", "x")
+        assert not may(scene.url("news"), "PUBLISH", "prices:heartbeat", "x")
+        with pytest.raises(redis.exceptions.AuthenticationError):
+            may(old, "PING")
+
+
+def test_a_server_that_was_away_is_not_told_and_reads_the_users_at_its_start(scene):
+    scene.run()
+    scene.truth.write_bytes(truth("news"))
+    said = scene.run()
+    assert not said.logs("access.renewed")
+    with scene.server("market-redis"):
+        assert may(scene.url("news", "market-redis"), "PING")
+
+
+def test_a_server_that_runs_with_other_passwords_is_named_and_so_is_the_remedy(scene):
+    scene.run()
+    with scene.server("system-redis"):
+        (scene.dir / "secrets" / "operator").unlink()
+        said = scene.run(code=2)
+        message = said.logs("program.exit")[0]["message"]
+        assert "system-redis runs with other passwords" in message
+        assert "restart" in message
+
+
+def test_a_password_that_is_lost_is_made_anew(scene):
+    scene.run()
+    with scene.server("system-redis"):
+        old = scene.url("prices")
+        (scene.dir / "secrets" / "prices").unlink()
+        assert scene.run().logs("access.written")[0]["new_passwords"] == ["prices"]
+        assert scene.url("prices") != old
+        assert may(scene.url("prices"), "PING")
+        with pytest.raises(redis.exceptions.AuthenticationError):
+            may(old, "PING")
+
+
+def test_with_a_broken_truth_users_stay_so_that_bootstrap_can_say_what_is_wrong(scene):
+    scene.run()
+    before = scene.files()
+    scene.truth.write_bytes(truth(prices=-1))
+    assert scene.run().logs("access.truth_unusable")[0]["mistakes"] == 1
+    assert scene.files() == before
+
+
+def test_with_a_broken_truth_at_the_very_first_the_buses_can_start_all_the_same(scene):
+    scene.truth.write_bytes(b"{")
+    scene.run()
+    with scene.server("system-redis"):
+        assert may(scene.url("bootstrap"), "GET", "truth:doc")
+        assert not (scene.dir / "urls" / "prices").exists()
+
+
+def test_what_can_not_be_read_or_written_is_named_with_its_variable(scene):
+    scene.truth.unlink()
+    assert "TRUTH_PATH" in scene.run(code=2).logs("program.exit")[0]["message"]
+    scene.truth.write_bytes(truth("prices"))
+    scene.dir.write_text("no folder")
+    assert "ACCESS_DIR" in scene.run(code=2).logs("program.exit")[0]["message"]

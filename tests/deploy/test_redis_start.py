@@ -1,0 +1,86 @@
+"""deploy/redis/start.sh with a real server: it waits for its users, and loses nothing by them."""
+
+from pathlib import Path
+
+import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from rig import HOST, Process, free_port, until
+
+ROOT = Path(__file__).parents[2]
+USERS = "user default on nopass -@all +ping\nuser writer on >writing ~* &* +@all\n"
+pytestmark = [pytest.mark.live, pytest.mark.needs("redis-server", "redis-cli")]
+
+
+class Bus(Process):
+    """A server of the shipped configuration, started as in its container."""
+
+    def __init__(self, folder: Path):
+        super().__init__()
+        self.folder, self.port = folder, free_port()
+        self.users, self.log = folder / "users.acl", folder / "log"
+        text = (ROOT / "deploy/redis/system-redis.conf").read_text(encoding="utf-8")
+        text = text.replace("/etc/redis/users/system-redis/users.acl", str(self.users))
+        text = text.replace("dir /data", f"dir {folder}")
+        (folder / "redis.conf").write_text(f"{text}\nport {self.port}\nbind {HOST}\n", encoding="utf-8")
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            line = ["sh", str(ROOT / "deploy/redis/start.sh"), str(self.folder / "redis.conf")]
+            self._spawn(line, cwd=self.folder, stdout=log, stderr=log)
+
+    def client(self, **user: str) -> redis.Redis:
+        return redis.Redis(HOST, self.port, retry=Retry(NoBackoff(), 0), decode_responses=True, **user)
+
+    def answers(self) -> bool:
+        with self.client() as client:
+            try:
+                return bool(client.ping())
+            except redis.RedisError:
+                return False
+
+    def told(self, words: str) -> bool:
+        return words in self.log.read_text(encoding="utf-8", errors="replace")
+
+
+@pytest.fixture
+def bus(tmp_path):
+    with Bus(tmp_path) as server:
+        yield server
+
+
+def test_what_transactions_and_scripts_wrote_is_there_after_a_crash(bus):
+    bus.start()
+    until(lambda: bus.told("waits for"), 20)
+    assert not bus.answers()
+    bus.users.write_text(USERS, encoding="utf-8")
+    until(bus.answers, 20)
+    with bus.client(username="writer", password="writing") as client:  # noqa: S106 - a made-up one
+        client.set("plain", "1")
+        client.pipeline(transaction=True).set("in one", "1").set("transaction", "1").execute()
+        client.eval("redis.call('SET', KEYS[1], 1) redis.call('SET', KEYS[2], 1)", 2, "by a", "script")
+    bus.kill()
+    bus.start()
+    until(bus.answers, 20)
+    with bus.client(username="writer", password="writing") as client:  # noqa: S106 - as above
+        assert sorted(client.keys()) == ["by a", "in one", "plain", "script", "transaction"]
+        assert client.info("server")["redis_mode"] == "standalone"
+    with bus.client() as nobody, pytest.raises(redis.exceptions.NoPermissionError):
+        nobody.keys()
+    loads = bus.log.read_text(encoding="utf-8").count("DB loaded from append only file")
+    bus.kill()
+    bus.start()
+    until(bus.answers, 20)
+    after = bus.log.read_text(encoding="utf-8").count("DB loaded from append only file")
+    assert (loads, after) == (2, 3), "nothing to fold: it is loaded once"
+
+
+def test_an_append_only_file_that_can_not_be_read_ends_it_with_words(bus):
+    bus.users.write_text(USERS, encoding="utf-8")
+    (bus.folder / "appendonlydir").mkdir()
+    (bus.folder / "appendonlydir/appendonly.aof.manifest").write_text("file none seq 1 type i\n")
+    (bus.folder / "appendonlydir/appendonly.aof.1.incr.aof").write_text("exec\n")
+    bus.start()
+    assert bus.wait(20) == 1
+    assert bus.told("start.sh: the server that was to load the append-only file ended")

@@ -1,0 +1,115 @@
+"""Real servers with the ACLs of the shipped truth: each user does what it is for, and nothing else is let in.
+
+Every line of `acl_tries` is tried by a client that is logged in as that user.
+"""
+
+import contextlib
+from pathlib import Path
+
+import pytest
+import redis
+from acl_tries import DONE, REFUSED, SYSTEM, lines
+from redis.backoff import NoBackoff
+from redis.exceptions import NoPermissionError
+from redis.retry import Retry
+from rig import HOST, Server
+
+from marketswarm.acl import names
+from marketswarm.guarding import acl_texts, passwords
+from marketswarm.truth import load
+
+pytestmark = pytest.mark.live
+
+TRUTH = load((Path(__file__).parents[2] / "truth.json").read_bytes()).truth
+BY_A_SCRIPT = {
+    "the log": "return redis.call('XADD', 'healer:alerts:log', '*', 'event', ARGV[1])",
+    "an alert": "return redis.call('PUBLISH', 'healer:alerts', ARGV[1])",
+    "a beat": "return redis.call('SET', 'beat:healer', ARGV[1])",
+    "another's beat": "return redis.call('PUBLISH', 'mesh:heartbeat', ARGV[1])",
+    "the truth": "return redis.call('SET', 'truth:doc', ARGV[1])",
+}
+
+
+@pytest.fixture(scope="module")
+def enter(tmp_path_factory):
+    """Opens a client: `enter(bus, user)`."""
+    folder = tmp_path_factory.mktemp("guarded")
+    known, _ = passwords(folder / "secrets", names(TRUTH), make=True)
+    with contextlib.ExitStack() as ends:
+        servers = {}
+        for bus, text in acl_texts(TRUTH, known).items():
+            (folder / bus).mkdir()
+            (folder / bus / "users.acl").write_text(text, encoding="utf-8")
+            servers[bus] = ends.enter_context(Server(folder / bus, aclfile="users.acl"))
+
+        def client(bus: str, user: str, password: str | None = None) -> redis.Redis:
+            found = redis.Redis(
+                HOST,
+                servers[bus].port,
+                username=None if user == "default" else user,
+                password=password or known.get(user),
+                decode_responses=True,
+                protocol=2,
+                socket_timeout=5,
+                retry=Retry(NoBackoff(), 0),
+            )
+            return ends.enter_context(contextlib.closing(found))
+
+        yield client
+
+
+def let_through(client: redis.Redis, tries: list[str]) -> list[str]:
+    """Those that the server does not refuse to this user; an error of another kind is no refusal."""
+    found = []
+    connection = client.connection_pool.get_connection()
+    for line in tries:
+        connection.send_command(*line.split(" "))
+        try:
+            connection.read_response()
+        except NoPermissionError:
+            continue
+        except redis.ResponseError as error:
+            if "not allowed" in str(error):  # DEBUG, MODULE: to nobody at all
+                continue
+        found.append(line)
+        connection.disconnect()  # a SUBSCRIBE changes what it is for
+    connection.disconnect()
+    client.connection_pool.release(connection)
+    return found
+
+
+@pytest.mark.parametrize(("bus", "user"), REFUSED)
+def test_what_is_not_its_business_is_refused(enter, bus, user):
+    client = enter(bus, user)
+    assert len(set(REFUSED[bus, user])) >= 20
+    assert let_through(client, REFUSED[bus, user]) == []
+
+
+@pytest.mark.parametrize(("bus", "user"), DONE)
+def test_what_is_its_business_is_let_through(enter, bus, user):
+    client = enter(bus, user)
+    assert let_through(client, lines(DONE[bus, user])) == lines(DONE[bus, user])
+
+
+@pytest.mark.parametrize("what", BY_A_SCRIPT)
+def test_what_a_script_does_is_held_against_who_runs_it(enter, what):
+    client = enter(SYSTEM, "rss_agg")
+    digest = client.script_load(BY_A_SCRIPT[what])
+    with pytest.raises(redis.ResponseError, match=r"(?i)acl failure|user executing the script"):
+        client.evalsha(digest, 0, "{}")
+
+
+def test_a_script_may_what_its_user_may(enter):
+    client = enter(SYSTEM, "healer")
+    assert client.evalsha(client.script_load(BY_A_SCRIPT["the log"]), 0, "{}")
+    # to read beats a script needs their names; to write them remains refused
+    digest = client.script_load("return redis.call('SET', KEYS[1], ARGV[1])")
+    assert client.evalsha(digest, 1, "health:rss_agg", "{}")
+    with pytest.raises(redis.ResponseError, match=r"(?i)acl failure|user executing the script"):
+        client.evalsha(digest, 1, "beat:rss_agg", "{}")
+
+
+@pytest.mark.parametrize("user", ["operator", "healer", "nobody"])
+def test_nobody_gets_in_by_a_wrong_password(enter, user):
+    with pytest.raises(redis.AuthenticationError):
+        enter(SYSTEM, user, "a wrong password").ping()

@@ -1,0 +1,198 @@
+"""The whole fleet as `marketswarm up --acl` has it: all of it works, and no server refuses anyone.
+
+What a server refused it counts (INFO errorstats), what its caller passed over in silence as well.
+"""
+
+import contextlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import orjson
+import pytest
+import redis
+from feed_site import Page, Site, rss
+from rig import HOST, Proc, free_port, until
+from rig_receiver import Receiver
+
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for children in /proc"),
+]
+
+SHIPPED = Path(__file__).parents[2] / "truth.json"
+BUSES = ("system-redis", "market-redis")
+TIMEOUT_SEC = 3.0
+NEW = {"heartbeat": {"interval_sec": 0.5, "monitored": False}}
+REFUSALS = ("errorstat_NOPERM", "errorstat_NOAUTH", "errorstat_WRONGPASS")
+
+
+def truth(feed: str) -> dict:
+    document = orjson.loads(SHIPPED.read_bytes())
+    services = document["services"]
+    for section in services.values():
+        section["heartbeat"]["interval_sec"] = 0.5
+    services["healer"]["threshold"] = {"heartbeat_cadence": TIMEOUT_SEC}
+    services["rss_agg"] |= {
+        "endpoints": [{"url": feed, "name": "wire"}],
+        "settings": {"poll_sec": 1, "host_spacing_sec": 0},
+    }
+    services["massive"]["settings"] = {
+        "probe_sec": 0.5,
+        "targets": [{"name": "gone", "host": HOST, "port": free_port()}],
+    }
+    services["vexy_ai"]["settings"] = {"digest_sec": 2}
+    return document
+
+
+class Guarded:
+    """A fleet with ACLs in a folder, and an operator's clients."""
+
+    def __init__(self, folder: Path, document: dict, webhook: str, ends: contextlib.ExitStack) -> None:
+        self.folder, port = folder, free_port()
+        self.seed(document)
+        self.up = Proc("marketswarm", {"WEBHOOK_URL": webhook}, folder, "up", "--acl", "--port", str(port))
+        ends.callback(lambda: self.up.stop(15))
+        self.up.wait_log("fleet.up", 60)
+        self.ports = dict(zip(BUSES, (port, port + 1), strict=True))
+        self.buses = {
+            bus: ends.enter_context(contextlib.closing(self.enter(bus, "operator"))) for bus in BUSES
+        }
+
+    def seed(self, document: dict) -> None:
+        (self.folder / "truth.json").write_bytes(orjson.dumps(document))
+
+    def enter(self, bus: str, user: str) -> redis.Redis:
+        url = self.file(f"urls/{user}/{bus}")
+        return redis.Redis.from_url(url, decode_responses=True, protocol=2)
+
+    def file(self, name: str) -> str:
+        return (self.folder / ".marketswarm" / name).read_text(encoding="utf-8").strip()
+
+    def refused(self) -> dict[str, dict]:
+        """What each server counted of what it refused to its users."""
+        counted = {bus: client.info("errorstats") for bus, client in self.buses.items()}
+        return {
+            bus: found
+            for bus, stats in counted.items()
+            if (found := {name: count for name, count in stats.items() if name in REFUSALS})
+        }
+
+    def marketswarm(self, *words: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "marketswarm", *words],
+            cwd=self.folder,
+            env={"PATH": os.environ["PATH"], "COLUMNS": "160"},
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+def below(pid: int) -> list[int]:
+    """The children of a process, theirs too."""
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            for child in map(int, task.read_text().split()):
+                found += [child, *below(child)]
+    return found
+
+
+def work_is_done_and_told(fleet, receiver):
+    vexy = fleet.enter("market-redis", "vexy_ai")
+    with contextlib.closing(vexy):
+        until(lambda: vexy.xlen("rss:items") == 3, 15, "the items of the feed")
+        kinds = until(
+            lambda: (
+                (found := {entry["kind"] for _, entry in vexy.xrange("vexy:notes")}) >= {"note", "digest"}
+                and found
+            ),
+            15,
+            "notes and a digest",
+        )
+    assert kinds == {"note", "digest"}
+    # a service is missed and comes back, a target fails, and people hear of both
+    fleet.marketswarm("stop", "vexy_ai")
+    receiver.wait("heartbeat_miss", "vexy_ai", 20)
+    fleet.marketswarm("start", "vexy_ai")
+    receiver.wait("heartbeat_ok", "vexy_ai", 20)
+    receiver.wait("probe_miss", "massive/gone", 20)
+
+
+def commands_find_their_way(fleet):
+    """By the operator's files in the data folder."""
+    rows = orjson.loads(fleet.marketswarm("status", "--json"))["services"]
+    assert {row["verdict"] for row in rows} == {"up"}
+    assert "rss:items" in fleet.marketswarm("topology")
+    assert "✓" in fleet.marketswarm("notify", "test")
+    assert "rss_agg" in fleet.marketswarm("silence", "rss_agg", "--for", "1h", "--why", "x", "--by", "kim")
+    assert fleet.marketswarm("dead") == "everything was delivered\n"
+    assert "rss_agg beats on" in fleet.marketswarm("beat", "rss_agg", "--verbose")
+    until(lambda: fleet.buses["system-redis"].get("mesh:topology"), 10, "who runs")
+
+
+def passwords_are_nowhere_but_in_their_files(fleet, services):
+    secrets = [path.read_text().strip() for path in (fleet.folder / ".marketswarm/secrets").iterdir()]
+    assert len(secrets) == len(services) + 2
+    shown = {"log": fleet.up.text(), "fleet.json": fleet.file("fleet.json")}
+    own = {}
+    for pid in [fleet.up.pid, *below(fleet.up.pid)]:
+        with contextlib.suppress(OSError):
+            words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+            environ = Path(f"/proc/{pid}/environ").read_text()
+            shown[f"{pid} {words}"] = f"{words} {environ}"
+            names = dict(pair.partition("=")[::2] for pair in environ.split("\0"))
+            own[words[-2].rpartition(".")[2]] = names.get("SYSTEM_REDIS_URL_FILE", "")
+    assert not [where for where, text in shown.items() if any(secret in text for secret in secrets)]
+    for svc in services:
+        assert own[svc].endswith(f"/urls/{svc}/system-redis"), own
+
+
+def who_has_no_password_looks_and_changes_nothing(fleet):
+    with contextlib.closing(redis.Redis(HOST, fleet.ports["system-redis"], decode_responses=True)) as anybody:
+        assert "health:rss_agg" in anybody.keys("health:*")
+        assert orjson.loads(anybody.get("health:rss_agg"))["type"] == "heartbeat_ok"
+        assert dict(anybody.pubsub_numsub("rss_agg:heartbeat"))["rss_agg:heartbeat"] >= 1
+        for words in (("PUBLISH", "rss_agg:heartbeat", "{}"), ("KEYS", "*"), ("FLUSHALL",)):
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                anybody.execute_command(*words)
+
+
+def a_service_that_a_reseed_adds_has_no_user_until_acls_are_loaded(fleet, document):
+    added = {**document, "services": {**document["services"], "new": NEW}}
+    fleet.seed(added)
+    said = fleet.marketswarm("seed")
+    assert "may do on the buses is still as it was" in said
+    with pytest.raises(FileNotFoundError):
+        fleet.file("secrets/new")
+    _, command, *_ = said[said.index("What services") :].splitlines()
+    fleet.marketswarm(*command.split()[1:])
+    for bus in BUSES:
+        with contextlib.closing(fleet.enter(bus, "operator")) as operator:
+            operator.execute_command("ACL", "LOAD")
+    with contextlib.closing(
+        redis.Redis(HOST, fleet.ports["system-redis"], username="new", password=fleet.file("secrets/new"))
+    ) as new:
+        until(lambda: new.publish("new:heartbeat", "{}"), 10, "somebody to hear it")
+    assert "as it was" not in fleet.marketswarm("seed")
+
+
+def test_all_that_the_fleet_does_it_does_with_acls_too(tmp_path):
+    """One fleet for all of it: its start is what costs."""
+    with Site() as site, Receiver() as receiver, contextlib.ExitStack() as ends:
+        site.pages["/feed"] = Page(rss("one", "two", "three"))
+        document = truth(site.url("/feed"))
+        fleet = Guarded(tmp_path, document, receiver.url, ends)
+        work_is_done_and_told(fleet, receiver)
+        commands_find_their_way(fleet)
+        assert fleet.refused() == {}
+        assert "NOPERM" not in fleet.up.text()
+        assert '"reason":"auth"' not in fleet.up.text()
+        passwords_are_nowhere_but_in_their_files(fleet, set(document["services"]))
+        who_has_no_password_looks_and_changes_nothing(fleet)
+        a_service_that_a_reseed_adds_has_no_user_until_acls_are_loaded(fleet, document)

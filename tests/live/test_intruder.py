@@ -1,0 +1,192 @@
+"""What one who has a service's password can do on the buses of the shipped truth, tried on real servers.
+
+docs/security.md says it in a table; each of its rows is tried here, by the user of each column.
+"""
+
+import contextlib
+import re
+import threading
+from pathlib import Path
+
+import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from rig import HOST, Server, until
+
+from marketswarm.acl import names
+from marketswarm.guarding import acl_texts, passwords
+from marketswarm.truth import load
+
+pytestmark = pytest.mark.live
+
+ROOT = Path(__file__).parents[2]
+TRUTH = load((ROOT / "truth.json").read_bytes()).truth
+SYSTEM, MARKET = "system-redis", "market-redis"
+LOG = "healer:alerts:log"
+CALLED = "return redis.call(unpack(ARGV))"
+
+TRIED = {
+    "read the truth": [(SYSTEM, "GET truth:doc"), (MARKET, "GET truth:doc")],
+    "change the truth, or say that it changed": [
+        *((bus, "SET truth:doc {}") for bus in (SYSTEM, MARKET)),
+        *((bus, "HSET truth:meta revision 99") for bus in (SYSTEM, MARKET)),
+        *((bus, "PUBLISH truth:changed {}") for bus in (SYSTEM, MARKET)),
+    ],
+    "keep another service alive, or speak for it": [
+        (SYSTEM, "PUBLISH mesh:heartbeat {}"),
+        (SYSTEM, "SET beat:mesh {}"),
+        (SYSTEM, "PUBLISH healer:heartbeat {}"),
+        (SYSTEM, "SET health:mesh {}"),
+    ],
+    "make the healer forget, or speak in its place": [
+        (SYSTEM, "HSET healer:lease boot me"),
+        (SYSTEM, "DEL healer:roster"),
+        (SYSTEM, "HSET healer:roster mesh {}"),
+        (SYSTEM, "PUBLISH healer:canary:x 1"),
+    ],
+    "silence alerts, or say that people were told": [
+        (SYSTEM, "HSET notifier:silences a b"),
+        (SYSTEM, "XADD notifier:asks * ask {}"),
+        (SYSTEM, "SET notifier:told:x {}"),
+        (MARKET, "SET notifier:told:x {}"),
+        (SYSTEM, "SET notifier:lease me"),
+    ],
+    "tell alerts, true or not": [(SYSTEM, "PUBLISH healer:alerts {}"), (SYSTEM, f"XADD {LOG} * event {{}}")],
+    "take alerts off the log": [(SYSTEM, f"XDEL {LOG} 1-1"), (SYSTEM, f"XADD {LOG} MAXLEN 0 * event {{}}")],
+    "read the log": [
+        (SYSTEM, f"XRANGE {LOG} - +"),
+        (SYSTEM, f"XREAD STREAMS {LOG} 0"),
+        (SYSTEM, f"XLEN {LOG}"),
+    ],
+    "read or write another service's streams": [
+        (MARKET, "XRANGE vexy:notes - +"),
+        (MARKET, "XADD vexy:notes * a b"),
+        (MARKET, "DEL vexy:notes"),
+    ],
+    "fill the memory of a bus": [(MARKET, "SET lease:x y"), (SYSTEM, "SET lease:x y")],
+    "take or break a lease of any service": [(SYSTEM, "DEL lease:nightly")],
+    "see all keys, or hear all messages": [
+        (SYSTEM, "KEYS *"),
+        (SYSTEM, "SCAN 0"),
+        (SYSTEM, "PSUBSCRIBE *"),
+        (SYSTEM, "MONITOR"),
+    ],
+    "cut others off": [(SYSTEM, "CLIENT KILL TYPE pubsub"), (SYSTEM, "CLIENT PAUSE 9999")],
+    "change the server, its users or what it has": [
+        *((bus, "CONFIG SET maxmemory 1") for bus in (SYSTEM, MARKET)),
+        *((bus, "ACL SETUSER rss_agg +@all") for bus in (SYSTEM, MARKET)),
+        *((bus, "FLUSHALL") for bus in (SYSTEM, MARKET)),
+        *((bus, "SHUTDOWN") for bus in (SYSTEM, MARKET)),
+        *((bus, "REPLICAOF 127.0.0.1 1") for bus in (SYSTEM, MARKET)),
+    ],
+}
+STANDSTILL = "let a bus stand still, by a script without an end"
+INTRUDERS = ("rss_agg", "massive")
+
+
+class Buses:
+    """Both servers, with users; what was made is in `known`."""
+
+    def __init__(self, folder, ends):
+        self.known, _ = passwords(folder / "secrets", names(TRUTH), make=True)
+        self.servers, self._ends = {}, ends
+        for bus, text in acl_texts(TRUTH, self.known).items():
+            (folder / bus).mkdir()
+            (folder / bus / "users.acl").write_text(text, encoding="utf-8")
+            directives = {"aclfile": "users.acl", "lua_time_limit": "20"}
+            self.servers[bus] = ends.enter_context(Server(folder / bus, **directives))
+
+    def enter(self, bus, user):
+        client = redis.Redis(
+            HOST,
+            self.servers[bus].port,
+            username=user,
+            password=self.known[user],
+            decode_responses=True,
+            socket_timeout=10,
+            retry=Retry(NoBackoff(), 0),
+        )
+        return self._ends.enter_context(contextlib.closing(client))
+
+
+@pytest.fixture(scope="module")
+def buses(tmp_path_factory):
+    with contextlib.ExitStack() as ends:
+        yield Buses(tmp_path_factory.mktemp("buses"), ends)
+
+
+def taken(client: redis.Redis, line: str) -> bool:
+    """Whether the server does it for this user, said to it or by a script that says it."""
+    digest = client.script_load(CALLED)
+    for words in (line.split(), ["EVALSHA", digest, "0", *line.split()]):
+        try:
+            client.execute_command(*words)
+        except redis.exceptions.NoPermissionError:
+            continue
+        except redis.ResponseError as error:
+            if re.search(r"(?i)acl failure|user executing the script|not allowed from script", str(error)):
+                continue
+        return True
+    return False
+
+
+def page() -> dict[str, dict[str, bool]]:
+    """The table of the page: by row and user, whether it can."""
+    text = (ROOT / "docs/security.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([^|]+?) \| (yes|no) \| (yes|no) \|", text, re.MULTILINE)
+    return {
+        what: dict(zip(INTRUDERS, (said == "yes" for said in answers), strict=True))
+        for what, *answers in rows
+    }
+
+
+def test_the_page_has_each_of_them():
+    assert set(page()) == {*TRIED, STANDSTILL}
+
+
+@pytest.mark.parametrize("user", INTRUDERS)
+@pytest.mark.parametrize("what", TRIED)
+def test_an_intruder_can_do_what_the_page_says_and_no_more(buses, user, what):
+    done = [line for bus, line in TRIED[what] if taken(buses.enter(bus, user), line)]
+    can = page()[what][user]
+    assert done == ([line for _, line in TRIED[what]] if can else [])
+
+
+def test_a_script_without_an_end_is_ended_by_the_operator(buses):
+    intruder, operator = buses.enter(SYSTEM, "rss_agg"), buses.enter(SYSTEM, "operator")
+    assert all(page()[STANDSTILL].values())
+    digest = intruder.script_load("while true do end")
+    ended = []
+
+    def stand_still():
+        with contextlib.suppress(redis.RedisError):
+            intruder.execute_command("EVALSHA", digest, "0")
+        ended.append(True)
+
+    attack = threading.Thread(target=stand_still)
+    attack.start()
+
+    def killed() -> bool:
+        with contextlib.suppress(redis.exceptions.ResponseError):  # nothing runs yet
+            return operator.execute_command("SCRIPT", "KILL") == "OK"
+
+    until(killed, 10, "a script to kill")
+    attack.join(10)
+    assert ended
+    assert operator.ping()
+
+
+def test_a_password_is_changed_without_a_restart(buses, tmp_path):
+    others = {name: password for name, password in buses.known.items() if name != "rss_agg"}
+    new, _ = passwords(tmp_path / "new", ["rss_agg"], make=True)
+    file = buses.servers[MARKET].folder / "users.acl"
+    file.write_text(acl_texts(TRUTH, others | new)[MARKET], encoding="utf-8")
+    inside = buses.enter(MARKET, "rss_agg")
+    assert inside.ping()
+    buses.enter(MARKET, "operator").execute_command("ACL", "LOAD")
+    for client in (inside, buses.enter(MARKET, "rss_agg")):  # who was inside is out as well
+        with pytest.raises((redis.AuthenticationError, redis.ConnectionError)):
+            client.ping()
+    buses.known |= new
+    assert buses.enter(MARKET, "rss_agg").ping()

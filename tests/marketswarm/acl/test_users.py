@@ -1,0 +1,203 @@
+"""Who gets what, by the text alone; that servers take it so is in tests/live/test_acl.py."""
+
+import hashlib
+import json
+import re
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+
+from marketswarm.acl import AclError, Grant, User, escaped, names, text, users
+from marketswarm.truth import load
+
+SHIPPED = load((Path(__file__).parents[3] / "truth.json").read_bytes()).truth
+BUSES = ("system-redis", "market-redis")
+
+
+def truth(**services):
+    return load(json.dumps({"services": services}).encode()).truth
+
+
+def of(name, bus="system-redis", document=SHIPPED, **how):
+    return next(user for user in users(document, bus, **how) if user.name == name)
+
+
+def may(user, command, *, key=None, channel=None):
+    """Whether a user may run a command that is named in some grant, on a key or on a channel."""
+    for grant in (user.root, *user.grants):
+        if command not in grant.commands.split():
+            continue
+        patterns, name = (grant.keys, key) if key else (grant.channels, channel)
+        if name is None or any(fnmatchcase(name, pattern) for pattern in patterns):
+            return True
+    return False
+
+
+def who_may(command, bus="system-redis", **what):
+    return {user.name for user in users(SHIPPED, bus) if may(user, command, **what)}
+
+
+def test_everyone_has_a_user_on_each_bus_and_only_default_needs_no_password():
+    for bus in BUSES:
+        found = users(SHIPPED, bus)
+        assert [user.name for user in found] == ["default", "operator", "bootstrap", *SHIPPED.services]
+        assert [user.name for user in found if not user.password] == ["default"]
+    assert set(names(SHIPPED)) == {"operator", "bootstrap", *SHIPPED.services}
+
+
+def test_beats_are_published_and_set_by_their_own_service_alone_and_by_the_operator():
+    for svc in SHIPPED.services:
+        assert who_may("publish", channel=f"{svc}:heartbeat") == {svc, "operator"}
+        assert who_may("set", key=f"beat:{svc}") == {svc, "operator"}
+        assert who_may("publish", "market-redis", channel=f"{svc}:heartbeat") == {"operator"}  # not its bus
+
+
+def test_alerts_are_told_by_those_who_watch_and_massive_which_probes():
+    assert who_may("publish", channel="healer:alerts") == {"healer", "sentinel", "massive"}
+    assert who_may("xadd", key="healer:alerts:log") == {"healer", "sentinel", "massive"}
+    assert who_may("set", key="health:rss_agg") == {"healer"}
+    assert who_may("set", key="health:healer") == {"healer", "sentinel"}
+
+
+def test_the_log_is_read_by_those_who_tell_people_or_show_it():
+    assert who_may("xrange", key="healer:alerts:log") == {"operator", "notifier", "mesh"}
+    assert who_may("xread", key="healer:alerts:log") == {"operator", "sentinel"}
+
+
+def test_the_truth_is_read_by_all_who_have_a_password_and_written_by_two():
+    for bus in BUSES:
+        everyone = {user.name for user in users(SHIPPED, bus)}
+        assert who_may("get", bus, key="truth:doc") == everyone
+        assert who_may("strlen", bus, key="truth:doc") == everyone - {"default", "bootstrap"}
+        assert who_may("set", bus, key="truth:doc") == {"operator", "bootstrap"}
+        assert who_may("publish", bus, channel="truth:changed") == {"operator", "bootstrap"}
+
+
+def test_commands_that_harm_a_server_are_nobody_s():
+    for bus in BUSES:
+        for command in (
+            "config",
+            "flushall",
+            "flushdb",
+            "eval",
+            "debug",
+            "shutdown",
+            "client",
+            "keys",
+            "scan",
+        ):
+            assert who_may(command, bus) == set()
+        assert who_may("info", bus) == who_may("acl|load", bus) == {"operator"}
+
+
+def test_a_service_has_its_keys_with_what_lies_beside_them_and_reads_those_of_others():
+    document = truth(
+        one={"access_points": {"publish_to": [{"bus": "market-redis", "key": "one:out"}]}},
+        two={"access_points": {"subscribe_to": [{"bus": "market-redis", "key": "one:out"}]}},
+    )
+    one, two = (of(svc, "market-redis", document) for svc in ("one", "two"))
+    assert may(one, "@stream", key="one:out")
+    assert may(one, "@stream", key="one:out:seen:1")
+    assert not may(one, "@stream", key="one:outside")
+    assert [grant.mode for grant in two.grants if "@stream" in grant.commands.split()] == ["R"]
+    assert may(two, "xack", key="one:out")
+    assert not may(two, "xadd", key="one:out")
+    assert not may(two, "publish", channel="one:out")
+    assert may(two, "subscribe", channel="one:out")
+    assert not may(of("one", "system-redis", document), "@stream", key="one:out")  # another bus
+
+
+def test_another_s_heartbeat_among_its_points_gives_no_voice_on_it():
+    points = {"publish_to": [{"bus": "system-redis", "key": name} for name in ("b:heartbeat", "nightly")]}
+    document = truth(a={"access_points": points}, b={}, c={"heartbeat": {"channel": "nightly"}})
+    for channel in ("b:heartbeat", "nightly"):
+        assert not may(of("a", document=document), "publish", channel=channel)
+    assert may(of("c", document=document), "publish", channel="nightly")
+    assert may(
+        of("healer", document=truth(healer={}, c={"heartbeat": {"channel": "nightly"}})),
+        "subscribe",
+        channel="nightly",
+    )
+
+
+def test_who_is_let_into_the_monitors_keys_gets_one_and_nothing_beside_it():
+    keys = ("healer:alerts", "healer:alerts:log", "health:x")
+    points = {"publish_to": [{"bus": "system-redis", "key": key} for key in keys]}
+    user = of("odd", document=truth(odd={"access_points": points}, healer={}))
+    assert may(user, "publish", channel="healer:alerts")
+    for key in ("healer:alerts", "healer:alerts:log", "healer:alerts:x", "healer:lease", "health:x:y"):
+        assert not may(user, "@stream", key=key)
+    assert may(user, "@stream", key="health:x")
+
+
+def test_those_of_ours_have_the_keys_that_they_fall_back_on():
+    document = truth(rss_agg={}, vexy_ai={}, massive={}, mesh={})
+    for svc, key in (("rss_agg", "rss:items"), ("vexy_ai", "vexy:dead"), ("massive", "probe:x")):
+        assert may(of(svc, "market-redis", document), "@stream", key=key)
+    assert may(of("mesh", document=document), "@string", key="mesh:topology")
+    assert may(of("massive", document=document), "publish", channel="healer:alerts")
+    moved = {"publish_to": [{"bus": "market-redis", "key": "news:items"}]}
+    user = of("rss_agg", "market-redis", truth(rss_agg={"access_points": moved}))
+    assert may(user, "@stream", key="news:items:seen:1")
+    assert not may(user, "@stream", key="rss:items")
+
+
+def test_what_lies_where_the_truth_puts_its_neighbour_is_let_in_there():
+    points = {"subscribe_to": [{"bus": "system-redis", "key": "news"}]}
+    worker = of("vexy_ai", document=truth(vexy_ai={"access_points": points}))
+    assert may(worker, "@stream", key="vexy:dead")  # beside what it was taken from
+    assert not may(worker, "@stream", key="vexy:notes")
+    points = {"publish_to": [{"bus": "system-redis", "key": "net:probes"}]}
+    prober = truth(massive={"access_points": points})
+    assert may(of("massive", document=prober), "@string", key="probe:x")
+    assert not may(of("massive", "market-redis", prober), "@string", key="probe:x")
+
+
+def test_another_place_for_the_truth_and_for_alerts_is_everyone_s():
+    how = {"truth_key": "fleet:truth", "alert_channel": "ops:alerts"}
+    document = truth(rss_agg={}, healer={})
+    for name in ("default", "operator", "bootstrap", "rss_agg", "healer"):
+        user = of(name, document=document, **how)
+        assert may(user, "get", key="fleet:truth")
+        assert not may(user, "get", key="truth:doc")
+    assert may(of("healer", document=document, **how), "publish", channel="ops:alerts")
+    with pytest.raises(AclError, match="a blank"):
+        users(document, "system-redis", truth_key="a b")
+
+
+@pytest.mark.parametrize("name", ["default", "operator", "bootstrap"])
+def test_a_service_can_t_have_the_name_of_a_user_of_another_kind(name):
+    with pytest.raises(AclError, match=f"services.{name}: .* name it otherwise"):
+        users(truth(**{name: {}}), "system-redis")
+
+
+def test_a_name_is_a_pattern_of_itself_alone():
+    assert escaped("a:b.c-d_é") == "a:b.c-d_é"
+    assert escaped("a*[b]?\\^") == r"a\*\[b\]\?\\\^"
+    assert escaped("a*[b]", many=True) == r"a*\[b\]"
+    assert escaped("a(b)") == "a[(]b[)]"
+
+
+def test_a_file_has_a_line_a_user_and_of_a_password_its_hash_alone():
+    hashes = {name: hashlib.sha256(name.encode()).hexdigest() for name in names(SHIPPED)}
+    for bus in BUSES:
+        lines = text(users(SHIPPED, bus), hashes).splitlines()
+        assert len(lines) == len(hashes) + 1
+        for line in lines:
+            name = line.split()[1]
+            password = "nopass" if name == "default" else f"#{hashes[name]}"
+            assert line.startswith(f"user {name} reset on {password} resetchannels -@all +ping")
+            inside = re.sub(r" \([^()]+\)", "", line)
+            assert "(" not in inside
+            assert ")" not in inside
+            assert not re.search(r"[+&~](@all|allkeys|allchannels|all|\*)(?= |$)", inside)
+
+
+def test_a_password_that_is_no_hash_is_refused():
+    user = User("a", Grant("ping"))
+    with pytest.raises(ValueError, match="hash of a"):
+        text([user], {"a": "secret"})
+    with pytest.raises(KeyError):
+        text([user], {})
+    assert text([user], {"a": "0" * 64}).endswith("-@all +ping\n")

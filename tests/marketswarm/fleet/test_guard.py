@@ -1,0 +1,84 @@
+import stat
+from pathlib import Path
+
+import orjson
+import pytest
+from redis.connection import parse_url
+
+from marketswarm.exit import Code, Exit
+from marketswarm.fleet import guard
+from marketswarm.fleet.plan import draw
+from marketswarm.truth import load
+
+
+def truth(*services):
+    return load(orjson.dumps({"services": {svc: {} for svc in services}})).truth
+
+
+def plan(document, **known):
+    return draw(document, known=known, modules={svc: svc for svc in document.services}, port=7000)
+
+
+@pytest.fixture
+def made(tmp_path):
+    document = truth("a", "b")
+    return guard.prepare(plan(document), document, tmp_path), document, tmp_path
+
+
+def test_each_user_comes_in_by_files_of_its_own(made):
+    guarded, _, data = made
+    environ = guarded.environ("a")
+    assert environ == {
+        "SYSTEM_REDIS_URL_FILE": str(data / "urls/a/system-redis"),
+        "MARKET_REDIS_URL_FILE": str(data / "urls/a/market-redis"),
+    }
+    found = parse_url(Path(environ["MARKET_REDIS_URL_FILE"]).read_text().strip())
+    assert (found["username"], found["host"], found["port"]) == ("a", "127.0.0.1", 7001)
+    assert found["password"] == (data / "secrets/a").read_text().strip()
+    assert parse_url(guarded.url("system-redis"))["username"] == "operator"
+    assert guarded.url("another-redis") is None
+
+
+def test_what_holds_a_password_is_its_owner_s_alone(made):
+    _, _, data = made
+    files = [path for path in data.rglob("*") if path.is_file()]
+    assert len(files) == 4 + 4 * 2 + 2
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
+    for folder in ("secrets", "urls"):
+        assert stat.S_IMODE((data / folder).stat().st_mode) == 0o700
+
+
+def test_passwords_stay_over_a_start(made):
+    guarded, document, data = made
+    before = guarded.url("system-redis", "b")
+    assert guard.prepare(plan(document), document, data).url("system-redis", "b") == before
+
+
+def test_another_s_server_is_left_alone(tmp_path):
+    document = truth("a")
+    guarded = guard.prepare(plan(document, **{"system-redis": "redis://far:1"}), document, tmp_path)
+    assert list(guarded.environ("a")) == ["MARKET_REDIS_URL_FILE"]
+    assert not (tmp_path / "system-redis").exists()
+    known = {"system-redis": "redis://far:1", "market-redis": "redis://far:2"}
+    with pytest.raises(Exit, match="no server is started here") as ended:
+        guard.prepare(plan(document, **known), document, tmp_path)
+    assert ended.value.code == Code.CONFIGURATION
+
+
+def test_a_name_or_a_password_that_won_t_do_ends_it(tmp_path):
+    with pytest.raises(Exit, match="operator is a user of another kind"):
+        guard.prepare(plan(truth("operator")), truth("operator"), tmp_path)
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "a").write_text("short")
+    with pytest.raises(Exit, match="secrets/a: a password is"):
+        guard.prepare(plan(truth("a")), truth("a"), tmp_path)
+
+
+def test_it_is_known_when_the_users_are_those_of_an_earlier_truth(made):
+    _, document, data = made
+    buses = ("system-redis", "market-redis")
+    assert not guard.is_behind(document, data, buses)
+    assert not guard.is_behind(truth("a", "b", "c"), data, ())  # nobody is guarded
+    assert guard.is_behind(truth("a", "b", "c"), data, buses)
+    moved = orjson.dumps({"services": {"a": {"heartbeat": {"channel": "a:other"}}, "b": {}}})
+    assert guard.is_behind(load(moved).truth, data, buses)
