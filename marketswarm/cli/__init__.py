@@ -1,86 +1,28 @@
 """The operator's hand: `marketswarm`, a file a command. Results on stdout, plain words on stderr.
 
-Commands import what they need when they run, so that `marketswarm --help` is quick.
+Nothing is imported here but for `marketswarm check`, which is run every few seconds and must cost next to
+nothing. All other commands, and every mistake on the command line, are for `app.py`.
 """
 
+import os
 import sys
-from typing import Annotated, NoReturn
+import time
+from typing import NoReturn
 
-import typer
-
-from marketswarm import __version__
-from marketswarm.cli import (
-    ack,
-    alerts,
-    control,
-    dead,
-    health,
-    notify,
-    seed,
-    silence,
-    silences,
-    simulate,
-    status,
-    up,
-    validate,
-)
-from marketswarm.cli.ending import ended_well
-from marketswarm.exit import Code, exit_in
-
-app = typer.Typer(
-    name="marketswarm",
-    help="A heartbeat bus for small fleets: run one, look at it, seed it, break it on purpose.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-for command in (
-    up.up,
-    status.status,
-    alerts.alerts,
-    health.health,
-    seed.seed,
-    validate.validate,
-    control.stop,
-    control.start,
-    control.kill,
-    simulate.simulate,
-    silence.silence,
-    silences.silences,
-    silence.unsilence,
-    ack.ack,
-    dead.dead,
-    dead.resend,
-):
-    app.command()(ended_well(command))
-app.add_typer(notify.notify)
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"marketswarm {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _root(
-    _version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and end.")
-    ] = False,
-) -> None:
-    pass
+from marketswarm import alive
 
 
 def main() -> NoReturn:
     """The entry point: runs a command and ends the process with its code (CONTRACTS §7)."""
-    try:
-        app()
-    except BaseException as error:
-        end = exit_in(error)
-        if end is None:
-            raise
-        if end.message:
-            sys.stderr.write(f"marketswarm: {end.message}\n")
-        sys.exit(end.code)
-    sys.exit(Code.DONE)
+    if sys.argv[1:] in (["check"], ["check", "--ready"]):
+        answer(ready="--ready" in sys.argv)
+    from marketswarm.cli import app  # noqa: PLC0415 - see above
+
+    app.main()
+
+
+def answer(*, ready: bool) -> NoReturn:
+    """End with what the sign of life says: 0 is well, 1 is not, 2 has nothing to look at."""
+    code, line = alive.check(os.environ, time.monotonic(), ready=ready)
+    print(line, file=sys.stderr if code == 2 else sys.stdout)
+    sys.exit(code)

@@ -1,9 +1,10 @@
-"""A truth file as a command reads it: accepted, or the end with every problem it has."""
+"""A truth file as a command reads it: accepted, its services' own parts too, or the end with all problems."""
 
 from pathlib import Path
 
+from marketswarm.agent.sections import load
 from marketswarm.exit import Code, Exit
-from marketswarm.truth import Loaded, Truth, TruthError, load
+from marketswarm.truth import Loaded, Truth, TruthError
 
 
 def read(path: Path) -> tuple[bytes, Loaded]:

@@ -1,7 +1,7 @@
 """Reads what `status` shows from a fleet's buses. What it means is `rows`'."""
 
 import asyncio
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -27,8 +27,9 @@ async def facts(fleet: Sight) -> tuple[Facts, dict[str, str]]:
     return Facts(
         roster={svc.decode(): _object(entry) for svc, entry in roster.items()},
         health={svc: _object(word) for svc, word in zip(known, health, strict=False)},
-        beats={svc: beat for part in beats for svc, (beat, _) in part.items()},
-        ttls_sec={svc: ttl_sec for part in beats for svc, (_, ttl_sec) in part.items()},
+        beats={svc: seen.beat for part in beats for svc, seen in part.items() if seen.beat is not None},
+        ttls_sec={svc: seen.ttl_sec for part in beats for svc, seen in part.items() if seen.beat is not None},
+        runs={svc: seen.run for part in beats for svc, seen in part.items() if seen.run},
         instances={svc: _instances(seen) for svc, seen in _object(_object(topology).get("services")).items()},
         leader=leader(lease, sec + usec / 1e6),
     ), away
@@ -45,15 +46,27 @@ async def _judged(bus: Bus, known: list[str], away: dict[str, str]) -> Any:
     return await _asked(bus, pipe, ({}, None, {}, (0, 0), []), away)
 
 
-async def _beats(bus: Bus, known: list[str], away: dict[str, str]) -> dict[str, tuple[dict[str, Any], float]]:
-    """The last beat of each, and how long its key has left; those without one are left out."""
+class _Seen(NamedTuple):
+    """Of one service: its last beat, how long that key has left, and how its command ended, if it is one."""
+
+    beat: dict[str, Any] | None
+    ttl_sec: float
+    run: dict[str, Any]
+
+
+async def _beats(bus: Bus, known: list[str], away: dict[str, str]) -> dict[str, _Seen]:
+    """What each has left on its bus."""
     pipe = bus.pipeline()
     for svc in known:
         pipe.get(f"beat:{svc}")
         pipe.pttl(f"beat:{svc}")
+        pipe.get(f"run:{svc}")
     replies = await _asked(bus, pipe, [], away)
-    pairs = zip(known, replies[::2], replies[1::2], strict=False)
-    return {svc: (_object(beat), ttl / 1000) for svc, beat, ttl in pairs if beat is not None}
+    seen = zip(known, replies[::3], replies[1::3], replies[2::3], strict=False)
+    return {
+        svc: _Seen(None if beat is None else _object(beat), ttl / 1000, _object(run))
+        for svc, beat, ttl, run in seen
+    }
 
 
 async def _asked(bus: Bus, pipe: Any, default: Any, away: dict[str, str]) -> Any:

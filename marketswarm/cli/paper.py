@@ -6,10 +6,10 @@ import select
 import sys
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 _LOOK_EVERY_SEC = 1.0
-_PLAIN_LETTERS = str.maketrans({"✗": "x", "✓": "+", "·": "-", "…": "."})
+_PLAIN_LETTERS = str.maketrans({"✗": "x", "✓": "+", "·": "-", "…": ".", "→": ">"})
 
 
 def console() -> Console:
@@ -24,6 +24,20 @@ def line(text: str, style: str | None = None) -> None:
     if style and sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
         text = f"\x1b[{style}m{text}\x1b[0m"
     sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def drawing(what: RenderableType) -> None:
+    """Tables and marked text; letters that stdout can't show are replaced."""
+    to = console()
+    if _shows("→✗…"):
+        to.print(what)
+        return
+    with to.capture() as captured:
+        to.print(what)
+    plain = captured.get().translate(_PLAIN_LETTERS)
+    encoding = sys.stdout.encoding or "ascii"
+    sys.stdout.write(plain.encode(encoding, "replace").decode(encoding))
     sys.stdout.flush()
 
 

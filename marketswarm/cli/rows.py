@@ -1,7 +1,7 @@
 """`status` as values: what the roster, the mesh, the beats and the truth say, a row a service. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from marketswarm.cli.leader import Leader
@@ -23,6 +23,8 @@ class Row:
     status: str | None
     detail: str | None
     bus: str
+    last_run: Mapping[str, Any] | None = None  # of a command that `marketswarm exec` runs
+    replicas: int | None = None  # how many instances the truth wants
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,7 @@ class Facts:
     ttls_sec: Mapping[str, float]
     instances: Mapping[str, list[Mapping[str, Any]]]
     leader: Leader | None = None
+    runs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def services(truth: Truth) -> dict[str, tuple[str, float]]:
@@ -48,7 +51,11 @@ def services(truth: Truth) -> dict[str, tuple[str, float]]:
 
 def rows(truth: Truth, facts: Facts) -> list[Row]:
     """A row for every service, in the order of the truth."""
-    return [_row(svc, bus, timeout_sec, facts) for svc, (bus, timeout_sec) in services(truth).items()]
+    replicas = {svc: section.replicas for svc, section in truth.services.items()}
+    return [
+        replace(_row(svc, bus, timeout_sec, facts), replicas=replicas.get(svc))
+        for svc, (bus, timeout_sec) in services(truth).items()
+    ]
 
 
 def _row(svc: str, bus: str, timeout_sec: float, facts: Facts) -> Row:
@@ -68,6 +75,7 @@ def _row(svc: str, bus: str, timeout_sec: float, facts: Facts) -> Row:
         status=_text(beat.get("status")) or ("ok" if beat else None),
         detail=_text(beat.get("detail")),
         bus=bus,
+        last_run=facts.runs.get(svc),
     )
 
 

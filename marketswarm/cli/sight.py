@@ -6,8 +6,8 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
+from marketswarm.address import leads_to
 from marketswarm.agent.finding import Found, first, look_at_all, reasons, truth_places, usable_bus
 from marketswarm.bus import Bus, BusError, find_url, variable_of
 from marketswarm.exit import Code, Exit
@@ -18,7 +18,8 @@ from marketswarm.truth import MARKET, SYSTEM, Truth
 
 _LOOK_SEC = 2.0
 _WAYS_ON = (
-    "`marketswarm up` (make run) starts a fleet here. For one that runs elsewhere say where its buses are: "
+    "`marketswarm up` (make run) starts a fleet here; one in containers (make up) is asked by `make status`. "
+    "For one that runs elsewhere say where its buses are: "
     "SYSTEM_REDIS_URL=redis://127.0.0.1:6379 MARKET_REDIS_URL=redis://127.0.0.1:6380"
 )
 
@@ -76,10 +77,12 @@ async def sight(data: Path) -> AsyncIterator[Sight]:
     buses = [usable_bus(name, url) for url, name in truth_places(settings, environ).items()]
     try:
         seen = await look_at_all(buses, settings.truth_redis_key, None, _LOOK_SEC)
-        if not any(each.answered for each in seen):
-            tried = ", ".join(f"{each.bus.name} at {each.bus.where}: {each.why}" for each in seen)
-            raise Exit(Code.NO_BUS, f"no bus answered ({tried}). {_WAYS_ON}")
         found = first(seen)
+        tried = ", ".join(f"{each.bus.name} at {each.bus.where}: {each.why}" for each in seen)
+        if not any(each.answered for each in seen):
+            raise Exit(Code.NO_BUS, f"no bus answered ({tried}). {_WAYS_ON}")
+        if found is None and any(each.hopeless for each in seen):
+            raise Exit(Code.CONFIGURATION, tried)
         if found:
             environ = told_also(os.environ, urls, found.loaded.truth)
         here = Sight(environ, found, ", ".join(reasons(seen)))
@@ -110,6 +113,6 @@ def told_also(environ: Mapping[str, str], urls: Mapping[str, str], truth: Truth 
             known = find_url(name, environ, truth)
         except BusError:  # it is told of, wrongly; whoever needs it will say so
             continue
-        if urlsplit(known).hostname == name.lower() and not is_told(name, environ):
+        if leads_to(known, name) and not is_told(name, environ):
             told[variable_of(name)] = url
     return told

@@ -137,7 +137,7 @@ async def _unsilence(ident: str, data: Path) -> list[str]:
 def _matched(made: "Silence", fleet: "Sight") -> str:
     """Whom it is on right now, by the truth."""
     from marketswarm.cli.silences import on
-    from marketswarm.truth import nearest
+    from marketswarm.truth import nearest, probed
 
     if fleet.found is None:
         return f"on {on(made)}; there is no truth that tells which services these are"
@@ -145,6 +145,7 @@ def _matched(made: "Silence", fleet: "Sight") -> str:
     tags: dict[str, tuple[str, ...]] = dict.fromkeys([watch.svc for watch in truth.watched()], ())
     tags |= dict.fromkeys(truth.bus_names(), ())
     tags |= {svc: service.tags for svc, service in truth.services.items()}
+    tags |= {target.svc: target.tags for target in probed(truth)}
     matched = [svc for svc in tags if made.matches(svc, tags[svc])]
     if matched:
         more = f" and {len(matched) - _NAMED} more" if len(matched) > _NAMED else ""

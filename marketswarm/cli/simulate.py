@@ -3,25 +3,43 @@
 
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from marketswarm.cli.control import Svc, act
 from marketswarm.cli.options import DATA, Data
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
+
+    from marketswarm.truth import Truth
 
 _SLACK_SEC = 10.0
 
 
-def simulate(svc: Svc, data: Data = DATA) -> None:
+def simulate(
+    svc: Svc,
+    by_hand: Annotated[
+        bool, typer.Option("--by-hand", help="Say when to stop it and when to start it; somebody else does.")
+    ] = False,
+    data: Data = DATA,
+) -> None:
     """Stop an agent, wait for its miss, start it, wait for its ok. Ctrl-C starts it again."""
     import asyncio
 
-    asyncio.run(_simulate(svc, data))
+    from marketswarm.exit import Code, Exit
+
+    if "/" in svc:
+        raise Exit(
+            Code.CONFIGURATION,
+            f"{svc} is one of several: it is not missed while another one beats. `marketswarm simulate "
+            f"{svc.partition('/')[0]}` stops them all, `marketswarm stop {svc}` this one alone",
+        )
+    asyncio.run(_simulate(svc, data, _asked if by_hand else act))
 
 
-async def _simulate(svc: str, data: Path) -> None:
+async def _simulate(svc: str, data: Path, do: "Callable[[str, str, Path], str]") -> None:
     import time
 
     from marketswarm.cli import paper
@@ -31,20 +49,37 @@ async def _simulate(svc: str, data: Path) -> None:
 
     async with sight(data) as fleet:
         truth = fleet.truth
+        _need_watched(svc, truth)
         timeout_sec = truth.timeout_of(svc)
         told = await follow([fleet.bus(truth.alert_target("")[0])])
         async with contextlib.aclosing(told):
             begun = time.monotonic()
-            paper.line(act("stop", svc, data))
+            paper.line(do("stop", svc, data))
             try:
                 paper.line(f"the healer misses it after {seconds(timeout_sec)} of silence")
                 miss = await _await(told, svc, "_miss", 2 * timeout_sec + _SLACK_SEC)
                 paper.line(f"{sentence(miss)}   [{seconds(time.monotonic() - begun)} after the stop]")
             finally:
                 again = time.monotonic()
-                paper.line(act("start", svc, data))
-            ok = await _await(told, svc, "_ok", timeout_sec + _SLACK_SEC)
+                paper.line(do("start", svc, data))
+            ok = await _await(told, svc, "_ok", 2 * timeout_sec + _SLACK_SEC)
             paper.line(f"{sentence(ok)}   [{seconds(time.monotonic() - again)} after the start]")
+
+
+def _asked(action: str, svc: str, _data: Path) -> str:
+    """What a person, or tools/fleet.sh, is to do."""
+    return f"{action} {svc} now"
+
+
+def _need_watched(svc: str, truth: "Truth") -> None:
+    """Raises Exit, code 2, for what nobody would miss."""
+    from marketswarm.exit import Code, Exit
+    from marketswarm.truth import nearest
+
+    if svc not in truth.services:
+        hint = nearest(svc, truth.services)
+        known = f"did you mean {hint}?" if hint else f"it names {', '.join(truth.services) or 'none'}"
+        raise Exit(Code.CONFIGURATION, f"the truth names no {svc}; {known}")
 
 
 async def _await(

@@ -168,17 +168,46 @@ def _table(picture: Picture) -> "Table":
     table.add_column("boot", no_wrap=True, overflow="ellipsis", max_width=8)
     table.add_column("state", overflow="fold")
     for row in picture.rows:
-        facts = (row.instances, row.rev, row.restarts, row.boot)
+        facts = (_instances(row), row.rev, row.restarts, row.boot)
         table.add_row(
             row.svc,
             Text(row.verdict, style=_STYLES.get(row.verdict, "")),
             "-" if row.silence_sec is None else seconds(row.silence_sec),
             *("-" if fact is None else str(fact) for fact in facts),
-            Text(_state(row), style=_STATES.get(row.status or "", "")),
+            Text(_state(row), style=_style(row)),
         )
     return table
 
 
+def _instances(row: "Row") -> str | None:
+    """`3 of 3` where the truth says how many there are to be, as far as the mesh knows any."""
+    if row.instances is None:
+        return None
+    return str(row.instances) if row.replicas is None else f"{row.instances} of {row.replicas}"
+
+
+def _style(row: "Row") -> str:
+    failed = row.last_run is not None and row.last_run.get("ok") is False
+    return "yellow" if failed else _STATES.get(row.status or "", "")
+
+
 def _state(row: "Row") -> str:
+    from marketswarm.cli.last_run import in_short
+
     state = row.status or "" if row.detail is None else f"{row.status}: {row.detail}"
+    run = row.last_run or {}
+    if run.get("said") not in (None, row.detail):  # its goodbye says the same
+        state = "; ".join(filter(None, (state, in_short(run, _when))))
     return "".join(c if c.isprintable() else "?" for c in state)
+
+
+def _when(ts: object) -> str:
+    """Epoch seconds as a time of day, with the day if that is not today's; whatever stands in their place."""
+    import time
+
+    from marketswarm.cli.words import moment
+
+    try:
+        return moment(ts, time.time())  # type: ignore[arg-type]  # what is none is caught
+    except (TypeError, ValueError, OverflowError, OSError):
+        return "?"

@@ -37,6 +37,10 @@ def up(
         ),
     ] = 6379,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every log line.")] = False,
+    *,
+    acl: Annotated[
+        bool, typer.Option("--acl", help="Servers with a user a service; who has no password may only look.")
+    ] = False,
 ) -> None:
     """Run two real Redis servers and the whole fleet here; Ctrl-C ends it.
 
@@ -45,9 +49,10 @@ def up(
     """
     begun = time.monotonic()
     import asyncio
+    from dataclasses import replace
 
     from marketswarm.exit import Code, Exit
-    from marketswarm.fleet import folder, ground
+    from marketswarm.fleet import folder, ground, guard
     from marketswarm.fleet.up import run
     from marketswarm.fleet.ways import NOTIFIER, ways
     from marketswarm.settings import Common, read
@@ -61,6 +66,8 @@ def up(
             patience_sec = 1.0 if after_a_crash else 0.0
             ground.need_ports(orders.plan.buses, patience_sec=patience_sec)
             ground.need_metrics_ports(orders.plan.agents, settings.metrics_host, patience_sec=patience_sec)
+            if acl:
+                orders = replace(orders, guard=guard.prepare(orders.plan, orders.truth, orders.data))
             screen = _screen(orders.plan, verbose)
             notified = any(agent.svc == NOTIFIER for agent in orders.plan.agents)
             told = asyncio.run(ways(orders.truth)) if notified else ()
@@ -109,7 +116,7 @@ def _screen(drawn: "Plan", verbose: bool) -> "Screen | None":
     wanted = os.environ.get("LOG_FORMAT", "").strip().lower()
     if wanted == "json" or (wanted != "console" and not sys.stderr.isatty()):
         return None
-    names = (FLEET, *(agent.svc for agent in drawn.agents), "bootstrap")
+    names = (FLEET, *(agent.name for agent in drawn.agents), "bootstrap")
     plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb" or not sys.stderr.isatty()
     return Screen(names, colours=not plain, verbose=verbose)
 
@@ -127,6 +134,7 @@ def _summary(
         took_sec=time.monotonic() - begun,
         miss_after_sec=_longest_wait_sec(orders.truth),
         ways=ways,
+        guarded=orders.guard is not None,
     )
     return summary(orders.plan, agents, scene)
 

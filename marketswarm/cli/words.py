@@ -69,6 +69,14 @@ def _bus_back(event: Mapping[str, Any]) -> tuple[str, str]:
     return _OK, f"bus {event.get('svc')} is back{down}"
 
 
+def _failing(event: Mapping[str, Any]) -> tuple[str, str]:
+    reason = f" ({event['reason']})" if "reason" in event else ""
+    return (
+        _MISS,
+        f"{event.get('svc')} is down: its probes have failed for {seconds(event.get('late_sec'))}{reason}",
+    )
+
+
 def _drifted(event: Mapping[str, Any]) -> tuple[str, str]:
     what = {"missing": "is missing", "invalid": "is not valid"}.get(str(event.get("reason")))
     return _MISS, f"the truth on {event.get('svc')} {what or 'is not the same as elsewhere'}"
@@ -98,5 +106,8 @@ _SENTENCES: Mapping[str, Callable[[Mapping[str, Any]], tuple[str, str]]] = {
     "bus_miss": _bus_lost,
     "bus_ok": _bus_back,
     "truth_drift": _drifted,
+    "probe_miss": _failing,
+    "probe_ok": _back,
+    "probe_unwatched": lambda event: (_NOTE, f"{event.get('svc')} is no longer probed; it was down"),
     "truth_ok": lambda event: (_OK, f"the truth on {event.get('svc')} is as elsewhere again"),
 }

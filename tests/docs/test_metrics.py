@@ -7,11 +7,16 @@ import subprocess
 import pytest
 from pages import ROOT, blocks, section, table
 
+from marketswarm.agent.share import collect
 from marketswarm.liveness import Moment
 from marketswarm.metrics.own import OwnMetrics, Vitals
 from marketswarm.vigil import Notices, Vigil
 from marketswarm.vigil.voice import Fence
 from notifier.tally import Tally
+from services.massive.market.standing import Standing
+from services.massive.measuring import measured
+from services.massive.publishing import Publishing
+from services.massive.telling import Telling
 
 PAGE = ROOT / "docs" / "metrics.md"
 
@@ -50,6 +55,10 @@ def test_the_table_of_every_agent_is_what_every_agent_tells():
     assert sorted(shown("Every agent")) == sorted(map(row, own.collect()))
 
 
+def test_the_table_of_who_shares_is_what_a_share_tells():
+    assert sorted(shown("Agents that share their work")) == sorted(map(row, collect([])))
+
+
 async def test_the_table_of_the_healer_is_what_a_vigil_tells():
     vigil = Vigil(Keeper(), Notices(of="heartbeat", by="healer", channel="c"), home="bus", voice=Lead())
     vigil.life.rewatch([], {"bus": 10.0}, Moment(0.0, 0.0))
@@ -61,6 +70,16 @@ async def test_the_table_of_the_healer_is_what_a_vigil_tells():
 
 def test_the_table_of_the_notifier_is_what_it_tells():
     assert sorted(shown("Notifier")) == sorted(map(row, Tally().collect()))
+
+
+def test_the_table_of_market_data_is_what_it_tells():
+    assert sorted(shown("Market data")) == sorted(map(row, Standing().collect()))
+
+
+def test_the_table_of_massive_is_what_its_probes_tell():
+    nowhere = lambda: None  # noqa: E731 - nothing is put anywhere
+    told = measured({}, {}, Publishing(nowhere), Telling(nowhere, "abc"))
+    assert sorted(shown("massive")) == sorted(map(row, told))
 
 
 def test_each_metric_in_a_rule_is_in_a_table():

@@ -3,13 +3,17 @@
 import re
 
 import orjson
-from pages import PAGES, ROOT, anchors, documents, every_page
+import pytest
+from pages import PAGES, ROOT, anchors, blocks, documents, every_page
 
+from marketswarm.agent import sections
 from marketswarm.beat import Beat
 from marketswarm.beat import parse as parse_beat
 from marketswarm.event import Event
 from marketswarm.event import parse as parse_event
 from marketswarm.truth import load
+
+SERVICES = sorted((ROOT / "docs/services").glob("*.md"))
 
 
 @every_page
@@ -24,13 +28,17 @@ def test_each_link_leads_somewhere(page):
 
 
 @every_page
-def test_each_page_in_docs_is_linked_from_the_readme(page):
-    assert page.parent == ROOT or f"(docs/{page.name})" in (ROOT / "README.md").read_text(encoding="utf-8")
+def test_each_page_is_linked_from_the_one_above_it(page):
+    """A page in a folder from the page that is called as the folder."""
+    if page.parent != ROOT:
+        above = ROOT / "README.md" if page.parent.name == "docs" else page.parent.with_suffix(".md")
+        assert f"({page.relative_to(above.parent).as_posix()})" in above.read_text(encoding="utf-8")
 
 
 def test_each_json_that_is_shown_is_what_it_says():
     kinds = set()
-    for document in (document for page in PAGES for document in documents(page)):
+    pages = [page for page in PAGES if page.parent.name != "services"]  # those show other things too
+    for document in (document for page in pages for document in documents(page)):
         found = orjson.loads(document)
         if "services" in found:
             kinds.add("truth")
@@ -42,6 +50,15 @@ def test_each_json_that_is_shown_is_what_it_says():
             kinds.add("beat")
             assert isinstance(parse_beat(document.encode(), found["svc"]), Beat)
     assert kinds >= {"truth", "event"}
+
+
+@pytest.mark.parametrize("page", SERVICES, ids=lambda page: page.name)
+def test_each_truth_that_a_service_is_shown_with_would_be_seeded(page):
+    whole = [block for block in blocks(page, "json") if block.startswith("{\n")]
+    truths = [block.encode() for block in whole if "services" in orjson.loads(block)]
+    assert truths or page.name == "massive.md"  # which shows its section alone: see test_massive.py
+    for each in truths:
+        assert sections.load(each).warnings == ()
 
 
 def test_the_two_commands_are_on_the_first_screen():

@@ -10,7 +10,7 @@ from pages import ROOT, section, table
 from typer.core import TyperGroup
 
 from marketswarm import bus
-from marketswarm.cli import app
+from marketswarm.cli.app import app
 from marketswarm.event import Kind
 from marketswarm.exit import Code
 from marketswarm.liveness import Reason
@@ -41,10 +41,12 @@ def test_each_variable_that_is_read_is_in_the_table_and_each_in_the_table_is_rea
 
 
 def test_the_defaults_in_the_table_are_those_in_force():
-    shown = {row[0].strip("`"): row[1].strip("`") for row in table("docs/operating.md", "Environment")}
+    rows = table("docs/operating.md", "Environment")
+    shown = {name: row[1].strip("`") for row in rows for name in re.findall("`([A-Z_]+)`", row[0])}
     for name, default in variables().items():
         if isinstance(default, int | float | str | Path):
-            assert shown[name] == (f"{default:g}" if isinstance(default, float) else str(default)), name
+            said = str(default).lower() if isinstance(default, bool) else str(default)
+            assert shown[name] == (f"{default:g}" if isinstance(default, float) else said), name
 
 
 def test_the_exit_codes_are_all_there():

@@ -15,7 +15,7 @@ def test_help_and_version_are_quick_and_load_nothing_heavy(shell):
     assert shell("--version").stdout.startswith("marketswarm 0.")
     assert "simulate" in shell("--help").stdout
     loaded = subprocess.run(
-        [sys.executable, "-c", "import sys, marketswarm.cli; print(*sys.modules)"],
+        [sys.executable, "-c", "import sys, marketswarm.cli.app; print(*sys.modules)"],
         env=shell.env,
         capture_output=True,
         text=True,
@@ -45,6 +45,16 @@ def test_every_problem_of_a_truth_is_told_at_once_and_no_server_is_needed(shell)
     assert "truth.json: 2 problems" in ended.stderr
     assert "services.a.heartbeat.interval_sec: -5" in ended.stderr
     assert "services.b.depends_on" in ended.stderr
+
+
+@pytest.mark.parametrize("command", ["validate", "seed", "up"])
+def test_a_mistake_in_a_services_own_part_is_a_problem_of_the_truth(shell, command):
+    shell.write({"services": {"rss_agg": {"settings": {"poll_sec": -5}, "replicas": 0}}})
+    ended = shell(command)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "truth.json: 2 problems" in ended.stderr
+    assert "services.rss_agg.replicas: 0 is not a number of processes from 1 to 100" in ended.stderr
+    assert "services.rss_agg.settings.poll_sec: -5 is not a positive number of seconds" in ended.stderr
 
 
 @pytest.mark.parametrize("command", [["validate"], ["seed"], ["up"]])

@@ -2,6 +2,7 @@ import orjson
 import pytest
 
 from marketswarm.cli.rows import Facts, rows
+from marketswarm.cli.status import _instances
 from marketswarm.truth import load
 
 
@@ -77,3 +78,12 @@ def test_a_beat_without_a_state_is_a_good_one_and_nonsense_is_nothing(truth):
     assert row(truth, "a", beats={"a": {"status": "degraded", "detail": "no feed"}}).detail == "no feed"
     odd = row(truth, "a", beats={"a": {"boot": 7, "rev": True, "detail": []}})
     assert (odd.boot, odd.rev, odd.detail) == (None, None, None)
+
+
+def test_how_many_there_are_is_held_against_how_many_there_are_to_be():
+    services = {"a": {"replicas": 3}, "b": {}, "healer": {"replicas": 1}}
+    several = load(orjson.dumps({"services": services})).truth
+    known = {"a": [{}, {}], "b": [{}], "healer": []}
+    assert [_instances(row(several, svc, instances=known)) for svc in services] == ["2 of 3", "1", "0 of 1"]
+    assert _instances(row(several, "a")) is None
+    assert row(several, "a").replicas == 3

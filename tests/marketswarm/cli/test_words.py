@@ -53,6 +53,19 @@ TS = 1762433458.3
             "· a was silent for at least 4 min 10 s while nobody could listen; it is up",
         ),
         ({"type": "truth_ok", "svc": "b"}, "✓ the truth on b is as elsewhere again"),
+        (
+            {"type": "probe_miss", "svc": "massive/shop", "late_sec": 30.1, "reason": "nxdomain"},
+            "✗ massive/shop is down: its probes have failed for 30.1 s (nxdomain)",
+        ),
+        ({"type": "probe_miss", "svc": "b"}, "✗ b is down: its probes have failed for ? s"),
+        (
+            {"type": "probe_ok", "svc": "massive/shop", "down_sec": 250},
+            "✓ massive/shop is up, after 4 min 10 s",
+        ),
+        (
+            {"type": "probe_unwatched", "svc": "massive/shop"},
+            "· massive/shop is no longer probed; it was down",
+        ),
         ({"type": "new_kind", "svc": "b"}, "· new_kind b"),
         ({}, "· None"),
     ],

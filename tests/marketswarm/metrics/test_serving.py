@@ -11,6 +11,7 @@ import urllib.request
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from rig import HOST, free_port, until
+from rig_process import NO_HOST
 
 from marketswarm.exit import Exit
 from marketswarm.metrics import Family, Spread, serving
@@ -143,7 +144,7 @@ def test_a_taken_port_is_a_matter_of_configuration_that_names_the_variable(port)
     assert end.value.code == 2
 
 
-@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid", "::ffff:192.0.2.1"])
+@pytest.mark.parametrize("host", ["192.0.2.1", NO_HOST, "::ffff:192.0.2.1"])
 def test_a_host_that_is_not_here_names_its_variable(host):
     with pytest.raises(Exit, match="METRICS_HOST: nobody can listen on") as end:
         Exporter(host, free_port(), [])

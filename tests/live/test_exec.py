@@ -1,0 +1,65 @@
+"""What a healer makes of a command under `marketswarm exec`: while it runs, when it ends, and from cron."""
+
+import os
+import signal
+
+import orjson
+import pytest
+from rig import Fleet, Proc, until
+
+HEARTBEAT = {"interval_sec": 0.3, "timeout_sec": 1.5}
+TRUTH = {
+    "services": {
+        "backup": {"heartbeat": HEARTBEAT},
+        "nightly": {"heartbeat": HEARTBEAT},
+        "healer": {"heartbeat": {"interval_sec": 1}, "threshold": {"heartbeat_cadence": 3}},
+    }
+}
+
+
+@pytest.fixture
+def fleet(tmp_path):
+    with Fleet(tmp_path, TRUTH, ["healer"]) as fleet:
+        fleet["healer"].wait_log("vigil.listening", 15)
+        yield fleet
+
+
+def execute(fleet: Fleet, svc: str, *words: str) -> Proc:
+    return Proc("marketswarm", fleet.env, fleet.folder, "exec", "--svc", svc, *words)
+
+
+def health(fleet: Fleet, svc: str) -> dict:
+    return orjson.loads(fleet.system.cmd("GET", f"health:{svc}") or "{}")
+
+
+def test_it_is_up_while_it_runs_and_its_end_is_a_goodbye(fleet):
+    with execute(fleet, "backup", "--", "sleep", "60") as backup:
+        until(lambda: health(fleet, "backup").get("type") == "heartbeat_ok", 15)
+        assert backup.stop() == 143
+    miss = fleet.alerts.wait("heartbeat_miss", "backup", 10)
+    assert miss["reason"] == "stopped"
+    assert 1.5 <= miss["late_sec"] < 4
+    beat = orjson.loads(fleet.system.cmd("GET", "beat:backup"))
+    assert (beat["status"], beat["detail"][:16]) == ("stopping", "ended by SIGTERM")
+
+    # the next run ends the outage; one that is killed with no time for a goodbye is silent
+    with execute(fleet, "backup", "--", "sh", "-c", "echo $$ >pid; exec sleep 60") as backup:
+        assert fleet.alerts.wait("heartbeat_ok", "backup", 10)["down_sec"] >= 1.5
+        backup.kill()
+        os.kill(int((fleet.folder / "pid").read_text()), signal.SIGKILL)  # that of the command, which went on
+    assert fleet.alerts.wait("heartbeat_miss", "backup", 10, count=2)["reason"] == "silent"
+
+
+def test_a_job_of_crons_is_missed_when_it_does_not_come_round_or_does_not_do_well(fleet):
+    def run(command: str, code: int) -> None:
+        with execute(fleet, "nightly", "--on-success-only", "--", command) as job:
+            assert job.wait(15) == code
+
+    run("true", 0)
+    until(lambda: health(fleet, "nightly").get("type") == "heartbeat_ok", 5)
+    run("false", 1)  # it came round, and that does not count
+    miss = fleet.alerts.wait("heartbeat_miss", "nightly", 10)
+    assert miss["reason"] == "silent"
+    assert orjson.loads(fleet.system.cmd("GET", "run:nightly"))["code"] == 1
+    run("true", 0)
+    assert fleet.alerts.wait("heartbeat_ok", "nightly", 10)["since"] < miss["ts"]

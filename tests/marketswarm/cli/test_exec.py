@@ -1,0 +1,256 @@
+"""`marketswarm exec`: the command is run as it would be without it, and its runs are told of."""
+
+import contextlib
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import orjson
+import pytest
+from agent_scene import seed
+from by_shell import SERVICES, Shell
+from rig import AlertTail, Server, until
+
+pytestmark = pytest.mark.live
+
+HASTY = {"heartbeat": {"interval_sec": 0.2, "timeout_sec": 60}}
+
+
+@pytest.fixture
+def system(shell, buses):
+    seed(buses, {"services": SERVICES | {"backup": HASTY}}, 1)
+    return buses[0]
+
+
+def run_of(server: Server) -> dict:
+    return orjson.loads(server.cmd("GET", "run:backup"))
+
+
+@contextlib.contextmanager
+def started(shell: Shell, *words: str, **how) -> "Iterator[subprocess.Popen[bytes]]":
+    """`marketswarm exec --svc backup …`, in the foreground of nothing, as cron starts it."""
+    how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "start_new_session": True} | how
+    line = [sys.executable, "-m", "marketswarm", "exec", "--svc", "backup", *words]
+    with ended(subprocess.Popen(line, cwd=shell.folder, env=shell.env, **how)) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def ended(running: "subprocess.Popen[bytes]") -> "Iterator[subprocess.Popen[bytes]]":
+    """Ends it, and so its command, whatever became of the test."""
+    with running:
+        try:
+            yield running
+        finally:
+            running.terminate()
+            try:
+                running.wait(5)
+            except subprocess.TimeoutExpired:
+                running.kill()
+
+
+def test_it_beats_while_the_command_runs_and_tells_its_end(shell, system):
+    with AlertTail(system.url, "backup:heartbeat") as heard:
+        ended = shell("exec", "--svc", "backup", "--", "sh", "-c", "sleep 0.7; exit 3")
+        assert (ended.returncode, ended.stdout, ended.stderr) == (3, "", "")
+        until(lambda: heard.seen and heard.seen[-1][1].get("status") == "stopping", 5)
+    beats = [beat for _, beat in heard.seen]
+    assert len(beats) >= 3
+    assert [beat["i"] for beat in beats] == list(range(1, len(beats) + 1))
+    assert len({beat["boot"] for beat in beats}) == 1
+    assert {beat["rev"] for beat in beats} == {1}
+    assert {beat.get("every") for beat in beats[:-1]} == {0.2}
+    assert beats[-1]["detail"].startswith("exit 3 after ")
+    run = run_of(system)
+    assert (run["svc"], run["ok"], run["code"], run["said"]) == ("backup", False, 3, beats[-1]["detail"])
+    assert 0.7 <= run["took_sec"] < 15
+    assert 34 * 86_400 < system.cmd("TTL", "run:backup") <= 35 * 86_400
+
+
+def test_on_success_only_is_one_beat_for_a_success_and_none_for_a_failure(shell, system):
+    with AlertTail(system.url, "backup:heartbeat") as heard:
+        for command, code in (("true", 0), ("false", 1), ("true", 0)):
+            assert shell("exec", "--svc", "backup", "--on-success-only", "--", command).returncode == code
+            assert run_of(system)["code"] == code
+        until(lambda: len(heard.seen) >= 2, 5)
+    assert [(beat["i"], beat["detail"][:13]) for _, beat in heard.seen] == [(1, "exit 0 after ")] * 2
+    assert not any("boot" in beat for _, beat in heard.seen)
+
+
+@pytest.mark.parametrize("how", [[], ["--on-success-only"]])
+def test_a_name_that_the_truth_does_not_know_is_told(shell, system, how):
+    ended = shell("exec", "--svc", "bakcup", *how, "--", "sh", "-c", "exit 3")
+    assert ended.returncode == 3
+    assert ended.stderr == "marketswarm: the truth does not name bakcup, nobody watches it\n"
+
+
+def test_status_shows_the_last_run(shell, system):
+    shell("exec", "--svc", "backup", "--on-success-only", "--", "sh", "-c", "exit 7")
+    assert "last run exit 7 after" in " ".join(shell("status", COLUMNS="200").stdout.split())
+    [row] = [
+        row for row in orjson.loads(shell("status", "--json").stdout)["services"] if row["svc"] == "backup"
+    ]
+    assert (row["last_run"]["code"], row["silence_sec"]) == (7, None)
+    shell("exec", "--svc", "backup", "--", "sh", "-c", "exit 8")
+    said = " ".join(shell("status", COLUMNS="200").stdout.split())
+    assert "stopping: exit 8 after" in said
+    assert "last run" not in said  # the goodbye says it
+
+
+def test_what_goes_in_and_out_is_the_commands_own(shell, system):
+    (shell.folder / "more").write_text("a file of ours", encoding="utf-8")
+    more = os.open(shell.folder / "more", os.O_RDONLY)
+    script = f"cat; echo to stderr >&2; printf '%s|' \"$@\"; cat <&{more}"
+    words = ("--", "bash", "-c", script, "x", "--svc", "-h", "a b", "")
+    with started(shell, *words, stdin=subprocess.PIPE, pass_fds=[more]) as running:
+        os.close(more)
+        out, errors = running.communicate(b"through\n", timeout=20)
+    assert running.returncode == 0
+    assert out == b"through\n--svc|-h|a b||a file of ours"
+    assert errors == b"to stderr\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["sh", "-c", "kill -9 $$"], 137, "ended by SIGKILL after 0"),
+        (["./not-there"], 127, "not started: No such file or directory"),
+        (["./truth.json"], 126, "not started: Permission denied"),
+        (
+            ["--limit", "0.3s", "--", "sleep", "60"],
+            124,
+            "ended by SIGTERM after",
+        ),
+    ],
+)
+def test_the_exit_code_is_what_a_shell_would_say(shell, system, words, code, said):
+    ended = shell("exec", "--svc", "backup", *words)
+    assert ended.returncode == code
+    run = run_of(system)
+    assert (run["code"], run["ok"]) == (code, False)
+    assert run["said"].startswith(said)
+    assert (ended.stderr == "") == ("not started" not in said)
+    # what was never started never beat
+    assert system.cmd("EXISTS", "beat:backup") == ("not started" not in said)
+
+
+def test_signals_go_to_the_command_and_all_it_started(shell, system):
+    script = """
+        trap 'echo asked; exit 5' TERM; trap 'echo again' USR1
+        sh -c 'trap "" USR1; trap "echo its child; exit" TERM; echo ready; while :; do sleep 0.05; done' &
+        while :; do wait $!; done
+    """
+    with started(shell, "--", "bash", "-c", script) as running:
+        assert running.stdout.readline() == b"ready\n"
+        running.send_signal(signal.SIGUSR1)
+        assert running.stdout.readline() == b"again\n"
+        running.send_signal(signal.SIGTERM)
+        assert sorted(running.stdout.read().split(b"\n")) == [b"", b"asked", b"its child"]
+        assert running.wait(10) == 5
+    assert run_of(system)["said"].startswith("exit 5")
+
+
+def test_what_is_to_be_ignored_stays_so(shell, system):
+    """Of nohup, and of a shell's background jobs."""
+    script = "trap '' INT; exec \"$@\""
+    line = ["sh", "-c", script, "x", sys.executable, "-m", "marketswarm", "exec", "--svc", "backup", "--"]
+    line += ["sh", "-c", "echo ready; sleep 0.5; echo done"]
+    how = {"stdout": subprocess.PIPE, "start_new_session": True}
+    with ended(subprocess.Popen(line, cwd=shell.folder, env=shell.env, **how)) as running:
+        assert running.stdout.readline() == b"ready\n"
+        os.killpg(running.pid, signal.SIGINT)
+        assert running.stdout.read() == b"done\n"
+        assert running.wait(10) == 0
+
+
+ON_A_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, "-m", "marketswarm", *sys.argv[1:]])
+"""
+
+
+def test_at_a_terminal_ctrl_c_is_the_commands(shell, system):
+    script = "trap 'echo heard' INT; read -r a; echo \"<$a>\"; "
+    script += 'until read -r b; do :; done; echo "<$b>"; exit 4'
+    line = [sys.executable, "-c", ON_A_TERMINAL, "exec", "--svc", "backup", "--", "sh", "-c", script]
+    ours, theirs = pty.openpty()
+    how = {"stdin": theirs, "stdout": theirs, "stderr": theirs, "start_new_session": True}
+    with (
+        os.fdopen(ours, "r+b", buffering=0) as screen,
+        ended(subprocess.Popen(line, cwd=shell.folder, env=shell.env, **how)) as running,
+    ):
+        os.close(theirs)
+        shown = b""
+        for typed, awaited in ((b"hello\n", b"<hello>"), (b"\x03", b"heard"), (b"bye\n", b"<bye>")):
+            screen.write(typed)
+            while awaited not in shown:
+                assert select.select([screen], [], [], 20)[0], shown
+                shown += screen.read(1000)
+        assert running.wait(10) == 4
+    assert shown.count(b"heard") == 1
+
+
+@pytest.mark.parametrize("fault", ["away", "frozen"])
+def test_a_bus_that_is_away_neither_stops_nor_delays_the_command(shell, buses, fault):
+    for bus in buses:
+        bus.stop() if fault == "away" else bus.freeze()
+    begun = time.time()
+    with started(shell, "--", sys.executable, "-c", "import time; print(time.time())") as running:
+        out, errors = running.communicate(timeout=20)
+    assert running.returncode == 0
+    assert float(out) - begun < 4  # two starts of an interpreter; a look at both buses would add as much
+    assert errors.startswith(b"marketswarm: the end of backup could not be told (")
+    assert errors.count(b"\n") == 1
+    assert time.time() - float(out) < 4
+    for bus in buses:
+        if fault == "frozen":
+            bus.thaw()
+
+
+def test_a_success_waits_a_little_for_the_bus_that_is_to_hear_of_it(shell, system):
+    system.stop()
+    with started(shell, "--on-success-only", "--", "touch", "done") as running:
+        until((shell.folder / "done").exists, 10)
+        time.sleep(0.3)  # it tries, in vain
+        system.start()
+        assert running.wait(15) == 0
+        assert running.stderr.read() == b""
+    assert run_of(system)["ok"]
+    assert system.cmd("EXISTS", "beat:backup") == 1
+
+
+def test_beats_begin_again_when_the_bus_is_back_and_follow_a_reseed(shell, buses, system):
+    system.stop()
+    with started(shell, "--", "sleep", "60") as running:
+        time.sleep(0.5)
+        system.start()
+        until(lambda: system.cmd("EXISTS", "beat:backup"), 10)
+        shell.write(
+            {"services": SERVICES | {"backup": {"heartbeat": HASTY["heartbeat"] | {"channel": "team:b"}}}}
+        )
+        with AlertTail(system.url, "team:b") as heard:
+            assert shell("seed").returncode == 0
+            until(lambda: heard.seen, 5)
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(10) == 143
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--", "true"], "--svc"),
+        (["--svc", "a b", "--", "true"], "is not a name"),
+        (["--svc", "backup"], "COMMAND"),
+        (["--svc", "backup", "--limit", "0", "--", "true"], "--limit"),
+    ],
+)
+def test_what_can_not_be_is_code_2(shell, words, said):
+    ended = shell("exec", *words)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert said in ended.stderr

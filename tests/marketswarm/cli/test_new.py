@@ -1,0 +1,205 @@
+"""`marketswarm new`: what it writes runs at once, in the tree and in an empty folder; nothing is damaged."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import orjson
+import pytest
+from by_shell import Shell
+from rig import Proc, free_port
+from typer.testing import CliRunner
+
+from marketswarm.cli.app import app
+from marketswarm.exit import Exit
+from marketswarm.truth import load
+
+ROOT = Path(__file__).parents[3]
+FILES = {
+    "services/prices/__init__.py",
+    "services/prices/__main__.py",
+    "services/prices/section.py",
+    "services/prices/loop.py",
+    "tests/services/prices/test_prices.py",
+    "truth.json",
+    "compose.prices.yaml",
+}
+pytestmark = pytest.mark.live
+
+
+@pytest.fixture
+def empty(shell):
+    (shell.folder / "truth.json").unlink()
+    return shell
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def done(shell: Shell, *line: str) -> str:
+    ended = subprocess.run(
+        [sys.executable, "-m", *line],
+        cwd=shell.folder,
+        env=shell.env,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
+
+
+def test_in_an_empty_folder_it_runs_at_once(empty):
+    ended = empty("new", "prices")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert files(empty.folder) == FILES
+    for name in FILES:
+        assert name in ended.stdout
+    hurry(empty.folder / "truth.json")
+    with Proc("marketswarm", {}, empty.folder, "up", "--port", str(free_port())) as up:
+        assert "prices" in up.wait_log("fleet.up", 60)["agents"]
+        rows = orjson.loads(empty("status", "--json").stdout)["services"]
+        assert {row["svc"]: row["verdict"] for row in rows} == dict.fromkeys(
+            ("healer", "sentinel", "notifier", "prices"), "up"
+        )
+        said = empty("simulate", "prices").stdout
+        assert "✗ prices is down" in said
+        assert "✓ prices is up, after" in said
+        assert up.stop(15) == 0
+
+
+def hurry(path: Path) -> None:
+    truth = orjson.loads(path.read_bytes())
+    for section in truth["services"].values():
+        section["heartbeat"] = section.get("heartbeat", {}) | {"interval_sec": 0.4, "timeout_sec": 1.6}
+    path.write_bytes(orjson.dumps(truth))
+
+
+def test_in_the_tree_it_is_in_good_style_and_its_own_test_is_green(empty):
+    for name in ("truth.json", "pyproject.toml"):
+        shutil.copy(ROOT / name, empty.folder)
+    shutil.copytree(
+        ROOT / "services", empty.folder / "services", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    assert empty("new", "prices").returncode == 0
+    written = [str(name) for name in FILES if name.endswith(".py")]
+    done(empty, "ruff", "check", "--no-cache", *written)
+    done(empty, "ruff", "format", "--check", "--no-cache", *written)
+    done(
+        empty,
+        "mypy",
+        "--strict",
+        "--config-file=",
+        "--cache-dir",
+        str(empty.folder / "cache"),
+        "services/prices",
+    )
+    test = "tests/services/prices"
+    options = ("-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-c", os.devnull, "--rootdir", ".")
+    assert "2 passed" in done(empty, "pytest", *options, test)
+
+
+def test_a_truth_made_by_hand_keeps_its_form_its_rights_and_its_place(shell):
+    real = shell.folder / "elsewhere" / "ours.json"
+    real.parent.mkdir()
+    text = '{\r\n    "services": {\r\n        "a": {}, "healer": {}\r\n    }   ,"buses":{}\r\n}'
+    real.write_bytes(text.encode())
+    real.chmod(0o640)
+    (shell.folder / "truth.json").unlink()
+    (shell.folder / "truth.json").symlink_to("elsewhere/ours.json")
+    assert shell("new", "prices").returncode == 0
+    longer = real.read_bytes().decode()
+    head, tail = text.split('"healer": {}')
+    assert longer.startswith(head + '"healer": {}')
+    assert longer.endswith(tail)
+    assert list(load(longer.encode()).truth.services) == ["a", "healer", "prices"]
+    assert real.stat().st_mode & 0o777 == 0o640
+    assert (shell.folder / "truth.json").is_symlink()
+    assert files(real.parent) == {"ours.json"}
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("a b", "is not a name"),
+        ("../up", "is not a name"),
+        ("class", "Python package"),
+        ("a.b", "Python package"),
+        ("healer", "a program of its own"),
+        ("rss_agg", "there is a services.rss_agg already"),
+        ("rss-agg", "there is a services.rss_agg already"),
+        ("taken", "taken has a section already"),
+        ("there", "services/there/loop.py is there already: it is not touched"),
+        ("clash", "clash:heartbeat"),
+    ],
+)
+def test_what_is_taken_or_no_name_is_refused_and_nothing_is_written(shell, monkeypatch, name, said):
+    shell.write({"services": {"taken": {}, "other": {"heartbeat": {"channel": "clash:heartbeat"}}}})
+    (shell.folder / "services/there").mkdir(parents=True)
+    (shell.folder / "services/there/loop.py").write_text("mine", encoding="utf-8")
+    before = {path: (shell.folder / path).read_bytes() for path in files(shell.folder)}
+    monkeypatch.chdir(shell.folder)
+    ended = CliRunner().invoke(app, ["new", name])
+    assert isinstance(ended.exception, SystemExit | Exit)
+    assert ended.exception.code == 2
+    assert said in plain(f"{ended.output} {ended.exception}")
+    assert {path: (shell.folder / path).read_bytes() for path in files(shell.folder)} == before
+    assert not (shell.folder / "services" / name.replace("-", "_") / "__init__.py").exists()
+
+
+def plain(text: str) -> str:
+    """Without the frame that options' mistakes are shown in."""
+    return " ".join(text.replace("│", " ").split())
+
+
+def test_a_truth_that_is_wrong_is_told_and_left_alone(shell):
+    shell.write(b'{"services": {"a": {"heartbeat": {"interval_sec": -5}}}}')
+    ended = shell("new", "prices")
+    assert ended.returncode == 2
+    assert "services.a.heartbeat.interval_sec: -5" in ended.stderr
+    assert files(shell.folder) == {"truth.json"}
+
+
+def test_where_timeouts_are_short_it_beats_often_enough(shell, monkeypatch):
+    shell.write({"services": {"healer": {"threshold": {"heartbeat_cadence": 6}}}})
+    monkeypatch.chdir(shell.folder)
+    assert CliRunner().invoke(app, ["new", "prices"]).exit_code == 0
+    found = load((shell.folder / "truth.json").read_bytes())
+    assert found.truth.services["prices"].heartbeat.interval_sec == 2
+    assert found.warnings == ()
+
+
+def test_a_folder_in_the_way_takes_all_of_it_back(shell):
+    (shell.folder / "tests").write_text("a file", encoding="utf-8")
+    before = (shell.folder / "truth.json").read_bytes()
+    ended = shell("new", "prices")
+    assert ended.returncode == 2
+    assert "tests" in ended.stderr
+    assert "nothing was written" in ended.stderr
+    assert files(shell.folder) == {"truth.json", "tests"}
+    assert not (shell.folder / "services").exists()
+    assert (shell.folder / "truth.json").read_bytes() == before
+
+
+def test_a_compose_file_gets_its_entry(shell):
+    (shell.folder / "compose.yaml").write_text("services:\n  redis:\n    image: redis\n", encoding="utf-8")
+    ended = shell("new", "prices")
+    assert "added to compose.yaml (its service prices)" in ended.stdout
+    assert '"services.prices"' in (shell.folder / "compose.yaml").read_text(encoding="utf-8")
+    assert not (shell.folder / "compose.prices.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    "text", [b"services:\r\n  redis:\r\n    image: redis\r\n", b"\xff\xfe", b"services: {}\n"]
+)
+def test_a_compose_file_that_is_not_plain_is_left_alone(shell, monkeypatch, text):
+    (shell.folder / "compose.yaml").write_bytes(text)
+    monkeypatch.chdir(shell.folder)
+    ended = CliRunner().invoke(app, ["new", "prices"])
+    assert ended.exit_code == 0
+    assert "compose.yaml is not plain enough to be added to" in ended.output
+    assert (shell.folder / "compose.yaml").read_bytes() == text
