@@ -11,6 +11,8 @@ export PYTHON
 
 bin := .venv/bin
 marketswarm := $(bin)/marketswarm
+# the same for a fleet on this machine and for one in containers
+fleet := sh tools/fleet.sh
 
 help: ## this list
 	@awk 'BEGIN {FS = ":[^#]*## "} /^[a-z]+:[^#]*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -21,8 +23,28 @@ environment: # the Python environment in .venv, made again only when what it is 
 run: environment ## two real Redis servers and the whole fleet on this machine; Ctrl-C ends it
 	@exec $(marketswarm) up $(ARGS)
 
+up: ## the same in containers: builds the image, starts all, waits until all are well
+	@exec $(fleet) up $(ARGS) $(SVC)
+
+down: ## end the containers; ARGS=-v removes the data too
+	@exec $(fleet) down $(ARGS)
+
+ps: ## the containers, and how they are
+	@exec $(fleet) ps $(ARGS) $(SVC)
+
+logs: ## what the containers say; SVC=healer for one
+	@exec $(fleet) logs $(ARGS) $(SVC)
+
 test: environment ## every test: ARGS="-k notifier" or ARGS=tests/marketswarm for some
 	@exec $(bin)/python -m pytest -n auto --dist worksteal $(ARGS)
+
+# not there: tests of containers and manifests, which know no Python, and the longest, which gain nothing by another
+elsewhere := --ignore=tests/compose --ignore=tests/deploy --ignore=tests/systemd --ignore=tests/faults --ignore=tests/soak
+
+imagetest: ## unit and live tests on the Python of the image: ARGS="-k notifier" or ARGS=tests/live for some
+	@image=$$(docker build --quiet --target test .) && \
+		exec docker run --rm --init --env HYPOTHESIS_PROFILE $$image \
+			python -m pytest -n auto --dist worksteal $(elsewhere) $(ARGS)
 
 # these tests wait more than they work: three of them for a processor
 faults: environment ## the fault matrix on real servers; TIMES=10 rounds, ended by the first red one
@@ -44,21 +66,24 @@ fmt: environment ## put the code into its format, and mend what can be mended
 validate: environment ## check truth.json, without any server; ARGS=other.json for another
 	@exec $(marketswarm) validate $(ARGS)
 
-seed: environment ## put truth.json into both buses; running agents follow it at once
-	@exec $(marketswarm) seed $(ARGS)
+seed: ## put truth.json into both buses; running agents follow it at once
+	@exec $(fleet) seed $(ARGS)
 
-status: environment ## who is up and who is down; ARGS=--watch keeps it on the screen
-	@exec $(marketswarm) status $(ARGS)
+status: ## who is up and who is down; ARGS=--watch keeps it on the screen
+	@exec $(fleet) status $(ARGS)
 
-alerts: environment ## follow the alerts; ARGS="--since 1h" begins in the past
-	@exec $(marketswarm) alerts $(ARGS)
+alerts: ## follow the alerts; ARGS="--since 1h" begins in the past
+	@exec $(fleet) alerts $(ARGS)
 
-health: environment ## the latest word on each service; ARGS=rss_agg for one
-	@exec $(marketswarm) health $(ARGS)
+health: ## the latest word on each service; ARGS=rss_agg for one
+	@exec $(fleet) health $(ARGS)
 
-simulate: environment ## a failure: stop SVC=rss_agg, wait for its miss, start it, wait for its ok
+simulate: ## a failure: stop SVC=rss_agg, wait for its miss, start it, wait for its ok
 	@test -n "$(SVC)" || { echo "which one? make simulate SVC=rss_agg" >&2; exit 2; }
-	@exec $(marketswarm) simulate $(SVC) $(ARGS)
+	@exec $(fleet) simulate $(SVC) $(ARGS)
+
+kubernetes: environment ## the truth, users and passwords for deploy/k8s, as files in deploy/k8s/fleet
+	@sh tools/kubernetes.sh
 
 fuzz: environment ## a million hostile inputs; ARGS="--cases 5000 --seed 7 --only beat" for some
 	@exec $(bin)/python tests/hostile.py $(ARGS)
@@ -69,13 +94,23 @@ bench: environment ## the figures: beats a second, delay of an alert, memory and
 soak: environment ## a fleet under random faults, and an account that must balance; ARGS="--minutes 30 --seed 7"
 	@PYTHONPATH=tests exec $(bin)/python -m soak $(ARGS)
 
-lock: ## requirements.lock anew from pyproject.toml (needs uv); ARGS=--upgrade for newer versions
+lock: ## the two lock files anew from pyproject.toml (needs uv); ARGS=--upgrade for newer versions
 	@command -v uv >/dev/null || { echo "make lock needs uv on the PATH" >&2; exit 1; }
-	@uv pip compile pyproject.toml --extra embedded --group dev --universal --generate-hashes \
+	@uv pip compile pyproject.toml --extra embedded --extra services --group dev --universal --generate-hashes \
 		--no-emit-index-url --python-version 3.11 --quiet -o requirements.lock $(ARGS)
+	@uv pip compile --group supply --universal --generate-hashes --no-emit-index-url --python-version 3.11 --quiet \
+		-o tools/supply.lock $(ARGS)
+	@uv pip compile pyproject.toml --extra services --constraint requirements.lock --universal --generate-hashes \
+		--no-emit-index-url --no-annotate --python-version 3.13 --quiet -o requirements-image.lock
+
+audit: ## hold requirements.lock against the known vulnerabilities, where an index answers
+	@sh tools/supply.sh audit
+
+sbom: ## what the product is made of, as CycloneDX in dist/
+	@sh tools/supply.sh sbom
 
 clean: ## remove the environment and caches; the fleet's data in .marketswarm/ stays
-	@rm -rf .venv .venv.log .venv.making .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage dist
+	@rm -rf .venv .venv.log .venv.making .venv.supply .venv.supply.log .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help environment run test faults lint fmt validate seed status alerts health simulate fuzz bench soak lock clean
+.PHONY: help environment run up down ps logs test imagetest faults lint fmt validate seed status alerts health simulate kubernetes fuzz bench soak lock audit sbom clean

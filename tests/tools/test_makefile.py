@@ -24,10 +24,12 @@ def project(tmp_path):
     (root / "tools").mkdir(parents=True)
     (root / ".venv" / "bin").mkdir(parents=True)
     shutil.copy(ROOT / "Makefile", root)
+    shutil.copy(ROOT / "tools" / "fleet.sh", root / "tools")
     (root / "tools" / "environment.sh").write_text('echo "PYTHON=$PYTHON" >asked\n', encoding="utf-8")
     for name in ("marketswarm", "python", "ruff", "mypy"):
         (root / ".venv" / "bin" / name).write_text(STAND_IN, encoding="utf-8")
         (root / ".venv" / "bin" / name).chmod(0o755)
+    (root / ".venv" / "made-of").touch()
     return root
 
 

@@ -1,0 +1,63 @@
+"""One fleet in containers for every test in this folder that asks for it; each leaves it as it found it.
+
+It is begun by the runbook of the operator's document, and goes when the folder's last test is done.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pages import shown
+from rig_compose import HASTY_SEC, PAGE, Project, why_no_engine
+
+BEGUN: list[Project] = []
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            # an image is built first, and whatever the engine does takes seconds
+            item.add_marker(pytest.mark.timeout(300))
+
+
+@pytest.hookimpl(trylast=True)  # after the test's own fixtures
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
+    """The fleet does not wait for the end of the session."""
+    if nextitem is None or not nextitem.path.is_relative_to(Path(__file__).parent):
+        while BEGUN:
+            BEGUN.pop().close()
+
+
+@pytest.fixture(scope="session")
+def engine() -> None:
+    """Something that runs containers; without it these tests are skipped, and say so."""
+    if why := why_no_engine():
+        pytest.skip(f"needs a container engine: {why}")
+
+
+@pytest.fixture(scope="session")
+def fleet(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    with Project(tmp_path_factory.mktemp("fleet")) as project:
+        BEGUN.append(project)
+        project.script(shown(PAGE, "Fresh init"), within=240)
+        project.compose("up", "--detach")
+        project.healthy()
+        assert not any(one.restarts for one in project.containers().values())
+        yield project
+
+
+@pytest.fixture
+def hasty(fleet: Project) -> Iterator[Project]:
+    """The fleet while its truth has everyone beat each second, and missed after four."""
+    shipped = fleet.truth.read_text(encoding="utf-8")
+    truth = json.loads(shipped)
+    for section in truth["services"].values():
+        section["heartbeat"]["interval_sec"] = 1
+    truth["services"]["healer"]["threshold"] = {"heartbeat_cadence": HASTY_SEC, "bus_timeout_sec": 3}
+    fleet.seed(json.dumps(truth))
+    try:
+        yield fleet
+    finally:
+        fleet.healthy()
+        fleet.seed(shipped)

@@ -1,0 +1,115 @@
+"""What containers may suffer: crashes, a bus that is away, a network that is cut.
+
+A crash is kill -9 of a container's main process: for the engine it ended by itself. `docker kill` is what
+somebody wants: what was killed so stays down until it is started.
+"""
+
+import contextlib
+import sys
+import time
+
+import pytest
+from rig_compose import AGENTS, BUSES, HASTY_SEC, Project, begins_anew, patiently
+
+HEARD = tuple(svc for svc in AGENTS if svc != "healer")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="kills processes of containers by their pid")
+
+
+def kinds(events: list[dict]) -> dict[str, list[str]]:
+    """What was told about each, in order: `{"rss_agg": ["heartbeat_miss", "heartbeat_ok"]}`."""
+    found: dict[str, list[str]] = {}
+    for event in events:
+        found.setdefault(event["svc"], []).append(event["type"])
+    return found
+
+
+def outage(*svcs: str) -> dict[str, list[str]]:
+    """What is to be told of an outage of these, and nothing else: a miss and an ok of each."""
+    words = {svc: {"healer": "healer"}.get(svc, "bus" if svc in BUSES else "heartbeat") for svc in svcs}
+    return {svc: [f"{word}_miss", f"{word}_ok"] for svc, word in words.items()}
+
+
+def told_of(fleet: Project, begun: int, wanted: dict[str, list[str]]) -> None:
+    """Waits until this was told since then, and nothing else."""
+    try:
+        patiently(lambda: kinds(fleet.told()[begun:]) == wanted, 90)
+    except AssertionError:
+        assert kinds(fleet.told()[begun:]) == wanted  # says what was told
+
+
+def nobody_is_deaf(fleet: Project) -> None:
+    counts = fleet.ask("PUBSUB", "NUMSUB", *(f"{svc}:heartbeat" for svc in HEARD))[1::2]
+    assert min(counts) >= 1
+
+
+def test_one_container_after_the_other_crashes_and_is_back_before_anybody_misses_it(fleet):
+    begun = len(fleet.told())
+    with contextlib.ExitStack() as ends:
+        heard = {svc: ends.enter_context(contextlib.closing(fleet.beats(svc))) for svc in AGENTS}
+        for svc in (*AGENTS, *BUSES):
+            before, at = fleet[svc], time.monotonic()
+            before.kill()
+            patiently(lambda old=before: fleet[old.service].restarts > old.restarts, 20, f"{svc} again")
+            if svc in heard:
+                begins_anew(heard[svc], at)
+    fleet.healthy()
+    patiently(lambda: len(fleet.told()) >= begun, 20, "a bus that answers")
+    assert kinds(fleet.told()[begun:]) == {}
+    nobody_is_deaf(fleet)
+
+
+@pytest.mark.parametrize("crashing", [HEARD, ("healer",)], ids=["all-but-the-healer", "the-healer"])
+def test_who_crashes_again_and_again_is_told_once_and_once_more_when_it_stays(hasty, crashing):
+    begun = len(hasty.told())
+
+    def missed() -> bool:
+        told = kinds(hasty.told()[begun:])
+        for container in hasty.containers().values():
+            if container.service in crashing and container.service not in told and container.pid:
+                with contextlib.suppress(ProcessLookupError):  # it ended meanwhile
+                    container.kill()
+        return told.keys() >= set(crashing)
+
+    patiently(missed, 90, f"a miss of {crashing}")
+    told_of(hasty, begun, outage(*crashing))
+    hasty.healthy()
+    told = hasty.told()[begun:]
+    assert kinds(told) == outage(*crashing)
+    assert {event["reason"] for event in told if event["type"] == "heartbeat_miss"} <= {"silent"}
+    nobody_is_deaf(hasty)
+
+
+@pytest.mark.parametrize("bus", BUSES)
+def test_of_a_bus_that_is_away_the_bus_is_missed_and_nobody_who_beats_there(hasty, bus):
+    [other] = set(BUSES) - {bus}
+    begun = {each: len(hasty.told(each)) for each in BUSES}
+
+    def told(each: str) -> dict[str, list[str]]:
+        return kinds(hasty.told(each)[begun[each] :])
+
+    hasty.compose("kill", bus)
+    patiently(lambda: bus in told(other), 40, f"bus_miss of {bus}")
+    time.sleep(2 * HASTY_SEC)  # by now all would have been missed that must not be
+    hasty.compose("start", bus)
+    patiently(lambda: told(other) == outage(bus), 60, f"bus_ok of {bus}")
+    hasty.healthy()
+    assert told(other) == outage(bus)
+    assert told(bus) in ({}, {bus: ["bus_ok"]}, outage(bus))
+    nobody_is_deaf(hasty)
+
+
+@pytest.mark.parametrize("svc", ["rss_agg", "healer"])
+def test_who_is_cut_off_the_network_is_missed_and_back_when_joined_again(hasty, svc):
+    begun, before = len(hasty.told()), hasty[svc]
+    # a healer that is cut off sees no bus, and says so once it is back
+    wanted = outage(svc, *BUSES) if svc == "healer" else outage(svc)
+    hasty.run("docker", "network", "disconnect", hasty.network, before.id)
+    try:
+        patiently(lambda: svc in kinds(hasty.told()[begun:]), 40, f"a miss of {svc}")
+        time.sleep(HASTY_SEC)  # so that it is long enough for whoever is cut off, too
+    finally:
+        hasty.run("docker", "network", "connect", hasty.network, before.id)
+    told_of(hasty, begun, wanted)
+    hasty.healthy()
+    told_of(hasty, begun, wanted)
+    nobody_is_deaf(hasty)

@@ -1,0 +1,144 @@
+"""What a container may: nothing that its part does not take, as nobody, and with no password but its own."""
+
+import json
+
+import pytest
+from rig_compose import AGENTS, BUSES
+
+# what a process may do is tried, not read in compose.yaml
+WRITES = """
+import errno, json, pathlib
+said = {}
+for folder in ("/", "/app", "/venv", "/keys", "/tmp"):
+    try:
+        (pathlib.Path(folder) / "mark").write_text("x")
+        said[folder] = "written"
+    except OSError as error:
+        said[folder] = errno.errorcode[error.errno]
+print(json.dumps(said))
+"""
+# every file that this user can read, and what the processes beside it were told, against all passwords
+LOOKING = """
+import json, os, pathlib, sys
+passwords = json.load(sys.stdin)
+found = set()
+for folder, folders, names in os.walk("/"):
+    folders[:] = [name for name in folders if os.path.join(folder, name) not in ("/sys", "/usr", "/proc")]
+    for name in names:
+        path = pathlib.Path(folder, name)
+        try:
+            text = path.read_text() if path.is_file() and path.stat().st_size < 100_000 else ""
+        except (OSError, UnicodeDecodeError):
+            continue
+        found |= {user for user, password in passwords.items() if password in text}
+environments = [path.read_text() for path in pathlib.Path("/proc").glob("[0-9]*/environ")]
+told = {user for user, password in passwords.items() for text in environments if password in text}
+print(json.dumps([sorted(found), sorted(told)]))
+"""
+# with its own password, what is another's: each refused by name, and what is its own not
+SPOOFING = """
+import json, os, redis
+client = redis.Redis.from_url(open(os.environ["SYSTEM_REDIS_URL_FILE"]).read().strip())
+said = {}
+for words in json.loads(os.environ["TRIES"]):
+    try:
+        said[" ".join(words[:2])] = str(client.execute_command(*words))
+    except redis.RedisError as error:
+        said[" ".join(words[:2])] = type(error).__name__
+print(json.dumps(said))
+"""
+CHECKING = """
+import json, resource, subprocess, sys
+def spent():
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+each = []
+for _ in range(5):
+    before = spent()
+    subprocess.run(json.loads(sys.argv[1]), check=True)
+    each.append(spent() - before)
+print(min(each))
+"""
+
+
+def test_no_container_is_root_or_may_become_it(fleet):
+    for service in (*AGENTS, *BUSES):
+        said = fleet.compose("exec", "-T", service, "cat", "/proc/1/status", "/proc/self/status")
+        words = [line.split(":\t") for line in said.splitlines() if ":\t" in line]
+        got = {name: {value for key, value in words if key == name} for name, _ in words}
+        assert got["Uid"] == {"\t".join([{True: "999", False: "10001"}[service in BUSES]] * 4)}, service
+        assert got["CapEff"] == got["CapPrm"] == got["CapBnd"] == {"0" * 16}, service
+        assert got["NoNewPrivs"] == {"1"}, service
+        assert got["Seccomp"] == {"2"}, service
+
+
+def test_an_agent_can_write_to_memory_alone(fleet):
+    for svc in AGENTS:
+        said = json.loads(fleet.inside(svc, WRITES))
+        assert said.pop("/tmp") == "written", svc  # noqa: S108 - the container's
+        assert set(said.values()) == {"EROFS"}, svc
+
+
+def test_nothing_may_take_all_memory_or_all_processes(fleet):
+    for service in (*AGENTS, *BUSES):
+        limits = fleet[service].said["HostConfig"]
+        assert 0 < limits["Memory"] <= 2 << 30, service
+        assert 0 < limits["PidsLimit"] <= 256, service
+
+
+def test_what_listens_does_so_on_this_machine_alone(fleet):
+    ports = {service: one.said["NetworkSettings"]["Ports"] for service, one in fleet.containers().items()}
+    published = {service: given for service, given in ports.items() if any(given.values())}
+    assert published == {
+        bus: {"6379/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(fleet.ports[bus])}]} for bus in BUSES
+    }
+
+
+def test_each_agent_can_read_its_own_password_and_no_other(fleet):
+    for svc in AGENTS:
+        read, told = json.loads(fleet.inside(svc, LOOKING, feed=json.dumps(fleet.passwords)))
+        assert (read, told) == ([svc], []), svc
+
+
+def test_no_password_is_in_what_the_engine_shows(fleet):
+    shown = json.dumps([one.said for one in fleet.containers().values()])
+    shown += fleet.run("docker", "history", "--no-trunc", "--format", "{{json .}}", fleet.image).stdout
+    shown += fleet.run("docker", "image", "inspect", fleet.image).stdout
+    shown += fleet.compose("logs", "--no-color") + fleet.compose("config")
+    assert "rss_agg" in shown
+    assert len(fleet.passwords) == len(AGENTS) + 2  # bootstrap's and the operator's
+    assert [user for user, password in fleet.passwords.items() if password in shown] == []
+
+
+def test_with_one_agents_password_nobody_can_speak_for_another(fleet):
+    beat = json.dumps({"svc": "massive", "i": 1, "ts": 1762433458})
+    alert = json.dumps({"type": "heartbeat_miss", "svc": "massive", "late_sec": 99.0, "timeout_sec": 30.0})
+    refused = [
+        ("PUBLISH", "massive:heartbeat", beat),
+        ("SET", "beat:massive", beat),
+        ("PUBLISH", "healer:alerts", alert),
+        ("XADD", "healer:alerts:log", "*", "event", alert),
+        ("XRANGE", "healer:alerts:log", "-", "+"),
+        ("SET", "health:massive", alert),
+        ("SET", "truth:doc", "{}"),
+        ("CONFIG", "GET", "*"),
+        ("ACL", "LIST"),
+        ("FLUSHALL",),
+    ]
+    allowed = [("PING",), ("GET", "truth:doc")]
+    told = len(fleet.told())
+    code = SPOOFING.replace('os.environ["TRIES"]', repr(json.dumps([*refused, *allowed])))
+    said = json.loads(fleet.inside("rss_agg", code))
+    assert {" ".join(words[:2]): said[" ".join(words[:2])] for words in refused} == {
+        " ".join(words[:2]): "NoPermissionError" for words in refused
+    }
+    assert said["PING"] == "True"
+    assert '"services"' in said["GET truth:doc"]
+    assert len(fleet.told()) == told
+
+
+@pytest.mark.parametrize("svc", ["rss_agg", "healer"])
+def test_a_health_check_costs_no_more_than_a_tenth_of_a_second(fleet, svc):
+    test = fleet[svc].said["Config"]["Healthcheck"]["Test"]
+    line = ["sh", "-c", test[1]] if test[0] == "CMD-SHELL" else test[1:]
+    assert float(fleet.inside(svc, CHECKING, json.dumps(line)).splitlines()[-1]) <= 0.1

@@ -1,0 +1,216 @@
+"""tools/fleet.sh with a stand-in for docker: which fleet a word is for, what is asked of it, what is said."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+# what was asked is noted; a file `answer.<words>` beside it says what comes back, and with which code
+DOCKER = """#!/bin/sh
+echo "$*" >>"$0.asked"
+case "$*" in
+*"ps --quiet --status running"*) cat "$0.running" 2>/dev/null ;;
+*"compose config"*) printf 'networks:\\n  bus:\\n    name: some-bus\\nvolumes:\\n    name: no\\n' ;;
+*"network inspect"*) [ -e "$0.network" ] ;;
+*" port "*) echo 127.0.0.1:7379 ;;
+*"--format {{.State}} {{.ExitCode}} "*) cat "$0.state.${*##* }" 2>/dev/null ;;
+*" up --detach"*) [ ! -e "$0.fails" ] ;;
+*" logs "*) cat "$0.log.${*##* }" 2>/dev/null ;;
+*" run --rm -T access"*) cat "$0.access" 2>/dev/null && exit 2 || exit 0 ;;
+*"operator simulate"*) cat "$0.simulate"; exit "$(cat "$0.code")" ;;
+esac
+"""
+MARKETSWARM = """#!/bin/sh
+echo "here $*"
+"""
+
+
+class Place:
+    """A checkout with a stand-in for docker before everything else on the PATH."""
+
+    def __init__(self, root: Path):
+        self.root, self.docker = root, root / "bin" / "docker"
+        for folder in ("bin", "tools", ".venv/bin"):
+            (root / folder).mkdir(parents=True)
+        shutil.copy(ROOT / "tools/fleet.sh", root / "tools")
+        self._program(root / "tools/environment.sh", "")
+        self._program(root / ".venv/bin/marketswarm", MARKETSWARM)
+        self._program(self.docker, DOCKER)
+
+    def _program(self, path: Path, text: str) -> None:
+        path.write_text(text, encoding="utf-8")
+        path.chmod(0o755)
+
+    def answers(self, **files: str) -> None:
+        for name, text in files.items():
+            own = name.replace("__", ".").replace("_", "-")
+            Path(f"{self.docker}.{own}").write_text(text, encoding="utf-8")
+
+    def run(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+        path = f"{self.root / 'bin'}:/usr/bin:/bin"
+        return subprocess.run(
+            ["sh", self.root / "tools/fleet.sh", *words],
+            env={"PATH": path, "HOME": str(self.root), **env},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def asked(self) -> list[str]:
+        path = Path(f"{self.docker}.asked")
+        return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Place(tmp_path / "a checkout")
+
+
+@pytest.mark.parametrize("word", ["seed", "status", "alerts", "health", "simulate"])
+def test_where_no_fleet_runs_that_is_said_and_no_environment_is_made_for_it(place, word):
+    said = place.run(word, "rss_agg")
+    assert said.returncode == 3
+    assert "make run" in said.stderr
+    assert "make up" in said.stderr
+
+
+def test_where_no_fleet_runs_and_there_is_an_environment_the_command_says_it(place):
+    (place.root / ".venv/made-of").touch()
+    assert place.run("status", "--watch").stdout == "here status --watch\n"
+
+
+def test_one_in_containers_is_asked_as_the_operator(place):
+    place.answers(running="c0ffee\n")
+    assert place.run("health", "rss_agg", "--json").returncode == 0
+    asked = place.asked()[-1]
+    assert " run --rm -T " in asked
+    assert asked.endswith(" operator health rss_agg --json")
+
+
+def test_one_on_this_machine_goes_first_and_docker_is_not_asked(place):
+    place.answers(running="c0ffee\n")
+    (place.root / ".marketswarm").mkdir()
+    (place.root / ".marketswarm/fleet.json").write_text(
+        json.dumps({"pid": os.getpid()}, separators=(",", ":"))
+    )
+    assert place.run("status").stdout == "here status\n"
+    assert not place.asked()
+
+
+def test_one_that_ended_badly_on_this_machine_does_not_count(place):
+    place.answers(running="c0ffee\n")
+    (place.root / ".marketswarm").mkdir()
+    (place.root / ".marketswarm/fleet.json").write_text('{"pid":4194305}')
+    place.run("status")
+    assert place.asked()[-1].endswith(" operator status")
+
+
+@pytest.mark.parametrize(
+    "name", ["SYSTEM_REDIS_URL", "REDIS_URL", "TRUTH_REDIS_URL", "MARKET_REDIS_URL_FILE"]
+)
+def test_who_says_where_the_buses_are_means_those(place, name):
+    place.answers(running="c0ffee\n")
+    assert place.run("status", **{name: "redis://127.0.0.1:1"}).stdout == "here status\n"
+
+
+def test_a_seeding_lets_new_services_in_before_they_are_told_of(place):
+    place.answers(running="c0ffee\n")
+    assert place.run("seed").returncode == 0
+    first, second = place.asked()[-2:]
+    assert first.endswith(" run --rm -T access")
+    assert second.endswith(" operator seed")
+
+
+def test_a_seeding_ends_with_words_when_they_can_not_be_let_in(place):
+    place.answers(
+        running="c0ffee\n",
+        access='{"event":"program.exit","agent":"access","code":2,"message":"say \\"that\\" again"}',
+    )
+    said = place.run("seed")
+    assert said.returncode == 2
+    assert said.stderr == '  say "that" again\n'
+    assert not place.asked()[-1].endswith("operator seed")
+
+
+def test_a_simulation_stops_and_starts_the_container_when_it_is_told_to(place):
+    place.answers(running="c0ffee\n", code="0", simulate="stop a now\nwaits\nstart a now\nwell\n")
+    said = place.run("simulate", "a")
+    assert said.returncode == 0
+    assert said.stdout.splitlines() == ["a stopped", "waits", "a started", "well"]
+    assert [line.split()[-2:] for line in place.asked()[-2:]] == [["stop", "a"], ["start", "a"]]
+
+
+def test_a_simulation_that_ends_early_starts_again_what_it_stopped(place):
+    place.answers(running="c0ffee\n", code="5", simulate="stop a now\n")
+    assert place.run("simulate", "a").returncode == 5
+    assert place.asked()[-1].endswith(" start a")
+
+
+def test_a_network_that_is_missing_is_made_and_one_that_is_there_is_not(place):
+    assert "The network some-bus is made." in place.run("up").stdout
+    assert "network create some-bus" in place.asked()
+    place.answers(network="")
+    assert "is made" not in place.run("up").stdout
+    assert place.asked().count("network create some-bus") == 1
+
+
+def test_what_came_up_is_summed_up(place):
+    place.answers(log__notifier='{"event":"channels.named","channels":["webhook to h:9","email to m:25"]}\n')
+    said = place.run("up").stdout
+    assert "redis://127.0.0.1:7379" in said
+    assert "Notifications: webhook to h:9, email to m:25\n" in said
+    assert "make simulate SVC=" in said
+    place.answers(log__notifier="")
+    assert "Nobody is notified: set WEBHOOK_URL" in place.run("up").stdout
+
+
+def test_a_port_that_is_taken_is_named_with_the_way_on(place):
+    place.answers(fails="", state__access="running 0\n", state__system_redis="created 0\n")
+    said = place.run("up")
+    assert said.returncode == 1
+    assert "system-redis did not start" in said.stderr
+    assert "make up SYSTEM_REDIS_PORT=7379" in said.stderr
+
+
+def test_where_no_container_could_be_made_docker_has_said_why(place):
+    place.answers(fails="", state__system_redis="created 0\n")
+    said = place.run("up")
+    assert (said.returncode, said.stderr) == (1, "\nNothing was started.\n")
+
+
+def test_mistakes_in_the_truth_are_told_as_bootstrap_found_them(place):
+    place.answers(
+        fails="",
+        state__access="exited 0\n",
+        state__bootstrap="exited 2\n",
+        log__bootstrap='{"event":"truth.mistake","problem":"services.a: \\"x\\" is no number"}\n'
+        '{"event":"program.exit","code":2,"message":"truth.json has 1 mistake; nothing was written"}\n',
+    )
+    said = place.run("up").stderr
+    assert '\nbootstrap failed:\n  services.a: "x" is no number\n  truth.json has 1 mistake' in said
+
+
+def test_the_end_says_what_stays_and_takes_the_standby_with_it(place):
+    assert "volumes" in place.run("down").stdout
+    assert place.asked()[-1] == "compose --progress quiet --profile * down"
+    assert "volumes" not in place.run("down", "-v").stdout
+
+
+def test_without_docker_it_says_what_goes_without(place):
+    place.docker.unlink()
+    said = subprocess.run(
+        ["/bin/sh", place.root / "tools/fleet.sh", "up"],
+        env={"PATH": str(place.root / "bin")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert said.returncode != 0
+    assert "make run" in said.stderr

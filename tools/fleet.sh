@@ -1,0 +1,186 @@
+#!/bin/sh
+# The words of the Makefile that are about a fleet that runs: the one on this machine (make run), or that in
+# containers (make up), whichever it is. Only up, down, ps and logs are about containers alone.
+#
+#   tools/fleet.sh up|down|ps|logs [what docker compose takes]
+#   tools/fleet.sh seed|status|alerts|health|simulate [what marketswarm takes]
+set -eu
+cd "$(dirname "$0")/.."
+
+say() { printf '%s\n' "$*"; }
+stop() { code=$1; shift; printf '%s\n' "$@" >&2; exit "$code"; }
+quietly() { docker compose --progress quiet "$@"; }
+
+# --- whose fleet is it? ---
+
+buses_are_told() { env | grep -qE '^([A-Z_]+_)?REDIS_URL(_FILE)?=.'; }
+
+runs_here() {
+    pid=$(sed -n 's/.*"pid":\([0-9]*\).*/\1/p' "${MARKETSWARM_DATA:-.marketswarm}/fleet.json" 2>/dev/null)
+    [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null
+}
+
+runs_in_containers() {
+    command -v docker >/dev/null 2>&1 && [ -n "$(docker compose ps --quiet --status running 2>/dev/null)" ]
+}
+
+# --- the command line: in .venv, or in a container as the operator ---
+
+here() {
+    sh tools/environment.sh
+    exec .venv/bin/marketswarm "$@"
+}
+
+as_operator() {
+    [ -t 0 ] && [ -t 1 ] && terminal= || terminal=-T
+    quietly run --rm $terminal -e USER="$(id -un)" -e NO_COLOR operator "$@"
+}
+
+seed() {
+    # users first: a service that is new must be let in before it is told of
+    said=$(quietly run --rm -T access 2>&1) || { in_words "$said" >&2; exit 2; }
+    as_operator seed "$@"
+}
+
+# `marketswarm simulate --by-hand` says when; whatever ends it, what was stopped is started again
+simulate() {
+    svc=$1
+    { as_operator simulate --by-hand "$@" </dev/null || say "code $?"; } | {
+        trap '' INT
+        stopped='' code=0
+        while read -r line; do
+            case $line in
+            "stop $svc now") stopped=$svc; quietly stop "$svc" </dev/null; say "$svc stopped" ;;
+            "start $svc now") stopped=''; quietly start "$svc" </dev/null; say "$svc started" ;;
+            "code "*) code=${line#code } ;;
+            *) say "$line" ;;
+            esac
+        done
+        [ -z "$stopped" ] || quietly start "$stopped" </dev/null
+        exit "$code"
+    }
+}
+
+# --- containers ---
+
+need_docker() {
+    command -v docker >/dev/null 2>&1 || stop 2 "There is no docker here. On this machine alone: make run"
+    docker compose version >/dev/null 2>&1 || stop 2 "This docker has no compose plugin: docs/containers.md"
+    docker info >/dev/null 2>&1 || stop 2 "docker does not answer: $(docker info 2>&1 | grep -i error | head -n 1)"
+}
+
+network() {
+    said=$(docker compose config) || exit
+    printf '%s\n' "$said" | sed -n '/^networks:/,/^[^ n]/s/^    name: //p'
+}
+
+# on a terminal Compose draws what it does; elsewhere that would be a line for each step of each container
+progress() { if [ -t 2 ]; then echo auto; else echo quiet; fi; }
+
+up() {
+    bus=$(network) || exit
+    if ! docker network inspect "$bus" >/dev/null 2>&1; then
+        docker network create "$bus" >/dev/null
+        say "The network $bus is made."
+    fi
+    say "Building the image: seconds, the first time a minute or two."
+    docker compose build --quiet
+    begun=$(date +%s)
+    docker compose --progress "$(progress)" up --detach --wait "$@" || why_not
+    summary $(($(date +%s) - begun))
+}
+
+# what a container's log says of a mistake, for a person
+in_words() {
+    printf '%s\n' "$1" | sed -n -e 's/^[^{]*{.*"\(problem\|message\)":"\(.*\)".*/  \2/' -e 's/","[a-z_]*":.*//' -e 's/\\"/"/g' -e '/^  /p'
+}
+
+state_of() { docker compose ps --all --format '{{.State}} {{.ExitCode}}' "$1" 2>/dev/null; }
+
+# after docker said what failed: what lies behind it
+why_not() {
+    [ -n "$(state_of access)" ] || stop 1 "" "Nothing was started."
+    for shot in access bootstrap; do
+        case $(state_of $shot) in
+        "exited 0") ;;
+        exited*) stop 1 "" "$shot failed:" "$(in_words "$(docker compose logs --no-log-prefix --since "$begun" $shot 2>&1)")" ;;
+        esac
+    done
+    for bus in system-redis market-redis; do
+        case $(state_of $bus) in
+        created*) stop 1 "" "$bus did not start. If its port is taken, name others, here or in .env:" \
+            "  make up SYSTEM_REDIS_PORT=7379 MARKET_REDIS_PORT=7380" ;;
+        restarting* | exited*) stop 1 "" "$bus ended:" "$(docker compose logs --no-log-prefix --tail 5 $bus 2>&1)" ;;
+        esac
+    done
+    docker compose ps --all >&2
+    stop 1 "" "Not all are well. What one says: make logs SVC=healer"
+}
+
+port_of() { docker compose port "$1" 6379 | sed 's/.*://'; }
+
+hint() { printf '  %-45s  %s\n' "$@"; }
+
+summary() {
+    system=$(port_of system-redis)
+    running=$(docker compose ps --status running --services | grep -v -- -redis | tr '\n' ' ')
+    ways=$(docker compose logs --no-log-prefix notifier 2>/dev/null | grep '"event":"channels\.' | tail -n 1 |
+        sed -n 's/.*"channels":\["\(.*\)"\].*/\1/p' | sed 's/","/, /g')
+    say ""
+    say "All containers are well, $1 s after their start."
+    say ""
+    say "  system-redis  redis://127.0.0.1:$system"
+    say "  market-redis  redis://127.0.0.1:$(port_of market-redis)"
+    say "  services      $running"
+    say "  users         one a service; whoever has none may look at the buses, and no more"
+    say ""
+    if [ -n "$ways" ]; then
+        say "Notifications: $ways"
+    else
+        say "Nobody is notified: set WEBHOOK_URL in .env, or see docs/notifications.md for other ways."
+    fi
+    say ""
+    say "In this folder:"
+    hint "make status" "who is up and who is down"
+    hint "make alerts" "follow the alerts"
+    hint "redis-cli -p $system SUBSCRIBE healer:alerts" "the same, raw"
+    hint "make simulate SVC=rss_agg" "stop it, read the miss, start it"
+    hint "make logs SVC=healer" "what it says"
+    say ""
+    say "make down ends all of it; what is on the buses stays."
+}
+
+down() {
+    docker compose --progress "$(progress)" --profile '*' down "$@"
+    say "The containers are gone."
+    case " $* " in
+    *" -v "* | *" --volumes "*) ;;
+    *) say "Data and passwords stay in the volumes; make down ARGS=-v removes them." ;;
+    esac
+}
+
+logs() {
+    [ -t 1 ] && set -- --follow "$@"
+    docker compose logs --tail 100 "$@"
+}
+
+word=$1
+shift
+case $word in
+up | down | logs) need_docker; $word "$@" ;;
+ps) need_docker; docker compose ps "$@" ;;
+seed | status | alerts | health | simulate)
+    if ! buses_are_told && ! runs_here; then
+        if runs_in_containers; then
+            case $word in
+            seed | simulate) $word "$@" ;;
+            *) as_operator "$word" "$@" ;;
+            esac
+            exit
+        fi
+        [ -e .venv/made-of ] || stop 3 "No fleet runs here. make run starts one on this machine, make up one in containers."
+    fi
+    here "$word" "$@"
+    ;;
+*) stop 2 "tools/fleet.sh: there is no $word" ;;
+esac
