@@ -1,0 +1,208 @@
+"""What a pod may do to its node and its node to it: the standard `restricted`, and what we ask beyond it.
+
+A rule is a line of a table, and each is shown to hold something: a pod that breaks it alone is found by it.
+"""
+
+import copy
+from collections.abc import Callable
+
+import pytest
+from rig_kubernetes import COMPONENT, Object, of_kind, workloads
+
+# https://kubernetes.io/docs/concepts/security/pod-security-standards/: baseline and restricted
+VOLUMES = {
+    "configMap",
+    "csi",
+    "downwardAPI",
+    "emptyDir",
+    "ephemeral",
+    "persistentVolumeClaim",
+    "projected",
+    "secret",
+}
+CAPABILITIES = {"drop": ["ALL"]}
+
+Rule = Callable[[Object], bool]
+
+
+def all_containers(pod: Object, holds: Rule) -> bool:
+    found = [*pod["containers"], *pod.get("initContainers", []), *pod.get("ephemeralContainers", [])]
+    return all(holds(each) for each in found)
+
+
+def secured(container: Object) -> Object:
+    return dict(container.get("securityContext", {}))
+
+
+RESTRICTED: dict[str, Rule] = {
+    "no part of the node's": lambda pod: (
+        not any(pod.get(key) for key in ("hostNetwork", "hostPID", "hostIPC"))
+    ),
+    "volumes of harmless kinds": lambda pod: all(
+        set(volume) - {"name"} <= VOLUMES for volume in pod.get("volumes", [])
+    ),
+    "nobody is root": lambda pod: (
+        pod["securityContext"].get("runAsNonRoot") is True
+        and pod["securityContext"].get("runAsUser") != 0
+        and all_containers(pod, lambda each: secured(each).get("runAsUser") != 0)
+        and all_containers(pod, lambda each: secured(each).get("runAsNonRoot") is not False)
+    ),
+    "system calls are filtered": lambda pod: (
+        pod["securityContext"].get("seccompProfile") == {"type": "RuntimeDefault"}
+        and all_containers(pod, lambda each: "seccompProfile" not in secured(each))
+    ),
+    "nobody becomes more": lambda pod: all_containers(
+        pod, lambda each: secured(each).get("allowPrivilegeEscalation") is False
+    ),
+    "nobody is privileged": lambda pod: all_containers(pod, lambda each: not secured(each).get("privileged")),
+    "no capability": lambda pod: all_containers(
+        pod, lambda each: secured(each).get("capabilities") == CAPABILITIES
+    ),
+    "no port of the node's": lambda pod: all_containers(
+        pod, lambda each: not any("hostPort" in port for port in each.get("ports", []))
+    ),
+}
+
+OURS: dict[str, Rule] = {
+    "nothing can be written but what is said": lambda pod: all_containers(
+        pod, lambda each: secured(each).get("readOnlyRootFilesystem") is True
+    ),
+    "no token of the cluster's": lambda pod: pod.get("automountServiceAccountToken") is False,
+    "no variables of the cluster's": lambda pod: pod.get("enableServiceLinks") is False,
+    "an end to the memory it takes": lambda pod: all_containers(
+        pod, lambda each: "memory" in each["resources"]["limits"]
+    ),
+    "it says what it needs": lambda pod: all_containers(
+        pod, lambda each: {"cpu", "memory"} <= set(each["resources"]["requests"])
+    ),
+    "it is not held back": lambda pod: all_containers(
+        pod, lambda each: "cpu" not in each["resources"]["limits"]
+    ),
+    "memory that it writes to has an end": lambda pod: all(
+        "sizeLimit" in volume["emptyDir"] for volume in pod["volumes"] if "emptyDir" in volume
+    ),
+    "secrets are for its own group": lambda pod: all(
+        volume["secret"].get("defaultMode") == 0o440 and "fsGroup" in pod["securityContext"]
+        for volume in pod["volumes"]
+        if "secret" in volume
+    ),
+}
+
+RULES = RESTRICTED | OURS
+
+# where a pod is changed, and to what; each breaks the rule beside it and no other
+BREAKS: list[tuple[str, tuple[str | int, ...], object]] = [
+    ("no part of the node's", ("hostNetwork",), True),
+    ("no part of the node's", ("hostPID",), True),
+    ("volumes of harmless kinds", ("volumes", 0), {"name": "node", "hostPath": {"path": "/"}}),
+    ("nobody is root", ("securityContext", "runAsNonRoot"), False),
+    ("nobody is root", ("securityContext", "runAsUser"), 0),
+    ("nobody is root", ("containers", 0, "securityContext", "runAsUser"), 0),
+    ("system calls are filtered", ("securityContext", "seccompProfile", "type"), "Unconfined"),
+    ("nobody becomes more", ("containers", 0, "securityContext", "allowPrivilegeEscalation"), True),
+    ("nobody is privileged", ("containers", 0, "securityContext", "privileged"), True),
+    ("no capability", ("containers", 0, "securityContext", "capabilities"), {"drop": ["NET_RAW"]}),
+    ("no capability", ("containers", 0, "securityContext", "capabilities", "add"), ["NET_BIND_SERVICE"]),
+    ("no port of the node's", ("containers", 0, "ports"), [{"containerPort": 1, "hostPort": 1}]),
+    (
+        "nothing can be written but what is said",
+        ("containers", 0, "securityContext", "readOnlyRootFilesystem"),
+        False,
+    ),
+    ("no token of the cluster's", ("automountServiceAccountToken",), True),
+    ("no variables of the cluster's", ("enableServiceLinks",), True),
+    ("an end to the memory it takes", ("containers", 0, "resources", "limits"), {}),
+    ("it says what it needs", ("containers", 0, "resources", "requests"), {"memory": "1Mi"}),
+    ("it is not held back", ("containers", 0, "resources", "limits", "cpu"), "1"),
+    ("memory that it writes to has an end", ("volumes", 0), {"name": "tmp", "emptyDir": {}}),
+    ("secrets are for its own group", ("volumes", 0), {"name": "keys", "secret": {"secretName": "x"}}),
+]
+
+
+def broken(pod: Object) -> set[str]:
+    return {name for name, holds in RULES.items() if not holds(pod)}
+
+
+def test_every_pod_keeps_every_rule(objects):
+    assert {each.name: broken(each.pod) for each in workloads(objects) if broken(each.pod)} == {}
+
+
+@pytest.mark.parametrize(("rule", "where", "value"), BREAKS)
+def test_what_breaks_a_rule_is_found_by_it_alone(ha, rule, where, value):
+    pod = copy.deepcopy(workloads(ha)[0].pod)
+    *path, last = where
+    place = pod
+    for step in path:
+        place = place[step]
+    place[last] = value  # type: ignore[index]
+    assert broken(pod) == {rule}
+
+
+def test_every_rule_is_broken_once():
+    assert {rule for rule, _, _ in BREAKS} == set(RULES)
+
+
+def test_the_namespace_lets_in_no_other_pods(objects):
+    (space,) = of_kind(objects, "Namespace")
+    prefix = "pod-security.kubernetes.io/"
+    labels = {
+        key.removeprefix(prefix): value for key, value in space["metadata"]["labels"].items() if prefix in key
+    }
+    assert labels == {
+        f"{mode}{part}": value
+        for mode in ("enforce", "audit", "warn")
+        for part, value in (("", "restricted"), ("-version", "latest"))
+    }
+
+
+def test_every_process_that_lasts_is_asked_how_it_is_in_time(objects):
+    for each in workloads(objects):
+        if each.whole["kind"] == "Job":
+            continue
+        probes = {name: each.container[f"{name}Probe"] for name in ("startup", "readiness", "liveness")}
+        for name, probe in probes.items():
+            assert probe["timeoutSeconds"] <= probe["periodSeconds"] or name == "startup", each.name
+        # longer than the agent's own watchdog takes, so that it is the one who says where it hangs
+        patience = probes["liveness"]["periodSeconds"] * probes["liveness"]["failureThreshold"]
+        assert patience >= 30 + 2, each.name
+
+
+def test_those_that_watch_are_kept_longest(objects):
+    kept = {each.name for each in workloads(objects) if "priorityClassName" in each.pod}
+    assert kept == {"system-redis", "market-redis", "healer", "sentinel", "notifier"}
+
+
+# --- high availability ---
+
+
+def test_what_leads_by_a_lease_runs_twice_on_two_nodes_and_is_renewed_one_by_one(ha):
+    twice = {each.name: each for each in workloads(ha) if each.replicas > 1}
+    assert set(twice) == {"healer", "notifier"}
+    for name, each in twice.items():
+        (term,) = each.pod["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+        assert term["topologyKey"] == "kubernetes.io/hostname"
+        assert term["labelSelector"]["matchLabels"].items() <= each.labels.items(), name
+        assert each.whole["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
+
+
+def test_a_budget_leaves_one_and_lets_one_go(ha):
+    budgets = of_kind(ha, "PodDisruptionBudget")
+    assert len(budgets) == 3
+    for each in budgets:
+        wanted = each["spec"]["selector"]["matchLabels"].items()
+        pods = sum(pod.replicas for pod in workloads(ha) if wanted <= pod.labels.items())
+        assert (each["spec"]["minAvailable"], pods) == (1, 2), each["metadata"]["name"]
+
+
+def test_the_buses_are_apart_and_the_agents_spread(ha):
+    for each in workloads(ha):
+        if each.labels[COMPONENT] == "bus":
+            (term,) = each.pod["affinity"]["podAntiAffinity"][
+                "requiredDuringSchedulingIgnoredDuringExecution"
+            ]
+            assert term["labelSelector"]["matchLabels"].items() <= each.labels.items()
+        if each.labels[COMPONENT] == "agent":
+            keys = {spread["topologyKey"] for spread in each.pod["topologySpreadConstraints"]}
+            assert keys == {"kubernetes.io/hostname", "topology.kubernetes.io/zone"}
+            for spread in each.pod["topologySpreadConstraints"]:
+                assert spread["labelSelector"]["matchLabels"].items() <= each.labels.items()
