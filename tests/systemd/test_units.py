@@ -1,0 +1,157 @@
+"""Holds the units to systemd's own judgement, to the truth that is shipped, and to what the programs do."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pages import ROOT, table
+from rig import Proc
+
+from marketswarm.agent.watchdog import STOP_WITHIN_SEC
+from marketswarm.bus import variable_of
+from marketswarm.exit import Code
+from marketswarm.fleet.modules import modules_of
+from marketswarm.settings import Common
+from marketswarm.truth import load
+
+UNITS = ROOT / "deploy/systemd"
+TEMPLATE, BOOTSTRAP, TARGET = "marketswarm@.service", "marketswarm-bootstrap.service", "marketswarm.target"
+TRUTH = load((ROOT / "truth.json").read_bytes()).truth
+EXPOSURE = 2.0  # of 10; 1.2 with systemd 252
+
+
+def said(unit: str) -> list[tuple[str, str]]:
+    """Each setting of a unit, in order."""
+    return re.findall(r"^(\w+)=(.*)$", (UNITS / unit).read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def of(unit: str, name: str) -> list[str]:
+    """All values of a setting that may be there several times, or holds several words."""
+    return [word for key, value in said(unit) if key == name for word in value.split()]
+
+
+def only(unit: str, name: str) -> str:
+    (value,) = [value for key, value in said(unit) if key == name]
+    return value
+
+
+def environment(unit: str, svc: str) -> dict[str, str]:
+    found = of(unit, "Environment")
+    drop_ins = sorted((UNITS / unit.replace("@.", f"@{svc}.")).with_suffix(".service.d").glob("*.conf"))
+    found += [word for each in drop_ins for word in of(str(each.relative_to(UNITS)), "Environment")]
+    return dict(word.replace("%i", svc).split("=", 1) for word in found)
+
+
+@pytest.fixture
+def installed(tmp_path):
+    """As they would be, but with a Python that is there."""
+    for path in UNITS.rglob("*.*"):
+        if path.is_file():
+            copy = tmp_path / path.relative_to(UNITS)
+            copy.parent.mkdir(exist_ok=True)
+            text = path.read_text(encoding="utf-8")
+            copy.write_text(text.replace("/opt/marketswarm/bin/python", sys.executable), encoding="utf-8")
+    return tmp_path
+
+
+def analyze(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["systemd-analyze", *words], cwd=folder, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+@pytest.mark.needs("systemd-analyze")
+def test_systemd_takes_them_without_a_word_and_would_notice_a_mistake(installed):
+    verify = ("verify", "--man=no", "--recursive-errors=no")
+    units = [f"./{TARGET}", f"./{BOOTSTRAP}", *(f"./marketswarm@{svc}.service" for svc in TRUTH.services)]
+    ended = analyze(*verify, *units, folder=installed)
+    about_ours = [line for line in (ended.stdout + ended.stderr).splitlines() if "marketswarm" in line]
+    assert (ended.returncode, about_ours) == (0, [])
+    wrong = installed / TEMPLATE
+    wrong.write_text(wrong.read_text(encoding="utf-8").replace("WatchdogSec", "WatchDog"), encoding="utf-8")
+    assert "WatchDog" in analyze(*verify, "./marketswarm@healer.service", folder=installed).stderr
+
+
+@pytest.mark.needs("systemd-analyze")
+@pytest.mark.parametrize("unit", [TEMPLATE, BOOTSTRAP])
+def test_systemd_finds_little_that_they_could_do(installed, unit):
+    limit = f"--threshold={EXPOSURE * 10:.0f}"
+    ended = analyze("security", "--offline=true", "--no-pager", limit, f"./{unit}", folder=installed)
+    assert ended.returncode == 0, ended.stdout
+
+
+def test_the_target_starts_every_agent_of_the_truth_as_the_module_that_it_is():
+    wanted = {name[len("marketswarm@") : -len(".service")] for name in of(TARGET, "Wants") if "@" in name}
+    assert wanted == set(TRUTH.services)
+    assert BOOTSTRAP in of(TARGET, "Wants")
+    assert only(TEMPLATE, "ExecStart").endswith("python -m ${MODULE}")
+    modules = {svc: environment(TEMPLATE, svc)["MODULE"] for svc in TRUTH.services}
+    assert modules == modules_of(TRUTH.services)
+
+
+def test_all_but_a_bad_configuration_is_tried_again():
+    rows = {row[0]: row[1] for row in table("docs/systemd.md", "What is started again")}
+    for unit, always in ((TEMPLATE, "always"), (BOOTSTRAP, "on-failure")):
+        assert only(unit, "Restart") == always
+        assert of(unit, "RestartPreventExitStatus") == [str(int(Code.CONFIGURATION))]
+        assert only(unit, "StartLimitIntervalSec") == "0"
+    assert "failed" in rows["2, bad configuration"]
+    again = next(codes for codes, done in rows.items() if done.startswith("starts it again"))
+    assert {str(int(code)) for code in Code} - {"2"} == set(re.findall(r"\d", again))
+
+
+def test_each_has_the_time_that_its_program_may_take():
+    assert (only(TEMPLATE, "Type"), only(TEMPLATE, "NotifyAccess")) == ("notify", "main")
+    assert float(only(TEMPLATE, "WatchdogSec")) > 0
+    assert only(BOOTSTRAP, "Type") == "oneshot"
+    assert not {"WatchdogSec", "NotifyAccess"} & {name for name, _ in said(BOOTSTRAP)}
+    waits = Common.model_fields
+    assert float(only(TEMPLATE, "TimeoutStartSec")) > 2 * waits["truth_wait_sec"].default
+    assert float(only(BOOTSTRAP, "TimeoutStartSec")) > 2 * waits["bootstrap_timeout_sec"].default
+    assert float(only(TEMPLATE, "TimeoutStopSec")) >= 2 * STOP_WITHIN_SEC
+
+
+def test_what_the_page_has_access_write_is_what_the_units_and_servers_read(tmp_path):
+    nowhere = {f"{variable_of(bus)}": "redis://127.0.0.1:1" for bus in TRUTH.bus_names()}
+    environ = {**nowhere, "ACCESS_DIR": str(tmp_path / "access"), "TRUTH_PATH": str(ROOT / "truth.json")}
+    with Proc("bootstrap.access", environ, tmp_path) as access:
+        assert access.wait(30) == 0, str(access)
+    written = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    for svc in (*TRUTH.services, "bootstrap"):
+        unit = BOOTSTRAP if svc == "bootstrap" else TEMPLATE
+        read = {value.split(":/etc/marketswarm/")[1] for value in of(unit, "LoadCredential")}
+        assert {path.replace("%i", svc) for path in read} <= written
+    page = (ROOT / "docs/systemd.md").read_text(encoding="utf-8")
+    shown = set(re.findall(r"/etc/marketswarm/(access/\S+(?:users\.acl|-redis))\b", page))
+    assert len(shown) == 3
+    assert shown <= written
+
+
+@pytest.mark.parametrize(("unit", "user"), [(TEMPLATE, "%i"), (BOOTSTRAP, "bootstrap")])
+def test_each_is_given_its_own_urls_where_access_puts_them(unit, user):
+    files = dict(value.split(":", 1) for value in of(unit, "LoadCredential"))
+    without = dict(value.split(":", 1) for value in of(unit, "SetCredential"))
+    assert files == {bus: f"/etc/marketswarm/access/urls/{user}/{bus}" for bus in TRUTH.bus_names()}
+    given = environment(unit, user)
+    for bus in TRUTH.bus_names():
+        assert given[f"{variable_of(bus)}_FILE"] == f"%d/{bus}"
+        assert re.fullmatch(r"redis://127\.0\.0\.1:63(79|80)", without[bus])
+
+
+def test_bootstrap_is_walled_in_as_the_agents_are():
+    def walls(unit: str) -> list[tuple[str, str]]:
+        settings = said(unit)
+        begin = [name for name, _ in settings].index("DynamicUser")
+        return [each for each in settings[begin:] if each[0] != "WantedBy"]
+
+    assert walls(TEMPLATE) == walls(BOOTSTRAP)
+    assert ("NoNewPrivileges", "yes") in walls(TEMPLATE)
+
+
+def test_a_truth_that_is_refused_keeps_no_agent_down():
+    """Agents that required bootstrap would end with it, and with each seeding."""
+    assert BOOTSTRAP in of(TEMPLATE, "Wants")
+    assert BOOTSTRAP in of(TEMPLATE, "After")
+    assert not [name for name, _ in said(TEMPLATE) if name in ("Requires", "BindsTo", "Requisite")]
