@@ -3,16 +3,34 @@
 import sys
 from collections.abc import Callable
 
-from bench import delay, footprint, garbage, heard, lease, memory, notify, scrape, start
+from bench import (
+    bars,
+    delay,
+    feeds,
+    footprint,
+    garbage,
+    heard,
+    lease,
+    memory,
+    notes,
+    notify,
+    scrape,
+    start,
+    takeover,
+)
 
 ALL: dict[str, Callable[[], None]] = {
+    "bars": bars.main,
+    "feeds": feeds.main,
     "heard": heard.main,
     "delay": delay.main,
     "footprint": footprint.main,
     "lease": lease.main,
+    "notes": notes.main,
     "notify": notify.main,
     "start": start.main,
     "scrape": scrape.main,
+    "takeover": takeover.main,
 }
 LONG: dict[str, Callable[[], None]] = {"garbage": garbage.main, "memory": memory.main}
 

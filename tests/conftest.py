@@ -14,13 +14,14 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
-from leftovers import TAG, end_leftovers
+from leftovers import TAG, end_leftovers, end_projects
 
 LEFT: list[str] = []
 IN_CI = os.environ.get("MARKETSWARM_CI") == "1"
 
 # a red run can be had again, on any machine; what nobody has tried yet is for those who look for it
 settings.register_profile("dev", deadline=None, derandomize=True, database=None)
+settings.register_profile("brief", deadline=None, max_examples=10, derandomize=True, database=None)
 settings.register_profile("explore", deadline=None, max_examples=2000)
 settings.register_profile(
     "ci",
@@ -58,12 +59,19 @@ def pytest_configure_node(node: Any) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # one that takes a minute must not be the last to begin
-    items.sort(key=lambda item: item.path.name not in ("test_soak.py", "test_machine.py"))
+    # What takes minutes must not be the last to begin. Tests of containers come first, and so to one worker:
+    # each that takes some of them over starts a fleet of its own.
+    items.sort(key=_turn)
     for item in items:
         for folder, mark in (("live", "live"), ("faults", "fault")):
             if item.path.is_relative_to(Path(__file__).parent / folder):
                 item.add_marker(mark)
+
+
+def _turn(item: pytest.Item) -> int:
+    if item.path.is_relative_to(Path(__file__).parent / "compose"):
+        return 0
+    return 1 if item.path.name in ("test_soak.py", "test_machine.py") else 2
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -103,10 +111,11 @@ def surroundings() -> dict[str, object]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
-    """Look for processes left behind, once no test runs any more, and end them."""
+    """Look for what was left running, once no test runs any more, and end it."""
     if not hasattr(session.config, "workerinput"):
         folder = session.config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
         LEFT.extend(end_leftovers(str(os.getpid()), folder))
+        LEFT.extend(end_projects(str(os.getpid())))
         if LEFT:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
     yield
@@ -114,5 +123,5 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     if LEFT:
-        terminalreporter.section("processes left behind by tests (ended now)", red=True)
+        terminalreporter.section("left behind by tests (ended now)", red=True)
         terminalreporter.write("".join(f"{line}\n" for line in LEFT))

@@ -1,17 +1,20 @@
-"""Finds and ends processes that tests left running, orphans too.
+"""Finds and ends what tests left running: processes, orphans too, and fleets on a container engine.
 
 A test's process has inherited the run's tag, or works in one of the run's temporary folders, as servers do
-that were started with an environment of their own.
+that were started with an environment of their own. A fleet in containers has the tag in its name.
 """
 
 import contextlib
 import os
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 TAG = "MARKETSWARM_TEST_RUN"
+PROJECTS = "marketswarm-test"
+PROJECT = "com.docker.compose.project"
 
 
 def end_leftovers(run: str, folder: Path) -> list[str]:
@@ -49,3 +52,38 @@ def from_ps() -> Iterator[tuple[int, str]]:
     for pid, ppid, command in (line.split(None, 2) for line in answer.stdout.splitlines()):
         if int(ppid) == os.getpid() and not command.startswith("ps "):
             yield int(pid), command
+
+
+def begun_project(name: str) -> None:
+    """Notes that there is one, from before its first part is made until its last one is gone."""
+    _note(name).touch()
+
+
+def end_projects(run: str) -> list[str]:
+    """The names of the fleets in containers that were still there."""
+    found = sorted(note.name for note in _note("").glob(f"{PROJECTS}-{run}-*"))
+    for name in found:
+        end_project(name)
+    return found
+
+
+def end_project(name: str) -> None:
+    """Removes all that a project of compose has: containers, volumes, networks, and images with its tag."""
+    mine = ("--filter", f"label={PROJECT}={name}")
+    _docker("rm", "--force", "--volumes", *_docker("ps", "--all", "--quiet", *mine))
+    _docker("volume", "rm", "--force", *_docker("volume", "ls", "--quiet", *mine))
+    _docker("network", "rm", *_docker("network", "ls", "--quiet", "--filter", f"name={name}"))
+    tagged = ("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "--filter", f"reference=*:{name}*")
+    _docker("image", "rm", "--force", *_docker(*tagged))
+    _note(name).unlink(missing_ok=True)
+
+
+def _note(name: str) -> Path:
+    return Path(tempfile.gettempdir()) / name
+
+
+def _docker(*words: str) -> list[str]:
+    """The words that it answers; none where it has nothing to be done to."""
+    return subprocess.run(
+        ["docker", *words], capture_output=True, text=True, timeout=60, check=False
+    ).stdout.split()

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
-every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -29,7 +29,8 @@ def documents(page: Path) -> list[str]:
 def commands(page: Path) -> list[str]:
     """Every command line that a page shows: in blocks, after a prompt, and `make …` in a sentence."""
     text = page.read_text(encoding="utf-8")
-    shown = [line.removeprefix("$ ") for block in blocks(page, "bash") for line in block.splitlines()]
+    scripts = [block.replace("\\\n", " ") for block in blocks(page, "bash")]
+    shown = [line.removeprefix("$ ") for block in scripts for line in block.splitlines()]
     shown += [
         line[2:] for block in blocks(page, "text") for line in block.splitlines() if line.startswith("$ ")
     ]
@@ -50,6 +51,19 @@ def section(page: str, heading: str) -> str:
     """What stands under a heading of the second rank, up to the next."""
     text = (ROOT / page).read_text(encoding="utf-8")
     return text.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+
+
+def shown(page: str, heading: str) -> str:
+    """The commands under a heading of any rank, up to the next heading."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    under, found = "", []
+    for part in re.finditer(r"^```(\w*)\n(.*?)^```$|^#+ ([^\n]+)$", text, re.MULTILINE | re.DOTALL):
+        language, block, name = part.groups()
+        under = name or under
+        if under == heading and language == "bash":
+            found.append(block)
+    assert found, f"{page} shows no commands under {heading!r}"
+    return "".join(found)
 
 
 def table(page: str, heading: str) -> list[list[str]]:

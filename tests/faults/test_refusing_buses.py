@@ -12,6 +12,7 @@ import pytest
 import rig_refusals as ways
 from _pytest.mark import ParameterSet
 from rig import Proc, Server, until
+from rig_process import NO_HOST
 from rig_scene import (
     BUS_TIMEOUT_SEC,
     BUSES,
@@ -162,7 +163,7 @@ def test_a_bus_whose_name_resolves_no_more_is_one_fact_and_so_is_its_return(tmp_
         healer = scene.start("healer", MARKET_REDIS_URL="", MARKET_REDIS_URL_FILE=str(place))
         scene.all_up()
         begun = len(healer.logs())
-        place.write_text("redis://market-redis.invalid:6379", encoding="ascii")
+        place.write_text(f"redis://{NO_HOST}:6379", encoding="ascii")
         scene.seed({**scene.truth, "revised": 1})
         miss = scene.wait_logged("bus_miss", "market-redis", BUS_TIMEOUT_SEC + 2 + NOISE_SEC)
         assert miss["reason"] == "dns"
@@ -179,7 +180,7 @@ def test_a_bus_whose_name_resolves_no_more_is_one_fact_and_so_is_its_return(tmp_
 
 def test_a_healer_whose_home_has_a_name_that_does_not_resolve_says_so_over_the_other_bus(tmp_path):
     with Scene(tmp_path, SERVICES, agents=()) as scene:
-        scene.start("healer", SYSTEM_REDIS_URL="redis://system-redis.invalid:6379")
+        scene.start("healer", SYSTEM_REDIS_URL=f"redis://{NO_HOST}:6379")
         miss = scene.wait_logged("bus_miss", "system-redis", BUS_TIMEOUT_SEC + 4 + NOISE_SEC, "market-redis")
         assert miss["reason"] == "dns"
         assert scene["healer"].stop(5) == 0

@@ -181,8 +181,9 @@ def test_a_sentinel_killed_before_it_told_tells_at_its_next_start_and_one_killed
         assert receiver.wait("healer_miss", "healer", 6 + NOISE_SEC) == miss
         until(lambda: told(scene, miss["id"], BUSES[0]), 3, "the record")
         scene["sentinel"].kill()
+        recalled = len(scene["sentinel"].logs("vigil.recalled"))
         scene["sentinel"].start()
-        scene["sentinel"].wait_log("vigil.recalled", 10)
+        until(lambda: len(scene["sentinel"].logs("vigil.recalled")) > recalled, 15, "it to recall")
         rest(3.5)
         assert len(receiver.seen) == 1
         scene["sentinel"].kill()

@@ -22,7 +22,8 @@ def tar_pit() -> Iterator[int]:
 
 
 def services(pit: int) -> dict:
-    found = {name: service() for name in AGENTS if name != "healer"}
+    # a timeout that outlasts a busy machine's stops: their goodbyes are read when all have ended
+    found = {name: service(timeout_sec=10) for name in AGENTS if name != "healer"}
     feed = {"name": "pit", "url": f"http://{HOST}:{pit}/feed"}
     found["rss_agg"] |= {"endpoints": [feed], "settings": {"timeout_sec": 30}}
     target = {"name": "pit", "host": HOST, "port": pit}
