@@ -30,6 +30,12 @@ class Shell:
     def write(self, truth: Any) -> None:
         (self.folder / "truth.json").write_bytes(truth if isinstance(truth, bytes) else orjson.dumps(truth))
 
+    def said(self, *words: str, **env: str) -> str:
+        """What a command that must do well says."""
+        done = self(*words, **env)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
     def __call__(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "marketswarm", *words],

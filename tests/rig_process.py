@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -80,6 +80,15 @@ async def auntil(predicate: Callable[[], Any], within: float = 5.0, what: str = 
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {within:g} s: {what or predicate}")
         await asyncio.sleep(0.01)
+
+
+def descendants(pid: int) -> Iterator[tuple[int, str]]:
+    """Pid and command of every process below another. Needs /proc; one that ends meanwhile is left out."""
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            for child in map(int, task.read_text(encoding="ascii").split()):
+                yield child, Path(f"/proc/{child}/cmdline").read_bytes().decode().replace("\0", " ")
+                yield from descendants(child)
 
 
 class Process:

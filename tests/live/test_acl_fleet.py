@@ -4,16 +4,15 @@ What a server refused it counts (INFO errorstats), what its caller passed over i
 """
 
 import contextlib
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import orjson
 import pytest
 import redis
+from by_shell import Shell
 from feed_site import Page, Site, rss
 from rig import HOST, Proc, free_port, until
+from rig_process import descendants
 from rig_receiver import Receiver
 
 pytestmark = [
@@ -50,8 +49,8 @@ class Guarded:
     """A fleet with ACLs in a folder, and an operator's clients."""
 
     def __init__(self, folder: Path, document: dict, webhook: str, ends: contextlib.ExitStack) -> None:
-        self.folder, port = folder, free_port()
-        self.seed(document)
+        self.folder, port, self.shell = folder, free_port(), Shell(folder)
+        self.shell.write(document)
         self.up = Proc("marketswarm", {"WEBHOOK_URL": webhook}, folder, "up", "--acl", "--port", str(port))
         ends.callback(lambda: self.up.stop(15))
         self.up.wait_log("fleet.up", 60)
@@ -59,9 +58,6 @@ class Guarded:
         self.buses = {
             bus: ends.enter_context(contextlib.closing(self.enter(bus, "operator"))) for bus in BUSES
         }
-
-    def seed(self, document: dict) -> None:
-        (self.folder / "truth.json").write_bytes(orjson.dumps(document))
 
     def enter(self, bus: str, user: str) -> redis.Redis:
         url = self.file(f"urls/{user}/{bus}")
@@ -80,27 +76,7 @@ class Guarded:
         }
 
     def marketswarm(self, *words: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "marketswarm", *words],
-            cwd=self.folder,
-            env={"PATH": os.environ["PATH"], "COLUMNS": "160"},
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-
-def below(pid: int) -> list[int]:
-    """The children of a process, theirs too."""
-    found: list[int] = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(OSError):
-            for child in map(int, task.read_text().split()):
-                found += [child, *below(child)]
-    return found
+        return self.shell.said(*words, COLUMNS="160")
 
 
 def work_is_done_and_told(fleet, receiver):
@@ -141,7 +117,7 @@ def passwords_are_nowhere_but_in_their_files(fleet, services):
     assert len(secrets) == len(services) + 2
     shown = {"log": fleet.up.text(), "fleet.json": fleet.file("fleet.json")}
     own = {}
-    for pid in [fleet.up.pid, *below(fleet.up.pid)]:
+    for pid in [fleet.up.pid, *dict(descendants(fleet.up.pid))]:
         with contextlib.suppress(OSError):
             words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
             environ = Path(f"/proc/{pid}/environ").read_text()
@@ -165,7 +141,7 @@ def who_has_no_password_looks_and_changes_nothing(fleet):
 
 def a_service_that_a_reseed_adds_has_no_user_until_acls_are_loaded(fleet, document):
     added = {**document, "services": {**document["services"], "new": NEW}}
-    fleet.seed(added)
+    fleet.shell.write(added)
     said = fleet.marketswarm("seed")
     assert "may do on the buses is still as it was" in said
     with pytest.raises(FileNotFoundError):

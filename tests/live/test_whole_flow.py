@@ -7,8 +7,6 @@ and quicker beats, two web sites that the test makes.
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 import threading
 from collections import Counter
 from pathlib import Path
@@ -16,8 +14,10 @@ from pathlib import Path
 import orjson
 import pytest
 import redis
+from by_shell import Shell
 from feed_site import Page, Site, rss
 from rig import HOST, Proc, free_port, until
+from rig_process import descendants
 from rig_site import Page as WebPage
 from rig_site import Site as WebSite
 from rig_tls import Authority
@@ -91,8 +91,8 @@ class Flow:
     """A running fleet, its buses, and what is on them."""
 
     def __init__(self, folder: Path, document: dict) -> None:
-        self.folder, port = folder, free_port()
-        (folder / "truth.json").write_bytes(orjson.dumps(document))
+        port, self.shell = free_port(), Shell(folder)
+        self.shell.write(document)
         self.fleet = Proc("marketswarm", {}, folder, "up", "--port", str(port))
         self.system, self.market = (redis.Redis(HOST, one, decode_responses=True) for one in (port, port + 1))
 
@@ -115,16 +115,7 @@ class Flow:
         return [event for event in events if event["type"] == kind]
 
     def marketswarm(self, *words: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "marketswarm", *words],
-            cwd=self.folder,
-            env={"PATH": os.environ["PATH"], "COLUMNS": "160"},
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=True,
-        )
-        return done.stdout
+        return self.shell.said(*words, COLUMNS="160")
 
 
 @pytest.fixture
@@ -138,18 +129,6 @@ def shop(tmp_path):
                 WebSite({"/health": WebPage(b"ok")}, certificate=certificate, port=port)
             ),
         )
-
-
-def pids(module: str, below: int) -> list[int]:
-    """Processes of that module that descend from `below`."""
-    found = []
-    for task in Path(f"/proc/{below}/task").glob("*/children"):
-        with contextlib.suppress(OSError):
-            for child in map(int, task.read_text().split()):
-                if f"-m\0{module}\0" in Path(f"/proc/{child}/cmdline").read_text():
-                    found.append(child)
-                found += pids(module, child)
-    return found
 
 
 def test_items_become_notes_a_lost_site_is_told_and_one_of_two_readers_may_die(tmp_path, shop):
@@ -179,7 +158,7 @@ def test_items_become_notes_a_lost_site_is_told_and_one_of_two_readers_may_die(t
 
         # one of the two that share the feeds is killed while items come
         until(lambda: flow.system.zcard("members:rss_agg:feeds") == 2, 10, "both to share the feeds")
-        readers = pids("services.rss_agg", flow.fleet.pid)
+        readers = [pid for pid, line in descendants(flow.fleet.pid) if "-m services.rss_agg " in line]
         assert len(readers) == 2
         press.start()
         until(lambda: len(flow.items()) > len(FEEDS) + 5, 10, "new items")

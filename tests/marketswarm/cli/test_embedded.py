@@ -3,13 +3,11 @@
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import orjson
 import pytest
-from leftovers import TAG
+from by_shell import Shell
 from rig import AlertTail, Proc, free_port, until
 
 pytestmark = pytest.mark.live
@@ -35,33 +33,12 @@ class Embedded:
     """A fleet that runs in `folder`, and the commands in that folder."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.port = folder, free_port()
-        (folder / "truth.json").write_bytes(orjson.dumps(TRUTH))
+        self.port, self.shell = free_port(), Shell(folder)
+        self.shell.write(TRUTH)
         self.up = Proc("marketswarm", {}, folder, "up", "--port", str(self.port))
 
-    @contextlib.contextmanager
-    def start(self, *words: str):
-        with subprocess.Popen(
-            [sys.executable, "-m", "marketswarm", *words],
-            cwd=self.folder,
-            env={"PATH": os.environ["PATH"], TAG: os.environ[TAG]},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as command:
-            try:
-                yield command
-            finally:
-                command.kill()
-
-    def run(self, *words: str) -> str:
-        with self.start(*words) as ended:
-            said, errors = ended.communicate(timeout=30)
-        assert ended.returncode == 0, errors
-        return said
-
     def row(self, svc: str) -> dict:
-        rows = orjson.loads(self.run("status", "--json"))["services"]
+        rows = orjson.loads(self.shell.said("status", "--json"))["services"]
         return next(row for row in rows if row["svc"] == svc)
 
 
@@ -78,20 +55,20 @@ def fleet(tmp_path):
 
 def test_from_up_to_ctrl_c(fleet):
     with AlertTail(f"redis://127.0.0.1:{fleet.port}") as tail:
-        rows = orjson.loads(fleet.run("status", "--json"))["services"]
+        rows = orjson.loads(fleet.shell.said("status", "--json"))["services"]
         assert {row["svc"]: row["verdict"] for row in rows} == dict.fromkeys(TRUTH["services"], "up")
 
-        said = fleet.run("simulate", "rss_agg").splitlines()
+        said = fleet.shell.said("simulate", "rss_agg").splitlines()
         assert "rss_agg stopped in" in said[0]
         assert "✗ rss_agg is down" in said[2]
         assert "✓ rss_agg is up, after" in said[4]
         assert [event["type"] for event in tail.of(svc="rss_agg")] == ["heartbeat_miss", "heartbeat_ok"]
 
         boot = fleet.row("mesh")["boot"]
-        assert "killed" in fleet.run("kill", "mesh")
+        assert "killed" in fleet.shell.said("kill", "mesh")
         until(lambda: fleet.row("mesh")["boot"] not in (None, boot), 10)
 
-        assert orjson.loads(fleet.run("health", "rss_agg", "--json"))["type"] == "heartbeat_ok"
+        assert orjson.loads(fleet.shell.said("health", "rss_agg", "--json"))["type"] == "heartbeat_ok"
         assert past(fleet)[0] == "heartbeat_miss"
         assert {event["svc"] for event in tail.of()} <= {"rss_agg", "mesh"}  # nobody who lived
 
@@ -102,7 +79,7 @@ def test_from_up_to_ctrl_c(fleet):
 def past(fleet: Embedded) -> list[str]:
     """What `alerts --since` tells of rss_agg, from its miss to its ok."""
     told: list[str] = []
-    with fleet.start("alerts", "--since", "1h", "--json") as alerts:
+    with fleet.shell.start("alerts", "--since", "1h", "--json") as alerts:
         while told[-1:] != ["heartbeat_ok"] or len(told) < 2:
             event = orjson.loads(alerts.stdout.readline())
             if event["svc"] == "rss_agg" and ("down_sec" in event or event["type"] == "heartbeat_miss"):
@@ -112,7 +89,7 @@ def past(fleet: Embedded) -> list[str]:
 
 
 def test_ctrl_c_in_a_simulation_starts_the_service_again(fleet):
-    with fleet.start("simulate", "rss_agg") as simulating:
+    with fleet.shell.start("simulate", "rss_agg") as simulating:
         assert "stopped in" in simulating.stdout.readline()
         simulating.stdout.readline()
         simulating.send_signal(signal.SIGINT)
@@ -122,8 +99,8 @@ def test_ctrl_c_in_a_simulation_starts_the_service_again(fleet):
 
 
 def test_a_reseed_from_another_terminal_reaches_the_agents(fleet):
-    truth = orjson.loads((fleet.folder / "truth.json").read_bytes())
+    truth = orjson.loads((fleet.shell.folder / "truth.json").read_bytes())
     truth["services"]["rss_agg"]["tags"] = ["new"]
-    (fleet.folder / "truth.json").write_bytes(orjson.dumps(truth))
-    assert "is revision 2 on" in fleet.run("seed")
+    fleet.shell.write(truth)
+    assert "is revision 2 on" in fleet.shell.said("seed")
     until(lambda: fleet.row("rss_agg")["rev"] == 2, 5)

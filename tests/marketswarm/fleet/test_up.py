@@ -12,6 +12,7 @@ from pathlib import Path
 import orjson
 import pytest
 from rig import Proc, Server, free_port, until
+from rig_process import descendants
 
 from marketswarm.fleet import folder
 from marketswarm.fleet.control import ask
@@ -77,7 +78,7 @@ class Up(Proc):
 
     def children(self) -> dict[int, str]:
         """Pid and command of every process that descends from it."""
-        return dict(_below(self.pid))
+        return dict(descendants(self.pid))
 
     def pid_of(self, what: str) -> int | None:
         return next((pid for pid, command in self.children().items() if what in command), None)
@@ -89,14 +90,6 @@ class Up(Proc):
         fleet = folder.running(self.folder / ".marketswarm")
         assert fleet is not None
         return ask(fleet.control, action, svc)[1]
-
-
-def _below(pid: int):
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(OSError):
-            for child in map(int, task.read_text().split()):
-                yield child, Path(f"/proc/{child}/cmdline").read_bytes().decode().replace("\0", " ")
-                yield from _below(child)
 
 
 def alive(pid: int) -> bool:
