@@ -91,6 +91,21 @@ def descendants(pid: int) -> Iterator[tuple[int, str]]:
                 yield from descendants(child)
 
 
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that ended and waits for its parent to ask does not."""
+    return _state(pid) not in ("", "Z", "X")
+
+
+def _state(pid: int) -> str:
+    """A letter, as `ps` has it; '' when there is no such process."""
+    if Path("/proc/self/stat").exists():
+        with contextlib.suppress(OSError):
+            return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+        return ""
+    line = ["ps", "-o", "stat=", "-p", str(pid)]
+    return subprocess.run(line, capture_output=True, text=True, check=False).stdout.strip()[:1]
+
+
 class Process:
     """A child process that ends by its pid, whatever state it is in, and with the test run at the latest."""
 
@@ -151,9 +166,7 @@ class Process:
             self._child.wait(10)
 
     def _stopped(self) -> bool:
-        if sys.platform != "linux":
-            return True
-        return Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "T"
+        return _state(self.pid) == "T"
 
     def __enter__(self) -> Self:
         return self

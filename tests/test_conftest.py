@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from rig_process import alive, until
 
 HERE = Path(__file__).parent
 BREACHES = """
@@ -70,18 +71,12 @@ def test_what_a_test_leaves_behind_is_an_error_that_names_it(tmp_path, workers):
     assert "PASSED tests/test_breaches.py::test_keeps_to_the_rules" in said
     orphan = int((tmp_path / "orphan").read_text(encoding="ascii"))
     assert f"{orphan} sleep 291" in said
-    assert not alive(orphan)
+    until(lambda: not alive(orphan), 5, "the orphan to end")  # it was sent SIGKILL, and that is all
     if Path("/proc").exists():
         assert "sleep 291 <- tests/test_breaches.py::test_leaves_an_orphan" in said
         detached = re.search(r"^(\d+) sleep 292 <- .*test_leaves_one_that_knows", said, re.MULTILINE)
         assert detached
-        assert not alive(int(detached[1]))
-
-
-def alive(pid: int) -> bool:
-    """Tell a process that runs from one that ended, reaped or not."""
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return state.stdout.strip()[:1] not in ("", "Z")
+        until(lambda: not alive(int(detached[1])), 5, "the other to end")
 
 
 def test_a_missing_part_skips_and_says_so(tmp_path):

@@ -9,6 +9,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from rig import AlertTail, Proc, Server, TcpProxy, auntil, until
+from rig_process import alive
 
 pytestmark = pytest.mark.live
 
@@ -76,16 +77,9 @@ def test_a_server_dies_with_the_process_that_started_it(tmp_path):
     ) as parent:
         assert parent.stdout
         pid = int(parent.stdout.readline())
-        assert Path(f"/proc/{pid}").exists()
+        assert alive(pid)
         parent.kill()
-    until(lambda: gone(pid), 2, "the server to follow its parent")
-
-
-def gone(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
+    until(lambda: not alive(pid), 2, "the server to follow its parent")
 
 
 def test_a_cut_wire_resets_what_is_open_and_passes_what_comes(server):

@@ -11,7 +11,7 @@ import orjson
 import pytest
 from channel_messages import CASES, GROUP, HOSTILE, MISS, agrees, hostile
 from pydantic import ValidationError
-from rig_process import auntil
+from rig_process import alive, auntil
 
 from marketswarm.channels import SendError, command
 from marketswarm.channels.body import payload
@@ -34,14 +34,6 @@ async def refused(line: str, within_sec: float = 20.0) -> tuple[str, bool]:
         await channel(line, within_sec).send(MISS)
     assert "hunter2" not in repr(caught.value)
     return caught.value.reason, caught.value.permanent
-
-
-def gone(pid: int) -> bool:
-    """Whether a process has ended; one whose parent has yet to ask is over too."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -149,7 +141,7 @@ async def test_one_that_takes_too_long_is_ended_with_all_that_it_started(tmp_pat
     assert time.monotonic() - begun < 10
     of_it = [int(pid) for pid in pids.read_text().split()]
     assert len(of_it) == 2
-    await auntil(lambda: all(map(gone, of_it)), 5, "its end")
+    await auntil(lambda: not any(map(alive, of_it)), 5, "its end")
 
 
 async def test_one_that_is_given_up_is_ended_too(tmp_path):
@@ -160,7 +152,7 @@ async def test_one_that_is_given_up_is_ended_too(tmp_path):
     sending.cancel()
     with pytest.raises(asyncio.CancelledError):
         await sending
-    await auntil(lambda: gone(int(pids.read_text())), 5, "its end")
+    await auntil(lambda: not alive(int(pids.read_text())), 5, "its end")
 
 
 async def test_what_it_leaves_behind_keeps_nobody_waiting(tmp_path):
@@ -171,7 +163,7 @@ async def test_what_it_leaves_behind_keeps_nobody_waiting(tmp_path):
     try:
         assert (await channel(line).send(huge)).answer == "exit 0"
         assert time.monotonic() - begun < 10
-        assert not gone(int(pids.read_text()))
+        assert alive(int(pids.read_text()))
         failing = script(tmp_path, f"sleep 30 & echo $! >>{pids}; exit 4\n")
         assert await refused(failing) == ("exit 4", False)
         assert time.monotonic() - begun < 20

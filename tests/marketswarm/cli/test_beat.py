@@ -1,6 +1,5 @@
 """`marketswarm beat`: where a beat goes, and what comes of a bus that does not take it."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -10,6 +9,7 @@ import pytest
 from agent_scene import seed
 from by_shell import SERVICES
 from rig import AlertTail, Server, free_port, until
+from rig_process import alive
 
 from marketswarm.beat import Beat, parse
 
@@ -136,14 +136,6 @@ def test_it_does_not_outlive_who_started_it(shell, known):
         parent.kill()
         until(lambda: not alive(pid), 5)
     assert beat_of(system, "mesh").status == "ok"  # a crash says no goodbye
-
-
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def test_it_finds_its_way_over_tls_and_through_a_file(shell, tmp_path):

@@ -1,13 +1,12 @@
 """One child, for real: small programs that end, hang on or multiply."""
 
 import asyncio
-import contextlib
 import os
 import sys
-from pathlib import Path
 
 import pytest
 from rig import auntil
+from rig_process import alive
 
 from marketswarm.fleet import child as module
 from marketswarm.fleet.child import Child, Program, State, meaning
@@ -52,12 +51,6 @@ async def make():
         await scene.child.end(hurry)
         await asyncio.wait_for(task, 5)
         assert scene.child.pid is None
-
-
-def alive(pid: int) -> bool:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    return False
 
 
 async def test_a_killed_child_comes_back_as_another_process(make):

@@ -12,7 +12,7 @@ from pathlib import Path
 import orjson
 import pytest
 from rig import Proc, Server, free_port, until
-from rig_process import descendants
+from rig_process import alive, descendants
 
 from marketswarm.fleet import folder
 from marketswarm.fleet.control import ask
@@ -90,12 +90,6 @@ class Up(Proc):
         fleet = folder.running(self.folder / ".marketswarm")
         assert fleet is not None
         return ask(fleet.control, action, svc)[1]
-
-
-def alive(pid: int) -> bool:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    return False
 
 
 def none_left(pids) -> bool:

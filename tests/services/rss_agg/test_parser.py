@@ -1,19 +1,15 @@
 """The process that takes documents apart, and how it is ended."""
 
 import os
-from pathlib import Path
 
 import pytest
 from feed_site import rss
 from rig import auntil
+from rig_process import alive
 
 from services.rss_agg import parser as parser_module
 from services.rss_agg.documents import NotAFeed
 from services.rss_agg.parser import Parser
-
-
-def alive(pid):
-    return Path(f"/proc/{pid}").exists()
 
 
 async def test_documents_are_taken_apart_by_one_process_that_ends_with_us():
