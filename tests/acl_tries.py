@@ -131,6 +131,9 @@ REFUSED = {
         *lines(FAKING),
         "PUBLISH mesh:heartbeat {}",
         "HGETALL massive:roster",
+        "GET beat:rss_agg",
+        "SET beat:rss_agg {} GET",
+        "EVALSHA 0 1 healer:roster",
     ],
     (MARKET, "rss_agg"): [
         *AS_A_SERVICE,
@@ -291,6 +294,9 @@ DONE = {
         SUBSCRIBE rss_agg:heartbeat
         SUBSCRIBE new:heartbeat
         GET beat:rss_agg
+        HSET healer:roster rss_agg {}
+        HGET healer:lease boot
+        HSCAN healer:heard 0
         SET health:rss_agg {} EX 9
         PUBLISH healer:alerts {}
         XADD healer:alerts:log * event {}
@@ -299,6 +305,9 @@ DONE = {
         SUBSCRIBE healer:heartbeat
         XREAD STREAMS healer:alerts:log 0
         SET notifier:told:x y EX 9 NX
+        EXISTS notifier:told:x
+        HMGET healer:roster rss_agg
+        HSET sentinel:direct a b
     """,
     (SYSTEM, "notifier"): """
         XGROUP CREATE healer:alerts:log n 0 MKSTREAM

@@ -162,6 +162,9 @@ def test_every_process_that_lasts_is_asked_how_it_is_in_time(objects):
         probes = {name: each.container[f"{name}Probe"] for name in ("startup", "readiness", "liveness")}
         for name, probe in probes.items():
             assert probe["timeoutSeconds"] <= probe["periodSeconds"] or name == "startup", each.name
+        if each.labels[COMPONENT] == "agent":  # ready is who was heard; one that was not needs no restart
+            asked = {name: probe["exec"]["command"][2:] for name, probe in probes.items()}
+            assert asked == {"startup": [], "readiness": ["--ready"], "liveness": []}, each.name
         # longer than the agent's own watchdog takes, so that it is the one who says where it hangs
         patience = probes["liveness"]["periodSeconds"] * probes["liveness"]["failureThreshold"]
         assert patience >= 30 + 2, each.name
