@@ -94,6 +94,12 @@ class Leading:
         lease = self._leases.get(bus)
         return lease.alive_at if lease is not None else float("-inf")
 
+    def leader_hears(self, bus: str) -> float:
+        """See `Voice`."""
+        lease = self._leases.get(bus)
+        # names may have commas in them, so this may find one too many, and then proves nothing
+        return lease.alive_at if lease is not None and bus not in lease.alive_deaf else float("-inf")
+
     # -- its life
 
     def attend(self, watcher: Watcher) -> None:

@@ -44,6 +44,7 @@ class Lease:
         self.epoch = 0  # that it is held with; 0 while it is not
         self.answered_at = float("-inf")
         self.alive_at = float("-inf")  # when another leader was last seen to renew it
+        self.alive_deaf = ""  # which buses that one did not hear then
         self._same_since = float("-inf")
 
     @property
@@ -90,7 +91,7 @@ class Lease:
         if changed or not self._looked(now):
             self._same_since = now
         if before is not None and held.renewed != before.renewed and held.boot != self.boot:
-            self.alive_at = now
+            self.alive_at, self.alive_deaf = now, held.deaf
         self.seen, self.answered_at = held, now
         self.epoch = held.epoch if held.boot == self.boot else 0
 

@@ -14,7 +14,7 @@ class Held:
 
     def __init__(self, fence: Fence | None = None) -> None:
         self.now = fence
-        self.seen = float("-inf")
+        self.seen = self.hears = float("-inf")
         self.turned = 0
 
     def fence(self, _bus: str) -> Fence | None:
@@ -26,6 +26,9 @@ class Held:
 
     def leader_seen(self, _bus: str) -> float:
         return self.seen
+
+    def leader_hears(self, _bus: str) -> float:
+        return self.hears
 
 
 def outbox(bus: Bus, notices: Notices, told: list[Verdict], voice: Voice | None = None) -> Outbox:

@@ -19,7 +19,7 @@ from marketswarm.bus import Bus, BusError, Script
 from marketswarm.liveness import Verdict
 from marketswarm.vigil.lately import Lately
 from marketswarm.vigil.remember import field_of, read_entry
-from marketswarm.vigil.untold import Entry, Pending, untold
+from marketswarm.vigil.untold import Entry, Pending, is_its_own, untold
 from marketswarm.vigil.voice import NOT_THE_LEADER, UNFENCED, Fence, Voice
 
 AT_ONCE: Final = 100
@@ -107,7 +107,9 @@ class Outbox:
 
     def put(self, verdict: Verdict) -> None:
         """Adds a verdict; never blocks and never drops one."""
-        self._waiting.append(Pending(verdict, time.monotonic()))
+        now = time.monotonic()
+        its_own = is_its_own(verdict, self._voice.leader_hears(verdict.svc), now)
+        self._waiting.append(Pending(verdict, now, its_own))
         self._filled.set()
 
     def wake(self) -> None:

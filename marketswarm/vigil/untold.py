@@ -20,10 +20,15 @@ Entry = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A verdict, and when it was concluded, in monotonic seconds."""
+    """A verdict, and when it was concluded, in monotonic seconds.
+
+    The loss of a bus is `its_own` when the leader heard that bus and wrote to it while this listener heard
+    nothing: what was lost is the way there.
+    """
 
     verdict: Verdict
     at: float
+    its_own: bool = False
 
 
 def untold(
@@ -52,9 +57,29 @@ def untold(
         # the leader's word may stand for the last of several transitions: those before are told then, too
         last = max((n for n, one in enumerate(left, 1) if _agrees(one.verdict, entry)), default=0)
         left = left[last:]
-    elif left and _agrees(left[-1].verdict, entry) and leader_seen > left[-1].at + SURE_SEC:
-        left = []  # it came and went, and the leader, who was there, saw nothing of it
+    elif left and _agrees(left[-1].verdict, entry) and _nothing_to_the_leader(left, leader_seen):
+        left = []  # it came and went
     return sorted((*left, *gaps), key=lambda one: one.at)
+
+
+def is_its_own(verdict: Verdict, leader_hears: float, now: float) -> bool:
+    """Whether a loss, concluded at `now`, is that of the way to a bus which the leader hears.
+
+    A bus that is away was written to a timeout ago at the latest, so half a timeout is proof enough.
+
+    Args:
+        verdict: what was concluded.
+        leader_hears: when the leader was last seen to write to the bus while it heard it.
+        now: in monotonic seconds, as that.
+    """
+    lost = verdict.of is Of.BUS and verdict.state is State.DOWN
+    return lost and verdict.timeout_sec is not None and now - leader_hears < verdict.timeout_sec / 2
+
+
+def _nothing_to_the_leader(left: Sequence[Pending], leader_seen: float) -> bool:
+    """Whether the leader, who was there, saw nothing of it, or can't have."""
+    losses = [one for one in left if one.verdict.state is State.DOWN]
+    return leader_seen > left[-1].at + SURE_SEC or (bool(losses) and all(one.its_own for one in losses))
 
 
 def _moved(left: Sequence[Pending], entry: Entry | None, before: float | None) -> bool:

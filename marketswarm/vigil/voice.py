@@ -29,6 +29,9 @@ class Voice(Protocol):
     def leader_seen(self, bus: str) -> float:
         """When the leader of a bus, if it is another, was last seen alive, in monotonic seconds."""
 
+    def leader_hears(self, bus: str) -> float:
+        """When that leader was last seen to write to the bus while it heard it, in monotonic seconds."""
+
 
 class Alone:
     """The voice of a listener that has no second, and needs no lease."""
@@ -41,6 +44,10 @@ class Alone:
         """See `Voice`."""
 
     def leader_seen(self, _bus: str) -> float:
+        """See `Voice`."""
+        return float("-inf")
+
+    def leader_hears(self, _bus: str) -> float:
         """See `Voice`."""
         return float("-inf")
 

@@ -33,6 +33,9 @@ class Lead:
     def leader_seen(self, _bus):
         return 0.0
 
+    def leader_hears(self, _bus):
+        return 0.0
+
 
 class Keeper:
     name, boot = "healer", "abc"

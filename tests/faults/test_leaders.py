@@ -5,7 +5,7 @@ import time
 import orjson
 import pytest
 from rig import Proc, TcpProxy, until
-from rig_scene import BUSES, NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, Scene, rest, service
+from rig_scene import BUS_TIMEOUT_SEC, BUSES, NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, Scene, rest, service
 
 LEASE_SEC = 1.0
 ENV = {"HEALER_LEASE_SEC": str(LEASE_SEC)}
@@ -93,6 +93,22 @@ def test_row_23_a_leader_that_is_gone_has_a_successor_that_knows_all_and_repeats
         shown = orjson.loads(scene.system.cmd("GET", "health:beta"))
         assert shown == miss
         nothing_false(scene)
+
+
+@pytest.mark.parametrize("bus", BUSES)
+def test_row_23_a_bus_that_the_standby_alone_did_not_hear_is_no_lost_one_when_it_leads(tmp_path, bus):
+    with Scene(tmp_path, SERVICES, env=ENV) as scene, TcpProxy(scene.server(bus).port) as wire:
+        standby = another(scene, **{f"{bus.upper().replace('-', '_')}_URL": wire.url})
+        wire.swallow(b"SUBSCRIBE")
+        standby.wait_log("bus.down", BUS_TIMEOUT_SEC + 2 + NOISE_SEC)
+        wire.heal()
+        standby.wait_log("bus.up", 3 + NOISE_SEC)
+        # before the leader could be known to have seen nothing of it
+        scene["healer"].kill()
+        wait_for_leader(scene, standby, LEASE_SEC + 1 + NOISE_SEC)
+        settle(scene)
+        nothing_false(scene)
+        assert scene.misses() == []
 
 
 def test_row_23_a_leader_that_slept_through_its_lease_is_turned_away_when_it_wakes(tmp_path):

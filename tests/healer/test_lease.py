@@ -2,7 +2,7 @@
 
 import pytest
 
-from healer.leading import _TURN, KEY
+from healer.leading import _TURN, KEY, Leading
 from healer.lease import Lease
 from marketswarm.testing import MemoryBus
 
@@ -156,3 +156,14 @@ async def test_a_lease_whose_answer_was_lost_is_taken_again_at_once(bus):
     await hand.turn(0.0)
     hand.lease.lost()  # it never learned that it has it
     assert await hand.turn(0.1) == 2
+
+
+def test_what_the_leader_did_not_hear_when_it_was_last_alive_is_no_witness_to_that_bus():
+    lease = Lease("me", 3.0)
+    for renewed, now in ((b"1", 1.0), (b"2", 2.0)):
+        lease.answered([b"other", b"1", renewed, b"x", b"3"], now)
+    leading = Leading("me", home="x", lease_sec=3.0, note=print, ail=print)
+    leading._leases = {"x": lease, "y": lease}
+    assert [leading.leader_hears(bus) for bus in "xyz"] == [float("-inf"), 2.0, float("-inf")]
+    lease.answered([b"me", b"2", b"3", b"", b"3"], 3.0)  # our own renewals witness nothing
+    assert [leading.leader_hears(bus) for bus in "xy"] == [float("-inf"), 2.0]

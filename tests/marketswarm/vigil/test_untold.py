@@ -1,9 +1,11 @@
 """What a listener that stands by drops, and what it would tell."""
 
+from dataclasses import replace
+
 import pytest
 
 from marketswarm.liveness import Of, State, Told, Verdict
-from marketswarm.vigil.untold import SURE_SEC, Pending, untold
+from marketswarm.vigil.untold import SURE_SEC, Pending, is_its_own, untold
 
 NEVER = float("-inf")
 DOWN, UP, GONE = State.DOWN, State.UP, State.UNWATCHED
@@ -77,6 +79,38 @@ def test_a_loss_of_which_a_bus_stored_nothing_was_told_to_nobody_there_though_it
     assert left(untold(both, None, before=None, leader_seen=NEVER)) == [DOWN, UP]
     assert left(untold(pending(DOWN, UP), None, before=None, leader_seen=NEVER)) == [DOWN, UP]
     assert untold(pending(DOWN, GONE), None, before=None, leader_seen=NEVER) == []
+
+
+def own(*states: State) -> list[Pending]:
+    return [replace(one, its_own=one.verdict.state is DOWN) for one in pending(*states, of=Of.BUS)]
+
+
+def test_the_loss_of_a_bus_that_the_leader_heard_meanwhile_is_nobodys_once_it_is_over():
+    entry = {"verdict": "up", "ts": 990.0}
+    for stored in (None, entry):
+        assert untold(own(DOWN, UP), stored, before=stored and 990.0, leader_seen=NEVER) == []
+        assert untold(own(DOWN, UP, DOWN, UP), stored, before=stored and 990.0, leader_seen=NEVER) == []
+    # while it lasts, whoever is left to lead hears nothing there; and one of two was a loss to all
+    assert left(untold(own(DOWN), entry, before=990.0, leader_seen=NEVER)) == [DOWN]
+    both = [*own(DOWN, UP), *(replace(one, at=one.at + 10) for one in pending(DOWN, UP, of=Of.BUS))]
+    assert left(untold(both, entry, before=990.0, leader_seen=NEVER)) == [DOWN, UP, DOWN, UP]
+
+
+@pytest.mark.parametrize(
+    ("state", "of", "hears", "its_own"),
+    [
+        (DOWN, Of.BUS, 95.1, True),
+        (DOWN, Of.BUS, 94.9, False),  # it may have gone right after that
+        (DOWN, Of.BUS, NEVER, False),
+        (UP, Of.BUS, 99.0, False),
+        (DOWN, Of.SERVICE, 99.0, False),
+    ],
+)
+def test_it_is_the_way_that_is_lost_if_the_leader_heard_the_bus_within_half_the_timeout(
+    state, of, hears, its_own
+):
+    verdict = Verdict("a", state, Told.ALERT, 1000.0, of=of, timeout_sec=10.0)
+    assert is_its_own(verdict, hears, 100.0) is its_own
 
 
 def gap(since: float | None = 995.0) -> Pending:
