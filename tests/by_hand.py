@@ -194,3 +194,15 @@ def parsed(payload: bytes, svc: str) -> Beat:
     found = parse(payload, svc)
     assert isinstance(found, Beat)
     return found
+
+
+def gaps(hand: Hand) -> list[tuple[str, bool, float]]:
+    """What was told of gaps: who, whether restarted, and the proven seconds."""
+    return [(v.svc, v.restarted, round(v.gap_sec, 3)) for v in hand.verdicts if v.gap_sec is not None]
+
+
+def bus_away(hand: Hand, sec: float) -> None:
+    """The bus is lost, and found so many seconds later."""
+    hand.lose()
+    hand.run(sec)
+    hand.find()

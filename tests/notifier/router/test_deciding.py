@@ -2,7 +2,7 @@
 
 import orjson
 import pytest
-from town import TIMEOUT_SEC, Town
+from town import Town
 
 from marketswarm.channels import Severity, What
 from marketswarm.event import Kind
@@ -249,140 +249,6 @@ def test_what_settles_while_it_is_down_is_an_outage_like_any_other():
     town.up("a")
     town.run(3)
     assert (town.last().title, town.last().closes) == ("a is up again", (thread,))
-
-
-# -- dependencies
-
-
-TREE = {"db": {}, "api": {"depends_on": ["db"]}, "web": {"depends_on": ["api"]}, "lone": {}}
-
-
-@pytest.mark.parametrize("order", ["db api web lone", "web api lone db"])
-def test_what_dies_with_its_cause_is_folded_into_the_causes_line(order):
-    town = Town(TREE)
-    for svc in order.split():
-        town.down(svc)
-    town.run(3)
-    [message] = [message for _, message, _ in town.messages]
-    assert message.title == "4 services are down"
-    assert len(message.lines) == 4
-    assert sum("which it depends on, is down" in line for line in message.lines) == 2
-
-
-def test_the_cause_alone_names_those_that_suffer_from_it():
-    town = Town(TREE)
-    for svc in ("db", "web", "api"):
-        town.down(svc)
-    town.run(3)
-    assert town.titles() == ["db is down, and 2 that depend on it"]
-    assert "with it web, api" in town.last().text
-    for svc in ("db", "web", "api"):
-        town.up(svc)
-    town.run(3)
-    assert town.last().title == "3 services are up again"
-    assert town.last().closes == (town.messages[0][1].id,)
-
-
-def test_what_dies_after_its_cause_waits_for_it_and_is_told_when_it_does_not_come_back_with_it():
-    town = Town(TREE)
-    town.down("db")
-    town.run(10)
-    assert town.down("web") is Reason.DEPENDS
-    town.run(20 * 60)
-    assert town.titles() == ["db is down", "db is still down"]
-    assert "with it web" in town.last().text
-    town.up("db")
-    town.run(TIMEOUT_SEC - 5)
-    assert town.titles()[2:] == ["db is up again"]
-    town.run(30)
-    assert town.titles()[3:] == ["web is down"]
-    assert "it lasts for" in town.last().text
-
-
-def test_what_comes_back_with_its_cause_is_not_told_at_all():
-    town = Town(TREE)
-    town.down("db")
-    town.run(10)
-    town.down("api")
-    town.run(60)
-    town.up("db")
-    town.run(5)
-    assert town.up("api") is Reason.NOT_TOLD
-    town.run(HOUR)
-    assert town.titles() == ["db is down", "db is up again"]
-
-
-def test_whoever_hears_nothing_of_the_cause_hears_of_what_suffers_from_it():
-    routes = [{"services": ["db"], "channels": ["one"]}, {"channels": ["two"]}]
-    town = Town(TREE, ["one", "two"], routes=routes)
-    town.down("db")
-    town.run(10)
-    assert town.down("api") is Reason.TELL
-    town.run(3)
-    assert town.titles("two") == ["api is down"]
-
-
-# -- silences and maintenance
-
-
-def test_what_is_still_down_at_the_end_of_a_silence_is_told_then():
-    town = Town(remind_sec=[900, 7200])
-    town.be_silent("a*", sec=HOUR)
-    town.down("a")
-    town.down("b")
-    town.run(HOUR - 5)
-    assert town.titles() == ["b is down", "b is still down"]
-    town.run(10)
-    assert town.titles()[-1] == "a is down"
-    assert "it lasts for" in town.last().text
-    assert town.last().timestamp == pytest.approx(town.now, abs=15), "it is not late: it was held back"
-
-
-def test_a_silence_survives_a_restart_as_does_what_it_holds_back():
-    town = Town()
-    town.be_silent("a", sec=HOUR)
-    town.down("a")
-    town.run(60)
-    town.restart()
-    town.run(30 * 60)
-    assert town.titles() == []
-    town.run(HOUR)
-    assert town.titles()[:1] == ["a is down"]
-
-
-def test_a_silence_by_tag_and_one_on_a_bus():
-    town = Town({"a": {"tags": ["ingest"]}, "b": {}})
-    town.be_silent(sec=HOUR, tags=["ingest"])
-    town.be_silent("bus:market-redis", sec=HOUR)
-    assert town.down("a") is Reason.SILENCED
-    assert town.down("b") is Reason.TELL
-    assert town.down("market-redis", Kind.BUS_MISS) is Reason.SILENCED
-    assert town.down("system-redis", Kind.BUS_MISS) is Reason.TELL
-
-
-def test_reminders_are_silenced_too_and_an_ok_of_what_was_told_is_not():
-    town = Town()
-    town.down("a")
-    town.run(60)
-    town.be_silent("a", sec=HOUR)
-    town.run(50 * 60)
-    assert town.titles() == ["a is down"]
-    town.up("a")
-    town.run(3)
-    assert town.titles() == ["a is down", "a is up again"]
-
-
-def test_maintenance_holds_back_for_as_long_as_it_lasts():
-    # 2025-11-06 12:50:58 UTC is a Thursday
-    window = {"services": ["a"], "at": "0 13 * * THU", "for_sec": 1800, "tz": "UTC"}
-    town = Town(maintenance=[window])
-    town.run(15 * 60)
-    assert town.down("a") is Reason.MAINTENANCE
-    assert town.down("b") is Reason.TELL
-    town.run(20 * 60)
-    assert "a is down" not in town.titles()
-    town.run(10 * 60)
-    assert "a is down" in town.titles()
 
 
 # -- routes, severity, escalation
