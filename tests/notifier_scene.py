@@ -158,7 +158,7 @@ class Notified(Scene):
                 for raw in self.server(first).cmd("LRANGE", f"notifier:answers:{ident}", 0, -1)
             ]
 
-        until(lambda: any(each["done"] for each in answers()), 10, f"an answer: {answers()}")
+        until(lambda: any(each["done"] for each in answers()), 10, lambda: f"an answer: {answers()}")
         return answers()
 
 

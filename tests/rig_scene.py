@@ -200,7 +200,7 @@ class Scene(Fleet):
         def sessions() -> list[dict[str, Any]]:
             return [line for line in self["healer"].logs("vigil.listening") if line["bus"] == bus]
 
-        until(lambda: len(sessions()) >= count, within, f"session {count} on {bus}: {self['healer']}")
+        until(lambda: len(sessions()) >= count, within, lambda: f"session {count} on {bus}: {self['healer']}")
         return stamp(sessions()[count - 1])
 
     def sessions(self, bus: str = "system-redis") -> int:

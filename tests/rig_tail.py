@@ -41,7 +41,7 @@ class AlertTail:
     def wait(self, kind: str, svc: str, within: float, count: int = 1) -> dict[str, Any]:
         """The `count`th such event, waiting for it."""
         what = f"{kind} of {svc} (no. {count})"
-        until(lambda: len(self.of(kind, svc)) >= count, within, f"{what}; seen: {[e for _, e in self.seen]}")
+        until(lambda: len(self.of(kind, svc)) >= count, within, lambda: f"{what}; seen: {self.of()}")
         return self.of(kind, svc)[count - 1]
 
     def close(self) -> None:

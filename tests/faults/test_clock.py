@@ -70,7 +70,7 @@ def test_row_14_a_healer_restarted_by_another_clock_remembers_and_shows_no_time_
         healer.kill()
         clock.step(step)
         healer.start()
-        until(lambda: len(healer.logs("vigil.recalled")) == 2, 10, f"the memory: {healer}")
+        until(lambda: len(healer.logs("vigil.recalled")) == 2, 10, lambda: f"the memory: {healer}")
         scene.stop_beating("s0")
         scene.market.start()
         scene.beat_again("mortal")
@@ -121,7 +121,9 @@ def test_row_14_an_agents_clock_steps_and_mesh_says_so_once_an_incident(tmp_path
         scene.all_up()
         for incidents, step in enumerate((HOUR, -HOUR), 1):
             clock.step(step)
-            until(lambda step=step: skew() == pytest.approx(step, abs=2), 5, f"the skew, not {skew()}")
+            until(
+                lambda step=step: skew() == pytest.approx(step, abs=2), 5, lambda: f"the skew, not {skew()}"
+            )
             rest(4 * INTERVAL_SEC)  # several beats later it is still the same incident
             assert len(mesh.logs("mesh.clock_skew")) == incidents
             assert mesh.logs("mesh.clock_skew")[-1]["svc"] == "rss_agg"

@@ -53,7 +53,7 @@ async def test_row_35_a_hung_agent_shows_its_stacks_ends_with_5_is_restarted_and
             hung_at = time.time()
             os.kill(child.pid, string)
             count = len(tail.seen)
-            await auntil(lambda: told, WATCHDOG_SEC + 1 + NOISE_SEC, f"its end; it said {said}")
+            await auntil(lambda: told, WATCHDOG_SEC + 1 + NOISE_SEC, lambda: f"its end; it said {said}")
             assert told[0]["code"] == 5
             hung = only([line for line in map(orjson.loads, said) if line["event"] == "agent.hung"])
             assert hung["reason"] == reason

@@ -51,7 +51,7 @@ def test_row_27_a_receiver_that_is_ill_gets_everything_once_after_growing_pauses
         assert len(gaps) <= 4 + OUTAGE_SEC / 10
         late = OUTAGE_SEC >= 60
         assert [each.data["late"] for each in receiver.seen if each.status == 200] == [late] * 2
-        until(lambda: "500" not in scene.beat_detail(), 3, f"a beat that is well: {scene.notifier}")
+        until(lambda: "500" not in scene.beat_detail(), 3, lambda: f"a beat that is well: {scene.notifier}")
 
 
 @pytest.mark.parametrize("status", [429, 503])

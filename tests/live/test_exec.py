@@ -38,7 +38,7 @@ def missed(fleet: Fleet, svc: str, count: int = 1) -> dict:
     def told() -> list[dict]:
         return [miss for miss in fleet.alerts.of("heartbeat_miss", svc) if miss["reason"] != "never_seen"]
 
-    until(lambda: len(told()) >= count, 10, f"miss no. {count} of {svc}; heard {fleet.alerts.of()}")
+    until(lambda: len(told()) >= count, 10, lambda: f"miss no. {count} of {svc}; heard {fleet.alerts.of()}")
     return told()[count - 1]
 
 
@@ -48,7 +48,7 @@ def back(fleet: Fleet, svc: str, miss: dict) -> dict:
     def told() -> list[dict]:
         return [ok for ok in fleet.alerts.of("heartbeat_ok", svc) if ok["ts"] > miss["ts"]]
 
-    until(told, 15, f"the end of {miss}")
+    until(told, 15, lambda: f"the end of {miss}; heard {fleet.alerts.of()}")
     return told()[0]
 
 

@@ -34,7 +34,7 @@ def fast(tmp_path):
 def test_each_bar_of_the_symbols_wanted_is_on_the_stream_as_it_was_told(scene, market):
     scene.wish(symbols=["AAPL"])
     agent = scene.massive()
-    until(lambda: market.subscribed == {"AAPL"}, 20, f"a subscription; {agent}")
+    until(lambda: market.subscribed == {"AAPL"}, 20, lambda: f"a subscription; {agent}")
     start = market.last_minute() - MINUTE
     for at in (start, start + MINUTE):
         market.make("AAPL", at)

@@ -76,7 +76,7 @@ class Swarm:
         def again() -> bool:
             return sum(line["bus"] == "system-redis" for line in heard("vigil.listening")) > 1
 
-        until(again, 30, f"the healer to hear again: {self.agents['healer']}")
+        until(again, 30, lambda: f"the healer to hear again: {self.agents['healer']}")
 
 
 @pytest.fixture

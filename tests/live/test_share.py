@@ -40,7 +40,7 @@ def shared(*agents):
 
 def three(scene):
     agents = [scene.agent(SHARING) for _ in range(3)]
-    until(lambda: shared(*agents), 15, f"three shares; {agents}")
+    until(lambda: shared(*agents), 15, lambda: f"three shares; {[each.text() for each in agents]}")
     return agents
 
 

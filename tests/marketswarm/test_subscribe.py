@@ -44,7 +44,7 @@ async def test_it_hears_what_comes_right_after_it_joined(server):
         await auntil(lambda: "joined" in said)
         assert server.cmd("PUBSUB", "NUMSUB", "a", "b") == ["a", 1, "b", 1]
         assert server.cmd("PUBLISH", "x:c", "1") == 1
-        await auntil(lambda: said == ["joined", "x:c 1"], what=f"the message: {said}")
+        await auntil(lambda: said == ["joined", "x:c 1"], what=lambda: f"the message: {said}")
 
 
 async def test_one_that_is_refused_never_joined_asks_less_and_less_and_joins_once_it_may(server):
@@ -56,11 +56,11 @@ async def test_one_that_is_refused_never_joined_asks_less_and_less_and_joins_onc
         assert len(said) <= 5
         server.cmd("CONFIG", "SET", "requirepass", "")
         server.password = None
-        await auntil(lambda: said[-1] == "joined", what=f"joined: {said}")
+        await auntil(lambda: said[-1] == "joined", what=lambda: f"joined: {said}")
 
 
 async def test_a_session_that_is_killed_is_lost_once_and_joined_again(server):
     async with subscribed(server, patterns=["*"]) as said:
         await auntil(lambda: "joined" in said)
         server.cmd("CLIENT", "KILL", "TYPE", "pubsub")
-        await auntil(lambda: said == ["joined", "refused", "joined"], what=f"joined again: {said}")
+        await auntil(lambda: said == ["joined", "refused", "joined"], what=lambda: f"joined again: {said}")
