@@ -77,8 +77,14 @@ class Scene:
             process.close()
 
     def agent(self, body: str = RESTING, **env: str) -> Proc:
-        (self.folder / "probe.py").write_text(HEAD + body + TAIL, encoding="utf-8")
-        return self.module("probe", **env)
+        return self.program("probe", HEAD + body + TAIL, **env)
+
+    def program(self, name: str, text: str, **env: str) -> Proc:
+        """A module of the test's own. Its file changes at once, if at all: another may just be reading it."""
+        new = self.folder / f"{name}.new"
+        new.write_text(text, encoding="utf-8")
+        new.replace(self.folder / f"{name}.py")
+        return self.module(name, **env)
 
     def module(self, name: str, **env: str) -> Proc:
         process = Proc(name, {**self.env, **env}, self.folder)

@@ -63,9 +63,8 @@ class MarketScene(Scene):
     def massive(self, **env: str) -> Proc:
         """The agent, by the API's clock. `POLYGON_API_KEY=""` is one without a key."""
         clock = self.api.clock
-        (self.folder / "fast_massive.py").write_text(PROGRAM, encoding="utf-8")
         passing = {"CLOCK_BEGAN": repr(clock.began), "CLOCK_SPEED": repr(clock.speed)}
-        return self.module("fast_massive", **{"POLYGON_API_KEY": KEY, **passing, **env})
+        return self.program("fast_massive", PROGRAM, **{"POLYGON_API_KEY": KEY, **passing, **env})
 
     def bars(self, key: str = STREAM) -> list[dict[str, str]]:
         """What is on the stream, in its order."""

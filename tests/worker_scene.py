@@ -91,5 +91,4 @@ def settled(scene: Scene, within: float = 20, key: str = "rss:items") -> None:
 
 def odd_worker(scene: Scene, **env: str) -> Proc:
     """A worker for whom the items bad, killer, hangs, slow, and ill until there is a file `well`, are so."""
-    (scene.folder / "odd_worker.py").write_text(ODD, encoding="utf-8")
-    return scene.module("odd_worker", **env)
+    return scene.program("odd_worker", ODD, **env)
