@@ -11,6 +11,7 @@ have lived through. Whatever is concluded must be proven, so `gap_sec` is a lowe
 - Of a process that is gone nobody knows when it beat last, unless it said goodbye, or the second witness
   still held its last beat when the listening began again.
 - While a bus was mute its senders could not beat, and some do not count what they could not send.
+- How long a silence may be says the timeout that was in force when it began, not a shorter one since.
 
 Time is the smaller of what the listener's clock and the beats' own `ts` say: a step of one proves nothing.
 And nothing is told before the listener has heard the service for a timeout more: if an instance from before
@@ -40,9 +41,10 @@ class Known(NamedTuple):
 
     `heard` is when this run heard it, if it did. `among` are the instances known by then, and there was
     `company` when another one of them beat as well. `pace_sec` is the longest time between its beats, 0 where
-    none was measured. `final`: nobody beat after it until the listening began again, at the clock's `turn`.
-    `again`: one of them was heard since, while what had piled up was still being heard. `proven_sec` is a
-    silence before this beat that is proven already; `counted_from` the `i` at which that counting began.
+    none was measured; `allowed_sec` the timeout that it had to keep then. `final`: nobody beat after it until
+    the listening began again, at the clock's `turn`. `again`: one of them was heard since, while what had
+    piled up was still being heard. `proven_sec` is a silence before this beat that is proven already;
+    `counted_from` the `i` at which that counting began.
     """
 
     boot: str
@@ -54,6 +56,7 @@ class Known(NamedTuple):
     counted_from: int
     heard: "Heard | None" = None
     pace_sec: float = 0.0
+    allowed_sec: float = 0.0
     company: bool = False
     stopped: bool = False
     final: bool = False
@@ -141,6 +144,7 @@ def before_the_gap(record: "Record") -> Known | None:
         beat.i,
         heard,
         pace_sec=record.pace_sec and max(record.pace_sec, record.watch.interval_sec),
+        allowed_sec=record.allowed_sec(),
         company=bool(record.company()),
         stopped=record.stopped,
     )
@@ -157,6 +161,7 @@ def before_the_start(record: "Record", noted: Noted, testimony: Testimony | None
         frozenset((noted.boot, *noted.beside)),
         noted.i,
         pace_sec=noted.pace_sec and max(noted.pace_sec, record.watch.interval_sec),
+        allowed_sec=noted.timeout_sec,
         company=bool(noted.beside),
         stopped=noted.stopped,
         turn=record.bus.clock.turns,
@@ -184,7 +189,7 @@ def _attested(known: Known, testimony: Testimony, now: Moment) -> Known:
 
 def open_case(record: "Record", known: Known, beat: Beat, heard: "Heard") -> Case | None:
     """Judges the first beat after a gap; None when it proves nothing worth telling."""
-    clock, timeout_sec = record.bus.clock, record.watch.timeout_sec
+    clock, timeout_sec = record.bus.clock, max(record.watch.timeout_sec, known.allowed_sec)
     restarted = beat.boot not in known.among
     if beat.boot is None or (restarted and known.again and clock.caught_up):
         return None  # it can't be told apart, or was replaced while that could be heard

@@ -76,7 +76,8 @@ class Notes:
         record.noted = heard.at
         record.measure(beat.boot, beat.i, heard.mono)
         beside, pace_sec = record.company(), record.pace_sec
-        return Noted(beat.boot, beat.i, beat.ts, heard.wall, record.stopped, beside, pace_sec)
+        timeout_sec = record.allowed_sec()
+        return Noted(beat.boot, beat.i, beat.ts, heard.wall, record.stopped, beside, pace_sec, timeout_sec)
 
 
 def _is_worth_it(record: Record) -> bool:

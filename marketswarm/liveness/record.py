@@ -47,6 +47,7 @@ class Record:
     """One service's place in the roster. Mutable, and changed by `Liveness` alone."""
 
     __slots__ = (
+        "allowance",
         "asked",
         "before",
         "beside",
@@ -101,6 +102,7 @@ class Record:
         self.payload = b""
         self.vetted = b""  # the last payload that was parsed, and when it was heard
         self.sure: Heard | None = None
+        self.allowance: tuple[Heard, float] | None = None  # a beat under another truth, and its timeout
         self.hearsay: Heard | None = None  # the last beat that only the second witness knew
         self.voice: str | None = None  # the instance that beat last
         self.beside: dict[str, float] | None = None  # when others beat last, in monotonic seconds
@@ -133,10 +135,18 @@ class Record:
         self.sure = None if old.sure is None else self.last
         self.voice, self.beside = old.voice, old.beside
         self.pace_sec = old.pace_sec and max(old.pace_sec, old.watch.interval_sec)
+        if self.sure is not None:
+            self.allowance = self.sure, old.allowed_sec()
         if self.bus is old.bus:
             self.met, self.before, self.case = old.met, old.before, old.case
         if self.case is not None:
             self.case.record = self
+
+    def allowed_sec(self) -> float:
+        """How long it may be silent after its last beat; what a truth of that time allowed still holds."""
+        if self.allowance is not None and self.allowance[0] is self.sure:
+            return max(self.watch.timeout_sec, self.allowance[1])
+        return self.watch.timeout_sec
 
     def estrange(self) -> None:
         """From now on every payload is parsed when it comes, until `get_to_know` is called again."""

@@ -140,7 +140,7 @@ class Noted:
     """A service's last beat as an earlier run noted it, heard at `wall`.
 
     `stopped`: it said goodbye after that. `beside` are other instances that lived then. `pace_sec` is the
-    time between its beats, 0 where that was not measured.
+    time between its beats, 0 where that was not measured; `timeout_sec` the longest silence it was allowed.
     """
 
     boot: str
@@ -150,6 +150,7 @@ class Noted:
     stopped: bool = False
     beside: tuple[str, ...] = ()
     pace_sec: float = 0.0
+    timeout_sec: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

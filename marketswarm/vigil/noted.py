@@ -21,6 +21,8 @@ def write_note(noted: Noted) -> bytes:
         found["beside"] = noted.beside
     if noted.pace_sec:
         found["pace_sec"] = round(noted.pace_sec, 3)
+    if noted.timeout_sec:
+        found["timeout_sec"] = noted.timeout_sec
     return orjson.dumps(found)
 
 
@@ -32,7 +34,8 @@ def read_note(raw: bytes) -> Noted | None:
         beside = tuple(found.get("beside", ()))
         if type(i) is not int or not all(type(each) is str for each in (boot, *beside)):
             return None
-        stopped, pace_sec = found.get("stopped") is True, float(found.get("pace_sec", 0.0))
-        return Noted(boot, i, float(ts), float(wall), stopped, beside, pace_sec)
+        stopped = found.get("stopped") is True
+        pace_sec, timeout_sec = (float(found.get(key, 0.0)) for key in ("pace_sec", "timeout_sec"))
+        return Noted(boot, i, float(ts), float(wall), stopped, beside, pace_sec, timeout_sec)
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError):
         return None

@@ -303,6 +303,36 @@ def test_slow_senders_prove_nothing():
 # -- ids
 
 
+SOON = watch(interval=1, timeout=4)
+
+
+@pytest.mark.parametrize("reseeded", ["before the gap", "in the gap", "after the gap"])
+@pytest.mark.parametrize(("silent", "told"), [(18, []), (43, [("a", False, 43.0)])])
+def test_the_timeout_that_was_in_force_measures_a_silence_and_no_shorter_one(reseeded, silent, told):
+    hand = listening()  # I = 10, T = 30; it beat 5 s ago
+    if reseeded == "before the gap":
+        hand.rewatch(SOON)
+    hand.stall(5)
+    if reseeded == "in the gap":
+        hand.rewatch(SOON)
+    hand.stall(silent - 11)
+    hand.run(1)
+    if reseeded == "after the gap":
+        hand.rewatch(SOON)
+    hand.beating(20, 1, boot="old")
+    assert gaps(hand) == told
+
+
+def test_from_the_first_beat_on_the_shorter_timeout_measures():
+    hand = listening()
+    hand.rewatch(SOON)
+    hand.beating(5, 1, boot="old")
+    hand.stall(17)
+    hand.run(1)
+    hand.beating(20, 1, boot="old")
+    assert gaps(hand) == [("a", False, 19.0)]
+
+
 def test_a_mark_fits_into_headers_whatever_the_boot_is():
     hand = listening()
     for boot in ("\r\n\u20ac \x00", "x" * 64, "a b <c>"):

@@ -214,3 +214,15 @@ def test_a_goodbye_that_was_noted_is_the_reason_of_the_miss():
     hand = later_run(stopped=True)
     hand.run(60)
     assert [(v.state, v.reason) for v in hand.verdicts] == [(State.DOWN, "stopped")]
+
+
+@pytest.mark.parametrize(
+    ("timeout", "told"), [(0.0, [("a", False, 102.0)]), (120.0, []), (90.0, [("a", False, 102.0)])]
+)
+def test_the_timeout_that_was_in_force_when_it_was_noted_measures_its_silence(timeout, told):
+    hand = later_run(timeout_sec=timeout)
+    hand.run(2)
+    hand.beat(boot="old", i=51)
+    hand.run(10)
+    hand.beating(100, 10, boot="old")
+    assert gaps(hand) == told

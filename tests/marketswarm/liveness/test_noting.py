@@ -108,3 +108,17 @@ def test_however_many_there_are_and_however_often_it_is_asked_no_more_are_noted_
     assert len(first) == NOTES_PER_SEC
     assert sum(counts[:20]) <= NOTES_PER_SEC
     assert noted == set(many)
+
+
+def test_the_timeout_of_the_truth_under_which_it_beat_is_noted_with_a_beat():
+    hand = Hand(watch(timeout=30))
+    hand.beating(20, 10, boot="b")
+    assert taken(hand)["a"].timeout_sec == 30
+    hand.rewatch(watch(interval=1, timeout=4))
+    hand.life.notes.urge("a")
+    hand.run(1)
+    assert taken(hand)["a"].timeout_sec == 30
+    hand.beat(boot="b")
+    hand.life.notes.urge("a")
+    hand.run(1)
+    assert taken(hand)["a"].timeout_sec == 4

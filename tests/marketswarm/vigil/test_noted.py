@@ -19,6 +19,7 @@ numbers = st.floats(0, 4e9).map(lambda number: round(number, 3))
         st.booleans(),
         st.lists(words).map(tuple),
         numbers,
+        numbers,
     )
 )
 def test_a_note_is_read_as_it_was_written_whatever_the_boot_is(noted):
