@@ -43,7 +43,7 @@ def told_of(fleet: Project, begun: int, wanted: dict[str, list[str]], *, restart
     try:
         patiently(lambda: told() == wanted, 90)
     except AssertionError:
-        assert told() == wanted  # says what was told
+        assert told() == wanted, fleet.told()[begun:]
 
 
 def nobody_is_deaf(fleet: Project) -> None:
