@@ -59,7 +59,7 @@ class Beating:
         self._sender, self._beaten = sender, beaten
         self._changed = asyncio.Event()
         self._failing: str | None = None
-        self._logged_at = 0.0
+        self._logged: dict[str, float] = {}  # reason: when; a server that is going may give two in turn
         self._log = log.get(svc)
 
     def change(self, pulse: Pulse) -> None:
@@ -149,8 +149,8 @@ class Beating:
     def _failed(self, error: BusError) -> None:
         self.failed += 1
         now = time.monotonic()
-        if error.reason != self._failing or now - self._logged_at >= LOG_EVERY_SEC:
-            self._logged_at = now
+        if now - self._logged.get(error.reason, float("-inf")) >= LOG_EVERY_SEC:
+            self._logged[error.reason] = now
             self._log.warning(
                 "beat.failed", bus=error.bus, where=self.pulse.bus.where, reason=error.reason, i=self.i
             )
@@ -162,3 +162,4 @@ class Beating:
         if self._failing is not None:
             self._log.info("beat.resumed", bus=self.pulse.bus.name, after=self._failing, i=self.i)
         self._failing = None
+        self._logged.clear()

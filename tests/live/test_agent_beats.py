@@ -105,6 +105,24 @@ def test_a_bus_that_goes_away_is_logged_once_and_the_count_goes_on(scene, how):
     assert "Traceback" not in agent.text()
 
 
+def test_a_bus_that_refuses_for_two_reasons_in_turn_is_logged_once_for_each(scene):
+    def refused(code: str) -> int:
+        counts = scene.system.cmd("INFO", "errorstats")
+        return counts.get(f"errorstat_{code}", {}).get("count", 0)
+
+    seed(scene.buses, truth(interval_sec=0.1), 1)
+    agent = scene.agent()
+    scene.wait_beat(rev=1)
+    scene.system.cmd("CONFIG", "SET", "replica-ignore-maxmemory", "no")
+    scene.system.cmd("REPLICAOF", "127.0.0.1", 1)
+    agent.wait_log("beat.failed", 5)
+    for code, most in 3 * [("OOM", 1), ("READONLY", 0)]:
+        before = refused(code)
+        scene.system.cmd("CONFIG", "SET", "maxmemory", most)
+        until(lambda code=code, before=before: refused(code) > before + 1, 5, f"beats refused by {code}")
+    assert [line["reason"] for line in agent.logs("beat.failed")] == ["readonly", "oom"]
+
+
 def test_its_own_word_of_trouble_and_of_note_goes_with_the_beats(scene):
     seed(scene.buses, truth(interval_sec=0.2), 1)
     scene.agent("""
