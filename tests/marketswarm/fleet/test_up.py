@@ -174,6 +174,7 @@ def test_agents_are_stopped_before_servers(up):
     fleet.up()
     servers = [pid for pid, command in fleet.children().items() if "server" in command]
     agent = fleet.pid_of("services.deaf")
+    fleet.wait_log("stand_in.started")  # before it, it is not deaf yet
     os.killpg(fleet.pid, signal.SIGINT)  # as a terminal does: to all of its group
     fleet.wait_log("fleet.stopping")
     time.sleep(0.3)  # the agent does not hear; its servers must still be there
