@@ -74,7 +74,14 @@ def free_port() -> int:
     raise AssertionError("no port is free")
 
 
-def until(predicate: Callable[[], Any], within: float = 5.0, what: str | Callable[[], str] = "") -> Any:
+What = str | Callable[[], str]
+
+
+def _late(predicate: Callable[[], Any], within: float, what: What) -> AssertionError:
+    return AssertionError(f"not within {within:g} s: {(what() if callable(what) else what) or predicate}")
+
+
+def until(predicate: Callable[[], Any], within: float = 5.0, what: What = "") -> Any:
     """What `predicate` gives, once that is true; an AssertionError after `within` seconds.
 
     `what` was waited for; a function, where it tells of a state that is worth knowing then.
@@ -82,16 +89,12 @@ def until(predicate: Callable[[], Any], within: float = 5.0, what: str | Callabl
     deadline = time.monotonic() + within
     while not (found := predicate()):
         if time.monotonic() > deadline:
-            raise AssertionError(
-                f"not within {within:g} s: {(what() if callable(what) else what) or predicate}"
-            )
+            raise _late(predicate, within, what)
         time.sleep(0.01)
     return found
 
 
-async def auntil(
-    predicate: Callable[[], Any], within: float = 5.0, what: str | Callable[[], str] = ""
-) -> Any:
+async def auntil(predicate: Callable[[], Any], within: float = 5.0, what: What = "") -> Any:
     """As `until`; `predicate` may be a coroutine function, and the loop runs on meanwhile."""
     deadline = time.monotonic() + within
     while True:
@@ -101,9 +104,7 @@ async def auntil(
         if found:
             return found
         if time.monotonic() > deadline:
-            raise AssertionError(
-                f"not within {within:g} s: {(what() if callable(what) else what) or predicate}"
-            )
+            raise _late(predicate, within, what)
         await asyncio.sleep(0.01)
 
 

@@ -300,7 +300,7 @@ def test_slow_senders_prove_nothing():
     assert gaps(hand) == []
 
 
-# -- ids
+# -- the truth changed
 
 
 SOON = watch(interval=1, timeout=4)
@@ -331,6 +331,9 @@ def test_from_the_first_beat_on_the_shorter_timeout_measures():
     hand.run(1)
     hand.beating(20, 1, boot="old")
     assert gaps(hand) == [("a", False, 19.0)]
+
+
+# -- ids
 
 
 def test_a_mark_fits_into_headers_whatever_the_boot_is():
