@@ -34,5 +34,7 @@ ALL: dict[str, Callable[[], None]] = {
 }
 LONG: dict[str, Callable[[], None]] = {"garbage": garbage.main, "memory": memory.main}
 
+if unknown := [name for name in sys.argv[1:] if name not in ALL | LONG]:
+    sys.exit(f"bench: no {', '.join(unknown)}; there are {', '.join(ALL)}, and long ones: {', '.join(LONG)}")
 for name in sys.argv[1:] or ALL:
     (ALL | LONG)[name]()

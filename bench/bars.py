@@ -17,7 +17,7 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from bench.fleet import program, seed
 from bench.footprint import cpu_sec, rss_mb
-from bench.ground import Server, free_port, report
+from bench.ground import Server, free_port, report, until
 
 SYMBOLS = [f"S{n:02d}" for n in range(50)]
 MINUTE = 60_000
@@ -89,8 +89,7 @@ def idle() -> float:
     with Server() as system, Server() as market:
         seed([system, market], truth(free_port(), []))
         with program("services.massive", system, market) as process, redis.Redis(port=system.port) as client:
-            while client.get("beat:massive") is None:
-                time.sleep(0.05)
+            until(lambda: client.get("beat:massive"), "a beat of massive")
             time.sleep(3)
             return rss_mb(process.pid)
 
@@ -109,8 +108,7 @@ def flow(bars: int, times: int = 2) -> tuple[float, float, float, float]:
             time.sleep(1)
             before, began = cpu_sec(process.pid), time.monotonic()
             told.go.set()
-            while client.xlen(STREAM) < bars:
-                time.sleep(0.005)
+            until(lambda: client.xlen(STREAM) >= bars, "every bar", 300.0, 0.005)
             took, used = time.monotonic() - began, cpu_sec(process.pid) - before
             last = -1.0
             while (now := cpu_sec(process.pid)) > last + 0.02:  # until it has had the repeats too

@@ -12,7 +12,7 @@ from typing import Any, Final
 import orjson
 import redis
 
-from bench.fleet import Beater, healer, names, seed, truth, watching
+from bench.fleet import Beater, healer, names, seed, truth, until_up, watching
 from bench.ground import Server, report
 
 INTERVAL_SEC = 2.0
@@ -47,11 +47,7 @@ def interval_of(services: int) -> float:
 
 
 def _until_up(client: "redis.Redis", services: int, interval_sec: float) -> None:
-    by = time.monotonic() + 60
-    while client.hlen("healer:roster") < services:
-        if time.monotonic() > by:
-            raise RuntimeError("not every service came up")
-        time.sleep(0.1)
+    until_up(client, services)
     time.sleep(2 * interval_sec)
 
 

@@ -17,7 +17,7 @@ import redis
 
 from bench.fleet import program, seed
 from bench.footprint import cpu_sec, rss_mb
-from bench.ground import Server, free_port, report
+from bench.ground import Server, free_port, report, until
 
 FEEDS: Final = 1000
 ITEMS: Final = 20
@@ -96,13 +96,10 @@ def site() -> Iterator[tuple[int, Any, Any]]:
         process.join()
 
 
-def until(client: redis.Redis, items: int) -> float:
+def until_there(client: redis.Redis, items: int) -> float:
     """Waits until there are so many items; how long that took, in seconds."""
     begun = time.monotonic()
-    while client.xlen(STREAM) < items:
-        if time.monotonic() - begun > WITHIN_SEC:
-            raise RuntimeError(f"{client.xlen(STREAM)} of {items} items")
-        time.sleep(0.01)
+    until(lambda: client.xlen(STREAM) >= items, f"{items} items", WITHIN_SEC)
     return time.monotonic() - begun
 
 
@@ -112,14 +109,14 @@ def main(feeds: int = FEEDS) -> None:
         port, newest, asked = found
         seed([system, market], truth(port, feeds))
         with program("services.rss_agg", system, market) as process:
-            first_sec = until(client, feeds * ITEMS)
+            first_sec = until_there(client, feeds * ITEMS)
             time.sleep(2)
             before, used, begun = asked.value, cpu_sec(process.pid), time.monotonic()
             time.sleep(MEASURE_SEC)
             unchanged = (asked.value - before) / (time.monotonic() - begun)
             used = (cpu_sec(process.pid) - used) / (time.monotonic() - begun)
             newest.value += 1
-            changed_sec = until(client, feeds * (ITEMS + 1))
+            changed_sec = until_there(client, feeds * (ITEMS + 1))
             memory = rss_mb(process.pid)
         assert client.xlen(STREAM) == feeds * (ITEMS + 1)
     report(

@@ -16,7 +16,7 @@ import hiredis
 import orjson
 import redis
 
-from bench.ground import Server, call, connect, publish
+from bench.ground import Server, call, connect, publish, until
 from marketswarm.beat import make
 
 ROOT = Path(__file__).parent.parent
@@ -79,12 +79,13 @@ def seed(servers: list[Server], document: bytes) -> None:
 def watching(server: Server, channel: str, within_sec: float = 60.0) -> float:
     """Waits until someone subscribes to the channel; returns when, in monotonic seconds."""
     with redis.Redis(port=server.port) as client:
-        by = time.monotonic() + within_sec
-        while time.monotonic() < by:
-            if client.pubsub_numsub(channel)[0][1]:
-                return time.monotonic()
-            time.sleep(0.01)
-    raise RuntimeError(f"nobody subscribed to {channel} in {within_sec} s")
+        until(lambda: client.pubsub_numsub(channel)[0][1], f"a subscription to {channel}", within_sec)
+        return time.monotonic()
+
+
+def until_up(client: "redis.Redis", services: int) -> None:
+    """Waits until the healer has concluded that so many services are up."""
+    until(lambda: client.hlen("healer:roster") >= services, "every service to be up", 120.0, 0.1)
 
 
 class Beater:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import redis
 
-from bench.fleet import Beater, healer, names, seed, truth, watching
+from bench.fleet import Beater, healer, names, seed, truth, until_up, watching
 from bench.ground import Server, report
 
 INTERVAL_SEC = 10.0
@@ -38,9 +38,7 @@ def main(services: int = 100_000) -> None:
             begun = watching(system, f"{names(services)[-1]}:heartbeat") - started
             beater = Beater(system.port, services, INTERVAL_SEC)
             with redis.Redis(port=system.port) as client:
-                by = time.monotonic() + 120
-                while client.hlen("healer:roster") < services and time.monotonic() < by:
-                    time.sleep(0.2)
+                until_up(client, services)
             time.sleep(2 * INTERVAL_SEC)
             before, at = cpu_sec(process.pid), time.monotonic()
             time.sleep(MEASURE_SEC)

@@ -13,7 +13,7 @@ from typing import Final
 import redis
 
 from bench.delay import misses
-from bench.fleet import healer, names, seed, truth, watching
+from bench.fleet import healer, names, seed, truth, until_up, watching
 from bench.footprint import cpu_sec
 from bench.ground import Server, report
 from bench.storm import Storm
@@ -83,11 +83,7 @@ def _round(storm: Storm, client: "redis.Redis", services: int, n: int) -> list[f
 
 
 def _until_calm(client: "redis.Redis", services: int) -> None:
-    by = time.monotonic() + 120
-    while client.hlen("healer:roster") < services:
-        if time.monotonic() > by:
-            raise RuntimeError("not every service came up")
-        time.sleep(0.2)
+    until_up(client, services)
     time.sleep(TIMEOUT_SEC)
 
 

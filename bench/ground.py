@@ -5,7 +5,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -90,6 +90,19 @@ def burst(port: int, services: Sequence[str], beats: int, *, first: int = 1) -> 
                 payload = make(svc, i, started + 10 * i, boot="b00700b007aa", rev=3, every=10.0)
                 packed.append(publish(f"{svc}:heartbeat", payload))
             call(sock, reader, packed)
+
+
+def until(done: Callable[[], object], what: str, within_sec: float = 60.0, every_sec: float = 0.01) -> None:
+    """Waits for something that is not measured itself, or no finer than it is looked for.
+
+    Raises:
+        RuntimeError: it did not come within that time: a figure of what never began would be none.
+    """
+    by = time.monotonic() + within_sec
+    while not done():
+        if time.monotonic() > by:
+            raise RuntimeError(f"not within {within_sec:g} s: {what}")
+        time.sleep(every_sec)
 
 
 def report(title: str, *rows: tuple[str, ...]) -> None:

@@ -13,7 +13,7 @@ import redis
 
 from bench.fleet import healer, seed, truth, watching
 from bench.footprint import cpu_sec
-from bench.ground import Server, report
+from bench.ground import Server, report, until
 
 LEASE_SEC = 3.0
 MEASURE_SEC = 20.0
@@ -33,8 +33,7 @@ def takeover(system: Server, market: Server, client: redis.Redis) -> float:
         _until_led(client, before)
         led = epoch(client)
         ends.enter_context(healer(system, market))
-        while client.pubsub_numsub("svc000000:heartbeat")[0][1] < 2:
-            time.sleep(0.01)
+        until(lambda: client.pubsub_numsub("svc000000:heartbeat")[0][1] == 2, "both healers to listen")
         time.sleep(LEASE_SEC / 2 + random.random() * LEASE_SEC)
         first.kill()
         killed = time.monotonic()
@@ -43,11 +42,7 @@ def takeover(system: Server, market: Server, client: redis.Redis) -> float:
 
 
 def _until_led(client: redis.Redis, after: int) -> None:
-    by = time.monotonic() + 60
-    while epoch(client) <= after:
-        if time.monotonic() > by:
-            raise RuntimeError("nobody leads")
-        time.sleep(0.002)
+    until(lambda: epoch(client) > after, "a leader", every_sec=0.002)
 
 
 def costs(system: Server, market: Server, client: redis.Redis) -> tuple[float, float, float]:

@@ -16,7 +16,7 @@ import redis
 
 from bench.fleet import program, seed
 from bench.footprint import cpu_sec, rss_mb
-from bench.ground import Server, report
+from bench.ground import Server, report, until
 from marketswarm.event import Event, Kind, encode, identify
 
 LOG: Final = "healer:alerts:log"
@@ -78,13 +78,9 @@ def miss(n: int) -> tuple[str, bytes]:
     return ident, encode(event)
 
 
-def until(receiver: Receiver, ids: set[str], within_sec: float) -> None:
+def until_came(receiver: Receiver, ids: set[str], within_sec: float) -> None:
     """Waits until all of these came."""
-    by = time.monotonic() + within_sec
-    while not ids <= receiver.came.keys():
-        if time.monotonic() > by:
-            raise RuntimeError(f"{len(ids - receiver.came.keys())} of {len(ids)} never came")
-        time.sleep(0.002)
+    until(lambda: ids <= receiver.came.keys(), f"{len(ids)} messages", within_sec, 0.002)
 
 
 def one_by_one(client: redis.Redis, receiver: Receiver, alerts: int) -> list[float]:
@@ -94,7 +90,7 @@ def one_by_one(client: redis.Redis, receiver: Receiver, alerts: int) -> list[flo
         ident, raw = miss(n)
         begun = time.monotonic()
         client.xadd(LOG, {"event": raw})
-        until(receiver, {ident}, 10)
+        until_came(receiver, {ident}, 10)
         took.append(receiver.came[ident] - begun)
         time.sleep(0.005)
     return took
@@ -109,7 +105,7 @@ def backlog(client: redis.Redis, receiver: Receiver, first: int, events: int) ->
         pipe.xadd(LOG, {"event": raw})
     pipe.execute()
     begun = time.monotonic()
-    until(receiver, set(found), 60)
+    until_came(receiver, set(found), 60)
     return time.monotonic() - begun, receiver.messages - before
 
 

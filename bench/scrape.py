@@ -13,7 +13,7 @@ import urllib.request
 import redis
 from prometheus_client.parser import text_string_to_metric_families
 
-from bench.fleet import Beater, healer, seed, truth
+from bench.fleet import Beater, healer, seed, truth, until_up
 from bench.footprint import INTERVAL_SEC, cpu_sec, rss_mb
 from bench.ground import Server, free_port, report
 
@@ -56,9 +56,7 @@ def main(services: int = 100_000) -> None:
             with healer(system, market) as process:
                 beater = Beater(system.port, services, INTERVAL_SEC)
                 with redis.Redis(port=system.port) as client:
-                    by = time.monotonic() + 120
-                    while client.hlen("healer:roster") < services and time.monotonic() < by:
-                        time.sleep(0.2)
+                    until_up(client, services)
                 time.sleep(INTERVAL_SEC)
                 quiet = samples(port)
                 time.sleep(MEASURE_SEC)
