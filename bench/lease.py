@@ -31,10 +31,14 @@ def takeover(system: Server, market: Server, client: redis.Redis) -> float:
         first = ends.enter_context(healer(system, market))
         before = epoch(client)
         _until_led(client, before)
+        # who has just begun to lead is deaf until it has read what was told, and gives way to one that has
+        until(lambda: client.hget("healer:lease", "deaf") == b"", "a leader that hears all")
         led = epoch(client)
         ends.enter_context(healer(system, market))
         until(lambda: client.pubsub_numsub("svc000000:heartbeat")[0][1] == 2, "both healers to listen")
         time.sleep(LEASE_SEC / 2 + random.random() * LEASE_SEC)
+        if epoch(client) != led:
+            raise RuntimeError("another one leads already")
         first.kill()
         killed = time.monotonic()
         _until_led(client, led)
