@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from marketswarm.acl.grants import Grant, escaped
-from marketswarm.acl.places import BEATS, LOG, Place
+from marketswarm.acl.places import LOG, Place
 from marketswarm.acl.services import own_points, written
 from marketswarm.truth import HEALER
 from marketswarm.truth.flows import flows_of
@@ -115,4 +115,3 @@ ROLES: Final[Mapping[str, Callable[[Place], tuple[Grant, ...]]]] = {
     MESH: mesh,
     BOARD: board,
 }
-__all__ = ["BEATS", "BOARD", "MESH", "NOTIFIER", "ROLES", "SENTINEL", "seeing"]
