@@ -57,11 +57,13 @@ def beat(
     if every is None:
         _bounded(lambda: _send(Post(svc, data), status, detail, None, verbose))
         return
+    import os
     import secrets
 
+    parent = os.getppid()  # asked before the first beat: who started this may end with it
     post = Post(svc, data, secrets.token_hex(6))
     _bounded(lambda: _send(post, status, detail, every, verbose))
-    _go_on(post, status, detail, every)
+    _go_on(post, status, detail, every, parent)
 
 
 def need_a_name(svc: str, where: str = "SVC") -> None:
@@ -119,7 +121,7 @@ def _bounded(work: "Callable[[], None]") -> None:
         raise failed[0]
 
 
-def _go_on(post: "Post", status: State, detail: str | None, every_sec: float) -> None:
+def _go_on(post: "Post", status: State, detail: str | None, every_sec: float, parent: int) -> None:
     """Beats until a signal, then says goodbye; no goodbye when who started this is gone: that was a crash."""
     import os
     import signal
@@ -130,8 +132,7 @@ def _go_on(post: "Post", status: State, detail: str | None, every_sec: float) ->
     def leave(*_: object) -> None:
         raise KeyboardInterrupt
 
-    parent, due = os.getppid(), time.monotonic() + every_sec
-    trouble = ""
+    due, trouble = time.monotonic() + every_sec, ""
     try:
         for number in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) != signal.SIG_IGN:
