@@ -10,7 +10,7 @@ import dns.message
 import dns.rcode
 import dns.rdatatype
 import dns.rrset
-from rig_process import HOST
+from rig_process import HOST, free_port
 
 TTL_SEC = 30
 
@@ -25,8 +25,8 @@ class Names:
     def __init__(self, known: dict[tuple[str, str], list[str] | str] | None = None) -> None:
         self.known: dict[tuple[str, str], list[str] | str] = known or {}
         self.asked: list[tuple[str, str]] = []  # ("udp", "shop.example A")
-        self._streams = socket.create_server((HOST, 0))
-        self.port: int = self._streams.getsockname()[1]
+        self.port = free_port()  # for both: what the kernel gives for one may be taken for the other
+        self._streams = socket.create_server((HOST, self.port))
         self._datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._datagrams.bind((HOST, self.port))
         self._threads = [threading.Thread(target=run, daemon=True) for run in (self._udp, self._tcp)]

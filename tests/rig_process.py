@@ -29,7 +29,7 @@ from marketswarm.fleet.server import command, find_binary
 HOST = "127.0.0.1"
 # a name that none has: longer than a name can be, so that no name server is asked, which may be slow
 NO_HOST = ".".join(["nobody"] * 40)
-_FIRST_PORT = 15_000
+_FIRST_PORT, _END_OF_PORTS = 15_000, 30_000  # marketswarm.testing takes those after them
 _IN_A_ROW = 10
 # what finds programs, and what finds processes that a test left behind
 _INHERITED = ("PATH", TAG, "PYTEST_CURRENT_TEST")
@@ -57,7 +57,7 @@ def _ports() -> Iterator[int]:
         outgoing = 32_768
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    everyone = range(_FIRST_PORT, max(outgoing, _FIRST_PORT + 5_000), _IN_A_ROW)
+    everyone = range(_FIRST_PORT, max(min(outgoing, _END_OF_PORTS), _FIRST_PORT + 5_000), _IN_A_ROW)
     own = everyone[worker::workers]
     begin = random.randrange(len(own))  # another run, beside this one, begins elsewhere
     return itertools.cycle([*own[begin:], *own[:begin]])
@@ -81,14 +81,30 @@ def _late(predicate: Callable[[], Any], within: float, what: What) -> AssertionE
     return AssertionError(f"not within {within:g} s: {(what() if callable(what) else what) or predicate}")
 
 
+def _patience(within: float) -> Callable[[], bool]:
+    """Says, look by look, whether so many seconds are over.
+
+    A look counts for a quarter of one at most: where the machine stood still, nobody had the time to come.
+    """
+    waited, looked_at = 0.0, time.monotonic()
+
+    def over() -> bool:
+        nonlocal waited, looked_at
+        now = time.monotonic()
+        waited, looked_at = waited + min(now - looked_at, 0.25), now
+        return waited > within
+
+    return over
+
+
 def until(predicate: Callable[[], Any], within: float = 5.0, what: What = "") -> Any:
-    """What `predicate` gives, once that is true; an AssertionError after `within` seconds.
+    """What `predicate` gives, once that is true; an AssertionError after `within` seconds, see `_patience`.
 
     `what` was waited for; a function, where it tells of a state that is worth knowing then.
     """
-    deadline = time.monotonic() + within
+    over = _patience(within)
     while not (found := predicate()):
-        if time.monotonic() > deadline:
+        if over():
             raise _late(predicate, within, what)
         time.sleep(0.01)
     return found
@@ -96,14 +112,14 @@ def until(predicate: Callable[[], Any], within: float = 5.0, what: What = "") ->
 
 async def auntil(predicate: Callable[[], Any], within: float = 5.0, what: What = "") -> Any:
     """As `until`; `predicate` may be a coroutine function, and the loop runs on meanwhile."""
-    deadline = time.monotonic() + within
+    over = _patience(within)
     while True:
         found = predicate()
         if asyncio.iscoroutine(found):
             found = await found
         if found:
             return found
-        if time.monotonic() > deadline:
+        if over():
             raise _late(predicate, within, what)
         await asyncio.sleep(0.01)
 
@@ -161,7 +177,7 @@ class Process:
 
     def freeze(self) -> None:
         self.signal(signal.SIGSTOP)
-        until(self._stopped, 2, f"{self.pid} to stand still")
+        until(self._stopped, 10, f"{self.pid} to stand still")
 
     def thaw(self) -> None:
         self.signal(signal.SIGCONT)
@@ -271,7 +287,7 @@ class Server(Process):
             self.stop()
         self.start()
 
-    def cmd(self, *words: Any, within: float = 3.0) -> Any:
+    def cmd(self, *words: Any, within: float = 10.0) -> Any:
         """What the server says to a command, text decoded: `server.cmd("GET", "truth:doc")`."""
         with redis.Redis(
             host=HOST,

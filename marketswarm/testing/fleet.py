@@ -32,7 +32,7 @@ UP_WITHIN_SEC: Final = 60.0  # a busy machine, and a first start of everything
 WITHIN_SEC: Final = 30.0
 _END_WITHIN_SEC: Final = 15.0
 _LOOK_EVERY_SEC: Final = 0.02
-_PORTS: Final = range(16_000, 32_000)  # below those that the kernel takes for outgoing connections
+_PORTS: Final = range(30_000, 32_000)  # below those that the kernel takes for outgoing connections
 # what would lead a test's fleet out of its folder, or make people hear of it
 _NOT_INHERITED: Final = ("TRUTH_", "MARKETSWARM_", "METRICS_", "REDIS_URL", "LOG_", "PYTHONSAFEPATH")
 
