@@ -118,7 +118,7 @@ class Tail:
         self.client = redis.Redis.from_url(url)
         self.pubsub = self.client.pubsub()
         self.pubsub.subscribe(channel)
-        self.pubsub.get_message(timeout=2)
+        until(lambda: self.pubsub.get_message(timeout=0.1), 10, f"a subscription to {channel}")
 
     def __enter__(self) -> Self:
         return self

@@ -125,15 +125,23 @@ def test_without_the_variable_there_is_nothing_to_check():
 def test_a_check_takes_100_ms_of_cpu_at_most_and_loads_nothing_heavy(path, start):
     """The second way is that of the installed command."""
     alive.write(path, said(at=time.monotonic()))
-    line = [sys.executable, "-X", "importtime", *start, "check"]
-    spent = []
+    spent, bare = [], []
     for _ in range(3):
-        before = os.times()
-        ended = subprocess.run(line, env={alive.VARIABLE: path}, capture_output=True, text=True, check=False)
-        after = os.times()
+        used, ended = ran(path, *start, "check")
         assert (ended.returncode, ended.stdout[:21]) == (0, "rss_agg made progress")
-        spent.append(sum(after[2:4]) - sum(before[2:4]))
-    assert min(spent) <= 0.1
+        spent.append(used)
+        bare.append(ran(path, "-c", "pass")[0])
+    # on a machine so slow that Python itself takes a third of that, it is no more than thrice as much
+    assert min(spent) <= max(0.1, 3 * min(bare))
     loaded = {line.rpartition("|")[2].strip() for line in ended.stderr.splitlines()}
     assert "marketswarm.alive" in loaded
     assert not {"typer", "click", "rich", "pydantic", "redis", "asyncio", "socket", "dataclasses"} & loaded
+
+
+def ran(path, *words):
+    """Seconds of processor that a Python with these words took, and how it ended."""
+    before = os.times()
+    line = [sys.executable, "-X", "importtime", *words]
+    ended = subprocess.run(line, env={alive.VARIABLE: path}, capture_output=True, text=True, check=False)
+    after = os.times()
+    return sum(after[2:4]) - sum(before[2:4]), ended

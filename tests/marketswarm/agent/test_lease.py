@@ -93,10 +93,10 @@ async def test_what_is_no_lease_is_left_alone(bus):
 
 
 async def test_it_is_renewed_while_it_is_kept(bus):
-    mine = lease(bus, life_sec=0.2)
+    mine = lease(bus, life_sec=1.0)
     await mine.take()
     keeping = asyncio.create_task(mine.keep())
-    await asyncio.wait([keeping], timeout=0.7)
+    await asyncio.wait([keeping], timeout=2.5)
     assert mine.held
     assert not keeping.done()
     keeping.cancel()
@@ -104,7 +104,7 @@ async def test_it_is_renewed_while_it_is_kept(bus):
 
 
 async def test_one_that_another_took_is_lost_and_says_who_has_it(bus):
-    mine, other = lease(bus, life_sec=0.3), lease(bus, "def")
+    mine, other = lease(bus, life_sec=1.5), lease(bus, "def")
     await mine.take()
     await bus.client.delete("lease:nightly")
     assert await other.take()
@@ -113,7 +113,7 @@ async def test_one_that_another_took_is_lost_and_says_who_has_it(bus):
 
 
 async def test_one_that_is_gone_is_lost_though_nobody_has_it(bus):
-    mine = lease(bus, life_sec=0.3)
+    mine = lease(bus, life_sec=1.5)
     await mine.take()
     await bus.client.flushall()
     assert await mine.keep() == "it is gone from the bus"
@@ -121,24 +121,24 @@ async def test_one_that_is_gone_is_lost_though_nobody_has_it(bus):
 
 
 async def test_it_ends_by_our_clock_while_the_bus_is_away_and_not_before(bus):
-    mine = lease(bus, life_sec=0.3)
+    mine = lease(bus, life_sec=1.5)
     begun = time.monotonic()
     await mine.take()
     bus.connected = False
     assert await mine.keep() == "system-redis refused"
-    assert 0.299 < time.monotonic() - begun < 2
+    assert 1.499 < time.monotonic() - begun < 10
     assert not mine.held
     bus.connected = True
 
 
 async def test_a_bus_that_comes_back_in_time_costs_nothing(bus):
-    mine = lease(bus, life_sec=0.6)
+    mine = lease(bus, life_sec=3.0)
     await mine.take()
     bus.connected = False
     keeping = asyncio.create_task(mine.keep())
-    await asyncio.wait([keeping], timeout=0.35)
+    await asyncio.wait([keeping], timeout=1.75)
     bus.connected = True
-    await asyncio.wait([keeping], timeout=0.6)
+    await asyncio.wait([keeping], timeout=3.0)
     assert mine.held
     assert not keeping.done()
     keeping.cancel()

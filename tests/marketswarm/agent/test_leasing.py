@@ -59,9 +59,9 @@ def other(system, name="nightly", life_sec=5.0):
 
 
 async def test_a_block_has_its_lease_and_gives_it_back(me, system):
-    async with me.lease("nightly", life_sec=0.3) as lease:
+    async with me.lease("nightly", life_sec=1.5) as lease:
         assert (lease.name, lease.held) == ("nightly", True)
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(2)
         assert not await other(system).take()
         first = lease.epoch
     assert not lease.held
@@ -133,8 +133,8 @@ async def test_while_the_bus_is_away_it_waits_and_the_beats_say_for_what(me, sys
     system.connected = True
 
 
-async def under_a_lease(me, body):
-    async with me.lease("nightly", life_sec=0.3):
+async def under_a_lease(me, body, life_sec=1.5):
+    async with me.lease("nightly", life_sec=life_sec):
         await body()
 
 
@@ -195,7 +195,7 @@ async def test_a_block_that_held_the_loop_past_the_end_is_not_told_that_all_was_
             pass
 
     with pytest.raises(LeaseLost, match="not renewed in time"):
-        await under_a_lease(me, body)
+        await under_a_lease(me, body, life_sec=0.3)
 
 
 async def test_what_the_block_raises_comes_out_and_the_lease_is_free(me, system):

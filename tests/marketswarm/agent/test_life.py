@@ -12,7 +12,7 @@ from marketswarm.settings import Common
 from marketswarm.testing import MemoryBuses
 from marketswarm.truth import Heartbeat
 
-SETTINGS = Common(truth_wait_sec=0.2, log_format="json")
+SETTINGS = Common(truth_wait_sec=5, log_format="json")
 
 
 def document(**services):

@@ -12,7 +12,7 @@ from marketswarm.agent.share import LIFE, REFRESHES, Members, collect
 from marketswarm.settings import Common
 from marketswarm.testing import MemoryBuses
 
-SETTINGS = Common(truth_wait_sec=5, log_format="json")
+SETTINGS = Common(truth_wait_sec=5, watchdog_sec=1000, log_format="json")
 TIMEOUT_SEC = 40  # what is told at once is not to be mistaken for what shows at the next look
 KEYS = [f"key {number}" for number in range(60)]
 RAW = orjson.dumps({"services": {"mine": {"heartbeat": {"interval_sec": 0.5, "timeout_sec": TIMEOUT_SEC}}}})
@@ -73,7 +73,7 @@ async def test_two_share_all_keys_between_them_and_who_leaves_hands_over_at_once
 
 
 async def test_who_is_gone_without_a_word_is_no_member_when_its_life_is_over(buses, system):
-    await system.client.zadd("members:mine", {"dead": await now_ms(system) + 400})
+    await system.client.zadd("members:mine", {"dead": await now_ms(system) + 1500})
     async with instance(buses) as me:
         share = me.share()
         assert await share.known()

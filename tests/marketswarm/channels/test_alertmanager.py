@@ -150,7 +150,7 @@ async def channel():
     made = []
 
     def of(receiver: Receiver) -> Alertmanager:
-        made.append(Alertmanager("night", Options(url=receiver.url), Http(within_sec=1.0)))
+        made.append(Alertmanager("night", Options(url=receiver.url), Http(within_sec=3.0)))
         return made[-1]
 
     yield of

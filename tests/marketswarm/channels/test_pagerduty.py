@@ -88,7 +88,7 @@ async def channel():
 
     def of(receiver: Receiver) -> PagerDuty:
         options = Options(routing_key=SecretStr(KEY), url=receiver.url)
-        made.append(PagerDuty("night", options, Http(within_sec=1.0)))
+        made.append(PagerDuty("night", options, Http(within_sec=3.0)))
         return made[-1]
 
     yield of

@@ -81,7 +81,7 @@ def hook(url: str, secret: SecretStr | None = None, http: Http | None = None) ->
 
 @pytest.fixture
 async def http():
-    client = Http(within_sec=1.0)
+    client = Http(within_sec=3.0)
     yield client
     await client.aclose()
 
@@ -159,7 +159,7 @@ async def test_a_receiver_that_hangs_costs_its_time_and_no_more(http):
         begun = time.monotonic()
         error = await refused(http, receiver.url)
         assert (error.reason, error.permanent) == ("timeout", False)
-        assert 0.9 <= time.monotonic() - begun < 3
+        assert 2.9 <= time.monotonic() - begun < 7
         await hook(receiver.url, http=http).send(MISS)  # the next one gets through
 
 
@@ -181,7 +181,7 @@ async def test_a_receiver_that_drips_costs_its_time_and_no_more(http):
     async with server:
         begun = time.monotonic()
         assert (await refused(http, f"http://{HOST}:{port}/s3cret")).reason == "timeout"
-        assert time.monotonic() - begun < 3
+        assert time.monotonic() - begun < 7
         async with asyncio.timeout(2):
             await hung_up.wait()
 
@@ -190,7 +190,7 @@ async def test_no_more_of_an_answer_is_read_than_it_takes(http):
     with Receiver(Answer(200, body=b"x" * 50_000_000)) as receiver:
         begun = time.monotonic()
         await hook(receiver.url, http=http).send(MISS)
-        assert time.monotonic() - begun < 1
+        assert time.monotonic() - begun < 3
         assert http._client._transport._pool.connections == []  # given up rather than read to its end
 
 

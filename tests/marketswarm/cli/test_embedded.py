@@ -13,17 +13,18 @@ from rig import AlertTail, Proc, free_port, until
 pytestmark = pytest.mark.live
 
 
-def section(svc: str, **more):
-    return {"heartbeat": {"channel": f"{svc}:heartbeat", "interval_sec": 0.4, "timeout_sec": 1.6}, **more}
+def section(svc: str, interval_sec: float = 0.4, timeout_sec: float = 6, **more):
+    heartbeat = {"channel": f"{svc}:heartbeat", "interval_sec": interval_sec, "timeout_sec": timeout_sec}
+    return {"heartbeat": heartbeat, **more}
 
 
 TRUTH = {
     # as shipped: names that only containers know
     "buses": {name: {"url": f"redis://{name}:6379"} for name in ("system-redis", "market-redis")},
     "services": {
-        "rss_agg": section("rss_agg", endpoints=[], settings={"poll_sec": 1}),
+        "rss_agg": section("rss_agg", timeout_sec=1.6, endpoints=[], settings={"poll_sec": 1}),
         "mesh": section("mesh"),
-        "healer": section("healer", threshold={"heartbeat_cadence": 1.6}),
+        "healer": section("healer", interval_sec=1.5, threshold={"heartbeat_cadence": 1.6}),
         "sentinel": section("sentinel"),
     },
 }
@@ -66,7 +67,7 @@ def test_from_up_to_ctrl_c(fleet):
 
         boot = fleet.row("mesh")["boot"]
         assert "killed" in fleet.shell.said("kill", "mesh")
-        until(lambda: fleet.row("mesh")["boot"] not in (None, boot), 10)
+        until(lambda: fleet.row("mesh")["boot"] not in (None, boot), 30)
 
         assert orjson.loads(fleet.shell.said("health", "rss_agg", "--json"))["type"] == "heartbeat_ok"
         assert past(fleet)[0] == "heartbeat_miss"
@@ -95,7 +96,7 @@ def test_ctrl_c_in_a_simulation_starts_the_service_again(fleet):
         simulating.send_signal(signal.SIGINT)
         assert "rss_agg starts" in simulating.stdout.read()
         assert simulating.wait(5) == 0
-    until(lambda: fleet.row("rss_agg")["verdict"] == "up", 5)
+    until(lambda: fleet.row("rss_agg")["verdict"] == "up", 20)
 
 
 def test_a_reseed_from_another_terminal_reaches_the_agents(fleet):
@@ -103,4 +104,4 @@ def test_a_reseed_from_another_terminal_reaches_the_agents(fleet):
     truth["services"]["rss_agg"]["tags"] = ["new"]
     fleet.shell.write(truth)
     assert "is revision 2 on" in fleet.shell.said("seed")
-    until(lambda: fleet.row("rss_agg")["rev"] == 2, 5)
+    until(lambda: fleet.row("rss_agg")["rev"] == 2, 20)

@@ -95,7 +95,7 @@ def test_a_server_that_drips_is_given_up_in_time():
         wire = Wire(bus.url)
         with pytest.raises(AwayError, match="timeout"):
             wire.ask(("GET", "truth:doc"), within_sec=0.5)
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < 5
 
 
 @pytest.mark.live

@@ -162,6 +162,7 @@ def test_of_several_processes_the_one_that_dies_is_started_again(up):
 def test_without_a_terminal_every_line_is_json(up):
     fleet = up(services="steady,wrong")
     fleet.wait_log("agent.ended", 15)
+    assert fleet.stop(10) == 0
     lines = fleet.text().splitlines()
     assert len(fleet.logs()) == len(lines)
     assert [line["line"] for line in fleet.logs("program.output") if line["agent"] == "wrong"] == [
@@ -181,7 +182,7 @@ def test_agents_are_stopped_before_servers(up):
     assert alive(agent)
     assert all(map(alive, servers))
     fleet.signal(signal.SIGINT)
-    assert fleet.wait(4) == 0  # though the agent has 6 s of grace
+    assert fleet.wait(5) == 0  # though the agent has 6 s of grace
     assert none_left([agent, *servers])
 
 
@@ -315,7 +316,7 @@ def test_other_terminals_stop_start_and_kill_agents(up):
     assert "steady starts" in fleet.control("start", "steady")
     again = until(lambda: fleet.pid_of("services.steady"), 5)
     assert "killed" in fleet.control("kill", "steady")
-    until(lambda: fleet.pid_of("services.steady") not in (None, again), 5)
+    until(lambda: fleet.pid_of("services.steady") not in (None, again), 15)
     assert "did you mean steady" in fleet.control("stop", "steadi")
     assert "stop, start, kill" in fleet.control("fry", "steady")
 
