@@ -366,7 +366,7 @@ async def test_waiting_in_vain_names_each_silent_bus_and_its_reason(servers):
             began = time.monotonic()
             with pytest.raises(Unseeded) as caught:
                 await wait_until_all_answer(opened, 1)
-            assert time.monotonic() - began < 3
+            assert time.monotonic() - began < 6
     finally:
         servers[1].thaw()
     assert (caught.value.bus, caught.value.reason) == ("market-redis", "timeout")
