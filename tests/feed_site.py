@@ -123,10 +123,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 class Http2Site:
-    """Answers requests over HTTP/2 and TLS with one page, but for the first few; counts its connections."""
+    """Answers requests over HTTP/2 and TLS with one page, but those up to the `unanswered`th.
 
-    def __init__(self, context: ssl.SSLContext, body: bytes, unanswered: int = 0) -> None:
-        self.unanswered = unanswered
+    Counts its connections, and all requests.
+    """
+
+    def __init__(self, context: ssl.SSLContext, body: bytes) -> None:
+        self.unanswered = 0
         context.set_alpn_protocols(["h2"])
         self.body, self.connections, self.requests = body, 0, 0
         self._context, self._closing = context, threading.Event()

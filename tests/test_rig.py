@@ -20,11 +20,11 @@ def server(tmp_path):
         yield server
 
 
-def impatient(url: str) -> redis.Redis:
+def patient(url: str, sec: float = 5.0) -> redis.Redis:
     return redis.Redis.from_url(
         url,
-        socket_timeout=0.3,
-        socket_connect_timeout=0.3,
+        socket_timeout=sec,
+        socket_connect_timeout=sec,
         decode_responses=True,
         retry=Retry(NoBackoff(), 0),
     )
@@ -39,13 +39,13 @@ def test_a_server_keeps_its_data_and_port_over_kill_and_restart(server):
     assert (server.port, server.cmd("GET", "k")) == (port, "v")
 
 
-def test_a_server_starts_within_a_third_of_a_second(tmp_path):
+def test_a_server_starts_within_a_second(tmp_path):
     took_sec = []
     for name in "abcde":  # the best of some, on a machine with other things to do
         begun = time.monotonic()
         with Server(tmp_path / name):
             took_sec.append(time.monotonic() - begun)
-    assert min(took_sec) < 0.3
+    assert min(took_sec) < 1
 
 
 def test_a_frozen_server_says_nothing_until_thawed(server):
@@ -83,14 +83,14 @@ def test_a_server_dies_with_the_process_that_started_it(tmp_path):
 
 
 def test_a_cut_wire_resets_what_is_open_and_passes_what_comes(server):
-    with TcpProxy(server.port) as wire, impatient(wire.url) as client:
+    with TcpProxy(server.port) as wire, patient(wire.url) as client:
         client.set("k", "v")
         assert wire.cut() == 1
         assert client.get("k") == "v"
 
 
 def test_a_swallowing_wire_takes_bytes_and_gives_none(server):
-    with TcpProxy(server.port) as wire, impatient(wire.url) as client, impatient(wire.url) as listener:
+    with TcpProxy(server.port) as wire, patient(wire.url) as client, patient(wire.url) as listener:
         pubsub = listener.pubsub()
         pubsub.subscribe("c")
         until(pubsub.get_message, 1, "subscribed")
@@ -98,24 +98,24 @@ def test_a_swallowing_wire_takes_bytes_and_gives_none(server):
         client.publish("c", "lost")
         assert pubsub.get_message(timeout=0.2) is None
         wire.swallow()
-        with pytest.raises(redis.TimeoutError):
-            client.ping()
+        with pytest.raises(redis.TimeoutError), patient(wire.url, 0.3) as hasty:
+            hasty.ping()
         wire.heal()
         assert client.ping()
         pubsub.close()
 
 
 def test_a_wire_can_lose_one_direction_only(server):
-    with TcpProxy(server.port) as wire, impatient(wire.url) as client:
+    with TcpProxy(server.port) as wire, patient(wire.url, 1.0) as client:
         client.ping()
         wire.swallow(direction="down")
         with pytest.raises(redis.TimeoutError):
             client.set("k", "arrived")
-        assert server.cmd("GET", "k") == "arrived"
+        until(lambda: server.cmd("GET", "k") == "arrived")
 
 
 def test_a_wire_delays_and_refuses_and_heals(server):
-    with TcpProxy(server.port) as wire, impatient(wire.url) as client:
+    with TcpProxy(server.port) as wire, patient(wire.url) as client:
         client.ping()
         wire.delay(0.1)
         begun = time.monotonic()

@@ -51,7 +51,7 @@ def in_go(folder: Path) -> list[str]:
         "GOFLAGS": "",
         "CGO_ENABLED": "0",
     }
-    subprocess.run(["go", "build", "-o", "beat", "beat.go"], cwd=folder, env=env, check=True, timeout=90)
+    subprocess.run(["go", "build", "-o", "beat", "beat.go"], cwd=folder, env=env, check=True, timeout=300)
     untidy = subprocess.run(["gofmt", "-l", "beat.go"], cwd=folder, check=True, capture_output=True)
     assert untidy.stdout == b""
     return ["./beat"]
@@ -62,6 +62,7 @@ def in_node(folder: Path) -> list[str]:
     return ["node", "beat.js"]
 
 
+@pytest.mark.timeout(400)  # Go builds its own library first
 @pytest.mark.parametrize(
     "made",
     [

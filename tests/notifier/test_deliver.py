@@ -91,7 +91,7 @@ async def test_a_receiver_is_left_alone_as_long_as_it_asks(monkeypatch):
         one.put(message())
         await auntil(lambda: one.outcomes)
         assert one.trouble == "scripted: 429"
-        assert 0.2 < one.pause_left_sec <= 0.4
+        assert 0.2 < one.outcomes[0].pause_sec <= 0.4
         one.put(message("m2"))
         await auntil(lambda: len(one.outcomes) == 3)
         times = [at for at, _, _ in channel.tried]

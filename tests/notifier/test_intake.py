@@ -47,7 +47,7 @@ async def test_readers_wait_while_too_much_waits():
     await asyncio.sleep(0)
     assert not waiting.done()
     intake.take(1)
-    await asyncio.wait_for(waiting, 1)
+    await asyncio.wait_for(waiting, 10)
 
 
 async def test_what_was_brought_is_digested_once_it_is_stored():
@@ -62,7 +62,7 @@ async def test_what_was_brought_is_digested_once_it_is_stored():
     await asyncio.sleep(0.01)
     assert not waiting.done()
     intake.stored()
-    await asyncio.wait_for(waiting, 1)
+    await asyncio.wait_for(waiting, 10)
 
 
 async def test_entries_that_say_nothing_are_counted():

@@ -92,22 +92,22 @@ async def test_who_waits_has_it_as_soon_as_it_is_given_back(me, system):
         async with asyncio.timeout(0.2):
             await entered.wait()
     await theirs.give()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(10):
         await entered.wait()
     await waiting
 
 
 async def test_who_waits_has_it_when_the_life_of_a_dead_one_is_over(me, system):
     await other(system, life_sec=0.4).take()
-    async with asyncio.timeout(1):
-        async with me.lease("nightly", wait_sec=2) as lease:
+    async with asyncio.timeout(10):
+        async with me.lease("nightly", wait_sec=10) as lease:
             assert lease.held
 
 
 async def test_waiting_is_bounded(me, system):
     await other(system, life_sec=60.0).take()
     with pytest.raises(LeaseHeld):
-        async with asyncio.timeout(2), me.lease("nightly", wait_sec=0.3):
+        async with asyncio.timeout(10), me.lease("nightly", wait_sec=0.3):
             pytest.fail("it is somebody else's")
 
 

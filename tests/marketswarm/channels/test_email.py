@@ -285,6 +285,6 @@ async def test_a_server_that_drips_costs_its_time_and_no_more(said):
     async with server:
         begun = time.monotonic()
         assert await refused(mailer(port, within_sec=0.5)) == ("timeout", False)
-        assert time.monotonic() - begun < 3
-        async with asyncio.timeout(2):
+        assert time.monotonic() - begun < 6
+        async with asyncio.timeout(10):
             await hung_up.wait()

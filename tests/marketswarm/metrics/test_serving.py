@@ -158,7 +158,7 @@ def test_once_it_is_over_its_port_is_free_and_who_hangs_on_is_dropped(sources):
         client.sendall(b"GET /metr")
         time.sleep(0.1)
         begun = time.monotonic()
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < 5
     with client, contextlib.suppress(ConnectionResetError):
         assert client.recv(1) == b""
     with Exporter(HOST, port, sources):

@@ -4,7 +4,7 @@ import socket
 import threading
 
 import pytest
-from rig_process import HOST, free_port
+from rig_process import HOST, NO_HOST, free_port
 from rig_site import Page, Site
 from rig_tls import Authority
 
@@ -116,15 +116,15 @@ async def test_no_more_of_a_body_is_read_than_is_allowed(site, means):
 
 async def test_a_body_that_drips_costs_the_time_limit_and_only_who_wants_to_read_it(site, means):
     site.pages["/drip"] = Page(b"", drip=True)
-    quick = Means(0.4, means.look_up)
+    quick = Means(1.5, means.look_up)
     found = await probe(at(site.url("/drip"), contains="end"), quick)
     assert (found.stage, found.error) == ("http", "timeout")
-    assert (await probe(at(site.url("/drip")), quick)).ok
+    assert (await probe(at(site.url("/drip")), means)).ok
 
 
 async def test_a_page_that_says_nothing_costs_the_time_limit(site, means):
     site.pages["/mute"] = Page(silent=True)
-    found = await probe(at(site.url("/mute")), Means(0.3, means.look_up))
+    found = await probe(at(site.url("/mute")), Means(1.5, means.look_up))
     assert (found.stage, found.error) == ("http", "timeout")
 
 
@@ -199,7 +199,7 @@ async def test_what_only_those_inside_reach_is_inside(inside, means):
         visit.may_be_visited([inside])
 
 
-@pytest.mark.parametrize("host", ["a..example", "*.example", "x" * 64 + ".example"])
+@pytest.mark.parametrize("host", ["a..example", f"*.{NO_HOST}", "x" * 64 + ".example"])
 async def test_a_name_that_is_none_is_a_result_too(host, means):
     found = await probe(at(f"https://{host}/?key=s3cret"), means)
     assert found.error in {"bad_name", "unknown_name", "look_up_failed", "unreachable"}

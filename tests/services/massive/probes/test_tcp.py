@@ -58,7 +58,7 @@ async def test_an_address_that_hangs_leaves_the_others_some_time(monkeypatch):
     monkeypatch.setattr(asyncio, "open_connection", hang_at_the_first)
     with socket.create_server(("127.0.0.1", 0)) as peer:
         port = peer.getsockname()[1]
-        means = Means(0.6, lambda _host, _port: known("192.0.2.1", "127.0.0.1"))
+        means = Means(6.0, lambda _host, _port: known("192.0.2.1", "127.0.0.1"))
         found = await probe(Tcp(name="a", host="two.example", port=port), means)
     assert found.error is None
 
