@@ -15,6 +15,7 @@ from soak.schedule import BUSES, RHYTHMS, Act
 JUNK = [b"", b"null", b"\x00\xff" * 40, b"{" * 300, b'{"svc":"nobody","i":1,"ts":1}', b"9" * 5000]
 FLOOD = "for i = 1, 4000 do redis.call('PUBLISH', ARGV[1], string.rep('x', 4000)) end"
 PUBSUB_LIMIT = "pubsub 33554432 8388608 60"
+BEGINS_WITHIN_SEC = 10.0  # a healer that was started hears everyone by then
 
 End = Callable[[], None]
 
@@ -165,16 +166,18 @@ class Breaker:
         fit = sorted(svc for svc in told & self.fleet.company.silent.keys() if self._cast(svc).bus == bus)
         if fit:
             svc = draw.choice(fit)
-            payload = self.fleet.company.old_payload(svc)
-            if payload is not None and self._known_to_healers(self.fleet.company.silent[svc]):
+            payload = self.fleet.company.old_payload(svc, self._all_healers_since())
+            if payload is not None:
                 publish(self.fleet.server(bus).url, f"{svc}:heartbeat", [payload] * 5)
 
-    def _known_to_healers(self, since: float) -> bool:
-        """Whether no healer began anew since: what each has heard of boots is not all on the bus."""
-        return not any(
-            spell.target.startswith("healer:") and spell.kind in ("kill", "stop") and spell.end > since - 60
+    def _all_healers_since(self) -> float:
+        """Since when no healer began anew: of the boots that one has heard, the bus knows the last alone."""
+        anew = (
+            spell.end
             for spell in self.ledger.spells
+            if spell.target.startswith("healer:") and spell.kind in ("kill", "stop")
         )
+        return max(anew, default=0.0) + BEGINS_WITHIN_SEC
 
     def _change(self, change: dict[str, object]) -> None:
         draw, watched = random.Random(str(change["draw"])), self.fleet.watched

@@ -5,6 +5,7 @@ import threading
 import time
 from typing import Any
 
+import orjson
 import redis
 from rig_beats import Beater
 from soak.ledger import Ledger
@@ -91,11 +92,12 @@ class Company:
             else:
                 beater.restart(*names)
 
-    def old_payload(self, svc: str) -> bytes | None:
-        """A beat that was heard before: not its latest."""
+    def old_payload(self, svc: str, after: float) -> bytes | None:
+        """A beat that was sent since then: not its latest."""
         beater = self._of.get(svc)
         kept = beater.payloads.get(svc, []) if beater is not None else []
-        return kept[len(kept) // 2] if len(kept) > 3 else None
+        fit = [payload for payload in kept[:-1] if orjson.loads(payload)["ts"] > after]
+        return fit[len(fit) // 2] if fit else None
 
     def count(self) -> int:
         """How many beats the buses took."""
