@@ -87,7 +87,7 @@ class Line:
     def take_note(self, noted: Noted | None) -> None:
         if noted is not None:
             self.stopped = noted.stopped
-            for boot, i in (*((each, 0) for each in noted.beside), (noted.boot, noted.i)):
+            for boot, i in (*noted.beside.items(), (noted.boot, noted.i)):
                 self.boots[boot] = max(i, self.boots.get(boot, 0))
 
     def is_replay(self, boot: str | None, i: int) -> bool:
@@ -211,7 +211,11 @@ class Naive:
             heard, stopped, memory, word = line.last, line.stopped, known.get(svc), words.get(svc)
             half, line.last = line.watch.timeout_sec / 2, None
             if memory is not None:
-                if line.boots and all(b == memory.boot and i <= memory.i for b, i in line.boots.items()):
+                before = Line(line.watch, 0.0)
+                before.take_note(memory.noted if str(memory.state) == "down" else None)
+                if memory.boot is not None:
+                    before.is_replay(memory.boot, memory.i)
+                if line.boots and all(before.boots.get(b, -1) >= i for b, i in line.boots.items()):
                     heard = None  # all of it was known to the earlier run: replays
                 line.state = str(memory.state)
                 silence = half if memory.silent_for is None else memory.silent_for

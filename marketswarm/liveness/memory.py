@@ -103,9 +103,8 @@ def _take_note(record: Record, memory: Remembered, testimony: Testimony | None, 
     noted = memory.noted
     if noted is None:
         return
-    for boot in noted.beside:
-        record.boots.setdefault(boot, 0)
-    record.boots[noted.boot] = max(noted.i, record.boots.get(noted.boot, 0))
+    for boot, i in noted.instances().items():
+        record.boots[boot] = max(i, record.boots.get(boot, 0))
     record.stopped = noted.stopped
     if record.state is State.UP:
         known = before_the_start(record, noted, testimony, now)
@@ -117,8 +116,11 @@ def _take_note(record: Record, memory: Remembered, testimony: Testimony | None, 
 
 def _heard_replays_alone(record: Record, memory: Remembered) -> bool:
     """Tells what was heard before there was a memory to hold it against: old beats, and nothing else."""
-    boots = record.boots
-    return boots.keys() == {memory.boot} and max(boots.values()) <= memory.i
+    # what is up beats, and another healer may just have noted the same beat
+    known = memory.noted.instances() if memory.noted is not None and memory.state is State.DOWN else {}
+    if memory.boot is not None:
+        known[memory.boot] = max(memory.i, known.get(memory.boot, 0))
+    return bool(record.boots) and all(i <= known.get(boot, -1) for boot, i in record.boots.items())
 
 
 def _attest(record: Record, testimony: Testimony, now: Moment) -> None:

@@ -75,8 +75,8 @@ class Notes:
             return None
         record.noted = heard.at
         record.measure(beat.boot, beat.i, heard.mono)
-        beside, pace_sec = record.company(), record.pace_sec
-        timeout_sec = record.allowed_sec()
+        beside = {boot: record.boots.get(boot, 0) for boot in record.company()}
+        pace_sec, timeout_sec = record.pace_sec, record.allowed_sec()
         return Noted(beat.boot, beat.i, beat.ts, heard.wall, record.stopped, beside, pace_sec, timeout_sec)
 
 

@@ -3,7 +3,8 @@
 The table below is DETECTION's, to be held against it line by line.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
@@ -139,7 +140,8 @@ class Acquitted:
 class Noted:
     """A service's last beat as an earlier run noted it, heard at `wall`.
 
-    `stopped`: it said goodbye after that. `beside` are other instances that lived then. `pace_sec` is the
+    `stopped`: it said goodbye after that. `beside` has other instances that lived then, and the highest `i`
+    that was heard of each. `pace_sec` is the
     time between its beats, 0 where that was not measured; `timeout_sec` the longest silence it was allowed.
     """
 
@@ -148,9 +150,13 @@ class Noted:
     ts: float
     wall: float
     stopped: bool = False
-    beside: tuple[str, ...] = ()
+    beside: Mapping[str, int] = field(default_factory=dict)
     pace_sec: float = 0.0
     timeout_sec: float = 0.0
+
+    def instances(self) -> dict[str, int]:
+        """The highest `i` of each instance that is known, the last one at the end."""
+        return {**self.beside, self.boot: self.i}
 
 
 @dataclass(frozen=True, slots=True)

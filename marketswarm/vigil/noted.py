@@ -31,11 +31,19 @@ def read_note(raw: bytes) -> Noted | None:
     try:
         found: Any = orjson.loads(raw)
         boot, i, ts, wall = found["boot"], found["i"], found["ts"], found["wall"]
-        beside = tuple(found.get("beside", ()))
-        if type(i) is not int or not all(type(each) is str for each in (boot, *beside)):
+        beside = _instances(found.get("beside", {}))
+        if type(boot) is not str or type(i) is not int or beside is None:
             return None
         stopped = found.get("stopped") is True
         pace_sec, timeout_sec = (float(found.get(key, 0.0)) for key in ("pace_sec", "timeout_sec"))
         return Noted(boot, i, float(ts), float(wall), stopped, beside, pace_sec, timeout_sec)
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError):
         return None
+
+
+def _instances(found: Any) -> dict[str, int] | None:
+    if isinstance(found, list):  # until 0.1.0 there were no more than their names
+        found = dict.fromkeys(found, 0)
+    if all(type(boot) is str and type(i) is int for boot, i in found.items()):
+        return dict(found)
+    return None

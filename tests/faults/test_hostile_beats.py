@@ -6,7 +6,7 @@ import time
 
 import pytest
 from rig import until
-from rig_scene import NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, Scene, only, rest, service, stamp
+from rig_scene import NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, Scene, instance, only, rest, service, stamp
 
 from marketswarm.beat import Malformed, parse
 
@@ -112,10 +112,15 @@ def test_row_16_old_beats_of_a_dead_service_bring_it_no_life(tmp_path):
         )
 
 
-def test_row_16_old_beats_bring_no_life_to_a_dead_service_after_a_restart_of_the_healer(tmp_path):
+@pytest.mark.parametrize("instances", [1, 2])
+def test_row_16_old_beats_bring_no_life_to_a_dead_service_after_a_restart_of_the_healer(tmp_path, instances):
     with Scene(tmp_path, {"dead": service(), "alive": service()}) as scene:
-        scene.stop_beating("dead")
-        replayed = scene.beaters["dead"].payloads["dead"]
+        beater, names = scene.beaters["dead"], ["dead"]
+        if instances == 2:
+            names.append(instance("dead", scene))
+            until(lambda: len(beater.beats[names[1]]) > 5, 10, "a few beats of the second one")
+        beater.stop(*names)
+        replayed = [payload for name in names for payload in beater.payloads[name]]
         scene.wait_logged("heartbeat_miss", "dead", TIMEOUT_SEC + 1 + NOISE_SEC)
         rest(2 * TIMEOUT_SEC)  # its beat:dead has expired
         scene["healer"].kill()

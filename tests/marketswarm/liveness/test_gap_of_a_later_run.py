@@ -166,7 +166,7 @@ def test_a_planned_restart_is_told_only_with_a_silence_longer_than_the_timeout(n
 
 
 def test_instances_that_were_noted_beside_each_other_are_no_restarts():
-    hand = later_run(beside=("two",))
+    hand = later_run(beside={"two": 50})
     hand.run(2)
     hand.beat(boot="two", i=70)
     hand.beating(100, 10, boot="two")
@@ -174,7 +174,7 @@ def test_instances_that_were_noted_beside_each_other_are_no_restarts():
 
 
 def test_an_instance_that_was_noted_is_known_in_later_gaps_too():
-    hand = later_run(beside=("two",))
+    hand = later_run(beside={"two": 50})
     hand.run(2)
     hand.beat(boot="old", i=60)
     hand.beating(20, 10, boot="old")

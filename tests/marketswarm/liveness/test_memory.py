@@ -1,7 +1,7 @@
 import pytest
 from by_hand import WALL, Hand, says, watch
 
-from marketswarm.liveness import Remembered, State, Told, recall, recall_bus
+from marketswarm.liveness import Noted, Remembered, State, Told, recall, recall_bus
 
 # I = 10, T = 30, W = 22.5. A silence that is remembered reaches back before the new clock's beginning.
 
@@ -217,6 +217,31 @@ def test_what_was_remembered_of_a_boot_makes_replays_known():
     assert (hand.said, hand.life.counts.replayed) == ([], 1)
     hand.beat(boot="b", i=8)
     assert hand.said == [(0, "a", "up")]
+
+
+NOTED = Noted("b", 5, WALL - 100, WALL - 100, beside={"c": 9})
+
+
+@pytest.mark.parametrize("held", [False, True])
+@pytest.mark.parametrize(("i", "said"), [(9, []), (10, ["up"])])
+def test_what_was_noted_of_instances_beside_each_other_makes_replays_of_each_known(i, said, held):
+    known = {"a": down(boot="b", i=7, noted=NOTED)}
+    hand = Hand(watch(), held=True) if held else Hand(watch(), known=known)
+    for boot, highest in (("b", 7), ("c", i)):
+        hand.beat(boot=boot, i=highest)
+    if held:
+        hand.recall(known)
+    assert [state for *_, state in hand.said] == said
+
+
+def test_a_beat_of_who_is_up_counts_though_another_healer_has_noted_it_already():
+    hand = Hand(watch(), held=True)
+    hand.run(20)
+    hand.beat(boot="c", i=9)
+    hand.recall({"a": up(noted=NOTED)})
+    hand.run(29)
+    assert hand.said == []
+    assert hand.life.counts.replayed == 0
 
 
 @pytest.mark.parametrize(("i", "boot", "said"), [(7, "b", []), (8, "b", ["up"]), (1, "c", ["up"])])

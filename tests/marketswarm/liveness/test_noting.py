@@ -49,9 +49,25 @@ def test_instances_that_live_beside_each_other_are_noted_together():
         hand.beat(boot="c")
         hand.run(5)
     noted = taken(hand)["a"]
-    assert (noted.boot, noted.beside) == ("c", ("b",))
+    assert (noted.boot, noted.beside) == ("c", {"b": 3})
     hand.beating(60, 10, boot="c")
-    assert taken(hand)["a"].beside == ()
+    assert taken(hand)["a"].beside == {}
+
+
+def test_when_all_instances_are_missed_it_is_noted_how_far_each_came():
+    hand = Hand(watch())
+    for _ in range(3):
+        hand.beat(boot="b")
+        hand.run(2)
+        hand.beat(boot="c")
+        hand.run(2)
+    taken(hand)
+    for boot in ("b", "c"):
+        hand.beat(boot=boot)
+    hand.run(40)
+    assert hand.said[-1][2] == "down"
+    noted = taken(hand)["a"]
+    assert noted.instances() == {"b": 4, "c": 4}
 
 
 def test_without_a_boot_nothing_is_noted():

@@ -17,7 +17,7 @@ numbers = st.floats(0, 4e9).map(lambda number: round(number, 3))
         numbers,
         numbers,
         st.booleans(),
-        st.lists(words).map(tuple),
+        st.dictionaries(words, st.integers(0, 2**53)),
         numbers,
         numbers,
     )
@@ -41,6 +41,9 @@ def test_a_note_is_read_as_it_was_written_whatever_the_boot_is(noted):
         b'{"boot":"b","i":1,"ts":null,"wall":1}',
         b'{"boot":"b","i":1,"ts":1,"wall":1,"beside":7}',
         b'{"boot":"b","i":1,"ts":1,"wall":1,"beside":[7]}',
+        b'{"boot":"b","i":1,"ts":1,"wall":1,"beside":[[]]}',
+        b'{"boot":"b","i":1,"ts":1,"wall":1,"beside":{"c":"7"}}',
+        b'{"boot":"b","i":1,"ts":1,"wall":1,"beside":{"c":true}}',
         b'{"boot":"b","i":1,"ts":1,"wall":1,"pace_sec":[]}',
     ],
 )
