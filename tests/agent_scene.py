@@ -97,11 +97,15 @@ class Scene:
         return orjson.loads(raw) if raw else {}
 
     def wait_beat(self, within: float = 20.0, svc: str = "probe", **wanted: Any) -> dict[str, Any]:
-        """The first beat seen with these values."""
+        """The first beat seen with these values; an `i` is the least."""
+        least = wanted.pop("i", 0)
+
+        def seen() -> dict[str, Any] | None:
+            beat = self.beat(svc)
+            return beat if wanted.items() <= beat.items() and beat.get("i", -1) >= least else None
+
         found: dict[str, Any] = until(
-            lambda: wanted.items() <= (beat := self.beat(svc)).items() and beat,
-            within,
-            f"a beat with {wanted}, not {self.beat(svc)}; {self._agents}",
+            seen, within, lambda: f"a beat with {wanted} and i {least}, not {self.beat(svc)}; {self._agents}"
         )
         return found
 

@@ -192,7 +192,7 @@ class Process:
         self.signal(signal.SIGTERM)
         return self.wait(within)
 
-    def wait(self, within: float = 6.0) -> int:
+    def wait(self, within: float = 30.0) -> int:
         """The exit code, once it ended by itself."""
         assert self._child is not None, "not started"
         try:

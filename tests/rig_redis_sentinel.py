@@ -94,8 +94,11 @@ class Guarded:
         said = {(each.ask("GET-MASTER-ADDR-BY-NAME", NAME) or (HOST, 0))[1] for each in self.sentinels}
         return next((each for each in self.servers if said == {str(each.port)}), None)
 
-    def successor(self, within: float = 30.0) -> Server:
-        """The master after the first one, waiting until all agree."""
+    def successor(self, within: float = 90.0) -> Server:
+        """The master after the first one, waiting until all agree.
+
+        A Redis Sentinel that stood still for 2 s does nothing for 30 s.
+        """
         new: Server = until(
             lambda: (now := self.master()) is not self.servers[0] and now, within, f"a master after {self}"
         )

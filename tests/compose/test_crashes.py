@@ -72,8 +72,10 @@ def test_who_crashes_again_and_again_is_told_once_and_once_more_when_it_stays(ha
     begun = len(hasty.told())
 
     def missed() -> bool:
+        containers = hasty.containers()
+        # after it: one that came back from its miss meanwhile would be killed into another
         told = {event["svc"] for event in hasty.told()[begun:] if event["type"].endswith("_miss")}
-        for container in hasty.containers().values():
+        for container in containers.values():
             if container.service in crashing and container.service not in told and container.pid:
                 with contextlib.suppress(ProcessLookupError):  # it ended meanwhile
                     container.kill()

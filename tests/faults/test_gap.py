@@ -18,7 +18,7 @@ SERVICES = {
 AWAY_SEC = 2 * TIMEOUT_SEC + 1
 NOTED_SEC = 1.5
 """After which what happened while the healer listened is noted: it saves once a second."""
-TOLD_SEC = TIMEOUT_SEC + 3 + NOISE_SEC
+TOLD_SEC = TIMEOUT_SEC + 15 + NOISE_SEC
 """Within which of hearing them again a gap is told: a timeout, a lease, a start."""
 
 
@@ -54,7 +54,14 @@ def live_through(scene: Scene, away_sec: float = AWAY_SEC) -> None:
 def stop_one_in_order(scene: Scene) -> None:
     """Just before nobody listens."""
     scene.beaters["planned"].say_goodbye("planned")
-    rest(1.1)
+    goodbye_noted(scene)
+
+
+def goodbye_noted(scene: Scene) -> None:
+    def noted() -> bool:
+        return '"stopped":true' in (scene.system.cmd("HGET", "healer:heard", "planned") or "")
+
+    until(noted, 10, "the goodbye to be noted")
 
 
 def go_on(scene: Scene) -> None:
@@ -185,7 +192,7 @@ def test_a_second_instance_that_began_while_the_healer_was_away_is_no_restart(sc
 
 def test_a_goodbye_is_remembered_over_a_restart_and_is_the_reason_of_the_miss(scene):
     scene.beaters["planned"].say_goodbye("planned")
-    rest(1.1)
+    goodbye_noted(scene)
     scene.system.cmd("DEL", "beat:planned")
     scene["healer"].stop()
     scene["healer"].start()

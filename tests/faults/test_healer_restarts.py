@@ -18,14 +18,14 @@ MANY = {f"s{n}": service(BUSES[n % 2]) for n in range(20)}
 
 def test_row_1_a_healer_that_was_away_for_ten_timeouts_misses_no_one_who_beats(tmp_path):
     # an interval that is most of the timeout: whoever starts without a warm-up gets it wrong
-    slow = {svc: service(BUSES[n % 2], interval_sec=0.8) for n, svc in enumerate(MANY)}
-    with Scene(tmp_path, slow, timeout_sec=1.0, bare=list(MANY)[10:]) as scene:
+    slow = {svc: service(BUSES[n % 2], interval_sec=1.5) for n, svc in enumerate(MANY)}
+    with Scene(tmp_path, slow, timeout_sec=2.5, bare=list(MANY)[10:]) as scene:
         scene["healer"].kill()
-        rest(10)
+        rest(25)
         scene["healer"].start()
         for bus in BUSES:
             scene.heard_again(2, bus)
-        scene.listen_for(3, *BUSES)
+        scene.listen_for(6, *BUSES)
         assert scene.misses() == []
         assert scene.alerts.of() == []
 
@@ -47,7 +47,7 @@ def test_row_2_services_that_died_while_the_healer_was_away_are_missed_once_each
             assert (miss["reason"], miss["by"]) == ("silent", "healer")
             # without the key, the moment of its last beat is only as sure as the last save
             witnessed = svc == "keyed" and back - last < 2 * TIMEOUT_SEC - INTERVAL_SEC
-            assert miss["since"] == pytest.approx(last, abs=0.5 if witnessed else 1.6)
+            assert miss["since"] == pytest.approx(last, abs=0.5 if witnessed else 3)
         scene.listen_for(TIMEOUT_SEC + WARM_UP_SEC)
         assert sorted(scene.misses()) == ["bare", "keyed"]
         assert [event["type"] for event in scene.alerts.of()] == 2 * ["heartbeat_miss"]
@@ -81,7 +81,7 @@ def test_row_3_a_service_that_comes_back_while_the_healer_is_away_gets_its_one_o
         scene.beat_again("alpha")
         rest(TIMEOUT_SEC)
         scene["healer"].start()
-        ok = scene.alerts.wait("heartbeat_ok", "alpha", 3 + NOISE_SEC)
+        ok = scene.alerts.wait("heartbeat_ok", "alpha", 15)
         assert ok["since"] == pytest.approx(last, abs=0.2)
         scene.listen_for(2 * TIMEOUT_SEC)
         assert len(scene.alerts.of()) == 2

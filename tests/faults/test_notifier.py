@@ -245,9 +245,7 @@ def test_a_lost_bus_delays_nothing_and_loses_nothing(tmp_path, receiver, bus):
         scene.server(bus).kill()
         rest(0.3)
         lost = scene.write("bus_miss", bus, remaining)
-        written = time.monotonic()
-        receiver.wait("bus_miss", bus, 3)
-        assert time.monotonic() - written < 2
+        receiver.wait("bus_miss", bus, 2)
         if bus != BUSES[0]:  # where it beats
             until(lambda: bus in scene.beat_detail(), 5, "a beat that says so")
         scene.server(bus).start()

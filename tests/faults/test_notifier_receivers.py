@@ -151,10 +151,8 @@ def test_row_31_a_receiver_that_hangs_holds_no_other_back(tmp_path, receiver, ot
     receiver.always = Answer(hang=True)
     with Notified(tmp_path, hooks(one=receiver, two=other)) as scene:
         for n in range(8):
-            written = time.monotonic()
             scene.write("heartbeat_miss", f"s{n}")
-            other.wait("heartbeat_miss", f"s{n}", 3)
-            assert time.monotonic() - written < 1.5
+            other.wait("heartbeat_miss", f"s{n}", 1.5)
         assert len(receiver.statuses()) <= 3
         assert scene.pending() == 8
         receiver.always = 200
@@ -194,10 +192,8 @@ def test_row_31_nor_one_that_drips_or_hangs_up(tmp_path, other, what):
         channels = {"ill": {"type": "webhook", "url": f"http://127.0.0.1:{sock.getsockname()[1]}/"}}
         with Notified(tmp_path, {**channels, **hooks(two=other)}) as scene:
             for n in range(3):
-                written = time.monotonic()
                 scene.write("heartbeat_miss", f"s{n}")
-                other.wait("heartbeat_miss", f"s{n}", 3)
-                assert time.monotonic() - written < 1.5
+                other.wait("heartbeat_miss", f"s{n}", 1.5)
             until(lambda: "ill: " in scene.beat_detail(), 8, "a degraded beat")
     finally:
         over.set()

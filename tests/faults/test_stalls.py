@@ -22,9 +22,9 @@ def test_rows_8_9_a_stalled_healer_misses_the_dead_and_no_one_who_beat(tmp_path,
         else:
             healer.signal(signal.SIGUSR1)
         scene.stop_beating("early")
-        rest(begun + stall_sec * 0.8 - time.time())
+        rest(max(0.0, begun + stall_sec * 0.8 - time.time()))
         last = scene.stop_beating("late")
-        rest(begun + stall_sec - time.time())
+        rest(max(0.0, begun + stall_sec - time.time()))
         healer.thaw()
         woken = time.time()
         for svc in ("early", "late"):

@@ -2,6 +2,7 @@
 
 import socket
 import time
+from itertools import pairwise
 
 import pytest
 from agent_scene import Scene, Tail, seed, truth
@@ -47,23 +48,27 @@ def test_beats_do_not_drift(scene):
             await asyncio.sleep(0)
             me.progress()
 """)
-    at: dict[int, float] = {}
+    at: list[float] = []
+
+    def steady() -> bool:
+        """Whether thirty in a row kept time: one that a busy machine held up is no drift."""
+        return len(at) > 30 and abs(at[-1] - at[-31] - 30 * 0.2) < 0.15
+
     with Tail(scene.system.url, "probe:heartbeat") as tail:
-        while len(at) < 32:
-            beat = tail.next()
-            at[beat["i"]] = beat["ts"]
-    second, last = at[2], at[32]
-    assert abs((last - second) - 30 * 0.2) < 0.15
+        tail.next(within=20)
+        while not steady():
+            assert len(at) < 150, [later - earlier for earlier, later in pairwise(at)]
+            at.append(tail.next(within=10)["ts"])
 
 
 def test_no_progress_no_beats_until_there_is_some_again(scene):
-    seed(scene.buses, truth(interval_sec=0.2, timeout_sec=3), 1)
+    seed(scene.buses, truth(interval_sec=0.2, timeout_sec=12), 1)
     agent = scene.agent("""
         for _ in range(5):
             await asyncio.sleep(0.2)
             me.progress()
         me.log.info("probe.stuck")
-        await asyncio.sleep(2.5)
+        await asyncio.sleep(8)
         me.log.info("probe.loose")
         while True:
             await asyncio.sleep(0.1)
@@ -74,7 +79,7 @@ def test_no_progress_no_beats_until_there_is_some_again(scene):
         heard = [beat for _ in range(5) if (beat := tail.next(within=0.4))]
         assert len(heard) <= 2  # the one that progress had earned, perhaps one on its way
         agent.wait_log("probe.loose")
-        assert tail.next(within=1)
+        assert tail.next(within=10)
 
 
 def test_waiting_on_purpose_goes_on_beating(scene):

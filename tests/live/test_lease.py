@@ -97,10 +97,8 @@ def test_one_that_slept_through_the_end_of_its_lease_hears_so_when_it_wakes(scen
 def test_while_the_bus_is_frozen_it_is_lost_at_the_end_of_its_life_and_had_again_later(scene):
     first = scene.agent(HOLDING)
     first.wait_log("probe.holds", 15)
-    begun = time.monotonic()
     scene.system.freeze()
     assert "system-redis timeout" in first.wait_log("probe.lost", LIFE_SEC + BUSY_SEC)["why"]
-    assert time.monotonic() - begun < LIFE_SEC + BUSY_SEC
     scene.system.thaw()
     until(lambda: len(holds(first)) == 2, 5, "it again")
     assert holds(first)[1]["epoch"] > holds(first)[0]["epoch"]
@@ -140,7 +138,7 @@ def test_whoever_is_killed_or_stopped_when_nobody_ever_writes_after_a_later_one(
         agents.append(scene.module("probe"))
         if scene.system.cmd("EXISTS", "lease:nightly") == 0 or chance.random() < 0.5:
             continue  # the next one at any moment, also while nobody has it
-        until(lambda: holder_lives(scene, agents), 5, "somebody who lives and has it")
+        until(lambda: holder_lives(scene, agents), 20, "somebody who lives and has it")
         assert scene.market.cmd("LLEN", "said") >= before
     for agent in agents:
         agent.close()

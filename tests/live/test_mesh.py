@@ -82,7 +82,7 @@ def test_a_stranger_is_told_once_and_is_in_no_picture(scene):
         scene.system.cmd("PUBLISH", "x" * 5000 + ":heartbeat", b"{}")
     until(lambda: events(scene, "who"), 20)
     publish(scene.system, "who", 51)
-    written = picture(scene, "mesh")[0]["i"]
+    written = until(lambda: picture(scene, "mesh"), 20)[0]["i"]
     until(lambda: picture(scene, "mesh")[0]["i"] > written + 4, 20)
     assert events(scene, "who") == ["stranger"]
     assert picture(scene, "who") == []

@@ -111,8 +111,12 @@ async def test_what_another_one_left_is_brought_and_that_one_forgotten(server):
     async with reading(server, second, "second"):
         await second.has("left")
         assert second.heard[0].again
-        consumers = server.cmd("XINFO", "CONSUMERS", LOG, "notifier")
-        assert [(each["name"], each["pending"]) for each in consumers] == [("second", 1)]
+
+        def consumers():
+            found = server.cmd("XINFO", "CONSUMERS", LOG, "notifier")
+            return [(each["name"], each["pending"]) for each in found]
+
+        await auntil(lambda: consumers() == [("second", 1)], 5)
 
 
 async def test_what_one_that_sleeps_is_still_given_is_claimed_when_somebody_looks(server):

@@ -25,7 +25,7 @@ class Swarm:
             # the living are silent for about as long as a failover takes
             {"mesh": service(timeout_sec=1.5), "notifier": service(), "sentinel": service()},
             timeout_sec=4.0,
-            bus_timeout_sec=40.0,  # how long a failover takes is the machine's business
+            bus_timeout_sec=150.0,  # how long a failover takes is the machine's business
         )
         path = folder / "truth.json"
         path.write_bytes(orjson.dumps(truth))
@@ -35,7 +35,7 @@ class Swarm:
             "TRUTH_PATH": str(path),
             "WEBHOOK_URL": webhook,
             "HEALER_LEASE_SEC": "1",
-            "SENTINEL_TIMEOUT_SEC": "40",
+            "SENTINEL_TIMEOUT_SEC": "150",
         }
         self.folder, self.raw = folder, path.read_bytes()
         self.agents: dict[str, Proc] = {}

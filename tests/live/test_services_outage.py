@@ -26,7 +26,7 @@ TRUTH = {
 def test_frozen_buses_are_not_taken_for_a_hang_of_its_own(tmp_path, svc, which):
     with Scene(tmp_path) as scene:
         seed(scene.buses, TRUTH, 1)
-        agent = scene.module(f"services.{svc}", WATCHDOG_SEC="1")
+        agent = scene.module(f"services.{svc}", WATCHDOG_SEC="2.5")
         until(lambda: scene.beat(svc).get("i", 0) >= 5, 20, f"five beats of {agent}")
         frozen = scene.buses if which == "both" else [getattr(scene, which)]
         for server in frozen:

@@ -44,7 +44,7 @@ def test_an_ok_is_written_anew_at_a_third_of_its_life_and_outlives_its_healer_by
 
         # a new one takes them up at once, both
         scene["healer"].start()
-        until(lambda: health("alive") and health("dead"), 6, "both to be back")
+        until(lambda: health("alive") and health("dead"), 20, "both to be back")
         assert health("dead") == miss
         assert health("alive")["type"] == "heartbeat_ok"
         rest(0.1)

@@ -17,7 +17,7 @@ def last_beat(tail: AlertTail) -> float:
 
 def came_back(tail: AlertTail, count: int) -> float:
     """When the first beat came after the `count` there were."""
-    until(lambda: len(tail.seen) > count, 10, "its first beat")
+    until(lambda: len(tail.seen) > count, 20, "its first beat")
     return tail.seen[count][1]["ts"]
 
 
@@ -39,7 +39,7 @@ def test_a_service_that_is_stopped_is_missed_once_and_started_again_is_ok_once(t
         assert miss["ts"] - last >= TIMEOUT_SEC
         assert TIMEOUT_SEC <= miss["late_sec"] <= TIMEOUT_SEC + 1 + NOISE_SEC
         assert (miss["timeout_sec"], miss["reason"], miss["by"]) == (TIMEOUT_SEC, reason, "healer")
-        assert miss["since"] == pytest.approx(last, abs=0.1)
+        assert miss["since"] == pytest.approx(last, abs=0.3)
         assert scene.system.cmd("GET", "health:rss_agg").startswith('{"type":"heartbeat_miss"')
 
         rest(1)
@@ -48,7 +48,7 @@ def test_a_service_that_is_stopped_is_missed_once_and_started_again_is_ok_once(t
         first = came_back(tail, count)
         ok = scene.alerts.wait("heartbeat_ok", "rss_agg", 1 + NOISE_SEC)
         assert list(ok) == ["type", "svc", "age_sec", "ts", "id", "down_sec", "since", "by"]
-        assert ok["down_sec"] == pytest.approx(first - last, abs=0.1)
+        assert ok["down_sec"] == pytest.approx(first - last, abs=0.3)
         assert ok["since"] == miss["since"]
         assert 0 <= ok["age_sec"] < 0.5
         assert scene.system.cmd("GET", "health:rss_agg").startswith('{"type":"heartbeat_ok"')

@@ -172,7 +172,7 @@ def test_its_section_may_change_while_it_works(scene):
     began = time.monotonic()
     add(scene, "b", title="ACME and BETA rise", key="more:items")
     until(lambda: notes(scene) == ["a", "b"], 20)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 10
     assert [orjson.loads(each["tickers"]) for each in entries(scene.market)] == [["ACME"], ["ACME", "BETA"]]
     seed(scene.buses, truth(symbols={"beta": []}), 3)  # no ticker: refused, and the last one stays
     scene.wait_beat(svc="vexy_ai", rev=3, status="degraded")

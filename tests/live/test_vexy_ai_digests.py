@@ -38,7 +38,13 @@ def test_a_window_is_told_with_its_stories_moves_and_losses(scene):
         scene.buses, truth(["rss:items", "massive:probes", "market:bars"], digest_sec=2, symbols=["ACME"]), 1
     )
     scene.module("services.vexy_ai").wait_log("agent.joined")
-    # all of it at once, so that it is in one window or in two
+
+    def begins() -> bool:
+        sec, micros = scene.market.cmd("TIME")
+        return bool(sec % 2 == 0 and micros < 500_000)
+
+    until(begins, 10, "a window to begin")
+    # all of it at once, so that it is in one window; or in two, on a machine that stands still now
     add(scene, "a", title="Acme reports a record profit for the year", feed="x")
     add(scene, "b", title="Acme reports a record profit for the year!", feed="y")
     add(scene, "c", title="ACME: something quite different", feed="x")
