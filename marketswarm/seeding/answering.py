@@ -38,11 +38,11 @@ async def _answers(bus: Bus, until: float) -> BusError | None:
         try:
             await bus.ask(bus.client.ping(), within_sec)
         except BusError as error:
+            # at the end a look has little time; that it was too little says less than what came before
+            if last is None or error.reason != "timeout" or within_sec >= WITHIN_SEC:
+                last = error
             if clock() >= until:
-                # the last look may have little time; that it was too little says less than what came before
-                hasty = error.reason == "timeout" and within_sec < WITHIN_SEC
-                return last if hasty and last is not None else error
-            last = error
+                return last
             if error.reason != told:
                 told = error.reason
                 log.info(
