@@ -15,6 +15,7 @@ LAYERS = {
     "touches": [
         "bus",
         "masters",
+        "net",
         "replies",
         "secure",
         "session",

@@ -18,7 +18,7 @@ import httpcore
 import httpx
 
 from marketswarm import __version__
-from services.rss_agg.addresses import Address, Allowance, allowed, written_out
+from marketswarm.net.addresses import Address, Allowance, allowed, written_out
 from services.rss_agg.unpacking import ACCEPTED
 
 LOOK_UPS: Final = 4

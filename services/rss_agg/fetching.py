@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 import anyio
 import httpx
 
+from marketswarm.net.addresses import Allowance, allowed, written_out
 from services.rss_agg import answers, unpacking
-from services.rss_agg.addresses import Allowance, allowed, written_out
 from services.rss_agg.answers import NO_VALIDATORS, Validators, mark
 from services.rss_agg.connecting import Inside, LookUp, Outward, client, system_look_up
 from services.rss_agg.section import Wishes

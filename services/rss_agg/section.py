@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from marketswarm.agent import Own
-from services.rss_agg.addresses import Allowance, allowance
+from marketswarm.net.addresses import Allowance, allowance
 
 DAY_SEC: Final = 86_400.0
 WEB: Final = frozenset({"http", "https"})

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from marketswarm import __version__
+from marketswarm.net.addresses import inside
 from services.massive.probes.course import Course, Wrong
 from services.massive.probes.means import Means
 from services.massive.probes.result import Result
@@ -163,6 +164,6 @@ def _next(url: httpx.URL, location: str) -> httpx.URL:
 
 def _outside(address: str) -> bool:
     try:
-        return ipaddress.ip_address(address).is_global
+        return not inside(ipaddress.ip_address(address))
     except ValueError:
         return False

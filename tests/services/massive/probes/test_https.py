@@ -192,7 +192,16 @@ async def test_a_redirect_from_https_to_http_is_not_followed(authority, site, me
     assert (found.error, site.seen) == ("bad_redirect", [])
 
 
-@pytest.mark.parametrize("inside", ["127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "fd00::1"])
+# fmt: off
+INSIDE = [
+    "127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "fd00::1", "fe80::1%eth0", "192.0.0.8", "fec0::1",
+    "::127.0.0.1", "::ffff:127.0.0.1", "::ffff:169.254.169.254", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe",
+    "2002:7f00:1::", "2002:a9fe:a9fe::", "198.18.0.1", "224.0.0.1", "not an address",
+]
+# fmt: on
+
+
+@pytest.mark.parametrize("inside", INSIDE)
 async def test_what_only_those_inside_reach_is_inside(inside, means):
     visit = https.Visit(at("https://h/", redirects=1), means, Course("https", "a"), first="2620:fe::fe")
     with pytest.raises(Wrong, match="redirected_inside"):

@@ -1,8 +1,8 @@
-"""Which addresses are inside: this machine, this network, anything that is not the open Internet. Pure.
+"""Tell the addresses of the open Internet from those of this machine, of a private network or of none.
 
-A feed's URL may come from anyone who can edit a feed list, and a redirect from anyone at all: neither is to
-make rss_agg ask an intranet, a cloud's metadata address or a Redis on this host. Names are looked up
-elsewhere (`connecting.py`); what they point to is judged here.
+A feed's URL comes from whoever edits a feed list, and a redirect from anyone: neither may make a program here
+ask an intranet, a cloud's metadata address or a Redis on this host. `rss_agg` asks before each request,
+`massive` before each redirect. This module is pure: the callers look names up.
 """
 
 import re

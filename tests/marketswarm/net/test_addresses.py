@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.rss_agg.addresses import allowance, allowed, inside, written_out
+from marketswarm.net.addresses import allowance, allowed, inside, written_out
 
 # fmt: off
 INSIDE = [
