@@ -77,11 +77,28 @@ def variable_of(name: str) -> str:
     return name.upper().replace("-", "_").replace(".", "_") + "_URL"
 
 
+_CJSON: Final = """\
+-- settings of cjson last for every later script on the server: set what this one relies on
+for setting, value in pairs({ decode_max_depth = 1000, decode_invalid_numbers = true, encode_max_depth = 1000,
+    encode_number_precision = 14, encode_invalid_numbers = false }) do
+  if cjson[setting] then
+    cjson[setting](value)
+  end
+end
+if cjson.encode_sparse_array then
+  cjson.encode_sparse_array(false, 2, 10)
+end
+"""
+
+
 class Script:
-    """A Lua script, sent whole only to a server that does not know it yet."""
+    """A Lua script, sent whole only to a server that does not know it yet.
+
+    One that uses cjson sets first what cjson can be set to, whatever an earlier script has left behind.
+    """
 
     def __init__(self, text: str) -> None:
-        self.text = text
+        self.text = (_CJSON if "cjson." in text else "") + text
 
     @classmethod
     def beside(cls, package: str, *names: str) -> "Script":

@@ -10,28 +10,32 @@
 --   event    the alert object, '' for none; it is also what the health key is to hold
 --   channel  where it is published, '' for nowhere
 --   ttl      of the health key in seconds, 0 to leave no such key, -1 to leave it alone
--- Returns for each verdict 1 (told), 0 (already so) or 2 (told, but the channel was refused); or the server's
+-- Returns for each verdict 0 (already so), 1 (told) or 2 (told, but the channel was refused), and 2 more where the
+-- stored entry could not be read: such an entry is no sign of any state, so the verdict is told; or the server's
 -- refusal of a write, and then the verdicts before that one are told, and are "already so" the next time.
 
 local roster, log = KEYS[2], KEYS[3]
 local length = ARGV[3]
 
+-- Returns nil when nothing is stored; else the entry, {} for one that can't be read, and whether it could be read.
 local function stored_entry(field)
   local stored = redis.call('HGET', roster, field)
   if not stored then
-    return nil
+    return nil, true
   end
   local ok, entry = pcall(cjson.decode, stored)
-  -- an entry that nobody can read is as good as none
-  return ok and type(entry) == 'table' and entry or nil
+  if ok and type(entry) == 'table' and type(entry.verdict) == 'string' then
+    return entry, true
+  end
+  return {}, false
 end
 
 local function already_so(entry, assumed, verdict, mark)
   if mark ~= '' then
     -- of one that was told down meanwhile its next ok is the news
-    return entry and (entry.mark == mark or entry.verdict ~= verdict)
+    return entry and entry.verdict and (entry.mark == mark or entry.verdict ~= verdict)
   end
-  return (entry and entry.verdict or assumed) == verdict
+  return (entry or { verdict = assumed }).verdict == verdict
 end
 
 -- Each returns the error where the server refuses, nothing where it does as it is told.
@@ -58,7 +62,7 @@ local function keep(health, event, ttl)
 end
 
 local function tell(health, field, assumed, verdict, mark, value, event, channel, ttl)
-  local stored = stored_entry(field)
+  local stored, readable = stored_entry(field)
   if already_so(stored, assumed, verdict, mark) then
     return 0
   end
@@ -79,10 +83,10 @@ local function tell(health, field, assumed, verdict, mark, value, event, channel
     -- what is on the log must not be undone because the channel is closed to us
     local sent = redis.pcall('PUBLISH', channel, event)
     if type(sent) == 'table' and sent.err then
-      return 2
+      return readable and 2 or 4
     end
   end
-  return 1
+  return readable and 1 or 3
 end
 
 local outcome = {}

@@ -30,8 +30,10 @@ COMPARE_EVERY_SEC: Final = 0.25
 COMPLAIN_EVERY: Final = 30
 """Attempts between two log lines on a bus that takes nothing: one in half a minute."""
 
-CHANNEL_REFUSED: Final = 2
+CHANNEL_REFUSED: Final = (2, 4)
 """What the script says of a verdict that is on the log, but could not be published."""
+UNREADABLE: Final = (3, 4)
+"""What it says of a verdict that it told although it could not read what the roster holds."""
 
 _TELL: Final = Script.beside("marketswarm.vigil", "fence.lua", "tell.lua")
 
@@ -226,8 +228,10 @@ class Outbox:
                 verdict = self._waiting.popleft().verdict
                 self._lately.take(verdict, time.monotonic())
                 self._told(verdict)
-                if outcome == CHANNEL_REFUSED:
+                if outcome in CHANNEL_REFUSED:
                     log.error("tell.channel_refused", bus=self.bus.name, channel=notice.channel)
+                if outcome in UNREADABLE:
+                    log.error("tell.entry_unreadable", bus=self.bus.name, field=notice.field)
         self._filled.clear()
 
     def _next(self) -> list[Verdict]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 
 import orjson
 import pytest
@@ -132,3 +133,32 @@ async def test_a_service_may_be_called_as_a_bus_is(server):
             box.put(Verdict("market-redis", state, Told.ALERT, 1.0, of=Of.BUS, reason="refused"))
         await auntil(lambda: len(told) == 2)
     assert server.cmd("GET", "health:market-redis") == "of the service"
+
+
+def of_bus(state: State, ts: float) -> Verdict:
+    return dataclasses.replace(verdict("market-redis", state, ts), of=Of.BUS, reason=None)
+
+
+CJSON = ["decode_max_depth(1)", "encode_max_depth(1)", "encode_sparse_array(true, 1, 1)"]
+
+
+@pytest.mark.parametrize("setting", CJSON)
+async def test_what_another_script_sets_of_cjson_hides_no_ok(server, setting):
+    async with telling(server.url) as (box, told):
+        box.put(of_bus(State.DOWN, 1.0))
+        await auntil(lambda: told)
+        server.cmd("EVAL", f"cjson.{setting}", 0)
+        box.put(of_bus(State.UP, 2.0))
+        await auntil(lambda: len(told) == 2)
+    assert logged(server) == [("bus_miss", "market-redis"), ("bus_ok", "market-redis")]
+
+
+@pytest.mark.parametrize("entry", ["{", "[]", "1", '{"verdict":null}'])
+async def test_an_entry_that_cannot_be_read_hides_no_verdict_and_is_said(server, entry, capsys):
+    server.cmd("HSET", "healer:roster", "bus:market-redis", entry)
+    async with telling(server.url) as (box, told):
+        for times in (1, 2):
+            box.put(of_bus(State.UP, 1.0))
+            await auntil(lambda times=times: len(told) == times)
+    assert logged(server) == [("bus_ok", "market-redis")]
+    assert "".join(capsys.readouterr()).count("tell.entry_unreadable") == 1
