@@ -21,7 +21,7 @@ from redis.backoff import NoBackoff
 
 from marketswarm.address import FORMS, place
 from marketswarm.masters import drop_idle, pool_of
-from marketswarm.replies import BoundedParser
+from marketswarm.replies import BoundedParser, ReplyTooLong, reply_limit
 from marketswarm.truth import Truth, resolve
 
 WITHIN_SEC: Final = 2.0
@@ -49,6 +49,10 @@ class ClusterError(BusError):
     Our scripts and transactions take several keys at once, whose names are given. A cluster refuses that when
     they are in several slots, even where one server has all slots.
     """
+
+
+class TooLongError(BusError):
+    """The reply is longer than the caller takes: a smaller question may have an answer."""
 
 
 def find_url(name: str, environ: Mapping[str, str], truth: Truth | None = None) -> str:
@@ -141,14 +145,19 @@ class Bus:
         """Several commands in one round trip; await `bus.ask(pipe.execute())`."""
         return self.client.pipeline(transaction=transaction)
 
-    async def ask(self, request: Awaitable[Any], within_sec: float | None = None) -> Any:
+    async def ask(
+        self, request: Awaitable[Any], within_sec: float | None = None, *, longest: int | None = None
+    ) -> Any:
         """Awaits a request of `client` or a pipeline, for `within_sec` at most.
 
-        Raises BusError.
+        Raises BusError; TooLongError if the reply has more than `longest` bytes.
         """
+        limited = reply_limit.set(longest)
         try:
             async with asyncio.timeout(within_sec or self.within_sec):
                 return await request
+        except ReplyTooLong as error:
+            raise TooLongError(self.name, "error", first_line(error)) from error
         except (redis_errors.RedisError, OSError, *GARBLED) as error:
             reason = reason_of(error)
             if reason == "error" and isinstance(error, _CLUSTERED):
@@ -157,6 +166,8 @@ class Bus:
                 # it was demoted, and its name or its sentinels may lead to another one by now
                 await drop_idle(self.pool)
             raise BusError(self.name, reason, first_line(error)) from error
+        finally:
+            reply_limit.reset(limited)
 
     async def script(
         self,

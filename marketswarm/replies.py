@@ -5,6 +5,7 @@ is bounded in time, but not in what arrives meanwhile; a subscription is bounded
 means is not decided here.
 """
 
+from contextvars import ContextVar
 from typing import Any, Final
 
 from redis._parsers.hiredis import NOT_ENOUGH_DATA, _AsyncHiredisParser
@@ -12,6 +13,13 @@ from redis.exceptions import ConnectionError as HungUp
 from redis.exceptions import InvalidResponse
 
 MIB: Final = 1024 * 1024
+
+reply_limit: ContextVar[int | None] = ContextVar("reply_limit", default=None)
+"""The most bytes of a reply for the request that is awaited in this context; None: the parser's own limit."""
+
+
+class ReplyTooLong(InvalidResponse):
+    """A reply is longer than its limit; the connection is of no more use."""
 
 
 class BoundedParser(_AsyncHiredisParser):
@@ -36,8 +44,9 @@ class BoundedParser(_AsyncHiredisParser):
 
     async def read_from_socket(self) -> bool:
         """Takes what has arrived; waits for it."""
-        if self._taken > self.longest:
-            raise InvalidResponse(f"a reply of more than {self.longest} bytes")
+        longest = reply_limit.get() or self.longest
+        if self._taken > longest:
+            raise ReplyTooLong(f"a reply of more than {longest} bytes")
         stream: Any = self._stream
         reader: Any = self._reader
         some: bytes = await stream.read(self._read_size)

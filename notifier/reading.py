@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from marketswarm import log as logs
 from marketswarm.attention import ASKS, GROUP, Ask
-from marketswarm.bus import Bus, BusError, Script
+from marketswarm.bus import Bus, BusError, Script, TooLongError
+from marketswarm.entries import BEGINNING, REPLY_BYTES, Entry, entry_of, fetch, newest_id, order, read_before
 from marketswarm.event import Malformed, parse
 from marketswarm.vigil.agreed import LOG
 from notifier.intake import Asked, Heard, Intake
@@ -25,7 +26,6 @@ FIRST_PAUSE_SEC: Final = 0.1
 LONGEST_PAUSE_SEC: Final = 1.0
 COMPLAIN_EVERY: Final = 1000
 """Malformed entries from one log line on them to the next."""
-BEGINNING: Final = b"0-0"
 GONE: Final = ("NOGROUP", "UNBLOCKED")
 """What servers say when somebody deleted the group, or the whole log while we wait at it."""
 
@@ -121,12 +121,12 @@ class Reader:
         """Brings the outages that last, and returns where the log ended then."""
         end, before, found = BEGINNING, b"+", list[tuple[bytes, bytes]]()
         while len(found) < LOOK_BACK:
-            some: Any = await self.bus.ask(self.bus.client.xrevrange(LOG, max=before, count=AT_ONCE))
+            some = await read_before(self.bus, LOG, before, count=AT_ONCE)
             if not some:
                 break
-            end = some[0][0] if before == b"+" else end
-            found += ((ident, fields.get(b"event", b"")) for ident, fields in some)
-            before = b"(" + some[-1][0]
+            end = some[0].id if before == b"+" else end
+            found += ((entry.id, (entry.fields or {}).get(b"event", b"")) for entry in some)
+            before = b"(" + some[-1].id
         lasting = still_open(raw for _, raw in found)
         self._intake.bring(Heard(self.bus.name, None, event, raw) for event, raw in lasting)
         await self._intake.digested()
@@ -134,9 +134,8 @@ class Reader:
 
     async def _place(self, last: bytes) -> bytes:
         """Where to go on in a log whose group is gone: after `last`, in another log at its beginning."""
-        newest: Any = await self.bus.ask(self.bus.client.xrevrange(LOG, count=1))
-        end = newest[0][0] if newest else BEGINNING
-        return last if _order(last) <= _order(end) or not newest else BEGINNING
+        end = await newest_id(self.bus, LOG)
+        return last if order(last) <= order(end) or end == BEGINNING else BEGINNING
 
     # -- what is there
 
@@ -144,9 +143,13 @@ class Reader:
         reading = self.bus.client.xreadgroup(
             GROUP, self._consumer, {LOG: ">", ASKS: ">"}, count=AT_ONCE, block=round(1000 * BLOCK_SEC)
         )
-        found: Any = await self.bus.ask(reading, BLOCK_SEC + self.bus.within_sec)
+        try:
+            found: Any = await self.bus.ask(reading, BLOCK_SEC + self.bus.within_sec, longest=REPLY_BYTES)
+        except TooLongError:
+            await self.claim()  # the server has handed them out: they are ours, and are read by their sizes
+            return
         for stream, entries in found or ():
-            self._bring(stream.decode(), entries)
+            self._bring(stream.decode(), [entry_of(*entry) for entry in entries])
 
     async def _claim(self, stream: str) -> None:
         cursor: bytes = BEGINNING
@@ -159,26 +162,11 @@ class Reader:
                 return
 
     async def _fetch(self, stream: str, idents: list[bytes]) -> None:
-        """Reads entries by their ids; if all at once is too much, each on its own."""
+        """Reads entries by their ids."""
         if not idents:
             return
         await self._intake.room()
-        pipe = self.bus.pipeline()
-        for ident in idents:
-            pipe.xrange(stream, ident, ident)
-        try:
-            replies = await self.bus.ask(pipe.execute(), 2 * self.bus.within_sec)
-        except BusError as error:
-            if error.reason != "error":
-                raise
-            if len(idents) == 1:
-                self._spoil(stream, idents[0], "unreadable")
-                return
-            half = len(idents) // 2
-            await self._fetch(stream, idents[:half])
-            await self._fetch(stream, idents[half:])
-            return
-        self._bring(stream, [entry for reply in replies for entry in reply], again=True)
+        self._bring(stream, await fetch(self.bus, stream, idents), again=True)
 
     async def _dismiss(self, stream: str) -> None:
         """Consumers of earlier runs have nothing left, and go."""
@@ -190,32 +178,32 @@ class Reader:
 
     # -- what becomes of it
 
-    def _bring(self, stream: str, entries: Iterable[tuple[bytes, Any]], *, again: bool = False) -> None:
+    def _bring(self, stream: str, entries: Iterable[Entry], *, again: bool = False) -> None:
         name, heard = self.bus.name, list[Heard]()
-        for ident, fields in entries:
-            if stream == ASKS:
-                self._intake.ask(Asked(name, ident, Ask.parse((fields or {}).get(b"ask", b""))))
+        for entry in entries:
+            if not again and stream == LOG:
+                self._intake.last[name] = entry.id
+            if entry.fields is None:
+                self._spoil(stream, entry.id, "too_long", entry.size)
                 continue
-            if not again:
-                self._intake.last[name] = ident
-            raw = (fields or {}).get(b"event", b"")
+            if stream == ASKS:
+                self._intake.ask(Asked(name, entry.id, Ask.parse(entry.fields.get(b"ask", b""))))
+                continue
+            raw = entry.fields.get(b"event", b"")
             event = parse(raw)
             if isinstance(event, Malformed):
-                self._spoil(stream, ident, event.reason)
+                self._spoil(stream, entry.id, event.reason, entry.size)
             else:
-                heard.append(Heard(name, ident, event, raw, again))
+                heard.append(Heard(name, entry.id, event, raw, again))
         if heard:
             self._intake.bring(heard)
 
-    def _spoil(self, stream: str, ident: bytes, reason: str) -> None:
+    def _spoil(self, stream: str, ident: bytes, reason: str, size: int) -> None:
         if stream == ASKS:
             self._intake.ask(Asked(self.bus.name, ident, None))
             return
         if self._intake.malformed.total() % COMPLAIN_EVERY == 0:
-            log.warning("reading.malformed", bus=self.bus.name, entry=ident.decode(), reason=reason)
+            log.warning(
+                "reading.malformed", bus=self.bus.name, entry=ident.decode(), reason=reason, bytes=size
+            )
         self._intake.spoil(self.bus.name, ident, reason)
-
-
-def _order(ident: bytes) -> tuple[int, int]:
-    ms, _, seq = ident.partition(b"-")
-    return int(ms), int(seq or 0)

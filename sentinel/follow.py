@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Final
 
+from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
+from marketswarm.entries import newest_id, order, read_after
 from marketswarm.event import Event, Malformed, parse
 from marketswarm.vigil.agreed import LOG
 
@@ -13,6 +15,8 @@ AT_ONCE: Final = 500
 PAUSE_SEC: Final = 0.5
 _OF_SERVICES: Final = (b'{"type":"heartbeat', b'{"type":"probe')
 """How the writers here begin what is of no concern: a storm of it costs next to nothing."""
+
+log = logs.get("sentinel")
 
 
 async def follow(
@@ -42,28 +46,22 @@ async def follow(
 
 async def _place(bus: Bus, last: bytes | None) -> bytes:
     """Where to go on: after `last`; at the end of a log that is new to us, at the beginning of a new log."""
-    newest = await bus.ask(bus.client.xrevrange(LOG, count=1))
-    end: bytes = newest[0][0] if newest else b"0-0"
+    end = await newest_id(bus, LOG)
     if last is None:
         return end
-    return last if _order(last) <= _order(end) else b"0-0"
+    return last if order(last) <= order(end) else b"0-0"
 
 
 async def _read(bus: Bus, last: bytes, heard: Callable[[Event, bytes], None]) -> bytes:
-    reading = bus.client.xread({LOG: last}, count=AT_ONCE, block=round(1000 * BLOCK_SEC))
-    found: Any = await bus.ask(reading, BLOCK_SEC + bus.within_sec)
-    for _, entries in found or ():
-        for ident, fields in entries:
-            last = ident
-            raw = (fields or {}).get(b"event", b"")
-            if raw.startswith(_OF_SERVICES):
-                continue
-            event = parse(raw)
-            if not isinstance(event, Malformed):
-                heard(event, raw)
+    for entry in await read_after(bus, LOG, last, count=AT_ONCE, block_sec=BLOCK_SEC):
+        last = entry.id
+        if entry.fields is None:
+            log.warning("log.oversized", bus=bus.name, entry=entry.id.decode(), bytes=entry.size)
+            continue
+        raw = entry.fields.get(b"event", b"")
+        if raw.startswith(_OF_SERVICES):
+            continue
+        event = parse(raw)
+        if not isinstance(event, Malformed):
+            heard(event, raw)
     return last
-
-
-def _order(ident: bytes) -> tuple[int, int]:
-    ms, _, seq = ident.partition(b"-")
-    return int(ms), int(seq or 0)

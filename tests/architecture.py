@@ -14,6 +14,7 @@ LAYERS = {
     "thinks": ["truth", "beat", "event", "duration", "liveness", "attention", "sharing", "acl", "address"],
     "touches": [
         "bus",
+        "entries",
         "masters",
         "net",
         "replies",

@@ -32,7 +32,7 @@ def sentinel(place: Place) -> tuple[Grant, ...]:
         *_vigil(
             SENTINEL, place, (f"health:{HEALER}", *buses), (f"beat:{HEALER}",), (*heard, "healer:heartbeat")
         ),
-        Grant("xrevrange xread", (LOG,), mode="R"),
+        Grant("xrange xrevrange xread", (LOG,), mode="R"),
         Grant("hmget", (f"{HEALER}:roster",), mode="R"),
         Grant("exists", ("notifier:told:*",), mode="R"),
         Grant("set", ("notifier:told:*",), mode="W"),

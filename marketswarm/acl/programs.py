@@ -2,7 +2,7 @@
 
 from marketswarm.acl.grants import Grant, escaped
 from marketswarm.acl.monitors import seeing
-from marketswarm.acl.places import BEATS, CHANGED, HISTORY, META, TOPOLOGY, Place
+from marketswarm.acl.places import BEATS, CHANGED, HISTORY, LOG, META, TOPOLOGY, Place
 
 
 def bootstrap(place: Place) -> tuple[Grant, ...]:
@@ -21,6 +21,7 @@ def operator(place: Place) -> tuple[Grant, ...]:
         *place.reading_truth(),
         *bootstrap(place),
         *seeing(place),
+        Grant("evalsha", (LOG,)),
         Grant("hset hdel", ("notifier:silences",), mode="W"),
         Grant("xadd", ("notifier:asks",), mode="W"),
         Grant("lrange", ("notifier:answers:*",), mode="R"),

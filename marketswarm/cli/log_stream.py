@@ -11,8 +11,10 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import orjson
+import typer
 
 from marketswarm.bus import Bus, BusError
+from marketswarm.entries import Entry, newest_id, order, read_after
 
 LOG = "healer:alerts:log"
 _BLOCK_MSEC = 2_000
@@ -107,8 +109,7 @@ class _Reader:
     async def _position(self, since_sec: float | None) -> bytes:
         """The log's end, or its end that long ago, by the bus's own clock."""
         if since_sec is None:
-            last = await self._bus.ask(self._bus.client.xrevrange(LOG, count=1))
-            return bytes(last[0][0]) if last else _START
+            return await newest_id(self._bus, LOG)
         now, _ = await self._bus.ask(self._bus.client.time())
         return b"%d-0" % max(0, int((now - since_sec) * 1000) - 1)
 
@@ -116,40 +117,33 @@ class _Reader:
         """Finds its place after an outage: where it was, or the start if the log is another one."""
         if self._at is None:  # it was away from the beginning
             self._at = await self._position((self._since_sec or 0) + time.monotonic() - self._begun)
-        elif _order(await self._position(None)) < _order(self._at):
+        elif order(await self._position(None)) < order(self._at):
             self._at = _START
 
     async def _more(self, block_msec: int | None) -> list[Line]:
         """All entries behind the position, waiting for one if asked to."""
         found: list[Line] = []
         while True:
-            reply = await self._bus.ask(
-                self._bus.client.xread(
-                    {LOG: self._at or _START}, count=_PAGE, block=None if found else block_msec
-                ),
-                within_sec=(block_msec or 0) / 1000 + 2,
-            )
-            entries = reply[0][1] if reply else []
-            for at, fields in entries:
-                self._at = at
-                found += _read(fields)
-            if len(entries) < _PAGE:
+            block_sec = None if block_msec is None else block_msec / 1000
+            entries = await read_after(self._bus, LOG, self._at or _START, count=_PAGE, block_sec=block_sec)
+            for entry in entries:
+                self._at = entry.id
+                found += _read(entry)
+            if not entries or block_msec is not None:
                 return found
 
 
-def _read(fields: dict[bytes, bytes]) -> list[Line]:
+def _read(entry: Entry) -> list[Line]:
     """The event of an entry, none if it holds none."""
-    raw = fields.get(b"event", b"")
+    if entry.fields is None:
+        typer.echo(f"skipped: entry {entry.id.decode()} of {LOG} has {entry.size} bytes", err=True)
+        return []
+    raw = entry.fields.get(b"event", b"")
     try:
         event = orjson.loads(raw)
     except orjson.JSONDecodeError:
         return []
     return [(raw, event)] if isinstance(event, dict) else []
-
-
-def _order(position: bytes) -> tuple[int, int]:
-    time_part, _, count = position.partition(b"-")
-    return int(time_part), int(count or 0)
 
 
 def _when(each: Line) -> float:

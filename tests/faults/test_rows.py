@@ -45,6 +45,7 @@ ROWS = {
     35: "an agent that hangs",
     36: "SIGTERM at any time",
     37: "both buses killed while they write",
+    41: "what is far too large, on a stream or channel that others may write",
 }
 
 

@@ -8,7 +8,6 @@ import pytest
 from rig import Server, auntil
 
 from marketswarm.bus import Bus
-from marketswarm.replies import BoundedParser
 from notifier.intake import Intake
 from notifier.reading import Reader
 
@@ -158,7 +157,7 @@ async def test_a_log_that_began_anew_is_read_from_its_beginning(server):
 
 
 async def test_what_is_too_long_to_be_read_is_passed_over_and_its_neighbours_are_not(server, monkeypatch):
-    monkeypatch.setattr(BoundedParser, "longest", 400_000)
+    monkeypatch.setattr("notifier.reading.REPLY_BYTES", 400_000)
     for n in range(4):
         write(server, f"before{n}")
     server.cmd("XADD", LOG, "*", "event", b"x" * 3_000_000)
@@ -167,7 +166,7 @@ async def test_what_is_too_long_to_be_read_is_passed_over_and_its_neighbours_are
     desk = Desk(last=b"0-0")
     async with reading(server, desk):
         await desk.has(*(f"{when}{n}" for when in ("before", "after") for n in range(4)), within=15)
-        assert desk.intake.malformed == {"unreadable": 1}
+        assert desk.intake.malformed == {"too_long": 1}
         write(server, "later")
         await auntil(lambda: (desk.take(), "later" in desk.names)[1], 5)
 

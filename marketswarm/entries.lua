@@ -1,0 +1,50 @@
+-- Reads entries of a stream, and leaves out the fields of those that are too large.
+--
+-- KEYS: the stream. ARGV: how, the most bytes of an entry, the most bytes in all, then
+--   for XRANGE and XREVRANGE: where to begin, where to end, how many entries at most
+--   for IDS:                  the ids
+-- Returns for each entry its id, its size, and its fields as a flat list (an empty one when it is too large).
+-- Entries that would exceed the most in all are left for the next call; the first one never is.
+
+local stream, how = KEYS[1], ARGV[1]
+local entry_most, reply_most = tonumber(ARGV[2]), tonumber(ARGV[3])
+local found, total = {}, 0
+
+-- One entry at a time: a page could be as large as the server's memory.
+local function take(entry)
+  local id, fields = entry[1], entry[2]
+  local size = 0
+  for _, text in ipairs(fields) do
+    size = size + #text
+  end
+  if size > entry_most then
+    fields = {}
+  else
+    if total + size > reply_most and #found > 0 then
+      return false
+    end
+    total = total + size
+  end
+  found[#found + 1] = {id, size, fields}
+  return true
+end
+
+if how == 'IDS' then
+  for n = 4, #ARGV do
+    local entry = redis.call('XRANGE', stream, ARGV[n], ARGV[n])[1]
+    if entry and not take(entry) then
+      return found
+    end
+  end
+  return found
+end
+
+local at, last = ARGV[4], ARGV[5]
+for _ = 1, tonumber(ARGV[6]) do
+  local entry = redis.call(how, stream, at, last, 'COUNT', 1)[1]
+  if not entry or not take(entry) then
+    return found
+  end
+  at = '(' .. entry[1]
+end
+return found

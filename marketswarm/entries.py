@@ -1,0 +1,88 @@
+"""Read entries of a stream, however large somebody made them.
+
+Whoever may write a stream decides how large its entries are. A reader here takes replies up to `REPLY_BYTES`.
+When a reply is longer it asks a script that returns each entry's size and omits the fields of an entry above
+`ENTRY_BYTES`. The caller gets such an entry without fields: it counts it, logs it and goes on behind it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from marketswarm.bus import Bus, Script, TooLongError
+
+ENTRY_BYTES: Final = 64 * 1024
+"""An alert event has at most 16 KiB."""
+REPLY_BYTES: Final = 16 * 1024 * 1024
+BEGINNING: Final = b"0-0"
+
+_ENTRIES: Final = Script.beside("marketswarm", "entries.lua")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry; `size` counts names and values, in bytes. Above `ENTRY_BYTES` `fields` is None."""
+
+    id: bytes
+    size: int
+    fields: dict[bytes, bytes] | None
+
+
+async def read_after(
+    bus: Bus, stream: str, last: bytes, *, count: int, block_sec: float | None = None
+) -> list[Entry]:
+    """Read up to `count` entries after the id `last`, waiting up to `block_sec` for the first.
+
+    Raises BusError.
+    """
+    block_msec = None if block_sec is None else round(1000 * block_sec)
+    reading = bus.client.xread({stream: last}, count=count, block=block_msec)
+    try:
+        reply: Any = await bus.ask(reading, (block_sec or 0) + bus.within_sec, longest=REPLY_BYTES)
+    except TooLongError:
+        return await _ask(bus, stream, "XRANGE", ["(" + last.decode(), "+", count])
+    return [entry_of(ident, fields) for _, entries in reply or () for ident, fields in entries]
+
+
+async def read_before(bus: Bus, stream: str, before: bytes, *, count: int) -> list[Entry]:
+    """Read up to `count` entries, the newest first; `before` is `+` or `(<id>`. Raises BusError."""
+    return await _ask(bus, stream, "XREVRANGE", [before, "-", count])
+
+
+async def fetch(bus: Bus, stream: str, idents: Sequence[bytes]) -> list[Entry]:
+    """Read the entries with these ids; a deleted one is missing in the result. Raises BusError."""
+    found: list[Entry] = []
+    left = list(idents)
+    while left:
+        some = await _ask(bus, stream, "IDS", left)
+        found += some
+        if not some:
+            break
+        left = left[left.index(some[-1].id) + 1 :]
+    return found
+
+
+async def newest_id(bus: Bus, stream: str) -> bytes:
+    """Return the id of the newest entry, `0-0` for a stream without any. Raises BusError."""
+    reply = await bus.script(_ENTRIES, [stream], ["XREVRANGE", 0, REPLY_BYTES, "+", "-", 1])
+    return bytes(reply[0][0]) if reply else BEGINNING
+
+
+def order(ident: bytes) -> tuple[int, int]:
+    """Return what sorts ids by age."""
+    ms, _, seq = ident.partition(b"-")
+    return int(ms), int(seq or 0)
+
+
+def entry_of(ident: bytes, fields: dict[bytes, bytes] | None) -> Entry:
+    """Make an entry of what the client library returns; without fields if they are too large."""
+    size = sum(len(name) + len(value) for name, value in (fields or {}).items())
+    return Entry(ident, size, (fields or {}) if size <= ENTRY_BYTES else None)
+
+
+async def _ask(bus: Bus, stream: str, how: str, args: Sequence[str | bytes | float]) -> list[Entry]:
+    reply = await bus.script(_ENTRIES, [stream], [how, ENTRY_BYTES, REPLY_BYTES, *args], 2 * bus.within_sec)
+    return [
+        Entry(ident, size, dict(zip(flat[::2], flat[1::2], strict=True)) if size <= ENTRY_BYTES else None)
+        for ident, size, flat in reply
+    ]

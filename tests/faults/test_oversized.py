@@ -1,0 +1,82 @@
+"""What is far too large, on a stream or channel that others may write: skipped, counted, said, never held."""
+
+from pathlib import Path
+
+import orjson
+import pytest
+import redis
+from notifier_scene import LOG, Notified, hooks
+from rig import HOST, Proc, Server, until
+from rig_receiver import Receiver
+
+MIB = 1024 * 1024
+HUGE = 110 * MIB
+GROWTH_KIB = 60 * 1024
+"""What a reader may grow by: a reply of 16 MiB in two buffers, and noise."""
+START_SEC = 20.0
+
+
+@pytest.fixture
+def receiver():
+    with Receiver() as receiver:
+        yield receiver
+
+
+def peak_kib(agent: Proc) -> int:
+    """The most memory that a process ever had."""
+    status = Path(f"/proc/{agent.pid}/status").read_text(encoding="ascii")
+    [line] = [line for line in status.splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1])
+
+
+def add(server: Server, event: bytes) -> str:
+    with redis.Redis(HOST, server.port, socket_timeout=30) as client:
+        return client.xadd(LOG, {"event": event}).decode()
+
+
+def miss(svc: str, number: int = 1) -> bytes:
+    ts = 1762433458.0 + number
+    return orjson.dumps(
+        {
+            "type": "bus_miss",
+            "svc": svc,
+            "late_sec": 3.0,
+            "timeout_sec": 2.0,
+            "ts": ts,
+            "id": f"bus_miss.{svc}.{number}",
+        }
+    )
+
+
+def test_row_41_an_entry_of_110_mb_is_skipped_by_who_reads_the_log_and_never_read_again(tmp_path, receiver):
+    way_out = {"WEBHOOK_URL": receiver.url}  # without one the sentinel follows no log
+    with Notified(tmp_path, hooks(one=receiver), ("notifier", "sentinel"), env=way_out) as scene:
+        until(lambda: "cmd=xread " in scene.system.cmd("CLIENT", "LIST"), START_SEC, "the sentinel to follow")
+        before = {name: peak_kib(scene[name]) for name in ("notifier", "sentinel")}
+        huge = add(scene.system, b"x" * HUGE)
+        add(scene.system, miss("market-redis"))
+        receiver.wait("bus_miss", "market-redis", 15)
+        scene.settled(10)
+        until(lambda: scene["sentinel"].logs("log.oversized"), 10, "the sentinel to say it")
+        for name, kib in before.items():
+            assert peak_kib(scene[name]) - kib < GROWTH_KIB, name
+        said = [line for line in scene.notifier.logs("reading.malformed") if line["entry"] == huge]
+        assert [line["reason"] for line in said] == ["too_long"]
+        scene.again()
+        scene.ready()
+        add(scene.system, miss("other-redis"))
+        receiver.wait("bus_miss", "other-redis", 15)
+        scene.settled(10)
+        assert peak_kib(scene.notifier) - before["notifier"] < GROWTH_KIB
+        assert len([line for line in scene.notifier.logs("reading.malformed") if line["entry"] == huge]) == 1
+
+
+def test_row_41_who_begins_at_a_log_with_an_entry_of_110_mb_looks_back_past_it(tmp_path, receiver):
+    with Notified(tmp_path, hooks(one=receiver), ()) as scene:
+        add(scene.system, miss("market-redis"))
+        add(scene.system, b"x" * HUGE)
+        scene.start("notifier")
+        scene.ready()
+        receiver.wait("bus_miss", "market-redis", 15)
+        plain = peak_kib(scene.notifier)
+        assert plain < 200 * 1024

@@ -1,0 +1,75 @@
+"""Entries of a stream on a real server, some of them far larger than any reader would take."""
+
+import pytest
+from rig import Server, auntil
+
+from marketswarm.bus import Bus, TooLongError
+from marketswarm.entries import Entry, fetch, newest_id, order, read_after, read_before
+
+pytestmark = pytest.mark.live
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+def server(tmp_path):
+    with Server(tmp_path / "bus") as server:
+        yield server
+
+
+@pytest.fixture
+async def bus(server):
+    bus = Bus("bus", server.url)
+    yield bus
+    await bus.aclose()
+
+
+def add(server, number, value=b"x"):
+    server.cmd("XADD", "s", f"{number}-0", "a", value, "b", "y")
+
+
+def shown(entries: list[Entry]) -> list[tuple[bytes, bool]]:
+    return [(entry.id, entry.fields is not None) for entry in entries]
+
+
+@pytest.mark.parametrize("size", [70_000, 20 * MIB], ids=["that fits a reply", "that fits none"])
+async def test_an_entry_that_is_too_large_comes_without_fields_between_its_neighbours(server, bus, size):
+    add(server, 1)
+    add(server, 2, b"x" * size)
+    add(server, 3)
+    found = await read_after(bus, "s", b"0-0", count=10)
+    assert shown(found) == [(b"1-0", True), (b"2-0", False), (b"3-0", True)]
+    assert (found[0].fields, found[1].size) == ({b"a": b"x", b"b": b"y"}, size + 3)
+    assert shown(await read_before(bus, "s", b"+", count=2)) == [(b"3-0", True), (b"2-0", False)]
+    assert shown(await fetch(bus, "s", [b"1-0", b"2-0", b"7-0"])) == [(b"1-0", True), (b"2-0", False)]
+
+
+async def test_a_page_is_cut_where_the_reply_would_be_too_long(server, bus, monkeypatch):
+    monkeypatch.setattr("marketswarm.entries.REPLY_BYTES", 100_000)
+    for number in range(1, 6):
+        add(server, number, b"x" * 45_000)
+    first = await read_after(bus, "s", b"0-0", count=10)
+    assert shown(first) == [(b"1-0", True), (b"2-0", True)]
+    assert shown(await read_after(bus, "s", first[-1].id, count=10)) == [(b"3-0", True), (b"4-0", True)]
+    ids = [b"%d-0" % number for number in range(1, 6)]
+    assert [entry.id for entry in await fetch(bus, "s", ids)] == ids
+
+
+async def test_the_newest_id_is_told_without_the_entry(server, bus):
+    assert await newest_id(bus, "s") == b"0-0"
+    add(server, 9)
+    add(server, 10, b"x" * (20 * MIB))
+    assert await newest_id(bus, "s") == b"10-0"
+    assert order(b"9-0") < order(b"10-0") < order(b"10-1")
+
+
+async def test_a_connection_that_was_given_up_serves_nobody_after_it(server, bus):
+    server.cmd("SET", "large", b"x" * (4 * MIB))
+    with pytest.raises(TooLongError):
+        await bus.ask(bus.client.get("large"), longest=MIB)
+    assert len(await bus.ask(bus.client.get("large"))) == 4 * MIB
+
+    async def answers() -> bool:
+        return bool(await bus.ask(bus.client.ping()))
+
+    await auntil(answers, 5)
