@@ -54,8 +54,9 @@ class Fleet:
         *,
         tail: bool = True,
         server_clock: Mapping[str, str] | None = None,
+        server_config: Mapping[str, str] | None = None,
     ) -> None:
-        self.server_clock = server_clock
+        self.server_clock, self.server_config = server_clock, dict(server_config or {})
         self.folder, self.truth, self.extra, self.tailed = folder, truth, dict(env or {}), tail
         self.wanted = list(agents or [])
         self.agents: dict[str, Proc] = {}
@@ -63,8 +64,9 @@ class Fleet:
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as ends:
-            self.system = ends.enter_context(Server(self.folder / "system-redis", clock=self.server_clock))
-            self.market = ends.enter_context(Server(self.folder / "market-redis", clock=self.server_clock))
+            how = {"clock": self.server_clock, **self.server_config}
+            self.system = ends.enter_context(Server(self.folder / "system-redis", **how))
+            self.market = ends.enter_context(Server(self.folder / "market-redis", **how))
             self.env = {
                 "SYSTEM_REDIS_URL": self.system.url,
                 "MARKET_REDIS_URL": self.market.url,

@@ -70,11 +70,12 @@ class Scene(Fleet):
         bare: Iterable[str] = (),
         env: Mapping[str, str] | None = None,
         server_clock: Mapping[str, str] | None = None,
+        server_config: Mapping[str, str] | None = None,
     ) -> None:
         truth = truth_of(services, timeout_sec=timeout_sec, bus_timeout_sec=bus_timeout_sec)
         # short, so that a healer that comes after a killed one need not wait for it
         env = {"HEALER_LEASE_SEC": "0.5", **(env or {})}
-        super().__init__(folder, truth, env=env, server_clock=server_clock)
+        super().__init__(folder, truth, env=env, server_clock=server_clock, server_config=server_config)
         self.first = list(agents)
         self.idle, self.bare, self.timeout_sec = set(idle), set(bare), timeout_sec
         self.beaters: dict[str, Beater] = {}

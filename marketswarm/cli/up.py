@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from marketswarm.cli.options import DATA, Data
+from marketswarm.fleet.limits import MAXMEMORY
 
 if TYPE_CHECKING:
     from marketswarm.fleet.plan import Plan
@@ -38,6 +39,15 @@ def up(
     ] = 6379,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every log line.")] = False,
     *,
+    maxmemory: Annotated[
+        str,
+        typer.Option(
+            "--maxmemory",
+            envvar="MARKETSWARM_MAXMEMORY",
+            metavar="SIZE",
+            help="How much each server may keep; a full one refuses writes.",
+        ),
+    ] = MAXMEMORY,
     acl: Annotated[
         bool, typer.Option("--acl", help="Servers with a user a service; who has no password may only look.")
     ] = False,
@@ -60,6 +70,7 @@ def up(
     settings = read(Common)
     wanted = [svc.strip() for svc in (only or "").split(",") if svc.strip()]
     orders = _orders(truth, data.absolute(), (port, settings.metrics_port), wanted)
+    orders = replace(orders, maxmemory=_size(maxmemory))
     try:
         with folder.claim(orders.data):
             after_a_crash = folder.ended_badly(orders.data)
@@ -105,6 +116,18 @@ def _orders(path: Path, data: Path, ports: tuple[int, int | None], only: list[st
     if not drawn.agents:
         raise Exit(Code.CONFIGURATION, f"{path}: none of its services has a module here, nothing to start")
     return Orders(plan=drawn, truth=document, truth_path=path.absolute(), data=data, binary=binary)
+
+
+def _size(maxmemory: str) -> str:
+    """Return a size that the servers can take. Raises Exit."""
+    from marketswarm.exit import Code, Exit
+    from marketswarm.fleet.limits import memory_size
+
+    try:
+        memory_size(maxmemory)
+    except ValueError as error:
+        raise Exit(Code.CONFIGURATION, f"--maxmemory: {error}") from None
+    return maxmemory
 
 
 def _screen(drawn: "Plan", verbose: bool) -> "Screen | None":

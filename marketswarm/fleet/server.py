@@ -6,6 +6,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from marketswarm.fleet.limits import LIMITS
+
 _NAMES = ("valkey-server", "redis-server")
 _OLDEST = (7, 0)
 
@@ -16,9 +18,7 @@ _SETTINGS = {
     "save": "",
     "appendonly": "yes",
     "appendfsync": "everysec",
-    "maxmemory": "0",
-    # a subscriber may be behind by a burst of half a million beats, but not for a minute
-    "client-output-buffer-limit": "pubsub 256mb 64mb 60",
+    **LIMITS,
     "logfile": "server.log",
 }
 

@@ -18,6 +18,7 @@ from marketswarm.fleet import green
 from marketswarm.fleet.child import Child, Program, State, Tell
 from marketswarm.fleet.gate import gated
 from marketswarm.fleet.guard import Guard
+from marketswarm.fleet.limits import MAXMEMORY, bounded, sized
 from marketswarm.fleet.plan import Plan, PlannedBus
 from marketswarm.fleet.roll import Roll
 from marketswarm.fleet.server import command
@@ -38,7 +39,7 @@ _SEEN_SEC = 2.0  # between a miss and the start that ends it, so that both can b
 class Orders:
     """What to run, and with what: the plan, the truth it came from, where data goes, which server program.
 
-    With a `guard` the servers let in only who has a user there.
+    With a `guard` the servers let in only who has a user there. `maxmemory` is what each server may use.
     """
 
     plan: Plan
@@ -47,6 +48,7 @@ class Orders:
     data: Path
     binary: Path | None
     guard: Guard | None = None
+    maxmemory: str = MAXMEMORY
 
     def places(self, user: str) -> dict[str, str]:
         """What a child needs to know to find the buses that are ours, and to be let in there."""
@@ -216,7 +218,8 @@ class Swarm:
         assert bus.port is not None and self._orders.binary is not None  # noqa: S101, PT018 - it is ours
         folder = self._orders.data / bus.name
         folder.mkdir(mode=0o700, exist_ok=True)
-        words = command(self._orders.binary, bus.port, folder)
+        words = command(self._orders.binary, bus.port, folder, **sized(self._orders.maxmemory))
+        words = bounded(words, self._orders.maxmemory)
         if self._orders.guard:
             words = gated(words, bus.port, folder, FILE)
         program = Program(bus.name, words, os.environ)

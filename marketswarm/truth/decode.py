@@ -18,7 +18,9 @@ from marketswarm.truth.credentials import (
 )
 from marketswarm.truth.problems import WHOLE, Findings, Place, Problem, TruthError, show
 
-MAX_BYTES: Final = 64 * 1024 * 1024  # a hundred thousand services are about ten million bytes
+MAX_BYTES: Final = 16 * 1024 * 1024
+"""A hundred thousand services are about ten million bytes; a bus takes no argument of more than 32 MB
+(`proto-max-bulk-len`), and the truth is one."""
 MAX_DEPTH: Final = 32
 
 _NAMES: Final = (("services",), ("buses",))  # keys there are names, not words about what they hold

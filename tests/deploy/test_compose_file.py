@@ -170,8 +170,9 @@ def test_the_servers_read_what_is_made_for_them_and_keep_what_is_written():
         conf = (ROOT / f"deploy/redis/{bus}.conf").read_text(encoding="utf-8")
         said = dict(line.split(" ", 1) for line in conf.splitlines() if line and not line.startswith("#"))
         assert said["aclfile"] == f"/etc/redis/users/{bus}/{FILE}"
-        assert (said["appendonly"], said["maxmemory-policy"]) == ("yes", "noeviction")
+        assert (said["appendonly"], said["include"]) == ("yes", "/etc/redis/limits.conf")
         assert f"./deploy/redis/{bus}.conf:/etc/redis/redis.conf:ro" in SERVICES[bus]["volumes"]
+        assert "./deploy/redis/limits.conf:/etc/redis/limits.conf:ro" in SERVICES[bus]["volumes"]
         assert "./deploy/redis/start.sh:/etc/redis/start.sh:ro" in SERVICES[bus]["volumes"]
 
 

@@ -144,6 +144,10 @@ def test_a_bus_finds_its_configuration_and_its_users_where_it_looks(objects):
             conf = each.mounts["/etc/redis/redis.conf"]
             text = configuration[conf["of"]["configMap"]["name"]][conf["subPath"]]
             assert text == (ROOT / f"deploy/redis/{each.name}.conf").read_text(encoding="utf-8")
+            for limits in re.findall(r"^include (\S+)$", text, re.MULTILINE):
+                there = each.mounts[limits]
+                said = configuration[there["of"]["configMap"]["name"]][there["subPath"]]
+                assert said == (ROOT / "deploy/redis/limits.conf").read_text(encoding="utf-8")
             folder, _, file = re.search(r"^aclfile (\S+)$", text, re.MULTILINE)[1].rpartition("/")  # type: ignore[index]
             assert file in secrets[each.mounts[folder]["of"]["secret"]["secretName"]]
             assert re.search(r"^dir (\S+)$", text, re.MULTILINE)[1] in each.mounts  # type: ignore[index]

@@ -23,6 +23,7 @@ class Bus(Process):
         text = (ROOT / "deploy/redis/system-redis.conf").read_text(encoding="utf-8")
         text = text.replace("/etc/redis/users/system-redis/users.acl", str(self.users))
         text = text.replace("dir /data", f"dir {folder}")
+        text = text.replace("include /etc/redis/limits.conf", f"include {ROOT}/deploy/redis/limits.conf")
         (folder / "redis.conf").write_text(f"{text}\nport {self.port}\nbind {HOST}\n", encoding="utf-8")
 
     def start(self) -> None:
@@ -66,6 +67,9 @@ def test_what_transactions_and_scripts_wrote_is_there_after_a_crash(bus):
     with bus.client(username="writer", password="writing") as client:  # noqa: S106 - as above
         assert sorted(client.keys()) == ["by a", "in one", "plain", "script", "transaction"]
         assert client.info("server")["redis_mode"] == "standalone"
+        limits = client.config_get("*m*")
+        assert (limits["maxmemory"], limits["maxmemory-clients"]) == (str(512 << 20), str(256 << 20))
+        assert "pubsub 134217728 67108864 60" in limits["client-output-buffer-limit"]
     with bus.client() as nobody, pytest.raises(redis.exceptions.NoPermissionError):
         nobody.keys()
     loads = bus.log.read_text(encoding="utf-8").count("DB loaded from append only file")

@@ -1,0 +1,62 @@
+"""FAILURES row 39: a stranger without a password tries to fill both buses."""
+
+import pytest
+from rig_flood import MIB, Flood, limits_of_containers, memory
+from rig_receiver import Receiver
+from rig_scene import BUSES, NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, Scene, rest, service
+
+SERVICES = {f"s{n}": service() for n in range(4)} | {f"m{n}": service("market-redis") for n in range(4)}
+SERVICES["notifier"] = {**service(), "settings": {"group_wait_sec": 0.1, "channels": {}}}
+AGENTS = ("healer", "notifier")
+TOLD_SEC = TIMEOUT_SEC + WARM_UP_SEC + 5 + NOISE_SEC
+
+
+def queries(flood: Flood) -> None:
+    flood.unfinished_queries()
+
+
+def arguments(flood: Flood) -> None:
+    flood.unfinished_arguments(24)
+
+
+def replies(flood: Flood) -> None:
+    flood.unread_replies("truth:doc")
+
+
+def subscriptions(flood: Flood) -> None:
+    """What is published is other services' beats; here one that says much stands for all of them."""
+    flood.unread_subscriptions("*:heartbeat")
+    for _ in range(140):  # the kernel keeps some megabytes of each connection, too
+        flood.server.cmd("PUBLISH", "chatter:heartbeat", "x" * (MIB // 16))
+
+
+@pytest.mark.parametrize("attack", [queries, arguments, replies, subscriptions])
+def test_row_39_who_has_no_password_fills_no_bus_and_everyone_is_told_of_on_time(tmp_path, attack):
+    with (
+        Receiver() as receiver,
+        Scene(
+            tmp_path,
+            SERVICES,
+            AGENTS,
+            env={"WEBHOOK_URL": receiver.url},
+            server_config=limits_of_containers(),
+        ) as scene,
+        Flood(scene.system) as one,
+        Flood(scene.market) as other,
+    ):
+        for flood in (one, other):
+            attack(flood)
+        for bus in BUSES:
+            server = scene.server(bus)
+            server.cmd("SET", "anything", "1")  # -OOM, if it is full
+            assert memory(server)["used_memory"] < 400 * MIB
+        scene.stop_beating("s0", "m0")
+        for svc in ("s0", "m0"):
+            receiver.wait("heartbeat_miss", svc, TOLD_SEC)
+        scene.beat_again("s0", "m0")
+        for svc in ("s0", "m0"):
+            receiver.wait("heartbeat_ok", svc, TOLD_SEC)
+        rest(0.5)
+        assert {event["svc"] for event in scene.log("heartbeat_miss")} == {"s0", "m0"}
+        for bus in BUSES:
+            assert scene.log("bus_miss", bus=bus) == []
