@@ -20,6 +20,8 @@ LAYERS = {
         "replies",
         "secure",
         "session",
+        "strings",
+        "turns",
         "listen",
         "subscribe",
         "metrics",

@@ -81,7 +81,7 @@ def seeing(place: Place) -> tuple[Grant, ...]:
         if point.bus == place.bus
     )
     return (
-        Grant("get mget pttl", ("health:*", "beat:*", "run:*", *shown), mode="R"),
+        Grant("get getrange mget pttl", ("health:*", "beat:*", "run:*", *shown), mode="R"),
         Grant("hgetall", ("healer:roster", "healer:lease", "notifier:silences"), mode="R"),
         Grant("xrange xrevrange xread xlen", (LOG, "notifier:dead", *shown), mode="R"),
         Grant("subscribe psubscribe", channels=(escaped(place.alerts), *place.all_beats())),
@@ -101,7 +101,7 @@ def _vigil(
     return (
         Grant("hmget hget hset hdel hscan incr", own),
         Grant("set del", health, mode="W"),
-        Grant("get type pttl", beats, mode="R"),
+        Grant("getrange type pttl", beats, mode="R"),
         Grant("xadd xdel", (LOG,), mode="W"),
         Grant("publish", channels=(escaped(place.alerts), canary)),
         Grant("subscribe", channels=tuple(dict.fromkeys((canary, *heard)))),

@@ -38,7 +38,7 @@ def looking(place: Place) -> Grant:
     keys = ("health:*", place.document, TOPOLOGY)
     asked = ("health:*", place.truth_key, TOPOLOGY)
     return Grant(
-        "ping pubsub get subscribe psubscribe unsubscribe punsubscribe "
+        "ping pubsub get getrange subscribe psubscribe unsubscribe punsubscribe "
         + " ".join(f"keys|{pattern}" for pattern in asked),
         keys,
         (escaped(place.alerts), BEATS),

@@ -9,9 +9,11 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.cli.leader import leader
 from marketswarm.cli.rows import Facts, services
 from marketswarm.cli.sight import Sight
+from marketswarm.strings import read_strings
 from marketswarm.truth import SYSTEM
 
 _ROSTER, _TOPOLOGY, _LEASE = "healer:roster", "mesh:topology", "healer:lease"
+_LONGEST_TOPOLOGY = 32 * 1024 * 1024
 
 
 async def facts(fleet: Sight) -> tuple[Facts, dict[str, str]]:
@@ -20,8 +22,9 @@ async def facts(fleet: Sight) -> tuple[Facts, dict[str, str]]:
     buses = sorted({SYSTEM, *(bus for bus, _ in known.values())})
     away: dict[str, str] = {}
     at = {name: [svc for svc, (bus, _) in known.items() if bus == name] for name in buses}
-    (roster, topology, lease, (sec, usec), health), *beats = await asyncio.gather(
-        _judged(fleet.bus(SYSTEM), list(known), away),
+    (roster, topology, lease, (sec, usec)), health, *beats = await asyncio.gather(
+        _judged(fleet.bus(SYSTEM), away),
+        _strings(fleet.bus(SYSTEM), [f"health:{svc}" for svc in known], away),
         *(_beats(fleet.bus(name), here, away) for name, here in at.items()),
     )
     return Facts(
@@ -35,15 +38,14 @@ async def facts(fleet: Sight) -> tuple[Facts, dict[str, str]]:
     ), away
 
 
-async def _judged(bus: Bus, known: list[str], away: dict[str, str]) -> Any:
-    """The roster, the topology, the lease, the time and the health of each, as they are on the bus."""
+async def _judged(bus: Bus, away: dict[str, str]) -> Any:
+    """The roster, the topology, the lease and the time, as they are on the bus."""
     pipe = bus.pipeline()
     pipe.hgetall(_ROSTER)
-    pipe.get(_TOPOLOGY)
+    pipe.getrange(_TOPOLOGY, 0, _LONGEST_TOPOLOGY)
     pipe.hgetall(_LEASE)
     pipe.time()
-    pipe.mget([f"health:{svc}" for svc in known] or ["health:"])
-    return await _asked(bus, pipe, ({}, None, {}, (0, 0), []), away)
+    return await _asked(bus, pipe, ({}, None, {}, (0, 0)), away)
 
 
 class _Seen(NamedTuple):
@@ -58,15 +60,21 @@ async def _beats(bus: Bus, known: list[str], away: dict[str, str]) -> dict[str, 
     """What each has left on its bus."""
     pipe = bus.pipeline()
     for svc in known:
-        pipe.get(f"beat:{svc}")
         pipe.pttl(f"beat:{svc}")
-        pipe.get(f"run:{svc}")
-    replies = await _asked(bus, pipe, [], away)
-    seen = zip(known, replies[::3], replies[1::3], replies[2::3], strict=False)
+    words = await _strings(bus, [f"{what}:{svc}" for svc in known for what in ("beat", "run")], away)
+    ttls = await _asked(bus, pipe, [], away)
     return {
         svc: _Seen(None if beat is None else _object(beat), ttl / 1000, _object(run))
-        for svc, beat, ttl, run in seen
+        for svc, beat, run, ttl in zip(known, words[::2], words[1::2], ttls, strict=False)
     }
+
+
+async def _strings(bus: Bus, keys: list[str], away: dict[str, str]) -> list[bytes | None]:
+    try:
+        return await read_strings(bus, keys)
+    except BusError as error:
+        away[bus.name] = error.reason
+        return []
 
 
 async def _asked(bus: Bus, pipe: Any, default: Any, away: dict[str, str]) -> Any:

@@ -45,7 +45,7 @@ async def _written(fleet: Sight, at: AccessPoint) -> Written:
     except Exit as end:
         return Written(why=end.message)
     pipe = bus.pipeline()
-    pipe.get(at.key)
+    pipe.getrange(at.key, 0, LONGEST)
     pipe.pttl(at.key)
     try:
         raw, left_ms = await bus.ask(pipe.execute())

@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Mapping
 import orjson
 
 from marketswarm.bus import Bus, BusError
+from marketswarm.strings import read_strings
 from marketswarm.truth import Truth
 
 _OK = "heartbeat_ok"
@@ -61,7 +62,7 @@ async def _not_ok(services: Collection[str], bus: Bus) -> set[str]:
 async def objects(bus: Bus, keys: list[str]) -> list[Mapping[str, object]]:
     """The JSON object under each key; an empty one for what is not there, or while the bus is away."""
     try:
-        values = await bus.ask(bus.client.mget(keys))
+        values = await read_strings(bus, keys)
     except BusError:
         return [{} for _ in keys]
     return [_object(value) for value in values]

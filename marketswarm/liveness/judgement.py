@@ -27,6 +27,7 @@ class Counts:
     malformed: int = 0
     replayed: int = 0
     unheard: int = 0
+    unreadable: int = 0
     stalls: int = 0
 
 

@@ -12,9 +12,10 @@ from marketswarm import log as logs
 from marketswarm.bus import BusError
 from marketswarm.listen import moment
 from marketswarm.liveness import Acquitted, Suspect, Verdict
+from marketswarm.turns import Turns
 from marketswarm.vigil.hearing import Hearing
 from marketswarm.vigil.post import Post
-from marketswarm.vigil.testify import testify
+from marketswarm.vigil.testify import Answer, read_last_beats
 
 IN_FLIGHT_SEC: Final = 0.25
 """A beat that the second witness knows for less may still be on its way: no reason for a new session."""
@@ -73,22 +74,40 @@ class Judging:
         """Asks `beat:<svc>` of each suspect before it is declared down."""
         records = self._life.records
         timeouts = {svc: records[svc].watch.timeout_sec for svc in services if svc in records}
-        try:
-            found = await testify(self._posts[name].bus, timeouts)
-        except (BusError, KeyError):
-            for svc in services:
-                self._life.unasked(svc)
-            return
-        acquitted = None
-        for svc in services:
-            verdict = self._life.witness(svc, found.get(svc), moment())
-            if isinstance(verdict, Verdict):
-                self._conclude(verdict)
-            elif verdict is not None:
-                acquitted = verdict
-        self._poked.set()
+        turns, acquitted = Turns(), None
+        open_cases = dict.fromkeys(services)
+        with contextlib.suppress(BusError, KeyError):
+            async for answer in read_last_beats(self._posts[name].bus, timeouts):
+                self._complain_of(name, answer)
+                for svc in answer.asked:
+                    await turns.pause()
+                    del open_cases[svc]
+                    verdict = self._life.witness(svc, answer.found.get(svc), moment())
+                    if isinstance(verdict, Verdict):
+                        self._conclude(verdict)
+                    elif verdict is not None:
+                        acquitted = verdict
+        for svc in open_cases:
+            self._life.unasked(svc)
+        if len(open_cases) < len(services):
+            self._poked.set()
         if acquitted is not None:
             self.mistrust_self(acquitted)
+
+    def _complain_of(self, bus: str, answer: Answer) -> None:
+        """Log, once for many, that a service's last beat can't be read."""
+        if not answer.unreadable:
+            return
+        self._life.counts.unreadable += len(answer.unreadable)
+        svc, found = next(iter(answer.unreadable.items()))
+        log.warning(
+            "vigil.last_beat_unreadable",
+            bus=bus,
+            svc=svc,
+            reason=found.reason,
+            count=len(answer.unreadable),
+            total=self._life.counts.unreadable,
+        )
 
     def mistrust_self(self, acquitted: Acquitted) -> None:
         """A service beats and is not heard: the fault is ours, and a new session may mend it."""

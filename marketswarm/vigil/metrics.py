@@ -63,6 +63,11 @@ class VigilMetrics:
             counts.unheard,
         )
         yield counter(
+            "marketswarm_last_beats_unreadable_total",
+            "Values of beat:<svc>, read before a miss, that are no beats.",
+            counts.unreadable,
+        )
+        yield counter(
             "marketswarm_stalls_total",
             "Times that the listener itself did not run for more than a second.",
             counts.stalls,

@@ -11,7 +11,7 @@ from marketswarm.listen import moment
 from marketswarm.liveness import Liveness, Testimony, Verdict, adopt, adopt_bus, recall, recall_bus
 from marketswarm.vigil.health import Health
 from marketswarm.vigil.remember import BUS_FIELD, Entry, Memory, remembered
-from marketswarm.vigil.testify import testify
+from marketswarm.vigil.testify import read_last_beats
 from marketswarm.vigil.voice import Fence, Voice
 
 SAVE_EVERY_SEC: Final = 1.0
@@ -124,7 +124,8 @@ class Recollection:
             timeouts = {r.watch.svc: r.watch.timeout_sec for r in watched.channels.values()}
             # a bus that is away has no witnesses; its services get their warm-up when it is back
             with contextlib.suppress(BusError):
-                testimonies |= await testify(self._bus(name), timeouts)
+                async for answer in read_last_beats(self._bus(name), timeouts):
+                    testimonies |= answer.found
         buses = {svc: record.watch.bus for svc, record in self._life.records.items()}
         known = remembered(roster, silences, clocks, buses, notes)
         for verdict in recall(self._life, known, testimonies, moment()):

@@ -6,6 +6,7 @@ from typing import Final
 from marketswarm.agent import Agent, agent
 from marketswarm.bus import BusError
 from marketswarm.settings import Common
+from marketswarm.strings import read_strings
 from services.mesh.flowing import Flowing
 from services.mesh.hearing import Hearing
 from services.mesh.metrics import Metrics
@@ -16,6 +17,7 @@ from services.mesh.topology import Topology
 from services.mesh.writing import Writing, topology_key
 
 LOOK_EVERY_SEC: Final = 1.0
+LONGEST_PICTURE: Final = 32 * 1024 * 1024  # bytes: that of a hundred thousand services has less
 BUS_SEC: Final = 10.0  # above what reading or writing may take: a bus that is away is no hanging of ours
 STALLED_SEC: Final = 1.0  # a rest so much too long: this process did not run, and heard nobody
 
@@ -68,7 +70,7 @@ async def recall(me: Agent[Common], topology: Topology) -> None:
     """Know who was there before this process began; without that, all would be news."""
     to = topology_key(me)
     try:
-        raw = await me.bus(to.bus).ask(me.bus(to.bus).client.get(to.key))
+        (raw,) = await read_strings(me.bus(to.bus), [to.key], LONGEST_PICTURE)
     except BusError as error:
         me.log.warning("mesh.not_recalled", bus=error.bus, reason=error.reason)
         return

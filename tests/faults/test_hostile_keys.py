@@ -1,0 +1,54 @@
+"""FAILURES row 40: a service makes its own `beat:` key as large as it likes."""
+
+from pathlib import Path
+
+import pytest
+from rig import Proc
+from rig_scene import NOISE_SEC, TIMEOUT_SEC, Scene, service
+
+HUGE = 300_000_000
+HEALER_MAY_GROW_BY = 50_000_000
+
+
+def test_row_40_a_beat_key_of_300_mb_hides_no_death_delays_none_and_costs_no_memory(tmp_path):
+    services = {name: service() for name in ("hostile", "dead", "alive")}
+    with Scene(tmp_path, services) as scene:
+        before = peak(scene["healer"])
+        last = scene.stop_beating("hostile", "dead")
+        scene.system.cmd("DEL", "beat:hostile")
+        scene.system.cmd("SETRANGE", "beat:hostile", HUGE, "x")
+        for svc in ("hostile", "dead"):
+            miss = scene.wait_logged("heartbeat_miss", svc, 2 * TIMEOUT_SEC + NOISE_SEC + 5)
+            assert miss["ts"] - last <= TIMEOUT_SEC + 1 + NOISE_SEC
+        assert peak(scene["healer"]) - before < HEALER_MAY_GROW_BY
+        (said,) = scene["healer"].logs("vigil.last_beat_unreadable")
+        assert (said["svc"], said["reason"], said["count"]) == ("hostile", "too_long", 1)
+        with Proc("marketswarm", scene.env, scene.folder, "status", "--json") as status:
+            assert status.wait(20) == 0
+            (picture,) = [line for line in status.logs() if "services" in line]
+        rows = {row["svc"]: row for row in picture["services"]}
+        assert {svc: rows[svc]["verdict"] for svc in services} == {
+            "hostile": "down",
+            "dead": "down",
+            "alive": "up",
+        }
+
+
+@pytest.mark.parametrize("kind", ["list", "no end"])
+def test_a_beat_key_that_is_no_beat_with_an_age_is_no_sign_of_life(tmp_path, kind):
+    with Scene(tmp_path, {"hostile": service(), "alive": service()}) as scene:
+        last = scene.stop_beating("hostile")
+        payload = scene.system.cmd("GET", "beat:hostile")
+        scene.system.cmd("DEL", "beat:hostile")
+        if kind == "list":
+            scene.system.cmd("RPUSH", "beat:hostile", "x")
+        else:
+            scene.system.cmd("SET", "beat:hostile", payload.replace('"i":', '"i":9'))
+        miss = scene.wait_logged("heartbeat_miss", "hostile", 2 * TIMEOUT_SEC + NOISE_SEC)
+        assert miss["ts"] - last <= TIMEOUT_SEC + 1 + NOISE_SEC
+
+
+def peak(program: Proc) -> int:
+    """The most memory that a process has ever had, in bytes."""
+    text = Path(f"/proc/{program.pid}/status").read_text(encoding="ascii")
+    return 1024 * next(int(line.split()[1]) for line in text.splitlines() if line.startswith("VmHWM"))
