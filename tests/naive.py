@@ -108,6 +108,7 @@ class Naive:
         self.awake = now
 
     def rewatch(self, watches: Iterable[Watch], buses: Iterable[str], now: float) -> None:
+        self.woke(now)
         for bus in buses:
             self.clocks.setdefault(bus, Clock())
         old, self.lines = self.lines, {}
@@ -172,18 +173,18 @@ class Naive:
 
     def witness(self, svc: str, word: Testimony | None, now: float) -> str | None:
         """Whether it is `down`, lives `unheard`, or neither."""
+        self.woke(now)
         line = self.lines.get(svc)
         if line is None or not line.asked:
             return None
         line.asked = False
         clock = self.clocks[line.watch.bus]
         if word is not None and word.age_sec is not None:
-            goodbye, news = word.beat.status == "stopping", self._news(line, word, now)
-            if news:
+            lives = self._lives(line, word, now)
+            if self._news(line, word, now):
                 line.is_replay(word.beat.boot, word.beat.i)
-                line.stopped = goodbye
-            # a key that holds a goodbye has the age of the last beat before it
-            if self._younger(line, word, now) if goodbye else news:
+                line.stopped = word.beat.status == "stopping"
+            if lives:
                 at = clock.running(now) - word.age_sec
                 line.last = at if line.last is None else max(at, line.last)
                 if line.due(clock.gap_end) > clock.proven:
@@ -198,6 +199,12 @@ class Naive:
             return word.beat.i > line.boots.get(word.beat.boot, -1)
         return self._younger(line, word, now)
 
+    def _lives(self, line: Line, word: Testimony, now: float) -> bool:
+        """Whether it is life that nobody heard; a goodbye is none, but the beat before it may be."""
+        if word.beat.status != "stopping":
+            return self._news(line, word, now)
+        return word.beat.boot is not None and word.beat.i - 1 > line.boots.get(word.beat.boot, -1)
+
     def _younger(self, line: Line, word: Testimony, now: float) -> bool:
         begun = line.enter if line.last is None else line.last
         return word.age_sec < self.clocks[line.watch.bus].running(now) - begun - 0.25
@@ -206,6 +213,7 @@ class Naive:
         self, known: Mapping[str, Remembered], words: Mapping[str, Testimony], now: float
     ) -> list[str]:
         """Who came up. A saved silence goes on; else it is half a timeout; a younger beat ends it."""
+        self.woke(now)
         came_up = []
         for svc, line in self.lines.items():
             heard, stopped, memory, word = line.last, line.stopped, known.get(svc), words.get(svc)
@@ -226,9 +234,11 @@ class Naive:
             attested = heard is None and line.state != "down"
             if attested and word is not None and word.age_sec is not None:
                 running = self.clocks[line.watch.bus].running(now)
+                goodbye = word.beat.status == "stopping"
+                lives = not goodbye or self._lives(line, word, now)
                 line.is_replay(word.beat.boot, word.beat.i)
-                line.stopped = word.beat.status == "stopping"
-                if line.last is None or word.age_sec < running - line.last:
+                line.stopped = goodbye
+                if lives and (line.last is None or word.age_sec < running - line.last):
                     line.last = running - min(word.age_sec, half)
             if heard is not None:
                 line.last, line.stopped = heard, stopped

@@ -111,6 +111,8 @@ class Fleet:
         if not service.modern:  # it leaves no key: all that anyone can know is what was heard
             changes += self.started_at
             lived_at = self.heard_at.get(verdict.svc, float("-inf"))
+        elif service.stopped:  # who says goodbye vouches for no beat that was lost on the way
+            lived_at = min(lived_at, self.heard_at.get(verdict.svc, lived_at))
         lately = sum(at - each < 2 * timeout + warm for each in changes)
         # beats that always fall between two runs, or after the last saving of each, are known to nobody
         need = timeout if lately == 0 else warm if lately == 1 or service.modern else 0.0

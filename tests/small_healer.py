@@ -219,7 +219,10 @@ class Healer:
             return
         record = self.life.records.get(svc)
         word = self.buses[name].word_of(record.watch, self.now) if record is not None else None
+        line = self.naive.lines.get(svc)
+        heard = line is not None and word is not None and line.boots.get(word.beat.boot, -1) >= word.beat.i
         found = self.life.witness(svc, word, self.moment)
+        assert not (heard and isinstance(found, Acquitted)), f"what was heard is no news: {word}"
         theirs = self.naive.witness(svc, word, self.now)
         ours = "unheard" if isinstance(found, Acquitted) else found and str(found.state)
         assert ours == theirs or self.naive.near(svc)

@@ -94,6 +94,7 @@ class Service:
     boot: int = 1
     i: int = 0
     lived_at: float = float("-inf")  # when its last beat reached its bus
+    stopped: bool = False  # the last that it sent was a goodbye
     sent: list[bytes] = field(default_factory=list)
     started: dict[str, float] = field(default_factory=lambda: {"boot-1": 0.0})
     # when it beat, whether its bus took that or not, and when it meant to again
@@ -107,8 +108,10 @@ class Service:
         self.boot, self.i, self.running, self.next_at = self.boot + 1, 0, True, now
         self.started[f"boot-{self.boot}"] = now
 
-    def beat(self, bus: Bus, now: float, status: Status = "ok") -> None:
+    def beat(self, bus: Bus, now: float, status: Status = "ok", *, fresh: bool = False) -> None:
+        """Sends a beat. `fresh`: a goodbye gives its key a whole life again, as other people's clients do."""
         self.i += 1
+        self.stopped = status == "stopping"
         self.tried += [(now, self.watch.interval_sec)] if status == "ok" else []
         boot = f"boot-{self.boot}" if self.modern else None
         payload = make(self.svc, self.i, WALL + now, boot=boot, status=status)
@@ -124,6 +127,7 @@ class Service:
                 bus.keys[self.svc] = Key(payload, at, 2 * watch.timeout_sec)
             elif self.modern and (key := bus.keys.get(self.svc)) is not None:
                 key.payload = payload
+                key.beat_at = at if fresh else key.beat_at
 
         bus.take(arrive, now)
         self.next_at = now + watch.interval_sec

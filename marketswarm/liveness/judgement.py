@@ -4,7 +4,7 @@ DETECTION.md as code. Pure: no I/O, no clock of its own, no await. Whoever owns 
 happened together with both clocks' readings (`Moment`), and gets frozen values back.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from marketswarm.liveness.record import Heard, Record
 from marketswarm.liveness.roster import Roster
 from marketswarm.liveness.verdict import Acquitted, On, State, Suspect, Testimony, Verdict
 from marketswarm.liveness.watched_bus import WatchedBus
+from marketswarm.truth import Watch
 
 
 @dataclass(slots=True)
@@ -150,6 +151,11 @@ class Liveness(Roster):
         if self._on_malformed is not None:
             self._on_malformed(record.watch.svc, found)
 
+    def rewatch(self, watches: Iterable[Watch], buses: Mapping[str, float], now: Moment) -> list[Verdict]:
+        """See `Roster`. A stall that ends here is none of the time that anybody was listened to."""
+        self.woke(now)
+        return super().rewatch(watches, buses, now)
+
     def _drop(self, svc: str, now: Moment) -> Verdict:
         self.notes.urge(svc)
         return super()._drop(svc, now)
@@ -237,6 +243,7 @@ class Liveness(Roster):
         Returns the miss, or that the service lives unheard; None when a beat was heard meanwhile or the
         service is no longer watched.
         """
+        self.woke(now)
         record = self.records.get(svc)
         if record is None or not record.asked:
             return None
@@ -271,13 +278,11 @@ class Liveness(Roster):
         running = record.bus.clock.running(now.mono)
         if age is None:
             return False
-        goodbye = beat.status == "stopping"
-        news = record.is_news(beat.boot, beat.i, age, running)
-        if news:
+        lives = record.is_unheard_life(beat, age, running)
+        if record.is_news(beat.boot, beat.i, age, running):
             record.is_replay(beat.boot, beat.i)  # takes note of it
-            record.stopped = goodbye
-        # the age of a goodbye is that of the last beat before it, which may be news when it is not
-        if not (record.is_younger(age, running) if goodbye else news):
+            record.stopped = beat.status == "stopping"
+        if not lives:
             return False
         heard = Heard(running - age, now.mono - age, now.wall - age)
         if record.last is None or heard.at > record.last.at:

@@ -26,6 +26,7 @@ def recall(
     gets to its verdict. Returns what already follows: services up again that were remembered down, and
     remembered ones that are no longer watched.
     """
+    life.woke(now)
     verdicts = []
     for svc, record in life.records.items():
         memory = remembered.get(svc)
@@ -133,9 +134,11 @@ def _attest(record: Record, testimony: Testimony, now: Moment) -> None:
     if age is None:
         return
     running = record.bus.clock.running(now.mono)
+    goodbye = beat.status == "stopping"
+    lives = not goodbye or record.is_unheard_life(beat, age, running)
     record.is_replay(beat.boot, beat.i)  # takes note of it
-    record.stopped = beat.status == "stopping"
-    if record.last is None or age < record.silence(running):
+    record.stopped = goodbye
+    if lives and (record.last is None or age < record.silence(running)):
         at = running - min(age, record.watch.timeout_sec / 2)
         record.last = Heard(at, now.mono - age, now.wall - age)
 

@@ -253,6 +253,16 @@ class Record:
         """Whether a beat that another witness knows was never heard here; without a `boot` its age tells."""
         return self.is_younger(age_sec, now) if boot is None else i > self.boots.get(boot, -1)
 
+    def is_unheard_life(self, beat: Beat, age_sec: float, now: float) -> bool:
+        """Return True if a beat that another witness knows is a sign of life that was never heard here.
+
+        A goodbye is no sign of life, however long its key may live. It shows that there was a beat before it,
+        whose `i` is one less; without a `boot` nobody can tell whether that one was heard.
+        """
+        if beat.status != "stopping":
+            return self.is_news(beat.boot, beat.i, age_sec, now)
+        return beat.boot is not None and self.is_news(beat.boot, beat.i - 1, age_sec, now)
+
     def is_younger(self, age_sec: float, now: float) -> bool:
         """Whether a beat of that age is younger than the silence; some is left to the network."""
         return age_sec < self.silence(now) - 0.25

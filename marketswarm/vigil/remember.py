@@ -162,13 +162,17 @@ def remembered(
         state = State(entry["verdict"]) if entry else State.UNKNOWN
         at, wall = clocks.get(bus_of.get(svc, ""), (0.0, None))
         since, seen, silent_for = _number(entry, "since"), entry is not None, None
-        if svc in silences:
-            silence = silences[svc]
+        silence = silences.get(svc)
+        if silence is not None and not silence.seen and entry is not None:
+            silence = None  # from before it came up: the run was killed before it could forget it
+        if silence is not None:
             same = wall is not None and silence.bus == bus_of.get(svc)
             silent_for = max(0.0, at - silence.at) if same else None
             seen, since = silence.seen, silence.since if silence.seen else None
         elif state is State.UP:
-            since = wall  # it was beating when the clocks were last written
+            # it was beating when the clocks were last written, if it had come up by then
+            told = _number(entry, "ts")
+            since = max(told, wall) if told is not None and wall is not None else wall or told
         if state is State.DOWN:
             seen = since is not None
         i: Any = entry.get("i") if entry else None

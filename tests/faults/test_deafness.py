@@ -2,6 +2,7 @@
 
 import time
 
+import orjson
 import pytest
 from rig import TcpProxy, until
 from rig_scene import BUS_TIMEOUT_SEC, NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, Scene, only, rest, service, stamp
@@ -75,6 +76,24 @@ def test_row_7_a_healer_that_is_deaf_on_one_channel_alone_believes_the_key_and_s
         assert miss["since"] == pytest.approx(last, abs=0.3)
         scene.listen_for(TIMEOUT_SEC)
         assert scene.misses() == ["mortal"]
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["with a boot", "without"])
+def test_row_7_a_goodbye_whose_key_was_given_a_fresh_life_is_no_beat_that_was_not_heard(tmp_path, named):
+    with Scene(tmp_path, SERVICES) as scene:
+        beater = scene.beaters["mortal"]
+        last = scene.stop_beating("mortal")
+        goodbye = {"svc": "mortal", "i": len(beater.beats["mortal"]) + 1, "ts": time.time()}
+        goodbye |= {"status": "stopping"} | ({"boot": beater.boots["mortal"]} if named else {})
+        rest(0.3)
+        life_ms = round(2000 * TIMEOUT_SEC)
+        scene.system.cmd("SET", "beat:mortal", orjson.dumps(goodbye), "PX", life_ms)
+        scene.system.cmd("PUBLISH", "mortal:heartbeat", orjson.dumps(goodbye))
+        miss = scene.wait_logged("heartbeat_miss", "mortal", TIMEOUT_SEC + 1 + NOISE_SEC)
+        assert (miss["reason"], miss["since"]) == ("stopped", pytest.approx(last, abs=0.2))
+        scene.listen_for(TIMEOUT_SEC)
+        assert scene["healer"].logs("vigil.deaf") == []
+        assert scene.sessions() == 1
 
 
 def test_row_10_a_healer_that_is_cut_off_for_being_slow_comes_back_and_misses_no_one(tmp_path):

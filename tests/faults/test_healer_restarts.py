@@ -53,6 +53,20 @@ def test_row_2_services_that_died_while_the_healer_was_away_are_missed_once_each
         assert [event["type"] for event in scene.alerts.of()] == 2 * ["heartbeat_miss"]
 
 
+def test_row_2_who_was_up_and_left_no_key_is_silent_though_its_first_silence_was_never_forgotten(tmp_path):
+    with Scene(tmp_path, {"bare": service(), "alive": service()}, bare={"bare"}) as scene:
+        scene["healer"].kill()
+        last = scene.stop_beating("bare")
+        # so a run leaves it that is killed when the service has just come up
+        scene.system.cmd("HSET", "healer:silence", "bare", "0.000 0 0 system-redis")
+        scene["healer"].start()
+        back = scene.heard_again(2)
+        miss = scene.wait_logged("heartbeat_miss", "bare", 10)
+        assert miss["ts"] - back <= max(TIMEOUT_SEC, WARM_UP_SEC) + 1 + NOISE_SEC
+        assert miss["late_sec"] >= miss["timeout_sec"] == TIMEOUT_SEC
+        assert (miss["reason"], miss["since"]) == ("silent", pytest.approx(last, abs=3))
+
+
 @pytest.mark.parametrize("end", ["kill", "stop"])
 def test_row_3_a_healer_restarted_during_an_outage_tells_no_second_miss_and_the_whole_outage(tmp_path, end):
     with Scene(tmp_path, {"alpha": service(), "beta": service()}) as scene:

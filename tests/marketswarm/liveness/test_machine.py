@@ -58,11 +58,11 @@ class Machine(RuleBasedStateMachine):
     def hang(self, svc: str, sec: float) -> None:
         self.fleet.services[svc].next_at += sec
 
-    @step(svc=modern)
-    def say_goodbye(self, svc: str) -> None:
+    @step(svc=modern, fresh=st.booleans())
+    def say_goodbye(self, svc: str, *, fresh: bool) -> None:
         service = self.fleet.services[svc]
         if service.running:
-            service.beat(self.fleet.buses[service.watch.bus], self.fleet.t, "stopping")
+            service.beat(self.fleet.buses[service.watch.bus], self.fleet.t, "stopping", fresh=fresh)
             service.running = False
 
     @step(svc=modern, back=st.integers(0, 5))

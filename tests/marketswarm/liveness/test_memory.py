@@ -269,6 +269,16 @@ def test_a_goodbye_that_was_left_is_the_reason_of_the_miss():
     assert [(v.state, v.reason) for v in hand.verdicts] == [(State.DOWN, "stopped")]
 
 
+@pytest.mark.parametrize(("boot", "i"), [("b", 6), (None, 6)])
+def test_a_goodbye_that_was_left_with_a_fresh_life_makes_no_silence_shorter(boot, i):
+    noted = Noted("b", 5, WALL - 50, WALL - 50)
+    known = {"a": up(silent_for=45.0, noted=noted)}
+    hand = Hand(watch(), known=known, beats={"a": says(1.0, boot=boot, i=i, status="stopping")})
+    hand.run(60)
+    assert [(at, state) for at, _, state in hand.said] == [(7.5, "down")]
+    assert hand.verdicts[0].reason == "stopped"
+
+
 # -- what the next run is to know
 
 

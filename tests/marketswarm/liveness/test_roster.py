@@ -182,3 +182,15 @@ def test_a_channel_that_moves_to_another_service_is_heard_for_that_one():
     hand.rewatch(moved)
     hand.life.hear("bus", [[b"message", b"a:heartbeat", b'{"svc":"b","i":1,"ts":1}']], hand.now)
     assert hand.life.records["b"].state is State.UP
+
+
+def test_a_change_that_comes_right_after_a_stall_grants_no_more_than_a_warm_up():
+    # found by the machine: the stall counted as listening, and the floor lay beyond it
+    hand = Hand(watch())
+    hand.beat()
+    hand.run(5)
+    hand.stall(100)
+    hand.rewatch(watch(timeout=20.0))
+    hand.run(60)
+    assert [state for *_, state in hand.said] == ["up", "down"]
+    assert hand.said[-1][0] == pytest.approx(125, abs=0.5)

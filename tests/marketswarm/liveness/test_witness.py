@@ -79,16 +79,25 @@ def test_a_witness_whose_last_beat_before_the_goodbye_was_never_heard_gives_it_i
     assert hand.verdicts[-1].reason == "stopped"
 
 
-def test_a_goodbye_that_was_heard_does_not_hide_that_the_beat_before_it_was_not():
-    # found by the machine: the session was cut for that one beat
-    hand = due(boot="b")
-    hand.beat(boot="b", i=3, status="stopping")
-    assert isinstance(
-        hand.life.witness("a", says(4.0, boot="b", i=3, status="stopping"), hand.now), Acquitted
-    )
-    hand.run(30)
-    assert hand.said == [(0, "a", "up"), (56, "a", "down")]
+@pytest.mark.parametrize("boot", ["b", None])
+@pytest.mark.parametrize("i", [2, 7])
+def test_a_goodbye_that_was_heard_is_never_news_whatever_life_its_key_was_given(boot, i):
+    hand = Hand(watch())
+    hand.beat(boot=boot)
+    hand.run(9)
+    hand.beat(boot=boot, i=i, status="stopping")
+    hand.attest("a", 0.0, boot=boot, i=i, status="stopping")  # set with a fresh life
+    hand.run(60)
+    assert hand.said == [(0, "a", "up"), (30, "a", "down")]
     assert hand.verdicts[-1].reason == "stopped"
+    assert hand.life.counts.unheard == 0
+
+
+@pytest.mark.parametrize("boot", ["b", None])
+def test_a_goodbye_that_alone_was_not_heard_is_no_sign_of_life_whatever_life_its_key_was_given(boot):
+    hand = due(boot=boot)
+    miss = hand.life.witness("a", says(21.0, boot=boot, i=2, status="stopping"), hand.now)
+    assert (miss.state, miss.reason) == (State.DOWN, "stopped")
 
 
 def test_a_witness_with_a_beat_never_heard_but_too_old_does_not_keep_it_up():

@@ -36,6 +36,12 @@ def test_who_was_watched_in_vain_was_not_seen_and_has_no_since():
     assert found == Remembered(State.UNKNOWN, None, 30.0, False)
 
 
+def test_who_is_told_up_was_seen_whatever_silence_a_killed_run_left():
+    entry = {"verdict": "up", "ts": 5003.0}
+    found = recalled(entry, Silence(70.0, 0.0, False, "system-redis"))
+    assert found == Remembered(State.UP, 5003.0, None, True)
+
+
 def test_who_is_down_was_silent_since_its_last_beat():
     found = recalled({"verdict": "down", "since": 4000.0, "boot": "b", "i": 3})
     assert (found.state, found.since, found.seen, found.i) == (State.DOWN, 4000.0, True, 3)
