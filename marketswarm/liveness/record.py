@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from marketswarm.beat import Beat, parse
 from marketswarm.liveness.verdict import State
-from marketswarm.truth import Watch
+from marketswarm.truth import MOST_REPLICAS, Watch
 
 if TYPE_CHECKING:  # they name each other
     from marketswarm.liveness.gap import Case, Known
     from marketswarm.liveness.watched_bus import WatchedBus
 
-BOOTS_KEPT: Final = 32
-"""Instances whose highest `i` is remembered: a replay of an older one would pass for life."""
+BOOTS_KEPT: Final = 2 * MOST_REPLICAS
+"""Instances of a service whose highest `i` is remembered: all that a truth allows, and as many before them.
+
+Whoever invents a new one with each beat makes those be forgotten that were silent longest.
+"""
 
 
 SLOWLY: Final = 0.9
@@ -210,9 +213,16 @@ class Record:
         if highest is not None and i <= highest:
             return True
         if highest is None and len(self.boots) >= BOOTS_KEPT:
-            self.forgotten += self.boots.pop(next(iter(self.boots)))
+            self._forget_an_instance()
         self.boots[boot] = i
         return False
+
+    def _forget_an_instance(self) -> None:
+        """Makes room for a new instance in the place of the one that was silent longest."""
+        beside = self.beside or {}
+        oldest = min(self.boots, key=lambda boot: inf if boot == self.voice else beside.get(boot, -inf))
+        self.forgotten += self.boots.pop(oldest)
+        beside.pop(oldest, None)
 
     def hand_over(self, boot: str | None) -> None:
         """Another instance beats than the one that beat last; or both do, in turn."""
@@ -223,8 +233,6 @@ class Record:
         beside[before] = self.sure.mono
         if boot is not None:
             beside.pop(boot, None)
-        if len(beside) > BOOTS_KEPT:
-            del beside[next(iter(beside))]
         self.beside = beside
 
     def measure(self, boot: str, i: int, mono: float) -> None:

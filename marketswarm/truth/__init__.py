@@ -10,6 +10,7 @@ from marketswarm.truth.document import DEFAULT_TIMEOUT_SEC, Truth, Watch
 from marketswarm.truth.entries import (
     HEALER,
     MARKET,
+    MOST_REPLICAS,
     SYSTEM,
     AccessPoint,
     AccessPoints,
@@ -26,6 +27,7 @@ __all__ = [
     "DEFAULT_TIMEOUT_SEC",
     "HEALER",
     "MARKET",
+    "MOST_REPLICAS",
     "SYSTEM",
     "AccessPoint",
     "AccessPoints",

@@ -2,6 +2,9 @@ import pytest
 from by_hand import Hand, watch
 
 from marketswarm.liveness import State, Told
+from marketswarm.liveness.record import BOOTS_KEPT
+from marketswarm.truth import MOST_REPLICAS
+from marketswarm.vigil.metrics import beats_of
 
 # I = 10, T = 30, W = 22.5; bus_timeout 10
 
@@ -240,6 +243,26 @@ def test_a_restarted_service_counts_anew_under_its_new_boot():
     assert [state for _, _, state in hand.said] == ["up"]
     assert hand.life.counts.replayed == 0
     assert hand.life.records["a"].boot() == "c"
+
+
+def test_boots_without_end_take_no_more_room_and_no_instance_is_forgotten_that_beats():
+    hand = Hand(watch())
+    record = hand.life.records["a"]
+    alive = [f"alive{n}" for n in range(MOST_REPLICAS)]
+    for turn in range(1, 21):
+        for boot in alive:
+            hand.beat(boot=boot, i=turn)
+        hand.run(1)
+        for n in range(MOST_REPLICAS):
+            hand.beat(boot=f"hostile{turn}.{n}", i=1)
+        hand.run(1)
+    assert all(record.boots[boot] == 20 for boot in alive)
+    for boot in alive:
+        hand.beat(boot=boot, i=20)
+    assert hand.life.counts.replayed == MOST_REPLICAS
+    assert len(record.boots) <= BOOTS_KEPT
+    assert len(record.beside) <= BOOTS_KEPT
+    assert beats_of(record) == (20 + 20) * MOST_REPLICAS
 
 
 def test_i_is_1_for_ever_is_life_without_a_boot():

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from marketswarm.beat import Sender, make
 from marketswarm.liveness import Heard, Moment, Record, State, WatchedBus, warm_up
 from marketswarm.liveness.record import BOOTS_KEPT, UNFAMILIAR
+from marketswarm.truth import MOST_REPLICAS
 
 # I = 10, T = 30, so W = min(30, max(20, 22.5)) = 22.5
 
@@ -139,7 +140,11 @@ def test_so_many_boots_are_remembered_and_no_more():
     assert found.is_replay("b0", 9)
     found.is_replay("one more", 1)
     assert len(found.boots) == BOOTS_KEPT
-    assert not found.is_replay("b0", 9), "the first heard is the first forgotten"
+    assert not found.is_replay("b0", 9), "the one that was silent longest is the first forgotten"
+
+
+def test_no_more_instances_are_forgotten_than_the_truth_allows():
+    assert BOOTS_KEPT >= 2 * MOST_REPLICAS  # all of them, and all that they replaced
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import asyncio
 import time
 
+import pytest
 from by_hand import Hand, watch
 from rig import HOST, free_port
 from rig_metrics import asked
@@ -102,6 +103,19 @@ def test_beats_of_all_instances_are_added_up_and_a_new_one_takes_nothing_away():
     assert seen == 2 * BOOTS_KEPT * 3
     hand.rewatch(watch("a", interval=5.0))
     assert beats_of(hand.life.records["a"]) == seen
+
+
+@pytest.mark.parametrize("instances", [40, 100])
+def test_beats_of_as_many_instances_as_the_truth_allows_are_counted_once_each(instances):
+    hand = Hand(watch("a"))
+    for i in range(1, 11):
+        for instance in range(instances):
+            hand.beat("a", i=i, boot=f"boot{instance}")
+    assert beats_of(hand.life.records["a"]) == 10 * instances
+    for instance in range(instances):
+        hand.beat("a", i=10, boot=f"boot{instance}")
+    assert hand.life.counts.replayed == instances
+    assert beats_of(hand.life.records["a"]) == 10 * instances
 
 
 def test_of_a_sender_without_a_boot_the_last_count_is_all_that_is_known():
