@@ -6,7 +6,7 @@ written anew at a third of its life.
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -39,6 +39,7 @@ class Health:
         # of each service the event that was told last: all of a miss, only the time of an ok
         self._told: dict[str, bytes | float] = {}
         self._at: dict[str, float] = {}  # when each key is next to be written, in monotonic seconds
+        self.unwritten = False  # the last refresh failed, and what it was to write is still to be written
         self._wheel: TimingWheel[str] = TimingWheel(lambda svc: self._at.get(svc, float("inf")))
 
     def told(self, verdict: Verdict, event: bytes) -> None:
@@ -69,27 +70,48 @@ class Health:
             self._wheel.file(svc)
 
     async def refresh(self, bus: Bus, lease: str, fence: Fence) -> bool:
-        """Writes what is due, to the bus of the keys; False: another one leads there. Raises BusError."""
-        written: list[tuple[str, bytes, int]] = []
-        for svc in self._wheel.ripe(time.monotonic()):
+        """Write what is due, to the bus of the keys; return False if another one leads there.
+
+        Raise BusError; what was not written is due again soon.
+        """
+        due = self._wheel.ripe(time.monotonic())
+        for start in range(0, len(due), AT_ONCE):
+            written, self.unwritten = False, True
+            try:
+                written = await self._write(bus, lease, fence, due[start : start + AT_ONCE])
+            finally:
+                if not written:
+                    for svc in due[start:]:
+                        self._file(svc, SOON_SEC)
+            if not written:
+                return False
+            self.unwritten = False
+        return True
+
+    async def _write(self, bus: Bus, lease: str, fence: Fence, services: Sequence[str]) -> bool:
+        keys, lives = [], {}
+        args: list[str | bytes | float] = [*fence]
+        for svc in services:
             record = self._life.records.get(svc)
-            found = None if record is None else self._object(svc, record)
-            if record is None or found is None:
+            if record is None:
                 self._at.pop(svc, None)
                 continue
-            life_sec = health_sec(record.watch.timeout_sec)
-            written.append((f"health:{svc}", found, life_sec))
-            # planned before it is written: a write that fails has two more turns before the key ends
-            self._at[svc] += life_sec / 3
-            self._wheel.file(svc)
-        for start in range(0, len(written), AT_ONCE):
-            some = written[start : start + AT_ONCE]
-            args: list[str | bytes | float] = [*fence]
-            for _, found, life_sec in some:
-                args += [found, life_sec]
-            if await bus.script(_REFRESH, [lease, *(key for key, _, _ in some)], args) == NOT_THE_LEADER:
-                return False
+            lives[svc] = health_sec(record.watch.timeout_sec)
+            found = self._object(svc, record)
+            if found is not None:  # nothing is told yet of who is down, while the bus takes nothing
+                keys.append(f"health:{svc}")
+                args += [found, lives[svc]]
+        if keys and await bus.script(_REFRESH, [lease, *keys], args) == NOT_THE_LEADER:
+            return False
+        for svc, life_sec in lives.items():
+            self._file(svc, life_sec / 3)
         return True
+
+    def _file(self, svc: str, in_sec: float) -> None:
+        """Plan a service that was taken off the wheel, unless it was dropped meanwhile."""
+        if svc in self._at:
+            self._at[svc] = time.monotonic() + in_sec * random.uniform(0.8, 1.0)
+            self._wheel.file(svc)
 
     def _object(self, svc: str, record: Record) -> bytes | None:
         told = self._told.get(svc)

@@ -7,6 +7,7 @@ answer. What the agent tells of itself is `marketswarm.metrics.own`.
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
+from types import MappingProxyType
 from typing import Final
 
 from marketswarm.beat import Beat, parse
@@ -27,9 +28,17 @@ class VigilMetrics:
         life: who is watched, and what is known of them.
         posts: what is kept for each bus, by name.
         voice: whether it leads.
+        failed_saves: how many saves failed, by what was to be saved.
     """
 
-    def __init__(self, life: Liveness, posts: Mapping[str, Post], voice: Voice) -> None:
+    def __init__(
+        self,
+        life: Liveness,
+        posts: Mapping[str, Post],
+        voice: Voice,
+        failed_saves: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
+        self._failed_saves = failed_saves
         self._life, self._posts, self._voice = life, posts, voice
         self._heard = 0
         self._delay = Spread(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
@@ -71,6 +80,13 @@ class VigilMetrics:
             "marketswarm_stalls_total",
             "Times that the listener itself did not run for more than a second.",
             counts.stalls,
+        )
+        yield Family(
+            "marketswarm_failed_saves_total",
+            "counter",
+            "Saves that a bus refused, by what was to be saved: silences, notes, health.",
+            [((what,), count) for what, count in dict(self._failed_saves).items()],
+            ("what",),
         )
         yield gauge(
             "marketswarm_judging",

@@ -2,13 +2,14 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Final
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.listen import moment
 from marketswarm.liveness import Liveness, Testimony, Verdict, adopt, adopt_bus, recall, recall_bus
+from marketswarm.vigil.failures import SaveFailures
 from marketswarm.vigil.health import Health
 from marketswarm.vigil.remember import BUS_FIELD, Entry, Memory, remembered
 from marketswarm.vigil.testify import read_last_beats
@@ -34,6 +35,7 @@ class Recollection:
         bus: gives a bus that the vigil keeps by its name. Raises KeyError.
         conclude: called with each verdict that follows from the memory.
         voice: whether this one may save.
+        failures: told which saves the bus refuses.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Recollection:
         bus: Callable[[str], Bus],
         conclude: Callable[[Verdict], None],
         voice: Voice,
+        failures: SaveFailures,
     ) -> None:
         self._life = life
         self._health = health
@@ -52,6 +55,7 @@ class Recollection:
         self._bus = bus
         self._conclude = conclude
         self._voice = voice
+        self._failures = failures
         self._recalled: Fence | None = None  # what it led with when it recalled
         self._begun = asyncio.Event()
         self._asked: set[str] = set()
@@ -76,21 +80,29 @@ class Recollection:
         self._begun.set()
         log.info("vigil.recalled", services=len(self._life.records))
         while True:
-            try:
-                await self._save(home)
-            except BusError as error:
-                log.debug("vigil.not_saved", bus=error.bus, reason=error.reason)
-                await asyncio.sleep(RETRY_SEC)
+            fence = self._voice.fence(home)
+            if fence is not None:  # who stands by keeps all in mind: what is dirty stays so
+                saves = {"silences": self._save_silences, "notes": self._save_notes}
+                done = [await self._try_to_save(what, save(home, fence)) for what, save in saves.items()]
+                if not all(done):
+                    await asyncio.sleep(RETRY_SEC)
             await asyncio.sleep(SAVE_SOON_SEC)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(SAVE_EVERY_SEC - SAVE_SOON_SEC):
                     await self._stirred.wait()
             self._stirred.clear()
 
-    async def _save(self, home: str) -> None:
-        fence = self._voice.fence(home)
-        if fence is None:
-            return  # what is dirty stays so: who stands by keeps all in mind
+    async def _try_to_save(self, what: str, save: Awaitable[None]) -> bool:
+        """Return whether the bus took it."""
+        try:
+            await save
+        except BusError as error:
+            self._failures.failed(what, error)
+            return False
+        self._failures.saved(what)
+        return True
+
+    async def _save_silences(self, home: str, fence: Fence) -> None:
         unsaved, self._life.dirty = self._life.dirty, {}
         saved = False
         try:
@@ -100,7 +112,6 @@ class Recollection:
         finally:
             if not saved:
                 self._life.dirty = unsaved | self._life.dirty
-        await self._save_notes(home, fence)
 
     async def _save_notes(self, home: str, fence: Fence) -> None:
         notes = self._life.notes.take(moment().mono)

@@ -1,7 +1,6 @@
 """The vigil itself: who is watched, the loop that judges, and where verdicts go."""
 
 import asyncio
-import contextlib
 import functools
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final, Protocol
@@ -13,6 +12,7 @@ from marketswarm.liveness import OVERDUE_SEC, Of, Verdict
 from marketswarm.truth import Watch
 from marketswarm.vigil.agreed import LOG
 from marketswarm.vigil.announcing import announce
+from marketswarm.vigil.failures import SaveFailures
 from marketswarm.vigil.health import Health
 from marketswarm.vigil.hearing import Hearing
 from marketswarm.vigil.judging import Judging
@@ -77,6 +77,7 @@ class Vigil:
         self.life = self.ear.life
         self._health = Health(self.life, kind=notices.ok, by=notices.by)
         self._voice = voice
+        self._failures = SaveFailures()
         self._memory = Recollection(
             self.life,
             self._health,
@@ -84,13 +85,14 @@ class Vigil:
             bus=self._bus,
             conclude=self.conclude,
             voice=voice,
+            failures=self._failures,
         )
         self._keeper = keeper
         self._notices = notices
         self._home = home
         self._everywhere = everywhere
         self._posts: dict[str, Post] = {}
-        self.metrics = VigilMetrics(self.life, self._posts, voice)
+        self.metrics = VigilMetrics(self.life, self._posts, voice, self._failures.counts)
         self._judging = Judging(
             self.ear, self._posts, poked, progress=keeper.progress, conclude=self.conclude
         )
@@ -164,7 +166,7 @@ class Vigil:
             for name, post in self._posts.items()
             if post.outbox is not None and post.outbox.refusal
         ]
-        found = [self.ear.deafness(moment()), self._memory.trouble, *untold]
+        found = [self.ear.deafness(moment()), self._memory.trouble, *untold, self._failures.trouble()]
         return "; ".join(filter(None, found)) or None
 
     # -- leading and standing by
@@ -214,8 +216,13 @@ class Vigil:
 
     async def _keep_up(self) -> None:
         while True:
-            with contextlib.suppress(BusError):
+            try:
                 await self._refresh()
+            except BusError as error:
+                self._failures.failed("health", error)
+            else:
+                if not self._health.unwritten:
+                    self._failures.saved("health")
             self._keeper.degraded(self._trouble())
             await asyncio.sleep(KEEP_UP_EVERY_SEC)
 
