@@ -164,7 +164,14 @@ REFUSED = {
         "XGROUP DESTROY rss:items vexy_ai",
         "XGROUP SETID rss:items vexy_ai 0",
     ],
-    (SYSTEM, "massive"): [*AS_A_SERVICE, "PUBLISH rss_agg:heartbeat {}", "LPUSH healer:alerts x"],
+    (SYSTEM, "massive"): [
+        *AS_A_SERVICE,
+        *lines(FAKING),
+        "PUBLISH rss_agg:heartbeat {}",
+        "LPUSH healer:alerts x",
+        "XDEL healer:alerts:log 1-1",
+        "HSET healer:relayed massive:alerts 0-0",
+    ],
     (MARKET, "massive"): [*AS_A_SERVICE, *lines(FAKING), "XADD rss:items * a b", "XRANGE rss:items - +"],
     (SYSTEM, "mesh"): [
         *AS_A_MONITOR,
@@ -276,8 +283,7 @@ DONE = {
     """,
     (SYSTEM, "massive"): """
         HSET massive:roster a b
-        XADD healer:alerts:log * event {}
-        PUBLISH healer:alerts {}
+        XADD massive:alerts * event {}
     """,
     (SYSTEM, "mesh"): """
         PSUBSCRIBE *:heartbeat
@@ -293,10 +299,12 @@ DONE = {
     (SYSTEM, "healer"): """
         SUBSCRIBE rss_agg:heartbeat
         SUBSCRIBE new:heartbeat
-        GET beat:rss_agg
+        GETRANGE beat:rss_agg 0 9
         HSET healer:roster rss_agg {}
         HGET healer:lease boot
         HSCAN healer:heard 0
+        HSET healer:relayed massive:alerts 1-1
+        XREAD STREAMS massive:alerts 0
         SET health:rss_agg {} EX 9
         PUBLISH healer:alerts {}
         XADD healer:alerts:log * event {}

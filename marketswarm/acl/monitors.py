@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from marketswarm.acl.grants import Grant, escaped
-from marketswarm.acl.places import LOG, Place
+from marketswarm.acl.places import LOG, PROBE_ALERTS, Place
 from marketswarm.acl.services import own_points, written
 from marketswarm.truth import HEALER
 from marketswarm.truth.flows import flows_of
@@ -19,8 +19,12 @@ BOARD: Final = "board"
 
 
 def healer(place: Place) -> tuple[Grant, ...]:
-    """Hears all beats, reads the last ones, tells."""
-    return _vigil(HEALER, place, ("health:*",), ("beat:*",), place.all_beats())
+    """Hears all beats, reads the last ones, tells; copies what massive tells."""
+    return (
+        *_vigil(HEALER, place, ("health:*",), ("beat:*",), place.all_beats()),
+        Grant("hget hset", ("healer:relayed",)),
+        Grant("xrange xrevrange xread", (PROBE_ALERTS,), mode="R"),
+    )
 
 
 def sentinel(place: Place) -> tuple[Grant, ...]:

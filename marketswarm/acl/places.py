@@ -12,6 +12,7 @@ HISTORY: Final = "truth:history"
 CHANGED: Final = "truth:changed"
 ALERTS: Final = "healer:alerts"
 LOG: Final = "healer:alerts:log"
+PROBE_ALERTS: Final = "massive:alerts"
 BEATS: Final = "*:heartbeat"
 TOPOLOGY: Final = "mesh:topology"
 

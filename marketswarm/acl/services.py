@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from marketswarm.acl.grants import Grant, escaped
-from marketswarm.acl.places import LOG, Place
+from marketswarm.acl.places import LOG, PROBE_ALERTS, Place
 from marketswarm.truth import MARKET, SYSTEM, AccessPoint
 
 _DATA: Final = (
@@ -28,7 +28,7 @@ _WRITTEN: Final = {
         (MARKET, "massive:probes"),
         (MARKET, "market:bars"),
         (SYSTEM, "massive:roster"),
-        (SYSTEM, LOG),
+        (SYSTEM, PROBE_ALERTS),
     ),
     "vexy_ai": ((MARKET, "vexy:notes"), (MARKET, "vexy:dead")),
     "mesh": ((SYSTEM, "mesh:topology"), (SYSTEM, "mesh:events"), (SYSTEM, "mesh:flow")),
@@ -74,6 +74,8 @@ def own_points(svc: str, place: Place) -> tuple[Grant, ...]:
 def written(svc: str, place: Place) -> list[AccessPoint]:
     """The points that a service writes, on every bus; those of beats are apart."""
     points = place.truth.services[svc].access_points.publish_to
+    if svc == "massive":  # the healer tells for it: older truths name where
+        points = tuple(point for point in points if point.key not in (place.alerts, LOG))
     found = [*_no_beats(points, place), *_missing(points, _WRITTEN.get(svc, ()))]
     # the dead lie beside what they were taken from, in one step
     dead = next((point.key for point in found if svc == "vexy_ai" and _word(point.key) == "dead"), None)
@@ -82,13 +84,11 @@ def written(svc: str, place: Place) -> list[AccessPoint]:
 
 
 def _writing(svc: str, place: Place) -> Iterator[Grant]:
-    keys = [point.key for point in written(svc, place) if point.bus == place.bus]
-    if svc == "massive":  # it tells of its probes where the healer tells
-        keys += [place.alerts] if place.truth.alert_target(place.alert_channel)[0] == place.bus else []
+    keys = dict.fromkeys(point.key for point in written(svc, place) if point.bus == place.bus)
     if not keys:
         return
-    yield Grant("publish", channels=tuple(escaped(key, many=True) for key in dict.fromkeys(keys)))
-    data = [key for key in dict.fromkeys(keys) if key not in (place.alerts, LOG)]
+    yield Grant("publish", channels=tuple(escaped(key, many=True) for key in keys))
+    data = [key for key in keys if key not in (place.alerts, LOG)]
     patterns = dict.fromkeys(pattern for key in data for pattern in _family(svc, key))
     if patterns:
         yield Grant(_DATA, tuple(patterns))

@@ -58,7 +58,7 @@ def measured(
     yield Family(
         "marketswarm_massive_events_total",
         "counter",
-        "Events put on the alert log: miss, ok, unwatched.",
+        "Events put on massive:alerts, which the healer copies: miss, ok, unwatched.",
         [((kind,), float(count)) for kind, count in telling.told.items()],
         labels=("kind",),
     )

@@ -13,6 +13,7 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.metrics import Family
 from marketswarm.truth import AccessPoint
 from marketswarm.vigil import alert_target
+from marketswarm.vigil.agreed import LOG
 from services.massive.lanes import Lanes
 from services.massive.market.wishes import rest_url, ws_url
 from services.massive.measuring import measured
@@ -24,7 +25,7 @@ from services.massive.section import Wishes
 from services.massive.settings import Settings
 from services.massive.summary import summed_up
 from services.massive.targets import Target, Tcp
-from services.massive.telling import LOG, ROSTER, Telling
+from services.massive.telling import ALERTS, ROSTER, Telling
 
 BARS: Final = ":bars"
 REDIS_PORT: Final = 6379
@@ -127,14 +128,13 @@ class Probing:
 
     def _stream(self) -> tuple[Bus, str]:
         _, channel = alert_target(self._me.truth, self._me.settings)
-        others = {channel, LOG, ROSTER}
+        others = {channel, LOG, ALERTS, ROSTER}
         points = [point for point in self._me.section.access_points.publish_to if point.key not in others]
         to = first_point(filter(_no_bars, points), "market-redis", "massive:probes")
         return self._me.bus(to.bus), to.key
 
-    def _alerts(self) -> tuple[Bus, str]:
-        name, channel = alert_target(self._me.truth, self._me.settings)
-        return self._me.bus(name), channel
+    def _alerts(self) -> Bus:
+        return self._me.bus(alert_target(self._me.truth, self._me.settings)[0])
 
 
 def _no_bars(point: AccessPoint) -> bool:

@@ -1,17 +1,17 @@
 -- Keeps what is known of some targets and tells what follows from it: all of it, or nothing.
 --
--- KEYS: the roster, the log.
--- ARGV: the log's length, the channel, how many targets, for each of them three values, then the events.
+-- KEYS: the roster, the stream of events.
+-- ARGV: the stream's length, how many targets, for each of them three values, then the events.
 --   field     in the roster
 --   expected  what it holds as far as we know, '' for nothing
 --   value     what it is to hold, '' to forget it
--- Returns 1 (done), 0 (somebody was here before: look again) or 2 (done, but the channel was refused).
+-- Returns 1 (done) or 0 (somebody was here before: look again).
 
-local roster, log = KEYS[1], KEYS[2]
-local length, channel, count = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local first_event = 4 + 3 * count
+local roster, stream = KEYS[1], KEYS[2]
+local length, count = ARGV[1], tonumber(ARGV[2])
+local first_event = 3 + 3 * count
 
-for at = 4, first_event - 1, 3 do
+for at = 3, first_event - 1, 3 do
   if (redis.call('HGET', roster, ARGV[at]) or '') ~= ARGV[at + 1] then
     return 0
   end
@@ -21,7 +21,7 @@ local written, kept = {}, {}
 
 local function undo(refusal)
   for _, id in ipairs(written) do
-    redis.pcall('XDEL', log, id)
+    redis.pcall('XDEL', stream, id)
   end
   for _, at in ipairs(kept) do
     if ARGV[at + 1] == '' then
@@ -38,13 +38,13 @@ local function refused(reply)
 end
 
 for at = first_event, #ARGV do
-  local id = redis.pcall('XADD', log, 'MAXLEN', '~', length, '*', 'event', ARGV[at])
+  local id = redis.pcall('XADD', stream, 'MAXLEN', '~', length, '*', 'event', ARGV[at])
   if refused(id) then
     return undo(id)
   end
   written[#written + 1] = id
 end
-for at = 4, first_event - 1, 3 do
+for at = 3, first_event - 1, 3 do
   local reply
   if ARGV[at + 2] == '' then
     reply = redis.pcall('HDEL', roster, ARGV[at])
@@ -56,11 +56,4 @@ for at = 4, first_event - 1, 3 do
   end
   kept[#kept + 1] = at
 end
-local outcome = 1
-for at = first_event, #ARGV do
-  -- what is on the log must not be undone because the channel is closed to us
-  if refused(redis.pcall('PUBLISH', channel, ARGV[at])) then
-    outcome = 2
-  end
-end
-return outcome
+return 1

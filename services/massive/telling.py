@@ -2,7 +2,7 @@
 
 What is kept and what is told is one step of the server's: a process that is killed in between has done both
 or neither. A bus that takes nothing is asked again, and the results wait in order (`backlog.py`). Not here:
-what follows from a result (`outlook.py`).
+what follows from a result (`outlook.py`), and how the events reach people: the healer reads them.
 """
 
 import asyncio
@@ -18,13 +18,13 @@ from services.massive.backlog import Backlog, Named
 from services.massive.outlook import Outlook, Patience, Sight, judged, parse_outlook, unwatched
 
 ROSTER: Final = "massive:roster"
-LOG: Final = "healer:alerts:log"
-LOG_LENGTH: Final = 100_000
+ALERTS: Final = "massive:alerts"
+"""Where events go; the healer checks them and copies them to the log and the channel of alerts."""
+ALERTS_LENGTH: Final = 100_000
 AT_ONCE: Final = 200
 FIRST_PAUSE_SEC: Final = 0.1
 LONGEST_PAUSE_SEC: Final = 1.0
 SOMEBODY_WAS_HERE: Final = 0
-CHANNEL_REFUSED: Final = 2
 
 _REMEMBER: Final = Script.beside("services.massive", "remember.lua")
 
@@ -35,11 +35,11 @@ class Telling:
     """What is known, and what is still to be told.
 
     Args:
-        place: gives the bus and the channel of the alerts as they are now. May raise BusError.
+        place: gives the bus of the alerts as it is now. May raise BusError.
         boot: this process.
     """
 
-    def __init__(self, place: Callable[[], tuple[Bus, str]], boot: str) -> None:
+    def __init__(self, place: Callable[[], Bus], boot: str) -> None:
         self._place, self._boot = place, boot
         self._watched: dict[str, Patience] | None = None
         self._backlog = Backlog(whole=1)
@@ -92,21 +92,21 @@ class Telling:
                 failures, self.refusal = 0, None
 
     async def _work_off(self) -> None:
-        bus, channel = self._place()
+        bus = self._place()
         if self._sweep_due:
             self._sweep_due = False
             try:
-                await self._sweep(bus, channel)
+                await self._sweep(bus)
             except BusError:
                 self._sweep_due = True
                 raise
         some = self._backlog.first(AT_ONCE)
         if some:
-            await self._take(bus, channel, some)
+            await self._take(bus, some)
         if not self._backlog and not self._sweep_due:
             self._filled.clear()
 
-    async def _take(self, bus: Bus, channel: str, some: list[Named]) -> None:
+    async def _take(self, bus: Bus, some: list[Named]) -> None:
         """Puts results into what is known."""
         names = list(dict.fromkeys(name for name, _sight in some))
         stored = await bus.ask(bus.client.hmget(ROSTER, names))
@@ -121,11 +121,11 @@ class Telling:
         changed = {
             name: known.encode() for name, known in after.items() if parse_outlook(before[name]) != known
         }
-        if not changed or await self._kept(bus, channel, before, changed, events):
+        if not changed or await self._kept(bus, before, changed, events):
             self._backlog.done(some)
             self.known |= {name: known for name, known in after.items() if self._patience(name)}
 
-    async def _sweep(self, bus: Bus, channel: str) -> None:
+    async def _sweep(self, bus: Bus) -> None:
         """Closes what is open of targets that nobody watches any more, or nobody wants to hear of."""
         watched = self._watched or {}
         stored = await bus.ask(bus.client.hgetall(ROSTER))
@@ -139,7 +139,7 @@ class Telling:
         events = [event for event in ends if event is not None]
         changed = dict.fromkeys(gone, b"")
         changed |= {name: replace(known[name], told="").encode() for name in quiet}
-        if changed and not await self._kept(bus, channel, before, changed, events):
+        if changed and not await self._kept(bus, before, changed, events):
             self._sweep_due = True
 
     def _patience(self, name: str) -> Patience | None:
@@ -148,22 +148,19 @@ class Telling:
     async def _kept(
         self,
         bus: Bus,
-        channel: str,
         before: Mapping[str, bytes | None],
         after: Mapping[str, bytes],
         events: Iterable[Event],
     ) -> bool:
         """Whether it was kept and told; not when somebody else was here meanwhile."""
         in_order = sorted(events, key=lambda event: event.ts)
-        args: list[str | bytes | float] = [LOG_LENGTH, channel, len(after)]
+        args: list[str | bytes | float] = [ALERTS_LENGTH, len(after)]
         for name, value in after.items():
             args += [name, before[name] or b"", value]
         args += [encode(event) for event in in_order]
-        outcome = await bus.script(_REMEMBER, [ROSTER, LOG], args)
+        outcome = await bus.script(_REMEMBER, [ROSTER, ALERTS], args)
         if outcome == SOMEBODY_WAS_HERE:
             return False
-        if outcome == CHANNEL_REFUSED:
-            log.error("tell.channel_refused", bus=bus.name, channel=channel)
         for event in in_order:
             self.told[event.type.rpartition("_")[2]] += 1
             say = log.warning if event.type is Kind.PROBE_MISS else log.info

@@ -19,7 +19,7 @@ class Wishes(Own):
     behind_sec: Seconds = 60.0  # a group whose oldest entry waits for longer falls behind
     silent_sec: Seconds = 3600.0  # a stream that somebody reads has something new within that time
     expect_sec: dict[Pattern, Seconds] = Field({}, max_length=1000)  # the same for single keys
-    quiet: Annotated[tuple[Pattern, ...], Field(max_length=1000)] = ("healer:alerts*", "*:dead")
+    quiet: Annotated[tuple[Pattern, ...], Field(max_length=1000)] = ("healer:alerts*", "*:alerts", "*:dead")
 
     def expected_sec(self, key: str) -> float | None:
         """Within what time something new must come, where the truth says so for this very key."""

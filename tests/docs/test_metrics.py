@@ -7,6 +7,7 @@ import subprocess
 import pytest
 from pages import ROOT, blocks, section, table
 
+from healer.relay import Relay
 from marketswarm.agent.share import collect
 from marketswarm.liveness import Moment
 from marketswarm.metrics.own import OwnMetrics, Vitals
@@ -68,7 +69,10 @@ async def test_the_table_of_the_healer_is_what_a_vigil_tells():
     vigil._posts["bus"] = type(
         "Post", (), {"outbox": type("Box", (), {"retries": 0, "__len__": lambda _: 0})()}
     )()
-    assert sorted(shown("Healer and sentinel")) == sorted(map(row, vigil.metrics.collect()))
+    relay = Relay(lambda: None, lambda: "c", Lead())
+    assert sorted(shown("Healer and sentinel")) == sorted(
+        map(row, [*vigil.metrics.collect(), *relay.collect()])
+    )
 
 
 def test_the_table_of_the_notifier_is_what_it_tells():

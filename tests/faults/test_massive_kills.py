@@ -17,7 +17,7 @@ from rig import HOST, Proc, free_port, until
 KILLS = int(os.environ.get("KILLS", "4"))
 SEED = int(os.environ.get("KILLS_SEED", "5"))
 START_SEC = 20.0
-LOG = "healer:alerts:log"
+LOG = "massive:alerts"
 PATIENCE = {"probe_sec": 0.05, "down_after": 3, "up_after": 2}
 
 

@@ -7,6 +7,7 @@ import pytest
 import redis
 from notifier_scene import LOG, Notified, hooks
 from rig import HOST, Proc, Server, until
+from rig_limits import without_limits
 from rig_receiver import Receiver
 
 MIB = 1024 * 1024
@@ -30,6 +31,7 @@ def peak_kib(agent: Proc) -> int:
 
 
 def add(server: Server, event: bytes) -> str:
+    without_limits(server)
     with redis.Redis(HOST, server.port, socket_timeout=30) as client:
         return client.xadd(LOG, {"event": event}).decode()
 

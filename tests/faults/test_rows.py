@@ -45,6 +45,8 @@ ROWS = {
     35: "an agent that hangs",
     36: "SIGTERM at any time",
     37: "both buses killed while they write",
+    39: "buses filled from outside, without a password",
+    40: "a last beat that is far too large",
     41: "what is far too large, on a stream or channel that others may write",
 }
 

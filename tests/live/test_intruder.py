@@ -52,7 +52,12 @@ TRIED = {
         (MARKET, "SET notifier:told:x {}"),
         (SYSTEM, "SET notifier:lease me"),
     ],
-    "tell alerts, true or not": [(SYSTEM, "PUBLISH healer:alerts {}"), (SYSTEM, f"XADD {LOG} * event {{}}")],
+    "tell alerts of others, true or not": [
+        (SYSTEM, "PUBLISH healer:alerts {}"),
+        (SYSTEM, f"XADD {LOG} * event {{}}"),
+        (SYSTEM, "HSET healer:relayed massive:alerts 0-0"),
+    ],
+    "tell of massive's targets, true or not": [(SYSTEM, "XADD massive:alerts * event {}")],
     "take alerts off the log": [(SYSTEM, f"XDEL {LOG} 1-1"), (SYSTEM, f"XADD {LOG} MAXLEN 0 * event {{}}")],
     "read the log": [
         (SYSTEM, f"XRANGE {LOG} - +"),

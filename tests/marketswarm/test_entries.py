@@ -2,6 +2,7 @@
 
 import pytest
 from rig import Server, auntil
+from rig_limits import without_limits
 
 from marketswarm.bus import Bus, TooLongError
 from marketswarm.entries import Entry, fetch, newest_id, order, read_after, read_before
@@ -14,6 +15,7 @@ MIB = 1024 * 1024
 @pytest.fixture
 def server(tmp_path):
     with Server(tmp_path / "bus") as server:
+        without_limits(server)
         yield server
 
 

@@ -1,0 +1,33 @@
+"""What massive may tell people over the healer: facts on its own targets, and nothing else. Pure."""
+
+import re
+from typing import Final
+
+from marketswarm.event import Event, Kind, Malformed, parse
+
+STREAM: Final = "massive:alerts"
+"""Where massive writes its events, on the bus of the alerts."""
+SVC: Final = "massive"
+KINDS: Final = (Kind.PROBE_MISS, Kind.PROBE_OK, Kind.PROBE_UNWATCHED)
+NAME_LENGTH: Final = 100
+REASON_LENGTH: Final = 200
+
+_ID: Final = re.compile(r"(?P<kind>[a-z_]+)\.massive:[A-Za-z0-9_.-]{1,120}\.(?P<ms>\d{1,15})")
+
+
+def parse_probe_alert(raw: bytes) -> Event | Malformed:
+    """Read an event that massive wrote; Malformed names what is wrong, also with one that it may not tell."""
+    event = parse(raw)
+    if isinstance(event, Malformed):
+        return event
+    prefix, _, name = event.svc.partition("/")
+    found = _ID.fullmatch(event.id)
+    wrong = {
+        "foreign_type": event.type not in KINDS,
+        "foreign_svc": prefix != SVC or not 0 < len(name) <= NAME_LENGTH or not name.isprintable(),
+        "foreign_by": event.by != SVC,
+        # an id of somebody else's event would have readers drop that one as a repetition
+        "foreign_id": not found or found["kind"] != event.type or int(found["ms"]) != round(event.ts * 1000),
+        "bad_reason": len(event.reason or "") > REASON_LENGTH or not (event.reason or "").isprintable(),
+    }
+    return next((Malformed(reason) for reason, is_wrong in wrong.items() if is_wrong), event)

@@ -1,0 +1,156 @@
+"""Copies what massive tells of its probes to the log and the channel of alerts, after it was checked.
+
+massive has no rights on the log: whoever has its password could shorten the log, or tell what is not for
+massive to tell. It writes `massive:alerts`. The healer that leads reads that stream, takes what
+`probe_alert.py` accepts, and writes it in one step with its position in the stream (`healer:relayed`), under
+the fence of its lease. So each event is copied once and in order, whichever healer is killed.
+"""
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+from healer.probe_alert import STREAM, parse_probe_alert
+from marketswarm import log as logs
+from marketswarm.bus import Bus, BusError, Script
+from marketswarm.entries import BEGINNING, Entry, newest_id, order, read_after
+from marketswarm.event import Malformed, encode
+from marketswarm.metrics import Family
+from marketswarm.metrics.family import counter
+from marketswarm.vigil.agreed import LOG
+from marketswarm.vigil.tell import LOG_LENGTH
+from marketswarm.vigil.voice import NOT_THE_LEADER, Fence, Voice
+
+LEASE: Final = "healer:lease"
+POSITIONS: Final = "healer:relayed"
+AT_ONCE: Final = 100
+FULL_PAUSE_SEC: Final = 0.25
+"""After each full page: 400 events a second at most, so that no flood pushes others off the log at once."""
+BLOCK_SEC: Final = 1.0
+AGAIN_SEC: Final = 0.25
+COMPLAIN_EVERY_SEC: Final = 10.0
+POSITION_MOVED: Final = 0
+CHANNEL_REFUSED: Final = 2
+
+_RELAY: Final = Script.beside("marketswarm.vigil", "fence.lua", "relay.lua")
+_POSITION: Final = re.compile(rb"\d{1,20}-\d{1,20}")
+
+log = logs.get("relay")
+
+
+class Relay:
+    """The copying of one stream.
+
+    Args:
+        bus: gives the bus of the alerts.
+        channel: gives the channel of the alerts.
+        voice: tells whether this healer leads.
+    """
+
+    def __init__(self, bus: Callable[[], Bus], channel: Callable[[], str], voice: Voice) -> None:
+        self._bus, self._channel, self._voice = bus, channel, voice
+        self._stored: bytes | None = None  # the position as the bus holds it; None: to be read
+        self._at = BEGINNING
+        self._unsaid: Counter[str] = Counter()
+        self._said_at = float("-inf")
+        self._refusal: str | None = None
+        self.copied = 0
+        self.skipped: Counter[str] = Counter()
+        """By reason, the entries that were not copied."""
+
+    async def run(self) -> None:
+        """Copy until cancelled, while this healer leads."""
+        while True:
+            bus = self._bus()
+            fence = self._voice.fence(bus.name)
+            try:
+                if fence is None:
+                    self._stored = None
+                    await asyncio.sleep(AGAIN_SEC)
+                else:
+                    await self._copy(bus, fence)
+                    self._refusal = None
+            except BusError as error:
+                self._stored = None
+                if error.reason != self._refusal:
+                    log.warning("relay.waiting", bus=bus.name, reason=error.reason, detail=error.detail)
+                    self._refusal = error.reason
+                await asyncio.sleep(AGAIN_SEC)
+            self._complain()
+
+    def collect(self) -> Iterator[Family]:
+        """Tell METRICS_PORT what was copied and what was skipped."""
+        yield counter("marketswarm_relay_copied_total", "Events of massive put on the log.", self.copied)
+        yield Family(
+            "marketswarm_relay_skipped_total",
+            "counter",
+            "Entries of massive's stream that were not put on the log, by reason.",
+            [((reason,), float(count)) for reason, count in self.skipped.copy().items()],
+            labels=("reason",),
+        )
+
+    async def _copy(self, bus: Bus, fence: Fence) -> None:
+        if self._stored is None:
+            await self._recall(bus)
+        entries = await read_after(bus, STREAM, self._at, count=AT_ONCE, block_sec=BLOCK_SEC)
+        if not entries:
+            if order(await newest_id(bus, STREAM)) < order(self._at):
+                self._at = BEGINNING  # somebody deleted the stream: what comes is new, whatever its ids are
+            return
+        events, skipped = _checked(entries)
+        keys = [LEASE, POSITIONS, LOG]
+        stored, position = self._stored or b"", entries[-1].id
+        args: list[str | bytes | float] = [
+            *fence,
+            LOG_LENGTH,
+            self._channel(),
+            STREAM,
+            stored,
+            position,
+            *events,
+        ]
+        outcome = await bus.script(_RELAY, keys, args)
+        if outcome == NOT_THE_LEADER:
+            self._voice.turned_away(bus.name)
+        if outcome in (NOT_THE_LEADER, POSITION_MOVED):
+            self._stored = None
+            return
+        self._stored = self._at = position
+        self.copied += len(events)
+        self.skipped += skipped
+        self._unsaid += skipped
+        if outcome == CHANNEL_REFUSED:
+            log.error("tell.channel_refused", bus=bus.name, channel=self._channel())
+        if len(entries) == AT_ONCE:
+            await asyncio.sleep(FULL_PAUSE_SEC)
+
+    async def _recall(self, bus: Bus) -> None:
+        stored: bytes = await bus.ask(bus.client.hget(POSITIONS, STREAM)) or b""
+        if stored and not _POSITION.fullmatch(stored):
+            log.warning("relay.position_unreadable", bus=bus.name)
+        self._stored = stored
+        self._at = stored if _POSITION.fullmatch(stored) else BEGINNING
+
+    def _complain(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if self._unsaid and now - self._said_at >= COMPLAIN_EVERY_SEC:
+            log.warning("relay.skipped", count=self._unsaid.total(), reasons=dict(self._unsaid))
+            self._unsaid.clear()
+            self._said_at = now
+
+
+def _checked(entries: Sequence[Entry]) -> tuple[list[bytes], Counter[str]]:
+    """Return the events to copy, written anew so that nothing unknown is in them, and why others are not."""
+    events, skipped = list[bytes](), Counter[str]()
+    for entry in entries:
+        if entry.fields is None:
+            skipped["too_long"] += 1
+            continue
+        event = parse_probe_alert(entry.fields.get(b"event", b""))
+        if isinstance(event, Malformed):
+            skipped[event.reason] += 1
+        else:
+            events.append(encode(event))
+    return events, skipped

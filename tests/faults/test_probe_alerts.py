@@ -1,0 +1,124 @@
+"""What massive tells of its probes, on its way over the healer: checked, copied once each, in order."""
+
+import contextlib
+import itertools
+import random
+
+import orjson
+import pytest
+import redis
+from rig import HOST, until
+from rig_limits import without_limits
+from rig_scene import Scene, service
+
+ALERTS = "massive:alerts"
+PROBES = ("probe_miss", "probe_ok", "probe_unwatched")
+TS = 1762433458.0
+
+
+def event(number: int, kind: str = "probe_miss", svc: str = "massive/shop", **more) -> bytes:
+    ts = TS + number
+    ident = f"{kind}.{svc.replace('/', ':')}.{round(ts * 1000)}"
+    return orjson.dumps({"type": kind, "svc": svc, "ts": ts, "id": ident, "by": "massive", **more})
+
+
+class Probed(Scene):
+    """A healer, and a hand that writes what massive writes."""
+
+    def write(self, raw: bytes) -> None:
+        with redis.Redis(HOST, self.system.port, socket_timeout=30) as client:
+            client.xadd(ALERTS, {"event": raw})
+
+    def copied(self) -> list[dict]:
+        return [each for each in self.log() if each["svc"] not in ("alpha", "healer", "sentinel")]
+
+    def judge(self) -> None:
+        """The order of what a hand wrote is the test's own business; nothing is told twice all the same."""
+        idents = [each["id"] for each in self.log()]
+        assert len(set(idents)) == len(idents)
+
+
+@pytest.fixture
+def scene(tmp_path):
+    with Probed(tmp_path, {"alpha": service()}) as scene:
+        yield scene
+
+
+def test_what_massive_tells_is_on_the_log_and_on_the_channel_in_its_order(scene):
+    written = [event(n, kind) for n, kind in enumerate(["probe_miss", "probe_ok", "probe_miss"])]
+    for raw in written:
+        scene.write(raw)
+    until(lambda: len(scene.copied()) == 3, 10, "all three on the log")
+    assert scene.copied() == [orjson.loads(raw) for raw in written]
+    until(lambda: len(scene.alerts.of("probe_miss")) == 2, 10, "both losses on the channel")
+
+
+FOREIGN = [
+    event(1, "heartbeat_ok", "alpha"),
+    event(1, "bus_miss", "market-redis"),
+    event(1, "probe_miss", "alpha"),
+    event(1, "probe_ok", "massive/"),
+    event(1, id="heartbeat_miss.alpha.1762433459000"),
+    event(1, id="probe_ok.massive:shop.1762433459000"),
+    event(1, by="healer"),
+    event(1, svc="massive/\x1b[2Jshop"),
+    event(1, reason="x" * 20_000),
+    b"{",
+    b"x" * (110 * 1024 * 1024),
+]
+
+
+def test_row_41_what_massive_may_not_tell_is_skipped_counted_and_said_once(scene):
+    without_limits(scene.system)
+    for raw in FOREIGN:
+        scene.write(raw)
+    scene.write(event(2))
+    until(scene.copied, 15, "what comes behind them")
+    assert [each["ts"] for each in scene.copied()] == [TS + 2]
+    healer = scene["healer"]
+
+    def said() -> int:
+        return sum(line["count"] for line in healer.logs("relay.skipped"))
+
+    until(lambda: said() == len(FOREIGN), 20, "all to be said")
+    healer.kill()
+    healer.start()
+    scene.write(event(3))
+    until(lambda: len(scene.copied()) == 2, 15, "what a later healer copies")
+    assert said() == len(FOREIGN), "read again at the next start"
+
+
+def test_a_healer_that_is_killed_again_and_again_copies_each_once_and_in_order(scene):
+    chance, numbers = random.Random(7), itertools.count(1)
+    for _ in range(3):
+        for _ in range(20):
+            scene.write(event(next(numbers)))
+        with contextlib.suppress(AssertionError):
+            until(lambda: False, chance.random() * 0.3)
+        scene["healer"].kill()
+        for _ in range(20):
+            scene.write(event(next(numbers)))
+        scene["healer"].start()
+    last = next(numbers) - 1
+    until(lambda: len(scene.copied()) >= last, 30, "all of them")
+    assert [each["ts"] for each in scene.copied()] == [TS + number for number in range(1, last + 1)]
+
+
+def test_a_position_that_nobody_can_read_is_said_and_replaced(scene):
+    scene.write(event(1))
+    until(scene.copied, 10)
+    scene["healer"].kill()
+    scene.system.cmd("HSET", "healer:relayed", ALERTS, "-inf")
+    scene.system.cmd("DEL", ALERTS)
+    scene["healer"].start()
+    scene.write(event(2))
+    until(lambda: len(scene.copied()) == 2, 15)
+    assert scene["healer"].logs("relay.position_unreadable")
+
+
+def test_a_stream_that_begins_anew_is_read_from_its_beginning(scene):
+    scene.system.cmd("XADD", ALERTS, "99999999999999-0", "event", event(1))
+    until(scene.copied, 10)
+    scene.system.cmd("DEL", ALERTS)
+    scene.write(event(2))
+    until(lambda: len(scene.copied()) == 2, 15)
