@@ -27,7 +27,8 @@ def measured(me: Agent[Any]) -> Iterator[OwnMetrics | None]:
 
     own = OwnMetrics(me.name, me.boot)
     me.expose(own.collect)
-    with Exporter(me.settings.metrics_host, port, me.sources):
+    names = (me.name, *(me.settings.metrics_allowed_hosts or "").split(","))
+    with Exporter(me.settings.metrics_host, port, me.sources, names):
         yield own
 
 

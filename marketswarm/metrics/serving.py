@@ -23,6 +23,7 @@ from prometheus_client.process_collector import ProcessCollector
 from marketswarm import log as logs
 from marketswarm.exit import Code, Exit
 from marketswarm.metrics.family import Source
+from marketswarm.metrics.hosts import is_ours, own_names
 from marketswarm.metrics.rendering import GZIP, packed, rendered, text_of
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -40,12 +41,19 @@ log = logs.get("metrics")
 class Exporter:
     """Serves what its sources tell, while its context lasts. More may be appended to `sources` meanwhile.
 
+    Args:
+        host: the address to listen on.
+        port: of that address.
+        sources: what is told.
+        names: the host names under which requests may come, besides addresses and the machine's own name.
+
     Raises:
         Exit: code 2, when nobody can listen at that place; names the variable.
     """
 
-    def __init__(self, host: str, port: int, sources: Sequence[Source]) -> None:
+    def __init__(self, host: str, port: int, sources: Sequence[Source], names: Sequence[str] = ()) -> None:
         self._sources = sources
+        self.names = own_names(host, *names)
         self._process = ProcessCollector(registry=None)
         self._rendering = threading.Lock()
         try:
@@ -157,6 +165,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.asked(self.request)
         if self.path.partition("?")[0] != "/metrics":
             self.send_error(404, "there is /metrics here")
+            return
+        if not all(is_ours(name, self.server.exporter.names) for name in self.headers.get_all("Host", ())):
+            self.send_error(421, "no name of this host; METRICS_ALLOWED_HOSTS can have it")
             return
         gzip = "gzip" in self.headers.get("Accept-Encoding", "")
         try:

@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from marketswarm.exit import Code, Exit
 from marketswarm.settings.twins import Twins
-from marketswarm.settings.values import Format, Level, Name, Port, RedisUrl, Seconds
+from marketswarm.settings.values import Format, HostNames, Level, Name, Port, RedisUrl, Seconds
 
 
 class Common(BaseSettings):
@@ -38,6 +38,7 @@ class Common(BaseSettings):
     marketswarm_alive_file: Path | None = None  # for `marketswarm check`; default: no sign of life
     metrics_port: Port | None = None  # default: no metrics
     metrics_host: Name = "127.0.0.1"
+    metrics_allowed_hosts: HostNames | None = None  # by which metrics may be asked for; default: ours alone
     log_level: Level = "INFO"
     log_format: Format | None = None  # default: console on a terminal, else json
 

@@ -57,6 +57,13 @@ def _addresses(value: str) -> str:
     return value
 
 
+def _host_names(value: str) -> str:
+    names = [name.strip() for name in value.split(",")]
+    if not all(re.fullmatch(r"[A-Za-z0-9_.-]{1,253}", name) for name in names if name):
+        raise ValueError("must be host names without ports, separated by commas")
+    return ",".join(filter(None, names))
+
+
 def _token(secret: SecretStr) -> SecretStr:
     """What is put into a header or a path must not break out of it."""
     if not re.fullmatch(r"[!-~]+", secret.get_secret_value()):
@@ -77,6 +84,7 @@ RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 Signing = Annotated[SecretStr, AfterValidator(_signing)]
 Token = Annotated[SecretStr, AfterValidator(_token)]
+HostNames = Annotated[str, AfterValidator(_host_names)]
 Addresses = Annotated[str, AfterValidator(_addresses)]
 Tls = Annotated[Literal["starttls", "tls", "none"], BeforeValidator(_lower)]
 Level = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_level)]

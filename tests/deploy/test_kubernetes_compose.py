@@ -22,7 +22,10 @@ ONLY_HERE = {
     "TRUTH_WAIT_SEC": "nothing starts in order here",
     "BOOTSTRAP_TIMEOUT_SEC": "nothing starts in order here",
 }
-ONLY_IN_COMPOSE = {"METRICS_HOST": "components/metrics sets it, with METRICS_PORT"}
+ONLY_IN_COMPOSE = {
+    "METRICS_HOST": "components/metrics sets it, with METRICS_PORT",
+    "METRICS_ALLOWED_HOSTS": "pods are scraped by their addresses",
+}
 UNITS = {"k": 10, "m": 20, "g": 30, "Ki": 10, "Mi": 20, "Gi": 30}
 
 

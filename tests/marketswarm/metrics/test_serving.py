@@ -64,6 +64,28 @@ def raw(port, sent, within=5.0):
         return found
 
 
+# -- by which name
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"Host: evil.example:9100\r\n", b"421"),
+        (b"Host: 127.0.0.1\r\nHost: evil.example\r\n", b"421"),
+        (b"Host:\r\n", b"421"),
+        (b"Host: 10.0.0.7:9100\r\n", b"200"),
+        (b"Host: LocalHost:9100\r\n", b"200"),
+        (b"Host: told.example\r\n", b"200"),
+        (b"", b"200"),  # no browser leaves it out
+    ],
+)
+def test_a_name_that_is_not_ours_is_refused_whoever_has_it_lead_here(sources, head, status):
+    with Exporter(HOST, port := free_port(), sources, ["told.example"]):
+        answer = raw(port, b"GET /metrics HTTP/1.0\r\n" + head + b"\r\n")
+    assert answer.split()[1] == status
+    assert (b"some_up" in answer) is (status == b"200")
+
+
 # -- what is told
 
 
