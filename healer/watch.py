@@ -1,14 +1,16 @@
 """What the healer keeps watch over: every service and bus of the truth, now and after each reseed."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 
 from healer.leading import Leading
 from healer.relay import Relay
 from marketswarm.agent import Agent
+from marketswarm.bus import Bus
 from marketswarm.settings import HealerSettings
-from marketswarm.truth import Truth
+from marketswarm.truth import Truth, Watch
 from marketswarm.vigil import Notices, Vigil, alert_target
 
 
@@ -30,21 +32,14 @@ async def watch(me: Agent[HealerSettings], begun: Callable[[], None] = lambda: N
     me.expose(relay.collect)
 
     def put_in_force(truth: Truth) -> None:
-        bus, notices.channel = alert_target(truth, me.settings)
-        if bus != home:
-            raise ValueError(f"alerts move from {home} to {bus} only when the healer is restarted")
-        buses = truth.bus_names()
-        timeout_sec = truth.bus_timeout_sec()
-        vigil.watch(
-            truth.watched(me.settings.default_timeout_sec),
-            listen=dict.fromkeys(buses, timeout_sec),
-            tell=buses,
-        )
-        leading.man({name: me.bus(name) for name in {home, *buses}})
+        plan = plan_of(truth, me, home)
+        notices.channel = plan.channel
+        vigil.watch(plan.watches, listen=plan.timeouts, tell=plan.timeouts.keys())
+        leading.man(plan.buses)
 
     put_in_force(me.truth)
     begun()
-    me.on_reseed(put_in_force)
+    me.on_reseed(put_in_force, check=lambda truth: plan_of(truth, me, home))
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(leading.run(), name="leases")
@@ -52,3 +47,28 @@ async def watch(me: Agent[HealerSettings], begun: Callable[[], None] = lambda: N
             await vigil.run()
     finally:
         await leading.give_back()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that the healer takes from a truth. `timeouts` are those of the buses to be heard, in seconds."""
+
+    channel: str
+    watches: tuple[Watch, ...]
+    timeouts: Mapping[str, float]
+    buses: Mapping[str, Bus]
+
+
+def plan_of(truth: Truth, me: Agent[HealerSettings], home: str) -> Plan:
+    """Read what a truth asks of the healer, and change nothing.
+
+    Raises:
+        ValueError: when it moves the alerts to another bus than `home`.
+        BusError: when the URL of a bus can't be had.
+    """
+    bus, channel = alert_target(truth, me.settings)
+    if bus != home:
+        raise ValueError(f"alerts move from {home} to {bus} only when the healer is restarted")
+    timeouts = dict.fromkeys(truth.bus_names(), truth.bus_timeout_sec())
+    buses = {name: me.bus(name, truth) for name in {home, *timeouts}}
+    return Plan(channel, tuple(truth.watched(me.settings.default_timeout_sec)), timeouts, buses)

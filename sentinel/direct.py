@@ -27,6 +27,7 @@ from sentinel.way import Way
 
 LOOK_EVERY_SEC: Final = 0.5
 CATCH_UP_SEC: Final = 1.0
+WRITE_EVERY_SEC: Final = 1.0
 
 log = logs.get("direct")
 
@@ -85,13 +86,35 @@ class Direct:
         while True:
             self._changed.clear()
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._follow_one(bus), name=bus.name) for bus in self._buses]
+                tasks = [
+                    group.create_task(work(bus), name=bus.name)
+                    for bus in self._buses
+                    for work in (self._follow_one, self._try_writes)
+                ]
                 await self._changed.wait()
                 for task in tasks:
                     task.cancel()
 
     async def _follow_one(self, bus: Bus) -> None:
         await follow(bus, heard=self.heard, joined=self._joined, answered=self._answered, failed=self._failed)
+
+    async def _try_writes(self, bus: Bus) -> None:
+        """Find out again and again whether a bus takes writes: a full one, or a replica, answers reads.
+
+        The counter is that of our canaries, which is only ever raised.
+        """
+        while True:
+            event: Event | None
+            try:
+                await bus.ask(
+                    bus.client.execute_command("INCR", f"{self._me.name}:canary")  # type: ignore[no-untyped-call]  # the library's
+                )
+            except BusError as error:
+                event = self._reach.failed(bus.name, error.reason, time.monotonic(), time.time())
+            else:
+                event = self._reach.answered(bus.name, time.monotonic(), time.time())
+            self._came_back(event)
+            await asyncio.sleep(WRITE_EVERY_SEC)
 
     async def _joined(self, bus: Bus) -> None:
         """Takes up what an earlier run, or a stretch without this bus, left open."""
@@ -114,13 +137,11 @@ class Direct:
 
     def _answered(self, bus: str) -> None:
         self._unheard.discard(bus)
-        self._came_back(self._reach.answered(bus, time.monotonic(), time.time()))
 
     def _failed(self, error: BusError) -> None:
         if error.bus not in self._unheard:
             self._unheard.add(error.bus)
             log.info("direct.unheard", bus=error.bus, reason=error.reason)
-        self._came_back(self._reach.failed(error.bus, error.reason, time.monotonic(), time.time()))
 
     def _came_back(self, ok: Event | None) -> None:
         if ok is not None:

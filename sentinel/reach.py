@@ -1,7 +1,7 @@
-"""Whether any bus answers at all. Pure; time is an argument, in monotonic and in epoch seconds.
+"""Whether any bus takes writes at all. Pure; time is an argument, in monotonic and in epoch seconds.
 
-A bus that is lost while another answers is the healer's to tell. When none answers, nobody can tell it over
-the buses, and it is the sentinel that knows.
+A bus that is lost while another takes writes is the healer's to tell. When none does, since they are away or
+refuse, nobody can tell it over the buses, and it is the sentinel that knows.
 """
 
 from collections.abc import Iterable
@@ -9,12 +9,15 @@ from typing import Final
 
 from marketswarm.event import Event, Kind, identify
 
-UNREACHED: Final = frozenset({"refused", "timeout", "dns", "tls", "auth", "loading"})
-"""Reasons of a bus that could not be asked; any other comes from one that answers."""
+NO_BUS: Final = frozenset(
+    {"refused", "timeout", "dns", "tls", "auth", "loading"}  # could not be asked
+    | {"oom", "readonly", "misconf"}  # answers, and takes no event that anybody could tell
+)
+"""Reasons for which a bus does not count as one; after any other refusal it still takes writes."""
 
 
 class Reach:
-    """When each bus last answered. All count as having answered at `now`."""
+    """When each bus last took a write. All count as having taken one at `now`."""
 
     def __init__(self, me: str, buses: Iterable[str], now: float) -> None:
         self._me = me
@@ -33,14 +36,14 @@ class Reach:
             self._told.add(bus)
 
     def failed(self, bus: str, reason: str, now: float, wall: float) -> Event | None:
-        """A request was not answered, or with a refusal; the latter is an answer."""
-        if reason not in UNREACHED:
+        """A write was not answered, or refused."""
+        if reason not in NO_BUS:
             return self.answered(bus, now, wall)
         self._reasons[bus] = reason
         return None
 
     def answered(self, bus: str, now: float, wall: float) -> Event | None:
-        """A request was answered. The end of an outage, if `lost` told of one."""
+        """A write was answered. The end of an outage, if `lost` told of one."""
         if bus not in self._last:
             return None
         last, self._last[bus] = self._last[bus], now
@@ -53,7 +56,7 @@ class Reach:
         )
 
     def lost(self, timeout_sec: float, grace_sec: float, now: float, wall: float) -> list[Event]:
-        """A `bus_miss` for each bus, once, when none has answered for `timeout_sec` and `grace_sec` more."""
+        """A `bus_miss` for each bus, once, when none took a write for `timeout_sec` and `grace_sec` more."""
         if not self._last or now - max(self._last.values()) < timeout_sec + grace_sec:
             return []
         kind = Kind.BUS_MISS

@@ -10,6 +10,7 @@ from typing import Final
 
 from marketswarm import log as logs
 from marketswarm.agent import Agent
+from marketswarm.bus import Bus
 from marketswarm.channels import open_channels
 from marketswarm.event import Event
 from marketswarm.listen import moment
@@ -63,15 +64,20 @@ async def watch(me: Agent[SentinelSettings]) -> None:
     direct = way_out(me, notices)
 
     def put_in_force(truth: Truth) -> None:
+        healer, buses = the_healer(truth, me.settings), buses_of(truth)
         notices.channel = alert_target(truth, me.settings)[1]
-        healer = the_healer(truth, me.settings)
         vigil.watch([healer], listen={healer.bus: NO_TIMEOUT}, tell=truth.bus_names())
-        comparison.watch([me.bus(name) for name in truth.bus_names()])
+        comparison.watch(buses)
         if direct is not None:
             direct.watch(truth)
 
+    def buses_of(truth: Truth) -> list[Bus]:
+        for name in (home, the_healer(truth, me.settings).bus):
+            me.bus(name, truth)
+        return [me.bus(name, truth) for name in truth.bus_names()]
+
     put_in_force(me.truth)
-    me.on_reseed(put_in_force)
+    me.on_reseed(put_in_force, check=buses_of)
     me.task(comparison.run(), name="truth on all buses")
     if direct is not None:
         me.task(direct.run(), name="direct")

@@ -80,12 +80,12 @@ class Agent(Generic[S]):
         """The name of the bus that its beats go to."""
         return self._place.bus
 
-    def bus(self, name: str) -> Bus:
-        """The bus of that name, opened once, closed with the agent.
+    def bus(self, name: str, truth: Truth | None = None) -> Bus:
+        """The bus of that name, opened once, closed with the agent; by the truth in force, if none is given.
 
         Raises BusError when its URL can't be had.
         """
-        return self.bus_at(name, find_url(name, os.environ, getattr(self, "truth", None)))
+        return self.bus_at(name, find_url(name, os.environ, truth or getattr(self, "truth", None)))
 
     def bus_at(self, name: str, url: str) -> Bus:
         """As `bus`, for a place that is known already."""
@@ -195,9 +195,15 @@ class Agent(Generic[S]):
         """Tell this too on METRICS_PORT, if that is set. The loop's thread is not the one that calls it."""
         self.sources.append(source)
 
-    def on_reseed(self, callback: Callable[[Truth], None]) -> None:
-        """Have `callback(truth)` called in the loop, after each new truth is in force."""
-        self._reseeding.add(callback)
+    def on_reseed(
+        self, callback: Callable[[Truth], None], *, check: Callable[[Truth], object] | None = None
+    ) -> None:
+        """Have `callback(truth)` called in the loop, after each new truth is in force.
+
+        `check(truth)` is called before that, and must move nothing: if it raises, the agent refuses the truth
+        as a whole, and the last one stays in force.
+        """
+        self._reseeding.add(callback, check)
 
     def task(self, work: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
         """Run a side task. Its death takes the agent down, exit 5; it is cancelled when the body ends."""
@@ -215,7 +221,7 @@ class Agent(Generic[S]):
 
         Raises:
             Exit: code 2, when it has no place for this agent, which never had one.
-            Refused: when the bus that it names can't be had.
+            Refused: when the bus that it names can't be had, or a check of `on_reseed` raises.
         """
         truth, last = found.loaded.truth, getattr(self, "_place", None)
         place = place_in(truth, self.name, self.settings.default_timeout_sec, self._heartbeat, last)
@@ -223,6 +229,8 @@ class Agent(Generic[S]):
             bus = self.bus_at(place.bus, find_url(place.bus, os.environ, truth))
         except BusError as error:
             raise Refused(str(error)) from None
+        if (why := self._reseeding.refusal(truth)) is not None:
+            raise Refused(why)
         self.truth, self.revision, self._place = truth, found.revision, place
         beats = place.section.heartbeat
         return Pulse(bus, beats.channel, beats.interval_sec, place.timeout_sec, found.revision)

@@ -131,11 +131,12 @@ class Recollection:
         silences, clocks = await memory.silences()
         notes = await memory.notes()
         testimonies: dict[str, Testimony] = {}
-        for name, watched in list(self._life.buses.items()):
+        # a reseed may drop some of them meanwhile
+        for bus, watched in [(self._bus(name), each) for name, each in self._life.buses.items()]:
             timeouts = {r.watch.svc: r.watch.timeout_sec for r in watched.channels.values()}
             # a bus that is away has no witnesses; its services get their warm-up when it is back
             with contextlib.suppress(BusError):
-                async for answer in read_last_beats(self._bus(name), timeouts):
+                async for answer in read_last_beats(bus, timeouts):
                     testimonies |= answer.found
         buses = {svc: record.watch.bus for svc, record in self._life.records.items()}
         known = remembered(roster, silences, clocks, buses, notes)

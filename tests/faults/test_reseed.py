@@ -130,3 +130,34 @@ def test_row_22_a_truth_that_goes_missing_is_shown_in_beats_and_costs_nobody_any
         for name in agents:
             assert only(scene[name].logs("agent.joined"))
         assert scene.misses() == ["alive"]
+
+
+@pytest.mark.parametrize(
+    ("healer", "why"),
+    [
+        ({"publish_to": [{"bus": "market-redis", "key": "elsewhere"}]}, "alerts move"),
+        ({"publish_to": [{"bus": "system-redis", "key": "elsewhere"}]}, "nowhere"),
+    ],
+    ids=["alerts on another bus", "a bus without a URL"],
+)
+def test_a_truth_that_the_healer_refuses_moves_nothing(tmp_path, healer, why):
+    with Scene(tmp_path, {"alpha": service(), "beta": service()}) as scene:
+        document = truth_of({"alpha": service(), "gamma": service()})
+        document["services"]["healer"]["access_points"] = healer
+        document["services"]["healer"]["heartbeat"]["channel"] = "elsewhere:heartbeat"
+        if why == "nowhere":
+            document["buses"] = {"nowhere": {"url": "env:NOBODY_TOLD_THE_HEALER"}}
+            document["services"]["gamma"] = service("nowhere")
+        scene.env = {**scene.env, "NOBODY_TOLD_THE_HEALER": scene.market.url}
+        scene.seed(document)
+        until(
+            lambda: why in last_beat(scene, "healer").get("detail", ""),
+            4 + NOISE_SEC,
+            lambda: f"the healer to say so; it says {last_beat(scene, 'healer')}",
+        )
+        beat = last_beat(scene, "healer")
+        assert (beat["status"], beat["rev"]) == ("degraded", 1)
+        assert "refused" in beat["detail"]
+        assert subscribers(scene, "beta") >= 1
+        scene.stop_beating("beta")  # who is dropped by the truth that was refused
+        scene.alerts.wait("heartbeat_miss", "beta", TIMEOUT_SEC + 1 + NOISE_SEC)

@@ -4,6 +4,7 @@ import time
 
 import orjson
 import pytest
+import rig_refusals as ways
 from rig import until
 from rig_receiver import Answer, Receiver
 from rig_scene import BUS_TIMEOUT_SEC, BUSES, NOISE_SEC, Scene, only, rest, service
@@ -99,6 +100,35 @@ def test_when_no_bus_is_left_the_sentinel_tells_that_by_itself(tmp_path, receive
         for bus in BUSES:
             # the healer's word on the same outage comes afterwards, and is not told again
             assert [event["type"] for event in receiver.taken(bus)] == ["bus_miss", "bus_ok"]
+
+
+@pytest.mark.parametrize("way", [ways.Full, ways.Replica, ways.Lonely, ways.Unsaving])
+def test_row_39_when_every_bus_refuses_to_be_written_that_is_no_bus(tmp_path, receiver, way):
+    with scene_with(tmp_path, receiver) as scene:
+        refusals = [way(scene.server(bus)) for bus in BUSES]
+        for refusal in refusals:
+            refusal.begin()
+        for bus in BUSES:
+            miss = receiver.wait("bus_miss", bus, BUS_TIMEOUT_SEC + DIRECT_SEC + 3 + 2 * NOISE_SEC)
+            assert (miss["by"], miss["reason"]) == ("sentinel", way.reason)
+        for refusal in refusals:
+            refusal.end()
+        for bus in BUSES:
+            receiver.wait("bus_ok", bus, 4 + DIRECT_SEC + 2 * NOISE_SEC)
+        rest(2 * DIRECT_SEC + 1)
+        for bus in BUSES:
+            assert [event["type"] for event in receiver.taken(bus)] == ["bus_miss", "bus_ok"]
+
+
+def test_a_bus_that_refuses_while_another_takes_writes_is_the_healers_to_tell(tmp_path, receiver):
+    with scene_with(tmp_path, receiver) as scene:
+        refusal = ways.Full(scene.market)
+        refusal.begin()
+        miss = receiver.wait("bus_miss", "market-redis", BUS_TIMEOUT_SEC + 1 + DIRECT_SEC + 2 * NOISE_SEC)
+        assert (miss["by"], miss["reason"]) == ("healer", "oom")
+        refusal.end()
+        receiver.wait("bus_ok", "market-redis", 3 + DIRECT_SEC + 2 * NOISE_SEC)
+        assert {event["svc"] for event in receiver.taken()} == {"market-redis"}
 
 
 def test_a_receiver_that_is_ill_gets_it_once_when_it_is_well(tmp_path, receiver):

@@ -41,10 +41,16 @@ def test_while_one_answers_a_lost_bus_is_the_healers_to_tell(reach):
         assert lost(reach, now) == []
 
 
-@pytest.mark.parametrize("reason", ["error", "oom", "readonly", "misconf"])
-def test_a_bus_that_refuses_something_answers(reach, reason):
-    reach.failed("market-redis", reason, 20, WALL)
+def test_a_bus_that_refuses_something_takes_other_writes(reach):
+    reach.failed("market-redis", "error", 20, WALL)
     assert lost(reach, 30) == []
+
+
+@pytest.mark.parametrize("reason", ["oom", "readonly", "misconf", "refused"])
+def test_buses_that_refuse_all_writes_are_as_good_as_away(reach, reason):
+    for bus in BUSES:
+        reach.failed(bus, reason, 20, WALL)
+    assert [event.reason for event in lost(reach, 30)] == [reason, reason]
 
 
 def test_each_bus_that_was_told_is_told_back_once(reach):

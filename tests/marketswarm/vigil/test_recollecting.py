@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 
 import pytest
 from rig import auntil
@@ -12,6 +13,7 @@ from marketswarm.liveness import Acquitted, State, Told, Verdict
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import Watch
 from marketswarm.vigil import Notices, Vigil, recollecting
+from marketswarm.vigil.testify import Answer
 
 WATCH = Watch("bare", "system-redis", "bare:heartbeat", 10.0, 30.0)
 
@@ -101,5 +103,25 @@ async def test_a_vigil_whose_verdicts_are_not_taken_says_how_many_wait(bus):
     bus.connected = True
     await auntil(lambda: vigil._trouble() is None)
     assert await bus.client.xlen("healer:alerts:log") == 1
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_bus_that_is_dropped_while_the_memory_is_read_is_no_trouble(bus, monkeypatch):
+    vigil = a_vigil(bus)
+    vigil.watch([WATCH], listen={"system-redis": 10.0, "other": 10.0, "third": 10.0}, tell=["system-redis"])
+    asked: list[int] = []
+
+    async def reseeded(_bus: MemoryBus, timeouts: dict[str, float]) -> AsyncIterator[Answer]:
+        asked.append(len(timeouts))
+        vigil.watch([WATCH], listen={"system-redis": 10.0}, tell=["system-redis"])
+        yield Answer([])
+
+    monkeypatch.setattr(recollecting, "read_last_beats", reseeded)
+    task = asyncio.create_task(vigil._memory.run("system-redis"))
+    await auntil(lambda: not vigil.life.held or task.done())
+    assert not task.done()
+    assert len(asked) == 3
+    assert set(vigil.life.buses) == {"system-redis"}
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
