@@ -13,7 +13,8 @@ from typing import Final, Protocol
 
 from healer.lease import Lease
 from marketswarm import log as logs
-from marketswarm.bus import Bus, BusError, Script
+from marketswarm.bus import Bus, BusError
+from marketswarm.scripts import Script
 from marketswarm.vigil import Fence
 
 KEY: Final = "healer:lease"

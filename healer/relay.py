@@ -14,11 +14,12 @@ from typing import Final
 
 from healer.probe_alert import STREAM, parse_probe_alert
 from marketswarm import log as logs
-from marketswarm.bus import Bus, BusError, Script
+from marketswarm.bus import Bus, BusError
 from marketswarm.entries import BEGINNING, Entry, newest_id, order, read_after
 from marketswarm.event import Malformed, encode
 from marketswarm.metrics import Family
 from marketswarm.metrics.family import counter
+from marketswarm.scripts import Script
 from marketswarm.vigil.agreed import LOG
 from marketswarm.vigil.tell import LOG_LENGTH
 from marketswarm.vigil.voice import NOT_THE_LEADER, Fence, Voice
@@ -34,7 +35,7 @@ COMPLAIN_EVERY_SEC: Final = 10.0
 POSITION_MOVED: Final = 0
 CHANNEL_REFUSED: Final = 2
 
-_RELAY: Final = Script.beside("marketswarm.vigil", "fence.lua", "relay.lua")
+_RELAY: Final = Script.beside("marketswarm.vigil", "relay.lua")
 _POSITION: Final = re.compile(rb"\d{1,20}-\d{1,20}")
 
 log = logs.get("relay")

@@ -6,10 +6,10 @@ a frozen server costs a caller its time limit, never more.
 """
 
 import asyncio
+import re
 import socket
 import ssl
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,11 +22,17 @@ from redis.backoff import NoBackoff
 from marketswarm.address import FORMS, place
 from marketswarm.masters import drop_idle, pool_of
 from marketswarm.replies import BoundedParser, ReplyTooLong, reply_limit
+from marketswarm.scripts import Script
 from marketswarm.truth import Truth, resolve
 
 WITHIN_SEC: Final = 2.0
 GARBLED: Final = (ValueError, TypeError, AttributeError, LookupError, MemoryError)
 """What the client library raises at replies that no Redis gives: it takes them apart without looking."""
+
+
+SEED_FIRST: Final = "run bootstrap, or `marketswarm seed`, which loads the functions of this release"
+_NO_FUNCTION: Final = r"(?i)function not found|unknown command|'?fcall'? command"
+"""Said where a function is missing, where there are none at all, and to who may not call any."""
 
 
 class BusError(Exception):
@@ -81,35 +87,6 @@ def variable_of(name: str) -> str:
     return name.upper().replace("-", "_").replace(".", "_") + "_URL"
 
 
-_CJSON: Final = """\
--- settings of cjson last for every later script on the server: set what this one relies on
-for setting, value in pairs({ decode_max_depth = 1000, decode_invalid_numbers = true, encode_max_depth = 1000,
-    encode_number_precision = 14, encode_invalid_numbers = false }) do
-  if cjson[setting] then
-    cjson[setting](value)
-  end
-end
-if cjson.encode_sparse_array then
-  cjson.encode_sparse_array(false, 2, 10)
-end
-"""
-
-
-class Script:
-    """A Lua script, sent whole only to a server that does not know it yet.
-
-    One that uses cjson sets first what cjson can be set to, whatever an earlier script has left behind.
-    """
-
-    def __init__(self, text: str) -> None:
-        self.text = (_CJSON if "cjson." in text else "") + text
-
-    @classmethod
-    def beside(cls, package: str, *names: str) -> "Script":
-        """Reads a script that lies beside the code of `package`, in one file or in several that follow."""
-        return cls("".join(files(package).joinpath(name).read_text("utf-8") for name in names))
-
-
 class Bus:
     """The command side of one named server. Replies are bytes.
 
@@ -140,6 +117,7 @@ class Bus:
         except ValueError as error:
             raise BusError(name, "error", f"not {FORMS} ({type(error).__name__})") from None
         self.client: Redis = Redis(connection_pool=self.pool)
+        self._has_functions = True
 
     def pipeline(self, *, transaction: bool = False) -> Pipeline:
         """Several commands in one round trip; await `bus.ask(pipe.execute())`."""
@@ -176,14 +154,35 @@ class Bus:
         args: Sequence[str | bytes | float],
         within_sec: float | None = None,
     ) -> Any:
-        """Runs a script; raises BusError."""
-        known = self.client.register_script(script.text)
-        return await self.ask(known(keys=list(keys), args=list(args)), within_sec)
+        """Runs a script, by its function where the bus has that; raises BusError."""
+        return await self.ask(self._run(script, list(keys), list(args)), within_sec)
+
+    async def _run(self, script: Script, keys: list[str | bytes], args: list[str | bytes | float]) -> Any:
+        """Call the script's function; where there is none, send the script itself if that is allowed."""
+        missing: redis_errors.ResponseError | None = None
+        if script.function and self._has_functions:
+            try:
+                return await self.client.fcall(script.function, len(keys), *keys, *args)
+            except redis_errors.ResponseError as error:
+                if not re.search(_NO_FUNCTION, str(error)):
+                    raise
+                missing = error
+                self._has_functions = "unknown command" not in str(error)
+        try:
+            return await self.client.register_script(script.text)(keys=keys, args=args)
+        except redis_errors.NoPermissionError as error:
+            if missing is None or isinstance(missing, redis_errors.NoPermissionError):
+                raise missing or error from None
+            raise _FunctionMissingError(f"it has no function {script.function}: {SEED_FIRST}") from None
 
     async def aclose(self) -> None:
         """Closes every connection; does not wait for the server."""
         await self.client.aclose()
         await self.pool.disconnect()
+
+
+class _FunctionMissingError(redis_errors.ResponseError):
+    """A function was not loaded, and this user may send no scripts."""
 
 
 _CLUSTER: Final = (
@@ -195,6 +194,7 @@ _CLUSTERED: Final = (
     redis_errors.ClusterDownError,
 )
 _BY_TYPE: Final[tuple[tuple[type[BaseException], str], ...]] = (
+    (_FunctionMissingError, "misconf"),
     (redis_errors.AuthenticationError, "auth"),
     (redis_errors.NoPermissionError, "auth"),
     (redis_errors.BusyLoadingError, "loading"),

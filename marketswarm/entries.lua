@@ -1,3 +1,4 @@
+-- flags: no-writes
 -- Reads entries of a stream, and leaves out the fields of those that are too large.
 --
 -- KEYS: the stream. ARGV: how, the most bytes of an entry, the most bytes in all, then
@@ -41,7 +42,7 @@ end
 
 local at, last = ARGV[4], ARGV[5]
 for _ = 1, tonumber(ARGV[6]) do
-  local entry = redis.call(how, stream, at, last, 'COUNT', 1)[1]
+  local entry = redis.call(how == 'XRANGE' and 'XRANGE' or 'XREVRANGE', stream, at, last, 'COUNT', 1)[1]
   if not entry or not take(entry) then
     return found
   end

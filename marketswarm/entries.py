@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from marketswarm.bus import Bus, Script, TooLongError
+from marketswarm.bus import Bus, TooLongError
+from marketswarm.scripts import Script
 
 ENTRY_BYTES: Final = 64 * 1024
 """An alert event has at most 16 KiB."""

@@ -11,8 +11,9 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, Protocol
 
-from marketswarm.bus import Bus, BusError, Script
+from marketswarm.bus import Bus, BusError
 from marketswarm.liveness import CANARY_EVERY_SEC, OVERDUE_SEC, Moment
+from marketswarm.scripts import Script
 from marketswarm.session import AT_ONCE, Session
 
 OPEN_WITHIN_SEC: Final = 2.0
@@ -25,10 +26,7 @@ URGED_PAUSE_SEC: Final = 0.005
 MAX_DIGITS: Final = 20
 """Of a canary's number: Python refuses to read very long ones, and anyone may publish on that channel."""
 
-# the INCR makes a bus that takes no writes refuse the canary: it could take no verdict either
-_CANARY: Final = Script(
-    "redis.call('INCR', KEYS[1]) return redis.call('PUBLISH', ARGV[1], ARGV[2])",
-)
+_CANARY: Final = Script.beside("marketswarm", "canary.lua")
 
 
 class Ear(Protocol):

@@ -15,9 +15,10 @@ local boot, base, seq, group = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local told_sec, answers_sec, dead_length = ARGV[5], ARGV[6], ARGV[7]
 local at, key = 8, 6
 
+-- a list that is longer than what is given ends the script: no refused command may go on for as long as it says
 local function take()
   at = at + 1
-  return ARGV[at - 1]
+  return ARGV[at - 1] or error('a list that is longer than what is given')
 end
 
 local function count()

@@ -13,7 +13,8 @@ from enum import StrEnum
 from typing import Final
 
 from marketswarm import log as logs
-from marketswarm.bus import Bus, BusError, Script
+from marketswarm.bus import Bus, BusError
+from marketswarm.scripts import Script
 
 KEY: Final = "notifier:lease"
 RENEWALS: Final = 3
@@ -23,22 +24,7 @@ LOOKS: Final = 12
 LEAST_WITHIN_SEC: Final = 0.5
 GIVE_BACK_WITHIN_SEC: Final = 0.5
 
-# returns who holds it then, '' for nobody
-_TURN: Final = Script("""
-local boot, life_ms, way = ARGV[1], ARGV[2], ARGV[3]
-local found = redis.pcall('GET', KEYS[1])
-local holder = type(found) == 'string' and found or ''
-if way == 'give' then
-  if holder == boot then
-    redis.call('DEL', KEYS[1])
-    holder = ''
-  end
-elseif way == 'seize' or (way == 'take' and (holder == '' or holder == boot)) then
-  redis.call('SET', KEYS[1], boot, 'PX', life_ms)
-  holder = boot
-end
-return holder
-""")
+_TURN: Final = Script.beside("notifier", "lease.lua")
 
 log = logs.get("lease")
 

@@ -11,9 +11,10 @@ from typing import Any, Final
 
 from marketswarm import log as logs
 from marketswarm.attention import ASKS, GROUP, Ask
-from marketswarm.bus import Bus, BusError, Script, TooLongError
+from marketswarm.bus import Bus, BusError, TooLongError
 from marketswarm.entries import BEGINNING, REPLY_BYTES, Entry, entry_of, fetch, newest_id, order, read_before
 from marketswarm.event import Malformed, parse
+from marketswarm.scripts import Script
 from marketswarm.vigil.agreed import LOG
 from notifier.intake import Asked, Heard, Intake
 from notifier.lately import still_open
@@ -30,7 +31,7 @@ GONE: Final = ("NOGROUP", "UNBLOCKED")
 """What servers say when somebody deleted the group, or the whole log while we wait at it."""
 
 # the client library's own way leaves the cursor out when it is asked for ids alone
-_CLAIM: Final = Script("return redis.call('XAUTOCLAIM', KEYS[1], unpack(ARGV))")
+_CLAIM: Final = Script.beside("notifier", "claim.lua")
 
 log = logs.get("reading")
 

@@ -25,7 +25,6 @@ HARM_TO_A_SERVER = """
     CLIENT KILL TYPE normal
     BGREWRITEAOF
     MODULE LIST
-    FUNCTION LIST
     SCRIPT FLUSH
     REPLICAOF 127.0.0.1 1
     SAVE
@@ -60,7 +59,9 @@ HARM_TO_A_SERVER = """
     CLUSTER INFO
     MODULE LOAD /tmp/x.so
     FUNCTION FLUSH
-    FCALL f 0
+    FUNCTION DUMP
+    FUNCTION RESTORE x
+    EVALSHA_RO 0 0
     EVAL_RO 0 0
     ACL GENPASS
     ACL LOG
@@ -69,6 +70,16 @@ HARM_TO_A_SERVER = """
     LATENCY LATEST
     MEMORY STATS
     SPUBLISH healer:alerts x
+"""
+LOADING_CODE = """
+    SCRIPT LOAD x
+    SCRIPT EXISTS x
+    EVALSHA 0 0
+    FUNCTION LOAD x
+    FUNCTION LOAD REPLACE x
+    FUNCTION DELETE x
+    FUNCTION LIST
+    FUNCTION STATS
 """
 SPOOFING = """
     PUBLISH other:heartbeat {}
@@ -118,11 +129,23 @@ LISTENING = """
     PSUBSCRIBE *:heartbeat
     PUBSUB CHANNELS
 """
+HARM = HARM_TO_A_SERVER + LOADING_CODE
 AS_A_SERVICE = lines(
-    HARM_TO_A_SERVER, SPOOFING, SEEDING, READING_THE_LOG, MONITORS_KEYS, LISTENING, "DEL members:other"
+    HARM,
+    SPOOFING,
+    SEEDING,
+    READING_THE_LOG,
+    MONITORS_KEYS,
+    LISTENING,
+    "DEL members:other",
 )
 AS_A_MONITOR = lines(
-    HARM_TO_A_SERVER, SPOOFING, SEEDING, "SET lease:x y", "XADD rss:items * a b", "DEL rss:items"
+    HARM,
+    SPOOFING,
+    SEEDING,
+    "SET lease:x y",
+    "XADD rss:items * a b",
+    "DEL rss:items",
 )
 
 REFUSED = {
@@ -133,7 +156,7 @@ REFUSED = {
         "HGETALL massive:roster",
         "GET beat:rss_agg",
         "SET beat:rss_agg {} GET",
-        "EVALSHA 0 1 healer:roster",
+        "FCALL f 1 healer:roster",
     ],
     (MARKET, "rss_agg"): [
         *AS_A_SERVICE,
@@ -235,9 +258,9 @@ REFUSED = {
     (MARKET, "notifier"): [*AS_A_MONITOR, *lines(FAKING), "PUBLISH notifier:heartbeat {}"],
     (MARKET, "bootstrap"): lines(HARM_TO_A_SERVER, SPOOFING, FAKING, READING_THE_LOG, MONITORS_KEYS),
     (MARKET, "operator"): [*lines(HARM_TO_A_SERVER, FAKING), "XADD rss:items * a b", "XRANGE rss:items - +"],
-    (MARKET, "default"): lines(HARM_TO_A_SERVER, SPOOFING, SEEDING, FAKING, READING_THE_LOG, MONITORS_KEYS),
+    (MARKET, "default"): lines(HARM, SPOOFING, SEEDING, FAKING, READING_THE_LOG, MONITORS_KEYS),
     (SYSTEM, "default"): [
-        *lines(HARM_TO_A_SERVER, SPOOFING, SEEDING, FAKING, READING_THE_LOG, MONITORS_KEYS),
+        *lines(HARM, SPOOFING, SEEDING, FAKING, READING_THE_LOG, MONITORS_KEYS),
         "PUBLISH rss_agg:heartbeat {}",
         "GET truth:meta",
         "GET rss:items",
@@ -245,7 +268,7 @@ REFUSED = {
         "KEYS health:",
         "KEYS health:**",
         "TTL truth:doc",
-        "EVALSHA 0 0",
+        "FCALL f 0",
     ],
 }
 

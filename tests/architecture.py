@@ -18,6 +18,7 @@ LAYERS = {
         "masters",
         "net",
         "replies",
+        "scripts",
         "secure",
         "session",
         "strings",

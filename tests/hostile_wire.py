@@ -15,10 +15,11 @@ from typing import Any
 from hostile import Target
 
 from marketswarm.beat import make
-from marketswarm.bus import Bus, BusError, Script
+from marketswarm.bus import Bus, BusError
 from marketswarm.listen import Listener, moment
 from marketswarm.liveness import recall
 from marketswarm.replies import BatchParser
+from marketswarm.scripts import Script
 from marketswarm.session import Session
 from marketswarm.truth import Watch
 from marketswarm.vigil.hearing import Hearing

@@ -37,9 +37,6 @@ def state(server: Server) -> dict[str, Any]:
             "doc": client.get("truth:doc") if kinds[0] == b"string" else kinds[0],
             "meta": client.hgetall("truth:meta") if kinds[1] == b"hash" else kinds[1],
             "history": client.xrange("truth:history") if kinds[2] == b"stream" else kinds[2],
-            "last id": client.xinfo_stream("truth:history")["last-generated-id"]
-            if kinds[2] == b"stream"
-            else None,
             "lasting": [client.ttl(key) > 0 for key in KEYS],
         }
 

@@ -13,8 +13,9 @@ from small_time import Loop, World
 from small_world import Bus, Key
 
 from healer.leading import _TURN
-from marketswarm.bus import WITHIN_SEC, BusError, Script
+from marketswarm.bus import WITHIN_SEC, BusError
 from marketswarm.listen import _CANARY
+from marketswarm.scripts import Script
 from marketswarm.vigil.health import _REFRESH
 from marketswarm.vigil.remember import _SAVE
 from marketswarm.vigil.tell import _TELL

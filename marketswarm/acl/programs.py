@@ -1,16 +1,26 @@
 """What those may do who are no service: bootstrap, the operator's commands, and who has no password. Pure."""
 
+from typing import Final
+
 from marketswarm.acl.grants import Grant, escaped
 from marketswarm.acl.monitors import seeing
 from marketswarm.acl.places import BEATS, CHANGED, HISTORY, LOG, META, TOPOLOGY, Place
+
+LOADING: Final = "function|list function|load function|delete script|load"
+"""Loading code, which is for those alone who seed."""
+OPERATING: Final = f"info pubsub|numsub acl|load script|kill function|kill {LOADING}"
 
 
 def bootstrap(place: Place) -> tuple[Grant, ...]:
     """Seeds: looks, writes, and puts back what was there."""
     keys = (place.document, META, HISTORY)
     return (
-        Grant("type get hget xrevrange dump pttl set del hset xadd restore", keys),
-        Grant("evalsha", keys),
+        Grant(
+            "type get hget hmget hgetall pttl xrange xrevrange dump"
+            " set del hset pexpire xadd xdel xtrim restore",
+            keys,
+        ),
+        Grant("fcall evalsha", keys),
         Grant("publish", channels=(CHANGED,)),
     )
 

@@ -14,7 +14,7 @@ BOOTSTRAP: Final = "bootstrap"
 OPERATOR: Final = "operator"
 _UNFIT: Final = re.compile(r"[\s|()]")
 _TAKEN: Final = (DEFAULT, BOOTSTRAP, OPERATOR)
-_ROOT: Final = Grant("ping time select multi exec script|load unsubscribe punsubscribe")
+_ROOT: Final = Grant("ping time select multi exec unsubscribe punsubscribe")
 
 
 class AclError(ValueError):
@@ -56,8 +56,12 @@ def users(
     place = Place(truth, bus, truth_key, alert_channel)
     return (
         User(DEFAULT, programs.looking(place), password=False),
-        User(OPERATOR, _with(_ROOT, "info pubsub|numsub acl|load script|kill"), programs.operator(place)),
-        User(BOOTSTRAP, Grant("ping time select script|load"), programs.bootstrap(place)),
+        User(
+            OPERATOR,
+            _with(_ROOT, f"info pubsub|numsub acl|load script|kill function|kill {programs.LOADING}"),
+            programs.operator(place),
+        ),
+        User(BOOTSTRAP, Grant(f"ping time select {programs.LOADING}"), programs.bootstrap(place)),
         *(_of_service(svc, place) for svc in services),
     )
 
@@ -74,9 +78,9 @@ def _with(root: Grant, more: str) -> Grant:
 
 
 def _with_scripts(grants: tuple[Grant, ...]) -> tuple[Grant, ...]:
-    """One grant for all keys that scripts are given: a script takes keys of several grants at once.
+    """One grant for all keys that functions are given: a function takes keys of several grants at once.
 
-    What it does to them is held against the grants themselves, command by command.
+    What it does to them is held against the grants themselves, command by command. Only who seeds loads code.
     """
     keys = dict.fromkeys(key for grant in grants for key in grant.keys)
-    return (*grants, *((Grant("evalsha", tuple(keys)),) if keys else ()))
+    return (*grants, *((Grant("fcall", tuple(keys)),) if keys else ()))

@@ -13,7 +13,8 @@ import secrets
 import time
 from typing import Final
 
-from marketswarm.bus import WITHIN_SEC, Bus, BusError, Script
+from marketswarm.bus import WITHIN_SEC, Bus, BusError
+from marketswarm.scripts import Script
 
 RENEWALS: Final = 3
 """How often a lease is renewed in its life."""

@@ -19,8 +19,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from marketswarm.agent.hearing import hearing
-from marketswarm.bus import WITHIN_SEC, Bus, BusError, Script
+from marketswarm.bus import WITHIN_SEC, Bus, BusError
 from marketswarm.metrics import Family
+from marketswarm.scripts import Script
 from marketswarm.sharing import owned
 
 if TYPE_CHECKING:

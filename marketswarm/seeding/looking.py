@@ -9,11 +9,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from marketswarm.bus import Bus, BusError, ClusterError, Script
+from marketswarm.bus import Bus, BusError, ClusterError
 from marketswarm.exit import Code
+from marketswarm.scripts import Script
 from marketswarm.seeding.plan import Standing
 
 SCRIPT: Final = Script.beside("marketswarm.seeding", "seeding.lua")
+BACK: Final = Script.beside("marketswarm.seeding", "back.lua")
 
 
 class Unseeded(Exception):  # noqa: N818 - it says what is the case, as BusError does
@@ -46,7 +48,7 @@ class Seen:
     token: bytes
     at_ms: int  # the server's clock
     at: float  # ours
-    before: tuple[Any, ...]
+    before: tuple[Any, ...]  # as `back.lua` takes it
 
 
 async def look_at_all(places: Iterable[tuple[Bus, tuple[str, str, str]]]) -> list[Seen]:
@@ -64,9 +66,8 @@ async def look_at_all(places: Iterable[tuple[Bus, tuple[str, str, str]]]) -> lis
 
 async def _look(bus: Bus, keys: tuple[str, str, str]) -> Seen:
     reply = await bus.script(SCRIPT, keys, ["look"])
-    at_ms, token, document, revision, sha256, seeded_at, seeded_by, last_revision, last_sha256, *before = (
-        reply
-    )
+    at_ms, token, document, revision, sha256, seeded_at, seeded_by, *rest = reply
+    last_revision, last_sha256, newest, meta, *keys_before = rest
     standing = Standing(
         bus=bus.name,
         document=document,
@@ -78,7 +79,8 @@ async def _look(bus: Bus, keys: tuple[str, str, str]) -> Seen:
         last_sha256=_word(last_sha256),
     )
     clock = asyncio.get_running_loop().time
-    return Seen(bus, keys, standing, token, at_ms, clock(), tuple(value or b"" for value in before))
+    before = (document or b"", newest, len(meta), *meta, *(value for each in keys_before for value in each))
+    return Seen(bus, keys, standing, token, at_ms, clock(), before)
 
 
 def _number(value: bytes | None) -> int:

@@ -1,18 +1,17 @@
--- What one bus holds of the truth: looked at, written, put back. Each is one step, all or nothing.
+-- What one bus holds of the truth: looked at, written. Each is one step, all or nothing.
 --
 -- KEYS: the document, truth:meta, truth:history.
 -- ARGV[1] says which:
 --   look
---     returns: time (ms, the server's), token, document, revision, sha256, seeded_at, seeded_by, the last
---     revision and sha256 of the history, then what `back` needs: for each key its DUMP and its PTTL.
---   write  token, until, document, revision, sha256, seeded_at, seeded_by, length of the history
+--     returns: time (ms, the server's), token, document, revision, sha256, seeded_at, seeded_by, of the newest
+--     entry of the history revision, sha256 and id, then what `back.lua` needs besides: the fields of truth:meta,
+--     and for each key what it is (none, other, or as it should be), its DUMP if other, its PTTL.
+--   write  token, until, document, revision, sha256, seeded_at, seeded_by
 --     returns: written, already (it holds just that), moved (someone else wrote since the look), or late: a
 --     server that was frozen must not do after `until` (ms) what its caller has given up on.
---   back  revision, sha256, then for each key its DUMP ('' for none) and PTTL
---     returns: back, or moved if what is there is not what we wrote.
+--   trim  length of the history, once nothing has to be put back any more
 --
--- The first write is always one that a full server refuses, or a DEL, after which it refuses nothing more: so
--- no script stops half-way for want of memory.
+-- A full server refuses it before it begins, so it never stops half-way for want of memory.
 
 local doc, meta, history = KEYS[1], KEYS[2], KEYS[3]
 
@@ -44,36 +43,43 @@ local function newest()
     for n = 1, #fields, 2 do
       found[fields[n]] = fields[n + 1]
     end
+    found.id = entries[1][1]
   end
   return found
 end
 
-local function token()
-  local all = ''
-  for _, key in ipairs(KEYS) do
-    all = all .. redis.sha1hex(redis.call('DUMP', key) or '')
-  end
-  return redis.sha1hex(all)
+-- Whoever seeds changes the revision, the sha256 or the newest entry; who only wrote another document, its bytes.
+local function token(last)
+  local text = document()
+  local parts = {
+    text and redis.sha1hex(text) or kind(doc), about('revision') or '', about('sha256') or '', kind(meta),
+    kind(history), last.id or '',
+  }
+  return redis.sha1hex(table.concat(parts, '\n'))
 end
 
 local function holds(revision, sha256)
   return about('revision') == revision and about('sha256') == sha256
 end
 
-local function look()
-  local last = newest()
-  local found = {
-    now_ms(), token(), document(), about('revision'), about('sha256'), about('seeded_at'), about('seeded_by'),
-    last.revision or false, last.sha256 or false,
-  }
-  for _, key in ipairs(KEYS) do
-    found[#found + 1] = redis.call('DUMP', key)
-    found[#found + 1] = redis.call('PTTL', key)
-  end
-  return found
+-- What `back.lua` can't take from the rest: a key of a kind that it should not be is small, or a mistake to see.
+local function before(key, expected)
+  local found = kind(key)
+  local other = found ~= expected and found ~= 'none'
+  return { other and 'other' or found, other and redis.call('DUMP', key) or '', redis.call('PTTL', key) }
 end
 
-local function write(seen, until_ms, text, revision, sha256, seeded_at, seeded_by, length)
+local function look()
+  local last = newest()
+  return {
+    now_ms(), token(last), document(), about('revision'), about('sha256'), about('seeded_at'), about('seeded_by'),
+    last.revision or false, last.sha256 or false, last.id or '0-0',
+    kind(meta) == 'hash' and redis.call('HGETALL', meta) or {},
+    before(doc, 'string'), before(meta, 'hash'), before(history, 'stream'),
+  }
+end
+
+local function write(seen, until_ms, text, revision, sha256, seeded_at, seeded_by)
   if now_ms() > tonumber(until_ms) then
     return 'late'
   end
@@ -82,7 +88,7 @@ local function write(seen, until_ms, text, revision, sha256, seeded_at, seeded_b
   if in_history and holds(revision, sha256) and document() == text then
     return 'already'
   end
-  if token() ~= seen then
+  if token(last) ~= seen then
     return 'moved'
   end
   redis.call('SET', doc, text)
@@ -92,25 +98,14 @@ local function write(seen, until_ms, text, revision, sha256, seeded_at, seeded_b
     if kind(history) ~= 'stream' then
       redis.call('DEL', history)
     end
-    redis.call('XADD', history, 'MAXLEN', '=', length, '*', 'revision', revision, 'sha256', sha256, 'doc', text)
+    redis.call('XADD', history, '*', 'revision', revision, 'sha256', sha256, 'doc', text)
   end
   return 'written'
 end
 
-local function back(revision, sha256, ...)
-  if not holds(revision, sha256) then
-    return 'moved'
-  end
-  redis.call('DEL', doc, meta, history)
-  local before = {...}
-  for n, key in ipairs(KEYS) do
-    local dump, ttl = before[2 * n - 1], tonumber(before[2 * n])
-    if dump ~= '' then
-      redis.call('RESTORE', key, ttl > 0 and ttl or 0, dump)
-    end
-  end
-  return 'back'
+local function trim(length)
+  return kind(history) == 'stream' and redis.call('XTRIM', history, 'MAXLEN', '=', length) or 0
 end
 
-local what = {look = look, write = write, back = back}
+local what = {look = look, write = write, trim = trim}
 return what[ARGV[1]](unpack(ARGV, 2))

@@ -15,7 +15,9 @@ import orjson
 
 from marketswarm import log as logs
 from marketswarm.bus import WITHIN_SEC, Bus, BusError
-from marketswarm.seeding.looking import SCRIPT, Seen, Unseeded, look_at_all
+from marketswarm.scripts import all_scripts
+from marketswarm.seeding.functions import load_functions
+from marketswarm.seeding.looking import BACK, SCRIPT, Seen, Unseeded, look_at_all
 from marketswarm.seeding.plan import plan
 from marketswarm.truth import Changes, Truth, TruthError, diff, load
 
@@ -80,6 +82,7 @@ async def seed(raw: bytes, buses: Sequence[Bus], by: str, *, key: str = DOCUMENT
     moved = ""
     for _ in range(ATTEMPTS):
         seen = await look_at_all([(bus, (key, META, HISTORY)) for bus in buses])
+        await _load_functions(buses)
         wanted = plan(raw, loaded.sha256, [each.standing for each in seen])
         edition = _Edition(
             raw,
@@ -95,11 +98,23 @@ async def seed(raw: bytes, buses: Sequence[Bus], by: str, *, key: str = DOCUMENT
             log.warning("seeding.moved", bus=moved)
             await asyncio.sleep(random.uniform(0.05, 0.3))
             continue
+        await _undisturbed(_trim([each for each in seen if each.standing.bus in wanted.writes]))
         if wanted.publish:
             await _undisturbed(_publish(buses, edition))
         changes = diff(_old(wanted.old), loaded.truth) if wanted.changed else Changes()
         return Seeding(wanted.revision, loaded.sha256, wanted.changed, changes, wanted.repairs)
     raise Unseeded(moved, "moved", MOVED)
+
+
+async def _load_functions(buses: Sequence[Bus]) -> None:
+    """Before the truth: who acts on a new one finds the functions that go with it. Raises Unseeded."""
+    scripts = all_scripts()
+    outcomes = await asyncio.gather(*(load_functions(bus, scripts) for bus in buses), return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, BusError):
+            raise Unseeded(outcome.bus, outcome.reason, outcome.detail) from outcome
+        if isinstance(outcome, BaseException):
+            raise outcome
 
 
 async def _write_all(edition: _Edition, places: Sequence[Seen], seen: Sequence[Seen]) -> None:
@@ -138,9 +153,7 @@ async def _write(each: Seen, edition: _Edition) -> bool:
     since_sec = asyncio.get_running_loop().time() - each.at
     until_ms = each.at_ms + int((since_sec + WITHIN_SEC) * 1000)
     try:
-        outcome = await each.bus.script(
-            SCRIPT, each.keys, ["write", each.token, until_ms, *astuple(edition), KEPT]
-        )
+        outcome = await each.bus.script(SCRIPT, each.keys, ["write", each.token, until_ms, *astuple(edition)])
     except BusError as error:
         raise Unseeded(error.bus, error.reason, error.detail) from error
     if outcome not in (b"written", b"already"):
@@ -157,9 +170,9 @@ async def _verify(edition: _Edition, seen: Sequence[Seen]) -> None:
 
 async def _put_back(touched: Sequence[Seen], edition: _Edition) -> tuple[str, ...]:
     """Puts back what is ours, on all at once. Returns the buses that may still hold it."""
-    ours = ("back", edition.revision, edition.sha256)
+    ours = (edition.revision, edition.sha256)
     outcomes = await asyncio.gather(
-        *(each.bus.script(SCRIPT, each.keys, [*ours, *each.before]) for each in touched),
+        *(each.bus.script(BACK, each.keys, [*ours, *each.before]) for each in touched),
         return_exceptions=True,
     )
     for each, outcome in zip(touched, outcomes, strict=True):
@@ -170,6 +183,12 @@ async def _put_back(touched: Sequence[Seen], edition: _Edition) -> tuple[str, ..
         for each, outcome in zip(touched, outcomes, strict=True)
         if isinstance(outcome, BaseException)
     )
+
+
+async def _trim(places: Sequence[Seen]) -> None:
+    """Shortens the histories, now that none has to be put back. What fails is done with the next seeding."""
+    trims = (each.bus.script(SCRIPT, each.keys, ["trim", KEPT]) for each in places)
+    await asyncio.gather(*trims, return_exceptions=True)
 
 
 async def _publish(buses: Sequence[Bus], edition: _Edition) -> None:

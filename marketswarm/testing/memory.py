@@ -30,6 +30,7 @@ class MemoryBus(Bus):
         # as in `Bus`: with a time-out of the client's own, Python 3.11 can lose a cancellation
         self.client: Redis = fakeredis.FakeAsyncRedis(server=self.server, socket_timeout=None)
         self.pool = self.client.connection_pool
+        self._has_functions = False
 
     @property
     def connected(self) -> bool:

@@ -11,16 +11,17 @@ from typing import Any, Final
 
 import orjson
 
-from marketswarm.bus import Bus, Script
+from marketswarm.bus import Bus
 from marketswarm.event import Event, Kind, encode, identify
 from marketswarm.liveness import Liveness, Record, State, TimingWheel, Verdict
+from marketswarm.scripts import Script
 from marketswarm.vigil.notices import health_sec
 from marketswarm.vigil.voice import NOT_THE_LEADER, Fence
 
 AT_ONCE: Final = 200
 SOON_SEC: Final = 2.0
 
-_REFRESH: Final = Script.beside("marketswarm.vigil", "fence.lua", "refresh.lua")
+_REFRESH: Final = Script.beside("marketswarm.vigil", "refresh.lua")
 
 
 class Health:

@@ -88,7 +88,8 @@ class Hearing:
 
     def canary_heard(self, bus: str, number: int, now: Moment) -> None:
         """See `Ear`."""
-        for verdict in self.life.canary(bus, number, now):
+        verdict = self.life.canary(bus, number, now)
+        if verdict is not None:
             self._conclude(verdict)
         if bus in self.life.buses and self.life.buses[bus].waiting:
             self._poke()
@@ -99,15 +100,12 @@ class Hearing:
 
     def deafness(self, now: Moment) -> str | None:
         """What can't be heard for longer than a hiccup, in words for a beat's `detail`; None when all is."""
-        lost = {
-            bus.name: f"{bus.name} ({bus.clock.reason})"
+        lost = [
+            f"{bus.name} ({bus.clock.reason})"
             for bus in self.life.buses.values()
             if not bus.clock.listening and bus.clock.unheard_for(now.mono) > HICCUP_SEC
-        }
-        partly = [name for name, bus in self.life.buses.items() if bus.hardly_heard and name not in lost]
-        found = [f"not hearing {', '.join(lost.values())}"] if lost else []
-        found += [f"hearing {', '.join(partly)} for too little of the time"] if partly else []
-        return "; ".join(found) or None
+        ]
+        return f"not hearing {', '.join(lost)}" if lost else None
 
     def _note_malformed(self, svc: str, found: Malformed) -> None:
         self._malformed = svc, found.reason

@@ -1,3 +1,4 @@
+-- include: fence.lua
 -- Keeps health keys alive: KEYS after the lease are the keys, ARGV after the fence the object and the life in
 -- seconds of each.
 for n = 2, #KEYS do

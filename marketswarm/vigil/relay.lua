@@ -1,3 +1,4 @@
+-- include: fence.lua
 -- Copies events of a stream that a service writes to the log and the channel of alerts: all of them, or none.
 --
 -- KEYS: the lease, the positions, the log.

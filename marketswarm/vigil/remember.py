@@ -12,8 +12,9 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from marketswarm.bus import Bus, Script
+from marketswarm.bus import Bus
 from marketswarm.liveness import Liveness, Moment, Noted, Of, Record, Remembered, State, Verdict
+from marketswarm.scripts import Script
 from marketswarm.vigil.noted import read_note, write_note
 from marketswarm.vigil.voice import NOT_THE_LEADER, Fence
 
@@ -23,7 +24,7 @@ BUS_FIELD: Final = "bus:"
 TRUTH_FIELD: Final = "truth:"
 """Roster fields of buses, and of the truth on them, begin with these; no service's name can."""
 
-_SAVE: Final = Script.beside("marketswarm.vigil", "fence.lua", "save.lua")
+_SAVE: Final = Script.beside("marketswarm.vigil", "save.lua")
 
 Entry = dict[str, Any]
 
@@ -121,7 +122,7 @@ class Memory:
                 return
 
 
-_FIELDS: Final = {Of.SERVICE: "", Of.BUS: BUS_FIELD, Of.TRUTH: TRUTH_FIELD, Of.REACH: "reach:"}
+_FIELDS: Final = {Of.SERVICE: "", Of.BUS: BUS_FIELD, Of.TRUTH: TRUTH_FIELD}
 
 
 def field_of(verdict: Verdict) -> str:

@@ -1,3 +1,4 @@
+-- include: fence.lua
 -- Saves a listener's memory: KEYS after the lease are hashes, ARGV after the fence is for each of them a number of
 -- fields to set, these with their values, a number of fields to forget, and these.
 local at = 3

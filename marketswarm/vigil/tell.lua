@@ -1,3 +1,4 @@
+-- include: fence.lua
 -- Makes verdicts public, each all or nothing.
 --
 -- KEYS: the lease, the roster, the log, then a health key for each verdict.

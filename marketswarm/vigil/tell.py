@@ -15,8 +15,9 @@ from itertools import islice
 from typing import Final, Literal
 
 from marketswarm import log as logs
-from marketswarm.bus import Bus, BusError, Script
+from marketswarm.bus import Bus, BusError
 from marketswarm.liveness import Verdict
+from marketswarm.scripts import Script
 from marketswarm.vigil.lately import Lately
 from marketswarm.vigil.remember import field_of, read_entry
 from marketswarm.vigil.untold import Entry, Pending, is_its_own, untold
@@ -35,7 +36,7 @@ CHANNEL_REFUSED: Final = (2, 4)
 UNREADABLE: Final = (3, 4)
 """What it says of a verdict that it told although it could not read what the roster holds."""
 
-_TELL: Final = Script.beside("marketswarm.vigil", "fence.lua", "tell.lua")
+_TELL: Final = Script.beside("marketswarm.vigil", "tell.lua")
 
 log = logs.get("tell")
 

@@ -1,3 +1,4 @@
+-- flags: no-writes
 -- Reads beats and the time each has left to live: for each key the payload ('' for none) and its PTTL.
 -- ARGV: the bytes that a beat has at most. Of a longer value one byte more is read, so that it is seen to be longer;
 -- a key of another type answers with the name of its type, which is no beat either.

@@ -10,8 +10,9 @@ from itertools import islice
 from typing import Final
 
 from marketswarm.beat import MAX_BYTES, Beat, Malformed, parse
-from marketswarm.bus import Bus, BusError, Script
+from marketswarm.bus import Bus, BusError
 from marketswarm.liveness import Testimony
+from marketswarm.scripts import Script
 
 AT_ONCE: Final = 500
 _SCRIPT: Final = Script.beside("marketswarm.vigil", "testify.lua")

@@ -12,8 +12,9 @@ from dataclasses import replace
 from typing import Final
 
 from marketswarm import log as logs
-from marketswarm.bus import Bus, BusError, Script
+from marketswarm.bus import Bus, BusError
 from marketswarm.event import Event, Kind, encode
+from marketswarm.scripts import Script
 from services.massive.backlog import Backlog, Named
 from services.massive.outlook import Outlook, Patience, Sight, judged, parse_outlook, unwatched
 

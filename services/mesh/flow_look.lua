@@ -1,3 +1,4 @@
+-- flags: no-writes
 -- What stands at keys, in numbers alone: no entry leaves the server, however large it is.
 --   KEYS: the keys;  ARGV: how many groups of a stream are looked at
 --   returns the server's time (ms), then for each key its kind; for a stream

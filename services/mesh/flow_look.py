@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from marketswarm.bus import Bus, BusError, Script
+from marketswarm.bus import Bus, BusError
+from marketswarm.scripts import Script
 
 LOOK: Final = Script.beside("services.mesh", "flow_look.lua")
 KEYS_AT_ONCE: Final = 25  # half a millisecond of a server

@@ -1,3 +1,4 @@
+-- flags: no-writes
 -- The window that ended first and has no digest yet, with all that is kept of it.
 -- KEYS: 1 the windows. Returns nothing, or the window and its fields, each without its name in front.
 local now = tonumber(redis.call('TIME')[1])

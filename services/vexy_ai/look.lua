@@ -1,3 +1,4 @@
+-- flags: no-writes
 -- How far a group has come with a stream.
 -- KEYS: 1 the stream. ARGV: 1 group
 -- Returns: now in milliseconds; entries taken and not settled; entries nobody took, -1 for many where the server

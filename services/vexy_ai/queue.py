@@ -11,7 +11,8 @@ from typing import Any, Final
 
 import orjson
 
-from marketswarm.bus import Bus, BusError, Script
+from marketswarm.bus import Bus, BusError
+from marketswarm.scripts import Script
 from services.vexy_ai.making import Made
 from services.vexy_ai.notes import Fields
 from services.vexy_ai.pace import Backlog

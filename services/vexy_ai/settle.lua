@@ -6,17 +6,31 @@
 --       3 seconds they are remembered, 4 length of the notes, about, 5 seconds of a window, 6 fields of windows;
 --       then for each entry: its id, note, bar, probe or none, whose (identity, symbol, target), the rest as JSON
 -- Returns 1 for each that is new, 0 for each that was known.
+local MOST_WINDOWS = 10000
 local notes, memory, windows, stream = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local group, window_sec = ARGV[1], tonumber(ARGV[5])
 local time = redis.call('TIME')
 local fields = redis.call('HLEN', windows) -- and so an error before anything is written, if it is no hash
 
-local begins = math.floor(time[1] / window_sec) * window_sec
-local window
-repeat -- a clock that was set back must not add to what was told
-  window = string.format('%d-%d', begins, begins + window_sec)
-  begins = begins + window_sec
-until not redis.call('ZSCORE', memory, 'digest:' .. window)
+-- a clock that was set back must not add to what was told; whoever calls this must not keep the server at it
+local function open_window()
+  if not window_sec or window_sec < 1 or window_sec > 2 ^ 31 then
+    return nil
+  end
+  local begins = math.floor(time[1] / window_sec) * window_sec
+  for _ = 1, MOST_WINDOWS do
+    local found = string.format('%d-%d', begins, begins + window_sec)
+    if not redis.call('ZSCORE', memory, 'digest:' .. found) then
+      return found
+    end
+    begins = begins + window_sec
+  end
+end
+
+local window = open_window()
+if not window then
+  return redis.error_reply('ERR no window can be open of ' .. ARGV[5] .. ' s')
+end
 
 local function note(whose, rest)
   if redis.call('ZSCORE', memory, whose) then return 0 end

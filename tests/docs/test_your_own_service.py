@@ -1,5 +1,6 @@
 """Holds docs/your-own-service.md to what a service and its test really have, and to what `new` writes."""
 
+import ast
 import re
 import shutil
 
@@ -32,6 +33,6 @@ def test_what_new_says_is_what_the_page_shows(tmp_path):
 
 def test_the_tests_that_are_shown_are_python():
     shown = blocks(PAGE, "python")
-    assert len(shown) == 2
+    assert len(shown) == 3
     for block in shown:
-        compile(block, "a test", "exec")
+        compile(block, "a test", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)

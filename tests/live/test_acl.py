@@ -16,12 +16,12 @@ from rig import HOST, Server
 
 from marketswarm.acl import names
 from marketswarm.guarding import acl_texts, passwords
-from marketswarm.truth import load
+from marketswarm.truth import load as load_truth
 
 pytestmark = pytest.mark.live
 
-TRUTH = load((Path(__file__).parents[2] / "truth.json").read_bytes()).truth
-BY_A_SCRIPT = {
+TRUTH = load_truth((Path(__file__).parents[2] / "truth.json").read_bytes()).truth
+BY_A_FUNCTION = {
     "the log": "return redis.call('XADD', 'healer:alerts:log', '*', 'event', ARGV[1])",
     "an alert": "return redis.call('PUBLISH', 'healer:alerts', ARGV[1])",
     "a beat": "return redis.call('SET', 'beat:healer', ARGV[1])",
@@ -91,22 +91,30 @@ def test_what_is_its_business_is_let_through(enter, bus, user):
     assert let_through(client, lines(DONE[bus, user])) == lines(DONE[bus, user])
 
 
-@pytest.mark.parametrize("what", BY_A_SCRIPT)
-def test_what_a_script_does_is_held_against_who_runs_it(enter, what):
-    client = enter(SYSTEM, "rss_agg")
-    digest = client.script_load(BY_A_SCRIPT[what])
-    with pytest.raises(redis.ResponseError, match=r"(?i)acl failure|user executing the script"):
-        client.evalsha(digest, 0, "{}")
+def load(client: redis.Redis, name: str, body: str) -> str:
+    callback = f"callback=function(KEYS, ARGV) {body} end"
+    client.function_load(
+        f"#!lua name={name}\nredis.register_function{{function_name='{name}', {callback}}}", replace=True
+    )
+    return name
 
 
-def test_a_script_may_what_its_user_may(enter):
-    client = enter(SYSTEM, "healer")
-    assert client.evalsha(client.script_load(BY_A_SCRIPT["the log"]), 0, "{}")
-    # to read beats a script needs their names; to write them remains refused
-    digest = client.script_load("return redis.call('SET', KEYS[1], ARGV[1])")
-    assert client.evalsha(digest, 1, "health:rss_agg", "{}")
+@pytest.mark.parametrize("loader", ["bootstrap", "operator"])
+@pytest.mark.parametrize("what", BY_A_FUNCTION)
+def test_what_a_function_does_is_held_against_who_calls_it(enter, what, loader):
+    name = load(enter(SYSTEM, loader), "tried", BY_A_FUNCTION[what])
     with pytest.raises(redis.ResponseError, match=r"(?i)acl failure|user executing the script"):
-        client.evalsha(digest, 1, "beat:rss_agg", "{}")
+        enter(SYSTEM, "rss_agg").fcall(name, 0, "{}")
+
+
+def test_a_function_may_what_its_user_may(enter):
+    client, loader = enter(SYSTEM, "healer"), enter(SYSTEM, "bootstrap")
+    assert client.fcall(load(loader, "log", BY_A_FUNCTION["the log"]), 0, "{}")
+    # to read beats a function needs their names; to write them remains refused
+    name = load(loader, "sets", "return redis.call('SET', KEYS[1], ARGV[1])")
+    assert client.fcall(name, 1, "health:rss_agg", "{}")
+    with pytest.raises(redis.ResponseError, match=r"(?i)acl failure|user executing the script"):
+        client.fcall(name, 1, "beat:rss_agg", "{}")
 
 
 @pytest.mark.parametrize("user", ["operator", "healer", "nobody"])

@@ -19,7 +19,10 @@ pytestmark = pytest.mark.live
 BUS = "system-redis"
 ONCE = Retry(NoBackoff(), 0)
 TRUTH = load(b'{"services": {"prices": {}, "healer": {}}}').truth
-WRITE = "redis.call('SET', KEYS[1], ARGV[1]) return redis.call('HSET', KEYS[2], 'revision', 1)"
+WRITE = (
+    "#!lua name=write\nredis.register_function('write', function(KEYS, ARGV) "
+    "redis.call('SET', KEYS[1], ARGV[1]) return redis.call('HSET', KEYS[2], 'revision', 1) end)"
+)
 
 
 class Gated(Server):
@@ -56,9 +59,10 @@ def server(request, tmp_path):
         yield made
 
 
-def test_nothing_that_a_script_or_a_transaction_wrote_is_lost_by_a_restart(server):
+def test_nothing_that_a_function_or_a_transaction_wrote_is_lost_by_a_restart(server):
     bootstrap = server.enter("bootstrap")
-    bootstrap.evalsha(bootstrap.script_load(WRITE), 2, "truth:doc", "truth:meta", "{}")
+    bootstrap.function_load(WRITE)
+    bootstrap.fcall("write", 2, "truth:doc", "truth:meta", "{}")
     with server.enter("healer").pipeline(transaction=True) as pipe:
         pipe.set("health:prices", "1").set("health:healer", "2").execute()
     server.enter("operator").set("truth:history", "alone")  # one command is no transaction
@@ -67,6 +71,7 @@ def test_nothing_that_a_script_or_a_transaction_wrote_is_lost_by_a_restart(serve
         server.start()
         operator = server.enter("operator")
         assert operator.mget("health:prices", "health:healer") == ["1", "2"]
+        assert [one[1] for one in server.enter("bootstrap").function_list()] == ["write"]
         assert (operator.get("truth:doc"), operator.hget("truth:meta", "revision")) == ("{}", "1")
 
 

@@ -3,7 +3,9 @@
 docs/security.md says it in a table; each of its rows is tried here, by the user of each column.
 """
 
+import asyncio
 import contextlib
+import random
 import re
 import threading
 from pathlib import Path
@@ -15,7 +17,10 @@ from redis.retry import Retry
 from rig import HOST, Server, until
 
 from marketswarm.acl import names
+from marketswarm.bus import Bus
 from marketswarm.guarding import acl_texts, passwords
+from marketswarm.scripts import all_scripts
+from marketswarm.seeding.functions import load_functions
 from marketswarm.truth import load
 
 pytestmark = pytest.mark.live
@@ -24,7 +29,10 @@ ROOT = Path(__file__).parents[2]
 TRUTH = load((ROOT / "truth.json").read_bytes()).truth
 SYSTEM, MARKET = "system-redis", "market-redis"
 LOG = "healer:alerts:log"
-CALLED = "return redis.call(unpack(ARGV))"
+CALLED = (
+    "#!lua name=called\nredis.register_function{function_name='called', "
+    "callback=function(KEYS, ARGV) return redis.call(unpack(ARGV)) end}"
+)
 
 TRIED = {
     "read the truth": [(SYSTEM, "GET truth:doc"), (MARKET, "GET truth:doc")],
@@ -86,7 +94,7 @@ TRIED = {
         *((bus, "REPLICAOF 127.0.0.1 1") for bus in (SYSTEM, MARKET)),
     ],
 }
-STANDSTILL = "let a bus stand still, by a script without an end"
+STANDSTILL = "bring code to a bus: a script without an end, one that changes what others see"
 INTRUDERS = ("rss_agg", "massive")
 
 
@@ -101,6 +109,17 @@ class Buses:
             (folder / bus / "users.acl").write_text(text, encoding="utf-8")
             directives = {"aclfile": "users.acl", "lua_time_limit": "20"}
             self.servers[bus] = ends.enter_context(Server(folder / bus, **directives))
+            self.enter(bus, "bootstrap").function_load(CALLED)
+
+    def load_all(self):
+        url = f"redis://bootstrap:{self.known['bootstrap']}@{HOST}:{self.servers[MARKET].port}"
+
+        async def seeding():
+            bus = Bus(MARKET, url)
+            await load_functions(bus, all_scripts())
+            await bus.aclose()
+
+        asyncio.run(seeding())
 
     def enter(self, bus, user):
         client = redis.Redis(
@@ -122,9 +141,8 @@ def buses(tmp_path_factory):
 
 
 def taken(client: redis.Redis, line: str) -> bool:
-    """Whether the server does it for this user, said to it or by a script that says it."""
-    digest = client.script_load(CALLED)
-    for words in (line.split(), ["EVALSHA", digest, "0", *line.split()]):
+    """Whether the server does it for this user, said to it or by a function that says it."""
+    for words in (line.split(), ["FCALL", "called", "0", *line.split()]):
         try:
             client.execute_command(*words)
         except redis.exceptions.NoPermissionError:
@@ -158,15 +176,34 @@ def test_an_intruder_can_do_what_the_page_says_and_no_more(buses, user, what):
     assert done == ([line for _, line in TRIED[what]] if can else [])
 
 
-def test_a_script_without_an_end_is_ended_by_the_operator(buses):
-    intruder, operator = buses.enter(SYSTEM, "rss_agg"), buses.enter(SYSTEM, "operator")
-    assert all(page()[STANDSTILL].values())
-    digest = intruder.script_load("while true do end")
+@pytest.mark.parametrize("user", INTRUDERS)
+@pytest.mark.parametrize("bus", [SYSTEM, MARKET])
+def test_a_service_brings_no_code_to_a_bus(buses, bus, user):
+    """What one script sets (cjson, globals, memory) was seen by those of all others."""
+    code = "cjson.decode_max_depth(1) while true do end"
+    ways = [
+        ["EVAL", code, "0"],
+        ["EVAL_RO", code, "0"],
+        ["SCRIPT", "LOAD", code],
+        ["FUNCTION", "LOAD", CALLED],
+    ]
+    for words in ways:
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            buses.enter(bus, user).execute_command(*words)
+    assert page()[STANDSTILL][user] is False
+
+
+def test_a_function_without_an_end_is_ended_by_the_operator(buses):
+    """None of ours is one; whoever may load code may err."""
+    operator, other = buses.enter(SYSTEM, "operator"), buses.enter(SYSTEM, "operator")
+    other.function_load(
+        CALLED.replace("called", "endless").replace("return redis.call(unpack(ARGV))", "while true do end")
+    )
     ended = []
 
     def stand_still():
         with contextlib.suppress(redis.RedisError):
-            intruder.execute_command("EVALSHA", digest, "0")
+            other.fcall("endless", 0)
         ended.append(True)
 
     attack = threading.Thread(target=stand_still)
@@ -174,12 +211,55 @@ def test_a_script_without_an_end_is_ended_by_the_operator(buses):
 
     def killed() -> bool:
         with contextlib.suppress(redis.exceptions.ResponseError):  # nothing runs yet
-            return operator.execute_command("SCRIPT", "KILL") == "OK"
+            return operator.execute_command("FUNCTION", "KILL") == "OK"
 
-    until(killed, 10, "a script to kill")
+    until(killed, 10, "a function to kill")
     attack.join(10)
     assert ended
     assert operator.ping()
+
+
+HOSTILE = ["0", "0", "1", "1", "1e18", "-1e18", "nan", "inf", "0x10", "", "[]", "{}", "a", "give", "note"]
+
+
+@pytest.mark.parametrize("name", sorted(all_scripts()))
+def test_no_function_of_ours_is_without_an_end_whatever_it_is_given(buses, name):
+    """Any service may call any function, on its own keys and with any values."""
+    chance, intruder = random.Random(name), buses.enter(MARKET, "rss_agg")
+    buses.load_all()
+    with intruder.pipeline(transaction=False) as pipe:
+        for _ in range(150):
+            keys = [f"rss:items:{n}" for n in range(7)]
+            pipe.delete(*keys)
+            for key in keys:
+                fill(pipe, key, chance.choice(["string", "zset", "hash", "stream"]))
+            # mostly what lets it go on for long
+            few = chance.sample(HOSTILE, 2)
+            values = [chance.choice([*few, *few, *HOSTILE]) for _ in range(chance.randrange(5, 30))]
+            pipe.fcall(name, len(keys), *keys, *values)
+        pipe.execute(raise_on_error=False)
+    assert intruder.ping()
+
+
+def test_a_list_that_says_to_be_endless_ends_with_what_is_given(buses):
+    buses.load_all()
+    commit = next(name for name in all_scripts() if "notifier_commit" in name)
+    intruder, keys = buses.enter(MARKET, "rss_agg"), [f"rss:items:{n}" for n in range(7)]
+    values = ["me", "", "1", "group", "1", "1", "1", "0", "1", "1e18"]
+    with pytest.raises(redis.ResponseError, match="longer than what is given"):
+        intruder.fcall(commit, len(keys), *keys, *values)
+    assert intruder.ping()
+
+
+def fill(pipe: redis.client.Pipeline, key: str, kind: str) -> None:
+    if kind == "string":
+        pipe.set(key, "1")
+    elif kind == "zset":
+        pipe.zadd(key, {f"digest:{time}-{time}": 1 for time in (-9223372036854775808, -2147483648, 0, 1)})
+    elif kind == "hash":
+        pipe.hset(key, mapping={"boot": "give", "epoch": "inf", "seq": "1"})
+    else:
+        pipe.xadd(key, {"a": "b"}, id="1-1")
 
 
 def test_a_password_is_changed_without_a_restart(buses, tmp_path):

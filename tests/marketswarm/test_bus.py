@@ -8,7 +8,8 @@ import pytest
 from redis.exceptions import ResponseError
 from rig import HOST, Server, TcpProxy, free_port
 
-from marketswarm.bus import Bus, BusError, Script, find_url, reason_of
+from marketswarm.bus import Bus, BusError, find_url, reason_of
+from marketswarm.scripts import Script
 from marketswarm.truth import load
 
 TRUTH = load(b'{"services":{},"buses":{"market-redis":{"url":"redis://truth:1"}}}').truth

@@ -13,8 +13,9 @@ from hostile_wire import CANARY, answer, bulk, hear_out, listener, message, repl
 from rig import Server, auntil
 
 from marketswarm.beat import make
-from marketswarm.bus import Bus, BusError, Script
+from marketswarm.bus import Bus, BusError
 from marketswarm.replies import BatchParser, BoundedParser
+from marketswarm.scripts import Script
 from marketswarm.session import Session
 
 SEED = 1

@@ -276,6 +276,30 @@ async def test_keys_with_a_time_to_live_are_put_back_with_it(servers):
     await fails_and_leaves(servers, before, "refused", lambda: did(market.kill))
 
 
+async def test_a_full_history_and_keys_of_another_kind_are_put_back_too(servers):
+    system, market = servers
+    for n in range(52):
+        await seeded(truth(f"s{n}"), *servers)
+    system.cmd("DEL", "truth:meta")
+    system.cmd("SET", "truth:meta", "of another kind")
+    before = [state(server) for server in servers]
+    assert len(before[0]["history"]) == 50
+    await fails_and_leaves(servers, before, "refused", lambda: did(market.kill))
+    assert system.cmd("GET", "truth:meta") == "of another kind"
+
+
+async def test_a_seeding_reads_no_document_of_the_history_on_the_servers_only_thread(servers):
+    """Fifty documents of a megabyte took a second of a server that serves everybody."""
+    system, _ = servers
+    for n in range(3):
+        await seeded(truth(f"s{n}"), *servers)
+    system.cmd("CONFIG", "RESETSTAT")
+    await seeded(NEW, *servers)
+    used = system.cmd("INFO", "commandstats")
+    assert not {"cmdstat_dump", "cmdstat_restore", "cmdstat_xrange"} & set(used)
+    assert used["cmdstat_xrevrange"]["calls"] <= 4
+
+
 @pytest.mark.parametrize("times", [1, 20])
 async def test_a_seeding_that_is_cancelled_between_the_writes_is_undone_however_often(servers, times):
     await seeded(OLD, *servers)
@@ -323,7 +347,7 @@ async def test_a_write_that_comes_too_late_does_nothing(servers):
     keys = ("truth:doc", "truth:meta", "truth:history")
     async with buses(servers[0]) as (bus,):
         (seen,) = await look_at_all([(bus, keys)])
-        values = [NEW, 1, "f00", "1.0", "test", 50]
+        values = [NEW, 1, "f00", "1.0", "test"]
         assert await bus.script(SCRIPT, keys, ["write", seen.token, seen.at_ms - 1, *values]) == b"late"
         assert state(servers[0])["doc"] == b"none"
         assert await bus.script(SCRIPT, keys, ["write", seen.token, seen.at_ms + 9999, *values]) == b"written"

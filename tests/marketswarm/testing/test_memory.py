@@ -3,7 +3,8 @@ import sys
 
 import pytest
 
-from marketswarm.bus import BusError, Script
+from marketswarm.bus import BusError
+from marketswarm.scripts import Script
 from marketswarm.testing import MemoryBus, MemoryBuses
 
 

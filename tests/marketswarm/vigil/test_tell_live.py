@@ -11,6 +11,8 @@ from rig import Server, TcpProxy, auntil
 
 from marketswarm.bus import Bus
 from marketswarm.liveness import Of, State, Told, Verdict
+from marketswarm.scripts import all_scripts
+from marketswarm.seeding.functions import load_functions
 from marketswarm.vigil import Notices
 
 pytestmark = pytest.mark.live
@@ -56,6 +58,7 @@ def logged(server: Server) -> list[tuple[str, str]]:
 async def test_an_answer_that_is_lost_tells_nothing_twice_and_keeps_the_order(server):
     with TcpProxy(server.port) as wire:
         async with telling(wire.url) as (box, told):
+            await load_functions(box.bus, all_scripts())  # else the server is asked for one first
             box.put(verdict("first", State.DOWN, 1.0))
             await auntil(lambda: told)
             wire.swallow(direction="down")

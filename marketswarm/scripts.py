@@ -1,0 +1,111 @@
+"""Lua scripts: read from `.lua` files beside the code, and wrapped mechanically as Redis functions.
+
+Seeding loads every script of the tree into each bus as a function (`seeding/functions.py`); agents call it
+by name (`Bus.script`). The name carries a digest of the source, so the functions of two releases lie side by
+side on one server. In a script, `-- include: fence.lua` is replaced by that file, and `-- flags: no-writes`
+gives its function one of Redis' flags.
+"""
+
+import hashlib
+import os
+import re
+import sys
+from importlib.machinery import PathFinder
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Final
+
+PACKAGES: Final = ("marketswarm", "bootstrap", "healer", "sentinel", "notifier", "services")
+"""Where scripts are looked for that seeding loads; users' own services are in `services`."""
+PREFIX: Final = "marketswarm_"
+DIGITS: Final = 12
+"""Of the digest that ends a function's name."""
+
+_INCLUDE: Final = re.compile(r"^-- include: (\S+)\n", re.MULTILINE)
+_FLAGS: Final = re.compile(r"^-- flags: (\S.*)\n", re.MULTILINE)
+_UNFIT: Final = re.compile(r"\W", re.ASCII)
+_OURS: Final = Path(__file__).parents[1] / "services"
+_CJSON: Final = """\
+-- settings of cjson last for every later script on the server: set what this one relies on
+for setting, value in pairs({ decode_max_depth = 1000, decode_invalid_numbers = true, encode_max_depth = 1000,
+    encode_number_precision = 14, encode_invalid_numbers = false }) do
+  if cjson[setting] then
+    cjson[setting](value)
+  end
+end
+if cjson.encode_sparse_array then
+  cjson.encode_sparse_array(false, 2, 10)
+end
+"""
+
+
+class Script:
+    """A Lua script. It is called as the function that it has on a seeded bus, if it came from a file.
+
+    One that uses cjson sets first what cjson can be set to, whatever an earlier script has left behind.
+    """
+
+    def __init__(self, text: str, name: str = "") -> None:
+        self.text = (_CJSON if "cjson." in text else "") + text
+        flags = (flag for found in _FLAGS.findall(text) for flag in found.split())
+        self._flags = ", ".join(f"'{flag}'" for flag in flags)
+        digest = hashlib.sha256(f"{self._flags}\n{self.text}".encode()).hexdigest()[:DIGITS]
+        self.function = f"{name}_{digest}" if name else ""
+        """The name of its function and of that function's library; empty for a script without a file."""
+
+    @classmethod
+    def beside(cls, package: str, file: str) -> "Script":
+        """Read a script that lies beside the code of `package`."""
+        folder = files(package)
+        return cls(_text(folder.joinpath(file).read_text("utf-8"), folder), _name(package, file))
+
+    @property
+    def library(self) -> str:
+        """The source of its library, after the first line, which names the library."""
+        return (
+            f"redis.register_function{{function_name = '{self.function}', flags = {{{self._flags}}},\n"
+            f"callback = function(KEYS, ARGV)\n{self.text}\nend}}\n"
+        )
+
+
+def all_scripts() -> dict[str, Script]:
+    """Every script beside the code of this installation and of the services in this folder, by its function.
+
+    Raises OSError when one can't be read.
+    """
+    found = {}
+    for package in PACKAGES:
+        for place in places_of(package):
+            paths = sorted(path for path in place.rglob("*.lua") if not _hidden(path.relative_to(place)))
+            texts = {path: path.read_text("utf-8", "replace") for path in paths}
+            included = {path.parent / name for path, text in texts.items() for name in _INCLUDE.findall(text)}
+            for path in paths:
+                if path not in included:
+                    within = ".".join((package, *path.parent.relative_to(place).parts))
+                    script = Script(_text(texts[path], path.parent), _name(within, path.name))
+                    found[script.function] = script
+    return found
+
+
+def places_of(package: str) -> list[Path]:
+    """The folders of a package for a program that is started in this folder by `python -m`."""
+    here = [] if sys.flags.safe_path else [os.getcwd()]  # noqa: PTH109 - an entry of sys.path is text
+    path = [*here, *sys.path]
+    spec = PathFinder.find_spec(package, path)
+    places = [Path(place) for place in (spec.submodule_search_locations or [])] if spec else []
+    if _OURS in places and package == _OURS.name:  # it takes in every folder of its name
+        places += [Path(entry, package) for entry in path if Path(entry, package) not in places]
+    return places
+
+
+def _name(package: str, file: str) -> str:
+    return PREFIX + _UNFIT.sub("_", f"{package}.{file.removesuffix('.lua')}".removeprefix("marketswarm."))
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _text(text: str, folder: Traversable) -> str:
+    return _INCLUDE.sub(lambda found: folder.joinpath(found[1]).read_text("utf-8"), text)

@@ -1,0 +1,46 @@
+-- flags: allow-oom
+-- Puts back what a bus held of the truth before `seeding.lua` wrote; also on a server that is full by now.
+--
+-- KEYS: the document, truth:meta, truth:history.
+-- ARGV: revision and sha256 of what we wrote; the document, the newest entry's id and the number of values of
+--   truth:meta as they were, these values, then what each key was (none, other, or as it should be), its DUMP if
+--   other, its PTTL.
+-- Returns back, or moved if what is there is not what we wrote.
+
+local doc, meta, history = KEYS[1], KEYS[2], KEYS[3]
+local revision, sha256, text, newest, count = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
+
+local about = redis.call('TYPE', meta).ok == 'hash' and redis.call('HMGET', meta, 'revision', 'sha256') or {}
+if about[1] ~= revision or about[2] ~= sha256 then
+  return 'moved'
+end
+
+local restored = {
+  [doc] = function()
+    redis.call('SET', doc, text)
+  end,
+  [meta] = function()
+    redis.call('DEL', meta)
+    redis.call('HSET', meta, unpack(ARGV, 6, 5 + count))
+  end,
+  [history] = function()
+    for _, entry in ipairs(redis.call('XRANGE', history, '(' .. newest, '+')) do
+      redis.call('XDEL', history, entry[1])
+    end
+  end,
+}
+for n, key in ipairs(KEYS) do
+  local at = 6 + count + 3 * (n - 1)
+  local was, dump, ttl = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
+  if was == 'none' then
+    redis.call('DEL', key)
+  elseif was == 'other' then
+    redis.call('RESTORE', key, ttl > 0 and ttl or 0, dump, 'REPLACE')
+  else
+    restored[key]()
+    if ttl > 0 then
+      redis.call('PEXPIRE', key, ttl)
+    end
+  end
+end
+return 'back'
