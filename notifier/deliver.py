@@ -1,27 +1,25 @@
-"""Sends what waits for one channel, in order, again and again until it is accepted or refused for good.
+"""Sends what waits for one channel, again and again until it is accepted, refused for good, or too old.
 
-Each channel has its own queue and its own pauses, so that one that hangs holds no other. One that refuses for
-good is broken: what waits for it gets one attempt each after a pause. Not here: what follows (`desk.py`).
+Each channel has its own queue and its own pauses, so that one that hangs holds no other. Not here: which
+message is next (`marketswarm/channels/backlog.py`), and what follows from an attempt (`desk.py`).
 """
 
 import asyncio
 import contextlib
 import random
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from marketswarm import log as logs
-from marketswarm.channels import Channel, Message, Receipt, SendError, What
-from marketswarm.channels.pausing import pause_sec
-from marketswarm.channels.wording import as_late
+from marketswarm.channels import Channel, Failure, Message, Receipt, SendError, What
+from marketswarm.channels.backlog import NEVER, Backlog, Entry
+from marketswarm.channels.defect import refusal_of_defect
+from marketswarm.channels.wording import as_late, seconds
 
-QUEUE: Final = 1000
-"""What waits for one channel; beyond that the oldest is given up."""
-ATTEMPT_SEC: Final = 60.0
-"""Longer than any channel gives itself."""
+MARGIN_SEC: Final = 10.0
+"""So much longer than the channel itself allows may an attempt take: a limit that only a defect reaches."""
 OVERFLOW: Final = "overflow"
 
 log = logs.get("deliver")
@@ -31,7 +29,7 @@ log = logs.get("deliver")
 class Outcome:
     """What came of an attempt at `at`, epoch seconds: a receipt, or an error, for good when it is `over`.
 
-    After `failures` in a row the channel is left alone for `pause_sec`.
+    `broken` says that the channel is. After `failures` in a row it is left alone for `pause_sec`.
     """
 
     channel: str
@@ -53,6 +51,7 @@ class Delivery:
         channel: where to.
         anchor: what the channel wants back with a message.
         outcome: told what came of each attempt.
+        retry_for_sec: how long a message is tried after its first attempt failed.
         failures: in a row, before this run.
         pause_sec: what is left of the pause after the last of them.
         chance: for the pauses; from 0 to 1.
@@ -64,99 +63,108 @@ class Delivery:
         *,
         anchor: Callable[[Message, str], str | None],
         outcome: Callable[[Outcome], None],
+        retry_for_sec: Callable[[], float],
         failures: int = 0,
         pause_sec: float = 0.0,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.channel = channel
-        self.trouble: str | None = None
-        """What the last attempt came to, in words for a beat's `detail`; None while all is well."""
-        self.broken = False
         self._anchor, self._outcome, self._chance = anchor, outcome, chance
-        self._waiting: deque[Message] = deque()
-        self._filled, self._over = asyncio.Event(), asyncio.Event()
-        self._failures = failures
-        self._free_at = asyncio.get_running_loop().time() + pause_sec if pause_sec > 0 else 0.0
-        self._round = 0  # how many are to be tried without a pause between them
-        self._sending: Message | None = None
+        self._retry_for_sec = retry_for_sec
+        free_at = self._now() + pause_sec if pause_sec > 0 else float("-inf")
+        self._backlog = Backlog(failures, free_at)
+        self._changed, self._stopped = asyncio.Event(), False
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._backlog)
+
+    @property
+    def trouble(self) -> str | None:
+        """What failed and is not over, in words for a beat's `detail`; None while all is well."""
+        reason = self._backlog.trouble
+        return f"{self.channel.name}: {reason}" if reason else None
+
+    @property
+    def broken(self) -> bool:
+        """Whether the channel takes nothing until somebody repairs it."""
+        return self._backlog.broken
 
     @property
     def pause_left_sec(self) -> float:
-        """How long until it may be tried again."""
-        return max(0.0, self._free_at - asyncio.get_running_loop().time())
+        """How long until any message may be tried."""
+        return max(0.0, self._backlog.free_at - self._now())
 
-    def put(self, message: Message) -> None:
-        """Adds a message; never blocks."""
-        if any(each.id == message.id for each in self._waiting):
-            return
-        while len(self._waiting) >= QUEUE:
-            oldest = self._waiting[1] if self._waiting[0] is self._sending else self._waiting[0]
-            self._waiting.remove(oldest)
-            self._tell(oldest, error=SendError(OVERFLOW, permanent=True))
-        self._waiting.append(message)
-        self._filled.set()
+    def put(self, message: Message, failing_sec: float | None = None) -> None:
+        """Add a message, whose first attempt failed so long ago if there was one; never block."""
+        for oldest in self._backlog.put(message, self._now(), failing_sec):
+            self._tell(oldest, error=SendError(OVERFLOW, Failure.REJECTED))
+        self.look()
+
+    def look(self) -> None:
+        """Look again at what is to be done: something changed."""
+        self._changed.set()
 
     def stop(self) -> None:
-        """Has `run` return once nothing is on the wire."""
-        self._over.set()
-        self._filled.set()
+        """Have `run` return once nothing is on the wire."""
+        self._stopped = True
+        self.look()
 
     async def run(self) -> None:
-        """Sends until cancelled or stopped."""
-        while True:
-            await self._filled.wait()
-            await self._pause()
-            if self._over.is_set():
-                return
-            message = self._waiting[0]
-            self._sending = message
-            error, receipt = await self._attempt(message)
-            self._sending = None
-            over = error is None or error.permanent or message.what is What.TEST
-            if over:
-                self._waiting.remove(message)
-                if not self._waiting and not self._over.is_set():
-                    self._filled.clear()
-            self._count(error)
-            self._tell(message, receipt=receipt, error=error, over=over)
+        """Send until cancelled or stopped."""
+        while not self._stopped:
+            self._give_up()
+            now = self._now()
+            entry, again_at = self._backlog.next(now)
+            if entry is None:
+                await self._wait(min(again_at, self._backlog.expires_at(self._retry_for_sec())) - now)
+            else:
+                await self._send(entry)
 
-    async def _pause(self) -> None:
-        if self._round:
-            return
-        if (left := self.pause_left_sec) > 0:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(left):
-                    await self._over.wait()
-        if self.broken:
-            self._round = len(self._waiting)
+    def _give_up(self) -> None:
+        """Refuse what has been tried for too long."""
+        limit = self._retry_for_sec()
+        for entry in self._backlog.expired(self._now(), limit):
+            reason = f"gave up after {seconds(limit)}: {entry.reason}"
+            self._tell(entry.message, error=SendError(reason, Failure.REJECTED))
+
+    async def _wait(self, longest_sec: float) -> None:
+        self._changed.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(None if longest_sec == NEVER else max(0.0, longest_sec)):
+                await self._changed.wait()
+
+    async def _send(self, entry: Entry) -> None:
+        message = entry.message
+        entry.on_wire = True
+        error, receipt = await self._attempt(message)
+        entry.on_wire = False
+        over = error is None or error.permanent or message.what is What.TEST
+        self._count(entry, error)
+        if over:
+            self._backlog.drop(entry)
+        again_sec = max(self.pause_left_sec, entry.free_at - self._now())
+        self._tell(message, receipt=receipt, error=error, over=over, again_sec=again_sec)
 
     async def _attempt(self, message: Message) -> tuple[SendError | None, Receipt | None]:
         anchor = self._anchor(message, self.channel.name)
         try:
-            async with asyncio.timeout(ATTEMPT_SEC):
+            async with asyncio.timeout(self.channel.within_sec + MARGIN_SEC):
                 return None, await self.channel.send(as_late(message, time.time()), anchor)
         except SendError as refusal:
             return refusal, None
         except TimeoutError:
             return SendError("timeout"), None
         except Exception as defect:  # noqa: BLE001 - a channel's own mistake must not end the others
-            return SendError(type(defect).__name__, permanent=True), None
+            return refusal_of_defect(log, self.channel, message, defect), None
 
-    def _count(self, error: SendError | None) -> None:
-        self._round = max(0, self._round - 1)
+    def _count(self, entry: Entry, error: SendError | None) -> None:
+        now, chance = self._now(), self._chance()
         if error is None:
-            self.trouble, self.broken, self._failures, self._free_at = None, False, 0, 0.0
-            return
-        self.trouble = f"{self.channel.name}: {error.reason}"
-        self.broken = error.permanent
-        if not error.permanent or not self._round:
-            self._round = 0
-            self._failures += 1
-            pause = pause_sec(self._failures, error.retry_after_sec, self._chance())
-            self._free_at = asyncio.get_running_loop().time() + pause
+            self._backlog.accepted(entry, now, chance)
+        elif error.failure is Failure.TEMPORARY:
+            self._backlog.failed(entry, now, error.reason, error.retry_after_sec, chance)
+        elif error.failure is Failure.BROKEN:
+            self._backlog.breaks(error.reason, now, chance)
 
     def _tell(
         self,
@@ -165,6 +173,7 @@ class Delivery:
         receipt: Receipt | None = None,
         error: SendError | None = None,
         over: bool = True,
+        again_sec: float = 0.0,
     ) -> None:
         name, where, kind = self.channel.name, self.channel.where, message.what
         about = {"channel": name, "where": where, "id": message.id, "what": kind, "waiting": len(self)}
@@ -173,7 +182,10 @@ class Delivery:
         elif error is not None and over:
             log.error("message.refused", reason=error.reason, **about)
         elif error is not None:
-            in_sec = round(self.pause_left_sec, 1)
-            log.warning("message.failed", reason=error.reason, again_in_sec=in_sec, **about)
-        paused = self._failures, self.pause_left_sec
-        self._outcome(Outcome(name, where, message, time.time(), receipt, error, over, self.broken, *paused))
+            log.warning("message.failed", reason=error.reason, again_in_sec=round(again_sec, 1), **about)
+        broken = error is not None and error.failure is Failure.BROKEN
+        paused = self._backlog.failures, self.pause_left_sec
+        self._outcome(Outcome(name, where, message, time.time(), receipt, error, over, broken, *paused))
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()

@@ -134,7 +134,7 @@ class Desk:
         said, self._said = self._said, []
         for message, channels in said:
             self._put(message, channels)
-        for due in self.router.turn(now):
+        for due in self.router.turn(now, self.outbox.on_its_way):
             self._put(due.message, due.channels)
         turn = self._closed()
         if turn:
@@ -198,6 +198,8 @@ class Desk:
             if outcome.broken:
                 self._breaks(outcome, now)
             self._refused(message, name, outcome.error.reason, now)
+        else:
+            self.outbox.failed(message.id, name, outcome.at)
 
     def _breaks(self, outcome: Outcome, now: float) -> None:
         reason = outcome.error.reason if outcome.error is not None else ""
@@ -217,9 +219,10 @@ class Desk:
             self._handed.append((another, message))
 
     def _others(self, channel: str) -> list[str]:
-        """The other channels, those that are well first."""
+        """The other channels: those that are well first, then those that pause after failures."""
         others = [name for name in self._channels if name != channel]
-        return sorted(others, key=lambda name: name in self.memo.broken)
+        ill = self.memo.channels()
+        return sorted(others, key=lambda name: (name in self.memo.broken, name in ill))
 
     def _closed(self) -> Turn:
         """The turn, with all that changed in it."""

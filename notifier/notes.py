@@ -4,7 +4,7 @@ from marketswarm.channels import Message, Severity, What
 
 
 def broken(channel: str, where: str, reason: str, now: float) -> Message:
-    """A channel refuses messages for good; `now` is in epoch seconds."""
+    """A channel accepts nothing until it is repaired; `now` is in epoch seconds."""
     at = f" ({where})" if where and where != channel else ""
     return Message(
         f"channel.{channel}.{round(now * 1000)}",

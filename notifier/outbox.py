@@ -28,12 +28,13 @@ THREADS_KEPT: Final = 2000
 class Parcel:
     """A message and its ways: by channel None while it waits, True once accepted, else why it was refused.
 
-    `n` is its place in the order of all.
+    `n` is its place in the order of all; `since` is when an attempt first failed, by channel.
     """
 
     message: Message
     n: int
     ways: dict[str, bool | str | None]
+    since: dict[str, float] = field(default_factory=dict)
     events: tuple[str, ...] = field(default=())
 
     @property
@@ -59,6 +60,7 @@ class Outbox:
         self._parcels: dict[str, Parcel] = {}
         self._anchors: OrderedDict[str, dict[str, str]] = OrderedDict()
         self._covered: Counter[str] = Counter()  # by event, the parcels that tell of it
+        self._about: dict[str, dict[str, None]] = {}  # by service or bus, the ids of the parcels
         self._next = 1
         self._changed: dict[str, bytes | None] = {}
 
@@ -77,8 +79,7 @@ class Outbox:
             elif name.startswith(ANCHORS) and (anchors := _object(raw)) is not None:
                 self._anchors[name.removeprefix(ANCHORS)] = {key: str(each) for key, each in anchors.items()}
         for parcel in sorted(found, key=lambda each: each.n):
-            self._parcels[parcel.message.id] = parcel
-            self._covered.update(parcel.events)
+            self._add(parcel)
             self._next = max(self._next, parcel.n + 1)
 
     def changes(self) -> dict[str, bytes | None]:
@@ -109,6 +110,16 @@ class Outbox:
         """Whether a message on its way tells of an event."""
         return event_id in self._covered
 
+    def failing_sec(self, message: Message, channel: str, now: float) -> float | None:
+        """How long ago an attempt first failed, at `now` (epoch seconds); None if none has."""
+        parcel = self._parcels.get(message.id)
+        since = None if parcel is None else parcel.since.get(channel)
+        return None if since is None else max(0.0, now - since)
+
+    def on_its_way(self, key: str) -> str | None:
+        """The id of the oldest message on its way that tells of a service or a bus."""
+        return next(iter(self._about.get(key, ())), None)
+
     def anchor(self, message: Message, channel: str) -> str | None:
         """What a channel wants back with this message."""
         return self._anchors.get(message.thread or message.id, {}).get(channel)
@@ -126,15 +137,16 @@ class Outbox:
             ways: dict[str, bool | str | None] = dict.fromkeys(channels)
             if not ways:
                 return []
-            parcel = Parcel(message, self._next, ways, _ids(message))
+            parcel = Parcel(message, self._next, ways, events=_ids(message))
             self._next += 1
-            self._parcels[message.id] = parcel
-            self._covered.update(parcel.events)
+            self._add(parcel)
             self._changed[MESSAGE + message.id] = encode(message)
             new = list(ways)
         else:
             new = [name for name in dict.fromkeys(channels) if parcel.ways.get(name, "") not in (None, True)]
             parcel.ways.update(dict.fromkeys(new))
+            for name in new:
+                parcel.since.pop(name, None)
         self._write(parcel)
         return new
 
@@ -153,6 +165,13 @@ class Outbox:
                 self._let_go(next(iter(self._anchors)))
         self._settle(parcel)
         return parcel
+
+    def failed(self, ident: str, channel: str, at: float) -> None:
+        """An attempt failed at `at` (epoch seconds); a channel will be tried again."""
+        parcel = self._waiting(ident, channel)
+        if parcel is not None and channel not in parcel.since:
+            parcel.since[channel] = round(at, 3)
+            self._write(parcel)
 
     def refused(self, ident: str, channel: str, reason: str, others: Sequence[str] = ()) -> str | None:
         """A channel will never take it.
@@ -176,12 +195,23 @@ class Outbox:
         parcel = self._parcels.get(ident)
         return parcel if parcel is not None and parcel.ways.get(channel, "") is None else None
 
+    def _add(self, parcel: Parcel) -> None:
+        ident = parcel.message.id
+        self._parcels[ident] = parcel
+        self._covered.update(parcel.events)
+        for key in parcel.message.about:
+            self._about.setdefault(key, {})[ident] = None
+
     def _settle(self, parcel: Parcel) -> None:
         ident = parcel.message.id
         if parcel.open:
             self._write(parcel)
             return
         del self._parcels[ident]
+        for key in parcel.message.about:
+            self._about[key].pop(ident, None)
+            if not self._about[key]:
+                del self._about[key]
         self._covered.subtract(parcel.events)
         for event in parcel.events:
             if not self._covered[event]:
@@ -191,7 +221,9 @@ class Outbox:
             self._let_go(thread)
 
     def _write(self, parcel: Parcel) -> None:
-        self._changed[WAYS + parcel.message.id] = orjson.dumps({"n": parcel.n, "ways": parcel.ways})
+        self._changed[WAYS + parcel.message.id] = orjson.dumps(
+            {"n": parcel.n, "ways": parcel.ways, "since": parcel.since}
+        )
 
     def _let_go(self, thread: str) -> None:
         if self._anchors.pop(thread, None) is not None:
@@ -211,7 +243,13 @@ def _read(message: Message, raw: bytes) -> Parcel | None:
     ways = {name: _outcome(value) for name, value in found["ways"].items()}
     if None not in ways.values():
         return None
-    return Parcel(message, found["n"], ways, _ids(message))
+    since = found.get("since")
+    times = {name: at for name, at in since.items() if _is_time(at)} if isinstance(since, dict) else {}
+    return Parcel(message, found["n"], ways, times, _ids(message))
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _outcome(value: Any) -> bool | str | None:

@@ -2,15 +2,15 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
 from marketswarm.channels import Channel, Message
 from notifier.deliver import Delivery, Outcome
 from notifier.outbox import Outbox
+from notifier.router.policy import RETRY_FOR_SEC
 
-RETIRE_SEC: Final = 20.0
-"""What is on the wire when a channel is closed may take so long."""
 CLOSE_WITHIN_SEC: Final = 1.0
 
 
@@ -35,6 +35,7 @@ class Post:
         self.deliveries: dict[str, Delivery] = {}
         self._outbox, self._outcome, self._group, self._paused = outbox, outcome, group, paused
         self._tasks: dict[Delivery, asyncio.Task[None]] = {}
+        self._retry_for_sec = RETRY_FOR_SEC
 
     def open(self, channels: Mapping[str, Channel]) -> None:
         """Has exactly these open; one that is the same as before goes on as it was."""
@@ -46,6 +47,12 @@ class Post:
         for name, channel in channels.items():
             self.deliveries[name] = before.get(name) or self._begin(channel)
 
+    def retry_for(self, retry_for_sec: float) -> None:
+        """Give a message up that a channel has not accepted after so long."""
+        self._retry_for_sec = retry_for_sec
+        for delivery in self.deliveries.values():
+            delivery.look()
+
     def channels(self) -> dict[str, Channel]:
         """Those that are open."""
         return {name: each.channel for name, each in self.deliveries.items()}
@@ -53,7 +60,7 @@ class Post:
     def hand_over(self, channel: str, message: Message) -> None:
         """Gives a message to a channel; to one that was closed meanwhile, nothing."""
         if channel in self.deliveries:
-            self.deliveries[channel].put(message)
+            self.deliveries[channel].put(message, self._failing_sec(message, channel))
 
     def trouble(self) -> str | None:
         """What is wrong with channels, in words for a beat's `detail`."""
@@ -80,13 +87,17 @@ class Post:
             channel,
             anchor=self._outbox.anchor,
             outcome=self._outcome,
+            retry_for_sec=lambda: self._retry_for_sec,
             failures=failures,
             pause_sec=pause_sec,
         )
         for message in self._outbox.waiting(channel.name):
-            delivery.put(message)
+            delivery.put(message, self._failing_sec(message, channel.name))
         self._tasks[delivery] = self._group.create_task(self._run(delivery), name=f"deliver:{channel.name}")
         return delivery
+
+    def _failing_sec(self, message: Message, channel: str) -> float | None:
+        return self._outbox.failing_sec(message, channel, time.time())
 
     async def _run(self, delivery: Delivery) -> None:
         try:

@@ -105,6 +105,7 @@ class Term:
             return
         policy = self._policy()
         self.desk.follow(policy, self._me.truth)
+        self._post.retry_for(policy.retry_for_sec)
         self._reopen(wanted(policy.channels, os.environ))
 
     # -- inside

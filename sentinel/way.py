@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from marketswarm import log as logs
 from marketswarm.channels import Channel, Message, SendError, message_of
+from marketswarm.channels.defect import refusal_of_defect
 from marketswarm.channels.pausing import pause_sec
 from sentinel.owed import OWED_AT_MOST, Debt
 
@@ -79,12 +80,13 @@ class Way:
 
     async def _send(self, debt: Debt) -> SendError | None:
         name, where = self.channel.name, self.channel.where
+        message = message_for(debt, time.time())
         try:
-            await self.channel.send(message_for(debt, time.time()))
+            await self.channel.send(message)
         except SendError as refusal:
             error = refusal
         except Exception as defect:  # noqa: BLE001 - a channel's own mistake must not end who watches
-            error = SendError(f"{type(defect).__name__}", permanent=True)
+            error = refusal_of_defect(log, self.channel, message, defect)
         else:
             self.trouble = None
             log.info("direct.sent", channel=name, where=where, id=debt.event.id)

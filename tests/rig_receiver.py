@@ -5,8 +5,8 @@ import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
@@ -65,6 +65,8 @@ class Receiver:
     def __init__(self, *script: int | Answer, port: int | None = None) -> None:
         self.script: deque[int | Answer] = deque(script)
         self.always: int | Answer = 200
+        self.choose: Callable[[Request], int | Answer | None] | None = None
+        """Picks the answer to a request, before `script` and `always`; None leaves it to them."""
         self.seen: list[Request] = []
         self._closing = threading.Event()
         self._server = ThreadingHTTPServer((HOST, port or free_port()), self._handler())
@@ -133,10 +135,13 @@ class Receiver:
 
     def _answer(self, handler: BaseHTTPRequestHandler) -> None:
         body = handler.rfile.read(int(handler.headers.get("content-length") or 0))
-        found = self.script.popleft() if self.script else self.always
-        answer = found if isinstance(found, Answer) else Answer(found)
         headers = {name.lower(): value for name, value in handler.headers.items()}
-        request = Request(time.monotonic(), handler.command, handler.path, headers, body, answer.accepts)
+        asked = Request(time.monotonic(), handler.command, handler.path, headers, body, 0)
+        found = self.choose(asked) if self.choose is not None else None
+        if found is None:
+            found = self.script.popleft() if self.script else self.always
+        answer = found if isinstance(found, Answer) else Answer(found)
+        request = replace(asked, status=answer.accepts)
         self.seen.append(request)
         self._closing.wait(HANG_AT_MOST_SEC if answer.hang else answer.after_sec)
         if answer.hang or answer.reset:

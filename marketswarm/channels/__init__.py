@@ -5,7 +5,7 @@ What it can't deliver it says as `SendError`, which tells by itself whether tryi
 what is worth a message, to whom, and how often it is tried.
 """
 
-from marketswarm.channels.message import Channel, Message, Receipt, SendError, Severity, What
+from marketswarm.channels.message import Channel, Failure, Message, Receipt, SendError, Severity, What
 from marketswarm.channels.opening import KINDS, ChannelError, make, open_channels
 from marketswarm.channels.wording import message_of
 
@@ -13,6 +13,7 @@ __all__ = [
     "KINDS",
     "Channel",
     "ChannelError",
+    "Failure",
     "Message",
     "Receipt",
     "SendError",

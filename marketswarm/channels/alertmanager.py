@@ -27,6 +27,7 @@ class Alertmanager:
         self.where = host_of(options.url)
         self._url = options.url
         self._http = http or Http()
+        self.within_sec = self._http.within_sec
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:
         """See `Channel`."""

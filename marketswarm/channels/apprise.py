@@ -54,20 +54,20 @@ class Apprise:
         self.where = where
         self._targets = targets
         self._parts = Parts()
-        self._within_sec = within_sec
+        self.within_sec = within_sec
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - has no threads
         """See `Channel`."""
         left = self._parts.left(message.id, self._targets)
         answers = [self._tell(message, part) for part in left]
         if not answers:
-            self._parts.whole()  # accepted after all, while nobody waited for it any more
+            self._parts.whole(message.id)  # accepted after all, while nobody waited for it any more
             return Receipt("accepted")
-        done, waiting = await asyncio.wait(answers, timeout=self._within_sec)
+        done, waiting = await asyncio.wait(answers, timeout=self.within_sec)
         failed = sum(not answer.result() for answer in done)
         if failed or waiting:
             raise SendError("timeout" if waiting else f"not accepted by {failed} of {len(self._targets)}")
-        self._parts.whole()
+        self._parts.whole(message.id)
         return Receipt("accepted")
 
     async def aclose(self) -> None:

@@ -12,7 +12,7 @@ from marketswarm.channels.body import moment
 from marketswarm.channels.fitting import cut, fit, paragraph, plain, units
 from marketswarm.channels.http import Http, host_of
 from marketswarm.channels.look import look_of
-from marketswarm.channels.message import Channel, Message, Receipt, SendError
+from marketswarm.channels.message import Channel, Failure, Message, Receipt, SendError
 from marketswarm.channels.refusing import Answer, refusal_of
 from marketswarm.channels.talk import ask, pause_of, said
 from marketswarm.settings.values import HttpUrl
@@ -22,6 +22,9 @@ TEXT_AT_MOST: Final = 1500
 DESCRIPTION_AT_MOST: Final = 4096
 PAUSE_AT_MOST: Final = 3.0
 """Seconds that sending waits by itself for the limit; what has to wait longer is told to come again."""
+
+_GONE: Final = frozenset({10003, 10015, 50001, 50013, 50027, 50083, 160005})
+"""Codes in Discord's JSON that are about the webhook, its channel or its thread, whatever the status is."""
 
 _MARKUP: Final = re.compile(r"[\\*_~`|<>\[\]@#]|:(?=\S)|(?<!\S)[-+](?=\s)|(?<=\d)[.)](?=\s)")
 """What formats, links, calls or begins a list; a backslash before it takes that away."""
@@ -43,6 +46,7 @@ class Discord:
         self.where = host_of(options.url)
         self._url = waiting(options.url)
         self._http = http or Http()
+        self.within_sec = PAUSE_AT_MOST + self._http.within_sec
         self._free_at = float("-inf")
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - no threads here
@@ -56,7 +60,10 @@ class Discord:
         after_sec = pause_of(said(answer).get("retry_after")) if answer.status == 429 else None
         self._mind(answer, after_sec)
         if not 200 <= answer.status < 300:
-            raise refusal_of(answer, after_sec)
+            error = refusal_of(answer, after_sec)
+            if error.failure is Failure.REJECTED and said(answer).get("code") in _GONE:
+                raise SendError(error.reason, Failure.BROKEN)
+            raise error
         return Receipt(str(answer.status))
 
     async def aclose(self) -> None:

@@ -12,11 +12,14 @@ from pydantic import BaseModel, ConfigDict, SecretStr
 from marketswarm import log as logs
 from marketswarm.channels.fitting import plain
 from marketswarm.channels.mail import mail_of
-from marketswarm.channels.message import Channel, Message, Receipt, SendError
+from marketswarm.channels.message import Channel, Failure, Message, Receipt, SendError
 from marketswarm.settings.values import Addresses, Name, Port, Tls
 
 WITHIN_SEC: Final = 15.0
 """A mail server may greylist, scan and look names up while we wait."""
+
+TOO_BIG: Final = 552
+"""What a server answers to a mail's announced size (RFC 1870)."""
 
 log = logs.get("email")
 
@@ -51,13 +54,13 @@ class Email:
         self.where = options.host
         self._options = options
         self._tls = tls
-        self._within_sec = within_sec
+        self.within_sec = within_sec
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - not needed
         """See `Channel`."""
         mail = mail_of(message, self._options.sender, self._options.to, datetime.now(UTC))
         try:
-            async with asyncio.timeout(self._within_sec):
+            async with asyncio.timeout(self.within_sec):
                 refused, answer = await self._hand_over(mail)
         except TimeoutError:
             raise SendError("timeout") from None
@@ -86,7 +89,7 @@ class Email:
             tls_context=self._tls,
             # of its own, it would look up this machine's full name, and wait for that
             local_hostname="[127.0.0.1]",
-            timeout=self._within_sec,
+            timeout=self.within_sec,
         )
 
 
@@ -96,12 +99,19 @@ def opened(name: str, options: Options) -> Channel:
 
 
 def refusal(error: Exception) -> SendError:
-    """What went wrong in one word or number; a 5xx of the server is for good."""
+    """What went wrong in one word or number.
+
+    A 5xx is permanent: of the message once the server was given it or its size, else of the channel.
+    """
     if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
         codes = [one.code for one in error.recipients]
-        return SendError(str(max(codes, default=0)), permanent=all(code >= 500 for code in codes))
+        lasting = all(code >= 500 for code in codes)
+        return SendError(str(max(codes, default=0)), Failure.BROKEN if lasting else Failure.TEMPORARY)
     if isinstance(error, aiosmtplib.SMTPResponseException):
-        return SendError(str(error.code), permanent=error.code >= 500)
+        if error.code < 500:
+            return SendError(str(error.code))
+        of_message = isinstance(error, aiosmtplib.SMTPDataError) or error.code == TOO_BIG
+        return SendError(str(error.code), Failure.REJECTED if of_message else Failure.BROKEN)
     chain = (error, error.__cause__, error.__context__)
     if any(isinstance(link, ssl.SSLError) for link in chain):
         return SendError("tls")
@@ -111,7 +121,7 @@ def refusal(error: Exception) -> SendError:
         # what the library says of a server without STARTTLS or AUTH; someone on the way may have hidden them
         return SendError("no_starttls" if "STARTTLS" in str(error) else "no_auth")
     if isinstance(error, aiosmtplib.SMTPNotSupported):
-        return SendError("not_supported", permanent=True)
+        return SendError("not_supported", Failure.BROKEN)
     if isinstance(error, OSError):
         return SendError("refused" if isinstance(error, aiosmtplib.SMTPConnectError) else "broken")
-    return SendError(f"bad_mail ({type(error).__name__})", permanent=True)
+    return SendError(f"bad_mail ({type(error).__name__})", Failure.REJECTED)

@@ -14,9 +14,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from marketswarm import log as logs
 from marketswarm.channels.body import payload
-from marketswarm.channels.command import run
+from marketswarm.channels.command import ANSWERS_SEC, run
 from marketswarm.channels.fitting import cut, plain
-from marketswarm.channels.message import Channel, Message, Receipt, SendError
+from marketswarm.channels.message import Channel, Failure, Message, Receipt, SendError
 
 INHERITED: Final = ("PATH", "HOME", "LANG")
 PREFIX: Final = "MARKETSWARM_"
@@ -55,6 +55,7 @@ class Exec:
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
         self.where = Path(options.command[0]).name
+        self.within_sec = options.within_sec + ANSWERS_SEC
         self._options = options
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - has no threads
@@ -68,7 +69,7 @@ class Exec:
             raise SendError("timeout") from None
         except OSError as error:
             why = os.strerror(error.errno or 0).lower()
-            raise SendError(f"can not be run: {why}", permanent=error.errno not in _SHORT) from None
+            raise SendError(f"can not be run: {why}", _failure(lasting=error.errno not in _SHORT)) from None
         if code == 0:
             return Receipt("exit 0")
         reason = f"exit {code}" if code > 0 else f"signal {-code}"
@@ -79,7 +80,7 @@ class Exec:
             reason=reason,
             said=cut(plain(said), SAID_AT_MOST),
         )
-        raise SendError(reason, permanent=code in NEVER)
+        raise SendError(reason, _failure(lasting=code in NEVER))
 
     async def aclose(self) -> None:
         """See `Channel`."""
@@ -88,6 +89,11 @@ class Exec:
 def opened(name: str, options: Options) -> Channel:
     """The channel; nothing is run yet."""
     return Exec(name, options)
+
+
+def _failure(*, lasting: bool) -> Failure:
+    """Whether the command itself is at fault, whatever the message is, or it may do better later."""
+    return Failure.BROKEN if lasting else Failure.TEMPORARY
 
 
 def environment(ours: Mapping[str, str]) -> dict[str, str]:

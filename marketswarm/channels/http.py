@@ -24,7 +24,7 @@ class Http:
     """A client that keeps its connections until it is closed."""
 
     def __init__(self, *, within_sec: float = WITHIN_SEC) -> None:
-        self._within_sec = within_sec
+        self.within_sec = within_sec
         self._client = httpx.AsyncClient(
             headers={"User-Agent": f"marketswarm/{__version__}", "Accept-Encoding": "identity"},
             follow_redirects=False,
@@ -48,7 +48,7 @@ class Http:
         try:
             # not asyncio's own: that cuts short what the client does to put a connection away, and a hundred
             # of those later there is none left
-            with anyio.fail_after(self._within_sec):
+            with anyio.fail_after(self.within_sec):
                 return await self._exchange(method, url, body, headers)
         except TimeoutError:
             raise SendError("timeout") from None

@@ -42,7 +42,8 @@ class Message:
     alert events that it tells of, each as its JSON stood on the log, oldest first.
 
     `lines` are one for each thing told of, where these are several: `title` and `text` are enough without
-    them, and a channel shows as many as it can. `thread` is the id of the message that began the
+    them, and a channel shows as many as it can. `about` are the services and buses that it tells of: two
+    messages about the same one must arrive in order. `thread` is the id of the message that began the
     conversation, its own if it is the first. `opens` says that something is down after it; `closes` are the
     threads in which nothing is down any more after it.
     """
@@ -59,6 +60,7 @@ class Message:
     thread: str = ""
     opens: bool = False
     closes: tuple[str, ...] = ()
+    about: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -89,19 +91,33 @@ class Receipt:
     anchor: str | None = None
 
 
+class Failure(StrEnum):
+    """What a failed attempt says about the next one."""
+
+    TEMPORARY = "temporary"  # the same message may be accepted later
+    REJECTED = "rejected"  # this message is never accepted; others may be
+    BROKEN = "broken"  # no message is accepted until somebody repairs the channel
+
+
 class SendError(Exception):
     """A message was not accepted.
 
-    `reason` is one word or number, such as timeout, refused, 404; it holds no address beyond a host. When it
-    is `permanent`, the same message will not be accepted later either. `retry_after_sec` is how long the
-    receiver wants to be left alone, in seconds, if it said so.
+    `reason` is one word or number, such as timeout, refused, 404; it holds no address beyond a host.
+    `retry_after_sec` is how long the receiver wants to be left alone, in seconds, if it said so.
     """
 
-    def __init__(self, reason: str, *, permanent: bool = False, retry_after_sec: float | None = None) -> None:
+    def __init__(
+        self, reason: str, failure: Failure = Failure.TEMPORARY, *, retry_after_sec: float | None = None
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
-        self.permanent = permanent
+        self.failure = failure
         self.retry_after_sec = None if retry_after_sec is None else min(retry_after_sec, LONGEST_RETRY_SEC)
+
+    @property
+    def permanent(self) -> bool:
+        """Whether sending the same message again is of no use."""
+        return self.failure is not Failure.TEMPORARY
 
 
 class Channel(Protocol):
@@ -111,9 +127,11 @@ class Channel(Protocol):
     """What it is called in logs and in `notifier:told`: webhook, email, or what the truth calls it."""
     where: str
     """The host that it talks to, fit to be shown."""
+    within_sec: float
+    """The longest that the channel lets one attempt take, in seconds, all its requests together."""
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:
-        """Delivers, within a few seconds. Raises SendError, and nothing else.
+        """Delivers, within `within_sec`. Raises SendError, and nothing else.
 
         `anchor` is that of the receipt which this channel gave for the first message of the thread.
         """

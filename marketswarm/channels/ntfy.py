@@ -52,6 +52,7 @@ class Ntfy:
         self._url, self._topic = root_and_topic(options.url)
         self._token = options.token
         self._http = http or Http()
+        self.within_sec = self._http.within_sec
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - no threads here
         """See `Channel`."""

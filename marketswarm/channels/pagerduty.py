@@ -4,6 +4,7 @@ The alert's `dedup_key` is the thread, so that a reminder adds to the alert that
 nothing. News that neither opens nor closes anything wakes nobody up.
 """
 
+import re
 from typing import Any, Final
 
 import anyio
@@ -13,8 +14,9 @@ from pydantic import BaseModel, ConfigDict
 from marketswarm.channels.body import moment
 from marketswarm.channels.fitting import cut, fit, octets, paragraph, plain
 from marketswarm.channels.http import Http, host_of
-from marketswarm.channels.message import Channel, Message, Receipt, SendError, What, plain_key
+from marketswarm.channels.message import Channel, Failure, Message, Receipt, SendError, What, plain_key
 from marketswarm.channels.parts import Parts
+from marketswarm.channels.refusing import refusal_of
 from marketswarm.event import Event, parse
 from marketswarm.settings.values import HttpUrl, Token
 
@@ -44,6 +46,7 @@ class PagerDuty:
         self._options = options
         self._parts = Parts()
         self._http = http or Http()
+        self.within_sec = WITHIN_SEC
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - the key is the thread
         """See `Channel`."""
@@ -58,7 +61,7 @@ class PagerDuty:
                     self._parts.accepted(message.id, part)
         except TimeoutError:
             raise SendError("timeout") from None
-        self._parts.whole()
+        self._parts.whole(message.id)
         return Receipt(answer)
 
     async def aclose(self) -> None:
@@ -69,7 +72,11 @@ class PagerDuty:
         key = self._options.routing_key.get_secret_value()
         body = orjson.dumps({"routing_key": key, **request})
         headers = {"content-type": "application/json"}
-        answer = await self._http.request("POST", self._options.url, body=body, headers=headers)
+        answer = await self._http.exchange("POST", self._options.url, body=body, headers=headers)
+        if not 200 <= answer.status < 300:
+            if answer.status == 400 and re.search(rb"routing.key", answer.body, re.IGNORECASE):
+                raise SendError("400", Failure.BROKEN)  # it refuses the key with the status of a bad message
+            raise refusal_of(answer)
         return str(answer.status)
 
 

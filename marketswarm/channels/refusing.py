@@ -13,10 +13,12 @@ from typing import Final
 
 import httpx
 
-from marketswarm.channels.message import SendError
+from marketswarm.channels.message import Failure, SendError
 
-_LATER: Final = frozenset({302, 303, 307, 408, 429})
+_LATER: Final = frozenset({302, 303, 307, 408, 425, 429})
 """Refusals that another time may not be: a receiver that is being moved or is too busy."""
+_BROKEN: Final = frozenset({401, 402, 403, 404, 405, 406, 407, 410, 411, 415, 421, 426, 451})
+"""Refusals of whoever sends, of the address or of the form of each request, whatever the message is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +32,16 @@ class Answer:
 
 def refusal_of(answer: Answer, after_sec: float | None = None) -> SendError:
     """What an answer that is no 2xx comes to; `after_sec` is a pause that its body asks for, in seconds."""
-    permanent = 300 <= answer.status < 500 and answer.status not in _LATER
     if after_sec is None:
         after_sec = retry_after(answer.headers.get("retry-after"), time.time())
-    return SendError(str(answer.status), permanent=permanent, retry_after_sec=after_sec)
+    return SendError(str(answer.status), failure_of(answer.status), retry_after_sec=after_sec)
+
+
+def failure_of(status: int) -> Failure:
+    """What an HTTP status that is no 2xx says: of this message (400, 413), or of the channel (401, 404)."""
+    if status in _LATER or not 300 <= status < 500:
+        return Failure.TEMPORARY
+    return Failure.BROKEN if status < 400 or status in _BROKEN else Failure.REJECTED
 
 
 def retry_after(value: str | None, now: float) -> float | None:
@@ -64,12 +72,14 @@ _WORDS: Final[tuple[tuple[type[BaseException], str], ...]] = (
 
 
 def refusal_in(error: BaseException) -> SendError:
-    """What went wrong, in one word; what is wrong with the request itself is so for good."""
+    """What went wrong, in one word; what is wrong with the URL or the request itself is permanent."""
     chain = list(_causes(error))
     for kind, word in _WORDS:
         if any(isinstance(link, kind) for link in chain):
             return SendError(word)
-    return SendError(f"bad_request ({type(error).__name__})", permanent=True)
+    of_channel = isinstance(error, (httpx.InvalidURL, httpx.UnsupportedProtocol))
+    failure = Failure.BROKEN if of_channel else Failure.REJECTED
+    return SendError(f"bad_request ({type(error).__name__})", failure)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from marketswarm.channels.fitting import cut, fit, pages, paragraph, plain, units
 from marketswarm.channels.http import Http, host_of
 from marketswarm.channels.look import look_of
-from marketswarm.channels.message import Channel, Message, Receipt, SendError
+from marketswarm.channels.message import Channel, Failure, Message, Receipt, SendError
 from marketswarm.channels.talk import post, said
 from marketswarm.settings.values import HttpUrl, Name, Token
 
@@ -29,7 +29,15 @@ _LATER: Final = frozenset({
     "service_unavailable", "request_timeout", "team_added_to_org", "org_login_required", "accesslimited",
 })
 # fmt: on
-"""What the API says when another time may be better; all else will not be."""
+"""What the API says when another time may be better."""
+# fmt: off
+_REJECTED: Final = frozenset({
+    "msg_too_long", "msg_blocks_too_long", "message_too_long", "no_text", "invalid_blocks",
+    "invalid_blocks_format", "invalid_attachments", "too_many_attachments", "invalid_arguments",
+    "invalid_json", "json_not_object", "duplicate_message",
+})
+# fmt: on
+"""What the API says of one message; all else is about the channel or the token."""
 
 _escaped: Final = partial(escape, quote=False)
 
@@ -60,6 +68,7 @@ class Slack:
         self._options = options
         self._url = options.url or f"{options.api.rstrip('/')}/chat.postMessage"
         self._http = http or Http()
+        self.within_sec = 2 * self._http.within_sec  # in the thread, then beside it
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:
         """See `Channel`."""
@@ -89,13 +98,19 @@ class Slack:
             word = str(found.get("error"))
             if not re.fullmatch("[a-z_]{1,60}", word):
                 raise SendError("bad_answer")
-            raise SendError(word, permanent=word not in _LATER)
+            raise SendError(word, _failure_of(word))
         return Receipt("ok", anchor or str(found.get("ts") or "") or None)
 
 
 def opened(name: str, options: Options) -> Channel:
     """The channel; nothing is connected yet."""
     return Slack(name, options)
+
+
+def _failure_of(word: str) -> Failure:
+    if word in _LATER:
+        return Failure.TEMPORARY
+    return Failure.REJECTED if word in _REJECTED else Failure.BROKEN
 
 
 def payload(message: Message) -> dict[str, Any]:

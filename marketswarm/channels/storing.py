@@ -7,7 +7,7 @@ import orjson
 from marketswarm.channels.message import Message, Severity, What
 
 _TEXTS: Final = ("id", "title", "text", "thread")
-_LISTS: Final = ("lines", "closes")
+_LISTS: Final = ("lines", "closes", "about")
 _FLAGS: Final = ("late", "opens")
 
 

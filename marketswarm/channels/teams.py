@@ -14,6 +14,7 @@ from marketswarm.channels.fitting import cut, fit, plain
 from marketswarm.channels.http import Http, host_of
 from marketswarm.channels.look import Look, look_of
 from marketswarm.channels.message import Channel, Message, Receipt, SendError
+from marketswarm.channels.refusing import failure_of
 from marketswarm.channels.talk import post
 from marketswarm.settings.values import HttpUrl
 
@@ -48,6 +49,7 @@ class Teams:
         self.where = host_of(options.url)
         self._url = options.url
         self._http = http or Http()
+        self.within_sec = self._http.within_sec
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - no threads here
         """See `Channel`."""
@@ -55,7 +57,7 @@ class Teams:
         failed = _FAILED.search(answer.body)
         if failed:
             code = int(failed[1])
-            raise SendError(str(code), permanent=400 <= code < 500 and code not in (408, 429))
+            raise SendError(str(code), failure_of(code))
         return Receipt(str(answer.status))
 
     async def aclose(self) -> None:

@@ -12,7 +12,7 @@ from marketswarm import log as logs
 from marketswarm.channels.fitting import cut, fit, paragraph, plain, units
 from marketswarm.channels.http import Http, host_of
 from marketswarm.channels.look import look_of
-from marketswarm.channels.message import Channel, Message, Receipt, SendError
+from marketswarm.channels.message import Channel, Failure, Message, Receipt, SendError
 from marketswarm.channels.refusing import Answer, refusal_of
 from marketswarm.channels.talk import ask, pause_of, said
 from marketswarm.settings.values import HttpUrl, Name, Token
@@ -23,6 +23,9 @@ MESSAGE_AT_MOST: Final = 4096
 
 _LIVE: Final = re.compile(r"(?<!\w)[@#$/](?=\w)")
 """What begins a mention, a tag or a command; Telegram makes them live whatever the markup."""
+
+_CHAT: Final = re.compile(r"chat|rights|peer_id|user|topic|bot", re.IGNORECASE)
+"""What the description of a 400 has in it that is about the chat or the bot, and not about the message."""
 
 log = logs.get("telegram")
 
@@ -47,6 +50,7 @@ class Telegram:
         self._url = f"{options.url.rstrip('/')}/bot{token}/sendMessage"
         self._chat = options.chat
         self._http = http or Http()
+        self.within_sec = 2 * self._http.within_sec  # once more when the chat has moved
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:
         """See `Channel`."""
@@ -95,7 +99,10 @@ def _receipt(answer: Answer, anchor: str | None) -> Receipt:
     code = found.get("error_code") if 200 <= answer.status < 300 else answer.status
     if not isinstance(code, int):
         raise SendError("bad_answer")
-    raise refusal_of(replace(answer, status=code), pause_of(_parameters(answer).get("retry_after")))
+    error = refusal_of(replace(answer, status=code), pause_of(_parameters(answer).get("retry_after")))
+    if error.failure is Failure.REJECTED and _CHAT.search(str(found.get("description"))):
+        raise SendError(error.reason, Failure.BROKEN)
+    raise error
 
 
 def _parameters(answer: Answer) -> dict[str, Any]:

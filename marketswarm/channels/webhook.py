@@ -32,6 +32,7 @@ class Webhook:
         secret = options.secret
         self._key = None if secret is None else signing_key(secret.get_secret_value())
         self._http = http or Http()
+        self.within_sec = self._http.within_sec
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - no threads here
         """See `Channel`."""

@@ -4,7 +4,7 @@ It remembers each thing that is down (`incident.py`) and what it has still to sa
 both as fields to keep (`keeping.py`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from marketswarm.attention import Silence
@@ -91,8 +91,11 @@ class Router:
 
     # -- what is due
 
-    def turn(self, now: float) -> list[Due]:
-        """The messages that are to go out now."""
+    def turn(self, now: float, on_its_way: Callable[[str], str | None] = lambda _key: None) -> list[Due]:
+        """The messages that are to go out now.
+
+        `on_its_way` gives by an incident's key the id of a message about it that is not delivered yet.
+        """
         if self._look_at <= now:
             self._look(now)
         due_at = self._due_at()
@@ -101,7 +104,7 @@ class Router:
         lines = self._waiting.take_all(now)
         self._keeping.changed(*(line.key for line in lines))
         self._look_at = min(self._look_at, now + LOOK_EVERY_SEC)
-        return self._speaking.speak(lines, now)
+        return self._speaking.speak(lines, now, on_its_way)
 
     def next_due(self) -> float | None:
         """When `turn` should be called next; None while nothing will be due."""
@@ -142,7 +145,7 @@ class Router:
             self._flap(incident, now)
         incident.held = self._holding.held(incident, now)
         if incident.held is Reason.RATE_LIMIT:
-            incident.kept += 1
+            incident.kept, incident.held_at = incident.kept + 1, now
         if incident.held is not None:
             return incident.held
         self._drop(incident, Say.AGAIN)  # what it sums up is said with this one

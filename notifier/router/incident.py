@@ -58,7 +58,8 @@ class Incident:
     `miss` are the event that opened it, of `kind`, written at `ts`; away it has been `since`. `held` is why
     that is not told. `thread`, `told_at` and `channels`
     are of the message that told it. `kept` misses were held back by the rate limit; those that are over
-    lasted `kept_sec` in all. `free_at` is when what it depends on came back.
+    lasted `kept_sec` in all, and one that lasts is held back since `held_at`. `free_at` is when what it
+    depends on came back.
     """
 
     key: str
@@ -83,6 +84,7 @@ class Incident:
     limited_until: float = 0.0
     kept: int = 0
     kept_sec: float = 0.0
+    held_at: float | None = None
     changes: list[float] = field(default_factory=list)
     flapping: bool = False
     flap_thread: str = ""

@@ -16,6 +16,8 @@ from marketswarm.agent import Own
 from marketswarm.channels import Severity
 
 RATE_LIMIT_SEC: Final = 300.0
+RATE_LIMIT_MAX_HOLD_SEC: Final = 60.0
+RETRY_FOR_SEC: Final = 3600.0
 WEEK_SEC: Final = 7 * 86_400.0
 EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
@@ -95,6 +97,8 @@ class Policy(Own):
 
     group_wait_sec: Wait = 2.0
     rate_limit_sec: Limit | None = None  # default: RATE_LIMIT_SEC
+    rate_limit_max_hold_sec: Limit = RATE_LIMIT_MAX_HOLD_SEC  # never more than the limit itself
+    retry_for_sec: Seconds = RETRY_FOR_SEC
     # after the first word, and after that every so often as the last one says
     remind_sec: tuple[Seconds, ...] = (900.0, 3600.0, 14_400.0, 43_200.0)
     flap_window_sec: Seconds = 600.0

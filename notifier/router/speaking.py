@@ -3,7 +3,7 @@
 Pure; times are epoch seconds. Not here: the words (`telling.py`).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -32,14 +32,18 @@ class Speaking:
     def __init__(self, incidents: Mapping[str, Incident], holding: Holding, timing: Timing) -> None:
         self._incidents, self._holding, self._timing = incidents, holding, timing
 
-    def speak(self, lines: Sequence[Line], now: float) -> list[Due]:
-        """The messages that say these lines: those for the same channels together."""
-        by_channels: dict[tuple[str, ...], list[Line]] = {}
+    def speak(self, lines: Sequence[Line], now: float, on_its_way: Callable[[str], str | None]) -> list[Due]:
+        """The messages that say these lines: those for the same channels together.
+
+        What follows a message that is still on its way must arrive after it, so it is part of no message that
+        tells of anything else: that would be held up as well.
+        """
+        together: dict[tuple[tuple[str, ...], str | None], list[Line]] = {}
         for line in lines:
-            by_channels.setdefault(self._channels_of(line), []).append(line)
+            together.setdefault((self._channels_of(line), on_its_way(line.key)), []).append(line)
         return [
             self._message(same[first : first + LINES_AT_MOST], channels, now)
-            for channels, same in by_channels.items()
+            for (channels, _), same in together.items()
             for first in range(0, len(same), LINES_AT_MOST)
         ]
 

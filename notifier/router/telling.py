@@ -81,6 +81,7 @@ def compose(
         events=tuple(event.encode() for line in all_lines for event in line.events),
         what=kinds.pop() if len(all_lines) == 1 else _of_many(kinds),
         lines=tuple(f"{title}: {text}" for title, text in shown),
+        about=tuple(dict.fromkeys(line.key for line in all_lines)),
     )
 
 

@@ -26,7 +26,7 @@ class Timing:
             return [self.settled(incident, thread, now)]
         if incident.flapping:
             return []
-        if incident.kept and incident.limited_until <= now:
+        if incident.kept and self._limit_ends_at(incident) <= now:
             return self._summed_up(incident, now)
         if not incident.down or incident.held is Reason.RATE_LIMIT:
             return []
@@ -40,7 +40,7 @@ class Timing:
         """When it should be looked at again; infinity when time alone brings nothing."""
         if incident.flapping or (incident.down and incident.held not in (None, Reason.RATE_LIMIT)):
             return now + LOOK_EVERY_SEC
-        found = [incident.limited_until] if incident.kept else []
+        found = [self._limit_ends_at(incident)] if incident.kept else []
         if incident.told and not incident.acked_by:
             found += [at for at in (self._reminder_at(incident), self._escalation_at(incident)) if at]
         return max(min(found, default=float("inf")), now + LOOK_EVERY_SEC)
@@ -106,6 +106,13 @@ class Timing:
             words.append(f"it lasts for {lasts} already")
         return "; ".join(words)
 
+    def _limit_ends_at(self, incident: Incident) -> float:
+        """When what the rate limit holds back is told: an outage that lasts, before the limit is over."""
+        if not incident.down or incident.held is not Reason.RATE_LIMIT or incident.held_at is None:
+            return incident.limited_until
+        hold_sec = self._holding.policy.rate_limit_max_hold_sec
+        return min(incident.limited_until, incident.held_at + hold_sec)
+
     def _summed_up(self, incident: Incident, now: float) -> list[Line]:
         unwanted = self._holding.unwanted(incident, now)
         if unwanted is not None:
@@ -114,6 +121,9 @@ class Timing:
             return []
         if incident.down and incident.held is Reason.RATE_LIMIT:
             incident.held = None
+            if now < incident.limited_until:
+                incident.kept -= 1  # those before it
+                return [self.opening(incident, now, now)]
         events = (incident.miss,) if incident.down else ()
         line = self._line(incident, Say.AGAIN, f"again.{incident.id}", now)
         return [line.with_events(events, (incident.id,) if events else ())]

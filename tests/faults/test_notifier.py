@@ -1,4 +1,4 @@
-"""FAILURES rows 26, 30, 32, 33 and more: what the notifier owes people, whatever happens to it or a bus."""
+"""FAILURES rows 26, 30, 32, 33, 48 and more: what the notifier owes people, whatever happens to it."""
 
 import statistics
 import time
@@ -142,6 +142,23 @@ def test_row_33_a_service_that_flaps_is_two_notices_and_not_forty(tmp_path, rece
         assert sum("flapping" in text for text in said) == 1
         assert sum("settled" in text for text in said) == 1
         assert len(said) <= 8, said  # and what was said before anybody could know
+        scene.settled()
+
+
+def test_row_48_an_outage_that_lasts_is_told_though_a_blip_before_it_began_a_rate_limit(tmp_path, receiver):
+    settings = {"rate_limit_sec": 300.0, "rate_limit_max_hold_sec": 3.0}
+    with Notified(tmp_path, hooks(one=receiver), **settings) as scene:
+        blip = scene.write("heartbeat_miss", "alpha")
+        receiver.wait("heartbeat_miss", "alpha", 5)
+        up = scene.write("heartbeat_ok", "alpha", down_sec=1.0)
+        receiver.wait("heartbeat_ok", "alpha", 5)
+        held = time.monotonic()
+        miss = scene.write("heartbeat_miss", "alpha")
+        until(lambda: len(receiver.taken()) == 3, 3 + 5 + NOISE_SEC, "the outage that lasts")
+        assert time.monotonic() - held >= 3
+        ok = scene.write("heartbeat_ok", "alpha", down_sec=4.0)
+        until(lambda: len(receiver.taken()) == 4, 5, "its end")
+        assert [event["id"] for event in receiver.taken()] == [blip, up, miss, ok]
         scene.settled()
 
 

@@ -1,4 +1,4 @@
-"""FAILURES rows 27 to 29 and 31: receivers that are ill, that ask for peace, that want nothing, that hang."""
+"""FAILURES rows 27 to 29, 31 and 47: receivers that fail, that ask for a pause, that refuse, that hang."""
 
 import os
 import time
@@ -9,7 +9,7 @@ import pytest
 from notifier_scene import START_SEC, Notified, hooks
 from rig import free_port, until
 from rig_metrics import key, samples
-from rig_receiver import Answer, Receiver, texts
+from rig_receiver import Answer, Receiver, Request, texts
 from rig_scene import BUSES, rest
 
 OUTAGE_SEC = float(os.environ.get("RECEIVER_OUTAGE_SEC", "5"))
@@ -158,7 +158,7 @@ def test_row_31_a_receiver_that_hangs_holds_no_other_back(tmp_path, receiver, ot
         receiver.always = 200
         until(lambda: len(receiver.taken()) == 8, 30, "all of them, once it is well")
         scene.settled()
-        assert [event["svc"] for event in receiver.taken()] == [f"s{n}" for n in range(8)]
+        assert sorted(event["svc"] for event in receiver.taken()) == [f"s{n}" for n in range(8)]
         assert len(other.taken()) == 8
 
 
@@ -213,3 +213,76 @@ def test_the_later_of_a_thread_follow_the_first_where_the_channel_wants_that(tmp
         first, last = receiver.seen
         assert first.id == miss
         assert first.data.get("thread", miss) == last.data.get("thread", miss) == miss
+
+
+def refuse(svc: str, status: int):
+    """A receiver's answer to each message with a miss of `svc`; it accepts the others."""
+
+    def choose(request: Request) -> int | None:
+        kinds = [event["type"] for event in request.data["events"] if event["svc"] == svc]
+        return status if "heartbeat_miss" in kinds else None
+
+    return choose
+
+
+def test_row_47_a_message_that_a_receiver_always_fails_on_holds_up_no_other_and_is_rerouted_at_its_age_limit(
+    tmp_path, receiver, other
+):
+    receiver.choose = refuse("alpha", 500)
+    routes = [{"services": ["alpha", "s*"], "channels": ["one"]}, {"channels": ["two"]}]
+    channels = hooks(one=receiver, two=other)
+    with Notified(tmp_path, channels, routes=routes, retry_for_sec=9.0, rate_limit_sec=0.0) as scene:
+        written = time.monotonic()
+        miss = scene.write("heartbeat_miss", "alpha")
+        until(lambda: len(receiver.seen) >= 2, 10, "a second attempt")
+        ok = scene.write("heartbeat_ok", "alpha", down_sec=2.0)
+        for n in range(4):
+            scene.write("heartbeat_miss", f"s{n}")
+            receiver.wait("heartbeat_miss", f"s{n}", 3)
+        assert other.taken() == []
+        other.wait("heartbeat_miss", "alpha", 20)
+        assert time.monotonic() - written >= 9.0
+        receiver.wait("heartbeat_ok", "alpha", 20)
+        scene.settled()
+        [dead] = scene.dead()
+        assert (dead["channel"], dead["message"]["id"]) == ("one", miss)
+        assert dead["reason"] == "gave up after 9 s: 500"
+        assert scene.told(miss)["channels"] == ["two"]
+        tries = [request.at for request in receiver.seen if request.id == miss]
+        assert len(tries) <= 6, "growing pauses for the message that fails"
+        assert [event["id"] for event in receiver.taken("alpha")] == [ok], "the thread keeps its order"
+        assert not [text for text in texts(other.seen) if "broken" in text]
+
+
+def test_row_47_a_restart_does_not_start_the_age_limit_anew(tmp_path, receiver, other):
+    receiver.choose = refuse("alpha", 500)
+    routes = [{"services": ["alpha"], "channels": ["one"]}, {"channels": ["two"]}]
+    with Notified(tmp_path, hooks(one=receiver, two=other), routes=routes, retry_for_sec=8.0) as scene:
+        written = time.monotonic()
+        scene.write("heartbeat_miss", "alpha")
+        until(lambda: receiver.seen, 5, "an attempt")
+        until(lambda: time.monotonic() - written > 7, 10, "most of its time to be over")
+        scene.again()
+        scene.ready()
+        started = time.monotonic()
+        other.wait("heartbeat_miss", "alpha", START_SEC)
+        assert time.monotonic() - started < 6, "a full age limit began anew"
+
+
+@pytest.mark.parametrize("status", [400, 413])
+def test_a_message_that_can_not_be_delivered_breaks_no_channel(tmp_path, receiver, other, status):
+    receiver.choose = refuse("alpha", status)
+    routes = [{"services": ["alpha", "beta"], "channels": ["one"]}, {"channels": ["two"]}]
+    port = free_port()
+    env = {"METRICS_PORT": str(port)}
+    with Notified(tmp_path, hooks(one=receiver, two=other), routes=routes, env=env) as scene:
+        miss = scene.write("heartbeat_miss", "alpha")
+        other.wait("heartbeat_miss", "alpha", 5)
+        scene.write("heartbeat_miss", "beta")
+        receiver.wait("heartbeat_miss", "beta", 3)
+        scene.settled()
+        [dead] = scene.dead()
+        assert (dead["channel"], dead["reason"], dead["message"]["id"]) == ("one", str(status), miss)
+        assert samples(port)[key("notifier_channel_broken", channel="one")] == 0
+        assert not [text for text in texts(other.seen) if "broken" in text]
+        assert not scene.notifier.logs("channel.broken")

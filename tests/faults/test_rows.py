@@ -48,6 +48,8 @@ ROWS = {
     39: "buses filled from outside, without a password",
     40: "a last beat that is far too large",
     41: "what is far too large, on a stream or channel that others may write",
+    47: "a receiver that always fails on one message",
+    48: "an outage that lasts, within a rate limit",
 }
 
 

@@ -1,7 +1,7 @@
 """Who asked hears of each channel once, and knows which line is the last."""
 
 from marketswarm.attention import Answer
-from marketswarm.channels import Message, Receipt, SendError, Severity
+from marketswarm.channels import Failure, Message, Receipt, SendError, Severity
 from notifier.answering import Answering
 from notifier.deliver import Outcome
 
@@ -48,5 +48,5 @@ def test_what_needs_no_channel_is_answered_at_once():
 def test_what_a_channel_refuses_for_good_is_said_as_it_is():
     answering = Answering()
     answering.expect("a", "m1", "one")
-    answering.came(outcome("one", error=SendError("404", permanent=True)))
+    answering.came(outcome("one", error=SendError("404", Failure.BROKEN)))
     assert said(answering) == [("one", False, "404", True)]

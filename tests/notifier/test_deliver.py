@@ -1,15 +1,20 @@
-"""One channel's queue: in order, until it is accepted, each failure with its pause, a broken one let be."""
+"""One channel's deliveries: until each is accepted or too old, with pauses, a broken channel let be."""
 
 import asyncio
 import contextlib
+import json
 import time
+from dataclasses import replace
 
 import pytest
 from rig_process import auntil
 
-from marketswarm.channels import Message, Receipt, SendError, Severity, What
+from marketswarm import log as logs
+from marketswarm.channels import Failure, Message, Receipt, SendError, Severity, What, backlog
+from marketswarm.channels.backlog import QUEUE
+from marketswarm.settings import Common
 from notifier import deliver
-from notifier.deliver import OVERFLOW, QUEUE, Delivery
+from notifier.deliver import OVERFLOW, Delivery
 
 
 def message(ident="m1", at=None, what=What.DOWN):
@@ -19,10 +24,11 @@ def message(ident="m1", at=None, what=What.DOWN):
 class Scripted:
     """A channel that does as told, then accepts; `hang` holds it until it is set."""
 
-    name, where = "scripted", "nowhere"
+    name, where, within_sec = "scripted", "nowhere", 5.0
 
     def __init__(self, *script):
         self.script = list(script)
+        self.refuses: dict[str, SendError] = {}
         self.tried: list[tuple[float, Message, str | None]] = []
         self.hang = asyncio.Event()
         self.hang.set()
@@ -30,7 +36,7 @@ class Scripted:
     async def send(self, message, anchor=None):
         self.tried.append((asyncio.get_running_loop().time(), message, anchor))
         await self.hang.wait()
-        error = self.script.pop(0) if self.script else None
+        error = self.script.pop(0) if self.script else self.refuses.get(message.id)
         if error is not None:
             raise error
         return Receipt("200", "17.5")
@@ -44,10 +50,15 @@ class Scripted:
 
 
 @contextlib.asynccontextmanager
-async def running(channel, monkeypatch, pause=0.05):
-    monkeypatch.setattr(deliver, "pause_sec", lambda _failures, after, _chance: max(after or 0, pause))
+async def running(channel, monkeypatch, pause=0.05, retry_for_sec=60.0):
+    monkeypatch.setattr(backlog, "pause_sec", lambda _failures, after, _chance: max(after or 0, pause))
     outcomes = []
-    one = Delivery(channel, anchor=lambda message, _: message.thread or None, outcome=outcomes.append)
+    one = Delivery(
+        channel,
+        anchor=lambda message, _: message.thread or None,
+        outcome=outcomes.append,
+        retry_for_sec=lambda: retry_for_sec,
+    )
     one.outcomes = outcomes
     task = asyncio.create_task(one.run())
     try:
@@ -71,11 +82,11 @@ async def test_messages_go_out_in_order_and_each_says_what_was_answered(monkeypa
     assert all(each.over and each.error is None for each in one.outcomes)
 
 
-async def test_what_failed_is_tried_again_before_anything_else_after_a_pause(monkeypatch):
+async def test_what_failed_is_tried_again_before_anything_else_of_its_thread_after_a_pause(monkeypatch):
     channel = Scripted(SendError("500"), SendError("timeout"))
     async with running(channel, monkeypatch) as one:
         one.put(message("m1"))
-        one.put(message("m2"))
+        one.put(replace(message("m2"), thread="m1"))
         await auntil(lambda: len(one.outcomes) == 4)
         assert channel.ids == ["m1", "m1", "m1", "m2"]
         times = [at for at, _, _ in channel.tried]
@@ -99,7 +110,7 @@ async def test_a_receiver_is_left_alone_as_long_as_it_asks(monkeypatch):
 
 
 async def test_one_that_refuses_for_good_is_broken_and_each_other_gets_one_attempt_after_a_pause(monkeypatch):
-    gone = SendError("404", permanent=True)
+    gone = SendError("404", Failure.BROKEN)
     channel = Scripted(gone, gone, gone, gone)
     async with running(channel, monkeypatch, pause=0.2) as one:
         for n in range(3):
@@ -119,7 +130,7 @@ async def test_one_that_refuses_for_good_is_broken_and_each_other_gets_one_attem
 
 
 async def test_a_broken_one_that_fails_for_now_loses_nothing(monkeypatch):
-    channel = Scripted(SendError("404", permanent=True), SendError("500"))
+    channel = Scripted(SendError("404", Failure.BROKEN), SendError("500"))
     async with running(channel, monkeypatch) as one:
         one.put(message("m1"))
         one.put(message("m2"))
@@ -135,11 +146,61 @@ async def test_a_channels_own_mistake_ends_no_delivery(monkeypatch):
         one.put(message("m2"))
         await auntil(lambda: len(one.outcomes) == 2)
     assert one.outcomes[0].error.reason == "ZeroDivisionError"
+    assert not any(each.broken for each in one.outcomes)
+    assert channel.ids == ["m1", "m2"], "it is the failure of that one message"
+
+
+async def test_a_channels_own_mistake_is_logged_with_its_traceback_and_without_what_it_says(
+    monkeypatch, capfd
+):
+    logs.configure("notifier", Common(LOG_FORMAT="json"))
+    defect = ValueError("token s3cret is odd")
+    defect.__cause__ = KeyError("hunter2")
+    async with running(Scripted(defect), monkeypatch) as one:
+        one.put(message("m1"))
+        await auntil(lambda: one.outcomes)
+    written = capfd.readouterr().err
+    [line] = [json.loads(each) for each in written.splitlines() if "channel.defect" in each]
+    assert (line["error"], line["channel"], line["id"]) == ("ValueError", "scripted", "m1")
+    assert any("test_deliver.py" in each and "in send" in each for each in line["trace"])
+    assert "from KeyError:" in line["trace"]
+    assert "s3cret" not in written
+    assert "hunter2" not in written
+
+
+async def test_a_channel_is_given_the_time_that_it_grants_itself(monkeypatch):
+    monkeypatch.setattr(deliver, "MARGIN_SEC", 0.0)
+    slow = Scripted()
+    slow.within_sec = 30.0
+    slow.hang.clear()
+    async with running(slow, monkeypatch) as one:
+        one.put(message())
+        await auntil(lambda: slow.tried)
+        await asyncio.sleep(0.2)
+        assert one.outcomes == []
+        slow.hang.set()
+        await auntil(lambda: one.outcomes)
+        assert one.outcomes[0].error is None
+
+
+async def test_a_message_that_always_fails_is_given_up_at_its_age_and_what_follows_it_goes_on(monkeypatch):
+    channel = Scripted()
+    channel.refuses = {"m1": SendError("500")}
+    async with running(channel, monkeypatch, retry_for_sec=0.5) as one:
+        begun = asyncio.get_running_loop().time()
+        one.put(message("m1"))
+        one.put(replace(message("m2"), thread="m1"))
+        await auntil(lambda: any(each.receipt for each in one.outcomes))
+    assert asyncio.get_running_loop().time() - begun >= 0.5
+    [over, sent] = [each for each in one.outcomes if each.over]
+    assert (over.message.id, over.error.reason, over.broken) == ("m1", "gave up after 0.5 s: 500", False)
+    assert sent.message.id == "m2"
 
 
 async def test_one_that_never_answers_is_given_up(monkeypatch):
-    monkeypatch.setattr(deliver, "ATTEMPT_SEC", 0.1)
+    monkeypatch.setattr(deliver, "MARGIN_SEC", 0.0)
     channel = Scripted()
+    channel.within_sec = 0.1
     channel.hang.clear()
     async with running(channel, monkeypatch) as one:
         one.put(message())
@@ -177,7 +238,7 @@ async def test_a_late_message_says_so_in_its_words_and_keeps_its_id(monkeypatch)
     assert one.outcomes[0].message.text == "x", "what is kept is the message as it was"
 
 
-@pytest.mark.parametrize("error", [SendError("500"), SendError("404", permanent=True)])
+@pytest.mark.parametrize("error", [SendError("500"), SendError("404", Failure.BROKEN)])
 async def test_a_test_is_tried_once(monkeypatch, error):
     channel = Scripted(error)
     async with running(channel, monkeypatch) as one:
@@ -192,7 +253,7 @@ async def test_who_is_stopped_finishes_what_is_on_the_wire(monkeypatch):
     channel = Scripted()
     channel.hang.clear()
     outcomes = []
-    one = Delivery(channel, anchor=lambda *_: None, outcome=outcomes.append)
+    one = Delivery(channel, anchor=lambda *_: None, outcome=outcomes.append, retry_for_sec=lambda: 60.0)
     task = asyncio.create_task(one.run())
     one.put(message("m1"))
     one.put(message("m2"))
@@ -205,9 +266,14 @@ async def test_who_is_stopped_finishes_what_is_on_the_wire(monkeypatch):
 
 
 async def test_who_is_stopped_while_it_pauses_ends_at_once(monkeypatch):
-    monkeypatch.setattr(deliver, "pause_sec", lambda *_: 60.0)
+    monkeypatch.setattr(backlog, "pause_sec", lambda *_: 60.0)
     outcomes = []
-    one = Delivery(Scripted(SendError("500")), anchor=lambda *_: None, outcome=outcomes.append)
+    one = Delivery(
+        Scripted(SendError("500")),
+        anchor=lambda *_: None,
+        outcome=outcomes.append,
+        retry_for_sec=lambda: 60.0,
+    )
     task = asyncio.create_task(one.run())
     one.put(message("m1"))
     await auntil(lambda: outcomes)

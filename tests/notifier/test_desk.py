@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from marketswarm.channels import Message, Receipt, SendError, Severity, What
+from marketswarm.channels import Failure, Message, Receipt, SendError, Severity, What
 from marketswarm.channels.storing import parse
 from marketswarm.event import parse as parse_event
 from marketswarm.truth import Truth
@@ -181,7 +181,7 @@ async def test_what_a_channel_refuses_is_dead_there_and_a_broken_channel_is_told
     bench = Bench("one", "two")
     ident, entry = bench.hear("heartbeat_miss", "alpha")
     await bench.desk.turn()
-    gone = SendError("404", permanent=True)
+    gone = SendError("404", Failure.BROKEN)
     bench.outcome(0, error=gone, broken=True)
     await bench.desk.turn()
     [dead] = bench.turns[-1].dead
@@ -210,14 +210,14 @@ async def test_what_all_its_channels_refuse_goes_to_another_that_is_well():
     await bench.desk.turn()
     bench.desk.open(["one", "two", "three"])
     bench.desk.memo.breaks("two", "410")
-    bench.outcome(error=SendError("400", permanent=True))
+    bench.outcome(error=SendError("400", Failure.REJECTED))
     await bench.desk.turn()
     assert bench.handed[-1] == ("three", bench.handed[0][1])
     assert bench.acked() == []
-    bench.outcome(error=SendError("400", permanent=True))
+    bench.outcome(error=SendError("400", Failure.REJECTED))
     await bench.desk.turn()
     assert bench.handed[-1][0] == "two"
-    bench.outcome(error=SendError("410", permanent=True), broken=True)
+    bench.outcome(error=SendError("410", Failure.BROKEN), broken=True)
     await bench.desk.turn()
     assert bench.acked() == [entry]
     assert [dead.channel for turn in bench.turns for dead in turn.dead] == ["one", "three", "two"]
@@ -234,16 +234,36 @@ async def test_what_waits_for_a_channel_that_is_closed_goes_to_one_that_is_open(
     assert bench.turns[-1].dead[0].reason == "no such channel"
 
 
-async def test_an_attempt_that_failed_changes_nothing():
+async def test_an_attempt_that_failed_changes_nothing_but_since_when():
     bench = Bench("one")
-    bench.hear("heartbeat_miss", "alpha")
+    ident, _ = bench.hear("heartbeat_miss", "alpha")
     await bench.desk.turn()
     bench.outcome(error=SendError("500"), over=False)
     before = dict(bench.kept)
     await bench.desk.turn()
+    assert orjson.loads(bench.kept.pop(f"o:w:{ident}"))["since"] == {"one": bench.now}
+    before.pop(f"o:w:{ident}")
     assert bench.kept == before
     assert bench.acked() == []
     assert bench.desk.outbox.waiting("one")
+
+
+async def test_what_follows_a_message_that_is_not_delivered_yet_is_in_no_message_with_other_news():
+    bench = Bench("one")
+    bench.hear("heartbeat_miss", "alpha")
+    bench.hear("heartbeat_miss", "beta")
+    await bench.desk.turn()
+    bench.outcome(error=SendError("500"), over=False)
+    bench.hear("heartbeat_ok", "alpha")
+    bench.hear("heartbeat_ok", "beta")
+    bench.hear("heartbeat_miss", "gamma")
+    bench.hear("heartbeat_miss", "delta")
+    await bench.desk.turn()
+    assert [message.about for _, message in bench.handed] == [
+        ("alpha", "beta"),
+        ("alpha", "beta"),
+        ("gamma", "delta"),
+    ]
 
 
 async def test_a_failed_test_is_not_dead_and_goes_nowhere_else():

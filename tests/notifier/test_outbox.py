@@ -1,5 +1,7 @@
 """What is on its way stays so over a restart, goes to each channel once, and to another when all refuse."""
 
+from dataclasses import replace
+
 import orjson
 from hypothesis import given
 from hypothesis import strategies as some
@@ -13,6 +15,9 @@ def message(ident="m1", *events, thread="", closes=()):
         orjson.dumps({"type": "heartbeat_miss", "svc": svc, "ts": 1.0, "id": f"e.{svc}"}) for svc in events
     )
     return Message(ident, "t", "x", Severity.WARNING, 1.0, events=raw, thread=thread, closes=closes)
+
+
+NOW = 1_762_433_458.0
 
 
 class Kept(dict):
@@ -177,3 +182,39 @@ def test_whatever_happens_a_restart_changes_nothing(story):
         assert [again.covers(f"e.m{n}") for n in (1, 2, 3)] == [outbox.covers(f"e.m{n}") for n in (1, 2, 3)]
         if what == "restart":
             outbox = again
+
+
+def test_since_when_a_message_fails_outlasts_a_restart():
+    outbox, kept = Outbox(), Kept()
+    outbox.put(message("m1", "a"), ["slack"])
+    assert outbox.failing_sec(message("m1", "a"), "slack", NOW) is None
+    outbox.failed("m1", "slack", NOW)
+    outbox.failed("m1", "slack", NOW + 30)
+    outbox = kept.take(outbox).restored()
+    assert outbox.failing_sec(message("m1", "a"), "slack", NOW + 60) == 60
+    assert outbox.refused("m1", "slack", "413", ["email"]) == "email"
+    again = kept.take(outbox).restored()
+    assert again.failing_sec(message("m1", "a"), "email", NOW + 70) is None
+    again.failed("m9", "slack", NOW)
+    assert again.failing_sec(message("m9"), "slack", NOW) is None
+
+
+def test_a_state_without_times_or_with_wrong_ones_is_read():
+    outbox, kept = Outbox(), Kept()
+    outbox.put(message("m1", "a"), ["slack"])
+    kept.take(outbox)
+    for since in ('{"n":1,"ways":{"slack":null}}', '{"n":1,"ways":{"slack":null},"since":{"slack":"x"}}'):
+        kept["o:w:m1"] = since.encode()
+        again = kept.restored()
+        assert [each.id for each in again.waiting("slack")] == ["m1"]
+        assert again.failing_sec(message("m1", "a"), "slack", NOW + 9) is None
+
+
+def test_it_knows_which_message_about_a_service_is_on_its_way():
+    outbox, kept = Outbox(), Kept()
+    for ident, about in (("m1", ("a", "b")), ("m2", ("b", "c"))):
+        outbox.put(replace(message(ident), about=about), ["slack"])
+    outbox = kept.take(outbox).restored()
+    assert [outbox.on_its_way(each) for each in "abcd"] == ["m1", "m1", "m2", None]
+    outbox.accepted("m1", "slack")
+    assert [outbox.on_its_way(each) for each in "abc"] == [None, "m2", "m2"]

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 from rig_process import auntil
 
-from marketswarm.channels import Message, SendError
+from marketswarm.channels import Failure, Message, SendError
 from marketswarm.event import Event, Kind, encode, identify
 from sentinel.owed import OWED_AT_MOST, Debt
 from sentinel.way import Way, message_for, pause_sec
@@ -103,7 +103,7 @@ async def test_what_comes_later_goes_later():
 
 
 async def test_a_refusal_for_good_is_not_repeated_is_seen_and_holds_nothing_up(capsys):
-    channel = Scripted(SendError("404", permanent=True))
+    channel = Scripted(SendError("404", Failure.BROKEN))
     scene = Scene(channel)
     first, second = debt(1), debt(2)
     scene.way.put(first)

@@ -22,7 +22,7 @@ def channel(*receivers: Receiver, more: str = "", within_sec: float = 10.0) -> A
     urls = " ".join(f"json://127.0.0.1:{receiver.port}/s3cret{more}" for receiver in receivers)
     made = opened("apprise", Options(urls=SecretStr(urls)))
     assert isinstance(made, Apprise)
-    made._within_sec = within_sec
+    made.within_sec = within_sec
     return made
 
 
@@ -129,7 +129,7 @@ from marketswarm.channels.apprise import Options, opened
 
 async def main():
     made = opened("apprise", Options(urls=sys.argv[1]))
-    made._within_sec = 1.0
+    made.within_sec = 1.0
     try:
         await made.send(Message("a", "t", "t", Severity.INFO, 0.0))
     except SendError as error:

@@ -62,7 +62,7 @@ def test_what_flaps_says_how_much_in_how_long():
 
 
 def test_what_was_held_back_by_the_rate_limit_is_counted():
-    town = Town()
+    town = Town(rate_limit_max_hold_sec=300)
     town.flap("a", 2, down_sec=20, up_sec=30)
     town.down("a")
     town.run(1000)

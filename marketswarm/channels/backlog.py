@@ -1,0 +1,171 @@
+"""What waits for one channel, and which message is tried next. Pure; times are monotonic seconds.
+
+Messages about the same service, or of the same thread, keep their order. While a message fails, all others
+are tried, so that one that a receiver never accepts holds up no other. Two different messages that fail with
+none accepted between them show that the receiver itself is ill: then everything waits, with growing pauses,
+and one message is tried after each pause, in turn.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from marketswarm.channels.message import Message
+from marketswarm.channels.pausing import pause_sec
+
+QUEUE: Final = 1000
+"""What waits for one channel; beyond that the oldest is given up."""
+NEVER: Final = float("inf")
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """A message that waits since `put_at`, and fails since `since`; `turn` is its place among attempts.
+
+    `failures` are those after which other messages were accepted; `reason` is what the last attempt in this
+    run came to, and before `free_at` there is no other one.
+    """
+
+    message: Message
+    keys: frozenset[str]
+    put_at: float
+    since: float | None
+    turn: int
+    failures: int = 0
+    free_at: float = float("-inf")
+    reason: str = ""
+    on_wire: bool = False
+
+
+class Backlog:
+    """The messages that wait, in order, and the pauses of their channel.
+
+    Args:
+        failures: in a row, before this run.
+        free_at: when the pause after the last of them ends.
+    """
+
+    def __init__(self, failures: int = 0, free_at: float = float("-inf")) -> None:
+        self.failures, self.free_at = failures, free_at
+        self.broken = False
+        self.reason = ""
+        """What the last failure of the channel was, until it accepts a message."""
+        self._entries: dict[str, Entry] = {}
+        self._failed: set[str] = set()  # ids of messages that failed since one was last accepted
+        self._turns = 0
+        self._at_once = 0  # how many a broken channel is to be tried with, without a pause between them
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def trouble(self) -> str:
+        """The reason of a failure that is not over, of the channel or of a message; empty if all is well."""
+        return self.reason or next((each.reason for each in self._entries.values() if each.reason), "")
+
+    def put(self, message: Message, now: float, failing_sec: float | None = None) -> list[Message]:
+        """Add a message, unless it waits already; return those that are given up for it.
+
+        `failing_sec` is how long ago an attempt in an earlier run first failed.
+        """
+        if message.id in self._entries:
+            return []
+        given_up = []
+        while len(self._entries) >= QUEUE:
+            oldest = next(each for each in self._entries.values() if not each.on_wire)
+            self.drop(oldest)
+            given_up.append(oldest.message)
+        keys = frozenset((message.thread or message.id, *message.closes, *message.about))
+        since = None if failing_sec is None else now - failing_sec
+        self._entries[message.id] = Entry(message, keys, now, since, self._next_turn())
+        return given_up
+
+    def drop(self, entry: Entry) -> None:
+        """Take a message out: nobody will try it any more."""
+        self._entries.pop(entry.message.id, None)
+
+    # -- what is next
+
+    def next(self, now: float) -> tuple[Entry | None, float]:
+        """Return the message to try at `now`; if there is none, when to ask again."""
+        if now < self.free_at:
+            return None, self.free_at if self._entries else NEVER
+        if self.broken and not self._at_once:
+            self._at_once = len(self._entries)
+        found, again_at = None, NEVER
+        for entry in self._eligible():
+            if entry.free_at > now:
+                again_at = min(again_at, entry.free_at)
+            elif found is None or entry.turn < found.turn:
+                found = entry
+        return found, again_at
+
+    def expired(self, now: float, retry_for_sec: float) -> list[Entry]:
+        """Take out the messages that failed for too long, or waited so long for a channel that fails."""
+        ages = [(each, self._failing_since(each)) for each in self._entries.values()]
+        over = [each for each, since in ages if since + retry_for_sec <= now]
+        for each in over:
+            each.reason = each.reason or self.reason
+            self.drop(each)
+        return over
+
+    def expires_at(self, retry_for_sec: float) -> float:
+        """When `expired` will find the next message, as far as is known now."""
+        return min(map(self._failing_since, self._entries.values()), default=NEVER) + retry_for_sec
+
+    # -- what came of an attempt
+
+    def accepted(self, entry: Entry, now: float, chance: float) -> None:
+        """The channel took it, so what failed before it was not the channel's fault."""
+        self.drop(entry)
+        self.failures, self.free_at, self.broken, self.reason = 0, float("-inf"), False, ""
+        for each in [self._entries[ident] for ident in self._failed if ident in self._entries]:
+            each.failures += 1
+            each.free_at = min(each.free_at, now + pause_sec(each.failures, None, chance))
+        self._failed.clear()
+
+    def failed(
+        self, entry: Entry, now: float, reason: str, retry_after_sec: float | None, chance: float
+    ) -> None:
+        """It may be accepted later."""
+        self._at_once, self.broken = 0, False
+        self.failures += 1
+        self.reason = entry.reason = reason
+        entry.since = now if entry.since is None else entry.since
+        self._failed.add(entry.message.id)
+        entry.turn = self._next_turn()
+        entry.free_at = now + pause_sec(self.failures + entry.failures, retry_after_sec, chance)
+        if self._is_down() or retry_after_sec is not None:
+            self.free_at = now + pause_sec(self.failures, retry_after_sec, chance)
+
+    def breaks(self, reason: str, now: float, chance: float) -> None:
+        """The channel accepts nothing until it is repaired: after a pause, each message is tried once."""
+        self.broken, self.reason = True, reason
+        self._at_once = max(0, self._at_once - 1)
+        if not self._at_once:
+            self.failures += 1
+            self.free_at = now + pause_sec(self.failures, None, chance)
+
+    # -- inside
+
+    def _eligible(self) -> Iterator[Entry]:
+        """Yield those that follow no other one about the same thing."""
+        seen: set[str] = set()
+        for entry in self._entries.values():
+            if seen.isdisjoint(entry.keys):
+                yield entry
+            seen |= entry.keys
+
+    def _failing_since(self, entry: Entry) -> float:
+        """Since when it or its channel fails; nothing is given up without an attempt in this run."""
+        if entry.since is not None and entry.reason:
+            return entry.since
+        return entry.put_at if self._is_down() else NEVER
+
+    def _is_down(self) -> bool:
+        """Whether two different messages failed and none was accepted since."""
+        return len(self._failed) > 1
+
+    def _next_turn(self) -> int:
+        self._turns += 1
+        return self._turns
