@@ -30,6 +30,7 @@ class Kind(StrEnum):
     PROBE_MISS = "probe_miss"
     PROBE_OK = "probe_ok"
     PROBE_UNWATCHED = "probe_unwatched"
+    REACH_GAP = "reach_gap"
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,7 +107,8 @@ class Hand:
         self._tell(recall(self.life, known, words, self.now))
 
     def rewatch(self, *watches: Watch, buses: Mapping[str, float] | None = None) -> None:
-        names = buses or {watch.bus: 10.0 for watch in watches} or {"bus": 10.0}
+        # beside them one that is always there: who hears no bus at all blames none
+        names = buses or {"bus": 10.0, **{watch.bus: 10.0 for watch in watches}, "spare": 10.0}
         self._tell(self.life.rewatch(watches, names, self.now))
 
     def beat(self, svc: str = "a", *, bus: str = "bus", raw: bytes | None = None, **more: Any) -> None:
@@ -152,7 +153,7 @@ class Hand:
                 bus.clock.refused(self._number, "refused")
             elif name not in self.deaf:
                 bus.clock.accepted()
-                self._tell([self.life.canary(name, self._number, self.now)])
+                self._tell(self.life.canary(name, self._number, self.now))
         self._next_canary = self.elapsed + CANARY_EVERY_SEC
 
     def look(self) -> float:

@@ -17,7 +17,7 @@ from small_healer import BUS_TIMEOUT_SEC, HOME, Canaries, Disk, Healer
 from small_world import WALL, Bus, Service
 
 from marketswarm.beat import parse
-from marketswarm.liveness import State, Told, Verdict, warm_up
+from marketswarm.liveness import Of, State, Told, Verdict, warm_up
 from marketswarm.truth import Watch
 
 SLACK_SEC = 3.5
@@ -97,9 +97,18 @@ class Fleet:
     def is_true(self, at: float, verdict: Verdict) -> None:
         if verdict.down_sec is not None and verdict.since is not None:
             assert abs(verdict.ts - verdict.since - verdict.down_sec) < 0.01
-        if verdict.gap_sec is not None:
+        if verdict.of is Of.REACH:
+            heard = [each for name, each in self.healer.heard_at.items() if each < at]
+            assert verdict.gap_sec >= BUS_TIMEOUT_SEC, f"nothing to speak of: {verdict}"
+            assert not heard or at - max(heard) >= BUS_TIMEOUT_SEC - 1e-6, f"a bus was heard: {verdict}"
+        elif verdict.gap_sec is not None:
             self.is_true_of_gap(verdict)
         if verdict.state is not State.DOWN:
+            return
+        if verdict.of_bus and verdict.reason == "deaf" and verdict.late_sec >= 2 * BUS_TIMEOUT_SEC - 1e-6:
+            proven = self.healer.proven[verdict.svc]
+            begun = next(listened for then, listened in proven if then >= at - verdict.late_sec - 1e-6)
+            assert proven[-1][1] - begun <= verdict.late_sec / 2, f"it was heard: {verdict}"
             return
         if verdict.of_bus:
             assert at - self.healer.heard_at[verdict.svc] >= BUS_TIMEOUT_SEC - 1e-6
@@ -151,6 +160,8 @@ class Fleet:
         """What tell.lua does."""
         outbox, self.healer.outbox = self.healer.outbox, []
         for verdict in outbox:
+            if verdict.of is Of.REACH:
+                continue
             field = f"bus:{verdict.svc}" if verdict.of_bus else verdict.svc
             stored = self.disk.roster.get(field, {}).get("verdict")
             if verdict.gap_sec is not None:
@@ -162,7 +173,7 @@ class Fleet:
                 self.disk.roster.pop(field, None)
             else:
                 entry = {"verdict": str(verdict.state), "since": verdict.since}
-                entry |= {"boot": verdict.boot, "i": verdict.i}
+                entry |= {"boot": verdict.boot, "i": verdict.i, "reason": verdict.reason}
                 self.disk.roster[field] = {key: value for key, value in entry.items() if value is not None}
             if verdict.told is Told.ALERT:
                 told = [

@@ -61,6 +61,7 @@ class Healer:
         self.canaries = {name: Canaries(now) for name in buses}
         self.open_at = dict.fromkeys(buses, now + 0.01)
         self.heard_at = dict.fromkeys(buses, now)  # a canary, last
+        self.proven: dict[str, list[tuple[float, float]]] = {name: [(now, 0.0)] for name in buses}
         self.tick_at = now
         self.memory_at = now + 0.02
         self.asked: list[tuple[float, str, str]] = []
@@ -141,7 +142,7 @@ class Healer:
             if channel == CANARY.encode():
                 known = int(payload) in self.naive.clocks[name].away
                 self.heard_at[name] = self.now if known else self.heard_at[name]
-                self.conclude(self.life.canary(name, int(payload), self.moment))
+                self.conclude(*self.life.canary(name, int(payload), self.moment))
                 self.naive.clocks[name].heard(int(payload), self.now)
         self.agree_on_clocks()
         if self.life.buses[name].waiting:
@@ -199,6 +200,8 @@ class Healer:
             canary = self.canaries[name]
             canary.next_at = min(canary.next_at, max(self.now, canary.started + URGED_PAUSE_SEC))
         self.sleeps_past_nothing(tick.wake_in, set(tick.urge))
+        for name, clock in self.naive.clocks.items():
+            self.proven[name].append((self.now, clock.proven))
         self.tick_at = self.now + max(tick.wake_in, 1e-6)
 
     def sleeps_past_nothing(self, wake_in: float, urged: set[str]) -> None:
@@ -294,7 +297,8 @@ class Healer:
         self.conclude(*verdicts)
         for field, entry in self.disk.roster.items():
             if field.startswith("bus:") and entry["verdict"] == "down":
-                self.conclude(recall_bus(self.life, field[4:], entry.get("since"), self.moment))
+                since, deaf = entry.get("since"), entry.get("reason") == "deaf"
+                self.conclude(recall_bus(self.life, field[4:], since, self.moment, deaf=deaf))
         self.life.dirty |= {svc: None for svc in self.disk.silences if svc not in self.life.records}
         for svc in notes.keys() - self.life.records.keys():
             self.life.notes.urge(svc)

@@ -51,9 +51,9 @@ def alerts_of(message: Message, anchor: str | None) -> Iterator[dict[str, Any]]:
     events = [event for event in map(parse, message.events) if isinstance(event, Event)]
     for event in events:
         name = event.type.partition("_")[0]
-        opening = _OPENING[name]
+        opening = _OPENING.get(name)  # nothing fires of what is told in retrospect
         fires = event.type is opening
-        severity = anchor or (message.severity if fires else severity_of(opening))
+        severity = anchor or (message.severity if fires else severity_of(opening or event.type))
         said = (message.title, message.text) if len(events) == 1 else words(event)
         yield alert(name, event.svc, severity, said, began=began(event), ended=None if fires else event.ts)
     if not events or message.what in (What.FLAPPING, What.SETTLED):

@@ -56,6 +56,8 @@ def words(event: Event) -> tuple[str, str]:
         restarted = ", and it was started anew" if event.restarted else ""
         silent = f"silent for at least {seconds(event.gap_sec)} while nobody listened"
         return _PLAIN[kind][0].format(svc), f"{silent}{restarted}"
+    if event.gap_sec is not None and kind is Kind.REACH_GAP:
+        return _PLAIN[kind][0].format(svc), f"for {seconds(event.gap_sec)}; {_PLAIN[kind][1]}"
     if event.down_sec is not None and kind in _AFTER:
         return f"{_AFTER[kind].format(svc)}", f"after {seconds(event.down_sec)}"
     title, text = _PLAIN[kind]
@@ -80,6 +82,7 @@ _PLAIN: Final[Mapping[Kind, tuple[str, str]]] = {
     Kind.TRUTH_OK: ("the truth on {} is right again", "it is the same on all buses"),
     Kind.PROBE_OK: ("{} is up again", "its probes succeed"),
     Kind.PROBE_UNWATCHED: ("{} is no longer probed", "it was down, and the truth no longer names it"),
+    Kind.REACH_GAP: ("the {} reached no bus", "its own network, or all buses at once; nothing was watched"),
     Kind.HEARTBEAT_GAP: ("{} was away unseen", "it did not beat all the time while nobody listened"),
 }
 

@@ -64,7 +64,7 @@ def _row(svc: str, bus: str, timeout_sec: float, facts: Facts) -> Row:
     seen = facts.instances.get(svc)
     return Row(
         svc=svc,
-        verdict=_verdict(svc, silence_sec, timeout_sec, facts),
+        verdict=_verdict(svc, bus, silence_sec, timeout_sec, facts),
         silence_sec=silence_sec,
         timeout_sec=timeout_sec,
         instances=None if seen is None else len(seen),
@@ -79,11 +79,29 @@ def _row(svc: str, bus: str, timeout_sec: float, facts: Facts) -> Row:
     )
 
 
-def _verdict(svc: str, silence_sec: float | None, timeout_sec: float, facts: Facts) -> str:
-    """The healer's; of one it does not judge (itself), the last word on it, else what its beats tell."""
+def lost(facts: Facts) -> dict[str, str]:
+    """The buses that the healer does not hear, or hardly, by the roster, and why."""
+    fields = ((name.partition(":"), entry) for name, entry in facts.roster.items())
+    return {
+        bus: str(_event(entry).get("reason", "away"))
+        for (kind, _, bus), entry in fields
+        if kind == "bus" and entry.get("verdict") == "down"
+    }
+
+
+def _event(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    event = entry.get("event")
+    return event if isinstance(event, dict) else {}
+
+
+def _verdict(svc: str, bus: str, silence_sec: float | None, timeout_sec: float, facts: Facts) -> str:
+    """The healer's; of one it does not judge (itself), the last word on it, else what its beats tell.
+
+    Of one that was up on a bus that the healer does not hear, nobody knows.
+    """
     told = facts.roster.get(svc, {}).get("verdict")
     if isinstance(told, str):
-        return told
+        return "unknown" if told == "up" and bus in lost(facts) else told
     word = str(facts.health.get(svc, {}).get("type", ""))
     if word.endswith("_miss"):
         return "down"

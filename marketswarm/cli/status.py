@@ -33,6 +33,7 @@ class Picture:
     revision: int | None
     away: dict[str, str] = field(default_factory=dict)  # buses that did not answer, and why
     why: str = ""  # there is nothing to see at all
+    lost: dict[str, str] = field(default_factory=dict)  # buses that the healer does not hear, and why
     leader: "Leader | None" = None
     heeded: "Heeded | None" = None
 
@@ -41,6 +42,11 @@ class Picture:
         if self.why:
             return [self.why]
         notes = [f"bus {bus} does not answer: {reason}" for bus, reason in self.away.items()]
+        notes += [
+            f"the healer does not hear bus {bus} ({reason}): nobody knows of its services"
+            for bus, reason in self.lost.items()
+            if bus not in self.away
+        ]
         judge = next((row for row in self.rows if row.svc == "healer"), None)
         if judge and judge.verdict != "up":
             notes.append(f"the healer is {judge.verdict}: verdicts may be old")
@@ -80,14 +86,14 @@ async def look(data: Path) -> Picture:
 
     from marketswarm.cli.facts import facts
     from marketswarm.cli.heeded import heeded
-    from marketswarm.cli.rows import rows
+    from marketswarm.cli.rows import lost, rows
     from marketswarm.cli.sight import sight
 
     async with sight(data) as fleet:
         truth = fleet.truth
         (known, away), heed = await asyncio.gather(facts(fleet), heeded(fleet.buses()))
         revision = fleet.found.revision if fleet.found else None
-        return Picture(rows(truth, known), revision, away, leader=known.leader, heeded=heed)
+        return Picture(rows(truth, known), revision, away, lost=lost(known), leader=known.leader, heeded=heed)
 
 
 async def _look_or_why_not(data: Path) -> Picture:
@@ -134,6 +140,7 @@ def _encoded(picture: Picture) -> bytes:
             "revision": picture.revision,
             "services": picture.rows,
             "away": picture.away,
+            "lost": picture.lost,
             "leader": picture.leader,
             "silences": [each.id for each in picture.heeded.silences] if picture.heeded else [],
             "undelivered": picture.heeded.undelivered if picture.heeded else 0,

@@ -92,6 +92,11 @@ def _gap(event: Mapping[str, Any]) -> tuple[str, str]:
     return _NOTE, f"{svc} was {for_long or 'silent'} while nobody could listen; it is up"
 
 
+def _unreached(event: Mapping[str, Any]) -> tuple[str, str]:
+    """It is over, or it could not have been told."""
+    return _NOTE, f"the {event.get('svc')} reached no bus for {seconds(event.get('gap_sec'))}"
+
+
 def _unknown(event: Mapping[str, Any]) -> tuple[str, str]:
     return _NOTE, f"{event.get('type')} {event.get('svc', '')}".rstrip()
 
@@ -101,6 +106,7 @@ _SENTENCES: Mapping[str, Callable[[Mapping[str, Any]], tuple[str, str]]] = {
     "heartbeat_ok": _back,
     "heartbeat_unwatched": lambda event: (_NOTE, f"{event.get('svc')} is no longer watched; it was down"),
     "heartbeat_gap": _gap,
+    "reach_gap": _unreached,
     "healer_miss": _silent("down, nobody watches"),
     "healer_ok": _back,
     "bus_miss": _bus_lost,

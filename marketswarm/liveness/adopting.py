@@ -29,7 +29,7 @@ def adopt_bus(life: Liveness, name: str) -> None:
     """Takes it that a bus is not told lost; if it is not heard, its loss is declared anew."""
     bus = life.buses.get(name)
     if bus is not None and bus.state is State.DOWN:
-        bus.state, bus.lost = State.UP, None
+        bus.state, bus.lost, bus.deaf = State.UP, None, False
 
 
 def _put_down(record: Record, memory: Remembered, now: Moment) -> None:

@@ -19,6 +19,9 @@ OVERDUE_SEC: Final = 1.0
 """A canary away for longer, or a loop that wakes later than it should by more, is a gap."""
 
 
+_CUT: Final = frozenset({"refused", "error"})
+
+
 @dataclass(frozen=True, slots=True)
 class Moment:
     """One reading of both clocks, in seconds. `wall` is for what people read, never for a decision."""
@@ -38,6 +41,7 @@ class ListeningClock:
     """
 
     __slots__ = (
+        "_accepted",
         "_anchor",
         "_mutes",
         "_outstanding",
@@ -46,6 +50,7 @@ class ListeningClock:
         "_write_reason",
         "gap_end",
         "gaps",
+        "overslept_ever_sec",
         "overslept_sec",
         "proof",
         "proven",
@@ -63,12 +68,14 @@ class ListeningClock:
         self.round_trip_sec = 0.0
         self.proof = start  # the last moment at which this bus was known to be heard
         self.overslept_sec = 0.0  # how long since then the listener itself did not run
+        self.overslept_ever_sec = 0.0  # the same since the beginning
         self._anchor: float | None = None  # the monotonic time that `proven` stands for; None in a gap
         self._session = False
         # canaries on their way, number and time of sending; the oldest of very many is forgotten
         self._outstanding: deque[tuple[int, float]] = deque(maxlen=64)
         self._session_reason: str | None = "refused"
         self._write_reason: str | None = None
+        self._accepted = False  # the bus took the last canary that it answered
         # the latest stretches in which one who was awake heard nothing: when each ended, and how long it was
         self._mutes: deque[tuple[float, float]] = deque(maxlen=16)
 
@@ -91,8 +98,11 @@ class ListeningClock:
     def reason(self) -> str:
         """Why there is a gap, as far as is known: the word for `bus_miss`.
 
-        A connection that was cut says less than what came of the other: a certificate, a password.
+        A connection that was cut says less than what came of the other: a certificate, a password. Where the
+        bus takes writes, that a session was cut or went wrong says no more than that nothing is heard.
         """
+        if self._accepted and self._session_reason in _CUT:
+            return "deaf"
         known = [reason for reason in (self._write_reason, self._session_reason) if reason is not None]
         return next((reason for reason in known if reason != "refused"), known[0] if known else "deaf")
 
@@ -138,11 +148,11 @@ class ListeningClock:
 
     def accepted(self) -> None:
         """The bus took a canary, and with it a write."""
-        self._write_reason = None
+        self._write_reason, self._accepted = None, True
 
     def refused(self, number: int, reason: str) -> None:
         """The bus did not take a canary, or not in time: nothing can be proven while it takes none."""
-        self._write_reason = reason
+        self._write_reason, self._accepted = reason, False
         if self._outstanding and self._outstanding[-1][0] == number:
             self._outstanding.pop()
         self._begin_gap()
@@ -184,6 +194,7 @@ class ListeningClock:
         """The listener itself did not run for so long: nothing it failed to see counts against anyone."""
         self._begin_gap()
         self.overslept_sec += overslept_sec
+        self.overslept_ever_sec += overslept_sec
 
     def _begin_gap(self) -> None:
         if self._anchor is not None:

@@ -13,6 +13,7 @@ from marketswarm.beat import Beat, Malformed
 from marketswarm.liveness.clock import CANARY_EVERY_SEC, OVERDUE_SEC, Moment
 from marketswarm.liveness.looking_back import LookingBack
 from marketswarm.liveness.noting import Notes
+from marketswarm.liveness.reach import Reach
 from marketswarm.liveness.record import Heard, Record
 from marketswarm.liveness.roster import Roster
 from marketswarm.liveness.verdict import Acquitted, On, State, Suspect, Testimony, Verdict
@@ -72,6 +73,7 @@ class Liveness(Roster):
         """A silence that is remembered beyond this process ended; the owner sets it back once it saves."""
         self.notes = Notes(self.records, self._vet)
         self.past = LookingBack(self.notes)
+        self._reach = Reach()
         self._awake = now.mono
         self._on_malformed = on_malformed
 
@@ -83,15 +85,18 @@ class Liveness(Roster):
             self.counts.stalls += 1
             for bus in self.buses.values():
                 bus.clock.stalled(now.mono - self._awake)
+            self._reach.stalled(now.mono - self._awake)
         self._awake = now.mono
 
-    def canary(self, bus_name: str, number: int, now: Moment) -> Verdict | None:
-        """A canary came back; returns `bus_ok` when that ends a loss."""
+    def canary(self, bus_name: str, number: int, now: Moment) -> list[Verdict]:
+        """A canary came back; returns what that ends: the loss of this bus, or of the reach to any."""
         bus = self.buses.get(bus_name)
         if bus is None:
-            return None
+            return []
         bus.clock.heard(number, now)
-        return bus.regained(now) if bus.clock.listening else None
+        gap = self._reach.look(self.buses.values(), now) if bus.clock.listening else None
+        found = bus.regained(now) if bus.clock.listening else None
+        return [verdict for verdict in (gap, found) if verdict is not None]
 
     def hear(self, bus_name: str, messages: Messages, now: Moment) -> Hearing:
         """Takes in what came at once: `[b"message", channel, payload]` each, as the server sends them."""
@@ -201,8 +206,11 @@ class Liveness(Roster):
         wake_in = CANARY_EVERY_SEC
         for bus in self.buses.values():
             bus.clock.check(now.mono)
-            if (lost := bus.judge(now)) is not None:
-                verdicts.append(lost)
+        if (gap := self._reach.look(self.buses.values(), now)) is not None:
+            verdicts.append(gap)
+        for bus in self.buses.values():
+            if (moved := bus.judge(now, may_blame=self._reach.may_blame(bus, now))) is not None:
+                verdicts.append(moved)
             running = bus.clock.running(now.mono)
             if not self.held:
                 suspects += self._suspects(bus, running)

@@ -72,16 +72,18 @@ def _beats(record: Record, testimony: Testimony | None) -> bool:
     return testimony.age_sec <= record.watch.timeout_sec / 2
 
 
-def recall_bus(life: Liveness, name: str, since: float | None, now: Moment) -> Verdict | None:
+def recall_bus(
+    life: Liveness, name: str, since: float | None, now: Moment, *, deaf: bool = False
+) -> Verdict | None:
     """Takes up that a bus was told lost, and `since` when, in epoch seconds, it had not been heard.
 
-    Returns `bus_ok` if it is heard already.
+    One that was lost as `deaf` is not found by a single canary. Returns `bus_ok` if it is heard already.
     """
     bus = life.buses.get(name)
     if bus is None:
         return None
     was_heard = bus.state is State.UP
-    bus.state = State.DOWN
+    bus.state, bus.deaf = State.DOWN, deaf
     if since is not None:
         bus.lost = Moment(now.mono - now.since(since), since)
     return bus.regained(now) if was_heard else None

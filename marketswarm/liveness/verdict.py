@@ -26,6 +26,7 @@ class Of(StrEnum):
     SERVICE = "service"
     BUS = "bus"
     TRUTH = "truth"
+    REACH = "reach"  # of the healer itself, over all buses
 
 
 class On(StrEnum):

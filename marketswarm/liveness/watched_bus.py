@@ -9,6 +9,7 @@ from typing import Final
 from marketswarm.liveness.clock import ListeningClock, Moment
 from marketswarm.liveness.gap import Case
 from marketswarm.liveness.record import Record
+from marketswarm.liveness.share import ProvenShare, Window
 from marketswarm.liveness.verdict import BUS_TRANSITIONS, Of, On, State, Told, Verdict
 from marketswarm.liveness.wheel import TimingWheel
 
@@ -26,8 +27,10 @@ class WatchedBus:
         "cases",
         "channels",
         "clock",
+        "deaf",
         "lost",
         "name",
+        "share",
         "state",
         "timeout_sec",
         "turn",
@@ -39,6 +42,7 @@ class WatchedBus:
         self.name = name
         self.timeout_sec = timeout_sec
         self.clock = ListeningClock(start)
+        self.share = ProvenShare(self.clock, start)
         self.channels: dict[bytes, Record] = {}
         self.wheel: TimingWheel[Record] = TimingWheel(_when)
         self.cases: TimingWheel[Case] = TimingWheel(Case.due)
@@ -46,6 +50,12 @@ class WatchedBus:
         self.waiting: list[Record] = []  # due by the running clock: the next canary proves it
         self.state = State.UNKNOWN
         self.lost: Moment | None = None  # while it is down: when it was last heard, if ever
+        self.deaf = False  # while it is down: it was lost as deaf, and one canary does not end that
+
+    @property
+    def hardly_heard(self) -> bool:
+        """Whether it was heard for too little of the time of late, though it may be heard just now."""
+        return self.deaf or self.share.poor > 0
 
     def file(self, record: Record) -> None:
         """Puts a record on the wheel, unless it lies there already.
@@ -70,25 +80,44 @@ class WatchedBus:
         for record in self.channels.values():
             record.estrange()
 
-    def judge(self, now: Moment) -> Verdict | None:
-        """Declares the bus lost once it could not be heard for its timeout."""
-        silent = self.clock.unheard_for(now.mono)
-        if self.clock.listening or self.state is State.DOWN or silent < self.timeout_sec:
+    def judge(self, now: Moment, *, may_blame: bool) -> Verdict | None:
+        """Declares the bus lost once it could not be heard for its timeout, or for too much of the time.
+
+        And found, where that takes more than one canary. `may_blame`: a bus that is not heard at all is
+        away, and not this listener.
+        """
+        window = self.share.look(self.timeout_sec, now)
+        if self.state is State.DOWN:
+            return self._regain(now) if self.deaf and window is Window.GOOD else None
+        if self.share.deaf:
+            since = self.share.since
+            return self._lose("deaf", now.mono - since.mono, since, now)
+        silent_sec = self.clock.unheard_for(now.mono)
+        if self.clock.listening or not may_blame or silent_sec < self.timeout_sec:
             return None
-        self.lost = self.clock.proof if self.state is State.UP else None
+        return self._lose(self.clock.reason, silent_sec, self.clock.proof, now)
+
+    def regained(self, now: Moment) -> Verdict | None:
+        """Notes that the bus is heard."""
+        if self.state is State.UP or (self.state is State.DOWN and self.deaf):
+            return None
+        return self._regain(now)
+
+    def _lose(self, reason: str, late_sec: float, since: Moment, now: Moment) -> Verdict | None:
+        self.lost = since if self.state is State.UP else None
+        self.deaf = reason == "deaf"
         return self._move(
             On.DUE,
             now,
-            reason=self.clock.reason,
-            late_sec=silent,
+            reason=reason,
+            late_sec=late_sec,
             timeout_sec=self.timeout_sec,
             since=None if self.lost is None else self.lost.wall,
         )
 
-    def regained(self, now: Moment) -> Verdict | None:
-        """Notes that the bus is heard."""
-        if self.state is State.UP:
-            return None
+    def _regain(self, now: Moment) -> Verdict | None:
+        self.deaf = False
+        self.share.restart(now)
         if (lost := self.lost) is None:
             return self._move(On.BEAT, now)
         return self._move(On.BEAT, now, down_sec=now.mono - lost.mono, since=lost.wall)

@@ -31,5 +31,5 @@ def announce(verdict: Verdict, *, leads: bool) -> None:
     if not leads:
         known["standing_by"] = True
     said = {key: round(v, 3) if isinstance(v, float) else v for key, v in known.items() if v is not None}
-    event = _SAID[verdict.of, verdict.state] if verdict.gap_sec is None else "service.gap"
+    event = f"{verdict.of}.gap" if verdict.gap_sec is not None else _SAID[verdict.of, verdict.state]
     log.info(event, svc=verdict.svc, **said)

@@ -88,8 +88,7 @@ class Hearing:
 
     def canary_heard(self, bus: str, number: int, now: Moment) -> None:
         """See `Ear`."""
-        verdict = self.life.canary(bus, number, now)
-        if verdict is not None:
+        for verdict in self.life.canary(bus, number, now):
             self._conclude(verdict)
         if bus in self.life.buses and self.life.buses[bus].waiting:
             self._poke()
@@ -100,12 +99,15 @@ class Hearing:
 
     def deafness(self, now: Moment) -> str | None:
         """What can't be heard for longer than a hiccup, in words for a beat's `detail`; None when all is."""
-        lost = [
-            f"{bus.name} ({bus.clock.reason})"
+        lost = {
+            bus.name: f"{bus.name} ({bus.clock.reason})"
             for bus in self.life.buses.values()
             if not bus.clock.listening and bus.clock.unheard_for(now.mono) > HICCUP_SEC
-        ]
-        return f"not hearing {', '.join(lost)}" if lost else None
+        }
+        partly = [name for name, bus in self.life.buses.items() if bus.hardly_heard and name not in lost]
+        found = [f"not hearing {', '.join(lost.values())}"] if lost else []
+        found += [f"hearing {', '.join(partly)} for too little of the time"] if partly else []
+        return "; ".join(found) or None
 
     def _note_malformed(self, svc: str, found: Malformed) -> None:
         self._malformed = svc, found.reason

@@ -57,7 +57,7 @@ class Notices:
 
     def _kind(self, verdict: Verdict) -> Kind:
         if verdict.gap_sec is not None:
-            return Kind.HEARTBEAT_GAP
+            return Kind.REACH_GAP if verdict.of is Of.REACH else Kind.HEARTBEAT_GAP
         if verdict.of is Of.TRUTH:
             return Kind.TRUTH_DRIFT if verdict.state is State.DOWN else Kind.TRUTH_OK
         return Kind(f"{'bus' if verdict.of_bus else self._of}_{_ENDING[verdict.state]}")

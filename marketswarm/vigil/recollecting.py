@@ -201,6 +201,8 @@ class Recollection:
             if field.startswith(BUS_FIELD) and entry["verdict"] == "down":
                 since = entry.get("since")
                 since = since if isinstance(since, float) else None
-                verdict = recall_bus(self._life, field.removeprefix(BUS_FIELD), since, moment())
+                name, event = field.removeprefix(BUS_FIELD), entry.get("event")
+                deaf = isinstance(event, dict) and event.get("reason") == "deaf"
+                verdict = recall_bus(self._life, name, since, moment(), deaf=deaf)
                 if verdict is not None:
                     self._conclude(verdict)

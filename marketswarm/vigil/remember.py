@@ -122,7 +122,7 @@ class Memory:
                 return
 
 
-_FIELDS: Final = {Of.SERVICE: "", Of.BUS: BUS_FIELD, Of.TRUTH: TRUTH_FIELD}
+_FIELDS: Final = {Of.SERVICE: "", Of.BUS: BUS_FIELD, Of.TRUTH: TRUTH_FIELD, Of.REACH: "reach:"}
 
 
 def field_of(verdict: Verdict) -> str:

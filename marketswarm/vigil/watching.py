@@ -182,7 +182,10 @@ class Vigil:
         deaf = [
             name
             for name, bus in self.life.buses.items()
-            if not bus.clock.listening and bus.clock.unheard_for(now) > max(OVERDUE_SEC, bus.timeout_sec / 3)
+            if bus.hardly_heard
+            or (
+                not bus.clock.listening and bus.clock.unheard_for(now) > max(OVERDUE_SEC, bus.timeout_sec / 3)
+            )
         ]
         return [*deaf, "memory"] if self.life.held else deaf
 

@@ -60,7 +60,7 @@ class Router:
         """Takes note of an event, and says what is done about it."""
         key = key_of(event)
         incident = self._incidents.get(key) or Incident(key, event.svc)
-        if event.type is Kind.HEARTBEAT_GAP:
+        if event.type in (Kind.HEARTBEAT_GAP, Kind.REACH_GAP):
             return self._note(incident, event, raw, now)
         if event.ts < incident.last_ts or event.id == incident.last_id:
             return Reason.REPEAT

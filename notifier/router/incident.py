@@ -165,4 +165,4 @@ CLOSES: Final = frozenset(
 def key_of(event: Event) -> str:
     """What an event is on; a bus and a service may have the same name."""
     family = event.type.partition("_")[0]
-    return f"{family}:{event.svc}" if family in ("bus", "truth") else event.svc
+    return f"{family}:{event.svc}" if family in ("bus", "truth", "reach") else event.svc

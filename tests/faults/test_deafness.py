@@ -1,12 +1,17 @@
-"""FAILURES rows 7, 10 and 13: the healer's ear fails, not those whom it listens to."""
+"""FAILURES rows 7, 10, 13 and 38: the healer's ear fails, not those whom it listens to."""
 
+import contextlib
+import threading
 import time
 
 import orjson
 import pytest
+import redis
 from rig import TcpProxy, until
+from rig_process import Proc
 from rig_scene import BUS_TIMEOUT_SEC, NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, Scene, only, rest, service, stamp
 
+MIB = 1024 * 1024
 SERVICES = {"mortal": service(), **{f"s{n}": service() for n in range(10)}}
 
 
@@ -131,3 +136,66 @@ def test_row_13_a_healer_whose_channels_are_revoked_says_so_and_recovers_by_itse
             only(scene.log("bus_miss", bus=bus))
             only(scene.log("bus_ok", bus=bus))
         assert "hush-hush" not in scene["healer"].text()
+
+
+def flood(url: str, bytes_: int, ended: threading.Event) -> None:
+    """A service's client that publishes very much on its own channel, again and again."""
+    payload = b"x" * bytes_
+    while not ended.is_set():
+        with contextlib.suppress(redis.RedisError, OSError), redis.Redis.from_url(url) as client:
+            while not ended.is_set():
+                client.publish("s0:heartbeat", payload)
+
+
+@contextlib.contextmanager
+def flooding(scene: Scene, bytes_: int):
+    """While it lasts, the user of s0 does what it may: publish on the channel of s0."""
+    scene.system.cmd("CONFIG", "SET", "proto-max-bulk-len", 512 * MIB)
+    scene.system.cmd("ACL", "SETUSER", "s0", "on", ">its-own", "resetchannels", "&s0:heartbeat", "+publish")
+    url, ended = f"redis://s0:its-own@127.0.0.1:{scene.system.port}", threading.Event()
+    thread = threading.Thread(target=flood, args=(url, bytes_, ended))
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(20)
+
+
+def test_row_38_who_publishes_65_mb_again_and_again_hides_no_death(tmp_path):
+    with Scene(tmp_path, SERVICES) as scene:
+        with flooding(scene, 65 * MIB):
+            died_at = scene.stop_beating("mortal")
+            until(
+                lambda: scene.misses() or scene.log("bus_miss", "system-redis", bus="market-redis"),
+                max(TIMEOUT_SEC + WARM_UP_SEC + 5, 3 * BUS_TIMEOUT_SEC) + NOISE_SEC,
+                lambda: f"word of it: {scene['healer']}",
+            )
+            told_at = time.time()
+            if not scene.misses():
+                miss = only(scene.log("bus_miss", bus="market-redis"))
+                assert (miss["reason"], miss["timeout_sec"]) == ("deaf", BUS_TIMEOUT_SEC)
+                assert miss["late_sec"] >= BUS_TIMEOUT_SEC
+                until(
+                    lambda: scene.roster().get("bus:system-redis", {}).get("verdict") == "down",
+                    5,
+                    "the same there",
+                )
+                seen = status(scene)
+                assert seen["lost"] == {"system-redis": "deaf"}, seen
+                assert {row["verdict"] for row in seen["services"] if row["svc"] in SERVICES} == {"unknown"}
+                assert any("system-redis" in note for note in seen["notes"])
+                rest(3 * BUS_TIMEOUT_SEC)
+                assert len(scene.log(bus="market-redis")) == 1, "it flaps"
+        assert told_at - died_at <= TIMEOUT_SEC + WARM_UP_SEC + 5 + NOISE_SEC
+        scene.wait_logged("heartbeat_miss", "mortal", TIMEOUT_SEC + WARM_UP_SEC + 5 + NOISE_SEC)
+        if scene.log("bus_miss", bus="market-redis"):
+            scene.wait_logged("bus_ok", "system-redis", 3 * BUS_TIMEOUT_SEC + NOISE_SEC, "market-redis")
+        assert scene.misses() == ["mortal"]
+
+
+def status(scene: Scene) -> dict:
+    """`marketswarm status --json` of a scene."""
+    with Proc("marketswarm", scene.env, scene.folder, "status", "--json") as proc:
+        assert proc.wait(30) == 0
+    return only([line for line in proc.logs() if "services" in line])

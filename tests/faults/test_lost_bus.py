@@ -44,7 +44,13 @@ def test_rows_5_6_a_lost_bus_is_one_fact_told_over_the_other_and_no_service_is_m
         assert scene["healer"].running
 
 
-def test_row_5_both_buses_lost_at_once_are_told_when_they_are_back_and_no_service_is_missed(tmp_path):
+def of_buses(scene: Scene, bus: str = "system-redis") -> list[tuple[str, str]]:
+    """What was told of buses, and of the healer's reach to them."""
+    events = scene.log(bus=bus)
+    return [(e["type"], e["svc"]) for e in events if e["type"].partition("_")[0] in ("bus", "reach")]
+
+
+def test_row_46_both_buses_lost_at_once_are_one_fact_when_they_are_back_and_no_service_is_missed(tmp_path):
     with Scene(tmp_path, SERVICES) as scene:
         for bus in BUSES:
             scene.server(bus).kill()
@@ -52,11 +58,55 @@ def test_row_5_both_buses_lost_at_once_are_told_when_they_are_back_and_no_servic
         for bus in BUSES:
             scene.server(bus).start()
         for bus in BUSES:
-            ok = scene.wait_logged("bus_ok", bus, 4 + NOISE_SEC)
-            assert ok["down_sec"] >= OUTAGE_SEC - 1
-            assert only(scene.log("bus_miss", bus))["reason"] == "refused"
-        scene.listen_for(TIMEOUT_SEC + WARM_UP_SEC, *BUSES)
+            gap = scene.wait_logged("reach_gap", "healer", 4 + NOISE_SEC, bus)
+            assert gap["gap_sec"] >= OUTAGE_SEC - 1
+            assert gap["since"] == pytest.approx(gap["ts"] - gap["gap_sec"], abs=0.01)
+        scene.listen_for(max(TIMEOUT_SEC + WARM_UP_SEC, BUS_TIMEOUT_SEC), *BUSES)
         assert scene.misses() == []
+        for bus in BUSES:
+            assert of_buses(scene, bus) == [("reach_gap", "healer")]
+        assert scene.tail("system-redis").of("reach_gap") == [scene.log("reach_gap")[0]]
+
+
+@pytest.mark.parametrize("fault", ["refuse", "swallow"])
+def test_row_46_a_healer_whose_own_network_is_away_blames_no_bus_and_says_so_when_it_is_back(tmp_path, fault):
+    with (
+        Scene(tmp_path, SERVICES, agents=()) as scene,
+        TcpProxy(scene.system.port) as one,
+        TcpProxy(scene.market.port) as other,
+    ):
+        scene.start("healer", SYSTEM_REDIS_URL=one.url, MARKET_REDIS_URL=other.url)
+        scene.all_up()
+        for wire in (one, other):
+            getattr(wire, fault)()
+        cut_at = time.time()
+        scene.stop_beating("mortal")
+        rest(OUTAGE_SEC)
+        assert of_buses(scene) == []
+        for wire in (one, other):
+            wire.heal()
+        gap = scene.wait_logged("reach_gap", "healer", 4 + NOISE_SEC)
+        assert gap["since"] == pytest.approx(cut_at, abs=1)
+        assert gap["gap_sec"] == pytest.approx(gap["ts"] - cut_at, abs=1)
+        scene.wait_logged("heartbeat_miss", "mortal", TIMEOUT_SEC + WARM_UP_SEC + NOISE_SEC)
+        scene.listen_for(BUS_TIMEOUT_SEC, *BUSES)
+        assert scene.misses() == ["mortal"]
+        assert of_buses(scene) == [("reach_gap", "healer")]
+
+
+def test_row_46_of_two_lost_buses_the_one_that_stays_away_is_missed_when_the_other_is_back(tmp_path):
+    with Scene(tmp_path, SERVICES) as scene:
+        for bus in BUSES:
+            scene.server(bus).kill()
+        rest(OUTAGE_SEC)
+        scene.system.start()
+        miss = scene.wait_logged("bus_miss", "market-redis", BUS_TIMEOUT_SEC + 4 + NOISE_SEC)
+        assert (miss["reason"], miss["late_sec"] >= OUTAGE_SEC) == ("refused", True)
+        assert miss["ts"] - scene.log("reach_gap")[0]["ts"] >= BUS_TIMEOUT_SEC - 0.1
+        scene.market.start()
+        scene.wait_logged("bus_ok", "market-redis", 4 + NOISE_SEC)
+        told = [("reach_gap", "healer"), ("bus_miss", "market-redis"), ("bus_ok", "market-redis")]
+        assert of_buses(scene) == told
 
 
 def test_a_verdict_whose_acknowledgement_is_lost_is_offered_again_and_told_once(tmp_path):

@@ -180,6 +180,16 @@ def test_the_reason_is_the_writes_then_the_sessions_then_deafness(clock):
     assert clock.reason == "deaf"
 
 
+@pytest.mark.parametrize(("session", "said"), [("refused", "deaf"), ("error", "deaf"), ("auth", "auth")])
+def test_a_session_that_is_cut_where_writes_are_taken_is_deafness(clock, session, said):
+    come_back(clock, 2, 100.25, 100.25)
+    clock.lost(session)
+    assert clock.reason == said
+    clock.sent(3, 100.5)
+    clock.refused(3, "refused")
+    assert clock.reason == (session if session != "error" else "error")
+
+
 def test_the_clock_never_runs_back_for_long_and_proven_never():
     clock = ListeningClock(at(0))
     clock.opened()
