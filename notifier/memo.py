@@ -12,6 +12,7 @@ READ: Final = "d:read:"
 ASKS: Final = "d:asks"
 BROKEN: Final = "d:broken"
 PAUSES: Final = "d:pauses"
+ADDRESSES: Final = "d:addresses"
 ASKS_KEPT: Final = 200
 PAUSE_AT_MOST_SEC: Final = 3600.0
 """A clock that was set back makes no pause longer than any receiver is granted."""
@@ -23,6 +24,7 @@ class Memo:
     def __init__(self) -> None:
         self.broken: dict[str, str] = {}
         self._pauses: dict[str, tuple[int, float]] = {}
+        self._addresses: dict[str, str] | None = None
         self._asks: dict[str, None] = {}
         self._read: dict[str, bytes] = {}
         self._changed: dict[str, bytes | None] = {}
@@ -39,7 +41,22 @@ class Memo:
         for name, pause in pauses.items() if isinstance(pauses, dict) else ():
             if isinstance(pause, list) and [*map(type, pause)] in ([int, float], [int, int]):
                 self._pauses[name] = max(0, pause[0]), float(pause[1])
+        known = _value(fields.get(ADDRESSES, b"null"))
+        self._addresses = (
+            {name: str(each) for name, each in known.items()} if isinstance(known, dict) else None
+        )
         return dict(self._read)
+
+    def new_addresses(self, digests: Mapping[str, str]) -> set[str]:
+        """Take note of the addresses that the truth names, by channel; the channels whose address is new.
+
+        None is new to a notifier that has noted none so far: it has just been set up.
+        """
+        before, self._addresses = self._addresses, dict(digests)
+        if before != self._addresses:
+            self._changed[ADDRESSES] = orjson.dumps(self._addresses)
+        known = set(digests.values() if before is None else before.values())
+        return {name for name, digest in digests.items() if digest not in known}
 
     def read(self, last: Mapping[str, bytes]) -> None:
         """So far was each bus read."""

@@ -1,5 +1,7 @@
 """What the notifier says of itself: that a channel is broken, that this is a test. Pure."""
 
+from collections.abc import Mapping
+
 from marketswarm.channels import Message, Severity, What
 
 
@@ -23,6 +25,20 @@ def unopened(channel: str, why: str, now: float) -> Message:
         f"{why}; until that is right, nothing goes there",
         Severity.WARNING,
         now,
+    )
+
+
+def readdressed(shown: Mapping[str, str], revision: int, now: float) -> Message:
+    """The truth names addresses that no channel had before; `now` is in epoch seconds."""
+    names = ", ".join(sorted(shown))
+    lines = tuple(f"{name}: {shown[name]}" for name in sorted(shown))
+    return Message(
+        f"addresses.{revision}.{round(now * 1000)}",
+        f"the truth sends messages to a new address: {names}",
+        f"revision {revision} of the truth names it; if you did not seed that, find out who did",
+        Severity.WARNING,
+        now,
+        lines=lines,
     )
 
 

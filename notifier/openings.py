@@ -8,8 +8,8 @@ from typing import Any, Final
 from marketswarm.channels import Channel, open_channels
 from marketswarm.channels.opening import ChannelError, make
 from marketswarm.exit import Code, Exit
+from marketswarm.grants import Refused, resolved
 from marketswarm.settings import ChannelSettings, variable
-from marketswarm.truth import resolve
 
 TYPE: Final = "type"
 
@@ -58,11 +58,13 @@ def wanted(channels: Mapping[str, Mapping[str, Any]], environ: Mapping[str, str]
     wrong: dict[str, str] = {}
     for name, raw in channels.items():
         try:
-            options[name] = resolve(raw, Environ(environ))
+            options[name] = resolved(raw, Environ(environ))
+        except Refused as error:
+            wrong[name] = f"{name}.{error}"
         except LookupError as error:
-            wrong[name] = str(error.args[0])
+            wrong[name] = f"{name}: {error.args[0]}"
         except Exit as error:  # a file that can't be read
-            wrong[name] = error.message
+            wrong[name] = f"{name}: {error.message}"
     return Wanted(options, wrong)
 
 

@@ -15,8 +15,10 @@ from marketswarm import log as logs
 from marketswarm.agent import Agent
 from marketswarm.bus import Bus, BusError
 from marketswarm.channels import Message
+from marketswarm.exit import Exit
 from marketswarm.settings import NotifierSettings
 from notifier import notes
+from notifier.addresses import Address, addresses, send_once
 from notifier.asking import Asking
 from notifier.clock import Clock
 from notifier.desk import Desk
@@ -69,6 +71,7 @@ class Term:
         self._wrong: dict[str, str] = {}
         self._over = False
         self._post: Post
+        self._under: asyncio.TaskGroup
         self.desk = Desk(
             name=me.name,
             clock=clock,
@@ -88,6 +91,7 @@ class Term:
         async with self._me.waiting(PATIENCE_SEC):
             self.desk.restore(await self._store.load())
         async with asyncio.TaskGroup() as under:
+            self._under = under
             self._post = Post(self.desk.outbox, self.desk.came, under, self._paused)
             self.desk.tally.waiting, self.desk.tally.broken = self._post.waiting, self._post.broken
             under.create_task(self._store.run(), name="store")
@@ -106,7 +110,9 @@ class Term:
         policy = self._policy()
         self.desk.follow(policy, self._me.truth)
         self._post.retry_for(policy.retry_for_sec)
+        before = self._want
         self._reopen(wanted(policy.channels, os.environ))
+        self._tell_new_addresses(addresses(policy.channels), before)
 
     # -- inside
 
@@ -169,6 +175,28 @@ class Term:
         for name in self._wrong.keys() - was_wrong.keys():
             log.error("channel.not_opened", channel=name, why=self._wrong[name])
             self.desk.say(notes.unopened(name, self._wrong[name], self._clock()), list(found)[:1])
+
+    def _tell_new_addresses(self, named: Mapping[str, Address], before: Wanted) -> None:
+        """Has those told who had the messages so far, and all other channels."""
+        news = self.desk.memo.new_addresses({name: each.digest for name, each in named.items()})
+        if not news:
+            return
+        shown = {name: named[name].shown for name in sorted(news)}
+        log.warning("channel.address_new", addresses=shown, revision=self._me.revision)
+        note = notes.readdressed(shown, self._me.revision or 0, self._clock())
+        self.desk.say(note, [name for name in self._post.channels() if name not in news])
+        try:
+            had, _ = opened(before, self._me.settings)
+        except Exit as error:
+            log.warning("channel.address_untold", channel="environment", reason=error.message)
+            return
+        ended = {
+            name: each for name, each in had.items() if name in news or not self._want.same(before, name)
+        }
+        closing = [each.aclose() for name, each in had.items() if name not in ended]
+        self._under.create_task(send_once(ended, note), name="new addresses")
+        for each in closing:
+            self._under.create_task(each, name="close")
 
     async def _reached(self, idents: Sequence[str]) -> set[str]:
         away = self._store.refusals()

@@ -11,7 +11,18 @@ from pathlib import Path
 
 # From the bottom up. An arrow may point to the same layer or down; up is wrong.
 LAYERS = {
-    "thinks": ["truth", "beat", "event", "duration", "liveness", "attention", "sharing", "acl", "address"],
+    "thinks": [
+        "truth",
+        "beat",
+        "event",
+        "duration",
+        "liveness",
+        "attention",
+        "sharing",
+        "acl",
+        "address",
+        "grants",
+    ],
     "touches": [
         "bus",
         "entries",

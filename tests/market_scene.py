@@ -64,7 +64,8 @@ class MarketScene(Scene):
         """The agent, by the API's clock. `POLYGON_API_KEY=""` is one without a key."""
         clock = self.api.clock
         passing = {"CLOCK_BEGAN": repr(clock.began), "CLOCK_SPEED": repr(clock.speed)}
-        return self.program("fast_massive", PROGRAM, **{"POLYGON_API_KEY": KEY, **passing, **env})
+        places = {"MASSIVE_WS_URL": self.api.ws, "MASSIVE_REST_URL": self.api.rest}
+        return self.program("fast_massive", PROGRAM, **{"POLYGON_API_KEY": KEY, **places, **passing, **env})
 
     def bars(self, key: str = STREAM) -> list[dict[str, str]]:
         """What is on the stream, in its order."""

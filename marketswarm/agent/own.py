@@ -19,6 +19,10 @@ class Own(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
+    def doubts(self) -> Iterable[tuple[Place, str]]:
+        """Place, from here on, and message of what is no mistake but worth a line when a truth is checked."""
+        return ()
+
 
 def own_part(model: type[M], name: str, section: Service) -> M:
     """What `section` of the service `name` says, as `model`, which has `endpoints`, `settings`, or both.
@@ -40,6 +44,11 @@ def read_own(model: type[M], name: str, section: Service) -> tuple[M | None, lis
     except ValidationError as error:
         mistakes = error.errors(include_url=False)
     return None, list(dict.fromkeys(problem(name, said, mistake) for mistake in mistakes))
+
+
+def doubts(own: Own, name: str) -> list[Problem]:
+    """What is doubtful in `own`, the part of the service `name`, by its own words."""
+    return [Problem(path(("services", name, *place)), message) for place, message in own.doubts()]
 
 
 def unknown_keys(own: Own, name: str, section: Service) -> list[Problem]:

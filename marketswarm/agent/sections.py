@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from marketswarm.agent.own import Own, read_own, unknown_keys
+from marketswarm.agent.own import Own, doubts, read_own, unknown_keys
 from marketswarm.bus import first_line
 from marketswarm.truth import Loaded, Problem, Service, Truth, TruthError
 from marketswarm.truth.load import look_at
@@ -61,17 +61,17 @@ def problems(truth: Truth) -> list[Problem]:
 def check(truth: Truth) -> Checked:
     """Look through the own part of each service that has a model here."""
     wrong: list[Problem] = []
-    doubts: list[Problem] = []
+    doubtful: list[Problem] = []
     here = _here()
     for svc, section in truth.services.items():
         if svc.replace("-", "_") not in here:  # a truth may have a hundred thousand
             continue
         try:
             for bad, each in _of_service(svc, section):
-                (wrong if bad else doubts).append(each)
+                (wrong if bad else doubtful).append(each)
         except _Unloadable as error:
-            doubts.append(Problem(path(("services", svc)), f"its settings can't be checked: {error}"))
-    return Checked(tuple(wrong), tuple(doubts))
+            doubtful.append(Problem(path(("services", svc)), f"its settings can't be checked: {error}"))
+    return Checked(tuple(wrong), tuple(doubtful))
 
 
 def model_of(svc: str) -> type[Own] | None:
@@ -119,4 +119,4 @@ def _of_service(svc: str, section: Service) -> Iterator[tuple[bool, Problem]]:
         raise _Unloadable(f"its model failed ({type(error).__name__})") from None
     yield from ((True, each) for each in mistakes)
     if own is not None:
-        yield from ((False, each) for each in unknown_keys(own, svc, section))
+        yield from ((False, each) for each in (*unknown_keys(own, svc, section), *doubts(own, svc)))

@@ -47,7 +47,9 @@ def summary(plan: Plan, agents: Sequence[str], scene: Scene) -> list[str]:
     if plan.elsewhere:
         lines += _wrapped("  elsewhere ", plan.elsewhere)
     if scene.guarded:
-        lines.append(f"  users     one a service; passwords in {scene.data}/secrets")
+        lines.append(f"  users     one a service (--acl); passwords in {scene.data}/secrets")
+    elif any(bus.port for bus in plan.buses):
+        lines.append("  users     none: the buses are open to all on this machine; --acl shuts them")
     metrics = [f"{agent.name}:{agent.metrics_port}" for agent in plan.agents if agent.metrics_port]
     if metrics:
         lines += _wrapped("  metrics   ", metrics)

@@ -42,6 +42,12 @@ def is_reference(text: str) -> bool:
     return text.startswith("env:") and _ENV.fullmatch(text) is not None
 
 
+def reference_in(value: Any) -> str | None:
+    """NAME of a value `"env:NAME"`, which stands for that variable; None for any other value."""
+    match = _ENV.fullmatch(value) if isinstance(value, str) else None
+    return None if match is None else match[1]
+
+
 def password_in_url(text: str) -> bool:
     """Whether a text holds a URL with a password, or with a query such as `?apikey=…`, in it."""
     if "://" not in text:

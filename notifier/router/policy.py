@@ -3,6 +3,7 @@
 What is in the environment alone (RATE_LIMIT_SEC, the channels) is handed in where the truth says nothing.
 """
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from itertools import pairwise
@@ -12,8 +13,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from cronsim import CronSim, CronSimError
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from marketswarm import grants
 from marketswarm.agent import Own
 from marketswarm.channels import Severity
+from marketswarm.truth.problems import Place
 
 RATE_LIMIT_SEC: Final = 300.0
 RATE_LIMIT_MAX_HOLD_SEC: Final = 60.0
@@ -129,3 +132,9 @@ class Section(Own):
     """What the notifier reads from its section."""
 
     settings: Policy = Policy()
+
+    def doubts(self) -> Iterator[tuple[Place, str]]:
+        """See `Own`: what channels ask of the environment, and don't get, or not without its consent."""
+        for name, options in self.settings.channels.items():
+            for option, why in (*grants.refusals(options), *grants.doubts(options)):
+                yield ("settings", "channels", name, option), why

@@ -15,7 +15,7 @@ from marketswarm.truth import AccessPoint
 from marketswarm.vigil import alert_target
 from marketswarm.vigil.agreed import LOG
 from services.massive.lanes import Lanes
-from services.massive.market.wishes import rest_url, ws_url
+from services.massive.market.wishes import key_refusal, rest_url, ws_url
 from services.massive.measuring import measured
 from services.massive.probes.means import Means
 from services.massive.probes.result import CONFIG, Finding, Result
@@ -24,7 +24,7 @@ from services.massive.rounds import Plan, Rounds
 from services.massive.section import Wishes
 from services.massive.settings import Settings
 from services.massive.summary import summed_up
-from services.massive.targets import Target, Tcp
+from services.massive.targets import Polygon, Target, Tcp
 from services.massive.telling import ALERTS, ROSTER, Telling
 
 BARS: Final = ":bars"
@@ -108,7 +108,13 @@ class Probing:
         )
 
     def _placed(self, target: Target) -> Target | Result:
-        """A bus is looked up where every agent finds it."""
+        """A bus is looked up where every agent finds it; the key goes where the environment lets it."""
+        if isinstance(target, Polygon):
+            settings, market = self._me.settings, self._wishes.market
+            named = target.url or market.rest_url, market.ws_url
+            environment = settings.massive_rest_url, settings.massive_ws_url
+            if key_refusal(named, environment) is not None:
+                return Result(target.kind, target.name, CONFIG, "key_refused")
         if not isinstance(target, Tcp) or target.bus is None:
             return target
         try:

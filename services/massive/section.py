@@ -1,14 +1,16 @@
 """What massive reads from its section of the truth: targets, how often, how patiently. Pure."""
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
 from marketswarm.agent import Own
-from services.massive.market.wishes import MarketWishes
+from marketswarm.truth.problems import Place
+from services.massive.market.wishes import MarketWishes, key_refusal
 from services.massive.outlook import SVC, Patience
-from services.massive.targets import AnyTarget, Every, Target, Times, Within
+from services.massive.targets import AnyTarget, Every, Polygon, Target, Times, Within
 
 
 class Wishes(Own):
@@ -55,3 +57,17 @@ class Section(Own):
     """What massive reads from its section."""
 
     settings: Wishes = Wishes()
+
+    def doubts(self) -> Iterator[tuple[Place, str]]:
+        """See `Own`: places for the market's key that only massive's environment can allow."""
+        market = self.settings.market
+        urls: dict[Place, str | None] = {
+            ("market", "rest_url"): market.rest_url,
+            ("market", "ws_url"): market.ws_url,
+        }
+        for number, target in enumerate(self.settings.targets):
+            if isinstance(target, Polygon):
+                urls["targets", number, "url"] = target.url
+        for place, url in urls.items():
+            if (why := key_refusal((url,), ())) is not None:
+                yield ("settings", *place), why

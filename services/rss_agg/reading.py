@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from marketswarm import log
-from marketswarm.truth import resolve
+from marketswarm.grants import is_feed_variable
+from marketswarm.truth.credentials import reference_in
 from services.rss_agg import answers
 from services.rss_agg.answers import mark
 from services.rss_agg.documents import NotAFeed
@@ -119,15 +120,16 @@ def wanted(standing: Standing, every_sec: float, now: float) -> bool:
 
 
 def where(one_url: str) -> str:
-    """Where a feed of the truth is now; empty when the environment does not say."""
-    try:
-        return str(resolve(one_url, os.environ))
-    except LookupError:
-        return ""
+    """Where a feed of the truth is now; empty when it is in a variable that is not set, or not for feeds."""
+    name = reference_in(one_url)
+    if name is None:
+        return one_url
+    return os.environ.get(name, "") if is_feed_variable(name) else ""
 
 
 def _wanted(one: Known, standing: Standing) -> Wanted:
     url = where(one.feed.url)
     if not url:
-        raise Failed("not_set")
+        name = reference_in(one.feed.url)
+        raise Failed("not_set" if name is None or is_feed_variable(name) else "not_allowed")
     return Wanted(url, standing.moved, standing.validators, standing.of)

@@ -4,16 +4,20 @@ Its models are what `bootstrap` and `validate` check a truth with, so nothing he
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Final, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from marketswarm.agent import Own
+from marketswarm.grants import is_feed_variable
 from marketswarm.net.addresses import Allowance, allowance
+from marketswarm.truth.credentials import reference_in
+from marketswarm.truth.problems import Place
 
 DAY_SEC: Final = 86_400.0
+NOT_FOR_FEEDS: Final = "is not for feeds: one of the words of its name must be FEED, as in PAID_FEED_URL"
 WEB: Final = frozenset({"http", "https"})
 
 
@@ -47,7 +51,7 @@ def _shown(value: Any) -> str:
 
 def _web_url(url: str) -> str:
     if url.startswith("env:"):
-        return url
+        return url  # which names there may be is a doubt, not a mistake: see `Section.doubts`
     try:
         parts = urlsplit(url)
         good = parts.scheme in WEB and bool(parts.hostname) and parts.port != 0
@@ -126,6 +130,13 @@ class Section(Own):
 
     endpoints: Annotated[tuple[Feed, ...], Field(max_length=1000)] = ()
     settings: Wishes = Wishes()
+
+    def doubts(self) -> Iterator[tuple[Place, str]]:
+        """See `Own`: feeds whose address is in a variable that is not for feeds."""
+        for number, feed in enumerate(self.endpoints):
+            name = reference_in(feed.url)
+            if name is not None and not is_feed_variable(name):
+                yield ("endpoints", number, "url"), f"{name} {NOT_FOR_FEEDS}"
 
     def every_sec(self, feed: Feed) -> float:
         """Seconds between two reads of a feed."""

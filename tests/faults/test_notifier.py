@@ -420,7 +420,7 @@ def texts_with_both(scene, *receivers) -> bool:
         ({"one": {"type": "webhook"}}, "url: is missing"),
         ({"one": {"url": "http://127.0.0.1:9/"}}, "type"),
         ({"one": {"type": "pigeon"}}, "no such kind"),
-        ({"one": {"type": "webhook", "url": "env:NOT_THERE"}}, "NOT_THERE"),
+        ({"one": {"type": "webhook", "url": "env:NOTIFY_NOT_THERE"}}, "NOT_THERE"),
     ],
 )
 def test_channels_none_of_which_can_be_opened_are_a_mistake(tmp_path, channels, said):
@@ -433,7 +433,7 @@ def test_channels_none_of_which_can_be_opened_are_a_mistake(tmp_path, channels, 
 
 
 def test_a_channel_that_cant_be_opened_is_told_over_another(tmp_path, receiver):
-    channels = {**hooks(one=receiver), "two": {"type": "webhook", "url": "env:NOT_THERE"}}
+    channels = {**hooks(one=receiver), "two": {"type": "webhook", "url": "env:NOTIFY_NOT_THERE"}}
     with Notified(tmp_path, channels) as scene:
         until(lambda: any("two can't be opened" in text for text in texts(receiver.seen)), 5, "the news")
         until(lambda: "degraded" in scene.beat_detail() and "NOT_THERE" in scene.beat_detail(), 5)
@@ -442,8 +442,8 @@ def test_a_channel_that_cant_be_opened_is_told_over_another(tmp_path, receiver):
 def test_a_secret_in_a_file_is_found_and_shown_to_nobody(tmp_path, receiver):
     path = tmp_path / "hook"
     path.write_text(receiver.url + "\n", encoding="utf-8")
-    channels = {"one": {"type": "webhook", "url": "env:HOOK"}}
-    with Notified(tmp_path, channels, env={"HOOK_FILE": str(path)}) as scene:
+    channels = {"one": {"type": "webhook", "url": "env:NOTIFY_HOOK"}}
+    with Notified(tmp_path, channels, env={"NOTIFY_HOOK_FILE": str(path)}) as scene:
         scene.write("heartbeat_miss", "alpha")
         receiver.wait("heartbeat_miss", "alpha", 5)
         assert "s3cret" not in scene.notifier.text()

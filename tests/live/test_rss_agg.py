@@ -277,16 +277,27 @@ def test_a_section_that_makes_no_sense_at_the_start_ends_it_with_2(scene):
 
 def test_a_url_with_a_secret_is_read_and_never_written_down(scene, site):
     site.pages |= {"/a?key=s3cret": to("/b?key=s3cret", 301), "/b?key=s3cret": rss(1), "/x?key=s3cret": 404}
-    endpoints = [{"url": f"env:{name}", "name": name.lower()} for name in ("FEED", "OTHER", "NOT_SET")]
+    endpoints = [
+        {"url": f"env:{name}", "name": name.lower()}
+        for name in ("FEED", "A_FEED_URL", "LOST_FEED", "OTHER_URL")
+    ]
     seed(scene.buses, truth(endpoints), 1)
-    secrets = {"FEED": site.url("/a?key=s3cret"), "OTHER": site.url("/x?key=s3cret")}
+    secrets = {
+        "FEED": site.url("/a?key=s3cret"),
+        "A_FEED_URL": site.url("/x?key=s3cret"),
+        "OTHER_URL": site.url("/not-for-feeds?key=s3cret"),
+    }
     agent = scene.module("services.rss_agg", **secrets)
     until(lambda: len(site.of("/b?key=s3cret")) >= 2, 20)
-    scene.wait_beat(svc="rss_agg", detail="2 of 3 feeds fail: other (404), not_set (not_set)")
+    scene.wait_beat(
+        svc="rss_agg",
+        detail="3 of 4 feeds fail: a_feed_url (404), lost_feed (not_set), other_url (not_allowed)",
+    )
+    assert site.of("/not-for-feeds?key=s3cret") == []
     assert agent.stop() == 0
     stored = scene.market.cmd("KEYS", "*")
     texts = [str(scene.market.cmd("HGETALL", key)) for key in stored if ":feed:" in key]
-    assert len(texts) == 3
+    assert len(texts) == 4
     assert "s3cret" not in "".join([*stored, *texts, str(items(scene)), agent.text()])
 
 

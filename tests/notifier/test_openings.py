@@ -27,10 +27,10 @@ async def test_those_of_the_truth_go_by_its_names_with_secrets_from_variables_an
     path = tmp_path / "secret"
     path.write_text("whatever\n", encoding="utf-8")
     channels = {
-        "a": {"type": "webhook", "url": "env:HOOK", "secret": "env:KEY"},
+        "a": {"type": "webhook", "url": "env:WEBHOOK_URL", "secret": "env:NOTIFY_OWN_KEY"},
         "b": {"type": "webhook", "url": URL},
     }
-    want = wanted(channels, {"HOOK": URL, "KEY_FILE": str(path)})
+    want = wanted(channels, {"WEBHOOK_URL": URL, "NOTIFY_OWN_URL": URL, "NOTIFY_OWN_KEY_FILE": str(path)})
     found, wrong = opened(want, NotifierSettings(webhook_url=URL))
     assert (list(found), wrong) == (["a", "b"], {})
     assert "whatever" in want.options["a"].values()
@@ -40,8 +40,11 @@ async def test_those_of_the_truth_go_by_its_names_with_secrets_from_variables_an
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"type": "webhook", "url": "env:NOT_SET"}, "NOT_SET"),
-        ({"type": "webhook", "url": "env:IN_FILE"}, "IN_FILE_FILE"),
+        ({"type": "webhook", "url": "env:NOTIFY_NOT_SET"}, "NOTIFY_NOT_SET"),
+        ({"type": "webhook", "url": "env:NOTIFY_IN_FILE"}, "NOTIFY_IN_FILE_FILE"),
+        ({"type": "webhook", "url": "env:SMTP_PASSWORD"}, "SMTP_PASSWORD is not for this"),
+        ({"type": "webhook", "url": URL, "secret": "env:WEBHOOK_SECRET"}, "may not be sent to 127.0.0.1:9"),
+        ({"type": "exec", "command": "touch s3cret"}, 'write "env:NOTIFY_EXEC"'),
         ({"type": "webhook"}, "url: is missing"),
         ({"type": "webhook", "url": URL, "colour": "s3cret"}, "colour"),
         ({"url": URL}, "type: is missing"),
@@ -50,7 +53,9 @@ async def test_those_of_the_truth_go_by_its_names_with_secrets_from_variables_an
     ],
 )
 async def test_what_is_wrong_with_one_is_named_and_the_others_are_open(options, said):
-    want = wanted({"bad": options, "good": HOOK}, {"IN_FILE_FILE": "/nowhere/at/all"})
+    want = wanted(
+        {"bad": options, "good": HOOK}, {"NOTIFY_IN_FILE_FILE": "/nowhere/at/all", "WEBHOOK_SECRET": "s3cret"}
+    )
     found, wrong = opened(want, NotifierSettings())
     assert list(found) == ["good"]
     assert said in wrong["bad"]

@@ -17,7 +17,7 @@ from services.massive.market.playing import Playing
 from services.massive.market.publish import AGAIN_SEC, place
 from services.massive.market.settings import MarketSettings
 from services.massive.market.standing import Standing
-from services.massive.market.wishes import MarketWishes, rest_url, ws_url
+from services.massive.market.wishes import MarketWishes, key_refusal, rest_url, ws_url
 
 LEASE: Final = "massive:market"
 NO_KEY: Final = "POLYGON_API_KEY is not set"
@@ -80,6 +80,12 @@ def begun(me: Agent[Any], wishes: MarketWishes, standing: Standing) -> Live | Pl
     standing.clear(wishes.source)
     if wishes.source == "replay" or settings.polygon_api_key is None:
         return Playing(me, wishes, standing)
+    environment = settings.massive_rest_url, settings.massive_ws_url
+    if (why := key_refusal((wishes.rest_url, wishes.ws_url), environment)) is not None:
+        standing.clear("off")
+        me.log.error("market.refused", why=why)
+        me.ail("market", f"market data: {why}")
+        return None
     places = rest_url(wishes, settings.massive_rest_url), ws_url(wishes, settings.massive_ws_url)
     return Live(me, wishes, places, settings.polygon_api_key, standing)
 

@@ -1,18 +1,21 @@
 """What the truth says of market data: which symbols, from where, how much of it is kept. Pure."""
 
 import ipaddress
+from collections.abc import Iterable
 from typing import Annotated, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
 from marketswarm.agent import Own
+from marketswarm.grants import may_take_market_key, place_of
 from services.massive.market.bars import SYMBOL
 
 SYMBOLS_AT_MOST: Final = 500
 BACKFILL_AT_MOST_SEC: Final = 7 * 86_400
 LOOPBACK: Final = "localhost"
 REST_URL: Final = "https://api.massive.com"
+KEY_REMEDY: Final = "set MASSIVE_REST_URL or MASSIVE_WS_URL to that place in massive's environment"
 WS_URLS: Final = {
     "delayed": "wss://delayed.massive.com/stocks",
     "real-time": "wss://socket.massive.com/stocks",
@@ -106,3 +109,11 @@ def rest_url(wishes: MarketWishes, environment: str | None) -> str:
 def ws_url(wishes: MarketWishes, environment: str | None) -> str:
     """Where to listen, likewise."""
     return wishes.ws_url or environment or WS_URLS[wishes.feed]
+
+
+def key_refusal(urls: Iterable[str | None], environment: tuple[str | None, ...]) -> str | None:
+    """Why the key may not be sent to one of these URLs of the truth; None when it may go to all."""
+    for url in filter(None, urls):
+        if not may_take_market_key(url, environment):
+            return f"the key is not sent to {place_of(url) or 'what is no URL'}: {KEY_REMEDY}"
+    return None

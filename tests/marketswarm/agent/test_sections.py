@@ -156,3 +156,29 @@ def test_the_notifiers_own_part_is_checked_like_a_services():
     wrong = refused(document(notifier=section))
     assert any(each.startswith("services.notifier.settings.routes[0].") for each in wrong), wrong
     assert any(each.startswith("services.notifier.settings.group_wait_sec") for each in wrong), wrong
+
+
+def test_what_a_truth_asks_of_the_environment_and_does_not_get_is_a_doubt_with_its_path():
+    channels = {
+        "run": {"type": "exec", "command": "touch /tmp/x"},
+        "phone": {"type": "ntfy", "url": "https://n.example/t", "token": "env:NTFY_TOKEN"},
+        "good": {"type": "ntfy", "url": "env:NTFY_URL", "token": "env:NTFY_TOKEN"},
+    }
+    target = {"name": "api", "kind": "polygon", "url": "https://evil.example"}
+    services = {
+        "notifier": {"settings": {"channels": channels}},
+        "rss_agg": {
+            "endpoints": [{"url": "env:SMTP_PASSWORD", "name": "a"}, {"url": "env:A_FEED", "name": "b"}]
+        },
+        "massive": {"settings": {"market": {"rest_url": "http://127.0.0.1:9"}, "targets": [target]}},
+    }
+    warnings = [str(each) for each in sections.load(json.dumps({"services": services}).encode()).warnings]
+    begins = (
+        "services.notifier.settings.channels.run.command: a truth names no command",
+        "services.notifier.settings.channels.phone.token: NTFY_TOKEN goes there only if",
+        "services.rss_agg.endpoints[0].url: SMTP_PASSWORD is not for feeds",
+        "services.massive.settings.market.rest_url: the key is not sent to 127.0.0.1:9",
+        "services.massive.settings.targets[0].url: the key is not sent to evil.example",
+    )
+    assert [any(line.startswith(each) for line in warnings) for each in begins] == [True] * 5
+    assert not [line for line in warnings if ".good" in line or "endpoints[1]" in line]

@@ -36,6 +36,16 @@ def test_it_says_who_where_and_what_to_type_next(plan):
         assert said in text
 
 
+def test_it_says_whether_the_buses_are_open(plan):
+    assert "  users     none: the buses are open to all on this machine; --acl shuts them" in summary(
+        plan, UP, SCENE
+    )
+    guarded = summary(plan, UP, dataclasses.replace(SCENE, guarded=True))
+    assert "  users     one a service (--acl); passwords in .marketswarm/secrets" in guarded
+    others = dataclasses.replace(plan, buses=plan.buses[1:])
+    assert "users" not in "\n".join(summary(others, UP, SCENE))
+
+
 def test_who_was_stopped_meanwhile_is_not_told_to_be_up(plan):
     text = "\n".join(summary(plan, ["healer"], SCENE))
     assert "The service is up" in text

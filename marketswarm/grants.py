@@ -1,0 +1,255 @@
+"""What a truth may have from the environment, and where that may go. Pure.
+
+Whoever can write to a bus can write a truth. So a truth names no command, gets only those variables that are
+meant for what it asks them for, and does not choose where their values are sent: the environment does, by the
+URL or host that it has beside the variable, or by NOTIFY_ALLOWED_HOSTS. This module has those rules for every
+section; `tests/live/test_truth_intruder.py` tries all sections.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from marketswarm.truth.credentials import reference_in
+
+COMMAND: Final = "NOTIFY_EXEC"
+ALLOWED_HOSTS: Final = "NOTIFY_ALLOWED_HOSTS"
+PREFIX: Final = "NOTIFY_"
+"""Variables of the operator's own for channels: a second token, a second address."""
+NEVER: Final = frozenset({COMMAND, ALLOWED_HOSTS, "NOTIFY_SOCKET"})
+"""What begins with the prefix and is something else."""
+
+_HOOK: Final = {"url": "WEBHOOK_URL"}
+NAMES: Final[Mapping[str, Mapping[str, str]]] = {
+    "slack": {**_HOOK, "token": "SLACK_TOKEN", "channel": "SLACK_CHANNEL"},
+    "discord": _HOOK,
+    "teams": _HOOK,
+    "pagerduty": {"routing_key": "PAGERDUTY_ROUTING_KEY"},
+    "alertmanager": {"url": "ALERTMANAGER_URL"},
+    "webhook": {**_HOOK, "secret": "WEBHOOK_SECRET"},
+    "email": {
+        "host": "SMTP_HOST",
+        "port": "SMTP_PORT",
+        "user": "SMTP_USER",
+        "password": "SMTP_PASSWORD",
+        "sender": "SMTP_FROM",
+        "to": "SMTP_TO",
+        "tls": "SMTP_TLS",
+    },
+    "ntfy": {"url": "NTFY_URL", "token": "NTFY_TOKEN"},
+    "telegram": {"token": "TELEGRAM_TOKEN", "chat": "TELEGRAM_CHAT"},
+    "exec": {"command": COMMAND},
+    "apprise": {"urls": "APPRISE_URLS"},
+}
+"""By kind of channel, the variable that each option may name, besides those with the prefix."""
+HOSTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "slack": ("slack.com",),
+    "pagerduty": ("events.pagerduty.com", "events.eu.pagerduty.com"),
+    "telegram": ("api.telegram.org",),
+}
+"""By kind of channel, where its provider answers; the first is where it goes if no `url` is given."""
+MARKET_HOSTS: Final = ("api.massive.com", "delayed.massive.com", "socket.massive.com")
+"""Where the market data API answers."""
+
+_FEED: Final = re.compile(r"(?:\w+_)?FEED(?:_\w+)?")
+_PLACES: Final = frozenset({"url", "urls", "host", "command"})
+"""Options whose value says by itself where it goes."""
+_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443, "none": 25, "starttls": 587, "tls": 465}
+_MAIL: Final = ("starttls", "tls", "none")
+_PLAIN: Final = frozenset({"http", "ws", "none"})
+_HOME: Final = re.compile(r"localhost|127(?:\.\d{1,3}){3}|::1")
+
+
+class Refused(ValueError):  # noqa: N818 - a decision, not an accident
+    """A truth asks for what it may not have: where, why, and what to do. Never with a value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where something is sent. `scheme` is that of a URL, or of mail the word for its encryption."""
+
+    scheme: str
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port in (0, _PORTS.get(self.scheme)) else f"{host}:{self.port}"
+
+
+UNKNOWN: Final = Place("", "what is no address", 0)
+
+
+def is_feed_variable(name: str) -> bool:
+    """Whether a feed's address may be in that variable: FEED is one of the words of its name."""
+    return _FEED.fullmatch(name) is not None
+
+
+def place_of(url: str) -> Place | None:
+    """Where a URL leads; None for what is none."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or _PORTS.get(parts.scheme)
+    except ValueError:
+        return None
+    return Place(parts.scheme, parts.hostname, port) if parts.hostname and port else None
+
+
+def refusals(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Option and reason of all that a channel of a truth may have in no environment."""
+    kind = options.get("type")
+    names = NAMES.get(kind) if isinstance(kind, str) else None
+    if names is None:
+        return
+    for option, value in options.items():
+        name = reference_in(value)
+        if kind == "exec" and option == "command" and name != COMMAND:
+            yield (
+                option,
+                f'a truth names no command: write "env:{COMMAND}" and set {COMMAND} in the environment',
+            )
+        elif kind == "apprise" and option == "urls" and name is None:
+            own = f"{PREFIX}APPRISE_URLS"
+            yield option, f'an address may name files here: write "env:APPRISE_URLS" or "env:{own}"'
+        elif name is not None and not _is_for(kind, option, name, names):
+            yield option, f"{name} is not for this: {_would_be_right(kind, option, names)}"
+
+
+def doubts(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Option and reason of all that a channel may have only where the environment agrees."""
+    place = next((each for each in ("url", "host") if isinstance(options.get(each), str)), None)
+    if place is None or reference_in(options[place]) is not None or any(refusals(options)):
+        return
+    for option, value in options.items():
+        name = reference_in(value)
+        if name is not None and option not in _PLACES and options.get("type") in NAMES:
+            yield option, f"{name} goes there only if the notifier's environment says so: {_remedy(name)}"
+
+
+def resolved(options: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
+    """The options of a channel with what they ask of the environment.
+
+    Raises:
+        Refused: for what the channel may not have, or not send to where it goes.
+        LookupError: a variable is not set.
+    """
+    for option, why in refusals(options):
+        raise Refused(f"{option}: {why}")
+    kind = options.get("type")
+    if not isinstance(kind, str) or kind not in NAMES:
+        return dict(options)  # whoever makes the channel says what is wrong with its type
+    named = {option: name for option, value in options.items() if (name := reference_in(value)) is not None}
+    found = {**options, **{option: _value(name, environ) for option, name in named.items()}}
+    place = _destination(kind, found)
+    for option, name in named.items():
+        if option not in _PLACES and place is not None and not _may_go(kind, name, place, environ):
+            raise Refused(f"{option}: {name} may not be sent to {place}: {_remedy(name)}")
+    return found
+
+
+def may_take_market_key(url: str, environment: tuple[str | None, ...]) -> bool:
+    """Whether the market's key may go to a URL of the truth: the API's own, or one of the environment."""
+    place = place_of(url)
+    if place is None:
+        return False
+    known = {place_of(each) for each in environment if each}
+    return place in known or (place.host in MARKET_HOSTS and place.port == 443 and place.scheme not in _PLAIN)
+
+
+def _is_for(kind: Any, option: str, name: str, names: Mapping[str, str]) -> bool:
+    if name == names.get(option):
+        return True
+    # a host is looked up, so what is no host must not get there
+    own = name.startswith(PREFIX) and name not in NEVER and (option != "host" or name.endswith("_HOST"))
+    return own and kind != "exec"
+
+
+def _would_be_right(kind: Any, option: str, names: Mapping[str, str]) -> str:
+    own = f'"env:{PREFIX}…{"_HOST" if option == "host" else ""}"' if kind != "exec" else ""
+    declared = f'"env:{names[option]}"' if option in names else ""
+    words = " or ".join(filter(None, (declared, own)))
+    return (
+        f"write {words} and set that in the environment" if words else "it takes nothing from the environment"
+    )
+
+
+def _value(name: str, environ: Mapping[str, str]) -> str:
+    if name not in environ:
+        raise LookupError(f"the truth asks for {name}, which is not set in the environment")
+    return environ[name]
+
+
+def _destination(kind: str, options: Mapping[str, Any]) -> Place | None:
+    """Where a channel with these options sends; None where each value is an address of its own."""
+    if kind == "email":
+        scheme = str(options.get("tls") or "starttls").strip().lower()
+        host, port = options.get("host"), options.get("port")
+        if not isinstance(host, str) or scheme not in _MAIL or (port is not None and not _number(port)):
+            return UNKNOWN
+        return Place(scheme, host.lower(), _number(port) or _PORTS[scheme])
+    if kind in ("exec", "apprise"):
+        return None
+    url = options.get("url")
+    if isinstance(url, str):
+        return place_of(url) or UNKNOWN
+    return Place("https", HOSTS[kind][0], 443) if kind in HOSTS else UNKNOWN
+
+
+def _number(value: Any) -> int | None:
+    text = str(value)
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 6 else None
+
+
+def _may_go(kind: str, name: str, place: Place, environ: Mapping[str, str]) -> bool:
+    provider = place.host in HOSTS.get(kind, ()) and place.scheme == "https" and place.port == 443
+    return provider or _is_beside(name, place, environ) or _is_listed(place, environ.get(ALLOWED_HOSTS, ""))
+
+
+def _is_beside(name: str, place: Place, environ: Mapping[str, str]) -> bool:
+    """Whether the environment names that place beside a variable: NTFY_URL for NTFY_TOKEN."""
+    for stem in _stems(name):
+        url, host = environ.get(f"{stem}_URL", ""), environ.get(f"{stem}_HOST", "")
+        if place_of(url) == place:
+            return True
+        if host and host.lower() == place.host and place.scheme in _MAIL:
+            plain = environ.get(f"{stem}_TLS", "").strip().lower() == "none"
+            own = _number(environ.get(f"{stem}_PORT"))
+            ports = (own,) if own else tuple(_PORTS[scheme] for scheme in _MAIL)
+            return (plain or place.scheme != "none") and place.port in ports
+    return False
+
+
+def _is_listed(place: Place, listed: str) -> bool:
+    """Whether NOTIFY_ALLOWED_HOSTS has that place: `host`, `host:port`, or `http://host` in the clear."""
+    for entry in filter(None, map(str.strip, listed.split(","))):
+        whole = place_of(entry) if "://" in entry else None
+        if whole == place:
+            return True
+        alone = _bare(entry)
+        fits = alone is not None and alone.host == place.host and alone.port in (0, place.port)
+        if "://" not in entry and fits and (place.scheme not in _PLAIN or _HOME.fullmatch(place.host)):
+            return True
+    return False
+
+
+def _bare(entry: str) -> Place | None:
+    try:
+        parts = urlsplit(f"//{entry}")
+        return Place("", parts.hostname, parts.port or 0) if parts.hostname else None
+    except ValueError:
+        return None
+
+
+def _stems(name: str) -> Iterator[str]:
+    """NOTIFY_NIGHT_ROUTING_KEY: NOTIFY_NIGHT_ROUTING, NOTIFY_NIGHT."""
+    stem = name.rpartition("_")[0]
+    while stem and stem != PREFIX.rstrip("_"):
+        yield stem
+        stem = stem.rpartition("_")[0]
+
+
+def _remedy(name: str) -> str:
+    beside = "SMTP_HOST" if name.startswith("SMTP_") else f"{name.rpartition('_')[0]}_URL"
+    return f"set {beside} to that place there, or list its host in {ALLOWED_HOSTS}"

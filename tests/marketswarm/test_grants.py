@@ -1,0 +1,257 @@
+"""What a truth gets of the environment, and where that may go: every kind of channel, every option."""
+
+from importlib import import_module
+from typing import Any
+
+import pytest
+
+from marketswarm.channels import KINDS
+from marketswarm.grants import (
+    NAMES,
+    Refused,
+    doubts,
+    is_feed_variable,
+    may_take_market_key,
+    refusals,
+    resolved,
+)
+from marketswarm.settings import ChannelSettings
+
+EVIL = "http://127.0.0.1:6666/take"
+VALUE = "hunter2"
+PLACES = {
+    "WEBHOOK_URL": "https://hooks.example.org/T0/hunter2",
+    "ALERTMANAGER_URL": "https://am.example.org/hunter2",
+    "NTFY_URL": "https://ntfy.example.org/topic",
+    "SMTP_HOST": "mail.example.org",
+}
+ENVIRON = {
+    **{name.upper(): VALUE for name in ChannelSettings.model_fields},
+    "POLYGON_API_KEY": VALUE,
+    "NOTIFY_OWN": VALUE,
+    "NOTIFY_NIGHT_TOKEN": VALUE,
+    "PATH": "/bin",
+    **PLACES,
+}
+del ENVIRON["SMTP_PORT"], ENVIRON["SMTP_TLS"]
+
+
+def options_of(kind: str) -> set[str]:
+    return set(import_module(f"marketswarm.channels.{kind}").Options.model_fields)
+
+
+def elsewhere(kind: str) -> dict[str, Any]:
+    """What a channel of that kind is told to send it all to somebody else."""
+    there = {"url": EVIL, "host": "127.0.0.1", "urls": EVIL.replace("http", "json"), "command": "tell"}
+    return {"type": kind, **{option: there[option] for option in options_of(kind) & there.keys()}}
+
+
+def secrets_in(found: dict[str, Any]) -> set[str]:
+    return {option for option, value in found.items() if VALUE in str(value)}
+
+
+def test_every_kind_is_in_the_table_with_options_that_it_has():
+    assert set(NAMES) == set(KINDS)
+    for kind, names in NAMES.items():
+        assert set(names) <= options_of(kind), kind
+        assert {name.lower() for name in names.values()} <= set(ChannelSettings.model_fields), kind
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_option_of_any_kind_takes_a_secret_to_where_a_truth_says(kind):
+    said: list[str] = []
+    for option in options_of(kind):
+        for name in ENVIRON:
+            asked = {**elsewhere(kind), option: f"env:{name}"}
+            try:
+                found = resolved(asked, ENVIRON)
+            except Refused as error:
+                said.append(str(error))
+                continue
+            # whose value is an address goes there, and nowhere else
+            assert option in ("url", "urls", "host", "command"), (option, name)
+            assert secrets_in(found) <= {option}
+    assert len(said) > len(ENVIRON) // 2
+    assert VALUE not in "".join(said)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_variable_is_for_its_own_option_of_its_own_kind_alone(kind):
+    for option in options_of(kind):
+        for name in ENVIRON.keys() - {NAMES[kind].get(option)}:
+            own = name.startswith("NOTIFY_") and name != "NOTIFY_EXEC" and kind != "exec" and option != "host"
+            refused = any(each == option for each, _ in refusals({"type": kind, option: f"env:{name}"}))
+            assert refused != own, (option, name)
+
+
+ALLOWED = [
+    ({"type": "ntfy", "url": "env:NTFY_URL", "token": "env:NTFY_TOKEN"}, {}),
+    ({"type": "ntfy", "url": "https://ntfy.example.org/other", "token": "env:NTFY_TOKEN"}, {}),
+    (
+        {"type": "ntfy", "url": "https://n.example/t", "token": "env:NTFY_TOKEN"},
+        {"NOTIFY_ALLOWED_HOSTS": "a, n.example"},
+    ),
+    (
+        {"type": "ntfy", "url": "https://n.example:8/t", "token": "env:NTFY_TOKEN"},
+        {"NOTIFY_ALLOWED_HOSTS": "n.example:8"},
+    ),
+    ({"type": "ntfy", "url": EVIL, "token": "env:NTFY_TOKEN"}, {"NOTIFY_ALLOWED_HOSTS": "127.0.0.1"}),
+    (
+        {"type": "ntfy", "url": "http://n.example/t", "token": "env:NTFY_TOKEN"},
+        {"NOTIFY_ALLOWED_HOSTS": "http://n.example"},
+    ),
+    (
+        {"type": "ntfy", "url": "https://[::1]:8/t", "token": "env:NTFY_TOKEN"},
+        {"NOTIFY_ALLOWED_HOSTS": "[::1]:8"},
+    ),
+    (
+        {"type": "ntfy", "url": "https://n.example/t", "token": "env:NOTIFY_NIGHT_TOKEN"},
+        {"NOTIFY_NIGHT_URL": "https://n.example"},
+    ),
+    ({"type": "slack", "token": "env:SLACK_TOKEN", "channel": "C1"}, {}),
+    ({"type": "slack", "token": "env:NOTIFY_NIGHT_TOKEN", "channel": "C1"}, {}),
+    ({"type": "pagerduty", "routing_key": "env:NOTIFY_OWN"}, {}),
+    (
+        {
+            "type": "pagerduty",
+            "routing_key": "env:NOTIFY_OWN",
+            "url": "https://events.eu.pagerduty.com/v2/enqueue",
+        },
+        {},
+    ),
+    ({"type": "telegram", "token": "env:TELEGRAM_TOKEN", "chat": "env:TELEGRAM_CHAT"}, {}),
+    ({"type": "webhook", "url": "env:WEBHOOK_URL", "secret": "env:WEBHOOK_SECRET"}, {}),
+    ({"type": "webhook", "url": "https://hooks.example.org/x", "secret": "env:WEBHOOK_SECRET"}, {}),
+    ({"type": "email", "host": "env:SMTP_HOST", "password": "env:SMTP_PASSWORD"}, {}),
+    ({"type": "email", "host": "MAIL.example.org", "tls": "TLS", "password": "env:SMTP_PASSWORD"}, {}),
+    (
+        {"type": "email", "host": "env:SMTP_HOST", "port": "env:SMTP_PORT", "user": "env:SMTP_USER"},
+        {"SMTP_PORT": "2525"},
+    ),
+    (
+        {"type": "email", "host": "env:SMTP_HOST", "tls": "none", "user": "env:SMTP_USER"},
+        {"SMTP_TLS": "none"},
+    ),
+    ({"type": "email", "host": "m.example", "to": "env:NOTIFY_OWN"}, {"NOTIFY_ALLOWED_HOSTS": "m.example"}),
+    ({"type": "exec", "command": "env:NOTIFY_EXEC"}, {}),
+    ({"type": "apprise", "urls": "env:NOTIFY_OWN"}, {}),
+    ({"type": "webhook", "url": EVIL}, {}),  # nothing of ours goes there
+]
+
+
+@pytest.mark.parametrize(("options", "more"), ALLOWED)
+def test_what_the_environment_agrees_to_is_had(options, more):
+    found = resolved(options, {**ENVIRON, **more})
+    assert found.keys() == options.keys()
+    assert not [value for value in found.values() if str(value).startswith("env:")]
+
+
+REFUSED = [
+    ({"type": "ntfy", "url": "https://ntfy.example.org:8443/t", "token": "env:NTFY_TOKEN"}, {}),
+    ({"type": "ntfy", "url": "http://ntfy.example.org/t", "token": "env:NTFY_TOKEN"}, {}),
+    ({"type": "ntfy", "url": "https://ntfy.example.org.evil/t", "token": "env:NTFY_TOKEN"}, {}),
+    ({"type": "ntfy", "url": "https://ntfy.example.org@evil/t", "token": "env:NTFY_TOKEN"}, {}),
+    (
+        {"type": "ntfy", "url": "http://n.example/t", "token": "env:NTFY_TOKEN"},
+        {"NOTIFY_ALLOWED_HOSTS": "n.example"},
+    ),
+    (
+        {"type": "ntfy", "url": "https://n.example:9/t", "token": "env:NTFY_TOKEN"},
+        {"NOTIFY_ALLOWED_HOSTS": "n.example:8"},
+    ),
+    (
+        {"type": "ntfy", "url": "env:NOTIFY_A_URL", "token": "env:NOTIFY_B_TOKEN"},
+        {
+            "NOTIFY_A_URL": "https://a.example/t",
+            "NOTIFY_B_TOKEN": VALUE,
+            "NOTIFY_B_URL": "https://b.example/t",
+        },
+    ),
+    (
+        {
+            "type": "pagerduty",
+            "routing_key": "env:PAGERDUTY_ROUTING_KEY",
+            "url": "http://events.pagerduty.com/",
+        },
+        {},
+    ),
+    ({"type": "telegram", "token": "env:TELEGRAM_TOKEN", "chat": 1, "url": "https://t.example"}, {}),
+    ({"type": "slack", "token": "env:SLACK_TOKEN", "url": EVIL}, {}),
+    ({"type": "email", "host": "env:SMTP_HOST", "port": 2525, "password": "env:SMTP_PASSWORD"}, {}),
+    ({"type": "email", "host": "env:SMTP_HOST", "port": 2525.0, "password": "env:SMTP_PASSWORD"}, {}),
+    ({"type": "email", "host": "env:SMTP_HOST", "port": True, "password": "env:SMTP_PASSWORD"}, {}),
+    ({"type": "email", "host": "env:SMTP_HOST", "tls": " none", "password": "env:SMTP_PASSWORD"}, {}),
+    ({"type": "email", "host": "m.example", "to": "env:NOTIFY_OWN"}, {}),
+    ({"type": "email", "host": "env:NOTIFY_NIGHT_TOKEN"}, {}),
+    ({"type": "webhook", "url": ["env:WEBHOOK_URL"], "secret": "env:WEBHOOK_SECRET"}, {}),
+    ({"type": "exec", "command": ["env:NOTIFY_EXEC"]}, {}),
+    ({"type": "exec", "command": "env:NOTIFY_OWN"}, {}),
+    ({"type": "exec", "command": ["sh", "-c", "true"]}, {}),
+    ({"type": "apprise", "urls": "json://a,fcm://b?keyfile=/etc/passwd"}, {}),
+]
+
+
+@pytest.mark.parametrize(("options", "more"), REFUSED)
+def test_what_it_does_not_agree_to_is_refused_with_the_option_and_no_value(options, more):
+    with pytest.raises(Refused) as caught:
+        resolved(options, {**ENVIRON, **more})
+    assert str(caught.value).partition(":")[0] in options
+    assert VALUE not in str(caught.value)
+
+
+def test_a_refusal_says_what_would_be_right():
+    def said(**options):
+        with pytest.raises(Refused) as caught:
+            resolved(options, ENVIRON)
+        return str(caught.value)
+
+    assert said(type="ntfy", url=EVIL, token="env:NTFY_TOKEN") == (  # noqa: S106 - names no secret
+        "token: NTFY_TOKEN may not be sent to 127.0.0.1:6666: "
+        "set NTFY_URL to that place there, or list its host in NOTIFY_ALLOWED_HOSTS"
+    )
+    assert said(type="ntfy", url="env:PATH") == (
+        'url: PATH is not for this: write "env:NTFY_URL" or "env:NOTIFY_…" and set that in the environment'
+    )
+    assert 'write "env:NOTIFY_EXEC"' in said(type="exec", command="env:PATH")
+
+
+def test_what_depends_on_the_environment_is_a_doubt_when_a_truth_is_checked():
+    asked = {"type": "ntfy", "url": EVIL, "token": "env:NTFY_TOKEN"}
+    assert [option for option, _ in doubts(asked)] == ["token"]
+    assert not [*doubts({**asked, "url": "env:NTFY_URL"})]
+    assert not [*doubts({"type": "webhook", "url": EVIL})]
+
+
+def test_what_is_no_channel_is_left_to_who_knows_channels():
+    for options in ({}, {"type": 7}, {"type": "pigeon", "url": "env:PATH"}):
+        assert resolved(options, ENVIRON) == options
+
+
+@pytest.mark.parametrize("name", ["FEED", "PAID_FEED_URL", "FEED_A", "A_FEED"])
+def test_feeds_have_variables_of_their_own(name):
+    assert is_feed_variable(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["SMTP_PASSWORD", "FEEDS", "WEBHOOK_URL", "SYSTEM_REDIS_URL", "AFEED_URL", ""]
+)
+def test_other_variables_are_not_for_feeds(name):
+    assert not is_feed_variable(name)
+
+
+def test_the_markets_key_goes_to_its_own_hosts_and_where_the_environment_has_it():
+    ours = ("http://127.0.0.1:8080", None)
+    assert may_take_market_key("https://api.massive.com/v9", (None, None))
+    assert may_take_market_key("wss://socket.massive.com/stocks", ())
+    assert may_take_market_key("http://127.0.0.1:8080/other", ours)
+    for url in (
+        "http://127.0.0.1:8081",
+        "https://127.0.0.1:8080",
+        "http://api.massive.com",
+        "https://evil.example",
+        "https://api.massive.com:8443",
+        "https://api.massive.com.evil",
+        "https://",
+        "no url",
+    ):
+        assert not may_take_market_key(url, ours), url
