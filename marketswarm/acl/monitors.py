@@ -47,7 +47,7 @@ def sentinel(place: Place) -> tuple[Grant, ...]:
 def notifier(_place: Place) -> tuple[Grant, ...]:
     """Takes the log as one of a group, and keeps what it must not forget."""
     return (
-        Grant("get set del", ("notifier:lease",)),
+        Grant("get set del pttl pexpire", ("notifier:lease",)),
         Grant("hgetall hget hset hdel del", ("notifier:state",)),
         Grant("hgetall hset hdel", ("notifier:silences",)),
         Grant("mget exists set", ("notifier:told:*",)),

@@ -60,7 +60,7 @@ def work(svc: str, place: Place) -> tuple[Grant, ...]:
     shares, leases = (f"members:{name}", f"members:{name}:*"), ("lease:*", "lease-epoch:*")
     return (
         Grant("type del pexpire zadd zrem zrange zremrangebyscore", shares),
-        Grant("get set del exists pttl pexpire hset hmget", leases),
+        Grant("type get set del exists pttl pexpire hset hmget", leases),
         Grant("publish subscribe", channels=(*shares, "lease:*")),
         *own_points(svc, place),
     )

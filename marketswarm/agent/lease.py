@@ -13,6 +13,7 @@ import secrets
 import time
 from typing import Final
 
+from marketswarm import log as logs
 from marketswarm.bus import WITHIN_SEC, Bus, BusError
 from marketswarm.scripts import Script
 
@@ -31,6 +32,8 @@ _JUST_AFTER_SEC: Final = 0.005
 _LEAST_WITHIN_SEC: Final = 0.01
 _NEVER: Final = float("-inf")
 _TURN: Final = Script.beside("marketswarm.agent", "lease.lua")
+
+log = logs.get("lease")
 
 
 def clock() -> float:
@@ -110,12 +113,14 @@ class Lease:
 
     async def _ask(self, word: str, within_sec: float) -> None:
         sent_at = clock()
-        epoch, left_ms, holder = await self.bus.script(
+        epoch, left_ms, holder, unusable = await self.bus.script(
             _TURN,
             [self.key, f"lease-epoch:{self.name}"],
             [word, *self._who, round(1000 * self.life_sec)],
             max(_LEAST_WITHIN_SEC, within_sec),
         )
+        if unusable:
+            log.warning("lease.unusable", lease=self.name, found=unusable.decode("utf-8", "replace"))
         self._free_in_sec = int(left_ms) / 1000
         if int(epoch):
             self.epoch, self._until, self.holder = int(epoch), sent_at + self.life_sec, ""

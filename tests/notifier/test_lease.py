@@ -1,6 +1,9 @@
 """Who leads is decided on the first bus that can be reached."""
 
-from notifier.lease import View, Way
+import pytest
+
+from marketswarm.testing import MemoryBus
+from notifier.lease import KEY, Lease, View, Way
 
 HOME, OTHER = "system", "market"
 
@@ -62,3 +65,15 @@ def test_who_is_turned_away_where_it_is_decided_leads_no_longer():
     assert one.leads, "that bus follows the first"
     one.turned_away(HOME, 0.2)
     assert not one.leads
+
+
+@pytest.mark.parametrize(
+    "line", ["SET {} them", "SET {} them EX 99999999", "RPUSH {} them", "HSET {} a them"]
+)
+async def test_what_another_hand_wrote_holds_the_lease_for_no_longer_than_one(line):
+    bus = MemoryBus(HOME)
+    await bus.client.execute_command(*line.format(KEY).split())
+    lease = Lease("a", {HOME: bus}, 3.0)
+    if (await lease._ask(bus, Way.TAKE, 2.0)) != "a":
+        assert 0 < await bus.client.pttl(KEY) <= 3000
+    await bus.aclose()

@@ -7,7 +7,6 @@ import pytest
 
 from marketswarm.agent import lease as module
 from marketswarm.agent.lease import LOOKS, Lease
-from marketswarm.bus import BusError
 from marketswarm.testing import ManualClock, MemoryBus
 
 
@@ -82,14 +81,6 @@ async def test_a_lease_without_an_end_gets_one(bus):
     assert not await mine.take()
     assert mine.holder == "? by hand"
     assert 0 < await bus.client.pttl("lease:nightly") <= 5000
-
-
-async def test_what_is_no_lease_is_left_alone(bus):
-    await bus.client.set("lease:nightly", "x")
-    with pytest.raises(BusError) as caught:
-        await lease(bus).take()
-    assert caught.value.reason == "error"
-    assert await bus.client.get("lease:nightly") == b"x"
 
 
 async def test_it_is_renewed_while_it_is_kept(bus):
@@ -186,3 +177,45 @@ def test_a_name_that_won_t_do_is_refused(name):
 def test_a_life_that_won_t_do_is_refused(life_sec):
     with pytest.raises(ValueError, match="are possible"):
         lease(None, life_sec=life_sec)
+
+
+NO_EPOCHS = ["inf", "-inf", "nan", "1e300", "0x10", "-5", "1.5", "9" * 400, "", "x", "9007199254740992"]
+
+
+@pytest.mark.parametrize("said", NO_EPOCHS)
+async def test_an_epoch_that_somebody_wrote_and_is_none_counts_as_none_and_is_said(bus, said, capsys):
+    await bus.client.set("lease-epoch:nightly", said)
+    mine = lease(bus)
+    assert await mine.take()
+    assert abs(mine.epoch - 1000 * time.time()) < 60_000
+    assert "lease.unusable" in "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize("said", NO_EPOCHS)
+async def test_a_lease_whose_epoch_somebody_spoilt_is_lost_and_free(bus, said):
+    mine = lease(bus, life_sec=0.3)
+    assert await mine.take()
+    await bus.client.hset("lease:nightly", "epoch", said)
+    assert await mine.keep() == "it is gone from the bus"
+    other = lease(bus, "def")
+    assert await other.take()
+    assert other.epoch > mine.epoch
+
+
+@pytest.mark.parametrize("key", ["lease:nightly", "lease-epoch:nightly"])
+@pytest.mark.parametrize(
+    "line", ["SET {} x", "RPUSH {} x", "SADD {} x", "XADD {} 1-1 a b", "HSET {} epoch x"]
+)
+async def test_a_key_of_another_kind_is_nobody_s(bus, key, line):
+    await bus.client.execute_command(*line.format(key).split())
+    assert await lease(bus).take()
+    assert not await lease(bus, "def").take()
+
+
+async def test_a_lease_that_somebody_made_to_last_for_years_ends(bus):
+    await bus.client.hset("lease:nightly", mapping={"claim": "x", "boot": "x" * 5000, "svc": "y"})
+    await bus.client.pexpire("lease:nightly", 10**13)
+    mine = lease(bus, life_sec=0.2)
+    assert not await mine.take()
+    assert len(mine.holder) <= 200
+    assert await bus.client.pttl("lease:nightly") <= 200
