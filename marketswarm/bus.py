@@ -130,13 +130,15 @@ class Bus:
 
         Raises BusError; TooLongError if the reply has more than `longest` bytes.
         """
-        limited = reply_limit.set(longest)
+        limited, cancels = reply_limit.set(longest), _cancels()
         try:
             async with asyncio.timeout(within_sec or self.within_sec):
-                return await request
+                reply = await request
         except ReplyTooLong as error:
+            _raise_swallowed(cancels)
             raise TooLongError(self.name, "error", first_line(error)) from error
         except (redis_errors.RedisError, OSError, *GARBLED) as error:
+            _raise_swallowed(cancels)
             reason = reason_of(error)
             if reason == "error" and isinstance(error, _CLUSTERED):
                 raise ClusterError(self.name, reason, _CLUSTER) from error
@@ -144,6 +146,9 @@ class Bus:
                 # it was demoted, and its name or its sentinels may lead to another one by now
                 await drop_idle(self.pool)
             raise BusError(self.name, reason, first_line(error)) from error
+        else:
+            _raise_swallowed(cancels)
+            return reply
         finally:
             reply_limit.reset(limited)
 
@@ -183,6 +188,17 @@ class Bus:
 
 class _FunctionMissingError(redis_errors.ResponseError):
     """A function was not loaded, and this user may send no scripts."""
+
+
+def _cancels() -> int:
+    task = asyncio.current_task()
+    return task.cancelling() if task is not None else 0
+
+
+def _raise_swallowed(before: int) -> None:
+    """Raise a cancellation that came during a request: hanging up, the library may raise an error instead."""
+    if _cancels() > before:
+        raise asyncio.CancelledError
 
 
 _CLUSTER: Final = (

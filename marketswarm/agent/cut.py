@@ -7,7 +7,9 @@ is settled, so that nobody else's cancellation is swallowed and none of ours is 
 import asyncio
 from typing import Final
 
-AGAIN_SEC: Final = 1.5  # a block that lost its cancellation gets another
+AGAIN_SEC: Final = 3.25
+"""A block that lost its cancellation gets another. Until then its clean-up is left alone: of the 5 s that an
+agent has to end, the rest is for its goodbye and for closing."""
 
 
 class Cut:

@@ -104,13 +104,13 @@ def agent_is_up(agent):
     return int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1
 
 
-def test_a_body_in_its_clean_up_is_not_disturbed_for_a_second(scene):
+def test_a_body_in_its_clean_up_is_not_disturbed_for_three_seconds(scene):
     seed(scene.buses, truth(), 1)
     agent = scene.agent("""
         try:
             await me.rest(60)
         finally:
-            await asyncio.sleep(1)
+            await asyncio.sleep(3)
             me.log.info("probe.cleaned")
 """)
     scene.wait_beat(rev=1)
@@ -135,6 +135,33 @@ def test_a_body_that_loses_its_cancellation_gets_another(scene):
     agent.signal(signal.SIGTERM)
     assert ended(agent) == 0
     assert len(agent.logs("probe.swallowed")) == 2
+
+
+@pytest.mark.parametrize("answer", ["return 0", "raise OSError"])
+def test_a_cancellation_that_a_request_in_flight_swallows_ends_the_body_at_once(scene, answer):
+    seed(scene.buses, truth(), 1)
+    agent = scene.agent(f"""
+        from marketswarm.bus import BusError
+        async def swallowing():
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                {answer}
+        try:
+            while True:
+                try:
+                    await me.bus("system-redis").ask(swallowing(), 60)
+                except BusError:
+                    me.log.info("probe.swallowed")
+        finally:
+            await asyncio.sleep(2)
+            me.log.info("probe.cleaned")
+""")
+    scene.wait_beat(rev=1)
+    agent.signal(signal.SIGTERM)
+    assert ended(agent) == 0
+    assert agent.logs("probe.cleaned")
+    assert not agent.logs("probe.swallowed")
 
 
 def test_a_body_that_will_not_stop_is_ended_with_5(scene):

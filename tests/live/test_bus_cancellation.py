@@ -43,3 +43,25 @@ async def test_a_cancellation_at_any_moment_ends_the_work(server, how):
         assert task.cancelled()
     await bus.aclose()
     assert server.cmd("PING")
+
+
+@pytest.mark.parametrize("how", ["returns", "raises"])
+async def test_a_request_that_swallows_a_cancellation_is_a_cancelled_one(server, how):
+    async def swallowing():
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            if how == "raises":
+                raise OSError("while hanging up") from None
+
+    bus = Bus("system-redis", server.url)
+    task = asyncio.create_task(bus.ask(swallowing(), 60))
+    await asyncio.sleep(0.01)
+    task.cancel()
+    await asyncio.wait([task], timeout=5)
+    assert task.cancelled()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await bus.ask(swallowing(), 60)
+    assert await bus.ask(bus.client.ping())
+    await bus.aclose()
