@@ -8,14 +8,16 @@ from typing import Final
 
 from marketswarm.acl.grants import Grant, escaped
 from marketswarm.acl.places import LOG, PROBE_ALERTS, Place
-from marketswarm.acl.services import own_points, written
-from marketswarm.truth import HEALER
+from marketswarm.acl.services import WRITTEN, own_points, written
+from marketswarm.truth import HEALER, AccessPoint
 from marketswarm.truth.flows import flows_of
 
 SENTINEL: Final = "sentinel"
 NOTIFIER: Final = "notifier"
 MESH: Final = "mesh"
 BOARD: Final = "board"
+MESH_KEYS: Final = tuple(AccessPoint(bus=bus, key=key) for bus, key in WRITTEN[MESH])
+"""Looked for whether there is a mesh or not: a key that is missing is an answer, a refusal would be none."""
 
 
 def healer(place: Place) -> tuple[Grant, ...]:
@@ -79,11 +81,8 @@ def board(place: Place) -> tuple[Grant, ...]:
 
 def seeing(place: Place) -> tuple[Grant, ...]:
     """What `status`, `health`, `topology` and `alerts` read."""
-    shown = tuple(
-        escaped(point.key)
-        for point in (written(MESH, place) if MESH in place.truth.services else ())
-        if point.bus == place.bus
-    )
+    of_mesh = written(MESH, place) if MESH in place.truth.services else MESH_KEYS
+    shown = tuple(escaped(point.key) for point in of_mesh if point.bus == place.bus)
     return (
         Grant("get getrange mget pttl", ("health:*", "beat:*", "run:*", *shown), mode="R"),
         Grant("hgetall", ("healer:roster", "healer:lease", "notifier:silences"), mode="R"),

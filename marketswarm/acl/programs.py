@@ -31,7 +31,7 @@ def operator(place: Place) -> tuple[Grant, ...]:
         *place.reading_truth(),
         *bootstrap(place),
         *seeing(place),
-        Grant("evalsha", (LOG,)),
+        Grant("fcall", (LOG,)),
         Grant("hset hdel", ("notifier:silences",), mode="W"),
         Grant("xadd", ("notifier:asks",), mode="W"),
         Grant("lrange", ("notifier:answers:*",), mode="R"),

@@ -22,7 +22,7 @@ _GROUP: Final = (
 _HEARTBEAT: Final = ":heartbeat"
 
 # what those of ours fall back on where the truth names no key that ends like it
-_WRITTEN: Final = {
+WRITTEN: Final = {
     "rss_agg": ((MARKET, "rss:items"),),
     "massive": (
         (MARKET, "massive:probes"),
@@ -76,7 +76,7 @@ def written(svc: str, place: Place) -> list[AccessPoint]:
     points = place.truth.services[svc].access_points.publish_to
     if svc == "massive":  # the healer tells for it: older truths name where
         points = tuple(point for point in points if point.key not in (place.alerts, LOG))
-    found = [*_no_beats(points, place), *_missing(points, _WRITTEN.get(svc, ()))]
+    found = [*_no_beats(points, place), *_missing(points, WRITTEN.get(svc, ()))]
     # the dead lie beside what they were taken from, in one step
     dead = next((point.key for point in found if svc == "vexy_ai" and _word(point.key) == "dead"), None)
     buses = dict.fromkeys(point.bus for point in _read(svc, place)) if dead else ()

@@ -1,0 +1,55 @@
+"""What the operator sees of a fleet with users whose truth has no mesh, on real servers."""
+
+import contextlib
+
+import orjson
+import pytest
+import redis
+from agent_scene import seed
+from by_shell import Shell
+from rig import HOST, Server
+
+from marketswarm.acl import names
+from marketswarm.guarding import acl_texts, passwords, with_user
+from marketswarm.truth import load
+
+pytestmark = pytest.mark.live
+
+DOCUMENT = {"services": {svc: {"heartbeat": {"interval_sec": 1}} for svc in ("alpha", "healer")}}
+SILENT = {"verdict": "down", "ts": 1762433458.0}
+
+
+@pytest.fixture
+def shell(tmp_path):
+    """A shell with the operator's URLs; the fleet knows that alpha is down."""
+    truth = load(orjson.dumps(DOCUMENT)).truth
+    known, _ = passwords(tmp_path / "secrets", names(truth), make=True)
+    shell = Shell(tmp_path)
+    with contextlib.ExitStack() as ends:
+        for bus, text in acl_texts(truth, known).items():
+            server = ends.enter_context(Server(tmp_path / bus))
+            seed([server], DOCUMENT, 1)
+            if bus == "system-redis":
+                server.cmd("HSET", "healer:roster", "alpha", orjson.dumps(SILENT))
+            with redis.Redis(HOST, server.port) as client:
+                for line in filter(lambda line: not line.startswith("user default "), text.splitlines()):
+                    client.execute_command("ACL", "SETUSER", *line.split()[1:])
+            variable = bus.upper().replace("-", "_") + "_URL"
+            shell.env[variable] = with_user(server.url, "operator", known["operator"])
+        yield shell
+
+
+def test_status_shows_who_is_down_and_every_bus_as_there(shell):
+    seen = orjson.loads(shell.said("status", "--json"))
+    [alpha] = [each for each in seen["services"] if each["svc"] == "alpha"]
+    assert alpha["verdict"] == "down"
+    assert seen.get("away", {}) == {}
+
+
+def test_topology_and_alerts_are_shown_too(shell):
+    assert "auth" not in shell.said("topology")
+    with shell.start("alerts", "--since", "1h") as alerts:
+        with contextlib.suppress(Exception):
+            alerts.wait(2)
+        assert alerts.poll() is None, alerts.stderr.read()
+        alerts.terminate()
