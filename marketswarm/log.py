@@ -14,6 +14,7 @@ from typing import IO, Any, cast
 
 import orjson
 
+from marketswarm.printable import escaped, escaped_json, escaped_lines
 from marketswarm.settings import Common
 
 # structlog draws in all of rich, if it is there, for tracebacks on a terminal: too dear for every agent
@@ -42,13 +43,14 @@ def configure(name: str, settings: Common | None = None) -> None:
         if console
         else structlog.processors.JSONRenderer(serializer=_dumps)
     )
+    guards: list[Processor] = [_without_credentials, *([_without_controls] if console else [])]
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.format_exc_info,
             named,
-            _without_credentials,
+            *guards,
             render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -121,6 +123,25 @@ def _without_credentials(_logger: Any, _method: str, event: EventDict) -> Mutabl
     return {key: _scrubbed(value) for key, value in event.items()}
 
 
+def _without_controls(_logger: Any, _method: str, event: EventDict) -> MutableMapping[str, Any]:
+    """Escape what would steer the terminal that the line is for; a traceback keeps its lines."""
+    return {
+        escaped(str(key)): escaped_lines(value) if key == "exception" else _printable(value)
+        for key, value in event.items()
+    }
+
+
+def _printable(value: Any) -> Any:
+    """Return the value with each of its texts escaped; numbers and None as they are, for their colours."""
+    if isinstance(value, str):
+        return escaped(value)
+    if isinstance(value, (list, tuple)):
+        return [_printable(item) for item in value]
+    if isinstance(value, dict):
+        return {_printable(key): _printable(item) for key, item in value.items()}
+    return value if value is None or isinstance(value, (int, float)) else escaped(str(value))
+
+
 def _scrubbed(value: Any) -> Any:
     if isinstance(value, str):
         return CREDENTIALS.sub("", value) if "://" in value else value
@@ -135,9 +156,9 @@ def _scrubbed(value: Any) -> Any:
 
 def _dumps(value: Any, **_options: Any) -> bytes:
     try:
-        return orjson.dumps(value, default=_shown, option=orjson.OPT_NON_STR_KEYS)
+        return escaped_json(orjson.dumps(value, default=_shown, option=orjson.OPT_NON_STR_KEYS))
     except TypeError:  # a lone surrogate, an integer past 64 bits: show rather than lose the line
-        return orjson.dumps({str(key): _shown(item) for key, item in value.items()})
+        return escaped_json(orjson.dumps({str(key): _shown(item) for key, item in value.items()}))
 
 
 def _shown(value: Any) -> str:

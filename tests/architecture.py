@@ -22,6 +22,7 @@ LAYERS = {
         "acl",
         "address",
         "grants",
+        "printable",
     ],
     "touches": [
         "bus",

@@ -17,8 +17,9 @@ from marketswarm.cli.everywhere import everywhere, missing
 from marketswarm.cli.facts import facts
 from marketswarm.cli.rows import rows
 from marketswarm.cli.sight import Sight, sight
-from marketswarm.cli.words import printable, seconds
+from marketswarm.cli.words import seconds
 from marketswarm.exit import Exit
+from marketswarm.printable import escaped
 
 REFUSED: Final = 1
 """The exit code when the notifier, or a receiver, did not do it."""
@@ -103,7 +104,7 @@ def _say(answer: Answer, say: Callable[[str], None]) -> None:
         return
     where = f" ({answer.where})" if answer.where and answer.where != answer.channel else ""
     head = f"{answer.channel}{where}: " if answer.channel else ""
-    say(printable(f"{'✓' if answer.ok else '✗'} {head}{answer.said}"))
+    say(escaped(f"{'✓' if answer.ok else '✗'} {head}{answer.said}"))
 
 
 async def _why_not(fleet: Sight, made: Ask, within_sec: float, answers: Sequence[Answer]) -> str:

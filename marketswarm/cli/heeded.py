@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from marketswarm.attention import DEAD, SILENCES, Silence, merged
 from marketswarm.bus import Bus, BusError
 from marketswarm.cli.silences import on
-from marketswarm.cli.words import moment, printable
+from marketswarm.cli.words import moment
+from marketswarm.printable import escaped
 
 _SHOWN = 3  # silences; more are counted
 
@@ -25,7 +26,7 @@ class Heeded:
         """Lines for a person; none when there is nothing."""
         notes = [
             f"silent until {moment(each.ends_at, self.at)}: {on(each)} "
-            f"({printable(each.author)}: {printable(each.reason)})"
+            f"({escaped(each.author)}: {escaped(each.reason)})"
             for each in self.silences[:_SHOWN]
         ]
         if len(self.silences) > _SHOWN:

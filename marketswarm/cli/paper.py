@@ -1,24 +1,45 @@
-"""Where results are written: stdout, in colours on a terminal, in letters that it can show."""
+"""Where results are written: stdout, in colours on a terminal, in letters that it can show.
+
+Whatever is written here quotes others, and nothing of theirs steers a terminal: this is the last guard. Code
+that knows which part of a line is foreign escapes that part before.
+"""
 
 import asyncio
 import os
 import select
 import sys
+from collections.abc import Iterator
 from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+from marketswarm.printable import escaped_json, escaped_lines
 
 _LOOK_EVERY_SEC = 1.0
 _PLAIN_LETTERS = str.maketrans({"✗": "x", "✓": "+", "·": "-", "…": ".", "→": ">"})
 
 
+class _Guarded(Console):
+    """A console on which no text steers the terminal, whatever it is drawn as."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """See the library; escapes what is drawn."""
+        for segment in super().render(renderable, options):
+            if segment.control or segment.text.isprintable():
+                yield segment
+            else:
+                yield Segment(escaped_lines(segment.text), segment.style)
+
+
 def console() -> Console:
     """For tables and marked text; rich minds NO_COLOR and what is not a terminal."""
-    return Console(highlight=False, markup=False, emoji=False, soft_wrap=False)
+    return _Guarded(highlight=False, markup=False, emoji=False, soft_wrap=False)
 
 
 def line(text: str, style: str | None = None) -> None:
     """One line, at once: whoever reads a pipe wants it now."""
+    text = escaped_lines(text)
     if not _shows("✗"):
         text = text.translate(_PLAIN_LETTERS)
     if style and sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
@@ -42,8 +63,8 @@ def drawing(what: RenderableType) -> None:
 
 
 def raw(data: bytes) -> None:
-    """One line of JSON, as it is."""
-    sys.stdout.buffer.write(data + b"\n")
+    """One line of JSON: as it is, but for what would steer a terminal."""
+    sys.stdout.buffer.write((escaped_json(data) if sys.stdout.isatty() else data) + b"\n")
     sys.stdout.buffer.flush()
 
 

@@ -44,9 +44,9 @@ def silences(
 
 def on(silence: "Silence") -> str:
     """What a silence is on, as it was said: `rss_*, tag ingest`."""
-    from marketswarm.cli.words import printable
+    from marketswarm.printable import escaped
 
-    return printable(", ".join((*silence.services, *(f"tag {tag}" for tag in silence.tags))))
+    return escaped(", ".join((*silence.services, *(f"tag {tag}" for tag in silence.tags))))
 
 
 async def _read(data: Path) -> tuple[list["Silence"], list[str]]:
@@ -71,7 +71,8 @@ def _table(shown: Sequence["Silence"], now: float) -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    from marketswarm.cli.words import moment, printable, seconds
+    from marketswarm.cli.words import moment, seconds
+    from marketswarm.printable import escaped
 
     table = Table(box=None, pad_edge=False, header_style="dim")
     for head in ("id", "until", "left"):
@@ -85,7 +86,7 @@ def _table(shown: Sequence["Silence"], now: float) -> "Table":
             moment(each.ends_at, now),
             Text(left, style="dim" if each.over(now) else ""),
             on(each),
-            printable(each.author),
-            printable(each.reason),
+            escaped(each.author),
+            escaped(each.reason),
         )
     return table

@@ -154,9 +154,11 @@ def _drawn(picture: Picture) -> "Group":
     from rich.console import Group
     from rich.text import Text
 
-    notes = [Text(note, style="yellow") for note in picture.notes()]
+    from marketswarm.printable import escaped
+
+    notes = [Text(escaped(note), style="yellow") for note in picture.notes()]
     leads = picture.leader and not picture.leader.lapsed_sec
-    leader = [Text(str(picture.leader), style="dim")] if leads else []
+    leader = [Text(escaped(str(picture.leader)), style="dim")] if leads else []
     return Group(*([_table(picture)] if picture.rows else []), *leader, *notes)
 
 
@@ -165,6 +167,7 @@ def _table(picture: Picture) -> "Table":
     from rich.text import Text
 
     from marketswarm.cli.words import seconds
+    from marketswarm.printable import escaped
 
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("service", no_wrap=True, overflow="ellipsis", min_width=7)
@@ -178,9 +181,9 @@ def _table(picture: Picture) -> "Table":
         facts = (_instances(row), row.rev, row.restarts, row.boot)
         table.add_row(
             row.svc,
-            Text(row.verdict, style=_STYLES.get(row.verdict, "")),
+            Text(escaped(row.verdict), style=_STYLES.get(row.verdict, "")),
             "-" if row.silence_sec is None else seconds(row.silence_sec),
-            *("-" if fact is None else str(fact) for fact in facts),
+            *("-" if fact is None else escaped(str(fact)) for fact in facts),
             Text(_state(row), style=_style(row)),
         )
     return table
@@ -200,12 +203,13 @@ def _style(row: "Row") -> str:
 
 def _state(row: "Row") -> str:
     from marketswarm.cli.last_run import in_short
+    from marketswarm.printable import escaped
 
     state = row.status or "" if row.detail is None else f"{row.status}: {row.detail}"
     run = row.last_run or {}
     if run.get("said") not in (None, row.detail):  # its goodbye says the same
         state = "; ".join(filter(None, (state, in_short(run, _when))))
-    return "".join(c if c.isprintable() else "?" for c in state)
+    return escaped(state)
 
 
 def _when(ts: object) -> str:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from marketswarm.cli.topology_picture import Flow, Instance, Picture, Reader, Service, Wrong
-from marketswarm.cli.words import printable
 from marketswarm.duration import in_words
+from marketswarm.printable import escaped
 from marketswarm.truth import Truth
 from marketswarm.truth.flows import Fault, Flows, Key, flows_of, unfed
 
@@ -184,7 +184,7 @@ def _list(value: Any) -> list[Any]:
 
 
 def _text(value: Any) -> str | None:
-    return printable(value[:TEXT]) if isinstance(value, str) and value else None
+    return escaped(value[:TEXT]) if isinstance(value, str) and value else None
 
 
 def _whole(value: Any) -> int | None:

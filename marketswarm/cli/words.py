@@ -8,6 +8,7 @@ from datetime import UTC, datetime, tzinfo
 from typing import Any
 
 from marketswarm.duration import in_words
+from marketswarm.printable import escaped
 
 _MISS, _OK, _NOTE = "✗", "✓", "·"
 _REASONS = {"stopped": ", after it said goodbye", "never_seen": ", none ever"}
@@ -18,12 +19,7 @@ def sentence(event: Mapping[str, Any], zone: tzinfo | None = None) -> str:
     say = _SENTENCES.get(str(event.get("type")), _unknown)
     mark, text = say(event)
     line = f"{clock(event.get('ts'), zone)} {mark} {text}"
-    return printable(line)
-
-
-def printable(text: str) -> str:
-    """A stranger's text, fit for a terminal: on one line, and with nothing that would steer it."""
-    return "".join(c if c.isprintable() else "?" for c in text)
+    return escaped(line)
 
 
 def clock(ts: Any, zone: tzinfo | None = None) -> str:

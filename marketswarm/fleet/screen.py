@@ -11,6 +11,8 @@ from typing import Any
 
 import orjson
 
+from marketswarm.printable import escaped
+
 FLEET = "fleet"  # the name under which the fleet itself speaks
 _HEADS = ("ts", "level", "event", "agent", "exception", "part")
 _LONG = ("sha256",)
@@ -71,7 +73,7 @@ class Screen:
         """The line to show for `raw`, or None for nothing. `now` in monotonic seconds."""
         record = _record(raw)
         if record is None:
-            text = _plain(raw.decode("utf-8", "replace"))
+            text = escaped(raw.decode("utf-8", "replace"))
             return self._joined(None, name, text) if text.strip() else None
         level, event = str(record.get("level", "info")), str(record.get("event", ""))
         if not self.verbose and not (name == FLEET or _telling(level, event)):
@@ -84,12 +86,12 @@ class Screen:
     def _said(self, record: Mapping[str, Any], level: str, event: str, hidden: int) -> str:
         left_out = _HEADS if self.verbose else (*_HEADS, *_LONG)
         facts = [f"{key}={_value(value)}" for key, value in record.items() if key not in left_out]
-        text = " ".join([self._painted(_plain(event), _LOUD.get(level, "")), *facts])
+        text = " ".join([self._painted(escaped(event), _LOUD.get(level, "")), *facts])
         if hidden:
             text += self._painted(f" (and {hidden} more like it)", _DIM)
         lines = str(record.get("exception") or "").strip().splitlines()
         for line in lines if self.verbose else lines[-1:]:
-            text += "\n    " + self._painted(_plain(line), _DIM)
+            text += "\n    " + self._painted(escaped(line), _DIM)
         return text
 
     def _joined(self, ts: Any, name: str, text: str) -> str:
@@ -141,11 +143,6 @@ def _value(value: Any) -> str:
     if isinstance(value, list) and value and all(isinstance(each, str) for each in value):
         value = ",".join(value)
     if isinstance(value, str):
-        text = _plain(value)
+        text = escaped(value)
         return f'"{text}"' if " " in text or not text else text
-    return _plain(orjson.dumps(value).decode())
-
-
-def _plain(text: str) -> str:
-    """Without what would move the cursor or change colours: a log line may hold a stranger's payload."""
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+    return escaped(orjson.dumps(value).decode())

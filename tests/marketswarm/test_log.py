@@ -115,3 +115,14 @@ def test_the_console_form_is_for_people(lines, capsysbinary):
     said = capsysbinary.readouterr().err
     assert b"a.b" in said
     assert not said.startswith(b"{")
+
+
+def test_a_strangers_words_steer_no_terminal_whatever_the_format(capsys):
+    evil = "\x1b[2J\x9b31m\u202egnp\x7f\nforged"
+    for form in ("console", "json"):
+        log.configure("rss_agg", Common(log_format=form))
+        log.get().warning("beat.malformed", boot=evil, all=[evil], by={evil: evil}, error=ValueError(evil))
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        assert said.rstrip("\n").isprintable(), said
+        assert r"\u202e" in said

@@ -80,7 +80,7 @@ def test_an_event_without_a_time_is_told_all_the_same(ts):
 
 
 def test_a_name_cannot_touch_the_terminal():
-    assert sentence({"type": "x", "svc": "\x1b[2J\nb"}).endswith("· x ?[2J?b")
+    assert sentence({"type": "x", "svc": "\x1b[2J\nb"}).endswith(r"· x \x1b[2J\nb")
 
 
 @pytest.mark.parametrize(

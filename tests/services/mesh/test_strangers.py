@@ -32,8 +32,8 @@ def test_who_was_told_of_within_the_hour_is_shown_up_to_a_bound():
     ("name", "shown"),
     [
         (b"backup", "backup"),
-        (b"\x1b[2Jx\n", "?[2Jx?"),
-        ("\u202eabc".encode(), "?abc"),
+        (b"\x1b[2Jx\n", r"\x1b[2Jx\n"),
+        ("\u202eabc".encode(), r"\u202eabc"),
         (b"\xff", "\ufffd"),
         (b"x" * 63, "x" * 63),
         (b"x" * 64, None),

@@ -1,0 +1,39 @@
+import orjson
+import pytest
+
+from marketswarm.printable import escaped, escaped_json, escaped_lines
+
+STEERING = {
+    "\x1b[2J": r"\x1b[2J",
+    "\x9b31m": r"\x9b31m",
+    "a\nb\r\tc": r"a\nb\r\tc",
+    "\u202egnp": r"\u202egnp",
+    "\u2066x\u2069": r"\u2066x\u2069",
+    "\x00\x07\x7f": r"\x00\x07\x7f",
+    "\u2028": r"\u2028",
+    "\ud800": r"\ud800",
+    "\U000e0041": r"\U000e0041",
+}
+
+
+@pytest.mark.parametrize(("text", "shown"), STEERING.items())
+def test_what_could_steer_a_terminal_is_shown_as_an_escape(text, shown):
+    assert escaped(text) == shown
+    assert shown.isprintable()
+
+
+@pytest.mark.parametrize("text", ["", "rss_agg is down", "größer 價格 ✗ →", "🙂", r"C:\new"])
+def test_what_can_be_printed_stays_as_it_is(text):
+    assert escaped(text) == escaped_lines(text) == text
+
+
+def test_a_text_of_ours_keeps_its_lines():
+    assert escaped_lines("one\ntwo \x1b[31m\u202e\n") == "one\ntwo \\x1b[31m\\u202e\n"
+
+
+@pytest.mark.parametrize("text", [text for text in STEERING if text != "\ud800"] + ["plain ✗"])
+def test_escaped_json_means_the_same_and_steers_nothing(text):
+    raw = orjson.dumps({text: [text]}, option=orjson.OPT_INDENT_2)
+    shown = escaped_json(raw)
+    assert orjson.loads(shown) == {text: [text]}
+    assert all(line.isprintable() for line in shown.decode().split("\n"))
