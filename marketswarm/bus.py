@@ -10,6 +10,7 @@ import re
 import socket
 import ssl
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,11 +20,12 @@ from redis.asyncio.client import Pipeline
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from marketswarm.address import FORMS, place
+from marketswarm.address import FORMS, is_one, place
 from marketswarm.masters import drop_idle, pool_of
 from marketswarm.replies import BoundedParser, ReplyTooLong, reply_limit
 from marketswarm.scripts import Script
 from marketswarm.truth import Truth, resolve
+from marketswarm.truth.credentials import reference_in
 
 WITHIN_SEC: Final = 2.0
 GARBLED: Final = (ValueError, TypeError, AttributeError, LookupError, MemoryError)
@@ -64,22 +66,44 @@ class TooLongError(BusError):
 def find_url(name: str, environ: Mapping[str, str], truth: Truth | None = None) -> str:
     """The URL of a bus: from the environment, a file that it names, the truth, or the bus's own name.
 
-    Raises BusError (`error`) when the file cannot be read or the truth points at a variable that is not set.
+    Raises BusError (`error`), naming the variable or the path in the truth that it comes from and never what
+    stands there, when that is no URL of a bus, the file can't be read, or a variable is not set.
     """
     variable = variable_of(name)
     if url := environ.get(variable):
-        return url
+        return _usable(name, url, variable)
     if path := environ.get(variable + "_FILE"):
         try:
-            return Path(path).read_text().strip()
-        except OSError as error:
-            raise BusError(name, "error", f"{variable}_FILE: {error.strerror}") from None
-    if truth is not None and (url := truth.bus_url(name)):
+            text = Path(path).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            why = getattr(error, "strerror", None) or "is not UTF-8 text"
+            raise BusError(name, "error", f"{variable}_FILE: {why}") from None
+        return _usable(name, text, f"{variable}_FILE")
+    if truth is not None and (said := truth.bus_url(name)):
+        source = f"buses.{name}.url" if name in truth.buses else "heartbeat.redis_url"
         try:
-            return str(resolve(url, environ))
+            url = str(resolve(said, environ))
         except LookupError as error:
-            raise BusError(name, "error", str(error)) from None
+            raise BusError(name, "error", f"{source}: {error.args[0]}") from None
+        pointed = reference_in(said)
+        return _usable(name, url, source if pointed is None else f"{pointed}, which {source} names")
     return f"redis://{name}:6379"
+
+
+def _usable(name: str, url: str, source: str) -> str:
+    if not _is_usable(url):
+        raise BusError(name, "error", f"{source}: is not {FORMS}")
+    return url
+
+
+@lru_cache(maxsize=256)
+def _is_usable(url: str) -> bool:
+    """Whether the client library takes that URL, with its query."""
+    try:
+        pool_of(url)
+    except (ValueError, TypeError):
+        return False
+    return is_one(url)
 
 
 def variable_of(name: str) -> str:

@@ -43,6 +43,7 @@ LAYERS = {
         "channels",
         "settings",
         "guarding",
+        "private",
         "alive",
         "log",
         "exit",

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import orjson
 
+from marketswarm.private import is_own_folder, open_own, own_folder
+
 DEFAULT = Path(".marketswarm")
 # what a socket's address holds is less than a path may have
 _LONGEST_ADDRESS = 100
@@ -48,9 +50,11 @@ def claim(folder: Path) -> Iterator[None]:
 
     Raises:
         TakenError: a fleet that runs has it.
+        PermissionError: the folder, or its `fleet.pid`, is not ours alone to write to.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (folder / "fleet.pid").open("a+", encoding="ascii") as file:
+    own_folder(folder, closed=False)
+    handle = open_own(folder / "fleet.pid", os.O_RDWR | os.O_APPEND | os.O_CREAT)
+    with open(handle, "a+", encoding="ascii") as file:  # noqa: PTH123 - a descriptor, not a path
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -76,7 +80,9 @@ def publish(folder: Path, running: Running) -> None:
     """Tells others in this folder of the fleet."""
     draft = folder / "fleet.json.new"
     said = {"pid": running.pid, "control": running.control, "buses": running.buses, "keys": running.keys}
-    draft.write_bytes(orjson.dumps(said))
+    draft.unlink(missing_ok=True)
+    with os.fdopen(open_own(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
+        file.write(orjson.dumps(said))
     draft.replace(folder / "fleet.json")
 
 
@@ -91,9 +97,12 @@ def ended_badly(folder: Path) -> bool:
 
 
 def running(folder: Path) -> Running | None:
-    """The fleet that runs in `folder`, None if none does."""
+    """The fleet that runs in `folder`, None if none does; what others may write to says nothing of ours."""
+    if not is_own_folder(folder):
+        return None
     try:
-        said = orjson.loads((folder / "fleet.json").read_bytes())
+        with os.fdopen(open_own(folder / "fleet.json", os.O_RDONLY), "rb") as file:
+            said = orjson.loads(file.read())
         keys = dict(said.get("keys") or {})
         buses = {**said["buses"], **{bus: Path(key).read_text("utf-8").strip() for bus, key in keys.items()}}
         fleet = Running(int(said["pid"]), str(said["control"]), buses, keys)

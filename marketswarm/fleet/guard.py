@@ -4,6 +4,7 @@
 do. An agent is told the names of its own URL files: no password is in an argument or an environment.
 """
 
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from marketswarm.acl import OPERATOR, AclError, names
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet.plan import Plan
 from marketswarm.guarding import FILE, SecretError, acl_texts, passwords, url_files, write_all
+from marketswarm.private import own_folder, require_own_files
 from marketswarm.settings import VigilSettings, read
 from marketswarm.truth import Truth
 
@@ -43,16 +45,24 @@ def prepare(plan: Plan, truth: Truth, data: Path) -> Guard:
 
     Raises:
         Exit: code 2, when there is no bus of ours, or a password or a name won't do.
-        OSError: the folder can't be written.
+        OSError: the folder can't be written, or holds what is not ours.
     """
     ours = [bus for bus in plan.buses if bus.port is not None]
     if not ours:
         raise Exit(Code.CONFIGURATION, "--acl: no server is started here; see `marketswarm acl` for your own")
+    if os.path.lexists(data / SECRETS):
+        own_folder(data / SECRETS)
+        require_own_files(data / SECRETS)
     try:
         known, texts = _texts(truth, data, make=True)
     except (AclError, SecretError) as error:
         raise Exit(Code.CONFIGURATION, f"--acl: {error}") from None
-    (data / _URLS).mkdir(mode=0o700, parents=True, exist_ok=True)
+    for folder in (
+        data / _URLS,
+        *(data / _URLS / user for user in known),
+        *(data / bus.name for bus in ours),
+    ):
+        own_folder(folder)
     files = url_files(data / _URLS, known, {bus.name: bus.url for bus in ours})
     written = dict(pair for of_user in files.values() for pair in of_user.values())
     write_all(written | {data / bus.name / FILE: texts[bus.name] for bus in ours}, _OWNERS)

@@ -23,6 +23,7 @@ from marketswarm.fleet.plan import Plan, PlannedBus
 from marketswarm.fleet.roll import Roll
 from marketswarm.fleet.server import command
 from marketswarm.guarding import FILE
+from marketswarm.private import own_folder
 from marketswarm.truth import HEALER, Truth
 
 _LOOK_EVERY_SEC = 0.01
@@ -217,7 +218,7 @@ class Swarm:
     def _server(self, bus: PlannedBus) -> Child:
         assert bus.port is not None and self._orders.binary is not None  # noqa: S101, PT018 - it is ours
         folder = self._orders.data / bus.name
-        folder.mkdir(mode=0o700, exist_ok=True)
+        own_folder(folder)
         words = command(self._orders.binary, bus.port, folder, **sized(self._orders.maxmemory))
         words = bounded(words, self._orders.maxmemory)
         if self._orders.guard:

@@ -46,6 +46,37 @@ def test_a_file_that_can_not_be_read_is_an_error_that_names_the_variable():
         find_url("market-redis", {"MARKET_REDIS_URL_FILE": "/no/such/file"})
 
 
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "hunter2",
+        "https://me:hunter2@h/x",
+        "redis://h:1?db=hunter2",
+        "redis://h:hunter2",
+        "redis+sentinel://hunter2",
+    ],
+)
+def test_a_url_that_does_not_parse_names_where_it_comes_from_and_never_what_stands_there(tmp_path, bad):
+    (tmp_path / "url").write_text(f"{bad}\n")
+    raw = b'{"buses":{"third":{"url":"env:PLACE"}},"services":{"a":{"heartbeat":{"redis_url":"env:ELSE"}}}}'
+    truth = load(raw).truth
+    for name, environ, said in (
+        ("market-redis", {"MARKET_REDIS_URL": bad}, "market-redis: error (MARKET_REDIS_URL: is not redis://"),
+        (
+            "market-redis",
+            {"MARKET_REDIS_URL_FILE": str(tmp_path / "url")},
+            "(MARKET_REDIS_URL_FILE: is not redis://",
+        ),
+        ("third", {"PLACE": bad}, "(PLACE, which buses.third.url names: is not redis://"),
+        ("env:ELSE", {"ELSE": bad}, "(ELSE, which heartbeat.redis_url names: is not redis://"),
+        ("third", {}, "(buses.third.url: the truth asks for PLACE, which is not set"),
+    ):
+        with pytest.raises(BusError) as caught:
+            find_url(name, environ, truth)
+        assert said in str(caught.value)
+        assert "hunter2" not in str(caught.value)
+
+
 def test_what_is_no_url_is_an_error_that_shows_no_part_of_it():
     with pytest.raises(BusError) as found:
         Bus("x", "http://user:secret@h")

@@ -77,3 +77,45 @@ def test_an_operator_is_let_in_by_the_files_that_a_fleet_names(tmp_path):
         found = folder.running(tmp_path)
     assert found is not None
     assert found.buses == {**urls, "system-redis": "redis://operator:secret@127.0.0.1:1"}
+
+
+def test_a_link_in_place_of_a_file_overwrites_nothing(tmp_path):
+    data, mine = tmp_path / "data", tmp_path / "mine"
+    data.mkdir(mode=0o700)
+    mine.write_text("precious")
+    (data / "fleet.pid").symlink_to(mine)
+    with pytest.raises(PermissionError, match=r"is a link: remove it.*fleet\.pid"), folder.claim(data):
+        pass
+    (data / "fleet.pid").unlink()
+    (data / "fleet.pid").hardlink_to(mine)
+    with pytest.raises(PermissionError, match="no file of its own"), folder.claim(data):
+        pass
+    assert mine.read_text() == "precious"
+
+
+def test_a_folder_that_others_made_or_may_write_to_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    (tmp_path / "real").mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    for name, said in (("open", "chmod go-w"), ("link", "no folder but a link")):
+        with pytest.raises(PermissionError, match=said), folder.claim(tmp_path / name):
+            pass
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    with pytest.raises(PermissionError, match="belongs to another user"), folder.claim(tmp_path / "real"):
+        pass
+    assert not list((tmp_path / "real").iterdir())
+
+
+def test_what_somebody_else_says_of_a_fleet_here_is_not_heard(tmp_path, monkeypatch):
+    address = str(tmp_path / "c")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(address)
+        listener.listen()
+        folder.publish(tmp_path, folder.Running(1, address, {"system-redis": "redis://127.0.0.1:1"}))
+        assert folder.running(tmp_path) is not None
+        tmp_path.chmod(0o777)
+        assert folder.running(tmp_path) is None
+        tmp_path.chmod(0o700)
+        monkeypatch.setattr(os, "geteuid", lambda: 12345)
+        assert folder.running(tmp_path) is None

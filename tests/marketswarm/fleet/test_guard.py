@@ -44,7 +44,7 @@ def test_what_holds_a_password_is_its_owner_s_alone(made):
     files = [path for path in data.rglob("*") if path.is_file()]
     assert len(files) == 4 + 4 * 2 + 2
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
-    for folder in ("secrets", "urls"):
+    for folder in ("secrets", "urls", "urls/a", "system-redis", "market-redis"):
         assert stat.S_IMODE((data / folder).stat().st_mode) == 0o700
 
 
@@ -82,3 +82,24 @@ def test_it_is_known_when_the_users_are_those_of_an_earlier_truth(made):
     assert guard.is_behind(truth("a", "b", "c"), data, buses)
     moved = orjson.dumps({"services": {"a": {"heartbeat": {"channel": "a:other"}}, "b": {}}})
     assert guard.is_behind(load(moved).truth, data, buses)
+
+
+@pytest.mark.parametrize("how", ["a link", "open to others"])
+def test_a_password_that_somebody_else_put_there_is_refused(tmp_path, how):
+    (tmp_path / "secrets").mkdir()
+    planted = tmp_path / "secrets" / "a"
+    if how == "a link":
+        (tmp_path / "known").write_text("a password that somebody else knows")
+        planted.symlink_to(tmp_path / "known")
+    else:
+        planted.write_text("a password that somebody else knows")
+        planted.chmod(0o666)
+    with pytest.raises(PermissionError, match="is a link" if how == "a link" else "others may write"):
+        guard.prepare(plan(truth("a")), truth("a"), tmp_path)
+
+
+def test_a_folder_of_passwords_that_others_may_write_to_is_refused(tmp_path):
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets").chmod(0o770)
+    with pytest.raises(PermissionError, match="chmod go-w"):
+        guard.prepare(plan(truth("a")), truth("a"), tmp_path)
