@@ -31,6 +31,9 @@ class Kind(StrEnum):
     PROBE_OK = "probe_ok"
     PROBE_UNWATCHED = "probe_unwatched"
     REACH_GAP = "reach_gap"
+    WATCH_MISS = "watch_miss"
+    WATCH_OK = "watch_ok"
+    WATCH_UNWATCHED = "watch_unwatched"
 
 
 @dataclass(frozen=True, slots=True)

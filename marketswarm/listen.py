@@ -8,7 +8,7 @@ here.
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final, Protocol
 
 from marketswarm.bus import Bus, BusError
@@ -21,6 +21,8 @@ FIRST_PAUSE_SEC: Final = 0.05
 LONGEST_PAUSE_SEC: Final = 1.0
 DEAF_AFTER_SEC: Final = 1.5
 """A session on which a canary is missing for so long is given up: half-open connections say nothing."""
+ASK_AGAIN_SEC: Final = 2.0
+"""Between two attempts to subscribe to channels that were refused."""
 URGED_PAUSE_SEC: Final = 0.005
 """The least time between two canaries, when many deadlines are due."""
 MAX_DIGITS: Final = 20
@@ -34,6 +36,9 @@ class Ear(Protocol):
 
     def opened(self, bus: str) -> None:
         """A session begins: all channels are subscribed."""
+
+    def channels_refused(self, bus: str, channels: Collection[str], now: Moment) -> None:
+        """Of the channels of the session, the bus does not let us hear these; all others are heard."""
 
     def lost(self, bus: str, reason: str) -> None:
         """The session ended, or could not be made."""
@@ -80,6 +85,7 @@ class Listener:
         self._canary_bytes = self._canary_channel.encode()
         self._wanted: frozenset[str] = frozenset()
         self._subscribed: frozenset[str] = frozenset()
+        self._asked = False  # channels were asked for since the ear was last told which are refused
         self._given_up = asyncio.Event()
         self._changed = asyncio.Event()
         self._urged = asyncio.Event()
@@ -132,7 +138,8 @@ class Listener:
         """Subscribes to everything in chunks; each has its own time limit, so that size needs no other."""
         self._changed.clear()
         self._given_up.clear()
-        wanted, ordered = self._wanted, sorted(self._wanted)
+        wanted = self._wanted
+        ordered = [self._canary_channel, *sorted(wanted - {self._canary_channel})]
         try:
             async with asyncio.timeout(OPEN_WITHIN_SEC):
                 await session.connect()
@@ -141,23 +148,44 @@ class Listener:
                     await session.subscribe(ordered[start : start + AT_ONCE])
                     while not session.settled:
                         self._take(await session.batch())
+                self._require_some(session)
         except TimeoutError as error:
             raise BusError(self.bus.name, "timeout") from error
         self._subscribed = wanted
         self._ear.opened(self.bus.name)
+        self._report(session)
+
+    def _require_some(self, session: Session) -> None:
+        """Raises BusError if all channels are refused, or the canaries': then it is the bus that is lost."""
+        refused = session.refused
+        if self._canary_channel in refused or 1 < len(self._wanted) - 1 <= len(refused):
+            raise BusError(self.bus.name, "auth")
+
+    def _report(self, session: Session) -> None:
+        self._asked = False
+        self._ear.channels_refused(self.bus.name, frozenset(session.refused), moment())
 
     async def _read(self, session: Session) -> None:
         while True:
             self._take(await session.batch())
+            if self._asked and session.settled:
+                self._require_some(session)
+                self._report(session)
             # a burst must not keep the canaries from being sent
             await asyncio.sleep(0)
 
     async def _mind(self, session: Session) -> None:
         """Keeps the session to the wanted channels."""
         while True:
-            await self._changed.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ASK_AGAIN_SEC):
+                    await self._changed.wait()
+            if not self._changed.is_set():
+                self._asked = self._asked or bool(session.refused)
+                await session.ask_again()
+                continue
             self._changed.clear()
-            wanted = self._wanted
+            wanted, self._asked = self._wanted, True
             if new := wanted - self._subscribed:
                 await session.subscribe(sorted(new))
             if gone := self._subscribed - wanted:

@@ -58,21 +58,16 @@ class BoundedParser(_AsyncHiredisParser):
 
 
 class BatchParser(BoundedParser):
-    """Hands out all the replies at hand, too, and raises error replies instead of returning them."""
+    """Hands out all the replies at hand, too; an error reply is an exception that is handed out."""
 
     longest = 64 * MIB
     """Twice what a server by its own default piles up for a subscriber."""
 
-    @classmethod
-    def parse_error(cls, response: str) -> Exception:
-        """Raises an error reply, from the reader itself: nobody who takes messages need look for one."""
-        raise super().parse_error(response)  # type: ignore[no-untyped-call]  # the library's
-
     async def first(self) -> Any:
         """Waits for a reply.
 
-        Raises RedisError when it is an error or too long or the server hangs up, and whatever the reader
-        pleases at what is no reply.
+        Raises RedisError when it is too long or the server hangs up, and whatever the reader pleases at
+        what is no reply.
         """
         self._taken = 0
         # no name for the reader here: an error keeps this frame, and all that has a name in it

@@ -6,7 +6,9 @@ added and dropped while it runs. What to do when it ends is the business of `lis
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, Final
 
 from redis._parsers.hiredis import NOT_ENOUGH_DATA
@@ -18,6 +20,15 @@ from marketswarm.replies import BatchParser
 READ_BYTES: Final = 64 * 1024
 AT_ONCE: Final = 1000
 """Channels in one SUBSCRIBE: the answers to more could fill both sides' buffers before we read."""
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A SUBSCRIBE or UNSUBSCRIBE, and how many of its acknowledgements are still to come."""
+
+    command: str
+    channels: list[str]
+    left: int
 
 
 class Session:
@@ -33,12 +44,15 @@ class Session:
         kwargs["socket_read_size"] = READ_BYTES
         self._connection = bus.pool.connection_class(**kwargs)
         self._broken: BusError | None = None  # what ended it in the midst of a batch
-        self._pending = 0  # SUBSCRIBE and UNSUBSCRIBE whose acknowledgements are still to come
+        self._pending: deque[_Asked] = deque()  # what the server has not answered yet, in order
+        self._again: list[list[str]] = []  # halves of what was refused, still to be asked for
+        self.refused: set[str] = set()
+        """Channels that the server does not let us hear; all others of the same SUBSCRIBE are heard."""
 
     @property
     def settled(self) -> bool:
-        """True when the server acknowledged all that was asked."""
-        return self._pending == 0
+        """True when the server answered all that was asked."""
+        return not self._pending and not self._again
 
     async def connect(self) -> None:
         """Connects and authenticates."""
@@ -48,16 +62,25 @@ class Session:
             raise self._failed(error) from error
 
     async def subscribe(self, channels: Collection[str]) -> None:
-        """Asks for channels, all by name; `batch` sees the acknowledgements."""
+        """Asks for channels, all by name; `batch` sees the acknowledgements.
+
+        A server refuses the whole of a SUBSCRIBE for one channel in it. `batch` then asks for its halves.
+        """
         await self._send("SUBSCRIBE", channels)
+
+    async def ask_again(self) -> None:
+        """Asks for each channel that was refused; perhaps it is allowed by now."""
+        for channel in sorted(self.refused)[:AT_ONCE]:
+            await self._send("SUBSCRIBE", [channel])
 
     async def unsubscribe(self, channels: Collection[str]) -> None:
         """Drops channels."""
+        self.refused.difference_update(channels)
         await self._send("UNSUBSCRIBE", channels)
 
     async def _send(self, command: str, channels: Collection[str]) -> None:
         for some in _chunks(list(channels)):
-            self._pending += len(some)
+            self._pending.append(_Asked(command, some, len(some)))
             packed = self._connection.pack_command(command, *some)
             try:
                 await self._connection.send_packed_command(packed, check_health=False)
@@ -67,11 +90,13 @@ class Session:
     async def batch(self) -> Iterable[Any]:
         """The next messages, `[b"message", channel, payload]` each, as many as are at hand; may be none.
 
-        To be used up before the next call. Acknowledgements are counted and left out; an error reply ends
-        the session.
+        To be used up before the next call. Acknowledgements are counted and left out; an error reply, if it
+        does not refuse a SUBSCRIBE, ends the session.
         """
         if self._broken is not None:
             raise self._broken
+        while self._again:
+            await self._send("SUBSCRIBE", self._again.pop())
         parser: Any = self._connection._parser  # noqa: SLF001 - the one way to its batches
         try:
             first = await parser.first()
@@ -92,24 +117,44 @@ class Session:
                 reply = more()
         except Exception as error:  # noqa: BLE001 - the reader's own, whatever they are; none of who takes them
             # what came before it was heard, and must be concluded from, before the session ends
-            self._broken = self._failed(error)
+            self._broken = self._failed(reply if isinstance(reply, RedisError) else error)
 
     def _answers(self, reply: Any, more: Callable[[], Any]) -> list[Any]:
         """The same while answers to SUBSCRIBE come in between: those are counted and left out."""
         found = []
         try:
             while reply is not NOT_ENOUGH_DATA:
-                kind, channel, last = reply
-                if kind == b"message" and type(channel) is type(last) is bytes:
+                if isinstance(reply, RedisError):
+                    self._refuse(reply)
+                elif reply[0] == b"message" and type(reply[1]) is type(reply[2]) is bytes:
                     found.append(reply)
-                elif kind in (b"subscribe", b"unsubscribe") and self._pending:
-                    self._pending -= 1
                 else:
-                    raise InvalidResponse("neither a message nor an answer")  # noqa: TRY301 - as above
+                    self._acknowledge(*reply)
                 reply = more()
         except Exception as error:  # noqa: BLE001 - as above
             self._broken = self._failed(error)
         return found
+
+    def _acknowledge(self, kind: Any, channel: Any, _count: Any) -> None:
+        if not self._pending or kind != self._pending[0].command.lower().encode():
+            raise InvalidResponse("neither a message nor an answer")
+        if self.refused and kind == b"subscribe":
+            self.refused.discard(channel.decode("utf-8", "replace"))
+        self._pending[0].left -= 1
+        if not self._pending[0].left:
+            self._pending.popleft()
+
+    def _refuse(self, error: RedisError) -> None:
+        """Halves a SUBSCRIBE that was refused, down to the channels that are. Raises any other error."""
+        asked = self._pending[0] if self._pending else None
+        if asked is None or asked.command != "SUBSCRIBE" or reason_of(error) != "auth":
+            raise error
+        self._pending.popleft()
+        middle = len(asked.channels) // 2
+        if middle:
+            self._again += [asked.channels[:middle], asked.channels[middle:]]
+        else:
+            self.refused.update(asked.channels)
 
     async def close(self) -> None:
         """Closes the connection without waiting for the server."""

@@ -21,7 +21,14 @@ STILL: Final = "0001-01-01T00:00:00Z"
 
 _OPENING: Final = {
     kind.partition("_")[0]: kind
-    for kind in (Kind.HEARTBEAT_MISS, Kind.HEALER_MISS, Kind.BUS_MISS, Kind.TRUTH_DRIFT, Kind.PROBE_MISS)
+    for kind in (
+        Kind.HEARTBEAT_MISS,
+        Kind.HEALER_MISS,
+        Kind.BUS_MISS,
+        Kind.TRUTH_DRIFT,
+        Kind.PROBE_MISS,
+        Kind.WATCH_MISS,
+    )
 }
 """What fires, by the first word of its type: all events that begin with that word are on the same alert."""
 

@@ -49,6 +49,9 @@ def words(event: Event) -> tuple[str, str]:
     if kind is Kind.BUS_MISS:
         reason = f" ({event.reason})" if event.reason else ""
         return f"bus {svc} is away", f"it has not answered for {seconds(event.late_sec)}{reason}"
+    if kind is Kind.WATCH_MISS:
+        reason = f" ({event.reason})" if event.reason else ""
+        return f"{svc} can't be watched", f"its bus does not let its channel be heard{reason}"
     if kind is Kind.PROBE_MISS:
         reason = f" ({event.reason})" if event.reason else ""
         return f"{svc} is down", f"its probes have failed for {seconds(event.late_sec)}{reason}"
@@ -65,13 +68,14 @@ def words(event: Event) -> tuple[str, str]:
 
 
 _BAD: Final = frozenset(
-    {Kind.HEARTBEAT_MISS, Kind.HEALER_MISS, Kind.BUS_MISS, Kind.TRUTH_DRIFT, Kind.PROBE_MISS}
+    {Kind.HEARTBEAT_MISS, Kind.HEALER_MISS, Kind.BUS_MISS, Kind.TRUTH_DRIFT, Kind.PROBE_MISS, Kind.WATCH_MISS}
 )
 _AFTER: Final = {
     Kind.HEARTBEAT_OK: "{} is up again",
     Kind.HEALER_OK: "{} is up again",
     Kind.BUS_OK: "bus {} is back",
     Kind.PROBE_OK: "{} is up again",
+    Kind.WATCH_OK: "{} is watched again",
 }
 _PLAIN: Final[Mapping[Kind, tuple[str, str]]] = {
     Kind.HEARTBEAT_OK: ("{} is up", "it beats"),
@@ -81,6 +85,11 @@ _PLAIN: Final[Mapping[Kind, tuple[str, str]]] = {
     Kind.TRUTH_DRIFT: ("the truth on {} has drifted", "it is not the same as on the other buses"),
     Kind.TRUTH_OK: ("the truth on {} is right again", "it is the same on all buses"),
     Kind.PROBE_OK: ("{} is up again", "its probes succeed"),
+    Kind.WATCH_OK: ("{} is watched again", "its channel can be heard"),
+    Kind.WATCH_UNWATCHED: (
+        "{} is no longer watched",
+        "it could not be heard, and the truth no longer names it",
+    ),
     Kind.PROBE_UNWATCHED: ("{} is no longer probed", "it was down, and the truth no longer names it"),
     Kind.REACH_GAP: ("the {} reached no bus", "its own network, or all buses at once; nothing was watched"),
     Kind.HEARTBEAT_GAP: ("{} was away unseen", "it did not beat all the time while nobody listened"),
@@ -91,5 +100,5 @@ def severity_of(kind: Kind) -> Severity:
     """How much an event matters, if nobody says otherwise."""
     if kind in (Kind.HEALER_MISS, Kind.BUS_MISS):
         return Severity.CRITICAL
-    warns = (Kind.HEARTBEAT_MISS, Kind.TRUTH_DRIFT, Kind.PROBE_MISS)
+    warns = (Kind.HEARTBEAT_MISS, Kind.TRUTH_DRIFT, Kind.PROBE_MISS, Kind.WATCH_MISS)
     return Severity.WARNING if kind in warns else Severity.INFO

@@ -1,11 +1,14 @@
 """`status` as values: what the roster, the mesh, the beats and the truth say, a row a service. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 from marketswarm.cli.leader import Leader
 from marketswarm.truth import Truth
+
+UNWATCHABLE: Final = "unwatchable"
+"""The verdict on a service whose channel its bus does not let the healer hear."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,20 +54,21 @@ def services(truth: Truth) -> dict[str, tuple[str, float]]:
 
 def rows(truth: Truth, facts: Facts) -> list[Row]:
     """A row for every service, in the order of the truth."""
+    away = lost(facts)
     replicas = {svc: section.replicas for svc, section in truth.services.items()}
     return [
-        replace(_row(svc, bus, timeout_sec, facts), replicas=replicas.get(svc))
+        replace(_row(svc, bus, timeout_sec, facts, away), replicas=replicas.get(svc))
         for svc, (bus, timeout_sec) in services(truth).items()
     ]
 
 
-def _row(svc: str, bus: str, timeout_sec: float, facts: Facts) -> Row:
+def _row(svc: str, bus: str, timeout_sec: float, facts: Facts, away: Container[str]) -> Row:
     beat = facts.beats.get(svc, {})
     silence_sec = _silence_sec(facts.ttls_sec.get(svc), timeout_sec)
     seen = facts.instances.get(svc)
     return Row(
         svc=svc,
-        verdict=_verdict(svc, bus, silence_sec, timeout_sec, facts),
+        verdict=_verdict(svc, silence_sec, timeout_sec, facts, heard=bus not in away),
         silence_sec=silence_sec,
         timeout_sec=timeout_sec,
         instances=None if seen is None else len(seen),
@@ -94,14 +98,16 @@ def _event(entry: Mapping[str, Any]) -> Mapping[str, Any]:
     return event if isinstance(event, dict) else {}
 
 
-def _verdict(svc: str, bus: str, silence_sec: float | None, timeout_sec: float, facts: Facts) -> str:
+def _verdict(svc: str, silence_sec: float | None, timeout_sec: float, facts: Facts, *, heard: bool) -> str:
     """The healer's; of one it does not judge (itself), the last word on it, else what its beats tell.
 
-    Of one that was up on a bus that the healer does not hear, nobody knows.
+    Of one that was up on a bus that is not `heard` by the healer, nobody knows.
     """
+    if facts.roster.get(f"watch:{svc}", {}).get("verdict") == "down":
+        return UNWATCHABLE
     told = facts.roster.get(svc, {}).get("verdict")
     if isinstance(told, str):
-        return "unknown" if told == "up" and bus in lost(facts) else told
+        return told if heard or told != "up" else "unknown"
     word = str(facts.health.get(svc, {}).get("type", ""))
     if word.endswith("_miss"):
         return "down"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from marketswarm.cli.rows import Row
 
 _EVERY_SEC = 1.0
-_STYLES = {"up": "green", "down": "red", "silent": "yellow", "unknown": "dim"}
+_STYLES = {"up": "green", "down": "red", "silent": "yellow", "unwatchable": "yellow", "unknown": "dim"}
 _STATES = {"degraded": "yellow", "stopping": "yellow"}
 
 
@@ -47,6 +47,10 @@ class Picture:
             for bus, reason in self.lost.items()
             if bus not in self.away
         ]
+        unwatchable = [row.svc for row in self.rows if row.verdict == "unwatchable"]
+        if unwatchable:
+            few = ", ".join(unwatchable[:5]) + (" and others" if len(unwatchable) > 5 else "")
+            notes.append(f"the healer may not hear {few}: write the users anew (`marketswarm acl`)")
         judge = next((row for row in self.rows if row.svc == "healer"), None)
         if judge and judge.verdict != "up":
             notes.append(f"the healer is {judge.verdict}: verdicts may be old")

@@ -102,6 +102,15 @@ _SENTENCES: Mapping[str, Callable[[Mapping[str, Any]], tuple[str, str]]] = {
     "heartbeat_ok": _back,
     "heartbeat_unwatched": lambda event: (_NOTE, f"{event.get('svc')} is no longer watched; it was down"),
     "heartbeat_gap": _gap,
+    "watch_miss": lambda event: (
+        _MISS,
+        f"{event.get('svc')} can't be watched: its channel is refused to the healer",
+    ),
+    "watch_ok": lambda event: (_OK, f"{event.get('svc')} can be watched again"),
+    "watch_unwatched": lambda event: (
+        _NOTE,
+        f"{event.get('svc')} is no longer watched; it could not be heard",
+    ),
     "reach_gap": _unreached,
     "healer_miss": _silent("down, nobody watches"),
     "healer_ok": _back,

@@ -10,6 +10,7 @@ from marketswarm.liveness.clock import CANARY_EVERY_SEC, OVERDUE_SEC, ListeningC
 from marketswarm.liveness.judgement import Counts, Liveness, Tick
 from marketswarm.liveness.memory import recall, recall_bus
 from marketswarm.liveness.record import Heard, Record, warm_up
+from marketswarm.liveness.refusal import recall_refused, refuse
 from marketswarm.liveness.verdict import (
     Acquitted,
     Noted,
@@ -52,5 +53,7 @@ __all__ = [
     "adopt_bus",
     "recall",
     "recall_bus",
+    "recall_refused",
+    "refuse",
     "warm_up",
 ]

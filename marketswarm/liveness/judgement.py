@@ -226,7 +226,7 @@ class Liveness(Roster):
         proven = bus.clock.proven
         waiting, bus.waiting = bus.waiting + bus.ripe(running), []
         for record in waiting:
-            if record.gone or record.state is State.DOWN:
+            if record.gone or record.refused is not None or record.state is State.DOWN:
                 continue
             self._vet(record)
             due = record.due()
@@ -256,6 +256,8 @@ class Liveness(Roster):
         if record is None or not record.asked:
             return None
         record.asked = False
+        if record.refused is not None:
+            return None
         self._vet(record)
         before = record.last
         if testimony is not None and self._unheard(record, testimony, now):

@@ -12,6 +12,7 @@ from math import inf
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from marketswarm.beat import Beat, parse
+from marketswarm.liveness.clock import Moment
 from marketswarm.liveness.verdict import State
 from marketswarm.truth import MOST_REPLICAS, Watch
 
@@ -72,6 +73,7 @@ class Record:
         "pace_sec",
         "paced",
         "payload",
+        "refused",
         "size",
         "state",
         "stopped",
@@ -96,6 +98,7 @@ class Record:
         self.misses = 0  # how often it was declared down
         self.marked = False  # its silence is being remembered beyond this process
         self.stopped = False  # it said goodbye, and nothing since
+        self.refused: Moment | None = None  # since when its bus does not let us hear its channel
         self.asked = False  # the second witness is being asked
         self.filed = False  # it lies on its bus's wheel: there is one entry for a record, never two
         # the beat that would be taken at sight: its beginning, its end, its length, and the last such one
@@ -194,7 +197,7 @@ class Record:
 
     def next_at(self) -> float:
         """When the timing wheel should bring it up; infinity while nothing can fall due."""
-        if self.gone or self.asked or self.state is State.DOWN:
+        if self.gone or self.asked or self.refused is not None or self.state is State.DOWN:
             return inf
         if self.payload is not self.vetted and self.sure is not None:
             # or what counts, should the parse find that it was no beat, would be as old as the last parse

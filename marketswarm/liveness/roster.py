@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from marketswarm.liveness.clock import Moment
 from marketswarm.liveness.record import Heard, Record
-from marketswarm.liveness.verdict import TRANSITIONS, On, Reason, State, Verdict
+from marketswarm.liveness.verdict import TRANSITIONS, Of, On, Reason, State, Told, Verdict
 from marketswarm.liveness.watched_bus import WatchedBus
 from marketswarm.truth import Watch
 
@@ -29,7 +29,9 @@ class Roster:
         for name, timeout_sec in buses.items():
             self.buses.setdefault(name, WatchedBus(name, timeout_sec, now)).timeout_sec = timeout_sec
         wanted = {watch.svc: watch for watch in watches}
-        verdicts = [self._drop(svc, now) for svc in sorted(self.records.keys() - wanted.keys())]
+        gone = [svc for svc, record in self.records.items() if record.refused and svc not in wanted]
+        verdicts = [Verdict(svc, State.UNWATCHED, Told.ALERT, now.wall, of=Of.WATCH) for svc in gone]
+        verdicts += [self._drop(svc, now) for svc in sorted(self.records.keys() - wanted.keys())]
         for watch in wanted.values():
             self._enlist(watch, now)
         self.buses = {name: self.buses[name] for name in buses}
@@ -61,6 +63,7 @@ class Roster:
             record.last = None if old.last is None else old.last._replace(at=before)
             record.state, record.boots, record.stopped = old.state, old.boots, old.stopped
             record.misses, record.forgotten = old.misses, old.forgotten
+            record.refused = old.refused  # until its bus says otherwise
             record.floor = running + record.warm_up_sec
             record.inherit(old)
             if old.marked:  # what is remembered of it must not stay a reading of another clock

@@ -26,6 +26,7 @@ class Of(StrEnum):
     SERVICE = "service"
     BUS = "bus"
     TRUTH = "truth"
+    WATCH = "watch"  # whether a service can be heard at all
     REACH = "reach"  # of the healer itself, over all buses
 
 

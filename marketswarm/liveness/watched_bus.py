@@ -30,6 +30,7 @@ class WatchedBus:
         "deaf",
         "lost",
         "name",
+        "refused",
         "share",
         "state",
         "timeout_sec",
@@ -46,6 +47,7 @@ class WatchedBus:
         self.channels: dict[bytes, Record] = {}
         self.wheel: TimingWheel[Record] = TimingWheel(_when)
         self.cases: TimingWheel[Case] = TimingWheel(Case.due)
+        self.refused: frozenset[bytes] | None = None  # channels that may not be heard; None until a session
         self.turn = 0  # the clock's turn at which everyone's next beat was last asked to be parsed
         self.waiting: list[Record] = []  # due by the running clock: the next canary proves it
         self.state = State.UNKNOWN

@@ -63,6 +63,11 @@ class Health:
             self._told[svc] = orjson.dumps(event) if event else ts if isinstance(ts, float) else 0.0
         self._plan(svc, SOON_SEC * random.random())
 
+    def resume(self, svc: str) -> None:
+        """Goes on with a service that could not be heard for a while: its key may have ended meanwhile."""
+        if svc in self._told:
+            self._plan(svc, SOON_SEC * random.random())
+
     def _plan(self, svc: str, in_sec: float) -> None:
         filed = svc in self._at
         # a little early, and not all at once
@@ -118,7 +123,7 @@ class Health:
         told = self._told.get(svc)
         if record.state is State.DOWN:
             return told if isinstance(told, bytes) else None
-        if record.state is State.UNKNOWN or record.last is None:
+        if record.state is State.UNKNOWN or record.last is None or record.refused is not None:
             return None
         now, wall = time.monotonic(), time.time()
         age = max(0.0, now - record.last.mono)

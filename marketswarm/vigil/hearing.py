@@ -4,16 +4,17 @@ It adds nothing of its own but the log lines that an operator wants to see of it
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Final
 
 from marketswarm import log as logs
 from marketswarm.beat import Malformed
 from marketswarm.listen import moment
-from marketswarm.liveness import Liveness, Moment, Verdict
+from marketswarm.liveness import Liveness, Moment, Verdict, refuse
 
 NOTE_EVERY_SEC: Final = 1.0
 HICCUP_SEC: Final = 2.0
+NAMED_AT_MOST: Final = 5
 
 log = logs.get("vigil")
 
@@ -52,6 +53,11 @@ class Hearing:
             watched.clock.opened()
             log.info("vigil.listening", bus=bus, channels=len(watched.channels))
             self._joined(bus)
+
+    def channels_refused(self, bus: str, channels: Collection[str], now: Moment) -> None:
+        """See `Ear`."""
+        for verdict in refuse(self.life, bus, channels, now):
+            self._conclude(verdict)
 
     def lost(self, bus: str, reason: str) -> None:
         """See `Ear`."""
@@ -108,6 +114,12 @@ class Hearing:
         found = [f"not hearing {', '.join(lost.values())}"] if lost else []
         found += [f"hearing {', '.join(partly)} for too little of the time"] if partly else []
         return "; ".join(found) or None
+
+    def refusals(self) -> str | None:
+        """Whom the buses do not let us hear, in words for a beat's `detail`; None when there is nobody."""
+        names = [svc for svc, record in self.life.records.items() if record.refused is not None]
+        more = f" and {len(names) - NAMED_AT_MOST} more" if len(names) > NAMED_AT_MOST else ""
+        return f"not allowed to hear {', '.join(names[:NAMED_AT_MOST])}{more}" if names else None
 
     def _note_malformed(self, svc: str, found: Malformed) -> None:
         self._malformed = svc, found.reason

@@ -192,6 +192,11 @@ class VigilMetrics:
             _by_state(records),
             ("verdict",),
         )
+        yield gauge(
+            "marketswarm_services_unwatchable",
+            "Services whose channel their bus does not let us hear.",
+            sum(record.refused is not None for record in records),
+        )
         yield Family(
             "marketswarm_service_up",
             "gauge",

@@ -60,6 +60,8 @@ class Notices:
             return Kind.REACH_GAP if verdict.of is Of.REACH else Kind.HEARTBEAT_GAP
         if verdict.of is Of.TRUTH:
             return Kind.TRUTH_DRIFT if verdict.state is State.DOWN else Kind.TRUTH_OK
+        if verdict.of is Of.WATCH:
+            return Kind(f"watch_{_ENDING[verdict.state]}")
         return Kind(f"{'bus' if verdict.of_bus else self._of}_{_ENDING[verdict.state]}")
 
     def raw_event(self, verdict: Verdict) -> bytes:
@@ -70,7 +72,7 @@ class Notices:
     def notice(self, verdict: Verdict) -> Notice:
         """All that is to be written of a verdict, in the same words each time."""
         raw = self.raw_event(verdict)
-        gone = verdict.state is State.UNWATCHED
+        gone = verdict.state is State.UNWATCHED or (verdict.of is Of.WATCH and verdict.state is State.UP)
         return Notice(
             field=field_of(verdict),
             verdict=verdict.state,

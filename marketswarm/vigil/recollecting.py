@@ -8,10 +8,19 @@ from typing import Final
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.listen import moment
-from marketswarm.liveness import Liveness, Testimony, Verdict, adopt, adopt_bus, recall, recall_bus
+from marketswarm.liveness import (
+    Liveness,
+    Testimony,
+    Verdict,
+    adopt,
+    adopt_bus,
+    recall,
+    recall_bus,
+    recall_refused,
+)
 from marketswarm.vigil.failures import SaveFailures
 from marketswarm.vigil.health import Health
-from marketswarm.vigil.remember import BUS_FIELD, Entry, Memory, remembered
+from marketswarm.vigil.remember import BUS_FIELD, WATCH_FIELD, Entry, Memory, remembered
 from marketswarm.vigil.testify import read_last_beats
 from marketswarm.vigil.voice import Fence, Voice
 
@@ -143,6 +152,7 @@ class Recollection:
         for verdict in recall(self._life, known, testimonies, moment()):
             self._conclude(verdict)
         self._take_up_buses(roster)
+        self._take_up_refusals(roster)
         for svc, entry in roster.items():
             if svc in self._life.records:
                 self._health.recall(svc, entry)
@@ -195,6 +205,15 @@ class Recollection:
             roster = await Memory(self._bus(name), self._listener).roster(f"{BUS_FIELD}*")
             self._asked.add(name)
             self._take_up_buses(roster)
+
+    def _take_up_refusals(self, roster: Mapping[str, Entry]) -> None:
+        for field, entry in roster.items():
+            if field.startswith(WATCH_FIELD) and entry["verdict"] == "down":
+                ts = entry.get("ts")
+                since = ts if isinstance(ts, float) else moment().wall
+                verdict = recall_refused(self._life, field.removeprefix(WATCH_FIELD), since, moment())
+                if verdict is not None:
+                    self._conclude(verdict)
 
     def _take_up_buses(self, roster: Mapping[str, Entry]) -> None:
         for field, entry in roster.items():

@@ -22,7 +22,10 @@ SCAN: Final = 5000
 AT_ONCE: Final = 2000
 BUS_FIELD: Final = "bus:"
 TRUTH_FIELD: Final = "truth:"
-"""Roster fields of buses, and of the truth on them, begin with these; no service's name can."""
+WATCH_FIELD: Final = "watch:"
+"""Roster fields of buses, of the truth on them, and of services that may not be heard, begin with these.
+
+No service's name can."""
 
 _SAVE: Final = Script.beside("marketswarm.vigil", "save.lua")
 
@@ -122,7 +125,13 @@ class Memory:
                 return
 
 
-_FIELDS: Final = {Of.SERVICE: "", Of.BUS: BUS_FIELD, Of.TRUTH: TRUTH_FIELD, Of.REACH: "reach:"}
+_FIELDS: Final = {
+    Of.SERVICE: "",
+    Of.BUS: BUS_FIELD,
+    Of.TRUTH: TRUTH_FIELD,
+    Of.REACH: "reach:",
+    Of.WATCH: WATCH_FIELD,
+}
 
 
 def field_of(verdict: Verdict) -> str:

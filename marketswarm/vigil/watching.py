@@ -8,7 +8,7 @@ from typing import Final, Protocol
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.listen import Listener, moment
-from marketswarm.liveness import OVERDUE_SEC, Of, Verdict
+from marketswarm.liveness import OVERDUE_SEC, Of, State, Verdict
 from marketswarm.truth import Watch
 from marketswarm.vigil.agreed import LOG
 from marketswarm.vigil.announcing import announce
@@ -166,7 +166,13 @@ class Vigil:
             for name, post in self._posts.items()
             if post.outbox is not None and post.outbox.refusal
         ]
-        found = [self.ear.deafness(moment()), self._memory.trouble, *untold, self._failures.trouble()]
+        found = [
+            self.ear.deafness(moment()),
+            self.ear.refusals(),
+            self._memory.trouble,
+            *untold,
+            self._failures.trouble(),
+        ]
         return "; ".join(filter(None, found)) or None
 
     # -- leading and standing by
@@ -207,7 +213,7 @@ class Vigil:
         """Sends a verdict, ours or our keeper's, on its way to every bus that is to have it."""
         for name, post in self._posts.items():
             if post.outbox is not None and (
-                name == self._home or verdict.of is not Of.SERVICE or self._everywhere
+                name == self._home or verdict.of not in (Of.SERVICE, Of.WATCH) or self._everywhere
             ):
                 post.outbox.put(verdict)
         announce(verdict, leads=self._voice.fence(self._home) is not None)
@@ -216,6 +222,8 @@ class Vigil:
         self.metrics.told(verdict)
         if verdict.of is Of.SERVICE and verdict.gap_sec is None:
             self._health.told(verdict, self._notices.raw_event(verdict))
+        elif verdict.of is Of.WATCH and verdict.state is State.UP:
+            self._health.resume(verdict.svc)
 
     async def _keep_up(self) -> None:
         while True:

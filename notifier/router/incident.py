@@ -153,16 +153,16 @@ def parse_line(raw: bytes) -> Line | None:
 
 
 OPENS: Final = frozenset(
-    {Kind.HEARTBEAT_MISS, Kind.HEALER_MISS, Kind.BUS_MISS, Kind.TRUTH_DRIFT, Kind.PROBE_MISS}
+    {Kind.HEARTBEAT_MISS, Kind.HEALER_MISS, Kind.BUS_MISS, Kind.TRUTH_DRIFT, Kind.PROBE_MISS, Kind.WATCH_MISS}
 )
-UNWATCHED: Final = frozenset({Kind.HEARTBEAT_UNWATCHED, Kind.PROBE_UNWATCHED})
+UNWATCHED: Final = frozenset({Kind.HEARTBEAT_UNWATCHED, Kind.PROBE_UNWATCHED, Kind.WATCH_UNWATCHED})
 """Ends of what is not over: nobody looks any more."""
 CLOSES: Final = frozenset(
-    {Kind.HEARTBEAT_OK, Kind.HEALER_OK, Kind.BUS_OK, Kind.TRUTH_OK, Kind.PROBE_OK, *UNWATCHED}
+    {Kind.HEARTBEAT_OK, Kind.HEALER_OK, Kind.BUS_OK, Kind.TRUTH_OK, Kind.PROBE_OK, Kind.WATCH_OK, *UNWATCHED}
 )
 
 
 def key_of(event: Event) -> str:
     """What an event is on; a bus and a service may have the same name."""
     family = event.type.partition("_")[0]
-    return f"{family}:{event.svc}" if family in ("bus", "truth", "reach") else event.svc
+    return f"{family}:{event.svc}" if family in ("bus", "truth", "reach", "watch") else event.svc

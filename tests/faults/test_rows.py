@@ -45,9 +45,12 @@ ROWS = {
     35: "an agent that hangs",
     36: "SIGTERM at any time",
     37: "both buses killed while they write",
+    38: "a publisher of 65 MB, again and again",
     39: "buses filled from outside, without a password",
     40: "a last beat that is far too large",
     41: "what is far too large, on a stream or channel that others may write",
+    45: "one channel of many refused to the healer",
+    46: "no bus answers the healer",
     47: "a receiver that always fails on one message",
     48: "an outage that lasts, within a rate limit",
 }

@@ -25,11 +25,15 @@ class Ear:
         self.losses: list[str] = []
         self.payloads: list[tuple[bytes, bytes]] = []
         self.refusals: list[str] = []
+        self.refused: list[set[str]] = []
         self.canaries = 0
 
     def opened(self, bus: str) -> None:
         self.sessions += 1
         self.clock.opened()
+
+    def channels_refused(self, bus, channels, now) -> None:
+        self.refused.append(set(channels))
 
     def lost(self, bus: str, reason: str) -> None:
         self.losses.append(reason)
@@ -202,13 +206,36 @@ async def test_a_full_server_refuses_the_canary_and_says_why(server):
         await auntil(lambda: ear.clock.listening, 3)
 
 
-async def test_a_channel_that_may_not_be_heard_ends_the_session_with_its_reason(server):
-    server.cmd("ACL", "SETUSER", "default", "resetchannels", "&healer:*", "&a")
-    async with listening(server.url, "a") as (listener, ear):
-        listener.listen_to(frozenset({"a", "secret"}))
+def allow(server: Server, *channels: str) -> None:
+    server.cmd("ACL", "SETUSER", "default", "resetchannels", *(f"&{channel}" for channel in channels))
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["from the start", "while it runs"])
+async def test_channels_that_may_not_be_heard_are_named_and_all_others_are_heard(server, late):
+    open_ones = [f"s{n}" for n in range(60)]
+    allow(server, "healer:*", *open_ones)
+    wanted = frozenset({*open_ones, "s3 secret", "hidden"})
+    async with listening(server.url, *(["s0"] if late else wanted)) as (listener, ear):
+        listener.listen_to(wanted)
+        await auntil(lambda: ear.refused[-1] == {"s3 secret", "hidden"}, 3)
+        await auntil(lambda: all(subscribers(server, each) == 1 for each in open_ones))
+        server.cmd("PUBLISH", "s3", "hello")
+        await auntil(lambda: ear.payloads == [(b"s3", b"hello")])
+        server.cmd("ACL", "SETUSER", "default", "&hidden")
+        await auntil(lambda: ear.refused[-1] == {"s3 secret"} and subscribers(server, "hidden") == 1, 5)
+        listener.listen_to(wanted - {"s3 secret"})
+        await auntil(lambda: ear.refused[-1] == set(), 3)
+        assert (ear.sessions, ear.losses) == (1, [])
+        assert ear.clock.listening
+
+
+@pytest.mark.parametrize("left", [["healer:*"], []], ids=["the canary's", "none"])
+async def test_a_bus_that_lets_nothing_be_heard_is_lost_with_its_reason(server, left):
+    async with listening(server.url, "a", "b") as (_, ear):
+        allow(server, *left)
         await auntil(lambda: "auth" in ear.losses, 3)
         server.cmd("ACL", "SETUSER", "default", "allchannels")
-        await auntil(lambda: ear.clock.listening and subscribers(server, "secret") == 1, 4)
+        await auntil(lambda: ear.clock.listening and subscribers(server, "b") == 1, 4)
 
 
 async def test_an_urge_brings_a_canary_at_once(server):
