@@ -154,8 +154,9 @@ class Swarm:
         agents = {name: child for name, child in self.agents.items() if child.wanted}
         started: dict[str, float] = {}
         for name, child in agents.items():
-            svc = self._service[name]
-            started[svc] = min(child.started_at, started.get(svc, math.inf))
+            if child.state is State.RUNNING:  # before that, `started_at` is not the time of this run
+                svc = self._service[name]
+                started[svc] = min(child.started_at, started.get(svc, math.inf))
         ready = await green.up(started, self._orders.truth, self._bus) if started else set()
         wanted = Counter(self._service[name] for name in agents)
         ready = {svc for svc in ready if wanted[svc] == 1 or self._roll.present(svc) >= wanted[svc]}

@@ -53,15 +53,16 @@ def test_beats_are_published_and_set_by_their_own_service_alone_and_by_the_opera
         assert who_may("publish", "market-redis", channel=f"{svc}:heartbeat") == {"operator"}  # not its bus
 
 
-def test_alerts_are_told_by_those_who_watch_and_massive_which_probes():
-    assert who_may("publish", channel="healer:alerts") == {"healer", "sentinel", "massive"}
-    assert who_may("xadd", key="healer:alerts:log") == {"healer", "sentinel", "massive"}
+def test_alerts_are_published_by_the_monitors_alone():
+    assert who_may("publish", channel="healer:alerts") == {"healer", "sentinel"}
+    assert who_may("xadd", key="healer:alerts:log") == {"healer", "sentinel"}
+    assert who_may("@stream", key="massive:alerts") == {"massive"}
     assert who_may("set", key="health:rss_agg") == {"healer"}
     assert who_may("set", key="health:healer") == {"healer", "sentinel"}
 
 
 def test_the_log_is_read_by_those_who_tell_people_or_show_it():
-    assert who_may("xrange", key="healer:alerts:log") == {"operator", "notifier", "mesh"}
+    assert who_may("xrange", key="healer:alerts:log") == {"operator", "notifier", "sentinel", "mesh"}
     assert who_may("xread", key="healer:alerts:log") == {"operator", "sentinel"}
 
 
@@ -136,7 +137,8 @@ def test_those_of_ours_have_the_keys_that_they_fall_back_on():
     for svc, key in (("rss_agg", "rss:items"), ("vexy_ai", "vexy:dead"), ("massive", "probe:x")):
         assert may(of(svc, "market-redis", document), "@stream", key=key)
     assert may(of("mesh", document=document), "@string", key="mesh:topology")
-    assert may(of("massive", document=document), "publish", channel="healer:alerts")
+    assert may(of("massive", document=document), "@stream", key="massive:alerts")
+    assert not may(of("massive", document=document), "publish", channel="healer:alerts")
     moved = {"publish_to": [{"bus": "market-redis", "key": "news:items"}]}
     user = of("rss_agg", "market-redis", truth(rss_agg={"access_points": moved}))
     assert may(user, "@stream", key="news:items:seen:1")
