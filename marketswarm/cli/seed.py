@@ -9,6 +9,9 @@ import typer
 from marketswarm.cli.options import DATA, Data
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from marketswarm.bus import Bus
     from marketswarm.truth import Truth
 
 _ANSWER_WITHIN_SEC = 5.0
@@ -45,22 +48,33 @@ async def _seed(file: Path, data: Path) -> list[str]:
     async with opened(data, loaded.truth) as buses:
         try:
             await wait_until_all_answer(buses, _ANSWER_WITHIN_SEC)
+            # users first: a service that is new must be let in before it is told of
+            new_users = await _renew_users(loaded.truth, data, buses, keep=True)
             by = f"marketswarm@{socket.gethostname()}"
             seeding = await seed(raw, buses, by, key=settings.truth_redis_key)
+            new_users |= await _renew_users(loaded.truth, data, buses, keep=False)
         except Unseeded as error:
             raise Exit(error.code, f"not seeded: {error}") from None
-        return [*summary(seeding, str(file), [bus.name for bus in buses]), *_users(loaded.truth, file, data)]
+        lines = summary(seeding, str(file), [bus.name for bus in buses])
+        return [*lines, *(["  users and passwords follow it"] if new_users else [])]
 
 
-def _users(truth: "Truth", file: Path, data: Path) -> list[str]:
-    """What is left to do where each service has a user on the buses of an embedded fleet."""
+async def _renew_users(truth: "Truth", data: Path, buses: "Sequence[Bus]", *, keep: bool) -> bool:
+    """Where each service has a user on the buses of an embedded fleet: let in those of this truth."""
+    from marketswarm.bus import BusError
+    from marketswarm.exit import Code, Exit
     from marketswarm.fleet import folder, guard
 
     fleet = folder.running(data)
-    if fleet is None or not guard.is_behind(truth, data, fleet.keys):
-        return []
-    return [
-        "What services may do on the buses is still as it was. Start the fleet again, or",
-        f"marketswarm acl --truth {file} --secrets {data / guard.SECRETS} --make-secrets --out {data}",
-        "and then ACL LOAD on each bus, as operator.",
-    ]
+    if fleet is None:
+        return False
+    try:
+        new = await guard.renew(truth, data, {bus: fleet.buses[bus] for bus in fleet.keys}, keep=keep)
+    except BusError as error:
+        raise Exit(Code.NO_BUS, f"{'not seeded: ' if keep else ''}users were not loaded: {error}") from None
+    except OSError as error:
+        raise Exit(Code.CONFIGURATION, f"users: {error.filename or data}: {error.strerror}") from None
+    if new:  # whoever was connected, we too, is cut off by that
+        for bus in buses:
+            await bus.pool.disconnect()
+    return new

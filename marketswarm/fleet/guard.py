@@ -5,12 +5,13 @@ do. An agent is told the names of its own URL files: no password is in an argume
 """
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from marketswarm.acl import OPERATOR, AclError, names
+from marketswarm.bus import Bus, BusError
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet.plan import Plan
 from marketswarm.guarding import FILE, SecretError, acl_texts, passwords, url_files, write_all
@@ -50,19 +51,7 @@ def prepare(plan: Plan, truth: Truth, data: Path) -> Guard:
     ours = [bus for bus in plan.buses if bus.port is not None]
     if not ours:
         raise Exit(Code.CONFIGURATION, "--acl: no server is started here; see `marketswarm acl` for your own")
-    if os.path.lexists(data / SECRETS):
-        own_folder(data / SECRETS)
-        require_own_files(data / SECRETS)
-    try:
-        known, texts = _texts(truth, data, make=True)
-    except (AclError, SecretError) as error:
-        raise Exit(Code.CONFIGURATION, f"--acl: {error}") from None
-    for folder in (
-        data / _URLS,
-        *(data / _URLS / user for user in known),
-        *(data / bus.name for bus in ours),
-    ):
-        own_folder(folder)
+    known, texts = _texts(truth, data, [bus.name for bus in ours])
     files = url_files(data / _URLS, known, {bus.name: bus.url for bus in ours})
     written = dict(pair for of_user in files.values() for pair in of_user.values())
     write_all(written | {data / bus.name / FILE: texts[bus.name] for bus in ours}, _OWNERS)
@@ -70,20 +59,67 @@ def prepare(plan: Plan, truth: Truth, data: Path) -> Guard:
     return Guard(paths, {bus.name: bus.variable for bus in ours})
 
 
-def is_behind(truth: Truth, data: Path, buses: Collection[str]) -> bool:
-    """Whether the users that these buses of the fleet in `data` know are not those of `truth`."""
-    if not buses:
+async def renew(truth: Truth, data: Path, operators: Mapping[str, str], *, keep: bool) -> bool:
+    """Make the users of a fleet that runs in `data` those of `truth`; whether there was anything to do.
+
+    Loading users cuts all connections of a bus, so nothing is loaded that is as it was.
+
+    Args:
+        truth: the document whose services are to be let in.
+        data: the fleet's folder.
+        operators: by bus, the URL that the fleet knows for its operator; empty for a fleet that lets all in.
+        keep: also keep users that the truth has no more: until it is seeded they are somebody's.
+
+    Raises:
+        Exit: code 2, when a password or a name won't do.
+        BusError: a bus did not load them; what it had loaded before stays.
+        OSError: the folder can't be written, or holds what is not ours.
+    """
+    if not operators:
         return False
-    try:
-        _, texts = _texts(truth, data, make=False)
-        return any((data / bus / FILE).read_text(encoding="utf-8") != texts.get(bus) for bus in buses)
-    except (AclError, SecretError, OSError):
-        return True
+    known, texts = _texts(truth, data, operators)
+    paths = {bus: data / bus / FILE for bus in operators if bus in texts}
+    before = {bus: path.read_text(encoding="utf-8") for bus, path in paths.items()}
+    wanted = {bus: texts[bus] + (_others(texts[bus], before[bus]) if keep else "") for bus in paths}
+    news = {
+        bus: text
+        for bus, text in wanted.items()
+        if sorted(text.split("\n")) != sorted(before[bus].split("\n"))
+    }
+    files = url_files(data / _URLS, known, operators)
+    urls = dict(pair for of_user in files.values() for pair in of_user.values())
+    write_all({path: text for path, text in urls.items() if not path.exists()}, _OWNERS)
+    write_all({paths[bus]: text for bus, text in news.items()}, _OWNERS)
+    for bus in news:
+        operator = Bus(bus, operators[bus])
+        try:
+            await operator.ask(operator.client.acl_load())
+        except BusError:
+            write_all({paths[each]: before[each] for each in news}, _OWNERS)
+            raise
+        finally:
+            await operator.aclose()
+    return bool(news)
 
 
-def _texts(truth: Truth, data: Path, *, make: bool) -> tuple[dict[str, str], dict[str, str]]:
-    """Passwords by user, and what each bus is to know, by its name."""
+def _others(text: str, before: str) -> str:
+    """The lines of users who are in `before` alone."""
+    names_of = {line.split(" ", 2)[1] for line in text.splitlines()}
+    return "".join(f"{line}\n" for line in before.splitlines() if line.split(" ", 2)[1] not in names_of)
+
+
+def _texts(truth: Truth, data: Path, buses: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Passwords by user, and what each bus is to know, by its name; in folders that are ours."""
+    if os.path.lexists(data / SECRETS):
+        own_folder(data / SECRETS)
+        require_own_files(data / SECRETS)
     settings = read(VigilSettings)
-    known, _ = passwords(data / SECRETS, names(truth), make=make)
     alerts = settings.alert_channel or "healer:alerts"
-    return known, acl_texts(truth, known, truth_key=settings.truth_redis_key, alert_channel=alerts)
+    try:
+        known, _ = passwords(data / SECRETS, names(truth), make=True)
+        texts = acl_texts(truth, known, truth_key=settings.truth_redis_key, alert_channel=alerts)
+    except (AclError, SecretError) as error:
+        raise Exit(Code.CONFIGURATION, f"--acl: {error}") from None
+    for folder in (data / _URLS, *(data / _URLS / user for user in known), *(data / bus for bus in buses)):
+        own_folder(folder)
+    return known, texts

@@ -4,6 +4,8 @@ What a server refused it counts (INFO errorstats), what its caller passed over i
 """
 
 import contextlib
+import itertools
+import time
 from pathlib import Path
 
 import orjson
@@ -23,7 +25,6 @@ pytestmark = [
 SHIPPED = Path(__file__).parents[2] / "truth.json"
 BUSES = ("system-redis", "market-redis")
 TIMEOUT_SEC = 3.0
-NEW = {"heartbeat": {"interval_sec": 0.5, "monitored": False}}
 REFUSALS = ("errorstat_NOPERM", "errorstat_NOAUTH", "errorstat_WRONGPASS")
 
 
@@ -74,6 +75,11 @@ class Guarded:
             for bus, stats in counted.items()
             if (found := {name: count for name, count in stats.items() if name in REFUSALS})
         }
+
+    def misses(self) -> list[dict]:
+        with contextlib.closing(self.enter("system-redis", "operator")) as operator:
+            events = [orjson.loads(fields["event"]) for _, fields in operator.xrange("healer:alerts:log")]
+        return [event for event in events if event["type"] in ("heartbeat_miss", "bus_miss")]
 
     def marketswarm(self, *words: str) -> str:
         return self.shell.said(*words, COLUMNS="160")
@@ -139,23 +145,37 @@ def who_has_no_password_looks_and_changes_nothing(fleet):
                 anybody.execute_command(*words)
 
 
-def a_service_that_a_reseed_adds_has_no_user_until_acls_are_loaded(fleet, document):
-    added = {**document, "services": {**document["services"], "new": NEW}}
+def a_service_that_a_reseed_adds_is_let_in_by_that_and_watched_and_nobody_is_missed(fleet, document):
+    pulse = {"heartbeat": {"interval_sec": 0.5, "channel": "b.pulse"}}
+    added = {**document, "services": {**document["services"], "b": pulse}}
     fleet.shell.write(added)
-    said = fleet.marketswarm("seed")
-    assert "may do on the buses is still as it was" in said
-    with pytest.raises(FileNotFoundError):
-        fleet.file("secrets/new")
-    _, command, *_ = said[said.index("What services") :].splitlines()
-    fleet.marketswarm(*command.split()[1:])
-    for bus in BUSES:
-        with contextlib.closing(fleet.enter(bus, "operator")) as operator:
-            operator.execute_command("ACL", "LOAD")
-    with contextlib.closing(
-        redis.Redis(HOST, fleet.ports["system-redis"], username="new", password=fleet.file("secrets/new"))
-    ) as new:
-        until(lambda: new.publish("new:heartbeat", "{}"), 10, "somebody to hear it")
-    assert "as it was" not in fleet.marketswarm("seed")
+    assert "users and passwords follow it" in fleet.marketswarm("seed")
+    url = fleet.file("urls/b/system-redis")
+    missed = {event["svc"] for event in fleet.misses()}
+    new = redis.Redis.from_url(url)
+
+    def beats() -> bool:
+        payload = orjson.dumps({"svc": "b", "i": next(numbers), "ts": time.time()})
+        new.set("beat:b", payload, px=3000)
+        return new.publish("b.pulse", payload) > 0
+
+    numbers = itertools.count(1)
+    with contextlib.closing(new):
+        until(beats, 10, "somebody to hear it")
+        until(lambda: beats() and b"heartbeat_ok" in (new_health(fleet) or b""), 10, "the new one watched")
+        assert "nothing to do" in (said := fleet.marketswarm("seed"))
+        assert "users" not in said
+        until(lambda: {event["svc"] for event in fleet.misses()} - missed == {"b"}, 20, "the new one missed")
+    # the others went on, though a bus cuts everybody off when it loads its users
+    fleet.shell.write(document)
+    assert "users and passwords follow it" in fleet.marketswarm("seed")
+    with contextlib.closing(redis.Redis.from_url(url)) as old, pytest.raises(redis.AuthenticationError):
+        old.ping()
+
+
+def new_health(fleet) -> bytes | None:
+    with contextlib.closing(redis.Redis(HOST, fleet.ports["system-redis"])) as anybody:
+        return anybody.get("health:b")
 
 
 def test_all_that_the_fleet_does_it_does_with_acls_too(tmp_path):
@@ -171,4 +191,4 @@ def test_all_that_the_fleet_does_it_does_with_acls_too(tmp_path):
         assert '"reason":"auth"' not in fleet.up.text()
         passwords_are_nowhere_but_in_their_files(fleet, set(document["services"]))
         who_has_no_password_looks_and_changes_nothing(fleet)
-        a_service_that_a_reseed_adds_has_no_user_until_acls_are_loaded(fleet, document)
+        a_service_that_a_reseed_adds_is_let_in_by_that_and_watched_and_nobody_is_missed(fleet, document)

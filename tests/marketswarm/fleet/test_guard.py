@@ -74,16 +74,6 @@ def test_a_name_or_a_password_that_won_t_do_ends_it(tmp_path):
         guard.prepare(plan(truth("a")), truth("a"), tmp_path)
 
 
-def test_it_is_known_when_the_users_are_those_of_an_earlier_truth(made):
-    _, document, data = made
-    buses = ("system-redis", "market-redis")
-    assert not guard.is_behind(document, data, buses)
-    assert not guard.is_behind(truth("a", "b", "c"), data, ())  # nobody is guarded
-    assert guard.is_behind(truth("a", "b", "c"), data, buses)
-    moved = orjson.dumps({"services": {"a": {"heartbeat": {"channel": "a:other"}}, "b": {}}})
-    assert guard.is_behind(load(moved).truth, data, buses)
-
-
 @pytest.mark.parametrize("how", ["a link", "open to others"])
 def test_a_password_that_somebody_else_put_there_is_refused(tmp_path, how):
     (tmp_path / "secrets").mkdir()
