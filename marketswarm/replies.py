@@ -5,14 +5,50 @@ is bounded in time, but not in what arrives meanwhile; a subscription is bounded
 means is not decided here.
 """
 
+import re
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from redis._parsers.hiredis import NOT_ENOUGH_DATA, _AsyncHiredisParser
 from redis.exceptions import ConnectionError as HungUp
 from redis.exceptions import InvalidResponse
 
 MIB: Final = 1024 * 1024
+LONGEST_MESSAGE: Final = MIB // 4
+"""A message for a subscriber that is longer is skipped; beats have 4 KiB at most."""
+SAMPLE: Final = 8192
+"""What is handed out of a message that is skipped: enough to be taken for too long."""
+TRACED: Final = MIB
+"""How much is kept since the last place at which a message provably began."""
+
+_HEAD: Final = re.compile(rb"\*3\r\n\$7\r\nmessage\r\n\$(\d{1,10})\r\n")
+_SIZE: Final = re.compile(rb"\r\n\$(\d{1,10})\r\n")
+
+
+class Unfinished(NamedTuple):
+    """A message that has begun: its channel, the length of its payload, and where in the data that begins."""
+
+    channel: bytes
+    size: int
+    at: int
+
+
+def unfinished(data: bytes) -> Unfinished | None:
+    """Finds the message at the end of `data` that is not whole yet; None if it can't be told.
+
+    `data` begins where a message begins. What a payload has in it is not looked at: it may imitate anything.
+    """
+    at = 0
+    while head := _HEAD.match(data, at):
+        channel_end = head.end() + int(head[1])
+        size = _SIZE.match(data, channel_end)
+        if size is None:
+            return None
+        at = size.end() + int(size[1]) + 2
+        if at > len(data):
+            return Unfinished(data[head.end() : channel_end], int(size[1]), size.end())
+    return None
+
 
 reply_limit: ContextVar[int | None] = ContextVar("reply_limit", default=None)
 """The most bytes of a reply for the request that is awaited in this context; None: the parser's own limit."""
@@ -31,6 +67,7 @@ class BoundedParser(_AsyncHiredisParser):
     def __init__(self, socket_read_size: int) -> None:
         super().__init__(socket_read_size)
         self._taken = 0
+        self._chunk = b""  # what arrived last
 
     async def read_response(self, disable_decoding: bool = False, push_request: bool = False) -> Any:
         """See the library."""
@@ -53,6 +90,7 @@ class BoundedParser(_AsyncHiredisParser):
         if not some:
             raise HungUp("the server closed the connection")
         self._taken += len(some)
+        self._chunk = some
         reader.feed(some)
         return True
 
@@ -61,7 +99,64 @@ class BatchParser(BoundedParser):
     """Hands out all the replies at hand, too; an error reply is an exception that is handed out."""
 
     longest = 64 * MIB
-    """Twice what a server by its own default piles up for a subscriber."""
+    """Twice what a server by its own default piles up for a subscriber; where a message can't be skipped."""
+
+    def __init__(self, socket_read_size: int) -> None:
+        super().__init__(socket_read_size)
+        self._connection: Any = None
+        self._since: list[bytes] = []  # what arrived since a message provably began
+        self._since_bytes = 0
+        self._skip = 0  # bytes of a message that is skipped, still to come
+
+    def on_connect(self, connection: Any) -> None:
+        """Makes a reader for a connection."""
+        self._connection = connection
+        self._renew()
+
+    def on_disconnect(self) -> None:
+        """Lets go of what was not read."""
+        super().on_disconnect()
+        self._connection, self._since = None, []
+
+    def _renew(self) -> None:
+        super().on_connect(self._connection)  # type: ignore[no-untyped-call]  # the library's
+        self._since, self._since_bytes = [], 0
+
+    async def read_from_socket(self) -> bool:
+        """Takes what has arrived, without the rest of a message that is skipped; waits for it."""
+        reader: Any = self._reader
+        if not reader.has_data():
+            self._since, self._since_bytes = [], 0
+        if self._skip:
+            await self._skip_rest()
+        else:
+            await super().read_from_socket()
+        self._since_bytes += len(self._chunk)
+        if self._since_bytes > TRACED:
+            self._since.clear()  # where the next message begins is not known until all was read once more
+        else:
+            self._since.append(self._chunk)
+        return True
+
+    async def _skip_rest(self) -> None:
+        stream: Any = self._stream
+        reader: Any = self._reader
+        while self._skip:
+            some: bytes = await stream.read(self._read_size)
+            if not some:
+                raise HungUp("the server closed the connection")
+            self._chunk, self._skip = some[self._skip :], max(0, self._skip - len(some))
+        reader.feed(self._chunk)
+
+    def _cut_short(self) -> list[bytes] | None:
+        """Begins to skip a message that is too long, and gives its beginning; None if there is none."""
+        data = b"".join(self._since)
+        found = unfinished(data)
+        if found is None or found.size <= LONGEST_MESSAGE:
+            return None
+        self._skip = found.at + found.size + 2 - len(data)
+        self._renew()
+        return [b"message", found.channel, data[found.at : found.at + SAMPLE]]
 
     async def first(self) -> Any:
         """Waits for a reply.
@@ -72,6 +167,8 @@ class BatchParser(BoundedParser):
         self._taken = 0
         # no name for the reader here: an error keeps this frame, and all that has a name in it
         while (reply := self._reader.gets()) is NOT_ENOUGH_DATA:  # type: ignore[attr-defined]  # None at first
+            if LONGEST_MESSAGE < self._taken <= TRACED and (beginning := self._cut_short()) is not None:
+                return beginning
             await self.read_from_socket()
         return reply
 

@@ -238,6 +238,26 @@ async def test_a_bus_that_lets_nothing_be_heard_is_lost_with_its_reason(server, 
         await auntil(lambda: ear.clock.listening and subscribers(server, "b") == 1, 4)
 
 
+async def test_a_message_of_65_mb_is_skipped_again_and_again_and_the_session_goes_on(server):
+    server.cmd("CONFIG", "SET", "proto-max-bulk-len", 512 << 20)
+    server.cmd("CONFIG", "SET", "client-output-buffer-limit", "pubsub 0 0 0")
+    server.cmd("CONFIG", "SET", "client-query-buffer-limit", 1 << 30)
+    flood = "for i = 1, 3 do redis.call('PUBLISH', 'a', ARGV[i]) redis.call('PUBLISH', 'b', 'and ' .. i) end"
+    async with listening(server.url, "a", "b") as (_, ear):
+        for n in range(3):
+            sizes = [b"x" * (65 << 20), b"y" * (300 << 10), b"short"]
+            await asyncio.to_thread(server.cmd, "EVAL", flood, 0, *sizes)
+            await auntil(lambda n=n: len(ear.payloads) == 6 * (n + 1), 20)
+        assert [payload for channel, payload in ear.payloads if channel == b"b"] == 3 * [
+            b"and 1",
+            b"and 2",
+            b"and 3",
+        ]
+        assert max(len(payload) for _, payload in ear.payloads) < 300 << 10
+        assert (ear.sessions, ear.losses) == (1, [])
+        await auntil(lambda: ear.clock.listening)
+
+
 async def test_an_urge_brings_a_canary_at_once(server):
     async with listening(server.url, "a") as (listener, ear):
         begun = asyncio.get_running_loop().time()
