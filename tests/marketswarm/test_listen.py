@@ -253,7 +253,9 @@ async def test_a_message_of_65_mb_is_skipped_again_and_again_and_the_session_goe
             b"and 2",
             b"and 3",
         ]
-        assert max(len(payload) for _, payload in ear.payloads) < 300 << 10
+        assert (
+            max(len(payload) for _, payload in ear.payloads) <= 320 << 10
+        )  # one that is whole before it is too long is handed out
         assert (ear.sessions, ear.losses) == (1, [])
         await auntil(lambda: ear.clock.listening)
 
