@@ -5,7 +5,7 @@ Shared by agents and the command line. What a running agent does with a new one 
 
 import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,11 +14,16 @@ from marketswarm.bus import WITHIN_SEC, Bus, BusError, ClusterError, find_url
 from marketswarm.exit import Code, Exit
 from marketswarm.settings import Common
 from marketswarm.truth import Loaded, Truth, TruthError, load
+from marketswarm.truth.decode import MAX_BYTES
 
 META: Final = "truth:meta"
 CHANGED: Final = "truth:changed"
 FIRST_PAUSE_SEC: Final = 0.1
 LONGEST_PAUSE_SEC: Final = 1.0
+LARGE_BYTES: Final = 64 * 1024
+"""A larger document is checked in a thread."""
+SLOW_BYTES_A_SEC: Final = 10e6
+"""What a bus sends at least, while all agents read a new document."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,24 @@ class Seen:
     found: Found | None
     why: str = ""
     answered: bool = True
+    hopeless: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """What a bus tells of its document: the size in bytes, revision and hash as they are in `truth:meta`."""
+
+    size: int
+    revision: bytes | None
+    sha256: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """Why a bus tells nothing; see `Seen` for the rest."""
+
+    why: str
+    answered: bool
     hopeless: bool = False
 
 
@@ -86,26 +109,74 @@ async def look(bus: Bus, key: str, known: Loaded | None = None, within_sec: floa
         return Seen(bus, None, "has none")
     sha256 = hashlib.sha256(raw).hexdigest()
     try:
-        loaded = known if known is not None and known.sha256 == sha256 else load(raw)
+        if known is not None and known.sha256 == sha256:
+            loaded = known
+        elif len(raw) > LARGE_BYTES:
+            loaded = await asyncio.to_thread(load, raw)  # beats go out meanwhile
+        else:
+            loaded = load(raw)
     except TruthError as error:
         more = f" (and {len(error.problems) - 1} more)" if len(error.problems) > 1 else ""
         return Seen(bus, None, f"refused: {error.problems[0]}{more}")
     return Seen(bus, Found(loaded, _revision(meta, sha256), bus))
 
 
-async def glance(bus: Bus, key: str, within_sec: float) -> object:
-    """What is cheap to ask and changes with a document: compare it with the last; why, where none answers."""
+async def glance(bus: Bus, key: str, within_sec: float) -> Glance | Unanswered:
+    """Ask what is cheap to tell and changes with a document: its size, and what its bus says of it."""
     pipe = bus.pipeline()
     pipe.strlen(key)
     pipe.hmget(META, "revision", "sha256")
     try:
-        return await bus.ask(pipe.execute(), within_sec)
+        size, (revision, sha256) = await bus.ask(pipe.execute(), within_sec)
+    except ClusterError as error:
+        return Unanswered(error.detail, answered=True, hopeless=True)
     except BusError as error:
-        return error.reason
+        return Unanswered(error.reason, answered=error.reason == "error")
+    return Glance(size, revision, sha256)
+
+
+def _known(bus: Bus, held: Glance | Unanswered, known: Loaded | None) -> Seen | None:
+    """What a bus holds, if that can be told without reading the document: it is the known one."""
+    if known is None or not isinstance(held, Glance) or held.sha256 is None:
+        return None
+    if (held.size, held.sha256) != (known.size, known.sha256.encode()):
+        return None
+    return Seen(bus, Found(known, _revision((held.revision, held.sha256), known.sha256), bus))
+
+
+async def look_for_first(
+    buses: Sequence[Bus],
+    key: str,
+    known: Loaded | None,
+    within_sec: float,
+    spread: Callable[[int], float] = lambda _size: 0.0,
+) -> list[Seen]:
+    """Look at the buses, the best first, up to the first one that holds a valid truth.
+
+    All are asked at once for size and hash of what they hold: one that hangs costs no more than its own
+    time. The document itself is read only where these differ from those of `known`, after as many seconds as
+    `spread` gives for its size.
+    """
+    glances = await asyncio.gather(*(glance(bus, key, within_sec) for bus in buses))
+    seen: list[Seen] = []
+    for bus, held in zip(buses, glances, strict=True):
+        if isinstance(held, Unanswered):
+            found = Seen(bus, None, held.why, answered=held.answered, hopeless=held.hopeless)
+        elif (same := _known(bus, held, known)) is not None:
+            found = same
+        elif held.size > MAX_BYTES:
+            found = Seen(bus, None, f"refused: {held.size} bytes, and {MAX_BYTES} are allowed")
+        else:
+            await asyncio.sleep(spread(held.size))
+            found = await look(bus, key, known, within_sec + held.size / SLOW_BYTES_A_SEC)
+        seen.append(found)
+        if found.found is not None:
+            break
+    return seen
 
 
 async def look_at_all(buses: Sequence[Bus], key: str, known: Loaded | None, within_sec: float) -> list[Seen]:
-    """Look at all buses at once: one that hangs costs no more than its own time."""
+    """Read what each bus holds, all at once: one that hangs costs no more than its own time."""
     return list(await asyncio.gather(*(look(bus, key, known, within_sec) for bus in buses)))
 
 
@@ -134,7 +205,7 @@ async def load_truth(settings: Common, buses: Sequence[Bus], wait_sec: float) ->
     pause_sec, answered, told = FIRST_PAUSE_SEC, False, None
     while True:
         within_sec = min(WITHIN_SEC, max(0.2, until - clock()))
-        seen = await look_at_all(buses, settings.truth_redis_key, None, within_sec)
+        seen = await look_for_first(buses, settings.truth_redis_key, None, within_sec)
         found = first(seen)
         if found is not None:
             return found
@@ -178,6 +249,7 @@ __all__ = [
     "load_truth",
     "look",
     "look_at_all",
+    "look_for_first",
     "reasons",
     "truth_places",
     "usable_bus",

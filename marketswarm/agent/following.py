@@ -5,18 +5,23 @@ that a message that got lost shows then. Deciding (`choose`) is pure; acting is 
 """
 
 import asyncio
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from marketswarm import log
-from marketswarm.agent.finding import CHANGED, Found, Seen, first, glance, look_at_all, reasons
+from marketswarm.agent.finding import CHANGED, Found, Seen, first, glance, look_for_first, reasons
 from marketswarm.bus import Bus, BusError
 from marketswarm.subscribe import subscribe
 
 LOOK_WITHIN_SEC: Final = 1.0
 LOOK_PAUSE_SEC: Final = 0.05  # a flood on `truth:changed` costs at most twenty looks a second
-WHOLE_EVERY: Final = 30  # glances until the whole document is read again, changed or not
+LOOK_EVERY: Final = 30  # glances until the buses are looked at again, changed or not
+BYTES_A_SEC: Final = 100e6
+"""What all agents together read of a new document. Each reads it at a moment of its own within the time that
+this takes: a fleet of 500 services has a reseed in force within a second."""
+LONGEST_SPREAD_SEC: Final = 10.0
 
 
 class Refused(Exception):  # noqa: N818 - an answer, not an accident
@@ -96,8 +101,17 @@ class Following:
         while True:
             await self._look.wait()
             self._look.clear()
-            self._decide(await look_at_all(self._buses, self._key, self._force.loaded, LOOK_WITHIN_SEC))
+            self._decide(
+                await look_for_first(
+                    self._buses, self._key, self._force.loaded, LOOK_WITHIN_SEC, self._spread_sec
+                )
+            )
             await asyncio.sleep(LOOK_PAUSE_SEC)
+
+    def _spread_sec(self, size: int) -> float:
+        """When to read a document of that size: not in the moment in which every agent does."""
+        readers = len(self._force.loaded.truth.services)
+        return random.random() * min(LONGEST_SPREAD_SEC, readers * size / BYTES_A_SEC)
 
     async def _glance_on_beats(self) -> None:
         count = 0
@@ -107,7 +121,7 @@ class Following:
             count += 1
             looks = (glance(bus, self._key, LOOK_WITHIN_SEC) for bus in self._buses)
             glances: list[object] = await asyncio.gather(*looks)
-            if self.trouble or glances != self._glances or count % WHOLE_EVERY == 0:
+            if self.trouble or glances != self._glances or count % LOOK_EVERY == 0:
                 self._look.set()
             self._glances = glances
 

@@ -50,7 +50,7 @@ def load(raw: bytes) -> Loaded:
     wrong = (*looked.errors, *(each for each in checked.problems if not _is_in(each.path, told)))
     if wrong:
         raise TruthError(wrong)
-    return Loaded(looked.truth, (*looked.warnings, *checked.warnings), looked.sha256)
+    return Loaded(looked.truth, (*looked.warnings, *checked.warnings), looked.sha256, len(raw))
 
 
 def problems(truth: Truth) -> list[Problem]:

@@ -15,11 +15,12 @@ from marketswarm.truth.sections import build
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """An accepted document, the doubts about it, and the SHA-256 of its bytes in hex."""
+    """An accepted document, the doubts about it, the SHA-256 of its bytes in hex, and how many those are."""
 
     truth: Truth
     warnings: tuple[Problem, ...]
     sha256: str
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ def load(raw: bytes) -> Loaded:
     looked = look_at(raw)
     if looked.errors:
         raise TruthError(looked.errors)
-    return Loaded(looked.truth, looked.warnings, looked.sha256)
+    return Loaded(looked.truth, looked.warnings, looked.sha256, len(raw))
 
 
 def look_at(raw: bytes) -> Looked:

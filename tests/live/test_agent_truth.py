@@ -202,3 +202,32 @@ def test_a_flood_of_changes_that_are_none_does_not_keep_it_from_beating(scene):
 
     until(flooded, 5, "five beats")
     assert orjson.dumps(scene.beat())
+
+
+def sent(scene):
+    """What both buses have sent so far, in bytes."""
+    return sum(int(server.cmd("INFO", "stats")["total_net_output_bytes"]) for server in scene.buses)
+
+
+def large(revision):
+    """A truth of 400 kB."""
+    others = {f"s{n}": {"description": f"{revision}" * 400, "heartbeat": {}} for n in range(900)}
+    return {"services": {**truth(interval_sec=0.3)["services"], **others}}
+
+
+def test_a_reseed_costs_one_document_and_what_is_no_change_costs_none(scene):
+    seed(scene.buses, large(1), 1)
+    size = scene.system.cmd("STRLEN", "truth:doc")
+    agent = scene.agent()
+    scene.wait_beat(rev=1)
+    before = sent(scene)
+    for _ in range(10):
+        scene.system.cmd("PUBLISH", "truth:changed", "{}")
+        beaten = scene.beat()["i"]
+        scene.wait_beat(i=beaten + 1)
+    assert sent(scene) - before < size
+    before = sent(scene)
+    seed(scene.buses, large(2), 2)
+    agent.wait_log("probe.reseeded", 5)
+    scene.wait_beat(rev=2)
+    assert sent(scene) - before < 1.5 * size
