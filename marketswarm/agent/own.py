@@ -1,7 +1,7 @@
 """A service's own part of its section: `endpoints` and `settings`, read into the service's model. Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -18,6 +18,10 @@ class Own(BaseModel):
     """What a service wants to find in its section; keys it does not know are someone else's."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    variables: ClassVar[frozenset[str] | None] = None
+    """What the service reads from the environment besides what every agent reads, by name or pattern
+    (`MY_*`); None: it does not say. `marketswarm up` gives it no more than that."""
 
     def doubts(self) -> Iterable[tuple[Place, str]]:
         """Place, from here on, and message of what is no mistake but worth a line when a truth is checked."""

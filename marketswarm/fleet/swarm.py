@@ -16,6 +16,7 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet import green
 from marketswarm.fleet.child import Child, Program, State, Tell
+from marketswarm.fleet.environment import child_environ, server_environ
 from marketswarm.fleet.gate import gated
 from marketswarm.fleet.guard import Guard
 from marketswarm.fleet.limits import MAXMEMORY, bounded, sized
@@ -76,7 +77,7 @@ class Swarm:
         self._orders, self._tell, self._hear, self._hurry = orders, tell, hear, hurry
         # a file or a socket for one process's sign of life is not for all of them
         ours = {"MARKETSWARM_ALIVE_FILE": "", "NOTIFY_SOCKET": ""}
-        self._environ = {**os.environ, **ours, "LOG_FORMAT": "json", "PYTHONUNBUFFERED": "1"}
+        self._environ = {**ours, "LOG_FORMAT": "json", "PYTHONUNBUFFERED": "1"}
         self._buses: dict[str, Bus] = {}
         self._seeded = asyncio.Event()
         self.servers = {bus.name: self._server(bus) for bus in orders.plan.buses if bus.port is not None}
@@ -88,7 +89,7 @@ class Swarm:
             agent.name: self._python(
                 agent.name,
                 agent.module,
-                {**self._environ, **orders.places(agent.svc), **agent.environ()},
+                {**self._declared(agent.module, agent.svc), **orders.places(agent.svc), **agent.environ()},
                 missed_after_sec(orders.truth, agent.svc) + _SEEN_SEC,
             )
             for agent in orders.plan.agents
@@ -209,12 +210,20 @@ class Swarm:
     async def _seed(self) -> None:
         """`python -m bootstrap`, once."""
         places = self._orders.places(BOOTSTRAP)
-        environ = {**self._environ, **places, "TRUTH_PATH": str(self._orders.truth_path)}
+        environ = {
+            **self._declared(BOOTSTRAP, BOOTSTRAP),
+            **places,
+            "TRUTH_PATH": str(self._orders.truth_path),
+        }
         bootstrap = self._python("bootstrap", "bootstrap", environ)
         code = await bootstrap.once(self._hurry)
         if code:
             why = f"bootstrap did not seed the truth (exit code {code}); its last lines say why"
             raise Exit(code if code > 0 else Code.DIED, why)
+
+    def _declared(self, module: str, svc: str) -> dict[str, str]:
+        """What a program gets of our environment, and what all of the fleet's have."""
+        return {**child_environ(module, svc, self._orders.truth, os.environ), **self._environ}
 
     def _server(self, bus: PlannedBus) -> Child:
         assert bus.port is not None and self._orders.binary is not None  # noqa: S101, PT018 - it is ours
@@ -224,7 +233,7 @@ class Swarm:
         words = bounded(words, self._orders.maxmemory)
         if self._orders.guard:
             words = gated(words, bus.port, folder, FILE)
-        program = Program(bus.name, words, os.environ)
+        program = Program(bus.name, words, server_environ(os.environ))
         return Child(program, self._tell, self._hearer(bus.name), _SERVER_GRACE_SEC)
 
     def _python(self, name: str, module: str, environ: Mapping[str, str], killed_sec: float = 0.0) -> Child:

@@ -55,6 +55,11 @@ class Common(BaseSettings):
         return init_settings, env_settings, Twins(settings_cls)
 
 
+def variables_of(cls: type[BaseSettings]) -> frozenset[str]:
+    """The names of the variables that a class of settings reads, without their `_FILE` twins."""
+    return frozenset(name.upper() for name in cls.model_fields)
+
+
 S = TypeVar("S", bound=Common)
 
 

@@ -2,14 +2,16 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
 from marketswarm.agent import Own
+from marketswarm.settings.environment import variables_of
 from marketswarm.truth.problems import Place
 from services.massive.market.wishes import MarketWishes, key_refusal
 from services.massive.outlook import SVC, Patience
+from services.massive.settings import Settings
 from services.massive.targets import AnyTarget, Every, Polygon, Target, Times, Within
 
 
@@ -55,6 +57,8 @@ class Wishes(Own):
 
 class Section(Own):
     """What massive reads from its section."""
+
+    variables: ClassVar = variables_of(Settings)
 
     settings: Wishes = Wishes()
 

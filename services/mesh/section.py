@@ -1,7 +1,7 @@
 """What mesh reads from its section: how closely it looks at the flow, and from when on something is wrong."""
 
 from fnmatch import fnmatchcase
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -32,5 +32,7 @@ class Wishes(Own):
 
 class Section(Own):
     """What mesh reads from its section."""
+
+    variables: ClassVar = frozenset()
 
     settings: Wishes = Wishes()

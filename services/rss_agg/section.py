@@ -5,7 +5,7 @@ Its models are what `bootstrap` and `validate` check a truth with, so nothing he
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, ClassVar, Final, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -127,6 +127,8 @@ class Wishes(Own):
 
 class Section(Own):
     """What rss_agg reads from its section."""
+
+    variables: ClassVar = frozenset({"FEED", "FEED_*", "*_FEED", "*_FEED_*"})
 
     endpoints: Annotated[tuple[Feed, ...], Field(max_length=1000)] = ()
     settings: Wishes = Wishes()

@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from marketswarm.agent import Own
+from marketswarm.settings.environment import variables_of
+from services.vexy_ai.environment import VexySettings
 
 TICKER: Final = re.compile(r"[A-Z][A-Z0-9]{0,9}(?:[.-][A-Z0-9]{1,4})?")
 
@@ -93,5 +95,7 @@ class Wishes(Own):
 
 class Section(Own):
     """What vexy_ai reads from its section."""
+
+    variables: ClassVar = variables_of(VexySettings)
 
     settings: Wishes = Wishes()

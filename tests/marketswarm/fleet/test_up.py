@@ -407,3 +407,21 @@ def test_a_data_folder_too_deep_for_a_socket_is_controlled_all_the_same(up, tmp_
     assert "stopped in" in ask(address, "stop", "steady")[1]
     assert fleet.stop(10) == 0
     assert not Path(address).parent.exists()
+
+
+def test_no_child_has_the_secrets_of_another_in_its_environment(up):
+    fleet = up(SMTP_PASSWORD="hunter2", POLYGON_API_KEY="hunter2", MY_KEY="mine")  # noqa: S106 - stands for one
+    fleet.up()
+    found = {
+        command: Path(f"/proc/{pid}/environ").read_bytes().decode("utf-8", "replace")
+        for pid, command in fleet.children().items()
+    }
+    assert len(found) == 4
+    assert not [command for command, environ in found.items() if "hunter2" in environ]
+    assert {("MY_KEY=mine" in environ) for command, environ in found.items() if "server" in command} == {
+        False
+    }
+    assert {("MY_KEY=mine" in environ) for command, environ in found.items() if "services." in command} == {
+        True
+    }
+    assert fleet.stop(10) == 0

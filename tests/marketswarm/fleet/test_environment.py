@@ -1,0 +1,79 @@
+"""What each child of a fleet has in its environment: its own, and no secret of another."""
+
+import orjson
+import pytest
+
+from marketswarm.fleet.environment import child_environ, server_environ
+from marketswarm.truth import load
+
+SECRETS = {
+    "SMTP_PASSWORD": {"notifier", "sentinel"},
+    "SMTP_PASSWORD_FILE": {"notifier", "sentinel"},
+    "WEBHOOK_URL": {"notifier", "sentinel"},
+    "NOTIFY_EXEC": {"notifier", "sentinel"},
+    "NOTIFY_NIGHT_TOKEN": {"notifier"},
+    "RATE_LIMIT_SEC": {"notifier"},
+    "DEADMAN_URL": {"sentinel"},
+    "HEALER_LEASE_SEC": {"healer"},
+    "POLYGON_API_KEY": {"massive"},
+    "VEXY_LLM_KEY_FILE": {"vexy_ai"},
+    "PAID_FEED_URL": {"rss_agg"},
+    "MY_DATABASE": {"shop"},
+    "AWS_SECRET_ACCESS_KEY": {"shop"},
+    "CACHE_PLACE": {
+        "healer",
+        "sentinel",
+        "notifier",
+        "rss_agg",
+        "massive",
+        "mesh",
+        "vexy_ai",
+        "shop",
+        "bootstrap",
+    },
+}
+ALL = {"PATH": "/bin", "HOME": "/root", "LC_ALL": "C", "HTTPS_PROXY": "http://p", "PYTHONPATH": "x",
+       "SYSTEM_REDIS_URL": "redis://a", "TRUTH_REDIS_KEY": "k", "LOG_LEVEL": "INFO"}  # fmt: skip
+MODULES = {
+    **{name: name for name in ("healer", "sentinel", "notifier", "bootstrap")},
+    **{name: f"services.{name}" for name in ("rss_agg", "massive", "mesh", "vexy_ai", "shop")},
+}
+ENVIRON = {**ALL, **dict.fromkeys(SECRETS, "hunter2")}
+TRUTH = load(
+    orjson.dumps(
+        {
+            "buses": {"cache": {"url": "env:CACHE_PLACE"}},
+            "services": {
+                "shop": {"settings": {"api_key": "env:SHOP_KEY"}},
+                "mesh": {"settings": {"x": ["env:MESH_OWN"]}},
+            },
+        }
+    )
+).truth
+
+
+@pytest.mark.parametrize("svc", MODULES)
+def test_each_program_has_its_own_secrets_and_no_other(svc):
+    found = child_environ(MODULES[svc], svc, TRUTH, ENVIRON)
+    assert ALL.items() <= found.items()
+    assert {name for name in SECRETS if name in found} == {
+        name for name, who in SECRETS.items() if svc in who
+    }
+
+
+def test_a_server_has_none():
+    found = server_environ(ENVIRON)
+    assert found["PATH"] == "/bin"
+    assert not found.keys() & (SECRETS.keys() | {"SYSTEM_REDIS_URL"})
+
+
+def test_what_a_section_of_the_truth_names_its_service_has_and_no_other():
+    environ = {"SHOP_KEY": "1", "MESH_OWN_FILE": "/x"}
+    assert child_environ("services.mesh", "mesh", TRUTH, environ) == {"MESH_OWN_FILE": "/x"}
+    assert "SHOP_KEY" in child_environ("services.shop", "shop", TRUTH, environ)
+
+
+def test_a_truth_does_not_give_the_notifier_what_its_channels_may_not_have():
+    channels = {"a": {"type": "webhook", "url": "env:POLYGON_API_KEY"}}
+    raw = orjson.dumps({"services": {"notifier": {"settings": {"channels": channels}}}})
+    assert "POLYGON_API_KEY" not in child_environ("notifier", "notifier", load(raw).truth, ENVIRON)
