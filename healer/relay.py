@@ -21,7 +21,7 @@ from marketswarm.metrics import Family
 from marketswarm.metrics.family import counter
 from marketswarm.scripts import Script
 from marketswarm.vigil.agreed import LOG
-from marketswarm.vigil.tell import LOG_LENGTH
+from marketswarm.vigil.log_length import LogLength
 from marketswarm.vigil.voice import NOT_THE_LEADER, Fence, Voice
 
 LEASE: Final = "healer:lease"
@@ -48,10 +48,14 @@ class Relay:
         bus: gives the bus of the alerts.
         channel: gives the channel of the alerts.
         voice: tells whether this healer leads.
+        log_length: how long the log is to be.
     """
 
-    def __init__(self, bus: Callable[[], Bus], channel: Callable[[], str], voice: Voice) -> None:
+    def __init__(
+        self, bus: Callable[[], Bus], channel: Callable[[], str], voice: Voice, log_length: LogLength
+    ) -> None:
         self._bus, self._channel, self._voice = bus, channel, voice
+        self._log_length = log_length
         self._stored: bytes | None = None  # the position as the bus holds it; None: to be read
         self._at = BEGINNING
         self._unsaid: Counter[str] = Counter()
@@ -105,7 +109,7 @@ class Relay:
         stored, position = self._stored or b"", entries[-1].id
         args: list[str | bytes | float] = [
             *fence,
-            LOG_LENGTH,
+            await self._log_length.current(bus),
             self._channel(),
             STREAM,
             stored,

@@ -28,8 +28,6 @@ async def watch(me: Agent[HealerSettings], begun: Callable[[], None] = lambda: N
     vigil = Vigil(me, notices, home=home, voice=leading)
     me.expose(vigil.metrics.collect)
     leading.attend(vigil)
-    relay = Relay(partial(me.bus, home), lambda: notices.channel, leading)
-    me.expose(relay.collect)
 
     def put_in_force(truth: Truth) -> None:
         plan = plan_of(truth, me, home)
@@ -38,6 +36,8 @@ async def watch(me: Agent[HealerSettings], begun: Callable[[], None] = lambda: N
         leading.man(plan.buses)
 
     put_in_force(me.truth)
+    relay = Relay(partial(me.bus, home), lambda: notices.channel, leading, vigil.log_lengths[home])
+    me.expose(relay.collect)
     begun()
     me.on_reseed(put_in_force, check=lambda truth: plan_of(truth, me, home))
     try:

@@ -9,12 +9,14 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Collection, Iterable, Sequence
+from itertools import chain, islice
 from typing import Any, Final, Protocol
 
 from marketswarm.bus import Bus, BusError
 from marketswarm.liveness import CANARY_EVERY_SEC, OVERDUE_SEC, Moment
 from marketswarm.scripts import Script
 from marketswarm.session import AT_ONCE, Session
+from marketswarm.turns import Turns
 
 OPEN_WITHIN_SEC: Final = 2.0
 FIRST_PAUSE_SEC: Final = 0.05
@@ -26,6 +28,8 @@ ASK_AGAIN_SEC: Final = 2.0
 URGED_PAUSE_SEC: Final = 0.005
 """The least time between two canaries, when many deadlines are due."""
 MAX_DIGITS: Final = 20
+MESSAGES_AT_ONCE: Final = 250
+"""Each of them may bring a verdict, and that its log line."""
 """Of a canary's number: Python refuses to read very long ones, and anyone may publish on that channel."""
 
 _CANARY: Final = Script.beside("marketswarm", "canary.lua")
@@ -167,7 +171,10 @@ class Listener:
 
     async def _read(self, session: Session) -> None:
         while True:
-            self._take(await session.batch())
+            turns, batch = Turns(), iter(await session.batch())
+            for first in batch:
+                self._take(chain((first,), islice(batch, MESSAGES_AT_ONCE - 1)))
+                await turns.pause()
             if self._asked and session.settled:
                 self._require_some(session)
                 self._report(session)

@@ -66,7 +66,7 @@ async def watch(me: Agent[SentinelSettings]) -> None:
     def put_in_force(truth: Truth) -> None:
         healer, buses = the_healer(truth, me.settings), buses_of(truth)
         notices.channel = alert_target(truth, me.settings)[1]
-        vigil.watch([healer], listen={healer.bus: NO_TIMEOUT}, tell=truth.bus_names())
+        vigil.watch([healer], {healer.bus: NO_TIMEOUT}, truth.bus_names(), len(truth.watched()))
         comparison.watch(buses)
         if direct is not None:
             direct.watch(truth)

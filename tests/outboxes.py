@@ -5,6 +5,7 @@ from collections.abc import Collection
 from marketswarm.bus import Bus
 from marketswarm.liveness import Verdict
 from marketswarm.vigil import Notices
+from marketswarm.vigil.log_length import LogLength
 from marketswarm.vigil.tell import Outbox
 from marketswarm.vigil.voice import Alone, Fence, Voice
 
@@ -39,6 +40,7 @@ def outbox(bus: Bus, notices: Notices, told: list[Verdict], voice: Voice | None 
         bus,
         listener="healer",
         stream="healer:alerts:log",
+        log_length=LogLength("healer:alerts:log"),
         write=notices.notice,
         told=told.append,
         voice=voice or Alone(),

@@ -190,6 +190,10 @@ class Requests:
     """Stands for `Redis`: each request is what the server will do."""
 
     @staticmethod
+    def xinfo_groups(_stream: str) -> Callable[[Server, float], Any]:
+        return lambda _server, _now: []
+
+    @staticmethod
     def hmget(key: str, fields: Sequence[str]) -> Callable[[Server, float], Any]:
         return lambda server, _: [server.hash(key).get(field) for field in fields]
 

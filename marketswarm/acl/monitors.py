@@ -106,6 +106,7 @@ def _vigil(
         Grant("set del", health, mode="W"),
         Grant("getrange type pttl", beats, mode="R"),
         Grant("xadd xdel", (LOG,), mode="W"),
+        Grant("xinfo|groups", (LOG,), mode="R"),
         Grant("publish", channels=(escaped(place.alerts), canary)),
         Grant("subscribe", channels=tuple(dict.fromkeys((canary, *heard)))),
     )

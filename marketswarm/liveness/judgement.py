@@ -6,6 +6,7 @@ happened together with both clocks' readings (`Moment`), and gets frozen values 
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any, NamedTuple
 
 from marketswarm import beat as beats
@@ -17,7 +18,7 @@ from marketswarm.liveness.reach import Reach
 from marketswarm.liveness.record import Heard, Record
 from marketswarm.liveness.roster import Roster
 from marketswarm.liveness.verdict import Acquitted, On, State, Suspect, Testimony, Verdict
-from marketswarm.liveness.watched_bus import WatchedBus
+from marketswarm.liveness.watched_bus import AT_ONCE, WatchedBus
 from marketswarm.truth import Watch
 
 
@@ -198,7 +199,10 @@ class Liveness(Roster):
     # -- what time brings
 
     def tick(self, now: Moment) -> Tick:
-        """Looks at the clocks; to be called at `wake_in`, and whenever a canary came back."""
+        """Looks at the clocks; to be called at `wake_in`, and whenever a canary came back.
+
+        However many fall due at once, one look takes up some of them, and the next look is due at once.
+        """
         self.woke(now)
         verdicts: list[Verdict] = []
         suspects: list[Suspect] = []
@@ -216,16 +220,23 @@ class Liveness(Roster):
                 suspects += self._suspects(bus, running)
                 verdicts += self.past.closed(bus, now)
             if bus.clock.listening and not self.held:
-                wake_in = min(wake_in, bus.wheel.next_at() - running)
+                wake_in = 0.0 if bus.more else min(wake_in, bus.wheel.next_at() - running)
                 if bus.waiting:
                     urge.append(bus.name)
         return Tick(tuple(verdicts), tuple(suspects), tuple(urge), max(0.0, wake_in))
 
     def _suspects(self, bus: WatchedBus, running: float) -> list[Suspect]:
-        found = []
+        found: list[Suspect] = []
         proven = bus.clock.proven
-        waiting, bus.waiting = bus.waiting + bus.ripe(running), []
-        for record in waiting:
+        looked_at = bus.ripe(running)
+        if bus.looked_at != proven:  # else those who wait still wait for a canary
+            looked_at, bus.waiting = [*bus.waiting, *looked_at], []
+        bus.looked_at, bus.more = proven, False
+        for n, record in enumerate(looked_at):
+            if len(found) >= AT_ONCE:
+                bus.waiting += looked_at[n:]
+                bus.looked_at, bus.more = -inf, True
+                break
             if record.gone or record.refused is not None or record.state is State.DOWN:
                 continue
             self._vet(record)
@@ -281,6 +292,7 @@ class Liveness(Roster):
         if record is not None and record.asked:
             record.asked = False
             record.bus.waiting.append(record)
+            record.bus.looked_at = -inf
 
     def _unheard(self, record: Record, testimony: Testimony, now: Moment) -> bool:
         """Counts a beat that only the other witness knows as heard; tells whether it keeps the service up."""

@@ -13,6 +13,9 @@ from marketswarm.liveness.share import ProvenShare, Window
 from marketswarm.liveness.verdict import BUS_TRANSITIONS, Of, On, State, Told, Verdict
 from marketswarm.liveness.wheel import TimingWheel
 
+AT_ONCE: Final = 2000
+"""Services taken up in one look at the clocks: some milliseconds of work."""
+
 
 class WatchedBus:
     """Mutable, and changed by `Liveness` alone.
@@ -28,7 +31,9 @@ class WatchedBus:
         "channels",
         "clock",
         "deaf",
+        "looked_at",
         "lost",
+        "more",
         "name",
         "refused",
         "share",
@@ -50,6 +55,8 @@ class WatchedBus:
         self.refused: frozenset[bytes] | None = None  # channels that may not be heard; None until a session
         self.turn = 0  # the clock's turn at which everyone's next beat was last asked to be parsed
         self.waiting: list[Record] = []  # due by the running clock: the next canary proves it
+        self.looked_at = -inf  # what the clock had proven when all who wait were looked at last
+        self.more = False  # some of them were put off to the next look
         self.state = State.UNKNOWN
         self.lost: Moment | None = None  # while it is down: when it was last heard, if ever
         self.deaf = False  # while it is down: it was lost as deaf, and one canary does not end that
@@ -70,8 +77,8 @@ class WatchedBus:
             self.wheel.file(record)
 
     def ripe(self, running: float) -> list[Record]:
-        """Takes off the wheel what wants a look at this reading of the listening clock."""
-        found = self.wheel.ripe(running)
+        """Takes off the wheel what wants a look at this reading of the listening clock, some at a time."""
+        found = self.wheel.ripe(running, AT_ONCE)
         for record in found:
             record.filed = False
         return found

@@ -51,8 +51,8 @@ class TimingWheel(Generic[T]):
             self._slots[slot] = [item]
             heappush(self._upcoming, slot)
 
-    def ripe(self, now: float) -> list[T]:
-        """Takes off every item whose time is `now` or earlier."""
+    def ripe(self, now: float, at_most: float = inf) -> list[T]:
+        """Takes off the items whose time is `now` or earlier, the first `at_most` of them."""
         slot_now = int(now // self._grain)
         while self._upcoming and self._upcoming[0] <= slot_now:
             slot = heappop(self._upcoming)
@@ -60,8 +60,8 @@ class TimingWheel(Generic[T]):
             for item in self._slots.pop(slot):
                 self.file(item)
         self._begun = max(self._begun, slot_now)
-        found = []
-        while self._near and self._near[0][0] <= now:
+        found: list[T] = []
+        while self._near and self._near[0][0] <= now and len(found) < at_most:
             item = heappop(self._near)[2]
             if self._when(item) <= now:
                 found.append(item)

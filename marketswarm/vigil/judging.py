@@ -58,8 +58,11 @@ class Judging:
             tick = self._life.tick(moment())
             self.looks += 1
             self._progress()
+            turns = Turns()
             for verdict in tick.verdicts:
                 self._conclude(verdict)
+                if verdict.gap_sec is not None:  # there may be one of each service
+                    await turns.pause()
             for name in tick.urge:
                 self._posts[name].urge()
             for bus, services in _by_bus(tick.suspects).items():

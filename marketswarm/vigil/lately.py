@@ -10,25 +10,36 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from marketswarm.liveness import State, Verdict
+from marketswarm.vigil.backlog import LEAST
 from marketswarm.vigil.remember import field_of
 
 LATELY_SEC: Final = 60.0
 """How long before a gap a bus may have taken what it did not keep."""
-AT_MOST: Final = 10_000
-"""Verdicts kept in mind: what a storm tells in a second."""
+KEPT_SEC: Final = 2 * LATELY_SEC
+"""A gap begins before somebody notices it, and what was told meanwhile may be lost."""
 
 Entry = Mapping[str, Any]
 
 
 class Lately:
-    """Verdicts that one bus took, oldest first, with the monotonic time."""
+    """Verdicts that one bus took, oldest first, with the monotonic time.
 
-    def __init__(self) -> None:
-        self._taken: deque[tuple[float, Verdict]] = deque(maxlen=AT_MOST)
+    At most `limit` are kept in mind; `dropped` counts those that went since there were more.
+    """
+
+    def __init__(self, limit: int = LEAST) -> None:
+        self.limit = limit
+        self.dropped = 0
+        self._taken: deque[tuple[float, Verdict]] = deque()
 
     def take(self, verdict: Verdict, now: float) -> None:
         """The bus took it."""
         self._taken.append((now, verdict))
+        while self._taken[0][0] < now - KEPT_SEC:
+            self._taken.popleft()
+        while len(self._taken) > self.limit:
+            self._taken.popleft()
+            self.dropped += 1
 
     def forget(self) -> None:
         """Somebody else speaks there."""

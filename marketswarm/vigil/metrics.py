@@ -165,6 +165,27 @@ class VigilMetrics:
             [((name,), len(box)) for name, box in boxes],
             _BUS,
         )
+        yield Family(
+            "marketswarm_superseded_verdicts_total",
+            "counter",
+            "Verdicts dropped while too many waited for a bus, since later ones made up for them.",
+            [((name,), box.superseded) for name, box in boxes],
+            _BUS,
+        )
+        yield Family(
+            "marketswarm_forgotten_verdicts_total",
+            "counter",
+            "Verdicts that can't be told again, should the bus have lost them: there were too many.",
+            [((name,), box.forgotten) for name, box in boxes],
+            _BUS,
+        )
+        yield Family(
+            "marketswarm_log_unread_events",
+            "gauge",
+            "Events on the log of alerts that the notifier has not acknowledged, when it was asked last.",
+            [((name,), box.log_length.unread) for name, box in boxes],
+            _BUS,
+        )
         fences = [(name, self._voice.fence(name)) for name, _ in boxes]
         if all(fence == UNFENCED for _, fence in fences):
             return  # it has no second, and no lease

@@ -102,13 +102,13 @@ class Memory:
         clocks: list[str] = []
         for name, bus in life.buses.items():
             clocks += [f"@{name}", f"{bus.clock.proven:.3f} {now.wall:.3f}"]
-        kept = [(svc, _written(record)) for svc, record in changed.items() if record is not None]
+        kept = [(svc, record) for svc, record in changed.items() if record is not None]
         gone = [svc for svc, record in changed.items() if record is None]
         keys = [self.lease_key, self.silence_key]
         while True:
             some, kept = kept[:AT_ONCE], kept[AT_ONCE:]
             went, gone = gone[:AT_ONCE], gone[AT_ONCE:]
-            fields = [*clocks, *chain.from_iterable(some)]
+            fields = [*clocks, *chain.from_iterable((svc, _written(record)) for svc, record in some)]
             args: list[str | bytes | float] = [*fence, len(fields) // 2, *fields, len(went), *went]
             if await self.bus.script(_SAVE, keys, args) == NOT_THE_LEADER:
                 return False

@@ -8,26 +8,27 @@ bus took and did not keep is told again, under the same id; see `lately.py`.
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Final, Literal
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.liveness import Verdict
 from marketswarm.scripts import Script
+from marketswarm.turns import Turns
+from marketswarm.vigil.backlog import Backlog, bound
 from marketswarm.vigil.lately import Lately
+from marketswarm.vigil.log_length import LogLength
 from marketswarm.vigil.remember import field_of, read_entry
 from marketswarm.vigil.untold import Entry, Pending, is_its_own, untold
 from marketswarm.vigil.voice import NOT_THE_LEADER, UNFENCED, Fence, Voice
 
 AT_ONCE: Final = 100
-LOG_LENGTH: Final = 100_000
 FIRST_PAUSE_SEC: Final = 0.1
 LONGEST_PAUSE_SEC: Final = 1.0
 COMPARE_EVERY_SEC: Final = 0.25
+SAY_EVERY_SEC: Final = 30.0
 COMPLAIN_EVERY: Final = 30
 """Attempts between two log lines on a bus that takes nothing: one in half a minute."""
 
@@ -68,6 +69,7 @@ class Outbox:
         bus: where it is told.
         listener: whose roster and lease there count: `healer`, `sentinel`.
         stream: the key of the durable log.
+        log_length: how long that log is to be.
         write: makes a verdict's notice; only when it is offered, since very many may wait.
         told: called with each verdict that the bus has, be it from an earlier offer.
         voice: who may speak.
@@ -81,6 +83,7 @@ class Outbox:
         *,
         listener: str,
         stream: str,
+        log_length: LogLength,
         write: Callable[[Verdict], Notice],
         told: Callable[[Verdict], None],
         voice: Voice,
@@ -89,31 +92,62 @@ class Outbox:
         self.bus = bus
         self._roster = f"{listener}:roster"
         self._keys = [f"{listener}:lease", self._roster, stream]
+        self.log_length = log_length
         self._write = write
         self._told = told
         self._voice = voice
         self._take_over = take_over
         self._spoken: Fence | None = UNFENCED
         """The fence of the last taking over; who is alone has none to do."""
-        self._waiting: deque[Pending] = deque()
+        self._backlog = Backlog()
         self._before: dict[str, float] = {}
         """By field: the `ts` of the entry that what is pending was held against last."""
         self._lately = Lately()
         self._gap: float | None = None
         """When the gap began after which nobody has looked yet what the bus still holds."""
         self._filled = asyncio.Event()
+        self._said_at = float("-inf")
+        self._said = (0, 0)  # how many verdicts had been superseded and forgotten when that was logged
         self.retries = 0
         self.refusal: str | None = None  # why the bus takes nothing, while it takes nothing
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._backlog)
+
+    @property
+    def superseded(self) -> int:
+        """How many verdicts were dropped, since too many waited and later ones made up for them."""
+        return self._backlog.superseded
+
+    @property
+    def forgotten(self) -> int:
+        """How many verdicts that the bus took lately can't be told again, should it have lost them."""
+        return self._lately.dropped
+
+    def keep_for(self, services: int) -> None:
+        """Keep as many verdicts in mind as so many services need."""
+        self._backlog.limit = self._lately.limit = bound(services)
 
     def put(self, verdict: Verdict) -> None:
-        """Adds a verdict; never blocks and never drops one."""
+        """Add a verdict; never blocks, and drops none that is not superseded."""
         now = time.monotonic()
         its_own = is_its_own(verdict, self._voice.leader_hears(verdict.svc), now)
-        self._waiting.append(Pending(verdict, now, its_own))
+        self._backlog.put(Pending(verdict, now, its_own))
         self._filled.set()
+        self._complain_of_bounds(now)
+
+    def _complain_of_bounds(self, now: float) -> None:
+        """Log that a bound is reached, at once and again while it is."""
+        lost = self.superseded, self.forgotten
+        if lost != self._said and now - self._said_at >= SAY_EVERY_SEC:
+            self._said, self._said_at = lost, now
+            log.warning(
+                "tell.bound_reached",
+                bus=self.bus.name,
+                waiting=len(self._backlog),
+                superseded=self.superseded,
+                forgotten=self.forgotten,
+            )
 
     def wake(self) -> None:
         """Says that who leads here has changed."""
@@ -126,8 +160,8 @@ class Outbox:
 
     def inherit(self, other: "Outbox") -> None:
         """Takes over what another outbox had still to tell: the bus's address has changed."""
-        self._waiting.extendleft(reversed(other._waiting))  # noqa: SLF001 - of the same class
-        if self._waiting:
+        self._backlog.put_first(other._backlog)  # noqa: SLF001 - of the same class
+        if self._backlog:
             self._filled.set()
 
     async def run(self) -> None:
@@ -140,7 +174,7 @@ class Outbox:
             except BusError as error:
                 if failures % COMPLAIN_EVERY == 0:
                     log.warning(
-                        "tell.waiting", bus=self.bus.name, reason=error.reason, waiting=len(self._waiting)
+                        "tell.waiting", bus=self.bus.name, reason=error.reason, waiting=len(self._backlog)
                     )
                 self.retries += 1
                 self.refusal = error.reason
@@ -156,14 +190,14 @@ class Outbox:
         if fence is None:
             self._spoken = None
             await self._compare()
-            if self._waiting:
+            if self._backlog:
                 await asyncio.sleep(COMPARE_EVERY_SEC)
             else:
                 self._filled.clear()
         elif fence != self._spoken:
             # only now is the roster what it is: whoever led before is fenced off
             await self._compare()
-            await self._take_over(fence, {field_of(one.verdict) for one in self._waiting})
+            await self._take_over(fence, {field_of(one.verdict) for one in self._backlog})
             self._before.clear()
             self._spoken = fence
         else:
@@ -180,25 +214,28 @@ class Outbox:
         except BusError:
             self.doubt(gap)
             raise
-        lost = self._lately.lost(entries, [one.verdict for one in self._waiting])
+        lost = self._lately.lost(entries, [one.verdict for one in self._backlog])
         if lost:
             log.warning("tell.lost", bus=self.bus.name, count=len(lost))
         now = time.monotonic()
-        self._waiting.extendleft(Pending(verdict, now) for verdict in reversed(lost))
+        self._backlog.put_first([Pending(verdict, now) for verdict in lost])
 
     async def _compare(self) -> None:
         """Drops what the leader told."""
         pending: dict[str, list[Pending]] = {}
-        for one in self._waiting:
+        for one in self._backlog:
             pending.setdefault(field_of(one.verdict), []).append(one)
-        told: set[int] = set()
-        before, self._before = self._before, {}
-        for field, entry in (await self._entries(list(pending))).items():
+        told: list[Pending] = []
+        entries = await self._entries(list(pending))
+        before, self._before, turns = self._before, {}, Turns()
+        for field, entry in entries.items():
+            await turns.pause()
             left = self._left(pending[field], entry, before.get(field))
-            told |= {id(one) for one in pending[field]} - {id(one) for one in left}
+            still = {id(one) for one in left}
+            told += [one for one in pending[field] if id(one) not in still]
             if entry is not None and left:
                 self._before[field] = entry.get("ts", 0.0)
-        self._waiting = deque(one for one in self._waiting if id(one) not in told)
+        self._backlog.drop(told)
 
     async def _entries(self, fields: Sequence[str]) -> dict[str, Entry | None]:
         """What the roster holds of each."""
@@ -217,17 +254,24 @@ class Outbox:
         return untold(pending, entry, before=before, leader_seen=seen)
 
     async def _offer(self, fence: Fence) -> None:
-        while self._waiting:
+        while self._backlog:
+            length = await self.log_length.current(self.bus)
             some = [self._write(verdict) for verdict in self._next()]
             keys = [*self._keys, *(notice.health_key for notice in some)]
-            args = [*fence, LOG_LENGTH, *(arg for notice in some for arg in notice.args())]
+            args = [
+                *fence,
+                length,
+                *(arg for notice in some for arg in notice.args()),
+            ]
             outcomes = await self.bus.script(_TELL, keys, args)
             if outcomes == NOT_THE_LEADER:
                 self._voice.turned_away(self.bus.name)
                 return
             for notice, outcome in zip(some, outcomes, strict=True):
-                verdict = self._waiting.popleft().verdict
-                self._lately.take(verdict, time.monotonic())
+                verdict = self._backlog.taken()
+                now = time.monotonic()
+                self._lately.take(verdict, now)
+                self._complain_of_bounds(now)
                 self._told(verdict)
                 if outcome in CHANNEL_REFUSED:
                     log.error("tell.channel_refused", bus=self.bus.name, channel=notice.channel)
@@ -236,15 +280,4 @@ class Outbox:
         self._filled.clear()
 
     def _next(self) -> list[Verdict]:
-        """The oldest verdicts, but never two on one service or bus.
-
-        An answer that got lost makes us offer a batch again; the script knows each of its verdicts as told
-        only while no later one on the same went along.
-        """
-        some: dict[str, Verdict] = {}
-        for one in islice(self._waiting, AT_ONCE):
-            field = field_of(one.verdict)
-            if field in some:
-                break
-            some[field] = one.verdict
-        return list(some.values())
+        return self._backlog.next(AT_ONCE)

@@ -16,6 +16,7 @@ from marketswarm.vigil.failures import SaveFailures
 from marketswarm.vigil.health import Health
 from marketswarm.vigil.hearing import Hearing
 from marketswarm.vigil.judging import Judging
+from marketswarm.vigil.log_length import LogLength
 from marketswarm.vigil.metrics import VigilMetrics
 from marketswarm.vigil.notices import Notices
 from marketswarm.vigil.post import Post
@@ -92,6 +93,8 @@ class Vigil:
         self._home = home
         self._everywhere = everywhere
         self._posts: dict[str, Post] = {}
+        self.log_lengths: dict[str, LogLength] = {}
+        """By bus, how long the log of alerts there is to be."""
         self.metrics = VigilMetrics(self.life, self._posts, voice, self._failures.counts)
         self._judging = Judging(
             self.ear, self._posts, poked, progress=keeper.progress, conclude=self.conclude
@@ -100,17 +103,28 @@ class Vigil:
 
     # -- who is watched
 
-    def watch(self, watches: Sequence[Watch], listen: Mapping[str, float], tell: Collection[str]) -> None:
+    def watch(
+        self,
+        watches: Sequence[Watch],
+        listen: Mapping[str, float],
+        tell: Collection[str],
+        services: int | None = None,
+    ) -> None:
         """Puts a roster in force, at the start or while running.
 
         `listen` names the buses to be heard with the seconds after which each counts as lost, `tell` those
-        that verdicts go to. Raises BusError when a URL can't be had; nothing has changed then.
+        that verdicts go to, `services` how many services the log of alerts is for (None: as many as are
+        watched here). Raises BusError when a URL can't be had; nothing has changed then.
         """
         opened = {name: self._keeper.bus(name) for name in {*listen, *tell, self._home}}
         for name in self._posts.keys() - opened.keys():
             self._posts.pop(name).stop()
         for name, bus in opened.items():
             self._man(name, bus, listened=name in listen, told=name in {*tell, self._home})
+        for name, post in self._posts.items():
+            if post.outbox is not None:
+                post.outbox.keep_for(len(watches))
+                self.log_lengths[name].services = len(watches) if services is None else services
         for verdict in self.life.rewatch(watches, listen, moment()):
             self.conclude(verdict)
         for name, watched in self.life.buses.items():
@@ -135,6 +149,7 @@ class Vigil:
                 bus,
                 listener=self._keeper.name,
                 stream=LOG,
+                log_length=self.log_lengths.setdefault(name, LogLength(LOG)),
                 write=self._notices.notice,
                 told=self._told,
                 voice=self._voice,
@@ -163,14 +178,21 @@ class Vigil:
         """What keeps this vigil from hearing, judging or telling, in words for a beat's `detail`."""
         untold = [
             f"{len(post.outbox)} untold on {name} ({post.outbox.refusal})"
+            + (f", {post.outbox.superseded} superseded" if post.outbox.superseded else "")
             for name, post in self._posts.items()
             if post.outbox is not None and post.outbox.refusal
+        ]
+        full = [
+            f"unread events go from the log on {name}"
+            for name, length in self.log_lengths.items()
+            if length.overflows
         ]
         found = [
             self.ear.deafness(moment()),
             self.ear.refusals(),
             self._memory.trouble,
             *untold,
+            *full,
             self._failures.trouble(),
         ]
         return "; ".join(filter(None, found)) or None

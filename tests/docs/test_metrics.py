@@ -12,6 +12,7 @@ from marketswarm.agent.share import collect
 from marketswarm.liveness import Moment
 from marketswarm.metrics.own import OwnMetrics, Vitals
 from marketswarm.vigil import Notices, Vigil
+from marketswarm.vigil.log_length import LogLength
 from marketswarm.vigil.voice import Fence
 from notifier.tally import Tally
 from services.massive.market.standing import Standing
@@ -44,6 +45,9 @@ class Keeper:
     def progress(self) -> None: ...
 
 
+BOX = {"retries": 0, "superseded": 0, "forgotten": 0, "log_length": LogLength("log")}
+
+
 def row(family):
     labels = ", ".join(f"`{label}`" for label in family.labels) or "-"
     return f"`{family.name}`", family.kind, labels
@@ -66,10 +70,8 @@ def test_the_table_of_who_shares_is_what_a_share_tells():
 async def test_the_table_of_the_healer_is_what_a_vigil_tells():
     vigil = Vigil(Keeper(), Notices(of="heartbeat", by="healer", channel="c"), home="bus", voice=Lead())
     vigil.life.rewatch([], {"bus": 10.0}, Moment(0.0, 0.0))
-    vigil._posts["bus"] = type(
-        "Post", (), {"outbox": type("Box", (), {"retries": 0, "__len__": lambda _: 0})()}
-    )()
-    relay = Relay(lambda: None, lambda: "c", Lead())
+    vigil._posts["bus"] = type("Post", (), {"outbox": type("Box", (), {**BOX, "__len__": lambda _: 0})()})()
+    relay = Relay(lambda: None, lambda: "c", Lead(), LogLength("log"))
     assert sorted(shown("Healer and sentinel")) == sorted(
         map(row, [*vigil.metrics.collect(), *relay.collect()])
     )

@@ -53,6 +53,7 @@ ROWS = {
     46: "no bus answers the healer",
     47: "a receiver that always fails on one message",
     48: "an outage that lasts, within a rate limit",
+    49: "a great many die at once, and beat again",
 }
 
 

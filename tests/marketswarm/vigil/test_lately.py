@@ -12,7 +12,7 @@ from marketswarm.bus import BusError
 from marketswarm.liveness import State, Told, Verdict
 from marketswarm.testing import MemoryBus
 from marketswarm.vigil import Notices
-from marketswarm.vigil.lately import AT_MOST, LATELY_SEC, Lately
+from marketswarm.vigil.lately import KEPT_SEC, LATELY_SEC, Lately
 from marketswarm.vigil.voice import UNFENCED, Fence
 
 NOTICES = Notices(of="heartbeat", by="healer", channel="healer:alerts")
@@ -162,11 +162,20 @@ def test_what_was_taken_long_before_the_gap_is_taken_for_kept():
     assert lately.lost({"b": None}, ()) == [down("b", 2.0)]
 
 
-def test_no_more_is_kept_in_mind_than_a_storm_of_a_second():
-    lately = Lately()
-    for n in range(AT_MOST + 5):
+def test_no_more_is_kept_in_mind_than_the_bound_and_what_goes_is_counted():
+    lately = Lately(limit=100)
+    for n in range(105):
         lately.take(down(f"svc{n}", 1.0), 1.0)
-    assert len(lately.doubtful(1.0)) == AT_MOST
+    assert lately.doubtful(1.0) == [f"svc{n}" for n in range(5, 105)]
+    assert lately.dropped == 5
+
+
+def test_what_is_too_old_to_be_lost_goes_as_time_passes():
+    lately = Lately()
+    lately.take(down("a", 1.0), 100.0)
+    lately.take(down("b", 2.0), 101.0 + KEPT_SEC)
+    assert lately.doubtful(float("-inf")) == ["b"]
+    assert lately.dropped == 0
 
 
 def test_whatever_is_lost_of_any_history_telling_the_rest_again_ends_as_it_was():

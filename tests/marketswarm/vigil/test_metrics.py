@@ -11,6 +11,7 @@ from rig_metrics import asked
 from marketswarm.liveness import State, Told, Verdict
 from marketswarm.liveness.record import BOOTS_KEPT
 from marketswarm.metrics.serving import Exporter
+from marketswarm.vigil.log_length import LogLength
 from marketswarm.vigil.metrics import VigilMetrics, beats_of
 from marketswarm.vigil.voice import UNFENCED, Alone, Fence
 
@@ -18,6 +19,8 @@ from marketswarm.vigil.voice import UNFENCED, Alone, Fence
 class Box:
     def __init__(self, waiting=0, retries=0):
         self.waiting, self.retries = waiting, retries
+        self.superseded = self.forgotten = 0
+        self.log_length = LogLength("healer:alerts:log")
 
     def __len__(self):
         return self.waiting

@@ -18,6 +18,7 @@ from marketswarm.vigil import Notices
 pytestmark = pytest.mark.live
 
 LOG = "healer:alerts:log"
+FILL = "for n = 1, ARGV[1] do redis.call('XADD', KEYS[1], '*', 'event', '{}') end"
 
 
 def verdict(svc: str, state: State, ts: float) -> Verdict:
@@ -165,3 +166,42 @@ async def test_an_entry_that_cannot_be_read_hides_no_verdict_and_is_said(server,
             await auntil(lambda times=times: len(told) == times)
     assert logged(server) == [("bus_ok", "market-redis")]
     assert "".join(capsys.readouterr()).count("tell.entry_unreadable") == 1
+
+
+async def test_what_the_notifier_has_not_read_yet_stays_on_the_log(server):
+    server.cmd("EVAL", FILL, 1, LOG, 120_000)
+    server.cmd("XGROUP", "CREATE", LOG, "notifier", "0")
+    async with telling(server.url) as (box, told):
+        for n in range(150):
+            box.put(verdict(f"svc{n}", State.DOWN, 1.0))
+        await auntil(lambda: len(told) == 150, 10)
+        assert server.cmd("XLEN", LOG) == 120_150
+        server.cmd("XGROUP", "SETID", LOG, "notifier", "$")
+
+        def is_short() -> bool:  # each of these has the server trim some of what is too much
+            box.put(verdict(f"later{len(told)}", State.DOWN, 1.0))
+            return server.cmd("XLEN", LOG) < 101_000
+
+        await auntil(is_short, 10)
+
+
+async def test_a_day_of_flapping_against_a_bus_that_refuses_is_bounded_and_what_lasts_is_told(server):
+    async with telling(server.url) as (box, _):
+        server.cmd("CONFIG", "SET", "maxmemory", "1")
+        await auntil(lambda: box.put(verdict("first", State.DOWN, 0.5)) or box.refusal, 10)
+        most = 0
+        for ts in range(1, 3_000):
+            for svc in "abcdefghij":
+                box.put(verdict(svc, State.DOWN, ts))
+                box.put(verdict(svc, State.UP, ts + 0.5))
+            most = max(most, len(box))
+            await asyncio.sleep(0)
+        assert most < 10_100
+        assert box.superseded > 40_000
+        for svc in "abc":
+            box.put(verdict(svc, State.DOWN, 9_000.0))
+        server.cmd("CONFIG", "SET", "maxmemory", "0")
+        await auntil(lambda: not len(box), 20)
+        found = logged(server)
+        assert [found.count(("miss", svc)) - found.count(("ok", svc)) for svc in "abcd"] == [1, 1, 1, 0]
+        assert found[-3:] == [("miss", svc) for svc in "abc"]

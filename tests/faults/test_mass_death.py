@@ -1,0 +1,107 @@
+"""FAILURES row 49: a great many services die at once, and beat again, under a real healer's vigil.
+
+It runs in this process, so that the longest stretch of work between two turns of its event loop can be
+measured, in seconds of this thread's CPU: what others do on the machine is none of its fault.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+
+import orjson
+import redis
+from rig import HOST, Server, auntil
+
+from marketswarm.beat import make
+from marketswarm.bus import Bus
+from marketswarm.liveness import State
+from marketswarm.truth import Watch
+from marketswarm.vigil import Notices, Vigil
+
+COUNT = 4_000
+TIMEOUT_SEC = 3.0
+LONGEST_WORK_SEC = 0.3
+NAMES = [f"svc{n:05}" for n in range(COUNT)]
+
+
+class Keeper:
+    name, boot = "healer", "b1"
+
+    def __init__(self, bus):
+        self.opened, self.details = bus, []
+
+    def bus(self, _name):
+        return self.opened
+
+    def progress(self):
+        """Nobody waits for it."""
+
+    def degraded(self, detail):
+        self.details.append(detail)
+
+
+@contextlib.asynccontextmanager
+async def watching(server):
+    bus = Bus("system-redis", server.url)
+    vigil = Vigil(Keeper(bus), Notices(of="heartbeat", by="healer", channel="healer:alerts"), home=bus.name)
+    watches = [Watch(svc, bus.name, f"{svc}:heartbeat", TIMEOUT_SEC / 3, TIMEOUT_SEC) for svc in NAMES]
+    vigil.watch(watches, {bus.name: 10.0}, [bus.name])
+    task = asyncio.create_task(vigil.run())
+    try:
+        await auntil(lambda: vigil.life.buses[bus.name].clock.proven > 0 and not vigil.life.held, 20)
+        yield vigil
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await bus.aclose()
+
+
+async def longest_work(found: list[float]) -> None:
+    last = time.thread_time()
+    while True:
+        await asyncio.sleep(0.001)
+        now = time.thread_time()
+        found[0], last = max(found[0], now - last), now
+
+
+def beat(server: Server, i: int) -> None:
+    with contextlib.closing(redis.Redis(HOST, server.port)) as client:
+        pipe = client.pipeline(transaction=False)
+        for svc in NAMES:
+            pipe.publish(f"{svc}:heartbeat", make(svc, i, time.time(), boot="x"))
+        pipe.execute()
+
+
+async def test_row_49_thousands_die_and_beat_again_each_is_told_once_and_the_loop_never_stalls(
+    tmp_path,
+):
+    with Server(tmp_path / "bus") as server:
+        async with watching(server) as vigil:
+            work = [0.0]
+            meter = asyncio.create_task(longest_work(work))
+            outbox = vigil._posts["system-redis"].outbox
+
+            async def all_told(state: State) -> None:
+                def is_so() -> bool:
+                    return all(one.state is state for one in vigil.life.records.values())
+
+                await auntil(lambda: is_so() and not len(outbox), 60, lambda: f"{len(outbox)} to be told")
+
+            await asyncio.to_thread(beat, server, 1)
+            await all_told(State.UP)
+            await all_told(State.DOWN)
+            await asyncio.to_thread(beat, server, 2)
+            await all_told(State.UP)
+            meter.cancel()
+            assert work[0] < LONGEST_WORK_SEC
+            assert vigil.life.counts.stalls == 0
+        events = [
+            orjson.loads(fields["event"] if isinstance(fields, dict) else fields[1])
+            for _, fields in server.cmd("XRANGE", "healer:alerts:log", "-", "+")
+        ]
+        counts = Counter((event["type"], event["svc"], "down_sec" in event) for event in events)
+        for svc in NAMES:
+            assert counts.pop(("heartbeat_miss", svc, False)) == 1
+            assert counts.pop(("heartbeat_ok", svc, True)) == 1
+        assert set(counts.values()) <= {1}, "a first coming-up is told once"
