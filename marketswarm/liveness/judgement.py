@@ -6,7 +6,6 @@ happened together with both clocks' readings (`Moment`), and gets frozen values 
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import inf
 from typing import Any, NamedTuple
 
 from marketswarm import beat as beats
@@ -199,10 +198,7 @@ class Liveness(Roster):
     # -- what time brings
 
     def tick(self, now: Moment) -> Tick:
-        """Looks at the clocks; to be called at `wake_in`, and whenever a canary came back.
-
-        However many fall due at once, one look takes up some of them, and the next look is due at once.
-        """
+        """Looks at the clocks; to be called at `wake_in`, and whenever a canary came back."""
         self.woke(now)
         verdicts: list[Verdict] = []
         suspects: list[Suspect] = []
@@ -227,15 +223,10 @@ class Liveness(Roster):
 
     def _suspects(self, bus: WatchedBus, running: float) -> list[Suspect]:
         found: list[Suspect] = []
-        proven = bus.clock.proven
-        looked_at = bus.ripe(running)
-        if bus.looked_at != proven:  # else those who wait still wait for a canary
-            looked_at, bus.waiting = [*bus.waiting, *looked_at], []
-        bus.looked_at, bus.more = proven, False
-        for n, record in enumerate(looked_at):
+        due_now = bus.due_now(running)
+        for n, record in enumerate(due_now):
             if len(found) >= AT_ONCE:
-                bus.waiting += looked_at[n:]
-                bus.looked_at, bus.more = -inf, True
+                bus.put_off(due_now[n:])
                 break
             if record.gone or record.refused is not None or record.state is State.DOWN:
                 continue
@@ -247,7 +238,7 @@ class Liveness(Roster):
                     record.estrange()
                     self.dirty[record.watch.svc] = record
                 bus.file(record)
-            elif due > proven:
+            elif due > bus.clock.proven:
                 bus.waiting.append(record)
             else:
                 record.asked = True
@@ -291,8 +282,7 @@ class Liveness(Roster):
         record = self.records.get(svc)
         if record is not None and record.asked:
             record.asked = False
-            record.bus.waiting.append(record)
-            record.bus.looked_at = -inf
+            record.bus.ask_again(record)
 
     def _unheard(self, record: Record, testimony: Testimony, now: Moment) -> bool:
         """Counts a beat that only the other witness knows as heard; tells whether it keeps the service up."""

@@ -3,6 +3,7 @@
 Losing a bus is one fact, not a hundred: its services' clocks stand still meanwhile.
 """
 
+from collections.abc import Sequence
 from math import inf
 from typing import Final
 
@@ -82,6 +83,27 @@ class WatchedBus:
         for record in found:
             record.filed = False
         return found
+
+    def due_now(self, running: float) -> list[Record]:
+        """Take out what wants a look; those who wait for a canary, only when one has come since.
+
+        However many fall due at once, one look takes up some of them, and the next look is due at once.
+        """
+        found = self.ripe(running)
+        if self.looked_at != self.clock.proven:
+            found, self.waiting = [*self.waiting, *found], []
+        self.looked_at, self.more = self.clock.proven, False
+        return found
+
+    def put_off(self, records: Sequence[Record]) -> None:
+        """Leave some of them to the next look, which is due at once."""
+        self.waiting += records
+        self.looked_at, self.more = -inf, True
+
+    def ask_again(self, record: Record) -> None:
+        """Have a suspect that could not be asked looked at with the next look."""
+        self.waiting.append(record)
+        self.looked_at = -inf
 
     def estrange(self) -> None:
         """Has everyone's next beat parsed: hearing was lost since, or is whole again."""
