@@ -14,7 +14,8 @@ from marketswarm.vigil.judging import Judging
 
 COUNT = 40_000
 TIMEOUT_SEC = 1.0
-LONGEST_WORK_SEC = 0.25
+LONGEST_SHARE = 0.15
+"""Of all the work, in one go: seconds would measure the machine. It was more than a fifth."""
 CANARY_SEC = 0.05
 
 
@@ -38,13 +39,14 @@ class Post:
 class Work:
     """The longest that the loop's thread worked between two turns of another task, in seconds of CPU."""
 
-    longest = 0.0
+    longest = whole = 0.0
 
     async def measure(self) -> None:
         last = time.thread_time()
         while True:
             await asyncio.sleep(0)
             now = time.thread_time()
+            self.whole += now - last
             self.longest, last = max(self.longest, now - last), now
 
 
@@ -88,5 +90,5 @@ async def test_tens_of_thousands_that_die_at_once_leave_the_loop_to_others():
     gc.unfreeze()
     assert missed.keys() == set(names)
     assert {verdict.state for verdict in missed.values()} == {State.DOWN}
-    assert work.longest < LONGEST_WORK_SEC
+    assert work.longest < LONGEST_SHARE * work.whole
     assert ear.life.counts.stalls == 0
