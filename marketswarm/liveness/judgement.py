@@ -223,16 +223,14 @@ class Liveness(Roster):
 
     def _suspects(self, bus: WatchedBus, running: float) -> list[Suspect]:
         found: list[Suspect] = []
-        due_now = bus.due_now(running)
-        for n, record in enumerate(due_now):
+        for n, record in enumerate(due_now := bus.due_now(running)):
             if len(found) >= AT_ONCE:
                 bus.put_off(due_now[n:])
                 break
             if record.gone or record.refused is not None or record.state is State.DOWN:
                 continue
             self._vet(record)
-            due = record.due()
-            if due > running:
+            if (due := record.due()) > running:
                 if not record.marked and record.mark_at() <= running:
                     record.marked = True
                     record.estrange()

@@ -201,7 +201,7 @@ async def test_a_day_of_flapping_against_a_bus_that_refuses_is_bounded_and_what_
         for svc in "abc":
             box.put(verdict(svc, State.DOWN, 9_000.0))
         server.cmd("CONFIG", "SET", "maxmemory", "0")
-        await auntil(lambda: not len(box), 20)
+        await auntil(lambda: not len(box), 60)
         found = logged(server)
         assert [found.count(("miss", svc)) - found.count(("ok", svc)) for svc in "abcd"] == [1, 1, 1, 0]
         assert found[-3:] == [("miss", svc) for svc in "abc"]
