@@ -199,3 +199,21 @@ def status(scene: Scene) -> dict:
     with Proc("marketswarm", scene.env, scene.folder, "status", "--json") as proc:
         assert proc.wait(30) == 0
     return only([line for line in proc.logs() if "services" in line])
+
+
+def test_row_38_a_session_that_is_cut_again_and_again_is_deafness_though_canaries_come_back(tmp_path):
+    with Scene(tmp_path, SERVICES) as scene:
+        deaf = {}
+
+        def cut_again() -> bool:
+            scene.system.cmd("CLIENT", "KILL", "TYPE", "PUBSUB")
+            rest(0.5)  # a canary or two come back
+            deaf.update({miss["id"]: miss for miss in scene.log("bus_miss", bus="market-redis")})
+            return bool(deaf)
+
+        until(cut_again, 4 * BUS_TIMEOUT_SEC + NOISE_SEC, "word of it")
+        miss = only(list(deaf.values()))
+        assert (miss["svc"], miss["reason"]) == ("system-redis", "deaf")
+        assert miss["late_sec"] >= 2 * BUS_TIMEOUT_SEC
+        scene.wait_logged("bus_ok", "system-redis", 3 * BUS_TIMEOUT_SEC + NOISE_SEC, "market-redis")
+        assert scene.misses() == []
