@@ -3,8 +3,10 @@
 # What changes seldom comes first: a change of the code repeats the last two steps alone.
 
 ARG PYTHON=3.13
+# by digest: docs/security.md, "Images by digest"
+ARG PYTHON_IMAGE=python:${PYTHON}-slim
 
-FROM python:${PYTHON}-slim AS base
+FROM ${PYTHON_IMAGE} AS base
 # a user that is nobody on the host
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp --shell /usr/sbin/nologin marketswarm
 ENV PATH=/venv/bin:$PATH \

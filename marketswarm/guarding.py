@@ -19,6 +19,7 @@ from marketswarm import acl
 from marketswarm.truth import Truth
 
 FILE: Final = "users.acl"
+DEFAULT: Final = acl.DEFAULT
 SHORTEST: Final = 16
 _LONGEST_BYTES: Final = 4096
 _RANDOM_BYTES: Final = 32
@@ -29,7 +30,7 @@ class SecretError(Exception):
 
 
 def passwords(folder: Path, names: Iterable[str], *, make: bool = False) -> tuple[dict[str, str], list[str]]:
-    """The password of each user, and who has a new one.
+    """The password of each user, and who has a new one; that of `default` too, if it has one.
 
     Args:
         folder: one file a user.
@@ -42,6 +43,7 @@ def passwords(folder: Path, names: Iterable[str], *, make: bool = False) -> tupl
     """
     if make:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    names = [*names, *([DEFAULT] if (folder / DEFAULT).exists() else ())]
     missing = [name for name in names if not (folder / name).exists()]
     if missing and not make:
         few = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
@@ -49,6 +51,14 @@ def passwords(folder: Path, names: Iterable[str], *, make: bool = False) -> tupl
     for name in missing:
         _new(folder / name, secrets.token_urlsafe(_RANDOM_BYTES))
     return {name: _password(folder / name) for name in names}, missing
+
+
+def close_default(folder: Path) -> None:
+    """Give `default` a password of its own, if it has none: from then on nobody looks without one.
+
+    Who removes `<folder>/default` opens it again. Raises SecretError, OSError.
+    """
+    passwords(folder, [DEFAULT], make=True)
 
 
 def acl_texts(
@@ -61,7 +71,10 @@ def acl_texts(
     """The ACL file of each bus of a truth, by its name, for these passwords. Raises AclError."""
     hashes = {name: hashlib.sha256(password.encode()).hexdigest() for name, password in known.items()}
     return {
-        bus: acl.text(acl.users(truth, bus, truth_key=truth_key, alert_channel=alert_channel), hashes)
+        bus: acl.text(
+            acl.users(truth, bus, truth_key=truth_key, alert_channel=alert_channel, closed=DEFAULT in known),
+            hashes,
+        )
         for bus in truth.bus_names()
     }
 

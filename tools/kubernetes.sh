@@ -21,7 +21,7 @@ TRUTH_REDIS_KEY=$(setting TRUTH_REDIS_KEY) ALERT_CHANNEL=$(setting ALERT_CHANNEL
 export TRUTH_REDIS_KEY ALERT_CHANNEL
 
 .venv/bin/marketswarm acl --make-secrets --truth "$truth" \
-    --secrets "$fleet/secrets" --out "$fleet/acl" --urls "$fleet/urls" >/dev/null
+    --secrets "$fleet/secrets" --out "$fleet/acl" --urls "$fleet/urls" ${NO_DEFAULT:+--no-default} >/dev/null
 cp "$truth" "$fleet/truth.json"
 
 echo "$fleet has what the cluster needs; keep its secrets out of git. Next:"

@@ -22,6 +22,7 @@ from marketswarm.guarding import (
     FILE,
     SecretError,
     acl_texts,
+    close_default,
     folder_of,
     passwords,
     url_files,
@@ -79,6 +80,8 @@ def _truth(path: Path, folder: Path) -> Truth | None:
 async def _admit(truth: Truth, settings: AccessSettings) -> None:
     """Writes what is new and tells servers of it. Raises AclError, SecretError, OSError, Exit."""
     folder = settings.access_dir
+    if settings.default_user == "off":
+        close_default(folder / "secrets")
     known, made = passwords(folder / "secrets", names(truth), make=True)
     texts = acl_texts(
         truth,

@@ -34,7 +34,12 @@ def names(truth: Truth) -> tuple[str, ...]:
 
 
 def users(
-    truth: Truth, bus: str, *, truth_key: str = DOCUMENT, alert_channel: str = ALERTS
+    truth: Truth,
+    bus: str,
+    *,
+    truth_key: str = DOCUMENT,
+    alert_channel: str = ALERTS,
+    closed: bool = False,
 ) -> tuple[User, ...]:
     """Everyone on a bus: all services are on each, since any of them may have the truth.
 
@@ -43,6 +48,7 @@ def users(
         bus: its name there.
         truth_key: where the truth is (TRUTH_REDIS_KEY).
         alert_channel: of alerts, where the truth names none (ALERT_CHANNEL).
+        closed: whether `default` has a password too, so that nobody looks without one.
 
     Raises:
         AclError: see `names`; or a name from the environment can't stand in an ACL.
@@ -55,7 +61,7 @@ def users(
     services = names(truth)[: len(truth.services)]
     place = Place(truth, bus, truth_key, alert_channel)
     return (
-        User(DEFAULT, programs.looking(place), password=False),
+        User(DEFAULT, programs.looking(place), password=closed),
         User(
             OPERATOR,
             _with(_ROOT, f"info pubsub|numsub acl|load script|kill function|kill {programs.LOADING}"),

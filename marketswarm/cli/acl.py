@@ -32,6 +32,9 @@ def acl(
     make_secrets: Annotated[
         bool, typer.Option("--make-secrets", help="Make the passwords that are missing.")
     ] = False,
+    no_default: Annotated[
+        bool, typer.Option("--no-default", help="Give `default` a password, too: nobody looks without one.")
+    ] = False,
 ) -> None:
     """Write an ACL file for each bus: a user a service, with no more than its part takes."""
     from marketswarm.acl import AclError
@@ -39,10 +42,12 @@ def acl(
     from marketswarm.cli import paper
     from marketswarm.cli.document import accepted
     from marketswarm.exit import Code, Exit
-    from marketswarm.guarding import SecretError
+    from marketswarm.guarding import SecretError, close_default
 
     document = accepted(truth)
     try:
+        if no_default:
+            close_default(secrets)
         for line in _written(document, secrets, (out, urls), make=make_secrets):
             paper.line(line)
     except (AclError, SecretError, BusError) as error:

@@ -51,6 +51,9 @@ def up(
     acl: Annotated[
         bool, typer.Option("--acl", help="Servers with a user a service; who has no password may only look.")
     ] = False,
+    no_default: Annotated[
+        bool, typer.Option("--no-default", help="With --acl: nobody looks without a password either.")
+    ] = False,
 ) -> None:
     """Run two real Redis servers and the whole fleet here; Ctrl-C ends it.
 
@@ -67,6 +70,8 @@ def up(
     from marketswarm.fleet.ways import NOTIFIER, ways
     from marketswarm.settings import Common, read
 
+    if no_default and not acl:
+        raise typer.BadParameter("--no-default: there are users with --acl alone")
     settings = read(Common)
     wanted = [svc.strip() for svc in (only or "").split(",") if svc.strip()]
     orders = _orders(truth, data.absolute(), (port, settings.metrics_port), wanted)
@@ -78,7 +83,9 @@ def up(
             ground.need_ports(orders.plan.buses, patience_sec=patience_sec)
             ground.need_metrics_ports(orders.plan.agents, settings.metrics_host, patience_sec=patience_sec)
             if acl:
-                orders = replace(orders, guard=guard.prepare(orders.plan, orders.truth, orders.data))
+                orders = replace(
+                    orders, guard=guard.prepare(orders.plan, orders.truth, orders.data, closed=no_default)
+                )
             screen = _screen(orders.plan, verbose)
             notified = any(agent.svc == NOTIFIER for agent in orders.plan.agents)
             told = asyncio.run(ways(orders.truth)) if notified else ()
@@ -158,6 +165,7 @@ def _summary(
         miss_after_sec=_longest_wait_sec(orders.truth),
         ways=ways,
         guarded=orders.guard is not None,
+        closed=orders.guard is not None and orders.guard.closed,
     )
     return summary(orders.plan, agents, scene)
 

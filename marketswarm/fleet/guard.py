@@ -14,7 +14,16 @@ from marketswarm.acl import OPERATOR, AclError, names
 from marketswarm.bus import Bus, BusError
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet.plan import Plan
-from marketswarm.guarding import FILE, SecretError, acl_texts, passwords, url_files, write_all
+from marketswarm.guarding import (
+    DEFAULT,
+    FILE,
+    SecretError,
+    acl_texts,
+    close_default,
+    passwords,
+    url_files,
+    write_all,
+)
 from marketswarm.private import own_folder, require_own_files
 from marketswarm.settings import VigilSettings, read
 from marketswarm.truth import Truth
@@ -26,10 +35,14 @@ _OWNERS: Final = 0o600
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """The URL files of every user: `files[user][bus]`. Of each bus of ours, `variables` has the variable."""
+    """The URL files of every user: `files[user][bus]`. Of each bus of ours, `variables` has the variable.
+
+    `closed`: nobody looks without a password.
+    """
 
     files: Mapping[str, Mapping[str, Path]]
     variables: Mapping[str, str]
+    closed: bool = False
 
     def environ(self, user: str) -> dict[str, str]:
         """What a process needs to know to come in as `user`."""
@@ -41,8 +54,10 @@ class Guard:
         return path.read_text(encoding="utf-8").strip() if path else None
 
 
-def prepare(plan: Plan, truth: Truth, data: Path) -> Guard:
+def prepare(plan: Plan, truth: Truth, data: Path, *, closed: bool = False) -> Guard:
     """Writes all of it for the buses that are ours; passwords that are there stay.
+
+    With `closed` nobody looks without a password either.
 
     Raises:
         Exit: code 2, when there is no bus of ours, or a password or a name won't do.
@@ -51,12 +66,12 @@ def prepare(plan: Plan, truth: Truth, data: Path) -> Guard:
     ours = [bus for bus in plan.buses if bus.port is not None]
     if not ours:
         raise Exit(Code.CONFIGURATION, "--acl: no server is started here; see `marketswarm acl` for your own")
-    known, texts = _texts(truth, data, [bus.name for bus in ours])
+    known, texts = _texts(truth, data, [bus.name for bus in ours], closed=closed)
     files = url_files(data / _URLS, known, {bus.name: bus.url for bus in ours})
     written = dict(pair for of_user in files.values() for pair in of_user.values())
     write_all(written | {data / bus.name / FILE: texts[bus.name] for bus in ours}, _OWNERS)
     paths = {user: {bus: path for bus, (path, _) in of_user.items()} for user, of_user in files.items()}
-    return Guard(paths, {bus.name: bus.variable for bus in ours})
+    return Guard(paths, {bus.name: bus.variable for bus in ours}, closed=DEFAULT in known)
 
 
 async def renew(truth: Truth, data: Path, operators: Mapping[str, str], *, keep: bool) -> bool:
@@ -108,7 +123,9 @@ def _others(text: str, before: str) -> str:
     return "".join(f"{line}\n" for line in before.splitlines() if line.split(" ", 2)[1] not in names_of)
 
 
-def _texts(truth: Truth, data: Path, buses: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
+def _texts(
+    truth: Truth, data: Path, buses: Iterable[str], *, closed: bool = False
+) -> tuple[dict[str, str], dict[str, str]]:
     """Passwords by user, and what each bus is to know, by its name; in folders that are ours."""
     if os.path.lexists(data / SECRETS):
         own_folder(data / SECRETS)
@@ -116,6 +133,8 @@ def _texts(truth: Truth, data: Path, buses: Iterable[str]) -> tuple[dict[str, st
     settings = read(VigilSettings)
     alerts = settings.alert_channel or "healer:alerts"
     try:
+        if closed:
+            close_default(data / SECRETS)
         known, _ = passwords(data / SECRETS, names(truth), make=True)
         texts = acl_texts(truth, known, truth_key=settings.truth_redis_key, alert_channel=alerts)
     except (AclError, SecretError) as error:

@@ -18,7 +18,8 @@ class Scene:
 
     `data` is the folder as the user would write it, `make` whether there is a Makefile of ours here,
     `took_sec` the time from the command to now, `miss_after_sec` the longest a miss can be waited for, `ways`
-    the channels over which people are told, `guarded` whether the servers let in only who has a user.
+    the channels over which people are told, `guarded` whether the servers let in only who has a user,
+    `closed` whether nobody looks without a password.
     """
 
     program: str
@@ -28,6 +29,7 @@ class Scene:
     miss_after_sec: float
     ways: tuple[str, ...] = ()
     guarded: bool = False
+    closed: bool = False
 
 
 def summary(plan: Plan, agents: Sequence[str], scene: Scene) -> list[str]:
@@ -62,8 +64,9 @@ def summary(plan: Plan, agents: Sequence[str], scene: Scene) -> list[str]:
     hints = [
         (says.format("status"), "who is up and who is down"),
         (says.format("alerts"), "follow the alerts"),
-        (f"redis-cli -p {alert_bus.port or 6379} SUBSCRIBE healer:alerts", "the same, raw"),
     ]
+    if not scene.closed:
+        hints.append((f"redis-cli -p {alert_bus.port or 6379} SUBSCRIBE healer:alerts", "the same, raw"))
     if example and "healer" in agents:
         simulate = f"make simulate SVC={example}" if scene.make else f"marketswarm simulate {example}"
         hints.append((simulate, f"stop it, read the miss within {scene.miss_after_sec:.0f} s, start it"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -24,6 +24,7 @@ class AccessSettings(VigilSettings):
     """What the one-shot that makes users and passwords reads besides."""
 
     access_dir: Path = Path("/access")
+    default_user: Literal["on", "off"] = "on"  # off: nobody looks at a bus without a password
 
 
 class HealerSettings(VigilSettings):

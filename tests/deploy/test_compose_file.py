@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -108,11 +109,26 @@ def test_an_agent_is_checked_by_its_own_word_restarted_and_given_time_to_stop(na
 
 
 @pytest.mark.parametrize("bus", BUSES)
-def test_a_bus_is_healthy_by_its_reply_and_not_by_an_exit_code(bus):
+@pytest.mark.parametrize(
+    ("reply", "healthy"),
+    [
+        ("PONG", True),
+        ("NOAUTH Authentication required.", True),  # DEFAULT_USER=off
+        ("LOADING Redis is loading the dataset in memory", False),
+        ("MISCONF Errors writing to the AOF file", False),
+        ("", False),
+    ],
+)
+def test_a_bus_is_healthy_by_its_reply_and_not_by_an_exit_code(tmp_path, bus, reply, healthy):
     """`redis-cli ping` exits with 0 while the server says LOADING."""
     kind, script = SERVICES[bus]["healthcheck"]["test"]
     assert kind == "CMD-SHELL"
-    assert script == '[ "$$(redis-cli ping)" = PONG ]'
+    cli = tmp_path / "redis-cli"
+    cli.write_text(f"#!/bin/sh\necho '{reply}'\n", encoding="ascii")
+    cli.chmod(0o755)
+    line = ["/bin/sh", "-c", script.replace("$$", "$")]
+    ended = subprocess.run(line, env={"PATH": str(tmp_path)}, check=False)
+    assert (ended.returncode == 0) is healthy
     assert SERVICES[bus]["restart"] == "unless-stopped"
 
 
