@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import orjson
 
+from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.event import Event, Malformed, parse
 from sentinel.owed import Opened
@@ -20,6 +21,8 @@ TOLD_SEC: Final = 86_400
 DIRECT: Final = "sentinel:direct"
 KEPT_AT_MOST: Final = 100
 ASK_SEC: Final = 1.0
+
+log = logs.get("direct")
 
 
 class Records:
@@ -31,6 +34,7 @@ class Records:
         self._channels: dict[str, list[str]] = {}  # by id, the channels that took it from us
         self._unwritten: dict[str, dict[str, bytes]] = {}  # by bus and id
         self._ours: dict[str, set[str]] = {}  # by bus, the ids whose record there is ours
+        self._said: set[tuple[str, str]] = set()  # by bus, the reasons of refusals that were logged
         self._known: set[str] = set()  # buses whose `sentinel:direct` has been read
 
     async def told_by_others(self, ident: str) -> bool:
@@ -91,7 +95,15 @@ class Records:
         for answer in answers:
             if isinstance(answer, BaseException) and not isinstance(answer, BusError):
                 raise answer
+        self._complain([answer for answer in answers if isinstance(answer, BusError)])
         return [answer for answer in answers if not isinstance(answer, BusError)]
+
+    def _complain(self, errors: Sequence[BusError]) -> None:
+        """Log which bus took no record, or gave none; each reason of each bus once, until all take them."""
+        refused = {(error.bus, error.reason) for error in errors}
+        for bus, reason in sorted(refused - self._said):
+            log.warning("direct.records_refused", bus=bus, reason=reason)
+        self._said = self._said | refused if refused else set()
 
 
 async def rosters(bus: Bus, fields: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Any]]:

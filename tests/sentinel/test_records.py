@@ -2,6 +2,7 @@
 
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from marketswarm.bus import BusError
 from marketswarm.testing import MemoryBus
@@ -147,3 +148,14 @@ async def test_a_log_is_followed_from_its_end_then_from_where_one_was_and_a_new_
     assert await _place(bus, b"9-3") == b"9-3"
     assert await _place(bus, b"10-2") == b"10-2"
     assert await _place(bus, b"10-3") == b"0-0"
+
+
+async def test_a_bus_that_takes_no_records_is_logged_once_and_again_after_it_took_them(buses, records):
+    with capture_logs() as said:
+        for connected in (False, False, True, False):
+            buses[1].connected = connected
+            await records.accepted(f"{ID}{len(said)}", "webhook", OPENED)
+    assert [(line["event"], line["bus"]) for line in said] == [
+        ("direct.records_refused", "market-redis"),
+        ("direct.records_refused", "market-redis"),
+    ]
