@@ -154,7 +154,7 @@ class Bus:
 
         Raises BusError; TooLongError if the reply has more than `longest` bytes.
         """
-        limited, cancels = reply_limit.set(longest), _cancels()
+        limited, cancels = reply_limit.set(longest or reply_limit.get()), _cancels()
         try:
             async with asyncio.timeout(within_sec or self.within_sec):
                 reply = await request

@@ -14,11 +14,14 @@ from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
 from marketswarm.bus import Bus, BusError, first_line, reason_of
+from marketswarm.replies import reply_limit
 
 PING_SEC: Final = 5.0
 FIRST_PAUSE_SEC: Final = 0.1
 LONGEST_PAUSE_SEC: Final = 2.0
 YIELD_EVERY: Final = 50
+LONGEST_MESSAGE: Final = 1024 * 1024
+"""A longer one ends the connection before it is held; beats have 4 KiB."""
 
 
 async def subscribe(
@@ -36,6 +39,7 @@ async def subscribe(
     `lost(error)` comes once for each connection that ended or could not be made; a connection that says
     nothing for two times `ping_sec` counts as ended.
     """
+    reply_limit.set(LONGEST_MESSAGE)
     pause_sec = FIRST_PAUSE_SEC
     while True:
         pubsub = bus.client.pubsub()

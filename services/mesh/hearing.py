@@ -128,7 +128,7 @@ class Hearing:
 
     def _lost(self, error: BusError) -> None:
         if error.bus not in self._topology.deaf:
-            self._me.log.warning("mesh.deaf", bus=error.bus, reason=error.reason)
+            self._me.log.warning("mesh.deaf", bus=error.bus, reason=error.reason, detail=error.detail)
         self._topology.lost(error.bus)
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import orjson
 
-from marketswarm.bus import Bus, BusError
+from marketswarm.bus import Bus, BusError, TooLongError
 from marketswarm.scripts import Script
 from services.vexy_ai.making import Made
 from services.vexy_ai.notes import Fields
@@ -100,16 +100,17 @@ class Queue:
         return found
 
     async def _read(self, sources: Sequence[Source], most: int, block_sec: float) -> list[Entry]:
-        reply = await self.bus.ask(
-            self.bus.client.xreadgroup(
-                self.group,
-                self.consumer,
-                {source.key: ">" for source in sources},
-                count=most,
-                block=max(1, round(1000 * block_sec)),
-            ),
-            block_sec + MARGIN_SEC,
+        reading = self.bus.client.xreadgroup(
+            self.group,
+            self.consumer,
+            {source.key: ">" for source in sources},
+            count=most,
+            block=max(1, round(1000 * block_sec)),
         )
+        try:
+            reply = await self.bus.ask(reading, block_sec + MARGIN_SEC, longest=2 * ENTRY_BYTES)
+        except TooLongError:
+            return []  # they are on the list of this consumer now, and are taken over one by one, sizes first
         return list(entries_of(reply, sources))
 
     async def take_over(self, source: Source, idle_sec: float) -> tuple[Entry | None, int]:

@@ -5,6 +5,8 @@ from pathlib import Path
 import orjson
 import pytest
 import redis
+from agent_scene import Scene as Buses
+from agent_scene import seed
 from notifier_scene import LOG, Notified, hooks
 from rig import HOST, Proc, Server, until
 from rig_limits import without_limits
@@ -82,3 +84,25 @@ def test_row_41_who_begins_at_a_log_with_an_entry_of_110_mb_looks_back_past_it(t
         receiver.wait("bus_miss", "market-redis", 15)
         plain = peak_kib(scene.notifier)
         assert plain < 200 * 1024
+
+
+def test_row_41_mesh_hears_the_others_beside_a_message_of_110_mb(tmp_path):
+    beats = {"interval_sec": 0.3, "timeout_sec": 3}
+    with Buses(tmp_path) as scene:
+        seed(scene.buses, {"services": {svc: {"heartbeat": beats} for svc in ("mesh", "loud", "alpha")}}, 1)
+        mesh = scene.module("services.mesh")
+        until(lambda: len(mesh.logs("mesh.hearing")) == 2, START_SEC)
+        before = peak_kib(mesh)
+        without_limits(scene.system)
+        with redis.Redis(HOST, scene.system.port, socket_timeout=30) as client:
+            client.publish("loud:heartbeat", b"x" * HUGE)
+            until(lambda: len(mesh.logs("mesh.hearing")) == 3, 15, "mesh to hear again")
+            client.publish("alpha:heartbeat", orjson.dumps({"svc": "alpha", "i": 1, "ts": 1.0, "boot": "b"}))
+
+        def seen() -> bool:
+            shown = scene.system.cmd("GET", "mesh:topology")
+            return bool(shown) and bool(orjson.loads(shown)["services"].get("alpha", {}).get("instances"))
+
+        until(seen, 15, "the beat behind it")
+        assert "a reply of more than" in mesh.logs("mesh.deaf")[0]["detail"]
+        assert peak_kib(mesh) - before < GROWTH_KIB
