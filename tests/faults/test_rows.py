@@ -49,6 +49,7 @@ ROWS = {
     39: "buses filled from outside, without a password",
     40: "a last beat that is far too large",
     41: "what is far too large, on a stream or channel that others may write",
+    43: "a script that changes what all scripts see",
     45: "one channel of many refused to the healer",
     46: "no bus answers the healer",
     47: "a receiver that always fails on one message",

@@ -1,0 +1,43 @@
+"""FAILURES row 43: a script of one user changes what the scripts of all others see."""
+
+import asyncio
+import contextlib
+
+import pytest
+from rig_scene import BUS_TIMEOUT_SEC, BUSES, NOISE_SEC, Scene, service
+
+from marketswarm.bus import Bus
+from marketswarm.scripts import all_scripts
+from marketswarm.seeding.functions import load_functions
+
+SPOILT = "cjson.decode_max_depth(1) cjson.encode_max_depth(1) cjson.encode_sparse_array(true, 1, 1)"
+
+
+def seeded(scene: Scene) -> None:
+    """Load the functions, as bootstrap does."""
+
+    async def load() -> None:
+        for name in BUSES:
+            async with contextlib.aclosing(Bus(name, scene.server(name).url)) as bus:
+                await load_functions(bus, all_scripts())
+
+    asyncio.run(load())
+
+
+@pytest.mark.parametrize("by", ["scripts", "functions"])
+def test_row_43_what_one_script_sets_for_all_hides_no_ok(tmp_path, by):
+    system, market = BUSES
+    with Scene(tmp_path, {"mortal": service(), "other": service(market)}) as scene:
+        if by == "functions":
+            seeded(scene)
+        scene.server(market).stop()
+        scene.wait_logged("bus_miss", market, BUS_TIMEOUT_SEC + 1 + NOISE_SEC, bus=system)
+        # who may load no function can still say this, on a server without users
+        scene.server(system).cmd("EVAL", SPOILT, 0)
+        if by == "functions":
+            body = f"redis.register_function('theirs', function() {SPOILT} end)"
+            scene.server(system).cmd("FUNCTION", "LOAD", f"#!lua name=theirs\n{body}")
+            scene.server(system).cmd("FCALL", "theirs", 0)
+        scene.server(market).start()
+        scene.wait_logged("bus_ok", market, 2 + NOISE_SEC, bus=system)
+        assert "tell.entry_unreadable" not in scene["healer"].text()
