@@ -15,6 +15,7 @@ from healer.lease import Lease
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.scripts import Script
+from marketswarm.stored import is_wrong_type, replace_wrong_types, report_unusable
 from marketswarm.vigil import Fence
 
 KEY: Final = "healer:lease"
@@ -157,6 +158,7 @@ class Leading:
                 await self._next_turn(name, lease)
             except BusError as error:
                 self._refused(name, error)
+                await self._replace_wrong_type(name, error)
             self._look_who_leads(name, lease)
             if name == self._home:
                 self._note(_remark(lease))
@@ -165,6 +167,12 @@ class Leading:
                 async with asyncio.timeout(max(LEAST_PAUSE_SEC, lease.next_in(time.monotonic()))):
                     await due.wait()
             due.clear()
+
+    async def _replace_wrong_type(self, name: str, error: BusError) -> None:
+        """If what somebody put under the lease's key keeps everybody from holding it, remove it."""
+        if is_wrong_type(error):
+            with contextlib.suppress(BusError):
+                await replace_wrong_types(self._buses[name], {KEY: "hash"})
 
     async def _next_turn(self, name: str, lease: Lease) -> None:
         if lease.epoch and self._looks.get(name) == self._watcher.looks:
@@ -210,7 +218,8 @@ class Leading:
             ],
             within_sec or max(LEAST_WITHIN_SEC, self._lease_sec / 2),
         )
-        lease.answered(reply, now)
+        if not lease.answered(reply, now):
+            report_unusable(bus.name, KEY)
 
     def _least(self, name: str) -> int:
         """The epoch that a lease must have at least, so that what it is carried to believes it."""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from marketswarm.stored import decimal
 from marketswarm.vigil import Fence
 
 LOOKS: Final = 8
@@ -16,6 +17,9 @@ LOOKS: Final = 8
 
 RENEWALS: Final = 3
 """How often a lease is renewed in its life."""
+
+LONGEST_LEASE_SEC: Final = 60.0
+"""What is believed of another one's lease, unless one's own lives longer: nobody waits for ever for one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +86,11 @@ class Lease:
             return ""
         return f"{self.seen.epoch}.{self.seen.renewed}"
 
-    def answered(self, reply: Sequence[bytes], now: float) -> None:
-        """Takes in what the script said."""
-        boot, epoch, renewed, deaf, lease_sec = (each.decode("utf-8", "replace") for each in reply)
-        held = Held(boot, int(epoch), int(renewed), deaf, float(lease_sec))
+    def answered(self, reply: Sequence[bytes], now: float) -> bool:
+        """Takes in what the script said; False if the life of the lease is unusable: ours counts then."""
+        boot, epoch, renewed, deaf, life = (each.decode("utf-8", "replace") for each in reply)
+        lease_sec = decimal(life, 0.0, max(LONGEST_LEASE_SEC, self.lease_sec))
+        held = Held(boot, int(epoch), int(renewed), deaf, self.lease_sec if lease_sec is None else lease_sec)
         before = self.seen
         changed = before is None or (held.epoch, held.renewed) != (before.epoch, before.renewed)
         if changed or not self._looked(now):
@@ -94,6 +99,7 @@ class Lease:
             self.alive_at, self.alive_deaf = now, held.deaf
         self.seen, self.answered_at = held, now
         self.epoch = held.epoch if held.boot == self.boot else 0
+        return lease_sec is not None
 
     def _looked(self, now: float) -> bool:
         """Whether it was looked at lately: a view with a hole in it proves nothing, we may have slept."""

@@ -16,6 +16,7 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.liveness import CANARY_EVERY_SEC, OVERDUE_SEC, Moment
 from marketswarm.scripts import Script
 from marketswarm.session import AT_ONCE, Session
+from marketswarm.stored import report_unusable
 from marketswarm.turns import Turns
 
 OPEN_WITHIN_SEC: Final = 2.0
@@ -32,6 +33,7 @@ MESSAGES_AT_ONCE: Final = 250
 """Each of them may bring a verdict, and that its log line."""
 """Of a canary's number: Python refuses to read very long ones, and anyone may publish on that channel."""
 
+COUNTER_REPLACED: Final = -1
 _CANARY: Final = Script.beside("marketswarm", "canary.lua")
 
 
@@ -228,12 +230,14 @@ class Listener:
         self._number += 1
         self._ear.canary_sent(self.bus.name, self._number, moment())
         try:
-            await self.bus.script(
+            heard = await self.bus.script(
                 _CANARY, [self._canary_key], [self._canary_channel, self._number], OVERDUE_SEC
             )
         except BusError as error:
             self._ear.canary_refused(self.bus.name, self._number, error.reason)
         else:
+            if heard == COUNTER_REPLACED:
+                report_unusable(self.bus.name, self._canary_key)
             self._ear.canary_accepted(self.bus.name)
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from marketswarm.agent.finding import CHANGED, Seen, glance, look_at_all
 from marketswarm.bus import Bus, BusError
-from marketswarm.liveness import State, Verdict
+from marketswarm.liveness import Verdict
 from marketswarm.subscribe import subscribe
 from marketswarm.truth import Loaded
 from marketswarm.vigil.remember import TRUTH_FIELD, Memory
@@ -93,9 +93,7 @@ class Comparison:
                 return False
             self._recalled.add(bus.name)
             for field, entry in roster.items():
-                ts: Any = entry.get("ts")
-                if type(ts) in (int, float):
-                    self.drift.recall(field.removeprefix(TRUTH_FIELD), State(entry["verdict"]), ts)
+                self.drift.recall(field.removeprefix(TRUTH_FIELD), entry.verdict, entry.ts)
         return True
 
     async def _listen(self) -> None:

@@ -127,9 +127,9 @@ class Direct:
             if opened[key].own:
                 self._reach.recall(key.removeprefix(BUS_FIELD), now - max(0.0, wall - opened[key].ts))
         for key, entry in held.items():
-            found, age_sec = open_event(entry), wall - entry["ts"]
+            found, age_sec = open_event(entry), wall - entry.ts
             if found is None:
-                self._owed.up_since(key, entry["ts"], now)
+                self._owed.up_since(key, entry.ts, now)
             elif age_sec < TOLD_SEC:  # of what is older nobody knows any more whether it was told
                 self._owed.saw(*found, now, waited_sec=max(0.0, age_sec))
         await self._records.write(bus, self._owed.opened)

@@ -27,6 +27,12 @@ def key_of(event: Event) -> str | None:
     return f"{family}:{event.svc}" if family else None
 
 
+def is_key(key: str) -> bool:
+    """Return True if this names what the sentinel tells of: `healer:<name>` or `bus:<name>`."""
+    family, _, svc = key.partition(":")
+    return family in _MISSES.values() and svc != ""
+
+
 @dataclass(slots=True)
 class Debt:
     """One event that somebody must tell; `ours` once it is on its way.

@@ -13,13 +13,17 @@ import orjson
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
-from marketswarm.event import Event, Malformed, parse
-from sentinel.owed import Opened
+from marketswarm.event import MAX_BYTES, Event, Malformed, parse
+from marketswarm.liveness import State
+from marketswarm.stored import epoch, is_wrong_type, replace_wrong_types, report_unusable, text
+from marketswarm.vigil.remember import Entry, read_entry
+from sentinel.owed import Opened, is_key
 
 TOLD: Final = "notifier:told:"
 TOLD_SEC: Final = 86_400
 DIRECT: Final = "sentinel:direct"
 KEPT_AT_MOST: Final = 100
+LONGEST_ID: Final = 500
 ASK_SEC: Final = 1.0
 
 log = logs.get("direct")
@@ -84,10 +88,23 @@ class Records:
 
     async def opened(self, bus: Bus) -> dict[str, Opened]:
         """What an earlier run told and did not end, as this bus has it. Raises BusError."""
-        stored = await bus.ask(bus.client.hgetall(DIRECT))
+        try:
+            stored = await bus.ask(bus.client.hgetall(DIRECT))
+        except BusError as error:
+            if not is_wrong_type(error):
+                raise
+            await replace_wrong_types(bus, {DIRECT: "hash"})
+            stored = {}
         self._known.add(bus.name)
-        found = {key.decode("utf-8", "replace"): _read(value) for key, value in stored.items()}
-        return {key: one for key, one in found.items() if one is not None}
+        found: dict[str, Opened] = {}
+        for field, value in stored.items():
+            key = field.decode("utf-8", "replace")
+            one = _read(value)
+            if one is None or not is_key(key):
+                report_unusable(bus.name, DIRECT, key)
+            else:
+                found[key] = one
+        return found
 
     async def _everywhere(self, ask: Callable[[Bus], Awaitable[Any]]) -> list[Any]:
         """The answers of those that answer."""
@@ -106,29 +123,34 @@ class Records:
         self._said = self._said | refused if refused else set()
 
 
-async def rosters(bus: Bus, fields: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Any]]:
+async def rosters(bus: Bus, fields: Mapping[str, Sequence[str]]) -> dict[str, Entry]:
     """What is held of healer and buses there: by key (`bus:market-redis`) the roster's entry.
 
     `fields` are those of interest by roster: `{"sentinel:roster": ["healer"], "healer:roster": [...]}`.
-    Raises BusError.
+    An entry without a usable time is none, and a roster that is no hash has none. Raises BusError.
     """
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, Entry] = {}
     for roster, names in fields.items():
-        values = await bus.ask(bus.client.hmget(roster, list(names)))
+        try:
+            values = await bus.ask(bus.client.hmget(roster, list(names)))
+        except BusError as error:
+            if not is_wrong_type(error):
+                raise
+            report_unusable(bus.name, roster)  # whose roster it is will replace it
+            continue
         for name, value in zip(names, values, strict=True):
-            entry = _object(value)
-            if entry is not None and type(entry.get("ts")) in (int, float):
+            entry = None if value is None else read_entry(bus.name, roster, name, value)
+            if entry is not None and entry.ts:
                 found[name if ":" in name else f"{name}:{name}"] = entry
     return found
 
 
-def open_event(entry: Mapping[str, Any]) -> tuple[Event, bytes] | None:
+def open_event(entry: Entry) -> tuple[Event, bytes] | None:
     """The miss of a roster's entry that is down, and its JSON."""
-    if entry.get("verdict") != "down" or not isinstance(entry.get("event"), dict):
+    if entry.verdict is not State.DOWN or entry.event is None:
         return None
-    raw = orjson.dumps(entry["event"])
-    event = parse(raw)
-    return None if isinstance(event, Malformed) else (event, raw)
+    event = parse(entry.event)
+    return None if isinstance(event, Malformed) else (event, entry.event)
 
 
 def _written(one: Opened) -> bytes:
@@ -136,15 +158,11 @@ def _written(one: Opened) -> bytes:
 
 
 def _read(value: bytes) -> Opened | None:
-    found = _object(value)
-    if found is None or type(found.get("id")) is not str or type(found.get("ts")) not in (int, float):
-        return None
-    return Opened(found["id"], float(found["ts"]), found.get("own") is True)
-
-
-def _object(value: bytes | None) -> dict[str, Any] | None:
     try:
-        found = orjson.loads(value or b"null")
+        found: Any = orjson.loads(value) if len(value) <= MAX_BYTES else None
     except orjson.JSONDecodeError:
         return None
-    return found if isinstance(found, dict) else None
+    if not isinstance(found, dict):
+        return None
+    ident, ts = text(found.get("id"), LONGEST_ID), epoch(found.get("ts"))
+    return None if ident is None or ts is None else Opened(ident, ts, found.get("own") is True)

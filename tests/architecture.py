@@ -33,6 +33,7 @@ LAYERS = {
         "scripts",
         "secure",
         "session",
+        "stored",
         "strings",
         "turns",
         "listen",

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from marketswarm.beat import Beat, Malformed, make, parse
 from marketswarm.liveness import (
     CANARY_EVERY_SEC,
@@ -20,6 +22,7 @@ from marketswarm.liveness import (
     recall,
 )
 from marketswarm.truth import Watch
+from marketswarm.vigil.remember import Entry, read_entry
 
 WALL = 1_762_433_458.0
 
@@ -30,6 +33,13 @@ def watch(svc: str = "a", interval: float = 10.0, timeout: float = 30.0, bus: st
 
 def says(age: float | None, **beat: Any) -> Testimony:
     return Testimony(Beat(**{"svc": "a", "i": 1, "ts": 0.0, **beat}), age)
+
+
+def stored(**found: Any) -> Entry:
+    """An entry of a roster as a listener reads it."""
+    entry = read_entry("bus", "healer:roster", "a", orjson.dumps(found))
+    assert entry is not None
+    return entry
 
 
 @dataclass

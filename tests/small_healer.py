@@ -6,6 +6,7 @@ Each thing that `Liveness` is told goes to the oracle too, and what follows must
 from dataclasses import dataclass
 from typing import Any
 
+from by_hand import stored
 from naive import Naive
 from small_world import WALL, Bus, Session
 
@@ -289,7 +290,8 @@ class Healer:
                 words[watch.svc] = word
         bus_of = {watch.svc: watch.bus for watch in self.watches}
         notes = {svc: read_note(raw) for svc, raw in self.disk.notes.items()}
-        known = remembered(self.disk.roster, self.disk.silences, self.disk.clocks, bus_of, notes)
+        roster = {field: stored(**entry) for field, entry in self.disk.roster.items()}
+        known = remembered(roster, self.disk.silences, self.disk.clocks, bus_of, notes)
         verdicts = recall(self.life, known, words, self.moment)
         self.recalled_at = self.now
         came_up = self.naive.recall(known, words, self.now)

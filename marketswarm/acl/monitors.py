@@ -42,7 +42,7 @@ def sentinel(place: Place) -> tuple[Grant, ...]:
         Grant("hmget", (f"{HEALER}:roster",), mode="R"),
         Grant("exists", ("notifier:told:*",), mode="R"),
         Grant("set", ("notifier:told:*",), mode="W"),
-        Grant("hgetall hset del", ("sentinel:direct",)),
+        Grant("hgetall hset type del", ("sentinel:direct",)),
     )
 
 
@@ -102,7 +102,7 @@ def _vigil(
     own = tuple(f"{listener}:{word}" for word in ("lease", "roster", "silence", "heard", "canary"))
     canary = f"{listener}:canary:*"
     return (
-        Grant("hmget hget hset hdel hscan incr", own),
+        Grant("hmget hget hset hdel hscan incr set type del", own),
         Grant("set del", health, mode="W"),
         Grant("getrange type pttl", beats, mode="R"),
         Grant("xadd xdel", (LOG,), mode="W"),

@@ -10,6 +10,7 @@ from typing import Any
 from marketswarm.agent.beating import Beating
 from marketswarm.agent.member import Agent
 from marketswarm.metrics.own import OwnMetrics, Vitals
+from marketswarm.stored import collect_unusable
 
 
 @contextlib.contextmanager
@@ -27,6 +28,7 @@ def measured(me: Agent[Any]) -> Iterator[OwnMetrics | None]:
 
     own = OwnMetrics(me.name, me.boot)
     me.expose(own.collect)
+    me.expose(collect_unusable)
     names = (me.name, *(me.settings.metrics_allowed_hosts or "").split(","))
     with Exporter(me.settings.metrics_host, port, me.sources, names):
         yield own

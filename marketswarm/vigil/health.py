@@ -6,16 +6,15 @@ written anew at a third of its life.
 
 import random
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
-
-import orjson
+from collections.abc import Sequence
+from typing import Final
 
 from marketswarm.bus import Bus
 from marketswarm.event import Event, Kind, encode, identify
 from marketswarm.liveness import Liveness, Record, State, TimingWheel, Verdict
 from marketswarm.scripts import Script
 from marketswarm.vigil.notices import health_sec
+from marketswarm.vigil.remember import Entry
 from marketswarm.vigil.voice import NOT_THE_LEADER, Fence
 
 AT_ONCE: Final = 200
@@ -53,14 +52,13 @@ class Health:
         self._told[verdict.svc] = event if verdict.state is State.DOWN else verdict.ts
         self._plan(verdict.svc, health_sec(record.watch.timeout_sec) / 3)
 
-    def recall(self, svc: str, entry: Mapping[str, Any], *, anew: bool = False) -> None:
+    def recall(self, svc: str, entry: Entry, *, anew: bool = False) -> None:
         """Takes up a service that another listener told of, from its entry in the roster.
 
         `anew`: whatever this one told of it before that.
         """
         if anew or svc not in self._told:
-            event, ts = entry.get("event"), entry.get("ts")
-            self._told[svc] = orjson.dumps(event) if event else ts if isinstance(ts, float) else 0.0
+            self._told[svc] = entry.event or entry.ts
         self._plan(svc, SOON_SEC * random.random())
 
     def resume(self, svc: str) -> None:

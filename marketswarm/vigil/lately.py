@@ -7,18 +7,16 @@ in the end the roster holds the last of them, as it did. To tell again what some
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Final
 
 from marketswarm.liveness import State, Verdict
 from marketswarm.vigil.backlog import LEAST
-from marketswarm.vigil.remember import field_of
+from marketswarm.vigil.remember import Entry, field_of
 
 LATELY_SEC: Final = 60.0
 """How long before a gap a bus may have taken what it did not keep."""
 KEPT_SEC: Final = 2 * LATELY_SEC
 """A gap begins before somebody notices it, and what was told meanwhile may be lost."""
-
-Entry = Mapping[str, Any]
 
 
 class Lately:
@@ -77,4 +75,4 @@ def _by_field(verdicts: Iterable[Verdict]) -> dict[str, list[Verdict]]:
 def _holds(entry: Entry | None, verdict: Verdict) -> bool:
     if entry is None:  # or it never had one; but nobody asks after who is watched no more
         return verdict.state is State.UNWATCHED
-    return entry.get("verdict") == verdict.state and entry.get("ts") == round(verdict.ts, 3)
+    return entry.verdict is verdict.state and entry.ts == round(verdict.ts, 3)

@@ -37,6 +37,8 @@ class Notices:
         """The alert event of a verdict; None for one of which nothing is said."""
         if verdict.told is Told.FORGOTTEN or (verdict.gap_sec is not None and self._of != "heartbeat"):
             return None  # whoever watches the healer says whether it is there, and no more
+        if verdict.state is State.UNWATCHED and self._of != "heartbeat":
+            return None  # of a healer there is no such event: somebody else's name lay in the roster
         kind = self._kind(verdict)
         return Event(
             kind,

@@ -10,6 +10,7 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.listen import moment
 from marketswarm.liveness import (
     Liveness,
+    State,
     Testimony,
     Verdict,
     adopt,
@@ -18,6 +19,7 @@ from marketswarm.liveness import (
     recall_bus,
     recall_refused,
 )
+from marketswarm.stored import is_wrong_type
 from marketswarm.vigil.failures import SaveFailures
 from marketswarm.vigil.health import Health
 from marketswarm.vigil.remember import BUS_FIELD, WATCH_FIELD, Entry, Memory, remembered
@@ -28,6 +30,7 @@ SAVE_EVERY_SEC: Final = 1.0
 SAVE_SOON_SEC: Final = 0.05
 """After the end of a silence: a run that is killed must not leave it to the next as if it went on."""
 RETRY_SEC: Final = 0.5
+Save = Callable[[str, Fence], Awaitable[None]]
 COMPLAIN_EVERY: Final = 60
 """Attempts to read the memory between two log lines that say it can't be read."""
 
@@ -80,6 +83,8 @@ class Recollection:
                 self._recalled = self._voice.fence(home)
                 await self._recall(Memory(self._bus(home), self._listener))
             except BusError as error:
+                if await self._replaced(home, error):
+                    continue
                 self.trouble = f"nothing is judged: memory on {error.bus} ({error.reason})"
                 if failures % COMPLAIN_EVERY == 0:
                     log.warning("vigil.memory_away", bus=error.bus, reason=error.reason, detail=error.detail)
@@ -92,7 +97,7 @@ class Recollection:
             fence = self._voice.fence(home)
             if fence is not None:  # who stands by keeps all in mind: what is dirty stays so
                 saves = {"silences": self._save_silences, "notes": self._save_notes}
-                done = [await self._try_to_save(what, save(home, fence)) for what, save in saves.items()]
+                done = [await self._try_to_save(home, fence, *each) for each in saves.items()]
                 if not all(done):
                     await asyncio.sleep(RETRY_SEC)
             await asyncio.sleep(SAVE_SOON_SEC)
@@ -101,12 +106,20 @@ class Recollection:
                     await self._stirred.wait()
             self._stirred.clear()
 
-    async def _try_to_save(self, what: str, save: Awaitable[None]) -> bool:
+    async def _replaced(self, home: str, error: BusError) -> bool:
+        """If what somebody put under our keys keeps us from them, remove it; True if that was done."""
+        if is_wrong_type(error):
+            with contextlib.suppress(BusError):
+                return await Memory(self._bus(home), self._listener).replace_wrong_types()
+        return False
+
+    async def _try_to_save(self, home: str, fence: Fence, what: str, save: Save) -> bool:
         """Return whether the bus took it."""
         try:
-            await save
+            await save(home, fence)
         except BusError as error:
             self._failures.failed(what, error)
+            await self._replaced(home, error)
             return False
         self._failures.saved(what)
         return True
@@ -193,7 +206,7 @@ class Recollection:
         for name in self._life.buses:
             entry = told.get(BUS_FIELD + name)
             # of its own loss a bus knows only what it took later, if ever; of what it never heard of, nothing
-            if name != home and entry is not None and entry["verdict"] == "up":
+            if name != home and entry is not None and entry.verdict is State.UP:
                 adopt_bus(self._life, name)
         self._take_up_buses(told)
 
@@ -208,20 +221,16 @@ class Recollection:
 
     def _take_up_refusals(self, roster: Mapping[str, Entry]) -> None:
         for field, entry in roster.items():
-            if field.startswith(WATCH_FIELD) and entry["verdict"] == "down":
-                ts = entry.get("ts")
-                since = ts if isinstance(ts, float) else moment().wall
+            if field.startswith(WATCH_FIELD) and entry.verdict is State.DOWN:
+                since = entry.ts or moment().wall
                 verdict = recall_refused(self._life, field.removeprefix(WATCH_FIELD), since, moment())
                 if verdict is not None:
                     self._conclude(verdict)
 
     def _take_up_buses(self, roster: Mapping[str, Entry]) -> None:
         for field, entry in roster.items():
-            if field.startswith(BUS_FIELD) and entry["verdict"] == "down":
-                since = entry.get("since")
-                since = since if isinstance(since, float) else None
-                name, event = field.removeprefix(BUS_FIELD), entry.get("event")
-                deaf = isinstance(event, dict) and event.get("reason") == "deaf"
-                verdict = recall_bus(self._life, name, since, moment(), deaf=deaf)
+            if field.startswith(BUS_FIELD) and entry.verdict is State.DOWN:
+                name, deaf = field.removeprefix(BUS_FIELD), entry.reason() == "deaf"
+                verdict = recall_bus(self._life, name, entry.since, moment(), deaf=deaf)
                 if verdict is not None:
                     self._conclude(verdict)

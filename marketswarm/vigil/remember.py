@@ -6,30 +6,69 @@ been silent once that is worth keeping. Its entries are readings of a listening 
 holds notes of each service's last beat, to be held against the next one (`noted.py`).
 """
 
+import re
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Final, NamedTuple
 
 import orjson
 
+from marketswarm.beat import MAX_BOOT
 from marketswarm.bus import Bus
+from marketswarm.event import MAX_BYTES, Malformed, parse
 from marketswarm.liveness import Liveness, Moment, Noted, Of, Record, Remembered, State, Verdict
 from marketswarm.scripts import Script
+from marketswarm.stored import (
+    LAST_SEC,
+    LONGEST_SEC,
+    count,
+    decimal,
+    epoch,
+    replace_wrong_types,
+    report_unusable,
+    text,
+)
+from marketswarm.truth.entries import SERVICE_NAME
 from marketswarm.vigil.noted import read_note, write_note
 from marketswarm.vigil.voice import NOT_THE_LEADER, Fence
 
 SCAN: Final = 5000
 AT_ONCE: Final = 2000
 BUS_FIELD: Final = "bus:"
+LONGEST_ENTRY: Final = 2 * MAX_BYTES
+LONGEST_SILENCE: Final = 500
+LONGEST_MARK: Final = 500
 TRUTH_FIELD: Final = "truth:"
 WATCH_FIELD: Final = "watch:"
 """Roster fields of buses, of the truth on them, and of services that may not be heard, begin with these.
 
 No service's name can."""
 
+_FIELD: Final = re.compile(rf"({BUS_FIELD}|{TRUTH_FIELD}|{WATCH_FIELD})?{SERVICE_NAME.pattern}")
 _SAVE: Final = Script.beside("marketswarm.vigil", "save.lua")
 
-Entry = dict[str, Any]
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A verdict as the roster holds it: `up` or `down`, told at `ts`.
+
+    `ts` and `since` (the last beat before it) are epoch seconds, `ts` is 0 where it is unusable. `event` is
+    the alert event of one that is down, as JSON.
+    """
+
+    verdict: State
+    ts: float = 0.0
+    since: float | None = None
+    boot: str | None = None
+    i: int | None = None
+    mark: str | None = None
+    event: bytes | None = None
+
+    def reason(self) -> str | None:
+        """Return the reason that the event gives."""
+        event = parse(self.event or b"")
+        return None if isinstance(event, Malformed) else event.reason
 
 
 class Silence(NamedTuple):
@@ -61,7 +100,10 @@ class Memory:
         """Every verdict that is stored, by service (or `bus:<name>`); what can't be read is left out."""
         found: dict[str, Entry] = {}
         async for field, value in self._scan(self.roster_key, match):
-            entry = read_entry(value)
+            if _FIELD.fullmatch(field) is None:
+                report_unusable(self.bus.name, self.roster_key, field)
+                continue
+            entry = read_entry(self.bus.name, self.roster_key, field, value)
             if entry is not None:
                 found[field] = entry
         return found
@@ -71,21 +113,30 @@ class Memory:
         services: dict[str, Silence] = {}
         clocks: dict[str, tuple[float, float]] = {}
         async for field, value in self._scan(self.silence_key):
-            try:
-                at, wall, *rest = value.decode().split(" ", 3)
-                if field.startswith("@"):
-                    clocks[field[1:]] = float(at), float(wall)
-                else:
-                    seen, bus = rest
-                    services[field] = Silence(float(at), float(wall), seen == "1", bus)
-            except ValueError:
-                continue
+            found = read_silence(value)
+            if found is None or (found.bus == "") is not field.startswith("@"):
+                report_unusable(self.bus.name, self.silence_key, field)
+            elif field.startswith("@"):
+                clocks[field[1:]] = found.at, found.since
+            else:
+                services[field] = found
         return services, clocks
 
     async def notes(self) -> dict[str, Noted]:
         """The last beats that were noted, by service; what can't be read is left out."""
-        found = {svc: read_note(raw) async for svc, raw in self._scan(self.heard_key)}
-        return {svc: noted for svc, noted in found.items() if noted is not None}
+        found: dict[str, Noted] = {}
+        async for svc, raw in self._scan(self.heard_key):
+            noted = read_note(raw)
+            if noted is None:
+                report_unusable(self.bus.name, self.heard_key, svc)
+            else:
+                found[svc] = noted
+        return found
+
+    async def replace_wrong_types(self) -> bool:
+        """Delete those of the keys that are no hash: nothing could be kept there. True if there was one."""
+        keys = (self.roster_key, self.silence_key, self.heard_key, self.lease_key)
+        return await replace_wrong_types(self.bus, dict.fromkeys(keys, "hash"))
 
     async def save_notes(self, fence: Fence, notes: Mapping[str, Noted | None]) -> bool:
         """Writes notes, and forgets those that are None; False: another one leads."""
@@ -139,13 +190,52 @@ def field_of(verdict: Verdict) -> str:
     return _FIELDS[verdict.of] + verdict.svc
 
 
-def read_entry(value: bytes) -> Entry | None:
-    """An entry of the roster; None for one that can't be read."""
-    try:
-        entry = orjson.loads(value)
-    except orjson.JSONDecodeError:
+def read_entry(bus: str, key: str, field: str, value: bytes) -> Entry | None:
+    """Read an entry of a roster; None for one without a usable verdict.
+
+    Another part of it that is unusable is left out: the verdict stands, and so an outage still gets its end.
+    """
+    found = _object(value)
+    if found.get("verdict") not in ("up", "down"):
+        report_unusable(bus, key, field)
         return None
-    return entry if isinstance(entry, dict) and entry.get("verdict") in ("up", "down") else None
+    ts, since, boot = epoch(found.get("ts")), epoch(found.get("since")), text(found.get("boot"), MAX_BOOT)
+    i, mark = count(found.get("i")), text(found.get("mark"), LONGEST_MARK)
+    event = _event(found.get("event"))
+    read = {"ts": ts, "since": since, "boot": boot, "i": i, "mark": mark, "event": event}
+    if any(value is None and found.get(name) is not None for name, value in read.items()) or ts is None:
+        report_unusable(bus, key, field)
+    return Entry(State(found["verdict"]), ts or 0.0, since, boot, i, mark, event)
+
+
+def read_silence(value: bytes) -> Silence | None:
+    """Read a saved silence, or the reading of a clock, which names no bus; None for what is neither."""
+    if len(value) > LONGEST_SILENCE:
+        return None
+    parts = value.decode("utf-8", "replace").split(" ", 3)
+    if len(parts) not in (2, 4):
+        return None
+    at, since = decimal(parts[0], -LONGEST_SEC, LONGEST_SEC), decimal(parts[1], 0.0, LAST_SEC)
+    seen, bus = parts[2:] or ("1", "")
+    if at is None or since is None or seen not in ("0", "1"):
+        return None
+    return Silence(at, since, seen == "1", bus)
+
+
+def _object(value: bytes) -> dict[str, Any]:
+    try:
+        found = orjson.loads(value) if len(value) <= LONGEST_ENTRY else None
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _event(found: Any) -> bytes | None:
+    """The alert event of an entry as JSON again; None for what is none."""
+    if not isinstance(found, dict):
+        return None
+    raw = orjson.dumps(found)
+    return None if isinstance(parse(raw), Malformed) else raw
 
 
 def _written(record: Record) -> str:
@@ -169,9 +259,9 @@ def remembered(
     found: dict[str, Remembered] = {}
     for svc in (roster.keys() | silences.keys()) - {field for field in roster if ":" in field}:
         entry = roster.get(svc)
-        state = State(entry["verdict"]) if entry else State.UNKNOWN
+        state = State.UNKNOWN if entry is None else entry.verdict
         at, wall = clocks.get(bus_of.get(svc, ""), (0.0, None))
-        since, seen, silent_for = _number(entry, "since"), entry is not None, None
+        since, seen, silent_for = None if entry is None else entry.since, entry is not None, None
         silence = silences.get(svc)
         if silence is not None and not silence.seen and entry is not None:
             silence = None  # from before it came up: the run was killed before it could forget it
@@ -179,24 +269,12 @@ def remembered(
             same = wall is not None and silence.bus == bus_of.get(svc)
             silent_for = max(0.0, at - silence.at) if same else None
             seen, since = silence.seen, silence.since if silence.seen else None
-        elif state is State.UP:
+        elif entry is not None and state is State.UP:
             # it was beating when the clocks were last written, if it had come up by then
-            told = _number(entry, "ts")
-            since = max(told, wall) if told is not None and wall is not None else wall or told
+            since = max(entry.ts, wall or 0.0) or None
         if state is State.DOWN:
             seen = since is not None
-        i: Any = entry.get("i") if entry else None
-        boot = _text(entry, "boot")
+        boot, i = (None, 0) if entry is None else (entry.boot, entry.i or 0)
         noted = (notes or {}).get(svc)
-        found[svc] = Remembered(state, since, silent_for, seen, boot, i if type(i) is int else 0, noted)
+        found[svc] = Remembered(state, since, silent_for, seen, boot, i, noted)
     return found
-
-
-def _number(entry: Entry | None, key: str) -> float | None:
-    value: Any = entry.get(key) if entry else None
-    return float(value) if type(value) in (int, float) else None
-
-
-def _text(entry: Entry | None, key: str) -> str | None:
-    value = entry.get(key) if entry else None
-    return value if isinstance(value, str) else None

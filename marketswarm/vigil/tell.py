@@ -7,6 +7,7 @@ bus took and did not keep is told again, under the same id; see `lately.py`.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -16,12 +17,13 @@ from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.liveness import Verdict
 from marketswarm.scripts import Script
+from marketswarm.stored import is_wrong_type, replace_wrong_types
 from marketswarm.turns import Turns
 from marketswarm.vigil.backlog import Backlog, bound
 from marketswarm.vigil.lately import Lately
 from marketswarm.vigil.log_length import LogLength
-from marketswarm.vigil.remember import field_of, read_entry
-from marketswarm.vigil.untold import Entry, Pending, is_its_own, untold
+from marketswarm.vigil.remember import Entry, field_of, read_entry
+from marketswarm.vigil.untold import Pending, is_its_own, untold
 from marketswarm.vigil.voice import NOT_THE_LEADER, UNFENCED, Fence, Voice
 
 AT_ONCE: Final = 100
@@ -172,6 +174,7 @@ class Outbox:
             try:
                 await self._work_off()
             except BusError as error:
+                await self._replace_wrong_types(error)
                 if failures % COMPLAIN_EVERY == 0:
                     log.warning(
                         "tell.waiting", bus=self.bus.name, reason=error.reason, waiting=len(self._backlog)
@@ -182,6 +185,13 @@ class Outbox:
                 failures += 1
             else:
                 failures, self.refusal = 0, None
+
+    async def _replace_wrong_types(self, error: BusError) -> None:
+        """If what somebody put under our keys keeps us from writing, remove it."""
+        if is_wrong_type(error):
+            lease, roster, stream = self._keys
+            with contextlib.suppress(BusError):
+                await replace_wrong_types(self.bus, {lease: "hash", roster: "hash", stream: "stream"})
 
     async def _work_off(self) -> None:
         fence = self._voice.fence(self.bus.name)
@@ -234,7 +244,7 @@ class Outbox:
             still = {id(one) for one in left}
             told += [one for one in pending[field] if id(one) not in still]
             if entry is not None and left:
-                self._before[field] = entry.get("ts", 0.0)
+                self._before[field] = entry.ts
         self._backlog.drop(told)
 
     async def _entries(self, fields: Sequence[str]) -> dict[str, Entry | None]:
@@ -244,7 +254,7 @@ class Outbox:
             some = fields[start : start + AT_ONCE]
             values = await self.bus.ask(self.bus.client.hmget(self._roster, some))
             found |= {
-                field: None if value is None else read_entry(value)
+                field: None if value is None else read_entry(self.bus.name, self._roster, field, value)
                 for field, value in zip(some, values, strict=True)
             }
         return found

@@ -4,18 +4,17 @@ It concludes as the leader does, a moment earlier or later, and keeps its verdic
 the leader told them. What the leader had time to tell and did not, it saw otherwise: its word counts.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from marketswarm.liveness import Of, State, Verdict
+from marketswarm.vigil.remember import Entry
 
 SURE_SEC: Final = 2.0
 """A leader that was alive so long after a verdict of ours had time to tell the same."""
 ABOUT_SEC: Final = 2.0
 """Two listeners conclude the same at about the same time, by clocks that go about the same."""
-
-Entry = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,16 +92,16 @@ def _moved(left: Sequence[Pending], entry: Entry | None, before: float | None) -
     if entry is None:
         return before is not None
     if before is None:
-        return bool(left) and entry.get("ts", 0.0) >= left[0].verdict.ts - ABOUT_SEC
-    return bool(entry.get("ts") != before)
+        return bool(left) and entry.ts >= left[0].verdict.ts - ABOUT_SEC
+    return entry.ts != before
 
 
 def _told_gap(one: Pending, entry: Entry | None) -> bool:
     if entry is None:
         return False
     # whatever was told since the gap began, somebody listened then, and what he told is the better account
-    listened = one.verdict.since is not None and entry.get("ts", 0.0) > one.verdict.since
-    return listened or entry.get("mark") == one.verdict.mark
+    listened = one.verdict.since is not None and entry.ts > one.verdict.since
+    return listened or entry.mark == one.verdict.mark
 
 
 def _agrees(verdict: Verdict, entry: Entry | None) -> bool:
@@ -111,4 +110,4 @@ def _agrees(verdict: Verdict, entry: Entry | None) -> bool:
         return verdict.state is State.UNWATCHED or (
             verdict.of is not Of.SERVICE and verdict.state is State.UP
         )
-    return entry.get("verdict") == verdict.state
+    return entry.verdict is verdict.state

@@ -11,6 +11,7 @@ from healer.relay import Relay
 from marketswarm.agent.share import collect
 from marketswarm.liveness import Moment
 from marketswarm.metrics.own import OwnMetrics, Vitals
+from marketswarm.stored import collect_unusable
 from marketswarm.vigil import Notices, Vigil
 from marketswarm.vigil.log_length import LogLength
 from marketswarm.vigil.voice import Fence
@@ -60,7 +61,7 @@ def shown(heading):
 def test_the_table_of_every_agent_is_what_every_agent_tells():
     own = OwnMetrics("healer", "abc")
     own.vitals = lambda: Vitals(1, degraded=False, beats_sent=1, beats_failed=0, last_beat_at=0.0)
-    assert sorted(shown("Every agent")) == sorted(map(row, own.collect()))
+    assert sorted(shown("Every agent")) == sorted(map(row, [*own.collect(), *collect_unusable()]))
 
 
 def test_the_table_of_who_shares_is_what_a_share_tells():

@@ -2,6 +2,7 @@
 
 import orjson
 import pytest
+from by_hand import stored
 from structlog.testing import capture_logs
 
 from marketswarm.bus import BusError
@@ -136,7 +137,7 @@ async def test_rosters_tell_what_is_down_and_since_when_the_rest_is_up(buses):
     event, raw = open_event(held["bus:market-redis"])
     assert (event.id, event.late_sec, orjson.loads(raw)) == ("a", 3.0, miss)
     assert open_event(held["healer:healer"]) is None
-    assert open_event({"verdict": "down", "ts": 1.0, "event": {"type": "bus_miss"}}) is None
+    assert open_event(stored(verdict="down", ts=1.0, event={"type": "bus_miss"})) is None
 
 
 async def test_a_log_is_followed_from_its_end_then_from_where_one_was_and_a_new_log_from_its_beginning(buses):

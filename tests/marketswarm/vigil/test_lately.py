@@ -5,6 +5,7 @@ import random
 
 import orjson
 import pytest
+from by_hand import stored
 from outboxes import Held, outbox
 from rig import auntil
 
@@ -190,7 +191,7 @@ def test_whatever_is_lost_of_any_history_telling_the_rest_again_ends_as_it_was()
             history.append(makes(svc, float(ts)))
             lately.take(history[-1], 0.0)
         kept = history[: chance.randint(0, len(history))]
-        roster = {each.svc: {"verdict": each.state, "ts": each.ts} for each in kept}
+        roster = {each.svc: stored(verdict=each.state, ts=each.ts) for each in kept}
         lost = lately.lost({svc: roster.get(svc) for svc in "ab"}, ())
         assert lost == history[len(kept) :]
 

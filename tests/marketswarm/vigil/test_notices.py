@@ -128,3 +128,10 @@ def test_the_same_verdict_makes_the_same_words_each_time():
 @pytest.mark.parametrize(("timeout", "life"), [(1.0, 60), (20.0, 60), (20.5, 62), (30.0, 90), (600.0, 1800)])
 def test_a_health_key_lives_for_three_timeouts_and_a_minute_at_least(timeout, life):
     assert health_sec(timeout) == life
+
+
+def test_of_a_healer_that_is_watched_no_more_nothing_is_said():
+    notice = Notices(of="healer", by="sentinel", channel="healer:alerts").notice(
+        Verdict("nobody", State.UNWATCHED, Told.ALERT, 1.0)
+    )
+    assert (notice.event, notice.value, notice.channel) == (b"", b"", "")

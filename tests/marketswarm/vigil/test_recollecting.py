@@ -10,6 +10,7 @@ from rig import auntil
 from marketswarm.beat import make
 from marketswarm.listen import moment
 from marketswarm.liveness import Acquitted, State, Told, Verdict
+from marketswarm.stored import unusable_total
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import Watch
 from marketswarm.vigil import Notices, Vigil, recollecting
@@ -80,13 +81,13 @@ async def test_a_beat_that_may_still_be_on_its_way_is_no_reason_for_a_new_sessio
 
 async def test_a_vigil_that_cannot_read_its_memory_judges_nothing_and_says_so(bus, monkeypatch):
     monkeypatch.setattr(recollecting, "RETRY_SEC", 0.01)
-    await bus.client.set("healer:roster", "what somebody put there")
+    bus.connected = False
     vigil = a_vigil(bus)
     vigil.ear.deafness = lambda _now: None  # no one listens in this test
     task = asyncio.create_task(vigil._memory.run("system-redis"))
     await auntil(lambda: "nothing is judged: memory on system-redis" in (vigil._trouble() or ""))
     assert vigil.life.held
-    await bus.client.delete("healer:roster")
+    bus.connected = True
     await auntil(lambda: vigil._trouble() is None)
     assert not vigil.life.held
     task.cancel()
@@ -123,5 +124,19 @@ async def test_a_bus_that_is_dropped_while_the_memory_is_read_is_no_trouble(bus,
     assert not task.done()
     assert len(asked) == 3
     assert set(vigil.life.buses) == {"system-redis"}
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.mark.parametrize("key", ["roster", "silence", "heard"])
+async def test_a_key_of_the_memory_that_holds_something_else_is_replaced_and_counted(bus, key):
+    before = unusable_total()
+    await bus.client.set(f"healer:{key}", "what somebody put there")
+    vigil = a_vigil(bus)
+    task = asyncio.create_task(vigil._memory.run("system-redis"))
+    await auntil(lambda: not vigil.life.held)
+    await saved(bus, there=True)
+    assert await bus.client.type(f"healer:{key}") in (b"hash", b"none")
+    assert unusable_total() > before
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

@@ -1,14 +1,30 @@
 import pytest
+from by_hand import stored
 
 from marketswarm.liveness import Remembered, State
-from marketswarm.vigil.remember import Silence, remembered
+from marketswarm.stored import unusable_total
+from marketswarm.vigil.remember import Silence, read_entry, read_silence, remembered
 
+UNUSABLE = [
+    b"",
+    b"\xff\xfe",
+    b"null",
+    b"7",
+    b"[]",
+    b"{}",
+    b'"x"',
+    b"NaN",
+    b"x" * 100_000,
+    b"0x10",
+    b"inf",
+    b"9" * 400,
+]
 BUS = {"a": "system-redis"}
 CLOCKS = {"system-redis": (100.0, 5000.0), "market-redis": (900.0, 5000.0)}
 
 
 def recalled(entry=None, silence=None, clocks=None, bus_of=None) -> Remembered:
-    roster = {} if entry is None else {"a": entry}
+    roster = {} if entry is None else {"a": stored(**entry)}
     silences = {} if silence is None else {"a": silence}
     return remembered(roster, silences, CLOCKS if clocks is None else clocks, bus_of or BUS)["a"]
 
@@ -63,7 +79,7 @@ def test_a_silence_without_its_clock_is_as_one_that_nobody_saved():
 
 
 def test_fields_of_buses_are_no_services():
-    assert remembered({"bus:market-redis": {"verdict": "down"}}, {}, CLOCKS, BUS) == {}
+    assert remembered({"bus:market-redis": stored(verdict="down")}, {}, CLOCKS, BUS) == {}
 
 
 @pytest.mark.parametrize("entry", [{"verdict": "up", "boot": 5, "i": "7"}, {"verdict": "down", "since": "x"}])
@@ -71,3 +87,55 @@ def test_what_is_of_a_wrong_type_in_the_roster_is_passed_over(entry):
     found = recalled(entry)
     assert (found.boot, found.i) == (None, 0)
     assert found.since in (None, 5000.0)
+
+
+@pytest.mark.parametrize("bad", UNUSABLE)
+def test_an_entry_without_a_usable_verdict_is_none_and_is_counted(bad):
+    before = unusable_total()
+    assert read_entry("bus", "healer:roster", "a", bad) is None
+    assert read_entry("bus", "healer:roster", "a", b'{"verdict":%b}' % (bad or b'""')) is None
+    assert unusable_total() == before + 2
+
+
+@pytest.mark.parametrize("name", ["ts", "since", "boot", "i", "mark", "event"])
+@pytest.mark.parametrize(
+    "bad", [b"[]", b"{}", b"true", b'"0x10"', b"-1", b"1e999", b"1e300", b'"' + b"x" * 600 + b'"']
+)
+def test_what_is_unusable_of_an_entry_is_left_out_and_counted_and_its_verdict_stands(name, bad):
+    if (name, bad) in ((each, b'"0x10"') for each in ("boot", "mark")):
+        pytest.skip("a text like any other")
+    raw = b'{"verdict":"down","ts":5,"since":4,"%b":%b}' % (name.encode(), bad)
+    before, entry = unusable_total(), read_entry("bus", "healer:roster", "a", raw)
+    assert unusable_total() == before + 1
+    if bad == b"1e999":  # it is no JSON that anybody here reads
+        assert entry is None
+        return
+    assert (entry.verdict, getattr(entry, name)) == (State.DOWN, 0.0 if name == "ts" else None)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        *UNUSABLE,
+        *(
+            b"-inf 0",
+            b"inf 0 1 system-redis",
+            b"nan 0 1 system-redis",
+            b"0x10 0 1 system-redis",
+            b"1e3 0",
+            b"1_0 0",
+        ),
+        *(b"1 -1 1 b", b"1 99999999999999 1 b", b"1 1 2 b", b"1 1 1", b"1", b"1 inf", b"1  1", b"\xd9\xa1 1"),
+        b"99999999999 1 1 b",
+        b"1 1 1 " + b"b" * 1000,
+    ],
+)
+def test_what_is_no_silence_is_none(raw):
+    assert read_silence(raw) is None
+
+
+def test_a_silence_and_a_clock_are_read_as_they_were_written():
+    assert read_silence(b"-15.000 1762433458.300 1 system-redis") == Silence(
+        -15, 1762433458.3, True, "system-redis"
+    )
+    assert read_silence(b"12.500 1762433458.300") == Silence(12.5, 1762433458.3, True, "")

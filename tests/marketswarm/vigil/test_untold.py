@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from by_hand import stored
 
 from marketswarm.liveness import Of, State, Told, Verdict
 from marketswarm.vigil.untold import SURE_SEC, Pending, is_its_own, untold
@@ -24,7 +25,7 @@ def left(found: list[Pending]) -> list[State]:
 
 
 @pytest.mark.parametrize(
-    ("states", "stored", "moved", "rest"),
+    ("states", "shown", "moved", "rest"),
     [
         # one transition: the state alone tells
         ([DOWN], "up", False, [DOWN]),
@@ -46,26 +47,26 @@ def left(found: list[Pending]) -> list[State]:
         ([DOWN], None, True, [DOWN]),
     ],
 )
-def test_what_the_roster_shows_is_told(states, stored, moved, rest):
-    entry = None if stored is None else {"verdict": stored, "ts": 990.0}
+def test_what_the_roster_shows_is_told(states, shown, moved, rest):
+    entry = None if shown is None else stored(verdict=shown, ts=990.0)
     before = 900.0 if moved else 990.0
     assert left(untold(pending(*states), entry, before=before, leader_seen=NEVER)) == rest
 
 
 @pytest.mark.parametrize(("ts", "rest"), [(990.0, [DOWN, UP]), (999.0, []), (1000.9, [])])
 def test_an_entry_that_was_never_looked_at_is_as_old_as_it_says(ts, rest):
-    entry = {"verdict": "up", "ts": ts}
+    entry = stored(verdict="up", ts=ts)
     assert left(untold(pending(DOWN, UP), entry, before=None, leader_seen=NEVER)) == rest
 
 
 @pytest.mark.parametrize(("seen", "rest"), [(101.0 + SURE_SEC, [DOWN, UP]), (101.1 + SURE_SEC, [])])
 def test_what_came_and_went_under_the_eyes_of_the_leader_is_its_to_tell(seen, rest):
-    entry = {"verdict": "up", "ts": 990.0}
+    entry = stored(verdict="up", ts=990.0)
     assert left(untold(pending(DOWN, UP), entry, before=990.0, leader_seen=seen)) == rest
 
 
 def test_a_state_that_the_leader_does_not_see_yet_is_kept_however_long_it_lives():
-    entry = {"verdict": "up", "ts": 990.0}
+    entry = stored(verdict="up", ts=990.0)
     assert left(untold(pending(DOWN), entry, before=990.0, leader_seen=1e9)) == [DOWN]
 
 
@@ -86,10 +87,11 @@ def own(*states: State) -> list[Pending]:
 
 
 def test_the_loss_of_a_bus_that_the_leader_heard_meanwhile_is_nobodys_once_it_is_over():
-    entry = {"verdict": "up", "ts": 990.0}
-    for stored in (None, entry):
-        assert untold(own(DOWN, UP), stored, before=stored and 990.0, leader_seen=NEVER) == []
-        assert untold(own(DOWN, UP, DOWN, UP), stored, before=stored and 990.0, leader_seen=NEVER) == []
+    entry = stored(verdict="up", ts=990.0)
+    for held in (None, entry):
+        before = 990.0 if held else None
+        assert untold(own(DOWN, UP), held, before=before, leader_seen=NEVER) == []
+        assert untold(own(DOWN, UP, DOWN, UP), held, before=before, leader_seen=NEVER) == []
     # while it lasts, whoever is left to lead hears nothing there; and one of two was a loss to all
     assert left(untold(own(DOWN), entry, before=990.0, leader_seen=NEVER)) == [DOWN]
     both = [*own(DOWN, UP), *(replace(one, at=one.at + 10) for one in pending(DOWN, UP, of=Of.BUS))]
@@ -121,12 +123,12 @@ def gap(since: float | None = 995.0) -> Pending:
 @pytest.mark.parametrize(
     ("entry", "seen", "kept"),
     [
-        ({"verdict": "up", "ts": 990.0}, NEVER, True),
-        ({"verdict": "up", "ts": 990.0, "mark": "gap.a.0"}, NEVER, True),
-        ({"verdict": "up", "ts": 990.0, "mark": "gap.a.1"}, NEVER, False),
-        ({"verdict": "up", "ts": 996.0}, NEVER, False),  # somebody listened, and told an outage
-        ({"verdict": "up", "ts": 990.0}, 100.0 + SURE_SEC, True),
-        ({"verdict": "up", "ts": 990.0}, 100.1 + SURE_SEC, False),
+        (stored(verdict="up", ts=990.0), NEVER, True),
+        (stored(verdict="up", ts=990.0, mark="gap.a.0"), NEVER, True),
+        (stored(verdict="up", ts=990.0, mark="gap.a.1"), NEVER, False),
+        (stored(verdict="up", ts=996.0), NEVER, False),  # somebody listened, and told an outage
+        (stored(verdict="up", ts=990.0), 100.0 + SURE_SEC, True),
+        (stored(verdict="up", ts=990.0), 100.1 + SURE_SEC, False),
         (None, NEVER, True),
     ],
 )
@@ -136,6 +138,6 @@ def test_a_gap_is_told_only_if_nobody_else_listened(entry, seen, kept):
 
 def test_a_gap_and_what_follows_it_stay_in_order():
     later = Pending(Verdict("a", DOWN, Told.ALERT, 1030.0), 130.0)
-    entry = {"verdict": "up", "ts": 990.0}
+    entry = stored(verdict="up", ts=990.0)
     found = untold([gap(), later], entry, before=990.0, leader_seen=NEVER)
     assert [one.at for one in found] == [100.0, 130.0]

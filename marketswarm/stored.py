@@ -1,0 +1,126 @@
+"""Values that are read back from Redis: anybody may have written them, so they are data that enters.
+
+A reader here takes what was decoded and returns the typed value, or None for what is unusable.
+`report_unusable` says and counts what could not be used; `replace_wrong_types` removes a key of ours that
+holds another kind of value, since nothing could be written there any more.
+"""
+
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from math import isfinite
+from typing import Any, Final
+
+from marketswarm import log as logs
+from marketswarm.bus import Bus, BusError
+from marketswarm.metrics.family import Family
+
+LAST_SEC: Final = 253_402_300_799.0
+"""The end of the year 9999 in epoch seconds: no time is later, and every date library can show it."""
+LONGEST_SEC: Final = 1e9
+"""About 30 years: no duration and no reading of a listening clock is longer."""
+MOST: Final = 2**64 - 1
+"""The greatest whole number that can be written as JSON here."""
+REPORT_EVERY_SEC: Final = 10.0
+
+_DECIMAL: Final = re.compile(r"-?[0-9]{1,17}(\.[0-9]{1,17})?", re.ASCII)
+
+log = logs.get("state")
+
+
+def number(value: Any, least: float, most: float) -> float | None:
+    """Return a number of a JSON document, if it is a finite one from `least` to `most`."""
+    if type(value) not in (int, float) or not isfinite(value) or not least <= value <= most:
+        return None
+    return float(value)
+
+
+def epoch(value: Any) -> float | None:
+    """Return a time of a JSON document in epoch seconds."""
+    return number(value, 0.0, LAST_SEC)
+
+
+def duration(value: Any) -> float | None:
+    """Return a duration of a JSON document in seconds."""
+    return number(value, 0.0, LONGEST_SEC)
+
+
+def count(value: Any) -> int | None:
+    """Return a whole number of a JSON document that is not negative."""
+    return value if type(value) is int and 0 <= value <= MOST else None
+
+
+def text(value: Any, longest: int) -> str | None:
+    """Return a text of a JSON document that is neither empty nor longer than so many characters."""
+    return value if type(value) is str and 0 < len(value) <= longest else None
+
+
+def decimal(raw: str, least: float, most: float) -> float | None:
+    """Return a number that is written in plain digits: no exponent, no hexadecimal, no `inf`, no `nan`."""
+    return number(float(raw), least, most) if _DECIMAL.fullmatch(raw) else None
+
+
+class _Unusable:
+    """What could not be used: the count by key, and what is still to be said."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self._said: dict[str, tuple[float, int]] = {}  # by key: when it was said last, and the count then
+
+    def add(self, bus: str, key: str, field: str, now: float) -> None:
+        self.counts[key] += 1
+        said_at, said = self._said.get(key, (-REPORT_EVERY_SEC, 0))
+        if now - said_at >= REPORT_EVERY_SEC:
+            self._said[key] = now, self.counts[key]
+            log.error(
+                "state.unusable", bus=bus, key=key, last_field=field[:100], count=self.counts[key] - said
+            )
+
+
+_unusable: Final = _Unusable()
+
+
+def report_unusable(bus: str, key: str, field: str = "") -> None:
+    """Count a stored value that can't be used, and say so: a log line for a key in ten seconds at most."""
+    _unusable.add(bus, key, field, time.monotonic())
+
+
+def unusable_total() -> int:
+    """Return how many stored values could not be used since the process began."""
+    return _unusable.counts.total()
+
+
+def collect_unusable() -> Iterator[Family]:
+    """Yield the metric of what could not be used."""
+    yield Family(
+        "marketswarm_state_unusable_total",
+        "counter",
+        "Stored values that could not be used, and were skipped or replaced.",
+        [((key,), float(each)) for key, each in _unusable.counts.copy().items()],
+        ("key",),
+    )
+
+
+def is_wrong_type(error: BusError) -> bool:
+    """Return True if a key holds another kind of value than the command takes."""
+    return "WRONGTYPE" in error.detail
+
+
+async def replace_wrong_types(bus: Bus, kinds: Mapping[str, str]) -> bool:
+    """Delete those of our keys that hold another kind of value than they should; True if there was one.
+
+    Args:
+        bus: where the keys are.
+        kinds: by key the kind of value, as Redis' TYPE names it.
+
+    Raises BusError.
+    """
+    found = False
+    for key, kind in kinds.items():
+        held = await bus.ask(bus.client.type(key))
+        if held not in (kind.encode(), b"none"):
+            await bus.ask(bus.client.delete(key))
+            report_unusable(bus.name, key, f"a {held.decode('ascii', 'replace')}")
+            found = True
+    return found

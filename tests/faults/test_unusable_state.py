@@ -1,0 +1,140 @@
+"""FAILURES row 42: what programs keep on the buses is unusable; it is said, counted and replaced."""
+
+import orjson
+import pytest
+from rig import free_port, until
+from rig_metrics import key as metric
+from rig_metrics import samples
+from rig_scene import NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, Scene, service
+
+BAD: list[str | bytes] = [
+    *("", "null", "inf", "-inf", "nan", "0x10", "[]", "{}", "9" * 400, b"\xff\xfe", "-inf 0", "0 nan"),
+    *("inf nan 1 system-redis", "0x10 0x10 1 system-redis", "99999999999999 1 1 system-redis"),
+    *('{"verdict":"up","ts":null}', '{"verdict":"down","ts":1e300,"since":"x","event":7,"i":-1}'),
+    *('{"verdict":[]}', '{"boot":"b","i":1,"ts":null,"wall":1}', '{"id":null,"ts":null}'),
+    *('{"boot":"b","i":1,"ts":1,"wall":1e300,"beside":7}', '{"id":"a","ts":1e300}'),
+]
+CLOCKS = ["-inf -inf", "nan 1e300", "0x10 0x10"]
+LEASES = ["0x10", "inf", "-1"]
+MANY = {f"s{n}": service() for n in range(len(BAD))}
+
+
+def plant(scene: Scene, key: str, *names: str) -> None:
+    """Every unusable value under a field of a hash, on both buses."""
+    for n, value in enumerate(BAD):
+        for server in (scene.system, scene.market):
+            server.cmd("HSET", key, names[n] if n < len(names) else f"nobody{n}", value)
+
+
+def plant_type(scene: Scene, key: str) -> None:
+    """A value of a type that none of these keys has."""
+    scene.system.cmd("DEL", key)
+    scene.system.cmd("RPUSH", key, "-inf")
+
+
+def unusable(scene: Scene, agent: str) -> set[str]:
+    """The keys of which an agent said that what they hold is unusable."""
+    return {line["key"] for line in scene[agent].logs("state.unusable")}
+
+
+def lives_on(scene: Scene, agent: str, starts: int) -> None:
+    """It was not started more often than the test did, and nothing took it by surprise."""
+    assert scene[agent].running
+    assert len(scene[agent].logs("agent.joined")) == starts
+    assert "Traceback" not in scene[agent].text()
+
+
+@pytest.mark.parametrize(("clock", "lease_sec"), [*zip(CLOCKS, LEASES, strict=True)])
+def test_row_42_whatever_lies_in_its_memory_the_healer_starts_and_judges(tmp_path, clock, lease_sec):
+    port = free_port()
+    with Scene(tmp_path, MANY, env={"METRICS_PORT": str(port)}) as scene:
+        scene["healer"].kill()
+        for word in ("roster", "silence", "heard"):
+            plant(scene, f"healer:{word}", *MANY)
+        scene.system.cmd("HSET", "healer:silence", "@system-redis", clock)
+        for field in ("epoch", "renewed", "lease_sec"):
+            scene.system.cmd("HSET", "healer:lease", field, lease_sec)
+        scene.watched_anew |= set(MANY)
+        scene["healer"].start()
+        scene.heard_again(2)
+        scene.stop_beating("s0")
+        miss = scene.alerts.wait("heartbeat_miss", "s0", TIMEOUT_SEC + WARM_UP_SEC + NOISE_SEC)
+        assert miss["late_sec"] >= TIMEOUT_SEC
+        scene.beat_again("s0")
+        scene.alerts.wait("heartbeat_ok", "s0", 2 + NOISE_SEC)
+        said = {f"healer:{word}" for word in ("roster", "silence", "heard")}
+        assert unusable(scene, "healer") >= said
+        told = samples(port)
+        assert all(told[metric("state_unusable_total", key=key)] >= len(BAD) / 2 for key in said)
+        assert {event["svc"] for event in scene.log("heartbeat_miss")} == {"s0"}
+        lives_on(scene, "healer", 2)
+
+
+@pytest.mark.parametrize("start", [True, False], ids=["at its start", "while it runs"])
+@pytest.mark.parametrize("key", ["roster", "silence", "heard", "lease", "canary", "alerts:log"])
+def test_row_42_a_key_of_the_healers_that_holds_another_type_is_replaced(tmp_path, key, start):
+    key = f"healer:{key}"
+    with Scene(tmp_path, {"alpha": service(), "beta": service()}) as scene:
+        if start:
+            scene["healer"].kill()
+        plant_type(scene, key)
+        if start:
+            scene["healer"].start()
+            scene.heard_again(2)
+        scene.stop_beating("alpha")
+        miss = scene.alerts.wait("heartbeat_miss", "alpha", TIMEOUT_SEC + WARM_UP_SEC + 2 + NOISE_SEC)
+        assert miss["late_sec"] >= TIMEOUT_SEC
+        scene.watched_anew |= {"alpha", "beta"}
+        scene.beat_again("alpha")
+        scene.alerts.wait("heartbeat_ok", "alpha", 2 + NOISE_SEC)
+        until(lambda: scene.system.cmd("TYPE", key) != "list", 5, f"{key} to be replaced")
+        until(lambda: key in unusable(scene, "healer"), 3, "the healer to say so")
+        lives_on(scene, "healer", 1 + start)
+
+
+@pytest.mark.parametrize("how", ["fields", "type"])
+def test_row_42_whatever_lies_in_its_memory_the_sentinel_starts_and_tells(tmp_path, how):
+    env = {"SENTINEL_TIMEOUT_SEC": "1.5", "WEBHOOK_URL": "http://127.0.0.1:9/"}
+    with Scene(tmp_path, {"alpha": service(), "sentinel": service()}, env=env, idle={"sentinel"}) as scene:
+        for word in ("roster", "silence", "heard", "direct", "canary"):
+            if how == "type":
+                plant_type(scene, f"sentinel:{word}")
+            elif word != "canary":
+                plant(scene, f"sentinel:{word}", "healer", "@system-redis", "truth:market-redis", "bus:x")
+        scene.start("sentinel")
+        until(lambda: scene["sentinel"].logs("vigil.recalled"), 20, lambda: str(scene["sentinel"]))
+        until(lambda: "health:healer" in scene.system.cmd("KEYS", "health:healer"), 10, "the healer to be up")
+        scene["healer"].kill()
+        scene.alerts.wait("healer_miss", "healer", 3 + NOISE_SEC)
+        said = {f"sentinel:{word}" for word in ("roster", "silence", "heard", "direct")}
+        until(
+            lambda: said <= unusable(scene, "sentinel"), 5, lambda: f"{unusable(scene, 'sentinel')} of {said}"
+        )
+        lives_on(scene, "sentinel", 1)
+        scene["healer"].start()
+        scene.heard_again(2)
+
+
+KEYS = {
+    "notifier": ("notifier:state", "notifier:lease", "notifier:silences", "notifier:asks", "notifier:dead"),
+    "mesh": ("mesh:topology", "mesh:events", "mesh:flow"),
+    "massive": ("massive:roster", "massive:probes", "probe:tcp"),
+}
+
+
+@pytest.mark.parametrize("how", ["fields", "type"])
+@pytest.mark.parametrize("agent", KEYS)
+def test_row_42_whatever_lies_under_their_keys_the_others_start_and_go_on(tmp_path, agent, how):
+    env = {"WEBHOOK_URL": "http://127.0.0.1:9/", "NOTIFIER_LEASE_SEC": "0.6"}
+    with Scene(tmp_path, {agent: service(timeout_sec=60)}, agents=(), env=env, idle={agent}) as scene:
+        for name in KEYS[agent]:
+            plant_type(scene, name) if how == "type" else plant(
+                scene, name, "seq", "d:asks", "d:pauses", "dns"
+            )
+        scene.start(agent)
+
+        def beats() -> int:
+            return orjson.loads(scene.system.cmd("GET", f"beat:{agent}") or '{"i":0}')["i"]
+
+        until(lambda: beats() >= 12, 20, lambda: str(scene[agent]))
+        lives_on(scene, agent, 1)
