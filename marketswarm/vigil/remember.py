@@ -41,11 +41,12 @@ LONGEST_SILENCE: Final = 500
 LONGEST_MARK: Final = 500
 TRUTH_FIELD: Final = "truth:"
 WATCH_FIELD: Final = "watch:"
+REACH_FIELD: Final = "reach:"
 """Roster fields of buses, of the truth on them, and of services that may not be heard, begin with these.
 
 No service's name can."""
 
-_FIELD: Final = re.compile(rf"({BUS_FIELD}|{TRUTH_FIELD}|{WATCH_FIELD})?{SERVICE_NAME.pattern}")
+_FIELD: Final = re.compile(rf"({BUS_FIELD}|{TRUTH_FIELD}|{WATCH_FIELD}|{REACH_FIELD})?{SERVICE_NAME.pattern}")
 _SAVE: Final = Script.beside("marketswarm.vigil", "save.lua")
 
 
@@ -180,7 +181,7 @@ _FIELDS: Final = {
     Of.SERVICE: "",
     Of.BUS: BUS_FIELD,
     Of.TRUTH: TRUTH_FIELD,
-    Of.REACH: "reach:",
+    Of.REACH: REACH_FIELD,
     Of.WATCH: WATCH_FIELD,
 }
 
