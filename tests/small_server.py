@@ -302,6 +302,7 @@ class SmallSession:
         self._last = 0.0
         self._closed = False
         self.loses = False  # the next canary
+        self.refused: set[str] = set()  # this server refuses no channel
 
     async def connect(self) -> None:
         await self._link.ask(self._joins)
@@ -313,6 +314,9 @@ class SmallSession:
 
     async def subscribe(self, channels: Collection[str]) -> None:
         await self._link.ask(lambda _server, _now: self._channels.update(channels))
+
+    async def ask_again(self) -> None:
+        """Nothing was refused."""
 
     async def unsubscribe(self, channels: Collection[str]) -> None:
         await self._link.ask(lambda _server, _now: self._channels.difference_update(channels))
