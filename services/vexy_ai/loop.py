@@ -1,17 +1,17 @@
-"""The loop of vexy_ai: work on what the streams bring, say how it goes; beside it, a digest per window."""
+"""The loop of vexy_ai: keep a worker on each bus, say how it goes; beside them, a digest per window."""
 
+import asyncio
 import time
 from typing import Final
 
 from marketswarm.agent import agent
-from marketswarm.bus import BusError
 from services.vexy_ai.digesting import Digesting
 from services.vexy_ai.environment import VexySettings
 from services.vexy_ai.section import Section
 from services.vexy_ai.tally import Tally
-from services.vexy_ai.worker import Worker
+from services.vexy_ai.working import Working
 
-AGAIN_SEC: Final = 1.0
+LOOK_EVERY_SEC: Final = 0.2
 
 
 async def main() -> int:
@@ -20,24 +20,13 @@ async def main() -> int:
         own, tally = me.own(Section), Tally()
         me.expose(tally.collect)
         me.task(Digesting(me, own, tally).run(), name="digests")
-        worker, told = Worker(me, tally), None
-        try:
-            while True:
-                wishes = own().settings
-                try:
-                    await worker.turn(wishes)
-                except BusError as error:
-                    why = f"{error.bus} {error.reason}"
-                    if why != told:  # once, until it has worked again
-                        me.log.warning("items.unread", bus=error.bus, reason=error.reason)
-                    told = why
-                    me.degraded(why)
-                    worker.reopen()
-                    await me.rest(AGAIN_SEC)
-                else:
-                    told = None
-                    me.degraded(tally.pace.judge(tally.backlogs, wishes.behind_sec))
-                    me.note(tally.summary(time.time()))
-        finally:
-            await worker.close()
+        working = Working(me, own, tally)
+        while True:
+            working.follow()
+            tally.backlogs = working.backlogs
+            behind = tally.pace.judge(tally.backlogs, own().settings.behind_sec)
+            me.degraded(working.trouble() or behind)
+            me.note(tally.summary(time.time()))
+            # no rest: whether the work goes on is the workers' word
+            await asyncio.sleep(LOOK_EVERY_SEC)
     return me.exit_code

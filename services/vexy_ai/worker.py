@@ -1,5 +1,6 @@
-"""The worker: takes entries, works, puts down what came of it; nothing is lost and nothing is done twice.
+"""The work on one bus: takes entries, works, puts down what came of it; nothing is lost, nothing done twice.
 
+Each bus has a worker of its own, so that one that is away stops no work on another (`working.py`).
 What a bus does not take stays in hand and is tried again before anything new is taken. What fails stays on
 the group's list and comes back as another's would; what failed often enough, or killed as often, is buried.
 """
@@ -23,19 +24,19 @@ from services.vexy_ai.tally import Tally
 
 BUS_SEC: Final = 10.0  # above what a step of the queue may take: a bus that is away is no hanging of ours
 BLOCK_SEC: Final = 0.8  # how long the server holds a reading that finds nothing; a reseed waits for it
-BLOCK_OF_MANY_SEC: Final = 0.2  # one bus that is quiet must not hold up another
 FULL_SEC: Final = 0.2
 BATCH_BYTES: Final = 8 * 1024 * 1024
 AT_ONCE: Final = 50  # entries that are put down in one step
 
 
 class Worker:
-    """One worker. Its methods may raise BusError, and go on where they were when they are called again."""
+    """The worker of one bus. Its methods may raise BusError, and go on where they were when called again."""
 
-    def __init__(self, me: Agent[VexySettings], tally: Tally) -> None:
+    def __init__(self, me: Agent[VexySettings], bus: str, tally: Tally) -> None:
+        self.bus = bus
         self.backlogs: dict[Source, Backlog] = {}
         self._me, self._tally = me, tally
-        self._queues: dict[Source, Queue] = {}
+        self._queue: Queue | None = None
         self._in_hand: list[tuple[Source, Queue, list[Made]]] = []
         self._lost: dict[Source, tuple[int, int]] = {}  # before our time, and since
         self._few: dict[Source, int] = {}  # as many as were of BATCH_BYTES, the last time
@@ -44,47 +45,43 @@ class Worker:
 
     async def turn(self, wishes: Wishes) -> None:
         """Finish what is in hand, take over what was left lying, take what is new, and work on that."""
-        await self._follow(wishes)
+        queue = await self._follow(wishes)
         await self._hand_in(wishes)
-        await self._look()
-        await self._rescue(wishes)
-        await self._work(await self._take(wishes), wishes)
+        await self._look(queue)
+        await self._rescue(queue, wishes)
+        await self._work(queue, await self._take(queue, wishes), wishes)
 
     def reopen(self) -> None:
         """Something is wrong with a bus: what we know of the streams may hold no longer."""
-        self._queues = {}
+        self._queue = None
 
     async def close(self) -> None:
         """Leave the groups."""
-        for queue in dict.fromkeys(self._queues.values()):
+        if self._queue is not None:
             async with self._me.waiting(BUS_SEC):
-                await queue.close()
+                await self._queue.close()
         self.reopen()
 
     # -- inside
 
-    async def _follow(self, wishes: Wishes) -> None:
+    async def _follow(self, wishes: Wishes) -> Queue:
         """Read what the truth in force says; streams that it drops are left."""
-        sources = sources_of(self._me.section.access_points.subscribe_to)
-        held = self._queues.items()
-        if tuple(self._queues) == sources and all(
-            queue.group == wishes.group and queue.bus is self._me.bus(source.bus) for source, queue in held
-        ):
-            return
+        named = sources_of(self._me.section.access_points.subscribe_to)
+        sources = tuple(source for source in named if source.bus == self.bus)
+        held, bus = self._queue, self._me.bus(self.bus)
+        if held and (held.sources, held.group, held.bus) == (sources, wishes.group, bus):
+            return held
         await self.close()
-        queues: dict[Source, Queue] = {}
-        for name in dict.fromkeys(source.bus for source in sources):
-            here = [source for source in sources if source.bus == name]
-            queue = Queue(self._me.bus(name), here, wishes.group, self._me.boot)
-            async with self._me.waiting(BUS_SEC):
-                await queue.open()
-            queues |= dict.fromkeys(here, queue)
-        self._queues = {source: queues[source] for source in sources}
+        queue = Queue(bus, sources, wishes.group, self._me.boot)
+        async with self._me.waiting(BUS_SEC):
+            await queue.open()
+        self._queue = queue
         self._claimed_at = float("-inf")
+        return queue
 
-    async def _look(self) -> None:
+    async def _look(self, queue: Queue) -> None:
         found = {}
-        for source, queue in self._queues.items():
+        for source in queue.sources:
             async with self._me.waiting(BUS_SEC):
                 backlog = await queue.look(source)
             # what was lost before our time is not ours to tell again and again
@@ -93,9 +90,8 @@ class Worker:
             self._lost[source] = before, most
             found[source] = replace(backlog, lost=most)
         self.backlogs = found
-        self._tally.backlogs = {source.key: backlog for source, backlog in found.items()}
 
-    async def _take(self, wishes: Wishes) -> list[Entry]:
+    async def _take(self, queue: Queue, wishes: Wishes) -> list[Entry]:
         room = {}
         for source, backlog in self.backlogs.items():
             few = min(wishes.batch, self._few.get(source, wishes.batch))
@@ -103,27 +99,20 @@ class Worker:
         if not any(room.values()):
             await self._me.rest(FULL_SEC)
             return []
-        queues = list(dict.fromkeys(self._queues.values()))
-        block_sec = BLOCK_SEC if len(queues) == 1 else BLOCK_OF_MANY_SEC
         async with self._me.waiting(BUS_SEC):
-            reads = (queue.take(room, block_sec) for queue in queues)
-            found = await asyncio.gather(*reads, return_exceptions=True)
-        taken = [entry for entries in found if isinstance(entries, list) for entry in entries]
-        failed = [error for error in found if isinstance(error, BaseException)]
-        if failed and not taken:
-            raise failed[0]
-        for source in self._queues:
+            taken = await queue.take(room, BLOCK_SEC)
+        for source in queue.sources:
             sizes = [entry.size for entry in taken if entry.source == source]
             if sizes:  # entries that are large come few at a time
                 self._few[source] = max(1, BATCH_BYTES * len(sizes) // max(1, sum(sizes)))
         return taken
 
-    async def _rescue(self, wishes: Wishes) -> None:
+    async def _rescue(self, queue: Queue, wishes: Wishes) -> None:
         """Take over what others, or we, took and did not settle in time; each by itself, at its own risk."""
         if time.monotonic() - self._claimed_at < wishes.claim_sec / 2:
             return
         self._claimed_at = time.monotonic()
-        for source, queue in self._queues.items():
+        for source in queue.sources:
             for _ in range(wishes.pending):
                 async with self._me.waiting(BUS_SEC):
                     entry, gone = await queue.take_over(source, wishes.claim_sec)
@@ -132,31 +121,31 @@ class Worker:
                     break
                 self._tally.taken_over(source.key)
                 if not entry.whole:
-                    await self._bury(entry, f"larger than {ENTRY_BYTES} bytes")
+                    await self._bury(queue, entry, f"larger than {ENTRY_BYTES} bytes")
                 elif entry.taken > wishes.tries:
                     why = f"taken {entry.taken - 1} times and never settled: who had it ended, or hung"
-                    await self._bury(entry, why)
+                    await self._bury(queue, entry, why)
                 else:
-                    await self._work([entry], wishes)
+                    await self._work(queue, [entry], wishes)
 
-    async def _work(self, entries: Sequence[Entry], wishes: Wishes) -> None:
-        for source, queue in self._queues.items():
+    async def _work(self, queue: Queue, entries: Sequence[Entry], wishes: Wishes) -> None:
+        for source in queue.sources:
             mine = [entry for entry in entries if entry.source == source]
             for at in range(0, len(mine), AT_ONCE):
-                made = await self._made(mine[at : at + AT_ONCE], wishes)
+                made = await self._made(queue, mine[at : at + AT_ONCE], wishes)
                 self._in_hand += [(source, queue, made)] if made else []
                 await self._hand_in(wishes)
 
-    async def _made(self, entries: Sequence[Entry], wishes: Wishes) -> list[Made]:
+    async def _made(self, queue: Queue, entries: Sequence[Entry], wishes: Wishes) -> list[Made]:
         """What became of each that something could be made of."""
         made, lexicon = [], self._lexicon_of(wishes)
         for entry in entries:
             try:
                 made.append(make(entry.source, entry.id, entry.fields, lexicon, time.time()))
             except Unusable as reason:
-                await self._bury(entry, str(reason))
+                await self._bury(queue, entry, str(reason))
             except Exception as error:  # noqa: BLE001 - whatever an entry does to the libraries
-                await self._failed(entry, f"{type(error).__name__}: {error}"[:300], wishes)
+                await self._failed(queue, entry, f"{type(error).__name__}: {error}"[:300], wishes)
             await asyncio.sleep(0)  # beats go out meanwhile
         return made
 
@@ -176,20 +165,18 @@ class Worker:
             say = self._me.log.info if source.kind is Kind.ITEMS else self._me.log.debug
             say("items.noted", stream=source.key, items=len(made), new=new)
 
-    async def _failed(self, entry: Entry, reason: str, wishes: Wishes) -> None:
+    async def _failed(self, queue: Queue, entry: Entry, reason: str, wishes: Wishes) -> None:
         """It stays on the list, and comes back; or it was the last time."""
         self._tally.failed(entry.source.key)
         self._me.log.warning(
             "item.failed", stream=entry.source.key, entry=entry.id.decode(), tries=entry.taken, why=reason
         )
         if entry.taken >= wishes.tries:
-            await self._bury(entry, reason)
+            await self._bury(queue, entry, reason)
 
-    async def _bury(self, entry: Entry, reason: str) -> None:
+    async def _bury(self, queue: Queue, entry: Entry, reason: str) -> None:
         async with self._me.waiting(BUS_SEC):
-            buried = await self._queues[entry.source].bury(
-                entry, dead_of(self._me.section), reason, time.time()
-            )
+            buried = await queue.bury(entry, dead_of(self._me.section), reason, time.time())
         if buried:
             self._tally.buried(entry.source.key)
             self._me.log.error("item.dead", stream=entry.source.key, entry=entry.id.decode(), why=reason)

@@ -134,6 +134,51 @@ def test_a_bus_that_is_away_is_a_trouble_and_it_goes_on_beating(scene):
     assert agent.running
 
 
+@pytest.mark.parametrize("away", ["frozen from the start", "frozen later", "no stream"])
+def test_a_bus_that_is_away_stops_no_work_on_another(scene, away):
+    document = truth(publish=[{"bus": "system-redis", "key": "notes"}])
+    points = document["services"]["vexy_ai"]["access_points"]
+    points["subscribe_to"] = [
+        {"bus": "market-redis", "key": "rss:items"},
+        {"bus": "system-redis", "key": "own:items"},
+    ]
+    seed(scene.buses, document, 1)
+
+    def add_own(*ids: str) -> None:
+        for one in ids:
+            scene.system.cmd("XADD", "own:items", "*", "id", one, "title", one)
+
+    def noted() -> set[str]:
+        return {each["id"] for each in entries(scene.system, "notes")}
+
+    if away == "frozen from the start":
+        scene.market.freeze()
+    agent = scene.module("services.vexy_ai")
+    if away != "frozen from the start":
+        add(scene, "first")
+        until(lambda: noted() == {"first"}, 20)
+    if away == "frozen later":
+        scene.market.freeze()
+    if away == "no stream":
+        scene.market.cmd("SET", "rss:items", "no stream")
+    scene.wait_beat(svc="vexy_ai", status="degraded")
+    assert "market-redis" in scene.beat("vexy_ai")["detail"]
+    ids = {f"n{n}" for n in range(20)}
+    began = time.monotonic()
+    for one in ids:  # one turn each, not all in one
+        add_own(one)
+        until(lambda one=one: one in noted(), 10)
+    assert time.monotonic() - began < 10
+    if away == "no stream":
+        scene.market.cmd("DEL", "rss:items")
+    else:
+        scene.market.thaw()
+    add(scene, "last")
+    until(lambda: "last" in noted(), 20)
+    until(lambda: scene.beat("vexy_ai")["status"] == "ok", 20)
+    assert agent.stop() == 0
+
+
 def test_what_a_full_bus_does_not_take_is_noted_once_there_is_room(scene):
     seed(scene.buses, truth(claim_sec=0.1, tries=1), 1)
     agent = scene.module("services.vexy_ai")
