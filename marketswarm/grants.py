@@ -3,7 +3,7 @@
 Whoever can write to a bus can write a truth. So a truth names no command, gets only those variables that are
 meant for what it asks them for, and does not choose where their values are sent: the environment does, by the
 URL or host that it has beside the variable, or by NOTIFY_ALLOWED_HOSTS. This module has those rules for every
-section; `tests/live/test_truth_intruder.py` tries all sections.
+section; `tests/faults/test_replaced_truth.py` tries all sections.
 """
 
 import re

@@ -265,9 +265,9 @@ def test_someone_outside_hears_of_it_while_all_is_well_and_only_then(tmp_path, r
 
 def test_what_no_bus_takes_is_told_all_the_same(tmp_path, receiver):
     with scene_with(tmp_path, receiver) as scene:
-        for bus in BUSES:  # nothing can be appended to what is no stream
+        for bus in BUSES:  # nothing can be appended after the last id that there is
             scene.server(bus).cmd("DEL", "healer:alerts:log")
-            scene.server(bus).cmd("SET", "healer:alerts:log", "a string")
+            scene.server(bus).cmd("XADD", "healer:alerts:log", f"{2**64 - 1}-{2**64 - 1}", "none", "")
         scene["healer"].kill()
         miss = receiver.wait("healer_miss", "healer", SENTINEL_SEC + 1 + DIRECT_SEC + NOISE_SEC)
         assert scene.alerts.of("healer_miss") == []

@@ -257,7 +257,7 @@ def nothing_got_out(trap: Trap, agents: list[Any], marker: Any) -> None:
         assert agent.running
 
 
-def test_no_channel_of_a_truth_runs_a_command_or_sends_a_secret_to_where_it_says(
+def test_row_44_no_channel_of_a_truth_runs_a_command_or_sends_a_secret_to_where_it_says(
     scene, receiver, trap, tmp_path
 ):
     marker = tmp_path / "ran"
@@ -282,7 +282,7 @@ def test_no_channel_of_a_truth_runs_a_command_or_sends_a_secret_to_where_it_says
     nothing_got_out(trap, agents, marker)
 
 
-def test_no_text_in_any_section_runs_a_command_or_sends_a_secret_to_where_it_says(
+def test_row_44_no_text_in_any_section_runs_a_command_or_sends_a_secret_to_where_it_says(
     scene, receiver, trap, tmp_path
 ):
     marker = tmp_path / "ran"
@@ -311,7 +311,9 @@ def test_no_text_in_any_section_runs_a_command_or_sends_a_secret_to_where_it_say
     nothing_got_out(trap, agents, marker)
 
 
-def test_an_address_that_a_truth_names_anew_is_told_to_those_who_had_the_messages(scene, receiver, trap):
+def test_row_44_an_address_that_a_truth_names_anew_is_told_to_those_who_had_the_messages(
+    scene, receiver, trap
+):
     agents = started(scene, truth(receiver), "notifier")
     until(lambda: scene.system.cmd("GET", "notifier:lease"), 15, "a lease")
     until(
