@@ -21,16 +21,20 @@ SAMPLE: Final = 8192
 TRACED: Final = MIB
 """How much is kept since the last place at which a message provably began."""
 
-_HEAD: Final = re.compile(rb"\*3\r\n\$7\r\nmessage\r\n\$(\d{1,10})\r\n")
+_HEAD: Final = re.compile(rb"\*(?:3\r\n\$7\r\nmessage|4\r\n\$8\r\n(p)message)\r\n\$(\d{1,10})\r\n")
 _SIZE: Final = re.compile(rb"\r\n\$(\d{1,10})\r\n")
 
 
 class Unfinished(NamedTuple):
-    """A message that has begun: its channel, the length of its payload, and where in the data that begins."""
+    """A message that has begun: its channel, the length of its payload, and where in the data that begins.
+
+    `pattern` is the one that it comes by; None where its channel is subscribed by name.
+    """
 
     channel: bytes
     size: int
     at: int
+    pattern: bytes | None = None
 
 
 def unfinished(data: bytes) -> Unfinished | None:
@@ -40,13 +44,19 @@ def unfinished(data: bytes) -> Unfinished | None:
     """
     at = 0
     while head := _HEAD.match(data, at):
-        channel_end = head.end() + int(head[1])
-        size = _SIZE.match(data, channel_end)
+        pattern, begins, ends = None, head.end(), head.end() + int(head[2])
+        if head[1]:
+            length = _SIZE.match(data, ends)
+            if length is None:
+                return None
+            pattern = data[begins:ends]
+            begins, ends = length.end(), length.end() + int(length[1])
+        size = _SIZE.match(data, ends)
         if size is None:
             return None
         at = size.end() + int(size[1]) + 2
         if at > len(data):
-            return Unfinished(data[head.end() : channel_end], int(size[1]), size.end())
+            return Unfinished(data[begins:ends], int(size[1]), size.end(), pattern)
     return None
 
 
@@ -156,7 +166,10 @@ class BatchParser(BoundedParser):
             return None
         self._skip = found.at + found.size + 2 - len(data)
         self._renew()
-        return [b"message", found.channel, data[found.at : found.at + SAMPLE]]
+        sample = data[found.at : found.at + SAMPLE]
+        if found.pattern is None:
+            return [b"message", found.channel, sample]
+        return [b"pmessage", found.pattern, found.channel, sample]
 
     async def first(self) -> Any:
         """Waits for a reply.
@@ -176,3 +189,29 @@ class BatchParser(BoundedParser):
         """Gives what gives the next reply at hand, or NOT_ENOUGH_DATA."""
         reader: Any = self._reader
         return reader.gets
+
+
+class Beginning(bytes):
+    """The first bytes of a message that was skipped."""
+
+    __slots__ = ()
+
+
+class SkippingParser(BatchParser):
+    """For one reply at a time, as the library's own subscriptions take them.
+
+    Of a message that is skipped it gives a `Beginning`.
+    """
+
+    async def read_response(self, disable_decoding: bool = False, push_request: bool = False) -> Any:  # noqa: ARG002 - the library's
+        """See the library."""
+        if not self._connected:
+            raise HungUp("the connection is closed")
+        reply = await self.first()
+        if isinstance(reply, HungUp):
+            raise reply
+        return reply
+
+    def _cut_short(self) -> list[bytes] | None:
+        found = super()._cut_short()
+        return found and [*found[:-1], Beginning(found[-1])]

@@ -10,18 +10,18 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from redis.asyncio import ConnectionPool
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
 from marketswarm.bus import Bus, BusError, first_line, reason_of
-from marketswarm.replies import reply_limit
+from marketswarm.replies import LONGEST_MESSAGE, TRACED, Beginning, SkippingParser, reply_limit
 
 PING_SEC: Final = 5.0
 FIRST_PAUSE_SEC: Final = 0.1
 LONGEST_PAUSE_SEC: Final = 2.0
 YIELD_EVERY: Final = 50
-LONGEST_MESSAGE: Final = 1024 * 1024
-"""A longer one ends the connection before it is held; beats have 4 KiB."""
+_PassOn = Callable[[dict[str, Any] | None], None]
 
 
 async def subscribe(
@@ -32,26 +32,29 @@ async def subscribe(
     lost: Callable[[BusError], None],
     channels: Sequence[str] = (),
     patterns: Sequence[str] = (),
+    skipped: Callable[[bytes], None] | None = None,
     ping_sec: float = PING_SEC,
 ) -> None:
     """Listen until cancelled: `heard(channel, payload)` for each message, `joined()` when subscribed (again).
 
     `lost(error)` comes once for each connection that ended or could not be made; a connection that says
-    nothing for two times `ping_sec` counts as ended.
+    nothing for two times `ping_sec` counts as ended. A message that is longer than `LONGEST_MESSAGE` is not
+    held: `skipped(channel)`. Where it can't be told from what came before, the connection ends at it.
     """
-    reply_limit.set(LONGEST_MESSAGE)
+    reply_limit.set(TRACED)
+    pass_on = _passing_on(heard, skipped)
     pause_sec = FIRST_PAUSE_SEC
     while True:
-        pubsub = bus.client.pubsub()
+        pubsub = _pubsub(bus)
         try:
             if channels:
                 await bus.ask(pubsub.subscribe(*channels))
             if patterns:
                 await bus.ask(pubsub.psubscribe(*patterns))
-            await _agreed(bus, pubsub, heard, len(channels) + len(patterns))
+            await _agreed(bus, pubsub, pass_on, len(channels) + len(patterns))
             joined()
             pause_sec = FIRST_PAUSE_SEC
-            await _hear(bus, pubsub, heard, ping_sec)
+            await _hear(bus, pubsub, pass_on, ping_sec)
         except BusError as error:
             lost(error)
         except (RedisError, OSError) as error:
@@ -63,7 +66,12 @@ async def subscribe(
         pause_sec = min(2 * pause_sec, LONGEST_PAUSE_SEC)
 
 
-async def _agreed(bus: Bus, pubsub: PubSub, heard: Callable[[bytes, bytes], None], owed: int) -> None:
+def _pubsub(bus: Bus) -> PubSub:
+    kwargs = {**bus.pool.connection_kwargs, "parser_class": SkippingParser}
+    return PubSub(ConnectionPool(connection_class=bus.pool.connection_class, **kwargs))
+
+
+async def _agreed(bus: Bus, pubsub: PubSub, pass_on: _PassOn, owed: int) -> None:
     """Waits for the answers to as many subscriptions: to have asked is not to hear.
 
     Raises BusError, also for one that is refused.
@@ -73,10 +81,10 @@ async def _agreed(bus: Bus, pubsub: PubSub, heard: Callable[[bytes, bytes], None
         if message is not None and message["type"] in ("subscribe", "psubscribe"):
             owed -= 1
         else:
-            _pass_on(message, heard)
+            pass_on(message)
 
 
-async def _hear(bus: Bus, pubsub: PubSub, heard: Callable[[bytes, bytes], None], ping_sec: float) -> None:
+async def _hear(bus: Bus, pubsub: PubSub, pass_on: _PassOn, ping_sec: float) -> None:
     asked, count = False, 0
     while True:
         count += 1
@@ -93,9 +101,17 @@ async def _hear(bus: Bus, pubsub: PubSub, heard: Callable[[bytes, bytes], None],
             await bus.ask(pubsub.ping())
             continue
         asked = False
-        _pass_on(message, heard)
+        pass_on(message)
 
 
-def _pass_on(message: dict[str, Any] | None, heard: Callable[[bytes, bytes], None]) -> None:
-    if message is not None and message["type"] in ("message", "pmessage"):
-        heard(message["channel"], message["data"])
+def _passing_on(heard: Callable[[bytes, bytes], None], skipped: Callable[[bytes], None] | None) -> _PassOn:
+    def pass_on(message: dict[str, Any] | None) -> None:
+        if message is None or message["type"] not in ("message", "pmessage"):
+            return
+        channel, payload = message["channel"], message["data"]
+        if not isinstance(payload, Beginning) and len(payload) <= LONGEST_MESSAGE:
+            heard(channel, payload)
+        elif skipped is not None:
+            skipped(channel)
+
+    return pass_on

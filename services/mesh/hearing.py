@@ -8,6 +8,7 @@ from typing import Final
 from marketswarm import beat
 from marketswarm.agent import Agent
 from marketswarm.bus import BusError
+from marketswarm.channels.fitting import plain
 from marketswarm.settings import Common
 from marketswarm.subscribe import subscribe
 from marketswarm.truth import Truth
@@ -38,6 +39,7 @@ class Hearing:
 
     def __init__(self, me: Agent[Common], topology: Topology) -> None:
         self.malformed = 0
+        self.oversized = 0
         self.events: list[Event] = []
         self.strangers = Strangers()
         self.told = dict.fromkeys(HAPPENINGS, 0)
@@ -81,6 +83,7 @@ class Hearing:
             patterns=(PATTERN,),
             channels=ear.channels,
             heard=lambda channel, payload: self._heard(ear.bus, channel, payload),
+            skipped=lambda channel: self._skipped(ear.bus, channel),
             joined=lambda: self._joined(ear),
             lost=self._lost,
         )
@@ -105,6 +108,12 @@ class Hearing:
             return
         now, wall = time.monotonic(), time.time()
         self.tell(self._topology.heard(bus, found, now, wall, lambda: beat.sender(payload)))
+
+    def _skipped(self, bus: str, channel: bytes) -> None:
+        """A message that is far too large for a beat: not held, but counted, and said the first time."""
+        if not self.oversized:
+            self._me.log.warning("mesh.oversized", bus=bus, channel=plain(channel.decode("utf-8", "replace")))
+        self.oversized += 1
 
     def _heard_a_stranger(self, channel: bytes, payload: bytes) -> None:
         name = channel.removesuffix(b":heartbeat")

@@ -54,6 +54,11 @@ class Metrics:
             self._hearing.malformed,
         )
         yield counter(
+            "marketswarm_mesh_oversized_total",
+            "Messages that were skipped, being longer than 256 KiB.",
+            self._hearing.oversized,
+        )
+        yield counter(
             "marketswarm_mesh_strangers_untold_total",
             "Strangers that were not told of, being too many.",
             self._hearing.strangers.untold,

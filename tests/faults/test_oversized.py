@@ -8,8 +8,9 @@ import redis
 from agent_scene import Scene as Buses
 from agent_scene import seed
 from notifier_scene import LOG, Notified, hooks
-from rig import HOST, Proc, Server, until
+from rig import HOST, Proc, Server, free_port, until
 from rig_limits import without_limits
+from rig_metrics import key, samples
 from rig_receiver import Receiver
 
 MIB = 1024 * 1024
@@ -90,13 +91,14 @@ def test_row_41_mesh_hears_the_others_beside_a_message_of_110_mb(tmp_path):
     beats = {"interval_sec": 0.3, "timeout_sec": 3}
     with Buses(tmp_path) as scene:
         seed(scene.buses, {"services": {svc: {"heartbeat": beats} for svc in ("mesh", "loud", "alpha")}}, 1)
-        mesh = scene.module("services.mesh")
+        port = free_port()
+        mesh = scene.module("services.mesh", METRICS_PORT=str(port))
         until(lambda: len(mesh.logs("mesh.hearing")) == 2, START_SEC)
         before = peak_kib(mesh)
         without_limits(scene.system)
         with redis.Redis(HOST, scene.system.port, socket_timeout=30) as client:
             client.publish("loud:heartbeat", b"x" * HUGE)
-            until(lambda: len(mesh.logs("mesh.hearing")) == 3, 15, "mesh to hear again")
+            client.publish("loud:heartbeat", b"x" * HUGE)
             client.publish("alpha:heartbeat", orjson.dumps({"svc": "alpha", "i": 1, "ts": 1.0, "boot": "b"}))
 
         def seen() -> bool:
@@ -104,5 +106,7 @@ def test_row_41_mesh_hears_the_others_beside_a_message_of_110_mb(tmp_path):
             return bool(shown) and bool(orjson.loads(shown)["services"].get("alpha", {}).get("instances"))
 
         until(seen, 15, "the beat behind it")
-        assert "a reply of more than" in mesh.logs("mesh.deaf")[0]["detail"]
+        assert len(mesh.logs("mesh.hearing")) == 2, "a session for each bus, and none ended"
+        assert samples(port)[key("mesh_oversized_total")] == 2
+        assert len(mesh.logs("mesh.oversized")) == 1
         assert peak_kib(mesh) - before < GROWTH_KIB

@@ -19,6 +19,15 @@ def test_the_message_that_is_not_whole_yet_is_found_behind_those_that_are():
     assert unfinished(data) == Unfinished(b"a", 65_000_000, len(data) - 3)
 
 
+def test_one_that_comes_by_a_pattern_is_found_too():
+    whole = b"*4\r\n$8\r\npmessage\r\n$1\r\n*\r\n$1\r\na\r\n$3\r\none\r\n"
+    begun = b"*4\r\n$8\r\npmessage\r\n$3\r\n*:b\r\n$3\r\nx:b\r\n$65000000\r\n"
+    data = message(b"b", b"one") + whole + begun + b"xxx"
+    assert unfinished(data) == Unfinished(b"x:b", 65_000_000, len(data) - 3, b"*:b")
+    for cut in range(1, len(begun)):
+        assert unfinished(whole + begun[:cut]) is None
+
+
 def test_what_a_payload_imitates_is_no_message():
     data = message(b"b", FAKE) + HUGE + FAKE
     assert unfinished(data) == Unfinished(b"a", 65_000_000, len(data) - len(FAKE))

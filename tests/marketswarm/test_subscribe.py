@@ -7,6 +7,7 @@ import pytest
 from rig import Server, auntil
 
 from marketswarm.bus import Bus
+from marketswarm.replies import LONGEST_MESSAGE
 from marketswarm.subscribe import subscribe
 
 pytestmark = pytest.mark.live
@@ -28,6 +29,7 @@ async def subscribed(server: Server, **to):
             heard=lambda channel, payload: said.append(f"{channel.decode()} {payload.decode()}"),
             joined=lambda: said.append("joined"),
             lost=lambda error: said.append(error.reason),
+            skipped=lambda channel: said.append(f"{channel.decode()} skipped"),
             **to,
         )
     )
@@ -64,3 +66,16 @@ async def test_a_session_that_is_killed_is_lost_once_and_joined_again(server):
         await auntil(lambda: "joined" in said)
         server.cmd("CLIENT", "KILL", "TYPE", "pubsub")
         await auntil(lambda: said == ["joined", "refused", "joined"], what=lambda: f"joined again: {said}")
+
+
+@pytest.mark.parametrize("to", [{"channels": ["a:c", "b:c"]}, {"patterns": ["*:c"]}])
+@pytest.mark.parametrize("size", [LONGEST_MESSAGE + 1, 3_000_000])
+async def test_a_message_that_is_too_long_is_skipped_and_those_around_it_are_heard(server, to, size):
+    async with subscribed(server, **to) as said:
+        await auntil(lambda: "joined" in said)
+        server.cmd("PUBLISH", "a:c", "1")
+        for _ in range(2):
+            server.cmd("PUBLISH", "a:c", "x" * size)
+        server.cmd("PUBLISH", "b:c", "2")
+        wanted = ["joined", "a:c 1", "a:c skipped", "a:c skipped", "b:c 2"]
+        await auntil(lambda: said == wanted, what=lambda: f"all but the long ones: {said}")
