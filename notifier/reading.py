@@ -32,6 +32,7 @@ GONE: Final = ("NOGROUP", "UNBLOCKED")
 
 # the client library's own way leaves the cursor out when it is asked for ids alone
 _CLAIM: Final = Script.beside("notifier", "claim.lua")
+_DISMISS: Final = Script.beside("notifier", "dismiss.lua")
 
 log = logs.get("reading")
 
@@ -170,12 +171,8 @@ class Reader:
         self._bring(stream, await fetch(self.bus, stream, idents), again=True)
 
     async def _dismiss(self, stream: str) -> None:
-        """Consumers of earlier runs have nothing left, and go."""
-        found: Any = await self.bus.ask(self.bus.client.xinfo_consumers(stream, GROUP))
-        for consumer in found:
-            name = consumer["name"].decode("utf-8", "replace")
-            if name != self._consumer and not consumer["pending"]:
-                await self.bus.ask(self.bus.client.xgroup_delconsumer(stream, GROUP, name))
+        """Take consumers of earlier runs that have nothing left off the group."""
+        await self.bus.script(_DISMISS, [stream], [GROUP, self._consumer])
 
     # -- what becomes of it
 

@@ -10,6 +10,7 @@ from typing import Final
 from marketswarm.attention import Silence
 from marketswarm.event import Event, Kind
 from marketswarm.truth import Truth
+from notifier.router.agenda import NEVER, Agenda
 from notifier.router.holding import Holding
 from notifier.router.incident import CLOSES, OPENS, UNWATCHED, Incident, Line, Reason, Say, key_of
 from notifier.router.keeping import Keeping
@@ -18,7 +19,11 @@ from notifier.router.speaking import Due, Speaking
 from notifier.router.timing import LOOK_EVERY_SEC, Timing
 from notifier.router.waiting import Waiting
 
-NEVER: Final = float("inf")
+LOOKED_AT_ONCE: Final = 2000
+LINES_AT_ONCE: Final = 2000
+"""In one turn; the rest comes with the next one, so that beats and outcomes are not kept waiting."""
+AT_ONE_PACE: Final = 10_000
+"""So many incidents are looked at every second where that is needed, twice as many every two seconds."""
 
 
 class Router:
@@ -31,7 +36,7 @@ class Router:
         self._holding = Holding(self._incidents, self._waiting)
         self._timing = Timing(self._holding)
         self._speaking = Speaking(self._incidents, self._holding, self._timing)
-        self._look_at = float("-inf")
+        self._agenda, self._look_at_all = Agenda(), True
 
     # -- what it goes by
 
@@ -42,17 +47,17 @@ class Router:
     def follow(self, policy: Policy, truth: Truth) -> None:
         """Goes by these from now on: routes, severities, dependencies, maintenance."""
         self._holding.policy, self._holding.truth = policy, truth
-        self._look_at = float("-inf")
+        self._look_at_all = True
 
     def silence(self, silences: Sequence[Silence]) -> None:
         """Goes by these silences from now on, and by no others."""
         self._holding.silences = tuple(silences)
-        self._look_at = float("-inf")
+        self._look_at_all = True
 
     def channels(self, names: Sequence[str]) -> None:
         """These channels are open, in their order."""
         self._holding.open_channels = tuple(names)
-        self._look_at = float("-inf")
+        self._look_at_all = True
 
     # -- what happens
 
@@ -73,7 +78,7 @@ class Router:
         else:
             return Reason.NEWS
         incident.last_id, incident.last_ts = event.id, event.ts
-        self._look_at = min(self._look_at, now + LOOK_EVERY_SEC)
+        self._agenda.sooner(incident.key, now + LOOK_EVERY_SEC)
         self._keeping.changed(incident.key)
         return reason
 
@@ -96,19 +101,20 @@ class Router:
 
         `on_its_way` gives by an incident's key the id of a message about it that is not delivered yet.
         """
-        if self._look_at <= now:
-            self._look(now)
+        self._look(now)
         due_at = self._due_at()
         if due_at is None or due_at > now:
             return []
-        lines = self._waiting.take_all(now)
-        self._keeping.changed(*(line.key for line in lines))
-        self._look_at = min(self._look_at, now + LOOK_EVERY_SEC)
+        lines = self._waiting.take(now, LINES_AT_ONCE)
+        for line in lines:
+            self._keeping.changed(line.key)
+            self._agenda.sooner(line.key, now + LOOK_EVERY_SEC)
         return self._speaking.speak(lines, now, on_its_way)
 
     def next_due(self) -> float | None:
         """When `turn` should be called next; None while nothing will be due."""
-        found = min(self._look_at, self._due_at() or NEVER)
+        look_at = float("-inf") if self._look_at_all else self._agenda.next_at()
+        found = min(look_at, self._due_at() or NEVER)
         return None if found == NEVER else found
 
     def holds(self, event_id: str) -> bool:
@@ -216,8 +222,13 @@ class Router:
 
     def _look(self, now: float) -> None:
         """Sees what time alone has brought."""
-        self._look_at = NEVER
-        for incident in list(self._incidents.values()):
+        if self._look_at_all:
+            self._look_at_all = False
+            for key in self._incidents:
+                self._agenda.sooner(key, now)
+        pace_sec = max(1.0, len(self._incidents) / AT_ONE_PACE) * LOOK_EVERY_SEC
+        due = [self._incidents.get(key) for key in self._agenda.take(now, LOOKED_AT_ONCE)]
+        for incident in filter(None, due):
             before = (incident.held, incident.free_at, incident.flapping, incident.kept)
             flapping, lines = incident.flapping, self._timing.lines(incident, now)
             if flapping and not incident.flapping:
@@ -227,7 +238,7 @@ class Router:
                     self._waiting.put(line)
             if lines or before != (incident.held, incident.free_at, incident.flapping, incident.kept):
                 self._keeping.changed(incident.key)
-            self._look_at = min(self._look_at, self._timing.next_at(incident, now))
+            self._agenda.put(incident.key, self._timing.next_at(incident, now, pace_sec))
         self._keeping.tidy(now)
 
     def _due_at(self) -> float | None:

@@ -12,8 +12,8 @@ from marketswarm.event import Kind
 from marketswarm.truth import Truth, probed_as
 from notifier.router.flapping import CHANGES, flaps
 from notifier.router.incident import Incident, Line, Reason, Say
-from notifier.router.maintenance import under_maintenance
-from notifier.router.policy import RATE_LIMIT_SEC, Policy
+from notifier.router.maintenance import is_open
+from notifier.router.policy import RATE_LIMIT_SEC, Policy, Window
 from notifier.router.waiting import Waiting
 
 
@@ -27,6 +27,8 @@ class Holding:
         self.open_channels: tuple[str, ...] = ()
         self._incidents = incidents
         self._waiting = waiting
+        self._windows: tuple[float, Policy, tuple[Window, ...]] = float("nan"), self.policy, ()
+        self._by_cause: dict[str, list[Incident]] | None = None
 
     @property
     def rate_limit_sec(self) -> float:
@@ -78,9 +80,17 @@ class Holding:
             fits = silence.matches(incident.key, tags) or silence.matches(incident.svc, tags)
             if fits and silence.active(now):
                 return Reason.SILENCED
-        if under_maintenance(self.policy.maintenance, incident.key, tags, now) is not None:
+        if any(window.fits(incident.key, tags) for window in self._open_windows(now)):
             return Reason.MAINTENANCE
         return None
+
+    def _open_windows(self, now: float) -> tuple[Window, ...]:
+        """The windows of maintenance that are open, worked out once for each `now`."""
+        at, policy, found = self._windows
+        if at != now or policy is not self.policy:
+            found = tuple(each for each in self.policy.maintenance if is_open(each, now))
+            self._windows = now, self.policy, found
+        return found
 
     def held(self, incident: Incident, now: float) -> Reason | None:
         """Why its miss is not told now."""
@@ -115,12 +125,18 @@ class Holding:
         return iter(found[1:])
 
     def suffering(self, cause: Incident) -> list[Incident]:
-        """What is down and held back because of it."""
-        return [
-            each
-            for each in self._incidents.values()
-            if each.down and each.held is Reason.DEPENDS and cause.key in self.causes(each.svc)
-        ]
+        """What is down and held back because of it, as it was when `forget_suffering` was last called."""
+        if self._by_cause is None:
+            self._by_cause = {}
+            for each in self._incidents.values():
+                if each.down and each.held is Reason.DEPENDS:
+                    for svc in self.causes(each.svc):
+                        self._by_cause.setdefault(svc, []).append(each)
+        return self._by_cause.get(cause.key, [])
+
+    def forget_suffering(self) -> None:
+        """Have `suffering` look at the incidents anew."""
+        self._by_cause = None
 
     def grace_sec(self, incident: Incident) -> float:
         """What a service has to come back in once what it depends on is back: as long as it may be silent."""

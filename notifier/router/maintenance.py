@@ -1,19 +1,11 @@
-"""Whether it is a time at which somebody works on a service, by the windows of the truth. Pure."""
+"""Whether it is a time at which somebody works on services, by the windows of the truth. Pure."""
 
-from collections.abc import Iterable
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 
 from notifier.router.policy import Window
-
-
-def under_maintenance(
-    windows: Iterable[Window], svc: str, tags: tuple[str, ...], now: float
-) -> Window | None:
-    """The first window that a service is in at `now` (epoch seconds)."""
-    return next((each for each in windows if each.fits(svc, tags) and is_open(each, now)), None)
 
 
 def is_open(window: Window, now: float) -> bool:

@@ -3,8 +3,10 @@
 Pure; times are epoch seconds. Not here: the words (`telling.py`).
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Final
 
 from marketswarm.channels import Message
@@ -31,6 +33,7 @@ class Speaking:
 
     def __init__(self, incidents: Mapping[str, Incident], holding: Holding, timing: Timing) -> None:
         self._incidents, self._holding, self._timing = incidents, holding, timing
+        self._threads: Counter[str] = Counter()  # in how many incidents each is open
 
     def speak(self, lines: Sequence[Line], now: float, on_its_way: Callable[[str], str | None]) -> list[Due]:
         """The messages that say these lines: those for the same channels together.
@@ -38,6 +41,9 @@ class Speaking:
         What follows a message that is still on its way must arrive after it, so it is part of no message that
         tells of anything else: that would be held up as well.
         """
+        self._holding.forget_suffering()
+        if any(line.thread for line in lines):
+            self._threads = Counter(chain.from_iterable(map(_threads, self._incidents.values())))
         together: dict[tuple[tuple[str, ...], str | None], list[Line]] = {}
         for line in lines:
             together.setdefault((self._channels_of(line), on_its_way(line.key)), []).append(line)
@@ -58,22 +64,15 @@ class Speaking:
         threads = {line.thread for line in lines}
         thread = threads.pop() if len(threads) == 1 else ""
         message = replace(message, thread=thread or message.id)
+        about = {line.key: self._incidents[line.key] for line in lines if line.key in self._incidents}
+        self._threads.subtract(chain.from_iterable(map(_threads, about.values())))
         for line in lines:
             self._was_said(line, message.thread, channels, now)
-        closes = {line.thread for line in lines if line.thread}
-        return Due(
-            replace(
-                message,
-                opens=message.thread in self._open_threads({line.key for line in lines}),
-                closes=tuple(sorted(closes - self._open_threads(self._incidents)) if closes else ()),
-            ),
-            channels,
-        )
-
-    def _open_threads(self, keys: Iterable[str]) -> set[str]:
-        """The threads in which something is down, or flaps."""
-        found = (self._incidents[key] for key in keys if key in self._incidents)
-        return {thread for each in found for thread in (each.thread if each.down else "", each.flap_thread)}
+        open_now = Counter(chain.from_iterable(map(_threads, about.values())))
+        self._threads.update(open_now)
+        closes = {line.thread for line in lines if line.thread and self._threads[line.thread] <= 0}
+        opens = open_now[message.thread] > 0
+        return Due(replace(message, opens=opens, closes=tuple(sorted(closes))), channels)
 
     def _was_said(self, line: Line, thread: str, channels: tuple[str, ...], now: float) -> None:
         incident = self._incidents.get(line.key)
@@ -95,3 +94,11 @@ class Speaking:
     def _channels_of(self, line: Line) -> tuple[str, ...]:
         incident = self._incidents.get(line.key) or Incident(line.key, line.svc)
         return self._holding.open_of(line.channels) or self._holding.route(incident)
+
+
+def _threads(incident: Incident) -> Iterator[str]:
+    """Yield the threads in which an incident is down, or flaps."""
+    if incident.down and incident.thread:
+        yield incident.thread
+    if incident.flap_thread:
+        yield incident.flap_thread

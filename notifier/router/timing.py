@@ -36,10 +36,13 @@ class Timing:
             return []
         return [*self._escalated(incident, now), *self._reminded(incident, now)]
 
-    def next_at(self, incident: Incident, now: float) -> float:
-        """When it should be looked at again; infinity when time alone brings nothing."""
+    def next_at(self, incident: Incident, now: float, pace_sec: float = LOOK_EVERY_SEC) -> float:
+        """When it should be looked at again; infinity when time alone brings nothing.
+
+        `pace_sec` is how long to wait where nobody can tell beforehand.
+        """
         if incident.flapping or (incident.down and incident.held not in (None, Reason.RATE_LIMIT)):
-            return now + LOOK_EVERY_SEC
+            return now + pace_sec
         found = [self._limit_ends_at(incident)] if incident.kept else []
         if incident.told and not incident.acked_by:
             found += [at for at in (self._reminder_at(incident), self._escalation_at(incident)) if at]

@@ -5,6 +5,7 @@ A line that stays alone after quiet goes out after a quarter of a second at most
 cause does not die in one moment.
 """
 
+from itertools import islice
 from typing import Final
 
 from notifier.router.incident import Line, Say
@@ -45,13 +46,12 @@ class Waiting:
                     del self._held[ident]
         return line
 
-    def take_all(self, now: float) -> list[Line]:
-        """Takes all lines out at `now`, in their order."""
+    def take(self, now: float, at_most: int) -> list[Line]:
+        """Takes lines out at `now`, in their order."""
         self._taken_at = now
-        lines = list(self.lines.values())
-        self.lines.clear()
-        self._of.clear()
-        self._held.clear()
+        lines = list(islice(self.lines.values(), at_most))
+        for line in lines:
+            self.drop(line.id)
         return lines
 
     def opening(self, incident_id: str) -> Line | None:

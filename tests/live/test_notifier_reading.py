@@ -195,3 +195,47 @@ async def test_asks_are_brought_each_once_and_nonsense_too_to_be_acknowledged(se
     again = Desk()
     async with reading(server, again, "another"):
         assert (await asyncio.wait_for(again.intake.asked.get(), 5)).entry == first.entry
+
+
+async def test_a_consumer_that_reads_while_others_are_dismissed_loses_nothing(server):
+    """An entry that it claims between the look and the dismissal must stay pending."""
+    desk = Desk()
+    async with reading(server, desk) as reader:
+        await begun(server)
+        await auntil(lambda: group(server)["consumers"] >= 1, 5)
+    reader.bus = Bus("bus", server.url)
+    server.cmd("XGROUP", "CREATECONSUMER", LOG, "notifier", "other")
+    ask, written = reader.bus.ask, []
+
+    async def ask_while_another_reads(request, *args, **options):
+        reply = await ask(request, *args, **options)
+        if isinstance(reply, list) and any(isinstance(each, dict) for each in reply) and not written:
+            written.append(write(server, "late"))
+            server.cmd("XREADGROUP", "GROUP", "notifier", "other", "COUNT", 1, "STREAMS", LOG, ">")
+        return reply
+
+    reader.bus.ask = ask_while_another_reads
+    await reader.claim()
+    if not written:  # nothing came between: it reads right after
+        written.append(write(server, "late"))
+        server.cmd("XREADGROUP", "GROUP", "notifier", "other", "COUNT", 1, "STREAMS", LOG, ">")
+    await reader.bus.aclose()
+    assert group(server)["pending"] == 1, "the entry is nobody's: it is never told"
+    async with reading(server, desk):
+        await desk.has("late")
+
+
+async def test_consumers_of_earlier_runs_go_and_those_with_entries_stay(server):
+    desk = Desk()
+    async with reading(server, desk, "first"):
+        await begun(server)
+        write(server, "alpha")
+        await desk.has("alpha")
+    server.cmd("XGROUP", "CREATECONSUMER", LOG, "notifier", "empty")
+    reader = Reader(
+        Bus("bus", server.url), "me", Desk().intake, answered=lambda _: None, failed=lambda _: None
+    )
+    await reader._dismiss(LOG)
+    await reader.bus.aclose()
+    names = {each["name"] for each in server.cmd("XINFO", "CONSUMERS", LOG, "notifier")}
+    assert names == {"first"}

@@ -4,8 +4,11 @@ from datetime import datetime
 
 import pytest
 from pydantic import ValidationError
+from town import Town
 
-from notifier.router.maintenance import is_open, under_maintenance
+from notifier.router import holding
+from notifier.router.incident import Reason
+from notifier.router.maintenance import is_open
 from notifier.router.policy import Window
 
 NIGHT = {"at": "30 2 * * *", "for_sec": 3600, "tz": "Europe/Zurich"}
@@ -43,14 +46,32 @@ def test_a_window_may_be_longer_than_a_day():
 
 
 def test_a_window_is_on_its_services_and_tags_or_on_all():
-    now = at("2026-07-01T01:00:00+00:00")
     by_name = Window(services=("rss_*",), **NIGHT)
     by_tag = Window(tags=("ingest",), **NIGHT)
-    assert under_maintenance([by_name, by_tag], "rss_agg", (), now) is by_name
-    assert under_maintenance([by_name, by_tag], "massive", ("ingest",), now) is by_tag
-    assert under_maintenance([by_name, by_tag], "massive", (), now) is None
-    assert under_maintenance([Window(**NIGHT)], "massive", (), now) is not None
-    assert under_maintenance([by_name], "rss_agg", (), now + 7200) is None
+    assert by_name.fits("rss_agg", ())
+    assert by_tag.fits("massive", ("ingest",))
+    assert not by_name.fits("massive", ())
+    assert not by_tag.fits("massive", ())
+    assert Window(**NIGHT).fits("massive", ())
+
+
+def test_a_window_is_worked_out_once_for_all_that_is_looked_at(monkeypatch):
+    worked_out = []
+
+    def counted(window, now):
+        worked_out.append(now)
+        return is_open(window, now)
+
+    monkeypatch.setattr(holding, "is_open", counted)
+    town = Town([f"s{n}" for n in range(300)], maintenance=[{"at": "0 12 * * *", "for_sec": 7200}])
+    for n in range(300):
+        assert town.down(f"s{n}") is Reason.MAINTENANCE
+    town.run(5)
+    assert town.messages == []
+    assert len(worked_out) == len(set(worked_out)), "twice for the same time"
+    assert len(worked_out) <= 20
+    town.run(7200)
+    assert sum(len(message.events) for _, message, _ in town.messages) >= 300, "told at its end"
 
 
 @pytest.mark.parametrize(

@@ -24,10 +24,10 @@ def test_one_alone_after_quiet_waits_a_moment_and_all_others_wait_for_each_other
     waiting.put(line("2", 101.0))
     assert waiting.due_at(2.0) == 102.0
     assert waiting.due_at(0.0) == 100.0
-    waiting.take_all(102.0)
+    waiting.take(102.0, 99)
     waiting.put(line("3", 103.0))
     assert waiting.due_at(2.0) == 105.0, "it follows closely on others"
-    waiting.take_all(105.0)
+    waiting.take(105.0, 99)
     waiting.put(line("4", 107.0))
     assert waiting.due_at(2.0) == 107.0 + ALONE_SEC
 
@@ -58,6 +58,6 @@ def test_lines_are_found_by_what_they_are_on_and_an_opening_by_its_miss(waiting)
     assert waiting.opening("1") is not None
     assert waiting.opening("3") is None
     assert waiting.opening("4") is None
-    assert [each.id for each in waiting.take_all(101.0)] == ["1", "2", "3"]
+    assert [each.id for each in waiting.take(101.0, 99)] == ["1", "2", "3"]
     assert waiting.of("a") == []
     assert not waiting.holds("1")

@@ -1,0 +1,74 @@
+"""Thousands of outages at once: what is due of them is found without a look at all of them each time."""
+
+import time
+from collections import UserDict
+
+from town import Town
+
+MANY = 3000
+
+
+def down(town):
+    """Takes all services down as one reader's batch does: without a turn after each."""
+    for svc in town.truth.services:
+        if svc != "healer":
+            event, raw = town.event("heartbeat_miss", svc, late_sec=30.0, since=town.now - 30)
+            town.router.take(event, raw, town.now)
+
+
+class Counted(UserDict):
+    """A mapping that counts how often all of it was gone through."""
+
+    def __init__(self, found):
+        self.data, self.times = found, 0
+
+    def values(self):
+        self.times += 1
+        return self.data.values()
+
+
+def test_the_reminders_of_many_outages_go_through_them_once_a_turn():
+    town = Town([f"s{n}" for n in range(MANY)])
+    holding = town.router._holding
+    holding._incidents = counted = Counted(holding._incidents)
+    down(town)
+    town.run(10)
+    assert sum(len(message.events) for _, message, _ in town.messages) == MANY
+    town.messages.clear()
+    town.run(900)
+    assert sum(len(m.about) for _, m, _ in town.messages if m.what == "reminder") == MANY
+    assert counted.times <= 10, "once for each outage"
+
+
+def test_one_turn_is_short_however_many_there_are():
+    town = Town([f"s{n}" for n in range(MANY)])
+    down(town)
+    turns, turn = [], town.router.turn
+
+    def timed(*args):
+        begun = time.perf_counter()
+        found = turn(*args)
+        turns.append((time.perf_counter() - begun, sum(len(due.message.about) for due in found)))
+        return found
+
+    town.router.turn = timed
+    town.run(10)
+    assert max(lines for _, lines in turns) <= 2000
+    assert sum(lines for _, lines in turns) == MANY
+
+
+def test_what_suffers_from_a_cause_is_named_in_its_reminder_by_an_index():
+    town = Town({"db": {}, "api": {"depends_on": ["db"]}, "web": {"depends_on": ["api"]}, "lone": {}})
+    town.down("db")
+    town.run(10)
+    town.down("api")
+    town.down("web")
+    town.down("lone")
+    town.run(910)
+    reminders = [message for _, message, _ in town.messages if message.what == "reminder"]
+    assert "with it api, web" in reminders[0].text
+    town.up("web")
+    town.run(3600 - 900)
+    reminders = [m for _, m, _ in town.messages if "with it" in f"{m.text} {m.lines}"]
+    assert "with it api" in f"{reminders[-1].text} {reminders[-1].lines}"
+    assert "web" not in reminders[-1].text
