@@ -12,11 +12,15 @@ from rig import HOST, Proc, Server, free_port, until
 from rig_limits import without_limits
 from rig_metrics import key, samples
 from rig_receiver import Receiver
+from worker_scene import add as add_items
+from worker_scene import notes, settled, truth
 
 MIB = 1024 * 1024
 HUGE = 110 * MIB
 GROWTH_KIB = 60 * 1024
 """What a reader may grow by: a reply of 16 MiB in two buffers, and noise."""
+ITEM_GROWTH_KIB = 100 * 1024
+"""What vexy_ai may grow by: items come whole, up to 32 MiB each, and a batch of them is given up above that."""
 START_SEC = 20.0
 
 
@@ -110,3 +114,26 @@ def test_row_41_mesh_hears_the_others_beside_a_message_of_110_mb(tmp_path):
         assert samples(port)[key("mesh_oversized_total")] == 2
         assert len(mesh.logs("mesh.oversized")) == 1
         assert peak_kib(mesh) - before < GROWTH_KIB
+
+
+def test_row_41_vexy_ai_goes_on_beside_an_item_of_110_mb_and_buries_it(tmp_path):
+    with Buses(tmp_path) as scene:
+        seed(scene.buses, truth(claim_sec=1), 1)
+        agent = scene.module("services.vexy_ai")
+        add_items(scene, "first")
+        until(lambda: notes(scene) == ["first"], START_SEC)
+        before = peak_kib(agent)
+        without_limits(scene.market)
+        with redis.Redis(HOST, scene.market.port, socket_timeout=30) as client:
+            with client.pipeline() as pipe:  # in one reading
+                pipe.xadd("rss:items", {"id": "a", "title": "a"})
+                pipe.xadd("rss:items", {"id": "huge", "title": b"x" * HUGE})
+                pipe.xadd("rss:items", {"id": "b", "title": "b"})
+                pipe.execute()
+            client.xadd("rss:items", {"id": "c", "title": "c"})
+            until(lambda: set(notes(scene)) == {"first", "a", "b", "c"}, 20, "the items around it")
+            until(lambda: client.xlen("vexy:dead") == 1, 20, "the burial")
+            [(_, buried)] = client.xrange("vexy:dead")
+            assert buried[b"reason"].startswith(b"larger than")
+        settled(scene)
+        assert peak_kib(agent) - before < ITEM_GROWTH_KIB
