@@ -19,7 +19,7 @@ from marketswarm.event import Event, encode
 from marketswarm.settings import SentinelSettings
 from marketswarm.truth import HEALER, Truth
 from marketswarm.vigil.remember import BUS_FIELD
-from sentinel.follow import follow
+from sentinel.follow import Skipped, follow
 from sentinel.owed import Debt, Owed
 from sentinel.reach import Reach
 from sentinel.records import TOLD_SEC, Records, open_event, rosters
@@ -47,6 +47,7 @@ class Direct:
             Way(channel, wanted=self._wanted, accepted=self._accepted, over=self._over)
             for channel in channels
         ]
+        self.skipped = Skipped()
         self._on_the_way: dict[str, int] = {}  # by id, how many ways have not finished with it
         self._unheard: set[str] = set()
         self._poked, self._changed = asyncio.Event(), asyncio.Event()
@@ -96,7 +97,14 @@ class Direct:
                     task.cancel()
 
     async def _follow_one(self, bus: Bus) -> None:
-        await follow(bus, heard=self.heard, joined=self._joined, answered=self._answered, failed=self._failed)
+        await follow(
+            bus,
+            heard=self.heard,
+            skipped=self.skipped.add,
+            joined=self._joined,
+            answered=self._answered,
+            failed=self._failed,
+        )
 
     async def _try_writes(self, bus: Bus) -> None:
         """Find out again and again whether a bus takes writes: a full one, or a replica, answers reads.

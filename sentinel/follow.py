@@ -1,13 +1,15 @@
 """Follows the durable log of one bus from now on, whatever becomes of the bus. Without a group."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Final
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.entries import newest_id, order, read_after
 from marketswarm.event import Event, Malformed, parse
+from marketswarm.metrics import Family
 from marketswarm.vigil.agreed import LOG
 
 BLOCK_SEC: Final = 1.0
@@ -19,17 +21,40 @@ _OF_SERVICES: Final = (b'{"type":"heartbeat', b'{"type":"probe')
 log = logs.get("sentinel")
 
 
+class Skipped:
+    """Counts entries of the log that are too large to be read, by bus."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+
+    def add(self, bus: str) -> None:
+        """One more was skipped."""
+        self._counts[bus] += 1
+
+    def collect(self) -> Iterator[Family]:
+        """Tell METRICS_PORT how many there were."""
+        yield Family(
+            "marketswarm_log_oversized_total",
+            "counter",
+            "Entries of healer:alerts:log that the sentinel skipped, being too large.",
+            [((bus,), float(count)) for bus, count in self._counts.copy().items()],
+            labels=("bus",),
+        )
+
+
 async def follow(
     bus: Bus,
     *,
     heard: Callable[[Event, bytes], None],
+    skipped: Callable[[str], None],
     joined: Callable[[Bus], Awaitable[None]],
     answered: Callable[[str], None],
     failed: Callable[[BusError], None],
 ) -> None:
     """Follows until cancelled. What was written while the bus could not be asked is heard afterwards.
 
-    `joined` comes at the beginning of each stretch, before anything is heard of it, and may raise BusError.
+    `joined` comes at the beginning of each stretch, before anything is heard of it, and may raise BusError;
+    `skipped` comes with the bus's name for each entry that is too large to be read.
     """
     last: bytes | None = None
     while True:
@@ -38,7 +63,7 @@ async def follow(
             await joined(bus)
             while True:
                 answered(bus.name)
-                last = await _read(bus, last, heard)
+                last = await _read(bus, last, heard, skipped)
         except BusError as error:
             failed(error)
         await asyncio.sleep(PAUSE_SEC)
@@ -52,11 +77,14 @@ async def _place(bus: Bus, last: bytes | None) -> bytes:
     return last if order(last) <= order(end) else b"0-0"
 
 
-async def _read(bus: Bus, last: bytes, heard: Callable[[Event, bytes], None]) -> bytes:
+async def _read(
+    bus: Bus, last: bytes, heard: Callable[[Event, bytes], None], skipped: Callable[[str], None]
+) -> bytes:
     for entry in await read_after(bus, LOG, last, count=AT_ONCE, block_sec=BLOCK_SEC):
         last = entry.id
         if entry.fields is None:
             log.warning("log.oversized", bus=bus.name, entry=entry.id.decode(), bytes=entry.size)
+            skipped(bus.name)
             continue
         raw = entry.fields.get(b"event", b"")
         if raw.startswith(_OF_SERVICES):

@@ -80,6 +80,7 @@ async def watch(me: Agent[SentinelSettings]) -> None:
     me.on_reseed(put_in_force, check=buses_of)
     me.task(comparison.run(), name="truth on all buses")
     if direct is not None:
+        me.expose(direct.skipped.collect)
         me.task(direct.run(), name="direct")
     if me.settings.deadman_url is not None:
         from sentinel.deadman import ping  # noqa: PLC0415 - an HTTP library, for whoever wants it

@@ -16,6 +16,7 @@ from marketswarm.vigil import Notices, Vigil
 from marketswarm.vigil.log_length import LogLength
 from marketswarm.vigil.voice import Fence
 from notifier.tally import Tally
+from sentinel.follow import Skipped
 from services.massive.market.standing import Standing
 from services.massive.measuring import measured
 from services.massive.publishing import Publishing
@@ -74,7 +75,7 @@ async def test_the_table_of_the_healer_is_what_a_vigil_tells():
     vigil._posts["bus"] = type("Post", (), {"outbox": type("Box", (), {**BOX, "__len__": lambda _: 0})()})()
     relay = Relay(lambda: None, lambda: "c", Lead(), LogLength("log"))
     assert sorted(shown("Healer and sentinel")) == sorted(
-        map(row, [*vigil.metrics.collect(), *relay.collect()])
+        map(row, [*vigil.metrics.collect(), *relay.collect(), *Skipped().collect()])
     )
 
 
