@@ -95,7 +95,6 @@ async def test_row_49_thousands_die_and_beat_again_each_is_told_once_and_the_loo
             await all_told(State.UP)
             meter.cancel()
             assert work[0] < LONGEST_WORK_SEC
-            assert vigil.life.counts.stalls == 0
         events = [
             orjson.loads(fields["event"] if isinstance(fields, dict) else fields[1])
             for _, fields in server.cmd("XRANGE", "healer:alerts:log", "-", "+")

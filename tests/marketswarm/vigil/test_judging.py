@@ -91,4 +91,3 @@ async def test_tens_of_thousands_that_die_at_once_leave_the_loop_to_others():
     assert missed.keys() == set(names)
     assert {verdict.state for verdict in missed.values()} == {State.DOWN}
     assert work.longest < LONGEST_SHARE * work.whole
-    assert ear.life.counts.stalls == 0
