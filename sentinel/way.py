@@ -1,19 +1,20 @@
-"""One way out: what is to be sent over one channel, in order, again and again until it is accepted.
+"""One way out: what is to be sent over one channel, again and again until it is accepted.
 
-Each way has its own queue and its own pauses, so that one that hangs holds no other. Not here: what is owed.
+Each way has its own queue and its own pauses, so that one that hangs holds no other. What is about the same
+service keeps its order; a message that a receiver never accepts holds up nothing else. Not here: what is
+owed, and which message is tried next (`channels/backlog.py`).
 """
 
 import asyncio
 import random
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from marketswarm import log as logs
 from marketswarm.channels import Channel, Message, SendError, message_of
+from marketswarm.channels.backlog import NEVER, Backlog, Entry
 from marketswarm.channels.defect import refusal_of_defect
-from marketswarm.channels.pausing import pause_sec
 from sentinel.owed import OWED_AT_MOST, Debt
 
 log = logs.get("direct")
@@ -47,36 +48,63 @@ class Way:
         self.trouble: str | None = None
         """What the last attempt came to, in words for a beat's `detail`; None while all is well."""
         self._wanted, self._accepted, self._over = wanted, accepted, over
-        self._waiting: deque[Debt] = deque()
-        self._filled = asyncio.Event()
+        self._backlog = Backlog(at_most=OWED_AT_MOST)
+        self._debts: dict[str, Debt] = {}  # by the id of their message, which is that of their event
+        self._poked = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._backlog)
 
     def put(self, debt: Debt) -> None:
         """Adds a debt; never blocks. When there are too many, the oldest goes."""
-        while len(self._waiting) >= OWED_AT_MOST:
-            self._over(self._waiting.popleft())
-        self._waiting.append(debt)
-        self._filled.set()
+        self._debts[debt.event.id] = debt
+        message = replace(message_for(debt, time.time()), about=(debt.key,))
+        for given_up in self._backlog.put(message, time.monotonic()):
+            self._over(self._debts.pop(given_up.id))
+        self._poked.set()
 
     async def run(self) -> None:
         """Sends until cancelled."""
-        failures = 0
         while True:
-            await self._filled.wait()
-            debt = self._waiting[0]
-            error = await self._send(debt) if await self._wanted(debt) else None
-            if error is None or error.permanent:
-                failures = 0
-                self._finish(debt)
-            else:
-                failures += 1
-                await asyncio.sleep(pause_sec(failures, error.retry_after_sec, random.random()))
+            self._poked.clear()
+            entry, again_at = self._backlog.next(time.monotonic())
+            if entry is None:
+                await self._rest(again_at)
+                continue
+            entry.on_wire = True
+            try:
+                await self._try(entry)
+            finally:
+                entry.on_wire = False
 
-    def _finish(self, debt: Debt) -> None:
-        if self._waiting and self._waiting[0] is debt:
-            self._waiting.popleft()
-            self._over(debt)
-        if not self._waiting:
-            self._filled.clear()
+    async def _rest(self, until: float) -> None:
+        """Wait for another message, or until then."""
+        try:
+            async with asyncio.timeout(None if until == NEVER else until - time.monotonic()):
+                await self._poked.wait()
+        except TimeoutError:
+            pass
+
+    async def _try(self, entry: Entry) -> None:
+        debt = self._debts[entry.message.id]
+        if not await self._wanted(debt):
+            self._finish(entry)
+            return
+        error = await self._send(debt)
+        if error is None:
+            self._backlog.accepted(entry, time.monotonic(), random.random())
+            self.trouble = f"{self.channel.name}: {self._backlog.trouble}" if self._backlog.trouble else None
+            await self._accepted(debt, self.channel.name)
+        if error is None or error.permanent:
+            self._finish(entry)
+        else:
+            self._backlog.failed(
+                entry, time.monotonic(), error.reason, error.retry_after_sec, random.random()
+            )
+
+    def _finish(self, entry: Entry) -> None:
+        self._backlog.drop(entry)
+        self._over(self._debts.pop(entry.message.id))
 
     async def _send(self, debt: Debt) -> SendError | None:
         name, where = self.channel.name, self.channel.where
@@ -88,9 +116,7 @@ class Way:
         except Exception as defect:  # noqa: BLE001 - a channel's own mistake must not end who watches
             error = refusal_of_defect(log, self.channel, message, defect)
         else:
-            self.trouble = None
             log.info("direct.sent", channel=name, where=where, id=debt.event.id)
-            await self._accepted(debt, name)
             return None
         self.trouble = f"{name}: {error.reason}"
         say = log.error if error.permanent else log.warning
@@ -100,6 +126,6 @@ class Way:
             where=where,
             reason=error.reason,
             id=debt.event.id,
-            waiting=len(self._waiting),
+            waiting=len(self),
         )
         return error

@@ -43,9 +43,11 @@ class Backlog:
     Args:
         failures: in a row, before this run.
         free_at: when the pause after the last of them ends.
+        at_most: how many may wait.
     """
 
-    def __init__(self, failures: int = 0, free_at: float = float("-inf")) -> None:
+    def __init__(self, failures: int = 0, free_at: float = float("-inf"), *, at_most: int = QUEUE) -> None:
+        self._at_most = at_most
         self.failures, self.free_at = failures, free_at
         self.broken = False
         self.reason = ""
@@ -71,7 +73,7 @@ class Backlog:
         if message.id in self._entries:
             return []
         given_up = []
-        while len(self._entries) >= QUEUE:
+        while len(self._entries) >= self._at_most:
             oldest = next(each for each in self._entries.values() if not each.on_wire)
             self.drop(oldest)
             given_up.append(oldest.message)

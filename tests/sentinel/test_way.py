@@ -7,13 +7,14 @@ import pytest
 from rig_process import auntil
 
 from marketswarm.channels import Failure, Message, SendError
+from marketswarm.channels.pausing import pause_sec
 from marketswarm.event import Event, Kind, encode, identify
 from sentinel.owed import OWED_AT_MOST, Debt
-from sentinel.way import Way, message_for, pause_sec
+from sentinel.way import Way, message_for
 
 
-def debt(ts: float = 1000.0, kind: Kind = Kind.HEALER_MISS) -> Debt:
-    event = Event(kind, "healer", ts, identify(kind, "healer", ts), "sentinel")
+def debt(ts: float = 1000.0, kind: Kind = Kind.HEALER_MISS, svc: str = "healer") -> Debt:
+    event = Event(kind, svc, ts, identify(kind, svc, ts), "sentinel")
     return Debt(event, encode(event), 0.0)
 
 
@@ -43,6 +44,20 @@ class Scripted:
 
     async def aclose(self) -> None:
         pass
+
+
+class Picky(Scripted):
+    """A channel that never accepts the messages with these ids, and takes all others."""
+
+    def __init__(self, *never: str) -> None:
+        super().__init__()
+        self.never = never
+
+    async def send(self, message: Message) -> None:
+        await super().send(message)
+        await asyncio.sleep(0)  # pauses are none here, and a channel that answers takes a while
+        if message.id in self.never:
+            raise SendError("500")
 
 
 class Scene:
@@ -79,7 +94,7 @@ def pauses(monkeypatch):
         made.append(pause_sec(failures, retry_after_sec, 0.5))
         return 0.0
 
-    monkeypatch.setattr("sentinel.way.pause_sec", none)
+    monkeypatch.setattr("marketswarm.channels.backlog.pause_sec", none)
     return made
 
 
@@ -92,6 +107,40 @@ async def test_it_is_tried_until_it_is_accepted_and_then_no_more(pauses):
     assert scene.accepted == scene.ended == [one.event.id]
     assert pauses == [1, 2, 4, 8, 16]
     assert scene.way.trouble is None
+
+
+async def test_one_that_is_never_accepted_holds_up_no_other_and_is_still_seen():
+    ill, later = debt(1), debt(2)
+    others = [debt(3 + n, Kind.BUS_MISS, f"bus-{n}") for n in range(3)]
+    channel = Picky(ill.event.id)
+    scene = Scene(channel)
+    scene.way.put(ill)
+    scene.way.put(later)
+    for one in others:
+        scene.way.put(one)
+    task = asyncio.create_task(scene.way.run())
+    try:
+        await auntil(lambda: len(scene.accepted) == len(others) and channel.tried.count(ill.event.id) > 3, 5)
+    finally:
+        task.cancel()
+    assert scene.accepted == scene.ended == [one.event.id for one in others]
+    assert later.event.id not in channel.tried  # what is about the same service keeps its order
+    assert scene.way.trouble == "scripted: 500"
+
+
+async def test_one_that_comes_during_a_pause_goes_at_once(monkeypatch):
+    monkeypatch.setattr("marketswarm.channels.backlog.pause_sec", lambda *_: 300.0)
+    ill, other = debt(1), debt(2, Kind.BUS_MISS, "market-redis")
+    channel = Picky(ill.event.id)
+    scene = Scene(channel)
+    scene.way.put(ill)
+    task = asyncio.create_task(scene.way.run())
+    try:
+        await auntil(lambda: channel.tried == [ill.event.id], 5)
+        scene.way.put(other)
+        await auntil(lambda: scene.accepted == [other.event.id], 5)
+    finally:
+        task.cancel()
 
 
 async def test_what_comes_later_goes_later():
@@ -136,7 +185,7 @@ async def test_it_holds_no_more_than_there_may_be_owed():
     scene = Scene(Scripted())
     for n in range(OWED_AT_MOST + 5):
         scene.way.put(debt(n))
-    assert len(scene.way._waiting) == OWED_AT_MOST
+    assert len(scene.way) == OWED_AT_MOST
     assert scene.ended == [debt(n).event.id for n in range(5)]
 
 
