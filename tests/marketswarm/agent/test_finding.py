@@ -1,10 +1,13 @@
+import asyncio
 import hashlib
+import threading
 
 import orjson
 import pytest
+from rig_process import auntil
 
 from marketswarm.agent import load_truth, truth_places
-from marketswarm.agent.finding import look
+from marketswarm.agent.finding import LARGE_BYTES, look
 from marketswarm.exit import Exit
 from marketswarm.settings import Common
 from marketswarm.testing import MemoryBus
@@ -26,6 +29,28 @@ async def put(bus, raw=RAW, revision=b"3", sha256=None):
     await bus.ask(bus.client.set("truth:doc", raw))
     meta = {"revision": revision, "sha256": sha256 or hashlib.sha256(raw).hexdigest()}
     await bus.ask(bus.client.hset("truth:meta", mapping=meta))
+
+
+async def test_a_large_truth_is_checked_while_the_loop_goes_on(buses, monkeypatch):
+    begun, may_end = threading.Event(), threading.Event()
+
+    def slow(raw):
+        begun.set()
+        assert may_end.wait(5), "the loop stood still while a truth was checked"
+        return load(raw)
+
+    monkeypatch.setattr("marketswarm.agent.finding.load", slow)
+    raw = RAW + b" " * LARGE_BYTES
+    await put(buses[0], raw)
+    looking = asyncio.create_task(look(buses[0], "truth:doc"))
+    try:
+        await auntil(begun.is_set, 5)
+        assert not looking.done()
+    finally:
+        may_end.set()
+    seen = await looking
+    assert seen.found is not None
+    assert seen.found.loaded.truth.services.keys() == {"a"}
 
 
 async def test_the_first_bus_with_a_valid_truth_is_taken(buses):
