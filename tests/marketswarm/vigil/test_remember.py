@@ -97,13 +97,16 @@ def test_an_entry_without_a_usable_verdict_is_none_and_is_counted(bad):
     assert unusable_total() == before + 2
 
 
-@pytest.mark.parametrize("name", ["ts", "since", "boot", "i", "mark", "event"])
 @pytest.mark.parametrize(
-    "bad", [b"[]", b"{}", b"true", b'"0x10"', b"-1", b"1e999", b"1e300", b'"' + b"x" * 600 + b'"']
+    ("name", "bad"),
+    [
+        (name, bad)
+        for name in ("ts", "since", "boot", "i", "mark", "event")
+        for bad in (b"[]", b"{}", b"true", b'"0x10"', b"-1", b"1e999", b"1e300", b'"%b"' % (b"x" * 600))
+        if bad != b'"0x10"' or name not in ("boot", "mark")  # there it is a text like any other
+    ],
 )
 def test_what_is_unusable_of_an_entry_is_left_out_and_counted_and_its_verdict_stands(name, bad):
-    if (name, bad) in ((each, b'"0x10"') for each in ("boot", "mark")):
-        pytest.skip("a text like any other")
     raw = b'{"verdict":"down","ts":5,"since":4,"%b":%b}' % (name.encode(), bad)
     before, entry = unusable_total(), read_entry("bus", "healer:roster", "a", raw)
     assert unusable_total() == before + 1
