@@ -147,6 +147,17 @@ AS_A_MONITOR = lines(
     "XADD rss:items * a b",
     "DEL rss:items",
 )
+ITS_OWN_KEYS = lines(
+    """
+    SET health:other {}
+    DEL healer:roster
+    DEL healer:lease
+    """
+)
+"""Of a monitor's list, what the healer may: it replaces a key of its own that holds another kind of value.
+
+A SET would destroy them as well as a DEL, so to refuse DEL would protect nothing.
+"""
 
 REFUSED = {
     (SYSTEM, "rss_agg"): [
@@ -207,7 +218,7 @@ REFUSED = {
     ],
     (MARKET, "mesh"): [*AS_A_MONITOR, *lines(FAKING), "XDEL vexy:notes 1-1", "XACK rss:items vexy_ai 1-1"],
     (SYSTEM, "healer"): [
-        *(line for line in AS_A_MONITOR if line != "SET health:other {}"),
+        *(line for line in AS_A_MONITOR if line not in ITS_OWN_KEYS),
         *lines(READING_THE_LOG),
         "PUBLISH rss_agg:heartbeat {}",
         "SET beat:rss_agg {}",
@@ -250,7 +261,7 @@ REFUSED = {
         "XRANGE rss:items - +",
     ],
     (MARKET, "healer"): [
-        *(line for line in AS_A_MONITOR if line != "SET health:other {}"),
+        *(line for line in AS_A_MONITOR if line not in ITS_OWN_KEYS),
         *lines(READING_THE_LOG),
         "PUBLISH healer:heartbeat {}",
     ],
@@ -325,6 +336,8 @@ DONE = {
         GETRANGE beat:rss_agg 0 9
         HSET healer:roster rss_agg {}
         HGET healer:lease boot
+        DEL healer:lease
+        DEL healer:roster
         HSCAN healer:heard 0
         HSET healer:relayed massive:alerts 1-1
         XREAD STREAMS massive:alerts 0
