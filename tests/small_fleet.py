@@ -120,7 +120,8 @@ class Fleet:
         if not service.modern:  # it leaves no key: all that anyone can know is what was heard
             changes += self.started_at
             lived_at = self.heard_at.get(verdict.svc, float("-inf"))
-        elif service.stopped:  # who says goodbye vouches for no beat that was lost on the way
+        elif service.stopped:  # a key with a goodbye shows no life: not what was lost, nor when that ended
+            changes += self.started_at
             lived_at = min(lived_at, self.heard_at.get(verdict.svc, lived_at))
         lately = sum(at - each < 2 * timeout + warm for each in changes)
         # beats that always fall between two runs, or after the last saving of each, are known to nobody
@@ -172,7 +173,7 @@ class Fleet:
             if verdict.state is State.UNWATCHED:
                 self.disk.roster.pop(field, None)
             else:
-                entry = {"verdict": str(verdict.state), "since": verdict.since}
+                entry = {"verdict": str(verdict.state), "since": verdict.since, "ts": verdict.ts}
                 entry |= {"boot": verdict.boot, "i": verdict.i, "reason": verdict.reason}
                 self.disk.roster[field] = {key: value for key, value in entry.items() if value is not None}
             if verdict.told is Told.ALERT:

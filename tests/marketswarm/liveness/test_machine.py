@@ -7,6 +7,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from small_fleet import Fleet
+from small_world import WALL
+
+from marketswarm.liveness import State
 
 SERVICES = (
     (watch("a", 1.0, 3.0, "x"), True),
@@ -175,3 +178,17 @@ class Machine(RuleBasedStateMachine):
 
 TestMachine = Machine.TestCase
 TestMachine.settings = settings(stateful_step_count=30)
+
+
+def test_who_says_goodbye_while_the_healer_restarts_is_missed_after_a_warm_up_of_the_next_run():
+    fleet = Fleet(*SERVICES)
+    fleet.run(7.3)
+    fleet.cut("x")
+    service = fleet.services["a"]
+    service.beat(fleet.buses["x"], fleet.t, "stopping")
+    service.running = False
+    fleet.restart_healer(0.0)
+    fleet.run(8.0)
+    ((_, miss),) = [told for told in fleet.ledger if told[1].svc == "a"]
+    assert (miss.state, miss.reason) == (State.DOWN, "stopped")
+    assert 2.25 <= miss.ts - WALL - service.lived_at < service.watch.timeout_sec

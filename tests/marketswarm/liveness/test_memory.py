@@ -279,6 +279,16 @@ def test_a_goodbye_that_was_left_with_a_fresh_life_makes_no_silence_shorter(boot
     assert hand.verdicts[0].reason == "stopped"
 
 
+@pytest.mark.parametrize("age_sec", [0.5, 5.0, 14.0])
+def test_who_said_goodbye_just_before_counts_as_silent_for_half_its_timeout_as_one_without_a_key(age_sec):
+    # found by the machine, which took the key of one that is gone for that of one that lives
+    known = {"a": up(noted=Noted("b", 5, WALL - 5, WALL - 5))}
+    hand = Hand(watch(), known=known, beats={"a": says(age_sec, boot="b", i=6, status="stopping")})
+    hand.run(60)
+    assert hand.said == [(22.5, "a", "down")]
+    assert hand.verdicts[0].reason == "stopped"
+
+
 # -- what the next run is to know
 
 
