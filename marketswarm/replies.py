@@ -91,18 +91,23 @@ class BoundedParser(_AsyncHiredisParser):
 
     async def read_from_socket(self) -> bool:
         """Takes what has arrived; waits for it."""
+        # no name for the reader here or in whatever calls this: an error keeps its frames, and all that has
+        # a name in them
         longest = reply_limit.get() or self.longest
         if self._taken > longest:
             raise ReplyTooLong(f"a reply of more than {longest} bytes")
         stream: Any = self._stream
-        reader: Any = self._reader
         some: bytes = await stream.read(self._read_size)
         if not some:
             raise HungUp("the server closed the connection")
         self._taken += len(some)
-        self._chunk = some
-        reader.feed(some)
+        self._feed(some)
         return True
+
+    def _feed(self, some: bytes) -> None:
+        self._chunk = some
+        reader: Any = self._reader
+        reader.feed(some)
 
 
 class BatchParser(BoundedParser):
@@ -134,8 +139,7 @@ class BatchParser(BoundedParser):
 
     async def read_from_socket(self) -> bool:
         """Takes what has arrived, without the rest of a message that is skipped; waits for it."""
-        reader: Any = self._reader
-        if not reader.has_data():
+        if not self._reader.has_data():  # type: ignore[attr-defined]  # None at first
             self._since, self._since_bytes = [], 0
         if self._skip:
             await self._skip_rest()
@@ -150,13 +154,13 @@ class BatchParser(BoundedParser):
 
     async def _skip_rest(self) -> None:
         stream: Any = self._stream
-        reader: Any = self._reader
+        some = b""
         while self._skip:
-            some: bytes = await stream.read(self._read_size)
+            some = await stream.read(self._read_size)
             if not some:
                 raise HungUp("the server closed the connection")
-            self._chunk, self._skip = some[self._skip :], max(0, self._skip - len(some))
-        reader.feed(self._chunk)
+            some, self._skip = some[self._skip :], max(0, self._skip - len(some))
+        self._feed(some)
 
     def _cut_short(self) -> list[bytes] | None:
         """Begins to skip a message that is too long, and gives its beginning; None if there is none."""
@@ -178,7 +182,7 @@ class BatchParser(BoundedParser):
         what is no reply.
         """
         self._taken = 0
-        # no name for the reader here: an error keeps this frame, and all that has a name in it
+        # no name for the reader here, see `read_from_socket`
         while (reply := self._reader.gets()) is NOT_ENOUGH_DATA:  # type: ignore[attr-defined]  # None at first
             if LONGEST_MESSAGE < self._taken <= TRACED and (beginning := self._cut_short()) is not None:
                 return beginning

@@ -126,16 +126,18 @@ class Session:
             while reply is not NOT_ENOUGH_DATA:
                 if isinstance(reply, RedisError):
                     self._refuse(reply)
-                elif reply[0] == b"message" and type(reply[1]) is type(reply[2]) is bytes:
-                    found.append(reply)
                 else:
-                    self._acknowledge(*reply)
+                    kind, channel, payload = reply
+                    if kind == b"message" and type(channel) is type(payload) is bytes:
+                        found.append(reply)
+                    else:
+                        self._acknowledge(kind, channel)
                 reply = more()
         except Exception as error:  # noqa: BLE001 - as above
             self._broken = self._failed(error)
         return found
 
-    def _acknowledge(self, kind: Any, channel: Any, _count: Any) -> None:
+    def _acknowledge(self, kind: Any, channel: Any) -> None:
         if not self._pending or kind != self._pending[0].command.lower().encode():
             raise InvalidResponse("neither a message nor an answer")
         if self.refused and kind == b"subscribe":
