@@ -60,7 +60,7 @@ class Relay:
         self._at = BEGINNING
         self._unsaid: Counter[str] = Counter()
         self._said_at = float("-inf")
-        self._refusal: str | None = None
+        self._refused_at = float("-inf")  # when a refusal was logged last
         self.copied = 0
         self.skipped: Counter[str] = Counter()
         """By reason, the entries that were not copied."""
@@ -76,12 +76,9 @@ class Relay:
                     await asyncio.sleep(AGAIN_SEC)
                 else:
                     await self._copy(bus, fence)
-                    self._refusal = None
             except BusError as error:
                 self._stored = None
-                if error.reason != self._refusal:
-                    log.warning("relay.waiting", bus=bus.name, reason=error.reason, detail=error.detail)
-                    self._refusal = error.reason
+                self._refused(error)
                 await asyncio.sleep(AGAIN_SEC)
             self._complain()
 
@@ -137,6 +134,13 @@ class Relay:
             log.warning("relay.position_unreadable", bus=bus.name)
         self._stored = stored
         self._at = stored if _POSITION.fullmatch(stored) else BEGINNING
+
+    def _refused(self, error: BusError) -> None:
+        """Log the first refusal, then the present one every 10 s: a failing bus gives several reasons."""
+        now = asyncio.get_running_loop().time()
+        if now - self._refused_at >= COMPLAIN_EVERY_SEC:
+            log.warning("relay.waiting", bus=error.bus, reason=error.reason, detail=error.detail)
+            self._refused_at = now
 
     def _complain(self) -> None:
         now = asyncio.get_running_loop().time()
