@@ -8,7 +8,7 @@ here.
 import asyncio
 import contextlib
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any, Final, Protocol
 
@@ -23,15 +23,18 @@ OPEN_WITHIN_SEC: Final = 2.0
 FIRST_PAUSE_SEC: Final = 0.05
 LONGEST_PAUSE_SEC: Final = 1.0
 DEAF_AFTER_SEC: Final = 1.5
-"""A session on which a canary is missing for so long is given up: half-open connections say nothing."""
+"""A session that owes a canary for so long is given up: half-open connections say nothing.
+
+Time in which the listener works on what the session brought does not count: the canary may be next.
+"""
 ASK_AGAIN_SEC: Final = 2.0
 """Between two attempts to subscribe to channels that were refused."""
 URGED_PAUSE_SEC: Final = 0.005
 """The least time between two canaries, when many deadlines are due."""
 MAX_DIGITS: Final = 20
+"""Of a canary's number: Python refuses to read very long ones, and anyone may publish on that channel."""
 MESSAGES_AT_ONCE: Final = 250
 """Each of them may bring a verdict, and that its log line."""
-"""Of a canary's number: Python refuses to read very long ones, and anyone may publish on that channel."""
 
 COUNTER_REPLACED: Final = -1
 _CANARY: Final = Script.beside("marketswarm", "canary.lua")
@@ -73,6 +76,39 @@ def moment() -> Moment:
     return Moment(time.monotonic(), time.time())
 
 
+class InVain:
+    """How long, in seconds, a canary that is owed was waited for while nothing else was left to be heard."""
+
+    def __init__(self, now: float) -> None:
+        self._looked_at = now
+        self._waited_sec = 0.0
+        self._works_since: float | None = None
+        self._worked_sec = 0.0  # since the last look
+
+    @contextlib.contextmanager
+    def at_work(self) -> Iterator[None]:
+        """While what came is being heard."""
+        self._works_since = time.monotonic()
+        try:
+            yield
+        finally:
+            self._end_work(time.monotonic())
+            self._works_since = None
+
+    def look(self, owed_sec: float, now: float) -> float:
+        """Return the wait, where a canary has been owed for `owed_sec`; to be called again and again."""
+        self._end_work(now)
+        idle_sec = now - self._looked_at - self._worked_sec
+        self._waited_sec = min(owed_sec, self._waited_sec + idle_sec)
+        self._looked_at, self._worked_sec = now, 0.0
+        return self._waited_sec
+
+    def _end_work(self, now: float) -> None:
+        if self._works_since is not None:
+            self._worked_sec += now - self._works_since
+            self._works_since = now
+
+
 class Listener:
     """Keeps one subscriber session on one bus.
 
@@ -96,6 +132,7 @@ class Listener:
         self._changed = asyncio.Event()
         self._urged = asyncio.Event()
         self._number = 0
+        self._in_vain = InVain(time.monotonic())
 
     def listen_to(self, channels: frozenset[str]) -> None:
         """Sets the channels to be heard; those that are new or gone follow at once."""
@@ -173,10 +210,12 @@ class Listener:
 
     async def _read(self, session: Session) -> None:
         while True:
-            turns, batch = Turns(), iter(await session.batch())
-            for first in batch:
-                self._take(chain((first,), islice(batch, MESSAGES_AT_ONCE - 1)))
-                await turns.pause()
+            batch = iter(await session.batch())
+            with self._in_vain.at_work():
+                turns = Turns()
+                for first in batch:
+                    self._take(chain((first,), islice(batch, MESSAGES_AT_ONCE - 1)))
+                    await turns.pause()
             if self._asked and session.settled:
                 self._require_some(session)
                 self._report(session)
@@ -218,7 +257,8 @@ class Listener:
         while True:
             started = time.monotonic()
             await self._send_canary()
-            if self._ear.deaf_for(self.bus.name, time.monotonic()) > DEAF_AFTER_SEC:
+            now = time.monotonic()
+            if self._in_vain.look(self._ear.deaf_for(self.bus.name, now), now) > DEAF_AFTER_SEC:
                 self.rebuild()
             await asyncio.sleep(URGED_PAUSE_SEC)
             with contextlib.suppress(TimeoutError):

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -27,6 +28,7 @@ class Ear:
         self.refusals: list[str] = []
         self.refused: list[set[str]] = []
         self.canaries = 0
+        self.work_sec = 0.0  # what each part of a batch takes
 
     def opened(self, bus: str) -> None:
         self.sessions += 1
@@ -41,6 +43,7 @@ class Ear:
 
     def heard(self, bus, messages, now) -> Sequence[Sequence[bytes]]:
         others = []
+        time.sleep(self.work_sec)  # work, and so it blocks the loop
         for message in messages:
             if message[1].startswith(b"healer:canary:"):
                 others.append(message)
@@ -124,6 +127,18 @@ async def test_a_session_that_the_server_kills_is_rebuilt_at_once(server):
         assert ear.clock.gaps == 2
         server.cmd("PUBLISH", "a", "again")
         await auntil(lambda: ear.payloads == [(b"a", b"again")])
+
+
+async def test_a_burst_that_takes_long_to_hear_is_heard_to_its_end_on_the_session_that_brought_it(server):
+    async with listening(server.url, "a") as (_, ear):
+        ear.work_sec = 0.05
+        script = "for i = 1, 15000 do redis.call('PUBLISH', 'a', i) end"
+        await asyncio.to_thread(server.cmd, "EVAL", script, "0")
+        await auntil(lambda: len(ear.payloads) == 15_000 or ear.losses, 30)
+        assert ear.losses == []
+        ear.work_sec = 0.0
+        await auntil(lambda: ear.clock.listening, 4)
+        assert ear.sessions == 1
 
 
 async def test_a_half_open_connection_is_noticed_by_its_canaries_and_given_up(server):
