@@ -90,7 +90,9 @@ def alert(
 
 
 def began(event: Event) -> float:
-    """When the silence began that an event tells of, as far as it says so; the same for a miss and its ok."""
+    """When what an event tells of began, as far as it says so; the same for a miss and its ok."""
+    if event.type is Kind.WATCH_MISS:
+        return event.ts  # its `since` is the last beat that was heard before
     return event.ts - (event.down_sec or event.late_sec or 0.0) if event.since is None else event.since
 
 

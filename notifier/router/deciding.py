@@ -137,6 +137,8 @@ class Router:
         incident.down, incident.id, incident.miss = True, event.id, raw.decode("utf-8", "replace")
         incident.kind, incident.ts = event.type, event.ts
         incident.since = event.ts - (event.late_sec or 0.0) if event.since is None else event.since
+        if event.type is Kind.WATCH_MISS:
+            incident.since = event.ts  # its own is the last beat that was heard before
         incident.told_at = incident.free_at = incident.held = None
         incident.thread, incident.channels, incident.acked_by = "", (), ""
         incident.reminded = incident.escalated = 0

@@ -60,7 +60,7 @@ class Holding:
         """The open channels that news of it goes to: those of the first route that takes it, else all."""
         severity, tags = self.severity(incident), self._tags(incident)
         for route in self.policy.routes:
-            if route.takes(incident.key, tags, severity):
+            if route.takes(incident.name, tags, severity):
                 # people who are to be told over a way that is not there are told over all others
                 return self.open_of(route.channels) or self.open_channels
         return self.open_channels
@@ -80,7 +80,7 @@ class Holding:
             fits = silence.matches(incident.key, tags) or silence.matches(incident.svc, tags)
             if fits and silence.active(now):
                 return Reason.SILENCED
-        if any(window.fits(incident.key, tags) for window in self._open_windows(now)):
+        if any(window.fits(incident.name, tags) for window in self._open_windows(now)):
             return Reason.MAINTENANCE
         return None
 
@@ -105,6 +105,8 @@ class Holding:
 
     def cause_of(self, incident: Incident) -> Incident | None:
         """What is down that it depends on, if whoever would hear of it heard of that, or is not to."""
+        if incident.kind is Kind.WATCH_MISS:
+            return None  # a refused channel is nobody else's doing
         for svc in self.causes(incident.svc):
             cause = self._incidents.get(svc)
             if cause is None or not cause.down or self._waiting.opening(cause.id) is not None:
@@ -164,4 +166,4 @@ class Holding:
 
     def _tags(self, incident: Incident) -> tuple[str, ...]:
         section = self.truth.services.get(incident.svc) or probed_as(self.truth, incident.svc)
-        return section.tags if section is not None and incident.key == incident.svc else ()
+        return section.tags if section is not None and incident.name == incident.svc else ()

@@ -54,7 +54,7 @@ class Incident:
     """One thing that is down, or was lately. Times are epoch seconds.
 
     `key` is what it is called here: a service's name, a target's (`massive/shop`), `bus:market-redis`,
-    `truth:market-redis`. `id` and
+    `truth:market-redis`, `watch:rss_agg` (a service that the healer may not hear). `id` and
     `miss` are the event that opened it, of `kind`, written at `ts`; away it has been `since`. `held` is why
     that is not told. `thread`, `told_at` and `channels`
     are of the message that told it. `kept` misses were held back by the rate limit; those that are over
@@ -88,6 +88,11 @@ class Incident:
     changes: list[float] = field(default_factory=list)
     flapping: bool = False
     flap_thread: str = ""
+
+    @property
+    def name(self) -> str:
+        """What routes, silences and maintenance call it: a service by its name, all else by its key."""
+        return self.svc if self.key.startswith(("watch:", "reach:")) else self.key
 
     @property
     def told(self) -> bool:

@@ -45,6 +45,8 @@ _SHORT: Final = {
     Say.BLIP: "was down for a moment",
     Say.NOTE: "news of",
 }
+_THINGS: Final = {"bus": "bus {}", "truth": "the truth on {}", "watch": "the watch on {}"}
+"""What is down if it is no service, by the first word of its key."""
 _RANK: Final = (Severity.INFO, Severity.WARNING, Severity.CRITICAL)
 
 
@@ -129,4 +131,5 @@ def _said(line: Line, folded: int) -> tuple[str, str]:
 
 
 def _thing(line: Line) -> str:
-    return f"bus {line.svc}" if line.key.startswith("bus:") else line.svc
+    family, colon, _ = line.key.partition(":")
+    return _THINGS[family].format(line.svc) if colon and family in _THINGS else line.svc

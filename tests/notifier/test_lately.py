@@ -36,6 +36,18 @@ def test_a_gap_moves_nothing():
     assert lasting(("heartbeat_miss", "a"), ("heartbeat_gap", "a")) == ["heartbeat_miss.0"]
 
 
+def test_what_cannot_be_watched_lasts_until_it_can_or_is_dropped():
+    assert lasting(
+        ("watch_miss", "a"),
+        ("heartbeat_ok", "a"),
+        ("watch_miss", "b"),
+        ("watch_miss", "c"),
+        ("watch_ok", "b"),
+        ("watch_unwatched", "c"),
+        ("reach_gap", "healer"),
+    ) == ["watch_miss.0"]
+
+
 def test_a_bus_and_a_service_of_one_name_are_two_things():
     assert lasting(("bus_miss", "a"), ("heartbeat_ok", "a")) == ["bus_miss.0"]
 

@@ -98,6 +98,29 @@ def test_an_alert_keeps_the_severity_that_its_thread_began_with():
     assert one(replace(OK, events=(healer,)))["labels"]["severity"] == "critical"
 
 
+@pytest.mark.parametrize("end", [Kind.WATCH_OK, Kind.WATCH_UNWATCHED])
+def test_that_a_service_cannot_be_watched_is_an_alert_of_its_own_from_when_it_was_refused(end):
+    miss = event_of(Kind.WATCH_MISS, "rss_agg", AT, reason="auth", since=AT - 3000)
+    more = {"down_sec": 240.0} if end is Kind.WATCH_OK else {}
+    ended = event_of(end, "rss_agg", AT + 240, **more)
+    fired = one(replace(MISS, id=miss.id, events=(encode(miss),)))
+    resolved = one(replace(OK, events=(encode(ended),)), "warning")
+    assert (fired["status"], resolved["status"]) == ("firing", "resolved")
+    assert fired["labels"] == resolved["labels"]
+    assert fired["labels"] == {"alertname": "watch", "severity": "warning", "svc": "rss_agg"}
+    assert fired["fingerprint"] == resolved["fingerprint"] != one(MISS)["fingerprint"]
+    assert fired["startsAt"] == "2025-11-06T12:50:58.300Z"
+    if end is Kind.WATCH_OK:
+        assert resolved["startsAt"] == fired["startsAt"]
+
+
+def test_that_no_bus_was_reached_fires_nothing():
+    gap = event_of(Kind.REACH_GAP, "healer", AT, since=AT - 31, gap_sec=31.0)
+    found = one(replace(OK, what=What.NOTE, events=(encode(gap),), closes=()))
+    assert (found["status"], found["labels"]["alertname"]) == ("resolved", "reach")
+    assert found["labels"]["severity"] == "info"
+
+
 def test_a_group_has_an_alert_for_each_and_says_how_many_it_leaves_out():
     found = read(GROUP)
     assert [alert["labels"]["svc"] for alert in found["alerts"]] == [f"worker_{i:03d}" for i in range(200)]

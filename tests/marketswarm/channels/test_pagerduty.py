@@ -5,17 +5,39 @@ from dataclasses import replace
 
 import orjson
 import pytest
-from channel_messages import CASES, FLAPPING, GROUP, HOSTILE, MISS, OK, REMINDER, agrees, hostile
+from channel_messages import (
+    AT,
+    CASES,
+    FLAPPING,
+    GROUP,
+    HOSTILE,
+    MISS,
+    OK,
+    REMINDER,
+    agrees,
+    event_of,
+    hostile,
+)
 from pydantic import SecretStr, ValidationError
 from rig_receiver import Answer, Receiver
 
-from marketswarm.channels import Message, SendError, Severity, What, pagerduty
+from marketswarm.channels import Message, SendError, Severity, What, message_of, pagerduty
 from marketswarm.channels.http import Http
 from marketswarm.channels.pagerduty import ENQUEUE, Options, PagerDuty, requests_of
+from marketswarm.event import Kind, encode
 
 KEY = "0123456789abcdef0123456789abcdef"
 ACCEPTED = Answer(202, body=b'{"status":"success","message":"Event processed","dedup_key":"a"}')
 TEXTS = {"summary": 1024, "timestamp": 30, "severity": 8, "source": 255, "component": 255, "class": 255}
+
+
+def test_one_that_cannot_be_watched_wakes_somebody_and_that_no_bus_was_reached_nobody():
+    refused = event_of(Kind.WATCH_MISS, "rss_agg", AT, reason="auth")
+    (trigger,) = requests_of(replace(MISS, events=(encode(refused),))).values()
+    assert (trigger["payload"]["class"], trigger["payload"]["component"]) == ("watch_miss", "rss_agg")
+    as_documented(trigger)
+    gap = event_of(Kind.REACH_GAP, "healer", AT, gap_sec=31.0)
+    assert requests_of(message_of(gap, encode(gap), AT)) == {}
 
 
 def in_order(requests: dict) -> list[tuple[str, str]]:

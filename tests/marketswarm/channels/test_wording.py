@@ -63,6 +63,30 @@ SAYS = [
         "it was down, and the truth no longer names it",
         "info",
     ),
+    (
+        Event(Kind.WATCH_MISS, "rss_agg", 9.0, "a", "healer", reason="auth", since=3.0),
+        "rss_agg can't be watched",
+        "its bus does not let its channel be heard (auth)",
+        "warning",
+    ),
+    (
+        Event(Kind.WATCH_OK, "rss_agg", 9.0, "a", "healer", down_sec=135.2),
+        "rss_agg is watched again",
+        "after 2 min 15 s",
+        "info",
+    ),
+    (
+        Event(Kind.WATCH_UNWATCHED, "rss_agg", 9.0, "a", "healer"),
+        "rss_agg is no longer watched",
+        "it could not be heard, and the truth no longer names it",
+        "info",
+    ),
+    (
+        Event(Kind.REACH_GAP, "healer", 9.0, "a", "healer", since=3.0, gap_sec=31.5),
+        "the healer reached no bus",
+        "for 31.5 s; its own network, or all buses at once; nothing was watched",
+        "info",
+    ),
 ]
 
 

@@ -47,6 +47,12 @@ def test_the_verdict_is_the_healers_whatever_else_is_seen(truth):
     assert row(truth, "a", roster={"a": {"verdict": "down"}}, ttls_sec={"a": 20.0}).verdict == "down"
 
 
+def test_one_that_may_not_be_heard_is_unwatchable_whatever_else_is_known(truth):
+    known = {"a": {"verdict": "up"}, "watch:a": {"verdict": "down"}}
+    assert row(truth, "a", roster=known, ttls_sec={"a": 19.5}).verdict == "unwatchable"
+    assert row(truth, "b", roster=known | {"b": {"verdict": "up"}}).verdict == "up"
+
+
 def test_silence_is_what_the_beat_has_lived(truth):
     assert row(truth, "a", ttls_sec={"a": 19.5}).silence_sec == 0.5
     assert row(truth, "a", ttls_sec={"a": 20.1}).silence_sec is None

@@ -66,6 +66,13 @@ TS = 1762433458.3
             {"type": "probe_unwatched", "svc": "massive/shop"},
             "· massive/shop is no longer probed; it was down",
         ),
+        (
+            {"type": "watch_miss", "svc": "a", "reason": "auth"},
+            "✗ a can't be watched: its channel is refused to the healer",
+        ),
+        ({"type": "watch_ok", "svc": "a", "down_sec": 20}, "✓ a can be watched again"),
+        ({"type": "watch_unwatched", "svc": "a"}, "· a is no longer watched; it could not be heard"),
+        ({"type": "reach_gap", "svc": "healer", "gap_sec": 31.5}, "· the healer reached no bus for 31.5 s"),
         ({"type": "new_kind", "svc": "b"}, "· new_kind b"),
         ({}, "· None"),
     ],
