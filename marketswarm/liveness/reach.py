@@ -1,7 +1,8 @@
 """Whether the healer reaches any bus at all. While it reaches none, its own network is in doubt first. Pure.
 
-A bus that refuses for a reason of its own (`oom`, `auth`) is reached. While none is, nothing is said of any
-bus; when one is back, one fact tells how long none was, and the others have their whole timeout to follow.
+A bus that refuses for a reason of its own (`oom`, `auth`) is reached, and so is one that takes canaries and
+brings none back. While none is reached, nothing is said of any bus; when one is back, one fact tells how long
+none was, and the others have their whole timeout to follow.
 """
 
 from collections.abc import Collection
@@ -14,8 +15,8 @@ from marketswarm.liveness.verdict import Of, State, Told, Verdict
 from marketswarm.liveness.watched_bus import WatchedBus
 from marketswarm.truth import HEALER
 
-ANSWERS: Final = frozenset({"auth", "loading", "readonly", "oom", "misconf"})
-"""Reasons that only a server which was reached can give."""
+ANSWERS: Final = frozenset({"auth", "loading", "readonly", "oom", "misconf", "deaf"})
+"""Reasons that only a server which was reached can give; one that is `deaf` took the canary."""
 
 
 class Reach:

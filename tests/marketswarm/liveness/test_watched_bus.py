@@ -241,6 +241,14 @@ def test_a_bus_that_refuses_is_reached_and_so_each_is_told(reason):
     assert sorted(what(hand)) == [("bus", "bus down"), ("other", "bus down")]
 
 
+def test_buses_that_answer_and_bring_back_no_canary_are_reached_and_so_each_is_told():
+    hand = two_buses()
+    hand.deaf = set(BOTH)
+    hand.run(15)
+    assert sorted(what(hand)) == [("bus", "bus down"), ("other", "bus down")]
+    assert {verdict.reason for verdict in hand.verdicts} == {"deaf"}
+
+
 def test_a_short_loss_of_all_is_no_fact():
     hand = two_buses()
     lose(hand, *BOTH)
