@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from rig import TcpProxy
+from rig import TcpProxy, until
 from rig_scene import BUS_TIMEOUT_SEC, BUSES, NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, Scene, only, rest, service
 
 OUTAGE_SEC = 2 * TIMEOUT_SEC + 1
@@ -66,6 +66,12 @@ def test_row_46_both_buses_lost_at_once_are_one_fact_when_they_are_back_and_no_s
         for bus in BUSES:
             assert of_buses(scene, bus) == [("reach_gap", "healer")]
         assert scene.tail("system-redis").of("reach_gap") == [scene.log("reach_gap")[0]]
+        scene["healer"].stop()
+        scene["healer"].start()
+        until(lambda: len(scene["healer"].logs("vigil.recalled")) > 1, 10, "the healer to recall its roster")
+        scene.listen_for(WARM_UP_SEC, *BUSES)
+        assert scene["healer"].logs("state.unusable") == []
+        assert of_buses(scene) == [("reach_gap", "healer")]
 
 
 @pytest.mark.parametrize("fault", ["refuse", "swallow"])

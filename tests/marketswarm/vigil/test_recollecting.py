@@ -9,11 +9,12 @@ from rig import auntil
 
 from marketswarm.beat import make
 from marketswarm.listen import moment
-from marketswarm.liveness import Acquitted, State, Told, Verdict
+from marketswarm.liveness import Acquitted, Of, State, Told, Verdict
 from marketswarm.stored import unusable_total
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import Watch
 from marketswarm.vigil import Notices, Vigil, recollecting
+from marketswarm.vigil.remember import Memory, field_of
 from marketswarm.vigil.testify import Answer
 
 WATCH = Watch("bare", "system-redis", "bare:heartbeat", 10.0, 30.0)
@@ -104,6 +105,24 @@ async def test_a_vigil_whose_verdicts_are_not_taken_says_how_many_wait(bus):
     bus.connected = True
     await auntil(lambda: vigil._trouble() is None)
     assert await bus.client.xlen("healer:alerts:log") == 1
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.mark.parametrize("of", Of)
+async def test_what_is_told_of_anything_is_known_to_the_next_run(bus, of):
+    vigil = a_vigil(bus)
+    name, state = ("healer", State.UP) if of is Of.REACH else ("bare", State.DOWN)
+    gap_sec, mark = (31.0, "reach_gap.healer.69000") if of is Of.REACH else (None, None)
+    verdict = Verdict(name, state, Told.ALERT, 100.0, of=of, since=69.0, gap_sec=gap_sec, mark=mark)
+    task = asyncio.create_task(vigil._posts["system-redis"].outbox.run())
+    vigil.conclude(verdict)
+    await auntil(lambda: not vigil._posts["system-redis"].outbox)
+    before = unusable_total()
+    roster = await Memory(bus, "healer").roster()
+    assert unusable_total() == before
+    entry = roster[field_of(verdict)]
+    assert (entry.verdict, entry.ts, entry.since) == (state, 100.0, 69.0)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
