@@ -6,7 +6,7 @@ only a stretch in which it is certain who speaks, and that he hears, counts as l
 
 from collections.abc import Callable, Iterable
 
-from soak.ledger import AWAY, GONE, HOME, Ledger, Spell
+from soak.ledger import ANSWERED, AWAY, GONE, HOME, Ledger, Spell
 from soak.stretches import Stretch, common, merged, without
 
 SETTLE_SEC = 3.0
@@ -60,6 +60,27 @@ class Hearing:
             for spell in self.ledger.spells
             if spell.target in targets and spell.kind in AWAY
         )
+
+    def hampered(self, healer: int, bus: str) -> list[Stretch]:
+        """Something was done to that bus, or between the two, or to the healer itself, or is felt still."""
+        return merged(self._of(f"bus:{bus}", f"wire:{healer}:{bus}", f"healer:{healer}", "machine"))
+
+    def reached_none(self, healer: int, buses: Iterable[str]) -> list[Stretch]:
+        """None of these buses, which are all there are, gave that healer any answer."""
+        found = self._whole()
+        for bus in buses:
+            targets = (f"bus:{bus}", f"wire:{healer}:{bus}")
+            mute = [
+                (spell.start, spell.end)
+                for spell in self.ledger.spells
+                if spell.target in targets and spell.kind in AWAY - ANSWERED
+            ]
+            found = common(found, merged(self._clipped(mute)))
+        return found
+
+    def ran(self, healer: int) -> list[Stretch]:
+        """That healer was up, and had been for a while; so was this machine."""
+        return without(self._whole(), merged(self._of(f"healer:{healer}", "machine")))
 
     def could_speak(self) -> list[Stretch]:
         """Some healer was up, and had been for a while."""

@@ -2,7 +2,7 @@
 
 from soak.hearing import Hearing
 from soak.ledger import Ledger
-from soak.lost import judge_buses
+from soak.lost import judge_buses, judge_reach
 from soak.oracle import Account, Told, judge_services
 from soak.order import judge_order
 
@@ -16,7 +16,9 @@ def judge(ledger: Ledger, told: list[Told], until: float) -> Account:
     judge_order(ledger, told, account)
     judge_services(ledger, told, hearing, account)
     judge_buses(BUSES, told, hearing, account)
+    judge_reach(BUSES, told, hearing, account)
     _judge_truth(ledger, told, account)
+    _judge_watching(told, account)
     account.findings.sort(key=lambda finding: finding.at)
     return account
 
@@ -29,3 +31,10 @@ def _judge_truth(ledger: Ledger, told: list[Told], account: Account) -> None:
             away = any(s.start - 1 <= one.ts <= s.end + 15 for s in ledger.spells if s.target[:4] == "bus:")
             if not near and not away:
                 account.find("false", one.event["svc"], one.at, "the truth did not drift", one.event)
+
+
+def _judge_watching(told: list[Told], account: Account) -> None:
+    """No bus was made to refuse a healer any channel."""
+    for one in told:
+        if one.event["type"].startswith("watch_"):
+            account.find("false", one.event["svc"], one.at, "no channel was refused", one.event)

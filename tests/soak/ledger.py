@@ -14,6 +14,8 @@ from soak.stretches import Stretch
 HOME = "system-redis"
 AWAY = {"stop", "kill", "freeze", "oom", "readonly", "refuse", "swallow"}
 """Faults of a bus, or of the wire to it, in which nothing can be proven: it is lost after its timeout."""
+ANSWERED = {"oom", "readonly"}
+"""Those of them in which the server itself still says no: it is reached."""
 GONE = {"stop", "kill", "freeze"}
 """Faults of a healer in which it cannot be the one who speaks."""
 PAUSE_SEC = 1.0

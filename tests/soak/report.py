@@ -22,6 +22,10 @@ def said(soak: Soak) -> Iterator[str]:
         f"bus losses  made {counts['bus losses made']}, owed {counts['bus losses owed']}, "
         f"told {counts['bus losses told']}"
     )
+    yield (
+        f"reach gaps  made {counts['reach gaps made']}, owed {counts['reach gaps owed']}, "
+        f"told {counts['reach gaps told']}"
+    )
     yield f"misses told {counts['misses told']}; gaps told {counts['gaps told']}"
     yield "findings    " + ", ".join(f"{kind} {count}" for kind, count in of_kind.items())
     yield f"beats       {soak.beats} taken by the buses"

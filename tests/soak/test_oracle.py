@@ -256,6 +256,95 @@ def test_a_bus_loss_that_was_too_short_or_did_not_happen_must_not_be_told():
     assert story.kinds() == ["false"]
 
 
+def nowhere(start: float, end: float, healers: int = 1) -> Story:
+    story = Story(healers=healers)
+    for bus in (HOME, MARKET):
+        story.broke("kill", f"bus:{bus}", start, end)
+    return story
+
+
+@pytest.mark.parametrize("healers", [1, 2])
+def test_that_no_bus_was_reached_is_owed_once(healers):
+    story = nowhere(50, 60, healers)
+    assert story.kinds() == ["missed"]
+    story.tell("reach_gap", 60.6, "healer", gap_sec=10.7)
+    assert story.kinds() == []
+    story.told.append(story.told[-1]._replace(bus=MARKET))
+    assert story.kinds() == []
+    story.tell("reach_gap", 62, "healer", gap_sec=12.0)
+    assert story.kinds() == ["twice"]
+
+
+def test_that_no_bus_was_reached_must_not_be_told_where_one_was():
+    story = Story()
+    story.tell("reach_gap", 60.6, "healer", gap_sec=10.7)
+    assert story.kinds() == ["false"]
+    story = Story()
+    story.broke("kill", f"bus:{MARKET}", 50, 51)
+    story.tell("reach_gap", 51.5, "healer", gap_sec=1.6)
+    assert story.kinds() == ["false"]
+
+
+def test_of_a_healer_that_was_not_there_all_the_time_nothing_is_owed_of_its_reach():
+    story = nowhere(50, 60)
+    story.broke("kill", "healer:1", 52, 53)
+    assert story.kinds() == []
+
+
+def test_buses_that_refuse_are_reached():
+    story = Story()
+    for bus in (HOME, MARKET):
+        story.broke("readonly", f"bus:{bus}", 50, 60)
+    account = story.judge()
+    assert account.findings == []
+    assert account.counts["reach gaps made"] == 0
+    story.tell("bus_miss", 60.2, MARKET)
+    story.told[-1].event["ts"] = 52.2
+    story.tell("bus_ok", 60.5, MARKET)
+    assert story.kinds() == []
+
+
+@pytest.mark.parametrize(("at", "found"), [(54, ["false"]), (61, ["false"]), (62.2, [])])
+def test_a_bus_is_blamed_only_a_timeout_after_another_was_reached_again(at, found):
+    story = Story()
+    story.broke("kill", f"bus:{HOME}", 50, 60)
+    story.broke("kill", f"bus:{MARKET}", 50, 70)
+    story.tell("reach_gap", 60.5, "healer", gap_sec=10.6)
+    story.tell("bus_miss", at, MARKET)
+    story.tell("bus_ok", 71, MARKET)
+    assert story.kinds() == found
+
+
+def test_a_bus_is_deaf_when_it_was_hardly_heard_for_two_timeouts_and_not_for_less():
+    story = Story()
+    for at in (50, 51, 52, 53):
+        story.broke("overflow", f"wire:1:{MARKET}", at, at + 0.8)
+    story.tell("bus_miss", 54, MARKET, reason="deaf")
+    story.tell("bus_ok", 58, MARKET)
+    assert story.kinds() == []
+    story.tell("bus_miss", 80, MARKET, reason="deaf")
+    story.tell("bus_ok", 84, MARKET)
+    assert story.kinds() == ["false"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "at", "found"), [("deaf", 65, []), ("deaf", 68, ["no ok"]), ("refused", 65.6, ["no ok"])]
+)
+def test_a_deaf_bus_may_take_two_timeouts_more_to_be_told_back(reason, at, found):
+    story = Story()
+    story.broke("freeze", f"bus:{MARKET}", 50, 57)
+    story.tell("bus_miss", 54, MARKET, reason=reason)
+    story.tell("bus_ok", at, MARKET)
+    assert story.kinds() == found
+
+
+def test_that_one_can_not_be_watched_is_found_where_no_channel_is_refused():
+    story = Story()
+    story.tell("watch_miss", 60, reason="auth")
+    story.tell("watch_ok", 62, down_sec=2.0)
+    assert story.kinds() == ["false", "false"]
+
+
 def test_a_healer_that_could_not_beat_is_owed_a_miss_and_one_that_did_must_have_none():
     story = Story((50, 60), svc="healer")
     story.ledger.agents.add("healer")
