@@ -76,6 +76,9 @@ class Leading:
         self._looks: dict[str, int] = {}
         self._known: dict[str, int] = {}  # the epochs that were made known
         self._refusal: str | None = None  # why home gives no lease, while it gives none
+        self._logged: set[str] = (
+            set()
+        )  # the reasons of that time; a server that is going may give two in turn
 
     # -- what the vigil asks
 
@@ -181,6 +184,7 @@ class Leading:
         if name == self._home:
             await self._turn(self._buses[name], lease, may_take=True)
             self._refusal = None
+            self._logged.clear()
             return
         home, now = self._leases[self._home], time.monotonic()
         if home.epoch and not home.is_away(now):
@@ -247,8 +251,11 @@ class Leading:
                     due.set()
 
     def _refused(self, name: str, error: BusError) -> None:
-        if name == self._home and error.reason != self._refusal:
-            self._refusal = error.reason
+        if name != self._home:
+            return
+        self._refusal = error.reason
+        if error.reason not in self._logged:
+            self._logged.add(error.reason)
             log.warning("lease.refused", bus=name, reason=error.reason)
 
 

@@ -189,3 +189,15 @@ def test_a_healer_whose_home_has_a_name_that_does_not_resolve_says_so_over_the_o
         scene.all_up()
         only(scene.log("bus_miss", bus="market-redis"))
         assert scene.misses() == []
+
+
+def test_a_bus_that_refuses_for_two_reasons_in_turn_is_a_line_of_the_lease_for_each(tmp_path):
+    with Scene(tmp_path, {"alpha": service()}) as scene:
+        scene.system.cmd("CONFIG", "SET", "replica-ignore-maxmemory", "no")
+        scene.system.cmd("REPLICAOF", "127.0.0.1", 1)
+        scene["healer"].wait_log("lease.refused")
+        for most in 3 * [1, 0]:  # out of memory comes before being a replica
+            scene.system.cmd("CONFIG", "SET", "maxmemory", most)
+            rest(0.8)  # several turns of its lease
+        said = [line["reason"] for line in scene["healer"].logs("lease.refused")]
+        assert said == ["readonly", "oom"]
