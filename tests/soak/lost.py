@@ -10,7 +10,7 @@ from soak.oracle import HEALER, SLACK_SEC, Account, Told
 from soak.stretches import common, longest, total, touching, without
 
 DEAF = "deaf"
-NOTICING_SEC = 2.0
+NOTICING_SEC = 1.5
 """Until a healer knows that a bus that froze is away."""
 EARLY_SEC = 0.5
 """A fault is written down once it is made: its effect may be a little older."""
@@ -88,7 +88,7 @@ def _unreached(healer: int, names: list[str], gap: Told, hearing: Hearing) -> bo
 
 def _owed_reach(names: list[str], gaps: list[Told], hearing: Hearing, account: Account) -> None:
     ledger = hearing.ledger
-    bound = SETTLE_SEC + SLACK_SEC + ledger.lease_sec + 1
+    bound = SLACK_SEC + ledger.lease_sec + 1  # once it is heard again for sure
     nowhere, calm = [(ledger.began, hearing.until)], hearing.could_speak()
     for healer in _healers(hearing):
         nowhere = common(nowhere, hearing.reached_none(healer, names))
@@ -99,7 +99,7 @@ def _owed_reach(names: list[str], gaps: list[Told], hearing: Hearing, account: A
         account.counts["reach gaps made"] += 1
         after = common([(end + SETTLE_SEC, hearing.until)], hearing.listened(HOME))
         due = after[0][0] + bound if after else inf
-        if longest(common([(start - bound, due)], calm)) < due - start + bound:
+        if longest(common([(start, due)], calm)) < due - start:
             continue  # one that was not there all the time knows less of it
         if any(begin + bound <= finish for begin, finish in after[:1]):
             account.counts["reach gaps owed"] += 1
