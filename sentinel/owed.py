@@ -105,6 +105,8 @@ class Owed:
             self._debts[event.id] = debt
             while len(self._debts) > OWED_AT_MOST:
                 self._debts.popitem(last=False)
+        elif not debt.is_miss:
+            del self._seen[event.id]  # the miss that it is the end of may still be recalled
 
     def say_ourselves(self, event: Event, now: float) -> None:
         """Takes note of what only we know: a bus that is away with all the others, or back."""

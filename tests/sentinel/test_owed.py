@@ -209,6 +209,15 @@ def test_an_end_that_came_before_that_was_known_is_told_too(owed):
     assert tell(owed, PATIENCE + 1) == [OK.id]
 
 
+def test_an_end_that_came_before_anything_was_known_of_its_miss_is_told_once_too(owed):
+    saw(owed, OK)  # we said it ourselves before any bus had answered what an earlier run told
+    owed.recall({"healer:healer": Opened(MISS.id, MISS.ts)})
+    owed.up_since("healer:healer", OK.ts, 1)
+    assert tell(owed, PATIENCE + 1) == [OK.id]
+    saw(owed, OK, now=PATIENCE + 2)  # from the log of another bus
+    assert tell(owed, 1000) == []
+
+
 def test_the_record_of_an_earlier_run_is_not_taken_for_somebody_elses_for_ever(owed):
     saw(owed, MISS, waited_sec=60)
     [debt] = owed.due(10)
