@@ -58,7 +58,7 @@ class Ear(Protocol):
     def canary_sent(self, bus: str, number: int, now: Moment) -> None:
         """A canary is about to be published."""
 
-    def canary_accepted(self, bus: str) -> None:
+    def canary_accepted(self, bus: str, now: Moment) -> None:
         """The bus took it."""
 
     def canary_refused(self, bus: str, number: int, reason: str) -> None:
@@ -278,7 +278,7 @@ class Listener:
         else:
             if heard == COUNTER_REPLACED:
                 report_unusable(self.bus.name, self._canary_key)
-            self._ear.canary_accepted(self.bus.name)
+            self._ear.canary_accepted(self.bus.name, moment())
 
 
 def _first(failures: BaseExceptionGroup[BusError]) -> str:

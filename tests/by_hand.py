@@ -13,6 +13,7 @@ import orjson
 from marketswarm.beat import Beat, Malformed, make, parse
 from marketswarm.liveness import (
     CANARY_EVERY_SEC,
+    OVERDUE_SEC,
     Acquitted,
     Liveness,
     Moment,
@@ -24,6 +25,8 @@ from marketswarm.liveness import (
 from marketswarm.truth import Watch
 from marketswarm.vigil.remember import Entry, read_entry
 
+LATE_SEC = 0.5
+"""How late a busy loop notices that a canary's answer did not come in time."""
 WALL = 1_762_433_458.0
 
 
@@ -69,7 +72,9 @@ class Hand:
         self.life = Liveness(self.now, on_malformed=lambda svc, found: self.malformed.append((svc, found)))
         self.told: list[Heard] = []
         self._beats = {svc: (0.0, word) for svc, word in (beats or {}).items()}
-        self.deaf: set[str] = set()
+        self.deaf: set[str] = set()  # they take canaries and bring none back
+        self.swallowed: set[str] = set()  # they do not answer at all
+        self._unanswered: dict[str, tuple[int, float]] = {}
         self.away: set[str] = set()
         self._number = 0
         self._next_canary = 0.0
@@ -158,13 +163,28 @@ class Hand:
         """Each bus's canary is sent, and comes back if it can."""
         self._number += 1
         for name, bus in list(self.life.buses.items()):
+            if name in self.swallowed:
+                self._swallow(name)
+                continue
             bus.clock.sent(self._number, self.now.mono)
             if name in self.away:
                 bus.clock.refused(self._number, "refused")
-            elif name not in self.deaf:
-                bus.clock.accepted()
+            else:
+                bus.clock.accepted(self.now)
+            if name not in self.away | self.deaf:
                 self._tell(self.life.canary(name, self._number, self.now))
         self._next_canary = self.elapsed + CANARY_EVERY_SEC
+
+    def _swallow(self, name: str) -> None:
+        """The wire to a bus eats all: its canary has no answer, in the end not in time, and then the next."""
+        clock = self.life.buses[name].clock
+        sent = self._unanswered.get(name)
+        if sent is not None and self.now.mono - sent[1] < OVERDUE_SEC + LATE_SEC:
+            return
+        if sent is not None:
+            clock.refused(sent[0], "timeout")
+        clock.sent(self._number, self.now.mono)
+        self._unanswered[name] = self._number, self.now.mono
 
     def look(self) -> float:
         """One turn of the judging loop; how long it would sleep."""

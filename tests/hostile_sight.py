@@ -105,7 +105,7 @@ class Scene:
         self.number += 1
         self.clock.sent(self.number, self.now)
         self.naive.clocks[BUS].away[self.number] = self.now
-        self.clock.accepted()
+        self.clock.accepted(self.moment)
         self.life.canary(BUS, self.number, self.moment)
         self.naive.clocks[BUS].heard(self.number, self.now)
 

@@ -161,7 +161,7 @@ class Healer:
         if canary.answer_at is not None:
             clock = self.life.buses[name].clock
             if canary.refusal is None:
-                clock.accepted()
+                clock.accepted(self.moment)
             else:
                 clock.refused(canary.number, canary.refusal)
                 self.naive.clocks[name].refused(canary.number)

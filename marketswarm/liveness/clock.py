@@ -56,6 +56,7 @@ class ListeningClock:
         "proven",
         "round_trip_sec",
         "sessions",
+        "taken",
         "turns",
     )
 
@@ -67,6 +68,7 @@ class ListeningClock:
         self.turns = 0  # how often hearing was lost, or caught up with
         self.round_trip_sec = 0.0
         self.proof = start  # the last moment at which this bus was known to be heard
+        self.taken: Moment | None = None  # when the bus last took a canary, heard or not
         self.overslept_sec = 0.0  # how long since then the listener itself did not run
         self.overslept_ever_sec = 0.0  # the same since the beginning
         self._anchor: float | None = None  # the monotonic time that `proven` stands for; None in a gap
@@ -146,9 +148,9 @@ class ListeningClock:
         """A canary is about to be published; numbers grow."""
         self._outstanding.append((number, now))
 
-    def accepted(self) -> None:
+    def accepted(self, now: Moment) -> None:
         """The bus took a canary, and with it a write."""
-        self._write_reason, self._accepted = None, True
+        self._write_reason, self._accepted, self.taken = None, True, now
 
     def refused(self, number: int, reason: str) -> None:
         """The bus did not take a canary, or not in time: nothing can be proven while it takes none."""

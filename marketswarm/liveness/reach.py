@@ -10,13 +10,13 @@ from math import inf
 from typing import Final
 
 from marketswarm.event import Kind
-from marketswarm.liveness.clock import Moment
+from marketswarm.liveness.clock import OVERDUE_SEC, ListeningClock, Moment
 from marketswarm.liveness.verdict import Of, State, Told, Verdict
 from marketswarm.liveness.watched_bus import WatchedBus
 from marketswarm.truth import HEALER
 
-ANSWERS: Final = frozenset({"auth", "loading", "readonly", "oom", "misconf", "deaf"})
-"""Reasons that only a server which was reached can give; one that is `deaf` took the canary."""
+ANSWERS: Final = frozenset({"auth", "loading", "readonly", "oom", "misconf"})
+"""Reasons that only a server which was reached can give."""
 
 
 class Reach:
@@ -30,11 +30,11 @@ class Reach:
 
     def look(self, buses: Collection[WatchedBus], now: Moment) -> Verdict | None:
         """Sees whether some bus is reached; returns the fact that none was, for too long, until now."""
-        heard = [bus.clock.proof for bus in buses if bus.clock.listening]
-        was, self._reached = self._reached, bool(heard) or any(bus.clock.reason in ANSWERS for bus in buses)
-        if not self._reached:
+        found = [at for bus in buses if (at := _reached_at(bus.clock, now)) is not None]
+        was, self._reached = self._reached, bool(found)
+        if not found:
             return None
-        last, self._last = self._last, max(heard, key=lambda proof: proof.mono) if heard else now
+        last, self._last = self._last, max(found, key=lambda at: at.mono)
         overslept_sec, self._overslept_sec = self._overslept_sec, 0.0
         if was:
             return None
@@ -55,6 +55,19 @@ class Reach:
     def may_blame(self, bus: WatchedBus, now: Moment) -> bool:
         """Whether a bus that is not heard is away, and not this listener."""
         return self._reached and now.mono - self._back_at >= bus.timeout_sec
+
+
+def _reached_at(clock: ListeningClock, now: Moment) -> Moment | None:
+    """When a bus that is reached now was known to be; None for one that is not reached.
+
+    A canary whose answer is still out says nothing, so `deaf` counts only until the next answer is overdue.
+    """
+    if clock.listening:
+        return clock.proof
+    if clock.reason in ANSWERS:
+        return now
+    taken = clock.taken if clock.reason == "deaf" else None
+    return taken if taken is not None and now.mono - taken.mono <= OVERDUE_SEC else None
 
 
 def _gap(last: Moment, now: Moment) -> Verdict:

@@ -82,10 +82,10 @@ class Hearing:
         if bus in self.life.buses:
             self.life.buses[bus].clock.sent(number, now.mono)
 
-    def canary_accepted(self, bus: str) -> None:
+    def canary_accepted(self, bus: str, now: Moment) -> None:
         """See `Ear`."""
         if bus in self.life.buses:
-            self.life.buses[bus].clock.accepted()
+            self.life.buses[bus].clock.accepted(now)
 
     def canary_refused(self, bus: str, number: int, reason: str) -> None:
         """See `Ear`."""

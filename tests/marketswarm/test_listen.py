@@ -54,8 +54,8 @@ class Ear:
     def canary_sent(self, bus, number, now) -> None:
         self.clock.sent(number, now.mono)
 
-    def canary_accepted(self, bus) -> None:
-        self.clock.accepted()
+    def canary_accepted(self, bus, now) -> None:
+        self.clock.accepted(now)
 
     def canary_refused(self, bus, number, reason) -> None:
         self.refusals.append(reason)

@@ -19,7 +19,7 @@ def clock():
 
 def come_back(clock: ListeningClock, number: int, sent: float, heard: float) -> bool:
     clock.sent(number, sent)
-    clock.accepted()
+    clock.accepted(at(heard))
     return clock.heard(number, at(heard))
 
 
@@ -175,7 +175,7 @@ def test_the_reason_is_the_writes_then_the_sessions_then_deafness(clock):
     clock.sent(2, 101)
     clock.refused(2, "timeout")
     assert clock.reason == "timeout"
-    clock.accepted()
+    clock.accepted(at(101))
     clock.opened()
     assert clock.reason == "deaf"
 

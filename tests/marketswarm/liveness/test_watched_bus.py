@@ -3,7 +3,7 @@
 import pytest
 from by_hand import WALL, Hand, watch
 
-from marketswarm.liveness import Liveness, Moment, State, Told, recall_bus
+from marketswarm.liveness import CANARY_EVERY_SEC, Liveness, Moment, State, Told, recall_bus
 
 
 def test_a_lost_bus_is_one_fact_with_its_reason():
@@ -202,6 +202,20 @@ def test_who_hears_no_bus_blames_none_and_tells_one_fact_when_one_is_back():
     (gap,) = (verdict for verdict in hand.verdicts if verdict.of == "reach")
     assert gap.gap_sec == pytest.approx(60, abs=0.5)
     assert gap.since == pytest.approx(gap.ts - gap.gap_sec, abs=0.01)
+
+
+@pytest.mark.parametrize("begun", [0.0, 0.1, 0.2])
+def test_the_fact_begins_when_the_last_answer_came_also_where_the_wires_swallow_all(begun):
+    hand = two_buses()
+    hand.run(5 + begun)
+    hand.swallowed = set(BOTH)
+    cut_at = hand.now.wall
+    hand.run(60)
+    hand.swallowed = set()
+    hand.run(10)
+    assert what(hand) == [("healer", "reach up")]
+    (gap,) = (verdict for verdict in hand.verdicts if verdict.of == "reach")
+    assert cut_at - CANARY_EVERY_SEC - 0.01 <= gap.since <= cut_at
 
 
 def test_a_bus_that_stays_away_when_another_is_back_is_missed_then_a_timeout_later():

@@ -54,7 +54,7 @@ async def prove(ear: Hearing) -> None:
     """Canaries go out and come back."""
     for number in itertools.count(1):
         ear.canary_sent("bus", number, moment())
-        ear.canary_accepted("bus")
+        ear.canary_accepted("bus", moment())
         await asyncio.sleep(CANARY_SEC)
         ear.canary_heard("bus", number, moment())
 
