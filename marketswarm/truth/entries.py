@@ -126,6 +126,9 @@ class BusEntry:
     """A bus of the truth. `url` is None where its name alone says where it is."""
 
     url: Annotated[str | None, PlainValidator(_redis_url)] = None
+    """Where the server is: `redis://`, `rediss://` (TLS), `unix://`, `redis+sentinel://`, or
+    `"env:NAME"`. The environment's `<NAME>_URL` goes first. Default: `redis://<bus>:6379`. Example:
+    `"redis://10.0.0.5:6379"`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
@@ -136,10 +139,18 @@ class Heartbeat:
     """
 
     channel: Key
+    """The channel on which the service beats. Default: `<service>:heartbeat`. Example:
+    `"rss_agg:heartbeat"`."""
     interval_sec: Seconds = 10.0
+    """The time from one beat to the next; 0.001 to 31536000. Example: `2.5`."""
     redis_url: RedisUrl = f"redis://{SYSTEM}:6379"
-    timeout_sec: Annotated[float | None, PlainValidator(_seconds)] = None  # this service's own
+    """The bus on which the service beats. A URL whose host is the name of a bus means that bus. Example:
+    `"redis://market-redis:6379"`."""
+    timeout_sec: Annotated[float | None, PlainValidator(_seconds)] = None
+    """The silence after which the service is missed; longer than `interval_sec`, and better three times
+    as long. Default: the healer's `heartbeat_cadence`. Example: `45`."""
     monitored: StrictBool = True
+    """Whether the healer watches the service. Example: `false`."""
     said: Annotated[tuple[str, ...], PlainValidator(tuple), Field(repr=False)] = dataclass_field(
         default=(), compare=False, repr=False
     )
@@ -155,7 +166,9 @@ class AccessPoint:
     """A key or channel on a bus."""
 
     bus: BusName
+    """The name of the bus. Example: `"market-redis"`."""
     key: Key
+    """The key, stream or channel; `*` stands for anything. Example: `"rss:items"`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
@@ -163,7 +176,11 @@ class AccessPoints:
     """What a service reads and writes on the buses."""
 
     subscribe_to: tuple[AccessPoint, ...] = ()
+    """What the service reads. Of the healer: channels of beats of services that have no section of their
+    own."""
     publish_to: tuple[AccessPoint, ...] = ()
+    """What the service writes. Of the healer: the first key that is no channel of beats is the channel of
+    alerts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
@@ -171,7 +188,11 @@ class Threshold:
     """The healer's patience, in seconds. `heartbeat_cadence` None: DEFAULT_TIMEOUT_SEC."""
 
     heartbeat_cadence: Annotated[float | None, PlainValidator(_seconds)] = None
+    """The timeout of every service that has no `timeout_sec`. Default: `DEFAULT_TIMEOUT_SEC`, 30.
+    Example: `30`."""
     bus_timeout_sec: Seconds = 10.0
+    """The time without an answer after which a bus is missed; better more than `HEALER_LEASE_SEC` and 2
+    s. Example: `15`."""
 
 
 _NO_ACCESS_POINTS: Final = AccessPoints()
@@ -179,19 +200,29 @@ _NO_ACCESS_POINTS: Final = AccessPoints()
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
 class Service:
-    """A service's section. `endpoints` and `settings` are its own; `resolve` puts their secrets in.
-
-    `severity` is how much it matters when it is down: one of SEVERITIES. `replicas` is how many processes
-    there are to be, 1 to 100; None: the document does not say, and nobody minds how many there are.
-    """
+    """A service's section. `endpoints` and `settings` are its own; `resolve` puts their secrets in."""
 
     heartbeat: Heartbeat
+    """Where and how often the service beats."""
     description: str = ""
+    """One line for people. Example: `"Reads news feeds"`."""
     tags: tuple[str, ...] = ()
+    """Words by which routes, silences and maintenance choose services. Example: `["ingest"]`."""
     depends_on: tuple[str, ...] = ()
+    """Services that this one needs: while one of them is down, people get no message of its own about
+    this one. Example: `["mesh"]`."""
     severity: Severity = "warning"
+    """How much an outage matters: `info`, `warning` or `critical`. Example: `"critical"`."""
     replicas: Annotated[int | None, PlainValidator(_replicas)] = None
+    """How many processes there are to be, 1 to 100: `marketswarm up` starts as many, and mesh reports
+    more than that as a conflict. Default: not said; one is started and nobody minds others. Example:
+    `3`."""
     access_points: AccessPoints = _NO_ACCESS_POINTS
+    """What the service reads and writes on the buses. Users (ACLs) and the picture of the flow are made
+    from it."""
     endpoints: list[Any] = Field(default_factory=list)
+    """What the service reads outside; its own shape. Of rss_agg: its feeds."""
     settings: dict[str, Any] = Field(default_factory=dict)
+    """The service's own settings; its own shape."""
     threshold: Threshold | None = None
+    """The healer's timeouts. Only read in the section of the healer."""

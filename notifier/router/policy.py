@@ -40,7 +40,9 @@ class Choice(Strict):
     """Which services: those of `services` (names, patterns), those with one of `tags`; none named: all."""
 
     services: Names = ()
+    """Names and patterns of services, buses and targets. Default: all. Example: `["rss_*"]`."""
     tags: Names = ()
+    """Services with one of these tags. Default: all. Example: `["ingest"]`."""
 
     def fits(self, svc: str, tags: tuple[str, ...]) -> bool:
         """Whether a service is one of them."""
@@ -53,7 +55,9 @@ class Route(Choice):
     """Where the news of some services goes. `severities` none named: all."""
 
     severities: tuple[Severity, ...] = ()
+    """News of these severities. Default: all. Example: `["critical"]`."""
     channels: Annotated[Names, Field(min_length=1)]
+    """Names from `channels`. Example: `["team", "night"]`."""
 
     def takes(self, svc: str, tags: tuple[str, ...], severity: Severity) -> bool:
         """Whether news of this kind goes this way."""
@@ -64,9 +68,13 @@ class Window(Choice):
     """Maintenance: `at` in cron's words begins it, `for_sec` is its length, `tz` whose clock it goes by."""
 
     at: str
+    """When it begins: five fields as in a crontab. Example: `"30 2 * * SUN"`."""
     for_sec: Annotated[float, Field(gt=0, le=WEEK_SEC, allow_inf_nan=False)]
+    """How long it lasts; at most a week. Example: `3600`."""
     tz: str = "UTC"
+    """The time zone of `at`. Example: `"Europe/Zurich"`."""
     why: Annotated[str, Field(max_length=200)] = "maintenance"
+    """The reason, for people. Example: `"weekly dump"`."""
 
     @field_validator("tz")
     @classmethod
@@ -92,23 +100,39 @@ class Step(Strict):
     """Escalation: who else is told, `after_sec` after the first word, while nobody has acknowledged."""
 
     after_sec: Seconds
+    """How long after the first message. Example: `900`."""
     channels: Annotated[Names, Field(min_length=1)]
+    """Names from `channels`. Example: `["night"]`."""
 
 
 class Policy(Own):
     """`settings` of the notifier. Seconds."""
 
     group_wait_sec: Wait = 2.0
-    rate_limit_sec: Limit | None = None  # default: RATE_LIMIT_SEC
-    rate_limit_max_hold_sec: Limit = RATE_LIMIT_MAX_HOLD_SEC  # never more than the limit itself
+    """How long the notifier waits for what happens together, to send it as one message. Example: `5`."""
+    rate_limit_sec: Limit | None = None
+    """How long further misses of a service are held back after one was sent; 0 switches the limit off.
+    Default: `RATE_LIMIT_SEC`, 300. Example: `600`."""
+    rate_limit_max_hold_sec: Limit = RATE_LIMIT_MAX_HOLD_SEC
+    """How long the limit holds back a miss that is still down; never longer than `rate_limit_sec`.
+    Example: `120`."""
     retry_for_sec: Seconds = RETRY_FOR_SEC
-    # after the first word, and after that every so often as the last one says
+    """How long the notifier tries a message that a receiver does not take. Example: `7200`."""
     remind_sec: tuple[Seconds, ...] = (900.0, 3600.0, 14_400.0, 43_200.0)
+    """When to remind, counted from the first message; after the last one again and again at that
+    distance. An empty list: never. Example: `[1800, 7200]`."""
     flap_window_sec: Seconds = 600.0
-    channels: dict[str, dict[str, Any]] = Field(default_factory=dict)  # what a kind wants is its own affair
+    """How long a change of a service counts towards flapping. Example: `900`."""
+    channels: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """The ways to reach people, by a name of your own: `type`, and the options of that kind. Default:
+    those of the environment. Example: `{"night": {"type": "pagerduty", "routing_key":
+    "env:PAGERDUTY_ROUTING_KEY"}}`."""
     routes: tuple[Route, ...] = ()
+    """Who gets what: the first route that fits counts. Default: everything to every channel."""
     maintenance: Annotated[tuple[Window, ...], Field(max_length=200)] = ()
+    """When nobody is to get messages about what."""
     escalate: tuple[Step, ...] = ()
+    """Who gets a message as well when nobody has acknowledged."""
 
     @field_validator("remind_sec")
     @classmethod

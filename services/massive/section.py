@@ -16,18 +16,20 @@ from services.massive.targets import AnyTarget, Every, Polygon, Target, Times, W
 
 
 class Wishes(Own):
-    """`settings` of massive. Seconds; each target may say otherwise.
-
-    `probe_sec`: how often a target is probed. `timeout_sec`: how long one probe may take; the truth goes
-    before the environment. `down_after` failures in a row make a target down, `up_after` successes up.
-    """
+    """`settings` of massive. Each target may say otherwise."""
 
     probe_sec: Every = 15.0
+    """The time between two probes of a target that has no `every_sec`. Example: `30`."""
     timeout_sec: Within | None = None
+    """How long one probe may take. Default: `NET_<KIND>_TIMEOUT_SEC`, `NET_TIMEOUT_SEC`, 2. Example: `5`."""
     down_after: Times = 3
+    """How many failures in a row make a target down. Example: `5`."""
     up_after: Times = 2
+    """How many successes in a row make a target up again. Example: `1`."""
     market: MarketWishes = MarketWishes()
+    """Market data."""
     targets: Annotated[tuple[AnyTarget, ...], Field(max_length=500)] = ()
+    """What is probed; each name once. A target is of one of the kinds below."""
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:
@@ -61,6 +63,7 @@ class Section(Own):
     variables: ClassVar = variables_of(Settings)
 
     settings: Wishes = Wishes()
+    """What massive probes, and which market data it brings."""
 
     def doubts(self) -> Iterator[tuple[Place, str]]:
         """See `Own`: places for the market's key that only massive's environment can allow."""

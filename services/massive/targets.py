@@ -81,22 +81,32 @@ Days = Annotated[float, Field(ge=0, le=365, allow_inf_nan=False)]
 
 
 class Target(Own):
-    """What every target may say. Seconds; what it leaves out is as `settings` and the environment have it.
-
-    `alert`: whether people hear of its loss. `severity`, `tags` and `depends_on` are for them: as those of a
-    service; `depends_on` names services, or targets as `massive/<name>`.
-    """
+    """What every target may say."""
 
     name: Name
+    """What messages call it: `massive/<name>`. Example: `"db"`."""
     kind: str
+    """`tcp`, `dns`, `tls`, `https` or `polygon`. Default: `https` where there is a `url`, else `tcp`.
+    Example: `"tls"`."""
     every_sec: Every | None = None
+    """The time between two probes; at most a day. Default: `probe_sec`. Example: `60`."""
     timeout_sec: Within | None = None
+    """How long one probe may take, in all. Default: that of `settings`. Example: `5`."""
     down_after: Times | None = None
+    """How many failures in a row make the target down. Default: that of `settings`. Example: `2`."""
     up_after: Times | None = None
+    """How many successes in a row make it up again. Default: that of `settings`. Example: `1`."""
     alert: bool | None = None
+    """Whether its loss is an alert. Default: `true`; `false` of a bus, which the healer watches already.
+    Example: `false`."""
     severity: Literal["info", "warning", "critical"] | None = None
+    """How much its loss matters. Default: that of massive. Example: `"critical"`."""
     tags: Annotated[tuple[Name, ...], Field(max_length=50)] = ()
+    """Words by which routes, silences and maintenance choose it, besides those of massive. Example:
+    `["shop"]`."""
     depends_on: Annotated[tuple[Name, ...], Field(max_length=50)] = ()
+    """Services, or targets as `massive/<name>`: while one of them is down, people get no message about
+    this one. Example: `["massive/names"]`."""
 
     @property
     def tells(self) -> bool:
@@ -105,15 +115,15 @@ class Target(Own):
 
 
 class Tcp(Target):
-    """A place to connect to: a host and a port, or a bus by its name.
-
-    Nobody is told twice that a bus is lost: the healer does that, unless `alert` says so.
-    """
+    """A host and a port to connect to, or a bus by its name."""
 
     kind: Literal["tcp"] = "tcp"
     host: Host | None = None
+    """The host to connect to; with `port`, and instead of `bus`. Example: `"db.example"`."""
     port: Port | None = None
+    """Its port. Example: `5432`."""
     bus: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """A bus by its name, found as every agent finds it. Example: `"market-redis"`."""
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
@@ -128,62 +138,72 @@ class Tcp(Target):
 
 
 class Dns(Target):
-    """A name to ask for: `record` of `host`, of `resolvers` one after the other until one knows.
-
-    `expect`: what must be among the answers, all of it. No resolvers: NET_DNS_RESOLVERS, else the system's.
-    """
+    """A name to look up."""
 
     kind: Literal["dns"] = "dns"
     host: Host
+    """The name to look up. Example: `"shop.example"`."""
     record: Literal["A", "AAAA", "CAA", "CNAME", "MX", "NS", "PTR", "SOA", "SRV", "TXT"] = "A"
+    """The kind of record. Example: `"MX"`."""
     resolvers: Resolvers = ()
+    """The name servers to ask, one after the other. Default: `NET_DNS_RESOLVERS`, else the system's.
+    Example: `["9.9.9.9", "127.0.0.1:5353"]`."""
     expect: Annotated[tuple[Words, ...], Field(max_length=50)] = ()
+    """What must be among the answers, all of it. Example: `["192.0.2.7"]`."""
 
 
 class Tls(Target):
-    """A certificate to look at. From `warn_days` before its end on the target warns; without one it fails.
-
-    `server_name`: asked for and to be found in it, where that is not `host`. `ca_file`: whom to trust, PEM;
-    none: whom the system trusts.
-    """
+    """A certificate to look at. Without a valid one the target fails."""
 
     kind: Literal["tls"] = "tls"
     host: Host
+    """The host to connect to. Example: `"shop.example"`."""
     port: Port = 443
+    """Its port. Example: `8443`."""
     server_name: Host | None = None
+    """The name that is asked for, and that the certificate must be for. Default: `host`. Example:
+    `"www.shop.example"`."""
     ca_file: Path | None = None
+    """A PEM file with the authorities to trust. Default: those of the system. Example:
+    `"/etc/ssl/ours.pem"`."""
     warn_days: Days = 14.0
+    """How many days before its end the certificate is a warning. Example: `21`."""
 
 
 class Https(Target):
-    """A page to ask for. `status`: those that are right; none named: 200 to 299.
-
-    `contains` and `lacks` are plain text, looked for in the first `max_bytes`. `redirects`: so many are
-    followed; by default none is. `ca_file` and `warn_days` as for `Tls`; `http://` has no certificate.
-    """
+    """A page to ask for."""
 
     kind: Literal["https"] = "https"
     url: Url
+    """The page; without a password in it. Example: `"https://shop.example/health"`."""
     method: Literal["GET", "HEAD"] = "GET"
+    """How to ask. Example: `"HEAD"`."""
     status: Annotated[tuple[Annotated[int, Field(ge=100, le=599)], ...], Field(max_length=50)] = ()
+    """The statuses that are right. Default: 200 to 299. Example: `[200, 401]`."""
     contains: Words | None = None
+    """Plain text that must be in the first `max_bytes`. Example: `"ok"`."""
     lacks: Words | None = None
+    """Plain text that must not be in there. Example: `"error"`."""
     max_bytes: Annotated[int, Field(ge=1, le=MOST_BYTES)] = 1024 * 1024
+    """How much of the page is read. Example: `65536`."""
     redirects: Annotated[int, Field(ge=0, le=10)] = 0
+    """How many redirects are followed. Example: `3`."""
     ca_file: Path | None = None
+    """As for `tls`. Default: those of the system. Example: `"/etc/ssl/ours.pem"`."""
     warn_days: Days = 14.0
+    """As for `tls`; `http://` has no certificate. Example: `21`."""
 
 
 class Polygon(Target):
-    """The market data API: does it answer, does it know us; off without POLYGON_API_KEY.
-
-    No `url`: where `settings.market` or the environment has it, else where it always is. `websocket`: whether
-    to log in there too, which may throw out another that has the same key.
-    """
+    """The market data API: does it answer, and take the key? Off without POLYGON_API_KEY."""
 
     kind: Literal["polygon"] = "polygon"
     url: RestUrl | None = Field(default=None, repr=False)
+    """Where the market data API is. Default: that of `settings.market`, else of the environment, else
+    where it always is. Example: `"https://api.massive.com"`."""
     websocket: bool = True
+    """Whether to log in by WebSocket, too; that may throw out another program that has the same key.
+    Example: `false`."""
 
 
 KINDS: Final[dict[str, type[Target]]] = {

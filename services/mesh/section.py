@@ -14,12 +14,18 @@ Pattern = Annotated[str, Field(min_length=1, max_length=200)]
 class Wishes(Own):
     """`settings` of mesh. All durations are in seconds."""
 
-    flow_sec: Annotated[float, Field(ge=0.2, le=300)] = 5.0  # from one look at the keys to the next
-    window_sec: Annotated[float, Field(ge=1, le=3600)] = 60.0  # over which a rate is reckoned
-    behind_sec: Seconds = 60.0  # a group whose oldest entry waits for longer falls behind
-    silent_sec: Seconds = 3600.0  # a stream that somebody reads has something new within that time
-    expect_sec: dict[Pattern, Seconds] = Field({}, max_length=1000)  # the same for single keys
+    flow_sec: Annotated[float, Field(ge=0.2, le=300)] = 5.0
+    """The time from one look at the streams to the next. Example: `2`."""
+    window_sec: Annotated[float, Field(ge=1, le=3600)] = 60.0
+    """The time over which a rate is reckoned. Example: `300`."""
+    behind_sec: Seconds = 60.0
+    """How long an entry may wait for its group, and a stream for its first entry. Example: `120`."""
+    silent_sec: Seconds = 3600.0
+    """Within what time a stream that somebody reads gets a new entry. Example: `600`."""
+    expect_sec: dict[Pattern, Seconds] = Field({}, max_length=1000)
+    """The same for single keys, read or not. Example: `{"massive:probes": 120}`."""
     quiet: Annotated[tuple[Pattern, ...], Field(max_length=1000)] = ("healer:alerts*", "*:alerts", "*:dead")
+    """Keys (patterns) where no new entry is good news. Example: `["*:alerts", "rss:items"]`."""
 
     def expected_sec(self, key: str) -> float | None:
         """Within what time something new must come, where the truth says so for this very key."""
@@ -36,3 +42,4 @@ class Section(Own):
     variables: ClassVar = frozenset()
 
     settings: Wishes = Wishes()
+    """How closely mesh looks at the flow, and when something is wrong."""

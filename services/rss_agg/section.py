@@ -81,12 +81,17 @@ Word = Annotated[str, Field(min_length=1, max_length=50)]
 
 
 class Feed(Own):
-    """One endpoint. `every_sec`: seconds between reads, by default the service's `poll_sec`."""
+    """One endpoint."""
 
     url: Annotated[str, Field(max_length=2000), AfterValidator(_web_url)] = Field(repr=False)
+    """Where the feed is: `http://`, `https://`, or `"env:NAME"` for one that holds a secret (FEED must be
+    a word of that name). Example: `"https://news.example/markets.xml"`."""
     name: Annotated[str, Field(min_length=1, max_length=100)]
+    """What the feed is called in items and logs. Example: `"markets"`."""
     tags: Annotated[tuple[Word, ...], Field(max_length=20)] = ()
+    """Words that each item of the feed gets. Example: `["news"]`."""
     every_sec: Every | None = None
+    """The time between two reads of this feed; at most a day. Default: `poll_sec`. Example: `300`."""
 
     @property
     def secret(self) -> bool:
@@ -95,29 +100,28 @@ class Feed(Own):
 
 
 class Wishes(Own):
-    """`settings` of rss_agg.
-
-    Args:
-        poll_sec: seconds between two reads of a feed that does not say so itself.
-        timeout_sec: for one feed, from the look-up to the last byte, redirects included.
-        max_bytes: of one feed, as it comes and decompressed.
-        at_once: feeds read at once by one instance.
-        host_at_once: of these at most so many of one host.
-        host_spacing_sec: between the beginnings of two reads of one host.
-        allow_inside: hosts and networks that feeds may name though they are not on the open Internet.
-        stream_length: about so many items stay on the stream.
-        remember_days: how long, after a feed was last read, it is known which of its items were published.
-    """
+    """`settings` of rss_agg."""
 
     poll_sec: Every = 60.0
+    """The time between two reads of a feed that has no `every_sec`; at most a day. Example: `600`."""
     timeout_sec: Annotated[float, _seconds(60)] = 10.0
+    """The limit for one feed, from the look-up to the last byte, redirects included; at most 60. Example:
+    `20`."""
     max_bytes: Annotated[int, _whole(1, 50_000_000)] = 2_000_000
+    """The limit for one feed, as it comes and unpacked; at most 50000000. Example: `5000000`."""
     at_once: Annotated[int, _whole(1, 100)] = 16
+    """How many feeds one instance reads at the same time; 1 to 100. Example: `32`."""
     host_at_once: Annotated[int, _whole(1, 100)] = 2
+    """How many of these may be of one host; 1 to 100. Example: `1`."""
     host_spacing_sec: Annotated[float, _seconds(3600, zero=True)] = 0.25
+    """The time between the beginnings of two reads of one host; 0 to 3600. Example: `1`."""
     allow_inside: Annotated[tuple[str, ...], Field(max_length=100), BeforeValidator(_inside)] = ()
+    """Hosts and networks that feeds may use though they are not on the open Internet. Example:
+    `["10.1.0.0/16", "wiki.example:8080"]`."""
     stream_length: Annotated[int, _whole(1, 10_000_000)] = 10_000
+    """About how many items stay on the stream; at most 10000000. Example: `50000`."""
     remember_days: Annotated[int, _whole(1, 3650)] = 30
+    """How long after a feed was last read its published items are known; 1 to 3650. Example: `90`."""
 
     @property
     def allowances(self) -> tuple[Allowance, ...]:
@@ -131,7 +135,9 @@ class Section(Own):
     variables: ClassVar = frozenset({"FEED", "FEED_*", "*_FEED", "*_FEED_*"})
 
     endpoints: Annotated[tuple[Feed, ...], Field(max_length=1000)] = ()
+    """The feeds; each name and each URL once."""
     settings: Wishes = Wishes()
+    """How feeds are read."""
 
     def doubts(self) -> Iterator[tuple[Place, str]]:
         """See `Own`: feeds whose address is in a variable that is not for feeds."""

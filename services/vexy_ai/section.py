@@ -53,44 +53,49 @@ Topics = Annotated[dict[Word, Words], AfterValidator(_found), Field(max_length=2
 
 
 class Llm(Own):
-    """`settings.llm`: what is asked of the model at VEXY_LLM_URL, and how much of it.
-
-    `model` names it there. `requests_per_hour` bounds what all workers ask together, `stories` what one
-    digest asks for; `timeout_sec` is for one answer.
-    """
+    """`settings.llm`: what is asked of the model at VEXY_LLM_URL, and how much of it."""
 
     model: Annotated[str, Field(min_length=1, max_length=200)] = "default"
+    """What the model is called at its endpoint. Example: `"small-and-quick"`."""
     requests_per_hour: Annotated[int, Field(ge=0, le=100_000)] = 60
+    """How often it is asked, by all workers together. Example: `120`."""
     timeout_sec: Annotated[float, Field(gt=0, le=120, allow_inf_nan=False)] = 20.0
+    """How long one answer may take. Example: `30`."""
     stories: Annotated[int, Field(ge=0, le=50)] = 5
+    """How many stories of a digest it is asked about. Example: `3`."""
 
 
 class Wishes(Own):
-    """`settings` of vexy_ai.
-
-    `group` is the consumer group on every stream. What a worker took and did not settle is taken over
-    `claim_sec` later; what was taken `tries` times in vain goes to `vexy:dead`. `batch` entries of a stream
-    are read at once, and no more while `pending` of them are taken and not settled. The service is behind
-    when something has waited for `behind_sec`.
-
-    `symbols` are the tickers to look for, with the names that stand for them; `topics` are words by topic.
-    What is alike to `similar` (0 to 1) is one story; a digest is made of every `digest_sec`, aligned to the
-    clock, and shows `stories` of them. `notes` bounds the length of `vexy:notes`.
-    """
+    """`settings` of vexy_ai."""
 
     group: Annotated[str, Field(min_length=1, max_length=100)] = "vexy_ai"
+    """The consumer group on every stream; another name reads every stream anew. Example: `"vexy_ai"`."""
     claim_sec: Annotated[float, Field(ge=0.1, le=86_400, allow_inf_nan=False)] = 60.0
+    """After this time an entry that a worker took and did not settle goes to another worker. Example:
+    `30`."""
     tries: Annotated[int, Field(ge=1, le=100)] = 5
+    """How often an entry is tried before it goes to `vexy:dead`. Example: `3`."""
     batch: Annotated[int, Field(ge=1, le=1000)] = 100
+    """How many entries of a stream are read at once. Example: `50`."""
     pending: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    """Nothing new is taken of a stream while so many entries are taken and not settled. Example: `500`."""
     behind_sec: Seconds = 120.0
+    """The service is `degraded` when an entry has waited for this time. Example: `300`."""
     symbols: Symbols = Field(default_factory=dict)
+    """Tickers to look for, with the names that stand for them; a list does without names. Example:
+    `{"AAPL": ["Apple"], "MSFT": []}`."""
     topics: Topics = Field(default_factory=dict)
+    """Words and phrases by topic. Example: `{"rates": ["interest rate", "central bank"]}`."""
     digest_sec: Annotated[int, Field(ge=1, le=86_400)] = 300
+    """The length of the window of a digest, aligned to the clock. Example: `900`."""
     stories: Annotated[int, Field(ge=1, le=100)] = 20
+    """How many stories a digest shows. Example: `10`."""
     similar: Annotated[float, Field(ge=0.1, le=1, allow_inf_nan=False)] = 0.6
+    """From which likeness two items are one story. Example: `0.7`."""
     notes: Annotated[int, Field(ge=100, le=1_000_000)] = 10_000
+    """About how many entries `vexy:notes` keeps. Example: `50000`."""
     llm: Llm = Llm()
+    """The model that is asked for summaries; it needs `VEXY_LLM_URL`."""
 
 
 class Section(Own):
@@ -99,3 +104,4 @@ class Section(Own):
     variables: ClassVar = variables_of(VexySettings)
 
     settings: Wishes = Wishes()
+    """How vexy_ai works, what it looks for, how it digests."""
