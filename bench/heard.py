@@ -19,9 +19,9 @@ import orjson
 
 from bench.ground import Server, burst, report
 from marketswarm.bus import Bus
-from marketswarm.listen import moment
+from marketswarm.bus.listener import moment
+from marketswarm.bus.session import Session
 from marketswarm.liveness import Liveness, recall
-from marketswarm.session import Session
 from marketswarm.truth import Watch
 
 CHANNELS = 100_000

@@ -14,8 +14,8 @@ from typing import Final, Protocol
 from healer.lease import Lease
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
-from marketswarm.scripts import Script
-from marketswarm.stored import is_wrong_type, replace_wrong_types, report_unusable
+from marketswarm.bus.scripts import Script
+from marketswarm.bus.stored_values import is_wrong_type, replace_wrong_types, report_unusable
 from marketswarm.vigil import Fence
 
 KEY: Final = "healer:lease"

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from marketswarm.stored import decimal
+from marketswarm.bus.stored_values import decimal
 from marketswarm.vigil import Fence
 
 LOOKS: Final = 8

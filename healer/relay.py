@@ -15,11 +15,11 @@ from typing import Final
 from healer.probe_alert import STREAM, parse_probe_alert
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
-from marketswarm.entries import BEGINNING, Entry, newest_id, order, read_after
+from marketswarm.bus.scripts import Script
+from marketswarm.bus.stream import BEGINNING, Entry, newest_id, order, read_after
 from marketswarm.event import Malformed, encode
 from marketswarm.metrics import Family
 from marketswarm.metrics.family import counter
-from marketswarm.scripts import Script
 from marketswarm.vigil.agreed import LOG
 from marketswarm.vigil.log_length import LogLength
 from marketswarm.vigil.voice import NOT_THE_LEADER, Fence, Voice

@@ -15,8 +15,8 @@ import orjson
 
 from marketswarm import log as logs
 from marketswarm.channels import Channel, Message, SendError
-from marketswarm.grants import place_of
 from marketswarm.truth.credentials import reference_in
+from marketswarm.truth.grants import place_of
 
 PARTS: Final = ("type", "url", "host", "to", "channel", "chat")
 """The options that say where a channel leads."""

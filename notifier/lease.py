@@ -14,7 +14,7 @@ from typing import Final
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
-from marketswarm.scripts import Script
+from marketswarm.bus.scripts import Script
 
 KEY: Final = "notifier:lease"
 RENEWALS: Final = 3

@@ -8,8 +8,8 @@ from typing import Any, Final
 from marketswarm.channels import Channel, open_channels
 from marketswarm.channels.opening import ChannelError, make
 from marketswarm.exit import Code, Exit
-from marketswarm.grants import Refused, resolved
 from marketswarm.settings import ChannelSettings, variable
+from marketswarm.truth.grants import Refused, resolved
 
 TYPE: Final = "type"
 

@@ -12,9 +12,18 @@ from typing import Any, Final
 from marketswarm import log as logs
 from marketswarm.attention import ASKS, GROUP, Ask
 from marketswarm.bus import Bus, BusError, TooLongError
-from marketswarm.entries import BEGINNING, REPLY_BYTES, Entry, entry_of, fetch, newest_id, order, read_before
+from marketswarm.bus.scripts import Script
+from marketswarm.bus.stream import (
+    BEGINNING,
+    REPLY_BYTES,
+    Entry,
+    entry_of,
+    fetch,
+    newest_id,
+    order,
+    read_before,
+)
 from marketswarm.event import Malformed, parse
-from marketswarm.scripts import Script
 from marketswarm.vigil.agreed import LOG
 from notifier.intake import Asked, Heard, Intake
 from notifier.lately import still_open

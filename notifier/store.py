@@ -13,7 +13,7 @@ from marketswarm import log as logs
 from marketswarm.attention import ASKS, DEAD, GROUP, STATE, answers_key, told_key
 from marketswarm.attention.keys import ANSWERS_SEC
 from marketswarm.bus import Bus, BusError
-from marketswarm.scripts import Script
+from marketswarm.bus.scripts import Script
 from marketswarm.vigil.agreed import LOG
 from notifier.lease import KEY as LEASE
 from notifier.turn import DEAD_LENGTH, TOLD_SEC, Turn

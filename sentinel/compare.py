@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from marketswarm.agent.finding import CHANGED, Seen, glance, look_at_all
 from marketswarm.bus import Bus, BusError
+from marketswarm.bus.subscriber import subscribe
 from marketswarm.liveness import Verdict
-from marketswarm.subscribe import subscribe
 from marketswarm.truth import Loaded
 from marketswarm.vigil.remember import TRUTH_FIELD, Memory
 from sentinel.drift import Drift, Glimpse, Holds

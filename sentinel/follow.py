@@ -7,7 +7,7 @@ from typing import Final
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
-from marketswarm.entries import newest_id, order, read_after
+from marketswarm.bus.stream import newest_id, order, read_after
 from marketswarm.event import Event, Malformed, parse
 from marketswarm.metrics import Family
 from marketswarm.vigil.agreed import LOG

@@ -11,9 +11,9 @@ from typing import Final
 from marketswarm import log as logs
 from marketswarm.agent import Agent
 from marketswarm.bus import Bus
+from marketswarm.bus.listener import moment
 from marketswarm.channels import open_channels
 from marketswarm.event import Event
-from marketswarm.listen import moment
 from marketswarm.liveness import State, Verdict
 from marketswarm.settings import SentinelSettings
 from marketswarm.truth import HEALER, SYSTEM, Heartbeat, Service, Truth, Watch

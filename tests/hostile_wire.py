@@ -16,11 +16,11 @@ from hostile import Target
 
 from marketswarm.beat import make
 from marketswarm.bus import Bus, BusError
-from marketswarm.listen import Listener, moment
+from marketswarm.bus.listener import Listener, moment
+from marketswarm.bus.parser import BatchParser
+from marketswarm.bus.scripts import Script
+from marketswarm.bus.session import Session, _Asked
 from marketswarm.liveness import recall
-from marketswarm.replies import BatchParser
-from marketswarm.scripts import Script
-from marketswarm.session import Session, _Asked
 from marketswarm.truth import Watch
 from marketswarm.vigil.hearing import Hearing
 

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import redis
 
 from marketswarm import acl
-from marketswarm.guarding import with_user
+from marketswarm.passwords import with_user
 from marketswarm.truth import Truth, TruthError, load
 
 ON = os.environ.get("USERS") == "1"

@@ -10,7 +10,7 @@ from by_hand import stored
 from naive import Naive
 from small_world import WALL, Bus, Session
 
-from marketswarm.listen import DEAF_AFTER_SEC, URGED_PAUSE_SEC
+from marketswarm.bus.listener import DEAF_AFTER_SEC, URGED_PAUSE_SEC
 from marketswarm.liveness import (
     CANARY_EVERY_SEC,
     OVERDUE_SEC,

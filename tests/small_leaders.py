@@ -26,7 +26,7 @@ from small_server import LEASE, ROSTER, Link, Server, SmallSession
 from small_time import Loop, Time, World
 from small_world import WALL, Key, Service
 
-import marketswarm.listen
+import marketswarm.bus.listener
 from healer.leading import Leading
 from marketswarm.beat import make, parse
 from marketswarm.liveness import Moment, Of, State, Verdict, warm_up
@@ -53,13 +53,13 @@ def simulated() -> Iterator[None]:
     """Time and sessions of the modules under test are those of a small world."""
     with pytest.MonkeyPatch.context() as patch:
         for name, module in list(sys.modules.items()):
-            if name.startswith(("marketswarm.vigil", "marketswarm.listen", "healer.")):
+            if name.startswith(("marketswarm.vigil", "marketswarm.bus.listener", "healer.")):
                 if getattr(module, "time", None) is time:
                     patch.setattr(module, "time", Time)
                 if hasattr(module, "log"):
                     patch.setattr(module, "log", Quiet())
         patch.setattr(health, "random", random.Random(0))
-        patch.setattr(marketswarm.listen, "Session", SmallSession)
+        patch.setattr(marketswarm.bus.listener, "Session", SmallSession)
         yield
 
 

@@ -14,8 +14,8 @@ from small_world import Bus, Key
 
 from healer.leading import _TURN
 from marketswarm.bus import WITHIN_SEC, BusError
-from marketswarm.listen import _CANARY
-from marketswarm.scripts import Script
+from marketswarm.bus.listener import _CANARY
+from marketswarm.bus.scripts import Script
 from marketswarm.vigil.health import _REFRESH
 from marketswarm.vigil.remember import _SAVE
 from marketswarm.vigil.tell import _TELL
@@ -289,7 +289,7 @@ class Link:
 
 
 class SmallSession:
-    """Stands for `marketswarm.session.Session`."""
+    """Stands for `marketswarm.bus.session.Session`."""
 
     settled = True
 

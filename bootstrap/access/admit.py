@@ -18,7 +18,7 @@ from marketswarm.acl import OPERATOR, AclError, names
 from marketswarm.agent import Code, Exit
 from marketswarm.agent.sections import load
 from marketswarm.bus import BusError, find_url
-from marketswarm.guarding import (
+from marketswarm.passwords import (
     FILE,
     SecretError,
     acl_texts,

@@ -13,7 +13,7 @@ from typing import Final
 from marketswarm import log
 from marketswarm.agent.finding import CHANGED, Found, Seen, first, glance, look_for_first, reasons
 from marketswarm.bus import Bus, BusError
-from marketswarm.subscribe import subscribe
+from marketswarm.bus.subscriber import subscribe
 
 LOOK_WITHIN_SEC: Final = 1.0
 LOOK_PAUSE_SEC: Final = 0.05  # a flood on `truth:changed` costs at most twenty looks a second

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from marketswarm.bus import Bus
-from marketswarm.subscribe import subscribe
+from marketswarm.bus.subscriber import subscribe
 
 if TYPE_CHECKING:
     from marketswarm.agent.member import Agent

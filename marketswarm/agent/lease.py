@@ -15,7 +15,7 @@ from typing import Final
 
 from marketswarm import log as logs
 from marketswarm.bus import WITHIN_SEC, Bus, BusError
-from marketswarm.scripts import Script
+from marketswarm.bus.scripts import Script
 
 RENEWALS: Final = 3
 """How often a lease is renewed in its life."""

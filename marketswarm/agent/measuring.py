@@ -9,8 +9,8 @@ from typing import Any
 
 from marketswarm.agent.beating import Beating
 from marketswarm.agent.member import Agent
+from marketswarm.bus.stored_values import collect_unusable
 from marketswarm.metrics.own import OwnMetrics, Vitals
-from marketswarm.stored import collect_unusable
 
 
 @contextlib.contextmanager

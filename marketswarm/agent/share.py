@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from marketswarm.agent.hearing import hearing
 from marketswarm.bus import WITHIN_SEC, Bus, BusError
+from marketswarm.bus.scripts import Script
 from marketswarm.metrics import Family
-from marketswarm.scripts import Script
 from marketswarm.sharing import owned
 
 if TYPE_CHECKING:

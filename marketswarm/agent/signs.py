@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol, Self
 
-from marketswarm import alive, log
+from marketswarm import alive_file, log
 from marketswarm.agent.watchdog import Watchdog
-from marketswarm.alive import Phase
+from marketswarm.alive_file import Phase
 
 STEP_SEC: Final = 1.0
 NEVER: Final = float("inf")
@@ -107,7 +107,8 @@ class AliveFile:
         # as old as one step before it is written anew, and then the thread may have to wait for its turn
         allowed_sec = sign.limit_sec + 2 * STEP_SEC
         try:
-            alive.write(self._path, alive.sign(self._svc, sign.phase, sign.at, allowed_sec, taken=sign.taken))
+            sent = alive_file.sign(self._svc, sign.phase, sign.at, allowed_sec, taken=sign.taken)
+            alive_file.write(self._path, sent)
         except OSError as error:
             if error.strerror != self._failing:
                 self._failing = error.strerror

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from marketswarm.agent.signs import Sign
-from marketswarm.alive import Phase
+from marketswarm.alive_file import Phase
 
 FED_PER_LIMIT: Final = 4  # a message a second from each agent would be a lot for a whole machine's manager
 SPARE_SEC: Final = 5.0  # the agent's own watchdog comes first: it shows the stacks, and ends the process

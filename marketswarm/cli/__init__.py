@@ -9,7 +9,7 @@ import sys
 import time
 from typing import NoReturn
 
-from marketswarm import alive
+from marketswarm import alive_file
 
 
 def main() -> NoReturn:
@@ -23,6 +23,6 @@ def main() -> NoReturn:
 
 def answer(*, ready: bool) -> NoReturn:
     """End with what the sign of life says: 0 is well, 1 is not, 2 has nothing to look at."""
-    code, line = alive.check(os.environ, time.monotonic(), ready=ready)
+    code, line = alive_file.check(os.environ, time.monotonic(), ready=ready)
     print(line, file=sys.stderr if code == 2 else sys.stdout)
     sys.exit(code)

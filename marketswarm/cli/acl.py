@@ -42,7 +42,7 @@ def acl(
     from marketswarm.cli import paper
     from marketswarm.cli.document import accepted
     from marketswarm.exit import Code, Exit
-    from marketswarm.guarding import SecretError, close_default
+    from marketswarm.passwords import SecretError, close_default
 
     document = accepted(truth)
     try:
@@ -60,7 +60,7 @@ def _written(truth: "Truth", secrets: Path, to: tuple[Path, Path | None], *, mak
     """Writes them to folders for servers and for agents; what was done, in lines for a person."""
     from marketswarm.acl import names
     from marketswarm.bus import Bus, find_url
-    from marketswarm.guarding import FILE, acl_texts, folder_of, passwords, url_files, write_all
+    from marketswarm.passwords import FILE, acl_texts, folder_of, passwords, url_files, write_all
     from marketswarm.settings import VigilSettings, read
 
     (out, urls), settings = to, read(VigilSettings)

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import orjson
 
 from marketswarm.bus import Bus, BusError
+from marketswarm.bus.stored_values import read_strings
 from marketswarm.cli.leader import leader
 from marketswarm.cli.rows import Facts, services
 from marketswarm.cli.sight import Sight
-from marketswarm.strings import read_strings
 from marketswarm.truth import SYSTEM
 
 _ROSTER, _TOPOLOGY, _LEASE = "healer:roster", "mesh:topology", "healer:lease"

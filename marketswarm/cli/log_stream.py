@@ -14,7 +14,7 @@ import orjson
 import typer
 
 from marketswarm.bus import Bus, BusError
-from marketswarm.entries import Entry, newest_id, order, read_after
+from marketswarm.bus.stream import Entry, newest_id, order, read_after
 
 LOG = "healer:alerts:log"
 _BLOCK_MSEC = 2_000

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from marketswarm import beat
-from marketswarm.address import place
 from marketswarm.beat import Sender, Status
+from marketswarm.bus_url import place
 from marketswarm.cli.whereto import (
     MARKET,
     SYSTEM,

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from marketswarm.address import leads_to
 from marketswarm.agent.finding import Found, first, look_at_all, reasons, truth_places, usable_bus
 from marketswarm.bus import Bus, BusError, find_url, variable_of
+from marketswarm.bus_url import leads_to
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet import folder
 from marketswarm.fleet.plan import is_told

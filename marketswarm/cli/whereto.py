@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from marketswarm.address import FORMS, host_and_name, is_one, leads_to
+from marketswarm.bus_url import FORMS, host_and_name, is_one, leads_to
 from marketswarm.exit import Code, Exit
 
 SYSTEM: Final = "system-redis"

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 import hiredis
 
-from marketswarm.address import place, sentinels
+from marketswarm.bus_url import place, sentinels
 
 WITHIN_SEC: Final = 2.0
 _REPLY_AT_MOST: Final = 256 * 1024 * 1024

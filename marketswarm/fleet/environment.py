@@ -11,11 +11,11 @@ from typing import Final
 
 from marketswarm.agent.sections import model_of
 from marketswarm.bus import variable_of
-from marketswarm.grants import PREFIX, is_feed_variable
 from marketswarm.settings import Common, HealerSettings, NotifierSettings, SentinelSettings
 from marketswarm.settings.environment import variables_of
 from marketswarm.truth import Truth
 from marketswarm.truth.credentials import reference_in
+from marketswarm.truth.grants import PREFIX, is_feed_variable
 
 # fmt: off
 HARMLESS: Final = frozenset({

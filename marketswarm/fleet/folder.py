@@ -15,7 +15,7 @@ from pathlib import Path
 
 import orjson
 
-from marketswarm.private import is_own_folder, open_own, own_folder
+from marketswarm.fleet.private_files import is_own_folder, open_own, own_folder
 
 DEFAULT = Path(".marketswarm")
 # what a socket's address holds is less than a path may have

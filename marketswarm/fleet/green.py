@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Mapping
 import orjson
 
 from marketswarm.bus import Bus, BusError
-from marketswarm.strings import read_strings
+from marketswarm.bus.stored_values import read_strings
 from marketswarm.truth import Truth
 
 _OK = "heartbeat_ok"

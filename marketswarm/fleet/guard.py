@@ -14,7 +14,8 @@ from marketswarm.acl import OPERATOR, AclError, names
 from marketswarm.bus import Bus, BusError
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet.plan import Plan
-from marketswarm.guarding import (
+from marketswarm.fleet.private_files import own_folder, require_own_files
+from marketswarm.passwords import (
     DEFAULT,
     FILE,
     SecretError,
@@ -24,7 +25,6 @@ from marketswarm.guarding import (
     url_files,
     write_all,
 )
-from marketswarm.private import own_folder, require_own_files
 from marketswarm.settings import VigilSettings, read
 from marketswarm.truth import Truth
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from marketswarm.scripts import places_of
+from marketswarm.bus.scripts import places_of
 
 # these are packages of their own; all others are under `services`
 _WATCHERS = ("healer", "sentinel", "notifier")

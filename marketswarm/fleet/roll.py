@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 
 from marketswarm.beat import Malformed, parse
 from marketswarm.bus import Bus
-from marketswarm.subscribe import subscribe
+from marketswarm.bus.subscriber import subscribe
 from marketswarm.truth import Truth
 
 _MOST_BOOTS = 1_000

@@ -21,10 +21,10 @@ from marketswarm.fleet.gate import gated
 from marketswarm.fleet.guard import Guard
 from marketswarm.fleet.limits import MAXMEMORY, bounded, sized
 from marketswarm.fleet.plan import Plan, PlannedBus
+from marketswarm.fleet.private_files import own_folder
 from marketswarm.fleet.roll import Roll
 from marketswarm.fleet.server import command
-from marketswarm.guarding import FILE
-from marketswarm.private import own_folder
+from marketswarm.passwords import FILE
 from marketswarm.truth import HEALER, Truth
 
 _LOOK_EVERY_SEC = 0.01

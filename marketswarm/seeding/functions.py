@@ -2,7 +2,7 @@
 
 Only who seeds may load code: every other user calls what is here. A library is loaded once, and its second
 line says when, so that the oldest libraries of other releases go. Not here: how a script becomes one
-(`marketswarm.scripts`).
+(`marketswarm.bus.scripts`).
 """
 
 import re
@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
-from marketswarm.scripts import PREFIX, Script
+from marketswarm.bus.scripts import PREFIX, Script
 
 KEPT: Final = 3
 """Older versions of one script that stay: processes of the releases before may still call them."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from marketswarm.bus import Bus, BusError, ClusterError
+from marketswarm.bus.scripts import Script
 from marketswarm.exit import Code
-from marketswarm.scripts import Script
 from marketswarm.seeding.plan import Standing
 
 SCRIPT: Final = Script.beside("marketswarm.seeding", "seeding.lua")

@@ -15,7 +15,7 @@ import orjson
 
 from marketswarm import log as logs
 from marketswarm.bus import WITHIN_SEC, Bus, BusError
-from marketswarm.scripts import all_scripts
+from marketswarm.bus.scripts import all_scripts
 from marketswarm.seeding.functions import load_functions
 from marketswarm.seeding.looking import BACK, SCRIPT, Seen, Unseeded, look_at_all
 from marketswarm.seeding.plan import plan

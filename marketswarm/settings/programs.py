@@ -40,7 +40,7 @@ class NotifierSettings(ChannelSettings):
         None  # default: five minutes
     )
     notifier_lease_sec: Seconds = 3.0
-    # where channels of the truth may send what they have of the environment: see `marketswarm.grants`
+    # where channels of the truth may send what they have of the environment: see `marketswarm.truth.grants`
     notify_allowed_hosts: Annotated[str, Field(min_length=1)] | None = None
 
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
-from marketswarm.address import FORMS, is_one
+from marketswarm.bus_url import FORMS, is_one
 
 WHSEC: Final = "whsec_"
 """How the Standard Webhooks mark a secret that is base64."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
-from marketswarm.address import host_and_name
+from marketswarm.bus_url import host_and_name
 from marketswarm.truth.credentials import is_reference
 from marketswarm.truth.entries import HEALER, HEARTBEAT, MARKET, SYSTEM, AccessPoint, BusEntry, Service
 

@@ -16,7 +16,7 @@ from pydantic import ConfigDict, Field, PlainValidator, StrictBool
 from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
-from marketswarm.address import sentinels
+from marketswarm.bus_url import sentinels
 from marketswarm.truth.credentials import is_reference
 from marketswarm.truth.problems import hint
 

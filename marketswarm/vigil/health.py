@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from marketswarm.bus import Bus
+from marketswarm.bus.scripts import Script
 from marketswarm.event import Event, Kind, encode, identify
 from marketswarm.liveness import Liveness, Record, State, TimingWheel, Verdict
-from marketswarm.scripts import Script
 from marketswarm.vigil.notices import health_sec
 from marketswarm.vigil.remember import Entry
 from marketswarm.vigil.voice import NOT_THE_LEADER, Fence

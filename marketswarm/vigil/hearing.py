@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from marketswarm import log as logs
 from marketswarm.beat import Malformed
-from marketswarm.listen import moment
+from marketswarm.bus.listener import moment
 from marketswarm.liveness import Liveness, Moment, Verdict, refuse
 
 NOTE_EVERY_SEC: Final = 1.0

@@ -10,9 +10,9 @@ from typing import Final
 
 from marketswarm import log as logs
 from marketswarm.bus import BusError
-from marketswarm.listen import moment
+from marketswarm.bus.listener import moment
 from marketswarm.liveness import Acquitted, Suspect, Verdict
-from marketswarm.turns import Turns
+from marketswarm.time_slice import Turns
 from marketswarm.vigil.hearing import Hearing
 from marketswarm.vigil.post import Post
 from marketswarm.vigil.testify import Answer, read_last_beats

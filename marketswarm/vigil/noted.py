@@ -6,9 +6,9 @@ from typing import Any, Final
 import orjson
 
 from marketswarm.beat import MAX_BOOT
+from marketswarm.bus.stored_values import count, duration, epoch, number, text
 from marketswarm.liveness import Noted
 from marketswarm.liveness.record import BOOTS_KEPT
-from marketswarm.stored import count, duration, epoch, number, text
 
 LONGEST_NOTE: Final = 65_536
 """What a note of as many instances as are kept apart may take, each with the longest name, and then some."""

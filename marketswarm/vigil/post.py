@@ -3,7 +3,7 @@
 import asyncio
 
 from marketswarm.bus import Bus
-from marketswarm.listen import Listener
+from marketswarm.bus.listener import Listener
 from marketswarm.vigil.tell import Outbox
 
 

@@ -7,7 +7,8 @@ from typing import Final
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
-from marketswarm.listen import moment
+from marketswarm.bus.listener import moment
+from marketswarm.bus.stored_values import is_wrong_type
 from marketswarm.liveness import (
     Liveness,
     State,
@@ -19,7 +20,6 @@ from marketswarm.liveness import (
     recall_bus,
     recall_refused,
 )
-from marketswarm.stored import is_wrong_type
 from marketswarm.vigil.failures import SaveFailures
 from marketswarm.vigil.health import Health
 from marketswarm.vigil.remember import BUS_FIELD, WATCH_FIELD, Entry, Memory, remembered

@@ -16,10 +16,8 @@ import orjson
 
 from marketswarm.beat import MAX_BOOT
 from marketswarm.bus import Bus
-from marketswarm.event import MAX_BYTES, Malformed, parse
-from marketswarm.liveness import Liveness, Moment, Noted, Of, Record, Remembered, State, Verdict
-from marketswarm.scripts import Script
-from marketswarm.stored import (
+from marketswarm.bus.scripts import Script
+from marketswarm.bus.stored_values import (
     LAST_SEC,
     LONGEST_SEC,
     count,
@@ -29,6 +27,8 @@ from marketswarm.stored import (
     report_unusable,
     text,
 )
+from marketswarm.event import MAX_BYTES, Malformed, parse
+from marketswarm.liveness import Liveness, Moment, Noted, Of, Record, Remembered, State, Verdict
 from marketswarm.truth.entries import SERVICE_NAME
 from marketswarm.vigil.noted import read_note, write_note
 from marketswarm.vigil.voice import NOT_THE_LEADER, Fence

@@ -15,10 +15,10 @@ from typing import Final, Literal
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
+from marketswarm.bus.scripts import Script
+from marketswarm.bus.stored_values import is_wrong_type, replace_wrong_types
 from marketswarm.liveness import Verdict
-from marketswarm.scripts import Script
-from marketswarm.stored import is_wrong_type, replace_wrong_types
-from marketswarm.turns import Turns
+from marketswarm.time_slice import Turns
 from marketswarm.vigil.backlog import Backlog, bound
 from marketswarm.vigil.lately import Lately
 from marketswarm.vigil.log_length import LogLength

@@ -11,8 +11,8 @@ from typing import Final
 
 from marketswarm.beat import MAX_BYTES, Beat, Malformed, parse
 from marketswarm.bus import Bus, BusError
+from marketswarm.bus.scripts import Script
 from marketswarm.liveness import Testimony
-from marketswarm.scripts import Script
 
 AT_ONCE: Final = 500
 _SCRIPT: Final = Script.beside("marketswarm.vigil", "testify.lua")

@@ -7,7 +7,7 @@ from typing import Final, Protocol
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
-from marketswarm.listen import Listener, moment
+from marketswarm.bus.listener import Listener, moment
 from marketswarm.liveness import OVERDUE_SEC, Of, State, Verdict
 from marketswarm.truth import Watch
 from marketswarm.vigil.agreed import LOG

@@ -13,9 +13,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from cronsim import CronSim, CronSimError
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from marketswarm import grants
 from marketswarm.agent import Own
 from marketswarm.channels import Severity
+from marketswarm.truth import grants
 from marketswarm.truth.problems import Place
 
 RATE_LIMIT_SEC: Final = 300.0

@@ -13,8 +13,8 @@ from typing import Final
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
+from marketswarm.bus.scripts import Script
 from marketswarm.event import Event, Kind, encode
-from marketswarm.scripts import Script
 from services.massive.backlog import Backlog, Named
 from services.massive.outlook import Outlook, Patience, Sight, judged, parse_outlook, unwatched
 

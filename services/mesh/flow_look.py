@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from marketswarm.bus import Bus, BusError
-from marketswarm.scripts import Script
+from marketswarm.bus.scripts import Script
 
 LOOK: Final = Script.beside("services.mesh", "flow_look.lua")
 KEYS_AT_ONCE: Final = 25  # half a millisecond of a server

@@ -8,9 +8,9 @@ from typing import Final
 from marketswarm import beat
 from marketswarm.agent import Agent
 from marketswarm.bus import BusError
+from marketswarm.bus.subscriber import subscribe
 from marketswarm.channels.fitting import plain
 from marketswarm.settings import Common
-from marketswarm.subscribe import subscribe
 from marketswarm.truth import Truth
 from services.mesh.events import HAPPENINGS, Event
 from services.mesh.strangers import Strangers, fit

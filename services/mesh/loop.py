@@ -5,8 +5,8 @@ from typing import Final
 
 from marketswarm.agent import Agent, agent
 from marketswarm.bus import BusError
+from marketswarm.bus.stored_values import read_strings
 from marketswarm.settings import Common
-from marketswarm.strings import read_strings
 from services.mesh.flowing import Flowing
 from services.mesh.hearing import Hearing
 from services.mesh.metrics import Metrics

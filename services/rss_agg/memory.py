@@ -14,7 +14,7 @@ import orjson
 from redis.asyncio.client import Pipeline
 
 from marketswarm.bus import Bus
-from marketswarm.scripts import Script
+from marketswarm.bus.scripts import Script
 from services.rss_agg.items import Item
 from services.rss_agg.section import DAY_SEC, Feed, Wishes
 from services.rss_agg.standing import Standing, by_both, by_name, by_url, scopes, standing_of

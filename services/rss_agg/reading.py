@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from marketswarm import log
-from marketswarm.grants import is_feed_variable
 from marketswarm.truth.credentials import reference_in
+from marketswarm.truth.grants import is_feed_variable
 from services.rss_agg import answers
 from services.rss_agg.answers import mark
 from services.rss_agg.documents import NotAFeed

@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from marketswarm.agent import Own
-from marketswarm.grants import is_feed_variable
 from marketswarm.net.addresses import Allowance, allowance
 from marketswarm.truth.credentials import reference_in
+from marketswarm.truth.grants import is_feed_variable
 from marketswarm.truth.problems import Place
 
 DAY_SEC: Final = 86_400.0

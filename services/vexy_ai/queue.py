@@ -12,7 +12,7 @@ from typing import Any, Final
 import orjson
 
 from marketswarm.bus import Bus, BusError, TooLongError
-from marketswarm.scripts import Script
+from marketswarm.bus.scripts import Script
 from services.vexy_ai.making import Made
 from services.vexy_ai.notes import Fields
 from services.vexy_ai.pace import Backlog

@@ -9,7 +9,7 @@ from typing import Final
 
 import orjson
 
-from marketswarm.scripts import Script
+from marketswarm.bus.scripts import Script
 from services.vexy_ai.notes import Fields, Note, read_back
 from services.vexy_ai.observing import Observed, observed
 from services.vexy_ai.queue import Shelf

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from marketswarm.cli.compose_text import with_service
-from marketswarm.guarding import FILE
+from marketswarm.passwords import FILE
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "compose.yaml").read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ import typer
 from pages import ROOT, section, table
 from typer.core import TyperGroup
 
-from marketswarm import bus
+from marketswarm.bus import errors
 from marketswarm.cli.app import app
 from marketswarm.event import Kind
 from marketswarm.exit import Code
@@ -54,7 +54,7 @@ def test_the_exit_codes_are_all_there():
 
 
 def test_each_reason_is_explained():
-    of_buses = {reason for _, reason in bus._BY_TYPE + bus._BY_WORD} | {"refused", "error", "deaf"}
+    of_buses = {reason for _, reason in errors._BY_TYPE + errors._BY_WORD} | {"refused", "error", "deaf"}
     shown = {row[0].strip("`") for row in table("docs/detection.md", "Reasons")}
     assert shown == {*Reason, *of_buses, *Why}
 

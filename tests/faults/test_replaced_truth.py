@@ -24,7 +24,7 @@ from rig_receiver import Receiver
 
 from marketswarm.agent.sections import _here, model_of
 from marketswarm.channels import KINDS
-from marketswarm.grants import NAMES
+from marketswarm.truth.grants import NAMES
 
 pytestmark = pytest.mark.live
 

@@ -7,7 +7,7 @@ import pytest
 from rig_scene import BUS_TIMEOUT_SEC, BUSES, NOISE_SEC, Scene, service
 
 from marketswarm.bus import Bus
-from marketswarm.scripts import all_scripts
+from marketswarm.bus.scripts import all_scripts
 from marketswarm.seeding.functions import load_functions
 
 SPOILT = "cjson.decode_max_depth(1) cjson.encode_max_depth(1) cjson.encode_sparse_array(true, 1, 1)"

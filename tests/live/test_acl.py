@@ -15,7 +15,7 @@ from redis.retry import Retry
 from rig import HOST, Server
 
 from marketswarm.acl import names
-from marketswarm.guarding import acl_texts, passwords
+from marketswarm.passwords import acl_texts, passwords
 from marketswarm.truth import load as load_truth
 
 pytestmark = pytest.mark.live

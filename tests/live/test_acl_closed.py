@@ -9,7 +9,7 @@ from rig import HOST, Proc, Server, free_port
 from rig_scene import service
 
 from marketswarm.acl import names
-from marketswarm.guarding import acl_texts, close_default, passwords
+from marketswarm.passwords import acl_texts, close_default, passwords
 from marketswarm.truth import load
 
 pytestmark = pytest.mark.live

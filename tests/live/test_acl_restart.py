@@ -11,7 +11,7 @@ from rig import HOST, Server, until
 from marketswarm.acl import names
 from marketswarm.fleet.gate import LINK, OPEN, SOCKET, gated
 from marketswarm.fleet.server import command, find_binary
-from marketswarm.guarding import acl_texts, passwords
+from marketswarm.passwords import acl_texts, passwords
 from marketswarm.truth import load
 
 pytestmark = pytest.mark.live

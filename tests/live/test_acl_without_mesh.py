@@ -10,7 +10,7 @@ from by_shell import Shell
 from rig import HOST, Server
 
 from marketswarm.acl import names
-from marketswarm.guarding import acl_texts, passwords, with_user
+from marketswarm.passwords import acl_texts, passwords, with_user
 from marketswarm.truth import load
 
 pytestmark = pytest.mark.live

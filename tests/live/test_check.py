@@ -10,7 +10,7 @@ import pytest
 from agent_scene import Scene, seed, truth
 from rig import until
 
-from marketswarm import alive
+from marketswarm import alive_file
 
 RESTS = """
         while True:
@@ -50,7 +50,7 @@ def says(path):
 
     def says(code: int, words: str, within: float = 30.0, *, ready: bool = False) -> None:
         def said() -> bool:
-            seen[:] = [alive.check({alive.VARIABLE: str(path)}, time.monotonic(), ready=ready)]
+            seen[:] = [alive_file.check({alive_file.VARIABLE: str(path)}, time.monotonic(), ready=ready)]
             return seen[0][0] == code and words in seen[0][1]
 
         seen: list[tuple[int, str]] = []
@@ -61,7 +61,7 @@ def says(path):
 
 def command(path: Path, *options: str) -> tuple[int, str]:
     line = [sys.executable, "-m", "marketswarm", "check", *options]
-    env = {"PATH": os.environ["PATH"], alive.VARIABLE: str(path)}
+    env = {"PATH": os.environ["PATH"], alive_file.VARIABLE: str(path)}
     ended = subprocess.run(line, env=env, capture_output=True, text=True, check=False)
     assert ended.stderr == ""
     return ended.returncode, ended.stdout

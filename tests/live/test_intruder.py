@@ -18,8 +18,8 @@ from rig import HOST, Server, until
 
 from marketswarm.acl import names
 from marketswarm.bus import Bus
-from marketswarm.guarding import acl_texts, passwords
-from marketswarm.scripts import all_scripts
+from marketswarm.bus.scripts import all_scripts
+from marketswarm.passwords import acl_texts, passwords
 from marketswarm.seeding.functions import load_functions
 from marketswarm.truth import load
 

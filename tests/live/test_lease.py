@@ -29,7 +29,7 @@ KILLS = int(os.environ.get("KILLS", "6"))
 # each holder writes its epoch down again and again; one that comes after a later one is refused
 WRITING = """
         from marketswarm.agent import LeaseLost
-        from marketswarm.scripts import Script
+        from marketswarm.bus.scripts import Script
         fenced = Script('''
             local last = tonumber(redis.call('LINDEX', KEYS[1], -1) or 0)
             if last < tonumber(ARGV[1]) then redis.call('RPUSH', KEYS[1], ARGV[1]) end

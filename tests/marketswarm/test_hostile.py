@@ -16,9 +16,9 @@ from rig import Server, auntil
 
 from marketswarm.beat import make
 from marketswarm.bus import Bus, BusError
-from marketswarm.replies import BatchParser, BoundedParser
-from marketswarm.scripts import Script
-from marketswarm.session import Session
+from marketswarm.bus.parser import BatchParser, BoundedParser
+from marketswarm.bus.scripts import Script
+from marketswarm.bus.session import Session
 
 SEED = 1
 NAMES = ["beat", "event", "truth", "sight"]

@@ -14,7 +14,7 @@ import orjson
 
 from marketswarm.agent import Agent, point_like
 from marketswarm.bus import Bus, BusError
-from marketswarm.scripts import Script
+from marketswarm.bus.scripts import Script
 from marketswarm.truth import AccessPoint
 from services.massive.market.bars import AHEAD_MS, Bar
 from services.massive.market.gaps import Mark

@@ -7,7 +7,7 @@ from notify_ear import NotifyEar
 
 from marketswarm.agent.signs import Sign
 from marketswarm.agent.systemd import manager
-from marketswarm.alive import Phase
+from marketswarm.alive_file import Phase
 
 
 @pytest.fixture(params=["path", "abstract"])

@@ -8,7 +8,7 @@ from rig import HOST, Server
 from seeding_scene import truth
 
 from marketswarm.bus import Bus, BusError
-from marketswarm.scripts import Script, all_scripts
+from marketswarm.bus.scripts import Script, all_scripts
 from marketswarm.seeding import seed
 from marketswarm.seeding.functions import KEPT, load_functions
 

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from marketswarm.bus import BusError
-from marketswarm.scripts import Script
+from marketswarm.bus.scripts import Script
 from marketswarm.testing import MemoryBus, MemoryBuses
 
 

@@ -6,7 +6,7 @@ import gc
 import itertools
 import time
 
-from marketswarm.listen import moment
+from marketswarm.bus.listener import moment
 from marketswarm.liveness import State, Verdict, recall
 from marketswarm.truth import Watch
 from marketswarm.vigil.hearing import Hearing

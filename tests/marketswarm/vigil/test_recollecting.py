@@ -8,9 +8,9 @@ import pytest
 from rig import auntil
 
 from marketswarm.beat import make
-from marketswarm.listen import moment
+from marketswarm.bus.listener import moment
+from marketswarm.bus.stored_values import unusable_total
 from marketswarm.liveness import Acquitted, Of, State, Told, Verdict
-from marketswarm.stored import unusable_total
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import Watch
 from marketswarm.vigil import Notices, Vigil, recollecting

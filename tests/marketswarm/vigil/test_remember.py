@@ -1,8 +1,8 @@
 import pytest
 from by_hand import stored
 
+from marketswarm.bus.stored_values import unusable_total
 from marketswarm.liveness import Remembered, State
-from marketswarm.stored import unusable_total
 from marketswarm.vigil.remember import Silence, read_entry, read_silence, remembered
 
 UNUSABLE = [

@@ -10,8 +10,8 @@ from outboxes import outbox
 from rig import Server, TcpProxy, auntil
 
 from marketswarm.bus import Bus
+from marketswarm.bus.scripts import all_scripts
 from marketswarm.liveness import Of, State, Told, Verdict
-from marketswarm.scripts import all_scripts
 from marketswarm.seeding.functions import load_functions
 from marketswarm.vigil import Notices
 

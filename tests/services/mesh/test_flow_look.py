@@ -7,7 +7,7 @@ from agent_scene import Tail
 from rig import Server
 
 from marketswarm.bus import Bus, BusError
-from marketswarm.replies import BoundedParser
+from marketswarm.bus.parser import BoundedParser
 from services.mesh.flow_look import GROUPS_AT_MOST, KEYS_AT_ONCE, Seen, look
 
 pytestmark = pytest.mark.live

@@ -1,6 +1,8 @@
 """Values that are read back from Redis: anybody may have written them, so they are data that enters.
 
 A reader here takes what was decoded and returns the typed value, or None for what is unusable.
+`read_strings` bounds the size: GET returns a value whole, and one key of 300 MB makes its readers that much
+larger, and late; GETRANGE copies no more than what is asked for.
 `report_unusable` says and counts what could not be used; `replace_wrong_types` removes a key of ours that
 holds another kind of value, since nothing could be written there any more.
 """
@@ -8,22 +10,28 @@ holds another kind of value, since nothing could be written there any more.
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite
 from typing import Any, Final
 
+from redis import exceptions as redis_errors
+
 from marketswarm import log as logs
-from marketswarm.bus import Bus, BusError
+from marketswarm.bus.bus import Bus
+from marketswarm.bus.errors import BusError
 from marketswarm.metrics.family import Family
 
 LAST_SEC: Final = 253_402_300_799.0
 """The end of the year 9999 in epoch seconds: no time is later, and every date library can show it."""
 LONGEST_SEC: Final = 1e9
 """About 30 years: no duration and no reading of a listening clock is longer."""
+LONGEST_BYTES: Final = 16 * 1024
+"""Of a string that is read. A beat has at most 4 KiB, a `health:` object less."""
 MOST: Final = 2**64 - 1
 """The greatest whole number that can be written as JSON here."""
 REPORT_EVERY_SEC: Final = 10.0
 
+_WRONG_TYPE: Final = "WRONGTYPE"
 _DECIMAL: Final = re.compile(r"-?[0-9]{1,17}(\.[0-9]{1,17})?", re.ASCII)
 
 log = logs.get("state")
@@ -59,6 +67,35 @@ def text(value: Any, longest: int) -> str | None:
 def decimal(raw: str, least: float, most: float) -> float | None:
     """Return a number that is written in plain digits: no exponent, no hexadecimal, no `inf`, no `nan`."""
     return number(float(raw), least, most) if _DECIMAL.fullmatch(raw) else None
+
+
+async def read_strings(bus: Bus, keys: Sequence[str], longest: int = LONGEST_BYTES) -> list[bytes | None]:
+    """Return the value of each key.
+
+    None stands for a key that does not exist or is no string, and for a value of more than `longest` bytes.
+    Raises BusError.
+    """
+    if not keys:
+        return []
+
+    async def read() -> list[Any]:
+        pipe = bus.pipeline()
+        for key in keys:
+            pipe.getrange(key, 0, longest)
+        values: list[Any] = await pipe.execute(raise_on_error=False)
+        for value in values:
+            if isinstance(value, Exception) and not _is_wrong_type(value):
+                raise value
+        return values
+
+    return [
+        value if isinstance(value, bytes) and 0 < len(value) <= longest else None
+        for value in await bus.ask(read())
+    ]
+
+
+def _is_wrong_type(error: Exception) -> bool:
+    return isinstance(error, redis_errors.ResponseError) and _WRONG_TYPE in str(error)
 
 
 class _Unusable:
@@ -104,7 +141,7 @@ def collect_unusable() -> Iterator[Family]:
 
 def is_wrong_type(error: BusError) -> bool:
     """Return True if a key holds another kind of value than the command takes."""
-    return "WRONGTYPE" in error.detail
+    return _WRONG_TYPE in error.detail
 
 
 async def replace_wrong_types(bus: Bus, kinds: Mapping[str, str]) -> bool:

@@ -1,15 +1,13 @@
 """A bus: a named Redis or Valkey server, how it is found and how it is spoken to.
 
-The command side only; listening is `listen.py`. Whatever can go wrong with a bus arrives as one
+The command side only; listening is `listener.py`. Whatever can go wrong with a bus arrives as one
 exception, `BusError`, with a reason that the log, the alert and the metric share. Every wait is bounded:
 a frozen server costs a caller its time limit, never more.
 """
 
 import asyncio
 import re
-import socket
-import ssl
-from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -20,47 +18,28 @@ from redis.asyncio.client import Pipeline
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from marketswarm.address import FORMS, is_one, place
-from marketswarm.masters import drop_idle, pool_of
-from marketswarm.replies import BoundedParser, ReplyTooLong, reply_limit
-from marketswarm.scripts import Script
+from marketswarm.bus.errors import (
+    CLUSTER_DETAIL,
+    CLUSTER_ERRORS,
+    GARBLED,
+    BusError,
+    ClusterError,
+    FunctionMissingError,
+    TooLongError,
+    first_line,
+    reason_of,
+)
+from marketswarm.bus.failover import drop_idle, pool_of
+from marketswarm.bus.parser import BoundedParser, ReplyTooLong, reply_limit
+from marketswarm.bus.scripts import Script
+from marketswarm.bus_url import FORMS, is_one, place
 from marketswarm.truth import Truth, resolve
 from marketswarm.truth.credentials import reference_in
 
 WITHIN_SEC: Final = 2.0
-GARBLED: Final = (ValueError, TypeError, AttributeError, LookupError, MemoryError)
-"""What the client library raises at replies that no Redis gives: it takes them apart without looking."""
-
-
 SEED_FIRST: Final = "run bootstrap, or `marketswarm seed`, which loads the functions of this release"
 _NO_FUNCTION: Final = r"(?i)function not found|unknown command|'?fcall'? command"
 """Said where a function is missing, where there are none at all, and to who may not call any."""
-
-
-class BusError(Exception):
-    """A bus did not do what it was asked.
-
-    `reason` is one of refused, timeout, dns, tls, auth, loading, readonly, oom, misconf, error; the
-    message holds no credentials.
-    """
-
-    def __init__(self, bus: str, reason: str, detail: str = "") -> None:
-        super().__init__(f"{bus}: {reason}" + (f" ({detail})" if detail else ""))
-        self.bus = bus
-        self.reason = reason
-        self.detail = detail
-
-
-class ClusterError(BusError):
-    """What is there is a Redis Cluster, and can be no bus: to ask again is of no use.
-
-    Our scripts and transactions take several keys at once, whose names are given. A cluster refuses that when
-    they are in several slots, even where one server has all slots.
-    """
-
-
-class TooLongError(BusError):
-    """The reply is longer than the caller takes: a smaller question may have an answer."""
 
 
 def find_url(name: str, environ: Mapping[str, str], truth: Truth | None = None) -> str:
@@ -116,7 +95,7 @@ class Bus:
 
     Args:
         name: what the truth calls it.
-        url: in one of the forms that `address.py` knows; may hold credentials, which are never shown.
+        url: in one of the forms that `bus_url.py` knows; may hold credentials, which are never shown.
         within_sec: how long one request may take, if the caller does not say.
     """
 
@@ -164,8 +143,8 @@ class Bus:
         except (redis_errors.RedisError, OSError, *GARBLED) as error:
             _raise_swallowed(cancels)
             reason = reason_of(error)
-            if reason == "error" and isinstance(error, _CLUSTERED):
-                raise ClusterError(self.name, reason, _CLUSTER) from error
+            if reason == "error" and isinstance(error, CLUSTER_ERRORS):
+                raise ClusterError(self.name, reason, CLUSTER_DETAIL) from error
             if reason == "readonly":
                 # it was demoted, and its name or its sentinels may lead to another one by now
                 await drop_idle(self.pool)
@@ -202,16 +181,12 @@ class Bus:
         except redis_errors.NoPermissionError as error:
             if missing is None or isinstance(missing, redis_errors.NoPermissionError):
                 raise missing or error from None
-            raise _FunctionMissingError(f"it has no function {script.function}: {SEED_FIRST}") from None
+            raise FunctionMissingError(f"it has no function {script.function}: {SEED_FIRST}") from None
 
     async def aclose(self) -> None:
         """Closes every connection; does not wait for the server."""
         await self.client.aclose()
         await self.pool.disconnect()
-
-
-class _FunctionMissingError(redis_errors.ResponseError):
-    """A function was not loaded, and this user may send no scripts."""
 
 
 def _cancels() -> int:
@@ -223,71 +198,3 @@ def _raise_swallowed(before: int) -> None:
     """Raise a cancellation that came during a request: hanging up, the library may raise an error instead."""
     if _cancels() > before:
         raise asyncio.CancelledError
-
-
-_CLUSTER: Final = (
-    "part of a Redis Cluster; a bus is one server, with replicas and Redis Sentinel where one is not enough"
-)
-_CLUSTERED: Final = (
-    redis_errors.AskError,  # MOVED is one, too
-    redis_errors.ClusterCrossSlotError,
-    redis_errors.ClusterDownError,
-)
-_BY_TYPE: Final[tuple[tuple[type[BaseException], str], ...]] = (
-    (_FunctionMissingError, "misconf"),
-    (redis_errors.AuthenticationError, "auth"),
-    (redis_errors.NoPermissionError, "auth"),
-    (redis_errors.BusyLoadingError, "loading"),
-    (redis_errors.ReadOnlyError, "readonly"),
-    (redis_errors.MasterDownError, "readonly"),
-    (redis_errors.OutOfMemoryError, "oom"),
-    (socket.gaierror, "dns"),
-    (ssl.SSLError, "tls"),
-    (redis_errors.TimeoutError, "timeout"),
-    (TimeoutError, "timeout"),
-)
-# what servers say in words alone
-_BY_WORD: Final = (
-    ("NOAUTH", "auth"),
-    ("WRONGPASS", "auth"),
-    ("NOPERM", "auth"),
-    ("DENIED", "auth"),
-    # of a command inside a script, in Redis' words and in Valkey's
-    ("The user executing the script can't", "auth"),
-    ("ACL failure in script", "auth"),
-    ("LOADING", "loading"),
-    ("READONLY", "readonly"),
-    ("MASTERDOWN", "readonly"),
-    ("NOREPLICAS", "readonly"),
-    ("OOM", "oom"),
-    ("MISCONF", "misconf"),
-)
-
-
-def reason_of(error: BaseException) -> str:
-    """One word for what went wrong, from the error or from what caused it."""
-    chain = list(_causes(error))
-    for link in chain:
-        for kind, reason in _BY_TYPE:
-            if isinstance(link, kind):
-                return reason
-    for link in chain:
-        for word, reason in _BY_WORD:
-            if word in str(link)[:200]:
-                return reason
-    # a connection that was refused, reset or closed: the server is not there for us
-    away = (redis_errors.ConnectionError, OSError)
-    return "refused" if any(isinstance(link, away) for link in chain) else "error"
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    for _ in range(8):
-        if error is None:
-            return
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def first_line(error: BaseException) -> str:
-    """The error's first line, cut to what a log line can bear."""
-    return (str(error).splitlines() or [""])[0][:200]

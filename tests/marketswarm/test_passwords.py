@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from marketswarm.guarding import SecretError, acl_texts, folder_of, passwords, with_user, write_all
+from marketswarm.passwords import SecretError, acl_texts, folder_of, passwords, with_user, write_all
 from marketswarm.truth import load
 
 TRUTH = load(json.dumps({"services": {"a": {}}}).encode()).truth

@@ -9,15 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from marketswarm.bus import Bus, TooLongError
-from marketswarm.scripts import Script
+from marketswarm.bus.bus import Bus
+from marketswarm.bus.errors import TooLongError
+from marketswarm.bus.scripts import Script
 
 ENTRY_BYTES: Final = 64 * 1024
 """An alert event has at most 16 KiB."""
 REPLY_BYTES: Final = 16 * 1024 * 1024
 BEGINNING: Final = b"0-0"
 
-_ENTRIES: Final = Script.beside("marketswarm", "entries.lua")
+_ENTRIES: Final = Script.beside("marketswarm.bus", "stream.lua")
 
 
 @dataclass(frozen=True, slots=True)

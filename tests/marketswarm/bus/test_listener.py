@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import pytest
 from rig import HOST, Server, TcpProxy, auntil, free_port
 
-from marketswarm import listen
 from marketswarm.bus import Bus
-from marketswarm.listen import Listener, moment
+from marketswarm.bus.listener import Listener, moment
+from marketswarm.bus.session import Session
 from marketswarm.liveness import ListeningClock
 
 pytestmark = pytest.mark.live
@@ -154,14 +154,14 @@ async def test_a_half_open_connection_is_noticed_by_its_canaries_and_given_up(se
 
 
 async def test_a_session_that_takes_no_more_words_can_be_given_up_all_the_same(server, monkeypatch):
-    class Stuck(listen.Session):
+    class Stuck(Session):
         async def subscribe(self, channels) -> None:
             if "new" in channels and not opened:
                 await asyncio.sleep(3600)  # in drain, as on a connection that nobody reads
             await super().subscribe(channels)
 
     opened = []
-    monkeypatch.setattr(listen, "Session", Stuck)
+    monkeypatch.setattr("marketswarm.bus.listener.Session", Stuck)
     async with listening(server.url, "a") as (listener, ear):
         listener.listen_to(frozenset({"a", "new"}))
         await asyncio.sleep(0.05)

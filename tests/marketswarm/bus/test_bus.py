@@ -9,7 +9,7 @@ from redis.exceptions import ResponseError
 from rig import HOST, Server, TcpProxy, free_port
 
 from marketswarm.bus import Bus, BusError, find_url, reason_of
-from marketswarm.scripts import Script
+from marketswarm.bus.scripts import Script
 from marketswarm.truth import load
 
 TRUTH = load(b'{"services":{},"buses":{"market-redis":{"url":"redis://truth:1"}}}').truth

@@ -11,8 +11,8 @@ from rig_refusals import speaks_tls
 from rig_tls import Authority
 
 from marketswarm.bus import Bus, BusError
+from marketswarm.bus.session import Session
 from marketswarm.cli.wire import AwayError, Wire
-from marketswarm.session import Session
 
 pytestmark = pytest.mark.live
 USER, PASSWORD, ASKER, ASKERS = "agent", "hush-hush", "asker", "not/th@t"
@@ -21,7 +21,7 @@ USER, PASSWORD, ASKER, ASKERS = "agent", "hush-hush", "asker", "not/th@t"
 @pytest.fixture
 def all_answer(monkeypatch):
     """Every sentinel that answers at all is waited for, on however slow a machine."""
-    monkeypatch.setattr("marketswarm.masters.OTHERS_WITHIN_SEC", 5.0)
+    monkeypatch.setattr("marketswarm.bus.failover.OTHERS_WITHIN_SEC", 5.0)
 
 
 def url(*ports: int, master: str = NAME) -> str:
@@ -94,7 +94,7 @@ async def test_who_was_found_by_a_later_configuration_is_not_left_for_what_other
     newer = watch(b.port, (f"sentinel config-epoch {NAME} 5",))
     bus = Bus("x", url(older.port, newer.port))
     with monkeypatch.context() as patient:
-        patient.setattr("marketswarm.masters.OTHERS_WITHIN_SEC", 5.0)
+        patient.setattr("marketswarm.bus.failover.OTHERS_WITHIN_SEC", 5.0)
         assert await bus.ask(bus.client.get("name")) == b"b"
     newer.freeze()
     for _ in range(3):

@@ -4,7 +4,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from marketswarm.address import host_and_name, is_one, leads_to, place, sentinels
+from marketswarm.bus_url import host_and_name, is_one, leads_to, place, sentinels
 
 SECRET = "hush-hush"  # noqa: S105 - nobody's
 WHOLE = (

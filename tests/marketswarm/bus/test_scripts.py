@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from marketswarm.scripts import Script, all_scripts
+from marketswarm.bus.scripts import Script, all_scripts
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 FILES = sorted(
     path for top in ("marketswarm", "healer", "notifier", "services") for path in (ROOT / top).rglob("*.lua")
 )

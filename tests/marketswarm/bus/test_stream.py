@@ -5,7 +5,7 @@ from rig import Server, auntil
 from rig_limits import without_limits
 
 from marketswarm.bus import Bus, TooLongError
-from marketswarm.entries import Entry, fetch, newest_id, order, read_after, read_before
+from marketswarm.bus.stream import Entry, fetch, newest_id, order, read_after, read_before
 
 pytestmark = pytest.mark.live
 
@@ -47,7 +47,7 @@ async def test_an_entry_that_is_too_large_comes_without_fields_between_its_neigh
 
 
 async def test_a_page_is_cut_where_the_reply_would_be_too_long(server, bus, monkeypatch):
-    monkeypatch.setattr("marketswarm.entries.REPLY_BYTES", 100_000)
+    monkeypatch.setattr("marketswarm.bus.stream.REPLY_BYTES", 100_000)
     for number in range(1, 6):
         add(server, number, b"x" * 45_000)
     first = await read_after(bus, "s", b"0-0", count=10)

@@ -7,16 +7,25 @@ work: what is published and what is heard must not go two ways. Not here: what i
 """
 
 import asyncio
+import contextlib
+import ssl
 import weakref
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from redis.asyncio.connection import Connection, ConnectionPool, SSLConnection, parse_url
-from redis.exceptions import ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    ConnectionError,  # noqa: A004 - the library's name
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
 
-from marketswarm.address import Sentinels, sentinels
-from marketswarm.secure import Secure
+from marketswarm.bus_url import Sentinels, sentinels
 
+_HUNG_UP: Final = "hung up after the handshake; does it want another client certificate (ssl_certfile)?"
 OTHERS_WITHIN_SEC: Final = 0.1
 """How much longer than the quickest sentinel the others are waited for: one may know of a newer master."""
 
@@ -32,7 +41,7 @@ def pool_of(url: str, **options: Any) -> ConnectionPool:
     """The connections of one client to a bus.
 
     Args:
-        url: in one of the forms that `address.py` knows.
+        url: in one of the forms that `bus_url.py` knows.
         **options: of every connection, to sentinels too.
 
     Raises:
@@ -130,6 +139,38 @@ async def _epoch(sentinel: Any) -> int:
     except ResponseError:  # a sentinel's user may be allowed the first question alone
         return 0
     return int(dict(zip(said[::2], said[1::2], strict=True)).get(b"config-epoch", 0))
+
+
+class Secure(SSLConnection):
+    """A connection over TLS that raises SSLError for a certificate that is missing, unreadable or refused.
+
+    With TLS 1.3 the server rejects a client's certificate only after the handshake. What the client has sent
+    by then makes the server reset the connection, which looks like a server that went away. So this
+    connection waits for one answer before it counts as made: a server that hangs up there has rejected the
+    certificate.
+    """
+
+    async def _connect(self) -> None:
+        try:
+            await super()._connect()  # type: ignore[no-untyped-call]  # the library's
+        except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+            files = "ssl_ca_certs, ssl_certfile or ssl_keyfile can't be read"
+            raise ssl.SSLError(f"{files} ({error.strerror})") from error
+
+    async def on_connect_check_health(self, check_health: bool = True) -> None:
+        """See the library."""
+        try:
+            await super().on_connect_check_health(check_health)
+            await self._answered()
+        except ConnectionError as error:
+            if type(error) is not ConnectionError:  # an answer: of one who does not know us, or is loading
+                raise
+            raise ConnectionError(f"{self.host}:{self.port} {_HUNG_UP}") from ssl.SSLError(str(error))
+
+    async def _answered(self) -> None:
+        await self.send_command("PING", check_health=False)
+        with contextlib.suppress(ResponseError, AuthenticationError, BusyLoadingError):
+            await self.read_response()
 
 
 class _ToMaster(Connection):

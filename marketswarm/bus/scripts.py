@@ -25,7 +25,7 @@ DIGITS: Final = 12
 _INCLUDE: Final = re.compile(r"^-- include: (\S+)\n", re.MULTILINE)
 _FLAGS: Final = re.compile(r"^-- flags: (\S.*)\n", re.MULTILINE)
 _UNFIT: Final = re.compile(r"\W", re.ASCII)
-_OURS: Final = Path(__file__).parents[1] / "services"
+_OURS: Final = Path(__file__).parents[2] / "services"
 _CJSON: Final = """\
 -- settings of cjson last for every later script on the server: set what this one relies on
 for setting, value in pairs({ decode_max_depth = 1000, decode_invalid_numbers = true, encode_max_depth = 1000,

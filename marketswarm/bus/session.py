@@ -2,7 +2,7 @@
 
 Replies are taken in batches straight from the reader of the client library's connection: its own
 `get_message` costs several times as much a beat. Channels are subscribed by name, never by pattern, and
-added and dropped while it runs. What to do when it ends is the business of `listen.py`.
+added and dropped while it runs. What to do when it ends is the business of `listener.py`.
 """
 
 import asyncio
@@ -14,8 +14,9 @@ from typing import Any, Final
 from redis._parsers.hiredis import NOT_ENOUGH_DATA
 from redis.exceptions import InvalidResponse, RedisError
 
-from marketswarm.bus import Bus, BusError, first_line, reason_of
-from marketswarm.replies import BatchParser
+from marketswarm.bus.bus import Bus
+from marketswarm.bus.errors import BusError, first_line, reason_of
+from marketswarm.bus.parser import BatchParser
 
 READ_BYTES: Final = 64 * 1024
 AT_ONCE: Final = 1000

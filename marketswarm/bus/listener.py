@@ -12,12 +12,13 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any, Final, Protocol
 
-from marketswarm.bus import Bus, BusError
+from marketswarm.bus.bus import Bus
+from marketswarm.bus.errors import BusError
+from marketswarm.bus.scripts import Script
+from marketswarm.bus.session import AT_ONCE, Session
+from marketswarm.bus.stored_values import report_unusable
 from marketswarm.liveness import CANARY_EVERY_SEC, OVERDUE_SEC, Moment
-from marketswarm.scripts import Script
-from marketswarm.session import AT_ONCE, Session
-from marketswarm.stored import report_unusable
-from marketswarm.turns import Turns
+from marketswarm.time_slice import Turns
 
 OPEN_WITHIN_SEC: Final = 2.0
 FIRST_PAUSE_SEC: Final = 0.05
@@ -37,7 +38,7 @@ MESSAGES_AT_ONCE: Final = 250
 """Each of them may bring a verdict, and that its log line."""
 
 COUNTER_REPLACED: Final = -1
-_CANARY: Final = Script.beside("marketswarm", "canary.lua")
+_CANARY: Final = Script.beside("marketswarm.bus", "canary.lua")
 
 
 class Ear(Protocol):

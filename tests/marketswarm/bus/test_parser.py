@@ -2,7 +2,7 @@
 
 import pytest
 
-from marketswarm.replies import Unfinished, unfinished
+from marketswarm.bus.parser import Unfinished, unfinished
 
 
 def message(channel: bytes, payload: bytes) -> bytes:

@@ -2,7 +2,7 @@
 
 Its connection is its own and is rebuilt on any error; a connection that died without saying so is found
 by pings. Whoever uses it is told of every new subscription, and looks for itself at what it missed. Not
-here: listening that proves itself with canaries, which the healer needs (`listen.py`).
+here: listening that proves itself with canaries, which the healer needs (`listener.py`).
 """
 
 import asyncio
@@ -14,8 +14,9 @@ from redis.asyncio import ConnectionPool
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
-from marketswarm.bus import Bus, BusError, first_line, reason_of
-from marketswarm.replies import LONGEST_MESSAGE, TRACED, Beginning, SkippingParser, reply_limit
+from marketswarm.bus.bus import Bus
+from marketswarm.bus.errors import BusError, first_line, reason_of
+from marketswarm.bus.parser import LONGEST_MESSAGE, TRACED, Beginning, SkippingParser, reply_limit
 
 PING_SEC: Final = 5.0
 FIRST_PAUSE_SEC: Final = 0.1

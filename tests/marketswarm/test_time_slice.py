@@ -1,7 +1,7 @@
 import asyncio
 import time
 
-from marketswarm.turns import Turns
+from marketswarm.time_slice import Turns
 
 
 async def test_long_work_lets_others_run_when_its_turn_is_over():

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from marketswarm.channels import KINDS
-from marketswarm.grants import (
+from marketswarm.settings import ChannelSettings
+from marketswarm.truth.grants import (
     NAMES,
     Refused,
     doubts,
@@ -15,7 +16,6 @@ from marketswarm.grants import (
     refusals,
     resolved,
 )
-from marketswarm.settings import ChannelSettings
 
 EVIL = "http://127.0.0.1:6666/take"
 VALUE = "hunter2"

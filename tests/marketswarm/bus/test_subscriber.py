@@ -7,8 +7,8 @@ import pytest
 from rig import Server, auntil
 
 from marketswarm.bus import Bus
-from marketswarm.replies import LONGEST_MESSAGE
-from marketswarm.subscribe import subscribe
+from marketswarm.bus.parser import LONGEST_MESSAGE
+from marketswarm.bus.subscriber import subscribe
 
 pytestmark = pytest.mark.live
 
