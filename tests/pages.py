@@ -48,9 +48,11 @@ def anchors(page: Path) -> set[str]:
 
 
 def section(page: str, heading: str) -> str:
-    """What stands under a heading of the second rank, up to the next."""
+    """The text under a heading of any rank, up to the next heading of that rank or a higher one."""
     text = (ROOT / page).read_text(encoding="utf-8")
-    return text.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    found = re.search(rf"^(##+) {re.escape(heading)}$\n", text, re.MULTILINE)
+    assert found, f"{page} has no heading {heading!r}"
+    return re.split(rf"^#{{2,{len(found[1])}}} ", text[found.end() :], maxsplit=1, flags=re.MULTILINE)[0]
 
 
 def shown(page: str, heading: str) -> str:
@@ -66,9 +68,15 @@ def shown(page: str, heading: str) -> str:
     return "".join(found)
 
 
-def table(page: str, heading: str) -> list[list[str]]:
-    """The rows of the tables under a heading, without their heads."""
+def table(page: str, heading: str, columns: tuple[str, ...] = ()) -> list[list[str]]:
+    """The rows of the tables under a heading, without their heads; `columns` chooses among tables."""
     rows = [row for row in section(page, heading).splitlines() if row.startswith("|")]
     cells = [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows]
-    heads = {at + step for at, row in enumerate(rows) if set(row) <= set("|- ") for step in (-1, 0)}
-    return [row for at, row in enumerate(cells) if at not in heads]
+    heads = [at - 1 for at, row in enumerate(rows) if set(row) <= set("|- ")]
+    ends = [*heads[1:], len(rows)]
+    return [
+        row
+        for head, end in zip(heads, ends, strict=True)
+        if cells[head][: len(columns)] == list(columns)
+        for row in cells[head + 2 : end]
+    ]

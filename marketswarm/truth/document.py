@@ -33,8 +33,12 @@ class Truth:
     """An accepted document."""
 
     version: int = 1
+    """The version of the format; only 1 is known. Example: `1`."""
     buses: Mapping[str, BusEntry] = field(default_factory=dict)
+    """The buses by name, where the name alone does not say where they are. Default: system-redis and
+    market-redis."""
     services: Mapping[str, Service] = field(default_factory=dict)
+    """The services by name: a letter, then up to 62 letters, digits or `_` `.` `-`. Default: needed."""
 
     def bus_names(self) -> tuple[str, ...]:
         """The two that always are, then the declared ones, then those that only a literal URL names."""

@@ -203,7 +203,7 @@ class Service:
     """A service's section. `endpoints` and `settings` are its own; `resolve` puts their secrets in."""
 
     heartbeat: Heartbeat
-    """Where and how often the service beats."""
+    """Where and how often the service beats. Default: every 10 s, on `<service>:heartbeat`."""
     description: str = ""
     """One line for people. Example: `"Reads news feeds"`."""
     tags: tuple[str, ...] = ()

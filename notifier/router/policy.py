@@ -156,6 +156,7 @@ class Section(Own):
     """What the notifier reads from its section."""
 
     settings: Policy = Policy()
+    """What people are told, when, and over which channels."""
 
     def doubts(self) -> Iterator[tuple[Place, str]]:
         """See `Own`: what channels ask of the environment, and don't get, or not without its consent."""

@@ -1,0 +1,235 @@
+"""Holds the tables of docs/contract.md to the code, in both directions: none missing, none made up."""
+
+import ast
+import importlib
+import re
+from dataclasses import fields
+from fnmatch import fnmatchcase
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import typer
+from pages import ROOT, blocks, table
+from typer.core import TyperGroup
+
+from marketswarm import acl, beat, event
+from marketswarm.cli.app import app
+from marketswarm.event import Event, Kind
+from marketswarm.exit import Code
+from marketswarm.settings import Common
+from marketswarm.truth import decode, load
+
+PAGE = "docs/contract.md"
+PRODUCT = ("marketswarm", "bootstrap", "healer", "sentinel", "notifier", "services")
+BUSES = ("system-redis", "market-redis")
+OTHER_NAMES = {"massive:market", "vexy_ai:digest"}  # of leases: their keys are lease:<name>
+NEVER_THERE = {"sentinel:lease"}  # the script that the healer writes by asks for the lease of any listener
+
+
+def code(text: str) -> list[str]:
+    """What stands between backticks."""
+    return re.findall("`([^`]+)`", text)
+
+
+# keys and channels
+
+
+def named() -> set[str]:
+    """Keys and channels of the table, `<…>` as `*`."""
+    rows = table(PAGE, "3. Keys and channels")
+    return {re.sub("<[^>]+>", "*", name) for row in rows for name in code(row[0])}
+
+
+@cache
+def written_in_the_code() -> frozenset[str]:
+    """Every text of the product that has the form of a key, what is filled in as `*`."""
+    paths = [path for package in PRODUCT for path in (ROOT / package).rglob("*.py")]
+    texts = (text for path in paths for text in texts_of(ast.parse(path.read_text(encoding="utf-8"))))
+    return frozenset(text for text in texts if re.fullmatch(r"[a-z*][\w*-]*(:[\w*-]*)+", text))
+
+
+def texts_of(tree: ast.AST):
+    parts = {id(part) for each in ast.walk(tree) if isinstance(each, ast.JoinedStr) for part in each.values}
+    for each in ast.walk(tree):
+        if isinstance(each, ast.JoinedStr):
+            yield "".join(part.value if isinstance(part, ast.Constant) else "*" for part in each.values)
+        elif isinstance(each, ast.Constant) and isinstance(each.value, str) and id(each) not in parts:
+            yield each.value
+
+
+def test_each_key_of_the_table_is_written_somewhere_in_the_code():
+    there = written_in_the_code()
+    ends = {text for text in there if text.startswith("*:") and text.strip("*:")}
+    for name in named() - {"*:heartbeat"}:
+        assert name in there or any(fnmatchcase(name, end) for end in ends), name
+
+
+def test_each_key_of_the_code_is_in_the_table():
+    names = named()
+    families = {name.partition(":")[0] + ":" for name in names} - {"*:"}
+    for text in written_in_the_code() - OTHER_NAMES:
+        if text.startswith(tuple(families)):
+            is_family = text in families or any(name.startswith(text) for name in names)
+            is_pattern = any(fnmatchcase(name, text) for name in names)
+            assert text in names or is_family or is_pattern, f"{text} is not in the table"
+
+
+def test_each_key_that_a_program_may_touch_is_in_the_table():
+    names, truth = named(), load((ROOT / "truth.json").read_bytes()).truth
+    for bus in BUSES:
+        for user in acl.users(truth, bus):
+            for grant in (user.root, *user.grants):
+                for key in (*grant.keys, *grant.channels):
+                    found = [
+                        name
+                        for name in names
+                        if fnmatchcase(name, key) or fnmatchcase(key, name) or name.startswith(f"{key}:")
+                    ]
+                    is_known = found or of_a_family(key, names) or key in NEVER_THERE
+                    assert is_known, f"{user.name} may touch {key}"
+
+
+def of_a_family(pattern: str, names: set[str]) -> bool:
+    """`vexy:dead:*` is what may lie beside `vexy:dead`; `mesh:topology:*` likewise."""
+    return pattern.endswith(":*") and pattern.removesuffix(":*") in names
+
+
+def test_the_names_of_keys_are_found_in_the_code():
+    assert {"truth:doc", "health:*", "notifier:told:*"} <= written_in_the_code()
+
+
+# messages
+
+
+def test_each_event_is_in_the_table():
+    assert {name for row in table(PAGE, "Alert events", ("`type`",)) for name in code(row[0])} == set(Kind)
+
+
+def test_each_key_of_an_event_is_in_the_table():
+    shown = [name for row in table(PAGE, "Alert events", ("key",)) for name in code(row[0])]
+    assert sorted(shown) == sorted(each.name for each in fields(Event))
+
+
+def test_the_events_that_are_shown_are_events_as_the_code_reads_and_writes_them():
+    (shown,) = [block for block in blocks(ROOT / PAGE, "json") if "healer_miss" in block]
+    for line in shown.splitlines():
+        found = event.parse(line.encode())
+        assert isinstance(found, Event)
+        assert list(orjson.loads(event.encode(found)))[: len(orjson.loads(line))] == list(orjson.loads(line))
+
+
+def test_each_key_of_a_beat_is_in_the_table():
+    shown = {name for row in table(PAGE, "Beats") for name in code(row[0])}
+    assert shown == {each.name for kind in (beat.Beat, beat.Sender) for each in fields(kind)}
+
+
+def test_the_sizes_are_those_in_force():
+    text = (ROOT / PAGE).read_text(encoding="utf-8")
+    assert beat.MAX_BYTES == 4 * 1024
+    assert event.MAX_BYTES == 16 * 1024
+    assert decode.MAX_BYTES == 16 * 1024 * 1024
+    assert "A beat has at most 4 KiB, an event 16 KiB, a truth 16 MiB" in text
+    assert f"at most {beat.MAX_DETAIL} characters" in text
+
+
+# environment
+
+
+def subclasses(kind: type) -> set[type]:
+    return {kind}.union(*(subclasses(sub) for sub in kind.__subclasses__()))
+
+
+def modules() -> list[str]:
+    """Every module of the product that can be imported."""
+    paths = [path for package in PRODUCT for path in (ROOT / package).rglob("*.py")]
+    parts = [path.relative_to(ROOT).with_suffix("").parts for path in paths if path.name != "__main__.py"]
+    return [".".join(part for part in each if part != "__init__") for each in parts]
+
+
+def variables() -> dict[str, Any]:
+    """Each variable that settings or the command line read, with its default."""
+    for name in modules():
+        importlib.import_module(name)
+    kinds = [kind for kind in subclasses(Common) if not kind.__module__.startswith(("test", "tests."))]
+    fields = {name.upper(): field.default for kind in kinds for name, field in kind.model_fields.items()}
+    return fields | {
+        str(option.envvar): option.default
+        for command in commands().values()
+        for option in command.params
+        if option.envvar
+    }
+
+
+def test_each_variable_that_is_read_is_in_the_table_and_each_in_the_table_is_read():
+    rows = table(PAGE, "6. Environment")
+    shown = {name for row in rows for name in re.findall("`([A-Z_]+)`", row[0])}
+    assert shown - {"SYSTEM_REDIS_URL", "MARKET_REDIS_URL"} == set(variables())
+
+
+def test_the_defaults_in_the_table_are_those_in_force():
+    rows = table(PAGE, "6. Environment")
+    shown = {name: row[1].strip("`") for row in rows for name in re.findall("`([A-Z_]+)`", row[0])}
+    for name, default in variables().items():
+        if isinstance(default, int | float | str | Path):
+            said = str(default).lower() if isinstance(default, bool) else str(default)
+            assert shown[name] == (f"{default:g}" if isinstance(default, float) else said), name
+
+
+# programs
+
+
+def commands() -> dict[str, Any]:
+    """Every command of `marketswarm` that its help shows, by what is typed."""
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)
+    return dict(commands_of(group))
+
+
+def commands_of(group: TyperGroup, before: str = ""):
+    for name, command in group.commands.items():
+        if isinstance(command, TyperGroup):
+            yield from commands_of(command, f"{before}{name} ")
+        elif not command.hidden:
+            yield f"{before}{name}", command
+
+
+def test_each_program_is_in_the_table():
+    shown = {name.removeprefix("python -m ") for row in table(PAGE, "7. Programs", ("command", "what it is"))
+             for name in code(row[0])}  # fmt: skip
+    mains = [path for package in PRODUCT for path in (ROOT / package).rglob("__main__.py")]
+    assert shown == {".".join(path.parent.relative_to(ROOT).parts) for path in mains}
+
+
+def test_the_exit_codes_are_all_there():
+    assert [int(row[0]) for row in table(PAGE, "Exit codes")] == sorted(Code)
+
+
+def test_each_command_is_in_the_table():
+    assert {name for row in table(PAGE, "Commands of marketswarm") for name in code(row[0])} == set(
+        commands()
+    )
+
+
+def test_each_target_of_make_is_in_the_table():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    shown = {" ".join(name.split()[:2]) for row in table(PAGE, "make") for name in code(row[0])}
+    assert shown == {f"make {name}" for name in re.findall(r"^([a-z]+):.*## ", makefile, re.MULTILINE)}
+
+
+# what must never change
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("truth:doc", "truth:meta", "truth:history", "truth:changed", "*:heartbeat", "beat:*", "health:*"),
+        *("healer:alerts", "healer:alerts:log", "healer:heartbeat", "healer:lease", "healer:roster"),
+        *("mesh:topology", "mesh:events", "notifier:told:*", "notifier:dead"),
+        *("rss:items", "massive:probes", "probe:*", "vexy:notes"),
+    ],
+)
+def test_what_the_first_contract_named_is_still_there(name):
+    assert name in named()

@@ -1,0 +1,53 @@
+"""Holds the pages that tools/reference.py makes to the models and to the command line."""
+
+import importlib.util
+import sys
+from typing import Annotated
+
+import orjson
+import pytest
+from pages import ROOT
+from pydantic import TypeAdapter
+
+
+def load_tool():
+    place = importlib.util.spec_from_file_location("reference", ROOT / "tools" / "reference.py")
+    assert place is not None
+    assert place.loader is not None
+    module = importlib.util.module_from_spec(place)
+    sys.modules["reference"] = module
+    place.loader.exec_module(module)
+    return module
+
+
+reference = load_tool()
+SECTIONS = reference.sections_of_truth()
+
+
+@pytest.mark.parametrize("path", reference.PAGES, ids=lambda path: path.name)
+def test_the_page_is_current(path):
+    made = reference.PAGES[path]()
+    assert path.read_text(encoding="utf-8") == made, "run .venv/bin/python tools/reference.py"
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.path or "document")
+def test_each_key_says_what_it_is_and_shows_an_example_that_its_model_takes(section):
+    for key in section.keys:
+        assert key.what, f"{section.path}.{key.name} has no docstring"
+        if key.inner is None and key.name not in ("endpoints", "settings"):
+            example = orjson.loads(key.example.strip("`"))
+            field = reference.field_of(section.of, key.name) if section.path else None
+            if field is not None:
+                TypeAdapter(Annotated[field.annotation, None, *field.metadata]).validate_python(example)
+
+
+def test_the_page_has_the_settings_of_every_service_that_has_a_model():
+    paths = {section.path for section in SECTIONS}
+    with_model = {path.parent.name for path in ROOT.glob("services/*/section.py")} | {"notifier"}
+    assert {f"services.{svc}.settings" for svc in with_model} <= paths
+
+
+def test_every_command_is_on_the_page():
+    page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    for name in ("up", "status", "exec", "notify test"):
+        assert f"\nmarketswarm {name} [OPTIONS]" in page

@@ -1,0 +1,441 @@
+"""Writes docs/truth-reference.md from the models of the truth, and docs/commands.md from the command line.
+
+    .venv/bin/python tools/reference.py             writes both pages
+    .venv/bin/python tools/reference.py --check     ends with code 1 if a page is not current
+
+A model describes each of its keys in a docstring below it. `Default: …` in there replaces the default of the
+model, `Example: `…`` is an example in JSON.
+"""
+
+import ast
+import importlib
+import inspect
+import re
+import sys
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass, is_dataclass
+from enum import StrEnum
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
+
+import orjson
+import typer
+from annotated_types import Ge, Gt, Le, Lt, MaxLen
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+from typer.core import TyperCommand, TyperGroup
+
+ROOT: Final = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from marketswarm.agent import sections  # noqa: E402 - the product is found by the line above
+from marketswarm.cli.app import app  # noqa: E402
+from marketswarm.truth import Truth  # noqa: E402
+
+HIDDEN: Final = frozenset({("Heartbeat", "said")})
+"""Fields that no document has."""
+UNITS: Final = {"_sec": "seconds", "_cadence": "seconds", "_bytes": "bytes", "_days": "days"}
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key of the truth, as the page shows it. `default` and `example` are JSON or words."""
+
+    name: str
+    kind: str
+    default: str
+    example: str
+    what: str
+    inner: Any = None  # the model of what stands under this key
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A heading of the page and the keys below it."""
+
+    path: str
+    what: str
+    keys: tuple[Key, ...]
+    of: type
+
+
+def sections_of_truth() -> list[Section]:
+    """The document, its buses and services, then the settings of each service that has a model."""
+    found = list(_walk("", "The document", Truth, set()))
+    for svc in _services():
+        model = sections.model_of(svc)
+        if model is not None:
+            inner = [key for key in _keys(model) if key.inner is not None]
+            for key in inner:
+                found += _walk(
+                    f"services.{svc}.{key.name}{_steps(key.kind)}",
+                    key.what,
+                    key.inner,
+                    set(),
+                )
+    return found
+
+
+def truth_page() -> str:
+    """The text of docs/truth-reference.md."""
+    parts = [
+        _TRUTH_HEAD,
+        *(_section_text(each) for each in sections_of_truth()),
+    ]
+    return "\n".join(parts)
+
+
+def commands_page() -> str:
+    """The text of docs/commands.md."""
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)
+    panels: dict[str, list[tuple[str, TyperCommand]]] = {}
+    for name, command in _commands(group):
+        panels.setdefault(str(command.rich_help_panel or ""), []).append((name, command))
+    lines = [_COMMANDS_HEAD]
+    for panel, commands in panels.items():
+        if panel:
+            lines.append(f"## {panel}\n")
+        lines += [_command_text(name, command, "###" if panel else "##") for name, command in commands]
+    return "\n".join(lines)
+
+
+def field_of(model: type, name: str) -> FieldInfo:
+    """The field of a model or of a pydantic dataclass."""
+    fields = getattr(model, "__pydantic_fields__", None) or {}
+    found = fields[name]
+    assert isinstance(found, FieldInfo)
+    return found
+
+
+def _services() -> list[str]:
+    """The services that have a model: first those of the shipped truth, in its order."""
+    shipped = list(orjson.loads((ROOT / "truth.json").read_bytes())["services"])
+    there = sorted(path.parent.name for path in ROOT.glob("services/*/*.py"))
+    return list(dict.fromkeys([*shipped, *there]))
+
+
+def _walk(path: str, what: str, model: Any, seen: set[type]) -> Iterator[Section]:
+    """A section for `model`, and one for each model below it, each model once."""
+    members = [each for each in get_args(model) if isinstance(each, type)]
+    if members:
+        yield from _kinds(path, members)
+        return
+    if model in seen:
+        return
+    seen.add(model)
+    keys = tuple(_keys(model))
+    yield Section(path, what, keys, model)
+    for key in keys:
+        if key.inner is not None:
+            yield from _walk(f"{path}.{key.name}".lstrip(".") + _steps(key.kind), key.what, key.inner, seen)
+
+
+def _kinds(path: str, members: list[type]) -> Iterator[Section]:
+    """What all kinds have, from the class that they share; then each kind with what is its own."""
+    (base,) = {member.__mro__[1] for member in members}
+    common = tuple(_keys(base))
+    yield Section(path, _first_line(base), common, base)
+    names = {key.name for key in common}
+    for member in members:
+        kind = field_of(member, "kind").default
+        own = tuple(key for key in _keys(member) if key.name not in names)
+        yield Section(f"{path} of kind {kind}", _first_line(member), own, member)
+
+
+def _steps(kind: str) -> str:
+    if kind.startswith("list"):
+        return "[]"
+    return ".<name>" if kind == "objects by name" else ""
+
+
+def _keys(model: type) -> Iterator[Key]:
+    described = _descriptions(model)
+    fields: dict[str, FieldInfo] = getattr(model, "__pydantic_fields__", None) or _plain_fields(model)
+    for name, field in fields.items():
+        if (model.__name__, name) in HIDDEN:
+            continue
+        text = described.get(name, "")
+        what, example = _cut(text, "Example:")
+        what, default = _cut(what, "Default:")
+        annotation: Any = field.annotation
+        if field.metadata:
+            annotation = Annotated[annotation, *field.metadata]
+        kind = _kind(annotation, name)
+        yield Key(name, kind, default or _default(field), example, what, _inner(annotation))
+
+
+def _plain_fields(model: type) -> dict[str, FieldInfo]:
+    """The fields of a dataclass that pydantic did not make."""
+    annotations = inspect.get_annotations(model, eval_str=True)
+    return {
+        name: FieldInfo.from_annotated_attribute(
+            annotations[name],
+            each.default_factory() if callable(each.default_factory) else each.default,
+        )
+        for name, each in model.__dataclass_fields__.items()  # type: ignore[attr-defined]
+    }
+
+
+def _cut(text: str, word: str) -> tuple[str, str]:
+    before, _, after = text.partition(word)
+    return before.strip(), after.strip().removesuffix(".")
+
+
+def _descriptions(model: type) -> dict[str, str]:
+    """The docstring below each field, by name; a class's own go before those of its bases."""
+    found: dict[str, str] = {}
+    for each in reversed(model.__mro__):
+        if each.__module__.startswith(("builtins", "pydantic", "typing")):
+            continue
+        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(each))).body
+        assert isinstance(tree, ast.ClassDef)
+        for field, below in zip(tree.body, tree.body[1:], strict=False):
+            if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr):
+                text = ast.literal_eval(below.value)
+                found[ast.unparse(field.target)] = " ".join(text.split())
+    return found
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "needed"
+    value = field.get_default(call_default_factory=True, validated_data={})
+    if value is None or value is PydanticUndefined or value in ((), [], {}, ""):
+        return "none"
+    if isinstance(value, BaseModel) or is_dataclass(value):
+        return "see below"
+    return f"`{_json(value)}`"
+
+
+def _json(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.10g}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_json, value))}]"
+    return orjson.dumps(value).decode()
+
+
+def _parts(annotation: Any) -> tuple[Any, list[Any]]:
+    """A type without its Annotated and its `| None`, and what is annotated."""
+    metadata: list[Any] = []
+    while True:
+        origin = get_origin(annotation)
+        if origin is Annotated:
+            annotation, *more = get_args(annotation)
+            metadata += more
+        elif origin in (Union, UnionType) and NoneType in get_args(annotation):
+            left = [each for each in get_args(annotation) if each is not NoneType]
+            annotation = Union[tuple(left)]  # noqa: UP007 - a union of what there is
+        else:
+            return annotation, metadata
+
+
+def _inner(annotation: Any) -> Any:
+    """The model, or the union of models, that a key holds, in a list or by name or as it is; else None."""
+    plain, _ = _parts(annotation)
+    origin, arguments = get_origin(plain), get_args(plain)
+    if origin in (tuple, list, dict) or (origin is not None and "Mapping" in str(origin)):
+        return _inner(arguments[1] if origin is not tuple and len(arguments) > 1 else arguments[0])
+    if arguments and all(isinstance(each, type) and issubclass(each, BaseModel) for each in arguments):
+        return plain
+    is_model = isinstance(plain, type) and (issubclass(plain, BaseModel) or is_dataclass(plain))
+    return plain if is_model else None
+
+
+def _kind(annotation: Any, name: str) -> str:
+    """What a value is, in words: its type, its unit and its bounds."""
+    plain, metadata = _parts(annotation)
+    for each in list(metadata):
+        metadata += getattr(each, "metadata", [])
+    origin, arguments = get_origin(plain), get_args(plain)
+    if origin is Literal:
+        return " ".join(f"`{_json(each)}`" for each in arguments)
+    if origin in (tuple, list):
+        of = "" if arguments[0] is Any or _inner(arguments[0]) else f" of {_kind(arguments[0], name)}"
+        most = f", at most {_most(metadata)}" if _most(metadata) else ""
+        return ("list" if _inner(plain) is None else "list of objects") + of + most
+    if origin is dict or "Mapping" in str(origin):
+        return "objects by name" if _inner(plain) is not None else "object"
+    if _inner(plain) is not None:
+        return "object"
+    if isinstance(plain, type) and issubclass(plain, StrEnum):
+        return " ".join(f"`{_json(str(each))}`" for each in plain)
+    if plain in (float, int):
+        unit = next((unit for end, unit in UNITS.items() if name.endswith(end)), "")
+        words = unit or ("whole number" if plain is int else "number")
+        return words + _bounds(metadata, 1 if plain is int else 0)
+    return {str: "text", bool: "`true` or `false`"}[plain]
+
+
+def _most(metadata: list[Any]) -> int | None:
+    return next((each.max_length for each in metadata if isinstance(each, MaxLen)), None)
+
+
+def _bounds(metadata: list[Any], step: int) -> str:
+    """The bounds in words; `step` is 1 where "more than 0" is 1 or more."""
+    least = next((each for each in metadata if isinstance(each, Ge | Gt)), None)
+    most = next((each for each in metadata if isinstance(each, Le | Lt)), None)
+    low, strictly = _bound(least, "ge", "gt", step)
+    high, below = _bound(most, "le", "lt", -step)
+    if low and high and not strictly and not below:
+        return f", {low} to {high}"
+    words = []
+    if low:
+        words.append(f"more than {low}" if strictly else f"{low} or more")
+    if high:
+        words.append(f"less than {high}" if below else f"at most {high}")
+    return "".join(f", {each}" for each in words)
+
+
+def _bound(found: Any, inclusive: str, exclusive: str, step: int) -> tuple[str, bool]:
+    """A bound as text, and whether the value itself is outside it."""
+    if found is None:
+        return "", False
+    if hasattr(found, inclusive):
+        return f"{getattr(found, inclusive):.10g}", False
+    return f"{getattr(found, exclusive) + step:.10g}", step == 0
+
+
+def _first_line(model: type) -> str:
+    return (inspect.getdoc(model) or "").partition("\n")[0]
+
+
+def _section_text(section: Section) -> str:
+    level, title = ("##", f"`{section.path}`") if section.path else ("##", section.what)
+    kind = re.fullmatch(r"(.+) of kind (\w+)", section.path)
+    if kind:
+        level, title = "###", f"`{kind[1]}` of kind `{kind[2]}`"
+    lines = [f"{level} {title}\n"]
+    if section.path:
+        lines.append(f"{section.what}\n")
+    if section.keys:
+        lines += ["| key | value | default | example | what |", "| --- | --- | --- | --- | --- |"]
+        lines += [_row(key) for key in section.keys]
+    return "\n".join(lines) + "\n"
+
+
+def _row(key: Key) -> str:
+    cells = (f"`{key.name}`", key.kind, key.default, key.example, key.what)
+    return "| " + " | ".join(cell.replace("|", "\\|") or "-" for cell in cells) + " |"
+
+
+def _commands(group: TyperGroup, before: str = "") -> Iterator[tuple[str, TyperCommand]]:
+    for name, command in group.commands.items():
+        if isinstance(command, TyperGroup):
+            yield from _commands(command, f"{before}{name} ")
+        elif isinstance(command, TyperCommand) and not command.hidden:
+            yield f"{before}{name}", command
+
+
+def _command_text(name: str, command: TyperCommand, level: str) -> str:
+    context = typer.Context(command, info_name=f"marketswarm {name}")
+    usage = " ".join([f"marketswarm {name} [OPTIONS]", *map(_argument, command.get_params(context))]).strip()
+    lines = [f"{level} {name}\n", f"{_plain(command.help or '')}\n", f"```text\n{usage}\n```\n"]
+    if command.epilog:
+        lines.append(f"{_plain(command.epilog)}\n")
+    rows = [row for each in command.get_params(context) if (row := _parameter(each, context))]
+    if rows:
+        lines += ["| argument, option | default | what |", "| --- | --- | --- |", *rows, ""]
+    return "\n".join(lines)
+
+
+def _argument(parameter: Any) -> str:
+    """An argument as the usage shows it; an option is one of the [OPTIONS]."""
+    if parameter.param_type_name == "option":
+        return ""
+    name = str(parameter.metavar or parameter.name).upper().strip("[]") + (
+        "..." if parameter.nargs == -1 else ""
+    )
+    return name if parameter.required else f"[{name}]"
+
+
+def _plain(text: str) -> str:
+    return inspect.cleandoc(text).replace("\f", "").strip()
+
+
+def _parameter(parameter: Any, context: typer.Context) -> str | None:
+    if parameter.name == "help" or getattr(parameter, "hidden", False):
+        return None
+    is_option = parameter.param_type_name == "option"
+    names = ", ".join([*parameter.opts, *parameter.secondary_opts]) if is_option else ""
+    shown = str(parameter.metavar or "") if is_option else _argument(parameter)
+    if is_option and not shown and not parameter.is_flag:
+        shown = parameter.display_type(context)
+    default = parameter.get_default(context, call=False)
+    has_default = default not in (None, False, (), []) and getattr(parameter, "show_default", True)
+    said = "needed" if parameter.required else (f"`{default}`" if has_default else "-")
+    what = " ".join((parameter.help or "").split())
+    if parameter.envvar:
+        what += f" Environment: `{parameter.envvar}`."
+    cells = (f"`{f'{names} {shown}'.strip()}`", said, what)
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+_MADE: Final = (
+    "<!-- made by tools/reference.py: change {what}, then run .venv/bin/python tools/reference.py -->"
+)
+
+_TRUTH_HEAD: Final = f"""\
+# truth.json: every key
+
+{_MADE.format(what="the models")}
+
+`truth.json` describes the fleet: which buses there are, who beats where and how often, and what each
+service needs to know. This page has every key. The smallest useful document is:
+
+```json
+{{"services": {{"my_svc": {{"heartbeat": {{"interval_sec": 10}}}}, "healer": {{}}}}}}
+```
+
+Check a document with `make validate`, put it in force with `make seed`. How to change one while the fleet
+runs: [operating](operating.md#change-the-truth).
+
+- **default** is what holds when the key is not there; *needed* means that it must be there.
+- Times are seconds; fractions are allowed.
+- A key that nobody knows is an error under `buses`, `heartbeat`, `access_points` and `threshold`, and in
+  the `routes`, `maintenance` and `escalate` of the notifier. Elsewhere it is a warning. Both name the
+  nearest key that is known.
+- What each kind of channel needs is a table of its own: [channels](notifications.md#channels).
+- A secret never stands in the document. Write `"env:NAME"`, and the program takes the variable NAME of its
+  environment: [secrets](notifications.md#secrets-of-channels).
+"""
+
+_COMMANDS_HEAD: Final = f"""\
+# Commands
+
+{_MADE.format(what="the help of the command")}
+
+Every command of `marketswarm`, with every option. In the folder of this project run `. .venv/bin/activate`
+first; `make` makes that environment. `marketswarm COMMAND --help` shows the same on your terminal.
+
+In the folder where a fleet runs, commands find its buses by themselves. Elsewhere they look where
+[every program looks](contract.md#6-environment). [Exit codes](contract.md#7-programs) are the same for all;
+where a command has codes of its own, it says so.
+"""
+
+PAGES: Final = {
+    ROOT / "docs" / "truth-reference.md": truth_page,
+    ROOT / "docs" / "commands.md": commands_page,
+}
+
+
+def main() -> int:
+    """Write the pages, or with `--check` compare them."""
+    importlib.invalidate_caches()
+    stale = [path for path, made in PAGES.items() if not path.exists() or path.read_text("utf-8") != made()]
+    if "--check" in sys.argv[1:]:
+        for path in stale:
+            print(f"{path.relative_to(ROOT)} is not current: run .venv/bin/python tools/reference.py")
+        return bool(stale)
+    for path in stale:
+        path.write_text(PAGES[path](), "utf-8")
+        print(f"wrote {path.relative_to(ROOT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
