@@ -86,7 +86,7 @@ kubernetes: environment ## the truth, users and passwords for deploy/k8s, as fil
 	@sh tools/kubernetes.sh
 
 fuzz: environment ## a million hostile inputs; ARGS="--cases 5000 --seed 7 --only beat" for some
-	@exec $(bin)/python tests/hostile.py $(ARGS)
+	@PYTHONPATH=tests exec $(bin)/python -m support.fuzz $(ARGS)
 
 bench: environment ## the figures: beats a second, delay of an alert, memory and CPU
 	@exec $(bin)/python -m bench $(ARGS)

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
-from leftovers import TAG, end_leftovers, end_projects
+
+from support.leftovers import TAG, end_leftovers, end_projects
 
 LEFT: list[str] = []
 IN_CI = os.environ.get("MARKETSWARM_CI") == "1"

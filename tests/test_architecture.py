@@ -3,7 +3,17 @@
 from pathlib import Path
 
 import pytest
-from architecture import LAYERS, LONGER_FOR_A_REASON, ONLY_FOR, ONLY_IN, Module, broken, imports, modules
+
+from support.architecture import (
+    LAYERS,
+    LONGER_FOR_A_REASON,
+    ONLY_FOR,
+    ONLY_IN,
+    Module,
+    broken,
+    imports,
+    modules,
+)
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ["marketswarm", "bootstrap", "healer", "sentinel", "notifier", "services"]

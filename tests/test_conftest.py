@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from rig_process import alive, until
+
+from support.rig.process import alive
+from support.waiting import until
 
 HERE = Path(__file__).parent
 BREACHES = """
@@ -42,8 +44,8 @@ def test_keeps_to_the_rules(monkeypatch, tmp_path):
 
 
 def run(folder: Path, *arguments: str, ci: bool) -> str:
-    (folder / "tests").mkdir()
-    for name in ("conftest.py", "leftovers.py"):
+    (folder / "tests" / "support").mkdir(parents=True)
+    for name in ("conftest.py", "support/__init__.py", "support/leftovers.py"):
         shutil.copy(HERE / name, folder / "tests" / name)
     (folder / "tests" / "test_breaches.py").write_text(BREACHES, encoding="utf-8")
     (folder / "pytest.ini").write_text("[pytest]\npythonpath = tests\n", encoding="utf-8")

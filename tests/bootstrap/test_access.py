@@ -7,10 +7,10 @@ import pytest
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from rig import Proc, Server, free_port
-from seeding_scene import truth
 
 from marketswarm.bus import variable_of
+from support.rig import Proc, Server, free_port
+from support.scenes.seeding import truth
 
 pytestmark = pytest.mark.live
 

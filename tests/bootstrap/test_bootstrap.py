@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from rig import HOST, Proc, Server, free_port
-from seeding_scene import agreed, state, truth, two_servers
+
+from support.rig import HOST, Proc, Server, free_port
+from support.scenes.seeding import agreed, state, truth, two_servers
 
 pytestmark = pytest.mark.live
 

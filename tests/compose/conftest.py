@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pages import shown
-from rig_compose import HASTY_SEC, PAGE, Project, why_no_engine
+
+from support.pages import shown
+from support.rig.compose import HASTY_SEC, PAGE, Project, why_no_engine
 
 BEGUN: list[Project] = []
 

@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from rig_compose import AGENTS, BUSES, Project
+
+from support.rig.compose import AGENTS, BUSES, Project
 
 ALL = ("standby", "dev", "tools")
 

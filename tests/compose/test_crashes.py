@@ -9,7 +9,8 @@ import sys
 import time
 
 import pytest
-from rig_compose import AGENTS, BUSES, HASTY_SEC, Project, begins_anew, patiently
+
+from support.rig.compose import AGENTS, BUSES, HASTY_SEC, Project, begins_anew, patiently
 
 HEARD = tuple(svc for svc in AGENTS if svc != "healer")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="kills processes of containers by their pid")

@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from rig_compose import AGENTS, BUSES
+
+from support.rig.compose import AGENTS, BUSES
 
 # what a process may do is tried, not read in compose.yaml
 WRITES = """

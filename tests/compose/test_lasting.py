@@ -5,8 +5,9 @@ import time
 
 import pytest
 import redis
-from pages import shown
-from rig_compose import AGENTS, BUSES, IMAGE, PAGE, Project, begins_anew
+
+from support.pages import shown
+from support.rig.compose import AGENTS, BUSES, IMAGE, PAGE, Project, begins_anew
 
 NEWER = """
 FROM {}

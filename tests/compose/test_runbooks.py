@@ -5,9 +5,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from pages import shown
-from rig_compose import AGENTS, BUSES, PAGE, WATCHED, patiently
-from rig_process import Process
+
+from support.pages import shown
+from support.rig.compose import AGENTS, BUSES, PAGE, WATCHED, patiently
+from support.rig.process import Process
 
 pytestmark = pytest.mark.needs("redis-cli")
 

@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from rig_compose import AGENTS, BUSES, WATCHED, patiently
+
+from support.rig.compose import AGENTS, BUSES, WATCHED, patiently
 
 pytestmark = pytest.mark.needs("make")
 

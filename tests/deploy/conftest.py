@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import rig_kubernetes as rig
+
+from support.rig import kubernetes as rig
 
 
 @pytest.fixture(scope="session")

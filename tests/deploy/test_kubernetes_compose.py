@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import yaml
-from rig_kubernetes import COMPONENT, ROOT, Workload, of_kind, workloads
+
+from support.rig.kubernetes import COMPONENT, ROOT, Workload, of_kind, workloads
 
 TRUTH = json.loads((ROOT / "truth.json").read_bytes())
 AGENT, BUS = "agent", "bus"

@@ -1,7 +1,8 @@
 """Who may talk to whom by the policies and the rules of Kubernetes: all pairs, and the world outside."""
 
 import pytest
-from rig_kubernetes import COMPONENT, Peer, may, of_kind, workloads
+
+from support.rig.kubernetes import COMPONENT, Peer, may, of_kind, workloads
 
 OUTSIDE = {"rss_agg", "massive", "vexy_ai", "notifier", "sentinel"}
 MAIL = {25, 465, 587}

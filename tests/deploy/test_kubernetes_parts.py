@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from rig_kubernetes import (
+from support.rig.kubernetes import (
     COMPONENT,
     METRICS,
     NAME,

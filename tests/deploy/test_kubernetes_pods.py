@@ -7,7 +7,8 @@ import copy
 from collections.abc import Callable
 
 import pytest
-from rig_kubernetes import COMPONENT, Object, of_kind, workloads
+
+from support.rig.kubernetes import COMPONENT, Object, of_kind, workloads
 
 # https://kubernetes.io/docs/concepts/security/pod-security-standards/: baseline and restricted
 VOLUMES = {

@@ -5,7 +5,8 @@ import functools
 
 import kubernetes_validate
 import pytest
-from rig_kubernetes import Object, of_kind, title
+
+from support.rig.kubernetes import Object, of_kind, title
 
 OLDEST, NEWEST = "1.29", "1.37"  # as docs/kubernetes.md says
 

@@ -7,10 +7,10 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
-from rig_kubernetes import DEPLOY, ROOT, of_kind, plain, texts, workloads
 
 from marketswarm.acl import names
 from marketswarm.truth import load
+from support.rig.kubernetes import DEPLOY, ROOT, of_kind, plain, texts, workloads
 
 
 @pytest.fixture

@@ -6,7 +6,9 @@ import pytest
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from rig import HOST, Process, free_port, until
+
+from support.rig import HOST, Process, free_port
+from support.waiting import until
 
 ROOT = Path(__file__).parents[2]
 USERS = "user default on nopass -@all +ping\nuser writer on >writing ~* &* +@all\n"

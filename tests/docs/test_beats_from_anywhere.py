@@ -6,11 +6,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from pages import ROOT, blocks
-from rig import AlertTail, Server, until
-from rig_process import Process
 
 from marketswarm.beat import Beat, parse
+from support.pages import ROOT, blocks
+from support.rig import AlertTail, Server
+from support.rig.process import Process
+from support.waiting import until
 
 PAGE = ROOT / "docs" / "beats-from-anywhere.md"
 pytestmark = pytest.mark.live

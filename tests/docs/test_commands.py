@@ -5,11 +5,11 @@ import shlex
 
 import pytest
 import typer
-from pages import PAGES, ROOT, commands, every_page
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from marketswarm.cli.app import app
+from support.pages import PAGES, ROOT, commands, every_page
 
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 NOT_OURS = {"pytest", "services.prices"}  # the latter is what `marketswarm new prices` writes

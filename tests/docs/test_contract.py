@@ -12,7 +12,6 @@ from typing import Any
 import orjson
 import pytest
 import typer
-from pages import ROOT, blocks, table
 from typer.core import TyperGroup
 
 from marketswarm import acl, beat, event
@@ -21,6 +20,7 @@ from marketswarm.event import Event, Kind
 from marketswarm.exit import Code
 from marketswarm.settings import Common
 from marketswarm.truth import decode, load
+from support.pages import ROOT, blocks, table
 
 PAGE = "docs/contract.md"
 PRODUCT = ("marketswarm", "bootstrap", "healer", "sentinel", "notifier", "services")

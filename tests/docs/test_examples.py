@@ -8,11 +8,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-from channel_messages import MISS
-from rig import Fleet, Proc, free_port, until
-from rig_process import Process
 
 from marketswarm.channels.body import payload
+from support.channel_messages import MISS
+from support.rig import Fleet, Proc, free_port
+from support.rig.process import Process
+from support.waiting import until
 
 ROOT = Path(__file__).parents[2]
 TRUTH = {

@@ -3,7 +3,6 @@
 import re
 
 import orjson
-from pages import ROOT, blocks, section, table
 
 from marketswarm.agent.own import own_part
 from marketswarm.event import Event, parse
@@ -13,6 +12,7 @@ from services.massive.probes import course
 from services.massive.section import Section
 from services.massive.settings import Settings
 from services.massive.targets import KINDS, Target
+from support.pages import ROOT, blocks, section, table
 
 PAGE = "docs/services/massive.md"
 DNS_SAYS = {"nxdomain", "servfail"}

@@ -4,7 +4,6 @@ import re
 import shlex
 
 import typer
-from pages import ROOT, anchors, blocks, documents, table
 from typer.core import TyperGroup
 
 from marketswarm.beat import Beat
@@ -20,6 +19,7 @@ from services.mesh.metrics import Metrics
 from services.mesh.past import CALM, LOOP
 from services.mesh.section import Wishes
 from services.mesh.topology import Topology
+from support.pages import ROOT, anchors, blocks, documents, table
 
 PAGE = ROOT / "docs" / "services" / "mesh.md"
 

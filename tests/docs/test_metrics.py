@@ -5,7 +5,6 @@ import shutil
 import subprocess
 
 import pytest
-from pages import ROOT, blocks, section, table
 
 from healer.relay import Relay
 from marketswarm.agent.share import collect
@@ -21,6 +20,7 @@ from services.massive.market.standing import Standing
 from services.massive.measuring import measured
 from services.massive.publishing import Publishing
 from services.massive.telling import Telling
+from support.pages import ROOT, blocks, section, table
 
 PAGE = ROOT / "docs" / "metrics.md"
 

@@ -5,8 +5,6 @@ from pathlib import Path
 
 import orjson
 import pytest
-from channel_messages import GOLDEN, MISS
-from pages import ROOT, blocks, section, table
 
 from marketswarm.channels import KINDS, make
 from marketswarm.channels.body import payload
@@ -14,6 +12,8 @@ from marketswarm.channels.webhook import headers_of
 from marketswarm.truth import load
 from notifier.router.incident import Reason
 from notifier.router.policy import RATE_LIMIT_SEC, Policy
+from support.channel_messages import GOLDEN, MISS
+from support.pages import ROOT, blocks, section, table
 
 PAGE = ROOT / "docs" / "notifications.md"
 KEY = b"key"

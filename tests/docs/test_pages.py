@@ -4,7 +4,6 @@ import re
 
 import orjson
 import pytest
-from pages import PAGES, ROOT, anchors, blocks, documents, every_page
 
 from marketswarm.agent import sections
 from marketswarm.beat import Beat
@@ -12,6 +11,7 @@ from marketswarm.beat import parse as parse_beat
 from marketswarm.event import Event
 from marketswarm.event import parse as parse_event
 from marketswarm.truth import load
+from support.pages import PAGES, ROOT, anchors, blocks, documents, every_page
 
 SERVICES = sorted((ROOT / "docs/services").glob("*.md"))
 

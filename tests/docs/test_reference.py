@@ -6,8 +6,9 @@ from typing import Annotated
 
 import orjson
 import pytest
-from pages import ROOT
 from pydantic import TypeAdapter
+
+from support.pages import ROOT
 
 
 def load_tool():

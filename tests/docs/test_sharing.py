@@ -3,8 +3,10 @@
 import json
 
 import pytest
-from pages import ROOT, blocks
-from rig import Fleet, Proc, until
+
+from support.pages import ROOT, blocks
+from support.rig import Fleet, Proc
+from support.waiting import until
 
 PAGE = ROOT / "docs" / "services" / "sharing.md"
 

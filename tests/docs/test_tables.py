@@ -2,12 +2,11 @@
 
 import re
 
-from pages import section, table
-
 from marketswarm.bus import errors
 from marketswarm.event import Kind
 from marketswarm.liveness import Reason
 from sentinel.drift import Why
+from support.pages import section, table
 
 
 def test_each_reason_is_explained():

@@ -5,11 +5,11 @@ import re
 import shutil
 
 import pytest
-from by_shell import Shell
-from pages import ROOT, blocks
 
 from marketswarm.agent import Agent
 from marketswarm.testing import Fleet
+from support.pages import ROOT, blocks
+from support.rig.shell import Shell
 
 PAGE = ROOT / "docs" / "your-own-service.md"
 TEXT = PAGE.read_text(encoding="utf-8")

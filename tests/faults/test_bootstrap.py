@@ -5,9 +5,11 @@ import signal
 import time
 
 import pytest
-from rig import Proc, TcpProxy, free_port, until
-from rig_scene import BUSES, TIMEOUT_SEC, WARM_UP_SEC, Scene, only, service, truth_of
-from seeding_scene import agreed, state, truth, two_servers
+
+from support.rig import Proc, TcpProxy, free_port
+from support.scenes.faults import BUSES, TIMEOUT_SEC, WARM_UP_SEC, Scene, only, service, truth_of
+from support.scenes.seeding import agreed, state, truth, two_servers
+from support.waiting import until
 
 NOBODY = ("marker_of_the_new_one", "third")
 """Services of a new truth, which never beat."""

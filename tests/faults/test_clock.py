@@ -4,9 +4,20 @@ import json
 import time
 
 import pytest
-from rig import until
-from rig_clock import Clock
-from rig_scene import BUSES, INTERVAL_SEC, NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, Scene, only, rest, service
+
+from support.rig.wall_clock import Clock
+from support.scenes.faults import (
+    BUSES,
+    INTERVAL_SEC,
+    NOISE_SEC,
+    TIMEOUT_SEC,
+    WARM_UP_SEC,
+    Scene,
+    only,
+    rest,
+    service,
+)
+from support.waiting import until
 
 pytestmark = pytest.mark.needs("faketime")
 

@@ -7,9 +7,21 @@ import time
 import orjson
 import pytest
 import redis
-from rig import TcpProxy, until
-from rig_process import Proc
-from rig_scene import BUS_TIMEOUT_SEC, NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, Scene, only, rest, service, stamp
+
+from support.rig import TcpProxy
+from support.rig.process import Proc
+from support.scenes.faults import (
+    BUS_TIMEOUT_SEC,
+    NOISE_SEC,
+    TIMEOUT_SEC,
+    WARM_UP_SEC,
+    Scene,
+    only,
+    rest,
+    service,
+    stamp,
+)
+from support.waiting import until
 
 MIB = 1024 * 1024
 SERVICES = {"mortal": service(), **{f"s{n}": service() for n in range(10)}}

@@ -1,9 +1,11 @@
 """What a restart must know, and the `health:` keys, can't be written: that is said, counted, and ends."""
 
 import orjson
-from rig import free_port, until
-from rig_metrics import key, samples
-from rig_scene import Scene, service
+
+from support.rig import free_port
+from support.rig.metrics import key, samples
+from support.scenes.faults import Scene, service
+from support.waiting import until
 
 READABLE = ("%R~healer:silence", "%R~healer:heard", "%R~health:*")
 WRITABLE = tuple(

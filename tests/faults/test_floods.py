@@ -1,9 +1,10 @@
 """FAILURES row 39: a stranger without a password tries to fill both buses."""
 
 import pytest
-from rig_flood import MIB, Flood, limits_of_containers, memory
-from rig_receiver import Receiver
-from rig_scene import BUSES, NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, Scene, rest, service
+
+from support.rig.flood import MIB, Flood, limits_of_containers, memory
+from support.rig.receiver import Receiver
+from support.scenes.faults import BUSES, NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, Scene, rest, service
 
 SERVICES = {f"s{n}": service() for n in range(4)} | {f"m{n}": service("market-redis") for n in range(4)}
 SERVICES["notifier"] = {**service(), "settings": {"group_wait_sec": 0.1, "channels": {}}}

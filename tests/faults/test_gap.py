@@ -3,8 +3,19 @@
 from collections.abc import Iterator
 
 import pytest
-from rig import until
-from rig_scene import BUSES, NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, Scene, instance, only, rest, service
+
+from support.scenes.faults import (
+    BUSES,
+    NOISE_SEC,
+    TIMEOUT_SEC,
+    WARM_UP_SEC,
+    Scene,
+    instance,
+    only,
+    rest,
+    service,
+)
+from support.waiting import until
 
 # who did what while nobody listened
 SERVICES = {

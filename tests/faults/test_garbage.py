@@ -4,10 +4,9 @@ import os
 import random
 import time
 
-from rig import until
-from rig_scene import NOISE_SEC, TIMEOUT_SEC, Scene, only, service
-
 from marketswarm.beat import make
+from support.scenes.faults import NOISE_SEC, TIMEOUT_SEC, Scene, only, service
+from support.waiting import until
 
 CHUNK = 500
 HUGE = 64 * 1024

@@ -10,10 +10,11 @@ from typing import Any
 
 import orjson
 import pytest
-from rig import AlertTail, auntil
-from rig_scene import INTERVAL_SEC, NOISE_SEC, Scene, only, service
 
 from marketswarm.fleet.child import Child, Program
+from support.rig import AlertTail
+from support.scenes.faults import INTERVAL_SEC, NOISE_SEC, Scene, only, service
+from support.waiting import auntil
 
 WATCHDOG_SEC = 2.0
 

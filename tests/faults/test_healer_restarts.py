@@ -1,7 +1,8 @@
 """FAILURES rows 1 to 4: the healer goes and comes back."""
 
 import pytest
-from rig_scene import (
+
+from support.scenes.faults import (
     BUSES,
     INTERVAL_SEC,
     NOISE_SEC,

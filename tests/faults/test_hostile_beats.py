@@ -5,10 +5,20 @@ import random
 import time
 
 import pytest
-from rig import until
-from rig_scene import NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, Scene, instance, only, rest, service, stamp
 
 from marketswarm.beat import Malformed, parse
+from support.scenes.faults import (
+    NOISE_SEC,
+    TIMEOUT_SEC,
+    WARM_UP_SEC,
+    Scene,
+    instance,
+    only,
+    rest,
+    service,
+    stamp,
+)
+from support.waiting import until
 
 COUNT = 10_000
 CHUNK = 250

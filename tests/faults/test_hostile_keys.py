@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
-from rig import Proc
-from rig_scene import NOISE_SEC, TIMEOUT_SEC, Scene, service
+
+from support.rig import Proc
+from support.scenes.faults import NOISE_SEC, TIMEOUT_SEC, Scene, service
 
 HUGE = 300_000_000
 HEALER_MAY_GROW_BY = 50_000_000

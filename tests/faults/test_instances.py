@@ -1,8 +1,19 @@
 """FAILURES rows 17 and 18: more who beat than the truth has in mind."""
 
 import orjson
-from rig import until
-from rig_scene import NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, Beater, Scene, instance, only, rest, service
+
+from support.scenes.faults import (
+    NOISE_SEC,
+    TIMEOUT_SEC,
+    WARM_UP_SEC,
+    Beater,
+    Scene,
+    instance,
+    only,
+    rest,
+    service,
+)
+from support.waiting import until
 
 
 def topology(scene: Scene, svc: str) -> list[dict]:

@@ -4,8 +4,19 @@ import time
 
 import orjson
 import pytest
-from rig import Proc, TcpProxy, until
-from rig_scene import BUS_TIMEOUT_SEC, BUSES, NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, Scene, rest, service
+
+from support.rig import Proc, TcpProxy
+from support.scenes.faults import (
+    BUS_TIMEOUT_SEC,
+    BUSES,
+    NOISE_SEC,
+    TIMEOUT_SEC,
+    WARM_UP_SEC,
+    Scene,
+    rest,
+    service,
+)
+from support.waiting import until
 
 LEASE_SEC = 1.0
 ENV = {"HEALER_LEASE_SEC": str(LEASE_SEC)}

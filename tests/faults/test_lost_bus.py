@@ -3,8 +3,20 @@
 import time
 
 import pytest
-from rig import TcpProxy, until
-from rig_scene import BUS_TIMEOUT_SEC, BUSES, NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, Scene, only, rest, service
+
+from support.rig import TcpProxy
+from support.scenes.faults import (
+    BUS_TIMEOUT_SEC,
+    BUSES,
+    NOISE_SEC,
+    TIMEOUT_SEC,
+    WARM_UP_SEC,
+    Scene,
+    only,
+    rest,
+    service,
+)
+from support.waiting import until
 
 OUTAGE_SEC = 2 * TIMEOUT_SEC + 1
 SERVICES = {"mortal": service(), **{f"s{n}": service(BUSES[n % 2]) for n in range(10)}}

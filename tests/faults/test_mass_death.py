@@ -13,13 +13,14 @@ from itertools import count
 
 import orjson
 import redis
-from rig import HOST, Server, auntil
 
 from marketswarm.beat import make
 from marketswarm.bus import Bus
 from marketswarm.liveness import State
 from marketswarm.truth import Watch
 from marketswarm.vigil import Notices, Vigil
+from support.rig import HOST, Server
+from support.waiting import auntil
 
 COUNT = 4_000
 TIMEOUT_SEC = 3.0

@@ -11,8 +11,10 @@ import time
 
 import orjson
 import pytest
-from agent_scene import Scene, seed
-from rig import HOST, Proc, free_port, until
+
+from support.rig import HOST, Proc, free_port
+from support.scenes.agent import Scene, seed
+from support.waiting import until
 
 KILLS = int(os.environ.get("KILLS", "4"))
 SEED = int(os.environ.get("KILLS_SEED", "5"))

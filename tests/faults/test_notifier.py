@@ -5,10 +5,12 @@ import time
 
 import orjson
 import pytest
-from notifier_scene import ENV, LEASE_SEC, LOG, START_SEC, Notified, hooks
-from rig import Proc, until
-from rig_receiver import Answer, Receiver, texts
-from rig_scene import BUSES, NOISE_SEC, TIMEOUT_SEC, Scene, only, rest, service
+
+from support.rig import Proc
+from support.rig.receiver import Answer, Receiver, texts
+from support.scenes.faults import BUSES, NOISE_SEC, TIMEOUT_SEC, Scene, only, rest, service
+from support.scenes.notifier import ENV, LEASE_SEC, LOG, START_SEC, Notified, hooks
+from support.waiting import until
 
 
 @pytest.fixture

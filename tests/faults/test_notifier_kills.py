@@ -14,10 +14,11 @@ from typing import Any
 import orjson
 import pytest
 import redis
-from notifier_scene import LOG, START_SEC, Notified, hooks
-from rig import until
-from rig_receiver import Answer, Receiver, Request
-from rig_scene import BUSES
+
+from support.rig.receiver import Answer, Receiver, Request
+from support.scenes.faults import BUSES
+from support.scenes.notifier import LOG, START_SEC, Notified, hooks
+from support.waiting import until
 
 KILLS = int(os.environ.get("KILLS", "20"))
 SEED = int(os.environ.get("KILLS_SEED", "4"))

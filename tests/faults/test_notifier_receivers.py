@@ -6,11 +6,13 @@ from functools import partial
 from itertools import pairwise
 
 import pytest
-from notifier_scene import START_SEC, Notified, hooks
-from rig import free_port, until
-from rig_metrics import key, samples
-from rig_receiver import Answer, Receiver, Request, texts
-from rig_scene import BUSES, rest
+
+from support.rig import free_port
+from support.rig.metrics import key, samples
+from support.rig.receiver import Answer, Receiver, Request, texts
+from support.scenes.faults import BUSES, rest
+from support.scenes.notifier import START_SEC, Notified, hooks
+from support.waiting import until
 
 OUTAGE_SEC = float(os.environ.get("RECEIVER_OUTAGE_SEC", "5"))
 """How long the receiver of row 27 is ill; a whole minute is for those who have the time."""

@@ -5,15 +5,17 @@ from pathlib import Path
 import orjson
 import pytest
 import redis
-from agent_scene import Scene as Buses
-from agent_scene import seed
-from notifier_scene import LOG, Notified, hooks
-from rig import HOST, Proc, Server, free_port, until
-from rig_limits import without_limits
-from rig_metrics import key, samples
-from rig_receiver import Receiver
-from worker_scene import add as add_items
-from worker_scene import notes, settled, truth
+
+from support.rig import HOST, Proc, Server, free_port
+from support.rig.limits import without_limits
+from support.rig.metrics import key, samples
+from support.rig.receiver import Receiver
+from support.scenes.agent import Scene as Buses
+from support.scenes.agent import seed
+from support.scenes.notifier import LOG, Notified, hooks
+from support.scenes.vexy_ai import add as add_items
+from support.scenes.vexy_ai import notes, settled, truth
+from support.waiting import until
 
 MIB = 1024 * 1024
 HUGE = 110 * MIB

@@ -7,9 +7,11 @@ import random
 import orjson
 import pytest
 import redis
-from rig import HOST, until
-from rig_limits import without_limits
-from rig_scene import Scene, service
+
+from support.rig import HOST
+from support.rig.limits import without_limits
+from support.scenes.faults import Scene, service
+from support.waiting import until
 
 ALERTS = "massive:alerts"
 PROBES = ("probe_miss", "probe_ok", "probe_unwatched")

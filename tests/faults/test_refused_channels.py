@@ -1,9 +1,10 @@
 """FAILURES row 45: a bus lets the healer hear all services but one."""
 
 import orjson
-from rig import until
-from rig_process import Proc
-from rig_scene import NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, Scene, only, rest, service
+
+from support.rig.process import Proc
+from support.scenes.faults import NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, Scene, only, rest, service
+from support.waiting import until
 
 OTHERS = [f"s{n}" for n in range(20)]
 SERVICES = {svc: service() for svc in (*OTHERS, "mortal", "outcast")}

@@ -9,11 +9,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-import rig_refusals as ways
 from _pytest.mark import ParameterSet
-from rig import Proc, Server, until
-from rig_process import NO_HOST
-from rig_scene import (
+
+from support.rig import Proc, Server
+from support.rig import refusing_servers as ways
+from support.rig.process import NO_HOST
+from support.scenes.faults import (
     BUS_TIMEOUT_SEC,
     BUSES,
     NOISE_SEC,
@@ -25,6 +26,7 @@ from rig_scene import (
     service,
     stamp,
 )
+from support.waiting import until
 
 REFUSED_SEC = BUS_TIMEOUT_SEC + TIMEOUT_SEC + 1
 LINES = 15

@@ -17,14 +17,15 @@ from typing import Any, get_args
 
 import orjson
 import pytest
-from agent_scene import Scene, seed
 from pydantic import BaseModel
-from rig import HOST, until
-from rig_receiver import Receiver
 
 from marketswarm.agent.sections import _here, model_of
 from marketswarm.channels import KINDS
 from marketswarm.truth.grants import NAMES
+from support.rig import HOST
+from support.rig.receiver import Receiver
+from support.scenes.agent import Scene, seed
+from support.waiting import until
 
 pytestmark = pytest.mark.live
 

@@ -5,8 +5,19 @@ from typing import Any
 
 import orjson
 import pytest
-from rig import until
-from rig_scene import NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, Scene, only, rest, service, stamp, truth_of
+
+from support.scenes.faults import (
+    NOISE_SEC,
+    TIMEOUT_SEC,
+    WARM_UP_SEC,
+    Scene,
+    only,
+    rest,
+    service,
+    stamp,
+    truth_of,
+)
+from support.waiting import until
 
 IN_FORCE_SEC = 1.0
 SERVICES = {svc: service() for svc in ("alive", "down", "dropped", "old_name", "slow")}

@@ -4,11 +4,11 @@ import asyncio
 import contextlib
 
 import pytest
-from rig_scene import BUS_TIMEOUT_SEC, BUSES, NOISE_SEC, Scene, service
 
 from marketswarm.bus import Bus
 from marketswarm.bus.scripts import all_scripts
 from marketswarm.seeding.functions import load_functions
+from support.scenes.faults import BUS_TIMEOUT_SEC, BUSES, NOISE_SEC, Scene, service
 
 SPOILT = "cjson.decode_max_depth(1) cjson.encode_max_depth(1) cjson.encode_sparse_array(true, 1, 1)"
 

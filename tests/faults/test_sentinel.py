@@ -4,8 +4,10 @@ import signal
 import time
 
 import pytest
-from rig import AlertTail, until
-from rig_scene import BUSES, NOISE_SEC, TIMEOUT_SEC, Proc, Scene, only, rest, service
+
+from support.rig import AlertTail
+from support.scenes.faults import BUSES, NOISE_SEC, TIMEOUT_SEC, Proc, Scene, only, rest, service
+from support.waiting import until
 
 SENTINEL_SEC = 1.5
 ENV = {"SENTINEL_TIMEOUT_SEC": str(SENTINEL_SEC)}

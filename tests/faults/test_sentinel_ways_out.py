@@ -4,10 +4,11 @@ import time
 
 import orjson
 import pytest
-import rig_refusals as ways
-from rig import until
-from rig_receiver import Answer, Receiver
-from rig_scene import BUS_TIMEOUT_SEC, BUSES, NOISE_SEC, Scene, only, rest, service
+
+from support.rig import refusing_servers as ways
+from support.rig.receiver import Answer, Receiver
+from support.scenes.faults import BUS_TIMEOUT_SEC, BUSES, NOISE_SEC, Scene, only, rest, service
+from support.waiting import until
 
 SENTINEL_SEC = 1.5
 DIRECT_SEC = 1.0
@@ -154,7 +155,8 @@ def beat(scene: Scene) -> dict:
 def test_a_receiver_that_hangs_holds_no_other_back(tmp_path, receiver):
     from aiosmtpd.controller import Controller
     from aiosmtpd.handlers import Message
-    from rig import HOST, free_port
+
+    from support.rig import HOST, free_port
 
     class Box(Message):
         mails: list = []  # noqa: RUF012 - one box

@@ -4,7 +4,8 @@ import signal
 import time
 
 import pytest
-from rig_scene import BUSES, NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, Scene, only, rest, service
+
+from support.scenes.faults import BUSES, NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, Scene, only, rest, service
 
 STALL_SEC = {"freeze": 5 * TIMEOUT_SEC, "block": 2 * TIMEOUT_SEC}
 SERVICES = {"early": service(), "late": service(), **{f"s{n}": service(BUSES[n % 2]) for n in range(20)}}

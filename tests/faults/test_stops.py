@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 
 import orjson
 import pytest
-from rig import HOST, Proc, free_port
-from rig_scene import NOISE_SEC, Scene, service
+
+from support.rig import HOST, Proc, free_port
+from support.scenes.faults import NOISE_SEC, Scene, service
 
 STOP_SEC = 5.0
 AGENTS = ("rss_agg", "massive", "mesh", "vexy_ai", "healer", "sentinel", "notifier")

@@ -4,8 +4,9 @@ import copy
 
 import orjson
 import pytest
-from rig import until
-from rig_scene import BUSES, INTERVAL_SEC, NOISE_SEC, Scene, only, rest, service
+
+from support.scenes.faults import BUSES, INTERVAL_SEC, NOISE_SEC, Scene, only, rest, service
+from support.waiting import until
 
 ENV = {"SENTINEL_TIMEOUT_SEC": "5"}
 SERVICES = {"alpha": service(), "sentinel": service(), "rss_agg": service("market-redis")}

@@ -2,10 +2,12 @@
 
 import orjson
 import pytest
-from rig import free_port, until
-from rig_metrics import key as metric
-from rig_metrics import samples
-from rig_scene import NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, Scene, service
+
+from support.rig import free_port
+from support.rig.metrics import key as metric
+from support.rig.metrics import samples
+from support.scenes.faults import NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, Scene, service
+from support.waiting import until
 
 BAD: list[str | bytes] = [
     *("", "null", "inf", "-inf", "nan", "0x10", "[]", "{}", "9" * 400, b"\xff\xfe", "-inf 0", "0 nan"),

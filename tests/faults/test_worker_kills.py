@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 import redis
-from agent_scene import Scene, seed
-from rig import Proc, until
-from worker_scene import digests, entries, pending, truth
+
+from support.rig import Proc
+from support.scenes.agent import Scene, seed
+from support.scenes.vexy_ai import digests, entries, pending, truth
+from support.waiting import until
 
 KILLS = int(os.environ.get("KILLS", "6"))
 SEED = int(os.environ.get("KILLS_SEED", "5"))

@@ -2,11 +2,12 @@
 
 import functools
 
-from by_hand import watch
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from small_leaders import Fleet, simulated
+
+from support.simulation.leaders import Fleet, simulated
+from support.simulation.manual_detector import watch
 
 SERVICES = (
     (watch("a", 1.0, 3.0, "x"), True),

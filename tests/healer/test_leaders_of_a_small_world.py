@@ -1,8 +1,9 @@
 """What the machine of `test_leaders_machine.py` found, and what it must go on finding, one story each."""
 
 import pytest
-from by_hand import watch
-from small_leaders import Fleet, simulated
+
+from support.simulation.leaders import Fleet, simulated
+from support.simulation.manual_detector import watch
 
 SERVICES = (
     (watch("a", 1.0, 3.0, "x"), True),

@@ -4,13 +4,13 @@ from itertools import cycle
 from types import SimpleNamespace
 
 import pytest
-from rig import auntil
 
 from healer import relay as module
 from healer.relay import Relay
 from marketswarm.bus import BusError
 from marketswarm.vigil import Fence
 from marketswarm.vigil.log_length import LogLength
+from support.waiting import auntil
 
 
 class Refusing:

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 import redis
-from acl_tries import DONE, REFUSED, SYSTEM, lines
 from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError
 from redis.retry import Retry
-from rig import HOST, Server
 
 from marketswarm.acl import names
 from marketswarm.passwords import acl_texts, passwords
 from marketswarm.truth import load as load_truth
+from support.acl_attempts import DONE, REFUSED, SYSTEM, lines
+from support.rig import HOST, Server
 
 pytestmark = pytest.mark.live
 

@@ -4,13 +4,13 @@ import contextlib
 
 import pytest
 import redis
-from by_shell import Shell
-from rig import HOST, Proc, Server, free_port
-from rig_scene import service
 
 from marketswarm.acl import names
 from marketswarm.passwords import acl_texts, close_default, passwords
 from marketswarm.truth import load
+from support.rig import HOST, Proc, Server, free_port
+from support.rig.shell import Shell
+from support.scenes.faults import service
 
 pytestmark = pytest.mark.live
 

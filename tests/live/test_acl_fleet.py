@@ -11,11 +11,13 @@ from pathlib import Path
 import orjson
 import pytest
 import redis
-from by_shell import Shell
-from feed_site import Page, Site, rss
-from rig import HOST, Proc, free_port, until
-from rig_process import descendants
-from rig_receiver import Receiver
+
+from support.rig import HOST, Proc, free_port
+from support.rig.feed_site import Page, Site, rss
+from support.rig.process import descendants
+from support.rig.receiver import Receiver
+from support.rig.shell import Shell
+from support.waiting import until
 
 pytestmark = [
     pytest.mark.live,

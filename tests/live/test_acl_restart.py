@@ -6,13 +6,14 @@ import pytest
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from rig import HOST, Server, until
 
 from marketswarm.acl import names
 from marketswarm.fleet.gate import LINK, OPEN, SOCKET, gated
 from marketswarm.fleet.server import command, find_binary
 from marketswarm.passwords import acl_texts, passwords
 from marketswarm.truth import load
+from support.rig import HOST, Server
+from support.waiting import until
 
 pytestmark = pytest.mark.live
 

@@ -5,13 +5,13 @@ import contextlib
 import orjson
 import pytest
 import redis
-from agent_scene import seed
-from by_shell import Shell
-from rig import HOST, Server
 
 from marketswarm.acl import names
 from marketswarm.passwords import acl_texts, passwords, with_user
 from marketswarm.truth import load
+from support.rig import HOST, Server
+from support.rig.shell import Shell
+from support.scenes.agent import seed
 
 pytestmark = pytest.mark.live
 

@@ -5,10 +5,10 @@ import time
 from itertools import pairwise
 
 import pytest
-from agent_scene import Scene, Tail, seed, truth
-from rig import until
 
 from marketswarm import __version__
+from support.scenes.agent import Scene, Tail, seed, truth
+from support.waiting import until
 
 
 @pytest.fixture

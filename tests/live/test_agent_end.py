@@ -9,8 +9,9 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from agent_scene import RESTING, Scene, Tail, seed, truth
-from rig import until
+
+from support.scenes.agent import RESTING, Scene, Tail, seed, truth
+from support.waiting import until
 
 
 @pytest.fixture

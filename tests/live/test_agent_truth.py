@@ -4,8 +4,10 @@ import time
 
 import orjson
 import pytest
-from agent_scene import Scene, Tail, seed, truth
-from rig import free_port, until
+
+from support.rig import free_port
+from support.scenes.agent import Scene, Tail, seed, truth
+from support.waiting import until
 
 
 @pytest.fixture

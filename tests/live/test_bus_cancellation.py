@@ -4,9 +4,9 @@ import asyncio
 import random
 
 import pytest
-from rig import Server
 
 from marketswarm.bus import Bus
+from support.rig import Server
 
 
 @pytest.fixture(scope="module")

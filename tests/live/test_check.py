@@ -7,10 +7,10 @@ import time
 from pathlib import Path
 
 import pytest
-from agent_scene import Scene, seed, truth
-from rig import until
 
 from marketswarm import alive_file
+from support.scenes.agent import Scene, seed, truth
+from support.waiting import until
 
 RESTS = """
         while True:

@@ -5,7 +5,9 @@ import signal
 
 import orjson
 import pytest
-from rig import Fleet, Proc, until
+
+from support.rig import Fleet, Proc
+from support.waiting import until
 
 HEARTBEAT = {"interval_sec": 0.3, "timeout_sec": 1.5}
 TRUTH = {

@@ -14,7 +14,6 @@ import pytest
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from rig import HOST, Server, until
 
 from marketswarm.acl import names
 from marketswarm.bus import Bus
@@ -22,6 +21,8 @@ from marketswarm.bus.scripts import all_scripts
 from marketswarm.passwords import acl_texts, passwords
 from marketswarm.seeding.functions import load_functions
 from marketswarm.truth import load
+from support.rig import HOST, Server
+from support.waiting import until
 
 pytestmark = pytest.mark.live
 

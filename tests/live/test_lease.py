@@ -9,8 +9,9 @@ import time
 from datetime import datetime
 
 import pytest
-from agent_scene import Scene, seed, truth
-from rig import until
+
+from support.scenes.agent import Scene, seed, truth
+from support.waiting import until
 
 LIFE_SEC = 1.5
 BUSY_SEC = 1.0  # what a test's own look may come late; the time itself is measured in bench/takeover.py

@@ -6,11 +6,11 @@ That these rights are enough for a whole fleet is shown in test_acl_fleet.py.
 from pathlib import Path
 
 import pytest
-from pages import ROOT
-from rig import Server
 
 from marketswarm import acl
 from marketswarm.truth import load
+from support.pages import ROOT
+from support.rig import Server
 
 OF_PEOPLE = {"default", "operator"}
 PUTS_BACK = {"bootstrap": {"restore"}}  # one bus as it was, when the other fails in the midst of a seeding

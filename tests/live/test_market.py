@@ -5,10 +5,12 @@ from pathlib import Path
 
 import orjson
 import pytest
-from market_scene import MarketScene, fast_market
-from rig import free_port, until
-from rig_metrics import key, samples
-from small_market import KEY, MINUTE, SmallMarket, bar, ending, mute, saying, status, told
+
+from support.rig import free_port
+from support.rig.market_api import KEY, MINUTE, SmallMarket, bar, ending, mute, saying, status, told
+from support.rig.metrics import key, samples
+from support.scenes.market import MarketScene, fast_market
+from support.waiting import until
 
 RECORDED = Path(__file__).parents[1] / "services" / "massive" / "market" / "recorded.jsonl"
 

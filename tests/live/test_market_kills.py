@@ -8,8 +8,9 @@ import random
 import time
 
 import pytest
-from market_scene import MarketScene, fast_market
-from rig import until
+
+from support.scenes.market import MarketScene, fast_market
+from support.waiting import until
 
 KILLS = int(os.environ.get("KILLS", "4"))
 SEED = int(os.environ.get("KILLS_SEED", "5"))

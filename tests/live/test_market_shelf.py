@@ -6,7 +6,6 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from rig import Server, auntil
 
 from marketswarm.bus import Bus
 from marketswarm.truth import AccessPoint
@@ -14,6 +13,8 @@ from services.massive.market.bars import MINUTE_MS, Bar
 from services.massive.market.gaps import NOWHERE, Mark
 from services.massive.market.publish import KEPT_SEC, Shelf
 from services.massive.market.standing import Standing
+from support.rig import Server
+from support.waiting import auntil
 
 DAY = 1440 * MINUTE_MS
 T0 = 20_700 * DAY

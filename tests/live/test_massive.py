@@ -6,14 +6,16 @@ import time
 
 import orjson
 import pytest
-from agent_scene import Scene, Tail, seed
-from by_shell import Shell
-from rig import HOST, free_port, until
-from rig_metrics import key, samples
-from rig_names import Names
-from rig_receiver import Receiver
-from rig_site import Page, Site
-from rig_tls import Authority
+
+from support.rig import HOST, free_port
+from support.rig.certificates import Authority
+from support.rig.metrics import key, samples
+from support.rig.name_server import Names
+from support.rig.receiver import Receiver
+from support.rig.shell import Shell
+from support.rig.web_site import Page, Site
+from support.scenes.agent import Scene, Tail, seed
+from support.waiting import until
 
 LOG = "massive:alerts"
 QUICK = {"probe_sec": 0.15, "down_after": 2, "up_after": 2}

@@ -6,12 +6,13 @@ import time
 
 import orjson
 import pytest
-from rig import Server, auntil
 
 from healer.probe_alert import parse_probe_alert
 from marketswarm.bus import Bus, BusError
 from services.massive.outlook import Patience
 from services.massive.telling import ALERTS, ROSTER, Telling
+from support.rig import Server
+from support.waiting import auntil
 
 PATIENCE = Patience(down_after=2, up_after=2)
 

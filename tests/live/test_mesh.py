@@ -4,8 +4,9 @@ import time
 
 import orjson
 import pytest
-from agent_scene import Scene, seed
-from rig import until
+
+from support.scenes.agent import Scene, seed
+from support.waiting import until
 
 
 @pytest.fixture

@@ -4,9 +4,11 @@ import time
 
 import orjson
 import pytest
-from agent_scene import Scene, seed
-from rig import Proc, free_port, until
-from rig_metrics import answers, key, samples
+
+from support.rig import Proc, free_port
+from support.rig.metrics import answers, key, samples
+from support.scenes.agent import Scene, seed
+from support.waiting import until
 
 BEATS = {"interval_sec": 0.3, "timeout_sec": 1.5}
 ITEMS = {"bus": "market-redis", "key": "rss:items"}

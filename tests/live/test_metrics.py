@@ -5,9 +5,10 @@ import signal
 import socket
 import time
 
-from rig import HOST, Proc, Server, free_port, until
-from rig_metrics import answers, asked, key, samples
-from rig_scene import NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, Scene, service, truth_of
+from support.rig import HOST, Proc, Server, free_port
+from support.rig.metrics import answers, asked, key, samples
+from support.scenes.faults import NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, Scene, service, truth_of
+from support.waiting import until
 
 AGENTS = ("healer", "sentinel", "notifier", "mesh", "massive", "rss_agg", "vexy_ai")
 

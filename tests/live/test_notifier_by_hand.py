@@ -2,11 +2,13 @@
 
 import orjson
 import pytest
-from by_shell import Shell
-from notifier_scene import Notified, hooks
-from rig import HOST, until
-from rig_receiver import Answer, Receiver
-from rig_scene import rest, service
+
+from support.rig import HOST
+from support.rig.receiver import Answer, Receiver
+from support.rig.shell import Shell
+from support.scenes.faults import rest, service
+from support.scenes.notifier import Notified, hooks
+from support.waiting import until
 
 BY = ("--by", "kim")
 

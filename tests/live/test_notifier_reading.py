@@ -5,11 +5,12 @@ import contextlib
 
 import orjson
 import pytest
-from rig import Server, auntil
 
 from marketswarm.bus import Bus
 from notifier.intake import Intake
 from notifier.reading import Reader
+from support.rig import Server
+from support.waiting import auntil
 
 LOG = "healer:alerts:log"
 

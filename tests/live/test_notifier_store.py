@@ -8,12 +8,13 @@ from itertools import chain
 
 import pytest
 import redis
-from rig import Server, auntil
 
 from marketswarm.bus import Bus, BusError
 from notifier.lease import KEY, Lease
 from notifier.store import Store
 from notifier.turn import Dead, Turn
+from support.rig import Server
+from support.waiting import auntil
 
 
 @pytest.fixture

@@ -3,9 +3,10 @@
 import json
 
 import pytest
-from agent_scene import Scene, seed, truth
-from notify_ear import NotifyEar
-from rig import until
+
+from support.rig.notify_socket import NotifyEar
+from support.scenes.agent import Scene, seed, truth
+from support.waiting import until
 
 RESTS = """
         while True:

@@ -3,10 +3,12 @@
 import subprocess
 
 import pytest
-from pages import ROOT, blocks
-from rig import free_port, until
-from rig_metrics import Prometheus, answers, asked
-from rig_scene import NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, Scene, service
+
+from support.pages import ROOT, blocks
+from support.rig import free_port
+from support.rig.metrics import Prometheus, answers, asked
+from support.scenes.faults import NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, Scene, service
+from support.waiting import until
 
 pytestmark = pytest.mark.needs("prometheus", "promtool")
 

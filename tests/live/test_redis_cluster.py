@@ -8,8 +8,10 @@ import sys
 import orjson
 import pytest
 import redis
-from rig import HOST, Proc, Server, free_port, until
-from rig_scene import service, truth_of
+
+from support.rig import HOST, Proc, Server, free_port
+from support.scenes.faults import service, truth_of
+from support.waiting import until
 
 SAID = "part of a Redis Cluster; a bus is one server"
 

@@ -8,10 +8,12 @@ from typing import Any
 import orjson
 import pytest
 import redis
-from rig import Proc, Server, until
-from rig_receiver import Receiver
-from rig_redis_sentinel import Guarded
-from rig_scene import service, truth_of
+
+from support.rig import Proc, Server
+from support.rig.receiver import Receiver
+from support.rig.redis_sentinel import Guarded
+from support.scenes.faults import service, truth_of
+from support.waiting import until
 
 AGENTS = ("healer", "sentinel", "notifier", "services.mesh")
 

@@ -1,8 +1,10 @@
 """What a reseed of a large truth costs: each agent reads the document once."""
 
 import pytest
-from agent_scene import Scene, seed
-from rig import Server, until
+
+from support.rig import Server
+from support.scenes.agent import Scene, seed
+from support.waiting import until
 
 AGENTS = 4
 

@@ -5,9 +5,11 @@ import time
 import urllib.request
 
 import pytest
-from agent_scene import Scene, seed
-from feed_site import Page, Site, drip, endless, rss, to
-from rig import free_port, until
+
+from support.rig import free_port
+from support.rig.feed_site import Page, Site, drip, endless, rss, to
+from support.scenes.agent import Scene, seed
+from support.waiting import until
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import threading
 import time
 from collections import Counter
 
-from agent_scene import Scene, seed
-from feed_site import Page, Site, rss
-from rig import until
+from support.rig.feed_site import Page, Site, rss
+from support.scenes.agent import Scene, seed
+from support.waiting import until
 
 KILLS = int(os.environ.get("KILLS", "3"))
 FEEDS = [f"f{n}" for n in range(8)]

@@ -3,7 +3,6 @@
 import time
 
 import pytest
-from rig import Server
 
 from marketswarm.bus import Bus
 from services.rss_agg import memory as memory_module
@@ -12,6 +11,7 @@ from services.rss_agg.items import items_of
 from services.rss_agg.memory import Known, Memory
 from services.rss_agg.section import Feed, Wishes
 from services.rss_agg.standing import Standing, by_name, by_url
+from support.rig import Server
 
 FEED = Feed(url="https://a.example/feed", name="a")
 DAY_SEC = 86_400

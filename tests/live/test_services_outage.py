@@ -3,8 +3,10 @@
 import time
 
 import pytest
-from agent_scene import Scene, seed
-from rig import free_port, until
+
+from support.rig import free_port
+from support.scenes.agent import Scene, seed
+from support.waiting import until
 
 HEARTBEAT = {"interval_sec": 0.2, "timeout_sec": 3}
 FEEDS = [{"url": f"http://127.0.0.1:{free_port()}/", "name": "nobody"}]

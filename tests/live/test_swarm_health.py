@@ -3,8 +3,9 @@
 import time
 
 import orjson
-from rig import until
-from rig_scene import TIMEOUT_SEC, Scene, rest, service
+
+from support.scenes.faults import TIMEOUT_SEC, Scene, rest, service
+from support.waiting import until
 
 LIFE_SEC = 60  # max(60 s, 3 T)
 

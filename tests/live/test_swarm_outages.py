@@ -3,8 +3,20 @@
 from contextlib import ExitStack
 
 import pytest
-from rig import AlertTail, until
-from rig_scene import BUSES, INTERVAL_SEC, NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, Scene, only, rest, service
+
+from support.rig import AlertTail
+from support.scenes.faults import (
+    BUSES,
+    INTERVAL_SEC,
+    NOISE_SEC,
+    TIMEOUT_SEC,
+    WARM_UP_SEC,
+    Scene,
+    only,
+    rest,
+    service,
+)
+from support.waiting import until
 
 WORKERS = ("rss_agg", "massive", "mesh", "vexy_ai", "sentinel", "notifier")
 FLEET = {name: service() for name in WORKERS}

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import orjson
 import pytest
-from rig import AlertTail, Proc, Server, until
-from rig_scene import BUSES, NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, Scene, rest, service
+
+from support.rig import AlertTail, Proc, Server
+from support.scenes.faults import BUSES, NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, Scene, rest, service
+from support.waiting import until
 
 SHIPPED = Path(__file__).parents[2] / "truth.json"
 AGENTS = ("rss_agg", "massive", "mesh", "vexy_ai", "healer", "sentinel", "notifier")

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import orjson
 import pytest
-from rig import Process, until
-from rig_scene import NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, Scene, service
+
+from support.rig import Process
+from support.scenes.faults import NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, Scene, service
+from support.waiting import until
 
 pytestmark = pytest.mark.needs("redis-cli", "sh")
 

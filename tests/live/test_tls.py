@@ -7,14 +7,15 @@ import time
 import orjson
 import pytest
 import redis
-from pages import ROOT, blocks
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from rig import HOST, Proc, Server, free_port, until
-from rig_tls import Authority
 
 from marketswarm.bus import Bus, BusError
 from marketswarm.cli.acl import acl
+from support.pages import ROOT, blocks
+from support.rig import HOST, Proc, Server, free_port
+from support.rig.certificates import Authority
+from support.waiting import until
 
 pytestmark = pytest.mark.live
 

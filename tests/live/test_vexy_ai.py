@@ -5,10 +5,12 @@ import time
 
 import orjson
 import pytest
-from agent_scene import Scene, seed
-from rig import free_port, until
-from rig_metrics import key, samples
-from worker_scene import GROUP, add, entries, notes, odd_worker, pending, settled, truth
+
+from support.rig import free_port
+from support.rig.metrics import key, samples
+from support.scenes.agent import Scene, seed
+from support.scenes.vexy_ai import GROUP, add, entries, notes, odd_worker, pending, settled, truth
+from support.waiting import until
 
 
 @pytest.fixture

@@ -2,10 +2,11 @@
 
 import orjson
 import pytest
-from agent_scene import Scene, seed
-from rig import until
-from rig_receiver import Answer, Receiver
-from worker_scene import add, digests, entries, notes, truth
+
+from support.rig.receiver import Answer, Receiver
+from support.scenes.agent import Scene, seed
+from support.scenes.vexy_ai import add, digests, entries, notes, truth
+from support.waiting import until
 
 PROBE = ("target", "site", "where", "site:443")
 

@@ -2,9 +2,10 @@
 
 import orjson
 import pytest
-from agent_scene import Scene, seed
-from rig import until
-from worker_scene import add, entries, notes, odd_worker, pending, truth
+
+from support.scenes.agent import Scene, seed
+from support.scenes.vexy_ai import add, entries, notes, odd_worker, pending, truth
+from support.waiting import until
 
 
 @pytest.fixture

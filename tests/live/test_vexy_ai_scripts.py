@@ -5,14 +5,15 @@ from collections import Counter
 
 import orjson
 import pytest
-from rig import Server, auntil
-from worker_scene import entries
 
 from marketswarm.bus import Bus, BusError
 from services.vexy_ai.making import Made
 from services.vexy_ai.queue import Queue, Shelf
 from services.vexy_ai.sources import Kind, Source
 from services.vexy_ai.windows import commit, due, notes_in, spend
+from support.rig import Server
+from support.scenes.vexy_ai import entries
+from support.waiting import auntil
 
 ITEMS = Source("market-redis", "rss:items", Kind.ITEMS)
 LONG = {"window_sec": 86_400, "notes": 1000}

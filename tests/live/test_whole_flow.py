@@ -14,13 +14,15 @@ from pathlib import Path
 import orjson
 import pytest
 import redis
-from by_shell import Shell
-from feed_site import Page, Site, rss
-from rig import HOST, Proc, free_port, until
-from rig_process import descendants
-from rig_site import Page as WebPage
-from rig_site import Site as WebSite
-from rig_tls import Authority
+
+from support.rig import HOST, Proc, free_port
+from support.rig.certificates import Authority
+from support.rig.feed_site import Page, Site, rss
+from support.rig.process import descendants
+from support.rig.shell import Shell
+from support.rig.web_site import Page as WebPage
+from support.rig.web_site import Site as WebSite
+from support.waiting import until
 
 pytestmark = [
     pytest.mark.live,

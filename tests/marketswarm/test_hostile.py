@@ -8,17 +8,18 @@ import os
 from pathlib import Path
 
 import pytest
-from hostile import feed
-from hostile_sight import SIGHT
-from hostile_targets import BEAT, EVENT, TRUTH
-from hostile_wire import CANARY, answer, bulk, hear_out, listener, message, replies, serving, wire
-from rig import Server, auntil
 
 from marketswarm.beat import make
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.parser import BatchParser, BoundedParser
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.session import Session
+from support.fuzz.fast_path import SIGHT
+from support.fuzz.mutation import feed
+from support.fuzz.replies import CANARY, answer, bulk, hear_out, listener, message, replies, serving, wire
+from support.fuzz.targets import BEAT, EVENT, TRUTH
+from support.rig import Server
+from support.waiting import auntil
 
 SEED = 1
 NAMES = ["beat", "event", "truth", "sight"]

@@ -7,7 +7,6 @@ import time
 from dataclasses import replace
 
 import pytest
-from rig_process import auntil
 
 from marketswarm import log as logs
 from marketswarm.channels import Failure, Message, Receipt, SendError, Severity, What, backlog
@@ -15,6 +14,7 @@ from marketswarm.channels.backlog import QUEUE
 from marketswarm.settings import Common
 from notifier import deliver
 from notifier.deliver import OVERFLOW, Delivery
+from support.waiting import auntil
 
 
 def message(ident="m1", at=None, what=What.DOWN):

@@ -2,7 +2,6 @@
 
 import orjson
 import pytest
-from by_hand import stored
 from structlog.testing import capture_logs
 
 from marketswarm.bus import BusError
@@ -10,6 +9,7 @@ from marketswarm.testing import MemoryBus
 from sentinel.follow import _place
 from sentinel.owed import Opened
 from sentinel.records import DIRECT, TOLD, Records, open_event, rosters
+from support.simulation.manual_detector import stored
 
 ID = "healer_miss.healer.1762433458300"
 OPENED = {"healer:healer": Opened(ID, 1762433458.3)}

@@ -4,13 +4,13 @@ import asyncio
 from itertools import pairwise
 
 import pytest
-from rig_process import auntil
 
 from marketswarm.channels import Failure, Message, SendError
 from marketswarm.channels.pausing import pause_sec
 from marketswarm.event import Event, Kind, encode, identify
 from sentinel.owed import OWED_AT_MOST, Debt
 from sentinel.way import Way, message_for
+from support.waiting import auntil
 
 
 def debt(ts: float = 1000.0, kind: Kind = Kind.HEALER_MISS, svc: str = "healer") -> Debt:

@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable
 
 import redis
-from rig import HOST, Process, free_port
+
 from soak.company import publish
 from soak.fleet import SoakFleet
 from soak.ledger import Spell
 from soak.schedule import BUSES, RHYTHMS, Act
+from support.rig import HOST, Process, free_port
 
 JUNK = [b"", b"null", b"\x00\xff" * 40, b"{" * 300, b'{"svc":"nobody","i":1,"ts":1}', b"9" * 5000]
 FLOOD = "for i = 1, 4000 do redis.call('PUBLISH', ARGV[1], string.rep('x', 4000)) end"

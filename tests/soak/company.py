@@ -7,9 +7,10 @@ from typing import Any
 
 import orjson
 import redis
-from rig_beats import Beater
+
 from soak.ledger import Ledger
 from soak.schedule import Cast
+from support.rig.beater import Beater
 
 PAYLOADS_KEPT = 60
 

@@ -5,12 +5,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from rig import Fleet, Proc, Server, TcpProxy, until
-from rig_scene import service, truth_of
 from soak.company import Company
 from soak.ledger import HOME, Ledger, Terms
 from soak.schedule import BUSES, Cast
 from soak.witness import Witness
+from support.rig import Fleet, Proc, Server, TcpProxy
+from support.scenes.faults import service, truth_of
+from support.waiting import until
 
 AGENT_INTERVAL_SEC, AGENT_TIMEOUT_SEC = 0.5, 3.0
 SENTINEL_SEC = 3.0

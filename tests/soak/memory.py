@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rig import Proc
+from support.rig import Proc
 
 WARM_SEC = 60.0
 PAGE = os.sysconf("SC_PAGE_SIZE")

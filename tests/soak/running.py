@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 import redis
+
 from soak.breaking import Breaker
 from soak.fleet import SoakFleet
 from soak.judging import judge

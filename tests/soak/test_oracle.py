@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+
 from soak.judging import judge
 from soak.ledger import HOME, Ledger, Terms
 from soak.oracle import Account, Told

@@ -4,6 +4,7 @@ import itertools
 import random
 
 import pytest
+
 from soak.schedule import CALM_SEC, LANES, ROUND_SEC, cast, faults, outages
 
 

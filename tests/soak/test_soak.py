@@ -1,6 +1,7 @@
 """A short soak with every kind of thing in it: the long one is `make soak`."""
 
 import pytest
+
 from soak.report import said
 from soak.running import Plan, Soak
 

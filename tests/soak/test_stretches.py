@@ -2,6 +2,7 @@ import itertools
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from soak.stretches import around, common, longest, merged, total, touching, without
 
 moments = st.integers(0, 30)

@@ -14,9 +14,10 @@ import orjson
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from rig import AlertTail
+
 from soak.ledger import HOME, Ledger
 from soak.oracle import Told
+from support.rig import AlertTail
 
 LOOK_SEC = 0.2
 STALL_SEC = 0.5

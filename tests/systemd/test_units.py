@@ -6,8 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from pages import ROOT, table
-from rig import Proc
 
 from marketswarm.agent.watchdog import STOP_WITHIN_SEC
 from marketswarm.bus import variable_of
@@ -15,6 +13,8 @@ from marketswarm.exit import Code
 from marketswarm.fleet.modules import modules_of
 from marketswarm.settings import Common
 from marketswarm.truth import load
+from support.pages import ROOT, table
+from support.rig import Proc
 
 UNITS = ROOT / "deploy/systemd"
 TEMPLATE, BOOTSTRAP, TARGET = "marketswarm@.service", "marketswarm-bootstrap.service", "marketswarm.target"

@@ -4,7 +4,6 @@ import threading
 
 import orjson
 import pytest
-from rig_process import auntil
 
 from marketswarm.agent import load_truth, truth_places
 from marketswarm.agent.finding import LARGE_BYTES, look
@@ -12,6 +11,7 @@ from marketswarm.exit import Exit
 from marketswarm.settings import Common
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import load
+from support.waiting import auntil
 
 RAW = orjson.dumps({"services": {"a": {"heartbeat": {}}}})
 SETTINGS = Common()

@@ -8,12 +8,12 @@ import signal
 
 import orjson
 import pytest
-from rig import auntil
 
 from marketswarm.agent import LeaseHeld, LeaseLost, agent
 from marketswarm.agent.lease import Lease
 from marketswarm.settings import Common
 from marketswarm.testing import MemoryBuses
+from support.waiting import auntil
 
 SETTINGS = Common(truth_wait_sec=5, log_format="json")
 RAW = orjson.dumps({"services": {"mine": {"heartbeat": {"interval_sec": 0.5, "timeout_sec": 5}}}})

@@ -4,13 +4,13 @@ import hashlib
 
 import orjson
 import pytest
-from rig import auntil
 
 from marketswarm.agent import agent
 from marketswarm.exit import Exit
 from marketswarm.settings import Common
 from marketswarm.testing import MemoryBuses
 from marketswarm.truth import Heartbeat
+from support.waiting import auntil
 
 SETTINGS = Common(truth_wait_sec=5, log_format="json")
 

@@ -5,12 +5,12 @@ import hashlib
 
 import orjson
 import pytest
-from rig import auntil
 
 from marketswarm.agent import agent
 from marketswarm.agent.share import LIFE, REFRESHES, Members, collect
 from marketswarm.settings import Common
 from marketswarm.testing import MemoryBuses
+from support.waiting import auntil
 
 SETTINGS = Common(truth_wait_sec=5, watchdog_sec=1000, log_format="json")
 TIMEOUT_SEC = 40  # what is told at once is not to be mistaken for what shows at the next look

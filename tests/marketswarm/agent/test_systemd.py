@@ -3,11 +3,11 @@
 import os
 
 import pytest
-from notify_ear import NotifyEar
 
 from marketswarm.agent.signs import Sign
 from marketswarm.agent.systemd import manager
 from marketswarm.alive_file import Phase
+from support.rig.notify_socket import NotifyEar
 
 
 @pytest.fixture(params=["path", "abstract"])

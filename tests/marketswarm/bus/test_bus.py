@@ -6,11 +6,11 @@ import time
 
 import pytest
 from redis.exceptions import ResponseError
-from rig import HOST, Server, TcpProxy, free_port
 
 from marketswarm.bus import Bus, BusError, find_url, reason_of
 from marketswarm.bus.scripts import Script
 from marketswarm.truth import load
+from support.rig import HOST, Server, TcpProxy, free_port
 
 TRUTH = load(b'{"services":{},"buses":{"market-redis":{"url":"redis://truth:1"}}}').truth
 

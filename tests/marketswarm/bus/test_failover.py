@@ -5,14 +5,15 @@ import contextlib
 import time
 
 import pytest
-from rig import HOST, Server, auntil, free_port, until
-from rig_redis_sentinel import NAME, RedisSentinel
-from rig_refusals import speaks_tls
-from rig_tls import Authority
 
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.session import Session
 from marketswarm.cli.wire import AwayError, Wire
+from support.rig import HOST, Server, free_port
+from support.rig.certificates import Authority
+from support.rig.redis_sentinel import NAME, RedisSentinel
+from support.rig.refusing_servers import speaks_tls
+from support.waiting import auntil, until
 
 pytestmark = pytest.mark.live
 USER, PASSWORD, ASKER, ASKERS = "agent", "hush-hush", "asker", "not/th@t"

@@ -6,12 +6,13 @@ import time
 from collections.abc import Sequence
 
 import pytest
-from rig import HOST, Server, TcpProxy, auntil, free_port
 
 from marketswarm.bus import Bus
 from marketswarm.bus.listener import Listener, moment
 from marketswarm.bus.session import Session
 from marketswarm.liveness import ListeningClock
+from support.rig import HOST, Server, TcpProxy, free_port
+from support.waiting import auntil
 
 pytestmark = pytest.mark.live
 

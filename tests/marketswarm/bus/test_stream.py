@@ -1,11 +1,12 @@
 """Entries of a stream on a real server, some of them far larger than any reader would take."""
 
 import pytest
-from rig import Server, auntil
-from rig_limits import without_limits
 
 from marketswarm.bus import Bus, TooLongError
 from marketswarm.bus.stream import Entry, fetch, newest_id, order, read_after, read_before
+from support.rig import Server
+from support.rig.limits import without_limits
+from support.waiting import auntil
 
 pytestmark = pytest.mark.live
 

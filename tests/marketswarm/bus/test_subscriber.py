@@ -4,11 +4,12 @@ import asyncio
 import contextlib
 
 import pytest
-from rig import Server, auntil
 
 from marketswarm.bus import Bus
 from marketswarm.bus.parser import LONGEST_MESSAGE
 from marketswarm.bus.subscriber import subscribe
+from support.rig import Server
+from support.waiting import auntil
 
 pytestmark = pytest.mark.live
 

@@ -5,7 +5,13 @@ from dataclasses import replace
 
 import orjson
 import pytest
-from channel_messages import (
+
+from marketswarm.channels import Message, SendError, Severity, What
+from marketswarm.channels.alertmanager import Alertmanager, Options
+from marketswarm.channels.alerts import ALERTS_AT_MOST, STILL, payload
+from marketswarm.channels.http import Http
+from marketswarm.event import Kind, encode
+from support.channel_messages import (
     AT,
     CASES,
     FLAPPING,
@@ -19,13 +25,7 @@ from channel_messages import (
     group_of,
     hostile,
 )
-from rig_receiver import Answer, Receiver
-
-from marketswarm.channels import Message, SendError, Severity, What
-from marketswarm.channels.alertmanager import Alertmanager, Options
-from marketswarm.channels.alerts import ALERTS_AT_MOST, STILL, payload
-from marketswarm.channels.http import Http
-from marketswarm.event import Kind, encode
+from support.rig.receiver import Answer, Receiver
 
 # fmt: off
 GROUP_KEYS = {

@@ -6,13 +6,14 @@ import time
 
 import orjson
 import pytest
-from channel_messages import CASES, GROUP, HOSTILE, MISS, agrees, hostile
 from pydantic import SecretStr
-from rig_process import auntil, free_port
-from rig_receiver import Answer, Receiver
 
 from marketswarm.channels import ChannelError, SendError, make
 from marketswarm.channels.apprise import Apprise, Options, opened
+from support.channel_messages import CASES, GROUP, HOSTILE, MISS, agrees, hostile
+from support.rig.process import free_port
+from support.rig.receiver import Answer, Receiver
+from support.waiting import auntil
 
 # its plugins import what Python has deprecated
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

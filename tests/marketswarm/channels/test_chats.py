@@ -4,13 +4,13 @@ import logging
 import time
 
 import pytest
-from channel_messages import MISS
-from rig_process import HOST, NO_HOST, free_port
-from rig_receiver import Answer, Receiver
 
 from marketswarm.channels import opening
 from marketswarm.channels.http import Http
 from marketswarm.channels.message import Channel, SendError
+from support.channel_messages import MISS
+from support.rig.process import HOST, NO_HOST, free_port
+from support.rig.receiver import Answer, Receiver
 
 WITHIN_SEC = 3.0
 SECRETS = ("s3cret", "hunter2")

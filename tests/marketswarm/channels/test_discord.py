@@ -5,16 +5,16 @@ import time
 
 import orjson
 import pytest
-from channel_messages import CASES, HOSTILE, MISS, agrees, group_of, hostile
-from chat_schemas import Discord as Documented
 from hypothesis import given
 from hypothesis import strategies as st
-from rig_receiver import Answer, Receiver
 
 from marketswarm.channels.discord import Discord, Options, payload, waiting
 from marketswarm.channels.fitting import plain
 from marketswarm.channels.http import Http
 from marketswarm.channels.message import Message, SendError, Severity
+from support.channel_messages import CASES, HOSTILE, MISS, agrees, group_of, hostile
+from support.chat_schemas import Discord as Documented
+from support.rig.receiver import Answer, Receiver
 
 MARKUP = set("*_~`|<>[]@#")
 

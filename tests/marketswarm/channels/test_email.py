@@ -13,14 +13,15 @@ from html.parser import HTMLParser
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, LoginPassword
-from channel_messages import CASES, GROUP, HOSTILE, MISS, OK, REMINDER, agrees, hostile
-from rig_process import HOST, auntil, free_port
-from rig_tls import Authority
 
 from marketswarm.channels import Message, SendError, Severity
 from marketswarm.channels.email import Email, Options
 from marketswarm.channels.fitting import plain
 from marketswarm.channels.mail import mail_of
+from support.channel_messages import CASES, GROUP, HOSTILE, MISS, OK, REMINDER, agrees, hostile
+from support.rig.certificates import Authority
+from support.rig.process import HOST, free_port
+from support.waiting import auntil
 
 NOW = datetime(2025, 11, 6, 12, 51, 30, tzinfo=UTC)
 

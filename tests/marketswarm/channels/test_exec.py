@@ -9,13 +9,14 @@ from pathlib import Path
 
 import orjson
 import pytest
-from channel_messages import CASES, GROUP, HOSTILE, MISS, agrees, hostile
 from pydantic import ValidationError
-from rig_process import alive, auntil
 
 from marketswarm.channels import SendError, command
 from marketswarm.channels.body import payload
 from marketswarm.channels.exec import Exec, Options, environment, opened
+from support.channel_messages import CASES, GROUP, HOSTILE, MISS, agrees, hostile
+from support.rig.process import alive
+from support.waiting import auntil
 
 
 def script(tmp_path: Path, source: str, *, mode: int = 0o755, shebang: str = "#!/bin/sh\n") -> str:

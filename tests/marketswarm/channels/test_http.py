@@ -2,11 +2,11 @@
 
 import asyncio
 
-from feed_site import Site, drip, endless
 from httpcore._backends.anyio import AnyIOStream
 
 from marketswarm.channels import SendError
 from marketswarm.channels.http import Http
+from support.rig.feed_site import Site, drip, endless
 
 
 async def test_a_time_that_is_over_while_a_connection_is_put_away_leaves_none_behind(monkeypatch):

@@ -1,9 +1,9 @@
 """Text for services of which nobody here knows what they make of a `*`."""
 
 import pytest
-from channel_messages import CASES, HOSTILE, MISS, hostile
 
 from marketswarm.channels.inert import inert, said
+from support.channel_messages import CASES, HOSTILE, MISS, hostile
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 import pytest
-from channel_messages import MISS, OK
 
 from marketswarm.channels.look import Look, look_of
 from marketswarm.channels.message import Severity, What
+from support.channel_messages import MISS, OK
 
 
 @pytest.mark.parametrize(

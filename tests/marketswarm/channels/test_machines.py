@@ -4,13 +4,13 @@ import asyncio
 import time
 
 import pytest
-from channel_messages import MISS
-from rig_process import HOST, free_port
-from rig_receiver import Answer, Receiver
-from rig_tls import Authority
 
 from marketswarm.channels import Channel, SendError, make
 from marketswarm.channels.http import Http
+from support.channel_messages import MISS
+from support.rig.certificates import Authority
+from support.rig.process import HOST, free_port
+from support.rig.receiver import Answer, Receiver
 
 KEY = "0123456789abcdef0123456789abcdef"
 KINDS = {"webhook": {"secret": "hunter2"}, "alertmanager": {}, "pagerduty": {"routing_key": KEY}}

@@ -2,17 +2,17 @@
 
 import orjson
 import pytest
-from channel_messages import CASES, HOSTILE, MISS, agrees, group_of, hostile
-from chat_schemas import Ntfy as Documented
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from rig_receiver import Receiver
 
 from marketswarm.channels.fitting import plain
 from marketswarm.channels.http import Http
 from marketswarm.channels.message import Message, Severity
 from marketswarm.channels.ntfy import Ntfy, Options, payload, root_and_topic
+from support.channel_messages import CASES, HOSTILE, MISS, agrees, group_of, hostile
+from support.chat_schemas import Ntfy as Documented
+from support.rig.receiver import Receiver
 
 TEXTS = st.text(st.characters(), max_size=300)  # halves of characters too
 

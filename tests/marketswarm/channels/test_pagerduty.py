@@ -5,7 +5,13 @@ from dataclasses import replace
 
 import orjson
 import pytest
-from channel_messages import (
+from pydantic import SecretStr, ValidationError
+
+from marketswarm.channels import Message, SendError, Severity, What, message_of, pagerduty
+from marketswarm.channels.http import Http
+from marketswarm.channels.pagerduty import ENQUEUE, Options, PagerDuty, requests_of
+from marketswarm.event import Kind, encode
+from support.channel_messages import (
     AT,
     CASES,
     FLAPPING,
@@ -18,13 +24,7 @@ from channel_messages import (
     event_of,
     hostile,
 )
-from pydantic import SecretStr, ValidationError
-from rig_receiver import Answer, Receiver
-
-from marketswarm.channels import Message, SendError, Severity, What, message_of, pagerduty
-from marketswarm.channels.http import Http
-from marketswarm.channels.pagerduty import ENQUEUE, Options, PagerDuty, requests_of
-from marketswarm.event import Kind, encode
+from support.rig.receiver import Answer, Receiver
 
 KEY = "0123456789abcdef0123456789abcdef"
 ACCEPTED = Answer(202, body=b'{"status":"success","message":"Event processed","dedup_key":"a"}')

@@ -6,12 +6,12 @@ import aiosmtplib
 import httpx
 import orjson
 import pytest
-from channel_messages import MISS
 
 from marketswarm.channels import Failure, SendError, discord, pagerduty, slack, teams, telegram
 from marketswarm.channels import exec as command
 from marketswarm.channels.email import refusal
 from marketswarm.channels.refusing import Answer, failure_of, refusal_in
+from support.channel_messages import MISS
 
 TEMPORARY, REJECTED, BROKEN = Failure.TEMPORARY, Failure.REJECTED, Failure.BROKEN
 

@@ -4,18 +4,18 @@ from html import unescape
 
 import orjson
 import pytest
-from channel_messages import CASES, HOSTILE, MISS, OK, agrees, group_of, hostile
-from chat_schemas import Slack as Documented
-from chat_schemas import SlackPost
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from rig_receiver import Answer, Receiver
 
 from marketswarm.channels.fitting import plain
 from marketswarm.channels.http import Http
 from marketswarm.channels.message import Message, SendError, Severity
 from marketswarm.channels.slack import Options, Slack, payload
+from support.channel_messages import CASES, HOSTILE, MISS, OK, agrees, group_of, hostile
+from support.chat_schemas import Slack as Documented
+from support.chat_schemas import SlackPost
+from support.rig.receiver import Answer, Receiver
 
 BOT = {"token": "xoxb-s3cret", "channel": "#ops"}
 POSTED = Answer(200, body=b'{"ok":true,"channel":"C1","ts":"1503435956.000247","message":{}}')

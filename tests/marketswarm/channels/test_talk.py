@@ -2,13 +2,13 @@
 
 import pytest
 from pydantic import SecretStr
-from rig_receiver import Answer as Scripted
-from rig_receiver import Receiver
 
 from marketswarm.channels.http import Http
 from marketswarm.channels.message import SendError
 from marketswarm.channels.refusing import Answer
 from marketswarm.channels.talk import ask, pause_of, post, said
+from support.rig.receiver import Answer as Scripted
+from support.rig.receiver import Receiver
 
 
 @pytest.fixture

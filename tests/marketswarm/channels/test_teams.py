@@ -4,16 +4,16 @@ import json
 
 import orjson
 import pytest
-from channel_messages import CASES, HOSTILE, MISS, agrees, group_of, hostile
-from chat_schemas import Teams as Documented
 from hypothesis import given
 from hypothesis import strategies as st
-from rig_receiver import Answer, Receiver
 
 from marketswarm.channels.fitting import plain
 from marketswarm.channels.http import Http
 from marketswarm.channels.message import Message, SendError, Severity
 from marketswarm.channels.teams import CARD_AT_MOST, Options, Teams, payload
+from support.channel_messages import CASES, HOSTILE, MISS, agrees, group_of, hostile
+from support.chat_schemas import Teams as Documented
+from support.rig.receiver import Answer, Receiver
 
 TEXTS = st.text(st.characters(), max_size=300)  # halves of characters too
 

@@ -5,17 +5,17 @@ from html.parser import HTMLParser
 
 import orjson
 import pytest
-from channel_messages import CASES, HOSTILE, MISS, OK, agrees, group_of, hostile
-from chat_schemas import Telegram as Documented
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from rig_receiver import Answer, Receiver
 
 from marketswarm.channels.fitting import plain
 from marketswarm.channels.http import Http
 from marketswarm.channels.message import Message, SendError, Severity
 from marketswarm.channels.telegram import Options, Telegram, payload
+from support.channel_messages import CASES, HOSTILE, MISS, OK, agrees, group_of, hostile
+from support.chat_schemas import Telegram as Documented
+from support.rig.receiver import Answer, Receiver
 
 BOT = {"token": "123456:s3cret", "chat": "-1001"}
 SENT = Answer(200, body=b'{"ok":true,"result":{"message_id":77,"date":1,"chat":{"id":-1001}}}')

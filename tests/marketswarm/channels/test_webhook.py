@@ -8,17 +8,17 @@ from email.utils import format_datetime
 
 import orjson
 import pytest
-from channel_messages import CASES, HOSTILE, MISS, agrees, hostile
 from pydantic import SecretStr
-from rig_process import HOST, NO_HOST, free_port
-from rig_receiver import Answer, Receiver
-from rig_tls import Authority
 
 from marketswarm.channels import Message, SendError, Severity
 from marketswarm.channels.body import payload
 from marketswarm.channels.http import Http
 from marketswarm.channels.refusing import retry_after
 from marketswarm.channels.webhook import Options, Webhook, headers_of, signature, signing_key
+from support.channel_messages import CASES, HOSTILE, MISS, agrees, hostile
+from support.rig.certificates import Authority
+from support.rig.process import HOST, NO_HOST, free_port
+from support.rig.receiver import Answer, Receiver
 
 STRANGE = b'{"type":"heartbeat_miss","svc":"rss_agg","later":{"key":1}}'
 

@@ -1,8 +1,9 @@
 """A folder to type commands in, with two real servers or without."""
 
 import pytest
-from by_shell import Shell
-from rig import Server
+
+from support.rig import Server
+from support.rig.shell import Shell
 
 
 @pytest.fixture

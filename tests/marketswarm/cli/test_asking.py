@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import orjson
 import pytest
-from by_shell import SERVICES, AnswersAsks
 
 from marketswarm.attention import ASKS, DEAD, Answer, Ask, Do
 from marketswarm.channels import Message, Severity
 from marketswarm.channels.storing import encode
+from support.rig.shell import SERVICES, AnswersAsks
 
 pytestmark = pytest.mark.live
 

@@ -6,12 +6,13 @@ import sys
 import time
 
 import pytest
-from agent_scene import seed
-from by_shell import SERVICES
-from rig import AlertTail, Server, free_port, until
-from rig_process import alive
 
 from marketswarm.beat import Beat, parse
+from support.rig import AlertTail, Server, free_port
+from support.rig.process import alive
+from support.rig.shell import SERVICES
+from support.scenes.agent import seed
+from support.waiting import until
 
 pytestmark = pytest.mark.live
 

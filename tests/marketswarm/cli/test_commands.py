@@ -6,8 +6,10 @@ import time
 
 import orjson
 import pytest
-from by_shell import SERVICES
-from rig import Server, until
+
+from support.rig import Server
+from support.rig.shell import SERVICES
+from support.waiting import until
 
 pytestmark = pytest.mark.live
 

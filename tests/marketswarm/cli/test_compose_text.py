@@ -1,9 +1,9 @@
 import re
 
 import pytest
-from pages import ROOT
 
 from marketswarm.cli.compose_text import entry, with_service
+from support.pages import ROOT
 
 PLAIN = """\
 # ours

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import orjson
 import pytest
-from by_shell import Shell
-from rig import AlertTail, Proc, free_port, until
+
+from support.rig import AlertTail, Proc, free_port
+from support.rig.shell import Shell
+from support.waiting import until
 
 pytestmark = pytest.mark.live
 

@@ -12,9 +12,11 @@ from collections.abc import Iterator
 
 import orjson
 import pytest
-from agent_scene import seed
-from by_shell import SERVICES, Shell
-from rig import AlertTail, Server, until
+
+from support.rig import AlertTail, Server
+from support.rig.shell import SERVICES, Shell
+from support.scenes.agent import seed
+from support.waiting import until
 
 pytestmark = pytest.mark.live
 

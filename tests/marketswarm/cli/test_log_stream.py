@@ -3,10 +3,11 @@ import contextlib
 
 import orjson
 import pytest
-from rig import Server, auntil
 
 from marketswarm.bus import Bus
 from marketswarm.cli.log_stream import LOG, Told, follow
+from support.rig import Server
+from support.waiting import auntil
 
 pytestmark = pytest.mark.live
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import orjson
 import pytest
-from by_shell import Shell
-from rig import Proc, free_port
 from typer.testing import CliRunner
 
 from marketswarm.cli.app import app
 from marketswarm.exit import Exit
 from marketswarm.truth import load
+from support.rig import Proc, free_port
+from support.rig.shell import Shell
 
 ROOT = Path(__file__).parents[3]
 FILES = {

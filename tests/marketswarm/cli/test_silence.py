@@ -5,9 +5,9 @@ import time
 
 import orjson
 import pytest
-from by_shell import SERVICES
 
 from marketswarm.attention import SILENCES, Silence
+from support.rig.shell import SERVICES
 
 pytestmark = pytest.mark.live
 

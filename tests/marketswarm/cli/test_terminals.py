@@ -2,11 +2,11 @@
 
 import orjson
 import pytest
-from rig import Server
 
 from marketswarm.attention import DEAD
 from marketswarm.channels.message import Message, Severity
 from marketswarm.channels.storing import encode
+from support.rig import Server
 
 EVIL = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202egnp\nall is well"
 SHOWN = r"\x1b"

@@ -2,7 +2,8 @@
 
 import orjson
 import pytest
-from rig import until
+
+from support.waiting import until
 
 pytestmark = pytest.mark.live
 

@@ -7,10 +7,10 @@ from contextlib import suppress
 from typing import Self
 
 import pytest
-from rig import Server
 
 from marketswarm.cli.post import Post
 from marketswarm.cli.wire import AwayError, Wire
+from support.rig import Server
 
 
 class Answers:

@@ -5,11 +5,11 @@ import os
 import sys
 
 import pytest
-from rig import auntil
-from rig_process import alive
 
 from marketswarm.fleet import child as module
 from marketswarm.fleet.child import Child, Program, State, meaning
+from support.rig.process import alive
+from support.waiting import auntil
 
 pytestmark = pytest.mark.live
 

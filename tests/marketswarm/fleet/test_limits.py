@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 import redis
-from rig import HOST, Server, free_port, until
-from rig_flood import limits_of_containers
 
 from marketswarm.fleet.limits import LIMITS, MAXMEMORY, bounded, memory_size, sized
 from marketswarm.fleet.server import command, find_binary
 from marketswarm.truth.decode import MAX_BYTES
+from support.rig import HOST, Server, free_port
+from support.rig.flood import limits_of_containers
+from support.waiting import until
 
 
 @pytest.mark.parametrize(("text", "size"), [("64mb", 64 << 20), ("1GB", 1 << 30), ("100m", 100_000_000)])

@@ -4,9 +4,9 @@ import socket
 import sys
 
 import pytest
-from rig import free_port
 
 from marketswarm.fleet import ports
+from support.rig import free_port
 
 # sl local rem st tx_rx tr_tm retrnsmt uid timeout inode
 LINE = "  0: {local} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000 0 0 {inode} 1\n"

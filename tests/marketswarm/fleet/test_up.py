@@ -11,11 +11,12 @@ from pathlib import Path
 
 import orjson
 import pytest
-from rig import Proc, Server, free_port, until
-from rig_process import alive, descendants
 
 from marketswarm.fleet import folder
 from marketswarm.fleet.control import ask
+from support.rig import Proc, Server, free_port
+from support.rig.process import alive, descendants
+from support.waiting import until
 
 pytestmark = [
     pytest.mark.live,

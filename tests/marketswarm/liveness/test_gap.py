@@ -3,9 +3,9 @@
 import re
 
 import pytest
-from by_hand import WALL, Hand, bus_away, gaps, watch
 
 from marketswarm.liveness import State, Told
+from support.simulation.manual_detector import WALL, Hand, bus_away, gaps, watch
 
 # -- in one run: the bus was away
 

@@ -1,9 +1,9 @@
 """What happened while the healer was away, told by the run that comes next. I = 10, T = 30."""
 
 import pytest
-from by_hand import WALL, Hand, bus_away, gaps, says, watch
 
 from marketswarm.liveness import Noted, Remembered, State
+from support.simulation.manual_detector import WALL, Hand, bus_away, gaps, says, watch
 
 AWAY = 100.0
 """How long the healer was away, in the tests of a later run."""

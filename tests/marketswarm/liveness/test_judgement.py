@@ -1,10 +1,10 @@
 import pytest
-from by_hand import Hand, watch
 
 from marketswarm.liveness import State, Told
 from marketswarm.liveness.record import BOOTS_KEPT
 from marketswarm.truth import MOST_REPLICAS
 from marketswarm.vigil.metrics import beats_of
+from support.simulation.manual_detector import Hand, watch
 
 # I = 10, T = 30, W = 22.5; bus_timeout 10
 

@@ -2,14 +2,14 @@
 
 import functools
 
-from by_hand import watch
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
-from small_fleet import Fleet
-from small_world import WALL
 
 from marketswarm.liveness import State
+from support.simulation.fleet import Fleet
+from support.simulation.manual_detector import watch
+from support.simulation.world import WALL
 
 SERVICES = (
     (watch("a", 1.0, 3.0, "x"), True),

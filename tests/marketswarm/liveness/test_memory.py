@@ -1,7 +1,7 @@
 import pytest
-from by_hand import WALL, Hand, says, watch
 
 from marketswarm.liveness import Noted, Remembered, State, Told, recall, recall_bus
+from support.simulation.manual_detector import WALL, Hand, says, watch
 
 # I = 10, T = 30, W = 22.5. A silence that is remembered reaches back before the new clock's beginning.
 

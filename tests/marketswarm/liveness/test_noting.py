@@ -2,9 +2,8 @@
 
 from itertools import pairwise
 
-from by_hand import WALL, Hand, watch
-
 from marketswarm.liveness.noting import NOTES_PER_SEC
+from support.simulation.manual_detector import WALL, Hand, watch
 
 
 def taken(hand: Hand) -> dict:

@@ -1,7 +1,6 @@
 from math import inf
 
 import pytest
-from by_hand import parsed, watch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,6 +8,7 @@ from marketswarm.beat import Sender, make
 from marketswarm.liveness import Heard, Moment, Record, State, WatchedBus, warm_up
 from marketswarm.liveness.record import BOOTS_KEPT, UNFAMILIAR
 from marketswarm.truth import MOST_REPLICAS
+from support.simulation.manual_detector import parsed, watch
 
 # I = 10, T = 30, so W = min(30, max(20, 22.5)) = 22.5
 

@@ -1,7 +1,7 @@
 import pytest
-from by_hand import Hand, watch
 
 from marketswarm.liveness import State, Told
+from support.simulation.manual_detector import Hand, watch
 
 # I = 10, T = 30, W = 22.5
 

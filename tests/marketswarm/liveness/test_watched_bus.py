@@ -1,9 +1,9 @@
 """A bus that is lost and found: one fact, whoever beats there. Its timeout is 10 s."""
 
 import pytest
-from by_hand import WALL, Hand, watch
 
 from marketswarm.liveness import CANARY_EVERY_SEC, Liveness, Moment, State, Told, recall_bus
+from support.simulation.manual_detector import WALL, Hand, watch
 
 
 def test_a_lost_bus_is_one_fact_with_its_reason():

@@ -1,10 +1,10 @@
 """What is asked before any verdict: a beat's key, and what was taken at sight. I = 10, T = 30."""
 
 import pytest
-from by_hand import Hand, says, watch
 
 from marketswarm.beat import make
 from marketswarm.liveness import Acquitted, State
+from support.simulation.manual_detector import Hand, says, watch
 
 
 def due(*watches, **beat) -> Hand:

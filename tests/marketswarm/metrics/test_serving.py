@@ -10,13 +10,14 @@ import urllib.request
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from rig import HOST, free_port, until
-from rig_process import NO_HOST
 
 from marketswarm.exit import Exit
 from marketswarm.metrics import Family, Spread, serving
 from marketswarm.metrics.rendering import PIECE, rendered
 from marketswarm.metrics.serving import AT_ONCE, HEAD_BYTES, Exporter
+from support.rig import HOST, free_port
+from support.rig.process import NO_HOST
+from support.waiting import until
 
 
 def many(count):

@@ -4,13 +4,13 @@ import asyncio
 
 import pytest
 import redis
-from rig import HOST, Server
-from seeding_scene import truth
 
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import Script, all_scripts
 from marketswarm.seeding import seed
 from marketswarm.seeding.functions import KEPT, load_functions
+from support.rig import HOST, Server
+from support.scenes.seeding import truth
 
 pytestmark = pytest.mark.live
 

@@ -5,12 +5,12 @@ import hashlib
 import time
 
 import pytest
-from rig import HOST, Server, free_port
-from seeding_scene import agreed, buses, heard, state, truth, two_servers
 
 from marketswarm.seeding import Unseeded, seed, wait_until_all_answer
 from marketswarm.seeding.looking import SCRIPT, look_at_all
 from marketswarm.truth import Changes, TruthError
+from support.rig import HOST, Server, free_port
+from support.scenes.seeding import agreed, buses, heard, state, truth, two_servers
 
 pytestmark = pytest.mark.live
 

@@ -5,9 +5,9 @@ import socket
 from pathlib import Path
 
 import pytest
-from rig import until
 
 from marketswarm.testing import Fleet, FleetError
+from support.waiting import until
 
 ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.live

@@ -5,9 +5,6 @@ import random
 
 import orjson
 import pytest
-from by_hand import stored
-from outboxes import Held, outbox
-from rig import auntil
 
 from marketswarm.bus import BusError
 from marketswarm.liveness import State, Told, Verdict
@@ -15,6 +12,9 @@ from marketswarm.testing import MemoryBus
 from marketswarm.vigil import Notices
 from marketswarm.vigil.lately import KEPT_SEC, LATELY_SEC, Lately
 from marketswarm.vigil.voice import UNFENCED, Fence
+from support.simulation.manual_detector import stored
+from support.simulation.outboxes import Held, outbox
+from support.waiting import auntil
 
 NOTICES = Notices(of="heartbeat", by="healer", channel="healer:alerts")
 ROSTER, LOG = "healer:roster", "healer:alerts:log"

@@ -4,9 +4,6 @@ import asyncio
 import time
 
 import pytest
-from by_hand import Hand, watch
-from rig import HOST, free_port
-from rig_metrics import asked
 
 from marketswarm.liveness import State, Told, Verdict
 from marketswarm.liveness.record import BOOTS_KEPT
@@ -14,6 +11,9 @@ from marketswarm.metrics.serving import Exporter
 from marketswarm.vigil.log_length import LogLength
 from marketswarm.vigil.metrics import VigilMetrics, beats_of
 from marketswarm.vigil.voice import UNFENCED, Alone, Fence
+from support.rig import HOST, free_port
+from support.rig.metrics import asked
+from support.simulation.manual_detector import Hand, watch
 
 
 class Box:

@@ -5,7 +5,6 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
-from rig import auntil
 
 from marketswarm.beat import make
 from marketswarm.bus.listener import moment
@@ -16,6 +15,7 @@ from marketswarm.truth import Watch
 from marketswarm.vigil import Notices, Vigil, recollecting
 from marketswarm.vigil.remember import Memory, field_of
 from marketswarm.vigil.testify import Answer
+from support.waiting import auntil
 
 WATCH = Watch("bare", "system-redis", "bare:heartbeat", 10.0, 30.0)
 

@@ -1,9 +1,9 @@
 import pytest
-from by_hand import stored
 
 from marketswarm.bus.stored_values import unusable_total
 from marketswarm.liveness import Remembered, State
 from marketswarm.vigil.remember import Silence, read_entry, read_silence, remembered
+from support.simulation.manual_detector import stored
 
 UNUSABLE = [
     b"",

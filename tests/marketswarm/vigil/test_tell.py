@@ -2,8 +2,6 @@ import asyncio
 
 import orjson
 import pytest
-from outboxes import outbox
-from rig import auntil
 
 from marketswarm.bus import BusError
 from marketswarm.liveness import Of, State, Told, Verdict
@@ -11,6 +9,8 @@ from marketswarm.testing import MemoryBus
 from marketswarm.vigil import Notices
 from marketswarm.vigil.tell import AT_ONCE, Outbox
 from marketswarm.vigil.voice import UNFENCED
+from support.simulation.outboxes import outbox
+from support.waiting import auntil
 
 NOTICES = Notices(of="heartbeat", by="healer", channel="healer:alerts")
 LOG = "healer:alerts:log"

@@ -6,14 +6,15 @@ import dataclasses
 
 import orjson
 import pytest
-from outboxes import outbox
-from rig import Server, TcpProxy, auntil
 
 from marketswarm.bus import Bus
 from marketswarm.bus.scripts import all_scripts
 from marketswarm.liveness import Of, State, Told, Verdict
 from marketswarm.seeding.functions import load_functions
 from marketswarm.vigil import Notices
+from support.rig import Server, TcpProxy
+from support.simulation.outboxes import outbox
+from support.waiting import auntil
 
 pytestmark = pytest.mark.live
 

@@ -4,12 +4,12 @@ import asyncio
 
 import orjson
 import pytest
-from outboxes import Held, outbox
-from rig import auntil
 
 from marketswarm.liveness import State, Told, Verdict
 from marketswarm.testing import MemoryBus
 from marketswarm.vigil import Fence, Notices
+from support.simulation.outboxes import Held, outbox
+from support.waiting import auntil
 
 NOTICES = Notices(of="heartbeat", by="healer", channel="healer:alerts")
 MINE, OTHER = Fence("mine", 3), Fence("other", 4)

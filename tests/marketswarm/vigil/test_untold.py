@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 import pytest
-from by_hand import stored
 
 from marketswarm.liveness import Of, State, Told, Verdict
 from marketswarm.vigil.untold import SURE_SEC, Pending, is_its_own, untold
+from support.simulation.manual_detector import stored
 
 NEVER = float("-inf")
 DOWN, UP, GONE = State.DOWN, State.UP, State.UNWATCHED

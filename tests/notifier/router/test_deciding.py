@@ -2,11 +2,11 @@
 
 import orjson
 import pytest
-from town import Town
 
 from marketswarm.channels import Severity, What
 from marketswarm.event import Kind
 from notifier.router.incident import Reason
+from support.simulation.router import Town
 
 HOUR = 3600.0
 

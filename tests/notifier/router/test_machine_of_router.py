@@ -4,9 +4,9 @@ import orjson
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from town import Town
 
 from marketswarm.event import Kind
+from support.simulation.router import Town
 
 TREE = {
     "a": {},

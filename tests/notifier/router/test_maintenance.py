@@ -4,12 +4,12 @@ from datetime import datetime
 
 import pytest
 from pydantic import ValidationError
-from town import Town
 
 from notifier.router import holding
 from notifier.router.incident import Reason
 from notifier.router.maintenance import is_open
 from notifier.router.policy import Window
+from support.simulation.router import Town
 
 NIGHT = {"at": "30 2 * * *", "for_sec": 3600, "tz": "Europe/Zurich"}
 

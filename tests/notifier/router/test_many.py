@@ -3,7 +3,7 @@
 import time
 from collections import UserDict
 
-from town import Town
+from support.simulation.router import Town
 
 MANY = 3000
 

@@ -1,10 +1,10 @@
 """What massive tells of its targets is told as the news of services is: severity, silences, causes, ends."""
 
 import pytest
-from town import Town
 
 from marketswarm.event import Kind
 from notifier.router.incident import Reason
+from support.simulation.router import Town
 
 TARGETS = [
     {"name": "names", "kind": "dns", "host": "shop.example"},

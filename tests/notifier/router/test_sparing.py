@@ -1,10 +1,10 @@
 """What people are spared: what suffers from a cause they know, what they silenced."""
 
 import pytest
-from town import TIMEOUT_SEC, Town
 
 from marketswarm.event import Kind
 from notifier.router.incident import Reason
+from support.simulation.router import TIMEOUT_SEC, Town
 
 HOUR = 3600.0
 

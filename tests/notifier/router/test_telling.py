@@ -1,10 +1,10 @@
 """The words: short enough for a phone at night, and saying who, since when, and how many."""
 
 import pytest
-from town import Town
 
 from marketswarm.channels import What
 from marketswarm.event import Kind
+from support.simulation.router import Town
 
 
 def said(town: Town) -> list[str]:

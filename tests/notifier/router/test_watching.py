@@ -1,11 +1,11 @@
 """What the healer may not hear, and that it reached nobody, on its way to people."""
 
 import pytest
-from town import Town
 
 from marketswarm.channels import Severity, What
 from marketswarm.event import Kind
 from notifier.router.incident import Reason
+from support.simulation.router import Town
 
 NIGHT = {"services": {"a": {"tags": ["night"]}, "b": {}}, "channels": ("one", "two")}
 

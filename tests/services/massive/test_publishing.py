@@ -3,13 +3,13 @@
 import asyncio
 
 import pytest
-from rig import auntil
 
 from marketswarm.bus import BusError
 from marketswarm.testing import MemoryBus
 from services.massive import publishing
 from services.massive.probes.result import Finding, Result
 from services.massive.publishing import WAITING_AT_MOST, Publishing
+from support.waiting import auntil
 
 
 class Place:

@@ -4,13 +4,13 @@ import asyncio
 import contextlib
 
 import pytest
-from rig import auntil
 
 from services.massive.lanes import AT_ONCE, SLOW_MS, Lanes
 from services.massive.probes.means import Means
 from services.massive.probes.result import CONFIG, Finding, Result
 from services.massive.rounds import Plan, Rounds
 from services.massive.targets import Tcp
+from support.waiting import auntil
 
 WELL = Result("tcp", "h:1", ms={"total": 1.0})
 

@@ -3,12 +3,12 @@
 import time
 
 import pytest
-from agent_scene import Tail
-from rig import Server
 
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.parser import BoundedParser
 from services.mesh.flow_look import GROUPS_AT_MOST, KEYS_AT_ONCE, Seen, look
+from support.rig import Server
+from support.scenes.agent import Tail
 
 pytestmark = pytest.mark.live
 

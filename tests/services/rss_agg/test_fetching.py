@@ -8,14 +8,14 @@ import zlib
 import brotli
 import httpx
 import pytest
-from feed_site import Http2Site, Page, Site, drip, endless, fifty_megabytes, rss, to
 from httpcore._backends.anyio import AnyIOStream
-from rig_tls import Authority
 
 from services.rss_agg.answers import Validators, mark
 from services.rss_agg.connecting import Inside
 from services.rss_agg.fetching import Failed, Fetching, Wanted, judge
 from services.rss_agg.section import Wishes
+from support.rig.certificates import Authority
+from support.rig.feed_site import Http2Site, Page, Site, drip, endless, fifty_megabytes, rss, to
 
 FEED = rss(1)
 WISHES = Wishes(timeout_sec=60)

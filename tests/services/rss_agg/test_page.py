@@ -1,10 +1,9 @@
 """Holds docs/services/rss_agg.md, and the table of metrics, to what rss_agg does."""
 
-from pages import table
-
 from marketswarm.truth import load
 from services.rss_agg.section import Section, Wishes
 from services.rss_agg.tally import Tally
+from support.pages import table
 
 PAGE = "docs/services/rss_agg.md"
 
@@ -35,7 +34,7 @@ def test_the_metrics_on_their_page_are_those_it_tells():
 
 
 def test_the_section_on_the_page_is_one():
-    from pages import ROOT, blocks
+    from support.pages import ROOT, blocks
 
     (document,) = blocks(ROOT / PAGE, "json")
     service = load(document.encode()).truth.services["rss_agg"]

@@ -3,13 +3,13 @@
 import os
 
 import pytest
-from feed_site import rss
-from rig import auntil
-from rig_process import alive
 
 from services.rss_agg import parser as parser_module
 from services.rss_agg.documents import NotAFeed
 from services.rss_agg.parser import Parser
+from support.rig.feed_site import rss
+from support.rig.process import alive
+from support.waiting import auntil
 
 
 async def test_documents_are_taken_apart_by_one_process_that_ends_with_us():

@@ -1,10 +1,9 @@
-from pages import table
-
 from services.vexy_ai.digest import Plain
 from services.vexy_ai.making import Made
 from services.vexy_ai.pace import Backlog
 from services.vexy_ai.sources import Kind, Source
 from services.vexy_ai.tally import Tally
+from support.pages import table
 
 SOURCE = Source("market-redis", "rss:items", Kind.ITEMS)
 MADE = [Made(b"1000000-0", "note", "a", b""), Made(b"1000000-1", "note", "b", b"")]

@@ -5,12 +5,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from rig import auntil
 
 from services.massive.market.playing import Playing
 from services.massive.market.replay import Played, pause_sec, recorded
 from services.massive.market.standing import Standing
 from services.massive.market.wishes import MarketWishes
+from support.waiting import auntil
 
 RECORDED = Path(__file__).parent / "recorded.jsonl"
 BARS = 118  # 40 minutes of three symbols; in two of them nobody traded NVDA

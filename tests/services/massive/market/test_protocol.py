@@ -6,9 +6,9 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small_market import MINUTE, status, told
 
 from services.massive.market.protocol import ENDS, TABLE, Ask, Machine, Said, State
+from support.rig.market_api import MINUTE, status, told
 
 NOW = 1_795_000_020_000.0
 LAST = int(NOW // MINUTE) * MINUTE - MINUTE

@@ -6,12 +6,12 @@ import socket
 import orjson
 import pytest
 from pydantic import SecretStr
-from rig import free_port
-from small_market import KEY, MINUTE, SmallMarket
 
 from services.massive.market.ending import RestError
 from services.massive.market.gaps import Gap
 from services.massive.market.rest import BYTES_AT_MOST, PAGES_AT_MOST, Rest
+from support.rig import free_port
+from support.rig.market_api import KEY, MINUTE, SmallMarket
 
 FIRST = 29_900_000 * MINUTE
 

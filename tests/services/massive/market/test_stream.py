@@ -6,14 +6,15 @@ import time
 
 import pytest
 from pydantic import SecretStr
-from rig import auntil, free_port
-from rig_tls import Authority
-from small_market import HOST, KEY, SmallMarket, ending, honest, mute, saying, status
 from websockets.asyncio.server import serve
 
 from services.massive.market.ending import Ended
 from services.massive.market.protocol import Ask, Machine, State
 from services.massive.market.stream import FRAME_BYTES, Wire, authenticate
+from support.rig import free_port
+from support.rig.certificates import Authority
+from support.rig.market_api import HOST, KEY, SmallMarket, ending, honest, mute, saying, status
+from support.waiting import auntil
 
 
 @pytest.fixture

@@ -1,12 +1,12 @@
 """Does a name server answer as it should: against servers that do what a test says."""
 
 import pytest
-from rig_names import Names
-from rig_process import HOST, free_port
 
 from services.massive.probes.dns import probe
 from services.massive.probes.means import Means
 from services.massive.targets import Dns
+from support.rig.name_server import Names
+from support.rig.process import HOST, free_port
 
 NAME = "shop.example"
 

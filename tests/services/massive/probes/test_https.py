@@ -4,15 +4,15 @@ import socket
 import threading
 
 import pytest
-from rig_process import HOST, NO_HOST, free_port
-from rig_site import Page, Site
-from rig_tls import Authority
 
 from services.massive.probes import https
 from services.massive.probes.course import Course, Wrong
 from services.massive.probes.https import probe
 from services.massive.probes.means import Means, SystemLookUp
 from services.massive.targets import Https
+from support.rig.certificates import Authority
+from support.rig.process import HOST, NO_HOST, free_port
+from support.rig.web_site import Page, Site
 
 NAME = "shop.example"
 

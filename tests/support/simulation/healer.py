@@ -1,0 +1,321 @@
+"""The listener of `small_world.py`: everything that `vigil` and `listen` do, in simulated time.
+
+Each thing that `Liveness` is told goes to the oracle too, and what follows must be the same.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from marketswarm.bus.listener import DEAF_AFTER_SEC, URGED_PAUSE_SEC
+from marketswarm.liveness import (
+    CANARY_EVERY_SEC,
+    OVERDUE_SEC,
+    Acquitted,
+    Liveness,
+    Moment,
+    State,
+    Verdict,
+    recall,
+    recall_bus,
+)
+from marketswarm.truth import Watch
+from marketswarm.vigil.noted import read_note, write_note
+from marketswarm.vigil.remember import Silence, remembered
+from support.simulation.manual_detector import stored
+from support.simulation.naive_detector import Naive
+from support.simulation.world import WALL, Bus, Session
+
+HOME = "x"
+BUS_TIMEOUT_SEC = 4.0
+CANARY = "canary"
+
+
+@dataclass
+class Disk:
+    """What outlives a healer on its home bus."""
+
+    roster: dict[str, dict[str, Any]]
+    silences: dict[str, Silence]
+    clocks: dict[str, tuple[float, float]]
+    notes: dict[str, bytes]
+
+
+@dataclass
+class Canaries:
+    """The canary task of one bus: at most one request is under way."""
+
+    next_at: float
+    number: int = 0
+    started: float = 0.0
+    answer_at: float | None = None
+    refusal: str | None = None
+
+
+class Healer:
+    """One run. `order` says what a run that overslept does first, as the event loop might have it."""
+
+    def __init__(self, buses: dict[str, Bus], disk: Disk, watches: list[Watch], now: float) -> None:
+        self.buses, self.disk, self.watches = buses, disk, watches
+        self.life = Liveness(Moment(now, WALL + now))
+        self.naive = Naive(now)
+        self.canaries = {name: Canaries(now) for name in buses}
+        self.open_at = dict.fromkeys(buses, now + 0.01)
+        self.heard_at = dict.fromkeys(buses, now)  # a canary, last
+        self.proven: dict[str, list[tuple[float, float]]] = {name: [(now, 0.0)] for name in buses}
+        self.tick_at = now
+        self.memory_at = now + 0.02
+        self.asked: list[tuple[float, str, str]] = []
+        self.ask_sec = 0.002
+        self.asleep_until = now
+        self.order = ["deliver", "canary", "look", "rest"]
+        self.outbox: list[Verdict] = []
+        self.unsaved: dict[str, Any] = {}
+        self.concluded: list[tuple[float, Verdict]] = []
+        self.acquitted = 0
+        self.recalled_at = float("inf")
+        self.now = now
+        self.rewatch(watches, now)
+
+    # -- time
+
+    def next(self) -> tuple[float, str, str]:
+        """When it does what next, and on which bus."""
+        things = [(self.tick_at, "look", ""), (self.memory_at, "rest", "")]
+        things += [(at, "rest", "ask") for at, _, _ in self.asked[:1]]
+        for name, bus in self.buses.items():
+            if bus.session is None:
+                things.append((self.open_at[name], "rest", name))
+            elif bus.session.flight:
+                things.append((bus.session.flight[0][0], "deliver", name))
+            canary = self.canaries[name]
+            at = canary.next_at if canary.answer_at is None else canary.answer_at
+            things.append((at, "canary", name))
+        awake = [(max(at, self.asleep_until), what, name) for at, what, name in things]
+        return min(awake, key=lambda thing: (thing[0], self.order.index(thing[1]), thing[2]))
+
+    def do(self, at: float, what: str, name: str) -> None:
+        self.now = at
+        if what == "look":
+            self.look()
+        elif what == "deliver":
+            self.deliver(name)
+        elif what == "canary":
+            self.canary(name)
+        elif name == "ask":
+            self.ask_witness()
+        elif name:
+            self.open(name)
+        else:
+            self.remember()
+
+    @property
+    def moment(self) -> Moment:
+        return Moment(self.now, WALL + self.now)
+
+    # -- listening
+
+    def open(self, name: str) -> None:
+        bus = self.buses[name]
+        self.open_at[name] = self.now + 0.5
+        if not bus.answers:
+            self.lost(name, "refused")
+            return
+        bus.session = Session({CANARY} | {w.channel for w in self.watches if w.bus == name})
+        self.life.buses[name].clock.opened()
+        self.naive.clocks[name].opened()
+
+    def lost(self, name: str, reason: str) -> None:
+        self.buses[name].session = None
+        self.life.buses[name].clock.lost(reason)
+        self.naive.clocks[name].lost()
+
+    def deliver(self, name: str) -> None:
+        session = self.buses[name].session
+        at_hand = [each for each in session.flight if each[0] <= self.now]
+        session.flight = session.flight[len(at_hand) :]
+        messages = [(b"message", channel.encode(), payload) for _, channel, payload in at_hand]
+        hearing = self.life.hear(name, messages, self.moment)
+        came_up = self.naive.hear(name, [(channel, payload) for _, channel, payload in at_hand], self.now)
+        assert [verdict.svc for verdict in hearing.verdicts] == came_up
+        self.conclude(*hearing.verdicts)
+        for _, channel, payload in hearing.others:
+            if channel == CANARY.encode():
+                known = int(payload) in self.naive.clocks[name].away
+                self.heard_at[name] = self.now if known else self.heard_at[name]
+                self.conclude(*self.life.canary(name, int(payload), self.moment))
+                self.naive.clocks[name].heard(int(payload), self.now)
+        self.agree_on_clocks()
+        if self.life.buses[name].waiting:
+            self.tick_at = self.now
+
+    def agree_on_clocks(self) -> None:
+        for name, naive in self.naive.clocks.items():
+            clock = self.life.buses[name].clock
+            ours = (clock.proven, clock.gap_end, clock.running(self.now), clock.listening)
+            theirs = (naive.proven, naive.gap_end, naive.running(self.now), naive.until is not None)
+            assert all(abs(a - b) < 1e-6 for a, b in zip(ours, theirs, strict=True)), (name, ours, theirs)
+
+    def canary(self, name: str) -> None:
+        canary, bus = self.canaries[name], self.buses[name]
+        if canary.answer_at is not None:
+            clock = self.life.buses[name].clock
+            if canary.refusal is None:
+                clock.accepted(self.moment)
+            else:
+                clock.refused(canary.number, canary.refusal)
+                self.naive.clocks[name].refused(canary.number)
+            canary.answer_at = None
+            canary.next_at = max(self.now + URGED_PAUSE_SEC, canary.started + CANARY_EVERY_SEC)
+            if bus.session is not None and clock.deaf_for(self.now) > DEAF_AFTER_SEC:
+                self.lost(name, "deaf")
+                self.open_at[name] = self.now + 0.05
+            return
+        canary.number += 1
+        canary.started = self.now
+        self.life.buses[name].clock.sent(canary.number, self.now)
+        self.naive.clocks[name].away[canary.number] = self.now
+        payload = str(canary.number).encode()
+        answers = bus.answers
+        bus.take(lambda at: bus.publish(CANARY, payload, at), self.now)
+        canary.answer_at, canary.refusal = self.now + bus.latency, None
+        if not answers:
+            canary.refusal = "timeout" if bus.up else "refused"
+            canary.answer_at = self.now + (OVERDUE_SEC if bus.up else 0.001)
+
+    # -- judging
+
+    def look(self) -> None:
+        tick = self.life.tick(self.moment)
+        naive = self.naive.sweep(self.now)
+        self.agree_on_clocks()
+        suspects = {suspect.svc for suspect in tick.suspects}
+        assert len(suspects) == len(tick.suspects), f"asked twice: {tick.suspects}"
+        for svc in suspects ^ naive:
+            assert self.naive.near(svc), f"at {self.now}: {svc} {'is' if svc in naive else 'is not'} due"
+            self.naive.lines[svc].asked = svc in suspects
+        self.conclude(*tick.verdicts)
+        for suspect in tick.suspects:
+            self.asked.append((self.now + self.ask_sec, suspect.bus, suspect.svc))
+        for name in tick.urge:
+            canary = self.canaries[name]
+            canary.next_at = min(canary.next_at, max(self.now, canary.started + URGED_PAUSE_SEC))
+        self.sleeps_past_nothing(tick.wake_in, set(tick.urge))
+        for name, clock in self.naive.clocks.items():
+            self.proven[name].append((self.now, clock.proven))
+        self.tick_at = self.now + max(tick.wake_in, 1e-6)
+
+    def sleeps_past_nothing(self, wake_in: float, urged: set[str]) -> None:
+        assert 0 <= wake_in <= CANARY_EVERY_SEC
+        for svc, line in self.naive.lines.items():
+            clock = self.naive.clocks[line.watch.bus]
+            if self.naive.held or line.asked or line.state == "down" or clock.until is None:
+                continue
+            left = line.due(clock.gap_end) - clock.running(self.now)
+            assert left >= wake_in - 1e-6 or line.watch.bus in urged, f"{svc} is due in {left}, not {wake_in}"
+
+    def ask_witness(self) -> None:
+        _, name, svc = self.asked.pop(0)
+        if not self.buses[name].answers:
+            self.life.unasked(svc)
+            if svc in self.naive.lines:
+                self.naive.lines[svc].asked = False
+            return
+        record = self.life.records.get(svc)
+        word = self.buses[name].word_of(record.watch, self.now) if record is not None else None
+        line = self.naive.lines.get(svc)
+        heard = line is not None and word is not None and line.boots.get(word.beat.boot, -1) >= word.beat.i
+        found = self.life.witness(svc, word, self.moment)
+        assert not (heard and isinstance(found, Acquitted)), f"what was heard is no news: {word}"
+        theirs = self.naive.witness(svc, word, self.now)
+        ours = "unheard" if isinstance(found, Acquitted) else found and str(found.state)
+        assert ours == theirs or self.naive.near(svc)
+        if ours != theirs:
+            line = self.naive.lines[svc]
+            line.state = "down" if ours == "down" else str(self.life.records[svc].state)
+        if isinstance(found, Acquitted):
+            self.acquitted += 1
+            self.lost(name, "deaf")
+            self.open_at[name] = self.now + 0.05
+        self.conclude(found if isinstance(found, Verdict) else None)
+        self.tick_at = self.now
+
+    def conclude(self, *verdicts: Verdict | None) -> None:
+        for verdict in verdicts:
+            if verdict is not None:
+                self.concluded.append((self.now, verdict))
+                self.outbox.append(verdict)
+
+    # -- roster and memory
+
+    def rewatch(self, watches: list[Watch], now: float) -> None:
+        self.now, self.watches = now, watches
+        self.conclude(*self.life.rewatch(watches, dict.fromkeys(self.buses, BUS_TIMEOUT_SEC), self.moment))
+        self.naive.rewatch(watches, self.buses, now)
+        for name, bus in self.buses.items():
+            if bus.session is not None:
+                bus.session.channels = {CANARY} | {w.channel for w in watches if w.bus == name}
+        self.tick_at = now
+
+    def remember(self) -> None:
+        self.memory_at = self.now + (0.5 if self.life.held else 1.0)
+        if not self.buses[HOME].answers:
+            return
+        if self.life.held:
+            self.recall()
+            self.memory_at = self.now
+            return
+        self.unsaved |= self.life.dirty
+        self.life.dirty = {}
+        for name, bus in self.life.buses.items():
+            self.disk.clocks[name] = round(bus.clock.proven, 3), WALL + self.now
+        for svc, record in self.unsaved.items():
+            self.disk.silences.pop(svc, None)
+            if record is not None and record.last is None:
+                self.disk.silences[svc] = Silence(round(record.enter, 3), 0.0, False, record.bus.name)
+            elif record is not None:
+                last = record.last
+                self.disk.silences[svc] = Silence(round(last.at, 3), last.wall, True, record.bus.name)
+        self.unsaved = {}
+        for svc, noted in self.life.notes.take(self.now).items():
+            if noted is None:
+                self.disk.notes.pop(svc, None)
+            else:
+                self.disk.notes[svc] = write_note(noted)
+
+    def recall(self) -> None:
+        words = {}
+        for watch in self.watches:
+            if self.buses[watch.bus].answers and (word := self.buses[watch.bus].word_of(watch, self.now)):
+                words[watch.svc] = word
+        bus_of = {watch.svc: watch.bus for watch in self.watches}
+        notes = {svc: read_note(raw) for svc, raw in self.disk.notes.items()}
+        roster = {field: stored(**entry) for field, entry in self.disk.roster.items()}
+        known = remembered(roster, self.disk.silences, self.disk.clocks, bus_of, notes)
+        verdicts = recall(self.life, known, words, self.moment)
+        self.recalled_at = self.now
+        came_up = self.naive.recall(known, words, self.now)
+        assert [verdict.svc for verdict in verdicts if verdict.state is State.UP] == came_up
+        self.conclude(*verdicts)
+        for field, entry in self.disk.roster.items():
+            if field.startswith("bus:") and entry["verdict"] == "down":
+                since, deaf = entry.get("since"), entry.get("reason") == "deaf"
+                self.conclude(recall_bus(self.life, field[4:], since, self.moment, deaf=deaf))
+        self.life.dirty |= {svc: None for svc in self.disk.silences if svc not in self.life.records}
+        for svc in notes.keys() - self.life.records.keys():
+            self.life.notes.urge(svc)
+
+    # -- what holds at any moment
+
+    def everyone_is_filed_once(self) -> None:
+        for name, bus in self.life.buses.items():
+            wheel = bus.wheel
+            filed = [id(item) for items in wheel._slots.values() for item in items]
+            filed += [id(item) for _, _, item in wheel._near]
+            assert len(filed) == len(set(filed)), f"two entries for one record on {name}"
+            waiting = {id(record) for record in bus.waiting}
+            for record in self.life.records.values():
+                if record.bus is not bus:
+                    continue
+                assert record.filed == (id(record) in filed)
+                watched = id(record) in filed or id(record) in waiting or record.asked
+                assert watched or record.state is State.DOWN, f"{record.watch.svc} is overlooked"

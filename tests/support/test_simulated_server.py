@@ -1,0 +1,111 @@
+"""The scripts of `simulation/server.py` do what the real ones do: the same requests, the same replies."""
+
+import asyncio
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from healer.leading import _TURN
+from healer.lease import Lease
+from marketswarm.testing import MemoryBus
+from marketswarm.vigil.remember import _SAVE
+from marketswarm.vigil.tell import _TELL
+from support.simulation.server import LEASE, ROSTER, RefusedError, Server
+
+LIFE_SEC = 2.0
+
+turns = st.tuples(
+    st.sampled_from("abc"),  # whose turn
+    st.sampled_from([0.1, 0.3, 1.0, 2.5]),  # after so many seconds
+    st.sampled_from(["take", "take", "look", "carry", "give", "forget", "delete"]),
+    st.integers(0, 6),  # the least epoch, or the carried one
+    st.sampled_from(["", "", "x", "x,memory"]),  # deaf to
+)
+entries = st.sampled_from(["up", "down", "unwatched"])
+notices = st.tuples(
+    st.sampled_from(["a", "bus:x"]),
+    entries,
+    st.sampled_from(["", "", "m1", "m2"]),
+    st.sampled_from(["ch", ""]),
+)
+
+
+def quiet(*_told: object) -> None:
+    pass
+
+
+def on_both(server: Server, bus: MemoryBus, runner: asyncio.Runner, script, *words):
+    real = runner.run(bus.script(script, *words))
+    assert server.run(script, *words, 0.0) == real
+    return real
+
+
+@pytest.fixture(scope="module")
+def runner():
+    with asyncio.Runner() as runner:
+        yield runner
+
+
+@settings(max_examples=60)
+@given(st.lists(turns, max_size=25))
+def test_a_turn_with_a_lease_is_the_same_in_python_and_in_lua(runner, history):
+    server, bus, now = Server("x", quiet), MemoryBus(), 0.0
+    leases = {boot: Lease(boot, LIFE_SEC) for boot in "abc"}
+    for boot, pause, what, epoch, deaf in history:
+        now += pause
+        lease = leases[boot]
+        if what == "forget":
+            lease.lost()
+        if what == "delete":
+            runner.run(bus.client.delete(LEASE))
+            server.hash(LEASE).clear()
+        may_take = what == "take"
+        stale = lease.stale(now) if may_take else ""
+        carried = epoch if what == "carry" else 0
+        args = [boot, lease.epoch, max(1, epoch), carried, int(may_take), stale, deaf, LIFE_SEC]
+        reply = on_both(server, bus, runner, _TURN, [LEASE], [*args, int(what == "give")])
+        lease.answered(reply, now)
+    kept = runner.run(bus.client.hgetall(LEASE))
+    ours = {key.encode(): value for key, value in server.hash(LEASE).items()}
+    assert {key: value for key, value in kept.items() if key != b"until"} == {
+        key: value for key, value in ours.items() if key != b"until"
+    }
+    runner.run(bus.aclose())
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(notices, st.booleans()), max_size=12))
+def test_what_is_told_is_decided_the_same_in_python_and_in_lua(runner, history):
+    server, bus = Server("x", quiet), MemoryBus()
+    runner.run(bus.client.hset(LEASE, mapping={"boot": "a", "epoch": "1"}))
+    server.hash(LEASE).update(boot=b"a", epoch=b"1")
+    for n, ((field, verdict, mark, channel), speaks) in enumerate(history):
+        entry = {"verdict": verdict, "n": n} | ({"mark": mark} if mark else {})
+        value = b"" if verdict == "unwatched" else orjson.dumps(entry)
+        assumed = "up" if field.startswith("bus:") else "unknown"
+        args = ["a", 1 if speaks else 2, 100, field, assumed, verdict, mark, value, b"{}", channel, -1]
+        on_both(server, bus, runner, _TELL, [LEASE, ROSTER, "log", f"health:{field}"], args)
+    kept = runner.run(bus.client.hgetall(ROSTER))
+    assert kept == {key.encode(): value for key, value in server.hash(ROSTER).items()}
+    runner.run(bus.aclose())
+
+
+def test_what_is_saved_is_the_same_in_python_and_in_lua(runner):
+    server, bus = Server("x", quiet), MemoryBus()
+    runner.run(bus.client.hset(LEASE, mapping={"boot": "a", "epoch": "1"}))
+    server.hash(LEASE).update(boot=b"a", epoch=b"1")
+    for fence in (["a", 1], ["a", 2], ["", 0]):
+        for args in ([2, "f", "1", "g", "2", 0], [1, "f", "3", 1, "g"], [0, 0]):
+            on_both(server, bus, runner, _SAVE, [LEASE, "h"], [*fence, *args])
+    assert runner.run(bus.client.hgetall("h")) == {b"f": server.hash("h")["f"]}
+    runner.run(bus.aclose())
+
+
+def test_a_server_that_refuses_writes_holds_what_it_held():
+    server = Server("x", quiet)
+    server.refusing = "oom"
+    with pytest.raises(RefusedError):
+        server.run(_TURN, [LEASE], ["a", 0, 1, 0, 1, "", "", LIFE_SEC, 0], 0.0)
+    assert server.hash(LEASE) == {}
