@@ -1,0 +1,68 @@
+"""Holds docs/at-3am.md to the words that messages and commands really use."""
+
+import re
+
+import pytest
+from channel_messages import AT, event_of
+from pages import ROOT, table
+
+from marketswarm.channels import Severity
+from marketswarm.channels.wording import message_of
+from marketswarm.cli.leader import Leader
+from marketswarm.cli.rows import UNWATCHABLE
+from marketswarm.event import Kind, encode
+from marketswarm.exit import Code
+from notifier import notes
+from notifier.router.incident import Line, Say
+from notifier.router.telling import compose
+
+PAGE = "docs/at-3am.md"
+TEXT = (ROOT / PAGE).read_text(encoding="utf-8")
+OF_ITS_OWN = {"healer_miss": "healer", "healer_ok": "healer", "reach_gap": "healer"}
+
+
+def shown() -> set[str]:
+    """What messages say, between backticks in the first column."""
+    rows = table(PAGE, "A message says")
+    return {words for row in rows for words in re.findall("`([^`]+)`", row[0])}
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_the_title_of_each_event_is_on_the_page(kind):
+    svc = OF_ITS_OWN.get(kind, "massive/NAME" if kind is Kind.PROBE_MISS else "NAME")
+    event = event_of(kind, svc, AT, late_sec=31.2, timeout_sec=30.0, gap_sec=40.0, down_sec=50.0)
+    title = message_of(event, encode(event), AT).title
+    assert title.replace("healer is up again", "NAME is up again") in shown()
+
+
+@pytest.mark.parametrize("say", [say for say in Say if say not in (Say.UP, Say.BLIP, Say.SETTLED, Say.NOTE)])
+def test_what_the_notifier_says_of_an_outage_is_on_the_page(say):
+    event = event_of(Kind.HEARTBEAT_MISS, "NAME", AT, late_sec=31.2, timeout_sec=30.0)
+    line = Line(event.id, "NAME", "NAME", say, AT, AT, events=(encode(event).decode(),), ids=(event.id,))
+    message = compose([line], severity=lambda _: Severity.WARNING, with_it={})
+    assert message.title in shown()
+
+
+def test_a_cause_and_a_group_are_on_the_page():
+    assert {"NAME is down, and 3 that depend on it", "200 services are down"} <= shown()
+
+
+def test_what_the_notifier_says_of_itself_is_on_the_page():
+    titles = [
+        notes.broken("NAME", "", "410", AT).title.partition(":")[0],
+        notes.unopened("NAME", "", AT).title,
+        notes.readdressed({"NAME": "x"}, 1, AT).title.partition(":")[0],
+    ]
+    assert set(titles) <= shown()
+
+
+def test_what_the_command_line_says_is_on_the_page():
+    said = [row[0] for row in table(PAGE, "The command line says")]
+    assert str(Leader("abc", 1, 5.0)).startswith("no healer leads")
+    assert "`no healer leads`" in said
+    assert any(f"`{UNWATCHABLE}`" in each for each in said)
+    assert {f"exit code {code}" for code in Code if code} <= set(said)
+
+
+def test_it_is_one_screen_of_short_rows():
+    assert len(TEXT.splitlines()) < 75
