@@ -14,8 +14,8 @@ from typing import IO, Any, cast
 
 import orjson
 
-from marketswarm.printable import escaped, escaped_json, escaped_lines
 from marketswarm.settings import Common
+from marketswarm.text import escape_json, escape_lines, escape_text
 
 # structlog draws in all of rich, if it is there, for tracebacks on a terminal: too dear for every agent
 _absent = {} if "rich" in sys.modules else {"rich": None}
@@ -126,7 +126,7 @@ def _without_credentials(_logger: Any, _method: str, event: EventDict) -> Mutabl
 def _without_controls(_logger: Any, _method: str, event: EventDict) -> MutableMapping[str, Any]:
     """Escape what would steer the terminal that the line is for; a traceback keeps its lines."""
     return {
-        escaped(str(key)): escaped_lines(value) if key == "exception" else _printable(value)
+        escape_text(str(key)): escape_lines(value) if key == "exception" else _printable(value)
         for key, value in event.items()
     }
 
@@ -134,12 +134,12 @@ def _without_controls(_logger: Any, _method: str, event: EventDict) -> MutableMa
 def _printable(value: Any) -> Any:
     """Return the value with each of its texts escaped; numbers and None as they are, for their colours."""
     if isinstance(value, str):
-        return escaped(value)
+        return escape_text(value)
     if isinstance(value, (list, tuple)):
         return [_printable(item) for item in value]
     if isinstance(value, dict):
         return {_printable(key): _printable(item) for key, item in value.items()}
-    return value if value is None or isinstance(value, (int, float)) else escaped(str(value))
+    return value if value is None or isinstance(value, (int, float)) else escape_text(str(value))
 
 
 def _scrubbed(value: Any) -> Any:
@@ -156,9 +156,9 @@ def _scrubbed(value: Any) -> Any:
 
 def _dumps(value: Any, **_options: Any) -> bytes:
     try:
-        return escaped_json(orjson.dumps(value, default=_shown, option=orjson.OPT_NON_STR_KEYS))
+        return escape_json(orjson.dumps(value, default=_shown, option=orjson.OPT_NON_STR_KEYS))
     except TypeError:  # a lone surrogate, an integer past 64 bits: show rather than lose the line
-        return escaped_json(orjson.dumps({str(key): _shown(item) for key, item in value.items()}))
+        return escape_json(orjson.dumps({str(key): _shown(item) for key, item in value.items()}))
 
 
 def _shown(value: Any) -> str:

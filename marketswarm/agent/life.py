@@ -23,8 +23,8 @@ from marketswarm import __version__, log
 from marketswarm.agent.beating import Beating
 from marketswarm.agent.finding import Found, load_truth, truth_places, usable_bus
 from marketswarm.agent.following import Following, Refused
-from marketswarm.agent.measuring import measure, measured
 from marketswarm.agent.member import Agent, MakeHeartbeat, OpenBus, S
+from marketswarm.agent.metrics import measure, measured
 from marketswarm.agent.signs import AliveFile, Outlet, Signs
 from marketswarm.agent.stopping import Stop
 from marketswarm.agent.systemd import manager

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from marketswarm.channels.alerts import payload
 from marketswarm.channels.http import Http, host_of
 from marketswarm.channels.message import Channel, Message, Receipt
-from marketswarm.settings.values import HttpUrl
+from marketswarm.settings import HttpUrl
 
 
 class Options(BaseModel):

@@ -13,7 +13,7 @@ from marketswarm import log as logs
 from marketswarm.channels.fitting import plain
 from marketswarm.channels.mail import mail_of
 from marketswarm.channels.message import Channel, Failure, Message, Receipt, SendError
-from marketswarm.settings.values import Addresses, Name, Port, Tls
+from marketswarm.settings import Addresses, Name, Port, Tls
 
 WITHIN_SEC: Final = 15.0
 """A mail server may greylist, scan and look names up while we wait."""

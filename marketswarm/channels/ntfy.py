@@ -12,7 +12,7 @@ from marketswarm.channels.http import Http, host_of
 from marketswarm.channels.look import Look, look_of
 from marketswarm.channels.message import Channel, Message, Receipt
 from marketswarm.channels.talk import post
-from marketswarm.settings.values import HttpUrl, Token
+from marketswarm.settings import HttpUrl, Token
 
 TITLE_AT_MOST: Final = 250
 MESSAGE_AT_MOST: Final = 3800

@@ -18,7 +18,7 @@ from marketswarm.channels.message import Channel, Failure, Message, Receipt, Sen
 from marketswarm.channels.parts import Parts
 from marketswarm.channels.refusing import refusal_of
 from marketswarm.event import Event, parse
-from marketswarm.settings.values import HttpUrl, Token
+from marketswarm.settings import HttpUrl, Token
 
 ENQUEUE: Final = "https://events.pagerduty.com/v2/enqueue"
 WITHIN_SEC: Final = 20.0

@@ -15,7 +15,7 @@ from marketswarm.channels.http import Http, host_of
 from marketswarm.channels.look import look_of
 from marketswarm.channels.message import Channel, Failure, Message, Receipt, SendError
 from marketswarm.channels.talk import post, said
-from marketswarm.settings.values import HttpUrl, Name, Token
+from marketswarm.settings import HttpUrl, Name, Token
 
 TITLE_AT_MOST: Final = 300
 SECTION_AT_MOST: Final = 3000

@@ -16,7 +16,7 @@ from marketswarm.channels.look import Look, look_of
 from marketswarm.channels.message import Channel, Message, Receipt, SendError
 from marketswarm.channels.refusing import failure_of
 from marketswarm.channels.talk import post
-from marketswarm.settings.values import HttpUrl
+from marketswarm.settings import HttpUrl
 
 CARD_AT_MOST: Final = 24_000
 """As Teams counts: the card as JSON in a string of JSON, which it refuses from 28,672 bytes on."""

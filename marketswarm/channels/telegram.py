@@ -15,7 +15,7 @@ from marketswarm.channels.look import look_of
 from marketswarm.channels.message import Channel, Failure, Message, Receipt, SendError
 from marketswarm.channels.refusing import Answer, refusal_of
 from marketswarm.channels.talk import ask, pause_of, said
-from marketswarm.settings.values import HttpUrl, Name, Token
+from marketswarm.settings import HttpUrl, Name, Token
 
 TITLE_AT_MOST: Final = 300
 TEXT_AT_MOST: Final = 1500

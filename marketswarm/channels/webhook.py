@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from marketswarm.channels.body import payload
 from marketswarm.channels.http import Http, host_of
 from marketswarm.channels.message import Channel, Message, Receipt
-from marketswarm.settings.values import WHSEC, HttpUrl, Signing
+from marketswarm.settings import WHSEC, HttpUrl, Signing
 
 
 class Options(BaseModel):

@@ -5,8 +5,8 @@ from dataclasses import replace
 from typing import Final
 
 from marketswarm.channels.message import Message, Severity, What
-from marketswarm.duration import in_words
 from marketswarm.event import Event, Kind
+from marketswarm.text import format_duration
 
 LATE_SEC: Final = 60.0
 """What is told this long after it happened says so."""
@@ -35,7 +35,7 @@ def as_late(message: Message, now: float) -> Message:
 
 def seconds(value: float | None) -> str:
     """A duration in words, known or not."""
-    return "some time" if value is None else in_words(value)
+    return "some time" if value is None else format_duration(value)
 
 
 def words(event: Event) -> tuple[str, str]:

@@ -33,7 +33,7 @@ from marketswarm.cli import (
 )
 from marketswarm.cli.ending import ended_well
 from marketswarm.exit import Code, exit_in
-from marketswarm.printable import escaped_lines
+from marketswarm.text import escape_lines
 
 app = typer.Typer(
     name="marketswarm",
@@ -98,6 +98,6 @@ def main() -> NoReturn:
         if end is None:
             raise
         if end.message:
-            sys.stderr.write(f"marketswarm: {escaped_lines(end.message)}\n")
+            sys.stderr.write(f"marketswarm: {escape_lines(end.message)}\n")
         sys.exit(end.code)
     sys.exit(Code.DONE)

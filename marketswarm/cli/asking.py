@@ -19,7 +19,7 @@ from marketswarm.cli.rows import rows
 from marketswarm.cli.sight import Sight, sight
 from marketswarm.cli.words import seconds
 from marketswarm.exit import Exit
-from marketswarm.printable import escaped
+from marketswarm.text import escape_text
 
 REFUSED: Final = 1
 """The exit code when the notifier, or a receiver, did not do it."""
@@ -104,7 +104,7 @@ def _say(answer: Answer, say: Callable[[str], None]) -> None:
         return
     where = f" ({answer.where})" if answer.where and answer.where != answer.channel else ""
     head = f"{answer.channel}{where}: " if answer.channel else ""
-    say(escaped(f"{'✓' if answer.ok else '✗'} {head}{answer.said}"))
+    say(escape_text(f"{'✓' if answer.ok else '✗'} {head}{answer.said}"))
 
 
 async def _why_not(fleet: Sight, made: Ask, within_sec: float, answers: Sequence[Answer]) -> str:

@@ -71,7 +71,7 @@ def _table(found: Sequence["Undelivered"], now: float) -> "Table":
     from rich.table import Table
 
     from marketswarm.cli.words import moment
-    from marketswarm.printable import escaped
+    from marketswarm.text import escape_text
 
     table = Table(box=None, pad_edge=False, header_style="dim")
     for head in ("id", "channel", "since"):
@@ -80,5 +80,5 @@ def _table(found: Sequence["Undelivered"], now: float) -> "Table":
         table.add_column(head, overflow="fold")
     for each in found:
         since = "-" if each.ts is None else moment(each.ts, now)
-        table.add_row(*map(escaped, (each.id, each.channel, since, each.reason, each.title)))
+        table.add_row(*map(escape_text, (each.id, each.channel, since, each.reason, each.title)))
     return table

@@ -9,7 +9,7 @@ from marketswarm.attention import DEAD, SILENCES, Silence, merged
 from marketswarm.bus import Bus, BusError
 from marketswarm.cli.silences import on
 from marketswarm.cli.words import moment
-from marketswarm.printable import escaped
+from marketswarm.text import escape_text
 
 _SHOWN = 3  # silences; more are counted
 
@@ -26,7 +26,7 @@ class Heeded:
         """Lines for a person; none when there is nothing."""
         notes = [
             f"silent until {moment(each.ends_at, self.at)}: {on(each)} "
-            f"({escaped(each.author)}: {escaped(each.reason)})"
+            f"({escape_text(each.author)}: {escape_text(each.reason)})"
             for each in self.silences[:_SHOWN]
         ]
         if len(self.silences) > _SHOWN:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import orjson
 
-from marketswarm.duration import in_words
+from marketswarm.text import format_duration
 
 KEPT_SEC: Final = 35 * 86_400.0
 """How long the key lives, or twice the timeout if that is more: a monthly job's last run can be seen."""
@@ -47,8 +47,8 @@ class Run:
         if self.why is not None:
             return f"not started: {self.why}"
         end = f"ended by {self.signal}" if self.signal else f"exit {self.code}"
-        limit = f", its limit of {in_words(self.limit_sec)} over" if self.limit_sec else ""
-        return f"{end} after {in_words(self.took_sec)}{limit}"
+        limit = f", its limit of {format_duration(self.limit_sec)} over" if self.limit_sec else ""
+        return f"{end} after {format_duration(self.took_sec)}{limit}"
 
     def encode(self, svc: str) -> bytes:
         """The JSON for `run:<svc>`."""

@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from marketswarm.printable import escaped_json, escaped_lines
+from marketswarm.text import escape_json, escape_lines
 
 _LOOK_EVERY_SEC = 1.0
 _PLAIN_LETTERS = str.maketrans({"✗": "x", "✓": "+", "·": "-", "…": ".", "→": ">"})
@@ -29,7 +29,7 @@ class _Guarded(Console):
             if segment.control or segment.text.isprintable():
                 yield segment
             else:
-                yield Segment(escaped_lines(segment.text), segment.style)
+                yield Segment(escape_lines(segment.text), segment.style)
 
 
 def console() -> Console:
@@ -39,7 +39,7 @@ def console() -> Console:
 
 def line(text: str, style: str | None = None) -> None:
     """One line, at once: whoever reads a pipe wants it now."""
-    text = escaped_lines(text)
+    text = escape_lines(text)
     if not _shows("✗"):
         text = text.translate(_PLAIN_LETTERS)
     if style and sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
@@ -64,7 +64,7 @@ def drawing(what: RenderableType) -> None:
 
 def raw(data: bytes) -> None:
     """One line of JSON: as it is, but for what would steer a terminal."""
-    sys.stdout.buffer.write((escaped_json(data) if sys.stdout.isatty() else data) + b"\n")
+    sys.stdout.buffer.write((escape_json(data) if sys.stdout.isatty() else data) + b"\n")
     sys.stdout.buffer.flush()
 
 

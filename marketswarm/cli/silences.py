@@ -44,9 +44,9 @@ def silences(
 
 def on(silence: "Silence") -> str:
     """What a silence is on, as it was said: `rss_*, tag ingest`."""
-    from marketswarm.printable import escaped
+    from marketswarm.text import escape_text
 
-    return escaped(", ".join((*silence.services, *(f"tag {tag}" for tag in silence.tags))))
+    return escape_text(", ".join((*silence.services, *(f"tag {tag}" for tag in silence.tags))))
 
 
 async def _read(data: Path) -> tuple[list["Silence"], list[str]]:
@@ -72,7 +72,7 @@ def _table(shown: Sequence["Silence"], now: float) -> "Table":
     from rich.text import Text
 
     from marketswarm.cli.words import moment, seconds
-    from marketswarm.printable import escaped
+    from marketswarm.text import escape_text
 
     table = Table(box=None, pad_edge=False, header_style="dim")
     for head in ("id", "until", "left"):
@@ -86,7 +86,7 @@ def _table(shown: Sequence["Silence"], now: float) -> "Table":
             moment(each.ends_at, now),
             Text(left, style="dim" if each.over(now) else ""),
             on(each),
-            escaped(each.author),
-            escaped(each.reason),
+            escape_text(each.author),
+            escape_text(each.reason),
         )
     return table

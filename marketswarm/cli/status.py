@@ -158,11 +158,11 @@ def _drawn(picture: Picture) -> "Group":
     from rich.console import Group
     from rich.text import Text
 
-    from marketswarm.printable import escaped
+    from marketswarm.text import escape_text
 
-    notes = [Text(escaped(note), style="yellow") for note in picture.notes()]
+    notes = [Text(escape_text(note), style="yellow") for note in picture.notes()]
     leads = picture.leader and not picture.leader.lapsed_sec
-    leader = [Text(escaped(str(picture.leader)), style="dim")] if leads else []
+    leader = [Text(escape_text(str(picture.leader)), style="dim")] if leads else []
     return Group(*([_table(picture)] if picture.rows else []), *leader, *notes)
 
 
@@ -171,7 +171,7 @@ def _table(picture: Picture) -> "Table":
     from rich.text import Text
 
     from marketswarm.cli.words import seconds
-    from marketswarm.printable import escaped
+    from marketswarm.text import escape_text
 
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("service", no_wrap=True, overflow="ellipsis", min_width=7)
@@ -185,9 +185,9 @@ def _table(picture: Picture) -> "Table":
         facts = (_instances(row), row.rev, row.restarts, row.boot)
         table.add_row(
             row.svc,
-            Text(escaped(row.verdict), style=_STYLES.get(row.verdict, "")),
+            Text(escape_text(row.verdict), style=_STYLES.get(row.verdict, "")),
             "-" if row.silence_sec is None else seconds(row.silence_sec),
-            *("-" if fact is None else escaped(str(fact)) for fact in facts),
+            *("-" if fact is None else escape_text(str(fact)) for fact in facts),
             Text(_state(row), style=_style(row)),
         )
     return table
@@ -207,13 +207,13 @@ def _style(row: "Row") -> str:
 
 def _state(row: "Row") -> str:
     from marketswarm.cli.last_run import in_short
-    from marketswarm.printable import escaped
+    from marketswarm.text import escape_text
 
     state = row.status or "" if row.detail is None else f"{row.status}: {row.detail}"
     run = row.last_run or {}
     if run.get("said") not in (None, row.detail):  # its goodbye says the same
         state = "; ".join(filter(None, (state, in_short(run, _when))))
-    return escaped(state)
+    return escape_text(state)
 
 
 def _when(ts: object) -> str:

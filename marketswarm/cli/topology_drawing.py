@@ -8,7 +8,7 @@ from rich.text import Text
 
 from marketswarm.cli.topology_picture import Flow, Instance, Picture, Reader, Service
 from marketswarm.cli.topology_words import of_key, of_reader, of_service
-from marketswarm.duration import in_words
+from marketswarm.text import format_duration
 
 _STATES = {"degraded": "yellow", "stopping": "yellow"}
 
@@ -67,7 +67,7 @@ def _rows(service: Service) -> Iterator[Sequence[str | Text]]:
         words = [_state(one)]
         if number == 0 and (service.conflict or (service.replicas or 1) != 1):
             words.append("conflict: " * service.conflict + of_service(service))
-        up = "-" if one.up_sec is None else in_words(round(one.up_sec))
+        up = "-" if one.up_sec is None else format_duration(round(one.up_sec))
         style = "red" if service.conflict or one.crash_loop else _STATES.get(one.status or "", "")
         facts = (one.boot, one.host, one.version, one.rev)
         yield (
@@ -85,7 +85,9 @@ def _state(one: Instance) -> str:
     if one.crash_loop:
         words = f"crash loop; {words}"
     if one.skew_sec is not None:
-        words += f"; its clock is {in_words(abs(one.skew_sec))} {'ahead' if one.skew_sec > 0 else 'behind'}"
+        words += (
+            f"; its clock is {format_duration(abs(one.skew_sec))} {'ahead' if one.skew_sec > 0 else 'behind'}"
+        )
     return words
 
 

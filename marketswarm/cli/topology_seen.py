@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from marketswarm.cli.topology_picture import Flow, Instance, Picture, Reader, Service, Wrong
-from marketswarm.duration import in_words
-from marketswarm.printable import escaped
+from marketswarm.text import escape_text, format_duration
 from marketswarm.truth import Truth
 from marketswarm.truth.flows import Fault, Flows, Key, flows_of, unfed
 
@@ -41,7 +40,7 @@ class Written:
             return f"how old {name} is can't be told"
         every_sec = _number(self.found.get("every_sec")) or 0.0
         if self.age_sec > max(OLD_SEC, 3 * every_sec):
-            return f"{name} is {in_words(self.age_sec)} old"
+            return f"{name} is {format_duration(self.age_sec)} old"
         return None
 
 
@@ -184,7 +183,7 @@ def _list(value: Any) -> list[Any]:
 
 
 def _text(value: Any) -> str | None:
-    return escaped(value[:TEXT]) if isinstance(value, str) and value else None
+    return escape_text(value[:TEXT]) if isinstance(value, str) and value else None
 
 
 def _whole(value: Any) -> int | None:

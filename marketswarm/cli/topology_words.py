@@ -1,7 +1,7 @@
 """What `topology` says of a flow in a few words, the same in a table, in Mermaid and in DOT. Pure."""
 
 from marketswarm.cli.topology_picture import Flow, Reader, Service
-from marketswarm.duration import in_words
+from marketswarm.text import format_duration
 
 
 def of_key(flow: Flow) -> str:
@@ -15,7 +15,7 @@ def of_key(flow: Flow) -> str:
     words = [] if flow.rate is None else [rate(flow.rate)]
     words.append(f"{flow.length} {'entry' if flow.length == 1 else 'entries'}")
     if not flow.rate and flow.last_sec is not None:
-        words.append(f"last {in_words(flow.last_sec)} ago")
+        words.append(f"last {format_duration(flow.last_sec)} ago")
     return ", ".join(words)
 
 
@@ -27,7 +27,7 @@ def of_reader(reader: Reader) -> str:
     if reader.pending:
         words.append(f"{reader.pending} pending")
     if reader.oldest_sec is not None:
-        words.append(f"oldest {in_words(reader.oldest_sec)}")
+        words.append(f"oldest {format_duration(reader.oldest_sec)}")
     return ", ".join(words)
 
 

@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 
-from marketswarm.duration import in_words
-from marketswarm.printable import escaped
+from marketswarm.text import escape_text, format_duration
 
 _MISS, _OK, _NOTE = "✗", "✓", "·"
 _REASONS = {"stopped": ", after it said goodbye", "never_seen": ", none ever"}
@@ -19,7 +18,7 @@ def sentence(event: Mapping[str, Any], zone: tzinfo | None = None) -> str:
     say = _SENTENCES.get(str(event.get("type")), _unknown)
     mark, text = say(event)
     line = f"{clock(event.get('ts'), zone)} {mark} {text}"
-    return escaped(line)
+    return escape_text(line)
 
 
 def clock(ts: Any, zone: tzinfo | None = None) -> str:
@@ -38,7 +37,7 @@ def moment(ts: float, now: float, zone: tzinfo | None = None) -> str:
 
 def seconds(value: Any) -> str:
     """A duration in words, whatever stands in its place."""
-    return "? s" if isinstance(value, bool) or not isinstance(value, int | float) else in_words(value)
+    return "? s" if isinstance(value, bool) or not isinstance(value, int | float) else format_duration(value)
 
 
 def _silent(what: str) -> Callable[[Mapping[str, Any]], tuple[str, str]]:

@@ -11,8 +11,7 @@ from typing import Final
 
 from marketswarm.agent.sections import model_of
 from marketswarm.bus import variable_of
-from marketswarm.settings import Common, HealerSettings, NotifierSettings, SentinelSettings
-from marketswarm.settings.environment import variables_of
+from marketswarm.settings import Common, HealerSettings, NotifierSettings, SentinelSettings, variables_of
 from marketswarm.truth import Truth
 from marketswarm.truth.credentials import reference_in
 from marketswarm.truth.grants import PREFIX, is_feed_variable

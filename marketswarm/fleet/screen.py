@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from marketswarm.printable import escaped
+from marketswarm.text import escape_text
 
 FLEET = "fleet"  # the name under which the fleet itself speaks
 _HEADS = ("ts", "level", "event", "agent", "exception", "part")
@@ -73,7 +73,7 @@ class Screen:
         """The line to show for `raw`, or None for nothing. `now` in monotonic seconds."""
         record = _record(raw)
         if record is None:
-            text = escaped(raw.decode("utf-8", "replace"))
+            text = escape_text(raw.decode("utf-8", "replace"))
             return self._joined(None, name, text) if text.strip() else None
         level, event = str(record.get("level", "info")), str(record.get("event", ""))
         if not self.verbose and not (name == FLEET or _telling(level, event)):
@@ -86,12 +86,12 @@ class Screen:
     def _said(self, record: Mapping[str, Any], level: str, event: str, hidden: int) -> str:
         left_out = _HEADS if self.verbose else (*_HEADS, *_LONG)
         facts = [f"{key}={_value(value)}" for key, value in record.items() if key not in left_out]
-        text = " ".join([self._painted(escaped(event), _LOUD.get(level, "")), *facts])
+        text = " ".join([self._painted(escape_text(event), _LOUD.get(level, "")), *facts])
         if hidden:
             text += self._painted(f" (and {hidden} more like it)", _DIM)
         lines = str(record.get("exception") or "").strip().splitlines()
         for line in lines if self.verbose else lines[-1:]:
-            text += "\n    " + self._painted(escaped(line), _DIM)
+            text += "\n    " + self._painted(escape_text(line), _DIM)
         return text
 
     def _joined(self, ts: Any, name: str, text: str) -> str:
@@ -143,6 +143,6 @@ def _value(value: Any) -> str:
     if isinstance(value, list) and value and all(isinstance(each, str) for each in value):
         value = ",".join(value)
     if isinstance(value, str):
-        text = escaped(value)
+        text = escape_text(value)
         return f'"{text}"' if " " in text or not text else text
-    return escaped(orjson.dumps(value).decode())
+    return escape_text(orjson.dumps(value).decode())

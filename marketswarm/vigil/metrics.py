@@ -2,7 +2,7 @@
 
 It reads what the vigil's parts keep anyway, in the thread of whoever asks; only the delay of verdicts is
 noted as they are told. So a beat costs nothing more, and a service that the truth drops is gone with the next
-answer. What the agent tells of itself is `marketswarm.metrics.own`.
+answer. What the agent tells of itself is `marketswarm.agent.metrics`.
 """
 
 import time

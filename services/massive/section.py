@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field, model_validator
 
 from marketswarm.agent import Own
-from marketswarm.settings.environment import variables_of
+from marketswarm.settings import variables_of
 from marketswarm.truth.problems import Place
 from services.massive.market.wishes import MarketWishes, key_refusal
 from services.massive.outlook import SVC, Patience

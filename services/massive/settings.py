@@ -4,7 +4,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
-from marketswarm.settings.programs import VigilSettings
+from marketswarm.settings import VigilSettings
 from services.massive.market.settings import MarketSettings
 from services.massive.targets import Resolvers
 

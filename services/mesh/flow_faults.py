@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
-from marketswarm.duration import in_words
+from marketswarm.text import format_duration
 from marketswarm.truth.flows import Fault, few, unfed
 from services.mesh.flow_graph import Graph, Moving, Presence
 from services.mesh.flow_look import Group
@@ -75,11 +75,12 @@ class Judge:
         who = next(svc for svc in writers if self.presence.up_sec.get(svc, 0.0) == up_sec) if up_sec else ""
         never = seen.kind == "none" or (seen.kind == "stream" and not seen.added and not seen.length)
         if never and up_sec > self.wishes.behind_sec:
-            why = f"nothing was ever written there, though {who} is up for {in_words(up_sec)}"
+            why = f"nothing was ever written there, though {who} is up for {format_duration(up_sec)}"
             yield Fault("never_written", one.key, who, why)
         allowed_sec = expected_sec or self.wishes.silent_sec
         if not never and seen.last_sec is not None and min(seen.last_sec, up_sec) > allowed_sec:
-            why = f"nothing new for {in_words(seen.last_sec)}, though {who} is up for {in_words(up_sec)}"
+            silent, up = format_duration(seen.last_sec), format_duration(up_sec)
+            why = f"nothing new for {silent}, though {who} is up for {up}"
             yield Fault("writer_silent", one.key, who, why)
 
     def _of_readers(self, one: Moving) -> Iterator[Fault]:
@@ -90,7 +91,7 @@ class Judge:
             if group is not None:
                 yield from self._of_group(one, svc, group)
             elif self._should_have_one(svc, one):
-                up = in_words(self.presence.up_sec[svc])
+                up = format_duration(self.presence.up_sec[svc])
                 yield Fault("no_group", one.key, svc, f"{svc} is up for {up} and has no consumer group there")
         for group in one.others:
             yield from self._of_group(one, "", group)
@@ -118,7 +119,7 @@ class Judge:
             down = f"; {svc} is down" if svc in self.presence.down else ""
             text = (
                 f"{name}{whose} falls behind: {unread}, {group.pending} taken and not settled, "
-                f"the oldest waits for {in_words(group.oldest_sec)}{down}"
+                f"the oldest waits for {format_duration(group.oldest_sec)}{down}"
             )
             yield Fault("falls_behind", one.key, svc, text)
 

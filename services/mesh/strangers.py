@@ -5,7 +5,7 @@ Their names are theirs to choose, so they are bounded, and bare of all that woul
 
 from typing import Final
 
-from marketswarm.printable import escaped
+from marketswarm.text import escape_text
 
 AGAIN_SEC: Final = 3600.0
 NAMES: Final = 1000
@@ -50,4 +50,4 @@ class Strangers:
 def fit(name: bytes) -> str | None:
     """A stranger's name as it may be shown; None when it is too long for one."""
     text = name.decode("utf-8", "replace")
-    return escaped(text) if 0 < len(text) <= NAME_LIMIT else None
+    return escape_text(text) if 0 < len(text) <= NAME_LIMIT else None

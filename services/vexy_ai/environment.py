@@ -2,8 +2,7 @@
 
 from pydantic import Field
 
-from marketswarm.settings import Common
-from marketswarm.settings.values import HttpUrl, Token
+from marketswarm.settings import Common, HttpUrl, Token
 
 
 class VexySettings(Common):

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Final
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from marketswarm.agent import Own
-from marketswarm.settings.environment import variables_of
+from marketswarm.settings import variables_of
 from services.vexy_ai.environment import VexySettings
 
 TICKER: Final = re.compile(r"[A-Z][A-Z0-9]{0,9}(?:[.-][A-Z0-9]{1,4})?")

@@ -7,10 +7,10 @@ import subprocess
 import pytest
 
 from healer.relay import Relay
+from marketswarm.agent.metrics import OwnMetrics, Vitals
 from marketswarm.agent.share import collect
 from marketswarm.bus.stored_values import collect_unusable
 from marketswarm.liveness import Moment
-from marketswarm.metrics.own import OwnMetrics, Vitals
 from marketswarm.vigil import Notices, Vigil
 from marketswarm.vigil.log_length import LogLength
 from marketswarm.vigil.voice import Fence

@@ -15,13 +15,12 @@ LAYERS = {
         "truth",
         "beat",
         "event",
-        "duration",
         "liveness",
         "attention",
         "sharing",
         "acl",
         "bus_url",
-        "printable",
+        "text",
     ],
     "touches": [
         "bus",
@@ -92,8 +91,6 @@ MAY_PRINT = ["marketswarm.cli"]
 BARE_MAY_IMPORT = ["pkgutil.extend_path"]  # users' own services are beside ours
 
 NAMES_THAT_SAY_NOTHING = {"utils", "util", "helpers", "helper", "common", "core", "manager", "base", "misc"}
-LINES_AT_MOST = 300
-LONGER_FOR_A_REASON: dict[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +230,3 @@ def about_its_form(module: Module) -> Iterator[tuple[int, str]]:
     for step in module.name.split("."):
         if step.strip("_") in NAMES_THAT_SAY_NOTHING:
             yield 1, f"{step} says nothing about what is in it"
-    lines = module.source.count("\n")
-    if lines > LINES_AT_MOST and module.name not in LONGER_FOR_A_REASON:
-        yield LINES_AT_MOST, f"{lines} lines: split it by idea"

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from marketswarm.settings import Common
-from marketswarm.settings.values import Token
+from marketswarm.settings import Common, Token
 from services.massive.market.wishes import RestUrl, WsUrl
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from marketswarm.liveness import State, Told, Verdict
 from marketswarm.liveness.record import BOOTS_KEPT
-from marketswarm.metrics.serving import Exporter
+from marketswarm.metrics.exporter import Exporter
 from marketswarm.vigil.log_length import LogLength
 from marketswarm.vigil.metrics import VigilMetrics, beats_of
 from marketswarm.vigil.voice import UNFENCED, Alone, Fence

@@ -1,11 +1,19 @@
-"""What every agent tells of itself: who it is, its beats, the truth in force, how late its loop comes."""
+"""An agent's own metrics: who it is, its beats, the truth in force, and how late its event loop runs.
+
+METRICS_PORT serves them from the agent's first moment to its last. Where the port is not set, nothing of
+`prometheus_client` is imported.
+"""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
+from marketswarm.agent.beating import Beating
+from marketswarm.agent.member import Agent
+from marketswarm.bus.stored_values import collect_unusable
 from marketswarm.metrics.family import Family, Spread, counter, gauge
 
 LOOK_EVERY_SEC: Final = 0.25
@@ -101,3 +109,36 @@ def _of(vitals: Vitals) -> Iterator[Family]:
         "When the bus last took a beat, in epoch seconds.",
         vitals.last_beat_at,
     )
+
+
+@contextlib.contextmanager
+def measured(me: Agent[Any]) -> Iterator[OwnMetrics | None]:
+    """Serves what the agent exposes for as long as the block lasts; None when there is no port for it.
+
+    Raises:
+        Exit: code 2, when nobody can listen there.
+    """
+    port = me.settings.metrics_port
+    if port is None:
+        yield None
+        return
+    from marketswarm.metrics.exporter import Exporter  # noqa: PLC0415 - see above
+
+    own = OwnMetrics(me.name, me.boot)
+    me.expose(own.collect)
+    me.expose(collect_unusable)
+    names = (me.name, *(me.settings.metrics_allowed_hosts or "").split(","))
+    with Exporter(me.settings.metrics_host, port, me.sources, names):
+        yield own
+
+
+def measure(me: Agent[Any], own: OwnMetrics, beating: Beating) -> None:
+    """From now on the agent's vitals are told, and its loop is measured."""
+    own.vitals = lambda: Vitals(
+        revision=me.revision,
+        degraded=beating.degraded,
+        beats_sent=beating.sent,
+        beats_failed=beating.failed,
+        last_beat_at=beating.sent_at,
+    )
+    me.task(own.lag.run(), name="loop lag")

@@ -1,7 +1,7 @@
 import orjson
 import pytest
 
-from marketswarm.printable import escaped, escaped_json, escaped_lines
+from marketswarm.text import escape_json, escape_lines, escape_text
 
 STEERING = {
     "\x1b[2J": r"\x1b[2J",
@@ -18,22 +18,22 @@ STEERING = {
 
 @pytest.mark.parametrize(("text", "shown"), STEERING.items())
 def test_what_could_steer_a_terminal_is_shown_as_an_escape(text, shown):
-    assert escaped(text) == shown
+    assert escape_text(text) == shown
     assert shown.isprintable()
 
 
 @pytest.mark.parametrize("text", ["", "rss_agg is down", "größer 價格 ✗ →", "🙂", r"C:\new"])
 def test_what_can_be_printed_stays_as_it_is(text):
-    assert escaped(text) == escaped_lines(text) == text
+    assert escape_text(text) == escape_lines(text) == text
 
 
 def test_a_text_of_ours_keeps_its_lines():
-    assert escaped_lines("one\ntwo \x1b[31m\u202e\n") == "one\ntwo \\x1b[31m\\u202e\n"
+    assert escape_lines("one\ntwo \x1b[31m\u202e\n") == "one\ntwo \\x1b[31m\\u202e\n"
 
 
 @pytest.mark.parametrize("text", [text for text in STEERING if text != "\ud800"] + ["plain ✗"])
 def test_escaped_json_means_the_same_and_steers_nothing(text):
     raw = orjson.dumps({text: [text]}, option=orjson.OPT_INDENT_2)
-    shown = escaped_json(raw)
+    shown = escape_json(raw)
     assert orjson.loads(shown) == {text: [text]}
     assert all(line.isprintable() for line in shown.decode().split("\n"))

@@ -1,30 +1,135 @@
-"""The way out: METRICS_PORT answers `GET /metrics` with the text format of Prometheus.
+"""Serve metrics to Prometheus: METRICS_PORT answers `GET /metrics` in the text format.
 
-It answers from threads of its own, not from the event loop: while the loop hangs, a scrape still says so and
-since when, and a scrape of a hundred thousand services does not hold the loop up. One answer is made at a
-time. Who connects is bounded in number, in time and in what is read of him.
+The server answers from threads of its own, not from the event loop: while the loop hangs, a scrape still says
+so and since when, and a scrape of a hundred thousand services does not hold the loop up. It makes one answer
+at a time, and bounds connections in number, in time and in bytes read. `prometheus_client` renders a family;
+its own server has none of these bounds.
+
+A page in a browser can have its own host name lead to 127.0.0.1 and then read what is answered there (DNS
+rebinding). The browser still sends that name in `Host`, so only requests for our own names and for plain
+addresses are answered: an address can't be rebound.
 """
 
 import contextlib
 import errno
+import ipaddress
+import itertools
+import re
 import socket
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from http.client import LineTooLong
 from http.server import BaseHTTPRequestHandler
 from math import inf
 from socketserver import TCPServer, ThreadingMixIn
 from typing import Any, Final, Self
 
+from prometheus_client import generate_latest
+from prometheus_client.metrics_core import HistogramMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.samples import Sample
 
 from marketswarm import log as logs
 from marketswarm.exit import Code, Exit
-from marketswarm.metrics.family import Source
-from marketswarm.metrics.hosts import is_ours, own_names
-from marketswarm.metrics.rendering import GZIP, packed, rendered, text_of
+from marketswarm.metrics.family import Family, Source
+
+_HOST: Final = re.compile(r"(?:\[([^\[\]]*)\]|([^:\[\]]*))(?::[0-9]{0,5})?")
+_LOCAL: Final = "localhost"
+
+
+def own_names(*names: str) -> frozenset[str]:
+    """Return the host names that are ours: the machine's own and `names`, without those that are empty."""
+    return frozenset(_plain(name) for name in (socket.gethostname(), _LOCAL, *names) if name)
+
+
+def is_ours(header: str, names: Iterable[str]) -> bool:
+    """Return True if a `Host` header names an IP address, a name below `localhost`, or one of `names`."""
+    found = _HOST.fullmatch(header.strip())
+    if found is None:
+        return False
+    host = _plain(found[1] or found[2] or "")
+    return host in names or host.endswith(f".{_LOCAL}") or _is_address(host)
+
+
+def _plain(name: str) -> str:
+    return name.lower().removesuffix(".")
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+GZIP: Final = 31  # as zlib's `wbits`
+PIECE: Final = 100
+"""Values that are rendered in one go, half a millisecond's work: so long the loop waits for its turn. Else a
+thread that computes gives the interpreter up only after 5 ms, each time the loop comes back to it."""
+LEAST_BREATH_SEC: Final = 0.0005
+"""After each piece as much time as it took is the loop's, at least this: a busy machine slows the answer
+down, and not the loop."""
+
+
+class _One:
+    """A registry of one metric: the library renders all of a registry into one piece of memory."""
+
+    def __init__(self, metric: Metric) -> None:
+        self._metric = metric
+
+    def collect(self) -> list[Metric]:
+        """See the library's `Collector`."""
+        return [self._metric]
+
+
+def text_of(metric: Metric) -> bytes:
+    """A metric as text."""
+    return generate_latest(_One(metric))
+
+
+def rendered(family: Family) -> Iterator[bytes]:
+    """A family as text. One of very many values comes in pieces, with a breath after each."""
+    if family.spread is not None:
+        histogram = HistogramMetricFamily(family.name, family.help)
+        buckets = [("+Inf" if bound == inf else str(bound), n) for bound, n in family.spread.buckets()]
+        histogram.add_metric([], buckets, family.spread.sum)
+        yield text_of(histogram)
+        return
+    metric = Metric(family.name.removesuffix("_total"), family.help, family.kind)
+    values = iter(family.values)
+    headed = False
+    while True:
+        begun = time.monotonic()
+        some = itertools.islice(values, PIECE)
+        metric.samples = [Sample(family.name, _labels(family, of), number) for of, number in some]
+        if headed and not metric.samples:
+            return
+        text = text_of(metric)
+        # the lines of HELP and TYPE are there once
+        yield text.split(b"\n", 2)[2] if headed else text
+        headed = True
+        if len(metric.samples) < PIECE:
+            return
+        time.sleep(max(LEAST_BREATH_SEC, time.monotonic() - begun))
+
+
+def _labels(family: Family, values: tuple[str, ...]) -> dict[str, str]:
+    return dict(zip(family.labels, values, strict=True))
+
+
+def packed(pieces: Iterable[bytes]) -> tuple[int, list[bytes]]:
+    """The length of the whole, and the whole compressed: quickly rather than well, its way is short."""
+    packer = zlib.compressobj(level=1, wbits=GZIP)
+    size, found = 0, []
+    for piece in pieces:
+        size += len(piece)
+        found.append(packer.compress(piece))
+    found.append(packer.flush())
+    return size, found
+
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 LIFE_SEC: Final = 15.0

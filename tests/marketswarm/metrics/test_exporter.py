@@ -1,4 +1,4 @@
-"""The way out: what is answered to whom, and what strangers can't do to it."""
+"""What METRICS_PORT answers, and to whom."""
 
 import contextlib
 import gzip
@@ -12,12 +12,54 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from marketswarm.exit import Exit
-from marketswarm.metrics import Family, Spread, serving
-from marketswarm.metrics.rendering import PIECE, rendered
-from marketswarm.metrics.serving import AT_ONCE, HEAD_BYTES, Exporter
+from marketswarm.metrics import Family, Spread
+from marketswarm.metrics.exporter import AT_ONCE, HEAD_BYTES, PIECE, Exporter, is_ours, own_names, rendered
 from support.rig import HOST, free_port
 from support.rig.process import NO_HOST
 from support.waiting import until
+
+NAMES = own_names("127.0.0.9", "rss_agg", "Healer.example.org", "")
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "127.0.0.1:9100",
+        "10.1.2.3:9100",
+        "[::1]:9100",
+        "[2001:db8::1]",
+        "localhost:9100",
+        "LOCALHOST.",
+        "rss_agg:9100",
+        "healer.example.org",
+        "a.localhost:1",
+    ],
+)
+def test_addresses_and_our_own_names_are_answered(host):
+    assert is_ours(host, NAMES)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "evil.example:9100",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example",
+        "notlocalhost",
+        "rss_agg.evil.example",
+        "evil.example:9100:1",
+        "user@127.0.0.1",
+        "[::1",
+        "[evil]:1",
+        "",
+        ":9100",
+        "127.0.0.1, evil.example",
+    ],
+)
+def test_any_other_name_is_a_strangers(host):
+    assert not is_ours(host, NAMES)
 
 
 def many(count):
@@ -229,7 +271,7 @@ def test_those_who_connect_and_say_nothing_keep_nobody_from_being_served(port):
 
 
 def test_one_who_dribbles_is_dropped_in_the_end(port, monkeypatch):
-    monkeypatch.setattr(serving, "LIFE_SEC", 0.5)
+    monkeypatch.setattr("marketswarm.metrics.exporter.LIFE_SEC", 0.5)
     with socket.create_connection((HOST, port), 5) as client:
         begun = time.monotonic()
         with contextlib.suppress(ConnectionResetError, BrokenPipeError):
@@ -240,13 +282,13 @@ def test_one_who_dribbles_is_dropped_in_the_end(port, monkeypatch):
 
 
 def test_how_long_an_answer_takes_to_make_is_not_held_against_who_asked(port, sources, monkeypatch):
-    monkeypatch.setattr(serving, "LIFE_SEC", 0.3)
+    monkeypatch.setattr("marketswarm.metrics.exporter.LIFE_SEC", 0.3)
     sources.append(lambda: [time.sleep(1.2), up(many(1))][1:])
     assert b"some_up" in get(port)[1]
 
 
 def test_one_who_does_not_read_his_answer_is_dropped_in_the_end(port, sources, monkeypatch):
-    monkeypatch.setattr(serving, "LIFE_SEC", 0.5)
+    monkeypatch.setattr("marketswarm.metrics.exporter.LIFE_SEC", 0.5)
     long = "x" * 10_000
     sources.append(lambda: [up([((f"{long}{n}",), n) for n in range(2000)])])
     before = threading.active_count()

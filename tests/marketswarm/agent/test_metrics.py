@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from marketswarm.metrics.own import LOOK_EVERY_SEC, LoopLag, OwnMetrics, Vitals
+from marketswarm.agent.metrics import LOOK_EVERY_SEC, LoopLag, OwnMetrics, Vitals
 
 
 def told(own):

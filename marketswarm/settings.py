@@ -1,0 +1,312 @@
+"""Settings that programs read from the environment: a class for each kind of program.
+
+A field `redis_url` is the variable `REDIS_URL`. A variable that may hold a secret (every URL, every
+`SecretStr`) has a twin, `REDIS_URL_FILE`, that names a file with the value. An empty variable counts as not
+set, as compose's `${NAME:-}` leaves it. An error names the variable and never its value.
+
+Where the truth and the environment both set something, the truth wins. The URLs of named buses are read by
+`marketswarm.bus.find_url`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from base64 import b64decode
+from collections.abc import Mapping
+from email.utils import getaddresses
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, TypeVar, get_args
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from marketswarm.bus_url import FORMS, is_one
+from marketswarm.exit import Code, Exit
+
+FILE_LIMIT: Final = 64 * 1024
+"""Bytes; a secret is never longer, a wrong path may be."""
+
+
+def variable(name: str, environ: Mapping[str, str]) -> str | None:
+    """The value of `name`, else the content of the file that `<name>_FILE` names, else `None`.
+
+    Raises:
+        Exit: code 2, when the file can't be read.
+    """
+    if environ.get(name):
+        return environ[name]
+    path = environ.get(f"{name}_FILE")
+    return _content(f"{name}_FILE", Path(path)) if path else None
+
+
+class Twins(PydanticBaseSettingsSource):
+    """Reads `<NAME>_FILE` for every field that may bear a secret."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """See the library: the value, the name it goes by, and that it is not JSON."""
+        name = field_name.upper()
+        # the variable itself, if it is set, was read before and goes first
+        return (variable(name, os.environ) if _may_be_secret(field_name, field) else None), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        """See the library: what was found, by name."""
+        found = {
+            name: self.get_field_value(field, name)[0]
+            for name, field in self.settings_cls.model_fields.items()
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+
+def _may_be_secret(name: str, field: FieldInfo) -> bool:
+    return name.endswith("_url") or _holds_secret(field.annotation)
+
+
+def _holds_secret(annotation: Any) -> bool:
+    return annotation is SecretStr or any(map(_holds_secret, get_args(annotation)))
+
+
+def _content(variable_name: str, path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(FILE_LIMIT + 1)
+        text = raw.decode()
+    except OSError as error:
+        raise Exit(
+            Code.CONFIGURATION, f"{variable_name}: the file can't be read ({error.strerror})"
+        ) from None
+    except UnicodeDecodeError:
+        raise Exit(Code.CONFIGURATION, f"{variable_name}: the file is not UTF-8 text") from None
+    if len(raw) > FILE_LIMIT or not text.strip():
+        found = "is empty" if len(raw) <= FILE_LIMIT else f"is longer than {FILE_LIMIT} bytes"
+        raise Exit(Code.CONFIGURATION, f"{variable_name}: the file {found}")
+    return text.strip()
+
+
+WHSEC: Final = "whsec_"
+"""How the Standard Webhooks mark a secret that is base64."""
+
+
+def _redis_url(url: str) -> str:
+    if not is_one(url):
+        raise ValueError(f"must be {FORMS}")
+    return url
+
+
+def _http_url(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or not url.isprintable() or " " in url:
+        raise ValueError("must be http://host/… or https://host/…")
+    return url
+
+
+def _signing(secret: SecretStr) -> SecretStr:
+    encoded = secret.get_secret_value()
+    if encoded.startswith(WHSEC):
+        try:
+            usable = bool(b64decode(encoded.removeprefix(WHSEC), validate=True))
+        except ValueError:
+            usable = False
+        if not usable:
+            raise ValueError(f"must have base64 after {WHSEC}")
+    return secret
+
+
+def _addresses(value: str) -> str:
+    found = [address for _, address in getaddresses([value])]
+    fit = [re.fullmatch(r"[^@\s]+@[^@\s]+", address) for address in found]
+    if not value.isprintable() or not found or not all(fit):
+        raise ValueError("must be mail addresses, separated by commas")
+    if not all(map(str.isascii, found)):
+        # half of all servers take no others, and would refuse each mail for good
+        raise ValueError("must be mail addresses in ASCII (other letters in a domain are written xn--…)")
+    return value
+
+
+def _host_names(value: str) -> str:
+    names = [name.strip() for name in value.split(",")]
+    if not all(re.fullmatch(r"[A-Za-z0-9_.-]{1,253}", name) for name in names if name):
+        raise ValueError("must be host names without ports, separated by commas")
+    return ",".join(filter(None, names))
+
+
+def _token(secret: SecretStr) -> SecretStr:
+    """What is put into a header or a path must not break out of it."""
+    if not re.fullmatch(r"[!-~]+", secret.get_secret_value()):
+        raise ValueError("must be printable ASCII without spaces")
+    return secret
+
+
+def _level(value: Any) -> Any:
+    word = str(value).strip().upper()
+    return {"WARN": "WARNING", "FATAL": "CRITICAL"}.get(word, word)
+
+
+def _lower(value: Any) -> Any:
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+RedisUrl = Annotated[str, AfterValidator(_redis_url)]
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+Signing = Annotated[SecretStr, AfterValidator(_signing)]
+Token = Annotated[SecretStr, AfterValidator(_token)]
+HostNames = Annotated[str, AfterValidator(_host_names)]
+Addresses = Annotated[str, AfterValidator(_addresses)]
+Tls = Annotated[Literal["starttls", "tls", "none"], BeforeValidator(_lower)]
+Level = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_level)]
+Format = Annotated[Literal["json", "console"], BeforeValidator(_lower)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Port = Annotated[int, Field(ge=1, le=65_535)]
+
+
+class Common(BaseSettings):
+    """What every program here reads. All times are seconds."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
+    )
+
+    redis_url: RedisUrl | None = Field(default=None, repr=False)
+    truth_redis_url: RedisUrl | None = Field(default=None, repr=False)
+    truth_redis_key: Name = "truth:doc"
+    truth_path: Path = Path("truth.json")
+    truth_wait_sec: Seconds = 30.0
+    bootstrap_timeout_sec: Seconds = 60.0
+    default_timeout_sec: Seconds = 30.0  # a service's timeout where the truth has none
+    watchdog_sec: Seconds | None = (
+        None  # silence of the work loop until exit 5; default: the timeout, at least 3
+    )
+    marketswarm_alive_file: Path | None = None  # for `marketswarm check`; default: no sign of life
+    metrics_port: Port | None = None  # default: no metrics
+    metrics_host: Name = "127.0.0.1"
+    metrics_allowed_hosts: HostNames | None = None  # by which metrics may be asked for; default: ours alone
+    log_level: Level = "INFO"
+    log_format: Format | None = None  # default: console on a terminal, else json
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the library's signature
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The arguments of a test, then the environment, then its `_FILE` twins; no .env file."""
+        return init_settings, env_settings, Twins(settings_cls)
+
+
+def variables_of(cls: type[BaseSettings]) -> frozenset[str]:
+    """The names of the variables that a class of settings reads, without their `_FILE` twins."""
+    return frozenset(name.upper() for name in cls.model_fields)
+
+
+S = TypeVar("S", bound=Common)
+
+
+def read(cls: type[S]) -> S:
+    """The settings of `cls` from the environment.
+
+    Raises:
+        Exit: code 2, naming each variable that does not parse, and never its value.
+    """
+    try:
+        return cls()
+    except ValidationError as error:
+        wrong = [
+            f"{str(item['loc'][0]).upper()}: {_plain(item['msg'])}"
+            for item in error.errors(include_input=False)
+        ]
+    raise Exit(Code.CONFIGURATION, "; ".join(wrong))
+
+
+def _plain(message: str) -> str:
+    return message.removeprefix("Value error, ").replace("Input should", "should")
+
+
+_WITH: Final = {
+    "smtp_from": "smtp_host",
+    "smtp_to": "smtp_host",
+    "slack_channel": "slack_token",
+    "telegram_chat": "telegram_token",
+}
+"""What is of no use without the other, and the other not without it: by name of the later field."""
+
+
+def _with(value: Any, info: ValidationInfo) -> Any:
+    other = _WITH[info.field_name or ""]
+    if value is None and info.data.get(other):
+        raise ValueError(f"is needed with {other.upper()}")
+    return value
+
+
+class ChannelSettings(Common):
+    """The ways to reach people. One without a URL, a host or a token is not there."""
+
+    webhook_url: HttpUrl | None = Field(default=None, repr=False)
+    webhook_secret: Signing | None = None
+    smtp_host: Name | None = None
+    smtp_port: Port | None = None  # default: what goes with `smtp_tls`
+    smtp_user: Name | None = None
+    smtp_password: SecretStr | None = None
+    smtp_from: Annotated[Addresses | None, AfterValidator(_with)] = Field(None, validate_default=True)
+    smtp_to: Annotated[Addresses | None, AfterValidator(_with)] = Field(None, validate_default=True)
+    smtp_tls: Tls = "starttls"
+    slack_token: Token | None = None
+    slack_channel: Annotated[Name | None, AfterValidator(_with)] = Field(None, validate_default=True)
+    pagerduty_routing_key: Token | None = None
+    alertmanager_url: HttpUrl | None = Field(default=None, repr=False)
+    ntfy_url: HttpUrl | None = Field(default=None, repr=False)  # with the topic
+    ntfy_token: Token | None = None
+    telegram_token: Token | None = None
+    telegram_chat: Annotated[Name | None, AfterValidator(_with)] = Field(None, validate_default=True)
+    notify_exec: Annotated[str, Field(min_length=1)] | None = Field(default=None, repr=False)
+    apprise_urls: SecretStr | None = None
+
+
+class VigilSettings(Common):
+    """What the healer and who watches it must agree on. `None`: the truth's, else the default."""
+
+    alert_channel: Name | None = None
+    hb_interval_sec: Seconds | None = None
+    healer_heartbeat_channel: Name | None = None
+
+
+class AccessSettings(VigilSettings):
+    """What the one-shot that makes users and passwords reads besides."""
+
+    access_dir: Path = Path("/access")
+    default_user: Literal["on", "off"] = "on"  # off: nobody looks at a bus without a password
+
+
+class HealerSettings(VigilSettings):
+    """What the healer reads besides."""
+
+    healer_lease_sec: Seconds = 3.0
+
+
+class NotifierSettings(ChannelSettings):
+    """What the notifier reads besides."""
+
+    rate_limit_sec: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] | None = (
+        None  # default: five minutes
+    )
+    notifier_lease_sec: Seconds = 3.0
+    # where channels of the truth may send what they have of the environment: see `marketswarm.truth.grants`
+    notify_allowed_hosts: Annotated[str, Field(min_length=1)] | None = None
+
+
+class SentinelSettings(VigilSettings, ChannelSettings):
+    """What the sentinel reads besides."""
+
+    sentinel_timeout_sec: Seconds | None = None  # default: three times the healer's interval
+    sentinel_direct_sec: Seconds = 15.0  # what the notifier has to tell of something before the sentinel does
+    deadman_url: HttpUrl | None = Field(default=None, repr=False)
+    deadman_interval_sec: Seconds = 60.0
