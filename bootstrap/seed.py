@@ -14,8 +14,8 @@ from typing import Final
 
 from marketswarm import log as logs
 from marketswarm.agent import Code, Exit, usable_bus
-from marketswarm.agent.sections import load
-from marketswarm.agent.stopping import Stop
+from marketswarm.agent.lifecycle import Stop
+from marketswarm.agent.service_config import load
 from marketswarm.bus import Bus, BusError, find_url
 from marketswarm.seeding import Seeding, Unseeded, seed, summary, wait_until_all_answer
 from marketswarm.settings import Common, read

@@ -1,7 +1,7 @@
 """An agent's sign of life: a small file that holds its watchdog's word, and what a health check makes of it.
 
 A check is a process of its own every few seconds, so nothing is imported here but a little of the standard
-library. Not here: who writes the file, and when (`marketswarm.agent.signs`).
+library. Not here: who writes the file, and when (`marketswarm.agent.status`).
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The notifier's own part of the truth, where a seeding looks for it (`marketswarm.agent.sections`)."""
+"""The notifier's own part of the truth, where a seeding looks for it (`marketswarm.agent.service_config`)."""
 
 from notifier.router.policy import Section
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from marketswarm.agent.finding import CHANGED, Seen, glance, look_at_all
+from marketswarm.agent.truth_source import CHANGED, Seen, glance, look_at_all
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.subscriber import subscribe
 from marketswarm.liveness import Verdict

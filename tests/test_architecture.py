@@ -55,7 +55,11 @@ BREACHES = [
     ("services.mesh", "from services import rss_agg", "another agent"),
     ("healer.watch", "from marketswarm.cli import main", "only"),
     ("healer.watch", "import marketswarm.testing", "for tests only"),
-    ("marketswarm.agent.life", "from marketswarm import fleet", "for marketswarm.cli, marketswarm.testing"),
+    (
+        "marketswarm.agent.lifecycle",
+        "from marketswarm import fleet",
+        "for marketswarm.cli, marketswarm.testing",
+    ),
     ("marketswarm.liveness.clock", "import time", "only thinks"),
     ("marketswarm.liveness.clock", "import asyncio", "only thinks"),
     ("marketswarm.truth.models", "from os import environ", "only thinks"),

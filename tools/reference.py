@@ -31,7 +31,7 @@ from typer.core import TyperCommand, TyperGroup
 ROOT: Final = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from marketswarm.agent import sections  # noqa: E402 - the product is found by the line above
+from marketswarm.agent import service_config  # noqa: E402 - the product is found by the line above
 from marketswarm.cli.app import app  # noqa: E402
 from marketswarm.truth import Truth  # noqa: E402
 
@@ -66,7 +66,7 @@ def sections_of_truth() -> list[Section]:
     """The document, its buses and services, then the settings of each service that has a model."""
     found = list(_walk("", "The document", Truth, set()))
     for svc in _services():
-        model = sections.model_of(svc)
+        model = service_config.model_of(svc)
         if model is not None:
             inner = [key for key in _keys(model) if key.inner is not None]
             for key in inner:

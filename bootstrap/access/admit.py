@@ -16,7 +16,7 @@ from bootstrap.access.renewing import renew
 from marketswarm import log as logs
 from marketswarm.acl import OPERATOR, AclError, names
 from marketswarm.agent import Code, Exit
-from marketswarm.agent.sections import load
+from marketswarm.agent.service_config import load
 from marketswarm.bus import BusError, find_url
 from marketswarm.passwords import (
     FILE,

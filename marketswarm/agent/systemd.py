@@ -8,7 +8,7 @@ import socket
 from collections.abc import Mapping
 from typing import Final
 
-from marketswarm.agent.signs import Sign
+from marketswarm.agent.status import Sign
 from marketswarm.alive_file import Phase
 
 FED_PER_LIMIT: Final = 4  # a message a second from each agent would be a lot for a whole machine's manager

@@ -1,4 +1,4 @@
-"""A thread that ends the process when it hangs: stacks to the log, exit 5, the restart policy does the rest.
+"""A thread that ends the process when it hangs: stacks to the log, exit 5; the restart policy does the rest.
 
 Two things hang: the event loop (it no longer ticks) and the work (no progress). And a stop that was asked
 for must come to its end. A process that was itself stopped (SIGSTOP, a suspended machine) did not hang.
@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Any, Final, Self
 
 from marketswarm import log
-from marketswarm.agent.progress import Progress
+from marketswarm.agent.heartbeat import Progress
 from marketswarm.exit import Code
 
 LEAST_SEC: Final = 3.0

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from marketswarm.agent.sections import load
+from marketswarm.agent.service_config import load
 from marketswarm.exit import Code, Exit
 from marketswarm.truth import Loaded, Truth, TruthError
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from marketswarm.agent.finding import Found, first, look_at_all, reasons, truth_places, usable_bus
+from marketswarm.agent.truth_source import Found, first, look_at_all, reasons, truth_places, usable_bus
 from marketswarm.bus import Bus, BusError, find_url, variable_of
 from marketswarm.bus_url import leads_to
 from marketswarm.exit import Code, Exit

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Final
 
-from marketswarm.agent.sections import model_of
+from marketswarm.agent.service_config import model_of
 from marketswarm.bus import variable_of
 from marketswarm.settings import Common, HealerSettings, NotifierSettings, SentinelSettings, variables_of
 from marketswarm.truth import Truth

@@ -4,7 +4,7 @@ import re
 
 import orjson
 
-from marketswarm.agent.own import own_part
+from marketswarm.agent.service_config import own_part
 from marketswarm.event import Event, parse
 from marketswarm.truth import load
 from services.massive.market.settings import MarketSettings

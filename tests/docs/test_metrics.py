@@ -8,7 +8,7 @@ import pytest
 
 from healer.relay import Relay
 from marketswarm.agent.metrics import OwnMetrics, Vitals
-from marketswarm.agent.share import collect
+from marketswarm.agent.shards import collect
 from marketswarm.bus.stored_values import collect_unusable
 from marketswarm.liveness import Moment
 from marketswarm.vigil import Notices, Vigil

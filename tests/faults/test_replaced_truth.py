@@ -19,7 +19,7 @@ import orjson
 import pytest
 from pydantic import BaseModel
 
-from marketswarm.agent.sections import _here, model_of
+from marketswarm.agent.service_config import _here, model_of
 from marketswarm.channels import KINDS
 from marketswarm.truth.grants import NAMES
 from support.rig import HOST

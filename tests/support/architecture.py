@@ -17,7 +17,6 @@ LAYERS = {
         "event",
         "liveness",
         "attention",
-        "sharing",
         "acl",
         "bus_url",
         "text",

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from marketswarm.agent.signs import Sign
+from marketswarm.agent.status import Sign
 from marketswarm.agent.systemd import manager
 from marketswarm.alive_file import Phase
 from support.rig.notify_socket import NotifyEar

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from marketswarm.agent.progress import Progress
+from marketswarm.agent.heartbeat import Progress
 from marketswarm.agent.watchdog import Watchdog, task_stacks
 
 

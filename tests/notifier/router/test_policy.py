@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from marketswarm.agent.own import own_part
+from marketswarm.agent.service_config import own_part
 from marketswarm.channels import Severity
 from marketswarm.exit import Exit
 from marketswarm.truth import Heartbeat, Service

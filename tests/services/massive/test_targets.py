@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from marketswarm.agent.own import own_part
+from marketswarm.agent.service_config import own_part
 from marketswarm.exit import Exit
 from marketswarm.truth import Heartbeat, Service
 from services.massive.section import Section

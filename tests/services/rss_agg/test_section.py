@@ -1,6 +1,6 @@
 import pytest
 
-from marketswarm.agent.own import own_part
+from marketswarm.agent.service_config import own_part
 from marketswarm.exit import Exit
 from marketswarm.truth import Heartbeat, Service
 from services.rss_agg.section import Section

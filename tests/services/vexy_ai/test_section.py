@@ -3,8 +3,8 @@
 import orjson
 import pytest
 
-from marketswarm.agent.own import own_part
-from marketswarm.agent.sections import load as load_whole
+from marketswarm.agent.service_config import load as load_whole
+from marketswarm.agent.service_config import own_part
 from marketswarm.truth import TruthError, load
 from services.vexy_ai.section import Section, Wishes
 

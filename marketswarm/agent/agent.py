@@ -1,6 +1,8 @@
-"""`Agent`: what the body of an agent sees of it, and the truth it goes by.
+"""`Agent`: what the body of an agent sees, and the truth it goes by.
 
-Not here: the order of its life (`life.py`), and each task's own idea.
+The order of its life is `lifecycle.py`.
+
+An agent keeps its last section when the truth under it no longer names it: it works on and says so.
 """
 
 import asyncio
@@ -9,26 +11,102 @@ import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, TypeVar
 
 from marketswarm import log
-from marketswarm.agent.beating import Pulse
-from marketswarm.agent.beside import SideTasks
-from marketswarm.agent.finding import Found
-from marketswarm.agent.following import Refused
-from marketswarm.agent.lease import Lease
-from marketswarm.agent.leasing import leased
-from marketswarm.agent.own import M, own_part
-from marketswarm.agent.place import Place, place_in
-from marketswarm.agent.progress import Progress
-from marketswarm.agent.reseeding import Reseeding
-from marketswarm.agent.share import Share
-from marketswarm.agent.share import collect as collect_shares
+from marketswarm.agent.heartbeat import Progress, Pulse
+from marketswarm.agent.lease import Lease, leased
+from marketswarm.agent.service_config import M, own_part
+from marketswarm.agent.shards import Share
+from marketswarm.agent.shards import collect as collect_shares
+from marketswarm.agent.tasks import SideTasks
+from marketswarm.agent.truth_source import Found, Refused
 from marketswarm.bus import Bus, BusError, find_url
-from marketswarm.exit import Code
+from marketswarm.exit import Code, Exit
 from marketswarm.metrics import Source
 from marketswarm.settings import Common
 from marketswarm.truth import Heartbeat, Service, Truth
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an agent stands. `missing` says why this is only the last place it had."""
+
+    section: Service
+    bus: str
+    timeout_sec: float
+    missing: str | None = None
+
+
+def place_in(
+    truth: Truth,
+    name: str,
+    default_timeout_sec: float,
+    heartbeat: Callable[[Service | None], Heartbeat] | None = None,
+    last: Place | None = None,
+) -> Place:
+    """The place of `name`; `heartbeat` makes its beats from its section, or from nothing if it has none.
+
+    Raises:
+        Exit: code 2, when the truth has no section for it, it needs one, and never had one.
+    """
+    timeout_sec = truth.timeout_of(name, default_timeout_sec)
+    section = truth.services.get(name)
+    if section is not None:
+        beats = section.heartbeat if heartbeat is None else heartbeat(section)
+        return Place(replace(section, heartbeat=beats), truth.bus_of(name), timeout_sec)
+    if heartbeat is not None:
+        return Place(Service(heartbeat=heartbeat(None)), "system-redis", timeout_sec)
+    if last is not None:
+        return replace(last, missing="not in the truth")
+    raise Exit(
+        Code.CONFIGURATION,
+        f'the truth has no section for {name}: add "{name}": {{"heartbeat": {{"interval_sec": 10}}}} '
+        "to its services and run bootstrap",
+    )
+
+
+class Reseeding:
+    """The callbacks of one agent. `unfit` says which of them could not go by the truth in force, and why."""
+
+    def __init__(self, log: Any) -> None:
+        self.unfit: str | None = None
+        self._log = log
+        self._callbacks: list[Callable[[Truth], None]] = []
+        self._checks: list[Callable[[Truth], object]] = []
+
+    def add(self, callback: Callable[[Truth], None], check: Callable[[Truth], object] | None = None) -> None:
+        """Have it called with each new truth, and the check before that truth is in force."""
+        self._callbacks.append(callback)
+        if check is not None:
+            self._checks.append(check)
+
+    def refusal(self, truth: Truth) -> str | None:
+        """Return why a check does not accept a truth, or None if all of them do."""
+        for check in self._checks:
+            try:
+                check(truth)
+            except (BusError, Exit, ValueError) as error:
+                return str(error)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the agent works on by the last truth
+                self._log.exception("truth.unchecked")
+                return type(error).__name__
+        return None
+
+    def tell(self, truth: Truth, revision: int | None) -> None:
+        """Call them all, in the order in which they came."""
+        self.unfit = None
+        for callback in self._callbacks:
+            try:
+                callback(truth)
+            except Exit as refusal:
+                self._log.warning("truth.unfit", revision=revision, why=refusal.message)
+                self.unfit = f"can't go by revision {revision}: {refusal.message}"
+            except Exception as error:  # noqa: BLE001 - whatever it is, the agent works on
+                self._log.exception("truth.unfit", revision=revision)
+                self.unfit = f"can't go by revision {revision}: {type(error).__name__}"
+
 
 CLOSE_WITHIN_SEC: Final = 0.5
 
@@ -158,7 +236,7 @@ class Agent(Generic[S]):
         return lambda: current
 
     def share(self, what: str = "work", *, bus: str | None = None) -> Share:
-        """Share keys with the other live instances of this service: see `marketswarm.agent.share`.
+        """Share keys with the other live instances of this service: see `marketswarm.agent.shards`.
 
         Args:
             what: names it, where a service shares several things; the same name is the same share.
@@ -176,7 +254,7 @@ class Agent(Generic[S]):
     def lease(
         self, name: str, *, life_sec: float = 10.0, wait_sec: float | None = None, bus: str = "system-redis"
     ) -> contextlib.AbstractAsyncContextManager[Lease]:
-        """A block that only one process of the fleet runs at a time: see `marketswarm.agent.leasing`.
+        """A block that only one process of the fleet runs at a time: see `marketswarm.agent.lease`.
 
         Args:
             name: of the lease, the same for all who want it; 1 to 100 letters, digits and `_ . : / -`.

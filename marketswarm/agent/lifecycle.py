@@ -1,4 +1,4 @@
-"""`agent()`: the life of an agent, from waiting for the truth to the goodbye.
+"""The life of an agent, from waiting for the truth to the goodbye, and the end of its process.
 
     async def main() -> int:
         async with agent("rss_agg") as me:
@@ -7,31 +7,139 @@
                 await me.rest(60)
         return me.exit_code
 
-The body is the work. What keeps it honest runs beside it in one task group: `beating.py`, `following.py`,
-and the ticks of `watchdog.py`.
+    if __name__ == "__main__":
+        run(main)
+
+The body is the work. Beside it, in one task group, run its heartbeat, its truth source and the watchdog's
+ticks. SIGTERM or SIGINT cancels the body and nothing else; what follows it (the goodbye, closing) runs
+undisturbed, bounded by itself and, in the end, by the watchdog.
 """
+
+from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
+import signal
 import socket
+import sys
+import threading
 import time
-from collections.abc import AsyncIterator
-from typing import Any, Final, overload
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, NoReturn, overload
 
 from marketswarm import __version__, log
-from marketswarm.agent.beating import Beating
-from marketswarm.agent.finding import Found, load_truth, truth_places, usable_bus
-from marketswarm.agent.following import Following, Refused
-from marketswarm.agent.member import Agent, MakeHeartbeat, OpenBus, S
+from marketswarm.agent.agent import Agent, MakeHeartbeat, OpenBus, S
+from marketswarm.agent.heartbeat import Beating
 from marketswarm.agent.metrics import measure, measured
-from marketswarm.agent.signs import AliveFile, Outlet, Signs
-from marketswarm.agent.stopping import Stop
+from marketswarm.agent.status import AliveFile, Outlet, Signs
 from marketswarm.agent.systemd import manager
+from marketswarm.agent.tasks import Cut
+from marketswarm.agent.truth_source import Following, Found, Refused, load_truth, truth_places, usable_bus
 from marketswarm.agent.watchdog import LEAST_SEC, Watchdog
 from marketswarm.beat import Sender
 from marketswarm.exit import Code, Exit, exit_in
 from marketswarm.settings import Common, read
+
+
+class Stop:
+    """Whether the current task's work was asked to stop, by which signal."""
+
+    def __init__(self, asked: Callable[[], None]) -> None:
+        self.signal: str | None = None
+        self._asked = asked
+        self._cut = Cut()
+
+    @contextlib.contextmanager
+    def armed(self) -> Iterator[None]:
+        """Hear the signals inside this block. Outside the main thread nobody can: none are heard there."""
+        loop = asyncio.get_running_loop()
+        heard: list[signal.Signals] = []
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
+                loop.add_signal_handler(number, self.ask, number.name)
+                heard.append(number)
+        try:
+            yield
+        finally:
+            self.body_is_over()
+            for number in heard:
+                loop.remove_signal_handler(number)
+
+    def ask(self, name: str = "stop") -> None:
+        """Stop, as the signal `name` asks. Asking twice changes nothing."""
+        if self.signal is None:
+            self.signal = name
+            self._asked()
+            self._cut.now()
+
+    def body_is_over(self) -> None:
+        """From here on nothing is cancelled any more, and what was cancelled is settled."""
+        self._cut.end()
+
+
+THREADS = "marketswarm-io"  # names the threads that wait for the operating system: look-ups, files
+THREADS_END_SEC = 0.5
+
+
+def run(main: Callable[[], Awaitable[int]]) -> NoReturn:
+    """Run `main` in an event loop of its own and end the process with its code.
+
+    An `Exit` is one log line and its code; anything else that escapes is logged whole, code 5.
+    Ctrl-C before anyone listens for it is an end as asked, code 0.
+    """
+    _name_logs()
+    pool = ThreadPoolExecutor(4, thread_name_prefix=THREADS)
+    runner = asyncio.Runner()
+    runner.get_loop().set_default_executor(pool)
+    try:
+        code = runner.run(_awaited(main))
+    except KeyboardInterrupt:
+        code = Code.DONE
+    except BaseException as error:  # noqa: BLE001 - the outermost frame
+        code = _code_of(error)
+    _finish(runner, pool, int(code))
+
+
+async def _awaited(main: Callable[[], Awaitable[int]]) -> int:
+    return await main()
+
+
+def _code_of(error: BaseException) -> int:
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else Code.DIED
+    asked = exit_in(error)
+    if asked is None:
+        log.get().critical("program.died", exc_info=error)
+        return Code.DIED
+    level = "info" if asked.code == Code.DONE else "error"
+    getattr(log.get(), level)("program.exit", code=asked.code, message=asked.message)
+    return asked.code
+
+
+def _finish(runner: asyncio.Runner, pool: ThreadPoolExecutor, code: int) -> NoReturn:
+    """End the process, without waiting for a thread that hangs in a look-up (the loop would)."""
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, signal.SIG_IGN)  # it is ending already
+    pool.shutdown(wait=False, cancel_futures=True)
+    deadline = time.monotonic() + THREADS_END_SEC
+    while any(thread.name.startswith(THREADS) for thread in threading.enumerate()):
+        if time.monotonic() > deadline:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+        threading.Event().wait(0.01)
+    runner.close()
+    sys.exit(code)
+
+
+def _name_logs() -> None:
+    """Logs have a form even before the settings are read; an agent configures them again."""
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    name = spec.parent.rpartition(".")[2] if spec is not None and spec.parent else ""
+    log.configure(name or "marketswarm")
+
 
 NEVER: Final = float("inf")
 

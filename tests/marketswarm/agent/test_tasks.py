@@ -5,8 +5,8 @@ import contextlib
 
 import pytest
 
-from marketswarm.agent import cut as module
-from marketswarm.agent.cut import Cut
+from marketswarm.agent import tasks as module
+from marketswarm.agent.tasks import Cut
 
 
 async def block(said, inside, *, after=None):

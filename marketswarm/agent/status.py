@@ -1,8 +1,8 @@
-"""Shows those outside that the agent lives: health checks by a file, systemd by its socket.
+"""Report to the outside that an agent is alive: to a file for health checks, to systemd by its socket.
 
-What is shown is the watchdog's own word: when the loop and the work were last heard of. It has a thread of
-its own, since a file system that hangs must take neither the loop nor the watchdog with it. Where nobody
-outside asked for it, there is none.
+What is reported is what the watchdog knows: when the event loop and the work last made progress. Reporting
+has a thread of its own, since a file system that hangs must take neither the loop nor the watchdog with it.
+Where nobody outside asked for it, there is no such thread.
 """
 
 import threading

@@ -1,7 +1,6 @@
-"""Sends the beats: on time, only while there is progress, whatever the bus does.
+"""An agent's heartbeat: sent on time, only while its work makes progress, whatever the bus does.
 
-Not here: what a beat looks like (`marketswarm.beat`), when it is due (`rhythm.py`), what counts as
-progress (`progress.py`).
+What a beat looks like is `marketswarm.beat`.
 """
 
 import asyncio
@@ -12,10 +11,66 @@ from dataclasses import dataclass
 from typing import Final
 
 from marketswarm import beat, log
-from marketswarm.agent.progress import Progress
-from marketswarm.agent.rhythm import Rhythm
 from marketswarm.beat import Sender, Status
 from marketswarm.bus import Bus, BusError
+
+
+class Progress:
+    """The work loop's own word. Joining the swarm counts as progress; so does resting, all the while."""
+
+    def __init__(self, now: float) -> None:
+        self.at = now
+        self._resting = 0
+        self._made = asyncio.Event()
+        self._made.set()
+
+    @property
+    def resting(self) -> bool:
+        """Whether the work loop is waiting on purpose."""
+        return self._resting > 0
+
+    def make(self, now: float) -> None:
+        """The work got somewhere."""
+        self.at = now
+        self._made.set()
+
+    def rest(self, now: float) -> None:
+        """The work begins to wait on purpose; ends with `resume`."""
+        self._resting += 1
+        self.make(now)
+
+    def resume(self, now: float) -> None:
+        """The work goes on after a rest."""
+        self._resting -= 1
+        self.make(now)
+
+    async def since_last_beat(self) -> None:
+        """Return once there was progress since this last returned."""
+        await self._made.wait()
+        if not self.resting:
+            self._made.clear()
+
+    def silent_sec(self, now: float) -> float:
+        """How long there has been no progress."""
+        return 0.0 if self.resting else now - self.at
+
+
+JITTER: Final = 0.02  # of the interval: beats of many come apart, and a gap stays below 1.02 intervals
+
+
+class Rhythm:
+    """The grid of one interval, begun at `now` with a beat. `phase` keeps a fleet started at once apart."""
+
+    def __init__(self, interval_sec: float, now: float, phase: float) -> None:
+        self.interval_sec = interval_sec
+        self._slot = now - interval_sec * (1 - phase) / 2  # the first gap is a half to a whole interval
+
+    def next_due(self, now: float, chance: float) -> float:
+        """When the beat after the one at `now` is due. Slots that passed are skipped, not made up for."""
+        passed = max(0, int((now - self._slot) // self.interval_sec))
+        self._slot += (passed + 1) * self.interval_sec
+        return self._slot - JITTER * self.interval_sec * chance
+
 
 LOG_EVERY_SEC: Final = 30.0
 GOODBYE_SEC: Final = 1.0

@@ -1,4 +1,4 @@
-"""`me.share()`: which of its service's keys are this instance's, among those that are alive now.
+"""`me.share()`: which of a service's keys are this instance's, among the instances that are alive now.
 
     share = me.share()
     await share.known()
@@ -6,26 +6,74 @@
         for url in share.mine(section.urls): ...
         await me.rest(60)  # returns at once when the members change
 
-Each instance keeps its name in a sorted set on the bus for as long as its work goes on, and hears when others
-come and go; who has which key follows from that (`marketswarm.sharing`), nobody hands it out. So two may hold
-one key for a moment, and while the bus is away for longer: what is shared must bear being done twice. What
-cannot bear it needs `me.lease` (`lease.py`).
+Each instance keeps its name in a sorted set on the bus for as long as its work goes on, and hears when
+others come and go. Keys belong to members by rendezvous hashing: each key has a number for each member, and
+belongs to the member whose number is the highest. So all who know the same members agree without a message,
+in every process and every version of Python. When a member leaves, only its keys move; when one comes, it
+takes its part from the others.
+
+Two members may hold one key for a moment, and while the bus is away for longer: shared work must bear being
+done twice. Work that cannot bear it needs `me.lease`.
 """
 
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import lru_cache
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
-from marketswarm.agent.hearing import hearing
+from marketswarm.agent.tasks import hearing
 from marketswarm.bus import WITHIN_SEC, Bus, BusError
 from marketswarm.bus.scripts import Script
 from marketswarm.metrics import Family
-from marketswarm.sharing import owned
 
 if TYPE_CHECKING:
-    from marketswarm.agent.member import Agent
+    from marketswarm.agent.agent import Agent
+
+DIGEST_BYTES: Final = 8
+_REMEMBERED: Final = 1_024
+
+
+def owners(keys: Iterable[str], members: Collection[str]) -> dict[str, str]:
+    """Whose each key is, in the order of `keys`. Empty when there are no members.
+
+    The order of `members` does not matter, and neither do repeats.
+    """
+    rated = [(member, _of_member(member)) for member in sorted(set(members))]
+    return {key: max(rated, key=_by_weight(key))[0] for key in keys} if rated else {}
+
+
+def owned(keys: Iterable[str], member: str, members: Collection[str]) -> list[str]:
+    """Those of `keys` that are `member`'s, in their order; none when it is not among `members`."""
+    keys = list(keys)
+    owner = owners(keys, members)
+    return [key for key in keys if owner.get(key) == member]
+
+
+def _by_weight(key: str) -> Callable[[tuple[str, Any]], bytes]:
+    text = _bytes(key)
+
+    def weight(rated: tuple[str, Any]) -> bytes:
+        whole = rated[1].copy()
+        whole.update(text)
+        return bytes(whole.digest())
+
+    return weight
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _of_member(member: str) -> Any:
+    """What has taken in a member's name, at a fixed length, and waits for a key; copied, never changed."""
+    name = blake2b(_bytes(member), digest_size=DIGEST_BYTES).digest()
+    return blake2b(name, digest_size=DIGEST_BYTES)
+
+
+def _bytes(text: str) -> bytes:
+    # a key may come from JSON, which knows halves of surrogate pairs
+    return text.encode("utf-8", "surrogatepass")
+
 
 LIFE: Final = 0.9  # of the timeout: what is left of it is for the others, to hear that a member is gone
 REFRESHES: Final = 4

@@ -1,0 +1,131 @@
+"""Tasks of an agent: side tasks that live beside its body, and scopes that are cancelled from outside.
+
+A side task ends with the body, and its death is the agent's.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Final
+
+from marketswarm.bus import Bus
+from marketswarm.bus.subscriber import subscribe
+from marketswarm.exit import exit_in
+
+if TYPE_CHECKING:
+    from marketswarm.agent.agent import Agent
+
+AGAIN_SEC: Final = 3.25
+"""A block that lost its cancellation gets another. Until then its clean-up is left alone: of the 5 s that an
+agent has to end, the rest is for its goodbye and for closing."""
+
+
+class Cut:
+    """Begins where it is made; `end` must follow, in the same task, however the block ended."""
+
+    def __init__(self) -> None:
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a block lives in a task")
+        self._task = task
+        self._before = task.cancelling()
+        self._cancels = 0
+        self._again: asyncio.TimerHandle | None = None
+        self._over = False
+
+    def now(self) -> None:
+        """Cancel the block, and again if it goes on for long. Without effect once it is over."""
+        if self._over:
+            return
+        self._cancels += 1
+        self._task.cancel()
+        if self._again is not None:
+            self._again.cancel()
+        self._again = asyncio.get_running_loop().call_later(AGAIN_SEC, self.now)
+
+    def end(self) -> bool:
+        """The block is over; whether it was cancelled by `now`, and by nobody else."""
+        self._over = True
+        if self._again is not None:
+            self._again.cancel()
+        cut = self._cancels > 0
+        while self._cancels:
+            self._cancels -= 1
+            self._task.uncancel()
+        return cut and self._task.cancelling() <= self._before
+
+
+class SideTasks:
+    """Started while the body runs. `died` names the first of them that died."""
+
+    def __init__(self, log: Any) -> None:
+        self.died: str | None = None
+        self._log = log
+        self._group: asyncio.TaskGroup | None = None
+        self._body: asyncio.Task[Any] | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def live_in(self, group: asyncio.TaskGroup) -> None:
+        """From now on they may run, and the body does, in this task."""
+        self._group, self._body = group, asyncio.current_task()
+
+    def in_body(self) -> bool:
+        """Whether it is the body that asks, not a task beside it."""
+        return asyncio.current_task() is self._body
+
+    def start(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        """Run one. Raises RuntimeError while there is no body."""
+        if self._group is None:
+            work.close()
+            raise RuntimeError("side tasks live inside `async with agent(…)`")
+        task = self._group.create_task(self._guarded(work, name), name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: work.close())  # it may have been cancelled before it began
+        return task
+
+    def end(self) -> None:
+        """The body is over, and so are they all."""
+        self._group = None
+        for task in list(self._tasks):
+            task.cancel()
+
+    async def _guarded(self, work: Coroutine[Any, Any, Any], name: str) -> Any:
+        try:
+            return await work
+        except Exception as error:
+            self.died = self.died or name
+            if exit_in(error) is None:
+                self._log.critical("task.died", task=name, exc_info=error)
+            raise
+
+
+_CANCEL_EVERY_SEC: Final = 0.1
+
+
+@contextlib.asynccontextmanager
+async def hearing(
+    me: "Agent[Any]", bus: Bus, channel: str, heard: Callable[[bytes | None], None]
+) -> AsyncIterator[None]:
+    """Call `heard(payload)` for each message on `channel`; `heard(None)`: some may have been missed."""
+    task = me.task(
+        subscribe(
+            bus,
+            channels=(channel,),
+            heard=lambda _channel, payload: heard(payload),
+            joined=lambda: heard(None),
+            lost=lambda _error: None,
+        ),
+        name=f"{channel} on {bus.name}",
+    )
+    try:
+        yield
+    finally:
+        await _ended(task)
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    """End a task that may lose a cancellation: on Python 3.11 a client library can."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=_CANCEL_EVERY_SEC)
