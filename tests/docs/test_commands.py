@@ -18,6 +18,12 @@ OVERRIDES = set(re.findall(r"\$\{([A-Z_]+)", (ROOT / "compose.yaml").read_text(e
 RECIPES = dict(re.findall(r"^([a-z]+):.*\n((?:\t.*\n)*)", MAKEFILE, re.MULTILINE))
 
 
+def names() -> list[str]:
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)
+    return list(group.commands)
+
+
 def parse(words: list[str]) -> None:
     """Parse a `marketswarm` command as it would be, without running it; raises what the parser raises."""
     group = typer.main.get_command(app)
@@ -50,10 +56,20 @@ def test_each_make_command_that_is_shown_does_what_it_says(page):
 
 @every_page
 def test_each_command_of_marketswarm_that_is_shown_parses(page):
+    if page.name == "CHANGELOG.md":  # which tells of options, not of command lines
+        return
     for line in commands(page):
         words = shlex.split(line, comments=True)
-        if words and words[0] in ("marketswarm", ".venv/bin/marketswarm"):
-            parse(words[1:])
+        if words[:1] == ["marketswarm"] and len(words) == 2:  # the name of a command, in a sentence
+            assert words[1] in names() or words[1].startswith("--"), line
+        elif words[:1] == ["marketswarm"]:
+            parse([word for word in words[1:] if word != "--help"])
+
+
+@every_page
+def test_commands_have_one_spelling(page):
+    """`marketswarm …`, after `. .venv/bin/activate`."""
+    assert ".venv/bin/marketswarm" not in page.read_text(encoding="utf-8")
 
 
 @every_page

@@ -34,7 +34,7 @@ def commands(page: Path) -> list[str]:
     shown += [
         line[2:] for block in blocks(page, "text") for line in block.splitlines() if line.startswith("$ ")
     ]
-    return shown + re.findall(r"`((?:make|\.venv/bin/marketswarm) [^`]+)`", text)
+    return shown + re.findall(r"`((?:make|marketswarm) [^`]+)`", text)
 
 
 def slug(heading: str) -> str:
