@@ -66,7 +66,11 @@ def notifier(_place: Place) -> tuple[Grant, ...]:
 def mesh(place: Place) -> tuple[Grant, ...]:
     """Hears all beats, and measures each stream that the truth names."""
     streams = [key.name for key in flows_of(place.truth).keys if key.bus == place.bus and not key.many]
-    measured = Grant("type xinfo|stream xinfo|groups xpending xrange", tuple(map(escaped, streams)), mode="R")
+    measured = Grant(
+        "type memory|usage xlen xinfo|stream xinfo|groups xpending xrange",
+        tuple(map(escaped, streams)),
+        mode="R",
+    )
     return (
         *own_points(MESH, place),
         Grant("subscribe psubscribe", channels=place.all_beats()),

@@ -125,6 +125,42 @@ def test_row_41_mesh_hears_the_others_beside_a_message_of_110_mb(tmp_path):
         assert peak_kib(mesh) - before < GROWTH_KIB
 
 
+def test_row_41_mesh_asks_for_the_length_alone_of_a_stream_with_an_entry_of_110_mb(tmp_path):
+    beats = {"interval_sec": 0.3, "timeout_sec": 3}
+    points = {"publish_to": [{"bus": "market-redis", "key": "loud:items"}]}
+    services = {
+        "mesh": {"heartbeat": beats, "settings": {"flow_sec": 0.2}},
+        "loud": {"heartbeat": beats, "access_points": points},
+    }
+    with Buses(tmp_path) as scene:
+        without_limits(scene.market)
+        with redis.Redis(HOST, scene.market.port, socket_timeout=30) as client:
+            client.xadd("loud:items", {"a": b"x" * HUGE})
+            client.xgroup_create("loud:items", "reader", "0")
+        seed(scene.buses, {"services": services}, 1)
+        port = free_port()
+        mesh = scene.module("services.mesh", METRICS_PORT=str(port))
+
+        def flow() -> dict:
+            shown = orjson.loads(scene.system.cmd("GET", "mesh:flow") or '{"ts": 0, "keys": []}')
+            found = [one for one in shown["keys"] if one["key"] == "loud:items"]
+            return {"ts": shown["ts"], **(found[0] if found else {})}
+
+        seen: list[dict] = []
+
+        def looked() -> bool:
+            found = flow()
+            if "kind" in found and found["ts"] > (seen[-1]["ts"] if seen else 0):
+                seen.append(found)
+            return len(seen) > 3
+
+        until(looked, START_SEC, "several looks")
+        assert {(one["length"], one["groups"]) for one in seen} == {(1, None)}
+        (said,) = mesh.logs("state.unusable")
+        assert (said["key"], said["bus"]) == ("loud:items", "market-redis")
+        assert samples(port)[key("state_unusable_total", key="loud:items")] == 1
+
+
 def test_row_41_vexy_ai_goes_on_beside_an_item_of_110_mb_and_buries_it(tmp_path):
     with Buses(tmp_path) as scene:
         seed(scene.buses, truth(claim_sec=1), 1)
