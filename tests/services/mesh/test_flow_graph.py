@@ -64,7 +64,7 @@ def test_the_script_s_answer_becomes_what_was_seen():
     assert seen_of(b"hash", NOW_MS) == Seen("hash")
     unknown = [*(b"stream", 3, -1, b"", b"1-1", 1, 0), [b"\xff", 0, 0, -1, -1, b"4-0", b"5-1", b""]]
     assert seen_of(unknown, NOW_MS).groups == (Group("\ufffd", 0, 0, None, None, None),)
-    assert seen_of([b"stream", 3, -1, b"", b"1-1", 99], NOW_MS).groups is None
+    assert seen_of([b"stream", 3, -1, b"", b"1-1", 99, 0], NOW_MS).groups is None
 
 
 def test_an_id_that_was_not_made_of_a_time_has_no_age():
