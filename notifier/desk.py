@@ -140,9 +140,6 @@ class Desk:
         if turn:
             await self._commit(turn)
         self._intake.stored()
-        for acks in (turn.log_acks, turn.ask_acks):
-            for bus, entries in acks.items():
-                self._intake.forget(bus, entries)
         handed, self._handed = self._handed, []
         for channel, message in handed:
             self._hand_over(channel, message)
