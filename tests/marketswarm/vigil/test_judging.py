@@ -66,7 +66,7 @@ async def test_tens_of_thousands_that_die_at_once_leave_the_loop_to_others():
     names = [f"svc{n:05}" for n in range(COUNT)]
     watches = [Watch(svc, "bus", f"{svc}:heartbeat", TIMEOUT_SEC / 3, TIMEOUT_SEC) for svc in names]
     ear.life.rewatch(watches, {"bus": 10.0}, moment())
-    recall(ear.life, {}, {}, moment())
+    list(recall(ear.life, {}, {}, moment()))
     ear.opened("bus")
 
     def conclude(verdict: Verdict) -> None:
