@@ -5,7 +5,7 @@ Not here: the reading (`reading.py`), and what follows from an event.
 """
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -55,7 +55,8 @@ class Intake:
         self._heard: deque[Heard] = deque()
         self._asked: asyncio.Queue[Asked] = asyncio.Queue()
         self._spoiled: dict[str, list[bytes]] = {}
-        self._known: dict[str, set[bytes]] = {}
+        self._known: defaultdict[str, set[bytes]] = defaultdict(set)
+        self._known_asks: defaultdict[str, set[bytes]] = defaultdict(set)
         self._poked = asyncio.Event()
         self._taken = asyncio.Event()
         self._brought = self._taken_in = self._digested = 0
@@ -66,7 +67,7 @@ class Intake:
         """Adds events; those of entries that are known already are left out."""
         for each in heard:
             if each.entry is not None:
-                known = self._known.setdefault(each.bus, set())
+                known = self._known[each.bus]
                 if each.entry in known:
                     continue
                 known.add(each.entry)
@@ -76,14 +77,14 @@ class Intake:
 
     def ask(self, asked: Asked) -> None:
         """Adds an ask."""
-        known = self._known.setdefault(asked.bus, set())
+        known = self._known_asks[asked.bus]  # entries of two streams may have one id
         if asked.entry not in known:
             known.add(asked.entry)
             self._asked.put_nowait(asked)
 
     def spoil(self, bus: str, entry: bytes, reason: str) -> None:
         """Adds an entry that says nothing: it is only to be acknowledged."""
-        known = self._known.setdefault(bus, set())
+        known = self._known[bus]
         if entry in known:
             return
         known.add(entry)
@@ -91,9 +92,9 @@ class Intake:
         self._spoiled.setdefault(bus, []).append(entry)
         self._poked.set()
 
-    def knows(self, bus: str, entry: bytes) -> bool:
-        """Whether an entry was brought and is not acknowledged yet."""
-        return entry in self._known.get(bus, ())
+    def knows(self, bus: str, entry: bytes, *, ask: bool = False) -> bool:
+        """Whether an entry of the log, or of the asks, was brought and is not acknowledged yet."""
+        return entry in (self._known_asks if ask else self._known)[bus]
 
     async def room(self) -> None:
         """Waits while too many entries of the log wait for the desk."""
@@ -157,6 +158,7 @@ class Intake:
         self._digested = self._taken_in
         self._taken.set()
 
-    def forget(self, bus: str, entries: Iterable[bytes]) -> None:
-        """Says that these are acknowledged on their bus."""
-        self._known.get(bus, set()).difference_update(entries)
+    def forget(self, bus: str, entries: Iterable[bytes], asks: Iterable[bytes] = ()) -> None:
+        """Says that these entries of the log and of the asks are acknowledged on their bus."""
+        self._known[bus].difference_update(entries)
+        self._known_asks[bus].difference_update(asks)

@@ -164,10 +164,11 @@ class Reader:
 
     async def _claim(self, stream: str) -> None:
         cursor: bytes = BEGINNING
+        knows = self._intake.knows
         while True:
             args: list[str | bytes | float] = [GROUP, self._consumer, 0, cursor, "COUNT", AT_ONCE, "JUSTID"]
             cursor, idents, *_ = await self.bus.script(_CLAIM, [stream], args)
-            new = [ident for ident in idents if not self._intake.knows(self.bus.name, ident)]
+            new = [ident for ident in idents if not knows(self.bus.name, ident, ask=stream == ASKS)]
             await self._fetch(stream, new)
             if cursor == BEGINNING:
                 return

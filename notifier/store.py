@@ -44,7 +44,8 @@ class Store:
         boot: who writes.
         buses: where to, by name.
         turned_away: told the name of a bus on which another notifier holds the lease.
-        acknowledged: called with a bus's name and the entries whose acknowledgement that bus took.
+        acknowledged: called with a bus's name, and the entries of its log and of its asks whose
+            acknowledgement it took.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class Store:
         buses: Mapping[str, Bus],
         *,
         turned_away: Callable[[str], None],
-        acknowledged: Callable[[str, Iterable[bytes]], None],
+        acknowledged: Callable[[str, Iterable[bytes], Iterable[bytes]], None],
     ) -> None:
         self.boot = boot
         self.fields: dict[str, bytes] = {}
@@ -195,7 +196,7 @@ class Keeper:
                         each.set_result(stored)
             if stored:
                 self.refusal, self._dropped_reported, pause_sec = None, False, FIRST_PAUSE_SEC
-                self._store.acknowledged(self.bus.name, turn.acks(self.bus.name))
+                self._store.acknowledged(self.bus.name, *turn.acks(self.bus.name))
                 self._stored.set()
             else:
                 self._filled.set()

@@ -78,13 +78,13 @@ class Turn:
             self.undead[bus] = list(dict.fromkeys(entries))[-2 * DEAD_LENGTH :]
         return dropped
 
-    def acks(self, bus: str) -> list[bytes]:
-        """Return the entries of a bus's streams that this turn acknowledges."""
-        return [*self.log_acks.get(bus, ()), *self.ask_acks.get(bus, ())]
+    def acks(self, bus: str) -> tuple[list[bytes], list[bytes]]:
+        """Return the entries of a bus's log, and those of its asks, that this turn acknowledges."""
+        return self.log_acks.get(bus, []), self.ask_acks.get(bus, [])
 
     def acks_count(self, bus: str) -> int:
         """Return how many entries of a bus's streams this turn acknowledges."""
-        return len(self.log_acks.get(bus, ())) + len(self.ask_acks.get(bus, ()))
+        return sum(map(len, self.acks(bus)))
 
     def of(self, bus: str) -> "Turn":
         """The part that is for one bus; its lists are its own."""

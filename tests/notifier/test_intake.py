@@ -116,3 +116,15 @@ async def test_too_many_asks_hold_up_further_asks_and_no_events():
     assert (await intake.next_ask()).entry == b"0-0"
     await asyncio.wait_for(waiting, 10)
     assert intake.takes_asks
+
+
+async def test_an_ask_and_an_event_whose_entries_have_one_id_are_both_taken():
+    intake = Intake()
+    for bus, ask_first in (("a", True), ("b", False)):
+        for is_ask in (ask_first, not ask_first):
+            if is_ask:
+                intake.ask(Asked(bus, b"1-0", None))
+            else:
+                intake.bring([heard(1, bus)])
+    assert [each.bus for each in intake.take(10)] == ["a", "b"]
+    assert [(await asyncio.wait_for(intake.next_ask(), 1)).bus for _ in range(2)] == ["a", "b"]

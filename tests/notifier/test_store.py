@@ -51,7 +51,7 @@ async def running(buses):
         "me",
         buses,
         turned_away=lambda _: None,
-        acknowledged=lambda bus, entries: known[bus].update(entries),
+        acknowledged=lambda bus, entries, _asks: known[bus].update(entries),
     )
     task = asyncio.create_task(store.run())
     try:

@@ -9,7 +9,7 @@ def test_a_turn_that_was_not_taken_keeps_no_changes_of_the_state_and_loses_no_ac
     assert turn.shorten() == {}
     expected = Turn(log_acks={"a": [b"1-0"]}, ask_acks={"a": [b"2-0"]}, told={"e": b"{}"})
     assert turn == expected
-    assert turn.acks("a") == [b"1-0", b"2-0"]
+    assert turn.acks("a") == ([b"1-0"], [b"2-0"])
     assert (turn.acks_count("a"), turn.acks_count("b")) == (2, 0)
 
 
