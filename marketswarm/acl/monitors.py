@@ -109,7 +109,8 @@ def _vigil(
         Grant("hmget hget hset hdel hscan incr set type del", own),
         Grant("set del", health, mode="W"),
         Grant("getrange type pttl", beats, mode="R"),
-        Grant("xadd xdel", (LOG,), mode="W"),
+        # TYPE and DEL: it replaces a log that is no stream. Who may XADD may empty the log by MAXLEN as well.
+        Grant("xadd xdel type del", (LOG,), mode="W"),
         Grant("xinfo|groups", (LOG,), mode="R"),
         Grant("publish", channels=(escaped(place.alerts), canary)),
         Grant("subscribe", channels=tuple(dict.fromkeys((canary, *heard)))),
