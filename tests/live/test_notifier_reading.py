@@ -242,3 +242,28 @@ async def test_consumers_of_earlier_runs_go_and_those_with_entries_stay(server):
     await reader.bus.aclose()
     names = {each["name"] for each in server.cmd("XINFO", "CONSUMERS", LOG, "notifier")}
     assert names == {"first"}
+
+
+async def test_while_too_many_asks_wait_the_log_is_read_and_further_asks_later(server, monkeypatch):
+    monkeypatch.setattr("notifier.intake.ROOM", 2)
+    desk = Desk()
+
+    def ask(*names):
+        for name in names:
+            server.cmd("XADD", "notifier:asks", "*", "ask", orjson.dumps({"id": name}))
+
+    def handed_out():
+        return server.cmd("XPENDING", "notifier:asks", "notifier")["pending"]
+
+    ask("a1", "a2", "a3")
+    async with reading(server, desk):
+        await auntil(lambda: not desk.intake.takes_asks, 5)
+        await begun(server)
+        write(server, "first")  # ends a read that began before
+        await desk.has("first")
+        ask("a4", "a5")
+        write(server, "second")
+        await desk.has("first", "second")
+        assert handed_out() == 3
+        entries = [(await asyncio.wait_for(desk.intake.next_ask(), 5)).entry for _ in range(5)]
+        assert len(set(entries)) == handed_out() == 5
