@@ -214,6 +214,9 @@ class Desk:
         if another is not None:
             log.warning("message.rerouted", id=message.id, channel=another, instead_of=channel)
             self._handed.append((another, message))
+            self.router.rerouted(message, another)
+            for later in self.outbox.after(message):
+                self._put(later, [another])
 
     def _others(self, channel: str) -> list[str]:
         """The other channels: those that are well first, then those that pause after failures."""

@@ -106,6 +106,13 @@ class Outbox:
             name for each in self._parcels.values() for name, outcome in each.ways.items() if outcome is None
         }
 
+    def after(self, message: Message) -> list[Message]:
+        """The messages on their way that continue or close the thread of one that was put before them."""
+        thread, first = message.thread or message.id, self._parcels[message.id].n
+        about = dict.fromkeys(ident for key in message.about for ident in self._about.get(key, ()))
+        later = [parcel for ident in about if (parcel := self._parcels[ident]).n > first]
+        return [each.message for each in later if thread in (each.message.thread, *each.message.closes)]
+
     def covers(self, event_id: str) -> bool:
         """Whether a message on its way tells of an event."""
         return event_id in self._covered

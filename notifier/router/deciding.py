@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from marketswarm.attention import Silence
+from marketswarm.channels import Message
 from marketswarm.event import Event, Kind
 from marketswarm.truth import Truth
 from notifier.router.agenda import NEVER, Agenda
@@ -93,6 +94,19 @@ class Router:
             each.acked_by = by
             self._keeping.changed(each.key)
         return [each.svc for each in found]
+
+    def rerouted(self, message: Message, channel: str) -> None:
+        """A message went to another channel than it was for: what follows it goes there, too."""
+        for key in message.about:
+            incident = self._incidents.get(key)
+            if incident is not None and message.thread in (incident.thread, incident.flap_thread):
+                incident.channels = tuple(dict.fromkeys((*incident.channels, channel)))
+                self._keeping.changed(key)
+            for line in self._waiting.of(key):
+                if line.thread == message.thread and line.say is not Say.ESCALATION:
+                    channels = tuple(dict.fromkeys((*line.channels, channel)))
+                    self._waiting.readdress(line.id, channels)
+                    self._keeping.line_changed(line.id)
 
     # -- what is due
 

@@ -35,6 +35,10 @@ class Keeping:
         """These incidents changed."""
         self._dirty.update(keys)
 
+    def line_changed(self, line_id: str) -> None:
+        """This line changed; without this, a line is kept as it was when it was put."""
+        self._lines.discard(LINE + line_id)
+
     def changes(self) -> dict[str, bytes | None]:
         """The fields that changed since this was last asked; None for one that is gone."""
         found: dict[str, bytes | None] = {}
