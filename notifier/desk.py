@@ -18,7 +18,7 @@ from notifier import notes
 from notifier.answering import Answering
 from notifier.deliver import Outcome
 from notifier.intake import Asked, Heard, Intake
-from notifier.memo import Memo
+from notifier.memo import Memo, unreadable
 from notifier.outbox import Outbox
 from notifier.router import HELD, Policy, Router
 from notifier.tally import Tally
@@ -70,11 +70,10 @@ class Desk:
 
     # -- what it goes by
 
-    def restore(self, fields: Mapping[str, bytes]) -> None:
-        """Takes up what an earlier run stored; called once, before all else."""
-        self.router.restore(fields)
-        self.outbox.restore(fields)
+    def restore(self, fields: Mapping[str, bytes]) -> list[str]:
+        """Takes up what an earlier run stored, once, before all else; the fields that nobody can read."""
         self._intake.last.update(self.memo.restore(fields))
+        return [*self.router.restore(fields), *self.outbox.restore(fields), *unreadable(fields)]
 
     def follow(self, policy: Policy, truth: Truth) -> None:
         """Goes by these from now on."""

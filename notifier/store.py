@@ -15,6 +15,7 @@ from marketswarm.attention import ASKS, DEAD, GROUP, STATE, answers_key, told_ke
 from marketswarm.attention.keys import ANSWERS_SEC
 from marketswarm.bus import Bus, BusError
 from marketswarm.scripts import Script
+from marketswarm.stored import is_wrong_type, report_unusable
 from marketswarm.vigil.agreed import LOG
 from notifier.intake import ROOM
 from notifier.lease import KEY as LEASE
@@ -59,6 +60,7 @@ class Store:
         self.boot = boot
         self.fields: dict[str, bytes] = {}
         self.seq = 0
+        self.loaded_from = ""
         self.turned_away, self.acknowledged = turned_away, acknowledged
         self._keepers = {name: Keeper(bus, self) for name, bus in buses.items()}
 
@@ -82,6 +84,7 @@ class Store:
             raise next(reply for reply in replies.values() if isinstance(reply, BusError))
         best = max(found.values(), key=_seq)
         self.seq = _seq(best)
+        self.loaded_from = next(name for name, state in found.items() if state is best)
         self.fields = {name: value for name, value in best.items() if name not in (SEQ, BY)}
         for name, state in found.items():
             if state and state == best:
@@ -246,8 +249,12 @@ async def _read(bus: Bus) -> dict[str, bytes] | BusError:
     try:
         found = await bus.ask(bus.client.hgetall(STATE), LOAD_WITHIN_SEC)
     except BusError as error:
-        # what somebody else wrote under our key counts as nothing
-        return {} if "WRONGTYPE" in error.detail else error
+        if not is_wrong_type(error):
+            return error
+        report_unusable(
+            bus.name, STATE, "no hash"
+        )  # what somebody else wrote under our key counts as nothing
+        return {}
     return {name.decode("utf-8", "replace"): value for name, value in found.items()}
 
 

@@ -13,10 +13,12 @@ from typing import Final
 
 from marketswarm import log as logs
 from marketswarm.agent import Agent
+from marketswarm.attention import STATE
 from marketswarm.bus import Bus, BusError
 from marketswarm.channels import Message
 from marketswarm.exit import Exit
 from marketswarm.settings import NotifierSettings
+from marketswarm.stored import report_unusable
 from notifier import notes
 from notifier.addresses import Address, addresses, send_once
 from notifier.asking import Asking
@@ -91,7 +93,8 @@ class Term:
         Raises Over at the end of the term, both in a group, and BusError when no state can be read.
         """
         async with self._me.waiting(PATIENCE_SEC):
-            self.desk.restore(await self._store.load())
+            for field in self.desk.restore(await self._store.load()):
+                report_unusable(self._store.loaded_from, STATE, field)
         async with asyncio.TaskGroup() as under:
             self._under = under
             self._post = Post(self.desk.outbox, self.desk.came, under, self._paused)

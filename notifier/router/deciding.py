@@ -41,9 +41,9 @@ class Router:
 
     # -- what it goes by
 
-    def restore(self, fields: Mapping[str, bytes]) -> None:
-        """Takes up what `changes` gave an earlier run; called once, before all else."""
-        self._keeping.restore(fields)
+    def restore(self, fields: Mapping[str, bytes]) -> list[str]:
+        """Takes up what `changes` gave an earlier run, once, before all else; the fields nobody can read."""
+        return self._keeping.restore(fields)
 
     def follow(self, policy: Policy, truth: Truth) -> None:
         """Goes by these from now on: routes, severities, dependencies, maintenance."""

@@ -167,4 +167,5 @@ def test_row_42_whatever_lies_under_their_keys_the_others_start_and_go_on(tmp_pa
             return orjson.loads(scene.system.cmd("GET", f"beat:{agent}") or '{"i":0}')["i"]
 
         until(lambda: beats() >= 12, 20, lambda: str(scene[agent]))
+        until(lambda: KEYS[agent][0] in unusable(scene, agent), 5, f"{KEYS[agent][0]} to be said unusable")
         lives_on(scene, agent, 1)
