@@ -17,7 +17,14 @@ from marketswarm.agent import Code, Exit, usable_bus
 from marketswarm.agent.lifecycle import Stop
 from marketswarm.agent.service_config import load
 from marketswarm.bus import Bus, BusError, find_url
-from marketswarm.seeding import Seeding, Unseeded, seed, summary, wait_until_all_answer
+from marketswarm.seeding import (
+    Seeding,
+    Unseeded,
+    seed,
+    summary,
+    wait_until_all_answer,
+    wait_until_watchable,
+)
 from marketswarm.settings import Common, read
 from marketswarm.truth import Loaded, TruthError
 
@@ -45,6 +52,7 @@ async def run(settings: Common, environ: Mapping[str, str]) -> int:
             raw, loaded = _read(settings.truth_path)
             async with _open(loaded, environ) as buses:
                 await wait_until_all_answer(buses, settings.bootstrap_timeout_sec)
+                refused = await wait_until_watchable(buses, loaded.truth, settings.bootstrap_timeout_sec)
                 seeding = await seed(raw, buses, _who(), key=settings.truth_redis_key)
                 stop.body_is_over()
         except asyncio.CancelledError:
@@ -53,6 +61,10 @@ async def run(settings: Common, environ: Mapping[str, str]) -> int:
             raise Exit(Code.NO_BUS, why) from None
         except Unseeded as error:
             raise Exit(error.code, f"not seeded: {error}") from None
+    if refused:
+        log.warning(
+            "users.old", refused=refused, remedy="write the users anew (marketswarm acl) and load them"
+        )
     _tell(seeding, loaded, settings.truth_path, [bus.name for bus in buses])
     return Code.DONE
 

@@ -12,7 +12,7 @@ from marketswarm.channels import Message
 from marketswarm.channels.storing import parse
 from notifier import notes
 from notifier.desk import Desk
-from notifier.intake import Asked
+from notifier.intake import Asked, Intake
 from notifier.post import Post
 from notifier.turn import DEAD_LENGTH
 
@@ -44,10 +44,10 @@ class Asking:
     def __init__(self, desk: Desk, post: Post, buses: Sequence[Bus], clock: Callable[[], float]) -> None:
         self._desk, self._post, self._buses, self._clock = desk, post, buses, clock
 
-    async def run(self, asked: "asyncio.Queue[Asked]") -> None:
+    async def run(self, intake: Intake) -> None:
         """Does what is asked, one after the other, until cancelled."""
         while True:
-            await self.do(await asked.get())
+            await self.do(await intake.next_ask())
 
     async def do(self, asked: Asked) -> None:
         """Does what an entry asks for, if it was not done yet."""

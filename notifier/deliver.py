@@ -139,11 +139,11 @@ class Delivery:
         error, receipt = await self._attempt(message)
         entry.on_wire = False
         over = error is None or error.permanent or message.what is What.TEST
-        self._count(entry, error)
+        broken = self._count(entry, error)
         if over:
             self._backlog.drop(entry)
         again_sec = max(self.pause_left_sec, entry.free_at - self._now())
-        self._tell(message, receipt=receipt, error=error, over=over, again_sec=again_sec)
+        self._tell(message, receipt=receipt, error=error, over=over, broken=broken, again_sec=again_sec)
 
     async def _attempt(self, message: Message) -> tuple[SendError | None, Receipt | None]:
         anchor = self._anchor(message, self.channel.name)
@@ -157,7 +157,8 @@ class Delivery:
         except Exception as defect:  # noqa: BLE001 - a channel's own mistake must not end the others
             return refusal_of_defect(log, self.channel, message, defect), None
 
-    def _count(self, entry: Entry, error: SendError | None) -> None:
+    def _count(self, entry: Entry, error: SendError | None) -> bool:
+        """Take note of what came of an attempt; return whether it shows that the channel is broken."""
         now, chance = self._now(), self._chance()
         if error is None:
             self._backlog.accepted(entry, now, chance)
@@ -165,6 +166,10 @@ class Delivery:
             self._backlog.failed(entry, now, error.reason, error.retry_after_sec, chance)
         elif error.failure is Failure.BROKEN:
             self._backlog.breaks(error.reason, now, chance)
+            return True
+        else:
+            return self._backlog.refused(entry, error.reason, now, chance)
+        return False
 
     def _tell(
         self,
@@ -173,6 +178,7 @@ class Delivery:
         receipt: Receipt | None = None,
         error: SendError | None = None,
         over: bool = True,
+        broken: bool = False,
         again_sec: float = 0.0,
     ) -> None:
         name, where, kind = self.channel.name, self.channel.where, message.what
@@ -183,7 +189,6 @@ class Delivery:
             log.error("message.refused", reason=error.reason, **about)
         elif error is not None:
             log.warning("message.failed", reason=error.reason, again_in_sec=round(again_sec, 1), **about)
-        broken = error is not None and error.failure is Failure.BROKEN
         paused = self._backlog.failures, self.pause_left_sec
         self._outcome(Outcome(name, where, message, time.time(), receipt, error, over, broken, *paused))
 

@@ -18,7 +18,7 @@ from notifier import notes
 from notifier.answering import Answering
 from notifier.deliver import Outcome
 from notifier.intake import Asked, Heard, Intake
-from notifier.memo import Memo
+from notifier.memo import Memo, unreadable
 from notifier.outbox import Outbox
 from notifier.router import HELD, Policy, Router
 from notifier.tally import Tally
@@ -70,11 +70,10 @@ class Desk:
 
     # -- what it goes by
 
-    def restore(self, fields: Mapping[str, bytes]) -> None:
-        """Takes up what an earlier run stored; called once, before all else."""
-        self.router.restore(fields)
-        self.outbox.restore(fields)
+    def restore(self, fields: Mapping[str, bytes]) -> list[str]:
+        """Takes up what an earlier run stored, once, before all else; the fields that nobody can read."""
         self._intake.last.update(self.memo.restore(fields))
+        return [*self.router.restore(fields), *self.outbox.restore(fields), *unreadable(fields)]
 
     def follow(self, policy: Policy, truth: Truth) -> None:
         """Goes by these from now on."""
@@ -140,9 +139,6 @@ class Desk:
         if turn:
             await self._commit(turn)
         self._intake.stored()
-        for acks in (turn.log_acks, turn.ask_acks):
-            for bus, entries in acks.items():
-                self._intake.forget(bus, entries)
         handed, self._handed = self._handed, []
         for channel, message in handed:
             self._hand_over(channel, message)
@@ -217,6 +213,9 @@ class Desk:
         if another is not None:
             log.warning("message.rerouted", id=message.id, channel=another, instead_of=channel)
             self._handed.append((another, message))
+            self.router.rerouted(message, another)
+            for later in self.outbox.after(message):
+                self._put(later, [another])
 
     def _others(self, channel: str) -> list[str]:
         """The other channels: those that are well first, then those that pause after failures."""

@@ -5,7 +5,7 @@ Not here: the reading (`reading.py`), and what follows from an event.
 """
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -14,7 +14,8 @@ from marketswarm.attention import Ask
 from marketswarm.event import Event
 
 ROOM: Final = 5000
-"""Readers wait while so many events do: a log of days is not to lie in memory."""
+"""Readers wait while so many events do: a log of days is not to lie in memory. As many asks may wait, and
+as many acknowledgements for a bus that does not take them (`store.py`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +53,10 @@ class Intake:
         """By bus, the id of the last entry that was read, now or by an earlier run."""
         self.malformed: Counter[str] = Counter() if malformed is None else malformed
         self._heard: deque[Heard] = deque()
-        self.asked: asyncio.Queue[Asked] = asyncio.Queue()
+        self._asked: asyncio.Queue[Asked] = asyncio.Queue()
         self._spoiled: dict[str, list[bytes]] = {}
-        self._known: dict[str, set[bytes]] = {}
+        self._known: defaultdict[str, set[bytes]] = defaultdict(set)
+        self._known_asks: defaultdict[str, set[bytes]] = defaultdict(set)
         self._poked = asyncio.Event()
         self._taken = asyncio.Event()
         self._brought = self._taken_in = self._digested = 0
@@ -65,7 +67,7 @@ class Intake:
         """Adds events; those of entries that are known already are left out."""
         for each in heard:
             if each.entry is not None:
-                known = self._known.setdefault(each.bus, set())
+                known = self._known[each.bus]
                 if each.entry in known:
                     continue
                 known.add(each.entry)
@@ -75,24 +77,39 @@ class Intake:
 
     def ask(self, asked: Asked) -> None:
         """Adds an ask."""
-        known = self._known.setdefault(asked.bus, set())
+        known = self._known_asks[asked.bus]  # entries of two streams may have one id
         if asked.entry not in known:
             known.add(asked.entry)
-            self.asked.put_nowait(asked)
+            self._asked.put_nowait(asked)
 
     def spoil(self, bus: str, entry: bytes, reason: str) -> None:
         """Adds an entry that says nothing: it is only to be acknowledged."""
+        known = self._known[bus]
+        if entry in known:
+            return
+        known.add(entry)
         self.malformed[reason] += 1
         self._spoiled.setdefault(bus, []).append(entry)
         self._poked.set()
 
-    def knows(self, bus: str, entry: bytes) -> bool:
-        """Whether an entry was brought and is not acknowledged yet."""
-        return entry in self._known.get(bus, ())
+    def knows(self, bus: str, entry: bytes, *, ask: bool = False) -> bool:
+        """Whether an entry of the log, or of the asks, was brought and is not acknowledged yet."""
+        return entry in (self._known_asks if ask else self._known)[bus]
 
     async def room(self) -> None:
-        """Waits while too much waits."""
-        while len(self._heard) > ROOM:
+        """Waits while too many entries of the log wait for the desk."""
+        while len(self._heard) + sum(map(len, self._spoiled.values())) > ROOM:
+            self._taken.clear()
+            await self._taken.wait()
+
+    @property
+    def takes_asks(self) -> bool:
+        """Whether asks are to be read: too many that wait must not keep the log from being read."""
+        return self._asked.qsize() <= ROOM
+
+    async def room_for_asks(self) -> None:
+        """Wait while too many asks wait."""
+        while not self.takes_asks:
             self._taken.clear()
             await self._taken.wait()
 
@@ -127,13 +144,21 @@ class Intake:
     def spoiled(self) -> dict[str, list[bytes]]:
         """By bus, the entries that say nothing."""
         found, self._spoiled = self._spoiled, {}
+        self._taken.set()
         return found
+
+    async def next_ask(self) -> Asked:
+        """Wait for the oldest ask and take it."""
+        asked = await self._asked.get()
+        self._taken.set()
+        return asked
 
     def stored(self) -> None:
         """Says that what was taken so far is in the state that is stored."""
         self._digested = self._taken_in
         self._taken.set()
 
-    def forget(self, bus: str, entries: Iterable[bytes]) -> None:
-        """Says that these are acknowledged."""
-        self._known.get(bus, set()).difference_update(entries)
+    def forget(self, bus: str, entries: Iterable[bytes], asks: Iterable[bytes] = ()) -> None:
+        """Says that these entries of the log and of the asks are acknowledged on their bus."""
+        self._known[bus].difference_update(entries)
+        self._known_asks[bus].difference_update(asks)

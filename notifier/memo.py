@@ -115,6 +115,15 @@ class Memo:
         return changed
 
 
+def unreadable(fields: Mapping[str, bytes]) -> list[str]:
+    """Return the fields of a memo that can't be what `changes` gave."""
+    kinds = {ASKS: list, BROKEN: dict, PAUSES: dict, ADDRESSES: dict}
+    found = [name for name, raw in fields.items() if name.startswith(READ) and not _is_entry(raw)]
+    return found + [
+        name for name, kind in kinds.items() if name in fields and not isinstance(_value(fields[name]), kind)
+    ]
+
+
 def _is_entry(raw: bytes) -> bool:
     ms, _, seq = raw.partition(b"-")
     return ms.isdigit() and seq.isdigit() and len(raw) < 42

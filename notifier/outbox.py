@@ -67,20 +67,26 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._parcels)
 
-    def restore(self, fields: Mapping[str, bytes]) -> None:
-        """Takes up what `changes` gave before; what can't be read is passed over."""
+    def restore(self, fields: Mapping[str, bytes]) -> list[str]:
+        """Takes up what `changes` gave before; the fields that nobody can read."""
         found: list[Parcel] = []
+        unusable: list[str] = []
         for name, raw in fields.items():
             if name.startswith(WAYS):
                 message = parse(fields.get(MESSAGE + name.removeprefix(WAYS), b""))
                 parcel = None if message is None else _read(message, raw)
                 if parcel is not None:
                     found.append(parcel)
+                else:
+                    unusable.append(name)
             elif name.startswith(ANCHORS) and (anchors := _object(raw)) is not None:
                 self._anchors[name.removeprefix(ANCHORS)] = {key: str(each) for key, each in anchors.items()}
+            elif name.startswith(ANCHORS):
+                unusable.append(name)
         for parcel in sorted(found, key=lambda each: each.n):
             self._add(parcel)
             self._next = max(self._next, parcel.n + 1)
+        return unusable
 
     def changes(self) -> dict[str, bytes | None]:
         """The fields that changed since this was last asked; None for those that are gone."""
@@ -105,6 +111,13 @@ class Outbox:
         return {
             name for each in self._parcels.values() for name, outcome in each.ways.items() if outcome is None
         }
+
+    def after(self, message: Message) -> list[Message]:
+        """The messages on their way that continue or close the thread of one that was put before them."""
+        thread, first = message.thread or message.id, self._parcels[message.id].n
+        about = dict.fromkeys(ident for key in message.about for ident in self._about.get(key, ()))
+        later = [parcel for ident in about if (parcel := self._parcels[ident]).n > first]
+        return [each.message for each in later if thread in (each.message.thread, *each.message.closes)]
 
     def covers(self, event_id: str) -> bool:
         """Whether a message on its way tells of an event."""

@@ -6,7 +6,7 @@ the end of the log, but for the outages that still last. Not here: what is told.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
 from marketswarm import log as logs
@@ -53,6 +53,7 @@ class Reader:
         bus: which.
         consumer: what this instance is called in the group.
         intake: who gets what was read.
+        room: waits while the bus with this name has too many acknowledgements to take.
         answered: told the bus's name each time it does as it is asked.
         failed: told what it did instead.
     """
@@ -63,14 +64,15 @@ class Reader:
         consumer: str,
         intake: Intake,
         *,
+        room: Callable[[str], Awaitable[None]],
         answered: Callable[[str], None],
         failed: Callable[[BusError], None],
     ) -> None:
         self.bus = bus
         self._consumer = consumer
         self._intake = intake
-        self._answered, self._failed = answered, failed
-        self._claiming = asyncio.Lock()
+        self._room_for_acks, self._answered, self._failed = room, answered, failed
+        self._claim_due = False
 
     async def run(self) -> None:
         """Reads until cancelled."""
@@ -81,7 +83,9 @@ class Reader:
                 while True:
                     self._answered(self.bus.name)
                     pause_sec = FIRST_PAUSE_SEC
-                    await self._intake.room()
+                    await self._room()
+                    if self._claim_due:
+                        await self.claim()
                     await self._read()
             except BusError as error:
                 # the group is made again when it is gone, without a word
@@ -90,12 +94,16 @@ class Reader:
             await asyncio.sleep(pause_sec)
             pause_sec = min(2 * pause_sec, LONGEST_PAUSE_SEC)
 
+    def request_claim(self) -> None:
+        """Have the reader claim before it reads again: who requests it need not wait for room."""
+        self._claim_due = True
+
     async def claim(self) -> None:
         """Brings what other instances left, and what of our own got lost on the way. Raises BusError."""
-        async with self._claiming:
-            for stream in (LOG, ASKS):
-                await self._claim(stream)
-                await self._dismiss(stream)
+        self._claim_due = False
+        for stream in (LOG, ASKS):
+            await self._claim(stream)
+            await self._dismiss(stream)
 
     # -- joining
 
@@ -151,8 +159,9 @@ class Reader:
     # -- what is there
 
     async def _read(self) -> None:
+        streams: Any = {LOG: ">", ASKS: ">"} if self._intake.takes_asks else {LOG: ">"}
         reading = self.bus.client.xreadgroup(
-            GROUP, self._consumer, {LOG: ">", ASKS: ">"}, count=AT_ONCE, block=round(1000 * BLOCK_SEC)
+            GROUP, self._consumer, streams, count=AT_ONCE, block=round(1000 * BLOCK_SEC)
         )
         try:
             found: Any = await self.bus.ask(reading, BLOCK_SEC + self.bus.within_sec, longest=REPLY_BYTES)
@@ -164,10 +173,11 @@ class Reader:
 
     async def _claim(self, stream: str) -> None:
         cursor: bytes = BEGINNING
+        knows = self._intake.knows
         while True:
             args: list[str | bytes | float] = [GROUP, self._consumer, 0, cursor, "COUNT", AT_ONCE, "JUSTID"]
             cursor, idents, *_ = await self.bus.script(_CLAIM, [stream], args)
-            new = [ident for ident in idents if not self._intake.knows(self.bus.name, ident)]
+            new = [ident for ident in idents if not knows(self.bus.name, ident, ask=stream == ASKS)]
             await self._fetch(stream, new)
             if cursor == BEGINNING:
                 return
@@ -176,8 +186,15 @@ class Reader:
         """Reads entries by their ids."""
         if not idents:
             return
-        await self._intake.room()
+        await self._room()
+        if stream == ASKS:
+            await self._intake.room_for_asks()
         self._bring(stream, await fetch(self.bus, stream, idents), again=True)
+
+    async def _room(self) -> None:
+        """Wait until the desk takes more, and the bus's acknowledgements do not pile up."""
+        await self._room_for_acks(self.bus.name)
+        await self._intake.room()
 
     async def _dismiss(self, stream: str) -> None:
         """Take consumers of earlier runs that have nothing left off the group."""

@@ -1,12 +1,13 @@
 """The notifier's memory on every bus: read once at the start, then written turn by turn, the same on each.
 
 A turn counts as stored once one bus has it. A bus that missed one is written whole when it can be reached
-again. Not here: what is remembered.
+again. What waits for a bus that refuses has a bound: too many acknowledgements hold back the bus's own reader
+(`room`), and no other. Not here: what is remembered.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from marketswarm import log as logs
@@ -14,7 +15,9 @@ from marketswarm.attention import ASKS, DEAD, GROUP, STATE, answers_key, told_ke
 from marketswarm.attention.keys import ANSWERS_SEC
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import Script
+from marketswarm.bus.stored_values import is_wrong_type, report_unusable
 from marketswarm.vigil.agreed import LOG
+from notifier.intake import ROOM
 from notifier.lease import KEY as LEASE
 from notifier.turn import DEAD_LENGTH, TOLD_SEC, Turn
 
@@ -42,13 +45,23 @@ class Store:
         boot: who writes.
         buses: where to, by name.
         turned_away: told the name of a bus on which another notifier holds the lease.
+        acknowledged: called with a bus's name, and the entries of its log and of its asks whose
+            acknowledgement it took.
     """
 
-    def __init__(self, boot: str, buses: Mapping[str, Bus], *, turned_away: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        boot: str,
+        buses: Mapping[str, Bus],
+        *,
+        turned_away: Callable[[str], None],
+        acknowledged: Callable[[str, Iterable[bytes], Iterable[bytes]], None],
+    ) -> None:
         self.boot = boot
         self.fields: dict[str, bytes] = {}
         self.seq = 0
-        self.turned_away = turned_away
+        self.loaded_from = ""
+        self.turned_away, self.acknowledged = turned_away, acknowledged
         self._keepers = {name: Keeper(bus, self) for name, bus in buses.items()}
 
     async def load(self) -> dict[str, bytes]:
@@ -71,6 +84,7 @@ class Store:
             raise next(reply for reply in replies.values() if isinstance(reply, BusError))
         best = max(found.values(), key=_seq)
         self.seq = _seq(best)
+        self.loaded_from = next(name for name, state in found.items() if state is best)
         self.fields = {name: value for name, value in best.items() if name not in (SEQ, BY)}
         for name, state in found.items():
             if state and state == best:
@@ -110,6 +124,14 @@ class Store:
         """By bus, why it takes nothing, as long as it takes nothing."""
         return {name: each.refusal for name, each in self._keepers.items() if each.refusal is not None}
 
+    def unacknowledged(self, bus: str) -> int:
+        """Return how many acknowledgements a bus has yet to take."""
+        return self._keepers[bus].unacknowledged
+
+    async def room(self, bus: str) -> None:
+        """Wait while a bus has `ROOM` acknowledgements to take: its reader reads nothing until then."""
+        await self._keepers[bus].room()
+
 
 class Keeper:
     """What one bus has yet to take. `held` is the `seq` it has, None for a state that is not ours."""
@@ -119,10 +141,11 @@ class Keeper:
         self.held: int | None = None
         self.refusal: str | None = None
         self._store = store
-        self._turn = Turn()
+        self._turn, self._writing = Turn(), Turn()
         self._waiting: list[asyncio.Future[bool]] = []
-        self._filled = asyncio.Event()
+        self._filled, self._stored = asyncio.Event(), asyncio.Event()
         self._complained_at = float("-inf")
+        self._dropped_reported = False
 
     def put(self, turn: Turn) -> asyncio.Future[bool]:
         """Adds a turn; what is returned says, after the next attempt, whether the bus took it."""
@@ -134,6 +157,17 @@ class Keeper:
         else:
             self._waiting.append(answer)
         return answer
+
+    @property
+    def unacknowledged(self) -> int:
+        """How many acknowledgements the bus has yet to take."""
+        return sum(turn.acks_count(self.bus.name) for turn in (self._writing, self._turn))
+
+    async def room(self) -> None:
+        """See `Store`."""
+        while self.unacknowledged >= ROOM:
+            self._stored.clear()
+            await self._stored.wait()
 
     def seen(self, seq: bytes | None) -> None:
         """See `Store`. While something is being written, it may be of before that."""
@@ -150,24 +184,36 @@ class Keeper:
             self._filled.clear()
             waiting, self._waiting = self._waiting, []
             turn, self._turn = self._turn, Turn()
+            self._writing = turn
             stored = False
             try:
                 stored = await self._write(turn)
             except BusError as error:
                 self._refused(error)
             finally:
+                self._writing = Turn()
                 if not stored:
-                    turn.add(self._turn)
-                    self._turn = turn
+                    self._keep(turn)
                 for each in waiting:
                     if not each.done():
                         each.set_result(stored)
             if stored:
-                self.refusal, pause_sec = None, FIRST_PAUSE_SEC
+                self.refusal, self._dropped_reported, pause_sec = None, False, FIRST_PAUSE_SEC
+                self._store.acknowledged(self.bus.name, *turn.acks(self.bus.name))
+                self._stored.set()
             else:
                 self._filled.set()
                 await asyncio.sleep(pause_sec)
                 pause_sec = min(2 * pause_sec, LONGEST_PAUSE_SEC)
+
+    def _keep(self, turn: Turn) -> None:
+        """Keep a turn that the bus did not take, and what came after it, for the next attempt."""
+        turn.add(self._turn)
+        self._turn = turn
+        dropped = turn.shorten()
+        if dropped and not self._dropped_reported:
+            self._dropped_reported = True
+            log.warning("store.dropped", bus=self.bus.name, **dropped)
 
     async def _write(self, turn: Turn) -> bool:
         reply = await self._attempt(turn, self.held)
@@ -203,8 +249,12 @@ async def _read(bus: Bus) -> dict[str, bytes] | BusError:
     try:
         found = await bus.ask(bus.client.hgetall(STATE), LOAD_WITHIN_SEC)
     except BusError as error:
-        # what somebody else wrote under our key counts as nothing
-        return {} if "WRONGTYPE" in error.detail else error
+        if not is_wrong_type(error):
+            return error
+        report_unusable(
+            bus.name, STATE, "no hash"
+        )  # what somebody else wrote under our key counts as nothing
+        return {}
     return {name.decode("utf-8", "replace"): value for name, value in found.items()}
 
 

@@ -76,7 +76,7 @@ class Sweep:
         if isinstance(held, dict):
             await self._heal(held)
         if isinstance(pending, dict) and self._others(pending):
-            await self._reader.claim()
+            self._reader.request_claim()
 
     def _others(self, pending: dict[str, Any]) -> bool:
         return any(each["name"] != self._consumer for each in pending["consumers"])

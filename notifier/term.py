@@ -13,7 +13,9 @@ from typing import Final
 
 from marketswarm import log as logs
 from marketswarm.agent import Agent
+from marketswarm.attention import STATE
 from marketswarm.bus import Bus, BusError
+from marketswarm.bus.stored_values import report_unusable
 from marketswarm.channels import Message
 from marketswarm.exit import Exit
 from marketswarm.settings import NotifierSettings
@@ -37,6 +39,8 @@ LOOK_EVERY_SEC: Final = 1.0
 LEAST_WAIT_SEC: Final = 0.002
 PATIENCE_SEC: Final = 60.0
 """Longer than anything that is asked of a bus may take."""
+PAUSE_REPORTED_SEC: Final = 1.0
+"""A bus that takes longer for its acknowledgements is reported; one that is written in a moment is not."""
 WIND_UP_SEC: Final = 0.8
 """What is on the wire when we are stopped may take so long."""
 
@@ -65,7 +69,7 @@ class Term:
         self._me, self._policy, self._lease, self._clock = me, policy, lease, clock
         self._buses = dict(buses)
         self._intake = Intake(tally.malformed)
-        self._store = Store(me.boot, buses, turned_away=lease.turned_away)
+        self._store = Store(me.boot, buses, turned_away=lease.turned_away, acknowledged=self._intake.forget)
         self._unread: dict[str, str] = {}
         self._want = Wanted(None, {})
         self._wrong: dict[str, str] = {}
@@ -89,7 +93,8 @@ class Term:
         Raises Over at the end of the term, both in a group, and BusError when no state can be read.
         """
         async with self._me.waiting(PATIENCE_SEC):
-            self.desk.restore(await self._store.load())
+            for field in self.desk.restore(await self._store.load()):
+                report_unusable(self._store.loaded_from, STATE, field)
         async with asyncio.TaskGroup() as under:
             self._under = under
             self._post = Post(self.desk.outbox, self.desk.came, under, self._paused)
@@ -125,7 +130,7 @@ class Term:
     async def _work(self) -> None:
         boot, silences = self._me.boot, Silences(self.desk.silence)
         readers = [
-            Reader(bus, boot, self._intake, answered=self._answered, failed=self._failed)
+            Reader(bus, boot, self._intake, room=self._room, answered=self._answered, failed=self._failed)
             for bus in self._buses.values()
         ]
         sweeps = [Sweep(reader, self._store, silences, boot) for reader in readers]
@@ -135,7 +140,7 @@ class Term:
                 group.create_task(reader.run(), name=f"read:{reader.bus.name}")
                 group.create_task(sweep.run(), name=f"sweep:{reader.bus.name}")
             asking = Asking(self.desk, self._post, list(self._buses.values()), self._clock)
-            group.create_task(asking.run(self._intake.asked), name="asks")
+            group.create_task(asking.run(self._intake), name="asks")
             group.create_task(self._until_over(), name="lease")
             while not self._over:
                 async with self._me.waiting(PATIENCE_SEC):  # for buses
@@ -201,6 +206,19 @@ class Term:
     async def _reached(self, idents: Sequence[str]) -> set[str]:
         away = self._store.refusals()
         return await reached([bus for name, bus in self._buses.items() if name not in away], idents)
+
+    async def _room(self, bus: str) -> None:
+        """Wait while a bus has too many acknowledgements to take, and report that its log is not read."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PAUSE_REPORTED_SEC):
+                await self._store.room(bus)
+                return
+        waiting, reason = self._store.unacknowledged(bus), self._store.refusals().get(bus, "slow")
+        log.warning("reading.paused", bus=bus, unacknowledged=waiting, reason=reason)
+        self._unread[bus] = f"{reason}: it has {waiting} acknowledgements to take"
+        self._ail_of_buses()
+        await self._store.room(bus)
+        self._answered(bus)
 
     def _answered(self, bus: str) -> None:
         if self._unread.pop(bus, None) is not None:

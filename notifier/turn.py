@@ -3,7 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from itertools import chain
-from typing import Final
+from typing import Any, Final
+
+from marketswarm.attention.keys import ASKS_KEPT
 
 TOLD_AT_MOST: Final = 20_000
 DEAD_LENGTH: Final = 1000
@@ -41,11 +43,9 @@ class Turn:
         return any(getattr(self, each.name) for each in fields(self))
 
     def add(self, later: "Turn") -> None:
-        """Takes in a later turn; of what need not be kept for ever the oldest goes when it is too much."""
+        """Takes in a later turn."""
         self.fields.update(later.fields)
         self.told.update(later.told)
-        for ident in list(self.told)[: max(0, len(self.told) - TOLD_AT_MOST)]:
-            del self.told[ident]
         self.dead = [*self.dead, *later.dead][-DEAD_LENGTH:]
         for mine, its in (
             (self.answers, later.answers),
@@ -55,6 +55,36 @@ class Turn:
         ):
             for key, values in its.items():
                 mine.setdefault(key, []).extend(values)
+
+    def shorten(self) -> dict[str, int]:
+        """Drop what a bus that did not take this turn can do without; count what is lost by that.
+
+        Such a bus gets the whole state with the next attempt, so changes of the state are superseded. Of
+        answers only those to the latest asks are kept, as many as the stream of asks is trimmed to. An entry
+        that was resent twice is deleted once.
+        """
+        self.fields.clear()
+        kept: tuple[tuple[str, dict[str, Any], int], ...] = (
+            ("answers", self.answers, ASKS_KEPT),
+            ("told", self.told, TOLD_AT_MOST),
+        )
+        dropped: dict[str, int] = {}
+        for name, values, at_most in kept:
+            if old := list(values)[:-at_most]:
+                dropped[name] = len(old)
+            for key in old:
+                del values[key]
+        for bus, entries in self.undead.items():
+            self.undead[bus] = list(dict.fromkeys(entries))[-2 * DEAD_LENGTH :]
+        return dropped
+
+    def acks(self, bus: str) -> tuple[list[bytes], list[bytes]]:
+        """Return the entries of a bus's log, and those of its asks, that this turn acknowledges."""
+        return self.log_acks.get(bus, []), self.ask_acks.get(bus, [])
+
+    def acks_count(self, bus: str) -> int:
+        """Return how many entries of a bus's streams this turn acknowledges."""
+        return sum(map(len, self.acks(bus)))
 
     def of(self, bus: str) -> "Turn":
         """The part that is for one bus; its lists are its own."""

@@ -66,7 +66,11 @@ def notifier(_place: Place) -> tuple[Grant, ...]:
 def mesh(place: Place) -> tuple[Grant, ...]:
     """Hears all beats, and measures each stream that the truth names."""
     streams = [key.name for key in flows_of(place.truth).keys if key.bus == place.bus and not key.many]
-    measured = Grant("type xinfo|stream xinfo|groups xpending xrange", tuple(map(escaped, streams)), mode="R")
+    measured = Grant(
+        "type memory|usage xlen xinfo|stream xinfo|groups xpending xrange",
+        tuple(map(escaped, streams)),
+        mode="R",
+    )
     return (
         *own_points(MESH, place),
         Grant("subscribe psubscribe", channels=place.all_beats()),
@@ -105,7 +109,8 @@ def _vigil(
         Grant("hmget hget hset hdel hscan incr set type del", own),
         Grant("set del", health, mode="W"),
         Grant("getrange type pttl", beats, mode="R"),
-        Grant("xadd xdel", (LOG,), mode="W"),
+        # TYPE and DEL: it replaces a log that is no stream. Who may XADD may empty the log by MAXLEN as well.
+        Grant("xadd xdel type del", (LOG,), mode="W"),
         Grant("xinfo|groups", (LOG,), mode="R"),
         Grant("publish", channels=(escaped(place.alerts), canary)),
         Grant("subscribe", channels=tuple(dict.fromkeys((canary, *heard)))),

@@ -8,7 +8,9 @@ from marketswarm.acl.places import BEATS, CHANGED, HISTORY, LOG, META, TOPOLOGY,
 
 LOADING: Final = "function|list function|load function|delete script|load"
 """Loading code, which is for those alone who seed."""
-OPERATING: Final = f"info pubsub|numsub acl|load script|kill function|kill {LOADING}"
+CHECKING: Final = "acl|dryrun"
+"""Asking what the healer may do, before a truth is published to it."""
+OPERATING: Final = f"info pubsub|numsub acl|load script|kill function|kill {LOADING} {CHECKING}"
 
 
 def bootstrap(place: Place) -> tuple[Grant, ...]:

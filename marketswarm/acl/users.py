@@ -64,10 +64,14 @@ def users(
         User(DEFAULT, programs.looking(place), password=closed),
         User(
             OPERATOR,
-            _with(_ROOT, f"info pubsub|numsub acl|load script|kill function|kill {programs.LOADING}"),
+            _with(_ROOT, programs.OPERATING),
             programs.operator(place),
         ),
-        User(BOOTSTRAP, Grant(f"ping time select {programs.LOADING}"), programs.bootstrap(place)),
+        User(
+            BOOTSTRAP,
+            Grant(f"ping time select {programs.LOADING} {programs.CHECKING}"),
+            programs.bootstrap(place),
+        ),
         *(_of_service(svc, place) for svc in services),
     )
 

@@ -1,8 +1,9 @@
 """Values that are read back from Redis: anybody may have written them, so they are data that enters.
 
 A reader here takes what was decoded and returns the typed value, or None for what is unusable.
-`read_strings` bounds the size: GET returns a value whole, and one key of 300 MB makes its readers that much
-larger, and late; GETRANGE copies no more than what is asked for.
+`read_strings` and `read_fields` bound the size: GET and HGETALL return a value whole, and one key of 300 MB
+makes its readers that much larger, and late. GETRANGE copies no more than what is asked for; of a field a
+script takes the size first.
 `report_unusable` says and counts what could not be used; `replace_wrong_types` removes a key of ours that
 holds another kind of value, since nothing could be written there any more.
 """
@@ -19,6 +20,7 @@ from redis import exceptions as redis_errors
 from marketswarm import log as logs
 from marketswarm.bus.bus import Bus
 from marketswarm.bus.errors import BusError
+from marketswarm.bus.scripts import Script
 from marketswarm.metrics.family import Family
 
 LAST_SEC: Final = 253_402_300_799.0
@@ -31,6 +33,7 @@ MOST: Final = 2**64 - 1
 """The greatest whole number that can be written as JSON here."""
 REPORT_EVERY_SEC: Final = 10.0
 
+_FIELDS: Final = Script.beside("marketswarm.bus", "fields.lua")
 _WRONG_TYPE: Final = "WRONGTYPE"
 _DECIMAL: Final = re.compile(r"-?[0-9]{1,17}(\.[0-9]{1,17})?", re.ASCII)
 
@@ -69,11 +72,13 @@ def decimal(raw: str, least: float, most: float) -> float | None:
     return number(float(raw), least, most) if _DECIMAL.fullmatch(raw) else None
 
 
-async def read_strings(bus: Bus, keys: Sequence[str], longest: int = LONGEST_BYTES) -> list[bytes | None]:
+async def read_strings(
+    bus: Bus, keys: Sequence[str], longest: int = LONGEST_BYTES, *, report: bool = False
+) -> list[bytes | None]:
     """Return the value of each key.
 
-    None stands for a key that does not exist or is no string, and for a value of more than `longest` bytes.
-    Raises BusError.
+    None stands for a key that does not exist or is no string, and for a value of more than `longest` bytes;
+    with `report` the latter two are reported as unusable state. Raises BusError.
     """
     if not keys:
         return []
@@ -88,10 +93,38 @@ async def read_strings(bus: Bus, keys: Sequence[str], longest: int = LONGEST_BYT
                 raise value
         return values
 
-    return [
-        value if isinstance(value, bytes) and 0 < len(value) <= longest else None
-        for value in await bus.ask(read())
-    ]
+    found = await bus.ask(read())
+    if report:
+        for key, value in zip(keys, found, strict=True):
+            if not isinstance(value, bytes):
+                report_unusable(bus.name, key, "no string")
+            elif len(value) > longest:
+                report_unusable(bus.name, key, f"more than {longest} bytes")
+    return [value if isinstance(value, bytes) and 0 < len(value) <= longest else None for value in found]
+
+
+async def read_fields(
+    bus: Bus, keys: Sequence[str], names: Sequence[str], longest: int = LONGEST_BYTES
+) -> list[dict[bytes, bytes]]:
+    """Return for each hash those of the fields that it has.
+
+    A value of more than `longest` bytes is left out, a key that is no hash has no fields, and both are
+    reported as unusable state. Raises BusError.
+    """
+    if not keys:
+        return []
+    found: list[dict[bytes, bytes]] = []
+    for key, values in zip(keys, await bus.script(_FIELDS, keys, [longest, *names]), strict=True):
+        found.append({})
+        if isinstance(values, bytes):
+            report_unusable(bus.name, key, f"a {values.decode('ascii', 'replace')}")
+            continue
+        for name, value in zip(names, values, strict=True):
+            if isinstance(value, bytes):
+                found[-1][name.encode()] = value
+            elif value is not None:
+                report_unusable(bus.name, key, f"{name}: {value} bytes")
+    return found
 
 
 def _is_wrong_type(error: Exception) -> bool:

@@ -46,6 +46,14 @@ async def read_after(
     return [entry_of(ident, fields) for _, entries in reply or () for ident, fields in entries]
 
 
+async def read_range(bus: Bus, stream: str, first: str, last: str, *, count: int) -> list[Entry]:
+    """Read up to `count` entries from the id `first` (from behind it: `(<id>`) to the id `last`.
+
+    There may be fewer than `count` before the last one: only an empty page is the end. Raises BusError.
+    """
+    return await _ask(bus, stream, "XRANGE", [first, last, count])
+
+
 async def read_before(bus: Bus, stream: str, before: bytes, *, count: int) -> list[Entry]:
     """Read up to `count` entries, the newest first; `before` is `+` or `(<id>`. Raises BusError."""
     return await _ask(bus, stream, "XREVRANGE", [before, "-", count])

@@ -15,6 +15,12 @@ from marketswarm.channels.pausing import pause_sec
 
 QUEUE: Final = 1000
 """What waits for one channel; beyond that the oldest is given up."""
+REFUSED_IN_A_ROW: Final = 3
+"""So many messages about different things, all refused as bad, none accepted between: the channel is broken.
+
+What makes one message bad makes those bad that are about the same service, or in the same thread; they count
+as one. Two may still be chance, as two services with long names are; a third is not worth waiting any longer.
+"""
 NEVER: Final = float("inf")
 
 
@@ -53,6 +59,7 @@ class Backlog:
         self.reason = ""
         """What the last failure of the channel was, until it accepts a message."""
         self._entries: dict[str, Entry] = {}
+        self._refused: list[frozenset[str]] = []  # what messages were about that were refused since then
         self._failed: set[str] = set()  # ids of messages that failed since one was last accepted
         self._turns = 0
         self._at_once = 0  # how many a broken channel is to be tried with, without a pause between them
@@ -125,6 +132,7 @@ class Backlog:
             each.failures += 1
             each.free_at = min(each.free_at, now + pause_sec(each.failures, None, chance))
         self._failed.clear()
+        self._refused.clear()
 
     def failed(
         self, entry: Entry, now: float, reason: str, retry_after_sec: float | None, chance: float
@@ -147,6 +155,16 @@ class Backlog:
         if not self._at_once:
             self.failures += 1
             self.free_at = now + pause_sec(self.failures, None, chance)
+
+    def refused(self, entry: Entry, reason: str, now: float, chance: float) -> bool:
+        """It will never be accepted; return whether so many in a row show that the channel is broken."""
+        if all(keys.isdisjoint(entry.keys) for keys in self._refused):
+            self._refused.append(entry.keys)
+        del self._refused[REFUSED_IN_A_ROW:]
+        if len(self._refused) < REFUSED_IN_A_ROW:
+            return False
+        self.breaks(reason, now, chance)
+        return True
 
     # -- inside
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from marketswarm.truth import Truth
 
 _ANSWER_WITHIN_SEC = 5.0
+_REMEDY = "its users are old. In containers `make seed` renews them, elsewhere `marketswarm acl` and ACL LOAD"
+_USERS_WITHIN_SEC = 2.0  # whoever loads them did so before; a server that restarts is back soon
 
 
 def seed(
@@ -38,7 +40,13 @@ async def _seed(file: Path, data: Path) -> list[str]:
     from marketswarm.cli.document import read
     from marketswarm.cli.sight import opened
     from marketswarm.exit import Exit
-    from marketswarm.seeding import Unseeded, seed, summary, wait_until_all_answer
+    from marketswarm.seeding import (
+        Unseeded,
+        seed,
+        summary,
+        wait_until_all_answer,
+        wait_until_watchable,
+    )
     from marketswarm.settings import Common
     from marketswarm.settings import read as read_settings
 
@@ -50,13 +58,18 @@ async def _seed(file: Path, data: Path) -> list[str]:
             await wait_until_all_answer(buses, _ANSWER_WITHIN_SEC)
             # users first: a service that is new must be let in before it is told of
             new_users = await _renew_users(loaded.truth, data, buses, keep=True)
+            refused = await wait_until_watchable(buses, loaded.truth, _USERS_WITHIN_SEC)
             by = f"marketswarm@{socket.gethostname()}"
             seeding = await seed(raw, buses, by, key=settings.truth_redis_key)
             new_users |= await _renew_users(loaded.truth, data, buses, keep=False)
         except Unseeded as error:
             raise Exit(error.code, f"not seeded: {error}") from None
+        warnings = [
+            f"  ! the healer may not hear {', '.join(services)} on {bus}: {_REMEDY}"
+            for bus, services in refused.items()
+        ]
         lines = summary(seeding, str(file), [bus.name for bus in buses])
-        return [*lines, *(["  users and passwords follow it"] if new_users else [])]
+        return [*lines, *warnings, *(["  users and passwords follow it"] if new_users else [])]
 
 
 async def _renew_users(truth: "Truth", data: Path, buses: "Sequence[Bus]", *, keep: bool) -> bool:

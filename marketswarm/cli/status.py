@@ -50,7 +50,9 @@ class Picture:
         unwatchable = [row.svc for row in self.rows if row.verdict == "unwatchable"]
         if unwatchable:
             few = ", ".join(unwatchable[:5]) + (" and others" if len(unwatchable) > 5 else "")
-            notes.append(f"the healer may not hear {few}: write the users anew (`marketswarm acl`)")
+            notes.append(
+                f"the healer may not hear {few}: renew the users (`make seed`, or `marketswarm acl`)"
+            )
         judge = next((row for row in self.rows if row.svc == "healer"), None)
         if judge and judge.verdict != "up":
             notes.append(f"the healer is {judge.verdict}: verdicts may be old")

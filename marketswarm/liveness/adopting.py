@@ -4,25 +4,22 @@ Pure. Both heard the same, a moment apart, but one may have had a gap that the o
 stands: a miss is closed by the next beat, and who was told up and is silent falls due again.
 """
 
-from collections.abc import Mapping
-
 from marketswarm.liveness.clock import Moment
 from marketswarm.liveness.judgement import Liveness
 from marketswarm.liveness.record import Heard, Record
 from marketswarm.liveness.verdict import Remembered, State
 
 
-def adopt(life: Liveness, told: Mapping[str, Remembered], now: Moment) -> None:
-    """Puts every service into the state that was told of it."""
-    for svc, memory in told.items():
-        record = life.records.get(svc)
-        if record is None or record.state is memory.state:
-            continue
-        if memory.state is State.DOWN:
-            _put_down(record, memory, now)
-            life.dirty[svc] = None
-        elif memory.state is State.UP:
-            _put_up(record, now)
+def adopt(life: Liveness, svc: str, told: Remembered, now: Moment) -> None:
+    """Put a service into the state that was told of it."""
+    record = life.records.get(svc)
+    if record is None or record.state is told.state:
+        return
+    if told.state is State.DOWN:
+        _put_down(record, told, now)
+        life.dirty[svc] = None
+    elif told.state is State.UP:
+        _put_up(record, now)
 
 
 def adopt_bus(life: Liveness, name: str) -> None:

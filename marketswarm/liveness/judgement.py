@@ -58,7 +58,7 @@ class Tick:
 
 
 class Liveness(Roster):
-    """Begins `held`: it listens, and concludes nothing of services, until `memory.recall` was called.
+    """Begins `held`: it listens, and concludes nothing of services, until `memory.recall` is over.
 
     Args:
         now: when the listening begins.
@@ -68,7 +68,6 @@ class Liveness(Roster):
     def __init__(self, now: Moment, *, on_malformed: Callable[[str, Malformed], None] | None = None) -> None:
         super().__init__()
         self.counts = Counts()
-        self.held = True
         self.silence_ended = False
         """A silence that is remembered beyond this process ended; the owner sets it back once it saves."""
         self.notes = Notes(self.records, self._vet)
@@ -138,7 +137,7 @@ class Liveness(Roster):
         if isinstance(found, Malformed):
             self._malformed(record, found)
             return None
-        if not self.held:
+        if not record.held:
             self.past.meets(record)
         if record.is_replay(found.boot, found.i):
             self.counts.replayed += 1
@@ -180,7 +179,7 @@ class Liveness(Roster):
             self.dirty[record.watch.svc] = None
             self.silence_ended = True
         record.get_to_know(payload, beat, heard)
-        if self.held:
+        if record.held:
             record.estrange()
         elif record.state is not State.UP:
             return self.came_up(record, heard, before=before)

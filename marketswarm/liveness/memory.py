@@ -4,7 +4,7 @@ Pure; where it is kept is `vigil`'s business. Each run's listening clocks begin 
 that was saved as so many seconds of listening simply reaches back before the beginning.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from marketswarm.liveness.clock import Moment
 from marketswarm.liveness.gap import before_the_start
@@ -18,51 +18,72 @@ def recall(
     remembered: Mapping[str, Remembered],
     testimonies: Mapping[str, Testimony],
     now: Moment,
-) -> list[Verdict]:
-    """Ends the holding: from here on `life` concludes.
+) -> Iterator[Verdict | None]:
+    """Restore one service in each step; after the last service `life` is no longer held.
+
+    The caller may let others run between two steps. A service that is restored can be heard to be up from
+    then on; no service is declared down before all are restored. `now` is when the first step is taken.
 
     A service that is remembered up and was heard shortly before counts as silent for half its timeout:
     the warm-up that every start brings makes that safe, and a healer that is restarted for ever still
-    gets to its verdict. Returns what already follows: services up again that were remembered down, and
-    remembered ones that are no longer watched.
+    gets to its verdict. Yield in each step what already follows, if anything does: a service is up again
+    that was remembered down, or a remembered one is no longer watched.
     """
     life.woke(now)
-    verdicts = []
-    for svc, record in life.records.items():
-        memory = remembered.get(svc)
-        heard, record.last = record.last, None
-        stopped = record.stopped
-        if memory is not None:
-            if _heard_replays_alone(record, memory):
-                heard = None
-                record.estrange()
-                life.counts.replayed += 1
-            _restore(record, memory, now)
-            _take_note(record, memory, testimonies.get(svc), now)
-        testimony = testimonies.get(svc)
-        # who was heard needs no other word, and news in it must stay news: it would show that we are deaf
-        if testimony is not None and heard is None and record.state is not State.DOWN:
-            _attest(record, testimony, now)
-        if heard is not None:
-            before, record.last = record.last, heard
-            record.stopped = stopped
-            if memory is not None:
-                life.dirty[svc] = None
-            if record.state is not State.UP:
-                verdicts.append(life.came_up(record, heard, before=before))
-        elif record.state is State.DOWN:
-            # a run that was killed after telling it may have left its silence, on a clock that is no more
-            life.dirty[svc] = None
-        elif record.state is State.UNKNOWN and record.last and _beats(record, testimony):
-            verdicts.append(life.came_up(record, now, before=None))
-        else:
-            record.marked = True
-            life.dirty[svc] = record
-        record.bus.file(record)
+    restored: set[str] = set()
+    while left := _left(life, remembered, restored):
+        for svc in left:
+            record, memory = life.records.get(svc), remembered.get(svc)
+            if svc in restored:
+                memory = None  # it was restored, dropped and added again: its drop is told, it begins anew
+            restored.add(svc)
+            if record is not None and record.held:
+                yield _recall_one(life, record, memory, testimonies.get(svc), now)
+            elif record is None and memory is not None:
+                yield _unwatched(svc, memory, now)
     life.held = False
-    return verdicts + [
-        _unwatched(svc, memory, now) for svc, memory in remembered.items() if svc not in life.records
-    ]
+
+
+def _left(life: Liveness, remembered: Mapping[str, Remembered], restored: Collection[str]) -> list[str]:
+    """Who is still to be restored; a change of the roster between two steps may bring and take services."""
+    held = [svc for svc, record in life.records.items() if record.held]
+    return held + [svc for svc in remembered if svc not in life.records and svc not in restored]
+
+
+def _recall_one(
+    life: Liveness, record: Record, memory: Remembered | None, testimony: Testimony | None, now: Moment
+) -> Verdict | None:
+    """Restore one service; return that it is up if it was not, and this is known by now."""
+    svc, verdict, record.held = record.watch.svc, None, False
+    heard, record.last = record.last, None
+    stopped = record.stopped
+    if memory is not None:
+        if _heard_replays_alone(record, memory):
+            heard = None
+            record.estrange()
+            life.counts.replayed += 1
+        _restore(record, memory, now)
+        _take_note(record, memory, testimony, now)
+    # who was heard needs no other word, and news in it must stay news: it would show that we are deaf
+    if testimony is not None and heard is None and record.state is not State.DOWN:
+        _attest(record, testimony, now)
+    if heard is not None:
+        before, record.last = record.last, heard
+        record.stopped = stopped
+        if memory is not None:
+            life.dirty[svc] = None
+        if record.state is not State.UP:
+            verdict = life.came_up(record, heard, before=before)
+    elif record.state is State.DOWN:
+        # a run that was killed after telling it may have left its silence, on a clock that is no more
+        life.dirty[svc] = None
+    elif record.state is State.UNKNOWN and record.last and _beats(record, testimony):
+        verdict = life.came_up(record, now, before=None)
+    else:
+        record.marked = True
+        life.dirty[svc] = record
+    record.bus.file(record)
+    return verdict
 
 
 def _beats(record: Record, testimony: Testimony | None) -> bool:

@@ -65,6 +65,7 @@ class Record:
         "gone",
         "head",
         "hearsay",
+        "held",
         "last",
         "marked",
         "met",
@@ -119,6 +120,7 @@ class Record:
         self.pace_sec = 0.0  # between its beats, the longest of late; 0 while that was not measured
         self.paced: tuple[str, int, float] | None = None  # from which beat: instance, `i`, when
         self.noted = -inf  # the last beat that a later run will know, by the listening clock
+        self.held = False  # nobody looked yet what an earlier run knew of it
         self.gone = False  # no longer watched, or replaced by another record
 
     def get_to_know(self, payload: bytes, beat: Beat, heard: Heard) -> None:

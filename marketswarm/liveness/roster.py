@@ -20,6 +20,8 @@ class Roster:
         self.records: dict[str, Record] = {}
         self.dirty: dict[str, Record | None] = {}
         """Silences to be remembered beyond this process, or (None) to be forgotten; the owner empties it."""
+        self.held = True
+        """Nothing is concluded of a service yet that what an earlier run knew of it may change."""
 
     def rewatch(self, watches: Iterable[Watch], buses: Mapping[str, float], now: Moment) -> list[Verdict]:
         """Puts a roster in force: `buses` by name, with the seconds after which each counts as lost.
@@ -54,6 +56,7 @@ class Roster:
         bus = self.buses[watch.bus]
         running = bus.clock.running(now.mono)
         record = Record(watch, bus, running)
+        record.held = self.held if old is None else old.held
         if old is not None:
             # a new record for the old silence: whatever changed, it is never due before a warm-up from now
             old.vet()

@@ -6,7 +6,7 @@ left is bounded by the number of services: the end of an outage that people know
 lasts, and a service that was dropped or seen for the first time.
 """
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 from typing import Final
@@ -30,6 +30,7 @@ class Backlog:
         self.limit = limit
         self.superseded = 0
         self._waiting: OrderedDict[int, Pending] = OrderedDict()
+        self._fields: Counter[str] = Counter()  # how many verdicts there are by roster field
         self._last: dict[str, int] = {}  # by roster field, the key of what was added last
         self._offered: set[int] = set()  # the bus may have taken these, and its answer was lost
         self._key = 0
@@ -39,6 +40,11 @@ class Backlog:
 
     def __iter__(self) -> Iterator[Pending]:
         return iter(self._waiting.values())
+
+    @property
+    def fields(self) -> Collection[str]:
+        """The roster fields of all that waits, as they are at any time: a view, no copy."""
+        return self._fields.keys()
 
     def put(self, pending: Pending) -> None:
         """Add a verdict behind all others; at the limit, drop it with the one that it supersedes."""
@@ -56,6 +62,7 @@ class Backlog:
                 return
         self._key += 1
         self._waiting[self._key] = pending
+        self._fields[field] += 1
         self._last[field] = self._key
 
     def put_first(self, pending: Iterable[Pending]) -> None:
@@ -64,7 +71,9 @@ class Backlog:
             self._key += 1
             self._waiting[self._key] = one
             self._waiting.move_to_end(self._key, last=False)
-            self._last.setdefault(field_of(one.verdict), self._key)
+            field = field_of(one.verdict)
+            self._fields[field] += 1
+            self._last.setdefault(field, self._key)
 
     def next(self, at_most: int) -> list[Verdict]:
         """Return the oldest verdicts, but never two on one service or bus, and note that they are offered.
@@ -97,6 +106,9 @@ class Backlog:
         one = self._waiting.pop(key)
         self._offered.discard(key)
         field = field_of(one.verdict)
+        self._fields[field] -= 1
+        if not self._fields[field]:
+            del self._fields[field]
         if self._last.get(field) == key:
             del self._last[field]
 

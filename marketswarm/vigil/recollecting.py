@@ -20,6 +20,7 @@ from marketswarm.liveness import (
     recall_bus,
     recall_refused,
 )
+from marketswarm.time_slice import Turns
 from marketswarm.vigil.failures import SaveFailures
 from marketswarm.vigil.health import Health
 from marketswarm.vigil.remember import BUS_FIELD, WATCH_FIELD, Entry, Memory, remembered
@@ -161,20 +162,23 @@ class Recollection:
                 async for answer in read_last_beats(bus, timeouts):
                     testimonies |= answer.found
         buses = {svc: record.watch.bus for svc, record in self._life.records.items()}
-        known = remembered(roster, silences, clocks, buses, notes)
+        known, turns = {}, Turns()
+        for svc, each in remembered(roster, silences, clocks, buses, notes):
+            await turns.pause()
+            known[svc] = each
         for verdict in recall(self._life, known, testimonies, moment()):
-            self._conclude(verdict)
+            if verdict is not None:
+                self._conclude(verdict)
+            await turns.pause()
         self._take_up_buses(roster)
         self._take_up_refusals(roster)
-        for svc, entry in roster.items():
-            if svc in self._life.records:
-                self._health.recall(svc, entry)
+        await self._recall_health(roster)
         self._life.dirty |= {svc: None for svc in silences if svc not in self._life.records}
         for svc in notes.keys() - self._life.records.keys():
             self._life.notes.urge(svc)
 
     async def take_over(self, home: str, fence: Fence, untold: Collection[str]) -> None:
-        """Takes the roster's word for all but what is `untold`: so it was told. Raises BusError."""
+        """Take the roster's word for all but what is `untold`, a view: so it was told. Raise BusError."""
         await self._begun.wait()
         if fence == self._recalled:
             return  # it led already when it read all this
@@ -182,16 +186,25 @@ class Recollection:
         roster = await memory.roster()
         silences, _ = await memory.silences()
         buses = {svc: record.watch.bus for svc, record in self._life.records.items()}
-        known = remembered(roster, {}, {}, buses)
-        adopt(self._life, {svc: each for svc, each in known.items() if svc not in untold}, moment())
+        turns = Turns()
+        for svc, told in remembered(roster, {}, {}, buses):
+            await turns.pause()
+            # asked only now: something may have been concluded meanwhile
+            if svc not in untold:
+                adopt(self._life, svc, told, moment())
         self._adopt_buses(home, roster, untold)
-        for svc, entry in roster.items():
-            if svc in self._life.records:
-                self._health.recall(svc, entry, anew=True)
+        await self._recall_health(roster, anew=True)
         # silences are readings of the clocks of who wrote them, and those are ours now
         self._life.dirty |= dict.fromkeys(silences)
         self._life.dirty |= {svc: record for svc, record in self._life.records.items() if record.marked}
         self._stirred.set()
+
+    async def _recall_health(self, roster: Mapping[str, Entry], *, anew: bool = False) -> None:
+        turns = Turns()
+        for svc, entry in roster.items():
+            await turns.pause()
+            if svc in self._life.records:
+                self._health.recall(svc, entry, anew=anew)
 
     async def take_over_buses(self, name: str, untold: Collection[str]) -> None:
         """As `take_over`, for what another bus than `home` knows: which buses were told lost.

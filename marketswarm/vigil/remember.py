@@ -7,7 +7,7 @@ holds notes of each service's last beat, to be held against the next one (`noted
 """
 
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Final, NamedTuple
@@ -29,6 +29,7 @@ from marketswarm.bus.stored_values import (
 )
 from marketswarm.event import MAX_BYTES, Malformed, parse
 from marketswarm.liveness import Liveness, Moment, Noted, Of, Record, Remembered, State, Verdict
+from marketswarm.time_slice import Turns
 from marketswarm.truth.entries import SERVICE_NAME
 from marketswarm.vigil.noted import read_note, write_note
 from marketswarm.vigil.voice import NOT_THE_LEADER, Fence
@@ -168,10 +169,11 @@ class Memory:
                 return True
 
     async def _scan(self, key: str, match: str | None = None) -> AsyncIterator[tuple[str, bytes]]:
-        cursor = 0
+        cursor, turns = 0, Turns()
         while True:
             cursor, found = await self.bus.ask(self.bus.client.hscan(key, cursor, match=match, count=SCAN))
             for field, value in found.items():
+                await turns.pause()
                 yield field.decode("utf-8", "replace"), value
             if not cursor:
                 return
@@ -251,13 +253,12 @@ def remembered(
     clocks: Clocks,
     bus_of: Mapping[str, str],
     notes: Mapping[str, Noted] | None = None,
-) -> dict[str, Remembered]:
-    """Puts together what the hashes say of each service. Pure.
+) -> Iterator[tuple[str, Remembered]]:
+    """Yield each service with what the hashes say of it. Pure.
 
     `bus_of` names the bus of every service that is watched now. A silence counts only on the clock on which
     it was saved: one on another bus than then is as one that nobody saved.
     """
-    found: dict[str, Remembered] = {}
     for svc in (roster.keys() | silences.keys()) - {field for field in roster if ":" in field}:
         entry = roster.get(svc)
         state = State.UNKNOWN if entry is None else entry.verdict
@@ -277,5 +278,4 @@ def remembered(
             seen = since is not None
         boot, i = (None, 0) if entry is None else (entry.boot, entry.i or 0)
         noted = (notes or {}).get(svc)
-        found[svc] = Remembered(state, since, silent_for, seen, boot, i, noted)
-    return found
+        yield svc, Remembered(state, since, silent_for, seen, boot, i, noted)

@@ -75,8 +75,8 @@ class Outbox:
         write: makes a verdict's notice; only when it is offered, since very many may wait.
         told: called with each verdict that the bus has, be it from an earlier offer.
         voice: who may speak.
-        take_over: called before the first offer after another one led, with what is untold; what it raises
-            of a BusError puts off the offer.
+        take_over: called before the first offer after another one led, with a view of the roster fields of
+            all that is untold at any time; what it raises of a BusError puts off the offer.
     """
 
     def __init__(
@@ -207,7 +207,7 @@ class Outbox:
         elif fence != self._spoken:
             # only now is the roster what it is: whoever led before is fenced off
             await self._compare()
-            await self._take_over(fence, {field_of(one.verdict) for one in self._backlog})
+            await self._take_over(fence, self._backlog.fields)
             self._before.clear()
             self._spoken = fence
         else:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from marketswarm.attention import Silence
+from marketswarm.channels import Message
 from marketswarm.event import Event, Kind
 from marketswarm.truth import Truth
 from notifier.router.agenda import NEVER, Agenda
@@ -40,9 +41,9 @@ class Router:
 
     # -- what it goes by
 
-    def restore(self, fields: Mapping[str, bytes]) -> None:
-        """Takes up what `changes` gave an earlier run; called once, before all else."""
-        self._keeping.restore(fields)
+    def restore(self, fields: Mapping[str, bytes]) -> list[str]:
+        """Takes up what `changes` gave an earlier run, once, before all else; the fields nobody can read."""
+        return self._keeping.restore(fields)
 
     def follow(self, policy: Policy, truth: Truth) -> None:
         """Goes by these from now on: routes, severities, dependencies, maintenance."""
@@ -93,6 +94,19 @@ class Router:
             each.acked_by = by
             self._keeping.changed(each.key)
         return [each.svc for each in found]
+
+    def rerouted(self, message: Message, channel: str) -> None:
+        """A message went to another channel than it was for: what follows it goes there, too."""
+        for key in message.about:
+            incident = self._incidents.get(key)
+            if incident is not None and message.thread in (incident.thread, incident.flap_thread):
+                incident.channels = tuple(dict.fromkeys((*incident.channels, channel)))
+                self._keeping.changed(key)
+            for line in self._waiting.of(key):
+                if line.thread == message.thread and line.say is not Say.ESCALATION:
+                    channels = tuple(dict.fromkeys((*line.channels, channel)))
+                    self._waiting.readdress(line.id, channels)
+                    self._keeping.line_changed(line.id)
 
     # -- what is due
 

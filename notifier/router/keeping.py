@@ -22,18 +22,26 @@ class Keeping:
         self._dirty: set[str] = set()  # keys of incidents
         self._tidied_at = float("-inf")
 
-    def restore(self, fields: Mapping[str, bytes]) -> None:
-        """Takes up what `changes` gave an earlier run; fields that nobody can read are left out."""
+    def restore(self, fields: Mapping[str, bytes]) -> list[str]:
+        """Takes up what `changes` gave an earlier run; the fields that nobody can read."""
+        unusable: list[str] = []
         for name, raw in fields.items():
             if name.startswith(INCIDENT) and (incident := parse_incident(raw)) is not None:
                 self._incidents[incident.key] = incident
             elif name.startswith(LINE) and (line := parse_line(raw)) is not None:
                 self._waiting.put(line)
                 self._lines.add(name)
+            elif name.startswith((INCIDENT, LINE)):
+                unusable.append(name)
+        return unusable
 
     def changed(self, *keys: str) -> None:
         """These incidents changed."""
         self._dirty.update(keys)
+
+    def line_changed(self, line_id: str) -> None:
+        """This line changed; without this, a line is kept as it was when it was put."""
+        self._lines.discard(LINE + line_id)
 
     def changes(self) -> dict[str, bytes | None]:
         """The fields that changed since this was last asked; None for one that is gone."""

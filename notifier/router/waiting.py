@@ -5,6 +5,7 @@ A line that stays alone after quiet goes out after a quarter of a second at most
 cause does not die in one moment.
 """
 
+from dataclasses import replace
 from itertools import islice
 from typing import Final
 
@@ -32,6 +33,10 @@ class Waiting:
         self._of.setdefault(line.key, []).append(line.id)
         for ident in line.ids:
             self._held[ident] = self._held.get(ident, 0) + 1
+
+    def readdress(self, line_id: str, channels: tuple[str, ...]) -> None:
+        """Have a line go to these channels; it keeps its place."""
+        self.lines[line_id] = replace(self.lines[line_id], channels=channels)
 
     def drop(self, line_id: str) -> Line | None:
         """Takes a line out."""

@@ -6,6 +6,7 @@ what follows from a result (`outlook.py`), and how the events reach people: the 
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -14,9 +15,10 @@ from typing import Final
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import Script
+from marketswarm.bus.stored_values import is_wrong_type, replace_wrong_types, report_unusable
 from marketswarm.event import Event, Kind, encode
 from services.massive.backlog import Backlog, Named
-from services.massive.outlook import Outlook, Patience, Sight, judged, parse_outlook, unwatched
+from services.massive.outlook import Outlook, Patience, Sight, is_outlook, judged, parse_outlook, unwatched
 
 ROSTER: Final = "massive:roster"
 ALERTS: Final = "massive:alerts"
@@ -84,6 +86,7 @@ class Telling:
             try:
                 await self._work_off()
             except BusError as error:
+                await self._replace_wrong_types(error)
                 if self.refusal != error.reason:
                     log.warning("outlook.waiting", bus=error.bus, reason=error.reason, waiting=self.waiting())
                 self.refusal = error.reason
@@ -91,6 +94,12 @@ class Telling:
                 failures += 1
             else:
                 failures, self.refusal = 0, None
+
+    async def _replace_wrong_types(self, error: BusError) -> None:
+        """If what somebody put under our keys keeps us from writing, remove it."""
+        if is_wrong_type(error):
+            with contextlib.suppress(BusError):
+                await replace_wrong_types(self._place(), {ROSTER: "hash", ALERTS: "stream"})
 
     async def _work_off(self) -> None:
         bus = self._place()
@@ -112,7 +121,7 @@ class Telling:
         names = list(dict.fromkeys(name for name, _sight in some))
         stored = await bus.ask(bus.client.hmget(ROSTER, names))
         before = dict(zip(names, stored, strict=True))
-        after = {name: parse_outlook(raw) for name, raw in before.items()}
+        after = {name: _read(bus, name, raw) for name, raw in before.items()}
         events: list[Event] = []
         for name, sight in some:
             patience = self._patience(name)
@@ -131,7 +140,9 @@ class Telling:
         watched = self._watched or {}
         stored = await bus.ask(bus.client.hgetall(ROSTER))
         before = {name: raw for field, raw in stored.items() if (name := _text(field)) is not None}
-        known = {name: parse_outlook(raw) for name, raw in before.items()}
+        for _ in range(len(stored) - len(before)):
+            report_unusable(bus.name, ROSTER)
+        known = {name: _read(bus, name, raw) for name, raw in before.items()}
         gone = known.keys() - watched.keys()
         silent = {name for name, patience in watched.items() if not patience.tells}
         quiet = {name for name in known.keys() & silent if known[name].told}
@@ -167,6 +178,13 @@ class Telling:
             say = log.warning if event.type is Kind.PROBE_MISS else log.info
             say(event.type.replace("_", "."), svc=event.svc, reason=event.reason, id=event.id)
         return True
+
+
+def _read(bus: Bus, name: str, raw: bytes | None) -> Outlook:
+    """Read what is stored of a target; what nobody can read is reported, and as good as nothing."""
+    if raw is not None and not is_outlook(raw):
+        report_unusable(bus.name, ROSTER, name)
+    return parse_outlook(raw)
 
 
 def _text(field: bytes) -> str | None:

@@ -1,6 +1,6 @@
 """Looks at the keys of one bus: what is there, how much, who lags. Bounded and cheap; judges nothing."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,6 +10,8 @@ from marketswarm.bus.scripts import Script
 LOOK: Final = Script.beside("services.mesh", "flow_look.lua")
 KEYS_AT_ONCE: Final = 25  # half a millisecond of a server
 GROUPS_AT_MOST: Final = 20
+BYTES_AT_MOST: Final = 32 * 1024 * 1024
+"""Of a stream's entries, which the server copies to tell their ids: 20 ms of a server."""
 YEAR_2001_MS: Final = 10**12  # an id below that was not made of a time
 
 
@@ -32,7 +34,8 @@ class Group:
 class Seen:
     """What stands at a key. `kind` is Redis' word, or `channel`, or `none`; what follows is of streams.
 
-    `groups` is None when there are more than can be looked at.
+    `groups` is None when there are more than can be looked at, and when the entries are too large for that:
+    then `too_large` is how many bytes they had.
     """
 
     kind: str
@@ -41,13 +44,18 @@ class Seen:
     added: int | None = None
     last_sec: float | None = None  # the age of the newest entry
     groups: tuple[Group, ...] | None = ()
+    too_large: int = 0
 
 
-async def look(bus: Bus, names: Sequence[str]) -> dict[str, Seen]:
-    """What stands at each key of `names` on a bus. Raises BusError."""
+async def look(bus: Bus, names: Sequence[str], length_alone: Collection[str] = ()) -> dict[str, Seen]:
+    """What stands at each key of `names` on a bus; of the streams `length_alone` their length alone.
+
+    Raises BusError.
+    """
     seen: dict[str, Seen] = {}
     for some in _some(names):
-        at_ms, *found = await bus.script(LOOK, some, [GROUPS_AT_MOST])
+        alone = [int(name in length_alone) for name in some]
+        at_ms, *found = await bus.script(LOOK, some, [GROUPS_AT_MOST, BYTES_AT_MOST, *alone])
         try:
             seen |= {name: seen_of(one, at_ms) for name, one in zip(some, found, strict=True)}
         except (TypeError, ValueError, AttributeError) as error:
@@ -68,13 +76,16 @@ def seen_of(found: Any, at_ms: int) -> Seen:
     """What the script said of one key, at `at_ms` by the server's clock. Pure."""
     if isinstance(found, bytes):
         return Seen(found.decode("ascii", "replace"))
-    kind, length, added, _first, last, groups, *listed = found
+    kind, length, added, _first, last, groups, too_large, *listed = found
     return Seen(
         kind.decode("ascii", "replace"),
         length=int(length),
         added=_known(added),
         last_sec=age_sec(last, at_ms),
-        groups=tuple(_group(one, at_ms) for one in listed) if len(listed) == groups else None,
+        groups=tuple(_group(one, at_ms) for one in listed)
+        if len(listed) == groups and not too_large
+        else None,
+        too_large=int(too_large),
     )
 
 

@@ -13,6 +13,7 @@ import orjson
 
 from marketswarm.agent import Agent, point_like
 from marketswarm.bus import BusError
+from marketswarm.bus.stored_values import report_unusable
 from marketswarm.settings import Common
 from marketswarm.truth import AccessPoint, Truth
 from marketswarm.truth.flows import Fault, Key, few, flows_of
@@ -24,6 +25,8 @@ from services.mesh.flow_shown import KEPT_SEC, shown
 from services.mesh.section import Section
 
 KEYS_AT_MOST: Final = 1000
+LENGTH_ALONE_SEC: Final = 300.0
+"""A stream whose entries are too large to be looked at is asked for its length alone, for so long."""
 
 
 def flow_key(me: Agent[Common]) -> AccessPoint:
@@ -41,6 +44,7 @@ class Flowing:
         self.faults: list[Fault] = []
         self._me, self._own, self._presence = me, own, presence
         self._rates = Rates()
+        self._too_large: dict[Key, float] = {}  # by stream, when its entries were found to be too large
         self.follow(me.truth)
 
     def follow(self, truth: Truth) -> None:
@@ -78,12 +82,20 @@ class Flowing:
 
         async def one(bus: str) -> dict[Key, Seen]:
             names = [key.name for key in keys if key.bus == bus]
+            alone = {key.name for key in self._too_large if key.bus == bus}
             try:
-                found = await look(self._me.bus(bus), names)
+                found = await look(self._me.bus(bus), names, alone)
             except BusError as error:
                 away[bus] = error.reason
                 return {}
+            for name, seen in found.items():
+                if seen.too_large:
+                    self._too_large[Key(bus, name)] = time.monotonic()
+                    report_unusable(bus, name, f"entries of {seen.too_large} bytes")
             return {Key(bus, name): seen for name, seen in found.items()}
+
+        over = time.monotonic() - LENGTH_ALONE_SEC
+        self._too_large = {key: at for key, at in self._too_large.items() if at > over}
 
         parts = await asyncio.gather(*(one(bus) for bus in dict.fromkeys(key.bus for key in keys)))
         return {key: seen for part in parts for key, seen in part.items()}, away

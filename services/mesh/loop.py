@@ -5,7 +5,7 @@ from typing import Final
 
 from marketswarm.agent import Agent, agent
 from marketswarm.bus import BusError
-from marketswarm.bus.stored_values import read_strings
+from marketswarm.bus.stored_values import read_strings, report_unusable
 from marketswarm.settings import Common
 from services.mesh.flowing import Flowing
 from services.mesh.hearing import Hearing
@@ -70,10 +70,17 @@ async def recall(me: Agent[Common], topology: Topology) -> None:
     """Know who was there before this process began; without that, all would be news."""
     to = topology_key(me)
     try:
-        (raw,) = await read_strings(me.bus(to.bus), [to.key], LONGEST_PICTURE)
+        (raw,) = await read_strings(me.bus(to.bus), [to.key], LONGEST_PICTURE, report=True)
     except BusError as error:
         me.log.warning("mesh.not_recalled", bus=error.bus, reason=error.reason)
         return
     bus_of = {svc: me.truth.bus_of(svc) for svc in me.truth.services}
-    count = remember(topology, raw, bus_of, time.monotonic(), time.time())
+    count = remember(
+        topology,
+        raw,
+        bus_of,
+        time.monotonic(),
+        time.time(),
+        unusable=lambda what: report_unusable(to.bus, to.key, what),
+    )
     me.log.info("mesh.recalled", instances=count)

@@ -3,17 +3,20 @@
 Pure, and wary: what is read may have been written by anyone.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import orjson
 
 from marketswarm.beat import Beat, Malformed, Sender, parse, sender
+from marketswarm.bus.stored_values import count, epoch
 from services.mesh.instance import Instance
 from services.mesh.past import KEPT, Past, recalled
 from services.mesh.topology import GONE_A_SERVICE, INSTANCES_A_SERVICE, Gone, Topology
 
 KEPT_SEC: Final = 86_400  # when nobody writes it any more; what is left of it tells how old it is
+MOST_RESTARTS: Final = 2**52
+"""What is counted on from there can be written as JSON for ever."""
 MAX_BYTES: Final = 16 * 1024 * 1024
 BEAT_KEYS: Final = ("i", "boot", "rev", "status", "detail", "every", "host", "version", "started")
 Number = (int, float)
@@ -43,22 +46,36 @@ def shown(topology: Topology, strangers: Iterable[str], now: float, wall: float)
 
 
 def remember(
-    topology: Topology, raw: bytes | None, bus_of: Mapping[str, str], now: float, wall: float
+    topology: Topology,
+    raw: bytes | None,
+    bus_of: Mapping[str, str],
+    now: float,
+    wall: float,
+    *,
+    unusable: Callable[[str], None] = lambda _what: None,
 ) -> int:
-    """Put the instances of `raw` into the topology as if heard now; how many. What is odd is left out."""
+    """Put the instances of `raw` into the topology as if heard now; how many.
+
+    What is odd is left out, and `unusable` is called with a name for it.
+    """
     picture = _object(raw)
+    if raw is not None and not isinstance(picture.get("services"), dict):
+        unusable("")
     services, gone = _dict(picture.get("services")), _dict(picture.get("gone"))
-    at = picture.get("converged")
-    topology.convergence.at = at if type(at) is int else None
+    topology.convergence.at = count(picture.get("converged"))
     for svc, bus in bus_of.items():
         known = _dict(services.get(svc))
         for one in _list(known.get("instances"))[:INSTANCES_A_SERVICE]:
             instance = _instance(svc, bus, one, now, wall)
             if instance is not None:
                 topology.put(instance)
+            else:
+                unusable(f"{svc} instances")
         if known.get("conflict") is True:
             topology.crowding.crowded.add(svc)
         left = [_left(one, now, wall) for one in _list(gone.get(svc))[-GONE_A_SERVICE:]]
+        for _ in range(left.count(None)):
+            unusable(f"{svc} gone")
         if any(left):
             topology.gone[svc] = [one for one in left if one is not None]
     return sum(1 for _ in topology.everyone())
@@ -76,28 +93,28 @@ def _gone(one: Gone, now: float, wall: float) -> dict[str, Any]:
 
 def _instance(svc: str, bus: str, one: Any, now: float, wall: float) -> Instance | None:
     found = _dict(one)
-    last_ts, first_ts = found.get("last_ts"), found.get("first_ts")
+    last_ts, first_ts = found.get("last_ts"), epoch(found.get("first_ts"))
     plain = {key: found[key] for key in BEAT_KEYS if isinstance(found.get(key), (str, *Number))}
     said = orjson.dumps({"svc": svc, "ts": last_ts if isinstance(last_ts, Number) else None, **plain})
     last: Beat | Malformed = parse(said, svc)
     past = _past(found, now, wall)
-    if isinstance(last, Malformed) or past is None or not isinstance(first_ts, Number):
+    if isinstance(last, Malformed) or past is None or first_ts is None:
         return None
     who: Sender = sender(said)
-    return Instance(svc, last.boot or "", bus, last, now, now, last.ts, float(first_ts), past, who)
+    return Instance(svc, last.boot or "", bus, last, now, now, last.ts, first_ts, past, who)
 
 
 def _left(one: Any, now: float, wall: float) -> Gone | None:
     found = _dict(one)
-    boot, ts, past = found.get("boot"), found.get("ts"), _past(found, now, wall)
-    if not isinstance(boot, str) or not isinstance(ts, Number) or past is None:
+    boot, ts, past = found.get("boot"), epoch(found.get("ts")), _past(found, now, wall)
+    if not isinstance(boot, str) or ts is None or past is None:
         return None
-    return Gone(boot[:100], past, float(ts))
+    return Gone(boot[:100], past, ts)
 
 
 def _past(found: Mapping[str, Any], now: float, wall: float) -> Past | None:
-    restarts = found.get("restarts")
-    if type(restarts) is not int:
+    restarts = count(found.get("restarts"))
+    if restarts is None or restarts > MOST_RESTARTS:
         return None
     times = [float(at) for at in _list(found.get("restarted_at"))[-KEPT:] if isinstance(at, Number)]
     return recalled(restarts, times, found.get("crash_loop") is True, now, wall)

@@ -15,12 +15,17 @@ from redis.asyncio.client import Pipeline
 
 from marketswarm.bus import Bus
 from marketswarm.bus.scripts import Script
+from marketswarm.bus.stored_values import read_fields, read_strings, report_unusable
+from services.rss_agg.answers import URL_LENGTH, VALIDATOR_LENGTH
 from services.rss_agg.items import Item
 from services.rss_agg.section import DAY_SEC, Feed, Wishes
-from services.rss_agg.standing import Standing, by_both, by_name, by_url, scopes, standing_of
+from services.rss_agg.standing import FIELDS, Standing, by_both, by_name, by_url, scopes, standing_of
 
 BATCH: Final = 100  # items in one step: a few hundred kilobytes
 LOOKED_UP: Final = 200
+LONGEST_SCOPE: Final = 64
+LONGEST_FIELD: Final = 4 * max(URL_LENGTH, VALIDATOR_LENGTH)
+"""In bytes, of characters in UTF-8."""
 ABSENT_SEC: Final = 30 * DAY_SEC
 ABSENT: Final = 2000
 PUBLISH: Final = Script.beside("services.rss_agg", "publish.lua")
@@ -56,9 +61,10 @@ class Memory:
         known: dict[str, str] = {}
         for start in range(0, len(claims), LOOKED_UP):
             some = claims[start : start + LOOKED_UP]
-            found = await self.bus.ask(self.bus.client.mget([self._alias(claim) for claim in some]))
+            keys = [self._alias(claim) for claim in some]
+            found = await read_strings(self.bus, keys, LONGEST_SCOPE, report=True)
             known |= {
-                claim: value.decode("ascii", "replace")[:64]
+                claim: value.decode("ascii", "replace")
                 for claim, value in zip(some, found, strict=True)
                 if isinstance(value, bytes)
             }
@@ -69,10 +75,7 @@ class Memory:
         found: list[Standing] = []
         for start in range(0, len(feeds), LOOKED_UP):
             some = feeds[start : start + LOOKED_UP]
-            pipe = self.bus.pipeline()
-            for one in some:
-                pipe.hgetall(self._state(one))
-            answers = await self.bus.ask(pipe.execute())
+            answers = await read_fields(self.bus, [self._state(one) for one in some], FIELDS, LONGEST_FIELD)
             found += [standing_of(raw, one.at, time.time()) for one, raw in zip(some, answers, strict=True)]
         return found
 
@@ -94,8 +97,10 @@ class Memory:
             if last:
                 args += [item.id for item in items]
             keys = [self.stream, self._seen(one), self._state(one)]
-            was_first, _overtaken, *words = await self.bus.script(PUBLISH, keys, args)
+            was_first, _overtaken, unusable, *words = await self.bus.script(PUBLISH, keys, args)
             first = bool(was_first)
+            for _ in range(unusable):
+                report_unusable(self.bus.name, self._seen(one))
             told += [
                 (ident.decode(), int(version)) for ident, version in zip(words[::2], words[1::2], strict=True)
             ]

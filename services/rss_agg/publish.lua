@@ -7,17 +7,29 @@
 --   more of this reading follows, 8 how many items; then for each its id, its digest and its fields, a JSON array;
 --   then, with the last, the ids of all that the feed shows.
 -- `gone` is 0 while the feed shows the item, then since when it does not: what a feed shows is never forgotten.
--- Returns 1 when it was the first reading, 1 when another instance was here meanwhile, then for each that was put
--- on the stream its id and its version.
+-- Returns 1 when it was the first reading, 1 when another instance was here meanwhile, how many of the memory's
+-- values were too large to be looked at, then for each that was put on the stream its id and its version.
 
 -- what is another one with each reading is no edit, but a clock or a counter
 local most_versions = 20
+-- of `version:digest:gone`, in bytes: anybody with this service's password may have written there
+local most_bytes = 200
+-- what is not shown any more is looked through in one step up to so many; with more it is forgotten unseen
+local most_remembered = 100000
 
 local now, last = tonumber(ARGV[1]), ARGV[7] ~= ''
 local first = redis.call('HGET', KEYS[3], 'turn') and 0 or 1
 -- whose reading is the older one can't know what is an edit and what is undoing it
 local overtaken = (redis.call('HGET', KEYS[3], 'turn') or '0') ~= ARGV[2]
-local told = { first, overtaken and 1 or 0 }
+local told = { first, overtaken and 1 or 0, 0 }
+
+local function remembered(id)
+  if redis.call('HSTRLEN', KEYS[2], id) > most_bytes then
+    told[3] = told[3] + 1
+    return nil
+  end
+  return redis.call('HGET', KEYS[2], id)
+end
 
 local function tell(id, version, fields)
   fields[#fields + 1] = 'seen'
@@ -36,7 +48,7 @@ end
 local at = 9
 for _ = 1, tonumber(ARGV[8]) do
   local id, digest = ARGV[at], ARGV[at + 1]
-  local known = redis.call('HGET', KEYS[2], id)
+  local known = remembered(id)
   local version, before, gone = 0, nil, nil
   if known then
     version, before, gone = string.match(known, '^(%d+):(%x*):([%d.]+)$')
@@ -52,18 +64,32 @@ for _ = 1, tonumber(ARGV[8]) do
   at = at + 3
 end
 
+local function forget_unseen(shown)
+  local kept = {}
+  for id in pairs(shown) do
+    kept[id] = remembered(id)
+  end
+  told[3] = told[3] + 1
+  redis.call('UNLINK', KEYS[2])
+  for id, known in pairs(kept) do
+    redis.call('HSET', KEYS[2], id, known)
+  end
+end
+
 local function forget(shown)
   local absent = {}
-  local all = redis.call('HGETALL', KEYS[2])
-  for place = 1, #all, 2 do
-    if not shown[all[place]] then
-      local head, gone = string.match(all[place + 1], '^(%d+:%x*:)([%d.]+)$')
+  if redis.call('HLEN', KEYS[2]) > most_remembered then
+    return forget_unseen(shown)
+  end
+  for _, id in ipairs(redis.call('HKEYS', KEYS[2])) do
+    if not shown[id] then
+      local head, gone = string.match(remembered(id) or '', '^(%d+:%x*:)([%d.]+)$')
       gone = tonumber(gone) or 0
       if gone == 0 then
         gone = now
-        redis.call('HSET', KEYS[2], all[place], (head or '1::') .. ARGV[1])
+        redis.call('HSET', KEYS[2], id, (head or '1::') .. ARGV[1])
       end
-      absent[#absent + 1] = { gone, all[place] }
+      absent[#absent + 1] = { gone, id }
     end
   end
   table.sort(absent, function(one, other) return one[1] < other[1] end)

@@ -12,6 +12,11 @@ from urllib.parse import urlsplit
 from services.rss_agg.answers import NO_VALIDATORS, URL_LENGTH, VALIDATOR_LENGTH, Validators, mark
 from services.rss_agg.section import Feed
 
+FIELDS: Final = (
+    *("read_at", "not_before", "fails", "gone_at"),
+    *("why", "moved", "etag", "modified", "of", "body", "at", "turn"),
+)
+"""Names of what is stored: those of `Standing.words`, and `turn`, which `publish.lua` counts."""
 MISLED: Final = 3
 """A feed that fails so often where it moved to is looked for again where the truth says."""
 

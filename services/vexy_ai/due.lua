@@ -1,22 +1,46 @@
--- flags: no-writes
 -- The window that ended first and has no digest yet, with all that is kept of it.
--- KEYS: 1 the windows. Returns nothing, or the window and its fields, each without its name in front.
+-- What no worker has put there is taken away: a field that is too large, all of them when they are too many, and the
+-- key when it is no hash.
+-- KEYS: 1 the windows. ARGV: 1 fields at most, 2 bytes of a field's name and of its value at most
+-- Returns nothing; or the window, if there is one, what was taken away, then the window's fields, each without its
+-- name in front.
+local kind = redis.call('TYPE', KEYS[1]).ok
+if kind ~= 'hash' and kind ~= 'none' then
+  redis.call('UNLINK', KEYS[1])
+  return {false, {'a ' .. kind}}
+end
+local count = redis.call('HLEN', KEYS[1])
+if count > tonumber(ARGV[1]) then
+  redis.call('UNLINK', KEYS[1])
+  return {false, {count .. ' fields'}}
+end
+
+local fields, removed = {}, {}
+for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
+  if #field > tonumber(ARGV[2]) or redis.call('HSTRLEN', KEYS[1], field) > tonumber(ARGV[2]) then
+    redis.call('HDEL', KEYS[1], field)
+    removed[#removed + 1] = string.sub(field, 1, 100)
+  else
+    fields[#fields + 1] = field
+  end
+end
+
 local now = tonumber(redis.call('TIME')[1])
 local window, earliest
-for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
+for _, field in ipairs(fields) do
   local begins, ends = string.match(field, '^(%d+)-(%d+) n$')
   ends = tonumber(ends)
   if ends and ends <= now and (not earliest or ends < earliest) then
     window, earliest = begins .. '-' .. string.format('%d', ends), ends
   end
 end
-if not window then return false end
-local prefix, found = window .. ' ', {window}
-local all = redis.call('HGETALL', KEYS[1])
-for at = 1, #all, 2 do
-  if string.sub(all[at], 1, #prefix) == prefix then
-    found[#found + 1] = string.sub(all[at], #prefix + 1)
-    found[#found + 1] = all[at + 1]
+if not window and #removed == 0 then return false end
+local found = {window or false, removed}
+local prefix = (window or '') .. ' '
+for _, field in ipairs(fields) do
+  if window and string.sub(field, 1, #prefix) == prefix then
+    found[#found + 1] = string.sub(field, #prefix + 1)
+    found[#found + 1] = redis.call('HGET', KEYS[1], field)
   end
 end
 return found

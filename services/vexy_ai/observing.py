@@ -17,6 +17,8 @@ from services.vexy_ai.notes import Fields, number
 SYMBOL: Final = re.compile(rb"[A-Za-z0-9][A-Za-z0-9.:/_-]{0,29}")
 NAME_LIMIT: Final = 100
 WORD_LIMIT: Final = 100
+ENTRY_ID: Final = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
+LONGEST_COUNT: Final = 15
 HISTORY_SEC: Final = 3600.0
 
 
@@ -116,10 +118,12 @@ def observed(fields: Mapping[bytes, bytes]) -> Observed:
             elif what == "probe":
                 losses.append(_loss(of, _object(value)))
     count = fields.get(b"n", b"")
+    first, last = (fields.get(name, b"").decode("ascii", "replace") for name in (b"first", b"last"))
+    found = all(map(ENTRY_ID.fullmatch, (first, last)))
     return Observed(
-        notes=int(count) if count.isdigit() else 0,
-        first=fields.get(b"first", b"").decode("ascii", "replace"),
-        last=fields.get(b"last", b"").decode("ascii", "replace"),
+        notes=int(count) if count.isdigit() and len(count) <= LONGEST_COUNT else 0,
+        first=first if found else "",
+        last=last if found else "",
         moves=tuple(moves),
         losses=tuple(loss for loss in losses if loss.failed),
     )

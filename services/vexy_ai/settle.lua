@@ -7,6 +7,7 @@
 --       then for each entry: its id, note, bar, probe or none, whose (identity, symbol, target), the rest as JSON
 -- Returns 1 for each that is new, 0 for each that was known.
 local MOST_WINDOWS = 10000
+local MOST_BYTES = 4096
 local notes, memory, windows, stream = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local group, window_sec = ARGV[1], tonumber(ARGV[5])
 local time = redis.call('TIME')
@@ -65,7 +66,8 @@ end
 
 local function observe(merged, what, whose, rest)
   local field = window .. ' ' .. what .. ' ' .. whose
-  local old = redis.call('HGET', windows, field)
+  -- what is too large for one of ours is overwritten unread
+  local old = redis.call('HSTRLEN', windows, field) <= MOST_BYTES and redis.call('HGET', windows, field)
   if not old then
     if fields >= tonumber(ARGV[6]) then return 0 end
     fields = fields + 1

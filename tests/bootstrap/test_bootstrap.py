@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import redis
 
 from support.rig import HOST, Proc, Server, free_port
-from support.scenes.seeding import agreed, state, truth, two_servers
+from support.scenes.seeding import NEW, NEW_TRUTH, GuardedServer, agreed, state, truth, two_servers
 
 pytestmark = pytest.mark.live
 
@@ -108,6 +109,52 @@ def test_it_waits_for_a_bus_that_is_late(tmp_path, servers):
         servers[1].start()
         assert proc.wait(20) == 0
     assert agreed(*servers) == (SHIPPED, 1)
+
+
+@pytest.fixture
+def guarded(tmp_path):
+    """Two servers with the users of an old truth; the new one is in the folder."""
+    (tmp_path / "truth.json").write_bytes(NEW_TRUTH)
+    scenes = [GuardedServer(tmp_path, bus) for bus in ("system-redis", "market-redis")]
+    with scenes[0].running() as system, scenes[1].running() as market:
+        yield list(zip(scenes, (system, market), strict=True))
+
+
+def as_user(guarded, user):
+    urls = [scene.url(server, user) for scene, server in guarded]
+    return {"SYSTEM_REDIS_URL": urls[0], "MARKET_REDIS_URL": urls[1]}
+
+
+def held(guarded):
+    scene, server = guarded[0]
+    with contextlib.closing(redis.Redis.from_url(scene.url(server, "a"))) as client:
+        return client.get("truth:doc")
+
+
+def test_it_waits_for_the_users_of_its_truth(tmp_path, guarded):
+    with Proc("bootstrap", as_user(guarded, "bootstrap"), tmp_path) as proc:
+        [waiting] = [proc.wait_log("users.waiting", 20)]
+        assert waiting["refused"] == {"system-redis": ["b"]}
+        assert held(guarded) is None
+        for scene, server in guarded:
+            scene.write(NEW)
+            scene.load(server)
+        assert proc.wait(20) == 0, str(proc)
+    assert held(guarded) == NEW_TRUTH
+    assert not proc.logs("users.old")
+
+
+def test_when_no_users_come_in_time_it_seeds_and_names_who_can_not_be_watched(tmp_path, guarded):
+    said = run(tmp_path, as_user(guarded, "bootstrap") | {"BOOTSTRAP_TIMEOUT_SEC": "1"})
+    assert said.logs("users.old")[0]["refused"] == {"system-redis": ["b"]}
+    assert held(guarded) == NEW_TRUTH
+
+
+def test_the_command_names_who_can_not_be_watched_and_the_remedy(tmp_path, guarded):
+    with Proc("marketswarm", as_user(guarded, "operator"), tmp_path, "seed") as proc:
+        assert proc.wait(20) == 0, str(proc)
+    assert "the healer may not hear b on system-redis" in proc.text()
+    assert "make seed" in proc.text()
 
 
 def test_a_bus_that_wants_a_password_is_named_and_no_password_shown(tmp_path, servers):

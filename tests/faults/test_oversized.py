@@ -23,6 +23,8 @@ GROWTH_KIB = 60 * 1024
 """What a reader may grow by: a reply of 16 MiB in two buffers, and noise."""
 ITEM_GROWTH_KIB = 100 * 1024
 """What vexy_ai may grow by: items come whole, up to 32 MiB each, and a batch above 64 MiB is given up."""
+DIGESTER_KIB = 150 * 1024
+"""What vexy_ai may have in all when it has written a digest of a few notes."""
 START_SEC = 20.0
 
 
@@ -125,6 +127,42 @@ def test_row_41_mesh_hears_the_others_beside_a_message_of_110_mb(tmp_path):
         assert peak_kib(mesh) - before < GROWTH_KIB
 
 
+def test_row_41_mesh_asks_for_the_length_alone_of_a_stream_with_an_entry_of_110_mb(tmp_path):
+    beats = {"interval_sec": 0.3, "timeout_sec": 3}
+    points = {"publish_to": [{"bus": "market-redis", "key": "loud:items"}]}
+    services = {
+        "mesh": {"heartbeat": beats, "settings": {"flow_sec": 0.2}},
+        "loud": {"heartbeat": beats, "access_points": points},
+    }
+    with Buses(tmp_path) as scene:
+        without_limits(scene.market)
+        with redis.Redis(HOST, scene.market.port, socket_timeout=30) as client:
+            client.xadd("loud:items", {"a": b"x" * HUGE})
+            client.xgroup_create("loud:items", "reader", "0")
+        seed(scene.buses, {"services": services}, 1)
+        port = free_port()
+        mesh = scene.module("services.mesh", METRICS_PORT=str(port))
+
+        def flow() -> dict:
+            shown = orjson.loads(scene.system.cmd("GET", "mesh:flow") or '{"ts": 0, "keys": []}')
+            found = [one for one in shown["keys"] if one["key"] == "loud:items"]
+            return {"ts": shown["ts"], **(found[0] if found else {})}
+
+        seen: list[dict] = []
+
+        def looked() -> bool:
+            found = flow()
+            if "kind" in found and found["ts"] > (seen[-1]["ts"] if seen else 0):
+                seen.append(found)
+            return len(seen) > 3
+
+        until(looked, START_SEC, "several looks")
+        assert {(one["length"], one["groups"]) for one in seen} == {(1, None)}
+        (said,) = mesh.logs("state.unusable")
+        assert (said["key"], said["bus"]) == ("loud:items", "market-redis")
+        assert samples(port)[key("state_unusable_total", key="loud:items")] == 1
+
+
 def test_row_41_vexy_ai_goes_on_beside_an_item_of_110_mb_and_buries_it(tmp_path):
     with Buses(tmp_path) as scene:
         seed(scene.buses, truth(claim_sec=1), 1)
@@ -140,9 +178,33 @@ def test_row_41_vexy_ai_goes_on_beside_an_item_of_110_mb_and_buries_it(tmp_path)
                 pipe.xadd("rss:items", {"id": "b", "title": "b"})
                 pipe.execute()
             client.xadd("rss:items", {"id": "c", "title": "c"})
-            until(lambda: set(notes(scene)) == {"first", "a", "b", "c"}, 20, "the items around it")
-            until(lambda: client.xlen("vexy:dead") == 1, 20, "the burial")
+            until(lambda: client.xlen("vexy:dead") or "huge" in notes(scene), 20, "the end of it")
+            assert peak_kib(agent) - before < ITEM_GROWTH_KIB
             [(_, buried)] = client.xrange("vexy:dead")
             assert buried[b"reason"].startswith(b"larger than")
+            until(lambda: set(notes(scene)) == {"first", "a", "b", "c"}, 20, "the items around it")
         settled(scene)
         assert peak_kib(agent) - before < ITEM_GROWTH_KIB
+
+
+def test_row_41_vexy_ai_writes_its_digests_beside_notes_and_windows_of_110_mb(tmp_path):
+    with Buses(tmp_path) as scene:
+        without_limits(scene.market)
+        with redis.Redis(HOST, scene.market.port, socket_timeout=30) as client:
+            note = {"kind": "note", "window": "0-60"}
+            titles: list[str | bytes] = ["a", b"x" * HUGE, "b"]
+            first, huge, last = (client.xadd("vexy:notes", {**note, "title": each}) for each in titles)
+            for field, value in {"n": 2, "first": first, "last": last, "bar HUGE": b"x" * HUGE}.items():
+                client.hset("vexy:notes:windows", f"0-60 {field}", value)
+            seed(scene.buses, truth(), 1)
+            agent = scene.module("services.vexy_ai")
+
+            def digest() -> dict[bytes, bytes]:
+                ((_, found),) = client.xrevrange("vexy:notes", count=1)
+                return found if found.get(b"kind") == b"digest" else {}
+
+            found = until(digest, START_SEC, "the digest")
+            assert peak_kib(agent) < DIGESTER_KIB
+            assert (found[b"items"], found[b"read"]) == (b"2", b"2")
+        said = {line["key"]: line["last_field"].partition(":")[0] for line in agent.logs("state.unusable")}
+        assert said == {"vexy:notes": huge.decode(), "vexy:notes:windows": "0-60 bar HUGE"}

@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from support.rig import free_port
+from support.rig import acl_users, free_port
 from support.rig.metrics import key as metric
 from support.rig.metrics import samples
 from support.scenes.faults import NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, Scene, service
@@ -16,6 +16,7 @@ BAD: list[str | bytes] = [
     *('{"verdict":[]}', '{"boot":"b","i":1,"ts":null,"wall":1}', '{"id":null,"ts":null}'),
     *('{"boot":"b","i":1,"ts":1,"wall":1e300,"beside":7}', '{"id":"a","ts":1e300}'),
 ]
+LOG = "healer:alerts:log"
 CLOCKS = ["-inf -inf", "nan 1e300", "0x10 0x10"]
 LEASES = ["0x10", "inf", "-1"]
 MANY = {f"s{n}": service() for n in range(len(BAD))}
@@ -94,6 +95,34 @@ def test_row_42_a_key_of_the_healers_that_holds_another_type_is_replaced(tmp_pat
         lives_on(scene, "healer", 1 + start)
 
 
+@pytest.mark.parametrize("start", [True, False], ids=["at its start", "while it runs"])
+def test_row_42_a_log_of_another_type_is_replaced_by_a_healer_with_a_user_of_its_own(
+    tmp_path, monkeypatch, start
+):
+    monkeypatch.setattr(acl_users, "ON", True)
+    test_row_42_a_key_of_the_healers_that_holds_another_type_is_replaced(tmp_path, "alerts:log", start)
+
+
+def test_row_42_a_log_of_another_type_is_replaced_by_a_sentinel_with_a_user_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(acl_users, "ON", True)
+    env = {"SENTINEL_TIMEOUT_SEC": "1.5", "WEBHOOK_URL": "http://127.0.0.1:9/"}
+    services = {
+        "alpha": service(),
+        "sentinel": service(timeout_sec=60),
+    }  # no event of its start is in the log
+    with Scene(tmp_path, services, env=env, idle={"sentinel"}) as scene:
+        scene.start("sentinel")
+        until(lambda: "health:healer" in scene.system.cmd("KEYS", "health:healer"), 20, "the healer to be up")
+        scene["healer"].kill()
+        plant_type(scene, LOG)
+        scene.alerts.wait("healer_miss", "healer", 5 + NOISE_SEC)
+        until(lambda: LOG in unusable(scene, "sentinel"), 5, "the sentinel to say so")
+        assert [event["svc"] for event in scene.log("healer_miss")] == ["healer"]
+        lives_on(scene, "sentinel", 1)
+        scene["healer"].start()
+        scene.heard_again(2)
+
+
 @pytest.mark.parametrize("how", ["fields", "type"])
 def test_row_42_whatever_lies_in_its_memory_the_sentinel_starts_and_tells(tmp_path, how):
     env = {"SENTINEL_TIMEOUT_SEC": "1.5", "WEBHOOK_URL": "http://127.0.0.1:9/"}
@@ -139,4 +168,5 @@ def test_row_42_whatever_lies_under_their_keys_the_others_start_and_go_on(tmp_pa
             return orjson.loads(scene.system.cmd("GET", f"beat:{agent}") or '{"i":0}')["i"]
 
         until(lambda: beats() >= 12, 20, lambda: str(scene[agent]))
+        until(lambda: KEYS[agent][0] in unusable(scene, agent), 5, f"{KEYS[agent][0]} to be said unusable")
         lives_on(scene, agent, 1)

@@ -26,6 +26,10 @@ def write(server, svc, kind="heartbeat_miss", **more):
     return server.cmd("XADD", LOG, "*", "event", orjson.dumps(event)).encode()
 
 
+async def room(_bus):
+    """There is always room for more acknowledgements."""
+
+
 class Desk:
     """Takes what is read, and settles it when told to."""
 
@@ -55,7 +59,7 @@ class Desk:
 @contextlib.asynccontextmanager
 async def reading(server, desk, consumer="me"):
     bus = Bus("bus", server.url)
-    reader = Reader(bus, consumer, desk.intake, answered=lambda _: None, failed=desk.failed.append)
+    reader = Reader(bus, consumer, desk.intake, room=room, answered=lambda _: None, failed=desk.failed.append)
     task = asyncio.create_task(reader.run())
     try:
         yield reader
@@ -190,12 +194,12 @@ async def test_asks_are_brought_each_once_and_nonsense_too_to_be_acknowledged(se
     server.cmd("XADD", "notifier:asks", "*", "ask", "{")
     desk = Desk()
     async with reading(server, desk):
-        first = await asyncio.wait_for(desk.intake.asked.get(), 5)
-        second = await asyncio.wait_for(desk.intake.asked.get(), 5)
+        first = await asyncio.wait_for(desk.intake.next_ask(), 5)
+        second = await asyncio.wait_for(desk.intake.next_ask(), 5)
     assert (first.ask.id, second.ask) == ("a1", None)
     again = Desk()
     async with reading(server, again, "another"):
-        assert (await asyncio.wait_for(again.intake.asked.get(), 5)).entry == first.entry
+        assert (await asyncio.wait_for(again.intake.next_ask(), 5)).entry == first.entry
 
 
 async def test_a_consumer_that_reads_while_others_are_dismissed_loses_nothing(server):
@@ -233,10 +237,34 @@ async def test_consumers_of_earlier_runs_go_and_those_with_entries_stay(server):
         write(server, "alpha")
         await desk.has("alpha")
     server.cmd("XGROUP", "CREATECONSUMER", LOG, "notifier", "empty")
-    reader = Reader(
-        Bus("bus", server.url), "me", Desk().intake, answered=lambda _: None, failed=lambda _: None
-    )
+    bus, intake = Bus("bus", server.url), Desk().intake
+    reader = Reader(bus, "me", intake, room=room, answered=lambda _: None, failed=lambda _: None)
     await reader._dismiss(LOG)
     await reader.bus.aclose()
     names = {each["name"] for each in server.cmd("XINFO", "CONSUMERS", LOG, "notifier")}
     assert names == {"first"}
+
+
+async def test_while_too_many_asks_wait_the_log_is_read_and_further_asks_later(server, monkeypatch):
+    monkeypatch.setattr("notifier.intake.ROOM", 2)
+    desk = Desk()
+
+    def ask(*names):
+        for name in names:
+            server.cmd("XADD", "notifier:asks", "*", "ask", orjson.dumps({"id": name}))
+
+    def handed_out():
+        return server.cmd("XPENDING", "notifier:asks", "notifier")["pending"]
+
+    ask("a1", "a2", "a3")
+    async with reading(server, desk):
+        await auntil(lambda: not desk.intake.takes_asks, 5)
+        await begun(server)
+        write(server, "first")  # ends a read that began before
+        await desk.has("first")
+        ask("a4", "a5")
+        write(server, "second")
+        await desk.has("first", "second")
+        assert handed_out() == 3
+        entries = [(await asyncio.wait_for(desk.intake.next_ask(), 5)).entry for _ in range(5)]
+        assert len(set(entries)) == handed_out() == 5

@@ -5,6 +5,8 @@ import time
 import pytest
 
 from marketswarm.bus import Bus
+from marketswarm.bus.parser import MIB, BoundedParser
+from marketswarm.bus.stored_values import unusable_total
 from services.rss_agg import memory as memory_module
 from services.rss_agg.documents import Entry
 from services.rss_agg.items import items_of
@@ -198,3 +200,54 @@ async def test_whatever_lies_in_the_memory_is_no_crash(server, memory):
     await memory.scopes([FEED])
     await reader.shows("2", "1")
     assert titles(server)[-1] == "Item 2"
+
+
+async def test_huge_values_in_the_memory_are_left_out_and_counted(server, memory, monkeypatch):
+    monkeypatch.setattr(BoundedParser, "longest", MIB)
+    reader = Reader(memory)
+    await reader.shows("1")
+    state, alias = f"rss:items:feed:{reader.one.scope}", f"rss:items:scope:{by_name('a')}"
+    server.cmd("HSET", state, "etag", "x" * 5 * MIB)
+    server.cmd("HSET", state, "nobody's", "x" * 5 * MIB)
+    server.cmd("SET", alias, "x" * 5 * MIB)
+    before = unusable_total()
+    assert (await memory.scopes([FEED]))[FEED.url] == reader.one.scope
+    (standing,) = await memory.standings([reader.one])
+    assert (standing.validators.etag, standing.turn) == ("", "1")
+    assert unusable_total() == before + 2
+    await reader.shows("2", "1")
+    assert titles(server) == ["Item 1", "Item 2"]
+
+
+async def test_a_state_of_another_type_is_no_state_and_counted(server, memory):
+    reader = Reader(memory)
+    server.cmd("SET", f"rss:items:feed:{reader.one.scope}", "x")
+    server.cmd("RPUSH", f"rss:items:scope:{by_name('a')}", "x")
+    before = unusable_total()
+    await memory.scopes([FEED])
+    assert (await memory.standings([reader.one]))[0].read_at == 0.0
+    assert unusable_total() == before + 2
+
+
+async def test_what_is_known_of_an_item_is_not_looked_at_when_it_is_huge(server, memory):
+    reader, seen = Reader(memory), f"rss:items:seen:{by_url(FEED.url)}"
+    await reader.shows("2", "1")
+    shown = server.cmd("HKEYS", seen)[0]
+    server.cmd("HSET", seen, shown, "1:" + "a" * MIB + ":0")
+    server.cmd("HSET", seen, "nobody's", "1:" + "a" * MIB + ":0")
+    before = unusable_total()
+    await reader.shows("2", "1")
+    assert unusable_total() == before + 2
+    assert sum(server.cmd("HSTRLEN", seen, ident) for ident in server.cmd("HKEYS", seen)) < 1000
+
+
+async def test_a_memory_of_too_many_items_is_of_what_the_feed_shows_alone(server, memory):
+    reader, seen = Reader(memory), f"rss:items:seen:{by_url(FEED.url)}"
+    await reader.shows("2", "1")
+    fill = "for n = 1, 100000 do redis.call('HSET', KEYS[1], n, '1::1') end"
+    server.cmd("EVAL", fill, 1, seen, within=20)
+    before = unusable_total()
+    assert (await reader.shows("2", "1")).new == ()
+    assert server.cmd("HLEN", seen) == 2
+    assert unusable_total() == before + 1
+    assert titles(server) == ["Item 1", "Item 2"]

@@ -2,11 +2,14 @@
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 
 import orjson
 import pytest
 
 from marketswarm.bus import Bus, BusError
+from marketswarm.bus.parser import MIB, BoundedParser
+from marketswarm.bus.stored_values import unusable_total
 from services.vexy_ai.making import Made
 from services.vexy_ai.queue import Queue, Shelf
 from services.vexy_ai.sources import Kind, Source
@@ -180,6 +183,67 @@ async def test_notes_that_were_trimmed_off_are_missing_and_counted(server, queue
     window = await auntil(lambda: due(shelf), 5)
     server.cmd("XTRIM", "vexy:notes", "MAXLEN", "=", 1)
     assert len(await notes_in(shelf, window)) < window.observed.notes == 3
+
+
+async def test_a_huge_entry_among_the_notes_is_skipped_and_counted(server, queue, shelf, monkeypatch):
+    ids = await taken(queue, server, *"ab")
+    monkeypatch.setattr(BoundedParser, "longest", MIB)
+    await queue.settle(ITEMS, shelf, [note(ids[0], "a")], **SHORT)
+    server.cmd("XADD", "vexy:notes", "*", "kind", "note", "title", "x" * 5 * MIB)
+    await queue.settle(ITEMS, shelf, [note(ids[1], "b")], **SHORT)
+    window = await auntil(lambda: due(shelf), 5)
+    first, last = (
+        server.cmd("XINFO", "STREAM", "vexy:notes")[f"{which}-entry"][0] for which in ("first", "last")
+    )
+    window = replace(window, observed=replace(window.observed, first=first, last=last))
+    before = unusable_total()
+    found = await notes_in(shelf, window)
+    assert [one.id for one in found if one.id in ("a", "b")]
+    assert unusable_total() == before + 1
+
+
+@pytest.mark.parametrize("where", ["bar A", "n", "first"])
+async def test_a_huge_field_of_a_window_is_taken_away_and_counted(server, bus, shelf, monkeypatch, where):
+    monkeypatch.setattr(BoundedParser, "longest", MIB)
+    windows = "vexy:notes:windows"
+    for name in ("0-60", "60-120"):
+        for field, value in {"n": 1, "first": "1-1", "last": "2-1", "probe site": "{}"}.items():
+            server.cmd("HSET", windows, f"{name} {field}", value)
+    server.cmd("HSET", windows, f"0-60 {where}", "x" * 5 * MIB)
+    before = unusable_total()
+    window = await due(shelf)
+    assert window is not None
+    assert window.name == ("60-120" if where == "n" else "0-60")
+    assert await notes_in(shelf, window) == []
+    assert unusable_total() >= before + 1
+    assert server.cmd("HEXISTS", windows, f"0-60 {where}") == 0
+    assert (await due(shelf)).name == window.name
+    assert await commit(shelf, window, {"kind": "digest"}, notes=1000)
+
+
+async def test_windows_that_are_too_many_or_of_another_type_are_taken_away(server, bus, shelf, monkeypatch):
+    monkeypatch.setattr("services.vexy_ai.windows.FIELDS_AT_MOST", 10)
+    windows, before = "vexy:notes:windows", unusable_total()
+    for n in range(11):
+        server.cmd("HSET", windows, f"{n}-{n + 1} n", 1)
+    assert await due(shelf) is None
+    assert server.cmd("EXISTS", windows) == 0
+    server.cmd("SET", windows, "x")
+    assert await due(shelf) is None
+    assert server.cmd("EXISTS", windows) == 0
+    assert unusable_total() == before + 2
+
+
+@pytest.mark.parametrize("odd", ["x", "9" * 5000, "-1", ""])
+async def test_a_window_whose_numbers_are_none_is_closed_all_the_same(server, bus, shelf, odd):
+    for field, value in {"n": 1, "first": "1-1", "last": odd}.items():
+        server.cmd("HSET", "vexy:notes:windows", f"0-60 {field}", value)
+    before = unusable_total()
+    window = await due(shelf)
+    assert await notes_in(shelf, window) == []
+    assert unusable_total() > before
+    assert await commit(shelf, window, {"kind": "digest"}, notes=1000)
+    assert await due(shelf) is None
 
 
 async def test_an_entry_is_buried_once_and_only_by_who_still_has_it(server, queue, shelf):

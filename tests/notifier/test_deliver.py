@@ -279,3 +279,16 @@ async def test_who_is_stopped_while_it_pauses_ends_at_once(monkeypatch):
     await auntil(lambda: outcomes)
     one.stop()
     await asyncio.wait_for(task, 2)
+
+
+async def test_one_that_refuses_every_message_as_bad_is_broken_until_it_takes_one(monkeypatch):
+    bad = SendError("400", Failure.REJECTED)
+    channel = Scripted(*[bad] * 4)
+    async with running(channel, monkeypatch) as one:
+        for n in range(5):
+            one.put(message(f"m{n}"))
+        await auntil(lambda: len(one.outcomes) == 5)
+        assert [each.broken for each in one.outcomes] == [False, False, True, True, False]
+        assert [each.over for each in one.outcomes] == [True] * 5
+        assert channel.ids == ["m0", "m1", "m2", "m3", "m4"]
+        assert (one.broken, one.trouble) == (False, None)

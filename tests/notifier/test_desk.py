@@ -311,3 +311,58 @@ async def test_the_desk_knows_when_it_has_something_to_do(channels):
     assert bench.desk.wait_sec() == 0
     await bench.desk.turn()
     assert bench.desk.wait_sec() is None or bench.desk.wait_sec() > 0
+
+
+TWO = Policy(group_wait_sec=0.0, rate_limit_sec=0.0, routes=({"channels": ["one"]},))
+
+
+async def test_who_was_told_of_a_miss_over_another_channel_is_told_of_its_ok_there_too():
+    bench = Bench("one", "two")
+    bench.desk.follow(TWO, Truth())
+    bench.hear("heartbeat_miss", "alpha")
+    await bench.desk.turn()
+    bench.outcome(error=SendError("400", Failure.REJECTED))
+    await bench.desk.turn()
+    assert [channel for channel, _ in bench.handed] == ["one", "two"]
+    after = bench.again("one", "two")
+    after.desk.follow(TWO, Truth())
+    after.n, after.now = bench.n, bench.now
+    after.hear("heartbeat_ok", "alpha")
+    await after.desk.turn()
+    assert [channel for channel, _ in after.handed] == ["one", "two"]
+    assert {message.thread for _, message in after.handed} == {bench.handed[0][1].id}
+
+
+async def test_an_ok_that_waits_behind_its_miss_goes_where_that_goes_and_after_it():
+    bench = Bench("one", "two")
+    bench.desk.follow(TWO, Truth())
+    bench.hear("heartbeat_miss", "alpha")
+    await bench.desk.turn()
+    bench.hear("heartbeat_ok", "alpha")
+    await bench.desk.turn()
+    assert [channel for channel, _ in bench.handed] == ["one", "one"]
+    bench.outcome(0, error=SendError("gave up after 1 h: 500", Failure.REJECTED))
+    await bench.desk.turn()
+    (_, miss), (_, ok) = bench.handed[:2]
+    assert bench.handed[2:] == [("two", miss), ("two", ok)]
+
+
+async def test_an_ok_that_is_not_a_message_yet_goes_where_its_miss_goes_even_after_a_kill():
+    bench = Bench("one", "two")
+    slow = TWO.model_copy(update={"group_wait_sec": 60.0})
+    bench.desk.follow(TWO, Truth())
+    bench.hear("heartbeat_miss", "alpha")
+    await bench.desk.turn()
+    bench.desk.follow(slow, Truth())
+    bench.hear("heartbeat_ok", "alpha")
+    bench.hear("heartbeat_miss", "beta")
+    await bench.desk.turn()
+    assert len(bench.handed) == 1
+    bench.outcome(0, error=SendError("400", Failure.REJECTED))
+    await bench.desk.turn()
+    after = bench.again("one", "two")
+    after.now = bench.now + 61.0
+    after.desk.follow(slow, Truth())
+    await after.desk.turn()
+    told = {(channel, message.title) for channel, message in after.handed if message.about == ("alpha",)}
+    assert {channel for channel, _ in told} == {"one", "two"}

@@ -158,6 +158,8 @@ ITS_OWN_KEYS = lines(
 
 A SET would destroy them as well as a DEL, so to refuse DEL would protect nothing.
 """
+THE_LOG = "DEL healer:alerts:log"
+"""What healer and sentinel may, who write the log: an XADD with MAXLEN would empty it as well."""
 
 REFUSED = {
     (SYSTEM, "rss_agg"): [
@@ -218,7 +220,7 @@ REFUSED = {
     ],
     (MARKET, "mesh"): [*AS_A_MONITOR, *lines(FAKING), "XDEL vexy:notes 1-1", "XACK rss:items vexy_ai 1-1"],
     (SYSTEM, "healer"): [
-        *(line for line in AS_A_MONITOR if line not in ITS_OWN_KEYS),
+        *(line for line in AS_A_MONITOR if line not in (*ITS_OWN_KEYS, THE_LOG)),
         *lines(READING_THE_LOG),
         "PUBLISH rss_agg:heartbeat {}",
         "SET beat:rss_agg {}",
@@ -228,7 +230,7 @@ REFUSED = {
         "SET notifier:told:x y",
     ],
     (SYSTEM, "sentinel"): [
-        *AS_A_MONITOR,
+        *(line for line in AS_A_MONITOR if line != THE_LOG),
         "PUBLISH healer:heartbeat {}",
         "SET beat:healer {}",
         "SET health:rss_agg {}",
@@ -261,11 +263,15 @@ REFUSED = {
         "XRANGE rss:items - +",
     ],
     (MARKET, "healer"): [
-        *(line for line in AS_A_MONITOR if line not in ITS_OWN_KEYS),
+        *(line for line in AS_A_MONITOR if line not in (*ITS_OWN_KEYS, THE_LOG)),
         *lines(READING_THE_LOG),
         "PUBLISH healer:heartbeat {}",
     ],
-    (MARKET, "sentinel"): [*AS_A_MONITOR, "HSET healer:lease boot me", "SUBSCRIBE mesh:heartbeat"],
+    (MARKET, "sentinel"): [
+        *(line for line in AS_A_MONITOR if line != THE_LOG),
+        "HSET healer:lease boot me",
+        "SUBSCRIBE mesh:heartbeat",
+    ],
     (MARKET, "notifier"): [*AS_A_MONITOR, *lines(FAKING), "PUBLISH notifier:heartbeat {}"],
     (MARKET, "bootstrap"): lines(HARM_TO_A_SERVER, SPOOFING, FAKING, READING_THE_LOG, MONITORS_KEYS),
     (MARKET, "operator"): [*lines(HARM_TO_A_SERVER, FAKING), "XADD rss:items * a b", "XRANGE rss:items - +"],

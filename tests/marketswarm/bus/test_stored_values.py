@@ -1,8 +1,9 @@
 import pytest
 
-from marketswarm.bus import BusError
-from marketswarm.bus.stored_values import LONGEST_BYTES, read_strings
+from marketswarm.bus import Bus, BusError
+from marketswarm.bus.stored_values import LONGEST_BYTES, read_fields, read_strings, unusable_total
 from marketswarm.testing import MemoryBus
+from support.rig import Server
 
 
 async def test_no_more_is_read_of_a_value_than_it_may_have_whatever_lies_there():
@@ -19,3 +20,21 @@ async def test_no_more_is_read_of_a_value_than_it_may_have_whatever_lies_there()
     with pytest.raises(BusError):
         await read_strings(bus, keys)
     await bus.aclose()
+
+
+@pytest.mark.live
+async def test_fields_come_without_those_that_are_too_large_and_what_was_left_out_is_counted(tmp_path):
+    with Server(tmp_path / "bus") as server:
+        bus = Bus("bus", server.url)
+        server.cmd("HSET", "one", "a", "x", "b", "x" * 11, "c", "x" * 10, "other", "x")
+        server.cmd("RPUSH", "list", "x")
+        before = unusable_total()
+        names = ["a", "b", "c", "d"]
+        found = await read_fields(bus, ["one", "none", "list"], names, longest=10)
+        assert found == [{b"a": b"x", b"c": b"x" * 10}, {}, {}]
+        assert unusable_total() == before + 2
+        assert await read_fields(bus, [], names) == []
+        server.cmd("SET", "long", "x" * 11)
+        assert await read_strings(bus, ["long", "list", "none"], 10, report=True) == [None] * 3
+        assert unusable_total() == before + 4
+        await bus.aclose()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from marketswarm.channels import Message, Severity
-from marketswarm.channels.backlog import NEVER, QUEUE, Backlog
+from marketswarm.channels.backlog import NEVER, QUEUE, REFUSED_IN_A_ROW, Backlog
 
 CHANCE = 0.5  # pauses of 1 s, 2 s, 4 s …
 
@@ -212,3 +212,34 @@ def test_each_message_comes_out_once_and_those_about_one_service_in_order(put, a
         assert [each for each in taken if each[0] == svc] == [
             f"{each}{n}" for n, (each, _) in enumerate(put) if each == svc
         ]
+
+
+def refuse(backlog, now):
+    entry, _ = backlog.next(now)
+    backlog.drop(entry)
+    return backlog.refused(entry, "400", now, CHANCE)
+
+
+def test_a_channel_that_refuses_several_messages_in_a_row_as_bad_is_broken():
+    backlog = filled("a", "b", "c", "d")
+    assert [refuse(backlog, 0.0) for _ in range(REFUSED_IN_A_ROW)] == [False, False, True]
+    assert (backlog.broken, backlog.reason) == (True, "400")
+    assert tried(backlog, 0.0) is None, "it pauses"
+    accept(backlog, 10.0)
+    assert not backlog.broken
+
+
+def test_one_message_that_is_accepted_between_shows_that_the_channel_is_well():
+    backlog = filled(*"abcdef")
+    refuse(backlog, 0.0)
+    refuse(backlog, 0.0)
+    accept(backlog, 0.0)
+    assert not refuse(backlog, 0.0)
+    assert not refuse(backlog, 0.0)
+    assert not backlog.broken
+
+
+def test_refused_messages_about_one_thing_count_as_one():
+    backlog = filled(*(message(f"m{n}", about=("alpha",)) for n in range(10)))
+    assert not any(refuse(backlog, 0.0) for _ in range(10))
+    assert not backlog.broken

@@ -145,6 +145,11 @@ async def test_one_that_takes_too_long_is_ended_with_all_that_it_started(tmp_pat
     await auntil(lambda: not any(map(alive, of_it)), 5, "its end")
 
 
+@pytest.mark.parametrize("within_sec", [0.5, 60.0, 300.0])
+def test_it_grants_an_attempt_the_time_of_its_command_and_some_to_end_it(within_sec):
+    assert channel("/bin/tell", within_sec).within_sec == within_sec + command.ANSWERS_SEC
+
+
 async def test_one_that_is_given_up_is_ended_too(tmp_path):
     pids = tmp_path / "pids"
     line = script(tmp_path, f"echo $$ >{pids}.new; mv {pids}.new {pids}; sleep 60\n")

@@ -391,5 +391,59 @@ def test_a_bus_that_is_no_longer_there_is_not_taken_up():
 
 def test_a_recall_of_nothing_ends_the_holding():
     hand = Hand(held=True)
-    assert recall(hand.life, {}, {}, hand.now) == []
+    assert list(recall(hand.life, {}, {}, hand.now)) == []
     assert not hand.life.held
+
+
+# -- others have their turns between two steps
+
+
+def half_recalled(known):
+    """A hand whose recall has taken its first step, and that recall."""
+    hand = Hand(watch("a"), watch("b"), held=True)
+    steps = recall(hand.life, known, {}, hand.now)
+    hand._tell([next(steps)])
+    return hand, steps
+
+
+def test_a_service_that_is_restored_is_heard_while_others_are_not_and_nobody_is_heard_twice():
+    hand, steps = half_recalled({"a": down(), "b": down()})
+    hand.beat("a")
+    hand.beat("b")
+    assert [(svc, state) for _, svc, state in hand.said] == [("a", "up")]
+    hand._tell(steps)
+    assert [(svc, state) for _, svc, state in hand.said] == [("a", "up"), ("b", "up")]
+    assert [each.told for each in hand.verdicts] == [Told.ALERT, Told.ALERT]
+
+
+def test_nobody_is_missed_before_all_are_restored():
+    hand, steps = half_recalled({"a": up(silent_for=500.0), "b": up(silent_for=500.0)})
+    hand.run(100)
+    assert hand.said == []
+    hand._tell(steps)
+    hand.run(60)
+    assert sorted((svc, state) for _, svc, state in hand.said) == [("a", "down"), ("b", "down")]
+
+
+def test_a_restart_that_shows_while_others_are_restored_is_told():
+    noted = Noted("old", 7, WALL - 40, WALL - 40, False, {}, 10.0, 30.0)
+    hand, steps = half_recalled({"a": up(noted=noted), "b": up()})
+    hand.beat("a", boot="new", i=1)
+    hand._tell(steps)
+    hand.beating(100, 5, "a", "b", boot="new")
+    (told,) = hand.verdicts
+    assert (told.svc, told.state, told.boot) == ("a", State.UP, "new")
+    assert told.mark is not None
+
+
+def test_a_change_of_the_roster_between_two_steps_overlooks_nobody_and_tells_a_drop_once():
+    hand, steps = half_recalled({"a": up(), "b": up(), "gone": down()})
+    hand.rewatch(watch("b", 5.0, 20.0), watch("c"))
+    hand._tell(steps)
+    assert not hand.life.held
+    assert not any(record.held for record in hand.life.records.values())
+    told = [(svc, state) for _, svc, state in hand.said]
+    assert sorted(told) == [("a", "unwatched"), ("gone", "unwatched")]
+    assert hand.life.records["b"].state is State.UP
+    hand.run(100)
+    assert [(svc, state) for _, svc, state in hand.said[2:]] == [("b", "down"), ("c", "down")]

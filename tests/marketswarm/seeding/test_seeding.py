@@ -397,3 +397,24 @@ async def test_waiting_in_vain_names_each_silent_bus_and_its_reason(servers):
     assert "no answer within 1 s" in str(caught.value)
     assert "third-redis: refused" in str(caught.value)
     assert "system-redis" not in str(caught.value)
+
+
+async def test_a_revision_that_a_hand_sets_between_the_look_and_the_write_is_counted_on(servers):
+    await seeded(OLD, *servers)
+    async with buses(*servers) as opened:
+        opened[0].before_write = lambda: did(servers[0].cmd, "HSET", "truth:meta", "revision", "7")
+        assert (await seed(NEW, opened, "test")).revision == 8
+    assert agreed(*servers) == (NEW, 8)
+
+
+async def test_an_entry_of_the_history_that_comes_between_the_look_and_the_write_stays(servers):
+    """A seeding that fails takes back its own entry, and not what somebody else wrote meanwhile."""
+    await seeded(OLD, *servers)
+    fields = ("revision", "1", "sha256", "x", "doc", "y")
+    async with buses(*servers) as opened:
+        opened[0].before_write = lambda: did(servers[0].cmd, "XADD", "truth:history", "*", *fields)
+        opened[1].before_write = lambda: did(servers[1].kill)
+        with pytest.raises(Unseeded):
+            await seed(NEW, opened, "test")
+    history = state(servers[0])["history"]
+    assert [entry[b"doc"] for _, entry in history] == [OLD, b"y"]

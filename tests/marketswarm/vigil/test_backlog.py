@@ -117,3 +117,17 @@ def test_what_somebody_else_told_is_dropped():
     put(backlog, down("a"), down("b"), up("a"))
     backlog.drop([one for one in backlog if one.verdict.svc == "a"])
     assert [one.verdict for one in backlog] == [down("b")]
+
+
+def test_the_fields_of_all_that_waits_are_seen_as_they_are_at_any_time():
+    backlog = Backlog()
+    fields = backlog.fields
+    put(backlog, down(), up(), down("b"))
+    assert set(fields) == {"a", "b"}
+    backlog.taken()
+    assert set(fields) == {"a", "b"}
+    backlog.taken()
+    assert set(fields) == {"b"}
+    backlog.put_first([Pending(down("c"), 0.0)])
+    backlog.drop([one for one in backlog if one.verdict.svc == "b"])
+    assert set(fields) == {"c"}

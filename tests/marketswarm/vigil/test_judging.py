@@ -8,7 +8,9 @@ import time
 
 from marketswarm.bus.listener import moment
 from marketswarm.liveness import State, Verdict, recall
+from marketswarm.time_slice import Turns
 from marketswarm.truth import Watch
+from marketswarm.vigil import judging as module
 from marketswarm.vigil.hearing import Hearing
 from marketswarm.vigil.judging import Judging
 
@@ -66,7 +68,7 @@ async def test_tens_of_thousands_that_die_at_once_leave_the_loop_to_others():
     names = [f"svc{n:05}" for n in range(COUNT)]
     watches = [Watch(svc, "bus", f"{svc}:heartbeat", TIMEOUT_SEC / 3, TIMEOUT_SEC) for svc in names]
     ear.life.rewatch(watches, {"bus": 10.0}, moment())
-    recall(ear.life, {}, {}, moment())
+    list(recall(ear.life, {}, {}, moment()))
     ear.opened("bus")
 
     def conclude(verdict: Verdict) -> None:
@@ -91,3 +93,38 @@ async def test_tens_of_thousands_that_die_at_once_leave_the_loop_to_others():
     assert missed.keys() == set(names)
     assert {verdict.state for verdict in missed.values()} == {State.DOWN}
     assert work.longest < LONGEST_SHARE * work.whole
+
+
+async def test_the_second_witness_lets_others_run_between_any_two_verdicts(monkeypatch):
+    """With turns that are over at once, so that it is no question of time."""
+    monkeypatch.setattr(module, "Turns", lambda: Turns(0.0))
+    count, done = 400, asyncio.Event()
+    turn, concluded = 0, []
+    poked = asyncio.Event()
+    ear = Hearing(conclude=lambda _: None, poke=poked.set, joined=lambda _: None, ended=lambda: None)
+    watches = [
+        Watch(f"svc{n}", "bus", f"svc{n}:heartbeat", TIMEOUT_SEC / 3, TIMEOUT_SEC) for n in range(count)
+    ]
+    ear.life.rewatch(watches, {"bus": 10.0}, moment())
+    list(recall(ear.life, {}, {}, moment()))
+    ear.opened("bus")
+
+    async def take_turns() -> None:
+        nonlocal turn
+        while True:
+            await asyncio.sleep(0)
+            turn += 1
+
+    def conclude(_: Verdict) -> None:
+        concluded.append(turn)
+        if len(concluded) == count:
+            done.set()
+
+    judging = Judging(ear, {"bus": Post()}, poked, progress=lambda: None, conclude=conclude)
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(work) for work in (prove(ear), take_turns(), judging.run(group))]
+        async with asyncio.timeout(60):
+            await done.wait()
+        for task in tasks:
+            task.cancel()
+    assert max(map(concluded.count, set(concluded))) <= 2

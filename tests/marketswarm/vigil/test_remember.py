@@ -26,7 +26,7 @@ CLOCKS = {"system-redis": (100.0, 5000.0), "market-redis": (900.0, 5000.0)}
 def recalled(entry=None, silence=None, clocks=None, bus_of=None) -> Remembered:
     roster = {} if entry is None else {"a": stored(**entry)}
     silences = {} if silence is None else {"a": silence}
-    return remembered(roster, silences, CLOCKS if clocks is None else clocks, bus_of or BUS)["a"]
+    return dict(remembered(roster, silences, CLOCKS if clocks is None else clocks, bus_of or BUS))["a"]
 
 
 def test_who_was_up_with_no_silence_saved_was_beating_when_the_clock_was_last_written():
@@ -79,7 +79,7 @@ def test_a_silence_without_its_clock_is_as_one_that_nobody_saved():
 
 
 def test_fields_of_buses_are_no_services():
-    assert remembered({"bus:market-redis": stored(verdict="down")}, {}, CLOCKS, BUS) == {}
+    assert not list(remembered({"bus:market-redis": stored(verdict="down")}, {}, CLOCKS, BUS))
 
 
 @pytest.mark.parametrize("entry", [{"verdict": "up", "boot": 5, "i": "7"}, {"verdict": "down", "since": "x"}])

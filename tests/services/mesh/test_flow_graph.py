@@ -55,16 +55,16 @@ def test_the_first_entries_of_a_stream_that_was_not_there_are_its_first_rate():
 
 def test_the_script_s_answer_becomes_what_was_seen():
     answer = [
-        *(b"stream", 3, 12, b"1762433400000-0", b"1762433450000-0", 1),
+        *(b"stream", 3, 12, b"1762433400000-0", b"1762433450000-0", 1, 0),
         [b"vexy", 2, 1, 2, 9, b"1762433410000-0", b"1762433420000-0", b"1762433400000-0"],
     ]
     seen = seen_of(answer, NOW_MS)
     assert (seen.length, seen.added, seen.last_sec) == (3, 12, 10.0)
     assert seen.groups == (Group("vexy", 2, 1, 2, 9, 60.0),)
     assert seen_of(b"hash", NOW_MS) == Seen("hash")
-    unknown = [*(b"stream", 3, -1, b"", b"1-1", 1), [b"\xff", 0, 0, -1, -1, b"4-0", b"5-1", b""]]
+    unknown = [*(b"stream", 3, -1, b"", b"1-1", 1, 0), [b"\xff", 0, 0, -1, -1, b"4-0", b"5-1", b""]]
     assert seen_of(unknown, NOW_MS).groups == (Group("\ufffd", 0, 0, None, None, None),)
-    assert seen_of([b"stream", 3, -1, b"", b"1-1", 99], NOW_MS).groups is None
+    assert seen_of([b"stream", 3, -1, b"", b"1-1", 99, 0], NOW_MS).groups is None
 
 
 def test_an_id_that_was_not_made_of_a_time_has_no_age():

@@ -5,9 +5,10 @@ import time
 import pytest
 
 from marketswarm.bus import Bus, BusError
-from marketswarm.bus.parser import BoundedParser
+from marketswarm.bus.parser import MIB, BoundedParser
 from services.mesh.flow_look import GROUPS_AT_MOST, KEYS_AT_ONCE, Seen, look
 from support.rig import Server
+from support.rig.limits import without_limits
 from support.scenes.agent import Tail
 
 pytestmark = pytest.mark.live
@@ -24,6 +25,12 @@ async def bus(server):
     bus = Bus("market-redis", server.url)
     yield bus
     await bus.aclose()
+
+
+def calls(server, command):
+    """How often a command was run, scripts included."""
+    stats = server.cmd("INFO", "commandstats").get(f"cmdstat_{command}", {"calls": 0})
+    return stats["calls"]
 
 
 async def test_a_stream_and_its_groups_are_seen_in_numbers(server, bus):
@@ -93,6 +100,48 @@ async def test_many_keys_are_seen_in_their_order_and_no_entry_comes_along(server
     assert list(found) == names
     assert found["s0"].groups[0].name == "g" * 200
     assert {one.kind for one in list(found.values())[1:]} == {"none"}
+
+
+async def test_a_stream_with_a_huge_entry_is_seen_without_a_copy_of_it(server, bus):
+    without_limits(server)
+    server.cmd("XADD", "huge", "*", "big", "x" * 110 * MIB, within=30)
+    for n in range(GROUPS_AT_MOST):
+        server.cmd("XGROUP", "CREATE", "huge", f"g{n}", "0")
+    server.cmd("CONFIG", "RESETSTAT")
+    seen = (await look(bus, ["huge"]))["huge"]
+    assert (seen.kind, seen.length, seen.groups) == ("stream", 1, None)
+    assert seen.too_large >= 110 * MIB
+    assert calls(server, "xinfo|stream") == calls(server, "xrange") == 0
+
+
+async def test_of_huge_entries_in_a_long_stream_no_more_than_one_is_copied(server, bus):
+    without_limits(server)
+    fill = "for n = 1, 1000 do redis.call('XADD', KEYS[1], n .. '-0', 'a', 'b') end"
+    server.cmd("EVAL", fill, 1, "long")
+    for at in (1001, 1002):
+        server.cmd("XADD", "long", f"{at}-0", "big", "x" * 40 * MIB, within=30)
+        server.cmd("XGROUP", "CREATE", "long", f"g{at}", f"{at - 1}-0")
+    server.cmd("XADD", "long", "1003-0", "a", "b")
+    server.cmd("XADD", "s", "*", "a", "b")
+    server.cmd("CONFIG", "RESETSTAT")
+    long, small = (await look(bus, ["long", "s"])).values()
+    assert (long.length, long.groups, long.too_large > 40 * MIB) == (1003, None, True)
+    assert calls(server, "xrange") == 1, "one beyond the limit, and none after it"
+    assert (small.length, small.groups, small.too_large) == (1, None, 0), "left for the next look"
+    long, small = (await look(bus, ["long", "s"], {"long"})).values()
+    assert (long.kind, long.length, long.groups, long.too_large) == ("stream", 1003, None, 0)
+    assert (small.length, small.groups) == (1, ())
+    assert calls(server, "xrange") == 1
+
+
+async def test_groups_that_are_equally_far_are_one_question(server, bus):
+    server.cmd("XADD", "s", "*", "a", 1)
+    for n in range(GROUPS_AT_MOST):
+        server.cmd("XGROUP", "CREATE", "s", f"g{n}", "0")
+    server.cmd("CONFIG", "RESETSTAT")
+    found = (await look(bus, ["s"]))["s"]
+    assert all(group.oldest_sec is not None for group in found.groups)
+    assert calls(server, "xrange") == 1
 
 
 async def test_a_stream_with_very_many_groups_is_seen_without_them(server, bus):

@@ -149,3 +149,32 @@ def test_no_picture_whatever_crashes_the_reading(one, gone):
     remember(mesh, raw, BUS, 50.0, 1000.0)
     mesh.tick(51.0, 1001.0)
     orjson.dumps(shown(mesh, [], 51.0, 1001.0))
+
+
+@pytest.mark.parametrize("restarts", [2**64 - 1, 2**63, 2**53, -1, 1.5, "x", None])
+def test_restarts_that_nobody_can_have_counted_are_reported_and_the_picture_can_be_written_again(restarts):
+    mesh = topology()
+    mesh.heard("system-redis", beat(1, "one"), 0.0, 1000.0)
+    picture = shown(mesh, [], 1.0, 1001.0)
+    picture["services"]["a"]["instances"][0]["restarts"] = restarts
+    picture["gone"] = {"a": [{"boot": "zero", "ts": 990.0, "restarts": restarts, "restarted_at": []}]}
+    again, unusable = topology(), []
+    assert remember(again, orjson.dumps(picture), BUS, 0.0, 1002.0, unusable=unusable.append) == 0
+    assert unusable == ["a instances", "a gone"]
+    again.heard("system-redis", beat(1, "two"), 5.0, 1005.0)
+    assert orjson.dumps(shown(again, [], 6.0, 1006.0))
+
+
+@pytest.mark.parametrize(
+    "raw", [b"x", b"[]", b'{"services": []}', b'{"services": {"a": {"instances": [1]}}}']
+)
+def test_a_picture_that_is_none_is_reported(raw):
+    unusable: list[str] = []
+    assert remember(topology(), raw, BUS, 0.0, 1002.0, unusable=unusable.append) == 0
+    assert len(unusable) == 1
+
+
+def test_no_picture_is_nothing_to_report():
+    unusable: list[str] = []
+    assert remember(topology(), None, BUS, 0.0, 1002.0, unusable=unusable.append) == 0
+    assert unusable == []

@@ -90,7 +90,7 @@ class Scene:
         self.clock.opened()
         self.naive.clocks[BUS].opened()
         self.canary()
-        recall(self.life, {}, {}, self.moment)
+        list(recall(self.life, {}, {}, self.moment))
         self.naive.recall({}, {}, self.now)
         self.senders = {watch.svc: Sender(watch.svc) for watch in WATCHES}
         self.duped: set[str] = set()  # a payload was taken at sight that is none, and was not parsed yet

@@ -77,7 +77,7 @@ def listener(bus: Bus) -> Listener:
     )
     ear.life.rewatch([Watch("a", BUS, "a:heartbeat", 1.0, 3.0)], {BUS: 10.0}, moment())
     ear.life.buses[BUS].clock.opened()
-    recall(ear.life, {}, {}, moment())
+    list(recall(ear.life, {}, {}, moment()))
     found = Listener(bus, ear, listener="healer", boot="me")
     found.listen_to(frozenset({"a:heartbeat"}))
     return found

@@ -195,6 +195,21 @@ class WrongPassword(Forbidden):
         self._user("resetpass", f">{PASSWORD}")
 
 
+class Uncommitted(Forbidden):
+    """-NOPERM: the agents' user may write all but the notifier's state, so no commit is taken.
+
+    Entries are written to this bus and read there all the while, which no other refusal allows.
+    """
+
+    _KEYS = ("healer:*", "beat:*", "truth:*", "notifier:[^s]*", "notifier:silences")
+
+    def begin(self) -> None:
+        self._user("resetkeys", *(f"~{key}" for key in self._KEYS), "%R~notifier:state")
+
+    def end(self) -> None:
+        self._user("~*")
+
+
 class Untrusted(Refusal):
     """TLS with a certificate that nobody vouches for."""
 

@@ -8,9 +8,13 @@ from typing import Any
 
 import redis
 
+from marketswarm.acl import names
 from marketswarm.bus import Bus
+from marketswarm.passwords import acl_texts, passwords, with_user
+from marketswarm.truth import Truth, load
 from support.rig import HOST, Server
 
+SYSTEM = "system-redis"
 KEYS = ("truth:doc", "truth:meta", "truth:history")
 
 
@@ -118,3 +122,48 @@ def heard(*servers: Server) -> Iterator[Callable[[], list[list[dict[str, Any]]]]
             return gathered
 
         yield so_far
+
+
+OLD_TRUTH = b'{"services":{"healer":{},"a":{}}}'
+NEW_TRUTH = b'{"services":{"healer":{},"a":{},"b":{"heartbeat":{"channel":"b.pulse"}}}}'
+OLD, NEW = load(OLD_TRUTH).truth, load(NEW_TRUTH).truth
+
+
+class GuardedServer:
+    """A server, in a folder, with the users of the old truth until those of the new one are loaded."""
+
+    def __init__(self, folder: Path, bus: str = SYSTEM) -> None:
+        self.bus, self.folder = bus, folder / bus
+        self.folder.mkdir()
+        self.known, _ = passwords(folder / "secrets", names(NEW), make=True)
+
+    def write(self, truth: Truth) -> None:
+        """Write the users of a truth for the server to read."""
+        text = acl_texts(truth, self.known)[self.bus]
+        (self.folder / "users.acl").write_text(text, encoding="utf-8")
+
+    def load(self, server: Server) -> None:
+        """Have the server read its users anew."""
+        with redis.Redis.from_url(self.url(server, "operator")) as operator:
+            operator.acl_load()
+
+    def url(self, server: Server, user: str) -> str:
+        """Return the URL of the server for a user."""
+        return with_user(server.url, user, self.known[user])
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[Server]:
+        """Run the server with the users of the old truth."""
+        self.write(OLD)
+        with Server(self.folder, aclfile="users.acl") as server:
+            yield server
+
+    @contextlib.asynccontextmanager
+    async def entered(self, user: str) -> AsyncIterator[tuple[Server, Bus]]:
+        """Run the server, with the bus of one user."""
+        with self.running() as server:
+            bus = Bus(self.bus, self.url(server, user))
+            try:
+                yield server, bus
+            finally:
+                await bus.aclose()

@@ -290,8 +290,9 @@ class Healer:
         bus_of = {watch.svc: watch.bus for watch in self.watches}
         notes = {svc: read_note(raw) for svc, raw in self.disk.notes.items()}
         roster = {field: stored(**entry) for field, entry in self.disk.roster.items()}
-        known = remembered(roster, self.disk.silences, self.disk.clocks, bus_of, notes)
-        verdicts = recall(self.life, known, words, self.moment)
+        known = dict(remembered(roster, self.disk.silences, self.disk.clocks, bus_of, notes))
+        found = recall(self.life, known, words, self.moment)
+        verdicts = [verdict for verdict in found if verdict is not None]
         self.recalled_at = self.now
         came_up = self.naive.recall(known, words, self.now)
         assert [verdict.svc for verdict in verdicts if verdict.state is State.UP] == came_up

@@ -119,7 +119,7 @@ class Hand:
 
     def recall(self, known: Mapping[str, Remembered]) -> None:
         words = {svc: word for svc in self._beats if (word := self.word_of(svc)) is not None}
-        self._tell(recall(self.life, known, words, self.now))
+        self._tell([found for found in recall(self.life, known, words, self.now) if found is not None])
 
     def rewatch(self, *watches: Watch, buses: Mapping[str, float] | None = None) -> None:
         # beside them one that is always there: who hears no bus at all blames none

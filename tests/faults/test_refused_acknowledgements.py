@@ -1,0 +1,79 @@
+"""A bus that takes no acknowledgement while its log grows is read no further, and holds up no other bus."""
+
+import orjson
+
+import support.rig.refusing_servers as ways
+from notifier.intake import ROOM
+from notifier.reading import AT_ONCE
+from support.rig.receiver import Receiver
+from support.scenes.faults import rest
+from support.scenes.notifier import LOG, START_SEC, Notified, hooks
+from support.waiting import until
+
+BOUND = range(ROOM, 2 * ROOM + AT_ONCE + 1)
+"""So many acknowledgements wait: `ROOM`, and those of what had been read and was not decided then."""
+FLOOD = 3 * ROOM
+REPEAT = """
+for _ = 1, tonumber(ARGV[2]) do
+  redis.call('XADD', KEYS[1], '*', 'event', ARGV[1])
+end
+"""
+
+
+def test_a_bus_that_takes_no_acknowledgements_is_read_no_further_and_holds_up_no_other(tmp_path):
+    with Receiver() as receiver, Notified(tmp_path, hooks(one=receiver), ()) as scene:
+        refusal = ways.Uncommitted(scene.market)
+        notifier = scene.start("notifier", MARKET_REDIS_URL=refusal.url)
+        scene.ready()
+        refusal.begin()
+        first = scene.write("heartbeat_miss", "first", "market-redis")
+        receiver.wait("heartbeat_miss", "first", START_SEC)
+        # nothing is to be told of these, so each is done with as soon as it is read
+        again = orjson.dumps(
+            {"type": "heartbeat_ok", "svc": "fine", "ts": 1.0, "id": "ok.fine", "by": "healer"}
+        )
+        scene.market.cmd("EVAL", REPEAT, 1, LOG, again, FLOOD)
+        last = scene.write("heartbeat_miss", "last", "market-redis")
+        until(lambda: "acknowledgements" in scene.beat_detail(), 10, lambda: f"it in a beat: {notifier}")
+        assert scene.pending("market-redis") in BOUND
+
+        meanwhile = scene.write("heartbeat_miss", "other", "system-redis")
+        receiver.wait("heartbeat_miss", "other", 5)
+        until(lambda: not scene.pending("system-redis"), 5, "the healthy bus to have its acknowledgements")
+        rest(2)
+        assert scene.pending("market-redis") in BOUND
+        assert receiver.taken("last") == []
+        [said] = notifier.logs("reading.paused")
+        assert (said["bus"], said["reason"]) == ("market-redis", "auth")
+
+        refusal.end()
+        receiver.wait("heartbeat_miss", "last", 15)
+        scene.settled(15)
+        assert [event["id"] for event in receiver.taken()] == [first, meanwhile, last]
+        assert [line["bus"] for line in notifier.logs("reading.resumed")] == ["market-redis"]
+        until(lambda: "acknowledgements" not in scene.beat_detail(), 5, scene.beat_detail)
+
+
+def test_an_entry_whose_acknowledgement_was_refused_is_not_taken_again_when_others_entries_are_claimed(
+    tmp_path,
+):
+    with Receiver() as receiver, Notified(tmp_path, hooks(one=receiver), ()) as scene:
+        refusal = ways.Uncommitted(scene.market)
+        notifier = scene.start("notifier", MARKET_REDIS_URL=refusal.url)
+        scene.ready()
+        refusal.begin()
+        scene.write("heartbeat_miss", "alpha", "market-redis")
+        receiver.wait("heartbeat_miss", "alpha", START_SEC)
+        until(lambda: scene.told(receiver.taken()[0]["id"]), 5, "the other bus to know that it was told")
+        [(entry, _)] = scene.market.cmd("XRANGE", LOG, "-", "+")
+        scene.market.cmd("XCLAIM", LOG, "notifier", "gone", 0, entry)
+        until(lambda: "gone" not in consumers(scene), 10, "what the other one has to be claimed")
+        scene.write("heartbeat_miss", "beta", "market-redis")
+        receiver.wait("heartbeat_miss", "beta", 5)
+        refusal.end()
+        scene.settled()
+        assert [line for line in notifier.logs("events.taken") if "repeat" in line] == []
+
+
+def consumers(scene):
+    return [each["name"] for each in scene.market.cmd("XINFO", "CONSUMERS", LOG, "notifier")]

@@ -1,0 +1,55 @@
+"""A truth is published when its users are there: on real servers with users of their own."""
+
+import asyncio
+
+import pytest
+
+from marketswarm.bus import Bus
+from marketswarm.seeding import wait_until_watchable
+from support.rig import Server
+from support.scenes.seeding import NEW, OLD, SYSTEM, GuardedServer
+from support.waiting import auntil
+
+pytestmark = pytest.mark.live
+
+
+@pytest.fixture
+def guarded(tmp_path):
+    return GuardedServer(tmp_path)
+
+
+@pytest.mark.parametrize("user", ["bootstrap", "operator"])
+async def test_users_that_are_not_loaded_yet_are_waited_for(guarded, user, capsys):
+    async with guarded.entered(user) as (server, bus):
+        assert await wait_until_watchable([bus], OLD, 0.0) == {}
+        waiting = asyncio.create_task(wait_until_watchable([bus], NEW, 30.0))
+        await auntil(lambda: "users.waiting" in "".join(capsys.readouterr()), 10, "it waits")
+        guarded.write(NEW)
+        guarded.load(server)
+        assert await waiting == {}
+
+
+async def test_a_server_that_restarts_with_new_users_is_waited_for(guarded, capsys):
+    async with guarded.entered("bootstrap") as (server, bus):
+        waiting = asyncio.create_task(wait_until_watchable([bus], NEW, 30.0))
+        await auntil(lambda: "users.waiting" in "".join(capsys.readouterr()), 10, "it waits")
+        server.stop()
+        await auntil(lambda: "users.bus_away" in "".join(capsys.readouterr()), 10, "it is seen to be away")
+        guarded.write(NEW)
+        server.start()
+        assert await waiting == {}
+
+
+async def test_users_that_never_come_are_named_at_the_end(guarded):
+    async with guarded.entered("bootstrap") as (_, bus):
+        assert await wait_until_watchable([bus], NEW, 0.1) == {SYSTEM: ["b"]}
+
+
+async def test_where_it_can_not_be_asked_nobody_waits(guarded, tmp_path):
+    """An open server has no such user, and of our own users only those who seed may ask."""
+    async with guarded.entered("a") as (_, bus):
+        assert await wait_until_watchable([bus], NEW, 30.0) == {}
+    with Server(tmp_path / "open") as server:
+        bus = Bus(SYSTEM, server.url)
+        assert await wait_until_watchable([bus], NEW, 30.0) == {}
+        await bus.aclose()
