@@ -1,4 +1,4 @@
-"""The listener of `small_world.py`: everything that `vigil` and `listen` do, in simulated time.
+"""The listener of `world.py`: everything that `vigil` and `listen` do, in simulated time.
 
 Each thing that `Liveness` is told goes to the oracle too, and what follows must be the same.
 """
