@@ -3,8 +3,6 @@
 import re
 
 import pytest
-from channel_messages import AT, event_of
-from pages import ROOT, table
 
 from marketswarm.channels import Severity
 from marketswarm.channels.wording import message_of
@@ -15,6 +13,8 @@ from marketswarm.exit import Code
 from notifier import notes
 from notifier.router.incident import Line, Say
 from notifier.router.telling import compose
+from support.channel_messages import AT, event_of
+from support.pages import ROOT, table
 
 PAGE = "docs/at-3am.md"
 TEXT = (ROOT / PAGE).read_text(encoding="utf-8")
