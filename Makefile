@@ -35,6 +35,13 @@ ps: ## the containers, and how they are
 logs: ## what the containers say; SVC=healer for one
 	@exec $(fleet) logs $(ARGS) $(SVC)
 
+# What starts nothing: one worker a processor, and no folder where nothing is a unit test. Properties are tried on ten
+# examples; `make test` tries a hundred.
+unit: environment ## the tests that start no process and no server, in less than a minute: ARGS="-k detector" for some
+	@unset PYTHONDONTWRITEBYTECODE; HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-brief} exec $(bin)/python -m pytest -q \
+		-n $$(getconf _NPROCESSORS_ONLN) --dist worksteal -m unit --ignore=tests/live --ignore=tests/faults \
+		--ignore=tests/compose --ignore=tests/deploy $(ARGS)
+
 test: environment ## every test: ARGS="-k notifier" or ARGS=tests/marketswarm for some
 	@exec $(bin)/python -m pytest -n auto --dist worksteal $(ARGS)
 
@@ -113,4 +120,4 @@ clean: ## remove the environment and caches; the fleet's data in .marketswarm/ s
 	@rm -rf .venv .venv.log .venv.making .venv.supply .venv.supply.log .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help environment run up down ps logs test imagetest faults lint fmt validate seed status alerts health simulate kubernetes fuzz bench soak lock audit sbom clean
+.PHONY: help environment run up down ps logs unit test imagetest faults lint fmt validate seed status alerts health simulate kubernetes fuzz bench soak lock audit sbom clean

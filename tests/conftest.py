@@ -1,5 +1,7 @@
 """Rules for every test: what may be missing, what must not be left behind, how hard Hypothesis tries.
 
+A test that starts no process and opens no socket is marked `unit` and held to it; see `support.kinds`.
+
 `pytestmark = pytest.mark.needs("redis-cli")` says that a test needs a program. Where it is missing, the
 test is skipped, and says so; with MARKETSWARM_CI=1 every skip is a failure, whoever asked for it, so that
 nothing goes unproven in silence.
@@ -15,9 +17,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from support.kinds import Guard, explained, is_live
 from support.leftovers import TAG, end_leftovers, end_projects
 
+HERE = Path(__file__).parent
+SLOW_STARTERS = ("test_soak.py", "test_machine.py", "test_leaders_machine.py", "test_desk_kills.py")
 LEFT: list[str] = []
+GUARD = Guard()
 IN_CI = os.environ.get("MARKETSWARM_CI") == "1"
 
 # a red run can be had again, on any machine; what nobody has tried yet is for those who look for it
@@ -40,6 +46,19 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "needs(*programs): skipped where one is not on PATH; in CI, failed")
     if not handed_out(config):
         os.environ[TAG] = getattr(config, "workerinput", {}).get("run", str(os.getpid()))
+        let_children_have_their_signals()
+        GUARD.install()
+
+
+def let_children_have_their_signals() -> None:
+    """Handle the signals that a shell has had ignored: what this process starts would ignore them, too.
+
+    `nohup make test &` does that to SIGHUP and SIGINT. A handler is not inherited; an ignored signal is.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda _number, _frame: None)  # this process shall survive it
 
 
 def handed_out(config: pytest.Config) -> bool:
@@ -59,20 +78,35 @@ def pytest_configure_node(node: Any) -> None:
     node.workerinput["run"] = str(os.getpid())
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # What takes minutes must not be the last to begin. Tests of containers come first, and so to one worker:
     # each that takes some of them over starts a fleet of its own.
     items.sort(key=_turn)
     for item in items:
-        for folder, mark in (("live", "live"), ("faults", "fault")):
-            if item.path.is_relative_to(Path(__file__).parent / folder):
-                item.add_marker(mark)
+        folder = item.path.relative_to(HERE).parts[0]
+        if folder == "faults":
+            item.add_marker("fault")
+        elif folder == "live" or is_live(item):
+            item.add_marker("live")
+        if not (item.get_closest_marker("fault") or item.get_closest_marker("live")):
+            item.add_marker("unit")
 
 
 def _turn(item: pytest.Item) -> int:
-    if item.path.is_relative_to(Path(__file__).parent / "compose"):
+    if item.path.is_relative_to(HERE / "compose"):
         return 0
-    return 1 if item.path.name in ("test_soak.py", "test_machine.py") else 2
+    return 1 if item.path.name in SLOW_STARTERS else 2
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    if item.get_closest_marker("unit"):
+        GUARD.watch(item.nodeid)
+    try:
+        return (yield)
+    finally:
+        GUARD.release()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -85,6 +119,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
+    if GUARD.broken and not report.failed:  # whatever the product made of it
+        report.outcome = "failed"
+        report.longrepr = explained(GUARD.broken)
+    GUARD.broken = ""
     if IN_CI and report.skipped and not hasattr(report, "wasxfail"):
         *_, reason = report.longrepr if isinstance(report.longrepr, tuple) else ("", str(report.longrepr))
         report.outcome = "failed"

@@ -3,9 +3,11 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,7 @@ from support.rig.process import alive
 from support.waiting import until
 
 HERE = Path(__file__).parent
+NEEDED = ("conftest.py", "support/__init__.py", "support/kinds.py", "support/leftovers.py")
 BREACHES = """
 import os, signal, subprocess, pytest
 
@@ -43,12 +46,49 @@ def test_keeps_to_the_rules(monkeypatch, tmp_path):
 """
 
 
-def run(folder: Path, *arguments: str, ci: bool) -> str:
+KINDS = """
+import asyncio, socket, subprocess, sys, pytest
+
+def started():
+    return subprocess.run([sys.executable, "-c", "pass"])
+
+@pytest.fixture
+def program():
+    return started()
+
+@pytest.fixture
+def word():
+    return "pure"
+
+class Behind:
+    def go(self):
+        started()
+
+def test_pure(word): assert word == "pure"
+async def test_a_loop_of_its_own(): await asyncio.sleep(0)
+def test_starts(): started()
+def test_has_a_fixture_that_starts(program): ...
+def test_has_a_class_that_starts(): Behind().go()
+def test_hides_it(): __import__("sub" + "process").run(["true"])
+def test_hides_it_and_hides_the_error():
+    try:
+        socket.create_connection(("127.0.0.1", 1))
+    except Exception:
+        pass
+@pytest.mark.live
+def test_hides_it_and_is_marked(): __import__("sub" + "process").run(["true"])
+"""
+
+
+def run(
+    folder: Path, *arguments: str, ci: bool = False, source: str = BREACHES, code: int = 1, **how: Any
+) -> str:
     (folder / "tests" / "support").mkdir(parents=True)
-    for name in ("conftest.py", "support/__init__.py", "support/leftovers.py"):
+    for name in NEEDED:
         shutil.copy(HERE / name, folder / "tests" / name)
-    (folder / "tests" / "test_breaches.py").write_text(BREACHES, encoding="utf-8")
-    (folder / "pytest.ini").write_text("[pytest]\npythonpath = tests\n", encoding="utf-8")
+    (folder / "tests" / "test_breaches.py").write_text(source, encoding="utf-8")
+    ini = "[pytest]\npythonpath = tests\nasyncio_mode = auto\nmarkers =\n unit: .\n live: .\n"
+    (folder / "pytest.ini").write_text(ini, encoding="utf-8")
     environ = {
         name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "MARKETSWARM_"))
     }
@@ -60,8 +100,9 @@ def run(folder: Path, *arguments: str, ci: bool) -> str:
         text=True,
         timeout=60,
         check=False,
+        **how,
     )
-    assert done.returncode == 1, done.stdout
+    assert done.returncode == code, done.stdout
     return done.stdout
 
 
@@ -92,3 +133,36 @@ def test_in_ci_every_skip_is_a_failure(tmp_path):
     assert "needs no-such-program on PATH (MARKETSWARM_CI=1" in said
     assert "not today (MARKETSWARM_CI=1" in said
     assert "skipped" not in said.splitlines()[-1]
+
+
+def test_a_unit_test_starts_nothing_and_opens_nothing(tmp_path):
+    said = run(tmp_path, "-m", "unit", source=KINDS)
+    passed = re.findall(r"^PASSED \S+::(\w+)", said, re.MULTILINE)
+    failed = re.findall(r"^FAILED \S+::(\w+)", said, re.MULTILINE)
+    assert sorted(passed) == ["test_a_loop_of_its_own", "test_pure"]
+    assert sorted(failed) == ["test_hides_it", "test_hides_it_and_hides_the_error"]
+    assert "If it must, mark it: @pytest.mark.live" in said
+    assert "4 deselected" in said
+
+
+SIGNALS = """
+import signal, subprocess, sys, pytest
+
+ASKS = "import signal as s; print(s.getsignal(s.SIGINT), s.getsignal(s.SIGHUP) is s.SIG_DFL)"
+
+@pytest.mark.live
+def test_a_child_has_its_signals():
+    said = subprocess.run([sys.executable, "-c", ASKS], capture_output=True, text=True).stdout
+    assert "default_int_handler" in said and "True" in said
+"""
+
+
+@pytest.mark.parametrize("workers", [["-p", "no:xdist"], ["-n", "1"]], ids=["alone", "xdist"])
+def test_a_run_that_nohup_started_in_the_background_is_as_any_other(tmp_path, workers):
+    """A shell has SIGINT ignored for what runs in its background, and nohup SIGHUP; children inherit that."""
+
+    def as_nohup() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    assert "1 passed" in run(tmp_path, *workers, source=SIGNALS, code=0, preexec_fn=as_nohup)

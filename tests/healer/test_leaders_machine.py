@@ -6,6 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from support.examples import examples
 from support.simulation.leaders import Fleet, simulated
 from support.simulation.manual_detector import watch
 
@@ -254,4 +255,4 @@ class Machine(RuleBasedStateMachine):
 
 
 TestMachine = Machine.TestCase
-TestMachine.settings = settings(stateful_step_count=20, max_examples=25)
+TestMachine.settings = settings(stateful_step_count=20, max_examples=examples(25))

@@ -15,6 +15,7 @@ from notifier.desk import Desk
 from notifier.intake import Heard, Intake
 from notifier.router.policy import Policy
 from notifier.tally import Tally
+from support.examples import examples
 
 CHANNELS = ("one", "two")
 
@@ -148,7 +149,7 @@ steps = some.lists(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(steps, some.sampled_from([0.0, 2.0]))
 def test_every_event_is_told_on_every_channel_under_one_id(story, group_wait_sec):
     world = World(group_wait_sec)

@@ -107,6 +107,7 @@ def test_without_a_socket_of_its_kind_there_is_no_manager(environ):
     assert manager(environ) is None
 
 
+@pytest.mark.live
 def test_one_that_is_not_there_hurts_nobody(tmp_path):
     for address in (str(tmp_path / "gone"), "@gone", "/" + "x" * 300, "/\0"):
         manager({"NOTIFY_SOCKET": address}).show(sign())

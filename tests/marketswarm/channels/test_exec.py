@@ -18,6 +18,8 @@ from support.channel_messages import CASES, GROUP, HOSTILE, MISS, agrees, hostil
 from support.rig.process import alive
 from support.waiting import auntil
 
+pytestmark = pytest.mark.live
+
 
 def script(tmp_path: Path, source: str, *, mode: int = 0o755, shebang: str = "#!/bin/sh\n") -> str:
     path = tmp_path / "tell"

@@ -146,6 +146,7 @@ def test_email(error, found):
     assert refusal(error).failure is found
 
 
+@pytest.mark.live
 @pytest.mark.parametrize(
     ("line", "found"),
     [("sh -c 'exit 1'", TEMPORARY), ("sh -c 'exit 127'", BROKEN), ("/nowhere/at/all", BROKEN)],

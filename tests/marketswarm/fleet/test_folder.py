@@ -35,6 +35,7 @@ def test_the_data_is_the_users_alone(tmp_path):
         assert (tmp_path / "data").stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.live
 def test_a_fleet_counts_as_running_while_it_answers(tmp_path):
     address = str(tmp_path / "c")
     fleet = folder.Running(1, address, {"system-redis": "redis://127.0.0.1:1"})
@@ -65,6 +66,7 @@ def test_a_folder_too_deep_for_a_socket_has_its_elsewhere(tmp_path):
     Path(address).parent.rmdir()
 
 
+@pytest.mark.live
 def test_an_operator_is_let_in_by_the_files_that_a_fleet_names(tmp_path):
     address, key = str(tmp_path / "c"), tmp_path / "key"
     key.write_text("redis://operator:secret@127.0.0.1:1\n")
@@ -107,6 +109,7 @@ def test_a_folder_that_others_made_or_may_write_to_is_refused(tmp_path, monkeypa
     assert not list((tmp_path / "real").iterdir())
 
 
+@pytest.mark.live
 def test_what_somebody_else_says_of_a_fleet_here_is_not_heard(tmp_path, monkeypatch):
     address = str(tmp_path / "c")
     with socket.socket(socket.AF_UNIX) as listener:

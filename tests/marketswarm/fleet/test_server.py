@@ -17,12 +17,14 @@ def without_wheel(monkeypatch):
     monkeypatch.setattr(server, "_in_wheel", lambda: None)
 
 
+@pytest.mark.live
 def test_valkey_goes_before_redis(tmp_path):
     program(tmp_path, "redis-server", "Redis server v=7.2.4 sha=0")
     valkey = program(tmp_path, "valkey-server", "Valkey server v=8.0.1 sha=0")
     assert server.find_binary(str(tmp_path)) == valkey
 
 
+@pytest.mark.live
 def test_a_server_older_than_7_is_passed_over_for_one_that_is_not(tmp_path):
     old, new = tmp_path / "old", tmp_path / "new"
     old.mkdir()
@@ -32,6 +34,7 @@ def test_a_server_older_than_7_is_passed_over_for_one_that_is_not(tmp_path):
     assert server.find_binary(f"{old}:{new}") == redis
 
 
+@pytest.mark.live
 def test_a_program_that_does_not_say_its_version_is_none_of_ours(tmp_path, without_wheel):
     path = program(tmp_path, "redis-server", "hello")
     with pytest.raises(server.NoServerError, match=str(path)):
@@ -44,6 +47,7 @@ def test_the_wheel_has_one_where_the_machine_has_none(tmp_path):
     assert (found.name, found.parent.parent.name) == ("valkey-server", "_binaries")
 
 
+@pytest.mark.live
 def test_without_any_the_message_says_what_to_install_and_what_was_too_old(tmp_path, without_wheel):
     program(tmp_path, "redis-server", "Redis server v=6.0.16 sha=0")
     with pytest.raises(server.NoServerError) as caught:

@@ -3,6 +3,7 @@
 import asyncio
 
 import orjson
+import pytest
 
 from marketswarm.fleet.plan import draw
 from marketswarm.fleet.swarm import Orders, Swarm
@@ -12,6 +13,7 @@ TRUTH = load(b'{"services":{"a":{"heartbeat":{}}}}').truth
 SAYS_ITS_ENVIRONMENT = "import json, os; print(json.dumps(dict(os.environ)))"
 
 
+@pytest.mark.live
 async def test_what_is_for_one_process_is_not_handed_on_to_all(tmp_path, monkeypatch):
     """They would write over each other's sign of life, and each would say for all that it is ready."""
     (tmp_path / "says.py").write_text(SAYS_ITS_ENVIRONMENT, encoding="utf-8")

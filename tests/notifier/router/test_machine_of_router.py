@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from marketswarm.event import Kind
+from support.examples import examples
 from support.simulation.router import Town
 
 TREE = {
@@ -120,4 +121,4 @@ class Machine(RuleBasedStateMachine):
 TestMachine = Machine.TestCase
 # to shrink what was found takes minutes; whoever mends it can have that by HYPOTHESIS_PROFILE=explore
 PHASES = tuple(Phase) if settings().max_examples > 1000 else (Phase.explicit, Phase.generate)
-TestMachine.settings = settings(settings(), max_examples=60, stateful_step_count=30, phases=PHASES)
+TestMachine.settings = settings(settings(), max_examples=examples(60), stateful_step_count=30, phases=PHASES)

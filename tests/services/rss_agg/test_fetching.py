@@ -200,6 +200,7 @@ async def test_no_cookie_is_kept(site):
     assert all("cookie" not in visit.headers for visit in site.visits)
 
 
+@pytest.mark.live
 @pytest.mark.parametrize(
     ("url", "why"),
     [
