@@ -1,6 +1,5 @@
 """What waits, and what may be told again, has bounds that follow what is watched; reaching one is logged."""
 
-from outboxes import outbox
 from structlog.testing import capture_logs
 
 from marketswarm.bus import Bus
@@ -8,6 +7,7 @@ from marketswarm.liveness import State, Told, Verdict
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import Watch
 from marketswarm.vigil import Notices, Vigil, tell
+from support.simulation.outboxes import outbox
 
 NOTICES = Notices(of="heartbeat", by="healer", channel="healer:alerts")
 BUS = "system-redis"
