@@ -21,7 +21,7 @@ from bench.ground import Server, burst, report
 from marketswarm.bus import Bus
 from marketswarm.bus.listener import moment
 from marketswarm.bus.session import Session
-from marketswarm.liveness import Liveness, recall
+from marketswarm.detector import Liveness, recall
 from marketswarm.truth import Watch
 
 CHANNELS = 100_000

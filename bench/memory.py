@@ -21,7 +21,7 @@ from bench.footprint import rss_mb
 from bench.ground import Server, report
 from bench.storm import Storm, garbage
 from marketswarm.beat import make
-from marketswarm.liveness import CANARY_EVERY_SEC, Liveness, Moment, recall
+from marketswarm.detector import CANARY_EVERY_SEC, Liveness, Moment, recall
 from marketswarm.truth import Watch
 
 SERVICES: Final = 1000

@@ -3,8 +3,8 @@
 from healer.cycles import put_off, settle
 from healer.watch import watch
 from marketswarm.agent import agent, run
+from marketswarm.monitor import healer_heartbeat
 from marketswarm.settings import HealerSettings
-from marketswarm.vigil import healer_heartbeat
 
 
 async def main() -> int:

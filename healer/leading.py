@@ -16,7 +16,7 @@ from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import is_wrong_type, replace_wrong_types, report_unusable
-from marketswarm.vigil import Fence
+from marketswarm.monitor import Fence
 
 KEY: Final = "healer:lease"
 GIVE_BACK_WITHIN_SEC: Final = 0.5

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from marketswarm.bus.stored_values import decimal
-from marketswarm.vigil import Fence
+from marketswarm.monitor import Fence
 
 LOOKS: Final = 8
 """How often who stands by looks at a lease in its life."""

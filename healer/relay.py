@@ -20,9 +20,9 @@ from marketswarm.bus.stream import BEGINNING, Entry, newest_id, order, read_afte
 from marketswarm.event import Malformed, encode
 from marketswarm.metrics import Family
 from marketswarm.metrics.family import counter
-from marketswarm.vigil.agreed import LOG
-from marketswarm.vigil.log_length import LogLength
-from marketswarm.vigil.voice import NOT_THE_LEADER, Fence, Voice
+from marketswarm.monitor.agreed import LOG
+from marketswarm.monitor.log_length import LogLength
+from marketswarm.monitor.voice import NOT_THE_LEADER, Fence, Voice
 
 LEASE: Final = "healer:lease"
 POSITIONS: Final = "healer:relayed"
@@ -35,7 +35,7 @@ COMPLAIN_EVERY_SEC: Final = 10.0
 POSITION_MOVED: Final = 0
 CHANNEL_REFUSED: Final = 2
 
-_RELAY: Final = Script.beside("marketswarm.vigil", "relay.lua")
+_RELAY: Final = Script.beside("marketswarm.monitor", "relay.lua")
 _POSITION: Final = re.compile(rb"\d{1,20}-\d{1,20}")
 
 log = logs.get("relay")

@@ -9,9 +9,9 @@ from healer.leading import Leading
 from healer.relay import Relay
 from marketswarm.agent import Agent
 from marketswarm.bus import Bus
+from marketswarm.monitor import Notices, Vigil, alert_target
 from marketswarm.settings import HealerSettings
 from marketswarm.truth import Truth, Watch
-from marketswarm.vigil import Notices, Vigil, alert_target
 
 
 async def watch(me: Agent[HealerSettings], begun: Callable[[], None] = lambda: None) -> None:

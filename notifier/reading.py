@@ -24,7 +24,7 @@ from marketswarm.bus.stream import (
     read_before,
 )
 from marketswarm.event import Malformed, parse
-from marketswarm.vigil.agreed import LOG
+from marketswarm.monitor.agreed import LOG
 from notifier.intake import Asked, Heard, Intake
 from notifier.lately import still_open
 

@@ -16,7 +16,7 @@ from marketswarm.attention.keys import ANSWERS_SEC
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import is_wrong_type, report_unusable
-from marketswarm.vigil.agreed import LOG
+from marketswarm.monitor.agreed import LOG
 from notifier.intake import ROOM
 from notifier.lease import KEY as LEASE
 from notifier.turn import DEAD_LENGTH, TOLD_SEC, Turn

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from marketswarm.attention import GROUP, SILENCES, STATE, Silence, behind, merged
 from marketswarm.bus import Bus, BusError
-from marketswarm.vigil.agreed import LOG
+from marketswarm.monitor.agreed import LOG
 from notifier.reading import Reader
 from notifier.store import SEQ, Store
 

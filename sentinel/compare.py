@@ -13,9 +13,9 @@ from typing import Any, Final
 from marketswarm.agent.truth_source import CHANGED, Seen, glance, look_at_all
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.subscriber import subscribe
-from marketswarm.liveness import Verdict
+from marketswarm.detector import Verdict
+from marketswarm.monitor.remember import TRUTH_FIELD, Memory
 from marketswarm.truth import Loaded
-from marketswarm.vigil.remember import TRUTH_FIELD, Memory
 from sentinel.drift import Drift, Glimpse, Holds
 
 GLANCE_SEC: Final = 2.0

@@ -16,9 +16,9 @@ from marketswarm.agent import Agent
 from marketswarm.bus import Bus, BusError
 from marketswarm.channels import Channel
 from marketswarm.event import Event, encode
+from marketswarm.monitor.remember import BUS_FIELD
 from marketswarm.settings import SentinelSettings
 from marketswarm.truth import HEALER, Truth
-from marketswarm.vigil.remember import BUS_FIELD
 from sentinel.follow import Skipped, follow
 from sentinel.owed import Debt, Owed
 from sentinel.reach import Reach

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from marketswarm.liveness import Of, State, Told, Verdict
+from marketswarm.detector import Of, State, Told, Verdict
 
 SETTLE_SEC: Final = 2.0
 SETTLE_LOOKS: Final = 3

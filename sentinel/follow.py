@@ -10,7 +10,7 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.bus.stream import newest_id, order, read_after
 from marketswarm.event import Event, Malformed, parse
 from marketswarm.metrics import Family
-from marketswarm.vigil.agreed import LOG
+from marketswarm.monitor.agreed import LOG
 
 BLOCK_SEC: Final = 1.0
 AT_ONCE: Final = 500

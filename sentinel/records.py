@@ -14,9 +14,9 @@ import orjson
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.stored_values import epoch, is_wrong_type, replace_wrong_types, report_unusable, text
+from marketswarm.detector import State
 from marketswarm.event import MAX_BYTES, Event, Malformed, parse
-from marketswarm.liveness import State
-from marketswarm.vigil.remember import Entry, read_entry
+from marketswarm.monitor.remember import Entry, read_entry
 from sentinel.owed import Opened, is_key
 
 TOLD: Final = "notifier:told:"

@@ -13,12 +13,12 @@ from marketswarm.agent import Agent
 from marketswarm.bus import Bus
 from marketswarm.bus.listener import moment
 from marketswarm.channels import open_channels
+from marketswarm.detector import State, Verdict
 from marketswarm.event import Event
-from marketswarm.liveness import State, Verdict
+from marketswarm.monitor import NO_TIMEOUT, Notices, Vigil, alert_target, healer_heartbeat
+from marketswarm.monitor.tell import Notice
 from marketswarm.settings import SentinelSettings
 from marketswarm.truth import HEALER, SYSTEM, Heartbeat, Service, Truth, Watch
-from marketswarm.vigil import NO_TIMEOUT, Notices, Vigil, alert_target, healer_heartbeat
-from marketswarm.vigil.tell import Notice
 from sentinel.compare import Comparison
 from sentinel.direct import Direct
 

@@ -60,8 +60,8 @@ BREACHES = [
         "from marketswarm import fleet",
         "for marketswarm.cli, marketswarm.testing",
     ),
-    ("marketswarm.liveness.clock", "import time", "only thinks"),
-    ("marketswarm.liveness.clock", "import asyncio", "only thinks"),
+    ("marketswarm.detector.clock", "import time", "only thinks"),
+    ("marketswarm.detector.clock", "import asyncio", "only thinks"),
     ("marketswarm.truth.models", "from os import environ", "only thinks"),
     ("marketswarm.truth.models", "from pathlib import Path", "only thinks"),
     ("marketswarm.truth.models", "import urllib.request", "only thinks"),
@@ -94,7 +94,7 @@ def test_a_breach_is_seen_and_named(name, source, said):
 RIGHT = [
     (
         "healer.watch",
-        "from marketswarm.liveness import tick\nfrom marketswarm.agent import agent\nfrom healer import tell",
+        "from marketswarm.detector import tick\nfrom marketswarm.agent import agent\nfrom healer import tell",
     ),
     ("healer.watch", "from . import tell\nimport asyncio, time"),
     (

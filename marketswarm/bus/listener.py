@@ -17,7 +17,7 @@ from marketswarm.bus.errors import BusError
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.session import AT_ONCE, Session
 from marketswarm.bus.stored_values import report_unusable
-from marketswarm.liveness import CANARY_EVERY_SEC, OVERDUE_SEC, Moment
+from marketswarm.detector import CANARY_EVERY_SEC, OVERDUE_SEC, Moment
 from marketswarm.time_slice import Turns
 
 OPEN_WITHIN_SEC: Final = 2.0

@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 from marketswarm.agent import Agent, first_point
 from marketswarm.bus import Bus, BusError
 from marketswarm.metrics import Family
+from marketswarm.monitor import alert_target
+from marketswarm.monitor.agreed import LOG
 from marketswarm.truth import AccessPoint
-from marketswarm.vigil import alert_target
-from marketswarm.vigil.agreed import LOG
 from services.massive.lanes import Lanes
 from services.massive.market.wishes import key_refusal, rest_url, ws_url
 from services.massive.measuring import measured

@@ -10,10 +10,10 @@ from healer.relay import Relay
 from marketswarm.agent.metrics import OwnMetrics, Vitals
 from marketswarm.agent.shards import collect
 from marketswarm.bus.stored_values import collect_unusable
-from marketswarm.liveness import Moment
-from marketswarm.vigil import Notices, Vigil
-from marketswarm.vigil.log_length import LogLength
-from marketswarm.vigil.voice import Fence
+from marketswarm.detector import Moment
+from marketswarm.monitor import Notices, Vigil
+from marketswarm.monitor.log_length import LogLength
+from marketswarm.monitor.voice import Fence
 from notifier.tally import Tally
 from sentinel.follow import Skipped
 from services.massive.market.standing import Standing

@@ -3,8 +3,8 @@
 import re
 
 from marketswarm.bus import errors
+from marketswarm.detector import Reason
 from marketswarm.event import Kind
-from marketswarm.liveness import Reason
 from sentinel.drift import Why
 from support.pages import section, table
 

@@ -16,9 +16,9 @@ import redis
 
 from marketswarm.beat import make
 from marketswarm.bus import Bus
-from marketswarm.liveness import State
+from marketswarm.detector import State
+from marketswarm.monitor import Notices, Vigil
 from marketswarm.truth import Watch
-from marketswarm.vigil import Notices, Vigil
 from support.rig import HOST, Server
 from support.waiting import auntil
 

@@ -8,8 +8,8 @@ import pytest
 from healer import relay as module
 from healer.relay import Relay
 from marketswarm.bus import BusError
-from marketswarm.vigil import Fence
-from marketswarm.vigil.log_length import LogLength
+from marketswarm.monitor import Fence
+from marketswarm.monitor.log_length import LogLength
 from support.waiting import auntil
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from marketswarm.liveness import Of, State, Told
+from marketswarm.detector import Of, State, Told
 from sentinel.drift import SETTLE_SEC, Drift, Glimpse, Holds, wrongs
 
 WALL = 1_762_433_458.0

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from healer.leading import _TURN
 from healer.lease import Lease
+from marketswarm.monitor.remember import _SAVE
+from marketswarm.monitor.tell import _TELL
 from marketswarm.testing import MemoryBus
-from marketswarm.vigil.remember import _SAVE
-from marketswarm.vigil.tell import _TELL
 from support.simulation.server import LEASE, ROSTER, RefusedError, Server
 
 LIFE_SEC = 2.0

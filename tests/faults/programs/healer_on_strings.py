@@ -11,9 +11,9 @@ from typing import Any
 
 from healer.watch import watch
 from marketswarm.agent import agent, run
+from marketswarm.monitor import healer_heartbeat
+from marketswarm.monitor.judging import Judging
 from marketswarm.settings import HealerSettings
-from marketswarm.vigil import healer_heartbeat
-from marketswarm.vigil.judging import Judging
 
 judge = Judging.run
 

@@ -10,7 +10,7 @@ import pytest
 from marketswarm.bus import Bus
 from marketswarm.bus.listener import Listener, moment
 from marketswarm.bus.session import Session
-from marketswarm.liveness import ListeningClock
+from marketswarm.detector import ListeningClock
 from support.rig import HOST, Server, TcpProxy, free_port
 from support.waiting import auntil
 

@@ -13,8 +13,8 @@ counts as new.
 from collections.abc import Hashable
 
 from marketswarm.beat import Beat, make, parse
-from marketswarm.liveness import Liveness, Moment, recall
-from marketswarm.liveness.record import BOOTS_KEPT
+from marketswarm.detector import Liveness, Moment, recall
+from marketswarm.detector.record import BOOTS_KEPT
 from marketswarm.truth import Watch
 from support.fuzz.mutation import Target
 from support.simulation.naive_detector import Line, Naive

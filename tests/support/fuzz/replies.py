@@ -18,9 +18,9 @@ from marketswarm.bus.listener import Listener, moment
 from marketswarm.bus.parser import BatchParser
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.session import Session, _Asked
-from marketswarm.liveness import recall
+from marketswarm.detector import recall
+from marketswarm.monitor.hearing import Hearing
 from marketswarm.truth import Watch
-from marketswarm.vigil.hearing import Hearing
 from support.fuzz.mutation import Target
 
 BUS = "system-redis"

@@ -14,7 +14,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from marketswarm.beat import parse
-from marketswarm.liveness import Of, State, Told, Verdict, warm_up
+from marketswarm.detector import Of, State, Told, Verdict, warm_up
 from marketswarm.truth import Watch
 from support.simulation.healer import BUS_TIMEOUT_SEC, HOME, Canaries, Disk, Healer
 from support.simulation.world import WALL, Bus, Service

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from marketswarm.bus.listener import DEAF_AFTER_SEC, URGED_PAUSE_SEC
-from marketswarm.liveness import (
+from marketswarm.detector import (
     CANARY_EVERY_SEC,
     OVERDUE_SEC,
     Acquitted,
@@ -18,9 +18,9 @@ from marketswarm.liveness import (
     recall,
     recall_bus,
 )
+from marketswarm.monitor.noted import read_note, write_note
+from marketswarm.monitor.remember import Silence, remembered
 from marketswarm.truth import Watch
-from marketswarm.vigil.noted import read_note, write_note
-from marketswarm.vigil.remember import Silence, remembered
 from support.simulation.manual_detector import stored
 from support.simulation.naive_detector import Naive
 from support.simulation.world import WALL, Bus, Session

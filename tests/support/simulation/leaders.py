@@ -26,10 +26,10 @@ import pytest
 import marketswarm.bus.listener
 from healer.leading import Leading
 from marketswarm.beat import make, parse
-from marketswarm.liveness import Moment, Of, State, Verdict, warm_up
+from marketswarm.detector import Moment, Of, State, Verdict, warm_up
+from marketswarm.monitor import Notices, Vigil, health
+from marketswarm.monitor.remember import field_of
 from marketswarm.truth import Watch
-from marketswarm.vigil import Notices, Vigil, health
-from marketswarm.vigil.remember import field_of
 from support.simulation.event_loop import Loop, Time, World
 from support.simulation.server import LEASE, ROSTER, Link, Server, SmallSession
 from support.simulation.world import WALL, Key, Service
@@ -53,7 +53,7 @@ def simulated() -> Iterator[None]:
     """Time and sessions of the modules under test are those of a small world."""
     with pytest.MonkeyPatch.context() as patch:
         for name, module in list(sys.modules.items()):
-            if name.startswith(("marketswarm.vigil", "marketswarm.bus.listener", "healer.")):
+            if name.startswith(("marketswarm.monitor", "marketswarm.bus.listener", "healer.")):
                 if getattr(module, "time", None) is time:
                     patch.setattr(module, "time", Time)
                 if hasattr(module, "log"):

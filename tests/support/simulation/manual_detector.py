@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from marketswarm.beat import Beat, Malformed, make, parse
-from marketswarm.liveness import (
+from marketswarm.detector import (
     CANARY_EVERY_SEC,
     OVERDUE_SEC,
     Acquitted,
@@ -22,8 +22,8 @@ from marketswarm.liveness import (
     Verdict,
     recall,
 )
+from marketswarm.monitor.remember import Entry, read_entry
 from marketswarm.truth import Watch
-from marketswarm.vigil.remember import Entry, read_entry
 
 LATE_SEC = 0.5
 """How late a busy loop notices that a canary's answer did not come in time."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from marketswarm.beat import Beat, parse
-from marketswarm.liveness import Noted, Remembered, Testimony
+from marketswarm.detector import Noted, Remembered, Testimony
 from marketswarm.truth import Watch
 
 

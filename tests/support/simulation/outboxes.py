@@ -3,11 +3,11 @@
 from collections.abc import Collection
 
 from marketswarm.bus import Bus
-from marketswarm.liveness import Verdict
-from marketswarm.vigil import Notices
-from marketswarm.vigil.log_length import LogLength
-from marketswarm.vigil.tell import Outbox
-from marketswarm.vigil.voice import Alone, Fence, Voice
+from marketswarm.detector import Verdict
+from marketswarm.monitor import Notices
+from marketswarm.monitor.log_length import LogLength
+from marketswarm.monitor.tell import Outbox
+from marketswarm.monitor.voice import Alone, Fence, Voice
 
 
 class Held:

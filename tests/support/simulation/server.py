@@ -15,11 +15,11 @@ from healer.leading import _TURN
 from marketswarm.bus import WITHIN_SEC, BusError
 from marketswarm.bus.listener import _CANARY
 from marketswarm.bus.scripts import Script
-from marketswarm.vigil.health import _REFRESH
-from marketswarm.vigil.remember import _SAVE
-from marketswarm.vigil.tell import _TELL
-from marketswarm.vigil.testify import _SCRIPT as _TESTIFY
-from marketswarm.vigil.voice import NOT_THE_LEADER
+from marketswarm.monitor.health import _REFRESH
+from marketswarm.monitor.remember import _SAVE
+from marketswarm.monitor.tell import _TELL
+from marketswarm.monitor.testify import _SCRIPT as _TESTIFY
+from marketswarm.monitor.voice import NOT_THE_LEADER
 from support.simulation.event_loop import Loop, World
 from support.simulation.world import Bus, Key
 

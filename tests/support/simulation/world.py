@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from marketswarm.beat import Status, make, parse
-from marketswarm.liveness import Testimony
+from marketswarm.detector import Testimony
+from marketswarm.monitor.testify import age
 from marketswarm.truth import Watch
-from marketswarm.vigil.testify import age
 
 WALL = 1_762_433_458.0
 

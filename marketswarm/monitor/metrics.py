@@ -1,0 +1,271 @@
+"""What a vigil tells Prometheus: of each service and bus it watches, of what it heard, of how it told.
+
+It reads what the vigil's parts keep anyway, in the thread of whoever asks; only the delay of verdicts is
+noted as they are told. So a beat costs nothing more, and a service that the truth drops is gone with the next
+answer. What the agent tells of itself is `marketswarm.agent.metrics`.
+"""
+
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from types import MappingProxyType
+from typing import Final
+
+from marketswarm.beat import Beat, parse
+from marketswarm.detector import Liveness, Record, State, Verdict, WatchedBus
+from marketswarm.metrics.family import Family, Spread, Value, counter, gauge
+from marketswarm.monitor.post import Post
+from marketswarm.monitor.voice import UNFENCED, Voice
+
+_UP: Final = {State.UP: 1.0, State.DOWN: 0.0}
+_SVC: Final = ("svc",)
+_BUS: Final = ("bus",)
+
+
+class VigilMetrics:
+    """A source of metrics.
+
+    Args:
+        life: who is watched, and what is known of them.
+        posts: what is kept for each bus, by name.
+        voice: whether it leads.
+        failed_saves: how many saves failed, by what was to be saved.
+    """
+
+    def __init__(
+        self,
+        life: Liveness,
+        posts: Mapping[str, Post],
+        voice: Voice,
+        failed_saves: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
+        self._failed_saves = failed_saves
+        self._life, self._posts, self._voice = life, posts, voice
+        self._heard = 0
+        self._delay = Spread(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
+
+    def told(self, verdict: Verdict) -> None:
+        """A bus took a verdict."""
+        if verdict.overdue_sec is not None:
+            self._delay.observe(verdict.overdue_sec + max(0.0, time.time() - verdict.ts))
+
+    def collect(self) -> Iterator[Family]:
+        """What is to be told now."""
+        yield from self._of_all()
+        yield from self._of_buses()
+        yield from self._of_telling()
+        yield from self._of_services()
+
+    def _of_all(self) -> Iterator[Family]:
+        counts = self._life.counts
+        # what was taken at sight and proves to be no beat is taken back; for Prometheus a count only grows
+        self._heard = max(self._heard, counts.heard)
+        yield counter("marketswarm_beats_heard_total", "Beats heard, of all services.", self._heard)
+        yield counter(
+            "marketswarm_beats_malformed_total", "Payloads heard that are no beats.", counts.malformed
+        )
+        yield counter(
+            "marketswarm_beats_replayed_total", "Beats heard that had been heard before.", counts.replayed
+        )
+        yield counter(
+            "marketswarm_beats_unheard_total",
+            "Beats that only the key beat:<svc> knew of, though someone listened.",
+            counts.unheard,
+        )
+        yield counter(
+            "marketswarm_last_beats_unreadable_total",
+            "Values of beat:<svc>, read before a miss, that are no beats.",
+            counts.unreadable,
+        )
+        yield counter(
+            "marketswarm_stalls_total",
+            "Times that the listener itself did not run for more than a second.",
+            counts.stalls,
+        )
+        yield Family(
+            "marketswarm_failed_saves_total",
+            "counter",
+            "Saves that a bus refused, by what was to be saved: silences, notes, health.",
+            [((what,), count) for what, count in dict(self._failed_saves).items()],
+            ("what",),
+        )
+        yield gauge(
+            "marketswarm_judging",
+            "1 once the memory of earlier runs was read and services are judged, else 0.",
+            float(not self._life.held),
+        )
+
+    def _of_buses(self) -> Iterator[Family]:
+        buses = list(self._life.buses.values())
+
+        def each(value: Callable[[WatchedBus], float]) -> list[Value]:
+            return [((bus.name,), value(bus)) for bus in buses]
+
+        yield Family(
+            "marketswarm_bus_up",
+            "gauge",
+            "1 while a bus is heard, 0 once it was missed; none until either is known.",
+            [((bus.name,), _UP[bus.state]) for bus in buses if bus.state in _UP],
+            _BUS,
+        )
+        yield Family(
+            "marketswarm_bus_listening",
+            "gauge",
+            "1 while the listening clock of a bus runs, 0 in a gap.",
+            each(lambda bus: float(bus.clock.listening)),
+            _BUS,
+        )
+        yield Family(
+            "marketswarm_bus_listened_seconds_total",
+            "counter",
+            "Time that provably was listened to on a bus.",
+            each(lambda bus: bus.clock.proven),
+            _BUS,
+        )
+        yield Family(
+            "marketswarm_bus_canary_round_trip_seconds",
+            "gauge",
+            "How long the last canary that came back was on its way.",
+            each(lambda bus: bus.clock.round_trip_sec),
+            _BUS,
+        )
+        yield Family(
+            "marketswarm_bus_gaps_total",
+            "counter",
+            "Gaps in the listening on a bus.",
+            each(lambda bus: bus.clock.gaps),
+            _BUS,
+        )
+        yield Family(
+            "marketswarm_bus_session_restarts_total",
+            "counter",
+            "Sessions on a bus after the first.",
+            each(lambda bus: max(0, bus.clock.sessions - 1)),
+            _BUS,
+        )
+
+    def _of_telling(self) -> Iterator[Family]:
+        yield Family(
+            "marketswarm_verdict_delay_seconds",
+            "histogram",
+            "From a service's deadline until a bus had its miss on the log.",
+            spread=self._delay,
+        )
+        boxes = [(name, post.outbox) for name, post in list(self._posts.items()) if post.outbox is not None]
+        yield Family(
+            "marketswarm_tell_retries_total",
+            "counter",
+            "Attempts to tell verdicts that a bus did not take.",
+            [((name,), box.retries) for name, box in boxes],
+            _BUS,
+        )
+        yield Family(
+            "marketswarm_untold_verdicts",
+            "gauge",
+            "Verdicts that wait to be told on a bus; of one who stands by, for the leader to tell them.",
+            [((name,), len(box)) for name, box in boxes],
+            _BUS,
+        )
+        yield Family(
+            "marketswarm_superseded_verdicts_total",
+            "counter",
+            "Verdicts dropped while too many waited for a bus, since later ones made up for them.",
+            [((name,), box.superseded) for name, box in boxes],
+            _BUS,
+        )
+        yield Family(
+            "marketswarm_forgotten_verdicts_total",
+            "counter",
+            "Verdicts that can't be told again, should the bus have lost them: there were too many.",
+            [((name,), box.forgotten) for name, box in boxes],
+            _BUS,
+        )
+        yield Family(
+            "marketswarm_log_unread_events",
+            "gauge",
+            "Events on the log of alerts that the notifier has not acknowledged, when it was asked last.",
+            [((name,), box.log_length.unread) for name, box in boxes],
+            _BUS,
+        )
+        fences = [(name, self._voice.fence(name)) for name, _ in boxes]
+        if all(fence == UNFENCED for _, fence in fences):
+            return  # it has no second, and no lease
+        yield Family(
+            "marketswarm_leader",
+            "gauge",
+            "1 where this one speaks, 0 where it stands by.",
+            [((name,), float(fence is not None)) for name, fence in fences],
+            _BUS,
+        )
+        yield Family(
+            "marketswarm_lease_epoch",
+            "gauge",
+            "The epoch of the lease that it holds on a bus; none while it holds none.",
+            [((name,), fence.epoch) for name, fence in fences if fence is not None],
+            _BUS,
+        )
+
+    def _of_services(self) -> Iterator[Family]:
+        records = list(self._life.records.values())
+        yield Family(
+            "marketswarm_services",
+            "gauge",
+            "Services watched, by verdict.",
+            _by_state(records),
+            ("verdict",),
+        )
+        yield gauge(
+            "marketswarm_services_unwatchable",
+            "Services whose channel their bus does not let us hear.",
+            sum(record.refused is not None for record in records),
+        )
+        yield Family(
+            "marketswarm_service_up",
+            "gauge",
+            "1 up, 0 down; none until either is known.",
+            (((r.watch.svc,), up) for r in records if (up := _UP.get(r.state)) is not None),
+            _SVC,
+        )
+        yield Family(
+            "marketswarm_service_last_beat_timestamp_seconds",
+            "gauge",
+            "When the last beat was heard, in epoch seconds; none when never.",
+            (((r.watch.svc,), last.wall) for r in records if (last := r.last) is not None),
+            _SVC,
+        )
+        yield Family(
+            "marketswarm_service_beats_total",
+            "counter",
+            "Beats sent, by the counts that came along with those heard, of all instances together.",
+            (((r.watch.svc,), beats_of(r)) for r in records),
+            _SVC,
+        )
+        yield Family(
+            "marketswarm_service_misses_total",
+            "counter",
+            "Times declared down.",
+            (((r.watch.svc,), r.misses) for r in records),
+            _SVC,
+        )
+
+
+def beats_of(record: Record) -> int:
+    """How many beats all instances say they have sent.
+
+    The highest `i` of each; of senders without a `boot`, which can't be told apart, that of the last beat.
+    A beat that was taken at sight is read here, without taking note of it: this is not the loop's thread.
+    """
+    payload, boots, count = record.payload, record.boots.copy(), record.forgotten
+    beat = parse(payload, record.watch.svc) if payload else None
+    if isinstance(beat, Beat):
+        if beat.boot is None:
+            count += beat.i
+        elif beat.i > boots.get(beat.boot, 0):
+            boots[beat.boot] = beat.i
+    return count + sum(boots.values())
+
+
+def _by_state(records: Collection[Record]) -> list[Value]:
+    counts = dict.fromkeys((State.UP, State.DOWN, State.UNKNOWN), 0)
+    for record in records:
+        counts[record.state] = counts.get(record.state, 0) + 1
+    return [((state,), count) for state, count in counts.items()]

@@ -1,0 +1,281 @@
+"""What a listener keeps on the bus about silence, so that a restart forgets none.
+
+Three hashes: the roster holds each verdict (tell.lua writes it), the silence hash how long each service has
+been silent once that is worth keeping. Its entries are readings of a listening clock, `<at> <since> <seen>
+<bus>`; under `@<bus>` lies that clock's own reading, `<at> <wall>`, written with them in one step. The third
+holds notes of each service's last beat, to be held against the next one (`noted.py`).
+"""
+
+import re
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from marketswarm.beat import MAX_BOOT
+from marketswarm.bus import Bus
+from marketswarm.bus.scripts import Script
+from marketswarm.bus.stored_values import (
+    LAST_SEC,
+    LONGEST_SEC,
+    count,
+    decimal,
+    epoch,
+    replace_wrong_types,
+    report_unusable,
+    text,
+)
+from marketswarm.detector import Liveness, Moment, Noted, Of, Record, Remembered, State, Verdict
+from marketswarm.event import MAX_BYTES, Malformed, parse
+from marketswarm.monitor.noted import read_note, write_note
+from marketswarm.monitor.voice import NOT_THE_LEADER, Fence
+from marketswarm.time_slice import Turns
+from marketswarm.truth.entries import SERVICE_NAME
+
+SCAN: Final = 5000
+AT_ONCE: Final = 2000
+BUS_FIELD: Final = "bus:"
+LONGEST_ENTRY: Final = 2 * MAX_BYTES
+LONGEST_SILENCE: Final = 500
+LONGEST_MARK: Final = 500
+TRUTH_FIELD: Final = "truth:"
+WATCH_FIELD: Final = "watch:"
+REACH_FIELD: Final = "reach:"
+"""Roster fields of buses, of the truth on them, and of services that may not be heard, begin with these.
+
+No service's name can."""
+
+_FIELD: Final = re.compile(rf"({BUS_FIELD}|{TRUTH_FIELD}|{WATCH_FIELD}|{REACH_FIELD})?{SERVICE_NAME.pattern}")
+_SAVE: Final = Script.beside("marketswarm.monitor", "save.lua")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A verdict as the roster holds it: `up` or `down`, told at `ts`.
+
+    `ts` and `since` (the last beat before it) are epoch seconds, `ts` is 0 where it is unusable. `event` is
+    the alert event of one that is down, as JSON.
+    """
+
+    verdict: State
+    ts: float = 0.0
+    since: float | None = None
+    boot: str | None = None
+    i: int | None = None
+    mark: str | None = None
+    event: bytes | None = None
+
+    def reason(self) -> str | None:
+        """Return the reason that the event gives."""
+        event = parse(self.event or b"")
+        return None if isinstance(event, Malformed) else event.reason
+
+
+class Silence(NamedTuple):
+    """A saved silence: since when by the listening clock of `bus`, since when in epoch seconds.
+
+    A service that was not `seen` has been silent since it is watched; there is no `since` then.
+    """
+
+    at: float
+    since: float
+    seen: bool
+    bus: str
+
+
+Clocks = Mapping[str, tuple[float, float]]
+
+
+class Memory:
+    """The hashes of one listener on one bus. Every method may raise BusError."""
+
+    def __init__(self, bus: Bus, listener: str) -> None:
+        self.bus = bus
+        self.roster_key = f"{listener}:roster"
+        self.silence_key = f"{listener}:silence"
+        self.heard_key = f"{listener}:heard"
+        self.lease_key = f"{listener}:lease"
+
+    async def roster(self, match: str | None = None) -> dict[str, Entry]:
+        """Every verdict that is stored, by service (or `bus:<name>`); what can't be read is left out."""
+        found: dict[str, Entry] = {}
+        async for field, value in self._scan(self.roster_key, match):
+            if _FIELD.fullmatch(field) is None:
+                report_unusable(self.bus.name, self.roster_key, field)
+                continue
+            entry = read_entry(self.bus.name, self.roster_key, field, value)
+            if entry is not None:
+                found[field] = entry
+        return found
+
+    async def silences(self) -> tuple[dict[str, Silence], dict[str, tuple[float, float]]]:
+        """Silences by service, and by bus what its clock read (`at`) and when (`wall`) on the last saving."""
+        services: dict[str, Silence] = {}
+        clocks: dict[str, tuple[float, float]] = {}
+        async for field, value in self._scan(self.silence_key):
+            found = read_silence(value)
+            if found is None or (found.bus == "") is not field.startswith("@"):
+                report_unusable(self.bus.name, self.silence_key, field)
+            elif field.startswith("@"):
+                clocks[field[1:]] = found.at, found.since
+            else:
+                services[field] = found
+        return services, clocks
+
+    async def notes(self) -> dict[str, Noted]:
+        """The last beats that were noted, by service; what can't be read is left out."""
+        found: dict[str, Noted] = {}
+        async for svc, raw in self._scan(self.heard_key):
+            noted = read_note(raw)
+            if noted is None:
+                report_unusable(self.bus.name, self.heard_key, svc)
+            else:
+                found[svc] = noted
+        return found
+
+    async def replace_wrong_types(self) -> bool:
+        """Delete those of the keys that are no hash: nothing could be kept there. True if there was one."""
+        keys = (self.roster_key, self.silence_key, self.heard_key, self.lease_key)
+        return await replace_wrong_types(self.bus, dict.fromkeys(keys, "hash"))
+
+    async def save_notes(self, fence: Fence, notes: Mapping[str, Noted | None]) -> bool:
+        """Writes notes, and forgets those that are None; False: another one leads."""
+        kept = [(svc, write_note(noted)) for svc, noted in notes.items() if noted is not None]
+        gone = [svc for svc, noted in notes.items() if noted is None]
+        fields: list[str | bytes] = [each for pair in kept for each in pair]
+        args: list[str | bytes | float] = [*fence, len(kept), *fields, len(gone), *gone]
+        return bool(await self.bus.script(_SAVE, [self.lease_key, self.heard_key], args) != NOT_THE_LEADER)
+
+    async def save(
+        self, fence: Fence, changed: Mapping[str, Record | None], life: Liveness, now: Moment
+    ) -> bool:
+        """Writes the silences that changed with the clocks they are read on; False: another one leads."""
+        clocks: list[str] = []
+        for name, bus in life.buses.items():
+            clocks += [f"@{name}", f"{bus.clock.proven:.3f} {now.wall:.3f}"]
+        kept = [(svc, record) for svc, record in changed.items() if record is not None]
+        gone = [svc for svc, record in changed.items() if record is None]
+        keys = [self.lease_key, self.silence_key]
+        while True:
+            some, kept = kept[:AT_ONCE], kept[AT_ONCE:]
+            went, gone = gone[:AT_ONCE], gone[AT_ONCE:]
+            fields = [*clocks, *chain.from_iterable((svc, _written(record)) for svc, record in some)]
+            args: list[str | bytes | float] = [*fence, len(fields) // 2, *fields, len(went), *went]
+            if await self.bus.script(_SAVE, keys, args) == NOT_THE_LEADER:
+                return False
+            if not kept and not gone:
+                return True
+
+    async def _scan(self, key: str, match: str | None = None) -> AsyncIterator[tuple[str, bytes]]:
+        cursor, turns = 0, Turns()
+        while True:
+            cursor, found = await self.bus.ask(self.bus.client.hscan(key, cursor, match=match, count=SCAN))
+            for field, value in found.items():
+                await turns.pause()
+                yield field.decode("utf-8", "replace"), value
+            if not cursor:
+                return
+
+
+_FIELDS: Final = {
+    Of.SERVICE: "",
+    Of.BUS: BUS_FIELD,
+    Of.TRUTH: TRUTH_FIELD,
+    Of.REACH: REACH_FIELD,
+    Of.WATCH: WATCH_FIELD,
+}
+
+
+def field_of(verdict: Verdict) -> str:
+    """The roster's field for what a verdict is on."""
+    return _FIELDS[verdict.of] + verdict.svc
+
+
+def read_entry(bus: str, key: str, field: str, value: bytes) -> Entry | None:
+    """Read an entry of a roster; None for one without a usable verdict.
+
+    Another part of it that is unusable is left out: the verdict stands, and so an outage still gets its end.
+    """
+    found = _object(value)
+    if found.get("verdict") not in ("up", "down"):
+        report_unusable(bus, key, field)
+        return None
+    ts, since, boot = epoch(found.get("ts")), epoch(found.get("since")), text(found.get("boot"), MAX_BOOT)
+    i, mark = count(found.get("i")), text(found.get("mark"), LONGEST_MARK)
+    event = _event(found.get("event"))
+    read = {"ts": ts, "since": since, "boot": boot, "i": i, "mark": mark, "event": event}
+    if any(value is None and found.get(name) is not None for name, value in read.items()) or ts is None:
+        report_unusable(bus, key, field)
+    return Entry(State(found["verdict"]), ts or 0.0, since, boot, i, mark, event)
+
+
+def read_silence(value: bytes) -> Silence | None:
+    """Read a saved silence, or the reading of a clock, which names no bus; None for what is neither."""
+    if len(value) > LONGEST_SILENCE:
+        return None
+    parts = value.decode("utf-8", "replace").split(" ", 3)
+    if len(parts) not in (2, 4):
+        return None
+    at, since = decimal(parts[0], -LONGEST_SEC, LONGEST_SEC), decimal(parts[1], 0.0, LAST_SEC)
+    seen, bus = parts[2:] or ("1", "")
+    if at is None or since is None or seen not in ("0", "1"):
+        return None
+    return Silence(at, since, seen == "1", bus)
+
+
+def _object(value: bytes) -> dict[str, Any]:
+    try:
+        found = orjson.loads(value) if len(value) <= LONGEST_ENTRY else None
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _event(found: Any) -> bytes | None:
+    """The alert event of an entry as JSON again; None for what is none."""
+    if not isinstance(found, dict):
+        return None
+    raw = orjson.dumps(found)
+    return None if isinstance(parse(raw), Malformed) else raw
+
+
+def _written(record: Record) -> str:
+    if record.last is None:
+        return f"{record.enter:.3f} 0 0 {record.bus.name}"
+    return f"{record.last.at:.3f} {record.last.wall:.3f} 1 {record.bus.name}"
+
+
+def remembered(
+    roster: Mapping[str, Entry],
+    silences: Mapping[str, Silence],
+    clocks: Clocks,
+    bus_of: Mapping[str, str],
+    notes: Mapping[str, Noted] | None = None,
+) -> Iterator[tuple[str, Remembered]]:
+    """Yield each service with what the hashes say of it. Pure.
+
+    `bus_of` names the bus of every service that is watched now. A silence counts only on the clock on which
+    it was saved: one on another bus than then is as one that nobody saved.
+    """
+    for svc in (roster.keys() | silences.keys()) - {field for field in roster if ":" in field}:
+        entry = roster.get(svc)
+        state = State.UNKNOWN if entry is None else entry.verdict
+        at, wall = clocks.get(bus_of.get(svc, ""), (0.0, None))
+        since, seen, silent_for = None if entry is None else entry.since, entry is not None, None
+        silence = silences.get(svc)
+        if silence is not None and not silence.seen and entry is not None:
+            silence = None  # from before it came up: the run was killed before it could forget it
+        if silence is not None:
+            same = wall is not None and silence.bus == bus_of.get(svc)
+            silent_for = max(0.0, at - silence.at) if same else None
+            seen, since = silence.seen, silence.since if silence.seen else None
+        elif entry is not None and state is State.UP:
+            # it was beating when the clocks were last written, if it had come up by then
+            since = max(entry.ts, wall or 0.0) or None
+        if state is State.DOWN:
+            seen = since is not None
+        boot, i = (None, 0) if entry is None else (entry.boot, entry.i or 0)
+        noted = (notes or {}).get(svc)
+        yield svc, Remembered(state, since, silent_for, seen, boot, i, noted)

@@ -1,0 +1,86 @@
+"""The second witness: what `beat:<svc>` says of services, read many at a time.
+
+A beat's age is what its key has lived: twice the timeout less what it has left. No clocks are compared. What
+lies under such a key is its service's choice: no more is read of it than a beat may have.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Final
+
+from marketswarm.beat import MAX_BYTES, Beat, Malformed, parse
+from marketswarm.bus import Bus, BusError
+from marketswarm.bus.scripts import Script
+from marketswarm.detector import Testimony
+
+AT_ONCE: Final = 500
+_SCRIPT: Final = Script.beside("marketswarm.monitor", "testify.lua")
+
+
+@dataclass(slots=True)
+class Answer:
+    """What was read of some services.
+
+    A service that is in `asked` alone left no last beat. `unreadable` says what is wrong with a value that
+    is no beat.
+    """
+
+    asked: Sequence[str]
+    found: dict[str, Testimony] = field(default_factory=dict)
+    unreadable: dict[str, Malformed] = field(default_factory=dict)
+
+
+async def read_last_beats(bus: Bus, timeouts: Mapping[str, float]) -> AsyncIterator[Answer]:
+    """Read the last beats of services, given with their timeouts in seconds, some at a time.
+
+    If reading some together fails, read them one by one, so that one service can't hide the others. A service
+    that could not be asked is in no answer. Raise BusError when the bus is away.
+    """
+    services = iter(timeouts.items())
+    while some := dict(islice(services, AT_ONCE)):
+        try:
+            yield await _ask(bus, some)
+        except BusError as error:
+            if len(some) == 1:
+                raise
+            failed = error
+            async for answer in _one_by_one(bus, some, failed):
+                yield answer
+
+
+async def _one_by_one(bus: Bus, timeouts: Mapping[str, float], failed: BusError) -> AsyncIterator[Answer]:
+    """Read each alone; raise what came of the whole when none can be read."""
+    read = 0
+    for svc, timeout_sec in timeouts.items():
+        try:
+            yield await _ask(bus, {svc: timeout_sec})
+            read += 1
+        except BusError as error:
+            if error.reason != "error":
+                raise
+    if not read:
+        raise failed
+
+
+async def _ask(bus: Bus, timeouts: Mapping[str, float]) -> Answer:
+    replies = await bus.script(_SCRIPT, [f"beat:{svc}" for svc in timeouts], [MAX_BYTES])
+    answer = Answer(list(timeouts))
+    for (svc, timeout_sec), payload, left_ms in zip(
+        timeouts.items(), replies[::2], replies[1::2], strict=True
+    ):
+        if not payload:
+            continue
+        beat = parse(payload, svc)
+        if isinstance(beat, Beat):
+            answer.found[svc] = Testimony(beat, age(timeout_sec, left_ms))
+        else:
+            answer.unreadable[svc] = beat
+    return answer
+
+
+def age(timeout_sec: float, left_ms: int) -> float | None:
+    """A beat's age in seconds from its key's PTTL; None when that is missing or longer than we set it."""
+    life_ms = 2000 * timeout_sec
+    # rounding on the way may make it a millisecond longer
+    return max(0.0, life_ms - left_ms) / 1000 if 0 <= left_ms <= life_ms + 1 else None

@@ -1,0 +1,275 @@
+"""The vigil itself: who is watched, the loop that judges, and where verdicts go."""
+
+import asyncio
+import functools
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final, Protocol
+
+from marketswarm import log as logs
+from marketswarm.bus import Bus, BusError
+from marketswarm.bus.listener import Listener, moment
+from marketswarm.detector import OVERDUE_SEC, Of, State, Verdict
+from marketswarm.monitor.agreed import LOG
+from marketswarm.monitor.announcing import announce
+from marketswarm.monitor.failures import SaveFailures
+from marketswarm.monitor.health import Health
+from marketswarm.monitor.hearing import Hearing
+from marketswarm.monitor.judging import Judging
+from marketswarm.monitor.log_length import LogLength
+from marketswarm.monitor.metrics import VigilMetrics
+from marketswarm.monitor.notices import Notices
+from marketswarm.monitor.post import Post
+from marketswarm.monitor.recollecting import Recollection
+from marketswarm.monitor.tell import Outbox
+from marketswarm.monitor.voice import Alone, Fence, Voice
+from marketswarm.truth import Watch
+
+KEEP_UP_EVERY_SEC: Final = 1.0
+
+log = logs.get("vigil")
+
+
+class Keeper(Protocol):
+    """Whose vigil it is: an agent, as far as a vigil needs one."""
+
+    name: str
+    boot: str
+
+    def bus(self, name: str) -> Bus:
+        """A bus by its name, closed by its owner. Raises BusError when its URL can't be had."""
+
+    def progress(self) -> None:
+        """Called whenever the clocks were looked at, and so only while detection works."""
+
+    def degraded(self, detail: str | None) -> None:
+        """Told, once a second, what keeps the vigil from its work, or None."""
+
+
+ALONE: Final = Alone()
+
+
+class Vigil:
+    """Call `watch` first, then `run`.
+
+    Args:
+        keeper: whose it is; its name prefixes the keys of the memory.
+        notices: how its verdicts are written.
+        home: the bus that holds its memory, and to which verdicts on services go.
+        everywhere: whether verdicts on services go to every bus, as those on buses do.
+        voice: whether it leads or stands by; without one it is the only one of its name.
+    """
+
+    def __init__(
+        self,
+        keeper: Keeper,
+        notices: Notices,
+        *,
+        home: str,
+        everywhere: bool = False,
+        voice: Voice = ALONE,
+    ) -> None:
+        poked = self._poked = asyncio.Event()
+        self.ear = Hearing(
+            conclude=self.conclude,
+            poke=poked.set,
+            joined=self._joined,
+            ended=self._silence_ended,
+        )
+        self.life = self.ear.life
+        self._health = Health(self.life, kind=notices.ok, by=notices.by)
+        self._voice = voice
+        self._failures = SaveFailures()
+        self._memory = Recollection(
+            self.life,
+            self._health,
+            listener=keeper.name,
+            bus=self._bus,
+            conclude=self.conclude,
+            voice=voice,
+            failures=self._failures,
+        )
+        self._keeper = keeper
+        self._notices = notices
+        self._home = home
+        self._everywhere = everywhere
+        self._posts: dict[str, Post] = {}
+        self.log_lengths: dict[str, LogLength] = {}
+        """By bus, how long the log of alerts there is to be."""
+        self.metrics = VigilMetrics(self.life, self._posts, voice, self._failures.counts)
+        self._judging = Judging(
+            self.ear, self._posts, poked, progress=keeper.progress, conclude=self.conclude
+        )
+        self._group: asyncio.TaskGroup | None = None
+
+    # -- who is watched
+
+    def watch(
+        self,
+        watches: Sequence[Watch],
+        listen: Mapping[str, float],
+        tell: Collection[str],
+        services: int | None = None,
+    ) -> None:
+        """Puts a roster in force, at the start or while running.
+
+        `listen` names the buses to be heard with the seconds after which each counts as lost, `tell` those
+        that verdicts go to, `services` how many services the log of alerts is for (None: as many as are
+        watched here). Raises BusError when a URL can't be had; nothing has changed then.
+        """
+        opened = {name: self._keeper.bus(name) for name in {*listen, *tell, self._home}}
+        for name in self._posts.keys() - opened.keys():
+            self._posts.pop(name).stop()
+        for name, bus in opened.items():
+            self._man(name, bus, listened=name in listen, told=name in {*tell, self._home})
+        for name, post in self._posts.items():
+            if post.outbox is not None:
+                post.outbox.keep_for(len(watches))
+                self.log_lengths[name].services = len(watches) if services is None else services
+        for verdict in self.life.rewatch(watches, listen, moment()):
+            self.conclude(verdict)
+        for name, watched in self.life.buses.items():
+            listener = self._posts[name].listener
+            if listener is not None:
+                listener.listen_to(frozenset(record.watch.channel for record in watched.channels.values()))
+        self._poked.set()
+        log.info("vigil.monitoring", services=len(self.life.records), buses=sorted(listen))
+
+    def _man(self, name: str, bus: Bus, *, listened: bool, told: bool) -> None:
+        """Sees that a bus has a post with the parts that it needs."""
+        before = self._posts.get(name)
+        have = before and (before.bus, before.listener is not None, before.outbox is not None)
+        if have == (bus, listened, told):
+            return
+        listener = (
+            Listener(bus, self.ear, listener=self._keeper.name, boot=self._keeper.boot) if listened else None
+        )
+        outbox = None
+        if told:
+            outbox = Outbox(
+                bus,
+                listener=self._keeper.name,
+                stream=LOG,
+                log_length=self.log_lengths.setdefault(name, LogLength(LOG)),
+                write=self._notices.notice,
+                told=self._told,
+                voice=self._voice,
+                take_over=functools.partial(self._take_over, name),
+            )
+        post = self._posts[name] = Post(bus, listener, outbox)
+        if before is not None:
+            before.replaced_by(post)
+        if self._group is not None:
+            post.start(self._group)
+
+    def _bus(self, name: str) -> Bus:
+        return self._posts[name].bus
+
+    async def run(self) -> None:
+        """Watches until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            for post in self._posts.values():
+                post.start(group)
+            group.create_task(self._memory.run(self._home), name="memory")
+            group.create_task(self._keep_up(), name="keep_up")
+            await self._judging.run(group)
+
+    def _trouble(self) -> str | None:
+        """What keeps this vigil from hearing, judging or telling, in words for a beat's `detail`."""
+        untold = [
+            f"{len(post.outbox)} untold on {name} ({post.outbox.refusal})"
+            + (f", {post.outbox.superseded} superseded" if post.outbox.superseded else "")
+            for name, post in self._posts.items()
+            if post.outbox is not None and post.outbox.refusal
+        ]
+        full = [
+            f"unread events go from the log on {name}"
+            for name, length in self.log_lengths.items()
+            if length.overflows
+        ]
+        found = [
+            self.ear.deafness(moment()),
+            self.ear.refusals(),
+            self._memory.trouble,
+            *untold,
+            *full,
+            self._failures.trouble(),
+        ]
+        return "; ".join(filter(None, found)) or None
+
+    # -- leading and standing by
+
+    @property
+    def looks(self) -> int:
+        """How often the clocks were looked at: while it grows, detection works."""
+        return self._judging.looks
+
+    def deaf_to(self) -> list[str]:
+        """The buses that soon count as lost, and (`memory`) whether nothing can be concluded yet."""
+        now = moment().mono
+        deaf = [
+            name
+            for name, bus in self.life.buses.items()
+            if bus.hardly_heard
+            or (
+                not bus.clock.listening and bus.clock.unheard_for(now) > max(OVERDUE_SEC, bus.timeout_sec / 3)
+            )
+        ]
+        return [*deaf, "memory"] if self.life.held else deaf
+
+    def leader_changed(self, name: str) -> None:
+        """To be called when the voice on a bus came or went."""
+        post = self._posts.get(name)
+        if post is not None:
+            post.wake()
+
+    async def _take_over(self, name: str, fence: Fence, untold: Collection[str]) -> None:
+        if name == self._home:
+            await self._memory.take_over(name, fence, untold)
+        else:
+            await self._memory.take_over_buses(name, untold)
+
+    # -- telling
+
+    def conclude(self, verdict: Verdict) -> None:
+        """Sends a verdict, ours or our keeper's, on its way to every bus that is to have it."""
+        for name, post in self._posts.items():
+            if post.outbox is not None and (
+                name == self._home or verdict.of not in (Of.SERVICE, Of.WATCH) or self._everywhere
+            ):
+                post.outbox.put(verdict)
+        announce(verdict, leads=self._voice.fence(self._home) is not None)
+
+    def _told(self, verdict: Verdict) -> None:
+        self.metrics.told(verdict)
+        if verdict.of is Of.SERVICE and verdict.gap_sec is None:
+            self._health.told(verdict, self._notices.raw_event(verdict))
+        elif verdict.of is Of.WATCH and verdict.state is State.UP:
+            self._health.resume(verdict.svc)
+
+    async def _keep_up(self) -> None:
+        while True:
+            try:
+                await self._refresh()
+            except BusError as error:
+                self._failures.failed("health", error)
+            else:
+                if not self._health.unwritten:
+                    self._failures.saved("health")
+            self._keeper.degraded(self._trouble())
+            await asyncio.sleep(KEEP_UP_EVERY_SEC)
+
+    async def _refresh(self) -> None:
+        fence = self._voice.fence(self._home)
+        if fence is not None:
+            lease = f"{self._keeper.name}:lease"
+            if not await self._health.refresh(self._bus(self._home), lease, fence):
+                self._voice.turned_away(self._home)
+
+    def _silence_ended(self) -> None:
+        self._memory.save_soon()
+
+    def _joined(self, bus: str) -> None:
+        self._posts[bus].doubt(self.life.buses[bus].clock.proof.mono)
+        if self._group is not None:
+            self._group.create_task(self._memory.look_on(bus), name=f"look_on:{bus}")

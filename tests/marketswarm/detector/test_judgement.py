@@ -1,0 +1,349 @@
+import pytest
+
+from marketswarm.detector import State, Told
+from marketswarm.detector.record import BOOTS_KEPT
+from marketswarm.monitor.metrics import beats_of
+from marketswarm.truth import MOST_REPLICAS
+from support.simulation.manual_detector import Hand, watch
+
+# I = 10, T = 30, W = 22.5; bus_timeout 10
+
+
+# -- the rule, as time goes by
+
+
+def test_a_service_that_beats_is_up_once_and_never_missed():
+    hand = Hand(watch())
+    hand.beating(300, 10)
+    assert hand.said == [(0, "a", "up")]
+    assert hand.verdicts[0].told is Told.QUIETLY
+
+
+def test_a_service_that_falls_silent_is_missed_a_timeout_after_its_last_beat():
+    hand = Hand(watch())
+    hand.beating(40, 10)  # the last beat at 30
+    hand.run(60)
+    assert hand.said == [(0, "a", "up"), (60, "a", "down")]
+    miss = hand.verdicts[1]
+    assert (miss.told, miss.reason, miss.timeout_sec) == (Told.ALERT, "silent", 30)
+    assert miss.late_sec == pytest.approx(30, abs=0.01)
+    assert miss.since == pytest.approx(hand.now.wall - hand.elapsed + 30)
+
+
+def test_a_service_that_was_never_seen_is_missed_after_a_warm_up():
+    hand = Hand(watch())
+    hand.run(60)
+    assert hand.said == [(22.5, "a", "down")]
+    miss = hand.verdicts[0]
+    assert (miss.reason, miss.since) == ("never_seen", None)
+    assert miss.late_sec == pytest.approx(22.5, abs=0.01)
+
+
+def test_a_service_that_comes_back_is_ok_once_with_the_whole_outage():
+    hand = Hand(watch())
+    hand.beat(boot="b")
+    hand.run(50)
+    hand.beating(30, 10, boot="c")
+    assert hand.said == [(0, "a", "up"), (30, "a", "down"), (50, "a", "up")]
+    ok = hand.verdicts[2]
+    assert (ok.told, ok.down_sec, ok.age_sec, ok.boot) == (Told.ALERT, 50, 0, "c")
+    assert ok.since == hand.verdicts[0].ts
+
+
+def test_who_was_never_seen_and_comes_has_no_outage_that_could_be_measured():
+    hand = Hand(watch())
+    hand.run(30)
+    hand.beat()
+    assert [(v.state, v.down_sec, v.since) for v in hand.verdicts[1:]] == [(State.UP, None, None)]
+
+
+def test_after_a_gap_a_silent_service_gets_a_warm_up():
+    hand = Hand(watch())
+    hand.beat()
+    hand.run(20)
+    hand.lose()
+    hand.run(5)
+    hand.find()
+    hand.run(60)
+    # L stood at 20 for 5 s (and until the canary after the session): due at L 42.5
+    assert [(round(at, 0), svc, state) for at, svc, state in hand.said[1:]] == [(48, "a", "down")]
+    assert hand.verdicts[-1].late_sec == pytest.approx(42.5, abs=0.3)
+
+
+def test_gap_after_gap_earns_one_warm_up_in_all():
+    hand = Hand(watch())
+    hand.beat()
+    for _ in range(20):
+        hand.run(9.75)
+        hand.lose()
+        hand.run(0.25)
+        hand.find()
+    assert [state for _, _, state in hand.said] == ["up", "down"]
+    miss = hand.verdicts[-1]
+    assert miss.late_sec == pytest.approx(52.5, abs=0.3)
+
+
+def test_a_bus_that_is_away_makes_no_misses_of_its_services():
+    hand = Hand(watch("a"), watch("b"))
+    hand.beating(20, 10, "a", "b")
+    hand.lose()
+    hand.run(500)
+    hand.find()
+    hand.run(8)
+    hand.beating(100, 10, "a", "b")
+    assert [state for _, svc, state in hand.said if svc in "ab"] == ["up", "up"]
+
+
+def test_a_canary_that_does_not_come_back_proves_no_silence():
+    hand = Hand(watch())
+    hand.beat()
+    hand.run(20)
+    hand.deaf.add("bus")
+    hand.run(100)
+    assert [state for _, svc, state in hand.said if svc == "a"] == ["up"]
+
+
+def test_a_due_service_waits_for_one_canary_and_one_is_urged_at_once():
+    hand = Hand(watch())
+    hand.beat()
+    hand.run(29.9)
+    hand.elapsed = 30.0
+    tick = hand.life.tick(hand.now)
+    assert (tick.suspects, tick.urge) == ((), ("bus",))
+    hand.clock().sent(9999, hand.now.mono)
+    hand.elapsed = 30.04
+    hand.life.canary("bus", 9999, hand.now)
+    tick = hand.life.tick(hand.now)
+    assert [each.svc for each in tick.suspects] == ["a"]
+    assert tick.urge == ()
+    miss = hand.life.witness("a", None, hand.now)
+    assert miss.late_sec == pytest.approx(30.04)
+
+
+def test_a_beat_that_comes_before_the_canary_saves_its_service():
+    hand = Hand(watch())
+    hand.beat()
+    hand.run(29.9)
+    hand.elapsed = 30.0
+    assert hand.life.tick(hand.now).urge == ("bus",)
+    hand.beat()
+    hand.run(29)
+    assert hand.said == [(0, "a", "up")]
+
+
+def test_the_next_look_is_never_later_than_what_is_due_nor_a_quarter_of_a_second():
+    hand = Hand(watch())
+    assert hand.life.tick(hand.now).wake_in == 0.25
+    hand.beat()
+    hand.run(29.9)
+    assert hand.life.tick(hand.now).wake_in == pytest.approx(0.1)
+
+
+def test_a_held_listener_says_nothing_of_services_and_does_not_spin():
+    hand = Hand(watch(), held=True)
+    hand.run(100)
+    assert hand.life.tick(hand.now).wake_in == 0.25
+    hand.beat()
+    assert hand.said == []
+    hand.recall({})
+    assert hand.said == [(100, "a", "up")]
+
+
+def test_a_wall_clock_that_is_set_wrong_changes_no_verdict():
+    hand = Hand(watch())
+    hand.beat()
+    hand.run(10)
+    hand.step_wall(-3600)
+    hand.run(15)
+    hand.step_wall(+7200)
+    hand.run(25)
+    hand.beat()
+    assert hand.said == [(0, "a", "up"), (30, "a", "down"), (50, "a", "up")]
+    assert hand.verdicts[1].late_sec == pytest.approx(30, abs=0.01)
+    assert hand.verdicts[2].down_sec == pytest.approx(50)
+
+
+# -- stalls
+
+
+@pytest.mark.parametrize(("sec", "stalls"), [(1.2, 0), (1.3, 1), (1000, 1)])
+def test_a_loop_that_wakes_more_than_a_second_late_is_a_gap(sec, stalls):
+    hand = Hand(watch())
+    hand.beat()
+    hand.run(5)
+    hand.stall(sec)
+    hand.look()
+    assert hand.life.counts.stalls == stalls
+
+
+def test_a_stall_is_noticed_before_what_piled_up_is_read():
+    hand = Hand(watch("a"), watch("b"))
+    hand.beating(20, 10, "a", "b")
+    hand.stall(100)
+    hand.beat("a")
+    assert hand.life.counts.stalls == 1
+    hand.beating(10, 10, "a", "b")
+    assert hand.life.records["a"].last.at == pytest.approx(20, abs=0.01), "the stall did not move the clock"
+    hand.beating(60, 10, "a", "b")
+    assert [state for _, _, state in hand.said] == ["up", "up"]
+
+
+def test_who_died_during_a_stall_is_missed_within_the_greater_of_timeout_and_warm_up():
+    hand = Hand(watch("a"), watch("b"))
+    hand.beating(20, 10, "a", "b")  # a's last at 10
+    hand.stall(150)
+    hand.beating(60, 10, "b")
+    ((at, svc, state),) = hand.said[2:]
+    assert (svc, state) == ("a", "down")
+    assert at - 170 <= 30
+
+
+def test_stall_upon_stall_still_gets_to_the_miss():
+    hand = Hand(watch())
+    hand.beat()
+    for _ in range(30):
+        hand.run(4)
+        hand.stall(3)
+    assert [state for _, _, state in hand.said] == ["up", "down"]
+    assert hand.verdicts[-1].late_sec == pytest.approx(52.5, abs=0.5)
+
+
+# -- what is life
+
+
+def test_malformed_payloads_are_no_life_and_are_counted():
+    hand = Hand(watch())
+    hand.beat()
+    hand.run(20)
+    for raw in (b"", b"\xff", b'{"svc":"b","i":1,"ts":1}', b"x" * 5000):
+        hand.beat(raw=raw)
+    hand.run(20)
+    assert hand.said == [(0, "a", "up"), (30, "a", "down")]
+    assert hand.life.counts.malformed == 4
+    assert [found.reason for _, found in hand.malformed] == ["not_json", "not_json", "other_svc", "too_long"]
+
+
+def test_a_replay_is_no_life_and_is_counted():
+    hand = Hand(watch())
+    hand.beating(30, 10, boot="b")  # 1, 2, 3; the last at 20
+    for i in (1, 3, 2):
+        hand.run(5)
+        hand.beat(boot="b", i=i)
+    hand.run(30)
+    assert hand.said == [(0, "a", "up"), (50, "a", "down")]
+    assert hand.life.counts.replayed == 3
+    hand.beat(boot="b", i=2)
+    assert hand.said[-1] == (50, "a", "down"), "nor does one end an outage"
+
+
+def test_a_restarted_service_counts_anew_under_its_new_boot():
+    hand = Hand(watch())
+    hand.beating(30, 10, boot="b")
+    hand.beating(60, 10, boot="c")
+    assert [state for _, _, state in hand.said] == ["up"]
+    assert hand.life.counts.replayed == 0
+    assert hand.life.records["a"].boot() == "c"
+
+
+def test_boots_without_end_take_no_more_room_and_no_instance_is_forgotten_that_beats():
+    hand = Hand(watch())
+    record = hand.life.records["a"]
+    alive = [f"alive{n}" for n in range(MOST_REPLICAS)]
+    for turn in range(1, 21):
+        for boot in alive:
+            hand.beat(boot=boot, i=turn)
+        hand.run(1)
+        for n in range(MOST_REPLICAS):
+            hand.beat(boot=f"hostile{turn}.{n}", i=1)
+        hand.run(1)
+    assert all(record.boots[boot] == 20 for boot in alive)
+    for boot in alive:
+        hand.beat(boot=boot, i=20)
+    assert hand.life.counts.replayed == MOST_REPLICAS
+    assert len(record.boots) <= BOOTS_KEPT
+    assert len(record.beside) <= BOOTS_KEPT
+    assert beats_of(record) == (20 + 20) * MOST_REPLICAS
+
+
+def test_i_is_1_for_ever_is_life_without_a_boot():
+    hand = Hand(watch())
+    for _ in range(20):
+        hand.beat(i=1)
+        hand.run(10)
+    assert [state for _, _, state in hand.said] == ["up"]
+
+
+def test_two_instances_of_one_service_are_one_service():
+    hand = Hand(watch())
+    for _ in range(5):
+        hand.beat(boot="b")
+        hand.run(5)
+        hand.beat(boot="c")
+        hand.run(5)
+    hand.beating(60, 10, boot="c")
+    assert [state for _, _, state in hand.said] == ["up"]
+
+
+def test_a_goodbye_does_not_extend_life_and_is_the_reason_of_the_miss():
+    hand = Hand(watch())
+    hand.beat(boot="b")
+    hand.run(20)
+    hand.beat(boot="b", status="stopping")
+    hand.run(20)
+    assert hand.said == [(0, "a", "up"), (30, "a", "down")]
+    assert hand.verdicts[1].reason == "stopped"
+
+
+def test_a_goodbye_of_who_was_never_seen_is_no_life_either():
+    hand = Hand(watch())
+    hand.beat(status="stopping")
+    hand.run(30)
+    assert hand.said == [(22.5, "a", "down")]
+    assert hand.verdicts[0].reason == "stopped"
+
+
+def test_a_goodbye_is_forgotten_with_the_next_beat():
+    hand = Hand(watch())
+    hand.beat(boot="b")
+    hand.beat(boot="b", status="stopping")
+    hand.beat(boot="c")
+    hand.run(40)
+    assert hand.verdicts[-1].reason == "silent"
+
+
+def test_a_goodbye_does_not_end_an_outage():
+    hand = Hand(watch())
+    hand.run(30)
+    hand.beat(boot="b", status="stopping")
+    assert hand.said == [(22.5, "a", "down")]
+
+
+def test_messages_on_channels_where_nobody_is_watched_come_back_as_they_are():
+    hand = Hand(watch())
+    canary = [b"message", b"healer:canary:x", b"17"]
+    hearing = hand.life.hear("bus", [canary], hand.now)
+    assert hearing.others == [canary]
+    assert hand.life.hear("no such bus", [canary], hand.now).others == []
+
+
+# -- the silence worth remembering
+
+
+def test_a_silence_of_half_a_timeout_is_given_to_be_remembered_and_a_beat_takes_it_back():
+    hand = Hand(watch())
+    hand.life.dirty.clear()
+    hand.beat()
+    hand.life.dirty.clear()
+    hand.run(14.9)
+    assert hand.life.dirty == {}
+    hand.run(0.2)
+    assert hand.life.dirty == {"a": hand.life.records["a"]}
+    hand.beat()
+    assert hand.life.dirty == {"a": None}
+
+
+def test_a_miss_ends_the_remembering_of_its_silence():
+    hand = Hand(watch())
+    hand.beat()
+    hand.run(31)
+    assert hand.life.dirty == {"a": None}

@@ -1,0 +1,242 @@
+from math import inf
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from marketswarm.beat import Sender, make
+from marketswarm.detector import Heard, Moment, Record, State, WatchedBus, warm_up
+from marketswarm.detector.record import BOOTS_KEPT, UNFAMILIAR
+from marketswarm.truth import MOST_REPLICAS
+from support.simulation.manual_detector import parsed, watch
+
+# I = 10, T = 30, so W = min(30, max(20, 22.5)) = 22.5
+
+
+def record(*, gap_end: float = 0.0, last: float | None = None, enter: float = 0.0) -> Record:
+    bus = WatchedBus("bus", 10.0, Moment(0, 0))
+    bus.clock.gap_end = gap_end
+    found = Record(watch(interval=10, timeout=30), bus, enter)
+    found.last = None if last is None else Heard(last, last, last)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("interval", "timeout", "want"),
+    [
+        (10, 30, 22.5),  # three quarters of the timeout
+        (14, 30, 28),  # two intervals are more
+        (20, 30, 30),  # never more than the timeout
+        (1, 3, 2.25),
+        (0.3, 1, 0.75),
+    ],
+)
+def test_the_warm_up_is_the_references_formula(interval, timeout, want):
+    assert warm_up(interval, timeout) == want
+
+
+# -- seen at least once: due = min(max(last + T, grace), last + T + W)
+
+
+def test_without_a_gap_a_service_is_due_a_timeout_after_its_last_beat():
+    assert record(last=100).due() == 130
+
+
+def test_a_gap_that_ended_long_ago_changes_nothing():
+    assert record(last=100, gap_end=107.5).due() == 130
+
+
+def test_after_a_gap_a_service_gets_a_full_warm_up():
+    assert record(last=100, gap_end=120).due() == 142.5
+
+
+def test_one_silence_never_earns_more_than_one_warm_up_in_all():
+    assert record(last=100, gap_end=130).due() == 152.5
+    assert record(last=100, gap_end=149).due() == 152.5
+    assert record(last=100, gap_end=500).due() == 152.5
+
+
+# -- never seen: due = min(max(enter + W, grace), enter + 2W)
+
+
+def test_who_was_never_seen_is_due_a_warm_up_after_it_was_watched_first():
+    assert record(enter=100).due() == 122.5
+
+
+def test_who_was_never_seen_gets_a_warm_up_after_a_gap():
+    assert record(enter=100, gap_end=110).due() == 132.5
+
+
+def test_who_was_never_seen_gets_two_warm_ups_at_most():
+    assert record(enter=100, gap_end=122.5).due() == 145
+    assert record(enter=100, gap_end=500).due() == 145
+
+
+def test_a_change_grants_a_time_before_which_nothing_is_due():
+    changed = record(last=100)
+    changed.floor = 140
+    assert changed.due() == 140
+    changed.last = Heard(200, 200, 200)
+    assert changed.due() == 230
+
+
+# -- the wheel
+
+
+def test_a_silence_is_worth_remembering_from_half_the_timeout_and_for_the_never_seen_at_once():
+    assert record(last=100).mark_at() == 115
+    assert record(enter=100).mark_at() == 100
+
+
+def test_the_wheel_brings_it_up_for_the_mark_then_for_the_due():
+    seen = record(last=100)
+    assert seen.next_at() == 115
+    seen.marked = True
+    assert seen.next_at() == 130
+
+
+@pytest.mark.parametrize("why", ["gone", "asked", "down"])
+def test_nothing_falls_due_of_who_is_gone_asked_about_or_down(why):
+    found = record(last=100)
+    if why == "down":
+        found.state = State.DOWN
+    else:
+        setattr(found, why, True)
+    assert found.next_at() == inf
+
+
+def test_silence_counts_from_the_last_beat_or_from_when_the_watching_began():
+    assert record(last=100).silence(131.2) == pytest.approx(31.2)
+    assert record(enter=7).silence(30) == 23
+
+
+# -- incarnations and replays
+
+
+def test_a_beat_whose_i_is_not_above_the_highest_of_its_boot_is_a_replay():
+    found = record()
+    assert [found.is_replay("b", i) for i in (5, 5, 4, 6, 1)] == [False, True, True, False, True]
+
+
+def test_another_boot_counts_from_the_beginning():
+    found = record()
+    assert not found.is_replay("b", 500)
+    assert not found.is_replay("c", 1)
+    assert found.is_replay("b", 500)
+    assert found.boot() == "c"
+
+
+def test_without_a_boot_there_is_no_telling_a_replay():
+    found = record()
+    assert not found.is_replay(None, 1)
+    assert not found.is_replay(None, 1)
+    assert found.boot() is None
+
+
+def test_so_many_boots_are_remembered_and_no_more():
+    found = record()
+    for n in range(BOOTS_KEPT):
+        found.is_replay(f"b{n}", 9)
+    assert found.is_replay("b0", 9)
+    found.is_replay("one more", 1)
+    assert len(found.boots) == BOOTS_KEPT
+    assert not found.is_replay("b0", 9), "the one that was silent longest is the first forgotten"
+
+
+def test_no_more_instances_are_forgotten_than_the_truth_allows():
+    assert BOOTS_KEPT >= 2 * MOST_REPLICAS  # all of them, and all that they replaced
+
+
+@pytest.mark.parametrize(
+    ("boot", "i", "age", "news"),
+    [
+        ("b", 8, 1, True),
+        ("b", 7, 1, False),
+        ("c", 1, 1, True),
+        (None, 1, 29.7, True),
+        (None, 1, 29.76, False),  # a quarter of a second is left to the network
+        (None, 1, 40, False),
+    ],
+)
+def test_another_witness_has_news_if_its_beat_was_never_heard_here(boot, i, age, news):
+    found = record(last=100)
+    found.is_replay("b", 7)
+    assert found.is_news(boot, i, age, now=130) is news
+
+
+# -- known by heart
+
+
+def know(payload: bytes) -> Record:
+    found = record()
+    found.get_to_know(payload, parsed(payload, "a"), Heard(1, 1, 1))
+    return found
+
+
+WHO = Sender("web1", "0.3.0", 1762430000.125)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"boot": "b"},
+        {"boot": "b", "rev": 3, "every": 10.0},
+        {"boot": "b", "rev": 3, "every": 10.0, "sender": WHO},
+    ],
+)
+def test_a_canonical_beat_is_known_by_heart(more):
+    payload = make("a", 42, 1762433458.125, **more)
+    found = know(payload)
+    later = make("a", 43, 1762433468.127, **more)
+    assert later.startswith(found.head)
+    assert later.endswith(found.tail)
+    assert len(later) == found.size
+    assert later > found.payload
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b'{"svc":"a","i":1,"ts":1762433458}',  # no decimals: another length may be as good a beat
+        b'{"svc": "a", "i": 1, "ts": 1762433458.125}',
+        b'{"i":1,"svc":"a","ts":1762433458.125}',
+        b'{"svc":"a","i":1,"ts":1762433458.125,"i":2}',
+        b'{"svc":"a","i":1,"ts":1762433458.125,"\\u0069":2}',
+        b'{"svc":"a","i":1,"ts":1762433458.125,"ts":1}',
+        b'{"svc":"a","i":1,"ts":1762433458.125,"svc":"a"}',
+        b'{"svc":"a","i":1,"ts":1762433458.125 ,"x":1}',
+        b'{"svc":"a","i":1,"ts":1762433458.1251}',
+    ],
+)
+def test_what_might_mean_something_else_next_time_is_parsed_every_time(payload):
+    assert know(payload).head == UNFAMILIAR
+
+
+@given(st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 2**41), st.integers(0, 2**41))
+def test_two_beats_that_look_alike_differ_in_i_and_ts_alone(i, j, ts, then):
+    first, second = make("a", i, ts / 1000, boot="b"), make("a", j, then / 1000, boot="b")
+    found = know(first)
+    if second.startswith(found.head) and second.endswith(found.tail) and len(second) == found.size:
+        assert parsed(second, "a").boot == "b"
+
+
+def test_what_was_taken_at_sight_is_believed_when_its_parse_says_so():
+    found = know(make("a", 1, 5.0, boot="b"))
+    found.payload, found.last = make("a", 2, 6.0, boot="b"), Heard(9, 9, 9)
+    assert found.vet()
+    assert found.last == Heard(9, 9, 9)
+    assert found.is_replay("b", 2)
+
+
+@pytest.mark.parametrize("payload", [b'{"svc":"a","i":x}', make("a", 1, 7.0, boot="b")])
+def test_what_was_taken_at_sight_and_was_no_new_beat_is_taken_back(payload):
+    found = record()
+    found.is_replay("b", 1)
+    first = make("a", 1, 5.0, boot="b")
+    found.get_to_know(first, parsed(first, "a"), Heard(1, 1, 1))
+    found.payload, found.last = payload, Heard(9, 9, 9)
+    assert not found.vet()
+    assert found.last == Heard(1, 1, 1)
+    assert found.head == UNFAMILIAR
+    assert found.vet(), "said once"

@@ -1,0 +1,133 @@
+"""What waits for a bus: all of it up to a bound, and beyond that nothing that anybody would miss."""
+
+import pytest
+
+from marketswarm.detector import Of, State, Told, Verdict
+from marketswarm.monitor.backlog import LEAST, Backlog, bound, cancels
+from marketswarm.monitor.untold import Pending
+
+DOWN, UP, GONE = State.DOWN, State.UP, State.UNWATCHED
+
+
+def first_up(svc="a", ts=0.0):
+    return Verdict(svc, UP, Told.QUIETLY, ts)
+
+
+def down(svc="a", ts=1.0, reason="silent", **more):
+    return Verdict(svc, DOWN, Told.ALERT, ts, reason=reason, **more)
+
+
+def up(svc="a", ts=2.0, **more):
+    return Verdict(svc, UP, Told.ALERT, ts, down_sec=1.0, **more)
+
+
+def gone(svc="a", ts=3.0, told=Told.FORGOTTEN):
+    return Verdict(svc, GONE, told, ts)
+
+
+def gap(svc="a", ts=3.0):
+    return Verdict(svc, UP, Told.ALERT, ts, gap_sec=9.0, mark=f"gap.{ts}")
+
+
+def put(backlog, *verdicts):
+    for verdict in verdicts:
+        backlog.put(Pending(verdict, verdict.ts))
+    return [one.verdict for one in backlog]
+
+
+def test_so_many_are_kept_as_one_death_and_one_recovery_of_each_service_make():
+    assert (bound(0), bound(100_000)) == (LEAST, 200_000)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "nothing_left"),
+    [
+        (down(), up(), True),
+        (down(of=Of.BUS), up(of=Of.BUS), True),
+        (down(reason="never_seen"), up(), False),  # the roster is still to learn that it is there
+        (up(), down(), False),  # people know of the outage that the ok ends
+        (first_up(), down(), False),
+        (first_up(), gone(), True),
+        (down(reason="never_seen"), gone(told=Told.ALERT), True),
+        (down(), gone(told=Told.ALERT), False),  # the roster has it up, and is to forget it
+        (up(), gone(), False),
+        (gone(), first_up(), False),
+        (down(), gap(), False),
+    ],
+)
+def test_which_pairs_leave_nothing_to_tell_when_nobody_knows_the_first(first, second, nothing_left):
+    assert cancels(first, second) is nothing_left
+
+
+def test_below_the_limit_everything_waits():
+    backlog = Backlog(limit=100)
+    verdicts = [each for n in range(40) for each in (down(ts=n), up(ts=n + 0.5))]
+    assert put(backlog, *verdicts) == verdicts
+    assert backlog.superseded == 0
+
+
+def test_at_the_limit_a_miss_that_nobody_was_told_of_goes_with_its_ok_and_all_else_stays_in_order():
+    backlog = Backlog(limit=4)
+    told_end, lasting = up("a", 0.0), down("a", 8.0)
+    kept = put(
+        backlog,
+        *(down("x", 0.1), told_end, down("y", 0.2), down("z", 0.3)),
+        *(each for n in range(1, 8) for each in (down("a", n), up("a", n + 0.5))),
+        *(gap("y", 7.7), lasting),
+    )
+    assert kept == [down("x", 0.1), told_end, down("y", 0.2), down("z", 0.3), lasting]
+    assert backlog.superseded == 7 * 2 + 1
+
+
+def test_a_day_of_flapping_against_a_bus_that_refuses_keeps_a_few_of_each_service():
+    services = [f"s{n}" for n in range(50)]
+    backlog = Backlog(limit=2 * len(services))
+    put(backlog, *(first_up(svc) for svc in services))
+    for ts in range(1, 2000):
+        put(backlog, *(each for svc in services for each in (down(svc, ts), up(svc, ts + 0.5))))
+    assert len(backlog) <= 4 * len(services)
+    states: dict[str, State] = {}
+    for one in backlog:
+        assert states.get(one.verdict.svc) != one.verdict.state, "a step that is none"
+        states[one.verdict.svc] = one.verdict.state
+    assert set(states.values()) == {UP}
+
+
+def test_what_was_offered_and_not_answered_is_never_dropped():
+    """The bus may have taken it: an outage that people know of must be ended."""
+    backlog = Backlog(limit=1)
+    put(backlog, down())
+    assert backlog.next(10) == [down()]
+    assert put(backlog, up()) == [down(), up()]
+    assert backlog.taken() == down()
+    assert backlog.next(10) == [up()]
+
+
+def test_two_of_one_service_never_go_together_and_what_comes_first_goes_first():
+    backlog = Backlog()
+    put(backlog, up("b"), down("a"), up("a"))
+    backlog.put_first([Pending(down("b", 0.5), 0.5), Pending(down("c"), 1.0)])
+    assert backlog.next(10) == [down("b", 0.5), down("c")]
+    assert [backlog.taken() for _ in range(5)] == [down("b", 0.5), down("c"), up("b"), down("a"), up("a")]
+    assert not backlog
+
+
+def test_what_somebody_else_told_is_dropped():
+    backlog = Backlog()
+    put(backlog, down("a"), down("b"), up("a"))
+    backlog.drop([one for one in backlog if one.verdict.svc == "a"])
+    assert [one.verdict for one in backlog] == [down("b")]
+
+
+def test_the_fields_of_all_that_waits_are_seen_as_they_are_at_any_time():
+    backlog = Backlog()
+    fields = backlog.fields
+    put(backlog, down(), up(), down("b"))
+    assert set(fields) == {"a", "b"}
+    backlog.taken()
+    assert set(fields) == {"a", "b"}
+    backlog.taken()
+    assert set(fields) == {"b"}
+    backlog.put_first([Pending(down("c"), 0.0)])
+    backlog.drop([one for one in backlog if one.verdict.svc == "b"])
+    assert set(fields) == {"c"}

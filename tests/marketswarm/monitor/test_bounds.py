@@ -1,0 +1,88 @@
+"""What waits, and what may be told again, has bounds that follow what is watched; reaching one is logged."""
+
+from structlog.testing import capture_logs
+
+from marketswarm.bus import Bus
+from marketswarm.detector import State, Told, Verdict
+from marketswarm.monitor import Notices, Vigil, tell
+from marketswarm.testing import MemoryBus
+from marketswarm.truth import Watch
+from support.simulation.outboxes import outbox
+
+NOTICES = Notices(of="heartbeat", by="healer", channel="healer:alerts")
+BUS = "system-redis"
+COUNT = 8_000
+
+
+class Keeper:
+    name, boot = "healer", "b1"
+
+    def __init__(self) -> None:
+        self.opened = Bus(BUS, "redis://127.0.0.1:1")
+
+    def bus(self, _name):
+        return self.opened
+
+    def progress(self):
+        """Nobody waits for it."""
+
+    def degraded(self, detail):
+        """Nobody looks."""
+
+
+def down(svc: str, ts: float) -> Verdict:
+    return Verdict(svc, State.DOWN, Told.ALERT, ts, reason="silent", late_sec=31.0, timeout_sec=30.0)
+
+
+def up(svc: str, ts: float) -> Verdict:
+    return Verdict(svc, State.UP, Told.ALERT, ts, timeout_sec=30.0, age_sec=0.0, down_sec=31.0)
+
+
+def bounds_in(lines) -> list[tuple[int, int, int]]:
+    return [
+        (line["waiting"], line["superseded"], line["forgotten"])
+        for line in lines
+        if line["event"] == "tell.bound_reached"
+    ]
+
+
+async def test_a_death_and_a_recovery_of_all_that_is_watched_wait_for_a_bus_and_none_is_dropped():
+    vigil = Vigil(Keeper(), NOTICES, home=BUS)
+    names = [f"svc{n:05}" for n in range(COUNT)]
+    vigil.watch([Watch(svc, BUS, f"{svc}:heartbeat", 10.0, 30.0) for svc in names], {BUS: 10.0}, [BUS])
+    box = vigil._posts[BUS].outbox
+    for ts, verdict in ((1.0, down), (2.0, up)):
+        for svc in names:
+            box.put(verdict(svc, ts))
+    assert (len(box), box.superseded) == (2 * COUNT, 0)
+    assert vigil.log_lengths[BUS].services == COUNT
+
+
+async def test_a_bound_that_is_reached_is_logged_when_verdicts_are_superseded(monkeypatch):
+    monkeypatch.setattr(tell, "bound", lambda _services: 3)
+    bus = MemoryBus()
+    box = outbox(bus, NOTICES, [])
+    box.keep_for(1)
+    with capture_logs() as lines:
+        for svc in ("a", "b", "c"):
+            box.put(down(svc, 1.0))
+        assert not bounds_in(lines)
+        box.put(up("a", 2.0))
+    assert bounds_in(lines) == [(2, 2, 0)]
+    await bus.aclose()
+
+
+async def test_a_bound_that_is_reached_is_logged_when_what_the_bus_took_is_forgotten(monkeypatch):
+    monkeypatch.setattr(tell, "bound", lambda _services: 3)
+    bus = MemoryBus()
+    box = outbox(bus, NOTICES, [])
+    box.keep_for(1)
+    with capture_logs() as lines:
+        for svc in ("a", "b", "c"):
+            box.put(down(svc, 1.0))
+        await box._work_off()
+        assert not bounds_in(lines)
+        box.put(down("d", 2.0))
+        await box._work_off()
+    assert bounds_in(lines) == [(0, 0, 1)]
+    await bus.aclose()

@@ -1,0 +1,130 @@
+"""What many services at once do to the event loop: nothing that lasts."""
+
+import asyncio
+import contextlib
+import gc
+import itertools
+import time
+
+from marketswarm.bus.listener import moment
+from marketswarm.detector import State, Verdict, recall
+from marketswarm.monitor import judging as module
+from marketswarm.monitor.hearing import Hearing
+from marketswarm.monitor.judging import Judging
+from marketswarm.time_slice import Turns
+from marketswarm.truth import Watch
+
+COUNT = 40_000
+TIMEOUT_SEC = 1.0
+LONGEST_SHARE = 0.2
+"""Of all the work, in one go: seconds would measure the machine. It was more than a fifth."""
+CANARY_SEC = 0.05
+
+
+class Witness:
+    """A bus on which nobody left a last beat."""
+
+    name = "bus"
+
+    async def script(self, _script, keys, _args):
+        await asyncio.sleep(0)
+        return [b"", -2] * len(keys)
+
+
+class Post:
+    bus = Witness()
+
+    def urge(self) -> None:
+        """Canaries come often enough."""
+
+
+class Work:
+    """The longest that the loop's thread worked between two turns of another task, in seconds of CPU."""
+
+    longest = whole = 0.0
+
+    async def measure(self) -> None:
+        last = time.thread_time()
+        while True:
+            await asyncio.sleep(0)
+            now = time.thread_time()
+            self.whole += now - last
+            self.longest, last = max(self.longest, now - last), now
+
+
+async def prove(ear: Hearing) -> None:
+    """Canaries go out and come back."""
+    for number in itertools.count(1):
+        ear.canary_sent("bus", number, moment())
+        ear.canary_accepted("bus", moment())
+        await asyncio.sleep(CANARY_SEC)
+        ear.canary_heard("bus", number, moment())
+
+
+async def test_tens_of_thousands_that_die_at_once_leave_the_loop_to_others():
+    missed: dict[str, Verdict] = {}
+    poked, done = asyncio.Event(), asyncio.Event()
+    ear = Hearing(conclude=lambda _: None, poke=poked.set, joined=lambda _: None, ended=lambda: None)
+    names = [f"svc{n:05}" for n in range(COUNT)]
+    watches = [Watch(svc, "bus", f"{svc}:heartbeat", TIMEOUT_SEC / 3, TIMEOUT_SEC) for svc in names]
+    ear.life.rewatch(watches, {"bus": 10.0}, moment())
+    list(recall(ear.life, {}, {}, moment()))
+    ear.opened("bus")
+
+    def conclude(verdict: Verdict) -> None:
+        assert verdict.svc not in missed
+        missed[verdict.svc] = verdict
+        if len(missed) == COUNT:
+            done.set()
+
+    judging = Judging(ear, {"bus": Post()}, poked, progress=lambda: None, conclude=conclude)
+    work = Work()
+    gc.collect()
+    gc.freeze()  # what other tests left is none of ours to walk through
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(prove(ear)), group.create_task(work.measure())]
+        tasks.append(group.create_task(judging.run(group)))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(60):
+                await done.wait()
+        for task in tasks:
+            task.cancel()
+    gc.unfreeze()
+    assert missed.keys() == set(names)
+    assert {verdict.state for verdict in missed.values()} == {State.DOWN}
+    assert work.longest < LONGEST_SHARE * work.whole
+
+
+async def test_the_second_witness_lets_others_run_between_any_two_verdicts(monkeypatch):
+    """With turns that are over at once, so that it is no question of time."""
+    monkeypatch.setattr(module, "Turns", lambda: Turns(0.0))
+    count, done = 400, asyncio.Event()
+    turn, concluded = 0, []
+    poked = asyncio.Event()
+    ear = Hearing(conclude=lambda _: None, poke=poked.set, joined=lambda _: None, ended=lambda: None)
+    watches = [
+        Watch(f"svc{n}", "bus", f"svc{n}:heartbeat", TIMEOUT_SEC / 3, TIMEOUT_SEC) for n in range(count)
+    ]
+    ear.life.rewatch(watches, {"bus": 10.0}, moment())
+    list(recall(ear.life, {}, {}, moment()))
+    ear.opened("bus")
+
+    async def take_turns() -> None:
+        nonlocal turn
+        while True:
+            await asyncio.sleep(0)
+            turn += 1
+
+    def conclude(_: Verdict) -> None:
+        concluded.append(turn)
+        if len(concluded) == count:
+            done.set()
+
+    judging = Judging(ear, {"bus": Post()}, poked, progress=lambda: None, conclude=conclude)
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(work) for work in (prove(ear), take_turns(), judging.run(group))]
+        async with asyncio.timeout(60):
+            await done.wait()
+        for task in tasks:
+            task.cancel()
+    assert max(map(concluded.count, set(concluded))) <= 2

@@ -1,0 +1,207 @@
+"""A bus that comes back without the last of what it took is told that again, in order, and nothing else."""
+
+import asyncio
+import random
+
+import orjson
+import pytest
+
+from marketswarm.bus import BusError
+from marketswarm.detector import State, Told, Verdict
+from marketswarm.monitor import Notices
+from marketswarm.monitor.lately import KEPT_SEC, LATELY_SEC, Lately
+from marketswarm.monitor.voice import UNFENCED, Fence
+from marketswarm.testing import MemoryBus
+from support.simulation.manual_detector import stored
+from support.simulation.outboxes import Held, outbox
+from support.waiting import auntil
+
+NOTICES = Notices(of="heartbeat", by="healer", channel="healer:alerts")
+ROSTER, LOG = "healer:roster", "healer:alerts:log"
+
+
+def down(svc: str, ts: float) -> Verdict:
+    return Verdict(svc, State.DOWN, Told.ALERT, ts, reason="silent", late_sec=31.0, timeout_sec=30.0)
+
+
+def up(svc: str, ts: float) -> Verdict:
+    return Verdict(svc, State.UP, Told.ALERT, ts, timeout_sec=30.0, age_sec=0.0)
+
+
+def gone(svc: str, ts: float) -> Verdict:
+    return Verdict(svc, State.UNWATCHED, Told.ALERT, ts, timeout_sec=30.0)
+
+
+@pytest.fixture
+async def bus():
+    bus = MemoryBus()
+    yield bus
+    await bus.aclose()
+
+
+async def held(bus) -> tuple[dict, list]:
+    """All that a failover may lose."""
+    return await bus.client.hgetall(ROSTER), await bus.client.xrange(LOG)
+
+
+async def put_back(bus, roster: dict, log: list) -> None:
+    await bus.client.delete(ROSTER, LOG)
+    if roster:
+        await bus.client.hset(ROSTER, mapping=roster)
+    for ident, fields in log:
+        await bus.client.xadd(LOG, fields, id=ident)
+
+
+async def logged(bus) -> list[tuple[str, str]]:
+    events = [orjson.loads(fields[b"event"]) for _, fields in await bus.client.xrange(LOG)]
+    return [(event["type"], event["svc"]) for event in events]
+
+
+async def told(box, *verdicts: Verdict) -> None:
+    for verdict in verdicts:
+        box.put(verdict)
+    await box._work_off()
+
+
+@pytest.mark.parametrize("kept", range(2, 7))
+async def test_whatever_end_is_lost_the_log_is_made_whole_and_nothing_is_there_twice(bus, kept):
+    box = outbox(bus, NOTICES, [])
+    verdicts = [up("a", 1.0), up("b", 2.0), down("a", 3.0), down("b", 4.0), up("a", 5.0), gone("b", 6.0)]
+    before = [await held(bus)]
+    for verdict in verdicts:
+        await told(box, verdict)
+        before.append(await held(bus))
+    whole = await logged(bus)
+    await put_back(bus, *before[kept])
+    box.doubt(asyncio.get_running_loop().time())
+    await box._work_off()
+    assert await logged(bus) == whole
+    assert {field: orjson.loads(entry)["verdict"] for field, entry in (await held(bus))[0].items()} == {
+        b"a": "up"
+    }
+
+
+async def test_a_verdict_whose_answer_was_lost_shows_that_those_before_it_are_there(bus):
+    box = outbox(bus, NOTICES, [])
+    await told(box, up("a", 1.0), down("a", 2.0))
+    other = outbox(bus, NOTICES, [])
+    await told(other, up("a", 3.0))  # the bus took it, and we were not told
+    box.put(up("a", 3.0))
+    box.doubt(asyncio.get_running_loop().time())
+    await box._work_off()
+    assert await logged(bus) == [("heartbeat_ok", "a"), ("heartbeat_miss", "a"), ("heartbeat_ok", "a")]
+
+
+async def test_what_is_offered_before_anyone_looked_does_not_undo_what_follows(bus):
+    """The first offer after a failover may come before the first session: an ok finds nothing to end."""
+    box = outbox(bus, NOTICES, [])
+    await told(box, up("a", 1.0))
+    before = await held(bus)
+    await told(box, down("a", 2.0))
+    await put_back(bus, *before)
+    await told(box, up("a", 3.0))
+    assert await logged(bus) == [("heartbeat_ok", "a")]
+    box.doubt(asyncio.get_running_loop().time())
+    await box._work_off()
+    assert await logged(bus) == [("heartbeat_ok", "a"), ("heartbeat_miss", "a"), ("heartbeat_ok", "a")]
+
+
+async def test_a_bus_that_can_not_be_asked_stays_in_doubt(bus):
+    box = outbox(bus, NOTICES, [])
+    before = await held(bus)
+    await told(box, down("a", 2.0))
+    await put_back(bus, *before)
+    task = asyncio.create_task(box.run())
+    bus.connected = False
+    box.doubt(asyncio.get_running_loop().time())
+    await auntil(lambda: box.retries)
+    bus.connected = True
+    await auntil(lambda: not box.refusal)
+    assert await logged(bus) == [("heartbeat_miss", "a")]
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_who_did_not_lead_all_the_time_leaves_it_to_who_did(bus):
+    voice = Held(Fence("me", 1))
+    box = outbox(bus, NOTICES, [], voice)
+    await bus.client.hset("healer:lease", mapping={"boot": "me", "epoch": "1"})
+    await box._work_off()
+    await told(box, up("a", 1.0), down("a", 2.0))
+    for fence in (None, Fence("me", 3)):
+        voice.now = fence
+        await box._work_off()
+    await bus.client.hset("healer:lease", "epoch", "3")
+    other = outbox(bus, NOTICES, [])
+    await told(other, up("a", 3.0))
+    whole = await logged(bus)
+    box.doubt(asyncio.get_running_loop().time())
+    await box._work_off()
+    assert await logged(bus) == whole
+
+
+async def test_who_came_and_went_all_in_what_was_lost_is_not_told_of_again(bus):
+    """It can't be told from one whose whole story was kept; that one must not be missed anew."""
+    box = outbox(bus, NOTICES, [])
+    await told(box, up("a", 1.0), down("a", 2.0), gone("a", 3.0))
+    whole = await logged(bus)
+    box.doubt(asyncio.get_running_loop().time())
+    await box._work_off()
+    assert await logged(bus) == whole
+    await put_back(bus, {}, [])
+    box.doubt(asyncio.get_running_loop().time())
+    await box._work_off()
+    assert await logged(bus) == []
+
+
+def test_what_was_taken_long_before_the_gap_is_taken_for_kept():
+    lately = Lately()
+    lately.take(down("a", 1.0), 100.0)
+    lately.take(down("b", 2.0), 101.0)
+    assert lately.doubtful(100.0 + LATELY_SEC) == ["a", "b"]
+    assert lately.doubtful(100.5 + LATELY_SEC) == ["b"]
+    assert lately.lost({"b": None}, ()) == [down("b", 2.0)]
+
+
+def test_no_more_is_kept_in_mind_than_the_bound_and_what_goes_is_counted():
+    lately = Lately(limit=100)
+    for n in range(105):
+        lately.take(down(f"svc{n}", 1.0), 1.0)
+    assert lately.doubtful(1.0) == [f"svc{n}" for n in range(5, 105)]
+    assert lately.dropped == 5
+
+
+def test_what_is_too_old_to_be_lost_goes_as_time_passes():
+    lately = Lately()
+    lately.take(down("a", 1.0), 100.0)
+    lately.take(down("b", 2.0), 101.0 + KEPT_SEC)
+    assert lately.doubtful(float("-inf")) == ["b"]
+    assert lately.dropped == 0
+
+
+def test_whatever_is_lost_of_any_history_telling_the_rest_again_ends_as_it_was():
+    """Against the script's rule in two lines: what is there already is not told."""
+    chance = random.Random(7)
+    for _ in range(500):
+        lately, history = Lately(), []
+        for ts in range(1, chance.randint(2, 12)):
+            svc = chance.choice("ab")
+            last = [each.state for each in history if each.svc == svc][-1:]
+            makes = down if last == [State.UP] else up
+            history.append(makes(svc, float(ts)))
+            lately.take(history[-1], 0.0)
+        kept = history[: chance.randint(0, len(history))]
+        roster = {each.svc: stored(verdict=each.state, ts=each.ts) for each in kept}
+        lost = lately.lost({svc: roster.get(svc) for svc in "ab"}, ())
+        assert lost == history[len(kept) :]
+
+
+async def test_a_bus_that_refuses_to_be_asked_is_an_error_for_who_runs_it(bus):
+    box = outbox(bus, NOTICES, [])
+    await told(box, down("a", 1.0))
+    bus.connected = False
+    box.doubt(0.0)
+    with pytest.raises(BusError):
+        await box._work_off()
+    assert box._gap == 0.0
+    assert box._spoken == UNFENCED

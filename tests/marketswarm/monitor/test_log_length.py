@@ -1,0 +1,55 @@
+"""How long the log of alerts is kept."""
+
+from structlog.testing import capture_logs
+
+from marketswarm.bus import BusError
+from marketswarm.monitor import log_length
+from marketswarm.monitor.log_length import LEAST, ROOM, LogLength, length_for
+
+
+class Client:
+    def __init__(self, *groups):
+        self.groups = list(groups)
+
+    async def xinfo_groups(self, _stream):
+        return self.groups
+
+
+class Bus:
+    name = "bus"
+
+    def __init__(self, *groups):
+        self.client, self.away, self.asked = Client(*groups), False, 0
+
+    async def ask(self, request, _within_sec):
+        self.asked += 1
+        found = await request
+        if self.away:
+            raise BusError("bus", "timeout")
+        return found
+
+
+def test_a_death_and_a_recovery_of_all_services_fit():
+    assert length_for(10) == LEAST
+    assert length_for(100_000) >= 200_000
+
+
+async def test_what_the_notifier_has_not_read_is_kept_up_to_a_bound_that_is_said(monkeypatch):
+    bus, length = Bus({"lag": 40_000, "pending": 3}, {"lag": None, "pending": 5}), LogLength("log", 100)
+    assert await length.current(bus) == LEAST
+    bus.client.groups[0]["lag"] = 150_000
+    assert await length.current(bus) == LEAST, "asked once a second"
+    monkeypatch.setattr(log_length, "ASK_EVERY_SEC", 0.0)
+    assert await length.current(bus) == 150_003 + ROOM
+    assert not length.overflows
+    bus.client.groups[0]["lag"] = 5_000_000
+    with capture_logs() as said:
+        assert await length.current(bus) == 2 * LEAST
+        await length.current(bus)
+    assert [line["event"] for line in said] == ["tell.log_full"]
+    assert length.overflows
+    bus.away = True
+    assert await length.current(bus) == 2 * LEAST
+    bus.away, bus.client.groups = False, []
+    assert await length.current(bus) == LEAST
+    assert not length.overflows

@@ -1,0 +1,240 @@
+"""What a vigil tells of the services and buses it watches."""
+
+import asyncio
+import time
+
+import pytest
+
+from marketswarm.detector import State, Told, Verdict
+from marketswarm.detector.record import BOOTS_KEPT
+from marketswarm.metrics.exporter import Exporter
+from marketswarm.monitor.log_length import LogLength
+from marketswarm.monitor.metrics import VigilMetrics, beats_of
+from marketswarm.monitor.voice import UNFENCED, Alone, Fence
+from support.rig import HOST, free_port
+from support.rig.metrics import asked
+from support.simulation.manual_detector import Hand, watch
+
+
+class Box:
+    def __init__(self, waiting=0, retries=0):
+        self.waiting, self.retries = waiting, retries
+        self.superseded = self.forgotten = 0
+        self.log_length = LogLength("healer:alerts:log")
+
+    def __len__(self):
+        return self.waiting
+
+
+class Post:
+    def __init__(self, outbox):
+        self.outbox = outbox
+
+
+class Voice(Alone):
+    def __init__(self, **fences):
+        self.fences = fences
+
+    def fence(self, bus):
+        return self.fences[bus]
+
+
+def told(metrics):
+    """Each value by its name and labels."""
+    return {
+        (family.name.removeprefix("marketswarm_"), *labels): number
+        for family in metrics.collect()
+        for labels, number in family.values
+    }
+
+
+def of(hand, posts=None, voice=None):
+    return told(VigilMetrics(hand.life, posts or {}, voice or Alone()))
+
+
+def test_a_service_is_up_or_down_or_not_known():
+    hand = Hand(watch("a"), watch("b"), watch("c"))
+    hand.beating(20, 10, "a")
+    found = of(hand)
+    assert found["service_up", "a"] == 1
+    assert ("service_up", "b") not in found
+    assert ("service_last_beat_timestamp_seconds", "b") not in found
+    assert (found["services", "up"], found["services", "down"], found["services", "unknown"]) == (1, 0, 2)
+    hand.run(40)
+    assert of(hand)["service_up", "a"] == 0
+    assert [of(hand)["service_misses_total", svc] for svc in "abc"] == [1, 1, 1]
+
+
+def test_a_second_miss_counts_and_a_new_interval_does_not_begin_the_count_anew():
+    hand = Hand(watch("a"))
+    for _ in range(2):
+        hand.beating(10, 10, "a")
+        hand.run(40)
+    assert of(hand)["service_misses_total", "a"] == 2
+    hand.rewatch(watch("a", interval=5.0))
+    assert of(hand)["service_misses_total", "a"] == 2
+
+
+def test_who_is_no_longer_watched_is_not_told_of():
+    hand = Hand(watch("a"), watch("b"))
+    hand.rewatch(watch("a"))
+    assert {key[1] for key in of(hand) if key[0].startswith("service_")} == {"a"}
+
+
+# -- how many beats
+
+
+def test_beats_are_those_that_were_sent_by_the_senders_count_also_while_nobody_parsed_them():
+    hand = Hand(watch("a"))
+    for i in (10, 11, 12, 20):
+        hand.beat("a", i=i, boot="x")
+    record = hand.life.records["a"]
+    vetted = record.vetted
+    assert vetted != record.payload  # the last ones were taken at sight
+    assert beats_of(record) == 20
+    assert record.vetted is vetted  # and still are: asking changes nothing
+
+
+def test_beats_of_all_instances_are_added_up_and_a_new_one_takes_nothing_away():
+    hand = Hand(watch("a"))
+    seen = 0
+    for instance in range(2 * BOOTS_KEPT):
+        for i in (1, 2, 3):
+            hand.beat("a", i=i, boot=f"boot{instance}")
+            assert beats_of(hand.life.records["a"]) > seen
+            seen = beats_of(hand.life.records["a"])
+    assert seen == 2 * BOOTS_KEPT * 3
+    hand.rewatch(watch("a", interval=5.0))
+    assert beats_of(hand.life.records["a"]) == seen
+
+
+@pytest.mark.parametrize("instances", [40, 100])
+def test_beats_of_as_many_instances_as_the_truth_allows_are_counted_once_each(instances):
+    hand = Hand(watch("a"))
+    for i in range(1, 11):
+        for instance in range(instances):
+            hand.beat("a", i=i, boot=f"boot{instance}")
+    assert beats_of(hand.life.records["a"]) == 10 * instances
+    for instance in range(instances):
+        hand.beat("a", i=10, boot=f"boot{instance}")
+    assert hand.life.counts.replayed == instances
+    assert beats_of(hand.life.records["a"]) == 10 * instances
+
+
+def test_of_a_sender_without_a_boot_the_last_count_is_all_that_is_known():
+    hand = Hand(watch("a"))
+    assert beats_of(hand.life.records["a"]) == 0
+    hand.beat("a", i=7)
+    assert beats_of(hand.life.records["a"]) == 7
+    hand.beat("a", i=1)
+    assert beats_of(hand.life.records["a"]) == 1
+
+
+def test_what_was_taken_at_sight_and_is_no_beat_makes_no_count_fall():
+    hand = Hand(watch("a"))
+    metrics = VigilMetrics(hand.life, {}, Alone())
+    hand.beat("a", i=10, boot="x")
+    payload = hand.life.records["a"].payload
+    hand.beat("a", raw=payload.replace(b'"i":10', b'"i":1x'))
+    before = told(metrics)
+    assert before["beats_heard_total",] == 2
+    hand.life._vet(hand.life.records["a"])
+    assert hand.life.counts.heard == 1
+    after = told(metrics)
+    assert after["beats_heard_total",] == 2
+    assert after["service_beats_total", "a"] == before["service_beats_total", "a"] == 10
+
+
+# -- buses
+
+
+def test_a_bus_that_is_lost_shows_and_so_do_its_gaps_and_sessions():
+    hand = Hand(watch("a"))
+    hand.run(5)
+    found = of(hand)
+    assert (found["bus_up", "bus"], found["bus_listening", "bus"], found["bus_gaps_total", "bus"]) == (
+        1,
+        1,
+        0,
+    )
+    assert found["bus_session_restarts_total", "bus"] == 0
+    assert 4 < found["bus_listened_seconds_total", "bus"] <= 5
+    hand.lose()
+    hand.run(20)
+    lost = of(hand)
+    assert (lost["bus_up", "bus"], lost["bus_listening", "bus"], lost["bus_gaps_total", "bus"]) == (0, 0, 1)
+    assert lost["bus_listened_seconds_total", "bus"] <= 5
+    hand.find()
+    hand.run(1)
+    again = of(hand)
+    assert (again["bus_up", "bus"], again["bus_session_restarts_total", "bus"]) == (1, 1)
+
+
+# -- telling
+
+
+def test_the_delay_of_a_miss_runs_from_its_deadline_until_a_bus_took_it():
+    hand = Hand(watch("a", timeout=30.0))
+    hand.beating(10, 10, "a")
+    hand.run(40)
+    [miss] = [verdict for verdict in hand.verdicts if verdict.state is State.DOWN]
+    assert 0 <= miss.overdue_sec < 0.5
+    metrics = VigilMetrics(hand.life, {}, Alone())
+    for ago in (0.0, 2.0):
+        metrics.told(Verdict("a", State.DOWN, Told.ALERT, time.time() - ago, overdue_sec=0.1))
+    metrics.told(Verdict("a", State.UP, Told.ALERT, time.time() - 100))
+    [delay] = [f.spread for f in metrics.collect() if f.name == "marketswarm_verdict_delay_seconds"]
+    counts = dict(delay.buckets())
+    assert (counts[0.05], counts[0.25], counts[1.0], counts[2.5], counts[float("inf")]) == (0, 1, 1, 2, 2)
+
+
+def test_after_a_gap_the_deadline_is_the_end_of_the_warm_up():
+    hand = Hand(watch("a", interval=10.0, timeout=30.0))
+    hand.beating(10, 10, "a")
+    hand.lose()
+    hand.run(5)
+    hand.find()
+    hand.run(60)
+    [miss] = [verdict for verdict in hand.verdicts if verdict.state is State.DOWN and not verdict.of_bus]
+    assert miss.late_sec > 30
+    assert 0 <= miss.overdue_sec < 0.5
+
+
+def test_what_waits_and_what_was_tried_again_is_told_by_bus():
+    posts = {"x": Post(Box(3, 7)), "y": Post(None)}
+    found = of(Hand(watch("a")), posts)
+    assert (found["untold_verdicts", "x"], found["tell_retries_total", "x"]) == (3, 7)
+    assert ("untold_verdicts", "y") not in found
+
+
+def test_who_leads_says_so_and_who_has_no_second_says_nothing_of_it():
+    posts = {"x": Post(Box()), "y": Post(Box())}
+    found = of(Hand(watch("a")), posts, Voice(x=Fence("me", 5), y=None))
+    assert (found["leader", "x"], found["leader", "y"]) == (1, 0)
+    assert found["lease_epoch", "x"] == 5
+    assert ("lease_epoch", "y") not in found
+    alone = of(Hand(watch("a")), posts, Voice(x=UNFENCED, y=UNFENCED))
+    assert not [key for key in alone if key[0] in ("leader", "lease_epoch")]
+
+
+def test_it_says_whether_it_judges_yet():
+    assert of(Hand(watch("a"), held=True))["judging",] == 0
+    assert of(Hand(watch("a")))["judging",] == 1
+
+
+async def test_an_absurdly_long_answer_does_not_hold_the_loop_up():
+    """A quarter of a second is a canary's; of our own processor time, others may keep us waiting."""
+    hand = Hand(*(watch(f"svc{n}") for n in range(30_000)))
+    port = free_port()
+    held_up = []
+    with Exporter(HOST, port, [VigilMetrics(hand.life, {}, Alone()).collect]):
+        for _ in range(3):
+            scrape = asyncio.create_task(asyncio.to_thread(asked, port, 60.0))
+            latest = 0.0
+            while not scrape.done():
+                begun = time.process_time()
+                await asyncio.sleep(0.005)
+                latest = max(latest, time.process_time() - begun)
+            assert 'svc="svc29999"' in scrape.result()
+            held_up.append(latest)
+    assert min(held_up) < 0.25, held_up

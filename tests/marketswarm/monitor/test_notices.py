@@ -1,0 +1,137 @@
+import orjson
+import pytest
+
+from marketswarm.detector import Of, State, Told, Verdict
+from marketswarm.event import Kind
+from marketswarm.monitor import Notices
+from marketswarm.monitor.notices import health_sec
+
+NOTICES = Notices(of="heartbeat", by="healer", channel="healer:alerts")
+MISS = Verdict(
+    "a",
+    State.DOWN,
+    Told.ALERT,
+    100.0,
+    reason="silent",
+    late_sec=31.2,
+    timeout_sec=30.0,
+    since=68.8,
+    boot="b",
+    i=7,
+)
+OK = Verdict("a", State.UP, Told.ALERT, 200.0, timeout_sec=30.0, age_sec=0.004, down_sec=131.2, since=68.8)
+
+
+def test_a_miss_is_told_kept_and_shown():
+    notice = NOTICES.notice(MISS)
+    event = orjson.loads(notice.event)
+    assert list(event)[:5] == ["type", "svc", "late_sec", "timeout_sec", "ts"]
+    assert (event["type"], event["reason"], event["since"], event["by"]) == (
+        "heartbeat_miss",
+        "silent",
+        68.8,
+        "healer",
+    )
+    assert event["id"] == "heartbeat_miss.a.100000"
+    assert (notice.field, notice.verdict, notice.channel) == ("a", "down", "healer:alerts")
+    assert (notice.health_key, notice.health_sec, notice.assumed) == ("health:a", 90, "unknown")
+    assert orjson.loads(notice.value) == {
+        "verdict": "down",
+        "ts": 100.0,
+        "since": 68.8,
+        "boot": "b",
+        "i": 7,
+        "event": event,
+    }
+
+
+def test_an_ok_tells_age_and_outage_and_no_timeout():
+    event = NOTICES.event(OK)
+    assert (event.type, event.age_sec, event.down_sec, event.since) == (Kind.HEARTBEAT_OK, 0.004, 131.2, 68.8)
+
+
+def test_an_ok_has_exactly_the_references_keys_in_front():
+    assert list(orjson.loads(NOTICES.raw_event(OK)))[:4] == ["type", "svc", "age_sec", "ts"]
+
+
+def test_a_first_life_is_quiet_but_not_forgotten():
+    notice = NOTICES.notice(Verdict("a", State.UP, Told.QUIETLY, 1.0, timeout_sec=30.0, age_sec=0.0))
+    assert notice.channel == ""
+    assert orjson.loads(notice.event)["type"] == "heartbeat_ok"
+    assert orjson.loads(notice.value)["verdict"] == "up"
+
+
+def test_who_is_dropped_leaves_nothing_and_is_closed_if_it_was_down():
+    closed = NOTICES.notice(Verdict("a", State.UNWATCHED, Told.ALERT, 1.0, timeout_sec=30.0))
+    assert (closed.value, closed.health_sec, closed.channel) == (b"", 0, "healer:alerts")
+    assert orjson.loads(closed.event)["type"] == "heartbeat_unwatched"
+    silent = NOTICES.notice(Verdict("a", State.UNWATCHED, Told.FORGOTTEN, 1.0, timeout_sec=30.0))
+    assert (silent.value, silent.event, silent.health_sec, silent.channel) == (b"", b"", 0, "")
+
+
+@pytest.mark.parametrize(("state", "kind"), [(State.DOWN, "bus_miss"), (State.UP, "bus_ok")])
+def test_a_bus_has_a_field_of_its_own_and_no_health_key(state, kind):
+    notice = NOTICES.notice(Verdict("market-redis", state, Told.ALERT, 1.0, of=Of.BUS))
+    assert (notice.field, notice.health_sec, notice.assumed) == ("bus:market-redis", -1, "up")
+    assert orjson.loads(notice.event)["type"] == kind
+
+
+def test_a_sentinel_speaks_of_the_healer_and_without_an_age():
+    sentinel = Notices(of="healer", by="sentinel", channel="healer:alerts")
+    assert sentinel.ok is Kind.HEALER_OK
+    verdict = Verdict("healer", State.UP, Told.ALERT, 1.0, timeout_sec=30.0, age_sec=0.0, down_sec=50.0)
+    event = sentinel.event(verdict)
+    assert (event.type, event.age_sec, event.by) == (Kind.HEALER_OK, None, "sentinel")
+
+
+GAP = Verdict(
+    "a",
+    State.UP,
+    Told.ALERT,
+    9.0,
+    timeout_sec=30.0,
+    since=1.0,
+    boot="b",
+    i=3,
+    gap_sec=0.0,
+    restarted=True,
+    mark="heartbeat_gap.a.0f",
+)
+
+
+def test_a_gap_is_told_under_its_mark_and_leaves_the_health_key_alone():
+    notice = NOTICES.notice(GAP)
+    event = orjson.loads(notice.event)
+    assert event == {
+        "type": "heartbeat_gap",
+        "svc": "a",
+        "ts": 9.0,
+        "id": "heartbeat_gap.a.0f",
+        "since": 1.0,
+        "by": "healer",
+        "gap_sec": 0.0,
+        "restarted": True,
+    }
+    assert (notice.mark, notice.health_sec, notice.channel) == ("heartbeat_gap.a.0f", -1, "healer:alerts")
+    assert orjson.loads(notice.value)["verdict"] == "up"
+
+
+def test_a_sentinel_says_nothing_of_what_the_healer_did_while_it_was_away():
+    notice = Notices(of="healer", by="sentinel", channel="healer:alerts").notice(GAP)
+    assert (notice.event, notice.channel) == (b"", "")
+
+
+def test_the_same_verdict_makes_the_same_words_each_time():
+    assert NOTICES.notice(MISS) == NOTICES.notice(MISS)
+
+
+@pytest.mark.parametrize(("timeout", "life"), [(1.0, 60), (20.0, 60), (20.5, 62), (30.0, 90), (600.0, 1800)])
+def test_a_health_key_lives_for_three_timeouts_and_a_minute_at_least(timeout, life):
+    assert health_sec(timeout) == life
+
+
+def test_of_a_healer_that_is_watched_no_more_nothing_is_said():
+    notice = Notices(of="healer", by="sentinel", channel="healer:alerts").notice(
+        Verdict("nobody", State.UNWATCHED, Told.ALERT, 1.0)
+    )
+    assert (notice.event, notice.value, notice.channel) == (b"", b"", "")

@@ -1,0 +1,154 @@
+"""What the memory of many services does to the event loop, at a start or a takeover: nothing that lasts."""
+
+import asyncio
+import contextlib
+import gc
+import itertools
+import time
+from collections.abc import AsyncIterator
+from typing import ClassVar
+
+import pytest
+
+from marketswarm.bus.listener import moment
+from marketswarm.detector import Noted, State
+from marketswarm.monitor import Notices, Vigil, recollecting
+from marketswarm.monitor.remember import Entry
+from marketswarm.monitor.voice import Fence
+from marketswarm.testing import MemoryBus
+from marketswarm.truth import Watch
+
+COUNT = 40_000
+NAMES = [f"svc{n:05}" for n in range(COUNT)]
+LONGEST_SHARE = 0.5
+"""Of all the work, in one go: seconds would measure the machine. It was nearly all of it."""
+
+
+class Keeper:
+    """The healer, of which no more is needed."""
+
+    name, boot = "healer", "b"
+
+    def __init__(self, bus: MemoryBus) -> None:
+        self._bus = bus
+
+    def bus(self, _name: str) -> MemoryBus:
+        return self._bus
+
+    def progress(self) -> None: ...
+
+    def degraded(self, detail: str | None) -> None: ...
+
+
+TS = time.time() - 100.0
+
+
+def roster(state: State) -> dict[str, Entry]:
+    return {svc: Entry(state, TS, TS - 10.0, "x", 5) for svc in NAMES}
+
+
+class Stored:
+    """The memory that an earlier run left, as it is once read."""
+
+    entries = roster(State.DOWN)
+    noted: ClassVar = {svc: Noted("x", 5, TS, TS, False, {}, 10.0, 30.0) for svc in NAMES}
+
+    def __init__(self, _bus: object = None, _listener: str = "healer") -> None: ...
+
+    async def roster(self, _match: str | None = None) -> dict[str, Entry]:
+        return self.entries
+
+    async def silences(self):
+        return {}, {}
+
+    async def notes(self) -> dict[str, Noted]:
+        return self.noted
+
+
+class Work:
+    """The longest that the loop's thread worked between two turns of another task, in seconds of CPU."""
+
+    longest = whole = 0.0
+
+    async def measure(self) -> None:
+        last = time.thread_time()
+        while True:
+            await asyncio.sleep(0)
+            now = time.thread_time()
+            self.whole += now - last
+            self.longest, last = max(self.longest, now - last), now
+
+
+@pytest.fixture
+async def vigil(monkeypatch) -> AsyncIterator[Vigil]:
+    monkeypatch.setattr(recollecting, "Memory", Stored)
+    bus = MemoryBus("system-redis")
+    found = Vigil(
+        Keeper(bus), Notices(of="heartbeat", by="healer", channel="healer:alerts"), home="system-redis"
+    )
+    watches = [Watch(svc, "system-redis", f"{svc}:heartbeat", 10.0, 30.0) for svc in NAMES]
+    found.watch(watches, listen={"system-redis": 10.0}, tell=["system-redis"])
+
+    async def nobody(_bus: MemoryBus, _timeouts: dict[str, float]):
+        for answer in ():
+            yield answer
+
+    monkeypatch.setattr(recollecting, "read_last_beats", nobody)
+    yield found
+    await bus.aclose()
+
+
+@contextlib.asynccontextmanager
+async def measured() -> AsyncIterator[Work]:
+    """Measure what is done inside; what is there before is none of it."""
+    gc.collect()
+    gc.freeze()
+    work = Work()
+    task = asyncio.create_task(work.measure())
+    await asyncio.sleep(0)
+    yield work
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    gc.unfreeze()
+
+
+async def test_the_recall_of_tens_of_thousands_leaves_the_loop_to_others_and_misses_nobody_meanwhile(vigil):
+    ticks = itertools.count()
+
+    async def tick() -> None:
+        while vigil.life.held:
+            next(ticks)
+            assert not vigil.life.tick(moment()).suspects
+            await asyncio.sleep(0)
+
+    async with measured() as work:
+        await asyncio.gather(vigil._memory._recall(Stored()), tick())
+    assert not vigil.life.held
+    assert {record.state for record in vigil.life.records.values()} == {State.DOWN}
+    assert next(ticks) > 1 / LONGEST_SHARE
+    assert work.longest < LONGEST_SHARE * work.whole
+
+
+async def test_a_takeover_of_tens_of_thousands_leaves_the_loop_to_others_and_what_they_conclude_stands(
+    vigil, monkeypatch
+):
+    await vigil._memory._recall(Stored())
+    vigil._memory._begun.set()
+    monkeypatch.setattr(Stored, "entries", roster(State.UP))
+    untold: set[str] = set()
+
+    def left() -> set[str]:
+        return {svc for svc in NAMES if vigil.life.records[svc].state is State.DOWN}
+
+    async def conclude() -> None:
+        """Meanwhile this listener finds something of its own that it has still to tell."""
+        while len(left()) == COUNT:  # noqa: ASYNC110 - a takeover tells nobody how far it is
+            await asyncio.sleep(0)
+        untold.update(left())
+
+    async with measured() as work:
+        fence = Fence("q", 3)
+        await asyncio.gather(vigil._memory.take_over("system-redis", fence, untold), conclude())
+    assert 0 < len(untold) < COUNT
+    assert left() == untold
+    assert work.longest < LONGEST_SHARE * work.whole

@@ -1,0 +1,145 @@
+import asyncio
+
+import orjson
+import pytest
+
+from marketswarm.bus import BusError
+from marketswarm.detector import Of, State, Told, Verdict
+from marketswarm.monitor import Notices
+from marketswarm.monitor.tell import AT_ONCE, Outbox
+from marketswarm.monitor.voice import UNFENCED
+from marketswarm.testing import MemoryBus
+from support.simulation.outboxes import outbox
+from support.waiting import auntil
+
+NOTICES = Notices(of="heartbeat", by="healer", channel="healer:alerts")
+LOG = "healer:alerts:log"
+
+
+def down(svc: str = "a", ts: float = 1.0) -> Verdict:
+    return Verdict(svc, State.DOWN, Told.ALERT, ts, reason="silent", late_sec=31.0, timeout_sec=30.0)
+
+
+def up(svc: str = "a", ts: float = 2.0, told: Told = Told.ALERT) -> Verdict:
+    return Verdict(svc, State.UP, told, ts, timeout_sec=30.0, age_sec=0.0)
+
+
+def gone(svc: str = "a", ts: float = 3.0, told: Told = Told.ALERT) -> Verdict:
+    return Verdict(svc, State.UNWATCHED, told, ts, timeout_sec=30.0)
+
+
+@pytest.fixture
+async def bus():
+    bus = MemoryBus()
+    yield bus
+    await bus.aclose()
+
+
+def outbox_on(bus) -> tuple[Outbox, list[Verdict]]:
+    told: list[Verdict] = []
+    box = outbox(bus, NOTICES, told)
+    return box, told
+
+
+async def logged(bus) -> list[tuple[str, str]]:
+    events = [orjson.loads(fields[b"event"]) for _, fields in await bus.client.xrange(LOG)]
+    return [(event["type"], event["svc"]) for event in events]
+
+
+async def test_everything_is_told_in_order_and_two_of_one_service_never_go_together(bus):
+    box, told = outbox_on(bus)
+    verdicts = [down("a"), down("b"), up("a"), down("a", 4.0), up("b")]
+    for verdict in verdicts:
+        box.put(verdict)
+    assert [verdict.svc for verdict in box._next()] == ["a", "b"]
+    await box._offer(UNFENCED)
+    assert told == verdicts
+    assert len(box) == 0
+    assert await logged(bus) == [
+        *(("heartbeat_miss", "a"), ("heartbeat_miss", "b"), ("heartbeat_ok", "a")),
+        *(("heartbeat_miss", "a"), ("heartbeat_ok", "b")),
+    ]
+
+
+async def test_so_many_go_at_once_and_no_more(bus):
+    box, told = outbox_on(bus)
+    for n in range(AT_ONCE + 1):
+        box.put(down(f"svc{n}"))
+    assert len(box._next()) == AT_ONCE
+    await box._offer(UNFENCED)
+    assert len(told) == AT_ONCE + 1
+
+
+async def test_a_bus_and_a_service_of_one_name_are_two(bus):
+    box, _ = outbox_on(bus)
+    box.put(Verdict("x", State.DOWN, Told.ALERT, 1.0, of=Of.BUS))
+    box.put(down("x"))
+    await box._offer(UNFENCED)
+    assert await logged(bus) == [("bus_miss", "x"), ("heartbeat_miss", "x")]
+
+
+async def test_what_a_bus_does_not_take_waits_in_order_and_is_told_once_it_does(bus):
+    box, told = outbox_on(bus)
+    bus.connected = False
+    task = asyncio.create_task(box.run())
+    box.put(down())
+    box.put(up())
+    await auntil(lambda: box.retries >= 2)
+    assert told == []
+    bus.connected = True
+    await auntil(lambda: not len(box))
+    assert await logged(bus) == [("heartbeat_miss", "a"), ("heartbeat_ok", "a")]
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.mark.parametrize("before", [[], [down()]])
+async def test_what_was_told_already_is_not_told_again(bus, before):
+    for verdict in [*before, down(), up(), gone(), gone()]:
+        box, told = outbox_on(bus)  # another run, or an answer that got lost
+        box.put(verdict)
+        await box._offer(UNFENCED)
+        assert told == [verdict]
+    assert await logged(bus) == [("heartbeat_miss", "a"), ("heartbeat_ok", "a"), ("heartbeat_unwatched", "a")]
+    assert await bus.client.hlen("healer:roster") == 0
+    assert not await bus.client.exists("health:a")
+
+
+async def test_what_is_forgotten_in_silence_leaves_the_log_alone(bus):
+    box, _ = outbox_on(bus)
+    for verdict in (up(told=Told.QUIETLY), gone(told=Told.FORGOTTEN)):
+        box.put(verdict)
+    await box._offer(UNFENCED)
+    assert await logged(bus) == [("heartbeat_ok", "a")]
+    assert await bus.client.hlen("healer:roster") == 0
+    assert not await bus.client.exists("health:a")
+
+
+async def test_an_outbox_that_takes_over_goes_on_with_the_oldest(bus):
+    old, _ = outbox_on(bus)
+    old.put(down("a"))
+    old.put(down("b"))
+    box, told = outbox_on(bus)
+    box.put(up("a"))
+    box.inherit(old)
+    await box._offer(UNFENCED)
+    assert told == [down("a"), down("b"), up("a")]
+
+
+async def test_an_entry_that_nobody_can_read_is_as_good_as_none(bus):
+    await bus.client.hset("healer:roster", "a", "junk")
+    box, _ = outbox_on(bus)
+    box.put(down())
+    await box._offer(UNFENCED)
+    assert await logged(bus) == [("heartbeat_miss", "a")]
+
+
+async def test_a_roster_that_is_none_refuses_before_anything_is_written(bus):
+    await bus.client.set("healer:roster", "a string")
+    box, told = outbox_on(bus)
+    box.put(down())
+    with pytest.raises(BusError):
+        await box._offer(UNFENCED)
+    assert (told, len(box)) == ([], 1)
+    assert not await bus.client.exists(LOG)
+    assert not await bus.client.exists("health:a")

@@ -1,0 +1,208 @@
+"""Telling on a real server: once, in order, all or nothing, whatever happens on the way."""
+
+import asyncio
+import contextlib
+import dataclasses
+
+import orjson
+import pytest
+
+from marketswarm.bus import Bus
+from marketswarm.bus.scripts import all_scripts
+from marketswarm.detector import Of, State, Told, Verdict
+from marketswarm.monitor import Notices
+from marketswarm.seeding.functions import load_functions
+from support.rig import Server, TcpProxy
+from support.simulation.outboxes import outbox
+from support.waiting import auntil
+
+pytestmark = pytest.mark.live
+
+LOG = "healer:alerts:log"
+FILL = "for n = 1, ARGV[1] do redis.call('XADD', KEYS[1], '*', 'event', '{}') end"
+
+
+def verdict(svc: str, state: State, ts: float) -> Verdict:
+    return Verdict(
+        svc, state, Told.ALERT, ts, timeout_sec=30.0, reason="silent" if state is State.DOWN else None
+    )
+
+
+@pytest.fixture
+def server(tmp_path):
+    with Server(tmp_path / "bus") as server:
+        yield server
+
+
+@contextlib.asynccontextmanager
+async def telling(url: str):
+    bus = Bus("system-redis", url, within_sec=0.3)
+    notices = Notices(of="heartbeat", by="healer", channel="healer:alerts")
+    told: list[Verdict] = []
+    box = outbox(bus, notices, told)
+    task = asyncio.create_task(box.run())
+    try:
+        yield box, told
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await bus.aclose()
+
+
+def logged(server: Server) -> list[tuple[str, str]]:
+    events = [
+        orjson.loads(fields[1] if isinstance(fields, list) else fields["event"])
+        for _, fields in server.cmd("XRANGE", LOG, "-", "+")
+    ]
+    return [(event["type"].removeprefix("heartbeat_"), event["svc"]) for event in events]
+
+
+async def test_an_answer_that_is_lost_tells_nothing_twice_and_keeps_the_order(server):
+    with TcpProxy(server.port) as wire:
+        async with telling(wire.url) as (box, told):
+            await load_functions(box.bus, all_scripts())  # else the server is asked for one first
+            box.put(verdict("first", State.DOWN, 1.0))
+            await auntil(lambda: told)
+            wire.swallow(direction="down")
+            expected = [("miss", "first")]
+            for n, state in enumerate([State.DOWN, State.UP, State.DOWN, State.UP]):
+                for svc in "ab":
+                    box.put(verdict(svc, state, 2.0 + n))
+                    expected.append(("miss" if state is State.DOWN else "ok", svc))
+            box.put(verdict("first", State.UNWATCHED, 9.0))
+            await auntil(
+                lambda: box.retries >= 2 and len(logged(server)) > 1, 5, "a telling without an answer"
+            )
+            assert len(told) == 1
+            wire.heal()
+            await auntil(lambda: not len(box), 5)
+            assert logged(server) == [*expected, ("unwatched", "first")]
+            assert len(told) == len(expected) + 1
+
+
+async def test_a_full_server_takes_nothing_at_all_and_later_everything(server):
+    async with telling(server.url) as (box, told):
+        server.cmd("CONFIG", "SET", "maxmemory", "1")
+        for n in range(150):
+            box.put(verdict(f"svc{n}", State.DOWN, 1.0))
+        await auntil(lambda: box.retries >= 2)
+        assert (told, server.cmd("EXISTS", LOG, "healer:roster", "health:svc0")) == ([], 0)
+        server.cmd("CONFIG", "SET", "maxmemory", "0")
+        await auntil(lambda: not len(box), 5)
+        assert logged(server) == [("miss", f"svc{n}") for n in range(150)]
+        assert server.cmd("HLEN", "healer:roster") == 150
+        assert 60 <= server.cmd("TTL", "health:svc149") <= 90
+
+
+async def test_a_server_killed_in_the_midst_tells_each_once(server):
+    async with telling(server.url) as (box, _):
+        for n in range(300):
+            box.put(verdict(f"svc{n}", State.DOWN, 1.0))
+        await auntil(lambda: len(box) < 300)
+        server.stop()
+        for n in range(300):
+            box.put(verdict(f"svc{n}", State.UP, 2.0))
+        server.start()
+        await auntil(lambda: not len(box), 8)
+        found = logged(server)
+        assert len(found) == len(set(found)) == 600
+        assert found[:300] == [("miss", f"svc{n}") for n in range(300)]
+
+
+async def test_a_channel_that_is_closed_to_us_loses_nothing_of_the_log(server):
+    server.cmd("ACL", "SETUSER", "default", "resetchannels")
+    async with telling(server.url) as (box, told):
+        box.put(verdict("a", State.DOWN, 1.0))
+        await auntil(lambda: told)
+        assert logged(server) == [("miss", "a")]
+
+
+async def test_a_verdict_that_is_refused_halfway_leaves_no_trace_however_often_it_is_offered(server):
+    server.cmd("ACL", "SETUSER", "half", "on", ">pw", "~*", "&*", "+@all", "-hset")
+    url = server.url.replace("redis://", "redis://half:pw@")
+    async with telling(url) as (box, told):
+        box.put(verdict("one", State.DOWN, 1.0))
+        await auntil(lambda: box.retries >= 3)
+        assert not told
+        assert logged(server) == []
+        assert not server.cmd("EXISTS", "health:one")
+        server.cmd("ACL", "SETUSER", "half", "+hset")
+        await auntil(lambda: told)
+    assert logged(server) == [("miss", "one")]
+
+
+async def test_a_service_may_be_called_as_a_bus_is(server):
+    server.cmd("SET", "health:market-redis", "of the service")
+    async with telling(server.url) as (box, told):
+        for state in (State.DOWN, State.UP):
+            box.put(Verdict("market-redis", state, Told.ALERT, 1.0, of=Of.BUS, reason="refused"))
+        await auntil(lambda: len(told) == 2)
+    assert server.cmd("GET", "health:market-redis") == "of the service"
+
+
+def of_bus(state: State, ts: float) -> Verdict:
+    return dataclasses.replace(verdict("market-redis", state, ts), of=Of.BUS, reason=None)
+
+
+CJSON = ["decode_max_depth(1)", "encode_max_depth(1)", "encode_sparse_array(true, 1, 1)"]
+
+
+@pytest.mark.parametrize("setting", CJSON)
+async def test_what_another_script_sets_of_cjson_hides_no_ok(server, setting):
+    async with telling(server.url) as (box, told):
+        box.put(of_bus(State.DOWN, 1.0))
+        await auntil(lambda: told)
+        server.cmd("EVAL", f"cjson.{setting}", 0)
+        box.put(of_bus(State.UP, 2.0))
+        await auntil(lambda: len(told) == 2)
+    assert logged(server) == [("bus_miss", "market-redis"), ("bus_ok", "market-redis")]
+
+
+@pytest.mark.parametrize("entry", ["{", "[]", "1", '{"verdict":null}'])
+async def test_an_entry_that_cannot_be_read_hides_no_verdict_and_is_said(server, entry, capsys):
+    server.cmd("HSET", "healer:roster", "bus:market-redis", entry)
+    async with telling(server.url) as (box, told):
+        for times in (1, 2):
+            box.put(of_bus(State.UP, 1.0))
+            await auntil(lambda times=times: len(told) == times)
+    assert logged(server) == [("bus_ok", "market-redis")]
+    assert "".join(capsys.readouterr()).count("tell.entry_unreadable") == 1
+
+
+async def test_what_the_notifier_has_not_read_yet_stays_on_the_log(server):
+    server.cmd("EVAL", FILL, 1, LOG, 120_000)
+    server.cmd("XGROUP", "CREATE", LOG, "notifier", "0")
+    async with telling(server.url) as (box, told):
+        for n in range(150):
+            box.put(verdict(f"svc{n}", State.DOWN, 1.0))
+        await auntil(lambda: len(told) == 150, 10)
+        assert server.cmd("XLEN", LOG) == 120_150
+        server.cmd("XGROUP", "SETID", LOG, "notifier", "$")
+
+        def is_short() -> bool:  # each of these has the server trim some of what is too much
+            box.put(verdict(f"later{len(told)}", State.DOWN, 1.0))
+            return server.cmd("XLEN", LOG) < 101_000
+
+        await auntil(is_short, 10)
+
+
+async def test_a_day_of_flapping_against_a_bus_that_refuses_is_bounded_and_what_lasts_is_told(server):
+    async with telling(server.url) as (box, _):
+        server.cmd("CONFIG", "SET", "maxmemory", "1")
+        await auntil(lambda: box.put(verdict("first", State.DOWN, 0.5)) or box.refusal, 10)
+        most = 0
+        for ts in range(1, 3_000):
+            for svc in "abcdefghij":
+                box.put(verdict(svc, State.DOWN, ts))
+                box.put(verdict(svc, State.UP, ts + 0.5))
+            most = max(most, len(box))
+            await asyncio.sleep(0)
+        assert most < 10_100
+        assert box.superseded > 40_000
+        for svc in "abc":
+            box.put(verdict(svc, State.DOWN, 9_000.0))
+        server.cmd("CONFIG", "SET", "maxmemory", "0")
+        await auntil(lambda: not len(box), 60)
+        found = logged(server)
+        assert [found.count(("miss", svc)) - found.count(("ok", svc)) for svc in "abcd"] == [1, 1, 1, 0]
+        assert found[-3:] == [("miss", svc) for svc in "abc"]

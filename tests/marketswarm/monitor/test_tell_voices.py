@@ -1,0 +1,111 @@
+"""Outboxes of two listeners on one bus: who leads tells, who stands by keeps count."""
+
+import asyncio
+
+import orjson
+import pytest
+
+from marketswarm.detector import State, Told, Verdict
+from marketswarm.monitor import Fence, Notices
+from marketswarm.testing import MemoryBus
+from support.simulation.outboxes import Held, outbox
+from support.waiting import auntil
+
+NOTICES = Notices(of="heartbeat", by="healer", channel="healer:alerts")
+MINE, OTHER = Fence("mine", 3), Fence("other", 4)
+
+
+def verdict(state: State, ts: float, svc: str = "a", **more) -> Verdict:
+    return Verdict(svc, state, Told.ALERT, ts, timeout_sec=30.0, **more)
+
+
+def gap(ts: float, mark: str = "heartbeat_gap.a.1") -> Verdict:
+    return verdict(State.UP, ts, gap_sec=60.0, restarted=True, mark=mark, since=ts - 90)
+
+
+@pytest.fixture
+async def bus():
+    bus = MemoryBus()
+    yield bus
+    await bus.aclose()
+
+
+async def lead(bus: MemoryBus, fence: Fence) -> None:
+    await bus.client.hset("healer:lease", mapping={"boot": fence.boot, "epoch": fence.epoch})
+
+
+async def logged(bus: MemoryBus) -> list[str]:
+    return [
+        orjson.loads(fields[b"event"])["type"] for _, fields in await bus.client.xrange("healer:alerts:log")
+    ]
+
+
+@pytest.mark.parametrize("lease", [None, OTHER, Fence("mine", 2), Fence("other", 3)])
+async def test_who_believes_to_lead_and_does_not_is_turned_away_and_keeps_its_verdicts(bus, lease):
+    if lease is not None:
+        await lead(bus, lease)
+    voice, told = Held(MINE), []
+    box = outbox(bus, NOTICES, told, voice)
+    box.put(verdict(State.DOWN, 1.0))
+    await box._offer(MINE)
+    assert (voice.turned, told, len(box)) == (1, [], 1)
+    assert await bus.client.keys("*") == ([] if lease is None else [b"healer:lease"])
+
+
+async def test_what_the_leader_told_is_dropped_and_the_rest_is_told_on_taking_over(bus):
+    await lead(bus, OTHER)
+    leader, standby = outbox(bus, NOTICES, [], Held(OTHER)), Held()
+    box = outbox(bus, NOTICES, told := [], standby)
+    task = asyncio.create_task(box.run())
+    box.put(verdict(State.DOWN, 1.0))
+    box.put(verdict(State.DOWN, 1.0, "b"))
+    leader.put(verdict(State.DOWN, 1.2))
+    await leader._offer(OTHER)
+    await auntil(lambda: len(box) == 1)
+    box.put(verdict(State.UP, 5.0))
+    await lead(bus, MINE)
+    standby.now = MINE
+    box.wake()
+    await auntil(lambda: not len(box))
+    assert [(each.svc, each.state) for each in told] == [("b", State.DOWN), ("a", State.UP)]
+    assert await logged(bus) == ["heartbeat_miss", "heartbeat_miss", "heartbeat_ok"]
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_nothing_is_offered_before_all_that_was_told_is_taken_over(bus):
+    await lead(bus, MINE)
+    voice = Held(MINE)
+    box = outbox(bus, NOTICES, told := [], voice)
+    gate, seen = asyncio.Event(), []
+
+    async def take_over(fence, untold):
+        seen.append((fence, set(untold)))
+        await gate.wait()
+
+    box._take_over = take_over
+    box.put(verdict(State.DOWN, 1.0))
+    task = asyncio.create_task(box.run())
+    await auntil(lambda: seen)
+    assert (seen, told) == ([(MINE, {"a"})], [])
+    gate.set()
+    await auntil(lambda: told)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_gap_is_told_once_whoever_tells_it(bus):
+    box = outbox(bus, NOTICES, [])
+    for each in (verdict(State.UP, 1.0), gap(100.0), gap(100.4), gap(300.0, "heartbeat_gap.a.2")):
+        box.put(each)
+        await box._offer(Fence("", 0))
+    assert await logged(bus) == ["heartbeat_ok", "heartbeat_gap", "heartbeat_gap"]
+    assert orjson.loads(await bus.client.get("health:a"))["type"] == "heartbeat_ok"
+
+
+async def test_of_one_that_was_told_down_meanwhile_no_gap_is_told(bus):
+    box = outbox(bus, NOTICES, [])
+    for each in (verdict(State.UP, 1.0), verdict(State.DOWN, 90.0), gap(100.0), verdict(State.UP, 101.0)):
+        box.put(each)
+        await box._offer(Fence("", 0))
+    assert await logged(bus) == ["heartbeat_ok", "heartbeat_miss", "heartbeat_ok"]

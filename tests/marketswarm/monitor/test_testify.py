@@ -1,0 +1,108 @@
+from typing import Any
+
+import pytest
+
+from marketswarm.beat import make
+from marketswarm.bus import BusError
+from marketswarm.monitor.testify import AT_ONCE, age, read_last_beats
+from marketswarm.testing import MemoryBus
+
+
+@pytest.mark.parametrize(
+    ("timeout_sec", "left_ms", "want"),
+    [
+        (30.0, 60_000, 0.0),
+        (30.0, 56_000, 4.0),
+        (30.0, 0, 60.0),
+        (1.5, 2_999, 0.001),
+        (30.0, 60_001, 0.0),  # rounding on the way
+        (30.0, 60_002, None),  # not by us, or by another timeout
+        (30.0, -1, None),  # no end to its life
+        (30.0, -2, None),  # no such key
+    ],
+)
+def test_a_beats_age_is_what_its_key_has_lived(timeout_sec, left_ms, want):
+    assert age(timeout_sec, left_ms) == want
+
+
+async def ask(bus: MemoryBus, timeouts: dict[str, float]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    async for answer in read_last_beats(bus, timeouts):
+        found |= answer.found
+    return found
+
+
+async def test_many_are_asked_in_turns_and_what_can_not_be_read_is_left_out():
+    bus = MemoryBus()
+    names = [f"svc{n}" for n in range(AT_ONCE + 10)]
+    for name in names:
+        await bus.client.set(f"beat:{name}", make(name, 5, 1.0, boot="b"), px=55_000)
+    await bus.client.set("beat:svc0", b"junk", px=1000)
+    await bus.client.delete("beat:svc1")
+    await bus.client.set("beat:svc2", make("svc3", 1, 1.0), px=1000)
+    await bus.client.delete("beat:svc3")
+    await bus.client.rpush("beat:svc3", "no string")
+    await bus.client.set("beat:svc4", make("svc4", 5, 1.0))
+    found = await ask(bus, dict.fromkeys(names, 30.0))
+    assert found.keys() == set(names[4:])
+    assert found["svc4"].age_sec is None
+    assert found[names[-1]].beat.i == 5
+    assert found[names[-1]].age_sec == pytest.approx(12.5, abs=7.5)  # 5 s, and what it took
+    await bus.aclose()
+
+
+async def test_what_is_no_beat_is_named_with_its_fault_and_never_read_whole():
+    bus = MemoryBus()
+    await bus.client.set("beat:big", make("big", 5, 1.0)[:-1] + b" " * 1_000_000 + b"}", px=1000)
+    await bus.client.rpush("beat:list", "no string")
+    replies = []
+    script = bus.script
+
+    async def seen(*args):
+        replies.append(await script(*args))
+        return replies[-1]
+
+    bus.script = seen
+    (answer,) = [answer async for answer in read_last_beats(bus, {"big": 30.0, "list": 30.0, "none": 30.0})]
+    assert answer.asked == ["big", "list", "none"]
+    assert answer.found == {}
+    assert {svc: found.reason for svc, found in answer.unreadable.items()} == {
+        "big": "too_long",
+        "list": "not_json",
+    }
+    assert len(replies[0][0]) == 4097
+    await bus.aclose()
+
+
+async def test_after_a_batch_that_failed_each_is_asked_alone_and_one_that_fails_hides_no_other():
+    bus = MemoryBus()
+    for name in "abc":
+        await bus.client.set(f"beat:{name}", make(name, 5, 1.0), px=55_000)
+    script = bus.script
+
+    async def refuses_b(known, keys, args):
+        if "beat:b" in keys:
+            raise BusError("bus", "error", "no such luck")
+        return await script(known, keys, args)
+
+    bus.script = refuses_b
+    answers = [answer async for answer in read_last_beats(bus, dict.fromkeys("abc", 30.0))]
+    assert [answer.asked for answer in answers] == [["a"], ["c"]]
+    assert [*answers[0].found, *answers[1].found] == ["a", "c"]
+    await bus.aclose()
+
+
+@pytest.mark.parametrize("reason", ["timeout", "refused", "error"])
+async def test_a_bus_that_answers_nobody_is_away_and_is_not_asked_for_each(reason):
+    bus = MemoryBus()
+    asked = []
+
+    async def fails(_script, keys, _args):
+        asked.append(len(keys))
+        raise BusError("bus", reason)
+
+    bus.script = fails
+    with pytest.raises(BusError):
+        [_ async for _ in read_last_beats(bus, dict.fromkeys("abc", 30.0))]
+    assert asked == ([3, 1, 1, 1] if reason == "error" else [3, 1])
+    await bus.aclose()

@@ -1,0 +1,143 @@
+"""What a listener that stands by drops, and what it would tell."""
+
+from dataclasses import replace
+
+import pytest
+
+from marketswarm.detector import Of, State, Told, Verdict
+from marketswarm.monitor.untold import SURE_SEC, Pending, is_its_own, untold
+from support.simulation.manual_detector import stored
+
+NEVER = float("-inf")
+DOWN, UP, GONE = State.DOWN, State.UP, State.UNWATCHED
+
+
+def pending(*states: State, of: Of = Of.SERVICE) -> list[Pending]:
+    """Verdicts a second apart, from 100 s on; they were not told in the same instant elsewhere."""
+    return [
+        Pending(Verdict("a", state, Told.ALERT, 1000.0 + n, of=of), 100.0 + n)
+        for n, state in enumerate(states)
+    ]
+
+
+def left(found: list[Pending]) -> list[State]:
+    return [one.verdict.state for one in found]
+
+
+@pytest.mark.parametrize(
+    ("states", "shown", "moved", "rest"),
+    [
+        # one transition: the state alone tells
+        ([DOWN], "up", False, [DOWN]),
+        ([DOWN], "up", True, [DOWN]),
+        ([DOWN], "down", True, []),
+        ([DOWN], "down", False, []),
+        # there and back: whether the entry was written anew tells
+        ([DOWN, UP], "up", False, [DOWN, UP]),
+        ([DOWN, UP], "up", True, []),
+        ([DOWN, UP], "down", True, [UP]),
+        ([UP, DOWN], "up", True, [DOWN]),
+        ([DOWN, UP, DOWN], "up", True, [DOWN]),
+        # no longer watched: no entry is left
+        ([GONE], None, True, []),
+        ([GONE], "up", False, [GONE]),
+        ([DOWN, GONE], "down", True, [GONE]),
+        # never told of at all
+        ([UP], None, True, [UP]),
+        ([DOWN], None, True, [DOWN]),
+    ],
+)
+def test_what_the_roster_shows_is_told(states, shown, moved, rest):
+    entry = None if shown is None else stored(verdict=shown, ts=990.0)
+    before = 900.0 if moved else 990.0
+    assert left(untold(pending(*states), entry, before=before, leader_seen=NEVER)) == rest
+
+
+@pytest.mark.parametrize(("ts", "rest"), [(990.0, [DOWN, UP]), (999.0, []), (1000.9, [])])
+def test_an_entry_that_was_never_looked_at_is_as_old_as_it_says(ts, rest):
+    entry = stored(verdict="up", ts=ts)
+    assert left(untold(pending(DOWN, UP), entry, before=None, leader_seen=NEVER)) == rest
+
+
+@pytest.mark.parametrize(("seen", "rest"), [(101.0 + SURE_SEC, [DOWN, UP]), (101.1 + SURE_SEC, [])])
+def test_what_came_and_went_under_the_eyes_of_the_leader_is_its_to_tell(seen, rest):
+    entry = stored(verdict="up", ts=990.0)
+    assert left(untold(pending(DOWN, UP), entry, before=990.0, leader_seen=seen)) == rest
+
+
+def test_a_state_that_the_leader_does_not_see_yet_is_kept_however_long_it_lives():
+    entry = stored(verdict="up", ts=990.0)
+    assert left(untold(pending(DOWN), entry, before=990.0, leader_seen=1e9)) == [DOWN]
+
+
+def test_a_bus_of_which_nothing_is_stored_counts_as_up():
+    assert untold(pending(UP, of=Of.BUS), None, before=None, leader_seen=NEVER) == []
+    assert left(untold(pending(DOWN, of=Of.BUS), None, before=None, leader_seen=NEVER)) == [DOWN]
+
+
+def test_a_loss_of_which_a_bus_stored_nothing_was_told_to_nobody_there_though_it_is_over():
+    both = pending(DOWN, UP, of=Of.BUS)
+    assert left(untold(both, None, before=None, leader_seen=NEVER)) == [DOWN, UP]
+    assert left(untold(pending(DOWN, UP), None, before=None, leader_seen=NEVER)) == [DOWN, UP]
+    assert untold(pending(DOWN, GONE), None, before=None, leader_seen=NEVER) == []
+
+
+def own(*states: State) -> list[Pending]:
+    return [replace(one, its_own=one.verdict.state is DOWN) for one in pending(*states, of=Of.BUS)]
+
+
+def test_the_loss_of_a_bus_that_the_leader_heard_meanwhile_is_nobodys_once_it_is_over():
+    entry = stored(verdict="up", ts=990.0)
+    for held in (None, entry):
+        before = 990.0 if held else None
+        assert untold(own(DOWN, UP), held, before=before, leader_seen=NEVER) == []
+        assert untold(own(DOWN, UP, DOWN, UP), held, before=before, leader_seen=NEVER) == []
+    # while it lasts, whoever is left to lead hears nothing there; and one of two was a loss to all
+    assert left(untold(own(DOWN), entry, before=990.0, leader_seen=NEVER)) == [DOWN]
+    both = [*own(DOWN, UP), *(replace(one, at=one.at + 10) for one in pending(DOWN, UP, of=Of.BUS))]
+    assert left(untold(both, entry, before=990.0, leader_seen=NEVER)) == [DOWN, UP, DOWN, UP]
+
+
+@pytest.mark.parametrize(
+    ("state", "of", "hears", "its_own"),
+    [
+        (DOWN, Of.BUS, 95.1, True),
+        (DOWN, Of.BUS, 94.9, False),  # it may have gone right after that
+        (DOWN, Of.BUS, NEVER, False),
+        (UP, Of.BUS, 99.0, False),
+        (DOWN, Of.SERVICE, 99.0, False),
+    ],
+)
+def test_it_is_the_way_that_is_lost_if_the_leader_heard_the_bus_within_half_the_timeout(
+    state, of, hears, its_own
+):
+    verdict = Verdict("a", state, Told.ALERT, 1000.0, of=of, timeout_sec=10.0)
+    assert is_its_own(verdict, hears, 100.0) is its_own
+
+
+def gap(since: float | None = 995.0) -> Pending:
+    verdict = Verdict("a", UP, Told.ALERT, 1000.0, gap_sec=60.0, restarted=True, mark="gap.a.1", since=since)
+    return Pending(verdict, 100.0)
+
+
+@pytest.mark.parametrize(
+    ("entry", "seen", "kept"),
+    [
+        (stored(verdict="up", ts=990.0), NEVER, True),
+        (stored(verdict="up", ts=990.0, mark="gap.a.0"), NEVER, True),
+        (stored(verdict="up", ts=990.0, mark="gap.a.1"), NEVER, False),
+        (stored(verdict="up", ts=996.0), NEVER, False),  # somebody listened, and told an outage
+        (stored(verdict="up", ts=990.0), 100.0 + SURE_SEC, True),
+        (stored(verdict="up", ts=990.0), 100.1 + SURE_SEC, False),
+        (None, NEVER, True),
+    ],
+)
+def test_a_gap_is_told_only_if_nobody_else_listened(entry, seen, kept):
+    assert bool(untold([gap()], entry, before=990.0, leader_seen=seen)) is kept
+
+
+def test_a_gap_and_what_follows_it_stay_in_order():
+    later = Pending(Verdict("a", DOWN, Told.ALERT, 1030.0), 130.0)
+    entry = stored(verdict="up", ts=990.0)
+    found = untold([gap(), later], entry, before=990.0, leader_seen=NEVER)
+    assert [one.at for one in found] == [100.0, 130.0]
