@@ -299,7 +299,7 @@ class NotifierSettings(ChannelSettings):
         None  # default: five minutes
     )
     notifier_lease_sec: Seconds = 3.0
-    # where channels of the truth may send what they have of the environment: see `marketswarm.truth.grants`
+    # hosts to which channels of the truth may send values of the environment: `marketswarm.truth.env_policy`
     notify_allowed_hosts: Annotated[str, Field(min_length=1)] | None = None
 
 

@@ -16,7 +16,7 @@ import orjson
 from marketswarm import log as logs
 from marketswarm.channels import Channel, Message, SendError
 from marketswarm.truth.credentials import reference_in
-from marketswarm.truth.grants import place_of
+from marketswarm.truth.env_policy import place_of
 
 PARTS: Final = ("type", "url", "host", "to", "channel", "chat")
 """The options that say where a channel leads."""

@@ -9,7 +9,7 @@ from marketswarm.channels import Channel, open_channels
 from marketswarm.channels.opening import ChannelError, make
 from marketswarm.exit import Code, Exit
 from marketswarm.settings import ChannelSettings, variable
-from marketswarm.truth.grants import Refused, resolved
+from marketswarm.truth.env_policy import Refused, resolved
 
 TYPE: Final = "type"
 

@@ -26,8 +26,8 @@ from pydantic_core import ErrorDetails
 from marketswarm.bus import first_line
 from marketswarm.exit import Code, Exit
 from marketswarm.truth import AccessPoint, Loaded, Service, Truth, TruthError
-from marketswarm.truth.load import look_at
-from marketswarm.truth.problems import Place, Problem, found, hint, nearest, path
+from marketswarm.truth.errors import Place, Problem, found, hint, nearest, path
+from marketswarm.truth.parse import look_at
 
 _INNER_PATH: Final = re.compile(r"(?P<path>\w+(?:\[\d+\]|\.\w+)*): (?P<said>.+)", re.DOTALL)
 _STEP: Final = re.compile(r"\[(\d+)\]|(\w+)")
@@ -223,7 +223,7 @@ class _Unloadable(Exception):  # noqa: N818 - a result like another
 
 
 def load(raw: bytes) -> Loaded:
-    """As `marketswarm.truth.load`, and the services' own parts are checked as well.
+    """As `marketswarm.truth.parse`, and the services' own parts are checked as well.
 
     Raises:
         TruthError: with every mistake at once, those of the document before those of the services.

@@ -18,7 +18,7 @@ from marketswarm.bus.subscriber import subscribe
 from marketswarm.exit import Code, Exit
 from marketswarm.settings import Common
 from marketswarm.truth import Loaded, Truth, TruthError, load
-from marketswarm.truth.decode import MAX_BYTES
+from marketswarm.truth.parse import MAX_BYTES
 
 META: Final = "truth:meta"
 CHANGED: Final = "truth:changed"

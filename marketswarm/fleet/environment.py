@@ -14,7 +14,7 @@ from marketswarm.bus import variable_of
 from marketswarm.settings import Common, HealerSettings, NotifierSettings, SentinelSettings, variables_of
 from marketswarm.truth import Truth
 from marketswarm.truth.credentials import reference_in
-from marketswarm.truth.grants import PREFIX, is_feed_variable
+from marketswarm.truth.env_policy import PREFIX, is_feed_variable
 
 # fmt: off
 HARMLESS: Final = frozenset({

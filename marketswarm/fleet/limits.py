@@ -12,7 +12,7 @@ LIMITS: Final[Mapping[str, str]] = {
     "maxmemory": MAXMEMORY,
     "maxmemory-policy": "noeviction",
     "maxmemory-clients": "512mb",
-    # the longest argument is a truth of the greatest length (truth/decode.py), with room to spare
+    # the longest argument is a truth of the greatest length (truth/parse.py), with room to spare
     "proto-max-bulk-len": "32mb",
     "client-query-buffer-limit": "64mb",
     # a subscriber may be behind by a burst of a million beats, but not for a minute

@@ -32,7 +32,7 @@ from marketswarm.event import MAX_BYTES, Malformed, parse
 from marketswarm.monitor.noted import read_note, write_note
 from marketswarm.monitor.voice import NOT_THE_LEADER, Fence
 from marketswarm.time_slice import Turns
-from marketswarm.truth.entries import SERVICE_NAME
+from marketswarm.truth.model import SERVICE_NAME
 
 SCAN: Final = 5000
 AT_ONCE: Final = 2000

@@ -6,8 +6,9 @@ what a new one changes. Not here: where documents are kept (`marketswarm.seeding
 
 from marketswarm.truth.credentials import resolve
 from marketswarm.truth.diff import Changes, diff
-from marketswarm.truth.document import DEFAULT_TIMEOUT_SEC, Truth, Watch
-from marketswarm.truth.entries import (
+from marketswarm.truth.errors import Problem, TruthError, nearest
+from marketswarm.truth.model import (
+    DEFAULT_TIMEOUT_SEC,
     HEALER,
     MARKET,
     MOST_REPLICAS,
@@ -16,12 +17,15 @@ from marketswarm.truth.entries import (
     AccessPoints,
     BusEntry,
     Heartbeat,
+    Probed,
     Service,
     Threshold,
+    Truth,
+    Watch,
+    probed,
+    probed_as,
 )
-from marketswarm.truth.load import Loaded, load
-from marketswarm.truth.probed import Probed, probed, probed_as
-from marketswarm.truth.problems import Problem, TruthError, nearest
+from marketswarm.truth.parse import Loaded, load
 
 __all__ = [
     "DEFAULT_TIMEOUT_SEC",

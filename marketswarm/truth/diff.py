@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
-from marketswarm.truth.document import Truth
-from marketswarm.truth.problems import show
+from marketswarm.truth.errors import show
+from marketswarm.truth.model import Truth
 
 
 @dataclass(frozen=True, slots=True)

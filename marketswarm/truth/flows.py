@@ -10,8 +10,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Final, Literal
 
-from marketswarm.truth.document import Truth
-from marketswarm.truth.entries import HEARTBEAT, AccessPoint
+from marketswarm.truth.model import HEARTBEAT, AccessPoint, Truth
 
 Does = Literal["writes", "reads"]
 FEW: Final = 5  # names in a sentence

@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from marketswarm.agent import Own
 from marketswarm.channels import Severity
-from marketswarm.truth import grants
-from marketswarm.truth.problems import Place
+from marketswarm.truth import env_policy
+from marketswarm.truth.errors import Place
 
 RATE_LIMIT_SEC: Final = 300.0
 RATE_LIMIT_MAX_HOLD_SEC: Final = 60.0
@@ -161,5 +161,5 @@ class Section(Own):
     def doubts(self) -> Iterator[tuple[Place, str]]:
         """See `Own`: what channels ask of the environment, and don't get, or not without its consent."""
         for name, options in self.settings.channels.items():
-            for option, why in (*grants.refusals(options), *grants.doubts(options)):
+            for option, why in (*env_policy.refusals(options), *env_policy.doubts(options)):
                 yield ("settings", "channels", name, option), why

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from marketswarm.agent import Own
 from marketswarm.settings import variables_of
-from marketswarm.truth.problems import Place
+from marketswarm.truth.errors import Place
 from services.massive.market.wishes import MarketWishes, key_refusal
 from services.massive.outlook import SVC, Patience
 from services.massive.settings import Settings

@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 from marketswarm import log
 from marketswarm.truth.credentials import reference_in
-from marketswarm.truth.grants import is_feed_variable
+from marketswarm.truth.env_policy import is_feed_variable
 from services.rss_agg import answers
 from services.rss_agg.answers import mark
 from services.rss_agg.documents import NotAFeed

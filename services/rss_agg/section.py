@@ -13,8 +13,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from marketswarm.agent import Own
 from marketswarm.net.addresses import Allowance, allowance
 from marketswarm.truth.credentials import reference_in
-from marketswarm.truth.grants import is_feed_variable
-from marketswarm.truth.problems import Place
+from marketswarm.truth.env_policy import is_feed_variable
+from marketswarm.truth.errors import Place
 
 DAY_SEC: Final = 86_400.0
 NOT_FOR_FEEDS: Final = "is not for feeds: one of the words of its name must be FEED, as in PAID_FEED_URL"

@@ -19,7 +19,7 @@ from marketswarm.cli.app import app
 from marketswarm.event import Event, Kind
 from marketswarm.exit import Code
 from marketswarm.settings import Common
-from marketswarm.truth import decode, load
+from marketswarm.truth import load, parse
 from support.pages import ROOT, blocks, table
 
 PAGE = "docs/contract.md"
@@ -130,7 +130,7 @@ def test_the_sizes_are_those_in_force():
     text = (ROOT / PAGE).read_text(encoding="utf-8")
     assert beat.MAX_BYTES == 4 * 1024
     assert event.MAX_BYTES == 16 * 1024
-    assert decode.MAX_BYTES == 16 * 1024 * 1024
+    assert parse.MAX_BYTES == 16 * 1024 * 1024
     assert "A beat has at most 4 KiB, an event 16 KiB, a truth 16 MiB" in text
     assert f"at most {beat.MAX_DETAIL} characters" in text
 

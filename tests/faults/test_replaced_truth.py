@@ -21,7 +21,7 @@ from pydantic import BaseModel
 
 from marketswarm.agent.service_config import _here, model_of
 from marketswarm.channels import KINDS
-from marketswarm.truth.grants import NAMES
+from marketswarm.truth.env_policy import NAMES
 from support.rig import HOST
 from support.rig.receiver import Receiver
 from support.scenes.agent import Scene, seed

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, model_validator
 
 from marketswarm.agent import Own
-from marketswarm.truth.grants import may_take_market_key, place_of
+from marketswarm.truth.env_policy import may_take_market_key, place_of
 from services.massive.market.bars import SYMBOL
 
 SYMBOLS_AT_MOST: Final = 500

@@ -8,7 +8,7 @@ import redis
 
 from marketswarm.fleet.limits import LIMITS, MAXMEMORY, bounded, memory_size, sized
 from marketswarm.fleet.server import command, find_binary
-from marketswarm.truth.decode import MAX_BYTES
+from marketswarm.truth.parse import MAX_BYTES
 from support.rig import HOST, Server, free_port
 from support.rig.flood import limits_of_containers
 from support.waiting import until

@@ -4,7 +4,7 @@ import pytest
 
 from marketswarm.truth import nearest, resolve
 from marketswarm.truth.credentials import password_in_url, says_secret, says_secret_number
-from marketswarm.truth.problems import show
+from marketswarm.truth.errors import show
 
 
 def test_a_reference_is_resolved_at_any_depth():

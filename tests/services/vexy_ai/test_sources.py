@@ -1,7 +1,7 @@
 import pytest
 
 from marketswarm.truth import AccessPoint, Heartbeat, Service
-from marketswarm.truth.entries import AccessPoints
+from marketswarm.truth.model import AccessPoints
 from services.vexy_ai.sources import Kind, Source, dead_of, notes_of, sources_of
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketswarm.truth import TruthError, load
-from marketswarm.truth.decode import MAX_BYTES
+from marketswarm.truth.parse import MAX_BYTES
 
 SHIPPED = (Path(__file__).parents[3] / "truth.json").read_bytes()
 WORDS = """

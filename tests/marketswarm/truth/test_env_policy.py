@@ -7,7 +7,7 @@ import pytest
 
 from marketswarm.channels import KINDS
 from marketswarm.settings import ChannelSettings
-from marketswarm.truth.grants import (
+from marketswarm.truth.env_policy import (
     NAMES,
     Refused,
     doubts,

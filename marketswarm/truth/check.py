@@ -8,9 +8,8 @@ from collections.abc import Collection, Iterator
 from itertools import islice
 from typing import Final
 
-from marketswarm.truth.document import Truth
-from marketswarm.truth.entries import HEALER, HEARTBEAT, SERVICE_NAME, AccessPoint
-from marketswarm.truth.problems import Findings, Place, found, hint, path, show
+from marketswarm.truth.errors import Findings, Place, found, hint, path, show
+from marketswarm.truth.model import HEALER, HEARTBEAT, SERVICE_NAME, AccessPoint, Truth
 
 MAX_CIRCLES: Final = 20  # more of them say no more
 FEW_INTERVALS: Final = 3  # a timeout below that many intervals turns one lost beat into an alarm

@@ -1,13 +1,13 @@
 """The parts of a truth: what a bus and a service may say, with defaults and bounds.
 
-Each field's own rules are here, and their words. What fields have to do with each other is `clashes.py`;
+Each field's own rules are here, and their words. What fields have to do with each other is `check.py`;
 the document as a whole is `document.py`.
 """
 
+import dataclasses
 import math
 import re
-from dataclasses import field as dataclass_field
-from dataclasses import fields as dataclass_fields
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
@@ -16,9 +16,9 @@ from pydantic import ConfigDict, Field, PlainValidator, StrictBool
 from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
-from marketswarm.bus_url import sentinels
+from marketswarm.bus_url import host_and_name, sentinels
 from marketswarm.truth.credentials import is_reference
-from marketswarm.truth.problems import hint
+from marketswarm.truth.errors import hint
 
 SYSTEM: Final = "system-redis"
 MARKET: Final = "market-redis"
@@ -151,13 +151,13 @@ class Heartbeat:
     as long. Default: the healer's `heartbeat_cadence`. Example: `45`."""
     monitored: StrictBool = True
     """Whether the healer watches the service. Example: `false`."""
-    said: Annotated[tuple[str, ...], PlainValidator(tuple), Field(repr=False)] = dataclass_field(
+    said: Annotated[tuple[str, ...], PlainValidator(tuple), Field(repr=False)] = dataclasses.field(
         default=(), compare=False, repr=False
     )
 
     def but(self, **changed: str | float) -> "Heartbeat":
         """The same with some fields changed; `dataclasses.replace` would check defaults as if said."""
-        same = {each.name: getattr(self, each.name) for each in dataclass_fields(self)}
+        same = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
         return Heartbeat(**{name: value for name, value in (same | changed).items() if value is not None})
 
 
@@ -226,3 +226,172 @@ class Service:
     """The service's own settings; its own shape."""
     threshold: Threshold | None = None
     """The healer's timeouts. Only read in the section of the healer."""
+
+
+DEFAULT_TIMEOUT_SEC: Final = 30.0
+BUS_TIMEOUT_SEC: Final = 10.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Watch:
+    """One line of the healer's roster: whose beats are due where, and how often. Seconds."""
+
+    svc: str
+    bus: str
+    channel: str
+    interval_sec: float
+    timeout_sec: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Truth:
+    """An accepted document."""
+
+    version: int = 1
+    """The version of the format; only 1 is known. Example: `1`."""
+    buses: Mapping[str, BusEntry] = dataclasses.field(default_factory=dict)
+    """The buses by name, where the name alone does not say where they are. Default: system-redis and
+    market-redis."""
+    services: Mapping[str, Service] = dataclasses.field(default_factory=dict)
+    """The services by name: a letter, then up to 62 letters, digits or `_` `.` `-`. Default: needed."""
+
+    def bus_names(self) -> tuple[str, ...]:
+        """The two that always are, then the declared ones, then those that only a literal URL names."""
+        urls = dict.fromkeys(service.heartbeat.redis_url for service in self.services.values())
+        return tuple(dict.fromkeys([SYSTEM, MARKET, *self.buses, *(self._bus_at(url) for url in urls)]))
+
+    def bus_url(self, name: str) -> str | None:
+        """What the truth says of a bus's place, `"env:NAME"` unresolved, or None if it says nothing."""
+        if name in self.buses:
+            return self.buses[name].url
+        if name in (SYSTEM, MARKET):
+            return None
+        urls = dict.fromkeys(service.heartbeat.redis_url for service in self.services.values())
+        return next((url for url in urls if self._bus_at(url) == name), None)
+
+    def bus_of(self, svc: str) -> str:
+        """The name of the bus that a service beats on. Raises KeyError for one without a section."""
+        return self._bus_at(self.services[svc].heartbeat.redis_url)
+
+    def timeout_of(self, svc: str, default_timeout_sec: float = DEFAULT_TIMEOUT_SEC) -> float:
+        """How long a service may be silent, in seconds; it need not have a section."""
+        service = self.services.get(svc)
+        own = service.heartbeat.timeout_sec if service else None
+        return own or self.cadence_sec() or default_timeout_sec
+
+    def cadence_sec(self) -> float | None:
+        """The healer's `heartbeat_cadence`, in seconds, or None if the truth leaves it to the environment."""
+        healer = self.services.get(HEALER)
+        return healer.threshold.heartbeat_cadence if healer and healer.threshold else None
+
+    def bus_timeout_sec(self) -> float:
+        """How long a bus may be away before that is told, in seconds."""
+        healer = self.services.get(HEALER)
+        return healer.threshold.bus_timeout_sec if healer and healer.threshold else BUS_TIMEOUT_SEC
+
+    def alert_target(self, default_channel: str) -> tuple[str, str]:
+        """Bus and channel of the alerts: the first of the healer's `publish_to` that carries no heartbeat."""
+        channels = self._channels()
+        for point in self._healer_points("publish_to"):
+            if point.key not in channels and not point.key.endswith(HEARTBEAT):
+                return point.bus, point.key
+        return SYSTEM, default_channel
+
+    def watched(self, default_timeout_sec: float = DEFAULT_TIMEOUT_SEC) -> tuple[Watch, ...]:
+        """The healer's roster: every service but itself, then those known from its `subscribe_to` alone.
+
+        The latter have the name before `:heartbeat`, and a third of their timeout as interval.
+        """
+        roster = [
+            Watch(
+                svc,
+                self.bus_of(svc),
+                beat.channel,
+                beat.interval_sec,
+                self.timeout_of(svc, default_timeout_sec),
+            )
+            for svc, beat in ((svc, service.heartbeat) for svc, service in self.services.items())
+            if svc != HEALER and beat.monitored
+        ]
+        timeout_sec = self.cadence_sec() or default_timeout_sec
+        known, channels = set(self.services), self._channels()
+        for point in self._healer_points("subscribe_to"):
+            svc = point.key.removesuffix(HEARTBEAT)
+            if svc != point.key and svc not in known and point.key not in channels:
+                known.add(svc)
+                roster.append(Watch(svc, point.bus, point.key, timeout_sec / 3, timeout_sec))
+        return tuple(roster)
+
+    def _healer_points(self, kind: str) -> tuple[AccessPoint, ...]:
+        healer = self.services.get(HEALER)
+        if healer is None:
+            return ()
+        points = healer.access_points
+        return points.subscribe_to if kind == "subscribe_to" else points.publish_to
+
+    def _channels(self) -> set[str]:
+        return {service.heartbeat.channel for service in self.services.values()}
+
+    def _bus_at(self, url: str) -> str:
+        host, own_name = _address(url)
+        if host in (SYSTEM, MARKET) or host in self.buses:
+            return host
+        return next((name for name in self.buses if name.lower() == host), own_name)
+
+
+@lru_cache(maxsize=1024)
+def _address(url: str) -> tuple[str, str]:
+    """The host of a URL, and the name of the bus that this URL is if its host is no bus's name."""
+    if is_reference(url):
+        return "", url
+    return host_and_name(url)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Probed:
+    """One target: how much it matters, and what it depends on: services, other targets, `bus:<name>`."""
+
+    svc: str
+    severity: str
+    tags: tuple[str, ...] = ()
+    depends_on: tuple[str, ...] = ()
+
+
+def probed(truth: Truth) -> Iterator[Probed]:
+    """All of them."""
+    for owner, section in truth.services.items():
+        for target in _targets(section):
+            yield _read(owner, section, target)
+
+
+def probed_as(truth: Truth, svc: str) -> Probed | None:
+    """The one that is told as `svc`, `massive/shop`; None for a service, and for one that is not there."""
+    owner, _, name = svc.partition("/")
+    section = truth.services.get(owner)
+    if not name or section is None:
+        return None
+    found = (target for target in _targets(section) if target["name"] == name)
+    return next((_read(owner, section, target) for target in found), None)
+
+
+def _targets(section: Service) -> Iterator[dict[str, Any]]:
+    targets = section.settings.get("targets")
+    for target in targets if isinstance(targets, list) else ():
+        if isinstance(target, dict) and isinstance(target.get("name"), str):
+            yield target
+
+
+def _read(owner: str, section: Service, target: dict[str, Any]) -> Probed:
+    """A target has the tags of its service, too; and its severity, unless it has its own."""
+    severity, bus = target.get("severity"), target.get("bus")
+    buses = (f"bus:{bus}",) if isinstance(bus, str) else ()
+    return Probed(
+        f"{owner}/{target['name']}",
+        severity if severity in SEVERITIES else section.severity,
+        (*section.tags, *_words(target.get("tags"))),
+        (*buses, *_words(target.get("depends_on"))),
+    )
+
+
+def _words(value: Any) -> tuple[str, ...]:
+    return tuple(each for each in value if isinstance(each, str)) if isinstance(value, list) else ()

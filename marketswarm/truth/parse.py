@@ -1,0 +1,394 @@
+"""Bytes in, an accepted truth or all its mistakes out.
+
+Pure: whoever has the bytes gives them. Not here: files, buses, revisions (`marketswarm.seeding`).
+"""
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+
+from marketswarm.truth.check import look_for_clashes
+from marketswarm.truth.credentials import (
+    IN_URL,
+    LITERAL,
+    is_reference,
+    password_in_url,
+    says_secret,
+    says_secret_number,
+)
+from marketswarm.truth.errors import WHOLE, Findings, Place, Problem, TruthError, found, hint, nearest, show
+from marketswarm.truth.model import (
+    BUS_NAME,
+    HEARTBEAT,
+    SERVICE_NAME,
+    SYSTEM,
+    BusEntry,
+    Service,
+    Truth,
+    Version,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """An accepted document, the doubts about it, the SHA-256 of its bytes in hex, and how many those are."""
+
+    truth: Truth
+    warnings: tuple[Problem, ...]
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What a document says, without what is wrong in it; what is wrong, and what is doubtful."""
+
+    truth: Truth
+    errors: tuple[Problem, ...]
+    warnings: tuple[Problem, ...]
+    sha256: str
+
+
+def load(raw: bytes) -> Loaded:
+    """Reads and checks a document.
+
+    Whether a document is accepted depends on its bytes alone, on nobody's environment: else one agent would
+    follow a truth that the other refuses.
+
+    Raises:
+        TruthError: with every mistake at once. Nothing else, whatever the bytes.
+    """
+    looked = look_at(raw)
+    if looked.errors:
+        raise TruthError(looked.errors)
+    return Loaded(looked.truth, looked.warnings, looked.sha256, len(raw))
+
+
+def look_at(raw: bytes) -> Looked:
+    """As `load`, for those who look further at what is left of a document that has mistakes.
+
+    Raises:
+        TruthError: it is no JSON, so that nothing is left.
+    """
+    document, twice = decode(raw)
+    findings = Findings()
+    look_through(document, twice, findings)
+    truth = build(document, findings)
+    look_for_clashes(truth, findings)
+    sha256 = hashlib.sha256(raw).hexdigest()
+    return Looked(truth, findings.errors(document), findings.warnings(document), sha256)
+
+
+MAX_BYTES: Final = 16 * 1024 * 1024
+"""A hundred thousand services are about ten million bytes; a bus takes no argument of more than 32 MB
+(`proto-max-bulk-len`), and the truth is one."""
+MAX_DEPTH: Final = 32
+
+_NAMES: Final = (("services",), ("buses",))  # keys there are names, not words about what they hold
+_NO_TEXT: Final = "holds half a surrogate pair, which is not text"
+
+Twice = dict[int, list[str]]  # by identity of the object: the keys it was given more than once
+
+
+def decode(raw: bytes) -> tuple[Any, Twice]:
+    """The document as plain values, and which keys of which objects came twice.
+
+    Raises TruthError if it is no JSON.
+    """
+    if len(raw) > MAX_BYTES:
+        raise _refused(f"{len(raw)} bytes are more than the {MAX_BYTES} that a truth may have")
+    if raw.startswith(b"\xef\xbb\xbf"):
+        raise _refused("begins with a byte order mark: save it as UTF-8 without one")
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _refused(f"not UTF-8: byte {error.start} is no text") from None
+    if not text.strip():
+        raise _refused("empty: there must be a JSON object")
+    twice: Twice = {}
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(pairs)
+        if len(made) != len(pairs):
+            seen: set[str] = set()
+            twice[id(made)] = [key for key, _ in pairs if key in seen or seen.add(key)]  # type: ignore[func-returns-value]
+        return made
+
+    try:
+        return json.loads(text, object_pairs_hook=once, parse_int=_integer), twice
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise _refused(f"not JSON: {error.msg[:1].lower()}{error.msg[1:]} ({where})") from None
+    except RecursionError:
+        raise _refused(f"nested deeper than {MAX_DEPTH} levels") from None
+
+
+def look_through(document: Any, twice: Twice, findings: Findings) -> None:
+    """Notes what is wrong wherever it stands: keys given twice, numbers, text, depth, credentials."""
+    if isinstance(document, (dict, list)):
+        _Look(twice, findings).into((), document, secret=False, number=False)
+
+
+class _Look:
+    """One walk through a document. `secret`, `number`: a key above says that texts or numbers are secrets."""
+
+    def __init__(self, twice: Twice, findings: Findings) -> None:
+        self._twice = twice
+        self._findings = findings
+
+    def into(self, place: Place, holder: dict[str, Any] | list[Any], *, secret: bool, number: bool) -> None:
+        """Looks at everything in an object or a list."""
+        if len(place) > MAX_DEPTH:
+            self._findings.error(place, f"nested deeper than {MAX_DEPTH} levels")
+            return
+        if isinstance(holder, list):
+            for index, value in enumerate(holder):
+                self._at(place, index, value, secret=secret, number=number)
+            return
+        for key in self._twice.get(id(holder), ()):
+            self._findings.error((*place, key), "given twice: keep one")
+        names = place in _NAMES
+        for key, value in holder.items():
+            if not (key.isascii() or _is_text(key)):
+                self._findings.error((*place, key), f"the key {_NO_TEXT}")
+            if password_in_url(key):
+                self._findings.error((*place, key), f"the key is {IN_URL}")
+            if names and isinstance(value, dict):
+                # a service may be called token_maker; what stands under it is no secret for that
+                self.into((*place, key), value, secret=False, number=False)
+            else:
+                says = secret or says_secret(key)
+                self._at(place, key, value, secret=says, number=number or (says and says_secret_number(key)))
+
+    def _at(self, place: Place, step: str | int, value: Any, *, secret: bool, number: bool) -> None:
+        if isinstance(value, str):
+            if secret or "://" in value or not value.isascii():
+                self._text((*place, step), value, secret=secret)
+        elif isinstance(value, (dict, list)):
+            self.into((*place, step), value, secret=secret, number=number)
+        elif isinstance(value, float) and not math.isfinite(value):
+            message = f"{show(value)} is not a finite number"
+            self._findings.error((*place, step), message, unless_other=True)
+        elif number and value is not None and not isinstance(value, bool):
+            self._findings.error((*place, step), LITERAL)
+
+    def _text(self, place: Place, text: str, *, secret: bool) -> None:
+        if not _is_text(text):
+            self._findings.error(place, _NO_TEXT)
+        if password_in_url(text):
+            self._findings.error(place, IN_URL)
+        elif secret and text and not is_reference(text):
+            self._findings.error(place, LITERAL)
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _integer(digits: str) -> int | float:
+    # Python refuses integers of more than 4,300 digits, and no reader needs one of 400
+    return int(digits) if len(digits) < 400 else float(digits)
+
+
+def _refused(message: str) -> TruthError:
+    return TruthError([Problem(WHOLE, message)])
+
+
+_SERVICE: Final = TypeAdapter(Service)
+_BUS: Final = TypeAdapter(BusEntry)
+_VERSION: Final[TypeAdapter[int]] = TypeAdapter(Version)
+
+_TOP_KEYS: Final = ("services", "buses", "version")
+_SERVICE_KEYS: Final = tuple(Service.__dataclass_fields__)
+_BUS_KEYS: Final = ("url",)
+# the parts of a service in which a key that nobody reads is a mistake
+_STRICT_KEYS: Final = {
+    "heartbeat": ("channel", "interval_sec", "redis_url", "timeout_sec", "monitored"),
+    "threshold": ("heartbeat_cadence", "bus_timeout_sec"),
+    "access_points": ("subscribe_to", "publish_to"),
+}
+_POINT_KEYS: Final = ("bus", "key")
+_ANY_POINT: Final = {"bus": SYSTEM, "key": "-"}  # where one was wrong
+
+_SHAPES: Final = {
+    "dataclass_type": "an object",
+    "dict_type": "an object",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "string_type": "text",
+    "bool_type": "true or false",
+}
+_MISSING: Final = {
+    "bus": 'missing: the name of a bus, such as "system-redis"',
+    "key": 'missing: the name of a key or channel, such as "rss_agg:heartbeat"',
+}
+
+E = TypeVar("E")
+Note = Callable[[Place, str], None]
+
+
+def build(document: Any, findings: Findings) -> Truth:
+    """The truth that a document describes, without what is wrong in it, which is noted."""
+    if not isinstance(document, dict):
+        findings.error((), f"{_kind(document)} is not an object")
+        return Truth()
+    _unknown((), document, _TOP_KEYS, findings.warn)
+    if "version" in document:
+        _checked(_VERSION, ("version",), document["version"], findings)
+    services = {
+        name: service
+        for name, section in _sections(document, "services", SERVICE_NAME, findings)
+        if (service := _service(("services", name), name, section, findings)) is not None
+    }
+    buses = {
+        name: bus
+        for name, section in _sections(document, "buses", BUS_NAME, findings)
+        if (bus := _bus(("buses", name), section, findings)) is not None
+    }
+    return Truth(buses=buses, services=services)
+
+
+def _sections(
+    document: dict[str, Any], kind: str, names: re.Pattern[str], findings: Findings
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    if kind not in document:
+        if kind == "services":
+            near = nearest(kind, document)
+            findings.error((kind,), "missing: an object, a section for each service" + hint_at(near))
+        return
+    sections = document[kind]
+    if not isinstance(sections, dict):
+        findings.error((kind,), f"{found((kind,), sections)} is not an object")
+        return
+    if not sections and kind == "services":
+        findings.warn((kind,), "names no service")
+    for name, section in sections.items():
+        if not names.fullmatch(name):
+            others = "_ . -" if names is SERVICE_NAME else "_ -"
+            findings.error(
+                (kind, name),
+                f"{show(name)} is not a name: a letter, then up to 62 letters, digits or {others}",
+            )
+        if isinstance(section, dict):
+            yield name, section
+        else:
+            findings.error((kind, name), f"{found((kind, name), section)} is not an object")
+
+
+def hint_at(near: str | None) -> str:
+    """What to look at instead, if anything is near."""
+    return f" (is {show(near)} meant to be it?)" if near is not None else ""
+
+
+def _service(place: Place, name: str, section: dict[str, Any], findings: Findings) -> Service | None:
+    _unknown(place, section, _SERVICE_KEYS, findings.warn)
+    for part, known in _STRICT_KEYS.items():
+        _unknown((*place, part), section.get(part), known, findings.error)
+    points = section.get("access_points")
+    if isinstance(points, dict):
+        for kind in _STRICT_KEYS["access_points"]:
+            for index, point in enumerate(_items(points.get(kind))):
+                _unknown((*place, "access_points", kind, index), point, _POINT_KEYS, findings.error)
+
+    # a name that is wrong is told already; what follows from it is not wrong once more
+    channel = (name if SERVICE_NAME.fullmatch(name) else "any") + HEARTBEAT
+
+    def with_channel(values: dict[str, Any]) -> dict[str, Any]:
+        beat = values.get("heartbeat", {})
+        if not isinstance(beat, dict):
+            return values
+        return {**values, "heartbeat": {"channel": channel, **beat, "said": _said(tuple(beat))}}
+
+    return _checked(_SERVICE, place, section, findings, with_channel)
+
+
+@lru_cache(maxsize=256)
+def _said(keys: tuple[str, ...]) -> tuple[str, ...]:
+    """One and the same tuple for all services that say the same."""
+    return keys
+
+
+def _bus(place: Place, section: dict[str, Any], findings: Findings) -> BusEntry | None:
+    _unknown(place, section, _BUS_KEYS, findings.error)
+    return _checked(_BUS, place, section, findings)
+
+
+def _items(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list) else ()
+
+
+def _unknown(place: Place, values: Any, known: Sequence[str], note: Note) -> None:
+    if isinstance(values, dict) and not values.keys() <= set(known):
+        for key in values.keys() - set(known):
+            note((*place, key), "is not a known key" + hint(key, known))
+
+
+def _checked(
+    adapter: TypeAdapter[E],
+    place: Place,
+    values: Any,
+    findings: Findings,
+    filled: Callable[[Any], Any] = lambda values: values,
+) -> E | None:
+    """The entry that `values` make; what is wrong is noted and left out, and None if nothing is left."""
+    try:
+        return adapter.validate_python(filled(values))
+    except ValidationError as error:
+        mistakes = error.errors(include_url=False)
+    for mistake in mistakes:
+        where: Place = (*place, *mistake["loc"])
+        findings.error(where, _message(where, mistake))
+    if () in (mistake["loc"] for mistake in mistakes):
+        return None
+    try:
+        return adapter.validate_python(filled(_without(values, mistakes)))
+    except ValidationError:
+        return None
+
+
+def _message(place: Place, mistake: ErrorDetails) -> str:
+    if mistake["type"] == "missing":
+        return _MISSING.get(str(place[-1]), "missing")
+    shown = found(place, mistake["input"])
+    if mistake["type"] in _SHAPES:
+        return f"{shown} is not {_SHAPES[mistake['type']]}"
+    return f"{shown} {mistake['msg']}"
+
+
+def _without(values: Any, mistakes: Iterable[ErrorDetails]) -> Any:
+    """A copy with nothing wrong left in it; items of lists are replaced, so that no index shifts."""
+    left = _copied(values)
+    places = [mistake["loc"] for mistake in mistakes]
+    for place in sorted(places, key=len):
+        points = place[:1] == ("access_points",) and len(place) > 2
+        *way, last = place[:3] if points else place
+        holder = left
+        for step in way:
+            holder = holder[step]
+        if isinstance(holder, list):
+            holder[int(last)] = _ANY_POINT if points else ""
+        else:
+            holder.pop(last, None)
+    return left
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _copied(inner) for key, inner in value.items()}
+    return [_copied(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _kind(value: Any) -> str:
+    return "text" if isinstance(value, str) else show(value)
