@@ -2,7 +2,7 @@
 
 from marketswarm.agent import agent, run
 from marketswarm.settings import NotifierSettings
-from notifier.watch import NOTIFIER, own_heartbeat, watch
+from notifier.app import NOTIFIER, own_heartbeat, watch
 
 
 async def main() -> int:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import orjson
 
 from marketswarm.channels import Message
-from marketswarm.channels.storing import encode, parse
+from marketswarm.channels.message import encode, parse
 from marketswarm.event import Malformed
 from marketswarm.event import parse as parse_event
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from marketswarm import log as logs
 from marketswarm.channels import Channel, Message, SendError, message_of
 from marketswarm.channels.backlog import NEVER, Backlog, Entry
-from marketswarm.channels.defect import refusal_of_defect
+from marketswarm.channels.channel import refusal_of_defect
 from sentinel.owed import OWED_AT_MOST, Debt
 
 log = logs.get("direct")

@@ -5,9 +5,10 @@ What it can't deliver it says as `SendError`, which tells by itself whether tryi
 what is worth a message, to whom, and how often it is tried.
 """
 
-from marketswarm.channels.message import Channel, Failure, Message, Receipt, SendError, Severity, What
-from marketswarm.channels.opening import KINDS, ChannelError, make, open_channels
-from marketswarm.channels.wording import message_of
+from marketswarm.channels.channel import Channel, Failure, Receipt, SendError
+from marketswarm.channels.event_text import message_of
+from marketswarm.channels.message import Message, Severity, What
+from marketswarm.channels.registry import KINDS, ChannelError, make, open_channels
 
 __all__ = [
     "KINDS",

@@ -7,16 +7,75 @@ not ours: they could show an address. Not here: what the addresses look like.
 import asyncio
 import logging
 import re
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, SecretStr
 
-from marketswarm.channels.apart import Apart
-from marketswarm.channels.inert import said
-from marketswarm.channels.message import Channel, Message, Receipt, SendError
-from marketswarm.channels.opening import ChannelError
-from marketswarm.channels.parts import Parts
+from marketswarm.channels.channel import Channel, Parts, Receipt, SendError
+from marketswarm.channels.message import Look, Message, look_of
+from marketswarm.channels.registry import ChannelError
+from marketswarm.channels.text import cut, fit, paragraph, plain
+
+
+class Apart:
+    """Where one such call at a time is made."""
+
+    def __init__(self) -> None:
+        self._busy = False
+
+    def begin(self, call: Callable[[], bool], done: Callable[[bool], object]) -> None:
+        """Makes the call, and hands `done`, in the loop, what it returned: False for what it raised.
+
+        False at once while an earlier one has not returned.
+        """
+        if self._busy:
+            done(False)
+            return
+        loop = asyncio.get_running_loop()
+
+        def over(answer: bool) -> None:
+            self._busy = False
+            done(answer)
+
+        def work() -> None:
+            try:
+                answer = call()
+            except Exception:  # noqa: BLE001 - whatever a foreign library raises
+                answer = False
+            with suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(over, answer)
+
+        self._busy = True
+        threading.Thread(target=work, name="apart", daemon=True).start()
+
+
+TITLE_AT_MOST: Final = 200
+
+_LIVE: Final = str.maketrans("<>@*`~|[]#&\\{}", "‹›＠∗ˋ∼¦［］＃＆＼｛｝")  # noqa: RUF001 - the look alike is the point
+_EDGES: Final = re.compile(r"(?<!\w)_+|_+(?!\w)|:(?=[A-Za-z+-][\w+-]*:)")
+"""Underlines around words, not in them, where names have theirs; the colon that begins `:a_picture:`."""
+_OTHER: Final = {"_": "＿", ":": "∶"}  # noqa: RUF001 - as above
+_TYPES: Final = {Look.GOOD: "success", Look.NEWS: "info", Look.WARNING: "warning", Look.ALARM: "failure"}
+
+
+def inert(text: str) -> str:
+    """The text with its live characters replaced, one for one."""
+    return _EDGES.sub(lambda found: _OTHER[found[0][0]] * len(found[0]), text.translate(_LIVE))
+
+
+def said(message: Message, room: int) -> dict[str, str]:
+    """Title, body and sort of a message, in words that format nothing wherever they may go."""
+    text = cut(inert(paragraph(message.text)), room // 2, len)
+    lines = fit([inert(plain(line)) for line in message.lines], room - len(text) - 2, len)
+    return {
+        "title": cut(inert(plain(message.title)), TITLE_AT_MOST),
+        "body": "\n".join([text, *lines]),
+        "notify_type": _TYPES[look_of(message)],
+    }
+
 
 WITHIN_SEC: Final = 15.0
 BODY_AT_MOST: Final = 20_000

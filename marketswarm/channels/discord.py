@@ -8,13 +8,10 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from marketswarm.channels.body import moment
-from marketswarm.channels.fitting import cut, fit, paragraph, plain, units
-from marketswarm.channels.http import Http, host_of
-from marketswarm.channels.look import look_of
-from marketswarm.channels.message import Channel, Failure, Message, Receipt, SendError
-from marketswarm.channels.refusing import Answer, refusal_of
-from marketswarm.channels.talk import ask, pause_of, said
+from marketswarm.channels.channel import Channel, Failure, Receipt, SendError
+from marketswarm.channels.http import Answer, Http, ask, host_of, pause_of, refusal_of, said
+from marketswarm.channels.message import Message, look_of
+from marketswarm.channels.text import cut, fit, moment, paragraph, plain, units
 from marketswarm.settings import HttpUrl
 
 TITLE_AT_MOST: Final = 256

@@ -4,16 +4,97 @@ Redirects are not followed: a receiver that may send us elsewhere could send us 
 sent, and to whom; and which refusals are for good (`refusing.py`).
 """
 
-from collections.abc import Mapping
-from typing import Final
+import socket
+import ssl
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import anyio
 import httpx
+import orjson
+from pydantic import SecretStr
 
 from marketswarm import __version__
-from marketswarm.channels.message import SendError
-from marketswarm.channels.refusing import Answer, refusal_in, refusal_of
+from marketswarm.channels.channel import Failure, SendError
+
+_LATER: Final = frozenset({302, 303, 307, 408, 425, 429})
+"""Refusals that another time may not be: a receiver that is being moved or is too busy."""
+_BROKEN: Final = frozenset({401, 402, 403, 404, 405, 406, 407, 410, 411, 415, 421, 426, 451})
+"""Refusals of whoever sends, of the address or of the form of each request, whatever the message is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back: a status, up to ANSWER_AT_MOST bytes, and headers, whose names have no case."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def refusal_of(answer: Answer, after_sec: float | None = None) -> SendError:
+    """What an answer that is no 2xx comes to; `after_sec` is a pause that its body asks for, in seconds."""
+    if after_sec is None:
+        after_sec = retry_after(answer.headers.get("retry-after"), time.time())
+    return SendError(str(answer.status), failure_of(answer.status), retry_after_sec=after_sec)
+
+
+def failure_of(status: int) -> Failure:
+    """What an HTTP status that is no 2xx says: of this message (400, 413), or of the channel (401, 404)."""
+    if status in _LATER or not 300 <= status < 500:
+        return Failure.TEMPORARY
+    return Failure.BROKEN if status < 400 or status in _BROKEN else Failure.REJECTED
+
+
+def retry_after(value: str | None, now: float) -> float | None:
+    """The seconds that a Retry-After asks for, given as a number or as a date; None if it can't be read."""
+    if value is None:
+        return None
+    text = value.strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - now)
+    except (ValueError, OverflowError, TypeError):
+        return None
+
+
+_WORDS: Final[tuple[tuple[type[BaseException], str], ...]] = (
+    (socket.gaierror, "dns"),
+    (ssl.SSLError, "tls"),
+    (httpx.TimeoutException, "timeout"),
+    (TimeoutError, "timeout"),
+    (ConnectionRefusedError, "refused"),
+    (httpx.ConnectError, "refused"),
+    (httpx.NetworkError, "broken"),
+    (httpx.RemoteProtocolError, "broken"),
+    (httpx.ProxyError, "proxy"),
+    (OSError, "broken"),
+)
+
+
+def refusal_in(error: BaseException) -> SendError:
+    """What went wrong, in one word; what is wrong with the URL or the request itself is permanent."""
+    chain = list(_causes(error))
+    for kind, word in _WORDS:
+        if any(isinstance(link, kind) for link in chain):
+            return SendError(word)
+    of_channel = isinstance(error, (httpx.InvalidURL, httpx.UnsupportedProtocol))
+    failure = Failure.BROKEN if of_channel else Failure.REJECTED
+    return SendError(f"bad_request ({type(error).__name__})", failure)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    for _ in range(8):
+        if error is None:
+            return
+        yield error
+        error = error.__cause__ or error.__context__
+
 
 WITHIN_SEC: Final = 5.0
 ANSWER_AT_MOST: Final = 64 * 1024
@@ -78,3 +159,40 @@ def host_of(url: str) -> str:
         return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
     except ValueError:
         return "?"
+
+
+JSON: Final = "application/json; charset=utf-8"
+
+
+async def post(http: Http, url: str, payload: Mapping[str, Any], token: SecretStr | None = None) -> Answer:
+    """POSTs an object, with a bearer token if there is one. Raises SendError unless the answer is a 2xx."""
+    answer = await ask(http, url, payload, token)
+    if not 200 <= answer.status < 300:
+        raise refusal_of(answer)
+    return answer
+
+
+async def ask(http: Http, url: str, payload: Mapping[str, Any], token: SecretStr | None = None) -> Answer:
+    """The same for who reads refusals too. Raises SendError only where there is no answer at all."""
+    headers = {"content-type": JSON}
+    if token is not None:
+        headers["authorization"] = f"Bearer {token.get_secret_value()}"
+    return await http.exchange("POST", url, body=orjson.dumps(payload), headers=headers)
+
+
+def said(answer: Answer) -> dict[str, Any]:
+    """The object in an answer; an empty one if it holds none."""
+    try:
+        found: Any = orjson.loads(answer.body)
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def pause_of(value: Any) -> float | None:
+    """Seconds, as an answer gives them in a header or in JSON; None if that is no such number."""
+    try:
+        sec = float(value)
+    except (TypeError, ValueError):
+        return None
+    return sec if 0 <= sec < float("inf") else None

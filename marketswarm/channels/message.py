@@ -2,12 +2,13 @@
 
 import re
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum
 from hashlib import sha256
-from typing import Final, Protocol
+from typing import Any, Final
 
-LONGEST_RETRY_SEC: Final = 3600.0
-"""A receiver that asks for more than that is asked again all the same."""
+import orjson
+
+from marketswarm.channels.text import moment, sound
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
 
@@ -80,61 +81,83 @@ def plain_key(ident: str) -> str:
     return f"sha256.{sha256(ident.encode('utf-8', 'surrogatepass')).hexdigest()[:40]}"
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What a receiver answered when it accepted: in a word or number, fit to be shown.
-
-    `anchor` is what the channel wants back with each later message of the same thread, such as Slack's `ts`.
-    """
-
-    answer: str
-    anchor: str | None = None
+TYPE: Final = "marketswarm.alert"
 
 
-class Failure(StrEnum):
-    """What a failed attempt says about the next one."""
-
-    TEMPORARY = "temporary"  # the same message may be accepted later
-    REJECTED = "rejected"  # this message is never accepted; others may be
-    BROKEN = "broken"  # no message is accepted until somebody repairs the channel
-
-
-class SendError(Exception):
-    """A message was not accepted.
-
-    `reason` is one word or number, such as timeout, refused, 404; it holds no address beyond a host.
-    `retry_after_sec` is how long the receiver wants to be left alone, in seconds, if it said so.
-    """
-
-    def __init__(
-        self, reason: str, failure: Failure = Failure.TEMPORARY, *, retry_after_sec: float | None = None
-    ) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.failure = failure
-        self.retry_after_sec = None if retry_after_sec is None else min(retry_after_sec, LONGEST_RETRY_SEC)
-
-    @property
-    def permanent(self) -> bool:
-        """Whether sending the same message again is of no use."""
-        return self.failure is not Failure.TEMPORARY
+def payload(message: Message) -> bytes:
+    """The body; the same bytes for the same message."""
+    data = {
+        "title": sound(message.title),
+        "text": sound(message.text),
+        "severity": message.severity,
+        "late": message.late,
+        "events": [orjson.Fragment(event) for event in message.events],
+        "what": message.what,
+        "lines": [sound(line) for line in message.lines],
+        "thread": sound(message.thread or message.id),
+    }
+    return orjson.dumps({"type": TYPE, "timestamp": moment(message.timestamp), "data": data})
 
 
-class Channel(Protocol):
-    """One way to reach people."""
+class Look(Enum):
+    """A colour as 0xRRGGBB, and a sign for those who can't see it."""
 
-    name: str
-    """What it is called in logs and in `notifier:told`: webhook, email, or what the truth calls it."""
-    where: str
-    """The host that it talks to, fit to be shown."""
-    within_sec: float
-    """The longest that the channel lets one attempt take, in seconds, all its requests together."""
+    GOOD = (0x2EB67D, "\N{LARGE GREEN CIRCLE}")
+    NEWS = (0x36A3EB, "\N{LARGE BLUE CIRCLE}")
+    WARNING = (0xECB22E, "\N{LARGE YELLOW CIRCLE}")
+    ALARM = (0xE01E5A, "\N{LARGE RED CIRCLE}")
 
-    async def send(self, message: Message, anchor: str | None = None) -> Receipt:
-        """Delivers, within `within_sec`. Raises SendError, and nothing else.
+    def __init__(self, colour: int, sign: str) -> None:
+        self.colour = colour
+        self.sign = sign
 
-        `anchor` is that of the receipt which this channel gave for the first message of the thread.
-        """
 
-    async def aclose(self) -> None:
-        """Closes what it keeps open."""
+_BY_SEVERITY: Final = {
+    Severity.INFO: Look.NEWS,
+    Severity.WARNING: Look.WARNING,
+    Severity.CRITICAL: Look.ALARM,
+}
+
+
+def look_of(message: Message) -> Look:
+    """Good where something is up again, else what the severity says."""
+    good = message.what in (What.UP, What.SETTLED)
+    return Look.GOOD if good else _BY_SEVERITY[message.severity]
+
+
+_TEXTS: Final = ("id", "title", "text", "thread")
+_LISTS: Final = ("lines", "closes", "about")
+_FLAGS: Final = ("late", "opens")
+
+
+def encode(message: Message) -> bytes:
+    """The message as JSON; its events as texts, so that not one of their bytes is lost."""
+    found: dict[str, Any] = {name: getattr(message, name) for name in (*_TEXTS, *_LISTS, *_FLAGS)}
+    found |= {"severity": message.severity, "what": message.what, "timestamp": message.timestamp}
+    found["events"] = [raw.decode("utf-8", "replace") for raw in message.events]
+    return orjson.dumps(found)
+
+
+def parse(raw: bytes) -> Message | None:
+    """Reads one back; None for what is no message. A newer writer's words are taken for the nearest known."""
+    try:
+        found: Any = orjson.loads(raw)
+        return None if type(found) is not dict else _message(found)
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _message(found: dict[str, Any]) -> Message:
+    if type(found["id"]) is not str or not found["id"] or type(found["title"]) is not str:
+        raise TypeError("no message without an id and a title")
+    what, severity = found.get("what"), found.get("severity")
+    fields: dict[str, Any] = {
+        **{name: str(found.get(name) or "") for name in _TEXTS},
+        **{name: tuple(map(str, found.get(name) or ())) for name in _LISTS},
+        **{name: found.get(name) is True for name in _FLAGS},
+        "severity": Severity(severity) if severity in set(Severity) else Severity.WARNING,
+        "what": What(what) if what in set(What) else What.NOTE,
+        "timestamp": float(found["timestamp"]),
+        "events": tuple(str(event).encode() for event in found.get("events") or ()),
+    }
+    return Message(**fields)

@@ -7,11 +7,10 @@ from urllib.parse import urlsplit
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from marketswarm.channels.fitting import cut, fit, paragraph, plain
-from marketswarm.channels.http import Http, host_of
-from marketswarm.channels.look import Look, look_of
-from marketswarm.channels.message import Channel, Message, Receipt
-from marketswarm.channels.talk import post
+from marketswarm.channels.channel import Channel, Receipt
+from marketswarm.channels.http import Http, host_of, post
+from marketswarm.channels.message import Look, Message, look_of
+from marketswarm.channels.text import cut, fit, paragraph, plain
 from marketswarm.settings import HttpUrl, Token
 
 TITLE_AT_MOST: Final = 250

@@ -11,12 +11,10 @@ import anyio
 import orjson
 from pydantic import BaseModel, ConfigDict
 
-from marketswarm.channels.body import moment
-from marketswarm.channels.fitting import cut, fit, octets, paragraph, plain
-from marketswarm.channels.http import Http, host_of
-from marketswarm.channels.message import Channel, Failure, Message, Receipt, SendError, What, plain_key
-from marketswarm.channels.parts import Parts
-from marketswarm.channels.refusing import refusal_of
+from marketswarm.channels.channel import Channel, Failure, Parts, Receipt, SendError
+from marketswarm.channels.http import Http, host_of, refusal_of
+from marketswarm.channels.message import Message, What, plain_key
+from marketswarm.channels.text import cut, fit, moment, octets, paragraph, plain
 from marketswarm.event import Event, parse
 from marketswarm.settings import HttpUrl, Token
 

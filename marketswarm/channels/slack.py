@@ -10,11 +10,10 @@ from typing import Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from marketswarm.channels.fitting import cut, fit, pages, paragraph, plain, units
-from marketswarm.channels.http import Http, host_of
-from marketswarm.channels.look import look_of
-from marketswarm.channels.message import Channel, Failure, Message, Receipt, SendError
-from marketswarm.channels.talk import post, said
+from marketswarm.channels.channel import Channel, Failure, Receipt, SendError
+from marketswarm.channels.http import Http, host_of, post, said
+from marketswarm.channels.message import Message, look_of
+from marketswarm.channels.text import cut, fit, pages, paragraph, plain, units
 from marketswarm.settings import HttpUrl, Name, Token
 
 TITLE_AT_MOST: Final = 300

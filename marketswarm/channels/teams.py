@@ -10,12 +10,10 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from marketswarm.channels.fitting import cut, fit, plain
-from marketswarm.channels.http import Http, host_of
-from marketswarm.channels.look import Look, look_of
-from marketswarm.channels.message import Channel, Message, Receipt, SendError
-from marketswarm.channels.refusing import failure_of
-from marketswarm.channels.talk import post
+from marketswarm.channels.channel import Channel, Receipt, SendError
+from marketswarm.channels.http import Http, failure_of, host_of, post
+from marketswarm.channels.message import Look, Message, look_of
+from marketswarm.channels.text import cut, fit, plain
 from marketswarm.settings import HttpUrl
 
 CARD_AT_MOST: Final = 24_000

@@ -7,9 +7,9 @@ from hashlib import sha256
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from marketswarm.channels.body import payload
+from marketswarm.channels.channel import Channel, Receipt
 from marketswarm.channels.http import Http, host_of
-from marketswarm.channels.message import Channel, Message, Receipt
+from marketswarm.channels.message import Message, payload
 from marketswarm.settings import WHSEC, HttpUrl, Signing
 
 

@@ -19,8 +19,8 @@ def ack(
     """Say that somebody sees to an outage: no reminders and no escalation until it is over."""
     import asyncio
 
-    from marketswarm.attention import Do
     from marketswarm.cli import paper
     from marketswarm.cli.asking import ask, made
+    from marketswarm.operator import Do
 
     asyncio.run(ask(made(Do.ACK, incident, person(by)), within, data, paper.line))

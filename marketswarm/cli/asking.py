@@ -10,8 +10,6 @@ from typing import Final
 
 import typer
 
-from marketswarm.attention import ASKS, Answer, Ask, Do, answers_key
-from marketswarm.attention.keys import ASKS_KEPT
 from marketswarm.bus import Bus, BusError
 from marketswarm.cli.everywhere import everywhere, missing
 from marketswarm.cli.facts import facts
@@ -19,6 +17,8 @@ from marketswarm.cli.rows import rows
 from marketswarm.cli.sight import Sight, sight
 from marketswarm.cli.words import seconds
 from marketswarm.exit import Exit
+from marketswarm.operator import ASKS, Answer, Ask, Do, answers_key
+from marketswarm.operator.keys import ASKS_KEPT
 from marketswarm.text import escape_text
 
 REFUSED: Final = 1

@@ -49,9 +49,9 @@ def resend(
     """Send again what could not be delivered, under the same id, over the channel that did not take it."""
     import asyncio
 
-    from marketswarm.attention import ALL, Do
     from marketswarm.cli import paper
     from marketswarm.cli.asking import ask, made
+    from marketswarm.operator import ALL, Do
 
     if (ident is None) is not every:
         raise typer.BadParameter("which? Say an id of `marketswarm dead`, or --all")

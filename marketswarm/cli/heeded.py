@@ -5,10 +5,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from marketswarm.attention import DEAD, SILENCES, Silence, merged
 from marketswarm.bus import Bus, BusError
 from marketswarm.cli.silences import on
 from marketswarm.cli.words import moment
+from marketswarm.operator import DEAD, SILENCES, Silence, merged
 from marketswarm.text import escape_text
 
 _SHOWN = 3  # silences; more are counted

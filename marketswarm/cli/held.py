@@ -4,9 +4,9 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from marketswarm.attention import SILENCES, Silence, behind, merged
 from marketswarm.bus import Bus
 from marketswarm.cli.everywhere import everywhere
+from marketswarm.operator import SILENCES, Silence, behind, merged
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,9 +24,9 @@ def send_test(
     """Send a test message through the notifier's own queue, and show what each receiver answered."""
     import asyncio
 
-    from marketswarm.attention import ALL, Do
     from marketswarm.cli import paper
     from marketswarm.cli.asking import ask, made
+    from marketswarm.operator import ALL, Do
 
     asyncio.run(ask(made(Do.TEST, channel or ALL, person(by)), within, data, paper.line))
 

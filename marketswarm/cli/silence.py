@@ -9,8 +9,8 @@ import typer
 from marketswarm.cli.options import DATA, By, Data, duration, person
 
 if TYPE_CHECKING:
-    from marketswarm.attention import Silence
     from marketswarm.cli.sight import Sight
+    from marketswarm.operator import Silence
 
 _YEAR_SEC = 366 * 86_400.0
 _NAMED = 12  # services that a silence is said to be on; more are counted
@@ -67,7 +67,7 @@ def _made(
 
     from pydantic import ValidationError
 
-    from marketswarm.attention import Silence
+    from marketswarm.operator import Silence
 
     now, for_sec = when
     if not patterns and not tags:

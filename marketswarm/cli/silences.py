@@ -12,7 +12,7 @@ from marketswarm.cli.options import DATA, Data, Json
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from marketswarm.attention import Silence
+    from marketswarm.operator import Silence
 
 
 def silences(

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from marketswarm.attention import DEAD
 from marketswarm.bus import Bus
-from marketswarm.channels.storing import parse
+from marketswarm.channels.message import parse
 from marketswarm.cli.everywhere import everywhere
+from marketswarm.operator import DEAD
 
 _READ_AT_MOST: Final = 10_000
 

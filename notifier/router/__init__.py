@@ -5,9 +5,9 @@
 what has become of a message.
 """
 
-from notifier.router.deciding import Router
+from notifier.router.grouping import Due
 from notifier.router.incident import HELD, Incident, Reason
 from notifier.router.policy import Policy, Section
-from notifier.router.speaking import Due
+from notifier.router.router import Router
 
 __all__ = ["HELD", "Due", "Incident", "Policy", "Reason", "Router", "Section"]

@@ -9,7 +9,7 @@ from marketswarm import beat
 from marketswarm.agent import Agent
 from marketswarm.bus import BusError
 from marketswarm.bus.subscriber import subscribe
-from marketswarm.channels.fitting import plain
+from marketswarm.channels.text import plain
 from marketswarm.settings import Common
 from marketswarm.truth import Truth
 from services.mesh.events import HAPPENINGS, Event

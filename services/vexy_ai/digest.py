@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import orjson
 
-from marketswarm.channels.fitting import cut
+from marketswarm.channels.text import cut
 from services.vexy_ai.notes import Note
 from services.vexy_ai.observing import Loss, Move, Observed
 

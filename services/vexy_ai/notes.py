@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from marketswarm.channels.fitting import cut, plain
+from marketswarm.channels.text import cut, plain
 from services.vexy_ai.mood import sentiment
 from services.vexy_ai.naming import Lexicon
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import orjson
 
-from marketswarm.channels.fitting import cut, plain
+from marketswarm.channels.text import cut, plain
 from services.vexy_ai.notes import Fields, number
 
 SYMBOL: Final = re.compile(rb"[A-Za-z0-9][A-Za-z0-9.:/_-]{0,29}")

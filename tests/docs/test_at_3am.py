@@ -5,14 +5,15 @@ import re
 import pytest
 
 from marketswarm.channels import Severity
-from marketswarm.channels.wording import message_of
+from marketswarm.channels.event_text import message_of
 from marketswarm.cli.leader import Leader
 from marketswarm.cli.rows import UNWATCHABLE
 from marketswarm.event import Kind, encode
 from marketswarm.exit import Code
-from notifier import notes
+from notifier.channel_pool import new_address_message, unopened_channel_message
+from notifier.dispatcher import broken_channel_message
 from notifier.router.incident import Line, Say
-from notifier.router.telling import compose
+from notifier.router.render import compose
 from support.channel_messages import AT, event_of
 from support.pages import ROOT, table
 
@@ -49,9 +50,9 @@ def test_a_cause_and_a_group_are_on_the_page():
 
 def test_what_the_notifier_says_of_itself_is_on_the_page():
     titles = [
-        notes.broken("NAME", "", "410", AT).title.partition(":")[0],
-        notes.unopened("NAME", "", AT).title,
-        notes.readdressed({"NAME": "x"}, 1, AT).title.partition(":")[0],
+        broken_channel_message("NAME", "", "410", AT).title.partition(":")[0],
+        unopened_channel_message("NAME", "", AT).title,
+        new_address_message({"NAME": "x"}, 1, AT).title.partition(":")[0],
     ]
     assert set(titles) <= shown()
 

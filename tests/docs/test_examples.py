@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from marketswarm.channels.body import payload
+from marketswarm.channels.message import payload
 from support.channel_messages import MISS
 from support.rig import Fleet, Proc, free_port
 from support.rig.process import Process

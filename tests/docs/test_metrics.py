@@ -14,7 +14,7 @@ from marketswarm.detector import Moment
 from marketswarm.monitor import Notices, Vigil
 from marketswarm.monitor.log_length import LogLength
 from marketswarm.monitor.voice import Fence
-from notifier.tally import Tally
+from notifier.metrics import Tally
 from sentinel.follow import Skipped
 from services.massive.market.standing import Standing
 from services.massive.measuring import measured

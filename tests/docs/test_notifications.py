@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from marketswarm.channels import KINDS, make
-from marketswarm.channels.body import payload
+from marketswarm.channels.message import payload
 from marketswarm.channels.webhook import headers_of
 from marketswarm.truth import load
 from notifier.router.incident import Reason

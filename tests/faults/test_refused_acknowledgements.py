@@ -3,8 +3,8 @@
 import orjson
 
 import support.rig.refusing_servers as ways
-from notifier.intake import ROOM
-from notifier.reading import AT_ONCE
+from notifier.inbox import ROOM
+from notifier.source import AT_ONCE
 from support.rig.receiver import Receiver
 from support.scenes.faults import rest
 from support.scenes.notifier import LOG, START_SEC, Notified, hooks

@@ -7,8 +7,8 @@ import orjson
 import pytest
 
 from marketswarm.bus import Bus
-from notifier.intake import Intake
-from notifier.reading import Reader
+from notifier.inbox import Intake
+from notifier.source import Reader
 from support.rig import Server
 from support.waiting import auntil
 
@@ -162,7 +162,7 @@ async def test_a_log_that_began_anew_is_read_from_its_beginning(server):
 
 
 async def test_what_is_too_long_to_be_read_is_passed_over_and_its_neighbours_are_not(server, monkeypatch):
-    monkeypatch.setattr("notifier.reading.REPLY_BYTES", 400_000)
+    monkeypatch.setattr("notifier.source.REPLY_BYTES", 400_000)
     for n in range(4):
         write(server, f"before{n}")
     server.cmd("XADD", LOG, "*", "event", b"x" * 3_000_000)
@@ -246,7 +246,7 @@ async def test_consumers_of_earlier_runs_go_and_those_with_entries_stay(server):
 
 
 async def test_while_too_many_asks_wait_the_log_is_read_and_further_asks_later(server, monkeypatch):
-    monkeypatch.setattr("notifier.intake.ROOM", 2)
+    monkeypatch.setattr("notifier.inbox.ROOM", 2)
     desk = Desk()
 
     def ask(*names):

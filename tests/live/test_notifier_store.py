@@ -11,8 +11,7 @@ import redis
 
 from marketswarm.bus import Bus, BusError
 from notifier.lease import KEY, Lease
-from notifier.store import Store
-from notifier.turn import Dead, Turn
+from notifier.store import Dead, Store, Turn
 from support.rig import Server
 from support.waiting import auntil
 

@@ -6,12 +6,79 @@ from collections import Counter
 
 import pytest
 
-from marketswarm.attention import answers_key
-from marketswarm.attention.keys import ASKS_KEPT
 from marketswarm.bus import BusError
-from notifier.intake import ROOM
-from notifier.store import Store
-from notifier.turn import Turn
+from marketswarm.event import Event, Kind
+from marketswarm.operator import answers_key
+from marketswarm.operator.keys import ASKS_KEPT
+from marketswarm.testing import MemoryBus
+from notifier.inbox import ROOM
+from notifier.store import DEAD_LENGTH, TOLD_AT_MOST, Store, Turn, may_be_told_by_others, reached, record
+
+
+def test_a_turn_that_was_not_taken_keeps_no_changes_of_the_state_and_loses_no_acknowledgement():
+    turn = Turn({"o:m:1": None}, log_acks={"a": [b"1-0"]}, ask_acks={"a": [b"2-0"]}, told={"e": b"{}"})
+    assert turn.shorten() == {}
+    expected = Turn(log_acks={"a": [b"1-0"]}, ask_acks={"a": [b"2-0"]}, told={"e": b"{}"})
+    assert turn == expected
+    assert turn.acks("a") == ([b"1-0"], [b"2-0"])
+    assert (turn.acks_count("a"), turn.acks_count("b")) == (2, 0)
+
+
+def test_the_answers_to_the_latest_asks_are_kept():
+    turn = Turn(answers={f"ask{n}": [b"x"] for n in range(ASKS_KEPT + 3)})
+    assert turn.shorten() == {"answers": 3}
+    assert list(turn.answers) == [f"ask{n}" for n in range(3, ASKS_KEPT + 3)]
+
+
+def test_the_latest_records_of_what_people_were_told_are_kept():
+    turn = Turn(told={f"e{n}": b"{}" for n in range(TOLD_AT_MOST + 2)})
+    assert turn.shorten() == {"told": 2}
+    assert turn.shorten() == {}
+    assert (len(turn.told), next(iter(turn.told))) == (TOLD_AT_MOST, "e2")
+
+
+def test_a_dead_message_that_is_resent_again_and_again_is_deleted_once():
+    turn = Turn()
+    entries = [b"%d-0" % n for n in range(3 * DEAD_LENGTH)]
+    for _ in range(3):
+        turn.add(Turn(undead={"a": entries[:DEAD_LENGTH]}))
+        turn.shorten()
+    assert turn.undead == {"a": entries[:DEAD_LENGTH]}
+    turn.add(Turn(undead={"a": entries[DEAD_LENGTH:]}))
+    turn.shorten()
+    assert turn.undead == {"a": entries[DEAD_LENGTH:]}
+
+
+async def test_an_event_counts_as_told_when_any_bus_says_that_people_were_reached():
+    one, two = MemoryBus("one"), MemoryBus("two")
+    await one.client.set("notifier:told:a", record(1.0, ["slack"], "sentinel"))
+    await two.client.set("notifier:told:b", record(1.0, ["slack"], "notifier"))
+    await two.client.set("notifier:told:held", record(1.0, (), "notifier", "silenced"))
+    for bad, raw in (("c", b"{"), ("d", b"7"), ("e", b"{}")):
+        await two.client.set(f"notifier:told:{bad}", raw)
+    idents = ["a", "b", "c", "d", "e", "held", "none"]
+    assert await reached([one, two], idents) == {"a", "b"}
+    two.connected = False
+    assert await reached([one, two], idents) == {"a"}
+    assert await reached([], idents) == set()
+    assert await reached([one], []) == set()
+    for bus in (one, two):
+        bus.connected = True
+        await bus.aclose()
+
+
+@pytest.mark.parametrize(
+    ("kind", "may"),
+    [
+        (Kind.HEALER_MISS, True),
+        (Kind.BUS_OK, True),
+        (Kind.HEARTBEAT_MISS, False),
+        (Kind.TRUTH_DRIFT, False),
+    ],
+)
+def test_the_sentinel_looks_after_healer_and_buses(kind, may):
+    assert may_be_told_by_others(Event(kind, "a", 1.0, "x", "healer")) is may
+
 
 BATCH = 500
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from marketswarm.channels import Failure, Message, SendError
-from marketswarm.channels.pausing import pause_sec
+from marketswarm.channels.backlog import pause_sec
 from marketswarm.event import Event, Kind, encode, identify
 from sentinel.owed import OWED_AT_MOST, Debt
 from sentinel.way import Way, message_for

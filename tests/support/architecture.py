@@ -16,7 +16,7 @@ LAYERS = {
         "beat",
         "event",
         "detector",
-        "attention",
+        "operator",
         "acl",
         "bus_url",
         "text",

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from marketswarm.channels.fitting import cut, plain
+from marketswarm.channels.text import cut, plain
 
 SUMMARY_LIMIT: Final = 500
 SENTENCES: Final = 2

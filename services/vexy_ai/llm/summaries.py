@@ -8,8 +8,7 @@ import orjson
 from pydantic import SecretStr
 
 from marketswarm.channels import SendError
-from marketswarm.channels.http import ANSWER_AT_MOST, Http, host_of
-from marketswarm.channels.refusing import refusal_of
+from marketswarm.channels.http import ANSWER_AT_MOST, Http, host_of, refusal_of
 from services.vexy_ai.digest import Plain, Story
 from services.vexy_ai.llm.answer import Unfit, summary_in
 from services.vexy_ai.llm.breaker import Breaker

@@ -7,8 +7,7 @@ import orjson
 import pytest
 
 from marketswarm.channels import Message, SendError, Severity, What
-from marketswarm.channels.alertmanager import Alertmanager, Options
-from marketswarm.channels.alerts import ALERTS_AT_MOST, STILL, payload
+from marketswarm.channels.alertmanager import ALERTS_AT_MOST, STILL, Alertmanager, Options, payload
 from marketswarm.channels.http import Http
 from marketswarm.event import Kind, encode
 from support.channel_messages import (

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from marketswarm.channels.channel import SendError
 from marketswarm.channels.discord import Discord, Options, payload, waiting
-from marketswarm.channels.fitting import plain
 from marketswarm.channels.http import Http
-from marketswarm.channels.message import Message, SendError, Severity
+from marketswarm.channels.message import Message, Severity
+from marketswarm.channels.text import plain
 from support.channel_messages import CASES, HOSTILE, MISS, agrees, group_of, hostile
 from support.chat_schemas import Discord as Documented
 from support.rig.receiver import Answer, Receiver

@@ -15,9 +15,8 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, LoginPassword
 
 from marketswarm.channels import Message, SendError, Severity
-from marketswarm.channels.email import Email, Options
-from marketswarm.channels.fitting import plain
-from marketswarm.channels.mail import mail_of
+from marketswarm.channels.email import Email, Options, mail_of
+from marketswarm.channels.text import plain
 from support.channel_messages import CASES, GROUP, HOSTILE, MISS, OK, REMINDER, agrees, hostile
 from support.rig.certificates import Authority
 from support.rig.process import HOST, free_port

@@ -11,9 +11,10 @@ import orjson
 import pytest
 from pydantic import ValidationError
 
-from marketswarm.channels import SendError, command
-from marketswarm.channels.body import payload
+from marketswarm.channels import SendError
+from marketswarm.channels import exec as exec_channel
 from marketswarm.channels.exec import Exec, Options, environment, opened
+from marketswarm.channels.message import payload
 from support.channel_messages import CASES, GROUP, HOSTILE, MISS, agrees, hostile
 from support.rig.process import alive
 from support.waiting import auntil
@@ -149,7 +150,7 @@ async def test_one_that_takes_too_long_is_ended_with_all_that_it_started(tmp_pat
 
 @pytest.mark.parametrize("within_sec", [0.5, 60.0, 300.0])
 def test_it_grants_an_attempt_the_time_of_its_command_and_some_to_end_it(within_sec):
-    assert channel("/bin/tell", within_sec).within_sec == within_sec + command.ANSWERS_SEC
+    assert channel("/bin/tell", within_sec).within_sec == within_sec + exec_channel.ANSWERS_SEC
 
 
 async def test_one_that_is_given_up_is_ended_too(tmp_path):
@@ -204,11 +205,11 @@ async def test_what_it_says_on_stderr_is_heard_too(tmp_path, capsys):
 
 
 def test_no_more_of_the_output_is_kept_than_it_takes():
-    heard = command._Heard()
+    heard = exec_channel._Heard()
     for _ in range(1000):
         heard.data_received(b"x" * 1000 + b"\n")
     heard.data_received(b"last\n \n")
-    assert (heard.last(), len(heard._kept)) == ("last", command.HEARD_AT_MOST)
+    assert (heard.last(), len(heard._kept)) == ("last", exec_channel.HEARD_AT_MOST)
 
 
 def test_options_are_a_command_in_words_and_a_time():

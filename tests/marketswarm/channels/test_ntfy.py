@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from marketswarm.channels.fitting import plain
 from marketswarm.channels.http import Http
 from marketswarm.channels.message import Message, Severity
 from marketswarm.channels.ntfy import Ntfy, Options, payload, root_and_topic
+from marketswarm.channels.text import plain
 from support.channel_messages import CASES, HOSTILE, MISS, agrees, group_of, hostile
 from support.chat_schemas import Ntfy as Documented
 from support.rig.receiver import Receiver

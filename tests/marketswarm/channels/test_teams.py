@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketswarm.channels.fitting import plain
+from marketswarm.channels.channel import SendError
 from marketswarm.channels.http import Http
-from marketswarm.channels.message import Message, SendError, Severity
+from marketswarm.channels.message import Message, Severity
 from marketswarm.channels.teams import CARD_AT_MOST, Options, Teams, payload
+from marketswarm.channels.text import plain
 from support.channel_messages import CASES, HOSTILE, MISS, agrees, group_of, hostile
 from support.chat_schemas import Teams as Documented
 from support.rig.receiver import Answer, Receiver

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from marketswarm.channels.fitting import plain
+from marketswarm.channels.channel import SendError
 from marketswarm.channels.http import Http
-from marketswarm.channels.message import Message, SendError, Severity
+from marketswarm.channels.message import Message, Severity
 from marketswarm.channels.telegram import Options, Telegram, payload
+from marketswarm.channels.text import plain
 from support.channel_messages import CASES, HOSTILE, MISS, OK, agrees, group_of, hostile
 from support.chat_schemas import Telegram as Documented
 from support.rig.receiver import Answer, Receiver

@@ -11,9 +11,8 @@ import pytest
 from pydantic import SecretStr
 
 from marketswarm.channels import Message, SendError, Severity
-from marketswarm.channels.body import payload
-from marketswarm.channels.http import Http
-from marketswarm.channels.refusing import retry_after
+from marketswarm.channels.http import Http, retry_after
+from marketswarm.channels.message import payload
 from marketswarm.channels.webhook import Options, Webhook, headers_of, signature, signing_key
 from support.channel_messages import CASES, HOSTILE, MISS, agrees, hostile
 from support.rig.certificates import Authority

@@ -6,9 +6,9 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from marketswarm.attention import ASKS, DEAD, Answer, Ask, Do
 from marketswarm.channels import Message, Severity
-from marketswarm.channels.storing import encode
+from marketswarm.channels.message import encode
+from marketswarm.operator import ASKS, DEAD, Answer, Ask, Do
 from support.rig.shell import SERVICES, AnswersAsks
 
 pytestmark = pytest.mark.live

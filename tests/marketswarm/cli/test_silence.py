@@ -6,7 +6,7 @@ import time
 import orjson
 import pytest
 
-from marketswarm.attention import SILENCES, Silence
+from marketswarm.operator import SILENCES, Silence
 from support.rig.shell import SERVICES
 
 pytestmark = pytest.mark.live

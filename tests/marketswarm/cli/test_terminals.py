@@ -3,9 +3,8 @@
 import orjson
 import pytest
 
-from marketswarm.attention import DEAD
-from marketswarm.channels.message import Message, Severity
-from marketswarm.channels.storing import encode
+from marketswarm.channels.message import Message, Severity, encode
+from marketswarm.operator import DEAD
 from support.rig import Server
 
 EVIL = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202egnp\nall is well"

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import orjson
 
-from marketswarm.attention import ASKS, Answer, Ask, answers_key
+from marketswarm.operator import ASKS, Answer, Ask, answers_key
 from support.leftovers import TAG
 from support.rig import Server
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import orjson
 
-from marketswarm.attention import Silence
 from marketswarm.channels import Message
 from marketswarm.event import Event, Kind, encode, identify
+from marketswarm.operator import Silence
 from marketswarm.truth import Truth, load
-from notifier.router.deciding import Router
 from notifier.router.incident import Reason
 from notifier.router.policy import Policy
+from notifier.router.router import Router
 
 TIMEOUT_SEC = 30.0
 STEP_SEC = 0.05

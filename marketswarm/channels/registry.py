@@ -1,0 +1,115 @@
+"""Which kinds of channels there are, one made from its options, and those that the environment names.
+
+A channel's file, and the library that it needs, is loaded only where that channel is wanted: an agent without
+one stays small. Not here: what the options of a kind are, which is for its own file to say.
+"""
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from pydantic import ValidationError
+
+from marketswarm.channels.channel import Channel
+from marketswarm.exit import Code, Exit
+from marketswarm.settings import ChannelSettings
+
+# fmt: off
+KINDS: Final = (
+    "slack", "discord", "teams", "pagerduty", "alertmanager", "webhook", "email", "ntfy", "telegram", "exec",
+    "apprise",
+)
+# fmt: on
+"""Each is a file beside this one, with `Options` and `opened(name, options)`."""
+
+_SLACK: Final = ("hooks.slack.com", "hooks.slack-gov.com")
+_DISCORD: Final = ("discord.com", "discordapp.com")
+_TEAMS: Final = ("webhook.office.com", "logic.azure.com", "powerplatform.com", "powerautomate.com")
+
+_WORDS: Final = {"missing": "is missing", "extra_forbidden": "is no option of this kind"}
+
+
+class ChannelError(ValueError):
+    """A channel that can't be made: which, and what of it is wrong, never with a value."""
+
+
+def make(kind: str, name: str, options: Mapping[str, Any]) -> Channel:
+    """The channel of that kind, called `name`; nothing is connected yet.
+
+    Raises:
+        ChannelError: for a kind that there is not, and for options that are wrong, all of them at once.
+    """
+    if kind not in KINDS:
+        raise ChannelError(f"{name}: no such kind of channel; there are {', '.join(KINDS)}")
+    module = import_module(f"marketswarm.channels.{kind}")
+    try:
+        made: Channel = module.opened(name, module.Options.model_validate(dict(options)))
+    except ValidationError as error:
+        wrong = [_mistake(item["loc"], item["type"], item["msg"]) for item in error.errors()]
+        raise ChannelError(f"{name}: {'; '.join(wrong)}") from None
+    return made
+
+
+def open_channels(settings: ChannelSettings) -> list[Channel]:
+    """Every channel that the environment names, each under the name of its kind; nothing is connected yet.
+
+    Raises:
+        Exit: code 2, naming the variable, when one of them can't be made.
+    """
+    found: dict[str, Channel] = {}
+    for variable, kind, options in _wanted(settings):
+        # a second one of a kind can only be what WEBHOOK_URL points at
+        name = "webhook" if kind in found else kind
+        given = {key: value for key, value in options.items() if value is not None}
+        try:
+            found[name] = make(kind, name, given)
+        except ChannelError as error:
+            raise Exit(Code.CONFIGURATION, f"{variable}: {error}") from None
+    return list(found.values())
+
+
+def kind_of(url: str) -> str:
+    """The kind of channel that takes what is POSTed to a URL, told by its host."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if host in _SLACK:
+        return "slack"
+    if _within(host, _DISCORD) and parts.path.startswith("/api/"):
+        return "discord"
+    return "teams" if _within(host, _TEAMS) else "webhook"
+
+
+def _within(host: str, domains: tuple[str, ...]) -> bool:
+    return any(host == domain or host.endswith(f".{domain}") for domain in domains)
+
+
+def _wanted(env: ChannelSettings) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Variable, kind and options of each channel, with None for what is not given."""
+    if env.slack_token:
+        yield "SLACK_TOKEN", "slack", {"token": env.slack_token, "channel": env.slack_channel}
+    if env.webhook_url:
+        kind = kind_of(env.webhook_url)
+        secret = env.webhook_secret if kind == "webhook" else None
+        yield "WEBHOOK_URL", kind, {"url": env.webhook_url, "secret": secret}
+    if env.smtp_host:
+        names = {"sender": "from", "to": "to", "host": "host", "port": "port", "user": "user", "tls": "tls"}
+        mail = {option: getattr(env, f"smtp_{name}") for option, name in names.items()}
+        yield "SMTP_HOST", "email", {**mail, "password": env.smtp_password}
+    if env.pagerduty_routing_key:
+        yield "PAGERDUTY_ROUTING_KEY", "pagerduty", {"routing_key": env.pagerduty_routing_key}
+    if env.alertmanager_url:
+        yield "ALERTMANAGER_URL", "alertmanager", {"url": env.alertmanager_url}
+    if env.ntfy_url:
+        yield "NTFY_URL", "ntfy", {"url": env.ntfy_url, "token": env.ntfy_token}
+    if env.telegram_token:
+        yield "TELEGRAM_TOKEN", "telegram", {"token": env.telegram_token, "chat": env.telegram_chat}
+    if env.notify_exec:
+        yield "NOTIFY_EXEC", "exec", {"command": env.notify_exec}
+    if env.apprise_urls:
+        yield "APPRISE_URLS", "apprise", {"urls": env.apprise_urls}
+
+
+def _mistake(where: tuple[int | str, ...], kind: str, said: str) -> str:
+    path = ".".join(map(str, where)) or "options"
+    return f"{path}: {_WORDS.get(kind, said.removeprefix('Value error, '))}"

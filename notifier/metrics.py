@@ -1,0 +1,77 @@
+"""What the notifier counts, as it is told on METRICS_PORT. Read in another thread than it is written in."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+
+from marketswarm.metrics import Family, Spread
+from marketswarm.metrics.family import counter, gauge
+from notifier.channel_worker import Outcome
+
+
+class Tally:
+    """Counts events and attempts; what stands as it is now is asked for when it is told."""
+
+    def __init__(self) -> None:
+        self.delay = Spread(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
+        self.events: Counter[str] = Counter()
+        self.malformed: Counter[str] = Counter()
+        self.waiting: Callable[[], Mapping[str, int]] = dict
+        self.broken: Callable[[], Mapping[str, bool]] = dict
+        self.incidents: Callable[[], int] = lambda: 0
+        self.leads: Callable[[], bool] = lambda: False
+        self._attempts: Counter[tuple[str, str]] = Counter()
+
+    def attempt(self, outcome: Outcome) -> None:
+        """Takes note of what came of an attempt."""
+        kind = "sent" if outcome.error is None else "dead" if outcome.over else "failed"
+        self._attempts[outcome.channel, kind] += 1
+
+    def accepted(self, delay_sec: float) -> None:
+        """Takes note of an event that reached people so long after it happened."""
+        self.delay.observe(max(0.0, delay_sec))
+
+    def collect(self) -> Iterator[Family]:
+        """What is to be told now."""
+        yield gauge(
+            "marketswarm_notifier_leads", "1 while it tells people, 0 while it stands by.", self.leads()
+        )
+        yield Family(
+            "marketswarm_notifier_events_total",
+            "counter",
+            "Events taken from the log, by what was decided about them.",
+            [((str(reason),), float(count)) for reason, count in self.events.copy().items()],
+            labels=("decision",),
+        )
+        yield counter(
+            "marketswarm_notifier_malformed_total",
+            "Entries of the log that say nothing.",
+            self.malformed.total(),
+        )
+        yield Family(
+            "marketswarm_notifier_attempts_total",
+            "counter",
+            "Attempts to send, by channel and outcome: sent, failed (and tried again), dead.",
+            [(key, float(count)) for key, count in self._attempts.copy().items()],
+            labels=("channel", "outcome"),
+        )
+        yield Family(
+            "marketswarm_notifier_waiting",
+            "gauge",
+            "Messages that wait for a channel.",
+            [((name,), float(count)) for name, count in self.waiting().items()],
+            labels=("channel",),
+        )
+        yield Family(
+            "marketswarm_notifier_channel_broken",
+            "gauge",
+            "1 while a channel refuses messages for good, else 0.",
+            [((name,), float(broken)) for name, broken in self.broken().items()],
+            labels=("channel",),
+        )
+        yield gauge("marketswarm_notifier_incidents", "What is down, told or not.", float(self.incidents()))
+        yield Family(
+            "marketswarm_notifier_delay_seconds",
+            "histogram",
+            "From an event to its acceptance by a channel.",
+            spread=self.delay,
+        )

@@ -1,0 +1,115 @@
+"""What people read of an event."""
+
+import pytest
+
+from marketswarm.channels import Severity, message_of
+from marketswarm.channels.event_text import LATE_SEC
+from marketswarm.event import Event, Kind, encode, parse
+
+SAYS = [
+    (
+        Event(Kind.HEALER_MISS, "healer", 9.0, "a", "sentinel", late_sec=35, timeout_sec=30, reason="silent"),
+        "healer is down",
+        "no beat for 35 s (timeout 30 s); no service is watched until it is back",
+        "critical",
+    ),
+    (
+        Event(
+            Kind.HEALER_MISS, "healer", 9.0, "a", "sentinel", late_sec=35, timeout_sec=30, reason="stopped"
+        ),
+        "healer is down",
+        "no beat for 35 s, after it said goodbye (timeout 30 s); no service is watched until it is back",
+        "critical",
+    ),
+    (
+        Event(Kind.HEALER_OK, "healer", 9.0, "a", "sentinel", down_sec=7250),
+        "healer is up again",
+        "after 2 h 0 min",
+        "info",
+    ),
+    (
+        Event(Kind.BUS_MISS, "market-redis", 9.0, "a", "healer", late_sec=12.04, reason="refused"),
+        "bus market-redis is away",
+        "it has not answered for 12 s (refused)",
+        "critical",
+    ),
+    (
+        Event(Kind.BUS_OK, "market-redis", 9.0, "a", "healer"),
+        "bus market-redis is back",
+        "it answers",
+        "info",
+    ),
+    (
+        Event(Kind.HEARTBEAT_MISS, "rss_agg", 9.0, "a", "healer", late_sec=31.2, timeout_sec=30),
+        "rss_agg is down",
+        "no beat for 31.2 s (timeout 30 s)",
+        "warning",
+    ),
+    (
+        Event(Kind.PROBE_MISS, "massive/shop", 9.0, "a", "massive", late_sec=30.1, reason="status_503"),
+        "massive/shop is down",
+        "its probes have failed for 30.1 s (status_503)",
+        "warning",
+    ),
+    (
+        Event(Kind.PROBE_OK, "massive/shop", 9.0, "a", "massive", down_sec=135.2),
+        "massive/shop is up again",
+        "after 2 min 15 s",
+        "info",
+    ),
+    (
+        Event(Kind.PROBE_UNWATCHED, "massive/shop", 9.0, "a", "massive"),
+        "massive/shop is no longer probed",
+        "it was down, and the truth no longer names it",
+        "info",
+    ),
+    (
+        Event(Kind.WATCH_MISS, "rss_agg", 9.0, "a", "healer", reason="auth", since=3.0),
+        "rss_agg can't be watched",
+        "its bus does not let its channel be heard (auth)",
+        "warning",
+    ),
+    (
+        Event(Kind.WATCH_OK, "rss_agg", 9.0, "a", "healer", down_sec=135.2),
+        "rss_agg is watched again",
+        "after 2 min 15 s",
+        "info",
+    ),
+    (
+        Event(Kind.WATCH_UNWATCHED, "rss_agg", 9.0, "a", "healer"),
+        "rss_agg is no longer watched",
+        "it could not be heard, and the truth no longer names it",
+        "info",
+    ),
+    (
+        Event(Kind.REACH_GAP, "healer", 9.0, "a", "healer", since=3.0, gap_sec=31.5),
+        "the healer reached no bus",
+        "for 31.5 s; its own network, or all buses at once; nothing was watched",
+        "info",
+    ),
+]
+
+
+@pytest.mark.parametrize(("event", "title", "text", "severity"), SAYS, ids=lambda value: str(value)[:30])
+def test_an_event_reads_like_this(event, title, text, severity):
+    message = message_of(event, encode(event), event.ts)
+    assert (message.title, message.text, message.severity) == (title, text, Severity(severity))
+    assert (message.id, message.timestamp, message.late) == (event.id, event.ts, False)
+    assert message.events == (encode(event),)
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_every_event_has_words_even_one_that_says_nothing_but_its_type(kind):
+    found = parse(f'{{"type":"{kind}","svc":"rss_agg","ts":9}}'.encode())
+    message = message_of(found, b"{}", 9.0)
+    assert "rss_agg" in message.title
+    assert message.text
+    assert "None" not in message.title + message.text
+
+
+def test_what_is_told_late_says_how_late():
+    event = Event(Kind.BUS_OK, "market-redis", 9.0, "a", "healer")
+    assert not message_of(event, b"{}", 9.0 + LATE_SEC - 1).late
+    message = message_of(event, b"{}", 9.0 + 250)
+    assert message.late
+    assert message.text == "it answers (told 4 min 10 s late)"

@@ -1,0 +1,68 @@
+"""A message comes back as it was kept, and nonsense comes back as nothing."""
+
+from dataclasses import replace
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from marketswarm.channels import Message, Severity, What
+from marketswarm.channels.message import Look, encode, look_of, parse
+from support.channel_messages import MISS, OK
+
+texts = some.text(some.characters(codec="utf-8"))
+messages = some.builds(
+    Message,
+    id=some.text(some.characters(codec="utf-8"), min_size=1),
+    title=texts,
+    text=texts,
+    severity=some.sampled_from(Severity),
+    timestamp=some.floats(0, 1e11),
+    late=some.booleans(),
+    events=some.lists(texts.map(lambda text: orjson.dumps({"svc": text})), max_size=3).map(tuple),
+    what=some.sampled_from(What),
+    lines=some.lists(texts, max_size=3).map(tuple),
+    thread=texts,
+    opens=some.booleans(),
+    closes=some.lists(texts, max_size=3).map(tuple),
+)
+
+
+@given(messages)
+def test_a_message_comes_back_as_it_was(message):
+    assert parse(encode(message)) == message
+
+
+def test_the_bytes_of_an_event_are_kept_as_the_log_had_them():
+    event = b'{"type": "heartbeat_miss",  "svc":"\\u00e4", "ts":1.0e3}'
+    message = Message("a", "t", "x", Severity.INFO, 1.0, events=(event,))
+    assert getattr(parse(encode(message)), "events", None) == (event,)
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"{", b"[]", b"null", b"{}", b'{"id":"a"}', b'{"id":"","title":"t","timestamp":1}',
+            b'{"id":"a","title":"t","timestamp":"x"}', b'{"id":"a","title":"t","timestamp":1,"lines":1}'],
+)  # fmt: skip
+def test_what_is_no_message_is_none(raw):
+    assert parse(raw) is None
+
+
+def test_what_a_newer_writer_says_is_taken_for_the_nearest_known():
+    raw = b'{"id":"a","title":"t","timestamp":1,"severity":"doom","what":"party","more":1}'
+    assert parse(raw) == Message("a", "t", "", Severity.WARNING, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("severity", "look"),
+    [(Severity.INFO, Look.NEWS), (Severity.WARNING, Look.WARNING), (Severity.CRITICAL, Look.ALARM)],
+)
+def test_what_is_down_looks_as_much_as_it_matters(severity, look):
+    for what in (What.DOWN, What.GROUP, What.REMINDER, What.FLAPPING, What.NOTE, What.TEST):
+        assert look_of(replace(MISS, what=what, severity=severity)) is look
+    for what in (What.UP, What.SETTLED):
+        assert look_of(replace(OK, what=what, severity=severity)) is Look.GOOD
+
+
+def test_no_two_looks_are_told_apart_by_colour_alone():
+    assert len({look.sign for look in Look}) == len({look.colour for look in Look}) == len(Look)

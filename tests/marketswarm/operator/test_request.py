@@ -1,0 +1,107 @@
+"""Asks and answers: what is written is read back, and nobody's bytes break the reading."""
+
+from dataclasses import replace
+
+import orjson
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from marketswarm.operator import ALL, Answer, Ask, Do, answers_key, told_key
+from marketswarm.operator.fields import MAX_BYTES
+
+NOW = 1_762_433_458.5
+ASK = Ask(id="4f2a", do=Do.ACK, what="rss_agg", by="kim", ts=NOW)
+ANSWER = Answer(ok=False, said="404 Not Found", channel="slack", where="hooks.slack.com", done=True)
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=200)
+anything = (
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | texts | st.lists(texts)
+)
+
+
+@given(
+    st.builds(
+        Ask,
+        id=st.from_regex(r"[A-Za-z0-9_.:-]{1,20}", fullmatch=True),
+        do=st.sampled_from(Do),
+        what=texts,
+        by=texts,
+        ts=st.integers(0, 10**14).map(lambda ms: ms / 1000),
+    )
+)
+def test_an_ask_that_is_encoded_is_read_back(ask):
+    assert Ask.parse(ask.encode()) == ask
+
+
+@given(
+    st.builds(
+        Answer, ok=st.booleans(), said=texts, channel=texts | st.just(""), where=texts, done=st.booleans()
+    )
+)
+def test_an_answer_that_is_encoded_is_read_back(answer):
+    assert Answer.parse(answer.encode()) == answer
+
+
+@given(st.binary(max_size=200))
+@example(b"[" * 5000)
+@example(b'{"ok":' * 2000)
+@example(b'"\\ud800"')
+def test_no_bytes_crash_the_reading(raw):
+    assert Ask.parse(raw) is None
+    assert Answer.parse(raw) is None
+
+
+@given(st.dictionaries(st.sampled_from(["id", "do", "what", "by", "ts"]), anything, min_size=1))
+def test_wrong_types_in_any_field_are_no_ask_or_a_whole_one(found):
+    got = Ask.parse(orjson.dumps(orjson.loads(ASK.encode()) | found))
+    assert got is None or Ask.parse(got.encode()) == got
+
+
+@given(st.dictionaries(st.sampled_from(["ok", "said", "channel", "where", "done"]), anything, min_size=1))
+def test_wrong_types_in_any_field_are_no_answer_or_a_whole_one(found):
+    got = Answer.parse(orjson.dumps(orjson.loads(ANSWER.encode()) | found))
+    assert got is None or Answer.parse(got.encode()) == got
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"do": "dance"},
+        {"do": "ACK"},
+        {"id": "a b"},
+        {"id": "a" * 201},
+        {"what": ""},
+        {"by": ""},
+        {"ts": "now"},
+        {"ts": 1e12},
+        {"what": "x" * 201},
+    ],
+    ids=str,
+)
+def test_what_is_out_of_bounds_is_no_ask(wrong):
+    assert Ask.parse(orjson.dumps(orjson.loads(ASK.encode()) | wrong)) is None
+
+
+def test_an_answer_says_at_least_whether_it_went_well_and_what_was_said():
+    assert Answer.parse(b'{"ok":true,"said":""}') == Answer(ok=True, said="")
+    assert Answer.parse(b'{"ok":1,"said":""}') is None
+    assert Answer.parse(b'{"ok":true}') is None
+
+
+def test_what_is_over_16_kib_is_not_read():
+    assert Ask.parse(ASK.encode() + b" " * MAX_BYTES) is None
+    assert Answer.parse(ANSWER.encode() + b" " * MAX_BYTES) is None
+
+
+@pytest.mark.parametrize(("do", "good_for_sec"), [(Do.ACK, 86_400), (Do.RESEND, 86_400), (Do.TEST, 60)])
+def test_an_ask_that_nobody_took_in_time_is_not_done_later(do, good_for_sec):
+    ask = replace(ASK, do=do, what=ALL)
+    assert not ask.lapsed(NOW - 10)
+    assert not ask.lapsed(NOW + good_for_sec)
+    assert ask.lapsed(NOW + good_for_sec + 1)
+
+
+def test_keys_are_those_of_the_contract():
+    assert answers_key("4f2a") == "notifier:answers:4f2a"
+    assert told_key("heartbeat_miss.a.1") == "notifier:told:heartbeat_miss.a.1"

@@ -1,0 +1,268 @@
+"""A silence: what it is on, while it lasts, and that nobody's bytes can break the reading of one."""
+
+from dataclasses import replace
+
+import orjson
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from marketswarm.operator import Silence, behind, merged
+from marketswarm.operator.fields import LAST_SEC, MAX_BYTES
+
+NOW = 1_762_433_458.25
+ONE = Silence(
+    id="a1b2",
+    starts_at=NOW,
+    ends_at=NOW + 7200,
+    author="kim",
+    reason="new disks",
+    changed_at=NOW,
+    services=("rss_*",),
+    tags=("ingest",),
+)
+
+
+def on(*services: str, tags: tuple[str, ...] = ()) -> Silence:
+    return replace(ONE, services=services, tags=tags)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "svc", "silent"),
+    [
+        ("rss_agg", "rss_agg", True),
+        ("rss_agg", "rss_agg2", False),
+        ("rss_*", "rss_agg", True),
+        ("rss_*", "old_rss_agg", False),
+        ("RSS_*", "rss_agg", False),
+        ("feed-?", "feed-1", True),
+        ("feed-?", "feed-12", False),
+        ("feed-[12]", "feed-2", True),
+        ("feed-[!12]", "feed-2", False),
+        ("*", "anything.at-all", True),
+        ("rss.agg", "rss_agg", False),
+        ("[", "[", True),
+    ],
+)
+def test_it_is_on_services_by_name_and_by_pattern(pattern, svc, silent):
+    assert on(pattern).matches(svc) is silent
+
+
+def test_it_is_on_services_by_tag_and_the_tag_is_a_whole_word():
+    tagged = on(tags=("ingest",))
+    assert tagged.matches("rss_agg", ["probe", "ingest"])
+    assert not tagged.matches("rss_agg", ["ingestion"])
+    assert not tagged.matches("ingest")
+
+
+def test_each_pattern_and_each_tag_adds_to_what_is_silent():
+    several = on("mesh", "rss_*", tags=("ingest",))
+    assert [several.matches(*each) for each in (("mesh",), ("rss_x",), ("vexy", ["ingest"]), ("vexy",))] == [
+        True,
+        True,
+        True,
+        False,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("at", "active", "over"),
+    [(-0.001, False, False), (0, True, False), (7199.999, True, False), (7200, False, True)],
+)
+def test_it_is_in_force_from_its_start_up_to_its_end(at, active, over):
+    assert (ONE.active(NOW + at), ONE.over(NOW + at)) == (active, over)
+
+
+def test_it_is_old_a_month_after_its_end():
+    assert not ONE.old(ONE.ends_at + 29 * 86_400)
+    assert ONE.old(ONE.ends_at + 30 * 86_400)
+
+
+def test_to_end_it_is_to_change_it_now():
+    ended = ONE.ended(NOW + 60)
+    assert not ended.active(NOW + 60)
+    assert (ended.ends_at, ended.changed_at, ended.id) == (NOW + 60, NOW + 60, ONE.id)
+
+
+def test_ending_it_never_makes_it_longer():
+    assert ONE.ended(ONE.ends_at + 60).ends_at == ONE.ends_at
+
+
+def test_its_end_counts_though_the_clock_that_ended_it_is_slow():
+    ended = ONE.ended(NOW - 500)
+    assert ended.changed_at > ONE.changed_at
+    assert ended.over(NOW)
+
+
+def test_one_that_a_stranger_changed_at_the_end_of_time_can_be_ended():
+    assert replace(ONE, changed_at=LAST_SEC).ended(NOW).over(NOW)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"services": (), "tags": ()},
+        {"ends_at": NOW - 1},
+        {"author": ""},
+        {"reason": ""},
+        {"reason": "x" * 501},
+        {"id": "a b"},
+        {"id": "a\n"},
+        {"id": ""},
+        {"services": ("",)},
+        {"services": ("a",) * 51},
+        {"services": ("a" * 201,)},
+        {"starts_at": -1.0},
+        {"ends_at": float("inf")},
+        {"changed_at": float("nan")},
+        {"author": "\ud800"},
+    ],
+    ids=str,
+)
+def test_what_is_out_of_bounds_is_no_silence(wrong):
+    with pytest.raises(ValueError, match="Silence"):
+        replace(ONE, **wrong)
+
+
+fields = st.sampled_from([*orjson.loads(ONE.encode()), "x"])
+anything = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats()
+    | st.text(st.characters(exclude_categories=["Cs"]), max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=3), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=200)
+times = st.integers(0, 10**14).map(lambda ms: ms / 1000)
+
+
+@given(st.binary(max_size=200))
+@example(b"[" * 5000)
+@example(b'{"id":' * 2000)
+@example(b'"\\ud800"')
+def test_no_bytes_crash_the_reading(raw):
+    assert Silence.parse(raw) is None
+
+
+@given(st.dictionaries(fields, anything, max_size=4))
+def test_wrong_types_in_any_field_are_no_silence_or_a_whole_one(found):
+    got = Silence.parse(orjson.dumps(orjson.loads(ONE.encode()) | found))
+    assert got is None or Silence.parse(got.encode()) == got
+
+
+@pytest.mark.parametrize("field", ["id", "starts_at", "ends_at", "author", "reason", "changed_at"])
+def test_what_lacks_a_field_is_no_silence(field):
+    found = orjson.loads(ONE.encode())
+    del found[field]
+    assert Silence.parse(orjson.dumps(found)) is None
+
+
+def test_what_a_newer_writer_added_is_passed_over():
+    assert Silence.parse(orjson.dumps(orjson.loads(ONE.encode()) | {"colour": "grey"})) == ONE
+
+
+def test_a_silence_over_16_kib_is_not_read():
+    raw = ONE.encode()
+    assert Silence.parse(raw + b" " * (MAX_BYTES - len(raw))) == ONE
+    assert Silence.parse(raw + b" " * (MAX_BYTES - len(raw) + 1)) is None
+
+
+@given(
+    st.builds(
+        Silence,
+        id=st.from_regex(r"[A-Za-z0-9_.:-]{1,20}", fullmatch=True),
+        starts_at=times.map(lambda sec: sec / 2),
+        ends_at=times.map(lambda sec: LAST_SEC / 2 + sec / 2),
+        author=words,
+        reason=words,
+        changed_at=times,
+        services=st.lists(words, min_size=1, max_size=5).map(tuple),
+        tags=st.lists(words, max_size=5).map(tuple),
+    )
+)
+def test_what_is_encoded_is_read_back(silence):
+    assert Silence.parse(silence.encode()) == silence
+
+
+def test_a_hostile_pattern_costs_no_time():
+    assert not on("*a" * 100).matches("a" * 60 + "b")
+
+
+MERGED_AT = 1_762_433_458.0
+FIRST = Silence(
+    id="one",
+    starts_at=MERGED_AT,
+    ends_at=MERGED_AT + 60,
+    author="kim",
+    reason="why",
+    changed_at=MERGED_AT,
+    services=("a",),
+)
+TWO = replace(FIRST, id="two", starts_at=MERGED_AT - 5)
+ENDED = FIRST.ended(MERGED_AT + 10)
+
+
+def held(*silences: Silence) -> dict[bytes, bytes]:
+    return {each.id.encode(): each.encode() for each in silences}
+
+
+def test_what_is_on_one_bus_alone_counts():
+    assert merged([held(FIRST), held(TWO)]) == {"two": TWO, "one": FIRST}
+
+
+def test_they_come_in_the_order_in_which_they_start():
+    assert list(merged([held(FIRST, TWO)])) == ["two", "one"]
+
+
+def test_a_bus_that_missed_its_end_does_not_bring_a_silence_back():
+    assert merged([held(FIRST), held(ENDED)]) == merged([held(ENDED), held(FIRST)]) == {"one": ENDED}
+
+
+def test_of_two_that_changed_at_one_time_the_shorter_counts():
+    longer = replace(FIRST, ends_at=MERGED_AT + 99)
+    assert merged([held(longer), held(FIRST)]) == merged([held(FIRST), held(longer)]) == {"one": FIRST}
+
+
+def test_what_is_no_silence_hides_no_other():
+    another = replace(FIRST, reason="not its own", changed_at=MERGED_AT + 1)
+    rubbish = {b"x": b"{", b"two": another.encode(), b"\xff": b"\xff", b"one": FIRST.encode()}
+    assert merged([rubbish, {}]) == {"one": FIRST}
+
+
+def test_a_bus_is_given_what_it_lacks_and_what_it_has_in_an_older_version_or_as_rubbish():
+    latest = merged([held(ENDED, TWO)])
+    assert behind(held(ENDED, TWO), latest) == {}
+    assert behind(held(FIRST, TWO), latest) == {"one": ENDED.encode()}
+    assert behind({b"one": b"?", b"two": TWO.encode()}, latest) == {"one": ENDED.encode()}
+    assert behind({}, latest) == {"one": ENDED.encode(), "two": TWO.encode()}
+
+
+versions = st.lists(
+    st.tuples(st.integers(0, 3), st.integers(0, 3), st.sampled_from(["x", "y"])).map(
+        lambda each: replace(
+            FIRST, changed_at=MERGED_AT + each[0], ends_at=MERGED_AT + 1 + each[1], reason=each[2]
+        )
+    ),
+    max_size=4,
+)
+
+
+@given(st.lists(versions, max_size=3))
+def test_the_order_of_the_buses_does_not_matter(buses):
+    hashes = [held(*each) for each in buses]
+    assert merged(hashes) == merged(reversed(hashes))
+
+
+@given(st.lists(versions, min_size=1, max_size=3))
+def test_a_bus_that_was_given_what_it_lacked_is_not_behind(buses):
+    hashes = [held(*each) for each in buses]
+    latest = merged(hashes)
+    for each in hashes:
+        each |= {key.encode(): raw for key, raw in behind(each, latest).items()}
+        assert behind(each, latest) == {}
+        assert merged([each]) == latest

@@ -1,0 +1,63 @@
+"""What waits to be said: for how long, and what of it is still held."""
+
+from dataclasses import replace
+
+import pytest
+
+from notifier.router.incident import Line, Say
+from notifier.router.pending import ALONE_SEC, Waiting
+
+
+def line(ident: str, at: float = 100.0, key: str = "a", say: Say = Say.DOWN) -> Line:
+    return Line(ident, key, key, say, at, at, ("{}",), (ident,))
+
+
+@pytest.fixture
+def waiting():
+    return Waiting()
+
+
+def test_one_alone_after_quiet_waits_a_moment_and_all_others_wait_for_each_other(waiting):
+    assert waiting.due_at(2.0) is None
+    waiting.put(line("1"))
+    assert waiting.due_at(2.0) == 100.0 + ALONE_SEC
+    waiting.put(line("2", 101.0))
+    assert waiting.due_at(2.0) == 102.0
+    assert waiting.due_at(0.0) == 100.0
+    waiting.take(102.0, 99)
+    waiting.put(line("3", 103.0))
+    assert waiting.due_at(2.0) == 105.0, "it follows closely on others"
+    waiting.take(105.0, 99)
+    waiting.put(line("4", 107.0))
+    assert waiting.due_at(2.0) == 107.0 + ALONE_SEC
+
+
+def test_an_event_is_held_while_any_line_has_it(waiting):
+    waiting.put(line("1"))
+    waiting.put(replace(line("2"), ids=("1", "2")))
+    waiting.drop("1")
+    assert waiting.holds("1")
+    waiting.drop("2")
+    assert not waiting.holds("1")
+    assert waiting.drop("2") is None
+
+
+def test_a_line_put_again_takes_the_place_of_the_first(waiting):
+    waiting.put(line("1"))
+    waiting.put(line("1", 105.0))
+    assert len(waiting) == 1
+    waiting.drop("1")
+    assert not waiting.holds("1")
+
+
+def test_lines_are_found_by_what_they_are_on_and_an_opening_by_its_miss(waiting):
+    waiting.put(line("1"))
+    waiting.put(line("2", key="b"))
+    waiting.put(line("3", say=Say.REMINDER))
+    assert [each.id for each in waiting.of("a")] == ["1", "3"]
+    assert waiting.opening("1") is not None
+    assert waiting.opening("3") is None
+    assert waiting.opening("4") is None
+    assert [each.id for each in waiting.take(101.0, 99)] == ["1", "2", "3"]
+    assert waiting.of("a") == []
+    assert not waiting.holds("1")

@@ -1,0 +1,126 @@
+"""Maintenance windows go by the clocks of their zone, also in the nights in which those are changed."""
+
+from datetime import datetime
+
+import pytest
+from pydantic import ValidationError
+
+from notifier.router import suppression
+from notifier.router.incident import Reason
+from notifier.router.policy import Window
+from notifier.router.suppression import HIGH, LOW, flaps, is_open, restlessness
+from support.simulation.router import Town
+
+WINDOW_SEC = 600.0
+
+
+def changes(count: int, every_sec: float, until: float = 1000.0) -> list[float]:
+    return [until - every_sec * n for n in reversed(range(count))]
+
+
+def test_it_takes_six_changes_in_a_row_to_begin():
+    assert not flaps(changes(5, 0), 1000.0, WINDOW_SEC, already=False)
+    assert flaps(changes(6, 0), 1000.0, WINDOW_SEC, already=False)
+
+
+def test_slow_changes_are_no_flapping():
+    assert not flaps(changes(20, 300), 1000.0, WINDOW_SEC, already=False)
+
+
+def test_what_flaps_ceases_later_than_it_would_begin():
+    found = changes(20, 1)
+    levels = [restlessness(found, 1000.0 + sec, WINDOW_SEC) for sec in range(0, 700, 10)]
+    assert levels == sorted(levels, reverse=True)
+    ceases = next(sec for sec, level in zip(range(0, 700, 10), levels, strict=True) if level < LOW)
+    would_begin = next(sec for sec, level in zip(range(0, 700, 10), levels, strict=True) if level < HIGH)
+    assert would_begin < ceases
+    assert flaps(found, 1000.0 + ceases - 10, WINDOW_SEC, already=True)
+    assert not flaps(found, 1000.0 + ceases, WINDOW_SEC, already=True)
+
+
+def test_only_the_last_twenty_count_and_nothing_is_beyond_one():
+    assert restlessness(changes(500, 0), 1000.0, WINDOW_SEC) == 1.0
+    assert restlessness([2000.0], 1000.0, WINDOW_SEC) <= 1 / 20, "a change in the future is as one now"
+    assert restlessness([], 1000.0, WINDOW_SEC) == 0.0
+
+
+NIGHT = {"at": "30 2 * * *", "for_sec": 3600, "tz": "Europe/Zurich"}
+
+
+def at(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
+@pytest.mark.parametrize(
+    ("when", "is_so"),
+    [
+        ("2026-07-01T00:29:59+00:00", False),
+        ("2026-07-01T00:30:00+00:00", True),  # 02:30 in summer
+        ("2026-07-01T01:29:59+00:00", True),
+        ("2026-07-01T01:30:00+00:00", False),
+        ("2026-01-01T00:30:00+00:00", False),
+        ("2026-01-01T01:30:00+00:00", True),  # 02:30 in winter
+        ("2026-03-29T00:30:00+00:00", False),
+        ("2026-03-29T01:00:00+00:00", True),  # there is no 02:30 in this night: it begins at 03:00
+        ("2026-03-29T02:00:00+00:00", False),
+        ("2026-10-25T00:30:00+00:00", True),  # the first 02:30 of two
+        ("2026-10-25T01:29:59+00:00", True),
+        ("2026-10-25T01:30:00+00:00", False),
+    ],
+)
+def test_a_window_is_open_from_its_beginning_for_its_length(when, is_so):
+    assert is_open(Window(**NIGHT), at(when)) is is_so
+
+
+def test_a_window_may_be_longer_than_a_day():
+    weekend = Window(at="0 18 * * FRI", for_sec=60 * 3600)
+    assert is_open(weekend, at("2026-07-05T12:00:00+00:00"))
+    assert not is_open(weekend, at("2026-07-06T06:00:00+00:00"))
+
+
+def test_a_window_is_on_its_services_and_tags_or_on_all():
+    by_name = Window(services=("rss_*",), **NIGHT)
+    by_tag = Window(tags=("ingest",), **NIGHT)
+    assert by_name.fits("rss_agg", ())
+    assert by_tag.fits("massive", ("ingest",))
+    assert not by_name.fits("massive", ())
+    assert not by_tag.fits("massive", ())
+    assert Window(**NIGHT).fits("massive", ())
+
+
+def test_a_window_is_worked_out_once_for_all_that_is_looked_at(monkeypatch):
+    worked_out = []
+
+    def counted(window, now):
+        worked_out.append(now)
+        return is_open(window, now)
+
+    monkeypatch.setattr(suppression, "is_open", counted)
+    town = Town([f"s{n}" for n in range(300)], maintenance=[{"at": "0 12 * * *", "for_sec": 7200}])
+    for n in range(300):
+        assert town.down(f"s{n}") is Reason.MAINTENANCE
+    town.run(5)
+    assert town.messages == []
+    assert len(worked_out) == len(set(worked_out)), "twice for the same time"
+    assert len(worked_out) <= 20
+    town.run(7200)
+    assert sum(len(message.events) for _, message, _ in town.messages) >= 300, "told at its end"
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"at": "99 * * * *"}, "at: Bad minute"),
+        ({"at": "* * * *"}, "five fields"),
+        ({"at": "* * * * * *"}, "five fields"),
+        ({"tz": "Europe/Atlantis"}, "is no time zone"),
+        ({"tz": "../../etc/passwd"}, "is no time zone"),
+        ({"for_sec": 0}, "for_sec"),
+        ({"for_sec": 8 * 86_400}, "for_sec"),
+        ({"until": 5}, "until"),
+    ],
+)
+def test_a_window_that_cannot_be_says_why(changed, said):
+    with pytest.raises(ValidationError) as error:
+        Window(**{**NIGHT, **changed})
+    assert said in str(error.value)

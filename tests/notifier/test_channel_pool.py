@@ -1,0 +1,81 @@
+"""Channels come from the truth, else from the environment; what is wrong is named, and no value shown."""
+
+import pytest
+
+from marketswarm.exit import Exit
+from marketswarm.settings import NotifierSettings
+from notifier.channel_pool import at_least_one, opened, wanted
+
+URL = "http://127.0.0.1:9/s3cret"
+HOOK = {"type": "webhook", "url": URL}
+
+
+async def close(*found):
+    for channels in found:
+        for channel in channels.values():
+            await channel.aclose()
+
+
+async def test_without_any_in_the_truth_the_environments_are_meant():
+    found, wrong = opened(wanted({}, {}), NotifierSettings(webhook_url=URL))
+    assert (list(found), wrong) == (["webhook"], {})
+    await close(found)
+    assert opened(wanted({}, {}), NotifierSettings()) == ({}, {})
+
+
+async def test_those_of_the_truth_go_by_its_names_with_secrets_from_variables_and_files(tmp_path):
+    path = tmp_path / "secret"
+    path.write_text("whatever\n", encoding="utf-8")
+    channels = {
+        "a": {"type": "webhook", "url": "env:WEBHOOK_URL", "secret": "env:NOTIFY_OWN_KEY"},
+        "b": {"type": "webhook", "url": URL},
+    }
+    want = wanted(channels, {"WEBHOOK_URL": URL, "NOTIFY_OWN_URL": URL, "NOTIFY_OWN_KEY_FILE": str(path)})
+    found, wrong = opened(want, NotifierSettings(webhook_url=URL))
+    assert (list(found), wrong) == (["a", "b"], {})
+    assert "whatever" in want.options["a"].values()
+    await close(found)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"type": "webhook", "url": "env:NOTIFY_NOT_SET"}, "NOTIFY_NOT_SET"),
+        ({"type": "webhook", "url": "env:NOTIFY_IN_FILE"}, "NOTIFY_IN_FILE_FILE"),
+        ({"type": "webhook", "url": "env:SMTP_PASSWORD"}, "SMTP_PASSWORD is not for this"),
+        ({"type": "webhook", "url": URL, "secret": "env:WEBHOOK_SECRET"}, "may not be sent to 127.0.0.1:9"),
+        ({"type": "exec", "command": "touch s3cret"}, 'write "env:NOTIFY_EXEC"'),
+        ({"type": "webhook"}, "url: is missing"),
+        ({"type": "webhook", "url": URL, "colour": "s3cret"}, "colour"),
+        ({"url": URL}, "type: is missing"),
+        ({"type": 7}, "type: is missing"),
+        ({"type": "pigeon"}, "no such kind"),
+    ],
+)
+async def test_what_is_wrong_with_one_is_named_and_the_others_are_open(options, said):
+    want = wanted(
+        {"bad": options, "good": HOOK}, {"NOTIFY_IN_FILE_FILE": "/nowhere/at/all", "WEBHOOK_SECRET": "s3cret"}
+    )
+    found, wrong = opened(want, NotifierSettings())
+    assert list(found) == ["good"]
+    assert said in wrong["bad"]
+    assert "s3cret" not in wrong["bad"]
+    at_least_one(found, wrong)
+    with pytest.raises(Exit) as error:
+        at_least_one({}, wrong)
+    assert error.value.code == 2
+    await close(found)
+
+
+async def test_those_that_stay_the_same_are_kept_and_others_made_anew():
+    before = wanted({"a": HOOK, "b": HOOK}, {})
+    found, _ = opened(before, NotifierSettings())
+    after = wanted({"a": HOOK, "b": {**HOOK, "url": URL + "x"}, "c": HOOK}, {})
+    assert [after.same(before, name) for name in ("a", "b", "c")] == [True, False, False]
+    keep = {name: channel for name, channel in found.items() if after.same(before, name)}
+    again, _ = opened(after, NotifierSettings(), keep)
+    assert again["a"] is found["a"]
+    assert again["b"] is not found["b"]
+    assert not after.same(wanted({}, {}), "a")
+    assert wanted({}, {}).same(wanted({}, {}), "webhook")
+    await close(found, again)

@@ -1,0 +1,294 @@
+"""One channel's deliveries: until each is accepted or too old, with pauses, a broken channel let be."""
+
+import asyncio
+import contextlib
+import json
+import time
+from dataclasses import replace
+
+import pytest
+
+from marketswarm import log as logs
+from marketswarm.channels import Failure, Message, Receipt, SendError, Severity, What, backlog
+from marketswarm.channels.backlog import QUEUE
+from marketswarm.settings import Common
+from notifier import channel_worker
+from notifier.channel_worker import OVERFLOW, Delivery
+from support.waiting import auntil
+
+
+def message(ident="m1", at=None, what=What.DOWN):
+    return Message(ident, "t", "x", Severity.WARNING, time.time() if at is None else at, what=what)
+
+
+class Scripted:
+    """A channel that does as told, then accepts; `hang` holds it until it is set."""
+
+    name, where, within_sec = "scripted", "nowhere", 5.0
+
+    def __init__(self, *script):
+        self.script = list(script)
+        self.refuses: dict[str, SendError] = {}
+        self.tried: list[tuple[float, Message, str | None]] = []
+        self.hang = asyncio.Event()
+        self.hang.set()
+
+    async def send(self, message, anchor=None):
+        self.tried.append((asyncio.get_running_loop().time(), message, anchor))
+        await self.hang.wait()
+        error = self.script.pop(0) if self.script else self.refuses.get(message.id)
+        if error is not None:
+            raise error
+        return Receipt("200", "17.5")
+
+    async def aclose(self):
+        pass
+
+    @property
+    def ids(self):
+        return [message.id for _, message, _ in self.tried]
+
+
+@contextlib.asynccontextmanager
+async def running(channel, monkeypatch, pause=0.05, retry_for_sec=60.0):
+    monkeypatch.setattr(backlog, "pause_sec", lambda _failures, after, _chance: max(after or 0, pause))
+    outcomes = []
+    one = Delivery(
+        channel,
+        anchor=lambda message, _: message.thread or None,
+        outcome=outcomes.append,
+        retry_for_sec=lambda: retry_for_sec,
+    )
+    one.outcomes = outcomes
+    task = asyncio.create_task(one.run())
+    try:
+        yield one
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.result()
+
+
+async def test_messages_go_out_in_order_and_each_says_what_was_answered(monkeypatch):
+    channel = Scripted()
+    async with running(channel, monkeypatch) as one:
+        for n in range(5):
+            one.put(message(f"m{n}"))
+        one.put(message("m3"))  # waits already
+        await auntil(lambda: len(one.outcomes) == 5)
+    assert channel.ids == [f"m{n}" for n in range(5)]
+    assert [each.receipt.answer for each in one.outcomes] == ["200"] * 5
+    assert all(each.over and each.error is None for each in one.outcomes)
+
+
+async def test_what_failed_is_tried_again_before_anything_else_of_its_thread_after_a_pause(monkeypatch):
+    channel = Scripted(SendError("500"), SendError("timeout"))
+    async with running(channel, monkeypatch) as one:
+        one.put(message("m1"))
+        one.put(replace(message("m2"), thread="m1"))
+        await auntil(lambda: len(one.outcomes) == 4)
+        assert channel.ids == ["m1", "m1", "m1", "m2"]
+        times = [at for at, _, _ in channel.tried]
+        assert times[1] - times[0] >= 0.05
+        assert times[2] - times[1] >= 0.05
+        assert [each.over for each in one.outcomes] == [False, False, True, True]
+        assert one.trouble is None
+
+
+async def test_a_receiver_is_left_alone_as_long_as_it_asks(monkeypatch):
+    channel = Scripted(SendError("429", retry_after_sec=0.4))
+    async with running(channel, monkeypatch) as one:
+        one.put(message())
+        await auntil(lambda: one.outcomes)
+        assert one.trouble == "scripted: 429"
+        assert 0.2 < one.outcomes[0].pause_sec <= 0.4
+        one.put(message("m2"))
+        await auntil(lambda: len(one.outcomes) == 3)
+        times = [at for at, _, _ in channel.tried]
+        assert times[1] - times[0] >= 0.4
+
+
+async def test_one_that_refuses_for_good_is_broken_and_each_other_gets_one_attempt_after_a_pause(monkeypatch):
+    gone = SendError("404", Failure.BROKEN)
+    channel = Scripted(gone, gone, gone, gone)
+    async with running(channel, monkeypatch, pause=0.2) as one:
+        for n in range(3):
+            one.put(message(f"m{n}"))
+        await auntil(lambda: len(one.outcomes) == 1)
+        assert (one.broken, one.outcomes[0].broken, one.outcomes[0].over) == (True, True, True)
+        await auntil(lambda: len(one.outcomes) == 3)
+        times = [at for at, _, _ in channel.tried]
+        assert times[1] - times[0] >= 0.2
+        assert times[2] - times[1] < 0.1, "one pause for all that waited"
+        one.put(message("m3"))
+        one.put(message("m4"))
+        await auntil(lambda: len(one.outcomes) == 5)
+        assert channel.ids == ["m0", "m1", "m2", "m3", "m4"]
+        assert not one.broken
+        assert one.trouble is None
+
+
+async def test_a_broken_one_that_fails_for_now_loses_nothing(monkeypatch):
+    channel = Scripted(SendError("404", Failure.BROKEN), SendError("500"))
+    async with running(channel, monkeypatch) as one:
+        one.put(message("m1"))
+        one.put(message("m2"))
+        await auntil(lambda: len(one.outcomes) == 3)
+    assert channel.ids == ["m1", "m2", "m2"]
+    assert one.outcomes[-1].receipt is not None
+
+
+async def test_a_channels_own_mistake_ends_no_delivery(monkeypatch):
+    channel = Scripted(ZeroDivisionError())
+    async with running(channel, monkeypatch) as one:
+        one.put(message("m1"))
+        one.put(message("m2"))
+        await auntil(lambda: len(one.outcomes) == 2)
+    assert one.outcomes[0].error.reason == "ZeroDivisionError"
+    assert not any(each.broken for each in one.outcomes)
+    assert channel.ids == ["m1", "m2"], "it is the failure of that one message"
+
+
+async def test_a_channels_own_mistake_is_logged_with_its_traceback_and_without_what_it_says(
+    monkeypatch, capfd
+):
+    logs.configure("notifier", Common(LOG_FORMAT="json"))
+    defect = ValueError("token s3cret is odd")
+    defect.__cause__ = KeyError("hunter2")
+    async with running(Scripted(defect), monkeypatch) as one:
+        one.put(message("m1"))
+        await auntil(lambda: one.outcomes)
+    written = capfd.readouterr().err
+    [line] = [json.loads(each) for each in written.splitlines() if "channel.defect" in each]
+    assert (line["error"], line["channel"], line["id"]) == ("ValueError", "scripted", "m1")
+    assert any("test_channel_worker.py" in each and "in send" in each for each in line["trace"])
+    assert "from KeyError:" in line["trace"]
+    assert "s3cret" not in written
+    assert "hunter2" not in written
+
+
+async def test_a_channel_is_given_the_time_that_it_grants_itself(monkeypatch):
+    monkeypatch.setattr(channel_worker, "MARGIN_SEC", 0.0)
+    slow = Scripted()
+    slow.within_sec = 30.0
+    slow.hang.clear()
+    async with running(slow, monkeypatch) as one:
+        one.put(message())
+        await auntil(lambda: slow.tried)
+        await asyncio.sleep(0.2)
+        assert one.outcomes == []
+        slow.hang.set()
+        await auntil(lambda: one.outcomes)
+        assert one.outcomes[0].error is None
+
+
+async def test_a_message_that_always_fails_is_given_up_at_its_age_and_what_follows_it_goes_on(monkeypatch):
+    channel = Scripted()
+    channel.refuses = {"m1": SendError("500")}
+    async with running(channel, monkeypatch, retry_for_sec=0.5) as one:
+        begun = asyncio.get_running_loop().time()
+        one.put(message("m1"))
+        one.put(replace(message("m2"), thread="m1"))
+        await auntil(lambda: any(each.receipt for each in one.outcomes))
+    assert asyncio.get_running_loop().time() - begun >= 0.5
+    [over, sent] = [each for each in one.outcomes if each.over]
+    assert (over.message.id, over.error.reason, over.broken) == ("m1", "gave up after 0.5 s: 500", False)
+    assert sent.message.id == "m2"
+
+
+async def test_one_that_never_answers_is_given_up(monkeypatch):
+    monkeypatch.setattr(channel_worker, "MARGIN_SEC", 0.0)
+    channel = Scripted()
+    channel.within_sec = 0.1
+    channel.hang.clear()
+    async with running(channel, monkeypatch) as one:
+        one.put(message())
+        await auntil(lambda: one.outcomes)
+        assert one.outcomes[0].error.reason == "timeout"
+        channel.hang.set()
+        await auntil(lambda: len(one.outcomes) == 2)
+
+
+async def test_too_much_gives_up_the_oldest_but_never_what_is_on_the_wire(monkeypatch):
+    channel = Scripted()
+    channel.hang.clear()
+    async with running(channel, monkeypatch) as one:
+        one.put(message("first"))
+        await auntil(lambda: channel.tried)
+        for n in range(QUEUE + 5):
+            one.put(message(f"m{n}"))
+        assert [each.message.id for each in one.outcomes] == [f"m{n}" for n in range(6)]
+        assert {each.error.reason for each in one.outcomes} == {OVERFLOW}
+        assert not any(each.broken for each in one.outcomes)
+        channel.hang.set()
+        await auntil(lambda: len(one) == 0)
+    assert channel.ids[:2] == ["first", "m6"]
+
+
+async def test_a_late_message_says_so_in_its_words_and_keeps_its_id(monkeypatch):
+    channel = Scripted()
+    async with running(channel, monkeypatch) as one:
+        one.put(message("m1", at=time.time() - 300))
+        one.put(message("m2"))
+        await auntil(lambda: len(one.outcomes) == 2)
+    (_, late, _), (_, on_time, _) = channel.tried
+    assert (late.id, late.late, late.text) == ("m1", True, "x (told 5 min 0 s late)")
+    assert (on_time.late, on_time.text) == (False, "x")
+    assert one.outcomes[0].message.text == "x", "what is kept is the message as it was"
+
+
+@pytest.mark.parametrize("error", [SendError("500"), SendError("404", Failure.BROKEN)])
+async def test_a_test_is_tried_once(monkeypatch, error):
+    channel = Scripted(error)
+    async with running(channel, monkeypatch) as one:
+        one.put(message(what=What.TEST))
+        one.put(message("m2"))
+        await auntil(lambda: len(one.outcomes) == 2)
+    assert channel.ids == ["m1", "m2"]
+    assert one.outcomes[0].over
+
+
+async def test_who_is_stopped_finishes_what_is_on_the_wire(monkeypatch):
+    channel = Scripted()
+    channel.hang.clear()
+    outcomes = []
+    one = Delivery(channel, anchor=lambda *_: None, outcome=outcomes.append, retry_for_sec=lambda: 60.0)
+    task = asyncio.create_task(one.run())
+    one.put(message("m1"))
+    one.put(message("m2"))
+    await auntil(lambda: channel.tried)
+    one.stop()
+    channel.hang.set()
+    await asyncio.wait_for(task, 2)
+    assert [each.message.id for each in outcomes] == ["m1"]
+    assert len(one) == 1
+
+
+async def test_who_is_stopped_while_it_pauses_ends_at_once(monkeypatch):
+    monkeypatch.setattr(backlog, "pause_sec", lambda *_: 60.0)
+    outcomes = []
+    one = Delivery(
+        Scripted(SendError("500")),
+        anchor=lambda *_: None,
+        outcome=outcomes.append,
+        retry_for_sec=lambda: 60.0,
+    )
+    task = asyncio.create_task(one.run())
+    one.put(message("m1"))
+    await auntil(lambda: outcomes)
+    one.stop()
+    await asyncio.wait_for(task, 2)
+
+
+async def test_one_that_refuses_every_message_as_bad_is_broken_until_it_takes_one(monkeypatch):
+    bad = SendError("400", Failure.REJECTED)
+    channel = Scripted(*[bad] * 4)
+    async with running(channel, monkeypatch) as one:
+        for n in range(5):
+            one.put(message(f"m{n}"))
+        await auntil(lambda: len(one.outcomes) == 5)
+        assert [each.broken for each in one.outcomes] == [False, False, True, True, False]
+        assert [each.over for each in one.outcomes] == [True] * 5
+        assert channel.ids == ["m0", "m1", "m2", "m3", "m4"]
+        assert (one.broken, one.trouble) == (False, None)

@@ -1,0 +1,103 @@
+"""Of a log's end, the outages that last."""
+
+import orjson
+
+from marketswarm.operator import Silence
+from notifier.source import Silences, still_open
+
+
+def log(*entries):
+    """Oldest first, as it was written; given as it is read, latest first."""
+    raw = [
+        orjson.dumps({"type": kind, "svc": svc, "ts": float(n), "id": f"{kind}.{n}"})
+        for n, (kind, svc) in enumerate(entries)
+    ]
+    return raw[::-1]
+
+
+def lasting(*entries):
+    return [event.id for event, _ in still_open(log(*entries))]
+
+
+def test_what_is_down_last_lasts_in_the_order_in_which_it_began():
+    assert lasting(
+        ("heartbeat_miss", "a"),
+        ("heartbeat_ok", "a"),
+        ("heartbeat_miss", "b"),
+        ("heartbeat_miss", "a"),
+        ("truth_drift", "bus"),
+        ("bus_miss", "bus"),
+        ("bus_ok", "bus"),
+        ("heartbeat_miss", "c"),
+        ("heartbeat_unwatched", "c"),
+    ) == ["heartbeat_miss.2", "heartbeat_miss.3", "truth_drift.4"]
+
+
+def test_a_gap_moves_nothing():
+    assert lasting(("heartbeat_miss", "a"), ("heartbeat_gap", "a")) == ["heartbeat_miss.0"]
+
+
+def test_what_cannot_be_watched_lasts_until_it_can_or_is_dropped():
+    assert lasting(
+        ("watch_miss", "a"),
+        ("heartbeat_ok", "a"),
+        ("watch_miss", "b"),
+        ("watch_miss", "c"),
+        ("watch_ok", "b"),
+        ("watch_unwatched", "c"),
+        ("reach_gap", "healer"),
+    ) == ["watch_miss.0"]
+
+
+def test_a_bus_and_a_service_of_one_name_are_two_things():
+    assert lasting(("bus_miss", "a"), ("heartbeat_ok", "a")) == ["bus_miss.0"]
+
+
+def test_nonsense_is_passed_over():
+    assert still_open([b"", b"{", b"[]"]) == []
+
+
+def silence(ident="q1", changed_at=10.0, ends_at=100.0):
+    return Silence(
+        id=ident,
+        starts_at=0.0,
+        ends_at=ends_at,
+        author="ops",
+        reason="move",
+        changed_at=changed_at,
+        services=("a",),
+    )
+
+
+def held(*silences):
+    return {each.id.encode(): each.encode() for each in silences}
+
+
+def test_a_bus_is_told_what_it_lacks_and_changes_are_told_once():
+    told = []
+    silences = Silences(told.append)
+    one = silence()
+    assert silences.saw("a", held(one)) == {}
+    assert silences.saw("b", {}) == {"q1": one.encode()}
+    assert told == [[one]]
+    assert silences.saw("b", held(one)) == {}
+    assert told == [[one]]
+
+
+def test_the_later_version_counts():
+    told = []
+    silences = Silences(told.append)
+    old, new = silence(), silence(changed_at=20.0, ends_at=50.0)
+    silences.saw("a", held(old))
+    assert silences.saw("b", held(new)) == {}
+    assert told[-1] == [new]
+    assert silences.saw("a", held(old)) == {"q1": new.encode()}
+
+
+def test_a_silence_that_no_bus_holds_any_more_is_gone_and_one_that_was_seen_once_counts():
+    told = []
+    silences = Silences(told.append)
+    silences.saw("a", held(silence("q1")))
+    silences.saw("b", held(silence("q2")))
+    silences.saw("b", {})
+    assert [each.id for each in told[-1]] == ["q1"]
