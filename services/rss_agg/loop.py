@@ -9,7 +9,7 @@ from marketswarm.settings import Common
 from services.rss_agg.section import Section
 
 if TYPE_CHECKING:
-    from services.rss_agg.desk import Desk
+    from services.rss_agg.reader import Desk
 
 NOTHING_TO_DO_SEC: Final = 60.0
 NEEDED: Final = ("brotli", "feedparser", "h2")  # of the extra; some only show with the first feed
@@ -35,7 +35,7 @@ async def main() -> int:
 
 def say(me: Agent[Common], desk: "Desk") -> None:
     """Some feeds that fail are worth a word; all that fail are a trouble, and so is a bus that is away."""
-    from services.rss_agg.report import all_fail, summed_up  # noqa: PLC0415 - loaded by now
+    from services.rss_agg.store import all_fail, summed_up  # noqa: PLC0415 - loaded by now
 
     summary = summed_up(desk.feeds, desk.standings)
     me.degraded(desk.stalled or (summary if all_fail(desk.feeds, desk.standings) else None))
@@ -52,8 +52,8 @@ def _desk(me: Agent[Common]) -> "Desk":
     if missing:
         why = f"reading feeds needs {', '.join(missing)}: pip install 'marketswarm[services]'"
         raise Exit(Code.CONFIGURATION, why)
-    from services.rss_agg.desk import Desk  # noqa: PLC0415 - see above
-    from services.rss_agg.tally import Tally  # noqa: PLC0415 - see above
+    from services.rss_agg.metrics import Tally  # noqa: PLC0415 - see above
+    from services.rss_agg.reader import Desk  # noqa: PLC0415 - see above
 
     tally = Tally()
     me.expose(tally.collect)

@@ -7,12 +7,10 @@ import pytest
 from marketswarm.bus import Bus
 from marketswarm.bus.parser import MIB, BoundedParser
 from marketswarm.bus.stored_values import unusable_total
-from services.rss_agg import memory as memory_module
-from services.rss_agg.documents import Entry
-from services.rss_agg.items import items_of
-from services.rss_agg.memory import Known, Memory
+from services.rss_agg import store as memory_module
+from services.rss_agg.parse import Entry, items_of
 from services.rss_agg.section import Feed, Wishes
-from services.rss_agg.standing import Standing, by_name, by_url
+from services.rss_agg.store import Known, Memory, Standing, by_name, by_url
 from support.rig import Server
 
 FEED = Feed(url="https://a.example/feed", name="a")

@@ -1,10 +1,55 @@
 import contextlib
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.rss_agg.documents import ENTRIES, LENGTHS, NotAFeed, entries_of
+from services.rss_agg.parse import ENTRIES, LENGTHS, Entry, NotAFeed, entries_of, items_of, line, word
+from services.rss_agg.section import Feed
+
+
+@pytest.mark.parametrize(
+    ("html", "text"),
+    [
+        ("A <b>bold</b>\n claim\x00", "A bold claim"),
+        ("<p>One</p><p>two</p>", "One two"),
+        ("half<i>way</i>", "halfway"),
+        ("5 < 6 and 7 > 3", "5 < 6 and 7 > 3"),
+        ("AT&amp;T &#8211; caf&eacute;", "AT&T \u2013 café"),
+        ("&lt;b&gt; is a tag", "<b> is a tag"),
+        ("a<!-- no -->b <script>alert(1)</script>c<style>x{}</style>", "a b c"),
+        ('<a href="x>y">z</a>', 'y">z'),
+        ("<img src='x' onerror='alert(1)'>", ""),
+        ("x<br/>y", "x y"),
+        ("\ud800", "?"),
+        (None, ""),
+        (5, ""),
+        (["a"], ""),
+    ],
+)
+def test_markup_goes_and_what_it_says_stays(html, text):
+    assert line(html, 100) == text
+
+
+def test_a_long_text_is_cut_and_not_in_the_middle_of_a_tag():
+    assert line("x" * 1000, 10) == "x" * 10
+    assert line("ab<a href='" + "y" * 1000, 10) == "ab"
+
+
+def test_a_word_keeps_its_signs():
+    assert word("tag:a,<1>&amp;\n2", 100) == "tag:a,<1>&amp; 2"
+    assert word(b"x", 100) == ""
+
+
+@given(st.text(max_size=300) | st.text("<>!-/ab&;# ", max_size=300), st.integers(1, 50))
+@settings(max_examples=200)
+def test_whatever_comes_it_is_one_short_line(html, limit):
+    found = line(html, limit)
+    assert len(found) <= limit
+    assert found.isprintable()
+    found.encode()
+
 
 BASE = "https://site.example/feeds/all.xml"
 RSS20 = """<?xml version="1.0"?><rss version="2.0"><channel><title>t</title><item>
@@ -196,3 +241,72 @@ def test_whatever_a_feed_holds_its_entries_are_short_lines(pieces):
 def test_nothing_much_is_not_brooded_over():
     document = "<?xml version='1.0'?>" + "\n" * 1_000_000 + RSS20.partition("?>")[2]
     assert only(document).id == "g1"
+
+
+FEED = Feed(url="http://127.0.0.1/feed", name="a", tags=("x", "y"))
+
+
+def entry(ident="1", link="https://a/1", title="One", summary="It is.", published="2025-11-20T12:00:00Z"):
+    return Entry(ident, link, title, summary, published)
+
+
+def only_item(one, feed=FEED, scope="s"):
+    (item,) = items_of(feed, scope, [one])
+    return item
+
+
+def test_an_entry_becomes_an_item():
+    item = only_item(entry())
+    assert item.fields == {
+        "id": item.id,
+        "feed": "a",
+        "title": "One",
+        "link": "https://a/1",
+        "published": "2025-11-20T12:00:00Z",
+        "summary": "It is.",
+        "tags": '["x","y"]',
+    }
+    orjson.dumps(dict(item.fields))
+
+
+def test_an_item_is_known_by_its_id_whatever_it_says():
+    assert only_item(entry()).id == only_item(entry(link="https://b/", title="Two", summary="", published="")).id
+    assert only_item(entry("1")).id != only_item(entry("2")).id
+
+
+def test_without_an_id_it_is_known_by_its_link():
+    assert only_item(entry("")).id == only_item(entry("", title="Two", summary="", published="")).id
+    assert only_item(entry("")).id != only_item(entry("", "https://a/2")).id
+
+
+def test_without_both_it_is_known_by_what_it_says():
+    assert only_item(entry("", "")).id == only_item(entry("", "", published="")).id
+    assert only_item(entry("", "")).id != only_item(entry("", "", title="Two")).id
+
+
+def test_an_id_is_not_a_link_of_the_same_words():
+    assert only_item(entry("x", "")).id != only_item(entry("", "x")).id
+
+
+def test_a_new_name_or_address_of_the_feed_changes_no_identity_and_another_feed_has_others():
+    renamed = Feed(url="https://elsewhere/", name="b")
+    assert only_item(entry(), renamed).id == only_item(entry()).id
+    assert only_item(entry(), scope="other").id != only_item(entry()).id
+
+
+def test_an_edit_shows_and_a_new_date_alone_is_none():
+    digest = only_item(entry()).digest
+    assert only_item(entry(published="")).digest == digest
+    for edited in (entry(title="Two"), entry(summary="It was."), entry(link="https://a/one")):
+        assert only_item(edited).digest != digest
+
+
+def test_items_go_oldest_first_each_once():
+    items = items_of(FEED, "s", [entry("3"), entry("2"), entry("3"), entry("1")])
+    assert [item.id for item in items] == [only_item(entry(n)).id for n in "123"]
+
+
+def test_an_id_that_a_feed_gives_to_all_its_items_tells_nothing_apart():
+    items = items_of(FEED, "s", [entry("same", f"https://a/{n}") for n in range(3)])
+    assert len(items) == 3
+    assert items[0].id == only_item(entry("", "https://a/2")).id

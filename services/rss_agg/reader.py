@@ -1,4 +1,9 @@
-"""Which feeds are read now: those that are this instance's, as they fall due, a few at once.
+"""One reading of one feed, from what is known of it to what is known of it then.
+
+Look up how it stands, fetch, take apart, publish; each step bounded, and nothing remembered of a document
+before its items are on the stream. When it is to be read is `schedule.py`, beside whom `desk.py`.
+
+Which feeds are read now: those that are this instance's, as they fall due, a few at once.
 
 Each reading is a task of its own, so that a slow feed holds nobody up; who may begin is decided by
 `schedule.py` and `hosts.py`, which hosts are bothered how much, and how it stands is said by `report.py`.
@@ -6,26 +11,138 @@ Each reading is a task of its own, so that a slow feed holds nobody up; who may 
 
 import asyncio
 import contextlib
+import hashlib
+import os
 import random
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 
+from marketswarm import log
 from marketswarm.agent import Agent, first_point
 from marketswarm.bus import BusError
 from marketswarm.settings import Common
-from services.rss_agg import answers
-from services.rss_agg.fetching import Fetching
-from services.rss_agg.hosts import Hosts
-from services.rss_agg.memory import Known, Memory
-from services.rss_agg.parser import Parser
-from services.rss_agg.reading import Outcome, Reading, where
-from services.rss_agg.report import shown, states
-from services.rss_agg.schedule import FIRSTS_PER_SEC, Schedule, next_at, slowed
-from services.rss_agg.section import Feed, Section
-from services.rss_agg.standing import Standing
-from services.rss_agg.tally import Tally
+from marketswarm.truth.credentials import reference_in
+from marketswarm.truth.env_policy import is_feed_variable
+from services.rss_agg.fetch import Answer, Failed, Fetching, Wanted, mark, origin, shown
+from services.rss_agg.metrics import Tally
+from services.rss_agg.parse import Item, NotAFeed, items_of
+from services.rss_agg.parse_process import Parser
+from services.rss_agg.scheduler import FIRSTS_PER_SEC, Hosts, Schedule, next_at, slowed
+from services.rss_agg.section import Feed, Section, Wishes
+from services.rss_agg.store import Known, Memory, Standing, reported, states
+
+JUST_NOW: Final = 0.45
+"""Of a period: who was asked so lately, by another instance, is not asked again."""
+
+Kind = Literal["fresh", "unchanged", "failed", "skipped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a reading; `pause_sec`: how long its host wants to be left alone."""
+
+    kind: Kind
+    standing: Standing
+    pause_sec: float = 0.0
+
+
+class Reading:
+    """Reads feeds. Raises BusError when the memory can't be had; of a feed it raises nothing."""
+
+    def __init__(self, fetching: Fetching, parser: Parser, tally: Tally) -> None:
+        self._fetching, self._parser, self._tally = fetching, parser, tally
+        self._log = log.get("rss_agg")
+
+    async def read(self, one: Known, section: Section, memory: Memory) -> Outcome:
+        """Read a feed and publish what is new."""
+        wishes = section.settings
+        (standing,) = await memory.standings([one])
+        if not wanted(standing, section.every_sec(one.feed), time.time()):
+            return Outcome("skipped", standing)
+        begun = time.monotonic()
+        try:
+            outcome = await self._read(one, standing, wishes, memory)
+        except Failed as error:
+            outcome = await self._failed(one, standing, error, wishes, memory)
+        self._tally.read(outcome.kind, time.monotonic() - begun)
+        return outcome
+
+    async def _read(self, one: Known, standing: Standing, wishes: Wishes, memory: Memory) -> Outcome:
+        answer = await self._fetching.fetch(_wanted(one, standing), wishes)
+        moved = "" if one.feed.secret else answer.moved
+        if moved and moved != standing.moved:
+            self._log.warning("feed.moved", feed=one.feed.name, to=shown(moved))
+        digest = hashlib.sha256(answer.body).hexdigest()[:24] if answer.body is not None else standing.body
+        well = replace(
+            standing.well(time.time()),
+            moved=moved,
+            validators=answer.validators,
+            of=mark(answer.url),
+            body=digest,
+        )
+        if answer.body is None or digest == standing.body:
+            await memory.note(one, well, wishes)
+            self._log.debug("feed.unchanged", feed=one.feed.name)
+            return Outcome("unchanged", well)
+        items = await self._items(one, answer)
+        await self._publish(one, well, items, wishes, memory)
+        return Outcome("fresh", well)
+
+    async def _items(self, one: Known, answer: Answer) -> list[Item]:
+        try:
+            entries = await self._parser.entries(answer.body or b"", answer.kind, answer.url)
+        except NotAFeed as error:
+            raise Failed(str(error)) from None
+        return items_of(one.feed, one.scope, entries)
+
+    async def _publish(
+        self, one: Known, well: Standing, items: list[Item], wishes: Wishes, memory: Memory
+    ) -> None:
+        done = await memory.publish(one, well, items, wishes)
+        # how late a feed's first items are says how old they are, and nothing of us
+        fresh = [] if done.first else [item for item in items if item.id in done.new]
+        self._tally.published(
+            len(done.new), len(done.edited), (item.fields["published"] for item in fresh), time.time()
+        )
+        say = self._log.info if done.new or done.edited else self._log.debug
+        say("feed.read", feed=one.feed.name, items=len(items), new=len(done.new), edited=len(done.edited))
+
+    async def _failed(
+        self, one: Known, standing: Standing, error: Failed, wishes: Wishes, memory: Memory
+    ) -> Outcome:
+        why = str(error)
+        failed = standing.failed(why, time.time(), error.retry_after_sec, gone=error.gone)
+        if why != standing.why:
+            event = "feed.gone" if error.gone else "feed.failed"
+            self._log.warning(event, feed=one.feed.name, why=why)
+        await memory.note(one, failed, wishes)
+        return Outcome("failed", failed, error.retry_after_sec or 0.0)
+
+
+def wanted(standing: Standing, every_sec: float, now: float) -> bool:
+    """Whether a feed is to be asked now, or was it by another instance, or wants not to be."""
+    lately = standing.read_at + JUST_NOW * slowed(every_sec, standing.fails) > now
+    return not lately and not standing.gone_at and standing.not_before <= now
+
+
+def where(one_url: str) -> str:
+    """Where a feed of the truth is now; empty when it is in a variable that is not set, or not for feeds."""
+    name = reference_in(one_url)
+    if name is None:
+        return one_url
+    return os.environ.get(name, "") if is_feed_variable(name) else ""
+
+
+def _wanted(one: Known, standing: Standing) -> Wanted:
+    url = where(one.feed.url)
+    if not url:
+        name = reference_in(one.feed.url)
+        raise Failed("not_set" if name is None or is_feed_variable(name) else "not_allowed")
+    return Wanted(url, standing.moved, standing.validators, standing.of)
+
 
 BUS_SEC: Final = 30.0  # above what looking up a thousand feeds may take; each request has its own bound
 AGAIN_SEC: Final = 1.0  # after a bus that did not answer
@@ -101,7 +218,7 @@ class Desk:
         """Know of each feed that is ours how it stands, and when it is due."""
         scopes = await memory.scopes(section.endpoints)
         feeds = [feed for feed in section.endpoints if feed.url in urls]
-        known = {feed.url: Known(feed, scopes[feed.url], answers.mark(where(feed.url))) for feed in feeds}
+        known = {feed.url: Known(feed, scopes[feed.url], mark(where(feed.url))) for feed in feeds}
         standings = await memory.standings(list(known.values()))
         self._hosts.forget()
         self._waiting.clear()
@@ -164,7 +281,7 @@ class Desk:
 
     def _host(self, url: str) -> str:
         standing = self.standings.get(url)
-        return answers.origin(standing.moved if standing and standing.moved else where(url))
+        return origin(standing.moved if standing and standing.moved else where(url))
 
     async def _read(self, url: str, host: str) -> None:
         one, memory, section = self._known[url], self._memory, self._section
@@ -190,7 +307,7 @@ class Desk:
     def _again(self, url: str, standing: Standing) -> None:
         """Put a feed that was read back into its place, if it still is ours."""
         if url in self._known and url not in self._waiting:
-            self._changed = self._changed or shown(standing) != shown(self.standings[url])
+            self._changed = self._changed or reported(standing) != reported(self.standings[url])
             self.standings[url] = standing
             self._schedule.put(url, self._due(self._known[url].feed, standing, self._section))
 

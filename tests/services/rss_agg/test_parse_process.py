@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from services.rss_agg import parser as parser_module
-from services.rss_agg.documents import NotAFeed
-from services.rss_agg.parser import Parser
+from services.rss_agg import parse_process as parser_module
+from services.rss_agg.parse import NotAFeed
+from services.rss_agg.parse_process import Parser
 from support.rig.feed_site import rss
 from support.rig.process import alive
 from support.waiting import auntil

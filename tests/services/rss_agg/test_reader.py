@@ -1,7 +1,7 @@
 import pytest
 
-from services.rss_agg.reading import wanted
-from services.rss_agg.standing import Standing
+from services.rss_agg.reader import wanted
+from services.rss_agg.store import Standing
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from typing import Any, Final, Self
 
 import orjson
 
-from services.rss_agg.documents import ENTRIES, Entry, NotAFeed
-from services.rss_agg.parsing import ASKED, TOLD
+from services.rss_agg.parse import ENTRIES, Entry, NotAFeed
+from services.rss_agg.parse_worker import ASKED, TOLD
 
 WITHIN_SEC: Final = 10.0
 START_SEC: Final = 20.0  # the first answer of a process has to wait for its libraries, on a busy machine
@@ -92,7 +92,7 @@ async def _begin() -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "services.rss_agg.parsing",
+        "services.rss_agg.parse_worker",
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,

@@ -1,8 +1,8 @@
 """Holds docs/services/rss_agg.md, and the table of metrics, to what rss_agg does."""
 
 from marketswarm.truth import load
+from services.rss_agg.metrics import Tally
 from services.rss_agg.section import Section, Wishes
-from services.rss_agg.tally import Tally
 from support.pages import table
 
 PAGE = "docs/services/rss_agg.md"
@@ -16,8 +16,7 @@ def test_the_settings_on_the_page_are_those_there_are_with_their_defaults():
 
 
 def test_the_fields_of_an_item_on_the_page_are_those_it_has():
-    from services.rss_agg.documents import Entry
-    from services.rss_agg.items import items_of
+    from services.rss_agg.parse import Entry, items_of
     from services.rss_agg.section import Feed
 
     (item,) = items_of(Feed(url="http://a", name="a"), "s", [Entry("1", "", "", "", "")])

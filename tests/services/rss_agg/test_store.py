@@ -1,10 +1,19 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.rss_agg.answers import Validators
-from services.rss_agg.report import all_fail, summed_up
+from services.rss_agg.fetch import Validators
 from services.rss_agg.section import Feed
-from services.rss_agg.standing import MISLED, Standing, by_both, by_name, by_url, scopes, standing_of
+from services.rss_agg.store import (
+    MISLED,
+    Standing,
+    all_fail,
+    by_both,
+    by_name,
+    by_url,
+    scopes,
+    standing_of,
+    summed_up,
+)
 
 A, B, C = (Feed(url=f"https://{name}.example/feed", name=name) for name in "abc")
 

@@ -1,4 +1,4 @@
-"""The process that takes documents apart: `python -m services.rss_agg.parsing`, started by `parser.py`.
+"""The process that takes documents apart: `python -m services.rss_agg.parse_worker`, started by `parser.py`.
 
 A document can make any parser take minutes or gigabytes; here it takes them from a process that holds nothing
 and may be ended at any time. Frames on stdin and stdout; ends with its stdin.
@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, Final
 
 import orjson
 
-from services.rss_agg.documents import NotAFeed, entries_of
+from services.rss_agg.parse import NotAFeed, entries_of
 
 ASKED: Final = struct.Struct("!II")  # length of the head, length of the body
 TOLD: Final = struct.Struct("!I")

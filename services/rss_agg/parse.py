@@ -1,22 +1,82 @@
-"""A feed's document, in any of its formats, taken apart into entries. Whatever it holds is hostile.
+"""HTML that a feed put where text belongs, made text of one line. Pure; bounded whatever comes.
+
+A feed's document, in any of its formats, taken apart into entries. Whatever it holds is hostile.
 
 feedparser knows RSS, Atom and RDF, and is imported here alone; JSON Feed is short enough to be read here.
 This runs in a process of its own (`parsing.py`), which is ended when a document takes too long or too much.
+
+What becomes of a feed's entries: items with an identity, and a digest that shows an edit. Pure.
+
+An item is known by its id, else by its link, else by what it says, within its feed: ids such as `1` are
+common, and one feed is not to pass its items off as another's. A feed is known by its *scope* (`memory.py`),
+which outlives a new name and a new address.
 """
 
 import calendar
+import hashlib
+import html
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from io import BytesIO
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urljoin
 
 import orjson
 
-from services.rss_agg.charset import text_of
-from services.rss_agg.plain import line, word
+from services.rss_agg.decode import text_of
+
+if TYPE_CHECKING:
+    from services.rss_agg.section import Feed
+
+
+READ: Final = 8
+"""Times the wanted length: so much of a text is looked at, since markup takes more room than what it says."""
+UNSAID: Final = re.compile(
+    r"<!--.{0,20000}?-->|<(script|style)\b[^>]{0,2000}>.{0,20000}?</\1\s{0,9}>", re.DOTALL | re.IGNORECASE
+)
+# a tag begins with a letter: `a < b and c > d` holds none
+TAG: Final = re.compile(r"</?([A-Za-z][A-Za-z0-9:-]{0,40})(?:\s[^<>]{0,4000})?/?>|<[!?][^<>]{0,4000}>")
+# fmt: off
+WITHIN_A_WORD: Final = frozenset({
+    "a", "abbr", "b", "bdi", "bdo", "big", "cite", "code", "del", "dfn", "em", "font", "i", "ins", "kbd",
+    "mark", "q", "s", "samp", "small", "span", "strike", "strong", "sub", "sup", "tt", "u", "var", "wbr",
+})
+# fmt: on
+CUT_TAG: Final = re.compile(r"<[A-Za-z/!][^<>]*$")
+
+
+def line(value: Any, limit: int) -> str:
+    """Plain text of one line, at most `limit` characters: no markup, no control characters, valid UTF-8."""
+    if not isinstance(value, str):
+        return ""
+    text = value[: READ * limit]
+    if "<" in text:
+        text = TAG.sub(_tag, UNSAID.sub(" ", text))
+        if len(value) > READ * limit:
+            text = CUT_TAG.sub("", text)
+    if "&" in text:
+        text = html.unescape(text)
+    return _printable(text)[:limit].rstrip()
+
+
+def word(value: Any, limit: int) -> str:
+    """As `line`, for what is an address or an id and holds no markup."""
+    return _printable(value[:limit]) if isinstance(value, str) else ""
+
+
+def _printable(text: str) -> str:
+    whole = text.encode("utf-8", "replace").decode()
+    if not whole.isprintable():
+        whole = "".join(one if one.isprintable() else " " for one in whole)
+    return " ".join(whole.split())
+
+
+def _tag(found: re.Match[str]) -> str:
+    return "" if found[1] and found[1].lower() in WITHIN_A_WORD else " "
+
 
 ENTRIES: Final = 1000
 LENGTHS: Final = {"title": 500, "summary": 2000}
@@ -177,3 +237,57 @@ def _link(raw: Any, base: str) -> str:
         return ""
     good = found.lower().startswith(("http://", "https://")) and len(found) <= WORD_LENGTH
     return word(found, WORD_LENGTH) if good else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One item, as it goes on the stream. `id` stays the same for good, `digest` until an edit."""
+
+    id: str
+    digest: str
+    fields: Mapping[str, str]
+
+
+def items_of(feed: "Feed", scope: str, entries: Iterable["Entry"]) -> list[Item]:
+    """The items of a feed's entries (newest first), oldest first, each once."""
+    entries = list(entries)
+    doubtful = _ids_of_many(entries)
+    found: dict[str, Item] = {}
+    for entry in entries:
+        ident = _hash(scope, *_identity(entry, trusted=entry.id not in doubtful))
+        digest = _hash(entry.title, entry.link, entry.summary)[:12]
+        found.setdefault(ident, Item(ident, digest, _fields(feed, ident, entry)))
+    return list(reversed(found.values()))
+
+
+def _ids_of_many(entries: Iterable["Entry"]) -> set[str]:
+    """Ids that one document gives to items with different links: they tell nothing apart."""
+    links: dict[str, set[str]] = defaultdict(set)
+    for entry in entries:
+        if entry.id and entry.link:
+            links[entry.id].add(entry.link)
+    return {ident for ident, found in links.items() if len(found) > 1}
+
+
+def _identity(entry: "Entry", *, trusted: bool) -> tuple[str, ...]:
+    if entry.id and trusted:
+        return "id", entry.id
+    if entry.link:
+        return "link", entry.link
+    return "text", entry.title, entry.summary
+
+
+def _hash(*words: str) -> str:
+    return hashlib.sha256("\0".join(words).encode("utf-8", "replace")).hexdigest()[:32]
+
+
+def _fields(feed: "Feed", ident: str, entry: "Entry") -> dict[str, str]:
+    return {
+        "id": ident,
+        "feed": feed.name,
+        "title": entry.title,
+        "link": entry.link,
+        "published": entry.published,
+        "summary": entry.summary,
+        "tags": orjson.dumps(feed.tags).decode(),
+    }
