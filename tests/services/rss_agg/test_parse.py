@@ -270,7 +270,8 @@ def test_an_entry_becomes_an_item():
 
 
 def test_an_item_is_known_by_its_id_whatever_it_says():
-    assert only_item(entry()).id == only_item(entry(link="https://b/", title="Two", summary="", published="")).id
+    edited = entry(link="https://b/", title="Two", summary="", published="")
+    assert only_item(entry()).id == only_item(edited).id
     assert only_item(entry("1")).id != only_item(entry("2")).id
 
 
