@@ -112,5 +112,5 @@ def test_the_table_of_settings_has_all_of_them_with_their_defaults():
 
 
 def test_each_decision_is_explained():
-    rows = {row[0].strip("`") for row in table("docs/notifications.md", "What is told, and when")}
+    rows = {row[0].strip("`") for row in table("docs/notifications.md", "What is sent, and when")}
     assert rows == {str(reason) for reason in Reason}
