@@ -1,6 +1,7 @@
 """FAILURES rows 7, 10, 13 and 38: the healer's ear fails, not those whom it listens to."""
 
 import contextlib
+import itertools
 import threading
 import time
 
@@ -174,6 +175,12 @@ def flooding(scene: Scene, bytes_: int):
         thread.join(20)
 
 
+def longest_silence(scene: Scene, svc: str) -> float:
+    """Return the longest time in seconds in which the bus took no beat of a service: it may be too busy."""
+    beats = scene.beaters[svc].beats[svc]
+    return max(b - a for a, b in itertools.pairwise(beats))
+
+
 def test_row_38_who_publishes_65_mb_again_and_again_hides_no_death(tmp_path):
     with Scene(tmp_path, SERVICES) as scene:
         with flooding(scene, 65 * MIB):
@@ -203,7 +210,9 @@ def test_row_38_who_publishes_65_mb_again_and_again_hides_no_death(tmp_path):
         scene.wait_logged("heartbeat_miss", "mortal", TIMEOUT_SEC + WARM_UP_SEC + 5 + NOISE_SEC)
         if scene.log("bus_miss", bus="market-redis"):
             scene.wait_logged("bus_ok", "system-redis", 3 * BUS_TIMEOUT_SEC + NOISE_SEC, "market-redis")
-        assert scene.misses() == ["mortal"]
+        silent = {svc for svc in SERVICES if longest_silence(scene, svc) >= TIMEOUT_SEC}
+        assert "mortal" in scene.misses()
+        assert set(scene.misses()) <= silent | {"mortal"}, "one is missed whose beats the bus took"
 
 
 def status(scene: Scene) -> dict:

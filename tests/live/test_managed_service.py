@@ -13,7 +13,9 @@ from support.pages import ROOT
 from support.rig import Server
 
 OF_PEOPLE = {"default", "operator"}
-PUTS_BACK = {"bootstrap": {"restore"}}  # one bus as it was, when the other fails in the midst of a seeding
+# RESTORE puts one bus back as it was, when the other fails in the midst of a seeding. ACL DRYRUN asks whether
+# the users of a new truth are there; bootstrap does not wait for them where it may not ask (test_watchable).
+DOES_WITHOUT = {"bootstrap": {"restore", "acl|dryrun"}}
 
 
 @pytest.fixture(scope="module")
@@ -30,4 +32,4 @@ def test_no_program_needs_a_command_that_is_for_the_owner_of_the_server(kept, bu
         needed = {word for grant in (user.root, *user.grants) for word in grant.commands.split()}
         if user.name not in OF_PEOPLE:
             assert "get" in needed
-            assert needed & kept == PUTS_BACK.get(user.name, set()), user.name
+            assert needed & kept == DOES_WITHOUT.get(user.name, set()), user.name

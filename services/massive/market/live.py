@@ -156,16 +156,16 @@ class Live:
                 continue
 
     async def _fill_due(self, rest: "Rest") -> None:
-        done = Counter[str]()
+        done, failures = Counter[str](), list[str]()
         while due := self._gaps.due(now_ms())[:GAPS_AT_ONCE]:
-            await asyncio.gather(*(self._fill(rest, gap, done) for gap in due))
-        if done["failed"]:
-            self._me.log.warning("market.unfilled", gaps=done["failed"], reason=self._standing.unfilled)
+            await asyncio.gather(*(self._fill(rest, gap, done, failures) for gap in due))
+        if failures:
+            self._me.log.warning("market.unfilled", gaps=len(failures), reason=failures[-1])
         if done["filled"]:
             counts = {name: done[name] for name in ("bars", "new", "cut")}
             self._me.log.info("market.filled", gaps=done["filled"], **counts)
 
-    async def _fill(self, rest: "Rest", gap: Gap, done: Counter[str]) -> None:
+    async def _fill(self, rest: "Rest", gap: Gap, done: Counter[str], failures: list[str]) -> None:
         try:
             bars = [] if gap.is_empty else await rest.bars(gap)
         except RestError as error:
@@ -174,7 +174,7 @@ class Live:
             if error.word == TOO_MANY:
                 self._gaps.put_off(now_ms(), pause)
             self._standing.unfilled = error.word
-            done["failed"] += 1
+            failures.append(error.word)
             return
         new = await self._shelf.put(bars, [], self._wishes.keep)
         await self._shelf.put([], self._gaps.filled(gap), self._wishes.keep)
