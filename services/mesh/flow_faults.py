@@ -18,7 +18,7 @@ from typing import Final, Literal, get_args
 from marketswarm.text import format_duration
 from marketswarm.truth.flows import Fault, few, unfed
 from services.mesh.flow_graph import Graph, Moving, Presence
-from services.mesh.flow_look import Group
+from services.mesh.flow_reader import Group
 from services.mesh.section import Wishes
 
 What = Literal[

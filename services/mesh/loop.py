@@ -7,14 +7,13 @@ from marketswarm.agent import Agent, agent
 from marketswarm.bus import BusError
 from marketswarm.bus.stored_values import read_strings, report_unusable
 from marketswarm.settings import Common
-from services.mesh.flowing import Flowing
-from services.mesh.hearing import Hearing
+from services.mesh.flow_monitor import Flowing, presence
+from services.mesh.listener import Hearing
 from services.mesh.metrics import Metrics
 from services.mesh.picture import remember
-from services.mesh.presence import presence
 from services.mesh.section import Section
 from services.mesh.topology import Topology
-from services.mesh.writing import Writing, topology_key
+from services.mesh.writer import Writing, topology_key
 
 LOOK_EVERY_SEC: Final = 1.0
 LONGEST_PICTURE: Final = 32 * 1024 * 1024  # bytes: that of a hundred thousand services has less

@@ -10,8 +10,8 @@ from typing import Final, Literal
 from marketswarm.metrics.family import Family, Value, counter, gauge
 from services.mesh.flow_faults import WHATS
 from services.mesh.flow_graph import Moving
-from services.mesh.flowing import Flowing
-from services.mesh.hearing import Hearing
+from services.mesh.flow_monitor import Flowing
+from services.mesh.listener import Hearing
 from services.mesh.topology import Topology
 
 Kind = Literal["gauge", "counter"]

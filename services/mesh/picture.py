@@ -10,8 +10,7 @@ import orjson
 
 from marketswarm.beat import Beat, Malformed, Sender, parse, sender
 from marketswarm.bus.stored_values import count, epoch
-from services.mesh.instance import Instance
-from services.mesh.past import KEPT, Past, recalled
+from services.mesh.instance import KEPT, Instance, Past, recalled
 from services.mesh.topology import GONE_A_SERVICE, INSTANCES_A_SERVICE, Gone, Topology
 
 KEPT_SEC: Final = 86_400  # when nobody writes it any more; what is left of it tells how old it is

@@ -1,20 +1,116 @@
-"""Who runs: every instance of every service, from what was heard. Pure; times are passed in.
+"""What can happen in a swarm, as it goes to `mesh:events`. Pure.
+
+Whether all go by one revision of the truth, and how long that took. Pure; times are passed in.
+
+Whether more processes of a service run than the truth wants. Pure; times are passed in.
+
+A process that was killed stays in the picture until its timeout, beside its successor; that is no conflict.
+It takes a proof: each has beaten after the last of them had come.
+
+Who runs: every instance of every service, from what was heard. Pure; times are passed in.
 
 `now` is a monotonic reading and decides who is gone; `wall` is epoch seconds and is only shown. A bus that
 is not heard makes nobody leave. A new `boot` beside a living one is a second instance until the first goes
 silent: then it was its successor, and that was a restart.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final, Literal, get_args
 
 from marketswarm.beat import Beat, Sender
-from services.mesh.convergence import Convergence
-from services.mesh.crowding import Crowding
-from services.mesh.events import Event
-from services.mesh.instance import Instance
-from services.mesh.past import Past
+from services.mesh.instance import Instance, Past
+
+Happening = Literal["joined", "left", "restarted", "crash_loop", "conflict", "stranger", "converged"]
+HAPPENINGS: tuple[Happening, ...] = get_args(Happening)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened. `ts` is in epoch seconds; `more` are fields that only this kind has."""
+
+    event: Happening
+    svc: str
+    boot: str
+    ts: float
+    rev: int | None = None
+    more: dict[str, str] = field(default_factory=dict)
+
+    def fields(self) -> dict[Any, Any]:
+        """The entry of the stream."""
+        fields = {"event": self.event, "svc": self.svc, "boot": self.boot, "ts": f"{self.ts:.3f}"}
+        return fields | ({} if self.rev is None else {"rev": str(self.rev)}) | self.more
+
+
+EARLY_KEPT: Final = 8  # revisions that were heard of before this process had them
+EARLY_SEC: Final = 10.0  # nobody is ahead of us for longer: what was said before that was something else
+
+
+class Convergence:
+    """`at` is the revision that was converged on last, `took_sec` how long it took; None when not witnessed.
+
+    A reseed is reckoned from when its revision was first seen here: by mesh itself, or in someone's beat.
+    """
+
+    def __init__(self) -> None:
+        self.at: int | None = None
+        self.took_sec: float | None = None
+        self._force: int | None = None
+        self._since: float | None = None  # when the one in force was first seen, if it came by a reseed
+        self._early: dict[int, float] = {}
+
+    def applied(self, rev: int | None, now: float) -> None:
+        """Mesh itself goes by this revision now."""
+        if rev is None or rev == self._force:
+            return
+        early = self._early.get(rev, now)
+        self._since = None if self._force is None else early if now - early < EARLY_SEC else now
+        self._force = rev
+        self._early.clear()
+
+    def heard(self, rev: int | None, now: float) -> None:
+        """Someone's beat shows this revision."""
+        if rev is not None and rev > (self._force or 0) and len(self._early) < EARLY_KEPT:
+            self._early.setdefault(rev, now)
+
+    def reached(self, shown: Collection[int], now: float) -> bool:
+        """Whether all show the revision in force, and did not before; `shown` are those that anyone shows."""
+        if self._force is None or set(shown) != {self._force} or self.at == self._force:
+            return False
+        self.at = self._force
+        self.took_sec = None if self._since is None else max(0.0, now - self._since)
+        return True
+
+
+def together(instances: Collection[Instance], now: float) -> int:
+    """How many of one service provably ran at one time, and still seem to."""
+    here = [one for one in instances if not one.overdue(now)]
+    return max((_beside(one, here) for one in here), default=0)
+
+
+def _beside(newest: Instance, others: Collection[Instance]) -> int:
+    """How many ran when this one came, with it."""
+    at = newest.joined_at
+    return 1 + sum(1 for one in others if one is not newest and one.joined_at <= at < one.beat_at)
+
+
+class Crowding:
+    """Who is too many now: told once, until no more are there than should be."""
+
+    def __init__(self) -> None:
+        self.crowded: set[str] = set()
+
+    def begins(self, svc: str, replicas: int, instances: Collection[Instance], now: float) -> int:
+        """How many there are, when that is too many and was not before; else 0. Also notes the end of it."""
+        if len(instances) <= replicas:
+            self.crowded.discard(svc)
+            return 0
+        count = together(instances, now)
+        if count <= replicas or svc in self.crowded:
+            return 0
+        self.crowded.add(svc)
+        return count
+
 
 INSTANCES_A_SERVICE: Final = 50  # whoever beats with a new boot each time must not fill the memory
 GONE_A_SERVICE: Final = 50

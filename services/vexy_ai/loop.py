@@ -5,11 +5,10 @@ import time
 from typing import Final
 
 from marketswarm.agent import agent
-from services.vexy_ai.digesting import Digesting
-from services.vexy_ai.environment import VexySettings
-from services.vexy_ai.section import Section
-from services.vexy_ai.tally import Tally
-from services.vexy_ai.working import Working
+from services.vexy_ai.digest_writer import Digesting
+from services.vexy_ai.metrics import Tally
+from services.vexy_ai.section import Section, VexySettings
+from services.vexy_ai.worker import Working
 
 LOOK_EVERY_SEC: Final = 0.2
 

@@ -13,9 +13,9 @@ import orjson
 
 from marketswarm.bus import Bus, BusError, TooLongError
 from marketswarm.bus.scripts import Script
-from services.vexy_ai.making import Made
+from services.vexy_ai.backlog import Backlog
 from services.vexy_ai.notes import Fields
-from services.vexy_ai.pace import Backlog
+from services.vexy_ai.records import Made
 from services.vexy_ai.sources import Source
 
 MARGIN_SEC: Final = 2.0

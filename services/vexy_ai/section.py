@@ -1,4 +1,7 @@
-"""What vexy_ai reads from its section of the truth: how it works, what it looks for, how it digests. Pure."""
+"""What vexy_ai reads from the environment besides: where a language model answers, and the key to it.
+
+What vexy_ai reads from its section of the truth: how it works, what it looks for, how it digests. Pure.
+"""
 
 import re
 from collections.abc import Mapping
@@ -7,8 +10,15 @@ from typing import Annotated, Any, ClassVar, Final
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from marketswarm.agent import Own
-from marketswarm.settings import variables_of
-from services.vexy_ai.environment import VexySettings
+from marketswarm.settings import Common, HttpUrl, Token, variables_of
+
+
+class VexySettings(Common):
+    """Without a URL nobody is asked, and digests are plain."""
+
+    vexy_llm_url: HttpUrl | None = Field(default=None, repr=False)  # up to and with /v1
+    vexy_llm_key: Token | None = None
+
 
 TICKER: Final = re.compile(r"[A-Z][A-Z0-9]{0,9}(?:[.-][A-Z0-9]{1,4})?")
 

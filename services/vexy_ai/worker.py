@@ -3,24 +3,27 @@
 Each bus has a worker of its own, so that one that is away stops no work on another (`working.py`).
 What a bus does not take stays in hand and is tried again before anything new is taken. What fails stays on
 the group's list and comes back as another's would; what failed often enough, or killed as often, is buried.
+
+The work on all buses at once: a worker for each that the truth names, and what they suffer from.
+
+A worker whose bus is away tries again; the others work on meanwhile.
 """
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 from marketswarm.agent import Agent
-from services.vexy_ai.environment import VexySettings
-from services.vexy_ai.making import Made, make
-from services.vexy_ai.naming import Lexicon
-from services.vexy_ai.observing import Unusable
-from services.vexy_ai.pace import Backlog
+from marketswarm.bus import BusError
+from services.vexy_ai.backlog import Backlog
+from services.vexy_ai.metrics import Tally
+from services.vexy_ai.notes import Lexicon
 from services.vexy_ai.queue import ENTRY_BYTES, Entry, Queue, Shelf
-from services.vexy_ai.section import Wishes
+from services.vexy_ai.records import Made, Unusable, make
+from services.vexy_ai.section import Section, VexySettings, Wishes
 from services.vexy_ai.sources import Kind, Source, dead_of, notes_of, sources_of
-from services.vexy_ai.tally import Tally
 
 BUS_SEC: Final = 10.0  # above what a step of the queue may take: a bus that is away is no hanging of ours
 BLOCK_SEC: Final = 0.8  # how long the server holds a reading that finds nothing; a reseed waits for it
@@ -186,3 +189,63 @@ class Worker:
         if self._lexicon[0] is not wishes:
             self._lexicon = wishes, Lexicon(wishes.symbols, wishes.topics)
         return self._lexicon[1]
+
+
+AGAIN_SEC: Final = 1.0
+
+
+class Working:
+    """The workers of one process."""
+
+    def __init__(self, me: Agent[VexySettings], own: Callable[[], Section], tally: Tally) -> None:
+        self._me, self._own, self._tally = me, own, tally
+        self._workers: dict[str, Worker] = {}
+        self._failing: dict[str, BusError] = {}  # by the bus of the worker; the one that fails may be another
+
+    def follow(self) -> None:
+        """Start a worker on each bus that the truth in force names streams on, and that has none."""
+        for bus in self._buses() - self._workers.keys():
+            self._workers[bus] = worker = Worker(self._me, bus, self._tally)
+            self._me.task(self._work(worker), name=f"work {bus}")
+
+    @property
+    def backlogs(self) -> Mapping[str, Backlog]:
+        """What waits in each stream, as it was last seen."""
+        several = [worker.backlogs for worker in self._workers.values()]
+        return {source.key: backlog for one in several for source, backlog in one.items()}
+
+    def trouble(self) -> str | None:
+        """Which buses fail and how, in a few words; None when none does."""
+        return "; ".join(dict.fromkeys(map(_said, self._failing.values()))) or None
+
+    def _buses(self) -> set[str]:
+        return {source.bus for source in sources_of(self._me.section.access_points.subscribe_to)}
+
+    async def _work(self, worker: Worker) -> None:
+        """Work until the truth names no stream on that bus any more."""
+        try:
+            while worker.bus in self._buses():
+                try:
+                    await worker.turn(self._own().settings)
+                except BusError as error:
+                    self._failed(worker, error)
+                    worker.reopen()
+                    await self._me.rest(AGAIN_SEC)
+                else:
+                    self._failing.pop(worker.bus, None)
+        finally:
+            try:
+                await worker.close()
+            finally:
+                self._failing.pop(worker.bus, None)
+                del self._workers[worker.bus]  # now another may begin, who is the same consumer
+
+    def _failed(self, worker: Worker, error: BusError) -> None:
+        before = self._failing.get(worker.bus)
+        if before is None or _said(before) != _said(error):  # once, until it has worked again
+            self._me.log.warning("items.unread", bus=error.bus, reason=error.reason)
+        self._failing[worker.bus] = error
+
+
+def _said(error: BusError) -> str:
+    return f"{error.bus} {error.reason}"

@@ -11,14 +11,12 @@ from marketswarm.cli.app import app
 from marketswarm.cli.topology_seen import OLD_SEC
 from marketswarm.truth import load
 from marketswarm.truth.flows import flows_of
-from services.mesh.events import HAPPENINGS
 from services.mesh.flow_faults import WHATS
-from services.mesh.hearing import Hearing
-from services.mesh.instance import Instance
+from services.mesh.instance import CALM, LOOP, Instance
+from services.mesh.listener import Hearing
 from services.mesh.metrics import Metrics
-from services.mesh.past import CALM, LOOP
 from services.mesh.section import Wishes
-from services.mesh.topology import Topology
+from services.mesh.topology import HAPPENINGS, Topology
 from support.pages import ROOT, anchors, blocks, documents, table
 
 PAGE = ROOT / "docs" / "services" / "mesh.md"

@@ -10,10 +10,11 @@ import pytest
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.parser import MIB, BoundedParser
 from marketswarm.bus.stored_values import unusable_total
-from services.vexy_ai.making import Made
+from services.vexy_ai.digest_writer import commit, due, notes_in
+from services.vexy_ai.llm import spend
 from services.vexy_ai.queue import Queue, Shelf
+from services.vexy_ai.records import Made
 from services.vexy_ai.sources import Kind, Source
-from services.vexy_ai.windows import commit, due, notes_in, spend
 from support.rig import Server
 from support.scenes.vexy_ai import entries
 from support.waiting import auntil
@@ -222,7 +223,7 @@ async def test_a_huge_field_of_a_window_is_taken_away_and_counted(server, bus, s
 
 
 async def test_windows_that_are_too_many_or_of_another_type_are_taken_away(server, bus, shelf, monkeypatch):
-    monkeypatch.setattr("services.vexy_ai.windows.FIELDS_AT_MOST", 10)
+    monkeypatch.setattr("services.vexy_ai.digest_writer.FIELDS_AT_MOST", 10)
     windows, before = "vexy:notes:windows", unusable_total()
     for n in range(11):
         server.cmd("HSET", windows, f"{n}-{n + 1} n", 1)

@@ -2,9 +2,8 @@ import pytest
 
 from marketswarm.truth.flows import Edge, Flows, Key
 from services.mesh.flow_faults import SHOWN, WHATS, Judge
-from services.mesh.flow_graph import Presence, graph_of
-from services.mesh.flow_look import Group, Seen
-from services.mesh.flow_rates import Rates
+from services.mesh.flow_graph import Presence, Rates, graph_of
+from services.mesh.flow_reader import Group, Seen
 from services.mesh.section import Wishes
 
 ITEMS = Key("market-redis", "rss:items")

@@ -1,8 +1,6 @@
 from marketswarm.truth.flows import Edge, Fault, Flows, Key
-from services.mesh.flow_graph import assigned, graph_of
-from services.mesh.flow_look import Group, Seen, age_sec, seen_of
-from services.mesh.flow_rates import SAMPLES, Rates
-from services.mesh.flow_shown import shown
+from services.mesh.flow_graph import SAMPLES, Rates, assigned, graph_of, shown
+from services.mesh.flow_reader import Group, Seen, age_sec, seen_of
 
 ITEMS = Key("market-redis", "rss:items")
 NOW_MS = 1_762_433_460_000

@@ -3,10 +3,77 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.vexy_ai.naming import Lexicon
-from services.vexy_ai.notes import Note, identity, note, number, read_back
+from services.vexy_ai.notes import NAMED_AT_MOST, Lexicon, Note, identity, note, number, read_back
 
-LEXICON = Lexicon({"MSFT": ["Microsoft"]}, {"profits": ["profit"]})
+SYMBOLS = {
+    "AAPL": ["Apple", "Apple Inc"],
+    "BRK.B": ["Berkshire Hathaway"],
+    "T": ["AT&T"],
+    "TGT": ["Target"],
+    "ON": ["onsemi"],
+    "SONY": ["ソニー"],
+}
+LEXICON = Lexicon(SYMBOLS, {"rates": ["interest rate", "Fed"], "energy": ["oil"], "経済": ["景気"]})
+
+
+@pytest.mark.parametrize(
+    ("text", "tickers"),
+    [
+        ("$AAPL and $XYZ rise", ["AAPL", "XYZ"]),
+        ("($BRK.B)", ["BRK.B"]),
+        ("it costs $500, $AAAAAA or US$AB", []),
+        ("Apple's new phone", ["AAPL"]),
+        ("APPLE RISES", ["AAPL"]),
+        ("an apple a day", []),
+        ("pineapple, Apples", []),
+        ("Berkshire  Hathaway buys", ["BRK.B"]),
+        ("Berkshire sheep", []),
+        ("AT&T cuts", ["T"]),
+        ("a target missed", []),
+        ("Target misses", ["TGT"]),
+        ("onsemi and OnSemi", ["ON"]),
+        ("Acme (NASDAQ: AAPL) and (TGT)", ["AAPL", "TGT"]),
+        ("Acme (NYSE: XYZ)", []),
+        ("the AAPL of old", ["AAPL"]),
+        ("MARKETS ON EDGE, TGT", []),
+        ("Turn it ON, T", []),
+        ("株式:ソニーが上昇", ["SONY"]),
+        ("", []),
+    ],
+)
+def test_tickers_are_found_by_mark_by_name_and_bare(text, tickers):
+    assert LEXICON.tickers(text) == tickers
+
+
+@pytest.mark.parametrize(
+    ("text", "topics"),
+    [
+        ("the Fed raises an interest rate", ["rates"]),
+        ("Interest-Rate news, OIL", ["rates", "energy"]),
+        ("fed up", []),
+        ("boiling", []),
+        ("Rates", ["rates"]),
+        ("景気が良い", ["経済"]),
+    ],
+)
+def test_topics_are_found_by_their_words(text, topics):
+    assert LEXICON.topics(text) == topics
+
+
+@given(st.text(max_size=200))
+def test_whatever_a_text_is_what_it_names_is_known_or_marked(text):
+    found = LEXICON.tickers(text)
+    assert all(each in SYMBOLS or f"${each}" in text for each in found)
+    assert set(LEXICON.topics(text)) <= {"rates", "energy", "経済"}
+
+
+def test_no_text_names_more_than_there_is_room_for():
+    many = Lexicon({f"A{n}": [f"Name{n}"] for n in range(100)}, {f"t{n}": [] for n in range(100)})
+    assert len(many.tickers(" ".join(f"Name{n}" for n in range(100)))) == NAMED_AT_MOST
+    assert len(many.topics(" ".join(f"t{n}" for n in range(100)))) == NAMED_AT_MOST
+
+
+MICROSOFT = Lexicon({"MSFT": ["Microsoft"]}, {"profits": ["profit"]})
 WINDOW = "1200-1500"
 
 
@@ -19,7 +86,7 @@ def test_a_note_tells_what_an_item_is_about():
         b"summary": b"Great profits",
         b"link": b"https://a.example/1",
     }
-    assert note("1-0", item, LEXICON, 5.0) == {
+    assert note("1-0", item, MICROSOFT, 5.0) == {
         "kind": "note",
         "id": "abc",
         "version": "2",
@@ -34,14 +101,14 @@ def test_a_note_tells_what_an_item_is_about():
 
 
 def test_an_item_without_an_id_is_known_by_its_entry_and_one_without_a_title_by_its_summary():
-    found = note("1-0", {b"summary": b"only this"}, LEXICON, 5.0)
+    found = note("1-0", {b"summary": b"only this"}, MICROSOFT, 5.0)
     assert (found["id"], found["title"]) == ("1-0", "only this")
     assert "version" not in found
 
 
 @pytest.mark.parametrize("link", [b"javascript:alert(1)", b"http://[", b"/1", b"https://a/" + b"x" * 2000])
 def test_a_link_that_is_none_is_left_out(link):
-    assert note("1-0", {b"link": link}, LEXICON, 5.0)["link"] == ""
+    assert note("1-0", {b"link": link}, MICROSOFT, 5.0)["link"] == ""
 
 
 def test_two_notes_are_about_the_same_when_stream_id_and_version_are_the_same():
@@ -60,7 +127,7 @@ def test_two_notes_are_about_the_same_when_stream_id_and_version_are_the_same():
     )
 )
 def test_whatever_an_item_holds_there_is_a_short_note_that_can_be_read_back(item):
-    found = note("1-0", item, LEXICON, 5.0) | {"window": WINDOW}
+    found = note("1-0", item, MICROSOFT, 5.0) | {"window": WINDOW}
     assert all(len(text) <= 1000 and (text.isprintable() or not text) for text in found.values())
     fields = {name.encode(): text.encode() for name, text in found.items()}
     assert read_back(fields, WINDOW).id == found["id"]
@@ -68,7 +135,7 @@ def test_whatever_an_item_holds_there_is_a_short_note_that_can_be_read_back(item
 
 
 def test_a_huge_item_makes_a_short_note():
-    found = note("1-0", {b"title": b"$ABC " * 1_000_000, b"id": b"x" * 1_000_000}, LEXICON, 5.0)
+    found = note("1-0", {b"title": b"$ABC " * 1_000_000, b"id": b"x" * 1_000_000}, MICROSOFT, 5.0)
     assert sum(map(len, found.values())) < 1000
 
 

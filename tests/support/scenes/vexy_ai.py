@@ -13,10 +13,10 @@ GROUP = "readers"
 ODD = """
 import os, signal, time
 from marketswarm.agent import run
-from services.vexy_ai import making
+from services.vexy_ai import records
 from services.vexy_ai.loop import main
 
-sane = making.note
+sane = records.note
 
 def odd(entry, item, lexicon, wall):
     match item[b"id"]:
@@ -32,7 +32,7 @@ def odd(entry, item, lexicon, wall):
             raise RuntimeError("not today")
     return sane(entry, item, lexicon, wall)
 
-making.note = odd
+records.note = odd
 if __name__ == "__main__":
     run(main)
 """

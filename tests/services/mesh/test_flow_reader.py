@@ -6,7 +6,7 @@ import pytest
 
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.parser import MIB, BoundedParser
-from services.mesh.flow_look import GROUPS_AT_MOST, KEYS_AT_ONCE, Seen, look
+from services.mesh.flow_reader import GROUPS_AT_MOST, KEYS_AT_ONCE, Seen, look
 from support.rig import Server
 from support.rig.limits import without_limits
 from support.scenes.agent import Tail

@@ -1,8 +1,8 @@
+from services.vexy_ai.backlog import Backlog
 from services.vexy_ai.digest import Plain
-from services.vexy_ai.making import Made
-from services.vexy_ai.pace import Backlog
+from services.vexy_ai.metrics import Tally
+from services.vexy_ai.records import Made
 from services.vexy_ai.sources import Kind, Source
-from services.vexy_ai.tally import Tally
 from support.pages import table
 
 SOURCE = Source("market-redis", "rss:items", Kind.ITEMS)

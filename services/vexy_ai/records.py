@@ -1,18 +1,21 @@
 """What bars and probes come to in the window that they fall into. Pure; an entry is what someone put there.
 
 An entry that is no bar or no probe is `Unusable`, with the reason: it will not become one by trying again.
+
+What is made of an entry, whatever its kind: what `settle.lua` will put down. Pure but for the lexicon.
 """
 
 import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import orjson
 
 from marketswarm.channels.text import cut, plain
-from services.vexy_ai.notes import Fields, number
+from services.vexy_ai.notes import Fields, Lexicon, identity, note, number
+from services.vexy_ai.sources import Kind, Source
 
 SYMBOL: Final = re.compile(rb"[A-Za-z0-9][A-Za-z0-9.:/_-]{0,29}")
 NAME_LIMIT: Final = 100
@@ -151,3 +154,30 @@ def _object(raw: bytes) -> dict[str, Any]:
 
 def _plain(fields: Fields, name: bytes) -> str:
     return " ".join(plain(fields.get(name, b"")[:1000].decode("utf-8", "replace")).split())
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What became of an entry: a note, something to observe, or nothing.
+
+    `whose` names item, symbol or target.
+    """
+
+    entry: bytes
+    what: Literal["note", "bar", "probe", "none"]
+    whose: str
+    rest: bytes
+
+
+def make(source: Source, entry: bytes, fields: Fields, lexicon: Lexicon, wall: float) -> Made:
+    """What becomes of an entry. Raises Unusable for a bar or a probe that is none; any item is one."""
+    match source.kind:
+        case Kind.BARS:
+            symbol, kept = bar_in(fields)
+            return Made(entry, "none" if is_history(fields, wall) else "bar", symbol, kept)
+        case Kind.PROBES:
+            return Made(entry, "probe", *probe_in(fields))
+        case Kind.ITEMS:
+            said = note(entry.decode(), fields, lexicon, wall)
+            rest = orjson.dumps([text for pair in said.items() for text in pair])
+            return Made(entry, "note", identity(source.key, entry.decode(), fields), rest)

@@ -7,7 +7,7 @@ from typing import Any, Final
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import Script
 
-LOOK: Final = Script.beside("services.mesh", "flow_look.lua")
+LOOK: Final = Script.beside("services.mesh", "read_flow.lua")
 KEYS_AT_ONCE: Final = 25  # half a millisecond of a server
 GROUPS_AT_MOST: Final = 20
 BYTES_AT_MOST: Final = 32 * 1024 * 1024

@@ -1,4 +1,6 @@
-"""Looks at the flow, again and again, and writes down what it is and what is wrong with it.
+"""Who is there, for the flow: a key that nobody writes is one thing, a writer that is down another. Pure.
+
+Looks at the flow, again and again, and writes down what it is and what is wrong with it.
 
 A task beside the loop of mesh: a bus that hangs costs the flow a look, and the picture of who runs nothing.
 """
@@ -18,11 +20,37 @@ from marketswarm.settings import Common
 from marketswarm.truth import AccessPoint, Truth
 from marketswarm.truth.flows import Fault, Key, few, flows_of
 from services.mesh.flow_faults import Judge
-from services.mesh.flow_graph import Graph, Presence, graph_of, named_groups
-from services.mesh.flow_look import Seen, look
-from services.mesh.flow_rates import Rates
-from services.mesh.flow_shown import KEPT_SEC, shown
+from services.mesh.flow_graph import KEPT_SEC, Graph, Presence, Rates, graph_of, named_groups, shown
+from services.mesh.flow_reader import Seen, look
 from services.mesh.section import Section
+from services.mesh.topology import Topology
+
+
+def presence(topology: Topology, truth: Truth, services: Iterable[str], now: float) -> Presence:
+    """What is known of `services`.
+
+    One is down when its bus was heard for its timeout, and it was not. Who need not beat may be up silently.
+    """
+    up_sec: dict[str, float] = {}
+    down = set()
+    for svc in services:
+        found = topology.of(svc)
+        if found:
+            up_sec[svc] = now - min(one.joined_at for one in found.values())
+        elif svc not in truth.services:
+            continue  # reseeded just now
+        elif truth.services[svc].heartbeat.monitored and _listened_sec(topology, truth.bus_of(svc), now) > (
+            topology.timeout_of(svc)
+        ):
+            down.add(svc)
+    return Presence(up_sec, frozenset(down))
+
+
+def _listened_sec(topology: Topology, bus: str, now: float) -> float:
+    """How long a bus has been heard without a gap."""
+    since = topology.hearing_since.get(bus)
+    return 0.0 if since is None or bus in topology.deaf else now - since
+
 
 KEYS_AT_MOST: Final = 1000
 LENGTH_ALONE_SEC: Final = 300.0

@@ -9,10 +9,9 @@ from marketswarm.agent import Agent, point_like
 from marketswarm.bus import BusError
 from marketswarm.settings import Common
 from marketswarm.truth import AccessPoint
-from services.mesh.events import Event
-from services.mesh.hearing import Hearing
+from services.mesh.listener import Hearing
 from services.mesh.picture import KEPT_SEC, shown
-from services.mesh.topology import Topology
+from services.mesh.topology import Event, Topology
 
 WRITE_EVERY_SEC: Final = 10.0
 EVENTS_LENGTH: Final = 10_000

@@ -1,4 +1,4 @@
-from services.vexy_ai.pace import Backlog, Pace, Rate, summed_up
+from services.vexy_ai.backlog import Backlog, Pace, Rate, summed_up
 
 
 def at(oldest_sec, unread=5):

@@ -1,6 +1,6 @@
 import pytest
 
-from services.mesh.strangers import AGAIN_SEC, NAMES, SHOWN, Strangers, fit
+from services.mesh.listener import AGAIN_SEC, NAMES, SHOWN, Strangers, fit
 
 
 def test_a_stranger_is_news_once_an_hour():

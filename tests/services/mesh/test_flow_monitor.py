@@ -2,7 +2,7 @@ import json
 
 from marketswarm.beat import Beat
 from marketswarm.truth import load
-from services.mesh.presence import presence
+from services.mesh.flow_monitor import presence
 from services.mesh.topology import Topology
 
 FAR = {"heartbeat": {"redis_url": "redis://market-redis:6379"}}

@@ -3,7 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.vexy_ai.observing import Loss, Move, Unusable, bar_in, is_history, observed, probe_in
+from services.vexy_ai.notes import Lexicon
+from services.vexy_ai.records import Loss, Move, Unusable, bar_in, is_history, make, observed, probe_in
+from services.vexy_ai.sources import Kind, Source
 
 BAR = {b"sym": b"AAPL", b"start": b"1000", b"open": b"10", b"high": b"12", b"low": b"9", b"close": b"11"}
 
@@ -94,3 +96,28 @@ def test_what_others_write_into_a_window_is_left_out():
 def test_a_window_in_which_all_went_well_has_nothing_to_tell():
     assert not observed({b"n": b"0", b"probe well": b'{"n": 4, "failed": 0, "why": ""}'})
     assert observed({b"n": b"1"})
+
+
+NOW = 1_795_198_500.0
+NEW_BAR = {b"sym": b"A", b"start": b"1795198440000", b"open": b"1", b"high": b"1", b"low": b"1", b"close": b"1"}
+
+
+def made(kind, fields):
+    return make(Source("market-redis", "s", kind), b"1-0", fields, Lexicon({}, {}), NOW)
+
+
+def test_what_becomes_of_an_entry_is_for_its_stream_to_say():
+    assert (made(Kind.ITEMS, NEW_BAR).what, made(Kind.BARS, NEW_BAR).what) == ("note", "bar")
+    probe = made(Kind.PROBES, {b"target": b"site", b"ok": b"1"})
+    assert (probe.what, probe.whose) == ("probe", "site")
+
+
+def test_a_bar_from_the_past_comes_to_nothing():
+    assert made(Kind.BARS, NEW_BAR | {b"source": b"rest", b"start": b"1795000000000"}).what == "none"
+
+
+def test_what_is_none_of_its_kind_is_unusable_but_any_item_is_an_item():
+    for kind in (Kind.BARS, Kind.PROBES):
+        with pytest.raises(Unusable):
+            made(kind, {})
+    assert made(Kind.ITEMS, {}).what == "note"

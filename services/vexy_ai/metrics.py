@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from marketswarm.metrics import Family, Spread
 from marketswarm.metrics.family import counter, gauge
+from services.vexy_ai.backlog import Backlog, Pace, Rate, summed_up
 from services.vexy_ai.digest import Plain
-from services.vexy_ai.making import Made
-from services.vexy_ai.pace import Backlog, Pace, Rate, summed_up
+from services.vexy_ai.records import Made
 from services.vexy_ai.sources import Source
 
 
