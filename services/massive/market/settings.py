@@ -3,8 +3,6 @@
 The truth goes first for the places, and never has the key.
 """
 
-from __future__ import annotations
-
 from pydantic import Field
 
 from marketswarm.settings import Common, Token
