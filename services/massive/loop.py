@@ -4,8 +4,8 @@ from typing import Final
 
 from marketswarm.agent import agent
 from services.massive.market.loop import run as run_market
-from services.massive.market.standing import Standing
-from services.massive.probing import Probing
+from services.massive.market.status import Standing
+from services.massive.probes.monitor import Probing
 from services.massive.section import Section
 from services.massive.settings import Settings
 

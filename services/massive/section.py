@@ -9,10 +9,10 @@ from pydantic import Field, model_validator
 from marketswarm.agent import Own
 from marketswarm.settings import variables_of
 from marketswarm.truth.errors import Place
-from services.massive.market.wishes import MarketWishes, key_refusal
-from services.massive.outlook import SVC, Patience
+from services.massive.market.settings import MarketWishes, key_refusal
+from services.massive.probes.state import SVC, Patience
+from services.massive.probes.targets import AnyTarget, Every, Polygon, Target, Times, Within
 from services.massive.settings import Settings
-from services.massive.targets import AnyTarget, Every, Polygon, Target, Times, Within
 
 
 class Wishes(Own):

@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from marketswarm.settings import VigilSettings
 from services.massive.market.settings import MarketSettings
-from services.massive.targets import Resolvers
+from services.massive.probes.targets import Resolvers
 
 Limit = Annotated[float, Field(gt=0, le=60, allow_inf_nan=False)]
 

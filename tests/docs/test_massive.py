@@ -8,10 +8,10 @@ from marketswarm.agent.service_config import own_part
 from marketswarm.event import Event, parse
 from marketswarm.truth import load
 from services.massive.market.settings import MarketSettings
-from services.massive.probes import course
+from services.massive.probes.probers import trace as course
+from services.massive.probes.targets import KINDS, Target
 from services.massive.section import Section
 from services.massive.settings import Settings
-from services.massive.targets import KINDS, Target
 from support.pages import ROOT, blocks, section, table
 
 PAGE = "docs/services/massive.md"
@@ -50,7 +50,9 @@ def test_every_key_of_a_target_is_explained_and_none_is_made_up():
 def test_each_reason_is_explained():
     shown = {word for row in table(PAGE, "Reasons") for word in code(row[0])}
     shown |= {word for row in table(PAGE, "Reasons") for word in re.findall(r"`(status_)\d+`", row[0])}
-    sources = [file for file in (ROOT / "services/massive/probes").glob("*.py") if file.stem != "polygon"]
+    sources = [
+        file for file in (ROOT / "services/massive/probes/probers").glob("*.py") if file.stem != "polygon"
+    ]
     text = "".join(file.read_text(encoding="utf-8") for file in sources)
     said = set(re.findall(r'Wrong\(f?"([a-z_]+)', text)) | set(course._BY_CODE.values())
     said |= {word for _, word in course._BY_TYPE}

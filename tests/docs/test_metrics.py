@@ -16,10 +16,10 @@ from marketswarm.monitor.log_length import LogLength
 from marketswarm.monitor.voice import Fence
 from notifier.metrics import Tally
 from sentinel.follow import Skipped
-from services.massive.market.standing import Standing
-from services.massive.measuring import measured
-from services.massive.publishing import Publishing
-from services.massive.telling import Telling
+from services.massive.market.status import Standing
+from services.massive.probes.alerts import Telling
+from services.massive.probes.metrics import measured
+from services.massive.probes.publish import Publishing
 from support.pages import ROOT, blocks, section, table
 
 PAGE = ROOT / "docs" / "metrics.md"

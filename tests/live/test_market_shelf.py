@@ -12,7 +12,7 @@ from marketswarm.truth import AccessPoint
 from services.massive.market.bars import MINUTE_MS, Bar
 from services.massive.market.gaps import NOWHERE, Mark
 from services.massive.market.publish import KEPT_SEC, Shelf
-from services.massive.market.standing import Standing
+from services.massive.market.status import Standing
 from support.rig import Server
 from support.waiting import auntil
 

@@ -9,8 +9,8 @@ import pytest
 
 from healer.probe_alert import parse_probe_alert
 from marketswarm.bus import Bus, BusError
-from services.massive.outlook import Patience
-from services.massive.telling import ALERTS, ROSTER, Telling
+from services.massive.probes.alerts import ALERTS, ROSTER, Telling
+from services.massive.probes.state import Patience
 from support.rig import Server
 from support.waiting import auntil
 

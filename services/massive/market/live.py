@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import SecretStr
 
 from marketswarm.agent import Agent
-from services.massive.market.backoff import pause_sec
-from services.massive.market.ending import Ended, RestError
+from services.massive.market.errors import Ended, RestError, pause_sec
 from services.massive.market.gaps import Gap, Gaps
 from services.massive.market.protocol import AGE_MS, Machine
 from services.massive.market.publish import Shelf
-from services.massive.market.standing import Standing
-from services.massive.market.wishes import MarketWishes
+from services.massive.market.settings import MarketWishes
+from services.massive.market.status import Standing
 
 if TYPE_CHECKING:
     from services.massive.market.rest import Rest

@@ -13,11 +13,10 @@ from typing import Any, Final
 from marketswarm.agent import Agent, LeaseLost
 from marketswarm.bus import BusError
 from services.massive.market.live import Live
-from services.massive.market.playing import Playing
 from services.massive.market.publish import AGAIN_SEC, place
-from services.massive.market.settings import MarketSettings
-from services.massive.market.standing import Standing
-from services.massive.market.wishes import MarketWishes, key_refusal, rest_url, ws_url
+from services.massive.market.replay import Playing
+from services.massive.market.settings import MarketSettings, MarketWishes, key_refusal, rest_url, ws_url
+from services.massive.market.status import Standing
 
 LEASE: Final = "massive:market"
 NO_KEY: Final = "POLYGON_API_KEY is not set"

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 import orjson
 
 from services.massive.market.bars import Bar, Source, from_stream, plausible
-from services.massive.market.wishes import BACKFILL_AT_MOST_SEC
+from services.massive.market.settings import BACKFILL_AT_MOST_SEC
 
 ASKED_AT_ONCE: Final = 100
 CHANNEL: Final = "AM."

@@ -18,8 +18,8 @@ from marketswarm.bus.scripts import Script
 from marketswarm.truth import AccessPoint
 from services.massive.market.bars import AHEAD_MS, Bar
 from services.massive.market.gaps import Mark
-from services.massive.market.standing import Standing
-from services.massive.market.wishes import BACKFILL_AT_MOST_SEC
+from services.massive.market.settings import BACKFILL_AT_MOST_SEC
+from services.massive.market.status import Standing
 
 PUBLISH: Final = Script.beside("services.massive.market", "publish.lua")
 AT_ONCE: Final = 500

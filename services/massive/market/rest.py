@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from marketswarm import __version__
 from services.massive.market.bars import Bar, from_aggregate
-from services.massive.market.ending import RestError
+from services.massive.market.errors import RestError
 from services.massive.market.gaps import Gap
 
 PAGE: Final = 5000

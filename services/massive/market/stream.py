@@ -20,7 +20,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from marketswarm import __version__
-from services.massive.market.ending import Ended
+from services.massive.market.errors import Ended
 from services.massive.market.protocol import Ask, Machine, State
 
 FRAME_BYTES: Final = 1 << 20

@@ -1,6 +1,5 @@
-"""One module a kind of probe: look at one target once, in a bounded time, and give a `Result`.
+"""Probe hosts, ports, certificates and pages, publish each result, and alert when a target is lost.
 
-A module `probes/<kind>.py` is the kind `<kind>`: it has `async def probe(target, means) -> Result`, which
-raises nothing but a cancellation. It is imported when the first target of its kind is probed. Not here: when
-that is (`rounds.py`), and what follows from the results (`outlook.py`).
+`scheduler` decides when a target is probed and `probers/` how; `state` decides what follows from a result;
+`publish` writes the results and `alerts` the states and events to Redis; `monitor` puts them together.
 """

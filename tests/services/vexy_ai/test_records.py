@@ -99,7 +99,9 @@ def test_a_window_in_which_all_went_well_has_nothing_to_tell():
 
 
 NOW = 1_795_198_500.0
-NEW_BAR = {b"sym": b"A", b"start": b"1795198440000"} | dict.fromkeys((b"open", b"high", b"low", b"close"), b"1")
+NEW_BAR = {b"sym": b"A", b"start": b"1795198440000"} | dict.fromkeys(
+    (b"open", b"high", b"low", b"close"), b"1"
+)
 
 
 def made(kind, fields):

@@ -7,7 +7,7 @@ import orjson
 import pytest
 from pydantic import SecretStr
 
-from services.massive.market.ending import RestError
+from services.massive.market.errors import RestError
 from services.massive.market.gaps import Gap
 from services.massive.market.rest import BYTES_AT_MOST, PAGES_AT_MOST, Rest
 from support.rig import free_port

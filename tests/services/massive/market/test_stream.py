@@ -8,7 +8,7 @@ import pytest
 from pydantic import SecretStr
 from websockets.asyncio.server import serve
 
-from services.massive.market.ending import Ended
+from services.massive.market.errors import Ended
 from services.massive.market.protocol import Ask, Machine, State
 from services.massive.market.stream import FRAME_BYTES, Wire, authenticate
 from support.rig import free_port

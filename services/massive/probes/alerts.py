@@ -1,0 +1,204 @@
+"""Keeps the outlook of every target on the bus of the alerts, and tells there what is lost and what is back.
+
+What is kept and what is told is one step of the server's: a process that is killed in between has done both
+or neither. A bus that takes nothing is asked again, and the results wait in order (`backlog.py`). Not here:
+what follows from a result (`outlook.py`), and how the events reach people: the healer reads them.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Final
+
+from marketswarm import log as logs
+from marketswarm.bus import Bus, BusError
+from marketswarm.bus.scripts import Script
+from marketswarm.bus.stored_values import is_wrong_type, replace_wrong_types, report_unusable
+from marketswarm.event import Event, Kind, encode
+from services.massive.probes.state import (
+    Backlog,
+    Named,
+    Outlook,
+    Patience,
+    Sight,
+    is_outlook,
+    judged,
+    parse_outlook,
+    unwatched,
+)
+
+ROSTER: Final = "massive:roster"
+ALERTS: Final = "massive:alerts"
+"""Where events go; the healer checks them and copies them to the log and the channel of alerts."""
+ALERTS_LENGTH: Final = 100_000
+AT_ONCE: Final = 200
+FIRST_PAUSE_SEC: Final = 0.1
+LONGEST_PAUSE_SEC: Final = 1.0
+SOMEBODY_WAS_HERE: Final = 0
+
+_REMEMBER: Final = Script.beside("services.massive.probes", "save_states.lua")
+
+log = logs.get("massive")
+
+
+class Telling:
+    """What is known, and what is still to be told.
+
+    Args:
+        place: gives the bus of the alerts as it is now. May raise BusError.
+        boot: this process.
+    """
+
+    def __init__(self, place: Callable[[], Bus], boot: str) -> None:
+        self._place, self._boot = place, boot
+        self._watched: dict[str, Patience] | None = None
+        self._backlog = Backlog(whole=1)
+        self._count = 0
+        self._sweep_due = False
+        self._filled = asyncio.Event()
+        self.known: dict[str, Outlook] = {}
+        self.told = {"miss": 0, "ok": 0, "unwatched": 0}
+        self.refusal: str | None = None  # why the bus takes nothing, while it takes nothing
+
+    def follow(self, watched: Mapping[str, Patience]) -> None:
+        """Goes by these targets from now on; of those that are gone, an open outage is closed."""
+        if watched == self._watched:
+            return
+        for name in (self._watched or {}).keys() - watched.keys():
+            self._backlog.forget(name)
+            self.known.pop(name, None)
+        self._watched = dict(watched)
+        self._backlog.whole = max(
+            (max(each.down_after, each.up_after) for each in watched.values()), default=1
+        )
+        self._sweep_due = True
+        self._filled.set()
+
+    def put(self, name: str, ts: float, error: str | None) -> None:
+        """Takes in a result, `ts` being epoch seconds."""
+        if self._patience(name) is not None:
+            self._count += 1
+            self._backlog.put(name, Sight(self._boot, self._count, ts, error))
+            self._filled.set()
+
+    def waiting(self) -> int:
+        """How many results the bus has not taken yet."""
+        return len(self._backlog)
+
+    async def run(self) -> None:
+        """Keeps and tells until cancelled."""
+        failures = 0
+        while True:
+            await self._filled.wait()
+            try:
+                await self._work_off()
+            except BusError as error:
+                await self._replace_wrong_types(error)
+                if self.refusal != error.reason:
+                    log.warning("outlook.waiting", bus=error.bus, reason=error.reason, waiting=self.waiting())
+                self.refusal = error.reason
+                await asyncio.sleep(min(FIRST_PAUSE_SEC * 2 ** min(failures, 8), LONGEST_PAUSE_SEC))
+                failures += 1
+            else:
+                failures, self.refusal = 0, None
+
+    async def _replace_wrong_types(self, error: BusError) -> None:
+        """If what somebody put under our keys keeps us from writing, remove it."""
+        if is_wrong_type(error):
+            with contextlib.suppress(BusError):
+                await replace_wrong_types(self._place(), {ROSTER: "hash", ALERTS: "stream"})
+
+    async def _work_off(self) -> None:
+        bus = self._place()
+        if self._sweep_due:
+            self._sweep_due = False
+            try:
+                await self._sweep(bus)
+            except BusError:
+                self._sweep_due = True
+                raise
+        some = self._backlog.first(AT_ONCE)
+        if some:
+            await self._take(bus, some)
+        if not self._backlog and not self._sweep_due:
+            self._filled.clear()
+
+    async def _take(self, bus: Bus, some: list[Named]) -> None:
+        """Puts results into what is known."""
+        names = list(dict.fromkeys(name for name, _sight in some))
+        stored = await bus.ask(bus.client.hmget(ROSTER, names))
+        before = dict(zip(names, stored, strict=True))
+        after = {name: _read(bus, name, raw) for name, raw in before.items()}
+        events: list[Event] = []
+        for name, sight in some:
+            patience = self._patience(name)
+            if patience is not None:
+                after[name], event = judged(name, after[name], sight, patience)
+                events += [] if event is None else [event]
+        changed = {
+            name: known.encode() for name, known in after.items() if parse_outlook(before[name]) != known
+        }
+        if not changed or await self._kept(bus, before, changed, events):
+            self._backlog.done(some)
+            self.known |= {name: known for name, known in after.items() if self._patience(name)}
+
+    async def _sweep(self, bus: Bus) -> None:
+        """Closes what is open of targets that nobody watches any more, or nobody wants to hear of."""
+        watched = self._watched or {}
+        stored = await bus.ask(bus.client.hgetall(ROSTER))
+        before = {name: raw for field, raw in stored.items() if (name := _text(field)) is not None}
+        for _ in range(len(stored) - len(before)):
+            report_unusable(bus.name, ROSTER)
+        known = {name: _read(bus, name, raw) for name, raw in before.items()}
+        gone = known.keys() - watched.keys()
+        silent = {name for name, patience in watched.items() if not patience.tells}
+        quiet = {name for name in known.keys() & silent if known[name].told}
+        now = time.time()
+        ends = [unwatched(name, known[name], now) for name in sorted(gone | quiet)]
+        events = [event for event in ends if event is not None]
+        changed = dict.fromkeys(gone, b"")
+        changed |= {name: replace(known[name], told="").encode() for name in quiet}
+        if changed and not await self._kept(bus, before, changed, events):
+            self._sweep_due = True
+
+    def _patience(self, name: str) -> Patience | None:
+        return (self._watched or {}).get(name)
+
+    async def _kept(
+        self,
+        bus: Bus,
+        before: Mapping[str, bytes | None],
+        after: Mapping[str, bytes],
+        events: Iterable[Event],
+    ) -> bool:
+        """Whether it was kept and told; not when somebody else was here meanwhile."""
+        in_order = sorted(events, key=lambda event: event.ts)
+        args: list[str | bytes | float] = [ALERTS_LENGTH, len(after)]
+        for name, value in after.items():
+            args += [name, before[name] or b"", value]
+        args += [encode(event) for event in in_order]
+        outcome = await bus.script(_REMEMBER, [ROSTER, ALERTS], args)
+        if outcome == SOMEBODY_WAS_HERE:
+            return False
+        for event in in_order:
+            self.told[event.type.rpartition("_")[2]] += 1
+            say = log.warning if event.type is Kind.PROBE_MISS else log.info
+            say(event.type.replace("_", "."), svc=event.svc, reason=event.reason, id=event.id)
+        return True
+
+
+def _read(bus: Bus, name: str, raw: bytes | None) -> Outlook:
+    """Read what is stored of a target; what nobody can read is reported, and as good as nothing."""
+    if raw is not None and not is_outlook(raw):
+        report_unusable(bus.name, ROSTER, name)
+    return parse_outlook(raw)
+
+
+def _text(field: bytes) -> str | None:
+    """A field's name; None for one that none of us wrote."""
+    try:
+        return field.decode()
+    except UnicodeDecodeError:
+        return None

@@ -1,0 +1,69 @@
+"""What METRICS_PORT tells of massive's probes: a value a target, no more of them than the truth has."""
+
+from collections.abc import Iterator, Mapping
+
+from marketswarm.metrics import Family
+from marketswarm.metrics.family import counter, gauge
+from services.massive.probes.alerts import Telling
+from services.massive.probes.publish import Publishing
+from services.massive.probes.result import Finding
+from services.massive.probes.state import Outlook
+
+
+def measured(
+    latest: Mapping[str, Finding],
+    known: Mapping[str, Outlook],
+    publishing: Publishing,
+    telling: Telling,
+) -> Iterator[Family]:
+    """All families; the mappings are of one moment."""
+    yield Family(
+        "marketswarm_massive_probe_ok",
+        "gauge",
+        "1 if the last probe of the target found it as it should be, else 0.",
+        [((name, each.result.kind), float(each.result.ok)) for name, each in latest.items()],
+        labels=("target", "kind"),
+    )
+    yield Family(
+        "marketswarm_massive_target_up",
+        "gauge",
+        "1 if the target is up, 0 if it is down, by several probes in a row.",
+        [((name,), float(each.verdict != "down")) for name, each in known.items()],
+        labels=("target",),
+    )
+    yield Family(
+        "marketswarm_massive_probe_seconds",
+        "gauge",
+        "How long the last probe of the target took.",
+        [((name,), each.result.ms.get("total", 0.0) / 1000) for name, each in latest.items()],
+        labels=("target",),
+    )
+    yield Family(
+        "marketswarm_massive_certificate_days",
+        "gauge",
+        "How many days the target's certificate is still good for, where it has one.",
+        [
+            ((name,), float(each.result.facts["days_left"]))
+            for name, each in latest.items()
+            if "days_left" in each.result.facts
+        ],
+        labels=("target",),
+    )
+    yield counter("marketswarm_massive_results_total", "Results put on the bus.", publishing.published)
+    yield counter(
+        "marketswarm_massive_results_lost_total",
+        "Results dropped because the bus was away for too long.",
+        publishing.lost,
+    )
+    yield Family(
+        "marketswarm_massive_events_total",
+        "counter",
+        "Events put on massive:alerts, which the healer copies: miss, ok, unwatched.",
+        [((kind,), float(count)) for kind, count in telling.told.items()],
+        labels=("kind",),
+    )
+    yield gauge(
+        "marketswarm_massive_results_waiting",
+        "Results that the bus of the alerts has not taken yet.",
+        telling.waiting(),
+    )

@@ -1,0 +1,53 @@
+"""Connecting to a host: its addresses one after the other, each with its share of the time."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from services.massive.probes.probers.context import Means
+from services.massive.probes.probers.trace import Course
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A connection; it hangs up without a word."""
+
+    address: str
+    writer: asyncio.StreamWriter
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.writer.transport.abort()
+        # its end is in the loop's next round; after a handshake that was given up nobody would tell us of it
+        await asyncio.sleep(0)
+
+
+async def connected(course: Course, means: Means, host: str, port: int) -> Line:
+    """Looks a host up and connects to it. Raises OSError or UnicodeError."""
+    with course.step("dns"):
+        addresses = await means.look_up(host, port)
+    with course.step("tcp"):
+        line = await _first(addresses, port, means.within_sec)
+    course.facts["address"] = line.address
+    return line
+
+
+async def _first(addresses: Sequence[str], port: int, within_sec: float) -> Line:
+    """The first that answers, else the last one's error. One that hangs leaves the next some time."""
+    if not addresses:
+        raise OSError("no address")
+    for address in addresses[:-1]:
+        try:
+            async with asyncio.timeout(within_sec / (len(addresses) + 1)):
+                return await _opened(address, port)
+        except OSError:
+            continue
+    return await _opened(addresses[-1], port)
+
+
+async def _opened(address: str, port: int) -> Line:
+    _reader, writer = await asyncio.open_connection(address, port)
+    return Line(address, writer)

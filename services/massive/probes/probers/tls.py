@@ -1,0 +1,65 @@
+"""Is a certificate good, and for how long: connect, shake hands as a client that checks, hang up.
+
+Not here: what a service says after that.
+"""
+
+import ssl
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+from services.massive.probes.probers.connection import connected
+from services.massive.probes.probers.context import Means
+from services.massive.probes.probers.trace import Course, Wrong
+from services.massive.probes.result import Result
+from services.massive.probes.targets import DAY_SEC, Tls
+
+ENDS_SOON: Final = "ends_soon"
+
+
+async def probe(target: Tls, means: Means) -> Result:
+    """Whether the handshake succeeds with a certificate that is trusted, in force and on the right name."""
+    course = Course(target.kind, f"{target.host}:{target.port}")
+    async with (
+        course.within(means.within_sec),
+        await connected(course, means, target.host, target.port) as line,
+    ):
+        with course.step("tls"):
+            name = target.server_name or target.host
+            await line.writer.start_tls(trusting(target.ca_file), server_hostname=name)
+        look_at(line.writer.get_extra_info("ssl_object"), course, target.warn_days, means.wall())
+    return course.result()
+
+
+def look_at(tls: Any, course: Course, warn_days: float, now: float) -> None:
+    """Notes what a handshake agreed on, and how long the certificate is good for."""
+    course.facts["tls"] = tls.version() or "?"
+    ends = (tls.getpeercert() or {}).get("notAfter")
+    if ends is None:
+        return
+    days_left = (ssl.cert_time_to_seconds(ends) - now) / DAY_SEC
+    course.facts["days_left"] = round(days_left, 1)
+    if days_left < warn_days:
+        course.warning = ENDS_SOON
+
+
+def trusting(ca_file: str | None) -> ssl.SSLContext:
+    """A client's side that trusts who is in the file, or whom the system trusts; read again when it changes.
+
+    Raises Wrong, `no_ca_file`, when the file can't be read or holds none.
+    """
+    file = ca_file or ssl.get_default_verify_paths().cafile
+    try:
+        changed_at = Path(file).stat().st_mtime_ns if file else 0
+        return _context(ca_file, changed_at)
+    except OSError as error:  # of which ssl.SSLError is one
+        raise Wrong("no_ca_file") from error
+
+
+@lru_cache(maxsize=32)
+def _context(ca_file: str | None, _changed_at: int) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=ca_file)
+    # since 3.13 it refuses what a certificate leaves unsaid; it is to be good or not on every Python, and no
+    # other client of that site asks so much
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context

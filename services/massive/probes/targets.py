@@ -1,0 +1,233 @@
+"""What can be probed: one model a kind of target, as the truth says it. Pure.
+
+{"name": "db", "host": "db.example", "port": 5432}                          tcp, as has always been
+{"name": "names", "kind": "dns", "host": "shop.example", "record": "A"}
+{"name": "cert", "kind": "tls", "host": "shop.example"}
+{"name": "shop", "kind": "https", "url": "https://shop.example/health", "contains": "ok"}
+"""
+
+import ipaddress
+from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, PlainValidator, ValidationError, model_validator
+from pydantic_core import InitErrorDetails
+
+from marketswarm.agent import Own
+from services.massive.market.settings import RestUrl
+
+DAY_SEC: Final = 86_400
+MOST_BYTES: Final = 16 * 1024 * 1024
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("must be printable")
+    return text
+
+
+def _url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or not text.isprintable() or " " in text:
+        raise ValueError("must be https://host/… or http://host/…")
+    if "@" in parts.netloc:
+        raise ValueError("must have no credentials in it")
+    return text
+
+
+def _resolver(text: str) -> str:
+    host, port = place_of(text, 53)
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        raise ValueError(
+            "must be an address, or one with a port: 9.9.9.9, 127.0.0.1:5353, [::1]:53"
+        ) from None
+    if not 0 < port < 65_536:
+        raise ValueError("must have a port from 1 to 65535")
+    return text
+
+
+def place_of(text: str, port: int) -> tuple[str, int]:
+    """Host and port of `host`, `host:port`, `[v6]:port`, `v6`; `port` where it says none, 0 for a bad one."""
+    if text.startswith("["):
+        host, _, more = text[1:].partition("]")
+        given = more.removeprefix(":")
+    elif text.count(":") == 1:
+        host, _, given = text.partition(":")
+    else:
+        host, given = text, ""
+    if not given:
+        return host, port
+    return host, int(given) if given.isascii() and given.isdigit() and len(given) < 6 else 0
+
+
+Name = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_printable)]
+Host = Annotated[str, Field(min_length=1, max_length=253), AfterValidator(_printable)]
+Port = Annotated[int, Field(gt=0, lt=65_536)]
+Every = Annotated[float, Field(gt=0, le=DAY_SEC, allow_inf_nan=False)]
+Within = Annotated[float, Field(gt=0, le=60, allow_inf_nan=False)]
+Times = Annotated[int, Field(ge=1, le=100)]
+Url = Annotated[str, Field(max_length=2000), AfterValidator(_url)]
+Resolver = Annotated[str, Field(max_length=60), AfterValidator(_resolver)]
+Resolvers = Annotated[tuple[Resolver, ...], Field(max_length=10)]
+Words = Annotated[str, Field(min_length=1, max_length=1000)]
+Path = Annotated[str, Field(min_length=1, max_length=1000)]
+Days = Annotated[float, Field(ge=0, le=365, allow_inf_nan=False)]
+
+
+class Target(Own):
+    """What every target may say."""
+
+    name: Name
+    """What messages call it: `massive/<name>`. Example: `"db"`."""
+    kind: str
+    """`tcp`, `dns`, `tls`, `https` or `polygon`. Default: `https` where there is a `url`, else `tcp`.
+    Example: `"tls"`."""
+    every_sec: Every | None = None
+    """The time between two probes; at most a day. Default: `probe_sec`. Example: `60`."""
+    timeout_sec: Within | None = None
+    """How long one probe may take, in all. Default: that of `settings`. Example: `5`."""
+    down_after: Times | None = None
+    """How many failures in a row make the target down. Default: that of `settings`. Example: `2`."""
+    up_after: Times | None = None
+    """How many successes in a row make it up again. Default: that of `settings`. Example: `1`."""
+    alert: bool | None = None
+    """Whether its loss is an alert. Default: `true`; `false` of a bus, which the healer watches already.
+    Example: `false`."""
+    severity: Literal["info", "warning", "critical"] | None = None
+    """How much its loss matters. Default: that of massive. Example: `"critical"`."""
+    tags: Annotated[tuple[Name, ...], Field(max_length=50)] = ()
+    """Words by which routes, silences and maintenance choose it, besides those of massive. Example:
+    `["shop"]`."""
+    depends_on: Annotated[tuple[Name, ...], Field(max_length=50)] = ()
+    """Services, or targets as `massive/<name>`: while one of them is down, people get no message about
+    this one. Example: `["massive/names"]`."""
+
+    @property
+    def tells(self) -> bool:
+        """Whether its loss goes to the alert log."""
+        return self.alert is not False
+
+
+class Tcp(Target):
+    """A host and a port to connect to, or a bus by its name."""
+
+    kind: Literal["tcp"] = "tcp"
+    host: Host | None = None
+    """The host to connect to; with `port`, and instead of `bus`. Example: `"db.example"`."""
+    port: Port | None = None
+    """Its port. Example: `5432`."""
+    bus: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """A bus by its name, found as every agent finds it. Example: `"market-redis"`."""
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.bus is None) == (self.host is None or self.port is None):
+            raise ValueError('must have either "host" and "port", or "bus"')
+        return self
+
+    @property
+    def tells(self) -> bool:
+        """See `Target`."""
+        return self.bus is None if self.alert is None else self.alert
+
+
+class Dns(Target):
+    """A name to look up."""
+
+    kind: Literal["dns"] = "dns"
+    host: Host
+    """The name to look up. Example: `"shop.example"`."""
+    record: Literal["A", "AAAA", "CAA", "CNAME", "MX", "NS", "PTR", "SOA", "SRV", "TXT"] = "A"
+    """The kind of record. Example: `"MX"`."""
+    resolvers: Resolvers = ()
+    """The name servers to ask, one after the other. Default: `NET_DNS_RESOLVERS`, else the system's.
+    Example: `["9.9.9.9", "127.0.0.1:5353"]`."""
+    expect: Annotated[tuple[Words, ...], Field(max_length=50)] = ()
+    """What must be among the answers, all of it. Example: `["192.0.2.7"]`."""
+
+
+class Tls(Target):
+    """A certificate to look at. Without a valid one the target fails."""
+
+    kind: Literal["tls"] = "tls"
+    host: Host
+    """The host to connect to. Example: `"shop.example"`."""
+    port: Port = 443
+    """Its port. Example: `8443`."""
+    server_name: Host | None = None
+    """The name that is asked for, and that the certificate must be for. Default: `host`. Example:
+    `"www.shop.example"`."""
+    ca_file: Path | None = None
+    """A PEM file with the authorities to trust. Default: those of the system. Example:
+    `"/etc/ssl/ours.pem"`."""
+    warn_days: Days = 14.0
+    """How many days before its end the certificate is a warning. Example: `21`."""
+
+
+class Https(Target):
+    """A page to ask for."""
+
+    kind: Literal["https"] = "https"
+    url: Url
+    """The page; without a password in it. Example: `"https://shop.example/health"`."""
+    method: Literal["GET", "HEAD"] = "GET"
+    """How to ask. Example: `"HEAD"`."""
+    status: Annotated[tuple[Annotated[int, Field(ge=100, le=599)], ...], Field(max_length=50)] = ()
+    """The statuses that are right. Default: 200 to 299. Example: `[200, 401]`."""
+    contains: Words | None = None
+    """Plain text that must be in the first `max_bytes`. Example: `"ok"`."""
+    lacks: Words | None = None
+    """Plain text that must not be in there. Example: `"error"`."""
+    max_bytes: Annotated[int, Field(ge=1, le=MOST_BYTES)] = 1024 * 1024
+    """How much of the page is read. Example: `65536`."""
+    redirects: Annotated[int, Field(ge=0, le=10)] = 0
+    """How many redirects are followed. Example: `3`."""
+    ca_file: Path | None = None
+    """As for `tls`. Default: those of the system. Example: `"/etc/ssl/ours.pem"`."""
+    warn_days: Days = 14.0
+    """As for `tls`; `http://` has no certificate. Example: `21`."""
+
+
+class Polygon(Target):
+    """The market data API: does it answer, and take the key? Off without POLYGON_API_KEY."""
+
+    kind: Literal["polygon"] = "polygon"
+    url: RestUrl | None = Field(default=None, repr=False)
+    """Where the market data API is. Default: that of `settings.market`, else of the environment, else
+    where it always is. Example: `"https://api.massive.com"`."""
+    websocket: bool = True
+    """Whether to log in by WebSocket, too; that may throw out another program that has the same key.
+    Example: `false`."""
+
+
+KINDS: Final[dict[str, type[Target]]] = {
+    "dns": Dns,
+    "tcp": Tcp,
+    "tls": Tls,
+    "https": Https,
+    "polygon": Polygon,
+}
+
+
+def read_target(value: Any) -> Target:
+    """The target that an entry of `targets` says. Raises ValidationError, with the path inside the entry."""
+    if isinstance(value, Target):
+        return value
+    kind: Any = "tcp"
+    if isinstance(value, dict):
+        kind = value.get("kind", "https" if "url" in value else "tcp")
+    model = KINDS.get(kind) if isinstance(kind, str) else None
+    if model is None:
+        known = ", ".join(map(repr, KINDS))
+        why = InitErrorDetails(type="literal_error", loc=("kind",), input=kind, ctx={"expected": known})
+        raise ValidationError.from_exception_data("Target", [why])
+    return model.model_validate(value)
+
+
+AnyTarget = Annotated[Dns | Tcp | Tls | Https | Polygon, PlainValidator(read_target)]

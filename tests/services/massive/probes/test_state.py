@@ -1,0 +1,243 @@
+"""How results of probes change the state of a target, and the queue of results that wait for a bus."""
+
+import re
+
+import hypothesis.strategies as st
+import orjson
+import pytest
+from hypothesis import given, settings
+
+from marketswarm.event import Kind, encode, parse
+from services.massive.probes.state import (
+    NOTHING,
+    ROWS_AT_MOST,
+    Backlog,
+    Outlook,
+    Patience,
+    Sight,
+    judged,
+    parse_outlook,
+    unwatched,
+)
+
+PATIENCE = Patience(down_after=3, up_after=2)
+
+
+class Watch:
+    """Feeds results into what is known, as JSON in between, as if each came from another process."""
+
+    def __init__(self, patience=PATIENCE):
+        self.patience, self.known, self.now, self.n, self.events = patience, NOTHING, 1000.0, 0, []
+
+    def see(self, *errors, step_sec=10.0):
+        for error in errors:
+            self.n, self.now = self.n + 1, self.now + step_sec
+            sight = Sight("boot", self.n, self.now, error)
+            known = parse_outlook(self.known.encode())
+            self.known, event = judged("shop", known, sight, self.patience)
+            self.events += [] if event is None else [event]
+        return self
+
+    @property
+    def told(self):
+        return [event.type.value for event in self.events]
+
+
+def test_a_target_that_is_well_from_the_beginning_is_no_news():
+    watch = Watch().see(None, None, None)
+    assert (watch.known.verdict, watch.told) == ("up", [])
+
+
+def test_what_stays_well_needs_no_writing():
+    known = Watch().see(None).known
+    assert judged("shop", known, Sight("boot", 2, 2000.0, None), PATIENCE) == (known, None)
+
+
+def test_a_failure_or_two_are_no_loss():
+    watch = Watch().see(None, "refused", "refused", None, "timeout", "timeout", None)
+    assert (watch.known.verdict, watch.told) == ("up", [])
+
+
+def test_failures_in_a_row_are_a_loss_that_is_told_once():
+    watch = Watch().see(None, "timeout", "refused", "refused", "refused", "refused")
+    assert watch.told == ["probe_miss"]
+    event = watch.events[0]
+    assert (event.svc, event.by, event.reason) == ("massive/shop", "massive", "refused")
+    assert (event.since, event.late_sec, event.ts) == (1020.0, 20.0, 1040.0)
+    assert event.id == "probe_miss.massive:shop.1040000"
+    assert parse(encode(event)) == event
+
+
+def test_one_that_never_answered_is_lost_too():
+    watch = Watch().see("refused", "refused", "refused")
+    assert (watch.told, watch.events[0].since) == (["probe_miss"], 1010.0)
+
+
+def test_it_is_back_when_it_has_answered_twice_and_was_down_until_the_first_of_these():
+    watch = Watch().see(None, *["refused"] * 5, None, None)
+    assert watch.told == ["probe_miss", "probe_ok"]
+    ok = watch.events[1]
+    assert (ok.since, ok.down_sec, ok.ts) == (1020.0, 50.0, 1080.0)
+    assert watch.known == Outlook("up", ts=1080.0, seen={"boot": 8})
+
+
+def test_one_answer_between_failures_does_not_bring_it_back():
+    watch = Watch().see(None, *["refused"] * 3, None, "refused", None, "refused", None, None)
+    assert watch.told == ["probe_miss", "probe_ok"]
+    assert watch.events[1].down_sec == 70.0
+
+
+def test_what_was_taken_before_counts_once():
+    watch = Watch(Patience(2, 2)).see(None, "refused")
+    again = Sight("boot", watch.n, watch.now, "refused")
+    assert judged("shop", watch.known, again, watch.patience) == (watch.known, None)
+
+
+def test_two_instances_count_together():
+    known, told = NOTHING, []
+    for n, boot in enumerate(["a", "b", "a", "b", "a", "b"], 1):
+        known, event = judged("shop", known, Sight(boot, n, 1000.0 + n, "refused"), PATIENCE)
+        told += [] if event is None else [event]
+    assert [event.type for event in told] == [Kind.PROBE_MISS]
+
+
+def test_what_nobody_wants_to_hear_of_is_known_all_the_same():
+    watch = Watch(Patience(1, 1, tells=False)).see("refused", "refused")
+    assert (watch.known.verdict, watch.told) == ("down", [])
+    watch.see(None)
+    assert (watch.known.verdict, watch.told) == ("up", [])
+
+
+def test_who_wants_to_hear_of_it_later_hears_of_what_is_down():
+    watch = Watch(Patience(1, 1, tells=False)).see("refused", "refused")
+    watch.patience = Patience(1, 1)
+    watch.see("refused", "refused", None)
+    assert watch.told == ["probe_miss", "probe_ok"]
+    assert watch.events[0].since == 1010.0
+
+
+def test_what_is_no_longer_probed_is_closed_if_it_was_told():
+    down = Watch().see(*["refused"] * 3).known
+    event = unwatched("shop", down, 2000.0)
+    assert event is not None
+    assert (event.type, event.since, event.ts) == (Kind.PROBE_UNWATCHED, 1010.0, 2000.0)
+    assert unwatched("shop", Watch().see(None).known, 2000.0) is None
+
+
+def test_a_clock_that_is_set_back_makes_no_end_older_than_its_beginning():
+    watch = Watch().see(*["refused"] * 3)
+    watch.now -= 3600
+    watch.see(None, None)
+    miss, ok = watch.events
+    assert ok.ts > miss.ts
+    assert ok.down_sec == 0.0
+
+
+def test_an_id_holds_nothing_that_a_header_could_not_carry():
+    known, event = NOTHING, None
+    for n in (1, 2, 3):
+        known, event = judged("a b\n<é>/c", known, Sight("b", n, float(n), "x"), PATIENCE)
+    assert event is not None
+    assert re.fullmatch(r"probe_miss\.massive:a_b_____c-[0-9a-f]{8}\.3000", event.id)
+    assert event.svc == "massive/a b\n<é>/c"
+
+
+@pytest.mark.parametrize("raw", [None, b"", b"{", b"[]", b'{"verdict":"ill"}', b'{"seen":5}', b"\xff"])
+def test_what_nobody_can_read_is_as_good_as_nothing(raw):
+    assert parse_outlook(raw) == NOTHING
+
+
+def test_what_a_later_version_adds_is_passed_over():
+    raw = orjson.dumps(orjson.loads(Outlook("up").encode()) | {"more": 1})
+    assert parse_outlook(raw).verdict == "up"
+
+
+@settings(max_examples=60)
+@given(st.lists(st.sampled_from([None, "refused"]), max_size=60), st.integers(1, 4), st.integers(1, 4))
+def test_misses_and_oks_take_turns_and_say_what_the_rows_say(errors, down_after, up_after):
+    watch = Watch(Patience(down_after, up_after)).see(*errors)
+    assert watch.told == ["probe_miss", "probe_ok"] * (len(watch.told) // 2) + ["probe_miss"] * (
+        len(watch.told) % 2
+    )
+    assert (watch.known.verdict == "down") == bool(len(watch.told) % 2)
+    assert bool(watch.known.told) == (watch.known.verdict == "down")
+    row = [error is None for error in errors[::-1]]
+    if row[:down_after] == [False] * down_after:
+        assert watch.known.verdict == "down"
+    if row[:up_after] == [True] * up_after:
+        assert watch.known.verdict == "up"
+    ids = [event.id for event in watch.events]
+    assert len(ids) == len(set(ids))
+
+
+def sight(n, error=None):
+    return Sight("b", n, float(n), error)
+
+
+def test_they_come_out_in_the_order_in_which_they_came():
+    backlog = Backlog(whole=3)
+    for n, name in enumerate("abcab"):
+        backlog.put(name, sight(n))
+    assert [(name, each.n) for name, each in backlog.first(4)] == [("a", 0), ("b", 1), ("c", 2), ("a", 3)]
+
+
+def test_a_clock_that_is_set_back_does_not_change_the_order():
+    backlog = Backlog(whole=3)
+    backlog.put("a", Sight("b", 1, 5000.0, None))
+    backlog.put("a", Sight("b", 2, 1000.0, "refused"))
+    assert [each.n for _, each in backlog.first(9)] == [1, 2]
+
+
+def test_what_is_done_is_gone():
+    backlog = Backlog(whole=3)
+    for n in range(4):
+        backlog.put("a", sight(n, "refused" if n % 2 else None))
+    backlog.done(backlog.first(3))
+    assert ([each.n for _, each in backlog.first(9)], len(backlog)) == ([3], 1)
+    backlog.done(backlog.first(3))
+    assert (backlog.first(9), len(backlog)) == ([], 0)
+
+
+def test_a_long_row_of_the_same_takes_no_more_room_than_what_can_matter():
+    backlog = Backlog(whole=3)
+    for n in range(10_000):
+        backlog.put("a", sight(n, "refused"))
+    assert [each.n for _, each in backlog.first(99)] == [0, 1, 2, 9999]
+    assert len(backlog) == 4
+
+
+def test_of_what_flaps_for_ever_the_oldest_goes():
+    backlog = Backlog(whole=3)
+    for n in range(10_000):
+        backlog.put("a", sight(n, "refused" if n % 2 else None))
+    assert len(backlog) == ROWS_AT_MOST == len(backlog.first(10_000))
+    assert backlog.first(1)[0][1].n == 10_000 - ROWS_AT_MOST
+
+
+def test_what_is_forgotten_takes_no_room():
+    backlog = Backlog(whole=3)
+    backlog.put("a", sight(1))
+    backlog.put("b", sight(2))
+    backlog.forget("a")
+    backlog.forget("c")
+    assert ([name for name, _ in backlog.first(9)], len(backlog)) == (["b"], 1)
+
+
+@settings(max_examples=60)
+@given(st.lists(st.booleans(), max_size=80), st.integers(1, 4), st.integers(1, 4))
+def test_what_is_kept_leads_to_the_same_events_as_all_of_it(well, down_after, up_after):
+    patience = Patience(down_after, up_after)
+    every = [sight(n, None if ok else "refused") for n, ok in enumerate(well, 1)]
+    backlog = Backlog(whole=max(down_after, up_after))
+    for each in every:
+        backlog.put("a", each)
+    kept = [each for _, each in backlog.first(1000)]
+    assert told(every, patience) == told(kept, patience)
+
+
+def told(sights, patience):
+    known, events = NOTHING, []
+    for each in sights:
+        known, event = judged("a", known, each, patience)
+        events += [] if event is None else [(event.type, event.ts, event.since, event.down_sec)]
+    return events
