@@ -3,10 +3,10 @@
     services.rss_agg.endpoints[2].every_sec: -5 is not more than 0
 
 A service registers its model by convention, so a mistake in a feed's address ends a seeding, with its path,
-before any agent reads it: `services.<svc>.section` has a class `Section(Own)`; the notifier, which is a
-package of its own, has `notifier.section`. A service without such a module is someone else's, and is not
-checked; a model that can't be loaded is a warning, never an end. The agent itself uses the same model and
-the same words.
+before any agent reads it: `services/<svc>/settings.py` (or `section.py`) has a class that derives from `Own`
+and has a field `settings` or `endpoints`. The notifier, a package of its own, has it in `notifier.section`. A
+service without such a module is someone else's, and is not checked; a model that can't be loaded is a
+warning, never an end. The agent itself uses the same model and the same words.
 
 Errors show numbers as they stand in the document, and texts never: a secret may stand in the wrong place.
 What a model's own validator says (a ValueError) is taken as it is, so it must not repeat a text either;
@@ -206,8 +206,10 @@ def _pairs(own: Any, said: Any) -> Iterable[tuple[str | int, Any, Any]]:
 PACKAGE: Final = "services"
 ELSEWHERE: Final = ("notifier",)
 """Agents that have a model and are no package under `services`."""
-MODULE: Final = "section"
-CLASS: Final = "Section"
+MODULES: Final = ("section", "settings")
+"""Where a service's model is looked for: the first of these files that is there."""
+PARTS: Final = frozenset({"settings", "endpoints"})
+"""What a model describes of a service's entry in the truth; it has a field for one of these keys, or both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +248,7 @@ def check(truth: Truth) -> Checked:
     """Look through the own part of each service that has a model here."""
     wrong: list[Problem] = []
     doubtful: list[Problem] = []
-    here = _here()
+    here = _services_with_model()
     for svc, section in truth.services.items():
         if svc.replace("-", "_") not in here:  # a truth may have a hundred thousand
             continue
@@ -265,25 +267,38 @@ def model_of(svc: str) -> type[Own] | None:
     """
     name = svc.replace("-", "_")
     if name in ELSEWHERE:
-        return _loaded(f"{name}.{MODULE}")
-    return _loaded(f"{PACKAGE}.{name}.{MODULE}") if name.isidentifier() and name in _here() else None
+        return _load_model(f"{name}.section")
+    module = _services_with_model().get(name)
+    return _load_model(f"{PACKAGE}.{name}.{module}") if module and name.isidentifier() else None
 
 
-def _here() -> set[str]:
-    """The names of the services that have a model here; looks at files, imports none of them."""
-    places = importlib.import_module(PACKAGE).__path__
-    found = (each for place in places for each in Path(place).glob(f"*/{MODULE}.py"))
-    return {*ELSEWHERE, *(each.parent.name for each in found)}
+def _services_with_model() -> dict[str, str]:
+    """Map each service that may have a model here to the module that has it; looks at files, imports none."""
+    places = [Path(place) for place in importlib.import_module(PACKAGE).__path__]
+    found = dict.fromkeys(ELSEWHERE, "section")
+    for module in reversed(MODULES):
+        found |= {file.parent.name: module for place in places for file in place.glob(f"*/{module}.py")}
+    return found
 
 
-def _loaded(module: str) -> type[Own]:
+def _load_model(module: str) -> type[Own] | None:
+    """Import the module and return its model; None if `settings.py` has none, since any service may have one.
+
+    Raises _Unloadable.
+    """
     try:
-        found = getattr(importlib.import_module(module), CLASS, None)
+        names = vars(importlib.import_module(module))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever someone's module does
         raise _Unloadable(f"{module} can't be loaded ({type(error).__name__}: {first_line(error)})") from None
-    if not (isinstance(found, type) and issubclass(found, Own)):
-        raise _Unloadable(f"{module} has no class {CLASS}(Own)")
-    return found
+    models = {each for each in names.values() if isinstance(each, type) and issubclass(each, Own)}
+    models = {each for each in models if not PARTS.isdisjoint(each.model_fields)}
+    leaves = [each for each in models if not any(each in other.__mro__[1:] for other in models)]
+    if len(leaves) == 1:
+        return leaves[0]
+    if not leaves and module.endswith(".settings"):
+        return None
+    known = " or ".join(sorted(PARTS))
+    raise _Unloadable(f"{module} has {'several' if leaves else 'no'} class(Own) with a field {known}")
 
 
 def _is_in(place: str, told: Collection[str]) -> bool:

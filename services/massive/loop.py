@@ -6,16 +6,15 @@ from marketswarm.agent import agent
 from services.massive.market.loop import run as run_market
 from services.massive.market.status import Standing
 from services.massive.probes.monitor import Probing
-from services.massive.section import Section
-from services.massive.settings import Settings
+from services.massive.settings import MassiveEnvironment, MassiveSettings
 
 LOOK_EVERY_SEC: Final = 0.5
 
 
 async def main() -> int:
     """Be massive until asked to stop."""
-    async with agent("massive", Settings) as me:
-        own, market = me.own(Section), Standing()
+    async with agent("massive", MassiveEnvironment) as me:
+        own, market = me.own(MassiveSettings), Standing()
         with Probing.of(me) as probing:
             me.expose(probing.collect)
             probing.market_stream = market.stream

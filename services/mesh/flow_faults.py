@@ -19,7 +19,7 @@ from marketswarm.text import format_duration
 from marketswarm.truth.flows import Fault, few, unfed
 from services.mesh.flow_graph import Graph, Moving, Presence
 from services.mesh.flow_reader import Group
-from services.mesh.section import Wishes
+from services.mesh.settings import FlowSettings
 
 What = Literal[
     "no_writer",
@@ -40,7 +40,7 @@ class Judge:
 
     graph: Graph
     presence: Presence
-    wishes: Wishes
+    wishes: FlowSettings
     named: frozenset[str] = frozenset()  # services whose settings name their group
 
     def faults(self) -> list[Fault]:

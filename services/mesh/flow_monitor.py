@@ -22,7 +22,7 @@ from marketswarm.truth.flows import Fault, Key, few, flows_of
 from services.mesh.flow_faults import Judge
 from services.mesh.flow_graph import KEPT_SEC, Graph, Presence, Rates, graph_of, named_groups, shown
 from services.mesh.flow_reader import Seen, look
-from services.mesh.section import Section
+from services.mesh.settings import MeshSettings
 from services.mesh.topology import Topology
 
 
@@ -66,7 +66,10 @@ class Flowing:
     """The latest graph, and its faults; None and none before the first look."""
 
     def __init__(
-        self, me: Agent[Common], own: Callable[[], Section], presence: Callable[[Iterable[str]], Presence]
+        self,
+        me: Agent[Common],
+        own: Callable[[], MeshSettings],
+        presence: Callable[[Iterable[str]], Presence],
     ) -> None:
         self.graph: Graph | None = None
         self.faults: list[Fault] = []

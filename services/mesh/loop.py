@@ -11,7 +11,7 @@ from services.mesh.flow_monitor import Flowing, presence
 from services.mesh.listener import Hearing
 from services.mesh.metrics import Metrics
 from services.mesh.picture import remember
-from services.mesh.section import Section
+from services.mesh.settings import MeshSettings
 from services.mesh.topology import Topology
 from services.mesh.writer import Writing, topology_key
 
@@ -24,7 +24,7 @@ STALLED_SEC: Final = 1.0  # a rest so much too long: this process did not run, a
 async def main() -> int:
     """Be mesh until asked to stop."""
     async with agent("mesh") as me:
-        own = me.own(Section)
+        own = me.own(MeshSettings)
         topology = Topology(lambda svc: me.truth.timeout_of(svc, me.settings.default_timeout_sec))
         async with me.waiting(BUS_SEC):
             await recall(me, topology)

@@ -39,7 +39,7 @@ from marketswarm import __version__
 from marketswarm.net.addresses import Address, Allowance, allowed, written_out
 from services.rss_agg import decode
 from services.rss_agg.decode import ACCEPTED, Unpacking
-from services.rss_agg.section import Wishes
+from services.rss_agg.settings import ReadSettings
 
 LONGEST_RETRY_SEC: Final = 86_400.0
 VALIDATOR_LENGTH: Final = 500
@@ -295,7 +295,7 @@ class Fetching:
         except (TimeoutError, httpx.HTTPError, OSError):
             return
 
-    async def fetch(self, wanted: Wanted, wishes: Wishes) -> Answer:
+    async def fetch(self, wanted: Wanted, wishes: ReadSettings) -> Answer:
         """The answer, within `timeout_sec`. Raises Failed."""
         self._outward.allowances = wishes.allowances
         try:
@@ -320,7 +320,7 @@ class Fetching:
         except Exception as error:  # noqa: BLE001 - whatever a hostile server does to the client's libraries
             raise Failed(f"broken ({type(error).__name__})") from None
 
-    async def _follow(self, wanted: Wanted, wishes: Wishes) -> Answer:
+    async def _follow(self, wanted: Wanted, wishes: ReadSettings) -> Answer:
         url, moved, for_good = wanted.moved or wanted.url, wanted.moved, True
         for _ in range(REDIRECTS_AT_MOST + 1):
             judge(url, wanted.url, wishes.allowances)
@@ -332,7 +332,7 @@ class Fetching:
             moved = url if for_good else moved
         raise Failed("too_many_redirects")
 
-    async def _ask(self, url: str, wanted: Wanted, wishes: Wishes) -> Answer | tuple[int, str]:
+    async def _ask(self, url: str, wanted: Wanted, wishes: ReadSettings) -> Answer | tuple[int, str]:
         """An answer, or the status of a redirect and where it leads."""
         shown = wanted.validators if wanted.of == mark(url) else NO_VALIDATORS
         limit = httpx.Timeout(None, connect=CONNECT_SHARE * wishes.timeout_sec)

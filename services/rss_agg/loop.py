@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from marketswarm.agent import Agent, Code, Exit, agent
 from marketswarm.settings import Common
-from services.rss_agg.section import Section
+from services.rss_agg.settings import RssSettings
 
 if TYPE_CHECKING:
     from services.rss_agg.reader import Desk
@@ -18,7 +18,7 @@ NEEDED: Final = ("brotli", "feedparser", "h2")  # of the extra; some only show w
 async def main() -> int:
     """Be rss_agg until asked to stop."""
     async with agent("rss_agg") as me, contextlib.AsyncExitStack() as closing:
-        own, share, desk = me.own(Section), me.share("feeds"), None
+        own, share, desk = me.own(RssSettings), me.share("feeds"), None
         await share.known()
         while True:
             section = own()

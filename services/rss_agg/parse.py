@@ -29,7 +29,7 @@ import orjson
 from services.rss_agg.decode import text_of
 
 if TYPE_CHECKING:
-    from services.rss_agg.section import Feed
+    from services.rss_agg.settings import Feed
 
 
 READ: Final = 8

@@ -31,7 +31,7 @@ from services.rss_agg.metrics import Tally
 from services.rss_agg.parse import Item, NotAFeed, items_of
 from services.rss_agg.parse_process import Parser
 from services.rss_agg.scheduler import FIRSTS_PER_SEC, Hosts, Schedule, next_at, slowed
-from services.rss_agg.section import Feed, Section, Wishes
+from services.rss_agg.settings import Feed, ReadSettings, RssSettings
 from services.rss_agg.store import Known, Memory, Standing, reported, states
 
 JUST_NOW: Final = 0.45
@@ -56,7 +56,7 @@ class Reading:
         self._fetching, self._parser, self._tally = fetching, parser, tally
         self._log = log.get("rss_agg")
 
-    async def read(self, one: Known, section: Section, memory: Memory) -> Outcome:
+    async def read(self, one: Known, section: RssSettings, memory: Memory) -> Outcome:
         """Read a feed and publish what is new."""
         wishes = section.settings
         (standing,) = await memory.standings([one])
@@ -70,7 +70,7 @@ class Reading:
         self._tally.read(outcome.kind, time.monotonic() - begun)
         return outcome
 
-    async def _read(self, one: Known, standing: Standing, wishes: Wishes, memory: Memory) -> Outcome:
+    async def _read(self, one: Known, standing: Standing, wishes: ReadSettings, memory: Memory) -> Outcome:
         answer = await self._fetching.fetch(_wanted(one, standing), wishes)
         moved = "" if one.feed.secret else answer.moved
         if moved and moved != standing.moved:
@@ -99,7 +99,7 @@ class Reading:
         return items_of(one.feed, one.scope, entries)
 
     async def _publish(
-        self, one: Known, well: Standing, items: list[Item], wishes: Wishes, memory: Memory
+        self, one: Known, well: Standing, items: list[Item], wishes: ReadSettings, memory: Memory
     ) -> None:
         done = await memory.publish(one, well, items, wishes)
         # how late a feed's first items are says how old they are, and nothing of us
@@ -111,7 +111,7 @@ class Reading:
         say("feed.read", feed=one.feed.name, items=len(items), new=len(done.new), edited=len(done.edited))
 
     async def _failed(
-        self, one: Known, standing: Standing, error: Failed, wishes: Wishes, memory: Memory
+        self, one: Known, standing: Standing, error: Failed, wishes: ReadSettings, memory: Memory
     ) -> Outcome:
         why = str(error)
         failed = standing.failed(why, time.time(), error.retry_after_sec, gone=error.gone)
@@ -164,13 +164,13 @@ class Desk:
         self._me, self._tally = me, tally
         self._schedule, self._hosts = Schedule(), Hosts()
         self._known: dict[str, Known] = {}
-        self._asked: tuple[Section | None, list[str]] = (None, [])
+        self._asked: tuple[RssSettings | None, list[str]] = (None, [])
         self._followed: tuple[Any, ...] = ()
         self._changed, self._said_at = True, 0.0
         self._waiting: dict[str, float] = {}  # whose turn has come, since when
         self._readings: dict[str, asyncio.Task[None]] = {}
         self._memory: Memory | None = None
-        self._section = Section()
+        self._section = RssSettings()
         self._ends = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -188,7 +188,7 @@ class Desk:
             await asyncio.wait(self._readings.values(), timeout=END_SEC)
         await self._ends.aclose()
 
-    async def follow(self, section: Section, mine: Callable[[list[str]], list[str]]) -> None:
+    async def follow(self, section: RssSettings, mine: Callable[[list[str]], list[str]]) -> None:
         """Go by this section from now on; `mine` tells which of its feeds are for this instance."""
         if self._asked[0] is not section:
             self._asked = (section, [feed.url for feed in section.endpoints])
@@ -214,7 +214,7 @@ class Desk:
         self._memory, self._section, self._followed, self.stalled = memory, section, following, None
         self._changed = True
 
-    async def _recall(self, memory: Memory, section: Section, urls: set[str]) -> None:
+    async def _recall(self, memory: Memory, section: RssSettings, urls: set[str]) -> None:
         """Know of each feed that is ours how it stands, and when it is due."""
         scopes = await memory.scopes(section.endpoints)
         feeds = [feed for feed in section.endpoints if feed.url in urls]
@@ -234,7 +234,7 @@ class Desk:
             if url not in self._readings:
                 self._schedule.put(url, due)
 
-    def _due(self, feed: Feed, standing: Standing, section: Section) -> float:
+    def _due(self, feed: Feed, standing: Standing, section: RssSettings) -> float:
         """When a feed is to be read next, on the monotonic clock; infinity for one that is gone."""
         if standing.gone_at:
             return float("inf")

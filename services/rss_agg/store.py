@@ -27,7 +27,7 @@ from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import read_fields, read_strings, report_unusable
 from services.rss_agg.fetch import NO_VALIDATORS, URL_LENGTH, VALIDATOR_LENGTH, Validators, mark
 from services.rss_agg.parse import Item
-from services.rss_agg.section import DAY_SEC, Feed, Wishes
+from services.rss_agg.settings import DAY_SEC, Feed, ReadSettings
 
 FIELDS: Final = (
     *("read_at", "not_before", "fails", "gone_at"),
@@ -290,7 +290,7 @@ class Memory:
         return found
 
     async def publish(
-        self, one: Known, standing: Standing, items: Sequence[Item], wishes: Wishes
+        self, one: Known, standing: Standing, items: Sequence[Item], wishes: ReadSettings
     ) -> Published:
         """Put on the stream what is new of `items`, all that the feed shows; from then on it stands so."""
         now = f"{time.time():.3f}"
@@ -320,7 +320,7 @@ class Memory:
         new = tuple(ident for ident, version in told if version == 1)
         return Published(new, tuple(ident for ident, version in told if version > 1), first)
 
-    async def note(self, one: Known, standing: Standing, wishes: Wishes) -> None:
+    async def note(self, one: Known, standing: Standing, wishes: ReadSettings) -> None:
         """It stands so, and there was nothing to publish."""
         words = standing.words(one.at)
         state: Mapping[Any, Any] = dict(zip(words[::2], words[1::2], strict=True))

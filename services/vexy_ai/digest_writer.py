@@ -24,7 +24,7 @@ from services.vexy_ai.metrics import Tally
 from services.vexy_ai.notes import Fields, Note, read_back
 from services.vexy_ai.queue import Shelf
 from services.vexy_ai.records import Observed, observed
-from services.vexy_ai.section import Section, VexySettings, Wishes
+from services.vexy_ai.settings import VexyEnvironment, VexySettings, WorkSettings
 from services.vexy_ai.sources import notes_of
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ LEASE: Final = "vexy_ai:digest"
 class Digesting:
     """The digests of one process."""
 
-    def __init__(self, me: Agent[VexySettings], own: Callable[[], Section], tally: Tally) -> None:
+    def __init__(self, me: Agent[VexyEnvironment], own: Callable[[], VexySettings], tally: Tally) -> None:
         self._me, self._own, self._tally = me, own, tally
         self._summaries: Summaries | None = None
 
@@ -153,7 +153,7 @@ class Digesting:
             )
 
     async def _summed_up(
-        self, shelf: Shelf, wishes: Wishes, stories: Sequence[Story]
+        self, shelf: Shelf, wishes: WorkSettings, stories: Sequence[Story]
     ) -> tuple[list[str | None], Plain | None]:
         url, key = self._me.settings.vexy_llm_url, self._me.settings.vexy_llm_key
         if url is None or not stories:

@@ -22,7 +22,7 @@ from marketswarm.channels.text import cut, plain
 from services.vexy_ai.digest import Plain, Story
 from services.vexy_ai.metrics import Tally
 from services.vexy_ai.queue import Shelf
-from services.vexy_ai.section import Llm
+from services.vexy_ai.settings import LlmSettings
 
 TITLES_AT_MOST: Final = 8
 TITLE_LIMIT: Final = 200
@@ -171,7 +171,7 @@ class Summaries:
         self.breaker = Breaker()
 
     async def of(
-        self, stories: Sequence[Story], shelf: Shelf, wishes: Llm
+        self, stories: Sequence[Story], shelf: Shelf, wishes: LlmSettings
     ) -> tuple[list[str | None], Plain | None]:
         """A summary for each of the first stories, or None; and why not for all. May raise BusError."""
         summaries: list[str | None] = []
@@ -197,7 +197,7 @@ class Summaries:
         if self._http is not None:
             await self._http[1].aclose()
 
-    async def _asked(self, story: Story, wishes: Llm) -> str | None:
+    async def _asked(self, story: Story, wishes: LlmSettings) -> str | None:
         try:
             found = await self._summary(story, wishes)
         except SendError as error:
@@ -210,7 +210,7 @@ class Summaries:
             return found
         return None
 
-    async def _summary(self, story: Story, wishes: Llm) -> str:
+    async def _summary(self, story: Story, wishes: LlmSettings) -> str:
         http = await self._client(wishes.timeout_sec)
         body = orjson.dumps(question(wishes.model, story))
         answer = await http.exchange("POST", self._url, body=body, headers=self._headers)

@@ -7,7 +7,7 @@ from typing import Final
 from marketswarm.agent import agent
 from services.vexy_ai.digest_writer import Digesting
 from services.vexy_ai.metrics import Tally
-from services.vexy_ai.section import Section, VexySettings
+from services.vexy_ai.settings import VexyEnvironment, VexySettings
 from services.vexy_ai.worker import Working
 
 LOOK_EVERY_SEC: Final = 0.2
@@ -15,8 +15,8 @@ LOOK_EVERY_SEC: Final = 0.2
 
 async def main() -> int:
     """Be vexy_ai until asked to stop."""
-    async with agent("vexy_ai", VexySettings) as me:
-        own, tally = me.own(Section), Tally()
+    async with agent("vexy_ai", VexyEnvironment) as me:
+        own, tally = me.own(VexySettings), Tally()
         me.expose(tally.collect)
         me.task(Digesting(me, own, tally).run(), name="digests")
         working = Working(me, own, tally)

@@ -22,7 +22,7 @@ from services.vexy_ai.metrics import Tally
 from services.vexy_ai.notes import Lexicon
 from services.vexy_ai.queue import ENTRY_BYTES, Entry, Queue, Shelf
 from services.vexy_ai.records import Made, Unusable, make
-from services.vexy_ai.section import Section, VexySettings, Wishes
+from services.vexy_ai.settings import VexyEnvironment, VexySettings, WorkSettings
 from services.vexy_ai.sources import Kind, Source, dead_of, notes_of, sources_of
 
 BUS_SEC: Final = 10.0  # above what a step of the queue may take: a bus that is away is no hanging of ours
@@ -35,7 +35,7 @@ AT_ONCE: Final = 50  # entries that are put down in one step
 class Worker:
     """The worker of one bus. Its methods may raise BusError, and go on where they were when called again."""
 
-    def __init__(self, me: Agent[VexySettings], bus: str, tally: Tally) -> None:
+    def __init__(self, me: Agent[VexyEnvironment], bus: str, tally: Tally) -> None:
         self.bus = bus
         self.backlogs: dict[Source, Backlog] = {}
         self._me, self._tally = me, tally
@@ -44,9 +44,9 @@ class Worker:
         self._lost: dict[Source, tuple[int, int]] = {}  # before our time, and since
         self._few: dict[Source, int] = {}  # as many as were of BATCH_BYTES, the last time
         self._claimed_at = float("-inf")
-        self._lexicon: tuple[Wishes | None, Lexicon] = (None, Lexicon({}, {}))
+        self._lexicon: tuple[WorkSettings | None, Lexicon] = (None, Lexicon({}, {}))
 
-    async def turn(self, wishes: Wishes) -> None:
+    async def turn(self, wishes: WorkSettings) -> None:
         """Finish what is in hand, take over what was left lying, take what is new, and work on that."""
         queue = await self._follow(wishes)
         await self._hand_in(wishes)
@@ -67,7 +67,7 @@ class Worker:
 
     # -- inside
 
-    async def _follow(self, wishes: Wishes) -> Queue:
+    async def _follow(self, wishes: WorkSettings) -> Queue:
         """Read what the truth in force says; streams that it drops are left."""
         named = sources_of(self._me.section.access_points.subscribe_to)
         sources = tuple(source for source in named if source.bus == self.bus)
@@ -94,7 +94,7 @@ class Worker:
             found[source] = replace(backlog, lost=most)
         self.backlogs = found
 
-    async def _take(self, queue: Queue, wishes: Wishes) -> list[Entry]:
+    async def _take(self, queue: Queue, wishes: WorkSettings) -> list[Entry]:
         room = {}
         for source, backlog in self.backlogs.items():
             few = min(wishes.batch, self._few.get(source, wishes.batch))
@@ -110,7 +110,7 @@ class Worker:
                 self._few[source] = max(1, BATCH_BYTES * len(sizes) // max(1, sum(sizes)))
         return taken
 
-    async def _rescue(self, queue: Queue, wishes: Wishes) -> None:
+    async def _rescue(self, queue: Queue, wishes: WorkSettings) -> None:
         """Take over what others, or we, took and did not settle in time; each by itself, at its own risk."""
         if time.monotonic() - self._claimed_at < wishes.claim_sec / 2:
             return
@@ -131,7 +131,7 @@ class Worker:
                 else:
                     await self._work(queue, [entry], wishes)
 
-    async def _work(self, queue: Queue, entries: Sequence[Entry], wishes: Wishes) -> None:
+    async def _work(self, queue: Queue, entries: Sequence[Entry], wishes: WorkSettings) -> None:
         for source in queue.sources:
             mine = [entry for entry in entries if entry.source == source]
             for at in range(0, len(mine), AT_ONCE):
@@ -139,7 +139,7 @@ class Worker:
                 self._in_hand += [(source, queue, made)] if made else []
                 await self._hand_in(wishes)
 
-    async def _made(self, queue: Queue, entries: Sequence[Entry], wishes: Wishes) -> list[Made]:
+    async def _made(self, queue: Queue, entries: Sequence[Entry], wishes: WorkSettings) -> list[Made]:
         """What became of each that something could be made of."""
         made, lexicon = [], self._lexicon_of(wishes)
         for entry in entries:
@@ -152,7 +152,7 @@ class Worker:
             await asyncio.sleep(0)  # beats go out meanwhile
         return made
 
-    async def _hand_in(self, wishes: Wishes) -> None:
+    async def _hand_in(self, wishes: WorkSettings) -> None:
         """Put down what is in hand."""
         notes = notes_of(self._me.section)
         shelf = Shelf(self._me.bus(notes.bus), notes.key)
@@ -168,7 +168,7 @@ class Worker:
             say = self._me.log.info if source.kind is Kind.ITEMS else self._me.log.debug
             say("items.noted", stream=source.key, items=len(made), new=new)
 
-    async def _failed(self, queue: Queue, entry: Entry, reason: str, wishes: Wishes) -> None:
+    async def _failed(self, queue: Queue, entry: Entry, reason: str, wishes: WorkSettings) -> None:
         """It stays on the list, and comes back; or it was the last time."""
         self._tally.failed(entry.source.key)
         self._me.log.warning(
@@ -184,7 +184,7 @@ class Worker:
             self._tally.buried(entry.source.key)
             self._me.log.error("item.dead", stream=entry.source.key, entry=entry.id.decode(), why=reason)
 
-    def _lexicon_of(self, wishes: Wishes) -> Lexicon:
+    def _lexicon_of(self, wishes: WorkSettings) -> Lexicon:
         """The lexicon that these wishes come to; made anew when they change."""
         if self._lexicon[0] is not wishes:
             self._lexicon = wishes, Lexicon(wishes.symbols, wishes.topics)
@@ -197,7 +197,7 @@ AGAIN_SEC: Final = 1.0
 class Working:
     """The workers of one process."""
 
-    def __init__(self, me: Agent[VexySettings], own: Callable[[], Section], tally: Tally) -> None:
+    def __init__(self, me: Agent[VexyEnvironment], own: Callable[[], VexySettings], tally: Tally) -> None:
         self._me, self._own, self._tally = me, own, tally
         self._workers: dict[str, Worker] = {}
         self._failing: dict[str, BusError] = {}  # by the bus of the worker; the one that fails may be another

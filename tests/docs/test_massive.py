@@ -7,11 +7,10 @@ import orjson
 from marketswarm.agent.service_config import own_part
 from marketswarm.event import Event, parse
 from marketswarm.truth import load
-from services.massive.market.settings import MarketSettings
+from services.massive.market.settings import MarketEnvironment
 from services.massive.probes.probers import trace as course
 from services.massive.probes.targets import KINDS, Target
-from services.massive.section import Section
-from services.massive.settings import Settings
+from services.massive.settings import MassiveEnvironment, MassiveSettings
 from support.pages import ROOT, blocks, section, table
 
 PAGE = "docs/services/massive.md"
@@ -25,7 +24,7 @@ def code(text):
 def test_the_example_is_a_section_that_massive_takes():
     example = blocks(ROOT / PAGE, "json")[0]
     truth = load(orjson.dumps({"services": orjson.loads("{" + example + "}")})).truth
-    found = own_part(Section, "massive", truth.services["massive"]).settings
+    found = own_part(MassiveSettings, "massive", truth.services["massive"]).settings
     assert [target.kind for target in found.targets] == ["tcp", "dns", "tls", "https"]
 
 
@@ -62,6 +61,6 @@ def test_each_reason_is_explained():
 
 def test_each_variable_is_explained():
     shown = set(re.findall("`([A-Z_]{4,})`", section(PAGE, "Environment")))
-    own = set(Settings.model_fields) - set(Settings.__mro__[1].model_fields)
-    own -= set(MarketSettings.model_fields)
+    own = set(MassiveEnvironment.model_fields) - set(MassiveEnvironment.__mro__[1].model_fields)
+    own -= set(MarketEnvironment.model_fields)
     assert shown == {name.upper() for name in own} | {"POLYGON_API_KEY"}

@@ -15,7 +15,7 @@ from services.mesh.flow_faults import WHATS
 from services.mesh.instance import CALM, LOOP, Instance
 from services.mesh.listener import Hearing
 from services.mesh.metrics import Metrics
-from services.mesh.section import Wishes
+from services.mesh.settings import FlowSettings
 from services.mesh.topology import HAPPENINGS, Topology
 from support.pages import ROOT, anchors, blocks, documents, table
 
@@ -60,11 +60,11 @@ def test_each_fault_is_explained():
 def test_each_setting_is_explained_with_its_default():
     rows = table("docs/services/mesh.md", "Settings")
     shown = {row[0].strip("`"): row[1].strip("`") for row in rows}
-    assert set(shown) == set(Wishes.model_fields)
-    for name, field in Wishes.model_fields.items():
+    assert set(shown) == set(FlowSettings.model_fields)
+    for name, field in FlowSettings.model_fields.items():
         if isinstance(field.default, float):
             assert shown[name] == f"{field.default:g}"
-    assert shown["quiet"] == str(list(Wishes().quiet)).replace("'", '"')
+    assert shown["quiet"] == str(list(FlowSettings().quiet)).replace("'", '"')
 
 
 def test_the_truth_that_is_shown_flows():

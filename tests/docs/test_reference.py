@@ -44,7 +44,7 @@ def test_each_key_says_what_it_is_and_shows_an_example_that_its_model_takes(sect
 
 def test_the_page_has_the_settings_of_every_service_that_has_a_model():
     paths = {section.path for section in SECTIONS}
-    with_model = {path.parent.name for path in ROOT.glob("services/*/section.py")} | {"notifier"}
+    with_model = {path.parent.name for path in ROOT.glob("services/*/settings.py")} | {"notifier"}
     assert {f"services.{svc}.settings" for svc in with_model} <= paths
 
 

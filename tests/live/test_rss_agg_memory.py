@@ -9,7 +9,7 @@ from marketswarm.bus.parser import MIB, BoundedParser
 from marketswarm.bus.stored_values import unusable_total
 from services.rss_agg import store as memory_module
 from services.rss_agg.parse import Entry, items_of
-from services.rss_agg.section import Feed, Wishes
+from services.rss_agg.settings import Feed, ReadSettings
 from services.rss_agg.store import Known, Memory, Standing, by_name, by_url
 from support.rig import Server
 
@@ -34,7 +34,7 @@ class Reader:
     """One instance that reads one feed."""
 
     def __init__(self, memory, feed=FEED, **wishes):
-        self.memory, self.wishes = memory, Wishes(**wishes)
+        self.memory, self.wishes = memory, ReadSettings(**wishes)
         self.one = Known(feed, by_url(feed.url), "at")
 
     async def shows(self, *entries, standing=None):

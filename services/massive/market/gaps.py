@@ -51,7 +51,7 @@ class _Line:
 
 
 class Gaps:
-    """The symbols of one connection. `delay_ms`: how long after its end a bar is told; see `MarketWishes`."""
+    """The gaps of the symbols of one connection. `delay_ms`: how long after its end the API sends a bar."""
 
     def __init__(self, delay_ms: float, settle_ms: float, reach_ms: float) -> None:
         self._delay_ms, self._settle_ms, self._reach_ms = delay_ms, settle_ms, reach_ms

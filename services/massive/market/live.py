@@ -18,7 +18,7 @@ from services.massive.market.errors import Ended, RestError, pause_sec
 from services.massive.market.gaps import Gap, Gaps
 from services.massive.market.protocol import AGE_MS, Machine
 from services.massive.market.publish import Shelf
-from services.massive.market.settings import MarketWishes
+from services.massive.market.settings import MarketSettings
 from services.massive.market.status import Standing
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Live:
     def __init__(
         self,
         me: Agent[Any],
-        wishes: MarketWishes,
+        wishes: MarketSettings,
         places: tuple[str, str],
         key: SecretStr,
         standing: Standing,
@@ -54,7 +54,7 @@ class Live:
         self._gaps, self._idle, self._asked_ms = Gaps(0, 0, 0), False, 0.0
         self._changed, self._gap_opened = asyncio.Event(), asyncio.Event()
 
-    def want(self, wishes: MarketWishes) -> None:
+    def want(self, wishes: MarketSettings) -> None:
         """From now on these symbols; all else that `wishes` says is as it was."""
         self._wishes = wishes
         self._changed.set()

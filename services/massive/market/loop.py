@@ -15,15 +15,15 @@ from marketswarm.bus import BusError
 from services.massive.market.live import Live
 from services.massive.market.publish import AGAIN_SEC, place
 from services.massive.market.replay import Playing
-from services.massive.market.settings import MarketSettings, MarketWishes, key_refusal, rest_url, ws_url
+from services.massive.market.settings import MarketEnvironment, MarketSettings, key_refusal, rest_url, ws_url
 from services.massive.market.status import Standing
 
 LEASE: Final = "massive:market"
 NO_KEY: Final = "POLYGON_API_KEY is not set"
 
 
-async def run(me: Agent[Any], own: Callable[[], MarketWishes], standing: Standing) -> None:
-    """Do what `own()` says, now and after each reseed. The settings of `me` are MarketSettings."""
+async def run(me: Agent[Any], own: Callable[[], MarketSettings], standing: Standing) -> None:
+    """Do what `own()` says, now and after each reseed. The settings of `me` are MarketEnvironment."""
     changed = asyncio.Event()
     me.on_reseed(lambda _truth: changed.set())
     me.expose(standing.collect)
@@ -66,9 +66,9 @@ async def _done(me: Agent[Any], work: Live | Playing, several: bool, standing: S
     await work.run()
 
 
-def begun(me: Agent[Any], wishes: MarketWishes, standing: Standing) -> Live | Playing | None:
+def begun(me: Agent[Any], wishes: MarketSettings, standing: Standing) -> Live | Playing | None:
     """The work to do, if any; `standing` says which, or why there is none."""
-    settings: MarketSettings = me.settings
+    settings: MarketEnvironment = me.settings
     standing.clear("off")
     me.ail("market", None)
     if wishes.source == "off" or (wishes.source == "live" and not wishes.symbols):
@@ -89,7 +89,7 @@ def begun(me: Agent[Any], wishes: MarketWishes, standing: Standing) -> Live | Pl
     return Live(me, wishes, places, settings.polygon_api_key, standing)
 
 
-def nature(wishes: MarketWishes) -> Hashable:
+def nature(wishes: MarketSettings) -> Hashable:
     """What can't change under a work that goes on; all else can."""
     where = wishes.source, wishes.feed, wishes.rest_url, wishes.ws_url, wishes.file, wishes.speed
     return *where, bool(wishes.symbols)

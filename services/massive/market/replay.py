@@ -20,7 +20,7 @@ import orjson
 from marketswarm.agent import Agent
 from services.massive.market.protocol import Machine, State
 from services.massive.market.publish import Shelf
-from services.massive.market.settings import MarketWishes
+from services.massive.market.settings import MarketSettings
 from services.massive.market.status import Standing
 
 LINE_BYTES: Final = 2 << 20
@@ -74,13 +74,13 @@ def _played(line: bytes) -> Played | None:
 class Playing:
     """One playing of one file. Without symbols it plays whichever there are."""
 
-    def __init__(self, me: Agent[Any], wishes: MarketWishes, standing: Standing) -> None:
+    def __init__(self, me: Agent[Any], wishes: MarketSettings, standing: Standing) -> None:
         self._me, self._wishes, self._standing = me, wishes, standing
         self._shelf = Shelf(me, standing)
         self._machine = Machine(wishes.symbols or None, "replay", standing.odd)
         self._bars = self._new = 0
 
-    def want(self, wishes: MarketWishes) -> None:
+    def want(self, wishes: MarketSettings) -> None:
         """From now on these symbols."""
         self._wishes = wishes
         self._machine.want(wishes.symbols or None)

@@ -76,7 +76,7 @@ Symbol = Annotated[str, AfterValidator(_ticker)]
 """Not `*`: what nobody named, nobody could ask for again."""
 
 
-class MarketWishes(Own):
+class MarketSettings(Own):
     """`settings.market` of massive."""
 
     source: Literal["live", "replay", "off"] = "live"
@@ -117,12 +117,12 @@ class MarketWishes(Own):
         return 900.0 if self.feed == "delayed" else 0.0
 
 
-def rest_url(wishes: MarketWishes, environment: str | None) -> str:
+def rest_url(wishes: MarketSettings, environment: str | None) -> str:
     """Where to ask: the truth goes before the environment, which goes before where the API says it is."""
     return wishes.rest_url or environment or REST_URL
 
 
-def ws_url(wishes: MarketWishes, environment: str | None) -> str:
+def ws_url(wishes: MarketSettings, environment: str | None) -> str:
     """Where to listen, likewise."""
     return wishes.ws_url or environment or WS_URLS[wishes.feed]
 
@@ -135,7 +135,7 @@ def key_refusal(urls: Iterable[str | None], environment: tuple[str | None, ...])
     return None
 
 
-class MarketSettings(Common):
+class MarketEnvironment(Common):
     """All may be left out. The key has a `_FILE` twin, and so have the URLs."""
 
     polygon_api_key: Token | None = None

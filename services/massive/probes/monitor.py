@@ -24,8 +24,7 @@ from services.massive.probes.publish import Publishing
 from services.massive.probes.result import CONFIG, Finding, Result
 from services.massive.probes.scheduler import Lanes, Plan, Rounds
 from services.massive.probes.targets import Polygon, Target, Tcp
-from services.massive.section import Wishes
-from services.massive.settings import Settings
+from services.massive.settings import MassiveEnvironment, ProbeSettings
 
 SHOWN: Final = 4
 
@@ -67,9 +66,9 @@ REDIS_PORT: Final = 6379
 class Probing:
     """All of massive's probes."""
 
-    def __init__(self, me: Agent[Settings], lanes: Lanes) -> None:
+    def __init__(self, me: Agent[MassiveEnvironment], lanes: Lanes) -> None:
         self._me, self._lanes = me, lanes
-        self._wishes = Wishes()
+        self._wishes = ProbeSettings()
         self._errors: dict[str, str | None] = {}
         self.publishing = Publishing(self._stream)
         self.telling = Telling(self._alerts, me.boot)
@@ -79,7 +78,7 @@ class Probing:
 
     @classmethod
     @contextmanager
-    def of(cls, me: Agent[Settings]) -> Iterator["Probing"]:
+    def of(cls, me: Agent[MassiveEnvironment]) -> Iterator["Probing"]:
         """The probes of an agent; threads that serve them end with the block."""
         lanes = Lanes()
         try:
@@ -90,7 +89,7 @@ class Probing:
         finally:
             lanes.close()
 
-    def follow(self, wishes: Wishes) -> None:
+    def follow(self, wishes: ProbeSettings) -> None:
         """Goes by these from now on."""
         if wishes is self._wishes:
             return

@@ -235,11 +235,11 @@ def service(tmp_path, monkeypatch):
     monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
     before = set(sys.modules)
 
-    def made(name, source=None):
-        (tmp_path / name).mkdir()
+    def made(name, source=None, file="section.py"):
+        (tmp_path / name).mkdir(exist_ok=True)
         (tmp_path / name / "__init__.py").touch()
         if source is not None:
-            (tmp_path / name / "section.py").write_text(source, encoding="utf-8")
+            (tmp_path / name / file).write_text(source, encoding="utf-8")
         importlib.invalidate_caches()
 
     yield made
@@ -268,7 +268,7 @@ def test_the_shipped_truth_is_right_for_the_shipped_services_without_a_doubt():
 def test_each_shipped_service_has_a_model_that_loads_nothing_heavy(svc):
     assert service_config.model_of(svc) is not None
     heavy = {"httpx", "feedparser", "dns", "websockets", "vaderSentiment", "rensa"}
-    source = f"import sys, services.{svc}.section; print(*({heavy} & set(sys.modules)))"
+    source = f"import sys, services.{svc}.settings; print(*({heavy} & set(sys.modules)))"
     assert run_python(source) == ""
 
 
@@ -283,6 +283,27 @@ def test_a_mistake_in_a_services_own_part_is_one_of_the_truth(service):
     assert refused(document(lamp={"settings": {"poll_sec": -5}})) == [
         "services.lamp.settings.poll_sec: -5 is not more than 0"
     ]
+
+
+def test_a_model_may_be_in_settings_and_have_any_name(service):
+    service("lamp", MODEL.replace("Section", "LampSettings"), "settings.py")
+    assert len(refused(document(lamp={"settings": {"poll_sec": -5}}))) == 1
+
+
+def test_a_service_may_have_settings_that_are_no_model(service):
+    service("lamp", "class Settings: pass", "settings.py")
+    assert service_config.load(document(lamp={"settings": {"poll_sec": "anything"}})).warnings == ()
+    service("torch", MODEL)
+    service("torch", "raise SystemExit(3)", "settings.py")
+    assert len(refused(document(torch={"settings": {"poll_sec": -5}}))) == 1
+
+
+def test_a_model_that_derives_from_another_is_the_one_and_two_beside_each_other_are_a_doubt(service):
+    service("lamp", MODEL + "\nclass Bright(Section):\n    endpoints: tuple[int, ...] = ()\n")
+    assert service_config.model_of("lamp").__name__ == "Bright"
+    service("twin", MODEL + "\nclass Other(Own):\n    settings: Wishes = Wishes()\n")
+    (doubt,) = service_config.load(document(twin={})).warnings
+    assert "has several class(Own)" in str(doubt)
 
 
 def test_a_name_with_a_hyphen_has_its_module_with_an_underscore(service):
@@ -331,9 +352,9 @@ def test_what_has_no_model_here_is_not_checked(service, svc):
         ("import nothing_of_that_name", "can't be loaded (ModuleNotFoundError"),
         ("def", "can't be loaded (SyntaxError"),
         ("raise SystemExit(3)", "can't be loaded (SystemExit"),
-        ("", "has no class Section(Own)"),
-        ("Section = 3", "has no class Section(Own)"),
-        ("class Section: pass", "has no class Section(Own)"),
+        ("", "has no class(Own) with a field endpoints or settings"),
+        ("Section = 3", "has no class(Own) with a field endpoints or settings"),
+        ("class Section: pass", "has no class(Own) with a field endpoints or settings"),
         (MODEL + "    @model_validator(mode='after')\n    def _x(self): return 1 / 0\n", "its model failed"),
     ],
 )

@@ -4,13 +4,13 @@ import pytest
 
 from marketswarm.exit import Exit
 from marketswarm.settings import read
-from services.massive.settings import NO_KEY, Settings
+from services.massive.settings import NO_KEY, MassiveEnvironment
 
 KINDS = ["dns", "tcp", "tls", "https", "polygon"]
 
 
 def test_each_kind_is_on_and_has_the_common_limit():
-    found = read(Settings)
+    found = read(MassiveEnvironment)
     assert [found.within_sec(kind) for kind in KINDS] == [2.0] * 5
     assert [found.off(kind) for kind in KINDS] == [None] * 4 + [NO_KEY]
     assert found.resolvers() == ()
@@ -22,7 +22,7 @@ def test_each_kind_may_have_its_own_limit_and_be_off(kind, monkeypatch):
     monkeypatch.setenv(f"NET_{kind.upper()}_TIMEOUT_SEC", "3.5")
     monkeypatch.setenv(f"NET_{kind.upper()}_ENABLED", "false")
     monkeypatch.setenv("POLYGON_API_KEY", "k3y")
-    found = read(Settings)
+    found = read(MassiveEnvironment)
     assert {each: found.within_sec(each) for each in KINDS} == dict.fromkeys(KINDS, 7.0) | {kind: 3.5}
     assert {each: found.off(each) for each in KINDS} == dict.fromkeys(KINDS) | {
         kind: f"NET_{kind.upper()}_ENABLED"
@@ -31,7 +31,7 @@ def test_each_kind_may_have_its_own_limit_and_be_off(kind, monkeypatch):
 
 def test_name_servers_are_separated_by_commas(monkeypatch):
     monkeypatch.setenv("NET_DNS_RESOLVERS", " 9.9.9.9,127.0.0.1:5353 , [::1]:53,")
-    assert read(Settings).resolvers() == ("9.9.9.9", "127.0.0.1:5353", "[::1]:53")
+    assert read(MassiveEnvironment).resolvers() == ("9.9.9.9", "127.0.0.1:5353", "[::1]:53")
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,6 @@ def test_name_servers_are_separated_by_commas(monkeypatch):
 def test_what_does_not_parse_is_named_without_its_value(name, value, monkeypatch):
     monkeypatch.setenv(name, value)
     with pytest.raises(Exit, match=name) as refused:
-        read(Settings)
+        read(MassiveEnvironment)
     assert refused.value.code == 2
     assert value not in str(refused.value)

@@ -4,7 +4,7 @@ from marketswarm.truth.flows import Edge, Flows, Key
 from services.mesh.flow_faults import SHOWN, WHATS, Judge
 from services.mesh.flow_graph import Presence, Rates, graph_of
 from services.mesh.flow_reader import Group, Seen
-from services.mesh.section import Wishes
+from services.mesh.settings import FlowSettings
 
 ITEMS = Key("market-redis", "rss:items")
 FLOWS = Flows(("rss", "vexy"), (Edge("rss", "writes", ITEMS), Edge("vexy", "reads", ITEMS)))
@@ -22,7 +22,7 @@ def stream(*groups, added=10, length=10, last_sec=1.0):
 def faults(seen, presence=UP, flows=FLOWS, named=(), rates=None, **wishes):
     looked = {ITEMS: seen} if seen is not None else {}
     graph = graph_of(flows, dict.fromkeys(named, "g"), looked, rates or Rates(), 10.0, window_sec=60.0)
-    return Judge(graph, presence, Wishes(**wishes), frozenset(named)).faults()
+    return Judge(graph, presence, FlowSettings(**wishes), frozenset(named)).faults()
 
 
 def whats(*args, **kwargs):

@@ -25,7 +25,7 @@ from services.rss_agg.fetch import (
     target,
     validators,
 )
-from services.rss_agg.section import Wishes
+from services.rss_agg.settings import ReadSettings
 from support.rig.certificates import Authority
 from support.rig.feed_site import Http2Site, Page, Site, drip, endless, fifty_megabytes, rss, to
 
@@ -96,7 +96,7 @@ def test_a_host_is_bothered_at_one_port():
 
 
 FEED = rss(1)
-WISHES = Wishes(timeout_sec=60)
+WISHES = ReadSettings(timeout_sec=60)
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ async def test_an_answer_that_never_comes_does_not_spoil_the_connection_for_the_
         async with Fetching() as fetching:
             assert (await fetching.fetch(Wanted(site.url), WISHES)).body == FEED  # so that it is connected
             site.unanswered = site.requests + 3
-            waiting = [fetching.fetch(Wanted(site.url), Wishes(timeout_sec=0.5)) for _ in range(3)]
+            waiting = [fetching.fetch(Wanted(site.url), ReadSettings(timeout_sec=0.5)) for _ in range(3)]
             assert [str(one) for one in await asyncio.gather(*waiting, return_exceptions=True)] == [
                 "timeout"
             ] * 3
@@ -232,7 +232,7 @@ async def test_where_it_moved_to_is_asked_at_once_and_stays_known(site):
 async def test_what_a_server_does_instead_of_answering_is_one_word(site, page, why):
     site.pages["/feed"] = page
     # only who waits for it needs it to be short
-    wishes = Wishes(timeout_sec=0.6 if why == "timeout" else 20, max_bytes=10_000)
+    wishes = ReadSettings(timeout_sec=0.6 if why == "timeout" else 20, max_bytes=10_000)
     if why is None:
         assert (await fetch(site.url("/feed"), wishes)).body == FEED
     else:
@@ -252,7 +252,7 @@ async def test_a_time_that_is_over_while_a_connection_is_put_away_leaves_none_be
 
         async def failed(path):
             with pytest.raises(Failed):
-                await fetching.fetch(Wanted(site.url(path)), Wishes(timeout_sec=0.15, max_bytes=1000))
+                await fetching.fetch(Wanted(site.url(path)), ReadSettings(timeout_sec=0.15, max_bytes=1000))
 
         await asyncio.gather(*(failed(path) for path in ("/feed", "/drip") * 5))
         pool = fetching._client._transport._pool
@@ -336,7 +336,7 @@ async def test_a_name_that_points_inside_is_not_asked(site, address):
 async def test_of_a_name_with_both_kinds_only_what_is_outside_is_asked(site):
     site.pages["/feed"] = FEED
     url = f"http://news.example:{site.server_port}/feed"
-    wishes = Wishes(timeout_sec=0.5)
+    wishes = ReadSettings(timeout_sec=0.5)
     failed = await fails(url, wishes, looks_up("127.0.0.1", "192.0.2.1", "203.0.113.1"))
     assert str(failed) == "inside_address"
     assert site.visits == []
@@ -346,7 +346,7 @@ async def test_of_a_name_with_both_kinds_only_what_is_outside_is_asked(site):
 async def test_what_the_truth_allows_inside_is_asked(site, allow):
     site.pages["/feed"] = FEED
     url = f"http://news.example:{site.server_port}/feed"
-    wishes = Wishes(allow_inside=(allow.format(port=site.server_port),))
+    wishes = ReadSettings(allow_inside=(allow.format(port=site.server_port),))
     assert (await fetch(url, wishes, looks_up("127.0.0.1"))).body == FEED
 
 
@@ -359,7 +359,7 @@ async def test_the_address_that_was_judged_is_the_one_that_is_asked(site):
         return answers.pop(0)
 
     url = f"http://news.example:{site.server_port}/feed"
-    wishes = Wishes(allow_inside=("127.0.0.1",))
+    wishes = ReadSettings(allow_inside=("127.0.0.1",))
     assert (await fetch(url, wishes, rebinding)).body == FEED
     assert answers == [["127.0.0.2"]]
     assert str(await fails(url, wishes, rebinding)) == "inside_address"
@@ -392,7 +392,7 @@ async def test_a_redirect_from_outside_to_inside_is_refused(site, location, stat
 
     url = f"http://news.example:{site.server_port}/away"
     # the name alone is allowed: it stands for one outside
-    failed = await fails(url, Wishes(allow_inside=("news.example",)), look_up)
+    failed = await fails(url, ReadSettings(allow_inside=("news.example",)), look_up)
     # some resolvers take the last two for names
     assert str(failed) == "inside_address" or ("1.:" in location or "%2e" in location)
     assert site.of("/feed") == []
@@ -411,7 +411,7 @@ async def test_a_connection_to_an_inside_address_serves_no_other_feed(site):
     """It stays open, and who is redirected there must not find it."""
     site.pages |= {"/feed": FEED, "/away": to(site.url("/feed"))}
     async with Fetching(looks_up("127.0.0.1")) as fetching:
-        wishes = Wishes(allow_inside=("news.example",))
+        wishes = ReadSettings(allow_inside=("news.example",))
         await fetching.fetch(Wanted(site.url("/feed")), wishes)
         away = Wanted(f"http://news.example:{site.server_port}/away")
         with pytest.raises(Failed, match="inside_address"):

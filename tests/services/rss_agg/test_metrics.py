@@ -2,7 +2,7 @@
 
 from marketswarm.truth import load
 from services.rss_agg.metrics import Tally
-from services.rss_agg.section import Section, Wishes
+from services.rss_agg.settings import ReadSettings, RssSettings
 from support.pages import table
 
 PAGE = "docs/services/rss_agg.md"
@@ -10,14 +10,14 @@ PAGE = "docs/services/rss_agg.md"
 
 def test_the_settings_on_the_page_are_those_there_are_with_their_defaults():
     shown = {row[0].strip("`"): row[1] for row in table(PAGE, "Settings")}
-    defaults = {name: field.default for name, field in Wishes.model_fields.items()}
+    defaults = {name: field.default for name, field in ReadSettings.model_fields.items()}
     assert shown == {name: f"{default:g}" if isinstance(default, float) else str(default or "none")
                      for name, default in defaults.items()}  # fmt: skip
 
 
 def test_the_fields_of_an_item_on_the_page_are_those_it_has():
     from services.rss_agg.parse import Entry, items_of
-    from services.rss_agg.section import Feed
+    from services.rss_agg.settings import Feed
 
     (item,) = items_of(Feed(url="http://a", name="a"), "s", [Entry("1", "", "", "", "")])
     shown = [name.strip("`") for row in table(PAGE, "Items") for name in row[0].split(", ")]
@@ -37,5 +37,5 @@ def test_the_section_on_the_page_is_one():
 
     (document,) = blocks(ROOT / PAGE, "json")
     service = load(document.encode()).truth.services["rss_agg"]
-    section = Section.model_validate({"endpoints": service.endpoints, "settings": service.settings})
+    section = RssSettings.model_validate({"endpoints": service.endpoints, "settings": service.settings})
     assert [feed.secret for feed in section.endpoints] == [False, False, True]

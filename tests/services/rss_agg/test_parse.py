@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.rss_agg.parse import ENTRIES, LENGTHS, Entry, NotAFeed, entries_of, items_of, line, word
-from services.rss_agg.section import Feed
+from services.rss_agg.settings import Feed
 
 
 @pytest.mark.parametrize(

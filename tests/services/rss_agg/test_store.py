@@ -2,7 +2,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.rss_agg.fetch import Validators
-from services.rss_agg.section import Feed
+from services.rss_agg.settings import Feed
 from services.rss_agg.store import (
     MISLED,
     Standing,

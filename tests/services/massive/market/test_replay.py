@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from services.massive.market.replay import Played, Playing, pause_sec, recorded
-from services.massive.market.settings import MarketWishes
+from services.massive.market.settings import MarketSettings
 from services.massive.market.status import Standing
 from support.waiting import auntil
 
@@ -34,7 +34,7 @@ def playing(**wishes):
     )
     standing = Standing()
     standing.clear("replay")
-    play = Playing(me, MarketWishes(source="replay", **{"speed": 0, **wishes}), standing)
+    play = Playing(me, MarketSettings(source="replay", **{"speed": 0, **wishes}), standing)
     play._shelf = Shelf(standing)
     return play, standing, me
 
@@ -61,7 +61,7 @@ async def test_other_symbols_take_effect_while_it_plays():
     play, *_ = playing(file=str(RECORDED), symbols=("NVDA",), speed=4000)
     task = asyncio.create_task(play.run())
     await auntil(lambda: len(play._shelf.bars) >= 5)
-    play.want(MarketWishes(source="replay", file=str(RECORDED), symbols=("AAPL",), speed=0))
+    play.want(MarketSettings(source="replay", file=str(RECORDED), symbols=("AAPL",), speed=0))
     await task
     assert [bar.sym for bar in play._shelf.bars[-5:]] == ["AAPL"] * 5
 
@@ -115,6 +115,6 @@ def test_the_pace_is_the_recorded_one_times_the_speed():
 
 async def test_without_symbols_a_reseed_leaves_it_all_that_there_are():
     play, *_ = playing(file=str(RECORDED))
-    play.want(MarketWishes(source="replay", file=str(RECORDED), speed=0))
+    play.want(MarketSettings(source="replay", file=str(RECORDED), speed=0))
     await play.run()
     assert len(play._shelf.bars) == BARS

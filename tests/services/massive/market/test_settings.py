@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from services.massive.market.errors import pause_sec
 from services.massive.market.loop import nature
-from services.massive.market.settings import MarketWishes, rest_url, ws_url
+from services.massive.market.settings import MarketSettings, rest_url, ws_url
 
 RIGHT = [
     {},
@@ -43,13 +43,13 @@ WRONG = [
 
 @pytest.mark.parametrize("said", RIGHT)
 def test_what_is_right_is_taken(said):
-    MarketWishes.model_validate(said)
+    MarketSettings.model_validate(said)
 
 
 @pytest.mark.parametrize(("said", "told"), WRONG)
 def test_what_is_wrong_is_named_without_its_value(said, told):
     with pytest.raises(ValidationError) as error:
-        MarketWishes.model_validate(said)
+        MarketSettings.model_validate(said)
     words = "; ".join(
         f"{'.'.join(map(str, each['loc']))}: {each['msg']}"
         for each in error.value.errors(include_input=False, include_url=False)
@@ -59,20 +59,20 @@ def test_what_is_wrong_is_named_without_its_value(said, told):
 
 
 def test_the_truth_goes_before_the_environment_and_that_before_where_the_api_always_is():
-    silent, says = MarketWishes(), MarketWishes(rest_url="https://a.example", ws_url="wss://a.example")
+    silent, says = MarketSettings(), MarketSettings(rest_url="https://a.example", ws_url="wss://a.example")
     assert rest_url(says, "https://b.example") == "https://a.example"
     assert rest_url(silent, "https://b.example") == "https://b.example"
     assert rest_url(silent, None) == "https://api.massive.com"
     assert ws_url(says, None) == "wss://a.example"
     assert ws_url(silent, None) == "wss://delayed.massive.com/stocks"
-    assert ws_url(MarketWishes(feed="real-time"), None) == "wss://socket.massive.com/stocks"
+    assert ws_url(MarketSettings(feed="real-time"), None) == "wss://socket.massive.com/stocks"
 
 
 def test_other_symbols_are_no_other_work_and_another_place_is():
-    some = MarketWishes(symbols=("AAPL",))
-    assert nature(some) == nature(MarketWishes(symbols=("MSFT", "IBM"), keep=5, settle_sec=1))
-    assert nature(some) != nature(MarketWishes())
-    assert nature(some) != nature(MarketWishes(symbols=("AAPL",), feed="real-time"))
+    some = MarketSettings(symbols=("AAPL",))
+    assert nature(some) == nature(MarketSettings(symbols=("MSFT", "IBM"), keep=5, settle_sec=1))
+    assert nature(some) != nature(MarketSettings())
+    assert nature(some) != nature(MarketSettings(symbols=("AAPL",), feed="real-time"))
 
 
 def test_pauses_double_up_to_a_minute_and_are_spread():

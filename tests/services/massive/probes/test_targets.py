@@ -8,14 +8,14 @@ from marketswarm.agent.service_config import own_part
 from marketswarm.exit import Exit
 from marketswarm.truth import Heartbeat, Service
 from services.massive.probes.targets import Dns, Https, Polygon, Tcp, Tls, place_of
-from services.massive.section import Section
+from services.massive.settings import MassiveSettings
 
 
 def wishes(*targets, **settings):
     section = Service(
         heartbeat=Heartbeat(channel="massive:heartbeat"), settings={"targets": list(targets), **settings}
     )
-    return own_part(Section, "massive", section).settings
+    return own_part(MassiveSettings, "massive", section).settings
 
 
 def only(**target):

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from services.massive.probes.probers.context import Means, SystemLookUp
 from services.massive.probes.probers.polygon import probe
 from services.massive.probes.targets import Polygon
-from services.massive.settings import Settings
+from services.massive.settings import MassiveEnvironment
 from support.rig import free_port
 from support.rig.market_api import KEY, SmallMarket, ending, mute
 
@@ -103,15 +103,18 @@ async def test_without_a_key_it_is_no_probe(means):
 
 def test_without_a_key_it_is_off_and_says_why(monkeypatch):
     monkeypatch.delenv("POLYGON_API_KEY", raising=False)
-    assert Settings().off("polygon") == "POLYGON_API_KEY is not set"
-    assert Settings(polygon_api_key=KEY).off("polygon") is None
-    assert Settings(polygon_api_key=KEY, net_polygon_enabled=False).off("polygon") == "NET_POLYGON_ENABLED"
-    assert Settings(net_polygon_timeout_sec=7).within_sec("polygon") == 7
+    assert MassiveEnvironment().off("polygon") == "POLYGON_API_KEY is not set"
+    assert MassiveEnvironment(polygon_api_key=KEY).off("polygon") is None
+    assert (
+        MassiveEnvironment(polygon_api_key=KEY, net_polygon_enabled=False).off("polygon")
+        == "NET_POLYGON_ENABLED"
+    )
+    assert MassiveEnvironment(net_polygon_timeout_sec=7).within_sec("polygon") == 7
 
 
 @pytest.mark.parametrize("key", ["two words", "a\nb", "\u00fc", "  "])
 def test_a_key_that_would_break_a_header_is_refused_without_being_shown(monkeypatch, key):
     monkeypatch.setenv("POLYGON_API_KEY", key)
     with pytest.raises(ValueError, match="polygon_api_key") as error:
-        Settings()
+        MassiveEnvironment()
     assert key.strip() not in str(error.value) or not key.strip()

@@ -11,7 +11,7 @@ Seconds = Annotated[float, Field(ge=0.1, le=31_536_000)]
 Pattern = Annotated[str, Field(min_length=1, max_length=200)]
 
 
-class Wishes(Own):
+class FlowSettings(Own):
     """`settings` of mesh. All durations are in seconds."""
 
     flow_sec: Annotated[float, Field(ge=0.2, le=300)] = 5.0
@@ -36,10 +36,10 @@ class Wishes(Own):
         return key not in self.expect_sec and any(fnmatchcase(key, pattern) for pattern in self.quiet)
 
 
-class Section(Own):
+class MeshSettings(Own):
     """What mesh reads from its section."""
 
     variables: ClassVar = frozenset()
 
-    settings: Wishes = Wishes()
+    settings: FlowSettings = FlowSettings()
     """How closely mesh looks at the flow, and when something is wrong."""

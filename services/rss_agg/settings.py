@@ -51,7 +51,7 @@ def _shown(value: Any) -> str:
 
 def _web_url(url: str) -> str:
     if url.startswith("env:"):
-        return url  # which names there may be is a doubt, not a mistake: see `Section.doubts`
+        return url  # which names there may be is a doubt, not a mistake: see `RssSettings.doubts`
     try:
         parts = urlsplit(url)
         good = parts.scheme in WEB and bool(parts.hostname) and parts.port != 0
@@ -99,7 +99,7 @@ class Feed(Own):
         return self.url.startswith("env:")
 
 
-class Wishes(Own):
+class ReadSettings(Own):
     """`settings` of rss_agg."""
 
     poll_sec: Every = 60.0
@@ -129,14 +129,14 @@ class Wishes(Own):
         return tuple(filter(None, map(allowance, self.allow_inside)))
 
 
-class Section(Own):
+class RssSettings(Own):
     """What rss_agg reads from its section."""
 
     variables: ClassVar = frozenset({"FEED", "FEED_*", "*_FEED", "*_FEED_*"})
 
     endpoints: Annotated[tuple[Feed, ...], Field(max_length=1000)] = ()
     """The feeds; each name and each URL once."""
-    settings: Wishes = Wishes()
+    settings: ReadSettings = ReadSettings()
     """How feeds are read."""
 
     def doubts(self) -> Iterator[tuple[Place, str]]:

@@ -6,19 +6,19 @@ import pytest
 from marketswarm.agent.service_config import load as load_whole
 from marketswarm.agent.service_config import own_part
 from marketswarm.truth import TruthError, load
-from services.vexy_ai.section import Section, Wishes
+from services.vexy_ai.settings import VexySettings, WorkSettings
 
 
 def own(settings):
     document = {"services": {"vexy_ai": {"heartbeat": {"interval_sec": 1}, "settings": settings}}}
-    return own_part(Section, "vexy_ai", load(orjson.dumps(document)).truth.services["vexy_ai"]).settings
+    return own_part(VexySettings, "vexy_ai", load(orjson.dumps(document)).truth.services["vexy_ai"]).settings
 
 
 NO_TICKER = 'symbols: number 2 is not a ticker: capital letters and digits, such as "BRK.B"'
 
 
 def test_nothing_has_to_be_said():
-    assert own({}) == Wishes()
+    assert own({}) == WorkSettings()
 
 
 def test_symbols_may_be_a_list_or_have_names():

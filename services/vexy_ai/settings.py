@@ -13,7 +13,7 @@ from marketswarm.agent import Own
 from marketswarm.settings import Common, HttpUrl, Token, variables_of
 
 
-class VexySettings(Common):
+class VexyEnvironment(Common):
     """Without a URL nobody is asked, and digests are plain."""
 
     vexy_llm_url: HttpUrl | None = Field(default=None, repr=False)  # up to and with /v1
@@ -62,7 +62,7 @@ Symbols = Annotated[
 Topics = Annotated[dict[Word, Words], AfterValidator(_found), Field(max_length=200)]
 
 
-class Llm(Own):
+class LlmSettings(Own):
     """`settings.llm`: what is asked of the model at VEXY_LLM_URL, and how much of it."""
 
     model: Annotated[str, Field(min_length=1, max_length=200)] = "default"
@@ -75,7 +75,7 @@ class Llm(Own):
     """How many stories of a digest it is asked about. Example: `3`."""
 
 
-class Wishes(Own):
+class WorkSettings(Own):
     """`settings` of vexy_ai."""
 
     group: Annotated[str, Field(min_length=1, max_length=100)] = "vexy_ai"
@@ -104,14 +104,14 @@ class Wishes(Own):
     """From which likeness two items are one story. Example: `0.7`."""
     notes: Annotated[int, Field(ge=100, le=1_000_000)] = 10_000
     """About how many entries `vexy:notes` keeps. Example: `50000`."""
-    llm: Llm = Llm()
+    llm: LlmSettings = LlmSettings()
     """The model that is asked for summaries; it needs `VEXY_LLM_URL`."""
 
 
-class Section(Own):
+class VexySettings(Own):
     """What vexy_ai reads from its section."""
 
-    variables: ClassVar = variables_of(VexySettings)
+    variables: ClassVar = variables_of(VexyEnvironment)
 
-    settings: Wishes = Wishes()
+    settings: WorkSettings = WorkSettings()
     """How vexy_ai works, what it looks for, how it digests."""
