@@ -32,7 +32,7 @@ ROOT: Final = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from marketswarm.agent import service_config  # noqa: E402 - the product is found by the line above
-from marketswarm.cli.app import app  # noqa: E402
+from marketswarm.cli.app import load_all_commands  # noqa: E402
 from marketswarm.truth import Truth  # noqa: E402
 
 HIDDEN: Final = frozenset({("Heartbeat", "said")})
@@ -90,8 +90,7 @@ def truth_page() -> str:
 
 def commands_page() -> str:
     """The text of docs/commands.md."""
-    group = typer.main.get_command(app)
-    assert isinstance(group, TyperGroup)
+    group = load_all_commands()
     panels: dict[str, list[tuple[str, TyperCommand]]] = {}
     for name, command in _commands(group):
         panels.setdefault(str(command.rich_help_panel or ""), []).append((name, command))

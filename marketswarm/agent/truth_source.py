@@ -24,6 +24,7 @@ META: Final = "truth:meta"
 CHANGED: Final = "truth:changed"
 FIRST_PAUSE_SEC: Final = 0.1
 LONGEST_PAUSE_SEC: Final = 1.0
+NONSENSE: Final = "gives answers that no Redis gives"
 LARGE_BYTES: Final = 64 * 1024
 """A larger document is checked in a thread."""
 SLOW_BYTES_A_SEC: Final = 10e6
@@ -109,6 +110,8 @@ async def look(bus: Bus, key: str, known: Loaded | None = None, within_sec: floa
         return Seen(bus, None, error.detail, hopeless=True)
     except BusError as error:
         return Seen(bus, None, error.reason, answered=error.reason == "error")
+    if not isinstance(raw, bytes | None) or not _is_meta(meta):
+        return Seen(bus, None, NONSENSE)
     if raw is None:
         return Seen(bus, None, "has none")
     sha256 = hashlib.sha256(raw).hexdigest()
@@ -131,12 +134,14 @@ async def glance(bus: Bus, key: str, within_sec: float) -> Glance | Unanswered:
     pipe.strlen(key)
     pipe.hmget(META, "revision", "sha256")
     try:
-        size, (revision, sha256) = await bus.ask(pipe.execute(), within_sec)
+        size, meta = await bus.ask(pipe.execute(), within_sec)
     except ClusterError as error:
         return Unanswered(error.detail, answered=True, hopeless=True)
     except BusError as error:
         return Unanswered(error.reason, answered=error.reason == "error")
-    return Glance(size, revision, sha256)
+    if not isinstance(size, int) or not _is_meta(meta):
+        return Unanswered(NONSENSE, answered=True)
+    return Glance(size, *meta)
 
 
 def _known(bus: Bus, held: Glance | Unanswered, known: Loaded | None) -> Seen | None:
@@ -233,6 +238,13 @@ def _none(answered: bool, why: str, settings: Common, wait_sec: float) -> Exit:
         Code.NO_TRUTH,
         f"no valid truth under {settings.truth_redis_key} within {wait_sec:g} s ({why}): "
         "run bootstrap (python -m bootstrap, or make seed)",
+    )
+
+
+def _is_meta(reply: Any) -> bool:
+    """Return whether that can be `revision` and `sha256` of `truth:meta`: any program may answer there."""
+    return (
+        isinstance(reply, list) and len(reply) == 2 and all(isinstance(each, bytes | None) for each in reply)
     )
 
 

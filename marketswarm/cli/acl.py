@@ -1,17 +1,37 @@
-# ruff: noqa: PLC0415 - a command loads what it needs when it runs
-"""`marketswarm acl`: who may do what on each bus, as ACL files for its server."""
+"""`marketswarm acl`: write who may do what on each bus, as ACL files for its server."""
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from marketswarm.truth import Truth
+from marketswarm.acl import AclError, names
+from marketswarm.bus import Bus, BusError, find_url
+from marketswarm.cli import output
+from marketswarm.cli.validate import read_valid_truth
+from marketswarm.exit import Code, Exit
+from marketswarm.passwords import (
+    FILE,
+    SecretError,
+    acl_texts,
+    close_default,
+    folder_of,
+    passwords,
+    url_files,
+    write_all,
+)
+from marketswarm.settings import VigilSettings, read
+from marketswarm.truth import Truth
 
 _READABLE = 0o644  # a server in a container is another user; what it reads there are hashes
-_OWNERS = 0o600
+_OWNER_ONLY = 0o600
+_NEXT_STEPS = [
+    "Next: a server reads its file at its start (--aclfile), or when the operator says ACL LOAD.",
+    "Each agent gets a URL of its own, redis://<service>:<password>@<host>:<port>, in the file that",
+    "<BUS>_URL_FILE names (--urls DIR writes them); bootstrap and the marketswarm command get those of",
+    "bootstrap and operator.",
+]
 
 
 def acl(
@@ -37,36 +57,32 @@ def acl(
     ] = False,
 ) -> None:
     """Write an ACL file for each bus: a user a service, with no more than its part takes."""
-    from marketswarm.acl import AclError
-    from marketswarm.bus import BusError
-    from marketswarm.cli import paper
-    from marketswarm.cli.document import accepted
-    from marketswarm.exit import Code, Exit
-    from marketswarm.passwords import SecretError, close_default
-
-    document = accepted(truth)
+    document = read_valid_truth(truth)
     try:
         if no_default:
             close_default(secrets)
-        for line in _written(document, secrets, (out, urls), make=make_secrets):
-            paper.line(line)
+        # no connection is made, but a wrong URL ends the command before anything is written
+        buses = (
+            [Bus(bus, find_url(bus, os.environ, document)) for bus in document.bus_names()] if urls else []
+        )
+        known, made = passwords(secrets, names(document), make=make_secrets)
+        lines = _write_acl_files(document, known, out)
+        if urls:
+            lines += _write_url_files(urls, known, buses)
+        if made:
+            count = "1 new password" if len(made) == 1 else f"{len(made)} new passwords"
+            lines.append(f"{count} in {secrets}; keep that folder out of git and of images")
+        for line in [*lines, *_NEXT_STEPS]:
+            output.print_line(line)
     except (AclError, SecretError, BusError) as error:
         raise Exit(Code.CONFIGURATION, str(error)) from None
     except OSError as error:
         raise Exit(Code.CONFIGURATION, f"{error.filename or out}: {error.strerror}") from None
 
 
-def _written(truth: "Truth", secrets: Path, to: tuple[Path, Path | None], *, make: bool) -> list[str]:
-    """Writes them to folders for servers and for agents; what was done, in lines for a person."""
-    from marketswarm.acl import names
-    from marketswarm.bus import Bus, find_url
-    from marketswarm.passwords import FILE, acl_texts, folder_of, passwords, url_files, write_all
-    from marketswarm.settings import VigilSettings, read
-
-    (out, urls), settings = to, read(VigilSettings)
-    # no connection is made; but what is no URL of a bus ends it here
-    buses = [Bus(bus, find_url(bus, os.environ, truth)) for bus in truth.bus_names()] if urls else []
-    known, made = passwords(secrets, names(truth), make=make)
+def _write_acl_files(truth: Truth, known: dict[str, str], out: Path) -> list[str]:
+    """Write the ACL file of each bus for these passwords. Return what was written, in lines for a person."""
+    settings = read(VigilSettings)
     texts = acl_texts(
         truth,
         known,
@@ -75,19 +91,12 @@ def _written(truth: "Truth", secrets: Path, to: tuple[Path, Path | None], *, mak
     )
     files = {out / folder_of(bus) / FILE: text for bus, text in texts.items()}
     write_all(files, _READABLE)
-    lines = [f"{path}: {text.count(chr(10))} users" for path, text in files.items()]
-    if urls:
-        urls.mkdir(mode=0o700, parents=True, exist_ok=True)
-        mine = url_files(urls, known, {bus.name: bus.url for bus in buses})
-        write_all(dict(pair for of_user in mine.values() for pair in of_user.values()), _OWNERS)
-        lines += [f"{urls}/<user>/{folder_of(bus.name)}: as a user of {bus.where}" for bus in buses]
-    if made:
-        many = "1 new password" if len(made) == 1 else f"{len(made)} new passwords"
-        lines.append(f"{many} in {secrets}; keep that folder out of git and of images")
-    return [
-        *lines,
-        "Next: a server reads its file at its start (--aclfile), or when the operator says ACL LOAD.",
-        "Each agent gets a URL of its own, redis://<service>:<password>@<host>:<port>, in the file that",
-        "<BUS>_URL_FILE names (--urls DIR writes them); bootstrap and the marketswarm command get those of",
-        "bootstrap and operator.",
-    ]
+    return [f"{path}: {text.count(chr(10))} users" for path, text in files.items()]
+
+
+def _write_url_files(urls: Path, known: dict[str, str], buses: list[Bus]) -> list[str]:
+    """Write, for each user, the URL of each bus with the user's password. Return lines as above."""
+    urls.mkdir(mode=0o700, parents=True, exist_ok=True)
+    by_user = url_files(urls, known, {bus.name: bus.url for bus in buses})
+    write_all(dict(file for files in by_user.values() for file in files.values()), _OWNER_ONLY)
+    return [f"{urls}/<user>/{folder_of(bus.name)}: as a user of {bus.where}" for bus in buses]

@@ -1,18 +1,47 @@
-# ruff: noqa: PLC0415 - a command loads what it needs when it runs
-"""`marketswarm alerts`: what the healer says, as it says it."""
+"""`marketswarm alerts`: print alert events as they are published; and the reader of the durable log.
 
+The log, `healer:alerts:log`, is read by position, so nothing is missed while a bus restarts. An event that is
+on several buses has one id and is yielded once.
+"""
+
+import asyncio
+import contextlib
+import select
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import orjson
 import typer
 
-from marketswarm.cli.options import DATA, Data, Json, duration
+from marketswarm.bus import Bus, BusError
+from marketswarm.bus.stream import Entry, newest_id, order, read_after
+from marketswarm.cli import event_loop, output
+from marketswarm.cli.event_text import describe_event, is_bad
+from marketswarm.cli.fleet_view import open_fleet
+from marketswarm.cli.options import DATA, Data, Json, parse_duration
+
+LOG = "healer:alerts:log"
+_BLOCK_SEC = 2.0
+_PAGE_ENTRIES = 1_000
+_RETRY_SEC = 0.5
+_KNOWN_IDS_KEPT = 10_000
+_CHECK_READER_SEC = 1.0
+_LOG_START = b"0-0"
+
+LoggedEvent = tuple[bytes, dict[str, Any]]
+"""An event: its bytes on the log, and the object that they hold."""
 
 
 def alerts(
     since: Annotated[
         float | None,
-        typer.Option("--since", parser=duration, metavar="1h", help="Begin that long ago: 30s, 10m, 1h, 2d."),
+        typer.Option(
+            "--since", parser=parse_duration, metavar="1h", help="Begin that long ago: 30s, 10m, 1h, 2d."
+        ),
     ] = None,
     as_json: Json = False,
     data: Data = DATA,
@@ -21,39 +50,165 @@ def alerts(
 
     They are read from the durable log, so a bus that restarts loses none.
     """
-    import asyncio
-
-    asyncio.run(_run(since, data, as_json))
+    event_loop.run(_follow_while_read(since, data, as_json))
 
 
-async def _run(since: float | None, data: Path, as_json: bool) -> None:
-    """Follows until Ctrl-C, or until whoever reads has had enough."""
-    import asyncio
-
-    from marketswarm.cli import paper
-
-    follow = asyncio.ensure_future(_follow(since, data, as_json))
-    gone = asyncio.ensure_future(paper.reader_gone())
+async def _follow_while_read(since_sec: float | None, data: Path, as_json: bool) -> None:
+    """Print events until Ctrl-C, or until the reader of a pipe closes it."""
+    printing = asyncio.ensure_future(_print_events(since_sec, data, as_json))
+    closed = asyncio.ensure_future(_wait_until_stdout_closes())
     try:
-        await asyncio.wait((follow, gone), return_when=asyncio.FIRST_COMPLETED)
-        if follow.done():
-            follow.result()
+        await asyncio.wait((printing, closed), return_when=asyncio.FIRST_COMPLETED)
+        if printing.done():
+            printing.result()
     finally:
-        for task in (follow, gone):
+        for task in (printing, closed):
             task.cancel()
-        await asyncio.gather(follow, gone, return_exceptions=True)
+        await asyncio.gather(printing, closed, return_exceptions=True)
 
 
-async def _follow(since: float | None, data: Path, as_json: bool) -> None:
-    from marketswarm.cli import paper
-    from marketswarm.cli.log_stream import follow
-    from marketswarm.cli.sight import sight
-    from marketswarm.cli.words import sentence
-
-    async with sight(data) as fleet:
-        async for raw, event in await follow(fleet.buses(), since):
+async def _print_events(since_sec: float | None, data: Path, as_json: bool) -> None:
+    async with open_fleet(data) as fleet:
+        async for raw, event in await follow_log(fleet.buses(), since_sec):
             if as_json:
-                paper.raw(raw)
+                output.print_json_bytes(raw)
             else:
-                bad = str(event.get("type")).endswith(("miss", "drift"))
-                paper.line(sentence(event), "31" if bad else "32")
+                output.print_line(describe_event(event), output.RED if is_bad(event) else output.GREEN)
+
+
+async def _wait_until_stdout_closes() -> None:
+    """Return once nobody reads stdout any more, for a command that may print nothing for hours."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)  # errors are always reported
+    while not poll.poll(0):  # noqa: ASYNC110 - asyncio can't wait for errors alone
+        await asyncio.sleep(_CHECK_READER_SEC)
+
+
+async def follow_log(
+    buses: Sequence[Bus], since_sec: float | None = None
+) -> AsyncGenerator[LoggedEvent, None]:
+    """Return a generator of the events of all logs, merged; it misses none from the moment this returns.
+
+    Args:
+        buses: the buses whose logs are read. One that is away is tried again.
+        since_sec: how far back to begin; None begins now.
+    """
+    readers = [_LogReader(bus, since_sec) for bus in buses]
+    past = await asyncio.gather(*(reader.read_past() for reader in readers))
+    return _merge(sorted((each for part in past for each in part), key=_timestamp), readers)
+
+
+async def _merge(
+    past: Sequence[LoggedEvent], readers: Sequence["_LogReader"]
+) -> AsyncGenerator[LoggedEvent, None]:
+    known = KnownIds()
+    queue: asyncio.Queue[LoggedEvent] = asyncio.Queue()
+    for raw, event in past:
+        if known.add(event):
+            yield raw, event
+    tasks = [asyncio.ensure_future(reader.run(queue)) for reader in readers]
+    try:
+        while True:
+            raw, event = await queue.get()
+            if known.add(event):
+                yield raw, event
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class KnownIds:
+    """The ids of the events that were yielded; the oldest are forgotten."""
+
+    def __init__(self) -> None:
+        self._ids: OrderedDict[str, None] = OrderedDict()
+
+    def add(self, event: dict[str, Any]) -> bool:
+        """Remember an event's id. Return False if it was known; an event without an id never is."""
+        key = event.get("id")
+        if not isinstance(key, str):
+            return True
+        if key in self._ids:
+            return False
+        self._ids[key] = None
+        if len(self._ids) > _KNOWN_IDS_KEPT:
+            self._ids.popitem(last=False)
+        return True
+
+
+class _LogReader:
+    """The position of one reader in one bus's log."""
+
+    def __init__(self, bus: Bus, since_sec: float | None) -> None:
+        self._bus, self._since_sec, self._begun = bus, since_sec, time.monotonic()
+        self._position: bytes | None = None  # None until the bus has answered once
+
+    async def read_past(self) -> list[LoggedEvent]:
+        """Return the events from `since_sec` ago until now; none when the bus does not answer."""
+        with contextlib.suppress(BusError):
+            self._position = await self._find_position(self._since_sec)
+            if self._since_sec is not None:
+                return await self._read(block_sec=None)
+        return []
+
+    async def run(self, queue: asyncio.Queue[LoggedEvent]) -> None:
+        """Put new events into the queue for ever; after an outage, resume at the old position."""
+        lost = self._position is None
+        while True:
+            try:
+                if lost:
+                    await self._resume()
+                    lost = False
+                for each in await self._read(_BLOCK_SEC):
+                    queue.put_nowait(each)
+            except BusError:
+                lost = True
+                await asyncio.sleep(_RETRY_SEC)
+
+    async def _find_position(self, since_sec: float | None) -> bytes:
+        """Return the end of the log, or where it was `since_sec` ago by the bus's own clock."""
+        if since_sec is None:
+            return await newest_id(self._bus, LOG)
+        now, _ = await self._bus.ask(self._bus.client.time())
+        return b"%d-0" % max(0, int((now - since_sec) * 1000) - 1)
+
+    async def _resume(self) -> None:
+        """Find the position after an outage: the old one, or the start if the log was replaced."""
+        if self._position is None:  # the bus was away from the beginning
+            self._position = await self._find_position(
+                (self._since_sec or 0) + time.monotonic() - self._begun
+            )
+        elif order(await self._find_position(None)) < order(self._position):
+            self._position = _LOG_START
+
+    async def _read(self, block_sec: float | None) -> list[LoggedEvent]:
+        """Return one page after waiting up to `block_sec` for an entry; for None, all pages and no wait."""
+        found: list[LoggedEvent] = []
+        while True:
+            entries = await read_after(
+                self._bus, LOG, self._position or _LOG_START, count=_PAGE_ENTRIES, block_sec=block_sec
+            )
+            for entry in entries:
+                self._position = entry.id
+                found += _parse(entry)
+            if not entries or block_sec is not None:
+                return found
+
+
+def _parse(entry: Entry) -> list[LoggedEvent]:
+    """Return the event of a log entry, and nothing for an entry that holds none."""
+    if entry.fields is None:
+        typer.echo(f"skipped: entry {entry.id.decode()} of {LOG} has {entry.size} bytes", err=True)
+        return []
+    raw = entry.fields.get(b"event", b"")
+    try:
+        event = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return []
+    return [(raw, event)] if isinstance(event, dict) else []
+
+
+def _timestamp(each: LoggedEvent) -> float:
+    ts = each[1].get("ts")
+    return ts if isinstance(ts, int | float) else 0.0

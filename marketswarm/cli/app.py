@@ -1,78 +1,209 @@
-"""All commands of `marketswarm` as one program.
-
-Commands import what they need when they run, so that `marketswarm --help` is quick.
-"""
+"""The `marketswarm` program: its commands by group. A command's module is imported when that command runs."""
 
 import os
 import sys
-from typing import Annotated, NoReturn
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from importlib import import_module
+from typing import Annotated, Any, Final, NoReturn, ParamSpec
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from marketswarm import __version__
-from marketswarm.cli import (
-    ack,
-    acl,
-    alerts,
-    beat,
-    check,
-    control,
-    dead,
-    execute,
-    health,
-    new,
-    notify,
-    seed,
-    silence,
-    silences,
-    simulate,
-    status,
-    topology,
-    up,
-    validate,
-)
-from marketswarm.cli.ending import ended_well
-from marketswarm.exit import Code, exit_in
+from marketswarm.cli import event_loop, output
+from marketswarm.exit import Code, Exit, exit_in
 from marketswarm.text import escape_lines
+
+P = ParamSpec("P")
+
+_RUN: Final = "Run a fleet"
+_WATCH: Final = "See how it is"
+_CONFIGURE: Final = "Configure it"
+_NOTIFY: Final = "Notifications"
+_BEAT: Final = "Beats from scripts"
+_SETTINGS: Final[dict[str, Any]] = {"help_option_names": ["-h", "--help"]}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One command as the list of commands shows it, and where its function is.
+
+    `function` is `module.name` below `marketswarm.cli`; the function's docstring is the help of the command.
+    """
+
+    name: str
+    group: str
+    function: str
+    summary: str
+
+
+COMMANDS: Final = (
+    Entry("up", _RUN, "up.up", "Run two Redis servers and the whole fleet on this machine."),
+    Entry("stop", _RUN, "control.stop", "Stop an agent; it stays stopped until `start`."),
+    Entry("start", _RUN, "control.start", "Start an agent that was stopped, or waits for its restart."),
+    Entry("kill", _RUN, "control.kill", "Kill an agent (-9); the fleet starts it again."),
+    Entry(
+        "simulate", _RUN, "simulate.simulate", "Stop an agent, wait for its miss, start it, wait for its ok."
+    ),
+    Entry("status", _WATCH, "status.status", "Show every service: up or down, since when, and why."),
+    Entry("alerts", _WATCH, "alerts.alerts", "Follow the alerts: misses, recoveries, lost buses."),
+    Entry("health", _WATCH, "health.health", "Show the latest alert or ok of each service."),
+    Entry(
+        "topology",
+        _WATCH,
+        "topology.topology",
+        "Show who runs, what flows between services, and what is wrong.",
+    ),
+    Entry(
+        "check", _WATCH, "check.check", "For health checks: does the agent in this container make progress?"
+    ),
+    Entry("validate", _CONFIGURE, "validate.validate", "Check a truth file: every problem at once."),
+    Entry("seed", _CONFIGURE, "seed.seed", "Write a truth to all of its buses; running agents follow it."),
+    Entry("new", _CONFIGURE, "new.new", "Write a new service that runs at once."),
+    Entry("acl", _CONFIGURE, "acl.acl", "Write an ACL file for each bus: a user a service."),
+    Entry("silence", _NOTIFY, "silence.silence", "Send no notification on some services for a while."),
+    Entry("silences", _NOTIFY, "silence.silences", "Show the silences that are in force."),
+    Entry("unsilence", _NOTIFY, "silence.unsilence", "End a silence now."),
+    Entry("ack", _NOTIFY, "notifier.ack", "Say that somebody sees to an outage: no more reminders."),
+    Entry("dead", _NOTIFY, "dead.dead", "Show the messages that could not be delivered, and why."),
+    Entry("resend", _NOTIFY, "dead.resend", "Send again what could not be delivered."),
+    Entry(
+        "notify test",
+        _NOTIFY,
+        "notifier.notify_test",
+        "Send a test message, and show what each receiver answered.",
+    ),
+    Entry("beat", _BEAT, "beat.beat", "Send one beat for a service, or one after the other."),
+    Entry("exec", _BEAT, "exec.execute", "Run a command, beat for it while it runs, end with its exit code."),
+)
+
+
+class Command(TyperCommand):
+    """A command whose help shows `--flag`, and not `--flag <bool>`, for an option that takes no value."""
+
+    def get_params(self, ctx: Any) -> Any:
+        """Return the parameters, as the library does; those that take no value get an empty type."""
+        return _without_flag_types(super().get_params(ctx))
+
+
+class UnloadedCommand(Command):
+    """A command as the list of commands shows it; its module is imported when its arguments are parsed."""
+
+    def __init__(self, entry: Entry) -> None:
+        super().__init__(
+            entry.name.split()[-1],
+            help=entry.summary,
+            rich_help_panel=entry.group,
+            context_settings=_SETTINGS,
+        )
+        self.entry = entry
+
+    def make_context(self, info_name: Any, args: Any, parent: Any = None, **extra: Any) -> Any:
+        """Parse the arguments as the loaded command does."""
+        return load_command(self.entry).make_context(info_name, args, parent, **extra)
+
+
+class Group(TyperGroup):
+    """A group of commands that are imported when they run."""
+
+    def __init__(self, *, entries: tuple[Entry, ...] = COMMANDS, **options: Any) -> None:
+        super().__init__(**options)
+        for entry in entries:
+            self._add(entry)
+
+    def _add(self, entry: Entry) -> None:
+        """Add the command of an entry; a name of two words goes into a group of the first."""
+        words = entry.name.split()
+        if len(words) == 1:
+            self.commands[entry.name] = UnloadedCommand(entry)
+            return
+        inner = self.commands.setdefault(
+            words[0],
+            Group(
+                entries=(),
+                name=words[0],
+                help=entry.summary,
+                rich_help_panel=entry.group,
+                no_args_is_help=True,
+                context_settings=_SETTINGS,
+            ),
+        )
+        assert isinstance(inner, Group)  # noqa: S101 - no command has the name of a group
+        inner.commands[words[1]] = UnloadedCommand(entry)
+
+    def get_params(self, ctx: Any) -> Any:
+        """Return the parameters as `Command` does."""
+        return _without_flag_types(super().get_params(ctx))
+
+
+def load_command(entry: Entry) -> Any:
+    """Import the module of a command and return the command with its arguments and options."""
+    module, name = entry.function.split(".")
+    function = getattr(import_module(f"marketswarm.cli.{module}"), name)
+    single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    settings = dict(_SETTINGS)
+    if entry.name == "exec":  # what follows the command's name belongs to the command
+        settings["allow_interspersed_args"] = False
+    single.command(
+        entry.name.split()[-1], cls=Command, rich_help_panel=entry.group, context_settings=settings
+    )(_ending_quietly(function))
+    return typer.main.get_command(single)
+
+
+def load_all_commands() -> TyperGroup:
+    """Return the program with every command loaded, for the documentation that is made from it."""
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)  # noqa: S101 - it has a callback
+    _load_commands_of(group)
+    return group
+
+
+def _load_commands_of(group: TyperGroup) -> None:
+    for name, command in group.commands.items():
+        if isinstance(command, TyperGroup):
+            _load_commands_of(command)
+        elif isinstance(command, UnloadedCommand):
+            group.commands[name] = load_command(command.entry)
+
+
+def _ending_quietly(command: Callable[P, None]) -> Callable[P, None]:
+    """Return the command with Ctrl-C, and a pipe that its reader has closed, as quiet ends with code 0."""
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+            sys.stdout.flush()
+        except KeyboardInterrupt:
+            raise Exit(Code.DONE, "") from None
+        except BrokenPipeError:
+            # or else the interpreter would complain about the pipe once more, at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise Exit(Code.DONE, "") from None
+
+    return run
+
+
+def _without_flag_types(params: list[Any]) -> list[Any]:
+    for param in params:
+        if getattr(param, "is_flag", False):
+            param.metavar = ""
+    return params
+
 
 app = typer.Typer(
     name="marketswarm",
+    cls=Group,
     help="A heartbeat bus for small fleets: run one, look at it, seed it, break it on purpose.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=_SETTINGS,
 )
-for command in (
-    up.up,
-    status.status,
-    alerts.alerts,
-    health.health,
-    topology.topology,
-    seed.seed,
-    validate.validate,
-    acl.acl,
-    control.stop,
-    control.start,
-    control.kill,
-    simulate.simulate,
-    silence.silence,
-    silences.silences,
-    silence.unsilence,
-    ack.ack,
-    dead.dead,
-    dead.resend,
-    new.new,
-    beat.beat,
-    check.check,
-):
-    app.command()(ended_well(command))
-# what follows the command is the command's
-app.command("exec", context_settings={"allow_interspersed_args": False})(ended_well(execute.execute))
-app.add_typer(notify.notify)
 
 
-def _version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"marketswarm {__version__}")
         raise typer.Exit
@@ -81,23 +212,27 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _root(
     _version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and end.")
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and end."),
     ] = False,
 ) -> None:
     pass
 
 
 def main() -> NoReturn:
-    """Runs a command and ends the process with its code."""
+    """Run a command and end the process with its code."""
+    output.replace_unencodable()
     if not sys.flags.safe_path and os.getcwd() not in sys.path:  # noqa: PTH109 - an entry of it is text
-        sys.path.append(os.getcwd())  # noqa: PTH109  # last: services of whose folder this is, and nothing else
+        sys.path.append(os.getcwd())  # noqa: PTH109  # last: only for the services of this folder
     try:
         app()
+    except SystemExit as library_end:  # for --help and for mistakes
+        event_loop.end_process(library_end.code if isinstance(library_end.code, int) else int(Code.DONE))
     except BaseException as error:
         end = exit_in(error)
         if end is None:
             raise
         if end.message:
             sys.stderr.write(f"marketswarm: {escape_lines(end.message)}\n")
-        sys.exit(end.code)
-    sys.exit(Code.DONE)
+        event_loop.end_process(end.code)
+    event_loop.end_process(Code.DONE)

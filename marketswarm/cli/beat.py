@@ -1,27 +1,27 @@
-# ruff: noqa: PLC0415 - a command loads what it needs when it runs
-"""`marketswarm beat`: a sign of life from a script, one or one after the other.
+"""`marketswarm beat`: send beats from a script, one or one after the other."""
 
-Nothing heavy is loaded for it: cron and shell loops start it again and again.
-"""
-
+import asyncio
+import os
+import secrets
+import signal
+import time
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Final
 
 import typer
 
-from marketswarm.cli.control import Svc
-from marketswarm.cli.options import DATA, Data, duration
+from marketswarm.bus import BusError
+from marketswarm.cli import event_loop, output
+from marketswarm.cli.beat_sender import BeatSender
+from marketswarm.cli.options import DATA, Data, Svc, parse_duration, require_service_name
+from marketswarm.exit import Code, Exit
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from marketswarm.cli.post import Post
-
-_WHOLE_SEC = 8.0  # for one beat, whatever hangs: three buses at two seconds each, and a look-up
-_LOOK_EVERY_SEC = 1.0
+_MIN_EVERY_SEC: Final = 0.05
+_CHECK_PARENT_SEC: Final = 1.0
+_GOODBYE_WITHIN_SEC: Final = 1.0
 
 
-class State(StrEnum):
+class Status(StrEnum):
     """What a beat may say of its sender."""
 
     OK = "ok"
@@ -32,7 +32,7 @@ class State(StrEnum):
 def beat(
     svc: Svc,
     *,
-    status: Annotated[State, typer.Option("--status", help="How it is; stopping is a goodbye.")] = State.OK,
+    status: Annotated[Status, typer.Option("--status", help="How it is; stopping is a goodbye.")] = Status.OK,
     detail: Annotated[
         str | None, typer.Option("--detail", metavar="TEXT", help="Why, or what else is worth knowing.")
     ] = None,
@@ -40,129 +40,99 @@ def beat(
         float | None,
         typer.Option(
             "--every",
-            parser=duration,
+            parser=parse_duration,
             metavar="10s",
             help="Go on beating, until Ctrl-C or until the program that started this is gone.",
         ),
     ] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say where it went.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print where it went.")] = False,
     data: Data = DATA,
 ) -> None:
     """Send one beat for a service, to the bus and channel that the truth has for it."""
-    from marketswarm.cli.post import Post
-
-    need_a_name(svc)
-    if every is not None and every < 0.05:
-        raise typer.BadParameter("--every: at least 0.05 s")
-    if every is None:
-        _bounded(lambda: _send(Post(svc, data), status, detail, None, verbose))
-        return
-    import os
-    import secrets
-
-    parent = os.getppid()  # asked before the first beat: who started this may end with it
-    post = Post(svc, data, secrets.token_hex(6))
-    _bounded(lambda: _send(post, status, detail, every, verbose))
-    _go_on(post, status, detail, every, parent)
+    require_service_name(svc)
+    if every is not None and every < _MIN_EVERY_SEC:
+        raise typer.BadParameter(f"--every: at least {_MIN_EVERY_SEC:g} s")
+    parent = os.getppid()  # asked before the first beat: the program that started this may end with it
+    sender = BeatSender(svc, data, None if every is None else secrets.token_hex(6))
+    event_loop.run(_beat(sender, status, detail, every, parent, verbose=verbose))
 
 
-def need_a_name(svc: str, where: str = "SVC") -> None:
-    """Raises BadParameter, for the argument `where`, for what can't be the name of a service."""
-    from marketswarm.cli.whereto import NAME
-
-    if not NAME.fullmatch(svc):
-        raise typer.BadParameter(
-            f"{svc!r} is not a name: a letter, then up to 62 letters, digits or _ . -", param_hint=where
-        )
+def print_unknown_service(svc: str, more: str = "") -> None:
+    """Print, to stderr, that the truth does not name a service."""
+    typer.echo(f"marketswarm: the truth does not name {svc}, nobody watches it{more}", err=True)
 
 
-def _send(post: "Post", status: State, detail: str | None, every_sec: float | None, verbose: bool) -> None:
-    """The first beat, or the only one. Raises Exit, code 3, when its bus is away."""
-    from marketswarm.cli.wire import AwayError
-    from marketswarm.exit import Code, Exit
-
-    post.look()
+async def _beat(
+    sender: BeatSender,
+    status: Status,
+    detail: str | None,
+    every_sec: float | None,
+    parent: int,
+    *,
+    verbose: bool,
+) -> None:
+    """Send one beat, and more if `every_sec` is given. Raises Exit, code 3, if the first one fails."""
+    await sender.refresh_truth()
     try:
-        heard = post.beat(status.value, detail, every_sec)
-    except AwayError as error:
-        raise Exit(Code.NO_BUS, f"no beat: {post.to.bus} at {error}") from None
-    if not post.to.named:
-        where = f"sent to {post.to.channel} on {post.where}"
-        typer.echo(f"{unwatched(post.svc)} ({where})", err=True)
+        heard = await sender.publish(status.value, detail, every_sec)
+    except BusError as error:
+        raise Exit(Code.NO_BUS, f"no beat: {sender.describe(error)}") from None
+    to = sender.destination
+    if not to.known:
+        print_unknown_service(sender.svc, f" (sent to {to.channel} on {sender.where})")
     elif verbose:
-        typer.echo(f"{post.svc} beats on {post.to.channel}, {post.where}: heard by {heard}")
+        output.print_line(f"{sender.svc} beats on {to.channel}, {sender.where}: heard by {heard}")
+    if every_sec is not None:
+        await _beat_until_stopped(sender, status, detail, every_sec, parent)
+    await sender.aclose()
 
 
-def unwatched(svc: str) -> str:
-    """What to say of a name that the truth does not know."""
-    return f"marketswarm: the truth does not name {svc}, nobody watches it"
-
-
-def _bounded(work: "Callable[[], None]") -> None:
-    """Does it in a thread that nobody waits for too long: the system's look-up of a name has no bound."""
-    import threading
-
-    from marketswarm.exit import Code, Exit
-
-    failed: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            work()
-        except BaseException as error:  # noqa: BLE001 - told by the thread that waits
-            failed.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(_WHOLE_SEC)
-    if thread.is_alive():
-        raise Exit(Code.NO_BUS, f"no beat: no answer within {_WHOLE_SEC:g} s")
-    if failed:
-        raise failed[0]
-
-
-def _go_on(post: "Post", status: State, detail: str | None, every_sec: float, parent: int) -> None:
-    """Beats until a signal, then says goodbye; no goodbye when who started this is gone: that was a crash."""
-    import os
-    import signal
-    import time
-
-    from marketswarm.cli.wire import AwayError
-
-    def leave(*_: object) -> None:
-        raise KeyboardInterrupt
-
+async def _beat_until_stopped(
+    sender: BeatSender, status: Status, detail: str | None, every_sec: float, parent: int
+) -> None:
+    """Beat until a signal comes, then say goodbye; without a goodbye if our parent process has crashed."""
+    stopped, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            loop.add_signal_handler(number, stopped.set)
     due, trouble = time.monotonic() + every_sec, ""
-    try:
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, leave)
-        while os.getppid() == parent:
-            left = due - time.monotonic()
-            if left > 0:
-                time.sleep(min(left, _LOOK_EVERY_SEC))
-                continue
+    while os.getppid() == parent:
+        left_sec = due - time.monotonic()
+        if left_sec <= 0:
             due = max(due + every_sec, time.monotonic())
-            trouble = _again(post, status, detail, every_sec, trouble)
-    except KeyboardInterrupt:
-        post.reconnect()
-        try:
-            post.beat("stopping", within_sec=1.0)
-        except AwayError:
+            trouble = await _beat_again(sender, status, detail, every_sec, trouble)
+        elif await _is_set_within(stopped, min(left_sec, _CHECK_PARENT_SEC)):
+            await _say_goodbye(sender)
             return
 
 
-def _again(post: "Post", status: State, detail: str | None, every_sec: float, trouble: str) -> str:
-    """One more beat; what is in its way, told when that changes."""
-    from marketswarm.cli.wire import AwayError
-
-    post.look()
+async def _beat_again(
+    sender: BeatSender, status: Status, detail: str | None, every_sec: float, last_trouble: str
+) -> str:
+    """Send one more beat. Return why it failed, '' if it did not; print that when it changes."""
+    await sender.refresh_truth()
     try:
-        post.beat(status.value, detail, every_sec)
-    except AwayError as error:
-        found = f"{post.to.bus} at {error}"
-    else:
-        found = ""
-    if found != trouble:
-        typer.echo(f"marketswarm: {f'no beat: {found}' if found else 'beats arrive again'}", err=True)
-    return found
+        await sender.publish(status.value, detail, every_sec)
+        trouble = ""
+    except BusError as error:
+        trouble = sender.describe(error)
+    if trouble != last_trouble:
+        message = f"no beat: {trouble}" if trouble else "beats arrive again"
+        typer.echo(f"marketswarm: {message}", err=True)
+    return trouble
+
+
+async def _say_goodbye(sender: BeatSender) -> None:
+    sender.forget_failures()
+    try:
+        await sender.publish("stopping", within_sec=_GOODBYE_WITHIN_SEC)
+    except BusError:
+        return
+
+
+async def _is_set_within(event: asyncio.Event, within_sec: float) -> bool:
+    try:
+        async with asyncio.timeout(within_sec):
+            return await event.wait()
+    except TimeoutError:
+        return False

@@ -1,4 +1,7 @@
-"""`marketswarm check` for `--help` and for mistakes; without one it does not come as far as here."""
+"""`marketswarm check` as the list of commands knows it: for `--help` and for mistakes.
+
+A correct `marketswarm check` is answered by `marketswarm.cli.main` and never comes this far.
+"""
 
 from typing import Annotated
 
@@ -15,4 +18,4 @@ def check(
     ] = False,
 ) -> None:
     """For health checks: does the agent here, whose MARKETSWARM_ALIVE_FILE this is, make progress?"""
-    cli.answer(ready=ready)
+    cli.check_alive(ready=ready)

@@ -1,40 +1,53 @@
-# ruff: noqa: PLC0415 - a command loads what it needs when it runs
-"""`marketswarm dead` and `resend`: what could not be delivered, and once more with it."""
+"""`marketswarm dead` and `resend`: messages that a channel did not take for good, and another try."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any, Final
 
 import typer
+from rich.table import Table
 
-from marketswarm.cli.options import DATA, WITHIN_SEC, By, Data, Json, Within, person
+from marketswarm.bus import Bus
+from marketswarm.channels.message import parse
+from marketswarm.cli import event_loop, output, tables
+from marketswarm.cli.event_text import format_moment
+from marketswarm.cli.fleet_view import ask_buses, open_fleet
+from marketswarm.cli.notifier import request_notifier
+from marketswarm.cli.options import DATA, WITHIN_SEC, By, Data, Json, Within, author_name
+from marketswarm.operator import ALL, DEAD, Do
+from marketswarm.text import escape_text
 
-if TYPE_CHECKING:
-    from rich.table import Table
+_MAX_ENTRIES: Final = 10_000
 
-    from marketswarm.cli.undelivered import Undelivered
+
+@dataclass(frozen=True, slots=True)
+class DeadMessage:
+    """A message that a channel did not take: why, and when it gave up (`ts`, epoch seconds, or None)."""
+
+    id: str
+    channel: str
+    reason: str
+    ts: float | None
+    title: str
+    text: str
+    severity: str
 
 
 def dead(as_json: Json = False, data: Data = DATA) -> None:
     """Show the messages that a channel did not take for good, and why."""
-    import asyncio
-    import time
-
-    from marketswarm.cli import paper
-
-    found, notes = asyncio.run(_read(data))
+    messages, failed = event_loop.run(_read_from_fleet(data))
     if as_json:
-        import orjson
-
-        paper.raw(orjson.dumps(found))
+        output.print_json(messages)
         return
-    if found:
-        paper.console().print(_table(found, time.time()))
-        paper.line("`marketswarm resend ID` sends one again, `marketswarm resend --all` all of them")
+    if messages:
+        tables.print_drawing(_draw_table(messages, time.time()))
+        output.print_line("`marketswarm resend ID` sends one again, `marketswarm resend --all` all of them")
     else:
-        paper.line("everything was delivered")
-    for note in notes:
-        paper.line(note, "33")
+        output.print_line("everything was delivered")
+    for bus, why in failed.items():
+        output.print_line(f"bus {bus} does not answer: {why}", output.YELLOW)
 
 
 def resend(
@@ -47,38 +60,61 @@ def resend(
     data: Data = DATA,
 ) -> None:
     """Send again what could not be delivered, under the same id, over the channel that did not take it."""
-    import asyncio
-
-    from marketswarm.cli import paper
-    from marketswarm.cli.asking import ask, made
-    from marketswarm.operator import ALL, Do
-
     if (ident is None) is not every:
         raise typer.BadParameter("which? Say an id of `marketswarm dead`, or --all")
-    asyncio.run(ask(made(Do.RESEND, ident or ALL, person(by)), within, data, paper.line))
+    request_notifier(Do.RESEND, ident or ALL, author_name(by), within, data)
 
 
-async def _read(data: Path) -> tuple[list["Undelivered"], list[str]]:
-    from marketswarm.cli.sight import sight
-    from marketswarm.cli.undelivered import undelivered
+async def read_dead_messages(buses: Sequence[Bus]) -> tuple[list[DeadMessage], dict[str, str]]:
+    """Read the dead messages of every bus, the oldest first. Return the buses that failed with them.
 
-    async with sight(data) as fleet:
-        found, away = await undelivered(fleet.buses())
-    return found, [f"bus {bus} does not answer: {why}" for bus, why in away.items()]
+    Raises:
+        Exit: code 3, when no bus answers.
+    """
+    entries, failed = await ask_buses(buses, lambda bus: bus.client.xrange(DEAD, count=_MAX_ENTRIES))
+    return merge_entries(fields for found in entries.values() for _, fields in found), failed
 
 
-def _table(found: Sequence["Undelivered"], now: float) -> "Table":
-    from rich.table import Table
+def merge_entries(entries: Iterable[Any]) -> list[DeadMessage]:
+    """Return each message and channel once, by its latest entry, the oldest first; skip other entries."""
+    latest: dict[tuple[str, str], DeadMessage] = {}
+    for each in filter(None, map(_parse, entries)):
+        other = latest.get((each.id, each.channel))
+        if other is None or (each.ts or 0.0) >= (other.ts or 0.0):
+            latest[each.id, each.channel] = each
+    return sorted(latest.values(), key=lambda each: each.ts or 0.0)
 
-    from marketswarm.cli.words import moment
-    from marketswarm.text import escape_text
 
+async def _read_from_fleet(data: Path) -> tuple[list[DeadMessage], dict[str, str]]:
+    async with open_fleet(data) as fleet:
+        return await read_dead_messages(fleet.buses())
+
+
+def _parse(fields: dict[bytes, bytes]) -> DeadMessage | None:
+    message = parse(fields.get(b"message", b""))
+    if message is None:
+        return None
+    channel, reason, ts = (
+        fields.get(name, b"").decode(errors="replace") for name in (b"channel", b"reason", b"ts")
+    )
+    return DeadMessage(
+        message.id, channel, reason, _parse_time(ts), message.title, message.text, str(message.severity)
+    )
+
+
+def _parse_time(text: str) -> float | None:
+    try:
+        found = float(text)
+    except ValueError:
+        return None
+    return found if 0 <= found <= 1e11 else None
+
+
+def _draw_table(messages: Sequence[DeadMessage], now: float) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for head in ("id", "channel", "since"):
+    for head in ("id", "channel", "since", "why", "what"):
         table.add_column(head, overflow="fold")
-    for head in ("why", "what"):
-        table.add_column(head, overflow="fold")
-    for each in found:
-        since = "-" if each.ts is None else moment(each.ts, now)
+    for each in messages:
+        since = "-" if each.ts is None else format_moment(each.ts, now)
         table.add_row(*map(escape_text, (each.id, each.channel, since, each.reason, each.title)))
     return table

@@ -1,5 +1,4 @@
-# ruff: noqa: PLC0415 - a command loads what it needs when it runs
-"""`marketswarm health`: the latest word on each service."""
+"""`marketswarm health`: the latest alert or ok of each service."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,7 +6,13 @@ from typing import Annotated, Any
 
 import typer
 
+from marketswarm.cli import event_loop, output
+from marketswarm.cli.event_text import describe_event, format_seconds
+from marketswarm.cli.fleet_view import FleetView, open_fleet
 from marketswarm.cli.options import DATA, Data, Json
+from marketswarm.exit import Code, Exit
+from marketswarm.fleet.green import objects
+from marketswarm.truth import SYSTEM, nearest
 
 
 def health(
@@ -16,50 +21,46 @@ def health(
     data: Data = DATA,
 ) -> None:
     """Show the latest alert or ok of each service, as kept under health:<svc>."""
-    import asyncio
-
-    from marketswarm.cli import paper
-
-    found = asyncio.run(_read(svc, data))
+    events = event_loop.run(_read_health(svc, data))
     if as_json:
-        import orjson
-
-        paper.raw(orjson.dumps(found if svc is None else found[svc]))
+        output.print_json(events if svc is None else events[svc])
         return
-    width = max(map(len, found), default=0)
-    for name, word in found.items():
-        paper.line(f"{name:<{width}}  {_said(word)}", _style(word))
+    width = max(map(len, events), default=0)
+    for name, event in events.items():
+        output.print_line(f"{name:<{width}}  {_describe(event)}", _style(event))
 
 
-async def _read(svc: str | None, data: Path) -> dict[str, Any]:
-    """The objects by service; None for a service that nobody vouches for."""
-    from marketswarm.cli.sight import sight
-    from marketswarm.exit import Code, Exit
-    from marketswarm.fleet.green import objects
-    from marketswarm.truth import SYSTEM, nearest
-
-    async with sight(data) as fleet:
-        names = sorted({*fleet.truth.services, *(watch.svc for watch in fleet.truth.watched())})
-        if svc is not None and svc not in names:
-            hint = nearest(svc, names)
-            raise Exit(
-                Code.CONFIGURATION,
-                f"the truth has no service {svc}; " + (f"did you mean {hint}?" if hint else ", ".join(names)),
-            )
-        wanted = names if svc is None else [svc]
-        words = await objects(fleet.bus(SYSTEM), [f"health:{name}" for name in wanted])
-    return {name: word or None for name, word in zip(wanted, words, strict=True)}
+async def _read_health(svc: str | None, data: Path) -> dict[str, Any]:
+    """Return the latest event of one service or of all; None for a service without one."""
+    async with open_fleet(data) as fleet:
+        wanted = _select_services(svc, fleet)
+        events = await objects(fleet.bus(SYSTEM), [f"health:{name}" for name in wanted])
+    return {name: event or None for name, event in zip(wanted, events, strict=True)}
 
 
-def _said(word: Mapping[str, Any] | None) -> str:
-    from marketswarm.cli.words import seconds, sentence
+def _select_services(svc: str | None, fleet: FleetView) -> list[str]:
+    """Return the given service, or all of them. Raises Exit, code 2, for one that the truth does not know."""
+    names = sorted({*fleet.truth.services, *(watch.svc for watch in fleet.truth.watched())})
+    if svc is None:
+        return names
+    if svc not in names:
+        hint = nearest(svc, names)
+        raise Exit(
+            Code.CONFIGURATION,
+            f"the truth has no service {svc}; " + (f"did you mean {hint}?" if hint else ", ".join(names)),
+        )
+    return [svc]
 
-    if word is None:
+
+def _describe(event: Mapping[str, Any] | None) -> str:
+    if event is None:
         return "-------- · nobody vouches for it"
-    if "age_sec" in word:
-        return f"{sentence(word)}, last beat {seconds(word['age_sec'])} before that"
-    return sentence(word)
+    if "age_sec" in event:
+        return f"{describe_event(event)}, last beat {format_seconds(event['age_sec'])} before that"
+    return describe_event(event)
 
 
-def _style(word: Mapping[str, Any] | None) -> str:
-    return "2" if word is None else "32" if str(word.get("type")).endswith("_ok") else "31"
+def _style(event: Mapping[str, Any] | None) -> str:
+    if event is None:
+        return output.DIM
+    return output.GREEN if str(event.get("type")).endswith("_ok") else output.RED

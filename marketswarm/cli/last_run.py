@@ -1,9 +1,9 @@
-"""How a command's last run ended: what stands in `run:<svc>`, and its words. Pure.
+"""The outcome of a command under `marketswarm exec`: the value of `run:<svc>`, and its text. Pure.
 
     {"svc":"backup","ok":false,"code":3,"took_sec":12.4,"ts":1762433458.125,"said":"exit 3 after 12.4 s"}
 
-`ts` is when it ended, in epoch seconds; `signal` is there if one ended it, `limit_sec` if its time was up.
-The command itself is not: its arguments may hold a secret.
+`ts` is when it ended, in epoch seconds; `signal` is there if a signal ended it, `limit_sec` if its time limit
+did. The command line is left out: its arguments may hold a secret.
 """
 
 import signal
@@ -16,17 +16,18 @@ import orjson
 from marketswarm.text import format_duration
 
 KEPT_SEC: Final = 35 * 86_400.0
-"""How long the key lives, or twice the timeout if that is more: a monthly job's last run can be seen."""
+"""How long the key lives, or twice the timeout if that is more: the last run of a monthly job can be seen."""
 
 LIMIT_CODE: Final = 124
-"""The exit code for a time limit that was over, whatever the command made of it; as `timeout` has it."""
+"""The exit code for a time limit that was over, whatever the command's own code was; as `timeout` has it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """A run that is over. `code` as a shell has it: 128 and its number for a signal, 124 for a time limit.
+class CommandRun:
+    """A run that has ended.
 
-    `limit_sec` is its time limit, if that is what ended it; `why` says why it could not be started at all.
+    `code` is what a shell would give: 128 plus its number for a signal, 124 for a time limit. `limit_sec` is
+    the time limit if that ended the run, `why` the reason if it could not be started at all.
     """
 
     code: int
@@ -38,12 +39,12 @@ class Run:
 
     @property
     def ok(self) -> bool:
-        """Whether it did what it was to do."""
+        """Whether the command did what it was to do: its exit code is 0."""
         return self.code == 0
 
     @property
     def said(self) -> str:
-        """`exit 3 after 12.4 s`."""
+        """The outcome as text: `exit 3 after 12.4 s`."""
         if self.why is not None:
             return f"not started: {self.why}"
         end = f"ended by {self.signal}" if self.signal else f"exit {self.code}"
@@ -51,7 +52,7 @@ class Run:
         return f"{end} after {format_duration(self.took_sec)}{limit}"
 
     def encode(self, svc: str) -> bytes:
-        """The JSON for `run:<svc>`."""
+        """Return the JSON for `run:<svc>`."""
         found: dict[str, Any] = {"svc": svc, "ok": self.ok, "code": self.code}
         found |= {"took_sec": round(self.took_sec, 3), "ts": round(self.ended_at, 3)}
         found |= {"signal": self.signal} if self.signal else {}
@@ -59,24 +60,28 @@ class Run:
         return orjson.dumps(found | {"said": self.said})
 
 
-def ended(status: int, took_sec: float, ended_at: float, limit_sec: float | None = None) -> Run:
-    """The run of a process that ended with `status`, which is minus the number of a signal that ended it."""
-    name = _name(-status) if status < 0 else None
-    code = 128 - status if status < 0 else status
-    return Run(code if limit_sec is None else LIMIT_CODE, took_sec, ended_at, name, limit_sec)
+def make_run(status: int, took_sec: float, ended_at: float, limit_sec: float | None = None) -> CommandRun:
+    """Return the run of a process that ended.
 
-
-def in_short(run: Mapping[str, Any], clock: Callable[[Any], str]) -> str | None:
-    """What to show of the object in `run:<svc>`; None where it is not such a one.
-
-    `last run exit 3 after 12.4 s at 14:02:11`
+    Args:
+        status: its exit status, or minus the number of the signal that ended it.
+        took_sec: how long it ran.
+        ended_at: when it ended, in epoch seconds.
+        limit_sec: its time limit, if that is what ended it.
     """
+    name = _signal_name(-status) if status < 0 else None
+    code = 128 - status if status < 0 else status
+    return CommandRun(code if limit_sec is None else LIMIT_CODE, took_sec, ended_at, name, limit_sec)
+
+
+def describe_last_run(run: Mapping[str, Any], format_ts: Callable[[Any], str]) -> str | None:
+    """Return `last run exit 3 after 12.4 s at 14:02` for the object in `run:<svc>`; None if it is no run."""
     said = run.get("said")
-    return f"last run {said[:100]} at {clock(run.get('ts'))}" if isinstance(said, str) and said else None
+    return f"last run {said[:100]} at {format_ts(run.get('ts'))}" if isinstance(said, str) and said else None
 
 
-def _name(number: int) -> str:
+def _signal_name(number: int) -> str:
     try:
         return signal.Signals(number).name
-    except ValueError:  # a real-time one
+    except ValueError:  # a real-time signal
         return f"signal {number}"

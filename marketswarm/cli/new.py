@@ -1,134 +1,131 @@
-# ruff: noqa: PLC0415 - a command loads what it needs when it runs
-"""`marketswarm new`: a service to begin with, which runs and is proven to run before anything is in it.
+"""`marketswarm new`: write a new service that runs at once, with a test that proves it.
 
-All is looked at before anything is written, and what was written is taken back if something can't be.
+Only new files are written, all of them or none. What belongs into a file that somebody wrote by hand,
+truth.json and compose.yaml, is printed to be pasted; a truth.json that is not there yet is written.
 """
 
+import contextlib
+import json
+import keyword
+import os
+import textwrap
+from collections.abc import Mapping
+from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from string import Template
+from typing import Annotated, Any, Final
 
 import typer
 
-if TYPE_CHECKING:
-    from marketswarm.cli.drafts import Drafts
+from marketswarm.cli import output
+from marketswarm.cli.options import require_service_name
+from marketswarm.cli.validate import read_truth_file
+from marketswarm.exit import Code, Exit
+from marketswarm.fleet.modules import modules_of
+from marketswarm.truth import TruthError, load
 
-_FILES = {
-    "__init__.py": "services/{}/__init__.py",
-    "__main__.py": "services/{}/__main__.py",
-    "section.py": "services/{}/section.py",
-    "loop.py": "services/{}/loop.py",
+_FILES: Final = {  # template: the file that it becomes
+    "__init__.py": "services/{0}/__init__.py",
+    "__main__.py": "services/{0}/__main__.py",
+    "section.py": "services/{0}/section.py",
+    "loop.py": "services/{0}/loop.py",
     "test.py": "tests/services/{0}/test_{0}.py",
 }
-_INTERVAL_SEC = 10
-_WATCHERS = ("healer", "sentinel", "notifier", "bootstrap")
+_DEFAULT_INTERVAL_SEC: Final = 10
+_OTHER_PROGRAMS: Final = ("healer", "sentinel", "notifier", "bootstrap")
+_OUR_COMPOSE_ANCHOR: Final = "x-agent: &agent"
+_STARTER_TRUTH: Final[dict[str, Any]] = {
+    "version": 1,
+    "services": {"healer": {"threshold": {"heartbeat_cadence": 30}}, "sentinel": {}, "notifier": {}},
+}
 
 
 def new(
     svc: Annotated[str, typer.Argument(metavar="NAME", help="The name of the service: prices.")],
     truth: Annotated[
-        Path, typer.Option("--truth", envvar="TRUTH_PATH", metavar="FILE", help="The truth to put it into.")
+        Path, typer.Option("--truth", envvar="TRUTH_PATH", metavar="FILE", help="The truth it is for.")
     ] = Path("truth.json"),
 ) -> None:
-    """Write a service, its section of the truth, its test and its compose entry, all of which run at once."""
-    from marketswarm.cli import paper
+    """Write a service and its test, and print its section of the truth and its compose entry.
 
-    module = _module(svc)
-    _need_free(svc, module)
-    drafts = _drafts(svc, module, truth)
-    drafts.write()
-    for line in [*drafts.said, "", *_next_steps(svc, module)]:
-        paper.line(line)
+    Where there is no truth.json, one is written that has the section.
+    """
+    module = _module_name(svc)
+    _require_unused(svc, module)
+    drafts = _draft_files(svc, module)
+    section = None
+    if truth.exists():
+        section = _section_for(svc, truth)
+    else:
+        drafts[truth] = _to_json(_with_section(_STARTER_TRUTH, svc, _section(svc, _DEFAULT_INTERVAL_SEC)))
+    _write_files(drafts)
+    for path in drafts:
+        output.print_line(f"wrote {path}")
+    if section is not None:
+        _print_snippet(f'put this into "services" of {truth}:', _to_json({svc: section})[2:-3])
+    compose = Path("compose.yaml")
+    if compose.is_file():
+        _print_snippet(
+            f"to run it in containers, put this into {compose}:", compose_entry(compose, svc, module)
+        )
+    _print_next_steps(svc, module)
 
 
-def _module(svc: str) -> str:
-    """The package that is to run it. Raises BadParameter for what is no name for a service, or a package."""
-    import keyword
-
-    from marketswarm.cli.beat import need_a_name
-
-    need_a_name(svc, "NAME")
+def _module_name(svc: str) -> str:
+    """Return the package that is to run a service. Raises BadParameter if its name does not fit one."""
+    require_service_name(svc, "NAME")
     module = svc.replace("-", "_")
     if not module.isidentifier() or keyword.iskeyword(module):
         raise typer.BadParameter(f"{svc}: {module} can't be the name of a Python package", param_hint="NAME")
-    if svc in _WATCHERS:
+    if svc in _OTHER_PROGRAMS:
         raise typer.BadParameter(f"{svc} is a program of its own here", param_hint="NAME")
     return module
 
 
-def _need_free(svc: str, module: str) -> None:
-    """Raises Exit, code 2, when there is such a service, here or where marketswarm is installed."""
-    from marketswarm.exit import Code, Exit
-    from marketswarm.fleet.modules import modules_of
-
+def _require_unused(svc: str, module: str) -> None:
+    """Raise Exit, code 2, when there is such a service, here or where marketswarm is installed."""
     if svc in modules_of([svc]):
         raise Exit(Code.CONFIGURATION, f"{svc}: there is a services.{module} already")
 
 
-def _drafts(svc: str, module: str, truth: Path) -> "Drafts":
-    """What is to be written, all of it."""
-    from importlib.resources import files
-    from string import Template
-
-    from marketswarm.cli.compose_text import entry, with_service
-    from marketswarm.cli.drafts import Drafts
-
-    drafts = Drafts()
-    for template, path in _FILES.items():
-        text = files("marketswarm.cli").joinpath("templates", f"{template}.txt").read_text("utf-8")
-        drafts.add(Path(path.format(module)), Template(text).substitute(svc=svc, module=module))
-    _draft_truth(drafts, svc, truth)
-    compose = Path("compose.yaml")
-    raw = compose.read_bytes() if compose.is_file() else b""
-    longer = with_service(raw.decode("utf-8", "surrogateescape"), svc, module)
-    if longer is not None:
-        drafts.replace(compose, raw, longer.encode("utf-8", "surrogateescape"), f"its service {svc}")
-    else:
-        why = "not plain enough to be added to" if raw else "not there yet"
-        remark = f"compose.yaml is {why}; docker compose -f compose.yaml -f compose.{svc}.yaml up"
-        drafts.add(Path(f"compose.{svc}.yaml"), "services:\n" + entry(svc, module), remark)
+def _draft_files(svc: str, module: str) -> dict[Path, str]:
+    """Return the text of each file to write. Raises Exit, code 2, when one is there already."""
+    drafts = {}
+    for template, name in _FILES.items():
+        path = Path(name.format(module))
+        if os.path.lexists(path):
+            raise Exit(Code.CONFIGURATION, f"{path} is there already: it is not touched")
+        drafts[path] = _fill_template(template, svc, module)
     return drafts
 
 
-def _draft_truth(drafts: "Drafts", svc: str, path: Path) -> None:
-    """The truth with its section. Raises Exit, code 2, when it has one, or is no valid truth with it."""
-    import json
+def _fill_template(template: str, svc: str, module: str) -> str:
+    text = files("marketswarm.cli").joinpath("templates", f"{template}.txt").read_text("utf-8")
+    return Template(text).substitute(svc=svc, module=module)
 
-    from marketswarm.cli.document import read
-    from marketswarm.cli.truth_text import with_section
-    from marketswarm.exit import Code, Exit
-    from marketswarm.truth import TruthError, load
 
-    if not path.exists():
-        drafts.add(path, with_section(_STARTER, svc, _section(svc, _INTERVAL_SEC)))
-        return
-    raw, loaded = read(path)
+def _section_for(svc: str, path: Path) -> dict[str, Any]:
+    """Return a section for the service that the truth in that file would accept.
+
+    Raises:
+        Exit: code 2, when the truth has such a section already or would not be valid with a new one.
+    """
+    raw, loaded = read_truth_file(path)
     if svc in loaded.truth.services:
         raise Exit(Code.CONFIGURATION, f"{path}: {svc} has a section already")
     section = _section(svc, _interval_sec(loaded.truth.cadence_sec()))
     try:
-        text = with_section(raw.decode(), svc, section)
-        load(text.encode())
-        fits, why = (
-            json.loads(text) == _extended(json.loads(raw), svc, section),
-            "it would become another one",
-        )
-    except (TruthError, ValueError) as error:
-        fits, why = False, str(error)
-    if not fits:
-        written = json.dumps({svc: section}, indent=2)
-        by_hand = f"{path}: a section for {svc} does not fit in ({why}). By hand it would be:\n{written}"
-        raise Exit(Code.CONFIGURATION, by_hand)
-    drafts.replace(path, raw, text.encode(), f"its section {svc}")
-
-
-def _extended(document: dict[str, Any], svc: str, section: dict[str, Any]) -> dict[str, Any]:
-    document["services"][svc] = section
-    return document
+        load(json.dumps(_with_section(json.loads(raw), svc, section)).encode())
+    except TruthError as error:
+        raise Exit(Code.CONFIGURATION, f"{path}: a section for {svc} does not fit in: {error}") from None
+    return section
 
 
 def _interval_sec(cadence_sec: float | None) -> float:
-    """As often as others beat, or three times in a timeout that is shorter than theirs."""
-    return _INTERVAL_SEC if cadence_sec is None else min(_INTERVAL_SEC, round(cadence_sec / 3, 3))
+    """Return the default interval, or a third of the fleet's timeout if that is shorter."""
+    if cadence_sec is None:
+        return _DEFAULT_INTERVAL_SEC
+    return min(_DEFAULT_INTERVAL_SEC, round(cadence_sec / 3, 3))
 
 
 def _section(svc: str, interval_sec: float) -> dict[str, Any]:
@@ -145,27 +142,64 @@ def _section(svc: str, interval_sec: float) -> dict[str, Any]:
     }
 
 
-_STARTER = """{
-  "version": 1,
-  "services": {
-    "healer": {"threshold": {"heartbeat_cadence": 30}},
-    "sentinel": {},
-    "notifier": {}
-  }
-}
-"""
+def _with_section(document: Mapping[str, Any], svc: str, section: dict[str, Any]) -> dict[str, Any]:
+    return {**document, "services": {**document["services"], svc: section}}
 
 
-def _next_steps(svc: str, module: str) -> list[str]:
-    ours = Path("Makefile").is_file() and "simulate:" in Path("Makefile").read_text("utf-8", "replace")
+def _to_json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def _write_files(drafts: Mapping[Path, str]) -> None:
+    """Write new files. Raises Exit, code 2, when one can't be written; the others are then removed again."""
+    made: list[Path] = []
+    try:
+        for path, text in drafts.items():
+            made += _make_folders(path.parent)
+            with path.open("x", encoding="utf-8") as file:
+                made.append(path)
+                file.write(text)
+    except OSError as error:
+        for path in reversed(made):
+            with contextlib.suppress(OSError):
+                path.rmdir() if path.is_dir() else path.unlink()
+        why = f"{error.filename or 'files'}: {error.strerror or error}"
+        raise Exit(Code.CONFIGURATION, f"{why}; nothing was written") from None
+
+
+def _make_folders(folder: Path) -> list[Path]:
+    """Make a folder and its parents. Return those that were missing, the outermost first."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    return list(reversed(missing))
+
+
+def compose_entry(compose: Path, svc: str, module: str) -> str:
+    """Return the service's entry for a compose file: like its neighbours' in ours, a plain one elsewhere."""
+    ours = _OUR_COMPOSE_ANCHOR in compose.read_text("utf-8", "replace")
+    return _fill_template("compose-ours.yaml" if ours else "compose.yaml", svc, module)
+
+
+def _print_snippet(head: str, text: str) -> None:
+    for line in ["", head, "", *textwrap.dedent(text).rstrip().splitlines()]:
+        output.print_line(line if line in ("", head) else f"  {line}")
+
+
+def _print_next_steps(svc: str, module: str) -> None:
     run, simulate = "marketswarm up", f"marketswarm simulate {svc}"
-    if ours:
+    if _in_our_tree():
         run, simulate = "make run", f"make simulate SVC={svc}"
-    hints = [
+    steps = [
         (run, "starts it with all the others; a fleet that runs already, when it is started again"),
         (simulate, "its miss and its ok, while that runs"),
         (f"python -m pytest tests/services/{module}", "the same on real servers, in seconds"),
         (f"services/{module}/loop.py", "is where its work goes"),
     ]
-    width = max(len(what) for what, _ in hints)
-    return [f"  {what:<{width}}  {meaning}" for what, meaning in hints]
+    width = max(len(what) for what, _ in steps)
+    for line in ["", *(f"  {what:<{width}}  {meaning}" for what, meaning in steps)]:
+        output.print_line(line)
+
+
+def _in_our_tree() -> bool:
+    makefile = Path("Makefile")
+    return makefile.is_file() and "simulate:" in makefile.read_text("utf-8", "replace")

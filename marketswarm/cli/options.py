@@ -1,39 +1,50 @@
-"""Options that several commands share, and how they are read."""
+"""Options and arguments that several commands share, and how their values are parsed."""
 
+import getpass
 import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-_UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
+_UNITS_SEC = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
+_SERVICE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
 
 
-def duration(text: str | float) -> float:
-    """`90`, `30s`, `10m`, `1h`, `2d` in seconds; a number, which an option's default is, as it is."""
+def parse_duration(text: str | float) -> float:
+    """Parse `90`, `30s`, `10m`, `1h` or `2d` into seconds; return a number (a default) unchanged."""
     if isinstance(text, float):
         return text
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip().lower())
-    if match is None or match[2] not in _UNITS:
-        raise typer.BadParameter(f"{text!r} is no duration; one is 30s, 10m, 1h or 2d")
-    return float(match[1]) * _UNITS[match[2]]
+    if match is None or match[2] not in _UNITS_SEC:
+        raise typer.BadParameter(f"{text!r} is no duration; write 30s, 10m, 1h or 2d")
+    return float(match[1]) * _UNITS_SEC[match[2]]
 
 
-def person(name: str | None) -> str:
-    """Who does it: the name that was given, else that of the login. Raises BadParameter when neither is."""
-    import getpass  # noqa: PLC0415 - few commands ask
+def require_service_name(svc: str, argument: str = "SVC") -> None:
+    """Raise BadParameter, for the argument of that name, unless `svc` can be the name of a service."""
+    if not _SERVICE_NAME.fullmatch(svc):
+        raise typer.BadParameter(
+            f"{svc!r} is not a name: a letter, then up to 62 letters, digits or _ . -", param_hint=argument
+        )
 
+
+def author_name(given: str | None) -> str:
+    """Return who gives the command: the value of --by, else the login's name.
+
+    Raises:
+        BadParameter: there is neither, or it can't be shown on one line.
+    """
     try:
-        return _shown(name or getpass.getuser())
+        name = given or getpass.getuser()
     except (OSError, KeyError):
         raise typer.BadParameter("this login has no name: say --by NAME") from None
-
-
-def _shown(name: str) -> str:
     if not name.strip() or len(name) > 200 or not name.isprintable():
         raise typer.BadParameter("--by: a name has 1 to 200 letters")
     return name.strip()
 
+
+Svc = Annotated[str, typer.Argument(metavar="SVC", help="The service, as truth.json names it.")]
 
 Data = Annotated[
     Path,
@@ -46,20 +57,20 @@ Data = Annotated[
 ]
 DATA = Path(".marketswarm")
 
-Json = Annotated[bool, typer.Option("--json", help="For programs: JSON.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 By = Annotated[
-    str | None, typer.Option("--by", metavar="NAME", help="Who does it; your login's name without.")
+    str | None, typer.Option("--by", metavar="NAME", help="Who does it; by default your login's name.")
 ]
 
 Within = Annotated[
     float,
     typer.Option(
         "--within",
-        parser=duration,
+        parser=parse_duration,
         metavar="30s",
         show_default=False,
-        help="How long to wait for the notifier's answer; 30s without.",
+        help="How long to wait for the notifier's answer; 30s by default.",
     ),
 ]
 WITHIN_SEC = 30.0

@@ -1,19 +1,34 @@
-# ruff: noqa: PLC0415 - a command loads what it needs when it runs
-"""`marketswarm silence` and `unsilence`: for a while, with a reason, nobody is told of some services."""
+"""`marketswarm silence`, `silences` and `unsilence`: mute the notifications on some services for a while.
 
+A silence is kept on every bus, so that one bus is enough to read it. Whoever writes one brings each bus up to
+date with the others; the latest version of a silence wins.
+"""
+
+import secrets
+import time
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
+import orjson
 import typer
+from pydantic import ValidationError
+from rich.table import Table
+from rich.text import Text
 
-from marketswarm.cli.options import DATA, By, Data, duration, person
+from marketswarm.bus import Bus
+from marketswarm.cli import event_loop, output, tables
+from marketswarm.cli.event_text import format_moment
+from marketswarm.cli.fleet_view import FleetView, ask_buses, describe_refusals, open_fleet
+from marketswarm.cli.options import DATA, By, Data, Json, author_name, parse_duration
+from marketswarm.exit import Code, Exit
+from marketswarm.operator import SILENCES, Silence, behind, merged
+from marketswarm.text import escape_text, format_duration
+from marketswarm.truth import nearest, probed
 
-if TYPE_CHECKING:
-    from marketswarm.cli.sight import Sight
-    from marketswarm.operator import Silence
-
-_YEAR_SEC = 366 * 86_400.0
-_NAMED = 12  # services that a silence is said to be on; more are counted
+_MAX_SEC = 366 * 86_400.0
+_SERVICES_NAMED = 12  # the others that a silence matches are counted
 
 
 def silence(
@@ -23,7 +38,7 @@ def silence(
     ] = None,
     *,
     for_sec: Annotated[
-        float, typer.Option("--for", parser=duration, metavar="2h", help="For how long: 30m, 2h, 1d.")
+        float, typer.Option("--for", parser=parse_duration, metavar="2h", help="For how long: 30m, 2h, 1d.")
     ],
     why: Annotated[str, typer.Option("--why", metavar="TEXT", help="The reason, for whoever wonders.")],
     tags: Annotated[
@@ -32,48 +47,108 @@ def silence(
     by: By = None,
     data: Data = DATA,
 ) -> None:
-    """Tell nobody of some services for a while; what is still down at the end is told then.
+    """Send no notification on some services for a while; what is still down at the end is sent then.
 
     The healer goes on publishing every miss; only notifications rest.
     """
-    import asyncio
-    import time
-
-    from marketswarm.cli import paper
-
-    made = _made(tuple(patterns or ()), tuple(tags or ()), (time.time(), for_sec), person(by), why.strip())
-    for line in asyncio.run(_silence(made, data)):
-        paper.line(line)
+    made = _make_silence(
+        tuple(patterns or ()), tuple(tags or ()), for_sec, by=author_name(by), why=why.strip()
+    )
+    for line in event_loop.run(_add_silence(made, data)):
+        output.print_line(line)
 
 
 def unsilence(
     ident: Annotated[str, typer.Argument(metavar="ID", help="Which, as `marketswarm silences` shows it.")],
     data: Data = DATA,
 ) -> None:
-    """End a silence now; what is still down is told at once."""
-    import asyncio
-
-    from marketswarm.cli import paper
-
-    for line in asyncio.run(_unsilence(ident, data)):
-        paper.line(line)
+    """End a silence now; notifications on what is still down are sent at once."""
+    for line in event_loop.run(_end_silence(ident, data)):
+        output.print_line(line)
 
 
-def _made(
-    patterns: tuple[str, ...], tags: tuple[str, ...], when: tuple[float, float], by: str, why: str
-) -> "Silence":
-    """The silence that was asked for. Raises BadParameter when it can't be one."""
-    import secrets
+def silences(
+    every: Annotated[bool, typer.Option("--all", help="Those that are over too, for a month.")] = False,
+    as_json: Json = False,
+    data: Data = DATA,
+) -> None:
+    """Show the silences that are in force, the one that ends first at the top."""
+    stored, now = event_loop.run(_read_from_fleet(data)), time.time()
+    shown = sorted(
+        (each for each in stored.silences.values() if every or not each.over(now)),
+        key=lambda each: each.ends_at,
+    )
+    if as_json:
+        output.print_json([{**orjson.loads(each.encode()), "active": each.active(now)} for each in shown])
+        return
+    if shown:
+        tables.print_drawing(_draw_table(shown, now))
+    else:
+        output.print_line("no silence is in force")
+    for bus, why in stored.failed.items():
+        output.print_line(f"bus {bus} does not answer: {why}", output.YELLOW)
 
-    from pydantic import ValidationError
 
-    from marketswarm.operator import Silence
+def describe_targets(silence: Silence) -> str:
+    """Return what a silence is on, as it was typed: `rss_*, tag ingest`."""
+    return escape_text(", ".join((*silence.services, *(f"tag {tag}" for tag in silence.tags))))
 
-    now, for_sec = when
+
+@dataclass(frozen=True, slots=True)
+class StoredSilences:
+    """The silences of a fleet by id, each in its latest version.
+
+    `by_bus` is what each bus holds, `failed` names the buses that did not answer, with the reason.
+    """
+
+    silences: dict[str, Silence]
+    by_bus: dict[str, dict[bytes, bytes]]
+    failed: dict[str, str]
+
+
+async def read_silences(buses: Sequence[Bus]) -> StoredSilences:
+    """Read the silences from every bus. Raises Exit, code 3, when none answers."""
+    by_bus, failed = await ask_buses(buses, lambda bus: bus.client.hgetall(SILENCES))
+    return StoredSilences(merged(by_bus.values()), by_bus, failed)
+
+
+async def write_silence(
+    buses: Sequence[Bus], stored: StoredSilences, silence: Silence, now: float
+) -> dict[str, str]:
+    """Write a silence to every bus, with whatever that bus lacks, and delete those that are long over.
+
+    Returns:
+        The buses that did not take it, with the reason.
+
+    Raises:
+        Exit: code 3, when no bus took it.
+    """
+    wanted = {**stored.silences, silence.id: silence}
+    old = [ident for ident, each in wanted.items() if each.old(now)]
+    kept = {ident: each for ident, each in wanted.items() if ident not in old}
+
+    def write(bus: Bus) -> Awaitable[Any]:
+        # a bus that did not answer just now may do so again
+        lacking: dict[Any, Any] = dict(behind(stored.by_bus.get(bus.name, {}), kept))
+        pipe = bus.pipeline(transaction=True)
+        pipe.hset(SILENCES, mapping=lacking)
+        if old:
+            pipe.hdel(SILENCES, *old)
+        return pipe.execute()
+
+    _, failed = await ask_buses(buses, write)
+    return failed
+
+
+def _make_silence(
+    patterns: tuple[str, ...], tags: tuple[str, ...], for_sec: float, *, by: str, why: str
+) -> Silence:
+    """Return the silence that the options describe. Raises BadParameter when they make no valid one."""
     if not patterns and not tags:
         raise typer.BadParameter("on what? Say a service, a pattern or --tag; '*' is everything")
-    if not 0 < for_sec <= _YEAR_SEC:
+    if not 0 < for_sec <= _MAX_SEC:
         raise typer.BadParameter("--for: more than nothing, and at most a year")
+    now = time.time()
     try:
         return Silence(
             id=secrets.token_hex(3),
@@ -86,70 +161,84 @@ def _made(
             tags=tags,
         )
     except ValidationError as error:
-        field = {"reason": "--why", "services": "PATTERN", "tags": "--tag"}
-        wrong = {field.get(str(each["loc"][0]), str(each["loc"][0])): each["msg"] for each in error.errors()}
+        option = {"reason": "--why", "services": "PATTERN", "tags": "--tag"}
+        wrong = {option.get(str(each["loc"][0]), str(each["loc"][0])): each["msg"] for each in error.errors()}
         raise typer.BadParameter("; ".join(f"{name}: {what}" for name, what in wrong.items())) from None
 
 
-async def _silence(made: "Silence", data: Path) -> list[str]:
-    """Puts it on every bus; what that comes to, in lines for a person."""
-    from marketswarm.cli import held
-    from marketswarm.cli.everywhere import missing
-    from marketswarm.cli.sight import sight
-    from marketswarm.cli.words import moment, seconds
-
-    async with sight(data) as fleet:
+async def _add_silence(made: Silence, data: Path) -> list[str]:
+    """Write a silence to every bus. Return what it mutes and until when, in lines for a person."""
+    async with open_fleet(data) as fleet:
         buses = fleet.buses()
-        there = await held.read(buses)
-        away = await held.put(buses, there, made, made.starts_at)
-        length = seconds(made.ends_at - made.starts_at)
+        failed = await write_silence(buses, await read_silences(buses), made, made.starts_at)
+        length = format_duration(made.ends_at - made.starts_at)
         return [
-            f"silence {made.id} until {moment(made.ends_at, made.starts_at)}, {length} from now",
-            _matched(made, fleet),
-            *missing(away),
+            f"silence {made.id} until {format_moment(made.ends_at, made.starts_at)}, {length} from now",
+            _describe_matches(made, fleet),
+            *describe_refusals(failed),
         ]
 
 
-async def _unsilence(ident: str, data: Path) -> list[str]:
-    import time
-
-    from marketswarm.cli import held
-    from marketswarm.cli.everywhere import missing
-    from marketswarm.cli.sight import sight
-    from marketswarm.cli.silences import on
-    from marketswarm.cli.words import moment
-    from marketswarm.exit import Code, Exit
-
-    async with sight(data) as fleet:
+async def _end_silence(ident: str, data: Path) -> list[str]:
+    """End a silence on every bus. Return what that means, in lines for a person."""
+    async with open_fleet(data) as fleet:
         buses, now = fleet.buses(), time.time()
-        there = await held.read(buses)
-        found = there.silences.get(ident)
+        stored = await read_silences(buses)
+        found = stored.silences.get(ident)
         if found is None:
-            known = [each.id for each in there.silences.values() if not each.over(now)]
+            known = [each.id for each in stored.silences.values() if not each.over(now)]
             hint = f"those there are: {', '.join(known)}" if known else "there is none in force"
             raise Exit(Code.CONFIGURATION, f"no silence has the id {ident}; {hint}")
+        head = f"silence {ident} on {describe_targets(found)} is over"
         if found.over(now):
-            return [f"silence {ident} on {on(found)} is over since {moment(found.ends_at, now)}"]
-        away = await held.put(buses, there, found.ended(now), now)
-        return [f"silence {ident} on {on(found)} is over: what is still down is told", *missing(away)]
+            return [f"{head} since {format_moment(found.ends_at, now)}"]
+        failed = await write_silence(buses, stored, found.ended(now), now)
+        return [f"{head}: notifications on what is still down are sent", *describe_refusals(failed)]
 
 
-def _matched(made: "Silence", fleet: "Sight") -> str:
-    """Whom it is on right now, by the truth."""
-    from marketswarm.cli.silences import on
-    from marketswarm.truth import nearest, probed
+async def _read_from_fleet(data: Path) -> StoredSilences:
+    async with open_fleet(data) as fleet:
+        return await read_silences(fleet.buses())
 
+
+def _describe_matches(silence: Silence, fleet: FleetView) -> str:
+    """Return which services, buses and probe targets of the truth a silence is on right now."""
+    targets = describe_targets(silence)
     if fleet.found is None:
-        return f"on {on(made)}; there is no truth that tells which services these are"
+        return f"on {targets}; there is no truth that tells which services these are"
+    tags = _tags_by_name(fleet)
+    matched = [name for name in tags if silence.matches(name, tags[name])]
+    if matched:
+        more = f" and {len(matched) - _SERVICES_NAMED} more" if len(matched) > _SERVICES_NAMED else ""
+        return f"on {', '.join(matched[:_SERVICES_NAMED])}{more}"
+    known = {*tags, *(tag for each in tags.values() for tag in each)}
+    near = next(filter(None, (nearest(word, known) for word in (*silence.services, *silence.tags))), None)
+    return f"on nothing: nothing in the truth is {targets}" + (f"; did you mean {near}?" if near else "")
+
+
+def _tags_by_name(fleet: FleetView) -> dict[str, tuple[str, ...]]:
+    """Return everything that a notification can be about, with its tags."""
     truth = fleet.truth
     tags: dict[str, tuple[str, ...]] = dict.fromkeys([watch.svc for watch in truth.watched()], ())
     tags |= dict.fromkeys(truth.bus_names(), ())
     tags |= {svc: service.tags for svc, service in truth.services.items()}
-    tags |= {target.svc: target.tags for target in probed(truth)}
-    matched = [svc for svc in tags if made.matches(svc, tags[svc])]
-    if matched:
-        more = f" and {len(matched) - _NAMED} more" if len(matched) > _NAMED else ""
-        return f"on {', '.join(matched[:_NAMED])}{more}"
-    known = {*tags, *(tag for each in tags.values() for tag in each)}
-    near = next(filter(None, (nearest(word, known) for word in (*made.services, *made.tags))), None)
-    return f"on nothing: nothing in the truth is {on(made)}" + (f"; did you mean {near}?" if near else "")
+    return tags | {target.svc: target.tags for target in probed(truth)}
+
+
+def _draw_table(shown: Sequence[Silence], now: float) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for head in ("id", "until", "left"):
+        table.add_column(head, no_wrap=True)
+    for head in ("on", "by", "why"):
+        table.add_column(head, overflow="fold")
+    for each in shown:
+        over = each.over(now)
+        table.add_row(
+            each.id,
+            format_moment(each.ends_at, now),
+            Text("over" if over else format_duration(each.ends_at - now), style="dim" if over else ""),
+            describe_targets(each),
+            escape_text(each.author),
+            escape_text(each.reason),
+        )
+    return table

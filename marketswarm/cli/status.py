@@ -1,64 +1,92 @@
-# ruff: noqa: PLC0415 - a command loads what it needs when it runs
-"""`marketswarm status`: who is up and who is down, in one table."""
+"""`marketswarm status`: which services are up and which are down, in one table."""
 
-import contextlib
+import asyncio
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Final
 
 import typer
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
 
+from marketswarm.cli import event_loop, output, tables
+from marketswarm.cli.event_text import format_moment
+from marketswarm.cli.fleet_view import open_fleet
+from marketswarm.cli.last_run import describe_last_run
 from marketswarm.cli.options import DATA, Data, Json
+from marketswarm.cli.service_status import (
+    UNWATCHABLE,
+    Leader,
+    NotificationState,
+    ServiceRow,
+    read_fleet_state,
+    read_notification_state,
+    service_rows,
+)
+from marketswarm.cli.silence import describe_targets
+from marketswarm.exit import Code, Exit
+from marketswarm.text import escape_text, format_duration
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from rich.console import Group
-    from rich.table import Table
-
-    from marketswarm.cli.heeded import Heeded
-    from marketswarm.cli.leader import Leader
-    from marketswarm.cli.rows import Row
-
-_EVERY_SEC = 1.0
-_STYLES = {"up": "green", "down": "red", "silent": "yellow", "unwatchable": "yellow", "unknown": "dim"}
-_STATES = {"degraded": "yellow", "stopping": "yellow"}
+_REFRESH_SEC: Final = 1.0
+_SILENCES_SHOWN: Final = 3
+_UNWATCHABLE_SHOWN: Final = 5
+_VERDICT_STYLES: Final = {
+    "up": "green",
+    "down": "red",
+    "silent": "yellow",
+    UNWATCHABLE: "yellow",
+    "unknown": "dim",
+}
+_STATUS_STYLES: Final = {"degraded": "yellow", "stopping": "yellow"}
 
 
 @dataclass(slots=True)
-class Picture:
-    """One look at a fleet: a row a service, and what is to be said besides."""
+class StatusReport:
+    """The status of a fleet: a row a service, and what limits or explains it.
 
-    rows: "list[Row]"
+    `away` are the buses that did not answer us and `lost` those that the healer does not hear, each with the
+    reason. `why` is set instead of everything else when there is nothing to show.
+    """
+
+    rows: list[ServiceRow]
     revision: int | None
-    away: dict[str, str] = field(default_factory=dict)  # buses that did not answer, and why
-    why: str = ""  # there is nothing to see at all
-    lost: dict[str, str] = field(default_factory=dict)  # buses that the healer does not hear, and why
-    leader: "Leader | None" = None
-    heeded: "Heeded | None" = None
+    away: dict[str, str] = field(default_factory=dict)
+    why: str = ""
+    lost: dict[str, str] = field(default_factory=dict)
+    leader: Leader | None = None
+    notifications: NotificationState = field(default_factory=NotificationState)
 
     def notes(self) -> list[str]:
-        """What a person should know of this picture."""
+        """Return what a person should know besides the rows, a line each."""
         if self.why:
             return [self.why]
+        return [*self._bus_notes(), *self._healer_notes(), *_notification_notes(self.notifications)]
+
+    def _bus_notes(self) -> list[str]:
         notes = [f"bus {bus} does not answer: {reason}" for bus, reason in self.away.items()]
-        notes += [
+        return notes + [
             f"the healer does not hear bus {bus} ({reason}): nobody knows of its services"
             for bus, reason in self.lost.items()
             if bus not in self.away
         ]
-        unwatchable = [row.svc for row in self.rows if row.verdict == "unwatchable"]
+
+    def _healer_notes(self) -> list[str]:
+        notes = []
+        unwatchable = [row.svc for row in self.rows if row.verdict == UNWATCHABLE]
         if unwatchable:
-            few = ", ".join(unwatchable[:5]) + (" and others" if len(unwatchable) > 5 else "")
+            some = ", ".join(unwatchable[:_UNWATCHABLE_SHOWN])
+            more = " and others" if len(unwatchable) > _UNWATCHABLE_SHOWN else ""
             notes.append(
-                f"the healer may not hear {few}: renew the users (`make seed`, or `marketswarm acl`)"
+                f"the healer may not hear {some}{more}: renew the users (`make seed`, or `marketswarm acl`)"
             )
-        judge = next((row for row in self.rows if row.svc == "healer"), None)
-        if judge and judge.verdict != "up":
-            notes.append(f"the healer is {judge.verdict}: verdicts may be old")
+        healer = next((row for row in self.rows if row.svc == "healer"), None)
+        if healer and healer.verdict != "up":
+            notes.append(f"the healer is {healer.verdict}: verdicts may be old")
         if self.leader and self.leader.lapsed_sec:
             notes.append(str(self.leader))
-        return notes + (self.heeded.notes() if self.heeded else [])
+        return notes
 
 
 def status(
@@ -69,112 +97,89 @@ def status(
     data: Data = DATA,
 ) -> None:
     """Show every service: verdict, silence, instances, revision, restarts, state."""
-    import asyncio
-
-    asyncio.run(_status(watch, as_json, data))
+    event_loop.run(_watch_status(as_json, data) if watch else _print_status(as_json, data))
 
 
-async def _status(watch: bool, as_json: bool, data: Path) -> None:
-    import asyncio
+async def _print_status(as_json: bool, data: Path) -> None:
+    _print(await read_status(data), as_json=as_json)
 
-    if not watch:
-        _print(await look(data), as_json)
-        return
-    with _screen(as_json) as show:
+
+async def _watch_status(as_json: bool, data: Path) -> None:
+    with tables.open_screen(_draw, lambda report: _print(report, as_json=as_json), as_json=as_json) as show:
         while True:
-            show(await _look_or_why_not(data))
-            await asyncio.sleep(_EVERY_SEC)
+            show(await _read_status_or_why_not(data))
+            await asyncio.sleep(_REFRESH_SEC)
 
 
-async def look(data: Path) -> Picture:
-    """Reads all that there is to know of a fleet. Raises Exit when there is none, or it has no truth."""
-    import asyncio
-
-    from marketswarm.cli.facts import facts
-    from marketswarm.cli.heeded import heeded
-    from marketswarm.cli.rows import lost, rows
-    from marketswarm.cli.sight import sight
-
-    async with sight(data) as fleet:
+async def read_status(data: Path) -> StatusReport:
+    """Read the status of a fleet. Raises Exit when there is none, or it has no truth."""
+    async with open_fleet(data) as fleet:
         truth = fleet.truth
-        (known, away), heed = await asyncio.gather(facts(fleet), heeded(fleet.buses()))
-        revision = fleet.found.revision if fleet.found else None
-        return Picture(rows(truth, known), revision, away, lost=lost(known), leader=known.leader, heeded=heed)
+        (state, away), notifications = await asyncio.gather(
+            read_fleet_state(fleet), read_notification_state(fleet.buses())
+        )
+        return StatusReport(
+            service_rows(truth, state),
+            fleet.revision,
+            away,
+            lost=state.unheard_buses(),
+            leader=state.leader,
+            notifications=notifications,
+        )
 
 
-async def _look_or_why_not(data: Path) -> Picture:
-    """As `look`; while there is nothing to see, an empty picture that says why."""
-    from marketswarm.exit import Code, Exit
-
+async def _read_status_or_why_not(data: Path) -> StatusReport:
+    """Read the status; while there is none, return an empty report that says why."""
     try:
-        return await look(data)
+        return await read_status(data)
     except Exit as end:
         if end.code == Code.CONFIGURATION:
             raise
-        return Picture([], None, why=end.message)
+        return StatusReport([], None, why=end.message)
 
 
-@contextlib.contextmanager
-def _screen(as_json: bool) -> "Iterator[Callable[[Picture], None]]":
-    """Shows picture after picture: in one place on a terminal, one after the other elsewhere."""
-    from marketswarm.cli import paper
+def _notification_notes(state: NotificationState) -> list[str]:
+    """Return lines on the silences in force and the undelivered messages; none when there are none."""
+    notes = [
+        f"silent until {format_moment(each.ends_at, state.at)}: {describe_targets(each)} "
+        f"({escape_text(each.author)}: {escape_text(each.reason)})"
+        for each in state.silences[:_SILENCES_SHOWN]
+    ]
+    if len(state.silences) > _SILENCES_SHOWN:
+        notes.append(f"and {len(state.silences) - _SILENCES_SHOWN} more silences: marketswarm silences")
+    if state.undelivered:
+        messages = "message" if state.undelivered == 1 else "messages"
+        notes.append(f"{state.undelivered} {messages} could not be delivered: marketswarm dead")
+    return notes
 
-    console = paper.console()
-    if as_json or not console.is_terminal:
-        yield lambda picture: _print(picture, as_json)
-        return
-    from rich.live import Live
 
-    with Live(console=console, auto_refresh=False, screen=True) as live:
-        yield lambda picture: live.update(_drawn(picture), refresh=True)
-
-
-def _print(picture: Picture, as_json: bool) -> None:
-    from marketswarm.cli import paper
-
+def _print(report: StatusReport, *, as_json: bool) -> None:
     if as_json:
-        paper.raw(_encoded(picture))
+        output.print_json(
+            {
+                "revision": report.revision,
+                "services": report.rows,
+                "away": report.away,
+                "lost": report.lost,
+                "leader": report.leader,
+                "silences": [each.id for each in report.notifications.silences],
+                "undelivered": report.notifications.undelivered,
+                "notes": report.notes(),
+            }
+        )
     else:
-        paper.console().print(_drawn(picture))
+        tables.print_drawing(_draw(report))
 
 
-def _encoded(picture: Picture) -> bytes:
-    import orjson
-
-    return orjson.dumps(
-        {
-            "revision": picture.revision,
-            "services": picture.rows,
-            "away": picture.away,
-            "lost": picture.lost,
-            "leader": picture.leader,
-            "silences": [each.id for each in picture.heeded.silences] if picture.heeded else [],
-            "undelivered": picture.heeded.undelivered if picture.heeded else 0,
-            "notes": picture.notes(),
-        }
-    )
+def _draw(report: StatusReport) -> Group:
+    """Return the table, then the leader and the notes."""
+    notes = [Text(escape_text(note), style="yellow") for note in report.notes()]
+    leads = report.leader and not report.leader.lapsed_sec
+    leader = [Text(escape_text(str(report.leader)), style="dim")] if leads else []
+    return Group(*([_draw_table(report)] if report.rows else []), *leader, *notes)
 
 
-def _drawn(picture: Picture) -> "Group":
-    """The table and the notes below it."""
-    from rich.console import Group
-    from rich.text import Text
-
-    from marketswarm.text import escape_text
-
-    notes = [Text(escape_text(note), style="yellow") for note in picture.notes()]
-    leads = picture.leader and not picture.leader.lapsed_sec
-    leader = [Text(escape_text(str(picture.leader)), style="dim")] if leads else []
-    return Group(*([_table(picture)] if picture.rows else []), *leader, *notes)
-
-
-def _table(picture: Picture) -> "Table":
-    from rich.table import Table
-    from rich.text import Text
-
-    from marketswarm.cli.words import seconds
-    from marketswarm.text import escape_text
-
+def _draw_table(report: StatusReport) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("service", no_wrap=True, overflow="ellipsis", min_width=7)
     for head in ("verdict", "silence"):
@@ -183,48 +188,42 @@ def _table(picture: Picture) -> "Table":
         table.add_column(head, justify="right", no_wrap=True)
     table.add_column("boot", no_wrap=True, overflow="ellipsis", max_width=8)
     table.add_column("state", overflow="fold")
-    for row in picture.rows:
-        facts = (_instances(row), row.rev, row.restarts, row.boot)
+    for row in report.rows:
+        numbers = (format_instances(row), row.rev, row.restarts, row.boot)
         table.add_row(
             row.svc,
-            Text(escape_text(row.verdict), style=_STYLES.get(row.verdict, "")),
-            "-" if row.silence_sec is None else seconds(row.silence_sec),
-            *("-" if fact is None else escape_text(str(fact)) for fact in facts),
-            Text(_state(row), style=_style(row)),
+            Text(escape_text(row.verdict), style=_VERDICT_STYLES.get(row.verdict, "")),
+            "-" if row.silence_sec is None else format_duration(row.silence_sec),
+            *("-" if number is None else escape_text(str(number)) for number in numbers),
+            Text(_describe_state(row), style=_state_style(row)),
         )
     return table
 
 
-def _instances(row: "Row") -> str | None:
-    """`3 of 3` where the truth says how many there are to be, as far as the mesh knows any."""
+def format_instances(row: ServiceRow) -> str | None:
+    """Return `3`, or `3 of 4` where the truth asks for a number; None while mesh has seen none."""
     if row.instances is None:
         return None
     return str(row.instances) if row.replicas is None else f"{row.instances} of {row.replicas}"
 
 
-def _style(row: "Row") -> str:
+def _state_style(row: ServiceRow) -> str:
     failed = row.last_run is not None and row.last_run.get("ok") is False
-    return "yellow" if failed else _STATES.get(row.status or "", "")
+    return "yellow" if failed else _STATUS_STYLES.get(row.status or "", "")
 
 
-def _state(row: "Row") -> str:
-    from marketswarm.cli.last_run import in_short
-    from marketswarm.text import escape_text
-
+def _describe_state(row: ServiceRow) -> str:
+    """Return the status of the last beat and its detail, then how the last run of a command ended."""
     state = row.status or "" if row.detail is None else f"{row.status}: {row.detail}"
     run = row.last_run or {}
-    if run.get("said") not in (None, row.detail):  # its goodbye says the same
-        state = "; ".join(filter(None, (state, in_short(run, _when))))
+    if run.get("said") not in (None, row.detail):  # a goodbye repeats the outcome of the run
+        state = "; ".join(filter(None, (state, describe_last_run(run, _format_foreign_time))))
     return escape_text(state)
 
 
-def _when(ts: object) -> str:
-    """Epoch seconds as a time of day, with the day if that is not today's; whatever stands in their place."""
-    import time
-
-    from marketswarm.cli.words import moment
-
+def _format_foreign_time(ts: object) -> str:
+    """Format epoch seconds as a time of day, with the date if it is not today's; `?` for anything else."""
     try:
-        return moment(ts, time.time())  # type: ignore[arg-type]  # what is none is caught
+        return format_moment(ts, time.time())  # type: ignore[arg-type]  # anything else raises
     except (TypeError, ValueError, OverflowError, OSError):
         return "?"

@@ -1,20 +1,43 @@
-# ruff: noqa: PLC0415 - a command loads what it needs when it runs
-"""`marketswarm topology`: who runs and what flows between services, drawn; or as text for others to draw."""
+"""`marketswarm topology`: who runs and what flows between services, as tables or as graphs."""
 
-import contextlib
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any, Final
 
+import orjson
 import typer
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
 
+from marketswarm.agent import point_like
+from marketswarm.bus import BusError
+from marketswarm.cli import event_loop, output, tables
+from marketswarm.cli.fleet_view import FleetView, open_fleet
 from marketswarm.cli.options import DATA, Data, Json
+from marketswarm.cli.topology_graphs import to_dot, to_mermaid
+from marketswarm.cli.topology_view import (
+    FlowView,
+    InstanceView,
+    MeshSnapshot,
+    ReaderView,
+    ServiceView,
+    Topology,
+    build_topology,
+    describe_instances,
+    describe_key,
+    describe_reader,
+)
+from marketswarm.cli.validate import read_valid_truth
+from marketswarm.exit import Code, Exit
+from marketswarm.text import format_duration
+from marketswarm.truth import SYSTEM, AccessPoint, Truth
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from marketswarm.cli.topology_picture import Picture
-
-_EVERY_SEC = 1.0
+_REFRESH_SEC: Final = 1.0
+_MESH: Final = "mesh"
+_MAX_SNAPSHOT_BYTES: Final = 32 * 1024 * 1024
+_STATUS_STYLES: Final = {"degraded": "yellow", "stopping": "yellow"}
 
 
 def topology(
@@ -32,80 +55,191 @@ def topology(
     data: Data = DATA,
 ) -> None:
     """Show who runs, which keys they write and read, how fast, who lags, and what is wrong with it."""
-    import asyncio
-
     if sum((watch, as_mermaid, as_dot)) > 1 or as_json + as_mermaid + as_dot > 1:
         raise typer.BadParameter("--watch, --mermaid and --dot exclude each other, and --json the last two")
-    write = _writer(as_json, as_mermaid, as_dot)
+    print_one = _choose_printer(as_json=as_json, as_mermaid=as_mermaid, as_dot=as_dot)
     if file is not None:
-        from marketswarm.cli.topology_reading import drawn_from
-
-        write(drawn_from(file))
+        print_one(topology_of_file(file))
     elif watch:
-        asyncio.run(_watch(data, as_json, write))
+        event_loop.run(_watch_topology(data, print_one, as_json=as_json))
     else:
-        from marketswarm.cli.topology_reading import look
-
-        write(asyncio.run(look(data)))
+        print_one(event_loop.run(read_topology(data)))
 
 
-def _writer(as_json: bool, as_mermaid: bool, as_dot: bool) -> "Callable[[Picture], None]":
-    """What puts a picture on stdout, in the form that is wanted."""
-
-    def write(picture: "Picture") -> None:
-        from marketswarm.cli import paper
-
-        if as_json:
-            import orjson
-
-            paper.raw(orjson.dumps(picture))
-        elif as_mermaid or as_dot:
-            from marketswarm.cli.topology_graphs import dot, mermaid
-
-            paper.line((mermaid if as_mermaid else dot)(picture))
-        else:
-            from marketswarm.cli.topology_drawing import drawn
-
-            paper.drawing(drawn(picture))
-
-    return write
+async def read_topology(data: Path) -> Topology:
+    """Read the topology of a fleet. Raises Exit when there is none, or it has no truth."""
+    async with open_fleet(data) as fleet:
+        truth = fleet.truth
+        instances = await _read_snapshot(fleet, _access_point(truth, "mesh:topology"))
+        traffic = await _read_snapshot(fleet, _access_point(truth, "mesh:flow"))
+        return build_topology(truth, fleet.revision, instances, traffic)
 
 
-async def _watch(data: Path, as_json: bool, write: "Callable[[Picture], None]") -> None:
-    import asyncio
+def topology_of_file(path: Path) -> Topology:
+    """Return the topology that a truth file describes, without any server. Raises Exit, code 2."""
+    no_mesh = MeshSnapshot(why=f"from {path} alone")
+    return build_topology(read_valid_truth(path), None, no_mesh, no_mesh)
 
-    with _screen(as_json, write) as show:
+
+def _choose_printer(*, as_json: bool, as_mermaid: bool, as_dot: bool) -> Callable[[Topology], None]:
+    if as_json:
+        return output.print_json
+    if as_mermaid:
+        return lambda found: output.print_line(to_mermaid(found))
+    if as_dot:
+        return lambda found: output.print_line(to_dot(found))
+    return lambda found: tables.print_drawing(draw_topology(found))
+
+
+async def _watch_topology(data: Path, print_one: Callable[[Topology], None], *, as_json: bool) -> None:
+    def draw(found: Topology) -> RenderableType:
+        return draw_topology(found, problems_first=True)
+
+    with tables.open_screen(draw, print_one, as_json=as_json) as show:
         while True:
-            show(await _look_or_why_not(data))
-            await asyncio.sleep(_EVERY_SEC)
+            show(await _read_topology_or_why_not(data))
+            await asyncio.sleep(_REFRESH_SEC)
 
 
-async def _look_or_why_not(data: Path) -> "Picture":
-    """As `look`; while there is nothing to see, an empty picture that says why."""
-    from marketswarm.cli.topology_picture import Picture
-    from marketswarm.cli.topology_reading import look
-    from marketswarm.exit import Code, Exit
-
+async def _read_topology_or_why_not(data: Path) -> Topology:
+    """Read the topology; while there is none, return an empty one with a note that says why."""
     try:
-        return await look(data)
+        return await read_topology(data)
     except Exit as end:
         if end.code == Code.CONFIGURATION:
             raise
-        return Picture(None, False, [], [], [], [end.message])
+        return Topology(None, False, [], [], [], [end.message])
 
 
-@contextlib.contextmanager
-def _screen(as_json: bool, write: "Callable[[Picture], None]") -> "Iterator[Callable[[Picture], None]]":
-    """Shows picture after picture: in one place on a terminal, one after the other elsewhere."""
-    from marketswarm.cli import paper
+def _access_point(truth: Truth, name: str) -> AccessPoint:
+    """Return the bus and key under which mesh writes its snapshot of that name, by the truth."""
+    section = truth.services.get(_MESH)
+    return point_like(section.access_points.publish_to if section else (), SYSTEM, name)
 
-    console = paper.console()
-    if as_json or not console.is_terminal:
-        yield write
+
+async def _read_snapshot(fleet: FleetView, at: AccessPoint) -> MeshSnapshot:
+    try:
+        bus = fleet.bus(at.bus)
+    except Exit as end:
+        return MeshSnapshot(why=end.message)
+    pipe = bus.pipeline()
+    pipe.getrange(at.key, 0, _MAX_SNAPSHOT_BYTES)
+    pipe.pttl(at.key)
+    try:
+        raw, left_msec = await bus.ask(pipe.execute())
+    except BusError as error:
+        return MeshSnapshot(why=f"bus {bus.name} does not answer: {error.reason}")
+    found = _parse_object(raw)
+    kept_sec = found.get("kept_sec")
+    if type(kept_sec) not in (int, float) or left_msec < 0:
+        return MeshSnapshot(found, None)
+    return MeshSnapshot(found, max(0.0, kept_sec - left_msec / 1000))
+
+
+def _parse_object(raw: bytes | None) -> dict[str, Any]:
+    try:
+        found = orjson.loads(raw) if raw and len(raw) <= _MAX_SNAPSHOT_BYTES else None
+    except orjson.JSONDecodeError:
+        found = None
+    return found if isinstance(found, dict) else {}
+
+
+def draw_topology(found: Topology, *, problems_first: bool = False) -> Group:
+    """Return the tables of services and flows with the problems: last, where a shell leaves the eye.
+
+    `problems_first` puts them on top, for a screen that cuts off what does not fit.
+    """
+    tables = [_draw_services(found), *_draw_flows_by_bus(found)]
+    problems = list(_draw_problems(found))
+    gap = [Text()] if problems else []
+    return Group(*([*problems, *gap, *tables] if problems_first else [*tables, *gap, *problems]))
+
+
+def _draw_services(found: Topology) -> RenderableType:
+    if all(service.instances is None for service in found.services):
+        return Text("services: " + ", ".join(service.svc for service in found.services))
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("service", no_wrap=True, overflow="ellipsis", min_width=7)
+    table.add_column("boot", no_wrap=True, overflow="ellipsis", max_width=8)
+    for head in ("host", "version"):
+        table.add_column(head, no_wrap=True, overflow="ellipsis", max_width=12)
+    table.add_column("rev", justify="right", no_wrap=True)
+    table.add_column("up", no_wrap=True)
+    table.add_column("starts/h", justify="right", no_wrap=True)
+    table.add_column("state", overflow="fold")
+    for service in found.services:
+        for number, cells in enumerate(_instance_cells(service)):
+            table.add_row("" if number else service.svc, *cells)
+    return table
+
+
+def _instance_cells(service: ServiceView) -> Iterator[Sequence[str | Text]]:
+    """Yield the cells of each instance; of a service without one, a single row."""
+    if not service.instances:
+        known = service.instances is not None
+        yield (*["-"] * 6, Text("nobody beats" if known else "-", style="yellow" if known else "dim"))
         return
-    from rich.live import Live
+    for number, instance in enumerate(service.instances):
+        words = [_describe_instance(instance)]
+        if number == 0 and (service.conflict or (service.replicas or 1) != 1):
+            words.append("conflict: " * service.conflict + describe_instances(service))
+        style = (
+            "red"
+            if service.conflict or instance.crash_loop
+            else _STATUS_STYLES.get(instance.status or "", "")
+        )
+        facts = (instance.boot, instance.host, instance.version, instance.rev)
+        yield (
+            *("-" if fact is None else str(fact) for fact in facts),
+            "-" if instance.up_sec is None else format_duration(round(instance.up_sec)),
+            "-" if instance.restarts_hour is None else str(instance.restarts_hour),
+            Text("; ".join(words), style=style),
+        )
 
-    from marketswarm.cli.topology_drawing import drawn
 
-    with Live(console=console, auto_refresh=False, screen=True) as live:
-        yield lambda picture: live.update(drawn(picture, worst_first=True), refresh=True)
+def _describe_instance(instance: InstanceView) -> str:
+    words = instance.status or "-"
+    if instance.detail:
+        words += f": {instance.detail}"
+    if instance.crash_loop:
+        words = f"crash loop; {words}"
+    if instance.skew_sec is not None:
+        direction = "ahead" if instance.skew_sec > 0 else "behind"
+        words += f"; its clock is {format_duration(abs(instance.skew_sec))} {direction}"
+    return words
+
+
+def _draw_flows_by_bus(found: Topology) -> Iterator[RenderableType]:
+    wrong = {(problem.bus, problem.key) for problem in found.wrong}
+    for bus in dict.fromkeys(flow.bus for flow in found.flows):
+        yield Text()
+        yield Text(bus, style="bold")
+        yield _draw_flows([flow for flow in found.flows if flow.bus == bus], wrong)
+
+
+def _draw_flows(flows: Sequence[FlowView], wrong: set[tuple[str, str]]) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column("writers", justify="right", overflow="fold")
+    for name in ("key", "now", "readers"):
+        table.add_column(name, overflow="fold")
+    for flow in flows:
+        red = "red" if (flow.bus, flow.key) in wrong else ""
+        table.add_row(
+            "\n".join(f"{svc} →" for svc in flow.writers) or Text("nobody", style=red or "dim"),
+            Text(flow.key, style=red),
+            Text(describe_key(flow), style="dim"),
+            "\n".join(map(_draw_reader, flow.readers)) or "",
+        )
+    return table
+
+
+def _draw_reader(reader: ReaderView) -> str:
+    words = describe_reader(reader)
+    return f"→ {reader.svc}" + (f" ({words})" if words else "")
+
+
+def _draw_problems(found: Topology) -> Iterator[RenderableType]:
+    for problem in found.wrong:
+        yield Text(f"✗ {problem.key} on {problem.bus}: {problem.text}", style="red")
+    for note in found.notes:
+        yield Text(note, style="yellow")

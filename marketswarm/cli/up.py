@@ -1,21 +1,31 @@
-# ruff: noqa: PLC0415 - a command loads what it needs when it runs
 """`marketswarm up`: the whole fleet on this machine."""
 
+import asyncio
 import os
+import sys
 import time
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Final
 
 import typer
 
 from marketswarm.cli.options import DATA, Data
-from marketswarm.fleet.limits import MAXMEMORY
+from marketswarm.cli.validate import read_valid_truth
+from marketswarm.exit import Code, Exit
+from marketswarm.fleet import folder, ground, guard, plan, server
+from marketswarm.fleet.limits import MAXMEMORY, memory_size
+from marketswarm.fleet.modules import modules_of
+from marketswarm.fleet.plan import Plan
+from marketswarm.fleet.screen import FLEET, Screen
+from marketswarm.fleet.summary import Scene, summary
+from marketswarm.fleet.swarm import Orders
+from marketswarm.fleet.up import run
+from marketswarm.fleet.ways import NOTIFIER, ways
+from marketswarm.settings import Common, read
 
-if TYPE_CHECKING:
-    from marketswarm.fleet.plan import Plan
-    from marketswarm.fleet.screen import Screen
-    from marketswarm.fleet.swarm import Orders
-    from marketswarm.truth import Truth
+_PORTS_AFTER_A_CRASH_SEC: Final = 1.0  # servers of a fleet that was killed may need it to end
 
 
 def up(
@@ -61,35 +71,23 @@ def up(
     started for it. Data is kept in .marketswarm/, or where --data says.
     """
     begun = time.monotonic()
-    import asyncio
-    from dataclasses import replace
-
-    from marketswarm.exit import Code, Exit
-    from marketswarm.fleet import folder, ground, guard
-    from marketswarm.fleet.up import run
-    from marketswarm.fleet.ways import NOTIFIER, ways
-    from marketswarm.settings import Common, read
-
     if no_default and not acl:
         raise typer.BadParameter("--no-default: there are users with --acl alone")
     settings = read(Common)
     wanted = [svc.strip() for svc in (only or "").split(",") if svc.strip()]
-    orders = _orders(truth, data.absolute(), (port, settings.metrics_port), wanted)
-    orders = replace(orders, maxmemory=_size(maxmemory))
+    orders = _make_orders(truth, data.absolute(), port, settings.metrics_port, wanted)
+    orders = replace(orders, maxmemory=_checked_size(maxmemory))
     try:
         with folder.claim(orders.data):
-            after_a_crash = folder.ended_badly(orders.data)
-            patience_sec = 1.0 if after_a_crash else 0.0
+            patience_sec = _PORTS_AFTER_A_CRASH_SEC if folder.ended_badly(orders.data) else 0.0
             ground.need_ports(orders.plan.buses, patience_sec=patience_sec)
             ground.need_metrics_ports(orders.plan.agents, settings.metrics_host, patience_sec=patience_sec)
             if acl:
-                orders = replace(
-                    orders, guard=guard.prepare(orders.plan, orders.truth, orders.data, closed=no_default)
-                )
-            screen = _screen(orders.plan, verbose)
-            notified = any(agent.svc == NOTIFIER for agent in orders.plan.agents)
-            told = asyncio.run(ways(orders.truth)) if notified else ()
-            asyncio.run(run(orders, screen, lambda agents: _summary(orders, agents, data, (begun, told))))
+                users = guard.prepare(orders.plan, orders.truth, orders.data, closed=no_default)
+                orders = replace(orders, guard=users)
+            channels = _channels_of(orders)
+            screen = _make_screen(orders.plan, verbose=verbose)
+            asyncio.run(run(orders, screen, lambda agents: _summarize(orders, agents, data, begun, channels)))
     except folder.TakenError as error:
         raise Exit(
             Code.CONFIGURATION,
@@ -101,35 +99,31 @@ def up(
         raise Exit(Code.CONFIGURATION, f"{error.filename or data}: {error.strerror}") from None
 
 
-def _orders(path: Path, data: Path, ports: tuple[int, int | None], only: list[str]) -> "Orders":
-    """What is to be run, all of it looked at before anything is started."""
-    from marketswarm.cli.document import accepted
-    from marketswarm.exit import Code, Exit
-    from marketswarm.fleet import ground, plan, server
-    from marketswarm.fleet.modules import modules_of
-    from marketswarm.fleet.swarm import Orders
-
-    document, (port, metrics_port) = accepted(path), ports
-    known = ground.buses_known(document, os.environ)
+def _make_orders(
+    path: Path, data: Path, port: int, metrics_port: int | None, only: Collection[str]
+) -> Orders:
+    """Return what is to be run, checked before anything is started. Raises Exit, code 2."""
+    truth = read_valid_truth(path)
     try:
-        modules = modules_of(document.services)
         drawn = plan.draw(
-            document, known=known, modules=modules, port=port, metrics_port=metrics_port, only=only
+            truth,
+            known=ground.buses_known(truth, os.environ),
+            modules=modules_of(truth.services),
+            port=port,
+            metrics_port=metrics_port,
+            only=only,
         )
-        ours = any(bus.port is not None for bus in drawn.buses)
-        binary = server.find_binary() if ours else None
+        starts_servers = any(bus.port is not None for bus in drawn.buses)
+        binary = server.find_binary() if starts_servers else None
     except (plan.PlanError, server.NoServerError) as error:
         raise Exit(Code.CONFIGURATION, str(error)) from None
     if not drawn.agents:
         raise Exit(Code.CONFIGURATION, f"{path}: none of its services has a module here, nothing to start")
-    return Orders(plan=drawn, truth=document, truth_path=path.absolute(), data=data, binary=binary)
+    return Orders(plan=drawn, truth=truth, truth_path=path.absolute(), data=data, binary=binary)
 
 
-def _size(maxmemory: str) -> str:
-    """Return a size that the servers can take. Raises Exit."""
-    from marketswarm.exit import Code, Exit
-    from marketswarm.fleet.limits import memory_size
-
+def _checked_size(maxmemory: str) -> str:
+    """Return `maxmemory` if the servers can take it. Raises Exit, code 2."""
     try:
         memory_size(maxmemory)
     except ValueError as error:
@@ -137,12 +131,15 @@ def _size(maxmemory: str) -> str:
     return maxmemory
 
 
-def _screen(drawn: "Plan", verbose: bool) -> "Screen | None":
-    """How lines look to a person; None when it is a program that reads them."""
-    import sys
+def _channels_of(orders: Orders) -> tuple[str, ...]:
+    """Return the channels over which this fleet will reach people; none if it has no notifier."""
+    if not any(agent.svc == NOTIFIER for agent in orders.plan.agents):
+        return ()
+    return asyncio.run(ways(orders.truth))
 
-    from marketswarm.fleet.screen import FLEET, Screen
 
+def _make_screen(drawn: Plan, *, verbose: bool) -> Screen | None:
+    """Return how log lines are shown to a person; None when a program reads them."""
     wanted = os.environ.get("LOG_FORMAT", "").strip().lower()
     if wanted == "json" or (wanted != "console" and not sys.stderr.isatty()):
         return None
@@ -151,19 +148,17 @@ def _screen(drawn: "Plan", verbose: bool) -> "Screen | None":
     return Screen(names, colours=not plain, verbose=verbose)
 
 
-def _summary(
-    orders: "Orders", agents: list[str], data: Path, known: tuple[float, tuple[str, ...]]
+def _summarize(
+    orders: Orders, agents: list[str], data: Path, begun: float, channels: tuple[str, ...]
 ) -> list[str]:
-    from marketswarm.fleet.summary import Scene, summary
-
-    begun, ways = known
+    """Return what is printed once the fleet is up. `begun` is when the command began (monotonic)."""
     scene = Scene(
         program=orders.binary.name if orders.binary else "",
         data=str(data),
         make=_has_our_makefile(),
         took_sec=time.monotonic() - begun,
-        miss_after_sec=_longest_wait_sec(orders.truth),
-        ways=ways,
+        miss_after_sec=max((watch.timeout_sec for watch in orders.truth.watched()), default=30.0),
+        ways=channels,
         guarded=orders.guard is not None,
         closed=orders.guard is not None and orders.guard.closed,
     )
@@ -175,7 +170,3 @@ def _has_our_makefile() -> bool:
         return "simulate:" in Path("Makefile").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return False
-
-
-def _longest_wait_sec(truth: "Truth") -> float:
-    return max((watch.timeout_sec for watch in truth.watched()), default=30.0)

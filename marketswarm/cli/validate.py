@@ -1,10 +1,14 @@
-# ruff: noqa: PLC0415 - a command loads what it needs when it runs
-"""`marketswarm validate`: what is wrong with a truth, without any server."""
+"""`marketswarm validate`, and how every command reads a truth file: all of its problems at once."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from marketswarm.agent.service_config import load
+from marketswarm.cli import output
+from marketswarm.exit import Code, Exit
+from marketswarm.truth import Loaded, Truth, TruthError
 
 
 def validate(
@@ -13,14 +17,33 @@ def validate(
     ),
 ) -> None:
     """Check a truth: every problem at once, with its path and what would be right."""
-    from marketswarm.cli.document import read
-
-    _, loaded = read(file)
+    _, loaded = read_truth_file(file)
     for warning in loaded.warnings:
-        typer.echo(f"  warning  {warning}")
+        output.print_line(f"  warning  {warning}")
     services, warnings = len(loaded.truth.services), len(loaded.warnings)
-    typer.echo(f"{file} is valid: {_counted(services, 'service')}, {_counted(warnings, 'warning')}")
+    output.print_line(f"{file} is valid: {_count(services, 'service')}, {_count(warnings, 'warning')}")
 
 
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+def read_truth_file(path: Path) -> tuple[bytes, Loaded]:
+    """Read and validate a truth file, the services' own sections included. Return its bytes and the truth.
+
+    Raises:
+        Exit: code 2, when it can't be read or is not valid; the message lists every problem.
+    """
+    try:
+        raw = path.read_bytes()
+        return raw, load(raw)
+    except OSError as error:
+        raise Exit(Code.CONFIGURATION, f"{path}: {error.strerror}") from None
+    except TruthError as error:
+        head = f"{path}: {_count(len(error.problems), 'problem')}"
+        raise Exit(Code.CONFIGURATION, "\n".join([head, *(f"  {each}" for each in error.problems)])) from None
+
+
+def read_valid_truth(path: Path) -> Truth:
+    """Return the truth of a file; raises as `read_truth_file`."""
+    return read_truth_file(path)[1].truth
+
+
+def _count(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from marketswarm.cli.compose_text import with_service
+from marketswarm.cli.new import compose_entry
 from marketswarm.passwords import FILE
 
 ROOT = Path(__file__).parents[2]
@@ -233,9 +233,8 @@ def test_the_dockerfile_builds_without_a_registry_of_frontends_and_ends_with_wha
 
 
 def test_a_new_service_is_hardened_and_let_in_as_its_neighbours_are():
-    longer = with_service(TEXT, "prices", "prices")
-    assert longer is not None
-    made = yaml.safe_load(longer)["services"]
+    entry = compose_entry(ROOT / "compose.yaml", "prices", "prices")
+    made = yaml.safe_load(TEXT.replace("\nservices:\n", f"\nservices:\n{entry}", 1))["services"]
     assert made.pop("prices") == {
         **SERVICES["rss_agg"],
         "command": ["python", "-m", "services.prices"],

@@ -6,8 +6,7 @@ import pytest
 
 from marketswarm.channels import Severity
 from marketswarm.channels.event_text import message_of
-from marketswarm.cli.leader import Leader
-from marketswarm.cli.rows import UNWATCHABLE
+from marketswarm.cli.service_status import UNWATCHABLE, Leader
 from marketswarm.event import Kind, encode
 from marketswarm.exit import Code
 from notifier.channel_pool import new_address_message, unopened_channel_message

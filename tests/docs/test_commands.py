@@ -4,11 +4,9 @@ import re
 import shlex
 
 import pytest
-import typer
-from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from marketswarm.cli.app import app
+from marketswarm.cli.app import load_all_commands
 from support.pages import PAGES, ROOT, commands, every_page
 
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
@@ -19,15 +17,13 @@ RECIPES = dict(re.findall(r"^([a-z]+):.*\n((?:\t.*\n)*)", MAKEFILE, re.MULTILINE
 
 
 def names() -> list[str]:
-    group = typer.main.get_command(app)
-    assert isinstance(group, TyperGroup)
+    group = load_all_commands()
     return list(group.commands)
 
 
 def parse(words: list[str]) -> None:
     """Parse a `marketswarm` command as it would be, without running it; raises what the parser raises."""
-    group = typer.main.get_command(app)
-    assert isinstance(group, TyperGroup)
+    group = load_all_commands()
     name, *rest = words
     assert name in group.commands, f"marketswarm {name}: there is no such command"
     group.commands[name].make_context(name, rest)

@@ -11,11 +11,10 @@ from typing import Any
 
 import orjson
 import pytest
-import typer
 from typer.core import TyperGroup
 
 from marketswarm import acl, beat, event
-from marketswarm.cli.app import app
+from marketswarm.cli.app import load_all_commands
 from marketswarm.event import Event, Kind
 from marketswarm.exit import Code
 from marketswarm.settings import Common
@@ -183,8 +182,7 @@ def test_the_defaults_in_the_table_are_those_in_force():
 
 def commands() -> dict[str, Any]:
     """Every command of `marketswarm` that its help shows, by what is typed."""
-    group = typer.main.get_command(app)
-    assert isinstance(group, TyperGroup)
+    group = load_all_commands()
     return dict(commands_of(group))
 
 

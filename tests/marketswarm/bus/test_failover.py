@@ -8,7 +8,6 @@ import pytest
 
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.session import Session
-from marketswarm.cli.wire import AwayError, Wire
 from support.rig import HOST, Server, free_port
 from support.rig.certificates import Authority
 from support.rig.redis_sentinel import NAME, RedisSentinel
@@ -138,8 +137,6 @@ async def test_none_that_can_say_is_refused_and_says_why(servers, watch):
         with pytest.raises(BusError, match=why):
             await bus.ask(bus.client.ping())
         await bus.aclose()
-        with pytest.raises(AwayError, match="refused"):
-            Wire(address).ask(("PING",))
 
 
 async def test_when_another_one_is_the_master_all_that_leads_to_the_last_one_ends(servers, watch):
@@ -207,7 +204,6 @@ async def test_servers_and_sentinels_have_users_and_tls_of_their_own(tmp_path, s
         return await asked(address()) == USER
 
     await auntil(well, 10, "a sentinel that answers")
-    assert Wire(address()).ask(("ACL", "WHOAMI")) == [USER.encode()]
     assert await asked(address(user="wrong")) == "auth"
     assert await asked(address(asker="wrong")) == "auth"
     assert await asked(address(ca="")) == "tls"

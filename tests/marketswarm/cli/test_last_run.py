@@ -1,8 +1,8 @@
 import pytest
 
-from marketswarm.cli.last_run import ended, in_short
-from marketswarm.cli.rows import Row
-from marketswarm.cli.status import _state, _style
+from marketswarm.cli.last_run import describe_last_run, make_run
+from marketswarm.cli.service_status import ServiceRow
+from marketswarm.cli.status import _describe_state, _state_style
 
 
 def row(run, **more):
@@ -15,18 +15,18 @@ def row(run, **more):
         "boot": None,
     }
     known |= {"rev": 1, "restarts": 0, "status": "ok", "detail": None, "bus": "system-redis"}
-    return Row(**known | more, last_run=run)
+    return ServiceRow(**known | more, last_run=run)
 
 
 @pytest.mark.parametrize(
     ("run", "said"),
     [
-        (ended(0, 12.4, 0), "exit 0 after 12.4 s"),
-        (ended(3, 4000, 0), "exit 3 after 66 min 40 s"),
-        (ended(-9, 1, 0), "ended by SIGKILL after 1 s"),
-        (ended(-40, 1, 0), "ended by signal 40 after 1 s"),
-        (ended(-15, 2, 0, 2), "ended by SIGTERM after 2 s, its limit of 2 s over"),
-        (ended(0, 2, 0, 2), "exit 124 after 2 s, its limit of 2 s over"),
+        (make_run(0, 12.4, 0), "exit 0 after 12.4 s"),
+        (make_run(3, 4000, 0), "exit 3 after 66 min 40 s"),
+        (make_run(-9, 1, 0), "ended by SIGKILL after 1 s"),
+        (make_run(-40, 1, 0), "ended by signal 40 after 1 s"),
+        (make_run(-15, 2, 0, 2), "ended by SIGTERM after 2 s, its limit of 2 s over"),
+        (make_run(0, 2, 0, 2), "exit 124 after 2 s, its limit of 2 s over"),
     ],
 )
 def test_an_end_in_words(run, said):
@@ -34,18 +34,21 @@ def test_an_end_in_words(run, said):
 
 
 def test_a_code_is_what_a_shell_has_and_only_0_is_well():
-    assert [ended(status, 1, 0).code for status in (0, 3, -9)] == [0, 3, 137]
-    assert [ended(status, 1, 0).ok for status in (0, 3, -9)] == [True, False, False]
-    assert not ended(0, 2, 0, 2).ok
+    assert [make_run(status, 1, 0).code for status in (0, 3, -9)] == [0, 3, 137]
+    assert [make_run(status, 1, 0).ok for status in (0, 3, -9)] == [True, False, False]
+    assert not make_run(0, 2, 0, 2).ok
 
 
 def test_status_shows_it_unless_the_goodbye_does():
     run = {"said": "exit 3 after 1 s", "ts": 0, "ok": False}
-    assert _state(row(run)).startswith("ok; last run exit 3 after 1 s at ")
-    assert _state(row(run, status=None)).startswith("last run exit 3")
-    assert _state(row(run, status="stopping", detail="exit 3 after 1 s")) == "stopping: exit 3 after 1 s"
-    assert _style(row(run)) == "yellow"
-    assert _style(row(run | {"ok": True})) == ""
+    assert _describe_state(row(run)).startswith("ok; last run exit 3 after 1 s at ")
+    assert _describe_state(row(run, status=None)).startswith("last run exit 3")
+    assert (
+        _describe_state(row(run, status="stopping", detail="exit 3 after 1 s"))
+        == "stopping: exit 3 after 1 s"
+    )
+    assert _state_style(row(run)) == "yellow"
+    assert _state_style(row(run | {"ok": True})) == ""
 
 
 @pytest.mark.parametrize(
@@ -60,9 +63,9 @@ def test_status_shows_it_unless_the_goodbye_does():
     ],
 )
 def test_whatever_stands_in_its_place_can_be_shown(run):
-    assert len(_state(row(run))) < 140
+    assert len(_describe_state(row(run))) < 140
 
 
 def test_what_steers_a_terminal_does_not():
-    assert "\x1b" not in _state(row({"said": "\x1b[2J", "ts": 0}))
-    assert in_short({"said": ""}, str) is None
+    assert "\x1b" not in _describe_state(row({"said": "\x1b[2J", "ts": 0}))
+    assert describe_last_run({"said": ""}, str) is None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import orjson
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from marketswarm.cli.app import app
@@ -24,7 +25,6 @@ FILES = {
     "services/prices/loop.py",
     "tests/services/prices/test_prices.py",
     "truth.json",
-    "compose.prices.yaml",
 }
 pytestmark = pytest.mark.live
 
@@ -87,7 +87,8 @@ def test_in_the_tree_it_is_in_good_style_and_its_own_test_is_green(empty):
     shutil.copytree(
         ROOT / "services", empty.folder / "services", ignore=shutil.ignore_patterns("__pycache__")
     )
-    assert empty("new", "prices").returncode == 0
+    said = empty.said("new", "prices")
+    paste(empty.folder / "truth.json", said)
     written = [str(name) for name in FILES if name.endswith(".py")]
     done(empty, "ruff", "check", "--no-cache", *written)
     done(empty, "ruff", "format", "--check", "--no-cache", *written)
@@ -105,23 +106,21 @@ def test_in_the_tree_it_is_in_good_style_and_its_own_test_is_green(empty):
     assert "2 passed" in done(empty, "pytest", *options, test)
 
 
-def test_a_truth_made_by_hand_keeps_its_form_its_rights_and_its_place(shell):
-    real = shell.folder / "elsewhere" / "ours.json"
-    real.parent.mkdir()
-    text = '{\r\n    "services": {\r\n        "a": {}, "healer": {}\r\n    }   ,"buses":{}\r\n}'
-    real.write_bytes(text.encode())
-    real.chmod(0o640)
-    (shell.folder / "truth.json").unlink()
-    (shell.folder / "truth.json").symlink_to("elsewhere/ours.json")
-    assert shell("new", "prices").returncode == 0
-    longer = real.read_bytes().decode()
-    head, tail = text.split('"healer": {}')
-    assert longer.startswith(head + '"healer": {}')
-    assert longer.endswith(tail)
-    assert list(load(longer.encode()).truth.services) == ["a", "healer", "prices"]
-    assert real.stat().st_mode & 0o777 == 0o640
-    assert (shell.folder / "truth.json").is_symlink()
-    assert files(real.parent) == {"ours.json"}
+def paste(path: Path, said: str) -> None:
+    """Put the printed section into the truth, as a person would."""
+    text = path.read_text(encoding="utf-8")
+    section = said.split('"services" of truth.json:')[1].split("\n\n")[1]
+    path.write_text(text.replace('"services": {', '"services": {' + section + ",", 1), encoding="utf-8")
+
+
+def test_a_truth_made_by_hand_is_left_alone_and_takes_the_section_that_is_printed(shell):
+    shell.write(b'{ "services": {"a": {}, "healer": {}} }')
+    said = shell.said("new", "prices")
+    assert (shell.folder / "truth.json").read_bytes() == b'{ "services": {"a": {}, "healer": {}} }'
+    paste(shell.folder / "truth.json", said)
+    found = load((shell.folder / "truth.json").read_bytes())
+    assert set(found.truth.services) == {"a", "healer", "prices"}
+    assert found.truth.services["prices"].settings == {"every_sec": 5}
 
 
 @pytest.mark.parametrize(
@@ -166,10 +165,11 @@ def test_a_truth_that_is_wrong_is_told_and_left_alone(shell):
     assert files(shell.folder) == {"truth.json"}
 
 
-def test_where_timeouts_are_short_it_beats_often_enough(shell, monkeypatch):
-    shell.write({"services": {"healer": {"threshold": {"heartbeat_cadence": 6}}}})
-    monkeypatch.chdir(shell.folder)
-    assert CliRunner().invoke(app, ["new", "prices"]).exit_code == 0
+def test_where_timeouts_are_short_it_beats_often_enough(shell):
+    (shell.folder / "truth.json").write_text(
+        '{"services": {"healer": {"threshold": {"heartbeat_cadence": 6}}}}'
+    )
+    paste(shell.folder / "truth.json", shell.said("new", "prices"))
     found = load((shell.folder / "truth.json").read_bytes())
     assert found.truth.services["prices"].heartbeat.interval_sec == 2
     assert found.warnings == ()
@@ -177,31 +177,24 @@ def test_where_timeouts_are_short_it_beats_often_enough(shell, monkeypatch):
 
 def test_a_folder_in_the_way_takes_all_of_it_back(shell):
     (shell.folder / "tests").write_text("a file", encoding="utf-8")
-    before = (shell.folder / "truth.json").read_bytes()
     ended = shell("new", "prices")
     assert ended.returncode == 2
     assert "tests" in ended.stderr
     assert "nothing was written" in ended.stderr
     assert files(shell.folder) == {"truth.json", "tests"}
     assert not (shell.folder / "services").exists()
-    assert (shell.folder / "truth.json").read_bytes() == before
 
 
-def test_a_compose_file_gets_its_entry(shell):
-    (shell.folder / "compose.yaml").write_text("services:\n  redis:\n    image: redis\n", encoding="utf-8")
-    ended = shell("new", "prices")
-    assert "added to compose.yaml (its service prices)" in ended.stdout
-    assert '"services.prices"' in (shell.folder / "compose.yaml").read_text(encoding="utf-8")
-    assert not (shell.folder / "compose.prices.yaml").exists()
-
-
-@pytest.mark.parametrize(
-    "text", [b"services:\r\n  redis:\r\n    image: redis\r\n", b"\xff\xfe", b"services: {}\n"]
-)
-def test_a_compose_file_that_is_not_plain_is_left_alone(shell, monkeypatch, text):
-    (shell.folder / "compose.yaml").write_bytes(text)
-    monkeypatch.chdir(shell.folder)
-    ended = CliRunner().invoke(app, ["new", "prices"])
-    assert ended.exit_code == 0
-    assert "compose.yaml is not plain enough to be added to" in ended.output
-    assert (shell.folder / "compose.yaml").read_bytes() == text
+@pytest.mark.parametrize("text", ["services:\n  redis:\n    image: redis\n", "services: {}\n"])
+def test_a_compose_file_is_left_alone_and_its_entry_is_printed(shell, text):
+    (shell.folder / "compose.yaml").write_text(text, encoding="utf-8")
+    said = shell.said("new", "prices")
+    assert "put this into compose.yaml:" in said
+    assert yaml.safe_load(said.split("put this into compose.yaml:")[1].split("\n\n")[1]) == {
+        "prices": {
+            "build": ".",
+            "command": ["python", "-m", "services.prices"],
+            "restart": "unless-stopped",
+        }
+    }
+    assert (shell.folder / "compose.yaml").read_text(encoding="utf-8") == text

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from marketswarm.cli.topology_graphs import dot, mermaid
-from marketswarm.cli.topology_seen import Written, picture
+from marketswarm.cli.topology_graphs import to_dot, to_mermaid
+from marketswarm.cli.topology_view import MeshSnapshot, build_topology
 from marketswarm.truth import load
 
 HOSTILE = [
@@ -38,8 +38,8 @@ def graph(*keys, moving=None):
             "idle": {},
         }
     }
-    flow = Written(moving, 1.0) if moving else Written()
-    return picture(load(json.dumps(document).encode()).truth, 1, Written(), flow)
+    flow = MeshSnapshot(moving, 1.0) if moving else MeshSnapshot()
+    return build_topology(load(json.dumps(document).encode()).truth, 1, MeshSnapshot(), flow)
 
 
 TOKEN = re.compile(r'\s+|"(?:[^"\\]|\\.)*"|[A-Za-z_][A-Za-z0-9_]*|\d+|->|[{}\[\];,=]')
@@ -148,10 +148,10 @@ def unquoted(label):
 @pytest.mark.parametrize("key", HOSTILE)
 def test_a_name_is_a_name_whatever_stands_in_it(key):
     found = graph(key)
-    nodes, edges = read_dot(dot(found))
+    nodes, edges = read_dot(to_dot(found))
     assert {unquoted(label) for label in nodes.values()} == {"a.b-c", "end", key}
     assert edges == [("s0", "k0", None), ("k0", "s1", None)]
-    nodes, edges = read_mermaid(mermaid(found))
+    nodes, edges = read_mermaid(to_mermaid(found))
     assert {spelt(label) for label in nodes.values()} == {"a.b-c", "end", key}
     assert edges == [("s0", "k0", None), ("k0", "s1", None)]
 
@@ -164,24 +164,24 @@ def test_rates_lags_and_faults_are_drawn():
         "faults": [{**at, "what": "no_group", "text": "why"}],
     }
     found = graph("k", "other", moving=moving)
-    nodes, edges = read_mermaid(mermaid(found))
+    nodes, edges = read_mermaid(to_mermaid(found))
     assert nodes["k0"] == "k<br/>1.5/s, 2 entries"
     assert ("s0", "k0", "1.5/s") in edges
     assert ("k0", "s1", "lag 3") in edges
-    assert "  class k0 wrong" in mermaid(found)
-    nodes, edges = read_dot(dot(found))
+    assert "  class k0 wrong" in to_mermaid(found)
+    nodes, edges = read_dot(to_dot(found))
     assert nodes["k0"] == '"k\\n1.5/s, 2 entries"'
     assert ("k0", "s1", '"lag 3"') in edges
-    assert dot(found).count("color=red") == 1
+    assert to_dot(found).count("color=red") == 1
 
 
 def test_who_neither_writes_nor_reads_is_not_in_the_flow():
-    assert "idle" not in mermaid(graph("k")) + dot(graph("k"))
+    assert "idle" not in to_mermaid(graph("k")) + to_dot(graph("k"))
 
 
 def test_a_truth_without_any_flow_is_a_graph_all_the_same():
-    assert read_mermaid(mermaid(graph())) == ({}, [])
-    assert read_dot(dot(graph())) == ({}, [])
+    assert read_mermaid(to_mermaid(graph())) == ({}, [])
+    assert read_dot(to_dot(graph())) == ({}, [])
 
 
 def test_the_readers_fail_at_what_is_wrong():

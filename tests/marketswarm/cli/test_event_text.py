@@ -2,7 +2,7 @@ from datetime import UTC
 
 import pytest
 
-from marketswarm.cli.words import moment, seconds, sentence
+from marketswarm.cli.event_text import describe_event, format_moment, format_seconds
 
 TS = 1762433458.3
 
@@ -78,16 +78,16 @@ TS = 1762433458.3
     ],
 )
 def test_every_event_is_a_sentence(event, said):
-    assert sentence(event | {"ts": TS}, UTC) == f"12:50:58 {said}"
+    assert describe_event(event | {"ts": TS}, UTC) == f"12:50:58 {said}"
 
 
 @pytest.mark.parametrize("ts", [None, "x", float("nan"), 1e300, {}])
 def test_an_event_without_a_time_is_told_all_the_same(ts):
-    assert sentence({"type": "bus_ok", "svc": "b", "ts": ts}) == "--:--:-- ✓ bus b is back"
+    assert describe_event({"type": "bus_ok", "svc": "b", "ts": ts}) == "--:--:-- ✓ bus b is back"
 
 
 def test_a_name_cannot_touch_the_terminal():
-    assert sentence({"type": "x", "svc": "\x1b[2J\nb"}).endswith(r"· x \x1b[2J\nb")
+    assert describe_event({"type": "x", "svc": "\x1b[2J\nb"}).endswith(r"· x \x1b[2J\nb")
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_a_name_cannot_touch_the_terminal():
     ],
 )
 def test_durations_read_well(value, said):
-    assert seconds(value) == said
+    assert format_seconds(value) == said
 
 
 @pytest.mark.parametrize(
@@ -113,4 +113,4 @@ def test_durations_read_well(value, said):
     [(TS + 3600, "13:50"), (TS + 12 * 3600, "Fri 07 Nov 2025 00:50"), (TS - 86_400, "Wed 05 Nov 2025 12:50")],
 )
 def test_a_moment_is_a_time_of_day_and_has_its_day_when_that_is_another(ts, said):
-    assert moment(ts, TS, UTC) == said
+    assert format_moment(ts, TS, UTC) == said

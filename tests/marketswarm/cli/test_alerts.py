@@ -5,7 +5,7 @@ import orjson
 import pytest
 
 from marketswarm.bus import Bus
-from marketswarm.cli.log_stream import LOG, Told, follow
+from marketswarm.cli.alerts import LOG, KnownIds, follow_log
 from support.rig import Server
 from support.waiting import auntil
 
@@ -39,7 +39,7 @@ async def heard(*buses: Bus, since_sec: float | None = None):
             async for _, event in events:
                 ids.append(event["id"])
 
-    told = await follow(buses, since_sec)
+    told = await follow_log(buses, since_sec)
     task = asyncio.create_task(collect())
     yield ids
     task.cancel()
@@ -56,7 +56,7 @@ async def test_it_begins_now_and_misses_nothing_from_then_on(server, bus):
 
 
 async def test_what_was_told_before_anyone_asked_for_the_first_is_not_missed(server, bus):
-    told = await follow([bus])
+    told = await follow_log([bus])
     tell(server, "between")
     async with contextlib.aclosing(told), asyncio.timeout(3):
         assert (await anext(told))[1]["id"] == "between"
@@ -129,11 +129,11 @@ async def test_entries_that_hold_no_event_are_passed_over(server, bus):
 
 
 def test_ids_are_remembered_but_not_for_ever():
-    told = Told()
-    assert told.is_new({"id": "x"})
-    assert not told.is_new({"id": "x"})
-    assert told.is_new({})
-    assert told.is_new({})
+    told = KnownIds()
+    assert told.add({"id": "x"})
+    assert not told.add({"id": "x"})
+    assert told.add({})
+    assert told.add({})
     for number in range(10_001):
-        told.is_new({"id": str(number)})
-    assert told.is_new({"id": "x"})
+        told.add({"id": str(number)})
+    assert told.add({"id": "x"})

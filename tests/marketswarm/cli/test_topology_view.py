@@ -6,11 +6,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from marketswarm.cli.topology_drawing import drawn
-from marketswarm.cli.topology_graphs import dot, mermaid
-from marketswarm.cli.topology_picture import Flow, Reader, Service
-from marketswarm.cli.topology_seen import FAULTS, INSTANCES, Written, picture
-from marketswarm.cli.topology_words import of_key, of_reader, of_service, rate
+from marketswarm.cli.topology import draw_topology
+from marketswarm.cli.topology_graphs import to_dot, to_mermaid
+from marketswarm.cli.topology_view import (
+    MAX_INSTANCES,
+    MAX_PROBLEMS,
+    FlowView,
+    MeshSnapshot,
+    ReaderView,
+    ServiceView,
+    build_topology,
+    describe_instances,
+    describe_key,
+    describe_reader,
+    format_rate,
+)
 from marketswarm.truth import load
 
 ITEMS = {"bus": "market-redis", "key": "rss:items"}
@@ -55,13 +65,13 @@ MOVING = {
 
 
 def made(topology=SEEN, flow=MOVING, age_sec=1.0, truth=TRUTH):
-    return picture(truth, 3, Written(topology, age_sec), Written(flow, age_sec))
+    return build_topology(truth, 3, MeshSnapshot(topology, age_sec), MeshSnapshot(flow, age_sec))
 
 
 def on_paper(found, width=80, **how):
     console = Console(width=width, highlight=False, markup=False, emoji=False, no_color=True)
     with console.capture() as captured:
-        console.print(drawn(found, **how))
+        console.print(draw_topology(found, **how))
     return captured.get()
 
 
@@ -72,13 +82,13 @@ def test_the_truth_is_drawn_with_what_mesh_saw_of_it():
     assert found.services[1].instances == []
     (flow,) = found.flows
     assert (flow.writers, flow.rate, flow.length) == (("rss_agg",), 1.25, 12)
-    assert flow.readers == [Reader("vexy_ai", "g", 3, 2, 5.0)]
+    assert flow.readers == [ReaderView("vexy_ai", "g", 3, 2, 5.0)]
     assert [(one.what, one.key, one.svc) for one in found.wrong] == [("falls_behind", "rss:items", "vexy_ai")]
     assert found.notes == [
         "mesh is deaf on market-redis",
         "bus other does not answer mesh: refused",
         "strangers beat here: who",
-        "7 keys are too many to be looked at",
+        "7 keys are too many to be measured",
         "mesh goes by revision 2 of the truth, and 3 is the latest",
     ]
     paper = on_paper(found, 120)
@@ -91,18 +101,18 @@ def test_the_truth_is_drawn_with_what_mesh_saw_of_it():
 @pytest.mark.parametrize(
     ("written", "why"),
     [
-        (Written(), "mesh has written no mesh:flow"),
-        (Written(MOVING, 31.0), "mesh:flow is 31 s old"),
-        (Written(MOVING | {"every_sec": 300}, 901.0), "mesh:flow is 15 min 1 s old"),
-        (Written(MOVING), "how old mesh:flow is can't be told"),
+        (MeshSnapshot(), "mesh has written no mesh:flow"),
+        (MeshSnapshot(MOVING, 31.0), "mesh:flow is 31 s old"),
+        (MeshSnapshot(MOVING | {"every_sec": 300}, 901.0), "mesh:flow is 15 min 1 s old"),
+        (MeshSnapshot(MOVING), "how old mesh:flow is can't be told"),
         (
-            Written(why="bus system-redis does not answer: refused"),
+            MeshSnapshot(why="bus system-redis does not answer: refused"),
             "bus system-redis does not answer: refused",
         ),
     ],
 )
 def test_without_a_word_of_mesh_it_is_the_truth_alone_and_says_so(written, why):
-    found = picture(TRUTH, 3, Written(), written)
+    found = build_topology(TRUTH, 3, MeshSnapshot(), written)
     assert not found.live
     assert {service.instances for service in found.services} == {None}
     assert [(flow.key, flow.kind, flow.rate) for flow in found.flows] == [("rss:items", None, None)]
@@ -113,7 +123,7 @@ def test_without_a_word_of_mesh_it_is_the_truth_alone_and_says_so(written, why):
 
 
 def test_what_is_wrong_comes_first_on_a_screen_that_cuts():
-    first = on_paper(made(), worst_first=True).splitlines()[0]
+    first = on_paper(made(), problems_first=True).splitlines()[0]
     last = on_paper(made()).splitlines()[-6]
     assert first.rstrip() == last.rstrip() == "✗ rss:items on market-redis: group g falls behind"
 
@@ -124,7 +134,7 @@ def test_a_flow_that_is_looked_at_seldom_is_old_later():
 
 def test_what_is_wrong_with_the_truth_alone_is_found_without_mesh():
     reader = {"services": {"vexy_ai": {"access_points": {"subscribe_to": [ITEMS]}}}}
-    found = picture(load(json.dumps(reader).encode()).truth, 1, Written(), Written())
+    found = build_topology(load(json.dumps(reader).encode()).truth, 1, MeshSnapshot(), MeshSnapshot())
     assert [one.what for one in found.wrong] == ["no_writer"]
     assert "nobody  rss:items" in on_paper(found)
 
@@ -140,19 +150,20 @@ def test_what_mesh_wrote_of_what_the_truth_does_not_name_is_left_out():
 def test_names_of_strangers_steer_no_terminal_and_are_bounded():
     evil = "\x1b[2J\x07" + "x" * 10_000
     moving = MOVING | {
-        "faults": [{**ITEMS, "what": evil, "svc": evil, "text": evil}] * (3 * FAULTS),
+        "faults": [{**ITEMS, "what": evil, "svc": evil, "text": evil}] * (3 * MAX_PROBLEMS),
         "edges": [{**ITEMS, "svc": "vexy_ai", "does": "reads", "group": evil}],
         "away": {evil: evil},
     }
+    evil_instance = INSTANCE | {"host": evil, "detail": evil}
     seen = SEEN | {
         "strangers": [evil] * 1000,
         "deaf": [evil] * 1000,
-        "services": {"rss_agg": {"instances": [INSTANCE | {"host": evil, "detail": evil}] * (3 * INSTANCES)}},
+        "services": {"rss_agg": {"instances": [evil_instance] * (3 * MAX_INSTANCES)}},
     }
     found = made(seen, moving)
-    assert len(found.wrong) == FAULTS
-    assert len(found.services[0].instances) == INSTANCES
-    for text in (on_paper(found), mermaid(found), dot(found), orjson.dumps(found).decode()):
+    assert len(found.wrong) == MAX_PROBLEMS
+    assert len(found.services[0].instances) == MAX_INSTANCES
+    for text in (on_paper(found), to_mermaid(found), to_dot(found), orjson.dumps(found).decode()):
         assert "\x1b" not in text
         assert "\x07" not in text
         assert len(text) < 200_000
@@ -179,8 +190,8 @@ def test_no_picture_whatever_crashes_the_drawing(data):
 
     found = made(bent(SEEN), bent(MOVING))
     on_paper(found)
-    mermaid(found)
-    dot(found)
+    to_mermaid(found)
+    to_dot(found)
     orjson.dumps(found)
 
 
@@ -189,18 +200,18 @@ def test_no_picture_whatever_crashes_the_drawing(data):
     [(0, "0/s"), (1234.56, "1234.6/s"), (2, "2/s"), (0.5, "30/min"), (0.001, "3.6/h"), (0.0001, "0.4/h")],
 )
 def test_a_rate_is_told_in_the_unit_that_fits(per_sec, words):
-    assert rate(per_sec) == words
+    assert format_rate(per_sec) == words
 
 
 def test_a_key_is_told_by_what_stands_there():
-    assert of_key(Flow("b", "k")) == ""
-    assert of_key(Flow("b", "k", kind="hash")) == "hash"
-    assert of_key(Flow("b", "k", kind="none")) == "nothing there"
-    assert of_key(Flow("b", "k", kind="channel", subscribers=2)) == "channel, 2 subscribed"
+    assert describe_key(FlowView("b", "k")) == ""
+    assert describe_key(FlowView("b", "k", kind="hash")) == "hash"
+    assert describe_key(FlowView("b", "k", kind="none")) == "nothing there"
+    assert describe_key(FlowView("b", "k", kind="channel", subscribers=2)) == "channel, 2 subscribed"
     assert (
-        of_key(Flow("b", "k", kind="stream", length=1, rate=0.0, last_sec=90))
+        describe_key(FlowView("b", "k", kind="stream", length=1, rate=0.0, last_sec=90))
         == "0/s, 1 entry, last 90 s ago"
     )
-    assert of_reader(Reader("a")) == ""
-    assert of_reader(Reader("a", "g")) == "lag ?"
-    assert of_service(Service("a", 3, [])) == "nobody runs"
+    assert describe_reader(ReaderView("a")) == ""
+    assert describe_reader(ReaderView("a", "g")) == "lag ?"
+    assert describe_instances(ServiceView("a", 3, [])) == "nobody runs"

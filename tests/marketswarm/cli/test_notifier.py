@@ -3,12 +3,9 @@
 import time
 from dataclasses import replace
 
-import orjson
 import pytest
 
-from marketswarm.channels import Message, Severity
-from marketswarm.channels.message import encode
-from marketswarm.operator import ASKS, DEAD, Answer, Ask, Do
+from marketswarm.operator import ASKS, Answer, Ask, Do
 from support.rig.shell import SERVICES, AnswersAsks
 
 pytestmark = pytest.mark.live
@@ -136,66 +133,3 @@ def test_answers_that_break_off_are_no_success(shell, seeded):
 def test_what_is_not_said_is_asked_for(shell, words):
     ended = shell(*words)
     assert ended.returncode == 2
-
-
-def message(ident, title="rss_agg is down"):
-    return encode(Message(ident, title, "no beat for 31.2 s", Severity.WARNING, 1762433458.3))
-
-
-def bury(bus, ident, channel, reason, ts="1762433460.0", **more):
-    bus.cmd(
-        "XADD", DEAD, "*", "message", message(ident, **more), "channel", channel, "reason", reason, "ts", ts
-    )
-
-
-def test_the_dead_are_listed_once_each_though_they_lie_on_both_buses(shell, seeded):
-    assert shell("dead").stdout == "everything was delivered\n"
-    for bus in seeded:
-        bury(bus, "m1", "slack", "404")
-    bury(seeded[0], "m1", "email", "550 no such user", "1762433461.0")
-    bury(seeded[1], "m2", "slack", "410", "1762433459.0", title="mesh\x1b is down")
-    ended = shell("dead", TZ="UTC", COLUMNS="120")
-    assert ended.returncode == 0
-    head, first, second, third, hint = ended.stdout.splitlines()
-    assert head.split() == ["id", "channel", "since", "why", "what"]
-    assert first.split() == [
-        "m2",
-        "slack",
-        "Thu",
-        "06",
-        "Nov",
-        "2025",
-        "12:50",
-        "410",
-        r"mesh\x1b",
-        "is",
-        "down",
-    ]
-    assert second.split()[:2] == ["m1", "slack"]
-    assert third.split()[:2] == ["m1", "email"]
-    assert "550 no such user" in third
-    assert "marketswarm resend" in hint
-    found = orjson.loads(shell("dead", "--json").stdout)
-    assert [(each["id"], each["channel"]) for each in found] == [
-        ("m2", "slack"),
-        ("m1", "slack"),
-        ("m1", "email"),
-    ]
-    assert found[1]["text"] == "no beat for 31.2 s"
-
-
-def test_rubbish_among_the_dead_is_passed_over(shell, seeded):
-    seeded[0].cmd("XADD", DEAD, "*", "message", b"\xff", "channel", "slack")
-    seeded[0].cmd("XADD", DEAD, "*", "x", "y")
-    bury(seeded[0], "m1", "slack", "404", ts="soon")
-    ended = shell("dead")
-    assert ended.returncode == 0
-    assert ended.stdout.splitlines()[1].split()[:3] == ["m1", "slack", "-"]
-
-
-def test_status_counts_them(shell, seeded):
-    bury(seeded[1], "m1", "slack", "404")
-    assert "1 message could not be delivered: marketswarm dead" in shell("status").stdout
-    bury(seeded[1], "m2", "slack", "404")
-    assert "2 messages could not be delivered: marketswarm dead" in shell("status").stdout
-    assert orjson.loads(shell("status", "--json").stdout)["undelivered"] == 2

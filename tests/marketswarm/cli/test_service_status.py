@@ -1,8 +1,8 @@
 import orjson
 import pytest
 
-from marketswarm.cli.rows import Facts, rows
-from marketswarm.cli.status import _instances
+from marketswarm.cli.service_status import FleetState, Leader, parse_leader, service_rows
+from marketswarm.cli.status import format_instances
 from marketswarm.truth import load
 
 
@@ -29,11 +29,11 @@ def truth():
 
 def row(truth, svc, **facts):
     known = {"roster": {}, "health": {}, "beats": {}, "ttls_sec": {}, "instances": {}} | facts
-    return next(each for each in rows(truth, Facts(**known)) if each.svc == svc)
+    return next(each for each in service_rows(truth, FleetState(**known)) if each.svc == svc)
 
 
 def test_there_is_a_row_for_each_service_the_healer_knows_too(truth):
-    found = rows(truth, Facts({}, {}, {}, {}, {}))
+    found = service_rows(truth, FleetState({}, {}, {}, {}, {}))
     assert [(each.svc, each.bus) for each in found] == [
         ("a", "system-redis"),
         ("b", "market-redis"),
@@ -90,6 +90,32 @@ def test_how_many_there_are_is_held_against_how_many_there_are_to_be():
     services = {"a": {"replicas": 3}, "b": {}, "healer": {"replicas": 1}}
     several = load(orjson.dumps({"services": services})).truth
     known = {"a": [{}, {}], "b": [{}], "healer": []}
-    assert [_instances(row(several, svc, instances=known)) for svc in services] == ["2 of 3", "1", "0 of 1"]
-    assert _instances(row(several, "a")) is None
+    assert [format_instances(row(several, svc, instances=known)) for svc in services] == [
+        "2 of 3",
+        "1",
+        "0 of 1",
+    ]
+    assert format_instances(row(several, "a")) is None
     assert row(several, "a").replicas == 3
+
+
+LEASE = {b"boot": b"0f3c", b"epoch": b"7", b"until": b"1000.5", b"renewed": b"9"}
+
+
+def test_who_leads_is_shown_with_its_epoch():
+    assert parse_leader(LEASE, 999.0) == Leader("0f3c", 7, 0.0)
+    assert str(parse_leader(LEASE, 999.0)) == "healer 0f3c leads, epoch 7"
+
+
+def test_a_lease_that_ran_out_is_told_as_nobody_leading():
+    assert str(parse_leader(LEASE, 1012.6)) == (
+        "no healer leads: the lease of 0f3c ran out 12 s ago, and no alert is published"
+    )
+
+
+@pytest.mark.parametrize(
+    "lease",
+    [{}, {**LEASE, b"boot": b""}, {**LEASE, b"epoch": b"x"}, {**LEASE, b"until": b"\xff"}, {b"boot": b"a"}],
+)
+def test_a_lease_that_is_free_or_that_nobody_can_read_has_no_leader(lease):
+    assert parse_leader(lease, 0.0) is None

@@ -1,0 +1,134 @@
+"""An alert event as one line for people. Pure.
+
+`12:50:58 ✗ rss_agg is down: no beat for 31.2 s (timeout 30 s)`. Times are in the machine's zone unless a
+zone is given.
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, tzinfo
+from typing import Any
+
+from marketswarm.text import escape_text, format_duration
+
+_BAD, _GOOD, _NOTE = "✗", "✓", "·"
+_MISS_REASONS = {"stopped": ", after it said goodbye", "never_seen": ", none ever"}
+
+_Event = Mapping[str, Any]
+_Text = tuple[str, str]  # the mark and the sentence
+
+
+def describe_event(event: _Event, zone: tzinfo | None = None) -> str:
+    """Return the line for an event; for an unknown type, its type and service."""
+    mark, text = _DESCRIPTIONS.get(str(event.get("type")), _describe_unknown)(event)
+    return escape_text(f"{format_time(event.get('ts'), zone)} {mark} {text}")
+
+
+def is_bad(event: _Event) -> bool:
+    """Return whether an event begins some trouble: a miss, or a truth that differs."""
+    return str(event.get("type")).endswith(("miss", "drift"))
+
+
+def format_time(ts: Any, zone: tzinfo | None = None) -> str:
+    """Format epoch seconds as a time of day; dashes for anything that is no time."""
+    try:
+        return datetime.fromtimestamp(ts, UTC).astimezone(zone).strftime("%H:%M:%S")
+    except (TypeError, ValueError, OverflowError, OSError):
+        return "--:--:--"
+
+
+def format_moment(ts: float, now: float, zone: tzinfo | None = None) -> str:
+    """Format epoch seconds as a time of day, with the date in front unless it is the date of `now`."""
+    there, here = (datetime.fromtimestamp(each, UTC).astimezone(zone) for each in (ts, now))
+    return there.strftime("%H:%M" if there.date() == here.date() else "%a %d %b %Y %H:%M")
+
+
+def format_seconds(value: Any) -> str:
+    """Format an event's seconds as `31.2 s` or `4 min 10 s`; `? s` for anything that is no number."""
+    return "? s" if isinstance(value, bool) or not isinstance(value, int | float) else format_duration(value)
+
+
+def _describe_silence(what: str) -> Callable[[_Event], _Text]:
+    def describe(event: _Event) -> _Text:
+        reason = _MISS_REASONS.get(str(event.get("reason")), "")
+        late, timeout = format_seconds(event.get("late_sec")), format_seconds(event.get("timeout_sec"))
+        return _BAD, f"{event.get('svc')} is {what}: no beat for {late}{reason} (timeout {timeout})"
+
+    return describe
+
+
+def _describe_recovery(event: _Event) -> _Text:
+    return _GOOD, f"{event.get('svc')} is up{_after_outage(event)}"
+
+
+def _describe_lost_bus(event: _Event) -> _Text:
+    return (
+        _BAD,
+        f"bus {event.get('svc')} is away for {format_seconds(event.get('late_sec'))}{_reason(event)}",
+    )
+
+
+def _describe_bus_recovery(event: _Event) -> _Text:
+    return _GOOD, f"bus {event.get('svc')} is back{_after_outage(event)}"
+
+
+def _describe_failing_probe(event: _Event) -> _Text:
+    late = format_seconds(event.get("late_sec"))
+    return _BAD, f"{event.get('svc')} is down: its probes have failed for {late}{_reason(event)}"
+
+
+def _describe_drift(event: _Event) -> _Text:
+    state = {"missing": "is missing", "invalid": "is not valid"}.get(str(event.get("reason")))
+    return _BAD, f"the truth on {event.get('svc')} {state or 'is not the same as elsewhere'}"
+
+
+def _describe_heartbeat_gap(event: _Event) -> _Text:
+    """Describe an outage that began and ended while no healer listened."""
+    svc, gap_sec = event.get("svc"), event.get("gap_sec")
+    silence = f"silent for at least {format_seconds(gap_sec)}" if gap_sec else ""
+    if event.get("restarted"):
+        more = f", {silence}" if silence else ""
+        return _NOTE, f"{svc} was restarted while nobody could listen{more}; it is up"
+    return _NOTE, f"{svc} was {silence or 'silent'} while nobody could listen; it is up"
+
+
+def _describe_reach_gap(event: _Event) -> _Text:
+    """Describe a time in which a healer or sentinel reached no bus, published once it reached one again."""
+    return _NOTE, f"the {event.get('svc')} reached no bus for {format_seconds(event.get('gap_sec'))}"
+
+
+def _describe_unknown(event: _Event) -> _Text:
+    return _NOTE, f"{event.get('type')} {event.get('svc', '')}".rstrip()
+
+
+def _after_outage(event: _Event) -> str:
+    return f", after {format_seconds(event['down_sec'])}" if "down_sec" in event else ""
+
+
+def _reason(event: _Event) -> str:
+    return f" ({event['reason']})" if "reason" in event else ""
+
+
+def _sentence(mark: str, text: str) -> Callable[[_Event], _Text]:
+    """Return a description that only puts the name of the service into `text`."""
+    return lambda event: (mark, text.format(svc=event.get("svc")))
+
+
+_DESCRIPTIONS: Mapping[str, Callable[[_Event], _Text]] = {
+    "heartbeat_miss": _describe_silence("down"),
+    "heartbeat_ok": _describe_recovery,
+    "heartbeat_unwatched": _sentence(_NOTE, "{svc} is no longer watched; it was down"),
+    "heartbeat_gap": _describe_heartbeat_gap,
+    "watch_miss": _sentence(_BAD, "{svc} can't be watched: its channel is refused to the healer"),
+    "watch_ok": _sentence(_GOOD, "{svc} can be watched again"),
+    "watch_unwatched": _sentence(_NOTE, "{svc} is no longer watched; it could not be heard"),
+    "reach_gap": _describe_reach_gap,
+    "healer_miss": _describe_silence("down, nobody watches"),
+    "healer_ok": _describe_recovery,
+    "bus_miss": _describe_lost_bus,
+    "bus_ok": _describe_bus_recovery,
+    "truth_drift": _describe_drift,
+    "truth_ok": _sentence(_GOOD, "the truth on {svc} is as elsewhere again"),
+    "probe_miss": _describe_failing_probe,
+    "probe_ok": _describe_recovery,
+    "probe_unwatched": _sentence(_NOTE, "{svc} is no longer probed; it was down"),
+}

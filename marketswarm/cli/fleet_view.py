@@ -1,0 +1,169 @@
+"""What a command sees of a fleet, embedded or not: its truth, and its buses, found as agents find them."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from marketswarm.agent.truth_source import Found, first, look_at_all, reasons, truth_places, usable_bus
+from marketswarm.bus import Bus, BusError, find_url, variable_of
+from marketswarm.bus_url import leads_to
+from marketswarm.exit import Code, Exit
+from marketswarm.fleet import folder
+from marketswarm.fleet.plan import is_told
+from marketswarm.settings import Common, read
+from marketswarm.truth import MARKET, SYSTEM, Truth
+
+_READ_WITHIN_SEC = 2.0
+_NO_BUS_HINT = (
+    "`marketswarm up` (make run) starts a fleet here; one in containers (make up) is asked by `make status`. "
+    "For one that runs elsewhere say where its buses are: "
+    "SYSTEM_REDIS_URL=redis://127.0.0.1:6379 MARKET_REDIS_URL=redis://127.0.0.1:6380"
+)
+
+
+@dataclass(slots=True)
+class FleetView:
+    """The open buses of one fleet.
+
+    `found` is its truth, None while no bus holds a valid one; `why` then says why not.
+    """
+
+    environ: Mapping[str, str]
+    found: Found | None
+    why: str
+    _buses: dict[str, Bus] = field(default_factory=dict)
+
+    @property
+    def truth(self) -> Truth:
+        """The truth. Raises Exit, code 4, when no bus holds one."""
+        if self.found is None:
+            raise Exit(
+                Code.NO_TRUTH, f"no bus has a valid truth ({self.why}): `marketswarm seed` puts one there"
+            )
+        return self.found.loaded.truth
+
+    @property
+    def revision(self) -> int | None:
+        """The revision of the truth, None when it is unknown."""
+        return self.found.revision if self.found else None
+
+    def bus(self, name: str, truth: Truth | None = None) -> Bus:
+        """Return a bus by its name, where `truth` or else the fleet's own has it. Raises Exit, code 2."""
+        truth = truth or (self.found.loaded.truth if self.found else None)
+        if name not in self._buses:
+            try:
+                url = find_url(name, self.environ, truth)
+            except BusError as error:
+                raise Exit(Code.CONFIGURATION, str(error)) from None
+            self._buses[name] = usable_bus(name, url)
+        return self._buses[name]
+
+    def buses(self) -> list[Bus]:
+        """Return every bus that the truth names; without a truth, the two that each fleet has."""
+        names = self.found.loaded.truth.bus_names() if self.found else (SYSTEM, MARKET)
+        return [self.bus(name) for name in names]
+
+    async def aclose(self) -> None:
+        """Close all buses."""
+        await asyncio.gather(*(bus.aclose() for bus in self._buses.values()))
+
+
+@contextlib.asynccontextmanager
+async def open_fleet(data: Path) -> AsyncIterator[FleetView]:
+    """Find a fleet: by the environment, by the truth, and last the embedded one whose folder is `data`.
+
+    Raises:
+        Exit: code 3 when no bus answers, 2 when a URL that was given is none.
+    """
+    settings = read(Common)
+    embedded = embedded_buses(data)
+    environ = with_embedded_buses(os.environ, embedded, None)
+    buses = [usable_bus(name, url) for url, name in truth_places(settings, environ).items()]
+    try:
+        seen = await look_at_all(buses, settings.truth_redis_key, None, _READ_WITHIN_SEC)
+        found = first(seen)
+        tried = ", ".join(f"{each.bus.name} at {each.bus.where}: {each.why}" for each in seen)
+        if not any(each.answered for each in seen):
+            raise Exit(Code.NO_BUS, f"no bus answered ({tried}). {_NO_BUS_HINT}")
+        if found is None and any(each.hopeless for each in seen):
+            raise Exit(Code.CONFIGURATION, tried)
+        if found:
+            environ = with_embedded_buses(os.environ, embedded, found.loaded.truth)
+        view = FleetView(environ, found, ", ".join(reasons(seen)))
+        try:
+            yield view
+        finally:
+            await view.aclose()
+    finally:
+        await asyncio.gather(*(bus.aclose() for bus in buses))
+
+
+@contextlib.asynccontextmanager
+async def open_buses(data: Path, truth: Truth) -> AsyncIterator[list[Bus]]:
+    """Open every bus that `truth` names, found as in `open_fleet`; none is connected yet.
+
+    Raises:
+        Exit: code 2, for a bad URL.
+    """
+    view = FleetView(with_embedded_buses(os.environ, embedded_buses(data), truth), None, "")
+    try:
+        yield [view.bus(name, truth) for name in truth.bus_names()]
+    finally:
+        await view.aclose()
+
+
+def embedded_buses(data: Path) -> Mapping[str, str]:
+    """Return the URLs, by bus, of the embedded fleet that runs in folder `data`; none when none runs."""
+    fleet = folder.running(data)
+    return fleet.buses if fleet else {}
+
+
+def with_embedded_buses(
+    environ: Mapping[str, str], urls: Mapping[str, str], truth: Truth | None
+) -> dict[str, str]:
+    """Return the environment with `urls` of an embedded fleet added as <BUS>_URL.
+
+    A bus is left out when the environment itself or the truth already says where it is.
+    """
+    extended = dict(environ)
+    for name, url in urls.items():
+        try:
+            known = find_url(name, environ, truth)
+        except BusError:  # a URL is given and is wrong; the command that needs this bus will say so
+            continue
+        if leads_to(known, name) and not is_told(name, environ):
+            extended[variable_of(name)] = url
+    return extended
+
+
+async def ask_buses(
+    buses: Sequence[Bus], request: Callable[[Bus], Awaitable[Any]]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Send one request to each bus. Return the answers, and the reasons of those that failed, by bus.
+
+    Raises:
+        Exit: code 3, when every bus failed.
+    """
+    answers: dict[str, Any] = {}
+    failed: dict[str, str] = {}
+
+    async def ask_one(bus: Bus) -> None:
+        try:
+            answers[bus.name] = await bus.ask(request(bus))
+        except BusError as error:
+            failed[bus.name] = error.reason
+
+    await asyncio.gather(*(ask_one(bus) for bus in buses))
+    if not answers:
+        reasons_text = ", ".join(f"{bus}: {why}" for bus, why in failed.items())
+        raise Exit(Code.NO_BUS, f"no bus took it ({reasons_text})")
+    return answers, failed
+
+
+def describe_refusals(failed: Mapping[str, str]) -> list[str]:
+    """Return one line for each bus that did not take a request."""
+    return [f"bus {bus} did not take it: {why}" for bus, why in failed.items()]

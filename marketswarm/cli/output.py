@@ -1,0 +1,66 @@
+"""Write results to stdout: lines and JSON, neither of which lets foreign text control a terminal.
+
+Everything written here may quote a stranger (a beat's detail, an event on the log), so this is the last place
+that escapes control characters. Code that knows which part of a line is foreign escapes that part before.
+Tables are `tables.py`'s, which takes longer to load.
+"""
+
+import codecs
+import os
+import sys
+from typing import Any, Final
+
+import orjson
+
+from marketswarm.text import escape_json, escape_lines
+
+RED: Final = "31"
+GREEN: Final = "32"
+YELLOW: Final = "33"
+DIM: Final = "2"
+
+
+def print_line(text: str, style: str | None = None) -> None:
+    """Print one line and flush it, since a reader of a pipe wants it now. `style` is an SGR number."""
+    text = escape_lines(text)
+    if style and sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
+        text = f"\x1b[{style}m{text}\x1b[0m"
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def print_json(value: Any) -> None:
+    """Print a value as one line of JSON."""
+    print_json_bytes(orjson.dumps(value))
+
+
+def print_json_bytes(raw: bytes) -> None:
+    """Print one line of JSON unchanged; on a terminal, control characters become escapes of JSON."""
+    sys.stdout.buffer.write((escape_json(raw) if sys.stdout.isatty() else raw) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+# what stands for our own letters where a locale has no more than ASCII; one for one, so that columns stay
+_ASCII_LETTERS: Final = {
+    "✗": "x", "✓": "+", "·": "-", "…": ".", "→": ">", "←": "<", "≥": ">",
+    "│": "|", "┃": "|", "─": "-", "━": "-", "╭": "+", "╮": "+", "╰": "+", "╯": "+", "•": "*",
+}  # fmt: skip
+_ERROR_HANDLER: Final = "marketswarm.ascii"
+
+
+def replace_unencodable() -> None:
+    """Have stdout and stderr replace each character that their encoding lacks, instead of raising.
+
+    In an ASCII locale ✗ becomes x and → becomes >; a character that we have no letter for becomes ?.
+    """
+    codecs.register_error(_ERROR_HANDLER, _ascii_for)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors=_ERROR_HANDLER)
+
+
+def _ascii_for(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    found = error.object[error.start : error.end]
+    return "".join(_ASCII_LETTERS.get(letter, "?") for letter in found), error.end

@@ -1,0 +1,303 @@
+"""The status of each service as a value: read from a fleet's buses, then judged without any I/O.
+
+`read_fleet_state` collects what the buses hold, `service_rows` makes one row a service of it, and
+`read_notification_state` says what is muted or undelivered.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+
+from marketswarm.bus import Bus, BusError
+from marketswarm.bus.stored_values import read_strings
+from marketswarm.cli.fleet_view import FleetView
+from marketswarm.operator import DEAD, SILENCES, Silence, merged
+from marketswarm.truth import SYSTEM, Truth
+
+UNWATCHABLE: Final = "unwatchable"
+"""The verdict on a service whose heartbeat channel the healer is not allowed to subscribe to."""
+
+_ROSTER, _TOPOLOGY, _LEASE = "healer:roster", "mesh:topology", "healer:lease"
+_MAX_TOPOLOGY_BYTES = 32 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Leader:
+    """The healer that holds the lease: its boot, its epoch, and for how long the lease has been over.
+
+    `lapsed_sec` is 0 while the lease is valid.
+    """
+
+    boot: str
+    epoch: int
+    lapsed_sec: float
+
+    def __str__(self) -> str:
+        if self.lapsed_sec:
+            ago = f"{self.lapsed_sec:.0f} s ago"
+            return f"no healer leads: the lease of {self.boot} ran out {ago}, and no alert is published"
+        return f"healer {self.boot} leads, epoch {self.epoch}"
+
+
+@dataclass(frozen=True, slots=True)
+class FleetState:
+    """What was read from the buses, by service; empty where there was nothing.
+
+    `ttls_sec` is what each `beat:` key has left to live, `instances` what mesh saw of each service, `runs`
+    the last run of each command under `marketswarm exec`.
+    """
+
+    roster: Mapping[str, Mapping[str, Any]]
+    health: Mapping[str, Mapping[str, Any]]
+    beats: Mapping[str, Mapping[str, Any]]
+    ttls_sec: Mapping[str, float]
+    instances: Mapping[str, list[Mapping[str, Any]]]
+    leader: Leader | None = None
+    runs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def unheard_buses(self) -> dict[str, str]:
+        """Return the buses that the healer does not hear, by its roster, and why."""
+        fields = ((name.partition(":"), entry) for name, entry in self.roster.items())
+        return {
+            bus: str(_event_of(entry).get("reason", "away"))
+            for (kind, _, bus), entry in fields
+            if kind == "bus" and entry.get("verdict") == "down"
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceRow:
+    """The status of one service. A value is None when it is unknown.
+
+    `silence_sec` is the age of the last beat, `last_run` the last run of a command under `marketswarm exec`,
+    `replicas` the number of instances that the truth asks for.
+    """
+
+    svc: str
+    verdict: str
+    silence_sec: float | None
+    timeout_sec: float
+    instances: int | None
+    boot: str | None
+    rev: int | None
+    restarts: int | None
+    status: str | None
+    detail: str | None
+    bus: str
+    last_run: Mapping[str, Any] | None = None
+    replicas: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NotificationState:
+    """Why people may hear nothing: the silences in force at time `at`, and how many messages failed."""
+
+    silences: tuple[Silence, ...] = ()
+    undelivered: int = 0
+    at: float = 0.0
+
+
+async def read_fleet_state(fleet: FleetView) -> tuple[FleetState, dict[str, str]]:
+    """Read what the buses hold about every service. Return it with the buses that did not answer, and why."""
+    known = services_of(fleet.truth)
+    names = sorted({SYSTEM, *(bus for bus, _ in known.values())})
+    failed: dict[str, str] = {}
+    services_on = {name: [svc for svc, (bus, _) in known.items() if bus == name] for name in names}
+    (roster, topology, lease, (sec, usec)), health, *beats = await asyncio.gather(
+        _read_judgement(fleet.bus(SYSTEM), failed),
+        _read_strings(fleet.bus(SYSTEM), [f"health:{svc}" for svc in known], failed),
+        *(_read_beats(fleet.bus(name), here, failed) for name, here in services_on.items()),
+    )
+    heard = {svc: seen for part in beats for svc, seen in part.items()}
+    return FleetState(
+        roster={svc.decode(): _as_object(entry) for svc, entry in roster.items()},
+        health={svc: _as_object(raw) for svc, raw in zip(known, health, strict=False)},
+        beats={svc: seen.beat for svc, seen in heard.items() if seen.beat is not None},
+        ttls_sec={svc: seen.ttl_sec for svc, seen in heard.items() if seen.beat is not None},
+        runs={svc: seen.run for svc, seen in heard.items() if seen.run},
+        instances={
+            svc: _instances_of(entry)
+            for svc, entry in _as_object(_as_object(topology).get("services")).items()
+        },
+        leader=parse_leader(lease, sec + usec / 1e6),
+    ), failed
+
+
+async def read_notification_state(buses: Sequence[Bus]) -> NotificationState:
+    """Read the silences in force and count the dead messages, on the buses that answer."""
+    held = await asyncio.gather(*map(_read_silences_and_dead, buses))
+    now = time.time()
+    active = [each for each in merged(each for each, _ in held).values() if each.active(now)]
+    active.sort(key=lambda each: each.ends_at)
+    return NotificationState(tuple(active), max((count for _, count in held), default=0), now)
+
+
+def services_of(truth: Truth) -> dict[str, tuple[str, float]]:
+    """Return bus and timeout of every service, those that only the healer's section names included."""
+    watched = {watch.svc: (watch.bus, watch.timeout_sec) for watch in truth.watched()}
+    return {svc: (truth.bus_of(svc), truth.timeout_of(svc)) for svc in truth.services} | watched
+
+
+def service_rows(truth: Truth, state: FleetState) -> list[ServiceRow]:
+    """Return one row for each service, in the order of the truth."""
+    unheard = state.unheard_buses()
+    replicas = {svc: section.replicas for svc, section in truth.services.items()}
+    return [
+        _row(svc, bus, timeout_sec, state, replicas.get(svc), bus_is_heard=bus not in unheard)
+        for svc, (bus, timeout_sec) in services_of(truth).items()
+    ]
+
+
+def parse_leader(lease: Mapping[bytes, bytes], now: float) -> Leader | None:
+    """Return the healer that holds `healer:lease`; None when the lease is free or can't be parsed.
+
+    Args:
+        lease: the hash as it is on the bus.
+        now: the bus's own clock, in epoch seconds. (Healers compare no clocks; a person who looks may.)
+    """
+    try:
+        boot, epoch, until = (lease[name].decode() for name in (b"boot", b"epoch", b"until"))
+        return Leader(boot, int(epoch), max(0.0, now - float(until))) if boot else None
+    except (KeyError, ValueError):
+        return None
+
+
+async def _read_judgement(bus: Bus, failed: dict[str, str]) -> Any:
+    """Read the roster, the topology, the lease and the bus's time."""
+    pipe = bus.pipeline()
+    pipe.hgetall(_ROSTER)
+    pipe.getrange(_TOPOLOGY, 0, _MAX_TOPOLOGY_BYTES)
+    pipe.hgetall(_LEASE)
+    pipe.time()
+    return await _execute(bus, pipe, ({}, None, {}, (0, 0)), failed)
+
+
+@dataclass(frozen=True, slots=True)
+class _BeatKeys:
+    """What a bus keeps of one service: the last beat, how long that key has left, and the last run."""
+
+    beat: dict[str, Any] | None
+    ttl_sec: float
+    run: dict[str, Any]
+
+
+async def _read_beats(bus: Bus, services: list[str], failed: dict[str, str]) -> dict[str, _BeatKeys]:
+    pipe = bus.pipeline()
+    for svc in services:
+        pipe.pttl(f"beat:{svc}")
+    keys = [f"{prefix}:{svc}" for svc in services for prefix in ("beat", "run")]
+    values = await _read_strings(bus, keys, failed)
+    ttls_msec = await _execute(bus, pipe, [], failed)
+    return {
+        svc: _BeatKeys(None if beat is None else _as_object(beat), ttl_msec / 1000, _as_object(run))
+        for svc, beat, run, ttl_msec in zip(services, values[::2], values[1::2], ttls_msec, strict=False)
+    }
+
+
+async def _read_silences_and_dead(bus: Bus) -> tuple[dict[bytes, bytes], int]:
+    pipe = bus.pipeline()
+    pipe.hgetall(SILENCES)
+    pipe.xlen(DEAD)
+    try:
+        silences, count = await bus.ask(pipe.execute())
+    except BusError:  # the caller names the buses that do not answer
+        return {}, 0
+    return silences, count
+
+
+async def _read_strings(bus: Bus, keys: list[str], failed: dict[str, str]) -> list[bytes | None]:
+    try:
+        return await read_strings(bus, keys)
+    except BusError as error:
+        failed[bus.name] = error.reason
+        return []
+
+
+async def _execute(bus: Bus, pipe: Any, default: Any, failed: dict[str, str]) -> Any:
+    try:
+        return await bus.ask(pipe.execute())
+    except BusError as error:
+        failed[bus.name] = error.reason
+        return default
+
+
+def _row(
+    svc: str, bus: str, timeout_sec: float, state: FleetState, replicas: int | None, *, bus_is_heard: bool
+) -> ServiceRow:
+    beat = state.beats.get(svc, {})
+    silence_sec = _silence_sec(state.ttls_sec.get(svc), timeout_sec)
+    instances = state.instances.get(svc)
+    return ServiceRow(
+        svc=svc,
+        verdict=_verdict(svc, silence_sec, timeout_sec, state, bus_is_heard=bus_is_heard),
+        silence_sec=silence_sec,
+        timeout_sec=timeout_sec,
+        instances=None if instances is None else len(instances),
+        boot=_text(beat.get("boot")),
+        rev=_whole(beat.get("rev")),
+        restarts=None if instances is None else sum(_whole(each.get("restarts")) or 0 for each in instances),
+        # a beat that names no status is a good one
+        status=_text(beat.get("status")) or ("ok" if beat else None),
+        detail=_text(beat.get("detail")),
+        bus=bus,
+        last_run=state.runs.get(svc),
+        replicas=replicas,
+    )
+
+
+def _verdict(
+    svc: str, silence_sec: float | None, timeout_sec: float, state: FleetState, *, bus_is_heard: bool
+) -> str:
+    """Return the healer's verdict; of a service it does not judge (itself), derive one from the beats.
+
+    A service that was up on a bus that the healer no longer hears is `unknown`.
+    """
+    if state.roster.get(f"watch:{svc}", {}).get("verdict") == "down":
+        return UNWATCHABLE
+    verdict = state.roster.get(svc, {}).get("verdict")
+    if isinstance(verdict, str):
+        return verdict if bus_is_heard or verdict != "up" else "unknown"
+    if str(state.health.get(svc, {}).get("type", "")).endswith("_miss"):
+        return "down"
+    if silence_sec is None:
+        return "unknown"
+    return "up" if silence_sec <= timeout_sec else "silent"
+
+
+def _silence_sec(ttl_sec: float | None, timeout_sec: float) -> float | None:
+    """Return the age of a `beat:` key, which lives for twice the timeout; None if its TTL can't be ours."""
+    if ttl_sec is None or not 0 <= ttl_sec <= 2 * timeout_sec:
+        return None
+    return round(2 * timeout_sec - ttl_sec, 3)
+
+
+def _as_object(value: Any) -> dict[str, Any]:
+    """Return the JSON object that `value` is or holds, and an empty one for everything else."""
+    if isinstance(value, bytes):
+        try:
+            value = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _event_of(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    event = entry.get("event")
+    return event if isinstance(event, dict) else {}
+
+
+def _instances_of(entry: Any) -> list[Any]:
+    found = _as_object(entry).get("instances")
+    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

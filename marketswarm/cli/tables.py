@@ -1,0 +1,72 @@
+"""Draw tables on stdout, as wide as the terminal; foreign text in them can't control a terminal."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import Final, TypeVar
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.live import Live
+from rich.segment import Segment
+
+from marketswarm.text import escape_lines
+
+PIPE_COLUMNS: Final = 4_000
+"""The width of a table that goes into a pipe or a file, where nothing is to be wrapped or cut."""
+
+T = TypeVar("T")
+
+
+class _EscapingConsole(Console):
+    """A console that escapes control characters in everything it renders."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """Render as the library does, then escape each segment that is not one of the library's own codes."""
+        for segment in super().render(renderable, options):
+            if segment.control or segment.text.isprintable():
+                yield segment
+            else:
+                yield Segment(escape_lines(segment.text), segment.style)
+
+
+def make_console() -> Console:
+    """Return a console on stdout: as wide as the terminal or COLUMNS, and without limit in a pipe.
+
+    The library itself leaves out colours for NO_COLOR and for what is not a terminal.
+    """
+    wide = not sys.stdout.isatty() and not os.environ.get("COLUMNS")
+    return _EscapingConsole(
+        highlight=False, markup=False, emoji=False, soft_wrap=False, width=PIPE_COLUMNS if wide else None
+    )
+
+
+def print_drawing(what: RenderableType) -> None:
+    """Print a table or another renderable of the rich library; lines end where their text ends."""
+    console = make_console()
+    if console.is_terminal:
+        console.print(what)
+        return
+    with console.capture() as captured:
+        console.print(what)
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+    sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def open_screen(
+    draw: Callable[[T], RenderableType], print_one: Callable[[T], None], *, as_json: bool
+) -> Iterator[Callable[[T], None]]:
+    """Give a function that shows one state after another: in place on a terminal, else one below the other.
+
+    Args:
+        draw: makes the renderable for a terminal.
+        print_one: prints a state where there is no terminal, or where JSON is wanted.
+        as_json: print JSON, on a terminal too.
+    """
+    console = make_console()
+    if as_json or not console.is_terminal:
+        yield print_one
+        return
+    with Live(console=console, auto_refresh=False, screen=True) as live:
+        yield lambda state: live.update(draw(state), refresh=True)

@@ -1,0 +1,323 @@
+"""The topology of a fleet as values: what the truth says flows, with what mesh saw of it. Pure.
+
+The truth decides which services and keys there are. Of what mesh wrote, only values that belong to them are
+taken, since anybody may have written there. The `describe_` functions say the same in a table and in a graph.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from marketswarm.text import escape_text, format_duration
+from marketswarm.truth import Truth
+from marketswarm.truth.flows import Fault, Flows, Key, flows_of, unfed
+
+OLD_SEC: Final = 30.0
+"""A snapshot is old after this time, and after three times the interval at which mesh writes it."""
+MAX_INSTANCES: Final = 50  # of one service
+MAX_PROBLEMS: Final = 100
+MAX_NAMES: Final = 10  # of deaf buses, of strangers
+MAX_TEXT: Final = 300
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceView:
+    """One running process. Durations are in seconds."""
+
+    boot: str | None = None
+    host: str | None = None
+    version: str | None = None
+    rev: int | None = None
+    up_sec: float | None = None
+    restarts_hour: int | None = None
+    skew_sec: float | None = None
+    status: str | None = None
+    detail: str | None = None
+    crash_loop: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceView:
+    """A service of the truth; `instances` is None when mesh does not know who runs."""
+
+    svc: str
+    replicas: int | None = None
+    instances: Sequence[InstanceView] | None = None
+    conflict: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderView:
+    """A reader of a key and, if it has a consumer group, what that group has still to read."""
+
+    svc: str
+    group: str | None = None
+    lag: int | None = None
+    pending: int | None = None
+    oldest_sec: float | None = None
+    rate: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FlowView:
+    """A key with its writers and readers; `kind` and the numbers are None when mesh did not measure it."""
+
+    bus: str
+    key: str
+    writers: Sequence[str] = ()
+    readers: Sequence[ReaderView] = ()
+    kind: str | None = None
+    length: int | None = None
+    rate: float | None = None
+    last_sec: float | None = None
+    subscribers: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FlowProblem:
+    """What is wrong with a flow: `what` for programs, `text` for people."""
+
+    what: str
+    bus: str
+    key: str
+    svc: str | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """All of it. `notes` limit or explain it; `live` is False when it comes from the truth alone."""
+
+    revision: int | None
+    live: bool
+    services: Sequence[ServiceView]
+    flows: Sequence[FlowView]
+    wrong: Sequence[FlowProblem]
+    notes: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class MeshSnapshot:
+    """What mesh wrote under a key, and its age by the server's clock; or `why` it can't be read."""
+
+    found: Mapping[str, Any] = field(default_factory=dict)
+    age_sec: float | None = None
+    why: str | None = None
+
+    def unusable(self, name: str) -> str | None:
+        """Return why the snapshot of that name can't be used; None when it can."""
+        if self.why is not None:
+            return self.why
+        if not self.found:
+            return f"mesh has written no {name}"
+        if self.age_sec is None:
+            return f"how old {name} is can't be told"
+        every_sec = _number(self.found.get("every_sec")) or 0.0
+        if self.age_sec > max(OLD_SEC, 3 * every_sec):
+            return f"{name} is {format_duration(self.age_sec)} old"
+        return None
+
+
+_WITHOUT_SNAPSHOT: Final = {
+    "mesh:topology": "who runs is not known",
+    "mesh:flow": "what flows is drawn from the truth alone",
+}
+
+
+def build_topology(
+    truth: Truth, revision: int | None, instances: MeshSnapshot, traffic: MeshSnapshot
+) -> Topology:
+    """Combine a truth with the snapshots of `mesh:topology` and `mesh:flow`, as far as these can be used."""
+    flows = flows_of(truth)
+    unusable = [
+        (name, why)
+        for name, snapshot in (("mesh:topology", instances), ("mesh:flow", traffic))
+        if (why := snapshot.unusable(name)) is not None
+    ]
+    seen = {} if instances.unusable("") else instances.found
+    measured = None if traffic.unusable("") else traffic.found
+    notes = [f"{why}: {_WITHOUT_SNAPSHOT[name]}" for name, why in unusable]
+    return Topology(
+        revision,
+        len(unusable) < 2,
+        [_service(truth, svc, seen) for svc in truth.services],
+        _flows(flows, measured or {}),
+        _problems_of_truth(unfed(flows)) if measured is None else _problems_of_mesh(flows, measured),
+        [*dict.fromkeys(notes), *_notes_of_mesh(seen, measured or {}, revision)],
+    )
+
+
+def describe_key(flow: FlowView) -> str:
+    """Return what a key holds: `1.2/s, 12003 entries`; '' when mesh did not measure it."""
+    if flow.kind == "channel":
+        return f"channel, {flow.subscribers or 0} subscribed"
+    if flow.kind == "none":
+        return "nothing there"
+    if flow.kind != "stream":
+        return flow.kind or ""
+    words = [] if flow.rate is None else [format_rate(flow.rate)]
+    words.append(f"{flow.length} {'entry' if flow.length == 1 else 'entries'}")
+    if not flow.rate and flow.last_sec is not None:
+        words.append(f"last {format_duration(flow.last_sec)} ago")
+    return ", ".join(words)
+
+
+def describe_reader(reader: ReaderView) -> str:
+    """Return what a reader's group has still to read: `lag 3, 2 pending, oldest 5 s`; '' without a group."""
+    if reader.group is None:
+        return ""
+    words = [f"lag {'?' if reader.lag is None else reader.lag}"]
+    if reader.pending:
+        words.append(f"{reader.pending} pending")
+    if reader.oldest_sec is not None:
+        words.append(f"oldest {format_duration(reader.oldest_sec)}")
+    return ", ".join(words)
+
+
+def describe_instances(service: ServiceView) -> str:
+    """Return how many instances run: `2 of 3 run`; '' when mesh does not know."""
+    if service.instances is None:
+        return ""
+    count = len(service.instances)
+    if not count:
+        return "nobody runs"
+    if service.replicas:
+        return f"{count} of {service.replicas} run"
+    return f"{count} {'runs' if count == 1 else 'run'}"
+
+
+def format_rate(per_sec: float) -> str:
+    """Format entries a second as `1.2/s`, or per minute or hour when they are few."""
+    for factor, unit in ((1, "s"), (60, "min"), (3600, "h")):
+        if per_sec * factor >= 1:
+            return f"{per_sec * factor:.1f}".removesuffix(".0") + f"/{unit}"
+    return "0/s" if per_sec <= 0 else f"{per_sec * 3600:.1g}/h"
+
+
+def _service(truth: Truth, svc: str, seen: Mapping[str, Any]) -> ServiceView:
+    replicas = truth.services[svc].replicas
+    if not seen:
+        return ServiceView(svc, replicas)
+    entry = _object(_object(seen.get("services")).get(svc))
+    at = _number(seen.get("ts"))
+    instances = [_instance(_object(one), at) for one in _list(entry.get("instances"))[:MAX_INSTANCES]]
+    return ServiceView(svc, replicas, instances, entry.get("conflict") is True)
+
+
+def _instance(entry: Mapping[str, Any], at: float | None) -> InstanceView:
+    """Return one instance; its uptime counts on from its last beat to `at`, when mesh wrote the snapshot."""
+    up_sec, last_ts = _number(entry.get("uptime_sec")), _number(entry.get("last_ts"))
+    since_sec = max(0.0, at - last_ts) if at is not None and last_ts is not None else 0.0
+    return InstanceView(
+        boot=_text(entry.get("boot")),
+        host=_text(entry.get("host")),
+        version=_text(entry.get("version")),
+        rev=_whole(entry.get("rev")),
+        up_sec=None if up_sec is None else round(up_sec + since_sec, 3),
+        restarts_hour=_whole(entry.get("restarts_hour")),
+        skew_sec=_number(entry.get("skew_sec")),
+        status=_text(entry.get("status")),
+        detail=_text(entry.get("detail")),
+        crash_loop=entry.get("crash_loop") is True,
+    )
+
+
+def _flows(flows: Flows, measured: Mapping[str, Any]) -> list[FlowView]:
+    keys = {_place(one): one for one in map(_object, _list(measured.get("keys")))}
+    reads = {
+        (_place(one), one.get("svc")): one
+        for one in map(_object, _list(measured.get("edges")))
+        if one.get("does") == "reads" and isinstance(one.get("svc"), str)
+    }
+    return [_flow(flows, key, keys.get((key.bus, key.name), {}), reads) for key in flows.keys]
+
+
+def _flow(
+    flows: Flows, key: Key, entry: Mapping[str, Any], reads: Mapping[Any, Mapping[str, Any]]
+) -> FlowView:
+    return FlowView(
+        bus=key.bus,
+        key=key.name,
+        writers=flows.writers(key),
+        readers=[_reader(svc, reads.get(((key.bus, key.name), svc), {})) for svc in flows.readers(key)],
+        kind=_text(entry.get("kind")),
+        length=_whole(entry.get("length")),
+        rate=_number(entry.get("rate")),
+        last_sec=_number(entry.get("last_sec")),
+        subscribers=_whole(entry.get("subscribers")),
+    )
+
+
+def _reader(svc: str, entry: Mapping[str, Any]) -> ReaderView:
+    return ReaderView(
+        svc=svc,
+        group=_text(entry.get("group")),
+        lag=_whole(entry.get("lag")),
+        pending=_whole(entry.get("pending")),
+        oldest_sec=_number(entry.get("oldest_sec")),
+        rate=_number(entry.get("rate")),
+    )
+
+
+def _problems_of_mesh(flows: Flows, measured: Mapping[str, Any]) -> list[FlowProblem]:
+    """Return the problems that mesh found, those on keys that the truth does not name left out."""
+    known = {(key.bus, key.name) for key in flows.keys}
+    listed = [_object(one) for one in _list(measured.get("faults"))[:MAX_PROBLEMS]]
+    return [
+        FlowProblem(
+            _text(one.get("what")) or "?",
+            *_place(one),
+            _text(one.get("svc")),
+            _text(one.get("text")) or "?",
+        )
+        for one in listed
+        if _place(one) in known
+    ]
+
+
+def _problems_of_truth(faults: Sequence[Fault]) -> list[FlowProblem]:
+    return [
+        FlowProblem(one.what, one.key.bus, one.key.name, one.svc or None, one.text)
+        for one in faults[:MAX_PROBLEMS]
+    ]
+
+
+def _notes_of_mesh(seen: Mapping[str, Any], measured: Mapping[str, Any], revision: int | None) -> list[str]:
+    notes = [f"mesh is deaf on {_text(bus) or '?'}" for bus in _list(seen.get("deaf"))[:MAX_NAMES]]
+    away = list(_object(measured.get("away")).items())[:MAX_NAMES]
+    notes += [f"bus {_text(bus) or '?'} does not answer mesh: {_text(why) or '?'}" for bus, why in away]
+    strangers = [_text(name) or "?" for name in _list(seen.get("strangers"))]
+    if strangers:
+        more = f" and {len(strangers) - MAX_NAMES} more" if len(strangers) > MAX_NAMES else ""
+        notes.append(f"strangers beat here: {', '.join(strangers[:MAX_NAMES])}{more}")
+    if unmeasured := _whole(measured.get("unmeasured")):
+        notes.append(f"{unmeasured} keys are too many to be measured")
+    of_mesh = _whole(measured.get("revision"))
+    if of_mesh is not None and revision is not None and of_mesh != revision:
+        notes.append(f"mesh goes by revision {of_mesh} of the truth, and {revision} is the latest")
+    return notes
+
+
+def _place(one: Mapping[str, Any]) -> tuple[str, str]:
+    bus, key = one.get("bus"), one.get("key")
+    return (bus, key) if isinstance(bus, str) and isinstance(key, str) else ("", "")
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _text(value: Any) -> str | None:
+    return escape_text(value[:MAX_TEXT]) if isinstance(value, str) and value else None
+
+
+def _whole(value: Any) -> int | None:
+    return value if type(value) is int else None
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if type(value) in (int, float) else None

@@ -1,0 +1,89 @@
+"""Where a beat goes by the truth, and that no server's nonsense harms its sender."""
+
+import time
+from contextlib import suppress
+
+import orjson
+import pytest
+
+from marketswarm.bus import BusError
+from marketswarm.cli.beat_sender import BeatSender, Destination, find_destination
+from marketswarm.exit import Exit
+from marketswarm.truth import load
+from support.fuzz.replies import serving
+
+HEALER = {
+    "access_points": {"subscribe_to": [{"bus": "market-redis", "key": "shell:heartbeat"}]},
+    "threshold": {"heartbeat_cadence": 40},
+}
+
+
+def destination(services, svc):
+    return find_destination(load(orjson.dumps({"services": services})).truth, svc, 30.0)
+
+
+def test_a_service_beats_where_its_section_says():
+    heartbeat = {
+        "channel": "team:a",
+        "interval_sec": 0.5,
+        "timeout_sec": 90,
+        "redis_url": "redis://market-redis:6379",
+    }
+    found = destination({"a": {"heartbeat": heartbeat}}, "a")
+    assert found == Destination("market-redis", "team:a", 0.5, 90, known=True)
+
+
+def test_one_that_the_healer_alone_knows_beats_where_the_healer_listens():
+    found = destination({"healer": HEALER}, "shell")
+    assert found == Destination("market-redis", "shell:heartbeat", 40 / 3, 40, known=True)
+
+
+def test_a_service_that_the_truth_does_not_know_has_the_defaults():
+    assert destination({"b": {}}, "a") == Destination("system-redis", "a:heartbeat", 10, 30, known=False)
+    assert destination({"healer": HEALER}, "a").timeout_sec == 40
+    assert find_destination(None, "a", 7.0) == Destination("system-redis", "a:heartbeat", 10, 7, known=False)
+
+
+def test_a_url_may_come_from_a_file_and_a_wrong_one_is_named_without_its_value(tmp_path, monkeypatch):
+    (tmp_path / "url").write_text("redis://:hunter2@127.0.0.1:7379\n", encoding="utf-8")
+    monkeypatch.setenv("SYSTEM_REDIS_URL_FILE", str(tmp_path / "url"))
+    assert BeatSender("a", tmp_path).where == "system-redis at 127.0.0.1:7379"
+    monkeypatch.setenv("SYSTEM_REDIS_URL", "http://hunter2")
+    with pytest.raises(Exit) as caught:
+        BeatSender("a", tmp_path)
+    assert caught.value.code == 2
+    assert "SYSTEM_REDIS_URL" in caught.value.message
+    assert "hunter2" not in caught.value.message
+
+
+GARBAGE = {
+    "a web server": b"HTTP/1.1 400 Bad Request\r\n\r\n",
+    "numbers": b":7\r\n" * 9,
+    "nothing": b"$-1\r\n" * 9,
+    "lists of lists": b"*1\r\n*1\r\n*1\r\n:1\r\n" * 9,
+    "a text without end": b"$9999999999\r\n",
+    "errors": b"-ERR no\r\n" * 9,
+    "deep": b"*1\r\n" * 5000,
+    "a truth that is none": b"$2\r\n[]\r\n" * 9,
+    "silence": b"",
+}
+
+
+@pytest.mark.parametrize("reply", GARBAGE.values(), ids=GARBAGE)
+async def test_whatever_a_server_answers_a_beat_is_sent_or_fails_in_time(tmp_path, monkeypatch, reply):
+    async def answer(reader, writer):
+        while await reader.read(65_536):
+            writer.write(reply)
+            await writer.drain()
+
+    async with serving(answer) as url:
+        monkeypatch.setenv("SYSTEM_REDIS_URL", url)
+        monkeypatch.setenv("MARKET_REDIS_URL", url)
+        sender = BeatSender("mesh", tmp_path)
+        begun = time.monotonic()
+        await sender.refresh_truth()
+        with suppress(BusError):
+            assert await sender.publish() >= 0
+        assert time.monotonic() - begun < 8
+        assert not sender.destination.known
+        await sender.aclose()
