@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import orjson
 import redis
@@ -22,7 +22,7 @@ from redis.retry import Retry
 from marketswarm.fleet.leash import leashed
 from marketswarm.fleet.server import command, find_binary
 from support.leftovers import TAG
-from support.rig import acl_users
+from support.rig import acl_users, forkserver
 from support.waiting import until
 
 HOST = "127.0.0.1"
@@ -101,7 +101,7 @@ class Process:
     """A child process that ends by its pid, whatever state it is in, and with the test run at the latest."""
 
     def __init__(self) -> None:
-        self._child: subprocess.Popen[bytes] | None = None
+        self._child: subprocess.Popen[bytes] | forkserver.Forked | None = None
 
     def _spawn(self, line: list[str], **how: Any) -> None:
         self._child = subprocess.Popen(leashed(line), stdin=subprocess.DEVNULL, start_new_session=True, **how)
@@ -279,13 +279,19 @@ class Proc(Process):
         """Starts it (again); its log goes on in the same file."""
         assert not self.running, f"{self.module} runs already"
         env = acl_users.environ(self.module, self.env, self.folder)
+        env = {**{name: os.environ[name] for name in _INHERITED if name in os.environ}, **env}
         with self.errors.open("ab") as errors:
-            self._spawn(
-                [sys.executable, "-m", self.module, *self.arguments],
-                env={**{name: os.environ[name] for name in _INHERITED if name in os.environ}, **env},
-                cwd=self.folder,
-                stdout=errors,
-                stderr=errors,
+            if forkserver.startable(env):
+                self._fork(env, errors)
+                return
+            line = [sys.executable, "-m", self.module, *self.arguments]
+            self._spawn(line, env=env, cwd=self.folder, stdout=errors, stderr=errors)
+
+    def _fork(self, env: Mapping[str, str], errors: BinaryIO) -> None:
+        with open(os.devnull, "rb") as nothing:  # noqa: PTH123 - a descriptor is wanted
+            descriptors = (nothing.fileno(), errors.fileno(), errors.fileno())
+            self._child = forkserver.start(
+                self.module, self.arguments, env=env, cwd=self.folder, descriptors=descriptors
             )
 
     def text(self) -> str:

@@ -14,7 +14,7 @@ import orjson
 
 from marketswarm.operator import ASKS, Answer, Ask, answers_key
 from support.leftovers import TAG
-from support.rig import Server
+from support.rig import Server, forkserver
 
 SERVICES = {"rss_agg": {"heartbeat": {"timeout_sec": 30}}, "mesh": {}, "healer": {}}
 
@@ -37,10 +37,13 @@ class Shell:
         return done.stdout
 
     def __call__(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+        environ = self.env | env
+        if forkserver.startable(environ):
+            return forkserver.run("marketswarm", words, env=environ, cwd=self.folder, timeout=30)
         return subprocess.run(
             [sys.executable, "-m", "marketswarm", *words],
             cwd=self.folder,
-            env=self.env | env,
+            env=environ,
             capture_output=True,
             text=True,
             timeout=30,
