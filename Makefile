@@ -15,7 +15,7 @@ marketswarm := $(bin)/marketswarm
 fleet := sh tools/fleet.sh
 
 help: ## this list
-	@awk 'BEGIN {FS = ":[^#]*## "} /^[a-z]+:[^#]*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk 'BEGIN {FS = ":[^#]*## "} /^[a-z]+:[^#]*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
 environment: # the Python environment in .venv, made again only when what it is made of changes
 	@sh tools/environment.sh
@@ -35,23 +35,16 @@ ps: ## the containers, and how they are
 logs: ## what the containers say; SVC=healer for one
 	@exec $(fleet) logs $(ARGS) $(SVC)
 
-# What starts nothing: one worker a processor, and no folder where nothing is a unit test. Properties are tried on ten
-# examples; `make test` tries a hundred.
+# What tests import is compiled once, whatever the shell says of it: a run is of many processes.
+pytest := unset PYTHONDONTWRITEBYTECODE; exec $(bin)/python -m pytest
+
+# What starts nothing wants a worker a processor. Properties are tried on ten examples; `make test` tries a hundred.
 unit: environment ## the tests that start no process and no server, in less than a minute: ARGS="-k detector" for some
-	@unset PYTHONDONTWRITEBYTECODE; HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-brief} exec $(bin)/python -m pytest -q \
-		-n $$(getconf _NPROCESSORS_ONLN) --dist worksteal -m unit --ignore=tests/live --ignore=tests/faults \
-		--ignore=tests/compose --ignore=tests/deploy $(ARGS)
+	@export HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-brief}; \
+		$(pytest) -q -n $$(getconf _NPROCESSORS_ONLN) --dist worksteal --apart -m unit --ignore=tests/live $(ARGS)
 
-test: environment ## every test: ARGS="-k notifier" or ARGS=tests/marketswarm for some
-	@exec $(bin)/python -m pytest -n auto --dist worksteal $(ARGS)
-
-# not there: tests of containers and manifests, which know no Python, and the longest, which gain nothing by another
-elsewhere := --ignore=tests/compose --ignore=tests/deploy --ignore=tests/systemd --ignore=tests/faults --ignore=tests/soak
-
-imagetest: ## unit and live tests on the Python of the image: ARGS="-k notifier" or ARGS=tests/live for some
-	@image=$$(docker build --quiet --target test .) && \
-		exec docker run --rm --init --env HYPOTHESIS_PROFILE $$image \
-			python -m pytest -n auto --dist worksteal $(elsewhere) $(ARGS)
+test: environment ## all that proves the product, in six minutes: ARGS="-k notifier" or ARGS=tests/marketswarm for some
+	@$(pytest) -n auto --dist worksteal --apart $(ARGS)
 
 # these tests wait more than they work: three of them for a processor
 faults: environment ## the fault matrix on real servers; TIMES=10 rounds, ended by the first red one
@@ -60,6 +53,20 @@ faults: environment ## the fault matrix on real servers; TIMES=10 rounds, ended 
 		$(bin)/python -m pytest -n $$(( 3 * $$(getconf _NPROCESSORS_ONLN) )) --dist worksteal -q tests/faults $(ARGS) || exit; \
 		echo "== round $$round of $(TIMES) is green, in $$(($$(date +%s) - begun)) s"; \
 	done
+
+containertest: environment ## the fleet of compose.yaml on a container engine, broken in every way; ARGS="-k upgrade" for some
+	@$(pytest) -n 0 tests/compose $(ARGS)
+
+deploytest: environment ## the manifests, the units and what containers start with; needs kubectl and systemd-analyze
+	@$(pytest) -n $$(getconf _NPROCESSORS_ONLN) --dist worksteal tests/deploy tests/systemd $(ARGS)
+
+# not there: tests of containers and manifests, which know no Python, and the longest, which gain nothing by another
+elsewhere := --apart --ignore=tests/soak
+
+imagetest: ## unit and live tests on the Python of the image: ARGS="-k notifier" or ARGS=tests/live for some
+	@image=$$(docker build --quiet --target test .) && \
+		exec docker run --rm --init --env HYPOTHESIS_PROFILE $$image \
+			python -m pytest -n auto --dist worksteal $(elsewhere) $(ARGS)
 
 lint: environment ## style (ruff) and types (mypy, strict)
 	@$(bin)/ruff check
@@ -120,4 +127,4 @@ clean: ## remove the environment and caches; the fleet's data in .marketswarm/ s
 	@rm -rf .venv .venv.log .venv.making .venv.supply .venv.supply.log .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help environment run up down ps logs unit test imagetest faults lint fmt validate seed status alerts health simulate kubernetes fuzz bench soak lock audit sbom clean
+.PHONY: help environment run up down ps logs unit test faults containertest deploytest imagetest lint fmt validate seed status alerts health simulate kubernetes fuzz bench soak lock audit sbom clean

@@ -10,6 +10,7 @@ nothing goes unproven in silence.
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,15 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from support.kinds import Guard, explained, is_live
+from support.last_run import LastRun
 from support.leftovers import TAG, end_leftovers, end_projects
 
 HERE = Path(__file__).parent
 SLOW_STARTERS = ("test_soak.py", "test_machine.py", "test_leaders_machine.py", "test_desk_kills.py")
+APART = ("faults", "compose", "deploy", "systemd")
 LEFT: list[str] = []
 GUARD = Guard()
+START = "MARKETSWARM_TEST_START"
 IN_CI = os.environ.get("MARKETSWARM_CI") == "1"
 
 # a red run can be had again, on any machine; what nobody has tried yet is for those who look for it
@@ -42,7 +46,24 @@ settings.register_profile(
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if IN_CI else "dev"))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--apart",
+        action="store_true",
+        help=f"without tests/{{{','.join(APART)}}}, which have targets of their own, unless they are named",
+    )
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    if not config.getoption("apart") or collection_path.parent != HERE or collection_path.name not in APART:
+        return None
+    named = (config.invocation_params.dir / argument.partition("::")[0] for argument in config.args)
+    return None if any(path.is_relative_to(collection_path) for path in named) else True
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("apart") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(LastRun(config))
     config.addinivalue_line("markers", "needs(*programs): skipped where one is not on PATH; in CI, failed")
     if not handed_out(config):
         os.environ[TAG] = getattr(config, "workerinput", {}).get("run", str(os.getpid()))
@@ -103,10 +124,13 @@ def _turn(item: pytest.Item) -> int:
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     if item.get_closest_marker("unit"):
         GUARD.watch(item.nodeid)
+    if item.get_closest_marker("fault"):  # what is broken there is a program as people start it
+        os.environ[START] = "exec"
     try:
         return (yield)
     finally:
         GUARD.release()
+        os.environ.pop(START, None)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -151,13 +175,24 @@ def surroundings() -> dict[str, object]:
 @pytest.hookimpl(wrapper=True)
 def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
     """Look for what was left running, once no test runs any more, and end it."""
-    if not hasattr(session.config, "workerinput"):
+    forkserver = sys.modules.get("support.rig.forkserver")
+    running = forkserver.close() if forkserver else []
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left"] = running
+    else:
+        LEFT.extend(running)
         folder = session.config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
         LEFT.extend(end_leftovers(str(os.getpid()), folder))
         LEFT.extend(end_projects(str(os.getpid())))
         if LEFT:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
     yield
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over what one of xdist's workers found running at its end."""
+    LEFT.extend(getattr(node, "workeroutput", {}).get("left", []))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -15,7 +15,13 @@ from support.rig.process import alive
 from support.waiting import until
 
 HERE = Path(__file__).parent
-NEEDED = ("conftest.py", "support/__init__.py", "support/kinds.py", "support/leftovers.py")
+NEEDED = (
+    "conftest.py",
+    "support/__init__.py",
+    "support/kinds.py",
+    "support/last_run.py",
+    "support/leftovers.py",
+)
 BREACHES = """
 import os, signal, subprocess, pytest
 

@@ -63,7 +63,16 @@ def make(root: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str
         (["simulate", "SVC=rss_agg"], "marketswarm simulate rss_agg"),
         (["bench", "ARGS=heard"], "python -m bench heard"),
         (["faults", "ARGS=-x"], f"python -m pytest -n {3 * CPUS} --dist worksteal -q tests/faults -x"),
-        (["test", "ARGS=-k 'a or b'"], "python -m pytest -n auto --dist worksteal -k a or b"),
+        (["test", "ARGS=-k 'a or b'"], "python -m pytest -n auto --dist worksteal --apart -k a or b"),
+        (
+            ["unit", "ARGS=-x"],
+            f"python -m pytest -q -n {CPUS} --dist worksteal --apart -m unit --ignore=tests/live -x",
+        ),
+        (["containertest", "ARGS=-x"], "python -m pytest -n 0 tests/compose -x"),
+        (
+            ["deploytest", "ARGS=-x"],
+            f"python -m pytest -n {CPUS} --dist worksteal tests/deploy tests/systemd -x",
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
