@@ -16,9 +16,9 @@ from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import is_wrong_type, replace_wrong_types, report_unusable
+from marketswarm.keys import HEALER_LEASE
 from marketswarm.monitor import Fence
 
-KEY: Final = "healer:lease"
 GIVE_BACK_WITHIN_SEC: Final = 0.5
 LEAST_PAUSE_SEC: Final = 0.02
 LEAST_WITHIN_SEC: Final = 0.5
@@ -175,7 +175,7 @@ class Leading:
         """If what somebody put under the lease's key keeps everybody from holding it, remove it."""
         if is_wrong_type(error):
             with contextlib.suppress(BusError):
-                await replace_wrong_types(self._buses[name], {KEY: "hash"})
+                await replace_wrong_types(self._buses[name], {HEALER_LEASE: "hash"})
 
     async def _next_turn(self, name: str, lease: Lease) -> None:
         if lease.epoch and self._looks.get(name) == self._watcher.looks:
@@ -208,7 +208,7 @@ class Leading:
         stale = lease.stale(now) if may_take else ""
         reply = await bus.script(
             _TURN,
-            [KEY],
+            [HEALER_LEASE],
             [
                 self._boot,
                 lease.epoch,
@@ -223,7 +223,7 @@ class Leading:
             within_sec or max(LEAST_WITHIN_SEC, self._lease_sec / 2),
         )
         if not lease.answered(reply, now):
-            report_unusable(bus.name, KEY)
+            report_unusable(bus.name, HEALER_LEASE)
 
     def _least(self, name: str) -> int:
         """The epoch that a lease must have at least, so that what it is carried to believes it."""

@@ -5,8 +5,6 @@ from typing import Final
 
 from marketswarm.event import Event, Kind, Malformed, parse
 
-STREAM: Final = "massive:alerts"
-"""Where massive writes its events, on the bus of the alerts."""
 SVC: Final = "massive"
 KINDS: Final = (Kind.PROBE_MISS, Kind.PROBE_OK, Kind.PROBE_UNWATCHED)
 NAME_LENGTH: Final = 100

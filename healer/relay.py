@@ -12,20 +12,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from healer.probe_alert import STREAM, parse_probe_alert
+from healer.probe_alert import parse_probe_alert
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stream import BEGINNING, Entry, newest_id, order, read_after
 from marketswarm.event import Malformed, encode
+from marketswarm.keys import ALERT_LOG, HEALER_LEASE, HEALER_RELAYED, MASSIVE_ALERTS
 from marketswarm.metrics import Family
 from marketswarm.metrics.family import counter
-from marketswarm.monitor.agreed import LOG
 from marketswarm.monitor.log_length import LogLength
 from marketswarm.monitor.voice import NOT_THE_LEADER, Fence, Voice
 
-LEASE: Final = "healer:lease"
-POSITIONS: Final = "healer:relayed"
 AT_ONCE: Final = 100
 FULL_PAUSE_SEC: Final = 0.25
 """After each full page: 400 events a second at most, so that no flood pushes others off the log at once."""
@@ -96,19 +94,19 @@ class Relay:
     async def _copy(self, bus: Bus, fence: Fence) -> None:
         if self._stored is None:
             await self._recall(bus)
-        entries = await read_after(bus, STREAM, self._at, count=AT_ONCE, block_sec=BLOCK_SEC)
+        entries = await read_after(bus, MASSIVE_ALERTS, self._at, count=AT_ONCE, block_sec=BLOCK_SEC)
         if not entries:
-            if order(await newest_id(bus, STREAM)) < order(self._at):
+            if order(await newest_id(bus, MASSIVE_ALERTS)) < order(self._at):
                 self._at = BEGINNING  # somebody deleted the stream: what comes is new, whatever its ids are
             return
         events, skipped = _checked(entries)
-        keys = [LEASE, POSITIONS, LOG]
+        keys = [HEALER_LEASE, HEALER_RELAYED, ALERT_LOG]
         stored, position = self._stored or b"", entries[-1].id
         args: list[str | bytes | float] = [
             *fence,
             await self._log_length.current(bus),
             self._channel(),
-            STREAM,
+            MASSIVE_ALERTS,
             stored,
             position,
             *events,
@@ -129,7 +127,7 @@ class Relay:
             await asyncio.sleep(FULL_PAUSE_SEC)
 
     async def _recall(self, bus: Bus) -> None:
-        stored: bytes = await bus.ask(bus.client.hget(POSITIONS, STREAM)) or b""
+        stored: bytes = await bus.ask(bus.client.hget(HEALER_RELAYED, MASSIVE_ALERTS)) or b""
         if stored and not _POSITION.fullmatch(stored):
             log.warning("relay.position_unreadable", bus=bus.name)
         self._stored = stored

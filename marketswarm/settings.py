@@ -25,6 +25,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from marketswarm.bus_url import FORMS, is_one
 from marketswarm.exit import Code, Exit
+from marketswarm.keys import TRUTH_DOC
 
 FILE_LIMIT: Final = 64 * 1024
 """Bytes; a secret is never longer, a wrong path may be."""
@@ -175,7 +176,7 @@ class Common(BaseSettings):
 
     redis_url: RedisUrl | None = Field(default=None, repr=False)
     truth_redis_url: RedisUrl | None = Field(default=None, repr=False)
-    truth_redis_key: Name = "truth:doc"
+    truth_redis_key: Name = TRUTH_DOC
     truth_path: Path = Path("truth.json")
     truth_wait_sec: Seconds = 30.0
     bootstrap_timeout_sec: Seconds = 60.0

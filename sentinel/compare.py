@@ -10,10 +10,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from marketswarm.agent.truth_source import CHANGED, Seen, glance, look_at_all
+from marketswarm.agent.truth_source import Seen, glance, look_at_all
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.subscriber import subscribe
 from marketswarm.detector import Verdict
+from marketswarm.keys import TRUTH_CHANGED
 from marketswarm.monitor.remember import TRUTH_FIELD, Memory
 from marketswarm.truth import Loaded
 from sentinel.drift import Drift, Glimpse, Holds
@@ -109,7 +110,7 @@ class Comparison:
     async def _listen_on(self, bus: Bus) -> None:
         await subscribe(
             bus,
-            channels=(CHANGED,),
+            channels=(TRUTH_CHANGED,),
             heard=lambda _channel, _payload: self._look.set(),
             joined=self._look.set,
             lost=lambda _error: None,

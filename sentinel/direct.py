@@ -16,6 +16,7 @@ from marketswarm.agent import Agent
 from marketswarm.bus import Bus, BusError
 from marketswarm.channels import Channel
 from marketswarm.event import Event, encode
+from marketswarm.keys import canary_key, roster_key
 from marketswarm.monitor.remember import BUS_FIELD
 from marketswarm.settings import SentinelSettings
 from marketswarm.truth import HEALER, Truth
@@ -115,7 +116,7 @@ class Direct:
             event: Event | None
             try:
                 await bus.ask(
-                    bus.client.execute_command("INCR", f"{self._me.name}:canary")  # type: ignore[no-untyped-call]  # the library's
+                    bus.client.execute_command("INCR", canary_key(self._me.name))  # type: ignore[no-untyped-call]  # the library's
                 )
             except BusError as error:
                 event = self._reach.failed(bus.name, error.reason, time.monotonic(), time.time())
@@ -127,7 +128,7 @@ class Direct:
     async def _joined(self, bus: Bus) -> None:
         """Takes up what an earlier run, or a stretch without this bus, left open."""
         buses = [BUS_FIELD + each.name for each in self._buses]
-        fields = {f"{self._me.name}:roster": [HEALER], f"{HEALER}:roster": buses}
+        fields = {roster_key(self._me.name): [HEALER], roster_key(HEALER): buses}
         opened = await self._records.opened(bus)
         held = await rosters(bus, fields)
         now, wall = time.monotonic(), time.time()

@@ -9,8 +9,8 @@ from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.stream import newest_id, order, read_after
 from marketswarm.event import Event, Malformed, parse
+from marketswarm.keys import ALERT_LOG
 from marketswarm.metrics import Family
-from marketswarm.monitor.agreed import LOG
 
 BLOCK_SEC: Final = 1.0
 AT_ONCE: Final = 500
@@ -71,7 +71,7 @@ async def follow(
 
 async def _place(bus: Bus, last: bytes | None) -> bytes:
     """Where to go on: after `last`; at the end of a log that is new to us, at the beginning of a new log."""
-    end = await newest_id(bus, LOG)
+    end = await newest_id(bus, ALERT_LOG)
     if last is None:
         return end
     return last if order(last) <= order(end) else b"0-0"
@@ -80,7 +80,7 @@ async def _place(bus: Bus, last: bytes | None) -> bytes:
 async def _read(
     bus: Bus, last: bytes, heard: Callable[[Event, bytes], None], skipped: Callable[[str], None]
 ) -> bytes:
-    for entry in await read_after(bus, LOG, last, count=AT_ONCE, block_sec=BLOCK_SEC):
+    for entry in await read_after(bus, ALERT_LOG, last, count=AT_ONCE, block_sec=BLOCK_SEC):
         last = entry.id
         if entry.fields is None:
             log.warning("log.oversized", bus=bus.name, entry=entry.id.decode(), bytes=entry.size)

@@ -16,12 +16,11 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.bus.stored_values import epoch, is_wrong_type, replace_wrong_types, report_unusable, text
 from marketswarm.detector import State
 from marketswarm.event import MAX_BYTES, Event, Malformed, parse
+from marketswarm.keys import SENTINEL_DIRECT, delivery_key
 from marketswarm.monitor.remember import Entry, read_entry
 from sentinel.owed import Opened, is_key
 
-TOLD: Final = "notifier:told:"
 TOLD_SEC: Final = 86_400
-DIRECT: Final = "sentinel:direct"
 KEPT_AT_MOST: Final = 100
 LONGEST_ID: Final = 500
 ASK_SEC: Final = 1.0
@@ -45,7 +44,7 @@ class Records:
         """Whether any bus knows of somebody who told it, this run of us apart."""
         if ident in self._channels:
             return False
-        found = await self._everywhere(lambda bus: bus.ask(bus.client.exists(TOLD + ident), ASK_SEC))
+        found = await self._everywhere(lambda bus: bus.ask(bus.client.exists(delivery_key(ident)), ASK_SEC))
         return any(found)
 
     async def accepted(self, ident: str, channel: str, opened: Mapping[str, Opened]) -> None:
@@ -73,11 +72,11 @@ class Records:
         ours = self._ours.setdefault(bus.name, set())
         pipe = bus.pipeline(transaction=True)
         for ident, value in waiting.items():
-            pipe.set(TOLD + ident, value, ex=TOLD_SEC, nx=ident not in ours)
+            pipe.set(delivery_key(ident), value, ex=TOLD_SEC, nx=ident not in ours)
         if bus.name in self._known:
-            pipe.delete(DIRECT)
+            pipe.delete(SENTINEL_DIRECT)
             if opened:
-                pipe.hset(DIRECT, mapping={key: _written(one) for key, one in opened.items()})
+                pipe.hset(SENTINEL_DIRECT, mapping={key: _written(one) for key, one in opened.items()})
         replies = await bus.ask(pipe.execute(), ASK_SEC)
         ours.intersection_update(self._channels)
         ours.update(ident for ident, reply in zip(waiting, replies, strict=False) if reply)
@@ -89,11 +88,11 @@ class Records:
     async def opened(self, bus: Bus) -> dict[str, Opened]:
         """What an earlier run told and did not end, as this bus has it. Raises BusError."""
         try:
-            stored = await bus.ask(bus.client.hgetall(DIRECT))
+            stored = await bus.ask(bus.client.hgetall(SENTINEL_DIRECT))
         except BusError as error:
             if not is_wrong_type(error):
                 raise
-            await replace_wrong_types(bus, {DIRECT: "hash"})
+            await replace_wrong_types(bus, {SENTINEL_DIRECT: "hash"})
             stored = {}
         self._known.add(bus.name)
         found: dict[str, Opened] = {}
@@ -101,7 +100,7 @@ class Records:
             key = field.decode("utf-8", "replace")
             one = _read(value)
             if one is None or not is_key(key):
-                report_unusable(bus.name, DIRECT, key)
+                report_unusable(bus.name, SENTINEL_DIRECT, key)
             else:
                 found[key] = one
         return found

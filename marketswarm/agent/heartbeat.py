@@ -13,6 +13,7 @@ from typing import Final
 from marketswarm import beat, log
 from marketswarm.beat import Sender, Status
 from marketswarm.bus import Bus, BusError
+from marketswarm.keys import last_beat_key
 
 
 class Progress:
@@ -180,9 +181,9 @@ class Beating:
         pipe = to.bus.pipeline()
         pipe.publish(to.channel, said)
         if status == "stopping":
-            pipe.set(f"beat:{self.svc}", said, xx=True, keepttl=True)
+            pipe.set(last_beat_key(self.svc), said, xx=True, keepttl=True)
         else:
-            pipe.set(f"beat:{self.svc}", said, px=max(1, round(2000 * to.timeout_sec)))
+            pipe.set(last_beat_key(self.svc), said, px=max(1, round(2000 * to.timeout_sec)))
         try:
             await to.bus.ask(pipe.execute(), within_sec)
         except BusError as error:

@@ -24,6 +24,7 @@ from marketswarm import log as logs
 from marketswarm.agent.tasks import Cut, hearing
 from marketswarm.bus import WITHIN_SEC, Bus, BusError
 from marketswarm.bus.scripts import Script
+from marketswarm.keys import lease_epoch_key, lease_key
 
 if TYPE_CHECKING:
     from marketswarm.agent.agent import Agent
@@ -79,7 +80,7 @@ class Lease:
     @property
     def key(self) -> str:
         """Its key on the bus, and the channel on which it is told that it was given back."""
-        return f"lease:{self.name}"
+        return lease_key(self.name)
 
     @property
     def held(self) -> bool:
@@ -126,7 +127,7 @@ class Lease:
         sent_at = clock()
         epoch, left_ms, holder, unusable = await self.bus.script(
             _TURN,
-            [self.key, f"lease-epoch:{self.name}"],
+            [self.key, lease_epoch_key(self.name)],
             [word, *self._who, round(1000 * self.life_sec)],
             max(_LEAST_WITHIN_SEC, within_sec),
         )

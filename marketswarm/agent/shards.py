@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Final
 from marketswarm.agent.tasks import hearing
 from marketswarm.bus import WITHIN_SEC, Bus, BusError
 from marketswarm.bus.scripts import Script
+from marketswarm.keys import members_key
 from marketswarm.metrics import Family
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ class Share:
         """How many keys were ours when `mine` was last asked."""
         self._me, self._bus_name = me, bus
         self._last_bus = me.bus(bus or me.beats_on)
-        self._key = f"members:{me.name}" if what == "work" else f"members:{me.name}:{what}"
+        self._key = members_key(me.name, None if what == "work" else what)
         self._members = Members()
         self._due, self._known = asyncio.Event(), asyncio.Event()
         self._changed = False

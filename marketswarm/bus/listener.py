@@ -18,6 +18,7 @@ from marketswarm.bus.scripts import Script
 from marketswarm.bus.session import AT_ONCE, Session
 from marketswarm.bus.stored_values import report_unusable
 from marketswarm.detector import CANARY_EVERY_SEC, OVERDUE_SEC, Moment
+from marketswarm.keys import canary_channel, canary_key
 from marketswarm.time_slice import Turns
 
 OPEN_WITHIN_SEC: Final = 2.0
@@ -123,8 +124,8 @@ class Listener:
     def __init__(self, bus: Bus, ear: Ear, *, listener: str, boot: str) -> None:
         self.bus = bus
         self._ear = ear
-        self._canary_key = f"{listener}:canary"
-        self._canary_channel = f"{listener}:canary:{boot}"
+        self._canary_key = canary_key(listener)
+        self._canary_channel = canary_channel(listener, boot)
         self._canary_bytes = self._canary_channel.encode()
         self._wanted: frozenset[str] = frozenset()
         self._subscribed: frozenset[str] = frozenset()

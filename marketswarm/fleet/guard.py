@@ -15,6 +15,7 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet.plan import Plan
 from marketswarm.fleet.private_files import own_folder, require_own_files
+from marketswarm.keys import ALERTS
 from marketswarm.passwords import (
     DEFAULT,
     FILE,
@@ -131,7 +132,7 @@ def _texts(
         own_folder(data / SECRETS)
         require_own_files(data / SECRETS)
     settings = read(VigilSettings)
-    alerts = settings.alert_channel or "healer:alerts"
+    alerts = settings.alert_channel or ALERTS
     try:
         if closed:
             close_default(data / SECRETS)

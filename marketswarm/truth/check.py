@@ -8,8 +8,9 @@ from collections.abc import Collection, Iterator
 from itertools import islice
 from typing import Final
 
+from marketswarm.keys import HEARTBEAT_SUFFIX
 from marketswarm.truth.errors import Findings, Place, found, hint, path, show
-from marketswarm.truth.model import HEALER, HEARTBEAT, SERVICE_NAME, AccessPoint, Truth
+from marketswarm.truth.model import HEALER, SERVICE_NAME, AccessPoint, Truth
 
 MAX_CIRCLES: Final = 20  # more of them say no more
 FEW_INTERVALS: Final = 3  # a timeout below that many intervals turns one lost beat into an alarm
@@ -65,11 +66,11 @@ def _subscriptions(truth: Truth, findings: Findings) -> None:
 
 def _alone(truth: Truth, findings: Findings, place: Place, channel: str, channels: Collection[str]) -> None:
     """A channel that no section has: what service can it be?"""
-    svc = channel.removesuffix(HEARTBEAT)
+    svc = channel.removesuffix(HEARTBEAT_SUFFIX)
     if svc == channel:
         findings.warn(
             (*place, "key"),
-            f'{show(channel)} is no service\'s channel and does not end in "{HEARTBEAT}": not watched'
+            f'{show(channel)} is no service\'s channel and does not end in "{HEARTBEAT_SUFFIX}": not watched'
             + hint(channel, channels),
         )
     elif svc in truth.services:
@@ -77,7 +78,8 @@ def _alone(truth: Truth, findings: Findings, place: Place, channel: str, channel
             own = truth.services[svc].heartbeat.channel
             findings.warn((*place, "key"), f"{show(channel)} is not watched: {svc} beats on {show(own)}")
     elif svc != HEALER and not SERVICE_NAME.fullmatch(svc):
-        findings.error((*place, "key"), f"{show(svc)}, before {show(HEARTBEAT)}, is not a service's name")
+        said = f"{show(svc)}, before {show(HEARTBEAT_SUFFIX)}, is not a service's name"
+        findings.error((*place, "key"), said)
 
 
 def _buses(truth: Truth, findings: Findings) -> None:

@@ -10,7 +10,8 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Final, Literal
 
-from marketswarm.truth.model import HEARTBEAT, AccessPoint, Truth
+from marketswarm.keys import HEARTBEAT_SUFFIX
+from marketswarm.truth.model import AccessPoint, Truth
 
 Does = Literal["writes", "reads"]
 FEW: Final = 5  # names in a sentence
@@ -108,7 +109,7 @@ def flows_of(truth: Truth) -> Flows:
     for svc, service in truth.services.items():
         points = service.access_points
         for edge in (*_edges(svc, "writes", points.publish_to), *_edges(svc, "reads", points.subscribe_to)):
-            of_beats = (edge.key.bus, edge.key.name) in channels or edge.key.name.endswith(HEARTBEAT)
+            of_beats = (edge.key.bus, edge.key.name) in channels or edge.key.name.endswith(HEARTBEAT_SUFFIX)
             (beats if of_beats else edges)[edge] = None
     return Flows(tuple(truth.services), tuple(edges), tuple(beats))
 

@@ -17,13 +17,13 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
 from marketswarm.bus_url import host_and_name, sentinels
+from marketswarm.keys import HEARTBEAT_SUFFIX
 from marketswarm.truth.credentials import is_reference
 from marketswarm.truth.errors import hint
 
 SYSTEM: Final = "system-redis"
 MARKET: Final = "market-redis"
 HEALER: Final = "healer"
-HEARTBEAT: Final = ":heartbeat"
 SERVICE_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
 BUS_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 YEAR_SEC: Final = 31_536_000.0
@@ -293,7 +293,7 @@ class Truth:
         """Bus and channel of the alerts: the first of the healer's `publish_to` that carries no heartbeat."""
         channels = self._channels()
         for point in self._healer_points("publish_to"):
-            if point.key not in channels and not point.key.endswith(HEARTBEAT):
+            if point.key not in channels and not point.key.endswith(HEARTBEAT_SUFFIX):
                 return point.bus, point.key
         return SYSTEM, default_channel
 
@@ -316,7 +316,7 @@ class Truth:
         timeout_sec = self.cadence_sec() or default_timeout_sec
         known, channels = set(self.services), self._channels()
         for point in self._healer_points("subscribe_to"):
-            svc = point.key.removesuffix(HEARTBEAT)
+            svc = point.key.removesuffix(HEARTBEAT_SUFFIX)
             if svc != point.key and svc not in known and point.key not in channels:
                 known.add(svc)
                 roster.append(Watch(svc, point.bus, point.key, timeout_sec / 3, timeout_sec))

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
+from marketswarm.keys import HEARTBEAT_SUFFIX
 from marketswarm.truth.check import look_for_clashes
 from marketswarm.truth.credentials import (
     IN_URL,
@@ -25,16 +26,7 @@ from marketswarm.truth.credentials import (
     says_secret_number,
 )
 from marketswarm.truth.errors import WHOLE, Findings, Place, Problem, TruthError, found, hint, nearest, show
-from marketswarm.truth.model import (
-    BUS_NAME,
-    HEARTBEAT,
-    SERVICE_NAME,
-    SYSTEM,
-    BusEntry,
-    Service,
-    Truth,
-    Version,
-)
+from marketswarm.truth.model import BUS_NAME, SERVICE_NAME, SYSTEM, BusEntry, Service, Truth, Version
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,7 +295,7 @@ def _service(place: Place, name: str, section: dict[str, Any], findings: Finding
                 _unknown((*place, "access_points", kind, index), point, _POINT_KEYS, findings.error)
 
     # a name that is wrong is told already; what follows from it is not wrong once more
-    channel = (name if SERVICE_NAME.fullmatch(name) else "any") + HEARTBEAT
+    channel = (name if SERVICE_NAME.fullmatch(name) else "any") + HEARTBEAT_SUFFIX
 
     def with_channel(values: dict[str, Any]) -> dict[str, Any]:
         beat = values.get("heartbeat", {})

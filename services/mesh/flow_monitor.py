@@ -16,6 +16,7 @@ import orjson
 from marketswarm.agent import Agent, point_like
 from marketswarm.bus import BusError
 from marketswarm.bus.stored_values import report_unusable
+from marketswarm.keys import MESH_FLOW
 from marketswarm.settings import Common
 from marketswarm.truth import AccessPoint, Truth
 from marketswarm.truth.flows import Fault, Key, few, flows_of
@@ -59,7 +60,7 @@ LENGTH_ALONE_SEC: Final = 300.0
 
 def flow_key(me: Agent[Common]) -> AccessPoint:
     """Where the flow is written, by the truth."""
-    return point_like(me.section.access_points.publish_to, "system-redis", "mesh:flow")
+    return point_like(me.section.access_points.publish_to, "system-redis", MESH_FLOW)
 
 
 class Flowing:

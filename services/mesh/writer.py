@@ -7,6 +7,7 @@ import orjson
 
 from marketswarm.agent import Agent, point_like
 from marketswarm.bus import BusError
+from marketswarm.keys import MESH_EVENTS, MESH_TOPOLOGY
 from marketswarm.settings import Common
 from marketswarm.truth import AccessPoint
 from services.mesh.listener import Hearing
@@ -19,12 +20,12 @@ EVENTS_LENGTH: Final = 10_000
 
 def topology_key(me: Agent[Common]) -> AccessPoint:
     """Where the picture is, by the truth."""
-    return point_like(me.section.access_points.publish_to, "system-redis", "mesh:topology")
+    return point_like(me.section.access_points.publish_to, "system-redis", MESH_TOPOLOGY)
 
 
 def events_key(me: Agent[Common]) -> AccessPoint:
     """Where the events go, by the truth."""
-    return point_like(me.section.access_points.publish_to, "system-redis", "mesh:events")
+    return point_like(me.section.access_points.publish_to, "system-redis", MESH_EVENTS)
 
 
 class Writing:

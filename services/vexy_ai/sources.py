@@ -6,9 +6,9 @@ from enum import StrEnum
 from typing import Final
 
 from marketswarm.agent import first_point, point_like
+from marketswarm.keys import HEARTBEAT_SUFFIX, RSS_ITEMS, VEXY_DEAD, VEXY_NOTES
 from marketswarm.truth import AccessPoint, Service
 
-HEARTBEAT: Final = ":heartbeat"
 NOTES: Final = "notes"
 DEAD: Final = "dead"
 
@@ -32,21 +32,21 @@ class Source:
 
 def sources_of(points: Iterable[AccessPoint]) -> tuple[Source, ...]:
     """The streams that `subscribe_to` names, else the feed items; the last word of a key says its kind."""
-    named = [point for point in points if not point.key.endswith(HEARTBEAT)]
-    points = named or [first_point((), "market-redis", "rss:items")]
+    named = [point for point in points if not point.key.endswith(HEARTBEAT_SUFFIX)]
+    points = named or [first_point((), "market-redis", RSS_ITEMS)]
     return tuple(dict.fromkeys(Source(point.bus, point.key, _kind(point.key)) for point in points))
 
 
 def notes_of(section: Service) -> AccessPoint:
     """Where the notes go: what is called so, else the first that is not for the dead."""
     points = [point for point in section.access_points.publish_to if point.key.rpartition(":")[2] != DEAD]
-    first = first_point(points, "market-redis", "vexy:notes")
+    first = first_point(points, "market-redis", VEXY_NOTES)
     return next((point for point in points if point.key.rpartition(":")[2] == NOTES), first)
 
 
 def dead_of(section: Service) -> str:
     """The key, on the bus of each stream, for what nobody could do."""
-    return point_like(section.access_points.publish_to, "market-redis", "vexy:dead").key
+    return point_like(section.access_points.publish_to, "market-redis", VEXY_DEAD).key
 
 
 def _kind(key: str) -> Kind:

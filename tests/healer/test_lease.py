@@ -2,8 +2,9 @@
 
 import pytest
 
-from healer.leading import _TURN, KEY, Leading
+from healer.leading import _TURN, Leading
 from healer.lease import Lease
+from marketswarm.keys import HEALER_LEASE
 from marketswarm.testing import MemoryBus
 
 LIFE_SEC = 3.0
@@ -27,7 +28,7 @@ class Hand:
     ) -> int:
         lease = self.lease
         args = [lease.boot, lease.epoch, least, carried, int(may_take), lease.stale(now), self.deaf, LIFE_SEC]
-        lease.answered(await self.bus.script(_TURN, [KEY], [*args, int(give)]), now)
+        lease.answered(await self.bus.script(_TURN, [HEALER_LEASE], [*args, int(give)]), now)
         return lease.epoch
 
     async def look_until(self, end: float, start: float = 0.0, every: float = 0.375) -> float | None:
@@ -45,7 +46,7 @@ async def test_a_lease_that_nobody_holds_is_taken_at_once_and_kept_by_renewing_i
     assert await hand.turn(0.0) == 1
     for now in range(1, 10):
         assert await hand.turn(now) == 1
-    held = await bus.client.hgetall(KEY)
+    held = await bus.client.hgetall(HEALER_LEASE)
     assert (held[b"boot"], held[b"epoch"], held[b"renewed"], held[b"deaf"]) == (b"a", b"1", b"10", b"")
     assert float(held[b"until"]) > 1e9
     assert hand.lease.fence == ("a", 1)
@@ -127,7 +128,7 @@ async def test_an_epoch_grows_to_what_it_must_be_at_least(bus):
 async def test_a_lease_that_was_deleted_is_taken_anew_by_whoever_comes_first(bus):
     leader, other = Hand(bus, "a"), Hand(bus, "b")
     await leader.turn(0.0, least=5)
-    await bus.client.delete(KEY)
+    await bus.client.delete(HEALER_LEASE)
     assert await other.turn(0.1, least=6) == 6
     assert await leader.turn(0.2) == 0
 
@@ -135,7 +136,7 @@ async def test_a_lease_that_was_deleted_is_taken_anew_by_whoever_comes_first(bus
 async def test_a_longer_life_that_the_holder_chose_is_respected(bus):
     leader, other = Hand(bus, "a"), Hand(bus, "b")
     await leader.turn(0.0)
-    await bus.client.hset(KEY, "lease_sec", "30")
+    await bus.client.hset(HEALER_LEASE, "lease_sec", "30")
     assert await other.look_until(29.0) is None
     assert await other.look_until(32.0, start=29.1) is not None
 
@@ -143,7 +144,7 @@ async def test_a_longer_life_that_the_holder_chose_is_respected(bus):
 @pytest.mark.parametrize("epoch", ["", "x", "-3", "1e300", "nan", "7.9"])
 async def test_a_lease_that_somebody_wrote_nonsense_into_is_led_out_of_it(bus, epoch):
     junk = {"boot": b"\xff\xfe", "epoch": epoch, "renewed": "many", "lease_sec": "for ever", "deaf": b"\xff"}
-    await bus.client.hset(KEY, mapping=junk)
+    await bus.client.hset(HEALER_LEASE, mapping=junk)
     hand = Hand(bus, "a", deaf="x")
     assert await hand.turn(0.0) == 0
     assert await hand.look_until(5.0, start=0.375) is not None

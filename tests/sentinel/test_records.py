@@ -5,10 +5,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from marketswarm.bus import BusError
+from marketswarm.keys import SENTINEL_DIRECT, delivery_key
 from marketswarm.testing import MemoryBus
 from sentinel.follow import _place
 from sentinel.owed import Opened
-from sentinel.records import DIRECT, TOLD, Records, open_event, rosters
+from sentinel.records import Records, open_event, rosters
 from support.simulation.manual_detector import stored
 
 ID = "healer_miss.healer.1762433458300"
@@ -31,7 +32,7 @@ def records(buses):
 
 
 async def record(bus: MemoryBus, ident: str = ID) -> dict | None:
-    raw = await bus.client.get(TOLD + ident)
+    raw = await bus.client.get(delivery_key(ident))
     return None if raw is None else orjson.loads(raw)
 
 
@@ -40,7 +41,7 @@ async def test_what_was_accepted_is_on_every_bus_for_a_day(buses, records):
     for bus in buses:
         found = await record(bus)
         assert (found["channels"], found["by"]) == (["webhook"], "sentinel")
-        assert 86_000 < await bus.client.ttl(TOLD + ID) <= 86_400
+        assert 86_000 < await bus.client.ttl(delivery_key(ID)) <= 86_400
     await records.accepted(ID, "email", OPENED)
     assert (await record(buses[0]))["channels"] == ["webhook", "email"]
 
@@ -56,7 +57,7 @@ async def test_a_bus_that_was_away_gets_it_when_it_is_back_and_only_once(buses, 
     assert (await record(market))["channels"] == ["webhook"]
     await records.accepted(ID, "email", OPENED)
     assert (await record(market))["channels"] == ["webhook", "email"]
-    await market.client.delete(TOLD + ID)
+    await market.client.delete(delivery_key(ID))
     await records.write(market, OPENED)
     assert await record(market) is None  # there is nothing left to write
 
@@ -75,16 +76,16 @@ async def test_what_a_bus_did_not_take_is_tried_again_until_it_does(buses, recor
 
 async def test_who_told_it_before_us_keeps_his_record(buses, records):
     theirs = b'{"ts":1,"channels":["slack"]}'
-    await buses[0].client.set(TOLD + ID, theirs)
+    await buses[0].client.set(delivery_key(ID), theirs)
     await records.accepted(ID, "webhook", {})
     await records.accepted(ID, "email", {})
-    assert await buses[0].client.get(TOLD + ID) == theirs
+    assert await buses[0].client.get(delivery_key(ID)) == theirs
     assert (await record(buses[1]))["channels"] == ["webhook", "email"]
 
 
 async def test_one_record_on_one_bus_is_enough_and_our_own_of_this_run_does_not_count(buses, records):
     assert not await records.told_by_others(ID)
-    await buses[1].client.set(TOLD + ID, b"{}")
+    await buses[1].client.set(delivery_key(ID), b"{}")
     assert await records.told_by_others(ID)
     buses[0].connected = False
     assert await records.told_by_others(ID)
@@ -100,15 +101,17 @@ async def test_one_record_on_one_bus_is_enough_and_our_own_of_this_run_does_not_
 async def test_what_is_open_is_kept_whole_and_only_after_it_was_read(buses, records):
     bus = buses[0]
     await records.write(bus, {})
-    assert await bus.client.exists(DIRECT) == 0
-    await bus.client.hset(DIRECT, mapping={"bus:x": b'{"id":"a","ts":1.5,"own":true}', "bus:y": b"nonsense"})
+    assert await bus.client.exists(SENTINEL_DIRECT) == 0
+    await bus.client.hset(
+        SENTINEL_DIRECT, mapping={"bus:x": b'{"id":"a","ts":1.5,"own":true}', "bus:y": b"nonsense"}
+    )
     await records.write(bus, OPENED)
-    assert await bus.client.hlen(DIRECT) == 2  # an earlier run's, which nobody has taken up yet
+    assert await bus.client.hlen(SENTINEL_DIRECT) == 2  # an earlier run's, which nobody has taken up yet
     assert await records.opened(bus) == {"bus:x": Opened("a", 1.5, own=True)}
     await records.write(bus, OPENED)
     assert await Records("sentinel", lambda: buses).opened(bus) == OPENED
     await records.write(bus, {})
-    assert await bus.client.exists(DIRECT) == 0
+    assert await bus.client.exists(SENTINEL_DIRECT) == 0
 
 
 async def test_it_remembers_no_more_than_it_must(buses, records):

@@ -18,6 +18,7 @@ LAYERS = {
         "detector",
         "operator",
         "acl",
+        "keys",
         "bus_url",
         "text",
     ],
