@@ -21,7 +21,7 @@ from bench.ground import Server, burst, report
 from marketswarm.bus import Bus
 from marketswarm.bus.listener import moment
 from marketswarm.bus.session import Session
-from marketswarm.detector import Liveness, recall
+from marketswarm.detector import Detector, restore_services
 from marketswarm.truth import Watch
 
 CHANNELS = 100_000
@@ -73,27 +73,27 @@ def ours(port: int, channels: int, beats: int) -> None:
 
 async def _ours(port: int, channels: int, beats: int) -> None:
     bus = Bus("system-redis", f"redis://127.0.0.1:{port}")
-    life = Liveness(moment())
+    detector = Detector(moment())
     watches = [Watch(svc, bus.name, f"{svc}:heartbeat", 10.0, 30.0) for svc in names(channels)]
-    life.rewatch(watches, {bus.name: 10.0}, moment())
+    detector.set_roster(watches, {bus.name: 10.0}, moment())
     session = Session(bus)
     await session.connect()
     for start in range(0, channels, 1000):
         await session.subscribe([watch.channel for watch in watches[start : start + 1000]])
         while not session.settled:
             await session.batch()
-    recall(life, {}, {}, moment())
+    restore_services(detector, {}, {}, moment())
     _hold_still()
-    while life.counts.heard < channels:
-        life.hear(bus.name, await session.batch(), moment())
+    while detector.counts.heard < channels:
+        detector.hear(bus.name, await session.batch(), moment())
     _hold_still()
     beats += channels
     wall, cpu = time.perf_counter(), time.process_time()
-    while life.counts.heard < beats:
-        life.hear(bus.name, await session.batch(), moment())
+    while detector.counts.heard < beats:
+        detector.hear(bus.name, await session.batch(), moment())
         await asyncio.sleep(0)
-    _done(wall, cpu, life.counts.heard - channels)
-    assert life.counts.malformed == life.counts.replayed == 0
+    _done(wall, cpu, detector.counts.heard - channels)
+    assert detector.counts.malformed == detector.counts.replayed == 0
     await session.close()
     await bus.aclose()
 

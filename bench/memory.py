@@ -21,7 +21,7 @@ from bench.footprint import rss_mb
 from bench.ground import Server, report
 from bench.storm import Storm, garbage
 from marketswarm.beat import make
-from marketswarm.detector import CANARY_EVERY_SEC, Liveness, Moment, recall
+from marketswarm.detector import CANARY_EVERY_SEC, Detector, Moment, restore_services
 from marketswarm.truth import Watch
 
 SERVICES: Final = 1000
@@ -94,11 +94,11 @@ def _live(out: Any, services: int) -> None:
     """What a healer does but for the sockets: canaries, beats, looks at the clocks, the witness, reseeds."""
     chance = random.Random(1)
     now = Moment(0.0, 1.7e9)
-    life = Liveness(now)
-    life.rewatch(_watches(services, 0), {"bus": 10.0}, now)
-    clock = life.buses["bus"].clock
+    detector = Detector(now)
+    detector.set_roster(_watches(services, 0), {"bus": 10.0}, now)
+    clock = detector.buses["bus"].clock
     clock.opened()
-    recall(life, {}, {}, now)
+    restore_services(detector, {}, {}, now)
     svcs, payloads = names(services), 0
     steps = round(DAY_SEC / CANARY_EVERY_SEC)
     for step in range(steps):
@@ -107,13 +107,13 @@ def _live(out: Any, services: int) -> None:
         clock.accepted()
         messages = list(_messages(step, svcs, now.wall, chance))
         payloads += len(messages)
-        life.hear("bus", messages, now)
-        life.canary("bus", step, now)
-        for suspect in life.tick(now).suspects:
-            life.witness(suspect.svc, None, now)
-        life.dirty = {}
+        detector.hear("bus", messages, now)
+        detector.hear_canary("bus", step, now)
+        for suspect in detector.tick(now).suspects:
+            detector.judge_suspect(suspect.svc, None, now)
+        detector.unsaved_silences = {}
         if step % 14_400 == 14_399:  # each hour another truth
-            life.rewatch(_watches(services, step // 14_400 % 2), {"bus": 10.0}, now)
+            detector.set_roster(_watches(services, step // 14_400 % 2), {"bus": 10.0}, now)
         if step % (steps // 200) == 0:
             out.send((now.mono, rss_mb(os.getpid()), payloads))
     out.send((DAY_SEC, rss_mb(os.getpid()), payloads))

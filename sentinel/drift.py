@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from marketswarm.detector import Of, State, Told, Verdict
+from marketswarm.detector import Publication, State, Subject, Verdict
 
 SETTLE_SEC: Final = 2.0
 SETTLE_LOOKS: Final = 3
@@ -110,7 +110,7 @@ class Drift:
     def _conclude(self, bus: str, state: State, wall: float, why: Why | None = None) -> Verdict:
         self._doubts.pop(bus, None)
         self._told[bus] = _Stored(state, wall)
-        return Verdict(bus, state, Told.ALERT, wall, of=Of.TRUTH, reason=why)
+        return Verdict(bus, state, Publication.ALERT, wall, subject=Subject.TRUTH, reason=why)
 
 
 def wrongs(seen: Mapping[str, Glimpse | None]) -> dict[str, Why]:

@@ -104,7 +104,7 @@ def way_out(me: Agent[SentinelSettings], notices: Overheard) -> Direct | None:
 
 def all_is_well(vigil: Vigil) -> bool:
     """Whether the healer is heard, and up."""
-    healer = vigil.life.records.get(HEALER)
-    if vigil.life.held or healer is None or healer.state is not State.UP:
+    healer = vigil.detector.services.get(HEALER)
+    if vigil.detector.is_restoring or healer is None or healer.state is not State.UP:
         return False
     return vigil.ear.deafness(moment()) is None

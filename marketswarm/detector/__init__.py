@@ -1,59 +1,58 @@
-"""How the healer knows (DETECTION.md): pure, no I/O, no clock, no await.
+"""How the healer knows (DETECTION.md). Pure: no I/O, no clock, no await.
 
-`clock` measures silence, `wheel` finds what falls due, `record` holds the rule, `judgement` concludes,
-`memory` takes up what an earlier run knew; `gap` tells what happened while nobody listened, `looking_back`
-when, and `noting` picks what a later run must know for that.
+`clock` measures silence, `wheel` finds what is due, `service` has the rule, `bus` finds lost buses,
+`detector` takes what was heard and concludes, `restore` applies what an earlier run saved, `restarts`
+observes what happened while nobody listened; `verdict` has the values that go in and out.
 """
 
-from marketswarm.detector.adopting import adopt, adopt_bus
+from marketswarm.detector.bus import NO_TIMEOUT, WatchedBus
 from marketswarm.detector.clock import CANARY_EVERY_SEC, OVERDUE_SEC, ListeningClock, Moment
-from marketswarm.detector.judgement import Counts, Liveness, Tick
-from marketswarm.detector.memory import recall, recall_bus
-from marketswarm.detector.record import Heard, Record, warm_up
-from marketswarm.detector.refusal import recall_refused, refuse
+from marketswarm.detector.detector import BeatObserver, Counts, Detector, Tick
+from marketswarm.detector.restarts import RestartObserver
+from marketswarm.detector.restore import adopt_found_bus, adopt_state, restore_lost_bus, restore_services
+from marketswarm.detector.service import HeardAt, WatchedService, warm_up
 from marketswarm.detector.verdict import (
-    Acquitted,
-    Noted,
-    Of,
+    LastBeat,
+    Publication,
     Reason,
-    Remembered,
+    SavedBeat,
+    SavedService,
     State,
+    Subject,
     Suspect,
-    Testimony,
-    Told,
+    UnheardBeat,
     Verdict,
 )
-from marketswarm.detector.watched_bus import NO_TIMEOUT, WatchedBus
 from marketswarm.detector.wheel import TimingWheel
 
 __all__ = [
     "CANARY_EVERY_SEC",
     "NO_TIMEOUT",
     "OVERDUE_SEC",
-    "Acquitted",
+    "BeatObserver",
     "Counts",
-    "Heard",
+    "Detector",
+    "HeardAt",
+    "LastBeat",
     "ListeningClock",
-    "Liveness",
     "Moment",
-    "Noted",
-    "Of",
+    "Publication",
     "Reason",
-    "Record",
-    "Remembered",
+    "RestartObserver",
+    "SavedBeat",
+    "SavedService",
     "State",
+    "Subject",
     "Suspect",
-    "Testimony",
     "Tick",
     "TimingWheel",
-    "Told",
+    "UnheardBeat",
     "Verdict",
     "WatchedBus",
-    "adopt",
-    "adopt_bus",
-    "recall",
-    "recall_bus",
-    "recall_refused",
-    "refuse",
+    "WatchedService",
+    "adopt_found_bus",
+    "adopt_state",
+    "restore_lost_bus",
+    "restore_services",
     "warm_up",
 ]

@@ -1,41 +1,49 @@
-"""The listening clock of one bus: time that provably was listened to.
+"""The listening clock of one bus: time in which the healer provably listened.
 
-Silence is counted on this clock and on no other. It moves only when a canary, published over one
-connection, comes back over the subscriber's: everything that had reached the bus before that canary has
-then been heard. Whatever cannot be proven is a gap, in which the clock stands still.
+Silence is measured on this clock and on no other. It moves only when a canary, published over one connection,
+comes back over the subscriber's connection: everything that had reached the bus before that canary has then
+been heard. Time that can't be proven is a gap, in which the clock stands still.
+
+A session that is cut again and again proves a little time after each cut, so no canary is ever missing for
+the bus's whole timeout. `ListeningShare` therefore measures how much of the time was proven.
 
 Pure: `now` is monotonic time in seconds, always passed in.
 """
 
 from collections import deque
 from dataclasses import dataclass
+from enum import StrEnum
 from math import inf
 from typing import Final
 
 CANARY_EVERY_SEC: Final = 0.25
-"""How often canaries are sent: what a frozen bus can make `running` promise too much, at most."""
+"""The pause between two canaries: `running` is ahead of what a frozen bus delivered by this much at most."""
 
 OVERDUE_SEC: Final = 1.0
-"""A canary away for longer, or a loop that wakes later than it should by more, is a gap."""
+"""A canary that takes longer, or a loop that wakes later by more than this, begins a gap."""
 
+POOR_BELOW: Final = 0.5
+GOOD_FROM: Final = 0.75
+POOR_IN_A_ROW: Final = 2
+"""A bus is deaf after two windows in a row with less than half proven; one with three quarters ends that."""
 
 _CUT: Final = frozenset({"refused", "error"})
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """One reading of both clocks, in seconds. `wall` is for what people read, never for a decision."""
+    """One reading of both clocks, in seconds. `wall` is for what people read, not for decisions."""
 
     mono: float
     wall: float
 
     def since(self, wall: float) -> float:
-        """Seconds from `wall`, never below nought: that clock may have been set back meanwhile."""
+        """Return the seconds since `wall`, at least 0: that clock may have been set back meanwhile."""
         return max(0.0, self.wall - wall)
 
 
 class ListeningClock:
-    """What one bus's sessions and canaries prove. `proven` and `running` are in seconds of listening.
+    """The time that one bus's sessions and canaries prove. `proven` and `running` are seconds of listening.
 
     A new clock is in a gap until the first canary of the first session comes back.
     """
@@ -65,11 +73,11 @@ class ListeningClock:
         self.gap_end = 0.0
         self.gaps = 0
         self.sessions = 0
-        self.turns = 0  # how often hearing was lost, or caught up with
+        self.turns = 0  # how often a gap began, or the listener caught up after one
         self.round_trip_sec = 0.0
         self.proof = start  # the last moment at which this bus was known to be heard
         self.taken: Moment | None = None  # when the bus last took a canary, heard or not
-        self.overslept_sec = 0.0  # how long since then the listener itself did not run
+        self.overslept_sec = 0.0  # how long the listener itself did not run since `proof`
         self.overslept_ever_sec = 0.0  # the same since the beginning
         self._anchor: float | None = None  # the monotonic time that `proven` stands for; None in a gap
         self._session = False
@@ -78,7 +86,7 @@ class ListeningClock:
         self._session_reason: str | None = "refused"
         self._write_reason: str | None = None
         self._accepted = False  # the bus took the last canary that it answered
-        # the latest stretches in which one who was awake heard nothing: when each ended, and how long it was
+        # the latest stretches in which the listener ran and heard nothing: when each ended, and its length
         self._mutes: deque[tuple[float, float]] = deque(maxlen=16)
 
     @property
@@ -88,20 +96,20 @@ class ListeningClock:
 
     @property
     def caught_up(self) -> bool:
-        """Whether what piled up in the last gap has been heard: a canary ended it, another came since."""
+        """Whether everything that piled up in the last gap was heard: a second canary came after its end."""
         return self._anchor is not None and self.proven > self.gap_end
 
     @property
     def in_session(self) -> bool:
-        """From the last SUBSCRIBE acknowledged to the connection's end."""
+        """Whether a session is open: from its last SUBSCRIBE acknowledged to the connection's end."""
         return self._session
 
     @property
     def reason(self) -> str:
-        """Why there is a gap, as far as is known: the word for `bus_miss`.
+        """The reason for the gap, as `bus_miss` gives it.
 
-        A connection that was cut says less than what came of the other: a certificate, a password. Where the
-        bus takes writes, that a session was cut or went wrong says no more than that nothing is heard.
+        An error of the other connection (a certificate, a password) says more than that a connection was cut.
+        While the bus takes writes, a session that is cut or fails means no more than `deaf`.
         """
         if self._accepted and self._session_reason in _CUT:
             return "deaf"
@@ -109,15 +117,15 @@ class ListeningClock:
         return next((reason for reason in known if reason != "refused"), known[0] if known else "deaf")
 
     def running(self, now: float) -> float:
-        """The clock as it runs on from the last proof; stands still in a gap."""
+        """Return the clock as it runs on from the last proof; in a gap it stands still."""
         return self.proven if self._anchor is None else self.proven + (now - self._anchor)
 
     def unheard_for(self, now: float) -> float:
-        """How long, in seconds, this bus was not heard although someone listened."""
+        """Return for how many seconds this bus was not heard while the listener ran."""
         return now - self.proof.mono - self.overslept_sec
 
     def muted_since(self, mono: float, now: float) -> float:
-        """For how long, in seconds, this bus was mute from then to now: perhaps it took no beats either."""
+        """Return for how many seconds since `mono` the bus was mute: perhaps it took no beats then either."""
         if len(self._mutes) == self._mutes.maxlen and self._mutes[0][0] > mono:
             return inf
         muted_sec = self.unheard_for(now)  # beats may be heard before the canary that ends it
@@ -125,13 +133,13 @@ class ListeningClock:
         return lately_sec + sum(sec for until, sec in self._mutes if until > mono)
 
     def deaf_for(self, now: float) -> float:
-        """How long, in seconds, a session has been open without a canary that was sent coming back."""
+        """Return for how many seconds the open session has owed the oldest canary that was sent."""
         if not self._session or self._write_reason or not self._outstanding:
             return 0.0
         return now - self._outstanding[0][1]
 
     def opened(self) -> None:
-        """A new session, whose last SUBSCRIBE was acknowledged: it proves nothing of the time before it."""
+        """Begin a session, whose last SUBSCRIBE was acknowledged: it proves no time before it."""
         self._begin_gap()
         self.sessions += 1
         self._session = True
@@ -139,34 +147,34 @@ class ListeningClock:
         self._outstanding.clear()
 
     def lost(self, reason: str) -> None:
-        """The session ended, or could not be made."""
+        """Note that the session ended, or could not be opened."""
         self._session = False
         self._session_reason = reason
         self._begin_gap()
 
     def sent(self, number: int, now: float) -> None:
-        """A canary is about to be published; numbers grow."""
+        """Note that a canary is about to be published; numbers grow."""
         self._outstanding.append((number, now))
 
     def accepted(self, now: Moment) -> None:
-        """The bus took a canary, and with it a write."""
+        """Note that the bus took a canary, which is a write."""
         self._write_reason, self._accepted, self.taken = None, True, now
 
     def refused(self, number: int, reason: str) -> None:
-        """The bus did not take a canary, or not in time: nothing can be proven while it takes none."""
+        """Note that the bus did not take a canary in time: nothing can be proven while it takes none."""
         self._write_reason, self._accepted = reason, False
         if self._outstanding and self._outstanding[-1][0] == number:
             self._outstanding.pop()
         self._begin_gap()
 
     def heard(self, number: int, now: Moment) -> bool:
-        """A canary came back. Returns True when that ended a gap."""
+        """Note that a canary came back; return True if that ended a gap."""
         skipped = False
         while self._outstanding and self._outstanding[0][0] < number:
             self._outstanding.popleft()
             skipped = True
         if not self._session or not self._outstanding or self._outstanding[0][0] != number:
-            return False  # of an earlier session, or not ours
+            return False  # a canary of an earlier session, or another listener's
         sent_at = self._outstanding.popleft()[1]
         self.round_trip_sec = now.mono - sent_at
         if (muted_sec := self.unheard_for(now.mono)) > OVERDUE_SEC:
@@ -185,7 +193,7 @@ class ListeningClock:
         return False
 
     def check(self, now: float) -> None:
-        """Begins a gap when a canary is overdue, or none has been sent for too long."""
+        """Begin a gap if a canary is overdue, or none was sent for too long."""
         if self._anchor is None:
             return
         late = self._outstanding and now - self._outstanding[0][1] > OVERDUE_SEC
@@ -193,7 +201,7 @@ class ListeningClock:
             self._begin_gap()
 
     def stalled(self, overslept_sec: float) -> None:
-        """The listener itself did not run for so long: nothing it failed to see counts against anyone."""
+        """Begin a gap: the listener did not run for so many seconds, so silence in them proves nothing."""
         self._begin_gap()
         self.overslept_sec += overslept_sec
         self.overslept_ever_sec += overslept_sec
@@ -203,3 +211,63 @@ class ListeningClock:
             self._anchor = None
             self.gaps += 1
             self.turns += 1
+
+
+class Window(StrEnum):
+    """How much of a window was proven."""
+
+    GOOD = "good"
+    FAIR = "fair"  # neither begins deafness nor ends it
+    POOR = "poor"
+    UNHEARD = "unheard"  # no canary at all came back: the bus's timeout decides about that
+
+
+class ListeningShare:
+    """The share of time that was proven on one bus, in windows of the bus's timeout.
+
+    Args:
+        clock: the bus's listening clock.
+        start: when the first window begins.
+    """
+
+    __slots__ = ("_begin", "_clock", "_overslept_sec", "_proven", "poor", "since")
+
+    def __init__(self, clock: ListeningClock, start: Moment) -> None:
+        self._clock = clock
+        self.restart(start)
+
+    @property
+    def is_deaf(self) -> bool:
+        """Whether too little of the time was proven in enough windows in a row."""
+        return self.poor >= POOR_IN_A_ROW
+
+    def restart(self, now: Moment) -> None:
+        """Begin a window, and forget those before it."""
+        self.poor = 0  # the number of poor windows in a row
+        self.since = now  # when the first of them began
+        self._begin_window(now)
+
+    def close_window(self, window_sec: float, now: Moment) -> Window | None:
+        """Return what the window was if it ends now, else None; call this several times per window.
+
+        Time in which the listener itself did not run is part of no window.
+        """
+        elapsed_sec = now.mono - self._begin.mono - (self._clock.overslept_ever_sec - self._overslept_sec)
+        if elapsed_sec < window_sec:
+            return None
+        share = (self._clock.proven - self._proven) / elapsed_sec
+        found = Window.GOOD if share >= GOOD_FROM else Window.FAIR if share >= POOR_BELOW else Window.POOR
+        if found is Window.POOR and self._clock.proof.mono <= self._begin.mono:
+            found = Window.UNHEARD
+        if found is Window.POOR:
+            self.since = self.since if self.poor else self._begin
+            self.poor += 1
+        else:
+            self.poor = 0
+        self._begin_window(now)
+        return found
+
+    def _begin_window(self, now: Moment) -> None:
+        self._begin = now
+        self._proven = self._clock.proven
+        self._overslept_sec = self._clock.overslept_ever_sec

@@ -1,6 +1,6 @@
-"""What the healer can conclude, as values: the states, what moves between them, and what is then told.
+"""Values that the detector takes and returns: states, transitions, verdicts, suspects, saved state.
 
-The table below is DETECTION's, to be held against it line by line.
+`TRANSITIONS` is the table of DETECTION.md, to be compared with it line by line.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from marketswarm.beat import Beat
 
 
 class State(StrEnum):
-    """A verdict's word."""
+    """The state of a service or bus; the same word as in the roster."""
 
     UNKNOWN = "unknown"
     UP = "up"
@@ -20,75 +20,78 @@ class State(StrEnum):
     UNWATCHED = "unwatched"
 
 
-class Of(StrEnum):
-    """What a verdict is on."""
+class Subject(StrEnum):
+    """The kind of thing that a verdict is about."""
 
     SERVICE = "service"
     BUS = "bus"
-    TRUTH = "truth"
-    WATCH = "watch"  # whether a service can be heard at all
-    REACH = "reach"  # of the healer itself, over all buses
+    TRUTH = "truth"  # the truth that one bus holds
+    WATCH = "watch"  # whether a bus lets the healer hear a service's channel
+    REACH = "reach"  # whether the healer reaches any bus
 
 
-class On(StrEnum):
-    """What moves a service from one state to another."""
+class Trigger(StrEnum):
+    """What moves a service or bus from one state to another."""
 
     BEAT = "beat"
     DUE = "due"
     REMOVED = "removed"
 
 
-class Told(StrEnum):
-    """How far a verdict carries."""
+class Publication(StrEnum):
+    """How far a verdict is published."""
 
-    ALERT = "alert"  # health, the log, and the channel
-    QUIETLY = "quietly"  # health and the log: no news for anyone who sleeps
-    FORGOTTEN = "forgotten"  # nothing is said; what was kept of it goes
+    ALERT = "alert"  # health key, log of alerts, and channel
+    LOG = "log"  # health key and log of alerts, not the channel
+    NONE = "none"  # nowhere; the roster's entry is deleted
 
 
 class Reason(StrEnum):
-    """Why a service is missed."""
+    """Why a service is missed; `WatchedService.miss_reason` decides which."""
 
     SILENT = "silent"
     NEVER_SEEN = "never_seen"
     STOPPED = "stopped"
 
 
-TRANSITIONS: Final[dict[tuple[State, On], tuple[State, Told]]] = {
-    (State.UNKNOWN, On.BEAT): (State.UP, Told.QUIETLY),
-    (State.UNKNOWN, On.DUE): (State.DOWN, Told.ALERT),
-    (State.UP, On.DUE): (State.DOWN, Told.ALERT),
-    (State.DOWN, On.BEAT): (State.UP, Told.ALERT),
-    (State.UNKNOWN, On.REMOVED): (State.UNWATCHED, Told.FORGOTTEN),
-    (State.UP, On.REMOVED): (State.UNWATCHED, Told.FORGOTTEN),
-    (State.DOWN, On.REMOVED): (State.UNWATCHED, Told.ALERT),
+TRANSITIONS: Final[dict[tuple[State, Trigger], tuple[State, Publication]]] = {
+    (State.UNKNOWN, Trigger.BEAT): (State.UP, Publication.LOG),
+    (State.UNKNOWN, Trigger.DUE): (State.DOWN, Publication.ALERT),
+    (State.UP, Trigger.DUE): (State.DOWN, Publication.ALERT),
+    (State.DOWN, Trigger.BEAT): (State.UP, Publication.ALERT),
+    (State.UNKNOWN, Trigger.REMOVED): (State.UNWATCHED, Publication.NONE),
+    (State.UP, Trigger.REMOVED): (State.UNWATCHED, Publication.NONE),
+    (State.DOWN, Trigger.REMOVED): (State.UNWATCHED, Publication.ALERT),
 }
+"""Transitions of a service."""
 
-# a bus that is there from the start is no news
-BUS_TRANSITIONS: Final[dict[tuple[State, On], tuple[State, Told]]] = {
-    (State.UNKNOWN, On.BEAT): (State.UP, Told.FORGOTTEN),
-    (State.UNKNOWN, On.DUE): (State.DOWN, Told.ALERT),
-    (State.UP, On.DUE): (State.DOWN, Told.ALERT),
-    (State.DOWN, On.BEAT): (State.UP, Told.ALERT),
+BUS_TRANSITIONS: Final[dict[tuple[State, Trigger], tuple[State, Publication]]] = {
+    (State.UNKNOWN, Trigger.BEAT): (State.UP, Publication.NONE),
+    (State.UNKNOWN, Trigger.DUE): (State.DOWN, Publication.ALERT),
+    (State.UP, Trigger.DUE): (State.DOWN, Publication.ALERT),
+    (State.DOWN, Trigger.BEAT): (State.UP, Publication.ALERT),
 }
+"""Transitions of a bus. A bus that is heard from the start is not published."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One transition of one service, of one bus, or of the truth on one bus; `svc` names it.
+    """One transition of one service, of one bus, or of the truth on one bus; `svc` is its name.
 
-    Durations are in seconds: `timeout_sec` is the service's own, `late_sec` of a miss and `overdue_sec` how
-    much of that is beyond its deadline, `down_sec` of a recovery; `ts` and `since` (the last beat, None when
-    never seen) epoch seconds. `i` is the highest heard of `boot`. A verdict with `gap_sec` moves nothing: it
-    tells of a service that is up what it did while nobody listened; the like of it has the same `mark`,
-    whoever concludes it.
+    Durations are in seconds: `timeout_sec` is the timeout of the service or bus; a miss has `late_sec` (the
+    silence) and `overdue_sec` (the part of the silence after the deadline), a recovery has `down_sec`. `ts`
+    and `since` (the last beat; None if there was none) are epoch seconds. `i` is the highest `i` heard from
+    the instance `boot`.
+
+    A verdict with `gap_sec` changes no state: it reports what a service that is up did while nobody listened.
+    It has an `event_id`, which is the same whichever healer concludes it.
     """
 
     svc: str
     state: State
-    told: Told
+    publication: Publication
     ts: float
-    of: Of = Of.SERVICE
+    subject: Subject = Subject.SERVICE
     reason: str | None = None
     late_sec: float | None = None
     timeout_sec: float | None = None
@@ -99,52 +102,52 @@ class Verdict:
     i: int | None = None
     gap_sec: float | None = None
     restarted: bool | None = None
-    mark: str | None = None
+    event_id: str | None = None
     overdue_sec: float | None = None
 
     @property
-    def of_bus(self) -> bool:
-        """Whether it is on a bus itself."""
-        return self.of is Of.BUS
+    def is_about_bus(self) -> bool:
+        """Whether the verdict is about a bus itself."""
+        return self.subject is Subject.BUS
 
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """A service that is due, by all that was heard; the second witness is still to be asked."""
+    """A service whose deadline has passed; its `beat:<svc>` key must be read before it is missed."""
 
     svc: str
     bus: str
 
 
 @dataclass(frozen=True, slots=True)
-class Testimony:
-    """What `beat:<svc>` says: the beat it holds, and that beat's age in seconds (None: it can't tell)."""
+class LastBeat:
+    """The beat stored under `beat:<svc>` and its age in seconds (None if the key's TTL is unusable)."""
 
     beat: Beat
     age_sec: float | None
 
 
 @dataclass(frozen=True, slots=True)
-class Acquitted:
-    """The second witness knows a beat that was never heard: the service lives, and the listener is deaf.
+class UnheardBeat:
+    """A suspect's stored beat that the detector never heard: the service is alive, the listener may be deaf.
 
-    Unless that beat, `age_sec` seconds old, is still on its way. `again`: the beat before it was not heard
-    either.
+    A beat of a small `age_sec` may still be on its way. `is_repeated` is True if the service's beat before
+    this one was not heard either.
     """
 
     svc: str
     bus: str
     age_sec: float
-    again: bool = False
+    is_repeated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Noted:
-    """A service's last beat as an earlier run noted it, heard at `wall`.
+class SavedBeat:
+    """The last beat of a service as an earlier run saved it; that run heard it at `wall` (epoch seconds).
 
-    `stopped`: it said goodbye after that. `beside` has other instances that lived then, and the highest `i`
-    that was heard of each. `pace_sec` is the
-    time between its beats, 0 where that was not measured; `timeout_sec` the longest silence it was allowed.
+    `stopped` is True if the service said goodbye afterwards. `others` maps the other instances that were
+    alive then to the highest `i` heard from each. `pace_sec` is the measured time between two beats (0 if it
+    was not measured), `timeout_sec` the longest silence that the truth allowed then.
     """
 
     boot: str
@@ -152,28 +155,28 @@ class Noted:
     ts: float
     wall: float
     stopped: bool = False
-    beside: Mapping[str, int] = field(default_factory=dict)
+    others: Mapping[str, int] = field(default_factory=dict)
     pace_sec: float = 0.0
     timeout_sec: float = 0.0
 
     def instances(self) -> dict[str, int]:
-        """The highest `i` of each instance that is known, the last one at the end."""
-        return {**self.beside, self.boot: self.i}
+        """Return the highest `i` of every known instance; the instance that beat last comes last."""
+        return {**self.others, self.boot: self.i}
 
 
 @dataclass(frozen=True, slots=True)
-class Remembered:
-    """What an earlier run knew of one service.
+class SavedService:
+    """What an earlier run saved about one service.
 
-    `silent_for` is in seconds of listening: how long it had been silent (`seen`), or watched in vain, when
-    that was last saved; None when it had beaten a short while before. Beats of `boot` up to `i` are replays,
-    and so are those that came before the one that was `noted`.
+    `silent_sec` is how long the service had been silent (if `seen`) or watched in vain (if not) when that was
+    saved last, in seconds of listening; None if it had beaten shortly before. Beats of the instance `boot` up
+    to `i` are replays, and so are those before `last_beat`.
     """
 
     state: State
     since: float | None = None
-    silent_for: float | None = None
+    silent_sec: float | None = None
     seen: bool = True
     boot: str | None = None
     i: int = 0
-    noted: Noted | None = None
+    last_beat: SavedBeat | None = None

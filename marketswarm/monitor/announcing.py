@@ -3,21 +3,21 @@
 from typing import Any, Final
 
 from marketswarm import log as logs
-from marketswarm.detector import Of, State, Verdict
+from marketswarm.detector import State, Subject, Verdict
 
 log = logs.get("vigil")
 
 _SAID: Final = {
-    (Of.SERVICE, State.UP): "service.up",
-    (Of.SERVICE, State.DOWN): "service.down",
-    (Of.SERVICE, State.UNWATCHED): "service.unwatched",
-    (Of.WATCH, State.UP): "service.watchable",
-    (Of.WATCH, State.DOWN): "service.unwatchable",
-    (Of.WATCH, State.UNWATCHED): "service.unwatched",
-    (Of.BUS, State.UP): "bus.up",
-    (Of.BUS, State.DOWN): "bus.down",
-    (Of.TRUTH, State.UP): "truth.agrees",
-    (Of.TRUTH, State.DOWN): "truth.drifted",
+    (Subject.SERVICE, State.UP): "service.up",
+    (Subject.SERVICE, State.DOWN): "service.down",
+    (Subject.SERVICE, State.UNWATCHED): "service.unwatched",
+    (Subject.WATCH, State.UP): "service.watchable",
+    (Subject.WATCH, State.DOWN): "service.unwatchable",
+    (Subject.WATCH, State.UNWATCHED): "service.unwatched",
+    (Subject.BUS, State.UP): "bus.up",
+    (Subject.BUS, State.DOWN): "bus.down",
+    (Subject.TRUTH, State.UP): "truth.agrees",
+    (Subject.TRUTH, State.DOWN): "truth.drifted",
 }
 
 
@@ -34,5 +34,5 @@ def announce(verdict: Verdict, *, leads: bool) -> None:
     if not leads:
         known["standing_by"] = True
     said = {key: round(v, 3) if isinstance(v, float) else v for key, v in known.items() if v is not None}
-    event = f"{verdict.of}.gap" if verdict.gap_sec is not None else _SAID[verdict.of, verdict.state]
+    event = f"{verdict.subject}.gap" if verdict.gap_sec is not None else _SAID[verdict.subject, verdict.state]
     log.info(event, svc=verdict.svc, **said)

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 from typing import Final
 
-from marketswarm.detector import State, Told, Verdict
+from marketswarm.detector import Publication, State, Verdict
 from marketswarm.monitor.remember import field_of
 from marketswarm.monitor.untold import Pending
 
@@ -119,10 +119,10 @@ def cancels(first: Verdict, second: Verdict) -> bool:
     So it is with a miss and the ok that ends it, and with a service that was seen or missed for the first
     time and then dropped. An ok and the next miss are no such pair: the ok ends what people know of.
     """
-    if first.mark is not None or second.mark is not None:
+    if first.event_id is not None or second.event_id is not None:
         return False
     if second.state is State.UNWATCHED:
-        return second.told is not Told.QUIETLY and _is_first(first)
+        return second.publication is not Publication.LOG and _is_first(first)
     return first.state is State.DOWN and second.state is State.UP and not _is_first(first)
 
 

@@ -1,7 +1,7 @@
 """Keeps `health:<svc>` alive: each service's latest object, current, and gone soon after its healer.
 
 An ok tells the age of the newest beat at the moment of writing; a miss stays as it was told. Each key is
-written anew at a third of its life.
+written anew at a third of its detector.
 """
 
 import random
@@ -11,7 +11,7 @@ from typing import Final
 
 from marketswarm.bus import Bus
 from marketswarm.bus.scripts import Script
-from marketswarm.detector import Liveness, Record, State, TimingWheel, Verdict
+from marketswarm.detector import Detector, State, TimingWheel, Verdict, WatchedService
 from marketswarm.event import Event, Kind, encode, identify
 from marketswarm.monitor.notices import health_sec
 from marketswarm.monitor.remember import Entry
@@ -27,13 +27,13 @@ class Health:
     """The health keys of one roster.
 
     Args:
-        life: whose services they are.
+        detector: the detector that is fed.
         kind: what an ok is called.
         by: the service that vouches.
     """
 
-    def __init__(self, life: Liveness, *, kind: Kind, by: str) -> None:
-        self._life = life
+    def __init__(self, detector: Detector, *, kind: Kind, by: str) -> None:
+        self._detector = detector
         self._kind = kind
         self._by = by
         # of each service the event that was told last: all of a miss, only the time of an ok
@@ -44,7 +44,7 @@ class Health:
 
     def told(self, verdict: Verdict, event: bytes) -> None:
         """Takes note of what was told, and with it written, of a service."""
-        record = self._life.records.get(verdict.svc)
+        record = self._detector.services.get(verdict.svc)
         if record is None or verdict.state is State.UNWATCHED:
             self._told.pop(verdict.svc, None)
             self._at.pop(verdict.svc, None)
@@ -71,14 +71,14 @@ class Health:
         # a little early, and not all at once
         self._at[svc] = time.monotonic() + in_sec * random.uniform(0.8, 1.0)
         if not filed:
-            self._wheel.file(svc)
+            self._wheel.add(svc)
 
     async def refresh(self, bus: Bus, lease: str, fence: Fence) -> bool:
         """Write what is due, to the bus of the keys; return False if another one leads there.
 
         Raise BusError; what was not written is due again soon.
         """
-        due = self._wheel.ripe(time.monotonic())
+        due = self._wheel.pop_due(time.monotonic())
         for start in range(0, len(due), AT_ONCE):
             written, self.unwritten = False, True
             try:
@@ -96,7 +96,7 @@ class Health:
         keys, lives = [], {}
         args: list[str | bytes | float] = [*fence]
         for svc in services:
-            record = self._life.records.get(svc)
+            record = self._detector.services.get(svc)
             if record is None:
                 self._at.pop(svc, None)
                 continue
@@ -115,15 +115,15 @@ class Health:
         """Plan a service that was taken off the wheel, unless it was dropped meanwhile."""
         if svc in self._at:
             self._at[svc] = time.monotonic() + in_sec * random.uniform(0.8, 1.0)
-            self._wheel.file(svc)
+            self._wheel.add(svc)
 
-    def _object(self, svc: str, record: Record) -> bytes | None:
+    def _object(self, svc: str, record: WatchedService) -> bytes | None:
         told = self._told.get(svc)
         if record.state is State.DOWN:
             return told if isinstance(told, bytes) else None
-        if record.state is State.UNKNOWN or record.last is None or record.refused is not None:
+        if record.state is State.UNKNOWN or record.last_beat is None or record.channel_refused_at is not None:
             return None
         now, wall = time.monotonic(), time.time()
-        age = max(0.0, now - record.last.mono)
+        age = max(0.0, now - record.last_beat.mono)
         ident = identify(self._kind, svc, told if isinstance(told, float) else 0.0)
-        return encode(Event(self._kind, svc, wall, ident, self._by, age_sec=age, since=record.last.wall))
+        return encode(Event(self._kind, svc, wall, ident, self._by, age_sec=age, since=record.last_beat.wall))

@@ -10,7 +10,7 @@ from typing import Any, Final
 from marketswarm import log as logs
 from marketswarm.beat import Malformed
 from marketswarm.bus.listener import moment
-from marketswarm.detector import Liveness, Moment, Verdict, refuse
+from marketswarm.detector import Detector, Moment, RestartObserver, Verdict
 
 NOTE_EVERY_SEC: Final = 1.0
 HICCUP_SEC: Final = 2.0
@@ -37,7 +37,8 @@ class Hearing:
         joined: Callable[[str], None],
         ended: Callable[[], None],
     ) -> None:
-        self.life = Liveness(moment(), on_malformed=self._note_malformed)
+        self.detector = Detector(moment(), on_malformed=self._note_malformed)
+        self.restarts = RestartObserver(self.detector)
         self._conclude = conclude
         self._poke = poke
         self._joined = joined
@@ -48,7 +49,7 @@ class Hearing:
 
     def opened(self, bus: str) -> None:
         """See `Ear`."""
-        watched = self.life.buses.get(bus)
+        watched = self.detector.buses.get(bus)
         if watched is not None:
             watched.clock.opened()
             log.info("vigil.listening", bus=bus, channels=len(watched.channels))
@@ -56,12 +57,12 @@ class Hearing:
 
     def channels_refused(self, bus: str, channels: Collection[str], now: Moment) -> None:
         """See `Ear`."""
-        for verdict in refuse(self.life, bus, channels, now):
+        for verdict in self.detector.set_refused_channels(bus, channels, now):
             self._conclude(verdict)
 
     def lost(self, bus: str, reason: str) -> None:
         """See `Ear`."""
-        watched = self.life.buses.get(bus)
+        watched = self.detector.buses.get(bus)
         if watched is not None:
             if watched.clock.in_session:
                 log.warning("vigil.lost", bus=bus, reason=reason)
@@ -69,55 +70,59 @@ class Hearing:
 
     def heard(self, bus: str, messages: Iterable[Sequence[Any]], now: Moment) -> Sequence[Sequence[Any]]:
         """See `Ear`."""
-        hearing = self.life.hear(bus, messages, now)
+        hearing = self.detector.hear(bus, messages, now)
         for verdict in hearing.verdicts:
             self._conclude(verdict)
-        if self.life.silence_ended:
-            self.life.silence_ended = False
+        if self.detector.has_ended_silence:
+            self.detector.has_ended_silence = False
             self._ended()
         return hearing.others
 
     def canary_sent(self, bus: str, number: int, now: Moment) -> None:
         """See `Ear`."""
-        if bus in self.life.buses:
-            self.life.buses[bus].clock.sent(number, now.mono)
+        if bus in self.detector.buses:
+            self.detector.buses[bus].clock.sent(number, now.mono)
 
     def canary_accepted(self, bus: str, now: Moment) -> None:
         """See `Ear`."""
-        if bus in self.life.buses:
-            self.life.buses[bus].clock.accepted(now)
+        if bus in self.detector.buses:
+            self.detector.buses[bus].clock.accepted(now)
 
     def canary_refused(self, bus: str, number: int, reason: str) -> None:
         """See `Ear`."""
-        if bus in self.life.buses:
-            self.life.buses[bus].clock.refused(number, reason)
+        if bus in self.detector.buses:
+            self.detector.buses[bus].clock.refused(number, reason)
 
     def canary_heard(self, bus: str, number: int, now: Moment) -> None:
         """See `Ear`."""
-        for verdict in self.life.canary(bus, number, now):
+        for verdict in self.detector.hear_canary(bus, number, now):
             self._conclude(verdict)
-        if bus in self.life.buses and self.life.buses[bus].waiting:
+        if bus in self.detector.buses and self.detector.buses[bus].awaiting_canary:
             self._poke()
 
     def deaf_for(self, bus: str, now: float) -> float:
         """See `Ear`."""
-        return self.life.buses[bus].clock.deaf_for(now) if bus in self.life.buses else 0.0
+        return self.detector.buses[bus].clock.deaf_for(now) if bus in self.detector.buses else 0.0
 
     def deafness(self, now: Moment) -> str | None:
         """What can't be heard for longer than a hiccup, in words for a beat's `detail`; None when all is."""
         lost = {
             bus.name: f"{bus.name} ({bus.clock.reason})"
-            for bus in self.life.buses.values()
+            for bus in self.detector.buses.values()
             if not bus.clock.listening and bus.clock.unheard_for(now.mono) > HICCUP_SEC
         }
-        partly = [name for name, bus in self.life.buses.items() if bus.hardly_heard and name not in lost]
+        partly = [
+            name for name, bus in self.detector.buses.items() if bus.is_poorly_heard and name not in lost
+        ]
         found = [f"not hearing {', '.join(lost.values())}"] if lost else []
         found += [f"hearing {', '.join(partly)} for too little of the time"] if partly else []
         return "; ".join(found) or None
 
     def refusals(self) -> str | None:
         """Whom the buses do not let us hear, in words for a beat's `detail`; None when there is nobody."""
-        names = [svc for svc, record in self.life.records.items() if record.refused is not None]
+        names = [
+            svc for svc, record in self.detector.services.items() if record.channel_refused_at is not None
+        ]
         more = f" and {len(names) - NAMED_AT_MOST} more" if len(names) > NAMED_AT_MOST else ""
         return f"not allowed to hear {', '.join(names[:NAMED_AT_MOST])}{more}" if names else None
 
@@ -126,7 +131,7 @@ class Hearing:
 
     def complain(self) -> None:
         """Says what was no sign of life: a line a second of each kind at most, with the count."""
-        counts, now = self.life.counts, time.monotonic()
+        counts, now = self.detector.counts, time.monotonic()
         malformed, replayed = counts.malformed - self._noted[0], counts.replayed - self._noted[1]
         if not (malformed or replayed) or now - self._noted_at < NOTE_EVERY_SEC:
             return

@@ -11,7 +11,7 @@ from typing import Final
 from marketswarm import log as logs
 from marketswarm.bus import BusError
 from marketswarm.bus.listener import moment
-from marketswarm.detector import Acquitted, Suspect, Verdict
+from marketswarm.detector import Suspect, UnheardBeat, Verdict
 from marketswarm.monitor.hearing import Hearing
 from marketswarm.monitor.post import Post
 from marketswarm.monitor.testify import Answer, read_last_beats
@@ -44,7 +44,7 @@ class Judging:
         conclude: Callable[[Verdict], None],
     ) -> None:
         self._ear = ear
-        self._life = ear.life
+        self._detector = ear.detector
         self._posts = posts
         self._poked = poked
         self._progress = progress
@@ -55,7 +55,7 @@ class Judging:
     async def run(self, group: asyncio.TaskGroup) -> None:
         """Judges until cancelled; the second witness is asked in tasks of `group`."""
         while True:
-            tick = self._life.tick(moment())
+            tick = self._detector.tick(moment())
             self.looks += 1
             self._progress()
             turns = Turns()
@@ -63,7 +63,7 @@ class Judging:
                 self._conclude(verdict)
                 if verdict.gap_sec is not None:  # there may be one of each service
                     await turns.pause()
-            for name in tick.urge:
+            for name in tick.canaries_wanted:
                 self._posts[name].urge()
             for bus, services in _by_bus(tick.suspects).items():
                 group.create_task(self._ask_witness(bus, services), name=f"witness:{bus}")
@@ -75,7 +75,7 @@ class Judging:
 
     async def _ask_witness(self, name: str, services: list[str]) -> None:
         """Asks `beat:<svc>` of each suspect before it is declared down."""
-        records = self._life.records
+        records = self._detector.services
         timeouts = {svc: records[svc].watch.timeout_sec for svc in services if svc in records}
         turns, acquitted = Turns(), None
         open_cases = dict.fromkeys(services)
@@ -85,13 +85,13 @@ class Judging:
                 for svc in answer.asked:
                     await turns.pause()
                     del open_cases[svc]
-                    verdict = self._life.witness(svc, answer.found.get(svc), moment())
+                    verdict = self._detector.judge_suspect(svc, answer.found.get(svc), moment())
                     if isinstance(verdict, Verdict):
                         self._conclude(verdict)
                     elif verdict is not None:
                         acquitted = verdict
         for svc in open_cases:
-            self._life.unasked(svc)
+            self._detector.retry_suspect(svc)
         if len(open_cases) < len(services):
             self._poked.set()
         if acquitted is not None:
@@ -101,7 +101,7 @@ class Judging:
         """Log, once for many, that a service's last beat can't be read."""
         if not answer.unreadable:
             return
-        self._life.counts.unreadable += len(answer.unreadable)
+        self._detector.counts.unreadable += len(answer.unreadable)
         svc, found = next(iter(answer.unreadable.items()))
         log.warning(
             "vigil.last_beat_unreadable",
@@ -109,12 +109,12 @@ class Judging:
             svc=svc,
             reason=found.reason,
             count=len(answer.unreadable),
-            total=self._life.counts.unreadable,
+            total=self._detector.counts.unreadable,
         )
 
-    def mistrust_self(self, acquitted: Acquitted) -> None:
+    def mistrust_self(self, acquitted: UnheardBeat) -> None:
         """A service beats and is not heard: the fault is ours, and a new session may mend it."""
-        if acquitted.age_sec < IN_FLIGHT_SEC and not acquitted.again:
+        if acquitted.age_sec < IN_FLIGHT_SEC and not acquitted.is_repeated:
             return
         log.error("vigil.deaf", svc=acquitted.svc, bus=acquitted.bus, age_sec=round(acquitted.age_sec, 3))
         post = self._posts.get(acquitted.bus)

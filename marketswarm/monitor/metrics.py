@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Final
 
 from marketswarm.beat import Beat, parse
-from marketswarm.detector import Liveness, Record, State, Verdict, WatchedBus
+from marketswarm.detector import Detector, State, Verdict, WatchedBus, WatchedService
 from marketswarm.metrics.family import Family, Spread, Value, counter, gauge
 from marketswarm.monitor.post import Post
 from marketswarm.monitor.voice import UNFENCED, Voice
@@ -25,7 +25,7 @@ class VigilMetrics:
     """A source of metrics.
 
     Args:
-        life: who is watched, and what is known of them.
+        detector: the detector that is fed.
         posts: what is kept for each bus, by name.
         voice: whether it leads.
         failed_saves: how many saves failed, by what was to be saved.
@@ -33,13 +33,13 @@ class VigilMetrics:
 
     def __init__(
         self,
-        life: Liveness,
+        detector: Detector,
         posts: Mapping[str, Post],
         voice: Voice,
         failed_saves: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self._failed_saves = failed_saves
-        self._life, self._posts, self._voice = life, posts, voice
+        self._detector, self._posts, self._voice = detector, posts, voice
         self._heard = 0
         self._delay = Spread(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
 
@@ -56,7 +56,7 @@ class VigilMetrics:
         yield from self._of_services()
 
     def _of_all(self) -> Iterator[Family]:
-        counts = self._life.counts
+        counts = self._detector.counts
         # what was taken at sight and proves to be no beat is taken back; for Prometheus a count only grows
         self._heard = max(self._heard, counts.heard)
         yield counter("marketswarm_beats_heard_total", "Beats heard, of all services.", self._heard)
@@ -91,11 +91,11 @@ class VigilMetrics:
         yield gauge(
             "marketswarm_judging",
             "1 once the memory of earlier runs was read and services are judged, else 0.",
-            float(not self._life.held),
+            float(not self._detector.is_restoring),
         )
 
     def _of_buses(self) -> Iterator[Family]:
-        buses = list(self._life.buses.values())
+        buses = list(self._detector.buses.values())
 
         def each(value: Callable[[WatchedBus], float]) -> list[Value]:
             return [((bus.name,), value(bus)) for bus in buses]
@@ -205,7 +205,7 @@ class VigilMetrics:
         )
 
     def _of_services(self) -> Iterator[Family]:
-        records = list(self._life.records.values())
+        records = list(self._detector.services.values())
         yield Family(
             "marketswarm_services",
             "gauge",
@@ -216,7 +216,7 @@ class VigilMetrics:
         yield gauge(
             "marketswarm_services_unwatchable",
             "Services whose channel their bus does not let us hear.",
-            sum(record.refused is not None for record in records),
+            sum(record.channel_refused_at is not None for record in records),
         )
         yield Family(
             "marketswarm_service_up",
@@ -229,7 +229,7 @@ class VigilMetrics:
             "marketswarm_service_last_beat_timestamp_seconds",
             "gauge",
             "When the last beat was heard, in epoch seconds; none when never.",
-            (((r.watch.svc,), last.wall) for r in records if (last := r.last) is not None),
+            (((r.watch.svc,), last.wall) for r in records if (last := r.last_beat) is not None),
             _SVC,
         )
         yield Family(
@@ -243,18 +243,18 @@ class VigilMetrics:
             "marketswarm_service_misses_total",
             "counter",
             "Times declared down.",
-            (((r.watch.svc,), r.misses) for r in records),
+            (((r.watch.svc,), r.miss_count) for r in records),
             _SVC,
         )
 
 
-def beats_of(record: Record) -> int:
+def beats_of(record: WatchedService) -> int:
     """How many beats all instances say they have sent.
 
     The highest `i` of each; of senders without a `boot`, which can't be told apart, that of the last beat.
     A beat that was taken at sight is read here, without taking note of it: this is not the loop's thread.
     """
-    payload, boots, count = record.payload, record.boots.copy(), record.forgotten
+    payload, boots, count = record.payload, record.highest_i.copy(), record.dropped_beats
     beat = parse(payload, record.watch.svc) if payload else None
     if isinstance(beat, Beat):
         if beat.boot is None:
@@ -264,7 +264,7 @@ def beats_of(record: Record) -> int:
     return count + sum(boots.values())
 
 
-def _by_state(records: Collection[Record]) -> list[Value]:
+def _by_state(records: Collection[WatchedService]) -> list[Value]:
     counts = dict.fromkeys((State.UP, State.DOWN, State.UNKNOWN), 0)
     for record in records:
         counts[record.state] = counts.get(record.state, 0) + 1

@@ -7,14 +7,14 @@ import orjson
 
 from marketswarm.beat import MAX_BOOT
 from marketswarm.bus.stored_values import count, duration, epoch, number, text
-from marketswarm.detector import Noted
-from marketswarm.detector.record import BOOTS_KEPT
+from marketswarm.detector import SavedBeat
+from marketswarm.detector.service import BOOTS_KEPT
 
 LONGEST_NOTE: Final = 65_536
 """What a note of as many instances as are kept apart may take, each with the longest name, and then some."""
 
 
-def write_note(noted: Noted) -> bytes:
+def write_note(noted: SavedBeat) -> bytes:
     """As it is kept; what says nothing is left out."""
     found: dict[str, Any] = {
         "boot": noted.boot,
@@ -24,8 +24,8 @@ def write_note(noted: Noted) -> bytes:
     }
     if noted.stopped:
         found["stopped"] = True
-    if noted.beside:
-        found["beside"] = noted.beside
+    if noted.others:
+        found["beside"] = noted.others
     if noted.pace_sec:
         found["pace_sec"] = round(noted.pace_sec, 3)
     if noted.timeout_sec:
@@ -33,7 +33,7 @@ def write_note(noted: Noted) -> bytes:
     return orjson.dumps(found)
 
 
-def read_note(raw: bytes) -> Noted | None:
+def read_note(raw: bytes) -> SavedBeat | None:
     """Read it back; None for what is no such object."""
     try:
         found: Any = orjson.loads(raw) if len(raw) <= LONGEST_NOTE else None
@@ -49,7 +49,7 @@ def read_note(raw: bytes) -> Noted | None:
         return None
     if pace_sec is None or timeout_sec is None or beside is None:
         return None
-    return Noted(boot, i, ts, wall, found.get("stopped") is True, beside, pace_sec, timeout_sec)
+    return SavedBeat(boot, i, ts, wall, found.get("stopped") is True, beside, pace_sec, timeout_sec)
 
 
 def _instances(found: Any) -> dict[str, int] | None:

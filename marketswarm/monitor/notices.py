@@ -4,7 +4,7 @@ from typing import Any, Final, Literal
 
 import orjson
 
-from marketswarm.detector import Of, State, Told, Verdict
+from marketswarm.detector import Publication, State, Subject, Verdict
 from marketswarm.event import Event, Kind, encode, identify
 from marketswarm.monitor.remember import field_of
 from marketswarm.monitor.tell import Notice
@@ -35,7 +35,9 @@ class Notices:
 
     def event(self, verdict: Verdict) -> Event | None:
         """The alert event of a verdict; None for one of which nothing is said."""
-        if verdict.told is Told.FORGOTTEN or (verdict.gap_sec is not None and self._of != "heartbeat"):
+        if verdict.publication is Publication.NONE or (
+            verdict.gap_sec is not None and self._of != "heartbeat"
+        ):
             return None  # whoever watches the healer says whether it is there, and no more
         if verdict.state is State.UNWATCHED and self._of != "heartbeat":
             return None  # of a healer there is no such event: somebody else's name lay in the roster
@@ -44,7 +46,7 @@ class Notices:
             kind,
             verdict.svc,
             verdict.ts,
-            verdict.mark or identify(kind, verdict.svc, verdict.ts),
+            verdict.event_id or identify(kind, verdict.svc, verdict.ts),
             self.by,
             late_sec=verdict.late_sec,
             timeout_sec=verdict.timeout_sec if verdict.state is State.DOWN else None,
@@ -59,12 +61,12 @@ class Notices:
 
     def _kind(self, verdict: Verdict) -> Kind:
         if verdict.gap_sec is not None:
-            return Kind.REACH_GAP if verdict.of is Of.REACH else Kind.HEARTBEAT_GAP
-        if verdict.of is Of.TRUTH:
+            return Kind.REACH_GAP if verdict.subject is Subject.REACH else Kind.HEARTBEAT_GAP
+        if verdict.subject is Subject.TRUTH:
             return Kind.TRUTH_DRIFT if verdict.state is State.DOWN else Kind.TRUTH_OK
-        if verdict.of is Of.WATCH:
+        if verdict.subject is Subject.WATCH:
             return Kind(f"watch_{_ENDING[verdict.state]}")
-        return Kind(f"{'bus' if verdict.of_bus else self._of}_{_ENDING[verdict.state]}")
+        return Kind(f"{'bus' if verdict.is_about_bus else self._of}_{_ENDING[verdict.state]}")
 
     def raw_event(self, verdict: Verdict) -> bytes:
         """The same as JSON, the same bytes each time; empty for one of which nothing is said."""
@@ -74,17 +76,19 @@ class Notices:
     def notice(self, verdict: Verdict) -> Notice:
         """All that is to be written of a verdict, in the same words each time."""
         raw = self.raw_event(verdict)
-        gone = verdict.state is State.UNWATCHED or (verdict.of is Of.WATCH and verdict.state is State.UP)
+        gone = verdict.state is State.UNWATCHED or (
+            verdict.subject is Subject.WATCH and verdict.state is State.UP
+        )
         return Notice(
             field=field_of(verdict),
             verdict=verdict.state,
             value=b"" if gone else _entry(verdict, raw),
             event=raw,
-            channel=self.channel if raw and verdict.told is Told.ALERT else "",
+            channel=self.channel if raw and verdict.publication is Publication.ALERT else "",
             health_key=f"health:{verdict.svc}",
             health_sec=_health_sec(verdict),
-            assumed="unknown" if verdict.of is Of.SERVICE else "up",
-            mark=verdict.mark or "",
+            assumed="unknown" if verdict.subject is Subject.SERVICE else "up",
+            mark=verdict.event_id or "",
         )
 
 
@@ -95,7 +99,7 @@ def health_sec(timeout_sec: float) -> int:
 
 def _health_sec(verdict: Verdict) -> int:
     """As tell.lua takes it: no bus has such a key, and a gap is not the latest word on a service."""
-    if verdict.of is not Of.SERVICE or verdict.gap_sec is not None:
+    if verdict.subject is not Subject.SERVICE or verdict.gap_sec is not None:
         return -1
     return 0 if verdict.state is State.UNWATCHED else health_sec(verdict.timeout_sec or 0.0)
 
@@ -106,8 +110,8 @@ def _entry(verdict: Verdict, event: bytes) -> bytes:
         found["since"] = round(verdict.since, 3)
     if verdict.boot is not None:
         found["boot"], found["i"] = verdict.boot, verdict.i
-    if verdict.mark is not None:
-        found["mark"] = verdict.mark
+    if verdict.event_id is not None:
+        found["mark"] = verdict.event_id
     if verdict.state is State.DOWN:
         found["event"] = orjson.Fragment(event)  # a restarted healer goes on showing it in `health:`
     return orjson.dumps(found)

@@ -10,15 +10,15 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.bus.listener import moment
 from marketswarm.bus.stored_values import is_wrong_type
 from marketswarm.detector import (
-    Liveness,
+    Detector,
+    LastBeat,
+    RestartObserver,
     State,
-    Testimony,
     Verdict,
-    adopt,
-    adopt_bus,
-    recall,
-    recall_bus,
-    recall_refused,
+    adopt_found_bus,
+    adopt_state,
+    restore_lost_bus,
+    restore_services,
 )
 from marketswarm.monitor.failures import SaveFailures
 from marketswarm.monitor.health import Health
@@ -42,7 +42,7 @@ class Recollection:
     """What one listener remembers.
 
     Args:
-        life: what is remembered, and what remembers.
+        detector: the detector that is fed.
         health: the keys to take up again.
         listener: whose memory it is.
         bus: gives a bus that the vigil keeps by its name. Raises KeyError.
@@ -53,7 +53,8 @@ class Recollection:
 
     def __init__(
         self,
-        life: Liveness,
+        detector: Detector,
+        restarts: RestartObserver,
         health: Health,
         *,
         listener: str,
@@ -62,7 +63,8 @@ class Recollection:
         voice: Voice,
         failures: SaveFailures,
     ) -> None:
-        self._life = life
+        self._detector = detector
+        self._restarts = restarts
         self._health = health
         self._listener = listener
         self._bus = bus
@@ -79,7 +81,7 @@ class Recollection:
     async def run(self, home: str) -> None:
         """Recalls from the bus `home`, then saves to it until cancelled."""
         failures = 0
-        while self._life.held:
+        while self._detector.is_restoring:
             try:
                 self._recalled = self._voice.fence(home)
                 await self._recall(Memory(self._bus(home), self._listener))
@@ -93,7 +95,7 @@ class Recollection:
                 await asyncio.sleep(RETRY_SEC)
         self.trouble = None
         self._begun.set()
-        log.info("vigil.recalled", services=len(self._life.records))
+        log.info("vigil.recalled", services=len(self._detector.services))
         while True:
             fence = self._voice.fence(home)
             if fence is not None:  # who stands by keeps all in mind: what is dirty stays so
@@ -126,24 +128,26 @@ class Recollection:
         return True
 
     async def _save_silences(self, home: str, fence: Fence) -> None:
-        unsaved, self._life.dirty = self._life.dirty, {}
+        unsaved, self._detector.unsaved_silences = self._detector.unsaved_silences, {}
         saved = False
         try:
-            saved = await Memory(self._bus(home), self._listener).save(fence, unsaved, self._life, moment())
+            saved = await Memory(self._bus(home), self._listener).save(
+                fence, unsaved, self._detector, moment()
+            )
             if not saved:
                 self._voice.turned_away(home)
         finally:
             if not saved:
-                self._life.dirty = unsaved | self._life.dirty
+                self._detector.unsaved_silences = unsaved | self._detector.unsaved_silences
 
     async def _save_notes(self, home: str, fence: Fence) -> None:
-        notes = self._life.notes.take(moment().mono)
+        notes = self._restarts.take_unsaved(moment().mono)
         saved = not notes
         try:
             saved = saved or await Memory(self._bus(home), self._listener).save_notes(fence, notes)
         finally:
             for svc in notes if not saved else ():
-                self._life.notes.urge(svc)
+                self._restarts.save_soon(svc)
 
     def save_soon(self) -> None:
         """Asks for a save before the second is over."""
@@ -153,29 +157,31 @@ class Recollection:
         roster = await memory.roster()
         silences, clocks = await memory.silences()
         notes = await memory.notes()
-        testimonies: dict[str, Testimony] = {}
+        testimonies: dict[str, LastBeat] = {}
         # a reseed may drop some of them meanwhile
-        for bus, watched in [(self._bus(name), each) for name, each in self._life.buses.items()]:
+        for bus, watched in [(self._bus(name), each) for name, each in self._detector.buses.items()]:
             timeouts = {r.watch.svc: r.watch.timeout_sec for r in watched.channels.values()}
             # a bus that is away has no witnesses; its services get their warm-up when it is back
             with contextlib.suppress(BusError):
                 async for answer in read_last_beats(bus, timeouts):
                     testimonies |= answer.found
-        buses = {svc: record.watch.bus for svc, record in self._life.records.items()}
+        buses = {svc: record.watch.bus for svc, record in self._detector.services.items()}
         known, turns = {}, Turns()
         for svc, each in remembered(roster, silences, clocks, buses, notes):
             await turns.pause()
             known[svc] = each
-        for verdict in recall(self._life, known, testimonies, moment()):
+        for verdict in restore_services(self._detector, known, testimonies, moment()):
             if verdict is not None:
                 self._conclude(verdict)
             await turns.pause()
         self._take_up_buses(roster)
         self._take_up_refusals(roster)
         await self._recall_health(roster)
-        self._life.dirty |= {svc: None for svc in silences if svc not in self._life.records}
-        for svc in notes.keys() - self._life.records.keys():
-            self._life.notes.urge(svc)
+        self._detector.unsaved_silences |= {
+            svc: None for svc in silences if svc not in self._detector.services
+        }
+        for svc in notes.keys() - self._detector.services.keys():
+            self._restarts.save_soon(svc)
 
     async def take_over(self, home: str, fence: Fence, untold: Collection[str]) -> None:
         """Take the roster's word for all but what is `untold`, a view: so it was told. Raise BusError."""
@@ -185,25 +191,27 @@ class Recollection:
         memory = Memory(self._bus(home), self._listener)
         roster = await memory.roster()
         silences, _ = await memory.silences()
-        buses = {svc: record.watch.bus for svc, record in self._life.records.items()}
+        buses = {svc: record.watch.bus for svc, record in self._detector.services.items()}
         turns = Turns()
         for svc, told in remembered(roster, {}, {}, buses):
             await turns.pause()
             # asked only now: something may have been concluded meanwhile
             if svc not in untold:
-                adopt(self._life, svc, told, moment())
+                adopt_state(self._detector, svc, told, moment())
         self._adopt_buses(home, roster, untold)
         await self._recall_health(roster, anew=True)
         # silences are readings of the clocks of who wrote them, and those are ours now
-        self._life.dirty |= dict.fromkeys(silences)
-        self._life.dirty |= {svc: record for svc, record in self._life.records.items() if record.marked}
+        self._detector.unsaved_silences |= dict.fromkeys(silences)
+        self._detector.unsaved_silences |= {
+            svc: record for svc, record in self._detector.services.items() if record.is_silence_saved
+        }
         self._stirred.set()
 
     async def _recall_health(self, roster: Mapping[str, Entry], *, anew: bool = False) -> None:
         turns = Turns()
         for svc, entry in roster.items():
             await turns.pause()
-            if svc in self._life.records:
+            if svc in self._detector.services:
                 self._health.recall(svc, entry, anew=anew)
 
     async def take_over_buses(self, name: str, untold: Collection[str]) -> None:
@@ -216,11 +224,11 @@ class Recollection:
 
     def _adopt_buses(self, home: str, roster: Mapping[str, Entry], untold: Collection[str]) -> None:
         told = {field: entry for field, entry in roster.items() if field not in untold}
-        for name in self._life.buses:
+        for name in self._detector.buses:
             entry = told.get(BUS_FIELD + name)
             # of its own loss a bus knows only what it took later, if ever; of what it never heard of, nothing
             if name != home and entry is not None and entry.verdict is State.UP:
-                adopt_bus(self._life, name)
+                adopt_found_bus(self._detector, name)
         self._take_up_buses(told)
 
     async def look_on(self, name: str) -> None:
@@ -236,7 +244,9 @@ class Recollection:
         for field, entry in roster.items():
             if field.startswith(WATCH_FIELD) and entry.verdict is State.DOWN:
                 since = entry.ts or moment().wall
-                verdict = recall_refused(self._life, field.removeprefix(WATCH_FIELD), since, moment())
+                verdict = self._detector.restore_refused_channel(
+                    field.removeprefix(WATCH_FIELD), since, moment()
+                )
                 if verdict is not None:
                     self._conclude(verdict)
 
@@ -244,6 +254,6 @@ class Recollection:
         for field, entry in roster.items():
             if field.startswith(BUS_FIELD) and entry.verdict is State.DOWN:
                 name, deaf = field.removeprefix(BUS_FIELD), entry.reason() == "deaf"
-                verdict = recall_bus(self._life, name, entry.since, moment(), deaf=deaf)
+                verdict = restore_lost_bus(self._detector, name, entry.since, moment(), as_deaf=deaf)
                 if verdict is not None:
                     self._conclude(verdict)

@@ -27,7 +27,16 @@ from marketswarm.bus.stored_values import (
     report_unusable,
     text,
 )
-from marketswarm.detector import Liveness, Moment, Noted, Of, Record, Remembered, State, Verdict
+from marketswarm.detector import (
+    Detector,
+    Moment,
+    SavedBeat,
+    SavedService,
+    State,
+    Subject,
+    Verdict,
+    WatchedService,
+)
 from marketswarm.event import MAX_BYTES, Malformed, parse
 from marketswarm.monitor.noted import read_note, write_note
 from marketswarm.monitor.voice import NOT_THE_LEADER, Fence
@@ -124,9 +133,9 @@ class Memory:
                 services[field] = found
         return services, clocks
 
-    async def notes(self) -> dict[str, Noted]:
+    async def notes(self) -> dict[str, SavedBeat]:
         """The last beats that were noted, by service; what can't be read is left out."""
-        found: dict[str, Noted] = {}
+        found: dict[str, SavedBeat] = {}
         async for svc, raw in self._scan(self.heard_key):
             noted = read_note(raw)
             if noted is None:
@@ -140,7 +149,7 @@ class Memory:
         keys = (self.roster_key, self.silence_key, self.heard_key, self.lease_key)
         return await replace_wrong_types(self.bus, dict.fromkeys(keys, "hash"))
 
-    async def save_notes(self, fence: Fence, notes: Mapping[str, Noted | None]) -> bool:
+    async def save_notes(self, fence: Fence, notes: Mapping[str, SavedBeat | None]) -> bool:
         """Writes notes, and forgets those that are None; False: another one leads."""
         kept = [(svc, write_note(noted)) for svc, noted in notes.items() if noted is not None]
         gone = [svc for svc, noted in notes.items() if noted is None]
@@ -149,11 +158,11 @@ class Memory:
         return bool(await self.bus.script(_SAVE, [self.lease_key, self.heard_key], args) != NOT_THE_LEADER)
 
     async def save(
-        self, fence: Fence, changed: Mapping[str, Record | None], life: Liveness, now: Moment
+        self, fence: Fence, changed: Mapping[str, WatchedService | None], detector: Detector, now: Moment
     ) -> bool:
         """Writes the silences that changed with the clocks they are read on; False: another one leads."""
         clocks: list[str] = []
-        for name, bus in life.buses.items():
+        for name, bus in detector.buses.items():
             clocks += [f"@{name}", f"{bus.clock.proven:.3f} {now.wall:.3f}"]
         kept = [(svc, record) for svc, record in changed.items() if record is not None]
         gone = [svc for svc, record in changed.items() if record is None]
@@ -180,17 +189,17 @@ class Memory:
 
 
 _FIELDS: Final = {
-    Of.SERVICE: "",
-    Of.BUS: BUS_FIELD,
-    Of.TRUTH: TRUTH_FIELD,
-    Of.REACH: REACH_FIELD,
-    Of.WATCH: WATCH_FIELD,
+    Subject.SERVICE: "",
+    Subject.BUS: BUS_FIELD,
+    Subject.TRUTH: TRUTH_FIELD,
+    Subject.REACH: REACH_FIELD,
+    Subject.WATCH: WATCH_FIELD,
 }
 
 
 def field_of(verdict: Verdict) -> str:
     """The roster's field for what a verdict is on."""
-    return _FIELDS[verdict.of] + verdict.svc
+    return _FIELDS[verdict.subject] + verdict.svc
 
 
 def read_entry(bus: str, key: str, field: str, value: bytes) -> Entry | None:
@@ -241,10 +250,10 @@ def _event(found: Any) -> bytes | None:
     return None if isinstance(parse(raw), Malformed) else raw
 
 
-def _written(record: Record) -> str:
-    if record.last is None:
-        return f"{record.enter:.3f} 0 0 {record.bus.name}"
-    return f"{record.last.at:.3f} {record.last.wall:.3f} 1 {record.bus.name}"
+def _written(record: WatchedService) -> str:
+    if record.last_beat is None:
+        return f"{record.watched_since:.3f} 0 0 {record.bus.name}"
+    return f"{record.last_beat.at:.3f} {record.last_beat.wall:.3f} 1 {record.bus.name}"
 
 
 def remembered(
@@ -252,8 +261,8 @@ def remembered(
     silences: Mapping[str, Silence],
     clocks: Clocks,
     bus_of: Mapping[str, str],
-    notes: Mapping[str, Noted] | None = None,
-) -> Iterator[tuple[str, Remembered]]:
+    notes: Mapping[str, SavedBeat] | None = None,
+) -> Iterator[tuple[str, SavedService]]:
     """Yield each service with what the hashes say of it. Pure.
 
     `bus_of` names the bus of every service that is watched now. A silence counts only on the clock on which
@@ -263,13 +272,13 @@ def remembered(
         entry = roster.get(svc)
         state = State.UNKNOWN if entry is None else entry.verdict
         at, wall = clocks.get(bus_of.get(svc, ""), (0.0, None))
-        since, seen, silent_for = None if entry is None else entry.since, entry is not None, None
+        since, seen, silent_sec = None if entry is None else entry.since, entry is not None, None
         silence = silences.get(svc)
         if silence is not None and not silence.seen and entry is not None:
             silence = None  # from before it came up: the run was killed before it could forget it
         if silence is not None:
             same = wall is not None and silence.bus == bus_of.get(svc)
-            silent_for = max(0.0, at - silence.at) if same else None
+            silent_sec = max(0.0, at - silence.at) if same else None
             seen, since = silence.seen, silence.since if silence.seen else None
         elif entry is not None and state is State.UP:
             # it was beating when the clocks were last written, if it had come up by then
@@ -278,4 +287,4 @@ def remembered(
             seen = since is not None
         boot, i = (None, 0) if entry is None else (entry.boot, entry.i or 0)
         noted = (notes or {}).get(svc)
-        yield svc, Remembered(state, since, silent_for, seen, boot, i, noted)
+        yield svc, SavedService(state, since, silent_sec, seen, boot, i, noted)

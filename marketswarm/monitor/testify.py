@@ -12,7 +12,7 @@ from typing import Final
 from marketswarm.beat import MAX_BYTES, Beat, Malformed, parse
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import Script
-from marketswarm.detector import Testimony
+from marketswarm.detector import LastBeat
 
 AT_ONCE: Final = 500
 _SCRIPT: Final = Script.beside("marketswarm.monitor", "testify.lua")
@@ -27,7 +27,7 @@ class Answer:
     """
 
     asked: Sequence[str]
-    found: dict[str, Testimony] = field(default_factory=dict)
+    found: dict[str, LastBeat] = field(default_factory=dict)
     unreadable: dict[str, Malformed] = field(default_factory=dict)
 
 
@@ -73,7 +73,7 @@ async def _ask(bus: Bus, timeouts: Mapping[str, float]) -> Answer:
             continue
         beat = parse(payload, svc)
         if isinstance(beat, Beat):
-            answer.found[svc] = Testimony(beat, age(timeout_sec, left_ms))
+            answer.found[svc] = LastBeat(beat, age(timeout_sec, left_ms))
         else:
             answer.unreadable[svc] = beat
     return answer

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from marketswarm.detector import Of, State, Verdict
+from marketswarm.detector import State, Subject, Verdict
 from marketswarm.monitor.remember import Entry
 
 SURE_SEC: Final = 2.0
@@ -45,11 +45,11 @@ def untold(
         before: the `ts` of that entry when it was looked at last; None when it never was.
         leader_seen: when the leader was last seen alive, in monotonic seconds.
     """
-    left = [one for one in pending if one.verdict.mark is None]
+    left = [one for one in pending if one.verdict.event_id is None]
     gaps = [
         one
         for one in pending
-        if one.verdict.mark is not None and not _told_gap(one, entry) and leader_seen <= one.at + SURE_SEC
+        if one.verdict.event_id is not None and not _told_gap(one, entry) and leader_seen <= one.at + SURE_SEC
     ]
     moved = _moved(left, entry, before)
     if left and (moved or len(left) == 1):
@@ -71,7 +71,7 @@ def is_its_own(verdict: Verdict, leader_hears: float, now: float) -> bool:
         leader_hears: when the leader was last seen to write to the bus while it heard it.
         now: in monotonic seconds, as that.
     """
-    lost = verdict.of is Of.BUS and verdict.state is State.DOWN
+    lost = verdict.subject is Subject.BUS and verdict.state is State.DOWN
     return lost and verdict.timeout_sec is not None and now - leader_hears < verdict.timeout_sec / 2
 
 
@@ -101,13 +101,13 @@ def _told_gap(one: Pending, entry: Entry | None) -> bool:
         return False
     # whatever was told since the gap began, somebody listened then, and what he told is the better account
     listened = one.verdict.since is not None and entry.ts > one.verdict.since
-    return listened or entry.mark == one.verdict.mark
+    return listened or entry.mark == one.verdict.event_id
 
 
 def _agrees(verdict: Verdict, entry: Entry | None) -> bool:
     if entry is None:
         # nothing is stored of who is not watched, nor of a bus that was never lost
         return verdict.state is State.UNWATCHED or (
-            verdict.of is not Of.SERVICE and verdict.state is State.UP
+            verdict.subject is not Subject.SERVICE and verdict.state is State.UP
         )
     return entry.verdict is verdict.state

@@ -8,7 +8,7 @@ from typing import Final, Protocol
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.listener import Listener, moment
-from marketswarm.detector import OVERDUE_SEC, Of, State, Verdict
+from marketswarm.detector import OVERDUE_SEC, State, Subject, Verdict
 from marketswarm.monitor.agreed import LOG
 from marketswarm.monitor.announcing import announce
 from marketswarm.monitor.failures import SaveFailures
@@ -42,7 +42,7 @@ class Keeper(Protocol):
         """Called whenever the clocks were looked at, and so only while detection works."""
 
     def degraded(self, detail: str | None) -> None:
-        """Told, once a second, what keeps the vigil from its work, or None."""
+        """Publication, once a second, what keeps the vigil from its work, or None."""
 
 
 ALONE: Final = Alone()
@@ -75,12 +75,13 @@ class Vigil:
             joined=self._joined,
             ended=self._silence_ended,
         )
-        self.life = self.ear.life
-        self._health = Health(self.life, kind=notices.ok, by=notices.by)
+        self.detector = self.ear.detector
+        self._health = Health(self.detector, kind=notices.ok, by=notices.by)
         self._voice = voice
         self._failures = SaveFailures()
         self._memory = Recollection(
-            self.life,
+            self.detector,
+            self.ear.restarts,
             self._health,
             listener=keeper.name,
             bus=self._bus,
@@ -95,7 +96,7 @@ class Vigil:
         self._posts: dict[str, Post] = {}
         self.log_lengths: dict[str, LogLength] = {}
         """By bus, how long the log of alerts there is to be."""
-        self.metrics = VigilMetrics(self.life, self._posts, voice, self._failures.counts)
+        self.metrics = VigilMetrics(self.detector, self._posts, voice, self._failures.counts)
         self._judging = Judging(
             self.ear, self._posts, poked, progress=keeper.progress, conclude=self.conclude
         )
@@ -125,14 +126,14 @@ class Vigil:
             if post.outbox is not None:
                 post.outbox.keep_for(len(watches))
                 self.log_lengths[name].services = len(watches) if services is None else services
-        for verdict in self.life.rewatch(watches, listen, moment()):
+        for verdict in self.detector.set_roster(watches, listen, moment()):
             self.conclude(verdict)
-        for name, watched in self.life.buses.items():
+        for name, watched in self.detector.buses.items():
             listener = self._posts[name].listener
             if listener is not None:
                 listener.listen_to(frozenset(record.watch.channel for record in watched.channels.values()))
         self._poked.set()
-        log.info("vigil.monitoring", services=len(self.life.records), buses=sorted(listen))
+        log.info("vigil.monitoring", services=len(self.detector.services), buses=sorted(listen))
 
     def _man(self, name: str, bus: Bus, *, listened: bool, told: bool) -> None:
         """Sees that a bus has a post with the parts that it needs."""
@@ -209,13 +210,13 @@ class Vigil:
         now = moment().mono
         deaf = [
             name
-            for name, bus in self.life.buses.items()
-            if bus.hardly_heard
+            for name, bus in self.detector.buses.items()
+            if bus.is_poorly_heard
             or (
                 not bus.clock.listening and bus.clock.unheard_for(now) > max(OVERDUE_SEC, bus.timeout_sec / 3)
             )
         ]
-        return [*deaf, "memory"] if self.life.held else deaf
+        return [*deaf, "memory"] if self.detector.is_restoring else deaf
 
     def leader_changed(self, name: str) -> None:
         """To be called when the voice on a bus came or went."""
@@ -235,16 +236,18 @@ class Vigil:
         """Sends a verdict, ours or our keeper's, on its way to every bus that is to have it."""
         for name, post in self._posts.items():
             if post.outbox is not None and (
-                name == self._home or verdict.of not in (Of.SERVICE, Of.WATCH) or self._everywhere
+                name == self._home
+                or verdict.subject not in (Subject.SERVICE, Subject.WATCH)
+                or self._everywhere
             ):
                 post.outbox.put(verdict)
         announce(verdict, leads=self._voice.fence(self._home) is not None)
 
     def _told(self, verdict: Verdict) -> None:
         self.metrics.told(verdict)
-        if verdict.of is Of.SERVICE and verdict.gap_sec is None:
+        if verdict.subject is Subject.SERVICE and verdict.gap_sec is None:
             self._health.told(verdict, self._notices.raw_event(verdict))
-        elif verdict.of is Of.WATCH and verdict.state is State.UP:
+        elif verdict.subject is Subject.WATCH and verdict.state is State.UP:
             self._health.resume(verdict.svc)
 
     async def _keep_up(self) -> None:
@@ -270,6 +273,6 @@ class Vigil:
         self._memory.save_soon()
 
     def _joined(self, bus: str) -> None:
-        self._posts[bus].doubt(self.life.buses[bus].clock.proof.mono)
+        self._posts[bus].doubt(self.detector.buses[bus].clock.proof.mono)
         if self._group is not None:
             self._group.create_task(self._memory.look_on(bus), name=f"look_on:{bus}")

@@ -71,7 +71,7 @@ def test_the_table_of_who_shares_is_what_a_share_tells():
 
 async def test_the_table_of_the_healer_is_what_a_vigil_tells():
     vigil = Vigil(Keeper(), Notices(of="heartbeat", by="healer", channel="c"), home="bus", voice=Lead())
-    vigil.life.rewatch([], {"bus": 10.0}, Moment(0.0, 0.0))
+    vigil.detector.set_roster([], {"bus": 10.0}, Moment(0.0, 0.0))
     vigil._posts["bus"] = type("Post", (), {"outbox": type("Box", (), {**BOX, "__len__": lambda _: 0})()})()
     relay = Relay(lambda: None, lambda: "c", Lead(), LogLength("log"))
     assert sorted(shown("Healer and sentinel")) == sorted(

@@ -52,7 +52,9 @@ async def watching(server):
     vigil.watch(watches, {bus.name: 10.0}, [bus.name])
     task = asyncio.create_task(vigil.run())
     try:
-        await auntil(lambda: vigil.life.buses[bus.name].clock.proven > 0 and not vigil.life.held, 20)
+        await auntil(
+            lambda: vigil.detector.buses[bus.name].clock.proven > 0 and not vigil.detector.is_restoring, 20
+        )
         yield vigil
     finally:
         task.cancel()
@@ -104,7 +106,7 @@ async def test_row_49_thousands_die_and_beat_again_each_is_told_once_and_the_loo
 
             async def all_told(state: State) -> None:
                 def is_so() -> bool:
-                    return all(one.state is state for one in vigil.life.records.values())
+                    return all(one.state is state for one in vigil.detector.services.values())
 
                 await auntil(lambda: is_so() and not len(outbox), 60, lambda: f"{len(outbox)} to be told")
 

@@ -110,7 +110,7 @@ async def test_a_session_ends_at_what_is_no_message_and_what_came_before_it_was_
         with pytest.raises(BusError) as caught:
             await hear_out(session, ear)
         assert caught.value.reason == "error"
-        assert ear._ear.life.counts.heard == 3
+        assert ear._ear.detector.counts.heard == 3
 
 
 @pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
@@ -179,7 +179,7 @@ async def test_a_number_too_long_to_read_on_the_canaries_channel_means_nothing()
     ):
         with pytest.raises(BusError):
             await hear_out(session, ear)
-        assert ear._ear.life.counts.heard == 3
+        assert ear._ear.detector.counts.heard == 3
 
 
 @pytest.mark.live
@@ -200,11 +200,11 @@ async def test_a_listener_whose_server_lied_in_every_way_hears_the_true_one_that
             ear = listener(bus)
             task = asyncio.create_task(ear.run())
             try:
-                clock = ear._ear.life.buses["system-redis"].clock
+                clock = ear._ear.detector.buses["system-redis"].clock
                 await auntil(lambda: task.done() or (not lies and clock.listening), 30, "the true one")
                 assert not task.done(), task.exception()
                 server.cmd("PUBLISH", "a:heartbeat", make("a", 1000, 2e9))
-                await auntil(lambda: ear._ear.life.records["a"].last is not None, 5, "a beat")
+                await auntil(lambda: ear._ear.detector.services["a"].last_beat is not None, 5, "a beat")
             finally:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from marketswarm.detector import Of, State, Told
+from marketswarm.detector import Publication, State, Subject
 from sentinel.drift import SETTLE_SEC, Drift, Glimpse, Holds, wrongs
 
 WALL = 1_762_433_458.0
@@ -68,7 +68,11 @@ def test_a_verdict_is_one_on_the_truth_for_everyone():
     drift = Drift()
     watch(drift, NEW, NOTHING, 0, SETTLE_SEC - 0.5)
     (verdict,) = drift.judge({"system": NEW, "market": NOTHING}, SETTLE_SEC, WALL)
-    assert (verdict.of, verdict.state, verdict.told) == (Of.TRUTH, State.DOWN, Told.ALERT)
+    assert (verdict.subject, verdict.state, verdict.publication) == (
+        Subject.TRUTH,
+        State.DOWN,
+        Publication.ALERT,
+    )
     assert (verdict.svc, verdict.ts) == ("market", WALL)
 
 

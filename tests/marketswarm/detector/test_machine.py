@@ -1,4 +1,4 @@
-"""Liveness against the oracle and the ground truth, whatever happens to buses, services and the healer."""
+"""Detector against the oracle and the ground truth, whatever happens to buses, services and the healer."""
 
 import functools
 

@@ -1,6 +1,6 @@
 import pytest
 
-from marketswarm.detector import State, Told
+from marketswarm.detector import Publication, State
 from support.simulation.manual_detector import Hand, watch
 
 # I = 10, T = 30, W = 22.5
@@ -18,27 +18,27 @@ def test_what_did_not_change_goes_on_as_if_nothing_was():
     hand = Hand(watch("a"))
     hand.beat()
     hand.run(20)
-    before = hand.life.records["a"]
+    before = hand.detector.services["a"]
     hand.rewatch(watch("a"), watch("b"))
-    assert hand.life.records["a"] is before
+    assert hand.detector.services["a"] is before
     hand.run(11)
     assert hand.said == [(0, "a", "up"), (30, "a", "down")]
 
 
 @pytest.mark.parametrize(
-    ("was", "told"), [("unknown", Told.FORGOTTEN), ("up", Told.FORGOTTEN), ("down", Told.ALERT)]
+    ("was", "told"), [("unknown", Publication.NONE), ("up", Publication.NONE), ("down", Publication.ALERT)]
 )
 def test_a_service_that_is_dropped_is_forgotten_and_if_it_was_down_that_is_closed(was, told):
     hand = Hand(watch("a"), watch("b"))
     if was == "up":
         hand.beat("a")
     hand.run(1 if was == "unknown" else 10 if was == "up" else 25)
-    assert hand.life.records["a"].state == was
+    assert hand.detector.services["a"].state == was
     hand.told.clear()
     hand.rewatch(watch("b"))
     (gone,) = hand.verdicts
-    assert (gone.svc, gone.state, gone.told) == ("a", State.UNWATCHED, told)
-    assert hand.life.dirty["a"] is None
+    assert (gone.svc, gone.state, gone.publication) == ("a", State.UNWATCHED, told)
+    assert hand.detector.unsaved_silences["a"] is None
     hand.beat("a")
     hand.run(100)
     assert [svc for _, svc, _ in hand.said].count("a") == 1
@@ -50,7 +50,7 @@ def test_a_dropped_service_that_was_down_tells_since_when():
     wall = hand.now.wall
     hand.run(31)
     hand.rewatch()
-    assert (hand.verdicts[-1].told, hand.verdicts[-1].since) == (Told.ALERT, wall)
+    assert (hand.verdicts[-1].publication, hand.verdicts[-1].since) == (Publication.ALERT, wall)
 
 
 def test_a_case_that_is_with_the_witness_is_dropped_with_its_service():
@@ -58,10 +58,10 @@ def test_a_case_that_is_with_the_witness_is_dropped_with_its_service():
     hand.run(22.4)
     hand.elapsed = 22.5
     hand.canaries()
-    assert [each.svc for each in hand.life.tick(hand.now).suspects] == ["a"]
+    assert [each.svc for each in hand.detector.tick(hand.now).suspects] == ["a"]
     hand.rewatch()
-    assert hand.life.witness("a", None, hand.now) is None
-    hand.life.unasked("a")
+    assert hand.detector.judge_suspect("a", None, hand.now) is None
+    hand.detector.retry_suspect("a")
     hand.run(50)
     assert [(svc, state) for _, svc, state in hand.said] == [("a", "unwatched")]
 
@@ -75,7 +75,7 @@ def test_after_a_change_nothing_is_due_before_a_warm_up_from_then(change):
     hand.run(29)
     changed = watch("a", **change)
     hand.rewatch(changed)
-    record = hand.life.records["a"]
+    record = hand.detector.services["a"]
     want = max(record.warm_up_sec + 29, changed.timeout_sec)  # the silence goes on counting from 0
     hand.run(want - 29 - 0.3)
     assert hand.said == [(0, "a", "up")]
@@ -113,7 +113,7 @@ def test_a_change_keeps_the_incarnations_and_the_goodbye():
     hand.beat("a", boot="b", i=8, status="stopping")
     hand.rewatch(watch("a", timeout=40.0))
     hand.beat("a", boot="b", i=7)
-    assert hand.life.counts.replayed == 1
+    assert hand.detector.counts.replayed == 1
     hand.run(50)
     assert hand.verdicts[-1].reason == "stopped"
 
@@ -125,7 +125,7 @@ def test_what_was_taken_at_sight_is_parsed_before_a_change_takes_it_over():
     hand.beat("a", boot="b", i=8)
     hand.rewatch(watch("a", timeout=40.0))
     hand.beat("a", boot="b", i=8)
-    assert hand.life.counts.replayed == 1
+    assert hand.detector.counts.replayed == 1
 
 
 def test_a_bus_that_changed_carries_the_silence_over_to_the_new_buses_clock():
@@ -150,19 +150,19 @@ def test_a_silence_that_is_remembered_is_remembered_on_the_new_clock_after_a_cha
     hand = Hand(watch("a"))
     hand.beat("a")
     hand.run(16)
-    hand.life.dirty.clear()  # saved
+    hand.detector.unsaved_silences.clear()  # saved
     hand.rewatch(watch("a", timeout=100.0))
-    record = hand.life.records["a"]
-    assert hand.life.dirty == {"a": record}
-    hand.life.dirty.clear()
+    record = hand.detector.services["a"]
+    assert hand.detector.unsaved_silences == {"a": record}
+    hand.detector.unsaved_silences.clear()
     hand.beat("a")
-    assert hand.life.dirty == {"a": None}
+    assert hand.detector.unsaved_silences == {"a": None}
 
 
 def test_a_bus_that_is_no_longer_listened_to_goes_with_its_clock():
     hand = Hand(watch("a"), watch("b", bus="other"))
     hand.rewatch(watch("a"))
-    assert "other" not in hand.life.buses
+    assert "other" not in hand.detector.buses
     hand.rewatch(watch("a"), watch("b", bus="other"))
     assert not hand.clock("other").listening
 
@@ -180,8 +180,8 @@ def test_a_channel_that_moves_to_another_service_is_heard_for_that_one():
     moved = watch("b")
     object.__setattr__(moved, "channel", "a:heartbeat")
     hand.rewatch(moved)
-    hand.life.hear("bus", [[b"message", b"a:heartbeat", b'{"svc":"b","i":1,"ts":1}']], hand.now)
-    assert hand.life.records["b"].state is State.UP
+    hand.detector.hear("bus", [[b"message", b"a:heartbeat", b'{"svc":"b","i":1,"ts":1}']], hand.now)
+    assert hand.detector.services["b"].state is State.UP
 
 
 def test_a_change_that_comes_right_after_a_stall_grants_no_more_than_a_warm_up():

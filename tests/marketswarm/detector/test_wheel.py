@@ -15,56 +15,56 @@ class Items:
 
     def file(self, name: str, at: float) -> None:
         self.at[name] = at
-        self.wheel.file(name)
+        self.wheel.add(name)
 
 
 def test_an_item_comes_up_at_its_time_and_not_before():
     items = Items()
     items.file("a", 10.1)
-    assert items.wheel.ripe(10.09) == []
-    assert items.wheel.ripe(10.1) == ["a"]
-    assert items.wheel.ripe(99) == []
+    assert items.wheel.pop_due(10.09) == []
+    assert items.wheel.pop_due(10.1) == ["a"]
+    assert items.wheel.pop_due(99) == []
 
 
 def test_a_time_that_moved_later_needs_no_word_to_the_wheel():
     items = Items()
     items.file("a", 10)
     items.at["a"] = 25
-    assert items.wheel.ripe(12) == []
-    assert items.wheel.ripe(24.99) == []
-    assert items.wheel.ripe(25) == ["a"]
+    assert items.wheel.pop_due(12) == []
+    assert items.wheel.pop_due(24.99) == []
+    assert items.wheel.pop_due(25) == ["a"]
 
 
 def test_an_item_filed_in_the_past_comes_up_at_once():
     items = Items()
-    items.wheel.ripe(100)
+    items.wheel.pop_due(100)
     items.file("a", 3)
     items.file("b", -50.2)
-    assert items.wheel.next_at() == -50.2
-    assert sorted(items.wheel.ripe(100)) == ["a", "b"]
+    assert items.wheel.next_due() == -50.2
+    assert sorted(items.wheel.pop_due(100)) == ["a", "b"]
 
 
 def test_infinity_takes_an_item_off():
     items = Items()
     items.file("a", 10)
     items.at["a"] = inf
-    assert items.wheel.ripe(1000) == []
+    assert items.wheel.pop_due(1000) == []
     items.at["a"] = 5
-    assert items.wheel.ripe(2000) == []
+    assert items.wheel.pop_due(2000) == []
     items.file("b", inf)
-    assert items.wheel.next_at() == inf
+    assert items.wheel.next_due() == inf
 
 
 def test_next_at_is_never_later_than_what_comes_first_and_never_already_past_after_a_look():
     items = Items()
-    assert items.wheel.next_at() == inf
+    assert items.wheel.next_due() == inf
     items.file("a", 10.2)
     items.file("b", 10.05)
-    assert 10 <= items.wheel.next_at() <= 10.05
-    items.wheel.ripe(10.04)
-    assert items.wheel.next_at() == 10.05
-    items.wheel.ripe(10.1)
-    assert items.wheel.next_at() == 10.2
+    assert 10 <= items.wheel.next_due() <= 10.05
+    items.wheel.pop_due(10.04)
+    assert items.wheel.next_due() == 10.05
+    items.wheel.pop_due(10.1)
+    assert items.wheel.next_due() == 10.2
 
 
 times = st.floats(-50, 50).map(lambda sec: round(sec, 2))
@@ -86,11 +86,11 @@ def test_the_wheel_finds_exactly_what_a_look_at_every_item_would(begin, moves):
         elif later < inf and name not in off:
             items.file(name, now + later)
             on[name] = 0
-        assert items.wheel.next_at() <= min((items.at[each] for each in on), default=inf)
+        assert items.wheel.next_due() <= min((items.at[each] for each in on), default=inf)
         now += wait
         due = sorted(each for each in on if items.at[each] <= now)
-        assert sorted(items.wheel.ripe(now)) == due
-        assert items.wheel.next_at() > now
+        assert sorted(items.wheel.pop_due(now)) == due
+        assert items.wheel.next_due() > now
         off |= {each for each in on if items.at[each] == inf}  # its entry may still lie there
         for each in {*due, *off}:
             on.pop(each, None)
@@ -100,9 +100,9 @@ def test_an_idle_wheel_is_empty_and_a_busy_one_opens_only_the_slots_that_came_up
     asked = []
     wheel: TimingWheel[int] = TimingWheel(lambda item: asked.append(item) or 100.0 + item)
     for item in range(50):
-        wheel.file(item)
+        wheel.add(item)
     asked.clear()
-    assert wheel.ripe(99) == []
+    assert wheel.pop_due(99) == []
     assert asked == []
-    assert wheel.ripe(100) == [0]
+    assert wheel.pop_due(100) == [0]
     assert asked == [0, 0]  # filed anew from its slot, then found

@@ -3,7 +3,7 @@
 import pytest
 
 from marketswarm.beat import make
-from marketswarm.detector import Acquitted, State
+from marketswarm.detector import State, UnheardBeat
 from support.simulation.manual_detector import Hand, says, watch
 
 
@@ -14,57 +14,57 @@ def due(*watches, **beat) -> Hand:
     hand.run(29.99)
     hand.elapsed = 30.0
     hand.canaries()
-    assert [each.svc for each in hand.life.tick(hand.now).suspects] == ["a"]
+    assert [each.svc for each in hand.detector.tick(hand.now).suspects] == ["a"]
     return hand
 
 
 def test_a_witness_who_knows_nothing_leaves_it_a_miss():
     hand = due()
-    assert hand.life.witness("a", None, hand.now).state is State.DOWN
+    assert hand.detector.judge_suspect("a", None, hand.now).state is State.DOWN
 
 
 def test_a_witness_with_a_newer_beat_of_the_boot_acquits_and_the_listener_is_deaf():
     hand = due(boot="b")
-    acquitted = hand.life.witness("a", says(4.0, boot="b", i=2), hand.now)
-    assert acquitted == Acquitted("a", "bus", 4.0)
-    assert hand.life.counts.unheard == 1
-    assert hand.life.records["a"].last.at == pytest.approx(26)
+    acquitted = hand.detector.judge_suspect("a", says(4.0, boot="b", i=2), hand.now)
+    assert acquitted == UnheardBeat("a", "bus", 4.0)
+    assert hand.detector.counts.unheard == 1
+    assert hand.detector.services["a"].last_beat.at == pytest.approx(26)
     hand.run(60)
     assert hand.said == [(0, "a", "up"), (56, "a", "down")]
 
 
 def test_a_witness_who_acquits_twice_without_a_beat_heard_between_says_so():
     hand = due(boot="b")
-    assert not hand.life.witness("a", says(0.01, boot="b", i=2), hand.now).again
+    assert not hand.detector.judge_suspect("a", says(0.01, boot="b", i=2), hand.now).is_repeated
     for _ in range(60 * 4):
         hand.elapsed += 0.25
         hand.canaries()
-        if hand.life.tick(hand.now).suspects:
+        if hand.detector.tick(hand.now).suspects:
             break
-    assert hand.life.witness("a", says(0.01, boot="b", i=5), hand.now).again
+    assert hand.detector.judge_suspect("a", says(0.01, boot="b", i=5), hand.now).is_repeated
     assert hand.elapsed == pytest.approx(60, abs=0.3)
 
 
 def test_a_witness_with_the_beat_that_was_heard_last_changes_nothing():
     hand = due(boot="b")
-    assert hand.life.witness("a", says(4.0, boot="b", i=1), hand.now).state is State.DOWN
+    assert hand.detector.judge_suspect("a", says(4.0, boot="b", i=1), hand.now).state is State.DOWN
 
 
 def test_a_witness_without_a_boot_is_told_from_its_age():
     hand = due()
-    assert hand.life.witness("a", says(29.8), hand.now).state is State.DOWN
+    assert hand.detector.judge_suspect("a", says(29.8), hand.now).state is State.DOWN
     hand = due()
-    assert isinstance(hand.life.witness("a", says(29.0), hand.now), Acquitted)
+    assert isinstance(hand.detector.judge_suspect("a", says(29.0), hand.now), UnheardBeat)
 
 
 def test_a_witness_whose_age_can_not_be_told_tells_nothing():
     hand = due(boot="b")
-    assert hand.life.witness("a", says(None, boot="c", i=9), hand.now).state is State.DOWN
+    assert hand.detector.judge_suspect("a", says(None, boot="c", i=9), hand.now).state is State.DOWN
 
 
 def test_a_witness_with_a_goodbye_gives_the_miss_its_reason():
     hand = due(boot="b")
-    miss = hand.life.witness("a", says(30.0, boot="b", i=2, status="stopping"), hand.now)
+    miss = hand.detector.judge_suspect("a", says(30.0, boot="b", i=2, status="stopping"), hand.now)
     assert (miss.state, miss.reason) == (State.DOWN, "stopped")
 
 
@@ -72,7 +72,7 @@ def test_a_witness_whose_last_beat_before_the_goodbye_was_never_heard_gives_it_i
     # found by the machine: a cut session took the beat, and the miss came early
     hand = due(boot="b")
     assert isinstance(
-        hand.life.witness("a", says(4.0, boot="b", i=3, status="stopping"), hand.now), Acquitted
+        hand.detector.judge_suspect("a", says(4.0, boot="b", i=3, status="stopping"), hand.now), UnheardBeat
     )
     hand.run(30)
     assert hand.said == [(0, "a", "up"), (56, "a", "down")]
@@ -90,25 +90,25 @@ def test_a_goodbye_that_was_heard_is_never_news_whatever_life_its_key_was_given(
     hand.run(60)
     assert hand.said == [(0, "a", "up"), (30, "a", "down")]
     assert hand.verdicts[-1].reason == "stopped"
-    assert hand.life.counts.unheard == 0
+    assert hand.detector.counts.unheard == 0
 
 
 @pytest.mark.parametrize("boot", ["b", None])
 def test_a_goodbye_that_alone_was_not_heard_is_no_sign_of_life_whatever_life_its_key_was_given(boot):
     hand = due(boot=boot)
-    miss = hand.life.witness("a", says(21.0, boot=boot, i=2, status="stopping"), hand.now)
+    miss = hand.detector.judge_suspect("a", says(21.0, boot=boot, i=2, status="stopping"), hand.now)
     assert (miss.state, miss.reason) == (State.DOWN, "stopped")
 
 
 def test_a_witness_with_a_beat_never_heard_but_too_old_does_not_keep_it_up():
     hand = due(boot="b")
-    assert hand.life.witness("a", says(30.5, boot="b", i=2), hand.now).state is State.DOWN
+    assert hand.detector.judge_suspect("a", says(30.5, boot="b", i=2), hand.now).state is State.DOWN
 
 
 def test_a_beat_that_comes_while_the_witness_is_asked_closes_the_case():
     hand = due()
     hand.beat()
-    assert hand.life.witness("a", None, hand.now) is None
+    assert hand.detector.judge_suspect("a", None, hand.now) is None
     hand.run(29)
     assert hand.said == [(0, "a", "up")]
     hand.run(2)
@@ -120,24 +120,24 @@ def test_a_gap_that_ended_while_the_witness_was_asked_grants_its_warm_up():
     hand.lose()
     hand.find()
     hand.canaries()
-    assert hand.life.witness("a", None, hand.now) is None
+    assert hand.detector.judge_suspect("a", None, hand.now) is None
     hand.run(23)
     assert hand.said[-1] == (52.5, "a", "down")
 
 
 def test_a_witness_who_could_not_be_asked_is_asked_again():
     hand = due()
-    hand.life.unasked("a")
+    hand.detector.retry_suspect("a")
     hand.run(1)
     assert hand.said == [(0, "a", "up"), (30, "a", "down")]
 
 
 def test_nobody_asked_means_nothing_concluded():
     hand = due()
-    assert hand.life.witness("b", None, hand.now) is None
-    assert hand.life.witness("a", None, hand.now) is not None
-    assert hand.life.witness("a", None, hand.now) is None
-    hand.life.unasked("a")
+    assert hand.detector.judge_suspect("b", None, hand.now) is None
+    assert hand.detector.judge_suspect("a", None, hand.now) is not None
+    assert hand.detector.judge_suspect("a", None, hand.now) is None
+    hand.detector.retry_suspect("a")
     hand.run(100)
     assert len(hand.said) == 1
 
@@ -148,8 +148,8 @@ def test_nobody_asked_means_nothing_concluded():
 def test_what_is_known_by_heart_counts_as_heard_and_costs_no_parse():
     hand = Hand(watch())
     hand.beating(100, 10, boot="b")
-    assert hand.life.counts.heard == 10
-    assert hand.life.records["a"].last.at == pytest.approx(90)
+    assert hand.detector.counts.heard == 10
+    assert hand.detector.services["a"].last_beat.at == pytest.approx(90)
     hand.run(60)
     assert hand.said == [(0, "a", "up"), (120, "a", "down")]
 
@@ -163,18 +163,18 @@ def test_what_only_looks_like_a_beat_is_taken_back_before_any_verdict_rests_on_i
     hand.beat(raw=bad)
     hand.run(40)
     assert hand.said == [(0, "a", "up"), (30, "a", "down")]
-    assert hand.life.counts.malformed == 1
-    assert hand.life.counts.heard == 1
+    assert hand.detector.counts.malformed == 1
+    assert hand.detector.counts.heard == 1
 
 
 def test_what_is_taken_back_costs_a_service_that_beats_no_more_than_half_a_timeout():
     hand = Hand(watch())
     for n in range(6):  # what comes up on the wheel meanwhile differs from turn to turn
         hand.beating(100 + 3 * n, 10, boot="b")
-        record = hand.life.records["a"]
+        record = hand.detector.services["a"]
         hand.beat(raw=record.payload.replace(b'"ts":1', b'"ts":x'))
-        assert record.payload is not record.vetted, "not taken at sight"
+        assert record.payload is not record.parsed_payload, "not taken at sight"
         hand.beat(raw=b"no beat at all")
-        assert record.last.at >= hand.elapsed - 10 - 15 - 0.25
+        assert record.last_beat.at >= hand.elapsed - 10 - 15 - 0.25
         hand.run(9)
     assert hand.said == [(0, "a", "up")]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from marketswarm.detector import Of, State, Told, Verdict
+from marketswarm.detector import Publication, State, Subject, Verdict
 from marketswarm.monitor.backlog import LEAST, Backlog, bound, cancels
 from marketswarm.monitor.untold import Pending
 
@@ -10,23 +10,23 @@ DOWN, UP, GONE = State.DOWN, State.UP, State.UNWATCHED
 
 
 def first_up(svc="a", ts=0.0):
-    return Verdict(svc, UP, Told.QUIETLY, ts)
+    return Verdict(svc, UP, Publication.LOG, ts)
 
 
 def down(svc="a", ts=1.0, reason="silent", **more):
-    return Verdict(svc, DOWN, Told.ALERT, ts, reason=reason, **more)
+    return Verdict(svc, DOWN, Publication.ALERT, ts, reason=reason, **more)
 
 
 def up(svc="a", ts=2.0, **more):
-    return Verdict(svc, UP, Told.ALERT, ts, down_sec=1.0, **more)
+    return Verdict(svc, UP, Publication.ALERT, ts, down_sec=1.0, **more)
 
 
-def gone(svc="a", ts=3.0, told=Told.FORGOTTEN):
-    return Verdict(svc, GONE, told, ts)
+def gone(svc="a", ts=3.0, publication=Publication.NONE):
+    return Verdict(svc, GONE, publication, ts)
 
 
 def gap(svc="a", ts=3.0):
-    return Verdict(svc, UP, Told.ALERT, ts, gap_sec=9.0, mark=f"gap.{ts}")
+    return Verdict(svc, UP, Publication.ALERT, ts, gap_sec=9.0, event_id=f"gap.{ts}")
 
 
 def put(backlog, *verdicts):
@@ -43,13 +43,13 @@ def test_so_many_are_kept_as_one_death_and_one_recovery_of_each_service_make():
     ("first", "second", "nothing_left"),
     [
         (down(), up(), True),
-        (down(of=Of.BUS), up(of=Of.BUS), True),
+        (down(subject=Subject.BUS), up(subject=Subject.BUS), True),
         (down(reason="never_seen"), up(), False),  # the roster is still to learn that it is there
         (up(), down(), False),  # people know of the outage that the ok ends
         (first_up(), down(), False),
         (first_up(), gone(), True),
-        (down(reason="never_seen"), gone(told=Told.ALERT), True),
-        (down(), gone(told=Told.ALERT), False),  # the roster has it up, and is to forget it
+        (down(reason="never_seen"), gone(publication=Publication.ALERT), True),
+        (down(), gone(publication=Publication.ALERT), False),  # the roster has it up, and is to forget it
         (up(), gone(), False),
         (gone(), first_up(), False),
         (down(), gap(), False),

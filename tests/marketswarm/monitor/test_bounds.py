@@ -3,7 +3,7 @@
 from structlog.testing import capture_logs
 
 from marketswarm.bus import Bus
-from marketswarm.detector import State, Told, Verdict
+from marketswarm.detector import Publication, State, Verdict
 from marketswarm.monitor import Notices, Vigil, tell
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import Watch
@@ -31,11 +31,11 @@ class Keeper:
 
 
 def down(svc: str, ts: float) -> Verdict:
-    return Verdict(svc, State.DOWN, Told.ALERT, ts, reason="silent", late_sec=31.0, timeout_sec=30.0)
+    return Verdict(svc, State.DOWN, Publication.ALERT, ts, reason="silent", late_sec=31.0, timeout_sec=30.0)
 
 
 def up(svc: str, ts: float) -> Verdict:
-    return Verdict(svc, State.UP, Told.ALERT, ts, timeout_sec=30.0, age_sec=0.0, down_sec=31.0)
+    return Verdict(svc, State.UP, Publication.ALERT, ts, timeout_sec=30.0, age_sec=0.0, down_sec=31.0)
 
 
 def bounds_in(lines) -> list[tuple[int, int, int]]:

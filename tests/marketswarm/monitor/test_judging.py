@@ -7,7 +7,7 @@ import itertools
 import time
 
 from marketswarm.bus.listener import moment
-from marketswarm.detector import State, Verdict, recall
+from marketswarm.detector import State, Verdict, restore_services
 from marketswarm.monitor import judging as module
 from marketswarm.monitor.hearing import Hearing
 from marketswarm.monitor.judging import Judging
@@ -67,8 +67,8 @@ async def test_tens_of_thousands_that_die_at_once_leave_the_loop_to_others():
     ear = Hearing(conclude=lambda _: None, poke=poked.set, joined=lambda _: None, ended=lambda: None)
     names = [f"svc{n:05}" for n in range(COUNT)]
     watches = [Watch(svc, "bus", f"{svc}:heartbeat", TIMEOUT_SEC / 3, TIMEOUT_SEC) for svc in names]
-    ear.life.rewatch(watches, {"bus": 10.0}, moment())
-    list(recall(ear.life, {}, {}, moment()))
+    ear.detector.set_roster(watches, {"bus": 10.0}, moment())
+    list(restore_services(ear.detector, {}, {}, moment()))
     ear.opened("bus")
 
     def conclude(verdict: Verdict) -> None:
@@ -105,8 +105,8 @@ async def test_the_second_witness_lets_others_run_between_any_two_verdicts(monke
     watches = [
         Watch(f"svc{n}", "bus", f"svc{n}:heartbeat", TIMEOUT_SEC / 3, TIMEOUT_SEC) for n in range(count)
     ]
-    ear.life.rewatch(watches, {"bus": 10.0}, moment())
-    list(recall(ear.life, {}, {}, moment()))
+    ear.detector.set_roster(watches, {"bus": 10.0}, moment())
+    list(restore_services(ear.detector, {}, {}, moment()))
     ear.opened("bus")
 
     async def take_turns() -> None:

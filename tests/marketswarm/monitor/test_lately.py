@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from marketswarm.bus import BusError
-from marketswarm.detector import State, Told, Verdict
+from marketswarm.detector import Publication, State, Verdict
 from marketswarm.monitor import Notices
 from marketswarm.monitor.lately import KEPT_SEC, LATELY_SEC, Lately
 from marketswarm.monitor.voice import UNFENCED, Fence
@@ -21,15 +21,15 @@ ROSTER, LOG = "healer:roster", "healer:alerts:log"
 
 
 def down(svc: str, ts: float) -> Verdict:
-    return Verdict(svc, State.DOWN, Told.ALERT, ts, reason="silent", late_sec=31.0, timeout_sec=30.0)
+    return Verdict(svc, State.DOWN, Publication.ALERT, ts, reason="silent", late_sec=31.0, timeout_sec=30.0)
 
 
 def up(svc: str, ts: float) -> Verdict:
-    return Verdict(svc, State.UP, Told.ALERT, ts, timeout_sec=30.0, age_sec=0.0)
+    return Verdict(svc, State.UP, Publication.ALERT, ts, timeout_sec=30.0, age_sec=0.0)
 
 
 def gone(svc: str, ts: float) -> Verdict:
-    return Verdict(svc, State.UNWATCHED, Told.ALERT, ts, timeout_sec=30.0)
+    return Verdict(svc, State.UNWATCHED, Publication.ALERT, ts, timeout_sec=30.0)
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from marketswarm.detector import State, Told, Verdict
-from marketswarm.detector.record import BOOTS_KEPT
+from marketswarm.detector import Publication, State, Verdict
+from marketswarm.detector.service import BOOTS_KEPT
 from marketswarm.metrics.exporter import Exporter
 from marketswarm.monitor.log_length import LogLength
 from marketswarm.monitor.metrics import VigilMetrics, beats_of
@@ -49,7 +49,7 @@ def told(metrics):
 
 
 def of(hand, posts=None, voice=None):
-    return told(VigilMetrics(hand.life, posts or {}, voice or Alone()))
+    return told(VigilMetrics(hand.detector, posts or {}, voice or Alone()))
 
 
 def test_a_service_is_up_or_down_or_not_known():
@@ -88,11 +88,11 @@ def test_beats_are_those_that_were_sent_by_the_senders_count_also_while_nobody_p
     hand = Hand(watch("a"))
     for i in (10, 11, 12, 20):
         hand.beat("a", i=i, boot="x")
-    record = hand.life.records["a"]
-    vetted = record.vetted
+    record = hand.detector.services["a"]
+    vetted = record.parsed_payload
     assert vetted != record.payload  # the last ones were taken at sight
     assert beats_of(record) == 20
-    assert record.vetted is vetted  # and still are: asking changes nothing
+    assert record.parsed_payload is vetted  # and still are: asking changes nothing
 
 
 def test_beats_of_all_instances_are_added_up_and_a_new_one_takes_nothing_away():
@@ -101,11 +101,11 @@ def test_beats_of_all_instances_are_added_up_and_a_new_one_takes_nothing_away():
     for instance in range(2 * BOOTS_KEPT):
         for i in (1, 2, 3):
             hand.beat("a", i=i, boot=f"boot{instance}")
-            assert beats_of(hand.life.records["a"]) > seen
-            seen = beats_of(hand.life.records["a"])
+            assert beats_of(hand.detector.services["a"]) > seen
+            seen = beats_of(hand.detector.services["a"])
     assert seen == 2 * BOOTS_KEPT * 3
     hand.rewatch(watch("a", interval=5.0))
-    assert beats_of(hand.life.records["a"]) == seen
+    assert beats_of(hand.detector.services["a"]) == seen
 
 
 @pytest.mark.parametrize("instances", [40, 100])
@@ -114,32 +114,32 @@ def test_beats_of_as_many_instances_as_the_truth_allows_are_counted_once_each(in
     for i in range(1, 11):
         for instance in range(instances):
             hand.beat("a", i=i, boot=f"boot{instance}")
-    assert beats_of(hand.life.records["a"]) == 10 * instances
+    assert beats_of(hand.detector.services["a"]) == 10 * instances
     for instance in range(instances):
         hand.beat("a", i=10, boot=f"boot{instance}")
-    assert hand.life.counts.replayed == instances
-    assert beats_of(hand.life.records["a"]) == 10 * instances
+    assert hand.detector.counts.replayed == instances
+    assert beats_of(hand.detector.services["a"]) == 10 * instances
 
 
 def test_of_a_sender_without_a_boot_the_last_count_is_all_that_is_known():
     hand = Hand(watch("a"))
-    assert beats_of(hand.life.records["a"]) == 0
+    assert beats_of(hand.detector.services["a"]) == 0
     hand.beat("a", i=7)
-    assert beats_of(hand.life.records["a"]) == 7
+    assert beats_of(hand.detector.services["a"]) == 7
     hand.beat("a", i=1)
-    assert beats_of(hand.life.records["a"]) == 1
+    assert beats_of(hand.detector.services["a"]) == 1
 
 
 def test_what_was_taken_at_sight_and_is_no_beat_makes_no_count_fall():
     hand = Hand(watch("a"))
-    metrics = VigilMetrics(hand.life, {}, Alone())
+    metrics = VigilMetrics(hand.detector, {}, Alone())
     hand.beat("a", i=10, boot="x")
-    payload = hand.life.records["a"].payload
+    payload = hand.detector.services["a"].payload
     hand.beat("a", raw=payload.replace(b'"i":10', b'"i":1x'))
     before = told(metrics)
     assert before["beats_heard_total",] == 2
-    hand.life._vet(hand.life.records["a"])
-    assert hand.life.counts.heard == 1
+    hand.detector.confirm(hand.detector.services["a"])
+    assert hand.detector.counts.heard == 1
     after = told(metrics)
     assert after["beats_heard_total",] == 2
     assert after["service_beats_total", "a"] == before["service_beats_total", "a"] == 10
@@ -179,10 +179,10 @@ def test_the_delay_of_a_miss_runs_from_its_deadline_until_a_bus_took_it():
     hand.run(40)
     [miss] = [verdict for verdict in hand.verdicts if verdict.state is State.DOWN]
     assert 0 <= miss.overdue_sec < 0.5
-    metrics = VigilMetrics(hand.life, {}, Alone())
+    metrics = VigilMetrics(hand.detector, {}, Alone())
     for ago in (0.0, 2.0):
-        metrics.told(Verdict("a", State.DOWN, Told.ALERT, time.time() - ago, overdue_sec=0.1))
-    metrics.told(Verdict("a", State.UP, Told.ALERT, time.time() - 100))
+        metrics.told(Verdict("a", State.DOWN, Publication.ALERT, time.time() - ago, overdue_sec=0.1))
+    metrics.told(Verdict("a", State.UP, Publication.ALERT, time.time() - 100))
     [delay] = [f.spread for f in metrics.collect() if f.name == "marketswarm_verdict_delay_seconds"]
     counts = dict(delay.buckets())
     assert (counts[0.05], counts[0.25], counts[1.0], counts[2.5], counts[float("inf")]) == (0, 1, 1, 2, 2)
@@ -195,7 +195,9 @@ def test_after_a_gap_the_deadline_is_the_end_of_the_warm_up():
     hand.run(5)
     hand.find()
     hand.run(60)
-    [miss] = [verdict for verdict in hand.verdicts if verdict.state is State.DOWN and not verdict.of_bus]
+    [miss] = [
+        verdict for verdict in hand.verdicts if verdict.state is State.DOWN and not verdict.is_about_bus
+    ]
     assert miss.late_sec > 30
     assert 0 <= miss.overdue_sec < 0.5
 
@@ -227,7 +229,7 @@ async def test_an_absurdly_long_answer_does_not_hold_the_loop_up():
     hand = Hand(*(watch(f"svc{n}") for n in range(30_000)))
     port = free_port()
     held_up = []
-    with Exporter(HOST, port, [VigilMetrics(hand.life, {}, Alone()).collect]):
+    with Exporter(HOST, port, [VigilMetrics(hand.detector, {}, Alone()).collect]):
         for _ in range(3):
             scrape = asyncio.create_task(asyncio.to_thread(asked, port, 60.0))
             latest = 0.0

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketswarm.detector import Noted
-from marketswarm.detector.record import BOOTS_KEPT
+from marketswarm.detector import SavedBeat
+from marketswarm.detector.service import BOOTS_KEPT
 from marketswarm.monitor.noted import read_note, write_note
 
 words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=64)
@@ -13,7 +13,7 @@ durations = st.floats(0, 1e9).map(lambda number: round(number, 3))
 
 @given(
     st.builds(
-        Noted,
+        SavedBeat,
         words,
         st.integers(0, 2**53),
         numbers,
@@ -67,4 +67,4 @@ def test_what_is_no_note_is_none(raw):
 
 def test_more_instances_than_are_told_apart_are_no_note():
     beside = {f"b{n}": 1 for n in range(BOOTS_KEPT + 1)}
-    assert read_note(write_note(Noted("b", 1, 1.0, 1.0, beside=beside))) is None
+    assert read_note(write_note(SavedBeat("b", 1, 1.0, 1.0, others=beside))) is None

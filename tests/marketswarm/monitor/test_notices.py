@@ -1,7 +1,7 @@
 import orjson
 import pytest
 
-from marketswarm.detector import Of, State, Told, Verdict
+from marketswarm.detector import Publication, State, Subject, Verdict
 from marketswarm.event import Kind
 from marketswarm.monitor import Notices
 from marketswarm.monitor.notices import health_sec
@@ -10,7 +10,7 @@ NOTICES = Notices(of="heartbeat", by="healer", channel="healer:alerts")
 MISS = Verdict(
     "a",
     State.DOWN,
-    Told.ALERT,
+    Publication.ALERT,
     100.0,
     reason="silent",
     late_sec=31.2,
@@ -19,7 +19,9 @@ MISS = Verdict(
     boot="b",
     i=7,
 )
-OK = Verdict("a", State.UP, Told.ALERT, 200.0, timeout_sec=30.0, age_sec=0.004, down_sec=131.2, since=68.8)
+OK = Verdict(
+    "a", State.UP, Publication.ALERT, 200.0, timeout_sec=30.0, age_sec=0.004, down_sec=131.2, since=68.8
+)
 
 
 def test_a_miss_is_told_kept_and_shown():
@@ -55,23 +57,23 @@ def test_an_ok_has_exactly_the_references_keys_in_front():
 
 
 def test_a_first_life_is_quiet_but_not_forgotten():
-    notice = NOTICES.notice(Verdict("a", State.UP, Told.QUIETLY, 1.0, timeout_sec=30.0, age_sec=0.0))
+    notice = NOTICES.notice(Verdict("a", State.UP, Publication.LOG, 1.0, timeout_sec=30.0, age_sec=0.0))
     assert notice.channel == ""
     assert orjson.loads(notice.event)["type"] == "heartbeat_ok"
     assert orjson.loads(notice.value)["verdict"] == "up"
 
 
 def test_who_is_dropped_leaves_nothing_and_is_closed_if_it_was_down():
-    closed = NOTICES.notice(Verdict("a", State.UNWATCHED, Told.ALERT, 1.0, timeout_sec=30.0))
+    closed = NOTICES.notice(Verdict("a", State.UNWATCHED, Publication.ALERT, 1.0, timeout_sec=30.0))
     assert (closed.value, closed.health_sec, closed.channel) == (b"", 0, "healer:alerts")
     assert orjson.loads(closed.event)["type"] == "heartbeat_unwatched"
-    silent = NOTICES.notice(Verdict("a", State.UNWATCHED, Told.FORGOTTEN, 1.0, timeout_sec=30.0))
+    silent = NOTICES.notice(Verdict("a", State.UNWATCHED, Publication.NONE, 1.0, timeout_sec=30.0))
     assert (silent.value, silent.event, silent.health_sec, silent.channel) == (b"", b"", 0, "")
 
 
 @pytest.mark.parametrize(("state", "kind"), [(State.DOWN, "bus_miss"), (State.UP, "bus_ok")])
 def test_a_bus_has_a_field_of_its_own_and_no_health_key(state, kind):
-    notice = NOTICES.notice(Verdict("market-redis", state, Told.ALERT, 1.0, of=Of.BUS))
+    notice = NOTICES.notice(Verdict("market-redis", state, Publication.ALERT, 1.0, subject=Subject.BUS))
     assert (notice.field, notice.health_sec, notice.assumed) == ("bus:market-redis", -1, "up")
     assert orjson.loads(notice.event)["type"] == kind
 
@@ -79,7 +81,9 @@ def test_a_bus_has_a_field_of_its_own_and_no_health_key(state, kind):
 def test_a_sentinel_speaks_of_the_healer_and_without_an_age():
     sentinel = Notices(of="healer", by="sentinel", channel="healer:alerts")
     assert sentinel.ok is Kind.HEALER_OK
-    verdict = Verdict("healer", State.UP, Told.ALERT, 1.0, timeout_sec=30.0, age_sec=0.0, down_sec=50.0)
+    verdict = Verdict(
+        "healer", State.UP, Publication.ALERT, 1.0, timeout_sec=30.0, age_sec=0.0, down_sec=50.0
+    )
     event = sentinel.event(verdict)
     assert (event.type, event.age_sec, event.by) == (Kind.HEALER_OK, None, "sentinel")
 
@@ -87,7 +91,7 @@ def test_a_sentinel_speaks_of_the_healer_and_without_an_age():
 GAP = Verdict(
     "a",
     State.UP,
-    Told.ALERT,
+    Publication.ALERT,
     9.0,
     timeout_sec=30.0,
     since=1.0,
@@ -95,7 +99,7 @@ GAP = Verdict(
     i=3,
     gap_sec=0.0,
     restarted=True,
-    mark="heartbeat_gap.a.0f",
+    event_id="heartbeat_gap.a.0f",
 )
 
 
@@ -132,6 +136,6 @@ def test_a_health_key_lives_for_three_timeouts_and_a_minute_at_least(timeout, li
 
 def test_of_a_healer_that_is_watched_no_more_nothing_is_said():
     notice = Notices(of="healer", by="sentinel", channel="healer:alerts").notice(
-        Verdict("nobody", State.UNWATCHED, Told.ALERT, 1.0)
+        Verdict("nobody", State.UNWATCHED, Publication.ALERT, 1.0)
     )
     assert (notice.event, notice.value, notice.channel) == (b"", b"", "")

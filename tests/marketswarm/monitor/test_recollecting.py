@@ -9,7 +9,7 @@ import pytest
 from marketswarm.beat import make
 from marketswarm.bus.listener import moment
 from marketswarm.bus.stored_values import unusable_total
-from marketswarm.detector import Acquitted, Of, State, Told, Verdict
+from marketswarm.detector import Publication, State, Subject, UnheardBeat, Verdict
 from marketswarm.monitor import Notices, Vigil, recollecting
 from marketswarm.monitor.remember import Memory, field_of
 from marketswarm.monitor.testify import Answer
@@ -76,7 +76,7 @@ async def test_a_beat_that_may_still_be_on_its_way_is_no_reason_for_a_new_sessio
     bus, age_sec, again, distrusts
 ):
     vigil = a_vigil(bus)
-    vigil._judging.mistrust_self(Acquitted("bare", "system-redis", age_sec, again=again))
+    vigil._judging.mistrust_self(UnheardBeat("bare", "system-redis", age_sec, is_repeated=again))
     assert vigil._posts["system-redis"].listener._given_up.is_set() is distrusts
 
 
@@ -87,10 +87,10 @@ async def test_a_vigil_that_cannot_read_its_memory_judges_nothing_and_says_so(bu
     vigil.ear.deafness = lambda _now: None  # no one listens in this test
     task = asyncio.create_task(vigil._memory.run("system-redis"))
     await auntil(lambda: "nothing is judged: memory on system-redis" in (vigil._trouble() or ""))
-    assert vigil.life.held
+    assert vigil.detector.is_restoring
     bus.connected = True
     await auntil(lambda: vigil._trouble() is None)
-    assert not vigil.life.held
+    assert not vigil.detector.is_restoring
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
@@ -100,7 +100,7 @@ async def test_a_vigil_whose_verdicts_are_not_taken_says_how_many_wait(bus):
     vigil.ear.deafness = lambda _now: None
     bus.connected = False
     task = asyncio.create_task(vigil._posts["system-redis"].outbox.run())
-    vigil.conclude(Verdict("bare", State.DOWN, Told.ALERT, 1.0, timeout_sec=30.0, reason="silent"))
+    vigil.conclude(Verdict("bare", State.DOWN, Publication.ALERT, 1.0, timeout_sec=30.0, reason="silent"))
     await auntil(lambda: vigil._trouble() == "1 untold on system-redis (refused)")
     bus.connected = True
     await auntil(lambda: vigil._trouble() is None)
@@ -109,12 +109,14 @@ async def test_a_vigil_whose_verdicts_are_not_taken_says_how_many_wait(bus):
     await asyncio.gather(task, return_exceptions=True)
 
 
-@pytest.mark.parametrize("of", Of)
+@pytest.mark.parametrize("of", Subject)
 async def test_what_is_told_of_anything_is_known_to_the_next_run(bus, of):
     vigil = a_vigil(bus)
-    name, state = ("healer", State.UP) if of is Of.REACH else ("bare", State.DOWN)
-    gap_sec, mark = (31.0, "reach_gap.healer.69000") if of is Of.REACH else (None, None)
-    verdict = Verdict(name, state, Told.ALERT, 100.0, of=of, since=69.0, gap_sec=gap_sec, mark=mark)
+    name, state = ("healer", State.UP) if of is Subject.REACH else ("bare", State.DOWN)
+    gap_sec, mark = (31.0, "reach_gap.healer.69000") if of is Subject.REACH else (None, None)
+    verdict = Verdict(
+        name, state, Publication.ALERT, 100.0, subject=of, since=69.0, gap_sec=gap_sec, event_id=mark
+    )
     task = asyncio.create_task(vigil._posts["system-redis"].outbox.run())
     vigil.conclude(verdict)
     await auntil(lambda: not vigil._posts["system-redis"].outbox)
@@ -139,10 +141,10 @@ async def test_a_bus_that_is_dropped_while_the_memory_is_read_is_no_trouble(bus,
 
     monkeypatch.setattr(recollecting, "read_last_beats", reseeded)
     task = asyncio.create_task(vigil._memory.run("system-redis"))
-    await auntil(lambda: not vigil.life.held or task.done())
+    await auntil(lambda: not vigil.detector.is_restoring or task.done())
     assert not task.done()
     assert len(asked) == 3
-    assert set(vigil.life.buses) == {"system-redis"}
+    assert set(vigil.detector.buses) == {"system-redis"}
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
@@ -153,7 +155,7 @@ async def test_a_key_of_the_memory_that_holds_something_else_is_replaced_and_cou
     await bus.client.set(f"healer:{key}", "what somebody put there")
     vigil = a_vigil(bus)
     task = asyncio.create_task(vigil._memory.run("system-redis"))
-    await auntil(lambda: not vigil.life.held)
+    await auntil(lambda: not vigil.detector.is_restoring)
     await saved(bus, there=True)
     assert await bus.client.type(f"healer:{key}") in (b"hash", b"none")
     assert unusable_total() > before

@@ -11,7 +11,7 @@ from typing import ClassVar
 import pytest
 
 from marketswarm.bus.listener import moment
-from marketswarm.detector import Noted, State
+from marketswarm.detector import SavedBeat, State
 from marketswarm.monitor import Notices, Vigil, recollecting
 from marketswarm.monitor.remember import Entry
 from marketswarm.monitor.voice import Fence
@@ -51,7 +51,7 @@ class Stored:
     """The memory that an earlier run left, as it is once read."""
 
     entries = roster(State.DOWN)
-    noted: ClassVar = {svc: Noted("x", 5, TS, TS, False, {}, 10.0, 30.0) for svc in NAMES}
+    noted: ClassVar = {svc: SavedBeat("x", 5, TS, TS, False, {}, 10.0, 30.0) for svc in NAMES}
 
     def __init__(self, _bus: object = None, _listener: str = "healer") -> None: ...
 
@@ -61,7 +61,7 @@ class Stored:
     async def silences(self):
         return {}, {}
 
-    async def notes(self) -> dict[str, Noted]:
+    async def notes(self) -> dict[str, SavedBeat]:
         return self.noted
 
 
@@ -116,15 +116,15 @@ async def test_the_recall_of_tens_of_thousands_leaves_the_loop_to_others_and_mis
     ticks = itertools.count()
 
     async def tick() -> None:
-        while vigil.life.held:
+        while vigil.detector.is_restoring:
             next(ticks)
-            assert not vigil.life.tick(moment()).suspects
+            assert not vigil.detector.tick(moment()).suspects
             await asyncio.sleep(0)
 
     async with measured() as work:
         await asyncio.gather(vigil._memory._recall(Stored()), tick())
-    assert not vigil.life.held
-    assert {record.state for record in vigil.life.records.values()} == {State.DOWN}
+    assert not vigil.detector.is_restoring
+    assert {record.state for record in vigil.detector.services.values()} == {State.DOWN}
     assert next(ticks) > 1 / LONGEST_SHARE
     assert work.longest < LONGEST_SHARE * work.whole
 
@@ -138,7 +138,7 @@ async def test_a_takeover_of_tens_of_thousands_leaves_the_loop_to_others_and_wha
     untold: set[str] = set()
 
     def left() -> set[str]:
-        return {svc for svc in NAMES if vigil.life.records[svc].state is State.DOWN}
+        return {svc for svc in NAMES if vigil.detector.services[svc].state is State.DOWN}
 
     async def conclude() -> None:
         """Meanwhile this listener finds something of its own that it has still to tell."""

@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from marketswarm.bus import BusError
-from marketswarm.detector import Of, State, Told, Verdict
+from marketswarm.detector import Publication, State, Subject, Verdict
 from marketswarm.monitor import Notices
 from marketswarm.monitor.tell import AT_ONCE, Outbox
 from marketswarm.monitor.voice import UNFENCED
@@ -17,15 +17,15 @@ LOG = "healer:alerts:log"
 
 
 def down(svc: str = "a", ts: float = 1.0) -> Verdict:
-    return Verdict(svc, State.DOWN, Told.ALERT, ts, reason="silent", late_sec=31.0, timeout_sec=30.0)
+    return Verdict(svc, State.DOWN, Publication.ALERT, ts, reason="silent", late_sec=31.0, timeout_sec=30.0)
 
 
-def up(svc: str = "a", ts: float = 2.0, told: Told = Told.ALERT) -> Verdict:
-    return Verdict(svc, State.UP, told, ts, timeout_sec=30.0, age_sec=0.0)
+def up(svc: str = "a", ts: float = 2.0, publication: Publication = Publication.ALERT) -> Verdict:
+    return Verdict(svc, State.UP, publication, ts, timeout_sec=30.0, age_sec=0.0)
 
 
-def gone(svc: str = "a", ts: float = 3.0, told: Told = Told.ALERT) -> Verdict:
-    return Verdict(svc, State.UNWATCHED, told, ts, timeout_sec=30.0)
+def gone(svc: str = "a", ts: float = 3.0, publication: Publication = Publication.ALERT) -> Verdict:
+    return Verdict(svc, State.UNWATCHED, publication, ts, timeout_sec=30.0)
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ async def test_so_many_go_at_once_and_no_more(bus):
 
 async def test_a_bus_and_a_service_of_one_name_are_two(bus):
     box, _ = outbox_on(bus)
-    box.put(Verdict("x", State.DOWN, Told.ALERT, 1.0, of=Of.BUS))
+    box.put(Verdict("x", State.DOWN, Publication.ALERT, 1.0, subject=Subject.BUS))
     box.put(down("x"))
     await box._offer(UNFENCED)
     assert await logged(bus) == [("bus_miss", "x"), ("heartbeat_miss", "x")]
@@ -107,7 +107,7 @@ async def test_what_was_told_already_is_not_told_again(bus, before):
 
 async def test_what_is_forgotten_in_silence_leaves_the_log_alone(bus):
     box, _ = outbox_on(bus)
-    for verdict in (up(told=Told.QUIETLY), gone(told=Told.FORGOTTEN)):
+    for verdict in (up(publication=Publication.LOG), gone(publication=Publication.NONE)):
         box.put(verdict)
     await box._offer(UNFENCED)
     assert await logged(bus) == [("heartbeat_ok", "a")]

@@ -9,7 +9,7 @@ import pytest
 
 from marketswarm.bus import Bus
 from marketswarm.bus.scripts import all_scripts
-from marketswarm.detector import Of, State, Told, Verdict
+from marketswarm.detector import Publication, State, Subject, Verdict
 from marketswarm.monitor import Notices
 from marketswarm.seeding.functions import load_functions
 from support.rig import Server, TcpProxy
@@ -24,7 +24,7 @@ FILL = "for n = 1, ARGV[1] do redis.call('XADD', KEYS[1], '*', 'event', '{}') en
 
 def verdict(svc: str, state: State, ts: float) -> Verdict:
     return Verdict(
-        svc, state, Told.ALERT, ts, timeout_sec=30.0, reason="silent" if state is State.DOWN else None
+        svc, state, Publication.ALERT, ts, timeout_sec=30.0, reason="silent" if state is State.DOWN else None
     )
 
 
@@ -135,13 +135,15 @@ async def test_a_service_may_be_called_as_a_bus_is(server):
     server.cmd("SET", "health:market-redis", "of the service")
     async with telling(server.url) as (box, told):
         for state in (State.DOWN, State.UP):
-            box.put(Verdict("market-redis", state, Told.ALERT, 1.0, of=Of.BUS, reason="refused"))
+            box.put(
+                Verdict("market-redis", state, Publication.ALERT, 1.0, subject=Subject.BUS, reason="refused")
+            )
         await auntil(lambda: len(told) == 2)
     assert server.cmd("GET", "health:market-redis") == "of the service"
 
 
 def of_bus(state: State, ts: float) -> Verdict:
-    return dataclasses.replace(verdict("market-redis", state, ts), of=Of.BUS, reason=None)
+    return dataclasses.replace(verdict("market-redis", state, ts), subject=Subject.BUS, reason=None)
 
 
 CJSON = ["decode_max_depth(1)", "encode_max_depth(1)", "encode_sparse_array(true, 1, 1)"]

@@ -5,7 +5,7 @@ import asyncio
 import orjson
 import pytest
 
-from marketswarm.detector import State, Told, Verdict
+from marketswarm.detector import Publication, State, Verdict
 from marketswarm.monitor import Fence, Notices
 from marketswarm.testing import MemoryBus
 from support.simulation.outboxes import Held, outbox
@@ -16,11 +16,11 @@ MINE, OTHER = Fence("mine", 3), Fence("other", 4)
 
 
 def verdict(state: State, ts: float, svc: str = "a", **more) -> Verdict:
-    return Verdict(svc, state, Told.ALERT, ts, timeout_sec=30.0, **more)
+    return Verdict(svc, state, Publication.ALERT, ts, timeout_sec=30.0, **more)
 
 
 def gap(ts: float, mark: str = "heartbeat_gap.a.1") -> Verdict:
-    return verdict(State.UP, ts, gap_sec=60.0, restarted=True, mark=mark, since=ts - 90)
+    return verdict(State.UP, ts, gap_sec=60.0, restarted=True, event_id=mark, since=ts - 90)
 
 
 @pytest.fixture

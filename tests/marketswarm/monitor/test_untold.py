@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from marketswarm.detector import Of, State, Told, Verdict
+from marketswarm.detector import Publication, State, Subject, Verdict
 from marketswarm.monitor.untold import SURE_SEC, Pending, is_its_own, untold
 from support.simulation.manual_detector import stored
 
@@ -12,10 +12,10 @@ NEVER = float("-inf")
 DOWN, UP, GONE = State.DOWN, State.UP, State.UNWATCHED
 
 
-def pending(*states: State, of: Of = Of.SERVICE) -> list[Pending]:
+def pending(*states: State, subject: Subject = Subject.SERVICE) -> list[Pending]:
     """Verdicts a second apart, from 100 s on; they were not told in the same instant elsewhere."""
     return [
-        Pending(Verdict("a", state, Told.ALERT, 1000.0 + n, of=of), 100.0 + n)
+        Pending(Verdict("a", state, Publication.ALERT, 1000.0 + n, subject=subject), 100.0 + n)
         for n, state in enumerate(states)
     ]
 
@@ -71,19 +71,19 @@ def test_a_state_that_the_leader_does_not_see_yet_is_kept_however_long_it_lives(
 
 
 def test_a_bus_of_which_nothing_is_stored_counts_as_up():
-    assert untold(pending(UP, of=Of.BUS), None, before=None, leader_seen=NEVER) == []
-    assert left(untold(pending(DOWN, of=Of.BUS), None, before=None, leader_seen=NEVER)) == [DOWN]
+    assert untold(pending(UP, subject=Subject.BUS), None, before=None, leader_seen=NEVER) == []
+    assert left(untold(pending(DOWN, subject=Subject.BUS), None, before=None, leader_seen=NEVER)) == [DOWN]
 
 
 def test_a_loss_of_which_a_bus_stored_nothing_was_told_to_nobody_there_though_it_is_over():
-    both = pending(DOWN, UP, of=Of.BUS)
+    both = pending(DOWN, UP, subject=Subject.BUS)
     assert left(untold(both, None, before=None, leader_seen=NEVER)) == [DOWN, UP]
     assert left(untold(pending(DOWN, UP), None, before=None, leader_seen=NEVER)) == [DOWN, UP]
     assert untold(pending(DOWN, GONE), None, before=None, leader_seen=NEVER) == []
 
 
 def own(*states: State) -> list[Pending]:
-    return [replace(one, its_own=one.verdict.state is DOWN) for one in pending(*states, of=Of.BUS)]
+    return [replace(one, its_own=one.verdict.state is DOWN) for one in pending(*states, subject=Subject.BUS)]
 
 
 def test_the_loss_of_a_bus_that_the_leader_heard_meanwhile_is_nobodys_once_it_is_over():
@@ -94,29 +94,31 @@ def test_the_loss_of_a_bus_that_the_leader_heard_meanwhile_is_nobodys_once_it_is
         assert untold(own(DOWN, UP, DOWN, UP), held, before=before, leader_seen=NEVER) == []
     # while it lasts, whoever is left to lead hears nothing there; and one of two was a loss to all
     assert left(untold(own(DOWN), entry, before=990.0, leader_seen=NEVER)) == [DOWN]
-    both = [*own(DOWN, UP), *(replace(one, at=one.at + 10) for one in pending(DOWN, UP, of=Of.BUS))]
+    both = [*own(DOWN, UP), *(replace(one, at=one.at + 10) for one in pending(DOWN, UP, subject=Subject.BUS))]
     assert left(untold(both, entry, before=990.0, leader_seen=NEVER)) == [DOWN, UP, DOWN, UP]
 
 
 @pytest.mark.parametrize(
     ("state", "of", "hears", "its_own"),
     [
-        (DOWN, Of.BUS, 95.1, True),
-        (DOWN, Of.BUS, 94.9, False),  # it may have gone right after that
-        (DOWN, Of.BUS, NEVER, False),
-        (UP, Of.BUS, 99.0, False),
-        (DOWN, Of.SERVICE, 99.0, False),
+        (DOWN, Subject.BUS, 95.1, True),
+        (DOWN, Subject.BUS, 94.9, False),  # it may have gone right after that
+        (DOWN, Subject.BUS, NEVER, False),
+        (UP, Subject.BUS, 99.0, False),
+        (DOWN, Subject.SERVICE, 99.0, False),
     ],
 )
 def test_it_is_the_way_that_is_lost_if_the_leader_heard_the_bus_within_half_the_timeout(
     state, of, hears, its_own
 ):
-    verdict = Verdict("a", state, Told.ALERT, 1000.0, of=of, timeout_sec=10.0)
+    verdict = Verdict("a", state, Publication.ALERT, 1000.0, subject=of, timeout_sec=10.0)
     assert is_its_own(verdict, hears, 100.0) is its_own
 
 
 def gap(since: float | None = 995.0) -> Pending:
-    verdict = Verdict("a", UP, Told.ALERT, 1000.0, gap_sec=60.0, restarted=True, mark="gap.a.1", since=since)
+    verdict = Verdict(
+        "a", UP, Publication.ALERT, 1000.0, gap_sec=60.0, restarted=True, event_id="gap.a.1", since=since
+    )
     return Pending(verdict, 100.0)
 
 
@@ -137,7 +139,7 @@ def test_a_gap_is_told_only_if_nobody_else_listened(entry, seen, kept):
 
 
 def test_a_gap_and_what_follows_it_stay_in_order():
-    later = Pending(Verdict("a", DOWN, Told.ALERT, 1030.0), 130.0)
+    later = Pending(Verdict("a", DOWN, Publication.ALERT, 1030.0), 130.0)
     entry = stored(verdict="up", ts=990.0)
     found = untold([gap(), later], entry, before=990.0, leader_seen=NEVER)
     assert [one.at for one in found] == [100.0, 130.0]

@@ -1,4 +1,4 @@
-"""Beats taken at sight against a parse of every payload: `Liveness` and `naive_detector.py` side by side.
+"""Beats taken at sight against a parse of every payload: `Detector` and `naive_detector.py` side by side.
 
 A case is one payload. The bytes steer a scene: how much time passes, who sends, and whether it is the next
 beat of the process, an old one again, one of another process, or one with a few bytes of the case's own in
@@ -13,8 +13,8 @@ counts as new.
 from collections.abc import Hashable
 
 from marketswarm.beat import Beat, make, parse
-from marketswarm.detector import Liveness, Moment, recall
-from marketswarm.detector.record import BOOTS_KEPT
+from marketswarm.detector import Detector, Moment, restore_services
+from marketswarm.detector.service import BOOTS_KEPT
 from marketswarm.truth import Watch
 from support.fuzz.mutation import Target
 from support.simulation.naive_detector import Line, Naive
@@ -82,15 +82,15 @@ class Scene:
     def __init__(self) -> None:
         self.now = self.looked_at = 1000.0
         self.number = 0
-        self.life = Liveness(self.moment)
+        self.detector = Detector(self.moment)
         self.naive = Naive(self.now)
-        self.life.rewatch(WATCHES, {BUS: 10.0}, self.moment)
+        self.detector.set_roster(WATCHES, {BUS: 10.0}, self.moment)
         self.naive.rewatch(WATCHES, [BUS], self.now)
-        self.clock = self.life.buses[BUS].clock
+        self.clock = self.detector.buses[BUS].clock
         self.clock.opened()
         self.naive.clocks[BUS].opened()
         self.canary()
-        list(recall(self.life, {}, {}, self.moment))
+        list(restore_services(self.detector, {}, {}, self.moment))
         self.naive.recall({}, {}, self.now)
         self.senders = {watch.svc: Sender(watch.svc) for watch in WATCHES}
         self.duped: set[str] = set()  # a payload was taken at sight that is none, and was not parsed yet
@@ -105,16 +105,16 @@ class Scene:
         self.clock.sent(self.number, self.now)
         self.naive.clocks[BUS].away[self.number] = self.now
         self.clock.accepted(self.moment)
-        self.life.canary(BUS, self.number, self.moment)
+        self.detector.hear_canary(BUS, self.number, self.moment)
         self.naive.clocks[BUS].heard(self.number, self.now)
 
     def publish(self, svc: str, raw: bytes) -> None:
-        record, line = self.life.records[svc], self.naive.lines[svc]
+        record, line = self.detector.services[svc], self.naive.lines[svc]
         before = line.last
         at_sight, is_life = _at_sight(record, raw), _is_life(line, raw)
         if not at_sight:
             self.settle(svc)  # it is parsed, and what was taken at sight before it
-        hearing = self.life.hear(BUS, [(b"message", f"{svc}:heartbeat".encode(), raw)], self.moment)
+        hearing = self.detector.hear(BUS, [(b"message", f"{svc}:heartbeat".encode(), raw)], self.moment)
         came_up = self.naive.hear(BUS, [(f"{svc}:heartbeat", raw)], self.now)
         ours = [verdict.svc for verdict in hearing.verdicts if verdict.gap_sec is None]
         assert ours == came_up, (ours, came_up)
@@ -124,10 +124,10 @@ class Scene:
 
     def settle(self, svc: str) -> None:
         """Holds the two against each other, once nothing of a service is unparsed."""
-        record, line = self.life.records[svc], self.naive.lines[svc]
-        sure = record.vet()
+        record, line = self.detector.services[svc], self.naive.lines[svc]
+        sure = record.confirm()
         assert sure or svc in self.duped, f"{svc}: {record.payload!r} is no beat"
-        ours = None if record.last is None else record.last.at
+        ours = None if record.last_beat is None else record.last_beat.at
         if svc not in self.duped:
             assert ours == line.last, f"{svc}: {ours} is not {line.last}"
             assert record.stopped == line.stopped
@@ -143,11 +143,11 @@ class Scene:
         self.looked_at = self.now
         self.canary()
         if closely:
-            for svc in self.life.records:
+            for svc in self.detector.services:
                 self.settle(svc)
-        suspects = {suspect.svc for suspect in self.life.tick(self.moment).suspects}
-        for svc, record in self.life.records.items():
-            if record.payload is record.vetted:
+        suspects = {suspect.svc for suspect in self.detector.tick(self.moment).suspects}
+        for svc, record in self.detector.services.items():
+            if record.payload is record.parsed_payload:
                 self.settle(svc)
         due = self.naive.sweep(self.now)
         for svc in suspects ^ due:
@@ -155,14 +155,18 @@ class Scene:
             assert self.naive.near(svc) or (svc in due and svc in self.duped), (suspects, due)
             self.naive.lines[svc].asked = svc in suspects
         for svc in suspects:
-            verdict = self.life.witness(svc, None, self.moment)
+            verdict = self.detector.judge_suspect(svc, None, self.moment)
             assert verdict is not None
             assert self.naive.witness(svc, None, self.now) == "down"
             self.seen.add((svc, "down"))
 
 
 def _at_sight(record, raw: bytes) -> bool:
-    known = raw.startswith(record.head) and raw.endswith(record.tail) and len(raw) == record.size
+    known = (
+        raw.startswith(record.expected_head)
+        and raw.endswith(record.expected_tail)
+        and len(raw) == record.expected_size
+    )
     return known and raw > record.payload
 
 
@@ -186,7 +190,7 @@ def examine_sight(raw: bytes) -> Hashable:
                 scene.look(closely=place & 6 == 6)
         sender = scene.senders[svc]
         scene.publish(svc, sender.payload(which & 15, place, bytes(what), WALL + scene.now))
-        if len(scene.life.records[svc].boots) >= BOOTS_KEPT:
+        if len(scene.detector.services[svc].boots) >= BOOTS_KEPT:
             break  # the naive one forgets no process
     for _ in range(12):
         scene.now += LOOK_SEC

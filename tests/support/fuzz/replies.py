@@ -18,7 +18,7 @@ from marketswarm.bus.listener import Listener, moment
 from marketswarm.bus.parser import BatchParser
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.session import Session, _Asked
-from marketswarm.detector import recall
+from marketswarm.detector import restore_services
 from marketswarm.monitor.hearing import Hearing
 from marketswarm.truth import Watch
 from support.fuzz.mutation import Target
@@ -75,9 +75,9 @@ def listener(bus: Bus) -> Listener:
     ear = Hearing(
         conclude=lambda _verdict: None, poke=lambda: None, joined=lambda _bus: None, ended=lambda: None
     )
-    ear.life.rewatch([Watch("a", BUS, "a:heartbeat", 1.0, 3.0)], {BUS: 10.0}, moment())
-    ear.life.buses[BUS].clock.opened()
-    list(recall(ear.life, {}, {}, moment()))
+    ear.detector.set_roster([Watch("a", BUS, "a:heartbeat", 1.0, 3.0)], {BUS: 10.0}, moment())
+    ear.detector.buses[BUS].clock.opened()
+    list(restore_services(ear.detector, {}, {}, moment()))
     found = Listener(bus, ear, listener="healer", boot="me")
     found.listen_to(frozenset({"a:heartbeat"}))
     return found
@@ -114,7 +114,7 @@ class Memory:
                 self._batch(session, ear)
             except BusError as error:
                 assert error.reason in REASONS, error  # noqa: PT017 - a target, no test
-                counts = ear._ear.life.counts
+                counts = ear._ear.detector.counts
                 return error.reason, min(counts.heard, 2), min(counts.malformed, 2), session.settled
         raise AssertionError("the session never ends")
 

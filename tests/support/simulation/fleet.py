@@ -14,7 +14,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from marketswarm.beat import parse
-from marketswarm.detector import Of, State, Told, Verdict, warm_up
+from marketswarm.detector import Publication, State, Subject, Verdict, warm_up
 from marketswarm.truth import Watch
 from support.simulation.healer import BUS_TIMEOUT_SEC, HOME, Canaries, Disk, Healer
 from support.simulation.world import WALL, Bus, Service
@@ -83,7 +83,7 @@ class Fleet:
             self._proven[svc] = now_proven
             if line.state == "down":
                 self.owed[svc] = 0.0  # what is told is owed no more
-        if remembered and not healer.life.held and self.buses[HOME].answers:
+        if remembered and not healer.detector.is_restoring and self.buses[HOME].answers:
             self.owed_saved = dict(self.owed)
         concluded, healer.concluded = healer.concluded, []
         for at, verdict in concluded:
@@ -96,7 +96,7 @@ class Fleet:
     def is_true(self, at: float, verdict: Verdict) -> None:
         if verdict.down_sec is not None and verdict.since is not None:
             assert abs(verdict.ts - verdict.since - verdict.down_sec) < 0.01
-        if verdict.of is Of.REACH:
+        if verdict.subject is Subject.REACH:
             heard = [each for name, each in self.healer.heard_at.items() if each < at]
             assert verdict.gap_sec >= BUS_TIMEOUT_SEC, f"nothing to speak of: {verdict}"
             assert not heard or at - max(heard) >= BUS_TIMEOUT_SEC - 1e-6, f"a bus was heard: {verdict}"
@@ -104,12 +104,16 @@ class Fleet:
             self.is_true_of_gap(verdict)
         if verdict.state is not State.DOWN:
             return
-        if verdict.of_bus and verdict.reason == "deaf" and verdict.late_sec >= 2 * BUS_TIMEOUT_SEC - 1e-6:
+        if (
+            verdict.is_about_bus
+            and verdict.reason == "deaf"
+            and verdict.late_sec >= 2 * BUS_TIMEOUT_SEC - 1e-6
+        ):
             proven = self.healer.proven[verdict.svc]
             begun = next(listened for then, listened in proven if then >= at - verdict.late_sec - 1e-6)
             assert proven[-1][1] - begun <= verdict.late_sec / 2, f"it was heard: {verdict}"
             return
-        if verdict.of_bus:
+        if verdict.is_about_bus:
             assert at - self.healer.heard_at[verdict.svc] >= BUS_TIMEOUT_SEC - 1e-6
             return
         service, watch = self.services[verdict.svc], self.watched[verdict.svc]
@@ -149,7 +153,7 @@ class Fleet:
                 self._mute_at[name] = self.t
         for svc, line in self.healer.naive.lines.items():
             watch = line.watch
-            # nothing is concluded before the recall, nor without a word of the witness, who takes his time
+            # nothing is concluded before the restore, nor without a word of the witness, who takes his time
             if self.t - max(self.healer.recalled_at, self._mute_at.get(watch.bus, 0.0)) < 1.5:
                 continue
             most = watch.timeout_sec + warm_up(watch.interval_sec, watch.timeout_sec) + SLACK_SEC
@@ -160,14 +164,14 @@ class Fleet:
         """What tell.lua does."""
         outbox, self.healer.outbox = self.healer.outbox, []
         for verdict in outbox:
-            if verdict.of is Of.REACH:
+            if verdict.subject is Subject.REACH:
                 continue
-            field = f"bus:{verdict.svc}" if verdict.of_bus else verdict.svc
+            field = f"bus:{verdict.svc}" if verdict.is_about_bus else verdict.svc
             stored = self.disk.roster.get(field, {}).get("verdict")
             if verdict.gap_sec is not None:
                 self.tell_of_gap(verdict)
                 continue
-            if (stored or ("up" if verdict.of_bus else "unknown")) == verdict.state:
+            if (stored or ("up" if verdict.is_about_bus else "unknown")) == verdict.state:
                 continue
             if verdict.state is State.UNWATCHED:
                 self.disk.roster.pop(field, None)
@@ -175,11 +179,11 @@ class Fleet:
                 entry = {"verdict": str(verdict.state), "since": verdict.since, "ts": verdict.ts}
                 entry |= {"boot": verdict.boot, "i": verdict.i, "reason": verdict.reason}
                 self.disk.roster[field] = {key: value for key, value in entry.items() if value is not None}
-            if verdict.told is Told.ALERT:
+            if verdict.publication is Publication.ALERT:
                 told = [
                     each
                     for _, each in self.ledger
-                    if (each.svc, each.of_bus) == (verdict.svc, verdict.of_bus)
+                    if (each.svc, each.is_about_bus) == (verdict.svc, verdict.is_about_bus)
                 ]
                 open_miss = bool(told) and told[-1].state is State.DOWN
                 assert open_miss is (verdict.state is not State.DOWN), f"out of turn: {told[-1:]}, {verdict}"
@@ -188,12 +192,12 @@ class Fleet:
     def tell_of_gap(self, verdict: Verdict) -> None:
         entry = self.disk.roster[verdict.svc]
         assert entry["verdict"] == "up", f"a word on who is down: {verdict}"
-        if entry.get("mark") != verdict.mark:
-            assert verdict.mark not in self.gaps, f"told twice: {verdict}"
-            self.gaps[verdict.mark] = verdict
+        if entry.get("mark") != verdict.event_id:
+            assert verdict.event_id not in self.gaps, f"told twice: {verdict}"
+            self.gaps[verdict.event_id] = verdict
             told = sum(each.svc == verdict.svc and each.restarted for each in self.gaps.values())
             assert told < self.services[verdict.svc].boot, f"more restarts than there were: {verdict}"
-            self.disk.roster[verdict.svc] = {**entry, "mark": verdict.mark}
+            self.disk.roster[verdict.svc] = {**entry, "mark": verdict.event_id}
 
     # -- what is done to it
 

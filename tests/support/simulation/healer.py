@@ -1,6 +1,6 @@
 """The listener of `world.py`: everything that `vigil` and `listen` do, in simulated time.
 
-Each thing that `Liveness` is told goes to the oracle too, and what follows must be the same.
+Each thing that `Detector` is told goes to the oracle too, and what follows must be the same.
 """
 
 from dataclasses import dataclass
@@ -10,13 +10,14 @@ from marketswarm.bus.listener import DEAF_AFTER_SEC, URGED_PAUSE_SEC
 from marketswarm.detector import (
     CANARY_EVERY_SEC,
     OVERDUE_SEC,
-    Acquitted,
-    Liveness,
+    Detector,
     Moment,
+    RestartObserver,
     State,
+    UnheardBeat,
     Verdict,
-    recall,
-    recall_bus,
+    restore_lost_bus,
+    restore_services,
 )
 from marketswarm.monitor.noted import read_note, write_note
 from marketswarm.monitor.remember import Silence, remembered
@@ -56,7 +57,8 @@ class Healer:
 
     def __init__(self, buses: dict[str, Bus], disk: Disk, watches: list[Watch], now: float) -> None:
         self.buses, self.disk, self.watches = buses, disk, watches
-        self.life = Liveness(Moment(now, WALL + now))
+        self.detector = Detector(Moment(now, WALL + now))
+        self.restarts = RestartObserver(self.detector)
         self.naive = Naive(now)
         self.canaries = {name: Canaries(now) for name in buses}
         self.open_at = dict.fromkeys(buses, now + 0.01)
@@ -121,12 +123,12 @@ class Healer:
             self.lost(name, "refused")
             return
         bus.session = Session({CANARY} | {w.channel for w in self.watches if w.bus == name})
-        self.life.buses[name].clock.opened()
+        self.detector.buses[name].clock.opened()
         self.naive.clocks[name].opened()
 
     def lost(self, name: str, reason: str) -> None:
         self.buses[name].session = None
-        self.life.buses[name].clock.lost(reason)
+        self.detector.buses[name].clock.lost(reason)
         self.naive.clocks[name].lost()
 
     def deliver(self, name: str) -> None:
@@ -134,7 +136,7 @@ class Healer:
         at_hand = [each for each in session.flight if each[0] <= self.now]
         session.flight = session.flight[len(at_hand) :]
         messages = [(b"message", channel.encode(), payload) for _, channel, payload in at_hand]
-        hearing = self.life.hear(name, messages, self.moment)
+        hearing = self.detector.hear(name, messages, self.moment)
         came_up = self.naive.hear(name, [(channel, payload) for _, channel, payload in at_hand], self.now)
         assert [verdict.svc for verdict in hearing.verdicts] == came_up
         self.conclude(*hearing.verdicts)
@@ -142,15 +144,15 @@ class Healer:
             if channel == CANARY.encode():
                 known = int(payload) in self.naive.clocks[name].away
                 self.heard_at[name] = self.now if known else self.heard_at[name]
-                self.conclude(*self.life.canary(name, int(payload), self.moment))
+                self.conclude(*self.detector.hear_canary(name, int(payload), self.moment))
                 self.naive.clocks[name].heard(int(payload), self.now)
         self.agree_on_clocks()
-        if self.life.buses[name].waiting:
+        if self.detector.buses[name].awaiting_canary:
             self.tick_at = self.now
 
     def agree_on_clocks(self) -> None:
         for name, naive in self.naive.clocks.items():
-            clock = self.life.buses[name].clock
+            clock = self.detector.buses[name].clock
             ours = (clock.proven, clock.gap_end, clock.running(self.now), clock.listening)
             theirs = (naive.proven, naive.gap_end, naive.running(self.now), naive.until is not None)
             assert all(abs(a - b) < 1e-6 for a, b in zip(ours, theirs, strict=True)), (name, ours, theirs)
@@ -158,7 +160,7 @@ class Healer:
     def canary(self, name: str) -> None:
         canary, bus = self.canaries[name], self.buses[name]
         if canary.answer_at is not None:
-            clock = self.life.buses[name].clock
+            clock = self.detector.buses[name].clock
             if canary.refusal is None:
                 clock.accepted(self.moment)
             else:
@@ -172,7 +174,7 @@ class Healer:
             return
         canary.number += 1
         canary.started = self.now
-        self.life.buses[name].clock.sent(canary.number, self.now)
+        self.detector.buses[name].clock.sent(canary.number, self.now)
         self.naive.clocks[name].away[canary.number] = self.now
         payload = str(canary.number).encode()
         answers = bus.answers
@@ -185,7 +187,7 @@ class Healer:
     # -- judging
 
     def look(self) -> None:
-        tick = self.life.tick(self.moment)
+        tick = self.detector.tick(self.moment)
         naive = self.naive.sweep(self.now)
         self.agree_on_clocks()
         suspects = {suspect.svc for suspect in tick.suspects}
@@ -196,10 +198,10 @@ class Healer:
         self.conclude(*tick.verdicts)
         for suspect in tick.suspects:
             self.asked.append((self.now + self.ask_sec, suspect.bus, suspect.svc))
-        for name in tick.urge:
+        for name in tick.canaries_wanted:
             canary = self.canaries[name]
             canary.next_at = min(canary.next_at, max(self.now, canary.started + URGED_PAUSE_SEC))
-        self.sleeps_past_nothing(tick.wake_in, set(tick.urge))
+        self.sleeps_past_nothing(tick.wake_in, set(tick.canaries_wanted))
         for name, clock in self.naive.clocks.items():
             self.proven[name].append((self.now, clock.proven))
         self.tick_at = self.now + max(tick.wake_in, 1e-6)
@@ -216,23 +218,23 @@ class Healer:
     def ask_witness(self) -> None:
         _, name, svc = self.asked.pop(0)
         if not self.buses[name].answers:
-            self.life.unasked(svc)
+            self.detector.retry_suspect(svc)
             if svc in self.naive.lines:
                 self.naive.lines[svc].asked = False
             return
-        record = self.life.records.get(svc)
+        record = self.detector.services.get(svc)
         word = self.buses[name].word_of(record.watch, self.now) if record is not None else None
         line = self.naive.lines.get(svc)
         heard = line is not None and word is not None and line.boots.get(word.beat.boot, -1) >= word.beat.i
-        found = self.life.witness(svc, word, self.moment)
-        assert not (heard and isinstance(found, Acquitted)), f"what was heard is no news: {word}"
+        found = self.detector.judge_suspect(svc, word, self.moment)
+        assert not (heard and isinstance(found, UnheardBeat)), f"what was heard is no news: {word}"
         theirs = self.naive.witness(svc, word, self.now)
-        ours = "unheard" if isinstance(found, Acquitted) else found and str(found.state)
+        ours = "unheard" if isinstance(found, UnheardBeat) else found and str(found.state)
         assert ours == theirs or self.naive.near(svc)
         if ours != theirs:
             line = self.naive.lines[svc]
-            line.state = "down" if ours == "down" else str(self.life.records[svc].state)
-        if isinstance(found, Acquitted):
+            line.state = "down" if ours == "down" else str(self.detector.services[svc].state)
+        if isinstance(found, UnheardBeat):
             self.acquitted += 1
             self.lost(name, "deaf")
             self.open_at[name] = self.now + 0.05
@@ -249,7 +251,9 @@ class Healer:
 
     def rewatch(self, watches: list[Watch], now: float) -> None:
         self.now, self.watches = now, watches
-        self.conclude(*self.life.rewatch(watches, dict.fromkeys(self.buses, BUS_TIMEOUT_SEC), self.moment))
+        self.conclude(
+            *self.detector.set_roster(watches, dict.fromkeys(self.buses, BUS_TIMEOUT_SEC), self.moment)
+        )
         self.naive.rewatch(watches, self.buses, now)
         for name, bus in self.buses.items():
             if bus.session is not None:
@@ -257,26 +261,26 @@ class Healer:
         self.tick_at = now
 
     def remember(self) -> None:
-        self.memory_at = self.now + (0.5 if self.life.held else 1.0)
+        self.memory_at = self.now + (0.5 if self.detector.is_restoring else 1.0)
         if not self.buses[HOME].answers:
             return
-        if self.life.held:
+        if self.detector.is_restoring:
             self.recall()
             self.memory_at = self.now
             return
-        self.unsaved |= self.life.dirty
-        self.life.dirty = {}
-        for name, bus in self.life.buses.items():
+        self.unsaved |= self.detector.unsaved_silences
+        self.detector.unsaved_silences = {}
+        for name, bus in self.detector.buses.items():
             self.disk.clocks[name] = round(bus.clock.proven, 3), WALL + self.now
         for svc, record in self.unsaved.items():
             self.disk.silences.pop(svc, None)
-            if record is not None and record.last is None:
-                self.disk.silences[svc] = Silence(round(record.enter, 3), 0.0, False, record.bus.name)
+            if record is not None and record.last_beat is None:
+                self.disk.silences[svc] = Silence(round(record.watched_since, 3), 0.0, False, record.bus.name)
             elif record is not None:
-                last = record.last
+                last = record.last_beat
                 self.disk.silences[svc] = Silence(round(last.at, 3), last.wall, True, record.bus.name)
         self.unsaved = {}
-        for svc, noted in self.life.notes.take(self.now).items():
+        for svc, noted in self.restarts.take_unsaved(self.now).items():
             if noted is None:
                 self.disk.notes.pop(svc, None)
             else:
@@ -291,7 +295,7 @@ class Healer:
         notes = {svc: read_note(raw) for svc, raw in self.disk.notes.items()}
         roster = {field: stored(**entry) for field, entry in self.disk.roster.items()}
         known = dict(remembered(roster, self.disk.silences, self.disk.clocks, bus_of, notes))
-        found = recall(self.life, known, words, self.moment)
+        found = restore_services(self.detector, known, words, self.moment)
         verdicts = [verdict for verdict in found if verdict is not None]
         self.recalled_at = self.now
         came_up = self.naive.recall(known, words, self.now)
@@ -300,23 +304,25 @@ class Healer:
         for field, entry in self.disk.roster.items():
             if field.startswith("bus:") and entry["verdict"] == "down":
                 since, deaf = entry.get("since"), entry.get("reason") == "deaf"
-                self.conclude(recall_bus(self.life, field[4:], since, self.moment, deaf=deaf))
-        self.life.dirty |= {svc: None for svc in self.disk.silences if svc not in self.life.records}
-        for svc in notes.keys() - self.life.records.keys():
-            self.life.notes.urge(svc)
+                self.conclude(restore_lost_bus(self.detector, field[4:], since, self.moment, as_deaf=deaf))
+        self.detector.unsaved_silences |= {
+            svc: None for svc in self.disk.silences if svc not in self.detector.services
+        }
+        for svc in notes.keys() - self.detector.services.keys():
+            self.restarts.save_soon(svc)
 
     # -- what holds at any moment
 
     def everyone_is_filed_once(self) -> None:
-        for name, bus in self.life.buses.items():
+        for name, bus in self.detector.buses.items():
             wheel = bus.wheel
             filed = [id(item) for items in wheel._slots.values() for item in items]
             filed += [id(item) for _, _, item in wheel._near]
             assert len(filed) == len(set(filed)), f"two entries for one record on {name}"
-            waiting = {id(record) for record in bus.waiting}
-            for record in self.life.records.values():
+            waiting = {id(record) for record in bus.awaiting_canary}
+            for record in self.detector.services.values():
                 if record.bus is not bus:
                     continue
-                assert record.filed == (id(record) in filed)
-                watched = id(record) in filed or id(record) in waiting or record.asked
+                assert record.is_on_wheel == (id(record) in filed)
+                watched = id(record) in filed or id(record) in waiting or record.is_suspect
                 assert watched or record.state is State.DOWN, f"{record.watch.svc} is overlooked"

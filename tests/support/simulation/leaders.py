@@ -26,7 +26,7 @@ import pytest
 import marketswarm.bus.listener
 from healer.leading import Leading
 from marketswarm.beat import make, parse
-from marketswarm.detector import Moment, Of, State, Verdict, warm_up
+from marketswarm.detector import Moment, State, Subject, Verdict, warm_up
 from marketswarm.monitor import Notices, Vigil, health
 from marketswarm.monitor.remember import field_of
 from marketswarm.truth import Watch
@@ -122,19 +122,19 @@ class Process:
             await self.leading.give_back()
 
     def _eavesdrop(self) -> None:
-        ear, life = self.vigil.ear, self.vigil.life
+        ear, detector = self.vigil.ear, self.vigil.detector
         heard, canary_heard = ear.heard, ear.canary_heard
 
         def hears(bus: str, messages: Any, now: Moment) -> Any:
             messages = list(messages)
             for _, channel, payload in messages:
                 svc = channel.decode().removesuffix(":heartbeat")
-                if svc in life.records and self.fleet.is_new(svc, payload):
+                if svc in detector.services and self.fleet.is_new(svc, payload):
                     self.heard_at[svc] = self.fleet.t
             return heard(bus, messages, now)
 
         def hears_canary(bus: str, number: int, now: Moment) -> None:
-            clock = life.buses[bus].clock
+            clock = detector.buses[bus].clock
             before = clock.listening
             canary_heard(bus, number, now)
             if clock.listening and not before:
@@ -322,7 +322,7 @@ class Fleet:
 
     def lie_of(self, process: Process, verdict: Verdict) -> str | None:
         """What is false of a miss, as it is concluded; None if it is true."""
-        if verdict.of is not Of.SERVICE or verdict.state is not State.DOWN:
+        if verdict.subject is not Subject.SERVICE or verdict.state is not State.DOWN:
             return None
         watch, svc = self.watches[verdict.svc], verdict.svc
         timeout, warm = watch.timeout_sec, warm_up(watch.interval_sec, watch.timeout_sec)
@@ -457,10 +457,10 @@ class Fleet:
         for each in self.healers.values():
             for bus, post in each.vigil._posts.items():
                 assert len(post.outbox) == 0, f"{each.boot} has {len(post.outbox)} untold on {bus}"
-            life = each.vigil.life
-            states = {svc: str(record.state) for svc, record in life.records.items()}
+            detector = each.vigil.detector
+            states = {svc: str(record.state) for svc, record in detector.services.items()}
             assert states == {svc: roster[svc] for svc in states}, f"{each.boot} believes {states}: {roster}"
-            assert all(bus.state is State.UP for bus in life.buses.values())
+            assert all(bus.state is State.UP for bus in detector.buses.values())
 
     # -- what is done to it
 
@@ -566,8 +566,8 @@ class Fleet:
         payload = sent[-1 - back % len(sent)]
         beat = parse(payload, svc)
         for each in self.healers.values():
-            record = each.vigil.life.records[svc]
-            if each.vigil.life.held or record.boots.get(beat.boot, -1) < beat.i:
+            record = each.vigil.detector.services[svc]
+            if each.vigil.detector.is_restoring or record.highest_i.get(beat.boot, -1) < beat.i:
                 return
         bus = self.buses[self.watches[svc].bus]
         bus.take(lambda at: bus.publish(self.watches[svc].channel, payload, at), self.t)

@@ -1,4 +1,4 @@
-"""Liveness driven by hand: a clock that only tests move, buses that do what tests say.
+"""Detector driven by hand: a clock that only tests move, buses that do what tests say.
 
 `Hand` is what `vigil` is in life: it sends canaries, looks at the clocks when they are due, asks the second
 witness, and keeps what was concluded in `verdicts`. Canaries come back at once unless a bus is made `deaf`.
@@ -14,13 +14,14 @@ from marketswarm.beat import Beat, Malformed, make, parse
 from marketswarm.detector import (
     CANARY_EVERY_SEC,
     OVERDUE_SEC,
-    Acquitted,
-    Liveness,
+    Detector,
+    LastBeat,
     Moment,
-    Remembered,
-    Testimony,
+    RestartObserver,
+    SavedService,
+    UnheardBeat,
     Verdict,
-    recall,
+    restore_services,
 )
 from marketswarm.monitor.remember import Entry, read_entry
 from marketswarm.truth import Watch
@@ -34,8 +35,8 @@ def watch(svc: str = "a", interval: float = 10.0, timeout: float = 30.0, bus: st
     return Watch(svc, bus, f"{svc}:heartbeat", interval, timeout)
 
 
-def says(age: float | None, **beat: Any) -> Testimony:
-    return Testimony(Beat(**{"svc": "a", "i": 1, "ts": 0.0, **beat}), age)
+def says(age: float | None, **beat: Any) -> LastBeat:
+    return LastBeat(Beat(**{"svc": "a", "i": 1, "ts": 0.0, **beat}), age)
 
 
 def stored(**found: Any) -> Entry:
@@ -46,11 +47,11 @@ def stored(**found: Any) -> Entry:
 
 
 @dataclass
-class Heard:
-    """What left `Liveness`, and when by the monotonic clock, counted from the beginning."""
+class Left:
+    """What left `Detector`, and when by the monotonic clock, counted from the beginning."""
 
     at: float
-    verdict: Verdict | Acquitted
+    verdict: Verdict | UnheardBeat
 
 
 class Hand:
@@ -60,8 +61,8 @@ class Hand:
         self,
         *watches: Watch,
         buses: Mapping[str, float] | None = None,
-        known: Mapping[str, Remembered] | None = None,
-        beats: Mapping[str, Testimony] | None = None,
+        known: Mapping[str, SavedService] | None = None,
+        beats: Mapping[str, LastBeat] | None = None,
         held: bool = False,
         start: float = 1000.0,
         wall: float = WALL,
@@ -69,8 +70,11 @@ class Hand:
         self._start, self._wall = start, wall
         self.elapsed = 0.0
         self.malformed: list[tuple[str, Malformed]] = []
-        self.life = Liveness(self.now, on_malformed=lambda svc, found: self.malformed.append((svc, found)))
-        self.told: list[Heard] = []
+        self.detector = Detector(
+            self.now, on_malformed=lambda svc, found: self.malformed.append((svc, found))
+        )
+        self.restarts = RestartObserver(self.detector)
+        self.told: list[Left] = []
         self._beats = {svc: (0.0, word) for svc, word in (beats or {}).items()}
         self.deaf: set[str] = set()  # they take canaries and bring none back
         self.swallowed: set[str] = set()  # they do not answer at all
@@ -80,7 +84,7 @@ class Hand:
         self._next_canary = 0.0
         self._i: dict[str, int] = {}
         self.rewatch(*watches, buses=buses)
-        for bus in self.life.buses.values():
+        for bus in self.detector.buses.values():
             bus.clock.opened()
         self.canaries()
         if not held:
@@ -96,7 +100,7 @@ class Hand:
         self._wall += by
 
     def clock(self, bus: str = "bus"):
-        return self.life.buses[bus].clock
+        return self.detector.buses[bus].clock
 
     # -- what was concluded
 
@@ -112,19 +116,21 @@ class Hand:
             for each in self.told
         ]
 
-    def _tell(self, found: Iterable[Verdict | Acquitted | None]) -> None:
-        self.told += [Heard(self.elapsed, verdict) for verdict in found if verdict is not None]
+    def _tell(self, found: Iterable[Verdict | UnheardBeat | None]) -> None:
+        self.told += [Left(self.elapsed, verdict) for verdict in found if verdict is not None]
 
     # -- what happens
 
-    def recall(self, known: Mapping[str, Remembered]) -> None:
+    def recall(self, known: Mapping[str, SavedService]) -> None:
         words = {svc: word for svc in self._beats if (word := self.word_of(svc)) is not None}
-        self._tell([found for found in recall(self.life, known, words, self.now) if found is not None])
+        self._tell(
+            [found for found in restore_services(self.detector, known, words, self.now) if found is not None]
+        )
 
     def rewatch(self, *watches: Watch, buses: Mapping[str, float] | None = None) -> None:
         # beside them one that is always there: who hears no bus at all blames none
         names = buses or {"bus": 10.0, **{watch.bus: 10.0 for watch in watches}, "spare": 10.0}
-        self._tell(self.life.rewatch(watches, names, self.now))
+        self._tell(self.detector.set_roster(watches, names, self.now))
 
     def beat(self, svc: str = "a", *, bus: str = "bus", raw: bytes | None = None, **more: Any) -> None:
         """A beat is heard; `i` counts by itself."""
@@ -132,18 +138,18 @@ class Hand:
         self._i[svc, boot] = more.pop("i", self._i.get((svc, boot), 0) + 1)
         payload = raw if raw is not None else make(svc, self._i[svc, boot], self.now.wall, **more)
         message = [b"message", f"{svc}:heartbeat".encode(), payload]
-        self._tell(self.life.hear(bus, [message], self.now).verdicts)
+        self._tell(self.detector.hear(bus, [message], self.now).verdicts)
 
     def attest(self, svc: str, age: float | None, **beat: Any) -> None:
         """From now on `beat:<svc>` holds a beat of that age; it grows with time."""
         self._beats[svc] = self.elapsed, says(age, svc=svc, **beat)
 
-    def word_of(self, svc: str) -> Testimony | None:
+    def word_of(self, svc: str) -> LastBeat | None:
         """What the second witness says now."""
         at, word = self._beats.get(svc, (0.0, None))
         if word is None or word.age_sec is None:
             return word
-        return Testimony(word.beat, word.age_sec + self.elapsed - at)
+        return LastBeat(word.beat, word.age_sec + self.elapsed - at)
 
     def stall(self, sec: float) -> None:
         """The process does not run; then the next thing happens."""
@@ -152,17 +158,17 @@ class Hand:
     def lose(self, bus: str = "bus", reason: str = "refused") -> None:
         """The session ends; canaries are refused."""
         self.away.add(bus)
-        self.life.buses[bus].clock.lost(reason)
+        self.detector.buses[bus].clock.lost(reason)
 
     def find(self, bus: str = "bus") -> None:
         """A new session on a bus that was lost."""
         self.away.discard(bus)
-        self.life.buses[bus].clock.opened()
+        self.detector.buses[bus].clock.opened()
 
     def canaries(self) -> None:
         """Each bus's canary is sent, and comes back if it can."""
         self._number += 1
-        for name, bus in list(self.life.buses.items()):
+        for name, bus in list(self.detector.buses.items()):
             if name in self.swallowed:
                 self._swallow(name)
                 continue
@@ -172,12 +178,12 @@ class Hand:
             else:
                 bus.clock.accepted(self.now)
             if name not in self.away | self.deaf:
-                self._tell(self.life.canary(name, self._number, self.now))
+                self._tell(self.detector.hear_canary(name, self._number, self.now))
         self._next_canary = self.elapsed + CANARY_EVERY_SEC
 
     def _swallow(self, name: str) -> None:
         """The wire to a bus eats all: its canary has no answer, in the end not in time, and then the next."""
-        clock = self.life.buses[name].clock
+        clock = self.detector.buses[name].clock
         sent = self._unanswered.get(name)
         if sent is not None and self.now.mono - sent[1] < OVERDUE_SEC + LATE_SEC:
             return
@@ -188,16 +194,16 @@ class Hand:
 
     def look(self) -> float:
         """One turn of the judging loop; how long it would sleep."""
-        tick = self.life.tick(self.now)
+        tick = self.detector.tick(self.now)
         self._tell(tick.verdicts)
         for suspect in tick.suspects:
-            self._tell([self.life.witness(suspect.svc, self.word_of(suspect.svc), self.now)])
-        if tick.urge:
+            self._tell([self.detector.judge_suspect(suspect.svc, self.word_of(suspect.svc), self.now)])
+        if tick.canaries_wanted:
             self.canaries()
-            tick = self.life.tick(self.now)
+            tick = self.detector.tick(self.now)
             self._tell(tick.verdicts)
             for suspect in tick.suspects:
-                self._tell([self.life.witness(suspect.svc, self.word_of(suspect.svc), self.now)])
+                self._tell([self.detector.judge_suspect(suspect.svc, self.word_of(suspect.svc), self.now)])
         return tick.wake_in
 
     def run(self, sec: float) -> None:

@@ -1,6 +1,6 @@
 """DETECTION's rule as one would write it down first: every service looked at, every time. The oracle.
 
-No wheel, no payload known by heart, nothing put off. It is told exactly what `Liveness` is told, and tells
+No wheel, no payload known by heart, nothing put off. It is told exactly what `Detector` is told, and tells
 what must follow.
 """
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from marketswarm.beat import Beat, parse
-from marketswarm.detector import Noted, Remembered, Testimony
+from marketswarm.detector import LastBeat, SavedBeat, SavedService
 from marketswarm.truth import Watch
 
 
@@ -84,10 +84,10 @@ class Line:
             due = min(max(self.last + timeout, gap_end + warm), self.last + timeout + warm)
         return max(due, self.floor)
 
-    def take_note(self, noted: Noted | None) -> None:
+    def take_note(self, noted: SavedBeat | None) -> None:
         if noted is not None:
             self.stopped = noted.stopped
-            for boot, i in (*noted.beside.items(), (noted.boot, noted.i)):
+            for boot, i in (*noted.others.items(), (noted.boot, noted.i)):
                 self.boots[boot] = max(i, self.boots.get(boot, 0))
 
     def is_replay(self, boot: str | None, i: int) -> bool:
@@ -171,7 +171,7 @@ class Naive:
         clock = self.clocks[line.watch.bus]
         return abs(line.due(clock.gap_end) - clock.proven) < 1e-6
 
-    def witness(self, svc: str, word: Testimony | None, now: float) -> str | None:
+    def witness(self, svc: str, word: LastBeat | None, now: float) -> str | None:
         """Whether it is `down`, lives `unheard`, or neither."""
         self.woke(now)
         line = self.lines.get(svc)
@@ -194,23 +194,23 @@ class Naive:
         line.state = "down"
         return "down"
 
-    def _news(self, line: Line, word: Testimony, now: float) -> bool:
+    def _news(self, line: Line, word: LastBeat, now: float) -> bool:
         if word.beat.boot is not None:
             return word.beat.i > line.boots.get(word.beat.boot, -1)
         return self._younger(line, word, now)
 
-    def _lives(self, line: Line, word: Testimony, now: float) -> bool:
+    def _lives(self, line: Line, word: LastBeat, now: float) -> bool:
         """Whether it is life that nobody heard; a goodbye is none, but the beat before it may be."""
         if word.beat.status != "stopping":
             return self._news(line, word, now)
         return word.beat.boot is not None and word.beat.i - 1 > line.boots.get(word.beat.boot, -1)
 
-    def _younger(self, line: Line, word: Testimony, now: float) -> bool:
+    def _younger(self, line: Line, word: LastBeat, now: float) -> bool:
         begun = line.enter if line.last is None else line.last
         return word.age_sec < self.clocks[line.watch.bus].running(now) - begun - 0.25
 
     def recall(
-        self, known: Mapping[str, Remembered], words: Mapping[str, Testimony], now: float
+        self, known: Mapping[str, SavedService], words: Mapping[str, LastBeat], now: float
     ) -> list[str]:
         """Who came up. A saved silence goes on; else it is half a timeout; a younger beat ends it."""
         self.woke(now)
@@ -220,17 +220,17 @@ class Naive:
             half, line.last = line.watch.timeout_sec / 2, None
             if memory is not None:
                 before = Line(line.watch, 0.0)
-                before.take_note(memory.noted if str(memory.state) == "down" else None)
+                before.take_note(memory.last_beat if str(memory.state) == "down" else None)
                 if memory.boot is not None:
                     before.is_replay(memory.boot, memory.i)
                 if line.boots and all(before.boots.get(b, -1) >= i for b, i in line.boots.items()):
                     heard = None  # all of it was known to the earlier run: replays
                 line.state = str(memory.state)
-                silence = half if memory.silent_for is None else memory.silent_for
+                silence = half if memory.silent_sec is None else memory.silent_sec
                 line.last, line.enter = (-silence, line.enter) if memory.seen else (None, -silence)
                 if memory.seen and memory.boot is not None:
                     line.boots[memory.boot] = max(memory.i, line.boots.get(memory.boot, 0))
-                line.take_note(memory.noted)
+                line.take_note(memory.last_beat)
             attested = heard is None and line.state != "down"
             if attested and word is not None and word.age_sec is not None:
                 running = self.clocks[line.watch.bus].running(now)

@@ -26,7 +26,7 @@ from support.simulation.world import Bus, Key
 LEASE = "healer:lease"
 ROSTER = "healer:roster"
 
-Told = Callable[["Server", tuple[str, int], str, bytes, str], None]
+Publication = Callable[["Server", tuple[str, int], str, bytes, str], None]
 """Called with each verdict that is told: where, by whom, on what, the event, the channel."""
 
 
@@ -49,7 +49,7 @@ class Keys(dict[str, Key]):
 class Server(Bus):
     """One server: what it holds, and who listens."""
 
-    def __init__(self, name: str, told: Told) -> None:
+    def __init__(self, name: str, told: Publication) -> None:
         super().__init__()
         self.name, self._told = name, told
         self.keys: Keys = Keys(self)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from marketswarm.beat import Status, make, parse
-from marketswarm.detector import Testimony
+from marketswarm.detector import LastBeat
 from marketswarm.monitor.testify import age
 from marketswarm.truth import Watch
 
@@ -72,7 +72,7 @@ class Bus:
         if self.session is not None:
             self.session.carry(now + self.latency, channel, payload)
 
-    def word_of(self, watch: Watch, now: float) -> Testimony | None:
+    def word_of(self, watch: Watch, now: float) -> LastBeat | None:
         """What the second witness says: read by the watcher's timeout, written by the service's own."""
         key = self.keys.get(watch.svc)
         if key is None or now >= key.beat_at + key.life_sec:
@@ -80,7 +80,7 @@ class Bus:
         left_ms = 1000 * (key.beat_at + key.life_sec - now)
         beat = parse(key.payload, watch.svc)
         assert not hasattr(beat, "reason")
-        return Testimony(beat, age(watch.timeout_sec, left_ms))
+        return LastBeat(beat, age(watch.timeout_sec, left_ms))
 
 
 @dataclass

@@ -2,21 +2,21 @@
 
 import pytest
 
-from marketswarm.detector import Noted, Remembered, State
+from marketswarm.detector import SavedBeat, SavedService, State
 from support.simulation.manual_detector import WALL, Hand, bus_away, gaps, says, watch
 
 AWAY = 100.0
 """How long the healer was away, in the tests of a later run."""
 
 
-def noted(**more) -> Noted:
+def noted(**more) -> SavedBeat:
     """The beat that an earlier run heard last, AWAY seconds before the new one begins."""
-    return Noted(**{"boot": "old", "i": 50, "ts": WALL - AWAY, "wall": WALL - AWAY, **more})
+    return SavedBeat(**{"boot": "old", "i": 50, "ts": WALL - AWAY, "wall": WALL - AWAY, **more})
 
 
 def later_run(key=None, *, state=State.UP, note=None, **more) -> Hand:
     """A healer that begins with a memory of `a`; `key` is what `beat:a` says at that moment."""
-    known = Remembered(state, since=WALL - 200, noted=note or noted(**more))
+    known = SavedService(state, since=WALL - 200, last_beat=note or noted(**more))
     return Hand(watch(), known={"a": known}, beats={"a": key} if key else None)
 
 
@@ -28,7 +28,7 @@ def test_a_restart_while_the_healer_was_away_is_told_once_by_whoever_comes_next(
         hand.beat(boot="new", i=i + 1)
         hand.beating(100, 10, boot="new")
         assert gaps(hand) == [("a", True, 0.0)]
-        marks |= {verdict.mark for verdict in hand.verdicts}
+        marks |= {verdict.event_id for verdict in hand.verdicts}
     assert len(marks) == 1
 
 
@@ -103,17 +103,17 @@ def test_the_pace_is_measured_while_it_beats():
     paces = []
     for _ in range(12):
         hand.beating(28, 28, boot="b")
-        hand.life.notes.take(hand.now.mono)
-        paces.append(hand.life.records["a"].pace_sec)
+        hand.restarts.take_unsaved(hand.now.mono)
+        paces.append(hand.restarts.pace_sec("a"))
     assert paces[0] == 0.0
     assert paces[1:] == pytest.approx(11 * [28])
     for _ in range(12):
         hand.beating(20, 10, boot="b")
-        hand.life.notes.take(hand.now.mono)
-    assert hand.life.records["a"].pace_sec == pytest.approx(10, abs=1)
+        hand.restarts.take_unsaved(hand.now.mono)
+    assert hand.restarts.pace_sec("a") == pytest.approx(10, abs=1)
     hand.beating(20, 10, boot="another")
-    hand.life.notes.take(hand.now.mono)
-    assert hand.life.records["a"].pace_sec == 0.0
+    hand.restarts.take_unsaved(hand.now.mono)
+    assert hand.restarts.pace_sec("a") == 0.0
 
 
 def test_the_second_witness_tells_one_silence_from_another():
@@ -166,7 +166,7 @@ def test_a_planned_restart_is_told_only_with_a_silence_longer_than_the_timeout(n
 
 
 def test_instances_that_were_noted_beside_each_other_are_no_restarts():
-    hand = later_run(beside={"two": 50})
+    hand = later_run(others={"two": 50})
     hand.run(2)
     hand.beat(boot="two", i=70)
     hand.beating(100, 10, boot="two")
@@ -174,7 +174,7 @@ def test_instances_that_were_noted_beside_each_other_are_no_restarts():
 
 
 def test_an_instance_that_was_noted_is_known_in_later_gaps_too():
-    hand = later_run(beside={"two": 50})
+    hand = later_run(others={"two": 50})
     hand.run(2)
     hand.beat(boot="old", i=60)
     hand.beating(20, 10, boot="old")
@@ -185,7 +185,7 @@ def test_an_instance_that_was_noted_is_known_in_later_gaps_too():
 
 
 def test_an_ok_that_was_told_and_not_noted_any_more_is_no_restart():
-    known = Remembered(State.UP, since=WALL - 200, boot="new", i=1, noted=noted())
+    known = SavedService(State.UP, since=WALL - 200, boot="new", i=1, last_beat=noted())
     hand = Hand(watch(), known={"a": known})
     hand.run(2)
     hand.beat(boot="new", i=2)
@@ -204,7 +204,7 @@ def test_who_is_remembered_down_gets_its_ok_alone():
 def test_a_restart_heard_before_the_memory_was_read_is_told():
     hand = Hand(watch(), held=True)
     hand.beating(15, 10, boot="new")
-    known = Remembered(State.UP, since=WALL - 200, noted=noted())
+    known = SavedService(State.UP, since=WALL - 200, last_beat=noted())
     hand.recall({"a": known})
     hand.beating(100, 10, boot="new")
     assert gaps(hand) == [("a", True, 0.0)]

@@ -1,7 +1,7 @@
 import pytest
 
-from marketswarm.detector import State, Told
-from marketswarm.detector.record import BOOTS_KEPT
+from marketswarm.detector import Publication, State
+from marketswarm.detector.service import BOOTS_KEPT
 from marketswarm.monitor.metrics import beats_of
 from marketswarm.truth import MOST_REPLICAS
 from support.simulation.manual_detector import Hand, watch
@@ -16,7 +16,7 @@ def test_a_service_that_beats_is_up_once_and_never_missed():
     hand = Hand(watch())
     hand.beating(300, 10)
     assert hand.said == [(0, "a", "up")]
-    assert hand.verdicts[0].told is Told.QUIETLY
+    assert hand.verdicts[0].publication is Publication.LOG
 
 
 def test_a_service_that_falls_silent_is_missed_a_timeout_after_its_last_beat():
@@ -25,7 +25,7 @@ def test_a_service_that_falls_silent_is_missed_a_timeout_after_its_last_beat():
     hand.run(60)
     assert hand.said == [(0, "a", "up"), (60, "a", "down")]
     miss = hand.verdicts[1]
-    assert (miss.told, miss.reason, miss.timeout_sec) == (Told.ALERT, "silent", 30)
+    assert (miss.publication, miss.reason, miss.timeout_sec) == (Publication.ALERT, "silent", 30)
     assert miss.late_sec == pytest.approx(30, abs=0.01)
     assert miss.since == pytest.approx(hand.now.wall - hand.elapsed + 30)
 
@@ -46,7 +46,7 @@ def test_a_service_that_comes_back_is_ok_once_with_the_whole_outage():
     hand.beating(30, 10, boot="c")
     assert hand.said == [(0, "a", "up"), (30, "a", "down"), (50, "a", "up")]
     ok = hand.verdicts[2]
-    assert (ok.told, ok.down_sec, ok.age_sec, ok.boot) == (Told.ALERT, 50, 0, "c")
+    assert (ok.publication, ok.down_sec, ok.age_sec, ok.boot) == (Publication.ALERT, 50, 0, "c")
     assert ok.since == hand.verdicts[0].ts
 
 
@@ -108,15 +108,15 @@ def test_a_due_service_waits_for_one_canary_and_one_is_urged_at_once():
     hand.beat()
     hand.run(29.9)
     hand.elapsed = 30.0
-    tick = hand.life.tick(hand.now)
-    assert (tick.suspects, tick.urge) == ((), ("bus",))
+    tick = hand.detector.tick(hand.now)
+    assert (tick.suspects, tick.canaries_wanted) == ((), ("bus",))
     hand.clock().sent(9999, hand.now.mono)
     hand.elapsed = 30.04
-    hand.life.canary("bus", 9999, hand.now)
-    tick = hand.life.tick(hand.now)
+    hand.detector.hear_canary("bus", 9999, hand.now)
+    tick = hand.detector.tick(hand.now)
     assert [each.svc for each in tick.suspects] == ["a"]
-    assert tick.urge == ()
-    miss = hand.life.witness("a", None, hand.now)
+    assert tick.canaries_wanted == ()
+    miss = hand.detector.judge_suspect("a", None, hand.now)
     assert miss.late_sec == pytest.approx(30.04)
 
 
@@ -125,7 +125,7 @@ def test_a_beat_that_comes_before_the_canary_saves_its_service():
     hand.beat()
     hand.run(29.9)
     hand.elapsed = 30.0
-    assert hand.life.tick(hand.now).urge == ("bus",)
+    assert hand.detector.tick(hand.now).canaries_wanted == ("bus",)
     hand.beat()
     hand.run(29)
     assert hand.said == [(0, "a", "up")]
@@ -133,16 +133,16 @@ def test_a_beat_that_comes_before_the_canary_saves_its_service():
 
 def test_the_next_look_is_never_later_than_what_is_due_nor_a_quarter_of_a_second():
     hand = Hand(watch())
-    assert hand.life.tick(hand.now).wake_in == 0.25
+    assert hand.detector.tick(hand.now).wake_in == 0.25
     hand.beat()
     hand.run(29.9)
-    assert hand.life.tick(hand.now).wake_in == pytest.approx(0.1)
+    assert hand.detector.tick(hand.now).wake_in == pytest.approx(0.1)
 
 
 def test_a_held_listener_says_nothing_of_services_and_does_not_spin():
     hand = Hand(watch(), held=True)
     hand.run(100)
-    assert hand.life.tick(hand.now).wake_in == 0.25
+    assert hand.detector.tick(hand.now).wake_in == 0.25
     hand.beat()
     assert hand.said == []
     hand.recall({})
@@ -173,7 +173,7 @@ def test_a_loop_that_wakes_more_than_a_second_late_is_a_gap(sec, stalls):
     hand.run(5)
     hand.stall(sec)
     hand.look()
-    assert hand.life.counts.stalls == stalls
+    assert hand.detector.counts.stalls == stalls
 
 
 def test_a_stall_is_noticed_before_what_piled_up_is_read():
@@ -181,9 +181,11 @@ def test_a_stall_is_noticed_before_what_piled_up_is_read():
     hand.beating(20, 10, "a", "b")
     hand.stall(100)
     hand.beat("a")
-    assert hand.life.counts.stalls == 1
+    assert hand.detector.counts.stalls == 1
     hand.beating(10, 10, "a", "b")
-    assert hand.life.records["a"].last.at == pytest.approx(20, abs=0.01), "the stall did not move the clock"
+    assert hand.detector.services["a"].last_beat.at == pytest.approx(20, abs=0.01), (
+        "the stall did not move the clock"
+    )
     hand.beating(60, 10, "a", "b")
     assert [state for _, _, state in hand.said] == ["up", "up"]
 
@@ -219,7 +221,7 @@ def test_malformed_payloads_are_no_life_and_are_counted():
         hand.beat(raw=raw)
     hand.run(20)
     assert hand.said == [(0, "a", "up"), (30, "a", "down")]
-    assert hand.life.counts.malformed == 4
+    assert hand.detector.counts.malformed == 4
     assert [found.reason for _, found in hand.malformed] == ["not_json", "not_json", "other_svc", "too_long"]
 
 
@@ -231,7 +233,7 @@ def test_a_replay_is_no_life_and_is_counted():
         hand.beat(boot="b", i=i)
     hand.run(30)
     assert hand.said == [(0, "a", "up"), (50, "a", "down")]
-    assert hand.life.counts.replayed == 3
+    assert hand.detector.counts.replayed == 3
     hand.beat(boot="b", i=2)
     assert hand.said[-1] == (50, "a", "down"), "nor does one end an outage"
 
@@ -241,13 +243,13 @@ def test_a_restarted_service_counts_anew_under_its_new_boot():
     hand.beating(30, 10, boot="b")
     hand.beating(60, 10, boot="c")
     assert [state for _, _, state in hand.said] == ["up"]
-    assert hand.life.counts.replayed == 0
-    assert hand.life.records["a"].boot() == "c"
+    assert hand.detector.counts.replayed == 0
+    assert hand.detector.services["a"].boot() == "c"
 
 
 def test_boots_without_end_take_no_more_room_and_no_instance_is_forgotten_that_beats():
     hand = Hand(watch())
-    record = hand.life.records["a"]
+    record = hand.detector.services["a"]
     alive = [f"alive{n}" for n in range(MOST_REPLICAS)]
     for turn in range(1, 21):
         for boot in alive:
@@ -256,12 +258,12 @@ def test_boots_without_end_take_no_more_room_and_no_instance_is_forgotten_that_b
         for n in range(MOST_REPLICAS):
             hand.beat(boot=f"hostile{turn}.{n}", i=1)
         hand.run(1)
-    assert all(record.boots[boot] == 20 for boot in alive)
+    assert all(record.highest_i[boot] == 20 for boot in alive)
     for boot in alive:
         hand.beat(boot=boot, i=20)
-    assert hand.life.counts.replayed == MOST_REPLICAS
-    assert len(record.boots) <= BOOTS_KEPT
-    assert len(record.beside) <= BOOTS_KEPT
+    assert hand.detector.counts.replayed == MOST_REPLICAS
+    assert len(record.highest_i) <= BOOTS_KEPT
+    assert len(record.others_beat_at) <= BOOTS_KEPT
     assert beats_of(record) == (20 + 20) * MOST_REPLICAS
 
 
@@ -321,9 +323,9 @@ def test_a_goodbye_does_not_end_an_outage():
 def test_messages_on_channels_where_nobody_is_watched_come_back_as_they_are():
     hand = Hand(watch())
     canary = [b"message", b"healer:canary:x", b"17"]
-    hearing = hand.life.hear("bus", [canary], hand.now)
+    hearing = hand.detector.hear("bus", [canary], hand.now)
     assert hearing.others == [canary]
-    assert hand.life.hear("no such bus", [canary], hand.now).others == []
+    assert hand.detector.hear("no such bus", [canary], hand.now).others == []
 
 
 # -- the silence worth remembering
@@ -331,19 +333,19 @@ def test_messages_on_channels_where_nobody_is_watched_come_back_as_they_are():
 
 def test_a_silence_of_half_a_timeout_is_given_to_be_remembered_and_a_beat_takes_it_back():
     hand = Hand(watch())
-    hand.life.dirty.clear()
+    hand.detector.unsaved_silences.clear()
     hand.beat()
-    hand.life.dirty.clear()
+    hand.detector.unsaved_silences.clear()
     hand.run(14.9)
-    assert hand.life.dirty == {}
+    assert hand.detector.unsaved_silences == {}
     hand.run(0.2)
-    assert hand.life.dirty == {"a": hand.life.records["a"]}
+    assert hand.detector.unsaved_silences == {"a": hand.detector.services["a"]}
     hand.beat()
-    assert hand.life.dirty == {"a": None}
+    assert hand.detector.unsaved_silences == {"a": None}
 
 
 def test_a_miss_ends_the_remembering_of_its_silence():
     hand = Hand(watch())
     hand.beat()
     hand.run(31)
-    assert hand.life.dirty == {"a": None}
+    assert hand.detector.unsaved_silences == {"a": None}

@@ -5,19 +5,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketswarm.beat import Sender, make
-from marketswarm.detector import Heard, Moment, Record, State, WatchedBus, warm_up
-from marketswarm.detector.record import BOOTS_KEPT, UNFAMILIAR
+from marketswarm.detector import HeardAt, Moment, State, WatchedBus, WatchedService, warm_up
+from marketswarm.detector.service import BOOTS_KEPT, NO_HEAD
 from marketswarm.truth import MOST_REPLICAS
 from support.simulation.manual_detector import parsed, watch
 
 # I = 10, T = 30, so W = min(30, max(20, 22.5)) = 22.5
 
 
-def record(*, gap_end: float = 0.0, last: float | None = None, enter: float = 0.0) -> Record:
+def record(*, gap_end: float = 0.0, last: float | None = None, enter: float = 0.0) -> WatchedService:
     bus = WatchedBus("bus", 10.0, Moment(0, 0))
     bus.clock.gap_end = gap_end
-    found = Record(watch(interval=10, timeout=30), bus, enter)
-    found.last = None if last is None else Heard(last, last, last)
+    found = WatchedService(watch(interval=10, timeout=30), bus, enter)
+    found.last_beat = None if last is None else HeardAt(last, last, last)
     return found
 
 
@@ -74,9 +74,9 @@ def test_who_was_never_seen_gets_two_warm_ups_at_most():
 
 def test_a_change_grants_a_time_before_which_nothing_is_due():
     changed = record(last=100)
-    changed.floor = 140
+    changed.not_due_before = 140
     assert changed.due() == 140
-    changed.last = Heard(200, 200, 200)
+    changed.last_beat = HeardAt(200, 200, 200)
     assert changed.due() == 230
 
 
@@ -84,25 +84,25 @@ def test_a_change_grants_a_time_before_which_nothing_is_due():
 
 
 def test_a_silence_is_worth_remembering_from_half_the_timeout_and_for_the_never_seen_at_once():
-    assert record(last=100).mark_at() == 115
-    assert record(enter=100).mark_at() == 100
+    assert record(last=100).save_silence_at() == 115
+    assert record(enter=100).save_silence_at() == 100
 
 
 def test_the_wheel_brings_it_up_for_the_mark_then_for_the_due():
     seen = record(last=100)
-    assert seen.next_at() == 115
-    seen.marked = True
-    assert seen.next_at() == 130
+    assert seen.next_look() == 115
+    seen.is_silence_saved = True
+    assert seen.next_look() == 130
 
 
-@pytest.mark.parametrize("why", ["gone", "asked", "down"])
+@pytest.mark.parametrize("why", ["is_dropped", "is_suspect", "down"])
 def test_nothing_falls_due_of_who_is_gone_asked_about_or_down(why):
     found = record(last=100)
     if why == "down":
         found.state = State.DOWN
     else:
         setattr(found, why, True)
-    assert found.next_at() == inf
+    assert found.next_look() == inf
 
 
 def test_silence_counts_from_the_last_beat_or_from_when_the_watching_began():
@@ -139,7 +139,7 @@ def test_so_many_boots_are_remembered_and_no_more():
         found.is_replay(f"b{n}", 9)
     assert found.is_replay("b0", 9)
     found.is_replay("one more", 1)
-    assert len(found.boots) == BOOTS_KEPT
+    assert len(found.highest_i) == BOOTS_KEPT
     assert not found.is_replay("b0", 9), "the one that was silent longest is the first forgotten"
 
 
@@ -167,9 +167,9 @@ def test_another_witness_has_news_if_its_beat_was_never_heard_here(boot, i, age,
 # -- known by heart
 
 
-def know(payload: bytes) -> Record:
+def know(payload: bytes) -> WatchedService:
     found = record()
-    found.get_to_know(payload, parsed(payload, "a"), Heard(1, 1, 1))
+    found.learn(payload, parsed(payload, "a"), HeardAt(1, 1, 1))
     return found
 
 
@@ -189,9 +189,9 @@ def test_a_canonical_beat_is_known_by_heart(more):
     payload = make("a", 42, 1762433458.125, **more)
     found = know(payload)
     later = make("a", 43, 1762433468.127, **more)
-    assert later.startswith(found.head)
-    assert later.endswith(found.tail)
-    assert len(later) == found.size
+    assert later.startswith(found.expected_head)
+    assert later.endswith(found.expected_tail)
+    assert len(later) == found.expected_size
     assert later > found.payload
 
 
@@ -210,22 +210,26 @@ def test_a_canonical_beat_is_known_by_heart(more):
     ],
 )
 def test_what_might_mean_something_else_next_time_is_parsed_every_time(payload):
-    assert know(payload).head == UNFAMILIAR
+    assert know(payload).expected_head == NO_HEAD
 
 
 @given(st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 2**41), st.integers(0, 2**41))
 def test_two_beats_that_look_alike_differ_in_i_and_ts_alone(i, j, ts, then):
     first, second = make("a", i, ts / 1000, boot="b"), make("a", j, then / 1000, boot="b")
     found = know(first)
-    if second.startswith(found.head) and second.endswith(found.tail) and len(second) == found.size:
+    if (
+        second.startswith(found.expected_head)
+        and second.endswith(found.expected_tail)
+        and len(second) == found.expected_size
+    ):
         assert parsed(second, "a").boot == "b"
 
 
 def test_what_was_taken_at_sight_is_believed_when_its_parse_says_so():
     found = know(make("a", 1, 5.0, boot="b"))
-    found.payload, found.last = make("a", 2, 6.0, boot="b"), Heard(9, 9, 9)
-    assert found.vet()
-    assert found.last == Heard(9, 9, 9)
+    found.payload, found.last_beat = make("a", 2, 6.0, boot="b"), HeardAt(9, 9, 9)
+    assert found.confirm()
+    assert found.last_beat == HeardAt(9, 9, 9)
     assert found.is_replay("b", 2)
 
 
@@ -234,9 +238,9 @@ def test_what_was_taken_at_sight_and_was_no_new_beat_is_taken_back(payload):
     found = record()
     found.is_replay("b", 1)
     first = make("a", 1, 5.0, boot="b")
-    found.get_to_know(first, parsed(first, "a"), Heard(1, 1, 1))
-    found.payload, found.last = payload, Heard(9, 9, 9)
-    assert not found.vet()
-    assert found.last == Heard(1, 1, 1)
-    assert found.head == UNFAMILIAR
-    assert found.vet(), "said once"
+    found.learn(first, parsed(first, "a"), HeardAt(1, 1, 1))
+    found.payload, found.last_beat = payload, HeardAt(9, 9, 9)
+    assert not found.confirm()
+    assert found.last_beat == HeardAt(1, 1, 1)
+    assert found.expected_head == NO_HEAD
+    assert found.confirm(), "said once"

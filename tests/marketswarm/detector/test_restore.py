@@ -1,17 +1,24 @@
 import pytest
 
-from marketswarm.detector import Noted, Remembered, State, Told, recall, recall_bus
+from marketswarm.detector import (
+    Publication,
+    SavedBeat,
+    SavedService,
+    State,
+    restore_lost_bus,
+    restore_services,
+)
 from support.simulation.manual_detector import WALL, Hand, says, watch
 
 # I = 10, T = 30, W = 22.5. A silence that is remembered reaches back before the new clock's beginning.
 
 
-def up(**more) -> Remembered:
-    return Remembered(State.UP, **{"since": WALL - 5, **more})
+def up(**more) -> SavedService:
+    return SavedService(State.UP, **{"since": WALL - 5, **more})
 
 
-def down(**more) -> Remembered:
-    return Remembered(State.DOWN, **{"since": WALL - 100, **more})
+def down(**more) -> SavedService:
+    return SavedService(State.DOWN, **{"since": WALL - 100, **more})
 
 
 # -- remembered up
@@ -34,7 +41,7 @@ def test_who_was_beating_and_beats_is_no_news():
 
 
 @pytest.mark.parametrize(
-    ("silent_for", "due"),
+    ("silent_sec", "due"),
     [
         (15.0, 22.5),  # max(-15 + 30, 22.5)
         (29.0, 22.5),
@@ -44,12 +51,12 @@ def test_who_was_beating_and_beats_is_no_news():
         (500.0, 0.0),
     ],
 )
-def test_a_silence_that_was_saved_goes_on(silent_for, due):
-    hand = Hand(watch(), known={"a": up(silent_for=silent_for)})
+def test_a_silence_that_was_saved_goes_on(silent_sec, due):
+    hand = Hand(watch(), known={"a": up(silent_sec=silent_sec)})
     hand.run(60)
     ((at, _, state),) = hand.said
     assert (at, state) == (pytest.approx(due, abs=0.01), "down")
-    assert hand.verdicts[0].late_sec == pytest.approx(due + silent_for, abs=0.01)
+    assert hand.verdicts[0].late_sec == pytest.approx(due + silent_sec, abs=0.01)
 
 
 # -- remembered down
@@ -61,7 +68,7 @@ def test_who_was_down_is_not_missed_again_and_its_ok_tells_the_whole_outage():
     assert hand.said == []
     hand.beat(boot="c")
     (ok,) = hand.verdicts
-    assert (ok.state, ok.told, ok.down_sec, ok.since) == (State.UP, Told.ALERT, 200, WALL - 100)
+    assert (ok.state, ok.publication, ok.down_sec, ok.since) == (State.UP, Publication.ALERT, 200, WALL - 100)
 
 
 def test_who_was_down_and_never_seen_has_no_outage_that_could_be_measured():
@@ -69,19 +76,19 @@ def test_who_was_down_and_never_seen_has_no_outage_that_could_be_measured():
     hand.run(100)
     hand.beat()
     (ok,) = hand.verdicts
-    assert (ok.told, ok.down_sec, ok.since) == (Told.ALERT, None, None)
+    assert (ok.publication, ok.down_sec, ok.since) == (Publication.ALERT, None, None)
 
 
 def test_a_key_that_lives_on_does_not_raise_who_was_down():
     hand = Hand(watch(), known={"a": down()}, beats={"a": says(20, boot="b", i=9)})
     hand.run(100)
     assert hand.said == []
-    assert hand.life.records["a"].state is State.DOWN
+    assert hand.detector.services["a"].state is State.DOWN
 
 
 def test_a_silence_left_by_a_run_that_was_killed_before_it_could_forget_it_is_forgotten():
-    hand = Hand(watch(), known={"a": down(silent_for=31.0)})
-    assert hand.life.dirty == {"a": None}
+    hand = Hand(watch(), known={"a": down(silent_sec=31.0)})
+    assert hand.detector.unsaved_silences == {"a": None}
 
 
 # -- not remembered, or never seen
@@ -94,16 +101,16 @@ def test_nobody_remembers_a_service_it_gets_its_warm_up():
     assert hand.verdicts[0].reason == "never_seen"
 
 
-@pytest.mark.parametrize(("silent_for", "due"), [(10.0, 22.5), (22.5, 22.5), (30.0, 15.0), (45.0, 0.0)])
-def test_who_was_watched_in_vain_has_been_so_for_as_long(silent_for, due):
-    never = Remembered(State.UNKNOWN, silent_for=silent_for, seen=False)
+@pytest.mark.parametrize(("silent_sec", "due"), [(10.0, 22.5), (22.5, 22.5), (30.0, 15.0), (45.0, 0.0)])
+def test_who_was_watched_in_vain_has_been_so_for_as_long(silent_sec, due):
+    never = SavedService(State.UNKNOWN, silent_sec=silent_sec, seen=False)
     hand = Hand(watch(), known={"a": never})
     hand.run(60)
-    # enter = -silent_for: due = min(max(enter + 22.5, 22.5), enter + 45)
+    # enter = -silent_sec: due = min(max(enter + 22.5, 22.5), enter + 45)
     ((at, _, _),) = hand.said
     assert at == pytest.approx(due, abs=0.01)
     assert hand.verdicts[0].reason == "never_seen"
-    assert hand.verdicts[0].late_sec == pytest.approx(due + silent_for, abs=0.01)
+    assert hand.verdicts[0].late_sec == pytest.approx(due + silent_sec, abs=0.01)
 
 
 # -- heard before the recall
@@ -114,7 +121,7 @@ def test_who_was_heard_before_the_recall_is_up_by_what_was_heard():
     hand.run(5)
     hand.beat()
     hand.run(2)
-    hand.recall({"a": up(silent_for=52.0)})
+    hand.recall({"a": up(silent_sec=52.0)})
     assert hand.said == []
     hand.run(60)
     assert hand.said == [(35, "a", "down")]
@@ -127,15 +134,15 @@ def test_who_was_down_and_was_heard_before_the_recall_is_ok_at_once():
     hand.run(2)
     hand.recall({"a": down()})
     (ok,) = hand.verdicts
-    assert (ok.told, ok.down_sec) == (Told.ALERT, pytest.approx(105, abs=2.1))
-    assert hand.life.dirty == {"a": None}
+    assert (ok.publication, ok.down_sec) == (Publication.ALERT, pytest.approx(105, abs=2.1))
+    assert hand.detector.unsaved_silences == {"a": None}
 
 
 def test_who_is_new_and_was_heard_before_the_recall_is_up_quietly():
     hand = Hand(watch(), held=True)
     hand.beat()
     hand.recall({})
-    assert [(v.state, v.told) for v in hand.verdicts] == [(State.UP, Told.QUIETLY)]
+    assert [(v.state, v.publication) for v in hand.verdicts] == [(State.UP, Publication.LOG)]
 
 
 def test_a_goodbye_before_the_recall_is_the_reason_of_the_miss():
@@ -151,7 +158,7 @@ def test_a_goodbye_alone_before_the_recall_is_no_life():
     hand = Hand(watch(), held=True)
     hand.run(5)
     hand.beat(boot="b", status="stopping")
-    hand.recall({"a": up(silent_for=45.0)})
+    hand.recall({"a": up(silent_sec=45.0)})
     hand.run(40)
     ((at, _, _),) = hand.said
     assert at == pytest.approx(7.5, abs=0.01)
@@ -162,29 +169,29 @@ def test_a_goodbye_alone_before_the_recall_is_no_life():
 
 
 def test_who_beat_while_nobody_listened_is_silent_since_then():
-    hand = Hand(watch(), known={"a": up(silent_for=45.0)}, beats={"a": says(4.0)})
+    hand = Hand(watch(), known={"a": up(silent_sec=45.0)}, beats={"a": says(4.0)})
     hand.run(60)
     assert hand.said == [(26, "a", "down")]
     assert hand.verdicts[0].since == pytest.approx(WALL - 4)
 
 
 def test_who_beat_longer_ago_than_half_a_timeout_counts_as_silent_for_half_of_it():
-    hand = Hand(watch(), known={"a": up(silent_for=45.0)}, beats={"a": says(29.0)})
-    assert hand.life.records["a"].last.at == -15
+    hand = Hand(watch(), known={"a": up(silent_sec=45.0)}, beats={"a": says(29.0)})
+    assert hand.detector.services["a"].last_beat.at == -15
     hand.run(60)
     assert hand.said == [(22.5, "a", "down")]
 
 
 def test_a_beat_no_younger_than_the_silence_is_where_it_begins():
-    hand = Hand(watch(), known={"a": up(silent_for=28.0)}, beats={"a": says(28.5)})
-    assert hand.life.records["a"].last.at == -28
-    hand = Hand(watch(), known={"a": up(silent_for=45.0)}, beats={"a": says(59.0)})
+    hand = Hand(watch(), known={"a": up(silent_sec=28.0)}, beats={"a": says(28.5)})
+    assert hand.detector.services["a"].last_beat.at == -28
+    hand = Hand(watch(), known={"a": up(silent_sec=45.0)}, beats={"a": says(59.0)})
     hand.run(60)
     assert hand.said == [(7.5, "a", "down")]
 
 
 def test_an_age_that_can_not_be_told_tells_nothing():
-    hand = Hand(watch(), known={"a": up(silent_for=45.0)}, beats={"a": says(None)})
+    hand = Hand(watch(), known={"a": up(silent_sec=45.0)}, beats={"a": says(None)})
     hand.run(60)
     assert hand.said == [(7.5, "a", "down")]
 
@@ -200,7 +207,7 @@ def test_a_testimony_makes_replays_known():
     hand = Hand(watch(), known={"a": up()}, beats={"a": says(2.0, boot="b", i=7)})
     hand.beat(boot="b", i=7)
     hand.beat(boot="b", i=6)
-    assert hand.life.counts.replayed == 2
+    assert hand.detector.counts.replayed == 2
 
 
 def test_a_testimony_does_not_forget_what_was_heard_meanwhile():
@@ -208,24 +215,24 @@ def test_a_testimony_does_not_forget_what_was_heard_meanwhile():
     hand.beat(boot="b", i=8)
     hand.recall({"a": up()})
     hand.beat(boot="b", i=8)
-    assert hand.life.counts.replayed == 1
+    assert hand.detector.counts.replayed == 1
 
 
 def test_what_was_remembered_of_a_boot_makes_replays_known():
     hand = Hand(watch(), known={"a": down(boot="b", i=7)})
     hand.beat(boot="b", i=7)
-    assert (hand.said, hand.life.counts.replayed) == ([], 1)
+    assert (hand.said, hand.detector.counts.replayed) == ([], 1)
     hand.beat(boot="b", i=8)
     assert hand.said == [(0, "a", "up")]
 
 
-NOTED = Noted("b", 5, WALL - 100, WALL - 100, beside={"c": 9})
+NOTED = SavedBeat("b", 5, WALL - 100, WALL - 100, others={"c": 9})
 
 
 @pytest.mark.parametrize("held", [False, True])
 @pytest.mark.parametrize(("i", "said"), [(9, []), (10, ["up"])])
 def test_what_was_noted_of_instances_beside_each_other_makes_replays_of_each_known(i, said, held):
-    known = {"a": down(boot="b", i=7, noted=NOTED)}
+    known = {"a": down(boot="b", i=7, last_beat=NOTED)}
     hand = Hand(watch(), held=True) if held else Hand(watch(), known=known)
     for boot, highest in (("b", 7), ("c", i)):
         hand.beat(boot=boot, i=highest)
@@ -238,10 +245,10 @@ def test_a_beat_of_who_is_up_counts_though_another_healer_has_noted_it_already()
     hand = Hand(watch(), held=True)
     hand.run(20)
     hand.beat(boot="c", i=9)
-    hand.recall({"a": up(noted=NOTED)})
+    hand.recall({"a": up(last_beat=NOTED)})
     hand.run(29)
     assert hand.said == []
-    assert hand.life.counts.replayed == 0
+    assert hand.detector.counts.replayed == 0
 
 
 @pytest.mark.parametrize(("i", "boot", "said"), [(7, "b", []), (8, "b", ["up"]), (1, "c", ["up"])])
@@ -271,8 +278,8 @@ def test_a_goodbye_that_was_left_is_the_reason_of_the_miss():
 
 @pytest.mark.parametrize(("boot", "i"), [("b", 6), (None, 6)])
 def test_a_goodbye_that_was_left_with_a_fresh_life_makes_no_silence_shorter(boot, i):
-    noted = Noted("b", 5, WALL - 50, WALL - 50)
-    known = {"a": up(silent_for=45.0, noted=noted)}
+    noted = SavedBeat("b", 5, WALL - 50, WALL - 50)
+    known = {"a": up(silent_sec=45.0, last_beat=noted)}
     hand = Hand(watch(), known=known, beats={"a": says(1.0, boot=boot, i=i, status="stopping")})
     hand.run(60)
     assert [(at, state) for at, _, state in hand.said] == [(7.5, "down")]
@@ -282,7 +289,7 @@ def test_a_goodbye_that_was_left_with_a_fresh_life_makes_no_silence_shorter(boot
 @pytest.mark.parametrize("age_sec", [0.5, 5.0, 14.0])
 def test_who_said_goodbye_just_before_counts_as_silent_for_half_its_timeout_as_one_without_a_key(age_sec):
     # found by the machine, which took the key of one that is gone for that of one that lives
-    known = {"a": up(noted=Noted("b", 5, WALL - 5, WALL - 5))}
+    known = {"a": up(last_beat=SavedBeat("b", 5, WALL - 5, WALL - 5))}
     hand = Hand(watch(), known=known, beats={"a": says(age_sec, boot="b", i=6, status="stopping")})
     hand.run(60)
     assert hand.said == [(22.5, "a", "down")]
@@ -297,16 +304,16 @@ def test_all_who_were_not_heard_are_to_be_remembered_on_the_new_clock():
     hand.beat("b")
     hand.beat("d")
     hand.recall({"a": up(), "b": up()})
-    a, c = hand.life.records["a"], hand.life.records["c"]
-    assert hand.life.dirty == {"a": a, "b": None, "c": c}
+    a, c = hand.detector.services["a"], hand.detector.services["c"]
+    assert hand.detector.unsaved_silences == {"a": a, "b": None, "c": c}
 
 
 def test_who_is_no_longer_watched_is_unwatched_and_closed_if_it_was_down():
-    hand = Hand(watch("a"), known={"a": up(), "b": down(), "c": up(), "d": Remembered(State.UNKNOWN)})
-    assert {(v.svc, v.state, v.told, v.since) for v in hand.verdicts} == {
-        ("b", State.UNWATCHED, Told.ALERT, WALL - 100),
-        ("c", State.UNWATCHED, Told.FORGOTTEN, WALL - 5),
-        ("d", State.UNWATCHED, Told.FORGOTTEN, None),
+    hand = Hand(watch("a"), known={"a": up(), "b": down(), "c": up(), "d": SavedService(State.UNKNOWN)})
+    assert {(v.svc, v.state, v.publication, v.since) for v in hand.verdicts} == {
+        ("b", State.UNWATCHED, Publication.ALERT, WALL - 100),
+        ("c", State.UNWATCHED, Publication.NONE, WALL - 5),
+        ("d", State.UNWATCHED, Publication.NONE, None),
     }
 
 
@@ -323,8 +330,8 @@ def test_short_run_upon_short_run_gets_there_in_a_timeout_and_a_warm_up_of_liste
         killed += length + 1
         if hand.said:
             break
-        record = hand.life.records["a"]
-        known = {"a": up(silent_for=hand.clock().proven - record.last.at)}
+        record = hand.detector.services["a"]
+        known = {"a": up(silent_sec=hand.clock().proven - record.last_beat.at)}
     assert [state for _, _, state in hand.said] == ["down"]
     # 15 of it are granted at the start: silent for half a timeout
     assert 22.5 <= listened <= 52.5 - 15 + length
@@ -334,7 +341,7 @@ def test_a_recall_files_everyone_so_that_nobody_is_overlooked():
     hand = Hand(watch("a"), watch("b"), watch("c"), held=True)
     hand.run(100)
     hand.beat("c")
-    hand.recall({"a": up(silent_for=500.0), "b": up()})
+    hand.recall({"a": up(silent_sec=500.0), "b": up()})
     hand.run(80)
     assert [(svc, state) for _, svc, state in hand.said] == [
         ("c", "up"),
@@ -350,17 +357,17 @@ def test_a_wall_clock_that_was_set_back_meanwhile_makes_no_outage_shorter_than_n
     hand.run(10)
     hand.beat("a")
     assert hand.verdicts[-1].down_sec == pytest.approx(10, abs=0.01)
-    ok = recall_bus(hand.life, "bus", WALL + 3600, hand.now)
+    ok = restore_lost_bus(hand.detector, "bus", WALL + 3600, hand.now)
     assert ok is not None
     assert ok.down_sec == 0
 
 
 def test_a_bus_that_was_told_lost_and_is_heard_already_is_ok_since_it_was_lost():
     hand = Hand(watch())
-    ok = recall_bus(hand.life, "bus", WALL - 60, hand.now)
-    assert (ok.svc, ok.of_bus, ok.state, ok.told) == ("bus", True, State.UP, Told.ALERT)
+    ok = restore_lost_bus(hand.detector, "bus", WALL - 60, hand.now)
+    assert (ok.svc, ok.is_about_bus, ok.state, ok.publication) == ("bus", True, State.UP, Publication.ALERT)
     assert (ok.since, ok.down_sec) == (WALL - 60, 60)
-    assert hand.life.buses["bus"].state is State.UP
+    assert hand.detector.buses["bus"].state is State.UP
 
 
 def test_a_bus_that_was_told_lost_and_is_not_heard_yet_is_ok_later_since_it_was_lost():
@@ -368,31 +375,31 @@ def test_a_bus_that_was_told_lost_and_is_not_heard_yet_is_ok_later_since_it_was_
     hand.rewatch(watch(), buses={"bus": 10.0})
     hand.rewatch(watch(), buses={"bus": 10.0, "other": 10.0})
     hand.lose("other")
-    assert recall_bus(hand.life, "other", WALL - 60, hand.now) is None
+    assert restore_lost_bus(hand.detector, "other", WALL - 60, hand.now) is None
     hand.run(40)
-    assert not [v for v in hand.verdicts if v.of_bus], "no second miss"
+    assert not [v for v in hand.verdicts if v.is_about_bus], "no second miss"
     hand.find("other")
     hand.run(1)
-    (ok,) = [v for v in hand.verdicts if v.of_bus]
+    (ok,) = [v for v in hand.verdicts if v.is_about_bus]
     assert ok.down_sec == pytest.approx(100, abs=0.3)
     assert ok.since == WALL - 60
 
 
 def test_a_bus_of_which_nobody_knows_since_when_is_ok_without_an_outage():
     hand = Hand(watch())
-    ok = recall_bus(hand.life, "bus", None, hand.now)
+    ok = restore_lost_bus(hand.detector, "bus", None, hand.now)
     assert (ok.state, ok.since, ok.down_sec) == (State.UP, None, None)
 
 
 def test_a_bus_that_is_no_longer_there_is_not_taken_up():
     hand = Hand(watch())
-    assert recall_bus(hand.life, "gone", WALL, hand.now) is None
+    assert restore_lost_bus(hand.detector, "gone", WALL, hand.now) is None
 
 
 def test_a_recall_of_nothing_ends_the_holding():
     hand = Hand(held=True)
-    assert list(recall(hand.life, {}, {}, hand.now)) == []
-    assert not hand.life.held
+    assert list(restore_services(hand.detector, {}, {}, hand.now)) == []
+    assert not hand.detector.is_restoring
 
 
 # -- others have their turns between two steps
@@ -401,7 +408,7 @@ def test_a_recall_of_nothing_ends_the_holding():
 def half_recalled(known):
     """A hand whose recall has taken its first step, and that recall."""
     hand = Hand(watch("a"), watch("b"), held=True)
-    steps = recall(hand.life, known, {}, hand.now)
+    steps = restore_services(hand.detector, known, {}, hand.now)
     hand._tell([next(steps)])
     return hand, steps
 
@@ -413,11 +420,11 @@ def test_a_service_that_is_restored_is_heard_while_others_are_not_and_nobody_is_
     assert [(svc, state) for _, svc, state in hand.said] == [("a", "up")]
     hand._tell(steps)
     assert [(svc, state) for _, svc, state in hand.said] == [("a", "up"), ("b", "up")]
-    assert [each.told for each in hand.verdicts] == [Told.ALERT, Told.ALERT]
+    assert [each.publication for each in hand.verdicts] == [Publication.ALERT, Publication.ALERT]
 
 
 def test_nobody_is_missed_before_all_are_restored():
-    hand, steps = half_recalled({"a": up(silent_for=500.0), "b": up(silent_for=500.0)})
+    hand, steps = half_recalled({"a": up(silent_sec=500.0), "b": up(silent_sec=500.0)})
     hand.run(100)
     assert hand.said == []
     hand._tell(steps)
@@ -426,24 +433,24 @@ def test_nobody_is_missed_before_all_are_restored():
 
 
 def test_a_restart_that_shows_while_others_are_restored_is_told():
-    noted = Noted("old", 7, WALL - 40, WALL - 40, False, {}, 10.0, 30.0)
-    hand, steps = half_recalled({"a": up(noted=noted), "b": up()})
+    noted = SavedBeat("old", 7, WALL - 40, WALL - 40, False, {}, 10.0, 30.0)
+    hand, steps = half_recalled({"a": up(last_beat=noted), "b": up()})
     hand.beat("a", boot="new", i=1)
     hand._tell(steps)
     hand.beating(100, 5, "a", "b", boot="new")
     (told,) = hand.verdicts
     assert (told.svc, told.state, told.boot) == ("a", State.UP, "new")
-    assert told.mark is not None
+    assert told.event_id is not None
 
 
 def test_a_change_of_the_roster_between_two_steps_overlooks_nobody_and_tells_a_drop_once():
     hand, steps = half_recalled({"a": up(), "b": up(), "gone": down()})
     hand.rewatch(watch("b", 5.0, 20.0), watch("c"))
     hand._tell(steps)
-    assert not hand.life.held
-    assert not any(record.held for record in hand.life.records.values())
+    assert not hand.detector.is_restoring
+    assert not any(record.is_restoring for record in hand.detector.services.values())
     told = [(svc, state) for _, svc, state in hand.said]
     assert sorted(told) == [("a", "unwatched"), ("gone", "unwatched")]
-    assert hand.life.records["b"].state is State.UP
+    assert hand.detector.services["b"].state is State.UP
     hand.run(100)
     assert [(svc, state) for _, svc, state in hand.said[2:]] == [("b", "down"), ("c", "down")]

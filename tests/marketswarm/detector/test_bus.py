@@ -2,7 +2,7 @@
 
 import pytest
 
-from marketswarm.detector import CANARY_EVERY_SEC, Liveness, Moment, State, Told, recall_bus
+from marketswarm.detector import CANARY_EVERY_SEC, Detector, Moment, Publication, State, restore_lost_bus
 from support.simulation.manual_detector import WALL, Hand, watch
 
 
@@ -13,7 +13,7 @@ def test_a_lost_bus_is_one_fact_with_its_reason():
     hand.run(60)
     (miss,) = hand.verdicts[2:]
     # the canaries say no more than refused; the last one came back at 20
-    assert (miss.svc, miss.of_bus, miss.state, miss.reason) == ("bus", True, State.DOWN, "auth")
+    assert (miss.svc, miss.is_about_bus, miss.state, miss.reason) == ("bus", True, State.DOWN, "auth")
     assert miss.late_sec == pytest.approx(10, abs=0.3)
     assert miss.timeout_sec == 10
     assert miss.since == pytest.approx(hand.now.wall - 60, abs=0.3)
@@ -27,7 +27,7 @@ def test_a_bus_that_is_back_is_ok_with_the_whole_outage():
     hand.find()
     hand.run(1)
     ok = hand.verdicts[-1]
-    assert (ok.svc, ok.of_bus, ok.state, ok.told) == ("bus", True, State.UP, Told.ALERT)
+    assert (ok.svc, ok.is_about_bus, ok.state, ok.publication) == ("bus", True, State.UP, Publication.ALERT)
     assert ok.down_sec == pytest.approx(60, abs=0.3)
     hand.run(5)
     assert hand.verdicts[-1] is ok
@@ -61,10 +61,10 @@ def test_a_bus_that_was_never_heard_is_missed_and_its_first_canary_is_ok_without
     fresh = Hand(watch("a"), buses={"bus": 10.0, "other": 10.0})
     fresh.lose("other")
     assert hand.verdicts == fresh.verdicts == []
-    life = fresh.life
-    life.buses["other"].state = State.UNKNOWN
+    detector = fresh.detector
+    detector.buses["other"].state = State.UNKNOWN
     fresh.run(11)
-    (miss,) = [v for v in fresh.verdicts if v.of_bus]
+    (miss,) = [v for v in fresh.verdicts if v.is_about_bus]
     assert (miss.svc, miss.since) == ("other", None)
     fresh.find("other")
     fresh.canaries()
@@ -83,7 +83,7 @@ def test_one_bus_away_does_not_stop_the_others_clock():
 
 def test_a_canary_of_a_bus_that_is_no_longer_watched_means_nothing():
     hand = Hand(watch("a"))
-    assert hand.life.canary("gone", 1, Moment(0, 0)) == []
+    assert hand.detector.hear_canary("gone", 1, Moment(0, 0)) == []
 
 
 # -- heard for too little of the time
@@ -100,7 +100,9 @@ def cut_again_and_again(hand: Hand, times: int, *, heard_sec: float, away_sec: f
 
 def of_bus(hand: Hand) -> list[tuple[float, str, str | None]]:
     return [
-        (each.at, str(each.verdict.state), each.verdict.reason) for each in hand.told if each.verdict.of_bus
+        (each.at, str(each.verdict.state), each.verdict.reason)
+        for each in hand.told
+        if each.verdict.is_about_bus
     ]
 
 
@@ -124,7 +126,7 @@ def test_a_deaf_bus_is_not_found_by_a_canary_but_by_a_window_that_is_well_heard(
     (lost_at, *_), (found_at, state, _) = of_bus(hand)
     assert state == "up"
     assert 10 <= found_at - 80 <= 20
-    ok = next(verdict for verdict in hand.verdicts if verdict.of_bus and verdict.state is State.UP)
+    ok = next(verdict for verdict in hand.verdicts if verdict.is_about_bus and verdict.state is State.UP)
     assert ok.down_sec == pytest.approx(found_at - lost_at + 20, abs=0.1)
 
 
@@ -160,7 +162,7 @@ def test_a_listener_that_stalls_calls_no_bus_deaf():
 
 def test_a_later_run_does_not_take_a_deaf_bus_for_found_either():
     hand = Hand(watch("a"))
-    recall_bus(hand.life, "bus", WALL - 60, hand.now, deaf=True)
+    restore_lost_bus(hand.detector, "bus", WALL - 60, hand.now, as_deaf=True)
     hand.run(5)
     assert of_bus(hand) == []
     hand.run(10)
@@ -186,7 +188,9 @@ def lose(hand: Hand, *buses: str, reason: str = "refused") -> None:
 
 def what(hand: Hand) -> list[tuple[str, str]]:
     return [
-        (verdict.svc, f"{verdict.of} {verdict.state}") for verdict in hand.verdicts if verdict.of != "service"
+        (verdict.svc, f"{verdict.subject} {verdict.state}")
+        for verdict in hand.verdicts
+        if verdict.subject != "service"
     ]
 
 
@@ -199,7 +203,7 @@ def test_who_hears_no_bus_blames_none_and_tells_one_fact_when_one_is_back():
         hand.find(bus)
     hand.run(60)
     assert what(hand) == [("healer", "reach up")]
-    (gap,) = (verdict for verdict in hand.verdicts if verdict.of == "reach")
+    (gap,) = (verdict for verdict in hand.verdicts if verdict.subject == "reach")
     assert gap.gap_sec == pytest.approx(60, abs=0.5)
     assert gap.since == pytest.approx(gap.ts - gap.gap_sec, abs=0.01)
 
@@ -214,7 +218,7 @@ def test_the_fact_begins_when_the_last_answer_came_also_where_the_wires_swallow_
     hand.swallowed = set()
     hand.run(10)
     assert what(hand) == [("healer", "reach up")]
-    (gap,) = (verdict for verdict in hand.verdicts if verdict.of == "reach")
+    (gap,) = (verdict for verdict in hand.verdicts if verdict.subject == "reach")
     assert cut_at - CANARY_EVERY_SEC - 0.01 <= gap.since <= cut_at
 
 
@@ -275,7 +279,7 @@ def test_a_short_loss_of_all_is_no_fact():
 
 def test_a_start_that_reaches_no_bus_for_long_has_lost_no_reach():
     hand = Hand(watch("a"), buses=BOTH, held=True)
-    hand.life = Liveness(hand.now)
+    hand.detector = Detector(hand.now)
     hand.rewatch(watch("a"), buses=BOTH)
     hand.away = set(BOTH)
     hand.run(30)
@@ -293,7 +297,7 @@ def test_both_healers_give_the_fact_the_same_mark_as_far_as_they_lost_reach_at_o
         hand.run(15)
         hand.find("bus")
         hand.run(1)
-        marks |= {verdict.mark for verdict in hand.verdicts if verdict.of == "reach"}
+        marks |= {verdict.event_id for verdict in hand.verdicts if verdict.subject == "reach"}
     assert len(marks) == 1
 
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from marketswarm.detector import State, Told
+from marketswarm.detector import Publication, State
 from support.simulation.manual_detector import WALL, Hand, bus_away, gaps, watch
 
 # -- in one run: the bus was away
@@ -24,7 +24,12 @@ def test_a_restart_while_the_bus_was_away_is_told_once_and_no_silence_is_made_up
     hand.beating(200, 10, boot="new")
     assert gaps(hand) == [("a", True, 0.0)]
     (gap,) = [verdict for verdict in hand.verdicts if verdict.gap_sec is not None]
-    assert (gap.state, gap.told, gap.boot, gap.since) == (State.UP, Told.ALERT, "new", WALL + 40)
+    assert (gap.state, gap.publication, gap.boot, gap.since) == (
+        State.UP,
+        Publication.ALERT,
+        "new",
+        WALL + 40,
+    )
 
 
 def test_who_restarted_twice_while_nobody_listened_is_told_once():
@@ -43,7 +48,7 @@ def test_each_gap_in_which_it_restarted_is_told_with_a_mark_of_its_own():
     for boot in ("second", "third"):
         bus_away(hand, 40)
         hand.beating(100, 10, boot=boot)
-    marks = [verdict.mark for verdict in hand.verdicts if verdict.gap_sec is not None]
+    marks = [verdict.event_id for verdict in hand.verdicts if verdict.gap_sec is not None]
     assert len(set(marks)) == len(marks) == 2
 
 
@@ -164,7 +169,11 @@ def test_who_restarted_and_is_missed_thereafter_is_missed_and_that_is_all():
     hand.run(100)
     hand.beating(100, 10, boot="newer")
     assert gaps(hand) == []
-    told = [(v.svc, str(v.state)) for v in hand.verdicts if v.told is Told.ALERT and not v.of_bus]
+    told = [
+        (v.svc, str(v.state))
+        for v in hand.verdicts
+        if v.publication is Publication.ALERT and not v.is_about_bus
+    ]
     assert told == [("a", "down"), ("a", "up")]
 
 
@@ -341,6 +350,6 @@ def test_a_mark_fits_into_headers_whatever_the_boot_is():
     for boot in ("\r\n\u20ac \x00", "x" * 64, "a b <c>"):
         bus_away(hand, 40)
         hand.beating(100, 10, boot=boot)
-    marks = [verdict.mark for verdict in hand.verdicts if verdict.gap_sec is not None]
+    marks = [verdict.event_id for verdict in hand.verdicts if verdict.gap_sec is not None]
     assert len(set(marks)) == 3
     assert all(re.fullmatch(r"heartbeat_gap\.a\.[0-9a-f]{16}", mark) for mark in marks)

@@ -2,12 +2,12 @@
 
 from itertools import pairwise
 
-from marketswarm.detector.noting import NOTES_PER_SEC
+from marketswarm.detector.restarts import SAVES_PER_SEC
 from support.simulation.manual_detector import WALL, Hand, watch
 
 
 def taken(hand: Hand) -> dict:
-    return hand.life.notes.take(hand.now.mono)
+    return hand.restarts.take_unsaved(hand.now.mono)
 
 
 def test_a_new_instance_is_noted_with_the_next_save_and_its_later_beats_twice_a_timeout():
@@ -48,9 +48,9 @@ def test_instances_that_live_beside_each_other_are_noted_together():
         hand.beat(boot="c")
         hand.run(5)
     noted = taken(hand)["a"]
-    assert (noted.boot, noted.beside) == ("c", {"b": 3})
+    assert (noted.boot, noted.others) == ("c", {"b": 3})
     hand.beating(60, 10, boot="c")
-    assert taken(hand)["a"].beside == {}
+    assert taken(hand)["a"].others == {}
 
 
 def test_when_all_instances_are_missed_it_is_noted_how_far_each_came():
@@ -103,13 +103,13 @@ def test_what_could_not_be_saved_is_noted_again():
     hand = Hand(watch())
     hand.beat(boot="b")
     for svc in taken(hand):
-        hand.life.notes.urge(svc)
+        hand.restarts.save_soon(svc)
     hand.run(1)
     assert taken(hand)["a"].boot == "b"
 
 
 def test_however_many_there_are_and_however_often_it_is_asked_no_more_are_noted_a_second():
-    many = [f"s{n}" for n in range(3 * NOTES_PER_SEC)]
+    many = [f"s{n}" for n in range(3 * SAVES_PER_SEC)]
     hand = Hand(*(watch(svc) for svc in many))
     for svc in many:
         hand.beat(svc, boot="b")
@@ -120,8 +120,8 @@ def test_however_many_there_are_and_however_often_it_is_asked_no_more_are_noted_
         found = taken(hand)
         noted |= found.keys()
         counts.append(len(found))
-    assert len(first) == NOTES_PER_SEC
-    assert sum(counts[:20]) <= NOTES_PER_SEC
+    assert len(first) == SAVES_PER_SEC
+    assert sum(counts[:20]) <= SAVES_PER_SEC
     assert noted == set(many)
 
 
@@ -130,10 +130,10 @@ def test_the_timeout_of_the_truth_under_which_it_beat_is_noted_with_a_beat():
     hand.beating(20, 10, boot="b")
     assert taken(hand)["a"].timeout_sec == 30
     hand.rewatch(watch(interval=1, timeout=4))
-    hand.life.notes.urge("a")
+    hand.restarts.save_soon("a")
     hand.run(1)
     assert taken(hand)["a"].timeout_sec == 30
     hand.beat(boot="b")
-    hand.life.notes.urge("a")
+    hand.restarts.save_soon("a")
     hand.run(1)
     assert taken(hand)["a"].timeout_sec == 4

@@ -1,0 +1,278 @@
+"""Watched buses: the services and wheel of each, whether it is lost, and whether any bus is reached.
+
+Pure. Losing a bus is one fact, not one for each of its services: their clocks stand still meanwhile. While no
+bus is reached, the healer's own network is in doubt first: no bus is declared lost, and when one is back, one
+verdict says for how long none was reached. The other buses then have their whole timeout to follow.
+"""
+
+from collections.abc import Collection, Sequence
+from math import inf
+from typing import Final
+
+from marketswarm.detector.clock import OVERDUE_SEC, ListeningClock, ListeningShare, Moment, Window
+from marketswarm.detector.service import WatchedService
+from marketswarm.detector.verdict import BUS_TRANSITIONS, Publication, State, Subject, Trigger, Verdict
+from marketswarm.detector.wheel import TimingWheel
+from marketswarm.event import Kind
+from marketswarm.truth import HEALER
+
+AT_ONCE: Final = 2000
+"""Services handled in one evaluation: some milliseconds of work."""
+
+NO_TIMEOUT: Final = inf
+"""The timeout of a bus whose loss another listener publishes."""
+
+ANSWERS: Final = frozenset({"auth", "loading", "readonly", "oom", "misconf"})
+"""Reasons that only a server which was reached can give."""
+
+
+class WatchedBus:
+    """One bus. Mutable; its attributes are written by its own methods alone.
+
+    Args:
+        name: the bus's name in the truth.
+        timeout_sec: seconds without a canary after which the bus is declared lost.
+        start: when it was first watched.
+    """
+
+    __slots__ = (
+        "_waiting_looked_at",
+        "awaiting_canary",
+        "channels",
+        "clock",
+        "has_more_due",
+        "lost_as_deaf",
+        "lost_at",
+        "name",
+        "refused_channels",
+        "share",
+        "state",
+        "timeout_sec",
+        "turn",
+        "wheel",
+    )
+
+    def __init__(self, name: str, timeout_sec: float, start: Moment) -> None:
+        self.name = name
+        self.timeout_sec = timeout_sec
+        self.clock = ListeningClock(start)
+        self.share = ListeningShare(self.clock, start)
+        self.state = State.UNKNOWN
+        self.lost_at: Moment | None = None  # while it is down: when it was last heard, if ever
+        self.lost_as_deaf = (
+            False  # while it is down: it was heard too little, and one canary does not end that
+        )
+        self.channels: dict[bytes, WatchedService] = {}
+        self.refused_channels: frozenset[bytes] | None = None  # None until the first session
+        self.turn = 0  # the clock's turn at which every service's next beat was last asked to be parsed
+        self.wheel: TimingWheel[WatchedService] = TimingWheel(_next_look)
+        self.awaiting_canary: list[WatchedService] = []  # due by the running clock: the next canary proves it
+        self.has_more_due = False  # some of them were left to the next evaluation
+        self._waiting_looked_at = -inf  # what the clock had proven when all of them were looked at last
+
+    # -- its roster
+
+    def set_timeout(self, timeout_sec: float) -> None:
+        """Change the seconds without a canary after which the bus is lost."""
+        self.timeout_sec = timeout_sec
+
+    def set_channels(self, channels: dict[bytes, WatchedService]) -> None:
+        """Change the services that beat on this bus, by channel."""
+        self.channels = channels
+
+    def set_refused(self, channels: Collection[str]) -> frozenset[bytes]:
+        """Note the channels that the bus refuses to the healer; return them as bytes."""
+        self.refused_channels = frozenset(channel.encode() for channel in channels)
+        return self.refused_channels
+
+    # -- what is due
+
+    def schedule(self, service: WatchedService) -> None:
+        """Put a service on the wheel, unless it is there already.
+
+        An entry on the wheel is never too late: a beat only moves what is due to a later time, and a time to
+        save a silence that follows an unheard half of a timeout is no earlier than the due time before it.
+        """
+        if service.put_on_wheel():
+            self.wheel.add(service)
+
+    def pop_due(self, running: float) -> list[WatchedService]:
+        """Remove and return the services to be looked at now, some at a time.
+
+        Services that wait for a canary are among them only when one has come since they were looked at.
+        However many fall due together, one evaluation handles some of them, and the next one is due at once.
+        """
+        found = self.wheel.pop_due(running, AT_ONCE)
+        for service in found:
+            service.take_off_wheel()
+        if self._waiting_looked_at != self.clock.proven:
+            found, self.awaiting_canary = [*self.awaiting_canary, *found], []
+        self._waiting_looked_at, self.has_more_due = self.clock.proven, False
+        return found
+
+    def await_canary(self, service: WatchedService) -> None:
+        """Look at a service again once a canary has proven its silence."""
+        self.awaiting_canary.append(service)
+
+    def postpone(self, services: Sequence[WatchedService]) -> None:
+        """Leave some services to the next evaluation, which is due at once."""
+        self.awaiting_canary += services
+        self._waiting_looked_at, self.has_more_due = -inf, True
+
+    def retry(self, service: WatchedService) -> None:
+        """Look at a suspect again with the next evaluation: its `beat:<svc>` could not be read."""
+        self.awaiting_canary.append(service)
+        self._waiting_looked_at = -inf
+
+    def parse_all_after_gap(self) -> None:
+        """Have every service's next beat parsed if a gap began or ended since the last call."""
+        if self.turn != self.clock.turns:
+            self.turn = self.clock.turns
+            for service in self.channels.values():
+                service.parse_next()
+
+    # -- lost and found
+
+    @property
+    def is_poorly_heard(self) -> bool:
+        """Whether it was heard for too little of the time lately, though it may be heard just now."""
+        return self.lost_as_deaf or self.share.poor > 0
+
+    def evaluate(self, now: Moment, *, may_blame: bool) -> Verdict | None:
+        """Return the verdict that the bus is lost, or found where that takes more than one canary.
+
+        A bus is lost if it was not heard for its timeout, or for too much of the time. `may_blame` says that
+        a bus which is not heard at all is away, and that this listener is not.
+        """
+        window = self.share.close_window(self.timeout_sec, now)
+        if self.state is State.DOWN:
+            return self._find(now) if self.lost_as_deaf and window is Window.GOOD else None
+        if self.share.is_deaf:
+            since = self.share.since
+            return self._lose("deaf", now.mono - since.mono, since, now)
+        silent_sec = self.clock.unheard_for(now.mono)
+        if self.clock.listening or not may_blame or silent_sec < self.timeout_sec:
+            return None
+        return self._lose(self.clock.reason, silent_sec, self.clock.proof, now)
+
+    def note_heard(self, now: Moment) -> Verdict | None:
+        """Note that a canary was heard; return the verdict that the bus is found, if it was lost."""
+        if self.state is State.UP or (self.state is State.DOWN and self.lost_as_deaf):
+            return None
+        return self._find(now)
+
+    def restore_lost(self, since: float | None, now: Moment, *, as_deaf: bool) -> Verdict | None:
+        """Apply that a loss was published; `since` is when the bus was last heard, in epoch seconds.
+
+        Return the verdict that it is found, if it is heard already; a bus lost as deaf is not found so soon.
+        """
+        was_heard = self.state is State.UP
+        self.state, self.lost_as_deaf = State.DOWN, as_deaf
+        if since is not None:
+            self.lost_at = Moment(now.mono - now.since(since), since)
+        return self.note_heard(now) if was_heard else None
+
+    def adopt_found(self) -> None:
+        """Apply that no loss is published; if the bus is not heard, its loss is declared anew."""
+        if self.state is State.DOWN:
+            self.state, self.lost_at, self.lost_as_deaf = State.UP, None, False
+
+    def _lose(self, reason: str, late_sec: float, since: Moment, now: Moment) -> Verdict | None:
+        self.lost_at = since if self.state is State.UP else None
+        self.lost_as_deaf = reason == "deaf"
+        return self._move(
+            Trigger.DUE,
+            now,
+            reason=reason,
+            late_sec=late_sec,
+            timeout_sec=self.timeout_sec,
+            since=None if self.lost_at is None else self.lost_at.wall,
+        )
+
+    def _find(self, now: Moment) -> Verdict | None:
+        self.lost_as_deaf = False
+        self.share.restart(now)
+        if (lost_at := self.lost_at) is None:
+            return self._move(Trigger.BEAT, now)
+        return self._move(Trigger.BEAT, now, down_sec=now.mono - lost_at.mono, since=lost_at.wall)
+
+    def _move(self, trigger: Trigger, now: Moment, **found: float | str | None) -> Verdict | None:
+        self.state, publication = BUS_TRANSITIONS[self.state, trigger]
+        if publication is Publication.NONE:
+            return None
+        return Verdict(self.name, self.state, publication, now.wall, subject=Subject.BUS, **found)  # type: ignore[arg-type]  # the callers above name the fields
+
+
+def _next_look(service: WatchedService) -> float:
+    at = service.next_look()
+    if at == inf:
+        service.take_off_wheel()  # the wheel lets go of it
+    return at
+
+
+class Reach:
+    """Whether this listener reaches any bus.
+
+    A bus that refuses for a reason of its own (`oom`, `auth`) is reached, and so is a bus that takes canaries
+    and brings none back.
+    """
+
+    def __init__(self) -> None:
+        self._last: Moment | None = None  # when a bus was reached last, if ever
+        self._overslept_sec = 0.0  # how long since then the listener itself did not run
+        self._is_reached = False
+        self._back_at = -inf  # when a bus was reached again after none had been, in monotonic seconds
+
+    def evaluate(self, buses: Collection[WatchedBus], now: Moment) -> Verdict | None:
+        """Look whether a bus is reached; return the verdict that none was, for too long, until now."""
+        found = [at for bus in buses if (at := _reached_at(bus.clock, now)) is not None]
+        was_reached, self._is_reached = self._is_reached, bool(found)
+        if not found:
+            return None
+        last, self._last = self._last, max(found, key=lambda at: at.mono)
+        overslept_sec, self._overslept_sec = self._overslept_sec, 0.0
+        if was_reached:
+            return None
+        if last is None:
+            self._back_at = now.mono
+            return None
+        if now.mono - last.mono - overslept_sec < min(bus.timeout_sec for bus in buses):
+            return None
+        self._back_at = now.mono
+        for bus in buses:
+            bus.share.restart(now)
+        return _reach_gap(last, now)
+
+    def note_stall(self, overslept_sec: float) -> None:
+        """Note that the listener itself did not run for so many seconds."""
+        self._overslept_sec += overslept_sec
+
+    def may_blame(self, bus: WatchedBus, now: Moment) -> bool:
+        """Return True if a bus that is not heard is away, rather than this listener."""
+        return self._is_reached and now.mono - self._back_at >= bus.timeout_sec
+
+
+def _reached_at(clock: ListeningClock, now: Moment) -> Moment | None:
+    """Return when a bus that is reached now was known to be; None for a bus that is not reached.
+
+    A canary without an answer says nothing, so `deaf` counts only until the next answer is overdue.
+    """
+    if clock.listening:
+        return clock.proof
+    if clock.reason in ANSWERS:
+        return now
+    taken = clock.taken if clock.reason == "deaf" else None
+    return taken if taken is not None and now.mono - taken.mono <= OVERDUE_SEC else None
+
+
+def _reach_gap(last: Moment, now: Moment) -> Verdict:
+    return Verdict(
+        HEALER,
+        State.UP,
+        Publication.ALERT,
+        now.wall,
+        subject=Subject.REACH,
+        since=last.wall,
+        gap_sec=now.mono - last.mono,
+        event_id=f"{Kind.REACH_GAP}.{HEALER}.{round(1000 * last.wall)}",
+    )

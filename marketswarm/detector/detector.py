@@ -1,0 +1,450 @@
+"""The detector: DETECTION.md as code. It takes what was heard and the time, and returns verdicts.
+
+Pure: no I/O, no clock of its own, no await. The caller owns the sockets; it reports every event together with
+a reading of both clocks (`Moment`), and gets frozen values back.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from marketswarm import beat as beats
+from marketswarm.beat import Beat, Malformed
+from marketswarm.detector.bus import AT_ONCE, Reach, WatchedBus
+from marketswarm.detector.clock import CANARY_EVERY_SEC, OVERDUE_SEC, Moment
+from marketswarm.detector.service import BeatBatch, HeardAt, WatchedService
+from marketswarm.detector.verdict import (
+    LastBeat,
+    Publication,
+    SavedService,
+    State,
+    Subject,
+    Suspect,
+    Trigger,
+    UnheardBeat,
+    Verdict,
+)
+from marketswarm.truth import Watch
+
+Messages = Iterable[Sequence[Any]]
+
+
+@dataclass(slots=True)
+class Counts:
+    """Events since the process began."""
+
+    heard: int = 0
+    malformed: int = 0
+    replayed: int = 0
+    unheard: int = 0
+    unreadable: int = 0
+    stalls: int = 0
+
+
+class Hearing(NamedTuple):
+    """What a batch of messages brought: verdicts, and the messages on channels of no service."""
+
+    verdicts: list[Verdict]
+    others: list[Sequence[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """What one evaluation brought.
+
+    Attributes:
+        verdicts: about buses, and about what happened in gaps.
+        suspects: services whose `beat:<svc>` must be read now.
+        canaries_wanted: buses on which a canary must be sent at once, to prove a silence.
+        wake_in: seconds until the next evaluation is due.
+    """
+
+    verdicts: tuple[Verdict, ...]
+    suspects: tuple[Suspect, ...]
+    canaries_wanted: tuple[str, ...]
+    wake_in: float
+
+
+class BeatObserver:
+    """Observes every parsed beat and every change of state; this one does nothing.
+
+    A beat that is stored unparsed (see `service.py`) is not reported.
+    """
+
+    def roster_changed(self, buses: dict[str, WatchedBus]) -> None:
+        """A roster is in force; `buses` are those listened to."""
+
+    def service_added(self, service: WatchedService, old: WatchedService | None) -> None:
+        """A service is watched; `old` is the same one under another line of the truth, if there was one."""
+
+    def service_dropped(self, svc: str) -> None:
+        """A service is no longer watched."""
+
+    def beat_parsed(self, service: WatchedService) -> None:
+        """A beat was parsed; nothing is recorded of it yet, and it may be a replay."""
+
+    def goodbye_heard(self, service: WatchedService, beat: Beat) -> None:
+        """A `stopping` beat was recorded."""
+
+    def voice_changed(self, service: WatchedService, boot: str | None, *, is_other_instance: bool) -> None:
+        """Another instance beats than the one that beat last, or one that had said goodbye."""
+
+    def beat_recorded(self, service: WatchedService, beat: Beat, heard: HeardAt) -> None:
+        """A live beat of a service that is up was recorded."""
+
+    def state_changed(self, service: WatchedService) -> None:
+        """A service came up or went down."""
+
+    def restored(
+        self, service: WatchedService, saved: SavedService, stored: LastBeat | None, now: Moment
+    ) -> None:
+        """What an earlier run saved was applied; `stored` is what `beat:<svc>` holds."""
+
+    def due_verdicts(self, bus: WatchedBus, now: Moment) -> list[Verdict]:
+        """Return the observer's own verdicts about services of a bus that are due now."""
+        del bus, now
+        return []
+
+
+class Detector:
+    """Watches services and buses.
+
+    It begins with `is_restoring` True: it listens, and concludes nothing about services, until
+    `restore_services` is done.
+
+    Args:
+        now: when the listening begins.
+        on_malformed: called with the service and the error for each payload that is no beat.
+    """
+
+    def __init__(self, now: Moment, *, on_malformed: Callable[[str, Malformed], None] | None = None) -> None:
+        self.buses: dict[str, WatchedBus] = {}
+        self.services: dict[str, WatchedService] = {}
+        self.counts = Counts()
+        self.observer = BeatObserver()
+        self.is_restoring = True
+        """Whether what an earlier run saved may still change the state of a service."""
+        self.unsaved_silences: dict[str, WatchedService | None] = {}
+        """Silences to save on the bus, or (None) to delete there; the caller empties this."""
+        self.has_ended_silence = False
+        """Whether a saved silence ended; the caller resets this when it saves."""
+        self._reach = Reach()
+        self._awake_at = now.mono
+        self._on_malformed = on_malformed
+
+    # -- the roster
+
+    def set_roster(self, watches: Iterable[Watch], buses: Mapping[str, float], now: Moment) -> list[Verdict]:
+        """Put a roster in force: `buses` maps names to the seconds after which each counts as lost.
+
+        Every watch's bus must be among them. Return the verdicts about services no longer watched. A stall
+        that ends with this call is time in which nobody listened.
+        """
+        self.note_awake(now)
+        for name, timeout_sec in buses.items():
+            self.buses.setdefault(name, WatchedBus(name, timeout_sec, now)).set_timeout(timeout_sec)
+        wanted = {watch.svc: watch for watch in watches}
+        verdicts = [
+            Verdict(svc, State.UNWATCHED, Publication.ALERT, now.wall, subject=Subject.WATCH)
+            for svc, service in self.services.items()
+            if service.channel_refused_at and svc not in wanted
+        ]
+        verdicts += [self._drop(svc, now) for svc in sorted(self.services.keys() - wanted.keys())]
+        for watch in wanted.values():
+            self._add(watch, now)
+        self.buses = {name: self.buses[name] for name in buses}
+        channels: dict[str, dict[bytes, WatchedService]] = {name: {} for name in buses}
+        for service in self.services.values():
+            channels[service.bus.name][service.watch.channel.encode()] = service
+        for name, bus in self.buses.items():
+            bus.set_channels(channels[name])
+        self.observer.roster_changed(self.buses)
+        return verdicts
+
+    def _drop(self, svc: str, now: Moment) -> Verdict:
+        service = self.services.pop(svc)
+        service.drop()
+        self.observer.service_dropped(svc)
+        self.unsaved_silences[svc] = None
+        return self._move(service, Trigger.REMOVED, now, before=service.last_beat)
+
+    def _add(self, watch: Watch, now: Moment) -> None:
+        old = self.services.get(watch.svc)
+        if old is not None and old.watch == watch:
+            return
+        bus = self.buses[watch.bus]
+        running = bus.clock.running(now.mono)
+        service = WatchedService(watch, bus, running)
+        service.await_restore(waits=self.is_restoring if old is None else old.is_restoring)
+        if old is not None:
+            old.confirm()
+            old.drop()
+            service.succeed(old, running, old.silence(old.bus.clock.running(now.mono)))
+            if old.is_silence_saved:  # the saved silence must not stay a reading of another clock
+                self.unsaved_silences[watch.svc] = service
+        self.observer.service_added(service, old)
+        self.services[watch.svc] = service
+        bus.schedule(service)
+
+    # -- what the listener reports
+
+    def note_awake(self, now: Moment) -> None:
+        """Detect a stall of this very process; call this before anything that may have piled up is read."""
+        stalled_sec = now.mono - self._awake_at
+        if stalled_sec > CANARY_EVERY_SEC + OVERDUE_SEC:
+            self.counts.stalls += 1
+            for bus in self.buses.values():
+                bus.clock.stalled(stalled_sec)
+            self._reach.note_stall(stalled_sec)
+        self._awake_at = now.mono
+
+    def hear_canary(self, bus_name: str, number: int, now: Moment) -> list[Verdict]:
+        """Take a canary that came back; return the verdicts that the bus, or any bus, is found again."""
+        bus = self.buses.get(bus_name)
+        if bus is None:
+            return []
+        bus.clock.heard(number, now)
+        gap = self._reach.evaluate(self.buses.values(), now) if bus.clock.listening else None
+        found = bus.note_heard(now) if bus.clock.listening else None
+        return [verdict for verdict in (gap, found) if verdict is not None]
+
+    def hear(self, bus_name: str, messages: Messages, now: Moment) -> Hearing:
+        """Take messages that arrived together, as the server sends them: `[b"message", channel, payload]`."""
+        self.note_awake(now)
+        bus = self.buses.get(bus_name)
+        if bus is None:
+            return Hearing([], [])
+        bus.parse_all_after_gap()
+        heard = HeardAt(bus.clock.running(now.mono), now.mono, now.wall)
+        batch = BeatBatch(bus.channels, messages, heard)
+        verdicts = []
+        for service, payload in batch.unfamiliar():
+            verdict = self._parse(service, payload, heard)
+            if verdict is not None:
+                verdicts.append(verdict)
+        self.counts.heard += batch.familiar
+        return Hearing(verdicts, batch.others)
+
+    def _parse(self, service: WatchedService, payload: bytes, heard: HeardAt) -> Verdict | None:
+        self.confirm(service)
+        found = beats.parse(payload, service.watch.svc)
+        if isinstance(found, Malformed):
+            self._report_malformed(service, found)
+            return None
+        if not service.is_restoring:
+            self.observer.beat_parsed(service)
+        if service.is_replay(found.boot, found.i):
+            self.counts.replayed += 1
+            return None
+        self.counts.heard += 1
+        if found.status == "stopping":
+            service.take_goodbye()
+            self.observer.goodbye_heard(service, found)
+            return None
+        return self._take_beat(service, found, payload, heard)
+
+    def _take_beat(
+        self, service: WatchedService, beat: Beat, payload: bytes, heard: HeardAt
+    ) -> Verdict | None:
+        effect = service.take_beat(payload, beat, heard)
+        if effect.is_new_voice:
+            self.observer.voice_changed(service, beat.boot, is_other_instance=effect.is_other_instance)
+        if effect.ends_saved_silence:
+            self.unsaved_silences[service.watch.svc] = None
+            self.has_ended_silence = True
+        if service.is_restoring:
+            service.parse_next()
+        elif service.state is not State.UP:
+            return self.bring_up(service, heard, before=effect.before)
+        else:
+            self.observer.beat_recorded(service, beat, heard)
+        return None
+
+    def confirm(self, service: WatchedService) -> None:
+        """Parse the service's last beat if it was stored unparsed, and count it right if it is none."""
+        if not service.confirm():
+            self.counts.heard -= 1
+            self._report_malformed(service, Malformed("not_json"))
+
+    def _report_malformed(self, service: WatchedService, found: Malformed) -> None:
+        self.counts.malformed += 1
+        if self._on_malformed is not None:
+            self._on_malformed(service.watch.svc, found)
+
+    # -- what time brings
+
+    def tick(self, now: Moment) -> Tick:
+        """Evaluate all buses and what is due; call this after `wake_in`, and when a canary came back."""
+        self.note_awake(now)
+        verdicts: list[Verdict] = []
+        suspects: list[Suspect] = []
+        canaries_wanted: list[str] = []
+        wake_in = CANARY_EVERY_SEC
+        for bus in self.buses.values():
+            bus.clock.check(now.mono)
+        if (gap := self._reach.evaluate(self.buses.values(), now)) is not None:
+            verdicts.append(gap)
+        for bus in self.buses.values():
+            moved = bus.evaluate(now, may_blame=self._reach.may_blame(bus, now))
+            if moved is not None:
+                verdicts.append(moved)
+            running = bus.clock.running(now.mono)
+            if not self.is_restoring:
+                suspects += self._find_suspects(bus, running)
+                verdicts += self.observer.due_verdicts(bus, now)
+            if bus.clock.listening and not self.is_restoring:
+                wake_in = 0.0 if bus.has_more_due else min(wake_in, bus.wheel.next_due() - running)
+                if bus.awaiting_canary:
+                    canaries_wanted.append(bus.name)
+        return Tick(tuple(verdicts), tuple(suspects), tuple(canaries_wanted), max(0.0, wake_in))
+
+    def _find_suspects(self, bus: WatchedBus, running: float) -> list[Suspect]:
+        found: list[Suspect] = []
+        due_services = bus.pop_due(running)
+        for n, service in enumerate(due_services):
+            if len(found) >= AT_ONCE:
+                bus.postpone(due_services[n:])
+                break
+            if service.is_dropped or service.channel_refused_at is not None or service.state is State.DOWN:
+                continue
+            self.confirm(service)
+            if (due := service.due()) > running:
+                if not service.is_silence_saved and service.save_silence_at() <= running:
+                    service.mark_silence_saved()
+                    self.unsaved_silences[service.watch.svc] = service
+                bus.schedule(service)
+            elif due > bus.clock.proven:
+                bus.await_canary(service)
+            else:
+                service.suspect()
+                found.append(Suspect(service.watch.svc, bus.name))
+        return found
+
+    # -- the second witness
+
+    def judge_suspect(self, svc: str, stored: LastBeat | None, now: Moment) -> Verdict | UnheardBeat | None:
+        """Decide about a suspect; `stored` is what `beat:<svc>` holds, None if it holds nothing.
+
+        Return the miss, or the beat that was never heard; None if a beat was heard meanwhile or the service
+        is no longer watched.
+        """
+        self.note_awake(now)
+        service = self.services.get(svc)
+        if service is None or not service.is_suspect:
+            return None
+        service.end_suspicion()
+        if service.channel_refused_at is not None:
+            return None
+        self.confirm(service)
+        if stored is not None and (unheard := service.take_unheard(stored, now)) is not None:
+            service.bus.schedule(service)
+            self.counts.unheard += 1
+            return unheard
+        if service.due() > service.bus.clock.proven:
+            service.bus.schedule(service)
+            return None
+        self.unsaved_silences[svc] = None
+        service.convict()
+        self.observer.state_changed(service)
+        return self._move(service, Trigger.DUE, now, before=service.last_beat)
+
+    def retry_suspect(self, svc: str) -> None:
+        """Keep a suspect whose `beat:<svc>` could not be read: it is a suspect again soon."""
+        service = self.services.get(svc)
+        if service is not None and service.is_suspect:
+            service.end_suspicion()
+            service.bus.retry(service)
+
+    # -- channels that a bus refuses
+
+    def set_refused_channels(self, bus_name: str, channels: Collection[str], now: Moment) -> list[Verdict]:
+        """Note all channels that a bus refuses to the healer; return the verdicts about their services.
+
+        Nothing can be concluded about such a service; all others on that bus are evaluated as ever. A service
+        that can be heard again gets a warm-up.
+        """
+        bus = self.buses.get(bus_name)
+        if bus is None:
+            return []
+        refused = bus.set_refused(channels)
+        found = []
+        for channel, service in bus.channels.items():
+            if channel in refused and service.channel_refused_at is None:
+                service.refuse_channel(now)
+                found.append(_watch_verdict(service.watch.svc, State.DOWN, now, service=service))
+            elif channel not in refused and service.channel_refused_at is not None:
+                found.append(_allow_channel(service, now))
+        return found
+
+    def restore_refused_channel(self, svc: str, since: float, now: Moment) -> Verdict | None:
+        """Apply that a service is published as not watchable, `since` in epoch seconds."""
+        service = self.services.get(svc)
+        if service is None:
+            return _watch_verdict(svc, State.UNWATCHED, now)
+        if service.channel_refused_at is not None:
+            return None
+        service.refuse_channel(Moment(now.mono - now.since(since), since))
+        refused = service.bus.refused_channels
+        is_allowed = refused is not None and service.watch.channel.encode() not in refused
+        return _allow_channel(service, now) if is_allowed else None
+
+    # -- transitions
+
+    def bring_up(self, service: WatchedService, now: Moment | HeardAt, *, before: HeardAt | None) -> Verdict:
+        """Return the verdict that a service is up; `before` is its last beat before the one that shows it."""
+        self.observer.state_changed(service)
+        verdict = self._move(service, Trigger.BEAT, Moment(now.mono, now.wall), before=before)
+        service.bus.schedule(service)
+        return verdict
+
+    def _move(
+        self, service: WatchedService, trigger: Trigger, now: Moment, *, before: HeardAt | None
+    ) -> Verdict:
+        """Move a service to its next state; `before` is the last beat before the event that moves it."""
+        was_down = service.state is State.DOWN
+        publication = service.move(trigger)
+        is_miss, is_beat = trigger is Trigger.DUE, trigger is Trigger.BEAT
+        running = service.bus.clock.running(now.mono)
+        last = service.last_beat
+        return Verdict(
+            service.watch.svc,
+            service.state,
+            publication,
+            now.wall,
+            reason=service.miss_reason() if is_miss else None,
+            late_sec=service.silence(running) if is_miss else None,
+            overdue_sec=running - service.due() if is_miss else None,
+            timeout_sec=service.watch.timeout_sec,
+            age_sec=now.mono - last.mono if is_beat and last else None,
+            down_sec=now.mono - before.mono if was_down and is_beat and before else None,
+            since=None if before is None else before.wall,
+            boot=service.boot(),
+            i=service.highest_i.get(service.boot() or ""),
+        )
+
+
+def _allow_channel(service: WatchedService, now: Moment) -> Verdict:
+    since = service.allow_channel(service.bus.clock.running(now.mono))
+    service.bus.schedule(service)
+    return _watch_verdict(service.watch.svc, State.UP, now, service=service, since=since)
+
+
+def _watch_verdict(
+    svc: str,
+    state: State,
+    now: Moment,
+    *,
+    service: WatchedService | None = None,
+    since: Moment | None = None,
+) -> Verdict:
+    last = service.last_beat if service is not None else None
+    return Verdict(
+        svc,
+        state,
+        Publication.ALERT,
+        now.wall,
+        subject=Subject.WATCH,
+        reason="auth" if state is State.DOWN else None,
+        since=last.wall if last is not None and state is State.DOWN else None,
+        down_sec=now.mono - since.mono if since is not None else None,
+    )

@@ -1,0 +1,453 @@
+"""`heartbeat_gap`: what a service did while nobody listened, and the beats that are saved to find that out.
+
+Pure. `RestartObserver` observes the detector's beats; the detector itself knows nothing about restarts. The
+next beat after a gap is compared with the last one before it: its `boot` and `i` show that its process is
+another one than before, or that it beat too seldom to have lived through the gap. Only what is proven is
+published, so `gap_sec` is a lower bound:
+
+- n beats of one process cover n times its pace, plus a tenth; the time left uncovered was silence. The pace
+  is the slowest that was measured while the process could be heard, since a service may beat as slowly as its
+  timeout allows. If no pace was measured, n beats prove a silence of their time divided by n, and no more.
+  Many beats that came somewhat slower than before would look like one silence: less than a quarter of the
+  whole time is ignored.
+- Nobody knows when a process that is gone beat last, unless it said goodbye, or `beat:<svc>` still held its
+  last beat when listening began again.
+- While a bus was mute its senders could not beat, and some senders do not count what they could not send.
+- The timeout that was in force when a silence began says how long it may be, not a shorter one since.
+
+Time is the smaller of what the listener's clock and the beats' own `ts` say: a step of one clock proves
+nothing. A case is published only once the service was heard for a timeout more: if an instance from before
+the gap beats again, the new one was no successor but a second instance.
+
+The last beats are saved a few at a time. A new instance and a goodbye are saved with the next save; of all
+other services the latest beat is saved as often as is useful and as the budget allows. A service whose beat
+is not saved for a while costs precision only, if the listener goes away.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from itertools import islice
+from math import inf
+from typing import Final, NamedTuple
+
+from marketswarm.beat import Beat, parse
+from marketswarm.detector.bus import WatchedBus
+from marketswarm.detector.clock import Moment
+from marketswarm.detector.detector import BeatObserver, Detector
+from marketswarm.detector.service import HeardAt, WatchedService
+from marketswarm.detector.verdict import LastBeat, Publication, SavedBeat, SavedService, State, Verdict
+from marketswarm.detector.wheel import TimingWheel
+from marketswarm.event import Kind
+
+TURNS_TO_CATCH_UP: Final = 1
+PACE_TOLERANCE: Final = 1.1
+LEAST_SHARE: Final = 0.25
+"""A silence that is a smaller share of the whole time is ignored."""
+PACE_DECAY: Final = 0.9
+"""What remains of a measured pace each time that a faster one is measured."""
+SAVES_PER_SEC: Final = 1000
+"""Keeps a hundred thousand services cheap: each of them is looked at every 100 s then."""
+
+
+class BeatBeforeGap(NamedTuple):
+    """The last beat before a gap, and what was known at that time.
+
+    `heard` is when this run heard it, if it did. `instances` are the instances known then; `had_others` is
+    True if another one of them was alive as well. `pace_sec` is the longest time between beats (0 if none was
+    measured), `allowed_sec` the timeout in force then. `is_final`: nobody beat after it until listening began
+    again, at the clock's `turn`. `was_heard_again`: an instance from before was heard since, while what had
+    piled up was still being heard. `proven_sec` is a silence before this beat that is proven already;
+    `counted_from` is the `i` at which that counting began.
+    """
+
+    boot: str
+    i: int
+    ts: float
+    wall: float
+    mono: float
+    instances: frozenset[str]
+    counted_from: int
+    heard: HeardAt | None = None
+    pace_sec: float = 0.0
+    allowed_sec: float = 0.0
+    had_others: bool = False
+    stopped: bool = False
+    is_final: bool = False
+    turn: int = 0
+    was_heard_again: bool = False
+    proven_sec: float = 0.0
+
+    def seconds_to(self, ts: float, mono: float) -> float:
+        """Return the seconds from this beat to another, by the clock that says less."""
+        return min(ts - self.ts, mono - self.mono)
+
+    def longest_silence(self, sec: float, beats: int) -> float:
+        """Return the longest proven silence in `sec` seconds in which the process beat so many times."""
+        if sec <= 0.0 or beats < 1 or self.had_others:
+            return 0.0
+        least = sec / beats
+        if not self.pace_sec:
+            return least
+        uncovered = sec - (beats - 1) * PACE_TOLERANCE * self.pace_sec
+        return max(least, uncovered) if uncovered >= LEAST_SHARE * sec else least
+
+
+@dataclass(slots=True, eq=False)
+class Case:
+    """A gap to be published once the service was heard for a timeout more.
+
+    `at` is when the case was opened, by the listening clock.
+    """
+
+    service: WatchedService
+    before: BeatBeforeGap
+    at: float
+    boot: str
+    i: int
+    gap_sec: float
+    restarted: bool
+    is_closed: bool = False
+
+    def due(self) -> float:
+        """Return when the case may be published, by the listening clock; infinity once it is closed."""
+        if self.is_closed:
+            return inf
+        return max(self.at, self.service.bus.clock.gap_end) + self.service.watch.timeout_sec
+
+    def is_disproved_by(self, boot: str | None) -> bool:
+        """Return True if a beat of that instance, heard when it was sent, shows that nothing is proven."""
+        return boot in self.before.instances if self.restarted else boot != self.boot
+
+    def verdict(self, now: Moment) -> Verdict:
+        """Return the verdict to publish; every healer that concludes the same gives it the same id."""
+        watch = self.service.watch
+        event_id = f"{Kind.HEARTBEAT_GAP}.{watch.svc}.{_short_hash(self.before.boot)}"
+        return Verdict(
+            watch.svc,
+            State.UP,
+            Publication.ALERT,
+            now.wall,
+            timeout_sec=watch.timeout_sec,
+            since=self.before.wall,
+            boot=self.boot,
+            i=self.service.highest_i.get(self.boot, self.i),
+            gap_sec=self.gap_sec,
+            restarted=self.restarted,
+            event_id=event_id if self.restarted else f"{event_id}.{self.before.counted_from}",
+        )
+
+
+class History:
+    """What the observer knows about one service beside the detector; written by `RestartObserver` alone."""
+
+    __slots__ = ("allowance", "before", "case", "measured_at", "pace_sec", "saved_at", "turn")
+
+    def __init__(self, service: WatchedService) -> None:
+        self.turn = service.bus.clock.turns  # the bus clock's turn at the last beat
+        self.before: BeatBeforeGap | None = None  # the last beat before a gap, until one after it was judged
+        self.case: Case | None = None  # what that came to, until it is published
+        self.pace_sec = 0.0  # the longest time between beats lately; 0 if it was not measured
+        self.measured_at: tuple[str, int, float] | None = None  # instance, `i`, monotonic time
+        self.saved_at = -inf  # the last beat that was saved, by the listening clock
+        self.allowance: tuple[HeardAt, float] | None = None  # a beat under an older truth, and its timeout
+
+    def drop_case(self) -> None:
+        """Forget the case: nothing is to be published about the gap any more."""
+        if self.case is not None:
+            self.case.is_closed = True
+            self.case = None
+
+    def measure(self, boot: str, i: int, mono: float) -> None:
+        """Measure the time between beats since the last measurement; a slow pace counts for a while."""
+        if self.measured_at is not None and self.measured_at[0] == boot:
+            if i <= self.measured_at[1]:
+                return
+            found = (mono - self.measured_at[2]) / (i - self.measured_at[1])
+            self.pace_sec = max(found, PACE_DECAY * self.pace_sec)
+        else:
+            self.pace_sec = 0.0
+        self.measured_at = boot, i, mono
+
+
+class RestartObserver(BeatObserver):
+    """Observes the beats of `detector`, whose `observer` it becomes."""
+
+    def __init__(self, detector: Detector) -> None:
+        self._detector = detector
+        self._histories: dict[str, History] = {}
+        self._cases: dict[WatchedBus, TimingWheel[Case]] = {}
+        self._urgent: dict[str, None] = {}  # services to be saved next
+        self._round: Iterator[WatchedService] = iter(())
+        self._taken_at = -inf
+        detector.observer = self
+
+    # -- see `BeatObserver`
+
+    def roster_changed(self, buses: dict[str, WatchedBus]) -> None:
+        """See `BeatObserver`."""
+        kept = set(buses.values())
+        self._cases = {bus: wheel for bus, wheel in self._cases.items() if bus in kept}
+
+    def service_added(self, service: WatchedService, old: WatchedService | None) -> None:
+        """Begin a history; under another line of the truth, go on with the pace, the gap and the case."""
+        history = History(service)
+        if old is not None:
+            known = self._histories[service.watch.svc]
+            history.pace_sec = known.pace_sec and max(known.pace_sec, old.watch.interval_sec)
+            if service.parsed_at is not None:
+                history.allowance = service.parsed_at, _allowed_sec(old, known)
+            if service.bus is old.bus:
+                history.turn, history.before, history.case = known.turn, known.before, known.case
+            if history.case is not None:
+                history.case.service = service
+        self._histories[service.watch.svc] = history
+
+    def service_dropped(self, svc: str) -> None:
+        """See `BeatObserver`."""
+        self._histories.pop(svc, None)
+        self.save_soon(svc)
+
+    def beat_parsed(self, service: WatchedService) -> None:
+        """If the service's last beat is from before a gap, keep it: the new one will replace it."""
+        history = self._histories[service.watch.svc]
+        if history.turn != service.bus.clock.turns and history.before is None:
+            history.before = _beat_before_gap(service, history)
+
+    def goodbye_heard(self, service: WatchedService, beat: Beat) -> None:
+        """Note that a restart which follows is planned."""
+        history = self._histories[service.watch.svc]
+        if history.before is not None and beat.boot == history.before.boot:
+            history.before = history.before._replace(stopped=True)
+        self.save_soon(service.watch.svc)
+
+    def voice_changed(self, service: WatchedService, boot: str | None, *, is_other_instance: bool) -> None:
+        """See `BeatObserver`."""
+        if is_other_instance:
+            self._drop_disproved_case(service, boot)
+        self.save_soon(service.watch.svc)
+
+    def beat_recorded(self, service: WatchedService, beat: Beat, heard: HeardAt) -> None:
+        """Compare the first beat after a gap with the last one before it."""
+        history = self._histories[service.watch.svc]
+        if history.before is None and history.turn == service.bus.clock.turns:
+            return
+        history.turn = service.bus.clock.turns
+        self._drop_disproved_case(service, beat.boot)
+        before = history.before
+        if before is None:
+            return
+        is_old_instance = beat.boot is None or beat.boot in before.instances
+        if not service.bus.clock.caught_up and is_old_instance:
+            # nobody knows how late it is: what piled up meanwhile is still being heard
+            history.before = before._replace(was_heard_again=True)
+            return
+        case = _open_case(service, before, beat, heard)
+        history.before = None
+        self.save_soon(service.watch.svc)
+        # of two gaps in a row the first restart is published: the second one came of it
+        if case is not None and (history.case is None or not history.case.restarted):
+            history.drop_case()
+            history.case = case
+            self._wheel(service.bus).add(case)
+
+    def state_changed(self, service: WatchedService) -> None:
+        """Forget the gap: the service was missed, or its coming up is published."""
+        history = self._histories[service.watch.svc]
+        history.drop_case()
+        history.before, history.turn = None, service.bus.clock.turns
+
+    def restored(
+        self, service: WatchedService, saved: SavedService, stored: LastBeat | None, now: Moment
+    ) -> None:
+        """Take an earlier run's last beat as the one before the gap in which nobody listened."""
+        if saved.last_beat is None or service.state is not State.UP:
+            return
+        before = _beat_before_start(service, saved.last_beat, stored, now)
+        # the instance whose ok was published just before the end may have no saved beat yet
+        published = {saved.boot} if saved.boot is not None else set()
+        self._histories[service.watch.svc].before = before._replace(instances=before.instances | published)
+        service.parse_next()
+
+    def due_verdicts(self, bus: WatchedBus, now: Moment) -> list[Verdict]:
+        """Return what happened in gaps and may be published by now."""
+        wheel = self._cases.get(bus)
+        found: list[Verdict] = []
+        for case in wheel.pop_due(bus.clock.proven) if wheel is not None else ():
+            service = case.service
+            history = self._histories.get(service.watch.svc)
+            if history is None or history.case is not case or service.is_dropped:
+                continue
+            if service.last_beat is None or service.last_beat.at <= case.at:
+                self._wheel(bus).add(case)  # it beat once: that may yet become a miss
+                continue
+            found.append(case.verdict(now))
+            history.drop_case()
+            self.save_soon(service.watch.svc)
+        return found
+
+    # -- the beats to save
+
+    def save_soon(self, svc: str) -> None:
+        """Have the service's last beat saved, or forgotten, with the next save."""
+        self._urgent[svc] = None
+
+    def take_unsaved(self, now: float) -> dict[str, SavedBeat | None]:
+        """Return the beats to save at `now` (monotonic seconds), None for services to be forgotten.
+
+        Call this about once a second. Give what could not be saved back by `save_soon`.
+        """
+        budget = int(min(1.0, now - self._taken_at) * SAVES_PER_SEC)
+        if budget < 1:
+            return {}
+        self._taken_at = now
+        found: dict[str, SavedBeat | None] = {}
+        for svc in list(islice(self._urgent, budget)):
+            del self._urgent[svc]
+            service = self._detector.services.get(svc)
+            if service is None:
+                found[svc] = None
+            elif (saved := self._beat_to_save(service)) is not None:
+                found[svc] = saved
+        for service in self._next_of_round(budget - len(found)):
+            if not service.is_dropped and self._is_worth_saving(service):
+                saved = self._beat_to_save(service)
+                if saved is not None:
+                    found[service.watch.svc] = saved
+        return found
+
+    def pace_sec(self, svc: str) -> float:
+        """Return the longest time between the service's beats lately; 0 if it was not measured."""
+        return self._histories[svc].pace_sec
+
+    def _next_of_round(self, count: int) -> list[WatchedService]:
+        some = list(islice(self._round, count))
+        if len(some) < count:
+            self._round = iter(list(self._detector.services.values()))
+        return some
+
+    def _is_worth_saving(self, service: WatchedService) -> bool:
+        if service.last_beat is None:
+            return False
+        saved_at = self._histories[service.watch.svc].saved_at
+        return service.last_beat.at - saved_at >= service.watch.timeout_sec / 2
+
+    def _beat_to_save(self, service: WatchedService) -> SavedBeat | None:
+        """Return the last beat; None while it is open what the beat before a gap comes to."""
+        self._detector.confirm(service)
+        history = self._histories[service.watch.svc]
+        heard, beat = service.parsed_at, parse(service.parsed_payload, service.watch.svc)
+        if history.case is not None or (history.before is not None and history.before.heard != heard):
+            return None
+        if heard is None or not isinstance(beat, Beat) or beat.boot is None:
+            return None
+        history.saved_at = heard.at
+        history.measure(beat.boot, beat.i, heard.mono)
+        others = {boot: service.highest_i.get(boot, 0) for boot in service.other_instances()}
+        allowed_sec = _allowed_sec(service, history)
+        return SavedBeat(
+            beat.boot, beat.i, beat.ts, heard.wall, service.stopped, others, history.pace_sec, allowed_sec
+        )
+
+    # -- inside
+
+    def _wheel(self, bus: WatchedBus) -> TimingWheel[Case]:
+        return self._cases.setdefault(bus, TimingWheel(Case.due))
+
+    def _drop_disproved_case(self, service: WatchedService, boot: str | None) -> None:
+        """Drop the case that a beat disproves; piled-up beats disprove nothing, they come in any order."""
+        history = self._histories[service.watch.svc]
+        case = history.case
+        if case is not None and service.bus.clock.caught_up and case.is_disproved_by(boot):
+            history.drop_case()
+
+
+def _allowed_sec(service: WatchedService, history: History) -> float:
+    """Return how long the service may be silent after its last beat; the truth of that time still holds."""
+    if history.allowance is not None and history.allowance[0] is service.parsed_at:
+        return max(service.watch.timeout_sec, history.allowance[1])
+    return service.watch.timeout_sec
+
+
+def _short_hash(boot: str) -> str:
+    """Return a hash of a boot, which is foreign text of any length; an event's id must fit into headers."""
+    return sha256(boot.encode()).hexdigest()[:16]
+
+
+def _beat_before_gap(service: WatchedService, history: History) -> BeatBeforeGap | None:
+    """Return what a run that listened before the gap knows; None if no `boot` tells processes apart."""
+    heard, beat = service.parsed_at, parse(service.parsed_payload, service.watch.svc)
+    if heard is None or not isinstance(beat, Beat) or beat.boot is None:
+        return None
+    return BeatBeforeGap(
+        beat.boot,
+        beat.i,
+        beat.ts,
+        heard.wall,
+        heard.mono,
+        frozenset(service.highest_i),
+        beat.i,
+        heard,
+        pace_sec=history.pace_sec and max(history.pace_sec, service.watch.interval_sec),
+        allowed_sec=_allowed_sec(service, history),
+        had_others=bool(service.other_instances()),
+        stopped=service.stopped,
+    )
+
+
+def _beat_before_start(
+    service: WatchedService, saved: SavedBeat, stored: LastBeat | None, now: Moment
+) -> BeatBeforeGap:
+    """Return what an earlier run saved, with what `beat:<svc>` adds to it."""
+    before = BeatBeforeGap(
+        saved.boot,
+        saved.i,
+        saved.ts,
+        saved.wall,
+        now.mono - (now.wall - saved.wall),
+        frozenset((saved.boot, *saved.others)),
+        saved.i,
+        pace_sec=saved.pace_sec and max(saved.pace_sec, service.watch.interval_sec),
+        allowed_sec=saved.timeout_sec,
+        had_others=bool(saved.others),
+        stopped=saved.stopped,
+        turn=service.bus.clock.turns,
+        was_heard_again=service.last_boot in (saved.boot, *saved.others),
+    )
+    return before if stored is None else _with_stored_beat(before, stored, now)
+
+
+def _with_stored_beat(before: BeatBeforeGap, stored: LastBeat, now: Moment) -> BeatBeforeGap:
+    beat, age_sec = stored.beat, stored.age_sec
+    is_goodbye = beat.status == "stopping"
+    i = beat.i - is_goodbye  # the key of a goodbye has the age of the beat before it
+    if age_sec is None or beat.boot != before.boot or i < before.i:
+        return before
+    sec = before.seconds_to(beat.ts, now.mono - age_sec)
+    return before._replace(
+        i=i,
+        ts=beat.ts,
+        mono=now.mono - age_sec,
+        stopped=before.stopped or is_goodbye,
+        is_final=True,
+        proven_sec=before.longest_silence(sec, i - before.i),
+    )
+
+
+def _open_case(service: WatchedService, before: BeatBeforeGap, beat: Beat, heard: HeardAt) -> Case | None:
+    """Judge the first beat after a gap; return None if it proves nothing worth publishing."""
+    clock, timeout_sec = service.bus.clock, max(service.watch.timeout_sec, before.allowed_sec)
+    restarted = beat.boot not in before.instances
+    if beat.boot is None or (restarted and before.was_heard_again and clock.caught_up):
+        return None  # it can't be told apart, or was replaced while that could be heard
+    sec = before.seconds_to(beat.ts, heard.mono) - clock.muted_since(before.mono, heard.mono)
+    gap_sec = before.proven_sec if before.proven_sec >= timeout_sec else 0.0
+    if restarted:
+        has_ended = before.is_final and clock.turns - before.turn <= TURNS_TO_CATCH_UP
+        if has_ended or (before.stopped and not before.had_others):
+            gap_sec = max(gap_sec, sec / max(1, beat.i))
+    elif beat.boot == before.boot:
+        gap_sec = max(gap_sec, before.longest_silence(sec, beat.i - before.i))
+    if gap_sec >= timeout_sec or (restarted and not before.stopped):
+        return Case(service, before, heard.at, beat.boot, beat.i, gap_sec, restarted)
+    return None

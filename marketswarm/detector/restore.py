@@ -1,0 +1,137 @@
+"""Restoring what an earlier run saved, and taking over what another healer published.
+
+Pure; the values are read from the bus by `marketswarm.monitor.restore`. A healer that stood by and takes over
+heard the same as the leader before it, a moment apart, but one of them may have had a gap that the other had
+not. What was published stands: a miss is ended by the next beat, and a service that was published as up and
+is silent falls due again.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+
+from marketswarm.detector.clock import Moment
+from marketswarm.detector.detector import Detector
+from marketswarm.detector.service import WatchedService
+from marketswarm.detector.verdict import LastBeat, Publication, SavedService, State, Verdict
+
+
+def restore_services(
+    detector: Detector,
+    saved: Mapping[str, SavedService],
+    stored_beats: Mapping[str, LastBeat],
+    now: Moment,
+) -> Iterator[Verdict | None]:
+    """Restore one service in each step; after the last service the detector is no longer restoring.
+
+    The caller may let other tasks run between two steps. A service that is restored can be heard to be up
+    from then on; no service is declared down before all are restored. `now` is when the first step is taken.
+
+    A service that was saved as up and was heard shortly before counts as silent for half its timeout: the
+    warm-up that every start brings makes that safe, and a healer that is restarted for ever still reaches a
+    verdict. Yield in each step what already follows, if anything does: a service is up again that was saved
+    as down, or a saved service is no longer watched.
+    """
+    detector.note_awake(now)
+    restored: set[str] = set()
+    while left := _services_left(detector, saved, restored):
+        for svc in left:
+            service, known = detector.services.get(svc), saved.get(svc)
+            if svc in restored:
+                known = None  # restored, dropped and added again: its drop is published, it begins anew
+            restored.add(svc)
+            if service is not None and service.is_restoring:
+                yield _restore_service(detector, service, known, stored_beats.get(svc), now)
+            elif service is None and known is not None:
+                yield _unwatched(svc, known, now)
+    detector.is_restoring = False
+
+
+def _services_left(
+    detector: Detector, saved: Mapping[str, SavedService], restored: Collection[str]
+) -> list[str]:
+    """Return what is still to be restored; the roster may change between two steps."""
+    waiting = [svc for svc, service in detector.services.items() if service.is_restoring]
+    return waiting + [svc for svc in saved if svc not in detector.services and svc not in restored]
+
+
+def _restore_service(
+    detector: Detector,
+    service: WatchedService,
+    saved: SavedService | None,
+    stored: LastBeat | None,
+    now: Moment,
+) -> Verdict | None:
+    """Restore one service; return the verdict that it is up, if it was not and that is known by now."""
+    svc, verdict, stopped = service.watch.svc, None, service.stopped
+    heard = service.begin_restore()
+    if saved is not None:
+        if service.heard_only_replays(saved):
+            heard = None
+            service.parse_next()
+            detector.counts.replayed += 1
+        service.restore(saved, now)
+        detector.observer.restored(service, saved, stored, now)
+    # a service that was heard needs no stored beat, and news in it must stay news: it would show that we are
+    # deaf
+    if stored is not None and heard is None and service.state is not State.DOWN:
+        service.attest(stored, now)
+    if heard is not None:
+        before = service.end_restore(heard, stopped=stopped)
+        if saved is not None:
+            detector.unsaved_silences[svc] = None
+        if service.state is not State.UP:
+            verdict = detector.bring_up(service, heard, before=before)
+    elif service.state is State.DOWN:
+        # a run that was killed after publishing the miss may have left its silence, on a clock that is no
+        # more
+        detector.unsaved_silences[svc] = None
+    elif service.state is State.UNKNOWN and service.last_beat and _shows_life(service, stored):
+        verdict = detector.bring_up(service, now, before=None)
+    else:
+        service.keep_silence_saved()
+        detector.unsaved_silences[svc] = service
+    service.bus.schedule(service)
+    return verdict
+
+
+def _shows_life(service: WatchedService, stored: LastBeat | None) -> bool:
+    """Return True if the stored beat alone shows that a service is up, so that a start need not wait."""
+    if stored is None or stored.age_sec is None or service.stopped:
+        return False
+    return stored.age_sec <= service.watch.timeout_sec / 2
+
+
+def _unwatched(svc: str, saved: SavedService, now: Moment) -> Verdict:
+    publication = Publication.ALERT if saved.state is State.DOWN else Publication.NONE
+    return Verdict(svc, State.UNWATCHED, publication, now.wall, since=saved.since)
+
+
+def restore_lost_bus(
+    detector: Detector, name: str, since: float | None, now: Moment, *, as_deaf: bool = False
+) -> Verdict | None:
+    """Apply that a bus was published as lost; `since` is when it was last heard, in epoch seconds.
+
+    A bus that was lost `as_deaf` is not found by a single canary. Return `bus_ok` if it is heard already.
+    """
+    bus = detector.buses.get(name)
+    return None if bus is None else bus.restore_lost(since, now, as_deaf=as_deaf)
+
+
+def adopt_state(detector: Detector, svc: str, published: SavedService, now: Moment) -> None:
+    """Put a service into the state that the leader before us published."""
+    service = detector.services.get(svc)
+    if service is None or service.state is published.state:
+        return
+    if published.state is State.DOWN:
+        service.adopt_down(published.since, now)
+        detector.observer.state_changed(service)
+        detector.unsaved_silences[svc] = None
+    elif published.state is State.UP:
+        service.adopt_up(now)
+        service.bus.schedule(service)
+
+
+def adopt_found_bus(detector: Detector, name: str) -> None:
+    """Apply that a bus is not published as lost; if it is not heard, its loss is declared anew."""
+    bus = detector.buses.get(name)
+    if bus is not None:
+        bus.adopt_found()

@@ -1,0 +1,530 @@
+"""One watched service: what is known about it, and DETECTION's rule for when its silence is a miss.
+
+Pure. Every `at` is a reading of the listening clock of the service's bus, in seconds. All state of a service
+is written here; the detector, the restore and the roster call methods.
+
+Most beats are not parsed when they arrive. A payload is *familiar* if it differs from the last parsed one in
+nothing but a later `i` and `ts`: same head, same tail, same length, and greater when compared byte by byte.
+Such a payload is stored as the last beat at once, for a third of the cost. It is parsed by `confirm`, before
+anybody concludes something from it; the timing wheel asks for that twice per timeout. If the parse then finds
+that it was no new beat, the last parsed beat counts again. So no verdict rests on an unparsed payload.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from math import inf
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from marketswarm.beat import Beat, parse
+from marketswarm.detector.clock import Moment
+from marketswarm.detector.verdict import (
+    TRANSITIONS,
+    LastBeat,
+    Publication,
+    Reason,
+    SavedService,
+    State,
+    Trigger,
+    UnheardBeat,
+)
+from marketswarm.truth import MOST_REPLICAS, Watch
+
+if TYPE_CHECKING:  # a service and its bus refer to each other
+    from marketswarm.detector.bus import WatchedBus
+
+BOOTS_KEPT: Final = 2 * MOST_REPLICAS
+"""The instances of a service whose highest `i` is kept: all that a truth allows, and as many old ones.
+
+If a service invents a new instance with each beat, the instances that were silent longest are dropped.
+"""
+
+NO_HEAD: Final = b"\xff"
+"""The expected head while no payload is familiar: no JSON begins with this byte."""
+
+IN_FLIGHT_SEC: Final = 0.25
+"""A stored beat is news only if it is this much younger than the silence: beats take time to arrive."""
+
+
+class HeardAt(NamedTuple):
+    """When a beat was heard, on three clocks, in seconds; all beats of one batch share one value."""
+
+    at: float
+    mono: float
+    wall: float
+
+
+class BeatEffect(NamedTuple):
+    """What a live beat changed: the beat before it, and three questions about it.
+
+    `ends_saved_silence`: a silence that is saved on the bus has ended. `is_new_voice`: another instance than
+    last time beats, or one that had said goodbye. `is_other_instance`: another instance than last time beats.
+    """
+
+    before: HeardAt | None
+    ends_saved_silence: bool
+    is_new_voice: bool
+    is_other_instance: bool
+
+
+def warm_up(interval_sec: float, timeout_sec: float) -> float:
+    """Return how many seconds a service has to show up after a gap, by the reference's formula."""
+    return min(timeout_sec, max(2 * interval_sec, 0.75 * timeout_sec))
+
+
+class WatchedService:
+    """One service of the roster. Mutable; its attributes are written by its own methods alone.
+
+    Args:
+        watch: the service's line in the truth.
+        bus: the bus on which it beats.
+        watched_since: when it was first watched, by the bus's listening clock.
+    """
+
+    __slots__ = (
+        "bus",
+        "channel_refused_at",
+        "dropped_beats",
+        "expected_head",
+        "expected_size",
+        "expected_tail",
+        "highest_i",
+        "is_dropped",
+        "is_on_wheel",
+        "is_restoring",
+        "is_silence_saved",
+        "is_suspect",
+        "last_beat",
+        "last_boot",
+        "last_unheard",
+        "miss_count",
+        "not_due_before",
+        "others_beat_at",
+        "parsed_at",
+        "parsed_payload",
+        "payload",
+        "state",
+        "stopped",
+        "warm_up_sec",
+        "watch",
+        "watched_since",
+    )
+
+    def __init__(self, watch: Watch, bus: "WatchedBus", watched_since: float) -> None:
+        self.watch = watch
+        self.bus = bus
+        self.warm_up_sec = warm_up(watch.interval_sec, watch.timeout_sec)
+        self.state = State.UNKNOWN
+        self.last_beat: HeardAt | None = None
+        self.watched_since = watched_since
+        self.not_due_before = -inf  # granted after a change of interval, timeout or bus
+        self.miss_count = 0
+        self.stopped = False  # it said goodbye, and has not beaten since
+        self.last_unheard: HeardAt | None = None  # the last beat that only `beat:<svc>` knew
+        self.channel_refused_at: Moment | None = None  # since when the bus refuses its channel to the healer
+        # where it stands in the detector
+        self.is_suspect = False  # its `beat:<svc>` is being read
+        self.is_silence_saved = False  # its silence is saved on the bus, or about to be
+        self.is_on_wheel = False  # its bus's wheel has one entry for it, never two
+        self.is_restoring = False  # what an earlier run saved about it was not applied yet
+        self.is_dropped = False  # it is no longer watched, or replaced by another object
+        # its instances
+        self.highest_i: dict[str, int] = {}  # by instance; the instance heard first comes first
+        self.dropped_beats = 0  # the sum of the `i` that were dropped from there
+        self.last_boot: str | None = None  # the instance that beat last
+        self.others_beat_at: dict[str, float] | None = (
+            None  # when the other instances beat, monotonic seconds
+        )
+        # the payload that would be familiar, and the last payload that was parsed
+        self.expected_head = NO_HEAD
+        self.expected_tail = b""
+        self.expected_size = 0
+        self.payload = b""
+        self.parsed_payload = b""
+        self.parsed_at: HeardAt | None = None
+
+    # -- the rule
+
+    def due(self) -> float:
+        """Return when the service may be declared down.
+
+        Every gap grants a warm-up, but one silence never gets more than one warm-up in all.
+        """
+        timeout, warm = self.watch.timeout_sec, self.warm_up_sec
+        grace = self.bus.clock.gap_end + warm
+        if self.last_beat is None:
+            due = min(max(self.watched_since + warm, grace), self.watched_since + 2 * warm)
+        else:
+            due = min(max(self.last_beat.at + timeout, grace), self.last_beat.at + timeout + warm)
+        return max(due, self.not_due_before)
+
+    def silence(self, now: float) -> float:
+        """Return the seconds without a beat at `now`; if it never beat, the seconds since it is watched."""
+        return now - (self.watched_since if self.last_beat is None else self.last_beat.at)
+
+    def save_silence_at(self) -> float:
+        """Return when the service's silence should be saved, so that it survives a restart of the healer."""
+        if self.last_beat is None:
+            return self.watched_since
+        return self.last_beat.at + self.watch.timeout_sec / 2
+
+    def next_look(self) -> float:
+        """Return when the timing wheel should bring the service up; infinity while it can't fall due."""
+        if self.is_dropped or self.is_suspect or self.channel_refused_at is not None:
+            return inf
+        if self.state is State.DOWN:
+            return inf
+        if self.payload is not self.parsed_payload and self.parsed_at is not None:
+            # should the unparsed payload be no beat, the last beat would be as old as the last parsed one
+            return min(self.parsed_at.at + self.watch.timeout_sec / 2, self.due())
+        return self.due() if self.is_silence_saved else min(self.save_silence_at(), self.due())
+
+    def miss_reason(self) -> Reason:
+        """Return why the service is missed."""
+        if self.stopped:
+            return Reason.STOPPED
+        return Reason.NEVER_SEEN if self.last_beat is None else Reason.SILENT
+
+    # -- transitions
+
+    def move(self, trigger: Trigger) -> Publication:
+        """Apply a transition; return how far it is published."""
+        self.state, publication = TRANSITIONS[self.state, trigger]
+        self.miss_count += trigger is Trigger.DUE
+        return publication
+
+    def suspect(self) -> None:
+        """Note that the service's `beat:<svc>` is being read."""
+        self.is_suspect = True
+
+    def end_suspicion(self) -> None:
+        """Note that the read of `beat:<svc>` was answered, or failed."""
+        self.is_suspect = False
+
+    def convict(self) -> None:
+        """Prepare the miss: a service that is down has no silence to save."""
+        self.is_silence_saved = False
+        self.parse_next()
+
+    def mark_silence_saved(self) -> None:
+        """Note that the silence goes to the bus; the next beat must be parsed, so that it ends it there."""
+        self.is_silence_saved = True
+        self.parse_next()
+
+    def keep_silence_saved(self) -> None:
+        """Note that the restored silence goes to the bus again, as a reading of this run's clock."""
+        self.is_silence_saved = True
+
+    def put_on_wheel(self) -> bool:
+        """Return True, and note it, if the service has to be put on the wheel; False if it is there."""
+        was, self.is_on_wheel = self.is_on_wheel, True
+        return not was
+
+    def take_off_wheel(self) -> None:
+        """Note that the wheel has no entry for the service any more."""
+        self.is_on_wheel = False
+
+    def drop(self) -> None:
+        """Note that this object is no longer part of the roster."""
+        self.is_dropped = True
+
+    def refuse_channel(self, now: Moment) -> None:
+        """Note that the bus refuses the service's channel to the healer since `now`."""
+        self.channel_refused_at = now
+
+    def allow_channel(self, running: float) -> Moment | None:
+        """Begin a warm-up: the channel can be heard again. Return since when it was refused."""
+        since, self.channel_refused_at = self.channel_refused_at, None
+        if self.last_beat is None:
+            self.watched_since = running
+        self.not_due_before = running + self.warm_up_sec
+        self.parse_next()
+        return since
+
+    def succeed(self, old: "WatchedService", now: float, old_silence_sec: float) -> None:
+        """Take over what is known about `old`, the same service under another line of the truth.
+
+        The silence goes on; whatever changed, it is never due before a warm-up from `now`.
+        """
+        before = now - old_silence_sec
+        self.watched_since = before
+        self.last_beat = None if old.last_beat is None else old.last_beat._replace(at=before)
+        self.state, self.highest_i, self.stopped = old.state, old.highest_i, old.stopped
+        self.miss_count, self.dropped_beats = old.miss_count, old.dropped_beats
+        self.channel_refused_at = old.channel_refused_at  # until the bus says otherwise
+        self.not_due_before = now + self.warm_up_sec
+        self.payload = self.parsed_payload = old.parsed_payload
+        self.parsed_at = None if old.parsed_at is None else self.last_beat
+        self.last_boot, self.others_beat_at = old.last_boot, old.others_beat_at
+        self.is_silence_saved = old.is_silence_saved
+
+    # -- beats
+
+    def parse_next(self) -> None:
+        """Have every payload parsed on arrival until the next live beat."""
+        self.expected_head = NO_HEAD
+
+    def confirm(self) -> bool:
+        """Parse the last payload if it was stored unparsed; undo it and return False if it is no new beat."""
+        if self.payload is self.parsed_payload:
+            return True
+        found = parse(self.payload, self.watch.svc)
+        if isinstance(found, Beat) and not self.is_replay(found.boot, found.i):
+            self.parsed_payload, self.parsed_at = self.payload, self.last_beat
+            return True
+        self.payload, self.last_beat = self.parsed_payload, self.parsed_at
+        self.parse_next()
+        return False
+
+    def take_beat(self, payload: bytes, beat: Beat, heard: HeardAt) -> BeatEffect:
+        """Record a parsed beat that is no replay and no goodbye."""
+        before, self.last_beat = self.last_beat, heard
+        is_other = beat.boot != self.last_boot
+        effect = BeatEffect(before, self.is_silence_saved, self.stopped or is_other, is_other)
+        if is_other:
+            self._switch_instance(beat.boot)
+        self.stopped = self.is_silence_saved = False
+        self.learn(payload, beat, heard)
+        return effect
+
+    def take_goodbye(self) -> None:
+        """Record a `stopping` beat."""
+        self.stopped = True
+        self.parse_next()
+
+    def learn(self, payload: bytes, beat: Beat, heard: HeardAt) -> None:
+        """Derive from a parsed beat how the next payload of the same instance begins and ends."""
+        self.payload = self.parsed_payload = payload
+        self.parsed_at = heard
+        head = b'{"svc":"%b","i":' % self.watch.svc.encode()
+        middle = b'%d,"ts":%.3f' % (beat.i, beat.ts)
+        tail = payload[len(head) + len(middle) :]
+        is_canonical = payload.startswith(head + middle) and tail[:1] in (b",", b"}")
+        # a second "i" or "ts" in the tail would be the one that counts
+        if is_canonical and not any(key in tail for key in (b'"svc"', b'"i"', b'"ts"', b"\\")):
+            self.expected_head, self.expected_tail, self.expected_size = head, tail, len(payload)
+        else:
+            self.parse_next()
+
+    # -- instances and replays
+
+    def is_replay(self, boot: str | None, i: int) -> bool:
+        """Return True if this beat, or a later one of its instance, was heard before; record `i` if not.
+
+        Beats without a `boot` can't be told apart: they are never replays.
+        """
+        if boot is None:
+            return False
+        highest = self.highest_i.get(boot)
+        if highest is not None and i <= highest:
+            return True
+        if highest is None and len(self.highest_i) >= BOOTS_KEPT:
+            self._drop_oldest_instance()
+        self.highest_i[boot] = i
+        return False
+
+    def boot(self) -> str | None:
+        """Return the instance that was first heard last; None if instances can't be told apart."""
+        return next(reversed(self.highest_i), None)
+
+    def other_instances(self) -> tuple[str, ...]:
+        """Return the other instances that were alive when the last beat was heard."""
+        if not self.others_beat_at or self.parsed_at is None:
+            return ()
+        since = self.parsed_at.mono - self.watch.timeout_sec
+        return tuple(boot for boot, mono in self.others_beat_at.items() if mono >= since)
+
+    def is_news(self, boot: str | None, i: int, age_sec: float, now: float) -> bool:
+        """Return True if a stored beat was never heard here; without a `boot` its age decides."""
+        if boot is None:
+            return age_sec < self.silence(now) - IN_FLIGHT_SEC
+        return i > self.highest_i.get(boot, -1)
+
+    def is_unheard_life(self, beat: Beat, age_sec: float, now: float) -> bool:
+        """Return True if a stored beat is a sign of life that was never heard here.
+
+        A goodbye is no sign of life, however long its key may live. It shows that there was a beat before it,
+        whose `i` is one less; without a `boot` nobody can say whether that beat was heard.
+        """
+        if beat.status != "stopping":
+            return self.is_news(beat.boot, beat.i, age_sec, now)
+        return beat.boot is not None and self.is_news(beat.boot, beat.i - 1, age_sec, now)
+
+    def _switch_instance(self, boot: str | None) -> None:
+        """Record that another instance beats than the one that beat last; both may go on, in turn."""
+        before, self.last_boot = self.last_boot, boot
+        if before is None or self.parsed_at is None:
+            return
+        others = self.others_beat_at or {}
+        others[before] = self.parsed_at.mono
+        if boot is not None:
+            others.pop(boot, None)
+        self.others_beat_at = others
+
+    def _drop_oldest_instance(self) -> None:
+        """Make room for a new instance in the place of the one that was silent longest."""
+        others = self.others_beat_at or {}
+        oldest = min(
+            self.highest_i, key=lambda boot: inf if boot == self.last_boot else others.get(boot, -inf)
+        )
+        self.dropped_beats += self.highest_i.pop(oldest)
+        others.pop(oldest, None)
+
+    # -- stored beats: what `beat:<svc>` says
+
+    def take_unheard(self, stored: LastBeat, now: Moment) -> UnheardBeat | None:
+        """Record a stored beat that was never heard; return it if it keeps the service up, else None."""
+        beat, age = stored.beat, stored.age_sec
+        if age is None:
+            return None
+        before = self.last_beat
+        running = self.bus.clock.running(now.mono)
+        is_life = self.is_unheard_life(beat, age, running)
+        if self.is_news(beat.boot, beat.i, age, running):
+            self.is_replay(beat.boot, beat.i)  # records its `i`
+            self.stopped = beat.status == "stopping"
+        if not is_life:
+            return None
+        heard = HeardAt(running - age, now.mono - age, now.wall - age)
+        if before is None or heard.at > before.at:
+            self.last_beat = heard
+        if self.due() <= self.bus.clock.proven:
+            return None
+        is_repeated = before is not None and before is self.last_unheard
+        self.last_unheard = self.last_beat
+        return UnheardBeat(self.watch.svc, self.watch.bus, age, is_repeated)
+
+    def attest(self, stored: LastBeat, now: Moment) -> None:
+        """Count a stored beat as heard after a start, but for no longer silence than half a timeout.
+
+        An older beat would convict the service for a time in which perhaps the bus was away. A beat that is
+        no younger than the restored silence is no news: that silence began with it.
+        """
+        beat, age = stored.beat, stored.age_sec
+        if age is None:
+            return
+        running = self.bus.clock.running(now.mono)
+        is_goodbye = beat.status == "stopping"
+        is_life = not is_goodbye or self.is_unheard_life(beat, age, running)
+        self.is_replay(beat.boot, beat.i)  # records its `i`
+        self.stopped = is_goodbye
+        if is_life and (self.last_beat is None or age < self.silence(running)):
+            at = running - min(age, self.watch.timeout_sec / 2)
+            self.last_beat = HeardAt(at, now.mono - age, now.wall - age)
+
+    # -- what an earlier run saved, or a leader published
+
+    def await_restore(self, *, waits: bool) -> None:
+        """Note whether what an earlier run saved about the service is still to be applied."""
+        self.is_restoring = waits
+
+    def begin_restore(self) -> HeardAt | None:
+        """Set the last beat of this run aside, and return it."""
+        self.is_restoring = False
+        heard, self.last_beat = self.last_beat, None
+        return heard
+
+    def heard_only_replays(self, saved: SavedService) -> bool:
+        """Return True if all beats that were heard before the restore are replays of an earlier run's."""
+        # a service that is up beats, and another healer may have saved the very beat that was heard here
+        is_down = saved.state is State.DOWN
+        known = saved.last_beat.instances() if saved.last_beat is not None and is_down else {}
+        if saved.boot is not None:
+            known[saved.boot] = max(saved.i, known.get(saved.boot, 0))
+        return bool(self.highest_i) and all(i <= known.get(boot, -1) for boot, i in self.highest_i.items())
+
+    def restore(self, saved: SavedService, now: Moment) -> None:
+        """Apply what an earlier run saved: state, silence and instances.
+
+        Each run's listening clocks begin at 0, so a restored silence reaches back before that.
+        """
+        self.state = saved.state
+        silent_sec = self.watch.timeout_sec / 2 if saved.silent_sec is None else saved.silent_sec
+        if not saved.seen:
+            self.watched_since = -silent_sec
+        else:
+            since = now.wall - silent_sec if saved.since is None else saved.since
+            self.last_beat = HeardAt(-silent_sec, now.mono - now.since(since), since)
+            if saved.boot is not None:
+                self._raise_highest(saved.boot, saved.i)
+        if saved.last_beat is not None:
+            for boot, i in saved.last_beat.instances().items():
+                self._raise_highest(boot, i)
+            self.stopped = saved.last_beat.stopped
+
+    def _raise_highest(self, boot: str, i: int) -> None:
+        self.highest_i[boot] = max(i, self.highest_i.get(boot, 0))
+
+    def end_restore(self, heard: HeardAt, *, stopped: bool) -> HeardAt | None:
+        """Put the beat of this run back that `begin_restore` set aside; return the restored last beat."""
+        before, self.last_beat = self.last_beat, heard
+        self.stopped = stopped
+        return before
+
+    def adopt_down(self, since: float | None, now: Moment) -> None:
+        """Take over that the leader published a miss, `since` (epoch seconds) its last beat."""
+        self.confirm()
+        self.parse_next()
+        self.state = State.DOWN
+        self.is_silence_saved = self.is_suspect = False
+        if since is not None:
+            # the outage began with the last beat that the leader knew, whatever was heard here since then
+            silent_sec = now.since(since)
+            running = self.bus.clock.running(now.mono)
+            self.last_beat = HeardAt(running - silent_sec, now.mono - silent_sec, since)
+
+    def adopt_up(self, now: Moment) -> None:
+        """Take over that the leader published an ok: it heard a beat, at an unknown time.
+
+        So the service counts as silent for at most half its timeout, as it does after a start.
+        """
+        self.state = State.UP
+        ago_sec = self.watch.timeout_sec / 2
+        running = self.bus.clock.running(now.mono)
+        if self.last_beat is None or self.silence(running) > ago_sec:
+            self.last_beat = HeardAt(running - ago_sec, now.mono - ago_sec, now.wall - ago_sec)
+
+
+class BeatBatch:
+    """Beats that arrived together on one bus: familiar ones are stored here, the others are yielded.
+
+    Args:
+        channels: the bus's services by channel.
+        messages: `[b"message", channel, payload]` each, as the server sends them.
+        heard: when the batch was heard.
+    """
+
+    __slots__ = ("_channels", "_heard", "_messages", "familiar", "others")
+
+    def __init__(
+        self,
+        channels: dict[bytes, WatchedService],
+        messages: Iterable[Sequence[Any]],
+        heard: HeardAt,
+    ) -> None:
+        self._channels, self._messages, self._heard = channels, messages, heard
+        self.familiar = 0
+        """How many payloads were familiar, once `unfamiliar` is exhausted."""
+        self.others: list[Sequence[Any]] = []
+        """Messages on channels of no service."""
+
+    def unfamiliar(self) -> Iterator[tuple[WatchedService, bytes]]:
+        """Store the familiar payloads, in order; yield every other one, to be parsed before the next."""
+        find: Callable[[bytes], WatchedService | None] = self._channels.get
+        heard = self._heard
+        familiar = 0
+        for message in self._messages:
+            _, channel, payload = message
+            service = find(channel)
+            if service is None:
+                self.others.append(message)
+            elif (
+                payload.startswith(service.expected_head)
+                and payload.endswith(service.expected_tail)
+                and len(payload) == service.expected_size
+                and payload > service.payload
+            ):
+                service.payload = payload
+                service.last_beat = heard
+                familiar += 1
+            else:
+                yield service, payload
+        self.familiar = familiar
