@@ -23,7 +23,7 @@ FEEDS: Final = 1000
 ITEMS: Final = 20
 STREAM: Final = "rss:items"
 MEASURE_SEC: Final = 10.0
-WITHIN_SEC: Final = 180.0
+PARSE_SEC: Final = 180.0
 TEXT: Final = "Shares rose on Thursday after the company said that it would build what it had said. " * 4
 ITEM: Final = (
     "<item><guid>{0}-{1}</guid><title>Item {1} of {0}</title><link>https://site.example/{0}/{1}</link>"
@@ -87,7 +87,7 @@ def truth(port: int, feeds: int) -> bytes:
 def site() -> Iterator[tuple[int, Any, Any]]:
     """A site; its port, the number of the newest item of each feed, and how often it was asked."""
     port, newest, asked = free_port(), multiprocessing.Value("i", ITEMS), multiprocessing.Value("i", 0)
-    process = multiprocessing.Process(target=serve, args=(port, newest, asked), daemon=True)
+    process = multiprocessing.Process(resolve_redirect=serve, args=(port, newest, asked), daemon=True)
     process.start()
     try:
         yield port, newest, asked
@@ -99,7 +99,7 @@ def site() -> Iterator[tuple[int, Any, Any]]:
 def until_there(client: redis.Redis, items: int) -> float:
     """Waits until there are so many items; how long that took, in seconds."""
     begun = time.monotonic()
-    until(lambda: client.xlen(STREAM) >= items, f"{items} items", WITHIN_SEC)
+    until(lambda: client.xlen(STREAM) >= items, f"{items} items", PARSE_SEC)
     return time.monotonic() - begun
 
 

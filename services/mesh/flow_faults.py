@@ -1,14 +1,14 @@
-"""What is wrong with the flow. Pure: from the graph, who is there, and from when on something is wrong.
+"""Find what is wrong with the flow of data. Pure: from the graph, the services that are up, and the settings.
 
 | what | means |
 | --- | --- |
-| `no_writer` | somebody reads it, and no service of the truth writes it |
-| `writer_down` | somebody reads it, and all who write it are down |
-| `never_written` | somebody reads it, a writer is up, and nothing ever came |
-| `writer_silent` | a writer is up, and nothing came for too long |
+| `no_writer` | a service reads the key, and no service of the truth writes it |
+| `writer_down` | a service reads the key, and all its writers are down |
+| `never_written` | a service reads the key, a writer is up, and nothing was ever written |
+| `writer_silent` | a writer is up, and nothing was written for too long |
 | `no_group` | a reader is up, and has no consumer group there |
-| `falls_behind` | a group's oldest unsettled entry waits for too long |
-| `trimmed_unread` | entries went before a group had read them |
+| `falls_behind` | the oldest unacknowledged entry of a group waits for too long |
+| `trimmed_unread` | entries were trimmed before a group had read them |
 """
 
 from collections.abc import Iterator
@@ -17,11 +17,11 @@ from typing import Final, Literal, get_args
 
 from marketswarm.text import format_duration
 from marketswarm.truth.flows import Fault, few, unfed
-from services.mesh.flow_graph import Graph, Moving, Presence
+from services.mesh.flow_graph import FlowGraph, KeyState, Presence
 from services.mesh.flow_reader import Group
 from services.mesh.settings import FlowSettings
 
-What = Literal[
+FaultKind = Literal[
     "no_writer",
     "writer_down",
     "never_written",
@@ -30,39 +30,39 @@ What = Literal[
     "falls_behind",
     "trimmed_unread",
 ]
-WHATS: Final[tuple[str, ...]] = get_args(What)
+FAULT_KINDS: Final[tuple[str, ...]] = get_args(FaultKind)
 SHOWN: Final = 100  # faults; more of them say no more
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
-    """Knows who is there and what is asked."""
+class FaultFinder:
+    """Find faults in one graph. `named` are the services whose settings name their consumer group."""
 
-    graph: Graph
+    graph: FlowGraph
     presence: Presence
-    wishes: FlowSettings
+    settings: FlowSettings
     named: frozenset[str] = frozenset()  # services whose settings name their group
 
     def faults(self) -> list[Fault]:
-        """All that is wrong, each fault once, at most a hundred."""
+        """Return all faults, each once, at most a hundred."""
         found = [self._with_proof(fault) for fault in unfed(self.graph.flows)]
-        for one in self.graph.moving.values():
+        for one in self.graph.keys.values():
             found += self._of_writers(one)
             found += self._of_readers(one)
         return found[:SHOWN]
 
     def _with_proof(self, fault: Fault) -> Fault:
-        """Someone may write there whom the truth does not name."""
-        seen = self.graph.moving.get(fault.key)
+        """Add to a fault that a service which the truth does not name writes there all the same."""
+        seen = self.graph.keys.get(fault.key)
         if seen is None or not seen.rate:
             return fault
         text = f"{fault.text}; someone does, whom the truth does not name: {seen.rate:.2g} entries a second"
         return Fault(fault.what, fault.key, fault.svc, text)
 
-    def _of_writers(self, one: Moving) -> Iterator[Fault]:
+    def _of_writers(self, one: KeyState) -> Iterator[Fault]:
         flows, seen = self.graph.flows, one.seen
         writers, readers = flows.writers(one.key), flows.readers(one.key)
-        expected_sec = self.wishes.expected_sec(one.key.name)
+        expected_sec = self.settings.expected_sec(one.key.name)
         if not writers or not (readers or expected_sec):
             return
         if self.presence.down.issuperset(writers) and not one.rate:
@@ -70,20 +70,20 @@ class Judge:
             yield Fault("writer_down", one.key, "", f"nobody writes it: {few(writers)} {are} down")
             return
         up_sec = max((self.presence.up_sec.get(svc, 0.0) for svc in writers), default=0.0)
-        if self.wishes.is_quiet(one.key.name):
+        if self.settings.is_quiet(one.key.name):
             return
         who = next(svc for svc in writers if self.presence.up_sec.get(svc, 0.0) == up_sec) if up_sec else ""
         never = seen.kind == "none" or (seen.kind == "stream" and not seen.added and not seen.length)
-        if never and up_sec > self.wishes.behind_sec:
+        if never and up_sec > self.settings.behind_sec:
             why = f"nothing was ever written there, though {who} is up for {format_duration(up_sec)}"
             yield Fault("never_written", one.key, who, why)
-        allowed_sec = expected_sec or self.wishes.silent_sec
+        allowed_sec = expected_sec or self.settings.silent_sec
         if not never and seen.last_sec is not None and min(seen.last_sec, up_sec) > allowed_sec:
             silent, up = format_duration(seen.last_sec), format_duration(up_sec)
             why = f"nothing new for {silent}, though {who} is up for {up}"
             yield Fault("writer_silent", one.key, who, why)
 
-    def _of_readers(self, one: Moving) -> Iterator[Fault]:
+    def _of_readers(self, one: KeyState) -> Iterator[Fault]:
         if one.seen.kind != "stream" or one.seen.groups is None:
             return
         for svc in self.graph.flows.readers(one.key):
@@ -96,12 +96,15 @@ class Judge:
         for group in one.others:
             yield from self._of_group(one, "", group)
 
-    def _should_have_one(self, svc: str, one: Moving) -> bool:
-        """One may read without a group, as long as others do with one and its settings name none."""
-        up_sec = self.presence.up_sec.get(svc, 0.0)
-        return up_sec > self.wishes.behind_sec and (svc in self.named or not one.seen.groups)
+    def _should_have_one(self, svc: str, one: KeyState) -> bool:
+        """Return True if the reader needs a consumer group.
 
-    def _of_group(self, one: Moving, svc: str, group: Group) -> Iterator[Fault]:
+        Its settings name one, or other readers have one.
+        """
+        up_sec = self.presence.up_sec.get(svc, 0.0)
+        return up_sec > self.settings.behind_sec and (svc in self.named or not one.seen.groups)
+
+    def _of_group(self, one: KeyState, svc: str, group: Group) -> Iterator[Fault]:
         name = f"group {group.name}"
         whose = (
             f" of {svc}"
@@ -114,7 +117,7 @@ class Judge:
         if lost > 0:
             text = f"{lost} entries were trimmed before {name}{whose} had read them"
             yield Fault("trimmed_unread", one.key, svc, text)
-        if group.oldest_sec is not None and group.oldest_sec > self.wishes.behind_sec:
+        if group.oldest_sec is not None and group.oldest_sec > self.settings.behind_sec:
             unread = "? unread" if group.lag is None else f"{group.lag} unread"
             down = f"; {svc} is down" if svc in self.presence.down else ""
             text = (
@@ -124,8 +127,11 @@ class Judge:
             yield Fault("falls_behind", one.key, svc, text)
 
 
-def _lost(one: Moving, group: Group) -> int:
-    """How many entries went that the group had not read; the server's own lag leaves those out."""
+def _lost(one: KeyState, group: Group) -> int:
+    """Return how many entries were trimmed that the group had not read.
+
+    The server's own lag leaves those out.
+    """
     if one.seen.added is None or group.read is None:
         return 0
     return one.seen.added - group.read - one.seen.length

@@ -1,11 +1,7 @@
-"""How fast counts grow, over a window. Pure; times are passed in, in seconds of a clock that only runs on.
+"""The flow of data between services as it is now: the keys of the truth, their readings, their rates. Pure.
 
-The flow as it is now: what the truth says, what was seen, how fast it moves. Pure.
-
-Which group of a stream is which reader's: the one that its settings name, else the one that is called as it
-is, else the only one that is left for the only reader that is.
-
-`mesh:flow`: how the flow is written down. Pure.
+A consumer group belongs to the reader whose settings name it, else to the reader of the same name, else to
+the only reader that is left if it is the only group that is left. Times are monotonic seconds.
 """
 
 from collections import deque
@@ -15,21 +11,21 @@ from typing import Any, Final
 
 from marketswarm.truth import Truth
 from marketswarm.truth.flows import Edge, Fault, Flows, Key
-from services.mesh.flow_reader import Group, Seen
+from services.mesh.flow_reader import Group, KeyReading
 
 SAMPLES: Final = 64  # of one count, however long the window and however often one looks
 
 
 class Rates:
-    """The last readings of each count."""
+    """The latest readings of each count, to tell how fast it grows."""
 
     def __init__(self) -> None:
         self._readings: dict[Hashable, deque[tuple[float, int]]] = {}
 
-    def note(self, what: Hashable, count: int | None, now: float, window_sec: float) -> float | None:
-        """Take a reading in; its growth a second since the window began, None from a single reading.
+    def record(self, what: Hashable, count: int | None, now: float, window_sec: float) -> float | None:
+        """Add a reading; return the growth per second over the window, None from a single reading.
 
-        A count that fell began anew.
+        A count that fell starts anew.
         """
         if count is None:
             self._readings.pop(what, None)
@@ -44,24 +40,28 @@ class Rates:
         return (count - first) / (now - since) if now > since else None
 
     def keep(self, known: Collection[Hashable]) -> None:
-        """Forget all but these."""
+        """Forget the readings of all other counts."""
         self._readings = {what: found for what, found in self._readings.items() if what in known}
 
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """Who is there: since how many seconds who is up, and who is known to be down. Of others nobody knows."""
+    """For how many seconds services are up, and which are down. Of a service in neither nothing is known."""
 
     up_sec: Mapping[str, float] = field(default_factory=dict)
     down: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
-class Moving:
-    """A key as it is now. Rates are in entries a second; `groups` are those of its readers, by service."""
+class KeyState:
+    """A key as it is now.
+
+    Rates are in entries per second. `groups` are those of its readers, by service; `others` belong to no
+    reader; `read_rates` are by group.
+    """
 
     key: Key
-    seen: Seen
+    seen: KeyReading
     rate: float | None
     groups: Mapping[str, Group]
     others: tuple[Group, ...]  # groups that are no reader's
@@ -69,57 +69,60 @@ class Moving:
 
 
 @dataclass(frozen=True, slots=True)
-class Graph:
-    """All of it. `away` are buses that did not answer, with the reason; `unmeasured` counts keys too many."""
+class FlowGraph:
+    """The whole flow.
+
+    `away` are the buses that did not answer, with the reason; `unmeasured` counts the keys beyond the limit.
+    """
 
     flows: Flows
-    moving: Mapping[Key, Moving]
+    keys: Mapping[Key, KeyState]
     away: Mapping[str, str] = field(default_factory=dict)
     unmeasured: int = 0
 
 
 def named_groups(truth: Truth) -> dict[str, str]:
-    """The groups that services' settings name."""
+    """Return the consumer groups that the settings of services name, by service."""
     found = {svc: one.settings.get("group") for svc, one in truth.services.items()}
     return {svc: group for svc, group in found.items() if isinstance(group, str)}
 
 
-def graph_of(
+def build_graph(
     flows: Flows,
     named: Mapping[str, str],
-    seen: Mapping[Key, Seen],
+    seen: Mapping[Key, KeyReading],
     rates: Rates,
     now: float,
     *,
     window_sec: float,
-) -> Graph:
-    """Put together what was seen of the keys in `flows`; takes the readings into `rates`.
+) -> FlowGraph:
+    """Combine the readings of the keys in `flows`, and record their counts in `rates`.
 
-    `named` are the groups that services' settings name.
+    `named` are the consumer groups that services' settings name.
     """
-    moving: dict[Key, Moving] = {}
+    moving: dict[Key, KeyState] = {}
     known: set[tuple[Key, str]] = set()
     for key, one in seen.items():
         groups = one.groups or ()
         known |= {(key, ""), *((key, group.name) for group in groups)}
-        whose = assigned(flows.readers(key), named, groups)
-        moving[key] = Moving(
+        whose = assign_groups(flows.readers(key), named, groups)
+        moving[key] = KeyState(
             key,
             one,
             # what is not there yet has been counted, too: its first entries are its first rate
-            rates.note((key, ""), 0 if one.kind == "none" else one.added, now, window_sec),
+            rates.record((key, ""), 0 if one.kind == "none" else one.added, now, window_sec),
             whose,
             tuple(group for group in groups if group not in whose.values()),
-            {group.name: rates.note((key, group.name), group.read, now, window_sec) for group in groups},
+            {group.name: rates.record((key, group.name), group.read, now, window_sec) for group in groups},
         )
     rates.keep(known)
-    return Graph(flows, moving)
+    return FlowGraph(flows, moving)
 
 
-def assigned(
+def assign_groups(
     readers: tuple[str, ...], named: Mapping[str, str], groups: tuple[Group, ...]
 ) -> dict[str, Group]:
-    """Whose group is which."""
+    """Return the consumer group of each reader, by service."""
     by_name = {group.name: group for group in groups}
     found = {svc: by_name[named.get(svc, svc)] for svc in readers if named.get(svc, svc) in by_name}
     rest = [group for group in groups if group not in found.values()]
@@ -130,14 +133,16 @@ def assigned(
 KEPT_SEC: Final = 3600  # when nobody writes it any more; what is left of it tells how old it is
 
 
-def shown(graph: Graph, faults: Sequence[Fault], revision: int | None, every_sec: float, wall: float) -> Any:
-    """The object in `mesh:flow`; `wall` in epoch seconds."""
+def encode_flow(
+    graph: FlowGraph, faults: Sequence[Fault], revision: int | None, every_sec: float, wall: float
+) -> Any:
+    """Return the object for `mesh:flow`; `wall` is in epoch seconds."""
     return {
         "ts": round(wall, 3),
         "kept_sec": KEPT_SEC,
         "revision": revision,
         "every_sec": every_sec,
-        "keys": [_key(one) for one in graph.moving.values()],
+        "keys": [_key(one) for one in graph.keys.values()],
         "edges": [_edge(edge, graph) for edge in graph.flows.edges],
         "faults": [
             {
@@ -154,7 +159,7 @@ def shown(graph: Graph, faults: Sequence[Fault], revision: int | None, every_sec
     }
 
 
-def _key(one: Moving) -> dict[str, Any]:
+def _key(one: KeyState) -> dict[str, Any]:
     seen = one.seen
     found: dict[str, Any] = {"bus": one.key.bus, "key": one.key.name, "kind": seen.kind}
     if seen.kind == "channel":
@@ -171,8 +176,8 @@ def _key(one: Moving) -> dict[str, Any]:
     }
 
 
-def _edge(edge: Edge, graph: Graph) -> dict[str, Any]:
-    one = graph.moving.get(edge.key)
+def _edge(edge: Edge, graph: FlowGraph) -> dict[str, Any]:
+    one = graph.keys.get(edge.key)
     found: dict[str, Any] = {"svc": edge.svc, "does": edge.does, "bus": edge.key.bus, "key": edge.key.name}
     if one is None or one.seen.kind != "stream":
         return found
@@ -182,7 +187,7 @@ def _edge(edge: Edge, graph: Graph) -> dict[str, Any]:
     return found if group is None else found | {"group": group.name} | _group(group, one)
 
 
-def _group(group: Group, one: Moving) -> dict[str, Any]:
+def _group(group: Group, one: KeyState) -> dict[str, Any]:
     found = asdict(group)
     found["oldest_sec"] = _rounded(group.oldest_sec)
     return found | {"rate": _rounded(one.read_rates.get(group.name))}

@@ -1,8 +1,6 @@
-"""Who is there, for the flow: a key that nobody writes is one thing, a writer that is down another. Pure.
+"""Read the flow of data again and again, and write what it is and what is wrong with it to `mesh:flow`.
 
-Looks at the flow, again and again, and writes down what it is and what is wrong with it.
-
-A task beside the loop of mesh: a bus that hangs costs the flow a look, and the picture of who runs nothing.
+This is a task beside the main loop: a bus that hangs delays the flow, and not the topology.
 """
 
 import asyncio
@@ -20,22 +18,31 @@ from marketswarm.keys import MESH_FLOW
 from marketswarm.settings import Common
 from marketswarm.truth import AccessPoint, Truth
 from marketswarm.truth.flows import Fault, Key, few, flows_of
-from services.mesh.flow_faults import Judge
-from services.mesh.flow_graph import KEPT_SEC, Graph, Presence, Rates, graph_of, named_groups, shown
-from services.mesh.flow_reader import Seen, look
+from services.mesh.flow_faults import FaultFinder
+from services.mesh.flow_graph import (
+    KEPT_SEC,
+    FlowGraph,
+    Presence,
+    Rates,
+    build_graph,
+    encode_flow,
+    named_groups,
+)
+from services.mesh.flow_reader import KeyReading, read_keys
 from services.mesh.settings import MeshSettings
 from services.mesh.topology import Topology
 
 
-def presence(topology: Topology, truth: Truth, services: Iterable[str], now: float) -> Presence:
-    """What is known of `services`.
+def find_presence(topology: Topology, truth: Truth, services: Iterable[str], now: float) -> Presence:
+    """Return which of `services` are up or down.
 
-    One is down when its bus was heard for its timeout, and it was not. Who need not beat may be up silently.
+    A service is down if its bus was heard for its timeout, and no beat of it came. A service that is not
+    monitored may be up without a beat.
     """
     up_sec: dict[str, float] = {}
     down = set()
     for svc in services:
-        found = topology.of(svc)
+        found = topology.instances_of(svc)
         if found:
             up_sec[svc] = now - min(one.joined_at for one in found.values())
         elif svc not in truth.services:
@@ -48,75 +55,75 @@ def presence(topology: Topology, truth: Truth, services: Iterable[str], now: flo
 
 
 def _listened_sec(topology: Topology, bus: str, now: float) -> float:
-    """How long a bus has been heard without a gap."""
-    since = topology.hearing_since.get(bus)
+    """Return for how long a bus has been heard without a gap."""
+    since = topology.heard_since.get(bus)
     return 0.0 if since is None or bus in topology.deaf else now - since
 
 
-KEYS_AT_MOST: Final = 1000
-LENGTH_ALONE_SEC: Final = 300.0
+MAX_KEYS: Final = 1000
+LENGTH_ONLY_SEC: Final = 300.0
 """A stream whose entries are too large to be looked at is asked for its length alone, for so long."""
 
 
 def flow_key(me: Agent[Common]) -> AccessPoint:
-    """Where the flow is written, by the truth."""
+    """Return the bus and key of the flow, by the truth."""
     return point_like(me.section.access_points.publish_to, "system-redis", MESH_FLOW)
 
 
-class Flowing:
-    """The latest graph, and its faults; None and none before the first look."""
+class FlowMonitor:
+    """The latest graph and its faults; None and empty before the first reading."""
 
     def __init__(
         self,
         me: Agent[Common],
-        own: Callable[[], MeshSettings],
+        settings_now: Callable[[], MeshSettings],
         presence: Callable[[Iterable[str]], Presence],
     ) -> None:
-        self.graph: Graph | None = None
+        self.graph: FlowGraph | None = None
         self.faults: list[Fault] = []
-        self._me, self._own, self._presence = me, own, presence
+        self._me, self._settings_now, self._presence = me, settings_now, presence
         self._rates = Rates()
         self._too_large: dict[Key, float] = {}  # by stream, when its entries were found to be too large
         self.follow(me.truth)
 
     def follow(self, truth: Truth) -> None:
-        """Look at what this truth names, from the next look on."""
+        """Read the keys that this truth names, from the next reading on."""
         self._flows, self._named = flows_of(truth), named_groups(truth)
         self._services = {edge.svc for edge in self._flows.edges}
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Read again and again until cancelled."""
         while True:
-            await self.once()
-            await asyncio.sleep(self._own().settings.flow_sec)
+            await self.update()
+            await asyncio.sleep(self._settings_now().settings.flow_sec)
 
-    async def once(self) -> None:
-        """Look at every key, judge, write it down."""
-        wishes, flows, named = self._own().settings, self._flows, self._named
+    async def update(self) -> None:
+        """Read every key once, find the faults, write the flow."""
+        settings, flows, named = self._settings_now().settings, self._flows, self._named
         wanted = [key for key in flows.keys if not key.many]
-        seen, away = await self._look(wanted[:KEYS_AT_MOST])
-        graph = graph_of(flows, named, seen, self._rates, time.monotonic(), window_sec=wishes.window_sec)
-        self.graph = replace(graph, away=away, unmeasured=len(wanted[KEYS_AT_MOST:]))
-        judge = Judge(self.graph, self._presence(self._services), wishes, frozenset(named))
-        self._tell(judge.faults())
-        await self._write(wishes.flow_sec)
+        seen, away = await self._read_keys(wanted[:MAX_KEYS])
+        graph = build_graph(flows, named, seen, self._rates, time.monotonic(), window_sec=settings.window_sec)
+        self.graph = replace(graph, away=away, unmeasured=len(wanted[MAX_KEYS:]))
+        finder = FaultFinder(self.graph, self._presence(self._services), settings, frozenset(named))
+        self._log_changes(finder.faults())
+        await self._write(settings.flow_sec)
 
-    def remark(self) -> str | None:
-        """What is wrong, in a few words for a beat; None when nothing is."""
+    def summary(self) -> str | None:
+        """Return what is wrong, in a few words for a beat; None if nothing is."""
         if not self.faults:
             return None
         return f"{len(self.faults)} wrong with the flow: " + few(
             f"{one.key.name} {one.what}" for one in self.faults
         )
 
-    async def _look(self, keys: list[Key]) -> tuple[dict[Key, Seen], dict[str, str]]:
+    async def _read_keys(self, keys: list[Key]) -> tuple[dict[Key, KeyReading], dict[str, str]]:
         away: dict[str, str] = {}
 
-        async def one(bus: str) -> dict[Key, Seen]:
+        async def one(bus: str) -> dict[Key, KeyReading]:
             names = [key.name for key in keys if key.bus == bus]
             alone = {key.name for key in self._too_large if key.bus == bus}
             try:
-                found = await look(self._me.bus(bus), names, alone)
+                found = await read_keys(self._me.bus(bus), names, alone)
             except BusError as error:
                 away[bus] = error.reason
                 return {}
@@ -126,14 +133,14 @@ class Flowing:
                     report_unusable(bus, name, f"entries of {seen.too_large} bytes")
             return {Key(bus, name): seen for name, seen in found.items()}
 
-        over = time.monotonic() - LENGTH_ALONE_SEC
+        over = time.monotonic() - LENGTH_ONLY_SEC
         self._too_large = {key: at for key, at in self._too_large.items() if at > over}
 
         parts = await asyncio.gather(*(one(bus) for bus in dict.fromkeys(key.bus for key in keys)))
         return {key: seen for part in parts for key, seen in part.items()}, away
 
-    def _tell(self, faults: list[Fault]) -> None:
-        """Log what is new, and what is over."""
+    def _log_changes(self, faults: list[Fault]) -> None:
+        """Log the faults that are new and those that are over."""
         before, now = _by_place(self.faults), _by_place(faults)
         for place in now.keys() - before.keys():
             what, key, svc = place
@@ -148,7 +155,9 @@ class Flowing:
         if self.graph is None:
             return
         to = flow_key(self._me)
-        written = orjson.dumps(shown(self.graph, self.faults, self._me.revision, every_sec, time.time()))
+        written = orjson.dumps(
+            encode_flow(self.graph, self.faults, self._me.revision, every_sec, time.time())
+        )
         try:
             bus = self._me.bus(to.bus)
             await bus.ask(bus.client.set(to.key, written, ex=KEPT_SEC))

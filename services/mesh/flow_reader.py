@@ -1,4 +1,7 @@
-"""Looks at the keys of one bus: what is there, how much, who lags. Bounded and cheap; judges nothing."""
+"""Read the keys of one bus: what is there, how much, and how far behind each consumer group is.
+
+Bounded and cheap.
+"""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -7,10 +10,10 @@ from typing import Any, Final
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import Script
 
-LOOK: Final = Script.beside("services.mesh", "read_flow.lua")
+READ_FLOW: Final = Script.beside("services.mesh", "read_flow.lua")
 KEYS_AT_ONCE: Final = 25  # half a millisecond of a server
-GROUPS_AT_MOST: Final = 20
-BYTES_AT_MOST: Final = 32 * 1024 * 1024
+MAX_GROUPS: Final = 20
+MAX_ENTRY_BYTES: Final = 32 * 1024 * 1024
 """Of a stream's entries, which the server copies to tell their ids: 20 ms of a server."""
 YEAR_2001_MS: Final = 10**12  # an id below that was not made of a time
 
@@ -19,7 +22,8 @@ YEAR_2001_MS: Final = 10**12  # an id below that was not made of a time
 class Group:
     """A consumer group of a stream. `lag` and `read` are None where the server can't tell.
 
-    `oldest_sec` is the age of the oldest entry that it has not settled, taken or not; None: nothing is left.
+    `oldest_sec` is the age of the oldest entry that it has not acknowledged, delivered or not; None if there
+    is none.
     """
 
     name: str
@@ -31,11 +35,11 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What stands at a key. `kind` is Redis' word, or `channel`, or `none`; what follows is of streams.
+class KeyReading:
+    """What is at a key. `kind` is Redis' type, or `channel`, or `none`; all other fields are of streams.
 
-    `groups` is None when there are more than can be looked at, and when the entries are too large for that:
-    then `too_large` is how many bytes they had.
+    `groups` is None if there are more than the limit, or if the entries are too large to be read: then
+    `too_large` is how many bytes they have.
     """
 
     kind: str
@@ -47,24 +51,26 @@ class Seen:
     too_large: int = 0
 
 
-async def look(bus: Bus, names: Sequence[str], length_alone: Collection[str] = ()) -> dict[str, Seen]:
-    """What stands at each key of `names` on a bus; of the streams `length_alone` their length alone.
+async def read_keys(
+    bus: Bus, names: Sequence[str], length_only: Collection[str] = ()
+) -> dict[str, KeyReading]:
+    """Return a reading of each key of `names`; of the streams in `length_only`, their length alone.
 
     Raises BusError.
     """
-    seen: dict[str, Seen] = {}
+    seen: dict[str, KeyReading] = {}
     for some in _some(names):
-        alone = [int(name in length_alone) for name in some]
-        at_ms, *found = await bus.script(LOOK, some, [GROUPS_AT_MOST, BYTES_AT_MOST, *alone])
+        alone = [int(name in length_only) for name in some]
+        at_ms, *found = await bus.script(READ_FLOW, some, [MAX_GROUPS, MAX_ENTRY_BYTES, *alone])
         try:
-            seen |= {name: seen_of(one, at_ms) for name, one in zip(some, found, strict=True)}
+            seen |= {name: parse_key(one, at_ms) for name, one in zip(some, found, strict=True)}
         except (TypeError, ValueError, AttributeError) as error:
             raise BusError(bus.name, "error", f"an answer that is none ({type(error).__name__})") from None
     absent = [name for name, one in seen.items() if one.kind == "none"]
     for some in _some(absent):
         for name, count in await bus.ask(bus.client.pubsub_numsub(*some)):
             if count:
-                seen[name.decode("utf-8", "replace")] = Seen("channel", int(count))
+                seen[name.decode("utf-8", "replace")] = KeyReading("channel", int(count))
     return seen
 
 
@@ -72,12 +78,12 @@ def _some(names: Sequence[str]) -> Iterator[Sequence[str]]:
     return (names[at : at + KEYS_AT_ONCE] for at in range(0, len(names), KEYS_AT_ONCE))
 
 
-def seen_of(found: Any, at_ms: int) -> Seen:
-    """What the script said of one key, at `at_ms` by the server's clock. Pure."""
+def parse_key(found: Any, at_ms: int) -> KeyReading:
+    """Return what the script read of one key, at `at_ms` by the server's clock. Pure."""
     if isinstance(found, bytes):
-        return Seen(found.decode("ascii", "replace"))
+        return KeyReading(found.decode("ascii", "replace"))
     kind, length, added, _first, last, groups, too_large, *listed = found
-    return Seen(
+    return KeyReading(
         kind.decode("ascii", "replace"),
         length=int(length),
         added=_known(added),
@@ -90,7 +96,7 @@ def seen_of(found: Any, at_ms: int) -> Seen:
 
 
 def age_sec(entry_id: bytes, at_ms: int) -> float | None:
-    """How long ago an entry was made, by its id; None when that was not made of a time."""
+    """Return how long ago an entry was added, by its id; None if the id was not made of a time."""
     head = entry_id.partition(b"-")[0]
     made_ms = int(head) if head.isdigit() else 0
     return max(0.0, (at_ms - made_ms) / 1000) if YEAR_2001_MS < made_ms <= at_ms + 60_000 else None

@@ -1,9 +1,7 @@
-"""How often a process was started anew: what its successors inherit from it. Pure; times are passed in.
+"""One running process of a service, as far as its beats tell, and how often it was restarted. Pure.
 
-Restarts are counted along a line of succession, not for a service as a whole: ten instances that are each
-restarted once are a deployment, and one that is restarted ten times is a crash loop.
-
-One running process of a service, as far as its beats tell. Pure.
+Restarts are counted along a line of successors, not for a service as a whole: ten instances that are
+restarted once each are a deployment, and one that is restarted ten times is a crash loop.
 """
 
 from collections import deque
@@ -14,51 +12,60 @@ from typing import Any, Final
 from marketswarm.beat import Beat, Sender
 
 HOUR_SEC: Final = 3600.0
-LOOP: Final = 5  # more restarts than that within an hour are a crash loop
-CALM: Final = 2  # no more than that, and it is over: around one number there would be one after the other
-KEPT: Final = 100  # times remembered: whoever comes up each second must not fill the memory
+MAX_RESTARTS_PER_HOUR: Final = 5
+"""More restarts than that within an hour are a crash loop."""
+CALM_RESTARTS_PER_HOUR: Final = 2
+"""A crash loop ends at that many: with one limit for both it would begin and end again and again."""
+KEPT: Final = 100  # restarts with their times: a process that restarts each second must not fill the memory
 
 
 @dataclass(slots=True)
-class Past:
-    """The restarts of one line: how many in all, when the latest were, whether that is a crash loop.
+class RestartHistory:
+    """The restarts of one line of successors.
 
-    `times` are seconds of a clock that only runs on, the oldest first.
+    How many, when the latest were, and whether that is a crash loop.
+
+    `times` are monotonic seconds, the oldest first.
     """
 
     restarts: int = 0
     times: deque[float] = field(default_factory=deque)
-    looping: bool = False
+    is_looping: bool = False
 
     def __post_init__(self) -> None:
         self.times = deque(self.times, KEPT)
 
-    def restarted(self, at: float) -> None:
-        """Another process has taken over."""
+    def add(self, at: float) -> None:
+        """Add a restart."""
         self.restarts += 1
         self.times.append(at)
 
-    def in_the_hour(self, now: float) -> int:
-        """How many of them are less than an hour old; not more than are remembered."""
+    def in_last_hour(self, now: float) -> int:
+        """Return how many restarts were within the last hour, as far as their times are kept."""
         return sum(1 for at in self.times if now - at < HOUR_SEC)
 
-    def begins_to_loop(self, now: float) -> bool:
-        """Whether this is the beginning of a crash loop; also notes the end of one."""
+    def detect_crash_loop(self, now: float) -> bool:
+        """Return True if a crash loop begins now; also note the end of one."""
         while self.times and now - self.times[0] >= HOUR_SEC:
             self.times.popleft()
-        was = self.looping
-        self.looping = len(self.times) > (CALM if was else LOOP)
-        return self.looping and not was
+        was = self.is_looping
+        self.is_looping = len(self.times) > (CALM_RESTARTS_PER_HOUR if was else MAX_RESTARTS_PER_HOUR)
+        return self.is_looping and not was
 
-    def shown(self, now: float, wall: float) -> list[int]:
-        """The times in whole epoch seconds, for the picture; `now` and `wall` are the same moment."""
+    def to_json(self, now: float, wall: float) -> list[int]:
+        """Return the times in whole epoch seconds; `now` and `wall` are the same moment on two clocks."""
         return [round(wall - (now - at)) for at in self.times]
 
 
-def recalled(restarts: int, times: Iterable[float], looping: bool, now: float, wall: float) -> Past:
-    """What `shown` gave, read back; whatever a clock did meanwhile, no time is ahead of now."""
+def restore_history(
+    restarts: int, times: Iterable[float], is_looping: bool, now: float, wall: float
+) -> RestartHistory:
+    """Return the history that `to_json` wrote.
+
+    Whatever the wall clock did meanwhile, no time is in the future.
+    """
     ago = sorted((max(0.0, wall - at) for at in times), reverse=True)
-    return Past(restarts, deque(now - each for each in ago[-KEPT:] if each < HOUR_SEC), looping)
+    return RestartHistory(restarts, deque(now - each for each in ago[-KEPT:] if each < HOUR_SEC), is_looping)
 
 
 SKEW_SEC: Final = 5.0
@@ -67,9 +74,11 @@ OVERDUE: Final = 1.5  # times `every`: silent for longer, an instance may have b
 
 @dataclass(slots=True)
 class Instance:
-    """`last_ts` and `first_ts` are epoch seconds, the others of a clock that only runs on.
+    """One process of a service.
 
-    `heard_at` is where its silence begins: later than `beat_at`, its last beat, where nobody could be heard.
+    `last_ts` and `first_ts` are in epoch seconds, the other times are monotonic. `heard_at` is when its
+    silence begins: later than `beat_at`, its last beat, if its bus was deaf in between. `boot` is empty for a
+    sender without one.
     """
 
     svc: str
@@ -80,7 +89,7 @@ class Instance:
     joined_at: float
     last_ts: float
     first_ts: float
-    past: Past = field(default_factory=Past)
+    history: RestartHistory = field(default_factory=RestartHistory)
     sender: Sender = field(default_factory=Sender)
     skewed: bool = False
     beat_at: float = field(init=False)
@@ -90,27 +99,27 @@ class Instance:
 
     @property
     def skew_sec(self) -> float:
-        """How far its clock is ahead of ours, the way of a beat included."""
+        """Return how far its clock is ahead of ours, the transit time of a beat included."""
         return self.last.ts - self.last_ts
 
     @property
     def uptime_sec(self) -> float:
-        """How long it had run when it beat last, by its own clock; as far as seen, if it does not say."""
+        """Return how long it had run at its last beat, by its own clock if it says when it started."""
         started = self.sender.started
         return max(0.0, self.last_ts - self.first_ts if started is None else self.last.ts - started)
 
-    def overdue(self, now: float) -> bool:
-        """Whether it said when it would beat again, and did not."""
+    def is_overdue(self, now: float) -> bool:
+        """Return True if its next beat, by the interval that it announced, is late."""
         return now - self.heard_at > OVERDUE * (self.last.every or float("inf"))
 
-    def begins_to_skew(self) -> bool:
-        """Whether its clock is wrong now and was not before."""
+    def detect_skew(self) -> bool:
+        """Return True if its clock is wrong now and was not before."""
         # an incident is over well below where it begins: a clock that wavers there is one, not many
         was, self.skewed = self.skewed, abs(self.skew_sec) > (SKEW_SEC / 2 if self.skewed else SKEW_SEC)
         return self.skewed and not was
 
-    def shown(self, now: float, wall: float) -> dict[str, Any]:
-        """The instance as it stands in `mesh:topology`; `uptime_sec` is as of `last_ts`."""
+    def to_json(self, now: float, wall: float) -> dict[str, Any]:
+        """Return the instance as it stands in `mesh:topology`; `uptime_sec` is as of `last_ts`."""
         skew_sec = round(self.skew_sec, 3)
         return {
             "boot": self.boot or None,
@@ -121,13 +130,13 @@ class Instance:
             "every": self.last.every,
             "last_ts": round(self.last_ts, 3),
             "first_ts": round(self.first_ts, 3),
-            "restarts": self.past.restarts,
+            "restarts": self.history.restarts,
             "skew_sec": skew_sec if abs(skew_sec) > SKEW_SEC else None,
             "host": self.sender.host,
             "version": self.sender.version,
             "started": self.sender.started,
             "uptime_sec": round(self.uptime_sec, 3),
-            "restarts_hour": self.past.in_the_hour(now),
-            "restarted_at": self.past.shown(now, wall),
-            "crash_loop": self.past.looping,
+            "restarts_hour": self.history.in_last_hour(now),
+            "restarted_at": self.history.to_json(now, wall),
+            "crash_loop": self.history.is_looping,
         }

@@ -1,4 +1,4 @@
-"""The loop of mesh: once a second, see who is gone, and write the picture if it is another one."""
+"""The main loop of mesh: every second, remove silent instances, and write the topology if it has changed."""
 
 import time
 from typing import Final
@@ -7,13 +7,13 @@ from marketswarm.agent import Agent, agent
 from marketswarm.bus import BusError
 from marketswarm.bus.stored_values import read_strings, report_unusable
 from marketswarm.settings import Common
-from services.mesh.flow_monitor import Flowing, presence
-from services.mesh.listener import Hearing
-from services.mesh.metrics import Metrics
-from services.mesh.picture import remember
+from services.mesh.flow_monitor import FlowMonitor, find_presence
+from services.mesh.listener import BeatListener
+from services.mesh.metrics import MeshMetrics
+from services.mesh.picture import restore_topology
 from services.mesh.settings import MeshSettings
 from services.mesh.topology import Topology
-from services.mesh.writer import Writing, topology_key
+from services.mesh.writer import TopologyWriter, topology_key
 
 LOOK_EVERY_SEC: Final = 1.0
 LONGEST_PICTURE: Final = 32 * 1024 * 1024  # bytes: that of a hundred thousand services has less
@@ -22,51 +22,59 @@ STALLED_SEC: Final = 1.0  # a rest so much too long: this process did not run, a
 
 
 async def main() -> int:
-    """Be mesh until asked to stop."""
+    """Run mesh until it is asked to stop; return its exit code."""
     async with agent("mesh") as me:
-        own = me.own(MeshSettings)
+        settings_now = me.own(MeshSettings)
         topology = Topology(lambda svc: me.truth.timeout_of(svc, me.settings.default_timeout_sec))
         async with me.waiting(BUS_SEC):
-            await recall(me, topology)
-        hearing, writing = Hearing(me, topology), Writing(me)
-        flowing = Flowing(me, own, lambda of: presence(topology, me.truth, of, time.monotonic()))
-        for part in (hearing, flowing):
+            await restore(me, topology)
+        listener, writer = BeatListener(me, topology), TopologyWriter(me)
+        flow = FlowMonitor(
+            me, settings_now, lambda of: find_presence(topology, me.truth, of, time.monotonic())
+        )
+        for part in (listener, flow):
             me.on_reseed(part.follow)
-        hearing.follow(me.truth)
-        me.expose(Metrics(topology, hearing, flowing).collect)
-        me.task(flowing.run(), name="flow")
+        listener.follow(me.truth)
+        me.expose(MeshMetrics(topology, listener, flow).collect)
+        me.task(flow.run(), name="flow")
         while True:
-            look(me, topology, hearing)
+            update_topology(me, topology, listener)
             async with me.waiting(BUS_SEC):
-                await writing.write(topology, hearing)
-            me.degraded(trouble(topology, writing))
-            me.note(flowing.remark())
+                await writer.write(topology, listener)
+            me.degraded(find_problem(topology, writer))
+            me.note(flow.summary())
             begun = time.monotonic()
             await me.rest(LOOK_EVERY_SEC)
             if time.monotonic() - begun > LOOK_EVERY_SEC + STALLED_SEC:
-                topology.forgive(time.monotonic())
+                topology.reset_silence(time.monotonic())
     return me.exit_code
 
 
-def look(me: Agent[Common], topology: Topology, hearing: Hearing) -> None:
-    """See who is gone, who has converged, whose clock is wrong: one line, since it may be our own."""
+def update_topology(me: Agent[Common], topology: Topology, listener: BeatListener) -> None:
+    """Remove silent instances, and note convergence and wrong clocks.
+
+    Wrong clocks are one log line for all services, since the wrong clock may be our own.
+    """
     now, wall = time.monotonic(), time.time()
-    hearing.tell(topology.tick(now, wall))
-    hearing.tell(topology.converged(wall, now))
+    listener.add_events(topology.remove_silent(now, wall))
+    listener.add_events(topology.check_convergence(wall, now))
     if topology.skewed:
         svc, skew_sec = topology.skewed[0]
         me.log.warning("mesh.clock_skew", svc=svc, skew_sec=skew_sec, count=len(topology.skewed))
         topology.skewed.clear()
 
 
-def trouble(topology: Topology, writing: Writing) -> str | None:
-    """Why the picture is not to be trusted, or `None`."""
+def find_problem(topology: Topology, writer: TopologyWriter) -> str | None:
+    """Return why the topology is not to be trusted (a deaf bus, a failed write), or None."""
     deaf = f"deaf on {', '.join(sorted(topology.deaf))}" if topology.deaf else None
-    return "; ".join(filter(None, (deaf, writing.trouble))) or None
+    return "; ".join(filter(None, (deaf, writer.error))) or None
 
 
-async def recall(me: Agent[Common], topology: Topology) -> None:
-    """Know who was there before this process began; without that, all would be news."""
+async def restore(me: Agent[Common], topology: Topology) -> None:
+    """Load the topology that the last process wrote.
+
+    Without it every instance would seem to have just joined.
+    """
     to = topology_key(me)
     try:
         (raw,) = await read_strings(me.bus(to.bus), [to.key], LONGEST_PICTURE, report=True)
@@ -74,7 +82,7 @@ async def recall(me: Agent[Common], topology: Topology) -> None:
         me.log.warning("mesh.not_recalled", bus=error.bus, reason=error.reason)
         return
     bus_of = {svc: me.truth.bus_of(svc) for svc in me.truth.services}
-    count = remember(
+    count = restore_topology(
         topology,
         raw,
         bus_of,

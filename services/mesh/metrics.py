@@ -1,6 +1,6 @@
-"""What mesh tells on METRICS_PORT: who runs and what flows, a value a service or key of the truth at most.
+"""The metrics of mesh on METRICS_PORT: one value per service or key of the truth at most.
 
-Read from another thread than the loop's: it looks at what is there, and changes nothing.
+They are read in another thread than the event loop's, which changes nothing.
 """
 
 from collections import Counter
@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from typing import Final, Literal
 
 from marketswarm.metrics.family import Family, Value, counter, gauge
-from services.mesh.flow_faults import WHATS
-from services.mesh.flow_graph import Moving
-from services.mesh.flow_monitor import Flowing
-from services.mesh.listener import Hearing
+from services.mesh.flow_faults import FAULT_KINDS
+from services.mesh.flow_graph import KeyState
+from services.mesh.flow_monitor import FlowMonitor
+from services.mesh.listener import BeatListener
 from services.mesh.topology import Topology
 
 Kind = Literal["gauge", "counter"]
@@ -19,49 +19,49 @@ KEY: Final = ("bus", "key")
 READER: Final = ("bus", "key", "svc")
 
 
-class Metrics:
-    """The source of mesh's own."""
+class MeshMetrics:
+    """The source of mesh's own metrics."""
 
-    def __init__(self, topology: Topology, hearing: Hearing, flowing: Flowing) -> None:
-        self._topology, self._hearing, self._flowing = topology, hearing, flowing
+    def __init__(self, topology: Topology, listener: BeatListener, flow: FlowMonitor) -> None:
+        self._topology, self._listener, self._flow = topology, listener, flow
 
     def collect(self) -> Iterator[Family]:
-        """What is to be told now."""
+        """Yield every metric with its value now."""
         services = {svc: list(found.values()) for svc, found in list(self._topology.services.items())}
         yield _of_services(
             "instances",
             "Processes of a service that run.",
-            {svc: len(all_) for svc, all_ in services.items()},
+            {svc: len(found) for svc, found in services.items()},
         )
         yield _of_services(
             "clock_skew_seconds",
             "How far an instance's clock is ahead of mesh's; of several, that which is off most.",
             {
-                svc: max((one.skew_sec for one in all_), key=abs, default=0.0)
-                for svc, all_ in services.items()
+                svc: max((one.skew_sec for one in found), key=abs, default=0.0)
+                for svc, found in services.items()
             },
         )
         yield Family(
             "marketswarm_mesh_events_total",
             "counter",
             "What happened in the swarm, by kind.",
-            [((kind,), float(count)) for kind, count in self._hearing.told.items()],
+            [((kind,), float(count)) for kind, count in self._listener.counts.items()],
             labels=("event",),
         )
         yield counter(
             "marketswarm_mesh_malformed_total",
             "Payloads on channels of heartbeats that are no beats.",
-            self._hearing.malformed,
+            self._listener.malformed,
         )
         yield counter(
             "marketswarm_mesh_oversized_total",
             "Messages that were skipped, being longer than 256 KiB.",
-            self._hearing.oversized,
+            self._listener.oversized,
         )
         yield counter(
             "marketswarm_mesh_strangers_untold_total",
             "Strangers that were not told of, being too many.",
-            self._hearing.strangers.untold,
+            self._listener.unknown.dropped,
         )
         yield gauge(
             "marketswarm_mesh_converged_seconds",
@@ -71,8 +71,8 @@ class Metrics:
         yield from self._of_the_flow()
 
     def _of_the_flow(self) -> Iterator[Family]:
-        graph, faults = self._flowing.graph, self._flowing.faults
-        streams = [one for one in graph.moving.values() if one.seen.kind == "stream"] if graph else []
+        graph, faults = self._flow.graph, self._flow.faults
+        streams = [one for one in graph.keys.values() if one.seen.kind == "stream"] if graph else []
         yield _family(
             "stream_entries_total",
             "counter",
@@ -108,11 +108,11 @@ class Metrics:
             "gauge",
             "What is wrong with the flow now, by kind.",
             ("what",),
-            [((what,), float(counts[what])) for what in WHATS],
+            [((what,), float(counts[what])) for what in FAULT_KINDS],
         )
 
 
-def _key(one: Moving) -> tuple[str, str]:
+def _key(one: KeyState) -> tuple[str, str]:
     return one.key.bus, one.key.name
 
 

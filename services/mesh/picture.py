@@ -1,6 +1,6 @@
-"""`mesh:topology`: how the picture is written down, and how it is read back by a mesh that starts again.
+"""Encode the topology for the key `mesh:topology`, and restore it when mesh starts again. Pure.
 
-Pure, and wary: what is read may have been written by anyone.
+What is read back may have been written by anyone, so every part of it is checked.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -10,8 +10,8 @@ import orjson
 
 from marketswarm.beat import Beat, Malformed, Sender, parse, sender
 from marketswarm.bus.stored_values import count, epoch
-from services.mesh.instance import KEPT, Instance, Past, recalled
-from services.mesh.topology import GONE_A_SERVICE, INSTANCES_A_SERVICE, Gone, Topology
+from services.mesh.instance import KEPT, Instance, RestartHistory, restore_history
+from services.mesh.topology import MAX_DEPARTED, MAX_INSTANCES, Departed, Topology
 
 KEPT_SEC: Final = 86_400  # when nobody writes it any more; what is left of it tells how old it is
 MOST_RESTARTS: Final = 2**52
@@ -21,14 +21,14 @@ BEAT_KEYS: Final = ("i", "boot", "rev", "status", "detail", "every", "host", "ve
 Number = (int, float)
 
 
-def shown(topology: Topology, strangers: Iterable[str], now: float, wall: float) -> dict[str, Any]:
-    """The object in `mesh:topology`; `now` and `wall` are the same moment on two clocks."""
+def encode_topology(topology: Topology, unknown: Iterable[str], now: float, wall: float) -> dict[str, Any]:
+    """Return the object for `mesh:topology`; `now` and `wall` are the same moment on two clocks."""
     services = {
         svc: {
             "instances": [
-                one.shown(now, wall) for one in sorted(found.values(), key=lambda one: one.first_ts)
+                one.to_json(now, wall) for one in sorted(found.values(), key=lambda one: one.first_ts)
             ],
-            "conflict": svc in topology.crowding.crowded,
+            "conflict": svc in topology.conflicts.services_in_conflict,
         }
         for svc, found in sorted(topology.services.items())
     }
@@ -39,12 +39,15 @@ def shown(topology: Topology, strangers: Iterable[str], now: float, wall: float)
         "deaf": sorted(topology.deaf),
         "converged": topology.convergence.at,
         "took_sec": topology.convergence.took_sec,
-        "strangers": sorted(strangers),
-        "gone": {svc: [_gone(one, now, wall) for one in gone] for svc, gone in sorted(topology.gone.items())},
+        "strangers": sorted(unknown),
+        "gone": {
+            svc: [_encode_departed(one, now, wall) for one in gone]
+            for svc, gone in sorted(topology.departed.items())
+        },
     }
 
 
-def remember(
+def restore_topology(
     topology: Topology,
     raw: bytes | None,
     bus_of: Mapping[str, str],
@@ -53,9 +56,9 @@ def remember(
     *,
     unusable: Callable[[str], None] = lambda _what: None,
 ) -> int:
-    """Put the instances of `raw` into the topology as if heard now; how many.
+    """Add the instances in `raw` to the topology as if heard now; return how many.
 
-    What is odd is left out, and `unusable` is called with a name for it.
+    A part that can't be used is left out, and `unusable` is called with a name for it.
     """
     picture = _object(raw)
     if raw is not None and not isinstance(picture.get("services"), dict):
@@ -64,59 +67,59 @@ def remember(
     topology.convergence.at = count(picture.get("converged"))
     for svc, bus in bus_of.items():
         known = _dict(services.get(svc))
-        for one in _list(known.get("instances"))[:INSTANCES_A_SERVICE]:
-            instance = _instance(svc, bus, one, now, wall)
+        for one in _list(known.get("instances"))[:MAX_INSTANCES]:
+            instance = _parse_instance(svc, bus, one, now, wall)
             if instance is not None:
-                topology.put(instance)
+                topology.add(instance)
             else:
                 unusable(f"{svc} instances")
         if known.get("conflict") is True:
-            topology.crowding.crowded.add(svc)
-        left = [_left(one, now, wall) for one in _list(gone.get(svc))[-GONE_A_SERVICE:]]
+            topology.conflicts.services_in_conflict.add(svc)
+        left = [_parse_departed(one, now, wall) for one in _list(gone.get(svc))[-MAX_DEPARTED:]]
         for _ in range(left.count(None)):
             unusable(f"{svc} gone")
         if any(left):
-            topology.gone[svc] = [one for one in left if one is not None]
-    return sum(1 for _ in topology.everyone())
+            topology.departed[svc] = [one for one in left if one is not None]
+    return sum(1 for _ in topology.instances())
 
 
-def _gone(one: Gone, now: float, wall: float) -> dict[str, Any]:
+def _encode_departed(one: Departed, now: float, wall: float) -> dict[str, Any]:
     return {
         "boot": one.boot,
         "ts": round(one.ts, 3),
-        "restarts": one.past.restarts,
-        "restarted_at": one.past.shown(now, wall),
-        "crash_loop": one.past.looping,
+        "restarts": one.history.restarts,
+        "restarted_at": one.history.to_json(now, wall),
+        "crash_loop": one.history.is_looping,
     }
 
 
-def _instance(svc: str, bus: str, one: Any, now: float, wall: float) -> Instance | None:
+def _parse_instance(svc: str, bus: str, one: Any, now: float, wall: float) -> Instance | None:
     found = _dict(one)
     last_ts, first_ts = found.get("last_ts"), epoch(found.get("first_ts"))
     plain = {key: found[key] for key in BEAT_KEYS if isinstance(found.get(key), (str, *Number))}
     said = orjson.dumps({"svc": svc, "ts": last_ts if isinstance(last_ts, Number) else None, **plain})
     last: Beat | Malformed = parse(said, svc)
-    past = _past(found, now, wall)
-    if isinstance(last, Malformed) or past is None or first_ts is None:
+    history = _parse_history(found, now, wall)
+    if isinstance(last, Malformed) or history is None or first_ts is None:
         return None
     who: Sender = sender(said)
-    return Instance(svc, last.boot or "", bus, last, now, now, last.ts, first_ts, past, who)
+    return Instance(svc, last.boot or "", bus, last, now, now, last.ts, first_ts, history, who)
 
 
-def _left(one: Any, now: float, wall: float) -> Gone | None:
+def _parse_departed(one: Any, now: float, wall: float) -> Departed | None:
     found = _dict(one)
-    boot, ts, past = found.get("boot"), epoch(found.get("ts")), _past(found, now, wall)
-    if not isinstance(boot, str) or ts is None or past is None:
+    boot, ts, history = found.get("boot"), epoch(found.get("ts")), _parse_history(found, now, wall)
+    if not isinstance(boot, str) or ts is None or history is None:
         return None
-    return Gone(boot[:100], past, ts)
+    return Departed(boot[:100], history, ts)
 
 
-def _past(found: Mapping[str, Any], now: float, wall: float) -> Past | None:
+def _parse_history(found: Mapping[str, Any], now: float, wall: float) -> RestartHistory | None:
     restarts = count(found.get("restarts"))
     if restarts is None or restarts > MOST_RESTARTS:
         return None
     times = [float(at) for at in _list(found.get("restarted_at"))[-KEPT:] if isinstance(at, Number)]
-    return recalled(restarts, times, found.get("crash_loop") is True, now, wall)
+    return restore_history(restarts, times, found.get("crash_loop") is True, now, wall)
 
 
 def _object(raw: bytes | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What mesh reads from its section: how closely it looks at the flow, and from when on something is wrong."""
+"""The settings of mesh in the truth: how often it reads the flow, and when something is wrong."""
 
 from fnmatch import fnmatchcase
 from typing import Annotated, ClassVar
@@ -28,16 +28,19 @@ class FlowSettings(Own):
     """Keys (patterns) where no new entry is good news. Example: `["*:alerts", "rss:items"]`."""
 
     def expected_sec(self, key: str) -> float | None:
-        """Within what time something new must come, where the truth says so for this very key."""
+        """Return within what time something new must come, if the truth says so for this very key."""
         return self.expect_sec.get(key)
 
     def is_quiet(self, key: str) -> bool:
-        """Whether nothing being written there is as it should be: what only comes when something is wrong."""
+        """Return True if it is right that nothing is written to this key.
+
+        Its entries mean that something is wrong.
+        """
         return key not in self.expect_sec and any(fnmatchcase(key, pattern) for pattern in self.quiet)
 
 
 class MeshSettings(Own):
-    """What mesh reads from its section."""
+    """The settings of mesh in the truth."""
 
     variables: ClassVar = frozenset()
 

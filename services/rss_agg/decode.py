@@ -1,8 +1,7 @@
-"""Bytes that say, or fail to say, in which charset they are: made text, whatever they are. Pure.
+"""Turn the bytes of an HTTP body into text: undo the compression, then the charset. Pure.
 
-Undoes a body's compression piece by piece, and stops when more comes out than is wanted. Pure.
-
-The HTTP client's own way unpacks whatever has arrived in one go, and 64 KiB can hold gigabytes.
+Both are bounded and never trust what the server declares. httpx would decompress a whole chunk at once, and
+64 KiB of gzip can hold gigabytes; feeds often declare a charset that they are not written in.
 """
 
 import codecs
@@ -13,16 +12,131 @@ from typing import Any, Final, Protocol
 
 import brotli
 
-SAID_IN_XML: Final = re.compile(rb"""^\s*<\?xml[^>]{0,200}?encoding\s*=\s*["']([A-Za-z0-9._-]{1,40})["']""")
-SAID_IN_HTTP: Final = re.compile(r"""charset\s*=\s*["']?([A-Za-z0-9._-]{1,40})""", re.IGNORECASE)
-# of all that Python can decode: what is a charset, and no other trick
-KNOWN: Final = re.compile(
+CHUNK_BYTES: Final = 65_536
+ACCEPTED_ENCODINGS: Final = "gzip, br"
+
+
+class TooLongError(Exception):
+    """The body has more bytes than the limit, compressed or decompressed."""
+
+
+class BadEncodingError(Exception):
+    """The body is not compressed as its Content-Encoding declares, or is truncated."""
+
+
+class _Decoder(Protocol):
+    def decompress(self, data: bytes) -> Iterator[bytes]: ...
+
+    @property
+    def is_complete(self) -> bool: ...
+
+
+class _Identity:
+    is_complete = True
+
+    def decompress(self, data: bytes) -> Iterator[bytes]:
+        yield data
+
+
+class _Zlib:
+    """Decompress gzip, or `deflate` with or without its zlib header."""
+
+    def __init__(self, *, gzip: bool) -> None:
+        self._zlib = zlib.decompressobj(16 + zlib.MAX_WBITS if gzip else zlib.MAX_WBITS)
+        self._may_lack_header = not gzip
+        self._has_data = False
+
+    def decompress(self, data: bytes) -> Iterator[bytes]:
+        # some servers send deflate without the zlib header: the first byte tells
+        if self._may_lack_header and not self._has_data and data and data[0] & 0x0F != 8:
+            self._zlib = zlib.decompressobj(-zlib.MAX_WBITS)
+        self._has_data = self._has_data or bool(data)
+        while data and not self._zlib.eof:
+            yield self._zlib.decompress(data, CHUNK_BYTES)
+            data = self._zlib.unconsumed_tail
+
+    @property
+    def is_complete(self) -> bool:
+        return self._zlib.eof or not self._has_data
+
+
+class _Brotli:
+    def __init__(self) -> None:
+        self._brotli: Any = brotli.Decompressor()
+        self._has_data = False
+
+    def decompress(self, data: bytes) -> Iterator[bytes]:
+        self._has_data = self._has_data or bool(data)
+        if self._brotli.is_finished():
+            return
+        # the library shows that it has no more output only by returning nothing
+        while chunk := self._brotli.process(data, output_buffer_limit=CHUNK_BYTES):
+            yield chunk
+            data = b""
+
+    @property
+    def is_complete(self) -> bool:
+        return bool(self._brotli.is_finished()) or not self._has_data
+
+
+class Decompressor:
+    """Decompress a body as its chunks arrive.
+
+    Args:
+        encoding: the Content-Encoding of the response.
+        limit: the most bytes that may arrive, and the most that may come out.
+
+    Raises:
+        BadEncodingError: at once, for an encoding that was not asked for, and for one inside another.
+    """
+
+    def __init__(self, encoding: str, limit: int) -> None:
+        self._decoder = _make_decoder(encoding.strip().lower())
+        self._limit = limit
+        self._received_bytes = 0
+        self._body = bytearray()
+
+    def add(self, chunk: bytes) -> None:
+        """Decompress one more chunk. Raises TooLongError or BadEncodingError."""
+        self._received_bytes += len(chunk)
+        if self._received_bytes > self._limit:
+            raise TooLongError
+        try:
+            for piece in self._decoder.decompress(chunk):
+                self._body += piece
+                if len(self._body) > self._limit:
+                    raise TooLongError
+        except (zlib.error, brotli.error):
+            raise BadEncodingError from None
+
+    def finish(self) -> bytes:
+        """Return the whole body, after the last chunk. Raises BadEncodingError if its end is missing."""
+        if not self._decoder.is_complete:
+            raise BadEncodingError
+        return bytes(self._body)
+
+
+def _make_decoder(encoding: str) -> _Decoder:
+    if encoding in ("", "identity"):
+        return _Identity()
+    if encoding in ("gzip", "x-gzip", "deflate"):
+        return _Zlib(gzip=encoding != "deflate")
+    if encoding == "br":
+        return _Brotli()
+    raise BadEncodingError
+
+
+XML_ENCODING: Final = re.compile(rb"""^\s*<\?xml[^>]{0,200}?encoding\s*=\s*["']([A-Za-z0-9._-]{1,40})["']""")
+HTTP_CHARSET: Final = re.compile(r"""charset\s*=\s*["']?([A-Za-z0-9._-]{1,40})""", re.IGNORECASE)
+# Python's codecs include some that are no charset (rot13, punycode): these are the charsets
+CHARSETS: Final = re.compile(
     r"(utf-?(8|16|32)(-?[bl]e)?|us-ascii|ascii|iso-?8859-?\d+|latin-?\d+|windows-?(125\d|874)|cp\d+|koi8-[rut]|"
     r"shift[-_]jis|sjis|euc-?(jp|kr|tw|cn)|iso-2022-(jp|kr)(-\d)?|gb2312|gbk|gb18030|big5(-hkscs)?|hz|johab|"
     r"tis-620|mac-?[a-z]+)",
     re.IGNORECASE,
 )
-MEANT: Final = {
+# as the WHATWG encoding standard has it: the superset that browsers use for a declared charset
+SUPERSETS: Final = {
     "ascii": "cp1252",
     "us-ascii": "cp1252",
     "iso-8859-1": "cp1252",
@@ -33,8 +147,8 @@ MEANT: Final = {
     "gbk": "gb18030",
     "windows-874": "cp874",
 }
-SEVEN_BITS: Final = re.compile(r"iso-2022-|hz", re.IGNORECASE)
-BY_FIRST_BYTES: Final = (
+SEVEN_BIT_CHARSETS: Final = re.compile(r"iso-2022-|hz", re.IGNORECASE)
+CHARSET_BY_FIRST_BYTES: Final = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -45,154 +159,49 @@ BY_FIRST_BYTES: Final = (
     (b"<\0", "utf-16-le"),
     (b"\0<", "utf-16-be"),
 )
-GOOD_TO_BAD: Final = 10
-"""A document with so many good characters beyond ASCII to a bad one is UTF-8 all the same, with a flaw."""
-# what no XML may hold, and many a feed does
-CONTROLS: Final = dict.fromkeys([*range(9), 11, 12, *range(14, 32), 127, 0xFEFF, 0xFFFE, 0xFFFF], " ")
+VALID_PER_INVALID: Final = 10
+"""A document with so many valid characters beyond ASCII for each invalid one is UTF-8 with a flaw in it."""
+# characters that XML forbids and many feeds contain
+CONTROL_CHARACTERS: Final = dict.fromkeys(
+    [*range(9), 11, 12, *range(14, 32), 127, 0xFEFF, 0xFFFE, 0xFFFF], " "
+)
 
 
-def text_of(body: bytes, kind: str) -> str:
-    """The text of a document that came with the Content-Type `kind`, without control characters."""
-    return _decoded(body, kind).translate(CONTROLS).strip()
+def decode_text(body: bytes, content_type: str) -> str:
+    """Return the text of a document, whatever its bytes are, with control characters replaced by spaces."""
+    return _decode(body, content_type).translate(CONTROL_CHARACTERS).strip()
 
 
-def _decoded(body: bytes, kind: str) -> str:
-    for first, name in BY_FIRST_BYTES:
-        if body.startswith(first):
-            return body.decode(name, "replace")
-    said = [
-        MEANT.get(name, name)
-        for name in (_said_in_xml(body), _said_in_http(kind))
-        if name and KNOWN.fullmatch(name)
+def _decode(body: bytes, content_type: str) -> str:
+    for first_bytes, charset in CHARSET_BY_FIRST_BYTES:
+        if body.startswith(first_bytes):
+            return body.decode(charset, "replace")
+    declared = [
+        SUPERSETS.get(name, name)
+        for name in (_charset_in_xml(body), _charset_in_http(content_type))
+        if name and CHARSETS.fullmatch(name)
     ]
-    if said and SEVEN_BITS.match(said[0]):
-        return body.decode(said[0], "replace")
-    # what is valid UTF-8 is UTF-8, whatever it is called: nothing else looks like it by chance
-    flawed = body.decode("utf-8", "replace")
-    bad = flawed.count("\ufffd")
-    if not bad or len(flawed) - len(flawed.encode("ascii", "ignore")) - bad >= GOOD_TO_BAD * bad:
-        return flawed
-    for name in said:
+    if declared and SEVEN_BIT_CHARSETS.match(declared[0]):
+        return body.decode(declared[0], "replace")
+    # valid UTF-8 is UTF-8, whatever is declared: text in another charset is not valid UTF-8 by chance
+    text = body.decode("utf-8", "replace")
+    invalid = text.count("\ufffd")
+    beyond_ascii = len(text) - len(text.encode("ascii", "ignore"))
+    if not invalid or beyond_ascii - invalid >= VALID_PER_INVALID * invalid:
+        return text
+    for charset in declared:
         try:
-            return body.decode(name)
+            return body.decode(charset)
         except (UnicodeDecodeError, LookupError):
             continue
     return body.decode("cp1252", "replace")
 
 
-def _said_in_xml(body: bytes) -> str:
-    found = SAID_IN_XML.match(body[:400])
+def _charset_in_xml(body: bytes) -> str:
+    found = XML_ENCODING.match(body[:400])
     return found[1].decode("ascii").lower() if found else ""
 
 
-def _said_in_http(kind: str) -> str:
-    found = SAID_IN_HTTP.search(kind)
+def _charset_in_http(content_type: str) -> str:
+    found = HTTP_CHARSET.search(content_type)
     return found[1].lower() if found else ""
-
-
-PIECE: Final = 65_536
-ACCEPTED: Final = "gzip, br"
-
-
-class TooLong(Exception):  # noqa: N818 - a result like another
-    """The body is longer than was wanted."""
-
-
-class Broken(Exception):  # noqa: N818 - a result like another
-    """The body is not compressed as it says, or is cut off."""
-
-
-class _Coding(Protocol):
-    def pieces(self, data: bytes) -> Iterator[bytes]: ...
-
-    @property
-    def done(self) -> bool: ...
-
-
-class _Plain:
-    done = True
-
-    def pieces(self, data: bytes) -> Iterator[bytes]:
-        yield data
-
-
-class _Zlib:
-    """gzip, and what is called deflate: with or without its frame."""
-
-    def __init__(self, *, gzip: bool) -> None:
-        self._made = zlib.decompressobj(16 + zlib.MAX_WBITS if gzip else zlib.MAX_WBITS)
-        self._bare = not gzip  # some leave the frame out: what the first bytes tell
-        self.begun = False
-
-    def pieces(self, data: bytes) -> Iterator[bytes]:
-        if self._bare and not self.begun and data and data[0] & 0x0F != 8:
-            self._made = zlib.decompressobj(-zlib.MAX_WBITS)
-        self.begun = self.begun or bool(data)
-        while data and not self._made.eof:
-            yield self._made.decompress(data, PIECE)
-            data = self._made.unconsumed_tail
-
-    @property
-    def done(self) -> bool:
-        return self._made.eof or not self.begun
-
-
-class _Brotli:
-    def __init__(self) -> None:
-        self._made: Any = brotli.Decompressor()
-        self.begun = False
-
-    def pieces(self, data: bytes) -> Iterator[bytes]:
-        self.begun = self.begun or bool(data)
-        if self._made.is_finished():
-            return
-        # whether there is more to come it says only by giving nothing
-        while piece := self._made.process(data, output_buffer_limit=PIECE):
-            yield piece
-            data = b""
-
-    @property
-    def done(self) -> bool:
-        return bool(self._made.is_finished()) or not self.begun
-
-
-class Unpacking:
-    """A body on its way in. `coding` is its Content-Encoding; `limit` bytes at most, packed or not.
-
-    Raises Broken, at once, for a coding that was not asked for, and for one within another.
-    """
-
-    def __init__(self, coding: str, limit: int) -> None:
-        self._coding = _coding(coding.strip().lower())
-        self._limit = limit
-        self._came = 0
-        self._body = bytearray()
-
-    def feed(self, data: bytes) -> None:
-        """Takes in what arrived. Raises TooLong or Broken."""
-        self._came += len(data)
-        if self._came > self._limit:
-            raise TooLong
-        try:
-            for piece in self._coding.pieces(data):
-                self._body += piece
-                if len(self._body) > self._limit:
-                    raise TooLong
-        except (zlib.error, brotli.error):
-            raise Broken from None
-
-    def whole(self) -> bytes:
-        """The body, when all has arrived. Raises Broken if something is missing."""
-        if not self._coding.done:
-            raise Broken
-        return bytes(self._body)
-
-
-def _coding(name: str) -> _Coding:
-    if name in ("", "identity"):
-        return _Plain()
-    if name in ("gzip", "x-gzip", "deflate"):
-        return _Zlib(gzip=name != "deflate")
-    if name == "br":
-        return _Brotli()
-    raise Broken

@@ -1,18 +1,8 @@
-"""What an answer says beside its body: when to come again, what to ask with next time, where to. Pure.
+"""Fetch one feed over HTTP: a conditional request, bounded in time and size, with every redirect checked.
 
-Everything a server says is hostile: what is too long or malformed was not said.
-
-The HTTP client: HTTP/2, no cookies, no proxy, and no connection to an inside address that is not allowed.
-
-A name is looked up once, all it points to is judged, and the connection goes to an address that passed: a
-name that points elsewhere a moment later (DNS rebinding) changes nothing. What a connection was let through
-for, it may be used for again; an address that is written out in a URL is judged with each request
-(`fetching.py`).
-
-Fetches one feed: conditional, bounded in time and size, redirects followed step by step and judged each.
-
-Whatever goes wrong is a `Failed` with one word. Not here: what a body says (`documents.py`), and what is
-remembered of an answer (`memory.py`).
+A host name is resolved once, its addresses are checked, and the connection goes to one that passed: a name
+that resolves elsewhere a moment later (DNS rebinding) changes nothing. Everything a server sends is hostile:
+a header that is too long or malformed counts as not sent. Each failure is a `FeedError` with one word.
 """
 
 import asyncio
@@ -37,27 +27,73 @@ import httpx
 
 from marketswarm import __version__
 from marketswarm.net.addresses import Address, Allowance, allowed, written_out
-from services.rss_agg import decode
-from services.rss_agg.decode import ACCEPTED, Unpacking
+from services.rss_agg.decode import (
+    ACCEPTED_ENCODINGS,
+    CHUNK_BYTES,
+    BadEncodingError,
+    Decompressor,
+    TooLongError,
+)
 from services.rss_agg.settings import ReadSettings
 
-LONGEST_RETRY_SEC: Final = 86_400.0
+MAX_RETRY_AFTER_SEC: Final = 86_400.0
 VALIDATOR_LENGTH: Final = 500
 URL_LENGTH: Final = 2000
-PERMANENT: Final = frozenset({301, 308})
+PERMANENT_REDIRECTS: Final = frozenset({301, 308})
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-BUSY: Final = frozenset({429, 503})
+MAX_REDIRECTS: Final = 5
+MAX_CAUSES: Final = 8
+CONNECT_SHARE: Final = 0.3  # of the time for all: the next address and the answer need some, too
+CLOSE_SEC: Final = 0.5
+
+RESOLVER_THREADS: Final = 4
+MAX_ADDRESSES: Final = 3  # that are tried of one name
+MAX_CONNECTIONS: Final = 100
+MAX_IDLE_CONNECTIONS: Final = 20
+IDLE_CONNECTION_SEC: Final = 15.0
+HEADERS: Final = {
+    "User-Agent": f"marketswarm-rss_agg/{__version__}",
+    "Accept": (
+        "application/atom+xml, application/rss+xml, application/rdf+xml, application/feed+json, "
+        "application/xml;q=0.9, text/xml;q=0.9, application/json;q=0.8, */*;q=0.1"
+    ),
+    "Accept-Encoding": ACCEPTED_ENCODINGS,
+}
+
+Resolver = Callable[[str, int], Sequence[str]]
+"""Return the addresses of a host name, as text. Raises OSError."""
+
+
+class FeedError(Exception):
+    """A feed could not be read; `str()` is one word or status, such as timeout, 404 or not_a_feed.
+
+    Args:
+        reason: that word.
+        retry_after_sec: for how long the server asked to be left alone.
+        gone: True if the server answered 410: the feed will not come back.
+    """
+
+    def __init__(self, reason: str, retry_after_sec: float | None = None, *, gone: bool = False) -> None:
+        super().__init__(reason)
+        self.retry_after_sec, self.gone = retry_after_sec, gone
+
+
+class InsideAddressError(Exception):
+    """The host has an inside address that the truth does not allow."""
+
+
+# -- headers and URLs
 
 
 @dataclass(frozen=True, slots=True)
 class Validators:
-    """What a conditional request shows; empty: it is not one."""
+    """The ETag and Last-Modified of a response, for the next conditional request; empty when it had none."""
 
     etag: str = ""
     modified: str = ""
 
-    def headers(self) -> dict[str, str]:
-        """The headers of a request that wants an answer only if there is something new."""
+    def to_headers(self) -> dict[str, str]:
+        """Return the headers of a request whose answer is 304 when nothing has changed."""
         both = {"If-None-Match": self.etag, "If-Modified-Since": self.modified}
         return {name: value for name, value in both.items() if value}
 
@@ -65,47 +101,47 @@ class Validators:
 NO_VALIDATORS: Final = Validators()
 
 
-def validators(headers: Mapping[str, str]) -> Validators:
-    """What to ask with the next time."""
-    return Validators(_kept(headers.get("etag")), _kept(headers.get("last-modified")))
+def read_validators(headers: Mapping[str, str]) -> Validators:
+    """Return the validators in the headers of a response."""
+    return Validators(_usable_value(headers.get("etag")), _usable_value(headers.get("last-modified")))
 
 
-def _kept(value: str | None) -> str:
-    good = value and len(value) <= VALIDATOR_LENGTH and value.isascii() and value.isprintable()
-    return value.strip() if value and good else ""
+def _usable_value(value: str | None) -> str:
+    usable = value and len(value) <= VALIDATOR_LENGTH and value.isascii() and value.isprintable()
+    return value.strip() if value and usable else ""
 
 
-def retry_after_sec(headers: Mapping[str, str], now: float) -> float | None:
-    """For how long, in seconds, the server wants to be left alone: a day at most; None when it does not say.
+def read_retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """Return the seconds that `Retry-After` asks for, at most a day, or None if it is missing or unreadable.
 
-    `now` is in epoch seconds; the server may give a date instead of a number.
+    `now` is in epoch seconds: the header may hold a date instead of a number.
     """
-    said = headers.get("retry-after", "").strip()[:50]
-    if said.isascii() and said.isdigit():
-        return min(float(said), LONGEST_RETRY_SEC)
+    value = headers.get("retry-after", "").strip()[:50]
+    if value.isascii() and value.isdigit():
+        return min(float(value), MAX_RETRY_AFTER_SEC)
     try:
-        when = parsedate_to_datetime(said)
-        at = (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+        date = parsedate_to_datetime(value)
+        at = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
-    return max(0.0, min(at - now, LONGEST_RETRY_SEC))
+    return max(0.0, min(at - now, MAX_RETRY_AFTER_SEC))
 
 
-def target(url: str, location: str) -> str | None:
-    """Where a redirect from `url` leads; None when that is no web address."""
+def resolve_redirect(url: str, location: str) -> str | None:
+    """Return the absolute URL that a redirect from `url` points to, or None if that is no web address."""
     try:
-        found = urldefrag(urljoin(url, location.strip())).url
-        parts = urlsplit(found)
-        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        target = urldefrag(urljoin(url, location.strip())).url
+        parts = urlsplit(target)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return None
-    # a redirect that brings credentials along would have us show them to whom it likes
-    good = good and len(found) <= URL_LENGTH and "@" not in parts.netloc
-    return found if good and found.isprintable() else None
+    # credentials in a redirect would be sent by us to a host of the server's choice
+    usable = usable and len(target) <= URL_LENGTH and "@" not in parts.netloc
+    return target if usable and target.isprintable() else None
 
 
-def origin(url: str) -> str:
-    """`host:port` of a URL: whom a reading bothers; empty for what is no URL."""
+def host_and_port(url: str) -> str:
+    """Return `host:port` of a URL, by which requests to one host are limited; empty for what is no URL."""
     try:
         parts = urlsplit(url)
         port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -114,8 +150,8 @@ def origin(url: str) -> str:
         return ""
 
 
-def shown(url: str) -> str:
-    """A URL fit for a log line: without credentials, query and fragment."""
+def redact_url(url: str) -> str:
+    """Return a URL for a log line: without credentials, query and fragment."""
     try:
         parts = urlsplit(url)
         port = f":{parts.port}" if parts.port else ""
@@ -124,47 +160,32 @@ def shown(url: str) -> str:
     return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"[:200]
 
 
-def mark(url: str) -> str:
-    """A URL that may hold a secret, as something to be stored and compared."""
+def hash_url(url: str) -> str:
+    """Return a digest of a URL, to be stored and compared: the URL itself may hold a secret."""
     return hashlib.sha256(url.encode("utf-8", "replace")).hexdigest()[:24]
 
 
-LOOK_UPS: Final = 4
-TRIED: Final = 3  # addresses of one name
-CONNECTIONS: Final = 100
-KEPT: Final = 20
-KEPT_SEC: Final = 15.0
-HEADERS: Final = {
-    "User-Agent": f"marketswarm-rss_agg/{__version__}",
-    "Accept": (
-        "application/atom+xml, application/rss+xml, application/rdf+xml, application/feed+json, "
-        "application/xml;q=0.9, text/xml;q=0.9, application/json;q=0.8, */*;q=0.1"
-    ),
-    "Accept-Encoding": ACCEPTED,
-}
-
-LookUp = Callable[[str, int], Sequence[str]]
+# -- the HTTP client
 
 
-class Inside(Exception):  # noqa: N818 - a result like another
-    """The host is inside, and the truth does not allow it."""
-
-
-def system_look_up(host: str, port: int) -> Sequence[str]:
-    """The addresses of a name, as this system has them. Raises OSError."""
+def resolve_by_system(host: str, port: int) -> Sequence[str]:
+    """Return the addresses of a name as this system resolves it. Raises OSError."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(info[4][0]) for info in found))
 
 
-class Outward(httpcore.AsyncNetworkBackend):
-    """Connects to what is outside, and to what is allowed."""
+class GuardedBackend(httpcore.AsyncNetworkBackend):
+    """Open connections for httpcore, but only to outside addresses and to those that the truth allows.
 
-    def __init__(self, look_up: LookUp = system_look_up) -> None:
+    `allowances` are the hosts and networks of `allow_inside`.
+    """
+
+    def __init__(self, resolve: Resolver = resolve_by_system) -> None:
         self.allowances: tuple[Allowance, ...] = ()
-        self._look_up = look_up
-        self._by = httpcore.AnyIOBackend()
-        # threads of their own: a name server that hangs is not to keep the buses' names waiting
-        self._threads = ThreadPoolExecutor(LOOK_UPS, thread_name_prefix="marketswarm-io feeds")
+        self._resolve = resolve
+        self._backend = httpcore.AnyIOBackend()
+        # threads of their own: a name server that hangs must not delay the look-up of the buses' names
+        self._threads = ThreadPoolExecutor(RESOLVER_THREADS, thread_name_prefix="marketswarm-io feeds")
 
     async def connect_tcp(
         self,
@@ -174,113 +195,105 @@ class Outward(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """See httpcore. Raises Inside."""
-        error: Exception = httpcore.ConnectError("no address")
-        for address in (await self._addresses(host, port))[:TRIED]:
+        """See httpcore. Raises InsideAddressError."""
+        last_error: Exception = httpcore.ConnectError("no address")
+        for address in (await self._find_addresses(host, port))[:MAX_ADDRESSES]:
             try:
-                return await self._by.connect_tcp(
+                return await self._backend.connect_tcp(
                     str(address), port, timeout, local_address, socket_options=socket_options
                 )
-            except (httpcore.ConnectError, httpcore.ConnectTimeout) as one:
-                error = one
-        raise error
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                last_error = error
+        raise last_error
 
-    async def _addresses(self, host: str, port: int) -> list[Address]:
-        written = written_out(host)
-        if written:
-            return list(written)  # judged with each request
+    async def _find_addresses(self, host: str, port: int) -> list[Address]:
+        literals = written_out(host)
+        if literals:
+            return list(literals)  # `check_address` has checked these, with each request
         loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(self._threads, self._look_up, host, port)
-        addresses = [ipaddress.ip_address(one) for one in found]
-        good = [one for one in addresses if allowed(host, one, port, self.allowances)]
-        if addresses and not good:
-            raise Inside
-        return good
+        found = await loop.run_in_executor(self._threads, self._resolve, host, port)
+        addresses = [ipaddress.ip_address(each) for each in found]
+        permitted = [each for each in addresses if allowed(host, each, port, self.allowances)]
+        if addresses and not permitted:
+            raise InsideAddressError
+        return permitted
 
     def close(self) -> None:
-        """Looks no more names up; one that hangs is left to itself."""
+        """Resolve no more names; a look-up that hangs is abandoned."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-class _Transport(httpx.AsyncHTTPTransport):
-    """httpx's own, with a pool that connects our way; there is no other place to put that in."""
+class _GuardedTransport(httpx.AsyncHTTPTransport):
+    """httpx's transport with a connection pool that uses our backend; httpx has no other place to set it."""
 
-    def __init__(self, outward: Outward, context: Any) -> None:
+    def __init__(self, backend: GuardedBackend, context: Any) -> None:
         super().__init__(verify=context, http2=True)
         if not isinstance(getattr(self, "_pool", None), httpcore.AsyncConnectionPool):
             raise TypeError("this httpx keeps its connections elsewhere: nothing would guard them")
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=context,
-            max_connections=CONNECTIONS,
-            max_keepalive_connections=KEPT,
-            keepalive_expiry=KEPT_SEC,
+            max_connections=MAX_CONNECTIONS,
+            max_keepalive_connections=MAX_IDLE_CONNECTIONS,
+            keepalive_expiry=IDLE_CONNECTION_SEC,
             http2=True,
-            network_backend=outward,
+            network_backend=backend,
         )
 
 
-def client(outward: Outward) -> httpx.AsyncClient:
-    """A client for feeds. SSL_CERT_FILE and SSL_CERT_DIR name authorities; proxies are not heeded."""
+def make_client(backend: GuardedBackend) -> httpx.AsyncClient:
+    """Return an HTTP client for feeds: HTTP/2, no cookies, no proxy, no redirects of its own.
+
+    SSL_CERT_FILE and SSL_CERT_DIR name certificate authorities; other variables are ignored.
+    """
     context = httpx.create_ssl_context()
-    nothing = DefaultCookiePolicy(allowed_domains=[])
+    no_cookies = DefaultCookiePolicy(allowed_domains=[])
     return httpx.AsyncClient(
         headers=HEADERS,
-        transport=_Transport(outward, context),
-        cookies=CookieJar(policy=nothing),
+        transport=_GuardedTransport(backend, context),
+        cookies=CookieJar(policy=no_cookies),
         trust_env=False,
         follow_redirects=False,
     )
 
 
-REDIRECTS_AT_MOST: Final = 5
-CONNECT_SHARE: Final = 0.3  # of the time for all: the next address wants its chance, and the answer too
-CLOSE_SEC: Final = 0.5
-
-
-class Failed(Exception):  # noqa: N818 - a result like another
-    """A feed could not be read; `str()` is one word or number, such as timeout, 404 or not_a_feed.
-
-    `retry_after_sec`: what the server asked for. `gone`: it said 410, for good.
-    """
-
-    def __init__(self, why: str, retry_after_sec: float | None = None, *, gone: bool = False) -> None:
-        super().__init__(why)
-        self.retry_after_sec, self.gone = retry_after_sec, gone
+# -- fetching
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What to fetch. `url`: where the truth says; `moved`: where that has moved to, or empty.
+class FeedRequest:
+    """What to fetch.
 
-    `validators` are of `of`, the mark of a URL (`mark`), and shown to that one only.
+    `url` is where the truth has the feed, `moved_to` where that has moved to for good, or empty. The
+    `validators` are sent only to the URL whose digest (`hash_url`) is `validators_of`.
     """
 
     url: str
-    moved: str = ""
+    moved_to: str = ""
     validators: Validators = NO_VALIDATORS
-    of: str = ""
+    validators_of: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """A feed's document, or (`body` is None) that it has not changed.
+class FeedResponse:
+    """A feed's document; `body` is None if it has not changed.
 
-    `moved`: where the feed is for good, empty when that is where the truth says. `url`: where it was found.
+    `url` is where it was found. `moved_to` is where the feed is for good, empty if that is where the truth
+    has it.
     """
 
     body: bytes | None
-    kind: str
+    content_type: str
     url: str
-    moved: str
+    moved_to: str
     validators: Validators
 
 
-class Fetching:
-    """One HTTP client for all feeds. Use as a context."""
+class Fetcher:
+    """Fetch feeds with one HTTP client for all. Use as a context manager."""
 
-    def __init__(self, look_up: LookUp = system_look_up) -> None:
-        self._outward = Outward(look_up)
-        self._client = client(self._outward)
+    def __init__(self, resolve: Resolver = resolve_by_system) -> None:
+        self._backend = GuardedBackend(resolve)
+        self._client = make_client(self._backend)
 
     async def __aenter__(self) -> Self:
         return self
@@ -288,119 +301,118 @@ class Fetching:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        self._outward.close()
+        self._backend.close()
         try:
             async with asyncio.timeout(CLOSE_SEC):
                 await self._client.aclose()
         except (TimeoutError, httpx.HTTPError, OSError):
             return
 
-    async def fetch(self, wanted: Wanted, wishes: ReadSettings) -> Answer:
-        """The answer, within `timeout_sec`. Raises Failed."""
-        self._outward.allowances = wishes.allowances
+    async def fetch(self, request: FeedRequest, settings: ReadSettings) -> FeedResponse:
+        """Return the feed's document, within `timeout_sec`. Raises FeedError."""
+        self._backend.allowances = settings.allowances
         try:
-            # not asyncio's own: that cuts short what the client does to put a connection away, and a hundred
-            # of those later there is none left
-            with anyio.fail_after(wishes.timeout_sec):
-                return await self._follow(wanted, wishes)
-        except Failed:
+            # not asyncio.timeout: that also interrupts the client as it returns a connection to its pool, and
+            # after a hundred of those the pool is empty
+            with anyio.fail_after(settings.timeout_sec):
+                return await self._follow_redirects(request, settings)
+        except FeedError:
             raise
-        except Inside:
-            raise Failed("inside_address") from None
         except TimeoutError:
-            raise Failed("timeout") from None
-        except decode.TooLong:
-            raise Failed("too_long") from None
-        except decode.Broken:
-            raise Failed("bad_encoding") from None
-        except (httpx.HTTPError, OSError) as error:
-            raise Failed(word(error)) from None
-        except (ValueError, httpx.InvalidURL):
-            raise Failed("bad_url") from None
+            raise FeedError("timeout") from None
         except Exception as error:  # noqa: BLE001 - whatever a hostile server does to the client's libraries
-            raise Failed(f"broken ({type(error).__name__})") from None
+            raise FeedError(error_reason(error)) from None
 
-    async def _follow(self, wanted: Wanted, wishes: ReadSettings) -> Answer:
-        url, moved, for_good = wanted.moved or wanted.url, wanted.moved, True
-        for _ in range(REDIRECTS_AT_MOST + 1):
-            judge(url, wanted.url, wishes.allowances)
-            got = await self._ask(url, wanted, wishes)
-            if isinstance(got, Answer):
-                return Answer(got.body, got.kind, url, moved, got.validators)
+    async def _follow_redirects(self, request: FeedRequest, settings: ReadSettings) -> FeedResponse:
+        url, moved_to, permanent = request.moved_to or request.url, request.moved_to, True
+        for _ in range(MAX_REDIRECTS + 1):
+            check_address(url, request.url, settings.allowances)
+            got = await self._send(url, request, settings)
+            if isinstance(got, FeedResponse):
+                return FeedResponse(got.body, got.content_type, url, moved_to, got.validators)
             status, url = got
-            for_good = for_good and status in PERMANENT
-            moved = url if for_good else moved
-        raise Failed("too_many_redirects")
+            permanent = permanent and status in PERMANENT_REDIRECTS
+            moved_to = url if permanent else moved_to
+        raise FeedError("too_many_redirects")
 
-    async def _ask(self, url: str, wanted: Wanted, wishes: ReadSettings) -> Answer | tuple[int, str]:
-        """An answer, or the status of a redirect and where it leads."""
-        shown = wanted.validators if wanted.of == mark(url) else NO_VALIDATORS
-        limit = httpx.Timeout(None, connect=CONNECT_SHARE * wishes.timeout_sec)
-        async with self._client.stream("GET", url, headers=shown.headers(), timeout=limit) as response:
+    async def _send(
+        self, url: str, request: FeedRequest, settings: ReadSettings
+    ) -> FeedResponse | tuple[int, str]:
+        """Return the response, or the status of a redirect and its target."""
+        validators = request.validators if request.validators_of == hash_url(url) else NO_VALIDATORS
+        limit = httpx.Timeout(None, connect=CONNECT_SHARE * settings.timeout_sec)
+        async with self._client.stream(
+            "GET", url, headers=validators.to_headers(), timeout=limit
+        ) as response:
             status = response.status_code
-            if status == httpx.codes.NOT_MODIFIED and shown != NO_VALIDATORS:
-                return Answer(None, "", url, "", shown)
+            if status == httpx.codes.NOT_MODIFIED and validators != NO_VALIDATORS:
+                return FeedResponse(None, "", url, "", validators)
             if status in REDIRECTS:
-                to = target(url, response.headers.get("location", ""))
-                if to is None:
-                    raise Failed("bad_redirect")
-                return status, to
+                target = resolve_redirect(url, response.headers.get("location", ""))
+                if target is None:
+                    raise FeedError("bad_redirect")
+                return status, target
             if status != httpx.codes.OK:
-                after_sec = retry_after_sec(response.headers, time.time())
-                raise Failed(str(status), after_sec, gone=status == httpx.codes.GONE)
-            body = await _body(response, wishes.max_bytes)
-            kind = response.headers.get("content-type", "")[:200]
-            return Answer(body, kind, url, "", validators(response.headers))
+                retry_after_sec = read_retry_after(response.headers, time.time())
+                raise FeedError(str(status), retry_after_sec, gone=status == httpx.codes.GONE)
+            body = await _read_body(response, settings.max_bytes)
+            content_type = response.headers.get("content-type", "")[:200]
+            return FeedResponse(body, content_type, url, "", read_validators(response.headers))
 
 
-def judge(url: str, in_truth: str, allowances: Sequence[Allowance]) -> None:
-    """Raise Inside for an address inside that is written out in `url`, as the client will understand it.
+def check_address(url: str, url_in_truth: str, allowances: Sequence[Allowance]) -> None:
+    """Raise InsideAddressError if `url` contains an inside address as a literal, as the client reads it.
 
-    One that the truth itself writes out as this feed's is meant: at that port, and for this feed.
+    The address in the feed's own URL in the truth is allowed: for this feed, at that port.
     """
-    there = _there(url)
-    if there == _there(in_truth):
+    host, port = _host_and_port(url)
+    if (host, port) == _host_and_port(url_in_truth):
         return
-    host, port = there
     if not all(allowed(host, address, port, allowances) for address in written_out(host)):
-        raise Inside
+        raise InsideAddressError
 
 
-def _there(url: str) -> tuple[str, int]:
-    urlsplit(url)  # knows some that are none, and takes those for a ValueError
+def _host_and_port(url: str) -> tuple[str, int]:
+    urlsplit(url)  # raises ValueError for some malformed URLs that httpx accepts
     parts = httpx.URL(url)
     return parts.raw_host.decode("ascii"), parts.port or (443 if parts.scheme == "https" else 80)
 
 
-async def _body(response: httpx.Response, limit: int) -> bytes:
+async def _read_body(response: httpx.Response, limit: int) -> bytes:
     length = response.headers.get("content-length", "")
     if length.isascii() and length.isdigit() and int(length[:18]) > limit:
-        raise decode.TooLong
-    unpacked = Unpacking(response.headers.get("content-encoding", ""), limit)
-    async for chunk in response.aiter_raw(decode.PIECE):
-        unpacked.feed(chunk)
-    return unpacked.whole()
+        raise TooLongError
+    decompressor = Decompressor(response.headers.get("content-encoding", ""), limit)
+    async for chunk in response.aiter_raw(CHUNK_BYTES):
+        decompressor.add(chunk)
+    return decompressor.finish()
 
 
-def word(error: BaseException) -> str:
-    """One word for what went wrong on the way."""
-    by_type: tuple[tuple[type[BaseException], str], ...] = (
-        (socket.gaierror, "dns"),
-        (ssl.SSLError, "tls"),
-        (httpx.TimeoutException, "timeout"),
-        (httpx.ConnectError, "refused"),
-        (httpx.UnsupportedProtocol, "bad_url"),
-        (httpx.TransportError, "broken"),
-        (OSError, "broken"),
-    )
+_REASON_BY_TYPE: Final[tuple[tuple[type[BaseException], str], ...]] = (
+    (InsideAddressError, "inside_address"),
+    (TooLongError, "too_long"),
+    (BadEncodingError, "bad_encoding"),
+    (socket.gaierror, "dns"),
+    (ssl.SSLError, "tls"),
+    (httpx.TimeoutException, "timeout"),
+    (httpx.ConnectError, "refused"),
+    (httpx.UnsupportedProtocol, "bad_url"),
+    (httpx.TransportError, "broken"),
+    (OSError, "broken"),
+    (httpx.InvalidURL, "bad_url"),
+    (ValueError, "bad_url"),
+)
+
+
+def error_reason(error: BaseException) -> str:
+    """Return one word for what went wrong, from the error or from what caused it."""
     chain = list(_causes(error))
-    return next(
-        (said for kind, said in by_type if any(isinstance(one, kind) for one in chain)), type(error).__name__
-    )
+    known = (reason for kind, reason in _REASON_BY_TYPE if any(isinstance(each, kind) for each in chain))
+    return next(known, f"broken ({type(error).__name__})")
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    for _ in range(8):
+    for _ in range(MAX_CAUSES):
         if error is None:
             return
         yield error

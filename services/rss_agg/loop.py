@@ -1,4 +1,7 @@
-"""The loop of rss_agg: follow the truth and the other instances, read what is due, say which feeds fail."""
+"""The main loop of rss_agg: follow the truth and the other instances, start due readings, report.
+
+What a reading does (fetch, parse, publish) is in `reader.py`.
+"""
 
 import contextlib
 from importlib.util import find_spec
@@ -9,52 +12,56 @@ from marketswarm.settings import Common
 from services.rss_agg.settings import RssSettings
 
 if TYPE_CHECKING:
-    from services.rss_agg.reader import Desk
+    from services.rss_agg.reader import FeedDispatcher
 
-NOTHING_TO_DO_SEC: Final = 60.0
-NEEDED: Final = ("brotli", "feedparser", "h2")  # of the extra; some only show with the first feed
+IDLE_SEC: Final = 60.0
+LIBRARIES: Final = (
+    "brotli",
+    "feedparser",
+    "h2",
+)  # of the extra `services`; httpx imports some only when used
 
 
 async def main() -> int:
-    """Be rss_agg until asked to stop."""
-    async with agent("rss_agg") as me, contextlib.AsyncExitStack() as closing:
-        own, share, desk = me.own(RssSettings), me.share("feeds"), None
+    """Run rss_agg until it is asked to stop; return its exit code."""
+    async with agent("rss_agg") as me, contextlib.AsyncExitStack() as exits:
+        settings, share, dispatcher = me.own(RssSettings), me.share("feeds"), None
         await share.known()
         while True:
-            section = own()
-            if desk is None and section.endpoints:
-                desk = await closing.enter_async_context(_desk(me))
-            if desk is not None:
-                await desk.follow(section, share.mine)
-                desk.begin()
-                if desk.news():
-                    say(me, desk)
-            await me.rest(NOTHING_TO_DO_SEC if desk is None else desk.rest_sec())
+            if dispatcher is None and settings().endpoints:
+                dispatcher = await exits.enter_async_context(_make_dispatcher(me))
+            if dispatcher is not None:
+                await dispatcher.follow(settings(), share.mine)
+                dispatcher.start_due()
+                if dispatcher.has_news():
+                    report(me, dispatcher)
+            await me.rest(IDLE_SEC if dispatcher is None else dispatcher.rest_sec())
     return me.exit_code
 
 
-def say(me: Agent[Common], desk: "Desk") -> None:
-    """Some feeds that fail are worth a word; all that fail are a trouble, and so is a bus that is away."""
-    from services.rss_agg.store import all_fail, summed_up  # noqa: PLC0415 - loaded by now
+def report(me: Agent[Common], dispatcher: "FeedDispatcher") -> None:
+    """Set the detail of the beats, and degrade if all feeds fail or the bus can't be used."""
+    from services.rss_agg.store import all_fail, summarize  # noqa: PLC0415 - imported by now
 
-    summary = summed_up(desk.feeds, desk.standings)
-    me.degraded(desk.stalled or (summary if all_fail(desk.feeds, desk.standings) else None))
+    summary = summarize(dispatcher.feeds, dispatcher.states)
+    failing = summary if all_fail(dispatcher.feeds, dispatcher.states) else None
+    me.degraded(dispatcher.stalled or failing)
     me.note(summary)
 
 
-def _desk(me: Agent[Common]) -> "Desk":
-    """A desk, whose libraries are loaded here and now: without feeds nobody needs them.
+def _make_dispatcher(me: Agent[Common]) -> "FeedDispatcher":
+    """Return a dispatcher; its libraries are imported here, since an instance without feeds needs none.
 
     Raises:
-        Exit: code 2, when they are not there.
+        Exit: code 2, when a library is not installed.
     """
-    missing = [name for name in NEEDED if find_spec(name) is None]
+    missing = [name for name in LIBRARIES if find_spec(name) is None]
     if missing:
         why = f"reading feeds needs {', '.join(missing)}: pip install 'marketswarm[services]'"
         raise Exit(Code.CONFIGURATION, why)
-    from services.rss_agg.metrics import Tally  # noqa: PLC0415 - see above
-    from services.rss_agg.reader import Desk  # noqa: PLC0415 - see above
+    from services.rss_agg.metrics import RssMetrics  # noqa: PLC0415 - see above
+    from services.rss_agg.reader import FeedDispatcher  # noqa: PLC0415 - see above
 
-    tally = Tally()
-    me.expose(tally.collect)
-    return Desk(me, tally)
+    metrics = RssMetrics()
+    me.expose(metrics.collect)
+    return FeedDispatcher(me, metrics)

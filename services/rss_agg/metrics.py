@@ -1,4 +1,4 @@
-"""What rss_agg counts for METRICS_PORT. Names and labels stand in docs/metrics.md, too."""
+"""The metrics of rss_agg on METRICS_PORT. docs/metrics.md lists their names and labels."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -7,36 +7,36 @@ from datetime import datetime
 from marketswarm.metrics import Family, Spread
 from marketswarm.metrics.family import gauge
 
-KINDS = ("fresh", "unchanged", "failed")
-STATES = ("well", "failing", "gone", "unread")
+OUTCOMES = ("fresh", "unchanged", "failed")
+STATUSES = ("well", "failing", "gone", "unread")
 
 
-class Tally:
-    """Counts since the process began, and how things stand now."""
+class RssMetrics:
+    """Counters since the process began, and gauges for the feeds as they are now."""
 
     def __init__(self) -> None:
         self.lag = Spread(1, 5, 15, 60, 120, 300, 600, 1800, 3600, 21_600, 86_400)
-        self.took = Spread(0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
+        self.duration = Spread(0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
         self.overdue_sec = 0.0
-        self.states: Counter[str] = Counter()
+        self.feeds_by_status: Counter[str] = Counter()
         self._readings: Counter[str] = Counter()
         self._items: Counter[str] = Counter()
 
-    def read(self, kind: str, took_sec: float) -> None:
-        """A feed was read."""
-        self._readings[kind] += 1
-        self.took.observe(took_sec)
+    def count_reading(self, outcome: str, duration_sec: float) -> None:
+        """Count one reading of a feed."""
+        self._readings[outcome] += 1
+        self.duration.observe(duration_sec)
 
-    def published(self, new: int, edited: int, dates: Iterable[str], now: float) -> None:
-        """So many items were put on the stream; `dates` are what the new ones say of when they appeared."""
+    def count_items(self, new: int, edited: int, published: Iterable[str], now: float) -> None:
+        """Count items that were put on the stream; `published` are the dates of the new ones, ISO 8601."""
         self._items["new"] += new
         self._items["edited"] += edited
-        for date in dates:
+        for date in published:
             if date:
                 self.lag.observe(max(0.0, now - datetime.fromisoformat(date).timestamp()))
 
     def collect(self) -> Iterator[Family]:
-        """What is to be told now."""
+        """Yield every metric with its value now."""
         yield Family(
             "marketswarm_rss_agg_items_total",
             "counter",
@@ -54,20 +54,20 @@ class Tally:
             "marketswarm_rss_agg_readings_total",
             "counter",
             "Readings of feeds by what came of them.",
-            [((kind,), float(self._readings[kind])) for kind in KINDS],
+            [((outcome,), float(self._readings[outcome])) for outcome in OUTCOMES],
             labels=("outcome",),
         )
         yield Family(
             "marketswarm_rss_agg_reading_seconds",
             "histogram",
             "How long a reading took, from the look-up until its items were on the stream.",
-            spread=self.took,
+            spread=self.duration,
         )
         yield Family(
             "marketswarm_rss_agg_feeds",
             "gauge",
             "Feeds that are this instance's, by how they are.",
-            [((state,), float(self.states[state])) for state in STATES],
+            [((status,), float(self.feeds_by_status[status])) for status in STATUSES],
             labels=("state",),
         )
         yield gauge(

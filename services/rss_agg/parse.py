@@ -1,15 +1,12 @@
-"""HTML that a feed put where text belongs, made text of one line. Pure; bounded whatever comes.
+"""Parse a feed's document, in any of its formats, into entries, and make items of them. Pure; all is hostile.
 
-A feed's document, in any of its formats, taken apart into entries. Whatever it holds is hostile.
+feedparser reads RSS, Atom and RDF, and is imported here alone; JSON Feed is short enough to be read here.
+This runs in a process of its own (`parse_worker.py`), which is killed when a document takes too much time or
+memory.
 
-feedparser knows RSS, Atom and RDF, and is imported here alone; JSON Feed is short enough to be read here.
-This runs in a process of its own (`parsing.py`), which is ended when a document takes too long or too much.
-
-What becomes of a feed's entries: items with an identity, and a digest that shows an edit. Pure.
-
-An item is known by its id, else by its link, else by what it says, within its feed: ids such as `1` are
-common, and one feed is not to pass its items off as another's. A feed is known by its *scope* (`memory.py`),
-which outlives a new name and a new address.
+An item is identified by its id, else by its link, else by its text, within its feed: ids such as `1` are
+common, and no feed may pass its items off as another's. A feed is identified by its *scope* (`store.py`),
+which survives a new name and a new address.
 """
 
 import calendar
@@ -26,80 +23,85 @@ from urllib.parse import urljoin
 
 import orjson
 
-from services.rss_agg.decode import text_of
+from services.rss_agg.decode import decode_text
 
 if TYPE_CHECKING:
     from services.rss_agg.settings import Feed
 
+# -- HTML to text
 
-READ: Final = 8
-"""Times the wanted length: so much of a text is looked at, since markup takes more room than what it says."""
-UNSAID: Final = re.compile(
+READ_RATIO: Final = 8
+"""How much of a text is read, in multiples of the wanted length: markup is longer than the text in it."""
+INVISIBLE: Final = re.compile(
     r"<!--.{0,20000}?-->|<(script|style)\b[^>]{0,2000}>.{0,20000}?</\1\s{0,9}>", re.DOTALL | re.IGNORECASE
 )
 # a tag begins with a letter: `a < b and c > d` holds none
 TAG: Final = re.compile(r"</?([A-Za-z][A-Za-z0-9:-]{0,40})(?:\s[^<>]{0,4000})?/?>|<[!?][^<>]{0,4000}>")
 # fmt: off
-WITHIN_A_WORD: Final = frozenset({
+INLINE_TAGS: Final = frozenset({
     "a", "abbr", "b", "bdi", "bdo", "big", "cite", "code", "del", "dfn", "em", "font", "i", "ins", "kbd",
     "mark", "q", "s", "samp", "small", "span", "strike", "strong", "sub", "sup", "tt", "u", "var", "wbr",
 })
+"""Tags that may stand inside a word; every other one separates words."""
 # fmt: on
-CUT_TAG: Final = re.compile(r"<[A-Za-z/!][^<>]*$")
+TRUNCATED_TAG: Final = re.compile(r"<[A-Za-z/!][^<>]*$")
 
 
-def line(value: Any, limit: int) -> str:
-    """Plain text of one line, at most `limit` characters: no markup, no control characters, valid UTF-8."""
+def html_to_line(value: Any, limit: int) -> str:
+    """Return one line of plain text, at most `limit` characters: no markup, only printable valid Unicode."""
     if not isinstance(value, str):
         return ""
-    text = value[: READ * limit]
+    text = value[: READ_RATIO * limit]
     if "<" in text:
-        text = TAG.sub(_tag, UNSAID.sub(" ", text))
-        if len(value) > READ * limit:
-            text = CUT_TAG.sub("", text)
+        text = TAG.sub(_replace_tag, INVISIBLE.sub(" ", text))
+        if len(value) > READ_RATIO * limit:
+            text = TRUNCATED_TAG.sub("", text)
     if "&" in text:
         text = html.unescape(text)
-    return _printable(text)[:limit].rstrip()
+    return _make_printable(text)[:limit].rstrip()
 
 
-def word(value: Any, limit: int) -> str:
-    """As `line`, for what is an address or an id and holds no markup."""
-    return _printable(value[:limit]) if isinstance(value, str) else ""
+def text_to_line(value: Any, limit: int) -> str:
+    """Return one line, as `html_to_line`, of a text that holds no markup, such as an id or a URL."""
+    return _make_printable(value[:limit]) if isinstance(value, str) else ""
 
 
-def _printable(text: str) -> str:
-    whole = text.encode("utf-8", "replace").decode()
-    if not whole.isprintable():
-        whole = "".join(one if one.isprintable() else " " for one in whole)
-    return " ".join(whole.split())
+def _make_printable(text: str) -> str:
+    valid = text.encode("utf-8", "replace").decode()
+    if not valid.isprintable():
+        valid = "".join(each if each.isprintable() else " " for each in valid)
+    return " ".join(valid.split())
 
 
-def _tag(found: re.Match[str]) -> str:
-    return "" if found[1] and found[1].lower() in WITHIN_A_WORD else " "
+def _replace_tag(found: re.Match[str]) -> str:
+    return "" if found[1] and found[1].lower() in INLINE_TAGS else " "
 
 
-ENTRIES: Final = 1000
-LENGTHS: Final = {"title": 500, "summary": 2000}
-WORD_LENGTH: Final = 2000
+# -- documents to entries
+
+MAX_ENTRIES: Final = 1000
+TITLE_LENGTH: Final = 500
+SUMMARY_LENGTH: Final = 2000
+ID_LENGTH: Final = 2000
 JSON_FEED: Final = "https://jsonfeed.org/version/"
-BEFORE: Final = re.compile(r"(?:\s++|<\?.*?\?>|<!--.*?-->)*+", re.DOTALL)
-OWN_WORDS: Final = re.compile(r"<!DOCTYPE[^>\[]*+\[", re.IGNORECASE)
-# what may be declared: short text without anything in it that stands for something else
-HARMLESS: Final = re.compile(
+PROLOGUE: Final = re.compile(r"(?:\s++|<\?.*?\?>|<!--.*?-->)*+", re.DOTALL)
+INTERNAL_DTD: Final = re.compile(r"<!DOCTYPE[^>\[]*+\[", re.IGNORECASE)
+# an entity may stand for short text without any other entity in it
+HARMLESS_ENTITY: Final = re.compile(
     r"""<!ENTITY\s{1,9}[\w.-]{1,64}\s{1,9}(?:"(?:[^"&%<]{0,64}|&\#\w{1,8};)"|'(?:[^'&%<]{0,64}|&\#\w{1,8};)')\s{0,9}>"""
 )
-HARMLESS_AT_MOST: Final = 300
-VOID: Final = re.compile(r"\s{50,}+")
-"""Over so much nothing the parser's own patterns can brood for minutes."""
+MAX_ENTITIES: Final = 300
+LONG_WHITESPACE: Final = re.compile(r"\s{50,}+")
+"""feedparser's regular expressions can take minutes over long runs of whitespace."""
 
 
-class NotAFeed(Exception):  # noqa: N818 - a result like another
-    """The document is no feed, or one that is not to be read; `str()` is one word."""
+class NotAFeedError(Exception):
+    """The document is no feed, or one that must not be parsed; `str()` is the reason in one word."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What a document says of one item, as plain text. `published`: ISO 8601 in UTC, or empty."""
+    """One entry of a document, as plain text. `published` is ISO 8601 in UTC, or empty."""
 
     id: str
     link: str
@@ -107,52 +109,53 @@ class Entry:
     summary: str
     published: str
 
-    def as_dict(self) -> dict[str, str]:
-        """For the way from one process to another."""
+    def to_dict(self) -> dict[str, str]:
+        """Return the fields, to be sent from one process to another."""
         return asdict(self)
 
 
-def entries_of(body: bytes, kind: str, base: str) -> list[Entry]:
-    """The entries, newest first as far as that can be known, ENTRIES at most.
+def parse_entries(body: bytes, content_type: str, base_url: str) -> list[Entry]:
+    """Return the entries of a document, newest first if it has dates, at most MAX_ENTRIES.
 
     Args:
         body: the document, at most a few megabytes.
-        kind: the Content-Type it came with.
-        base: its URL, for links that are relative to it.
+        content_type: the Content-Type it came with.
+        base_url: its URL, for links that are relative to it.
 
-    Raises NotAFeed.
+    Raises:
+        NotAFeedError: the document is no feed, or declares dangerous entities.
     """
-    text = VOID.sub("\n", text_of(body, kind))
+    text = LONG_WHITESPACE.sub("\n", decode_text(body, content_type))
     if text[:1] == "{":
-        raw = _of_json(text)
+        raw = _parse_json(text)
     else:
-        _refuse_bombs(text)
-        raw = _of_xml(text)
-    entries = [_entry(one, base) for one in raw]
+        _refuse_entity_bombs(text)
+        raw = _parse_xml(text)
+    entries = [_make_entry(each, base_url) for each in raw]
     return _newest([entry for entry in entries if entry.id or entry.link or entry.title or entry.summary])
 
 
 def _newest(entries: list[Entry]) -> list[Entry]:
     dated = [entry.published for entry in entries if entry.published]
-    if dated and dated[0] < dated[-1]:  # some begin with the oldest
+    if dated and dated[0] < dated[-1]:  # some feeds begin with the oldest
         entries.reverse()
-    return entries[:ENTRIES]
+    return entries[:MAX_ENTRIES]
 
 
-def _refuse_bombs(text: str) -> None:
-    begins = BEFORE.match(text)
-    if not OWN_WORDS.match(text, begins.end() if begins else 0):
+def _refuse_entity_bombs(text: str) -> None:
+    prologue = PROLOGUE.match(text)
+    if not INTERNAL_DTD.match(text, prologue.end() if prologue else 0):
         return
     declared = text.count("<!ENTITY")
-    if declared > HARMLESS_AT_MOST or declared != sum(1 for _ in HARMLESS.finditer(text)):
-        raise NotAFeed("entities")
+    if declared > MAX_ENTITIES or declared != sum(1 for _ in HARMLESS_ENTITY.finditer(text)):
+        raise NotAFeedError("entities")
 
 
-def _of_xml(text: str) -> Iterable[Mapping[str, Any]]:
-    import feedparser  # noqa: PLC0415 - the process that runs this begins before there is work
+def _parse_xml(text: str) -> Iterable[Mapping[str, Any]]:
+    import feedparser  # noqa: PLC0415 - the worker process starts before it has a document to parse
 
     try:
-        # a file object: feedparser takes bare bytes for the name of a file as well
+        # a file object: feedparser would take bare bytes for a file's name
         found = feedparser.parse(
             BytesIO(text.encode("utf-8", "replace")),
             response_headers={"content-type": "application/xml; charset=utf-8"},
@@ -160,130 +163,135 @@ def _of_xml(text: str) -> Iterable[Mapping[str, Any]]:
             resolve_relative_uris=False,
         )
     except Exception as error:  # noqa: BLE001 - whatever a hostile document does to the parser
-        raise NotAFeed(f"not_a_feed ({type(error).__name__})") from None
+        raise NotAFeedError(f"not_a_feed ({type(error).__name__})") from None
     entries = found.get("entries") or []
     if not found.get("version") and not entries:
-        raise NotAFeed("not_a_feed")
-    return [_of_parsed(entry) for entry in entries]
+        raise NotAFeedError("not_a_feed")
+    return [_read_xml_entry(entry) for entry in entries]
 
 
-def _of_parsed(entry: dict[str, Any]) -> dict[str, Any]:
+def _read_xml_entry(entry: dict[str, Any]) -> dict[str, Any]:
     contents = entry.get("content") or [{}]
-    # asked by its own ways, it warns of one date that stands in for another
-    when = dict.get(entry, "published_parsed") or dict.get(entry, "updated_parsed")
+    # dict.get: feedparser's own `get` warns when one date stands in for another
+    date = dict.get(entry, "published_parsed") or dict.get(entry, "updated_parsed")
     try:
-        at = _iso(calendar.timegm(when)) if when else ""
+        published = _format_time(calendar.timegm(date)) if date else ""
     except (ValueError, OverflowError, TypeError, OSError):
-        at = ""
+        published = ""
     return {
         "id": entry.get("id"),
         "link": entry.get("link"),
         "title": entry.get("title"),
         "summary": entry.get("summary") or contents[0].get("value"),
-        "published": at,
+        "published": published,
     }
 
 
-def _of_json(text: str) -> Iterable[Mapping[str, Any]]:
+def _parse_json(text: str) -> Iterable[Mapping[str, Any]]:
     try:
         found: Any = orjson.loads(text)
     except orjson.JSONDecodeError:
-        raise NotAFeed("not_a_feed") from None
+        raise NotAFeedError("not_a_feed") from None
     if not str(found.get("version")).startswith(JSON_FEED) or not isinstance(found.get("items"), list):
-        raise NotAFeed("not_a_feed")
-    return [_of_json_item(item) for item in found["items"] if isinstance(item, dict)]
+        raise NotAFeedError("not_a_feed")
+    return [_read_json_entry(item) for item in found["items"] if isinstance(item, dict)]
 
 
-def _of_json_item(item: Mapping[str, Any]) -> dict[str, Any]:
-    ident = item.get("id")
-    if isinstance(ident, int | float) and not isinstance(ident, bool):
-        ident = str(ident)
-    said = item.get("date_published") or item.get("date_modified")
+def _read_json_entry(item: Mapping[str, Any]) -> dict[str, Any]:
+    entry_id = item.get("id")
+    if isinstance(entry_id, int | float) and not isinstance(entry_id, bool):
+        entry_id = str(entry_id)
+    value = item.get("date_published") or item.get("date_modified")
     try:
-        when = datetime.fromisoformat(said) if isinstance(said, str) else None
-        at = _iso((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()) if when else ""
+        date = datetime.fromisoformat(value) if isinstance(value, str) else None
+        published = (
+            _format_time((date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()) if date else ""
+        )
     except (ValueError, OverflowError, OSError):
-        at = ""
+        published = ""
     return {
-        "id": ident,
+        "id": entry_id,
         "link": item.get("url") or item.get("external_url"),
         "title": item.get("title"),
         "summary": item.get("summary") or item.get("content_text") or item.get("content_html"),
-        "published": at,
+        "published": published,
     }
 
 
-def _iso(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def _format_time(epoch_sec: float) -> str:
+    return datetime.fromtimestamp(epoch_sec, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _entry(raw: Mapping[str, Any], base: str) -> Entry:
+def _make_entry(raw: Mapping[str, Any], base_url: str) -> Entry:
     return Entry(
-        id=word(raw["id"], WORD_LENGTH),
-        link=_link(raw["link"], base),
-        title=line(raw["title"], LENGTHS["title"]),
-        summary=line(raw["summary"], LENGTHS["summary"]),
+        id=text_to_line(raw["id"], ID_LENGTH),
+        link=_absolute_link(raw["link"], base_url),
+        title=html_to_line(raw["title"], TITLE_LENGTH),
+        summary=html_to_line(raw["summary"], SUMMARY_LENGTH),
         published=raw["published"],
     )
 
 
-def _link(raw: Any, base: str) -> str:
-    """An absolute web address, or empty."""
-    if not isinstance(raw, str) or len(raw) > WORD_LENGTH or not raw.strip():
+def _absolute_link(raw: Any, base_url: str) -> str:
+    """Return an absolute web address, or an empty text if `raw` is none."""
+    if not isinstance(raw, str) or len(raw) > ID_LENGTH or not raw.strip():
         return ""
     try:
-        found = urljoin(base, raw.strip())
+        link = urljoin(base_url, raw.strip())
     except ValueError:
         return ""
-    good = found.lower().startswith(("http://", "https://")) and len(found) <= WORD_LENGTH
-    return word(found, WORD_LENGTH) if good else ""
+    usable = link.lower().startswith(("http://", "https://")) and len(link) <= ID_LENGTH
+    return text_to_line(link, ID_LENGTH) if usable else ""
+
+
+# -- entries to items
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One item, as it goes on the stream. `id` stays the same for good, `digest` until an edit."""
+    """One item, as it goes on the stream. Its `id` never changes; an edit changes its `digest`."""
 
     id: str
     digest: str
     fields: Mapping[str, str]
 
 
-def items_of(feed: "Feed", scope: str, entries: Iterable["Entry"]) -> list[Item]:
-    """The items of a feed's entries (newest first), oldest first, each once."""
+def make_items(feed: "Feed", scope: str, entries: Iterable[Entry]) -> list[Item]:
+    """Return the items of a feed's entries (newest first), oldest first, each once."""
     entries = list(entries)
-    doubtful = _ids_of_many(entries)
-    found: dict[str, Item] = {}
+    ambiguous = _ambiguous_ids(entries)
+    items: dict[str, Item] = {}
     for entry in entries:
-        ident = _hash(scope, *_identity(entry, trusted=entry.id not in doubtful))
-        digest = _hash(entry.title, entry.link, entry.summary)[:12]
-        found.setdefault(ident, Item(ident, digest, _fields(feed, ident, entry)))
-    return list(reversed(found.values()))
+        item_id = _digest(scope, *_identity(entry, trust_id=entry.id not in ambiguous))
+        content = _digest(entry.title, entry.link, entry.summary)[:12]
+        items.setdefault(item_id, Item(item_id, content, _item_fields(feed, item_id, entry)))
+    return list(reversed(items.values()))
 
 
-def _ids_of_many(entries: Iterable["Entry"]) -> set[str]:
-    """Ids that one document gives to items with different links: they tell nothing apart."""
+def _ambiguous_ids(entries: Iterable[Entry]) -> set[str]:
+    """Return the ids that this document gives to entries with different links."""
     links: dict[str, set[str]] = defaultdict(set)
     for entry in entries:
         if entry.id and entry.link:
             links[entry.id].add(entry.link)
-    return {ident for ident, found in links.items() if len(found) > 1}
+    return {entry_id for entry_id, found in links.items() if len(found) > 1}
 
 
-def _identity(entry: "Entry", *, trusted: bool) -> tuple[str, ...]:
-    if entry.id and trusted:
+def _identity(entry: Entry, *, trust_id: bool) -> tuple[str, ...]:
+    if entry.id and trust_id:
         return "id", entry.id
     if entry.link:
         return "link", entry.link
     return "text", entry.title, entry.summary
 
 
-def _hash(*words: str) -> str:
+def _digest(*words: str) -> str:
     return hashlib.sha256("\0".join(words).encode("utf-8", "replace")).hexdigest()[:32]
 
 
-def _fields(feed: "Feed", ident: str, entry: "Entry") -> dict[str, str]:
+def _item_fields(feed: "Feed", item_id: str, entry: Entry) -> dict[str, str]:
     return {
-        "id": ident,
+        "id": item_id,
         "feed": feed.name,
         "title": entry.title,
         "link": entry.link,

@@ -1,6 +1,6 @@
-"""Has documents taken apart by a process of its own (`parsing.py`), one after the other.
+"""Parse documents in a process of its own (`parse_worker.py`), one after the other.
 
-One that takes too long, or dies of its document, is ended; the next document gets another.
+A worker that takes too long or dies over a document is killed; the next document gets a new one.
 """
 
 import asyncio
@@ -12,22 +12,23 @@ from typing import Any, Final, Self
 
 import orjson
 
-from services.rss_agg.parse import ENTRIES, Entry, NotAFeed
-from services.rss_agg.parse_worker import ASKED, TOLD
+from services.rss_agg.parse import MAX_ENTRIES, Entry, NotAFeedError
+from services.rss_agg.parse_worker import ANSWER_SIZE, REQUEST_SIZES
 
-WITHIN_SEC: Final = 10.0
-START_SEC: Final = 20.0  # the first answer of a process has to wait for its libraries, on a busy machine
-END_SEC: Final = 2.0
-ANSWER_LENGTH: Final = ENTRIES * 40_000
-INHERITED: Final = ("PATH", "PYTHONPATH", "VIRTUAL_ENV", "LANG", "LD_LIBRARY_PATH")
+PARSE_SEC: Final = 10.0
+START_SEC: Final = 20.0  # for a new worker, which has to import its libraries first
+KILL_SEC: Final = 2.0
+ANSWER_BYTES: Final = MAX_ENTRIES * 40_000
+INHERITED_VARIABLES: Final = ("PATH", "PYTHONPATH", "VIRTUAL_ENV", "LANG", "LD_LIBRARY_PATH")
 
 
-class Parser:
-    """One process at a time, begun with the first document. Use as a context."""
+class ParseProcess:
+    """One worker process at a time, started with the first document. Use as a context manager."""
 
     def __init__(self) -> None:
         self._process: asyncio.subprocess.Process | None = None
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
+        self._is_busy = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -35,60 +36,59 @@ class Parser:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        await self._end()
+        await self._kill()
 
-    async def entries(self, body: bytes, kind: str, base: str) -> list[Entry]:
-        """The entries of a document; see `entries_of`. Raises NotAFeed.
+    async def parse(self, body: bytes, content_type: str, base_url: str) -> list[Entry]:
+        """Return the entries of a document, as `parse_entries` does, within PARSE_SEC once it is its turn.
 
-        A document has WITHIN_SEC seconds, from when it is its turn.
+        Raises:
+            NotAFeedError: the document is no feed, or takes too much time or memory.
         """
-        async with self._turn:
+        async with self._lock:
             try:
-                within_sec = WITHIN_SEC if self._process is not None else START_SEC
+                within_sec = PARSE_SEC if self._process is not None else START_SEC
                 async with asyncio.timeout(within_sec):
-                    answer = await self._ask(body, kind, base)
+                    answer = await self._ask(body, content_type, base_url)
             except TimeoutError:
-                raise NotAFeed("takes_too_long") from None
+                raise NotAFeedError("takes_too_long") from None
             except (OSError, asyncio.IncompleteReadError):
-                raise NotAFeed("not_a_feed (kills its reader)") from None
+                raise NotAFeedError("not_a_feed (kills its reader)") from None
             finally:
-                if self._busy:
-                    await self._end()
+                if self._is_busy:
+                    await self._kill()
         if "why" in answer:
-            raise NotAFeed(answer["why"])
+            raise NotAFeedError(answer["why"])
         return [Entry(**entry) for entry in answer["entries"]]
 
-    _busy = False
-
-    async def _ask(self, body: bytes, kind: str, base: str) -> dict[str, Any]:
-        self._busy = True
-        process = self._process = self._process or await _begin()
-        into, out = process.stdin, process.stdout
-        if into is None or out is None:
+    async def _ask(self, body: bytes, content_type: str, base_url: str) -> dict[str, Any]:
+        self._is_busy = True
+        process = self._process = self._process or await _start_worker()
+        stdin, stdout = process.stdin, process.stdout
+        if stdin is None or stdout is None:
             raise BrokenPipeError
-        head = orjson.dumps({"kind": kind, "base": base})
-        into.write(ASKED.pack(len(head), len(body)) + head + body)
-        await into.drain()
-        (length,) = TOLD.unpack(await out.readexactly(TOLD.size))
-        if length > ANSWER_LENGTH:
+        head = orjson.dumps({"content_type": content_type, "base_url": base_url})
+        stdin.write(REQUEST_SIZES.pack(len(head), len(body)) + head + body)
+        await stdin.drain()
+        (length,) = ANSWER_SIZE.unpack(await stdout.readexactly(ANSWER_SIZE.size))
+        if length > ANSWER_BYTES:
             raise BrokenPipeError
-        answer: dict[str, Any] = orjson.loads(await out.readexactly(length))
-        self._busy = False
+        answer: dict[str, Any] = orjson.loads(await stdout.readexactly(length))
+        self._is_busy = False
         return answer
 
-    async def _end(self) -> None:
-        process, self._process, self._busy = self._process, None, False
+    async def _kill(self) -> None:
+        process, self._process, self._is_busy = self._process, None, False
         if process is None:
             return
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(END_SEC):
-                # its end alone leaves the pipe for the loop to close
+            async with asyncio.timeout(KILL_SEC):
+                # `communicate` also closes the pipe, which `wait` leaves to the event loop
                 await process.communicate()
 
 
-async def _begin() -> asyncio.subprocess.Process:
+async def _start_worker() -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -96,6 +96,6 @@ async def _begin() -> asyncio.subprocess.Process:
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
-        env={name: os.environ[name] for name in INHERITED if name in os.environ},
-        start_new_session=True,  # a Ctrl-C for all is ours to turn into an end
+        env={name: os.environ[name] for name in INHERITED_VARIABLES if name in os.environ},
+        start_new_session=True,  # Ctrl-C in the terminal goes to the agent alone, which kills this process
     )

@@ -1,12 +1,7 @@
-"""One reading of one feed, from what is known of it to what is known of it then.
+"""Read feeds: fetch, parse, publish; the feeds of this instance as they fall due, several at once.
 
-Look up how it stands, fetch, take apart, publish; each step bounded, and nothing remembered of a document
-before its items are on the stream. When it is to be read is `schedule.py`, beside whom `desk.py`.
-
-Which feeds are read now: those that are this instance's, as they fall due, a few at once.
-
-Each reading is a task of its own, so that a slow feed holds nobody up; who may begin is decided by
-`schedule.py` and `hosts.py`, which hosts are bothered how much, and how it stands is said by `report.py`.
+Each reading is a task of its own, so that a slow feed delays no other. `scheduler.py` decides which may
+begin; nothing of a document is recorded before its items are on the stream (`store.py`).
 """
 
 import asyncio
@@ -24,301 +19,345 @@ from marketswarm import log
 from marketswarm.agent import Agent, first_point
 from marketswarm.bus import BusError
 from marketswarm.settings import Common
+from marketswarm.truth import AccessPoint
 from marketswarm.truth.credentials import reference_in
 from marketswarm.truth.env_policy import is_feed_variable
-from services.rss_agg.fetch import Answer, Failed, Fetching, Wanted, mark, origin, shown
-from services.rss_agg.metrics import Tally
-from services.rss_agg.parse import Item, NotAFeed, items_of
-from services.rss_agg.parse_process import Parser
-from services.rss_agg.scheduler import FIRSTS_PER_SEC, Hosts, Schedule, next_at, slowed
+from services.rss_agg.fetch import (
+    FeedError,
+    FeedRequest,
+    FeedResponse,
+    Fetcher,
+    hash_url,
+    host_and_port,
+    redact_url,
+)
+from services.rss_agg.metrics import RssMetrics
+from services.rss_agg.parse import Item, NotAFeedError, make_items
+from services.rss_agg.parse_process import ParseProcess
+from services.rss_agg.scheduler import (
+    FIRST_READS_PER_SEC,
+    NEVER,
+    FeedSchedule,
+    HostQueues,
+    next_read_at,
+    slow_down,
+)
 from services.rss_agg.settings import Feed, ReadSettings, RssSettings
-from services.rss_agg.store import Known, Memory, Standing, reported, states
+from services.rss_agg.store import FeedState, FeedStore, KnownFeed, Published, count_by_status
 
-JUST_NOW: Final = 0.45
-"""Of a period: who was asked so lately, by another instance, is not asked again."""
+RECENT: Final = 0.45
+"""The share of its period for which a feed that another instance has read is not read again."""
+BUS_SEC: Final = 30.0  # for loading the states of a thousand feeds; each request has its own limit
+RETRY_SEC: Final = 1.0  # after a bus did not answer
+MAX_REST_SEC: Final = 60.0
+CANCEL_SEC: Final = 1.0
+REPORT_EVERY_SEC: Final = 0.25  # summing up a thousand feeds takes milliseconds
 
-Kind = Literal["fresh", "unchanged", "failed", "skipped"]
+Outcome = Literal["fresh", "unchanged", "failed", "skipped"]
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of a reading; `pause_sec`: how long its host wants to be left alone."""
+class Reading:
+    """The result of reading a feed. `pause_sec`: for how long its host asked to be left alone."""
 
-    kind: Kind
-    standing: Standing
+    outcome: Outcome
+    state: FeedState
     pause_sec: float = 0.0
 
 
-class Reading:
-    """Reads feeds. Raises BusError when the memory can't be had; of a feed it raises nothing."""
+class FeedReader:
+    """Read feeds. Raises BusError when the store can't be used, and nothing because of a feed."""
 
-    def __init__(self, fetching: Fetching, parser: Parser, tally: Tally) -> None:
-        self._fetching, self._parser, self._tally = fetching, parser, tally
+    def __init__(self, fetcher: Fetcher, parser: ParseProcess, metrics: RssMetrics) -> None:
+        self._fetcher, self._parser, self._metrics = fetcher, parser, metrics
         self._log = log.get("rss_agg")
 
-    async def read(self, one: Known, section: RssSettings, memory: Memory) -> Outcome:
-        """Read a feed and publish what is new."""
-        wishes = section.settings
-        (standing,) = await memory.standings([one])
-        if not wanted(standing, section.every_sec(one.feed), time.time()):
-            return Outcome("skipped", standing)
-        begun = time.monotonic()
+    async def read(self, known: KnownFeed, settings: RssSettings, store: FeedStore) -> Reading:
+        """Read a feed and publish its new items, unless another instance has just done so."""
+        (state,) = await store.load_states([known])
+        if not should_read(state, settings.every_sec(known.feed), time.time()):
+            return Reading("skipped", state)
+        started = time.monotonic()
         try:
-            outcome = await self._read(one, standing, wishes, memory)
-        except Failed as error:
-            outcome = await self._failed(one, standing, error, wishes, memory)
-        self._tally.read(outcome.kind, time.monotonic() - begun)
-        return outcome
+            reading = await self._fetch_parse_publish(known, state, settings.settings, store)
+        except FeedError as error:
+            reading = await self._record_failure(known, state, error, settings.settings, store)
+        self._metrics.count_reading(reading.outcome, time.monotonic() - started)
+        return reading
 
-    async def _read(self, one: Known, standing: Standing, wishes: ReadSettings, memory: Memory) -> Outcome:
-        answer = await self._fetching.fetch(_wanted(one, standing), wishes)
-        moved = "" if one.feed.secret else answer.moved
-        if moved and moved != standing.moved:
-            self._log.warning("feed.moved", feed=one.feed.name, to=shown(moved))
-        digest = hashlib.sha256(answer.body).hexdigest()[:24] if answer.body is not None else standing.body
-        well = replace(
-            standing.well(time.time()),
-            moved=moved,
-            validators=answer.validators,
-            of=mark(answer.url),
-            body=digest,
+    async def _fetch_parse_publish(
+        self, known: KnownFeed, state: FeedState, settings: ReadSettings, store: FeedStore
+    ) -> Reading:
+        response = await self._fetcher.fetch(_make_request(known, state), settings)
+        after = self._state_after(known, state, response)
+        if response.body is None or after.body_digest == state.body_digest:
+            await store.save_state(known, after, settings)
+            self._log.debug("feed.unchanged", feed=known.feed.name)
+            return Reading("unchanged", after)
+        items = await self._parse(known, response.body, response)
+        published = await store.publish_items(known, after, items, settings)
+        self._count_published(known, items, published)
+        return Reading("fresh", after)
+
+    def _state_after(self, known: KnownFeed, state: FeedState, response: FeedResponse) -> FeedState:
+        moved_to = "" if known.feed.is_secret else response.moved_to
+        if moved_to and moved_to != state.moved_to:
+            self._log.warning("feed.moved", feed=known.feed.name, to=redact_url(moved_to))
+        digest = state.body_digest
+        if response.body is not None:
+            digest = hashlib.sha256(response.body).hexdigest()[:24]
+        return replace(
+            state.after_success(time.time()),
+            moved_to=moved_to,
+            validators=response.validators,
+            validators_of=hash_url(response.url),
+            body_digest=digest,
         )
-        if answer.body is None or digest == standing.body:
-            await memory.note(one, well, wishes)
-            self._log.debug("feed.unchanged", feed=one.feed.name)
-            return Outcome("unchanged", well)
-        items = await self._items(one, answer)
-        await self._publish(one, well, items, wishes, memory)
-        return Outcome("fresh", well)
 
-    async def _items(self, one: Known, answer: Answer) -> list[Item]:
+    async def _parse(self, known: KnownFeed, body: bytes, response: FeedResponse) -> list[Item]:
         try:
-            entries = await self._parser.entries(answer.body or b"", answer.kind, answer.url)
-        except NotAFeed as error:
-            raise Failed(str(error)) from None
-        return items_of(one.feed, one.scope, entries)
+            entries = await self._parser.parse(body, response.content_type, response.url)
+        except NotAFeedError as error:
+            raise FeedError(str(error)) from None
+        return make_items(known.feed, known.scope, entries)
 
-    async def _publish(
-        self, one: Known, well: Standing, items: list[Item], wishes: ReadSettings, memory: Memory
-    ) -> None:
-        done = await memory.publish(one, well, items, wishes)
-        # how late a feed's first items are says how old they are, and nothing of us
-        fresh = [] if done.first else [item for item in items if item.id in done.new]
-        self._tally.published(
-            len(done.new), len(done.edited), (item.fields["published"] for item in fresh), time.time()
-        )
-        say = self._log.info if done.new or done.edited else self._log.debug
-        say("feed.read", feed=one.feed.name, items=len(items), new=len(done.new), edited=len(done.edited))
+    def _count_published(self, known: KnownFeed, items: list[Item], published: Published) -> None:
+        new, edited = len(published.new), len(published.edited)
+        # the first items of a feed may be old: their lag says nothing about us
+        dated = [] if published.first else [item for item in items if item.id in published.new]
+        self._metrics.count_items(new, edited, (item.fields["published"] for item in dated), time.time())
+        write = self._log.info if new or edited else self._log.debug
+        write("feed.read", feed=known.feed.name, items=len(items), new=new, edited=edited)
 
-    async def _failed(
-        self, one: Known, standing: Standing, error: Failed, wishes: ReadSettings, memory: Memory
-    ) -> Outcome:
-        why = str(error)
-        failed = standing.failed(why, time.time(), error.retry_after_sec, gone=error.gone)
-        if why != standing.why:
+    async def _record_failure(
+        self,
+        known: KnownFeed,
+        state: FeedState,
+        error: FeedError,
+        settings: ReadSettings,
+        store: FeedStore,
+    ) -> Reading:
+        reason = str(error)
+        after = state.after_failure(reason, time.time(), error.retry_after_sec, gone=error.gone)
+        if reason != state.error:
             event = "feed.gone" if error.gone else "feed.failed"
-            self._log.warning(event, feed=one.feed.name, why=why)
-        await memory.note(one, failed, wishes)
-        return Outcome("failed", failed, error.retry_after_sec or 0.0)
+            self._log.warning(event, feed=known.feed.name, why=reason)
+        await store.save_state(known, after, settings)
+        return Reading("failed", after, error.retry_after_sec or 0.0)
 
 
-def wanted(standing: Standing, every_sec: float, now: float) -> bool:
-    """Whether a feed is to be asked now, or was it by another instance, or wants not to be."""
-    lately = standing.read_at + JUST_NOW * slowed(every_sec, standing.fails) > now
-    return not lately and not standing.gone_at and standing.not_before <= now
+def should_read(state: FeedState, every_sec: float, now: float) -> bool:
+    """Return True if a feed may be read now: not read a moment ago, not gone, and its server permits it."""
+    is_recent = state.read_at + RECENT * slow_down(every_sec, state.failures) > now
+    return not is_recent and not state.gone_at and state.not_before <= now
 
 
-def where(one_url: str) -> str:
-    """Where a feed of the truth is now; empty when it is in a variable that is not set, or not for feeds."""
-    name = reference_in(one_url)
+def resolve_url(url: str) -> str:
+    """Return the URL of a feed, from the environment if the truth has `env:NAME`.
+
+    Empty if that variable is not set, or is not one for feeds.
+    """
+    name = reference_in(url)
     if name is None:
-        return one_url
+        return url
     return os.environ.get(name, "") if is_feed_variable(name) else ""
 
 
-def _wanted(one: Known, standing: Standing) -> Wanted:
-    url = where(one.feed.url)
+def _make_request(known: KnownFeed, state: FeedState) -> FeedRequest:
+    url = resolve_url(known.feed.url)
     if not url:
-        name = reference_in(one.feed.url)
-        raise Failed("not_set" if name is None or is_feed_variable(name) else "not_allowed")
-    return Wanted(url, standing.moved, standing.validators, standing.of)
+        name = reference_in(known.feed.url)
+        raise FeedError("not_set" if name is None or is_feed_variable(name) else "not_allowed")
+    return FeedRequest(url, state.moved_to, state.validators, state.validators_of)
 
 
-BUS_SEC: Final = 30.0  # above what looking up a thousand feeds may take; each request has its own bound
-AGAIN_SEC: Final = 1.0  # after a bus that did not answer
-LONGEST_SEC: Final = 60.0
-END_SEC: Final = 1.0
-SAY_EVERY_SEC: Final = 0.25  # going through a thousand feeds takes milliseconds
+class FeedDispatcher:
+    """Start the readings of this instance's feeds as they fall due. Use as a context manager.
 
-
-class Desk:
-    """The readings of one instance. Use as a context; what has a name without `_` is for the loop.
-
-    `stalled` is why nothing is read: the bus that remembers is away. `standings` are by URL in the truth.
+    `stalled` is the reason why nothing is read (the bus of the stream can't be used), or None. `states` are
+    by the feed's URL in the truth.
     """
 
-    def __init__(self, me: Agent[Common], tally: Tally) -> None:
+    def __init__(self, me: Agent[Common], metrics: RssMetrics) -> None:
         self.stalled: str | None = None
         self.feeds: Sequence[Feed] = ()
-        self.standings: dict[str, Standing] = {}
-        self._me, self._tally = me, tally
-        self._schedule, self._hosts = Schedule(), Hosts()
-        self._known: dict[str, Known] = {}
-        self._asked: tuple[RssSettings | None, list[str]] = (None, [])
+        self.states: dict[str, FeedState] = {}
+        self._me, self._metrics = me, metrics
+        self._schedule, self._hosts = FeedSchedule(), HostQueues()
+        self._known: dict[str, KnownFeed] = {}
+        self._urls: tuple[RssSettings | None, list[str]] = (None, [])
         self._followed: tuple[Any, ...] = ()
-        self._changed, self._said_at = True, 0.0
-        self._waiting: dict[str, float] = {}  # whose turn has come, since when
-        self._readings: dict[str, asyncio.Task[None]] = {}
-        self._memory: Memory | None = None
-        self._section = RssSettings()
-        self._ends = contextlib.AsyncExitStack()
+        self._changed, self._reported_at = True, 0.0
+        self._waiting_since: dict[str, float] = {}  # feeds that are due and not begun
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._store: FeedStore | None = None
+        self._settings = RssSettings()
+        self._exits = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        fetching = await self._ends.enter_async_context(Fetching())
-        parser = await self._ends.enter_async_context(Parser())
-        self._reading = Reading(fetching, parser, self._tally)
+        fetcher = await self._exits.enter_async_context(Fetcher())
+        parser = await self._exits.enter_async_context(ParseProcess())
+        self._reader = FeedReader(fetcher, parser, self._metrics)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        for task in self._readings.values():
+        for task in self._tasks.values():
             task.cancel()
-        if self._readings:
-            await asyncio.wait(self._readings.values(), timeout=END_SEC)
-        await self._ends.aclose()
+        if self._tasks:
+            await asyncio.wait(self._tasks.values(), timeout=CANCEL_SEC)
+        await self._exits.aclose()
 
-    async def follow(self, section: RssSettings, mine: Callable[[list[str]], list[str]]) -> None:
-        """Go by this section from now on; `mine` tells which of its feeds are for this instance."""
-        if self._asked[0] is not section:
-            self._asked = (section, [feed.url for feed in section.endpoints])
-        urls = mine(self._asked[1])
-        to = first_point(self._me.section.access_points.publish_to, "market-redis", "rss:items")
-        following = (section, urls, to, self._me.revision)  # with a truth a bus may have another address
-        if following == self._followed and self.stalled is None:
+    async def follow(self, settings: RssSettings, mine: Callable[[list[str]], list[str]]) -> None:
+        """Read by these settings from now on; `mine` selects the URLs that this instance reads."""
+        if self._urls[0] is not settings:
+            self._urls = (settings, [feed.url for feed in settings.endpoints])
+        urls = mine(self._urls[1])
+        stream = first_point(self._me.section.access_points.publish_to, "market-redis", "rss:items")
+        followed = (settings, urls, stream, self._me.revision)  # a new truth may give a bus another address
+        if followed == self._followed and self.stalled is None:
             return
-        try:
-            memory = Memory(self._me.bus(to.bus), to.key)
-            async with self._me.waiting(BUS_SEC):
-                await memory.usable()
-                # after an outage, too: what fell due meanwhile is not to be read all at once
-                await self._recall(memory, section, set(urls))
-        except BusError as error:
-            self._stall(error)
-            return
-        except TimeoutError:
-            self._stall(BusError(to.bus, "timeout"))
+        store = await self._open_store(stream, settings, set(urls))
+        if store is None:
             return
         if self.stalled is not None:
-            self._me.log.info("feeds.resumed", bus=to.bus)
-        self._memory, self._section, self._followed, self.stalled = memory, section, following, None
+            self._me.log.info("feeds.resumed", bus=stream.bus)
+        self._store, self._settings, self._followed, self.stalled = store, settings, followed, None
         self._changed = True
 
-    async def _recall(self, memory: Memory, section: RssSettings, urls: set[str]) -> None:
-        """Know of each feed that is ours how it stands, and when it is due."""
-        scopes = await memory.scopes(section.endpoints)
-        feeds = [feed for feed in section.endpoints if feed.url in urls]
-        known = {feed.url: Known(feed, scopes[feed.url], mark(where(feed.url))) for feed in feeds}
-        standings = await memory.standings(list(known.values()))
-        self._hosts.forget()
-        self._waiting.clear()
-        self._schedule.keep(())
+    async def _open_store(
+        self, stream: AccessPoint, settings: RssSettings, urls: set[str]
+    ) -> FeedStore | None:
+        """Return the store on the stream's bus, with all states loaded; None if the bus can't be used."""
+        try:
+            store = FeedStore(self._me.bus(stream.bus), stream.key)
+            async with self._me.waiting(BUS_SEC):
+                await store.check_writable()
+                # after an outage, too: the feeds that fell due meanwhile must not be read all at once
+                await self._load(store, settings, urls)
+        except BusError as error:
+            self._stall(error)
+        except TimeoutError:
+            self._stall(BusError(stream.bus, "timeout"))
+        else:
+            return store
+        return None
+
+    async def _load(self, store: FeedStore, settings: RssSettings, urls: set[str]) -> None:
+        """Load the state of each feed of this instance, and schedule it."""
+        scopes = await store.load_scopes(settings.endpoints)
+        feeds = [feed for feed in settings.endpoints if feed.url in urls]
+        known = {
+            feed.url: KnownFeed(feed, scopes[feed.url], hash_url(resolve_url(feed.url))) for feed in feeds
+        }
+        states = await store.load_states(list(known.values()))
+        self._hosts.clear()
+        self._waiting_since.clear()
+        self._schedule.keep_only(())
         self.feeds, self._known = feeds, known
-        self.standings = dict(zip(known, standings, strict=True))
-        now, firsts = time.monotonic(), 0
-        for url, standing in self.standings.items():
-            due = self._due(known[url].feed, standing, section)
-            if due <= now:
-                due = now + firsts / FIRSTS_PER_SEC
-                firsts += 1
-            if url not in self._readings:
-                self._schedule.put(url, due)
+        self.states = dict(zip(known, states, strict=True))
+        now, overdue = time.monotonic(), 0
+        for url, state in self.states.items():
+            due_at = self._due_at(known[url].feed, state, settings)
+            if due_at <= now:
+                due_at = now + overdue / FIRST_READS_PER_SEC
+                overdue += 1
+            if url not in self._tasks:
+                self._schedule.schedule(url, due_at)
 
-    def _due(self, feed: Feed, standing: Standing, section: RssSettings) -> float:
-        """When a feed is to be read next, on the monotonic clock; infinity for one that is gone."""
-        if standing.gone_at:
-            return float("inf")
-        every_sec = slowed(section.every_sec(feed), standing.fails)
-        at = next_at(feed.url, standing.read_at, every_sec, random.random()) if standing.read_at else 0.0
-        return time.monotonic() + max(at, standing.not_before) - time.time()
+    def _due_at(self, feed: Feed, state: FeedState, settings: RssSettings) -> float:
+        """Return when a feed is to be read next, on the monotonic clock; NEVER for a feed that is gone."""
+        if state.gone_at:
+            return NEVER
+        every_sec = slow_down(settings.every_sec(feed), state.failures)
+        due_at = 0.0
+        if state.read_at:
+            due_at = next_read_at(feed.url, state.read_at, every_sec, random.random())
+        return time.monotonic() + max(due_at, state.not_before) - time.time()
 
-    def begin(self) -> None:
-        """Begin to read what is due and may be read."""
-        now, wishes = time.monotonic(), self._section.settings
-        for url in self._schedule.due(now):
-            self._waiting[url] = now
-            self._hosts.wait(self._host(url), url)
-        while self.stalled is None and len(self._readings) < wishes.at_once:
-            turn = self._hosts.take(now, wishes.host_at_once, wishes.host_spacing_sec)
-            if turn is None:
+    def start_due(self) -> None:
+        """Start the readings that are due, as far as the limits permit."""
+        now, settings = time.monotonic(), self._settings.settings
+        for url in self._schedule.take_due(now):
+            self._waiting_since[url] = now
+            self._hosts.enqueue(self._host(url), url)
+        while self.stalled is None and len(self._tasks) < settings.at_once:
+            taken = self._hosts.take(now, settings.host_at_once, settings.host_spacing_sec)
+            if taken is None:
                 break
-            host, url = turn
-            del self._waiting[url]
+            host, url = taken
+            del self._waiting_since[url]
             name = f"feed {self._known[url].feed.name}"
-            self._readings[url] = self._me.task(self._read(url, host), name=name)
-        self._tally.overdue_sec = now - next(iter(self._waiting.values()), now)
+            self._tasks[url] = self._me.task(self._read(url, host), name=name)
+        self._metrics.overdue_sec = now - next(iter(self._waiting_since.values()), now)
 
-    def news(self) -> bool:
-        """Whether how things stand is to be said again."""
+    def has_news(self) -> bool:
+        """Return True, at most every REPORT_EVERY_SEC, if something changed that the beats show."""
         now = time.monotonic()
-        if not self._changed or now < self._said_at + SAY_EVERY_SEC:
+        if not self._changed or now < self._reported_at + REPORT_EVERY_SEC:
             return False
-        self._changed, self._said_at = False, now
-        self._tally.states = states(self.feeds, self.standings)
+        self._changed, self._reported_at = False, now
+        self._metrics.feeds_by_status = count_by_status(self.feeds, self.states)
         return True
 
     def rest_sec(self) -> float:
-        """For how long there is nothing to begin, unless a reading ends before."""
-        now, wishes = time.monotonic(), self._section.settings
+        """Return for how long there is nothing to start, unless a reading ends earlier."""
+        now, settings = time.monotonic(), self._settings.settings
         if self.stalled is not None:
-            return AGAIN_SEC
-        next_due = self._schedule.next_at()
+            return RETRY_SEC
+        next_at = self._schedule.next_at()
         if self._changed:
-            next_due = min(next_due, self._said_at + SAY_EVERY_SEC)
-        if len(self._readings) < wishes.at_once:
-            next_due = min(next_due, self._hosts.next_at(now, wishes.host_at_once))
-        return min(max(0.0, next_due - now), LONGEST_SEC)
+            next_at = min(next_at, self._reported_at + REPORT_EVERY_SEC)
+        if len(self._tasks) < settings.at_once:
+            next_at = min(next_at, self._hosts.next_at(now, settings.host_at_once))
+        return min(max(0.0, next_at - now), MAX_REST_SEC)
 
     def _host(self, url: str) -> str:
-        standing = self.standings.get(url)
-        return origin(standing.moved if standing and standing.moved else where(url))
+        state = self.states.get(url)
+        return host_and_port(state.moved_to if state and state.moved_to else resolve_url(url))
 
     async def _read(self, url: str, host: str) -> None:
-        one, memory, section = self._known[url], self._memory, self._section
-        pause_sec, standing = 0.0, self.standings[url]
+        known, store, settings = self._known[url], self._store, self._settings
+        pause_sec, state = 0.0, self.states[url]
         try:
-            if memory is not None:
-                outcome = await self._reading.read(one, section, memory)
-                pause_sec, standing = outcome.pause_sec, outcome.standing
-                self._tell(one, outcome)
+            if store is not None:
+                reading = await self._reader.read(known, settings, store)
+                pause_sec, state = reading.pause_sec, reading.state
+                self._log_recovery(known, state)
         except BusError as error:
-            if error.reason == "error":  # what lies there is not what we put there: this feed's alone
-                why = f"{error.bus} error"
-                standing = standing.failed(why, time.time(), None, gone=False)
-                self._me.log.warning("feed.failed", feed=one.feed.name, why=why, detail=error.detail)
+            if error.reason == "error":  # someone else wrote to this feed's keys: only this feed fails
+                reason = f"{error.bus} error"
+                state = state.after_failure(reason, time.time(), None, gone=False)
+                self._me.log.warning("feed.failed", feed=known.feed.name, why=reason, detail=error.detail)
             else:
                 self._stall(error)
         finally:
-            self._readings.pop(url, None)
-            self._hosts.done(host, time.monotonic(), pause_sec)
-            self._again(url, standing)
+            self._tasks.pop(url, None)
+            self._hosts.release(host, time.monotonic(), pause_sec)
+            self._reschedule(url, state)
             self._me.wake()
 
-    def _again(self, url: str, standing: Standing) -> None:
-        """Put a feed that was read back into its place, if it still is ours."""
-        if url in self._known and url not in self._waiting:
-            self._changed = self._changed or reported(standing) != reported(self.standings[url])
-            self.standings[url] = standing
-            self._schedule.put(url, self._due(self._known[url].feed, standing, self._section))
+    def _reschedule(self, url: str, state: FeedState) -> None:
+        """Schedule the next reading of a feed, if this instance still reads it."""
+        if url in self._known and url not in self._waiting_since:
+            self._changed = self._changed or _shown(state) != _shown(self.states[url])
+            self.states[url] = state
+            self._schedule.schedule(url, self._due_at(self._known[url].feed, state, self._settings))
 
-    def _tell(self, one: Known, outcome: Outcome) -> None:
-        before = self.standings.get(one.feed.url)
-        if before is not None and before.why and not outcome.standing.why:
-            self._me.log.info("feed.recovered", feed=one.feed.name, after=before.why)
+    def _log_recovery(self, known: KnownFeed, state: FeedState) -> None:
+        before = self.states.get(known.feed.url)
+        if before is not None and before.error and not state.error:
+            self._me.log.info("feed.recovered", feed=known.feed.name, after=before.error)
 
     def _stall(self, error: BusError) -> None:
-        why = f"{error.bus} {error.reason}: feeds are not read"
-        if why != self.stalled:
+        reason = f"{error.bus} {error.reason}: feeds are not read"
+        if reason != self.stalled:
             self._me.log.warning("feeds.stalled", bus=error.bus, reason=error.reason)
-        self._changed = self._changed or why != self.stalled
-        self.stalled = why
+        self._changed = self._changed or reason != self.stalled
+        self.stalled = reason
+
+
+def _shown(state: FeedState) -> tuple[str, ...]:
+    """Return the part of a state that beats and metrics show."""
+    return state.status, state.error, state.moved_to

@@ -1,10 +1,9 @@
-"""When each feed is due. Pure; times are in seconds, chance is passed in as numbers in [0, 1).
+"""When each feed is due, and how many requests one host gets at a time. Pure.
 
-Each feed has a place of its own in its period, by a hash of what it is, on a grid of the wall clock: a
-thousand feeds of one period are spread over it, before and after a restart, on one instance or on three.
-A first reading does not wait for that; only many first readings keep apart.
-
-Who waits for which host, and whose turn it is: a few at once, a pause between. Pure; times in seconds.
+Times are in seconds; random numbers are passed in, in [0, 1). Each feed has a place of its own in its period,
+by a hash of its URL, on a grid of the wall clock: a thousand feeds of one period are spread over it, before
+and after a restart, on one instance or on three. The first reading of a feed does not wait for its place;
+many first readings are only spread by FIRST_READS_PER_SEC.
 """
 
 import hashlib
@@ -14,33 +13,34 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-FIRSTS_PER_SEC: Final = 20.0
+FIRST_READS_PER_SEC: Final = 20.0
 JITTER: Final = 0.05
-"""Of a period: so much later by chance, so that the grid of a thousand fleets is nobody's burst."""
-SLOWEST: Final = 8.0
-"""A feed that fails again and again is read so many periods apart at most,"""
-SLOWEST_SEC: Final = 3600.0
-"""or so many seconds, if that is not less than its period."""
+"""The share of a period by which a reading may be late, so that not all fleets read at the same moment."""
+MAX_SLOWDOWN: Final = 8.0
+"""The most periods between two readings of a feed that fails again and again,"""
+MAX_SLOWDOWN_SEC: Final = 3600.0
+"""or the most seconds, unless its period is longer."""
+NEVER: Final = float("inf")
 
 
-def place_of(feed: str) -> float:
-    """Where in its period a feed is read, in [0, 1)."""
+def phase_of(feed: str) -> float:
+    """Return the place of a feed in its period, in [0, 1)."""
     return int.from_bytes(hashlib.sha256(feed.encode("utf-8", "replace")).digest()[:6]) / 2**48
 
 
-def next_at(feed: str, read_at: float, every_sec: float, chance: float) -> float:
-    """When the reading after the one at `read_at` is due: half to one and a half periods later.
+def next_read_at(feed: str, read_at: float, every_sec: float, random: float) -> float:
+    """Return when the reading after the one at `read_at` is due: half to one and a half periods later.
 
-    Both in epoch seconds.
+    Both times are in epoch seconds.
     """
-    behind = (read_at + every_sec / 2 - place_of(feed) * every_sec) % every_sec
-    return read_at + every_sec / 2 + (every_sec - behind) % every_sec + JITTER * chance * every_sec
+    offset = (read_at + every_sec / 2 - phase_of(feed) * every_sec) % every_sec
+    return read_at + every_sec / 2 + (every_sec - offset) % every_sec + JITTER * random * every_sec
 
 
-def slowed(every_sec: float, fails: int) -> float:
-    """The period of a feed that failed so many times in a row."""
-    most = max(every_sec, min(SLOWEST * every_sec, SLOWEST_SEC))
-    return float(min(every_sec * 2 ** min(max(0, fails - 1), 10), most))
+def slow_down(every_sec: float, failures: int) -> float:
+    """Return the period, in seconds, of a feed that failed so many times in a row."""
+    longest_sec = max(every_sec, min(MAX_SLOWDOWN * every_sec, MAX_SLOWDOWN_SEC))
+    return float(min(every_sec * 2 ** min(max(0, failures - 1), 10), longest_sec))
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -49,104 +49,107 @@ class _Due:
     feed: str
 
 
-class Schedule:
-    """What is due, soonest first. Each feed is in it once: what is put again replaces what was there."""
+class FeedSchedule:
+    """The feeds by when they are due, each at most once: scheduling it again replaces the earlier time."""
 
     def __init__(self) -> None:
         self._heap: list[_Due] = []
-        self._at: dict[str, float] = {}
+        self._due_at: dict[str, float] = {}
 
     def __contains__(self, feed: str) -> bool:
-        return feed in self._at
+        return feed in self._due_at
 
-    def put(self, feed: str, at: float) -> None:
-        """This feed is due then."""
-        self._at[feed] = at
+    def schedule(self, feed: str, at: float) -> None:
+        """Set when a feed is due."""
+        self._due_at[feed] = at
         heapq.heappush(self._heap, _Due(at, feed))
 
-    def due(self, now: float) -> list[str]:
-        """Takes out what is due."""
-        found = []
+    def take_due(self, now: float) -> list[str]:
+        """Remove and return the feeds that are due, soonest first."""
+        due = []
         while self._heap and (self._heap[0].at <= now or self._is_stale(self._heap[0])):
             first = heapq.heappop(self._heap)
             if not self._is_stale(first):
-                del self._at[first.feed]
-                found.append(first.feed)
-        return found
+                del self._due_at[first.feed]
+                due.append(first.feed)
+        return due
 
     def next_at(self) -> float:
-        """When the next one is due; infinity when there is none."""
+        """Return when the next feed is due; NEVER if none is scheduled."""
         while self._heap and self._is_stale(self._heap[0]):
             heapq.heappop(self._heap)
-        return self._heap[0].at if self._heap else float("inf")
+        return self._heap[0].at if self._heap else NEVER
 
-    def keep(self, feeds: Iterable[str]) -> None:
-        """Forgets all others."""
+    def keep_only(self, feeds: Iterable[str]) -> None:
+        """Remove all other feeds."""
         kept = set(feeds)
-        self._at = {feed: at for feed, at in self._at.items() if feed in kept}
-        self._heap = [_Due(at, feed) for feed, at in self._at.items()]
+        self._due_at = {feed: at for feed, at in self._due_at.items() if feed in kept}
+        self._heap = [_Due(at, feed) for feed, at in self._due_at.items()]
         heapq.heapify(self._heap)
 
-    def _is_stale(self, one: _Due) -> bool:
-        return self._at.get(one.feed) != one.at
+    def _is_stale(self, entry: _Due) -> bool:
+        return self._due_at.get(entry.feed) != entry.at
 
 
-NEVER: Final = float("inf")
-REMEMBERED: Final = 2_000
+MAX_HOSTS: Final = 2_000
 
 
 @dataclass(slots=True)
 class _Host:
-    busy: int = 0
+    active: int = 0
     free_at: float = 0.0
-    waiting: deque[str] = field(default_factory=deque)
+    queue: deque[str] = field(default_factory=deque)
 
 
-class Hosts:
-    """The queues of all hosts. Whatever is handed out by `take` comes back by `done`."""
+class HostQueues:
+    """The feeds that wait for each host. Whatever `take` returns must come back by `release`."""
 
     def __init__(self) -> None:
         self._hosts: dict[str, _Host] = {}
-        self._waiting: OrderedDict[str, None] = OrderedDict()  # the next host first
+        self._waiting: OrderedDict[str, None] = OrderedDict()  # hosts with a queue, the next one first
 
-    def wait(self, host: str, feed: str) -> None:
-        """A feed wants its turn."""
-        self._hosts.setdefault(host, _Host()).waiting.append(feed)
+    def enqueue(self, host: str, feed: str) -> None:
+        """Add a feed to its host's queue."""
+        self._hosts.setdefault(host, _Host()).queue.append(feed)
         self._waiting.setdefault(host)
 
-    def take(self, now: float, at_once: int, spacing_sec: float) -> tuple[str, str] | None:
-        """The next feed that may be read now, after its host; or None."""
+    def take(self, now: float, host_at_once: int, spacing_sec: float) -> tuple[str, str] | None:
+        """Return the next feed that may be read now, as host and feed; None if there is none."""
         for name in self._waiting:
             host = self._hosts[name]
-            if host.busy < at_once and host.free_at <= now:
-                host.busy += 1
+            if host.active < host_at_once and host.free_at <= now:
+                host.active += 1
                 host.free_at = now + spacing_sec
-                feed = host.waiting.popleft()
+                feed = host.queue.popleft()
                 self._waiting.move_to_end(name)
-                if not host.waiting:
+                if not host.queue:
                     del self._waiting[name]
                 return name, feed
         return None
 
-    def done(self, host: str, now: float, pause_sec: float = 0.0) -> None:
-        """A reading of this host is over; the host wants to be left alone for so long."""
-        found = self._hosts.setdefault(host, _Host(busy=1))
-        found.busy -= 1
+    def release(self, host: str, now: float, pause_sec: float = 0.0) -> None:
+        """Note that a reading of this host is over, and that the host wants no other for `pause_sec`."""
+        found = self._hosts.setdefault(host, _Host(active=1))
+        found.active -= 1
         found.free_at = max(found.free_at, now + pause_sec) if pause_sec else found.free_at
-        if len(self._hosts) > REMEMBERED:
+        if len(self._hosts) > MAX_HOSTS:
             self._hosts = {
-                name: one for name, one in self._hosts.items() if one.busy or one.waiting or one.free_at > now
+                name: each
+                for name, each in self._hosts.items()
+                if each.active or each.queue or each.free_at > now
             }
 
-    def next_at(self, now: float, at_once: int) -> float:
-        """When a pause ends that someone waits for; NEVER when nobody waits for a pause alone."""
+    def next_at(self, now: float, host_at_once: int) -> float:
+        """Return when the first pause ends that alone keeps a feed waiting; NEVER if there is none."""
         pauses = (
-            max(now, self._hosts[name].free_at) for name in self._waiting if self._hosts[name].busy < at_once
+            max(now, self._hosts[name].free_at)
+            for name in self._waiting
+            if self._hosts[name].active < host_at_once
         )
         return min(pauses, default=NEVER)
 
-    def forget(self) -> None:
-        """Nobody waits any more; pauses and what is under way stay."""
+    def clear(self) -> None:
+        """Empty the queues; pauses and readings in progress stay."""
         for host in self._hosts.values():
-            host.waiting.clear()
+            host.queue.clear()
         self._waiting.clear()

@@ -1,6 +1,6 @@
-"""What rss_agg reads from its section of the truth: the feeds, and how they are to be read. Pure.
+"""The settings of rss_agg in the truth: the feeds, and how they are read. Pure.
 
-Its models are what `bootstrap` and `validate` check a truth with, so nothing heavy is imported here.
+`bootstrap` and `validate` check a truth with these models, so nothing heavy is imported here.
 """
 
 import math
@@ -21,37 +21,37 @@ NOT_FOR_FEEDS: Final = "is not for feeds: one of the words of its name must be F
 WEB: Final = frozenset({"http", "https"})
 
 
-def _seconds(most: float, *, zero: bool = False) -> BeforeValidator:
-    at_least = "0 or more" if zero else "a positive number of"
+def _seconds(maximum: float, *, zero: bool = False) -> BeforeValidator:
+    wanted = "0 or more" if zero else "a positive number of"
 
     def check(value: Any) -> Any:
         number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
         if not number or value < 0 or (value == 0 and not zero):
-            raise ValueError(f"{_shown(value)} is not {at_least} seconds")
-        if value > most:
-            raise ValueError(f"{value:g} is more than {most:g} seconds")
+            raise ValueError(f"{_shown(value)} is not {wanted} seconds")
+        if value > maximum:
+            raise ValueError(f"{value:g} is more than {maximum:g} seconds")
         return value
 
     return BeforeValidator(check)
 
 
-def _whole(least: int, most: int) -> BeforeValidator:
+def _whole_number(minimum: int, maximum: int) -> BeforeValidator:
     def check(value: Any) -> Any:
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise ValueError(f"{_shown(value)} is not a whole number from {least} to {most}")
+        if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= maximum:
+            raise ValueError(f"{_shown(value)} is not a whole number from {minimum} to {maximum}")
         return value
 
     return BeforeValidator(check)
 
 
 def _shown(value: Any) -> str:
-    """A number as it stands there; of anything else its kind only: it may be a secret in the wrong place."""
+    """Return a number as text, and `this` for anything else: a text may be a secret in the wrong place."""
     return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else "this"
 
 
 def _web_url(url: str) -> str:
     if url.startswith("env:"):
-        return url  # which names there may be is a doubt, not a mistake: see `RssSettings.doubts`
+        return url  # a wrong name is a warning, not an error: see `RssSettings.doubts`
     try:
         parts = urlsplit(url)
         good = parts.scheme in WEB and bool(parts.hostname) and parts.port != 0
@@ -62,75 +62,75 @@ def _web_url(url: str) -> str:
     return url
 
 
-def _inside(words: Any) -> Any:
-    if not isinstance(words, list | tuple):
+def _hosts_and_networks(values: Any) -> Any:
+    if not isinstance(values, list | tuple):
         raise ValueError("this is not a list of hosts and networks")  # noqa: TRY004 - pydantic takes no other
-    for word in words:
-        if allowance(word) is None:
+    for value in values:
+        if allowance(value) is None:
             raise ValueError(
-                f"{word[:100]!r} is not a host, a network, or one of these and a port, such as "
+                f"{value[:100]!r} is not a host, a network, or one of these and a port, such as "
                 '"127.0.0.1:8080", "wiki.example" or "10.1.0.0/16"'
-                if isinstance(word, str)
+                if isinstance(value, str)
                 else "this is not a list of hosts and networks"
             )
-    return words
+    return values
 
 
-Every = Annotated[float, _seconds(DAY_SEC)]
-Word = Annotated[str, Field(min_length=1, max_length=50)]
+Interval = Annotated[float, _seconds(DAY_SEC)]
+Tag = Annotated[str, Field(min_length=1, max_length=50)]
 
 
 class Feed(Own):
-    """One endpoint."""
+    """One feed of `endpoints`."""
 
     url: Annotated[str, Field(max_length=2000), AfterValidator(_web_url)] = Field(repr=False)
     """Where the feed is: `http://`, `https://`, or `"env:NAME"` for one that holds a secret (FEED must be
     a word of that name). Example: `"https://news.example/markets.xml"`."""
     name: Annotated[str, Field(min_length=1, max_length=100)]
     """What the feed is called in items and logs. Example: `"markets"`."""
-    tags: Annotated[tuple[Word, ...], Field(max_length=20)] = ()
+    tags: Annotated[tuple[Tag, ...], Field(max_length=20)] = ()
     """Words that each item of the feed gets. Example: `["news"]`."""
-    every_sec: Every | None = None
+    every_sec: Interval | None = None
     """The time between two reads of this feed; at most a day. Default: `poll_sec`. Example: `300`."""
 
     @property
-    def secret(self) -> bool:
-        """Whether its URL is in the environment, and must not be written down anywhere else."""
+    def is_secret(self) -> bool:
+        """Return True if the URL comes from the environment, and must not be logged, stored or shown."""
         return self.url.startswith("env:")
 
 
 class ReadSettings(Own):
-    """`settings` of rss_agg."""
+    """`settings` of rss_agg: how feeds are read."""
 
-    poll_sec: Every = 60.0
+    poll_sec: Interval = 60.0
     """The time between two reads of a feed that has no `every_sec`; at most a day. Example: `600`."""
     timeout_sec: Annotated[float, _seconds(60)] = 10.0
     """The limit for one feed, from the look-up to the last byte, redirects included; at most 60. Example:
     `20`."""
-    max_bytes: Annotated[int, _whole(1, 50_000_000)] = 2_000_000
+    max_bytes: Annotated[int, _whole_number(1, 50_000_000)] = 2_000_000
     """The limit for one feed, as it comes and unpacked; at most 50000000. Example: `5000000`."""
-    at_once: Annotated[int, _whole(1, 100)] = 16
+    at_once: Annotated[int, _whole_number(1, 100)] = 16
     """How many feeds one instance reads at the same time; 1 to 100. Example: `32`."""
-    host_at_once: Annotated[int, _whole(1, 100)] = 2
+    host_at_once: Annotated[int, _whole_number(1, 100)] = 2
     """How many of these may be of one host; 1 to 100. Example: `1`."""
     host_spacing_sec: Annotated[float, _seconds(3600, zero=True)] = 0.25
     """The time between the beginnings of two reads of one host; 0 to 3600. Example: `1`."""
-    allow_inside: Annotated[tuple[str, ...], Field(max_length=100), BeforeValidator(_inside)] = ()
+    allow_inside: Annotated[tuple[str, ...], Field(max_length=100), BeforeValidator(_hosts_and_networks)] = ()
     """Hosts and networks that feeds may use though they are not on the open Internet. Example:
     `["10.1.0.0/16", "wiki.example:8080"]`."""
-    stream_length: Annotated[int, _whole(1, 10_000_000)] = 10_000
+    stream_length: Annotated[int, _whole_number(1, 10_000_000)] = 10_000
     """About how many items stay on the stream; at most 10000000. Example: `50000`."""
-    remember_days: Annotated[int, _whole(1, 3650)] = 30
+    remember_days: Annotated[int, _whole_number(1, 3650)] = 30
     """How long after a feed was last read its published items are known; 1 to 3650. Example: `90`."""
 
     @property
     def allowances(self) -> tuple[Allowance, ...]:
-        """`allow_inside`, understood."""
+        """Return `allow_inside`, parsed."""
         return tuple(filter(None, map(allowance, self.allow_inside)))
 
 
 class RssSettings(Own):
-    """What rss_agg reads from its section."""
+    """The settings of rss_agg in the truth."""
 
     variables: ClassVar = frozenset({"FEED", "FEED_*", "*_FEED", "*_FEED_*"})
 
@@ -140,14 +140,14 @@ class RssSettings(Own):
     """How feeds are read."""
 
     def doubts(self) -> Iterator[tuple[Place, str]]:
-        """See `Own`: feeds whose address is in a variable that is not for feeds."""
+        """Yield a warning for each feed whose URL is in a variable that is not for feeds. See `Own`."""
         for number, feed in enumerate(self.endpoints):
             name = reference_in(feed.url)
             if name is not None and not is_feed_variable(name):
                 yield ("endpoints", number, "url"), f"{name} {NOT_FOR_FEEDS}"
 
     def every_sec(self, feed: Feed) -> float:
-        """Seconds between two reads of a feed."""
+        """Return the seconds between two reads of a feed."""
         return feed.every_sec or self.settings.poll_sec
 
     @model_validator(mode="after")
@@ -156,13 +156,13 @@ class RssSettings(Own):
             ("name", [feed.name for feed in self.endpoints]),
             ("url", [feed.url for feed in self.endpoints]),
         ):
-            if (twice := _first_repeated(values)) is not None:
+            if (twice := _find_repeated(values)) is not None:
                 first, again = twice
                 raise ValueError(f"endpoints[{again}].{what}: the same as that of endpoints[{first}]")
         return self
 
 
-def _first_repeated(values: Iterable[str]) -> tuple[int, int] | None:
+def _find_repeated(values: Iterable[str]) -> tuple[int, int] | None:
     at: dict[str, int] = {}
     for place, value in enumerate(values):
         if at.setdefault(value, place) != place:

@@ -1,14 +1,8 @@
-"""What is known of a feed from before: who it is, how its last reading went, what to ask it with. Pure.
+"""Keep on the bus, for each feed, its state, its published items, and its identity.
 
-It is kept on the bus (`memory.py`), so that a restart, or another instance, goes on where this one was.
-
-What the state of all feeds comes to, in a beat's few words. Pure.
-
-What is remembered on the bus: each feed's state, which of its items were published, and who it is.
-
-All keys begin with the stream's, so another stream begins anew, and all have an end: `remember_days` after a
-feed was last asked for. What is published and what is remembered of it are one step (`publish.lua`). Whoever
-reads the stream needs none of this.
+So a restart, or another instance, goes on where this one was. All keys begin with the stream's, so another
+stream starts afresh, and all expire `remember_days` after the feed was last read. An item is published and
+recorded in one step (`publish.lua`). Readers of the stream need none of this.
 """
 
 import time
@@ -25,225 +19,239 @@ from redis.asyncio.client import Pipeline
 from marketswarm.bus import Bus
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import read_fields, read_strings, report_unusable
-from services.rss_agg.fetch import NO_VALIDATORS, URL_LENGTH, VALIDATOR_LENGTH, Validators, mark
+from services.rss_agg.fetch import NO_VALIDATORS, URL_LENGTH, VALIDATOR_LENGTH, Validators, hash_url
 from services.rss_agg.parse import Item
 from services.rss_agg.settings import DAY_SEC, Feed, ReadSettings
 
-FIELDS: Final = (
+# -- the state of a feed
+
+STATE_FIELDS: Final = (
     *("read_at", "not_before", "fails", "gone_at"),
     *("why", "moved", "etag", "modified", "of", "body", "at", "turn"),
 )
-"""Names of what is stored: those of `Standing.words`, and `turn`, which `publish.lua` counts."""
-MISLED: Final = 3
-"""A feed that fails so often where it moved to is looked for again where the truth says."""
+"""The stored fields of a feed: those of `FeedState.to_fields`, and `turn`, which `publish.lua` increments."""
+FORGET_MOVE_AFTER: Final = 3
+"""After so many failures in a row where a feed moved to, its URL in the truth is tried again."""
+MAX_FAILURES: Final = 1e6
+MAX_WAIT_SEC: Final = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """A feed's state. Times are in epoch seconds, 0 for never.
+class FeedState:
+    """The state of a feed. Times are in epoch seconds, 0 for never.
 
     Args:
-        read_at: when it was last asked.
-        not_before: when its server wants to be asked again.
-        fails: how often in a row it could not be read; `why` the last time.
-        gone_at: when its server said that it is gone for good.
-        moved: where it is for good, if not where the truth says.
-        validators: what to ask with, at the URL whose mark is `of`.
-        body: the digest of its last document.
-        turn: how often something of it was published.
+        read_at: when it was last requested.
+        not_before: before when its server does not want to be asked again.
+        failures: how many readings in a row failed.
+        error: why the last one failed; empty if it did not.
+        gone_at: when its server answered that it is gone for good.
+        moved_to: where it has moved to for good; empty if it is where the truth has it.
+        validators: what to send with the next request to the URL whose digest is `validators_of`.
+        body_digest: the digest of its last document.
+        turn: how many readings of it were published, as text; two instances that read at once differ in it.
     """
 
     read_at: float = 0.0
     not_before: float = 0.0
-    fails: int = 0
-    why: str = ""
+    failures: int = 0
+    error: str = ""
     gone_at: float = 0.0
-    moved: str = ""
+    moved_to: str = ""
     validators: Validators = NO_VALIDATORS
-    of: str = ""
-    body: str = ""
+    validators_of: str = ""
+    body_digest: str = ""
     turn: str = "0"
 
-    def failed(self, why: str, now: float, retry_after_sec: float | None, *, gone: bool) -> "Standing":
-        """As it is after a reading that failed."""
-        fails = self.fails + 1
+    @property
+    def status(self) -> str:
+        """Return one word: `unread`, `gone`, `failing` or `well`."""
+        if not (self.read_at or self.gone_at):
+            return "unread"
+        if self.gone_at:
+            return "gone"
+        return "failing" if self.error else "well"
+
+    def after_failure(
+        self, error: str, now: float, retry_after_sec: float | None, *, gone: bool
+    ) -> "FeedState":
+        """Return the state after a reading at `now` that failed."""
+        failures = self.failures + 1
         return replace(
             self,
             read_at=now,
             not_before=now + retry_after_sec if retry_after_sec else 0.0,
-            fails=fails,
-            why=why,
+            failures=failures,
+            error=error,
             gone_at=now if gone else 0.0,
-            moved="" if fails >= MISLED else self.moved,
+            moved_to="" if failures >= FORGET_MOVE_AFTER else self.moved_to,
         )
 
-    def well(self, now: float) -> "Standing":
-        """As it is after a reading that found nothing new."""
-        return replace(self, read_at=now, not_before=0.0, fails=0, why="", gone_at=0.0)
+    def after_success(self, now: float) -> "FeedState":
+        """Return the state after a reading at `now` that found nothing new."""
+        return replace(self, read_at=now, not_before=0.0, failures=0, error="", gone_at=0.0)
 
-    def words(self, at: str) -> list[str]:
-        """Names and values to be stored; `at` is the mark of where the truth says it is."""
-        numbers = {
+    def to_fields(self, address: str) -> dict[str, str]:
+        """Return the fields to store; `address` is the digest of the feed's URL now (`KnownFeed.address`)."""
+        return {
             "read_at": f"{self.read_at:.3f}",
             "not_before": f"{self.not_before:.3f}",
-            "fails": str(self.fails),
+            "fails": str(self.failures),
             "gone_at": f"{self.gone_at:.3f}",
-        }
-        texts = {
-            "why": self.why[:200],
-            "moved": self.moved,
+            "why": self.error[:200],
+            "moved": self.moved_to,
             "etag": self.validators.etag,
             "modified": self.validators.modified,
-            "of": self.of,
-            "body": self.body,
-            "at": at,
+            "of": self.validators_of,
+            "body": self.body_digest,
+            "at": address,
         }
-        return [word for pair in (numbers | texts).items() for word in pair]
 
 
-def standing_of(raw: Mapping[bytes, bytes], at: str, now: float) -> Standing:
-    """What is stored, whatever that is; of a feed that stood elsewhere then, only what still holds."""
+def parse_feed_state(raw: Mapping[bytes, bytes], address: str, now: float) -> FeedState:
+    """Return the state in stored fields, whatever they hold; a field that can't be read counts as missing.
 
-    def text(name: str, most: int = 100) -> str:
-        found = raw.get(name.encode(), b"").decode("utf-8", "replace")
-        return found if len(found) <= most else ""
+    If the feed had another address then, only what still holds is taken over.
+    """
 
-    def number(name: str, most: float) -> float:
+    def text(name: str, max_length: int = 100) -> str:
+        value = raw.get(name.encode(), b"").decode("utf-8", "replace")
+        return value if len(value) <= max_length else ""
+
+    def number(name: str, maximum: float) -> float:
         try:
-            found = float(text(name) or 0)
+            value = float(text(name) or 0)
         except ValueError:
             return 0.0
-        return max(0.0, min(found, most)) if isfinite(found) else 0.0
+        return max(0.0, min(value, maximum)) if isfinite(value) else 0.0
 
     validators = Validators(text("etag", VALIDATOR_LENGTH), text("modified", VALIDATOR_LENGTH))
     turn = text("turn") or "0"
-    if text("at") != at:
-        return Standing(validators=validators, of=text("of"), turn=turn)
-    return Standing(
+    if text("at") != address:
+        return FeedState(validators=validators, validators_of=text("of"), turn=turn)
+    return FeedState(
         read_at=number("read_at", now),
-        not_before=number("not_before", now + 86_400.0),
-        fails=int(number("fails", 1e6)),
-        why=text("why", 200),
+        not_before=number("not_before", now + MAX_WAIT_SEC),
+        failures=int(number("fails", MAX_FAILURES)),
+        error=text("why", 200),
         gone_at=number("gone_at", now),
-        moved=text("moved", URL_LENGTH),
+        moved_to=text("moved", URL_LENGTH),
         validators=validators,
-        of=text("of"),
-        body=text("body"),
+        validators_of=text("of"),
+        body_digest=text("body"),
         turn=turn,
     )
 
 
-def by_url(url: str) -> str:
-    """What a feed is known by: its URL in the truth, but for what means the same."""
-    if url.startswith("env:"):
-        return mark(f"url {url}")
-    try:
-        parts = urlsplit(url)
-        port = "" if parts.port in (None, 80, 443) else f":{parts.port}"
-    except ValueError:
-        return mark(f"url {url}")
-    query = f"?{parts.query}" if parts.query else ""
-    return mark(f"url {parts.hostname or ''}{port}{parts.path.rstrip('/')}{query}")
+# -- the state of all feeds, in a few words for a beat
+
+SHOWN_FAILING: Final = 4
+SHOWN_OTHERS: Final = 2
 
 
-def by_both(feed: Feed) -> str:
-    """What a feed is known by about which nothing has changed, whatever others claim meanwhile."""
-    return mark(f"both {feed.url} {feed.name}")
+def count_by_status(feeds: Sequence[Feed], states: Mapping[str, FeedState]) -> Counter[str]:
+    """Count the feeds in each status; `states` is by the URL in the truth."""
+    return Counter(states[feed.url].status if feed.url in states else "unread" for feed in feeds)
 
 
-def by_name(name: str) -> str:
-    """What a feed is known by whose URL is new."""
-    return mark(f"name {name}")
+def all_fail(feeds: Sequence[Feed], states: Mapping[str, FeedState]) -> bool:
+    """Return True if there are feeds and none of them can be read."""
+    counts = count_by_status(feeds, states)
+    return bool(feeds) and counts["failing"] + counts["gone"] == len(feeds)
 
 
-def scopes(feeds: Sequence[Feed], known: Mapping[str, str]) -> dict[str, str]:
-    """Each feed's scope, by its URL in the truth: the same as before if its URL or its name is.
-
-    `known` gives the scope that `by_both`, `by_url` or `by_name` had. No two feeds have one scope: the
-    stronger claim wins, and a feed that has none begins anew.
-    """
-    claims: tuple[Callable[[Feed], str | None], ...] = (
-        lambda feed: known.get(by_both(feed)),
-        lambda feed: by_url(feed.url) if known.get(by_url(feed.url)) == by_url(feed.url) else None,
-        lambda feed: known.get(by_url(feed.url)),
-        lambda feed: known.get(by_name(feed.name)),
-        lambda feed: by_url(feed.url),
-        lambda feed: mark(f"feed {feed.url}"),  # its place is taken, by one that moved away from here
-    )
-    found: dict[str, str] = {}
-    taken: set[str] = set()
-    for claim in claims:
-        for feed in feeds:
-            scope = claim(feed)
-            if feed.url not in found and scope and scope not in taken:
-                found[feed.url] = scope
-                taken.add(scope)
-    return found
-
-
-SHOWN: Final = 4
-SHOWN_OF_OTHERS: Final = 2
-
-
-def state_of(standing: Standing | None) -> str:
-    """One word for how a feed is."""
-    if standing is None or not (standing.read_at or standing.gone_at):
-        return "unread"
-    if standing.gone_at:
-        return "gone"
-    return "failing" if standing.why else "well"
-
-
-def reported(standing: Standing) -> tuple[str, ...]:
-    """All of a standing that is ever said: another one is news."""
-    return state_of(standing), standing.why, standing.moved
-
-
-def states(feeds: Sequence[Feed], standings: Mapping[str, Standing]) -> Counter[str]:
-    """How many feeds are in each state."""
-    return Counter(state_of(standings.get(feed.url)) for feed in feeds)
-
-
-def all_fail(feeds: Sequence[Feed], standings: Mapping[str, Standing]) -> bool:
-    """Whether there are feeds, and none of them can be read."""
-    found = states(feeds, standings)
-    return bool(feeds) and found["failing"] + found["gone"] == len(feeds)
-
-
-def summed_up(feeds: Sequence[Feed], standings: Mapping[str, Standing]) -> str | None:
-    """`2 of 3 feeds fail: a (timeout), b (404); 1 moved: c`, or None when there is nothing to say."""
-    known = [(feed, standings[feed.url]) for feed in feeds if feed.url in standings]
-    failing = [f"{feed.name} ({one.why})" for feed, one in known if state_of(one) == "failing"]
-    gone = [feed.name for feed, one in known if one.gone_at]
-    moved = [feed.name for feed, one in known if one.moved and not one.gone_at]
-    said = []
+def summarize(feeds: Sequence[Feed], states: Mapping[str, FeedState]) -> str | None:
+    """Return `2 of 3 feeds fail: a (timeout), b (404); 1 moved: c`, or None if there is nothing to report."""
+    known = [(feed, states[feed.url]) for feed in feeds if feed.url in states]
+    failing = [f"{feed.name} ({state.error})" for feed, state in known if state.status == "failing"]
+    gone = [feed.name for feed, state in known if state.gone_at]
+    moved = [feed.name for feed, state in known if state.moved_to and not state.gone_at]
+    parts = []
     if failing:
-        said.append(f"{len(failing)} of {len(feeds)} feeds fail: {_some(failing, SHOWN)}")
+        parts.append(f"{len(failing)} of {len(feeds)} feeds fail: {_list_some(failing, SHOWN_FAILING)}")
     if gone:
-        said.append(f"{len(gone)} gone for good: {_some(gone, SHOWN_OF_OTHERS)}")
+        parts.append(f"{len(gone)} gone for good: {_list_some(gone, SHOWN_OTHERS)}")
     if moved:
-        said.append(f"{len(moved)} moved: {_some(moved, SHOWN_OF_OTHERS)}")
-    return "; ".join(said) or None
+        parts.append(f"{len(moved)} moved: {_list_some(moved, SHOWN_OTHERS)}")
+    return "; ".join(parts) or None
 
 
-def _some(names: Sequence[str], shown: int) -> str:
+def _list_some(names: Sequence[str], shown: int) -> str:
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
     return ", ".join(names[:shown]) + more
 
 
-BATCH: Final = 100  # items in one step: a few hundred kilobytes
-LOOKED_UP: Final = 200
-LONGEST_SCOPE: Final = 64
-LONGEST_FIELD: Final = 4 * max(URL_LENGTH, VALIDATOR_LENGTH)
-"""In bytes, of characters in UTF-8."""
-ABSENT_SEC: Final = 30 * DAY_SEC
-ABSENT: Final = 2000
+# -- the identity of a feed
+
+
+def claim_by_url(url: str) -> str:
+    """Return the digest of a feed's URL in the truth; URLs that mean the same have the same digest."""
+    if url.startswith("env:"):
+        return hash_url(f"url {url}")
+    try:
+        parts = urlsplit(url)
+        port = "" if parts.port in (None, 80, 443) else f":{parts.port}"
+    except ValueError:
+        return hash_url(f"url {url}")
+    query = f"?{parts.query}" if parts.query else ""
+    return hash_url(f"url {parts.hostname or ''}{port}{parts.path.rstrip('/')}{query}")
+
+
+def claim_by_url_and_name(feed: Feed) -> str:
+    """Return the digest of a feed that has not changed, whatever other feeds claim meanwhile."""
+    return hash_url(f"both {feed.url} {feed.name}")
+
+
+def claim_by_name(name: str) -> str:
+    """Return the digest by which a feed whose URL is new is recognised."""
+    return hash_url(f"name {name}")
+
+
+def assign_scopes(feeds: Sequence[Feed], known: Mapping[str, str]) -> dict[str, str]:
+    """Return each feed's scope, by its URL in the truth: the old one if its URL or its name is the same.
+
+    No two feeds get one scope: the stronger claim wins, and a feed without any starts afresh.
+
+    Args:
+        feeds: the feeds of the truth.
+        known: the scope that was stored for each `claim_by_…` digest.
+    """
+    claims: tuple[Callable[[Feed], str | None], ...] = (
+        lambda feed: known.get(claim_by_url_and_name(feed)),
+        lambda feed: (
+            claim_by_url(feed.url) if known.get(claim_by_url(feed.url)) == claim_by_url(feed.url) else None
+        ),
+        lambda feed: known.get(claim_by_url(feed.url)),
+        lambda feed: known.get(claim_by_name(feed.name)),
+        lambda feed: claim_by_url(feed.url),
+        lambda feed: hash_url(f"feed {feed.url}"),  # a feed that moved away from here has the URL's scope
+    )
+    scopes: dict[str, str] = {}
+    taken: set[str] = set()
+    for claim in claims:
+        for feed in feeds:
+            scope = claim(feed)
+            if feed.url not in scopes and scope and scope not in taken:
+                scopes[feed.url] = scope
+                taken.add(scope)
+    return scopes
+
+
+# -- the store
+
+ITEMS_PER_STEP: Final = 100  # a few hundred kilobytes
+FEEDS_PER_STEP: Final = 200
+SCOPE_BYTES: Final = 64
+FIELD_BYTES: Final = 4 * max(URL_LENGTH, VALIDATOR_LENGTH)
+"""The most that a stored field may have: a character has up to four bytes in UTF-8."""
+KEEP_UNSHOWN_SEC: Final = 30 * DAY_SEC
+MAX_UNSHOWN: Final = 2000
 PUBLISH: Final = Script.beside("services.rss_agg", "publish.lua")
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What came of it: the ids of new items and of edited ones. `first`: the feed was never read before."""
+    """The ids of the new items and of the edited ones. `first`: the feed was never read before."""
 
     new: tuple[str, ...] = ()
     edited: tuple[str, ...] = ()
@@ -251,110 +259,135 @@ class Published:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """A feed with its scope and `at`, the mark of where it is now."""
+class KnownFeed:
+    """A feed with its scope and `address`, the digest of the URL where it is now."""
 
     feed: Feed
     scope: str
-    at: str
+    address: str
 
 
-class Memory:
-    """The memory for one stream on one bus. Every method may raise BusError."""
+class FeedStore:
+    """The states, items and scopes of the feeds of one stream on a bus. Each method may raise BusError."""
 
     def __init__(self, bus: Bus, stream: str) -> None:
         self.bus, self.stream = bus, stream
 
-    async def scopes(self, feeds: Sequence[Feed]) -> dict[str, str]:
-        """The scope of each feed, by its URL in the truth."""
+    async def load_scopes(self, feeds: Sequence[Feed]) -> dict[str, str]:
+        """Return the scope of each feed, by its URL in the truth."""
         claims = [claim for feed in feeds for claim in _claims(feed)]
         known: dict[str, str] = {}
-        for start in range(0, len(claims), LOOKED_UP):
-            some = claims[start : start + LOOKED_UP]
-            keys = [self._alias(claim) for claim in some]
-            found = await read_strings(self.bus, keys, LONGEST_SCOPE, report=True)
+        for start in range(0, len(claims), FEEDS_PER_STEP):
+            batch = claims[start : start + FEEDS_PER_STEP]
+            keys = [self._scope_key(claim) for claim in batch]
+            values = await read_strings(self.bus, keys, SCOPE_BYTES, report=True)
             known |= {
                 claim: value.decode("ascii", "replace")
-                for claim, value in zip(some, found, strict=True)
+                for claim, value in zip(batch, values, strict=True)
                 if isinstance(value, bytes)
             }
-        return scopes(feeds, known)
+        return assign_scopes(feeds, known)
 
-    async def standings(self, feeds: Sequence[Known]) -> list[Standing]:
-        """How each of them stands."""
-        found: list[Standing] = []
-        for start in range(0, len(feeds), LOOKED_UP):
-            some = feeds[start : start + LOOKED_UP]
-            answers = await read_fields(self.bus, [self._state(one) for one in some], FIELDS, LONGEST_FIELD)
-            found += [standing_of(raw, one.at, time.time()) for one, raw in zip(some, answers, strict=True)]
-        return found
+    async def load_states(self, feeds: Sequence[KnownFeed]) -> list[FeedState]:
+        """Return the state of each feed, in their order."""
+        states: list[FeedState] = []
+        for start in range(0, len(feeds), FEEDS_PER_STEP):
+            batch = feeds[start : start + FEEDS_PER_STEP]
+            keys = [self._state_key(known) for known in batch]
+            values = await read_fields(self.bus, keys, STATE_FIELDS, FIELD_BYTES)
+            now = time.time()
+            states += [
+                parse_feed_state(raw, known.address, now) for known, raw in zip(batch, values, strict=True)
+            ]
+        return states
 
-    async def publish(
-        self, one: Known, standing: Standing, items: Sequence[Item], wishes: ReadSettings
+    async def publish_items(
+        self, known: KnownFeed, state: FeedState, items: Sequence[Item], settings: ReadSettings
     ) -> Published:
-        """Put on the stream what is new of `items`, all that the feed shows; from then on it stands so."""
-        now = f"{time.time():.3f}"
-        keep_ms = round(1000 * wishes.remember_days * DAY_SEC)
-        batches = [items[start : start + BATCH] for start in range(0, len(items), BATCH)] or [items]
-        first, told = False, list[tuple[str, int]]()
+        """Put the new and the edited ones of `items` on the stream, and save `state`.
+
+        `items` are all that the feed shows now: whatever it shows is remembered.
+        """
+        keep_ms = round(1000 * settings.remember_days * DAY_SEC)
+        batches = [
+            items[start : start + ITEMS_PER_STEP] for start in range(0, len(items), ITEMS_PER_STEP)
+        ] or [items]
+        first, versions = False, dict[str, int]()
         for batch in batches:
-            last = batch is batches[-1]
-            state = orjson.dumps(standing.words(one.at)) if last else b""
-            args: list[str | bytes | float] = [now, standing.turn, keep_ms, ABSENT_SEC, ABSENT]
-            args += [wishes.stream_length, state, len(batch)]
-            for item in batch:
-                args += [item.id, item.digest, _flat(item.fields)]
-            if last:
-                args += [item.id for item in items]
-            keys = [self.stream, self._seen(one), self._state(one)]
+            shown = items if batch is batches[-1] else None
+            args = _publish_args(known, state, batch, shown, settings)
+            keys = [self.stream, self._seen_key(known), self._state_key(known)]
             was_first, _overtaken, unusable, *words = await self.bus.script(PUBLISH, keys, args)
             first = bool(was_first)
             for _ in range(unusable):
-                report_unusable(self.bus.name, self._seen(one))
-            told += [
-                (ident.decode(), int(version)) for ident, version in zip(words[::2], words[1::2], strict=True)
-            ]
+                report_unusable(self.bus.name, self._seen_key(known))
+            versions |= {
+                item_id.decode(): int(version)
+                for item_id, version in zip(words[::2], words[1::2], strict=True)
+            }
         pipe = self.bus.pipeline()
-        self._keep(pipe, one, keep_ms, standing.moved)
+        self._keep_scope(pipe, known, keep_ms, state.moved_to)
         await self.bus.ask(pipe.execute())
-        new = tuple(ident for ident, version in told if version == 1)
-        return Published(new, tuple(ident for ident, version in told if version > 1), first)
+        new = tuple(item_id for item_id, version in versions.items() if version == 1)
+        return Published(new, tuple(each for each, version in versions.items() if version > 1), first)
 
-    async def note(self, one: Known, standing: Standing, wishes: ReadSettings) -> None:
-        """It stands so, and there was nothing to publish."""
-        words = standing.words(one.at)
-        state: Mapping[Any, Any] = dict(zip(words[::2], words[1::2], strict=True))
+    async def save_state(self, known: KnownFeed, state: FeedState, settings: ReadSettings) -> None:
+        """Save the state of a feed of which there is nothing to publish."""
+        fields: dict[Any, Any] = dict(state.to_fields(known.address))
+        keep_ms = round(1000 * settings.remember_days * DAY_SEC)
         pipe = self.bus.pipeline(transaction=True)
-        keep_ms = round(1000 * wishes.remember_days * DAY_SEC)
-        pipe.hset(self._state(one), mapping=dict(state))
-        pipe.pexpire(self._state(one), keep_ms)
-        pipe.pexpire(self._seen(one), keep_ms)
-        self._keep(pipe, one, keep_ms, standing.moved)
+        pipe.hset(self._state_key(known), mapping=fields)
+        pipe.pexpire(self._state_key(known), keep_ms)
+        pipe.pexpire(self._seen_key(known), keep_ms)
+        self._keep_scope(pipe, known, keep_ms, state.moved_to)
         await self.bus.ask(pipe.execute())
 
-    async def usable(self) -> None:
-        """Write something: a bus that is full or a replica answers, and is of no use all the same."""
+    async def check_writable(self) -> None:
+        """Write a key: a bus that is full, or a replica, answers reads but can't be used."""
         await self.bus.ask(self.bus.client.set(f"{self.stream}:usable", b"", px=1000))
 
-    def _keep(self, pipe: Pipeline, one: Known, keep_ms: int, moved: str) -> None:
-        for claim in _claims(one.feed):
-            pipe.set(self._alias(claim), one.scope, px=keep_ms)
-        if moved:  # who writes the new address into the truth has the same feed; unless that is another's
-            pipe.set(self._alias(by_url(moved)), one.scope, px=keep_ms, nx=True)
+    def _keep_scope(self, pipe: Pipeline, known: KnownFeed, keep_ms: int, moved_to: str) -> None:
+        for claim in _claims(known.feed):
+            pipe.set(self._scope_key(claim), known.scope, px=keep_ms)
+        if moved_to:  # the feed keeps its scope when the truth gets the new URL, unless another feed has that
+            pipe.set(self._scope_key(claim_by_url(moved_to)), known.scope, px=keep_ms, nx=True)
 
-    def _seen(self, one: Known) -> str:
-        return f"{self.stream}:seen:{one.scope}"
+    def _seen_key(self, known: KnownFeed) -> str:
+        return f"{self.stream}:seen:{known.scope}"
 
-    def _state(self, one: Known) -> str:
-        return f"{self.stream}:feed:{one.scope}"
+    def _state_key(self, known: KnownFeed) -> str:
+        return f"{self.stream}:feed:{known.scope}"
 
-    def _alias(self, claim: str) -> str:
+    def _scope_key(self, claim: str) -> str:
         return f"{self.stream}:scope:{claim}"
 
 
 def _claims(feed: Feed) -> tuple[str, ...]:
-    return by_both(feed), by_url(feed.url), by_name(feed.name)
+    return claim_by_url_and_name(feed), claim_by_url(feed.url), claim_by_name(feed.name)
 
 
-def _flat(fields: Mapping[str, str]) -> bytes:
-    return orjson.dumps([text for pair in fields.items() for text in pair])
+def _publish_args(
+    known: KnownFeed,
+    state: FeedState,
+    batch: Sequence[Item],
+    shown: Sequence[Item] | None,
+    settings: ReadSettings,
+) -> list[str | bytes | float]:
+    """Return the arguments of `publish.lua`; `shown` is all that the feed shows, with the last batch only."""
+    keep_ms = round(1000 * settings.remember_days * DAY_SEC)
+    saved = orjson.dumps(_flatten(state.to_fields(known.address))) if shown is not None else b""
+    args: list[str | bytes | float] = [
+        f"{time.time():.3f}",
+        state.turn,
+        keep_ms,
+        KEEP_UNSHOWN_SEC,
+        MAX_UNSHOWN,
+    ]
+    args += [settings.stream_length, saved, len(batch)]
+    for item in batch:
+        args += [item.id, item.digest, orjson.dumps(_flatten(item.fields))]
+    return [*args, *(item.id for item in shown or ())]
+
+
+def _flatten(fields: Mapping[str, str]) -> list[str]:
+    return [text for pair in fields.items() for text in pair]

@@ -1,13 +1,11 @@
-"""Which titles tell of the same: near-duplicates joined by MinHash and locality-sensitive hashing.
+"""Make a digest: group the notes of a window into stories, and list what moved and what was unreachable.
 
-The same titles in the same order always give the same groups: the seed is fixed. Pieces of text are compared,
-not words, so no language has an advantage; what says the same in other words is not found, and is not meant
-to be. The library is imported with this module, which an idle worker does not do.
+Pure.
 
-What a digest says: the stories of a window, what moved, what was out of reach. Pure.
-
-Notes in, the fields of one entry out. Not here: which notes are one story (`stories.py`), who sums them up
-(`llm/`), when it is written (`digesting.py`).
+Titles are grouped by MinHash and locality-sensitive hashing over short pieces of text, so no language has an
+advantage; texts that say the same in other words are not found. The seed is fixed: the same titles in the
+same order always give the same groups. What is written when is in `digest_writer.py`, the summaries in
+`llm.py`.
 """
 
 import unicodedata
@@ -22,38 +20,38 @@ import orjson
 
 from marketswarm.channels.text import cut
 from services.vexy_ai.notes import Note
-from services.vexy_ai.records import Loss, Move, Observed
+from services.vexy_ai.records import Outage, PriceMove, WindowContent
 
-PIECE: Final = 4  # characters
+SHINGLE: Final = 4  # characters
 PERMUTATIONS: Final = 128
 BANDS: Final = 32
 """With four rows a band: what is alike to 0.6 is a candidate in 99 cases of 100, to 0.3 in 23."""
 SEED: Final = 42
-COMPARED_AT_MOST: Final = 64
+MAX_COMPARED: Final = 64
 """Candidates that a title is compared with, the oldest first: thousands in one mould take no minutes."""
 
 
-def joined(titles: Sequence[str], similar: float) -> list[list[int]]:
-    """Groups of the positions of titles that are alike to `similar` (Jaccard, 0 to 1), each in order.
+def group_similar(titles: Sequence[str], similar: float) -> list[list[int]]:
+    """Return groups of the positions of titles that are alike to `similar` (Jaccard, 0 to 1), each in order.
 
-    A group holds whoever is alike to any other in it. An empty title is like no other.
+    A title belongs to a group if it is similar to any other in it. An empty title is similar to none.
     """
-    from rensa import RMinHash, RMinHashLSH  # noqa: PLC0415 - loaded with the first digest: idle workers stay small
+    from rensa import RMinHash, RMinHashLSH  # noqa: PLC0415 - an idle worker, who writes no digest, stays small
 
     roots = list(range(len(titles)))
     by_text: dict[str, int] = {}
     for at, title in enumerate(titles):
-        text = normal(title)
+        text = normalize(title)
         if text:
             roots[at] = by_text.setdefault(text, at)
     firsts = sorted(by_text.values())
-    texts = [normal(titles[at]) for at in firsts]
-    sketches = RMinHash.from_token_sets([sorted(pieces(text)) for text in texts], PERMUTATIONS, SEED)
+    texts = [normalize(titles[at]) for at in firsts]
+    sketches = RMinHash.from_token_sets([sorted(shingles(text)) for text in texts], PERMUTATIONS, SEED)
     index = RMinHashLSH(similar, PERMUTATIONS, BANDS)
     for n, sketch in enumerate(sketches):
-        for candidate in sorted(index.query(sketch))[:COMPARED_AT_MOST]:
+        for candidate in sorted(index.query(sketch))[:MAX_COMPARED]:
             mine, other = _root(roots, firsts[n]), _root(roots, firsts[candidate])
-            if mine != other and alike(texts[n], texts[candidate]) >= similar:
+            if mine != other and similarity(texts[n], texts[candidate]) >= similar:
                 roots[max(mine, other)] = min(mine, other)
         index.insert(n, sketch)
     groups: dict[int, list[int]] = {}
@@ -62,21 +60,21 @@ def joined(titles: Sequence[str], similar: float) -> list[list[int]]:
     return list(groups.values())
 
 
-def normal(title: str) -> str:
-    """What is compared: letters and digits in one case and form, single spaces between."""
+def normalize(title: str) -> str:
+    """Return a title as it is compared: letters and digits in one case and form, with single spaces."""
     folded = unicodedata.normalize("NFKC", title).casefold()
     return " ".join("".join(each if each.isalnum() else " " for each in folded).split())
 
 
 @lru_cache(maxsize=1024)
-def pieces(text: str) -> frozenset[str]:
-    """Every run of so many characters; a shorter text is its own."""
-    return frozenset(text[at : at + PIECE] for at in range(max(1, len(text) - PIECE + 1)))
+def shingles(text: str) -> frozenset[str]:
+    """Return every run of SHINGLE characters; a shorter text is its own."""
+    return frozenset(text[at : at + SHINGLE] for at in range(max(1, len(text) - SHINGLE + 1)))
 
 
-def alike(one: str, other: str) -> float:
-    """The share of pieces that both have, of those that either has."""
-    mine, others = pieces(one), pieces(other)
+def similarity(one: str, other: str) -> float:
+    """Return the share of shingles that both texts have, of those that either has."""
+    mine, others = shingles(one), shingles(other)
     return len(mine & others) / len(mine | others)
 
 
@@ -87,16 +85,16 @@ def _root(roots: list[int], at: int) -> int:
     return at
 
 
-NAMES_AT_MOST: Final = 10
-MOVES_AT_MOST: Final = 100
-LOSSES_AT_MOST: Final = 50
+MAX_NAMES: Final = 10
+MAX_MOVES: Final = 100
+MAX_OUTAGES: Final = 50
 LINE_LIMIT: Final = 700
 SHOWN_MOVES: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """Some notes that tell of the same. `titles` are the different ones, oldest first; `items` counts all."""
+    """Some notes about the same. `titles` are the different ones, oldest first; `items` counts all."""
 
     id: str
     titles: tuple[str, ...]
@@ -110,11 +108,11 @@ class Story:
 
     @property
     def title(self) -> str:
-        """That of the oldest."""
+        """Return the title of the oldest note."""
         return self.titles[0]
 
-    def told(self) -> dict[str, Any]:
-        """As the digest holds it."""
+    def to_json(self) -> dict[str, Any]:
+        """Return the story as it stands in the digest."""
         found = {
             "id": self.id,
             "title": self.title,
@@ -128,7 +126,7 @@ class Story:
         return found | ({"summary": self.summary} if self.summary else {})
 
     def line(self) -> str:
-        """For people: what, how often, about whom, how it feels."""
+        """Return a line for people: title, number of items, feeds, tickers, sentiment."""
         said = [f"{self.items} items from {', '.join(self.feeds)}"] if self.items > 1 else [*self.feeds]
         said += [", ".join(self.tickers)] if self.tickers else []
         said += [f"sentiment {self.sentiment:+.1f}"] if abs(self.sentiment) >= 0.05 else []
@@ -137,15 +135,15 @@ class Story:
 
 
 @dataclass(frozen=True, slots=True)
-class Plain:
-    """Why a digest has fewer summaries than it was to have; `made` is how many it has."""
+class SummaryResult:
+    """How many summaries a digest has, and why it has no more."""
 
     made: int = 0
     why: str | None = None
 
 
-def story_of(notes: Sequence[Note]) -> Story:
-    """The story that some notes tell, oldest first."""
+def make_story(notes: Sequence[Note]) -> Story:
+    """Return the story of some notes, which are oldest first."""
     return Story(
         id=notes[0].id,
         titles=tuple(dict.fromkeys(note.title for note in notes)),
@@ -158,34 +156,34 @@ def story_of(notes: Sequence[Note]) -> Story:
     )
 
 
-def ranked(stories: Iterable[Story], most: int) -> list[Story]:
-    """The stories with the most items, at most so many; of equals, the older first."""
+def rank_stories(stories: Iterable[Story], most: int) -> list[Story]:
+    """Return the stories with the most items, at most so many; of equals, the older first."""
     return sorted(stories, key=lambda story: -story.items)[:most]
 
 
-def summed_up(stories: Sequence[Story], summaries: Sequence[str | None]) -> list[Story]:
-    """The same with their summaries, in order; there may be fewer of these."""
+def add_summaries(stories: Sequence[Story], summaries: Sequence[str | None]) -> list[Story]:
+    """Return the stories with their summaries, in order; there may be fewer summaries than stories."""
     given = [*summaries, *[None] * len(stories)]
     return [replace(story, summary=summary) for story, summary in zip(stories, given, strict=False)]
 
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """What is told of a window.
+    """What is written about a window.
 
-    `window` is `begins-ends` in epoch seconds, `notes` are those that were read back, `stories` the ones to
-    show of `count`. `plain` is what came of asking for summaries, None where nobody is to be asked.
+    `window` is `begins-ends` in epoch seconds, `notes` are those that were read back, `stories` those to show
+    of `count`. `plain` is the result of asking for summaries, None if no model was to be asked.
     """
 
     window: str
-    observed: Observed
+    observed: WindowContent
     notes: Sequence[Note]
     stories: Sequence[Story]
     count: int
-    plain: Plain | None = None
+    plain: SummaryResult | None = None
 
     def fields(self, wall: float) -> dict[str, str]:
-        """The fields of the entry; `wall` is now, in epoch seconds."""
+        """Return the fields of the entry; `wall` is now, in epoch seconds."""
         begins, ends = self.window.split("-")
         mentions = Counter(each for note in self.notes for each in note.tickers)
         topics = Counter(each for note in self.notes for each in note.topics)
@@ -193,11 +191,11 @@ class Digest:
             "items": self.observed.notes,
             "read": len(self.notes),
             "count": self.count,
-            "stories": [story.told() for story in self.stories],
-            "tickers": dict(mentions.most_common(MOVES_AT_MOST)),
-            "topics": dict(topics.most_common(MOVES_AT_MOST)),
+            "stories": [story.to_json() for story in self.stories],
+            "tickers": dict(mentions.most_common(MAX_MOVES)),
+            "topics": dict(topics.most_common(MAX_MOVES)),
             "moves": [_moved(move) for move in self._moves()],
-            "unreachable": [_lost(loss) for loss in self.observed.losses[:LOSSES_AT_MOST]],
+            "unreachable": [_lost(loss) for loss in self.observed.losses[:MAX_OUTAGES]],
         }
         head = {"kind": "digest", "id": f"digest:{self.window}", "window": self.window}
         tail = {"summaries": str(self.plain.made if self.plain else 0), "text": "\n".join(self.lines())}
@@ -212,7 +210,7 @@ class Digest:
         }
 
     def lines(self) -> Iterator[str]:
-        """For people."""
+        """Yield the digest as lines for people."""
         items, hours = self.observed.notes, " to ".join(map(_clock, self.window.split("-")))
         yield f"{hours} UTC: {_many(items, 'item')} in {_many(self.count, 'story')}"
         if len(self.notes) < items:
@@ -226,19 +224,19 @@ class Digest:
         moves = self._moves()[:SHOWN_MOVES]
         if moves:
             yield "Moved: " + ", ".join(f"{move.symbol} {move.change:+.2f} %" for move in moves)
-        for loss in self.observed.losses[:LOSSES_AT_MOST]:
+        for loss in self.observed.losses[:MAX_OUTAGES]:
             said = f"{loss.target} ({loss.failed} of {loss.probes} probes: {loss.why})"
             yield cut(f"Out of reach: {said}", LINE_LIMIT, len)
         if self.plain is not None and self.plain.why:
             yield f"Without all summaries: {self.plain.why}"
 
-    def _moves(self) -> list[Move]:
-        """The strongest first."""
+    def _moves(self) -> list[PriceMove]:
+        """Return the moves, the strongest first."""
         moves = sorted(self.observed.moves, key=lambda move: (-abs(move.change), move.symbol))
-        return moves[:MOVES_AT_MOST]
+        return moves[:MAX_MOVES]
 
 
-def _moved(move: Move) -> dict[str, Any]:
+def _moved(move: PriceMove) -> dict[str, Any]:
     return {
         "symbol": move.symbol,
         "change_pct": round(move.change, 3),
@@ -252,12 +250,12 @@ def _moved(move: Move) -> dict[str, Any]:
     }
 
 
-def _lost(loss: Loss) -> dict[str, Any]:
+def _lost(loss: Outage) -> dict[str, Any]:
     return {"target": loss.target, "failed": loss.failed, "probes": loss.probes, "why": loss.why}
 
 
 def _most(names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(name for name, _ in Counter(names).most_common(NAMES_AT_MOST))
+    return tuple(name for name, _ in Counter(names).most_common(MAX_NAMES))
 
 
 def _many(count: int, what: str) -> str:

@@ -1,31 +1,34 @@
-"""The loop of vexy_ai: keep a worker on each bus, say how it goes; beside them, a digest per window."""
+"""The main loop of vexy_ai: keep a worker on each bus, report how far behind it is.
+
+Digests are a task beside it.
+"""
 
 import asyncio
 import time
 from typing import Final
 
 from marketswarm.agent import agent
-from services.vexy_ai.digest_writer import Digesting
-from services.vexy_ai.metrics import Tally
+from services.vexy_ai.digest_writer import DigestWriter
+from services.vexy_ai.metrics import VexyMetrics
 from services.vexy_ai.settings import VexyEnvironment, VexySettings
-from services.vexy_ai.worker import Working
+from services.vexy_ai.worker import WorkerPool
 
 LOOK_EVERY_SEC: Final = 0.2
 
 
 async def main() -> int:
-    """Be vexy_ai until asked to stop."""
+    """Run vexy_ai until it is asked to stop; return its exit code."""
     async with agent("vexy_ai", VexyEnvironment) as me:
-        own, tally = me.own(VexySettings), Tally()
-        me.expose(tally.collect)
-        me.task(Digesting(me, own, tally).run(), name="digests")
-        working = Working(me, own, tally)
+        settings, metrics = me.own(VexySettings), VexyMetrics()
+        me.expose(metrics.collect)
+        me.task(DigestWriter(me, settings, metrics).run(), name="digests")
+        pool = WorkerPool(me, settings, metrics)
         while True:
-            working.follow()
-            tally.backlogs = working.backlogs
-            behind = tally.pace.judge(tally.backlogs, own().settings.behind_sec)
-            me.degraded(working.trouble() or behind)
-            me.note(tally.summary(time.time()))
+            pool.start_workers()
+            metrics.backlogs = pool.backlogs
+            behind = metrics.lag.check(metrics.backlogs, settings().settings.behind_sec)
+            me.degraded(pool.problem() or behind)
+            me.note(metrics.summary(time.time()))
             # no rest: whether the work goes on is the workers' word
             await asyncio.sleep(LOOK_EVERY_SEC)
     return me.exit_code

@@ -1,22 +1,22 @@
-"""What vexy_ai counts, as it is told on METRICS_PORT and in beats. Read in another thread than written in."""
+"""The metrics of vexy_ai, on METRICS_PORT and in beats. They are read in another thread than written in."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from marketswarm.metrics import Family, Spread
 from marketswarm.metrics.family import counter, gauge
-from services.vexy_ai.backlog import Backlog, Pace, Rate, summed_up
-from services.vexy_ai.digest import Plain
-from services.vexy_ai.records import Made
+from services.vexy_ai.backlog import Backlog, LagDetector, Rate, summarize_backlogs
+from services.vexy_ai.digest import SummaryResult
+from services.vexy_ai.records import Record
 from services.vexy_ai.sources import Source
 
 
-class Tally:
-    """Counts entries, digests and questions; `summary` says in a line what is worth knowing."""
+class VexyMetrics:
+    """Counters of entries, digests and questions to the model; `summary` puts them into a line."""
 
     def __init__(self) -> None:
         self.backlogs: Mapping[str, Backlog] = {}
-        self.pace, self.rate = Pace(), Rate()
+        self.lag, self.rate = LagDetector(), Rate()
         self.delay = Spread(0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
         self.digests = 0
         self.digests_plain = 0
@@ -26,8 +26,8 @@ class Tally:
         self._entries: Counter[tuple[str, str]] = Counter()
         self._worked = False
 
-    def settled(self, source: Source, made: Sequence[Made], new: int, now: float) -> None:
-        """So many were put down, of which so many were new; `now` in epoch seconds."""
+    def count_settled(self, source: Source, made: Sequence[Record], new: int, now: float) -> None:
+        """Count records of a stream that were settled, `new` of them new; `now` is in epoch seconds."""
         self._worked = True
         self._entries[source.key, "new"] += new
         self._entries[source.key, "known"] += len(made) - new
@@ -35,35 +35,35 @@ class Tally:
             self.delay.observe(max(0.0, now - int(each.entry.partition(b"-")[0]) / 1000))
         self.rate.add(len(made), now)
 
-    def failed(self, stream: str) -> None:
-        """One could not be done this time."""
+    def count_failed(self, stream: str) -> None:
+        """Count an entry that failed this time."""
         self._entries[stream, "failed"] += 1
 
-    def buried(self, stream: str) -> None:
-        """One was put among the dead."""
+    def count_dead(self, stream: str) -> None:
+        """Count a dead letter."""
         self._worked = True
         self._entries[stream, "dead"] += 1
 
-    def taken_over(self, stream: str) -> None:
-        """One was taken over."""
+    def count_claimed(self, stream: str) -> None:
+        """Count an entry that was claimed."""
         self._entries[stream, "taken_over"] += 1
 
-    def gone(self, stream: str, count: int) -> None:
-        """So many were trimmed off while they were being done."""
+    def count_trimmed(self, stream: str, count: int) -> None:
+        """Count entries that were trimmed off while they were pending."""
         if count:
             self._entries[stream, "gone"] += count
 
-    def digested(self, plain: Plain | None) -> None:
-        """A digest was written; what came of asking for summaries, if anybody was to be asked."""
+    def count_digest(self, plain: SummaryResult | None) -> None:
+        """Count a digest; `plain` is the result of asking for summaries, None if no model was to be asked."""
         self.digests += 1
         self.plain = plain.why if plain is not None else None
         self.digests_plain += plain is not None and not plain.made
 
     def summary(self, now: float) -> str | None:
-        """What is worth knowing; None for one who never had anything to do."""
+        """Return what is worth knowing; None for an instance that never had anything to do."""
         if not self._worked and not any(each.unread or each.pending for each in self.backlogs.values()):
             return None
-        words = [summed_up(self.backlogs, self.rate.per_sec(now))]
+        words = [summarize_backlogs(self.backlogs, self.rate.per_sec(now))]
         dead = sum(count for (_, outcome), count in self._entries.items() if outcome == "dead")
         words += [f"{dead:,} dead"] if dead else []
         words += [f"plain digests ({self.plain})"] if self.plain else []
@@ -79,7 +79,7 @@ class Tally:
             labels=("stream", "outcome"),
         )
         yield from self._waiting()
-        yield gauge("marketswarm_vexy_ai_behind", "1 while it has fallen behind, else 0.", self.pace.behind)
+        yield gauge("marketswarm_vexy_ai_behind", "1 while it has fallen behind, else 0.", self.lag.behind)
         yield Family(
             "marketswarm_vexy_ai_delay_seconds",
             "histogram",

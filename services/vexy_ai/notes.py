@@ -1,14 +1,8 @@
-"""Which tickers and topics a text names. Pure; the text is whatever someone wrote.
+"""Make a note of an item: its tickers, its topics, its sentiment. Pure but for the sentiment's library.
 
-Words are compared whole and without regard to case, in any script; in those that write without spaces, a
-name is looked for anywhere. No grammar and no model: what is not in the truth, nor marked by a `$`, is not
-found.
-
-How a text feels, from -1 to 1, by the VADER lexicon: made for short English texts, 0 for all others.
-
-The library is loaded with the first text: a worker that never had any stays small.
-
-What vexy_ai makes of an item: a note. Pure but for the lexicon; an item is whatever someone put there.
+Items and their texts are untrusted. Words are compared whole and without regard to case, in any script; in
+scripts without spaces, a name is found anywhere. There is no grammar and no model: only names from the truth,
+and tickers marked by a `$`, are found.
 """
 
 import hashlib
@@ -24,11 +18,11 @@ import orjson
 
 from marketswarm.channels.text import cut, plain
 
-NAMED_AT_MOST: Final = 20
+MAX_FOUND: Final = 20
 CASHTAG: Final = re.compile(r"(?<![\w$])\$([A-Z]{1,5}(?:[.-][A-Z]{1,2})?)(?!\w)")
 EXCHANGE: Final = re.compile(r"\((?:[A-Za-z ]{2,12}:\s?)?([A-Z]{1,5}(?:[.-][A-Z]{1,2})?)\)")
 """`(AAPL)`, `(NASDAQ: AAPL)`."""
-BARE_AT_LEAST: Final = 3
+MIN_BARE_LETTERS: Final = 3
 """Letters of a ticker that is found without a mark: IT, ON and A are words."""
 _WORD: Final = re.compile(r"[^\W_]+")
 _UNSPACED: Final = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
@@ -55,10 +49,10 @@ class Phrases:
         if folded:
             self._by_first.setdefault(folded[0], []).append((folded, words[0][0].isupper(), name))
 
-    def named_in(self, text: str, words: Sequence[str]) -> Iterator[str]:
-        """The names that `text` has a phrase of; `words` are its words.
+    def find_in(self, text: str, words: Sequence[str]) -> Iterator[str]:
+        """Yield the names of which `text` has a phrase; `words` are its words.
 
-        A phrase that begins with a capital is found only where one stands: Target, not target.
+        A phrase that begins with a capital is found only with a capital: Target, not target.
         """
         folded = [word.casefold() for word in words]
         for at, word in enumerate(folded):
@@ -77,36 +71,41 @@ class Lexicon:
 
     def __init__(self, symbols: Mapping[str, Iterable[str]], topics: Mapping[str, Iterable[str]]) -> None:
         self._symbols = frozenset(symbols)
-        self._bare = frozenset(each for each in symbols if len(each) >= BARE_AT_LEAST)
+        self._bare = frozenset(each for each in symbols if len(each) >= MIN_BARE_LETTERS)
         self._companies = Phrases(symbols)
         # a topic's own name counts as one of its words
         self._topics = Phrases({topic: (topic, *words) for topic, words in topics.items()})
 
     def tickers(self, text: str) -> list[str]:
-        """The tickers that a text names, in no more than 20: first those that are marked.
+        """Return the tickers that a text names, at most 20, the marked ones first.
 
-        A `$` marks one that need not be known; known ones count in brackets, by the names that stand for
-        them, and bare from three letters on, unless the text has no small letters at all.
+        A `$` marks a ticker that need not be known. Known ones count in brackets, by their names, and bare
+        from three letters on, unless the text has no lower-case letter at all.
         """
         words = _WORD.findall(text)
         found = [*CASHTAG.findall(text)]
         found += (each for each in EXCHANGE.findall(text) if each in self._symbols)
-        found += self._companies.named_in(text, words)
+        found += self._companies.find_in(text, words)
         if any(each.islower() for each in text):
             found += (word for word in words if word in self._bare)
-        return list(dict.fromkeys(found))[:NAMED_AT_MOST]
+        return list(dict.fromkeys(found))[:MAX_FOUND]
 
     def topics(self, text: str) -> list[str]:
-        """The topics that a text has a word of, in no more than 20."""
-        return list(dict.fromkeys(self._topics.named_in(text, _WORD.findall(text))))[:NAMED_AT_MOST]
+        """Return the topics of which a text has a word, at most 20."""
+        return list(dict.fromkeys(self._topics.find_in(text, _WORD.findall(text))))[:MAX_FOUND]
 
 
 MOOD_LIMIT: Final = 300
 """Characters; its time grows with the square of the words, and a headline says it early."""
 
 
-def sentiment(text: str) -> float:
-    """The compound score of a text."""
+def score_sentiment(text: str) -> float:
+    """Return the sentiment of a text, from -1 to 1, by VADER's lexicon.
+
+    For short English texts, 0 for others.
+
+    The library is loaded with the first text, so a worker that has none stays small.
+    """
     return float(_analyzer().polarity_scores(text[:MOOD_LIMIT])["compound"])
 
 
@@ -125,10 +124,12 @@ NAME_LIMIT: Final = 100
 Fields = Mapping[bytes, bytes]
 
 
-def note(entry: str, item: Fields, lexicon: Lexicon, wall: float) -> dict[str, str]:
-    """The fields of the note about an item; `id` is the item's own, or the entry's if it has none.
+def make_note(entry: str, item: Fields, lexicon: Lexicon, wall: float) -> dict[str, str]:
+    """Return the fields of the note about an item.
 
-    `wall` is when it is made, in epoch seconds.
+    Its `id` is the item's, or the entry's if the item has none.
+
+    `wall` is when the note is made, in epoch seconds.
     """
     title, summary = _text(item, b"title"), _text(item, b"summary")
     whole = f"{title}. {summary}"
@@ -142,13 +143,13 @@ def note(entry: str, item: Fields, lexicon: Lexicon, wall: float) -> dict[str, s
         "link": _link(_text(item, b"link")),
         "tickers": orjson.dumps(lexicon.tickers(whole)).decode(),
         "topics": orjson.dumps(lexicon.topics(whole)).decode(),
-        "sentiment": f"{sentiment(whole):.3f}",
+        "sentiment": f"{score_sentiment(whole):.3f}",
         "ts": f"{wall:.3f}",
     }
 
 
-def identity(stream: str, entry: str, item: Fields) -> str:
-    """What two notes about the same version of an item have in common, and no others do."""
+def note_identity(stream: str, entry: str, item: Fields) -> str:
+    """Return what all notes about one version of an item have in common, and no others."""
     ident = item.get(b"id") or entry.encode()
     said = (stream.encode(), ident, item.get(b"version", b""))
     return hashlib.blake2b(
@@ -169,8 +170,8 @@ class Note:
     sentiment: float = 0.0
 
 
-def read_back(fields: Fields, window: str) -> Note | None:
-    """The note of a window; None for what is none: anyone can write to a stream."""
+def parse_note(fields: Fields, window: str) -> Note | None:
+    """Return the note of a window, or None if the entry is none: anyone can write to a stream."""
     if fields.get(b"kind") != b"note" or fields.get(b"window") != window.encode():
         return None
     return Note(
@@ -184,8 +185,8 @@ def read_back(fields: Fields, window: str) -> Note | None:
     )
 
 
-def number(raw: bytes) -> float:
-    """A finite number in digits. Raises ValueError, which shows nothing of what it was."""
+def parse_number(raw: bytes) -> float:
+    """Return a finite number. Raises ValueError, whose text does not repeat the value."""
     try:
         found = float(raw[:40])
     except ValueError:
@@ -197,7 +198,7 @@ def number(raw: bytes) -> float:
 
 def _score(raw: bytes) -> float:
     try:
-        return max(-1.0, min(1.0, number(raw)))
+        return max(-1.0, min(1.0, parse_number(raw)))
     except ValueError:
         return 0.0
 
@@ -215,7 +216,7 @@ def _strings(found: Iterable[Any]) -> Iterable[str]:
 
 
 def _text(fields: Fields, name: bytes) -> str:
-    """One line of what can be printed, cut; an item may bring megabytes."""
+    """Return a field as one printable line, cut to TEXT_LIMIT; an item may have megabytes."""
     return plain(fields.get(name, b"")[: 4 * TEXT_LIMIT].decode("utf-8", "replace")[:TEXT_LIMIT]).strip()
 
 

@@ -1,7 +1,7 @@
-"""The worker's side of the streams of one bus: take entries, take over those of the dead, settle, bury.
+"""One consumer on the streams of a bus: read entries, claim abandoned ones, settle, write dead letters.
 
-What becomes of an entry is one step on the server where that can be: a note and its acknowledgement when both
-are on one bus, a burial and its acknowledgement always. Not here: what is made of an entry (`making.py`).
+An entry is settled in one step on the server where possible: its note and its acknowledgement if both are on
+one bus, its dead letter and its acknowledgement always. What is made of an entry is in `records.py`.
 """
 
 import contextlib
@@ -15,63 +15,66 @@ from marketswarm.bus import Bus, BusError, TooLongError
 from marketswarm.bus.scripts import Script
 from services.vexy_ai.backlog import Backlog
 from services.vexy_ai.notes import Fields
-from services.vexy_ai.records import Made
+from services.vexy_ai.records import Record
 from services.vexy_ai.sources import Source
 
 MARGIN_SEC: Final = 2.0
-REMEMBERED: Final = 100_000
-REMEMBERED_SEC: Final = 7 * 86_400
+MAX_IDENTITIES: Final = 100_000
+IDENTITIES_SEC: Final = 7 * 86_400
 WINDOW_FIELDS: Final = 5000
 DEAD_LENGTH: Final = 1000
 ENTRY_BYTES: Final = 32 * 1024 * 1024
 IDLE_CONSUMER_SEC: Final = 3600.0
 SETTLE: Final = Script.beside("services.vexy_ai", "settle.lua")
 CLAIM: Final = Script.beside("services.vexy_ai", "claim.lua")
-BURY: Final = Script.beside("services.vexy_ai", "bury.lua")
-LOOK: Final = Script.beside("services.vexy_ai", "look.lua")
+DEAD_LETTER: Final = Script.beside("services.vexy_ai", "dead_letter.lua")
+READ_BACKLOG: Final = Script.beside("services.vexy_ai", "read_backlog.lua")
 LEAVE: Final = Script.beside("services.vexy_ai", "leave.lua")
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry of a stream; `taken` is how often it was, this time included.
+    """One entry of a stream; `deliveries` counts how often it was delivered, this time included.
 
-    One that was too large to be looked at is not `whole`, and has no fields.
+    An entry that was too large to be read is not `is_complete`, and has no fields.
     """
 
     source: Source
     id: bytes
     fields: Fields
-    taken: int = 1
-    whole: bool = True
+    deliveries: int = 1
+    is_complete: bool = True
 
     @property
     def size(self) -> int:
-        """Bytes, about."""
+        """Return its size in bytes, roughly."""
         return sum(len(name) + len(value) for name, value in self.fields.items())
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
-    """Where notes are put: a bus and a key; beside them the memory, and the windows without a digest."""
+class NoteStore:
+    """Where notes are written: a bus and a key.
+
+    Beside it the known identities, and the windows without a digest.
+    """
 
     bus: Bus
     key: str
 
     @property
     def keys(self) -> list[str]:
-        """The notes, the memory, the windows."""
+        """Return the keys of the notes, the known identities, and the windows."""
         return [self.key, f"{self.key}:seen", f"{self.key}:windows"]
 
 
-class Queue:
-    """One consumer of one group on some streams of one bus. Every method may raise BusError."""
+class Consumer:
+    """A consumer of one group on some streams of one bus. Every method may raise BusError."""
 
     def __init__(self, bus: Bus, sources: Sequence[Source], group: str, consumer: str) -> None:
         self.bus, self.sources, self.group, self.consumer = bus, tuple(sources), group, consumer
 
     async def open(self) -> None:
-        """Make the groups, from each stream's beginning, unless they are there."""
+        """Create the consumer groups, from the beginning of each stream, unless they exist."""
         for source in self.sources:
             try:
                 await self.bus.ask(
@@ -82,14 +85,19 @@ class Queue:
                     raise
             await self._leave(source, "")
 
-    async def look(self, source: Source) -> Backlog:
-        """How far the group has come with a stream."""
-        now_ms, pending, unread, oldest, lost = await self.bus.script(LOOK, [source.key], [self.group])
+    async def read_backlog(self, source: Source) -> Backlog:
+        """Return how far the group has come with a stream."""
+        now_ms, pending, unread, oldest, lost = await self.bus.script(
+            READ_BACKLOG, [source.key], [self.group]
+        )
         oldest_ms = int(oldest.partition(b"-")[0]) if oldest else now_ms
         return Backlog(pending, unread, max(0, now_ms - oldest_ms) / 1000, lost)
 
-    async def take(self, count: Mapping[Source, int], block_sec: float) -> list[Entry]:
-        """New entries, at most so many of each stream, waiting a moment; streams with 0 stay unread."""
+    async def read_new(self, count: Mapping[Source, int], block_sec: float) -> list[Entry]:
+        """Read new entries, at most `count` of each stream, waiting up to `block_sec`.
+
+        Streams with 0 are not read.
+        """
         by_count: dict[int, list[Source]] = {}
         for source in self.sources:
             by_count.setdefault(count.get(source, 0), []).append(source)
@@ -111,46 +119,52 @@ class Queue:
             reply = await self.bus.ask(reading, block_sec + MARGIN_SEC, longest=2 * ENTRY_BYTES)
         except TooLongError:
             return []  # they are on the list of this consumer now, and are taken over one by one, sizes first
-        return list(entries_of(reply, sources))
+        return list(parse_entries(reply, sources))
 
-    async def take_over(self, source: Source, idle_sec: float) -> tuple[Entry | None, int]:
-        """An entry that was taken and not settled within `idle_sec`; and how many of such are trimmed off."""
+    async def claim(self, source: Source, idle_sec: float) -> tuple[Entry | None, int]:
+        """Claim an entry that was not settled within `idle_sec`.
+
+        Also return how many such entries are trimmed off.
+        """
         entry, taken, flat, gone = await self.bus.script(
             CLAIM, [source.key], [self.group, self.consumer, round(1000 * idle_sec), ENTRY_BYTES]
         )
         if not entry:
             return None, gone
         fields = dict(zip(flat[::2], flat[1::2], strict=False)) if flat else {}
-        return Entry(source, entry, fields, taken, whole=bool(flat)), gone
+        return Entry(source, entry, fields, taken, is_complete=bool(flat)), gone
 
     async def settle(
-        self, source: Source, shelf: Shelf, made: Sequence[Made], *, window_sec: int, notes: int
+        self, source: Source, store: NoteStore, made: Sequence[Record], *, window_sec: int, notes: int
     ) -> int:
-        """Put down what was made of entries of a stream and take them off the list; how many are new.
+        """Write the records of a stream's entries and acknowledge the entries; return how many are new.
 
-        `window_sec` is the length of a digest's window, `notes` that of the notes.
+        `window_sec` is the length of a digest's window, `notes` that of the stream of notes.
         """
-        here = shelf.bus is self.bus
-        args: list[str | bytes | float] = [self.group if here else "", REMEMBERED, REMEMBERED_SEC]
+        here = store.bus is self.bus
+        args: list[str | bytes | float] = [self.group if here else "", MAX_IDENTITIES, IDENTITIES_SEC]
         args += [notes, window_sec, WINDOW_FIELDS]
         for each in made:
             args += [each.entry, each.what, each.whose, each.rest]
-        keys = [*shelf.keys, source.key] if here else shelf.keys
-        new = await shelf.bus.script(SETTLE, keys, args)
+        keys = [*store.keys, source.key] if here else store.keys
+        new = await store.bus.script(SETTLE, keys, args)
         if not here:  # two servers can't be one step; a note that is there is not written twice
             await self.bus.ask(self.bus.client.xack(source.key, self.group, *(each.entry for each in made)))
         return sum(new)
 
-    async def bury(self, entry: Entry, dead: str, reason: str, now: float) -> bool:
-        """Put an entry among the dead, for people to look at; whether nobody else had settled it."""
+    async def dead_letter(self, entry: Entry, dead: str, reason: str, now: float) -> bool:
+        """Write an entry to the dead letters and acknowledge it.
+
+        Return False if another consumer had settled it.
+        """
         said = {"stream": entry.source.key, "entry": entry.id.decode(), "group": self.group, "reason": reason}
-        said |= {"tries": str(entry.taken), "ts": f"{now:.3f}", "item": shown(entry.fields)}
+        said |= {"tries": str(entry.deliveries), "ts": f"{now:.3f}", "item": shown(entry.fields)}
         flat = orjson.dumps([text for pair in said.items() for text in pair])
         args: list[str | bytes | float] = [self.group, entry.id, DEAD_LENGTH, flat]
-        return bool(await self.bus.script(BURY, [entry.source.key, dead], args))
+        return bool(await self.bus.script(DEAD_LETTER, [entry.source.key, dead], args))
 
     async def close(self) -> None:
-        """Leave the groups; what is pending is given back, for others to take over at once."""
+        """Leave the groups; pending entries are given back, so that others may claim them at once."""
         for source in self.sources:
             with contextlib.suppress(BusError):
                 await self._leave(source, self.consumer)
@@ -160,8 +174,8 @@ class Queue:
         return await self.bus.script(LEAVE, [source.key], args, within_sec=1.0)
 
 
-def entries_of(reply: Any, sources: Iterable[Source]) -> Iterable[Entry]:
-    """The entries in a reply to XREADGROUP (streams with entries), deleted ones as empty items."""
+def parse_entries(reply: Any, sources: Iterable[Source]) -> Iterable[Entry]:
+    """Yield the entries in a reply to XREADGROUP; deleted ones have no fields."""
     by_key = {source.key.encode(): source for source in sources}
     for stream, entries in reply or []:
         for entry_id, fields in entries:
@@ -169,7 +183,7 @@ def entries_of(reply: Any, sources: Iterable[Source]) -> Iterable[Entry]:
 
 
 def shown(fields: Fields) -> str:
-    """An entry's fields as JSON, cut to what people can look at and put back."""
+    """Return an entry's fields as JSON, cut to a size that people can read."""
     found = {
         name[:200].decode("utf-8", "replace"): value[:2000].decode("utf-8", "replace")
         for name, value in list(fields.items())[:30]

@@ -1,7 +1,4 @@
-"""What vexy_ai reads from the environment besides: where a language model answers, and the key to it.
-
-What vexy_ai reads from its section of the truth: how it works, what it looks for, how it digests. Pure.
-"""
+"""The settings of vexy_ai in the truth and in the environment. Pure."""
 
 import re
 from collections.abc import Mapping
@@ -14,7 +11,7 @@ from marketswarm.settings import Common, HttpUrl, Token, variables_of
 
 
 class VexyEnvironment(Common):
-    """Without a URL nobody is asked, and digests are plain."""
+    """The variables of vexy_ai. Without a URL no model is asked, and digests have no summaries."""
 
     vexy_llm_url: HttpUrl | None = Field(default=None, repr=False)  # up to and with /v1
     vexy_llm_key: Token | None = None
@@ -27,7 +24,7 @@ Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
 
 def _listed(value: Any) -> Any:
-    """`["AAPL"]` is `{"AAPL": []}`: symbols without names."""
+    """Turn `["AAPL"]` into `{"AAPL": []}`: symbols without names."""
     return dict.fromkeys(value, ()) if isinstance(value, list) and _plain(value) else value
 
 
@@ -43,7 +40,7 @@ def _tickers(value: Mapping[str, tuple[str, ...]]) -> Mapping[str, tuple[str, ..
 
 
 def _found(value: Mapping[str, tuple[str, ...]]) -> Mapping[str, tuple[str, ...]]:
-    """A word of punctuation alone would never be found, or everywhere."""
+    """Refuse a word without letters and digits: it would never be found, or everywhere."""
     for name, words in value.items():
         for number, word in enumerate(words, 1):
             if not any(each.isalnum() for each in word):
@@ -63,7 +60,7 @@ Topics = Annotated[dict[Word, Words], AfterValidator(_found), Field(max_length=2
 
 
 class LlmSettings(Own):
-    """`settings.llm`: what is asked of the model at VEXY_LLM_URL, and how much of it."""
+    """`settings.llm`: what is asked of the model at VEXY_LLM_URL, and how often."""
 
     model: Annotated[str, Field(min_length=1, max_length=200)] = "default"
     """What the model is called at its endpoint. Example: `"small-and-quick"`."""
@@ -109,7 +106,7 @@ class WorkSettings(Own):
 
 
 class VexySettings(Own):
-    """What vexy_ai reads from its section."""
+    """The settings of vexy_ai in the truth."""
 
     variables: ClassVar = variables_of(VexyEnvironment)
 

@@ -1,4 +1,4 @@
-"""Which streams vexy_ai reads, and what each of them carries. Pure."""
+"""The streams that vexy_ai reads and writes, by the access points of the truth. Pure."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -30,22 +30,28 @@ class Source:
     kind: Kind
 
 
-def sources_of(points: Iterable[AccessPoint]) -> tuple[Source, ...]:
-    """The streams that `subscribe_to` names, else the feed items; the last word of a key says its kind."""
+def find_sources(points: Iterable[AccessPoint]) -> tuple[Source, ...]:
+    """Return the streams that `subscribe_to` names, else that of the feed items.
+
+    The last word of a key tells what kind of entries it has.
+    """
     named = [point for point in points if not point.key.endswith(HEARTBEAT_SUFFIX)]
     points = named or [first_point((), "market-redis", RSS_ITEMS)]
     return tuple(dict.fromkeys(Source(point.bus, point.key, _kind(point.key)) for point in points))
 
 
-def notes_of(section: Service) -> AccessPoint:
-    """Where the notes go: what is called so, else the first that is not for the dead."""
+def notes_point(section: Service) -> AccessPoint:
+    """Return where notes go.
+
+    The access point whose key ends in `notes`, else the first that is not for dead letters.
+    """
     points = [point for point in section.access_points.publish_to if point.key.rpartition(":")[2] != DEAD]
     first = first_point(points, "market-redis", VEXY_NOTES)
     return next((point for point in points if point.key.rpartition(":")[2] == NOTES), first)
 
 
-def dead_of(section: Service) -> str:
-    """The key, on the bus of each stream, for what nobody could do."""
+def dead_letter_key(section: Service) -> str:
+    """Return the key for dead letters, on the bus of the stream that each comes from."""
     return point_like(section.access_points.publish_to, "market-redis", VEXY_DEAD).key
 
 

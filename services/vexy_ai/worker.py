@@ -1,12 +1,10 @@
-"""The work on one bus: takes entries, works, puts down what came of it; nothing is lost, nothing done twice.
+"""Process the streams of one bus: read entries, make records, settle them.
 
-Each bus has a worker of its own, so that one that is away stops no work on another (`working.py`).
-What a bus does not take stays in hand and is tried again before anything new is taken. What fails stays on
-the group's list and comes back as another's would; what failed often enough, or killed as often, is buried.
+No entry is lost or processed twice.
 
-The work on all buses at once: a worker for each that the truth names, and what they suffer from.
-
-A worker whose bus is away tries again; the others work on meanwhile.
+Each bus has a worker of its own, so that a bus that is down stops no other. Records that a bus does not take
+are kept and tried again before anything new is read. An entry that fails stays pending and is claimed again;
+one that failed too often, or ended too many workers, becomes a dead letter.
 """
 
 import asyncio
@@ -18,12 +16,12 @@ from typing import Final
 from marketswarm.agent import Agent
 from marketswarm.bus import BusError
 from services.vexy_ai.backlog import Backlog
-from services.vexy_ai.metrics import Tally
+from services.vexy_ai.metrics import VexyMetrics
 from services.vexy_ai.notes import Lexicon
-from services.vexy_ai.queue import ENTRY_BYTES, Entry, Queue, Shelf
-from services.vexy_ai.records import Made, Unusable, make
+from services.vexy_ai.queue import ENTRY_BYTES, Consumer, Entry, NoteStore
+from services.vexy_ai.records import Record, UnusableError, make_record
 from services.vexy_ai.settings import VexyEnvironment, VexySettings, WorkSettings
-from services.vexy_ai.sources import Kind, Source, dead_of, notes_of, sources_of
+from services.vexy_ai.sources import Kind, Source, dead_letter_key, find_sources, notes_point
 
 BUS_SEC: Final = 10.0  # above what a step of the queue may take: a bus that is away is no hanging of ours
 BLOCK_SEC: Final = 0.8  # how long the server holds a reading that finds nothing; a reseed waits for it
@@ -33,60 +31,63 @@ AT_ONCE: Final = 50  # entries that are put down in one step
 
 
 class Worker:
-    """The worker of one bus. Its methods may raise BusError, and go on where they were when called again."""
+    """The worker of one bus.
 
-    def __init__(self, me: Agent[VexyEnvironment], bus: str, tally: Tally) -> None:
+    Its methods may raise BusError, and continue where they were when called again.
+    """
+
+    def __init__(self, me: Agent[VexyEnvironment], bus: str, metrics: VexyMetrics) -> None:
         self.bus = bus
         self.backlogs: dict[Source, Backlog] = {}
-        self._me, self._tally = me, tally
-        self._queue: Queue | None = None
-        self._in_hand: list[tuple[Source, Queue, list[Made]]] = []
+        self._me, self._metrics = me, metrics
+        self._queue: Consumer | None = None
+        self._unsettled: list[tuple[Source, Consumer, list[Record]]] = []
         self._lost: dict[Source, tuple[int, int]] = {}  # before our time, and since
-        self._few: dict[Source, int] = {}  # as many as were of BATCH_BYTES, the last time
+        self._batch_limits: dict[Source, int] = {}  # as many as were of BATCH_BYTES, the last time
         self._claimed_at = float("-inf")
         self._lexicon: tuple[WorkSettings | None, Lexicon] = (None, Lexicon({}, {}))
 
-    async def turn(self, wishes: WorkSettings) -> None:
-        """Finish what is in hand, take over what was left lying, take what is new, and work on that."""
-        queue = await self._follow(wishes)
-        await self._hand_in(wishes)
-        await self._look(queue)
-        await self._rescue(queue, wishes)
-        await self._work(queue, await self._take(queue, wishes), wishes)
+    async def process_next(self, settings: WorkSettings) -> None:
+        """Settle what is unsettled, claim abandoned entries, read new ones, and process them."""
+        queue = await self._open_consumer(settings)
+        await self._settle(settings)
+        await self._update_backlogs(queue)
+        await self._claim_abandoned(queue, settings)
+        await self._process(queue, await self._read_new(queue, settings), settings)
 
-    def reopen(self) -> None:
-        """Something is wrong with a bus: what we know of the streams may hold no longer."""
+    def reset(self) -> None:
+        """Forget the consumer after an error of a bus: what it knew of the streams may no longer be true."""
         self._queue = None
 
     async def close(self) -> None:
-        """Leave the groups."""
+        """Leave the consumer groups."""
         if self._queue is not None:
             async with self._me.waiting(BUS_SEC):
                 await self._queue.close()
-        self.reopen()
+        self.reset()
 
     # -- inside
 
-    async def _follow(self, wishes: WorkSettings) -> Queue:
-        """Read what the truth in force says; streams that it drops are left."""
-        named = sources_of(self._me.section.access_points.subscribe_to)
+    async def _open_consumer(self, settings: WorkSettings) -> Consumer:
+        """Return a consumer of the streams that the truth in force names, a new one if these have changed."""
+        named = find_sources(self._me.section.access_points.subscribe_to)
         sources = tuple(source for source in named if source.bus == self.bus)
         held, bus = self._queue, self._me.bus(self.bus)
-        if held and (held.sources, held.group, held.bus) == (sources, wishes.group, bus):
+        if held and (held.sources, held.group, held.bus) == (sources, settings.group, bus):
             return held
         await self.close()
-        queue = Queue(bus, sources, wishes.group, self._me.boot)
+        queue = Consumer(bus, sources, settings.group, self._me.boot)
         async with self._me.waiting(BUS_SEC):
             await queue.open()
         self._queue = queue
         self._claimed_at = float("-inf")
         return queue
 
-    async def _look(self, queue: Queue) -> None:
+    async def _update_backlogs(self, queue: Consumer) -> None:
         found = {}
         for source in queue.sources:
             async with self._me.waiting(BUS_SEC):
-                backlog = await queue.look(source)
+                backlog = await queue.read_backlog(source)
             # what was lost before our time is not ours to tell again and again
             before, most = self._lost.get(source, (backlog.lost, 0))
             most = max(most, backlog.lost - before)
@@ -94,142 +95,156 @@ class Worker:
             found[source] = replace(backlog, lost=most)
         self.backlogs = found
 
-    async def _take(self, queue: Queue, wishes: WorkSettings) -> list[Entry]:
+    async def _read_new(self, queue: Consumer, settings: WorkSettings) -> list[Entry]:
         room = {}
         for source, backlog in self.backlogs.items():
-            few = min(wishes.batch, self._few.get(source, wishes.batch))
-            room[source] = max(0, min(few, wishes.pending - backlog.pending))
+            few = min(settings.batch, self._batch_limits.get(source, settings.batch))
+            room[source] = max(0, min(few, settings.pending - backlog.pending))
         if not any(room.values()):
             await self._me.rest(FULL_SEC)
             return []
         async with self._me.waiting(BUS_SEC):
-            taken = await queue.take(room, BLOCK_SEC)
+            taken = await queue.read_new(room, BLOCK_SEC)
         for source in queue.sources:
             sizes = [entry.size for entry in taken if entry.source == source]
             if sizes:  # entries that are large come few at a time
-                self._few[source] = max(1, BATCH_BYTES * len(sizes) // max(1, sum(sizes)))
+                self._batch_limits[source] = max(1, BATCH_BYTES * len(sizes) // max(1, sum(sizes)))
         return taken
 
-    async def _rescue(self, queue: Queue, wishes: WorkSettings) -> None:
-        """Take over what others, or we, took and did not settle in time; each by itself, at its own risk."""
-        if time.monotonic() - self._claimed_at < wishes.claim_sec / 2:
+    async def _claim_abandoned(self, queue: Consumer, settings: WorkSettings) -> None:
+        """Claim and process, one at a time, entries that some consumer did not settle in time."""
+        if time.monotonic() - self._claimed_at < settings.claim_sec / 2:
             return
         self._claimed_at = time.monotonic()
         for source in queue.sources:
-            for _ in range(wishes.pending):
+            for _ in range(settings.pending):
                 async with self._me.waiting(BUS_SEC):
-                    entry, gone = await queue.take_over(source, wishes.claim_sec)
-                self._tally.gone(source.key, gone)
+                    entry, gone = await queue.claim(source, settings.claim_sec)
+                self._metrics.count_trimmed(source.key, gone)
                 if entry is None:
                     break
-                self._tally.taken_over(source.key)
-                if not entry.whole:
-                    await self._bury(queue, entry, f"larger than {ENTRY_BYTES} bytes")
-                elif entry.taken > wishes.tries:
-                    why = f"taken {entry.taken - 1} times and never settled: who had it ended, or hung"
-                    await self._bury(queue, entry, why)
+                self._metrics.count_claimed(source.key)
+                if not entry.is_complete:
+                    await self._dead_letter(queue, entry, f"larger than {ENTRY_BYTES} bytes")
+                elif entry.deliveries > settings.tries:
+                    why = f"taken {entry.deliveries - 1} times and never settled: who had it ended, or hung"
+                    await self._dead_letter(queue, entry, why)
                 else:
-                    await self._work(queue, [entry], wishes)
+                    await self._process(queue, [entry], settings)
 
-    async def _work(self, queue: Queue, entries: Sequence[Entry], wishes: WorkSettings) -> None:
+    async def _process(self, queue: Consumer, entries: Sequence[Entry], settings: WorkSettings) -> None:
         for source in queue.sources:
             mine = [entry for entry in entries if entry.source == source]
             for at in range(0, len(mine), AT_ONCE):
-                made = await self._made(queue, mine[at : at + AT_ONCE], wishes)
-                self._in_hand += [(source, queue, made)] if made else []
-                await self._hand_in(wishes)
+                records = await self._make_records(queue, mine[at : at + AT_ONCE], settings)
+                self._unsettled += [(source, queue, records)] if records else []
+                await self._settle(settings)
 
-    async def _made(self, queue: Queue, entries: Sequence[Entry], wishes: WorkSettings) -> list[Made]:
-        """What became of each that something could be made of."""
-        made, lexicon = [], self._lexicon_of(wishes)
+    async def _make_records(
+        self, queue: Consumer, entries: Sequence[Entry], settings: WorkSettings
+    ) -> list[Record]:
+        """Return a record for each entry of which one can be made.
+
+        The others become dead letters or are tried again.
+        """
+        records, lexicon = [], self._get_lexicon(settings)
         for entry in entries:
             try:
-                made.append(make(entry.source, entry.id, entry.fields, lexicon, time.time()))
-            except Unusable as reason:
-                await self._bury(queue, entry, str(reason))
+                records.append(make_record(entry.source, entry.id, entry.fields, lexicon, time.time()))
+            except UnusableError as reason:
+                await self._dead_letter(queue, entry, str(reason))
             except Exception as error:  # noqa: BLE001 - whatever an entry does to the libraries
-                await self._failed(queue, entry, f"{type(error).__name__}: {error}"[:300], wishes)
+                await self._failed(queue, entry, f"{type(error).__name__}: {error}"[:300], settings)
             await asyncio.sleep(0)  # beats go out meanwhile
-        return made
+        return records
 
-    async def _hand_in(self, wishes: WorkSettings) -> None:
-        """Put down what is in hand."""
-        notes = notes_of(self._me.section)
-        shelf = Shelf(self._me.bus(notes.bus), notes.key)
-        while self._in_hand:
-            source, queue, made = self._in_hand[0]
+    async def _settle(self, settings: WorkSettings) -> None:
+        """Settle the records that are unsettled, oldest first."""
+        notes = notes_point(self._me.section)
+        store = NoteStore(self._me.bus(notes.bus), notes.key)
+        while self._unsettled:
+            source, queue, records = self._unsettled[0]
             async with self._me.waiting(BUS_SEC):
                 new = await queue.settle(
-                    source, shelf, made, window_sec=wishes.digest_sec, notes=wishes.notes
+                    source, store, records, window_sec=settings.digest_sec, notes=settings.notes
                 )
-            del self._in_hand[0]
-            self._tally.settled(source, made, new, time.time())
+            del self._unsettled[0]
+            self._metrics.count_settled(source, records, new, time.time())
             # probes and bars come all the time
-            say = self._me.log.info if source.kind is Kind.ITEMS else self._me.log.debug
-            say("items.noted", stream=source.key, items=len(made), new=new)
+            write = self._me.log.info if source.kind is Kind.ITEMS else self._me.log.debug
+            write("items.noted", stream=source.key, items=len(records), new=new)
 
-    async def _failed(self, queue: Queue, entry: Entry, reason: str, wishes: WorkSettings) -> None:
+    async def _failed(self, queue: Consumer, entry: Entry, reason: str, settings: WorkSettings) -> None:
         """It stays on the list, and comes back; or it was the last time."""
-        self._tally.failed(entry.source.key)
+        self._metrics.count_failed(entry.source.key)
         self._me.log.warning(
-            "item.failed", stream=entry.source.key, entry=entry.id.decode(), tries=entry.taken, why=reason
+            "item.failed",
+            stream=entry.source.key,
+            entry=entry.id.decode(),
+            tries=entry.deliveries,
+            why=reason,
         )
-        if entry.taken >= wishes.tries:
-            await self._bury(queue, entry, reason)
+        if entry.deliveries >= settings.tries:
+            await self._dead_letter(queue, entry, reason)
 
-    async def _bury(self, queue: Queue, entry: Entry, reason: str) -> None:
+    async def _dead_letter(self, queue: Consumer, entry: Entry, reason: str) -> None:
         async with self._me.waiting(BUS_SEC):
-            buried = await queue.bury(entry, dead_of(self._me.section), reason, time.time())
+            buried = await queue.dead_letter(entry, dead_letter_key(self._me.section), reason, time.time())
         if buried:
-            self._tally.buried(entry.source.key)
+            self._metrics.count_dead(entry.source.key)
             self._me.log.error("item.dead", stream=entry.source.key, entry=entry.id.decode(), why=reason)
 
-    def _lexicon_of(self, wishes: WorkSettings) -> Lexicon:
-        """The lexicon that these wishes come to; made anew when they change."""
-        if self._lexicon[0] is not wishes:
-            self._lexicon = wishes, Lexicon(wishes.symbols, wishes.topics)
+    def _get_lexicon(self, settings: WorkSettings) -> Lexicon:
+        """Return the lexicon of these settings; it is made anew when they change."""
+        if self._lexicon[0] is not settings:
+            self._lexicon = settings, Lexicon(settings.symbols, settings.topics)
         return self._lexicon[1]
 
 
 AGAIN_SEC: Final = 1.0
 
 
-class Working:
-    """The workers of one process."""
+class WorkerPool:
+    """The workers of one process, one for each bus that the truth names.
 
-    def __init__(self, me: Agent[VexyEnvironment], own: Callable[[], VexySettings], tally: Tally) -> None:
-        self._me, self._own, self._tally = me, own, tally
+    A worker whose bus is down tries again.
+    """
+
+    def __init__(
+        self, me: Agent[VexyEnvironment], settings_now: Callable[[], VexySettings], metrics: VexyMetrics
+    ) -> None:
+        self._me, self._settings_now, self._metrics = me, settings_now, metrics
         self._workers: dict[str, Worker] = {}
         self._failing: dict[str, BusError] = {}  # by the bus of the worker; the one that fails may be another
 
-    def follow(self) -> None:
+    def start_workers(self) -> None:
         """Start a worker on each bus that the truth in force names streams on, and that has none."""
         for bus in self._buses() - self._workers.keys():
-            self._workers[bus] = worker = Worker(self._me, bus, self._tally)
+            self._workers[bus] = worker = Worker(self._me, bus, self._metrics)
             self._me.task(self._work(worker), name=f"work {bus}")
 
     @property
     def backlogs(self) -> Mapping[str, Backlog]:
-        """What waits in each stream, as it was last seen."""
+        """Return the backlog of each stream, as it was last read."""
         several = [worker.backlogs for worker in self._workers.values()]
         return {source.key: backlog for one in several for source, backlog in one.items()}
 
-    def trouble(self) -> str | None:
-        """Which buses fail and how, in a few words; None when none does."""
-        return "; ".join(dict.fromkeys(map(_said, self._failing.values()))) or None
+    def problem(self) -> str | None:
+        """Return which buses fail and why, in a few words; None if none does."""
+        return "; ".join(dict.fromkeys(map(_describe, self._failing.values()))) or None
 
     def _buses(self) -> set[str]:
-        return {source.bus for source in sources_of(self._me.section.access_points.subscribe_to)}
+        return {source.bus for source in find_sources(self._me.section.access_points.subscribe_to)}
 
     async def _work(self, worker: Worker) -> None:
-        """Work until the truth names no stream on that bus any more."""
+        """Process entries until the truth names no stream on that bus any more."""
         try:
             while worker.bus in self._buses():
                 try:
-                    await worker.turn(self._own().settings)
+                    await worker.process_next(self._settings_now().settings)
                 except BusError as error:
                     self._failed(worker, error)
-                    worker.reopen()
+                    worker.reset()
                     await self._me.rest(AGAIN_SEC)
                 else:
                     self._failing.pop(worker.bus, None)
@@ -242,10 +257,10 @@ class Working:
 
     def _failed(self, worker: Worker, error: BusError) -> None:
         before = self._failing.get(worker.bus)
-        if before is None or _said(before) != _said(error):  # once, until it has worked again
+        if before is None or _describe(before) != _describe(error):  # once, until it has worked again
             self._me.log.warning("items.unread", bus=error.bus, reason=error.reason)
         self._failing[worker.bus] = error
 
 
-def _said(error: BusError) -> str:
+def _describe(error: BusError) -> str:
     return f"{error.bus} {error.reason}"

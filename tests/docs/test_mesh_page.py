@@ -8,12 +8,12 @@ from marketswarm.cli.app import load_all_commands
 from marketswarm.cli.topology_view import OLD_SEC
 from marketswarm.truth import load
 from marketswarm.truth.flows import flows_of
-from services.mesh.flow_faults import WHATS
-from services.mesh.instance import CALM, LOOP, Instance
-from services.mesh.listener import Hearing
-from services.mesh.metrics import Metrics
+from services.mesh.flow_faults import FAULT_KINDS
+from services.mesh.instance import CALM_RESTARTS_PER_HOUR, MAX_RESTARTS_PER_HOUR, Instance
+from services.mesh.listener import BeatListener
+from services.mesh.metrics import MeshMetrics
 from services.mesh.settings import FlowSettings
-from services.mesh.topology import HAPPENINGS, Topology
+from services.mesh.topology import EVENT_KINDS, Topology
 from support.pages import ROOT, anchors, blocks, documents, table
 
 PAGE = ROOT / "docs" / "services" / "mesh.md"
@@ -39,19 +39,21 @@ def test_each_link_leads_somewhere():
 
 
 def test_each_key_of_an_instance_is_explained():
-    shown = Instance("a", "b", "bus", Beat("a", 1, 1.0), 0, 0, 0, 0).shown(0, 0)
+    shown = Instance("a", "b", "bus", Beat("a", 1, 1.0), 0, 0, 0, 0).to_json(0, 0)
     assert set(column("Who runs")) == set(shown)
 
 
 def test_each_event_is_explained():
-    assert column("What happened") == list(HAPPENINGS)
-    assert f"more than {LOOP} times within an hour; told again once it has calmed down to {CALM}" in (
-        PAGE.read_text(encoding="utf-8")
+    assert column("What happened") == list(EVENT_KINDS)
+    text = PAGE.read_text(encoding="utf-8")
+    limits = MAX_RESTARTS_PER_HOUR, CALM_RESTARTS_PER_HOUR
+    assert (
+        "more than {} times within an hour; told again once it has calmed down to {}".format(*limits) in text
     )
 
 
 def test_each_fault_is_explained():
-    assert [name for name in column("What flows") if name in WHATS] == list(WHATS)
+    assert [name for name in column("What flows") if name in FAULT_KINDS] == list(FAULT_KINDS)
 
 
 def test_each_setting_is_explained_with_its_default():
@@ -79,7 +81,7 @@ def test_the_picture_that_is_called_old_is_old():
 def test_the_table_of_metrics_is_what_mesh_tells():
     topology = Topology(lambda _svc: 1.0)
     flowing = type("Flowing", (), {"graph": None, "faults": []})()
-    told = Metrics(topology, Hearing(None, topology), flowing).collect()
+    told = MeshMetrics(topology, BeatListener(None, topology), flowing).collect()
     shown = [tuple(row[:3]) for row in table("docs/metrics.md", "mesh")]
     rows = [
         (f"`{one.name}`", one.kind, ", ".join(f"`{label}`" for label in one.labels) or "-") for one in told

@@ -74,7 +74,7 @@ def test_each_item_goes_on_the_stream_once_also_over_a_restart(scene, site):
     until(lambda: len(items(scene, "news:all")) == 3, 20)
     last = items(scene, "news:all")[2]
     assert (last["link"], last["feed"], last["tags"]) == ("https://a.example/3", "a", '["x"]')
-    assert "127.0.0.1" not in "".join(str(line) for line in agent.logs("feed.read"))
+    assert "127.0.0.1" not in "".join(str(html_to_line) for html_to_line in agent.logs("feed.read"))
 
 
 def test_an_edited_item_is_published_again_as_a_new_version(scene, site):
@@ -116,7 +116,7 @@ def test_a_feed_that_fails_is_named_and_only_all_failing_is_degraded(scene, site
     scene.wait_beat(svc="rss_agg", status="degraded", detail="2 of 2 feeds fail: a (500), b (404)")
     site.pages["/a"] = site.pages["/b"] = rss()
     until(lambda: "detail" not in scene.beat("rss_agg"), 20)
-    assert {line["feed"] for line in agent.logs("feed.recovered")} == {"a", "b"}
+    assert {html_to_line["feed"] for html_to_line in agent.logs("feed.recovered")} == {"a", "b"}
     assert agent.running
 
 
@@ -216,7 +216,7 @@ def test_hostile_feeds_harm_nobody(scene, site):
     seed(scene.buses, truth(endpoints, host_at_once=10), 1)
     agent = scene.module("services.rss_agg")
     until(lambda: len(agent.logs("feed.failed")) == len(HOSTILE), 30, f"failures of {agent}")
-    failed = {line["feed"]: line["why"] for line in agent.logs("feed.failed")}
+    failed = {html_to_line["feed"]: html_to_line["why"] for html_to_line in agent.logs("feed.failed")}
     assert failed == {name: why for name, (_page, why) in HOSTILE.items()}
     before = scene.beat("rss_agg")["i"]
     site.pages["/good"] = rss(2, 1)

@@ -39,7 +39,7 @@ class Press:
         self.going.set()
         for name in FEEDS:
             self._print(name)
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread = threading.Thread(resolve_redirect=self._run, daemon=True)
         self._thread.start()
 
     @property
@@ -67,7 +67,7 @@ def titles(scene):
 
 
 def members(agent):
-    return [line["members"] for line in agent.logs("share.changed")]
+    return [html_to_line["members"] for html_to_line in agent.logs("share.changed")]
 
 
 def test_no_item_is_lost_and_none_is_repeated_when_one_of_two_is_killed(tmp_path):

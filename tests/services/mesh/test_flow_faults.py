@@ -1,9 +1,9 @@
 import pytest
 
 from marketswarm.truth.flows import Edge, Flows, Key
-from services.mesh.flow_faults import SHOWN, WHATS, Judge
-from services.mesh.flow_graph import Presence, Rates, graph_of
-from services.mesh.flow_reader import Group, Seen
+from services.mesh.flow_faults import FAULT_KINDS, SHOWN, FaultFinder
+from services.mesh.flow_graph import Presence, Rates, build_graph
+from services.mesh.flow_reader import Group, KeyReading
 from services.mesh.settings import FlowSettings
 
 ITEMS = Key("market-redis", "rss:items")
@@ -16,13 +16,13 @@ def group(name="vexy", lag=0, oldest_sec=None, pending=0, read=10):
 
 
 def stream(*groups, added=10, length=10, last_sec=1.0):
-    return Seen("stream", length=length, added=added, last_sec=last_sec, groups=groups or (group(),))
+    return KeyReading("stream", length=length, added=added, last_sec=last_sec, groups=groups or (group(),))
 
 
-def faults(seen, presence=UP, flows=FLOWS, named=(), rates=None, **wishes):
+def faults(seen, presence=UP, flows=FLOWS, named=(), rates=None, **settings):
     looked = {ITEMS: seen} if seen is not None else {}
-    graph = graph_of(flows, dict.fromkeys(named, "g"), looked, rates or Rates(), 10.0, window_sec=60.0)
-    return Judge(graph, presence, FlowSettings(**wishes), frozenset(named)).faults()
+    graph = build_graph(flows, dict.fromkeys(named, "g"), looked, rates or Rates(), 10.0, window_sec=60.0)
+    return FaultFinder(graph, presence, FlowSettings(**settings), frozenset(named)).faults()
 
 
 def whats(*args, **kwargs):
@@ -41,7 +41,7 @@ def test_what_was_not_seen_is_judged_by_the_truth_alone():
 
 def test_a_key_that_is_written_by_a_stranger_is_said_to_be():
     alone, rates = Flows(("vexy",), (Edge("vexy", "reads", ITEMS),)), Rates()
-    rates.note((ITEMS, ""), 0, 5.0, 60.0)
+    rates.record((ITEMS, ""), 0, 5.0, 60.0)
     (fault,) = faults(stream(), flows=alone, rates=rates)
     assert fault.text == (
         "vexy reads it, and no service writes it; someone does, whom the truth does not name: "
@@ -85,7 +85,7 @@ def test_entries_that_went_when_they_were_read_are_no_loss():
     assert faults(stream(group(read=None), added=20)) == []
 
 
-@pytest.mark.parametrize("seen", [Seen("none"), Seen("stream", added=0, groups=(group(),))])
+@pytest.mark.parametrize("seen", [KeyReading("none"), KeyReading("stream", added=0, groups=(group(),))])
 def test_what_was_never_written_is_told_once_a_writer_is_up_for_a_while(seen):
     assert whats(seen) == [("never_written", "rss")]
     assert whats(seen, Presence({"rss": 59.0, "vexy": 99.0})) == []
@@ -107,7 +107,7 @@ def test_a_writer_that_writes_nothing_for_too_long_is_told():
 
 def test_a_key_that_nobody_reads_may_be_silent_unless_something_is_expected():
     written = Flows(("rss",), (Edge("rss", "writes", ITEMS),))
-    late = Seen("stream", length=1, added=1, last_sec=9000.0)
+    late = KeyReading("stream", length=1, added=1, last_sec=9000.0)
     assert whats(late, flows=written) == []
     assert whats(late, flows=written, expect_sec={"rss:items": 60}) == [("writer_silent", "rss")]
 
@@ -122,12 +122,12 @@ def test_a_key_whose_writers_are_all_down_has_none():
 
 def test_a_writer_without_beats_that_writes_is_not_down():
     down, rates = Presence({"vexy": 99.0}, frozenset({"rss"})), Rates()
-    rates.note((ITEMS, ""), 0, 5.0, 60.0)
+    rates.record((ITEMS, ""), 0, 5.0, 60.0)
     assert faults(stream(), down, rates=rates) == []
 
 
 def test_a_reader_that_is_up_has_a_group():
-    none = Seen("stream", length=1, added=1, last_sec=1.0)
+    none = KeyReading("stream", length=1, added=1, last_sec=1.0)
     assert whats(none) == [("no_group", "vexy")]
     assert whats(none, Presence({"vexy": 59.0})) == []
     assert whats(none, Presence({}, frozenset({"vexy"}))) == []
@@ -141,12 +141,12 @@ def test_one_of_several_readers_may_read_without_a_group_unless_its_settings_nam
 
 
 def test_a_stream_with_too_many_groups_to_look_at_is_judged_by_its_writers_alone():
-    assert faults(Seen("stream", length=1, added=1, last_sec=1.0, groups=None)) == []
+    assert faults(KeyReading("stream", length=1, added=1, last_sec=1.0, groups=None)) == []
 
 
 def test_a_channel_that_somebody_hears_may_be_silent():
-    assert faults(Seen("channel", subscribers=1)) == []
-    assert faults(Seen("string")) == []
+    assert faults(KeyReading("channel", subscribers=1)) == []
+    assert faults(KeyReading("string")) == []
 
 
 def test_there_is_an_end_to_what_is_told():
@@ -157,4 +157,4 @@ def test_there_is_an_end_to_what_is_told():
 def test_each_kind_is_in_the_table():
     import services.mesh.flow_faults as module
 
-    assert all(f"`{what}`" in module.__doc__ for what in WHATS)
+    assert all(f"`{what}`" in module.__doc__ for what in FAULT_KINDS)

@@ -1,6 +1,6 @@
 from marketswarm.truth.flows import Edge, Fault, Flows, Key
-from services.mesh.flow_graph import SAMPLES, Rates, assigned, graph_of, shown
-from services.mesh.flow_reader import Group, Seen, age_sec, seen_of
+from services.mesh.flow_graph import SAMPLES, Rates, assign_groups, build_graph, encode_flow
+from services.mesh.flow_reader import Group, KeyReading, age_sec, parse_key
 
 ITEMS = Key("market-redis", "rss:items")
 NOW_MS = 1_762_433_460_000
@@ -12,43 +12,43 @@ def group(name, **more):
 
 def test_a_group_is_that_of_the_reader_who_names_it_or_is_called_so():
     groups = (group("vexy"), group("mine"), group("stray"))
-    found = assigned(("vexy", "board"), {"board": "mine"}, groups)
+    found = assign_groups(("vexy", "board"), {"board": "mine"}, groups)
     assert {svc: one.name for svc, one in found.items()} == {"vexy": "vexy", "board": "mine"}
 
 
 def test_the_only_group_is_that_of_the_only_reader():
-    assert assigned(("vexy",), {}, (group("workers"),))["vexy"].name == "workers"
-    assert assigned(("vexy", "board"), {}, (group("workers"),)) == {}
-    assert assigned(("vexy",), {}, (group("a"), group("b"))) == {}
-    assert assigned(("vexy",), {"vexy": "other"}, (group("workers"),)) == {}, "it says what it is called"
+    assert assign_groups(("vexy",), {}, (group("workers"),))["vexy"].name == "workers"
+    assert assign_groups(("vexy", "board"), {}, (group("workers"),)) == {}
+    assert assign_groups(("vexy",), {}, (group("a"), group("b"))) == {}
+    assert assign_groups(("vexy",), {"vexy": "other"}, (group("workers"),)) == {}, "it says what it is called"
 
 
 def test_a_rate_is_reckoned_over_the_window():
     rates = Rates()
-    assert rates.note("k", 100, 0.0, 60.0) is None
-    assert rates.note("k", 110, 5.0, 60.0) == 2.0
+    assert rates.record("k", 100, 0.0, 60.0) is None
+    assert rates.record("k", 110, 5.0, 60.0) == 2.0
     for n in range(2, 200):
-        rate = rates.note("k", 110, 5.0 * n, 60.0)
+        rate = rates.record("k", 110, 5.0 * n, 60.0)
     assert rate == 0.0
     assert len(rates._readings["k"]) <= SAMPLES
 
 
 def test_a_count_that_fell_began_anew_and_one_that_is_unknown_has_no_rate():
     rates = Rates()
-    rates.note("k", 100, 0.0, 60.0)
-    assert rates.note("k", 3, 5.0, 60.0) is None
-    assert rates.note("k", 13, 10.0, 60.0) == 2.0
-    assert rates.note("k", None, 15.0, 60.0) is None
-    assert rates.note("k", 20, 20.0, 60.0) is None
+    rates.record("k", 100, 0.0, 60.0)
+    assert rates.record("k", 3, 5.0, 60.0) is None
+    assert rates.record("k", 13, 10.0, 60.0) == 2.0
+    assert rates.record("k", None, 15.0, 60.0) is None
+    assert rates.record("k", 20, 20.0, 60.0) is None
     rates.keep([])
     assert rates._readings == {}
 
 
 def test_the_first_entries_of_a_stream_that_was_not_there_are_its_first_rate():
     flows, rates = Flows(("rss",), (Edge("rss", "writes", ITEMS),)), Rates()
-    for now, seen in ((0.0, Seen("none")), (5.0, Seen("stream", length=10, added=10))):
-        graph = graph_of(flows, {}, {ITEMS: seen}, rates, now, window_sec=60.0)
-    assert graph.moving[ITEMS].rate == 2.0
+    for now, seen in ((0.0, KeyReading("none")), (5.0, KeyReading("stream", length=10, added=10))):
+        graph = build_graph(flows, {}, {ITEMS: seen}, rates, now, window_sec=60.0)
+    assert graph.keys[ITEMS].rate == 2.0
 
 
 def test_the_script_s_answer_becomes_what_was_seen():
@@ -56,13 +56,13 @@ def test_the_script_s_answer_becomes_what_was_seen():
         *(b"stream", 3, 12, b"1762433400000-0", b"1762433450000-0", 1, 0),
         [b"vexy", 2, 1, 2, 9, b"1762433410000-0", b"1762433420000-0", b"1762433400000-0"],
     ]
-    seen = seen_of(answer, NOW_MS)
+    seen = parse_key(answer, NOW_MS)
     assert (seen.length, seen.added, seen.last_sec) == (3, 12, 10.0)
     assert seen.groups == (Group("vexy", 2, 1, 2, 9, 60.0),)
-    assert seen_of(b"hash", NOW_MS) == Seen("hash")
+    assert parse_key(b"hash", NOW_MS) == KeyReading("hash")
     unknown = [*(b"stream", 3, -1, b"", b"1-1", 1, 0), [b"\xff", 0, 0, -1, -1, b"4-0", b"5-1", b""]]
-    assert seen_of(unknown, NOW_MS).groups == (Group("\ufffd", 0, 0, None, None, None),)
-    assert seen_of([b"stream", 3, -1, b"", b"1-1", 99, 0], NOW_MS).groups is None
+    assert parse_key(unknown, NOW_MS).groups == (Group("\ufffd", 0, 0, None, None, None),)
+    assert parse_key([b"stream", 3, -1, b"", b"1-1", 99, 0], NOW_MS).groups is None
 
 
 def test_an_id_that_was_not_made_of_a_time_has_no_age():
@@ -82,10 +82,10 @@ def test_what_is_shown_has_the_agreed_shape():
     for now, added in ((0.0, 0), (10.0, 15)):
         one = Group("vexy", 1, 2, 3, added, 7.1234)
         seen = {
-            ITEMS: Seen("stream", length=9, added=added, last_sec=0.5, groups=(one,)),
-            notes: Seen("channel", subscribers=2),
+            ITEMS: KeyReading("stream", length=9, added=added, last_sec=0.5, groups=(one,)),
+            notes: KeyReading("channel", subscribers=2),
         }
-        graph = graph_of(flows, {}, seen, rates, now, window_sec=60.0)
+        graph = build_graph(flows, {}, seen, rates, now, window_sec=60.0)
     told = {
         "name": "vexy",
         "consumers": 1,
@@ -96,7 +96,7 @@ def test_what_is_shown_has_the_agreed_shape():
         "rate": 1.5,
     }
     items = {"bus": "market-redis", "key": "rss:items"}
-    assert shown(graph, [Fault("no_group", ITEMS, "", "why")], 4, 5.0, 99.12345) == {
+    assert encode_flow(graph, [Fault("no_group", ITEMS, "", "why")], 4, 5.0, 99.12345) == {
         "ts": 99.123,
         "kept_sec": 3600,
         "revision": 4,

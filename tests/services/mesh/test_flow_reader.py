@@ -6,7 +6,7 @@ import pytest
 
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.parser import MIB, BoundedParser
-from services.mesh.flow_reader import GROUPS_AT_MOST, KEYS_AT_ONCE, Seen, look
+from services.mesh.flow_reader import KEYS_AT_ONCE, MAX_GROUPS, KeyReading, read_keys
 from support.rig import Server
 from support.rig.limits import without_limits
 from support.scenes.agent import Tail
@@ -40,7 +40,7 @@ async def test_a_stream_and_its_groups_are_seen_in_numbers(server, bus):
     server.cmd("XGROUP", "CREATE", "s", "busy", "0")
     server.cmd("XGROUP", "CREATE", "s", "done", "$")
     server.cmd("XREADGROUP", "GROUP", "busy", "one", "COUNT", "2", "STREAMS", "s", ">")
-    found = (await look(bus, ["s"]))["s"]
+    found = (await read_keys(bus, ["s"]))["s"]
     assert (found.kind, found.length, found.added) == ("stream", 5, 5)
     assert 0 <= found.last_sec < 10
     groups = {group.name: group for group in found.groups}
@@ -60,34 +60,34 @@ async def test_what_is_taken_and_not_settled_is_as_old_as_it_is(server, bus):
     server.cmd("XGROUP", "CREATE", "s", "g", "0")
     server.cmd("XREADGROUP", "GROUP", "g", "one", "STREAMS", "s", ">")
     server.cmd("XADD", "s", f"{new}-0", "a", 1)
-    (group,) = (await look(bus, ["s"]))["s"].groups
+    (group,) = (await read_keys(bus, ["s"]))["s"].groups
     assert 99 < group.oldest_sec < 110
     server.cmd("XACK", "s", "g", f"{old}-0")
-    (group,) = (await look(bus, ["s"]))["s"].groups
+    (group,) = (await read_keys(bus, ["s"]))["s"].groups
     assert 0.5 < group.oldest_sec < 10
 
 
 async def test_what_a_group_has_read_is_known_from_its_beginning_on(server, bus):
     server.cmd("XGROUP", "CREATE", "s", "g", "0", "MKSTREAM")
-    assert (await look(bus, ["s"]))["s"].length == 0
+    assert (await read_keys(bus, ["s"]))["s"].length == 0
     for n in range(10):
         server.cmd("XADD", "s", "MAXLEN", "4", "*", "n", n)
-    found = (await look(bus, ["s"]))["s"]
+    found = (await read_keys(bus, ["s"]))["s"]
     assert (found.length, found.added, found.groups[0].read) == (4, 10, 0)
     server.cmd("XREADGROUP", "GROUP", "g", "one", "COUNT", "1", "STREAMS", "s", ">")
-    assert (await look(bus, ["s"]))["s"].groups[0].read == 7
+    assert (await read_keys(bus, ["s"]))["s"].groups[0].read == 7
 
 
 async def test_other_kinds_are_named_and_a_channel_is_heard_of(server, bus):
     server.cmd("SET", "text", "x")
     server.cmd("HSET", "hash", "a", 1)
     with Tail(server.url, "chan"):
-        found = await look(bus, ["text", "hash", "nothing", "chan"])
+        found = await read_keys(bus, ["text", "hash", "nothing", "chan"])
     assert found == {
-        "text": Seen("string"),
-        "hash": Seen("hash"),
-        "nothing": Seen("none"),
-        "chan": Seen("channel", 1),
+        "text": KeyReading("string"),
+        "hash": KeyReading("hash"),
+        "nothing": KeyReading("none"),
+        "chan": KeyReading("channel", 1),
     }
 
 
@@ -96,7 +96,7 @@ async def test_many_keys_are_seen_in_their_order_and_no_entry_comes_along(server
     server.cmd("XGROUP", "CREATE", "s0", "g" * 5000, "0")
     names = [f"s{n}" for n in range(2 * KEYS_AT_ONCE + 1)]
     monkeypatch.setattr(BoundedParser, "longest", 100_000)
-    found = await look(bus, names)
+    found = await read_keys(bus, names)
     assert list(found) == names
     assert found["s0"].groups[0].name == "g" * 200
     assert {one.kind for one in list(found.values())[1:]} == {"none"}
@@ -105,10 +105,10 @@ async def test_many_keys_are_seen_in_their_order_and_no_entry_comes_along(server
 async def test_a_stream_with_a_huge_entry_is_seen_without_a_copy_of_it(server, bus):
     without_limits(server)
     server.cmd("XADD", "huge", "*", "big", "x" * 110 * MIB, within=30)
-    for n in range(GROUPS_AT_MOST):
+    for n in range(MAX_GROUPS):
         server.cmd("XGROUP", "CREATE", "huge", f"g{n}", "0")
     server.cmd("CONFIG", "RESETSTAT")
-    seen = (await look(bus, ["huge"]))["huge"]
+    seen = (await read_keys(bus, ["huge"]))["huge"]
     assert (seen.kind, seen.length, seen.groups) == ("stream", 1, None)
     assert seen.too_large >= 110 * MIB
     assert calls(server, "xinfo|stream") == calls(server, "xrange") == 0
@@ -124,11 +124,11 @@ async def test_of_huge_entries_in_a_long_stream_no_more_than_one_is_copied(serve
     server.cmd("XADD", "long", "1003-0", "a", "b")
     server.cmd("XADD", "s", "*", "a", "b")
     server.cmd("CONFIG", "RESETSTAT")
-    long, small = (await look(bus, ["long", "s"])).values()
+    long, small = (await read_keys(bus, ["long", "s"])).values()
     assert (long.length, long.groups, long.too_large > 40 * MIB) == (1003, None, True)
     assert calls(server, "xrange") == 1, "one beyond the limit, and none after it"
     assert (small.length, small.groups, small.too_large) == (1, None, 0), "left for the next look"
-    long, small = (await look(bus, ["long", "s"], {"long"})).values()
+    long, small = (await read_keys(bus, ["long", "s"], {"long"})).values()
     assert (long.kind, long.length, long.groups, long.too_large) == ("stream", 1003, None, 0)
     assert (small.length, small.groups) == (1, ())
     assert calls(server, "xrange") == 1
@@ -136,24 +136,24 @@ async def test_of_huge_entries_in_a_long_stream_no_more_than_one_is_copied(serve
 
 async def test_groups_that_are_equally_far_are_one_question(server, bus):
     server.cmd("XADD", "s", "*", "a", 1)
-    for n in range(GROUPS_AT_MOST):
+    for n in range(MAX_GROUPS):
         server.cmd("XGROUP", "CREATE", "s", f"g{n}", "0")
     server.cmd("CONFIG", "RESETSTAT")
-    found = (await look(bus, ["s"]))["s"]
+    found = (await read_keys(bus, ["s"]))["s"]
     assert all(group.oldest_sec is not None for group in found.groups)
     assert calls(server, "xrange") == 1
 
 
 async def test_a_stream_with_very_many_groups_is_seen_without_them(server, bus):
     server.cmd("XADD", "s", "*", "a", 1)
-    for n in range(GROUPS_AT_MOST + 1):
+    for n in range(MAX_GROUPS + 1):
         server.cmd("XGROUP", "CREATE", "s", f"g{n}", "0")
-    found = (await look(bus, ["s"]))["s"]
+    found = (await read_keys(bus, ["s"]))["s"]
     assert (found.length, found.groups) == (1, None)
 
 
 async def test_no_keys_are_no_question_and_a_server_that_is_away_is_a_bus_error(server, bus):
     server.stop()
-    assert await look(bus, []) == {}
+    assert await read_keys(bus, []) == {}
     with pytest.raises(BusError, match="refused"):
-        await look(bus, ["s"])
+        await read_keys(bus, ["s"])

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marketswarm.beat import Beat, Sender
-from services.mesh.picture import remember, shown
+from services.mesh.picture import encode_topology, restore_topology
 from services.mesh.topology import Topology
 
 BUS = {"a": "system-redis"}
@@ -20,14 +20,14 @@ def beat(i=1, boot="one", **more):
 
 def test_what_is_shown_has_the_agreed_shape():
     mesh = topology()
-    mesh.heard(
+    mesh.record_beat(
         "system-redis",
         beat(4, rev=2, status="degraded", detail="slow", every=1.0),
         0,
         1000.0,
         lambda: Sender("web1", "0.3.0", 940.0),
     )
-    assert shown(mesh, ["who"], 1.0, 1001.0) == {
+    assert encode_topology(mesh, ["who"], 1.0, 1001.0) == {
         "ts": 1001.0,
         "kept_sec": 86_400,
         "services": {
@@ -67,44 +67,46 @@ def test_what_is_shown_has_the_agreed_shape():
 def test_a_picture_is_remembered_by_the_next_mesh():
     mesh = topology()
     for n in range(7):
-        mesh.heard("system-redis", beat(1, f"b{n}", rev=2), 10.0 * n, 1000.0 + 10 * n)
-        mesh.heard("system-redis", beat(2, f"b{n}", status="stopping"), 10.0 * n + 1, 1001.0 + 10 * n)
-    mesh.heard("system-redis", beat(3, "two", rev=2, ts=1070.0), 70, 1070.0, lambda: Sender("web1"))
-    mesh.convergence.applied(2, 0)
-    assert mesh.converged(0, 0)
-    mesh.crowding.crowded.add("a")
-    raw = orjson.dumps(shown(mesh, [], 71.0, 1071.0))
+        mesh.record_beat("system-redis", beat(1, f"b{n}", rev=2), 10.0 * n, 1000.0 + 10 * n)
+        mesh.record_beat("system-redis", beat(2, f"b{n}", status="stopping"), 10.0 * n + 1, 1001.0 + 10 * n)
+    mesh.record_beat("system-redis", beat(3, "two", rev=2, ts=1070.0), 70, 1070.0, lambda: Sender("web1"))
+    mesh.convergence.set_revision(2, 0)
+    assert mesh.check_convergence(0, 0)
+    mesh.conflicts.services_in_conflict.add("a")
+    raw = orjson.dumps(encode_topology(mesh, [], 71.0, 1071.0))
 
     again = topology()
-    assert remember(again, raw, BUS, 5000.0, 1081.0) == 1
-    assert again.heard("system-redis", beat(4, "two", rev=2), 5001, 1082.0) == []
-    one = again.of("a")["two"]
-    assert (one.past.restarts, one.past.in_the_hour(5001.0), one.past.looping) == (7, 7, True)
-    assert one.past.in_the_hour(5000.0 + 3600.0 - 15.0) == 1  # that of 1070, eleven seconds before
+    assert restore_topology(again, raw, BUS, 5000.0, 1081.0) == 1
+    assert again.record_beat("system-redis", beat(4, "two", rev=2), 5001, 1082.0) == []
+    one = again.instances_of("a")["two"]
+    assert (one.history.restarts, one.history.in_last_hour(5001.0), one.history.is_looping) == (7, 7, True)
+    assert one.history.in_last_hour(5000.0 + 3600.0 - 15.0) == 1  # that of 1070, eleven seconds before
     assert one.sender.host == "web1"
-    again.convergence.applied(2, 5001)
-    assert again.converged(0, 5001) == []
-    assert again.crowding.crowded == {"a"}
-    assert [event.event for event in again.tick(5010.0, 1090.0)] == ["left"]
+    again.convergence.set_revision(2, 5001)
+    assert again.check_convergence(0, 5001) == []
+    assert again.conflicts.services_in_conflict == {"a"}
+    assert [event.event for event in again.remove_silent(5010.0, 1090.0)] == ["left"]
 
 
 def test_who_was_gone_when_mesh_was_is_a_restart_when_it_is_back():
     mesh = topology()
-    mesh.heard("system-redis", beat(1), 0, 1000.0)
-    mesh.tick(9.0, 1009.0)
+    mesh.record_beat("system-redis", beat(1), 0, 1000.0)
+    mesh.remove_silent(9.0, 1009.0)
     again = topology()
-    remember(again, orjson.dumps(shown(mesh, [], 10.0, 1010.0)), BUS, 50.0, 1020.0)
-    assert [each.event for each in again.heard("system-redis", beat(1, "two"), 51, 1021.0)] == ["restarted"]
+    restore_topology(again, orjson.dumps(encode_topology(mesh, [], 10.0, 1010.0)), BUS, 50.0, 1020.0)
+    assert [each.event for each in again.record_beat("system-redis", beat(1, "two"), 51, 1021.0)] == [
+        "restarted"
+    ]
 
 
 def test_a_clock_that_was_set_back_meanwhile_puts_no_restart_ahead_of_now():
     mesh = topology()
-    mesh.heard("system-redis", beat(1), 0, 1000.0)
-    mesh.heard("system-redis", beat(2, status="stopping"), 1, 1001.0)
-    mesh.heard("system-redis", beat(1, "two"), 2, 1002.0)
+    mesh.record_beat("system-redis", beat(1), 0, 1000.0)
+    mesh.record_beat("system-redis", beat(2, status="stopping"), 1, 1001.0)
+    mesh.record_beat("system-redis", beat(1, "two"), 2, 1002.0)
     again = topology()
-    remember(again, orjson.dumps(shown(mesh, [], 3.0, 1003.0)), BUS, 50.0, 10.0)
-    assert list(again.of("a")["two"].past.times) == [50.0]
+    restore_topology(again, orjson.dumps(encode_topology(mesh, [], 3.0, 1003.0)), BUS, 50.0, 10.0)
+    assert list(again.instances_of("a")["two"].history.times) == [50.0]
 
 
 @pytest.mark.parametrize(
@@ -128,8 +130,8 @@ def test_a_clock_that_was_set_back_meanwhile_puts_no_restart_ahead_of_now():
 )
 def test_a_picture_that_is_none_is_not_remembered(raw):
     mesh = topology()
-    assert remember(mesh, raw, BUS, 0.0, 0.0) == 0
-    assert mesh.gone == {}
+    assert restore_topology(mesh, raw, BUS, 0.0, 0.0) == 0
+    assert mesh.departed == {}
 
 
 values = st.recursive(
@@ -137,8 +139,8 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
     max_leaves=4,
 )
-NAMES = ["boot", "i", "rev", "status", "last_ts", "first_ts", "restarts", "restarted_at", "started", "ts"]
-instances = st.dictionaries(st.sampled_from(NAMES), values | st.integers(0, 5), max_size=10)
+MAX_NAMES = ["boot", "i", "rev", "status", "last_ts", "first_ts", "restarts", "restarted_at", "started", "ts"]
+instances = st.dictionaries(st.sampled_from(MAX_NAMES), values | st.integers(0, 5), max_size=10)
 
 
 @settings(max_examples=40)
@@ -146,23 +148,23 @@ instances = st.dictionaries(st.sampled_from(NAMES), values | st.integers(0, 5), 
 def test_no_picture_whatever_crashes_the_reading(one, gone):
     raw = orjson.dumps({"services": {"a": {"instances": [one]}}, "gone": {"a": [one, gone]}})
     mesh = topology()
-    remember(mesh, raw, BUS, 50.0, 1000.0)
-    mesh.tick(51.0, 1001.0)
-    orjson.dumps(shown(mesh, [], 51.0, 1001.0))
+    restore_topology(mesh, raw, BUS, 50.0, 1000.0)
+    mesh.remove_silent(51.0, 1001.0)
+    orjson.dumps(encode_topology(mesh, [], 51.0, 1001.0))
 
 
 @pytest.mark.parametrize("restarts", [2**64 - 1, 2**63, 2**53, -1, 1.5, "x", None])
 def test_restarts_that_nobody_can_have_counted_are_reported_and_the_picture_can_be_written_again(restarts):
     mesh = topology()
-    mesh.heard("system-redis", beat(1, "one"), 0.0, 1000.0)
-    picture = shown(mesh, [], 1.0, 1001.0)
+    mesh.record_beat("system-redis", beat(1, "one"), 0.0, 1000.0)
+    picture = encode_topology(mesh, [], 1.0, 1001.0)
     picture["services"]["a"]["instances"][0]["restarts"] = restarts
     picture["gone"] = {"a": [{"boot": "zero", "ts": 990.0, "restarts": restarts, "restarted_at": []}]}
     again, unusable = topology(), []
-    assert remember(again, orjson.dumps(picture), BUS, 0.0, 1002.0, unusable=unusable.append) == 0
+    assert restore_topology(again, orjson.dumps(picture), BUS, 0.0, 1002.0, unusable=unusable.append) == 0
     assert unusable == ["a instances", "a gone"]
-    again.heard("system-redis", beat(1, "two"), 5.0, 1005.0)
-    assert orjson.dumps(shown(again, [], 6.0, 1006.0))
+    again.record_beat("system-redis", beat(1, "two"), 5.0, 1005.0)
+    assert orjson.dumps(encode_topology(again, [], 6.0, 1006.0))
 
 
 @pytest.mark.parametrize(
@@ -170,11 +172,11 @@ def test_restarts_that_nobody_can_have_counted_are_reported_and_the_picture_can_
 )
 def test_a_picture_that_is_none_is_reported(raw):
     unusable: list[str] = []
-    assert remember(topology(), raw, BUS, 0.0, 1002.0, unusable=unusable.append) == 0
+    assert restore_topology(topology(), raw, BUS, 0.0, 1002.0, unusable=unusable.append) == 0
     assert len(unusable) == 1
 
 
 def test_no_picture_is_nothing_to_report():
     unusable: list[str] = []
-    assert remember(topology(), None, BUS, 0.0, 1002.0, unusable=unusable.append) == 0
+    assert restore_topology(topology(), None, BUS, 0.0, 1002.0, unusable=unusable.append) == 0
     assert unusable == []

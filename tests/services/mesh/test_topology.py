@@ -5,66 +5,66 @@ from services.mesh.instance import Instance
 from services.mesh.topology import (
     EARLY_KEPT,
     EARLY_SEC,
-    GONE_A_SERVICE,
-    INSTANCES_A_SERVICE,
+    MAX_DEPARTED,
+    MAX_INSTANCES,
     Convergence,
-    Event,
+    MeshEvent,
     Topology,
 )
 
 
 def converging(rev=7, now=0.0):
     found = Convergence()
-    found.applied(rev, now)
+    found.set_revision(rev, now)
     return found
 
 
 def test_what_was_so_when_it_began_took_no_time_that_anybody_knows():
     found = converging()
-    assert found.reached({7}, 5.0)
+    assert found.check({7}, 5.0)
     assert (found.at, found.took_sec) == (7, None)
-    assert not found.reached({7}, 6.0)
+    assert not found.check({7}, 6.0)
 
 
 def test_a_reseed_is_reckoned_from_whoever_had_it_first():
     found = converging()
-    found.heard(8, 10.0)
-    found.heard(8, 10.5)
-    found.applied(8, 11.0)
-    assert not found.reached({7, 8}, 12.0)
-    assert found.reached({8}, 13.0)
+    found.note_revision(8, 10.0)
+    found.note_revision(8, 10.5)
+    found.set_revision(8, 11.0)
+    assert not found.check({7, 8}, 12.0)
+    assert found.check({8}, 13.0)
     assert found.took_sec == 3.0
 
 
 def test_a_revision_that_someone_made_up_long_ago_is_no_beginning():
     found = converging()
-    found.heard(8, 10.0)
-    found.applied(8, 10.0 + EARLY_SEC + 1)
-    assert found.reached({8}, 10.0 + EARLY_SEC + 3)
+    found.note_revision(8, 10.0)
+    found.set_revision(8, 10.0 + EARLY_SEC + 1)
+    assert found.check({8}, 10.0 + EARLY_SEC + 3)
     assert found.took_sec == 2.0
 
 
 def test_revisions_without_end_and_old_ones_are_not_remembered():
     found = converging()
     for rev in range(1000):
-        found.heard(rev, 1.0)
+        found.note_revision(rev, 1.0)
     assert len(found._early) == EARLY_KEPT
     assert min(found._early) == 8
-    found.heard(None, 1.0)
+    found.note_revision(None, 1.0)
 
 
 def test_a_truth_whose_revision_is_not_known_changes_nothing():
     found = converging()
-    found.applied(None, 1.0)
-    assert found.reached({7}, 2.0)
-    assert not Convergence().reached(set(), 0.0)
+    found.set_revision(None, 1.0)
+    assert found.check({7}, 2.0)
+    assert not Convergence().check(set(), 0.0)
 
 
 def test_going_back_to_a_lower_revision_is_a_reseed_too():
     found = converging()
-    assert found.reached({7}, 1.0)
-    found.applied(1, 5.0)
-    assert found.reached({1}, 6.5)
+    assert found.check({7}, 1.0)
+    found.set_revision(1, 5.0)
+    assert found.check({1}, 6.5)
     assert (found.at, found.took_sec) == (1, 1.5)
 
 
@@ -79,19 +79,19 @@ def mesh():
 
 
 def heard(mesh, beat, now, bus="system-redis"):
-    return [(event.event, event.boot) for event in mesh.heard(bus, beat, now, 1000.0 + now)]
+    return [(event.event, event.boot) for event in mesh.record_beat(bus, beat, now, 1000.0 + now)]
 
 
 def tick(mesh, now):
-    return [(event.event, event.boot) for event in mesh.tick(now, 1000.0 + now)]
+    return [(event.event, event.boot) for event in mesh.remove_silent(now, 1000.0 + now)]
 
 
 def boots(mesh, svc="a"):
-    return list(mesh.of(svc))
+    return list(mesh.instances_of(svc))
 
 
 def restarts(mesh, boot, svc="a"):
-    return mesh.of(svc)[boot].past.restarts
+    return mesh.instances_of(svc)[boot].history.restarts
 
 
 def test_the_first_beat_is_joining_and_the_next_is_nothing_new(mesh):
@@ -169,46 +169,48 @@ def test_a_sender_without_boot_lives_with_the_same_i_for_ever(mesh):
     for now in range(1, 10):
         assert heard(mesh, beat(1, None), now) == []
         assert tick(mesh, now) == []
-    assert mesh.of("a")[""].shown(9, 1009)["boot"] is None
+    assert mesh.instances_of("a")[""].to_json(9, 1009)["boot"] is None
 
 
 def test_nobody_leaves_a_bus_that_is_not_heard(mesh):
     heard(mesh, beat(1), 0)
     heard(mesh, beat(1, svc="b"), 0, bus="market-redis")
-    mesh.lost("system-redis")
+    mesh.mark_deaf("system-redis")
     assert tick(mesh, 100) == [("left", "one")]
     assert (boots(mesh), boots(mesh, "b")) == (["one"], [])
-    mesh.joined("system-redis", 100)
+    mesh.mark_heard("system-redis", 100)
     assert tick(mesh, 102.9) == []
     assert tick(mesh, 103.1) == [("left", "one")]
 
 
 def test_what_the_truth_drops_is_forgotten_without_a_word(mesh):
     heard(mesh, beat(1), 0)
-    mesh.keep(["b"])
+    mesh.keep_services(["b"])
     assert mesh.services == {}
 
 
 def test_converged_is_said_once_a_revision_when_all_who_show_one_show_it(mesh):
-    mesh.convergence.applied(7, 0)
-    assert mesh.converged(0, 0) == []
+    mesh.convergence.set_revision(7, 0)
+    assert mesh.check_convergence(0, 0) == []
     heard(mesh, beat(1, rev=7), 0)
     heard(mesh, beat(1, "two", svc="b", rev=6), 0)
     heard(mesh, beat(1, None, svc="script"), 0)
-    assert mesh.converged(0, 0) == []
+    assert mesh.check_convergence(0, 0) == []
     heard(mesh, beat(2, "two", svc="b", rev=7), 1)
-    assert mesh.converged(5.0, 1.5) == [Event("converged", "", "", 5.0, 7)]
-    assert mesh.converged(6.0, 2) == []
-    mesh.convergence.applied(8, 10.0)
-    assert mesh.converged(6.0, 11) == []
+    assert mesh.check_convergence(5.0, 1.5) == [MeshEvent("converged", "", "", 5.0, 7)]
+    assert mesh.check_convergence(6.0, 2) == []
+    mesh.convergence.set_revision(8, 10.0)
+    assert mesh.check_convergence(6.0, 11) == []
     heard(mesh, beat(3, "two", svc="b", rev=8), 12)
     heard(mesh, beat(2, rev=8), 12.25)
-    assert mesh.converged(7.0, 12.5) == [Event("converged", "", "", 7.0, 8, {"took_sec": "2.500"})]
+    assert mesh.check_convergence(7.0, 12.5) == [
+        MeshEvent("converged", "", "", 7.0, 8, {"took_sec": "2.500"})
+    ]
 
 
 def test_a_wrong_clock_is_shown_and_told_once_an_incident(mesh):
     def shown():
-        return mesh.of("a")["one"].shown(0, 1000)["skew_sec"]
+        return mesh.instances_of("a")["one"].to_json(0, 1000)["skew_sec"]
 
     heard(mesh, beat(1, ts=1000.0), 0)
     assert shown() is None
@@ -222,26 +224,26 @@ def test_a_wrong_clock_is_shown_and_told_once_an_incident(mesh):
 
 
 def test_new_boots_without_end_do_not_fill_the_memory(mesh):
-    for n in range(3 * INSTANCES_A_SERVICE):
+    for n in range(3 * MAX_INSTANCES):
         heard(mesh, beat(1, f"boot{n}"), n / 1000)
-    assert len(boots(mesh)) == INSTANCES_A_SERVICE
+    assert len(boots(mesh)) == MAX_INSTANCES
 
 
 def test_what_a_process_says_of_itself_is_asked_until_it_says_it(mesh):
     said = [Sender("other"), Sender("web1", "0.3.0", 900.0), Sender()]
     for i in (1, 2, 3):
-        mesh.heard("system-redis", beat(i, ts=1000.0 + i), float(i), 1000.0 + i, said.pop)
+        mesh.record_beat("system-redis", beat(i, ts=1000.0 + i), float(i), 1000.0 + i, said.pop)
     assert said == [Sender("other")]
-    assert mesh.of("a")["one"].sender.host == "web1"
-    assert mesh.of("a")["one"].uptime_sec == 103.0
+    assert mesh.instances_of("a")["one"].sender.host == "web1"
+    assert mesh.instances_of("a")["one"].uptime_sec == 103.0
 
 
 def test_uptime_is_what_was_seen_of_who_does_not_say_and_never_below_nothing(mesh):
     heard(mesh, beat(1, ts=1.0), 0)
     heard(mesh, beat(2, ts=2.0), 40)
-    assert mesh.of("a")["one"].uptime_sec == 40.0
-    mesh.heard("system-redis", beat(1, "two", ts=5.0), 41, 1041.0, lambda: Sender(started=1e9))
-    assert mesh.of("a")["two"].uptime_sec == 0.0
+    assert mesh.instances_of("a")["one"].uptime_sec == 40.0
+    mesh.record_beat("system-redis", beat(1, "two", ts=5.0), 41, 1041.0, lambda: Sender(started=1e9))
+    assert mesh.instances_of("a")["two"].uptime_sec == 0.0
 
 
 def restarted(mesh, times, begin=0.0, every=10.0):
@@ -259,20 +261,20 @@ def restarted(mesh, times, begin=0.0, every=10.0):
 def test_five_restarts_an_hour_are_none_and_the_sixth_is_a_crash_loop_told_once(mesh):
     assert restarted(mesh, 5) == ["restarted"] * 5
     assert restarted(mesh, 20, begin=60.0) == ["restarted", "crash_loop", *["restarted"] * 20]
-    (one,) = mesh.of("a").values()
-    shown = one.shown(260.0, 1260.0)
+    (one,) = mesh.instances_of("a").values()
+    shown = one.to_json(260.0, 1260.0)
     assert (shown["restarts"], shown["restarts_hour"], shown["crash_loop"]) == (26, 26, True)
 
 
 def test_a_crash_loop_that_calmed_down_is_told_again(mesh):
     restarted(mesh, 8)
-    (one,) = mesh.of("a").values()
+    (one,) = mesh.instances_of("a").values()
     one.heard_at = 1e9  # it lives
     tick(mesh, 3640.0)
-    assert one.past.looping, "three are still less than an hour old"
+    assert one.history.is_looping, "three are still less than an hour old"
     tick(mesh, 3671.0)
-    assert not one.past.looping
-    assert one.past.restarts == 8
+    assert not one.history.is_looping
+    assert one.history.restarts == 8
 
 
 def test_a_deployment_of_ten_is_no_crash_loop(mesh):
@@ -293,13 +295,13 @@ def test_who_left_together_comes_back_together_with_its_past(mesh):
     for n in range(3):
         assert heard(mesh, beat(1, f"new{n}"), 6) == [("restarted", f"new{n}")]
     assert heard(mesh, beat(1, "more"), 6) == [("joined", "more")]
-    assert mesh.gone == {}
+    assert mesh.departed == {}
 
 
 def test_the_gone_are_remembered_up_to_a_bound(mesh):
-    for n in range(2 * GONE_A_SERVICE):
+    for n in range(2 * MAX_DEPARTED):
         mesh._left([Instance("a", f"d{n}", "bus", beat(), 0, 0, 0, 0)], 10.0, 1010.0)
-    assert len(mesh.gone["a"]) == GONE_A_SERVICE
+    assert len(mesh.departed["a"]) == MAX_DEPARTED
 
 
 def crowd(mesh, replicas=1):
@@ -312,16 +314,16 @@ def test_two_that_provably_run_at_once_where_there_should_be_one_are_a_conflict_
     crowd(mesh)
     assert tick(mesh, 1.5) == [], "the first may have died before the second came"
     heard(mesh, beat(2, every=1.0), 2)
-    (told,) = mesh.tick(2.1, 1002.1)
+    (told,) = mesh.remove_silent(2.1, 1002.1)
     assert (told.event, told.boot, told.more) == ("conflict", "two", {"count": "2", "replicas": "1"})
     for i in (3, 4):
         heard(mesh, beat(i, every=1.0), float(i))
         heard(mesh, beat(i, "two", every=1.0), i + 0.01)
         assert tick(mesh, i + 0.1) == []
-    assert mesh.crowding.crowded == {"a"}
+    assert mesh.conflicts.services_in_conflict == {"a"}
     heard(mesh, beat(9, "two", status="stopping"), 4.2)
     tick(mesh, 4.3)
-    assert mesh.crowding.crowded == set()
+    assert mesh.conflicts.services_in_conflict == set()
 
 
 def test_a_process_that_was_killed_and_its_successor_are_no_conflict(mesh):
@@ -333,7 +335,7 @@ def test_a_process_that_was_killed_and_its_successor_are_no_conflict(mesh):
 
 def test_silence_that_is_forgiven_proves_nothing(mesh):
     crowd(mesh)
-    mesh.joined("system-redis", 1.5)
+    mesh.mark_heard("system-redis", 1.5)
     heard(mesh, beat(2, "two", every=1.0), 2)
     assert tick(mesh, 2.1) == []
     heard(mesh, beat(3, "two", every=1.0), 4)

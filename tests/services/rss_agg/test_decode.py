@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.rss_agg.decode import Broken, TooLong, Unpacking, text_of
+from services.rss_agg.decode import BadEncodingError, Decompressor, TooLongError, decode_text
 
 WORDS = "<a>Zürich, Łódź, 東京 \u2013 “Größe”</a>"
 WEST = "<a>Zürich \u2013 “Größe”</a>"
@@ -42,22 +42,22 @@ def declared(name, text=WORDS):
     ],
 )
 def test_a_document_is_read_in_its_charset_whatever_it_says(body, kind, text):
-    assert text_of(body, kind) == text
+    assert decode_text(body, kind) == text
 
 
 def test_one_bad_byte_does_not_spoil_all():
     body = WORDS.encode() * 3 + b"\xff"
-    assert text_of(body, "") == WORDS * 3 + "\ufffd"
+    assert decode_text(body, "") == WORDS * 3 + "\ufffd"
 
 
 def test_what_no_xml_may_hold_is_blanked():
-    assert text_of(b"\n <a>\x00x\x0by\x1f</a>\n", "") == "<a> x y </a>"
+    assert decode_text(b"\n <a>\x00x\x0by\x1f</a>\n", "") == "<a> x y </a>"
 
 
 @given(st.binary(max_size=200), st.text(max_size=60))
 @settings(max_examples=100)
 def test_any_bytes_are_some_text(body, kind):
-    text_of(body, kind).encode("utf-8", "replace")
+    decode_text(body, kind).encode("utf-8", "replace")
 
 
 TEXT = b"<rss>" + bytes(range(256)) * 1000
@@ -74,10 +74,10 @@ RAW = _BARE.compress(TEXT) + _BARE.flush()
 
 
 def unpack(coding, data, limit=1_000_000, step=1000):
-    unpacking = Unpacking(coding, limit)
+    decompressor = Decompressor(coding, limit)
     for start in range(0, len(data), step):
-        unpacking.feed(data[start : start + step])
-    return unpacking.whole()
+        decompressor.add(data[start : start + step])
+    return decompressor.finish()
 
 
 @pytest.mark.parametrize("coding", PACKED)
@@ -92,20 +92,20 @@ def test_deflate_without_its_frame_is_known_too():
 
 @pytest.mark.parametrize("coding", ["gzip", "br", "deflate"])
 def test_a_body_that_is_cut_off_is_broken(coding):
-    with pytest.raises(Broken):
+    with pytest.raises(BadEncodingError):
         unpack(coding, PACKED[coding][:-20])
 
 
 @pytest.mark.parametrize("coding", ["gzip", "br", "deflate"])
 def test_what_is_not_packed_as_it_says_is_broken(coding):
-    with pytest.raises(Broken):
+    with pytest.raises(BadEncodingError):
         unpack(coding, b"<rss>" * 1000)
 
 
 @pytest.mark.parametrize("coding", ["gzip, gzip", "zstd", "nonsense"])
 def test_a_coding_nobody_asked_for_is_refused_at_once(coding):
-    with pytest.raises(Broken):
-        Unpacking(coding, 100)
+    with pytest.raises(BadEncodingError):
+        Decompressor(coding, 100)
 
 
 @pytest.mark.parametrize("coding", ["", "gzip", "br", "deflate"])
@@ -124,21 +124,21 @@ def bombs():
 
 @pytest.mark.parametrize(("coding", "bomb"), bombs())
 def test_a_bomb_goes_off_at_the_limit_and_not_after(coding, bomb):
-    unpacking = Unpacking(coding, 1_000_000)
-    with pytest.raises(TooLong):
-        unpacking.feed(bomb)
-    assert len(unpacking._body) <= 1_000_000 + 3 * 65_536
+    decompressor = Decompressor(coding, 1_000_000)
+    with pytest.raises(TooLongError):
+        decompressor.add(bomb)
+    assert len(decompressor._body) <= 1_000_000 + 3 * 65_536
 
 
 def test_a_body_that_is_larger_packed_than_wanted_is_not_taken_either():
-    with pytest.raises(TooLong):
+    with pytest.raises(TooLongError):
         unpack("", b"x" * 101, limit=100)
 
 
 def test_what_follows_a_body_that_is_over_is_dropped_and_not_without_end():
-    unpacking = Unpacking("gzip", 1000)
-    unpacking.feed(gzip.compress(b"x"))
-    unpacking.feed(b"junk" * 100)
-    assert unpacking.whole() == b"x"
-    with pytest.raises(TooLong):
-        unpacking.feed(b"junk" * 200)
+    decompressor = Decompressor("gzip", 1000)
+    decompressor.add(gzip.compress(b"x"))
+    decompressor.add(b"junk" * 100)
+    assert decompressor.finish() == b"x"
+    with pytest.raises(TooLongError):
+        decompressor.add(b"junk" * 200)

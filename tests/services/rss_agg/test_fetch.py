@@ -1,4 +1,4 @@
-"""Fetching from real servers of the test's own."""
+"""Fetcher from real servers of the test's own."""
 
 import asyncio
 import gzip
@@ -11,19 +11,19 @@ import pytest
 from httpcore._backends.anyio import AnyIOStream
 
 from services.rss_agg.fetch import (
-    LONGEST_RETRY_SEC,
-    Failed,
-    Fetching,
-    Inside,
+    MAX_RETRY_AFTER_SEC,
+    FeedError,
+    FeedRequest,
+    Fetcher,
+    InsideAddressError,
     Validators,
-    Wanted,
-    judge,
-    mark,
-    origin,
-    retry_after_sec,
-    shown,
-    target,
-    validators,
+    check_address,
+    hash_url,
+    host_and_port,
+    read_retry_after,
+    read_validators,
+    redact_url,
+    resolve_redirect,
 )
 from services.rss_agg.settings import ReadSettings
 from support.rig.certificates import Authority
@@ -33,14 +33,14 @@ NOON = 1_763_640_000.0  # Thu, 20 Nov 2025 12:00:00 GMT
 
 
 def test_what_a_server_validates_with_is_shown_to_it_again():
-    found = validators({"etag": '"a"', "last-modified": "yesterday"})
-    assert found.headers() == {"If-None-Match": '"a"', "If-Modified-Since": "yesterday"}
-    assert validators({}).headers() == {}
+    found = read_validators({"etag": '"a"', "last-modified": "yesterday"})
+    assert found.to_headers() == {"If-None-Match": '"a"', "If-Modified-Since": "yesterday"}
+    assert read_validators({}).to_headers() == {}
 
 
 @pytest.mark.parametrize("etag", ["x" * 501, "a\nb", "ü", "\x00"])
 def test_a_validator_that_is_none_was_not_said(etag):
-    assert validators({"etag": etag}) == Validators()
+    assert read_validators({"etag": etag}) == Validators()
 
 
 @pytest.mark.parametrize(
@@ -48,11 +48,11 @@ def test_a_validator_that_is_none_was_not_said(etag):
     [
         ("120", 120.0),
         (" 0 ", 0.0),
-        ("99999999999", LONGEST_RETRY_SEC),
+        ("99999999999", MAX_RETRY_AFTER_SEC),
         ("Thu, 20 Nov 2025 12:02:00 GMT", 120.0),
         ("Thu, 20 Nov 2025 12:02:00", 120.0),
         ("Thu, 20 Nov 2025 11:00:00 GMT", 0.0),
-        ("Thu, 20 Nov 9999 11:00:00 GMT", LONGEST_RETRY_SEC),
+        ("Thu, 20 Nov 9999 11:00:00 GMT", MAX_RETRY_AFTER_SEC),
         ("", None),
         ("-5", None),
         ("soon", None),
@@ -61,7 +61,7 @@ def test_a_validator_that_is_none_was_not_said(etag):
     ],
 )
 def test_a_server_says_in_seconds_or_by_date_when_to_come_again(said, sec):
-    assert retry_after_sec({"retry-after": said}, NOON) == sec
+    assert read_retry_after({"retry-after": said}, NOON) == sec
 
 
 @pytest.mark.parametrize(
@@ -81,22 +81,22 @@ def test_a_server_says_in_seconds_or_by_date_when_to_come_again(said, sec):
     ],
 )
 def test_a_redirect_leads_to_a_web_address_or_nowhere(location, to):
-    assert target("https://a/feed", location) == to
+    assert resolve_redirect("https://a/feed", location) == to
 
 
 def test_a_url_in_a_log_shows_no_secret():
-    assert shown("https://me:pw@a:8443/feed?token=5#x") == "https://a:8443/feed"
-    assert shown("http://[") == "?"
+    assert redact_url("https://me:pw@a:8443/feed?token=5#x") == "https://a:8443/feed"
+    assert redact_url("http://[") == "?"
 
 
 def test_a_host_is_bothered_at_one_port():
-    assert origin("http://A./x") == origin("http://a:80/y") == "a:80"
-    assert origin("https://a/") == "a:443"
-    assert origin("nonsense") == origin("http://[") == ""
+    assert host_and_port("http://A./x") == host_and_port("http://a:80/y") == "a:80"
+    assert host_and_port("https://a/") == "a:443"
+    assert host_and_port("nonsense") == host_and_port("http://[") == ""
 
 
 FEED = rss(1)
-WISHES = ReadSettings(timeout_sec=60)
+SETTINGS = ReadSettings(timeout_sec=60)
 
 
 @pytest.fixture
@@ -105,14 +105,14 @@ def site():
         yield site
 
 
-async def fetch(url, wishes=WISHES, look_up=None, **wanted):
-    async with Fetching(look_up) if look_up else Fetching() as fetching:
-        return await fetching.fetch(Wanted(url, **wanted), wishes)
+async def fetch(url, settings=SETTINGS, resolve=None, **request):
+    async with Fetcher(resolve) if resolve else Fetcher() as fetcher:
+        return await fetcher.fetch(FeedRequest(url, **request), settings)
 
 
-async def fails(url, wishes=WISHES, look_up=None, **wanted):
-    with pytest.raises(Failed) as caught:
-        await fetch(url, wishes, look_up, **wanted)
+async def fails(url, settings=SETTINGS, resolve=None, **request):
+    with pytest.raises(FeedError) as caught:
+        await fetch(url, settings, resolve, **request)
     return caught.value
 
 
@@ -121,7 +121,7 @@ async def test_a_feed_comes_with_what_to_ask_with_next_time(site):
         FEED, headers={"ETag": '"1"', "Last-Modified": "then", "Content-Type": "text/xml"}
     )
     answer = await fetch(site.url("/feed"))
-    assert (answer.body, answer.kind, answer.moved) == (FEED, "text/xml", "")
+    assert (answer.body, answer.content_type, answer.moved_to) == (FEED, "text/xml", "")
     assert answer.validators == Validators('"1"', "then")
     (visit,) = site.visits
     assert visit.headers["accept-encoding"] == "gzip, br"
@@ -131,7 +131,7 @@ async def test_a_feed_comes_with_what_to_ask_with_next_time(site):
 async def test_what_has_not_changed_is_not_sent_again(site):
     site.pages["/feed"] = Page(FEED, headers={"ETag": '"1"'})
     url = site.url("/feed")
-    answer = await fetch(url, validators=Validators('"1"', "then"), of=mark(url))
+    answer = await fetch(url, validators=Validators('"1"', "then"), validators_of=hash_url(url))
     assert answer.body is None
     assert answer.validators == Validators('"1"', "then")
     assert site.visits[0].headers["if-modified-since"] == "then"
@@ -139,7 +139,9 @@ async def test_what_has_not_changed_is_not_sent_again(site):
 
 async def test_a_validator_is_shown_to_nobody_else(site):
     site.pages["/feed"] = Page(FEED, headers={"ETag": '"1"'})
-    answer = await fetch(site.url("/feed"), validators=Validators('"1"'), of=mark("http://elsewhere/"))
+    answer = await fetch(
+        site.url("/feed"), validators=Validators('"1"'), validators_of=hash_url("http://elsewhere/")
+    )
     assert answer.body == FEED
     site.pages["/feed"] = 304
     assert str(await fails(site.url("/feed"))) == "304"
@@ -156,9 +158,9 @@ async def test_http_2_is_spoken_and_one_connection_serves_all(tmp_path, monkeypa
     authority = Authority(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "server.pem"))
     with Http2Site(authority.untrusted("server"), FEED) as site:
-        async with Fetching() as fetching:
+        async with Fetcher() as fetcher:
             for _ in range(3):
-                assert (await fetching.fetch(Wanted(site.url), WISHES)).body == FEED
+                assert (await fetcher.fetch(FeedRequest(site.url), SETTINGS)).body == FEED
         assert (site.connections, site.requests) == (1, 3)
 
 
@@ -166,15 +168,17 @@ async def test_an_answer_that_never_comes_does_not_spoil_the_connection_for_the_
     authority = Authority(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "server.pem"))
     with Http2Site(authority.untrusted("server"), FEED) as site:
-        async with Fetching() as fetching:
-            assert (await fetching.fetch(Wanted(site.url), WISHES)).body == FEED  # so that it is connected
+        async with Fetcher() as fetcher:
+            assert (
+                await fetcher.fetch(FeedRequest(site.url), SETTINGS)
+            ).body == FEED  # so that it is connected
             site.unanswered = site.requests + 3
-            waiting = [fetching.fetch(Wanted(site.url), ReadSettings(timeout_sec=0.5)) for _ in range(3)]
+            waiting = [fetcher.fetch(FeedRequest(site.url), ReadSettings(timeout_sec=0.5)) for _ in range(3)]
             assert [str(one) for one in await asyncio.gather(*waiting, return_exceptions=True)] == [
                 "timeout"
             ] * 3
             for _ in range(3):
-                assert (await fetching.fetch(Wanted(site.url), WISHES)).body == FEED
+                assert (await fetcher.fetch(FeedRequest(site.url), SETTINGS)).body == FEED
 
 
 async def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path):
@@ -192,14 +196,16 @@ async def test_a_move_for_good_is_told_as_far_as_it_goes(site, first, second, mo
     answer = await fetch(site.url("/feed"))
     assert answer.body == FEED
     assert answer.url == site.url("/c")
-    assert answer.moved == (site.url(paths[moved]) if moved else "")
+    assert answer.moved_to == (site.url(paths[moved]) if moved else "")
 
 
 async def test_where_it_moved_to_is_asked_at_once_and_stays_known(site):
     site.pages["/b"] = Page(FEED, headers={"ETag": '"1"'})
     there = site.url("/b")
-    answer = await fetch(site.url("/feed"), moved=there, validators=Validators('"1"'), of=mark(there))
-    assert (answer.body, answer.moved) == (None, there)
+    answer = await fetch(
+        site.url("/feed"), moved_to=there, validators=Validators('"1"'), validators_of=hash_url(there)
+    )
+    assert (answer.body, answer.moved_to) == (None, there)
     assert [visit.path for visit in site.visits] == ["/b"]
 
 
@@ -232,11 +238,11 @@ async def test_where_it_moved_to_is_asked_at_once_and_stays_known(site):
 async def test_what_a_server_does_instead_of_answering_is_one_word(site, page, why):
     site.pages["/feed"] = page
     # only who waits for it needs it to be short
-    wishes = ReadSettings(timeout_sec=0.6 if why == "timeout" else 20, max_bytes=10_000)
+    settings = ReadSettings(timeout_sec=0.6 if why == "timeout" else 20, max_bytes=10_000)
     if why is None:
-        assert (await fetch(site.url("/feed"), wishes)).body == FEED
+        assert (await fetch(site.url("/feed"), settings)).body == FEED
     else:
-        assert str(await fails(site.url("/feed"), wishes)) == why
+        assert str(await fails(site.url("/feed"), settings)) == why
 
 
 async def test_a_time_that_is_over_while_a_connection_is_put_away_leaves_none_behind(site, monkeypatch):
@@ -248,14 +254,16 @@ async def test_a_time_that_is_over_while_a_connection_is_put_away_leaves_none_be
 
     monkeypatch.setattr(AnyIOStream, "aclose", slowly)
     site.pages |= {"/feed": endless, "/drip": drip}
-    async with Fetching() as fetching:
+    async with Fetcher() as fetcher:
 
         async def failed(path):
-            with pytest.raises(Failed):
-                await fetching.fetch(Wanted(site.url(path)), ReadSettings(timeout_sec=0.15, max_bytes=1000))
+            with pytest.raises(FeedError):
+                await fetcher.fetch(
+                    FeedRequest(site.url(path)), ReadSettings(timeout_sec=0.15, max_bytes=1000)
+                )
 
         await asyncio.gather(*(failed(path) for path in ("/feed", "/drip") * 5))
-        pool = fetching._client._transport._pool
+        pool = fetcher._client._transport._pool
         assert (pool._requests, pool.connections) == ([], [])
 
 
@@ -272,9 +280,9 @@ async def test_a_server_that_is_busy_says_for_how_long(site):
 
 async def test_no_cookie_is_kept(site):
     site.pages["/feed"] = Page(FEED, headers={"Set-Cookie": "a=b"})
-    async with Fetching() as fetching:
+    async with Fetcher() as fetcher:
         for _ in range(2):
-            await fetching.fetch(Wanted(site.url("/feed")), WISHES)
+            await fetcher.fetch(FeedRequest(site.url("/feed")), SETTINGS)
     assert all("cookie" not in visit.headers for visit in site.visits)
 
 
@@ -298,15 +306,15 @@ async def test_a_name_that_nobody_knows_is_told_as_such():
     def nobody(_host, _port):
         raise socket.gaierror(socket.EAI_NONAME, "no such name")
 
-    assert str(await fails("http://nobody.example/", look_up=nobody)) == "dns"
+    assert str(await fails("http://nobody.example/", resolve=nobody)) == "dns"
 
 
 @pytest.mark.parametrize(
     "host", ["\u2460\u2461\u2466.0.0.1", "\uff11\uff12\uff17.0.0.1", "127\u30020\u30020\u30021"]
 )
 def test_an_address_in_other_letters_is_no_address_or_inside(host):
-    with pytest.raises((Inside, httpx.InvalidURL)):
-        judge(f"http://{host}/", "http://news.example/", ())
+    with pytest.raises((InsideAddressError, httpx.InvalidURL)):
+        check_address(f"http://{host}/", "http://news.example/", ())
 
 
 # --- inside addresses -------------------------------------------------------------------------------
@@ -329,15 +337,15 @@ def looks_up(*addresses):
 async def test_a_name_that_points_inside_is_not_asked(site, address):
     site.pages["/feed"] = FEED
     url = f"http://news.example:{site.server_port}/feed"
-    assert str(await fails(url, look_up=looks_up(address))) == "inside_address"
+    assert str(await fails(url, resolve=looks_up(address))) == "inside_address"
     assert site.visits == []
 
 
 async def test_of_a_name_with_both_kinds_only_what_is_outside_is_asked(site):
     site.pages["/feed"] = FEED
     url = f"http://news.example:{site.server_port}/feed"
-    wishes = ReadSettings(timeout_sec=0.5)
-    failed = await fails(url, wishes, looks_up("127.0.0.1", "192.0.2.1", "203.0.113.1"))
+    settings = ReadSettings(timeout_sec=0.5)
+    failed = await fails(url, settings, looks_up("127.0.0.1", "192.0.2.1", "203.0.113.1"))
     assert str(failed) == "inside_address"
     assert site.visits == []
 
@@ -346,8 +354,8 @@ async def test_of_a_name_with_both_kinds_only_what_is_outside_is_asked(site):
 async def test_what_the_truth_allows_inside_is_asked(site, allow):
     site.pages["/feed"] = FEED
     url = f"http://news.example:{site.server_port}/feed"
-    wishes = ReadSettings(allow_inside=(allow.format(port=site.server_port),))
-    assert (await fetch(url, wishes, looks_up("127.0.0.1"))).body == FEED
+    settings = ReadSettings(allow_inside=(allow.format(port=site.server_port),))
+    assert (await fetch(url, settings, looks_up("127.0.0.1"))).body == FEED
 
 
 async def test_the_address_that_was_judged_is_the_one_that_is_asked(site):
@@ -359,10 +367,10 @@ async def test_the_address_that_was_judged_is_the_one_that_is_asked(site):
         return answers.pop(0)
 
     url = f"http://news.example:{site.server_port}/feed"
-    wishes = ReadSettings(allow_inside=("127.0.0.1",))
-    assert (await fetch(url, wishes, rebinding)).body == FEED
+    settings = ReadSettings(allow_inside=("127.0.0.1",))
+    assert (await fetch(url, settings, rebinding)).body == FEED
     assert answers == [["127.0.0.2"]]
-    assert str(await fails(url, wishes, rebinding)) == "inside_address"
+    assert str(await fails(url, settings, rebinding)) == "inside_address"
 
 
 @pytest.mark.parametrize(
@@ -410,15 +418,15 @@ async def test_a_feed_that_the_truth_itself_puts_inside_is_asked_there_and_nowhe
 async def test_a_connection_to_an_inside_address_serves_no_other_feed(site):
     """It stays open, and who is redirected there must not find it."""
     site.pages |= {"/feed": FEED, "/away": to(site.url("/feed"))}
-    async with Fetching(looks_up("127.0.0.1")) as fetching:
-        wishes = ReadSettings(allow_inside=("news.example",))
-        await fetching.fetch(Wanted(site.url("/feed")), wishes)
-        away = Wanted(f"http://news.example:{site.server_port}/away")
-        with pytest.raises(Failed, match="inside_address"):
-            await fetching.fetch(away, wishes)
+    async with Fetcher(looks_up("127.0.0.1")) as fetcher:
+        settings = ReadSettings(allow_inside=("news.example",))
+        await fetcher.fetch(FeedRequest(site.url("/feed")), settings)
+        away = FeedRequest(f"http://news.example:{site.server_port}/away")
+        with pytest.raises(FeedError, match="inside_address"):
+            await fetcher.fetch(away, settings)
     assert len(site.of("/feed")) == 1
 
 
 async def test_where_a_feed_moved_to_is_judged_each_time(site):
     site.pages["/feed"] = FEED
-    assert str(await fails("http://news.example/", moved=site.url("/feed"))) == "inside_address"
+    assert str(await fails("http://news.example/", moved_to=site.url("/feed"))) == "inside_address"

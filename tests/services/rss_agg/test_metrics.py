@@ -1,7 +1,7 @@
 """Holds docs/services/rss_agg.md, and the table of metrics, to what rss_agg does."""
 
 from marketswarm.truth import load
-from services.rss_agg.metrics import Tally
+from services.rss_agg.metrics import RssMetrics
 from services.rss_agg.settings import ReadSettings, RssSettings
 from support.pages import table
 
@@ -16,10 +16,10 @@ def test_the_settings_on_the_page_are_those_there_are_with_their_defaults():
 
 
 def test_the_fields_of_an_item_on_the_page_are_those_it_has():
-    from services.rss_agg.parse import Entry, items_of
+    from services.rss_agg.parse import Entry, make_items
     from services.rss_agg.settings import Feed
 
-    (item,) = items_of(Feed(url="http://a", name="a"), "s", [Entry("1", "", "", "", "")])
+    (item,) = make_items(Feed(url="http://a", name="a"), "s", [Entry("1", "", "", "", "")])
     shown = [name.strip("`") for row in table(PAGE, "Items") for name in row[0].split(", ")]
     assert sorted(shown) == sorted([*item.fields, "seen", "version", "updates"])
 
@@ -27,7 +27,7 @@ def test_the_fields_of_an_item_on_the_page_are_those_it_has():
 def test_the_metrics_on_their_page_are_those_it_tells():
     told = [
         (f"`{one.name}`", one.kind, ", ".join(f"`{label}`" for label in one.labels) or "-")
-        for one in Tally().collect()
+        for one in RssMetrics().collect()
     ]
     assert sorted(tuple(row[:3]) for row in table("docs/metrics.md", "rss_agg")) == sorted(told)
 
@@ -38,4 +38,4 @@ def test_the_section_on_the_page_is_one():
     (document,) = blocks(ROOT / PAGE, "json")
     service = load(document.encode()).truth.services["rss_agg"]
     section = RssSettings.model_validate({"endpoints": service.endpoints, "settings": service.settings})
-    assert [feed.secret for feed in section.endpoints] == [False, False, True]
+    assert [feed.is_secret for feed in section.endpoints] == [False, False, True]

@@ -5,7 +5,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.rss_agg.parse import ENTRIES, LENGTHS, Entry, NotAFeed, entries_of, items_of, line, word
+from services.rss_agg.parse import (
+    MAX_ENTRIES,
+    SUMMARY_LENGTH,
+    TITLE_LENGTH,
+    Entry,
+    NotAFeedError,
+    html_to_line,
+    make_items,
+    parse_entries,
+    text_to_line,
+)
 from services.rss_agg.settings import Feed
 
 
@@ -29,23 +39,23 @@ from services.rss_agg.settings import Feed
     ],
 )
 def test_markup_goes_and_what_it_says_stays(html, text):
-    assert line(html, 100) == text
+    assert html_to_line(html, 100) == text
 
 
 def test_a_long_text_is_cut_and_not_in_the_middle_of_a_tag():
-    assert line("x" * 1000, 10) == "x" * 10
-    assert line("ab<a href='" + "y" * 1000, 10) == "ab"
+    assert html_to_line("x" * 1000, 10) == "x" * 10
+    assert html_to_line("ab<a href='" + "y" * 1000, 10) == "ab"
 
 
 def test_a_word_keeps_its_signs():
-    assert word("tag:a,<1>&amp;\n2", 100) == "tag:a,<1>&amp; 2"
-    assert word(b"x", 100) == ""
+    assert text_to_line("tag:a,<1>&amp;\n2", 100) == "tag:a,<1>&amp; 2"
+    assert text_to_line(b"x", 100) == ""
 
 
 @given(st.text(max_size=300) | st.text("<>!-/ab&;# ", max_size=300), st.integers(1, 50))
 @settings(max_examples=200)
 def test_whatever_comes_it_is_one_short_line(html, limit):
-    found = line(html, limit)
+    found = html_to_line(html, limit)
     assert len(found) <= limit
     assert found.isprintable()
     found.encode()
@@ -74,7 +84,7 @@ JSON = """{"version": "https://jsonfeed.org/version/1.1", "items": [{"id": 7, "u
 
 
 def entries(document, kind="text/xml"):
-    return entries_of(document if isinstance(document, bytes) else document.encode(), kind, BASE)
+    return parse_entries(document if isinstance(document, bytes) else document.encode(), kind, BASE)
 
 
 def only(document, kind="text/xml"):
@@ -132,7 +142,7 @@ def test_broken_xml_gives_what_can_be_read(document):
 
 def test_an_id_does_not_depend_on_where_the_feed_is():
     document = RSS20.replace("g1", "1")
-    elsewhere = entries_of(document.encode(), "", "http://other.example/")
+    elsewhere = parse_entries(document.encode(), "", "http://other.example/")
     assert elsewhere[0].id == only(document).id == "1"
 
 
@@ -159,8 +169,8 @@ def test_the_newest_come_first_wherever_the_feed_has_them():
 
 
 def test_no_more_than_a_thousand_are_read():
-    many = "".join(f"<item><guid>{n}</guid></item>" for n in range(ENTRIES + 5))
-    assert len(entries(f'<rss version="2.0"><channel>{many}</channel></rss>')) == ENTRIES
+    many = "".join(f"<item><guid>{n}</guid></item>" for n in range(MAX_ENTRIES + 5))
+    assert len(entries(f'<rss version="2.0"><channel>{many}</channel></rss>')) == MAX_ENTRIES
 
 
 def doctype(declarations, reference="&a;"):
@@ -189,7 +199,7 @@ NESTED = '<!ENTITY z "zz">' + "".join(
 )
 @pytest.mark.parametrize("charset", ["utf-8", "utf-16"])
 def test_entities_that_could_go_off_are_refused(declarations, charset):
-    with pytest.raises(NotAFeed, match="entities"):
+    with pytest.raises(NotAFeedError, match="entities"):
         entries(doctype(declarations).encode(charset))
 
 
@@ -203,7 +213,7 @@ def test_an_article_about_entities_is_an_article():
 
 def test_no_file_is_read(tmp_path):
     (tmp_path / "feed.xml").write_text(RSS20, encoding="utf-8")
-    with pytest.raises(NotAFeed, match="not_a_feed"):
+    with pytest.raises(NotAFeedError, match="not_a_feed"):
         entries(str(tmp_path / "feed.xml"))
 
 
@@ -217,7 +227,7 @@ def test_no_file_is_read(tmp_path):
 )  # fmt: skip
 @pytest.mark.parametrize("kind", ["", "text/xml; charset=nonsense", "\x00", "application/json"])
 def test_what_is_no_feed_is_a_failure_or_empty_and_never_a_crash(body, kind):
-    with contextlib.suppress(NotAFeed):
+    with contextlib.suppress(NotAFeedError):
         assert entries(body, kind) == []
 
 
@@ -231,11 +241,11 @@ PIECES = st.sampled_from(
 @settings(max_examples=60)
 def test_whatever_a_feed_holds_its_entries_are_short_lines(pieces):
     document = f'<rss version="2.0"><channel>{"".join(pieces)}'
-    with contextlib.suppress(NotAFeed):
+    with contextlib.suppress(NotAFeedError):
         for entry in entries(document.encode("utf-8", "replace")):
-            for name, limit in LENGTHS.items():
+            for name, limit in (("title", TITLE_LENGTH), ("summary", SUMMARY_LENGTH)):
                 assert len(getattr(entry, name)) <= limit
-            assert all(text.isprintable() for text in entry.as_dict().values())
+            assert all(text.isprintable() for text in entry.to_dict().values())
 
 
 def test_nothing_much_is_not_brooded_over():
@@ -251,7 +261,7 @@ def entry(ident="1", link="https://a/1", title="One", summary="It is.", publishe
 
 
 def only_item(one, feed=FEED, scope="s"):
-    (item,) = items_of(feed, scope, [one])
+    (item,) = make_items(feed, scope, [one])
     return item
 
 
@@ -303,11 +313,11 @@ def test_an_edit_shows_and_a_new_date_alone_is_none():
 
 
 def test_items_go_oldest_first_each_once():
-    items = items_of(FEED, "s", [entry("3"), entry("2"), entry("3"), entry("1")])
+    items = make_items(FEED, "s", [entry("3"), entry("2"), entry("3"), entry("1")])
     assert [item.id for item in items] == [only_item(entry(n)).id for n in "123"]
 
 
 def test_an_id_that_a_feed_gives_to_all_its_items_tells_nothing_apart():
-    items = items_of(FEED, "s", [entry("same", f"https://a/{n}") for n in range(3)])
+    items = make_items(FEED, "s", [entry("same", f"https://a/{n}") for n in range(3)])
     assert len(items) == 3
     assert items[0].id == only_item(entry("", "https://a/2")).id

@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.rss_agg.scheduler import JITTER, NEVER, Hosts, Schedule, next_at, place_of, slowed
+from services.rss_agg.scheduler import (
+    JITTER,
+    NEVER,
+    FeedSchedule,
+    HostQueues,
+    next_read_at,
+    phase_of,
+    slow_down,
+)
 
 EVERY = st.floats(0.2, 86_400)
 EPOCH = st.floats(1.7e9, 1.8e9)
@@ -14,67 +22,67 @@ EPOCH = st.floats(1.7e9, 1.8e9)
 @given(EPOCH, EVERY, st.floats(0, 0.999))
 @settings(max_examples=100)
 def test_the_next_reading_is_half_to_one_and_a_half_periods_later(read_at, every_sec, chance):
-    wait_sec = next_at("a", read_at, every_sec, chance) - read_at
+    wait_sec = next_read_at("a", read_at, every_sec, chance) - read_at
     assert 0.499 * every_sec <= wait_sec <= (1.501 + JITTER) * every_sec
 
 
 @given(EPOCH, st.floats(1, 86_400))
 @settings(max_examples=50)
 def test_from_then_on_it_is_a_period_later(read_at, every_sec):
-    at = next_at("a", read_at, every_sec, 0.0)
-    assert next_at("a", at, every_sec, 0.0) - at == pytest.approx(every_sec, abs=1e-3)
+    at = next_read_at("a", read_at, every_sec, 0.0)
+    assert next_read_at("a", at, every_sec, 0.0) - at == pytest.approx(every_sec, abs=1e-3)
     late = at + JITTER * every_sec
-    assert next_at("a", late, every_sec, 0.0) == pytest.approx(at + every_sec, abs=1e-3)
+    assert next_read_at("a", late, every_sec, 0.0) == pytest.approx(at + every_sec, abs=1e-3)
 
 
 def test_a_thousand_feeds_are_spread_over_their_period_also_when_all_were_read_at_once():
     feeds = [f"https://site.example/{n}.xml" for n in range(1000)]
-    ats = sorted(next_at(feed, 1.76e9, 300.0, 0.0) for feed in feeds)
+    ats = sorted(next_read_at(feed, 1.76e9, 300.0, 0.0) for feed in feeds)
     assert max(Counter(int(at) for at in ats).values()) <= 15  # in one second
     assert max(after - before for before, after in pairwise(ats)) < 5
-    assert len({place_of(feed) for feed in feeds}) == 1000
+    assert len({phase_of(feed) for feed in feeds}) == 1000
 
 
 def test_who_fails_again_and_again_is_read_less_often_and_not_seldom():
-    assert [slowed(60.0, fails) for fails in range(7)] == [60, 60, 120, 240, 480, 480, 480]
-    assert slowed(900.0, 99) == 3600.0
-    assert slowed(7200.0, 99) == 7200.0
+    assert [slow_down(60.0, fails) for fails in range(7)] == [60, 60, 120, 240, 480, 480, 480]
+    assert slow_down(900.0, 99) == 3600.0
+    assert slow_down(7200.0, 99) == 7200.0
 
 
 def test_what_is_due_is_taken_out_soonest_first():
-    schedule = Schedule()
+    schedule = FeedSchedule()
     for feed, at in (("b", 2.0), ("a", 1.0), ("c", 3.0)):
-        schedule.put(feed, at)
-    assert schedule.due(0.5) == []
+        schedule.schedule(feed, at)
+    assert schedule.take_due(0.5) == []
     assert schedule.next_at() == 1.0
-    assert schedule.due(2.0) == ["a", "b"]
-    assert schedule.due(2.0) == []
+    assert schedule.take_due(2.0) == ["a", "b"]
+    assert schedule.take_due(2.0) == []
     assert "c" in schedule
     assert "a" not in schedule
 
 
 def test_what_is_put_again_replaces_what_was_there():
-    schedule = Schedule()
-    schedule.put("a", 1.0)
-    schedule.put("a", 5.0)
+    schedule = FeedSchedule()
+    schedule.schedule("a", 1.0)
+    schedule.schedule("a", 5.0)
     assert schedule.next_at() == 5.0
-    assert schedule.due(4.0) == []
-    assert schedule.due(5.0) == ["a"]
+    assert schedule.take_due(4.0) == []
+    assert schedule.take_due(5.0) == ["a"]
     assert schedule.next_at() == float("inf")
 
 
 def test_who_is_not_kept_is_never_due():
-    schedule = Schedule()
-    schedule.put("a", 1.0)
-    schedule.put("b", 1.0)
-    schedule.keep(["b", "c"])
-    assert schedule.due(9.0) == ["b"]
+    schedule = FeedSchedule()
+    schedule.schedule("a", 1.0)
+    schedule.schedule("b", 1.0)
+    schedule.keep_only(["b", "c"])
+    assert schedule.take_due(9.0) == ["b"]
 
 
 def waiting(*pairs):
-    hosts = Hosts()
+    hosts = HostQueues()
     for host, feed in pairs:
-        hosts.wait(host, feed)
+        hosts.enqueue(host, feed)
     return hosts
 
 
@@ -90,7 +98,7 @@ def test_of_one_host_so_many_at_once_and_no_more():
     hosts = waiting(*(("a", f"a{n}") for n in range(4)), ("b", "b0"))
     assert sorted(taken(hosts, 0.0)) == ["a0", "a1", "b0"]
     assert hosts.next_at(0.0, 2) == NEVER
-    hosts.done("a", 1.0)
+    hosts.release("a", 1.0)
     assert taken(hosts, 1.0) == ["a2"]
 
 
@@ -110,7 +118,7 @@ def test_between_two_readings_of_a_host_there_is_a_pause():
 def test_a_host_that_wants_to_be_left_alone_is():
     hosts = waiting(("a", "a0"), ("a", "a1"))
     assert hosts.take(0.0, 1, 0.0) == ("a", "a0")
-    hosts.done("a", 1.0, 60.0)
+    hosts.release("a", 1.0, 60.0)
     assert taken(hosts, 60.9) == []
     assert hosts.next_at(2.0, 1) == 61.0
     assert taken(hosts, 61.0) == ["a1"]
@@ -119,17 +127,17 @@ def test_a_host_that_wants_to_be_left_alone_is():
 def test_who_is_forgotten_does_not_wait_and_a_pause_stays():
     hosts = waiting(("a", "a0"), ("a", "a1"))
     hosts.take(0.0, 2, 5.0)
-    hosts.forget()
+    hosts.clear()
     assert taken(hosts, 10.0) == []
-    hosts.wait("a", "a2")
+    hosts.enqueue("a", "a2")
     assert taken(hosts, 1.0) == []
     assert taken(hosts, 5.0) == ["a2"]
 
 
 def test_hosts_that_nothing_is_left_to_say_of_are_forgotten():
-    hosts = Hosts()
+    hosts = HostQueues()
     for n in range(5000):
-        hosts.wait(f"h{n}", "x")
+        hosts.enqueue(f"h{n}", "x")
         hosts.take(float(n), 1, 0.0)
-        hosts.done(f"h{n}", float(n))
+        hosts.release(f"h{n}", float(n))
     assert len(hosts._hosts) <= 2001

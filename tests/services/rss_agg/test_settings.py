@@ -79,7 +79,7 @@ def test_no_two_feeds_have_one_name_or_one_url(same):
 
 def test_a_url_that_holds_a_secret_stands_in_the_environment():
     (feed,) = own_part(RssSettings, "rss_agg", section({"url": "env:FEED", "name": "a"})).endpoints
-    assert feed.secret
+    assert feed.is_secret
 
 
 def test_a_pause_of_nothing_between_two_readings_of_a_host_is_a_choice():

@@ -1,4 +1,4 @@
-from services.vexy_ai.backlog import Backlog, Pace, Rate, summed_up
+from services.vexy_ai.backlog import Backlog, LagDetector, Rate, summarize_backlogs
 
 
 def at(oldest_sec, unread=5):
@@ -6,21 +6,21 @@ def at(oldest_sec, unread=5):
 
 
 def test_who_falls_behind_says_so_and_is_well_again_only_well_below():
-    pace = Pace()
-    assert pace.judge(at(99), 100) is None
-    said = pace.judge(at(100, unread=1234), 100)
+    lag = LagDetector()
+    assert lag.check(at(99), 100) is None
+    said = lag.check(at(100, unread=1234), 100)
     assert said == "behind: 1,234 unread in rss:items, the oldest for 100 s"
-    assert pace.judge(at(60), 100) is not None
-    assert pace.judge(at(49), 100) is None
-    assert pace.judge(at(60), 100) is None
+    assert lag.check(at(60), 100) is not None
+    assert lag.check(at(49), 100) is None
+    assert lag.check(at(60), 100) is None
 
 
 def test_who_has_nothing_to_read_is_never_behind():
-    pace = Pace()
-    pace.judge(at(200), 100)
-    assert pace.judge({"rss:items": Backlog()}, 100) is None
-    assert pace.judge({}, 100) is None
-    assert not pace.behind
+    lag = LagDetector()
+    lag.check(at(200), 100)
+    assert lag.check({"rss:items": Backlog()}, 100) is None
+    assert lag.check({}, 100) is None
+    assert not lag.behind
 
 
 def test_the_rate_is_that_of_the_last_minute():
@@ -39,6 +39,8 @@ def test_the_summary_says_what_waits():
         "a": Backlog(pending=2, unread=30, oldest_sec=1.6),
         "b": Backlog(unread=10, oldest_sec=0.5, lost=7),
     }
-    assert summed_up(several, 12.34) == "12.3/s, 40 unread (oldest 2 s), 2 taken, 7 trimmed off unread"
-    assert summed_up({"a": Backlog()}, 0.0) == "0.0/s, 0 unread"
-    assert summed_up({"a": Backlog(unread=-1)}, 1.0) == "1.0/s, 200 or more unread (oldest 0 s)"
+    assert (
+        summarize_backlogs(several, 12.34) == "12.3/s, 40 unread (oldest 2 s), 2 taken, 7 trimmed off unread"
+    )
+    assert summarize_backlogs({"a": Backlog()}, 0.0) == "0.0/s, 0 unread"
+    assert summarize_backlogs({"a": Backlog(unread=-1)}, 1.0) == "1.0/s, 200 or more unread (oldest 0 s)"

@@ -5,9 +5,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.vexy_ai.digest import Digest, Plain, Story, alike, joined, normal, ranked, story_of, summed_up
+from services.vexy_ai.digest import (
+    Digest,
+    Story,
+    SummaryResult,
+    add_summaries,
+    group_similar,
+    make_story,
+    normalize,
+    rank_stories,
+    similarity,
+)
 from services.vexy_ai.notes import Note
-from services.vexy_ai.records import Loss, Move, Observed
+from services.vexy_ai.records import Outage, PriceMove, WindowContent
 
 TITLES = [
     "Acme beats expectations as profits rise",
@@ -22,34 +32,34 @@ TITLES = [
 
 
 def test_what_is_nearly_the_same_is_one_story_in_any_script():
-    assert joined(TITLES, 0.6) == [[0, 2, 3], [1], [4], [5, 6], [7]]
+    assert group_similar(TITLES, 0.6) == [[0, 2, 3], [1], [4], [5, 6], [7]]
 
 
 def test_how_like_it_must_be_is_for_the_truth_to_say():
-    assert joined(TITLES, 0.95) == [[0, 2], [1], [3], [4], [5], [6], [7]]
+    assert group_similar(TITLES, 0.95) == [[0, 2], [1], [3], [4], [5], [6], [7]]
 
 
 def test_the_same_titles_give_the_same_stories_again():
-    assert joined(TITLES, 0.6) == joined(TITLES, 0.6)
+    assert group_similar(TITLES, 0.6) == group_similar(TITLES, 0.6)
 
 
 @settings(max_examples=30)
 @given(st.lists(st.text(alphabet="abcd 1ü漢", max_size=30), max_size=20))
 def test_each_title_is_in_one_story_and_equal_ones_in_the_same(titles):
-    groups = joined(titles, 0.6)
+    groups = group_similar(titles, 0.6)
     assert sorted(at for group in groups for at in group) == list(range(len(titles)))
     assert all(group == sorted(group) for group in groups)
     where = {at: n for n, group in enumerate(groups) for at in group}
     for one, title in enumerate(titles):
         for other, another in enumerate(titles):
-            if normal(title) and normal(title) == normal(another):
+            if normalize(title) and normalize(title) == normalize(another):
                 assert where[one] == where[other]
 
 
 def test_what_is_far_from_alike_is_never_joined():
     chance = random.Random(1)
     titles = ["".join(chance.choices("abcdefghijklmnopqrstuvwxyz ", k=60)) for _ in range(300)]
-    assert len(joined(titles, 0.6)) == 300
+    assert len(group_similar(titles, 0.6)) == 300
 
 
 def test_nearly_all_that_is_alike_enough_is_found():
@@ -60,9 +70,9 @@ def test_nearly_all_that_is_alike_enough_is_found():
         one = "".join(chance.choices("abcdefghijklmnopqrstuvwxyz ", k=60))
         at = chance.randrange(50)
         other = f"{one[:at]}#{one[at + 2 :]}"
-        if alike(normal(one), normal(other)) >= 0.6:
+        if similarity(normalize(one), normalize(other)) >= 0.6:
             pairs += 1
-            found += len(joined([one, other], 0.6)) == 1
+            found += len(group_similar([one, other], 0.6)) == 1
     assert pairs > 50
     assert found / pairs > 0.95
 
@@ -73,18 +83,18 @@ def test_thousands_in_one_mould_are_compared_with_few_each(monkeypatch):
     def counted(one, other):
         nonlocal compared
         compared += 1
-        return alike(one, other)
+        return similarity(one, other)
 
-    monkeypatch.setattr("services.vexy_ai.digest.alike", counted)
+    monkeypatch.setattr("services.vexy_ai.digest.similarity", counted)
     chance = random.Random(3)
     titles = [f"{''.join(chance.choices('abcdefgh', k=14))} hits a new high of the year" for _ in range(1000)]
-    assert len(joined(titles, 0.9)) == 1000
+    assert len(group_similar(titles, 0.9)) == 1000
     assert 10_000 < compared <= 64 * 1000
 
 
 @pytest.mark.parametrize("similar", [0.1, 1.0])
 def test_the_ends_of_the_scale_work(similar):
-    assert joined(["a b", "a b", "x y"], similar) == [[0, 1], [2]]
+    assert group_similar(["a b", "a b", "x y"], similar) == [[0, 1], [2]]
 
 
 WINDOW = "1795198200-1795198500"
@@ -93,7 +103,7 @@ NOTES = [
     Note("2", "b", "Acme is rising", "https://b.example/2", ("ACME", "X"), (), 0.4),
     Note("3", "a", "Rain", "", (), (), 0.0),
 ]
-STORY = story_of(NOTES[:2])
+STORY = make_story(NOTES[:2])
 
 
 def test_a_story_is_what_its_notes_have_in_common_told_by_the_oldest():
@@ -112,30 +122,30 @@ def test_a_story_is_what_its_notes_have_in_common_told_by_the_oldest():
     )
     assert STORY.title == "Acme rises"
     assert STORY.line() == "- Acme rises (2 items from a, b; ACME, X; sentiment +0.6)"
-    assert story_of(NOTES[2:]).line() == "- Rain (a)"
-    assert story_of([Note("4")]).line() == "- without a title"
+    assert make_story(NOTES[2:]).line() == "- Rain (a)"
+    assert make_story([Note("4")]).line() == "- without a title"
 
 
 def test_the_largest_stories_are_shown_of_equals_the_older():
-    small, other = story_of(NOTES[2:]), story_of([Note("9")])
-    assert ranked([small, other, STORY], 2) == [STORY, small]
+    small, other = make_story(NOTES[2:]), make_story([Note("9")])
+    assert rank_stories([small, other, STORY], 2) == [STORY, small]
 
 
 def test_summaries_go_to_their_stories_in_order():
-    stories = [STORY, story_of(NOTES[2:]), story_of([Note("9")])]
-    assert [each.summary for each in summed_up(stories, ["one", None])] == ["one", None, None]
+    stories = [STORY, make_story(NOTES[2:]), make_story([Note("9")])]
+    assert [each.summary for each in add_summaries(stories, ["one", None])] == ["one", None, None]
 
 
 def test_a_digest_tells_stories_moves_and_losses():
-    seen = Observed(
+    seen = WindowContent(
         notes=4,
         first="1-0",
         last="2-0",
-        moves=(Move("AAA", 100.0, 101.0, 102.0, 99.0, 5), Move("BBB", 10.0, 9.0, 10.0, 9.0, 5)),
-        losses=(Loss("site", 3, 4, "tcp refused"),),
+        moves=(PriceMove("AAA", 100.0, 101.0, 102.0, 99.0, 5), PriceMove("BBB", 10.0, 9.0, 10.0, 9.0, 5)),
+        losses=(Outage("site", 3, 4, "tcp refused"),),
     )
-    stories = summed_up([STORY], ["Acme rose. It may rise more."])
-    found = Digest(WINDOW, seen, NOTES, stories, count=2, plain=Plain(1, "timeout")).fields(5.0)
+    stories = add_summaries([STORY], ["Acme rose. It may rise more."])
+    found = Digest(WINDOW, seen, NOTES, stories, count=2, plain=SummaryResult(1, "timeout")).fields(5.0)
     assert {name: found[name] for name in ("kind", "id", "window", "from", "to", "ts", "items", "read")} == {
         "kind": "digest",
         "id": f"digest:{WINDOW}",
@@ -166,7 +176,7 @@ def test_a_digest_tells_stories_moves_and_losses():
 
 
 def test_a_plain_digest_that_nobody_was_to_sum_up_does_not_mention_it():
-    found = Digest(WINDOW, Observed(1, "", ""), NOTES[:1], [], count=1).fields(5.0)
+    found = Digest(WINDOW, WindowContent(1, "", ""), NOTES[:1], [], count=1).fields(5.0)
     assert "plain" not in found
     assert found["summaries"] == "0"
 
@@ -177,14 +187,16 @@ def test_a_digest_of_the_worst_is_still_an_entry_that_can_be_read():
         Note("i" * 200, f"f{n}" + "f" * 190, "t" * 200, "https://" + "l" * 900, names, names)
         for n in range(300)
     ]
-    stories = [story_of(notes[at : at + 3]) for at in range(0, 300, 3)]
-    seen = Observed(
+    stories = [make_story(notes[at : at + 3]) for at in range(0, 300, 3)]
+    seen = WindowContent(
         10_000,
         "",
         "",
-        tuple(Move(f"S{n}", 1.0, 2.0, 3.0, 1.0, 1) for n in range(5000)),
-        tuple(Loss("t" * 100, 1, 1, "w" * 100) for _ in range(500)),
+        tuple(PriceMove(f"S{n}", 1.0, 2.0, 3.0, 1.0, 1) for n in range(5000)),
+        tuple(Outage("t" * 100, 1, 1, "w" * 100) for _ in range(500)),
     )
-    found = Digest(WINDOW, seen, notes, ranked(stories, 100), count=100, plain=Plain(0, "x")).fields(5.0)
+    found = Digest(
+        WINDOW, seen, notes, rank_stories(stories, 100), count=100, plain=SummaryResult(0, "x")
+    ).fields(5.0)
     assert sum(map(len, found.values())) < 600_000
     assert len(orjson.loads(found["moves"])) == 100

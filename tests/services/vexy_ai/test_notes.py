@@ -3,7 +3,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.vexy_ai.notes import NAMED_AT_MOST, Lexicon, Note, identity, note, number, read_back
+from services.vexy_ai.notes import (
+    MAX_FOUND,
+    Lexicon,
+    Note,
+    make_note,
+    note_identity,
+    parse_note,
+    parse_number,
+)
 
 SYMBOLS = {
     "AAPL": ["Apple", "Apple Inc"],
@@ -69,8 +77,8 @@ def test_whatever_a_text_is_what_it_names_is_known_or_marked(text):
 
 def test_no_text_names_more_than_there_is_room_for():
     many = Lexicon({f"A{n}": [f"Name{n}"] for n in range(100)}, {f"t{n}": [] for n in range(100)})
-    assert len(many.tickers(" ".join(f"Name{n}" for n in range(100)))) == NAMED_AT_MOST
-    assert len(many.topics(" ".join(f"t{n}" for n in range(100)))) == NAMED_AT_MOST
+    assert len(many.tickers(" ".join(f"Name{n}" for n in range(100)))) == MAX_FOUND
+    assert len(many.topics(" ".join(f"t{n}" for n in range(100)))) == MAX_FOUND
 
 
 MICROSOFT = Lexicon({"MSFT": ["Microsoft"]}, {"profits": ["profit"]})
@@ -86,7 +94,7 @@ def test_a_note_tells_what_an_item_is_about():
         b"summary": b"Great profits",
         b"link": b"https://a.example/1",
     }
-    assert note("1-0", item, MICROSOFT, 5.0) == {
+    assert make_note("1-0", item, MICROSOFT, 5.0) == {
         "kind": "note",
         "id": "abc",
         "version": "2",
@@ -101,19 +109,19 @@ def test_a_note_tells_what_an_item_is_about():
 
 
 def test_an_item_without_an_id_is_known_by_its_entry_and_one_without_a_title_by_its_summary():
-    found = note("1-0", {b"summary": b"only this"}, MICROSOFT, 5.0)
+    found = make_note("1-0", {b"summary": b"only this"}, MICROSOFT, 5.0)
     assert (found["id"], found["title"]) == ("1-0", "only this")
     assert "version" not in found
 
 
 @pytest.mark.parametrize("link", [b"javascript:alert(1)", b"http://[", b"/1", b"https://a/" + b"x" * 2000])
 def test_a_link_that_is_none_is_left_out(link):
-    assert note("1-0", {b"link": link}, MICROSOFT, 5.0)["link"] == ""
+    assert make_note("1-0", {b"link": link}, MICROSOFT, 5.0)["link"] == ""
 
 
 def test_two_notes_are_about_the_same_when_stream_id_and_version_are_the_same():
     def of(stream="s", entry="1-0", **fields):
-        return identity(stream, entry, {name.encode(): value for name, value in fields.items()})
+        return note_identity(stream, entry, {name.encode(): value for name, value in fields.items()})
 
     assert of(id=b"a") == of(id=b"a", entry="2-0", title=b"changed")
     others = [of(id=b"a"), of(id=b"b"), of(id=b"a", version=b"2"), of(id=b"a", stream="t"), of()]
@@ -127,25 +135,25 @@ def test_two_notes_are_about_the_same_when_stream_id_and_version_are_the_same():
     )
 )
 def test_whatever_an_item_holds_there_is_a_short_note_that_can_be_read_back(item):
-    found = note("1-0", item, MICROSOFT, 5.0) | {"window": WINDOW}
+    found = make_note("1-0", item, MICROSOFT, 5.0) | {"window": WINDOW}
     assert all(len(text) <= 1000 and (text.isprintable() or not text) for text in found.values())
     fields = {name.encode(): text.encode() for name, text in found.items()}
-    assert read_back(fields, WINDOW).id == found["id"]
-    assert read_back(fields, "1500-1800") is None
+    assert parse_note(fields, WINDOW).id == found["id"]
+    assert parse_note(fields, "1500-1800") is None
 
 
 def test_a_huge_item_makes_a_short_note():
-    found = note("1-0", {b"title": b"$ABC " * 1_000_000, b"id": b"x" * 1_000_000}, MICROSOFT, 5.0)
+    found = make_note("1-0", {b"title": b"$ABC " * 1_000_000, b"id": b"x" * 1_000_000}, MICROSOFT, 5.0)
     assert sum(map(len, found.values())) < 1000
 
 
 @pytest.mark.parametrize("raw", [b"", b"x", b"nan", b"inf", b"-inf", b"1" * 400, b"\xff"])
 def test_what_is_no_number_is_refused(raw):
     if raw.isdigit():
-        assert number(raw) > 0  # cut, and finite
+        assert parse_number(raw) > 0  # cut, and finite
     else:
         with pytest.raises(ValueError, match="is no number"):
-            number(raw)
+            parse_number(raw)
 
 
 def test_what_others_write_to_the_notes_is_no_harm():
@@ -156,11 +164,11 @@ def test_what_others_write_to_the_notes_is_no_harm():
         b"topics": b"{",
         b"id": b"i",
     }
-    assert read_back(fields | {b"sentiment": b"7"}, WINDOW) == Note("i", tickers=("A",), sentiment=1.0)
-    assert read_back(fields | {b"sentiment": b"x"}, WINDOW) == Note("i", tickers=("A",))
-    assert read_back({b"kind": b"digest"}, WINDOW) is None
+    assert parse_note(fields | {b"sentiment": b"7"}, WINDOW) == Note("i", tickers=("A",), sentiment=1.0)
+    assert parse_note(fields | {b"sentiment": b"x"}, WINDOW) == Note("i", tickers=("A",))
+    assert parse_note({b"kind": b"digest"}, WINDOW) is None
 
 
 def test_many_or_long_tickers_of_others_are_cut():
     fields = {b"kind": b"note", b"window": WINDOW.encode(), b"tickers": orjson.dumps(["x" * 500] * 20)}
-    assert all(len(each) == 100 for each in read_back(fields, WINDOW).tickers)
+    assert all(len(each) == 100 for each in parse_note(fields, WINDOW).tickers)

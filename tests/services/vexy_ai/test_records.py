@@ -4,14 +4,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.vexy_ai.notes import Lexicon
-from services.vexy_ai.records import Loss, Move, Unusable, bar_in, is_history, make, observed, probe_in
+from services.vexy_ai.records import (
+    Outage,
+    PriceMove,
+    UnusableError,
+    is_history,
+    make_record,
+    parse_bar,
+    parse_probe,
+    parse_window,
+)
 from services.vexy_ai.sources import Kind, Source
 
 BAR = {b"sym": b"AAPL", b"start": b"1000", b"open": b"10", b"high": b"12", b"low": b"9", b"close": b"11"}
 
 
 def test_a_bar_is_kept_by_its_symbol():
-    symbol, kept = bar_in({**BAR, b"volume": b"5"})
+    symbol, kept = parse_bar({**BAR, b"volume": b"5"})
     assert symbol == "AAPL"
     assert orjson.loads(kept) == {"start": 1000.0, "open": 10.0, "high": 12.0, "low": 9.0, "close": 11.0}
 
@@ -28,8 +37,8 @@ def test_a_bar_is_kept_by_its_symbol():
     ],
 )
 def test_what_is_no_bar_is_refused_with_the_reason(changed, reason):
-    with pytest.raises(Unusable, match=reason):
-        bar_in(BAR | changed)
+    with pytest.raises(UnusableError, match=reason):
+        parse_bar(BAR | changed)
 
 
 @pytest.mark.parametrize(
@@ -42,17 +51,17 @@ def test_what_fills_a_gap_in_the_past_is_no_news(source, age_sec, history):
 
 
 def test_a_probe_is_kept_by_its_target_with_why_it_failed():
-    assert probe_in({b"target": b"site", b"ok": b"1", b"error": b"old"})[1] == b'{"ok":true,"why":""}'
-    target, kept = probe_in({b"target": b"site", b"ok": b"0", b"stage": b"tcp", b"error": b"refused"})
+    assert parse_probe({b"target": b"site", b"ok": b"1", b"error": b"old"})[1] == b'{"ok":true,"why":""}'
+    target, kept = parse_probe({b"target": b"site", b"ok": b"0", b"stage": b"tcp", b"error": b"refused"})
     assert (target, orjson.loads(kept)) == ("site", {"ok": False, "why": "tcp refused"})
 
 
 @given(st.dictionaries(st.sampled_from([*BAR, b"target", b"ok", b"stage", b"error"]), st.binary(max_size=60)))
 def test_whatever_an_entry_holds_it_is_kept_or_refused(fields):
-    for read in (bar_in, probe_in):
+    for read in (parse_bar, parse_probe):
         try:
             name, kept = read(fields)
-        except Unusable:
+        except UnusableError:
             continue
         assert name
         assert len(kept) < 1000
@@ -61,7 +70,7 @@ def test_whatever_an_entry_holds_it_is_kept_or_refused(fields):
 
 def test_a_window_tells_what_moved_and_what_was_out_of_reach():
     bar = {"start": 1000, "last": 2000, "open": 10.0, "close": 11.0, "high": 12.0, "low": 9.0, "n": 2}
-    found = observed(
+    found = parse_window(
         {
             b"n": b"3",
             b"first": b"1-0",
@@ -72,9 +81,9 @@ def test_a_window_tells_what_moved_and_what_was_out_of_reach():
             b"probe well": b'{"n": 4, "failed": 0, "why": ""}',
         }
     )
-    assert found.moves == (Move("AAPL", 10.0, 11.0, 12.0, 9.0, 2, since=1.0, until=2.0),)
+    assert found.moves == (PriceMove("AAPL", 10.0, 11.0, 12.0, 9.0, 2, since=1.0, until=2.0),)
     assert found.moves[0].change == pytest.approx(10.0)
-    assert found.losses == (Loss("a b", 3, 4, "tcp refused"),)
+    assert found.losses == (Outage("a b", 3, 4, "tcp refused"),)
     assert (found.notes, found.first, found.last) == (3, "1-0", "9-0")
 
 
@@ -89,13 +98,13 @@ def test_what_others_write_into_a_window_is_left_out():
         b"\xff",
     ]
     fields = {b"%b %d" % (what, n): each for what in (b"bar", b"probe", b"x") for n, each in enumerate(odd)}
-    found = observed({b"n": b"-x", b"first": b"\xff", **fields})
+    found = parse_window({b"n": b"-x", b"first": b"\xff", **fields})
     assert (found.notes, found.moves, found.losses) == (0, (), ())
 
 
 def test_a_window_in_which_all_went_well_has_nothing_to_tell():
-    assert not observed({b"n": b"0", b"probe well": b'{"n": 4, "failed": 0, "why": ""}'})
-    assert observed({b"n": b"1"})
+    assert not parse_window({b"n": b"0", b"probe well": b'{"n": 4, "failed": 0, "why": ""}'})
+    assert parse_window({b"n": b"1"})
 
 
 NOW = 1_795_198_500.0
@@ -105,7 +114,7 @@ NEW_BAR = {b"sym": b"A", b"start": b"1795198440000"} | dict.fromkeys(
 
 
 def made(kind, fields):
-    return make(Source("market-redis", "s", kind), b"1-0", fields, Lexicon({}, {}), NOW)
+    return make_record(Source("market-redis", "s", kind), b"1-0", fields, Lexicon({}, {}), NOW)
 
 
 def test_what_becomes_of_an_entry_is_for_its_stream_to_say():
@@ -120,6 +129,6 @@ def test_a_bar_from_the_past_comes_to_nothing():
 
 def test_what_is_none_of_its_kind_is_unusable_but_any_item_is_an_item():
     for kind in (Kind.BARS, Kind.PROBES):
-        with pytest.raises(Unusable):
+        with pytest.raises(UnusableError):
             made(kind, {})
     assert made(Kind.ITEMS, {}).what == "note"

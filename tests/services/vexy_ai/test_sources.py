@@ -2,7 +2,7 @@ import pytest
 
 from marketswarm.truth import AccessPoint, Heartbeat, Service
 from marketswarm.truth.model import AccessPoints
-from services.vexy_ai.sources import Kind, Source, dead_of, notes_of, sources_of
+from services.vexy_ai.sources import Kind, Source, dead_letter_key, find_sources, notes_point
 
 
 def points(*keys):
@@ -11,8 +11,8 @@ def points(*keys):
 
 def test_without_a_word_it_reads_the_feed_items():
     expected = (Source("market-redis", "rss:items", Kind.ITEMS),)
-    assert sources_of([]) == expected
-    assert sources_of(points("mesh:heartbeat")) == expected
+    assert find_sources([]) == expected
+    assert find_sources(points("mesh:heartbeat")) == expected
 
 
 @pytest.mark.parametrize(
@@ -27,12 +27,12 @@ def test_without_a_word_it_reads_the_feed_items():
 def test_notes_and_the_dead_go_where_the_truth_says(keys, notes, dead):
     beats = Heartbeat(channel="vexy_ai:heartbeat")
     section = Service(heartbeat=beats, access_points=AccessPoints(publish_to=tuple(points(*keys))))
-    assert notes_of(section) == AccessPoint(bus="market-redis", key=notes)
-    assert dead_of(section) == dead
+    assert notes_point(section) == AccessPoint(bus="market-redis", key=notes)
+    assert dead_letter_key(section) == dead
 
 
 def test_the_last_word_of_a_key_says_what_it_carries():
-    found = sources_of(points("rss:items", "massive:probes", "market:bars", "news", "team:news", "news"))
+    found = find_sources(points("rss:items", "massive:probes", "market:bars", "news", "team:news", "news"))
     assert [(each.key, each.kind) for each in found] == [
         ("rss:items", Kind.ITEMS),
         ("massive:probes", Kind.PROBES),

@@ -16,7 +16,7 @@ from marketswarm.agent import run
 from services.vexy_ai import records
 from services.vexy_ai.loop import main
 
-sane = records.note
+sane = records.make_note
 
 def odd(entry, item, lexicon, wall):
     match item[b"id"]:
@@ -32,7 +32,7 @@ def odd(entry, item, lexicon, wall):
             raise RuntimeError("not today")
     return sane(entry, item, lexicon, wall)
 
-records.note = odd
+records.make_note = odd
 if __name__ == "__main__":
     run(main)
 """
