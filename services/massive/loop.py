@@ -1,4 +1,4 @@
-"""The loop of massive: every target on its schedule, what the beats say of them; market data beside it."""
+"""The main loop of massive: probes and market data run as tasks; the loop puts their state into the beats."""
 
 from typing import Final
 
@@ -12,7 +12,7 @@ LOOK_EVERY_SEC: Final = 0.5
 
 
 async def main() -> int:
-    """Be massive until asked to stop."""
+    """Run massive until it is asked to stop; return its exit code."""
     async with agent("massive", MassiveEnvironment) as me:
         own, market = me.own(MassiveSettings), Standing()
         with Probing.of(me) as probing:

@@ -1,5 +1,5 @@
 """Market data: minute bars of the symbols in the truth, onto a stream, each of them once.
 
-`protocol`, `bars`, `gaps` and `backoff` think; `stream`, `rest`, `replay` and `publish` touch the world;
-`live` and `playing` put them together, and `loop` chooses.
+`protocol`, `bars` and `gaps` are pure; `stream`, `rest` and `publish` do the I/O; `live` and `replay` are the
+two sources, and `loop` runs the one that the truth wants.
 """

@@ -1,6 +1,6 @@
-"""How a connection ends and how a request fails: one word each, the same in logs, beats and tests. Pure.
+"""How a connection ends and a request fails, one word each, and how long to wait before trying again.
 
-How long to wait before trying again, by why it failed and how often. Pure: chance is passed in.
+Pure.
 """
 
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Final
 
 
 class Ended(Exception):  # noqa: N818 - every connection ends
-    """A connection is at its end, or never began; `reason` is one word, such as cut, refused, auth_failed."""
+    """A connection ended or could not be opened; `reason` is one word, such as cut, refused, auth_failed."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -16,7 +16,10 @@ class Ended(Exception):  # noqa: N818 - every connection ends
 
 
 class RestError(Exception):
-    """It could not be had. `word`: a status, as `http_403`, or what went wrong. `pause_sec`: their wish."""
+    """A request failed.
+
+    `word` is a status, as `http_403`, or what went wrong; `pause_sec` the pause they ask for.
+    """
 
     def __init__(self, word: str, pause_sec: float | None = None) -> None:
         super().__init__(word)
@@ -35,9 +38,10 @@ AT_LEAST_SEC: Final[Mapping[str, float]] = {
 
 
 def pause_sec(reason: str, failures: int, chance: float, first_sec: float = FIRST_SEC) -> float:
-    """Seconds, for the `failures`th time in a row (from 1); `chance` in [0, 1) spreads half of it.
+    """Return the seconds to wait after the `failures`th failure in a row (from 1), doubling up to a minute.
 
-    Doubling from `first_sec` up to a minute, so that a fleet that lost one server does not come back as one.
+    `chance`, in [0, 1), spreads half of it, so that a fleet that lost one server does not come back all at
+    once.
     """
     doubled = min(LONGEST_SEC, first_sec * 2.0 ** min(failures - 1, 20))
     return max(doubled, AT_LEAST_SEC.get(reason, 0.0)) * (0.75 + 0.5 * chance)

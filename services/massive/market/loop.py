@@ -1,9 +1,9 @@
-"""The loop of market data: see what the truth wants, do that until it wants something else.
+"""The loop of market data: run the source that the truth wants, until the truth wants another.
 
     standing = Standing()
     me.task(run(me, lambda: own().settings.market, standing), name="market")
 
-A side task of massive: what it can't do it says by `me.ail`, what is worth knowing is `standing.remark()`.
+This is a side task of massive: it reports failures by `me.ail`, and its state is `standing.remark()`.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ NO_KEY: Final = "POLYGON_API_KEY is not set"
 
 
 async def run(me: Agent[Any], own: Callable[[], MarketSettings], standing: Standing) -> None:
-    """Do what `own()` says, now and after each reseed. The settings of `me` are MarketEnvironment."""
+    """Run the source that `own()` wants, now and after each reseed."""
     changed = asyncio.Event()
     me.on_reseed(lambda _truth: changed.set())
     me.expose(standing.collect)
@@ -44,12 +44,15 @@ async def run(me: Agent[Any], own: Callable[[], MarketSettings], standing: Stand
 
 
 def is_one_of_several(me: Agent[Any]) -> bool:
-    """Whether the truth wants more than one massive: most plans allow one connection, so one streams."""
+    """Return True if the truth wants several instances.
+
+    Most plans allow one connection, so only one streams.
+    """
     return (me.section.replicas or 1) > 1
 
 
 async def _done(me: Agent[Any], work: Live | Playing, several: bool, standing: Standing) -> None:
-    """Do it; where there are several, while nobody else does."""
+    """Run the source; where there are several instances, only while this one holds the lease."""
     while several:
         standing.stands_by, standing.streaming = True, False
         try:
@@ -67,7 +70,7 @@ async def _done(me: Agent[Any], work: Live | Playing, several: bool, standing: S
 
 
 def begun(me: Agent[Any], wishes: MarketSettings, standing: Standing) -> Live | Playing | None:
-    """The work to do, if any; `standing` says which, or why there is none."""
+    """Return the source to run, or None; `standing` says which it is, or why there is none."""
     settings: MarketEnvironment = me.settings
     standing.clear("off")
     me.ail("market", None)
@@ -90,13 +93,13 @@ def begun(me: Agent[Any], wishes: MarketSettings, standing: Standing) -> Live | 
 
 
 def nature(wishes: MarketSettings) -> Hashable:
-    """What can't change under a work that goes on; all else can."""
+    """Return what can't change in a running source; everything else can."""
     where = wishes.source, wishes.feed, wishes.rest_url, wishes.ws_url, wishes.file, wishes.speed
     return *where, bool(wishes.symbols)
 
 
 async def _either(changed: asyncio.Event, task: asyncio.Task[None] | None) -> None:
-    """Return when the truth changed; raise what the work raised, which ends the agent."""
+    """Return when the truth has changed; raise what the source raised, which ends the agent."""
     waiter = asyncio.create_task(changed.wait())
     try:
         await asyncio.wait(

@@ -1,7 +1,7 @@
-"""What the WebSocket server says and what we answer, as a table of states and events. Pure: no I/O, no key.
+"""The protocol of the WebSocket server as a table of states and events. Pure: no I/O, no key.
 
-Frames go in, asks and bars come out. Whoever sends an ask puts the key into it: here nobody has it, so that
-nothing here could show it.
+Frames come in, requests and bars go out. The sender of a request adds the key: it is not known here, so
+nothing here can reveal it.
 """
 
 from collections import Counter
@@ -23,7 +23,7 @@ AGE_MS: Final = 1000.0 * BACKFILL_AT_MOST_SEC
 
 
 class State(StrEnum):
-    """Where a conversation stands."""
+    """The state of a connection."""
 
     GREETING = "greeting"  # the socket is open, and they have the first word
     ASKING = "asking"  # the key was shown, and they make up their mind
@@ -32,7 +32,7 @@ class State(StrEnum):
 
 
 class Said(StrEnum):
-    """The statuses that mean something to us, in their words."""
+    """The statuses of the server that matter to us, in its words."""
 
     CONNECTED = "connected"
     AUTH_SUCCESS = "auth_success"
@@ -60,7 +60,7 @@ TABLE: Final[Mapping[tuple[State, Said], tuple[State, Action | None]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What is to be sent. The `params` of an `auth` are the key, which whoever sends it adds."""
+    """A request to be sent. The `params` of an `auth` are the key, which the sender adds."""
 
     action: Action
     params: str = ""
@@ -68,7 +68,10 @@ class Ask:
 
 @dataclass(slots=True)
 class Heard:
-    """What one frame brought. `held`: symbols whose bars are told from now on. `over`: why that was all."""
+    """What one frame brought. `held`: symbols whose bars are sent from now on.
+
+    `over`: why the connection ends.
+    """
 
     asks: list[Ask] = field(default_factory=list)
     held: list[str] = field(default_factory=list)
@@ -77,7 +80,9 @@ class Heard:
 
 
 class Machine:
-    """One conversation. `symbols` are those wanted, `None` for whichever come (a recording's own).
+    """The state machine of one connection.
+
+    `symbols` are those wanted, None for all that come (of a recording).
 
     `odd` counts what made no sense: malformed, unexpected, stranger (a symbol nobody asked for), implausible.
     """
@@ -93,11 +98,11 @@ class Machine:
 
     @property
     def unheld(self) -> list[str]:
-        """Symbols that were asked for, and of which nothing was heard yet."""
+        """Return the symbols that were requested, and of which nothing has come yet."""
         return sorted((self._wanted or set()) - self.held)
 
     def receive(self, frame: bytes | str, now_ms: float) -> Heard:
-        """What a frame says, at `now_ms` since the epoch. Never raises, whatever it is."""
+        """Return what a frame means, at `now_ms` since the epoch. Never raises, whatever the frame is."""
         heard = Heard()
         for event in self._events(frame):
             if self.state is State.OVER:
@@ -112,7 +117,7 @@ class Machine:
         return heard
 
     def want(self, symbols: Collection[str] | None) -> list[Ask]:
-        """What to ask for now that these are wanted, and no others; `None` as above."""
+        """Return what to request now that these symbols are wanted, and no others; None as above."""
         if symbols is None:
             self._wanted = None
             return []
@@ -173,7 +178,7 @@ class Machine:
 
 
 def _asks(action: Action, symbols: Collection[str]) -> list[Ask]:
-    """Asks of a size that any server takes."""
+    """Return requests of a size that any server takes."""
     names = [CHANNEL + sym for sym in sorted(symbols)]
     return [
         Ask(action, ",".join(names[at : at + ASKED_AT_ONCE])) for at in range(0, len(names), ASKED_AT_ONCE)

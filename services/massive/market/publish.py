@@ -1,7 +1,7 @@
-"""Puts bars on the stream, each (symbol, start) once, and keeps the marks: what is there up to when.
+"""Publish each bar (symbol, start) once, and store the marks up to which a symbol is complete.
 
-Both are one step on the bus, so that a process may be killed anywhere. A bus that is away is waited for, and
-the beats say so. Not here: what the marks mean (`gaps.py`).
+Both are one step on the bus, so that a process may be killed anywhere. While the bus is down, the functions
+here wait, and the beats say so. What the marks mean is in `gaps.py`.
 """
 
 import asyncio
@@ -31,12 +31,12 @@ T = TypeVar("T")
 
 
 def place(me: Agent[Any]) -> AccessPoint:
-    """Where the truth in force has the bars."""
+    """Return the bus and key of the bars, by the truth in force."""
     return point_like(me.section.access_points.publish_to, "market-redis", "market:bars")
 
 
 class Shelf:
-    """The stream of bars, its bits and its marks, where the truth in force has them."""
+    """The stream of bars, with its marks and the bits that tell which bars are on it."""
 
     def __init__(
         self, me: Agent[Any], standing: Standing, now_ms: Callable[[], float] = lambda: 1000 * time.time()
@@ -47,10 +47,10 @@ class Shelf:
         )
 
     async def put(self, bars: Sequence[Bar], marks: Sequence[Mark], keep: int) -> int:
-        """Put `bars` on the stream, about `keep` long; move `marks` with the last; how many were new.
+        """Publish `bars` on a stream of about `keep` entries, then move `marks`; return how many were new.
 
-        However long the bus takes. Cancelled in between, some of it is there, and no mark has moved; putting
-        all of it again repeats nothing.
+        This waits for the bus as long as it takes. If it is cancelled, some bars may be published and no mark
+        has moved; publishing all of them again repeats nothing.
         """
         new = 0
         for at in range(0, len(bars) or min(1, len(marks)), AT_ONCE):
@@ -61,12 +61,12 @@ class Shelf:
         return new
 
     async def marks(self, symbols: Sequence[str]) -> Mapping[str, int]:
-        """The marks of those that have one."""
+        """Return the marks of the symbols that have one."""
         found = await self._patiently(partial(self._marks, "hmget", list(symbols)))
         return {sym: int(mark) for sym, mark in zip(symbols, found, strict=True) if mark and _is_mark(mark)}
 
     async def prune(self, before_ms: float) -> None:
-        """Forget the marks that are older: of symbols that nobody has wanted for so long."""
+        """Remove older marks, of symbols that were not wanted for so long."""
         found = await self._patiently(partial(self._marks, "hgetall"))
         old = [sym for sym, mark in found.items() if not _is_mark(mark) or int(mark) < before_ms]
         if old:
@@ -95,7 +95,7 @@ class Shelf:
         return self._me.bus(to.bus), to.key
 
     async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
-        """What the bus answers, once it does."""
+        """Return the bus's answer, trying again until it comes."""
         while True:
             try:
                 found = await work()

@@ -1,12 +1,8 @@
-r"""Reads a recording: frames as a server sent them, each with when it came, for the machine of live ones.
+"""Replay market data from a recording, at its own speed or another; no key is needed.
 
-A recording is a file of lines, each a JSON object: `{"at": 1762433460123, "frame": "[{\"ev\":…}]"}`, `at` in
-epoch milliseconds. A line that is none is passed over and counted. Not here: the pace (`loop.py`).
-
-Market data out of a recording, at its own pace or another: the same machine, the same shelf, no key.
-
-A bar that was played before is known, as one that was told twice is: whoever plays a recording again, after a
-restart say, repeats nothing.
+A recording is a file of lines, each a JSON object with `at`, in epoch milliseconds, and `frame`, the text
+that the server sent. A line that is none is skipped and counted. A bar that was played before is known, so a
+recording that is played again, after a restart for example, repeats nothing.
 """
 
 import asyncio
@@ -37,7 +33,7 @@ class Played:
 
 
 def recorded(path: Path) -> Iterator[Played]:
-    """The frames of a file, in its order; the file is read as they are taken. Raises OSError."""
+    """Yield the frames of a file, in its order; the file is read as they are taken. Raises OSError."""
     if not path.is_file():  # nor a pipe, at which one would wait for ever
         raise FileNotFoundError
     with path.open("rb") as file:
@@ -54,7 +50,7 @@ def recorded(path: Path) -> Iterator[Played]:
 
 
 def pause_sec(before: int, at: int, speed: float) -> float:
-    """How long to wait between two frames of these times; none at speed 0 or where time goes back."""
+    """Return how long to wait between two frames of these times; 0 at speed 0 or where time goes back."""
     return min(PAUSE_AT_MOST_SEC, max(0, at - before) / 1000 / speed) if speed else 0.0
 
 
@@ -72,7 +68,7 @@ def _played(line: bytes) -> Played | None:
 
 
 class Playing:
-    """One playing of one file. Without symbols it plays whichever there are."""
+    """One replay of one file. Without symbols it plays all there are."""
 
     def __init__(self, me: Agent[Any], wishes: MarketSettings, standing: Standing) -> None:
         self._me, self._wishes, self._standing = me, wishes, standing
@@ -81,12 +77,12 @@ class Playing:
         self._bars = self._new = 0
 
     def want(self, wishes: MarketSettings) -> None:
-        """From now on these symbols."""
+        """Play these symbols from now on."""
         self._wishes = wishes
         self._machine.want(wishes.symbols or None)
 
     async def run(self) -> None:
-        """Play it once; then be silent."""
+        """Play the file once."""
         path = Path(self._wishes.file or "")
         try:
             await self._play(path)

@@ -1,4 +1,4 @@
-"""How market data stands: what the beats say of it, what METRICS_PORT tells. Read by another thread too."""
+"""The state of market data, for the beats and METRICS_PORT. It is read by another thread, too."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ FAILURES_BORNE: Final = 3
 
 
 class Standing:
-    """What is known of market data, kept by who does the work. `remark` and `trouble` are for the beats."""
+    """The state of market data, kept by the source; `remark` and `trouble` are for the beats."""
 
     def __init__(self) -> None:
         self.clear("off")
@@ -29,7 +29,7 @@ class Standing:
         self.newest: int | None = None  # end of the newest bar that was told live, epoch milliseconds
 
     def clear(self, source: str) -> None:
-        """Another work begins; what was counted stays."""
+        """Start afresh for another source; counters stay."""
         self.source = source
         self.why_off: str | None = None
         self.streaming = False
@@ -45,7 +45,7 @@ class Standing:
         self.stands_by = False  # another instance of massive streams
 
     def stream(self) -> str | None:
-        """`streaming`, or a word for why it does not; None where nobody would stream."""
+        """Return `streaming`, or a word for why not; None if no stream is wanted."""
         if self.source != "live":
             return None
         if self.stands_by:
@@ -53,7 +53,7 @@ class Standing:
         return STREAMING if self.streaming else self.ended or CONNECTING
 
     def trouble(self) -> str | None:
-        """What makes the work as a whole fail."""
+        """Return why market data as a whole fails, or None."""
         if self.unpublished:
             return f"bars not published: {self.unpublished}"
         if self.unplayable:
@@ -65,7 +65,7 @@ class Standing:
         return f"market data: {self.ended}, {_count(self.failures, 'time')} in a row"
 
     def remark(self) -> str | None:
-        """What is worth knowing; nothing where nobody wants market data."""
+        """Return what is worth knowing; None if no market data is wanted."""
         if self.why_off:
             return f"market data off: {self.why_off}"
         if self.source == "replay":
@@ -85,18 +85,18 @@ class Standing:
         return "; ".join(parts)
 
     def began(self) -> None:
-        """A connection streams."""
+        """Note that a connection streams."""
         self.streaming = True
         self.connects += 1
         self.reconnects = self.connects - 1
 
     def over(self, reason: str, *, steady: bool) -> None:
-        """A connection ended, or did not begin; `steady` when it had been a good one."""
+        """Note that a connection ended or could not be opened; `steady` if it had been a good one."""
         self.streaming, self.ended = False, reason
         self.failures = 1 if steady else self.failures + 1
 
     def told(self, bars: Sequence[Bar], new: int, now_ms: float) -> None:
-        """Bars were put on the stream, so many of them new."""
+        """Note that bars were published, so many of them new."""
         if not bars:
             return
         self.published[bars[0].source] += new
@@ -106,7 +106,7 @@ class Standing:
                 self.lag.observe(max(0.0, now_ms - bar.end) / 1000)
 
     def collect(self) -> Iterator[Family]:
-        """What is to be told now."""
+        """Yield every metric with its value now."""
         yield Family(
             "marketswarm_massive_bars_total",
             "counter",

@@ -1,8 +1,8 @@
-"""Keeps the outlook of every target on the bus of the alerts, and tells there what is lost and what is back.
+"""Store the state of every target on the bus of the alerts, and publish the events when it changes.
 
-What is kept and what is told is one step of the server's: a process that is killed in between has done both
-or neither. A bus that takes nothing is asked again, and the results wait in order (`backlog.py`). Not here:
-what follows from a result (`outlook.py`), and how the events reach people: the healer reads them.
+The state and the events are written in one step on the server: a process that is killed in between has
+written both or neither. A bus that takes nothing is tried again while the results wait in order. The healer
+reads the events and brings them to people.
 """
 
 import asyncio
@@ -44,11 +44,11 @@ log = logs.get("massive")
 
 
 class Telling:
-    """What is known, and what is still to be told.
+    """The states of all targets, and the results that are not in them yet.
 
     Args:
-        place: gives the bus of the alerts as it is now. May raise BusError.
-        boot: this process.
+        place: returns the bus of the alerts as it is now. May raise BusError.
+        boot: the id of this process.
     """
 
     def __init__(self, place: Callable[[], Bus], boot: str) -> None:
@@ -63,7 +63,7 @@ class Telling:
         self.refusal: str | None = None  # why the bus takes nothing, while it takes nothing
 
     def follow(self, watched: Mapping[str, Patience]) -> None:
-        """Goes by these targets from now on; of those that are gone, an open outage is closed."""
+        """Follow these targets from now on; an open outage of any other target is closed."""
         if watched == self._watched:
             return
         for name in (self._watched or {}).keys() - watched.keys():
@@ -77,18 +77,18 @@ class Telling:
         self._filled.set()
 
     def put(self, name: str, ts: float, error: str | None) -> None:
-        """Takes in a result, `ts` being epoch seconds."""
+        """Add a result; `ts` is in epoch seconds."""
         if self._patience(name) is not None:
             self._count += 1
             self._backlog.put(name, Sight(self._boot, self._count, ts, error))
             self._filled.set()
 
     def waiting(self) -> int:
-        """How many results the bus has not taken yet."""
+        """Return how many results the bus has not taken yet."""
         return len(self._backlog)
 
     async def run(self) -> None:
-        """Keeps and tells until cancelled."""
+        """Store states and publish events until cancelled."""
         failures = 0
         while True:
             await self._filled.wait()
@@ -105,7 +105,7 @@ class Telling:
                 failures, self.refusal = 0, None
 
     async def _replace_wrong_types(self, error: BusError) -> None:
-        """If what somebody put under our keys keeps us from writing, remove it."""
+        """Remove what someone else put under our keys, if its type keeps us from writing."""
         if is_wrong_type(error):
             with contextlib.suppress(BusError):
                 await replace_wrong_types(self._place(), {ROSTER: "hash", ALERTS: "stream"})
@@ -126,7 +126,7 @@ class Telling:
             self._filled.clear()
 
     async def _take(self, bus: Bus, some: list[Named]) -> None:
-        """Puts results into what is known."""
+        """Apply results to the stored states."""
         names = list(dict.fromkeys(name for name, _sight in some))
         stored = await bus.ask(bus.client.hmget(ROSTER, names))
         before = dict(zip(names, stored, strict=True))
@@ -145,7 +145,7 @@ class Telling:
             self.known |= {name: known for name, known in after.items() if self._patience(name)}
 
     async def _sweep(self, bus: Bus) -> None:
-        """Closes what is open of targets that nobody watches any more, or nobody wants to hear of."""
+        """Close the open outages of targets that are no longer probed, or that are no alert any more."""
         watched = self._watched or {}
         stored = await bus.ask(bus.client.hgetall(ROSTER))
         before = {name: raw for field, raw in stored.items() if (name := _text(field)) is not None}
@@ -173,7 +173,7 @@ class Telling:
         after: Mapping[str, bytes],
         events: Iterable[Event],
     ) -> bool:
-        """Whether it was kept and told; not when somebody else was here meanwhile."""
+        """Store states and events; return False if another process has changed a state meanwhile."""
         in_order = sorted(events, key=lambda event: event.ts)
         args: list[str | bytes | float] = [ALERTS_LENGTH, len(after)]
         for name, value in after.items():
@@ -190,14 +190,14 @@ class Telling:
 
 
 def _read(bus: Bus, name: str, raw: bytes | None) -> Outlook:
-    """Read what is stored of a target; what nobody can read is reported, and as good as nothing."""
+    """Return the stored state of a target; one that can't be read is reported, and counts as unknown."""
     if raw is not None and not is_outlook(raw):
         report_unusable(bus.name, ROSTER, name)
     return parse_outlook(raw)
 
 
 def _text(field: bytes) -> str | None:
-    """A field's name; None for one that none of us wrote."""
+    """Return the name of a field, or None if it is no valid text."""
     try:
         return field.decode()
     except UnicodeDecodeError:

@@ -1,4 +1,7 @@
-"""What METRICS_PORT tells of massive's probes: a value a target, no more of them than the truth has."""
+"""The metrics of massive's probes on METRICS_PORT.
+
+One value per target, no more targets than the truth has.
+"""
 
 from collections.abc import Iterator, Mapping
 
@@ -16,7 +19,7 @@ def measured(
     publishing: Publishing,
     telling: Telling,
 ) -> Iterator[Family]:
-    """All families; the mappings are of one moment."""
+    """Yield every metric; the mappings are of one moment."""
     yield Family(
         "marketswarm_massive_probe_ok",
         "gauge",

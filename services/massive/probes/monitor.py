@@ -1,9 +1,4 @@
-"""The results of all targets in a few words, fit for a beat's detail. Pure.
-
-Puts massive together: who is probed when, where results go, what the beats say of it.
-
-Not here: the loop that lets it run (`loop.py`), and every single idea, which has a module of its own.
-"""
+"""Probe all targets: what is probed when, where results go, and what the beats report."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,9 +25,9 @@ SHOWN: Final = 4
 
 
 def summed_up(targets: int, latest: Mapping[str, Finding], off: Mapping[str, str]) -> str | None:
-    """`1 of 2 targets fail: db (tcp refused)`, what is not probed at all, what warns; None: all is well.
+    """Return `1 of 2 targets fail: db (tcp refused)`, what is off, what warns; None if all is well.
 
-    `off` gives by kind why it is not.
+    `off` gives, by kind, why targets of that kind are not probed.
     """
     failing = [each for each in latest.values() if not each.result.ok]
     warning = [each for each in latest.values() if each.result.ok and each.result.warning]
@@ -64,7 +59,7 @@ REDIS_PORT: Final = 6379
 
 
 class Probing:
-    """All of massive's probes."""
+    """All probes of massive."""
 
     def __init__(self, me: Agent[MassiveEnvironment], lanes: Lanes) -> None:
         self._me, self._lanes = me, lanes
@@ -79,7 +74,7 @@ class Probing:
     @classmethod
     @contextmanager
     def of(cls, me: Agent[MassiveEnvironment]) -> Iterator["Probing"]:
-        """The probes of an agent; threads that serve them end with the block."""
+        """Run the probes of an agent until the block ends; then end their threads."""
         lanes = Lanes()
         try:
             probing = cls(me, lanes)
@@ -90,7 +85,7 @@ class Probing:
             lanes.close()
 
     def follow(self, wishes: ProbeSettings) -> None:
-        """Goes by these from now on."""
+        """Probe by these settings from now on."""
         if wishes is self._wishes:
             return
         self._wishes, settings = wishes, self._me.settings
@@ -103,11 +98,11 @@ class Probing:
         self._errors = {name: error for name, error in self._errors.items() if name in names}
 
     def remark(self) -> str | None:
-        """What is worth knowing: what fails, what warns, what is off."""
+        """Return what fails, what warns and what is off, for the detail of a beat; None if all is well."""
         return summed_up(len(self.rounds.standing), self.rounds.latest(), self.off)
 
     def trouble(self) -> str | None:
-        """What makes the work as a whole fail."""
+        """Return why the work as a whole fails (results that can't be written, late probes), or None."""
         late, untold = self.rounds.late(), self.telling
         said = (
             self.publishing.trouble,
@@ -117,7 +112,7 @@ class Probing:
         return "; ".join(filter(None, said)) or None
 
     def collect(self) -> Iterator[Family]:
-        """What METRICS_PORT tells of it."""
+        """Yield the metrics of the probes."""
         return measured(self.rounds.latest(), dict(self.telling.known), self.publishing, self.telling)
 
     # -- inside
@@ -140,7 +135,10 @@ class Probing:
         )
 
     def _placed(self, target: Target) -> Target | Result:
-        """A bus is looked up where every agent finds it; the key goes where the environment lets it."""
+        """Return the target as it can be probed: a bus as host and port; a failed Result if it can't.
+
+        The market's key is sent only where the environment permits it.
+        """
         if isinstance(target, Polygon):
             settings, market = self._me.settings, self._wishes.market
             named = target.url or market.rest_url, market.ws_url

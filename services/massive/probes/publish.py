@@ -1,6 +1,6 @@
-"""Puts the results on the market bus as they come: each on the stream, the latest of a target under its key.
+"""Publish results on the market bus as they come: each on the stream, the latest of a target under its key.
 
-A bus that is away gets what was found meanwhile when it is back, as much of it as is worth anything.
+While the bus is down, results wait; the oldest are dropped when there are too many.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ log = logs.get("massive")
 
 
 class Publishing:
-    """What is found and not on the bus yet. `place` gives the bus and the stream; it may raise BusError."""
+    """Results that are not published yet. `place` returns the bus and the stream; it may raise BusError."""
 
     def __init__(self, place: Callable[[], tuple[Bus, str]]) -> None:
         self._place = place
@@ -32,13 +32,13 @@ class Publishing:
         self.trouble: str | None = None
 
     def put(self, finding: Finding, every_sec: float) -> None:
-        """Adds a result of a target that is probed every so often."""
+        """Add a result of a target that is probed every `every_sec`."""
         self.lost += len(self._waiting) == WAITING_AT_MOST
         self._waiting.append((finding, every_sec))
         self._filled.set()
 
     async def run(self) -> None:
-        """Publishes until cancelled."""
+        """Publish until cancelled."""
         while True:
             await self._filled.wait()
             some = [self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))]

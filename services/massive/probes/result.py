@@ -1,4 +1,4 @@
-"""What a probe found out: how far it got, one word for what went wrong, how long each step took. Pure."""
+"""The result of a probe: how far it got, one word for what went wrong, how long each step took. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,12 +15,14 @@ Fact = str | int | float
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One look at one target.
+    """The result of one probe.
 
-    `where` is fit to be shown: no credentials, no query. `stage` is how far it got: `config`, `dns`, `tcp`,
-    `tls`, `http` or `done`; a kind may have others. `error` is one word, None when all is well; `warning` is
-    one for what is well but will not stay so. `ms` are milliseconds by step. `facts` are what was seen:
-    `address`, `status`, `days_left` …; texts are from strangers and cut to 200 characters when shown.
+    Args:
+        kind: the kind of probe. where: what was probed, fit to be shown: without credentials and query.
+        stage: how far it got: `config`, `dns`, `tcp`, `tls`, `http` or `done`; a kind may have others. error:
+        one word; None if the target is as it should be. warning: one word for what will not stay well. ms:
+        milliseconds by step. facts: what was seen: `address`, `status`, `days_left` …; texts come from
+        strangers, and are cut when shown.
     """
 
     kind: str
@@ -33,24 +35,24 @@ class Result:
 
     @property
     def ok(self) -> bool:
-        """Whether the target is as it should be; with a warning it still is."""
+        """Return True if the target is as it should be, be it with a warning."""
         return self.error is None
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A result, whose it is, and when the probe began, in epoch seconds."""
+    """A result with its target, and when the probe began, in epoch seconds."""
 
     target: str
     ts: float
     result: Result
 
     def fields(self) -> dict[str, str]:
-        """The fields of the stream's entry; what is not known is left out."""
+        """Return the fields of the stream's entry; unknown values are left out."""
         return {name: _plain(value) for name, value in self._known().items()}
 
     def encoded(self) -> bytes:
-        """The same as a JSON object, for `probe:<target>`."""
+        """Return the same as a JSON object, for `probe:<target>`."""
         return orjson.dumps(self._known() | {"ok": self.result.ok})
 
     def _known(self) -> dict[str, Fact]:

@@ -1,13 +1,8 @@
-"""When a target is probed: every so often, each a little off, never all at the same time. Pure.
+"""Probe each target on a schedule of its own, beside all the others.
 
-Who may be probed at the same time, so that what is slow waits for what is slow, and nothing else does.
-
-There are two lanes. A target whose last probe took long goes by the slow one; so does the look-up of a name
-that took long, by threads of its own, since one that hangs holds its thread. Not here: when one is probed.
-
-Every target on a schedule of its own: who is due is probed, beside all the others.
-
-Not here: how a kind is probed (`probes/`), what follows from a result (`outlook.py`), where it goes.
+What is slow waits for what is slow, and delays nothing else. There are two lanes: a target whose last probe
+took long uses the slow one, and so does the look-up of a name that took long, in threads of its own, since a
+look-up that hangs holds its thread. How a kind of target is probed is in `probers/`.
 """
 
 import asyncio
@@ -29,14 +24,14 @@ SPREAD_SEC: Final = 0.02
 
 
 def first_wait_sec(every_sec: float, targets: int, chance: float) -> float:
-    """How long a new target waits for its first probe; `chance` is from 0 to 1."""
+    """Return for how long a new target waits for its first probe; `chance` is from 0 to 1."""
     return chance * min(every_sec, SPREAD_SEC * targets)
 
 
 def next_due(due: float, now: float, every_sec: float, chance: float) -> float:
-    """When it is due again, after a probe that was due at `due` and is over `now`.
+    """Return when a target is due after a probe that was due at `due` and is over at `now`.
 
-    On the average every `every_sec`, up to a tenth off; what was missed meanwhile is not made up for.
+    On the average that is `every_sec` later, up to a tenth off. Missed probes are not made up for.
     """
     following = due + every_sec * (1 - JITTER + 2 * JITTER * chance)
     return max(following, now)
@@ -48,7 +43,7 @@ SLOW_MS: Final = 500.0
 
 
 class Lane:
-    """So many at once, and threads for their look-ups, which are started as they are needed."""
+    """A limit for probes at the same time, and threads for their look-ups."""
 
     def __init__(self) -> None:
         self.gate = asyncio.Semaphore(AT_ONCE)
@@ -56,21 +51,21 @@ class Lane:
 
 
 class Lanes:
-    """Both lanes."""
+    """The quick and the slow lane."""
 
     def __init__(self) -> None:
         self.quick, self.slow = Lane(), Lane()
 
     def gate(self, last: Finding | None) -> asyncio.Semaphore:
-        """Where a target has to pass, by its last result."""
+        """Return the limit that a target's next probe is under, by its last result."""
         return self._lane(last, "total").gate
 
     def look_up(self, last: Finding | None) -> SystemLookUp:
-        """Who looks its host up, by its last result."""
+        """Return what looks up a target's host, by its last result."""
         return self._lane(last, "dns").look_up
 
     def close(self) -> None:
-        """Ends the threads, without waiting for those that hang."""
+        """End the threads, without waiting for look-ups that hang."""
         for lane in (self.quick, self.slow):
             lane.look_up.close()
 
@@ -91,7 +86,7 @@ log = logs.get("massive")
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A target and how it is probed; two that are equal are the same plan. Seconds."""
+    """A target and how it is probed, in seconds; two plans that are equal are the same plan."""
 
     target: Target
     every_sec: float
@@ -100,7 +95,10 @@ class Plan:
 
 @dataclass(slots=True)
 class Standing:
-    """One target under watch: its task, its last result, and when that came, by the loop's clock."""
+    """The state of one target's schedule.
+
+    Its task, its last result, and when that came, by the loop's clock.
+    """
 
     plan: Plan
     task: asyncio.Task[Any]
@@ -110,7 +108,7 @@ class Standing:
 
 
 class Start(Protocol):
-    """Runs a side task of the agent."""
+    """Run a side task of the agent."""
 
     def __call__(self, work: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
         """See `Agent.task`."""
@@ -118,12 +116,12 @@ class Start(Protocol):
 
 
 class Rounds:
-    """All targets under watch.
+    """The schedules of all targets.
 
     Args:
         start: runs a side task.
-        means: makes the means of one probe, from its plan and its last result.
-        placed: gives the target as it can be probed, a bus as host and port; a Result says why it can't.
+        means: returns the context of one probe, from its plan and its last result.
+        placed: returns the target as it can be probed, or a failed Result if it can't.
         deliver: takes each result.
     """
 
@@ -143,7 +141,7 @@ class Rounds:
         self._loading = asyncio.Lock()
 
     def follow(self, plans: Sequence[Plan]) -> None:
-        """Goes by these from now on; one that stays as it was keeps its schedule."""
+        """Probe by these plans from now on; a target whose plan has not changed keeps its schedule."""
         wanted = {plan.target.name: plan for plan in plans}
         for name, standing in list(self.standing.items()):
             if wanted.get(name) != standing.plan:
@@ -157,13 +155,13 @@ class Rounds:
                 self.standing[name] = Standing(plan, task, now)
 
     def late(self) -> int:
-        """Of how many targets there should have been a result by now, and is none."""
+        """Return how many targets should have had a result by now and have none."""
         now = asyncio.get_running_loop().time()
         waits = ((now - max(each.since, each.at), each.plan) for each in self.standing.values())
         return sum(waited_sec > _patience_sec(plan) for waited_sec, plan in waits)
 
     def latest(self) -> Mapping[str, Finding]:
-        """The last result of each target; another thread may ask."""
+        """Return the last result of each target; another thread may call this."""
         return {name: each.last for name, each in self.standing.copy().items() if each.last is not None}
 
     async def _watch(self, plan: Plan, due: float) -> None:
@@ -195,7 +193,7 @@ class Rounds:
         return cast("Result", await self._modules[placed.kind].probe(placed, self._means(plan, last)))
 
     async def _load(self, kind: str) -> None:
-        """Some take a second to load, in which nobody else is to stand still."""
+        """Import the module of a kind in a thread: some take a second, and must not delay other probes."""
         async with self._loading:
             if kind not in self._modules:
                 name = f"services.massive.probes.probers.{kind}"

@@ -1,13 +1,11 @@
-"""How a target is doing, over single results: up, down, and what is told of the change between. Pure.
+"""The state of each target over its results: up or down, and the events when that changes. Pure.
 
-So many failures in a row make it down, so many successes up again. What is known of a target is one value, an
-`Outlook`, kept on the bus and shared by all instances: whoever probes goes on where the last one stopped, so
-that neither a restart nor a second massive tells anything twice. Times are epoch seconds, by the wall clock:
-they must mean something to the next process. Not here: keeping and telling (`telling.py`).
+A target is down after so many failures in a row, and up after so many successes. Its state is one value, an
+`Outlook`, stored on the bus and shared by all instances, so that neither a restart nor a second massive
+reports anything twice. Times are in epoch seconds, since they must mean something to the next process.
 
-Results not in the outlook yet, while the bus of the alerts takes nothing: bounded, in order. Pure.
-
-Of a long row of the same only its beginning and its end are kept: what is between decides nothing.
+Results that the bus has not taken yet wait in a `Backlog`: bounded, in order. Of a long row of equal results
+only its beginning and its end are kept, since what is between decides nothing.
 """
 
 import re
@@ -31,7 +29,7 @@ Verdict = Literal["unknown", "up", "down"]
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """One result as it counts here: the `n`th of the process `boot`; `error` is None when all was well."""
+    """One result: the `n`th of the process `boot`; `error` is None if the probe succeeded."""
 
     boot: str
     n: int
@@ -41,7 +39,7 @@ class Sight:
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """`down_after` failures in a row, `up_after` successes; `tells`: whether people are to hear of it."""
+    """How many failures in a row make a target down, and successes up; `tells`: whether that is an alert."""
 
     down_after: int
     up_after: int
@@ -50,12 +48,18 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What is known of one target.
+    """The state of one target.
 
-    `fails` and `oks` are the results in a row that speak against the verdict. `since` is the first failure of
-    that row, or of the outage; `back` the first success after it. `error` is the word of the last failure
-    before it was down. `told` is the id of the miss on the log, while it is open, and `ts` that of the last
-    event. `seen` has for each of the last processes the `n` of its last sight that changed this.
+    Args:
+        verdict: unknown, up or down.
+        fails: the failures in a row since the target was up.
+        oks: the successes in a row since it was down.
+        since: the first failure of the row, or of the outage.
+        back: the first success after it.
+        error: the error of the last failure before the target was down.
+        told: the id of the miss on the log while it is open, else empty.
+        ts: when the last event was.
+        seen: for each of the last processes, the `n` of its last result that changed this state.
     """
 
     verdict: Verdict = "unknown"
@@ -69,7 +73,7 @@ class Outlook:
     seen: dict[str, int] = field(default_factory=dict)
 
     def encode(self) -> bytes:
-        """As JSON."""
+        """Return the state as JSON."""
         return orjson.dumps(self)
 
 
@@ -79,12 +83,12 @@ _OUTLOOK: Final[TypeAdapter[Outlook]] = TypeAdapter(Outlook)
 
 
 def parse_outlook(raw: bytes | None) -> Outlook:
-    """Reads one back; what nobody can read is as good as nothing."""
+    """Return the state in stored bytes; an unknown state if they can't be read."""
     return NOTHING if raw is None else _parsed(raw) or NOTHING
 
 
 def is_outlook(raw: bytes) -> bool:
-    """Return True if what is stored can be read."""
+    """Return True if stored bytes can be read as a state."""
     return _parsed(raw) is not None
 
 
@@ -96,7 +100,10 @@ def _parsed(raw: bytes) -> Outlook | None:
 
 
 def judged(name: str, known: Outlook, sight: Sight, patience: Patience) -> tuple[Outlook, Event | None]:
-    """What is known after one more result (the same value if that is nothing new), and what is to be told."""
+    """Return the state after one more result, and the event that follows, if any.
+
+    The same value is returned if the result changes nothing.
+    """
     if sight.n <= known.seen.get(sight.boot, 0):
         return known, None  # it was taken before, and the answer to that was lost
     after, event = _moved(name, known, sight, patience)
@@ -108,7 +115,10 @@ def judged(name: str, known: Outlook, sight: Sight, patience: Patience) -> tuple
 
 
 def unwatched(name: str, known: Outlook, now: float) -> Event | None:
-    """What closes an outage that was told, when nobody looks any more; None when there is none."""
+    """Return the event that closes a reported outage of a target that is no longer probed.
+
+    None if there is none.
+    """
     return _event(Kind.PROBE_UNWATCHED, name, known, now) if known.told else None
 
 
@@ -140,7 +150,7 @@ def _while_down(name: str, known: Outlook, sight: Sight, patience: Patience) -> 
 
 
 def _lost(name: str, known: Outlook, sight: Sight, patience: Patience) -> tuple[Outlook, Event | None]:
-    """It is down; told it is once, be it that somebody wants to hear of it only now."""
+    """Return the state of a target that is down, with the miss unless it was already reported."""
     if known.told or not patience.tells:
         return known, None
     late_sec = None if known.since is None else max(0.0, sight.ts - known.since)
@@ -156,7 +166,7 @@ def _event(kind: Kind, name: str, known: Outlook, now: float, **more: Any) -> Ev
 
 
 def _plain(name: str) -> str:
-    """A name as it may stand in an id, which headers and keys have to carry; no two become the same."""
+    """Return a name with only characters that an id may have; different names never become the same."""
     plain = _ODD.sub("_", name)
     return plain if plain == name else f"{plain}-{sha256(name.encode('utf-8', 'replace')).hexdigest()[:8]}"
 
@@ -168,7 +178,7 @@ Named = tuple[str, Sight]
 
 
 class Backlog:
-    """Sights by target. `whole` is how many of the same in a row can matter."""
+    """Results that wait, by target. `whole` is how many equal results in a row can matter."""
 
     def __init__(self, whole: int) -> None:
         self.whole = whole
@@ -179,7 +189,7 @@ class Backlog:
         return self._size
 
     def put(self, name: str, sight: Sight) -> None:
-        """Adds one; it is newer than those before it."""
+        """Add a result; it must be newer than those before it."""
         rows = self._rows.setdefault(name, deque())
         if rows and len(rows[-1]) > self.whole and _alike(rows[-1][-1], sight):
             rows[-1][-1] = sight
@@ -193,12 +203,12 @@ class Backlog:
             self._size -= len(rows.popleft())
 
     def first(self, count: int) -> list[Named]:
-        """The oldest, of all targets together."""
+        """Return the oldest results, of all targets together."""
         every = ((name, sight) for name, rows in self._rows.items() for row in rows for sight in row)
         return sorted(every, key=lambda each: each[1].n)[:count]
 
     def done(self, taken: Iterable[Named]) -> None:
-        """These are in the outlook now."""
+        """Remove results that are in the stored state now."""
         for name, sight in taken:
             rows = self._rows.get(name)
             row = rows[0] if rows else None
@@ -212,7 +222,7 @@ class Backlog:
                 del self._rows[name]
 
     def forget(self, name: str) -> None:
-        """Nobody wants to know any more."""
+        """Remove all results of a target."""
         self._size -= sum(map(len, self._rows.pop(name, ())))
 
 

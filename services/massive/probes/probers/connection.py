@@ -1,4 +1,4 @@
-"""Connecting to a host: its addresses one after the other, each with its share of the time."""
+"""Connect to a host: to its addresses one after the other, each with its share of the time."""
 
 import asyncio
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from services.massive.probes.probers.trace import Course
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A connection; it hangs up without a word."""
+    """A connection; leaving its context aborts it."""
 
     address: str
     writer: asyncio.StreamWriter
@@ -26,7 +26,7 @@ class Line:
 
 
 async def connected(course: Course, means: Means, host: str, port: int) -> Line:
-    """Looks a host up and connects to it. Raises OSError or UnicodeError."""
+    """Look a host up and connect to it. Raises OSError or UnicodeError."""
     with course.step("dns"):
         addresses = await means.look_up(host, port)
     with course.step("tcp"):
@@ -36,7 +36,7 @@ async def connected(course: Course, means: Means, host: str, port: int) -> Line:
 
 
 async def _first(addresses: Sequence[str], port: int, within_sec: float) -> Line:
-    """The first that answers, else the last one's error. One that hangs leaves the next some time."""
+    """Connect to the first address that answers. Raises the last one's error if none does."""
     if not addresses:
         raise OSError("no address")
     for address in addresses[:-1]:

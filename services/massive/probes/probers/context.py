@@ -1,4 +1,7 @@
-"""What a probe is given besides its target: how long it may take, how names are looked up, who is asked."""
+"""What a probe needs besides its target.
+
+Its time limit, how names are looked up, and where the market API is.
+"""
 
 import asyncio
 import ipaddress
@@ -15,7 +18,7 @@ ADDRESSES_TRIED: Final = 3
 
 
 class LookUp(Protocol):
-    """Gives the addresses of a host, at most three. Raises OSError or UnicodeError."""
+    """Return the addresses of a host, at most three. Raises OSError or UnicodeError."""
 
     async def __call__(self, host: str, port: int) -> list[str]:
         """See the class."""
@@ -24,7 +27,10 @@ class LookUp(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """`within_sec` bounds the whole probe. `wall` gives epoch seconds, for what a certificate says."""
+    """The context of one probe.
+
+    `within_sec` limits the whole probe. `wall` returns epoch seconds, to compare with a certificate's dates.
+    """
 
     within_sec: float
     look_up: LookUp
@@ -42,10 +48,9 @@ class Means:
 
 
 class SystemLookUp:
-    """Asks as every program here does (hosts file, resolver), in threads that serve nobody else.
+    """Look names up as every program here does (hosts file, resolver), in threads that serve nobody else.
 
-    A look-up that hangs can't be ended: it holds its thread until the system gives it up. So who shares the
-    threads shares the wait; see `lanes.py`.
+    A look-up that hangs can't be ended: it holds its thread until the system gives it up.
     """
 
     def __init__(self, threads: int) -> None:
@@ -61,7 +66,7 @@ class SystemLookUp:
         return list(dict.fromkeys(str(address[0]) for *_, address in found))[:ADDRESSES_TRIED]
 
     def close(self) -> None:
-        """Ends the threads, without waiting for those that hang."""
+        """End the threads, without waiting for look-ups that hang."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 

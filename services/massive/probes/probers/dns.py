@@ -1,7 +1,7 @@
-"""Does a name server answer as it should: which one, with what, how fast.
+"""Probe a name: which name server answers, with what, how fast.
 
-The servers are asked one after the other until one knows; that there is no such name is an answer, too. Not
-here: what this machine itself makes of names (hosts file, search list), which every other probe goes by.
+The servers are asked one after the other until one knows; that there is no such name is an answer, too. The
+hosts file and the search list of this machine are not used here.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ SHOWN = 8
 
 
 async def probe(target: Dns, means: Means) -> Result:
-    """Whether the name is known, and what is expected is among the answers."""
+    """Return whether the name is known, and whether the expected values are among the answers."""
     course = Course(target.kind, f"{target.record} {target.host}")
     async with course.within(means.within_sec):
         question = _question(target)
@@ -74,7 +74,10 @@ def _servers(named: Sequence[str]) -> list[tuple[str, int]]:
 async def _asked(
     question: dns.message.QueryMessage, servers: Sequence[tuple[str, int]], within_sec: float, course: Course
 ) -> dns.message.Message:
-    """The first answer that says something of the name. Raises Wrong with what the last server said."""
+    """Return the first answer that says something about the name.
+
+    Raises Wrong with the last server's reason.
+    """
     word = "no_resolver"
     until = time.monotonic() + within_sec
     for at, (server, port) in enumerate(servers):
@@ -96,7 +99,7 @@ async def _asked(
 
 
 async def _exchanged(question: dns.message.QueryMessage, server: str, port: int) -> dns.message.Message:
-    """The answer of one server. A forged or broken one is passed over: the right one may still come."""
+    """Return the answer of one server. A forged or broken one is skipped: the right one may still come."""
     backend = dns.asyncbackend.get_default_backend()
     family = dns.inet.af_for_address(server)
     # connected, so that a host where nobody listens says so
@@ -122,7 +125,7 @@ def _texts(answer: dns.message.Message, kind: dns.rdatatype.RdataType) -> list[s
 
 
 def _plain(text: str) -> str:
-    """Names end in a dot or don't, texts stand in quotes or don't, and nobody minds the case."""
+    """Return a value without the final dot, the quotes and the case, none of which matter."""
     return text.strip('"').removesuffix(".").lower()
 
 

@@ -1,7 +1,6 @@
-"""Does a page answer as it should: the right status, the right words in it, in time.
+"""Probe a page: the right status, the right text in it, in time.
 
-It asks as somebody who was never there before: a connection of its own each time, no cookies, no proxy of the
-environment's, no credentials. Not here: whether a certificate ends soon, which `tls.py` says for both.
+Each probe is a new visitor: its own connection, no cookies, no proxy, no credentials.
 """
 
 import ipaddress
@@ -37,7 +36,10 @@ STAGES: Final = {
 
 @dataclass(slots=True)
 class Visit:
-    """One target's probe under way, over all its redirects."""
+    """One probe of a page in progress, over all its redirects.
+
+    `first` is the address of the target itself.
+    """
 
     target: Https
     means: Means
@@ -45,7 +47,7 @@ class Visit:
     first: str = ""  # the address that the target itself has
 
     async def follow(self) -> None:
-        """Asks, and goes where it is sent as often as that is allowed. Raises what is wrong."""
+        """Request the page, and follow redirects as far as that is allowed. Raises what is wrong."""
         try:
             url = httpx.URL(self.target.url)
         except httpx.InvalidURL:
@@ -107,7 +109,7 @@ class Visit:
             look_at(tls, self.course, self.target.warn_days, self.means.wall())
 
     def may_be_visited(self, addresses: Sequence[str]) -> None:
-        """A page on the outside must not send us to what only those inside can reach."""
+        """Raise Wrong if a page outside redirects to an address inside, which only those inside can reach."""
         if not self.first:
             self.first = next(iter(addresses), "")
         elif _outside(self.first) and not all(map(_outside, addresses)):
@@ -139,7 +141,7 @@ class Visit:
 
 
 async def probe(target: Https, means: Means) -> Result:
-    """Whether the page is as it should be."""
+    """Return whether the page is as it should be."""
     course = Course(target.kind, shown(target.url))
     async with course.within(means.within_sec):
         await Visit(target, means, course).follow()
@@ -147,7 +149,7 @@ async def probe(target: Https, means: Means) -> Result:
 
 
 def shown(url: str) -> str:
-    """A URL without what may be secret in it."""
+    """Return a URL without the parts that may be secret."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}{parts.path}"
 

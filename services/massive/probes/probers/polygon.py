@@ -1,8 +1,8 @@
-"""Is the market data API there, and does it know us: its market status by REST, its login by WebSocket.
+"""Probe the market data API: the market status by REST, and a login by WebSocket.
 
-An account has one WebSocket connection a cluster as a rule, and a new one throws the old one out. So while
-massive streams market data itself, its stream is what is looked at, and nothing is opened beside it; and
-`"websocket": false` is for who streams with the same key elsewhere.
+An account usually has one WebSocket connection per cluster, and a new one ends the old one. So while massive
+streams market data itself, the state of its stream is reported, and no connection is opened beside it;
+`"websocket": false` is for accounts that stream with the same key elsewhere.
 """
 
 from urllib.parse import urlsplit
@@ -19,7 +19,7 @@ from services.massive.probes.targets import Polygon
 
 
 async def probe(target: Polygon, means: Means) -> Result:
-    """Ask for the status, then show the key. The stages are `rest` and `ws`; the errors are their words."""
+    """Request the status, then log in. The stages are `rest` and `ws`; the errors are their words."""
     url = target.url or means.rest_url
     course = Course("polygon", urlsplit(url).netloc)
     async with course.within(means.within_sec):
@@ -41,7 +41,10 @@ async def probe(target: Polygon, means: Means) -> Result:
 
 
 async def _let_in(means: Means, course: Course) -> None:
-    """Raises Wrong, or Ended, where we are not. A stream that only begins has its time, or another's turn."""
+    """Raise Wrong or Ended if the login fails.
+
+    A stream that is starting, or is another instance's, is fine.
+    """
     stream = means.market_stream()
     if stream not in (None, STREAMING, CONNECTING, STANDS_BY):
         raise Wrong(stream)

@@ -1,4 +1,4 @@
-"""Does a port answer: look the name up, connect, hang up."""
+"""Probe a port: look the name up, connect, hang up."""
 
 from services.massive.probes.probers.connection import connected
 from services.massive.probes.probers.context import Means
@@ -8,7 +8,7 @@ from services.massive.probes.targets import Tcp
 
 
 async def probe(target: Tcp, means: Means) -> Result:
-    """Whether one can connect. A bus has been put in as host and port by then."""
+    """Return whether one can connect. A bus has been replaced by its host and port by then."""
     host, port = target.host, target.port
     if host is None or port is None:
         return Result(target.kind, target.bus or "", CONFIG, "no_host")

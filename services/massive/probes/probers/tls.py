@@ -1,7 +1,4 @@
-"""Is a certificate good, and for how long: connect, shake hands as a client that checks, hang up.
-
-Not here: what a service says after that.
-"""
+"""Probe a certificate: connect, shake hands as a client that checks it, hang up."""
 
 import ssl
 from functools import lru_cache
@@ -18,7 +15,7 @@ ENDS_SOON: Final = "ends_soon"
 
 
 async def probe(target: Tls, means: Means) -> Result:
-    """Whether the handshake succeeds with a certificate that is trusted, in force and on the right name."""
+    """Return whether the certificate is trusted, in force and for the right name, and how long it lasts."""
     course = Course(target.kind, f"{target.host}:{target.port}")
     async with (
         course.within(means.within_sec),
@@ -32,7 +29,7 @@ async def probe(target: Tls, means: Means) -> Result:
 
 
 def look_at(tls: Any, course: Course, warn_days: float, now: float) -> None:
-    """Notes what a handshake agreed on, and how long the certificate is good for."""
+    """Record the protocol version and for how many days the certificate is valid; warn if those are few."""
     course.facts["tls"] = tls.version() or "?"
     ends = (tls.getpeercert() or {}).get("notAfter")
     if ends is None:
@@ -44,9 +41,11 @@ def look_at(tls: Any, course: Course, warn_days: float, now: float) -> None:
 
 
 def trusting(ca_file: str | None) -> ssl.SSLContext:
-    """A client's side that trusts who is in the file, or whom the system trusts; read again when it changes.
+    """Return a client context that trusts the file's authorities, or the system's.
 
-    Raises Wrong, `no_ca_file`, when the file can't be read or holds none.
+    A changed file is read again.
+
+    Raises Wrong, `no_ca_file`, if the file can't be read or holds none.
     """
     file = ca_file or ssl.get_default_verify_paths().cafile
     try:

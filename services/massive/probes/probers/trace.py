@@ -1,4 +1,4 @@
-"""How a probe goes: step by step, each with its time, the whole within a limit, an error as one word.
+"""Trace a probe step by step: the time of each, a limit for the whole, an error as one word.
 
     course = Course("tcp", "db.example:5432")
     async with course.within(means.within_sec):
@@ -7,7 +7,7 @@
         ...
     return course.result()
 
-What goes wrong inside ends the course at the step where it happened, and never leaves it.
+An error inside ends the probe at the step where it happened, and is never raised from it.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ CAUSES_AT_MOST: Final = 8
 
 
 class Wrong(Exception):  # noqa: N818 - what was found, not an accident of ours
-    """What the probe itself finds wrong; `word` is the error."""
+    """What a probe itself finds wrong; `word` is the error."""
 
     def __init__(self, word: str) -> None:
         super().__init__(word)
@@ -32,7 +32,7 @@ class Wrong(Exception):  # noqa: N818 - what was found, not an accident of ours
 
 
 class Course:
-    """One probe under way."""
+    """One probe in progress."""
 
     def __init__(self, kind: str, where: str) -> None:
         self.facts: dict[str, Fact] = {}
@@ -44,7 +44,7 @@ class Course:
 
     @contextlib.asynccontextmanager
     async def within(self, limit_sec: float) -> AsyncIterator[None]:
-        """Bounds the whole; an error inside is its end. Only a cancellation from outside goes on."""
+        """Limit the whole probe; an error inside ends it. Only a cancellation from outside is raised."""
         begun = time.perf_counter()
         try:
             async with asyncio.timeout(limit_sec):
@@ -57,7 +57,7 @@ class Course:
 
     @contextlib.contextmanager
     def step(self, stage: str) -> Iterator[None]:
-        """One step, timed, be it done or not."""
+        """Time one step, whether it succeeds or not."""
         self.enter(stage)
         try:
             yield
@@ -65,19 +65,19 @@ class Course:
             self.leave()
 
     def enter(self, stage: str) -> None:
-        """A step begins, and the one before it is over."""
+        """Begin a step, and end the one before."""
         self.leave()
         self._stage, self._since = stage, time.perf_counter()
 
     def leave(self) -> None:
-        """The step is over; times of one that comes again add up."""
+        """End the step; times of a step that is repeated add up."""
         if self._since is not None:
             spent_ms = 1000 * (time.perf_counter() - self._since)
             self._ms[self._stage] = self._ms.get(self._stage, 0.0) + spent_ms
             self._since = None
 
     def result(self) -> Result:
-        """What came of it."""
+        """Return the result."""
         return Result(
             self._kind, self._where, self._stage, self._error or None, self.warning, self._ms, self.facts
         )
@@ -105,7 +105,7 @@ _BY_TYPE: Final[tuple[tuple[type[BaseException], str], ...]] = (
 
 
 def word_of(error: BaseException) -> str:
-    """One word for what went wrong, from the error or from what caused it."""
+    """Return one word for what went wrong, from the error or from what caused it."""
     chain = list(_causes(error))
     for link in chain:
         if isinstance(link, Wrong):
