@@ -1,8 +1,8 @@
-"""A bus: a named Redis or Valkey server, how it is found and how it is spoken to.
+"""Find a bus, a named Redis or Valkey server, and send it commands.
 
-The command side only; listening is `listener.py`. Whatever can go wrong with a bus arrives as one
-exception, `BusError`, with a reason that the log, the alert and the metric share. Every wait is bounded:
-a frozen server costs a caller its time limit, never more.
+Listening is `listener.py`. Whatever goes wrong with a bus is raised as one exception, `BusError`, with a
+reason that the log, the alert and the metric share. Every request has a time limit, so a frozen server costs
+a caller no more than that.
 """
 
 import asyncio
@@ -39,14 +39,18 @@ from marketswarm.truth.credentials import reference_in
 WITHIN_SEC: Final = 2.0
 SEED_FIRST: Final = "run bootstrap, or `marketswarm seed`, which loads the functions of this release"
 _NO_FUNCTION: Final = r"(?i)function not found|unknown command|'?fcall'? command"
-"""Said where a function is missing, where there are none at all, and to who may not call any."""
+"""Matches what a server answers when it lacks the function, lacks functions at all, or forbids FCALL."""
 
 
 def find_url(name: str, environ: Mapping[str, str], truth: Truth | None = None) -> str:
-    """The URL of a bus: from the environment, a file that it names, the truth, or the bus's own name.
+    """Return the URL of a bus.
 
-    Raises BusError (`error`), naming the variable or the path in the truth that it comes from and never what
-    stands there, when that is no URL of a bus, the file can't be read, or a variable is not set.
+    It comes from the environment, else from a file that the environment names, else from the truth, else it
+    is made of the bus's own name.
+
+    Raises:
+        BusError: (`error`) what was found is no URL of a bus, the file can't be read, or a variable is not
+            set. The message names the variable or the path in the truth, and never the value.
     """
     variable = variable_of(name)
     if url := environ.get(variable):
@@ -77,7 +81,7 @@ def _usable(name: str, url: str, source: str) -> str:
 
 @lru_cache(maxsize=256)
 def _is_usable(url: str) -> bool:
-    """Whether the client library takes that URL, with its query."""
+    """Return True if the client library accepts the URL with its query."""
     try:
         pool_of(url)
     except (ValueError, TypeError):
@@ -86,17 +90,17 @@ def _is_usable(url: str) -> bool:
 
 
 def variable_of(name: str) -> str:
-    """The environment variable that tells where a bus is: SYSTEM_REDIS_URL for system-redis."""
+    """Return the environment variable that holds a bus's URL: SYSTEM_REDIS_URL for system-redis."""
     return name.upper().replace("-", "_").replace(".", "_") + "_URL"
 
 
 class Bus:
-    """The command side of one named server. Replies are bytes.
+    """A client that sends commands to one named server. Replies are bytes.
 
     Args:
-        name: what the truth calls it.
-        url: in one of the forms that `bus_url.py` knows; may hold credentials, which are never shown.
-        within_sec: how long one request may take, if the caller does not say.
+        name: the bus's name in the truth.
+        url: its URL, in one of the forms that `bus_url.py` parses. Credentials in it are never shown.
+        within_sec: the time limit of a request whose caller sets none.
     """
 
     def __init__(self, name: str, url: str, *, within_sec: float = WITHIN_SEC) -> None:
@@ -123,15 +127,17 @@ class Bus:
         self._has_functions = True
 
     def pipeline(self, *, transaction: bool = False) -> Pipeline:
-        """Several commands in one round trip; await `bus.ask(pipe.execute())`."""
+        """Return a pipeline for several commands in one round trip; await `bus.ask(pipe.execute())`."""
         return self.client.pipeline(transaction=transaction)
 
     async def ask(
         self, request: Awaitable[Any], within_sec: float | None = None, *, longest: int | None = None
     ) -> Any:
-        """Awaits a request of `client` or a pipeline, for `within_sec` at most.
+        """Await a request of `client` or of a pipeline, for `within_sec` seconds at most.
 
-        Raises BusError; TooLongError if the reply has more than `longest` bytes.
+        Raises:
+            BusError: the request failed.
+            TooLongError: the reply has more than `longest` bytes.
         """
         limited, cancels = reply_limit.set(longest or reply_limit.get()), _cancels()
         try:
@@ -162,11 +168,11 @@ class Bus:
         args: Sequence[str | bytes | float],
         within_sec: float | None = None,
     ) -> Any:
-        """Runs a script, by its function where the bus has that; raises BusError."""
+        """Run a script, by its function where the bus has it. Raises BusError."""
         return await self.ask(self._run(script, list(keys), list(args)), within_sec)
 
     async def _run(self, script: Script, keys: list[str | bytes], args: list[str | bytes | float]) -> Any:
-        """Call the script's function; where there is none, send the script itself if that is allowed."""
+        """Call the script's function; where the bus has none, send the script itself."""
         missing: redis_errors.ResponseError | None = None
         if script.function and self._has_functions:
             try:
@@ -184,7 +190,7 @@ class Bus:
             raise FunctionMissingError(f"it has no function {script.function}: {SEED_FIRST}") from None
 
     async def aclose(self) -> None:
-        """Closes every connection; does not wait for the server."""
+        """Close every connection without waiting for the server."""
         await self.client.aclose()
         await self.pool.disconnect()
 

@@ -1,6 +1,6 @@
-"""What can go wrong with a bus: one exception, `BusError`, and one word for each reason.
+"""What can go wrong with a bus: one exception, `BusError`, with one of a few reasons.
 
-The log, the alert and the metric share these words.
+The log, the alert and the metric use the same words for these reasons.
 """
 
 import socket
@@ -11,14 +11,14 @@ from typing import Final
 from redis import exceptions as redis_errors
 
 GARBLED: Final = (ValueError, TypeError, AttributeError, LookupError, MemoryError)
-"""What the client library raises at replies that no Redis gives: it takes them apart without looking."""
+"""What the client library raises for replies that no Redis sends: it unpacks them without checking."""
 
 
 class BusError(Exception):
-    """A bus did not do what it was asked.
+    """A request to a bus failed.
 
-    `reason` is one of refused, timeout, dns, tls, auth, loading, readonly, oom, misconf, error; the
-    message holds no credentials.
+    `reason` is one of refused, timeout, dns, tls, auth, loading, readonly, oom, misconf, error. The message
+    holds no credentials.
     """
 
     def __init__(self, bus: str, reason: str, detail: str = "") -> None:
@@ -29,19 +29,19 @@ class BusError(Exception):
 
 
 class ClusterError(BusError):
-    """What is there is a Redis Cluster, and can be no bus: to ask again is of no use.
+    """The server is part of a Redis Cluster, which can't be a bus. Permanent: a retry is of no use.
 
-    Our scripts and transactions take several keys at once, whose names are given. A cluster refuses that when
-    they are in several slots, even where one server has all slots.
+    Our scripts and transactions take several keys at once, and the contract names these keys. A cluster
+    refuses keys of several slots in one command, even where one server has all slots.
     """
 
 
 class TooLongError(BusError):
-    """The reply is longer than the caller takes: a smaller question may have an answer."""
+    """The reply is longer than the caller allows; a request for less may succeed."""
 
 
 class FunctionMissingError(redis_errors.ResponseError):
-    """A function was not loaded, and this user may send no scripts."""
+    """The server lacks a function of ours, and this user may not send scripts."""
 
 
 CLUSTER_DETAIL: Final = (
@@ -65,7 +65,7 @@ _BY_TYPE: Final[tuple[tuple[type[BaseException], str], ...]] = (
     (redis_errors.TimeoutError, "timeout"),
     (TimeoutError, "timeout"),
 )
-# what servers say in words alone
+# servers tell these apart in their message alone
 _BY_WORD: Final = (
     ("NOAUTH", "auth"),
     ("WRONGPASS", "auth"),
@@ -84,7 +84,7 @@ _BY_WORD: Final = (
 
 
 def reason_of(error: BaseException) -> str:
-    """One word for what went wrong, from the error or from what caused it."""
+    """Return the reason of an error, one of `BusError`'s words, from the error or from what caused it."""
     chain = list(_causes(error))
     for link in chain:
         for kind, reason in _BY_TYPE:
@@ -94,7 +94,7 @@ def reason_of(error: BaseException) -> str:
         for word, reason in _BY_WORD:
             if word in str(link)[:200]:
                 return reason
-    # a connection that was refused, reset or closed: the server is not there for us
+    # the connection was refused, reset or closed
     away = (redis_errors.ConnectionError, OSError)
     return "refused" if any(isinstance(link, away) for link in chain) else "error"
 
@@ -108,5 +108,5 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def first_line(error: BaseException) -> str:
-    """The error's first line, cut to what a log line can bear."""
+    """Return the first line of an error's message, 200 characters at most."""
     return (str(error).splitlines() or [""])[0][:200]

@@ -1,9 +1,9 @@
-"""Connections to a bus: to the one server that its URL names, or to the master that Redis Sentinels name.
+"""Connections to a bus: to the server in its URL, over TLS, or to the master that Redis Sentinels name.
 
-For every connection the sentinels are asked anew, all at once, and the newest of what they say counts. Who
-says of itself that it is a replica is not taken: so none that was demoted and still answers, and none that is
-yet to be promoted. When another server is the master, all connections to the last one end, also those that
-work: what is published and what is heard must not go two ways. Not here: what is said over them (`bus.py`).
+For every new connection all sentinels are asked at once, and the answer with the newest configuration epoch
+wins. A server that calls itself a replica is rejected: it was demoted and still answers, or is not promoted
+yet. When another server becomes the master, all connections to the last one are closed, even those that work:
+publishers and subscribers must not be on different servers.
 """
 
 import asyncio
@@ -27,25 +27,25 @@ from marketswarm.bus_url import Sentinels, sentinels
 
 _HUNG_UP: Final = "hung up after the handshake; does it want another client certificate (ssl_certfile)?"
 OTHERS_WITHIN_SEC: Final = 0.1
-"""How much longer than the quickest sentinel the others are waited for: one may know of a newer master."""
+"""How long to wait for the other sentinels after the first answer: one may know of a newer master."""
 
 Place = tuple[str, int]
 Answer = tuple[int, Place]  # the number of the configuration comes first: a later one has a greater number
 
 
 class UnknownMaster(RedisError):  # noqa: N818 - it says what is the case
-    """A sentinel does not look after a master of that name, or not yet."""
+    """A sentinel does not monitor a master of that name, or not yet."""
 
 
 def pool_of(url: str, **options: Any) -> ConnectionPool:
-    """The connections of one client to a bus.
+    """Make the connection pool of one client of a bus.
 
     Args:
-        url: in one of the forms that `bus_url.py` knows.
-        **options: of every connection, to sentinels too.
+        url: in one of the forms that `bus_url.py` parses.
+        **options: options of every connection, to sentinels too.
 
     Raises:
-        ValueError: that is no such URL.
+        ValueError: the URL has another form.
     """
     behind = sentinels(url)
     if behind is None:
@@ -60,17 +60,17 @@ def pool_of(url: str, **options: Any) -> ConnectionPool:
 
 
 async def drop_idle(pool: ConnectionPool) -> None:
-    """Ends the connections that nobody uses now: the next one goes where the bus is then."""
+    """Close the idle connections of a pool, so that the next request connects to the current master."""
     for connection in list(pool._available_connections):  # noqa: SLF001 - its own way may end one that is taken meanwhile
         await connection.disconnect(nowait=True)
 
 
 class Master:
-    """Who is the master, by its sentinels.
+    """Finds the current master by asking its sentinels.
 
     Args:
-        behind: which sentinels, and what they call it.
-        options: of connections to them.
+        behind: the sentinels, and their name for the master.
+        options: options of connections to the sentinels.
     """
 
     def __init__(self, behind: Sentinels, options: Mapping[str, Any]) -> None:
@@ -80,7 +80,7 @@ class Master:
         self._connections: weakref.WeakSet[_ToMaster] = weakref.WeakSet()
 
     async def find(self) -> Answer:
-        """Asks which it is. Raises RedisError or OSError of the first sentinel, when none can say."""
+        """Return the master's place. Raise the first sentinel's RedisError or OSError if none answers."""
         asks = {asyncio.create_task(self._ask(each)) for each in self._sentinels}
         waiting = asks
         answers: list[Answer] = []
@@ -102,7 +102,7 @@ class Master:
         return max(answers)
 
     async def _ask(self, pool: Any) -> Answer | Exception:
-        """What one sentinel says, or why it says nothing."""
+        """Return one sentinel's answer, or the error that it failed with."""
         sentinel = pool.make_connection()
         questions = [("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._name), ("SENTINEL", "MASTER", self._name)]
         try:
@@ -118,7 +118,7 @@ class Master:
             await sentinel.disconnect(nowait=True)
 
     def joined(self, connection: "_ToMaster", answer: Answer) -> None:
-        """A connection was made by that answer, to one that says that it is a master."""
+        """Register a connection to a master by that answer, and close those to any other server."""
         self._known = answer
         self._connections.add(connection)
         for other in list(self._connections):
@@ -174,7 +174,7 @@ class Secure(SSLConnection):
 
 
 class _ToMaster(Connection):
-    """A connection that goes to whoever is the master when it is made."""
+    """A connection to the server that is the master when the connection is made."""
 
     def __init__(self, *, master: Master, **options: Any) -> None:
         self._master = master
@@ -187,7 +187,7 @@ class _ToMaster(Connection):
         await super()._connect()  # type: ignore[no-untyped-call]  # the library's
 
     async def on_connect_check_health(self, check_health: bool = True) -> None:
-        """See the library. HELLO says what ROLE does, and nobody's user can be without it."""
+        """Reject a replica. HELLO tells the role as ROLE does, and every user may send it."""
         await super().on_connect_check_health(check_health)
         await self.send_command("HELLO", check_health=False)
         said = await self.read_response()
@@ -197,10 +197,10 @@ class _ToMaster(Connection):
         self._master.joined(self, self._answer)
 
     def hang_up(self) -> None:
-        """Ends it at once, as if the server had: whoever waits for it sees that."""
+        """Close the connection at once, as if the server had: whoever awaits a reply gets an error."""
         if self._writer is not None:
             self._writer.transport.abort()
 
 
 class _SecureToMaster(_ToMaster, Secure):
-    """The same over TLS."""
+    """A connection to the master over TLS."""

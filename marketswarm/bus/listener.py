@@ -1,8 +1,8 @@
-"""Listens to one bus for ever, and proves that it does.
+"""Listen to one bus until cancelled, and prove with canaries that messages still arrive.
 
-A session that ends is rebuilt on any error; over another connection go the canaries, which have to come
-back on the session. What is heard, and what is no longer heard, goes to an `Ear`: nothing is concluded
-here.
+A session that ends is rebuilt on any error. Canaries are published over another connection and must come back
+on the session. The listener reports messages, lost sessions and canaries to an `Ear`, which draws
+conclusions.
 """
 
 import asyncio
@@ -25,61 +25,61 @@ OPEN_WITHIN_SEC: Final = 2.0
 FIRST_PAUSE_SEC: Final = 0.05
 LONGEST_PAUSE_SEC: Final = 1.0
 DEAF_AFTER_SEC: Final = 1.5
-"""A session that owes a canary for so long is given up: half-open connections say nothing.
+"""A session on which a canary is missing for so long is closed: a half-open connection raises no error.
 
-Time in which the listener works on what the session brought does not count: the canary may be next.
+Time in which the listener handles what the session delivered does not count: the canary may be next.
 """
 ASK_AGAIN_SEC: Final = 2.0
-"""Between two attempts to subscribe to channels that were refused."""
+"""Pause between two attempts to subscribe to refused channels."""
 URGED_PAUSE_SEC: Final = 0.005
-"""The least time between two canaries, when many deadlines are due."""
+"""The shortest pause between two canaries, when many deadlines are due."""
 MAX_DIGITS: Final = 20
-"""Of a canary's number: Python refuses to read very long ones, and anyone may publish on that channel."""
+"""Digits of a canary's number. Python refuses to parse very long ones, and anyone may publish there."""
 MESSAGES_AT_ONCE: Final = 250
-"""Each of them may bring a verdict, and that its log line."""
+"""Messages that are handled in one go. Each may cause a verdict, and that a log line."""
 
 COUNTER_REPLACED: Final = -1
 _CANARY: Final = Script.beside("marketswarm.bus", "canary.lua")
 
 
 class Ear(Protocol):
-    """What hears: told of everything, in the order in which it happened."""
+    """Receives everything that happens on a session, in order."""
 
     def opened(self, bus: str) -> None:
-        """A session begins: all channels are subscribed."""
+        """A session began: all channels are subscribed."""
 
     def channels_refused(self, bus: str, channels: Collection[str], now: Moment) -> None:
-        """Of the channels of the session, the bus does not let us hear these; all others are heard."""
+        """The bus forbids these channels of the session; all others are subscribed."""
 
     def lost(self, bus: str, reason: str) -> None:
         """The session ended, or could not be made."""
 
     def heard(self, bus: str, messages: Iterable[Sequence[Any]], now: Moment) -> Sequence[Sequence[Any]]:
-        """Messages came; returns those on channels that nobody is watched on."""
+        """Handle messages; return those on channels that belong to no monitored service."""
 
     def canary_sent(self, bus: str, number: int, now: Moment) -> None:
         """A canary is about to be published."""
 
     def canary_accepted(self, bus: str, now: Moment) -> None:
-        """The bus took it."""
+        """The bus accepted the canary."""
 
     def canary_refused(self, bus: str, number: int, reason: str) -> None:
-        """The bus did not take it, or not in time."""
+        """The bus did not accept the canary, or not in time."""
 
     def canary_heard(self, bus: str, number: int, now: Moment) -> None:
         """A canary came back on the session."""
 
     def deaf_for(self, bus: str, now: float) -> float:
-        """For how long, in seconds, the session has owed a canary."""
+        """Return for how many seconds a canary has been missing on the session."""
 
 
 def moment() -> Moment:
-    """Both clocks, now."""
+    """Return the current time of both clocks."""
     return Moment(time.monotonic(), time.time())
 
 
 class InVain:
-    """How long, in seconds, a canary that is owed was waited for while nothing else was left to be heard."""
+    """Measures for how long a missing canary was waited for while nothing else had arrived."""
 
     def __init__(self, now: float) -> None:
         self._looked_at = now
@@ -89,7 +89,7 @@ class InVain:
 
     @contextlib.contextmanager
     def at_work(self) -> Iterator[None]:
-        """While what came is being heard."""
+        """Mark the time of the block as work on messages."""
         self._works_since = time.monotonic()
         try:
             yield
@@ -98,7 +98,7 @@ class InVain:
             self._works_since = None
 
     def look(self, owed_sec: float, now: float) -> float:
-        """Return the wait, where a canary has been owed for `owed_sec`; to be called again and again."""
+        """Return the seconds waited, where a canary has been missing for `owed_sec`. Call this regularly."""
         self._end_work(now)
         idle_sec = now - self._looked_at - self._worked_sec
         self._waited_sec = min(owed_sec, self._waited_sec + idle_sec)
@@ -115,10 +115,10 @@ class Listener:
     """Keeps one subscriber session on one bus.
 
     Args:
-        bus: the bus; canaries go over its command side.
-        ear: who is told.
-        listener: whose canaries these are: `healer`, `sentinel`.
-        boot: the listener's own instance.
+        bus: the bus to listen on; canaries are published over its command connections.
+        ear: receives what happens.
+        listener: the program that listens, `healer` or `sentinel`; names the canaries.
+        boot: the random id of its process.
     """
 
     def __init__(self, bus: Bus, ear: Ear, *, listener: str, boot: str) -> None:
@@ -137,20 +137,20 @@ class Listener:
         self._in_vain = InVain(time.monotonic())
 
     def listen_to(self, channels: frozenset[str]) -> None:
-        """Sets the channels to be heard; those that are new or gone follow at once."""
+        """Set the channels to listen to; the session subscribes and unsubscribes at once."""
         self._wanted = channels | {self._canary_channel}
         self._changed.set()
 
     def urge(self) -> None:
-        """Asks for a canary now: a deadline is due, and only a canary can prove the silence."""
+        """Send a canary now: a deadline is due, and only a returned canary proves the silence."""
         self._urged.set()
 
     def rebuild(self) -> None:
-        """Gives the session up: it does not hear what others hear."""
+        """Close the session and open another: this one misses messages that others receive."""
         self._given_up.set()
 
     async def run(self) -> None:
-        """Runs until cancelled."""
+        """Listen until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._sessions(), name=f"sessions:{self.bus.name}")
             group.create_task(self._canaries(), name=f"canaries:{self.bus.name}")
@@ -180,7 +180,7 @@ class Listener:
             pause_sec = min(2 * pause_sec, LONGEST_PAUSE_SEC)
 
     async def _open(self, session: Session) -> None:
-        """Subscribes to everything in chunks; each has its own time limit, so that size needs no other."""
+        """Subscribe to all channels in chunks, each with a time limit of its own, so any number may open."""
         self._changed.clear()
         self._given_up.clear()
         wanted = self._wanted
@@ -201,7 +201,7 @@ class Listener:
         self._report(session)
 
     def _require_some(self, session: Session) -> None:
-        """Raises BusError if all channels are refused, or the canaries': then it is the bus that is lost."""
+        """Raise BusError if the canaries' channel or all other channels are refused: the bus is lost."""
         refused = session.refused
         if self._canary_channel in refused or 1 < len(self._wanted) - 1 <= len(refused):
             raise BusError(self.bus.name, "auth")
@@ -225,7 +225,7 @@ class Listener:
             await asyncio.sleep(0)
 
     async def _mind(self, session: Session) -> None:
-        """Keeps the session to the wanted channels."""
+        """Keep the session's subscriptions equal to the wanted channels."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(ASK_AGAIN_SEC):
@@ -243,7 +243,7 @@ class Listener:
             self._subscribed = wanted
 
     async def _give_up(self) -> None:
-        """Ends a session that was given up, also while `_mind` waits for a connection that takes no words."""
+        """End a session that was given up, even while `_mind` waits for a connection that is stuck."""
         await self._given_up.wait()
         raise BusError(self.bus.name, "deaf")
 

@@ -1,8 +1,7 @@
-"""What a server may answer: the client library's parser, held to a length.
+"""The client library's parser of replies, with a limit on their length.
 
-A server, or whoever speaks in its place, can announce a reply without end and go on sending it. A request
-is bounded in time, but not in what arrives meanwhile; a subscription is bounded in neither. What a reply
-means is not decided here.
+A server, or someone in its place, can announce an endless reply and keep sending it. A request has a time
+limit, which does not bound how much arrives meanwhile; a subscription has no time limit at all.
 """
 
 import re
@@ -15,11 +14,11 @@ from redis.exceptions import InvalidResponse
 
 MIB: Final = 1024 * 1024
 LONGEST_MESSAGE: Final = MIB // 4
-"""A message for a subscriber that is longer is skipped; beats have 4 KiB at most."""
+"""A longer message to a subscriber is skipped. Beats have 4 KiB at most."""
 SAMPLE: Final = 8192
-"""What is handed out of a message that is skipped: enough to be taken for too long."""
+"""Bytes of a skipped message that are returned in its place: enough to be recognised as too long."""
 TRACED: Final = MIB
-"""How much is kept since the last place at which a message provably began."""
+"""Bytes that are stored since the last place where a message provably began."""
 
 _HEAD: Final = re.compile(rb"\*(?:3\r\n\$7\r\nmessage|4\r\n\$8\r\n(p)message)\r\n\$(\d{1,10})\r\n")
 _SIZE: Final = re.compile(rb"\r\n\$(\d{1,10})\r\n")
@@ -38,9 +37,9 @@ class Unfinished(NamedTuple):
 
 
 def unfinished(data: bytes) -> Unfinished | None:
-    """Finds the message at the end of `data` that is not whole yet; None if it can't be told.
+    """Return the incomplete message at the end of `data`, or None if it can't be told.
 
-    `data` begins where a message begins. What a payload has in it is not looked at: it may imitate anything.
+    `data` begins where a message begins. Payloads are jumped over unread, since they may imitate a message.
     """
     at = 0
     while head := _HEAD.match(data, at):
@@ -85,12 +84,12 @@ class BoundedParser(_AsyncHiredisParser):
         return await super().read_response(disable_decoding, push_request)
 
     def on_disconnect(self) -> None:
-        """Lets go of what was not read: errors hold on to their connection for a while."""
+        """Release the bytes that were not parsed: an error may refer to its connection for a while."""
         super().on_disconnect()  # type: ignore[no-untyped-call]  # the library's
         self._reader = None
 
     async def read_from_socket(self) -> bool:
-        """Takes what has arrived; waits for it."""
+        """Wait for bytes from the server and feed them to the reader."""
         # no name for the reader here or in whatever calls this: an error keeps its frames, and all that has
         # a name in them
         longest = reply_limit.get() or self.longest
@@ -111,7 +110,7 @@ class BoundedParser(_AsyncHiredisParser):
 
 
 class BatchParser(BoundedParser):
-    """Hands out all the replies at hand, too; an error reply is an exception that is handed out."""
+    """Can also return all replies that have arrived. An error reply is returned as an exception."""
 
     longest = 64 * MIB
     """Twice what a server by its own default piles up for a subscriber; where a message can't be skipped."""
@@ -124,12 +123,12 @@ class BatchParser(BoundedParser):
         self._skip = 0  # bytes of a message that is skipped, still to come
 
     def on_connect(self, connection: Any) -> None:
-        """Makes a reader for a connection."""
+        """Make a reader for a new connection."""
         self._connection = connection
         self._renew()
 
     def on_disconnect(self) -> None:
-        """Lets go of what was not read."""
+        """Release the bytes that were not parsed."""
         super().on_disconnect()
         self._connection, self._since = None, []
 
@@ -138,7 +137,7 @@ class BatchParser(BoundedParser):
         self._since, self._since_bytes = [], 0
 
     async def read_from_socket(self) -> bool:
-        """Takes what has arrived, without the rest of a message that is skipped; waits for it."""
+        """Wait for bytes and feed them to the reader, without the rest of a message that is being skipped."""
         if not self._reader.has_data():  # type: ignore[attr-defined]  # None at first
             self._since, self._since_bytes = [], 0
         if self._skip:
@@ -163,7 +162,7 @@ class BatchParser(BoundedParser):
         self._feed(some)
 
     def _cut_short(self) -> list[bytes] | None:
-        """Begins to skip a message that is too long, and gives its beginning; None if there is none."""
+        """Begin to skip the current message if it is too long, and return its beginning, else None."""
         data = b"".join(self._since)
         found = unfinished(data)
         if found is None or found.size <= LONGEST_MESSAGE:
@@ -176,10 +175,11 @@ class BatchParser(BoundedParser):
         return [b"pmessage", found.pattern, found.channel, sample]
 
     async def first(self) -> Any:
-        """Waits for a reply.
+        """Wait for a reply and return it.
 
-        Raises RedisError when it is too long or the server hangs up, and whatever the reader pleases at
-        what is no reply.
+        Raises:
+            RedisError: the reply is too long, or the server closed the connection.
+            Exception: whatever the reader raises for bytes that are no reply.
         """
         self._taken = 0
         # no name for the reader here, see `read_from_socket`
@@ -190,7 +190,7 @@ class BatchParser(BoundedParser):
         return reply
 
     def more(self) -> Any:
-        """Gives what gives the next reply at hand, or NOT_ENOUGH_DATA."""
+        """Return a function that returns the next reply that has arrived, or NOT_ENOUGH_DATA."""
         reader: Any = self._reader
         return reader.gets
 
@@ -202,9 +202,9 @@ class Beginning(bytes):
 
 
 class SkippingParser(BatchParser):
-    """For one reply at a time, as the library's own subscriptions take them.
+    """Returns one reply at a time, as the library's own subscriptions need it.
 
-    Of a message that is skipped it gives a `Beginning`.
+    In place of a skipped message it returns a `Beginning`.
     """
 
     async def read_response(self, disable_decoding: bool = False, push_request: bool = False) -> Any:  # noqa: ARG002 - the library's

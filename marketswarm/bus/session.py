@@ -1,8 +1,8 @@
-"""One subscriber connection, from connecting to its end.
+"""One subscriber connection, from connecting to its end; `listener.py` makes the next one.
 
-Replies are taken in batches straight from the reader of the client library's connection: its own
-`get_message` costs several times as much a beat. Channels are subscribed by name, never by pattern, and
-added and dropped while it runs. What to do when it ends is the business of `listener.py`.
+The session reads replies in batches from the client library's parser, since the library's own `get_message`
+costs several times as much for each beat. It subscribes to channels by name, never by pattern, and can add
+and drop channels while it runs.
 """
 
 import asyncio
@@ -20,12 +20,12 @@ from marketswarm.bus.parser import BatchParser
 
 READ_BYTES: Final = 64 * 1024
 AT_ONCE: Final = 1000
-"""Channels in one SUBSCRIBE: the answers to more could fill both sides' buffers before we read."""
+"""Channels in one SUBSCRIBE. The acknowledgements of more could fill both sides' buffers before we read."""
 
 
 @dataclass(slots=True)
 class _Asked:
-    """A SUBSCRIBE or UNSUBSCRIBE, and how many of its acknowledgements are still to come."""
+    """A SUBSCRIBE or UNSUBSCRIBE that was sent, and how many of its acknowledgements are still to come."""
 
     command: str
     channels: list[str]
@@ -33,9 +33,9 @@ class _Asked:
 
 
 class Session:
-    """A connection that subscribes. Every failure of it is a BusError.
+    """A subscriber connection. Each of its methods raises BusError when the connection fails.
 
-    Use `connect`, then `batch` from one task; `subscribe` and `unsubscribe` from any.
+    Call `connect`, then `batch` from one task; `subscribe` and `unsubscribe` from any task.
     """
 
     def __init__(self, bus: Bus) -> None:
@@ -48,34 +48,35 @@ class Session:
         self._pending: deque[_Asked] = deque()  # what the server has not answered yet, in order
         self._again: list[list[str]] = []  # halves of what was refused, still to be asked for
         self.refused: set[str] = set()
-        """Channels that the server does not let us hear; all others of the same SUBSCRIBE are heard."""
+        """The channels that the server forbids to this user; others of the same SUBSCRIBE are heard."""
 
     @property
     def settled(self) -> bool:
-        """True when the server answered all that was asked."""
+        """Return True if the server has acknowledged or refused every channel that was asked for."""
         return not self._pending and not self._again
 
     async def connect(self) -> None:
-        """Connects and authenticates."""
+        """Connect and authenticate."""
         try:
             await self._connection.connect()  # type: ignore[no-untyped-call]  # the library's
         except Exception as error:  # the handshake raises whatever it pleases at what is no reply
             raise self._failed(error) from error
 
     async def subscribe(self, channels: Collection[str]) -> None:
-        """Asks for channels, all by name; `batch` sees the acknowledgements.
+        """Send SUBSCRIBE for channels; `batch` reads the acknowledgements.
 
-        A server refuses the whole of a SUBSCRIBE for one channel in it. `batch` then asks for its halves.
+        A server refuses a whole SUBSCRIBE for one forbidden channel in it. `batch` then subscribes to each
+        half of its channels.
         """
         await self._send("SUBSCRIBE", channels)
 
     async def ask_again(self) -> None:
-        """Asks for each channel that was refused; perhaps it is allowed by now."""
+        """Subscribe again to each channel that was refused: the user's rights may have changed."""
         for channel in sorted(self.refused)[:AT_ONCE]:
             await self._send("SUBSCRIBE", [channel])
 
     async def unsubscribe(self, channels: Collection[str]) -> None:
-        """Drops channels."""
+        """Send UNSUBSCRIBE for channels."""
         self.refused.difference_update(channels)
         await self._send("UNSUBSCRIBE", channels)
 
@@ -89,10 +90,10 @@ class Session:
                 raise self._failed(error) from error
 
     async def batch(self) -> Iterable[Any]:
-        """The next messages, `[b"message", channel, payload]` each, as many as are at hand; may be none.
+        """Wait for messages and return all that have arrived, `[b"message", channel, payload]` each.
 
-        To be used up before the next call. Acknowledgements are counted and left out; an error reply, if it
-        does not refuse a SUBSCRIBE, ends the session.
+        The batch may be empty, and must be consumed before the next call. Acknowledgements are counted and
+        left out. An error reply ends the session, unless it refuses a SUBSCRIBE.
         """
         if self._broken is not None:
             raise self._broken
@@ -108,7 +109,7 @@ class Session:
         return found(first, parser.more())
 
     def _messages(self, reply: Any, more: Callable[[], Any]) -> Iterator[Any]:
-        """All replies at hand, each decoded only when its turn comes: a whole batch would leave the cache."""
+        """Yield the replies that have arrived, decoded one by one: a whole batch would exceed the cache."""
         try:
             while reply is not NOT_ENOUGH_DATA:
                 _, channel, payload = reply
@@ -121,7 +122,7 @@ class Session:
             self._broken = self._failed(reply if isinstance(reply, RedisError) else error)
 
     def _answers(self, reply: Any, more: Callable[[], Any]) -> list[Any]:
-        """The same while answers to SUBSCRIBE come in between: those are counted and left out."""
+        """Return the messages that have arrived, and handle acknowledgements and refusals between them."""
         found = []
         try:
             while reply is not NOT_ENOUGH_DATA:
@@ -148,7 +149,7 @@ class Session:
             self._pending.popleft()
 
     def _refuse(self, error: RedisError) -> None:
-        """Halves a SUBSCRIBE that was refused, down to the channels that are. Raises any other error."""
+        """Split a refused SUBSCRIBE until the forbidden channels are known. Raise any other error."""
         asked = self._pending[0] if self._pending else None
         if asked is None or asked.command != "SUBSCRIBE" or reason_of(error) != "auth":
             raise error
@@ -160,7 +161,7 @@ class Session:
             self.refused.update(asked.channels)
 
     async def close(self) -> None:
-        """Closes the connection without waiting for the server."""
+        """Close the connection without waiting for the server."""
         try:
             async with asyncio.timeout(1.0):
                 await self._connection.disconnect(nowait=True)

@@ -1,6 +1,6 @@
-"""Values that are read back from Redis: anybody may have written them, so they are data that enters.
+"""Parse values that are read back from Redis: anybody may have written them.
 
-A reader here takes what was decoded and returns the typed value, or None for what is unusable.
+Each parser takes a decoded value and returns it with its type, or None if it is unusable.
 `read_strings` and `read_fields` bound the size: GET and HGETALL return a value whole, and one key of 300 MB
 makes its readers that much larger, and late. GETRANGE copies no more than what is asked for; of a field a
 script takes the size first.

@@ -1,8 +1,8 @@
-"""Read entries of a stream, however large somebody made them.
+"""Read entries of a stream safely, however large they are.
 
 Whoever may write a stream decides how large its entries are. A reader here takes replies up to `REPLY_BYTES`.
-When a reply is longer it asks a script that returns each entry's size and omits the fields of an entry above
-`ENTRY_BYTES`. The caller gets such an entry without fields: it counts it, logs it and goes on behind it.
+When a reply is longer, the reader calls a script that returns each entry's size and omits the fields of an
+entry above `ENTRY_BYTES`. The caller gets such an entry without fields, counts it, logs it and skips it.
 """
 
 from collections.abc import Sequence

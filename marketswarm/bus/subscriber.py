@@ -1,8 +1,8 @@
-"""A simple subscriber for what may be missed: hears channels and patterns of one bus for as long as it runs.
+"""A simple subscriber to channels and patterns of one bus, for messages that may be missed.
 
-Its connection is its own and is rebuilt on any error; a connection that died without saying so is found
-by pings. Whoever uses it is told of every new subscription, and looks for itself at what it missed. Not
-here: listening that proves itself with canaries, which the healer needs (`listener.py`).
+The subscriber has a connection of its own, which it rebuilds on any error. Pings find a connection that died
+silently. The caller is called back at each new subscription, and reads for itself what it may have missed
+meanwhile. The healer, which must prove that it hears, uses `listener.py`.
 """
 
 import asyncio
@@ -36,11 +36,18 @@ async def subscribe(
     skipped: Callable[[bytes], None] | None = None,
     ping_sec: float = PING_SEC,
 ) -> None:
-    """Listen until cancelled: `heard(channel, payload)` for each message, `joined()` when subscribed (again).
+    """Listen to channels and patterns until cancelled.
 
-    `lost(error)` comes once for each connection that ended or could not be made; a connection that says
-    nothing for two times `ping_sec` counts as ended. A message that is longer than `LONGEST_MESSAGE` is not
-    held: `skipped(channel)`. Where it can't be told from what came before, the connection ends at it.
+    Args:
+        bus: the bus to listen on.
+        heard: called with the channel and the payload of each message.
+        joined: called after each connect, when the server has acknowledged all subscriptions.
+        lost: called once for each connection that ended or could not be made.
+        channels: channels by name.
+        patterns: channels by pattern.
+        skipped: called with the channel of each message longer than `LONGEST_MESSAGE`, which is not stored.
+            Where such a message can't be told from what came before it, the connection ends instead.
+        ping_sec: seconds of silence until a ping is sent, and then until the connection counts as lost.
     """
     reply_limit.set(TRACED)
     pass_on = _passing_on(heard, skipped)
@@ -73,10 +80,7 @@ def _pubsub(bus: Bus) -> PubSub:
 
 
 async def _agreed(bus: Bus, pubsub: PubSub, pass_on: _PassOn, owed: int) -> None:
-    """Waits for the answers to as many subscriptions: to have asked is not to hear.
-
-    Raises BusError, also for one that is refused.
-    """
+    """Wait until the server has acknowledged `owed` subscriptions. Raise BusError if it refuses one."""
     while owed:
         message = await bus.ask(pubsub.get_message(timeout=None))
         if message is not None and message["type"] in ("subscribe", "psubscribe"):
