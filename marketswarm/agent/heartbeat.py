@@ -17,7 +17,7 @@ from marketswarm.keys import last_beat_key
 
 
 class Progress:
-    """The work loop's own word. Joining the swarm counts as progress; so does resting, all the while."""
+    """When the work loop last made progress. Joining the swarm counts as progress, and so does resting."""
 
     def __init__(self, now: float) -> None:
         self.at = now
@@ -27,32 +27,32 @@ class Progress:
 
     @property
     def resting(self) -> bool:
-        """Whether the work loop is waiting on purpose."""
+        """Return True while the work loop waits on purpose."""
         return self._resting > 0
 
     def make(self, now: float) -> None:
-        """The work got somewhere."""
+        """Record progress."""
         self.at = now
         self._made.set()
 
     def rest(self, now: float) -> None:
-        """The work begins to wait on purpose; ends with `resume`."""
+        """Begin to wait on purpose, until `resume`."""
         self._resting += 1
         self.make(now)
 
     def resume(self, now: float) -> None:
-        """The work goes on after a rest."""
+        """End a wait on purpose."""
         self._resting -= 1
         self.make(now)
 
     async def since_last_beat(self) -> None:
-        """Return once there was progress since this last returned."""
+        """Wait until there was progress since this method last returned."""
         await self._made.wait()
         if not self.resting:
             self._made.clear()
 
     def silent_sec(self, now: float) -> float:
-        """How long there has been no progress."""
+        """Return the seconds since the last progress; 0 while the work loop rests."""
         return 0.0 if self.resting else now - self.at
 
 
@@ -60,14 +60,17 @@ JITTER: Final = 0.02  # of the interval: beats of many come apart, and a gap sta
 
 
 class Rhythm:
-    """The grid of one interval, begun at `now` with a beat. `phase` keeps a fleet started at once apart."""
+    """The schedule of beats at one interval, begun at `now` with a beat.
+
+    `phase` spreads a fleet that starts at once.
+    """
 
     def __init__(self, interval_sec: float, now: float, phase: float) -> None:
         self.interval_sec = interval_sec
         self._slot = now - interval_sec * (1 - phase) / 2  # the first gap is a half to a whole interval
 
     def next_due(self, now: float, chance: float) -> float:
-        """When the beat after the one at `now` is due. Slots that passed are skipped, not made up for."""
+        """Return when the beat after the one at `now` is due. Slots in the past are skipped."""
         passed = max(0, int((now - self._slot) // self.interval_sec))
         self._slot += (passed + 1) * self.interval_sec
         return self._slot - JITTER * self.interval_sec * chance
@@ -81,7 +84,7 @@ INTRODUCED_AGAIN: Final = 360  # beats: an hour of ten seconds each, for who cam
 
 @dataclass(frozen=True, slots=True)
 class Pulse:
-    """Where and how often to beat, by the truth in force."""
+    """Where and how often to send beats, by the truth in force."""
 
     bus: Bus
     channel: str
@@ -91,9 +94,11 @@ class Pulse:
 
 
 class Beating:
-    """The beats of one process. `i` counts those it tried to send; `trouble()` says why all is not well.
+    """Sends the beats of one process.
 
-    `sent` are those that the bus took, `sent_at` when it last did, in epoch seconds; `failed` the others.
+    `i` counts the beats that it tried to send, `sent` those that the bus accepted, `failed` the others;
+    `sent_at` is when the bus last accepted one, in epoch seconds. `trouble()` returns why the agent is
+    degraded, or None.
     """
 
     def __init__(
@@ -119,12 +124,12 @@ class Beating:
         self._log = log.get(svc)
 
     def change(self, pulse: Pulse) -> None:
-        """Beat by another truth from now on, and say so at once."""
+        """Send beats by another truth from now on, the first at once."""
         self.pulse = pulse
         self._changed.set()
 
     async def run(self) -> None:
-        """Beat until cancelled, first at once."""
+        """Send beats until cancelled, the first at once."""
         clock = asyncio.get_running_loop().time
         rhythm = Rhythm(self.pulse.interval_sec, clock(), random.random())
         while True:
@@ -138,7 +143,7 @@ class Beating:
 
     @property
     def status(self) -> str:
-        """How it is, in a line for those who look from outside."""
+        """Return the agent's status as one line, for a health check or systemd."""
         trouble = self._trouble()
         words = f"degraded: {trouble}" if trouble else self._remark() or "ok"
         if self._failing is not None:
@@ -148,18 +153,18 @@ class Beating:
 
     @property
     def degraded(self) -> bool:
-        """Whether a beat would now say that all is not well."""
+        """Return True if a beat sent now would have the status `degraded`."""
         return self._trouble() is not None
 
     async def beat(self) -> None:
-        """Send one beat. A bus that is away costs this beat, no more."""
+        """Send one beat. If the bus does not answer, this beat is lost, and no more."""
         trouble, remark = self._trouble(), self._remark()
         every_sec = self.pulse.interval_sec
         status: Status = "degraded" if trouble else "ok"
         await self._send(status, trouble or remark, every_sec, min(2.0, max(0.5, every_sec)))
 
     async def goodbye(self) -> None:
-        """Say that no more beats will come. The key's age stays that of the last living beat."""
+        """Send a goodbye: no more beats follow. The last-beat key keeps the time to live that it had left."""
         await self._send("stopping", None, None, GOODBYE_SEC if self._failing is None else GOODBYE_SEC / 4)
 
     async def _send(
@@ -192,7 +197,10 @@ class Beating:
             self._arrived()
 
     def _introduces(self) -> bool:
-        """Whether this beat says who sends it; not all do: the healer hears a hundred thousand of us."""
+        """Return True if this beat carries host, version and start.
+
+        Not all do: the healer hears 100,000 senders.
+        """
         return self.i <= INTRODUCED_BY or self.i % INTRODUCED_AGAIN == 0
 
     async def _until(self, due: float) -> None:

@@ -30,11 +30,14 @@ if TYPE_CHECKING:
     from marketswarm.agent.agent import Agent
 
 RENEWALS: Final = 3
-"""How often a lease is renewed in its life."""
+"""Renewals within the life of a lease."""
 LOOKS: Final = 8
-"""How often who waits looks at it in its life, or more often: it hears when the lease is given back."""
+"""Requests of a waiting process within the life of a lease, at least.
+
+It also hears when the lease is given back.
+"""
 TRIES: Final = 12
-"""How often in its life a renewal is tried again while the bus is away."""
+"""Attempts to renew within the life of a lease while the bus does not answer."""
 LEAST_SEC: Final = 0.1
 MOST_SEC: Final = 86_400.0
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,99}")
@@ -49,18 +52,18 @@ log = logs.get("lease")
 
 
 def clock() -> float:
-    """Seconds of a clock that goes on while the machine sleeps, where there is one."""
+    """Return the seconds of a clock that goes on while the machine sleeps, where the system has one."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 class Lease:
-    """What `me.lease` gives: `epoch` is greater than that of everyone who held it before.
+    """A lease of one process. `epoch` is greater than that of every holder before.
 
-    A process that slept through the end and does not know it yet can still do harm: what it writes to should
-    refuse an epoch lower than one that it has seen.
+    A process that slept past the end of its lease, and does not know it yet, can still do harm. So what it
+    writes to should reject an epoch lower than one that it has seen.
 
     Raises:
-        ValueError: such a name, or such a life, is not possible.
+        ValueError: the name or the life is not allowed.
     """
 
     def __init__(self, name: str, life_sec: float, bus: Bus, svc: str, boot: str) -> None:
@@ -71,7 +74,7 @@ class Lease:
         self.name, self.life_sec, self.bus = name, life_sec, bus
         self.epoch = 0
         self.holder = ""
-        """Who else has it, as far as is known: its service and boot."""
+        """The process that holds the lease, as far as is known: its service and boot."""
         self._until = _NEVER
         self._free_in_sec = life_sec
         # an answer that was lost is found again by the first; two blocks of one process are two
@@ -79,27 +82,33 @@ class Lease:
 
     @property
     def key(self) -> str:
-        """Its key on the bus, and the channel on which it is told that it was given back."""
+        """Return the lease's key on the bus, and the channel on which its return is announced."""
         return lease_key(self.name)
 
     @property
     def held(self) -> bool:
-        """Whether it is still ours, by our own clock: worth asking right before what cannot be undone."""
+        """Return True while this process holds the lease, by its own clock.
+
+        Check it right before what can't be undone.
+        """
         return clock() < self._until
 
     def look_in_sec(self, chance: float) -> float:
-        """When to ask again for one that is somebody's. `chance`, in [0, 1), keeps those who wait apart."""
+        """Return the seconds until the next request for a lease that is held.
+
+        `chance`, in [0, 1), spreads those who wait.
+        """
         every_sec = min(self.life_sec / LOOKS, _LOOK_AT_LEAST_EVERY_SEC) * (1 - chance / 2)
         return min(every_sec, self._free_in_sec + _JUST_AFTER_SEC * (1 + chance))
 
     async def take(self) -> bool:
-        """Ask for it; whether it is ours now. Raises BusError."""
+        """Request the lease; return True if this process holds it now. Raises BusError."""
         self._free_in_sec = self.life_sec
         await self._ask("take", min(WITHIN_SEC, self.life_sec / RENEWALS))
         return self.held
 
     async def keep(self) -> str:
-        """Renew it for as long as that can be done; why it could not any longer."""
+        """Renew the lease until that fails, and return the reason."""
         pause_sec, why = self.life_sec / RENEWALS, "it was not renewed in time"
         while True:
             await asyncio.sleep(min(pause_sec, max(0.0, self._until - clock())))
@@ -116,7 +125,7 @@ class Lease:
                     return f"{self.holder} has it" if self.holder else "it is gone from the bus"
 
     async def give(self) -> None:
-        """Let another one have it at once; where the bus does not answer it ends by itself."""
+        """Give the lease back. If the bus does not answer, it expires by itself."""
         if self.epoch and not self.held:
             return  # it was lost
         self._until = _NEVER
@@ -144,11 +153,11 @@ _SPREAD_SEC: Final = 0.02  # those who hear that it is free come one after the o
 
 
 class LeaseHeld(Exception):  # noqa: N818 - an answer, not an accident
-    """It could not be had in the time that there was to wait."""
+    """The lease could not be had within `wait_sec`."""
 
 
 class LeaseLost(Exception):  # noqa: N818 - as above
-    """It ended while the block went on, which was cancelled for that: another one may have it now."""
+    """The lease ended while its block ran, so the block was cancelled: another process may hold it now."""
 
 
 @contextlib.asynccontextmanager
@@ -165,7 +174,7 @@ async def leased(me: "Agent[Any]", lease: Lease, wait_sec: float | None) -> Asyn
 
 
 async def _turn(me: "Agent[Any]", lease: Lease, wait_sec: float | None) -> None:
-    """Wait until it is ours. Raises LeaseHeld after `wait_sec` seconds; None: never."""
+    """Wait until this process holds the lease. Raise LeaseHeld after `wait_sec` seconds (None: never)."""
     ends_at = float("inf") if wait_sec is None else clock() + wait_sec
     why = await _refused(me, lease)
     if why is None:
@@ -185,7 +194,7 @@ async def _turn(me: "Agent[Any]", lease: Lease, wait_sec: float | None) -> None:
 
 
 async def _refused(me: "Agent[Any]", lease: Lease) -> str | None:
-    """Ask once; why it is not ours, or None."""
+    """Request the lease once; return why it was refused, or None if it is held now."""
     trouble, taken = None, False
     try:
         taken = await lease.take()
@@ -197,7 +206,7 @@ async def _refused(me: "Agent[Any]", lease: Lease) -> str | None:
 
 @contextlib.asynccontextmanager
 async def _kept(me: "Agent[Any]", lease: Lease) -> AsyncIterator[None]:
-    """Keep it beside the block, which is cut when it is lost. Raises LeaseLost."""
+    """Renew the lease beside the block, and cancel the block when the lease is lost. Raises LeaseLost."""
     cut = Cut()
     lost = "it was not renewed in time"
 
@@ -223,7 +232,10 @@ async def _kept(me: "Agent[Any]", lease: Lease) -> AsyncIterator[None]:
 
 @contextlib.contextmanager
 def _on_purpose(me: "Agent[Any]") -> Iterator[None]:
-    """Waiting counts as progress where the work loop waits; a side task would vouch for one that hangs."""
+    """Count waiting as progress in the work loop.
+
+    In a side task it must not: it would hide a work loop that hangs.
+    """
     if not me.beside.in_body():
         yield
         return

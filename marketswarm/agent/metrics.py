@@ -21,7 +21,10 @@ LOOK_EVERY_SEC: Final = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Vitals:
-    """An agent that has joined, as it is now. `last_beat_at` is in epoch seconds, None before the first."""
+    """The state of an agent that has joined.
+
+    `last_beat_at` is in epoch seconds, None before the first beat.
+    """
 
     revision: int | None
     degraded: bool
@@ -41,7 +44,7 @@ class LoopLag:
         self._due: float | None = None
 
     async def run(self) -> None:
-        """Looks until cancelled."""
+        """Measure until cancelled."""
         try:
             while True:
                 self._due = time.monotonic() + LOOK_EVERY_SEC
@@ -51,13 +54,13 @@ class LoopLag:
             self._due = None
 
     def stall_sec(self) -> float | None:
-        """How long, in seconds, the loop has been overdue; None while nobody looks."""
+        """Return for how many seconds the loop has been overdue; None while it is not measured."""
         due = self._due
         return None if due is None else max(0.0, time.monotonic() - due)
 
 
 class OwnMetrics:
-    """The source of an agent's own metrics; `vitals` gives None until it has joined."""
+    """The source of an agent's own metrics. `vitals` returns None until the agent has joined."""
 
     def __init__(self, name: str, boot: str) -> None:
         self._name, self._boot = name, boot
@@ -66,7 +69,7 @@ class OwnMetrics:
         self.vitals: Callable[[], Vitals | None] = lambda: None
 
     def collect(self) -> Iterator[Family]:
-        """What is to be told now."""
+        """Yield the current metrics."""
         yield Family(
             "marketswarm_agent_info",
             "gauge",
@@ -133,7 +136,7 @@ def measured(me: Agent[Any]) -> Iterator[OwnMetrics | None]:
 
 
 def measure(me: Agent[Any], own: OwnMetrics, beating: Beating) -> None:
-    """From now on the agent's vitals are told, and its loop is measured."""
+    """Publish the agent's state and measure its event loop from now on."""
     own.vitals = lambda: Vitals(
         revision=me.revision,
         degraded=beating.degraded,

@@ -38,7 +38,7 @@ _REMEMBERED: Final = 1_024
 
 
 def owners(keys: Iterable[str], members: Collection[str]) -> dict[str, str]:
-    """Whose each key is, in the order of `keys`. Empty when there are no members.
+    """Return the owner of each key, in the order of `keys`; an empty dict if there are no members.
 
     The order of `members` does not matter, and neither do repeats.
     """
@@ -47,7 +47,7 @@ def owners(keys: Iterable[str], members: Collection[str]) -> dict[str, str]:
 
 
 def owned(keys: Iterable[str], member: str, members: Collection[str]) -> list[str]:
-    """Those of `keys` that are `member`'s, in their order; none when it is not among `members`."""
+    """Return those of `keys` that belong to `member`, in their order; none if it is not among `members`."""
     keys = list(keys)
     owner = owners(keys, members)
     return [key for key in keys if owner.get(key) == member]
@@ -66,7 +66,7 @@ def _by_weight(key: str) -> Callable[[tuple[str, Any]], bytes]:
 
 @lru_cache(maxsize=_REMEMBERED)
 def _of_member(member: str) -> Any:
-    """What has taken in a member's name, at a fixed length, and waits for a key; copied, never changed."""
+    """Return a hash that has consumed a member's name, at a fixed length. Copy it before a key is added."""
     name = blake2b(_bytes(member), digest_size=DIGEST_BYTES).digest()
     return blake2b(name, digest_size=DIGEST_BYTES)
 
@@ -78,7 +78,7 @@ def _bytes(text: str) -> bytes:
 
 LIFE: Final = 0.9  # of the timeout: what is left of it is for the others, to hear that a member is gone
 REFRESHES: Final = 4
-"""How often a member says in its life that it is there."""
+"""Renewals within the life of a membership."""
 MOST_MEMBERS: Final = 1_000
 LEAVE_WITHIN_SEC: Final = 0.5
 KNOWN_WITHIN_SEC: Final = 2.0
@@ -89,7 +89,7 @@ _TURN: Final = Script.beside("marketswarm.agent", "share.lua")
 
 
 class Members:
-    """Who shares the work, as far as this instance knows. Pure; times are monotonic, in seconds."""
+    """The instances that share the work, as far as this one knows. Pure; times are monotonic, in seconds."""
 
     def __init__(self) -> None:
         self.boots: tuple[str, ...] = ()  # none: not known
@@ -97,32 +97,38 @@ class Members:
         self._next_gone_at = float("inf")
 
     def answered(self, boots: Iterable[str], next_gone_sec: float | None, now: float) -> bool:
-        """The bus said who they are, and when the next of the others would be gone. Whether that is news."""
+        """Record the bus's answer, and when the next of the others would expire.
+
+        Return True if the members changed.
+        """
         before, self.boots = self.boots, tuple(sorted(boots))
         self._answered_at = now
         self._next_gone_at = float("inf") if next_gone_sec is None else now + next_gone_sec
         return self.boots != before
 
     def unanswered(self, life_sec: float, now: float) -> bool:
-        """The bus did not say. Whether that is for a whole life now: nobody knows who is there."""
+        """Record a failed request.
+
+        Return True if none succeeded for a whole life: the members are unknown.
+        """
         self._next_gone_at = float("inf")
         if now - self._answered_at > life_sec:
             self.boots = ()
         return not self.boots
 
     def look_in(self, life_sec: float, now: float) -> float:
-        """When to say the next time that we are there: by then, or when another one would be gone."""
+        """Return the seconds until the next renewal, or until another member would expire."""
         gone_in = self._next_gone_at - now + _JUST_AFTER_SEC
         return max(_JUST_AFTER_SEC, min(life_sec / REFRESHES, gone_in))
 
 
 class Share:
-    """One instance's part of the keys of its service. Made by `Agent.share`."""
+    """One instance's part of its service's keys. Made by `Agent.share`."""
 
     def __init__(self, me: "Agent[Any]", what: str, bus: str | None) -> None:
         self.what = what
         self.held = 0
-        """How many keys were ours when `mine` was last asked."""
+        """How many keys the last call of `mine` returned."""
         self._me, self._bus_name = me, bus
         self._last_bus = me.bus(bus or me.beats_on)
         self._key = members_key(me.name, None if what == "work" else what)
@@ -133,13 +139,14 @@ class Share:
 
     @property
     def members(self) -> tuple[str, ...]:
-        """The boots of those that share, this one included, in order; empty while nobody can know."""
+        """Return the boots of all members, this one included, in order; empty while they are unknown."""
         return self._members.boots
 
     def mine(self, keys: Iterable[str]) -> list[str]:
-        """Those of `keys` that are for this instance to do, in their order.
+        """Return those of `keys` that belong to this instance, in their order.
 
-        All of them while it is alone, or the bus does not say who is there: twice is better than not at all.
+        It returns all of them while this instance is alone or the members are unknown: work that is done
+        twice is better than work that nobody does.
         """
         asked, members, boot = list(keys), self.members, self._me.boot
         if members and boot not in members:  # our work stood still for too long, and goes on now
@@ -152,19 +159,19 @@ class Share:
         return mine
 
     def changed(self) -> bool:
-        """Whether the members changed since this was last asked. A change ends `me.rest`, too."""
+        """Return True if the members changed since the last call. A change ends `me.rest`, too."""
         changed, self._changed = self._changed, False
         return changed
 
     async def known(self, within_sec: float = KNOWN_WITHIN_SEC) -> bool:
-        """Wait until the bus has said who is there, `within_sec` seconds at most; whether it has."""
+        """Wait `within_sec` seconds at most for the bus's first answer; return True if it came."""
         with contextlib.suppress(TimeoutError):
             async with self._me.waiting(within_sec):
                 await self._known.wait()
         return bool(self.members)
 
     async def run(self) -> None:
-        """Be a member until cancelled, then leave."""
+        """Stay a member until cancelled, then leave."""
         self._me.on_reseed(lambda _truth: self._due.set())
         while True:
             bus = self._bus()
@@ -176,7 +183,7 @@ class Share:
                     await self._ask(bus, 0.0, LEAVE_WITHIN_SEC)
 
     async def _stay(self, bus: Bus) -> None:
-        """Be a member on this bus, until the truth names another."""
+        """Stay a member on this bus until the truth names another bus."""
         while self._bus() is bus:
             self._due.clear()
             await self._turn(bus)
@@ -225,14 +232,14 @@ class Share:
         return LIFE * self._me.timeout_sec
 
     def _bus(self) -> Bus:
-        """The bus that the truth in force means; one that can't be had leaves us where we are."""
+        """Return the bus by the truth in force, or the last one if that can't be had."""
         with contextlib.suppress(BusError):
             self._last_bus = self._me.bus(self._bus_name or self._me.beats_on)
         return self._last_bus
 
 
 def collect(shares: Iterable[Share]) -> Iterator[Family]:
-    """What is to be told of the shares of one agent."""
+    """Yield the metrics of the shares of one agent."""
     shares = list(shares)
     yield Family(
         "marketswarm_share_members",

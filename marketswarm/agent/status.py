@@ -22,7 +22,7 @@ NEVER: Final = float("inf")
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """What there is to be shown: `at` is when progress was made (or the joining begun), monotonic seconds."""
+    """The status to report. `at` is when progress was last made, or joining began, in monotonic seconds."""
 
     phase: Phase
     at: float
@@ -32,14 +32,14 @@ class Sign:
 
 
 class Outlet(Protocol):
-    """One who is shown the signs, each second and when something happened. Never raises."""
+    """Receives the status each second, and at once when it changes. Never raises."""
 
     def show(self, sign: Sign) -> None:
-        """`sign` is how it stands now; what was shown before is for the outlet to remember."""
+        """Report the current status. The outlet remembers what it reported before."""
 
 
 class Signs:
-    """Shows from `with` to its end. `join_within_sec`: how long the wait for the truth may take."""
+    """Reports the status while its `with` block lasts. `join_within_sec` limits the wait for the truth."""
 
     def __init__(self, watchdog: Watchdog, outlets: Sequence[Outlet], join_within_sec: float) -> None:
         self._watchdog, self._outlets, self._join_within_sec = watchdog, outlets, join_within_sec
@@ -60,18 +60,21 @@ class Signs:
             self._thread.join(STEP_SEC)
 
     def now(self) -> None:
-        """Something happened: show it at once."""
+        """Report the status at once."""
         self._woken.set()
 
     def beaten(self, status: str, *, taken: bool) -> None:
-        """A beat was sent; `status` is how the agent is, in a line, `taken` whether a bus ever took one."""
+        """Record that a beat was sent.
+
+        `status` is the agent's status in one line, `taken` whether a bus ever accepted a beat.
+        """
         self._status = status
         if taken != self._taken:
             self._taken = taken
             self.now()
 
     def sign(self, now: float) -> Sign:
-        """How it stands at `now`."""
+        """Return the status at `now`."""
         dog = self._watchdog
         if dog.stop_by != NEVER:
             return Sign(Phase.STOPPING, now, 0.0, self._taken, "stopping")
@@ -92,7 +95,7 @@ class Signs:
 
 
 class AliveFile:
-    """The file that `marketswarm check` reads. One that can't be written costs a line in the log."""
+    """The file that `marketswarm check` reads. If it can't be written, that is logged, and no more."""
 
     def __init__(self, svc: str, path: Path) -> None:
         self._svc, self._path = svc, str(path)
@@ -100,7 +103,7 @@ class AliveFile:
         self._failing: str | None = None
 
     def show(self, sign: Sign) -> None:
-        """Write it, unless it says that already."""
+        """Write the status to the file, unless the file has it already."""
         facts = (sign.phase, sign.phase != Phase.STOPPING and sign.at, sign.limit_sec, sign.taken)
         if facts == self._shown:
             return

@@ -30,7 +30,7 @@ class Manager:
         self._fed_with = float("-inf")  # the progress that it was last fed with
 
     def show(self, sign: Sign) -> None:
-        """Say what is news."""
+        """Send what has changed."""
         news = {name: value for name, value in self._facts(sign).items() if self._said.get(name) != value}
         lines = [f"{name}={value}" for name, value in news.items()]
         feed = self._is_food(sign)
@@ -53,7 +53,7 @@ class Manager:
         return facts
 
     def _is_food(self, sign: Sign) -> bool:
-        """Whether there was progress since it was last fed, and it is time again."""
+        """Return True if it is time to feed systemd's watchdog and the work made progress meanwhile."""
         if self._watchdog_sec is None or sign.phase != Phase.WORKING:
             return False
         return sign.at - self._fed_with >= sign.limit_sec / FED_PER_LIMIT
@@ -69,7 +69,7 @@ class Manager:
 
 
 def manager(environ: Mapping[str, str]) -> Manager | None:
-    """The one that this process's environment tells of; None when there is none, or none of use."""
+    """Return the service manager that the environment names, or None."""
     address = environ.get("NOTIFY_SOCKET", "")
     return Manager(address, _watchdog_sec(environ)) if address[:1] in {"/", "@"} else None
 
@@ -89,5 +89,5 @@ def _usec(sec: float) -> str:
 
 
 def _line(text: str) -> str:
-    """No more than one line, whatever a status quotes: a second one would be a message of its own."""
+    """Return the text as one line: a second line would be a message of its own."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:LONGEST]

@@ -21,7 +21,10 @@ agent has to end, the rest is for its goodbye and for closing."""
 
 
 class Cut:
-    """Begins where it is made; `end` must follow, in the same task, however the block ended."""
+    """A block of the current task that another task can cancel.
+
+    Call `end` in the same task, however the block ended.
+    """
 
     def __init__(self) -> None:
         task = asyncio.current_task()
@@ -34,7 +37,7 @@ class Cut:
         self._over = False
 
     def now(self) -> None:
-        """Cancel the block, and again if it goes on for long. Without effect once it is over."""
+        """Cancel the block, and once more if it goes on for long. Do nothing once the block is over."""
         if self._over:
             return
         self._cancels += 1
@@ -44,7 +47,7 @@ class Cut:
         self._again = asyncio.get_running_loop().call_later(AGAIN_SEC, self.now)
 
     def end(self) -> bool:
-        """The block is over; whether it was cancelled by `now`, and by nobody else."""
+        """End the block; return True if `now` cancelled it, and nobody else did."""
         self._over = True
         if self._again is not None:
             self._again.cancel()
@@ -56,7 +59,7 @@ class Cut:
 
 
 class SideTasks:
-    """Started while the body runs. `died` names the first of them that died."""
+    """The side tasks of one agent. `died` is the name of the first of them that failed."""
 
     def __init__(self, log: Any) -> None:
         self.died: str | None = None
@@ -66,15 +69,15 @@ class SideTasks:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def live_in(self, group: asyncio.TaskGroup) -> None:
-        """From now on they may run, and the body does, in this task."""
+        """Allow side tasks from now on, in `group`; the current task runs the body."""
         self._group, self._body = group, asyncio.current_task()
 
     def in_body(self) -> bool:
-        """Whether it is the body that asks, not a task beside it."""
+        """Return True if the current task runs the body."""
         return asyncio.current_task() is self._body
 
     def start(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
-        """Run one. Raises RuntimeError while there is no body."""
+        """Start a side task. Raise RuntimeError while no body runs."""
         if self._group is None:
             work.close()
             raise RuntimeError("side tasks live inside `async with agent(…)`")
@@ -85,7 +88,7 @@ class SideTasks:
         return task
 
     def end(self) -> None:
-        """The body is over, and so are they all."""
+        """Cancel all side tasks: the body is over."""
         self._group = None
         for task in list(self._tasks):
             task.cancel()
@@ -107,7 +110,7 @@ _CANCEL_EVERY_SEC: Final = 0.1
 async def hearing(
     me: "Agent[Any]", bus: Bus, channel: str, heard: Callable[[bytes | None], None]
 ) -> AsyncIterator[None]:
-    """Call `heard(payload)` for each message on `channel`; `heard(None)`: some may have been missed."""
+    """Call `heard(payload)` for each message on `channel`, `heard(None)` when some may be missing."""
     task = me.task(
         subscribe(
             bus,
@@ -125,7 +128,7 @@ async def hearing(
 
 
 async def _ended(task: asyncio.Task[None]) -> None:
-    """End a task that may lose a cancellation: on Python 3.11 a client library can."""
+    """Cancel a task until it ends: on Python 3.11 the client library can lose a cancellation."""
     while not task.done():
         task.cancel()
         await asyncio.wait([task], timeout=_CANCEL_EVERY_SEC)

@@ -28,7 +28,7 @@ TASKS_SHOWN: Final = 50
 
 
 class Watchdog:
-    """Watches one loop and one work. `limit_sec`: how long either may be silent."""
+    """Monitors one event loop and one work loop. `limit_sec` is how long either may be silent."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, progress: Progress, die: Callable[[int], Any] = os._exit
@@ -50,26 +50,26 @@ class Watchdog:
 
     @property
     def step_sec(self) -> float:
-        """How often the loop ticks and the thread looks."""
+        """Return the seconds between two ticks of the loop, and between two checks of the thread."""
         return min(LONGEST_STEP_SEC, self.limit_sec / 8)
 
     def begin(self, limit_sec: float) -> None:
-        """From now on neither may be silent for longer; what was before does not count."""
+        """Begin to monitor with this limit; silence before now does not count."""
         self._ticked = time.monotonic()
         self.limit_sec = limit_sec
 
     async def tick(self) -> None:
-        """Show, until cancelled, that the loop runs."""
+        """Record that the event loop runs, until cancelled."""
         while True:
             self._ticked = time.monotonic()
             await asyncio.sleep(self.step_sec)
 
     def hurry(self) -> None:
-        """A stop begins: it must have come to its end soon."""
+        """Begin a stop, which must end within `STOP_WITHIN_SEC`."""
         self.stop_by = min(self.stop_by, time.monotonic() + STOP_WITHIN_SEC)
 
     def verdict(self, now: float) -> str | None:
-        """Why the process must end now, if it must."""
+        """Return why the process must end now, or None."""
         if now > self.stop_by:
             return "stop_hung"
         still_sec, silent_sec = now - self._ticked, self._progress.silent_sec(now)
@@ -79,11 +79,11 @@ class Watchdog:
         return "loop_hung" if still_sec > self.limit_sec / 2 else "work_hung"
 
     def alive_at(self, now: float) -> float:
-        """When the loop and the work were both last heard of."""
+        """Return when both the event loop and the work last made progress."""
         return min(self._ticked, now - self._progress.silent_sec(now))
 
     def forgive(self, stood_sec: float, now: float) -> None:
-        """Nobody could have ticked for so long: that time does not count."""
+        """Discount `stood_sec` seconds during which the whole process was stopped."""
         self._ticked = min(now, self._ticked + stood_sec)
         self._progress.at = min(now, self._progress.at + stood_sec)
 
@@ -117,7 +117,7 @@ class Watchdog:
 
 
 def thread_stacks() -> dict[str, str]:
-    """Where every thread of the process stands, innermost call last."""
+    """Return the stack of each thread of the process, innermost call last."""
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     return {
         f"{names.get(ident, '?')} ({ident})": "".join(traceback.format_stack(frame))
@@ -126,7 +126,10 @@ def thread_stacks() -> dict[str, str]:
 
 
 def task_stacks(loop: asyncio.AbstractEventLoop) -> dict[str, str]:
-    """Where every task of the loop waits, innermost call last; from another thread, so best effort."""
+    """Return where each task of the loop waits, innermost call last.
+
+    Read from another thread, the list may be incomplete.
+    """
     shown: dict[str, str] = {}
     with contextlib.suppress(RuntimeError):  # the set of tasks changed while it was read
         for task in list(asyncio.all_tasks(loop))[:TASKS_SHOWN]:
@@ -148,5 +151,5 @@ def _awaited_frames(waiting: object) -> list[FrameType]:
 
 
 def place(frame: FrameType) -> str:
-    """File, line and function of a frame."""
+    """Return file, line and function of a frame."""
     return f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_qualname}"
