@@ -28,7 +28,7 @@ from marketswarm.exit import Code, Exit
 from marketswarm.keys import TRUTH_DOC
 
 FILE_LIMIT: Final = 64 * 1024
-"""Bytes; a secret is never longer, a wrong path may be."""
+"""The most bytes of a file with a secret; a larger file is a wrong path."""
 
 
 def variable(name: str, environ: Mapping[str, str]) -> str | None:
@@ -44,16 +44,16 @@ def variable(name: str, environ: Mapping[str, str]) -> str | None:
 
 
 class Twins(PydanticBaseSettingsSource):
-    """Reads `<NAME>_FILE` for every field that may bear a secret."""
+    """A settings source that reads `<NAME>_FILE` for each field that may hold a secret."""
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """See the library: the value, the name it goes by, and that it is not JSON."""
+        """Return the value, its name, and that it is not JSON, as the library asks."""
         name = field_name.upper()
         # the variable itself, if it is set, was read before and goes first
         return (variable(name, os.environ) if _may_be_secret(field_name, field) else None), field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        """See the library: what was found, by name."""
+        """Return the values that were found, by field."""
         found = {
             name: self.get_field_value(field, name)[0]
             for name, field in self.settings_cls.model_fields.items()
@@ -87,7 +87,7 @@ def _content(variable_name: str, path: Path) -> str:
 
 
 WHSEC: Final = "whsec_"
-"""How the Standard Webhooks mark a secret that is base64."""
+"""The prefix by which the Standard Webhooks mark a base64 secret."""
 
 
 def _redis_url(url: str) -> str:
@@ -138,7 +138,7 @@ def _host_names(value: str) -> str:
 
 
 def _token(secret: SecretStr) -> SecretStr:
-    """What is put into a header or a path must not break out of it."""
+    """Reject a token that could break out of a header or a path."""
     if not re.fullmatch(r"[!-~]+", secret.get_secret_value()):
         raise ValueError("must be printable ASCII without spaces")
     return secret
@@ -168,7 +168,7 @@ Port = Annotated[int, Field(ge=1, le=65_535)]
 
 
 class Common(BaseSettings):
-    """What every program here reads. All times are seconds."""
+    """Settings that every program reads. All times are in seconds."""
 
     model_config = SettingsConfigDict(
         frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
@@ -200,12 +200,12 @@ class Common(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the library's signature
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The arguments of a test, then the environment, then its `_FILE` twins; no .env file."""
+        """Return the sources in order: arguments (of a test), environment, `_FILE` twins; no .env file."""
         return init_settings, env_settings, Twins(settings_cls)
 
 
 def variables_of(cls: type[BaseSettings]) -> frozenset[str]:
-    """The names of the variables that a class of settings reads, without their `_FILE` twins."""
+    """Return the variables that a class of settings reads, without their `_FILE` twins."""
     return frozenset(name.upper() for name in cls.model_fields)
 
 
@@ -238,7 +238,7 @@ _WITH: Final = {
     "slack_channel": "slack_token",
     "telegram_chat": "telegram_token",
 }
-"""What is of no use without the other, and the other not without it: by name of the later field."""
+"""Pairs of fields that need each other, by the name of the later field."""
 
 
 def _with(value: Any, info: ValidationInfo) -> Any:
@@ -249,7 +249,10 @@ def _with(value: Any, info: ValidationInfo) -> Any:
 
 
 class ChannelSettings(Common):
-    """The ways to reach people. One without a URL, a host or a token is not there."""
+    """Settings of the channels that reach people.
+
+    A channel without a URL, a host or a token does not exist.
+    """
 
     webhook_url: HttpUrl | None = Field(default=None, repr=False)
     webhook_secret: Signing | None = None
@@ -273,7 +276,10 @@ class ChannelSettings(Common):
 
 
 class VigilSettings(Common):
-    """What the healer and who watches it must agree on. `None`: the truth's, else the default."""
+    """Settings that the healer and the sentinel must agree on.
+
+    `None` means the truth's value, else the default.
+    """
 
     alert_channel: Name | None = None
     hb_interval_sec: Seconds | None = None
@@ -281,20 +287,20 @@ class VigilSettings(Common):
 
 
 class AccessSettings(VigilSettings):
-    """What the one-shot that makes users and passwords reads besides."""
+    """Further settings of the one-shot that makes users and passwords."""
 
     access_dir: Path = Path("/access")
     default_user: Literal["on", "off"] = "on"  # off: nobody looks at a bus without a password
 
 
 class HealerSettings(VigilSettings):
-    """What the healer reads besides."""
+    """Further settings of the healer."""
 
     healer_lease_sec: Seconds = 3.0
 
 
 class NotifierSettings(ChannelSettings):
-    """What the notifier reads besides."""
+    """Further settings of the notifier."""
 
     rate_limit_sec: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] | None = (
         None  # default: five minutes
@@ -305,7 +311,7 @@ class NotifierSettings(ChannelSettings):
 
 
 class SentinelSettings(VigilSettings, ChannelSettings):
-    """What the sentinel reads besides."""
+    """Further settings of the sentinel."""
 
     sentinel_timeout_sec: Seconds | None = None  # default: three times the healer's interval
     sentinel_direct_sec: Seconds = 15.0  # what the notifier has to tell of something before the sentinel does

@@ -31,7 +31,10 @@ from marketswarm.truth import Heartbeat, Service, Truth
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an agent stands. `missing` says why this is only the last place it had."""
+    """An agent's section of the truth, its bus and its timeout.
+
+    `missing` says why this is only the last one it had.
+    """
 
     section: Service
     bus: str
@@ -77,7 +80,7 @@ class Reseeding:
         self._checks: list[Callable[[Truth], object]] = []
 
     def add(self, callback: Callable[[Truth], None], check: Callable[[Truth], object] | None = None) -> None:
-        """Have it called with each new truth, and the check before that truth is in force."""
+        """Register a callback for each new truth, and a check that runs before that truth is in force."""
         self._callbacks.append(callback)
         if check is not None:
             self._checks.append(check)
@@ -95,7 +98,7 @@ class Reseeding:
         return None
 
     def tell(self, truth: Truth, revision: int | None) -> None:
-        """Call them all, in the order in which they came."""
+        """Call all callbacks, in the order of registration."""
         self.unfit = None
         for callback in self._callbacks:
             try:
@@ -145,17 +148,17 @@ class Agent(Generic[S]):
 
     @property
     def section(self) -> Service:
-        """This agent's section of the truth in force; the last one it had, if the truth dropped it."""
+        """Return this agent's section of the truth in force, or its last one if the truth dropped it."""
         return self._place.section
 
     @property
     def timeout_sec(self) -> float:
-        """After how long without a beat the healer misses this agent."""
+        """Return the seconds without a beat after which the healer declares this agent down."""
         return self._place.timeout_sec
 
     @property
     def beats_on(self) -> str:
-        """The name of the bus that its beats go to."""
+        """Return the name of the bus that this agent's beats go to."""
         return self._place.bus
 
     def bus(self, name: str, truth: Truth | None = None) -> Bus:
@@ -166,28 +169,31 @@ class Agent(Generic[S]):
         return self.bus_at(name, find_url(name, os.environ, truth or getattr(self, "truth", None)))
 
     def bus_at(self, name: str, url: str) -> Bus:
-        """As `bus`, for a place that is known already."""
+        """Return the bus with that name and URL, opened once and closed with the agent."""
         if (name, url) not in self._buses:
             self._buses[name, url] = self._open_bus(name, url)
         return self._buses[name, url]
 
     def progress(self) -> None:
-        """Say that the work got somewhere; without that, beats stop and in the end the watchdog barks."""
+        """Record that the work made progress.
+
+        Without progress beats stop, and then the watchdog ends the process.
+        """
         self.work.make(time.monotonic())
 
     def degraded(self, detail: str | None) -> None:
-        """From the next beat on, say what is wrong (at most 200 characters); `None`: all is well."""
+        """Set the next beats to degraded, with a detail of at most 200 characters; `None` ends that."""
         self._detail = detail
 
     def ail(self, part: str, detail: str | None) -> None:
-        """As `degraded`, for a side task that speaks for itself."""
+        """Set or clear the degraded state of one side task, `part`, as `degraded` does for the body."""
         if detail is None:
             self._ailing.pop(part, None)
         else:
             self._ailing[part] = detail
 
     def note(self, remark: str | None) -> None:
-        """From the next beat on, say what is worth knowing (as `detail`) though all in all it is well."""
+        """Set the detail of the next beats without making them degraded; `None` clears it."""
         self.remark = remark
 
     async def rest(self, seconds: float) -> bool:
@@ -205,7 +211,7 @@ class Agent(Generic[S]):
         return True
 
     def wake(self) -> None:
-        """End the rest of the work loop, or its next one: a side task has something for it."""
+        """End the current rest of the work loop, or its next one."""
         self._woken.set()
 
     @contextlib.asynccontextmanager
@@ -270,7 +276,10 @@ class Agent(Generic[S]):
         return leased(self, Lease(name, life_sec, self.bus(bus), self.name, self.boot), wait_sec)
 
     def expose(self, source: Source) -> None:
-        """Tell this too on METRICS_PORT, if that is set. The loop's thread is not the one that calls it."""
+        """Publish this source on METRICS_PORT, if that is set.
+
+        It is called in another thread than the loop's.
+        """
         self.sources.append(source)
 
     def on_reseed(
@@ -284,11 +293,11 @@ class Agent(Generic[S]):
         self._reseeding.add(callback, check)
 
     def task(self, work: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
-        """Run a side task. Its death takes the agent down, exit 5; it is cancelled when the body ends."""
+        """Run a side task. If it fails, the agent ends with exit 5; it is cancelled when the body ends."""
         return self.beside.start(work, name)
 
     def trouble(self) -> str | None:
-        """All that is not well, as the body and the truth in force have it."""
+        """Return why the agent is degraded, as one text, or None."""
         own = (self._detail, *self._ailing.values(), self._place.missing, self._reseeding.unfit)
         return "; ".join(filter(None, own)) or None
 
@@ -314,12 +323,12 @@ class Agent(Generic[S]):
         return Pulse(bus, beats.channel, beats.interval_sec, place.timeout_sec, found.revision)
 
     def tell_reseed(self) -> None:
-        """Tell the body of the truth that is now in force."""
+        """Call the callbacks of `on_reseed` and wake the body."""
         self._reseeding.tell(self.truth, self.revision)
         self._woken.set()
 
     async def close(self) -> None:
-        """Close every connection, last opened first."""
+        """Close every connection, the last opened first."""
         for bus in reversed(self._buses.values()):
             with contextlib.suppress(TimeoutError, OSError, BusError):
                 async with asyncio.timeout(CLOSE_WITHIN_SEC):

@@ -44,7 +44,7 @@ from marketswarm.settings import Common, read
 
 
 class Stop:
-    """Whether the current task's work was asked to stop, by which signal."""
+    """A request to stop the current task's work. `signal` names the signal that asked for it."""
 
     def __init__(self, asked: Callable[[], None]) -> None:
         self.signal: str | None = None
@@ -53,7 +53,7 @@ class Stop:
 
     @contextlib.contextmanager
     def armed(self) -> Iterator[None]:
-        """Hear the signals inside this block. Outside the main thread nobody can: none are heard there."""
+        """Handle SIGTERM and SIGINT inside this block. Outside the main thread no signal can be handled."""
         loop = asyncio.get_running_loop()
         heard: list[signal.Signals] = []
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -68,14 +68,14 @@ class Stop:
                 loop.remove_signal_handler(number)
 
     def ask(self, name: str = "stop") -> None:
-        """Stop, as the signal `name` asks. Asking twice changes nothing."""
+        """Request a stop, as the signal `name` does. A second request changes nothing."""
         if self.signal is None:
             self.signal = name
             self._asked()
             self._cut.now()
 
     def body_is_over(self) -> None:
-        """From here on nothing is cancelled any more, and what was cancelled is settled."""
+        """End the scope: from here on a request cancels nothing."""
         self._cut.end()
 
 
@@ -119,7 +119,7 @@ def _code_of(error: BaseException) -> int:
 
 
 def _finish(runner: asyncio.Runner, pool: ThreadPoolExecutor, code: int) -> NoReturn:
-    """End the process, without waiting for a thread that hangs in a look-up (the loop would)."""
+    """End the process without waiting for a thread that hangs in a look-up, which the event loop would do."""
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, signal.SIG_IGN)  # it is ending already
     pool.shutdown(wait=False, cancel_futures=True)
@@ -135,7 +135,7 @@ def _finish(runner: asyncio.Runner, pool: ThreadPoolExecutor, code: int) -> NoRe
 
 
 def _name_logs() -> None:
-    """Logs have a form even before the settings are read; an agent configures them again."""
+    """Configure logs before the settings are read; an agent configures them again."""
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     name = spec.parent.rpartition(".")[2] if spec is not None and spec.parent else ""
     log.configure(name or "marketswarm")
@@ -216,7 +216,7 @@ async def _life(
 async def _join(
     me: Agent[Any], watchdog: Watchdog, signs: Signs, stop: Stop, sender: Sender
 ) -> tuple[Beating, Following]:
-    """Wait for the truth and take one's place in it."""
+    """Wait for the truth and find the agent's section in it."""
     settings = me.settings
     try:
         found = await load_truth(settings, _truth_buses(me), settings.truth_wait_sec)
@@ -267,7 +267,7 @@ async def _join(
 async def _beside(
     me: Agent[Any], watchdog: Watchdog, stop: Stop, beating: Beating, following: Following
 ) -> AsyncIterator[None]:
-    """Run the body with what keeps it honest beside it; settle how they ended."""
+    """Run the body with heartbeat, truth source and watchdog ticks beside it, and settle how they ended."""
     try:
         async with asyncio.TaskGroup() as group:
             me.beside.live_in(group)
@@ -293,7 +293,7 @@ async def _beside(
 
 
 def _cause(me: Agent[Any], errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """What ended the body and the tasks beside it, as one error."""
+    """Return what ended the body and its side tasks, as one error."""
     asked = exit_in(errors)
     if asked is not None:
         return asked
@@ -308,7 +308,7 @@ def _truth_buses(me: Agent[Any], found: Found | None = None) -> list[Any]:
 
 
 def _outlets(me: Agent[Any]) -> list[Outlet]:
-    """Who outside wants to see that it lives."""
+    """Return where the agent's status is reported: the health-check file, systemd."""
     path = me.settings.marketswarm_alive_file
     found = (path and AliveFile(me.name, path), manager(os.environ))
     return [outlet for outlet in found if outlet]

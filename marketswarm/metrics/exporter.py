@@ -86,12 +86,12 @@ class _One:
 
 
 def text_of(metric: Metric) -> bytes:
-    """A metric as text."""
+    """Return a metric as text."""
     return generate_latest(_One(metric))
 
 
 def rendered(family: Family) -> Iterator[bytes]:
-    """A family as text. One of very many values comes in pieces, with a breath after each."""
+    """Yield a family as text: in pieces where it has very many values, with a pause after each piece."""
     if family.spread is not None:
         histogram = HistogramMetricFamily(family.name, family.help)
         buckets = [("+Inf" if bound == inf else str(bound), n) for bound, n in family.spread.buckets()]
@@ -121,7 +121,7 @@ def _labels(family: Family, values: tuple[str, ...]) -> dict[str, str]:
 
 
 def packed(pieces: Iterable[bytes]) -> tuple[int, list[bytes]]:
-    """The length of the whole, and the whole compressed: quickly rather than well, its way is short."""
+    """Return the length of the text, and the text compressed, quickly rather than well."""
     packer = zlib.compressobj(level=1, wbits=GZIP)
     size, found = 0, []
     for piece in pieces:
@@ -176,13 +176,13 @@ class Exporter:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        """Stops listening and drops who is connected; waits for no client."""
+        """Stop listening and close all connections without waiting for clients."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(LIFE_SEC)
 
     def render(self) -> Iterator[bytes]:
-        """The whole answer, piece by piece."""
+        """Yield the whole answer, piece by piece."""
         with self._rendering:
             for source in list(self._sources):
                 for family in source():
@@ -216,20 +216,20 @@ class _Server(ThreadingMixIn, TCPServer):
         super().process_request(request, client_address)
 
     def asked(self, request: Any) -> None:
-        """Its request was read whole: the answer is being made."""
+        """Record that the whole request was read: the answer is being made."""
         with self._guard:
             self._asked.add(request)
             if request in self._open:
                 self._open[request] = inf
 
     def answered(self, request: Any) -> None:
-        """The answer is made, and begins to be sent."""
+        """Record that the answer is made, and that sending it begins."""
         with self._guard:
             if request in self._open:
                 self._open[request] = time.monotonic()
 
     def service_actions(self) -> None:
-        """Called by the library a few times a second."""
+        """Close connections whose time is over; the library calls this a few times a second."""
         with self._guard:
             for request, since in list(self._open.items()):
                 if time.monotonic() - since > LIFE_SEC:
@@ -248,13 +248,13 @@ class _Server(ThreadingMixIn, TCPServer):
                 self._drop(request)
 
     def _drop(self, request: socket.socket) -> None:
-        """Ends a connection that a thread reads or writes; that thread finds it closed, and lets go of it."""
+        """Close a connection that a thread reads or writes; that thread then gets an error and ends."""
         self._open.pop(request, None)
         with contextlib.suppress(OSError):
             request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes away in the midst is nothing to tell of; the rest was told where it failed."""
+        """Log nothing: a disconnect is no event, and other errors were logged where they occurred."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -266,7 +266,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.rfile = _Head(self.rfile)  # type: ignore[assignment]  # all that is called is `readline`
 
     def do_GET(self) -> None:
-        """Answers `/metrics`, and nothing else."""
+        """Answer `/metrics`, and nothing else."""
         self.server.asked(self.request)
         if self.path.partition("?")[0] != "/metrics":
             self.send_error(404, "there is /metrics here")
@@ -299,11 +299,11 @@ class _Handler(BaseHTTPRequestHandler):
             log.error("metrics.failed", exc_info=error)
 
     def version_string(self) -> str:
-        """Who answers, for the `Server` header."""
+        """Return the text of the `Server` header."""
         return "marketswarm"
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the library's name
-        """Says nothing: a scrape is no event."""
+        """Log nothing: a scrape is no event."""
 
 
 class _Head:

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 Value = tuple[tuple[str, ...], float]
-"""The values of the labels, in their order, and the number."""
+"""The values of the labels, in the order of the labels, and the number."""
 
 
 class Spread:
-    """How often values up to each bound came up: what becomes a histogram.
+    """Counts values by upper bound, for a histogram.
 
-    Written in one thread and read in another: a reading may miss the last value, and is consistent in itself.
+    One thread writes and another reads: a reading may miss the last value, and is consistent in itself.
     """
 
     def __init__(self, *bounds: float) -> None:
@@ -24,12 +24,12 @@ class Spread:
         self.sum = 0.0
 
     def observe(self, value: float) -> None:
-        """Takes in a value."""
+        """Count a value."""
         self._counts[bisect_left(self._bounds, value)] += 1
         self.sum += value
 
     def buckets(self) -> Iterator[tuple[float, int]]:
-        """Each bound, infinity last, and how many values were not above it."""
+        """Yield each bound, infinity last, and how many values were not above it."""
         count = 0
         for bound, here in zip((*self._bounds, float("inf")), list(self._counts), strict=True):
             count += here
@@ -52,14 +52,17 @@ class Family:
 
 
 Source = Callable[[], Iterable[Family]]
-"""Gives what is to be told now. Called in a thread that is not the event loop's: it may read, and no more."""
+"""Returns the current metrics. It is called in another thread than the event loop's, so it may only read."""
 
 
 def gauge(name: str, help_text: str, value: float | None) -> Family:
-    """One number without labels; None is left out."""
+    """Return a gauge without labels; None gives it no value."""
     return Family(name, "gauge", help_text, () if value is None else (((), value),))
 
 
 def counter(name: str, help_text: str, value: float | None) -> Family:
-    """One count without labels; None is left out. It may only grow, until the process ends."""
+    """Return a counter without labels; None gives it no value.
+
+    A counter only grows until the process ends.
+    """
     return Family(name, "counter", help_text, () if value is None else (((), value),))
