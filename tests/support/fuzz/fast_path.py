@@ -190,7 +190,7 @@ def examine_sight(raw: bytes) -> Hashable:
                 scene.look(closely=place & 6 == 6)
         sender = scene.senders[svc]
         scene.publish(svc, sender.payload(which & 15, place, bytes(what), WALL + scene.now))
-        if len(scene.detector.services[svc].boots) >= BOOTS_KEPT:
+        if len(scene.detector.services[svc].highest_i) >= BOOTS_KEPT:
             break  # the naive one forgets no process
     for _ in range(12):
         scene.now += LOOK_SEC
