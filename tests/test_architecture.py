@@ -43,9 +43,9 @@ BREACHES = [
     ("marketswarm.truth.models", "import marketswarm.settings", "arrows point down"),
     ("marketswarm.bus", "from marketswarm.agent import agent", "arrows point down"),
     ("marketswarm.agent", "from healer import watch", "arrows point down"),
-    ("marketswarm.fleet.up", "def go():\n    from services.mesh import loop", "arrows point down"),
+    ("marketswarm.fleet.run", "def go():\n    from services.mesh import loop", "arrows point down"),
     (
-        "marketswarm.fleet.up",
+        "marketswarm.fleet.run",
         "import importlib\nimportlib.import_module('healer.watch')",
         "arrows point down",
     ),

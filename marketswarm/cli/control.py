@@ -5,7 +5,7 @@ from pathlib import Path
 from marketswarm.cli import output
 from marketswarm.cli.options import DATA, Data, Svc
 from marketswarm.exit import Code, Exit
-from marketswarm.fleet import folder
+from marketswarm.fleet import data_folder
 from marketswarm.fleet.control import NoFleetError, ask
 
 
@@ -30,7 +30,7 @@ def request_fleet(action: str, svc: str, data: Path) -> str:
     Raises:
         Exit: code 2, when no fleet runs there or it doesn't know the service.
     """
-    fleet = folder.running(data)
+    fleet = data_folder.find_fleet(data)
     if fleet is None:
         raise Exit(
             Code.CONFIGURATION,

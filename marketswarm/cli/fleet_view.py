@@ -12,8 +12,8 @@ from marketswarm.agent.truth_source import Found, first, look_at_all, reasons, t
 from marketswarm.bus import Bus, BusError, find_url, variable_of
 from marketswarm.bus_url import leads_to
 from marketswarm.exit import Code, Exit
-from marketswarm.fleet import folder
-from marketswarm.fleet.plan import is_told
+from marketswarm.fleet import data_folder
+from marketswarm.fleet.plan import is_url_given
 from marketswarm.settings import Common, read
 from marketswarm.truth import MARKET, SYSTEM, Truth
 
@@ -118,7 +118,7 @@ async def open_buses(data: Path, truth: Truth) -> AsyncIterator[list[Bus]]:
 
 def embedded_buses(data: Path) -> Mapping[str, str]:
     """Return the URLs, by bus, of the embedded fleet that runs in folder `data`; none when none runs."""
-    fleet = folder.running(data)
+    fleet = data_folder.find_fleet(data)
     return fleet.buses if fleet else {}
 
 
@@ -135,7 +135,7 @@ def with_embedded_buses(
             known = find_url(name, environ, truth)
         except BusError:  # a URL is given and is wrong; the command that needs this bus will say so
             continue
-        if leads_to(known, name) and not is_told(name, environ):
+        if leads_to(known, name) and not is_url_given(name, environ):
             extended[variable_of(name)] = url
     return extended
 

@@ -11,7 +11,7 @@ from marketswarm.cli.event_text import describe_event, format_seconds
 from marketswarm.cli.fleet_view import FleetView, open_fleet
 from marketswarm.cli.options import DATA, Data, Json
 from marketswarm.exit import Code, Exit
-from marketswarm.fleet.green import objects
+from marketswarm.fleet.readiness import read_objects
 from marketswarm.truth import SYSTEM, nearest
 
 
@@ -34,7 +34,7 @@ async def _read_health(svc: str | None, data: Path) -> dict[str, Any]:
     """Return the latest event of one service or of all; None for a service without one."""
     async with open_fleet(data) as fleet:
         wanted = _select_services(svc, fleet)
-        events = await objects(fleet.bus(SYSTEM), [f"health:{name}" for name in wanted])
+        events = await read_objects(fleet.bus(SYSTEM), [f"health:{name}" for name in wanted])
     return {name: event or None for name, event in zip(wanted, events, strict=True)}
 
 

@@ -21,7 +21,7 @@ from marketswarm.cli import output
 from marketswarm.cli.options import require_service_name
 from marketswarm.cli.validate import read_truth_file
 from marketswarm.exit import Code, Exit
-from marketswarm.fleet.modules import modules_of
+from marketswarm.fleet.preflight import find_modules
 from marketswarm.truth import TruthError, load
 
 _FILES: Final = {  # template: the file that it becomes
@@ -84,7 +84,7 @@ def _module_name(svc: str) -> str:
 
 def _require_unused(svc: str, module: str) -> None:
     """Raise Exit, code 2, when there is such a service, here or where marketswarm is installed."""
-    if svc in modules_of([svc]):
+    if svc in find_modules([svc]):
         raise Exit(Code.CONFIGURATION, f"{svc}: there is a services.{module} already")
 
 

@@ -14,7 +14,7 @@ from marketswarm.cli.fleet_view import open_buses
 from marketswarm.cli.options import DATA, Data
 from marketswarm.cli.validate import read_truth_file
 from marketswarm.exit import Code, Exit
-from marketswarm.fleet import folder, guard
+from marketswarm.fleet import access, data_folder
 from marketswarm.seeding import Unseeded, summary, wait_until_all_answer, wait_until_watchable
 from marketswarm.seeding import seed as seed_buses
 from marketswarm.settings import Common, read
@@ -72,11 +72,13 @@ async def _renew_users(truth: Truth, data: Path, buses: Sequence[Bus], *, keep: 
     Returns:
         Whether any user changed.
     """
-    fleet = folder.running(data)
+    fleet = data_folder.find_fleet(data)
     if fleet is None:
         return False
     try:
-        changed = await guard.renew(truth, data, {bus: fleet.buses[bus] for bus in fleet.keys}, keep=keep)
+        changed = await access.renew_users(
+            truth, data, {bus: fleet.buses[bus] for bus in fleet.keys}, keep=keep
+        )
     except BusError as error:
         raise Exit(Code.NO_BUS, f"{'not seeded: ' if keep else ''}users were not loaded: {error}") from None
     except OSError as error:

@@ -14,15 +14,13 @@ import typer
 from marketswarm.cli.options import DATA, Data
 from marketswarm.cli.validate import read_valid_truth
 from marketswarm.exit import Code, Exit
-from marketswarm.fleet import folder, ground, guard, plan, server
-from marketswarm.fleet.limits import MAXMEMORY, memory_size
-from marketswarm.fleet.modules import modules_of
+from marketswarm.fleet import access, data_folder, plan, preflight, server
+from marketswarm.fleet.output import FLEET, LogFormatter
 from marketswarm.fleet.plan import Plan
-from marketswarm.fleet.screen import FLEET, Screen
-from marketswarm.fleet.summary import Scene, summary
-from marketswarm.fleet.swarm import Orders
-from marketswarm.fleet.up import run
-from marketswarm.fleet.ways import NOTIFIER, ways
+from marketswarm.fleet.preflight import find_modules
+from marketswarm.fleet.run import FleetSpec, run_fleet
+from marketswarm.fleet.server import MAXMEMORY, memory_size
+from marketswarm.fleet.summary import NOTIFIER, SummaryFacts, summary, ways
 from marketswarm.settings import Common, read
 
 _PORTS_AFTER_A_CRASH_SEC: Final = 1.0  # servers of a fleet that was killed may need it to end
@@ -78,17 +76,21 @@ def up(
     orders = _make_orders(truth, data.absolute(), port, settings.metrics_port, wanted)
     orders = replace(orders, maxmemory=_checked_size(maxmemory))
     try:
-        with folder.claim(orders.data):
-            patience_sec = _PORTS_AFTER_A_CRASH_SEC if folder.ended_badly(orders.data) else 0.0
-            ground.need_ports(orders.plan.buses, patience_sec=patience_sec)
-            ground.need_metrics_ports(orders.plan.agents, settings.metrics_host, patience_sec=patience_sec)
+        with data_folder.claim_folder(orders.data):
+            patience_sec = _PORTS_AFTER_A_CRASH_SEC if data_folder.has_stale_record(orders.data) else 0.0
+            preflight.require_free_ports(orders.plan.buses, patience_sec=patience_sec)
+            preflight.require_free_metrics_ports(
+                orders.plan.agents, settings.metrics_host, patience_sec=patience_sec
+            )
             if acl:
-                users = guard.prepare(orders.plan, orders.truth, orders.data, closed=no_default)
-                orders = replace(orders, guard=users)
+                users = access.prepare_access(orders.plan, orders.truth, orders.data, closed=no_default)
+                orders = replace(orders, access=users)
             channels = _channels_of(orders)
             screen = _make_screen(orders.plan, verbose=verbose)
-            asyncio.run(run(orders, screen, lambda agents: _summarize(orders, agents, data, begun, channels)))
-    except folder.TakenError as error:
+            asyncio.run(
+                run_fleet(orders, screen, lambda agents: _summarize(orders, agents, data, begun, channels))
+            )
+    except data_folder.FolderTakenError as error:
         raise Exit(
             Code.CONFIGURATION,
             f"a fleet runs already in {data} ({error}). Stop it with Ctrl-C where it runs"
@@ -101,14 +103,14 @@ def up(
 
 def _make_orders(
     path: Path, data: Path, port: int, metrics_port: int | None, only: Collection[str]
-) -> Orders:
+) -> FleetSpec:
     """Return what is to be run, checked before anything is started. Raises Exit, code 2."""
     truth = read_valid_truth(path)
     try:
-        drawn = plan.draw(
+        drawn = plan.make_plan(
             truth,
-            known=ground.buses_known(truth, os.environ),
-            modules=modules_of(truth.services),
+            known=preflight.find_external_buses(truth, os.environ),
+            modules=find_modules(truth.services),
             port=port,
             metrics_port=metrics_port,
             only=only,
@@ -119,7 +121,7 @@ def _make_orders(
         raise Exit(Code.CONFIGURATION, str(error)) from None
     if not drawn.agents:
         raise Exit(Code.CONFIGURATION, f"{path}: none of its services has a module here, nothing to start")
-    return Orders(plan=drawn, truth=truth, truth_path=path.absolute(), data=data, binary=binary)
+    return FleetSpec(plan=drawn, truth=truth, truth_path=path.absolute(), data=data, binary=binary)
 
 
 def _checked_size(maxmemory: str) -> str:
@@ -131,36 +133,36 @@ def _checked_size(maxmemory: str) -> str:
     return maxmemory
 
 
-def _channels_of(orders: Orders) -> tuple[str, ...]:
+def _channels_of(orders: FleetSpec) -> tuple[str, ...]:
     """Return the channels over which this fleet will reach people; none if it has no notifier."""
     if not any(agent.svc == NOTIFIER for agent in orders.plan.agents):
         return ()
     return asyncio.run(ways(orders.truth))
 
 
-def _make_screen(drawn: Plan, *, verbose: bool) -> Screen | None:
+def _make_screen(drawn: Plan, *, verbose: bool) -> LogFormatter | None:
     """Return how log lines are shown to a person; None when a program reads them."""
     wanted = os.environ.get("LOG_FORMAT", "").strip().lower()
     if wanted == "json" or (wanted != "console" and not sys.stderr.isatty()):
         return None
     names = (FLEET, *(agent.name for agent in drawn.agents), "bootstrap")
     plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb" or not sys.stderr.isatty()
-    return Screen(names, colours=not plain, verbose=verbose)
+    return LogFormatter(names, colours=not plain, verbose=verbose)
 
 
 def _summarize(
-    orders: Orders, agents: list[str], data: Path, begun: float, channels: tuple[str, ...]
+    orders: FleetSpec, agents: list[str], data: Path, begun: float, channels: tuple[str, ...]
 ) -> list[str]:
     """Return what is printed once the fleet is up. `begun` is when the command began (monotonic)."""
-    scene = Scene(
+    scene = SummaryFacts(
         program=orders.binary.name if orders.binary else "",
         data=str(data),
         make=_has_our_makefile(),
         took_sec=time.monotonic() - begun,
         miss_after_sec=max((watch.timeout_sec for watch in orders.truth.watched()), default=30.0),
         ways=channels,
-        guarded=orders.guard is not None,
-        closed=orders.guard is not None and orders.guard.closed,
+        guarded=orders.access is not None,
+        closed=orders.access is not None and orders.access.closed,
     )
     return summary(orders.plan, agents, scene)
 

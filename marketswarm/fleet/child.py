@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
-from marketswarm.fleet.ear import Ear
-from marketswarm.fleet.leash import leashed
-from marketswarm.fleet.pauses import Pauses
+from marketswarm.fleet.parent_death_guard import die_with_parent
 
 GRACE_SEC = 6.0  # an agent has 5 s to say goodbye
 _LAST_WORDS_SEC = 0.5  # a child of its may hold its output open for ever
@@ -24,6 +22,15 @@ _MEANING = {
     4: "it found no truth on any bus; `marketswarm seed` puts one there",
     5: "something inside it died or hung",
 }
+
+
+_LINE_LIMIT = 1 << 20  # bytes; a longer line comes in pieces
+
+
+FIRST_SEC = 0.5
+LONGEST_SEC = 30.0
+WELL_SEC = 10.0
+_CONFIGURATION = 2
 
 
 class State(StrEnum):
@@ -49,6 +56,59 @@ class Program:
     command: list[str]
     environ: Mapping[str, str]
     killed_sec: float = 0.0
+
+
+class OutputReader(asyncio.SubprocessProtocol):
+    """For `loop.subprocess_exec`; `hear` takes each line without its end."""
+
+    def __init__(self, hear: Callable[[bytes], None]) -> None:
+        self.exited, self.silent = asyncio.Event(), asyncio.Event()
+        self._hear, self._rest = hear, b""
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:  # noqa: ARG002 - asyncio's signature
+        """Splits what came into lines."""
+        *lines, rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._hear(line)
+        if len(rest) > _LINE_LIMIT:
+            self._hear(rest)
+            rest = b""
+        self._rest = rest
+
+    def process_exited(self) -> None:
+        """The process ended; there may still be output of it to come."""
+        self.exited.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        """It ended and its output is closed."""
+        if self._rest:
+            self._hear(self._rest)
+        self.silent.set()
+
+
+@dataclass(slots=True)
+class RestartBackoff:
+    """Growing pauses for one program: 0.5, 1, 2 … 30 s, and from the start again after it ran well.
+
+    `killed_sec` is the least pause after a SIGKILL. Nothing that goes wrong in a program ends it so: it was a
+    person, who wants to see it missed, or a kernel short of memory, which wants to be left alone for a while.
+    """
+
+    killed_sec: float = 0.0
+    _next_sec: float = FIRST_SEC
+
+    def after(self, ran_sec: float, code: int) -> float:
+        """The pause, in seconds, after a run of `ran_sec` that ended with `code`.
+
+        Code 2 waits longest at once: a wrong configuration does not mend itself.
+        """
+        if code == _CONFIGURATION:
+            return LONGEST_SEC
+        if ran_sec >= WELL_SEC:
+            self._next_sec = FIRST_SEC
+        pause_sec = self._next_sec
+        self._next_sec = min(self._next_sec * 2, LONGEST_SEC)
+        return max(pause_sec, self.killed_sec) if code == -signal.SIGKILL else pause_sec
 
 
 class Child:
@@ -88,7 +148,7 @@ class Child:
 
     async def supervise(self) -> None:
         """Keeps it running while it is wanted, until `end`; killed, if this is cancelled."""
-        pauses = Pauses(self._program.killed_sec)
+        pauses = RestartBackoff(self._program.killed_sec)
         while not self._leaving:
             await self._wanted.wait()
             if self._leaving:
@@ -164,7 +224,7 @@ class Child:
     async def _run(self) -> int:
         """One life of the process; its exit code."""
         self._gone.clear()
-        ear = Ear(self._hear)
+        ear = OutputReader(self._hear)
         try:
             self._process = await self._spawn(ear)
         except OSError as error:  # no memory, no more processes
@@ -187,11 +247,11 @@ class Child:
             self._process, self.state = None, State.STOPPED
             self._gone.set()
 
-    async def _spawn(self, ear: Ear) -> asyncio.SubprocessTransport:
+    async def _spawn(self, ear: OutputReader) -> asyncio.SubprocessTransport:
         self.started_at = time.time()
         transport, _ = await asyncio.get_running_loop().subprocess_exec(
             lambda: ear,
-            *leashed(self._program.command),
+            *die_with_parent(self._program.command),
             env=self._program.environ,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,

@@ -74,7 +74,7 @@ def _remove(address: str) -> None:
 
 
 def _leave_no_folder(address: str) -> None:
-    """Removes the folder that was made for the socket alone, see `folder.control_address`."""
+    """Removes the folder that was made for the socket alone, see `choose_control_address`."""
     with contextlib.suppress(OSError):  # a data folder is not empty
         Path(address).parent.rmdir()
 

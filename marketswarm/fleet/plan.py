@@ -65,12 +65,12 @@ class Plan:
         return {bus.variable: bus.url for bus in self.buses if bus.port is not None}
 
 
-def is_told(bus: str, environ: Mapping[str, str]) -> bool:
+def is_url_given(bus: str, environ: Mapping[str, str]) -> bool:
     """Whether the environment says where a bus is, itself or by a file that it names."""
     return any(environ.get(variable_of(bus) + twin) for twin in ("", "_FILE"))
 
 
-def draw(
+def make_plan(
     truth: Truth,
     *,
     known: Mapping[str, str],

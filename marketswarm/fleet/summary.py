@@ -1,19 +1,23 @@
 """What is said when all agents are up: who, where, and what to type next. Pure."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from marketswarm.channels import open_channels
 from marketswarm.fleet.plan import Plan
-from marketswarm.fleet.ways import NOTIFIER
+from marketswarm.settings import ChannelSettings, read
+from marketswarm.truth import Truth
 
+NOTIFIER = "notifier"
 _WATCHERS = ("healer", "sentinel", NOTIFIER)
 _NOBODY = "Nobody is notified: set WEBHOOK_URL, or see docs/notifications.md for other ways."
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class SummaryFacts:
     """What the summary tells of, beside the plan.
 
     `data` is the folder as the user would write it, `make` whether there is a Makefile of ours here,
@@ -32,7 +36,7 @@ class Scene:
     closed: bool = False
 
 
-def summary(plan: Plan, agents: Sequence[str], scene: Scene) -> list[str]:
+def summary(plan: Plan, agents: Sequence[str], scene: SummaryFacts) -> list[str]:
     """The lines of it for `agents` that are up, without colours, within 80 columns where names allow."""
     services = (name.partition("/")[0] for name in agents)
     example = next((svc for svc in services if svc not in _WATCHERS), None)
@@ -105,3 +109,28 @@ def _wrapped(head: str, words: Sequence[str], columns: int = 78) -> list[str]:
             lines.append(" " * len(head))
         lines[-1] += f"{word} "
     return [line.rstrip() for line in lines]
+
+
+async def ways(truth: Truth) -> tuple[str, ...]:
+    """Each channel and where it leads, as `webhook to hooks.example.org`; nothing is connected.
+
+    Those that the truth names go instead of the environment's.
+
+    Raises:
+        Exit: code 2, when a variable that names one is wrong: the agents would end with that.
+    """
+    channels = open_channels(read(ChannelSettings))
+    await asyncio.gather(*(channel.aclose() for channel in channels))
+    return _of_the_truth(truth) or tuple(f"{channel.name} to {channel.where}" for channel in channels)
+
+
+def _of_the_truth(truth: Truth) -> tuple[str, ...]:
+    """Those in the settings of the notifier's section; where they lead may be the environment's secret."""
+    section = truth.services.get(NOTIFIER)
+    found = section.settings.get("channels") if section else None
+    if not isinstance(found, dict):
+        return ()
+    kinds = {
+        name: options.get("type") if isinstance(options, dict) else None for name, options in found.items()
+    }
+    return tuple(name if kind in (None, name) else f"{name} ({kind})" for name, kind in kinds.items())

@@ -22,10 +22,10 @@ import orjson
 import redis
 
 from marketswarm.bus import variable_of
-from marketswarm.fleet import folder as fleet_folder
+from marketswarm.fleet import data_folder
 from marketswarm.fleet.control import ask
-from marketswarm.fleet.leash import leashed
-from marketswarm.fleet.ports import is_free
+from marketswarm.fleet.parent_death_guard import die_with_parent
+from marketswarm.fleet.preflight import is_port_free
 from marketswarm.testing.hurried import HEALER, SYSTEM, hurried
 
 UP_WITHIN_SEC: Final = 60.0  # a busy machine, and a first start of everything
@@ -173,7 +173,7 @@ class Fleet:
         line += ["--truth", str(truth), "--data", str(data), "--only", ",".join((*self.services, HEALER))]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(  # noqa: S603 - this program, by this interpreter
-                leashed(line),
+                die_with_parent(line),
                 env=self._environ(),
                 cwd=self.project,
                 stdin=subprocess.DEVNULL,
@@ -202,8 +202,8 @@ class Fleet:
         text = self._log.read_text(encoding="utf-8", errors="replace") if self._log.exists() else ""
         return f"Its last words, of {self._log}:\n{text[-1500:]}"
 
-    def _running(self) -> fleet_folder.Running:
-        fleet = fleet_folder.running(self.folder / "fleet")
+    def _running(self) -> data_folder.RunningFleet:
+        fleet = data_folder.find_fleet(self.folder / "fleet")
         if fleet is None:
             raise FleetError(f"no fleet runs in {self.folder}: {self._last_words()}")
         return fleet
@@ -228,5 +228,5 @@ def _free(count: int) -> int:
     """The first of so many free ports that follow one another."""
     while True:
         first = random.choice(_PORTS)
-        if all(is_free(first + step) for step in range(count)):
+        if all(is_port_free(first + step) for step in range(count)):
             return first

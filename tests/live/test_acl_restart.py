@@ -8,7 +8,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from marketswarm.acl import names
-from marketswarm.fleet.gate import LINK, OPEN, SOCKET, gated
+from marketswarm.fleet.deferred_port import LINK, OPEN, SOCKET, defer_port
 from marketswarm.fleet.server import command, find_binary
 from marketswarm.passwords import acl_texts, passwords
 from marketswarm.truth import load
@@ -33,7 +33,7 @@ class Gated(Server):
 
     def begin(self, **config: str) -> None:
         line = command(find_binary(self.path), self.port, self.folder, **config)
-        self._spawn(gated(line, self.port, self.folder, "users.acl"))
+        self._spawn(defer_port(line, self.port, self.folder, "users.acl"))
 
 
 class FromTheWheel(Gated):

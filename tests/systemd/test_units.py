@@ -10,7 +10,7 @@ import pytest
 from marketswarm.agent.watchdog import STOP_WITHIN_SEC
 from marketswarm.bus import variable_of
 from marketswarm.exit import Code
-from marketswarm.fleet.modules import modules_of
+from marketswarm.fleet.preflight import find_modules
 from marketswarm.settings import Common
 from marketswarm.truth import load
 from support.pages import ROOT, table
@@ -88,7 +88,7 @@ def test_the_target_starts_every_agent_of_the_truth_as_the_module_that_it_is():
     assert BOOTSTRAP in of(TARGET, "Wants")
     assert only(TEMPLATE, "ExecStart").endswith("python -m ${MODULE}")
     modules = {svc: environment(TEMPLATE, svc)["MODULE"] for svc in TRUTH.services}
-    assert modules == modules_of(TRUTH.services)
+    assert modules == find_modules(TRUTH.services)
 
 
 def test_all_but_a_bad_configuration_is_tried_again():

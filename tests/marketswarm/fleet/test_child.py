@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from marketswarm.fleet import child as module
-from marketswarm.fleet.child import Child, Program, State, meaning
+from marketswarm.fleet.child import Child, Program, RestartBackoff, State, meaning
 from support.rig.process import alive
 from support.waiting import auntil
 
@@ -18,7 +18,7 @@ DEAF = "import signal; signal.signal(15, signal.SIG_IGN); " + SLEEPS
 ENDS = "raise SystemExit(3)"
 
 
-class Scene:
+class SummaryFacts:
     """A child with what it told and said."""
 
     def __init__(self, script: str, grace_sec: float) -> None:
@@ -36,10 +36,10 @@ class Scene:
 
 @pytest.fixture
 async def make():
-    scenes: list[tuple[Scene, asyncio.Task]] = []
+    scenes: list[tuple[SummaryFacts, asyncio.Task]] = []
 
-    def _make(script: str, grace_sec: float = 5.0) -> Scene:
-        scene = Scene(script, grace_sec)
+    def _make(script: str, grace_sec: float = 5.0) -> SummaryFacts:
+        scene = SummaryFacts(script, grace_sec)
         scene.child.start()
         scenes.append((scene, asyncio.create_task(scene.child.supervise())))
         return scene
@@ -84,7 +84,7 @@ async def test_a_stopped_child_stays_stopped_until_started(make):
 
 
 async def test_a_start_cuts_a_pause_short_and_a_stop_ends_it(make, monkeypatch):
-    monkeypatch.setattr(module.Pauses, "after", lambda *_: 60.0)
+    monkeypatch.setattr(module.RestartBackoff, "after", lambda *_: 60.0)
     scene = make(ENDS)
     await auntil(lambda: scene.child.state is State.WAITING, 5)
     assert "not after its pause" in scene.child.start()
@@ -145,7 +145,7 @@ async def test_output_comes_line_by_line_and_an_endless_one_in_pieces(make):
 
 
 async def test_a_supervisor_that_is_cancelled_takes_its_child_along(make):
-    scene = Scene(SLEEPS, 5.0)
+    scene = SummaryFacts(SLEEPS, 5.0)
     scene.child.start()
     task = asyncio.create_task(scene.child.supervise())
     await scene.ready()
@@ -161,3 +161,29 @@ async def test_a_supervisor_that_is_cancelled_takes_its_child_along(make):
 )
 def test_every_exit_code_has_words(code, says):
     assert says in meaning(code)
+
+
+def test_pauses_double_up_to_half_a_minute():
+    pauses = RestartBackoff()
+    assert [pauses.after(0.1, 1) for _ in range(8)] == [0.5, 1, 2, 4, 8, 16, 30, 30]
+
+
+def test_a_run_of_ten_seconds_begins_them_anew():
+    pauses = RestartBackoff()
+    pauses.after(1, 1)
+    pauses.after(9.9, -9)
+    assert pauses.after(10, -9) == 0.5
+    assert pauses.after(1, -9) == 1
+
+
+def test_a_wrong_configuration_waits_longest_at_once_and_counts_for_nothing():
+    pauses = RestartBackoff()
+    assert pauses.after(0.1, 2) == 30
+    assert pauses.after(0.1, 1) == 0.5
+
+
+def test_what_was_killed_stays_down_until_it_is_missed():
+    pauses = RestartBackoff(killed_sec=32)
+    assert pauses.after(60, -9) == 32
+    assert pauses.after(60, -11) == 0.5, "a crash is another matter"
+    assert pauses.after(60, 5) == 0.5

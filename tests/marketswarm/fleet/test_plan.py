@@ -1,7 +1,7 @@
 import orjson
 import pytest
 
-from marketswarm.fleet.plan import PlanError, draw
+from marketswarm.fleet.plan import PlanError, make_plan
 from marketswarm.truth import load
 
 MODULES = {"a": "services.a", "healer": "healer"}
@@ -15,7 +15,7 @@ def truth(*services: str, **more):
 
 
 def plan(document, **options):
-    return draw(document, **({"known": {}, "modules": MODULES, "port": 6379} | options))
+    return make_plan(document, **({"known": {}, "modules": MODULES, "port": 6379} | options))
 
 
 def test_two_buses_are_ours_on_the_port_and_the_next():

@@ -19,7 +19,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from marketswarm.fleet.leash import leashed
+from marketswarm.fleet.parent_death_guard import die_with_parent
 from marketswarm.fleet.server import command, find_binary
 from support.leftovers import TAG
 from support.rig import acl_users, forkserver
@@ -104,7 +104,9 @@ class Process:
         self._child: subprocess.Popen[bytes] | forkserver.Forked | None = None
 
     def _spawn(self, line: list[str], **how: Any) -> None:
-        self._child = subprocess.Popen(leashed(line), stdin=subprocess.DEVNULL, start_new_session=True, **how)
+        self._child = subprocess.Popen(
+            die_with_parent(line), stdin=subprocess.DEVNULL, start_new_session=True, **how
+        )
 
     @property
     def pid(self) -> int:

@@ -4,9 +4,13 @@ By default only what a newcomer wants to read is shown: warnings and worse, and 
 A line that comes again and again is shown a few times and then counted.
 """
 
-from collections.abc import Mapping
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, tzinfo
+from datetime import UTC, datetime, tzinfo
 from typing import Any
 
 import orjson
@@ -43,6 +47,57 @@ _SHOWN_IN_A_ROW = 5
 _FORGET_SEC = 10.0
 
 
+_WAITING_LINES = 10_000
+
+
+class LineWriter:
+    """Writes lines to a file descriptor from a thread.
+
+    Args:
+        fd: where to.
+        on_gone: called once, from that thread, when nobody reads any more.
+    """
+
+    def __init__(self, fd: int, on_gone: Callable[[], object]) -> None:
+        self._fd, self._on_gone = fd, on_gone
+        self._lines: queue.Queue[bytes | None] = queue.Queue()
+        self._dropped = 0
+        self._thread = threading.Thread(target=self._write_all, name="voice", daemon=True)
+        self._thread.start()
+
+    def say(self, line: bytes) -> None:
+        """One line, without its end."""
+        if self._lines.qsize() < _WAITING_LINES:
+            self._lines.put(line + b"\n")
+        else:
+            self._dropped += 1
+
+    def close(self, within_sec: float = 1.0) -> None:
+        """Waits for what is left to be written, but not for ever."""
+        self._lines.put(None)
+        self._thread.join(within_sec)
+
+    def _write_all(self) -> None:
+        """The thread: until `close`, or until nobody reads."""
+        try:
+            while (line := self._lines.get()) is not None:
+                self._write(line)
+                if self._lines.empty():
+                    self._tell_dropped()
+            self._tell_dropped()
+        except OSError:
+            self._on_gone()
+
+    def _tell_dropped(self) -> None:
+        if self._dropped:
+            dropped, self._dropped = self._dropped, 0
+            self._write(b'{"level":"warning","event":"log.dropped","agent":"fleet","lines":%d}\n' % dropped)
+
+    def _write(self, data: bytes) -> None:
+        while data:
+            data = data[os.write(self._fd, data) :]
+
+
 @dataclass(slots=True)
 class _Row:
     """How often one event of one agent came lately."""
@@ -53,7 +108,7 @@ class _Row:
 
 
 @dataclass(slots=True)
-class Screen:
+class LogFormatter:
     """Renders for one terminal.
 
     Args:
@@ -71,7 +126,7 @@ class Screen:
 
     def line(self, name: str, raw: bytes, now: float) -> str | None:
         """The line to show for `raw`, or None for nothing. `now` in monotonic seconds."""
-        record = _record(raw)
+        record = _parse_record(raw)
         if record is None:
             text = escape_text(raw.decode("utf-8", "replace"))
             return self._joined(None, name, text) if text.strip() else None
@@ -118,7 +173,37 @@ class Screen:
         return None
 
 
-def _record(raw: bytes) -> dict[str, Any] | None:
+class Output:
+    """Says things through `voice`, as `screen` renders them; without one, each line is a JSON object."""
+
+    def __init__(self, voice: LineWriter, screen: LogFormatter | None) -> None:
+        self._voice, self._screen = voice, screen
+
+    @property
+    def on_screen(self) -> bool:
+        """Whether a person reads it."""
+        return self._screen is not None
+
+    def tell(self, event: str, level: str = "info", **facts: Any) -> None:
+        """An event of the fleet's own."""
+        self.hear(FLEET, _make_record(FLEET, event, level, facts))
+
+    def hear(self, name: str, line: bytes) -> None:
+        """A line that a child wrote."""
+        if self._screen is not None:
+            text = self._screen.line(name, line, time.monotonic())
+            if text is not None:
+                self._voice.say(text.encode("utf-8", "replace"))
+        elif line.strip():
+            self._voice.say(_numbered(name, line) if _is_object(line) else _wrapped(name, line))
+
+    def show(self, lines: Iterable[str]) -> None:
+        """Lines for a person, as they are."""
+        for line in lines:
+            self._voice.say(line.encode("utf-8", "replace"))
+
+
+def _parse_record(raw: bytes) -> dict[str, Any] | None:
     try:
         record = orjson.loads(raw)
     except orjson.JSONDecodeError:
@@ -146,3 +231,26 @@ def _value(value: Any) -> str:
         text = escape_text(value)
         return f'"{text}"' if " " in text or not text else text
     return escape_text(orjson.dumps(value).decode())
+
+
+def _numbered(name: str, line: bytes) -> bytes:
+    """The line, with the process's own name where its service has several: `"process":"rss_agg/2"`."""
+    if "/" not in name:
+        return line
+    return orjson.dumps(orjson.loads(line) | {"process": name})
+
+
+def _wrapped(name: str, line: bytes) -> bytes:
+    return _make_record(name, "program.output", "info", {"line": line.decode("utf-8", "replace")})
+
+
+def _make_record(name: str, event: str, level: str, facts: dict[str, Any]) -> bytes:
+    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return orjson.dumps({"ts": now, "level": level, "event": event, "agent": name, **facts})
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(orjson.loads(line), dict)
+    except orjson.JSONDecodeError:
+        return False

@@ -1,31 +1,42 @@
-"""The fleet as it runs: servers and agents as supervised children, brought up and taken down in order."""
+"""`marketswarm up` from claim to goodbye: one fleet in one data folder, until a signal ends it."""
 
 import asyncio
 import contextlib
 import math
 import os
+import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from marketswarm.acl import BOOTSTRAP
+from marketswarm.acl import BOOTSTRAP, OPERATOR
 from marketswarm.bus import Bus, BusError
-from marketswarm.exit import Code, Exit
-from marketswarm.fleet import green
+from marketswarm.exit import Code, Exit, exit_in
+from marketswarm.fleet.access import FleetAccess
 from marketswarm.fleet.child import Child, Program, State, Tell
+from marketswarm.fleet.control import controlled
+from marketswarm.fleet.data_folder import (
+    RunningFleet,
+    choose_control_address,
+    make_private_folder,
+    publish_fleet,
+    withdraw_fleet,
+)
+from marketswarm.fleet.deferred_port import defer_port
 from marketswarm.fleet.environment import child_environ, server_environ
-from marketswarm.fleet.gate import gated
-from marketswarm.fleet.guard import Guard
-from marketswarm.fleet.limits import MAXMEMORY, bounded, sized
+from marketswarm.fleet.output import LineWriter, LogFormatter, Output
 from marketswarm.fleet.plan import Plan, PlannedBus
-from marketswarm.fleet.private_files import own_folder
-from marketswarm.fleet.roll import Roll
-from marketswarm.fleet.server import command
+from marketswarm.fleet.readiness import InstanceCounter, find_ready, have_subscribers
+from marketswarm.fleet.server import MAXMEMORY, bounded, command, sized
 from marketswarm.passwords import FILE
 from marketswarm.truth import HEALER, Truth
+
+_STDERR = 2
+
 
 _LOOK_EVERY_SEC = 0.01
 _GREEN_EVERY_SEC = 0.1
@@ -38,10 +49,10 @@ _SEEN_SEC = 2.0  # between a miss and the start that ends it, so that both can b
 
 
 @dataclass(frozen=True, slots=True)
-class Orders:
+class FleetSpec:
     """What to run, and with what: the plan, the truth it came from, where data goes, which server program.
 
-    With a `guard` the servers let in only who has a user there. `maxmemory` is what each server may use.
+    With `access` the servers let in only who has a user there. `maxmemory` is what each server may use.
     """
 
     plan: Plan
@@ -49,19 +60,19 @@ class Orders:
     truth_path: Path
     data: Path
     binary: Path | None
-    guard: Guard | None = None
+    access: FleetAccess | None = None
     maxmemory: str = MAXMEMORY
 
     def places(self, user: str) -> dict[str, str]:
         """What a child needs to know to find the buses that are ours, and to be let in there."""
-        return self.plan.environ() if self.guard is None else self.guard.environ(user)
+        return self.plan.environ() if self.access is None else self.access.environ(user)
 
     def url(self, bus: PlannedBus) -> str:
         """Where a bus is for the fleet itself."""
-        return (self.guard.url(bus.name) if self.guard else None) or bus.url
+        return (self.access.url(bus.name) if self.access else None) or bus.url
 
 
-class Swarm:
+class FleetSupervisor:
     """All children of one `marketswarm up`.
 
     Args:
@@ -72,7 +83,7 @@ class Swarm:
     """
 
     def __init__(
-        self, orders: Orders, tell: Tell, hear: Callable[[str, bytes], None], hurry: asyncio.Event
+        self, orders: FleetSpec, tell: Tell, hear: Callable[[str, bytes], None], hurry: asyncio.Event
     ) -> None:
         self._orders, self._tell, self._hear, self._hurry = orders, tell, hear, hurry
         # a file or a socket for one process's sign of life is not for all of them
@@ -83,7 +94,7 @@ class Swarm:
         self.servers = {bus.name: self._server(bus) for bus in orders.plan.buses if bus.port is not None}
         self._service = {agent.name: agent.svc for agent in orders.plan.agents}
         several = Counter(self._service.values())
-        self._roll = Roll(orders.truth, [svc for svc, count in several.items() if count > 1])
+        self._roll = InstanceCounter(orders.truth, [svc for svc, count in several.items() if count > 1])
         self._calling: asyncio.Task[None] | None = None
         self.agents = {
             agent.name: self._python(
@@ -135,7 +146,7 @@ class Swarm:
         """Waits until the healer hears our agents; not for long, since one that cannot is told of later."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_HEALER_LISTENS_SEC):
-                while not await green.heard(self.agents, self._orders.truth, self._bus):  # noqa: ASYNC110 - a bus tells nobody who subscribes
+                while not await have_subscribers(self.agents, self._orders.truth, self._bus):  # noqa: ASYNC110 - a bus tells nobody who subscribes
                     await asyncio.sleep(_LOOK_EVERY_SEC)
 
     async def all_up(self) -> list[str]:
@@ -158,7 +169,7 @@ class Swarm:
             if child.state is State.RUNNING:  # before that, `started_at` is not the time of this run
                 svc = self._service[name]
                 started[svc] = min(child.started_at, started.get(svc, math.inf))
-        ready = await green.up(started, self._orders.truth, self._bus) if started else set()
+        ready = await find_ready(started, self._orders.truth, self._bus) if started else set()
         wanted = Counter(self._service[name] for name in agents)
         ready = {svc for svc in ready if wanted[svc] == 1 or self._roll.present(svc) >= wanted[svc]}
         return {
@@ -228,11 +239,11 @@ class Swarm:
     def _server(self, bus: PlannedBus) -> Child:
         assert bus.port is not None and self._orders.binary is not None  # noqa: S101, PT018 - it is ours
         folder = self._orders.data / bus.name
-        own_folder(folder)
+        make_private_folder(folder)
         words = command(self._orders.binary, bus.port, folder, **sized(self._orders.maxmemory))
         words = bounded(words, self._orders.maxmemory)
-        if self._orders.guard:
-            words = gated(words, bus.port, folder, FILE)
+        if self._orders.access:
+            words = defer_port(words, bus.port, folder, FILE)
         program = Program(bus.name, words, server_environ(os.environ))
         return Child(program, self._tell, self._hearer(bus.name), _SERVER_GRACE_SEC)
 
@@ -249,3 +260,87 @@ def missed_after_sec(truth: Truth, svc: str) -> float:
     if svc == HEALER:
         return 3 * truth.services[svc].heartbeat.interval_sec
     return truth.timeout_of(svc)
+
+
+async def run_fleet(
+    orders: FleetSpec, screen: LogFormatter | None, summary: Callable[[list[str]], list[str]]
+) -> None:
+    """Runs the fleet until SIGINT, SIGTERM or SIGHUP, a second of which ends it at once.
+
+    The data folder must be claimed. `summary` gives what a person reads once these agents are up.
+
+    Raises:
+        Exit: it could not be brought up. By then no child is left.
+    """
+    leave, hurry = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    voice = LineWriter(_STDERR, lambda: loop.call_soon_threadsafe(leave.set))
+    speech = Output(voice, screen)
+    _on_signals(leave, hurry)
+    swarm = FleetSupervisor(orders, speech.tell, speech.hear, hurry)
+    address = choose_control_address(orders.data)
+    buses = {bus.name: bus.url for bus in orders.plan.buses}
+    try:
+        async with swarm.alive(), controlled(address, swarm.agents):
+            publish_fleet(orders.data, RunningFleet(os.getpid(), address, buses, _keys(orders)))
+            await _unless(leave, _life(swarm, orders, speech, summary))
+            speech.tell("fleet.stopping", agents=list(swarm.agents), servers=list(swarm.servers))
+        speech.tell("fleet.stopped")
+    except BaseExceptionGroup as group:
+        raise (exit_in(group) or group) from None
+    finally:
+        withdraw_fleet(orders.data)
+        voice.close()
+
+
+async def _life(
+    swarm: FleetSupervisor, orders: FleetSpec, speech: Output, summary: Callable[[list[str]], list[str]]
+) -> None:
+    """Brings all up and says so; then the children go on by themselves."""
+    begun = time.monotonic()
+    speech.tell("fleet.starting", agents=list(swarm.agents), data=str(orders.data))
+    for bus in orders.plan.buses:
+        if bus.port is None:
+            speech.tell("bus.used", bus=bus.name, why="the environment or the truth says where it is")
+    if orders.plan.elsewhere:
+        speech.tell("fleet.elsewhere", services=orders.plan.elsewhere, why="no module here runs them")
+    await swarm.bring_up()
+    agents = await swarm.all_up()
+    if speech.on_screen:
+        speech.show(summary(agents))
+    else:
+        urls = {bus.name: bus.url for bus in orders.plan.buses if bus.port is not None}
+        took_sec = round(time.monotonic() - begun, 3)
+        metrics = {agent.name: agent.metrics_port for agent in orders.plan.agents if agent.metrics_port}
+        facts: dict[str, Any] = {"metrics": metrics} if metrics else {}
+        speech.tell("fleet.up", agents=agents, buses=urls, took_sec=took_sec, **facts)
+
+
+def _keys(orders: FleetSpec) -> dict[str, str]:
+    """The files that let an operator in, by bus."""
+    files = orders.access.files[OPERATOR] if orders.access else {}
+    return {bus: str(path) for bus, path in files.items()}
+
+
+async def _unless(leave: asyncio.Event, life: Coroutine[Any, Any, None]) -> None:
+    """Returns when `leave` is set; `life` has ended or was given up by then. Raises what `life` raises."""
+    work, gone = asyncio.ensure_future(life), asyncio.ensure_future(leave.wait())
+    try:
+        await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            work.result()
+            await gone
+    finally:
+        for task in (work, gone):
+            task.cancel()
+        await asyncio.gather(work, gone, return_exceptions=True)
+
+
+def _on_signals(leave: asyncio.Event, hurry: asyncio.Event) -> None:
+    def ended() -> None:
+        (hurry if leave.is_set() else leave).set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup means it
+            loop.add_signal_handler(number, ended)

@@ -6,8 +6,8 @@ import pytest
 from redis.connection import parse_url
 
 from marketswarm.exit import Code, Exit
-from marketswarm.fleet import guard
-from marketswarm.fleet.plan import draw
+from marketswarm.fleet import access
+from marketswarm.fleet.plan import make_plan
 from marketswarm.truth import load
 
 
@@ -16,13 +16,13 @@ def truth(*services):
 
 
 def plan(document, **known):
-    return draw(document, known=known, modules={svc: svc for svc in document.services}, port=7000)
+    return make_plan(document, known=known, modules={svc: svc for svc in document.services}, port=7000)
 
 
 @pytest.fixture
 def made(tmp_path):
     document = truth("a", "b")
-    return guard.prepare(plan(document), document, tmp_path), document, tmp_path
+    return access.prepare_access(plan(document), document, tmp_path), document, tmp_path
 
 
 def test_each_user_comes_in_by_files_of_its_own(made):
@@ -51,27 +51,27 @@ def test_what_holds_a_password_is_its_owner_s_alone(made):
 def test_passwords_stay_over_a_start(made):
     guarded, document, data = made
     before = guarded.url("system-redis", "b")
-    assert guard.prepare(plan(document), document, data).url("system-redis", "b") == before
+    assert access.prepare_access(plan(document), document, data).url("system-redis", "b") == before
 
 
 def test_another_s_server_is_left_alone(tmp_path):
     document = truth("a")
-    guarded = guard.prepare(plan(document, **{"system-redis": "redis://far:1"}), document, tmp_path)
+    guarded = access.prepare_access(plan(document, **{"system-redis": "redis://far:1"}), document, tmp_path)
     assert list(guarded.environ("a")) == ["MARKET_REDIS_URL_FILE"]
     assert not (tmp_path / "system-redis").exists()
     known = {"system-redis": "redis://far:1", "market-redis": "redis://far:2"}
     with pytest.raises(Exit, match="no server is started here") as ended:
-        guard.prepare(plan(document, **known), document, tmp_path)
+        access.prepare_access(plan(document, **known), document, tmp_path)
     assert ended.value.code == Code.CONFIGURATION
 
 
 def test_a_name_or_a_password_that_won_t_do_ends_it(tmp_path):
     with pytest.raises(Exit, match="operator is a user of another kind"):
-        guard.prepare(plan(truth("operator")), truth("operator"), tmp_path)
+        access.prepare_access(plan(truth("operator")), truth("operator"), tmp_path)
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets" / "a").write_text("short")
     with pytest.raises(Exit, match="secrets/a: a password is"):
-        guard.prepare(plan(truth("a")), truth("a"), tmp_path)
+        access.prepare_access(plan(truth("a")), truth("a"), tmp_path)
 
 
 @pytest.mark.parametrize("how", ["a link", "open to others"])
@@ -85,11 +85,11 @@ def test_a_password_that_somebody_else_put_there_is_refused(tmp_path, how):
         planted.write_text("a password that somebody else knows")
         planted.chmod(0o666)
     with pytest.raises(PermissionError, match="is a link" if how == "a link" else "others may write"):
-        guard.prepare(plan(truth("a")), truth("a"), tmp_path)
+        access.prepare_access(plan(truth("a")), truth("a"), tmp_path)
 
 
 def test_a_folder_of_passwords_that_others_may_write_to_is_refused(tmp_path):
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets").chmod(0o770)
     with pytest.raises(PermissionError, match="chmod go-w"):
-        guard.prepare(plan(truth("a")), truth("a"), tmp_path)
+        access.prepare_access(plan(truth("a")), truth("a"), tmp_path)

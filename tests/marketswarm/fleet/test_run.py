@@ -1,5 +1,6 @@
 """`marketswarm up` for real, with stand-ins for the agents that start fast and misbehave as asked."""
 
+import asyncio
 import contextlib
 import os
 import pty
@@ -12,8 +13,11 @@ from pathlib import Path
 import orjson
 import pytest
 
-from marketswarm.fleet import folder
+from marketswarm.fleet import data_folder
 from marketswarm.fleet.control import ask
+from marketswarm.fleet.plan import make_plan
+from marketswarm.fleet.run import FleetSpec, FleetSupervisor
+from marketswarm.truth import load
 from support.rig import Proc, Server, free_port
 from support.rig.process import alive, descendants
 from support.waiting import until
@@ -88,7 +92,7 @@ class Up(Proc):
         return {pid for pid, command in self.children().items() if what in command}
 
     def control(self, action: str, svc: str) -> str:
-        fleet = folder.running(self.folder / ".marketswarm")
+        fleet = data_folder.find_fleet(self.folder / ".marketswarm")
         assert fleet is not None
         return ask(fleet.control, action, svc)[1]
 
@@ -114,7 +118,7 @@ def test_all_comes_up_and_says_where_and_ctrl_c_leaves_nothing(up):
     fleet.signal(signal.SIGINT)
     assert fleet.wait(10) == 0
     assert none_left(children)
-    assert folder.running(fleet.folder / ".marketswarm") is None
+    assert data_folder.find_fleet(fleet.folder / ".marketswarm") is None
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
@@ -325,7 +329,7 @@ def test_other_terminals_stop_start_and_kill_agents(up):
 def test_the_control_socket_is_the_users_alone(up):
     fleet = up()
     fleet.up()
-    address = folder.running(fleet.folder / ".marketswarm").control
+    address = data_folder.find_fleet(fleet.folder / ".marketswarm").control
     assert Path(address).stat().st_mode & 0o777 == 0o600
 
 
@@ -404,7 +408,7 @@ def test_on_a_terminal_it_is_for_people(up, tmp_path, monkeypatch, plain):
 def test_a_data_folder_too_deep_for_a_socket_is_controlled_all_the_same(up, tmp_path):
     fleet = up("--data", "x" * 100)
     fleet.up()
-    address = folder.running(tmp_path / ("x" * 100)).control
+    address = data_folder.find_fleet(tmp_path / ("x" * 100)).control
     assert "stopped in" in ask(address, "stop", "steady")[1]
     assert fleet.stop(10) == 0
     assert not Path(address).parent.exists()
@@ -426,3 +430,27 @@ def test_no_child_has_the_secrets_of_another_in_its_environment(up):
         True
     }
     assert fleet.stop(10) == 0
+
+
+TRUTH = load(b'{"services":{"a":{"heartbeat":{}}}}').truth
+SAYS_ITS_ENVIRONMENT = "import json, os; print(json.dumps(dict(os.environ)))"
+
+
+@pytest.mark.live
+async def test_what_is_for_one_process_is_not_handed_on_to_all(tmp_path, monkeypatch):
+    """They would write over each other's sign of life, and each would say for all that it is ready."""
+    (tmp_path / "says.py").write_text(SAYS_ITS_ENVIRONMENT, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    for name in ("MARKETSWARM_ALIVE_FILE", "NOTIFY_SOCKET", "LOG_LEVEL"):
+        monkeypatch.setenv(name, "/theirs")
+    said: list[bytes] = []
+    plan = make_plan(TRUTH, known={}, modules={"a": "says"}, port=7000)
+    orders = FleetSpec(plan=plan, truth=TRUTH, truth_path=tmp_path, data=tmp_path, binary=tmp_path)
+    hurry = asyncio.Event()
+    swarm = FleetSupervisor(orders, lambda *_, **__: None, lambda _, line: said.append(line), hurry)
+    assert await swarm.agents["a"].once(hurry) == 0
+    environ = orjson.loads(said[0])
+    assert environ["SYSTEM_REDIS_URL"] == "redis://127.0.0.1:7000"
+    assert environ["LOG_LEVEL"] == "/theirs"
+    assert not environ["MARKETSWARM_ALIVE_FILE"]
+    assert not environ["NOTIFY_SOCKET"]

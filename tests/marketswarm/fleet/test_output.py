@@ -1,14 +1,17 @@
+import json
+import os
+import threading
 from datetime import UTC
 
 import orjson
 import pytest
 
-from marketswarm.fleet.screen import FLEET, Screen
+from marketswarm.fleet.output import FLEET, LineWriter, LogFormatter
 
 
 @pytest.fixture
 def screen():
-    return Screen((FLEET, "healer", "rss_agg"), colours=False, zone=UTC)
+    return LogFormatter((FLEET, "healer", "rss_agg"), colours=False, zone=UTC)
 
 
 def raw(event="service.down", level="info", **facts) -> bytes:
@@ -81,3 +84,40 @@ def test_of_a_traceback_the_last_line_is_shown_and_all_when_asked(screen):
 def test_a_line_without_a_time_is_shown_all_the_same(screen, ts):
     line = orjson.dumps({"ts": ts, "event": "a.down"})
     assert screen.line("healer", line, 0.0) == "         healer  a.down"
+
+
+def test_lines_come_whole_and_in_order():
+    reading, writing = os.pipe()
+    voice = LineWriter(writing, lambda: None)
+    for number in range(1000):
+        voice.say(b"%d" % number)
+    voice.close()
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        assert pipe.read().split() == [b"%d" % number for number in range(1000)]
+
+
+def test_a_reader_that_stalls_holds_nobody_up_and_what_is_lost_is_counted():
+    reading, writing = os.pipe()
+    voice = LineWriter(writing, lambda: None)
+    for _ in range(20_000):  # a pipe holds 64 KiB
+        voice.say(b"x" * 100)
+    voice.close(within_sec=0.05)  # gives up
+    lines = []
+    with os.fdopen(reading, "rb") as pipe:
+        while not lines or b"log.dropped" not in lines[-1]:
+            lines.append(pipe.readline())
+    voice.close()
+    os.close(writing)
+    assert len(lines) - 1 + json.loads(lines[-1])["lines"] == 20_000
+
+
+def test_a_reader_that_went_away_is_noticed():
+    reading, writing = os.pipe()
+    gone = threading.Event()
+    voice = LineWriter(writing, gone.set)
+    os.close(reading)
+    voice.say(b"x")
+    assert gone.wait(2)
+    voice.close()
+    os.close(writing)

@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from marketswarm.beat import make
-from marketswarm.fleet.roll import Roll
+from marketswarm.fleet.readiness import InstanceCounter
 from marketswarm.truth import load
 
 ELSEWHERE = {"channel": "elsewhere", "redis_url": "redis://market-redis:6379"}
@@ -14,7 +14,7 @@ TRUTH = load(orjson.dumps({"services": SERVICES})).truth
 
 @pytest.fixture
 def roll():
-    return Roll(TRUTH, ["a", "b"])
+    return InstanceCounter(TRUTH, ["a", "b"])
 
 
 def beat(svc, boot=None, status="ok", i=1):
@@ -48,6 +48,6 @@ def test_there_is_an_end_to_what_it_keeps(roll):
 
 
 async def test_a_fleet_without_such_services_waits_for_nobody():
-    roll = Roll(TRUTH, [])
+    roll = InstanceCounter(TRUTH, [])
     await roll.listens()
     await roll.call(None)

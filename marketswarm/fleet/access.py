@@ -13,8 +13,8 @@ from typing import Final
 from marketswarm.acl import OPERATOR, AclError, names
 from marketswarm.bus import Bus, BusError
 from marketswarm.exit import Code, Exit
+from marketswarm.fleet.data_folder import make_private_folder, require_private_files
 from marketswarm.fleet.plan import Plan
-from marketswarm.fleet.private_files import own_folder, require_own_files
 from marketswarm.keys import ALERTS
 from marketswarm.passwords import (
     DEFAULT,
@@ -35,7 +35,7 @@ _OWNERS: Final = 0o600
 
 
 @dataclass(frozen=True, slots=True)
-class Guard:
+class FleetAccess:
     """The URL files of every user: `files[user][bus]`. Of each bus of ours, `variables` has the variable.
 
     `closed`: nobody looks without a password.
@@ -55,7 +55,7 @@ class Guard:
         return path.read_text(encoding="utf-8").strip() if path else None
 
 
-def prepare(plan: Plan, truth: Truth, data: Path, *, closed: bool = False) -> Guard:
+def prepare_access(plan: Plan, truth: Truth, data: Path, *, closed: bool = False) -> FleetAccess:
     """Writes all of it for the buses that are ours; passwords that are there stay.
 
     With `closed` nobody looks without a password either.
@@ -72,10 +72,10 @@ def prepare(plan: Plan, truth: Truth, data: Path, *, closed: bool = False) -> Gu
     written = dict(pair for of_user in files.values() for pair in of_user.values())
     write_all(written | {data / bus.name / FILE: texts[bus.name] for bus in ours}, _OWNERS)
     paths = {user: {bus: path for bus, (path, _) in of_user.items()} for user, of_user in files.items()}
-    return Guard(paths, {bus.name: bus.variable for bus in ours}, closed=DEFAULT in known)
+    return FleetAccess(paths, {bus.name: bus.variable for bus in ours}, closed=DEFAULT in known)
 
 
-async def renew(truth: Truth, data: Path, operators: Mapping[str, str], *, keep: bool) -> bool:
+async def renew_users(truth: Truth, data: Path, operators: Mapping[str, str], *, keep: bool) -> bool:
     """Make the users of a fleet that runs in `data` those of `truth`; whether there was anything to do.
 
     Loading users cuts all connections of a bus, so nothing is loaded that is as it was.
@@ -129,8 +129,8 @@ def _texts(
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Passwords by user, and what each bus is to know, by its name; in folders that are ours."""
     if os.path.lexists(data / SECRETS):
-        own_folder(data / SECRETS)
-        require_own_files(data / SECRETS)
+        make_private_folder(data / SECRETS)
+        require_private_files(data / SECRETS)
     settings = read(VigilSettings)
     alerts = settings.alert_channel or ALERTS
     try:
@@ -141,5 +141,5 @@ def _texts(
     except (AclError, SecretError) as error:
         raise Exit(Code.CONFIGURATION, f"--acl: {error}") from None
     for folder in (data / _URLS, *(data / _URLS / user for user in known), *(data / bus for bus in buses)):
-        own_folder(folder)
+        make_private_folder(folder)
     return known, texts

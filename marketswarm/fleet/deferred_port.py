@@ -6,7 +6,7 @@ for what was written in one transaction or by one script: where `default` may on
 socket in its own folder. Once the data is read, a process beside it makes `default` what it is to be, opens
 the port, and ends.
 
-Run as a script in front of the real command (see `gated`), which takes its place under the same pid.
+Run as a script in front of the real command (see `defer_port`), which takes its place under the same pid.
 """
 
 import os
@@ -24,7 +24,7 @@ _LOOK_EVERY_SEC = 0.005
 _ANSWER_WITHIN_SEC = 5.0
 
 
-def gated(command: list[str], port: int, folder: Path, users: str) -> list[str]:
+def defer_port(command: list[str], port: int, folder: Path, users: str) -> list[str]:
     """The command to start instead of `command`, a server's without port.
 
     It listens on `port` once it has its data, with the users of the ACL file `users` in `folder`.

@@ -1,9 +1,11 @@
-"""Starts a program that can't outlive its parent, then gets out of the way.
+"""Start a program that dies with its parent process.
 
-Run as a script in front of the real command (see `leashed`): it asks the kernel for SIGKILL at the parent's
-death and becomes the command by exec, under the same pid. A `preexec_fn` would do the same in the forked
-child, which is not safe once the parent has threads. Where the kernel has no such thing (it is Linux'), the
-command simply runs. The parent is the *thread* that starts it: start children from the main thread.
+This file runs as a script in front of the real command (see `die_with_parent`): it asks the kernel to send
+SIGKILL when the parent dies, then replaces itself by the command (exec, so the pid stays the same). A
+`preexec_fn` would do the same in the forked child, but is not safe once the parent has threads. Only Linux
+has this kernel feature: elsewhere the command simply runs. The kernel takes the *thread* that started the
+child for
+its parent, so start children from the main thread.
 """
 
 import os
@@ -13,7 +15,7 @@ import sys
 _PR_SET_PDEATHSIG = 1
 
 
-def leashed(command: list[str]) -> list[str]:
+def die_with_parent(command: list[str]) -> list[str]:
     """The command to start instead of `command` so that it dies with the calling process."""
     if sys.platform != "linux":
         return command
@@ -22,7 +24,7 @@ def leashed(command: list[str]) -> list[str]:
 
 
 def _main(parent: str, program: str, *rest: str) -> None:
-    import ctypes  # noqa: PLC0415 - needed in the child alone, not by those who import `leashed`
+    import ctypes  # noqa: PLC0415 - needed in the child alone, not by those who import `die_with_parent`
 
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != int(parent):  # it died before the kernel knew of the wish

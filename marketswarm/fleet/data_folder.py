@@ -1,0 +1,198 @@
+"""The data folder of an embedded fleet: who has it, and what others in the same folder may know of it.
+
+`fleet.pid` is locked by the fleet that runs, so a stale one is no obstacle. `fleet.json` says where its buses
+are; it counts only while that fleet answers on its control socket.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import socket
+import stat
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+DEFAULT = Path(".marketswarm")
+# what a socket's address holds is less than a path may have
+_LONGEST_ADDRESS = 100
+
+
+OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
+
+
+class FolderTakenError(Exception):
+    """Another fleet runs in this folder."""
+
+    def __init__(self, pid: int | None) -> None:
+        super().__init__(f"pid {pid}" if pid else "pid unknown")
+        self.pid = pid
+
+
+@dataclass(frozen=True, slots=True)
+class RunningFleet:
+    """A fleet that runs: its pid, its control socket, its buses' URLs by name.
+
+    `keys` are the files with the URLs for an operator, where a bus lets in nobody else; `running` has read
+    them: what they hold is in `buses`.
+    """
+
+    pid: int
+    control: str
+    buses: Mapping[str, str]
+    keys: Mapping[str, str] = field(default_factory=dict)
+
+
+@contextlib.contextmanager
+def claim_folder(folder: Path) -> Iterator[None]:
+    """Makes `folder` ours while the context lasts, or longer if this process is killed: until it is gone.
+
+    Raises:
+        FolderTakenError: a fleet that runs has it.
+        PermissionError: the folder, or its `fleet.pid`, is not ours alone to write to.
+    """
+    make_private_folder(folder, closed=False)
+    handle = open_private_file(folder / "fleet.pid", os.O_RDWR | os.O_APPEND | os.O_CREAT)
+    with open(handle, "a+", encoding="ascii") as file:  # noqa: PTH123 - a descriptor, not a path
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            said = file.read().strip()
+            raise FolderTakenError(int(said) if said.isdigit() else None) from None
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
+        file.truncate(0)
+
+
+def choose_control_address(folder: Path) -> str:
+    """Where the control socket of a fleet in `folder` is to be; elsewhere if the path is too long for one."""
+    path = (folder / "control.sock").absolute()
+    if len(os.fsencode(path)) <= _LONGEST_ADDRESS:
+        return str(path)
+    return str(Path(tempfile.mkdtemp(prefix="marketswarm-"), "control.sock"))
+
+
+def publish_fleet(folder: Path, running: RunningFleet) -> None:
+    """Tells others in this folder of the fleet."""
+    draft = folder / "fleet.json.new"
+    said = {"pid": running.pid, "control": running.control, "buses": running.buses, "keys": running.keys}
+    draft.unlink(missing_ok=True)
+    with os.fdopen(open_private_file(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
+        file.write(orjson.dumps(said))
+    draft.replace(folder / "fleet.json")
+
+
+def withdraw_fleet(folder: Path) -> None:
+    """Takes that back."""
+    (folder / "fleet.json").unlink(missing_ok=True)
+
+
+def has_stale_record(folder: Path) -> bool:
+    """Whether the last fleet here had no time to clean up."""
+    return (folder / "fleet.json").exists()
+
+
+def find_fleet(folder: Path) -> RunningFleet | None:
+    """The fleet that runs in `folder`, None if none does; what others may write to says nothing of ours."""
+    if not is_private_folder(folder):
+        return None
+    try:
+        with os.fdopen(open_private_file(folder / "fleet.json", os.O_RDONLY), "rb") as file:
+            said = orjson.loads(file.read())
+        keys = dict(said.get("keys") or {})
+        buses = {**said["buses"], **{bus: Path(key).read_text("utf-8").strip() for bus, key in keys.items()}}
+        fleet = RunningFleet(int(said["pid"]), str(said["control"]), buses, keys)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(fleet.control)
+        except OSError:
+            return None
+    return fleet
+
+
+def make_private_folder(folder: Path, *, closed: bool = True) -> None:
+    """Make a folder of ours with mode 0700, or see to it that the one that is there is ours.
+
+    Args:
+        folder: the folder; those above it are made with the usual mode.
+        closed: whether one of ours that others may look into is closed to them.
+
+    Raises:
+        PermissionError: it is a link, somebody else's, or others may write to it.
+        OSError: it can't be made.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode):
+            raise _refused(folder, "is no folder but a link or a file: remove it") from None
+        _check(folder, found)
+        if closed and found.st_mode & 0o077:
+            folder.chmod(0o700)
+
+
+def open_private_file(path: Path, flags: int) -> int:
+    """Open a file of ours, never through a link; one that is made has mode 0600.
+
+    Raises:
+        PermissionError: it is a link or no file, somebody else's, or others may write to it.
+        OSError: it can't be opened.
+    """
+    try:
+        handle = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise _refused(path, "is a link: remove it") from None
+        raise
+    try:
+        _check_file(path, os.fstat(handle))
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
+
+
+def require_private_files(folder: Path) -> None:
+    """Raise PermissionError when a file in a folder is a link, somebody else's, or writable by others."""
+    for path in folder.iterdir():
+        os.close(open_private_file(path, os.O_RDONLY | os.O_NONBLOCK))
+
+
+def is_private_folder(folder: Path) -> bool:
+    """Whether a folder is there, ours, and nobody else's to write to."""
+    try:
+        found = folder.lstat()
+        _check(folder, found)
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode)
+
+
+def _check_file(path: Path, found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+        raise _refused(path, "is no file of its own: remove it")
+    _check(path, found)
+
+
+def _check(path: Path, found: os.stat_result) -> None:
+    if found.st_uid != os.geteuid():
+        raise _refused(path, "belongs to another user: remove it, or choose another folder (--data DIR)")
+    if found.st_mode & OTHERS_WRITE:
+        raise _refused(path, f"others may write to it: look at what is there, then chmod go-w {path}")
+
+
+def _refused(path: Path, why: str) -> PermissionError:
+    return PermissionError(errno.EPERM, why, str(path))

@@ -1,0 +1,90 @@
+import os
+import shutil
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from marketswarm.fleet import preflight
+from marketswarm.fleet.preflight import find_modules
+from support.rig import free_port
+
+# sl local rem st tx_rx tr_tm retrnsmt uid timeout inode
+LINE = "  0: {local} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000 0 0 {inode} 1\n"
+
+
+@pytest.fixture
+def proc(tmp_path):
+    """A /proc in which 42 `redis-server` listens on 6379 and 43 `curl` is connected to it."""
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net/tcp").write_text(
+        "header\n"
+        + LINE.format(local="0100007F:18EB", state="01", inode=900)
+        + LINE.format(local="0100007F:18EB", state="0A", inode=100)
+        + LINE.format(local="0100007F:18EC", state="0A", inode=101)
+    )
+    for pid, name, inode in ((42, "redis-server", 100), (43, "curl", 900)):
+        (tmp_path / f"{pid}/fd").mkdir(parents=True)
+        (tmp_path / f"{pid}/comm").write_text(f"{name}\n")
+        (tmp_path / f"{pid}/fd/3").symlink_to(f"socket:[{inode}]")
+    return tmp_path
+
+
+def test_the_one_who_listens_is_named_not_one_who_is_connected(proc):
+    assert str(preflight.find_port_holder(6379, proc)) == "redis-server (pid 42)"
+
+
+def test_a_listener_whose_process_we_may_not_see_is_another_users(proc):
+    assert str(preflight.find_port_holder(6380, proc)) == "a program of another user"
+
+
+def test_processes_that_end_meanwhile_are_no_trouble(proc):
+    (proc / "7").mkdir()
+    shutil.rmtree(proc / "42/fd")
+    assert preflight.find_port_holder(6379, proc).pid is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_real_listener_is_found_and_its_port_is_not_free():
+    with socket.create_server(("127.0.0.1", free_port())) as listener:
+        port = listener.getsockname()[1]
+        assert not preflight.is_port_free(port)
+        assert preflight.find_port_holder(port).pid == os.getpid()
+    assert preflight.is_port_free(port)
+
+
+def test_a_port_with_but_closed_connections_is_free():
+    with socket.create_server(("127.0.0.1", free_port())) as listener:
+        address = listener.getsockname()
+        with socket.create_connection(address) as client, listener.accept()[0] as accepted:
+            accepted.close()  # first, so that this side is the one in TIME_WAIT
+            client.recv(1)
+    assert preflight.is_port_free(address[1])
+
+
+def test_a_service_has_a_module_when_its_package_can_be_run(tmp_path, monkeypatch):
+    for name in ("services", "services/good", "services/new_svc", "services/no_main"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise RuntimeError('imported')")
+    (tmp_path / "services/good/__main__.py").write_text("")
+    (tmp_path / "services/new_svc/__main__.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(__import__("sys").modules, "services", raising=False)
+    found = find_modules(["good", "new-svc", "no_main", "absent", "../good", "good.__main__"])
+    assert found == {"good": "services.good", "new-svc": "services.new_svc"}
+
+
+@pytest.mark.parametrize("svc", ["healer", "sentinel", "notifier"])
+def test_the_watchers_are_packages_of_their_own(svc):
+    assert find_modules([svc]) == {svc: svc}
+
+
+def test_a_folder_of_ones_own_is_beside_what_is_installed(tmp_path, monkeypatch):
+    """As `python -m` sees it there, which is what runs it."""
+    (tmp_path / "services/prices").mkdir(parents=True)
+    for name in ("__init__.py", "__main__.py"):
+        (tmp_path / "services/prices" / name).write_text("import services.mesh", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert find_modules(["prices", "mesh"]) == {"prices": "services.prices", "mesh": "services.mesh"}
+    subprocess.run([sys.executable, "-m", "services.prices"], check=True)
