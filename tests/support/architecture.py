@@ -7,6 +7,7 @@ to be checked; what counts is what its source says, inside functions and under T
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 # From the bottom up. An arrow may point to the same layer or down; up is wrong.
@@ -132,7 +133,7 @@ def modules(root: Path, packages: list[str]) -> Iterator[Module]:
 
 def imports(module: Module) -> Iterator[tuple[int, str]]:
     """Line and full name of each thing imported; `from a import b` gives `a.b`, since b may be a module."""
-    for node in ast.walk(ast.parse(module.source)):
+    for node in nodes(module):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -212,15 +213,21 @@ def within(name: str, package: str) -> bool:
     return name == package or name.startswith(f"{package}.")
 
 
-def calls(module: Module) -> Iterator[tuple[int, str]]:
-    for node in ast.walk(ast.parse(module.source)):
-        if isinstance(node, ast.Call):
-            yield node.lineno, ast.unparse(node.func)
+@lru_cache(maxsize=4)  # three rules look at one module after the other
+def nodes(module: Module) -> tuple[ast.AST, ...]:
+    """Parse a module once for all rules."""
+    return tuple(ast.walk(ast.parse(module.source)))
+
+
+@lru_cache(maxsize=4)
+def calls(module: Module) -> tuple[tuple[int, str], ...]:
+    found = (node for node in nodes(module) if isinstance(node, ast.Call))
+    return tuple((node.lineno, ast.unparse(node.func)) for node in found)
 
 
 def acts(module: Module) -> Iterator[tuple[int, str]]:
     """What waits, reads a clock or touches the world without importing anything for it."""
-    for node in ast.walk(ast.parse(module.source)):
+    for node in nodes(module):
         if isinstance(node, ast.AsyncFunctionDef | ast.AsyncFor | ast.AsyncWith | ast.Await):
             yield node.lineno, "async"
     yield from ((line, f"{name}()") for line, name in calls(module) if name in NOT_WHILE_THINKING)
