@@ -18,12 +18,12 @@ from marketswarm.agent.lifecycle import Stop
 from marketswarm.agent.service_config import load
 from marketswarm.bus import Bus, BusError, find_url
 from marketswarm.seeding import (
-    Seeding,
-    Unseeded,
+    SeedError,
+    SeedResult,
     seed,
-    summary,
+    summarize,
+    wait_for_healer_access,
     wait_until_all_answer,
-    wait_until_watchable,
 )
 from marketswarm.settings import Common, read
 from marketswarm.truth import Loaded, TruthError
@@ -52,14 +52,14 @@ async def run(settings: Common, environ: Mapping[str, str]) -> int:
             raw, loaded = _read(settings.truth_path)
             async with _open(loaded, environ) as buses:
                 await wait_until_all_answer(buses, settings.bootstrap_timeout_sec)
-                refused = await wait_until_watchable(buses, loaded.truth, settings.bootstrap_timeout_sec)
+                refused = await wait_for_healer_access(buses, loaded.truth, settings.bootstrap_timeout_sec)
                 seeding = await seed(raw, buses, _who(), key=settings.truth_redis_key)
                 stop.body_is_over()
         except asyncio.CancelledError:
             stop.body_is_over()
             why = f"stopped by {stop.signal or 'SIGINT'} before it was done"
             raise Exit(Code.NO_BUS, why) from None
-        except Unseeded as error:
+        except SeedError as error:
             raise Exit(error.code, f"not seeded: {error}") from None
     if refused:
         log.warning(
@@ -107,7 +107,7 @@ def _who() -> str:
     return f"{NAME}@{socket.gethostname()}"
 
 
-def _tell(seeding: Seeding, loaded: Loaded, path: Path, buses: Sequence[str]) -> None:
+def _tell(seeding: SeedResult, loaded: Loaded, path: Path, buses: Sequence[str]) -> None:
     """What happened: an event a change in the log, and on a terminal a few lines for a person."""
     changes = seeding.changes
     for svc in changes.added:
@@ -129,4 +129,4 @@ def _tell(seeding: Seeding, loaded: Loaded, path: Path, buses: Sequence[str]) ->
         buses=list(buses),
     )
     if sys.stdout.isatty():
-        sys.stdout.write("".join(f"{line}\n" for line in summary(seeding, str(path), buses)))
+        sys.stdout.write("".join(f"{line}\n" for line in summarize(seeding, str(path), buses)))

@@ -71,8 +71,10 @@ def acl_texts(
     """The ACL file of each bus of a truth, by its name, for these passwords. Raises AclError."""
     hashes = {name: hashlib.sha256(password.encode()).hexdigest() for name, password in known.items()}
     return {
-        bus: acl.text(
-            acl.users(truth, bus, truth_key=truth_key, alert_channel=alert_channel, closed=DEFAULT in known),
+        bus: acl.format_acl_file(
+            acl.build_users(
+                truth, bus, truth_key=truth_key, alert_channel=alert_channel, closed=DEFAULT in known
+            ),
             hashes,
         )
         for bus in truth.bus_names()

@@ -1,12 +1,12 @@
-"""Who may do what on a bus: the users of Redis' ACLs, made from a truth. Pure.
+"""Build the ACL users of a bus from a truth: who may run which command on which key and channel. Pure.
 
-A user a service, each with no more than its part takes; `bootstrap` and `operator`; and `default`, which
-needs no password and may only look. Not here: passwords and files (`marketswarm.passwords`).
+Each service has a user with the permissions that it needs and no others. Besides there are `bootstrap`,
+`operator`, and `default`, which needs no password and may only read. Not here: passwords and files
+(`marketswarm.passwords`).
 """
 
-from marketswarm.acl.grants import Grant, User, escaped
-from marketswarm.acl.lines import HASHED, text
-from marketswarm.acl.users import BOOTSTRAP, DEFAULT, OPERATOR, AclError, names, users
+from marketswarm.acl.grant import HASHED, Grant, User, escape_pattern, format_acl_file
+from marketswarm.acl.users import BOOTSTRAP, DEFAULT, OPERATOR, AclError, build_users, user_names
 
 __all__ = [
     "BOOTSTRAP",
@@ -16,8 +16,8 @@ __all__ = [
     "AclError",
     "Grant",
     "User",
-    "escaped",
-    "names",
-    "text",
-    "users",
+    "build_users",
+    "escape_pattern",
+    "format_acl_file",
+    "user_names",
 ]

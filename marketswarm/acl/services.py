@@ -1,14 +1,14 @@
-"""What a service may do: beat, follow the truth, share work, and touch the keys of its access points. Pure.
+"""The permissions of a service: to beat, to share work, and to use the keys of its access points. Pure.
 
-Data commands go by the kind of access, not by service: what it does with its own keys is its own affair, and
-those of others it reads. Beside a key of its own lie its notes on it, `<key>:…`.
+A service may use all data commands on the keys that it writes, and on `<key>:…` beside them, where it keeps
+its state. The keys that it subscribes to it may only read.
 """
 
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from marketswarm.acl.grants import Grant, escaped
-from marketswarm.acl.places import LOG, PROBE_ALERTS, Place
+from marketswarm.acl.bus_view import LOG, PROBE_ALERTS, BusView
+from marketswarm.acl.grant import Grant, escape_pattern
 from marketswarm.truth import MARKET, SYSTEM, AccessPoint
 
 _DATA: Final = (
@@ -21,7 +21,7 @@ _GROUP: Final = (
 )
 _HEARTBEAT: Final = ":heartbeat"
 
-# what those of ours fall back on where the truth names no key that ends like it
+# the default keys of our own services, for each key that the truth doesn't name
 WRITTEN: Final = {
     "rss_agg": ((MARKET, "rss:items"),),
     "massive": (
@@ -34,18 +34,18 @@ WRITTEN: Final = {
     "mesh": ((SYSTEM, "mesh:topology"), (SYSTEM, "mesh:events"), (SYSTEM, "mesh:flow")),
 }
 _READ: Final = {"vexy_ai": ((MARKET, "rss:items"),)}
-# keys whose names follow from nothing, on the bus of the one that ends like it
+# keys that belong to another key and have a name of their own
 _BESIDE: Final = {("massive", "probes"): "probe:*"}
-# what belongs to those who watch: a service that is let in there gets the one key and nothing beside it
+# key prefixes of the monitors: a service that may use such a key gets no key beside it
 _NOT_A_FAMILY: Final = (
     *("truth:", "beat:", "run:", "health:", "members:", "lease:", "lease-epoch:"),
     *("healer:", "sentinel:", "notifier:"),
 )
 
 
-def beating(svc: str, place: Place) -> tuple[Grant, ...]:
-    """Its own beats, if they go to this bus, and how its command ended, if it is one."""
-    channel, name = place.beats(svc), escaped(svc)
+def grant_beats(svc: str, view: BusView) -> tuple[Grant, ...]:
+    """Return the grants to publish a service's beats and run results; none if it beats on another bus."""
+    channel, name = view.beat_channel(svc), escape_pattern(svc)
     if channel is None:
         return ()
     return (
@@ -54,84 +54,87 @@ def beating(svc: str, place: Place) -> tuple[Grant, ...]:
     )
 
 
-def work(svc: str, place: Place) -> tuple[Grant, ...]:
-    """What a service does here that watches nobody: share its work, hold a lease, use its access points."""
-    name = escaped(svc)
+def grant_work(svc: str, view: BusView) -> tuple[Grant, ...]:
+    """Return the grants for a service's work: share it, hold leases, use its access points."""
+    name = escape_pattern(svc)
     shares, leases = (f"members:{name}", f"members:{name}:*"), ("lease:*", "lease-epoch:*")
     return (
         Grant("type del pexpire zadd zrem zrange zremrangebyscore", shares),
         Grant("type get set del exists pttl pexpire hset hmget", leases),
         Grant("publish subscribe", channels=(*shares, "lease:*")),
-        *own_points(svc, place),
+        *grant_access_points(svc, view),
     )
 
 
-def own_points(svc: str, place: Place) -> tuple[Grant, ...]:
-    """What the access points of a service allow on this bus."""
-    return (*_writing(svc, place), *_reading(svc, place))
+def grant_access_points(svc: str, view: BusView) -> tuple[Grant, ...]:
+    """Return the grants that follow from a service's access points on this bus."""
+    return (*_grant_writes(svc, view), *_grant_reads(svc, view))
 
 
-def written(svc: str, place: Place) -> list[AccessPoint]:
-    """The points that a service writes, on every bus; those of beats are apart."""
-    points = place.truth.services[svc].access_points.publish_to
-    if svc == "massive":  # the healer tells for it: older truths name where
-        points = tuple(point for point in points if point.key not in (place.alerts, LOG))
-    found = [*_no_beats(points, place), *_missing(points, WRITTEN.get(svc, ()))]
-    # the dead lie beside what they were taken from, in one step
-    dead = next((point.key for point in found if svc == "vexy_ai" and _word(point.key) == "dead"), None)
-    buses = dict.fromkeys(point.bus for point in _read(svc, place)) if dead else ()
+def find_written_points(svc: str, view: BusView) -> list[AccessPoint]:
+    """Return the access points that a service writes on any bus, without heartbeat channels."""
+    points = view.truth.services[svc].access_points.publish_to
+    if svc == "massive":  # the healer publishes for massive: older truths name the channel
+        points = tuple(point for point in points if point.key not in (view.alerts, LOG))
+    found = [*_without_heartbeats(points, view), *_missing_defaults(points, WRITTEN.get(svc, ()))]
+    # dead letters are stored on the bus of their source, in one transaction
+    dead = next((point.key for point in found if svc == "vexy_ai" and _last_part(point.key) == "dead"), None)
+    buses = dict.fromkeys(point.bus for point in _find_read_points(svc, view)) if dead else ()
     return [*found, *(AccessPoint(bus=bus, key=str(dead)) for bus in buses)]
 
 
-def _writing(svc: str, place: Place) -> Iterator[Grant]:
-    keys = dict.fromkeys(point.key for point in written(svc, place) if point.bus == place.bus)
+def _grant_writes(svc: str, view: BusView) -> Iterator[Grant]:
+    keys = dict.fromkeys(point.key for point in find_written_points(svc, view) if point.bus == view.bus)
     if not keys:
         return
-    yield Grant("publish", channels=tuple(escaped(key, many=True) for key in keys))
-    data = [key for key in keys if key not in (place.alerts, LOG)]
-    patterns = dict.fromkeys(pattern for key in data for pattern in _family(svc, key))
+    yield Grant("publish", channels=tuple(escape_pattern(key, many=True) for key in keys))
+    data = [key for key in keys if key not in (view.alerts, LOG)]
+    patterns = dict.fromkeys(pattern for key in data for pattern in _key_patterns(svc, key))
     if patterns:
         yield Grant(_DATA, tuple(patterns))
-    if LOG in keys:  # to add to it, and to take back what it added: not to read what others said
+    if LOG in keys:  # add entries and take them back; no reading of others' entries
         yield Grant("xadd xdel", (LOG,), mode="W")
 
 
-def _reading(svc: str, place: Place) -> Iterator[Grant]:
-    points = place.truth.services[svc].access_points.subscribe_to
-    channels = [point.key for point in points if point.bus == place.bus]
+def _grant_reads(svc: str, view: BusView) -> Iterator[Grant]:
+    points = view.truth.services[svc].access_points.subscribe_to
+    channels = [point.key for point in points if point.bus == view.bus]
     if channels:
-        yield Grant("subscribe psubscribe", channels=tuple(escaped(key, many=True) for key in channels))
-    wanted = (one.key for one in _read(svc, place) if one.bus == place.bus)
-    keys = tuple(dict.fromkeys(escaped(key, many=True) for key in wanted))
+        patterns = tuple(escape_pattern(key, many=True) for key in channels)
+        yield Grant("subscribe psubscribe", channels=patterns)
+    wanted = (one.key for one in _find_read_points(svc, view) if one.bus == view.bus)
+    keys = tuple(dict.fromkeys(escape_pattern(key, many=True) for key in wanted))
     if keys:
         yield Grant(_DATA, keys, mode="R")
         yield Grant(_GROUP, keys)
 
 
-def _read(svc: str, place: Place) -> list[AccessPoint]:
-    points = place.truth.services[svc].access_points.subscribe_to
-    return [*_no_beats(points, place), *_missing(points, _READ.get(svc, ()))]
+def _find_read_points(svc: str, view: BusView) -> list[AccessPoint]:
+    points = view.truth.services[svc].access_points.subscribe_to
+    return [*_without_heartbeats(points, view), *_missing_defaults(points, _READ.get(svc, ()))]
 
 
-def _family(svc: str, key: str) -> Iterator[str]:
-    """A key and what lies beside it."""
-    own = escaped(key, many=True)
+def _key_patterns(svc: str, key: str) -> Iterator[str]:
+    """Yield the patterns for a key and for the state kept beside it."""
+    own = escape_pattern(key, many=True)
     yield own
     if not key.startswith(_NOT_A_FAMILY):
         yield f"{own}:*"
-    if beside := _BESIDE.get((svc, _word(key))):
+    if beside := _BESIDE.get((svc, _last_part(key))):
         yield beside
 
 
-def _no_beats(points: Iterable[AccessPoint], place: Place) -> Iterator[AccessPoint]:
-    channels = {service.heartbeat.channel for service in place.truth.services.values()}
+def _without_heartbeats(points: Iterable[AccessPoint], view: BusView) -> Iterator[AccessPoint]:
+    channels = {service.heartbeat.channel for service in view.truth.services.values()}
     return (point for point in points if not point.key.endswith(_HEARTBEAT) and point.key not in channels)
 
 
-def _missing(points: Iterable[AccessPoint], wanted: Iterable[tuple[str, str]]) -> Iterator[AccessPoint]:
-    words = {_word(point.key) for point in points}
-    return (AccessPoint(bus=bus, key=key) for bus, key in wanted if _word(key) not in words)
+def _missing_defaults(
+    points: Iterable[AccessPoint], wanted: Iterable[tuple[str, str]]
+) -> Iterator[AccessPoint]:
+    words = {_last_part(point.key) for point in points}
+    return (AccessPoint(bus=bus, key=key) for bus, key in wanted if _last_part(key) not in words)
 
 
-def _word(key: str) -> str:
+def _last_part(key: str) -> str:
     return key.rpartition(":")[2]

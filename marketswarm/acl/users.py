@@ -1,12 +1,12 @@
-"""All users of a bus, from a truth. Pure."""
+"""Build all ACL users of a bus from a truth. Pure."""
 
 import re
 from typing import Final
 
-from marketswarm.acl import monitors, programs
-from marketswarm.acl.grants import Grant, User
-from marketswarm.acl.places import ALERTS, DOCUMENT, Place
-from marketswarm.acl.services import beating, work
+from marketswarm.acl import roles
+from marketswarm.acl.bus_view import ALERTS, DOCUMENT, BusView
+from marketswarm.acl.grant import Grant, User
+from marketswarm.acl.services import grant_beats, grant_work
 from marketswarm.truth import Truth
 
 DEFAULT: Final = "default"
@@ -18,14 +18,14 @@ _ROOT: Final = Grant("ping time select multi exec unsubscribe punsubscribe")
 
 
 class AclError(ValueError):
-    """A truth for which there can be no users; the message says what to change."""
+    """No ACL users can be built for this truth; the message says what to change."""
 
 
-def names(truth: Truth) -> tuple[str, ...]:
-    """Everyone who has a password.
+def user_names(truth: Truth) -> tuple[str, ...]:
+    """Return the names of all users that have a password.
 
     Raises:
-        AclError: a service has the name of a user that is not a service's.
+        AclError: a service is called like one of the reserved users.
     """
     for svc in truth.services:
         if svc in _TAKEN:
@@ -33,7 +33,7 @@ def names(truth: Truth) -> tuple[str, ...]:
     return (*truth.services, BOOTSTRAP, OPERATOR)
 
 
-def users(
+def build_users(
     truth: Truth,
     bus: str,
     *,
@@ -41,46 +41,46 @@ def users(
     alert_channel: str = ALERTS,
     closed: bool = False,
 ) -> tuple[User, ...]:
-    """Everyone on a bus: all services are on each, since any of them may have the truth.
+    """Return all users of a bus. Every service has a user on every bus, since each bus holds the truth.
 
     Args:
         truth: the document.
-        bus: its name there.
-        truth_key: where the truth is (TRUTH_REDIS_KEY).
-        alert_channel: of alerts, where the truth names none (ALERT_CHANNEL).
-        closed: whether `default` has a password too, so that nobody looks without one.
+        bus: the name of the bus in the truth.
+        truth_key: the key of the truth (TRUTH_REDIS_KEY).
+        alert_channel: the channel of alerts if the truth names none (ALERT_CHANNEL).
+        closed: whether `default` needs a password too, so that nobody reads without one.
 
     Raises:
-        AclError: see `names`; or a name from the environment can't stand in an ACL.
+        AclError: see `user_names`; or a name from the environment can't be written in an ACL.
     """
     for name in (truth_key, alert_channel):
         if not name.isprintable() or _UNFIT.search(name):
             raise AclError(
                 f"{name!r}: a key or channel with a blank, a bracket or | can't be named in an ACL"
             )
-    services = names(truth)[: len(truth.services)]
-    place = Place(truth, bus, truth_key, alert_channel)
+    services = user_names(truth)[: len(truth.services)]
+    view = BusView(truth, bus, truth_key, alert_channel)
     return (
-        User(DEFAULT, programs.looking(place), password=closed),
+        User(DEFAULT, roles.grant_default_user(view), password=closed),
         User(
             OPERATOR,
-            _with(_ROOT, programs.OPERATING),
-            programs.operator(place),
+            _with(_ROOT, roles.OPERATING),
+            roles.grant_operator(view),
         ),
         User(
             BOOTSTRAP,
-            Grant(f"ping time select {programs.LOADING} {programs.CHECKING}"),
-            programs.bootstrap(place),
+            Grant(f"ping time select {roles.LOADING} {roles.CHECKING}"),
+            roles.grant_bootstrap(view),
         ),
-        *(_of_service(svc, place) for svc in services),
+        *(_build_service_user(svc, view) for svc in services),
     )
 
 
-def _of_service(svc: str, place: Place) -> User:
-    role = monitors.ROLES.get(svc)
-    grants = role(place) if role else work(svc, place)
-    root = _with(_ROOT, "pubsub|numsub") if svc == monitors.MESH else _ROOT
-    return User(svc, root, (*place.reading_truth(), *beating(svc, place), *_with_scripts(grants)))
+def _build_service_user(svc: str, view: BusView) -> User:
+    role = roles.ROLES.get(svc)
+    grants = role(view) if role else grant_work(svc, view)
+    root = _with(_ROOT, "pubsub|numsub") if svc == roles.MESH else _ROOT
+    return User(svc, root, (*view.grant_truth_reads(), *grant_beats(svc, view), *_with_scripts(grants)))
 
 
 def _with(root: Grant, more: str) -> Grant:
@@ -88,9 +88,9 @@ def _with(root: Grant, more: str) -> Grant:
 
 
 def _with_scripts(grants: tuple[Grant, ...]) -> tuple[Grant, ...]:
-    """One grant for all keys that functions are given: a function takes keys of several grants at once.
+    """Add a grant of FCALL on all keys of the other grants, since a function takes keys of several grants.
 
-    What it does to them is held against the grants themselves, command by command. Only who seeds loads code.
+    Redis checks each command that a function runs against the other grants. Only users that seed load code.
     """
     keys = dict.fromkeys(key for grant in grants for key in grant.keys)
     return (*grants, *((Grant("fcall", tuple(keys)),) if keys else ()))

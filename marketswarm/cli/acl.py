@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from marketswarm.acl import AclError, names
+from marketswarm.acl import AclError, user_names
 from marketswarm.bus import Bus, BusError, find_url
 from marketswarm.cli import output
 from marketswarm.cli.validate import read_valid_truth
@@ -65,7 +65,7 @@ def acl(
         buses = (
             [Bus(bus, find_url(bus, os.environ, document)) for bus in document.bus_names()] if urls else []
         )
-        known, made = passwords(secrets, names(document), make=make_secrets)
+        known, made = passwords(secrets, user_names(document), make=make_secrets)
         lines = _write_acl_files(document, known, out)
         if urls:
             lines += _write_url_files(urls, known, buses)

@@ -15,7 +15,7 @@ from marketswarm.cli.options import DATA, Data
 from marketswarm.cli.validate import read_truth_file
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet import access, data_folder
-from marketswarm.seeding import Unseeded, summary, wait_until_all_answer, wait_until_watchable
+from marketswarm.seeding import SeedError, summarize, wait_for_healer_access, wait_until_all_answer
 from marketswarm.seeding import seed as seed_buses
 from marketswarm.settings import Common, read
 from marketswarm.truth import Truth
@@ -46,17 +46,17 @@ async def _seed(file: Path, data: Path) -> list[str]:
             await wait_until_all_answer(buses, _ANSWER_WITHIN_SEC)
             # users first: a new service must be let in before it can hear of the new truth
             users_changed = await _renew_users(loaded.truth, data, buses, keep=True)
-            refused = await wait_until_watchable(buses, loaded.truth, _USERS_WITHIN_SEC)
+            refused = await wait_for_healer_access(buses, loaded.truth, _USERS_WITHIN_SEC)
             by = f"marketswarm@{socket.gethostname()}"
             seeding = await seed_buses(raw, buses, by, key=settings.truth_redis_key)
             users_changed |= await _renew_users(loaded.truth, data, buses, keep=False)
-        except Unseeded as error:
+        except SeedError as error:
             raise Exit(error.code, f"not seeded: {error}") from None
         warnings = [
             f"  ! the healer may not hear {', '.join(services)} on {bus}: {_OLD_USERS}"
             for bus, services in refused.items()
         ]
-        lines = summary(seeding, str(file), [bus.name for bus in buses])
+        lines = summarize(seeding, str(file), [bus.name for bus in buses])
         return [*lines, *warnings, *(["  users and passwords follow it"] if users_changed else [])]
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from marketswarm.acl import OPERATOR, AclError, names
+from marketswarm.acl import OPERATOR, AclError, user_names
 from marketswarm.bus import Bus, BusError
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet.data_folder import make_private_folder, require_private_files
@@ -136,7 +136,7 @@ def _texts(
     try:
         if closed:
             close_default(data / SECRETS)
-        known, _ = passwords(data / SECRETS, names(truth), make=True)
+        known, _ = passwords(data / SECRETS, user_names(truth), make=True)
         texts = acl_texts(truth, known, truth_key=settings.truth_redis_key, alert_channel=alerts)
     except (AclError, SecretError) as error:
         raise Exit(Code.CONFIGURATION, f"--acl: {error}") from None

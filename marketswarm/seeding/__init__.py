@@ -1,20 +1,17 @@
-"""Seeding: one truth into all buses, or into none. `python -m bootstrap` and `marketswarm seed` share it."""
+"""Seed one truth into all buses, or into none. `python -m bootstrap` and `marketswarm seed` share this."""
 
-from marketswarm.seeding.answering import wait_until_all_answer
-from marketswarm.seeding.looking import Unseeded
-from marketswarm.seeding.plan import Plan, Standing, plan
-from marketswarm.seeding.summary import summary
-from marketswarm.seeding.watchable import wait_until_watchable
-from marketswarm.seeding.writing import Seeding, seed
+from marketswarm.seeding.plan import BusState, SeedPlan, make_plan
+from marketswarm.seeding.readiness import wait_for_healer_access, wait_until_all_answer
+from marketswarm.seeding.transaction import SeedError, SeedResult, seed, summarize
 
 __all__ = [
-    "Plan",
-    "Seeding",
-    "Standing",
-    "Unseeded",
-    "plan",
+    "BusState",
+    "SeedError",
+    "SeedPlan",
+    "SeedResult",
+    "make_plan",
     "seed",
-    "summary",
+    "summarize",
+    "wait_for_healer_access",
     "wait_until_all_answer",
-    "wait_until_watchable",
 ]

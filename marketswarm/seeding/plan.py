@@ -1,7 +1,7 @@
-"""What a seeding has to do, from what each bus holds. Pure.
+"""Plan a seeding: from what each bus holds, decide which revision to write and where. Pure.
 
-The revision is +1 when the bytes change, the same on every bus, and never goes back: whoever shows revision 7
-has the same bytes as everyone else who shows it. Not here: asking and writing (`writing.py`).
+The revision grows by 1 when the bytes change, is the same on every bus, and never goes back: two agents that
+show revision 7 have the same bytes. Not here: reading and writing the buses (`transaction.py`).
 """
 
 from collections.abc import Sequence
@@ -9,30 +9,32 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """What one bus holds. `revision` and `sha256` are those of truth:meta, 0 and empty where it has none."""
+class BusState:
+    """The truth as one bus holds it. Where truth:meta is missing, `revision` is 0 and `sha256` is empty."""
 
     bus: str
     document: bytes | None = None
     revision: int = 0
+    """The revision in truth:meta."""
     sha256: str = ""
     seeded_at: str = ""
     seeded_by: str = ""
-    last_revision: int = 0  # of truth:history
+    last_revision: int = 0
+    """The newest revision in truth:history."""
     last_sha256: str = ""
 
     @property
     def highest(self) -> int:
-        """The highest revision that this bus knows of, also when its truth:meta was lost."""
+        """The highest revision that this bus knows, even if its truth:meta was lost."""
         return max(self.revision, self.last_revision)
 
     @property
     def highest_sha256(self) -> str:
-        """What that revision's bytes were."""
+        """The SHA-256 of the bytes of the highest revision."""
         return self.sha256 if self.revision >= self.last_revision else self.last_sha256
 
     def holds(self, document: bytes, sha256: str, revision: int) -> bool:
-        """Whether nothing is left to do here."""
+        """Return True if the bus already holds this revision in all three keys."""
         return (
             self.document == document
             and (self.revision, self.sha256) == (revision, sha256)
@@ -41,38 +43,39 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What to write, and where.
-
-    `changed`: the bytes are new. `publish`: bytes changed somewhere, so agents have something to follow.
-    `repairs`: buses that are only brought to what the others hold. `seeded_at` and `seeded_by` are empty for
-    a new seeding.
-    """
+class SeedPlan:
+    """What to write, and to which buses."""
 
     revision: int
     changed: bool
+    """Whether the bytes are new."""
     publish: bool
+    """Whether the document changed on at least one bus, so that agents have something to apply."""
     writes: tuple[str, ...]
+    """The buses to write to."""
     repairs: tuple[str, ...]
+    """The buses that only get what the other buses hold already."""
     seeded_at: str = ""
+    """When and by whom this revision was first seeded; both empty for a new revision."""
     seeded_by: str = ""
-    old: bytes | None = None  # what is replaced
+    old: bytes | None = None
+    """The document that is replaced."""
 
 
-def plan(document: bytes, sha256: str, standings: Sequence[Standing]) -> Plan:
-    """The plan that leaves every bus with this document under one revision."""
-    top = max(standing.highest for standing in standings)
-    at_top = [standing for standing in standings if standing.highest == top]
-    # truth:meta says what a revision's bytes were; bytes that someone put there behind its back have none, as
-    # agents compare the sha256 too
-    known = top > 0 and all(standing.highest_sha256 == sha256 for standing in at_top)
+def make_plan(document: bytes, sha256: str, states: Sequence[BusState]) -> SeedPlan:
+    """Return the plan after which every bus holds this document under one revision."""
+    top = max(state.highest for state in states)
+    at_top = [state for state in states if state.highest == top]
+    # Only truth:meta and truth:history say which bytes belong to a revision. A document that was set without
+    # them needs a new revision, because agents compare the sha256 too.
+    known = top > 0 and all(state.highest_sha256 == sha256 for state in at_top)
     revision = top if known else top + 1
-    others = any(standing.document not in (None, document) for standing in standings)
-    missing = all(standing.document is None for standing in standings)
+    others = any(state.document not in (None, document) for state in states)
+    missing = all(state.document is None for state in states)
     changed = not known and (others or missing or top > 0)
-    writes = tuple(each.bus for each in standings if not each.holds(document, sha256, revision))
+    writes = tuple(each.bus for each in states if not each.holds(document, sha256, revision))
     keeper = next((each for each in at_top if known and each.revision == top and each.seeded_at), None)
-    return Plan(
+    return SeedPlan(
         revision=revision,
         changed=changed,
         publish=changed or others,
@@ -80,5 +83,5 @@ def plan(document: bytes, sha256: str, standings: Sequence[Standing]) -> Plan:
         repairs=() if changed else writes,
         seeded_at=keeper.seeded_at if keeper else "",
         seeded_by=keeper.seeded_by if keeper else "",
-        old=next((each.document for each in (*at_top, *standings) if each.document is not None), None),
+        old=next((each.document for each in (*at_top, *states) if each.document is not None), None),
     )

@@ -1,7 +1,8 @@
 """A real fleet for a test: two servers on free ports, the healer, and the services to be tested.
 
-It is `marketswarm up`, in a folder of the test's own and with short timeouts, so what is proven here holds
-for `make run`. All of it ends by pid, with the block, and with the test's process at the latest.
+The fleet is `marketswarm up` in a folder of the test's own and with short timeouts, so what a test proves
+here holds for `make run`. All processes end with the `with` block, and at the latest with the test's
+process.
 """
 
 import contextlib
@@ -12,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -26,34 +27,35 @@ from marketswarm.fleet import data_folder
 from marketswarm.fleet.control import ask
 from marketswarm.fleet.parent_death_guard import die_with_parent
 from marketswarm.fleet.preflight import is_port_free
-from marketswarm.testing.hurried import HEALER, SYSTEM, hurried
+from marketswarm.truth import HEALER, MARKET, SYSTEM
 
-UP_WITHIN_SEC: Final = 60.0  # a busy machine, and a first start of everything
+UP_WITHIN_SEC: Final = 60.0  # enough for the first start on a busy machine
 WITHIN_SEC: Final = 30.0
 _END_WITHIN_SEC: Final = 15.0
 _LOOK_EVERY_SEC: Final = 0.02
 _PORTS: Final = range(30_000, 32_000)  # below those that the kernel takes for outgoing connections
-# what would lead a test's fleet out of its folder, or make people hear of it
+# variables that would lead a test's fleet out of its folder, or make it notify people
 _NOT_INHERITED: Final = ("TRUTH_", "MARKETSWARM_", "METRICS_", "REDIS_URL", "LOG_", "PYTHONSAFEPATH")
 
 T = TypeVar("T")
 
 
 class FleetError(AssertionError):
-    """The fleet did not do what it was asked, or not in time; the message has its last words."""
+    """The fleet did not do what was asked, or not in time; the message has the end of its log."""
 
 
 class Fleet:
-    """`with Fleet(tmp_path, "prices") as fleet:` - the servers, the healer and prices are up.
+    """A running fleet: inside `with Fleet(tmp_path, "prices") as fleet:` the healer and prices are up.
 
     Args:
-        folder: for data, logs and the truth; a test's own.
-        services: what is started beside the healer, as the truth names it.
-        project: the folder that `services/` is in; by default the current one.
-        truth: the document, or where it is; by default `truth.json` of the project.
-        interval_sec: between two beats of each.
-        timeout_sec: after which silence each is missed.
-        env: what is set for all of them besides. Buses, truths and ports that the environment names are not.
+        folder: the folder for data, logs and the truth; the test's own.
+        services: the services to start beside the healer, by their names in the truth.
+        project: the folder with `services/`; by default the current folder.
+        truth: the document or its path; by default `truth.json` of the project.
+        interval_sec: the time between two beats of a service.
+        timeout_sec: the silence after which a service is missed.
+        env: more environment variables for all processes. Those of this process that name buses, truths or
+            ports are not passed on.
     """
 
     def __init__(
@@ -74,13 +76,13 @@ class Fleet:
         self._clients: dict[str, redis.Redis] = {}
         self._process: subprocess.Popen[bytes] | None = None
         document = truth if isinstance(truth, Mapping) else _read(truth or self.project / "truth.json")
-        self.truth = hurried(document, services, interval_sec, timeout_sec)
+        self.truth = build_test_truth(document, services, interval_sec, timeout_sec)
 
     def __enter__(self) -> Self:
         try:
             self._start()
-            self.until(lambda: self._said("fleet.up"), UP_WITHIN_SEC, "all to be up")
-            self._waited = {event["id"] for event in self.alerts()}  # that they came up for the first time
+            self.until(lambda: self._has_logged("fleet.up"), UP_WITHIN_SEC, "all to be up")
+            self._waited = {event["id"] for event in self.alerts()}  # the first `ok` of each service
         except BaseException:
             self.close()
             raise
@@ -92,65 +94,67 @@ class Fleet:
         self.close()
 
     def stop(self, svc: str) -> None:
-        """Tell a service to stop; it says goodbye, and stays stopped until `start`."""
-        self._do("stop", svc)
+        """Stop a service in an orderly way; it stays stopped until `start`."""
+        self._control("stop", svc)
 
     def start(self, svc: str) -> None:
-        """Start one that was stopped or killed."""
-        self._do("start", svc)
+        """Start a service that was stopped or killed."""
+        self._control("start", svc)
 
     def kill(self, svc: str) -> None:
-        """End it by SIGKILL. It is started again when it was missed, or by `start`."""
-        self._do("kill", svc)
+        """End a service by SIGKILL. The fleet starts it again once it was missed, or at `start`."""
+        self._control("kill", svc)
 
     def wait(self, kind: str, svc: str, within_sec: float = WITHIN_SEC) -> dict[str, Any]:
-        """The next alert of that type on that service since the fleet was up, each given out once.
+        """Wait for the next alert of this type about this service, and return it. No alert is returned twice.
 
-        Raises FleetError when there is none in time.
+        Raises:
+            FleetError: no such alert came in time.
         """
-        event = self.until(lambda: self._next(kind, svc), within_sec, f"{kind} of {svc}")
+        event = self.until(lambda: self._next_alert(kind, svc), within_sec, f"{kind} of {svc}")
         self._waited.add(event["id"])
         return event
 
     def alerts(self) -> list[dict[str, Any]]:
-        """All that the healer has told so far, oldest first."""
+        """Return all alerts in the healer's log, oldest first."""
         entries: Any = self.bus(SYSTEM).xrange("healer:alerts:log")
         return [orjson.loads(fields["event"]) for _, fields in entries]
 
     def beat(self, svc: str) -> dict[str, Any]:
-        """Its last beat, with `status` and `detail` as far as it says them; empty while there is none."""
+        """Return the last beat of a service; an empty dict if there is none."""
         host = urlsplit(self.truth["services"][svc]["heartbeat"].get("redis_url", "")).hostname
         bus = next((name for name in self.truth["buses"] if name.lower() == host), SYSTEM)
         found: Any = self.bus(bus).get(f"beat:{svc}")
         return dict(orjson.loads(found)) if found else {}
 
     def bus(self, name: str) -> redis.Redis:
-        """A client of a bus, for looking and for feeding; it is closed with the fleet."""
+        """Return a Redis client of a bus, to read and to write; the fleet closes it."""
         if name not in self._clients:
             self._clients[name] = redis.Redis.from_url(self.url(name), decode_responses=True)
         return self._clients[name]
 
     def url(self, name: str) -> str:
-        """Where a bus is."""
+        """Return the URL of a bus."""
         fleet = self._running()
         return fleet.buses[name]
 
     def until(self, look: Callable[[], T | None], within_sec: float = WITHIN_SEC, what: str = "it") -> T:
-        """What `look` gives, once that is true.
+        """Call `look` until its result is true, and return that.
 
-        Raises FleetError after that time, or when the fleet ended.
+        Raises:
+            FleetError: it was not true in time, or the fleet ended.
         """
         deadline = time.monotonic() + within_sec
         while not (found := look()):
             if self._process is None or self._process.poll() is not None:
-                raise FleetError(f"the fleet ended while waiting for {what}: {self._last_words()}")
+                raise FleetError(f"the fleet ended while waiting for {what}: {self._log_tail()}")
             if time.monotonic() > deadline:
-                raise FleetError(f"not within {within_sec:g} s: {what}. {self._last_words()}")
+                raise FleetError(f"not within {within_sec:g} s: {what}. {self._log_tail()}")
             time.sleep(_LOOK_EVERY_SEC)
         return found
 
     def close(self) -> None:
-        """Ends all of it; may be called twice."""
+        """End all processes; a second call does nothing."""
         for client in self._clients.values():
             client.close()
         self._clients.clear()
@@ -169,7 +173,14 @@ class Fleet:
         self.folder.mkdir(parents=True, exist_ok=True)
         truth, data = self.folder / "truth.json", self.folder / "fleet"
         truth.write_bytes(orjson.dumps(self.truth, option=orjson.OPT_INDENT_2))
-        line = [sys.executable, "-m", "marketswarm", "up", "--port", str(_free(len(self.truth["buses"])))]
+        line = [
+            sys.executable,
+            "-m",
+            "marketswarm",
+            "up",
+            "--port",
+            str(_find_free_ports(len(self.truth["buses"]))),
+        ]
         line += ["--truth", str(truth), "--data", str(data), "--only", ",".join((*self.services, HEALER))]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(  # noqa: S603 - this program, by this interpreter
@@ -195,25 +206,25 @@ class Fleet:
     def _log(self) -> Path:
         return self.folder / "fleet.log"
 
-    def _said(self, event: str) -> bool:
+    def _has_logged(self, event: str) -> bool:
         return f'"event":"{event}"'.encode() in self._log.read_bytes()
 
-    def _last_words(self) -> str:
+    def _log_tail(self) -> str:
         text = self._log.read_text(encoding="utf-8", errors="replace") if self._log.exists() else ""
-        return f"Its last words, of {self._log}:\n{text[-1500:]}"
+        return f"The end of {self._log}:\n{text[-1500:]}"
 
     def _running(self) -> data_folder.RunningFleet:
         fleet = data_folder.find_fleet(self.folder / "fleet")
         if fleet is None:
-            raise FleetError(f"no fleet runs in {self.folder}: {self._last_words()}")
+            raise FleetError(f"no fleet runs in {self.folder}: {self._log_tail()}")
         return fleet
 
-    def _do(self, action: str, svc: str) -> None:
+    def _control(self, action: str, svc: str) -> None:
         done, said = ask(self._running().control, action, svc)
         if not done:
             raise FleetError(said)
 
-    def _next(self, kind: str, svc: str) -> dict[str, Any] | None:
+    def _next_alert(self, kind: str, svc: str) -> dict[str, Any] | None:
         for event in self.alerts():
             if (event["type"], event["svc"]) == (kind, svc) and event["id"] not in self._waited:
                 return event
@@ -224,9 +235,47 @@ def _read(path: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
-def _free(count: int) -> int:
-    """The first of so many free ports that follow one another."""
+def _find_free_ports(count: int) -> int:
+    """Return the first of `count` consecutive free ports."""
     while True:
         first = random.choice(_PORTS)
         if all(is_port_free(first + step) for step in range(count)):
             return first
+
+
+def build_test_truth(
+    truth: Mapping[str, Any], services: Collection[str], interval_sec: float, timeout_sec: float
+) -> dict[str, Any]:
+    """Return a truth with only these services and a healer, each beating every `interval_sec`.
+
+    Buses keep only their names, so that the embedded fleet serves them. The document is not checked here.
+
+    Raises:
+        KeyError: the truth has no service of that name.
+    """
+    sections = truth.get("services") or {}
+    buses = dict.fromkeys([SYSTEM, MARKET, *(truth.get("buses") or {})])
+    beats = {"interval_sec": interval_sec, "timeout_sec": timeout_sec}
+    made = {svc: _shorten_section(sections[svc], beats, buses, services) for svc in services}
+    healer = _shorten_section(sections.get(HEALER) or {}, beats, buses, services)
+    points = healer.get("access_points") or {}
+    # the sections name all channels; a channel of any other service would only be missed
+    healer["access_points"] = {"publish_to": points.get("publish_to") or []}
+    healer["threshold"] = {"heartbeat_cadence": timeout_sec}
+    return {
+        "buses": {name: {"url": f"redis://{name}:6379"} for name in buses},
+        "services": {**made, HEALER: healer},
+    }
+
+
+def _shorten_section(
+    section: Mapping[str, Any], beats: Mapping[str, float], buses: Collection[str], kept: Collection[str]
+) -> dict[str, Any]:
+    heartbeat = {**(section.get("heartbeat") or {}), **beats}
+    host = urlsplit(str(heartbeat.get("redis_url", ""))).hostname
+    if host not in {name.lower() for name in buses}:  # a server outside: not for tests
+        heartbeat.pop("redis_url", None)
+    made = {**section, "heartbeat": heartbeat}
+    if "depends_on" in made:
+        made["depends_on"] = [svc for svc in made["depends_on"] if svc in kept]
+    return made

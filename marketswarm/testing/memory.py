@@ -1,4 +1,4 @@
-"""Buses in memory, for tests of what an agent does with a bus.
+"""Buses in memory, for tests of code that uses a bus.
 
 What only a real server can show (frozen connections, full memory, lost links) belongs in live tests.
 """
@@ -11,16 +11,16 @@ from marketswarm.bus import WITHIN_SEC, Bus
 
 
 class MemoryBus(Bus):
-    """A bus in memory, with the surface of `Bus`.
+    """A bus in memory with the interface of `Bus`.
 
-    Two of them over one `server` are two clients of one bus. `connected = False` makes every request fail as
-    a refused connection does, until it is True again.
+    Two instances with the same `server` are two clients of one bus. While `connected` is False, every request
+    fails like a refused connection.
     """
 
     def __init__(
         self, name: str = "system-redis", *, server: Any = None, url: str = "", within_sec: float = WITHIN_SEC
     ) -> None:
-        """Make a client of `server`, or a bus of its own."""
+        """Make a client of `server`; without one, make a new bus."""
         fakeredis = _fakeredis()
         self.name = name
         self.url = url or f"redis://{name}:6379"
@@ -34,7 +34,7 @@ class MemoryBus(Bus):
 
     @property
     def connected(self) -> bool:
-        """Whether the server answers."""
+        """Whether requests succeed."""
         return bool(self.server.connected)
 
     @connected.setter
@@ -43,13 +43,13 @@ class MemoryBus(Bus):
 
 
 class MemoryBuses:
-    """Buses in memory by their URL: what `agent(…, open_bus=…)` takes."""
+    """Buses in memory, by URL: pass an instance as `open_bus` to `agent`."""
 
     def __init__(self) -> None:
         self._servers: dict[str, Any] = {}
 
     def __call__(self, name: str, url: str = "") -> MemoryBus:
-        """A new client of the bus at `url`, by default the one that its name alone finds."""
+        """Return a new client of the bus at `url`, by default the URL that belongs to the name."""
         place = url or f"redis://{name}:6379"
         bus = MemoryBus(name, server=self._servers.get(place), url=place)
         self._servers[place] = bus.server

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from marketswarm.acl import names
+from marketswarm.acl import user_names
 from marketswarm.truth import load
 from support.rig.kubernetes import DEPLOY, ROOT, of_kind, plain, texts, workloads
 
@@ -91,7 +91,7 @@ def test_a_bus_is_given_hashes_alone_and_each_user_of_the_truth(objects):
             each for each in of_kind(objects, "Secret") if plain(each["metadata"]["name"]) == f"{bus}-users"
         )
         lines = base64.b64decode(secret["data"]["users.acl"]).decode().splitlines()
-        assert {line.split()[1] for line in lines} == {"default", *names(truth)}
+        assert {line.split()[1] for line in lines} == {"default", *user_names(truth)}
         assert not any(word.startswith(">") for line in lines for word in line.split())
 
 

@@ -12,7 +12,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError
 from redis.retry import Retry
 
-from marketswarm.acl import names
+from marketswarm.acl import user_names
 from marketswarm.passwords import acl_texts, passwords
 from marketswarm.truth import load as load_truth
 from support.acl_attempts import DONE, REFUSED, SYSTEM, lines
@@ -34,7 +34,7 @@ BY_A_FUNCTION = {
 def enter(tmp_path_factory):
     """Opens a client: `enter(bus, user)`."""
     folder = tmp_path_factory.mktemp("guarded")
-    known, _ = passwords(folder / "secrets", names(TRUTH), make=True)
+    known, _ = passwords(folder / "secrets", user_names(TRUTH), make=True)
     with contextlib.ExitStack() as ends:
         servers = {}
         for bus, text in acl_texts(TRUTH, known).items():

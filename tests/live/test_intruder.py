@@ -15,7 +15,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from marketswarm.acl import names
+from marketswarm.acl import user_names
 from marketswarm.bus import Bus
 from marketswarm.bus.scripts import all_scripts
 from marketswarm.passwords import acl_texts, passwords
@@ -103,7 +103,7 @@ class Buses:
     """Both servers, with users; what was made is in `known`."""
 
     def __init__(self, folder, ends):
-        self.known, _ = passwords(folder / "secrets", names(TRUTH), make=True)
+        self.known, _ = passwords(folder / "secrets", user_names(TRUTH), make=True)
         self.servers, self._ends = {}, ends
         for bus, text in acl_texts(TRUTH, self.known).items():
             (folder / bus).mkdir()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from marketswarm.acl import AclError, Grant, User, escaped, names, text, users
+from marketswarm.acl import AclError, Grant, User, build_users, escape_pattern, format_acl_file, user_names
 from marketswarm.truth import load
 
 SHIPPED = load((Path(__file__).parents[3] / "truth.json").read_bytes()).truth
@@ -20,7 +20,7 @@ def truth(**services):
 
 
 def of(name, bus="system-redis", document=SHIPPED, **how):
-    return next(user for user in users(document, bus, **how) if user.name == name)
+    return next(user for user in build_users(document, bus, **how) if user.name == name)
 
 
 def may(user, command, *, key=None, channel=None):
@@ -35,15 +35,15 @@ def may(user, command, *, key=None, channel=None):
 
 
 def who_may(command, bus="system-redis", **what):
-    return {user.name for user in users(SHIPPED, bus) if may(user, command, **what)}
+    return {user.name for user in build_users(SHIPPED, bus) if may(user, command, **what)}
 
 
 def test_everyone_has_a_user_on_each_bus_and_only_default_needs_no_password():
     for bus in BUSES:
-        found = users(SHIPPED, bus)
+        found = build_users(SHIPPED, bus)
         assert [user.name for user in found] == ["default", "operator", "bootstrap", *SHIPPED.services]
         assert [user.name for user in found if not user.password] == ["default"]
-    assert set(names(SHIPPED)) == {"operator", "bootstrap", *SHIPPED.services}
+    assert set(user_names(SHIPPED)) == {"operator", "bootstrap", *SHIPPED.services}
 
 
 def test_beats_are_published_and_set_by_their_own_service_alone_and_by_the_operator():
@@ -68,7 +68,7 @@ def test_the_log_is_read_by_those_who_tell_people_or_show_it():
 
 def test_the_truth_is_read_by_all_who_have_a_password_and_written_by_two():
     for bus in BUSES:
-        everyone = {user.name for user in users(SHIPPED, bus)}
+        everyone = {user.name for user in build_users(SHIPPED, bus)}
         assert who_may("get", bus, key="truth:doc") == everyone
         assert who_may("strlen", bus, key="truth:doc") == everyone - {"default", "bootstrap"}
         assert who_may("set", bus, key="truth:doc") == {"operator", "bootstrap"}
@@ -165,26 +165,26 @@ def test_another_place_for_the_truth_and_for_alerts_is_everyone_s():
         assert not may(user, "get", key="truth:doc")
     assert may(of("healer", document=document, **how), "publish", channel="ops:alerts")
     with pytest.raises(AclError, match="a blank"):
-        users(document, "system-redis", truth_key="a b")
+        build_users(document, "system-redis", truth_key="a b")
 
 
 @pytest.mark.parametrize("name", ["default", "operator", "bootstrap"])
 def test_a_service_can_t_have_the_name_of_a_user_of_another_kind(name):
     with pytest.raises(AclError, match=f"services.{name}: .* name it otherwise"):
-        users(truth(**{name: {}}), "system-redis")
+        build_users(truth(**{name: {}}), "system-redis")
 
 
 def test_a_name_is_a_pattern_of_itself_alone():
-    assert escaped("a:b.c-d_é") == "a:b.c-d_é"
-    assert escaped("a*[b]?\\^") == r"a\*\[b\]\?\\\^"
-    assert escaped("a*[b]", many=True) == r"a*\[b\]"
-    assert escaped("a(b)") == "a[(]b[)]"
+    assert escape_pattern("a:b.c-d_é") == "a:b.c-d_é"
+    assert escape_pattern("a*[b]?\\^") == r"a\*\[b\]\?\\\^"
+    assert escape_pattern("a*[b]", many=True) == r"a*\[b\]"
+    assert escape_pattern("a(b)") == "a[(]b[)]"
 
 
 def test_a_file_has_a_line_a_user_and_of_a_password_its_hash_alone():
-    hashes = {name: hashlib.sha256(name.encode()).hexdigest() for name in names(SHIPPED)}
+    hashes = {name: hashlib.sha256(name.encode()).hexdigest() for name in user_names(SHIPPED)}
     for bus in BUSES:
-        lines = text(users(SHIPPED, bus), hashes).splitlines()
+        lines = format_acl_file(build_users(SHIPPED, bus), hashes).splitlines()
         assert len(lines) == len(hashes) + 1
         for line in lines:
             name = line.split()[1]
@@ -199,7 +199,7 @@ def test_a_file_has_a_line_a_user_and_of_a_password_its_hash_alone():
 def test_a_password_that_is_no_hash_is_refused():
     user = User("a", Grant("ping"))
     with pytest.raises(ValueError, match="hash of a"):
-        text([user], {"a": "secret"})
+        format_acl_file([user], {"a": "secret"})
     with pytest.raises(KeyError):
-        text([user], {})
-    assert text([user], {"a": "0" * 64}).endswith("-@all +ping\n")
+        format_acl_file([user], {})
+    assert format_acl_file([user], {"a": "0" * 64}).endswith("-@all +ping\n")

@@ -8,7 +8,7 @@ from typing import Any
 
 import redis
 
-from marketswarm.acl import names
+from marketswarm.acl import user_names
 from marketswarm.bus import Bus
 from marketswarm.passwords import acl_texts, passwords, with_user
 from marketswarm.truth import Truth, load
@@ -135,7 +135,7 @@ class GuardedServer:
     def __init__(self, folder: Path, bus: str = SYSTEM) -> None:
         self.bus, self.folder = bus, folder / bus
         self.folder.mkdir()
-        self.known, _ = passwords(folder / "secrets", names(NEW), make=True)
+        self.known, _ = passwords(folder / "secrets", user_names(NEW), make=True)
 
     def write(self, truth: Truth) -> None:
         """Write the users of a truth for the server to read."""

@@ -1,9 +1,9 @@
-"""Where things are on a bus: the names that the contract gives, and what the truth says of them. Pure."""
+"""One bus as its ACLs see it: the keys and channels of the contract, and those that the truth names. Pure."""
 
 from dataclasses import dataclass
 from typing import Final
 
-from marketswarm.acl.grants import Grant, escaped
+from marketswarm.acl.grant import Grant, escape_pattern
 from marketswarm.truth import Truth
 
 DOCUMENT: Final = "truth:doc"
@@ -18,8 +18,8 @@ TOPOLOGY: Final = "mesh:topology"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """One bus of a truth. `truth_key` and `alert_channel` are the environment's."""
+class BusView:
+    """One bus of a truth. `truth_key` and `alert_channel` come from the environment."""
 
     truth: Truth
     bus: str
@@ -28,32 +28,35 @@ class Place:
 
     @property
     def document(self) -> str:
-        """The pattern of the truth's key."""
-        return escaped(self.truth_key)
+        """The ACL pattern of the truth's key."""
+        return escape_pattern(self.truth_key)
 
     @property
     def alerts(self) -> str:
-        """The channel of alerts, as it is called on every bus."""
+        """The channel of alerts, which has the same name on every bus."""
         return self.truth.alert_target(self.alert_channel)[1]
 
-    def beats(self, svc: str) -> str | None:
-        """The pattern of a service's channel; None when it beats elsewhere."""
+    def beat_channel(self, svc: str) -> str | None:
+        """Return the pattern of a service's heartbeat channel; None if the service beats on another bus."""
         here = self.truth.bus_of(svc) == self.bus
-        return escaped(self.truth.services[svc].heartbeat.channel) if here else None
+        return escape_pattern(self.truth.services[svc].heartbeat.channel) if here else None
 
-    def all_beats(self) -> tuple[str, ...]:
-        """Patterns of every channel of beats here; a service that comes with a reseed is among them."""
+    def beat_channels(self) -> tuple[str, ...]:
+        """Return the patterns of all heartbeat channels on this bus.
+
+        `*:heartbeat` is among them, so that a service that is seeded later is covered too.
+        """
         channels = [watch.channel for watch in self.truth.watched() if watch.bus == self.bus]
         own = [
             service.heartbeat.channel
             for svc, service in self.truth.services.items()
             if self.truth.bus_of(svc) == self.bus
         ]
-        others = (escaped(one) for one in (*channels, *own) if not one.endswith(BEATS[1:]))
+        others = (escape_pattern(one) for one in (*channels, *own) if not one.endswith(BEATS[1:]))
         return tuple(dict.fromkeys((BEATS, *others)))
 
-    def reading_truth(self) -> tuple[Grant, ...]:
-        """Reading the truth, and hearing that there is another one."""
+    def grant_truth_reads(self) -> tuple[Grant, ...]:
+        """Return the grants to read the truth and to subscribe to its changes."""
         return (
             Grant("get strlen hmget", (self.document, META), mode="R"),
             Grant("subscribe", channels=(CHANGED,)),

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from marketswarm.seeding import Unseeded, seed, wait_until_all_answer
-from marketswarm.seeding.looking import SCRIPT, look_at_all
+from marketswarm.seeding import SeedError, SeedResult, seed, summarize, wait_until_all_answer
+from marketswarm.seeding.transaction import SCRIPT, read_all
 from marketswarm.truth import Changes, TruthError
 from support.rig import HOST, Server, free_port
 from support.scenes.seeding import agreed, buses, heard, state, truth, two_servers
@@ -171,7 +171,7 @@ async def fails_and_leaves(servers, before, reason, break_it, bus="market-redis"
     """Seeds NEW while `break_it` happens between the two writes; all is then as before."""
     async with buses(*servers) as opened:
         opened[1].before_write = break_it
-        with pytest.raises(Unseeded) as caught:
+        with pytest.raises(SeedError) as caught:
             await seed(NEW, opened, "test")
     assert (caught.value.bus, caught.value.reason) == (bus, reason)
     assert caught.value.left == expected.get("left", ())
@@ -257,7 +257,7 @@ async def test_a_first_bus_that_is_gone_when_it_must_be_put_back_is_named(server
 
     async with buses(*servers) as opened:
         opened[1].before_write = both
-        with pytest.raises(Unseeded, match="could not be put back on system-redis") as caught:
+        with pytest.raises(SeedError, match="could not be put back on system-redis") as caught:
             await seed(NEW, opened, "test")
     assert caught.value.left == ("system-redis",)
     # half a truth is mended by the next seeding, and the revision goes on
@@ -346,7 +346,7 @@ async def test_a_document_changed_right_after_the_write_is_found_out_and_written
 async def test_a_write_that_comes_too_late_does_nothing(servers):
     keys = ("truth:doc", "truth:meta", "truth:history")
     async with buses(servers[0]) as (bus,):
-        (seen,) = await look_at_all([(bus, keys)])
+        (seen,) = await read_all([(bus, keys)])
         values = [NEW, 1, "f00", "1.0", "test"]
         assert await bus.script(SCRIPT, keys, ["write", seen.token, seen.at_ms - 1, *values]) == b"late"
         assert state(servers[0])["doc"] == b"none"
@@ -365,7 +365,7 @@ async def test_two_that_seed_different_truths_at_once_leave_one_on_both_buses(se
     documents = [truth(f"s{n}") for n in range(3)]
     outcomes = await asyncio.gather(*(seeded(each, *servers) for each in documents), return_exceptions=True)
     assert all(
-        not isinstance(outcome, BaseException) or isinstance(outcome, Unseeded) for outcome in outcomes
+        not isinstance(outcome, BaseException) or isinstance(outcome, SeedError) for outcome in outcomes
     )
     document, _ = agreed(*servers)
     assert document in documents
@@ -388,7 +388,7 @@ async def test_waiting_in_vain_names_each_silent_bus_and_its_reason(servers):
     try:
         async with buses(servers[0], servers[1], nowhere) as opened:
             began = time.monotonic()
-            with pytest.raises(Unseeded) as caught:
+            with pytest.raises(SeedError) as caught:
                 await wait_until_all_answer(opened, 1)
             assert time.monotonic() - began < 6
     finally:
@@ -414,7 +414,46 @@ async def test_an_entry_of_the_history_that_comes_between_the_look_and_the_write
     async with buses(*servers) as opened:
         opened[0].before_write = lambda: did(servers[0].cmd, "XADD", "truth:history", "*", *fields)
         opened[1].before_write = lambda: did(servers[1].kill)
-        with pytest.raises(Unseeded):
+        with pytest.raises(SeedError):
             await seed(NEW, opened, "test")
     history = state(servers[0])["history"]
     assert [entry[b"doc"] for _, entry in history] == [OLD, b"y"]
+
+
+BUSES = ["system-redis", "market-redis"]
+CHANGES = Changes(added=("a",), dropped=("b",), changed=(("c", "tags"),), buses=(("cache", "added"),))
+
+
+@pytest.mark.parametrize(
+    ("seeding", "lines"),
+    [
+        (
+            SeedResult(2, "f00", changed=True, changes=CHANGES, repaired=()),
+            [
+                "t.json is revision 2 on system-redis and market-redis",
+                "  + a",
+                "  - b",
+                "  ~ c: tags",
+                "  ~ cache: added",
+            ],
+        ),
+        (
+            SeedResult(2, "f00", changed=True, changes=Changes(), repaired=()),
+            [
+                "t.json is revision 2 on system-redis and market-redis",
+                "  the same content, written differently",
+            ],
+        ),
+        (
+            SeedResult(2, "f00", changed=False, changes=Changes(), repaired=("market-redis",)),
+            ["t.json is still revision 2; put back on market-redis"],
+        ),
+        (
+            SeedResult(2, "f00", changed=False, changes=Changes(), repaired=()),
+            ["t.json is still revision 2 on system-redis and market-redis: nothing to do"],
+        ),
+    ],
+    ids=["changed", "rewritten", "repaired", "unchanged"],
+)
+def test_a_seeding_is_summed_up(seeding, lines):
+    assert list(summarize(seeding, "t.json", BUSES)) == lines

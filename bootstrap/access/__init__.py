@@ -1,1 +1,0 @@
-"""The one-shot before the buses start: users, passwords and URLs of a fleet in containers."""

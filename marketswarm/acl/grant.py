@@ -1,0 +1,78 @@
+"""Grants, users, and the text of an ACL file, for Redis 7.0 selectors. Pure.
+
+Each grant is a selector of its own: its commands work on its keys and channels and on nothing else, so that
+a user who may subscribe to a channel need not be able to publish there. Of a password, only its SHA-256
+appears.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+Mode = Literal["", "R", "W"]
+
+_SPECIAL: Final = "[]?\\^"
+# a selector ends with the first word that ends with a bracket
+_CLASSES: Final = {"(": "[(]", ")": "[)]"}
+
+
+def escape_pattern(name: str, *, many: bool = False) -> str:
+    """Return the pattern that matches exactly this name; with `many`, a `*` in it stays a wildcard."""
+    special = _SPECIAL if many else _SPECIAL + "*"
+    return "".join(f"\\{char}" if char in special else _CLASSES.get(char, char) for char in name)
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Permission to use commands on the keys and channels that match these patterns.
+
+    `commands` has ACL names with blanks between them. `mode` is R to only read the keys, W to only write
+    them, and empty for both.
+    """
+
+    commands: str
+    keys: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
+    mode: Mode = ""
+
+    def selector(self) -> str:
+        """Return the text of the selector."""
+        commands = (word if word.startswith("-") else f"+{word}" for word in self.commands.split())
+        keys = (f"%{self.mode}~{key}" if self.mode else f"~{key}" for key in self.keys)
+        return " ".join((*commands, *keys, *(f"&{channel}" for channel in self.channels)))
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """An ACL user. `root` holds the commands that need no key and no channel.
+
+    With `password` False, the user needs no password.
+    """
+
+    name: str
+    root: Grant
+    grants: tuple[Grant, ...] = ()
+    password: bool = True
+
+
+HASHED: Final = re.compile(r"[0-9a-f]{64}")
+
+
+def format_acl_file(users: Iterable[User], hashes: Mapping[str, str]) -> str:
+    """Return an ACL file with one line for each user. `hashes` has the hex SHA-256 of the passwords, by user.
+
+    Raises:
+        KeyError: a user needs a password and has no hash.
+        ValueError: a hash is no SHA-256 in hex.
+    """
+    return "".join(f"{_format_user(user, hashes)}\n" for user in users)
+
+
+def _format_user(user: User, hashes: Mapping[str, str]) -> str:
+    if user.password and not HASHED.fullmatch(hashes[user.name]):
+        raise ValueError(f"the hash of {user.name} is no SHA-256 in hexadecimal")
+    password = f"#{hashes[user.name]}" if user.password else "nopass"
+    grants = "".join(f" ({grant.selector()})" for grant in user.grants)
+    # `reset`, since the server begins `default` with everything
+    return f"user {user.name} reset on {password} resetchannels -@all {user.root.selector()}{grants}"

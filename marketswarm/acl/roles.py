@@ -1,0 +1,179 @@
+"""The permissions of agents and people with a special role: monitors, bootstrap, operator, `default`. Pure.
+
+Their keys are those of the contract; each command here is one that their code uses on these keys. Not here:
+ordinary services (`services.py`).
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from marketswarm.acl.bus_view import BEATS, CHANGED, HISTORY, LOG, META, PROBE_ALERTS, TOPOLOGY, BusView
+from marketswarm.acl.grant import Grant, escape_pattern
+from marketswarm.acl.services import WRITTEN, find_written_points, grant_access_points
+from marketswarm.truth import HEALER, AccessPoint
+from marketswarm.truth.flows import flows_of
+
+SENTINEL: Final = "sentinel"
+NOTIFIER: Final = "notifier"
+MESH: Final = "mesh"
+BOARD: Final = "board"
+MESH_KEYS: Final = tuple(AccessPoint(bus=bus, key=key) for bus, key in WRITTEN[MESH])
+"""The keys of mesh, readable even without a mesh: a missing key is an answer, NOPERM would be an error."""
+
+
+def grant_healer(view: BusView) -> tuple[Grant, ...]:
+    """The healer hears all beats, reads the last ones, publishes verdicts, relays the alerts of massive."""
+    return (
+        *_grant_monitor(HEALER, view, ("health:*",), ("beat:*",), view.beat_channels()),
+        Grant("hget hset", ("healer:relayed",)),
+        Grant("xrange xrevrange xread", (PROBE_ALERTS,), mode="R"),
+    )
+
+
+def grant_sentinel(view: BusView) -> tuple[Grant, ...]:
+    """The sentinel monitors the healer, compares the truths, follows the log and can notify people itself."""
+    buses = tuple(f"health:{escape_pattern(name)}" for name in view.truth.bus_names())
+    channels = (view.beat_channel(HEALER),) if HEALER in view.truth.services else ()
+    heard = tuple(channel for channel in channels if channel is not None)
+    return (
+        *_grant_monitor(
+            SENTINEL, view, (f"health:{HEALER}", *buses), (f"beat:{HEALER}",), (*heard, "healer:heartbeat")
+        ),
+        Grant("xrange xrevrange xread", (LOG,), mode="R"),
+        Grant("hmget", (f"{HEALER}:roster",), mode="R"),
+        Grant("exists", ("notifier:told:*",), mode="R"),
+        Grant("set", ("notifier:told:*",), mode="W"),
+        Grant("hgetall hset type del", ("sentinel:direct",)),
+    )
+
+
+def grant_notifier(_view: BusView) -> tuple[Grant, ...]:
+    """The notifier reads the log by consumer group and stores its state."""
+    return (
+        Grant("get set del pttl pexpire", ("notifier:lease",)),
+        Grant("hgetall hget hset hdel del", ("notifier:state",)),
+        Grant("hgetall hset hdel", ("notifier:silences",)),
+        Grant("mget exists set", ("notifier:told:*",)),
+        Grant("rpush expire", ("notifier:answers:*",)),
+        Grant("xadd xdel xrange xlen del", ("notifier:dead",)),
+        Grant(
+            "xreadgroup xack xautoclaim xpending xrange xrevrange xinfo|consumers"
+            " xgroup|create xgroup|createconsumer xgroup|delconsumer",
+            (LOG, "notifier:asks"),
+        ),
+    )
+
+
+def grant_mesh(view: BusView) -> tuple[Grant, ...]:
+    """Mesh hears all beats and measures each stream that the truth names."""
+    streams = [key.name for key in flows_of(view.truth).keys if key.bus == view.bus and not key.many]
+    measured = Grant(
+        "type memory|usage xlen xinfo|stream xinfo|groups xpending xrange",
+        tuple(map(escape_pattern, streams)),
+        mode="R",
+    )
+    return (
+        *grant_access_points(MESH, view),
+        Grant("subscribe psubscribe", channels=view.beat_channels()),
+        *((measured,) if streams else ()),
+    )
+
+
+def grant_board(view: BusView) -> tuple[Grant, ...]:
+    """The board reads what `marketswarm status` reads."""
+    return (*grant_access_points(BOARD, view), *grant_status_reads(view))
+
+
+def grant_status_reads(view: BusView) -> tuple[Grant, ...]:
+    """Return the grants for what `status`, `health`, `topology` and `alerts` read."""
+    of_mesh = find_written_points(MESH, view) if MESH in view.truth.services else MESH_KEYS
+    shown = tuple(escape_pattern(point.key) for point in of_mesh if point.bus == view.bus)
+    return (
+        Grant("get getrange mget pttl", ("health:*", "beat:*", "run:*", *shown), mode="R"),
+        Grant("hgetall", ("healer:roster", "healer:lease", "notifier:silences"), mode="R"),
+        Grant("xrange xrevrange xread xlen", (LOG, "notifier:dead", *shown), mode="R"),
+        Grant("subscribe psubscribe", channels=(escape_pattern(view.alerts), *view.beat_channels())),
+    )
+
+
+def _grant_monitor(
+    listener: str,
+    view: BusView,
+    health: tuple[str, ...],
+    beats: tuple[str, ...],
+    heard: tuple[str, ...],
+) -> tuple[Grant, ...]:
+    """Return the grants that healer and sentinel share: their state, their canary, the alert log."""
+    own = tuple(f"{listener}:{word}" for word in ("lease", "roster", "silence", "heard", "canary"))
+    canary = f"{listener}:canary:*"
+    return (
+        Grant("hmget hget hset hdel hscan incr set type del", own),
+        Grant("set del", health, mode="W"),
+        Grant("getrange type pttl", beats, mode="R"),
+        # TYPE and DEL: it replaces a log that is no stream. Who may XADD may empty the log by MAXLEN as well.
+        Grant("xadd xdel type del", (LOG,), mode="W"),
+        Grant("xinfo|groups", (LOG,), mode="R"),
+        Grant("publish", channels=(escape_pattern(view.alerts), canary)),
+        Grant("subscribe", channels=tuple(dict.fromkeys((canary, *heard)))),
+    )
+
+
+ROLES: Final[Mapping[str, Callable[[BusView], tuple[Grant, ...]]]] = {
+    HEALER: grant_healer,
+    SENTINEL: grant_sentinel,
+    NOTIFIER: grant_notifier,
+    MESH: grant_mesh,
+    BOARD: grant_board,
+}
+
+
+LOADING: Final = "function|list function|load function|delete script|load"
+"""Commands that load code: only users that seed may do that."""
+CHECKING: Final = "acl|dryrun"
+"""The command that asks what the healer may do, before a truth is published."""
+OPERATING: Final = f"info pubsub|numsub acl|load script|kill function|kill {LOADING} {CHECKING}"
+
+
+def grant_bootstrap(view: BusView) -> tuple[Grant, ...]:
+    """Bootstrap reads, writes and restores the truth."""
+    keys = (view.document, META, HISTORY)
+    return (
+        Grant(
+            "type get hget hmget hgetall pttl xrange xrevrange dump"
+            " set del hset pexpire xadd xdel xtrim restore",
+            keys,
+        ),
+        Grant("fcall evalsha", keys),
+        Grant("publish", channels=(CHANGED,)),
+    )
+
+
+def grant_operator(view: BusView) -> tuple[Grant, ...]:
+    """The commands of `marketswarm` read everything, seed, silence, ask the notifier, beat for services."""
+    return (
+        *view.grant_truth_reads(),
+        *grant_bootstrap(view),
+        *grant_status_reads(view),
+        Grant("fcall", (LOG,)),
+        Grant("hset hdel", ("notifier:silences",), mode="W"),
+        Grant("xadd", ("notifier:asks",), mode="W"),
+        Grant("lrange", ("notifier:answers:*",), mode="R"),
+        Grant("publish", channels=view.beat_channels()),
+        Grant("set", ("beat:*", "run:*"), mode="W"),
+    )
+
+
+def grant_default_user(view: BusView) -> Grant:
+    """Users without a password may read what the operator's document names, and change nothing.
+
+    ACLs don't check the pattern that KEYS is given, so three patterns are named here.
+    """
+    keys = ("health:*", view.document, TOPOLOGY)
+    asked = ("health:*", view.truth_key, TOPOLOGY)
+    return Grant(
+        "ping pubsub get getrange subscribe psubscribe unsubscribe punsubscribe "
+        + " ".join(f"keys|{pattern}" for pattern in asked),
+        keys,
+        (escape_pattern(view.alerts), BEATS),
+        mode="R",
+    )

@@ -1,0 +1,334 @@
+"""Seed a truth into every bus, or into none.
+
+The steps: read all buses, plan, write one bus after the other, read all again to verify, and only then
+publish on `truth:changed`. If anything comes between (a bus that fails, another seeding, a signal), restore
+what was there before on every bus that was written, its history included. The scripts are `seeding.lua` and
+`back.lua`. Not here: waiting for buses (`readiness.py`), the plan (`plan.py`), files and exit codes.
+"""
+
+import asyncio
+import random
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from dataclasses import astuple, dataclass
+from typing import Any, Final, TypeVar
+
+import orjson
+
+from marketswarm import log as logs
+from marketswarm.bus import WITHIN_SEC, Bus, BusError, ClusterError
+from marketswarm.bus.scripts import Script, all_scripts
+from marketswarm.exit import Code
+from marketswarm.seeding.functions import load_functions
+from marketswarm.seeding.plan import BusState, make_plan
+from marketswarm.truth import Changes, Truth, TruthError, diff, load
+
+DOCUMENT: Final = "truth:doc"
+META: Final = "truth:meta"
+HISTORY: Final = "truth:history"
+CHANGED: Final = "truth:changed"
+SCRIPT: Final = Script.beside("marketswarm.seeding", "seeding.lua")
+RESTORE_SCRIPT: Final = Script.beside("marketswarm.seeding", "back.lua")
+KEPT: Final = 50
+"""How many revisions truth:history keeps."""
+ATTEMPTS: Final = 5
+"""How often a seeding starts again when another one runs at the same time."""
+MOVED: Final = "someone else is seeding too"
+
+T = TypeVar("T")
+
+log = logs.get("seeding")
+
+
+class SeedError(Exception):
+    """A truth could not be seeded. Every bus is as before, except those in `left`.
+
+    `bus` names the first bus that failed. `reason` is the reason of its BusError, or `moved` if other
+    seedings ran at the same time, again and again.
+    """
+
+    def __init__(self, bus: str, reason: str, detail: str = "", left: Sequence[str] = ()) -> None:
+        message = f"{bus}: {reason}" + (f" ({detail})" if detail else "")
+        if left:
+            message += f"; could not be put back on {', '.join(left)}: seed again once it answers"
+        super().__init__(message)
+        self.bus, self.reason, self.detail, self.left = bus, reason, detail, tuple(left)
+
+    @property
+    def code(self) -> Code:
+        """The exit code of a program that seeds: CONFIGURATION if no retry can help, else NO_BUS."""
+        return Code.CONFIGURATION if isinstance(self.__cause__, ClusterError) else Code.NO_BUS
+
+
+class _ConcurrentSeedError(Exception):
+    """Another seeding changed a bus after we read it; the message is the name of the bus."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeedResult:
+    """A finished seeding."""
+
+    revision: int
+    sha256: str
+    changed: bool
+    """Whether the bytes are new."""
+    changes: Changes
+    """What the new document changes."""
+    repaired: tuple[str, ...]
+    """The buses that did not hold what the others held, and do now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One bus at one moment, with what `back.lua` needs to restore it."""
+
+    bus: Bus
+    keys: tuple[str, str, str]
+    """The keys of document, meta and history."""
+    state: BusState
+    token: bytes
+    """Changes with every write to the keys: `seeding.lua` refuses to write if it is another one."""
+    at_ms: int
+    """When the bus was read, by the server's clock, in milliseconds."""
+    read_at: float
+    """The same moment by the loop's clock, in seconds."""
+    before: tuple[Any, ...]
+    """The arguments of `back.lua`."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Revision:
+    """What every bus is to hold. The order of the fields is that of the arguments of `seeding.lua`."""
+
+    document: bytes
+    number: int
+    sha256: str
+    seeded_at: str
+    seeded_by: str
+
+
+async def seed(raw: bytes, buses: Sequence[Bus], by: str, *, key: str = DOCUMENT) -> SeedResult:
+    """Make every bus hold `raw` under one revision, or leave every bus as it was.
+
+    A second call with the same bytes changes nothing. A call takes a few seconds at most, even if a server
+    hangs.
+
+    Args:
+        raw: the bytes of a truth.json.
+        buses: the buses, in the order of writing.
+        by: the name of the seeder, for `truth:meta`.
+        key: the key of the document.
+
+    Raises:
+        TruthError: the document is wrong; no request was sent to any bus.
+        SeedError: a bus failed.
+    """
+    loaded = load(raw)
+    moved = ""
+    for _ in range(ATTEMPTS):
+        snapshots = await read_all([(bus, (key, META, HISTORY)) for bus in buses])
+        await _load_functions(buses)
+        plan = make_plan(raw, loaded.sha256, [each.state for each in snapshots])
+        seeded_at = plan.seeded_at or f"{snapshots[0].at_ms / 1000:.3f}"
+        revision = _Revision(raw, plan.revision, loaded.sha256, seeded_at, plan.seeded_by or by)
+        targets = [each for each in snapshots if each.state.bus in plan.writes]
+        try:
+            await _write_all(revision, targets, snapshots)
+        except _ConcurrentSeedError as other:
+            moved = str(other)
+            log.warning("seeding.moved", bus=moved)
+            await asyncio.sleep(random.uniform(0.05, 0.3))
+            continue
+        await _finish_despite_cancellation(_trim_histories(targets))
+        if plan.publish:
+            await _finish_despite_cancellation(_publish_change(buses, revision))
+        changes = diff(_load_old(plan.old), loaded.truth) if plan.changed else Changes()
+        return SeedResult(plan.revision, loaded.sha256, plan.changed, changes, plan.repairs)
+    raise SeedError(moved, "moved", MOVED)
+
+
+def summarize(result: SeedResult, path: str, buses: Sequence[str]) -> Iterator[str]:
+    """Yield the lines that tell a person what became of the truth in the file `path` on these buses."""
+    changes, places = result.changes, " and ".join(buses)
+    if result.changed:
+        yield f"{path} is revision {result.revision} on {places}"
+    elif result.repaired:
+        yield f"{path} is still revision {result.revision}; put back on {', '.join(result.repaired)}"
+    else:
+        yield f"{path} is still revision {result.revision} on {places}: nothing to do"
+    yield from (f"  + {svc}" for svc in changes.added)
+    yield from (f"  - {svc}" for svc in changes.dropped)
+    yield from (f"  ~ {name}: {what}" for name, what in (*changes.changed, *changes.buses))
+    if result.changed and not changes:
+        yield "  the same content, written differently"
+
+
+async def read_all(targets: Iterable[tuple[Bus, tuple[str, str, str]]]) -> list[Snapshot]:
+    """Read every bus at the same time, each with its keys (document, meta, history).
+
+    Raises:
+        SeedError: a bus failed.
+    """
+    return await _gather_or_fail(_read_bus(bus, keys) for bus, keys in targets)
+
+
+async def _gather_or_fail(requests: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Run all requests to their ends, then return their results or raise the first failure.
+
+    Raises:
+        SeedError: a bus failed.
+    """
+    outcomes = await asyncio.gather(*requests, return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, BusError):
+            raise SeedError(outcome.bus, outcome.reason, outcome.detail) from outcome
+        if isinstance(outcome, BaseException):
+            raise outcome
+    return [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
+
+
+async def _read_bus(bus: Bus, keys: tuple[str, str, str]) -> Snapshot:
+    reply = await bus.script(SCRIPT, keys, ["look"])
+    at_ms, token, document, revision, sha256, seeded_at, seeded_by, *rest = reply
+    last_revision, last_sha256, newest, meta, *keys_before = rest
+    state = BusState(
+        bus=bus.name,
+        document=document,
+        revision=_parse_number(revision),
+        sha256=_decode(sha256),
+        seeded_at=_decode(seeded_at),
+        seeded_by=_decode(seeded_by),
+        last_revision=_parse_number(last_revision),
+        last_sha256=_decode(last_sha256),
+    )
+    clock = asyncio.get_running_loop().time
+    before = (document or b"", newest, len(meta), *meta, *(value for each in keys_before for value in each))
+    return Snapshot(bus, keys, state, token, at_ms, clock(), before)
+
+
+def _parse_number(value: bytes | None) -> int:
+    return int(value) if value is not None and value.isdigit() and len(value) < 16 else 0
+
+
+def _decode(value: bytes | None) -> str:
+    return value.decode("utf-8", "replace") if value is not None else ""
+
+
+async def _load_functions(buses: Sequence[Bus]) -> None:
+    """Load this release's functions before its truth, so that agents which apply the truth can call them.
+
+    Raises:
+        SeedError: a bus failed.
+    """
+    scripts = all_scripts()
+    await _gather_or_fail(load_functions(bus, scripts) for bus in buses)
+
+
+async def _write_all(revision: _Revision, targets: Sequence[Snapshot], snapshots: Sequence[Snapshot]) -> None:
+    """Write to `targets`, one after the other, then verify all of `snapshots`; restore them if that fails.
+
+    Raises:
+        _ConcurrentSeedError: another seeding wrote meanwhile; all that we wrote is restored.
+        SeedError: a bus failed; likewise.
+    """
+    touched: list[Snapshot] = []
+    written: list[str] = []
+    try:
+        for each in targets:
+            touched.append(each)  # before the answer: a bus that fails now may have written nevertheless
+            if await _write_bus(each, revision):
+                written.append(each.bus.name)
+            else:
+                touched.pop()
+        await _verify_all(revision, snapshots)
+    except SeedError as why:
+        left = await _finish_despite_cancellation(_restore_all(touched, revision))
+        raise SeedError(why.bus, why.reason, why.detail, [bus for bus in left if bus in written]) from why
+    except _ConcurrentSeedError as why:
+        left = await _finish_despite_cancellation(_restore_all(touched, revision))
+        if left:
+            raise SeedError(str(why), "moved", MOVED, left) from why
+        raise
+    except asyncio.CancelledError:
+        left = await _finish_despite_cancellation(_restore_all(touched, revision))
+        log.warning("seeding.stopped", left=left)
+        raise
+
+
+async def _write_bus(target: Snapshot, revision: _Revision) -> bool:
+    """Write to one bus. Return False if it holds the revision already.
+
+    That is so if two names lead to one server, or if another seeding wrote the same bytes.
+    """
+    since_sec = asyncio.get_running_loop().time() - target.read_at
+    until_ms = target.at_ms + int((since_sec + WITHIN_SEC) * 1000)
+    arguments = ["write", target.token, until_ms, *astuple(revision)]
+    try:
+        outcome = await target.bus.script(SCRIPT, target.keys, arguments)
+    except BusError as error:
+        raise SeedError(error.bus, error.reason, error.detail) from error
+    if outcome not in (b"written", b"already"):
+        raise _ConcurrentSeedError(target.bus.name)
+    return bool(outcome == b"written")
+
+
+async def _verify_all(revision: _Revision, snapshots: Sequence[Snapshot]) -> None:
+    """Raise _ConcurrentSeedError unless every bus holds the revision, byte for byte."""
+    for after in await read_all([(each.bus, each.keys) for each in snapshots]):
+        if not after.state.holds(revision.document, revision.sha256, revision.number):
+            raise _ConcurrentSeedError(after.bus.name)
+
+
+async def _restore_all(touched: Sequence[Snapshot], revision: _Revision) -> tuple[str, ...]:
+    """Restore all buses that still hold our revision. Return the buses that failed and may still hold it."""
+    ours = (revision.number, revision.sha256)
+    outcomes = await asyncio.gather(
+        *(each.bus.script(RESTORE_SCRIPT, each.keys, [*ours, *each.before]) for each in touched),
+        return_exceptions=True,
+    )
+    for each, outcome in zip(touched, outcomes, strict=True):
+        if outcome == b"back":
+            log.warning("seeding.put_back", bus=each.bus.name, revision=each.state.revision)
+    return tuple(
+        each.bus.name
+        for each, outcome in zip(touched, outcomes, strict=True)
+        if isinstance(outcome, BaseException)
+    )
+
+
+async def _trim_histories(targets: Sequence[Snapshot]) -> None:
+    """Trim truth:history, now that none has to be restored. The next seeding repeats what fails here."""
+    trims = (each.bus.script(SCRIPT, each.keys, ["trim", KEPT]) for each in targets)
+    await asyncio.gather(*trims, return_exceptions=True)
+
+
+async def _publish_change(buses: Sequence[Bus], revision: _Revision) -> None:
+    """Publish the new revision to the agents.
+
+    A failure is only logged: an agent that gets no message sees the new revision with its next beat.
+    """
+    message = orjson.dumps({"revision": revision.number, "sha256": revision.sha256})
+    outcomes = await asyncio.gather(
+        *(bus.ask(bus.client.publish(CHANGED, message)) for bus in buses), return_exceptions=True
+    )
+    for bus, outcome in zip(buses, outcomes, strict=True):
+        if isinstance(outcome, BaseException):
+            log.warning("seeding.unannounced", bus=bus.name, why=str(outcome))
+
+
+async def _finish_despite_cancellation(work: Coroutine[Any, Any, T]) -> T:
+    """Run bounded work to its end, however often the task is cancelled meanwhile."""
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            continue
+    return task.result()
+
+
+def _load_old(raw: bytes | None) -> Truth | None:
+    """Parse the replaced document; None if there was none, or if this release refuses it."""
+    try:
+        return load(raw).truth if raw is not None else None
+    except TruthError:
+        return None
