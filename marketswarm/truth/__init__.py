@@ -1,7 +1,8 @@
 """The truth: the one document that configures a fleet. Pure: no I/O, no clock.
 
-`load(raw)` accepts bytes or raises every mistake at once; `Truth` answers what agents ask of it; `diff` says
-what a new one changes. Not here: where documents are kept (`marketswarm.seeding`) and how agents get theirs.
+`load(raw)` returns an accepted document or raises all its errors at once; `Truth` holds it and answers the
+questions of agents; `diff` compares two of them. Not here: where documents are kept (`marketswarm.seeding`)
+and how agents get theirs.
 """
 
 from marketswarm.truth.credentials import resolve

@@ -1,7 +1,7 @@
-"""What the sections of a truth must not do to each other: share a channel, wait in circles, give up early.
+"""Check the rules between the sections of a truth: shared channels, circular dependencies, short timeouts.
 
-Each rule is a function over the whole document. Where a value is already known to be wrong, nothing is
-concluded from it. Not here: the rules of single fields (`entries.py`).
+Each rule is a function over the whole document. A value that is already known to be wrong is skipped. Not
+here: the rules of single fields (`entries.py`).
 """
 
 from collections.abc import Collection, Iterator
@@ -12,12 +12,12 @@ from marketswarm.keys import HEARTBEAT_SUFFIX
 from marketswarm.truth.errors import Findings, Place, found, hint, path, show
 from marketswarm.truth.model import HEALER, SERVICE_NAME, AccessPoint, Truth
 
-MAX_CIRCLES: Final = 20  # more of them say no more
-FEW_INTERVALS: Final = 3  # a timeout below that many intervals turns one lost beat into an alarm
+MAX_CIRCLES: Final = 20  # circular dependencies to report
+FEW_INTERVALS: Final = 3  # with a shorter timeout, one lost beat is an alarm
 
 
 def look_for_clashes(truth: Truth, findings: Findings) -> None:
-    """Notes every clash between sections."""
+    """Note every conflict between sections."""
     _channels(truth, findings)
     _subscriptions(truth, findings)
     _buses(truth, findings)
@@ -40,7 +40,7 @@ def _channels(truth: Truth, findings: Findings) -> None:
 
 
 def _subscriptions(truth: Truth, findings: Findings) -> None:
-    """The healer's `subscribe_to` against the heartbeats, and against itself."""
+    """Check the healer's `subscribe_to` against the heartbeats of the services, and against itself."""
     beats: dict[str, list[str]] = {}
     for svc, service in truth.services.items():
         if not findings.at(_beat(svc, "channel"), _beat(svc, "redis_url")):
@@ -65,7 +65,7 @@ def _subscriptions(truth: Truth, findings: Findings) -> None:
 
 
 def _alone(truth: Truth, findings: Findings, place: Place, channel: str, channels: Collection[str]) -> None:
-    """A channel that no section has: what service can it be?"""
+    """Check a channel in `subscribe_to` that no section has as its heartbeat channel."""
     svc = channel.removesuffix(HEARTBEAT_SUFFIX)
     if svc == channel:
         findings.warn(
@@ -83,7 +83,7 @@ def _alone(truth: Truth, findings: Findings, place: Place, channel: str, channel
 
 
 def _buses(truth: Truth, findings: Findings) -> None:
-    """Every access point's bus is one that the truth knows."""
+    """Check that each access point names a bus of the truth."""
     known = truth.bus_names()
     for svc in truth.services:
         for kind in ("subscribe_to", "publish_to"):
@@ -103,7 +103,7 @@ def _timeouts(truth: Truth, findings: Findings) -> None:
         if findings.at(_beat(svc, "interval_sec"), _beat(svc, "timeout_sec"), *(() if own else (cadence,))):
             continue
         if not own and (svc == HEALER or not beat.monitored):
-            continue  # the sentinel has its own patience, and nobody waits for the unmonitored
+            continue  # the sentinel times the healer by its own rule; unmonitored services have no timeout
         timeout_sec = truth.timeout_of(svc)
         interval = f"interval_sec ({beat.interval_sec:g})"
         if own:
@@ -142,7 +142,7 @@ def _dependencies(truth: Truth, findings: Findings) -> None:
 
 
 def _circles(truth: Truth) -> Iterator[tuple[str, ...]]:
-    """Each circle of dependencies that a walk in the document's order closes, from its first service on."""
+    """Yield each circle of dependencies, beginning with its first service in the document's order."""
     rank = {svc: at for at, svc in enumerate(truth.services)}
     done: set[str] = set()
     for start in truth.services:
@@ -166,7 +166,7 @@ def _circles(truth: Truth) -> Iterator[tuple[str, ...]]:
 
 
 def _points(truth: Truth, svc: str, kind: str) -> Iterator[tuple[Place, AccessPoint]]:
-    """The access points of a service, with their places."""
+    """Yield the access points of a service with their places in the document."""
     service = truth.services.get(svc)
     if service is None:
         return

@@ -1,6 +1,6 @@
-"""What a new truth changes, in words for a person.
+"""Describe what a new truth changes, for people.
 
-Not here: whether the bytes changed; two documents that say the same differ in nothing.
+Two documents with the same content but different bytes have no changes here.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,7 @@ from marketswarm.truth.model import Truth
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Services added and dropped, by name, and for those changed what changed: `interval_sec 10 → 5`."""
+    """The services added and dropped, and for each changed one a text such as `interval_sec 10 → 5`."""
 
     added: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
@@ -25,7 +25,7 @@ class Changes:
 
 
 def diff(old: Truth | None, new: Truth) -> Changes:
-    """What is different in `new`; without an old one everything is added. In the documents' order."""
+    """Compare two truths, in the documents' order. Without an old one, everything in `new` is added."""
     if old is None:
         return Changes(added=tuple(new.services), buses=tuple((name, "added") for name in new.buses))
     return Changes(
@@ -47,7 +47,7 @@ def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple
 
 
 def _words(old: Any, new: Any, prefix: str = "") -> Iterator[str]:
-    """The fields that differ: their values where these are short, only their names where they are not."""
+    """Yield the fields that differ: with old and new value if these are short, else only the name."""
     for each in fields(new):
         before, after = getattr(old, each.name), getattr(new, each.name)
         if before == after or not each.compare:

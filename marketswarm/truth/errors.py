@@ -1,6 +1,6 @@
-"""What is wrong with a truth: where, what was found, what would be right.
+"""The errors and warnings of a truth: the path, the value found, and the remedy.
 
-Not here: what counts as wrong. And never a secret: whatever is shown of a value goes through `found`.
+Not here: what counts as an error. No secret is ever shown: each value in a message goes through `found`.
 """
 
 import difflib
@@ -27,7 +27,7 @@ _FEW: Final = 2_000  # names; comparing with more would cost seconds
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One mistake or doubt. `path` is like `services.rss_agg.heartbeat.interval_sec`."""
+    """One error or warning. `path` looks like `services.rss_agg.heartbeat.interval_sec`."""
 
     path: str
     message: str
@@ -37,7 +37,7 @@ class Problem:
 
 
 class TruthError(ValueError):
-    """The document can't be accepted. `problems` holds every mistake, in the document's order."""
+    """A document was refused. `problems` holds all its errors, in the document's order."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
@@ -45,7 +45,7 @@ class TruthError(ValueError):
 
 
 class Findings:
-    """Collects mistakes and doubts while a document is looked through."""
+    """Collects errors and warnings while a document is checked."""
 
     def __init__(self) -> None:
         self._errors: list[tuple[Place, str, bool]] = []
@@ -53,33 +53,33 @@ class Findings:
         self._wrong: set[Place] = set()
 
     def error(self, place: Place, message: str, *, unless_other: bool = False) -> None:
-        """Notes a mistake; with `unless_other` only if nothing else is said about the same place."""
+        """Note an error; with `unless_other`, drop it if the same place has another error."""
         self._errors.append((place, message, unless_other))
         self._wrong.add(place)
 
     def warn(self, place: Place, message: str) -> None:
-        """Notes a doubt: worth a line, no reason to refuse."""
+        """Note a warning, which is no reason to refuse the document."""
         self._warnings.append((place, message))
 
     def at(self, *places: Place) -> bool:
-        """Whether one of these places, or what holds it, is known to be wrong: nothing follows from it."""
+        """Return True if one of these places, or a parent of it, has an error already."""
         return bool(self._wrong) and any(
             place[:length] in self._wrong for place in places for length in range(1, len(place) + 1)
         )
 
     def errors(self, document: Any) -> tuple[Problem, ...]:
-        """All mistakes, each once, in the order of the document."""
+        """Return all errors, each once, in the order of the document."""
         said = {place for place, _, unless_other in self._errors if not unless_other}
         kept = [(p, message) for p, message, unless_other in self._errors if not (unless_other and p in said)]
         return _in_order(kept, document)
 
     def warnings(self, document: Any) -> tuple[Problem, ...]:
-        """All doubts, each once, in the order of the document."""
+        """Return all warnings, each once, in the order of the document."""
         return _in_order(self._warnings, document)
 
 
 def path(place: Place) -> str:
-    """A place as people write it: `services.rss_agg.tags[0]`; a key with dots or spaces in brackets."""
+    """Format a place for people: `services.rss_agg.tags[0]`; keys with dots or spaces stand in brackets."""
     text = ""
     for step in place:
         if isinstance(step, int):
@@ -92,7 +92,7 @@ def path(place: Place) -> str:
 
 
 def found(place: Place, value: Any) -> str:
-    """What was found at a place, fit to be shown: never what stands under a key that says secret."""
+    """Format the value found at a place; a value under a key such as `password` is not shown."""
     # the name of a service or a bus is a name, as long as something stands under it
     named = place[2:] if place[:1] in (("services",), ("buses",)) and len(place) > 2 else place
     if isinstance(value, (str, int, float)) and not isinstance(value, bool):
@@ -103,7 +103,7 @@ def found(place: Place, value: Any) -> str:
 
 
 def show(value: Any) -> str:
-    """A value, short and on one line, without credentials; of a list or an object only what it is."""
+    """Format a value on one short line, without credentials; a list or an object only by its kind."""
     if isinstance(value, str):
         return _text(value)
     if value is None or isinstance(value, bool):
@@ -117,7 +117,7 @@ def show(value: Any) -> str:
 
 
 def nearest(name: str, known: Collection[str]) -> str | None:
-    """The known name that `name` was probably meant to be, or None."""
+    """Return the known name that is most similar to `name`; None if none is similar."""
     if len(known) > _FEW:
         return None
     plain = {each.lower().replace("-", "_"): each for each in known}
@@ -126,7 +126,7 @@ def nearest(name: str, known: Collection[str]) -> str | None:
 
 
 def hint(name: str, known: Collection[str]) -> str:
-    """` (did you mean "x"?)`, or what there is to choose from, or nothing."""
+    """Return ` (did you mean "x"?)`, or a list of up to 12 known names, or an empty text."""
     near = nearest(name, known)
     if near is not None:
         return f" (did you mean {show(near)}?)"

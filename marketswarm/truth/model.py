@@ -1,7 +1,8 @@
-"""The parts of a truth: what a bus and a service may say, with defaults and bounds.
+"""The data model of a truth: buses, services, their fields with defaults and bounds, and lookups over them.
 
-Each field's own rules are here, and their words. What fields have to do with each other is `check.py`;
-the document as a whole is `document.py`.
+The rules of single fields are here, with their error messages. Not here: rules between fields (`check.py`),
+how a document is accepted (`parse.py`), and where a bus really is, which the environment may override
+(`marketswarm.bus.find_url`).
 """
 
 import dataclasses
@@ -30,12 +31,12 @@ YEAR_SEC: Final = 31_536_000.0
 SEVERITIES: Final = ("info", "warning", "critical")
 MOST_REPLICAS: Final = 100
 
-# a value that `Findings` will describe in front of these words
+# the type of our own errors: `Findings` puts a description of the value in front of the message
 _WRONG: Final = "wrong"
 
 
 def wrong(message: str) -> PydanticCustomError:
-    """A field's mistake; what was found is put before the message by whoever reports it."""
+    """Return the error of a field. Whoever reports the error puts the wrong value before the message."""
     return PydanticCustomError(_WRONG, "{message}", {"message": message})
 
 
@@ -93,11 +94,11 @@ def _severity(value: Any) -> str:
     if not isinstance(value, str) or value not in SEVERITIES:
         near = hint(value, SEVERITIES) if isinstance(value, str) else f" (known: {', '.join(SEVERITIES)})"
         raise wrong(f"is not a severity{near}")
-    return SEVERITIES[SEVERITIES.index(value)]  # one and the same text for all services
+    return SEVERITIES[SEVERITIES.index(value)]  # one shared string for all services
 
 
 def _replicas(value: Any) -> int | None:
-    if value is None:  # as if not said: `dataclasses.replace` says all that a section has
+    if value is None:  # like a missing key: `dataclasses.replace` passes all fields
         return None
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_REPLICAS:
         raise wrong(f"is not a number of processes from 1 to {MOST_REPLICAS}")
@@ -123,7 +124,7 @@ _CONFIG: Final = ConfigDict(extra="ignore", hide_input_in_errors=True)
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
 class BusEntry:
-    """A bus of the truth. `url` is None where its name alone says where it is."""
+    """A bus of the truth. `url` is None if the bus is found by its name alone."""
 
     url: Annotated[str | None, PlainValidator(_redis_url)] = None
     """Where the server is: `redis://`, `rediss://` (TLS), `unix://`, `redis+sentinel://`, or
@@ -135,7 +136,7 @@ class BusEntry:
 class Heartbeat:
     """Where and how often a service beats. Seconds, 0.001 to a year.
 
-    `said` names what the document itself says; the rest are defaults, which the environment may overrule.
+    `said` names the keys that the document sets; all others are defaults, which the environment may override.
     """
 
     channel: Key
@@ -156,7 +157,7 @@ class Heartbeat:
     )
 
     def but(self, **changed: str | float) -> "Heartbeat":
-        """The same with some fields changed; `dataclasses.replace` would check defaults as if said."""
+        """Return a copy with some fields changed; `dataclasses.replace` would set `said` for defaults too."""
         same = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
         return Heartbeat(**{name: value for name, value in (same | changed).items() if value is not None})
 
@@ -185,7 +186,7 @@ class AccessPoints:
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
 class Threshold:
-    """The healer's patience, in seconds. `heartbeat_cadence` None: DEFAULT_TIMEOUT_SEC."""
+    """The healer's timeouts, in seconds. If `heartbeat_cadence` is None, DEFAULT_TIMEOUT_SEC counts."""
 
     heartbeat_cadence: Annotated[float | None, PlainValidator(_seconds)] = None
     """The timeout of every service that has no `timeout_sec`. Default: `DEFAULT_TIMEOUT_SEC`, 30.
@@ -200,7 +201,7 @@ _NO_ACCESS_POINTS: Final = AccessPoints()
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
 class Service:
-    """A service's section. `endpoints` and `settings` are its own; `resolve` puts their secrets in."""
+    """A service's section. `endpoints` and `settings` are its own; `resolve` fills in their secrets."""
 
     heartbeat: Heartbeat
     """Where and how often the service beats. Default: every 10 s, on `<service>:heartbeat`."""
@@ -234,7 +235,7 @@ BUS_TIMEOUT_SEC: Final = 10.0
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Watch:
-    """One line of the healer's roster: whose beats are due where, and how often. Seconds."""
+    """One service that the healer monitors: its bus, channel, interval and timeout (in seconds)."""
 
     svc: str
     bus: str
@@ -256,12 +257,12 @@ class Truth:
     """The services by name: a letter, then up to 62 letters, digits or `_` `.` `-`. Default: needed."""
 
     def bus_names(self) -> tuple[str, ...]:
-        """The two that always are, then the declared ones, then those that only a literal URL names."""
+        """Return all bus names: the two standard ones, the declared ones, those that only a URL names."""
         urls = dict.fromkeys(service.heartbeat.redis_url for service in self.services.values())
         return tuple(dict.fromkeys([SYSTEM, MARKET, *self.buses, *(self._bus_at(url) for url in urls)]))
 
     def bus_url(self, name: str) -> str | None:
-        """What the truth says of a bus's place, `"env:NAME"` unresolved, or None if it says nothing."""
+        """Return the URL of a bus in the truth, `"env:NAME"` unresolved; None if the truth has no URL."""
         if name in self.buses:
             return self.buses[name].url
         if name in (SYSTEM, MARKET):
@@ -270,27 +271,27 @@ class Truth:
         return next((url for url in urls if self._bus_at(url) == name), None)
 
     def bus_of(self, svc: str) -> str:
-        """The name of the bus that a service beats on. Raises KeyError for one without a section."""
+        """Return the name of the bus that a service beats on. Raise KeyError if it has no section."""
         return self._bus_at(self.services[svc].heartbeat.redis_url)
 
     def timeout_of(self, svc: str, default_timeout_sec: float = DEFAULT_TIMEOUT_SEC) -> float:
-        """How long a service may be silent, in seconds; it need not have a section."""
+        """Return the silence in seconds after which a service is missed. The service needs no section."""
         service = self.services.get(svc)
         own = service.heartbeat.timeout_sec if service else None
         return own or self.cadence_sec() or default_timeout_sec
 
     def cadence_sec(self) -> float | None:
-        """The healer's `heartbeat_cadence`, in seconds, or None if the truth leaves it to the environment."""
+        """Return the healer's `heartbeat_cadence` in seconds; None if the environment decides."""
         healer = self.services.get(HEALER)
         return healer.threshold.heartbeat_cadence if healer and healer.threshold else None
 
     def bus_timeout_sec(self) -> float:
-        """How long a bus may be away before that is told, in seconds."""
+        """Return the seconds without an answer after which a bus is reported."""
         healer = self.services.get(HEALER)
         return healer.threshold.bus_timeout_sec if healer and healer.threshold else BUS_TIMEOUT_SEC
 
     def alert_target(self, default_channel: str) -> tuple[str, str]:
-        """Bus and channel of the alerts: the first of the healer's `publish_to` that carries no heartbeat."""
+        """Return bus and channel of the alerts: the first of the healer's `publish_to` without heartbeats."""
         channels = self._channels()
         for point in self._healer_points("publish_to"):
             if point.key not in channels and not point.key.endswith(HEARTBEAT_SUFFIX):
@@ -298,9 +299,10 @@ class Truth:
         return SYSTEM, default_channel
 
     def watched(self, default_timeout_sec: float = DEFAULT_TIMEOUT_SEC) -> tuple[Watch, ...]:
-        """The healer's roster: every service but itself, then those known from its `subscribe_to` alone.
+        """Return all services that the healer monitors: those with a section, then those in `subscribe_to`.
 
-        The latter have the name before `:heartbeat`, and a third of their timeout as interval.
+        A service that only `subscribe_to` names is called like its channel without `:heartbeat`; its interval
+        is a third of its timeout.
         """
         roster = [
             Watch(
@@ -341,7 +343,7 @@ class Truth:
 
 @lru_cache(maxsize=1024)
 def _address(url: str) -> tuple[str, str]:
-    """The host of a URL, and the name of the bus that this URL is if its host is no bus's name."""
+    """Return the host of a URL, and the name to give to a bus that only this URL names."""
     if is_reference(url):
         return "", url
     return host_and_name(url)
@@ -349,7 +351,10 @@ def _address(url: str) -> tuple[str, str]:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Probed:
-    """One target: how much it matters, and what it depends on: services, other targets, `bus:<name>`."""
+    """A probe target in `settings.targets`, called `<service>/<name>`; read without checking the target.
+
+    `depends_on` names services, other targets, or `bus:<name>`.
+    """
 
     svc: str
     severity: str
@@ -358,14 +363,14 @@ class Probed:
 
 
 def probed(truth: Truth) -> Iterator[Probed]:
-    """All of them."""
+    """Yield the probe targets of all services. Entries of another shape are skipped."""
     for owner, section in truth.services.items():
         for target in _targets(section):
             yield _read(owner, section, target)
 
 
 def probed_as(truth: Truth, svc: str) -> Probed | None:
-    """The one that is told as `svc`, `massive/shop`; None for a service, and for one that is not there."""
+    """Return the target called `svc`, such as `massive/shop`; None if `svc` is a service or unknown."""
     owner, _, name = svc.partition("/")
     section = truth.services.get(owner)
     if not name or section is None:
@@ -382,7 +387,7 @@ def _targets(section: Service) -> Iterator[dict[str, Any]]:
 
 
 def _read(owner: str, section: Service, target: dict[str, Any]) -> Probed:
-    """A target has the tags of its service, too; and its severity, unless it has its own."""
+    """Build a target. It inherits the tags of its service, and the severity unless it has its own."""
     severity, bus = target.get("severity"), target.get("bus")
     buses = (f"bus:{bus}",) if isinstance(bus, str) else ()
     return Probed(

@@ -1,6 +1,9 @@
-"""Bytes in, an accepted truth or all its mistakes out.
+"""Parse a truth: from bytes to an accepted `Truth`, or to all its errors at once.
 
-Pure: whoever has the bytes gives them. Not here: files, buses, revisions (`marketswarm.seeding`).
+The JSON rules are stricter than JSON: a key given twice, a number that is not finite, half a surrogate pair
+and deep nesting are errors, because JSON readers differ over them. A wrong value is noted and left out, so
+that the rest of its section is still checked. Not here: rules between sections (`check.py`), files and
+buses (`marketswarm.seeding`).
 """
 
 import hashlib
@@ -31,7 +34,7 @@ from marketswarm.truth.model import BUS_NAME, SERVICE_NAME, SYSTEM, BusEntry, Se
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """An accepted document, the doubts about it, the SHA-256 of its bytes in hex, and how many those are."""
+    """An accepted document with its warnings, the SHA-256 of its bytes in hex, and their number."""
 
     truth: Truth
     warnings: tuple[Problem, ...]
@@ -41,7 +44,7 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """What a document says, without what is wrong in it; what is wrong, and what is doubtful."""
+    """A parsed document without its wrong parts, with all errors and warnings."""
 
     truth: Truth
     errors: tuple[Problem, ...]
@@ -50,13 +53,13 @@ class Looked:
 
 
 def load(raw: bytes) -> Loaded:
-    """Reads and checks a document.
+    """Parse and check a document.
 
-    Whether a document is accepted depends on its bytes alone, on nobody's environment: else one agent would
-    follow a truth that the other refuses.
+    Only the bytes decide whether a document is accepted, never the environment: else one agent would apply a
+    truth that another one refuses.
 
     Raises:
-        TruthError: with every mistake at once. Nothing else, whatever the bytes.
+        TruthError: the document has errors; it holds all of them. No other exception, whatever the bytes.
     """
     looked = look_at(raw)
     if looked.errors:
@@ -65,10 +68,10 @@ def load(raw: bytes) -> Loaded:
 
 
 def look_at(raw: bytes) -> Looked:
-    """As `load`, for those who look further at what is left of a document that has mistakes.
+    """Parse and check a document like `load`, but return the errors with the parts that are right.
 
     Raises:
-        TruthError: it is no JSON, so that nothing is left.
+        TruthError: the bytes are no JSON.
     """
     document, twice = decode(raw)
     findings = Findings()
@@ -91,9 +94,10 @@ Twice = dict[int, list[str]]  # by identity of the object: the keys it was given
 
 
 def decode(raw: bytes) -> tuple[Any, Twice]:
-    """The document as plain values, and which keys of which objects came twice.
+    """Decode the document to plain values; return also the keys that an object was given more than once.
 
-    Raises TruthError if it is no JSON.
+    Raises:
+        TruthError: the bytes are no JSON.
     """
     if len(raw) > MAX_BYTES:
         raise _refused(f"{len(raw)} bytes are more than the {MAX_BYTES} that a truth may have")
@@ -124,20 +128,23 @@ def decode(raw: bytes) -> tuple[Any, Twice]:
 
 
 def look_through(document: Any, twice: Twice, findings: Findings) -> None:
-    """Notes what is wrong wherever it stands: keys given twice, numbers, text, depth, credentials."""
+    """Note the errors that any value may have: duplicate keys, bad numbers or text, depth, secrets."""
     if isinstance(document, (dict, list)):
         _Look(twice, findings).into((), document, secret=False, number=False)
 
 
 class _Look:
-    """One walk through a document. `secret`, `number`: a key above says that texts or numbers are secrets."""
+    """Checks every value of a document.
+
+    `secret` and `number` say that, by a key above, texts or numbers at this place are secrets.
+    """
 
     def __init__(self, twice: Twice, findings: Findings) -> None:
         self._twice = twice
         self._findings = findings
 
     def into(self, place: Place, holder: dict[str, Any] | list[Any], *, secret: bool, number: bool) -> None:
-        """Looks at everything in an object or a list."""
+        """Check all entries of an object or a list."""
         if len(place) > MAX_DEPTH:
             self._findings.error(place, f"nested deeper than {MAX_DEPTH} levels")
             return
@@ -232,7 +239,7 @@ Note = Callable[[Place, str], None]
 
 
 def build(document: Any, findings: Findings) -> Truth:
-    """The truth that a document describes, without what is wrong in it, which is noted."""
+    """Build the truth of a document. Note wrong parts in `findings` and leave them out."""
     if not isinstance(document, dict):
         findings.error((), f"{_kind(document)} is not an object")
         return Truth()
@@ -280,7 +287,7 @@ def _sections(
 
 
 def hint_at(near: str | None) -> str:
-    """What to look at instead, if anything is near."""
+    """Return a hint at a similar key, or an empty text."""
     return f" (is {show(near)} meant to be it?)" if near is not None else ""
 
 
@@ -294,7 +301,7 @@ def _service(place: Place, name: str, section: dict[str, Any], findings: Finding
             for index, point in enumerate(_items(points.get(kind))):
                 _unknown((*place, "access_points", kind, index), point, _POINT_KEYS, findings.error)
 
-    # a name that is wrong is told already; what follows from it is not wrong once more
+    # a wrong name is noted already: don't report the channel that follows from it too
     channel = (name if SERVICE_NAME.fullmatch(name) else "any") + HEARTBEAT_SUFFIX
 
     def with_channel(values: dict[str, Any]) -> dict[str, Any]:
@@ -308,7 +315,7 @@ def _service(place: Place, name: str, section: dict[str, Any], findings: Finding
 
 @lru_cache(maxsize=256)
 def _said(keys: tuple[str, ...]) -> tuple[str, ...]:
-    """One and the same tuple for all services that say the same."""
+    """Return one shared tuple for all services that set the same keys."""
     return keys
 
 
@@ -334,7 +341,7 @@ def _checked(
     findings: Findings,
     filled: Callable[[Any], Any] = lambda values: values,
 ) -> E | None:
-    """The entry that `values` make; what is wrong is noted and left out, and None if nothing is left."""
+    """Validate `values`. Note wrong parts and leave them out; return None if nothing is left."""
     try:
         return adapter.validate_python(filled(values))
     except ValidationError as error:
@@ -360,7 +367,7 @@ def _message(place: Place, mistake: ErrorDetails) -> str:
 
 
 def _without(values: Any, mistakes: Iterable[ErrorDetails]) -> Any:
-    """A copy with nothing wrong left in it; items of lists are replaced, so that no index shifts."""
+    """Return a copy without the wrong values. Replace items of lists, so that no index shifts."""
     left = _copied(values)
     places = [mistake["loc"] for mistake in mistakes]
     for place in sorted(places, key=len):
