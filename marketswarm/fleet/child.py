@@ -1,4 +1,4 @@
-"""One supervised child process: started again when it ends, stopped when asked, never left behind."""
+"""A supervised child process: restarted when it ends, stopped on request, never left behind."""
 
 import asyncio
 import contextlib
@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 from marketswarm.fleet.parent_death_guard import die_with_parent
 
-GRACE_SEC = 6.0  # an agent has 5 s to say goodbye
-_LAST_WORDS_SEC = 0.5  # a child of its may hold its output open for ever
+GRACE_SEC = 6.0  # an agent takes up to 5 s for an orderly stop
+_LAST_WORDS_SEC = 0.5  # a grandchild may hold the output open for ever
 
 _MEANING = {
     0: "it ended by itself",
@@ -34,7 +34,7 @@ _CONFIGURATION = 2
 
 
 class State(StrEnum):
-    """Where a child is: `waiting` is the pause before the next start."""
+    """The state of a child; `waiting` is the back-off before a restart."""
 
     RUNNING = "running"
     WAITING = "waiting"
@@ -42,15 +42,15 @@ class State(StrEnum):
 
 
 class Tell(Protocol):
-    """Takes an event for the fleet's own log."""
+    """A function that logs an event of the fleet."""
 
     def __call__(self, event: str, level: str = "info", **facts: Any) -> None:
-        """`event` is a dotted constant, `facts` what it is about."""
+        """Log `event`, a dotted constant, with its fields."""
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What to run: a name for people, the command, its whole environment, the least pause after a kill -9."""
+    """What a child runs: its name, command, whole environment, and the least back-off after SIGKILL."""
 
     name: str
     command: list[str]
@@ -59,14 +59,18 @@ class Program:
 
 
 class OutputReader(asyncio.SubprocessProtocol):
-    """For `loop.subprocess_exec`; `hear` takes each line without its end."""
+    """Reads the output of a child line by line, and notes its end and the end of its output separately.
+
+    `Process.wait` of asyncio returns only once the pipe is closed, and a grandchild can hold the pipe open
+    for ever. Pass an instance to `loop.subprocess_exec`; `hear` is called with each line without its end.
+    """
 
     def __init__(self, hear: Callable[[bytes], None]) -> None:
         self.exited, self.silent = asyncio.Event(), asyncio.Event()
         self._hear, self._rest = hear, b""
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:  # noqa: ARG002 - asyncio's signature
-        """Splits what came into lines."""
+        """Split new output into lines."""
         *lines, rest = (self._rest + data).split(b"\n")
         for line in lines:
             self._hear(line)
@@ -76,11 +80,11 @@ class OutputReader(asyncio.SubprocessProtocol):
         self._rest = rest
 
     def process_exited(self) -> None:
-        """The process ended; there may still be output of it to come."""
+        """Note that the process ended; more of its output may still arrive."""
         self.exited.set()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
-        """It ended and its output is closed."""
+        """Note that the output is closed; pass on its last line."""
         if self._rest:
             self._hear(self._rest)
         self.silent.set()
@@ -88,19 +92,19 @@ class OutputReader(asyncio.SubprocessProtocol):
 
 @dataclass(slots=True)
 class RestartBackoff:
-    """Growing pauses for one program: 0.5, 1, 2 … 30 s, and from the start again after it ran well.
+    """The back-off between restarts of one program: 0.5, 1, 2 … 30 s, and 0.5 s again after it ran well.
 
-    `killed_sec` is the least pause after a SIGKILL. Nothing that goes wrong in a program ends it so: it was a
-    person, who wants to see it missed, or a kernel short of memory, which wants to be left alone for a while.
+    `killed_sec` is the least back-off after SIGKILL. No error in a program ends it like that: either a person
+    wants to see the program missed, or the kernel is short of memory and needs a while.
     """
 
     killed_sec: float = 0.0
     _next_sec: float = FIRST_SEC
 
     def after(self, ran_sec: float, code: int) -> float:
-        """The pause, in seconds, after a run of `ran_sec` that ended with `code`.
+        """Return the back-off in seconds after a run of `ran_sec` seconds that ended with `code`.
 
-        Code 2 waits longest at once: a wrong configuration does not mend itself.
+        Exit code 2 waits longest at once, since a wrong configuration stays wrong until somebody edits it.
         """
         if code == _CONFIGURATION:
             return LONGEST_SEC
@@ -112,13 +116,13 @@ class RestartBackoff:
 
 
 class Child:
-    """A program that is kept running.
+    """Supervises one program: restarts it whenever it ends, until it is stopped.
 
     Args:
         program: what to run.
-        tell: takes the fleet's events about it.
-        hear: takes each line of its output, without the line's end.
-        grace_sec: how long it has between SIGTERM and SIGKILL.
+        tell: logs the events of this child.
+        hear: called with each line of output, without its line end.
+        grace_sec: the time between SIGTERM and SIGKILL.
     """
 
     def __init__(
@@ -127,27 +131,27 @@ class Child:
         self.name = program.name
         self.state = State.STOPPED
         self.restarts = 0
-        self.started_at = 0.0  # wall clock, to compare with what it publishes
+        self.started_at = 0.0  # wall clock, to compare with the `ts` of its beats
         self._program, self._tell, self._hear, self._grace_sec = program, tell, hear, grace_sec
         self._process: asyncio.SubprocessTransport | None = None
         self._wanted = asyncio.Event()
-        self._now = asyncio.Event()  # cuts a pause short
+        self._now = asyncio.Event()  # ends the back-off early
         self._gone = asyncio.Event()
         self._gone.set()
         self._leaving = False
 
     @property
     def pid(self) -> int | None:
-        """None while it does not run."""
+        """The process id; None while no process runs."""
         return self._process.get_pid() if self._process else None
 
     @property
     def wanted(self) -> bool:
-        """Whether it is meant to run."""
+        """Whether the child is meant to run."""
         return self._wanted.is_set()
 
     async def supervise(self) -> None:
-        """Keeps it running while it is wanted, until `end`; killed, if this is cancelled."""
+        """Run and restart the program until `end` is called. Cancelling this kills the process."""
         pauses = RestartBackoff(self._program.killed_sec)
         while not self._leaving:
             await self._wanted.wait()
@@ -160,7 +164,7 @@ class Child:
         self.state = State.STOPPED
 
     async def once(self, hurry: asyncio.Event) -> int:
-        """Runs it one time, for programs that have an end; its exit code. Stopped, if this is cancelled."""
+        """Run the program once and return its exit code. Cancelling this stops the process."""
         self._wanted.set()
         life = asyncio.ensure_future(self._run())
         try:
@@ -170,7 +174,7 @@ class Child:
             raise
 
     def start(self) -> str:
-        """Wants it running from now on; says what that means."""
+        """Start the program, at once if it waits for a restart. Return a sentence for the user."""
         if self.state is State.RUNNING and self._wanted.is_set():
             return f"{self.name} runs already (pid {self.pid})"
         said = f"{self.name} starts" + (" now, not after its pause" if self.state is State.WAITING else "")
@@ -179,7 +183,10 @@ class Child:
         return said
 
     async def stop(self, hurry: asyncio.Event | None = None) -> str:
-        """SIGTERM, SIGKILL after the grace time or when `hurry` is set; stays stopped until `start`."""
+        """Stop the program until `start`. Return a sentence for the user.
+
+        Send SIGTERM, then SIGKILL after the grace time or as soon as `hurry` is set.
+        """
         if not self._wanted.is_set():
             return f"{self.name} is stopped already"
         self._wanted.clear()
@@ -195,13 +202,13 @@ class Child:
         return f"{self.name} stopped in {time.monotonic() - begun:.1f} s"
 
     async def end(self, hurry: asyncio.Event) -> None:
-        """As `stop`, for good: `supervise` returns."""
+        """Stop the program for good: `supervise` returns."""
         self._leaving = True
         await self.stop(hurry)
         self._wanted.set()
 
     def kill(self) -> str:
-        """SIGKILL: it is started again after a pause in which it is missed."""
+        """Send SIGKILL. The restart waits until the healer has missed the program. Return a sentence."""
         if self._process is None:
             return f"{self.name} does not run"
         said = f"{self.name} (pid {self.pid}) killed; it is started again once it was missed"
@@ -213,16 +220,16 @@ class Child:
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.terminate()
-                self._process.send_signal(signal.SIGCONT)  # a frozen one could not act on it
+                self._process.send_signal(signal.SIGCONT)  # a process stopped by SIGSTOP can't act on SIGTERM
 
     def _kill_all(self) -> None:
-        """Ends it and what it started: each child leads a process group of its own."""
+        """Kill the process and all that it started: each child leads its own process group."""
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.get_pid(), signal.SIGKILL)
 
     async def _run(self) -> int:
-        """One life of the process; its exit code."""
+        """Run the process once, to its end; return its exit code."""
         self._gone.clear()
         ear = OutputReader(self._hear)
         try:
@@ -232,7 +239,7 @@ class Child:
             self._gone.set()
             return 1
         self.state = State.RUNNING
-        if not self._wanted.is_set():  # asked to stop while it was being started
+        if not self._wanted.is_set():  # `stop` was called while the process was starting
             self._ask_to_end()
         try:
             await ear.exited.wait()
@@ -256,7 +263,7 @@ class Child:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C is for us, who stop things in order
+            start_new_session=True,  # Ctrl-C reaches only the fleet, which stops its children in order
         )
         return transport
 
@@ -273,7 +280,7 @@ class Child:
         self.state = State.STOPPED
 
     async def _gone_within(self, sec: float, hurry: asyncio.Event | None) -> bool:
-        """Waits for the end of the process; False when the time is over or someone is in a hurry."""
+        """Wait for the end of the process. Return False if the time is over or `hurry` is set."""
         waits = [asyncio.ensure_future(event.wait()) for event in (self._gone, hurry) if event]
         await asyncio.wait(waits, timeout=sec, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
@@ -282,7 +289,7 @@ class Child:
 
 
 def meaning(code: int) -> str:
-    """An exit code in words."""
+    """Explain an exit code in words."""
     if code < 0:
         return f"it was ended by {signal.Signals(-code).name}"
     return _MEANING.get(code, f"it ended with code {code}")

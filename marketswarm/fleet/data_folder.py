@@ -1,7 +1,9 @@
-"""The data folder of an embedded fleet: who has it, and what others in the same folder may know of it.
+"""The data folder of an embedded fleet: its lock, its record for other terminals, and its file permissions.
 
-`fleet.pid` is locked by the fleet that runs, so a stale one is no obstacle. `fleet.json` says where its buses
-are; it counts only while that fleet answers on its control socket.
+The running fleet locks `fleet.pid`, so a stale file is no obstacle. `fleet.json` has the URLs of its buses
+and counts only while the fleet answers on its control socket. A folder that somebody else made or may write
+to can hold links to our files and passwords of their choice: it is refused by a PermissionError with the
+remedy.
 """
 
 import contextlib
@@ -19,7 +21,7 @@ from typing import Final
 import orjson
 
 DEFAULT = Path(".marketswarm")
-# what a socket's address holds is less than a path may have
+# bytes in the address of a Unix socket: fewer than in a path
 _LONGEST_ADDRESS = 100
 
 
@@ -27,7 +29,7 @@ OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
 class FolderTakenError(Exception):
-    """Another fleet runs in this folder."""
+    """Another fleet runs in this folder; `pid` is None if unknown."""
 
     def __init__(self, pid: int | None) -> None:
         super().__init__(f"pid {pid}" if pid else "pid unknown")
@@ -38,7 +40,7 @@ class FolderTakenError(Exception):
 class RunningFleet:
     """A fleet that runs: its pid, its control socket, its buses' URLs by name.
 
-    `keys` are the files with the URLs for an operator, where a bus lets in nobody else; `running` has read
+    `keys` has the files with the operator's URLs, for buses with users; `running` has read
     them: what they hold is in `buses`.
     """
 
@@ -50,10 +52,10 @@ class RunningFleet:
 
 @contextlib.contextmanager
 def claim_folder(folder: Path) -> Iterator[None]:
-    """Makes `folder` ours while the context lasts, or longer if this process is killed: until it is gone.
+    """Lock the folder while the context lasts; the kernel unlocks it if this process dies.
 
     Raises:
-        FolderTakenError: a fleet that runs has it.
+        FolderTakenError: another fleet runs in the folder.
         PermissionError: the folder, or its `fleet.pid`, is not ours alone to write to.
     """
     make_private_folder(folder, closed=False)
@@ -73,7 +75,7 @@ def claim_folder(folder: Path) -> Iterator[None]:
 
 
 def choose_control_address(folder: Path) -> str:
-    """Where the control socket of a fleet in `folder` is to be; elsewhere if the path is too long for one."""
+    """Return the path for the control socket: in `folder`, or in a temporary folder if that is too long."""
     path = (folder / "control.sock").absolute()
     if len(os.fsencode(path)) <= _LONGEST_ADDRESS:
         return str(path)
@@ -81,7 +83,7 @@ def choose_control_address(folder: Path) -> str:
 
 
 def publish_fleet(folder: Path, running: RunningFleet) -> None:
-    """Tells others in this folder of the fleet."""
+    """Write `fleet.json`, by which other terminals find the fleet."""
     draft = folder / "fleet.json.new"
     said = {"pid": running.pid, "control": running.control, "buses": running.buses, "keys": running.keys}
     draft.unlink(missing_ok=True)
@@ -91,17 +93,17 @@ def publish_fleet(folder: Path, running: RunningFleet) -> None:
 
 
 def withdraw_fleet(folder: Path) -> None:
-    """Takes that back."""
+    """Remove `fleet.json`."""
     (folder / "fleet.json").unlink(missing_ok=True)
 
 
 def has_stale_record(folder: Path) -> bool:
-    """Whether the last fleet here had no time to clean up."""
+    """Return True if the last fleet here ended without cleaning up."""
     return (folder / "fleet.json").exists()
 
 
 def find_fleet(folder: Path) -> RunningFleet | None:
-    """The fleet that runs in `folder`, None if none does; what others may write to says nothing of ours."""
+    """Return the fleet that runs in `folder`, or None. A folder that others may write to is ignored."""
     if not is_private_folder(folder):
         return None
     try:
@@ -122,11 +124,11 @@ def find_fleet(folder: Path) -> RunningFleet | None:
 
 
 def make_private_folder(folder: Path, *, closed: bool = True) -> None:
-    """Make a folder of ours with mode 0700, or see to it that the one that is there is ours.
+    """Make a folder with mode 0700, or check that an existing one belongs to us alone.
 
     Args:
-        folder: the folder; those above it are made with the usual mode.
-        closed: whether one of ours that others may look into is closed to them.
+        folder: the folder; its parents are made with the usual mode.
+        closed: whether to take read access to an existing folder from others.
 
     Raises:
         PermissionError: it is a link, somebody else's, or others may write to it.
@@ -145,7 +147,7 @@ def make_private_folder(folder: Path, *, closed: bool = True) -> None:
 
 
 def open_private_file(path: Path, flags: int) -> int:
-    """Open a file of ours, never through a link; one that is made has mode 0600.
+    """Open a file that belongs to us alone, never through a link; a new file gets mode 0600.
 
     Raises:
         PermissionError: it is a link or no file, somebody else's, or others may write to it.
@@ -166,13 +168,13 @@ def open_private_file(path: Path, flags: int) -> int:
 
 
 def require_private_files(folder: Path) -> None:
-    """Raise PermissionError when a file in a folder is a link, somebody else's, or writable by others."""
+    """Raise PermissionError if a file in the folder is a link, somebody else's, or writable by others."""
     for path in folder.iterdir():
         os.close(open_private_file(path, os.O_RDONLY | os.O_NONBLOCK))
 
 
 def is_private_folder(folder: Path) -> bool:
-    """Whether a folder is there, ours, and nobody else's to write to."""
+    """Return True if the folder exists, is ours, and only we may write to it."""
     try:
         found = folder.lstat()
         _check(folder, found)

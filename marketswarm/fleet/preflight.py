@@ -1,4 +1,4 @@
-"""What a fleet stands on, looked at before anything is started: where its buses are, that ports are free."""
+"""Checks before a fleet starts: where its buses are, which services have a module here, free ports."""
 
 import errno
 import os
@@ -24,17 +24,17 @@ _LOOK_EVERY_SEC = 0.05
 _LISTENS = "0A"
 
 
-# these are packages of their own; all others are under `services`
+# these have packages of their own; all others are under `services`
 _WATCHERS = ("healer", "sentinel", "notifier")
 
 
 def find_external_buses(truth: Truth, environ: Mapping[str, str]) -> dict[str, str]:
-    """URLs of the buses that someone else runs: the environment or the truth says where.
+    """Return the URLs of the buses that run already, by name: the environment or the truth has their URL.
 
-    A bus whose URL says no more than its own name is nobody's, so it is ours to run.
+    A bus whose URL has only the name of the bus as its host runs nowhere yet: the fleet runs it.
 
     Raises:
-        Exit: code 2, when a place is given that can't be read.
+        Exit: code 2 if a given URL is wrong.
     """
     known = {}
     for name in truth.bus_names():
@@ -50,10 +50,10 @@ def find_external_buses(truth: Truth, environ: Mapping[str, str]) -> dict[str, s
 def require_free_metrics_ports(
     agents: Iterable[PlannedAgent], host: str, *, patience_sec: float = 0.0
 ) -> None:
-    """Makes sure that the ports of our agents' metrics are free on `host`; see `require_free_ports`.
+    """Check that the metrics ports of the agents are free on `host`; see `require_free_ports`.
 
     Raises:
-        Exit: code 2, naming who holds one.
+        Exit: code 2; the message names the holder of a port.
     """
     deadline = time.monotonic() + patience_sec
     for agent in agents:
@@ -70,12 +70,12 @@ def require_free_metrics_ports(
 
 
 def require_free_ports(buses: Iterable[PlannedBus], *, patience_sec: float = 0.0) -> None:
-    """Makes sure that our buses' ports are free.
+    """Check that the ports of the buses that the fleet runs are free.
 
-    `patience_sec` is for servers of a fleet that was killed just now, which the kernel is about to end.
+    Wait for up to `patience_sec`: after a fleet was killed, the kernel may still be ending its servers.
 
     Raises:
-        Exit: code 2, naming who holds one, and the ways on.
+        Exit: code 2; the message names the holder of a port and the remedies.
     """
     deadline = time.monotonic() + patience_sec
     for bus in buses:
@@ -93,7 +93,7 @@ def require_free_ports(buses: Iterable[PlannedBus], *, patience_sec: float = 0.0
 
 @dataclass(frozen=True, slots=True)
 class PortHolder:
-    """The program that listens on a port; None is what could not be found out."""
+    """The program that listens on a port; a field is None if it could not be found out."""
 
     pid: int | None = None
     program: str | None = None
@@ -105,19 +105,19 @@ class PortHolder:
 
 
 def is_port_free(port: int, host: str = "127.0.0.1") -> bool:
-    """Whether a server could listen there now."""
+    """Return True if a server could listen on this port now."""
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: a closed one is free
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do, for TIME_WAIT
         try:
             probe.bind((host, port))
         except OSError as error:
-            # an address that is not here, or of another kind, is for who listens there to complain of
+            # an unusable address is reported by the program that listens on it
             return error.errno not in (errno.EADDRINUSE, errno.EACCES, errno.EPERM)
     return True
 
 
 def find_port_holder(port: int, proc: Path = Path("/proc")) -> PortHolder:
-    """Who listens on `port`: from /proc on Linux, else from `lsof`, if it is there."""
+    """Find the program that listens on `port`: from /proc on Linux, else from `lsof`."""
     if not proc.exists():
         return _ask_lsof(port)
     inodes = set(_listening(port, proc))
@@ -128,7 +128,7 @@ def find_port_holder(port: int, proc: Path = Path("/proc")) -> PortHolder:
 
 
 def _listening(port: int, proc: Path) -> Iterator[str]:
-    """Inodes of the sockets that listen on `port`."""
+    """Yield the inodes of the sockets that listen on `port`."""
     for table in ("tcp", "tcp6"):
         try:
             lines = (proc / "net" / table).read_text(encoding="ascii").splitlines()[1:]
@@ -140,7 +140,7 @@ def _listening(port: int, proc: Path) -> Iterator[str]:
 
 
 def _sockets(pid: int, proc: Path) -> Iterator[str]:
-    """Inodes of the sockets a process has open; none, where we may not look."""
+    """Yield the inodes of a process's open sockets; none if we may not read them."""
     try:
         for handle in (proc / str(pid) / "fd").iterdir():
             if match := re.fullmatch(r"socket:\[(\d+)\]", _target(handle)):
@@ -152,7 +152,7 @@ def _sockets(pid: int, proc: Path) -> Iterator[str]:
 def _target(handle: Path) -> str:
     try:
         return os.readlink(handle)  # noqa: PTH115 - the target is no path, and Path would make one of it
-    except OSError:  # closed meanwhile
+    except OSError:  # the descriptor was closed meanwhile
         return ""
 
 
@@ -182,7 +182,10 @@ def _ask_lsof(port: int) -> PortHolder:
 
 
 def find_modules(services: Iterable[str]) -> dict[str, str]:
-    """The module to run for each service that has one: `services.new_svc` for `new-svc`."""
+    """Find the module of each service that has one here: `services.new_svc` for `new-svc`.
+
+    A module is a package with a `__main__`. Only files are checked, nothing is imported.
+    """
     found = {}
     for svc in services:
         name = svc.replace("-", "_")
