@@ -1,12 +1,14 @@
 """What is said when all agents are up: who, where, and what to type next. Pure."""
 
 import asyncio
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from marketswarm.channels import open_channels
+from marketswarm.fleet.data_folder import DEFAULT
 from marketswarm.fleet.plan import Plan
 from marketswarm.settings import ChannelSettings, read
 from marketswarm.truth import Truth
@@ -63,20 +65,31 @@ def summary(plan: Plan, agents: Sequence[str], scene: SummaryFacts) -> list[str]
         told = [f"{way}," for way in scene.ways[:-1]] + list(scene.ways[-1:])
         lines += ["", *(_wrapped("Notifications: ", told) if told else [_NOBODY])]
     lines += ["", "In another terminal, in this folder:"]
-    says = "make {}" if scene.make else "marketswarm {}"
-    alert_bus = urlsplit(plan.buses[0].url)
-    hints = [
-        (says.format("status"), "who is up and who is down"),
-        (says.format("alerts"), "follow the alerts"),
-    ]
-    if not scene.closed:
-        hints.append((f"redis-cli -p {alert_bus.port or 6379} SUBSCRIBE healer:alerts", "the same, raw"))
-    if example and "healer" in agents:
-        simulate = f"make simulate SVC={example}" if scene.make else f"marketswarm simulate {example}"
-        hints.append((simulate, f"stop it, read the miss within {scene.miss_after_sec:.0f} s, start it"))
+    hints = _hints(plan, example if "healer" in agents else None, scene)
     width = max(len(command) for command, _ in hints)
     lines += [f"  {command:<{width}}  {what}" for command, what in hints]
     return [*lines, "", "Ctrl-C here ends all of it.", ""]
+
+
+def _hints(plan: Plan, example: str | None, scene: SummaryFacts) -> list[tuple[str, str]]:
+    """Return commands to type next, with what each is for; `example` is the service to simulate.
+
+    The targets of the Makefile know only the default data folder: for another one, name it by `--data`.
+    """
+    make = scene.make and scene.data == str(DEFAULT)
+    option = "" if scene.data == str(DEFAULT) else f" --data {shlex.quote(scene.data)}"
+    program = "make" if make else "marketswarm"
+    hints = [
+        (f"{program} status{option}", "who is up and who is down"),
+        (f"{program} alerts{option}", "follow the alerts"),
+    ]
+    if not scene.closed:
+        port = urlsplit(plan.buses[0].url).port or 6379
+        hints.append((f"redis-cli -p {port} SUBSCRIBE healer:alerts", "the same, raw"))
+    if example:
+        simulate = f"make simulate SVC={example}" if make else f"marketswarm simulate {example}{option}"
+        hints.append((simulate, f"stop it, read the miss within {scene.miss_after_sec:.0f} s, start it"))
+    return hints
 
 
 def _counted(plan: Plan, agents: Sequence[str]) -> list[str]:

@@ -53,6 +53,16 @@ def test_it_says_whether_the_buses_are_open(plan):
     assert "users" not in "\n".join(summary(others, UP, SCENE))
 
 
+@pytest.mark.parametrize("make", [True, False])
+def test_the_hints_for_a_fleet_in_another_folder_name_that_folder(plan, make):
+    lines = summary(plan, UP, dataclasses.replace(SCENE, data="/tmp/my fleet", make=make))  # noqa: S108 - shown only
+    commands = [line.strip().partition("  ")[0] for line in lines]
+    for command in ("status", "alerts", "simulate rss_agg"):
+        assert f"marketswarm {command} --data '/tmp/my fleet'" in commands
+    assert not any(command.startswith("make ") for command in commands)
+    assert "--data" not in "\n".join(summary(plan, UP, SCENE))
+
+
 def test_who_was_stopped_meanwhile_is_not_told_to_be_up(plan):
     text = "\n".join(summary(plan, ["healer"], SCENE))
     assert "The service is up" in text
