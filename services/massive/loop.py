@@ -4,8 +4,8 @@ from typing import Final
 
 from marketswarm.agent import agent
 from services.massive.market.loop import run as run_market
-from services.massive.market.status import Standing
-from services.massive.probes.monitor import Probing
+from services.massive.market.status import MarketStatus
+from services.massive.probes.monitor import ProbeMonitor
 from services.massive.settings import MassiveEnvironment, MassiveSettings
 
 LOOK_EVERY_SEC: Final = 0.5
@@ -14,8 +14,8 @@ LOOK_EVERY_SEC: Final = 0.5
 async def main() -> int:
     """Run massive until it is asked to stop; return its exit code."""
     async with agent("massive", MassiveEnvironment) as me:
-        own, market = me.own(MassiveSettings), Standing()
-        with Probing.of(me) as probing:
+        own, market = me.own(MassiveSettings), MarketStatus()
+        with ProbeMonitor.of(me) as probing:
             me.expose(probing.collect)
             probing.market_stream = market.stream
             me.task(run_market(me, lambda: own().settings.market, market), name="market")

@@ -53,7 +53,7 @@ def test_each_reason_is_explained():
         file for file in (ROOT / "services/massive/probes/probers").glob("*.py") if file.stem != "polygon"
     ]
     text = "".join(file.read_text(encoding="utf-8") for file in sources)
-    said = set(re.findall(r'Wrong\(f?"([a-z_]+)', text)) | set(course._BY_CODE.values())
+    said = set(re.findall(r'ProbeError\(f?"([a-z_]+)', text)) | set(course._BY_CODE.values())
     said |= {word for _, word in course._BY_TYPE}
     assert said <= shown
     assert shown - said <= DNS_SAYS | {"unknown_name", "untrusted", "garbled", "no_host", "broken", "refused"}

@@ -16,10 +16,10 @@ from marketswarm.monitor.log_length import LogLength
 from marketswarm.monitor.voice import Fence
 from notifier.metrics import Tally
 from sentinel.follow import Skipped
-from services.massive.market.status import Standing
-from services.massive.probes.alerts import Telling
-from services.massive.probes.metrics import measured
-from services.massive.probes.publish import Publishing
+from services.massive.market.status import MarketStatus
+from services.massive.probes.alerts import AlertPublisher
+from services.massive.probes.metrics import collect_metrics
+from services.massive.probes.publish import ResultPublisher
 from support.pages import ROOT, blocks, section, table
 
 PAGE = ROOT / "docs" / "metrics.md"
@@ -84,12 +84,12 @@ def test_the_table_of_the_notifier_is_what_it_tells():
 
 
 def test_the_table_of_market_data_is_what_it_tells():
-    assert sorted(shown("Market data")) == sorted(map(row, Standing().collect()))
+    assert sorted(shown("Market data")) == sorted(map(row, MarketStatus().collect()))
 
 
 def test_the_table_of_massive_is_what_its_probes_tell():
     nowhere = lambda: None  # noqa: E731 - nothing is put anywhere
-    told = measured({}, {}, Publishing(nowhere), Telling(nowhere, "abc"))
+    told = collect_metrics({}, {}, ResultPublisher(nowhere), AlertPublisher(nowhere, "abc"))
     assert sorted(shown("massive")) == sorted(map(row, told))
 
 

@@ -11,8 +11,8 @@ from marketswarm.bus import Bus
 from marketswarm.truth import AccessPoint
 from services.massive.market.bars import MINUTE_MS, Bar
 from services.massive.market.gaps import NOWHERE, Mark
-from services.massive.market.publish import KEPT_SEC, Shelf
-from services.massive.market.status import Standing
+from services.massive.market.publish import KEPT_SEC, BarStore
+from services.massive.market.status import MarketStatus
 from support.rig import Server
 from support.waiting import auntil
 
@@ -65,8 +65,8 @@ def entries(server):
 
 
 async def test_a_bar_is_there_once_with_all_that_is_known_of_it(server, bus):
-    standing = Standing()
-    shelf = Shelf(Me(bus, "market:bars"), standing)
+    standing = MarketStatus()
+    shelf = BarStore(Me(bus, "market:bars"), standing)
     assert await shelf.put([bar(0), bar(1), bar(0)], [], 1000) == 2
     assert await shelf.put([bar(1, source="rest", close=9), bar(2, source="rest")], [], 1000) == 1
     assert entries(server)[0] == {
@@ -87,7 +87,7 @@ async def test_a_bar_is_there_once_with_all_that_is_known_of_it(server, bus):
 
 
 async def test_marks_move_forward_only_and_with_the_bars(server, bus):
-    shelf = Shelf(Me(bus, "market:bars"), Standing())
+    shelf = BarStore(Me(bus, "market:bars"), MarketStatus())
     await shelf.put([bar(5)], [mark("AAPL", 5)], 1000)
     await shelf.put([], [mark("AAPL"), mark("IBM")], 1000)
     assert await shelf.marks(["AAPL", "IBM", "MSFT"]) == {"AAPL": T0 + 5 * MINUTE_MS, "IBM": T0}
@@ -96,7 +96,7 @@ async def test_marks_move_forward_only_and_with_the_bars(server, bus):
 
 
 async def test_a_mark_that_a_wrong_clock_left_is_put_right_and_one_that_is_none_is_none(server, bus):
-    shelf = Shelf(Me(bus, "market:bars"), Standing(), lambda: T0)
+    shelf = BarStore(Me(bus, "market:bars"), MarketStatus(), lambda: T0)
     server.cmd("HSET", "market:bars:marks", "A", T0 + DAY, "B", "nan", "C", "9" * 5000, "D", T0 + MINUTE_MS)
     assert await shelf.marks(["A", "B", "C", "D"]) == {"A": T0 + DAY, "D": T0 + MINUTE_MS}
     await shelf.put([], [mark(sym) for sym in "ABCD"], 10)
@@ -104,7 +104,7 @@ async def test_a_mark_that_a_wrong_clock_left_is_put_right_and_one_that_is_none_
 
 
 async def test_a_bus_that_forgot_is_found_out_and_its_mark_stays(server, bus):
-    shelf = Shelf(Me(bus, "market:bars"), Standing())
+    shelf = BarStore(Me(bus, "market:bars"), MarketStatus())
     await shelf.put([], [mark("A", 5), mark("B", 5)], 10)
     await shelf.put([bar(6, "A")], [mark("A", 6, was=5), mark("B", 6, was=5)], 10)
     assert not shelf.in_doubt
@@ -116,7 +116,7 @@ async def test_a_bus_that_forgot_is_found_out_and_its_mark_stays(server, bus):
 
 
 async def test_what_is_remembered_is_small_and_has_an_end(server, bus):
-    shelf = Shelf(Me(bus, "market:bars"), Standing())
+    shelf = BarStore(Me(bus, "market:bars"), MarketStatus())
     for day in range(3):
         await shelf.put([bar(day * 1440 + n) for n in range(0, 1440, 3)], [mark("AAPL")], 100)
     keys = server.cmd("KEYS", "market:bars:seen:*")
@@ -127,14 +127,14 @@ async def test_what_is_remembered_is_small_and_has_an_end(server, bus):
 
 
 async def test_more_bars_than_a_script_takes_are_put_in_several_and_the_mark_moves_with_the_last(server, bus):
-    shelf = Shelf(Me(bus, "market:bars"), Standing())
+    shelf = BarStore(Me(bus, "market:bars"), MarketStatus())
     assert await shelf.put([bar(n) for n in range(1203)], [mark("AAPL")], 10_000) == 1203
     assert server.cmd("XLEN", "market:bars") == 1203
     assert await shelf.marks(["AAPL"]) == {"AAPL": T0}
 
 
 async def test_a_mark_does_not_move_before_all_that_it_stands_for_is_there(server, bus, monkeypatch):
-    shelf = Shelf(Me(bus, "market:bars"), Standing())
+    shelf = BarStore(Me(bus, "market:bars"), MarketStatus())
     put, times = shelf._put, 0
 
     async def once(*words):
@@ -153,16 +153,16 @@ async def test_a_mark_does_not_move_before_all_that_it_stands_for_is_there(serve
 
 
 async def test_the_stream_is_the_one_that_the_truth_names(server, bus):
-    await Shelf(Me(bus, "team:bars"), Standing()).put([bar(0)], [mark("AAPL")], 10)
+    await BarStore(Me(bus, "team:bars"), MarketStatus()).put([bar(0)], [mark("AAPL")], 10)
     assert sorted(server.cmd("KEYS", "*")) == ["team:bars", "team:bars:marks", "team:bars:seen:AAPL:20700"]
 
 
 async def test_a_bus_that_is_away_is_waited_for_and_said(tmp_path):
     with Server(tmp_path / "bus") as server:
         bus = Bus("market-redis", server.url)
-        me, standing = Me(bus, "market:bars"), Standing()
+        me, standing = Me(bus, "market:bars"), MarketStatus()
         server.stop()
-        putting = asyncio.create_task(Shelf(me, standing).put([bar(0)], [], 10))
+        putting = asyncio.create_task(BarStore(me, standing).put([bar(0)], [], 10))
         await auntil(lambda: me.ailing == ["bars not published: market-redis refused"], 10)
         server.start()
         assert await asyncio.wait_for(putting, 10) == 1
@@ -171,9 +171,9 @@ async def test_a_bus_that_is_away_is_waited_for_and_said(tmp_path):
 
 
 async def test_a_full_bus_takes_no_bar_and_forgets_none(server, bus):
-    standing = Standing()
+    standing = MarketStatus()
     me = Me(bus, "market:bars")
-    shelf = Shelf(me, standing)
+    shelf = BarStore(me, standing)
     server.cmd("CONFIG", "SET", "maxmemory", "1")
     putting = asyncio.create_task(shelf.put([bar(0), bar(1)], [mark("AAPL")], 10))
     await auntil(lambda: me.ailing == ["bars not published: market-redis oom"], 10)
@@ -185,7 +185,7 @@ async def test_a_full_bus_takes_no_bar_and_forgets_none(server, bus):
 async def test_strangers_keys_in_the_way_are_a_trouble_and_no_end(server, bus):
     server.cmd("SET", "market:bars", "mine")
     me = Me(bus, "market:bars")
-    putting = asyncio.create_task(Shelf(me, Standing()).put([bar(0)], [], 10))
+    putting = asyncio.create_task(BarStore(me, MarketStatus()).put([bar(0)], [], 10))
     await auntil(lambda: me.ailing == ["bars not published: market-redis error"], 10)
     server.cmd("DEL", "market:bars")
     assert await asyncio.wait_for(putting, 10) == 1
@@ -201,7 +201,7 @@ def test_each_bar_once_in_whatever_order_and_company(server, some):
 
     async def put():
         bus = Bus("market-redis", server.url)
-        shelf = Shelf(Me(bus, "market:bars"), Standing())
+        shelf = BarStore(Me(bus, "market:bars"), MarketStatus())
         for each in some:
             await shelf.put([bar(n, sym) for sym, n in each], [], 1000)
         await bus.aclose()

@@ -9,7 +9,7 @@ import pytest
 
 from healer.probe_alert import parse_probe_alert
 from marketswarm.bus import Bus, BusError
-from services.massive.probes.alerts import ALERTS, ROSTER, Telling
+from services.massive.probes.alerts import ALERTS, ROSTER, AlertPublisher
 from services.massive.probes.state import Patience
 from support.rig import Server
 from support.waiting import auntil
@@ -28,7 +28,7 @@ class Instance:
 
     def __init__(self, server, boot):
         self.bus = Bus("system-redis", server.url)
-        self.telling = Telling(lambda: self.bus, boot)
+        self.telling = AlertPublisher(lambda: self.bus, boot)
 
     def see(self, name, *errors):
         for error in errors:

@@ -16,14 +16,14 @@ from pydantic import SecretStr
 from marketswarm.agent import Agent
 from services.massive.market.errors import Ended, RestError, pause_sec
 from services.massive.market.gaps import Gap, Gaps
-from services.massive.market.protocol import AGE_MS, Machine
-from services.massive.market.publish import Shelf
+from services.massive.market.protocol import AGE_MS, ProtocolMachine
+from services.massive.market.publish import BarStore
 from services.massive.market.settings import MarketSettings
-from services.massive.market.status import Standing
+from services.massive.market.status import MarketStatus
 
 if TYPE_CHECKING:
     from services.massive.market.rest import Rest
-    from services.massive.market.stream import Wire
+    from services.massive.market.stream import StreamConnection
 
 STEADY_SEC: Final = 30.0
 GAPS_AT_ONCE: Final = 4
@@ -37,7 +37,7 @@ def now_ms() -> float:
     return 1000 * time.time()
 
 
-class Live:
+class LiveSource:
     """The live source, until cancelled. `want` takes effect on the connection that is there."""
 
     def __init__(
@@ -46,11 +46,11 @@ class Live:
         wishes: MarketSettings,
         places: tuple[str, str],
         key: SecretStr,
-        standing: Standing,
+        standing: MarketStatus,
     ) -> None:
         self._me, self._wishes, self._key, self._standing = me, wishes, key, standing
         self._rest_url, self._ws_url = places
-        self._shelf = Shelf(me, standing, now_ms)
+        self._shelf = BarStore(me, standing, now_ms)
         self._gaps, self._idle, self._asked_ms = Gaps(0, 0, 0), False, 0.0
         self._changed, self._gap_opened = asyncio.Event(), asyncio.Event()
 
@@ -62,13 +62,13 @@ class Live:
     async def run(self) -> None:
         """Connect, again and again."""
         from services.massive.market.rest import Rest  # noqa: PLC0415 - see these modules
-        from services.massive.market.stream import Wire  # noqa: PLC0415
+        from services.massive.market.stream import StreamConnection  # noqa: PLC0415
 
         async with Rest(self._rest_url, self._key) as rest:
             while True:
                 begun = asyncio.get_running_loop().time()
                 try:
-                    async with Wire(self._ws_url, self._key) as wire:
+                    async with StreamConnection(self._ws_url, self._key) as wire:
                         reason = await self._connection(wire, rest)
                 except Ended as ended:
                     reason = ended.reason
@@ -79,12 +79,12 @@ class Live:
                 self._me.log.warning("market.disconnected", reason=reason, again_sec=round(pause, 1))
                 await asyncio.sleep(pause)
 
-    async def _connection(self, wire: "Wire", rest: "Rest") -> str:
+    async def _connection(self, wire: "StreamConnection", rest: "Rest") -> str:
         """One connection, from the greeting on; why it ended. Raises Ended."""
         from services.massive.market.stream import authenticate  # noqa: PLC0415 - loaded by now
 
         wishes = self._wishes
-        machine = Machine(wishes.symbols, odd=self._standing.odd)
+        machine = ProtocolMachine(wishes.symbols, odd=self._standing.odd)
         self._gaps = Gaps(1000 * wishes.delay_sec, 1000 * wishes.settle_sec, 1000 * wishes.backfill_sec)
         self._asked_ms = now_ms()
         await authenticate(wire, machine, ANSWER_WITHIN_SEC)
@@ -102,7 +102,7 @@ class Live:
                 task.cancel()
         return reason
 
-    async def _hear(self, wire: "Wire", machine: Machine) -> str:
+    async def _hear(self, wire: "StreamConnection", machine: ProtocolMachine) -> str:
         """Take what is told; why that ended."""
         while True:
             self._idle = True
@@ -130,7 +130,7 @@ class Live:
         await self._shelf.put([], [mark for mark in fresh if mark is not None], self._wishes.keep)
         self._gap_opened.set()
 
-    async def _follow(self, wire: "Wire", machine: Machine) -> None:
+    async def _follow(self, wire: "StreamConnection", machine: ProtocolMachine) -> None:
         """Ask for what the truth wants now."""
         while True:
             await self._changed.wait()
@@ -187,7 +187,7 @@ class Live:
             if self._idle:  # else there is something told that is not on the bus
                 await self._shelf.put([], self._gaps.quiet(now_ms()), self._wishes.keep)
 
-    def _say(self, machine: Machine | None = None) -> None:
+    def _say(self, machine: ProtocolMachine | None = None) -> None:
         if machine is not None:
             self._standing.symbols, self._standing.unheld = len(self._wishes.symbols), machine.unheld
         self._standing.gaps = self._gaps.open

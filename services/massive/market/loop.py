@@ -1,9 +1,9 @@
 """The loop of market data: run the source that the truth wants, until the truth wants another.
 
-    standing = Standing()
-    me.task(run(me, lambda: own().settings.market, standing), name="market")
+    status = MarketStatus()
+    me.task(run(me, lambda: own().settings.market, status), name="market")
 
-This is a side task of massive: it reports failures by `me.ail`, and its state is `standing.remark()`.
+This is a side task of massive: it reports failures by `me.ail`, and its state is `status.remark()`.
 """
 
 import asyncio
@@ -12,17 +12,17 @@ from typing import Any, Final
 
 from marketswarm.agent import Agent, LeaseLost
 from marketswarm.bus import BusError
-from services.massive.market.live import Live
+from services.massive.market.live import LiveSource
 from services.massive.market.publish import AGAIN_SEC, place
-from services.massive.market.replay import Playing
+from services.massive.market.replay import ReplaySource
 from services.massive.market.settings import MarketEnvironment, MarketSettings, key_refusal, rest_url, ws_url
-from services.massive.market.status import Standing
+from services.massive.market.status import MarketStatus
 
 LEASE: Final = "massive:market"
 NO_KEY: Final = "POLYGON_API_KEY is not set"
 
 
-async def run(me: Agent[Any], own: Callable[[], MarketSettings], standing: Standing) -> None:
+async def run(me: Agent[Any], own: Callable[[], MarketSettings], standing: MarketStatus) -> None:
     """Run the source that `own()` wants, now and after each reseed."""
     changed = asyncio.Event()
     me.on_reseed(lambda _truth: changed.set())
@@ -51,7 +51,9 @@ def is_one_of_several(me: Agent[Any]) -> bool:
     return (me.section.replicas or 1) > 1
 
 
-async def _done(me: Agent[Any], work: Live | Playing, several: bool, standing: Standing) -> None:
+async def _done(
+    me: Agent[Any], work: LiveSource | ReplaySource, several: bool, standing: MarketStatus
+) -> None:
     """Run the source; where there are several instances, only while this one holds the lease."""
     while several:
         standing.stands_by, standing.streaming = True, False
@@ -69,7 +71,7 @@ async def _done(me: Agent[Any], work: Live | Playing, several: bool, standing: S
     await work.run()
 
 
-def begun(me: Agent[Any], wishes: MarketSettings, standing: Standing) -> Live | Playing | None:
+def begun(me: Agent[Any], wishes: MarketSettings, standing: MarketStatus) -> LiveSource | ReplaySource | None:
     """Return the source to run, or None; `standing` says which it is, or why there is none."""
     settings: MarketEnvironment = me.settings
     standing.clear("off")
@@ -81,7 +83,7 @@ def begun(me: Agent[Any], wishes: MarketSettings, standing: Standing) -> Live | 
         return None
     standing.clear(wishes.source)
     if wishes.source == "replay" or settings.polygon_api_key is None:
-        return Playing(me, wishes, standing)
+        return ReplaySource(me, wishes, standing)
     environment = settings.massive_rest_url, settings.massive_ws_url
     if (why := key_refusal((wishes.rest_url, wishes.ws_url), environment)) is not None:
         standing.clear("off")
@@ -89,7 +91,7 @@ def begun(me: Agent[Any], wishes: MarketSettings, standing: Standing) -> Live | 
         me.ail("market", f"market data: {why}")
         return None
     places = rest_url(wishes, settings.massive_rest_url), ws_url(wishes, settings.massive_ws_url)
-    return Live(me, wishes, places, settings.polygon_api_key, standing)
+    return LiveSource(me, wishes, places, settings.polygon_api_key, standing)
 
 
 def nature(wishes: MarketSettings) -> Hashable:

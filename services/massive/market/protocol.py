@@ -31,7 +31,7 @@ class State(StrEnum):
     OVER = "over"
 
 
-class Said(StrEnum):
+class ServerStatus(StrEnum):
     """The statuses of the server that matter to us, in its words."""
 
     CONNECTED = "connected"
@@ -45,15 +45,23 @@ class Said(StrEnum):
 
 
 Action = Literal["auth", "subscribe", "unsubscribe"]
-ENDS: Final = (Said.AUTH_FAILED, Said.AUTH_TIMEOUT, Said.MAX_CONNECTIONS, Said.SLOW_CONSUMER)
+ENDS: Final = (
+    ServerStatus.AUTH_FAILED,
+    ServerStatus.AUTH_TIMEOUT,
+    ServerStatus.MAX_CONNECTIONS,
+    ServerStatus.SLOW_CONSUMER,
+)
 """What they say before they hang up, whenever that is; the word is the reason that everyone shows."""
 
-TABLE: Final[Mapping[tuple[State, Said], tuple[State, Action | None]]] = {
-    (State.GREETING, Said.CONNECTED): (State.ASKING, "auth"),
-    (State.ASKING, Said.AUTH_SUCCESS): (State.STREAMING, "subscribe"),
-    (State.ASKING, Said.ERROR): (State.OVER, None),
-    (State.STREAMING, Said.SUCCESS): (State.STREAMING, None),
-    (State.STREAMING, Said.ERROR): (State.STREAMING, None),  # one symbol refused, say; the others go on
+TABLE: Final[Mapping[tuple[State, ServerStatus], tuple[State, Action | None]]] = {
+    (State.GREETING, ServerStatus.CONNECTED): (State.ASKING, "auth"),
+    (State.ASKING, ServerStatus.AUTH_SUCCESS): (State.STREAMING, "subscribe"),
+    (State.ASKING, ServerStatus.ERROR): (State.OVER, None),
+    (State.STREAMING, ServerStatus.SUCCESS): (State.STREAMING, None),
+    (State.STREAMING, ServerStatus.ERROR): (
+        State.STREAMING,
+        None,
+    ),  # one symbol refused, say; the others go on
     **{(state, said): (State.OVER, None) for state in list(State)[:-1] for said in ENDS},
 }
 
@@ -67,7 +75,7 @@ class Ask:
 
 
 @dataclass(slots=True)
-class Heard:
+class FrameContent:
     """What one frame brought. `held`: symbols whose bars are sent from now on.
 
     `over`: why the connection ends.
@@ -79,7 +87,7 @@ class Heard:
     over: str | None = None
 
 
-class Machine:
+class ProtocolMachine:
     """The state machine of one connection.
 
     `symbols` are those wanted, None for all that come (of a recording).
@@ -101,9 +109,9 @@ class Machine:
         """Return the symbols that were requested, and of which nothing has come yet."""
         return sorted((self._wanted or set()) - self.held)
 
-    def receive(self, frame: bytes | str, now_ms: float) -> Heard:
+    def receive(self, frame: bytes | str, now_ms: float) -> FrameContent:
         """Return what a frame means, at `now_ms` since the epoch. Never raises, whatever the frame is."""
-        heard = Heard()
+        heard = FrameContent()
         for event in self._events(frame):
             if self.state is State.OVER:
                 break
@@ -140,9 +148,9 @@ class Machine:
             else:
                 self.odd["malformed"] += 1
 
-    def _status(self, event: Mapping[str, Any], heard: Heard) -> None:
+    def _status(self, event: Mapping[str, Any], heard: FrameContent) -> None:
         status, message = event.get("status"), event.get("message")
-        step = TABLE.get((self.state, Said(status))) if status in list(Said) else None
+        step = TABLE.get((self.state, ServerStatus(status))) if status in list(ServerStatus) else None
         if step is None:
             self.odd["unexpected"] += 1
             return
@@ -153,11 +161,11 @@ class Machine:
             heard.asks += _asks("subscribe", self._wanted or set())
         elif self.state is State.OVER:
             heard.over = str(status)
-        elif status == Said.SUCCESS and isinstance(message, str) and message.startswith(CONFIRMED):
+        elif status == ServerStatus.SUCCESS and isinstance(message, str) and message.startswith(CONFIRMED):
             for channel in message.removeprefix(CONFIRMED).split(","):
                 self._hold(channel.strip().removeprefix(CHANNEL), heard)
 
-    def _told(self, event: Mapping[str, Any], now_ms: float, heard: Heard) -> None:
+    def _told(self, event: Mapping[str, Any], now_ms: float, heard: FrameContent) -> None:
         bar = from_stream(event, self._source)
         if self.state is not State.STREAMING:
             self.odd["unexpected"] += 1
@@ -171,7 +179,7 @@ class Machine:
             self._hold(bar.sym, heard)
             heard.bars.append(bar)
 
-    def _hold(self, sym: str, heard: Heard) -> None:
+    def _hold(self, sym: str, heard: FrameContent) -> None:
         if self._wanted is not None and sym in self._wanted - self.held:
             self.held.add(sym)
             heard.held.append(sym)

@@ -19,7 +19,7 @@ from marketswarm.truth import AccessPoint
 from services.massive.market.bars import AHEAD_MS, Bar
 from services.massive.market.gaps import Mark
 from services.massive.market.settings import BACKFILL_AT_MOST_SEC
-from services.massive.market.status import Standing
+from services.massive.market.status import MarketStatus
 
 PUBLISH: Final = Script.beside("services.massive.market", "publish.lua")
 AT_ONCE: Final = 500
@@ -35,11 +35,11 @@ def place(me: Agent[Any]) -> AccessPoint:
     return point_like(me.section.access_points.publish_to, "market-redis", "market:bars")
 
 
-class Shelf:
+class BarStore:
     """The stream of bars, with its marks and the bits that tell which bars are on it."""
 
     def __init__(
-        self, me: Agent[Any], standing: Standing, now_ms: Callable[[], float] = lambda: 1000 * time.time()
+        self, me: Agent[Any], standing: MarketStatus, now_ms: Callable[[], float] = lambda: 1000 * time.time()
     ) -> None:
         self._me, self._standing, self._now_ms = me, standing, now_ms
         self.in_doubt = (

@@ -14,10 +14,10 @@ from typing import Any, Final
 import orjson
 
 from marketswarm.agent import Agent
-from services.massive.market.protocol import Machine, State
-from services.massive.market.publish import Shelf
+from services.massive.market.protocol import ProtocolMachine, State
+from services.massive.market.publish import BarStore
 from services.massive.market.settings import MarketSettings
-from services.massive.market.status import Standing
+from services.massive.market.status import MarketStatus
 
 LINE_BYTES: Final = 2 << 20
 PAUSE_AT_MOST_SEC: Final = 60.0
@@ -67,13 +67,13 @@ def _played(line: bytes) -> Played | None:
     return Played(at, frame)
 
 
-class Playing:
+class ReplaySource:
     """One replay of one file. Without symbols it plays all there are."""
 
-    def __init__(self, me: Agent[Any], wishes: MarketSettings, standing: Standing) -> None:
+    def __init__(self, me: Agent[Any], wishes: MarketSettings, standing: MarketStatus) -> None:
         self._me, self._wishes, self._standing = me, wishes, standing
-        self._shelf = Shelf(me, standing)
-        self._machine = Machine(wishes.symbols or None, "replay", standing.odd)
+        self._shelf = BarStore(me, standing)
+        self._machine = ProtocolMachine(wishes.symbols or None, "replay", standing.odd)
         self._bars = self._new = 0
 
     def want(self, wishes: MarketSettings) -> None:

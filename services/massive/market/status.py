@@ -17,7 +17,7 @@ FAILURES_BORNE: Final = 3
 """A connection that is cut comes back in a second or two; one that does not come back is worth a word."""
 
 
-class Standing:
+class MarketStatus:
     """The state of market data, kept by the source; `remark` and `trouble` are for the beats."""
 
     def __init__(self) -> None:

@@ -21,7 +21,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketExce
 
 from marketswarm import __version__
 from services.massive.market.errors import Ended
-from services.massive.market.protocol import Ask, Machine, State
+from services.massive.market.protocol import Ask, ProtocolMachine, State
 
 FRAME_BYTES: Final = 1 << 20
 FRAMES_WAITING: Final = 16
@@ -40,7 +40,7 @@ class _Straight(connect):
         return exc
 
 
-class Wire:
+class StreamConnection:
     """One connection. `open_sec` bounds the way to it, `alive_sec` how long its death may go unnoticed."""
 
     def __init__(self, url: str, key: SecretStr, open_sec: float = 10.0, alive_sec: float = 30.0) -> None:
@@ -92,7 +92,7 @@ class Wire:
             await self._socket.send(orjson.dumps({"action": ask.action, "params": params}).decode())
 
 
-async def authenticate(wire: Wire, machine: Machine, within_sec: float) -> None:
+async def authenticate(wire: StreamConnection, machine: ProtocolMachine, within_sec: float) -> None:
     """Be greeted, show the key, be let in, ask for what is wanted. Raises Ended."""
     try:
         async with asyncio.timeout(within_sec):

@@ -20,13 +20,13 @@ from marketswarm.event import Event, Kind, encode
 from services.massive.probes.state import (
     Backlog,
     Named,
-    Outlook,
     Patience,
-    Sight,
-    is_outlook,
-    judged,
-    parse_outlook,
-    unwatched,
+    ProbeOutcome,
+    TargetState,
+    apply_outcome,
+    close_outage,
+    is_state,
+    parse_state,
 )
 
 ROSTER: Final = "massive:roster"
@@ -43,7 +43,7 @@ _REMEMBER: Final = Script.beside("services.massive.probes", "save_states.lua")
 log = logs.get("massive")
 
 
-class Telling:
+class AlertPublisher:
     """The states of all targets, and the results that are not in them yet.
 
     Args:
@@ -58,7 +58,7 @@ class Telling:
         self._count = 0
         self._sweep_due = False
         self._filled = asyncio.Event()
-        self.known: dict[str, Outlook] = {}
+        self.known: dict[str, TargetState] = {}
         self.told = {"miss": 0, "ok": 0, "unwatched": 0}
         self.refusal: str | None = None  # why the bus takes nothing, while it takes nothing
 
@@ -80,7 +80,7 @@ class Telling:
         """Add a result; `ts` is in epoch seconds."""
         if self._patience(name) is not None:
             self._count += 1
-            self._backlog.put(name, Sight(self._boot, self._count, ts, error))
+            self._backlog.put(name, ProbeOutcome(self._boot, self._count, ts, error))
             self._filled.set()
 
     def waiting(self) -> int:
@@ -135,10 +135,10 @@ class Telling:
         for name, sight in some:
             patience = self._patience(name)
             if patience is not None:
-                after[name], event = judged(name, after[name], sight, patience)
+                after[name], event = apply_outcome(name, after[name], sight, patience)
                 events += [] if event is None else [event]
         changed = {
-            name: known.encode() for name, known in after.items() if parse_outlook(before[name]) != known
+            name: known.encode() for name, known in after.items() if parse_state(before[name]) != known
         }
         if not changed or await self._kept(bus, before, changed, events):
             self._backlog.done(some)
@@ -156,7 +156,7 @@ class Telling:
         silent = {name for name, patience in watched.items() if not patience.tells}
         quiet = {name for name in known.keys() & silent if known[name].told}
         now = time.time()
-        ends = [unwatched(name, known[name], now) for name in sorted(gone | quiet)]
+        ends = [close_outage(name, known[name], now) for name in sorted(gone | quiet)]
         events = [event for event in ends if event is not None]
         changed = dict.fromkeys(gone, b"")
         changed |= {name: replace(known[name], told="").encode() for name in quiet}
@@ -189,11 +189,11 @@ class Telling:
         return True
 
 
-def _read(bus: Bus, name: str, raw: bytes | None) -> Outlook:
+def _read(bus: Bus, name: str, raw: bytes | None) -> TargetState:
     """Return the stored state of a target; one that can't be read is reported, and counts as unknown."""
-    if raw is not None and not is_outlook(raw):
+    if raw is not None and not is_state(raw):
         report_unusable(bus.name, ROSTER, name)
-    return parse_outlook(raw)
+    return parse_state(raw)
 
 
 def _text(field: bytes) -> str | None:

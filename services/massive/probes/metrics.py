@@ -7,17 +7,17 @@ from collections.abc import Iterator, Mapping
 
 from marketswarm.metrics import Family
 from marketswarm.metrics.family import counter, gauge
-from services.massive.probes.alerts import Telling
-from services.massive.probes.publish import Publishing
+from services.massive.probes.alerts import AlertPublisher
+from services.massive.probes.publish import ResultPublisher
 from services.massive.probes.result import Finding
-from services.massive.probes.state import Outlook
+from services.massive.probes.state import TargetState
 
 
-def measured(
+def collect_metrics(
     latest: Mapping[str, Finding],
-    known: Mapping[str, Outlook],
-    publishing: Publishing,
-    telling: Telling,
+    known: Mapping[str, TargetState],
+    publishing: ResultPublisher,
+    telling: AlertPublisher,
 ) -> Iterator[Family]:
     """Yield every metric; the mappings are of one moment."""
     yield Family(

@@ -12,19 +12,19 @@ from marketswarm.monitor import alert_target
 from marketswarm.monitor.agreed import LOG
 from marketswarm.truth import AccessPoint
 from services.massive.market.settings import key_refusal, rest_url, ws_url
-from services.massive.probes.alerts import ALERTS, ROSTER, Telling
-from services.massive.probes.metrics import measured
-from services.massive.probes.probers.context import Means
-from services.massive.probes.publish import Publishing
+from services.massive.probes.alerts import ALERTS, ROSTER, AlertPublisher
+from services.massive.probes.metrics import collect_metrics
+from services.massive.probes.probers.context import ProbeContext
+from services.massive.probes.publish import ResultPublisher
 from services.massive.probes.result import CONFIG, Finding, Result
-from services.massive.probes.scheduler import Lanes, Plan, Rounds
+from services.massive.probes.scheduler import Lanes, Plan, ProbeScheduler
 from services.massive.probes.targets import Polygon, Target, Tcp
 from services.massive.settings import MassiveEnvironment, ProbeSettings
 
 SHOWN: Final = 4
 
 
-def summed_up(targets: int, latest: Mapping[str, Finding], off: Mapping[str, str]) -> str | None:
+def summarize(targets: int, latest: Mapping[str, Finding], off: Mapping[str, str]) -> str | None:
     """Return `1 of 2 targets fail: db (tcp refused)`, what is off, what warns; None if all is well.
 
     `off` gives, by kind, why targets of that kind are not probed.
@@ -58,22 +58,24 @@ BARS: Final = ":bars"
 REDIS_PORT: Final = 6379
 
 
-class Probing:
+class ProbeMonitor:
     """All probes of massive."""
 
     def __init__(self, me: Agent[MassiveEnvironment], lanes: Lanes) -> None:
         self._me, self._lanes = me, lanes
         self._wishes = ProbeSettings()
         self._errors: dict[str, str | None] = {}
-        self.publishing = Publishing(self._stream)
-        self.telling = Telling(self._alerts, me.boot)
-        self.rounds = Rounds(me.task, lanes, means=self._means, placed=self._placed, deliver=self._deliver)
+        self.publishing = ResultPublisher(self._stream)
+        self.telling = AlertPublisher(self._alerts, me.boot)
+        self.rounds = ProbeScheduler(
+            me.task, lanes, means=self._means, placed=self._placed, deliver=self._deliver
+        )
         self.off: dict[str, str] = {}
         self.market_stream: Callable[[], str | None] = lambda: None
 
     @classmethod
     @contextmanager
-    def of(cls, me: Agent[MassiveEnvironment]) -> Iterator["Probing"]:
+    def of(cls, me: Agent[MassiveEnvironment]) -> Iterator["ProbeMonitor"]:
         """Run the probes of an agent until the block ends; then end their threads."""
         lanes = Lanes()
         try:
@@ -99,7 +101,7 @@ class Probing:
 
     def remark(self) -> str | None:
         """Return what fails, what warns and what is off, for the detail of a beat; None if all is well."""
-        return summed_up(len(self.rounds.standing), self.rounds.latest(), self.off)
+        return summarize(len(self.rounds.standing), self.rounds.latest(), self.off)
 
     def trouble(self) -> str | None:
         """Return why the work as a whole fails (results that can't be written, late probes), or None."""
@@ -113,7 +115,7 @@ class Probing:
 
     def collect(self) -> Iterator[Family]:
         """Yield the metrics of the probes."""
-        return measured(self.rounds.latest(), dict(self.telling.known), self.publishing, self.telling)
+        return collect_metrics(self.rounds.latest(), dict(self.telling.known), self.publishing, self.telling)
 
     # -- inside
 
@@ -122,9 +124,9 @@ class Probing:
         within_sec = target.timeout_sec or wishes.timeout_sec or settings.within_sec(target.kind)
         return Plan(target, wishes.every_sec(target), within_sec)
 
-    def _means(self, plan: Plan, last: Finding | None) -> Means:
+    def _means(self, plan: Plan, last: Finding | None) -> ProbeContext:
         settings = self._me.settings
-        return Means(
+        return ProbeContext(
             plan.within_sec,
             self._lanes.look_up(last),
             resolvers=settings.resolvers(),

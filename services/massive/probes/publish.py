@@ -21,7 +21,7 @@ AGAIN_SEC: Final = 0.5
 log = logs.get("massive")
 
 
-class Publishing:
+class ResultPublisher:
     """Results that are not published yet. `place` returns the bus and the stream; it may raise BusError."""
 
     def __init__(self, place: Callable[[], tuple[Bus, str]]) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, cast
 
 from marketswarm import log as logs
-from services.massive.probes.probers.context import Means, SystemLookUp
+from services.massive.probes.probers.context import ProbeContext, SystemLookUp
 from services.massive.probes.result import CONFIG, Finding, Result
 from services.massive.probes.targets import Target
 
@@ -94,7 +94,7 @@ class Plan:
 
 
 @dataclass(slots=True)
-class Standing:
+class ScheduledTarget:
     """The state of one target's schedule.
 
     Its task, its last result, and when that came, by the loop's clock.
@@ -115,7 +115,7 @@ class Start(Protocol):
         ...
 
 
-class Rounds:
+class ProbeScheduler:
     """The schedules of all targets.
 
     Args:
@@ -130,13 +130,13 @@ class Rounds:
         start: Start,
         lanes: Lanes,
         *,
-        means: Callable[[Plan, Finding | None], Means],
+        means: Callable[[Plan, Finding | None], ProbeContext],
         placed: Callable[[Target], Target | Result],
         deliver: Callable[[Plan, Finding], None],
     ) -> None:
         self._start, self._lanes = start, lanes
         self._means, self._placed, self._deliver = means, placed, deliver
-        self.standing: dict[str, Standing] = {}
+        self.standing: dict[str, ScheduledTarget] = {}
         self._modules: dict[str, Any] = {}
         self._loading = asyncio.Lock()
 
@@ -152,7 +152,7 @@ class Rounds:
             if name not in self.standing:
                 wait_sec = first_wait_sec(plan.every_sec, len(wanted), random.random())
                 task = self._start(self._watch(plan, now + wait_sec), name=f"probe of {name}")
-                self.standing[name] = Standing(plan, task, now)
+                self.standing[name] = ScheduledTarget(plan, task, now)
 
     def late(self) -> int:
         """Return how many targets should have had a result by now and have none."""

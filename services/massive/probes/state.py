@@ -1,7 +1,7 @@
 """The state of each target over its results: up or down, and the events when that changes. Pure.
 
 A target is down after so many failures in a row, and up after so many successes. Its state is one value, an
-`Outlook`, stored on the bus and shared by all instances, so that neither a restart nor a second massive
+`TargetState`, stored on the bus and shared by all instances, so that neither a restart nor a second massive
 reports anything twice. Times are in epoch seconds, since they must mean something to the next process.
 
 Results that the bus has not taken yet wait in a `Backlog`: bounded, in order. Of a long row of equal results
@@ -28,7 +28,7 @@ Verdict = Literal["unknown", "up", "down"]
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class ProbeOutcome:
     """One result: the `n`th of the process `boot`; `error` is None if the probe succeeded."""
 
     boot: str
@@ -47,7 +47,7 @@ class Patience:
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class TargetState:
     """The state of one target.
 
     Args:
@@ -77,29 +77,31 @@ class Outlook:
         return orjson.dumps(self)
 
 
-NOTHING: Final = Outlook()
+NOTHING: Final = TargetState()
 _ODD: Final = re.compile(r"[^A-Za-z0-9_.-]")
-_OUTLOOK: Final[TypeAdapter[Outlook]] = TypeAdapter(Outlook)
+_OUTLOOK: Final[TypeAdapter[TargetState]] = TypeAdapter(TargetState)
 
 
-def parse_outlook(raw: bytes | None) -> Outlook:
+def parse_state(raw: bytes | None) -> TargetState:
     """Return the state in stored bytes; an unknown state if they can't be read."""
     return NOTHING if raw is None else _parsed(raw) or NOTHING
 
 
-def is_outlook(raw: bytes) -> bool:
+def is_state(raw: bytes) -> bool:
     """Return True if stored bytes can be read as a state."""
     return _parsed(raw) is not None
 
 
-def _parsed(raw: bytes) -> Outlook | None:
+def _parsed(raw: bytes) -> TargetState | None:
     try:
         return _OUTLOOK.validate_json(raw)
     except ValidationError:
         return None
 
 
-def judged(name: str, known: Outlook, sight: Sight, patience: Patience) -> tuple[Outlook, Event | None]:
+def apply_outcome(
+    name: str, known: TargetState, sight: ProbeOutcome, patience: Patience
+) -> tuple[TargetState, Event | None]:
     """Return the state after one more result, and the event that follows, if any.
 
     The same value is returned if the result changes nothing.
@@ -114,7 +116,7 @@ def judged(name: str, known: Outlook, sight: Sight, patience: Patience) -> tuple
     return replace(after, seen=seen, ts=known.ts if event is None else event.ts), event
 
 
-def unwatched(name: str, known: Outlook, now: float) -> Event | None:
+def close_outage(name: str, known: TargetState, now: float) -> Event | None:
     """Return the event that closes a reported outage of a target that is no longer probed.
 
     None if there is none.
@@ -122,7 +124,9 @@ def unwatched(name: str, known: Outlook, now: float) -> Event | None:
     return _event(Kind.PROBE_UNWATCHED, name, known, now) if known.told else None
 
 
-def _moved(name: str, known: Outlook, sight: Sight, patience: Patience) -> tuple[Outlook, Event | None]:
+def _moved(
+    name: str, known: TargetState, sight: ProbeOutcome, patience: Patience
+) -> tuple[TargetState, Event | None]:
     if known.verdict == "down":
         return _while_down(name, known, sight, patience)
     if sight.error is None:
@@ -135,7 +139,9 @@ def _moved(name: str, known: Outlook, sight: Sight, patience: Patience) -> tuple
     return _lost(name, replace(after, verdict="down", fails=0), sight, patience)
 
 
-def _while_down(name: str, known: Outlook, sight: Sight, patience: Patience) -> tuple[Outlook, Event | None]:
+def _while_down(
+    name: str, known: TargetState, sight: ProbeOutcome, patience: Patience
+) -> tuple[TargetState, Event | None]:
     if sight.error is not None:
         return _lost(name, replace(known, oks=0, back=None), sight, patience)
     oks = known.oks + 1
@@ -146,10 +152,12 @@ def _while_down(name: str, known: Outlook, sight: Sight, patience: Patience) -> 
     if known.told:
         down_sec = None if known.since is None else max(0.0, back - known.since)
         event = _event(Kind.PROBE_OK, name, known, sight.ts, down_sec=down_sec)
-    return Outlook("up", seen=known.seen), event
+    return TargetState("up", seen=known.seen), event
 
 
-def _lost(name: str, known: Outlook, sight: Sight, patience: Patience) -> tuple[Outlook, Event | None]:
+def _lost(
+    name: str, known: TargetState, sight: ProbeOutcome, patience: Patience
+) -> tuple[TargetState, Event | None]:
     """Return the state of a target that is down, with the miss unless it was already reported."""
     if known.told or not patience.tells:
         return known, None
@@ -158,7 +166,7 @@ def _lost(name: str, known: Outlook, sight: Sight, patience: Patience) -> tuple[
     return replace(known, told=event.id), event
 
 
-def _event(kind: Kind, name: str, known: Outlook, now: float, **more: Any) -> Event:
+def _event(kind: Kind, name: str, known: TargetState, now: float, **more: Any) -> Event:
     # readers go by the order of times: by a clock that was set back no end is to be older than its beginning
     ts = max(round(now, 3), round(known.ts + TICK_SEC, 3))
     ident = identify(kind, f"{SVC}:{_plain(name)}", ts)
@@ -174,7 +182,7 @@ def _plain(name: str) -> str:
 ROWS_AT_MOST: Final = 100
 """Rows of the same, of one target; beyond that the oldest go."""
 
-Named = tuple[str, Sight]
+Named = tuple[str, ProbeOutcome]
 
 
 class Backlog:
@@ -183,12 +191,12 @@ class Backlog:
     def __init__(self, whole: int) -> None:
         self.whole = whole
         self._size = 0
-        self._rows: dict[str, deque[list[Sight]]] = {}
+        self._rows: dict[str, deque[list[ProbeOutcome]]] = {}
 
     def __len__(self) -> int:
         return self._size
 
-    def put(self, name: str, sight: Sight) -> None:
+    def put(self, name: str, sight: ProbeOutcome) -> None:
         """Add a result; it must be newer than those before it."""
         rows = self._rows.setdefault(name, deque())
         if rows and len(rows[-1]) > self.whole and _alike(rows[-1][-1], sight):
@@ -226,5 +234,5 @@ class Backlog:
         self._size -= sum(map(len, self._rows.pop(name, ())))
 
 
-def _alike(one: Sight, other: Sight) -> bool:
+def _alike(one: ProbeOutcome, other: ProbeOutcome) -> bool:
     return (one.error is None) == (other.error is None)

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from services.massive.probes.probers.context import Means
-from services.massive.probes.probers.trace import Course
+from services.massive.probes.probers.context import ProbeContext
+from services.massive.probes.probers.trace import Trace
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class TcpConnection:
     """A connection; leaving its context aborts it."""
 
     address: str
@@ -25,17 +25,17 @@ class Line:
         await asyncio.sleep(0)
 
 
-async def connected(course: Course, means: Means, host: str, port: int) -> Line:
+async def connected(trace: Trace, means: ProbeContext, host: str, port: int) -> TcpConnection:
     """Look a host up and connect to it. Raises OSError or UnicodeError."""
-    with course.step("dns"):
+    with trace.step("dns"):
         addresses = await means.look_up(host, port)
-    with course.step("tcp"):
+    with trace.step("tcp"):
         line = await _first(addresses, port, means.within_sec)
-    course.facts["address"] = line.address
+    trace.facts["address"] = line.address
     return line
 
 
-async def _first(addresses: Sequence[str], port: int, within_sec: float) -> Line:
+async def _first(addresses: Sequence[str], port: int, within_sec: float) -> TcpConnection:
     """Connect to the first address that answers. Raises the last one's error if none does."""
     if not addresses:
         raise OSError("no address")
@@ -48,6 +48,6 @@ async def _first(addresses: Sequence[str], port: int, within_sec: float) -> Line
     return await _opened(addresses[-1], port)
 
 
-async def _opened(address: str, port: int) -> Line:
+async def _opened(address: str, port: int) -> TcpConnection:
     _reader, writer = await asyncio.open_connection(address, port)
-    return Line(address, writer)
+    return TcpConnection(address, writer)

@@ -26,7 +26,7 @@ class LookUp(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
+class ProbeContext:
     """The context of one probe.
 
     `within_sec` limits the whole probe. `wall` returns epoch seconds, to compare with a certificate's dates.

@@ -22,8 +22,8 @@ import dns.rdatatype
 import dns.resolver
 import dns.reversename
 
-from services.massive.probes.probers.context import Means
-from services.massive.probes.probers.trace import Course, Wrong, word_of
+from services.massive.probes.probers.context import ProbeContext
+from services.massive.probes.probers.trace import ProbeError, Trace, error_word
 from services.massive.probes.result import Result
 from services.massive.probes.targets import Dns, place_of
 
@@ -33,21 +33,21 @@ PAYLOAD = 1232
 SHOWN = 8
 
 
-async def probe(target: Dns, means: Means) -> Result:
+async def probe(target: Dns, means: ProbeContext) -> Result:
     """Return whether the name is known, and whether the expected values are among the answers."""
-    course = Course(target.kind, f"{target.record} {target.host}")
-    async with course.within(means.within_sec):
+    trace = Trace(target.kind, f"{target.record} {target.host}")
+    async with trace.within(means.within_sec):
         question = _question(target)
         servers = _servers(target.resolvers or means.resolvers)
-        with course.step("dns"):
-            answer = await _asked(question, servers, means.within_sec, course)
+        with trace.step("dns"):
+            answer = await _asked(question, servers, means.within_sec, trace)
         found = _texts(answer, question.question[0].rdtype)
-        course.facts["answers"] = ", ".join(found[:SHOWN])
+        trace.facts["answers"] = ", ".join(found[:SHOWN])
         if not found:
-            raise Wrong("no_answer")
+            raise ProbeError("no_answer")
         if not {_plain(text) for text in target.expect} <= set(found):
-            raise Wrong("unexpected")
-    return course.result()
+            raise ProbeError("unexpected")
+    return trace.result()
 
 
 def _question(target: Dns) -> dns.message.QueryMessage:
@@ -57,7 +57,7 @@ def _question(target: Dns) -> dns.message.QueryMessage:
         else:
             name = dns.name.from_text(target.host)
     except dns.exception.DNSException:
-        raise Wrong("bad_name") from None
+        raise ProbeError("bad_name") from None
     return dns.message.make_query(name, target.record, use_edns=0, payload=PAYLOAD)
 
 
@@ -67,27 +67,27 @@ def _servers(named: Sequence[str]) -> list[tuple[str, int]]:
     try:
         system = dns.resolver.Resolver()
     except dns.resolver.NoResolverConfiguration:
-        raise Wrong("no_resolver") from None
+        raise ProbeError("no_resolver") from None
     return [(str(each), system.port) for each in system.nameservers]
 
 
 async def _asked(
-    question: dns.message.QueryMessage, servers: Sequence[tuple[str, int]], within_sec: float, course: Course
+    question: dns.message.QueryMessage, servers: Sequence[tuple[str, int]], within_sec: float, trace: Trace
 ) -> dns.message.Message:
     """Return the first answer that says something about the name.
 
-    Raises Wrong with the last server's reason.
+    Raises ProbeError with the last server's reason.
     """
     word = "no_resolver"
     until = time.monotonic() + within_sec
     for at, (server, port) in enumerate(servers):
-        course.facts["resolver"] = f"{server}:{port}"
+        trace.facts["resolver"] = f"{server}:{port}"
         share_sec = (until - time.monotonic()) / (len(servers) - at)
         try:
             async with asyncio.timeout(share_sec if at + 1 < len(servers) else None):
                 answer = await _exchanged(question, server, port)
         except (OSError, EOFError, dns.exception.DNSException) as error:
-            word = "unreachable" if isinstance(error, ConnectionError) else word_of(error)
+            word = "unreachable" if isinstance(error, ConnectionError) else error_word(error)
             continue
         code = answer.rcode()
         if code == dns.rcode.NOERROR:
@@ -95,7 +95,7 @@ async def _asked(
         word = dns.rcode.to_text(code).lower()
         if code == dns.rcode.NXDOMAIN:
             break
-    raise Wrong(word)
+    raise ProbeError(word)
 
 
 async def _exchanged(question: dns.message.QueryMessage, server: str, port: int) -> dns.message.Message:

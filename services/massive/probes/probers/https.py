@@ -13,9 +13,9 @@ import httpx
 
 from marketswarm import __version__
 from marketswarm.net.addresses import inside
-from services.massive.probes.probers.context import Means
+from services.massive.probes.probers.context import ProbeContext
 from services.massive.probes.probers.tls import look_at, trusting
-from services.massive.probes.probers.trace import Course, Wrong
+from services.massive.probes.probers.trace import ProbeError, Trace
 from services.massive.probes.result import Result
 from services.massive.probes.targets import Https
 
@@ -42,8 +42,8 @@ class Visit:
     """
 
     target: Https
-    means: Means
-    course: Course
+    means: ProbeContext
+    trace: Trace
     first: str = ""  # the address that the target itself has
 
     async def follow(self) -> None:
@@ -51,17 +51,17 @@ class Visit:
         try:
             url = httpx.URL(self.target.url)
         except httpx.InvalidURL:
-            raise Wrong("bad_name") from None
+            raise ProbeError("bad_name") from None
         for left in range(self.target.redirects, -1, -1):
             sent_to = await self._ask(url, may_go_on=left > 0)
             if sent_to is None:
                 return
             url = sent_to
-        raise Wrong("too_many_redirects")
+        raise ProbeError("too_many_redirects")
 
     async def _ask(self, url: httpx.URL, *, may_go_on: bool) -> httpx.URL | None:
         port = url.port or PORTS[url.scheme]
-        with self.course.step("dns"):
+        with self.trace.step("dns"):
             addresses = await self.means.look_up(url.host, port)
         self.may_be_visited(addresses)
         for at, address in enumerate(addresses, 1):
@@ -71,12 +71,12 @@ class Visit:
             except (httpx.ConnectError, httpx.ConnectTimeout):
                 if at == len(addresses):
                     raise
-        raise Wrong("unknown_name")
+        raise ProbeError("unknown_name")
 
     async def _ask_at(
         self, url: httpx.URL, address: str, connect_sec: float | None, *, may_go_on: bool
     ) -> httpx.URL | None:
-        self.course.facts["address"] = address
+        self.trace.facts["address"] = address
         encrypted = url.scheme == "https"
         transport = httpx.AsyncHTTPTransport(verify=trusting(self.target.ca_file) if encrypted else False)
         async with (
@@ -92,42 +92,42 @@ class Visit:
         ):
             if encrypted:
                 self._look_at_certificate(response)
-            self.course.facts["status"] = response.status_code
+            self.trace.facts["status"] = response.status_code
             if may_go_on and response.has_redirect_location:
                 return _next(url, response.headers["location"])
             await self._judge(response)
-        self.course.leave()
+        self.trace.leave()
         return None
 
     async def _trace(self, event: str, _info: Any) -> None:
         if event in STAGES:
-            self.course.enter(STAGES[event])
+            self.trace.enter(STAGES[event])
 
     def _look_at_certificate(self, response: httpx.Response) -> None:
         tls = response.extensions["network_stream"].get_extra_info("ssl_object")
         if tls is not None:
-            look_at(tls, self.course, self.target.warn_days, self.means.wall())
+            look_at(tls, self.trace, self.target.warn_days, self.means.wall())
 
     def may_be_visited(self, addresses: Sequence[str]) -> None:
-        """Raise Wrong if a page outside redirects to an address inside, which only those inside can reach."""
+        """Raise ProbeError if a page outside redirects to an address inside."""
         if not self.first:
             self.first = next(iter(addresses), "")
         elif _outside(self.first) and not all(map(_outside, addresses)):
-            raise Wrong("redirected_inside")
+            raise ProbeError("redirected_inside")
 
     async def _judge(self, response: httpx.Response) -> None:
         status, right = response.status_code, self.target.status
         if status not in right if right else not response.is_success:
-            raise Wrong(f"status_{status}")
+            raise ProbeError(f"status_{status}")
         if self.target.contains is None and self.target.lacks is None:
             return
         if response.headers.get("content-encoding", "identity").lower() != "identity":
-            raise Wrong("encoded")
+            raise ProbeError("encoded")
         body = await self._read(response)
         if self.target.contains is not None and self.target.contains.encode() not in body:
-            raise Wrong("no_match")
+            raise ProbeError("no_match")
         if self.target.lacks is not None and self.target.lacks.encode() in body:
-            raise Wrong("unwanted_match")
+            raise ProbeError("unwanted_match")
 
     async def _read(self, response: httpx.Response) -> bytes:
         body = bytearray()
@@ -136,16 +136,16 @@ class Visit:
             if len(body) >= self.target.max_bytes:
                 break
         del body[self.target.max_bytes :]
-        self.course.facts["bytes"] = len(body)
+        self.trace.facts["bytes"] = len(body)
         return bytes(body)
 
 
-async def probe(target: Https, means: Means) -> Result:
+async def probe(target: Https, means: ProbeContext) -> Result:
     """Return whether the page is as it should be."""
-    course = Course(target.kind, shown(target.url))
-    async with course.within(means.within_sec):
-        await Visit(target, means, course).follow()
-    return course.result()
+    trace = Trace(target.kind, shown(target.url))
+    async with trace.within(means.within_sec):
+        await Visit(target, means, trace).follow()
+    return trace.result()
 
 
 def shown(url: str) -> str:
@@ -158,9 +158,9 @@ def _next(url: httpx.URL, location: str) -> httpx.URL:
     try:
         found = url.join(location)
     except (httpx.InvalidURL, ValueError):
-        raise Wrong("bad_redirect") from None
+        raise ProbeError("bad_redirect") from None
     if found.scheme not in PORTS or not found.host or (url.scheme, found.scheme) == ("https", "http"):
-        raise Wrong("bad_redirect")
+        raise ProbeError("bad_redirect")
     return found
 
 

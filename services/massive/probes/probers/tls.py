@@ -6,38 +6,38 @@ from pathlib import Path
 from typing import Any, Final
 
 from services.massive.probes.probers.connection import connected
-from services.massive.probes.probers.context import Means
-from services.massive.probes.probers.trace import Course, Wrong
+from services.massive.probes.probers.context import ProbeContext
+from services.massive.probes.probers.trace import ProbeError, Trace
 from services.massive.probes.result import Result
 from services.massive.probes.targets import DAY_SEC, Tls
 
 ENDS_SOON: Final = "ends_soon"
 
 
-async def probe(target: Tls, means: Means) -> Result:
+async def probe(target: Tls, means: ProbeContext) -> Result:
     """Return whether the certificate is trusted, in force and for the right name, and how long it lasts."""
-    course = Course(target.kind, f"{target.host}:{target.port}")
+    trace = Trace(target.kind, f"{target.host}:{target.port}")
     async with (
-        course.within(means.within_sec),
-        await connected(course, means, target.host, target.port) as line,
+        trace.within(means.within_sec),
+        await connected(trace, means, target.host, target.port) as line,
     ):
-        with course.step("tls"):
+        with trace.step("tls"):
             name = target.server_name or target.host
             await line.writer.start_tls(trusting(target.ca_file), server_hostname=name)
-        look_at(line.writer.get_extra_info("ssl_object"), course, target.warn_days, means.wall())
-    return course.result()
+        look_at(line.writer.get_extra_info("ssl_object"), trace, target.warn_days, means.wall())
+    return trace.result()
 
 
-def look_at(tls: Any, course: Course, warn_days: float, now: float) -> None:
+def look_at(tls: Any, trace: Trace, warn_days: float, now: float) -> None:
     """Record the protocol version and for how many days the certificate is valid; warn if those are few."""
-    course.facts["tls"] = tls.version() or "?"
+    trace.facts["tls"] = tls.version() or "?"
     ends = (tls.getpeercert() or {}).get("notAfter")
     if ends is None:
         return
     days_left = (ssl.cert_time_to_seconds(ends) - now) / DAY_SEC
-    course.facts["days_left"] = round(days_left, 1)
+    trace.facts["days_left"] = round(days_left, 1)
     if days_left < warn_days:
-        course.warning = ENDS_SOON
+        trace.warning = ENDS_SOON
 
 
 def trusting(ca_file: str | None) -> ssl.SSLContext:
@@ -45,14 +45,14 @@ def trusting(ca_file: str | None) -> ssl.SSLContext:
 
     A changed file is read again.
 
-    Raises Wrong, `no_ca_file`, if the file can't be read or holds none.
+    Raises ProbeError, `no_ca_file`, if the file can't be read or holds none.
     """
     file = ca_file or ssl.get_default_verify_paths().cafile
     try:
         changed_at = Path(file).stat().st_mtime_ns if file else 0
         return _context(ca_file, changed_at)
     except OSError as error:  # of which ssl.SSLError is one
-        raise Wrong("no_ca_file") from error
+        raise ProbeError("no_ca_file") from error
 
 
 @lru_cache(maxsize=32)

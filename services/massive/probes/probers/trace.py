@@ -1,11 +1,11 @@
 """Trace a probe step by step: the time of each, a limit for the whole, an error as one word.
 
-    course = Course("tcp", "db.example:5432")
-    async with course.within(means.within_sec):
-        with course.step("dns"):
+    trace = Trace("tcp", "db.example:5432")
+    async with trace.within(means.within_sec):
+        with trace.step("dns"):
             addresses = await means.look_up("db.example", 5432)
         ...
-    return course.result()
+    return trace.result()
 
 An error inside ends the probe at the step where it happened, and is never raised from it.
 """
@@ -23,7 +23,7 @@ from services.massive.probes.result import CONFIG, DONE, Fact, Result
 CAUSES_AT_MOST: Final = 8
 
 
-class Wrong(Exception):  # noqa: N818 - what was found, not an accident of ours
+class ProbeError(Exception):
     """What a probe itself finds wrong; `word` is the error."""
 
     def __init__(self, word: str) -> None:
@@ -31,7 +31,7 @@ class Wrong(Exception):  # noqa: N818 - what was found, not an accident of ours
         self.word = word
 
 
-class Course:
+class Trace:
     """One probe in progress."""
 
     def __init__(self, kind: str, where: str) -> None:
@@ -51,7 +51,7 @@ class Course:
                 yield
             self._stage, self._error = DONE, ""
         except Exception as error:  # noqa: BLE001 - whatever a stranger's answer breaks is that target's failure
-            self._error = word_of(error)
+            self._error = error_word(error)
         self.leave()
         self._ms["total"] = 1000 * (time.perf_counter() - begun)
 
@@ -104,11 +104,11 @@ _BY_TYPE: Final[tuple[tuple[type[BaseException], str], ...]] = (
 )
 
 
-def word_of(error: BaseException) -> str:
+def error_word(error: BaseException) -> str:
     """Return one word for what went wrong, from the error or from what caused it."""
     chain = list(_causes(error))
     for link in chain:
-        if isinstance(link, Wrong):
+        if isinstance(link, ProbeError):
             return link.word
         if isinstance(link, ssl.SSLCertVerificationError):
             return _BY_CODE.get(link.verify_code, "untrusted")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.massive.market.protocol import ENDS, TABLE, Ask, Machine, Said, State
+from services.massive.market.protocol import ENDS, TABLE, Ask, ProtocolMachine, ServerStatus, State
 from support.rig.market_api import MINUTE, status, told
 
 NOW = 1_795_000_020_000.0
@@ -15,7 +15,7 @@ LAST = int(NOW // MINUTE) * MINUTE - MINUTE
 
 
 def streaming(symbols=("AAPL",), source="ws"):
-    machine = Machine(symbols, source)
+    machine = ProtocolMachine(symbols, source)
     machine.receive(status("connected"), NOW)
     machine.receive(status("auth_success"), NOW)
     return machine
@@ -26,7 +26,7 @@ def frame(*events):
 
 
 def test_a_conversation_begins_with_a_greeting_the_key_and_what_is_wanted():
-    machine = Machine(["MSFT", "AAPL"])
+    machine = ProtocolMachine(["MSFT", "AAPL"])
     assert machine.receive(status("connected"), NOW).asks == [Ask("auth")]
     assert machine.receive(status("auth_success"), NOW).asks == [Ask("subscribe", "AM.AAPL,AM.MSFT")]
     assert machine.unheld == ["AAPL", "MSFT"]
@@ -41,7 +41,7 @@ def test_an_ask_never_holds_the_key():
 
 
 def test_many_symbols_are_asked_for_in_several_messages():
-    machine = Machine([f"S{n}" for n in range(250)])
+    machine = ProtocolMachine([f"S{n}" for n in range(250)])
     machine.receive(status("connected"), NOW)
     asks = machine.receive(status("auth_success"), NOW).asks
     assert [ask.params.count("AM.") for ask in asks] == [100, 100, 50]
@@ -99,7 +99,7 @@ def test_a_frame_that_is_none_is_malformed(raw):
 
 
 def test_bars_before_the_key_was_taken_are_not_believed():
-    machine = Machine(["AAPL"])
+    machine = ProtocolMachine(["AAPL"])
     assert not machine.receive(frame(told("AAPL", LAST)), NOW).bars
     assert machine.odd == {"unexpected": 1}
 
@@ -107,7 +107,7 @@ def test_bars_before_the_key_was_taken_are_not_believed():
 @pytest.mark.parametrize("said", ENDS)
 @pytest.mark.parametrize("state", [State.GREETING, State.ASKING, State.STREAMING])
 def test_whatever_is_over_is_over_in_their_words(said, state):
-    machine = Machine(["AAPL"])
+    machine = ProtocolMachine(["AAPL"])
     machine.state = state
     assert machine.receive(frame({"ev": "status", "status": said}, told("AAPL", LAST)), NOW).over == said
     assert machine.state is State.OVER
@@ -115,7 +115,7 @@ def test_whatever_is_over_is_over_in_their_words(said, state):
 
 
 def test_an_error_in_place_of_an_admission_is_the_end():
-    machine = Machine([])
+    machine = ProtocolMachine([])
     machine.receive(status("connected"), NOW)
     assert machine.receive(status("error", "no such plan"), NOW).over == "error"
 
@@ -128,7 +128,7 @@ def test_an_error_about_one_symbol_leaves_the_others():
 
 
 def test_a_second_greeting_does_not_make_it_show_the_key_again():
-    machine = Machine([])
+    machine = ProtocolMachine([])
     machine.receive(status("connected"), NOW)
     assert machine.receive(status("connected"), NOW).asks == []
 
@@ -142,7 +142,7 @@ def test_other_symbols_are_the_difference():
 
 
 def test_what_is_wanted_before_it_streams_is_asked_for_when_it_does():
-    machine = Machine(["AAPL"])
+    machine = ProtocolMachine(["AAPL"])
     assert machine.want(["IBM"]) == []
     machine.receive(status("connected"), NOW)
     assert machine.receive(status("auth_success"), NOW).asks == [Ask("subscribe", "AM.IBM")]
@@ -165,11 +165,11 @@ def test_a_recording_tells_of_whichever_symbols_it_has():
 def test_the_table_has_no_way_out_of_over_and_one_into_streaming():
     assert State.OVER not in {state for state, _said in TABLE}
     assert [step for step, (to, _) in TABLE.items() if to is State.STREAMING and step[0] is not to] == [
-        (State.ASKING, Said.AUTH_SUCCESS)
+        (State.ASKING, ServerStatus.AUTH_SUCCESS)
     ]
 
 
-said = st.sampled_from([*Said, "other"]).map(lambda word: {"ev": "status", "status": word})
+said = st.sampled_from([*ServerStatus, "other"]).map(lambda word: {"ev": "status", "status": word})
 events = st.one_of(
     said,
     st.builds(told, st.sampled_from(["AAPL", "X"]), st.integers(-3, 3).map(lambda n: LAST + n * MINUTE)),
@@ -179,7 +179,7 @@ events = st.one_of(
 
 @given(st.lists(st.one_of(st.binary(max_size=30), st.lists(events, max_size=4).map(json.dumps)), max_size=12))
 def test_no_frames_make_it_raise_or_show_the_key_twice_or_tell_what_nobody_wanted(frames):
-    machine = Machine(["AAPL"])
+    machine = ProtocolMachine(["AAPL"])
     asks, over = [], 0
     for each in frames:
         heard = machine.receive(each, NOW)

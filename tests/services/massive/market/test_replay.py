@@ -6,16 +6,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from services.massive.market.replay import Played, Playing, pause_sec, recorded
+from services.massive.market.replay import Played, ReplaySource, pause_sec, recorded
 from services.massive.market.settings import MarketSettings
-from services.massive.market.status import Standing
+from services.massive.market.status import MarketStatus
 from support.waiting import auntil
 
 RECORDED = Path(__file__).parent / "recorded.jsonl"
 BARS = 118  # 40 minutes of three symbols; in two of them nobody traded NVDA
 
 
-class Shelf:
+class BarStore:
     def __init__(self, standing):
         self.bars, self._standing = [], standing
 
@@ -32,10 +32,10 @@ def playing(**wishes):
         log=SimpleNamespace(info=lambda *_a, **_k: None, warning=lambda *_a, **_k: None),
         ailing=[],
     )
-    standing = Standing()
+    standing = MarketStatus()
     standing.clear("replay")
-    play = Playing(me, MarketSettings(source="replay", **{"speed": 0, **wishes}), standing)
-    play._shelf = Shelf(standing)
+    play = ReplaySource(me, MarketSettings(source="replay", **{"speed": 0, **wishes}), standing)
+    play._shelf = BarStore(standing)
     return play, standing, me
 
 

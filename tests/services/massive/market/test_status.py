@@ -1,11 +1,11 @@
 """What the beats say of market data: true, short, and nothing where nobody wants any."""
 
 from services.massive.market.bars import MINUTE_MS, Bar
-from services.massive.market.status import STREAMING, Standing
+from services.massive.market.status import STREAMING, MarketStatus
 
 
 def live():
-    standing = Standing()
+    standing = MarketStatus()
     standing.clear("live")
     standing.symbols = 5
     return standing
@@ -16,7 +16,7 @@ def bar(source="ws"):
 
 
 def test_nobody_wants_any_and_nothing_is_said():
-    standing = Standing()
+    standing = MarketStatus()
     assert (standing.remark(), standing.trouble(), standing.stream()) == (None, None, None)
 
 

@@ -9,8 +9,8 @@ from pydantic import SecretStr
 from websockets.asyncio.server import serve
 
 from services.massive.market.errors import Ended
-from services.massive.market.protocol import Ask, Machine, State
-from services.massive.market.stream import FRAME_BYTES, Wire, authenticate
+from services.massive.market.protocol import Ask, ProtocolMachine, State
+from services.massive.market.stream import FRAME_BYTES, StreamConnection, authenticate
 from support.rig import free_port
 from support.rig.certificates import Authority
 from support.rig.market_api import HOST, KEY, SmallMarket, ending, honest, mute, saying, status
@@ -24,12 +24,12 @@ def market():
 
 
 def wire(market, **how):
-    return Wire(market.ws, SecretStr(KEY), **how)
+    return StreamConnection(market.ws, SecretStr(KEY), **how)
 
 
 async def ends(market, auth_sec=5.0, **how):
     """Why a connection ends, read to its end."""
-    machine = Machine(["AAPL"])
+    machine = ProtocolMachine(["AAPL"])
     try:
         async with asyncio.timeout(8), wire(market, **how) as line:
             await authenticate(line, machine, auth_sec)
@@ -42,7 +42,7 @@ async def ends(market, auth_sec=5.0, **how):
 
 
 async def test_it_is_let_in_asks_and_hears(market):
-    machine = Machine(["AAPL"])
+    machine = ProtocolMachine(["AAPL"])
     async with wire(market) as line:
         await authenticate(line, machine, 5)
         for ask in machine.want(["AAPL"]):
@@ -72,9 +72,9 @@ async def test_whatever_ends_it_is_a_word(market, how):
     mood, word = ENDINGS[how]
     market.moods.append(mood or honest)
     if mood is None:
-        async with Wire(market.ws, SecretStr("another")) as line:
+        async with StreamConnection(market.ws, SecretStr("another")) as line:
             with pytest.raises(Ended, match=word):
-                await authenticate(line, Machine([]), 5)
+                await authenticate(line, ProtocolMachine([]), 5)
     else:
         assert await ends(market, auth_sec=0.3 if mood is mute else 5.0) == word
 
@@ -96,7 +96,7 @@ async def test_one_that_is_dead_without_a_word_is_noticed():
     server = await asyncio.start_server(nobody, HOST, 0)
     url = f"ws://{HOST}:{server.sockets[0].getsockname()[1]}/"
     with pytest.raises(Ended, match="timeout"):
-        async with Wire(url, SecretStr(KEY), open_sec=0.2):
+        async with StreamConnection(url, SecretStr(KEY), open_sec=0.2):
             pass
     server.close()
     await gone.wait()
@@ -142,7 +142,7 @@ async def test_what_is_no_such_server_is_told_apart_and_gets_no_key(market, answ
 
     server = await asyncio.start_server(other, HOST, 0)
     with pytest.raises(Ended, match=f"^{word}$"):
-        async with Wire(f"ws://{HOST}:{server.sockets[0].getsockname()[1]}/", SecretStr(KEY)):
+        async with StreamConnection(f"ws://{HOST}:{server.sockets[0].getsockname()[1]}/", SecretStr(KEY)):
             pass
     server.close()
     assert not market.met
@@ -151,7 +151,7 @@ async def test_what_is_no_such_server_is_told_apart_and_gets_no_key(market, answ
 
 async def test_nobody_there_is_refused():
     with pytest.raises(Ended, match="refused"):
-        async with Wire(f"ws://{HOST}:{free_port()}/", SecretStr(KEY)):
+        async with StreamConnection(f"ws://{HOST}:{free_port()}/", SecretStr(KEY)):
             pass
 
 
@@ -169,7 +169,7 @@ async def test_a_flood_waits_at_the_other_end():
 
     with SmallMarket() as market:
         market.moods.append(flooding)
-        machine = Machine([])
+        machine = ProtocolMachine([])
         async with wire(market) as line:
             await authenticate(line, machine, 5)
             before = -1
@@ -195,8 +195,8 @@ async def test_over_tls_it_trusts_whom_the_system_trusts_and_nobody_else(tmp_pat
     async with serve(handler, HOST, 0, ssl=context) as server:
         url = f"wss://{HOST}:{server.sockets[0].getsockname()[1]}/"
         with pytest.raises(Ended, match="tls"):
-            async with Wire(url, SecretStr(KEY)):
+            async with StreamConnection(url, SecretStr(KEY)):
                 pass
         monkeypatch.setenv("SSL_CERT_FILE", str(authority.ca))
-        async with Wire(url, SecretStr(KEY)) as line:
-            assert Machine([]).receive(await line.read(), 0).asks == [Ask("auth")]
+        async with StreamConnection(url, SecretStr(KEY)) as line:
+            assert ProtocolMachine([]).receive(await line.read(), 0).asks == [Ask("auth")]

@@ -7,7 +7,7 @@ import pytest
 from marketswarm.bus import BusError
 from marketswarm.testing import MemoryBus
 from services.massive.probes import publish as publishing
-from services.massive.probes.publish import WAITING_AT_MOST, Publishing
+from services.massive.probes.publish import WAITING_AT_MOST, ResultPublisher
 from services.massive.probes.result import Finding, Result
 from support.waiting import auntil
 
@@ -34,7 +34,7 @@ async def place(monkeypatch):
 
 @pytest.fixture
 async def puts(place):
-    puts = Publishing(place)
+    puts = ResultPublisher(place)
     task = asyncio.create_task(puts.run())
     yield puts
     task.cancel()

@@ -7,9 +7,17 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from services.massive.probes.probers.context import Means
+from services.massive.probes.probers.context import ProbeContext
 from services.massive.probes.result import CONFIG, Finding, Result
-from services.massive.probes.scheduler import AT_ONCE, SLOW_MS, Lanes, Plan, Rounds, first_wait_sec, next_due
+from services.massive.probes.scheduler import (
+    AT_ONCE,
+    SLOW_MS,
+    Lanes,
+    Plan,
+    ProbeScheduler,
+    first_wait_sec,
+    next_due,
+)
 from services.massive.probes.targets import Tcp
 from support.waiting import auntil
 
@@ -64,10 +72,10 @@ async def rounds():
         tasks.append(asyncio.create_task(work, name=name))
         return tasks[-1]
 
-    rounds = Rounds(
+    rounds = ProbeScheduler(
         start,
         lanes,
-        means=lambda plan, _last: Means(plan.within_sec, lanes.look_up(None)),
+        means=lambda plan, _last: ProbeContext(plan.within_sec, lanes.look_up(None)),
         placed=lambda target: target,
         deliver=lambda _plan, finding: found.append(finding),
     )

@@ -12,12 +12,12 @@ from services.massive.probes.state import (
     NOTHING,
     ROWS_AT_MOST,
     Backlog,
-    Outlook,
     Patience,
-    Sight,
-    judged,
-    parse_outlook,
-    unwatched,
+    ProbeOutcome,
+    TargetState,
+    apply_outcome,
+    close_outage,
+    parse_state,
 )
 
 PATIENCE = Patience(down_after=3, up_after=2)
@@ -32,9 +32,9 @@ class Watch:
     def see(self, *errors, step_sec=10.0):
         for error in errors:
             self.n, self.now = self.n + 1, self.now + step_sec
-            sight = Sight("boot", self.n, self.now, error)
-            known = parse_outlook(self.known.encode())
-            self.known, event = judged("shop", known, sight, self.patience)
+            sight = ProbeOutcome("boot", self.n, self.now, error)
+            known = parse_state(self.known.encode())
+            self.known, event = apply_outcome("shop", known, sight, self.patience)
             self.events += [] if event is None else [event]
         return self
 
@@ -50,7 +50,7 @@ def test_a_target_that_is_well_from_the_beginning_is_no_news():
 
 def test_what_stays_well_needs_no_writing():
     known = Watch().see(None).known
-    assert judged("shop", known, Sight("boot", 2, 2000.0, None), PATIENCE) == (known, None)
+    assert apply_outcome("shop", known, ProbeOutcome("boot", 2, 2000.0, None), PATIENCE) == (known, None)
 
 
 def test_a_failure_or_two_are_no_loss():
@@ -78,7 +78,7 @@ def test_it_is_back_when_it_has_answered_twice_and_was_down_until_the_first_of_t
     assert watch.told == ["probe_miss", "probe_ok"]
     ok = watch.events[1]
     assert (ok.since, ok.down_sec, ok.ts) == (1020.0, 50.0, 1080.0)
-    assert watch.known == Outlook("up", ts=1080.0, seen={"boot": 8})
+    assert watch.known == TargetState("up", ts=1080.0, seen={"boot": 8})
 
 
 def test_one_answer_between_failures_does_not_bring_it_back():
@@ -89,14 +89,14 @@ def test_one_answer_between_failures_does_not_bring_it_back():
 
 def test_what_was_taken_before_counts_once():
     watch = Watch(Patience(2, 2)).see(None, "refused")
-    again = Sight("boot", watch.n, watch.now, "refused")
-    assert judged("shop", watch.known, again, watch.patience) == (watch.known, None)
+    again = ProbeOutcome("boot", watch.n, watch.now, "refused")
+    assert apply_outcome("shop", watch.known, again, watch.patience) == (watch.known, None)
 
 
 def test_two_instances_count_together():
     known, told = NOTHING, []
     for n, boot in enumerate(["a", "b", "a", "b", "a", "b"], 1):
-        known, event = judged("shop", known, Sight(boot, n, 1000.0 + n, "refused"), PATIENCE)
+        known, event = apply_outcome("shop", known, ProbeOutcome(boot, n, 1000.0 + n, "refused"), PATIENCE)
         told += [] if event is None else [event]
     assert [event.type for event in told] == [Kind.PROBE_MISS]
 
@@ -118,10 +118,10 @@ def test_who_wants_to_hear_of_it_later_hears_of_what_is_down():
 
 def test_what_is_no_longer_probed_is_closed_if_it_was_told():
     down = Watch().see(*["refused"] * 3).known
-    event = unwatched("shop", down, 2000.0)
+    event = close_outage("shop", down, 2000.0)
     assert event is not None
     assert (event.type, event.since, event.ts) == (Kind.PROBE_UNWATCHED, 1010.0, 2000.0)
-    assert unwatched("shop", Watch().see(None).known, 2000.0) is None
+    assert close_outage("shop", Watch().see(None).known, 2000.0) is None
 
 
 def test_a_clock_that_is_set_back_makes_no_end_older_than_its_beginning():
@@ -136,7 +136,7 @@ def test_a_clock_that_is_set_back_makes_no_end_older_than_its_beginning():
 def test_an_id_holds_nothing_that_a_header_could_not_carry():
     known, event = NOTHING, None
     for n in (1, 2, 3):
-        known, event = judged("a b\n<é>/c", known, Sight("b", n, float(n), "x"), PATIENCE)
+        known, event = apply_outcome("a b\n<é>/c", known, ProbeOutcome("b", n, float(n), "x"), PATIENCE)
     assert event is not None
     assert re.fullmatch(r"probe_miss\.massive:a_b_____c-[0-9a-f]{8}\.3000", event.id)
     assert event.svc == "massive/a b\n<é>/c"
@@ -144,12 +144,12 @@ def test_an_id_holds_nothing_that_a_header_could_not_carry():
 
 @pytest.mark.parametrize("raw", [None, b"", b"{", b"[]", b'{"verdict":"ill"}', b'{"seen":5}', b"\xff"])
 def test_what_nobody_can_read_is_as_good_as_nothing(raw):
-    assert parse_outlook(raw) == NOTHING
+    assert parse_state(raw) == NOTHING
 
 
 def test_what_a_later_version_adds_is_passed_over():
-    raw = orjson.dumps(orjson.loads(Outlook("up").encode()) | {"more": 1})
-    assert parse_outlook(raw).verdict == "up"
+    raw = orjson.dumps(orjson.loads(TargetState("up").encode()) | {"more": 1})
+    assert parse_state(raw).verdict == "up"
 
 
 @settings(max_examples=60)
@@ -171,7 +171,7 @@ def test_misses_and_oks_take_turns_and_say_what_the_rows_say(errors, down_after,
 
 
 def sight(n, error=None):
-    return Sight("b", n, float(n), error)
+    return ProbeOutcome("b", n, float(n), error)
 
 
 def test_they_come_out_in_the_order_in_which_they_came():
@@ -183,8 +183,8 @@ def test_they_come_out_in_the_order_in_which_they_came():
 
 def test_a_clock_that_is_set_back_does_not_change_the_order():
     backlog = Backlog(whole=3)
-    backlog.put("a", Sight("b", 1, 5000.0, None))
-    backlog.put("a", Sight("b", 2, 1000.0, "refused"))
+    backlog.put("a", ProbeOutcome("b", 1, 5000.0, None))
+    backlog.put("a", ProbeOutcome("b", 2, 1000.0, "refused"))
     assert [each.n for _, each in backlog.first(9)] == [1, 2]
 
 
@@ -238,6 +238,6 @@ def test_what_is_kept_leads_to_the_same_events_as_all_of_it(well, down_after, up
 def told(sights, patience):
     known, events = NOTHING, []
     for each in sights:
-        known, event = judged("a", known, each, patience)
+        known, event = apply_outcome("a", known, each, patience)
         events += [] if event is None else [(event.type, event.ts, event.since, event.down_sec)]
     return events

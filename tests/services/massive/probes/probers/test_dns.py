@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.massive.probes.probers.context import Means
+from services.massive.probes.probers.context import ProbeContext
 from services.massive.probes.probers.dns import probe
 from services.massive.probes.targets import Dns
 from support.rig.name_server import Names
@@ -15,7 +15,7 @@ async def nobody(_host, _port):
     raise AssertionError("names are asked of the servers themselves")
 
 
-MEANS = Means(30.0, nobody)
+MEANS = ProbeContext(30.0, nobody)
 
 
 @pytest.fixture
@@ -80,12 +80,14 @@ async def test_a_name_without_such_a_record_is_told_from_one_that_is_unknown(nam
 @pytest.mark.parametrize("word", ["silent", "garbled"])
 async def test_a_server_that_makes_no_sense_is_waited_for_as_one_that_is_silent(names, word):
     names.known[NAME, "A"] = word
-    found = await probe(of(names), Means(0.3, nobody))
+    found = await probe(of(names), ProbeContext(0.3, nobody))
     assert (found.stage, found.error) == ("dns", "timeout")
 
 
 async def test_where_nobody_listens_nobody_is_waited_for():
-    found = await probe(Dns(name="a", host=NAME, resolvers=(f"{HOST}:{free_port()}",)), Means(20.0, nobody))
+    found = await probe(
+        Dns(name="a", host=NAME, resolvers=(f"{HOST}:{free_port()}",)), ProbeContext(20.0, nobody)
+    )
     assert (found.stage, found.error) == ("dns", "unreachable")
 
 
@@ -109,7 +111,7 @@ async def test_forged_answers_are_passed_over(names):
 async def test_who_does_not_know_is_followed_by_the_next(names, word, within_sec):
     names.known[NAME, "A"] = ["192.0.2.7"]
     with Names({(NAME, "A"): word}) as first:
-        found = await probe(of(names, resolvers=(first.place, names.place)), Means(within_sec, nobody))
+        found = await probe(of(names, resolvers=(first.place, names.place)), ProbeContext(within_sec, nobody))
     assert (found.error, found.facts["resolver"]) == (None, names.place)
 
 
@@ -123,7 +125,7 @@ async def test_that_there_is_no_such_name_is_an_answer(names):
 
 async def test_those_of_the_environment_are_asked_where_the_target_names_none(names):
     names.known[NAME, "A"] = ["192.0.2.7"]
-    found = await probe(Dns(name="a", host=NAME), Means(30.0, nobody, resolvers=(names.place,)))
+    found = await probe(Dns(name="a", host=NAME), ProbeContext(30.0, nobody, resolvers=(names.place,)))
     assert found.facts["resolver"] == names.place
 
 

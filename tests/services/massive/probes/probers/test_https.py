@@ -6,9 +6,9 @@ import threading
 import pytest
 
 from services.massive.probes.probers import https
-from services.massive.probes.probers.context import Means, SystemLookUp
+from services.massive.probes.probers.context import ProbeContext, SystemLookUp
 from services.massive.probes.probers.https import probe
-from services.massive.probes.probers.trace import Course, Wrong
+from services.massive.probes.probers.trace import ProbeError, Trace
 from services.massive.probes.targets import Https
 from support.rig.certificates import Authority
 from support.rig.process import HOST, NO_HOST, free_port
@@ -25,7 +25,7 @@ def authority(tmp_path_factory):
 @pytest.fixture
 def means():
     look_up = SystemLookUp(1)
-    yield Means(5.0, look_up)
+    yield ProbeContext(5.0, look_up)
     look_up.close()
 
 
@@ -66,7 +66,7 @@ async def test_over_tls_it_looks_at_the_certificate_too(authority, means):
 @pytest.mark.needs("openssl")
 async def test_the_certificate_is_to_be_on_the_name_in_the_url(authority):
     named = authority.certificate("named", address=f"127.0.0.9,DNS:{NAME}")
-    means = Means(5.0, lambda _host, _port: knows(HOST))
+    means = ProbeContext(5.0, lambda _host, _port: knows(HOST))
     with Site(certificate=named) as site:
         right = await probe(at(site.url(host=NAME), ca_file=str(authority.ca)), means)
         wrong = await probe(at(site.url(host="other.example"), ca_file=str(authority.ca)), means)
@@ -116,7 +116,7 @@ async def test_no_more_of_a_body_is_read_than_is_allowed(site, means):
 
 async def test_a_body_that_drips_costs_the_time_limit_and_only_who_wants_to_read_it(site, means):
     site.pages["/drip"] = Page(b"", drip=True)
-    quick = Means(1.5, means.look_up)
+    quick = ProbeContext(1.5, means.look_up)
     found = await probe(at(site.url("/drip"), contains="end"), quick)
     assert (found.stage, found.error) == ("http", "timeout")
     assert (await probe(at(site.url("/drip")), means)).ok
@@ -124,7 +124,7 @@ async def test_a_body_that_drips_costs_the_time_limit_and_only_who_wants_to_read
 
 async def test_a_page_that_says_nothing_costs_the_time_limit(site, means):
     site.pages["/mute"] = Page(silent=True)
-    found = await probe(at(site.url("/mute")), Means(1.5, means.look_up))
+    found = await probe(at(site.url("/mute")), ProbeContext(1.5, means.look_up))
     assert (found.stage, found.error) == ("http", "timeout")
 
 
@@ -140,7 +140,7 @@ async def test_nobody_listens(means):
 
 
 async def test_of_several_addresses_one_that_answers_is_enough(site):
-    means = Means(5.0, lambda _host, _port: knows("127.0.0.2", HOST))
+    means = ProbeContext(5.0, lambda _host, _port: knows("127.0.0.2", HOST))
     found = await probe(at(site.url(host=NAME)), means)
     assert (found.error, found.facts["address"]) == (None, HOST)
 
@@ -203,8 +203,8 @@ INSIDE = [
 
 @pytest.mark.parametrize("inside", INSIDE)
 async def test_what_only_those_inside_reach_is_inside(inside, means):
-    visit = https.Visit(at("https://h/", redirects=1), means, Course("https", "a"), first="2620:fe::fe")
-    with pytest.raises(Wrong, match="redirected_inside"):
+    visit = https.Visit(at("https://h/", redirects=1), means, Trace("https", "a"), first="2620:fe::fe")
+    with pytest.raises(ProbeError, match="redirected_inside"):
         visit.may_be_visited([inside])
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from pydantic import SecretStr
 
-from services.massive.probes.probers.context import Means, SystemLookUp
+from services.massive.probes.probers.context import ProbeContext, SystemLookUp
 from services.massive.probes.probers.polygon import probe
 from services.massive.probes.targets import Polygon
 from services.massive.settings import MassiveEnvironment
@@ -25,7 +25,7 @@ def market():
 @pytest.fixture
 def means(market):
     look_up = SystemLookUp(1)
-    yield Means(20.0, look_up, api_key=SecretStr(KEY), rest_url=market.rest, ws_url=market.ws)
+    yield ProbeContext(20.0, look_up, api_key=SecretStr(KEY), rest_url=market.rest, ws_url=market.ws)
     look_up.close()
 
 

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from services.massive.probes.probers.context import Means, SystemLookUp
+from services.massive.probes.probers.context import ProbeContext, SystemLookUp
 from services.massive.probes.probers.tcp import probe
 from services.massive.probes.targets import Tcp
 
@@ -14,7 +14,7 @@ from services.massive.probes.targets import Tcp
 @pytest.fixture
 def means():
     look_up = SystemLookUp(2)
-    yield Means(2.0, look_up)
+    yield ProbeContext(2.0, look_up)
     look_up.close()
 
 
@@ -42,7 +42,7 @@ async def test_of_several_addresses_one_that_answers_is_enough():
     with socket.create_server(("127.0.0.1", 0)) as peer:
         port = peer.getsockname()[1]
         # nobody listens at the second one; the first says so, or hangs, as the machine has it
-        means = Means(4.0, lambda _host, _port: known("127.0.0.2", "127.0.0.1"))
+        means = ProbeContext(4.0, lambda _host, _port: known("127.0.0.2", "127.0.0.1"))
         found = await probe(Tcp(name="a", host="two.example", port=port), means)
     assert (found.error, found.facts["address"]) == (None, "127.0.0.1")
 
@@ -58,7 +58,7 @@ async def test_an_address_that_hangs_leaves_the_others_some_time(monkeypatch):
     monkeypatch.setattr(asyncio, "open_connection", hang_at_the_first)
     with socket.create_server(("127.0.0.1", 0)) as peer:
         port = peer.getsockname()[1]
-        means = Means(6.0, lambda _host, _port: known("192.0.2.1", "127.0.0.1"))
+        means = ProbeContext(6.0, lambda _host, _port: known("192.0.2.1", "127.0.0.1"))
         found = await probe(Tcp(name="a", host="two.example", port=port), means)
     assert found.error is None
 
@@ -88,7 +88,7 @@ async def test_a_look_up_that_hangs_costs_its_time_limit(monkeypatch):
     release, look_up = threading.Event(), SystemLookUp(1)
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_more: release.wait(10) and [])
     try:
-        found = await probe(Tcp(name="a", host="slow.invalid", port=1), Means(0.1, look_up))
+        found = await probe(Tcp(name="a", host="slow.invalid", port=1), ProbeContext(0.1, look_up))
     finally:
         release.set()
         look_up.close()
@@ -100,7 +100,7 @@ async def test_a_peer_that_does_not_answer_costs_its_time_limit(monkeypatch):
         await asyncio.Event().wait()
 
     monkeypatch.setattr(asyncio, "open_connection", never)
-    means = Means(0.1, lambda _host, _port: known("127.0.0.1"))
+    means = ProbeContext(0.1, lambda _host, _port: known("127.0.0.1"))
     found = await probe(Tcp(name="a", host="127.0.0.1", port=1), means)
     assert (found.stage, found.error) == ("tcp", "timeout")
 

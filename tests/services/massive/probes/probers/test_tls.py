@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from services.massive.probes.probers.context import Means, SystemLookUp
+from services.massive.probes.probers.context import ProbeContext, SystemLookUp
 from services.massive.probes.probers.tls import probe
 from services.massive.probes.targets import Tls
 from support.rig.certificates import Authority
@@ -22,7 +22,7 @@ def authority(tmp_path_factory):
 @pytest.fixture
 def means():
     look_up = SystemLookUp(1)
-    yield Means(5.0, look_up)
+    yield ProbeContext(5.0, look_up)
     look_up.close()
 
 
@@ -96,7 +96,7 @@ async def test_what_speaks_no_tls_is_told_from_what_does_not_answer(authority, m
 async def test_a_handshake_that_hangs_costs_its_time_limit(authority, means):
     with socket.create_server((HOST, 0)) as mute:
         port = mute.getsockname()[1]
-        quick = Means(0.3, means.look_up)
+        quick = ProbeContext(0.3, means.look_up)
         found = await probe(Tls(name="a", host=HOST, port=port, ca_file=str(authority.ca)), quick)
     assert (found.stage, found.error) == ("tls", "timeout")
 
