@@ -32,10 +32,10 @@ class Watcher(Protocol):
     """The vigil, as far as its voice needs it."""
 
     @property
-    def looks(self) -> int:
+    def evaluations(self) -> int:
         """How often it looked at its clocks."""
 
-    def deaf_to(self) -> list[str]:
+    def unheard_buses(self) -> list[str]:
         """What it can't hear now."""
 
     def leader_changed(self, name: str) -> None:
@@ -43,7 +43,7 @@ class Watcher(Protocol):
 
 
 class Leading:
-    """A `Voice`; see there. Call `attend` and `man` first, then `run`, in the end `give_back`.
+    """A `Leadership`; see there. Call `attend` and `man` first, then `run`, in the end `give_back`.
 
     Args:
         boot: the healer's own instance.
@@ -83,24 +83,24 @@ class Leading:
     # -- what the vigil asks
 
     def fence(self, bus: str) -> Fence | None:
-        """See `Voice`."""
+        """See `Leadership`."""
         lease = self._leases.get(bus)
         return lease.fence if lease is not None else None
 
-    def turned_away(self, bus: str) -> None:
-        """See `Voice`."""
+    def deny_leadership(self, bus: str) -> None:
+        """See `Leadership`."""
         lease = self._leases.get(bus)
         if lease is not None and lease.epoch:
             lease.lost()
             self._due[bus].set()
 
-    def leader_seen(self, bus: str) -> float:
-        """See `Voice`."""
+    def leader_seen_at(self, bus: str) -> float:
+        """See `Leadership`."""
         lease = self._leases.get(bus)
         return lease.alive_at if lease is not None else float("-inf")
 
-    def leader_hears(self, bus: str) -> float:
-        """See `Voice`."""
+    def leader_heard_bus_at(self, bus: str) -> float:
+        """See `Leadership`."""
         lease = self._leases.get(bus)
         # names may have commas in them, so this may find one too many, and then proves nothing
         return lease.alive_at if lease is not None and bus not in lease.alive_deaf else float("-inf")
@@ -178,9 +178,9 @@ class Leading:
                 await replace_wrong_types(self._buses[name], {HEALER_LEASE: "hash"})
 
     async def _next_turn(self, name: str, lease: Lease) -> None:
-        if lease.epoch and self._looks.get(name) == self._watcher.looks:
+        if lease.epoch and self._looks.get(name) == self._watcher.evaluations:
             return  # who does not judge must not keep others from it
-        self._looks[name] = self._watcher.looks
+        self._looks[name] = self._watcher.evaluations
         if name == self._home:
             await self._turn(self._buses[name], lease, may_take=True)
             self._refusal = None
@@ -216,7 +216,7 @@ class Leading:
                 carried,
                 int(may_take),
                 stale,
-                ",".join(self._watcher.deaf_to()),
+                ",".join(self._watcher.unheard_buses()),
                 self._lease_sec,
                 int(give),
             ],

@@ -21,8 +21,8 @@ from marketswarm.event import Malformed, encode
 from marketswarm.keys import ALERT_LOG, HEALER_LEASE, HEALER_RELAYED, MASSIVE_ALERTS
 from marketswarm.metrics import Family
 from marketswarm.metrics.family import counter
-from marketswarm.monitor.log_length import LogLength
-from marketswarm.monitor.voice import NOT_THE_LEADER, Fence, Voice
+from marketswarm.monitor.leadership import NOT_THE_LEADER, Fence, Leadership
+from marketswarm.monitor.publisher import LogLength
 
 AT_ONCE: Final = 100
 FULL_PAUSE_SEC: Final = 0.25
@@ -45,14 +45,18 @@ class Relay:
     Args:
         bus: gives the bus of the alerts.
         channel: gives the channel of the alerts.
-        voice: tells whether this healer leads.
+        leadership: tells whether this healer leads.
         log_length: how long the log is to be.
     """
 
     def __init__(
-        self, bus: Callable[[], Bus], channel: Callable[[], str], voice: Voice, log_length: LogLength
+        self,
+        bus: Callable[[], Bus],
+        channel: Callable[[], str],
+        leadership: Leadership,
+        log_length: LogLength,
     ) -> None:
-        self._bus, self._channel, self._voice = bus, channel, voice
+        self._bus, self._channel, self._leadership = bus, channel, leadership
         self._log_length = log_length
         self._stored: bytes | None = None  # the position as the bus holds it; None: to be read
         self._at = BEGINNING
@@ -67,7 +71,7 @@ class Relay:
         """Copy until cancelled, while this healer leads."""
         while True:
             bus = self._bus()
-            fence = self._voice.fence(bus.name)
+            fence = self._leadership.fence(bus.name)
             try:
                 if fence is None:
                     self._stored = None
@@ -113,7 +117,7 @@ class Relay:
         ]
         outcome = await bus.script(_RELAY, keys, args)
         if outcome == NOT_THE_LEADER:
-            self._voice.turned_away(bus.name)
+            self._leadership.deny_leadership(bus.name)
         if outcome in (NOT_THE_LEADER, POSITION_MOVED):
             self._stored = None
             return

@@ -9,7 +9,7 @@ from healer.leading import Leading
 from healer.relay import Relay
 from marketswarm.agent import Agent
 from marketswarm.bus import Bus
-from marketswarm.monitor import Notices, Vigil, alert_target
+from marketswarm.monitor import Monitor, VerdictEncoder, alert_target
 from marketswarm.settings import HealerSettings
 from marketswarm.truth import Truth, Watch
 
@@ -17,7 +17,7 @@ from marketswarm.truth import Truth, Watch
 async def watch(me: Agent[HealerSettings], begun: Callable[[], None] = lambda: None) -> None:
     """Watches until cancelled; says `begun` once it knows whom."""
     home, channel = alert_target(me.truth, me.settings)
-    notices = Notices(of="heartbeat", by=me.name, channel=channel)
+    notices = VerdictEncoder(of="heartbeat", by=me.name, channel=channel)
     leading = Leading(
         me.boot,
         home=home,
@@ -25,7 +25,7 @@ async def watch(me: Agent[HealerSettings], begun: Callable[[], None] = lambda: N
         note=me.note,
         ail=partial(me.ail, "lease"),
     )
-    vigil = Vigil(me, notices, home=home, voice=leading)
+    vigil = Monitor(me, notices, home=home, leadership=leading)
     me.expose(vigil.metrics.collect)
     leading.attend(vigil)
 

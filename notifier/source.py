@@ -25,7 +25,7 @@ from marketswarm.bus.stream import (
     read_before,
 )
 from marketswarm.event import Event, Malformed, parse
-from marketswarm.monitor.agreed import LOG
+from marketswarm.monitor.conventions import LOG
 from marketswarm.operator import ASKS, GROUP, SILENCES, STATE, Ask, Silence, behind, merged
 from notifier.inbox import Asked, Heard, Intake
 from notifier.store import SEQ, Store

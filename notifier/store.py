@@ -19,7 +19,7 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import is_wrong_type, report_unusable
 from marketswarm.event import Event
-from marketswarm.monitor.agreed import LOG
+from marketswarm.monitor.conventions import LOG
 from marketswarm.operator import ASKS, DEAD, GROUP, STATE, answers_key, told_key
 from marketswarm.operator.keys import ANSWERS_SEC, ASKS_KEPT
 from notifier.inbox import ROOM

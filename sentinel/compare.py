@@ -15,7 +15,7 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.bus.subscriber import subscribe
 from marketswarm.detector import Verdict
 from marketswarm.keys import TRUTH_CHANGED
-from marketswarm.monitor.remember import TRUTH_FIELD, Memory
+from marketswarm.monitor.store import TRUTH_FIELD, StateStore
 from marketswarm.truth import Loaded
 from sentinel.drift import Drift, Glimpse, Holds
 
@@ -89,7 +89,7 @@ class Comparison:
             return False
         if bus.name not in self._recalled:
             try:
-                roster = await Memory(bus, self._me).roster(f"{TRUTH_FIELD}*")
+                roster = await StateStore(bus, self._me).load_roster(f"{TRUTH_FIELD}*")
             except BusError:
                 return False
             self._recalled.add(bus.name)

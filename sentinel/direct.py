@@ -17,7 +17,7 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.channels import Channel
 from marketswarm.event import Event, encode
 from marketswarm.keys import canary_key, roster_key
-from marketswarm.monitor.remember import BUS_FIELD
+from marketswarm.monitor.store import BUS_FIELD
 from marketswarm.settings import SentinelSettings
 from marketswarm.truth import HEALER, Truth
 from sentinel.follow import Skipped, follow

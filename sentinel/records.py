@@ -17,7 +17,7 @@ from marketswarm.bus.stored_values import epoch, is_wrong_type, replace_wrong_ty
 from marketswarm.detector import State
 from marketswarm.event import MAX_BYTES, Event, Malformed, parse
 from marketswarm.keys import SENTINEL_DIRECT, delivery_key
-from marketswarm.monitor.remember import Entry, read_entry
+from marketswarm.monitor.store import Entry, parse_entry
 from sentinel.owed import Opened, is_key
 
 TOLD_SEC: Final = 86_400
@@ -138,7 +138,7 @@ async def rosters(bus: Bus, fields: Mapping[str, Sequence[str]]) -> dict[str, En
             report_unusable(bus.name, roster)  # whose roster it is will replace it
             continue
         for name, value in zip(names, values, strict=True):
-            entry = None if value is None else read_entry(bus.name, roster, name, value)
+            entry = None if value is None else parse_entry(bus.name, roster, name, value)
             if entry is not None and entry.ts:
                 found[name if ":" in name else f"{name}:{name}"] = entry
     return found

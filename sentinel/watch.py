@@ -15,8 +15,8 @@ from marketswarm.bus.listener import moment
 from marketswarm.channels import open_channels
 from marketswarm.detector import State, Verdict
 from marketswarm.event import Event
-from marketswarm.monitor import NO_TIMEOUT, Notices, Vigil, alert_target, healer_heartbeat
-from marketswarm.monitor.tell import Notice
+from marketswarm.monitor import NO_TIMEOUT, Monitor, VerdictEncoder, alert_target, healer_heartbeat
+from marketswarm.monitor.publisher import EncodedVerdict
 from marketswarm.settings import SentinelSettings
 from marketswarm.truth import HEALER, SYSTEM, Heartbeat, Service, Truth, Watch
 from sentinel.compare import Comparison
@@ -27,17 +27,17 @@ SENTINEL: Final = "sentinel"
 log = logs.get(SENTINEL)
 
 
-class Overheard(Notices):
-    """Notices that are heard by us when they are written, so also those that no bus takes."""
+class Overheard(VerdictEncoder):
+    """VerdictEncoder that are heard by us when they are written, so also those that no bus takes."""
 
     heard: Callable[[Event], None] | None = None
 
-    def notice(self, verdict: Verdict) -> Notice:
-        """See `Notices`."""
+    def encode(self, verdict: Verdict) -> EncodedVerdict:
+        """See `VerdictEncoder`."""
         event = self.event(verdict)
         if self.heard is not None and event is not None:
             self.heard(event)
-        return super().notice(verdict)
+        return super().encode(verdict)
 
 
 def own_heartbeat(_settings: SentinelSettings, section: Service | None) -> Heartbeat:
@@ -58,9 +58,9 @@ async def watch(me: Agent[SentinelSettings]) -> None:
     """Watches until cancelled."""
     home, channel = alert_target(me.truth, me.settings)
     notices = Overheard(of="healer", by=me.name, channel=channel)
-    vigil = Vigil(me, notices, home=home, everywhere=True)
+    vigil = Monitor(me, notices, home=home, everywhere=True)
     me.expose(vigil.metrics.collect)
-    comparison = Comparison(me.name, me.settings.truth_redis_key, vigil.conclude)
+    comparison = Comparison(me.name, me.settings.truth_redis_key, vigil.publish)
     direct = way_out(me, notices)
 
     def put_in_force(truth: Truth) -> None:
@@ -102,7 +102,7 @@ def way_out(me: Agent[SentinelSettings], notices: Overheard) -> Direct | None:
     return direct
 
 
-def all_is_well(vigil: Vigil) -> bool:
+def all_is_well(vigil: Monitor) -> bool:
     """Whether the healer is heard, and up."""
     healer = vigil.detector.services.get(HEALER)
     if vigil.detector.is_restoring or healer is None or healer.state is not State.UP:

@@ -5,9 +5,9 @@ process, no connection and no key. It does what `liveness` concludes, and conclu
 """
 
 from marketswarm.detector import NO_TIMEOUT
-from marketswarm.monitor.agreed import alert_target, healer_heartbeat
-from marketswarm.monitor.notices import Notices
-from marketswarm.monitor.voice import Fence
-from marketswarm.monitor.watching import Vigil
+from marketswarm.monitor.conventions import alert_target, healer_heartbeat
+from marketswarm.monitor.encoder import VerdictEncoder
+from marketswarm.monitor.leadership import Fence
+from marketswarm.monitor.monitor import Monitor
 
-__all__ = ["NO_TIMEOUT", "Fence", "Notices", "Vigil", "alert_target", "healer_heartbeat"]
+__all__ = ["NO_TIMEOUT", "Fence", "Monitor", "VerdictEncoder", "alert_target", "healer_heartbeat"]

@@ -13,9 +13,9 @@ from marketswarm.bus import Bus
 from marketswarm.bus.scripts import Script
 from marketswarm.detector import Detector, State, TimingWheel, Verdict, WatchedService
 from marketswarm.event import Event, Kind, encode, identify
-from marketswarm.monitor.notices import health_sec
-from marketswarm.monitor.remember import Entry
-from marketswarm.monitor.voice import NOT_THE_LEADER, Fence
+from marketswarm.monitor.encoder import health_sec
+from marketswarm.monitor.leadership import NOT_THE_LEADER, Fence
+from marketswarm.monitor.store import Entry
 
 AT_ONCE: Final = 200
 SOON_SEC: Final = 2.0

@@ -13,15 +13,15 @@ from typing import Final
 from marketswarm.beat import Beat, parse
 from marketswarm.detector import Detector, State, Verdict, WatchedBus, WatchedService
 from marketswarm.metrics.family import Family, Spread, Value, counter, gauge
-from marketswarm.monitor.post import Post
-from marketswarm.monitor.voice import UNFENCED, Voice
+from marketswarm.monitor.bus_link import BusLink
+from marketswarm.monitor.leadership import UNFENCED, Leadership
 
 _UP: Final = {State.UP: 1.0, State.DOWN: 0.0}
 _SVC: Final = ("svc",)
 _BUS: Final = ("bus",)
 
 
-class VigilMetrics:
+class MonitorMetrics:
     """A source of metrics.
 
     Args:
@@ -34,12 +34,12 @@ class VigilMetrics:
     def __init__(
         self,
         detector: Detector,
-        posts: Mapping[str, Post],
-        voice: Voice,
+        posts: Mapping[str, BusLink],
+        leadership: Leadership,
         failed_saves: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self._failed_saves = failed_saves
-        self._detector, self._posts, self._voice = detector, posts, voice
+        self._detector, self._posts, self._leadership = detector, posts, leadership
         self._heard = 0
         self._delay = Spread(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
 
@@ -186,7 +186,7 @@ class VigilMetrics:
             [((name,), box.log_length.unread) for name, box in boxes],
             _BUS,
         )
-        fences = [(name, self._voice.fence(name)) for name, _ in boxes]
+        fences = [(name, self._leadership.fence(name)) for name, _ in boxes]
         if all(fence == UNFENCED for _, fence in fences):
             return  # it has no second, and no lease
         yield Family(

@@ -11,9 +11,9 @@ from marketswarm.agent.metrics import OwnMetrics, Vitals
 from marketswarm.agent.shards import collect
 from marketswarm.bus.stored_values import collect_unusable
 from marketswarm.detector import Moment
-from marketswarm.monitor import Notices, Vigil
-from marketswarm.monitor.log_length import LogLength
-from marketswarm.monitor.voice import Fence
+from marketswarm.monitor import Monitor, VerdictEncoder
+from marketswarm.monitor.leadership import Fence
+from marketswarm.monitor.publisher import LogLength
 from notifier.metrics import Tally
 from sentinel.follow import Skipped
 from services.massive.market.status import MarketStatus
@@ -70,7 +70,9 @@ def test_the_table_of_who_shares_is_what_a_share_tells():
 
 
 async def test_the_table_of_the_healer_is_what_a_vigil_tells():
-    vigil = Vigil(Keeper(), Notices(of="heartbeat", by="healer", channel="c"), home="bus", voice=Lead())
+    vigil = Monitor(
+        Keeper(), VerdictEncoder(of="heartbeat", by="healer", channel="c"), home="bus", leadership=Lead()
+    )
     vigil.detector.set_roster([], {"bus": 10.0}, Moment(0.0, 0.0))
     vigil._posts["bus"] = type("Post", (), {"outbox": type("Box", (), {**BOX, "__len__": lambda _: 0})()})()
     relay = Relay(lambda: None, lambda: "c", Lead(), LogLength("log"))

@@ -17,7 +17,7 @@ import redis
 from marketswarm.beat import make
 from marketswarm.bus import Bus
 from marketswarm.detector import State
-from marketswarm.monitor import Notices, Vigil
+from marketswarm.monitor import Monitor, VerdictEncoder
 from marketswarm.truth import Watch
 from support.rig import HOST, Server
 from support.waiting import auntil
@@ -47,7 +47,9 @@ class Keeper:
 @contextlib.asynccontextmanager
 async def watching(server):
     bus = Bus("system-redis", server.url)
-    vigil = Vigil(Keeper(bus), Notices(of="heartbeat", by="healer", channel="healer:alerts"), home=bus.name)
+    vigil = Monitor(
+        Keeper(bus), VerdictEncoder(of="heartbeat", by="healer", channel="healer:alerts"), home=bus.name
+    )
     watches = [Watch(svc, bus.name, f"{svc}:heartbeat", TIMEOUT_SEC / 3, TIMEOUT_SEC) for svc in NAMES]
     vigil.watch(watches, {bus.name: 10.0}, [bus.name])
     task = asyncio.create_task(vigil.run())

@@ -165,6 +165,6 @@ def test_what_the_leader_did_not_hear_when_it_was_last_alive_is_no_witness_to_th
         lease.answered([b"other", b"1", renewed, b"x", b"3"], now)
     leading = Leading("me", home="x", lease_sec=3.0, note=print, ail=print)
     leading._leases = {"x": lease, "y": lease}
-    assert [leading.leader_hears(bus) for bus in "xyz"] == [float("-inf"), 2.0, float("-inf")]
+    assert [leading.leader_heard_bus_at(bus) for bus in "xyz"] == [float("-inf"), 2.0, float("-inf")]
     lease.answered([b"me", b"2", b"3", b"", b"3"], 3.0)  # our own renewals witness nothing
-    assert [leading.leader_hears(bus) for bus in "xy"] == [float("-inf"), 2.0]
+    assert [leading.leader_heard_bus_at(bus) for bus in "xy"] == [float("-inf"), 2.0]

@@ -9,7 +9,7 @@ from healer import relay as module
 from healer.relay import Relay
 from marketswarm.bus import BusError
 from marketswarm.monitor import Fence
-from marketswarm.monitor.log_length import LogLength
+from marketswarm.monitor.publisher import LogLength
 from support.waiting import auntil
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from healer.leading import _TURN
 from healer.lease import Lease
-from marketswarm.monitor.remember import _SAVE
-from marketswarm.monitor.tell import _TELL
+from marketswarm.monitor.publisher import _TELL
+from marketswarm.monitor.store import _SAVE
 from marketswarm.testing import MemoryBus
 from support.simulation.server import LEASE, ROSTER, RefusedError, Server
 

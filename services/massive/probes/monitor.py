@@ -9,7 +9,7 @@ from marketswarm.agent import Agent, first_point
 from marketswarm.bus import Bus, BusError
 from marketswarm.metrics import Family
 from marketswarm.monitor import alert_target
-from marketswarm.monitor.agreed import LOG
+from marketswarm.monitor.conventions import LOG
 from marketswarm.truth import AccessPoint
 from services.massive.market.settings import key_refusal, rest_url, ws_url
 from services.massive.probes.alerts import ALERTS, ROSTER, AlertPublisher

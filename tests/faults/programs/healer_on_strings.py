@@ -12,13 +12,13 @@ from typing import Any
 from healer.watch import watch
 from marketswarm.agent import agent, run
 from marketswarm.monitor import healer_heartbeat
-from marketswarm.monitor.judging import Judging
+from marketswarm.monitor.evaluation import Evaluator
 from marketswarm.settings import HealerSettings
 
-judge = Judging.run
+judge = Evaluator.run
 
 
-async def judge_until_hung(self: Judging, group: asyncio.TaskGroup) -> None:
+async def judge_until_hung(self: Evaluator, group: asyncio.TaskGroup) -> None:
     hung = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, hung.set)
     judging = group.create_task(judge(self, group))
@@ -28,7 +28,7 @@ async def judge_until_hung(self: Judging, group: asyncio.TaskGroup) -> None:
 
 
 async def main() -> Any:
-    Judging.run = judge_until_hung  # type: ignore[method-assign]
+    Evaluator.run = judge_until_hung  # type: ignore[method-assign]
     hang_sec = float(os.environ.get("HANG_SEC", "0"))
     async with agent("healer", HealerSettings, heartbeat=healer_heartbeat) as me:
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, time.sleep, hang_sec)

@@ -3,8 +3,8 @@
 import pytest
 
 from marketswarm.detector import Publication, State, Subject, Verdict
-from marketswarm.monitor.backlog import LEAST, Backlog, bound, cancels
-from marketswarm.monitor.untold import Pending
+from marketswarm.monitor.standby import PendingVerdict
+from marketswarm.monitor.verdict_queue import LEAST, VerdictQueue, bound, cancels
 
 DOWN, UP, GONE = State.DOWN, State.UP, State.UNWATCHED
 
@@ -31,7 +31,7 @@ def gap(svc="a", ts=3.0):
 
 def put(backlog, *verdicts):
     for verdict in verdicts:
-        backlog.put(Pending(verdict, verdict.ts))
+        backlog.put(PendingVerdict(verdict, verdict.ts))
     return [one.verdict for one in backlog]
 
 
@@ -60,14 +60,14 @@ def test_which_pairs_leave_nothing_to_tell_when_nobody_knows_the_first(first, se
 
 
 def test_below_the_limit_everything_waits():
-    backlog = Backlog(limit=100)
+    backlog = VerdictQueue(limit=100)
     verdicts = [each for n in range(40) for each in (down(ts=n), up(ts=n + 0.5))]
     assert put(backlog, *verdicts) == verdicts
     assert backlog.superseded == 0
 
 
 def test_at_the_limit_a_miss_that_nobody_was_told_of_goes_with_its_ok_and_all_else_stays_in_order():
-    backlog = Backlog(limit=4)
+    backlog = VerdictQueue(limit=4)
     told_end, lasting = up("a", 0.0), down("a", 8.0)
     kept = put(
         backlog,
@@ -81,7 +81,7 @@ def test_at_the_limit_a_miss_that_nobody_was_told_of_goes_with_its_ok_and_all_el
 
 def test_a_day_of_flapping_against_a_bus_that_refuses_keeps_a_few_of_each_service():
     services = [f"s{n}" for n in range(50)]
-    backlog = Backlog(limit=2 * len(services))
+    backlog = VerdictQueue(limit=2 * len(services))
     put(backlog, *(first_up(svc) for svc in services))
     for ts in range(1, 2000):
         put(backlog, *(each for svc in services for each in (down(svc, ts), up(svc, ts + 0.5))))
@@ -95,7 +95,7 @@ def test_a_day_of_flapping_against_a_bus_that_refuses_keeps_a_few_of_each_servic
 
 def test_what_was_offered_and_not_answered_is_never_dropped():
     """The bus may have taken it: an outage that people know of must be ended."""
-    backlog = Backlog(limit=1)
+    backlog = VerdictQueue(limit=1)
     put(backlog, down())
     assert backlog.next(10) == [down()]
     assert put(backlog, up()) == [down(), up()]
@@ -104,23 +104,23 @@ def test_what_was_offered_and_not_answered_is_never_dropped():
 
 
 def test_two_of_one_service_never_go_together_and_what_comes_first_goes_first():
-    backlog = Backlog()
+    backlog = VerdictQueue()
     put(backlog, up("b"), down("a"), up("a"))
-    backlog.put_first([Pending(down("b", 0.5), 0.5), Pending(down("c"), 1.0)])
+    backlog.put_first([PendingVerdict(down("b", 0.5), 0.5), PendingVerdict(down("c"), 1.0)])
     assert backlog.next(10) == [down("b", 0.5), down("c")]
     assert [backlog.taken() for _ in range(5)] == [down("b", 0.5), down("c"), up("b"), down("a"), up("a")]
     assert not backlog
 
 
 def test_what_somebody_else_told_is_dropped():
-    backlog = Backlog()
+    backlog = VerdictQueue()
     put(backlog, down("a"), down("b"), up("a"))
     backlog.drop([one for one in backlog if one.verdict.svc == "a"])
     assert [one.verdict for one in backlog] == [down("b")]
 
 
 def test_the_fields_of_all_that_waits_are_seen_as_they_are_at_any_time():
-    backlog = Backlog()
+    backlog = VerdictQueue()
     fields = backlog.fields
     put(backlog, down(), up(), down("b"))
     assert set(fields) == {"a", "b"}
@@ -128,6 +128,6 @@ def test_the_fields_of_all_that_waits_are_seen_as_they_are_at_any_time():
     assert set(fields) == {"a", "b"}
     backlog.taken()
     assert set(fields) == {"b"}
-    backlog.put_first([Pending(down("c"), 0.0)])
+    backlog.put_first([PendingVerdict(down("c"), 0.0)])
     backlog.drop([one for one in backlog if one.verdict.svc == "b"])
     assert set(fields) == {"c"}

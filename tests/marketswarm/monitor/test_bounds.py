@@ -4,12 +4,12 @@ from structlog.testing import capture_logs
 
 from marketswarm.bus import Bus
 from marketswarm.detector import Publication, State, Verdict
-from marketswarm.monitor import Notices, Vigil, tell
+from marketswarm.monitor import Monitor, VerdictEncoder, publisher
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import Watch
 from support.simulation.outboxes import outbox
 
-NOTICES = Notices(of="heartbeat", by="healer", channel="healer:alerts")
+NOTICES = VerdictEncoder(of="heartbeat", by="healer", channel="healer:alerts")
 BUS = "system-redis"
 COUNT = 8_000
 
@@ -47,7 +47,7 @@ def bounds_in(lines) -> list[tuple[int, int, int]]:
 
 
 async def test_a_death_and_a_recovery_of_all_that_is_watched_wait_for_a_bus_and_none_is_dropped():
-    vigil = Vigil(Keeper(), NOTICES, home=BUS)
+    vigil = Monitor(Keeper(), NOTICES, home=BUS)
     names = [f"svc{n:05}" for n in range(COUNT)]
     vigil.watch([Watch(svc, BUS, f"{svc}:heartbeat", 10.0, 30.0) for svc in names], {BUS: 10.0}, [BUS])
     box = vigil._posts[BUS].outbox
@@ -59,7 +59,7 @@ async def test_a_death_and_a_recovery_of_all_that_is_watched_wait_for_a_bus_and_
 
 
 async def test_a_bound_that_is_reached_is_logged_when_verdicts_are_superseded(monkeypatch):
-    monkeypatch.setattr(tell, "bound", lambda _services: 3)
+    monkeypatch.setattr(publisher, "bound", lambda _services: 3)
     bus = MemoryBus()
     box = outbox(bus, NOTICES, [])
     box.keep_for(1)
@@ -73,7 +73,7 @@ async def test_a_bound_that_is_reached_is_logged_when_verdicts_are_superseded(mo
 
 
 async def test_a_bound_that_is_reached_is_logged_when_what_the_bus_took_is_forgotten(monkeypatch):
-    monkeypatch.setattr(tell, "bound", lambda _services: 3)
+    monkeypatch.setattr(publisher, "bound", lambda _services: 3)
     bus = MemoryBus()
     box = outbox(bus, NOTICES, [])
     box.keep_for(1)

@@ -8,9 +8,8 @@ import time
 
 from marketswarm.bus.listener import moment
 from marketswarm.detector import State, Verdict, restore_services
-from marketswarm.monitor import judging as module
-from marketswarm.monitor.hearing import Hearing
-from marketswarm.monitor.judging import Judging
+from marketswarm.monitor import evaluation as module
+from marketswarm.monitor.evaluation import DetectorFeed, Evaluator
 from marketswarm.time_slice import Turns
 from marketswarm.truth import Watch
 
@@ -31,7 +30,7 @@ class Witness:
         return [b"", -2] * len(keys)
 
 
-class Post:
+class BusLink:
     bus = Witness()
 
     def urge(self) -> None:
@@ -52,7 +51,7 @@ class Work:
             self.longest, last = max(self.longest, now - last), now
 
 
-async def prove(ear: Hearing) -> None:
+async def prove(ear: DetectorFeed) -> None:
     """Canaries go out and come back."""
     for number in itertools.count(1):
         ear.canary_sent("bus", number, moment())
@@ -64,20 +63,20 @@ async def prove(ear: Hearing) -> None:
 async def test_tens_of_thousands_that_die_at_once_leave_the_loop_to_others():
     missed: dict[str, Verdict] = {}
     poked, done = asyncio.Event(), asyncio.Event()
-    ear = Hearing(conclude=lambda _: None, poke=poked.set, joined=lambda _: None, ended=lambda: None)
+    ear = DetectorFeed(publish=lambda _: None, poke=poked.set, joined=lambda _: None, ended=lambda: None)
     names = [f"svc{n:05}" for n in range(COUNT)]
     watches = [Watch(svc, "bus", f"{svc}:heartbeat", TIMEOUT_SEC / 3, TIMEOUT_SEC) for svc in names]
     ear.detector.set_roster(watches, {"bus": 10.0}, moment())
     list(restore_services(ear.detector, {}, {}, moment()))
     ear.opened("bus")
 
-    def conclude(verdict: Verdict) -> None:
+    def publish(verdict: Verdict) -> None:
         assert verdict.svc not in missed
         missed[verdict.svc] = verdict
         if len(missed) == COUNT:
             done.set()
 
-    judging = Judging(ear, {"bus": Post()}, poked, progress=lambda: None, conclude=conclude)
+    judging = Evaluator(ear, {"bus": BusLink()}, poked, progress=lambda: None, publish=publish)
     work = Work()
     gc.collect()
     gc.freeze()  # what other tests left is none of ours to walk through
@@ -101,7 +100,7 @@ async def test_the_second_witness_lets_others_run_between_any_two_verdicts(monke
     count, done = 400, asyncio.Event()
     turn, concluded = 0, []
     poked = asyncio.Event()
-    ear = Hearing(conclude=lambda _: None, poke=poked.set, joined=lambda _: None, ended=lambda: None)
+    ear = DetectorFeed(publish=lambda _: None, poke=poked.set, joined=lambda _: None, ended=lambda: None)
     watches = [
         Watch(f"svc{n}", "bus", f"svc{n}:heartbeat", TIMEOUT_SEC / 3, TIMEOUT_SEC) for n in range(count)
     ]
@@ -115,12 +114,12 @@ async def test_the_second_witness_lets_others_run_between_any_two_verdicts(monke
             await asyncio.sleep(0)
             turn += 1
 
-    def conclude(_: Verdict) -> None:
+    def publish(_: Verdict) -> None:
         concluded.append(turn)
         if len(concluded) == count:
             done.set()
 
-    judging = Judging(ear, {"bus": Post()}, poked, progress=lambda: None, conclude=conclude)
+    judging = Evaluator(ear, {"bus": BusLink()}, poked, progress=lambda: None, publish=publish)
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(work) for work in (prove(ear), take_turns(), judging.run(group))]
         async with asyncio.timeout(60):

@@ -8,15 +8,15 @@ import pytest
 
 from marketswarm.bus import BusError
 from marketswarm.detector import Publication, State, Verdict
-from marketswarm.monitor import Notices
-from marketswarm.monitor.lately import KEPT_SEC, LATELY_SEC, Lately
-from marketswarm.monitor.voice import UNFENCED, Fence
+from marketswarm.monitor import VerdictEncoder
+from marketswarm.monitor.leadership import UNFENCED, Fence
+from marketswarm.monitor.verdict_queue import KEPT_SEC, RECENT_SEC, RecentWrites
 from marketswarm.testing import MemoryBus
 from support.simulation.manual_detector import stored
 from support.simulation.outboxes import Held, outbox
 from support.waiting import auntil
 
-NOTICES = Notices(of="heartbeat", by="healer", channel="healer:alerts")
+NOTICES = VerdictEncoder(of="heartbeat", by="healer", channel="healer:alerts")
 ROSTER, LOG = "healer:roster", "healer:alerts:log"
 
 
@@ -73,7 +73,7 @@ async def test_whatever_end_is_lost_the_log_is_made_whole_and_nothing_is_there_t
         before.append(await held(bus))
     whole = await logged(bus)
     await put_back(bus, *before[kept])
-    box.doubt(asyncio.get_running_loop().time())
+    box.check_after_gap(asyncio.get_running_loop().time())
     await box._work_off()
     assert await logged(bus) == whole
     assert {field: orjson.loads(entry)["verdict"] for field, entry in (await held(bus))[0].items()} == {
@@ -87,7 +87,7 @@ async def test_a_verdict_whose_answer_was_lost_shows_that_those_before_it_are_th
     other = outbox(bus, NOTICES, [])
     await told(other, up("a", 3.0))  # the bus took it, and we were not told
     box.put(up("a", 3.0))
-    box.doubt(asyncio.get_running_loop().time())
+    box.check_after_gap(asyncio.get_running_loop().time())
     await box._work_off()
     assert await logged(bus) == [("heartbeat_ok", "a"), ("heartbeat_miss", "a"), ("heartbeat_ok", "a")]
 
@@ -101,7 +101,7 @@ async def test_what_is_offered_before_anyone_looked_does_not_undo_what_follows(b
     await put_back(bus, *before)
     await told(box, up("a", 3.0))
     assert await logged(bus) == [("heartbeat_ok", "a")]
-    box.doubt(asyncio.get_running_loop().time())
+    box.check_after_gap(asyncio.get_running_loop().time())
     await box._work_off()
     assert await logged(bus) == [("heartbeat_ok", "a"), ("heartbeat_miss", "a"), ("heartbeat_ok", "a")]
 
@@ -113,7 +113,7 @@ async def test_a_bus_that_can_not_be_asked_stays_in_doubt(bus):
     await put_back(bus, *before)
     task = asyncio.create_task(box.run())
     bus.connected = False
-    box.doubt(asyncio.get_running_loop().time())
+    box.check_after_gap(asyncio.get_running_loop().time())
     await auntil(lambda: box.retries)
     bus.connected = True
     await auntil(lambda: not box.refusal)
@@ -135,7 +135,7 @@ async def test_who_did_not_lead_all_the_time_leaves_it_to_who_did(bus):
     other = outbox(bus, NOTICES, [])
     await told(other, up("a", 3.0))
     whole = await logged(bus)
-    box.doubt(asyncio.get_running_loop().time())
+    box.check_after_gap(asyncio.get_running_loop().time())
     await box._work_off()
     assert await logged(bus) == whole
 
@@ -145,26 +145,26 @@ async def test_who_came_and_went_all_in_what_was_lost_is_not_told_of_again(bus):
     box = outbox(bus, NOTICES, [])
     await told(box, up("a", 1.0), down("a", 2.0), gone("a", 3.0))
     whole = await logged(bus)
-    box.doubt(asyncio.get_running_loop().time())
+    box.check_after_gap(asyncio.get_running_loop().time())
     await box._work_off()
     assert await logged(bus) == whole
     await put_back(bus, {}, [])
-    box.doubt(asyncio.get_running_loop().time())
+    box.check_after_gap(asyncio.get_running_loop().time())
     await box._work_off()
     assert await logged(bus) == []
 
 
 def test_what_was_taken_long_before_the_gap_is_taken_for_kept():
-    lately = Lately()
+    lately = RecentWrites()
     lately.take(down("a", 1.0), 100.0)
     lately.take(down("b", 2.0), 101.0)
-    assert lately.doubtful(100.0 + LATELY_SEC) == ["a", "b"]
-    assert lately.doubtful(100.5 + LATELY_SEC) == ["b"]
+    assert lately.doubtful(100.0 + RECENT_SEC) == ["a", "b"]
+    assert lately.doubtful(100.5 + RECENT_SEC) == ["b"]
     assert lately.lost({"b": None}, ()) == [down("b", 2.0)]
 
 
 def test_no_more_is_kept_in_mind_than_the_bound_and_what_goes_is_counted():
-    lately = Lately(limit=100)
+    lately = RecentWrites(limit=100)
     for n in range(105):
         lately.take(down(f"svc{n}", 1.0), 1.0)
     assert lately.doubtful(1.0) == [f"svc{n}" for n in range(5, 105)]
@@ -172,7 +172,7 @@ def test_no_more_is_kept_in_mind_than_the_bound_and_what_goes_is_counted():
 
 
 def test_what_is_too_old_to_be_lost_goes_as_time_passes():
-    lately = Lately()
+    lately = RecentWrites()
     lately.take(down("a", 1.0), 100.0)
     lately.take(down("b", 2.0), 101.0 + KEPT_SEC)
     assert lately.doubtful(float("-inf")) == ["b"]
@@ -183,7 +183,7 @@ def test_whatever_is_lost_of_any_history_telling_the_rest_again_ends_as_it_was()
     """Against the script's rule in two lines: what is there already is not told."""
     chance = random.Random(7)
     for _ in range(500):
-        lately, history = Lately(), []
+        lately, history = RecentWrites(), []
         for ts in range(1, chance.randint(2, 12)):
             svc = chance.choice("ab")
             last = [each.state for each in history if each.svc == svc][-1:]
@@ -200,7 +200,7 @@ async def test_a_bus_that_refuses_to_be_asked_is_an_error_for_who_runs_it(bus):
     box = outbox(bus, NOTICES, [])
     await told(box, down("a", 1.0))
     bus.connected = False
-    box.doubt(0.0)
+    box.check_after_gap(0.0)
     with pytest.raises(BusError):
         await box._work_off()
     assert box._gap == 0.0

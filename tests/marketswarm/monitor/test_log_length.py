@@ -3,8 +3,8 @@
 from structlog.testing import capture_logs
 
 from marketswarm.bus import BusError
-from marketswarm.monitor import log_length
-from marketswarm.monitor.log_length import LEAST, ROOM, LogLength, length_for
+from marketswarm.monitor import publisher
+from marketswarm.monitor.publisher import LEAST, ROOM, LogLength, length_for
 
 
 class Client:
@@ -39,7 +39,7 @@ async def test_what_the_notifier_has_not_read_is_kept_up_to_a_bound_that_is_said
     assert await length.current(bus) == LEAST
     bus.client.groups[0]["lag"] = 150_000
     assert await length.current(bus) == LEAST, "asked once a second"
-    monkeypatch.setattr(log_length, "ASK_EVERY_SEC", 0.0)
+    monkeypatch.setattr(publisher, "ASK_EVERY_SEC", 0.0)
     assert await length.current(bus) == 150_003 + ROOM
     assert not length.overflows
     bus.client.groups[0]["lag"] = 5_000_000

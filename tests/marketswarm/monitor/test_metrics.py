@@ -8,9 +8,9 @@ import pytest
 from marketswarm.detector import Publication, State, Verdict
 from marketswarm.detector.service import BOOTS_KEPT
 from marketswarm.metrics.exporter import Exporter
-from marketswarm.monitor.log_length import LogLength
-from marketswarm.monitor.metrics import VigilMetrics, beats_of
-from marketswarm.monitor.voice import UNFENCED, Alone, Fence
+from marketswarm.monitor.leadership import UNFENCED, Fence, SoleLeader
+from marketswarm.monitor.metrics import MonitorMetrics, beats_of
+from marketswarm.monitor.publisher import LogLength
 from support.rig import HOST, free_port
 from support.rig.metrics import asked
 from support.simulation.manual_detector import Hand, watch
@@ -26,12 +26,12 @@ class Box:
         return self.waiting
 
 
-class Post:
+class BusLink:
     def __init__(self, outbox):
         self.outbox = outbox
 
 
-class Voice(Alone):
+class Leadership(SoleLeader):
     def __init__(self, **fences):
         self.fences = fences
 
@@ -48,8 +48,8 @@ def told(metrics):
     }
 
 
-def of(hand, posts=None, voice=None):
-    return told(VigilMetrics(hand.detector, posts or {}, voice or Alone()))
+def of(hand, posts=None, leadership=None):
+    return told(MonitorMetrics(hand.detector, posts or {}, leadership or SoleLeader()))
 
 
 def test_a_service_is_up_or_down_or_not_known():
@@ -132,7 +132,7 @@ def test_of_a_sender_without_a_boot_the_last_count_is_all_that_is_known():
 
 def test_what_was_taken_at_sight_and_is_no_beat_makes_no_count_fall():
     hand = Hand(watch("a"))
-    metrics = VigilMetrics(hand.detector, {}, Alone())
+    metrics = MonitorMetrics(hand.detector, {}, SoleLeader())
     hand.beat("a", i=10, boot="x")
     payload = hand.detector.services["a"].payload
     hand.beat("a", raw=payload.replace(b'"i":10', b'"i":1x'))
@@ -179,7 +179,7 @@ def test_the_delay_of_a_miss_runs_from_its_deadline_until_a_bus_took_it():
     hand.run(40)
     [miss] = [verdict for verdict in hand.verdicts if verdict.state is State.DOWN]
     assert 0 <= miss.overdue_sec < 0.5
-    metrics = VigilMetrics(hand.detector, {}, Alone())
+    metrics = MonitorMetrics(hand.detector, {}, SoleLeader())
     for ago in (0.0, 2.0):
         metrics.told(Verdict("a", State.DOWN, Publication.ALERT, time.time() - ago, overdue_sec=0.1))
     metrics.told(Verdict("a", State.UP, Publication.ALERT, time.time() - 100))
@@ -203,19 +203,19 @@ def test_after_a_gap_the_deadline_is_the_end_of_the_warm_up():
 
 
 def test_what_waits_and_what_was_tried_again_is_told_by_bus():
-    posts = {"x": Post(Box(3, 7)), "y": Post(None)}
+    posts = {"x": BusLink(Box(3, 7)), "y": BusLink(None)}
     found = of(Hand(watch("a")), posts)
     assert (found["untold_verdicts", "x"], found["tell_retries_total", "x"]) == (3, 7)
     assert ("untold_verdicts", "y") not in found
 
 
 def test_who_leads_says_so_and_who_has_no_second_says_nothing_of_it():
-    posts = {"x": Post(Box()), "y": Post(Box())}
-    found = of(Hand(watch("a")), posts, Voice(x=Fence("me", 5), y=None))
+    posts = {"x": BusLink(Box()), "y": BusLink(Box())}
+    found = of(Hand(watch("a")), posts, Leadership(x=Fence("me", 5), y=None))
     assert (found["leader", "x"], found["leader", "y"]) == (1, 0)
     assert found["lease_epoch", "x"] == 5
     assert ("lease_epoch", "y") not in found
-    alone = of(Hand(watch("a")), posts, Voice(x=UNFENCED, y=UNFENCED))
+    alone = of(Hand(watch("a")), posts, Leadership(x=UNFENCED, y=UNFENCED))
     assert not [key for key in alone if key[0] in ("leader", "lease_epoch")]
 
 
@@ -229,7 +229,7 @@ async def test_an_absurdly_long_answer_does_not_hold_the_loop_up():
     hand = Hand(*(watch(f"svc{n}") for n in range(30_000)))
     port = free_port()
     held_up = []
-    with Exporter(HOST, port, [VigilMetrics(hand.detector, {}, Alone()).collect]):
+    with Exporter(HOST, port, [MonitorMetrics(hand.detector, {}, SoleLeader()).collect]):
         for _ in range(3):
             scrape = asyncio.create_task(asyncio.to_thread(asked, port, 60.0))
             latest = 0.0

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from marketswarm.detector import SavedBeat
 from marketswarm.detector.service import BOOTS_KEPT
-from marketswarm.monitor.noted import read_note, write_note
+from marketswarm.monitor.store import encode_saved_beat, parse_saved_beat
 
 words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=64)
 numbers = st.floats(0, 4e9).map(lambda number: round(number, 3))
@@ -25,7 +25,7 @@ durations = st.floats(0, 1e9).map(lambda number: round(number, 3))
     )
 )
 def test_a_note_is_read_as_it_was_written_whatever_the_boot_is(noted):
-    assert read_note(write_note(noted)) == noted
+    assert parse_saved_beat(encode_saved_beat(noted)) == noted
 
 
 @pytest.mark.parametrize(
@@ -62,9 +62,9 @@ def test_a_note_is_read_as_it_was_written_whatever_the_boot_is(noted):
     ],
 )
 def test_what_is_no_note_is_none(raw):
-    assert read_note(raw) is None
+    assert parse_saved_beat(raw) is None
 
 
 def test_more_instances_than_are_told_apart_are_no_note():
     beside = {f"b{n}": 1 for n in range(BOOTS_KEPT + 1)}
-    assert read_note(write_note(SavedBeat("b", 1, 1.0, 1.0, others=beside))) is None
+    assert parse_saved_beat(encode_saved_beat(SavedBeat("b", 1, 1.0, 1.0, others=beside))) is None

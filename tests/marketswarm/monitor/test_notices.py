@@ -3,10 +3,10 @@ import pytest
 
 from marketswarm.detector import Publication, State, Subject, Verdict
 from marketswarm.event import Kind
-from marketswarm.monitor import Notices
-from marketswarm.monitor.notices import health_sec
+from marketswarm.monitor import VerdictEncoder
+from marketswarm.monitor.encoder import health_sec
 
-NOTICES = Notices(of="heartbeat", by="healer", channel="healer:alerts")
+NOTICES = VerdictEncoder(of="heartbeat", by="healer", channel="healer:alerts")
 MISS = Verdict(
     "a",
     State.DOWN,
@@ -25,7 +25,7 @@ OK = Verdict(
 
 
 def test_a_miss_is_told_kept_and_shown():
-    notice = NOTICES.notice(MISS)
+    notice = NOTICES.encode(MISS)
     event = orjson.loads(notice.event)
     assert list(event)[:5] == ["type", "svc", "late_sec", "timeout_sec", "ts"]
     assert (event["type"], event["reason"], event["since"], event["by"]) == (
@@ -57,29 +57,29 @@ def test_an_ok_has_exactly_the_references_keys_in_front():
 
 
 def test_a_first_life_is_quiet_but_not_forgotten():
-    notice = NOTICES.notice(Verdict("a", State.UP, Publication.LOG, 1.0, timeout_sec=30.0, age_sec=0.0))
+    notice = NOTICES.encode(Verdict("a", State.UP, Publication.LOG, 1.0, timeout_sec=30.0, age_sec=0.0))
     assert notice.channel == ""
     assert orjson.loads(notice.event)["type"] == "heartbeat_ok"
     assert orjson.loads(notice.value)["verdict"] == "up"
 
 
 def test_who_is_dropped_leaves_nothing_and_is_closed_if_it_was_down():
-    closed = NOTICES.notice(Verdict("a", State.UNWATCHED, Publication.ALERT, 1.0, timeout_sec=30.0))
+    closed = NOTICES.encode(Verdict("a", State.UNWATCHED, Publication.ALERT, 1.0, timeout_sec=30.0))
     assert (closed.value, closed.health_sec, closed.channel) == (b"", 0, "healer:alerts")
     assert orjson.loads(closed.event)["type"] == "heartbeat_unwatched"
-    silent = NOTICES.notice(Verdict("a", State.UNWATCHED, Publication.NONE, 1.0, timeout_sec=30.0))
+    silent = NOTICES.encode(Verdict("a", State.UNWATCHED, Publication.NONE, 1.0, timeout_sec=30.0))
     assert (silent.value, silent.event, silent.health_sec, silent.channel) == (b"", b"", 0, "")
 
 
 @pytest.mark.parametrize(("state", "kind"), [(State.DOWN, "bus_miss"), (State.UP, "bus_ok")])
 def test_a_bus_has_a_field_of_its_own_and_no_health_key(state, kind):
-    notice = NOTICES.notice(Verdict("market-redis", state, Publication.ALERT, 1.0, subject=Subject.BUS))
+    notice = NOTICES.encode(Verdict("market-redis", state, Publication.ALERT, 1.0, subject=Subject.BUS))
     assert (notice.field, notice.health_sec, notice.assumed) == ("bus:market-redis", -1, "up")
     assert orjson.loads(notice.event)["type"] == kind
 
 
 def test_a_sentinel_speaks_of_the_healer_and_without_an_age():
-    sentinel = Notices(of="healer", by="sentinel", channel="healer:alerts")
+    sentinel = VerdictEncoder(of="healer", by="sentinel", channel="healer:alerts")
     assert sentinel.ok is Kind.HEALER_OK
     verdict = Verdict(
         "healer", State.UP, Publication.ALERT, 1.0, timeout_sec=30.0, age_sec=0.0, down_sec=50.0
@@ -104,7 +104,7 @@ GAP = Verdict(
 
 
 def test_a_gap_is_told_under_its_mark_and_leaves_the_health_key_alone():
-    notice = NOTICES.notice(GAP)
+    notice = NOTICES.encode(GAP)
     event = orjson.loads(notice.event)
     assert event == {
         "type": "heartbeat_gap",
@@ -121,12 +121,12 @@ def test_a_gap_is_told_under_its_mark_and_leaves_the_health_key_alone():
 
 
 def test_a_sentinel_says_nothing_of_what_the_healer_did_while_it_was_away():
-    notice = Notices(of="healer", by="sentinel", channel="healer:alerts").notice(GAP)
+    notice = VerdictEncoder(of="healer", by="sentinel", channel="healer:alerts").encode(GAP)
     assert (notice.event, notice.channel) == (b"", "")
 
 
 def test_the_same_verdict_makes_the_same_words_each_time():
-    assert NOTICES.notice(MISS) == NOTICES.notice(MISS)
+    assert NOTICES.encode(MISS) == NOTICES.encode(MISS)
 
 
 @pytest.mark.parametrize(("timeout", "life"), [(1.0, 60), (20.0, 60), (20.5, 62), (30.0, 90), (600.0, 1800)])
@@ -135,7 +135,7 @@ def test_a_health_key_lives_for_three_timeouts_and_a_minute_at_least(timeout, li
 
 
 def test_of_a_healer_that_is_watched_no_more_nothing_is_said():
-    notice = Notices(of="healer", by="sentinel", channel="healer:alerts").notice(
+    notice = VerdictEncoder(of="healer", by="sentinel", channel="healer:alerts").encode(
         Verdict("nobody", State.UNWATCHED, Publication.ALERT, 1.0)
     )
     assert (notice.event, notice.value, notice.channel) == (b"", b"", "")

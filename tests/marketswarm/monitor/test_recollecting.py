@@ -10,9 +10,9 @@ from marketswarm.beat import make
 from marketswarm.bus.listener import moment
 from marketswarm.bus.stored_values import unusable_total
 from marketswarm.detector import Publication, State, Subject, UnheardBeat, Verdict
-from marketswarm.monitor import Notices, Vigil, recollecting
-from marketswarm.monitor.remember import Memory, field_of
-from marketswarm.monitor.testify import Answer
+from marketswarm.monitor import Monitor, VerdictEncoder, state
+from marketswarm.monitor.store import StateStore, field_of
+from marketswarm.monitor.witness import Answer
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import Watch
 from support.waiting import auntil
@@ -43,9 +43,9 @@ class Keeper:
     def degraded(self, detail: str | None) -> None: ...
 
 
-def a_vigil(bus: MemoryBus) -> Vigil:
-    notices = Notices(of="heartbeat", by="healer", channel="healer:alerts")
-    vigil = Vigil(Keeper(bus), notices, home="system-redis")
+def a_vigil(bus: MemoryBus) -> Monitor:
+    notices = VerdictEncoder(of="heartbeat", by="healer", channel="healer:alerts")
+    vigil = Monitor(Keeper(bus), notices, home="system-redis")
     vigil.watch([WATCH], listen={"system-redis": 10.0}, tell=["system-redis"])
     return vigil
 
@@ -60,7 +60,7 @@ async def test_the_end_of_a_silence_is_saved_at_once(bus, monkeypatch):
     vigil = a_vigil(bus)
     task = asyncio.create_task(vigil._memory.run("system-redis"))
     await saved(bus, there=True)  # at its start a service counts as silent
-    monkeypatch.setattr(recollecting, "SAVE_EVERY_SEC", 3600)
+    monkeypatch.setattr(state, "SAVE_EVERY_SEC", 3600)
     await asyncio.sleep(1.2)  # what it waited for when that was a second is over
     vigil.ear.heard("system-redis", [[b"message", b"bare:heartbeat", make("bare", 1, time.time())]], moment())
     await saved(bus, there=False)
@@ -76,12 +76,12 @@ async def test_a_beat_that_may_still_be_on_its_way_is_no_reason_for_a_new_sessio
     bus, age_sec, again, distrusts
 ):
     vigil = a_vigil(bus)
-    vigil._judging.mistrust_self(UnheardBeat("bare", "system-redis", age_sec, is_repeated=again))
+    vigil._judging.rebuild_deaf_session(UnheardBeat("bare", "system-redis", age_sec, is_repeated=again))
     assert vigil._posts["system-redis"].listener._given_up.is_set() is distrusts
 
 
 async def test_a_vigil_that_cannot_read_its_memory_judges_nothing_and_says_so(bus, monkeypatch):
-    monkeypatch.setattr(recollecting, "RETRY_SEC", 0.01)
+    monkeypatch.setattr(state, "RETRY_SEC", 0.01)
     bus.connected = False
     vigil = a_vigil(bus)
     vigil.ear.deafness = lambda _now: None  # no one listens in this test
@@ -100,7 +100,7 @@ async def test_a_vigil_whose_verdicts_are_not_taken_says_how_many_wait(bus):
     vigil.ear.deafness = lambda _now: None
     bus.connected = False
     task = asyncio.create_task(vigil._posts["system-redis"].outbox.run())
-    vigil.conclude(Verdict("bare", State.DOWN, Publication.ALERT, 1.0, timeout_sec=30.0, reason="silent"))
+    vigil.publish(Verdict("bare", State.DOWN, Publication.ALERT, 1.0, timeout_sec=30.0, reason="silent"))
     await auntil(lambda: vigil._trouble() == "1 untold on system-redis (refused)")
     bus.connected = True
     await auntil(lambda: vigil._trouble() is None)
@@ -118,10 +118,10 @@ async def test_what_is_told_of_anything_is_known_to_the_next_run(bus, of):
         name, state, Publication.ALERT, 100.0, subject=of, since=69.0, gap_sec=gap_sec, event_id=mark
     )
     task = asyncio.create_task(vigil._posts["system-redis"].outbox.run())
-    vigil.conclude(verdict)
+    vigil.publish(verdict)
     await auntil(lambda: not vigil._posts["system-redis"].outbox)
     before = unusable_total()
-    roster = await Memory(bus, "healer").roster()
+    roster = await StateStore(bus, "healer").load_roster()
     assert unusable_total() == before
     entry = roster[field_of(verdict)]
     assert (entry.verdict, entry.ts, entry.since) == (state, 100.0, 69.0)
@@ -139,7 +139,7 @@ async def test_a_bus_that_is_dropped_while_the_memory_is_read_is_no_trouble(bus,
         vigil.watch([WATCH], listen={"system-redis": 10.0}, tell=["system-redis"])
         yield Answer([])
 
-    monkeypatch.setattr(recollecting, "read_last_beats", reseeded)
+    monkeypatch.setattr(state, "read_last_beats", reseeded)
     task = asyncio.create_task(vigil._memory.run("system-redis"))
     await auntil(lambda: not vigil.detector.is_restoring or task.done())
     assert not task.done()

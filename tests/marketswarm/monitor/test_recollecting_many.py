@@ -12,9 +12,9 @@ import pytest
 
 from marketswarm.bus.listener import moment
 from marketswarm.detector import SavedBeat, State
-from marketswarm.monitor import Notices, Vigil, recollecting
-from marketswarm.monitor.remember import Entry
-from marketswarm.monitor.voice import Fence
+from marketswarm.monitor import Monitor, VerdictEncoder, state
+from marketswarm.monitor.leadership import Fence
+from marketswarm.monitor.store import Entry
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import Watch
 
@@ -55,13 +55,13 @@ class Stored:
 
     def __init__(self, _bus: object = None, _listener: str = "healer") -> None: ...
 
-    async def roster(self, _match: str | None = None) -> dict[str, Entry]:
+    async def load_roster(self, _match: str | None = None) -> dict[str, Entry]:
         return self.entries
 
-    async def silences(self):
+    async def load_silences(self):
         return {}, {}
 
-    async def notes(self) -> dict[str, SavedBeat]:
+    async def load_saved_beats(self) -> dict[str, SavedBeat]:
         return self.noted
 
 
@@ -80,11 +80,11 @@ class Work:
 
 
 @pytest.fixture
-async def vigil(monkeypatch) -> AsyncIterator[Vigil]:
-    monkeypatch.setattr(recollecting, "Memory", Stored)
+async def vigil(monkeypatch) -> AsyncIterator[Monitor]:
+    monkeypatch.setattr(state, "StateStore", Stored)
     bus = MemoryBus("system-redis")
-    found = Vigil(
-        Keeper(bus), Notices(of="heartbeat", by="healer", channel="healer:alerts"), home="system-redis"
+    found = Monitor(
+        Keeper(bus), VerdictEncoder(of="heartbeat", by="healer", channel="healer:alerts"), home="system-redis"
     )
     watches = [Watch(svc, "system-redis", f"{svc}:heartbeat", 10.0, 30.0) for svc in NAMES]
     found.watch(watches, listen={"system-redis": 10.0}, tell=["system-redis"])
@@ -93,7 +93,7 @@ async def vigil(monkeypatch) -> AsyncIterator[Vigil]:
         for answer in ():
             yield answer
 
-    monkeypatch.setattr(recollecting, "read_last_beats", nobody)
+    monkeypatch.setattr(state, "read_last_beats", nobody)
     yield found
     await bus.aclose()
 
@@ -140,7 +140,7 @@ async def test_a_takeover_of_tens_of_thousands_leaves_the_loop_to_others_and_wha
     def left() -> set[str]:
         return {svc for svc in NAMES if vigil.detector.services[svc].state is State.DOWN}
 
-    async def conclude() -> None:
+    async def publish() -> None:
         """Meanwhile this listener finds something of its own that it has still to tell."""
         while len(left()) == COUNT:  # noqa: ASYNC110 - a takeover tells nobody how far it is
             await asyncio.sleep(0)
@@ -148,7 +148,7 @@ async def test_a_takeover_of_tens_of_thousands_leaves_the_loop_to_others_and_wha
 
     async with measured() as work:
         fence = Fence("q", 3)
-        await asyncio.gather(vigil._memory.take_over("system-redis", fence, untold), conclude())
+        await asyncio.gather(vigil._memory.take_over("system-redis", fence, untold), publish())
     assert 0 < len(untold) < COUNT
     assert left() == untold
     assert work.longest < LONGEST_SHARE * work.whole

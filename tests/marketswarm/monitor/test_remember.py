@@ -2,7 +2,7 @@ import pytest
 
 from marketswarm.bus.stored_values import unusable_total
 from marketswarm.detector import SavedService, State
-from marketswarm.monitor.remember import Silence, read_entry, read_silence, remembered
+from marketswarm.monitor.store import SavedSilence, parse_entry, parse_saved_silence, saved_services
 from support.simulation.manual_detector import stored
 
 UNUSABLE = [
@@ -26,7 +26,7 @@ CLOCKS = {"system-redis": (100.0, 5000.0), "market-redis": (900.0, 5000.0)}
 def recalled(entry=None, silence=None, clocks=None, bus_of=None) -> SavedService:
     roster = {} if entry is None else {"a": stored(**entry)}
     silences = {} if silence is None else {"a": silence}
-    return dict(remembered(roster, silences, CLOCKS if clocks is None else clocks, bus_of or BUS))["a"]
+    return dict(saved_services(roster, silences, CLOCKS if clocks is None else clocks, bus_of or BUS))["a"]
 
 
 def test_who_was_up_with_no_silence_saved_was_beating_when_the_clock_was_last_written():
@@ -35,26 +35,26 @@ def test_who_was_up_with_no_silence_saved_was_beating_when_the_clock_was_last_wr
 
 
 def test_a_silence_is_what_the_clock_has_moved_since_its_beginning():
-    found = recalled({"verdict": "up"}, Silence(80.0, 4980.0, True, "system-redis"))
+    found = recalled({"verdict": "up"}, SavedSilence(80.0, 4980.0, True, "system-redis"))
     assert found == SavedService(State.UP, 4980.0, 20.0, True)
 
 
 def test_a_silence_that_reaches_back_before_the_clocks_beginning_is_as_long():
-    assert recalled({"verdict": "up"}, Silence(-15.0, 4885.0, True, "system-redis")).silent_sec == 115
+    assert recalled({"verdict": "up"}, SavedSilence(-15.0, 4885.0, True, "system-redis")).silent_sec == 115
 
 
 def test_a_beat_heard_ahead_of_what_was_proven_is_no_negative_silence():
-    assert recalled({"verdict": "up"}, Silence(100.8, 5000.0, True, "system-redis")).silent_sec == 0
+    assert recalled({"verdict": "up"}, SavedSilence(100.8, 5000.0, True, "system-redis")).silent_sec == 0
 
 
 def test_who_was_watched_in_vain_was_not_seen_and_has_no_since():
-    found = recalled(None, Silence(70.0, 0.0, False, "system-redis"))
+    found = recalled(None, SavedSilence(70.0, 0.0, False, "system-redis"))
     assert found == SavedService(State.UNKNOWN, None, 30.0, False)
 
 
 def test_who_is_told_up_was_seen_whatever_silence_a_killed_run_left():
     entry = {"verdict": "up", "ts": 5003.0}
-    found = recalled(entry, Silence(70.0, 0.0, False, "system-redis"))
+    found = recalled(entry, SavedSilence(70.0, 0.0, False, "system-redis"))
     assert found == SavedService(State.UP, 5003.0, None, True)
 
 
@@ -70,16 +70,18 @@ def test_who_is_down_and_never_was_seen_has_no_since():
 
 @pytest.mark.parametrize("bus", ["market-redis", "gone"])
 def test_a_silence_on_another_buses_clock_is_as_one_that_nobody_saved(bus):
-    found = recalled({"verdict": "up"}, Silence(80.0, 4980.0, True, "system-redis"), bus_of={"a": bus})
+    found = recalled({"verdict": "up"}, SavedSilence(80.0, 4980.0, True, "system-redis"), bus_of={"a": bus})
     assert (found.silent_sec, found.since, found.seen) == (None, 4980.0, True)
 
 
 def test_a_silence_without_its_clock_is_as_one_that_nobody_saved():
-    assert recalled({"verdict": "up"}, Silence(80.0, 4980.0, True, "system-redis"), {}).silent_sec is None
+    assert (
+        recalled({"verdict": "up"}, SavedSilence(80.0, 4980.0, True, "system-redis"), {}).silent_sec is None
+    )
 
 
 def test_fields_of_buses_are_no_services():
-    assert not list(remembered({"bus:market-redis": stored(verdict="down")}, {}, CLOCKS, BUS))
+    assert not list(saved_services({"bus:market-redis": stored(verdict="down")}, {}, CLOCKS, BUS))
 
 
 @pytest.mark.parametrize("entry", [{"verdict": "up", "boot": 5, "i": "7"}, {"verdict": "down", "since": "x"}])
@@ -92,8 +94,8 @@ def test_what_is_of_a_wrong_type_in_the_roster_is_passed_over(entry):
 @pytest.mark.parametrize("bad", UNUSABLE)
 def test_an_entry_without_a_usable_verdict_is_none_and_is_counted(bad):
     before = unusable_total()
-    assert read_entry("bus", "healer:roster", "a", bad) is None
-    assert read_entry("bus", "healer:roster", "a", b'{"verdict":%b}' % (bad or b'""')) is None
+    assert parse_entry("bus", "healer:roster", "a", bad) is None
+    assert parse_entry("bus", "healer:roster", "a", b'{"verdict":%b}' % (bad or b'""')) is None
     assert unusable_total() == before + 2
 
 
@@ -108,7 +110,7 @@ def test_an_entry_without_a_usable_verdict_is_none_and_is_counted(bad):
 )
 def test_what_is_unusable_of_an_entry_is_left_out_and_counted_and_its_verdict_stands(name, bad):
     raw = b'{"verdict":"down","ts":5,"since":4,"%b":%b}' % (name.encode(), bad)
-    before, entry = unusable_total(), read_entry("bus", "healer:roster", "a", raw)
+    before, entry = unusable_total(), parse_entry("bus", "healer:roster", "a", raw)
     assert unusable_total() == before + 1
     if bad == b"1e999":  # it is no JSON that anybody here reads
         assert entry is None
@@ -134,11 +136,11 @@ def test_what_is_unusable_of_an_entry_is_left_out_and_counted_and_its_verdict_st
     ],
 )
 def test_what_is_no_silence_is_none(raw):
-    assert read_silence(raw) is None
+    assert parse_saved_silence(raw) is None
 
 
 def test_a_silence_and_a_clock_are_read_as_they_were_written():
-    assert read_silence(b"-15.000 1762433458.300 1 system-redis") == Silence(
+    assert parse_saved_silence(b"-15.000 1762433458.300 1 system-redis") == SavedSilence(
         -15, 1762433458.3, True, "system-redis"
     )
-    assert read_silence(b"12.500 1762433458.300") == Silence(12.5, 1762433458.3, True, "")
+    assert parse_saved_silence(b"12.500 1762433458.300") == SavedSilence(12.5, 1762433458.3, True, "")

@@ -5,14 +5,14 @@ import pytest
 
 from marketswarm.bus import BusError
 from marketswarm.detector import Publication, State, Subject, Verdict
-from marketswarm.monitor import Notices
-from marketswarm.monitor.tell import AT_ONCE, Outbox
-from marketswarm.monitor.voice import UNFENCED
+from marketswarm.monitor import VerdictEncoder
+from marketswarm.monitor.leadership import UNFENCED
+from marketswarm.monitor.publisher import AT_ONCE, Publisher
 from marketswarm.testing import MemoryBus
 from support.simulation.outboxes import outbox
 from support.waiting import auntil
 
-NOTICES = Notices(of="heartbeat", by="healer", channel="healer:alerts")
+NOTICES = VerdictEncoder(of="heartbeat", by="healer", channel="healer:alerts")
 LOG = "healer:alerts:log"
 
 
@@ -35,7 +35,7 @@ async def bus():
     await bus.aclose()
 
 
-def outbox_on(bus) -> tuple[Outbox, list[Verdict]]:
+def outbox_on(bus) -> tuple[Publisher, list[Verdict]]:
     told: list[Verdict] = []
     box = outbox(bus, NOTICES, told)
     return box, told

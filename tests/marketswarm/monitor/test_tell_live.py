@@ -10,7 +10,7 @@ import pytest
 from marketswarm.bus import Bus
 from marketswarm.bus.scripts import all_scripts
 from marketswarm.detector import Publication, State, Subject, Verdict
-from marketswarm.monitor import Notices
+from marketswarm.monitor import VerdictEncoder
 from marketswarm.seeding.functions import load_functions
 from support.rig import Server, TcpProxy
 from support.simulation.outboxes import outbox
@@ -37,7 +37,7 @@ def server(tmp_path):
 @contextlib.asynccontextmanager
 async def telling(url: str):
     bus = Bus("system-redis", url, within_sec=0.3)
-    notices = Notices(of="heartbeat", by="healer", channel="healer:alerts")
+    notices = VerdictEncoder(of="heartbeat", by="healer", channel="healer:alerts")
     told: list[Verdict] = []
     box = outbox(bus, notices, told)
     task = asyncio.create_task(box.run())

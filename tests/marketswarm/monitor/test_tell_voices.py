@@ -6,12 +6,12 @@ import orjson
 import pytest
 
 from marketswarm.detector import Publication, State, Verdict
-from marketswarm.monitor import Fence, Notices
+from marketswarm.monitor import Fence, VerdictEncoder
 from marketswarm.testing import MemoryBus
 from support.simulation.outboxes import Held, outbox
 from support.waiting import auntil
 
-NOTICES = Notices(of="heartbeat", by="healer", channel="healer:alerts")
+NOTICES = VerdictEncoder(of="heartbeat", by="healer", channel="healer:alerts")
 MINE, OTHER = Fence("mine", 3), Fence("other", 4)
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from marketswarm.beat import make
 from marketswarm.bus import BusError
-from marketswarm.monitor.testify import AT_ONCE, age, read_last_beats
+from marketswarm.monitor.witness import AT_ONCE, age, read_last_beats
 from marketswarm.testing import MemoryBus
 
 

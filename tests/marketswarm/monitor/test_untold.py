@@ -5,22 +5,22 @@ from dataclasses import replace
 import pytest
 
 from marketswarm.detector import Publication, State, Subject, Verdict
-from marketswarm.monitor.untold import SURE_SEC, Pending, is_its_own, untold
+from marketswarm.monitor.standby import SURE_SEC, PendingVerdict, find_unpublished, is_its_own
 from support.simulation.manual_detector import stored
 
 NEVER = float("-inf")
 DOWN, UP, GONE = State.DOWN, State.UP, State.UNWATCHED
 
 
-def pending(*states: State, subject: Subject = Subject.SERVICE) -> list[Pending]:
+def pending(*states: State, subject: Subject = Subject.SERVICE) -> list[PendingVerdict]:
     """Verdicts a second apart, from 100 s on; they were not told in the same instant elsewhere."""
     return [
-        Pending(Verdict("a", state, Publication.ALERT, 1000.0 + n, subject=subject), 100.0 + n)
+        PendingVerdict(Verdict("a", state, Publication.ALERT, 1000.0 + n, subject=subject), 100.0 + n)
         for n, state in enumerate(states)
     ]
 
 
-def left(found: list[Pending]) -> list[State]:
+def left(found: list[PendingVerdict]) -> list[State]:
     return [one.verdict.state for one in found]
 
 
@@ -50,39 +50,41 @@ def left(found: list[Pending]) -> list[State]:
 def test_what_the_roster_shows_is_told(states, shown, moved, rest):
     entry = None if shown is None else stored(verdict=shown, ts=990.0)
     before = 900.0 if moved else 990.0
-    assert left(untold(pending(*states), entry, before=before, leader_seen=NEVER)) == rest
+    assert left(find_unpublished(pending(*states), entry, before=before, leader_seen_at=NEVER)) == rest
 
 
 @pytest.mark.parametrize(("ts", "rest"), [(990.0, [DOWN, UP]), (999.0, []), (1000.9, [])])
 def test_an_entry_that_was_never_looked_at_is_as_old_as_it_says(ts, rest):
     entry = stored(verdict="up", ts=ts)
-    assert left(untold(pending(DOWN, UP), entry, before=None, leader_seen=NEVER)) == rest
+    assert left(find_unpublished(pending(DOWN, UP), entry, before=None, leader_seen_at=NEVER)) == rest
 
 
 @pytest.mark.parametrize(("seen", "rest"), [(101.0 + SURE_SEC, [DOWN, UP]), (101.1 + SURE_SEC, [])])
 def test_what_came_and_went_under_the_eyes_of_the_leader_is_its_to_tell(seen, rest):
     entry = stored(verdict="up", ts=990.0)
-    assert left(untold(pending(DOWN, UP), entry, before=990.0, leader_seen=seen)) == rest
+    assert left(find_unpublished(pending(DOWN, UP), entry, before=990.0, leader_seen_at=seen)) == rest
 
 
 def test_a_state_that_the_leader_does_not_see_yet_is_kept_however_long_it_lives():
     entry = stored(verdict="up", ts=990.0)
-    assert left(untold(pending(DOWN), entry, before=990.0, leader_seen=1e9)) == [DOWN]
+    assert left(find_unpublished(pending(DOWN), entry, before=990.0, leader_seen_at=1e9)) == [DOWN]
 
 
 def test_a_bus_of_which_nothing_is_stored_counts_as_up():
-    assert untold(pending(UP, subject=Subject.BUS), None, before=None, leader_seen=NEVER) == []
-    assert left(untold(pending(DOWN, subject=Subject.BUS), None, before=None, leader_seen=NEVER)) == [DOWN]
+    assert find_unpublished(pending(UP, subject=Subject.BUS), None, before=None, leader_seen_at=NEVER) == []
+    assert left(
+        find_unpublished(pending(DOWN, subject=Subject.BUS), None, before=None, leader_seen_at=NEVER)
+    ) == [DOWN]
 
 
 def test_a_loss_of_which_a_bus_stored_nothing_was_told_to_nobody_there_though_it_is_over():
     both = pending(DOWN, UP, subject=Subject.BUS)
-    assert left(untold(both, None, before=None, leader_seen=NEVER)) == [DOWN, UP]
-    assert left(untold(pending(DOWN, UP), None, before=None, leader_seen=NEVER)) == [DOWN, UP]
-    assert untold(pending(DOWN, GONE), None, before=None, leader_seen=NEVER) == []
+    assert left(find_unpublished(both, None, before=None, leader_seen_at=NEVER)) == [DOWN, UP]
+    assert left(find_unpublished(pending(DOWN, UP), None, before=None, leader_seen_at=NEVER)) == [DOWN, UP]
+    assert find_unpublished(pending(DOWN, GONE), None, before=None, leader_seen_at=NEVER) == []
 
 
-def own(*states: State) -> list[Pending]:
+def own(*states: State) -> list[PendingVerdict]:
     return [replace(one, its_own=one.verdict.state is DOWN) for one in pending(*states, subject=Subject.BUS)]
 
 
@@ -90,12 +92,12 @@ def test_the_loss_of_a_bus_that_the_leader_heard_meanwhile_is_nobodys_once_it_is
     entry = stored(verdict="up", ts=990.0)
     for held in (None, entry):
         before = 990.0 if held else None
-        assert untold(own(DOWN, UP), held, before=before, leader_seen=NEVER) == []
-        assert untold(own(DOWN, UP, DOWN, UP), held, before=before, leader_seen=NEVER) == []
+        assert find_unpublished(own(DOWN, UP), held, before=before, leader_seen_at=NEVER) == []
+        assert find_unpublished(own(DOWN, UP, DOWN, UP), held, before=before, leader_seen_at=NEVER) == []
     # while it lasts, whoever is left to lead hears nothing there; and one of two was a loss to all
-    assert left(untold(own(DOWN), entry, before=990.0, leader_seen=NEVER)) == [DOWN]
+    assert left(find_unpublished(own(DOWN), entry, before=990.0, leader_seen_at=NEVER)) == [DOWN]
     both = [*own(DOWN, UP), *(replace(one, at=one.at + 10) for one in pending(DOWN, UP, subject=Subject.BUS))]
-    assert left(untold(both, entry, before=990.0, leader_seen=NEVER)) == [DOWN, UP, DOWN, UP]
+    assert left(find_unpublished(both, entry, before=990.0, leader_seen_at=NEVER)) == [DOWN, UP, DOWN, UP]
 
 
 @pytest.mark.parametrize(
@@ -115,11 +117,11 @@ def test_it_is_the_way_that_is_lost_if_the_leader_heard_the_bus_within_half_the_
     assert is_its_own(verdict, hears, 100.0) is its_own
 
 
-def gap(since: float | None = 995.0) -> Pending:
+def gap(since: float | None = 995.0) -> PendingVerdict:
     verdict = Verdict(
         "a", UP, Publication.ALERT, 1000.0, gap_sec=60.0, restarted=True, event_id="gap.a.1", since=since
     )
-    return Pending(verdict, 100.0)
+    return PendingVerdict(verdict, 100.0)
 
 
 @pytest.mark.parametrize(
@@ -135,11 +137,11 @@ def gap(since: float | None = 995.0) -> Pending:
     ],
 )
 def test_a_gap_is_told_only_if_nobody_else_listened(entry, seen, kept):
-    assert bool(untold([gap()], entry, before=990.0, leader_seen=seen)) is kept
+    assert bool(find_unpublished([gap()], entry, before=990.0, leader_seen_at=seen)) is kept
 
 
 def test_a_gap_and_what_follows_it_stay_in_order():
-    later = Pending(Verdict("a", DOWN, Publication.ALERT, 1030.0), 130.0)
+    later = PendingVerdict(Verdict("a", DOWN, Publication.ALERT, 1030.0), 130.0)
     entry = stored(verdict="up", ts=990.0)
-    found = untold([gap(), later], entry, before=990.0, leader_seen=NEVER)
+    found = find_unpublished([gap(), later], entry, before=990.0, leader_seen_at=NEVER)
     assert [one.at for one in found] == [100.0, 130.0]

@@ -19,7 +19,7 @@ from marketswarm.bus.parser import BatchParser
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.session import Session, _Asked
 from marketswarm.detector import restore_services
-from marketswarm.monitor.hearing import Hearing
+from marketswarm.monitor.evaluation import DetectorFeed
 from marketswarm.truth import Watch
 from support.fuzz.mutation import Target
 
@@ -72,8 +72,8 @@ class Ended(Exception):  # noqa: N818 - no error: it is what is hoped for
 
 def listener(bus: Bus) -> Listener:
     """A real one with a real ear, which watches `a` and concludes for nobody."""
-    ear = Hearing(
-        conclude=lambda _verdict: None, poke=lambda: None, joined=lambda _bus: None, ended=lambda: None
+    ear = DetectorFeed(
+        publish=lambda _verdict: None, poke=lambda: None, joined=lambda _bus: None, ended=lambda: None
     )
     ear.detector.set_roster([Watch("a", BUS, "a:heartbeat", 1.0, 3.0)], {BUS: 10.0}, moment())
     ear.detector.buses[BUS].clock.opened()
@@ -83,7 +83,7 @@ def listener(bus: Bus) -> Listener:
     return found
 
 
-class Memory:
+class StateStore:
     """A session whose socket is bytes in memory, at their end."""
 
     def __init__(self) -> None:
@@ -252,7 +252,7 @@ def wire() -> Iterator[Wire]:
 @contextlib.contextmanager
 def replies() -> Iterator[Target]:
     """The target over a parser in memory."""
-    memory = Memory()
+    memory = StateStore()
     try:
         yield Target("replies", memory.examine, SAMPLES, WORDS, 0.1)
     finally:

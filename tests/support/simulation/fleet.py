@@ -161,7 +161,7 @@ class Fleet:
             assert line.state == "down" or not silent, f"{svc} is silent for {self.owed[svc]} s of listening"
 
     def tell(self) -> None:
-        """What tell.lua does."""
+        """What publish.lua does."""
         outbox, self.healer.outbox = self.healer.outbox, []
         for verdict in outbox:
             if verdict.subject is Subject.REACH:

@@ -19,8 +19,7 @@ from marketswarm.detector import (
     restore_lost_bus,
     restore_services,
 )
-from marketswarm.monitor.noted import read_note, write_note
-from marketswarm.monitor.remember import Silence, remembered
+from marketswarm.monitor.store import SavedSilence, encode_saved_beat, parse_saved_beat, saved_services
 from marketswarm.truth import Watch
 from support.simulation.manual_detector import stored
 from support.simulation.naive_detector import Naive
@@ -36,7 +35,7 @@ class Disk:
     """What outlives a healer on its home bus."""
 
     roster: dict[str, dict[str, Any]]
-    silences: dict[str, Silence]
+    silences: dict[str, SavedSilence]
     clocks: dict[str, tuple[float, float]]
     notes: dict[str, bytes]
 
@@ -139,12 +138,12 @@ class Healer:
         hearing = self.detector.hear(name, messages, self.moment)
         came_up = self.naive.hear(name, [(channel, payload) for _, channel, payload in at_hand], self.now)
         assert [verdict.svc for verdict in hearing.verdicts] == came_up
-        self.conclude(*hearing.verdicts)
+        self.publish(*hearing.verdicts)
         for _, channel, payload in hearing.others:
             if channel == CANARY.encode():
                 known = int(payload) in self.naive.clocks[name].away
                 self.heard_at[name] = self.now if known else self.heard_at[name]
-                self.conclude(*self.detector.hear_canary(name, int(payload), self.moment))
+                self.publish(*self.detector.hear_canary(name, int(payload), self.moment))
                 self.naive.clocks[name].heard(int(payload), self.now)
         self.agree_on_clocks()
         if self.detector.buses[name].awaiting_canary:
@@ -195,7 +194,7 @@ class Healer:
         for svc in suspects ^ naive:
             assert self.naive.near(svc), f"at {self.now}: {svc} {'is' if svc in naive else 'is not'} due"
             self.naive.lines[svc].asked = svc in suspects
-        self.conclude(*tick.verdicts)
+        self.publish(*tick.verdicts)
         for suspect in tick.suspects:
             self.asked.append((self.now + self.ask_sec, suspect.bus, suspect.svc))
         for name in tick.canaries_wanted:
@@ -238,10 +237,10 @@ class Healer:
             self.acquitted += 1
             self.lost(name, "deaf")
             self.open_at[name] = self.now + 0.05
-        self.conclude(found if isinstance(found, Verdict) else None)
+        self.publish(found if isinstance(found, Verdict) else None)
         self.tick_at = self.now
 
-    def conclude(self, *verdicts: Verdict | None) -> None:
+    def publish(self, *verdicts: Verdict | None) -> None:
         for verdict in verdicts:
             if verdict is not None:
                 self.concluded.append((self.now, verdict))
@@ -251,7 +250,7 @@ class Healer:
 
     def rewatch(self, watches: list[Watch], now: float) -> None:
         self.now, self.watches = now, watches
-        self.conclude(
+        self.publish(
             *self.detector.set_roster(watches, dict.fromkeys(self.buses, BUS_TIMEOUT_SEC), self.moment)
         )
         self.naive.rewatch(watches, self.buses, now)
@@ -275,16 +274,18 @@ class Healer:
         for svc, record in self.unsaved.items():
             self.disk.silences.pop(svc, None)
             if record is not None and record.last_beat is None:
-                self.disk.silences[svc] = Silence(round(record.watched_since, 3), 0.0, False, record.bus.name)
+                self.disk.silences[svc] = SavedSilence(
+                    round(record.watched_since, 3), 0.0, False, record.bus.name
+                )
             elif record is not None:
                 last = record.last_beat
-                self.disk.silences[svc] = Silence(round(last.at, 3), last.wall, True, record.bus.name)
+                self.disk.silences[svc] = SavedSilence(round(last.at, 3), last.wall, True, record.bus.name)
         self.unsaved = {}
         for svc, noted in self.restarts.take_unsaved(self.now).items():
             if noted is None:
                 self.disk.notes.pop(svc, None)
             else:
-                self.disk.notes[svc] = write_note(noted)
+                self.disk.notes[svc] = encode_saved_beat(noted)
 
     def recall(self) -> None:
         words = {}
@@ -292,19 +293,19 @@ class Healer:
             if self.buses[watch.bus].answers and (word := self.buses[watch.bus].word_of(watch, self.now)):
                 words[watch.svc] = word
         bus_of = {watch.svc: watch.bus for watch in self.watches}
-        notes = {svc: read_note(raw) for svc, raw in self.disk.notes.items()}
+        notes = {svc: parse_saved_beat(raw) for svc, raw in self.disk.notes.items()}
         roster = {field: stored(**entry) for field, entry in self.disk.roster.items()}
-        known = dict(remembered(roster, self.disk.silences, self.disk.clocks, bus_of, notes))
+        known = dict(saved_services(roster, self.disk.silences, self.disk.clocks, bus_of, notes))
         found = restore_services(self.detector, known, words, self.moment)
         verdicts = [verdict for verdict in found if verdict is not None]
         self.recalled_at = self.now
         came_up = self.naive.recall(known, words, self.now)
         assert [verdict.svc for verdict in verdicts if verdict.state is State.UP] == came_up
-        self.conclude(*verdicts)
+        self.publish(*verdicts)
         for field, entry in self.disk.roster.items():
             if field.startswith("bus:") and entry["verdict"] == "down":
                 since, deaf = entry.get("since"), entry.get("reason") == "deaf"
-                self.conclude(restore_lost_bus(self.detector, field[4:], since, self.moment, as_deaf=deaf))
+                self.publish(restore_lost_bus(self.detector, field[4:], since, self.moment, as_deaf=deaf))
         self.detector.unsaved_silences |= {
             svc: None for svc in self.disk.silences if svc not in self.detector.services
         }

@@ -27,8 +27,8 @@ import marketswarm.bus.listener
 from healer.leading import Leading
 from marketswarm.beat import make, parse
 from marketswarm.detector import Moment, State, Subject, Verdict, warm_up
-from marketswarm.monitor import Notices, Vigil, health
-from marketswarm.monitor.remember import field_of
+from marketswarm.monitor import Monitor, VerdictEncoder, health
+from marketswarm.monitor.store import field_of
 from marketswarm.truth import Watch
 from support.simulation.event_loop import Loop, Time, World
 from support.simulation.server import LEASE, ROSTER, Link, Server, SmallSession
@@ -71,16 +71,16 @@ class Concluded:
     lie: str | None
 
 
-class Watcher(Vigil):
+class Watcher(Monitor):
     """A vigil that shows what it concludes."""
 
     def __init__(self, process: "Process", *args: Any, **kwargs: Any) -> None:
         self._process = process
         super().__init__(*args, **kwargs)
 
-    def conclude(self, verdict: Verdict) -> None:
+    def publish(self, verdict: Verdict) -> None:
         self._process.concludes(verdict)
-        super().conclude(verdict)
+        super().publish(verdict)
 
 
 class Process:
@@ -104,11 +104,11 @@ class Process:
 
     async def _main(self) -> None:
         fleet = self.fleet
-        notices = Notices(of="heartbeat", by="healer", channel="healer:alerts")
+        notices = VerdictEncoder(of="heartbeat", by="healer", channel="healer:alerts")
         self.leading = Leading(
             self.boot, home=HOME, lease_sec=fleet.lease_sec, note=lambda _: None, ail=lambda _: None
         )
-        self.vigil = Watcher(self, self, notices, home=HOME, voice=self.leading)
+        self.vigil = Watcher(self, self, notices, home=HOME, leadership=self.leading)
         self._eavesdrop()
         self.leading.attend(self.vigil)
         buses = dict.fromkeys(fleet.buses, BUS_TIMEOUT_SEC)

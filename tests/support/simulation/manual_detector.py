@@ -23,7 +23,7 @@ from marketswarm.detector import (
     Verdict,
     restore_services,
 )
-from marketswarm.monitor.remember import Entry, read_entry
+from marketswarm.monitor.store import Entry, parse_entry
 from marketswarm.truth import Watch
 
 LATE_SEC = 0.5
@@ -41,7 +41,7 @@ def says(age: float | None, **beat: Any) -> LastBeat:
 
 def stored(**found: Any) -> Entry:
     """An entry of a roster as a listener reads it."""
-    entry = read_entry("bus", "healer:roster", "a", orjson.dumps(found))
+    entry = parse_entry("bus", "healer:roster", "a", orjson.dumps(found))
     assert entry is not None
     return entry
 

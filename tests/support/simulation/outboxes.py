@@ -1,17 +1,16 @@
-"""Outboxes for tests: of a listener that is the only one, or whose voice the test holds."""
+"""Outboxes for tests: of a listener that is the only one, or whose leadership the test holds."""
 
 from collections.abc import Collection
 
 from marketswarm.bus import Bus
 from marketswarm.detector import Verdict
-from marketswarm.monitor import Notices
-from marketswarm.monitor.log_length import LogLength
-from marketswarm.monitor.tell import Outbox
-from marketswarm.monitor.voice import Alone, Fence, Voice
+from marketswarm.monitor import VerdictEncoder
+from marketswarm.monitor.leadership import Fence, Leadership, SoleLeader
+from marketswarm.monitor.publisher import LogLength, Publisher
 
 
 class Held:
-    """A voice that is given and taken at will."""
+    """A leadership that is given and taken at will."""
 
     def __init__(self, fence: Fence | None = None) -> None:
         self.now = fence
@@ -21,28 +20,30 @@ class Held:
     def fence(self, _bus: str) -> Fence | None:
         return self.now
 
-    def turned_away(self, _bus: str) -> None:
+    def deny_leadership(self, _bus: str) -> None:
         self.turned += 1
         self.now = None
 
-    def leader_seen(self, _bus: str) -> float:
+    def leader_seen_at(self, _bus: str) -> float:
         return self.seen
 
-    def leader_hears(self, _bus: str) -> float:
+    def leader_heard_bus_at(self, _bus: str) -> float:
         return self.hears
 
 
-def outbox(bus: Bus, notices: Notices, told: list[Verdict], voice: Voice | None = None) -> Outbox:
+def outbox(
+    bus: Bus, notices: VerdictEncoder, told: list[Verdict], leadership: Leadership | None = None
+) -> Publisher:
     async def take_over(_fence: Fence, _untold: Collection[str]) -> None:
         return
 
-    return Outbox(
+    return Publisher(
         bus,
         listener="healer",
         stream="healer:alerts:log",
         log_length=LogLength("healer:alerts:log"),
-        write=notices.notice,
+        write=notices.encode,
         told=told.append,
-        voice=voice or Alone(),
+        leadership=leadership or SoleLeader(),
         take_over=take_over,
     )

@@ -16,10 +16,10 @@ from marketswarm.bus import WITHIN_SEC, BusError
 from marketswarm.bus.listener import _CANARY
 from marketswarm.bus.scripts import Script
 from marketswarm.monitor.health import _REFRESH
-from marketswarm.monitor.remember import _SAVE
-from marketswarm.monitor.tell import _TELL
-from marketswarm.monitor.testify import _SCRIPT as _TESTIFY
-from marketswarm.monitor.voice import NOT_THE_LEADER
+from marketswarm.monitor.leadership import NOT_THE_LEADER
+from marketswarm.monitor.publisher import _TELL
+from marketswarm.monitor.store import _SAVE
+from marketswarm.monitor.witness import _SCRIPT as _TESTIFY
 from support.simulation.event_loop import Loop, World
 from support.simulation.world import Bus, Key
 
@@ -126,7 +126,7 @@ class Server(Bus):
         return args[0] == b"" or (held.get("boot"), held.get("epoch")) == (args[0], args[1])
 
     def tell(self, keys: list[str], args: list[bytes], _now: float) -> Any:
-        """tell.lua."""
+        """publish.lua."""
         if not self.speaks(keys, args):
             return NOT_THE_LEADER
         notices = (args[at : at + 8] for at in range(3, len(args), 8))
@@ -173,7 +173,7 @@ class Server(Bus):
         return len(keys) - 1
 
     def testify(self, keys: list[str], _args: list[bytes], now: float) -> list[Any]:
-        """testify.lua."""
+        """last_beats.lua."""
         found: list[Any] = []
         for name in keys:
             key = self.keys.get(name.removeprefix("beat:"))

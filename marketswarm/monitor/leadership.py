@@ -17,38 +17,38 @@ class Fence(NamedTuple):
 UNFENCED: Final = Fence("", 0)
 
 
-class Voice(Protocol):
+class Leadership(Protocol):
     """Leads or stands by, on each bus for itself."""
 
     def fence(self, bus: str) -> Fence | None:
         """What to carry when speaking on a bus; None while another one speaks there."""
 
-    def turned_away(self, bus: str) -> None:
+    def deny_leadership(self, bus: str) -> None:
         """A bus knows another leader."""
 
-    def leader_seen(self, bus: str) -> float:
+    def leader_seen_at(self, bus: str) -> float:
         """When the leader of a bus, if it is another, was last seen alive, in monotonic seconds."""
 
-    def leader_hears(self, bus: str) -> float:
+    def leader_heard_bus_at(self, bus: str) -> float:
         """When that leader was last seen to write to the bus while it heard it, in monotonic seconds."""
 
 
-class Alone:
-    """The voice of a listener that has no second, and needs no lease."""
+class SoleLeader:
+    """The leadership of a listener that has no second, and needs no lease."""
 
     def fence(self, _bus: str) -> Fence | None:
-        """See `Voice`."""
+        """See `Leadership`."""
         return UNFENCED
 
-    def turned_away(self, bus: str) -> None:
-        """See `Voice`."""
+    def deny_leadership(self, bus: str) -> None:
+        """See `Leadership`."""
 
-    def leader_seen(self, _bus: str) -> float:
-        """See `Voice`."""
+    def leader_seen_at(self, _bus: str) -> float:
+        """See `Leadership`."""
         return float("-inf")
 
-    def leader_hears(self, _bus: str) -> float:
-        """See `Voice`."""
+    def leader_heard_bus_at(self, _bus: str) -> float:
+        """See `Leadership`."""
         return float("-inf")
 
 

@@ -4,6 +4,8 @@ A verdict that a bus does not take waits here, in order, and is offered again un
 accepted counts as told. Offering one twice is harmless, since the script looks whether it is already so.
 While another listener leads, verdicts wait until the roster shows that it told them; see `untold.py`. What a
 bus took and did not keep is told again, under the same id; see `lately.py`.
+
+How many events the log of alerts keeps: a death and a recovery of all services, and what is unread.
 """
 
 import asyncio
@@ -11,19 +13,17 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import is_wrong_type, replace_wrong_types
 from marketswarm.detector import Verdict
-from marketswarm.monitor.backlog import Backlog, bound
-from marketswarm.monitor.lately import Lately
-from marketswarm.monitor.log_length import LogLength
-from marketswarm.monitor.remember import Entry, field_of, read_entry
-from marketswarm.monitor.untold import Pending, is_its_own, untold
-from marketswarm.monitor.voice import NOT_THE_LEADER, UNFENCED, Fence, Voice
+from marketswarm.monitor.leadership import NOT_THE_LEADER, UNFENCED, Fence, Leadership
+from marketswarm.monitor.standby import PendingVerdict, find_unpublished, is_its_own
+from marketswarm.monitor.store import Entry, field_of, parse_entry
+from marketswarm.monitor.verdict_queue import RecentWrites, VerdictQueue, bound
 from marketswarm.time_slice import Turns
 
 AT_ONCE: Final = 100
@@ -39,14 +39,25 @@ CHANNEL_REFUSED: Final = (2, 4)
 UNREADABLE: Final = (3, 4)
 """What it says of a verdict that it told although it could not read what the roster holds."""
 
-_TELL: Final = Script.beside("marketswarm.monitor", "tell.lua")
+_TELL: Final = Script.beside("marketswarm.monitor", "publish.lua")
 
 log = logs.get("tell")
 
 
+LEAST: Final = 100_000
+EVENTS_EACH: Final = 3
+"""Per service: its miss, its ok, and room for what else happens meanwhile."""
+MOST: Final = 2
+"""Times the length without unread events; a group of readers that never comes back must not fill the bus."""
+ROOM: Final = 1_000
+ASK_EVERY_SEC: Final = 1.0
+ASK_WITHIN_SEC: Final = 0.5
+COMPLAIN_EVERY_SEC: Final = 30.0
+
+
 @dataclass(frozen=True, slots=True)
-class Notice:
-    """One verdict as the script takes it; see tell.lua for the meaning of each."""
+class EncodedVerdict:
+    """One verdict as the script takes it; see publish.lua for the meaning of each."""
 
     field: str
     verdict: str
@@ -64,7 +75,47 @@ class Notice:
         return [*names, self.value, self.event, self.channel, self.health_sec]
 
 
-class Outbox:
+class LogLength:
+    """The length of the log on one bus, as the services and the unread events want it."""
+
+    def __init__(self, stream: str, services: int = 0) -> None:
+        self.services = services
+        self.unread = 0
+        """Events that the group with the most of them has not acknowledged, when it was asked last."""
+        self._stream = stream
+        self._asked_at = float("-inf")
+        self._said_at = float("-inf")
+
+    @property
+    def most(self) -> int:
+        """The length beyond which unread events are trimmed, too."""
+        return MOST * length_for(self.services)
+
+    @property
+    def overflows(self) -> bool:
+        """Whether unread events are being trimmed."""
+        return self.unread >= self.most
+
+    async def current(self, bus: Bus) -> int:
+        """Return the length to trim the log to; asks the bus for its groups of readers once a second."""
+        now = time.monotonic()
+        if now - self._asked_at >= ASK_EVERY_SEC:
+            self._asked_at = now
+            self.unread = await self._ask(bus)
+            if self.overflows and now - self._said_at >= COMPLAIN_EVERY_SEC:
+                self._said_at = now
+                log.error("tell.log_full", bus=bus.name, unread=self.unread, kept=self.most)
+        return min(max(length_for(self.services), self.unread + ROOM), self.most)
+
+    async def _ask(self, bus: Bus) -> int:
+        try:
+            groups = await bus.ask(bus.client.xinfo_groups(self._stream), ASK_WITHIN_SEC)
+            return max(map(_unread, groups), default=0)
+        except BusError:
+            return self.unread  # there is no log yet, or the offer that follows tells why not
+
+
+class Publisher:
     """What is still to be told on one bus, oldest first.
 
     Args:
@@ -86,9 +137,9 @@ class Outbox:
         listener: str,
         stream: str,
         log_length: LogLength,
-        write: Callable[[Verdict], Notice],
+        write: Callable[[Verdict], EncodedVerdict],
         told: Callable[[Verdict], None],
-        voice: Voice,
+        leadership: Leadership,
         take_over: Callable[[Fence, Collection[str]], Awaitable[None]],
     ) -> None:
         self.bus = bus
@@ -97,14 +148,14 @@ class Outbox:
         self.log_length = log_length
         self._write = write
         self._told = told
-        self._voice = voice
+        self._leadership = leadership
         self._take_over = take_over
         self._spoken: Fence | None = UNFENCED
         """The fence of the last taking over; who is alone has none to do."""
-        self._backlog = Backlog()
+        self._backlog = VerdictQueue()
         self._before: dict[str, float] = {}
         """By field: the `ts` of the entry that what is pending was held against last."""
-        self._lately = Lately()
+        self._lately = RecentWrites()
         self._gap: float | None = None
         """When the gap began after which nobody has looked yet what the bus still holds."""
         self._filled = asyncio.Event()
@@ -133,8 +184,8 @@ class Outbox:
     def put(self, verdict: Verdict) -> None:
         """Add a verdict; never blocks, and drops none that is not superseded."""
         now = time.monotonic()
-        its_own = is_its_own(verdict, self._voice.leader_hears(verdict.svc), now)
-        self._backlog.put(Pending(verdict, now, its_own))
+        its_own = is_its_own(verdict, self._leadership.leader_heard_bus_at(verdict.svc), now)
+        self._backlog.put(PendingVerdict(verdict, now, its_own))
         self._filled.set()
         self._complain_of_bounds(now)
 
@@ -155,12 +206,12 @@ class Outbox:
         """Says that who leads here has changed."""
         self._filled.set()
 
-    def doubt(self, gap: float) -> None:
+    def check_after_gap(self, gap: float) -> None:
         """Says that the bus is back; until `gap`, in monotonic seconds, it was known to be well."""
         self._gap = gap if self._gap is None else min(gap, self._gap)
         self._filled.set()
 
-    def inherit(self, other: "Outbox") -> None:
+    def inherit(self, other: "Publisher") -> None:
         """Takes over what another outbox had still to tell: the bus's address has changed."""
         self._backlog.put_first(other._backlog)  # noqa: SLF001 - of the same class
         if self._backlog:
@@ -194,7 +245,7 @@ class Outbox:
                 await replace_wrong_types(self.bus, {lease: "hash", roster: "hash", stream: "stream"})
 
     async def _work_off(self) -> None:
-        fence = self._voice.fence(self.bus.name)
+        fence = self._leadership.fence(self.bus.name)
         if fence != self._spoken:
             self._lately.forget()
         if fence is None:
@@ -222,20 +273,20 @@ class Outbox:
         try:
             entries = await self._entries(self._lately.doubtful(gap))
         except BusError:
-            self.doubt(gap)
+            self.check_after_gap(gap)
             raise
         lost = self._lately.lost(entries, [one.verdict for one in self._backlog])
         if lost:
             log.warning("tell.lost", bus=self.bus.name, count=len(lost))
         now = time.monotonic()
-        self._backlog.put_first([Pending(verdict, now) for verdict in lost])
+        self._backlog.put_first([PendingVerdict(verdict, now) for verdict in lost])
 
     async def _compare(self) -> None:
         """Drops what the leader told."""
-        pending: dict[str, list[Pending]] = {}
+        pending: dict[str, list[PendingVerdict]] = {}
         for one in self._backlog:
             pending.setdefault(field_of(one.verdict), []).append(one)
-        told: list[Pending] = []
+        told: list[PendingVerdict] = []
         entries = await self._entries(list(pending))
         before, self._before, turns = self._before, {}, Turns()
         for field, entry in entries.items():
@@ -254,14 +305,16 @@ class Outbox:
             some = fields[start : start + AT_ONCE]
             values = await self.bus.ask(self.bus.client.hmget(self._roster, some))
             found |= {
-                field: None if value is None else read_entry(self.bus.name, self._roster, field, value)
+                field: None if value is None else parse_entry(self.bus.name, self._roster, field, value)
                 for field, value in zip(some, values, strict=True)
             }
         return found
 
-    def _left(self, pending: list[Pending], entry: Entry | None, before: float | None) -> list[Pending]:
-        seen = self._voice.leader_seen(self.bus.name)
-        return untold(pending, entry, before=before, leader_seen=seen)
+    def _left(
+        self, pending: list[PendingVerdict], entry: Entry | None, before: float | None
+    ) -> list[PendingVerdict]:
+        seen = self._leadership.leader_seen_at(self.bus.name)
+        return find_unpublished(pending, entry, before=before, leader_seen_at=seen)
 
     async def _offer(self, fence: Fence) -> None:
         while self._backlog:
@@ -275,7 +328,7 @@ class Outbox:
             ]
             outcomes = await self.bus.script(_TELL, keys, args)
             if outcomes == NOT_THE_LEADER:
-                self._voice.turned_away(self.bus.name)
+                self._leadership.deny_leadership(self.bus.name)
                 return
             for notice, outcome in zip(some, outcomes, strict=True):
                 verdict = self._backlog.taken()
@@ -291,3 +344,13 @@ class Outbox:
 
     def _next(self) -> list[Verdict]:
         return self._backlog.next(AT_ONCE)
+
+
+def length_for(services: int) -> int:
+    """Return the length of the log for a truth with so many services."""
+    return max(LEAST, EVENTS_EACH * services)
+
+
+def _unread(group: dict[str, Any]) -> int:
+    lag, pending = group.get("lag"), group.get("pending")
+    return sum(count for count in (lag, pending) if isinstance(count, int))

@@ -15,7 +15,7 @@ from marketswarm.bus.scripts import Script
 from marketswarm.detector import LastBeat
 
 AT_ONCE: Final = 500
-_SCRIPT: Final = Script.beside("marketswarm.monitor", "testify.lua")
+_SCRIPT: Final = Script.beside("marketswarm.monitor", "last_beats.lua")
 
 
 @dataclass(slots=True)

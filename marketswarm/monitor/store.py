@@ -1,15 +1,18 @@
 """What a listener keeps on the bus about silence, so that a restart forgets none.
 
-Three hashes: the roster holds each verdict (tell.lua writes it), the silence hash how long each service has
-been silent once that is worth keeping. Its entries are readings of a listening clock, `<at> <since> <seen>
-<bus>`; under `@<bus>` lies that clock's own reading, `<at> <wall>`, written with them in one step. The third
-holds notes of each service's last beat, to be held against the next one (`noted.py`).
+Three hashes: the roster holds each verdict (publish.lua writes it), the silence hash how long each service
+has been silent once that is worth keeping. Its entries are readings of a listening clock, `<at> <since>
+<seen> <bus>`; under `@<bus>` lies that clock's own reading, `<at> <wall>`, written with them in one step. The
+third holds notes of each service's last beat, to be held against the next one (`SavedBeat`).
+
+How a note of a service's last beat is kept: one JSON object a field of `<listener>:heard`. Pure.
 """
 
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
+from math import inf
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -22,7 +25,9 @@ from marketswarm.bus.stored_values import (
     LONGEST_SEC,
     count,
     decimal,
+    duration,
     epoch,
+    number,
     replace_wrong_types,
     report_unusable,
     text,
@@ -37,9 +42,9 @@ from marketswarm.detector import (
     Verdict,
     WatchedService,
 )
+from marketswarm.detector.service import BOOTS_KEPT
 from marketswarm.event import MAX_BYTES, Malformed, parse
-from marketswarm.monitor.noted import read_note, write_note
-from marketswarm.monitor.voice import NOT_THE_LEADER, Fence
+from marketswarm.monitor.leadership import NOT_THE_LEADER, Fence
 from marketswarm.time_slice import Turns
 from marketswarm.truth.model import SERVICE_NAME
 
@@ -58,6 +63,11 @@ No service's name can."""
 
 _FIELD: Final = re.compile(rf"({BUS_FIELD}|{TRUTH_FIELD}|{WATCH_FIELD}|{REACH_FIELD})?{SERVICE_NAME.pattern}")
 _SAVE: Final = Script.beside("marketswarm.monitor", "save.lua")
+
+
+Clocks = Mapping[str, tuple[float, float]]
+LONGEST_NOTE: Final = 65_536
+"""What a note of as many instances as are kept apart may take, each with the longest name, and then some."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +92,7 @@ class Entry:
         return None if isinstance(event, Malformed) else event.reason
 
 
-class Silence(NamedTuple):
+class SavedSilence(NamedTuple):
     """A saved silence: since when by the listening clock of `bus`, since when in epoch seconds.
 
     A service that was not `seen` has been silent since it is watched; there is no `since` then.
@@ -94,10 +104,7 @@ class Silence(NamedTuple):
     bus: str
 
 
-Clocks = Mapping[str, tuple[float, float]]
-
-
-class Memory:
+class StateStore:
     """The hashes of one listener on one bus. Every method may raise BusError."""
 
     def __init__(self, bus: Bus, listener: str) -> None:
@@ -107,24 +114,24 @@ class Memory:
         self.heard_key = f"{listener}:heard"
         self.lease_key = f"{listener}:lease"
 
-    async def roster(self, match: str | None = None) -> dict[str, Entry]:
+    async def load_roster(self, match: str | None = None) -> dict[str, Entry]:
         """Every verdict that is stored, by service (or `bus:<name>`); what can't be read is left out."""
         found: dict[str, Entry] = {}
         async for field, value in self._scan(self.roster_key, match):
             if _FIELD.fullmatch(field) is None:
                 report_unusable(self.bus.name, self.roster_key, field)
                 continue
-            entry = read_entry(self.bus.name, self.roster_key, field, value)
+            entry = parse_entry(self.bus.name, self.roster_key, field, value)
             if entry is not None:
                 found[field] = entry
         return found
 
-    async def silences(self) -> tuple[dict[str, Silence], dict[str, tuple[float, float]]]:
+    async def load_silences(self) -> tuple[dict[str, SavedSilence], dict[str, tuple[float, float]]]:
         """Silences by service, and by bus what its clock read (`at`) and when (`wall`) on the last saving."""
-        services: dict[str, Silence] = {}
+        services: dict[str, SavedSilence] = {}
         clocks: dict[str, tuple[float, float]] = {}
         async for field, value in self._scan(self.silence_key):
-            found = read_silence(value)
+            found = parse_saved_silence(value)
             if found is None or (found.bus == "") is not field.startswith("@"):
                 report_unusable(self.bus.name, self.silence_key, field)
             elif field.startswith("@"):
@@ -133,11 +140,11 @@ class Memory:
                 services[field] = found
         return services, clocks
 
-    async def notes(self) -> dict[str, SavedBeat]:
+    async def load_saved_beats(self) -> dict[str, SavedBeat]:
         """The last beats that were noted, by service; what can't be read is left out."""
         found: dict[str, SavedBeat] = {}
         async for svc, raw in self._scan(self.heard_key):
-            noted = read_note(raw)
+            noted = parse_saved_beat(raw)
             if noted is None:
                 report_unusable(self.bus.name, self.heard_key, svc)
             else:
@@ -149,9 +156,9 @@ class Memory:
         keys = (self.roster_key, self.silence_key, self.heard_key, self.lease_key)
         return await replace_wrong_types(self.bus, dict.fromkeys(keys, "hash"))
 
-    async def save_notes(self, fence: Fence, notes: Mapping[str, SavedBeat | None]) -> bool:
+    async def save_beats(self, fence: Fence, notes: Mapping[str, SavedBeat | None]) -> bool:
         """Writes notes, and forgets those that are None; False: another one leads."""
-        kept = [(svc, write_note(noted)) for svc, noted in notes.items() if noted is not None]
+        kept = [(svc, encode_saved_beat(noted)) for svc, noted in notes.items() if noted is not None]
         gone = [svc for svc, noted in notes.items() if noted is None]
         fields: list[str | bytes] = [each for pair in kept for each in pair]
         args: list[str | bytes | float] = [*fence, len(kept), *fields, len(gone), *gone]
@@ -202,7 +209,7 @@ def field_of(verdict: Verdict) -> str:
     return _FIELDS[verdict.subject] + verdict.svc
 
 
-def read_entry(bus: str, key: str, field: str, value: bytes) -> Entry | None:
+def parse_entry(bus: str, key: str, field: str, value: bytes) -> Entry | None:
     """Read an entry of a roster; None for one without a usable verdict.
 
     Another part of it that is unusable is left out: the verdict stands, and so an outage still gets its end.
@@ -220,7 +227,7 @@ def read_entry(bus: str, key: str, field: str, value: bytes) -> Entry | None:
     return Entry(State(found["verdict"]), ts or 0.0, since, boot, i, mark, event)
 
 
-def read_silence(value: bytes) -> Silence | None:
+def parse_saved_silence(value: bytes) -> SavedSilence | None:
     """Read a saved silence, or the reading of a clock, which names no bus; None for what is neither."""
     if len(value) > LONGEST_SILENCE:
         return None
@@ -231,7 +238,7 @@ def read_silence(value: bytes) -> Silence | None:
     seen, bus = parts[2:] or ("1", "")
     if at is None or since is None or seen not in ("0", "1"):
         return None
-    return Silence(at, since, seen == "1", bus)
+    return SavedSilence(at, since, seen == "1", bus)
 
 
 def _object(value: bytes) -> dict[str, Any]:
@@ -256,9 +263,9 @@ def _written(record: WatchedService) -> str:
     return f"{record.last_beat.at:.3f} {record.last_beat.wall:.3f} 1 {record.bus.name}"
 
 
-def remembered(
+def saved_services(
     roster: Mapping[str, Entry],
-    silences: Mapping[str, Silence],
+    silences: Mapping[str, SavedSilence],
     clocks: Clocks,
     bus_of: Mapping[str, str],
     notes: Mapping[str, SavedBeat] | None = None,
@@ -288,3 +295,51 @@ def remembered(
         boot, i = (None, 0) if entry is None else (entry.boot, entry.i or 0)
         noted = (notes or {}).get(svc)
         yield svc, SavedService(state, since, silent_sec, seen, boot, i, noted)
+
+
+def encode_saved_beat(noted: SavedBeat) -> bytes:
+    """As it is kept; what says nothing is left out."""
+    found: dict[str, Any] = {
+        "boot": noted.boot,
+        "i": noted.i,
+        "ts": noted.ts,
+        "wall": round(noted.wall, 3),
+    }
+    if noted.stopped:
+        found["stopped"] = True
+    if noted.others:
+        found["beside"] = noted.others
+    if noted.pace_sec:
+        found["pace_sec"] = round(noted.pace_sec, 3)
+    if noted.timeout_sec:
+        found["timeout_sec"] = noted.timeout_sec
+    return orjson.dumps(found)
+
+
+def parse_saved_beat(raw: bytes) -> SavedBeat | None:
+    """Read it back; None for what is no such object."""
+    try:
+        found: Any = orjson.loads(raw) if len(raw) <= LONGEST_NOTE else None
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(found, dict):
+        return None
+    boot, i = text(found.get("boot"), MAX_BOOT), count(found.get("i"))
+    ts, wall = number(found.get("ts"), -inf, inf), epoch(found.get("wall"))
+    pace_sec, timeout_sec = (duration(found.get(key, 0.0)) for key in ("pace_sec", "timeout_sec"))
+    beside = _instances(found.get("beside", {}))
+    if boot is None or i is None or ts is None or wall is None:
+        return None
+    if pace_sec is None or timeout_sec is None or beside is None:
+        return None
+    return SavedBeat(boot, i, ts, wall, found.get("stopped") is True, beside, pace_sec, timeout_sec)
+
+
+def _instances(found: Any) -> dict[str, int] | None:
+    if isinstance(found, list):  # until 0.1.0 there were no more than their names
+        found = dict.fromkeys(found, 0) if all(type(boot) is str for boot in found) else None
+    if not isinstance(found, dict) or len(found) > BOOTS_KEPT:
+        return None
+    if any(text(boot, MAX_BOOT) is None or count(i) is None for boot, i in found.items()):
+        return None
+    return found

@@ -1,27 +1,28 @@
-"""The vigil itself: who is watched, the loop that judges, and where verdicts go."""
+"""The vigil itself: who is watched, the loop that judges, and where verdicts go.
+
+What a vigil keeps for one bus: a listener where it is listened to, an outbox where verdicts go.
+
+The log line of each verdict, by one name for each thing that can happen.
+"""
 
 import asyncio
 import functools
 from collections.abc import Collection, Mapping, Sequence
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.listener import Listener, moment
 from marketswarm.detector import OVERDUE_SEC, State, Subject, Verdict
-from marketswarm.monitor.agreed import LOG
-from marketswarm.monitor.announcing import announce
-from marketswarm.monitor.failures import SaveFailures
+from marketswarm.monitor.bus_link import BusLink
+from marketswarm.monitor.conventions import LOG
+from marketswarm.monitor.encoder import VerdictEncoder
+from marketswarm.monitor.evaluation import DetectorFeed, Evaluator
 from marketswarm.monitor.health import Health
-from marketswarm.monitor.hearing import Hearing
-from marketswarm.monitor.judging import Judging
-from marketswarm.monitor.log_length import LogLength
-from marketswarm.monitor.metrics import VigilMetrics
-from marketswarm.monitor.notices import Notices
-from marketswarm.monitor.post import Post
-from marketswarm.monitor.recollecting import Recollection
-from marketswarm.monitor.tell import Outbox
-from marketswarm.monitor.voice import Alone, Fence, Voice
+from marketswarm.monitor.leadership import Fence, Leadership, SoleLeader
+from marketswarm.monitor.metrics import MonitorMetrics
+from marketswarm.monitor.publisher import LogLength, Publisher
+from marketswarm.monitor.state import SaveFailures, StateKeeper
 from marketswarm.truth import Watch
 
 KEEP_UP_EVERY_SEC: Final = 1.0
@@ -29,7 +30,22 @@ KEEP_UP_EVERY_SEC: Final = 1.0
 log = logs.get("vigil")
 
 
-class Keeper(Protocol):
+ALONE: Final = SoleLeader()
+_SAID: Final = {
+    (Subject.SERVICE, State.UP): "service.up",
+    (Subject.SERVICE, State.DOWN): "service.down",
+    (Subject.SERVICE, State.UNWATCHED): "service.unwatched",
+    (Subject.WATCH, State.UP): "service.watchable",
+    (Subject.WATCH, State.DOWN): "service.unwatchable",
+    (Subject.WATCH, State.UNWATCHED): "service.unwatched",
+    (Subject.BUS, State.UP): "bus.up",
+    (Subject.BUS, State.DOWN): "bus.down",
+    (Subject.TRUTH, State.UP): "truth.agrees",
+    (Subject.TRUTH, State.DOWN): "truth.drifted",
+}
+
+
+class Owner(Protocol):
     """Whose vigil it is: an agent, as far as a vigil needs one."""
 
     name: str
@@ -45,10 +61,7 @@ class Keeper(Protocol):
         """Publication, once a second, what keeps the vigil from its work, or None."""
 
 
-ALONE: Final = Alone()
-
-
-class Vigil:
+class Monitor:
     """Call `watch` first, then `run`.
 
     Args:
@@ -61,45 +74,43 @@ class Vigil:
 
     def __init__(
         self,
-        keeper: Keeper,
-        notices: Notices,
+        owner: Owner,
+        notices: VerdictEncoder,
         *,
         home: str,
         everywhere: bool = False,
-        voice: Voice = ALONE,
+        leadership: Leadership = ALONE,
     ) -> None:
         poked = self._poked = asyncio.Event()
-        self.ear = Hearing(
-            conclude=self.conclude,
+        self.ear = DetectorFeed(
+            publish=self.publish,
             poke=poked.set,
             joined=self._joined,
             ended=self._silence_ended,
         )
         self.detector = self.ear.detector
         self._health = Health(self.detector, kind=notices.ok, by=notices.by)
-        self._voice = voice
+        self._leadership = leadership
         self._failures = SaveFailures()
-        self._memory = Recollection(
+        self._memory = StateKeeper(
             self.detector,
             self.ear.restarts,
             self._health,
-            listener=keeper.name,
+            listener=owner.name,
             bus=self._bus,
-            conclude=self.conclude,
-            voice=voice,
+            publish=self.publish,
+            leadership=leadership,
             failures=self._failures,
         )
-        self._keeper = keeper
+        self._owner = owner
         self._notices = notices
         self._home = home
         self._everywhere = everywhere
-        self._posts: dict[str, Post] = {}
+        self._posts: dict[str, BusLink] = {}
         self.log_lengths: dict[str, LogLength] = {}
         """By bus, how long the log of alerts there is to be."""
-        self.metrics = VigilMetrics(self.detector, self._posts, voice, self._failures.counts)
-        self._judging = Judging(
-            self.ear, self._posts, poked, progress=keeper.progress, conclude=self.conclude
-        )
+        self.metrics = MonitorMetrics(self.detector, self._posts, leadership, self._failures.counts)
+        self._judging = Evaluator(self.ear, self._posts, poked, progress=owner.progress, publish=self.publish)
         self._group: asyncio.TaskGroup | None = None
 
     # -- who is watched
@@ -117,17 +128,17 @@ class Vigil:
         that verdicts go to, `services` how many services the log of alerts is for (None: as many as are
         watched here). Raises BusError when a URL can't be had; nothing has changed then.
         """
-        opened = {name: self._keeper.bus(name) for name in {*listen, *tell, self._home}}
+        opened = {name: self._owner.bus(name) for name in {*listen, *tell, self._home}}
         for name in self._posts.keys() - opened.keys():
             self._posts.pop(name).stop()
         for name, bus in opened.items():
-            self._man(name, bus, listened=name in listen, told=name in {*tell, self._home})
+            self._open_link(name, bus, listened=name in listen, told=name in {*tell, self._home})
         for name, post in self._posts.items():
             if post.outbox is not None:
                 post.outbox.keep_for(len(watches))
                 self.log_lengths[name].services = len(watches) if services is None else services
         for verdict in self.detector.set_roster(watches, listen, moment()):
-            self.conclude(verdict)
+            self.publish(verdict)
         for name, watched in self.detector.buses.items():
             listener = self._posts[name].listener
             if listener is not None:
@@ -135,28 +146,28 @@ class Vigil:
         self._poked.set()
         log.info("vigil.monitoring", services=len(self.detector.services), buses=sorted(listen))
 
-    def _man(self, name: str, bus: Bus, *, listened: bool, told: bool) -> None:
+    def _open_link(self, name: str, bus: Bus, *, listened: bool, told: bool) -> None:
         """Sees that a bus has a post with the parts that it needs."""
         before = self._posts.get(name)
         have = before and (before.bus, before.listener is not None, before.outbox is not None)
         if have == (bus, listened, told):
             return
         listener = (
-            Listener(bus, self.ear, listener=self._keeper.name, boot=self._keeper.boot) if listened else None
+            Listener(bus, self.ear, listener=self._owner.name, boot=self._owner.boot) if listened else None
         )
         outbox = None
         if told:
-            outbox = Outbox(
+            outbox = Publisher(
                 bus,
-                listener=self._keeper.name,
+                listener=self._owner.name,
                 stream=LOG,
                 log_length=self.log_lengths.setdefault(name, LogLength(LOG)),
-                write=self._notices.notice,
+                write=self._notices.encode,
                 told=self._told,
-                voice=self._voice,
+                leadership=self._leadership,
                 take_over=functools.partial(self._take_over, name),
             )
-        post = self._posts[name] = Post(bus, listener, outbox)
+        post = self._posts[name] = BusLink(bus, listener, outbox)
         if before is not None:
             before.replaced_by(post)
         if self._group is not None:
@@ -201,11 +212,11 @@ class Vigil:
     # -- leading and standing by
 
     @property
-    def looks(self) -> int:
+    def evaluations(self) -> int:
         """How often the clocks were looked at: while it grows, detection works."""
-        return self._judging.looks
+        return self._judging.evaluations
 
-    def deaf_to(self) -> list[str]:
+    def unheard_buses(self) -> list[str]:
         """The buses that soon count as lost, and (`memory`) whether nothing can be concluded yet."""
         now = moment().mono
         deaf = [
@@ -219,7 +230,7 @@ class Vigil:
         return [*deaf, "memory"] if self.detector.is_restoring else deaf
 
     def leader_changed(self, name: str) -> None:
-        """To be called when the voice on a bus came or went."""
+        """To be called when the leadership on a bus came or went."""
         post = self._posts.get(name)
         if post is not None:
             post.wake()
@@ -232,7 +243,7 @@ class Vigil:
 
     # -- telling
 
-    def conclude(self, verdict: Verdict) -> None:
+    def publish(self, verdict: Verdict) -> None:
         """Sends a verdict, ours or our keeper's, on its way to every bus that is to have it."""
         for name, post in self._posts.items():
             if post.outbox is not None and (
@@ -241,7 +252,7 @@ class Vigil:
                 or self._everywhere
             ):
                 post.outbox.put(verdict)
-        announce(verdict, leads=self._voice.fence(self._home) is not None)
+        log_verdict(verdict, leads=self._leadership.fence(self._home) is not None)
 
     def _told(self, verdict: Verdict) -> None:
         self.metrics.told(verdict)
@@ -259,20 +270,37 @@ class Vigil:
             else:
                 if not self._health.unwritten:
                     self._failures.saved("health")
-            self._keeper.degraded(self._trouble())
+            self._owner.degraded(self._trouble())
             await asyncio.sleep(KEEP_UP_EVERY_SEC)
 
     async def _refresh(self) -> None:
-        fence = self._voice.fence(self._home)
+        fence = self._leadership.fence(self._home)
         if fence is not None:
-            lease = f"{self._keeper.name}:lease"
+            lease = f"{self._owner.name}:lease"
             if not await self._health.refresh(self._bus(self._home), lease, fence):
-                self._voice.turned_away(self._home)
+                self._leadership.deny_leadership(self._home)
 
     def _silence_ended(self) -> None:
         self._memory.save_soon()
 
     def _joined(self, bus: str) -> None:
-        self._posts[bus].doubt(self.detector.buses[bus].clock.proof.mono)
+        self._posts[bus].check_after_gap(self.detector.buses[bus].clock.proof.mono)
         if self._group is not None:
-            self._group.create_task(self._memory.look_on(bus), name=f"look_on:{bus}")
+            self._group.create_task(self._memory.restore_lost_buses(bus), name=f"restore_lost_buses:{bus}")
+
+
+def log_verdict(verdict: Verdict, *, leads: bool) -> None:
+    """Logs a verdict; `leads` tells whether it is this listener's to tell."""
+    known: dict[str, Any] = {
+        "reason": verdict.reason,
+        "late_sec": verdict.late_sec,
+        "timeout_sec": verdict.timeout_sec if verdict.state is State.DOWN else None,
+        "down_sec": verdict.down_sec,
+        "gap_sec": verdict.gap_sec,
+        "restarted": verdict.restarted,
+    }
+    if not leads:
+        known["standing_by"] = True
+    said = {key: round(v, 3) if isinstance(v, float) else v for key, v in known.items() if v is not None}
+    event = f"{verdict.subject}.gap" if verdict.gap_sec is not None else _SAID[verdict.subject, verdict.state]
+    log.info(event, svc=verdict.svc, **said)

@@ -1,29 +1,43 @@
-"""The ear of a vigil: what its listeners report, carried into `liveness`.
+"""The loop that all of a vigil is for: it looks at the clocks, asks the second witness, and concludes.
+
+What follows from what it sees is `liveness`; where a verdict goes is its owner's business.
+
+The ear of a vigil: what its listeners report, carried into `liveness`.
 
 It adds nothing of its own but the log lines that an operator wants to see of it.
 """
 
+import asyncio
+import contextlib
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from marketswarm import log as logs
 from marketswarm.beat import Malformed
+from marketswarm.bus import BusError
 from marketswarm.bus.listener import moment
-from marketswarm.detector import Detector, Moment, RestartObserver, Verdict
+from marketswarm.detector import Detector, Moment, RestartObserver, Suspect, UnheardBeat, Verdict
+from marketswarm.monitor.bus_link import BusLink
+from marketswarm.monitor.witness import Answer, read_last_beats
+from marketswarm.time_slice import Turns
+
+IN_FLIGHT_SEC: Final = 0.25
+"""A beat that the second witness knows for less may still be on its way: no reason for a new session."""
+
+log = logs.get("vigil")
+
 
 NOTE_EVERY_SEC: Final = 1.0
 HICCUP_SEC: Final = 2.0
 NAMED_AT_MOST: Final = 5
 
-log = logs.get("vigil")
 
-
-class Hearing:
+class DetectorFeed:
     """An `Ear`; see there for what each of its methods is told.
 
     Args:
-        conclude: called with each verdict that follows from what was heard.
+        publish: called with each verdict that follows from what was heard.
         poke: called when something is due that a canary has just proven.
         joined: called with the name of a bus when a session on it begins.
         ended: called when a silence ended that a later run would go on with.
@@ -32,14 +46,14 @@ class Hearing:
     def __init__(
         self,
         *,
-        conclude: Callable[[Verdict], None],
+        publish: Callable[[Verdict], None],
         poke: Callable[[], None],
         joined: Callable[[str], None],
         ended: Callable[[], None],
     ) -> None:
         self.detector = Detector(moment(), on_malformed=self._note_malformed)
         self.restarts = RestartObserver(self.detector)
-        self._conclude = conclude
+        self._publish = publish
         self._poke = poke
         self._joined = joined
         self._ended = ended
@@ -58,7 +72,7 @@ class Hearing:
     def channels_refused(self, bus: str, channels: Collection[str], now: Moment) -> None:
         """See `Ear`."""
         for verdict in self.detector.set_refused_channels(bus, channels, now):
-            self._conclude(verdict)
+            self._publish(verdict)
 
     def lost(self, bus: str, reason: str) -> None:
         """See `Ear`."""
@@ -72,7 +86,7 @@ class Hearing:
         """See `Ear`."""
         hearing = self.detector.hear(bus, messages, now)
         for verdict in hearing.verdicts:
-            self._conclude(verdict)
+            self._publish(verdict)
         if self.detector.has_ended_silence:
             self.detector.has_ended_silence = False
             self._ended()
@@ -96,7 +110,7 @@ class Hearing:
     def canary_heard(self, bus: str, number: int, now: Moment) -> None:
         """See `Ear`."""
         for verdict in self.detector.hear_canary(bus, number, now):
-            self._conclude(verdict)
+            self._publish(verdict)
         if bus in self.detector.buses and self.detector.buses[bus].awaiting_canary:
             self._poke()
 
@@ -129,7 +143,7 @@ class Hearing:
     def _note_malformed(self, svc: str, found: Malformed) -> None:
         self._malformed = svc, found.reason
 
-    def complain(self) -> None:
+    def log_rejected(self) -> None:
         """Says what was no sign of life: a line a second of each kind at most, with the count."""
         counts, now = self.detector.counts, time.monotonic()
         malformed, replayed = counts.malformed - self._noted[0], counts.replayed - self._noted[1]
@@ -143,3 +157,109 @@ class Hearing:
         if replayed:
             log.warning("beat.replayed", count=replayed, total=counts.replayed)
         self._noted, self._noted_at = (counts.malformed, counts.replayed), now
+
+
+class Evaluator:
+    """Judges what one ear hears.
+
+    Args:
+        ear: what hears.
+        posts: the buses by their names, as they are at any time.
+        poked: set when something is due that was just proven, or who is watched has changed.
+        progress: called whenever the clocks were looked at.
+        publish: called with each verdict.
+    """
+
+    def __init__(
+        self,
+        ear: DetectorFeed,
+        posts: Mapping[str, BusLink],
+        poked: asyncio.Event,
+        *,
+        progress: Callable[[], None],
+        publish: Callable[[Verdict], None],
+    ) -> None:
+        self._ear = ear
+        self._detector = ear.detector
+        self._posts = posts
+        self._poked = poked
+        self._progress = progress
+        self._publish = publish
+        self.evaluations = 0
+        """How often the clocks were looked at: while it grows, detection works."""
+
+    async def run(self, group: asyncio.TaskGroup) -> None:
+        """Judges until cancelled; the second witness is asked in tasks of `group`."""
+        while True:
+            tick = self._detector.tick(moment())
+            self.evaluations += 1
+            self._progress()
+            turns = Turns()
+            for verdict in tick.verdicts:
+                self._publish(verdict)
+                if verdict.gap_sec is not None:  # there may be one of each service
+                    await turns.pause()
+            for name in tick.canaries_wanted:
+                self._posts[name].urge()
+            for bus, services in _by_bus(tick.suspects).items():
+                group.create_task(self._ask_witness(bus, services), name=f"witness:{bus}")
+            self._ear.log_rejected()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(tick.wake_in):
+                    await self._poked.wait()
+            self._poked.clear()
+
+    async def _ask_witness(self, name: str, services: list[str]) -> None:
+        """Asks `beat:<svc>` of each suspect before it is declared down."""
+        records = self._detector.services
+        timeouts = {svc: records[svc].watch.timeout_sec for svc in services if svc in records}
+        turns, acquitted = Turns(), None
+        open_cases = dict.fromkeys(services)
+        with contextlib.suppress(BusError, KeyError):
+            async for answer in read_last_beats(self._posts[name].bus, timeouts):
+                self._complain_of(name, answer)
+                for svc in answer.asked:
+                    await turns.pause()
+                    del open_cases[svc]
+                    verdict = self._detector.judge_suspect(svc, answer.found.get(svc), moment())
+                    if isinstance(verdict, Verdict):
+                        self._publish(verdict)
+                    elif verdict is not None:
+                        acquitted = verdict
+        for svc in open_cases:
+            self._detector.retry_suspect(svc)
+        if len(open_cases) < len(services):
+            self._poked.set()
+        if acquitted is not None:
+            self.rebuild_deaf_session(acquitted)
+
+    def _complain_of(self, bus: str, answer: Answer) -> None:
+        """Log, once for many, that a service's last beat can't be read."""
+        if not answer.unreadable:
+            return
+        self._detector.counts.unreadable += len(answer.unreadable)
+        svc, found = next(iter(answer.unreadable.items()))
+        log.warning(
+            "vigil.last_beat_unreadable",
+            bus=bus,
+            svc=svc,
+            reason=found.reason,
+            count=len(answer.unreadable),
+            total=self._detector.counts.unreadable,
+        )
+
+    def rebuild_deaf_session(self, acquitted: UnheardBeat) -> None:
+        """A service beats and is not heard: the fault is ours, and a new session may mend it."""
+        if acquitted.age_sec < IN_FLIGHT_SEC and not acquitted.is_repeated:
+            return
+        log.error("vigil.deaf", svc=acquitted.svc, bus=acquitted.bus, age_sec=round(acquitted.age_sec, 3))
+        post = self._posts.get(acquitted.bus)
+        if post is not None:
+            post.rebuild()
+
+
+def _by_bus(suspects: Sequence[Suspect]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for suspect in suspects:
+        found.setdefault(suspect.bus, []).append(suspect.svc)
+    return found

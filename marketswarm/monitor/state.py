@@ -1,7 +1,15 @@
-"""A vigil's memory at work: takes up what an earlier run knew, then saves what a later one must know."""
+"""A vigil's memory at work: takes up what an earlier run knew, then saves what a later one must know.
+
+Saves that a bus refused: each is counted, and what is not saved now is a trouble that is said.
+
+A state that is not saved is lost with the process; a `health:` key that is not refreshed expires, and whoever
+reads it concludes that nobody vouches for the service.
+"""
 
 import asyncio
 import contextlib
+import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Final
 
@@ -20,11 +28,10 @@ from marketswarm.detector import (
     restore_lost_bus,
     restore_services,
 )
-from marketswarm.monitor.failures import SaveFailures
 from marketswarm.monitor.health import Health
-from marketswarm.monitor.remember import BUS_FIELD, WATCH_FIELD, Entry, Memory, remembered
-from marketswarm.monitor.testify import read_last_beats
-from marketswarm.monitor.voice import Fence, Voice
+from marketswarm.monitor.leadership import Fence, Leadership
+from marketswarm.monitor.store import BUS_FIELD, WATCH_FIELD, Entry, StateStore, saved_services
+from marketswarm.monitor.witness import read_last_beats
 from marketswarm.time_slice import Turns
 
 SAVE_EVERY_SEC: Final = 1.0
@@ -38,7 +45,50 @@ COMPLAIN_EVERY: Final = 60
 log = logs.get("vigil")
 
 
-class Recollection:
+COMPLAIN_EVERY_SEC: Final = 30.0
+
+
+class SaveFailures:
+    """What can't be saved now, and how often a save failed since the process began.
+
+    `counts` has the failed attempts by what was to be saved: `silences`, `notes`, `health`.
+    """
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self._now: dict[str, BusError] = {}
+        self._said: dict[str, tuple[str, float]] = {}  # the last reason that was logged, and when
+
+    def failed(self, what: str, error: BusError) -> None:
+        """Note that a save failed; log a new reason at once, and a lasting one again every 30 s."""
+        self.counts[what] += 1
+        self._now[what] = error
+        reason, at = self._said.get(what, ("", 0.0))
+        now = time.monotonic()
+        if error.reason != reason or now - at >= COMPLAIN_EVERY_SEC:
+            self._said[what] = error.reason, now
+            log.warning(
+                "vigil.not_saved",
+                what=what,
+                bus=error.bus,
+                reason=error.reason,
+                detail=error.detail,
+                total=self.counts[what],
+            )
+
+    def saved(self, what: str) -> None:
+        """Note that a save succeeded; log the end of a trouble that was logged."""
+        if self._now.pop(what, None) is not None:
+            del self._said[what]
+            log.info("vigil.saved_again", what=what)
+
+    def trouble(self) -> str | None:
+        """Return what is not saved, in words for a beat's `detail`; None when all is."""
+        found = [f"{what} not saved on {error.bus} ({error.reason})" for what, error in self._now.items()]
+        return ", ".join(found) or None
+
+
+class StateKeeper:
     """What one listener remembers.
 
     Args:
@@ -46,7 +96,7 @@ class Recollection:
         health: the keys to take up again.
         listener: whose memory it is.
         bus: gives a bus that the vigil keeps by its name. Raises KeyError.
-        conclude: called with each verdict that follows from the memory.
+        publish: called with each verdict that follows from the memory.
         voice: whether this one may save.
         failures: told which saves the bus refuses.
     """
@@ -59,8 +109,8 @@ class Recollection:
         *,
         listener: str,
         bus: Callable[[str], Bus],
-        conclude: Callable[[Verdict], None],
-        voice: Voice,
+        publish: Callable[[Verdict], None],
+        leadership: Leadership,
         failures: SaveFailures,
     ) -> None:
         self._detector = detector
@@ -68,8 +118,8 @@ class Recollection:
         self._health = health
         self._listener = listener
         self._bus = bus
-        self._conclude = conclude
-        self._voice = voice
+        self._publish = publish
+        self._leadership = leadership
         self._failures = failures
         self._recalled: Fence | None = None  # what it led with when it recalled
         self._begun = asyncio.Event()
@@ -83,8 +133,8 @@ class Recollection:
         failures = 0
         while self._detector.is_restoring:
             try:
-                self._recalled = self._voice.fence(home)
-                await self._recall(Memory(self._bus(home), self._listener))
+                self._recalled = self._leadership.fence(home)
+                await self._recall(StateStore(self._bus(home), self._listener))
             except BusError as error:
                 if await self._replaced(home, error):
                     continue
@@ -97,7 +147,7 @@ class Recollection:
         self._begun.set()
         log.info("vigil.recalled", services=len(self._detector.services))
         while True:
-            fence = self._voice.fence(home)
+            fence = self._leadership.fence(home)
             if fence is not None:  # who stands by keeps all in mind: what is dirty stays so
                 saves = {"silences": self._save_silences, "notes": self._save_notes}
                 done = [await self._try_to_save(home, fence, *each) for each in saves.items()]
@@ -113,7 +163,7 @@ class Recollection:
         """If what somebody put under our keys keeps us from them, remove it; True if that was done."""
         if is_wrong_type(error):
             with contextlib.suppress(BusError):
-                return await Memory(self._bus(home), self._listener).replace_wrong_types()
+                return await StateStore(self._bus(home), self._listener).replace_wrong_types()
         return False
 
     async def _try_to_save(self, home: str, fence: Fence, what: str, save: Save) -> bool:
@@ -131,11 +181,11 @@ class Recollection:
         unsaved, self._detector.unsaved_silences = self._detector.unsaved_silences, {}
         saved = False
         try:
-            saved = await Memory(self._bus(home), self._listener).save(
+            saved = await StateStore(self._bus(home), self._listener).save(
                 fence, unsaved, self._detector, moment()
             )
             if not saved:
-                self._voice.turned_away(home)
+                self._leadership.deny_leadership(home)
         finally:
             if not saved:
                 self._detector.unsaved_silences = unsaved | self._detector.unsaved_silences
@@ -144,7 +194,7 @@ class Recollection:
         notes = self._restarts.take_unsaved(moment().mono)
         saved = not notes
         try:
-            saved = saved or await Memory(self._bus(home), self._listener).save_notes(fence, notes)
+            saved = saved or await StateStore(self._bus(home), self._listener).save_beats(fence, notes)
         finally:
             for svc in notes if not saved else ():
                 self._restarts.save_soon(svc)
@@ -153,10 +203,10 @@ class Recollection:
         """Asks for a save before the second is over."""
         self._stirred.set()
 
-    async def _recall(self, memory: Memory) -> None:
-        roster = await memory.roster()
-        silences, clocks = await memory.silences()
-        notes = await memory.notes()
+    async def _recall(self, memory: StateStore) -> None:
+        roster = await memory.load_roster()
+        silences, clocks = await memory.load_silences()
+        notes = await memory.load_saved_beats()
         testimonies: dict[str, LastBeat] = {}
         # a reseed may drop some of them meanwhile
         for bus, watched in [(self._bus(name), each) for name, each in self._detector.buses.items()]:
@@ -167,12 +217,12 @@ class Recollection:
                     testimonies |= answer.found
         buses = {svc: record.watch.bus for svc, record in self._detector.services.items()}
         known, turns = {}, Turns()
-        for svc, each in remembered(roster, silences, clocks, buses, notes):
+        for svc, each in saved_services(roster, silences, clocks, buses, notes):
             await turns.pause()
             known[svc] = each
         for verdict in restore_services(self._detector, known, testimonies, moment()):
             if verdict is not None:
-                self._conclude(verdict)
+                self._publish(verdict)
             await turns.pause()
         self._take_up_buses(roster)
         self._take_up_refusals(roster)
@@ -188,12 +238,12 @@ class Recollection:
         await self._begun.wait()
         if fence == self._recalled:
             return  # it led already when it read all this
-        memory = Memory(self._bus(home), self._listener)
-        roster = await memory.roster()
-        silences, _ = await memory.silences()
+        memory = StateStore(self._bus(home), self._listener)
+        roster = await memory.load_roster()
+        silences, _ = await memory.load_silences()
         buses = {svc: record.watch.bus for svc, record in self._detector.services.items()}
         turns = Turns()
-        for svc, told in remembered(roster, {}, {}, buses):
+        for svc, told in saved_services(roster, {}, {}, buses):
             await turns.pause()
             # asked only now: something may have been concluded meanwhile
             if svc not in untold:
@@ -219,7 +269,7 @@ class Recollection:
 
         What it does not know of may have been told where it could: a bus that refuses took nothing.
         """
-        roster = await Memory(self._bus(name), self._listener).roster(f"{BUS_FIELD}*")
+        roster = await StateStore(self._bus(name), self._listener).load_roster(f"{BUS_FIELD}*")
         self._take_up_buses({field: entry for field, entry in roster.items() if field not in untold})
 
     def _adopt_buses(self, home: str, roster: Mapping[str, Entry], untold: Collection[str]) -> None:
@@ -231,12 +281,12 @@ class Recollection:
                 adopt_found_bus(self._detector, name)
         self._take_up_buses(told)
 
-    async def look_on(self, name: str) -> None:
+    async def restore_lost_buses(self, name: str) -> None:
         """Looks once on another bus than `home` for buses that were told lost: perhaps only it took that."""
         if name in self._asked:
             return
         with contextlib.suppress(BusError, KeyError):
-            roster = await Memory(self._bus(name), self._listener).roster(f"{BUS_FIELD}*")
+            roster = await StateStore(self._bus(name), self._listener).load_roster(f"{BUS_FIELD}*")
             self._asked.add(name)
             self._take_up_buses(roster)
 
@@ -248,7 +298,7 @@ class Recollection:
                     field.removeprefix(WATCH_FIELD), since, moment()
                 )
                 if verdict is not None:
-                    self._conclude(verdict)
+                    self._publish(verdict)
 
     def _take_up_buses(self, roster: Mapping[str, Entry]) -> None:
         for field, entry in roster.items():
@@ -256,4 +306,4 @@ class Recollection:
                 name, deaf = field.removeprefix(BUS_FIELD), entry.reason() == "deaf"
                 verdict = restore_lost_bus(self._detector, name, entry.since, moment(), as_deaf=deaf)
                 if verdict is not None:
-                    self._conclude(verdict)
+                    self._publish(verdict)

@@ -1,16 +1,16 @@
-"""What a vigil keeps for one bus: a listener where it is listened to, an outbox where verdicts go."""
+"""The listener and the publisher of one bus, and their tasks."""
 
 import asyncio
 
 from marketswarm.bus import Bus
 from marketswarm.bus.listener import Listener
-from marketswarm.monitor.tell import Outbox
+from marketswarm.monitor.publisher import Publisher
 
 
-class Post:
+class BusLink:
     """Both parts of one bus, and their tasks."""
 
-    def __init__(self, bus: Bus, listener: Listener | None, outbox: Outbox | None) -> None:
+    def __init__(self, bus: Bus, listener: Listener | None, outbox: Publisher | None) -> None:
         self.bus = bus
         self.listener = listener
         self.outbox = outbox
@@ -43,12 +43,12 @@ class Post:
         if self.outbox is not None:
             self.outbox.wake()
 
-    def doubt(self, gap: float) -> None:
+    def check_after_gap(self, gap: float) -> None:
         """Says to the outbox, if there is one, that the bus is back after a gap that began at `gap`."""
         if self.outbox is not None:
-            self.outbox.doubt(gap)
+            self.outbox.check_after_gap(gap)
 
-    def replaced_by(self, other: "Post") -> None:
+    def replaced_by(self, other: "BusLink") -> None:
         """Ends both, and leaves what is still to be told to the new post of the same bus."""
         self.stop()
         if self.outbox is not None and other.outbox is not None:

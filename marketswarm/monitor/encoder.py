@@ -6,15 +6,15 @@ import orjson
 
 from marketswarm.detector import Publication, State, Subject, Verdict
 from marketswarm.event import Event, Kind, encode, identify
-from marketswarm.monitor.remember import field_of
-from marketswarm.monitor.tell import Notice
+from marketswarm.monitor.publisher import EncodedVerdict
+from marketswarm.monitor.store import field_of
 
 LEAST_HEALTH_SEC: Final = 60
 
 _ENDING: Final = {State.UP: "ok", State.DOWN: "miss", State.UNWATCHED: "unwatched"}
 
 
-class Notices:
+class VerdictEncoder:
     """Writes verdicts as one listener's notices.
 
     Args:
@@ -73,13 +73,13 @@ class Notices:
         event = self.event(verdict)
         return b"" if event is None else encode(event)
 
-    def notice(self, verdict: Verdict) -> Notice:
+    def encode(self, verdict: Verdict) -> EncodedVerdict:
         """All that is to be written of a verdict, in the same words each time."""
         raw = self.raw_event(verdict)
         gone = verdict.state is State.UNWATCHED or (
             verdict.subject is Subject.WATCH and verdict.state is State.UP
         )
-        return Notice(
+        return EncodedVerdict(
             field=field_of(verdict),
             verdict=verdict.state,
             value=b"" if gone else _entry(verdict, raw),
@@ -98,7 +98,7 @@ def health_sec(timeout_sec: float) -> int:
 
 
 def _health_sec(verdict: Verdict) -> int:
-    """As tell.lua takes it: no bus has such a key, and a gap is not the latest word on a service."""
+    """As publish.lua takes it: no bus has such a key, and a gap is not the latest word on a service."""
     if verdict.subject is not Subject.SERVICE or verdict.gap_sec is not None:
         return -1
     return 0 if verdict.state is State.UNWATCHED else health_sec(verdict.timeout_sec or 0.0)
