@@ -7,7 +7,7 @@
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import orjson
@@ -15,7 +15,7 @@ import orjson
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.stored_values import read_strings
 from marketswarm.cli.fleet_view import FleetView
-from marketswarm.operator import DEAD, SILENCES, Silence, merged
+from marketswarm.operator import DEAD, SILENCES, STATE, Silence, merged
 from marketswarm.truth import SYSTEM, Truth
 
 UNWATCHABLE: Final = "unwatchable"
@@ -74,7 +74,8 @@ class ServiceRow:
     """The status of one service. A value is None when it is unknown.
 
     `silence_sec` is the age of the last beat, `last_run` the last run of a command under `marketswarm exec`,
-    `replicas` the number of instances that the truth asks for.
+    `replicas` the number of instances that the truth asks for. Of an outage, `since` is the time of the last
+    beat (epoch seconds), `acked_by` who sees to it, and `held` why its notification is held back.
     """
 
     svc: str
@@ -90,15 +91,22 @@ class ServiceRow:
     bus: str
     last_run: Mapping[str, Any] | None = None
     replicas: int | None = None
+    since: float | None = None
+    acked_by: str | None = None
+    held: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NotificationState:
-    """Why people may hear nothing: the silences in force at time `at`, and how many messages failed."""
+    """Why people may hear nothing: the silences in force at time `at`, and how many messages failed.
+
+    `incidents` is what the notifier keeps of each service that is down.
+    """
 
     silences: tuple[Silence, ...] = ()
     undelivered: int = 0
     at: float = 0.0
+    incidents: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 async def read_fleet_state(fleet: FleetView) -> tuple[FleetState, dict[str, str]]:
@@ -128,12 +136,14 @@ async def read_fleet_state(fleet: FleetView) -> tuple[FleetState, dict[str, str]
 
 
 async def read_notification_state(buses: Sequence[Bus]) -> NotificationState:
-    """Read the silences in force and count the dead messages, on the buses that answer."""
-    held = await asyncio.gather(*map(_read_silences_and_dead, buses))
+    """Read the silences in force, the open incidents and the number of dead messages, where a bus answers."""
+    found = await asyncio.gather(*map(_read_notifier_keys, buses))
     now = time.time()
-    active = [each for each in merged(each for each, _ in held).values() if each.active(now)]
+    active = [each for each in merged(silences for silences, _, _ in found).values() if each.active(now)]
     active.sort(key=lambda each: each.ends_at)
-    return NotificationState(tuple(active), max((count for _, count in held), default=0), now)
+    undelivered = max((count for _, count, _ in found), default=0)
+    incidents = {svc: each for _, _, fields in found for svc, each in _open_incidents(fields).items()}
+    return NotificationState(tuple(active), undelivered, now, incidents)
 
 
 def services_of(truth: Truth) -> dict[str, tuple[str, float]]:
@@ -142,12 +152,25 @@ def services_of(truth: Truth) -> dict[str, tuple[str, float]]:
     return {svc: (truth.bus_of(svc), truth.timeout_of(svc)) for svc in truth.services} | watched
 
 
-def service_rows(truth: Truth, state: FleetState) -> list[ServiceRow]:
-    """Return one row for each service, in the order of the truth."""
+def service_rows(
+    truth: Truth, state: FleetState, incidents: Mapping[str, Mapping[str, Any]] | None = None
+) -> list[ServiceRow]:
+    """Return one row for each service, in the order of the truth.
+
+    Args:
+        truth: names the services.
+        state: what the buses hold about them.
+        incidents: what the notifier keeps of each service that is down.
+    """
     unheard = state.unheard_buses()
     replicas = {svc: section.replicas for svc, section in truth.services.items()}
     return [
-        _row(svc, bus, timeout_sec, state, replicas.get(svc), bus_is_heard=bus not in unheard)
+        replace(
+            _row(svc, bus, timeout_sec, state, bus_is_heard=bus not in unheard),
+            replicas=replicas.get(svc),
+            acked_by=_text((incidents or {}).get(svc, {}).get("acked_by")) or None,
+            held=_text((incidents or {}).get(svc, {}).get("held")),
+        )
         for svc, (bus, timeout_sec) in services_of(truth).items()
     ]
 
@@ -198,15 +221,23 @@ async def _read_beats(bus: Bus, services: list[str], failed: dict[str, str]) -> 
     }
 
 
-async def _read_silences_and_dead(bus: Bus) -> tuple[dict[bytes, bytes], int]:
+async def _read_notifier_keys(bus: Bus) -> tuple[dict[bytes, bytes], int, dict[bytes, bytes]]:
+    """Read the silences, the number of dead messages and the notifier's state."""
     pipe = bus.pipeline()
     pipe.hgetall(SILENCES)
     pipe.xlen(DEAD)
+    pipe.hgetall(STATE)
     try:
-        silences, count = await bus.ask(pipe.execute())
+        silences, count, state = await bus.ask(pipe.execute())
     except BusError:  # the caller names the buses that do not answer
-        return {}, 0
-    return silences, count
+        return {}, 0, {}
+    return silences, count, state
+
+
+def _open_incidents(fields: Mapping[bytes, bytes]) -> dict[str, dict[str, Any]]:
+    """Return the incidents in the notifier's state whose service is down, by service."""
+    found = [_as_object(raw) for raw in fields.values()]
+    return {each["svc"]: each for each in found if each.get("down") is True and _text(each.get("svc"))}
 
 
 async def _read_strings(bus: Bus, keys: list[str], failed: dict[str, str]) -> list[bytes | None]:
@@ -225,9 +256,7 @@ async def _execute(bus: Bus, pipe: Any, default: Any, failed: dict[str, str]) ->
         return default
 
 
-def _row(
-    svc: str, bus: str, timeout_sec: float, state: FleetState, replicas: int | None, *, bus_is_heard: bool
-) -> ServiceRow:
+def _row(svc: str, bus: str, timeout_sec: float, state: FleetState, *, bus_is_heard: bool) -> ServiceRow:
     beat = state.beats.get(svc, {})
     silence_sec = _silence_sec(state.ttls_sec.get(svc), timeout_sec)
     instances = state.instances.get(svc)
@@ -245,7 +274,8 @@ def _row(
         detail=_text(beat.get("detail")),
         bus=bus,
         last_run=state.runs.get(svc),
-        replicas=replicas,
+        since=_number(state.roster.get(svc, {}).get("since"))
+        or _number(state.health.get(svc, {}).get("since")),
     )
 
 
@@ -297,6 +327,10 @@ def _instances_of(entry: Any) -> list[Any]:
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if type(value) in (int, float) else None
 
 
 def _whole(value: Any) -> int | None:

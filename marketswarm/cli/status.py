@@ -2,12 +2,14 @@
 
 import asyncio
 import time
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import typer
-from rich.console import Group
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -39,6 +41,12 @@ _VERDICT_STYLES: Final = {
     UNWATCHABLE: "yellow",
     "unknown": "dim",
 }
+_URGENCY: Final = {
+    verdict: rank for rank, verdict in enumerate(["down", UNWATCHABLE, "silent", "unknown", "up"])
+}
+_HEAD_LINES: Final = 2  # the headline and the head of the table
+NOT_ALL_UP: Final = 1
+"""The exit code of --exit-code when some service is not up."""
 _STATUS_STYLES: Final = {"degraded": "yellow", "stopping": "yellow"}
 
 
@@ -57,6 +65,11 @@ class StatusReport:
     lost: dict[str, str] = field(default_factory=dict)
     leader: Leader | None = None
     notifications: NotificationState = field(default_factory=NotificationState)
+
+    @property
+    def all_up(self) -> bool:
+        """Whether every service is up, the healer too, and each bus answers us and is heard by the healer."""
+        return not (self.why or self.away or self.lost) and all(row.verdict == "up" for row in self.rows)
 
     def notes(self) -> list[str]:
         """Return what a person should know besides the rows, a line each."""
@@ -93,19 +106,29 @@ def status(
     watch: Annotated[
         bool, typer.Option("--watch", "-w", help="Look again every second, until Ctrl-C.")
     ] = False,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="End with 1 unless every service is up, for scripts.")
+    ] = False,
     as_json: Json = False,
     data: Data = DATA,
 ) -> None:
-    """Show every service: verdict, silence, instances, revision, restarts, state."""
-    event_loop.run(_watch_status(as_json, data) if watch else _print_status(as_json, data))
-
-
-async def _print_status(as_json: bool, data: Path) -> None:
-    _print(await read_status(data), as_json=as_json)
+    """Show every service, those that are down first: verdict, silence, instances, restarts, state."""
+    if watch and exit_code:
+        raise typer.BadParameter("--watch and --exit-code exclude each other")
+    if watch:
+        event_loop.run(_watch_status(as_json, data))
+        return
+    report = event_loop.run(read_status(data))
+    _print(report, as_json=as_json)
+    if exit_code and not report.all_up:
+        raise Exit(NOT_ALL_UP, "")
 
 
 async def _watch_status(as_json: bool, data: Path) -> None:
-    with tables.open_screen(_draw, lambda report: _print(report, as_json=as_json), as_json=as_json) as show:
+    def draw(report: StatusReport) -> StatusDrawing:
+        return StatusDrawing(report, fit_height=True)
+
+    with tables.open_screen(draw, lambda report: _print(report, as_json=as_json), as_json=as_json) as show:
         while True:
             show(await _read_status_or_why_not(data))
             await asyncio.sleep(_REFRESH_SEC)
@@ -119,7 +142,7 @@ async def read_status(data: Path) -> StatusReport:
             read_fleet_state(fleet), read_notification_state(fleet.buses())
         )
         return StatusReport(
-            service_rows(truth, state),
+            service_rows(truth, state, notifications.incidents),
             fleet.revision,
             away,
             lost=state.unheard_buses(),
@@ -168,34 +191,73 @@ def _print(report: StatusReport, *, as_json: bool) -> None:
             }
         )
     else:
-        tables.print_drawing(_draw(report))
+        tables.print_drawing(StatusDrawing(report))
 
 
-def _draw(report: StatusReport) -> Group:
-    """Return the table, then the leader and the notes."""
-    notes = [Text(escape_text(note), style="yellow") for note in report.notes()]
-    leads = report.leader and not report.leader.lapsed_sec
-    leader = [Text(escape_text(str(report.leader)), style="dim")] if leads else []
-    return Group(*([_draw_table(report)] if report.rows else []), *leader, *notes)
+class StatusDrawing:
+    """A report as rich draws it: a headline, the table with the worst on top, then the notes.
+
+    On a narrow screen columns are left out, the least important first. With `fit_height`, rows that do not
+    fit are counted instead.
+    """
+
+    def __init__(self, report: StatusReport, *, fit_height: bool = False) -> None:
+        self._report, self._fit_height = report, fit_height
+
+    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the lines and the table, for the width and height in `options`."""
+        notes = self._notes()
+        rows = sorted(self._report.rows, key=lambda row: _URGENCY.get(row.verdict, 0))
+        if not rows:
+            yield from notes
+            return
+        shown = rows
+        if self._fit_height and options.height is not None:
+            room = max(1, options.height - len(notes) - _HEAD_LINES)
+            shown = rows if len(rows) <= room else rows[: max(1, room - 1)]
+        yield Text(headline(rows), style="bold")
+        yield _draw_table(shown, self._report.notifications.at, options.max_width, wrap=not self._fit_height)
+        if len(shown) < len(rows):
+            yield Text(f"{len(rows) - len(shown)} more", style="dim")
+        yield from notes
+
+    def _notes(self) -> list[Text]:
+        leader = self._report.leader
+        leads = [Text(escape_text(str(leader)), style="dim")] if leader and not leader.lapsed_sec else []
+        return leads + [Text(escape_text(note), style="yellow") for note in self._report.notes()]
 
 
-def _draw_table(report: StatusReport) -> Table:
+def headline(rows: Sequence[ServiceRow]) -> str:
+    """Return how many services are down: `2 of 7 down, 1 unknown`, or `all 7 up`."""
+    counts = Counter(row.verdict for row in rows)
+    if counts["up"] == len(rows):
+        return f"all {len(rows)} up"
+    others = [
+        f"{counts[verdict]} {verdict}" for verdict in (UNWATCHABLE, "silent", "unknown") if counts[verdict]
+    ]
+    return ", ".join([f"{counts['down'] or 'none'} of {len(rows)} down", *others])
+
+
+def _draw_table(rows: Sequence[ServiceRow], now: float, width: int, *, wrap: bool) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("service", no_wrap=True, overflow="ellipsis", min_width=7)
     for head in ("verdict", "silence"):
         table.add_column(head, no_wrap=True)
-    for head in ("inst", "rev", "restarts"):
-        table.add_column(head, justify="right", no_wrap=True)
-    table.add_column("boot", no_wrap=True, overflow="ellipsis", max_width=8)
-    table.add_column("state", overflow="fold")
-    for row in report.rows:
-        numbers = (format_instances(row), row.rev, row.restarts, row.boot)
+    facts = [fact for fact in _FACTS if width >= fact.min_width]
+    for fact in facts:
+        table.add_column(fact.head, justify=fact.justify, no_wrap=True, overflow="ellipsis", max_width=8)
+    table.add_column("state", overflow="fold" if wrap else "ellipsis", no_wrap=not wrap)
+    for row in rows:
+        cells = [fact.value(row) for fact in facts]
+        silence_sec = row.silence_sec
+        if silence_sec is None and row.since is not None and row.verdict != "up":
+            silence_sec = max(0.0, now - row.since)
         table.add_row(
             row.svc,
             Text(escape_text(row.verdict), style=_VERDICT_STYLES.get(row.verdict, "")),
-            "-" if row.silence_sec is None else format_duration(row.silence_sec),
-            *("-" if number is None else escape_text(str(number)) for number in numbers),
-            Text(_describe_state(row), style=_state_style(row)),
+            "-" if silence_sec is None else format_duration(silence_sec),
+            *("-" if cell is None else escape_text(str(cell)) for cell in cells),
+            Text(_describe_state(row, now), style=_state_style(row)),
         )
     return table
 
@@ -207,18 +269,51 @@ def format_instances(row: ServiceRow) -> str | None:
     return str(row.instances) if row.replicas is None else f"{row.instances} of {row.replicas}"
 
 
+@dataclass(frozen=True, slots=True)
+class _Fact:
+    """A column that is shown on screens of at least `min_width` columns."""
+
+    head: str
+    min_width: int
+    value: Callable[[ServiceRow], object]
+    justify: Literal["left", "right"] = "right"
+
+
+_FACTS: Final = (
+    _Fact("inst", 60, format_instances),
+    _Fact("rev", 80, lambda row: row.rev),
+    _Fact("restarts", 60, lambda row: row.restarts),
+    _Fact("boot", 80, lambda row: row.boot, "left"),
+)
+
+
 def _state_style(row: ServiceRow) -> str:
     failed = row.last_run is not None and row.last_run.get("ok") is False
     return "yellow" if failed else _STATUS_STYLES.get(row.status or "", "")
 
 
-def _describe_state(row: ServiceRow) -> str:
-    """Return the status of the last beat and its detail, then how the last run of a command ended."""
-    state = row.status or "" if row.detail is None else f"{row.status}: {row.detail}"
+def _describe_state(row: ServiceRow, now: float) -> str:
+    """Return what the last beat said, how the last run of a command ended, and what is known of an outage."""
     run = row.last_run or {}
+    words = [row.status or "" if row.detail is None else f"{row.status}: {row.detail}"]
     if run.get("said") not in (None, row.detail):  # a goodbye repeats the outcome of the run
-        state = "; ".join(filter(None, (state, describe_last_run(run, _format_foreign_time))))
-    return escape_text(state)
+        words.append(describe_last_run(run, _format_foreign_time) or "")
+    return escape_text("; ".join(filter(None, [*_describe_outage(row, now), *words])))
+
+
+def _describe_outage(row: ServiceRow, now: float) -> list[str]:
+    """Return since when a service that is down is silent, who sees to it, and why nobody was notified."""
+    if row.verdict != "down":
+        return []
+    since = row.since
+    if since is None and row.silence_sec is not None:
+        since = now - row.silence_sec
+    words = ["never heard" if since is None else f"silent since {_format_foreign_time(since)}"]
+    if row.acked_by:
+        words.append(f"acknowledged by {row.acked_by}")
+    if row.held:
+        words.append(f"notification held back: {row.held.replace('_', ' ')}")
+    return words
 
 
 def _format_foreign_time(ts: object) -> str:

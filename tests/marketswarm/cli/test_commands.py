@@ -146,12 +146,14 @@ def test_status_is_one_row_a_service(shell, seeded):
     assert ended.returncode == 0
     assert max(map(len, ended.stdout.splitlines())) <= 80
     assert "\x1b" not in ended.stdout
-    head, first, second, third = ended.stdout.splitlines()
+    count, head, first, second, third = ended.stdout.splitlines()
+    assert count == "1 of 3 down"
     assert head.split() == ["service", "verdict", "silence", "inst", "rev", "restarts", "boot", "state"]
-    assert first.split()[:2] == ["rss_agg", "up"]
-    assert first.split()[4:] == ["2", "7", "4", "b00t", "degraded:", "no", "feed"]
-    assert second.split()[:3] == ["mesh", "down", "-"]
+    assert first.split()[:3] == ["mesh", "down", "-"]
+    assert second.split()[:2] == ["rss_agg", "up"]
+    assert second.split()[4:] == ["2", "7", "4", "b00t", "degraded:", "no", "feed"]
     assert third.split()[:2] == ["healer", "up"]
+    assert shell("status", "--exit-code").returncode == 1
 
 
 def test_status_for_programs_is_json(shell, seeded):
@@ -195,6 +197,17 @@ def test_health_is_the_latest_word(shell, seeded):
     unknown = shell("health", "mash")
     assert unknown.returncode == 2
     assert "did you mean mesh" in unknown.stderr
+
+
+@pytest.mark.parametrize("command", [["status"], ["topology"], ["health"], ["--help"], ["status", "--help"]])
+def test_a_locale_of_ascii_alone_ends_no_command(shell, seeded, command):
+    dress(seeded[0])
+    seeded[0].cmd(
+        "SET", "beat:rss_agg", '{"svc":"rss_agg","i":1,"ts":1,"detail":"\u65e5 \u2717"}', "PX", 59_000
+    )
+    ended = shell(*command, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.isascii()
 
 
 def test_letters_a_terminal_cannot_show_are_replaced(shell, seeded):

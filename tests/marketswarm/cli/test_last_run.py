@@ -41,10 +41,10 @@ def test_a_code_is_what_a_shell_has_and_only_0_is_well():
 
 def test_status_shows_it_unless_the_goodbye_does():
     run = {"said": "exit 3 after 1 s", "ts": 0, "ok": False}
-    assert _describe_state(row(run)).startswith("ok; last run exit 3 after 1 s at ")
-    assert _describe_state(row(run, status=None)).startswith("last run exit 3")
+    assert _describe_state(row(run), 0).startswith("ok; last run exit 3 after 1 s at ")
+    assert _describe_state(row(run, status=None), 0).startswith("last run exit 3")
     assert (
-        _describe_state(row(run, status="stopping", detail="exit 3 after 1 s"))
+        _describe_state(row(run, status="stopping", detail="exit 3 after 1 s"), 0)
         == "stopping: exit 3 after 1 s"
     )
     assert _state_style(row(run)) == "yellow"
@@ -63,9 +63,9 @@ def test_status_shows_it_unless_the_goodbye_does():
     ],
 )
 def test_whatever_stands_in_its_place_can_be_shown(run):
-    assert len(_describe_state(row(run))) < 140
+    assert len(_describe_state(row(run), 0)) < 140
 
 
 def test_what_steers_a_terminal_does_not():
-    assert "\x1b" not in _describe_state(row({"said": "\x1b[2J", "ts": 0}))
+    assert "\x1b" not in _describe_state(row({"said": "\x1b[2J", "ts": 0}), 0)
     assert describe_last_run({"said": ""}, str) is None

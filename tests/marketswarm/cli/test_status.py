@@ -1,0 +1,70 @@
+"""How a status report is drawn: for the eye of somebody who was woken by it."""
+
+import pytest
+from rich.console import Console
+
+from marketswarm.cli.service_status import NotificationState, ServiceRow
+from marketswarm.cli.status import StatusDrawing, StatusReport, headline
+
+NOW = 1_762_433_458.0
+
+
+def row(svc, verdict="up", **more):
+    known = dict.fromkeys(("silence_sec", "instances", "boot", "rev", "restarts", "status", "detail"))
+    return ServiceRow(
+        **{"svc": svc, "verdict": verdict, "timeout_sec": 30.0, "bus": "system-redis", **known, **more}
+    )
+
+
+def drawn(rows, width=80, height=None, *, fit=False):
+    report = StatusReport(rows, 1, notifications=NotificationState(at=NOW))
+    console = Console(width=width, height=height, highlight=False, no_color=True)
+    with console.capture() as captured:
+        console.print(StatusDrawing(report, fit_height=fit), height=height)
+    return [line.rstrip() for line in captured.get().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "words"),
+    [
+        (["up", "up"], "all 2 up"),
+        (["up", "down", "down"], "2 of 3 down"),
+        (["up", "unknown"], "none of 2 down, 1 unknown"),
+        (["silent", "down", "unwatchable"], "1 of 3 down, 1 unwatchable, 1 silent"),
+    ],
+)
+def test_the_first_line_says_how_many_are_down(verdicts, words):
+    assert headline([row("a", verdict) for verdict in verdicts]) == words
+
+
+def test_what_is_down_stands_on_top_and_says_since_when():
+    rows = [
+        row("up", silence_sec=1.0, status="ok"),
+        row("gone", "down", since=NOW - 7200),
+        row("new", "down"),
+        row("seen_to", "down", since=NOW - 60, acked_by="kim", held="rate_limit"),
+    ]
+    lines = drawn(rows, 140)
+    assert lines[0] == "3 of 4 down"
+    assert [line.split()[0] for line in lines[2:]] == ["gone", "new", "seen_to", "up"]
+    assert "2 h 0 min" in lines[2]
+    assert "silent since " in lines[2]
+    assert lines[3].endswith("never heard")
+    assert lines[4].endswith("; acknowledged by kim; notification held back: rate limit")
+
+
+def test_a_narrow_screen_goes_without_boot_and_revision_first():
+    assert drawn([row("a")], 80)[1].split() == [
+        "service", "verdict", "silence", "inst", "rev", "restarts", "boot", "state",
+    ]  # fmt: skip
+    assert drawn([row("a")], 79)[1].split() == ["service", "verdict", "silence", "inst", "restarts", "state"]
+    assert drawn([row("a")], 50)[1].split() == ["service", "verdict", "silence", "state"]
+
+
+def test_what_does_not_fit_on_a_screen_is_counted():
+    rows = [*(row(f"up{n}") for n in range(30)), row("gone", "down")]
+    lines = [line for line in drawn(rows, 80, 10, fit=True) if line]
+    assert len(lines) <= 10
+    assert lines[2].startswith("gone")
+    assert lines[-1] == f"{31 - (len(lines) - 3)} more"
+    assert len([line for line in drawn(rows) if line]) == 33
