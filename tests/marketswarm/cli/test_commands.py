@@ -199,6 +199,16 @@ def test_health_is_the_latest_word(shell, seeded):
     assert "did you mean mesh" in unknown.stderr
 
 
+def test_health_with_a_frozen_bus_says_so_and_ends_with_3(shell, seeded):
+    dress(seeded[0])
+    seeded[0].freeze()
+    ended = shell("health")
+    seeded[0].thaw()
+    assert (ended.returncode, ended.stdout) == (3, "")
+    assert "bus system-redis at 127.0.0.1:" in ended.stderr
+    assert "does not answer (timeout)" in ended.stderr
+
+
 @pytest.mark.parametrize("command", [["status"], ["topology"], ["health"], ["--help"], ["status", "--help"]])
 def test_a_locale_of_ascii_alone_ends_no_command(shell, seeded, command):
     dress(seeded[0])
