@@ -79,6 +79,33 @@ COMMANDS: Final = (
     Entry("exec", _BEAT, "exec.execute", "Run a command, beat for it while it runs, end with its exit code."),
 )
 
+EXAMPLES: Final = {
+    "up": "marketswarm up --only rss_agg,mesh,healer",
+    "stop": "marketswarm stop rss_agg",
+    "start": "marketswarm start rss_agg",
+    "kill": "marketswarm kill rss_agg",
+    "simulate": "marketswarm simulate rss_agg",
+    "status": "marketswarm status --watch",
+    "alerts": "marketswarm alerts --since 1h",
+    "health": "marketswarm health rss_agg",
+    "topology": "marketswarm topology --file truth.json --mermaid",
+    "check": "marketswarm check --ready",
+    "validate": "marketswarm validate truth.json",
+    "seed": "marketswarm seed truth.json",
+    "new": "marketswarm new prices",
+    "acl": "marketswarm acl --make-secrets --urls deploy/urls",
+    "silence": "marketswarm silence 'feed-*' --for 2h --why 'new disks'",
+    "silences": "marketswarm silences --all",
+    "unsilence": "marketswarm unsilence 3f9a1c",
+    "ack": "marketswarm ack rss_agg",
+    "dead": "marketswarm dead",
+    "resend": "marketswarm resend --all",
+    "notify test": "marketswarm notify test slack",
+    "beat": "marketswarm beat backup --every 10s",
+    "exec": "marketswarm exec --svc backup -- ./backup.sh --full",
+}
+"""One example a command, shown below its options."""
+
 
 class Command(TyperCommand):
     """A command whose help shows `--flag`, and not `--flag <bool>`, for an option that takes no value."""
@@ -147,7 +174,11 @@ def load_command(entry: Entry) -> Any:
     if entry.name == "exec":  # what follows the command's name belongs to the command
         settings["allow_interspersed_args"] = False
     single.command(
-        entry.name.split()[-1], cls=Command, rich_help_panel=entry.group, context_settings=settings
+        entry.name.split()[-1],
+        cls=Command,
+        rich_help_panel=entry.group,
+        context_settings=settings,
+        epilog=f"Example: {EXAMPLES[entry.name]}",
     )(_ending_quietly(function))
     return typer.main.get_command(single)
 
