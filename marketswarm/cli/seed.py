@@ -51,8 +51,9 @@ async def _seed(file: Path, data: Path) -> list[str]:
             seeding = await seed_buses(raw, buses, by, key=settings.truth_redis_key)
             users_changed |= await _renew_users(loaded.truth, data, buses, keep=False)
         except SeedError as error:
-            raise Exit(error.code, f"not seeded: {error}") from None
-        warnings = [
+            raise Exit(error.code, f"not seeded, nothing changed: {error}") from None
+        warnings = [f"  warning  {warning}" for warning in loaded.warnings]
+        warnings += [
             f"  ! the healer may not hear {', '.join(services)} on {bus}: {_OLD_USERS}"
             for bus, services in refused.items()
         ]

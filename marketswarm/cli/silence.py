@@ -167,8 +167,13 @@ def _make_silence(
 
 
 async def _add_silence(made: Silence, data: Path) -> list[str]:
-    """Write a silence to every bus. Return what it mutes and until when, in lines for a person."""
+    """Write a silence to every bus. Return what it mutes and until when, in lines for a person.
+
+    Raises:
+        Exit: code 2, for a name that the truth does not know; a pattern may match nothing yet.
+    """
     async with open_fleet(data) as fleet:
+        _require_known_names(made, fleet)
         buses = fleet.buses()
         failed = await write_silence(buses, await read_silences(buses), made, made.starts_at)
         length = format_duration(made.ends_at - made.starts_at)
@@ -199,6 +204,18 @@ async def _end_silence(ident: str, data: Path) -> list[str]:
 async def _read_from_fleet(data: Path) -> StoredSilences:
     async with open_fleet(data) as fleet:
         return await read_silences(fleet.buses())
+
+
+def _require_known_names(silence: Silence, fleet: FleetView) -> None:
+    """Raise Exit, code 2, if a service is named that the truth does not have, with the nearest one."""
+    if fleet.found is None:
+        return
+    known = _tags_by_name(fleet)
+    for name in silence.services:
+        if name not in known and not set(name) & set("*?["):
+            near = nearest(name, known)
+            hint = f"; did you mean {near}?" if near else ""
+            raise Exit(Code.CONFIGURATION, f"no silence was set: the truth names no {name}{hint}")
 
 
 def _describe_matches(silence: Silence, fleet: FleetView) -> str:

@@ -19,6 +19,8 @@ from marketswarm.exit import Code, Exit
 from marketswarm.text import format_duration
 from marketswarm.truth import Truth, nearest
 
+INTERRUPTED: Final = 130
+"""The exit code after Ctrl-C, as shells have it: the simulation did not come to its end."""
 _EXTRA_WAIT_SEC: Final = 10.0
 
 _Control = Callable[[str, str, Path], str]
@@ -32,14 +34,20 @@ def simulate(
     ] = False,
     data: Data = DATA,
 ) -> None:
-    """Stop an agent, wait for its miss, start it, wait for its ok. Ctrl-C starts it again."""
+    """Stop an agent, wait for its miss, start it, wait for its ok.
+
+    Ctrl-C starts it again and ends with 130.
+    """
     if "/" in svc:
         raise Exit(
             Code.CONFIGURATION,
             f"{svc} is one of several: it is not missed while another one beats. `marketswarm simulate "
             f"{svc.partition('/')[0]}` stops them all, `marketswarm stop {svc}` this one alone",
         )
-    event_loop.run(_simulate(svc, data, _instruct_person if by_hand else request_fleet))
+    try:
+        event_loop.run(_simulate(svc, data, _instruct_person if by_hand else request_fleet))
+    except KeyboardInterrupt:
+        raise Exit(INTERRUPTED, "") from None
 
 
 async def _simulate(svc: str, data: Path, control: _Control) -> None:

@@ -123,7 +123,12 @@ def test_seeding_with_a_bus_away_ends_with_3(shell, buses):
     buses[1].stop()
     ended = shell("seed")
     assert (ended.returncode, ended.stdout) == (3, "")
-    assert "not seeded: market-redis: refused" in ended.stderr
+    assert "not seeded, nothing changed: market-redis: refused" in ended.stderr
+
+
+def test_seeding_shows_the_warnings_of_the_truth(shell, buses):
+    shell.write({"services": {"a": {"heartbeat": {"interval_sec": 10, "timeout_sec": 11}}}})
+    assert "  warning  services.a.heartbeat.timeout_sec" in shell.said("seed")
 
 
 MISS = {"type": "heartbeat_miss", "svc": "mesh", "late_sec": 31.2, "timeout_sec": 30}

@@ -97,7 +97,7 @@ def test_ctrl_c_in_a_simulation_starts_the_service_again(fleet):
         simulating.stdout.readline()
         simulating.send_signal(signal.SIGINT)
         assert "rss_agg starts" in simulating.stdout.read()
-        assert simulating.wait(5) == 0
+        assert simulating.wait(5) == 130
     until(lambda: fleet.row("rss_agg")["verdict"] == "up", 20)
 
 

@@ -64,11 +64,18 @@ def test_whoever_is_logged_in_is_the_author_if_nobody_else_is_named(shell, seede
     assert getpass.getuser() in {each.author for each in held(seeded[0]).values()}
 
 
-def test_a_pattern_that_is_on_nothing_is_set_and_says_so(shell, seeded):
+def test_a_name_that_the_truth_does_not_know_is_refused_with_the_nearest_one(shell, seeded):
     ended = shell("silence", "rss_ag", *FOR_TWO_HOURS)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "no silence was set: the truth names no rss_ag; did you mean rss_agg?" in ended.stderr
+    assert held(seeded[0]) == {}
+
+
+def test_a_pattern_that_is_on_nothing_is_set_and_says_so(shell, seeded):
+    ended = shell("silence", "feed-*", *FOR_TWO_HOURS)
     assert ended.returncode == 0
-    assert "on nothing: nothing in the truth is rss_ag; did you mean rss_agg?" in ended.stdout
-    assert only(seeded[0]).services == ("rss_ag",)
+    assert "on nothing: nothing in the truth is feed-*" in ended.stdout
+    assert only(seeded[0]).services == ("feed-*",)
 
 
 def test_everything_is_the_buses_too(shell, seeded):
@@ -220,9 +227,9 @@ def test_one_that_ended_a_month_ago_is_forgotten(shell, seeded):
 
 def test_status_tells_of_them(shell, seeded):
     assert "silent" not in shell("status").stdout
-    for svc in ("a", "b", "c", "d"):
+    for svc in ("a*", "b*", "c*", "d*"):
         shell("silence", svc, *FOR_TWO_HOURS)
     said = shell("status").stdout
-    assert "a (kim: new disks)" in said
+    assert "a* (kim: new disks)" in said
     assert "and 1 more silences: marketswarm silences" in said
     assert len(orjson.loads(shell("status", "--json").stdout)["silences"]) == 4
