@@ -11,6 +11,7 @@ import sys
 import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,8 +22,9 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.bus.stream import Entry, newest_id, order, read_after
 from marketswarm.cli import event_loop, output
 from marketswarm.cli.event_text import describe_event, is_bad
-from marketswarm.cli.fleet_view import open_fleet
+from marketswarm.cli.fleet_view import FleetView, open_fleet
 from marketswarm.cli.options import DATA, Data, Json, parse_duration
+from marketswarm.cli.service_status import read_fleet_state, service_rows
 
 LOG = "healer:alerts:log"
 _BLOCK_SEC = 2.0
@@ -30,6 +32,7 @@ _PAGE_ENTRIES = 1_000
 _RETRY_SEC = 0.5
 _KNOWN_IDS_KEPT = 10_000
 _CHECK_READER_SEC = 1.0
+_NAMED = 12  # services that are down; the others are counted
 _LOG_START = b"0-0"
 
 LoggedEvent = tuple[bytes, dict[str, Any]]
@@ -43,14 +46,22 @@ def alerts(
             "--since", parser=parse_duration, metavar="1h", help="Begin that long ago: 30s, 10m, 1h, 2d."
         ),
     ] = None,
+    no_follow: Annotated[
+        bool, typer.Option("--no-follow", help="With --since: print what there is and end.")
+    ] = False,
     as_json: Json = False,
     data: Data = DATA,
 ) -> None:
     """Follow the alerts: misses, recoveries, lost buses. Ctrl-C ends it.
 
-    They are read from the durable log, so a bus that restarts loses none.
+    They are read from the durable log, so a bus that restarts loses none. Stderr has first what is down now.
     """
-    event_loop.run(_follow_while_read(since, data, as_json))
+    if no_follow and since is None:
+        raise typer.BadParameter("--no-follow: say --since, too")
+    if no_follow:
+        event_loop.run(_print_past(since or 0.0, data, as_json))
+    else:
+        event_loop.run(_follow_while_read(since, data, as_json))
 
 
 async def _follow_while_read(since_sec: float | None, data: Path, as_json: bool) -> None:
@@ -69,11 +80,38 @@ async def _follow_while_read(since_sec: float | None, data: Path, as_json: bool)
 
 async def _print_events(since_sec: float | None, data: Path, as_json: bool) -> None:
     async with open_fleet(data) as fleet:
-        async for raw, event in await follow_log(fleet.buses(), since_sec):
-            if as_json:
-                output.print_json_bytes(raw)
-            else:
-                output.print_line(describe_event(event), output.RED if is_bad(event) else output.GREEN)
+        events = await follow_log(fleet.buses(), since_sec)
+        if not as_json:
+            typer.echo(f"{await _describe_outages(fleet)}; listening, Ctrl-C ends it", err=True)
+        async for raw, event in events:
+            _print_event(raw, event, as_json)
+
+
+async def _print_past(since_sec: float, data: Path, as_json: bool) -> None:
+    """Print the events since then. Raises Exit, code 3, when no bus answers."""
+    async with open_fleet(data) as fleet:
+        for raw, event in await read_past_events([_LogReader(bus, since_sec) for bus in fleet.buses()]):
+            _print_event(raw, event, as_json)
+
+
+def _print_event(raw: bytes, event: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        output.print_json_bytes(raw)
+    else:
+        style = output.RED if is_bad(event) else output.GREEN
+        output.print_line(describe_event(event, now=time.time()), style)
+
+
+async def _describe_outages(fleet: FleetView) -> str:
+    """Return which services are down now: `down now: mesh, rss_agg`, or `nothing is down now`."""
+    if fleet.found is None:
+        return "no bus has a truth, so what is down now is not known"
+    state, _ = await read_fleet_state(fleet)
+    down = [row.svc for row in service_rows(fleet.truth, state) if row.verdict == "down"]
+    if not down:
+        return "nothing is down now"
+    more = f" and {len(down) - _NAMED} more" if len(down) > _NAMED else ""
+    return f"down now: {', '.join(down[:_NAMED])}{more}"
 
 
 async def _wait_until_stdout_closes() -> None:
@@ -94,8 +132,14 @@ async def follow_log(
         since_sec: how far back to begin; None begins now.
     """
     readers = [_LogReader(bus, since_sec) for bus in buses]
+    return _merge(await read_past_events(readers), readers)
+
+
+async def read_past_events(readers: Sequence["_LogReader"]) -> list[LoggedEvent]:
+    """Return the past events of all logs by their time, each once; the readers then stand behind them."""
     past = await asyncio.gather(*(reader.read_past() for reader in readers))
-    return _merge(sorted((each for part in past for each in part), key=_timestamp), readers)
+    known = KnownIds()
+    return [each for each in sorted(chain(*past), key=_timestamp) if known.add(each[1])]
 
 
 async def _merge(

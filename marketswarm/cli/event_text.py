@@ -17,10 +17,17 @@ _Event = Mapping[str, Any]
 _Text = tuple[str, str]  # the mark and the sentence
 
 
-def describe_event(event: _Event, zone: tzinfo | None = None) -> str:
-    """Return the line for an event; for an unknown type, its type and service."""
+def describe_event(event: _Event, zone: tzinfo | None = None, *, now: float | None = None) -> str:
+    """Return the line for an event; for an unknown type, its type and service.
+
+    Args:
+        event: the object on the log.
+        zone: the time zone; None is the machine's.
+        now: epoch seconds; an event of another day than this gets its date.
+    """
     mark, text = _DESCRIPTIONS.get(str(event.get("type")), _describe_unknown)(event)
-    return escape_text(f"{format_time(event.get('ts'), zone)} {mark} {text}")
+    date = "" if now is None else _date_of(event.get("ts"), now, zone)
+    return escape_text(f"{date}{format_time(event.get('ts'), zone)} {mark} {text}")
 
 
 def is_bad(event: _Event) -> bool:
@@ -34,6 +41,15 @@ def format_time(ts: Any, zone: tzinfo | None = None) -> str:
         return datetime.fromtimestamp(ts, UTC).astimezone(zone).strftime("%H:%M:%S")
     except (TypeError, ValueError, OverflowError, OSError):
         return "--:--:--"
+
+
+def _date_of(ts: Any, now: float, zone: tzinfo | None) -> str:
+    """Return the date of epoch seconds with a blank behind it; '' for the date of `now` and for no time."""
+    try:
+        there, here = (datetime.fromtimestamp(each, UTC).astimezone(zone) for each in (ts, now))
+    except (TypeError, ValueError, OverflowError, OSError):
+        return ""
+    return "" if there.date() == here.date() else there.strftime("%a %d %b %Y ")
 
 
 def format_moment(ts: float, now: float, zone: tzinfo | None = None) -> str:

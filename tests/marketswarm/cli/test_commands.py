@@ -260,7 +260,17 @@ def test_alerts_end_quietly_when_nobody_reads_them(shell, seeded):
         alerts.stdout.readline()
         alerts.stdout.close()
         assert alerts.wait(10) == 0
-        assert alerts.stderr.read() == ""
+        assert alerts.stderr.read().splitlines() == ["nothing is down now; listening, Ctrl-C ends it"]
+
+
+def test_alerts_that_are_not_followed_end_and_those_that_are_begin_with_what_is_down(shell, seeded):
+    event = miss(seeded[0])
+    assert shell.said("alerts", "--since", "1h", "--no-follow", "--json").encode().strip() == event
+    assert shell("alerts", "--no-follow").returncode == 2
+    dress(seeded[0])
+    with shell.start("alerts") as alerts:
+        assert alerts.stderr.readline() == "down now: mesh; listening, Ctrl-C ends it\n"
+        alerts.kill()
 
 
 @pytest.mark.parametrize("since", ["yesterday", "5w", "-1h", ""])

@@ -86,6 +86,13 @@ def test_an_event_without_a_time_is_told_all_the_same(ts):
     assert describe_event({"type": "bus_ok", "svc": "b", "ts": ts}) == "--:--:-- ✓ bus b is back"
 
 
+def test_an_event_of_another_day_has_its_date():
+    event = {"type": "bus_ok", "svc": "b", "ts": TS}
+    assert describe_event(event, UTC, now=TS + 3600) == "12:50:58 ✓ bus b is back"
+    assert describe_event(event, UTC, now=TS + 86_400) == "Thu 06 Nov 2025 12:50:58 ✓ bus b is back"
+    assert describe_event(event | {"ts": None}, UTC, now=TS) == "--:--:-- ✓ bus b is back"
+
+
 def test_a_name_cannot_touch_the_terminal():
     assert describe_event({"type": "x", "svc": "\x1b[2J\nb"}).endswith(r"· x \x1b[2J\nb")
 

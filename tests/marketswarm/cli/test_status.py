@@ -44,7 +44,7 @@ def test_what_is_down_stands_on_top_and_says_since_when():
         row("new", "down"),
         row("seen_to", "down", since=NOW - 60, acked_by="kim", held="rate_limit"),
     ]
-    lines = drawn(rows, 140)
+    lines = drawn(rows, 200)
     assert lines[0] == "3 of 4 down"
     assert [line.split()[0] for line in lines[2:]] == ["gone", "new", "seen_to", "up"]
     assert "2 h 0 min" in lines[2]
