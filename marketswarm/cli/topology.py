@@ -145,14 +145,18 @@ def _parse_object(raw: bytes | None) -> dict[str, Any]:
 
 
 def draw_topology(found: Topology, *, problems_first: bool = False) -> Group:
-    """Return the tables of services and flows with the problems: last, where a shell leaves the eye.
+    """Return the notes, the tables of services and flows, and the problems, where a shell leaves the eye.
 
-    `problems_first` puts them on top, for a screen that cuts off what does not fit.
+    The notes are on top since they say what the tables are worth: that mesh is down, for example.
+    `problems_first` puts the problems on top, too, for a screen that cuts off what does not fit.
     """
+    notes = [Text(note, style="yellow") for note in found.notes]
     tables = [_draw_services(found), *_draw_flows_by_bus(found)]
     problems = list(_draw_problems(found))
-    gap = [Text()] if problems else []
-    return Group(*([*problems, *gap, *tables] if problems_first else [*tables, *gap, *problems]))
+    if problems_first:
+        head = [*problems, *notes]
+        return Group(*head, *([Text()] if head else []), *tables)
+    return Group(*notes, *([Text()] if notes else []), *tables, *([Text()] if problems else []), *problems)
 
 
 def _draw_services(found: Topology) -> RenderableType:
@@ -241,5 +245,3 @@ def _draw_reader(reader: ReaderView) -> str:
 def _draw_problems(found: Topology) -> Iterator[RenderableType]:
     for problem in found.wrong:
         yield Text(f"✗ {problem.key} on {problem.bus}: {problem.text}", style="red")
-    for note in found.notes:
-        yield Text(note, style="yellow")

@@ -124,8 +124,14 @@ def test_without_a_word_of_mesh_it_is_the_truth_alone_and_says_so(written, why):
 
 def test_what_is_wrong_comes_first_on_a_screen_that_cuts():
     first = on_paper(made(), problems_first=True).splitlines()[0]
-    last = on_paper(made()).splitlines()[-6]
+    last = on_paper(made()).splitlines()[-1]
     assert first.rstrip() == last.rstrip() == "✗ rss:items on market-redis: group g falls behind"
+
+
+def test_what_limits_the_picture_stands_on_top():
+    assert on_paper(build_topology(TRUTH, 3, MeshSnapshot(), MeshSnapshot())).startswith(
+        "mesh has written no mesh:topology: who runs is not known"
+    )
 
 
 def test_a_flow_that_is_looked_at_seldom_is_old_later():
