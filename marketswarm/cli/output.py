@@ -55,7 +55,8 @@ def replace_unencodable() -> None:
     """
     codecs.register_error(_ERROR_HANDLER, _ascii_for)
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+        encodes_all = (stream.encoding or "").lower().startswith("utf")
+        if not encodes_all and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors=_ERROR_HANDLER)
 
 
