@@ -12,8 +12,8 @@ from typing import Any, Final
 import orjson
 
 from marketswarm import log as logs
-from marketswarm.channels import Channel, Message, SendError, Severity, open_channels
-from marketswarm.channels.registry import ChannelError, make
+from marketswarm.channels import Channel, Message, SendError, Severity, channels_from_environment
+from marketswarm.channels.registry import ChannelError, create_channel
 from marketswarm.exit import Code, Exit
 from marketswarm.settings import ChannelSettings, variable
 from marketswarm.truth.credentials import reference_in
@@ -90,7 +90,7 @@ def opened(
         Exit: code 2, when the environment names one that can't be made.
     """
     if want.options is None:
-        return dict(keep) or {channel.name: channel for channel in open_channels(settings)}, {}
+        return dict(keep) or {channel.name: channel for channel in channels_from_environment(settings)}, {}
     found: dict[str, Channel] = {}
     wrong = dict(want.wrong)
     for name in want.options:
@@ -107,7 +107,7 @@ def made(want: Wanted, name: str) -> Channel:
     kind = given.pop(TYPE, None)
     if not isinstance(kind, str):
         raise ChannelError(f'{name}: {TYPE}: is missing; one is "slack"')
-    return make(kind, name, given)
+    return create_channel(kind, name, given)
 
 
 def at_least_one(found: Mapping[str, Channel], wrong: Mapping[str, str]) -> None:

@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Final
 
 from marketswarm import log as logs
-from marketswarm.channels import Message, Severity, What
-from marketswarm.channels.message import encode
+from marketswarm.channels import Message, MessageKind, Severity
+from marketswarm.channels.message import encode_message
 from marketswarm.operator import Answer, Silence
 from marketswarm.truth import Truth
 from notifier.channel_worker import Outcome
@@ -251,10 +251,10 @@ class Desk:
             self._put(note, self._others(outcome.channel)[:1])
 
     def _refused(self, message: Message, channel: str, reason: str, now: float) -> None:
-        if message.what is What.TEST:
+        if message.kind is MessageKind.TEST:
             self.outbox.refused(message.id, channel, reason)
             return
-        self._turn.dead.append(Dead(encode(message), channel, reason, now))
+        self._turn.dead.append(Dead(encode_message(message), channel, reason, now))
         another = self.outbox.refused(message.id, channel, reason, self._others(channel))
         if another is not None:
             log.warning("message.rerouted", id=message.id, channel=another, instead_of=channel)

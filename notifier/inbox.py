@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from marketswarm.event import Event
-from marketswarm.operator import Ask
+from marketswarm.operator import OperatorRequest
 
 ROOM: Final = 5000
 """Readers wait while so many events do: a log of days is not to lie in memory. As many asks may wait, and
@@ -38,7 +38,7 @@ class Asked:
 
     bus: str
     entry: bytes
-    ask: Ask | None
+    ask: OperatorRequest | None
 
 
 class Intake:

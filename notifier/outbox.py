@@ -13,7 +13,7 @@ from typing import Any, Final
 import orjson
 
 from marketswarm.channels import Message
-from marketswarm.channels.message import encode, parse
+from marketswarm.channels.message import encode_message, parse_message
 from marketswarm.event import Malformed
 from marketswarm.event import parse as parse_event
 
@@ -73,7 +73,7 @@ class Outbox:
         unusable: list[str] = []
         for name, raw in fields.items():
             if name.startswith(WAYS):
-                message = parse(fields.get(MESSAGE + name.removeprefix(WAYS), b""))
+                message = parse_message(fields.get(MESSAGE + name.removeprefix(WAYS), b""))
                 parcel = None if message is None else _read(message, raw)
                 if parcel is not None:
                     found.append(parcel)
@@ -153,7 +153,7 @@ class Outbox:
             parcel = Parcel(message, self._next, ways, events=_ids(message))
             self._next += 1
             self._add(parcel)
-            self._changed[MESSAGE + message.id] = encode(message)
+            self._changed[MESSAGE + message.id] = encode_message(message)
             new = list(ways)
         else:
             new = [name for name in dict.fromkeys(channels) if parcel.ways.get(name, "") not in (None, True)]

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
-from marketswarm.channels import Message, Severity, What
-from marketswarm.channels.message import parse
-from marketswarm.operator import ALL, DEAD, Ask, Do
+from marketswarm.channels import Message, MessageKind, Severity
+from marketswarm.channels.message import parse_message
+from marketswarm.operator import ALL, DEAD, OperatorRequest, RequestKind
 from notifier.channel_pool import Post
 from notifier.dispatcher import Desk
 from notifier.inbox import Asked, Intake
@@ -54,25 +54,25 @@ class Asking:
         if ask is not None and not memo.did(ask.id):
             log.info("ask.taken", do=ask.do, what=ask.what, by=ask.by)
             # what follows waits for nothing, so that an ask is done and known to be done in one turn
-            buried = await self._dead() if ask.do is Do.RESEND else {}
+            buried = await self._dead() if ask.do is RequestKind.RESEND else {}
             memo.does(ask.id)
             if ask.lapsed(self._clock()):
                 self._desk.answering.say(ask.id, ok=False, said="that was asked too long ago")
-            elif ask.do is Do.ACK:
+            elif ask.do is RequestKind.ACK:
                 self._acknowledge(ask)
-            elif ask.do is Do.TEST:
+            elif ask.do is RequestKind.TEST:
                 self._test(ask)
             else:
                 self._resend(ask, buried)
         self._desk.done(asked)
 
-    def _acknowledge(self, ask: Ask) -> None:
+    def _acknowledge(self, ask: OperatorRequest) -> None:
         services = self._desk.router.ack(ask.what, ask.by)
         names = ", ".join(services)
         said = f"{names}: {ask.by} sees to it" if services else f"nothing is down that is called {ask.what}"
         self._desk.answering.say(ask.id, ok=bool(services), said=said)
 
-    def _test(self, ask: Ask) -> None:
+    def _test(self, ask: OperatorRequest) -> None:
         names = list(self._post.deliveries)
         chosen = names if ask.what == ALL else [ask.what]
         if not names:
@@ -85,7 +85,7 @@ class Asking:
             self._expect(ask, message, chosen)
             self._send(ask, message, chosen)
 
-    def _resend(self, ask: Ask, buried: Mapping[str, Buried]) -> None:
+    def _resend(self, ask: OperatorRequest, buried: Mapping[str, Buried]) -> None:
         chosen = [each for each in buried.values() if ask.what in (ALL, each.message.id)][:AT_ONCE]
         open_ones = list(self._post.deliveries)
         if not chosen:
@@ -104,11 +104,11 @@ class Asking:
                 self._desk.bury(bus, entries)
             self._send(ask, each.message, channels)
 
-    def _expect(self, ask: Ask, message: Message, channels: Sequence[str]) -> None:
+    def _expect(self, ask: OperatorRequest, message: Message, channels: Sequence[str]) -> None:
         for name in channels:
             self._desk.answering.expect(ask.id, message.id, name)
 
-    def _send(self, ask: Ask, message: Message, channels: Sequence[str]) -> None:
+    def _send(self, ask: OperatorRequest, message: Message, channels: Sequence[str]) -> None:
         self._desk.say(message, channels)
         for name in channels:
             delivery = self._post.deliveries[name]
@@ -120,7 +120,7 @@ class Asking:
         found: dict[str, Buried] = {}
         for bus, entries in zip(self._buses, await asyncio.gather(*map(_entries, self._buses)), strict=True):
             for ident, fields in entries:
-                message = parse((fields or {}).get(b"message", b""))
+                message = parse_message((fields or {}).get(b"message", b""))
                 if message is not None:
                     each = found.setdefault(message.id, Buried(message))
                     each.channels[fields.get(b"channel", b"").decode("utf-8", "replace")] = None
@@ -141,4 +141,4 @@ async def _entries(bus: Bus) -> list[tuple[bytes, Any]]:
 def test_message(ask: str, by: str, now: float) -> Message:
     """What somebody wants to see arrive; `now` is in epoch seconds."""
     text = f"{by} asked for this message, to see whether it arrives; nothing is wrong"
-    return Message(f"test.{ask}", "This is a test", text, Severity.INFO, now, what=What.TEST)
+    return Message(f"test.{ask}", "This is a test", text, Severity.INFO, now, kind=MessageKind.TEST)

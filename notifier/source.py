@@ -25,8 +25,17 @@ from marketswarm.bus.stream import (
     read_before,
 )
 from marketswarm.event import Event, Malformed, parse
-from marketswarm.monitor.conventions import LOG
-from marketswarm.operator import ASKS, GROUP, SILENCES, STATE, Ask, Silence, behind, merged
+from marketswarm.monitor.agreed import LOG
+from marketswarm.operator import (
+    ASKS,
+    GROUP,
+    SILENCES,
+    STATE,
+    OperatorRequest,
+    Silence,
+    merge_silences,
+    missing_silences,
+)
 from notifier.inbox import Asked, Heard, Intake
 from notifier.store import SEQ, Store
 
@@ -235,7 +244,7 @@ class Reader:
                 self._spoil(stream, entry.id, "too_long", entry.size)
                 continue
             if stream == ASKS:
-                self._intake.ask(Asked(name, entry.id, Ask.parse(entry.fields.get(b"ask", b""))))
+                self._intake.ask(Asked(name, entry.id, OperatorRequest.parse(entry.fields.get(b"ask", b""))))
                 continue
             raw = entry.fields.get(b"event", b"")
             event = parse(raw)
@@ -272,11 +281,11 @@ class Silences:
         """Takes note of what a bus holds; what is to be written there, so that it has the latest of each."""
         if self._held.get(bus) != held:
             self._held[bus] = held
-            found = merged(self._held.values())
+            found = merge_silences(self._held.values())
             if found != self._silences:
                 self._silences = found
                 self._changed(list(found.values()))
-        return behind(held, self._silences)
+        return missing_silences(held, self._silences)
 
 
 class Sweep:

@@ -12,7 +12,7 @@ from marketswarm import log as logs
 from marketswarm.agent import Agent
 from marketswarm.bus import Bus
 from marketswarm.bus.listener import moment
-from marketswarm.channels import open_channels
+from marketswarm.channels import channels_from_environment
 from marketswarm.detector import State, Verdict
 from marketswarm.event import Event
 from marketswarm.monitor import NO_TIMEOUT, Monitor, VerdictEncoder, alert_target, healer_heartbeat
@@ -92,7 +92,7 @@ async def watch(me: Agent[SentinelSettings]) -> None:
 
 def way_out(me: Agent[SentinelSettings], notices: Overheard) -> Direct | None:
     """What tells people when nobody else does; None when the environment names no way to reach them."""
-    channels = open_channels(me.settings)
+    channels = channels_from_environment(me.settings)
     if not channels:
         log.info("direct.no_way_out", name="WEBHOOK_URL or SMTP_HOST")
         return None

@@ -2,7 +2,7 @@
 
 Each way has its own queue and its own pauses, so that one that hangs holds no other. What is about the same
 service keeps its order; a message that a receiver never accepts holds up nothing else. Not here: what is
-owed, and which message is tried next (`channels/backlog.py`).
+owed, and which message is tried next (`channels/queue.py`).
 """
 
 import asyncio
@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from marketswarm import log as logs
-from marketswarm.channels import Channel, Message, SendError, message_of
-from marketswarm.channels.backlog import NEVER, Backlog, Entry
-from marketswarm.channels.channel import refusal_of_defect
+from marketswarm.channels import Channel, Message, SendError, message_for_event
+from marketswarm.channels.channel import report_channel_defect
+from marketswarm.channels.queue import NEVER, ChannelQueue, QueuedMessage
 from sentinel.owed import OWED_AT_MOST, Debt
 
 log = logs.get("direct")
@@ -22,7 +22,7 @@ log = logs.get("direct")
 
 def message_for(debt: Debt, now: float) -> Message:
     """The message that pays a debt, at `now` (epoch seconds); an end goes into the thread of its start."""
-    message = message_of(debt.event, debt.raw, now)
+    message = message_for_event(debt.event, debt.raw, now)
     return message if debt.ends is None else replace(message, thread=debt.ends, closes=(debt.ends,))
 
 
@@ -48,18 +48,18 @@ class Way:
         self.trouble: str | None = None
         """What the last attempt came to, in words for a beat's `detail`; None while all is well."""
         self._wanted, self._accepted, self._over = wanted, accepted, over
-        self._backlog = Backlog(at_most=OWED_AT_MOST)
+        self._queue = ChannelQueue(at_most=OWED_AT_MOST)
         self._debts: dict[str, Debt] = {}  # by the id of their message, which is that of their event
         self._poked = asyncio.Event()
 
     def __len__(self) -> int:
-        return len(self._backlog)
+        return len(self._queue)
 
     def put(self, debt: Debt) -> None:
         """Adds a debt; never blocks. When there are too many, the oldest goes."""
         self._debts[debt.event.id] = debt
         message = replace(message_for(debt, time.time()), about=(debt.key,))
-        for given_up in self._backlog.put(message, time.monotonic()):
+        for given_up in self._queue.put(message, time.monotonic()):
             self._over(self._debts.pop(given_up.id))
         self._poked.set()
 
@@ -67,7 +67,7 @@ class Way:
         """Sends until cancelled."""
         while True:
             self._poked.clear()
-            entry, again_at = self._backlog.next(time.monotonic())
+            entry, again_at = self._queue.next_attempt(time.monotonic())
             if entry is None:
                 await self._rest(again_at)
                 continue
@@ -85,25 +85,25 @@ class Way:
         except TimeoutError:
             pass
 
-    async def _try(self, entry: Entry) -> None:
+    async def _try(self, entry: QueuedMessage) -> None:
         debt = self._debts[entry.message.id]
         if not await self._wanted(debt):
             self._finish(entry)
             return
         error = await self._send(debt)
         if error is None:
-            self._backlog.accepted(entry, time.monotonic(), random.random())
-            self.trouble = f"{self.channel.name}: {self._backlog.trouble}" if self._backlog.trouble else None
+            self._queue.record_accepted(entry, time.monotonic(), random.random())
+            self.trouble = f"{self.channel.name}: {self._queue.trouble}" if self._queue.trouble else None
             await self._accepted(debt, self.channel.name)
         if error is None or error.permanent:
             self._finish(entry)
         else:
-            self._backlog.failed(
+            self._queue.record_failure(
                 entry, time.monotonic(), error.reason, error.retry_after_sec, random.random()
             )
 
-    def _finish(self, entry: Entry) -> None:
-        self._backlog.drop(entry)
+    def _finish(self, entry: QueuedMessage) -> None:
+        self._queue.drop(entry)
         self._over(self._debts.pop(entry.message.id))
 
     async def _send(self, debt: Debt) -> SendError | None:
@@ -114,7 +114,7 @@ class Way:
         except SendError as refusal:
             error = refusal
         except Exception as defect:  # noqa: BLE001 - a channel's own mistake must not end who watches
-            error = refusal_of_defect(log, self.channel, message, defect)
+            error = report_channel_defect(log, self.channel, message, defect)
         else:
             log.info("direct.sent", channel=name, where=where, id=debt.event.id)
             return None

@@ -6,9 +6,9 @@ what is worth a message, to whom, and how often it is tried.
 """
 
 from marketswarm.channels.channel import Channel, Failure, Receipt, SendError
-from marketswarm.channels.event_text import message_of
-from marketswarm.channels.message import Message, Severity, What
-from marketswarm.channels.registry import KINDS, ChannelError, make, open_channels
+from marketswarm.channels.event_text import message_for_event
+from marketswarm.channels.message import Message, MessageKind, Severity
+from marketswarm.channels.registry import KINDS, ChannelError, channels_from_environment, create_channel
 
 __all__ = [
     "KINDS",
@@ -16,11 +16,11 @@ __all__ = [
     "ChannelError",
     "Failure",
     "Message",
+    "MessageKind",
     "Receipt",
     "SendError",
     "Severity",
-    "What",
-    "make",
-    "message_of",
-    "open_channels",
+    "channels_from_environment",
+    "create_channel",
+    "message_for_event",
 ]

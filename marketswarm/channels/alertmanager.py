@@ -11,15 +11,15 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from marketswarm.channels.channel import Channel, Receipt
-from marketswarm.channels.event_text import severity_of, words
+from marketswarm.channels.event_text import describe_event, severity_of
 from marketswarm.channels.http import Http, host_of
-from marketswarm.channels.message import Message, Severity, What
-from marketswarm.channels.text import moment, sound
+from marketswarm.channels.message import Message, MessageKind, Severity
+from marketswarm.channels.text import format_utc, replace_surrogates
 from marketswarm.event import Event, Kind, parse
 from marketswarm.settings import HttpUrl
 
 ALERTS_AT_MOST: Final = 1000
-STILL: Final = "0001-01-01T00:00:00Z"
+NOT_ENDED: Final = "0001-01-01T00:00:00Z"
 """What their `endsAt` is while an alert fires."""
 
 _OPENING: Final = {
@@ -36,27 +36,31 @@ _OPENING: Final = {
 """What fires, by the first word of its type: all events that begin with that word are on the same alert."""
 
 
-def payload(message: Message, receiver: str, anchor: str | None = None) -> bytes:
+def encode_alert_group(message: Message, receiver: str, anchor: str | None = None) -> bytes:
     """The body; the same bytes for the same message. `anchor` is the severity that its thread began with."""
     known = anchor if anchor in list(Severity) else None
-    alerts = list({alert["fingerprint"]: alert for alert in alerts_of(message, known)}.values())
-    named = common(alert["labels"] for alert in alerts)
+    alerts = list(
+        {build_alert["fingerprint"]: build_alert for build_alert in build_alerts(message, known)}.values()
+    )
+    named = common_fields(build_alert["labels"] for build_alert in alerts)
     group = {
         "version": "4",
-        "groupKey": f"marketswarm:{sound(message.thread or message.id)}",
+        "groupKey": f"marketswarm:{replace_surrogates(message.thread or message.id)}",
         "truncatedAlerts": max(0, len(alerts) - ALERTS_AT_MOST),
-        "status": "firing" if any(alert["status"] == "firing" for alert in alerts) else "resolved",
+        "status": "firing"
+        if any(build_alert["status"] == "firing" for build_alert in alerts)
+        else "resolved",
         "receiver": receiver,
         "groupLabels": {name: value for name, value in named.items() if name == "alertname"},
         "commonLabels": named,
-        "commonAnnotations": common(alert["annotations"] for alert in alerts),
+        "commonAnnotations": common_fields(build_alert["annotations"] for build_alert in alerts),
         "externalURL": "",
         "alerts": alerts[:ALERTS_AT_MOST],
     }
     return orjson.dumps(group)
 
 
-def alerts_of(message: Message, anchor: str | None) -> Iterator[dict[str, Any]]:
+def build_alerts(message: Message, anchor: str | None) -> Iterator[dict[str, Any]]:
     """An alert for each event, the later last; for the message itself where its events do not say it."""
     events = [event for event in map(parse, message.events) if isinstance(event, Event)]
     for event in events:
@@ -64,42 +68,48 @@ def alerts_of(message: Message, anchor: str | None) -> Iterator[dict[str, Any]]:
         opening = _OPENING.get(name)  # nothing fires of what is told in retrospect
         fires = event.type is opening
         severity = anchor or (message.severity if fires else severity_of(opening or event.type))
-        said = (message.title, message.text) if len(events) == 1 else words(event)
-        yield alert(name, event.svc, severity, said, began=began(event), ended=None if fires else event.ts)
-    if not events or message.what in (What.FLAPPING, What.SETTLED):
+        said = (message.title, message.text) if len(events) == 1 else describe_event(event)
+        yield build_alert(
+            name, event.svc, severity, said, started_at=started_at(event), ended=None if fires else event.ts
+        )
+    if not events or message.kind in (MessageKind.FLAPPING, MessageKind.SETTLED):
         name = "flapping" if events else "marketswarm"
-        ended = None if message.opens or message.what in (What.FLAPPING, What.TEST) else message.timestamp
-        for svc in dict.fromkeys(event.svc for event in events) or [message.what]:
+        ended = (
+            None
+            if message.opens or message.kind in (MessageKind.FLAPPING, MessageKind.TEST)
+            else message.timestamp
+        )
+        for svc in dict.fromkeys(event.svc for event in events) or [message.kind]:
             said = (message.title, message.text)
             severity = anchor or message.severity
-            yield alert(name, svc, severity, said, began=message.timestamp, ended=ended)
+            yield build_alert(name, svc, severity, said, started_at=message.timestamp, ended=ended)
 
 
-def alert(
-    name: str, svc: str, severity: str, said: tuple[str, str], *, began: float, ended: float | None
+def build_alert(
+    name: str, svc: str, severity: str, said: tuple[str, str], *, started_at: float, ended: float | None
 ) -> dict[str, Any]:
     """One alert; `began` and `ended` are epoch seconds."""
-    labels = {"alertname": name, "severity": severity, "svc": sound(svc)}
+    labels = {"alertname": name, "severity": severity, "svc": replace_surrogates(svc)}
     return {
         "status": "firing" if ended is None else "resolved",
         "labels": labels,
-        "annotations": {"summary": sound(said[0]), "description": sound(said[1])},
-        "startsAt": moment(began),
-        "endsAt": STILL if ended is None else moment(ended),
+        "annotations": {"summary": replace_surrogates(said[0]), "description": replace_surrogates(said[1])},
+        "startsAt": format_utc(started_at),
+        "endsAt": NOT_ENDED if ended is None else format_utc(ended),
         "generatorURL": "",
         # of what it is on alone: how much it matters may be said otherwise later
         "fingerprint": sha256(f"{name}\n{labels['svc']}".encode()).hexdigest()[:16],
     }
 
 
-def began(event: Event) -> float:
+def started_at(event: Event) -> float:
     """When what an event tells of began, as far as it says so; the same for a miss and its ok."""
     if event.type is Kind.WATCH_MISS:
         return event.ts  # its `since` is the last beat that was heard before
     return event.ts - (event.down_sec or event.late_sec or 0.0) if event.since is None else event.since
 
 
-def common(each: Iterable[dict[str, str]]) -> dict[str, str]:
+def common_fields(each: Iterable[dict[str, str]]) -> dict[str, str]:
     """What they all have."""
     first, *others = each
     return {key: value for key, value in first.items() if all(one.get(key) == value for one in others)}
@@ -125,7 +135,7 @@ class Alertmanager:
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:
         """See `Channel`."""
-        body = payload(message, self.name, anchor)
+        body = encode_alert_group(message, self.name, anchor)
         headers = {"content-type": "application/json", "webhook-id": message.key}
         answer = await self._http.request("POST", self._url, body=body, headers=headers)
         return Receipt(str(answer.status), anchor or message.severity)
@@ -135,6 +145,6 @@ class Alertmanager:
         await self._http.aclose()
 
 
-def opened(name: str, options: Options) -> Channel:
+def create(name: str, options: Options) -> Channel:
     """The channel; nothing is connected yet."""
     return Alertmanager(name, options)

@@ -14,13 +14,13 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, SecretStr
 
-from marketswarm.channels.channel import Channel, Parts, Receipt, SendError
-from marketswarm.channels.message import Look, Message, look_of
+from marketswarm.channels.channel import AcceptedParts, Channel, Receipt, SendError
+from marketswarm.channels.message import Message, Style, style_of
 from marketswarm.channels.registry import ChannelError
-from marketswarm.channels.text import cut, fit, paragraph, plain
+from marketswarm.channels.text import fit_lines, printable_line, printable_lines, truncate
 
 
-class Apart:
+class BackgroundCall:
     """Where one such call at a time is made."""
 
     def __init__(self) -> None:
@@ -58,22 +58,24 @@ _LIVE: Final = str.maketrans("<>@*`~|[]#&\\{}", "‹›＠∗ˋ∼¦［］＃＆
 _EDGES: Final = re.compile(r"(?<!\w)_+|_+(?!\w)|:(?=[A-Za-z+-][\w+-]*:)")
 """Underlines around words, not in them, where names have theirs; the colon that begins `:a_picture:`."""
 _OTHER: Final = {"_": "＿", ":": "∶"}  # noqa: RUF001 - as above
-_TYPES: Final = {Look.GOOD: "success", Look.NEWS: "info", Look.WARNING: "warning", Look.ALARM: "failure"}
+_TYPES: Final = {Style.GOOD: "success", Style.NEWS: "info", Style.WARNING: "warning", Style.ALARM: "failure"}
 
 
-def inert(text: str) -> str:
+def neutralize_markup(text: str) -> str:
     """The text with its live characters replaced, one for one."""
     return _EDGES.sub(lambda found: _OTHER[found[0][0]] * len(found[0]), text.translate(_LIVE))
 
 
-def said(message: Message, room: int) -> dict[str, str]:
+def render_notification(message: Message, room: int) -> dict[str, str]:
     """Title, body and sort of a message, in words that format nothing wherever they may go."""
-    text = cut(inert(paragraph(message.text)), room // 2, len)
-    lines = fit([inert(plain(line)) for line in message.lines], room - len(text) - 2, len)
+    text = truncate(neutralize_markup(printable_lines(message.text)), room // 2, len)
+    lines = fit_lines(
+        [neutralize_markup(printable_line(line)) for line in message.lines], room - len(text) - 2, len
+    )
     return {
-        "title": cut(inert(plain(message.title)), TITLE_AT_MOST),
+        "title": truncate(neutralize_markup(printable_line(message.title)), TITLE_AT_MOST),
         "body": "\n".join([text, *lines]),
-        "notify_type": _TYPES[look_of(message)],
+        "notify_type": _TYPES[style_of(message)],
     }
 
 
@@ -91,42 +93,42 @@ class Options(BaseModel):
     urls: SecretStr
 
 
-class Target:
+class AppriseTarget:
     """One address."""
 
     def __init__(self, apprise: Any, longest: int) -> None:
-        self._apprise, self._apart = apprise, Apart()
+        self._apprise, self._apart = apprise, BackgroundCall()
         # half of what the service takes, since what is escaped grows
         self._room = min(longest // 2, BODY_AT_MOST)
 
     def begin(self, message: Message, done: Callable[[bool], object]) -> None:
         """Sends, and calls `done` with whether it was accepted; it was not while an earlier one hangs."""
-        how = said(message, self._room)
+        how = render_notification(message, self._room)
         self._apart.begin(lambda: bool(self._apprise.notify(body_format="text", **how)), done)
 
 
 class Apprise:
     """Sends to all its addresses at once; one that did not accept is told again, the others are not."""
 
-    def __init__(self, name: str, where: str, targets: dict[str, Target], within_sec: float) -> None:
+    def __init__(self, name: str, where: str, targets: dict[str, AppriseTarget], within_sec: float) -> None:
         self.name = name
         self.where = where
         self._targets = targets
-        self._parts = Parts()
+        self._parts = AcceptedParts()
         self.within_sec = within_sec
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - has no threads
         """See `Channel`."""
-        left = self._parts.left(message.id, self._targets)
+        left = self._parts.remaining(message.id, self._targets)
         answers = [self._tell(message, part) for part in left]
         if not answers:
-            self._parts.whole(message.id)  # accepted after all, while nobody waited for it any more
+            self._parts.forget(message.id)  # accepted after all, while nobody waited for it any more
             return Receipt("accepted")
         done, waiting = await asyncio.wait(answers, timeout=self.within_sec)
         failed = sum(not answer.result() for answer in done)
         if failed or waiting:
             raise SendError("timeout" if waiting else f"not accepted by {failed} of {len(self._targets)}")
-        self._parts.whole(message.id)
+        self._parts.forget(message.id)
         return Receipt("accepted")
 
     async def aclose(self) -> None:
@@ -137,7 +139,7 @@ class Apprise:
 
         def done(accepted: bool) -> None:
             if accepted:
-                self._parts.accepted(message.id, part)
+                self._parts.mark_accepted(message.id, part)
             if not answer.done():
                 answer.set_result(accepted)
 
@@ -145,7 +147,7 @@ class Apprise:
         return answer
 
 
-def opened(name: str, options: Options) -> Channel:
+def create(name: str, options: Options) -> Channel:
     """The channel; nothing is connected yet. Raises ChannelError without the library, or for no address."""
     try:
         import apprise  # noqa: PLC0415 - an extra, and a big one
@@ -160,6 +162,6 @@ def opened(name: str, options: Options) -> Channel:
         alone = apprise.Apprise(asset=asset)
         if not alone.add(url):
             raise ChannelError(f"{name}: urls: the address at {at} is none that apprise knows")
-        targets[str(at)] = Target(alone, alone[0].body_maxlen)
+        targets[str(at)] = AppriseTarget(alone, alone[0].body_maxlen)
         services.add(str(alone[0].service_name))
     return Apprise(name, ", ".join(sorted(services)), targets, WITHIN_SEC)

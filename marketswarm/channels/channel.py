@@ -19,13 +19,13 @@ from marketswarm.channels.message import Message
 MESSAGES_KEPT: Final = 100
 
 
-class Parts:
+class AcceptedParts:
     """Remembers the parts accepted of each message."""
 
     def __init__(self) -> None:
         self._accepted: OrderedDict[str, set[str]] = OrderedDict()
 
-    def left(self, ident: str, parts: Iterable[str]) -> list[str]:
+    def remaining(self, ident: str, parts: Iterable[str]) -> list[str]:
         """Return the parts of the message of that id that are still to be sent."""
         accepted = self._accepted.setdefault(ident, set())
         self._accepted.move_to_end(ident)
@@ -33,12 +33,12 @@ class Parts:
             self._accepted.popitem(last=False)
         return [part for part in parts if part not in accepted]
 
-    def accepted(self, ident: str, part: str) -> None:
+    def mark_accepted(self, ident: str, part: str) -> None:
         """Record that a part was accepted, maybe later than anyone waited for it."""
         if ident in self._accepted:
             self._accepted[ident].add(part)
 
-    def whole(self, ident: str) -> None:
+    def forget(self, ident: str) -> None:
         """Record that all of a message was accepted: whoever sends it again means it."""
         self._accepted.pop(ident, None)
 
@@ -110,7 +110,7 @@ class Channel(Protocol):
 CAUSES_AT_MOST: Final = 8
 
 
-def refusal_of_defect(
+def report_channel_defect(
     log: FilteringBoundLogger, channel: Channel, message: Message, defect: Exception
 ) -> SendError:
     """Log the traceback of a channel's defect; return it as a refusal of this one message."""

@@ -9,9 +9,24 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from pydantic import BaseModel, ConfigDict, Field
 
 from marketswarm.channels.channel import Channel, Failure, Receipt, SendError
-from marketswarm.channels.http import Answer, Http, ask, host_of, pause_of, refusal_of, said
-from marketswarm.channels.message import Message, look_of
-from marketswarm.channels.text import cut, fit, moment, paragraph, plain, units
+from marketswarm.channels.http import (
+    Http,
+    HttpResponse,
+    error_of_response,
+    exchange_json,
+    host_of,
+    json_object_of,
+    parse_pause_sec,
+)
+from marketswarm.channels.message import Message, style_of
+from marketswarm.channels.text import (
+    fit_lines,
+    format_utc,
+    printable_line,
+    printable_lines,
+    truncate,
+    utf16_length,
+)
 from marketswarm.settings import HttpUrl
 
 TITLE_AT_MOST: Final = 256
@@ -53,12 +68,14 @@ class Discord:
             raise SendError("rate_limit", retry_after_sec=pause)
         if pause > 0:
             await asyncio.sleep(pause)
-        answer = await ask(self._http, self._url, payload(message))
-        after_sec = pause_of(said(answer).get("retry_after")) if answer.status == 429 else None
+        answer = await exchange_json(self._http, self._url, build_payload(message))
+        after_sec = (
+            parse_pause_sec(json_object_of(answer).get("retry_after")) if answer.status == 429 else None
+        )
         self._mind(answer, after_sec)
         if not 200 <= answer.status < 300:
-            error = refusal_of(answer, after_sec)
-            if error.failure is Failure.REJECTED and said(answer).get("code") in _GONE:
+            error = error_of_response(answer, after_sec)
+            if error.failure is Failure.REJECTED and json_object_of(answer).get("code") in _GONE:
                 raise SendError(error.reason, Failure.BROKEN)
             raise error
         return Receipt(str(answer.status))
@@ -67,14 +84,14 @@ class Discord:
         """See `Channel`."""
         await self._http.aclose()
 
-    def _mind(self, answer: Answer, after_sec: float | None) -> None:
+    def _mind(self, answer: HttpResponse, after_sec: float | None) -> None:
         if answer.headers.get("x-ratelimit-remaining") == "0":
-            after_sec = after_sec or pause_of(answer.headers.get("x-ratelimit-reset-after"))
+            after_sec = after_sec or parse_pause_sec(answer.headers.get("x-ratelimit-reset-after"))
         if after_sec is not None:
             self._free_at = time.monotonic() + after_sec
 
 
-def opened(name: str, options: Options) -> Channel:
+def create(name: str, options: Options) -> Channel:
     """The channel; nothing is connected yet."""
     return Discord(name, options)
 
@@ -86,16 +103,18 @@ def waiting(url: str) -> str:
     return parts._replace(query=urlencode([*query, ("wait", "true")])).geturl()
 
 
-def payload(message: Message) -> dict[str, Any]:
+def build_payload(message: Message) -> dict[str, Any]:
     """One embed, within what Discord takes."""
-    look = look_of(message)
-    text = cut(paragraph(message.text), TEXT_AT_MOST, _cost)
-    lines = fit([plain(line) for line in message.lines], DESCRIPTION_AT_MOST - _cost(text) - 2, _cost)
+    look = style_of(message)
+    text = truncate(printable_lines(message.text), TEXT_AT_MOST, _cost)
+    lines = fit_lines(
+        [printable_line(line) for line in message.lines], DESCRIPTION_AT_MOST - _cost(text) - 2, _cost
+    )
     embed = {
-        "title": _escaped(cut(f"{look.sign} {plain(message.title)}", TITLE_AT_MOST, _cost)),
+        "title": _escaped(truncate(f"{look.sign} {printable_line(message.title)}", TITLE_AT_MOST, _cost)),
         "description": "\n".join(map(_escaped, (text, *lines))),
         "color": look.colour,
-        "timestamp": moment(message.timestamp),
+        "timestamp": format_utc(message.timestamp),
     }
     return {"embeds": [embed], "allowed_mentions": {"parse": []}}
 
@@ -105,4 +124,4 @@ def _escaped(text: str) -> str:
 
 
 def _cost(text: str) -> int:
-    return units(_escaped(text))
+    return utf16_length(_escaped(text))

@@ -14,8 +14,15 @@ from pydantic import BaseModel, ConfigDict, SecretStr
 
 from marketswarm import log as logs
 from marketswarm.channels.channel import Channel, Failure, Receipt, SendError
-from marketswarm.channels.message import Message, look_of, plain_key
-from marketswarm.channels.text import cut, fit, octets, paragraph, plain, when
+from marketswarm.channels.message import Message, plain_key, style_of
+from marketswarm.channels.text import (
+    fit_lines,
+    printable_line,
+    printable_lines,
+    truncate,
+    utc_datetime,
+    utf8_length,
+)
 from marketswarm.settings import Addresses, Name, Port, Tls
 
 SUBJECT_AT_MOST: Final = 200
@@ -26,11 +33,11 @@ LINES_AT_MOST: Final = 200_000
 _CELL: Final = 'style="border-top:1px solid #ddd;padding:4px 8px"'
 
 
-def mail_of(message: Message, sender: str, to: str, now: datetime) -> EmailMessage:
+def compose_mail(message: Message, sender: str, to: str, now: datetime) -> EmailMessage:
     """The mail, sent at `now`."""
     domain = parseaddr(sender)[1].rpartition("@")[2]
     mail = EmailMessage()
-    mail["Subject"] = cut(plain(message.title), SUBJECT_AT_MOST)
+    mail["Subject"] = truncate(printable_line(message.title), SUBJECT_AT_MOST)
     mail["From"] = sender
     mail["To"] = ", ".join(address for _, address in getaddresses([to]))
     mail["Date"] = format_datetime(now)
@@ -50,33 +57,33 @@ def mail_of(message: Message, sender: str, to: str, now: datetime) -> EmailMessa
 
 def _text(message: Message) -> str:
     """The text, what it tells of, and when it happened."""
-    parts = [plain(message.title), _told(message), "\n".join(_lines(message))]
+    parts = [printable_line(message.title), _told(message), "\n".join(_lines(message))]
     return "\n\n".join(part for part in (*parts, f"at {_at(message)}\n{message.key}") if part) + "\n"
 
 
 def _html(message: Message) -> str:
     """The same, with a bar in the colour of its severity; in lines so short that nothing has to wrap them."""
-    bar = f"border-left:6px solid #{look_of(message).colour:06x};padding-left:10px"
+    bar = f"border-left:6px solid #{style_of(message).colour:06x};padding-left:10px"
     told = escape(_told(message)).replace("\n", "<br>\n")
     rows = "".join(f"<tr><td {_CELL}>\n{escape(line)}</td></tr>\n" for line in _lines(message))
     table = f'<table style="border-collapse:collapse">\n{rows}</table>\n' if rows else ""
     return (
         f'<!DOCTYPE html>\n<html><body style="font-family:sans-serif">\n'
-        f'<h3 style="{bar}">\n{escape(plain(message.title))}</h3>\n<p>{told}</p>\n{table}'
+        f'<h3 style="{bar}">\n{escape(printable_line(message.title))}</h3>\n<p>{told}</p>\n{table}'
         f'<p style="color:#777">at {_at(message)}<br>\n{escape(message.key)}</p>\n</body></html>\n'
     )
 
 
 def _told(message: Message) -> str:
-    return cut(paragraph(message.text), TEXT_AT_MOST, octets)
+    return truncate(printable_lines(message.text), TEXT_AT_MOST, utf8_length)
 
 
 def _lines(message: Message) -> list[str]:
-    return fit([plain(line) for line in message.lines], LINES_AT_MOST, octets)
+    return fit_lines([printable_line(line) for line in message.lines], LINES_AT_MOST, utf8_length)
 
 
 def _at(message: Message) -> str:
-    return when(message.timestamp).isoformat(sep=" ", timespec="seconds")
+    return utc_datetime(message.timestamp).isoformat(sep=" ", timespec="seconds")
 
 
 def _namespace(domain: str) -> str:
@@ -127,7 +134,7 @@ class Email:
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - not needed
         """See `Channel`."""
-        mail = mail_of(message, self._options.sender, self._options.to, datetime.now(UTC))
+        mail = compose_mail(message, self._options.sender, self._options.to, datetime.now(UTC))
         try:
             async with asyncio.timeout(self.within_sec):
                 refused, answer = await self._hand_over(mail)
@@ -139,7 +146,7 @@ class Email:
             # people were reached; that not all of them were must not go unseen
             codes = sorted({code for code, _ in refused.values()})
             log.warning("email.some_refused", where=self.where, refused=len(refused), codes=codes)
-        return Receipt(plain(answer)[:100])
+        return Receipt(printable_line(answer)[:100])
 
     async def aclose(self) -> None:
         """See `Channel`."""
@@ -162,7 +169,7 @@ class Email:
         )
 
 
-def opened(name: str, options: Options) -> Channel:
+def create(name: str, options: Options) -> Channel:
     """The channel; nothing is connected yet."""
     return Email(name, options)
 

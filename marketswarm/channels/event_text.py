@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from marketswarm.channels.message import Message, Severity, What
+from marketswarm.channels.message import Message, MessageKind, Severity
 from marketswarm.event import Event, Kind
 from marketswarm.text import format_duration
 
@@ -14,55 +14,61 @@ LATE_SEC: Final = 60.0
 _WHY: Final = {"stopped": ", after it said goodbye", "never_seen": ", none ever"}
 
 
-def message_of(event: Event, raw: bytes, now: float) -> Message:
+def message_for_event(event: Event, raw: bytes, now: float) -> Message:
     """The message that tells of one event alone, at `now` (epoch seconds); `raw` is its JSON."""
-    title, text = words(event)
-    what = What.DOWN if event.type in _BAD else What.UP if event.type in _AFTER else What.NOTE
+    title, text = describe_event(event)
+    kind = _kind_of(event)
     severity = severity_of(event.type)
-    opens = what is What.DOWN
-    return as_late(
-        Message(event.id, title, text, severity, event.ts, events=(raw,), what=what, opens=opens), now
+    opens = kind is MessageKind.DOWN
+    return mark_late(
+        Message(event.id, title, text, severity, event.ts, events=(raw,), kind=kind, opens=opens), now
     )
 
 
-def as_late(message: Message, now: float) -> Message:
+def _kind_of(event: Event) -> MessageKind:
+    if event.type in _BAD:
+        return MessageKind.DOWN
+    return MessageKind.UP if event.type in _AFTER else MessageKind.NOTE
+
+
+def mark_late(message: Message, now: float) -> Message:
     """The message as it is to be sent at `now` (epoch seconds): one that is late says how late."""
     late_sec = now - message.timestamp
     if message.late or late_sec < LATE_SEC:
         return message
-    return replace(message, late=True, text=f"{message.text} (told {seconds(late_sec)} late)")
+    return replace(message, late=True, text=f"{message.text} (told {format_seconds(late_sec)} late)")
 
 
-def seconds(value: float | None) -> str:
+def format_seconds(value: float | None) -> str:
     """A duration in words, known or not."""
     return "some time" if value is None else format_duration(value)
 
 
-def words(event: Event) -> tuple[str, str]:
+def describe_event(event: Event) -> tuple[str, str]:
     """An event in a few words, and what more there is to say of it."""
     svc, kind = event.svc, event.type
     if kind in (Kind.HEARTBEAT_MISS, Kind.HEALER_MISS):
-        text = f"no beat for {seconds(event.late_sec)}{_WHY.get(event.reason or '', '')}"
-        text += f" (timeout {seconds(event.timeout_sec)})"
+        text = f"no beat for {format_seconds(event.late_sec)}{_WHY.get(event.reason or '', '')}"
+        text += f" (timeout {format_seconds(event.timeout_sec)})"
         watching = "; no service is watched until it is back" if kind is Kind.HEALER_MISS else ""
         return f"{svc} is down", text + watching
     if kind is Kind.BUS_MISS:
         reason = f" ({event.reason})" if event.reason else ""
-        return f"bus {svc} is away", f"it has not answered for {seconds(event.late_sec)}{reason}"
+        return f"bus {svc} is away", f"it has not answered for {format_seconds(event.late_sec)}{reason}"
     if kind is Kind.WATCH_MISS:
         reason = f" ({event.reason})" if event.reason else ""
         return f"{svc} can't be watched", f"its bus does not let its channel be heard{reason}"
     if kind is Kind.PROBE_MISS:
         reason = f" ({event.reason})" if event.reason else ""
-        return f"{svc} is down", f"its probes have failed for {seconds(event.late_sec)}{reason}"
+        return f"{svc} is down", f"its probes have failed for {format_seconds(event.late_sec)}{reason}"
     if event.gap_sec is not None and kind is Kind.HEARTBEAT_GAP:
         restarted = ", and it was started anew" if event.restarted else ""
-        silent = f"silent for at least {seconds(event.gap_sec)} while nobody listened"
+        silent = f"silent for at least {format_seconds(event.gap_sec)} while nobody listened"
         return _PLAIN[kind][0].format(svc), f"{silent}{restarted}"
     if event.gap_sec is not None and kind is Kind.REACH_GAP:
-        return _PLAIN[kind][0].format(svc), f"for {seconds(event.gap_sec)}; {_PLAIN[kind][1]}"
+        return _PLAIN[kind][0].format(svc), f"for {format_seconds(event.gap_sec)}; {_PLAIN[kind][1]}"
     if event.down_sec is not None and kind in _AFTER:
-        return f"{_AFTER[kind].format(svc)}", f"after {seconds(event.down_sec)}"
+        return f"{_AFTER[kind].format(svc)}", f"after {format_seconds(event.down_sec)}"
     title, text = _PLAIN[kind]
     return title.format(svc), text
 

@@ -17,8 +17,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from marketswarm import log as logs
 from marketswarm.channels.channel import Channel, Failure, Receipt, SendError
-from marketswarm.channels.message import Message, payload
-from marketswarm.channels.text import cut, plain
+from marketswarm.channels.message import Message, encode_webhook_body
+from marketswarm.channels.text import printable_line, truncate
 
 HEARD_AT_MOST: Final = 4096
 """Bytes of its output that are kept; the rest is read and dropped, so that it never waits for us."""
@@ -147,7 +147,7 @@ class Exec:
         options = self._options
         try:
             code, said = await run(
-                options.command, payload(message), environment(os.environ), options.within_sec
+                options.command, encode_webhook_body(message), environment(os.environ), options.within_sec
             )
         except TimeoutError:
             raise SendError("timeout") from None
@@ -162,7 +162,7 @@ class Exec:
             channel=self.name,
             command=self.where,
             reason=reason,
-            said=cut(plain(said), SAID_AT_MOST),
+            said=truncate(printable_line(said), SAID_AT_MOST),
         )
         raise SendError(reason, _failure(lasting=code in NEVER))
 
@@ -170,7 +170,7 @@ class Exec:
         """See `Channel`."""
 
 
-def opened(name: str, options: Options) -> Channel:
+def create(name: str, options: Options) -> Channel:
     """The channel; nothing is run yet."""
     return Exec(name, options)
 

@@ -28,7 +28,7 @@ _BROKEN: Final = frozenset({401, 402, 403, 404, 405, 406, 407, 410, 411, 415, 42
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpResponse:
     """What came back: a status, up to ANSWER_AT_MOST bytes, and headers, whose names have no case."""
 
     status: int
@@ -36,21 +36,21 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def refusal_of(answer: Answer, after_sec: float | None = None) -> SendError:
+def error_of_response(answer: HttpResponse, after_sec: float | None = None) -> SendError:
     """What an answer that is no 2xx comes to; `after_sec` is a pause that its body asks for, in seconds."""
     if after_sec is None:
-        after_sec = retry_after(answer.headers.get("retry-after"), time.time())
-    return SendError(str(answer.status), failure_of(answer.status), retry_after_sec=after_sec)
+        after_sec = parse_retry_after(answer.headers.get("retry-after"), time.time())
+    return SendError(str(answer.status), failure_of_status(answer.status), retry_after_sec=after_sec)
 
 
-def failure_of(status: int) -> Failure:
+def failure_of_status(status: int) -> Failure:
     """What an HTTP status that is no 2xx says: of this message (400, 413), or of the channel (401, 404)."""
     if status in _LATER or not 300 <= status < 500:
         return Failure.TEMPORARY
     return Failure.BROKEN if status < 400 or status in _BROKEN else Failure.REJECTED
 
 
-def retry_after(value: str | None, now: float) -> float | None:
+def parse_retry_after(value: str | None, now: float) -> float | None:
     """The seconds that a Retry-After asks for, given as a number or as a date; None if it can't be read."""
     if value is None:
         return None
@@ -63,7 +63,7 @@ def retry_after(value: str | None, now: float) -> float | None:
         return None
 
 
-_WORDS: Final[tuple[tuple[type[BaseException], str], ...]] = (
+_REASONS: Final[tuple[tuple[type[BaseException], str], ...]] = (
     (socket.gaierror, "dns"),
     (ssl.SSLError, "tls"),
     (httpx.TimeoutException, "timeout"),
@@ -77,10 +77,10 @@ _WORDS: Final[tuple[tuple[type[BaseException], str], ...]] = (
 )
 
 
-def refusal_in(error: BaseException) -> SendError:
+def error_of_exception(error: BaseException) -> SendError:
     """What went wrong, in one word; what is wrong with the URL or the request itself is permanent."""
-    chain = list(_causes(error))
-    for kind, word in _WORDS:
+    chain = list(_cause_chain(error))
+    for kind, word in _REASONS:
         if any(isinstance(link, kind) for link in chain):
             return SendError(word)
     of_channel = isinstance(error, (httpx.InvalidURL, httpx.UnsupportedProtocol))
@@ -88,7 +88,7 @@ def refusal_in(error: BaseException) -> SendError:
     return SendError(f"bad_request ({type(error).__name__})", failure)
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
+def _cause_chain(error: BaseException | None) -> Iterator[BaseException]:
     for _ in range(8):
         if error is None:
             return
@@ -97,7 +97,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 WITHIN_SEC: Final = 5.0
-ANSWER_AT_MOST: Final = 64 * 1024
+MAX_RESPONSE_BYTES: Final = 64 * 1024
 """Bytes of an answer that are read, so that its connection can be used again; a longer one costs that."""
 
 
@@ -115,16 +115,16 @@ class Http:
 
     async def request(
         self, method: str, url: str, *, body: bytes | None = None, headers: Mapping[str, str] | None = None
-    ) -> Answer:
+    ) -> HttpResponse:
         """Makes one request, within a few seconds in all. Raises SendError unless the answer is a 2xx."""
         answer = await self.exchange(method, url, body=body, headers=headers)
         if not 200 <= answer.status < 300:
-            raise refusal_of(answer)
+            raise error_of_response(answer)
         return answer
 
     async def exchange(
         self, method: str, url: str, *, body: bytes | None = None, headers: Mapping[str, str] | None = None
-    ) -> Answer:
+    ) -> HttpResponse:
         """The same for who reads refusals too. Raises SendError only where there is no answer at all."""
         try:
             # not asyncio's own: that cuts short what the client does to put a connection away, and a hundred
@@ -134,7 +134,7 @@ class Http:
         except TimeoutError:
             raise SendError("timeout") from None
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError) as error:
-            raise refusal_in(error) from None
+            raise error_of_exception(error) from None
 
     async def aclose(self) -> None:
         """Closes every connection."""
@@ -142,14 +142,14 @@ class Http:
 
     async def _exchange(
         self, method: str, url: str, body: bytes | None, headers: Mapping[str, str] | None
-    ) -> Answer:
+    ) -> HttpResponse:
         async with self._client.stream(method, url, content=body, headers=headers) as response:
             read = bytearray()
             async for chunk in response.aiter_raw():
                 read += chunk
-                if len(read) > ANSWER_AT_MOST:
+                if len(read) > MAX_RESPONSE_BYTES:
                     break
-            return Answer(response.status_code, bytes(read[:ANSWER_AT_MOST]), response.headers)
+            return HttpResponse(response.status_code, bytes(read[:MAX_RESPONSE_BYTES]), response.headers)
 
 
 def host_of(url: str) -> str:
@@ -164,15 +164,19 @@ def host_of(url: str) -> str:
 JSON: Final = "application/json; charset=utf-8"
 
 
-async def post(http: Http, url: str, payload: Mapping[str, Any], token: SecretStr | None = None) -> Answer:
+async def post_json(
+    http: Http, url: str, payload: Mapping[str, Any], token: SecretStr | None = None
+) -> HttpResponse:
     """POSTs an object, with a bearer token if there is one. Raises SendError unless the answer is a 2xx."""
-    answer = await ask(http, url, payload, token)
+    answer = await exchange_json(http, url, payload, token)
     if not 200 <= answer.status < 300:
-        raise refusal_of(answer)
+        raise error_of_response(answer)
     return answer
 
 
-async def ask(http: Http, url: str, payload: Mapping[str, Any], token: SecretStr | None = None) -> Answer:
+async def exchange_json(
+    http: Http, url: str, payload: Mapping[str, Any], token: SecretStr | None = None
+) -> HttpResponse:
     """The same for who reads refusals too. Raises SendError only where there is no answer at all."""
     headers = {"content-type": JSON}
     if token is not None:
@@ -180,7 +184,7 @@ async def ask(http: Http, url: str, payload: Mapping[str, Any], token: SecretStr
     return await http.exchange("POST", url, body=orjson.dumps(payload), headers=headers)
 
 
-def said(answer: Answer) -> dict[str, Any]:
+def json_object_of(answer: HttpResponse) -> dict[str, Any]:
     """The object in an answer; an empty one if it holds none."""
     try:
         found: Any = orjson.loads(answer.body)
@@ -189,7 +193,7 @@ def said(answer: Answer) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def pause_of(value: Any) -> float | None:
+def parse_pause_sec(value: Any) -> float | None:
     """Seconds, as an answer gives them in a header or in JSON; None if that is no such number."""
     try:
         sec = float(value)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import orjson
 
-from marketswarm.channels.text import moment, sound
+from marketswarm.channels.text import format_utc, replace_surrogates
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
 
@@ -21,7 +21,7 @@ class Severity(StrEnum):
     CRITICAL = "critical"
 
 
-class What(StrEnum):
+class MessageKind(StrEnum):
     """What a message tells: the sort of news, for a channel that shows each in its own way."""
 
     DOWN = "down"
@@ -56,7 +56,7 @@ class Message:
     timestamp: float
     late: bool = False
     events: tuple[bytes, ...] = ()
-    what: What = What.NOTE
+    kind: MessageKind = MessageKind.NOTE
     lines: tuple[str, ...] = ()
     thread: str = ""
     opens: bool = False
@@ -81,25 +81,25 @@ def plain_key(ident: str) -> str:
     return f"sha256.{sha256(ident.encode('utf-8', 'surrogatepass')).hexdigest()[:40]}"
 
 
-TYPE: Final = "marketswarm.alert"
+BODY_TYPE: Final = "marketswarm.alert"
 
 
-def payload(message: Message) -> bytes:
+def encode_webhook_body(message: Message) -> bytes:
     """The body; the same bytes for the same message."""
     data = {
-        "title": sound(message.title),
-        "text": sound(message.text),
+        "title": replace_surrogates(message.title),
+        "text": replace_surrogates(message.text),
         "severity": message.severity,
         "late": message.late,
         "events": [orjson.Fragment(event) for event in message.events],
-        "what": message.what,
-        "lines": [sound(line) for line in message.lines],
-        "thread": sound(message.thread or message.id),
+        "what": message.kind,
+        "lines": [replace_surrogates(line) for line in message.lines],
+        "thread": replace_surrogates(message.thread or message.id),
     }
-    return orjson.dumps({"type": TYPE, "timestamp": moment(message.timestamp), "data": data})
+    return orjson.dumps({"type": BODY_TYPE, "timestamp": format_utc(message.timestamp), "data": data})
 
 
-class Look(Enum):
+class Style(Enum):
     """A colour as 0xRRGGBB, and a sign for those who can't see it."""
 
     GOOD = (0x2EB67D, "\N{LARGE GREEN CIRCLE}")
@@ -113,16 +113,16 @@ class Look(Enum):
 
 
 _BY_SEVERITY: Final = {
-    Severity.INFO: Look.NEWS,
-    Severity.WARNING: Look.WARNING,
-    Severity.CRITICAL: Look.ALARM,
+    Severity.INFO: Style.NEWS,
+    Severity.WARNING: Style.WARNING,
+    Severity.CRITICAL: Style.ALARM,
 }
 
 
-def look_of(message: Message) -> Look:
+def style_of(message: Message) -> Style:
     """Good where something is up again, else what the severity says."""
-    good = message.what in (What.UP, What.SETTLED)
-    return Look.GOOD if good else _BY_SEVERITY[message.severity]
+    good = message.kind in (MessageKind.UP, MessageKind.SETTLED)
+    return Style.GOOD if good else _BY_SEVERITY[message.severity]
 
 
 _TEXTS: Final = ("id", "title", "text", "thread")
@@ -130,15 +130,15 @@ _LISTS: Final = ("lines", "closes", "about")
 _FLAGS: Final = ("late", "opens")
 
 
-def encode(message: Message) -> bytes:
+def encode_message(message: Message) -> bytes:
     """The message as JSON; its events as texts, so that not one of their bytes is lost."""
     found: dict[str, Any] = {name: getattr(message, name) for name in (*_TEXTS, *_LISTS, *_FLAGS)}
-    found |= {"severity": message.severity, "what": message.what, "timestamp": message.timestamp}
+    found |= {"severity": message.severity, "what": message.kind, "timestamp": message.timestamp}
     found["events"] = [raw.decode("utf-8", "replace") for raw in message.events]
     return orjson.dumps(found)
 
 
-def parse(raw: bytes) -> Message | None:
+def parse_message(raw: bytes) -> Message | None:
     """Reads one back; None for what is no message. A newer writer's words are taken for the nearest known."""
     try:
         found: Any = orjson.loads(raw)
@@ -156,7 +156,7 @@ def _message(found: dict[str, Any]) -> Message:
         **{name: tuple(map(str, found.get(name) or ())) for name in _LISTS},
         **{name: found.get(name) is True for name in _FLAGS},
         "severity": Severity(severity) if severity in set(Severity) else Severity.WARNING,
-        "what": What(what) if what in set(What) else What.NOTE,
+        "kind": MessageKind(what) if what in set(MessageKind) else MessageKind.NOTE,
         "timestamp": float(found["timestamp"]),
         "events": tuple(str(event).encode() for event in found.get("events") or ()),
     }

@@ -8,9 +8,9 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from marketswarm.channels.channel import Channel, Receipt
-from marketswarm.channels.http import Http, host_of, post
-from marketswarm.channels.message import Look, Message, look_of
-from marketswarm.channels.text import cut, fit, paragraph, plain
+from marketswarm.channels.http import Http, host_of, post_json
+from marketswarm.channels.message import Message, Style, style_of
+from marketswarm.channels.text import fit_lines, printable_line, printable_lines, truncate
 from marketswarm.settings import HttpUrl, Token
 
 TITLE_AT_MOST: Final = 250
@@ -19,10 +19,10 @@ MESSAGE_AT_MOST: Final = 3800
 TEXT_AT_MOST: Final = 1500
 
 _SHOWN: Final = {
-    Look.GOOD: (3, "white_check_mark"),
-    Look.NEWS: (3, "information_source"),
-    Look.WARNING: (4, "warning"),
-    Look.ALARM: (5, "rotating_light"),
+    Style.GOOD: (3, "white_check_mark"),
+    Style.NEWS: (3, "information_source"),
+    Style.WARNING: (4, "warning"),
+    Style.ALARM: (5, "rotating_light"),
 }
 """Priority, of which 3 is the default and 5 the highest, and the tag that is shown as a sign."""
 
@@ -37,7 +37,7 @@ class Options(BaseModel):
 
     @model_validator(mode="after")
     def _with_topic(self) -> Self:
-        if not re.fullmatch(r"[-_A-Za-z0-9]{1,64}", root_and_topic(self.url)[1]):
+        if not re.fullmatch(r"[-_A-Za-z0-9]{1,64}", split_topic(self.url)[1]):
             raise ValueError("url must end in a topic: https://host/topic")
         return self
 
@@ -48,14 +48,14 @@ class Ntfy:
     def __init__(self, name: str, options: Options, http: Http | None = None) -> None:
         self.name = name
         self.where = host_of(options.url)
-        self._url, self._topic = root_and_topic(options.url)
+        self._url, self._topic = split_topic(options.url)
         self._token = options.token
         self._http = http or Http()
         self.within_sec = self._http.within_sec
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - no threads here
         """See `Channel`."""
-        answer = await post(self._http, self._url, payload(message, self._topic), self._token)
+        answer = await post_json(self._http, self._url, build_payload(message, self._topic), self._token)
         return Receipt(str(answer.status))
 
     async def aclose(self) -> None:
@@ -63,26 +63,28 @@ class Ntfy:
         await self._http.aclose()
 
 
-def opened(name: str, options: Options) -> Channel:
+def create(name: str, options: Options) -> Channel:
     """The channel; nothing is connected yet."""
     return Ntfy(name, options)
 
 
-def root_and_topic(url: str) -> tuple[str, str]:
+def split_topic(url: str) -> tuple[str, str]:
     """What JSON is POSTed to, and the topic, which is the last part of the path."""
     parts = urlsplit(url)
     root, _, topic = parts.path.rstrip("/").rpartition("/")
     return parts._replace(path=f"{root}/", fragment="").geturl(), topic
 
 
-def payload(message: Message, topic: str) -> dict[str, Any]:
+def build_payload(message: Message, topic: str) -> dict[str, Any]:
     """The notification."""
-    priority, tag = _SHOWN[look_of(message)]
-    text = cut(paragraph(message.text), TEXT_AT_MOST, _cost)
-    lines = fit([plain(line) for line in message.lines], MESSAGE_AT_MOST - _cost(text) - 2, _cost, between=2)
+    priority, tag = _SHOWN[style_of(message)]
+    text = truncate(printable_lines(message.text), TEXT_AT_MOST, _cost)
+    lines = fit_lines(
+        [printable_line(line) for line in message.lines], MESSAGE_AT_MOST - _cost(text) - 2, _cost, between=2
+    )
     return {
         "topic": topic,
-        "title": cut(plain(message.title), TITLE_AT_MOST, _cost),
+        "title": truncate(printable_line(message.title), TITLE_AT_MOST, _cost),
         "message": "\n".join((text, *lines)),
         "priority": priority,
         "tags": [tag],

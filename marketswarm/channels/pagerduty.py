@@ -11,10 +11,17 @@ import anyio
 import orjson
 from pydantic import BaseModel, ConfigDict
 
-from marketswarm.channels.channel import Channel, Failure, Parts, Receipt, SendError
-from marketswarm.channels.http import Http, host_of, refusal_of
-from marketswarm.channels.message import Message, What, plain_key
-from marketswarm.channels.text import cut, fit, moment, octets, paragraph, plain
+from marketswarm.channels.channel import AcceptedParts, Channel, Failure, Receipt, SendError
+from marketswarm.channels.http import Http, error_of_response, host_of
+from marketswarm.channels.message import Message, MessageKind, plain_key
+from marketswarm.channels.text import (
+    fit_lines,
+    format_utc,
+    printable_line,
+    printable_lines,
+    truncate,
+    utf8_length,
+)
 from marketswarm.event import Event, parse
 from marketswarm.settings import HttpUrl, Token
 
@@ -42,24 +49,24 @@ class PagerDuty:
         self.name = name
         self.where = host_of(options.url)
         self._options = options
-        self._parts = Parts()
+        self._parts = AcceptedParts()
         self._http = http or Http()
         self.within_sec = WITHIN_SEC
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - the key is the thread
         """See `Channel`."""
-        requests = requests_of(message)
+        requests = build_requests(message)
         if not requests:
             return Receipt("nothing to do")
         answer = ""
         try:
             with anyio.fail_after(WITHIN_SEC):  # see http.py
-                for part in self._parts.left(message.id, requests):
+                for part in self._parts.remaining(message.id, requests):
                     answer = await self._post(requests[part])
-                    self._parts.accepted(message.id, part)
+                    self._parts.mark_accepted(message.id, part)
         except TimeoutError:
             raise SendError("timeout") from None
-        self._parts.whole(message.id)
+        self._parts.forget(message.id)
         return Receipt(answer)
 
     async def aclose(self) -> None:
@@ -74,23 +81,23 @@ class PagerDuty:
         if not 200 <= answer.status < 300:
             if answer.status == 400 and re.search(rb"routing.key", answer.body, re.IGNORECASE):
                 raise SendError("400", Failure.BROKEN)  # it refuses the key with the status of a bad message
-            raise refusal_of(answer)
+            raise error_of_response(answer)
         return str(answer.status)
 
 
-def opened(name: str, options: Options) -> Channel:
+def create(name: str, options: Options) -> Channel:
     """The channel; nothing is connected yet."""
     return PagerDuty(name, options)
 
 
-def requests_of(message: Message) -> dict[str, dict[str, Any]]:
+def build_requests(message: Message) -> dict[str, dict[str, Any]]:
     """What is to be sent, in order, without the key to the door; by name, the same at each repeat."""
     found: dict[str, dict[str, Any]] = {}
     closes = list(message.closes)
     own = message.thread or message.id
-    if message.opens or message.what is What.TEST:
+    if message.opens or message.kind is MessageKind.TEST:
         found["trigger"] = trigger(message, own)
-    if message.what is What.TEST:
+    if message.kind is MessageKind.TEST:
         closes.append(own)  # a test is over when it has come
     for thread in closes:
         found[f"resolve {thread}"] = {"event_action": "resolve", "dedup_key": plain_key(thread)}
@@ -102,19 +109,19 @@ def trigger(message: Message, thread: str) -> dict[str, Any]:
     events = [event for event in map(parse, message.events) if isinstance(event, Event)]
     names = sorted({event.svc for event in events})
     kinds = sorted({event.type.value for event in events})
-    lines = fit([plain(line) for line in message.lines], DETAIL_AT_MOST, octets)
+    lines = fit_lines([printable_line(line) for line in message.lines], DETAIL_AT_MOST, utf8_length)
     payload = {
-        "summary": cut(plain(f"{message.title}: {message.text}"), SUMMARY_AT_MOST),
-        "timestamp": moment(message.timestamp),
+        "summary": truncate(printable_line(f"{message.title}: {message.text}"), SUMMARY_AT_MOST),
+        "timestamp": format_utc(message.timestamp),
         "severity": message.severity,
-        "source": plain(names[0]) if len(names) == 1 else "marketswarm",
-        "component": plain(names[0]) if len(names) == 1 else f"{len(names)} services",
-        "class": kinds[0] if len(kinds) == 1 else message.what,
+        "source": printable_line(names[0]) if len(names) == 1 else "marketswarm",
+        "component": printable_line(names[0]) if len(names) == 1 else f"{len(names)} services",
+        "class": kinds[0] if len(kinds) == 1 else message.kind,
         "custom_details": {
-            "text": cut(paragraph(message.text), DETAIL_AT_MOST, octets),
-            "what": message.what,
+            "text": truncate(printable_lines(message.text), DETAIL_AT_MOST, utf8_length),
+            "what": message.kind,
             "late": message.late,
-            "id": plain(message.id),
+            "id": printable_line(message.id),
             **({"lines": lines} if lines else {}),
         },
     }

@@ -27,14 +27,14 @@ _SLACK: Final = ("hooks.slack.com", "hooks.slack-gov.com")
 _DISCORD: Final = ("discord.com", "discordapp.com")
 _TEAMS: Final = ("webhook.office.com", "logic.azure.com", "powerplatform.com", "powerautomate.com")
 
-_WORDS: Final = {"missing": "is missing", "extra_forbidden": "is no option of this kind"}
+_ERROR_WORDS: Final = {"missing": "is missing", "extra_forbidden": "is no option of this kind"}
 
 
 class ChannelError(ValueError):
     """A channel that can't be made: which, and what of it is wrong, never with a value."""
 
 
-def make(kind: str, name: str, options: Mapping[str, Any]) -> Channel:
+def create_channel(kind: str, name: str, options: Mapping[str, Any]) -> Channel:
     """The channel of that kind, called `name`; nothing is connected yet.
 
     Raises:
@@ -44,52 +44,52 @@ def make(kind: str, name: str, options: Mapping[str, Any]) -> Channel:
         raise ChannelError(f"{name}: no such kind of channel; there are {', '.join(KINDS)}")
     module = import_module(f"marketswarm.channels.{kind}")
     try:
-        made: Channel = module.opened(name, module.Options.model_validate(dict(options)))
+        made: Channel = module.create(name, module.Options.model_validate(dict(options)))
     except ValidationError as error:
-        wrong = [_mistake(item["loc"], item["type"], item["msg"]) for item in error.errors()]
+        wrong = [_describe_error(item["loc"], item["type"], item["msg"]) for item in error.errors()]
         raise ChannelError(f"{name}: {'; '.join(wrong)}") from None
     return made
 
 
-def open_channels(settings: ChannelSettings) -> list[Channel]:
+def channels_from_environment(settings: ChannelSettings) -> list[Channel]:
     """Every channel that the environment names, each under the name of its kind; nothing is connected yet.
 
     Raises:
         Exit: code 2, naming the variable, when one of them can't be made.
     """
     found: dict[str, Channel] = {}
-    for variable, kind, options in _wanted(settings):
+    for variable, kind, options in _environment_channels(settings):
         # a second one of a kind can only be what WEBHOOK_URL points at
         name = "webhook" if kind in found else kind
         given = {key: value for key, value in options.items() if value is not None}
         try:
-            found[name] = make(kind, name, given)
+            found[name] = create_channel(kind, name, given)
         except ChannelError as error:
             raise Exit(Code.CONFIGURATION, f"{variable}: {error}") from None
     return list(found.values())
 
 
-def kind_of(url: str) -> str:
+def kind_of_url(url: str) -> str:
     """The kind of channel that takes what is POSTed to a URL, told by its host."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     if host in _SLACK:
         return "slack"
-    if _within(host, _DISCORD) and parts.path.startswith("/api/"):
+    if _in_domains(host, _DISCORD) and parts.path.startswith("/api/"):
         return "discord"
-    return "teams" if _within(host, _TEAMS) else "webhook"
+    return "teams" if _in_domains(host, _TEAMS) else "webhook"
 
 
-def _within(host: str, domains: tuple[str, ...]) -> bool:
+def _in_domains(host: str, domains: tuple[str, ...]) -> bool:
     return any(host == domain or host.endswith(f".{domain}") for domain in domains)
 
 
-def _wanted(env: ChannelSettings) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def _environment_channels(env: ChannelSettings) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Variable, kind and options of each channel, with None for what is not given."""
     if env.slack_token:
         yield "SLACK_TOKEN", "slack", {"token": env.slack_token, "channel": env.slack_channel}
     if env.webhook_url:
-        kind = kind_of(env.webhook_url)
+        kind = kind_of_url(env.webhook_url)
         secret = env.webhook_secret if kind == "webhook" else None
         yield "WEBHOOK_URL", kind, {"url": env.webhook_url, "secret": secret}
     if env.smtp_host:
@@ -110,6 +110,6 @@ def _wanted(env: ChannelSettings) -> Iterator[tuple[str, str, dict[str, Any]]]:
         yield "APPRISE_URLS", "apprise", {"urls": env.apprise_urls}
 
 
-def _mistake(where: tuple[int | str, ...], kind: str, said: str) -> str:
+def _describe_error(where: tuple[int | str, ...], kind: str, said: str) -> str:
     path = ".".join(map(str, where)) or "options"
-    return f"{path}: {_WORDS.get(kind, said.removeprefix('Value error, '))}"
+    return f"{path}: {_ERROR_WORDS.get(kind, said.removeprefix('Value error, '))}"

@@ -11,9 +11,16 @@ from typing import Any, Final, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from marketswarm.channels.channel import Channel, Failure, Receipt, SendError
-from marketswarm.channels.http import Http, host_of, post, said
-from marketswarm.channels.message import Message, look_of
-from marketswarm.channels.text import cut, fit, pages, paragraph, plain, units
+from marketswarm.channels.http import Http, host_of, json_object_of, post_json
+from marketswarm.channels.message import Message, style_of
+from marketswarm.channels.text import (
+    fit_lines,
+    paginate,
+    printable_line,
+    printable_lines,
+    truncate,
+    utf16_length,
+)
 from marketswarm.settings import HttpUrl, Name, Token
 
 TITLE_AT_MOST: Final = 300
@@ -71,7 +78,7 @@ class Slack:
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:
         """See `Channel`."""
-        body = payload(message)
+        body = build_payload(message)
         if self._options.url is not None:
             return await self._post(body)
         body["channel"] = self._options.channel
@@ -89,10 +96,10 @@ class Slack:
         await self._http.aclose()
 
     async def _post(self, body: dict[str, Any], anchor: str | None = None) -> Receipt:
-        answer = await post(self._http, self._url, body, self._options.token)
+        answer = await post_json(self._http, self._url, body, self._options.token)
         if self._options.url is not None:
             return Receipt(str(answer.status))
-        found = said(answer)
+        found = json_object_of(answer)
         if found.get("ok") is not True:
             word = str(found.get("error"))
             if not re.fullmatch("[a-z_]{1,60}", word):
@@ -101,7 +108,7 @@ class Slack:
         return Receipt("ok", anchor or str(found.get("ts") or "") or None)
 
 
-def opened(name: str, options: Options) -> Channel:
+def create(name: str, options: Options) -> Channel:
     """The channel; nothing is connected yet."""
     return Slack(name, options)
 
@@ -112,14 +119,14 @@ def _failure_of(word: str) -> Failure:
     return Failure.REJECTED if word in _REJECTED else Failure.BROKEN
 
 
-def payload(message: Message) -> dict[str, Any]:
+def build_payload(message: Message) -> dict[str, Any]:
     """A line that also shows in notifications, and beside a bar of colour what it is about."""
-    look = look_of(message)
-    text = cut(paragraph(message.text), SECTION_AT_MOST, _cost)
-    lines = fit([plain(line) for line in message.lines], BLOCKS_AT_MOST - _cost(text), _cost)
-    sections = [_section(part) for part in (text, *pages(lines, SECTION_AT_MOST, _cost)) if part.strip()]
+    look = style_of(message)
+    text = truncate(printable_lines(message.text), SECTION_AT_MOST, _cost)
+    lines = fit_lines([printable_line(line) for line in message.lines], BLOCKS_AT_MOST - _cost(text), _cost)
+    sections = [_section(part) for part in (text, *paginate(lines, SECTION_AT_MOST, _cost)) if part.strip()]
     return {
-        "text": _escaped(cut(f"{look.sign} {plain(message.title)}", TITLE_AT_MOST, _cost)),
+        "text": _escaped(truncate(f"{look.sign} {printable_line(message.title)}", TITLE_AT_MOST, _cost)),
         **_QUIET,
         "attachments": [{"color": f"#{look.colour:06x}", "blocks": sections}] if sections else [],
     }
@@ -130,4 +137,4 @@ def _section(text: str) -> dict[str, Any]:
 
 
 def _cost(text: str) -> int:
-    return units(_escaped(text))
+    return utf16_length(_escaped(text))

@@ -11,9 +11,9 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from marketswarm.channels.channel import Channel, Receipt, SendError
-from marketswarm.channels.http import Http, failure_of, host_of, post
-from marketswarm.channels.message import Look, Message, look_of
-from marketswarm.channels.text import cut, fit, plain
+from marketswarm.channels.http import Http, failure_of_status, host_of, post_json
+from marketswarm.channels.message import Message, Style, style_of
+from marketswarm.channels.text import fit_lines, printable_line, truncate
 from marketswarm.settings import HttpUrl
 
 CARD_AT_MOST: Final = 24_000
@@ -22,10 +22,10 @@ TITLE_AT_MOST: Final = 600
 TEXT_AT_MOST: Final = 3000
 
 _COLOURS: Final = {
-    Look.GOOD: "Good",
-    Look.NEWS: "Accent",
-    Look.WARNING: "Warning",
-    Look.ALARM: "Attention",
+    Style.GOOD: "Good",
+    Style.NEWS: "Accent",
+    Style.WARNING: "Warning",
+    Style.ALARM: "Attention",
 }
 _FAILED: Final = re.compile(rb"HTTP error (\d{3})")
 """How an older connector says, with a 200, that Teams did not take it."""
@@ -51,11 +51,11 @@ class Teams:
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - no threads here
         """See `Channel`."""
-        answer = await post(self._http, self._url, payload(message))
+        answer = await post_json(self._http, self._url, build_payload(message))
         failed = _FAILED.search(answer.body)
         if failed:
             code = int(failed[1])
-            raise SendError(str(code), failure_of(code))
+            raise SendError(str(code), failure_of_status(code))
         return Receipt(str(answer.status))
 
     async def aclose(self) -> None:
@@ -63,20 +63,20 @@ class Teams:
         await self._http.aclose()
 
 
-def opened(name: str, options: Options) -> Channel:
+def create(name: str, options: Options) -> Channel:
     """The channel; nothing is connected yet."""
     return Teams(name, options)
 
 
-def payload(message: Message) -> dict[str, Any]:
+def build_payload(message: Message) -> dict[str, Any]:
     """The message with its card: a title in colour, the text, a block a line."""
-    colour = _COLOURS[look_of(message)]
+    colour = _COLOURS[style_of(message)]
     style = {"weight": "Bolder", "size": "Medium", "color": colour}
-    title = cut(f"{look_of(message).sign} {plain(message.title)}", TITLE_AT_MOST, _cost)
-    text = [cut(plain(line), TEXT_AT_MOST, _cost) for line in message.text.splitlines()]
-    body = [_block(title, **style), *map(_block, fit(text, TEXT_AT_MOST, _cost, longest=TEXT_AT_MOST))]
+    title = truncate(f"{style_of(message).sign} {printable_line(message.title)}", TITLE_AT_MOST, _cost)
+    text = [truncate(printable_line(line), TEXT_AT_MOST, _cost) for line in message.text.splitlines()]
+    body = [_block(title, **style), *map(_block, fit_lines(text, TEXT_AT_MOST, _cost, longest=TEXT_AT_MOST))]
     room = CARD_AT_MOST - _size(_message(body))
-    lines = fit([plain(line) for line in message.lines], room, _cost, longest=600)
+    lines = fit_lines([printable_line(line) for line in message.lines], room, _cost, longest=600)
     return _message([*body, *(_block(line, spacing="None") for line in lines)])
 
 

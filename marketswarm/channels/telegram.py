@@ -10,9 +10,17 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from marketswarm import log as logs
 from marketswarm.channels.channel import Channel, Failure, Receipt, SendError
-from marketswarm.channels.http import Answer, Http, ask, host_of, pause_of, refusal_of, said
-from marketswarm.channels.message import Message, look_of
-from marketswarm.channels.text import cut, fit, paragraph, plain, units
+from marketswarm.channels.http import (
+    Http,
+    HttpResponse,
+    error_of_response,
+    exchange_json,
+    host_of,
+    json_object_of,
+    parse_pause_sec,
+)
+from marketswarm.channels.message import Message, style_of
+from marketswarm.channels.text import fit_lines, printable_line, printable_lines, truncate, utf16_length
 from marketswarm.settings import HttpUrl, Name, Token
 
 TITLE_AT_MOST: Final = 300
@@ -52,14 +60,14 @@ class Telegram:
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:
         """See `Channel`."""
-        body = payload(message, anchor)
-        answer = await ask(self._http, self._url, {"chat_id": self._chat, **body})
+        body = build_payload(message, anchor)
+        answer = await exchange_json(self._http, self._url, {"chat_id": self._chat, **body})
         moved = _parameters(answer).get("migrate_to_chat_id")
         if isinstance(moved, int):
             # a group that has become a supergroup has another id for good
             log.warning("telegram.chat_moved", channel=self.name)
             self._chat = moved
-            answer = await ask(self._http, self._url, {"chat_id": moved, **body})
+            answer = await exchange_json(self._http, self._url, {"chat_id": moved, **body})
         return _receipt(answer, anchor)
 
     async def aclose(self) -> None:
@@ -67,17 +75,19 @@ class Telegram:
         await self._http.aclose()
 
 
-def opened(name: str, options: Options) -> Channel:
+def create(name: str, options: Options) -> Channel:
     """The channel; nothing is connected yet."""
     return Telegram(name, options)
 
 
-def payload(message: Message, anchor: str | None = None) -> dict[str, Any]:
+def build_payload(message: Message, anchor: str | None = None) -> dict[str, Any]:
     """All of a message but the chat."""
-    title = cut(f"{look_of(message).sign} {plain(message.title)}", TITLE_AT_MOST, _cost)
-    text = cut(paragraph(message.text), TEXT_AT_MOST, _cost)
+    title = truncate(f"{style_of(message).sign} {printable_line(message.title)}", TITLE_AT_MOST, _cost)
+    text = truncate(printable_lines(message.text), TEXT_AT_MOST, _cost)
     head = f"<b>{_escaped(title)}</b>\n{_escaped(text)}"
-    lines = fit([plain(line) for line in message.lines], MESSAGE_AT_MOST - units(head) - 1, _cost)
+    lines = fit_lines(
+        [printable_line(line) for line in message.lines], MESSAGE_AT_MOST - utf16_length(head) - 1, _cost
+    )
     body: dict[str, Any] = {
         "text": "\n".join((head, *map(_escaped, lines))),
         "parse_mode": "HTML",
@@ -88,8 +98,8 @@ def payload(message: Message, anchor: str | None = None) -> dict[str, Any]:
     return body
 
 
-def _receipt(answer: Answer, anchor: str | None) -> Receipt:
-    found = said(answer)
+def _receipt(answer: HttpResponse, anchor: str | None) -> Receipt:
+    found = json_object_of(answer)
     if found.get("ok") is True:
         result = found.get("result")
         ident = result.get("message_id") if isinstance(result, dict) else None
@@ -97,14 +107,16 @@ def _receipt(answer: Answer, anchor: str | None) -> Receipt:
     code = found.get("error_code") if 200 <= answer.status < 300 else answer.status
     if not isinstance(code, int):
         raise SendError("bad_answer")
-    error = refusal_of(replace(answer, status=code), pause_of(_parameters(answer).get("retry_after")))
+    error = error_of_response(
+        replace(answer, status=code), parse_pause_sec(_parameters(answer).get("retry_after"))
+    )
     if error.failure is Failure.REJECTED and _CHAT.search(str(found.get("description"))):
         raise SendError(error.reason, Failure.BROKEN)
     raise error
 
 
-def _parameters(answer: Answer) -> dict[str, Any]:
-    found = said(answer).get("parameters")
+def _parameters(answer: HttpResponse) -> dict[str, Any]:
+    found = json_object_of(answer).get("parameters")
     return found if isinstance(found, dict) else {}
 
 
@@ -113,4 +125,4 @@ def _escaped(text: str) -> str:
 
 
 def _cost(text: str) -> int:
-    return units(_escaped(text))
+    return utf16_length(_escaped(text))

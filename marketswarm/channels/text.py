@@ -14,22 +14,22 @@ MORE: Final = "…"
 Cost = Callable[[str], int]
 
 
-def units(text: str) -> int:
+def utf16_length(text: str) -> int:
     """UTF-16 code units: never fewer than characters, whichever of the two a receiver means."""
     return len(text) + sum(char > "\uffff" for char in text)
 
 
-def octets(text: str) -> int:
+def utf8_length(text: str) -> int:
     """Bytes in UTF-8."""
     return len(text.encode())
 
 
-def plain(text: str) -> str:
+def printable_line(text: str) -> str:
     """One line of what can be printed: no line ends, nothing that turns the direction, no half characters."""
     return text if text.isprintable() else "".join(char if char.isprintable() else " " for char in text)
 
 
-def cut(text: str, room: int, cost: Cost = units) -> str:
+def truncate(text: str, room: int, cost: Cost = utf16_length) -> str:
     """The text, or as much from its start as costs no more than `room` with the sign that there was more."""
     if len(text) <= room and cost(text) <= room:
         return text
@@ -43,8 +43,8 @@ def cut(text: str, room: int, cost: Cost = units) -> str:
     return text[:least].rstrip() + MORE
 
 
-def fit(
-    lines: Sequence[str], room: int, cost: Cost = units, *, between: int = 1, longest: int = 300
+def fit_lines(
+    lines: Sequence[str], room: int, cost: Cost = utf16_length, *, between: int = 1, longest: int = 300
 ) -> list[str]:
     """The lines, or the first of them and one that counts the others, in no more than `room`.
 
@@ -52,24 +52,24 @@ def fit(
     take the room of all.
     """
     shown: list[str] = []
-    aside = room - cost(rest(len(lines)))
+    aside = room - cost(remainder_line(len(lines)))
     kept, spent = 0, -between
     for line in lines:
-        shown.append(cut(line, longest, cost))
+        shown.append(truncate(line, longest, cost))
         spent += cost(shown[-1]) + between
         if spent > room:
-            return [*shown[:kept], rest(len(lines) - kept)] if aside >= 0 else []
+            return [*shown[:kept], remainder_line(len(lines) - kept)] if aside >= 0 else []
         if spent + between <= aside:
             kept = len(shown)
     return shown
 
 
-def rest(count: int) -> str:
+def remainder_line(count: int) -> str:
     """What stands for the lines that are not shown."""
     return f"and {count:,} more"
 
 
-def pages(lines: Sequence[str], room: int, cost: Cost = units) -> list[str]:
+def paginate(lines: Sequence[str], room: int, cost: Cost = utf16_length) -> list[str]:
     """The lines, none longer than `room`, joined by line ends into texts of which none is longer either."""
     found: list[str] = []
     left = -1
@@ -83,25 +83,25 @@ def pages(lines: Sequence[str], room: int, cost: Cost = units) -> list[str]:
     return found
 
 
-def paragraph(text: str) -> str:
+def printable_lines(text: str) -> str:
     """A text of several lines, each as `plain` has it."""
-    return "\n".join(map(plain, text.splitlines()))
+    return "\n".join(map(printable_line, text.splitlines()))
 
 
 LAST_TIME: Final = 253402300799.0
 """The end of the year 9999, after which there is no date to write; a stranger's event may say anything."""
 
 
-def moment(at: float) -> str:
+def format_utc(at: float) -> str:
     """Epoch seconds as JSON's readers like them: UTC, to the millisecond."""
-    return when(at).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return utc_datetime(at).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def when(at: float) -> datetime:
+def utc_datetime(at: float) -> datetime:
     """Epoch seconds as a date in UTC; no calendar goes on for ever."""
     return datetime.fromtimestamp(min(max(0.0, at), LAST_TIME), UTC)
 
 
-def sound(text: str) -> str:
+def replace_surrogates(text: str) -> str:
     """Text that can be written as UTF-8: half a character of a stranger's is a question mark."""
     return text.encode("utf-8", "replace").decode()

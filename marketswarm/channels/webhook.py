@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from marketswarm.channels.channel import Channel, Receipt
 from marketswarm.channels.http import Http, host_of
-from marketswarm.channels.message import Message, payload
+from marketswarm.channels.message import Message, encode_webhook_body
 from marketswarm.settings import WHSEC, HttpUrl, Signing
 
 
@@ -36,8 +36,8 @@ class Webhook:
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - no threads here
         """See `Channel`."""
-        body = payload(message)
-        headers = headers_of(message, body, round(time.time()), self._key)
+        body = encode_webhook_body(message)
+        headers = build_headers(message, body, round(time.time()), self._key)
         answer = await self._http.request("POST", self._url, body=body, headers=headers)
         return Receipt(str(answer.status))
 
@@ -46,12 +46,12 @@ class Webhook:
         await self._http.aclose()
 
 
-def opened(name: str, options: Options) -> Channel:
+def create(name: str, options: Options) -> Channel:
     """The channel; nothing is connected yet."""
     return Webhook(name, options)
 
 
-def headers_of(message: Message, body: bytes, at: int, key: bytes | None) -> dict[str, str]:
+def build_headers(message: Message, body: bytes, at: int, key: bytes | None) -> dict[str, str]:
     """The headers of one attempt, made at `at` (epoch seconds)."""
     headers = {
         "content-type": "application/json",
@@ -59,11 +59,11 @@ def headers_of(message: Message, body: bytes, at: int, key: bytes | None) -> dic
         "webhook-timestamp": str(at),
     }
     if key is not None:
-        headers["webhook-signature"] = signature(message.key, at, body, key)
+        headers["webhook-signature"] = sign_body(message.key, at, body, key)
     return headers
 
 
-def signature(ident: str, at: int, body: bytes, key: bytes) -> str:
+def sign_body(ident: str, at: int, body: bytes, key: bytes) -> str:
     """`v1,` and the HMAC-SHA256 over id, timestamp and body, as the Standard Webhooks have it."""
     digest = hmac.digest(key, f"{ident}.{at}.".encode() + body, sha256)
     return f"v1,{b64encode(digest).decode()}"

@@ -6,8 +6,8 @@ acknowledgement; that is the notifier's to decide.
 """
 
 from marketswarm.operator.keys import ASKS, DEAD, GROUP, SILENCES, STATE, answers_key, told_key
-from marketswarm.operator.request import ALL, Answer, Ask, Do
-from marketswarm.operator.silence import Silence, behind, merged
+from marketswarm.operator.request import ALL, Answer, OperatorRequest, RequestKind
+from marketswarm.operator.silence import Silence, merge_silences, missing_silences
 
 __all__ = [
     "ALL",
@@ -17,11 +17,11 @@ __all__ = [
     "SILENCES",
     "STATE",
     "Answer",
-    "Ask",
-    "Do",
+    "OperatorRequest",
+    "RequestKind",
     "Silence",
     "answers_key",
-    "behind",
-    "merged",
+    "merge_silences",
+    "missing_silences",
     "told_key",
 ]

@@ -16,14 +16,14 @@ Ident = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,200}$")]
 """What may become a part of a key's name, and what people type: no spaces."""
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Text = Annotated[str, Field(min_length=1, max_length=500)]
-LAST_SEC: Final = 1e11
+MAX_EPOCH_SEC: Final = 1e11
 """The last moment that is one, in epoch seconds: in the year 5138 a millisecond still counts."""
 Epoch = Annotated[
-    float, Field(ge=0, le=LAST_SEC, allow_inf_nan=False), AfterValidator(partial(round, ndigits=3))
+    float, Field(ge=0, le=MAX_EPOCH_SEC, allow_inf_nan=False), AfterValidator(partial(round, ndigits=3))
 ]
 """Epoch seconds, kept to the millisecond."""
 
 
-def packed(value: Any) -> bytes:
+def encode_fields(value: Any) -> bytes:
     """The fields of a value as a JSON object."""
     return orjson.dumps({each.name: getattr(value, each.name) for each in fields(value)})

@@ -10,13 +10,13 @@ from typing import Annotated, Final
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from marketswarm.operator.fields import MAX_BYTES, STRICT, Epoch, Ident, Name, packed
+from marketswarm.operator.fields import MAX_BYTES, STRICT, Epoch, Ident, Name, encode_fields
 
 ALL: Final = "*"
 """As `what` of an ask: every dead message, or every channel."""
 
 
-class Do(StrEnum):
+class RequestKind(StrEnum):
     """What can be asked for, and what `what` is then."""
 
     ACK = "ack"  # a service's name, or the id of the event that is seen to
@@ -24,15 +24,15 @@ class Do(StrEnum):
     TEST = "test"  # the name of a channel, or ALL
 
 
-_GOOD_FOR_SEC: Final = {Do.ACK: 86_400.0, Do.RESEND: 86_400.0, Do.TEST: 60.0}
+_GOOD_FOR_SEC: Final = {RequestKind.ACK: 86_400.0, RequestKind.RESEND: 86_400.0, RequestKind.TEST: 60.0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
-class Ask:
+class OperatorRequest:
     """Something asked of the notifier at `ts`, epoch seconds, by `by`, a person's name."""
 
     id: Ident
-    do: Do
+    do: RequestKind
     what: Name
     by: Name
     ts: Epoch
@@ -43,10 +43,10 @@ class Ask:
 
     def encode(self) -> bytes:
         """As JSON."""
-        return packed(self)
+        return encode_fields(self)
 
     @classmethod
-    def parse(cls, raw: bytes) -> "Ask | None":
+    def parse(cls, raw: bytes) -> "OperatorRequest | None":
         """Reads one back; None when the bytes are none."""
         if len(raw) > MAX_BYTES:
             return None
@@ -72,7 +72,7 @@ class Answer:
 
     def encode(self) -> bytes:
         """As JSON."""
-        return packed(self)
+        return encode_fields(self)
 
     @classmethod
     def parse(cls, raw: bytes) -> "Answer | None":
@@ -85,5 +85,5 @@ class Answer:
             return None
 
 
-_ASK: Final = TypeAdapter(Ask)
+_ASK: Final = TypeAdapter(OperatorRequest)
 _ANSWER: Final = TypeAdapter(Answer)

@@ -8,7 +8,16 @@ from typing import Annotated, Final, Self
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from marketswarm.operator.fields import LAST_SEC, MAX_BYTES, STRICT, Epoch, Ident, Name, Text, packed
+from marketswarm.operator.fields import (
+    MAX_BYTES,
+    MAX_EPOCH_SEC,
+    STRICT,
+    Epoch,
+    Ident,
+    Name,
+    Text,
+    encode_fields,
+)
 
 KEPT_SEC: Final = 30 * 86_400.0
 """How long a silence that has ended can still be looked up, in seconds."""
@@ -63,12 +72,12 @@ class Silence:
     def ended(self, now: float) -> Self:
         """The same, over at `now`; later than what it was made of, whatever the clocks say."""
         start = min(self.starts_at, now)
-        changed_at = min(max(now, self.changed_at + _TICK_SEC), LAST_SEC)
+        changed_at = min(max(now, self.changed_at + _TICK_SEC), MAX_EPOCH_SEC)
         return replace(self, starts_at=start, ends_at=min(now, self.ends_at), changed_at=changed_at)
 
     def encode(self) -> bytes:
         """As JSON."""
-        return packed(self)
+        return encode_fields(self)
 
     @classmethod
     def parse(cls, raw: bytes) -> "Silence | None":
@@ -84,7 +93,7 @@ class Silence:
 _SILENCE: Final = TypeAdapter(Silence)
 
 
-def merged(held: Iterable[Mapping[bytes, bytes]]) -> dict[str, Silence]:
+def merge_silences(held: Iterable[Mapping[bytes, bytes]]) -> dict[str, Silence]:
     """The silences that the hashes of several buses make together, in the order in which they start.
 
     What is no silence, or stands under another's id, is passed over.
@@ -98,7 +107,7 @@ def merged(held: Iterable[Mapping[bytes, bytes]]) -> dict[str, Silence]:
     return {each.id: each for each in sorted(latest.values(), key=lambda each: (each.starts_at, each.id))}
 
 
-def behind(held: Mapping[bytes, bytes], silences: Mapping[str, Silence]) -> dict[str, bytes]:
+def missing_silences(held: Mapping[bytes, bytes], silences: Mapping[str, Silence]) -> dict[str, bytes]:
     """What to write to a bus that holds `held`, so that it has every one of `silences` in that version."""
     own = _read(held)
     return {key: silence.encode() for key, silence in silences.items() if own.get(key) != silence}

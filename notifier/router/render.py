@@ -4,24 +4,24 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from marketswarm.channels import Message, Severity, What
-from marketswarm.channels.event_text import seconds, words
+from marketswarm.channels import Message, MessageKind, Severity
+from marketswarm.channels.event_text import describe_event, format_seconds
 from marketswarm.event import Event, parse
 from notifier.router.incident import Line, Say
 
 NAMED: Final = 10
 """Names in a text; the lines have all of them."""
 
-_WHAT: Final[Mapping[Say, What]] = {
-    Say.DOWN: What.DOWN,
-    Say.AGAIN: What.DOWN,
-    Say.ESCALATION: What.REMINDER,
-    Say.REMINDER: What.REMINDER,
-    Say.UP: What.UP,
-    Say.BLIP: What.UP,
-    Say.FLAPPING: What.FLAPPING,
-    Say.SETTLED: What.SETTLED,
-    Say.NOTE: What.NOTE,
+_WHAT: Final[Mapping[Say, MessageKind]] = {
+    Say.DOWN: MessageKind.DOWN,
+    Say.AGAIN: MessageKind.DOWN,
+    Say.ESCALATION: MessageKind.REMINDER,
+    Say.REMINDER: MessageKind.REMINDER,
+    Say.UP: MessageKind.UP,
+    Say.BLIP: MessageKind.UP,
+    Say.FLAPPING: MessageKind.FLAPPING,
+    Say.SETTLED: MessageKind.SETTLED,
+    Say.NOTE: MessageKind.NOTE,
 }
 _COUNTED: Final = {
     Say.DOWN: ("is down", "are down"),
@@ -81,7 +81,7 @@ def compose(
         severity=max((severity(line) for line in all_lines), key=_RANK.index),
         timestamp=min(line.ts for line in all_lines),
         events=tuple(event.encode() for line in all_lines for event in line.events),
-        what=kinds.pop() if len(all_lines) == 1 else _of_many(kinds),
+        kind=kinds.pop() if len(all_lines) == 1 else _of_many(kinds),
         lines=tuple(f"{title}: {text}" for title, text in shown),
         about=tuple(dict.fromkeys(line.key for line in all_lines)),
     )
@@ -94,8 +94,8 @@ def names(lines: Sequence[Line]) -> str:
     return ", ".join(found[:NAMED]) + more
 
 
-def _of_many(kinds: set[What]) -> What:
-    return What.REMINDER if kinds == {What.REMINDER} else What.GROUP
+def _of_many(kinds: set[MessageKind]) -> MessageKind:
+    return MessageKind.REMINDER if kinds == {MessageKind.REMINDER} else MessageKind.GROUP
 
 
 def _summed_up(lines: Sequence[Line], folded: int) -> tuple[str, str]:
@@ -118,13 +118,13 @@ def _said(line: Line, folded: int) -> tuple[str, str]:
     events = [found for event in line.events if isinstance(found := parse(event.encode()), Event)]
     thing = _thing(line)
     if line.say in (Say.DOWN, Say.UP, Say.NOTE) and events:
-        title, text = words(events[-1])
+        title, text = describe_event(events[-1])
         if folded:
             title += f", and {folded} that depend{'s' if folded == 1 else ''} on it"
         return title, "; ".join(filter(None, (text, line.words)))
     if line.say is Say.BLIP:
         down_sec = events[-1].down_sec if events else None
-        for_so_long = f" for {seconds(down_sec)}" if down_sec is not None else ""
+        for_so_long = f" for {format_seconds(down_sec)}" if down_sec is not None else ""
         return f"{thing} was down{for_so_long}, and is up again", line.words or "nobody had been told yet"
     one, _ = _COUNTED[line.say]
     return f"{thing} {one}", line.words

@@ -6,7 +6,7 @@ Times are epoch seconds.
 import heapq
 from typing import Final
 
-from marketswarm.channels.event_text import LATE_SEC, seconds
+from marketswarm.channels.event_text import LATE_SEC, format_seconds
 from notifier.router.incident import Incident, Line, Reason, Say
 from notifier.router.suppression import Holding
 
@@ -119,14 +119,16 @@ class Timing:
 
     def worded(self, line: Line, incident: Incident, now: float) -> str:
         """What a line says besides its events, at the moment at which it is said."""
-        lasts = seconds(max(0.0, now - incident.since))
+        lasts = format_seconds(max(0.0, now - incident.since))
         match line.say:
             case Say.DOWN | Say.BLIP:
                 return self._opened(line, incident, lasts)
             case Say.AGAIN:
                 times = "once more" if incident.kept == 1 else f"{incident.kept} times more"
                 end = (
-                    f"now for {lasts}" if incident.down else f"{seconds(incident.kept_sec)} in all; it is up"
+                    f"now for {lasts}"
+                    if incident.down
+                    else f"{format_seconds(incident.kept_sec)} in all; it is up"
                 )
                 return f"down {times} since the last message about it, {end}"
             case Say.REMINDER | Say.ESCALATION:
@@ -134,7 +136,7 @@ class Timing:
                 more = f"; with it {', '.join(with_it[:10])}" if with_it else ""
                 return f"for {lasts}{more}"
             case Say.FLAPPING:
-                span = seconds(incident.changes[-1] - incident.changes[0])
+                span = format_seconds(incident.changes[-1] - incident.changes[0])
                 changes = len(incident.changes)
                 return f"{changes} changes within {span}; until it settles, single ones are not told"
             case Say.SETTLED:

@@ -13,7 +13,7 @@ from marketswarm import beat
 from marketswarm.agent import Agent
 from marketswarm.bus import BusError
 from marketswarm.bus.subscriber import subscribe
-from marketswarm.channels.text import plain
+from marketswarm.channels.text import printable_line
 from marketswarm.settings import Common
 from marketswarm.text import escape_text
 from marketswarm.truth import Truth
@@ -171,7 +171,9 @@ class BeatListener:
     def _on_oversized(self, bus: str, channel: bytes) -> None:
         """Count a message that is far too large for a beat; log the first one."""
         if not self.oversized:
-            self._me.log.warning("mesh.oversized", bus=bus, channel=plain(channel.decode("utf-8", "replace")))
+            self._me.log.warning(
+                "mesh.oversized", bus=bus, channel=printable_line(channel.decode("utf-8", "replace"))
+            )
         self.oversized += 1
 
     def _on_unknown_sender(self, channel: bytes, payload: bytes) -> None:

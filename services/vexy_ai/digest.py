@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import orjson
 
-from marketswarm.channels.text import cut
+from marketswarm.channels.text import truncate
 from services.vexy_ai.notes import Note
 from services.vexy_ai.records import Outage, PriceMove, WindowContent
 
@@ -131,7 +131,7 @@ class Story:
         said += [", ".join(self.tickers)] if self.tickers else []
         said += [f"sentiment {self.sentiment:+.1f}"] if abs(self.sentiment) >= 0.05 else []
         about = f" ({'; '.join(filter(None, said))})" if any(said) else ""
-        return cut(f"- {self.title or 'without a title'}{about}", LINE_LIMIT, len)
+        return truncate(f"- {self.title or 'without a title'}{about}", LINE_LIMIT, len)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +226,7 @@ class Digest:
             yield "Moved: " + ", ".join(f"{move.symbol} {move.change:+.2f} %" for move in moves)
         for loss in self.observed.losses[:MAX_OUTAGES]:
             said = f"{loss.target} ({loss.failed} of {loss.probes} probes: {loss.why})"
-            yield cut(f"Out of reach: {said}", LINE_LIMIT, len)
+            yield truncate(f"Out of reach: {said}", LINE_LIMIT, len)
         if self.plain is not None and self.plain.why:
             yield f"Without all summaries: {self.plain.why}"
 

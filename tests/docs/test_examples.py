@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from marketswarm.channels.message import payload
+from marketswarm.channels.message import encode_webhook_body
 from support.channel_messages import MISS
 from support.rig import Fleet, Proc, free_port
 from support.rig.process import Process
@@ -83,7 +83,9 @@ def test_the_receiver_shows_what_it_is_sent(tmp_path):
     (tmp_path / "hook.py").write_text(source, encoding="utf-8")
     with Proc("hook", {"PYTHONPATH": str(tmp_path)}, tmp_path) as receiver:
         until(lambda: listens(port), 10, "the receiver")
-        httpx.post(f"http://127.0.0.1:{port}/hook", content=payload(MISS), timeout=5).raise_for_status()
+        httpx.post(
+            f"http://127.0.0.1:{port}/hook", content=encode_webhook_body(MISS), timeout=5
+        ).raise_for_status()
         until(lambda: "warning - rss_agg is down - no beat for 31.2 s (timeout 30 s)\n" in receiver.text(), 5)
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import orjson
 import pytest
 
-from marketswarm.channels import KINDS, make
-from marketswarm.channels.message import payload
-from marketswarm.channels.webhook import headers_of
+from marketswarm.channels import KINDS
+from marketswarm.channels.message import encode_webhook_body
+from marketswarm.channels.registry import create_channel
+from marketswarm.channels.webhook import build_headers
 from marketswarm.truth import load
 from notifier.router.incident import Reason
 from notifier.router.policy import RATE_LIMIT_SEC, Policy
@@ -58,17 +59,17 @@ def test_the_sample_of_each_channel_is_its_golden_file(kind):
 
 def test_the_headers_of_the_webhook_are_those_that_are_sent():
     head, _, body = sample("webhook").partition("\n\n")
-    assert orjson.loads(body) == orjson.loads(payload(MISS))
+    assert orjson.loads(body) == orjson.loads(encode_webhook_body(MISS))
     shown = dict(line.split(": ", 1) for line in head.splitlines()[1:])
-    assert shown == headers_of(MISS, payload(MISS), int(shown["webhook-timestamp"]), KEY)
+    assert shown == build_headers(MISS, encode_webhook_body(MISS), int(shown["webhook-timestamp"]), KEY)
 
 
 def test_the_signature_can_be_checked_as_it_says():
     (source,) = blocks(PAGE, "python")
     names: dict = {}
     exec(source, names)  # noqa: S102 - the page's own example
-    body = payload(MISS)
-    headers = headers_of(MISS, body, 17, KEY)
+    body = encode_webhook_body(MISS)
+    headers = build_headers(MISS, body, 17, KEY)
     assert names["is_genuine"](headers, body, KEY)
     assert not names["is_genuine"](headers, body + b" ", KEY)
     assert not names["is_genuine"](headers, body, b"another")
@@ -98,7 +99,7 @@ async def test_the_channels_that_are_shown_can_be_made():
             option: "a@example.org" if str(value).startswith("env:") else value
             for option, value in options.items()
         }
-        await make(filled.pop("type"), name, filled).aclose()
+        await create_channel(filled.pop("type"), name, filled).aclose()
 
 
 def test_the_table_of_settings_has_all_of_them_with_their_defaults():

@@ -9,16 +9,16 @@ from dataclasses import replace
 import pytest
 
 from marketswarm import log as logs
-from marketswarm.channels import Failure, Message, Receipt, SendError, Severity, What, backlog
-from marketswarm.channels.backlog import QUEUE
+from marketswarm.channels import Failure, Message, MessageKind, Receipt, SendError, Severity, backlog
+from marketswarm.channels.queue import QUEUE_LIMIT
 from marketswarm.settings import Common
 from notifier import channel_worker
 from notifier.channel_worker import OVERFLOW, Delivery
 from support.waiting import auntil
 
 
-def message(ident="m1", at=None, what=What.DOWN):
-    return Message(ident, "t", "x", Severity.WARNING, time.time() if at is None else at, what=what)
+def message(ident="m1", at=None, kind=MessageKind.DOWN):
+    return Message(ident, "t", "x", Severity.WARNING, time.time() if at is None else at, kind=kind)
 
 
 class Scripted:
@@ -216,7 +216,7 @@ async def test_too_much_gives_up_the_oldest_but_never_what_is_on_the_wire(monkey
     async with running(channel, monkeypatch) as one:
         one.put(message("first"))
         await auntil(lambda: channel.tried)
-        for n in range(QUEUE + 5):
+        for n in range(QUEUE_LIMIT + 5):
             one.put(message(f"m{n}"))
         assert [each.message.id for each in one.outcomes] == [f"m{n}" for n in range(6)]
         assert {each.error.reason for each in one.outcomes} == {OVERFLOW}
@@ -242,7 +242,7 @@ async def test_a_late_message_says_so_in_its_words_and_keeps_its_id(monkeypatch)
 async def test_a_test_is_tried_once(monkeypatch, error):
     channel = Scripted(error)
     async with running(channel, monkeypatch) as one:
-        one.put(message(what=What.TEST))
+        one.put(message(kind=MessageKind.TEST))
         one.put(message("m2"))
         await auntil(lambda: len(one.outcomes) == 2)
     assert channel.ids == ["m1", "m2"]

@@ -3,8 +3,8 @@
 import orjson
 import pytest
 
-from marketswarm.channels import Failure, Message, Receipt, SendError, Severity, What
-from marketswarm.channels.message import parse
+from marketswarm.channels import Failure, Message, MessageKind, Receipt, SendError, Severity
+from marketswarm.channels.message import parse_message
 from marketswarm.event import parse as parse_event
 from marketswarm.operator import Answer
 from marketswarm.truth import Truth
@@ -233,7 +233,7 @@ async def test_what_a_channel_refuses_is_dead_there_and_a_broken_channel_is_told
     bench.outcome(0, error=gone, broken=True)
     await bench.desk.turn()
     [dead] = bench.turns[-1].dead
-    assert (dead.channel, dead.reason, parse(dead.message).id) == ("one", "404", ident)
+    assert (dead.channel, dead.reason, parse_message(dead.message).id) == ("one", "404", ident)
     channel, note = bench.handed[-1]
     assert (channel, note.title) == ("two", "channel one is broken: 404")
     bench.outcome(1)
@@ -316,7 +316,7 @@ async def test_what_follows_a_message_that_is_not_delivered_yet_is_in_no_message
 
 async def test_a_failed_test_is_not_dead_and_goes_nowhere_else():
     bench = Bench("one", "two")
-    test = Message("test.1", "t", "x", Severity.INFO, bench.now, what=What.TEST)
+    test = Message("test.1", "t", "x", Severity.INFO, bench.now, kind=MessageKind.TEST)
     bench.desk.say(test, ["one"])
     bench.desk.answering.expect("a1", "test.1", "one")
     await bench.desk.turn()

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from marketswarm.channels import Failure, Message, SendError
-from marketswarm.channels.backlog import pause_sec
+from marketswarm.channels.queue import backoff_sec
 from marketswarm.event import Event, Kind, encode, identify
 from sentinel.owed import OWED_AT_MOST, Debt
 from sentinel.way import Way, message_for
@@ -91,10 +91,10 @@ def pauses(monkeypatch):
     made = []
 
     def none(failures: int, retry_after_sec: float | None, _chance: float) -> float:
-        made.append(pause_sec(failures, retry_after_sec, 0.5))
+        made.append(backoff_sec(failures, retry_after_sec, 0.5))
         return 0.0
 
-    monkeypatch.setattr("marketswarm.channels.backlog.pause_sec", none)
+    monkeypatch.setattr("marketswarm.channels.queue.backoff_sec", none)
     return made
 
 
@@ -129,7 +129,7 @@ async def test_one_that_is_never_accepted_holds_up_no_other_and_is_still_seen():
 
 
 async def test_one_that_comes_during_a_pause_goes_at_once(monkeypatch):
-    monkeypatch.setattr("marketswarm.channels.backlog.pause_sec", lambda *_: 300.0)
+    monkeypatch.setattr("marketswarm.channels.queue.backoff_sec", lambda *_: 300.0)
     ill, other = debt(1), debt(2, Kind.BUS_MISS, "market-redis")
     channel = Picky(ill.event.id)
     scene = Scene(channel)
@@ -190,10 +190,10 @@ async def test_it_holds_no_more_than_there_may_be_owed():
 
 
 def test_pauses_grow_to_five_minutes_waver_and_obey_the_receiver():
-    means = [pause_sec(n, None, 0.5) for n in range(1, 15)]
+    means = [backoff_sec(n, None, 0.5) for n in range(1, 15)]
     assert means[:4] == [1, 2, 4, 8]
     assert means[-1] == 300
     assert all(a <= b for a, b in pairwise(means))
-    assert (pause_sec(1, None, 0.0), pause_sec(1, None, 1.0)) == (0.75, 1.25)
-    assert pause_sec(1, 90, 0.0) == 90
-    assert pause_sec(10_000, 1, 0.5) == 300
+    assert (backoff_sec(1, None, 0.0), backoff_sec(1, None, 1.0)) == (0.75, 1.25)
+    assert backoff_sec(1, 90, 0.0) == 90
+    assert backoff_sec(10_000, 1, 0.5) == 300

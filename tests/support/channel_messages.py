@@ -10,7 +10,7 @@ from pathlib import Path
 
 import orjson
 
-from marketswarm.channels.message import Message, Severity, What
+from marketswarm.channels.message import Message, MessageKind, Severity
 from marketswarm.event import Event, Kind, encode, identify
 
 AT = 1762433458.3
@@ -31,7 +31,7 @@ MISS = Message(
     Severity.WARNING,
     AT,
     events=(encode(_MISS),),
-    what=What.DOWN,
+    kind=MessageKind.DOWN,
     thread=_MISS.id,
     opens=True,
 )
@@ -42,7 +42,7 @@ OK = Message(
     Severity.INFO,
     _OK.ts,
     events=(encode(_OK),),
-    what=What.UP,
+    kind=MessageKind.UP,
     thread=MISS.id,
     closes=(MISS.id,),
 )
@@ -53,7 +53,7 @@ REMINDER = Message(
     Severity.CRITICAL,
     AT + 900,
     events=(encode(_MISS),),
-    what=What.REMINDER,
+    kind=MessageKind.REMINDER,
     thread=MISS.id,
     opens=True,
 )
@@ -65,7 +65,7 @@ FLAPPING = Message(
     AT,
     late=True,
     events=(encode(_MISS), encode(_OK)),
-    what=What.FLAPPING,
+    kind=MessageKind.FLAPPING,
     thread="flapping.rss_agg.1762433458300",
     opens=True,
 )
@@ -84,7 +84,7 @@ def group_of(names: Sequence[str]) -> Message:
         Severity.CRITICAL,
         AT,
         events=tuple(map(encode, events)),
-        what=What.GROUP,
+        kind=MessageKind.GROUP,
         lines=tuple(f"{svc} is down: no beat for 30.5 s (timeout 30 s)" for svc in names),
         thread=f"group.{events[0].id}",
         opens=True,
@@ -129,7 +129,7 @@ def hostile(name: str) -> Message:
         Severity.WARNING,
         AT,
         events=(orjson.dumps({"type": "heartbeat_miss", "svc": name.encode("utf-8", "replace").decode()}),),
-        what=What.GROUP,
+        kind=MessageKind.GROUP,
         lines=(f"{name} is down", f"also {name}"),
         thread=f"x.{name}",
         opens=True,

@@ -6,8 +6,14 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from marketswarm.channels import Message, SendError, Severity, What
-from marketswarm.channels.alertmanager import ALERTS_AT_MOST, STILL, Alertmanager, Options, payload
+from marketswarm.channels import Message, MessageKind, SendError, Severity
+from marketswarm.channels.alertmanager import (
+    ALERTS_AT_MOST,
+    NOT_ENDED,
+    Alertmanager,
+    Options,
+    encode_alert_group,
+)
 from marketswarm.channels.http import Http
 from marketswarm.event import Kind, encode
 from support.channel_messages import (
@@ -41,37 +47,37 @@ TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 
 def read(message: Message, anchor: str | None = None) -> dict:
     """The payload, once it is what a receiver's types want."""
-    found = orjson.loads(payload(message, "night", anchor))
+    found = orjson.loads(encode_alert_group(message, "night", anchor))
     assert {name: type(value) for name, value in found.items()} == GROUP_KEYS
     assert (found["version"], found["receiver"]) == ("4", "night")
     assert found["status"] in ("firing", "resolved")
     assert found["alerts"]
-    for alert in found["alerts"]:
-        assert {name: type(value) for name, value in alert.items()} == ALERT_KEYS
-        assert alert["status"] in ("firing", "resolved")
-        assert TIME.fullmatch(alert["startsAt"])
-        assert TIME.fullmatch(alert["endsAt"])
-        assert (alert["endsAt"] == STILL) == (alert["status"] == "firing")
-        assert re.fullmatch("[0-9a-f]{16}", alert["fingerprint"])
-        for texts in (alert["labels"], alert["annotations"]):
+    for build_alert in found["alerts"]:
+        assert {name: type(value) for name, value in build_alert.items()} == ALERT_KEYS
+        assert build_alert["status"] in ("firing", "resolved")
+        assert TIME.fullmatch(build_alert["startsAt"])
+        assert TIME.fullmatch(build_alert["endsAt"])
+        assert (build_alert["endsAt"] == NOT_ENDED) == (build_alert["status"] == "firing")
+        assert re.fullmatch("[0-9a-f]{16}", build_alert["fingerprint"])
+        for texts in (build_alert["labels"], build_alert["annotations"]):
             assert all(isinstance(value, str) for value in texts.values())
-        assert found["commonLabels"].items() <= alert["labels"].items()
-        assert found["commonAnnotations"].items() <= alert["annotations"].items()
-        assert found["groupLabels"].items() <= alert["labels"].items()
-    fingerprints = [alert["fingerprint"] for alert in found["alerts"]]
+        assert found["commonLabels"].items() <= build_alert["labels"].items()
+        assert found["commonAnnotations"].items() <= build_alert["annotations"].items()
+        assert found["groupLabels"].items() <= build_alert["labels"].items()
+    fingerprints = [build_alert["fingerprint"] for build_alert in found["alerts"]]
     assert len(set(fingerprints)) == len(fingerprints)
     return found
 
 
 def one(message: Message, anchor: str | None = None) -> dict:
-    (alert,) = read(message, anchor)["alerts"]
-    return alert
+    (build_alert,) = read(message, anchor)["alerts"]
+    return build_alert
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_what_is_sent_is_as_documented_and_that_of_its_golden_file(case):
     read(CASES[case])
-    agrees("alertmanager", case, payload(CASES[case], "alertmanager"))
+    agrees("alertmanager", case, encode_alert_group(CASES[case], "alertmanager"))
 
 
 def test_a_miss_fires_and_its_ok_resolves_the_same_alert():
@@ -115,14 +121,16 @@ def test_that_a_service_cannot_be_watched_is_an_alert_of_its_own_from_when_it_wa
 
 def test_that_no_bus_was_reached_fires_nothing():
     gap = event_of(Kind.REACH_GAP, "healer", AT, since=AT - 31, gap_sec=31.0)
-    found = one(replace(OK, what=What.NOTE, events=(encode(gap),), closes=()))
+    found = one(replace(OK, kind=MessageKind.NOTE, events=(encode(gap),), closes=()))
     assert (found["status"], found["labels"]["alertname"]) == ("resolved", "reach")
     assert found["labels"]["severity"] == "info"
 
 
 def test_a_group_has_an_alert_for_each_and_says_how_many_it_leaves_out():
     found = read(GROUP)
-    assert [alert["labels"]["svc"] for alert in found["alerts"]] == [f"worker_{i:03d}" for i in range(200)]
+    assert [build_alert["labels"]["svc"] for build_alert in found["alerts"]] == [
+        f"worker_{i:03d}" for i in range(200)
+    ]
     assert (found["groupLabels"], found["truncatedAlerts"]) == ({"alertname": "heartbeat"}, 0)
     assert found["alerts"][7]["annotations"]["summary"] == "worker_007 is down"
     found = read(group_of([f"w{i}" for i in range(ALERTS_AT_MOST + 5)]))
@@ -139,21 +147,21 @@ def test_flapping_is_an_alert_of_its_own_until_it_settles():
     heart, flap = read(FLAPPING)["alerts"]
     assert (heart["labels"]["alertname"], flap["labels"]["alertname"]) == ("heartbeat", "flapping")
     assert (heart["status"], flap["status"]) == ("resolved", "firing")
-    settled = read(replace(FLAPPING, what=What.SETTLED, opens=False))["alerts"][1]
+    settled = read(replace(FLAPPING, kind=MessageKind.SETTLED, opens=False))["alerts"][1]
     assert (settled["status"], settled["fingerprint"]) == ("resolved", flap["fingerprint"])
 
 
 @pytest.mark.parametrize("kind", Kind)
 def test_every_event_is_an_alert_that_fires_or_has_ended(kind):
     event = event_of(kind, "rss_agg", AT)
-    alert = one(replace(OK, events=(encode(event),)))
+    build_alert = one(replace(OK, events=(encode(event),)))
     fires = kind.endswith(("_miss", "_drift"))
-    assert alert["status"] == ("firing" if fires else "resolved")
-    assert alert["labels"]["alertname"] == kind.partition("_")[0]
+    assert build_alert["status"] == ("firing" if fires else "resolved")
+    assert build_alert["labels"]["alertname"] == kind.partition("_")[0]
 
 
 def test_a_message_without_events_that_can_be_read_is_an_alert_itself():
-    test = Message("test.1", "a test", "all is well", Severity.INFO, AT, what=What.TEST)
+    test = Message("test.1", "a test", "all is well", Severity.INFO, AT, kind=MessageKind.TEST)
     assert one(test)["labels"] == {"alertname": "marketswarm", "severity": "info", "svc": "test"}
     assert one(test)["status"] == "firing"
     strange = Message("a", "t", "t", Severity.INFO, AT, events=(b"{}", b"nonsense"))

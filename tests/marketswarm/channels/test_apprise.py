@@ -8,8 +8,9 @@ import orjson
 import pytest
 from pydantic import SecretStr
 
-from marketswarm.channels import ChannelError, SendError, make
-from marketswarm.channels.apprise import Apprise, Options, inert, opened, said
+from marketswarm.channels import ChannelError, SendError
+from marketswarm.channels.apprise import Apprise, Options, neutralize_markup, opened, render_notification
+from marketswarm.channels.registry import create_channel
 from support.channel_messages import CASES, GROUP, HOSTILE, MISS, agrees, hostile
 from support.rig.process import free_port
 from support.rig.receiver import Answer, Receiver
@@ -18,7 +19,7 @@ from support.waiting import auntil
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_of_what_a_stranger_is_called_nothing_is_live_any_more(name):
-    for text in said(hostile(name), 10_000).values():
+    for text in render_notification(hostile(name), 10_000).values():
         assert not set(text) & set("<>@*`~|[]#&\\{}")
         assert ":rotating" not in text
         assert " _" not in text
@@ -30,30 +31,30 @@ def test_of_what_a_stranger_is_called_nothing_is_live_any_more(name):
     "text", ["rss_agg is down", "no beat for 31.2 s (timeout 30 s)", "at 12:50:58", "a-b: c", "bus a.b"]
 )
 def test_what_we_say_ourselves_stays_as_it_is(text):
-    assert inert(text) == text
+    assert neutralize_markup(text) == text
 
 
 def test_it_stays_as_long_as_it_was():
-    assert all(len(inert(name)) == len(name) for name in HOSTILE)
-    assert inert("__x__ _y") == "＿＿x＿＿ ＿y"  # noqa: RUF001 - they look alike
+    assert all(len(neutralize_markup(name)) == len(name) for name in HOSTILE)
+    assert neutralize_markup("__x__ _y") == "＿＿x＿＿ ＿y"  # noqa: RUF001 - they look alike
 
 
 @pytest.mark.parametrize("room", [160, 500, 2000, 20_000])
 @pytest.mark.parametrize("case", CASES)
 def test_a_body_keeps_to_its_room_and_counts_what_it_leaves_out(case, room):
-    body = said(CASES[case], room)["body"]
+    body = render_notification(CASES[case], room)["body"]
     assert len(body) <= room
     left_out = len(CASES[case].lines) - body.count("worker_")
     assert not left_out or f"and {left_out} more" in body
 
 
 def test_each_sort_of_news_is_one_of_theirs():
-    assert [said(CASES[case], 1000)["notify_type"] for case in ("miss", "ok", "group")] == [
+    assert [render_notification(CASES[case], 1000)["notify_type"] for case in ("miss", "ok", "group")] == [
         "warning",
         "success",
         "failure",
     ]
-    assert said(MISS, 1000)["title"] == MISS.title
+    assert render_notification(MISS, 1000)["title"] == MISS.title
 
 
 # its plugins import what Python has deprecated
@@ -88,8 +89,8 @@ async def test_what_a_stranger_is_called_formats_nothing_in_any_form(form, name)
     with Receiver() as receiver:
         await channel(receiver, more=f"?format={form}").send(hostile(name))
         sent = orjson.loads(receiver.seen[0].body)
-    said = sent["title"] + sent["message"].replace("<br/>", "").replace("&nbsp;", " ")
-    assert not set(said) & set("<>@*`~|[]#&")
+    render_notification = sent["title"] + sent["message"].replace("<br/>", "").replace("&nbsp;", " ")
+    assert not set(render_notification) & set("<>@*`~|[]#&")
 
 
 async def test_each_address_is_told_and_of_those_that_were_none_again():
@@ -117,7 +118,7 @@ async def test_what_is_accepted_late_is_not_sent_again():
     with Receiver(Answer(200, after_sec=1.5)) as slow:
         one = channel(slow, within_sec=0.3)
         assert await refused(one) == ("timeout", False)
-        await auntil(lambda: one._parts.left(MISS.id, ["1"]) == [], 10, "its answer")
+        await auntil(lambda: one._parts.remaining(MISS.id, ["1"]) == [], 10, "its answer")
         assert (await one.send(MISS)).answer == "accepted"
         assert len(slow.seen) == 1
 
@@ -134,7 +135,7 @@ async def test_nobody_there_is_said_without_the_address(capsys, caplog):
 async def test_addresses_may_be_separated_as_one_likes():
     with Receiver() as first, Receiver() as second:
         urls = f"json://127.0.0.1:{first.port}/a,b ,\n json://127.0.0.1:{second.port}/c, "
-        made = make("apprise", "night", {"urls": urls})
+        made = create_channel("apprise", "night", {"urls": urls})
         await made.send(MISS)
         assert [receiver.seen[0].path for receiver in (first, second)] == ["/a%2Cb", "/c"]
         assert (made.name, made.where) == ("night", "JSON")
@@ -147,14 +148,14 @@ def test_an_address_that_is_none_is_named_by_its_place_alone(urls, capsys):
     with pytest.raises(
         ChannelError, match=r"night: urls: the address at [12] is none that apprise knows"
     ) as caught:
-        make("apprise", "night", {"urls": urls})
+        create_channel("apprise", "night", {"urls": urls})
     assert "hunter2" not in str(caught.value) + "".join(capsys.readouterr())
 
 
 def test_without_the_library_it_says_what_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "apprise", None)
     with pytest.raises(ChannelError, match=r"pip install 'marketswarm\[apprise\]'"):
-        make("apprise", "night", {"urls": "json://127.0.0.1"})
+        create_channel("apprise", "night", {"urls": "json://127.0.0.1"})
 
 
 def test_addresses_show_nowhere():

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketswarm.channels.channel import SendError
-from marketswarm.channels.discord import Discord, Options, payload, waiting
+from marketswarm.channels.discord import Discord, Options, build_payload, waiting
 from marketswarm.channels.http import Http
 from marketswarm.channels.message import Message, Severity
-from marketswarm.channels.text import plain
+from marketswarm.channels.text import printable_line
 from support.channel_messages import CASES, HOSTILE, MISS, agrees, group_of, hostile
 from support.chat_schemas import Discord as Documented
 from support.rig.receiver import Answer, Receiver
@@ -38,7 +38,7 @@ def read(text: str) -> str:
 
 
 def embed_of(message: Message) -> dict:
-    body = orjson.dumps(payload(message))
+    body = orjson.dumps(build_payload(message))
     Documented.model_validate_json(body)
     return dict(orjson.loads(body)["embeds"][0])
 
@@ -46,7 +46,7 @@ def embed_of(message: Message) -> dict:
 @pytest.mark.parametrize("case", CASES)
 def test_the_payload_is_the_golden_one_and_as_documented(case):
     embed_of(CASES[case])
-    agrees("discord", case, orjson.dumps(payload(CASES[case])))
+    agrees("discord", case, orjson.dumps(build_payload(CASES[case])))
 
 
 @pytest.mark.parametrize("count", [1, 200, 5000])
@@ -67,9 +67,9 @@ def test_all_the_room_there_is_gets_used():
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_name_calls_nobody_formats_nothing_and_is_shown_as_it_is(name):
     embed = embed_of(hostile(name))
-    assert read(embed["title"]).endswith(f"{plain(name)} is down")
+    assert read(embed["title"]).endswith(f"{printable_line(name)} is down")
     said = read(embed["description"])
-    assert f"also {plain(name)}" in said
+    assert f"also {printable_line(name)}" in said
     assert not re.search(r"^\s*(- |\+ |\d+[.)] )", embed["description"], re.MULTILINE)  # a list
     assert not re.search(r":\S+:|://", embed["description"].replace("\\:", ""))  # an emoji, a link
 

@@ -15,8 +15,8 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, LoginPassword
 
 from marketswarm.channels import Message, SendError, Severity
-from marketswarm.channels.email import Email, Options, mail_of
-from marketswarm.channels.text import plain
+from marketswarm.channels.email import Email, Options, compose_mail
+from marketswarm.channels.text import printable_line
 from support.channel_messages import CASES, GROUP, HOSTILE, MISS, OK, REMINDER, agrees, hostile
 from support.rig.certificates import Authority
 from support.rig.process import HOST, free_port
@@ -96,7 +96,7 @@ SENDER = "MarketSwarm <swarm@example.org>"
 
 
 def made(message: Message, sender: str = SENDER) -> EmailMessage:
-    return mail_of(message, sender, "Ops <ops@example.org>,night@example.org", NOW)
+    return compose_mail(message, sender, "Ops <ops@example.org>,night@example.org", NOW)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -148,7 +148,7 @@ def test_what_a_stranger_is_called_formats_nothing_and_adds_no_part(name):
     found = HTMLParser()
     found.handle_data = (seen := []).append
     found.feed(html)
-    assert plain(name).split()[0] in " ".join(seen)
+    assert printable_line(name).split()[0] in " ".join(seen)
 
 
 def test_a_mail_is_no_bigger_than_any_server_takes():
@@ -163,7 +163,7 @@ def test_nothing_in_a_message_adds_a_header_or_ends_the_mail():
     hostile = Message(
         "x>\r\nBcc: all@example.org", "a\r\nBcc: b@example.org", "one\r\n.\r\ntwo\x00", Severity.INFO, 0.0
     )
-    mail = mail_of(hostile, "swarm@example.org", "ops@example.org", NOW)
+    mail = compose_mail(hostile, "swarm@example.org", "ops@example.org", NOW)
     assert mail["Bcc"] is None
     assert mail["Subject"] == "a  Bcc: b@example.org"
     assert mail["Message-ID"].startswith("<sha256.")

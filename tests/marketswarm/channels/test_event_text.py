@@ -2,7 +2,7 @@
 
 import pytest
 
-from marketswarm.channels import Severity, message_of
+from marketswarm.channels import Severity, message_for_event
 from marketswarm.channels.event_text import LATE_SEC
 from marketswarm.event import Event, Kind, encode, parse
 
@@ -92,7 +92,7 @@ SAYS = [
 
 @pytest.mark.parametrize(("event", "title", "text", "severity"), SAYS, ids=lambda value: str(value)[:30])
 def test_an_event_reads_like_this(event, title, text, severity):
-    message = message_of(event, encode(event), event.ts)
+    message = message_for_event(event, encode(event), event.ts)
     assert (message.title, message.text, message.severity) == (title, text, Severity(severity))
     assert (message.id, message.timestamp, message.late) == (event.id, event.ts, False)
     assert message.events == (encode(event),)
@@ -101,7 +101,7 @@ def test_an_event_reads_like_this(event, title, text, severity):
 @pytest.mark.parametrize("kind", Kind)
 def test_every_event_has_words_even_one_that_says_nothing_but_its_type(kind):
     found = parse(f'{{"type":"{kind}","svc":"rss_agg","ts":9}}'.encode())
-    message = message_of(found, b"{}", 9.0)
+    message = message_for_event(found, b"{}", 9.0)
     assert "rss_agg" in message.title
     assert message.text
     assert "None" not in message.title + message.text
@@ -109,7 +109,7 @@ def test_every_event_has_words_even_one_that_says_nothing_but_its_type(kind):
 
 def test_what_is_told_late_says_how_late():
     event = Event(Kind.BUS_OK, "market-redis", 9.0, "a", "healer")
-    assert not message_of(event, b"{}", 9.0 + LATE_SEC - 1).late
-    message = message_of(event, b"{}", 9.0 + 250)
+    assert not message_for_event(event, b"{}", 9.0 + LATE_SEC - 1).late
+    message = message_for_event(event, b"{}", 9.0 + 250)
     assert message.late
     assert message.text == "it answers (told 4 min 10 s late)"

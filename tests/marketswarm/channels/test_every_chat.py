@@ -31,7 +31,7 @@ def chat(request, monkeypatch):
     monkeypatch.setattr(Http.__init__, "__kwdefaults__", {"within_sec": WITHIN_SEC})
 
     def make(url: str) -> Channel:
-        return registry.make(request.param.split()[0], "night", CHATS[request.param](url))
+        return registry.create_channel(request.param.split()[0], "night", CHATS[request.param](url))
 
     return make
 
@@ -135,7 +135,7 @@ async def test_a_wrong_option_is_named_and_its_value_is_not(request, chat):
     kind = request.node.callspec.params["chat"]
     wrong = {**CHATS[kind]("gopher://s3cret"), "hunter": "hunter2"}
     with pytest.raises(registry.ChannelError) as caught:
-        registry.make(kind.split()[0], "night", wrong)
+        registry.create_channel(kind.split()[0], "night", wrong)
     said = str(caught.value)
     assert "hunter:" in said
     assert "http" in said

@@ -5,8 +5,9 @@ import time
 
 import pytest
 
-from marketswarm.channels import Channel, SendError, make
+from marketswarm.channels import Channel, SendError
 from marketswarm.channels.http import Http
+from marketswarm.channels.registry import create_channel
 from support.channel_messages import MISS
 from support.rig.certificates import Authority
 from support.rig.process import HOST, free_port
@@ -22,7 +23,7 @@ async def channel(request):
     made = []
 
     async def of(url: str) -> Channel:
-        one = make(request.param, "night", {"url": url, **KINDS[request.param]})
+        one = create_channel(request.param, "night", {"url": url, **KINDS[request.param]})
         await one._http.aclose()
         one._http = Http(within_sec=3.0)
         made.append(one)

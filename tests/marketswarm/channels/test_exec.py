@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from marketswarm.channels import SendError
 from marketswarm.channels import exec as exec_channel
 from marketswarm.channels.exec import Exec, Options, environment, opened
-from marketswarm.channels.message import payload
+from marketswarm.channels.message import encode_webhook_body
 from support.channel_messages import CASES, GROUP, HOSTILE, MISS, agrees, hostile
 from support.rig.process import alive
 from support.waiting import auntil
@@ -45,7 +45,7 @@ async def test_a_command_reads_the_webhooks_json(tmp_path, case):
     found = tmp_path / "found"
     receipt = await channel(script(tmp_path, f"cat >{found}\n")).send(CASES[case])
     assert receipt.answer == "exit 0"
-    assert found.read_bytes() == payload(CASES[case])
+    assert found.read_bytes() == encode_webhook_body(CASES[case])
     agrees("exec", case, found.read_bytes())
 
 
@@ -53,14 +53,14 @@ async def test_it_may_open_its_input_by_name_and_write_where_it_likes(tmp_path):
     found = tmp_path / "found"
     line = script(tmp_path, f"echo out; echo err >/dev/stderr; cat /dev/stdin >{found}\n")
     await channel(line).send(MISS)
-    assert found.read_bytes() == payload(MISS)
+    assert found.read_bytes() == encode_webhook_body(MISS)
 
 
 async def test_a_message_of_any_length_is_read_to_its_end(tmp_path):
     found = tmp_path / "found"
     huge = replace(GROUP, text="x" * 3_000_000)
     await channel(script(tmp_path, f"wc -c >{found}\n")).send(huge)
-    assert int(found.read_text()) == len(payload(huge))
+    assert int(found.read_text()) == len(encode_webhook_body(huge))
 
 
 async def test_no_shell_sees_its_arguments(tmp_path):

@@ -13,7 +13,16 @@ from pydantic import SecretStr
 from marketswarm.channels import Failure, SendError, discord, pagerduty, slack, teams, telegram
 from marketswarm.channels import exec as command
 from marketswarm.channels.email import refusal
-from marketswarm.channels.http import Answer, Http, ask, failure_of, pause_of, post, refusal_in, said
+from marketswarm.channels.http import (
+    Http,
+    HttpResponse,
+    ask,
+    error_of_exception,
+    failure_of_status,
+    pause_of,
+    post,
+    said,
+)
 from support.channel_messages import MISS
 from support.rig.feed_site import Site, drip, endless
 from support.rig.receiver import Answer as Scripted
@@ -31,14 +40,14 @@ TEMPORARY, REJECTED, BROKEN = Failure.TEMPORARY, Failure.REJECTED, Failure.BROKE
     ],
 )
 def test_a_status_is_of_the_message_or_of_the_channel(failure, statuses):
-    assert {status: failure_of(status) for status in statuses} == dict.fromkeys(statuses, failure)
+    assert {status: failure_of_status(status) for status in statuses} == dict.fromkeys(statuses, failure)
 
 
 def test_a_url_that_is_none_is_the_channels_and_a_bad_request_the_messages():
-    assert refusal_in(httpx.UnsupportedProtocol("x")).failure is BROKEN
-    assert refusal_in(httpx.InvalidURL("x")).failure is BROKEN
-    assert refusal_in(httpx.LocalProtocolError("x")).failure is REJECTED
-    assert refusal_in(httpx.ConnectTimeout("x")).failure is TEMPORARY
+    assert error_of_exception(httpx.UnsupportedProtocol("x")).failure is BROKEN
+    assert error_of_exception(httpx.InvalidURL("x")).failure is BROKEN
+    assert error_of_exception(httpx.LocalProtocolError("x")).failure is REJECTED
+    assert error_of_exception(httpx.ConnectTimeout("x")).failure is TEMPORARY
 
 
 class Fixed:
@@ -47,7 +56,7 @@ class Fixed:
     within_sec = 5.0
 
     def __init__(self, status, body=b""):
-        self.answer = Answer(status, body if isinstance(body, bytes) else orjson.dumps(body))
+        self.answer = HttpResponse(status, body if isinstance(body, bytes) else orjson.dumps(body))
 
     async def exchange(self, *_args, **_options):
         return self.answer
@@ -158,14 +167,14 @@ def test_email(error, found):
     [("sh -c 'exit 1'", TEMPORARY), ("sh -c 'exit 127'", BROKEN), ("/nowhere/at/all", BROKEN)],
 )
 async def test_exec(line, found):
-    assert await failure(command.opened("exec", command.Options(command=line))) is found
+    assert await failure(command.create("exec", command.Options(command=line))) is found
 
 
 def test_each_channel_says_how_long_an_attempt_may_take():
     made = Mock(within_sec=5.0)
     hook = slack.Options(url="https://hooks.slack.com/x")
     assert slack.Slack("slack", hook, made).within_sec == 10
-    assert command.opened("exec", command.Options(command="true", within_sec=300)).within_sec > 300
+    assert command.create("exec", command.Options(command="true", within_sec=300)).within_sec > 300
 
 
 async def test_a_time_that_is_over_while_a_connection_is_put_away_leaves_none_behind(monkeypatch):
@@ -203,11 +212,11 @@ async def http():
 
 @pytest.mark.parametrize("body", [b"", b"ok", b"[1]", b'"x"', b"null", b"{", b"\xff", b'{"a":NaN}'])
 def test_an_answer_that_is_no_object_says_nothing(body):
-    assert said(Answer(200, body)) == {}
+    assert said(HttpResponse(200, body)) == {}
 
 
 def test_an_answer_says_what_is_in_its_object():
-    assert said(Answer(500, b'{"ok":false}')) == {"ok": False}
+    assert said(HttpResponse(500, b'{"ok":false}')) == {"ok": False}
 
 
 @pytest.mark.parametrize(("value", "sec"), [(1, 1.0), ("0.25", 0.25), (0, 0.0), (64.57, 64.57)])

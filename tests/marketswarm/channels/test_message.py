@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from marketswarm.channels import Message, Severity, What
-from marketswarm.channels.message import Look, encode, look_of, parse
+from marketswarm.channels import Message, MessageKind, Severity
+from marketswarm.channels.message import Style, encode_message, parse_message, style_of
 from support.channel_messages import MISS, OK
 
 texts = some.text(some.characters(codec="utf-8"))
@@ -21,7 +21,7 @@ messages = some.builds(
     timestamp=some.floats(0, 1e11),
     late=some.booleans(),
     events=some.lists(texts.map(lambda text: orjson.dumps({"svc": text})), max_size=3).map(tuple),
-    what=some.sampled_from(What),
+    kind=some.sampled_from(MessageKind),
     lines=some.lists(texts, max_size=3).map(tuple),
     thread=texts,
     opens=some.booleans(),
@@ -31,13 +31,13 @@ messages = some.builds(
 
 @given(messages)
 def test_a_message_comes_back_as_it_was(message):
-    assert parse(encode(message)) == message
+    assert parse_message(encode_message(message)) == message
 
 
 def test_the_bytes_of_an_event_are_kept_as_the_log_had_them():
     event = b'{"type": "heartbeat_miss",  "svc":"\\u00e4", "ts":1.0e3}'
     message = Message("a", "t", "x", Severity.INFO, 1.0, events=(event,))
-    assert getattr(parse(encode(message)), "events", None) == (event,)
+    assert getattr(parse_message(encode_message(message)), "events", None) == (event,)
 
 
 @pytest.mark.parametrize(
@@ -45,24 +45,31 @@ def test_the_bytes_of_an_event_are_kept_as_the_log_had_them():
             b'{"id":"a","title":"t","timestamp":"x"}', b'{"id":"a","title":"t","timestamp":1,"lines":1}'],
 )  # fmt: skip
 def test_what_is_no_message_is_none(raw):
-    assert parse(raw) is None
+    assert parse_message(raw) is None
 
 
 def test_what_a_newer_writer_says_is_taken_for_the_nearest_known():
     raw = b'{"id":"a","title":"t","timestamp":1,"severity":"doom","what":"party","more":1}'
-    assert parse(raw) == Message("a", "t", "", Severity.WARNING, 1.0)
+    assert parse_message(raw) == Message("a", "t", "", Severity.WARNING, 1.0)
 
 
 @pytest.mark.parametrize(
     ("severity", "look"),
-    [(Severity.INFO, Look.NEWS), (Severity.WARNING, Look.WARNING), (Severity.CRITICAL, Look.ALARM)],
+    [(Severity.INFO, Style.NEWS), (Severity.WARNING, Style.WARNING), (Severity.CRITICAL, Style.ALARM)],
 )
 def test_what_is_down_looks_as_much_as_it_matters(severity, look):
-    for what in (What.DOWN, What.GROUP, What.REMINDER, What.FLAPPING, What.NOTE, What.TEST):
-        assert look_of(replace(MISS, what=what, severity=severity)) is look
-    for what in (What.UP, What.SETTLED):
-        assert look_of(replace(OK, what=what, severity=severity)) is Look.GOOD
+    for what in (
+        MessageKind.DOWN,
+        MessageKind.GROUP,
+        MessageKind.REMINDER,
+        MessageKind.FLAPPING,
+        MessageKind.NOTE,
+        MessageKind.TEST,
+    ):
+        assert style_of(replace(MISS, kind=what, severity=severity)) is look
+    for what in (MessageKind.UP, MessageKind.SETTLED):
+        assert style_of(replace(OK, kind=what, severity=severity)) is Style.GOOD
 
 
 def test_no_two_looks_are_told_apart_by_colour_alone():
-    assert len({look.sign for look in Look}) == len({look.colour for look in Look}) == len(Look)
+    assert len({look.sign for look in Style}) == len({look.colour for look in Style}) == len(Style)

@@ -8,8 +8,8 @@ from pydantic import ValidationError
 
 from marketswarm.channels.http import Http
 from marketswarm.channels.message import Message, Severity
-from marketswarm.channels.ntfy import Ntfy, Options, payload, root_and_topic
-from marketswarm.channels.text import plain
+from marketswarm.channels.ntfy import Ntfy, Options, build_payload, split_topic
+from marketswarm.channels.text import printable_line
 from support.channel_messages import CASES, HOSTILE, MISS, agrees, group_of, hostile
 from support.chat_schemas import Ntfy as Documented
 from support.rig.receiver import Receiver
@@ -18,7 +18,7 @@ TEXTS = st.text(st.characters(), max_size=300)  # halves of characters too
 
 
 def told(message: Message) -> dict:
-    body = payload(message, "ops")
+    body = build_payload(message, "ops")
     Documented.model_validate_json(orjson.dumps(body))
     return body
 
@@ -39,8 +39,8 @@ def test_however_many_and_long_the_names_the_limits_are_kept(count, name):
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_name_is_shown_as_it_is_since_there_is_no_markup(name):
     found = told(hostile(name))  # the schema knows no `markdown`, no `actions`
-    assert found["title"] == f"{plain(name)} is down"
-    assert f"also {plain(name)}" in found["message"]
+    assert found["title"] == f"{printable_line(name)} is down"
+    assert f"also {printable_line(name)}" in found["message"]
 
 
 @given(TEXTS, TEXTS, st.lists(TEXTS, max_size=30))
@@ -58,7 +58,7 @@ def test_whatever_a_message_says_the_payload_is_as_documented(title, text, lines
     ],
 )
 def test_json_goes_to_the_root_and_the_topic_into_it(url, root, topic):
-    assert root_and_topic(url) == (root, topic)
+    assert split_topic(url) == (root, topic)
 
 
 @pytest.mark.parametrize("url", ["https://ntfy.sh", "https://ntfy.sh/", "https://ntfy.sh/s3cret.x", "s3cret"])

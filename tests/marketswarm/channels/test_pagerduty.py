@@ -7,9 +7,9 @@ import orjson
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from marketswarm.channels import Message, SendError, Severity, What, message_of, pagerduty
+from marketswarm.channels import Message, MessageKind, SendError, Severity, message_for_event, pagerduty
 from marketswarm.channels.http import Http
-from marketswarm.channels.pagerduty import ENQUEUE, Options, PagerDuty, requests_of
+from marketswarm.channels.pagerduty import ENQUEUE, Options, PagerDuty, build_requests
 from marketswarm.event import Kind, encode
 from support.channel_messages import (
     AT,
@@ -33,11 +33,11 @@ TEXTS = {"summary": 1024, "timestamp": 30, "severity": 8, "source": 255, "compon
 
 def test_one_that_cannot_be_watched_wakes_somebody_and_that_no_bus_was_reached_nobody():
     refused = event_of(Kind.WATCH_MISS, "rss_agg", AT, reason="auth")
-    (trigger,) = requests_of(replace(MISS, events=(encode(refused),))).values()
+    (trigger,) = build_requests(replace(MISS, events=(encode(refused),))).values()
     assert (trigger["payload"]["class"], trigger["payload"]["component"]) == ("watch_miss", "rss_agg")
     as_documented(trigger)
     gap = event_of(Kind.REACH_GAP, "healer", AT, gap_sec=31.0)
-    assert requests_of(message_of(gap, encode(gap), AT)) == {}
+    assert build_requests(message_for_event(gap, encode(gap), AT)) == {}
 
 
 def in_order(requests: dict) -> list[tuple[str, str]]:
@@ -65,42 +65,42 @@ def as_documented(request: dict) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_what_is_sent_is_as_documented_and_that_of_its_golden_file(case):
-    requests = requests_of(CASES[case])
+    requests = build_requests(CASES[case])
     for request in requests.values():
         as_documented(request)
     agrees("pagerduty", case, orjson.dumps(list(requests.values())))
 
 
 def test_what_is_down_triggers_reminds_and_resolves_one_and_the_same_alert():
-    assert in_order(requests_of(MISS)) == [("trigger", MISS.id)]
-    assert in_order(requests_of(REMINDER)) == [("trigger", MISS.id)]
-    assert in_order(requests_of(OK)) == [("resolve", MISS.id)]
-    assert in_order(requests_of(FLAPPING)) == [("trigger", FLAPPING.id)]
+    assert in_order(build_requests(MISS)) == [("trigger", MISS.id)]
+    assert in_order(build_requests(REMINDER)) == [("trigger", MISS.id)]
+    assert in_order(build_requests(OK)) == [("resolve", MISS.id)]
+    assert in_order(build_requests(FLAPPING)) == [("trigger", FLAPPING.id)]
 
 
 def test_what_goes_down_while_others_are_up_again_is_triggered_first():
     both = replace(GROUP, closes=("a", "b"))
-    assert in_order(requests_of(both)) == [("trigger", GROUP.id), ("resolve", "a"), ("resolve", "b")]
+    assert in_order(build_requests(both)) == [("trigger", GROUP.id), ("resolve", "a"), ("resolve", "b")]
 
 
 def test_a_message_without_a_thread_is_its_own():
-    assert in_order(requests_of(replace(MISS, thread=""))) == [("trigger", MISS.id)]
+    assert in_order(build_requests(replace(MISS, thread=""))) == [("trigger", MISS.id)]
 
 
 def test_a_test_is_over_when_it_has_come():
-    message = Message("test.1", "a test", "all is well", Severity.INFO, 0.0, what=What.TEST)
-    assert in_order(requests_of(message)) == [("trigger", "test.1"), ("resolve", "test.1")]
+    message = Message("test.1", "a test", "all is well", Severity.INFO, 0.0, kind=MessageKind.TEST)
+    assert in_order(build_requests(message)) == [("trigger", "test.1"), ("resolve", "test.1")]
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_what_a_stranger_is_called_breaks_no_limit(name):
-    (request,) = requests_of(hostile(name)).values()
+    (request,) = build_requests(hostile(name)).values()
     as_documented(request)
 
 
 def test_the_longest_message_keeps_to_the_limits():
     huge = replace(GROUP, title="t" * 5000, text="é" * 500_000, lines=("z" * 500,) * 50_000, id="i" * 5000)
-    as_documented(requests_of(replace(huge, thread="i" * 5000))["trigger"])
+    as_documented(build_requests(replace(huge, thread="i" * 5000))["trigger"])
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ async def test_an_event_is_enqueued_under_the_key_of_the_service(channel):
         assert request.headers["content-type"] == "application/json"
         assert orjson.loads(request.body) == {
             "routing_key": KEY,
-            **orjson.loads(orjson.dumps(requests_of(MISS)["trigger"])),
+            **orjson.loads(orjson.dumps(build_requests(MISS)["trigger"])),
         }
 
 
@@ -184,7 +184,7 @@ async def test_all_the_requests_of_a_message_together_take_no_longer_than_they_m
 
 def test_the_key_shows_nowhere_and_the_host_is_the_documented_one():
     options = Options(routing_key=SecretStr(KEY))
-    assert KEY not in repr(options) + repr(pagerduty.opened("night", options).__dict__["_options"])
-    assert (options.url, pagerduty.opened("night", options).where) == (ENQUEUE, "events.pagerduty.com")
+    assert KEY not in repr(options) + repr(pagerduty.create("night", options).__dict__["_options"])
+    assert (options.url, pagerduty.create("night", options).where) == (ENQUEUE, "events.pagerduty.com")
     with pytest.raises(ValidationError):
         Options(routing_key=SecretStr("a\r\nb"))

@@ -8,7 +8,13 @@ import pytest
 from pydantic import SecretStr
 
 from marketswarm.channels import registry
-from marketswarm.channels.registry import KINDS, ChannelError, kind_of, make, open_channels
+from marketswarm.channels.registry import (
+    KINDS,
+    ChannelError,
+    channels_from_environment,
+    create_channel,
+    kind_of_url,
+)
 from marketswarm.exit import Exit
 from marketswarm.settings import ChannelSettings
 
@@ -40,21 +46,23 @@ def made(monkeypatch):
         asked.append((kind, name, options))
         return object()
 
-    monkeypatch.setattr(registry, "make", note)
+    monkeypatch.setattr(registry, "create_channel", note)
     return asked
 
 
 @pytest.mark.parametrize(("url", "kind"), HOSTS)
 def test_whoever_takes_what_is_posted_is_known_by_the_host_alone(url, kind):
-    assert kind_of(url) == kind
+    assert kind_of_url(url) == kind
 
 
 def test_without_any_variable_there_is_no_channel():
-    assert open_channels(ChannelSettings()) == []
+    assert channels_from_environment(ChannelSettings()) == []
 
 
 async def test_a_url_and_a_mail_server_are_two_channels_in_that_order():
-    hook, mail = open_channels(ChannelSettings(webhook_url="https://hooks.example.org/s3cret", **MAIL))
+    hook, mail = channels_from_environment(
+        ChannelSettings(webhook_url="https://hooks.example.org/s3cret", **MAIL)
+    )
     assert (hook.name, hook.where) == ("webhook", "hooks.example.org")
     assert (mail.name, mail.where) == ("email", "mail.example.org")
     await hook.aclose()
@@ -62,7 +70,7 @@ async def test_a_url_and_a_mail_server_are_two_channels_in_that_order():
 
 
 def test_each_kind_but_those_of_a_url_has_variables_of_its_own(made):
-    open_channels(
+    channels_from_environment(
         ChannelSettings(
             **MAIL,
             slack_token=SecretStr("xoxb-1"),
@@ -102,7 +110,7 @@ def test_each_kind_but_those_of_a_url_has_variables_of_its_own(made):
 def test_a_url_of_a_kind_that_is_there_already_is_a_second_channel_under_its_own_name(made):
     url = "https://hooks.slack.com/services/T0/B0/s3cret"
     known = {"slack_token": "xoxb-1", "slack_channel": "#ops", "webhook_secret": "a"}
-    assert len(open_channels(ChannelSettings(webhook_url=url, **known))) == 2
+    assert len(channels_from_environment(ChannelSettings(webhook_url=url, **known))) == 2
     assert [(kind, name) for kind, name, _ in made] == [("slack", "slack"), ("slack", "webhook")]
     assert made[1][2] == {"url": url}  # what signs is for the generic kind
 
@@ -125,7 +133,7 @@ def test_a_url_of_a_kind_that_is_there_already_is_a_second_channel_under_its_own
 )
 def test_options_that_are_wrong_are_all_named_and_their_values_are_not(kind, options, said):
     with pytest.raises(ChannelError) as caught:
-        make(kind, "night", options)
+        create_channel(kind, "night", options)
     assert str(caught.value).startswith(said)
     assert "hunter2" not in str(caught.value)
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
@@ -153,13 +161,13 @@ LEAST = {
 async def test_every_kind_is_there_and_shows_none_of_its_secrets(kind):
     module = import_module(f"marketswarm.channels.{kind}")
     options = module.Options.model_validate(LEAST[kind])
-    made = make(kind, "night", LEAST[kind])
+    made = create_channel(kind, "night", LEAST[kind])
     assert (made.name, bool(made.where)) == ("night", True)
     shown = f"{options!r} {options} {made!r} {made.where}"
     assert "hunter2" not in shown
     assert module.Options.model_config["frozen"]
     with pytest.raises(ChannelError, match="colour: is no option of this kind") as caught:
-        make(kind, "night", {**LEAST[kind], "colour": "hunter2"})
+        create_channel(kind, "night", {**LEAST[kind], "colour": "hunter2"})
     assert "hunter2" not in str(caught.value)
     await made.aclose()
 
@@ -167,7 +175,7 @@ async def test_every_kind_is_there_and_shows_none_of_its_secrets(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_kind_does_without_any_option(kind):
     with pytest.raises(ChannelError, match=r"^night: "):
-        make(kind, "night", {})
+        create_channel(kind, "night", {})
 
 
 def test_a_variable_that_makes_no_channel_ends_with_2_and_its_name(monkeypatch):
@@ -175,7 +183,7 @@ def test_a_variable_that_makes_no_channel_ends_with_2_and_its_name(monkeypatch):
         sys.modules, "marketswarm.channels.webhook", sys.modules["marketswarm.channels.email"]
     )
     with pytest.raises(Exit) as caught:
-        open_channels(ChannelSettings(webhook_url="https://hooks.example.org/s3cret"))
+        channels_from_environment(ChannelSettings(webhook_url="https://hooks.example.org/s3cret"))
     assert caught.value.code == 2
     assert caught.value.message.startswith("WEBHOOK_URL: webhook: host: is missing")
     assert "s3cret" not in caught.value.message

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from marketswarm.channels.channel import SendError
 from marketswarm.channels.http import Http
 from marketswarm.channels.message import Message, Severity
-from marketswarm.channels.slack import Options, Slack, payload
-from marketswarm.channels.text import plain
+from marketswarm.channels.slack import Options, Slack, build_payload
+from marketswarm.channels.text import printable_line
 from support.channel_messages import CASES, HOSTILE, MISS, OK, agrees, group_of, hostile
 from support.chat_schemas import Slack as Documented
 from support.chat_schemas import SlackPost
@@ -36,7 +36,7 @@ def no(error: str) -> Answer:
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_payload_is_the_golden_one_and_as_documented(case):
-    body = orjson.dumps(payload(CASES[case]))
+    body = orjson.dumps(build_payload(CASES[case]))
     Documented.model_validate_json(body)
     agrees("slack", case, body)
 
@@ -45,7 +45,7 @@ def test_the_payload_is_the_golden_one_and_as_documented(case):
 @pytest.mark.parametrize("name", ["w", "x" * 63, "&" * 63, "\U0001f4a9" * 1000])
 def test_however_many_and_long_the_names_the_limits_are_kept(count, name):
     message = group_of([f"{i}{name}" for i in range(count)])
-    body = payload(message)
+    body = build_payload(message)
     Documented.model_validate(body)
     shown = "\n".join(said(body)[2:]).split("\n")
     left = int(shown.pop().split()[1].replace(",", "")) if shown[-1].endswith(" more") else 0
@@ -54,18 +54,18 @@ def test_however_many_and_long_the_names_the_limits_are_kept(count, name):
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_name_calls_nobody_formats_nothing_and_is_shown_as_it_is(name):
-    body = payload(hostile(name))
+    body = build_payload(hostile(name))
     Documented.model_validate(body)
     for text in said(body):
         assert "<" not in text
         assert ">" not in text
-        assert plain(name).strip() in " ".join(unescape(text).splitlines())
+        assert printable_line(name).strip() in " ".join(unescape(text).splitlines())
 
 
 @given(TEXTS, TEXTS, st.lists(TEXTS, max_size=30))
 def test_whatever_a_message_says_the_payload_is_as_documented(title, text, lines):
     message = Message("x", title, text, Severity.INFO, 0.0, lines=tuple(lines))
-    Documented.model_validate_json(orjson.dumps(payload(message)))
+    Documented.model_validate_json(orjson.dumps(build_payload(message)))
 
 
 def test_it_wants_a_url_or_a_token_with_a_channel():

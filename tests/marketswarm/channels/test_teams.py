@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from marketswarm.channels.channel import SendError
 from marketswarm.channels.http import Http
 from marketswarm.channels.message import Message, Severity
-from marketswarm.channels.teams import CARD_AT_MOST, Options, Teams, payload
-from marketswarm.channels.text import plain
+from marketswarm.channels.teams import CARD_AT_MOST, Options, Teams, build_payload
+from marketswarm.channels.text import printable_line
 from support.channel_messages import CASES, HOSTILE, MISS, agrees, group_of, hostile
 from support.chat_schemas import Teams as Documented
 from support.rig.receiver import Answer, Receiver
@@ -21,7 +21,7 @@ TEXTS = st.text(st.characters(), max_size=300)  # halves of characters too
 
 def said(message: Message) -> list[str]:
     """All that people see, a block each; nothing else in the card is text."""
-    body = payload(message)
+    body = build_payload(message)
     Documented.model_validate_json(orjson.dumps(body))
     blocks = body["attachments"][0]["content"]["body"]
     return ["".join(run["text"] for run in block["inlines"]) for block in blocks]
@@ -30,7 +30,7 @@ def said(message: Message) -> list[str]:
 @pytest.mark.parametrize("case", CASES)
 def test_the_payload_is_the_golden_one_and_as_documented(case):
     said(CASES[case])
-    agrees("teams", case, orjson.dumps(payload(CASES[case])))
+    agrees("teams", case, orjson.dumps(build_payload(CASES[case])))
 
 
 @pytest.mark.parametrize("count", [1, 200, 5000])
@@ -40,7 +40,7 @@ def test_however_many_and_long_the_names_the_limit_is_kept_as_teams_counts(count
     shown = said(message)[2:]
     left = int(shown.pop().split()[1].replace(",", "")) if shown[-1].endswith(" more") else 0
     assert len(shown) + left == count
-    counted = len(json.dumps(json.dumps(payload(message), separators=(",", ":"))))
+    counted = len(json.dumps(json.dumps(build_payload(message), separators=(",", ":"))))
     assert counted <= CARD_AT_MOST
     assert left == 0 or counted > CARD_AT_MOST - 1500  # and there was no room for many more
 
@@ -50,7 +50,7 @@ def test_a_hostile_name_stands_where_nothing_is_markup_and_is_shown_as_it_is(nam
     """That it is nowhere but in text runs is for the documented schema to say, which knows no other block."""
     for text in said(hostile(name)):
         assert "{{" not in text
-    assert plain(name) in " ".join(said(hostile(name))).replace("\u200b", "")
+    assert printable_line(name) in " ".join(said(hostile(name))).replace("\u200b", "")
 
 
 @given(TEXTS, TEXTS, st.lists(TEXTS, max_size=30))

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from marketswarm.channels.channel import SendError
 from marketswarm.channels.http import Http
 from marketswarm.channels.message import Message, Severity
-from marketswarm.channels.telegram import Options, Telegram, payload
-from marketswarm.channels.text import plain
+from marketswarm.channels.telegram import Options, Telegram, build_payload
+from marketswarm.channels.text import printable_line
 from support.channel_messages import CASES, HOSTILE, MISS, OK, agrees, group_of, hostile
 from support.chat_schemas import Telegram as Documented
 from support.rig.receiver import Answer, Receiver
@@ -48,7 +48,7 @@ def no(status: int, code: object, description: str = "x", **parameters: int) -> 
 
 def read(message: Message, anchor: str | None = None) -> str:
     """What is shown, where nothing but the title is bold and nothing is live."""
-    body = {"chat_id": "-1001", **payload(message, anchor)}
+    body = {"chat_id": "-1001", **build_payload(message, anchor)}
     Documented.model_validate_json(orjson.dumps(body))
     found = Reader(body["text"])
     assert found.tags == ["b"]
@@ -59,7 +59,7 @@ def read(message: Message, anchor: str | None = None) -> str:
 @pytest.mark.parametrize("case", CASES)
 def test_the_payload_is_the_golden_one_and_as_documented(case):
     read(CASES[case])
-    agrees("telegram", case, orjson.dumps({"chat_id": "-1001", **payload(CASES[case])}))
+    agrees("telegram", case, orjson.dumps({"chat_id": "-1001", **build_payload(CASES[case])}))
 
 
 @pytest.mark.parametrize("count", [1, 200, 5000])
@@ -73,8 +73,8 @@ def test_however_many_and_long_the_names_the_limit_is_kept(count, name):
 @pytest.mark.parametrize("name", [*HOSTILE, "/start@bot", "a@b", "#tag $USD"])
 def test_a_hostile_name_calls_nobody_formats_nothing_and_is_shown_as_it_is(name):
     shown = read(hostile(name))
-    assert f"{plain(name)} is down" in shown
-    assert f"also {plain(name)}" in shown
+    assert f"{printable_line(name)} is down" in shown
+    assert f"also {printable_line(name)}" in shown
 
 
 @given(TEXTS, TEXTS, st.lists(TEXTS, max_size=30))
@@ -84,7 +84,7 @@ def test_whatever_a_message_says_the_payload_is_as_documented(title, text, lines
 
 @pytest.mark.parametrize("anchor", [None, "", "x", "-5", "1.5", "9" * 40, "٣"])
 def test_an_anchor_that_is_no_message_is_no_reply(anchor):
-    assert "reply_parameters" not in payload(OK, anchor)
+    assert "reply_parameters" not in build_payload(OK, anchor)
 
 
 @pytest.mark.parametrize(
@@ -127,9 +127,9 @@ async def test_later_messages_of_a_thread_are_replies_to_its_first(bot):
         (no(401, 401, "Unauthorized"), "401", True, None),
         (no(403, 403, "Forbidden: bot was kicked"), "403", True, None),
         (no(404, 404, "Not Found"), "404", True, None),
-        (no(429, 429, "Too Many Requests: retry after 34", retry_after=34), "429", False, 34.0),
+        (no(429, 429, "Too Many Requests: retry after 34", parse_retry_after=34), "429", False, 34.0),
         (no(500, 500, "Internal Server Error"), "500", False, None),
-        (no(200, 429, retry_after=5), "429", False, 5.0),
+        (no(200, 429, parse_retry_after=5), "429", False, 5.0),
         (no(200, 403), "403", True, None),
         (no(200, "x"), "bad_answer", False, None),
         (Answer(200, body=b"ok"), "bad_answer", False, None),

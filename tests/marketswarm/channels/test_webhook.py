@@ -11,9 +11,9 @@ import pytest
 from pydantic import SecretStr
 
 from marketswarm.channels import Message, SendError, Severity
-from marketswarm.channels.http import Http, retry_after
-from marketswarm.channels.message import payload
-from marketswarm.channels.webhook import Options, Webhook, headers_of, signature, signing_key
+from marketswarm.channels.http import Http, parse_retry_after
+from marketswarm.channels.message import encode_webhook_body
+from marketswarm.channels.webhook import Options, Webhook, build_headers, sign_body, signing_key
 from support.channel_messages import CASES, HOSTILE, MISS, agrees, hostile
 from support.rig.certificates import Authority
 from support.rig.process import HOST, NO_HOST, free_port
@@ -24,11 +24,11 @@ STRANGE = b'{"type":"heartbeat_miss","svc":"rss_agg","later":{"key":1}}'
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_payload_is_that_of_its_golden_file(case):
-    agrees("webhook", case, payload(CASES[case]))
+    agrees("webhook", case, encode_webhook_body(CASES[case]))
 
 
 def test_the_payload_begins_as_the_contract_has_it_to_the_byte_and_the_rest_follows():
-    assert payload(replace(MISS, events=(STRANGE,))) == (
+    assert encode_webhook_body(replace(MISS, events=(STRANGE,))) == (
         b'{"type":"marketswarm.alert","timestamp":"2025-11-06T12:50:58.300Z",'
         b'"data":{"title":"rss_agg is down","text":"no beat for 31.2 s (timeout 30 s)",'
         b'"severity":"warning","late":false,"events":[' + STRANGE + b"],"
@@ -37,19 +37,19 @@ def test_the_payload_begins_as_the_contract_has_it_to_the_byte_and_the_rest_foll
 
 
 def test_who_has_no_thread_begins_one():
-    assert orjson.loads(payload(replace(MISS, thread="")))["data"]["thread"] == MISS.id
+    assert orjson.loads(encode_webhook_body(replace(MISS, thread="")))["data"]["thread"] == MISS.id
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_what_a_stranger_is_called_arrives_as_it_is_and_breaks_nothing(name):
-    data = orjson.loads(payload(hostile(name)))["data"]
+    data = orjson.loads(encode_webhook_body(hostile(name)))["data"]
     assert data["title"] == f"{name} is down".replace("\ud800", "?")
 
 
 def test_the_signature_is_that_of_the_standard_webhooks():
     """The example of their libraries' tests."""
     key = signing_key("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
-    found = signature("msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}', key)
+    found = sign_body("msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}', key)
     assert found == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
@@ -58,12 +58,12 @@ def test_a_secret_that_is_not_marked_as_base64_signs_as_it_is():
 
 
 def test_headers_carry_the_id_and_a_signature_only_with_a_secret():
-    assert headers_of(MISS, b"{}", 17, None) == {
+    assert build_headers(MISS, b"{}", 17, None) == {
         "content-type": "application/json",
         "webhook-id": MISS.id,
         "webhook-timestamp": "17",
     }
-    assert headers_of(MISS, b"{}", 17, b"key")["webhook-signature"].startswith("v1,")
+    assert build_headers(MISS, b"{}", 17, b"key")["webhook-signature"].startswith("v1,")
 
 
 @pytest.mark.parametrize("ident", ["a\r\nx-evil: 1", "", "ü", "x" * 300, "a b"])
@@ -100,11 +100,11 @@ async def test_a_receiver_gets_what_was_sent_signed(http):
     with Receiver() as receiver:
         await hook(receiver.url, secret, http).send(MISS)
         (request,) = receiver.seen
-    assert (request.method, request.path, request.body) == ("POST", "/hook/s3cret", payload(MISS))
+    assert (request.method, request.path, request.body) == ("POST", "/hook/s3cret", encode_webhook_body(MISS))
     at = int(request.headers["webhook-timestamp"])
     assert at == pytest.approx(time.time(), abs=5)
     key = signing_key(secret.get_secret_value())
-    assert request.headers["webhook-signature"] == signature(MISS.id, at, request.body, key)
+    assert request.headers["webhook-signature"] == sign_body(MISS.id, at, request.body, key)
     assert request.id == MISS.id
 
 
@@ -140,10 +140,10 @@ async def test_a_receiver_that_wants_to_be_left_alone_says_for_how_long(http, st
 def test_retry_after_is_read_as_seconds_or_as_a_date_and_kept_within_reason():
     now = datetime(2025, 11, 6, tzinfo=UTC)
     stamp = now.timestamp()
-    assert retry_after("120", stamp) == 120
-    assert retry_after(format_datetime(now + timedelta(seconds=90), usegmt=True), stamp) == 90
-    assert retry_after(format_datetime(now - timedelta(days=1), usegmt=True), stamp) == 0
-    assert [retry_after(value, stamp) for value in (None, "", "soon", "-5", "1e9", "²")] == [None] * 6
+    assert parse_retry_after("120", stamp) == 120
+    assert parse_retry_after(format_datetime(now + timedelta(seconds=90), usegmt=True), stamp) == 90
+    assert parse_retry_after(format_datetime(now - timedelta(days=1), usegmt=True), stamp) == 0
+    assert [parse_retry_after(value, stamp) for value in (None, "", "soon", "-5", "1e9", "²")] == [None] * 6
     assert SendError("429", retry_after_sec=1e12).retry_after_sec == 3600
 
 

@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from marketswarm.channels.message import Message, Severity, encode
+from marketswarm.channels.message import Message, Severity, encode_message
 from marketswarm.operator import DEAD
 from support.rig import Server
 
@@ -29,7 +29,7 @@ def write_evil(server: Server) -> None:
         "strangers": [EVIL],
     }
     server.cmd("SET", "mesh:topology", orjson.dumps(topology), "PX", 86_399_000)
-    message = encode(Message("m1", EVIL, EVIL, Severity.WARNING, 1.0))
+    message = encode_message(Message("m1", EVIL, EVIL, Severity.WARNING, 1.0))
     server.cmd("XADD", DEAD, "*", "message", message, "channel", EVIL, "reason", EVIL, "ts", "1")
     server.cmd("XADD", "healer:alerts:log", "*", "event", orjson.dumps(MISS))
 

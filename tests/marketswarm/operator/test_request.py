@@ -7,11 +7,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from marketswarm.operator import ALL, Answer, Ask, Do, answers_key, told_key
+from marketswarm.operator import ALL, Answer, OperatorRequest, RequestKind, answers_key, told_key
 from marketswarm.operator.fields import MAX_BYTES
 
 NOW = 1_762_433_458.5
-ASK = Ask(id="4f2a", do=Do.ACK, what="rss_agg", by="kim", ts=NOW)
+ASK = OperatorRequest(id="4f2a", do=RequestKind.ACK, what="rss_agg", by="kim", ts=NOW)
 ANSWER = Answer(ok=False, said="404 Not Found", channel="slack", where="hooks.slack.com", done=True)
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=200)
@@ -22,16 +22,16 @@ anything = (
 
 @given(
     st.builds(
-        Ask,
+        OperatorRequest,
         id=st.from_regex(r"[A-Za-z0-9_.:-]{1,20}", fullmatch=True),
-        do=st.sampled_from(Do),
+        do=st.sampled_from(RequestKind),
         what=texts,
         by=texts,
         ts=st.integers(0, 10**14).map(lambda ms: ms / 1000),
     )
 )
 def test_an_ask_that_is_encoded_is_read_back(ask):
-    assert Ask.parse(ask.encode()) == ask
+    assert OperatorRequest.parse(ask.encode()) == ask
 
 
 @given(
@@ -48,14 +48,14 @@ def test_an_answer_that_is_encoded_is_read_back(answer):
 @example(b'{"ok":' * 2000)
 @example(b'"\\ud800"')
 def test_no_bytes_crash_the_reading(raw):
-    assert Ask.parse(raw) is None
+    assert OperatorRequest.parse(raw) is None
     assert Answer.parse(raw) is None
 
 
 @given(st.dictionaries(st.sampled_from(["id", "do", "what", "by", "ts"]), anything, min_size=1))
 def test_wrong_types_in_any_field_are_no_ask_or_a_whole_one(found):
-    got = Ask.parse(orjson.dumps(orjson.loads(ASK.encode()) | found))
-    assert got is None or Ask.parse(got.encode()) == got
+    got = OperatorRequest.parse(orjson.dumps(orjson.loads(ASK.encode()) | found))
+    assert got is None or OperatorRequest.parse(got.encode()) == got
 
 
 @given(st.dictionaries(st.sampled_from(["ok", "said", "channel", "where", "done"]), anything, min_size=1))
@@ -80,7 +80,7 @@ def test_wrong_types_in_any_field_are_no_answer_or_a_whole_one(found):
     ids=str,
 )
 def test_what_is_out_of_bounds_is_no_ask(wrong):
-    assert Ask.parse(orjson.dumps(orjson.loads(ASK.encode()) | wrong)) is None
+    assert OperatorRequest.parse(orjson.dumps(orjson.loads(ASK.encode()) | wrong)) is None
 
 
 def test_an_answer_says_at_least_whether_it_went_well_and_what_was_said():
@@ -90,11 +90,13 @@ def test_an_answer_says_at_least_whether_it_went_well_and_what_was_said():
 
 
 def test_what_is_over_16_kib_is_not_read():
-    assert Ask.parse(ASK.encode() + b" " * MAX_BYTES) is None
+    assert OperatorRequest.parse(ASK.encode() + b" " * MAX_BYTES) is None
     assert Answer.parse(ANSWER.encode() + b" " * MAX_BYTES) is None
 
 
-@pytest.mark.parametrize(("do", "good_for_sec"), [(Do.ACK, 86_400), (Do.RESEND, 86_400), (Do.TEST, 60)])
+@pytest.mark.parametrize(
+    ("do", "good_for_sec"), [(RequestKind.ACK, 86_400), (RequestKind.RESEND, 86_400), (RequestKind.TEST, 60)]
+)
 def test_an_ask_that_nobody_took_in_time_is_not_done_later(do, good_for_sec):
     ask = replace(ASK, do=do, what=ALL)
     assert not ask.lapsed(NOW - 10)

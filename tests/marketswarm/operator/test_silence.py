@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from marketswarm.operator import Silence, behind, merged
-from marketswarm.operator.fields import LAST_SEC, MAX_BYTES
+from marketswarm.operator import Silence, merge_silences, missing_silences
+from marketswarm.operator.fields import MAX_BYTES, MAX_EPOCH_SEC
 
 NOW = 1_762_433_458.25
 ONE = Silence(
@@ -95,7 +95,7 @@ def test_its_end_counts_though_the_clock_that_ended_it_is_slow():
 
 
 def test_one_that_a_stranger_changed_at_the_end_of_time_can_be_ended():
-    assert replace(ONE, changed_at=LAST_SEC).ended(NOW).over(NOW)
+    assert replace(ONE, changed_at=MAX_EPOCH_SEC).ended(NOW).over(NOW)
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_a_silence_over_16_kib_is_not_read():
         Silence,
         id=st.from_regex(r"[A-Za-z0-9_.:-]{1,20}", fullmatch=True),
         starts_at=times.map(lambda sec: sec / 2),
-        ends_at=times.map(lambda sec: LAST_SEC / 2 + sec / 2),
+        ends_at=times.map(lambda sec: MAX_EPOCH_SEC / 2 + sec / 2),
         author=words,
         reason=words,
         changed_at=times,
@@ -212,34 +212,42 @@ def held(*silences: Silence) -> dict[bytes, bytes]:
 
 
 def test_what_is_on_one_bus_alone_counts():
-    assert merged([held(FIRST), held(TWO)]) == {"two": TWO, "one": FIRST}
+    assert merge_silences([held(FIRST), held(TWO)]) == {"two": TWO, "one": FIRST}
 
 
 def test_they_come_in_the_order_in_which_they_start():
-    assert list(merged([held(FIRST, TWO)])) == ["two", "one"]
+    assert list(merge_silences([held(FIRST, TWO)])) == ["two", "one"]
 
 
 def test_a_bus_that_missed_its_end_does_not_bring_a_silence_back():
-    assert merged([held(FIRST), held(ENDED)]) == merged([held(ENDED), held(FIRST)]) == {"one": ENDED}
+    assert (
+        merge_silences([held(FIRST), held(ENDED)])
+        == merge_silences([held(ENDED), held(FIRST)])
+        == {"one": ENDED}
+    )
 
 
 def test_of_two_that_changed_at_one_time_the_shorter_counts():
     longer = replace(FIRST, ends_at=MERGED_AT + 99)
-    assert merged([held(longer), held(FIRST)]) == merged([held(FIRST), held(longer)]) == {"one": FIRST}
+    assert (
+        merge_silences([held(longer), held(FIRST)])
+        == merge_silences([held(FIRST), held(longer)])
+        == {"one": FIRST}
+    )
 
 
 def test_what_is_no_silence_hides_no_other():
     another = replace(FIRST, reason="not its own", changed_at=MERGED_AT + 1)
     rubbish = {b"x": b"{", b"two": another.encode(), b"\xff": b"\xff", b"one": FIRST.encode()}
-    assert merged([rubbish, {}]) == {"one": FIRST}
+    assert merge_silences([rubbish, {}]) == {"one": FIRST}
 
 
 def test_a_bus_is_given_what_it_lacks_and_what_it_has_in_an_older_version_or_as_rubbish():
-    latest = merged([held(ENDED, TWO)])
-    assert behind(held(ENDED, TWO), latest) == {}
-    assert behind(held(FIRST, TWO), latest) == {"one": ENDED.encode()}
-    assert behind({b"one": b"?", b"two": TWO.encode()}, latest) == {"one": ENDED.encode()}
-    assert behind({}, latest) == {"one": ENDED.encode(), "two": TWO.encode()}
+    latest = merge_silences([held(ENDED, TWO)])
+    assert missing_silences(held(ENDED, TWO), latest) == {}
+    assert missing_silences(held(FIRST, TWO), latest) == {"one": ENDED.encode()}
+    assert missing_silences({b"one": b"?", b"two": TWO.encode()}, latest) == {"one": ENDED.encode()}
+    assert missing_silences({}, latest) == {"one": ENDED.encode(), "two": TWO.encode()}
 
 
 versions = st.lists(
@@ -255,14 +263,14 @@ versions = st.lists(
 @given(st.lists(versions, max_size=3))
 def test_the_order_of_the_buses_does_not_matter(buses):
     hashes = [held(*each) for each in buses]
-    assert merged(hashes) == merged(reversed(hashes))
+    assert merge_silences(hashes) == merge_silences(reversed(hashes))
 
 
 @given(st.lists(versions, min_size=1, max_size=3))
 def test_a_bus_that_was_given_what_it_lacked_is_not_behind(buses):
     hashes = [held(*each) for each in buses]
-    latest = merged(hashes)
+    latest = merge_silences(hashes)
     for each in hashes:
-        each |= {key.encode(): raw for key, raw in behind(each, latest).items()}
-        assert behind(each, latest) == {}
-        assert merged([each]) == latest
+        each |= {key.encode(): raw for key, raw in missing_silences(each, latest).items()}
+        assert missing_silences(each, latest) == {}
+        assert merge_silences([each]) == latest

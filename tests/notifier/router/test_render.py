@@ -2,7 +2,7 @@
 
 import pytest
 
-from marketswarm.channels import What
+from marketswarm.channels import MessageKind
 from marketswarm.event import Kind
 from support.simulation.router import Town
 
@@ -28,7 +28,7 @@ def test_several_kinds_of_news_in_one_message_say_which_is_whose():
         "c is down",
         "bus market-redis is away",
     ]
-    assert town.last().what is What.GROUP
+    assert town.last().kind is MessageKind.GROUP
 
 
 def test_a_text_names_ten_and_counts_the_rest_and_the_lines_have_all():

@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from marketswarm.channels import Severity, What
+from marketswarm.channels import MessageKind, Severity
 from marketswarm.event import Kind
 from notifier.router.incident import Reason
 from support.simulation.router import Town
@@ -16,13 +16,18 @@ def test_a_service_that_dies_alone_is_told_at_once_and_its_return_in_the_same_th
     assert town.down("a") is Reason.TELL
     assert [message.title for message in town.run(0.3)] == ["a is down"]
     miss = town.last()
-    assert (miss.what, miss.severity, miss.opens, miss.closes) == (What.DOWN, Severity.WARNING, True, ())
+    assert (miss.kind, miss.severity, miss.opens, miss.closes) == (
+        MessageKind.DOWN,
+        Severity.WARNING,
+        True,
+        (),
+    )
     assert miss.id == miss.thread == orjson.loads(miss.events[0])["id"]
     town.run(60)
     assert town.up("a") is Reason.TELL
     assert [message.title for message in town.run(0.3)] == ["a is up again"]
     ok = town.last()
-    assert (ok.what, ok.severity, ok.opens, ok.closes) == (What.UP, Severity.INFO, False, (miss.id,))
+    assert (ok.kind, ok.severity, ok.opens, ok.closes) == (MessageKind.UP, Severity.INFO, False, (miss.id,))
     assert ok.thread == miss.id
 
 
@@ -41,7 +46,7 @@ def test_two_hundred_that_die_within_a_second_are_one_message_that_names_them_al
     town.run(3)
     assert town.titles() == ["200 services are down"]
     message = town.last()
-    assert message.what is What.GROUP
+    assert message.kind is MessageKind.GROUP
     assert [line.split()[0] for line in message.lines] == names
     assert [orjson.loads(event)["svc"] for event in message.events] == names
 
@@ -233,7 +238,9 @@ def test_reminders_come_after_15_minutes_1_hour_4_hours_and_then_every_12():
     town.run(3)
     begun = town.messages[0][0]
     town.run(40 * HOUR)
-    after = [round((at - begun) / 60) for at, message, _ in town.messages if message.what is What.REMINDER]
+    after = [
+        round((at - begun) / 60) for at, message, _ in town.messages if message.kind is MessageKind.REMINDER
+    ]
     assert after == [15, 60, 240, 12 * 60, 24 * 60, 36 * 60]
     assert town.titles()[1] == "a is still down"
     assert {message.thread for _, message, _ in town.messages} == {town.messages[0][1].id}
@@ -258,7 +265,7 @@ def test_what_died_together_is_reminded_of_together():
         town.down(svc)
     town.run(20 * 60)
     assert town.titles() == ["3 services are down", "3 services are still down"]
-    assert town.last().what is What.REMINDER
+    assert town.last().kind is MessageKind.REMINDER
 
 
 def test_an_acknowledged_outage_is_not_reminded_of():
@@ -284,7 +291,11 @@ def test_what_flaps_is_told_so_once_and_once_that_it_has_settled():
     town = Town()
     town.flap("a", 20, down_sec=1.5, up_sec=1.5)
     town.run(HOUR)
-    flaps = [message for _, message, _ in town.messages if message.what in (What.FLAPPING, What.SETTLED)]
+    flaps = [
+        message
+        for _, message, _ in town.messages
+        if message.kind in (MessageKind.FLAPPING, MessageKind.SETTLED)
+    ]
     assert [message.title for message in flaps] == ["a is flapping", "a has settled"]
     assert "it is up" in flaps[1].text
     assert flaps[1].closes == (flaps[0].thread,)

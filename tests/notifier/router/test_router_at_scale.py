@@ -36,7 +36,7 @@ def test_the_reminders_of_many_outages_go_through_them_once_a_turn():
     assert sum(len(message.events) for _, message, _ in town.messages) == MANY
     town.messages.clear()
     town.run(900)
-    assert sum(len(m.about) for _, m, _ in town.messages if m.what == "reminder") == MANY
+    assert sum(len(m.about) for _, m, _ in town.messages if m.kind == "reminder") == MANY
     assert counted.times <= 10, "once for each outage"
 
 
@@ -65,7 +65,7 @@ def test_what_suffers_from_a_cause_is_named_in_its_reminder_by_an_index():
     town.down("web")
     town.down("lone")
     town.run(910)
-    reminders = [message for _, message, _ in town.messages if message.what == "reminder"]
+    reminders = [message for _, message, _ in town.messages if message.kind == "reminder"]
     assert "with it api, web" in reminders[0].text
     town.up("web")
     town.run(3600 - 900)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from marketswarm.channels import Severity, What
+from marketswarm.channels import MessageKind, Severity
 from marketswarm.event import Kind
 from notifier.router.incident import Reason
 from support.simulation.router import Town
@@ -20,9 +20,9 @@ def test_one_that_cannot_be_watched_is_told_and_that_it_can_be_in_the_same_threa
     assert refuse(town, "a") is Reason.TELL
     town.run(3)
     miss = town.last()
-    assert (miss.title, miss.what, miss.severity, miss.opens) == (
+    assert (miss.title, miss.kind, miss.severity, miss.opens) == (
         "a can't be watched",
-        What.DOWN,
+        MessageKind.DOWN,
         Severity.WARNING,
         True,
     )
@@ -30,9 +30,9 @@ def test_one_that_cannot_be_watched_is_told_and_that_it_can_be_in_the_same_threa
     assert town.up("a", Kind.WATCH_OK) is Reason.TELL
     town.run(3)
     ok = town.last()
-    assert (ok.title, ok.what, ok.opens, ok.closes, ok.thread) == (
+    assert (ok.title, ok.kind, ok.opens, ok.closes, ok.thread) == (
         "a is watched again",
-        What.UP,
+        MessageKind.UP,
         False,
         (miss.id,),
         miss.id,
@@ -115,7 +115,7 @@ def test_that_no_bus_was_reached_is_news_once_that_opens_nothing():
     town.run(3)
     said = town.last()
     assert town.titles() == ["the healer reached no bus"]
-    assert (said.what, said.severity, said.opens, said.closes) == (What.NOTE, Severity.INFO, False, ())
+    assert (said.kind, said.severity, said.opens, said.closes) == (MessageKind.NOTE, Severity.INFO, False, ())
     assert town.router.incidents() == []
 
 

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import orjson
 
-from marketswarm.operator import ASKS, Answer, Ask, answers_key
+from marketswarm.operator import ASKS, Answer, OperatorRequest, answers_key
 from support.leftovers import TAG
 from support.rig import Server, forkserver
 
@@ -71,7 +71,7 @@ class AnswersAsks:
 
     def __init__(self, servers: Sequence[Server], *answers: Answer) -> None:
         self.servers, self.answers = servers, answers
-        self.asked: dict[str, Ask] = {}
+        self.asked: dict[str, OperatorRequest] = {}
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
@@ -79,13 +79,13 @@ class AnswersAsks:
         while not self._end.is_set():
             for server in self.servers:
                 for _, fields in server.cmd("XRANGE", ASKS, "-", "+"):
-                    ask = Ask.parse(fields["ask"].encode())
+                    ask = OperatorRequest.parse(fields["ask"].encode())
                     if ask is not None and ask.id not in self.asked:
                         self.asked[ask.id] = ask
                         self._answer(ask)
             time.sleep(0.01)
 
-    def _answer(self, ask: Ask) -> None:
+    def _answer(self, ask: OperatorRequest) -> None:
         for server in self.servers:
             server.cmd("RPUSH", answers_key(ask.id), *(answer.encode() for answer in self.answers))
 

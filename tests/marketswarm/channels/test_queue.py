@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from marketswarm.channels import Message, Severity
-from marketswarm.channels.backlog import NEVER, QUEUE, REFUSED_IN_A_ROW, Backlog
+from marketswarm.channels.queue import NEVER, QUEUE_LIMIT, REJECTIONS_UNTIL_BROKEN, ChannelQueue
 
 CHANCE = 0.5  # pauses of 1 s, 2 s, 4 s …
 
@@ -18,33 +18,33 @@ def message(ident, thread="", about=(), closes=()):
 
 
 def filled(*messages):
-    backlog = Backlog()
+    backlog = ChannelQueue()
     for each in messages:
         backlog.put(message(each) if isinstance(each, str) else each, 0.0)
     return backlog
 
 
 def tried(backlog, now):
-    entry, _ = backlog.next(now)
+    entry, _ = backlog.next_attempt(now)
     return None if entry is None else entry.message.id
 
 
 def fail(backlog, now, *, after=None):
-    entry, _ = backlog.next(now)
-    backlog.failed(entry, now, "500", after, CHANCE)
+    entry, _ = backlog.next_attempt(now)
+    backlog.record_failure(entry, now, "500", after, CHANCE)
     return entry.message.id
 
 
 def accept(backlog, now):
-    entry, _ = backlog.next(now)
-    backlog.accepted(entry, now, CHANCE)
+    entry, _ = backlog.next_attempt(now)
+    backlog.record_accepted(entry, now, CHANCE)
     return entry.message.id
 
 
 def test_messages_go_out_in_order():
     backlog = filled("a", "b", "c")
     assert [accept(backlog, 0.0) for _ in range(3)] == ["a", "b", "c"]
-    assert backlog.next(0.0) == (None, NEVER)
+    assert backlog.next_attempt(0.0) == (None, NEVER)
 
 
 def test_one_that_always_fails_holds_up_no_other_and_its_own_pauses_grow():
@@ -69,13 +69,13 @@ def test_a_receiver_that_is_wholly_down_gets_one_try_after_each_growing_pause_wh
     assert [fail(backlog, 0.0), fail(backlog, 0.0)] == ["m0", "m1"]
     attempts, now = [], 0.0
     while now < 600.0:
-        entry, again_at = backlog.next(now)
+        entry, again_at = backlog.next_attempt(now)
         if entry is None:
             assert again_at > now
             now = again_at
             continue
         attempts.append(now)
-        backlog.failed(entry, now, "500", None, CHANCE)
+        backlog.record_failure(entry, now, "500", None, CHANCE)
         assert tried(backlog, now) is None
     pauses = [later - earlier for earlier, later in pairwise(attempts)]
     assert pauses == sorted(pauses)
@@ -87,10 +87,10 @@ def test_when_the_receiver_is_back_nothing_waits_for_a_long_pause_of_its_own():
     backlog = filled("a", "b", "c", "d")
     now = 0.0
     for _ in range(10):
-        _, again_at = backlog.next(now)
+        _, again_at = backlog.next_attempt(now)
         now = max(now, again_at) if again_at < NEVER else now
         fail(backlog, now)
-    now = backlog.next(now)[1]
+    now = backlog.next_attempt(now)[1]
     taken = [accept(backlog, now)]
     taken += [accept(backlog, now + 1.0) for _ in range(3)]
     assert sorted(taken) == ["a", "b", "c", "d"]
@@ -118,29 +118,29 @@ def test_what_follows_in_a_thread_or_about_the_same_service_waits_for_what_fails
 def test_a_pause_that_the_receiver_asks_for_is_for_all_messages():
     backlog = filled("a", "b")
     assert fail(backlog, 0.0, after=40.0) == "a"
-    assert backlog.next(39.0) == (None, 40.0)
+    assert backlog.next_attempt(39.0) == (None, 40.0)
     assert tried(backlog, 40.0) == "b"
 
 
 def test_a_message_that_fails_is_given_up_at_its_age_and_so_is_what_waits_for_a_channel_that_is_down():
     backlog = filled("a", "b", "c")
     backlog.put(message("late"), 50.0)
-    assert backlog.expired(1e9, 60.0) == [], "no attempt has failed"
+    assert backlog.take_expired(1e9, 60.0) == [], "no attempt has failed"
     fail(backlog, 50.0)
     fail(backlog, 50.0)
     assert backlog.expires_at(60.0) == 60.0
-    assert [(each.message.id, each.reason) for each in backlog.expired(60.0, 60.0)] == [("c", "500")]
+    assert [(each.message.id, each.reason) for each in backlog.take_expired(60.0, 60.0)] == [("c", "500")]
     assert backlog.expires_at(60.0) == 110.0
-    assert [each.message.id for each in backlog.expired(110.0, 60.0)] == ["a", "b", "late"]
+    assert [each.message.id for each in backlog.take_expired(110.0, 60.0)] == ["a", "b", "late"]
 
 
 def test_what_failed_in_an_earlier_run_gets_an_attempt_before_its_age_counts():
-    backlog = Backlog()
+    backlog = ChannelQueue()
     backlog.put(message("a"), 0.0, 4000.0)
     backlog.put(message("b"), 0.0, 4000.0)
-    assert backlog.expired(0.0, 3600.0) == []
+    assert backlog.take_expired(0.0, 3600.0) == []
     fail(backlog, 0.0)
-    assert [each.message.id for each in backlog.expired(0.0, 3600.0)] == ["a"]
+    assert [each.message.id for each in backlog.take_expired(0.0, 3600.0)] == ["a"]
 
 
 def test_a_receiver_that_stays_down_is_not_flooded_when_messages_reach_their_age():
@@ -149,11 +149,11 @@ def test_a_receiver_that_stays_down_is_not_flooded_when_messages_reach_their_age
         backlog.put(message(f"m{n}"), float(n))
     attempts, now = [], 0.0
     while now < 300.0:
-        backlog.expired(now, 20.0)
-        entry, again_at = backlog.next(now)
+        backlog.take_expired(now, 20.0)
+        entry, again_at = backlog.next_attempt(now)
         if entry is not None:
             attempts.append(now)
-            backlog.failed(entry, now, "500", None, CHANCE)
+            backlog.record_failure(entry, now, "500", None, CHANCE)
         else:
             now = min(again_at, max(now + 0.1, backlog.expires_at(20.0)))
     assert len(attempts) <= 10
@@ -162,7 +162,7 @@ def test_a_receiver_that_stays_down_is_not_flooded_when_messages_reach_their_age
 def test_what_follows_a_message_that_is_given_up_is_tried_before_it_is_given_up_itself():
     backlog = filled("first", message("later", thread="first"))
     fail(backlog, 0.0)
-    assert [each.message.id for each in backlog.expired(60.0, 60.0)] == ["first"]
+    assert [each.message.id for each in backlog.take_expired(60.0, 60.0)] == ["first"]
     assert accept(backlog, 60.0) == "later"
 
 
@@ -170,9 +170,9 @@ def test_a_broken_channel_is_tried_once_with_each_after_a_pause():
     backlog = filled("a", "b", "c")
     for ident, now in (("a", 0.0), ("b", 1.0), ("c", 1.0)):
         assert tried(backlog, now - 0.1) is None or now == 0.0
-        entry, _ = backlog.next(now)
+        entry, _ = backlog.next_attempt(now)
         assert entry.message.id == ident
-        backlog.breaks("404", now, CHANCE)
+        backlog.mark_broken("404", now, CHANCE)
         backlog.drop(entry)
     backlog.put(message("d"), 1.0)
     assert tried(backlog, 2.9) is None
@@ -181,12 +181,12 @@ def test_a_broken_channel_is_tried_once_with_each_after_a_pause():
 
 
 def test_too_many_give_up_the_oldest_that_is_not_on_the_wire():
-    backlog = filled(*(f"m{n}" for n in range(QUEUE)))
-    entry, _ = backlog.next(0.0)
+    backlog = filled(*(f"m{n}" for n in range(QUEUE_LIMIT)))
+    entry, _ = backlog.next_attempt(0.0)
     entry.on_wire = True
     assert [each.id for each in backlog.put(message("x"), 0.0)] == ["m1"]
     assert backlog.put(message("x"), 0.0) == []
-    assert len(backlog) == QUEUE
+    assert len(backlog) == QUEUE_LIMIT
 
 
 @given(
@@ -194,20 +194,20 @@ def test_too_many_give_up_the_oldest_that_is_not_on_the_wire():
     some.lists(some.booleans(), max_size=60),
 )
 def test_each_message_comes_out_once_and_those_about_one_service_in_order(put, answers):
-    backlog = Backlog()
+    backlog = ChannelQueue()
     for n, (svc, threaded) in enumerate(put):
         backlog.put(replace(message(f"{svc}{n}", about=(svc,)), thread=svc if threaded else ""), 0.0)
     now, taken, wills = 0.0, [], iter(answers)
     while len(backlog):
-        entry, again_at = backlog.next(now)
+        entry, again_at = backlog.next_attempt(now)
         if entry is None:
             assert now < again_at < NEVER, "somebody waits for ever"
             now = again_at
         elif next(wills, True):
-            backlog.accepted(entry, now, CHANCE)
+            backlog.record_accepted(entry, now, CHANCE)
             taken.append(entry.message.id)
         else:
-            backlog.failed(entry, now, "500", None, CHANCE)
+            backlog.record_failure(entry, now, "500", None, CHANCE)
     for svc in "abc":
         assert [each for each in taken if each[0] == svc] == [
             f"{each}{n}" for n, (each, _) in enumerate(put) if each == svc
@@ -215,14 +215,14 @@ def test_each_message_comes_out_once_and_those_about_one_service_in_order(put, a
 
 
 def refuse(backlog, now):
-    entry, _ = backlog.next(now)
+    entry, _ = backlog.next_attempt(now)
     backlog.drop(entry)
-    return backlog.refused(entry, "400", now, CHANCE)
+    return backlog.record_rejection(entry, "400", now, CHANCE)
 
 
 def test_a_channel_that_refuses_several_messages_in_a_row_as_bad_is_broken():
     backlog = filled("a", "b", "c", "d")
-    assert [refuse(backlog, 0.0) for _ in range(REFUSED_IN_A_ROW)] == [False, False, True]
+    assert [refuse(backlog, 0.0) for _ in range(REJECTIONS_UNTIL_BROKEN)] == [False, False, True]
     assert (backlog.broken, backlog.reason) == (True, "400")
     assert tried(backlog, 0.0) is None, "it pauses"
     accept(backlog, 10.0)

@@ -16,7 +16,7 @@ FIRST_PAUSE_SEC: Final = 1.0
 LONGEST_PAUSE_SEC: Final = 300.0
 
 
-def pause_sec(failures: int, retry_after_sec: float | None, chance: float) -> float:
+def backoff_sec(failures: int, retry_after_sec: float | None, chance: float) -> float:
     """How long to wait after the `failures`th failure in a row; `chance` is from 0 to 1.
 
     It doubles up to five minutes and wavers, so that many senders do not come back as one; never less than
@@ -26,9 +26,9 @@ def pause_sec(failures: int, retry_after_sec: float | None, chance: float) -> fl
     return max(doubled * (0.75 + chance / 2), retry_after_sec or 0.0)
 
 
-QUEUE: Final = 1000
+QUEUE_LIMIT: Final = 1000
 """What waits for one channel; beyond that the oldest is given up."""
-REFUSED_IN_A_ROW: Final = 3
+REJECTIONS_UNTIL_BROKEN: Final = 3
 """So many messages about different things, all refused as bad, none accepted between: the channel is broken.
 
 What makes one message bad makes those bad that are about the same service, or in the same thread; they count
@@ -38,7 +38,7 @@ NEVER: Final = float("inf")
 
 
 @dataclass(slots=True, eq=False)
-class Entry:
+class QueuedMessage:
     """A message that waits since `put_at`, and fails since `since`; `turn` is its place among attempts.
 
     `failures` are those after which other messages were accepted; `reason` is what the last attempt in this
@@ -56,7 +56,7 @@ class Entry:
     on_wire: bool = False
 
 
-class Backlog:
+class ChannelQueue:
     """The messages that wait, in order, and the pauses of their channel.
 
     Args:
@@ -65,13 +65,15 @@ class Backlog:
         at_most: how many may wait.
     """
 
-    def __init__(self, failures: int = 0, free_at: float = float("-inf"), *, at_most: int = QUEUE) -> None:
+    def __init__(
+        self, failures: int = 0, free_at: float = float("-inf"), *, at_most: int = QUEUE_LIMIT
+    ) -> None:
         self._at_most = at_most
         self.failures, self.free_at = failures, free_at
         self.broken = False
         self.reason = ""
         """What the last failure of the channel was, until it accepts a message."""
-        self._entries: dict[str, Entry] = {}
+        self._entries: dict[str, QueuedMessage] = {}
         self._refused: list[frozenset[str]] = []  # what messages were about that were refused since then
         self._failed: set[str] = set()  # ids of messages that failed since one was last accepted
         self._turns = 0
@@ -99,16 +101,16 @@ class Backlog:
             given_up.append(oldest.message)
         keys = frozenset((message.thread or message.id, *message.closes, *message.about))
         since = None if failing_sec is None else now - failing_sec
-        self._entries[message.id] = Entry(message, keys, now, since, self._next_turn())
+        self._entries[message.id] = QueuedMessage(message, keys, now, since, self._next_turn())
         return given_up
 
-    def drop(self, entry: Entry) -> None:
+    def drop(self, entry: QueuedMessage) -> None:
         """Take a message out: nobody will try it any more."""
         self._entries.pop(entry.message.id, None)
 
     # -- what is next
 
-    def next(self, now: float) -> tuple[Entry | None, float]:
+    def next_attempt(self, now: float) -> tuple[QueuedMessage | None, float]:
         """Return the message to try at `now`; if there is none, when to ask again."""
         if now < self.free_at:
             return None, self.free_at if self._entries else NEVER
@@ -122,7 +124,7 @@ class Backlog:
                 found = entry
         return found, again_at
 
-    def expired(self, now: float, retry_for_sec: float) -> list[Entry]:
+    def take_expired(self, now: float, retry_for_sec: float) -> list[QueuedMessage]:
         """Take out the messages that failed for too long, or waited so long for a channel that fails."""
         ages = [(each, self._failing_since(each)) for each in self._entries.values()]
         over = [each for each, since in ages if since + retry_for_sec <= now]
@@ -137,18 +139,18 @@ class Backlog:
 
     # -- what came of an attempt
 
-    def accepted(self, entry: Entry, now: float, chance: float) -> None:
+    def record_accepted(self, entry: QueuedMessage, now: float, chance: float) -> None:
         """The channel took it, so what failed before it was not the channel's fault."""
         self.drop(entry)
         self.failures, self.free_at, self.broken, self.reason = 0, float("-inf"), False, ""
         for each in [self._entries[ident] for ident in self._failed if ident in self._entries]:
             each.failures += 1
-            each.free_at = min(each.free_at, now + pause_sec(each.failures, None, chance))
+            each.free_at = min(each.free_at, now + backoff_sec(each.failures, None, chance))
         self._failed.clear()
         self._refused.clear()
 
-    def failed(
-        self, entry: Entry, now: float, reason: str, retry_after_sec: float | None, chance: float
+    def record_failure(
+        self, entry: QueuedMessage, now: float, reason: str, retry_after_sec: float | None, chance: float
     ) -> None:
         """It may be accepted later."""
         self._at_once, self.broken = 0, False
@@ -157,31 +159,31 @@ class Backlog:
         entry.since = now if entry.since is None else entry.since
         self._failed.add(entry.message.id)
         entry.turn = self._next_turn()
-        entry.free_at = now + pause_sec(self.failures + entry.failures, retry_after_sec, chance)
+        entry.free_at = now + backoff_sec(self.failures + entry.failures, retry_after_sec, chance)
         if self._is_down() or retry_after_sec is not None:
-            self.free_at = now + pause_sec(self.failures, retry_after_sec, chance)
+            self.free_at = now + backoff_sec(self.failures, retry_after_sec, chance)
 
-    def breaks(self, reason: str, now: float, chance: float) -> None:
+    def mark_broken(self, reason: str, now: float, chance: float) -> None:
         """The channel accepts nothing until it is repaired: after a pause, each message is tried once."""
         self.broken, self.reason = True, reason
         self._at_once = max(0, self._at_once - 1)
         if not self._at_once:
             self.failures += 1
-            self.free_at = now + pause_sec(self.failures, None, chance)
+            self.free_at = now + backoff_sec(self.failures, None, chance)
 
-    def refused(self, entry: Entry, reason: str, now: float, chance: float) -> bool:
+    def record_rejection(self, entry: QueuedMessage, reason: str, now: float, chance: float) -> bool:
         """It will never be accepted; return whether so many in a row show that the channel is broken."""
         if all(keys.isdisjoint(entry.keys) for keys in self._refused):
             self._refused.append(entry.keys)
-        del self._refused[REFUSED_IN_A_ROW:]
-        if len(self._refused) < REFUSED_IN_A_ROW:
+        del self._refused[REJECTIONS_UNTIL_BROKEN:]
+        if len(self._refused) < REJECTIONS_UNTIL_BROKEN:
             return False
-        self.breaks(reason, now, chance)
+        self.mark_broken(reason, now, chance)
         return True
 
     # -- inside
 
-    def _eligible(self) -> Iterator[Entry]:
+    def _eligible(self) -> Iterator[QueuedMessage]:
         """Yield those that follow no other one about the same thing."""
         seen: set[str] = set()
         for entry in self._entries.values():
@@ -189,7 +191,7 @@ class Backlog:
                 yield entry
             seen |= entry.keys
 
-    def _failing_since(self, entry: Entry) -> float:
+    def _failing_since(self, entry: QueuedMessage) -> float:
         """Since when it or its channel fails; nothing is given up without an attempt in this run."""
         if entry.since is not None and entry.reason:
             return entry.since
