@@ -1,4 +1,9 @@
-"""The channels that are open, a delivery each: opened, changed and closed while messages are on their way."""
+"""Open the channels of the truth, or else of the environment, and run a worker for each.
+
+Whoever can write a truth could send messages to themselves, and away from those who had them. So a new
+address is reported over the other channels and over the channels that it replaces. Addresses in the
+environment (`"env:NAME"`) are the operator's, and are not reported.
+"""
 
 import asyncio
 import contextlib
@@ -18,7 +23,7 @@ from marketswarm.exit import Code, Exit
 from marketswarm.settings import ChannelSettings, variable
 from marketswarm.truth.credentials import reference_in
 from marketswarm.truth.env_policy import Refused, place_of, resolved
-from notifier.channel_worker import Delivery, Outcome
+from notifier.channel_worker import ChannelWorker, Outcome
 from notifier.outbox import Outbox
 from notifier.router.policy import RETRY_FOR_SEC
 
@@ -26,24 +31,24 @@ TYPE: Final = "type"
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """The channels that the truth names, their options with all secrets in them, and why others can't be had.
+class ChannelConfig:
+    """The options of each channel, with all secrets, and by channel why others can't be configured.
 
-    `options` is None when the truth names none: then the environment's are meant.
+    `options` is None when the truth names no channels: then the environment's channels are used.
     """
 
     options: Mapping[str, Mapping[str, Any]] | None = field(repr=False)
     wrong: Mapping[str, str]
 
-    def same(self, other: "Wanted", name: str) -> bool:
-        """Whether a channel is to be as the other one has it."""
+    def same(self, other: "ChannelConfig", name: str) -> bool:
+        """Return True if a channel is configured in the same way in both."""
         if self.options is None or other.options is None:
             return self.options is other.options
         return name in self.options and self.options[name] == other.options.get(name)
 
 
-class Environ(Mapping[str, str]):
-    """Variables and the files that their `_FILE` twins name."""
+class EnvironWithFiles(Mapping[str, str]):
+    """The environment's variables, with the contents of the files that `NAME_FILE` variables name."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
@@ -61,33 +66,33 @@ class Environ(Mapping[str, str]):
         return len(self._environ)
 
 
-def wanted(channels: Mapping[str, Mapping[str, Any]], environ: Mapping[str, str]) -> Wanted:
-    """What the truth's `channels` come to in this environment."""
+def resolve_channels(channels: Mapping[str, Mapping[str, Any]], environ: Mapping[str, str]) -> ChannelConfig:
+    """Return the truth's `channels` with their references to the environment resolved."""
     if not channels:
-        return Wanted(None, {})
+        return ChannelConfig(None, {})
     options: dict[str, Mapping[str, Any]] = {}
     wrong: dict[str, str] = {}
     for name, raw in channels.items():
         try:
-            options[name] = resolved(raw, Environ(environ))
+            options[name] = resolved(raw, EnvironWithFiles(environ))
         except Refused as error:
             wrong[name] = f"{name}.{error}"
         except LookupError as error:
             wrong[name] = f"{name}: {error.args[0]}"
         except Exit as error:  # a file that can't be read
             wrong[name] = f"{name}: {error.message}"
-    return Wanted(options, wrong)
+    return ChannelConfig(options, wrong)
 
 
-def opened(
-    want: Wanted, settings: ChannelSettings, keep: Mapping[str, Channel] = MappingProxyType({})
+def open_configured(
+    want: ChannelConfig, settings: ChannelSettings, keep: Mapping[str, Channel] = MappingProxyType({})
 ) -> tuple[dict[str, Channel], dict[str, str]]:
-    """The channels, not connected yet, and by name what is wrong with those that can't be made.
+    """Return the channels, not connected yet, and by name why others can't be created.
 
-    Those to `keep` are as they are to be.
+    Channels in `keep` are used as they are.
 
     Raises:
-        Exit: code 2, when the environment names one that can't be made.
+        Exit: code 2, when the environment configures a channel that can't be created.
     """
     if want.options is None:
         return dict(keep) or {channel.name: channel for channel in channels_from_environment(settings)}, {}
@@ -95,14 +100,14 @@ def opened(
     wrong = dict(want.wrong)
     for name in want.options:
         try:
-            found[name] = keep[name] if name in keep else made(want, name)
+            found[name] = keep[name] if name in keep else open_one(want, name)
         except ChannelError as error:
             wrong[name] = str(error)
     return found, wrong
 
 
-def made(want: Wanted, name: str) -> Channel:
-    """One channel of the truth. Raises ChannelError, which names it."""
+def open_one(want: ChannelConfig, name: str) -> Channel:
+    """Create one channel of the truth. Raises ChannelError, which names the channel."""
     given = dict((want.options or {})[name])
     kind = given.pop(TYPE, None)
     if not isinstance(kind, str):
@@ -110,8 +115,8 @@ def made(want: Wanted, name: str) -> Channel:
     return create_channel(kind, name, given)
 
 
-def at_least_one(found: Mapping[str, Channel], wrong: Mapping[str, str]) -> None:
-    """Raises Exit, code 2, when channels are named and none of them can be had."""
+def require_one_channel(found: Mapping[str, Channel], wrong: Mapping[str, str]) -> None:
+    """Raise Exit, code 2, if channels are configured and none of them can be created."""
     if wrong and not found:
         words = "; ".join(f"services.notifier.settings.channels.{why}" for why in wrong.values())
         raise Exit(Code.CONFIGURATION, words)
@@ -121,32 +126,32 @@ PARTS: Final = ("type", "url", "host", "to", "channel", "chat")
 """The options that say where a channel leads."""
 SHOWN: Final = ("to", "channel", "chat")
 PAUSES_SEC: Final = (1.0, 5.0, 20.0)
-"""Between the attempts over a channel that is open for this word alone."""
+"""Pauses between the attempts of `send_and_close`, in seconds."""
 
 log = logs.get("notifier")
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
-    """Where a channel of the truth leads: `digest` tells one from another, `shown` holds no path of a URL."""
+class ChannelAddress:
+    """The address of a channel of the truth; `digest` identifies it, `shown` has no path of a URL."""
 
     digest: str
     shown: str
 
 
-def addresses(channels: Mapping[str, Mapping[str, Any]]) -> dict[str, Address]:
-    """By channel, the address that the truth names."""
+def channel_addresses(channels: Mapping[str, Mapping[str, Any]]) -> dict[str, ChannelAddress]:
+    """Return, by channel, the address that the truth names."""
     found = {}
     for name, options in channels.items():
         said = {part: options[part] for part in PARTS if _is_said(options.get(part))}
         if said.keys() - {"type"}:
             digest = hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).hexdigest()[:24]
-            found[name] = Address(digest, _shown(said))
+            found[name] = ChannelAddress(digest, _shown(said))
     return found
 
 
-async def send_once(channels: Mapping[str, Channel], message: Message) -> None:
-    """Send a message over channels that are open for it alone, with a few attempts each, and close them."""
+async def send_and_close(channels: Mapping[str, Channel], message: Message) -> None:
+    """Send a message over channels that are open for it alone, in a few attempts, and close them."""
     await asyncio.gather(*(_send(channel, message) for channel in channels.values()))
 
 
@@ -182,7 +187,7 @@ def _shown(said: Mapping[str, Any]) -> str:
 
 
 def unopened_channel_message(channel: str, why: str, now: float) -> Message:
-    """A channel of the truth can't be opened; `now` is in epoch seconds."""
+    """Return the message about a channel that can't be opened; `now` in epoch seconds."""
     return Message(
         f"channel.{channel}.{round(now * 1000)}",
         f"channel {channel} can't be opened",
@@ -193,7 +198,7 @@ def unopened_channel_message(channel: str, why: str, now: float) -> Message:
 
 
 def new_address_message(shown: Mapping[str, str], revision: int, now: float) -> Message:
-    """The truth names addresses that no channel had before; `now` is in epoch seconds."""
+    """Return the message about addresses that are new in the truth; `now` in epoch seconds."""
     names = ", ".join(sorted(shown))
     lines = tuple(f"{name}: {shown[name]}" for name in sorted(shown))
     return Message(
@@ -209,15 +214,14 @@ def new_address_message(shown: Mapping[str, str], revision: int, now: float) -> 
 CLOSE_WITHIN_SEC: Final = 1.0
 
 
-class Post:
-    """All deliveries, in the order of their channels.
+class ChannelPool:
+    """The workers of all open channels, in order.
 
     Args:
-        outbox: what waits for each channel.
-        outcome: told what came of each attempt.
-        group: where the deliveries run.
-        paused: by a channel's name, its failures in a row and what is left of its pause, in seconds, from an
-            earlier run.
+        outbox: the messages that are pending for each channel.
+        outcome: called with the outcome of each attempt.
+        group: the task group that the workers run in.
+        paused: returns a channel's failures in a row, and the seconds left of its pause, from an earlier run.
     """
 
     def __init__(
@@ -227,58 +231,58 @@ class Post:
         group: asyncio.TaskGroup,
         paused: Callable[[str], tuple[int, float]],
     ) -> None:
-        self.deliveries: dict[str, Delivery] = {}
+        self.workers: dict[str, ChannelWorker] = {}
         self._outbox, self._outcome, self._group, self._paused = outbox, outcome, group, paused
-        self._tasks: dict[Delivery, asyncio.Task[None]] = {}
+        self._tasks: dict[ChannelWorker, asyncio.Task[None]] = {}
         self._retry_for_sec = RETRY_FOR_SEC
 
     def open(self, channels: Mapping[str, Channel]) -> None:
-        """Has exactly these open; one that is the same as before goes on as it was."""
-        for name, delivery in list(self.deliveries.items()):
-            if channels.get(name) is not delivery.channel:
-                del self.deliveries[name]
-                delivery.stop()
-        before, self.deliveries = self.deliveries, {}
+        """Open exactly these channels; the worker of an unchanged channel goes on."""
+        for name, worker in list(self.workers.items()):
+            if channels.get(name) is not worker.channel:
+                del self.workers[name]
+                worker.stop()
+        before, self.workers = self.workers, {}
         for name, channel in channels.items():
-            self.deliveries[name] = before.get(name) or self._begin(channel)
+            self.workers[name] = before.get(name) or self._begin(channel)
 
     def retry_for(self, retry_for_sec: float) -> None:
-        """Give a message up that a channel has not accepted after so long."""
+        """Set how long a message is tried before it is given up, in seconds."""
         self._retry_for_sec = retry_for_sec
-        for delivery in self.deliveries.values():
-            delivery.look()
+        for worker in self.workers.values():
+            worker.look()
 
     def channels(self) -> dict[str, Channel]:
-        """Those that are open."""
-        return {name: each.channel for name, each in self.deliveries.items()}
+        """Return the open channels by name."""
+        return {name: each.channel for name, each in self.workers.items()}
 
-    def hand_over(self, channel: str, message: Message) -> None:
-        """Gives a message to a channel; to one that was closed meanwhile, nothing."""
-        if channel in self.deliveries:
-            self.deliveries[channel].put(message, self._failing_sec(message, channel))
+    def enqueue(self, channel: str, message: Message) -> None:
+        """Queue a message for a channel; do nothing if the channel was closed meanwhile."""
+        if channel in self.workers:
+            self.workers[channel].put(message, self._failing_sec(message, channel))
 
     def trouble(self) -> str | None:
-        """What is wrong with channels, in words for a beat's `detail`."""
-        return "; ".join(each.trouble for each in self.deliveries.values() if each.trouble) or None
+        """Return what is wrong with channels, in words for a beat's `detail`; None if nothing is."""
+        return "; ".join(each.trouble for each in self.workers.values() if each.trouble) or None
 
     def waiting(self) -> dict[str, int]:
-        """By channel, how many messages wait."""
-        return {name: len(each) for name, each in list(self.deliveries.items())}
+        """Return, by channel, how many messages are queued."""
+        return {name: len(each) for name, each in list(self.workers.items())}
 
     def broken(self) -> dict[str, bool]:
-        """By channel, whether it refuses messages for good."""
-        return {name: each.broken for name, each in list(self.deliveries.items())}
+        """Return, by channel, whether it refuses all messages."""
+        return {name: each.broken for name, each in list(self.workers.items())}
 
     async def finish(self, within_sec: float) -> None:
-        """Lets what is on the wire come to its end, for so long at most."""
-        for delivery in self._tasks:
-            delivery.stop()
+        """Stop all workers, and wait `within_sec` at most for attempts that are under way."""
+        for worker in self._tasks:
+            worker.stop()
         if self._tasks:
             await asyncio.wait(self._tasks.values(), timeout=within_sec)
 
-    def _begin(self, channel: Channel) -> Delivery:
+    def _begin(self, channel: Channel) -> ChannelWorker:
         failures, pause_sec = self._paused(channel.name)
-        delivery = Delivery(
+        worker = ChannelWorker(
             channel,
             anchor=self._outbox.anchor,
             outcome=self._outcome,
@@ -287,18 +291,18 @@ class Post:
             pause_sec=pause_sec,
         )
         for message in self._outbox.waiting(channel.name):
-            delivery.put(message, self._failing_sec(message, channel.name))
-        self._tasks[delivery] = self._group.create_task(self._run(delivery), name=f"deliver:{channel.name}")
-        return delivery
+            worker.put(message, self._failing_sec(message, channel.name))
+        self._tasks[worker] = self._group.create_task(self._run(worker), name=f"worker:{channel.name}")
+        return worker
 
     def _failing_sec(self, message: Message, channel: str) -> float | None:
         return self._outbox.failing_sec(message, channel, time.time())
 
-    async def _run(self, delivery: Delivery) -> None:
+    async def _run(self, worker: ChannelWorker) -> None:
         try:
-            await delivery.run()
+            await worker.run()
         finally:
-            self._tasks.pop(delivery, None)
+            self._tasks.pop(worker, None)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CLOSE_WITHIN_SEC):
-                    await delivery.channel.aclose()
+                    await worker.channel.aclose()

@@ -1,7 +1,8 @@
-"""Sends what waits for one channel, again and again until it is accepted, refused for good, or too old.
+"""Send the messages queued for one channel until each is accepted, refused or too old.
 
-Each channel has its own queue and its own pauses, so that one that hangs holds no other. Not here: which
-message is next (`marketswarm/channels/queue.py`), and what follows from an attempt (`desk.py`).
+Each channel has its own worker with its own queue and pauses, so that a channel that hangs delays no
+other. Not here: which message is next (`marketswarm/channels/queue.py`), and what follows from an outcome
+(`dispatcher.py`).
 """
 
 import asyncio
@@ -19,7 +20,10 @@ from marketswarm.channels.event_text import format_seconds, mark_late
 from marketswarm.channels.queue import NEVER, ChannelQueue, QueuedMessage
 
 MARGIN_SEC: Final = 10.0
-"""So much longer than the channel itself allows may an attempt take: a limit that only a defect reaches."""
+"""How much longer than the channel's own limit an attempt may take, in seconds.
+
+Only a channel with a defect reaches this limit.
+"""
 OVERFLOW: Final = "overflow"
 
 log = logs.get("deliver")
@@ -27,9 +31,10 @@ log = logs.get("deliver")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of an attempt at `at`, epoch seconds: a receipt, or an error, for good when it is `over`.
+    """The outcome of an attempt at `at` (epoch seconds): a receipt or an error.
 
-    `broken` says that the channel is. After `failures` in a row it is left alone for `pause_sec`.
+    `final` means that this channel will not try the message again, `broken` that the channel refuses all
+    messages. After `failures` in a row the channel is paused for `pause_sec`.
     """
 
     channel: str
@@ -38,23 +43,23 @@ class Outcome:
     at: float
     receipt: Receipt | None = None
     error: SendError | None = None
-    over: bool = True
+    final: bool = True
     broken: bool = False
     failures: int = 0
     pause_sec: float = 0.0
 
 
-class Delivery:
-    """One channel and what waits for it.
+class ChannelWorker:
+    """One channel and its queue.
 
     Args:
-        channel: where to.
-        anchor: what the channel wants back with a message.
-        outcome: told what came of each attempt.
-        retry_for_sec: how long a message is tried after its first attempt failed.
-        failures: in a row, before this run.
+        channel: where messages are sent.
+        anchor: returns what the channel wants back with a message of a thread.
+        outcome: called with the outcome of each attempt.
+        retry_for_sec: returns how long a message is tried after its first attempt failed.
+        failures: how many attempts failed in a row before this run.
         pause_sec: what is left of the pause after the last of them.
-        chance: for the pauses; from 0 to 1.
+        chance: returns a random number from 0 to 1, which varies the pauses.
     """
 
     def __init__(
@@ -80,32 +85,32 @@ class Delivery:
 
     @property
     def trouble(self) -> str | None:
-        """What failed and is not over, in words for a beat's `detail`; None while all is well."""
+        """A failure that is not over, in words for a beat's `detail`; None while there is none."""
         reason = self._queue.trouble
         return f"{self.channel.name}: {reason}" if reason else None
 
     @property
     def broken(self) -> bool:
-        """Whether the channel takes nothing until somebody repairs it."""
+        """Whether the channel refuses all messages until it is repaired."""
         return self._queue.broken
 
     @property
     def pause_left_sec(self) -> float:
-        """How long until any message may be tried."""
+        """How long until any message may be tried, in seconds."""
         return max(0.0, self._queue.free_at - self._now())
 
     def put(self, message: Message, failing_sec: float | None = None) -> None:
-        """Add a message, whose first attempt failed so long ago if there was one; never block."""
+        """Queue a message without waiting; `failing_sec` is how long ago its first attempt failed."""
         for oldest in self._queue.put(message, self._now(), failing_sec):
             self._tell(oldest, error=SendError(OVERFLOW, Failure.REJECTED))
         self.look()
 
     def look(self) -> None:
-        """Look again at what is to be done: something changed."""
+        """Wake the worker: something changed."""
         self._changed.set()
 
     def stop(self) -> None:
-        """Have `run` return once nothing is on the wire."""
+        """Have `run` return once no attempt is under way."""
         self._stopped = True
         self.look()
 
@@ -121,7 +126,7 @@ class Delivery:
                 await self._send(entry)
 
     def _give_up(self) -> None:
-        """Refuse what has been tried for too long."""
+        """Refuse the messages that have been tried for too long."""
         limit = self._retry_for_sec()
         for entry in self._queue.take_expired(self._now(), limit):
             reason = f"gave up after {format_seconds(limit)}: {entry.reason}"
@@ -158,7 +163,7 @@ class Delivery:
             return report_channel_defect(log, self.channel, message, defect), None
 
     def _count(self, entry: QueuedMessage, error: SendError | None) -> bool:
-        """Take note of what came of an attempt; return whether it shows that the channel is broken."""
+        """Record an outcome in the queue; return True if it shows that the channel is broken."""
         now, chance = self._now(), self._chance()
         if error is None:
             self._queue.record_accepted(entry, now, chance)

@@ -1,8 +1,8 @@
-"""The desk: takes what came, decides, has it stored, and only then hands out what is to be sent.
+"""Decide about received events, store the decision, and only then hand messages to the channels.
 
-One turn takes all that is at hand. What the turn leaves behind (the state, who was told, which entries of the
-log are done) is stored in one step on each bus; if no bus takes it, people are told all the same. Not here:
-what is decided (`router/`), where messages are (`outbox.py`), the sending (`deliver.py`).
+One `dispatch` takes all that is waiting. What it changes (the state, delivery records, acknowledgements)
+is stored in one step on each bus; if no bus stores it, messages are sent all the same. Not here: what is
+decided (`router/`), which messages are pending (`outbox.py`), and the sending (`channel_worker.py`).
 """
 
 from collections import Counter
@@ -15,46 +15,52 @@ from marketswarm.channels.message import encode_message
 from marketswarm.operator import Answer, Silence
 from marketswarm.truth import Truth
 from notifier.channel_worker import Outcome
-from notifier.inbox import Asked, Heard, Intake
-from notifier.metrics import Tally
+from notifier.inbox import Inbox, ReceivedEvent, ReceivedRequest
+from notifier.metrics import NotifierMetrics
 from notifier.outbox import Outbox
 from notifier.router import HELD, Policy, Router
-from notifier.state import Memo, unreadable
-from notifier.store import Dead, Turn, may_be_told_by_others, record
+from notifier.state import NotifierState, unreadable
+from notifier.store import DeadLetter, Transaction, delivery_record, sentinel_may_report
 
 
-class Answering:
-    """The answers that are due, by ask; `lines` hands them out."""
+class AnswerTracker:
+    """The answers that operators' requests still wait for; `take_answers` hands out finished lines. Pure.
+
+    Each channel that a request sends over is answered for once, with its first attempt: a failed attempt
+    is repeated, but nobody waits at a terminal for that.
+    """
 
     def __init__(self) -> None:
         self._open: dict[str, set[tuple[str, str]]] = {}  # by ask, message and channel
         self._lines: dict[str, list[bytes]] = {}
 
     def expect(self, ask: str, ident: str, channel: str) -> None:
-        """An ask waits for what becomes of a message over a channel."""
+        """Have a request wait for the outcome of a message over a channel."""
         self._open.setdefault(ask, set()).add((ident, channel))
 
-    def say(self, ask: str, *, ok: bool, said: str, channel: str = "", where: str = "") -> None:
-        """Answers; it is the last line if nothing else is open."""
+    def add_answer(self, ask: str, *, ok: bool, said: str, channel: str = "", where: str = "") -> None:
+        """Add an answer; it is the last line if the request waits for nothing else."""
         done = ask not in self._open
         answer = Answer(ok=ok, said=said[:1000], channel=channel[:200], where=where[:300], done=done)
         self._lines.setdefault(ask, []).append(answer.encode())
 
-    def came(self, outcome: Outcome) -> None:
-        """What became of an attempt; who waited for that hears it."""
+    def record_outcome(self, outcome: Outcome) -> None:
+        """Answer the requests that wait for this attempt."""
         waited = outcome.message.id, outcome.channel
         for ask in [ask for ask, open_ones in self._open.items() if waited in open_ones]:
             self._settle(ask, *waited)
-            said = _said(outcome)
-            self.say(ask, ok=outcome.error is None, said=said, channel=outcome.channel, where=outcome.where)
+            said = _queued(outcome)
+            self.add_answer(
+                ask, ok=outcome.error is None, said=said, channel=outcome.channel, where=outcome.where
+            )
 
-    def put_off(self, ask: str, ident: str, channel: str, where: str, why: str) -> None:
-        """A channel pauses: who asked need not wait for its end."""
+    def answer_paused(self, ask: str, ident: str, channel: str, where: str, why: str) -> None:
+        """Answer for a channel that is paused: whoever asked need not wait for the end of the pause."""
         self._settle(ask, ident, channel)
-        self.say(ask, ok=False, said=why, channel=channel, where=where)
+        self.add_answer(ask, ok=False, said=why, channel=channel, where=where)
 
-    def lines(self) -> dict[str, list[bytes]]:
-        """What is to be answered since this was last asked."""
+    def take_answers(self) -> dict[str, list[bytes]]:
+        """Return, by request, the encoded answers since the last call."""
         lines, self._lines = self._lines, {}
         return lines
 
@@ -64,30 +70,30 @@ class Answering:
             del self._open[ask]
 
 
-def _said(outcome: Outcome) -> str:
+def _queued(outcome: Outcome) -> str:
     if outcome.receipt is not None:
         return outcome.receipt.answer or "accepted"
     reason = outcome.error.reason if outcome.error is not None else ""
-    return reason if outcome.over else f"{reason}; it will be tried again"
+    return reason if outcome.final else f"{reason}; it will be tried again"
 
 
 AT_ONCE: Final = 1000
-"""Events in one turn: between two, beats go out and outcomes are heard."""
+"""Events in one dispatch; between two of them beats are sent and outcomes recorded."""
 
-log = logs.get("desk")
+log = logs.get("dispatcher")
 
 
-class Desk:
-    """One notifier's desk, while it leads.
+class Dispatcher:
+    """The dispatcher of one notifier, while it leads.
 
     Args:
-        name: what it is called in records.
-        clock: gives epoch seconds that never go back.
-        intake: what the readers bring.
-        commit: stores a turn; whether a bus took it.
-        reached: of some events, those that people were told of by others.
-        hand_over: gives a message to a channel.
-        tally: what is counted.
+        name: the notifier's name in delivery records.
+        clock: returns epoch seconds that never go back.
+        inbox: what the readers of the buses add.
+        commit: stores a transaction; returns True if a bus stored it.
+        reached: returns those of some events that the sentinel has sent messages about.
+        hand_over: hands a message to a channel's worker.
+        metrics: the counters.
     """
 
     def __init__(
@@ -95,197 +101,206 @@ class Desk:
         *,
         name: str,
         clock: Callable[[], float],
-        intake: Intake,
-        commit: Callable[[Turn], Awaitable[bool]],
-        reached: Callable[[Sequence[str]], Awaitable[Collection[str]]],
+        inbox: Inbox,
+        commit: Callable[[Transaction], Awaitable[bool]],
+        find_delivered: Callable[[Sequence[str]], Awaitable[Collection[str]]],
         hand_over: Callable[[str, Message], None],
-        tally: Tally,
+        metrics: NotifierMetrics,
     ) -> None:
-        self.router, self.outbox, self.memo, self.answering = Router(), Outbox(), Memo(), Answering()
-        self.tally = tally
-        self._name, self._clock, self._intake = name, clock, intake
-        self._commit, self._reached, self._hand_over = commit, reached, hand_over
+        self.router, self.outbox, self.state, self.answers = (
+            Router(),
+            Outbox(),
+            NotifierState(),
+            AnswerTracker(),
+        )
+        self.metrics = metrics
+        self._name, self._clock, self._inbox = name, clock, inbox
+        self._commit, self._reached, self._hand_over = commit, find_delivered, hand_over
         self._channels: tuple[str, ...] = ()
         self._outcomes: list[Outcome] = []
-        self._said: list[tuple[Message, tuple[str, ...]]] = []
-        self._turn = Turn()
-        self._owed: dict[
+        self._queued: list[tuple[Message, tuple[str, ...]]] = []
+        self._transaction = Transaction()
+        self._unacknowledged: dict[
             str, list[tuple[str, bytes]]
         ] = {}  # by event, its entries that are to be acknowledged
-        self._handed: list[tuple[str, Message]] = []
+        self._hand_overs: list[tuple[str, Message]] = []
 
     # -- what it goes by
 
     def restore(self, fields: Mapping[str, bytes]) -> list[str]:
-        """Takes up what an earlier run stored, once, before all else; the fields that nobody can read."""
-        self._intake.last.update(self.memo.restore(fields))
+        """Restore what an earlier run stored, before all else; return the fields that can't be parsed."""
+        self._inbox.last.update(self.state.restore(fields))
         return [*self.router.restore(fields), *self.outbox.restore(fields), *unreadable(fields)]
 
-    def follow(self, policy: Policy, truth: Truth) -> None:
-        """Goes by these from now on."""
-        self.router.follow(policy, truth)
-        self._intake.poke()
+    def apply_policy(self, policy: Policy, truth: Truth) -> None:
+        """Apply this policy and truth from now on."""
+        self.router.apply_policy(policy, truth)
+        self._inbox.wake()
 
-    def silence(self, silences: Sequence[Silence]) -> None:
-        """Goes by these silences from now on."""
-        self.router.silence(silences)
-        self._intake.poke()
+    def set_silences(self, silences: Sequence[Silence]) -> None:
+        """Apply these silences from now on."""
+        self.router.set_silences(silences)
+        self._inbox.wake()
 
-    def open(self, channels: Sequence[str]) -> None:
-        """These channels are open, in order; what waits for another one goes elsewhere."""
+    def set_channels(self, channels: Sequence[str]) -> None:
+        """Set the open channels, in order; reroute what is pending for a channel that is gone."""
         self._channels = tuple(channels)
-        self.router.channels(channels)
-        for name in sorted(self.outbox.bound_for() - set(channels)):
+        self.router.set_channels(channels)
+        for name in sorted(self.outbox.channels_with_pending() - set(channels)):
             for message in self.outbox.waiting(name):
-                self._refused(message, name, "no such channel", self._clock())
-        for name in self.memo.channels() - set(channels):
-            self.memo.mends(name)
-            self.memo.resumes(name)
-        self._intake.poke()
+                self._record_refusal(message, name, "no such channel", self._clock())
+        for name in self.state.channels() - set(channels):
+            self.state.mark_mended(name)
+            self.state.clear_pause(name)
+        self._inbox.wake()
 
     # -- what happens
 
-    def came(self, outcome: Outcome) -> None:
-        """What became of an attempt to send."""
+    def record_outcome(self, outcome: Outcome) -> None:
+        """Record the outcome of an attempt to send; the next dispatch applies it."""
         self._outcomes.append(outcome)
-        self._intake.poke()
+        self._inbox.wake()
 
-    def say(self, message: Message, channels: Sequence[str]) -> None:
-        """Has a message sent that is not of the router's making, to those of the channels it is new to."""
-        self._said.append((message, tuple(channels)))
-        self._intake.poke()
+    def send_message(self, message: Message, channels: Sequence[str]) -> None:
+        """Queue a message that is not the router's for those of the channels that don't have it."""
+        self._queued.append((message, tuple(channels)))
+        self._inbox.wake()
 
-    def bury(self, bus: str, entries: Sequence[bytes]) -> None:
-        """These entries of `notifier:dead` on a bus are dead no longer."""
-        self._turn.undead.setdefault(bus, []).extend(entries)
+    def delete_dead_letters(self, bus: str, entries: Sequence[bytes]) -> None:
+        """Delete entries of a bus's `notifier:dead` with the next dispatch."""
+        self._transaction.deleted_dead.setdefault(bus, []).extend(entries)
 
-    def done(self, asked: Asked) -> None:
-        """An ask is done with."""
-        self._turn.ask_acks.setdefault(asked.bus, []).append(asked.entry)
-        self._intake.poke()
+    def finish_request(self, asked: ReceivedRequest) -> None:
+        """Acknowledge a request with the next dispatch."""
+        self._transaction.request_acks.setdefault(asked.bus, []).append(asked.entry)
+        self._inbox.wake()
 
     # -- one turn
 
-    async def turn(self) -> None:
-        """Takes, decides, stores, hands over."""
-        heard = self._intake.take(AT_ONCE)
-        asked_for = [each.event.id for each in heard if each.again or may_be_told_by_others(each.event)]
-        reached = await self._reached(asked_for) if asked_for else ()
+    async def dispatch(self) -> None:
+        """Take what is waiting, decide, store, and hand messages to the channels."""
+        heard = self._inbox.take_events(AT_ONCE)
+        asked_for = [each.event.id for each in heard if each.redelivered or sentinel_may_report(each.event)]
+        find_delivered = await self._reached(asked_for) if asked_for else ()
         now = self._clock()
-        self._take(heard, reached, now)
+        self._route_events(heard, find_delivered, now)
         outcomes, self._outcomes = self._outcomes, []
         for outcome in outcomes:
-            self._settle(outcome, now)
-        said, self._said = self._said, []
-        for message, channels in said:
-            self._put(message, channels)
-        for due in self.router.turn(now, self.outbox.on_its_way):
-            self._put(due.message, due.channels)
-        turn = self._closed()
-        if turn:
-            await self._commit(turn)
-        self._intake.stored()
-        handed, self._handed = self._handed, []
+            self._apply_outcome(outcome, now)
+        queued, self._queued = self._queued, []
+        for message, channels in queued:
+            self._enqueue(message, channels)
+        for due in self.router.take_due(now, self.outbox.pending_message_for):
+            self._enqueue(due.message, due.channels)
+        transaction = self._close_transaction()
+        if transaction:
+            await self._commit(transaction)
+        self._inbox.mark_stored()
+        handed, self._hand_overs = self._hand_overs, []
         for channel, message in handed:
             self._hand_over(channel, message)
 
-    def wait_sec(self) -> float | None:
-        """How long until a turn is due by itself, in seconds; None while none will be."""
-        if self._intake or self._outcomes or self._said:
+    def next_dispatch_in_sec(self) -> float | None:
+        """Return the seconds until a dispatch is due by itself; None while none is."""
+        if self._inbox or self._outcomes or self._queued:
             return 0.0
         due = self.router.next_due()
         return None if due is None else max(0.0, due - self._clock())
 
     # -- inside
 
-    def _take(self, heard: Sequence[Heard], reached: Collection[str], now: float) -> None:
+    def _route_events(
+        self, heard: Sequence[ReceivedEvent], find_delivered: Collection[str], now: float
+    ) -> None:
         decided: Counter[str] = Counter()
         for each in heard:
             event = each.event
-            by_others = event.id in reached
-            reason = self.router.take(event, each.raw, now, told_by_others=by_others)
+            by_others = event.id in find_delivered
+            reason = self.router.handle_event(event, each.raw, now, reported_by_sentinel=by_others)
             decided[reason] += 1
             if each.entry is not None:
-                self._owed.setdefault(event.id, []).append((each.bus, each.entry))
-            if reason in HELD and may_be_told_by_others(event):
-                self._turn.told[event.id] = record(now, (), self._name, reason)
-        self.tally.events.update(decided)
+                self._unacknowledged.setdefault(event.id, []).append((each.bus, each.entry))
+            if reason in HELD and sentinel_may_report(event):
+                self._transaction.records[event.id] = delivery_record(now, (), self._name, reason)
+        self.metrics.events.update(decided)
         if heard:
             log.info("events.taken", **dict(decided.most_common()))
-        for bus, entries in self._intake.spoiled().items():
-            self._turn.log_acks.setdefault(bus, []).extend(entries)
+        for bus, entries in self._inbox.take_malformed().items():
+            self._transaction.log_acks.setdefault(bus, []).extend(entries)
 
-    def _put(self, message: Message, channels: Sequence[str]) -> None:
-        for channel in self.outbox.put(message, channels):
-            self._handed.append((channel, message))
+    def _enqueue(self, message: Message, channels: Sequence[str]) -> None:
+        for channel in self.outbox.add(message, channels):
+            self._hand_overs.append((channel, message))
 
-    def _settle(self, outcome: Outcome, now: float) -> None:
+    def _apply_outcome(self, outcome: Outcome, now: float) -> None:
         name, message = outcome.channel, outcome.message
-        self.tally.attempt(outcome)
-        self.answering.came(outcome)
+        self.metrics.attempt(outcome)
+        self.answers.record_outcome(outcome)
         if outcome.error is None or outcome.broken:
-            self.memo.resumes(name)
+            self.state.clear_pause(name)
         elif outcome.pause_sec > 0:
-            self.memo.pauses(name, outcome.failures, outcome.at + outcome.pause_sec)
+            self.state.set_pause(name, outcome.failures, outcome.at + outcome.pause_sec)
         if outcome.error is None:
-            if self.memo.mends(name):
+            if self.state.mark_mended(name):
                 log.info("channel.mended", channel=name)
             anchor = outcome.receipt.anchor if outcome.receipt is not None else None
-            parcel = self.outbox.accepted(message.id, name, anchor)
-            for event in parcel.events if parcel is not None else ():
-                self._turn.told[event] = record(outcome.at, parcel.accepted if parcel else (), self._name)
+            entry = self.outbox.record_accepted(message.id, name, anchor)
+            for event in entry.events if entry is not None else ():
+                self._transaction.records[event] = delivery_record(
+                    outcome.at, entry.accepted if entry else (), self._name
+                )
             if message.events:
-                self.tally.accepted(outcome.at - message.timestamp)
-        elif outcome.over:
+                self.metrics.accepted(outcome.at - message.timestamp)
+        elif outcome.final:
             if outcome.broken:
-                self._breaks(outcome, now)
-            self._refused(message, name, outcome.error.reason, now)
+                self._report_broken(outcome, now)
+            self._record_refusal(message, name, outcome.error.reason, now)
         else:
-            self.outbox.failed(message.id, name, outcome.at)
+            self.outbox.record_failure(message.id, name, outcome.at)
 
-    def _breaks(self, outcome: Outcome, now: float) -> None:
+    def _report_broken(self, outcome: Outcome, now: float) -> None:
         reason = outcome.error.reason if outcome.error is not None else ""
-        if self.memo.breaks(outcome.channel, reason):
+        if self.state.mark_broken(outcome.channel, reason):
             log.error("channel.broken", channel=outcome.channel, where=outcome.where, reason=reason)
             note = broken_channel_message(outcome.channel, outcome.where, reason, now)
-            self._put(note, self._others(outcome.channel)[:1])
+            self._enqueue(note, self._others(outcome.channel)[:1])
 
-    def _refused(self, message: Message, channel: str, reason: str, now: float) -> None:
+    def _record_refusal(self, message: Message, channel: str, reason: str, now: float) -> None:
         if message.kind is MessageKind.TEST:
-            self.outbox.refused(message.id, channel, reason)
+            self.outbox.record_rejection(message.id, channel, reason)
             return
-        self._turn.dead.append(Dead(encode_message(message), channel, reason, now))
-        another = self.outbox.refused(message.id, channel, reason, self._others(channel))
+        self._transaction.dead.append(DeadLetter(encode_message(message), channel, reason, now))
+        another = self.outbox.record_rejection(message.id, channel, reason, self._others(channel))
         if another is not None:
             log.warning("message.rerouted", id=message.id, channel=another, instead_of=channel)
-            self._handed.append((another, message))
-            self.router.rerouted(message, another)
+            self._hand_overs.append((another, message))
+            self.router.record_reroute(message, another)
             for later in self.outbox.after(message):
-                self._put(later, [another])
+                self._enqueue(later, [another])
 
     def _others(self, channel: str) -> list[str]:
-        """The other channels: those that are well first, then those that pause after failures."""
+        """Return the other channels: healthy ones first, then paused ones, then broken ones."""
         others = [name for name in self._channels if name != channel]
-        ill = self.memo.channels()
-        return sorted(others, key=lambda name: (name in self.memo.broken, name in ill))
+        ill = self.state.channels()
+        return sorted(others, key=lambda name: (name in self.state.broken, name in ill))
 
-    def _closed(self) -> Turn:
-        """The turn, with all that changed in it."""
-        turn, self._turn = self._turn, Turn()
-        for ident in [each for each in self._owed if self._is_done(each)]:
-            for bus, entry in self._owed.pop(ident):
-                turn.log_acks.setdefault(bus, []).append(entry)
-        self.memo.read(self._intake.last)
-        turn.answers = self.answering.lines()
-        turn.fields = {**self.router.changes(), **self.outbox.changes(), **self.memo.changes()}
-        return turn
+    def _close_transaction(self) -> Transaction:
+        """Complete the current transaction with everything that changed, and start the next one."""
+        transaction, self._transaction = self._transaction, Transaction()
+        for ident in [each for each in self._unacknowledged if self._is_done(each)]:
+            for bus, entry in self._unacknowledged.pop(ident):
+                transaction.log_acks.setdefault(bus, []).append(entry)
+        self.state.set_read_positions(self._inbox.last)
+        transaction.answers = self.answers.take_answers()
+        transaction.fields = {**self.router.changes(), **self.outbox.changes(), **self.state.changes()}
+        return transaction
 
     def _is_done(self, event_id: str) -> bool:
-        return not self.router.holds(event_id) and not self.outbox.covers(event_id)
+        return not self.router.is_pending(event_id) and not self.outbox.covers(event_id)
 
 
 def broken_channel_message(channel: str, where: str, reason: str, now: float) -> Message:
-    """A channel accepts nothing until it is repaired; `now` is in epoch seconds."""
+    """Return the message about a channel that needs repair; `now` in epoch seconds."""
     at = f" ({where})" if where and where != channel else ""
     return Message(
         f"channel.{channel}.{round(now * 1000)}",

@@ -1,7 +1,8 @@
-"""What was brought from the buses and waits for the desk, and which of their entries are not settled yet.
+"""Hold the events and requests that were read from the buses until the dispatcher takes them.
 
-An entry is known from when it is read until its acknowledgement is on its bus, so that it is not taken twice.
-Not here: the reading (`reading.py`), and what follows from an event.
+The inbox knows an entry from when it is read until its acknowledgement is on its bus, so that no entry is
+handled twice. Not here: reading the buses (`source.py`), and what follows from an event
+(`dispatcher.py`).
 """
 
 import asyncio
@@ -13,152 +14,156 @@ from typing import Final
 from marketswarm.event import Event
 from marketswarm.operator import OperatorRequest
 
-ROOM: Final = 5000
-"""Readers wait while so many events do: a log of days is not to lie in memory. As many asks may wait, and
-as many acknowledgements for a bus that does not take them (`store.py`)."""
+CAPACITY: Final = 5000
+"""How many events may wait before the readers pause.
+
+The same limit holds for waiting requests, and for acknowledgements that a bus has yet to take
+(`store.py`).
+"""
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """An event, its JSON, and the log's entry that held it; `entry` is None for one found by looking back.
+class ReceivedEvent:
+    """An event, its JSON, and the id of its log entry on `bus`; None for one found by looking back.
 
-    `again`: an earlier run had it already, and may have told it.
+    `redelivered` is True if an earlier run had read the entry already, and may have sent a message about
+    it.
     """
 
     bus: str
     entry: bytes | None
     event: Event
     raw: bytes
-    again: bool = False
+    redelivered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """An ask, and the entry that it stood in; None for one that can't be read."""
+class ReceivedRequest:
+    """A request of an operator and the id of its entry; `ask` is None if it can't be parsed."""
 
     bus: str
     entry: bytes
     ask: OperatorRequest | None
 
 
-class Intake:
-    """Filled by the readers, emptied by the desk. `poke` wakes the desk for anything else, too.
+class Inbox:
+    """The queue between the readers of the buses and the dispatcher.
 
     Args:
-        malformed: counts by reason the entries that say nothing.
+        malformed: counts by reason the entries that can't be parsed.
     """
 
     def __init__(self, malformed: Counter[str] | None = None) -> None:
         self.last: dict[str, bytes] = {}
-        """By bus, the id of the last entry that was read, now or by an earlier run."""
+        """By bus, the id of the last log entry that was read, in this run or an earlier one."""
         self.malformed: Counter[str] = Counter() if malformed is None else malformed
-        self._heard: deque[Heard] = deque()
-        self._asked: asyncio.Queue[Asked] = asyncio.Queue()
-        self._spoiled: dict[str, list[bytes]] = {}
+        self._events: deque[ReceivedEvent] = deque()
+        self._requests: asyncio.Queue[ReceivedRequest] = asyncio.Queue()
+        self._malformed: dict[str, list[bytes]] = {}
         self._known: defaultdict[str, set[bytes]] = defaultdict(set)
-        self._known_asks: defaultdict[str, set[bytes]] = defaultdict(set)
-        self._poked = asyncio.Event()
+        self._known_requests: defaultdict[str, set[bytes]] = defaultdict(set)
+        self._woken = asyncio.Event()
         self._taken = asyncio.Event()
-        self._brought = self._taken_in = self._digested = 0
+        self._added = self._taken_in = self._stored = 0
 
     # -- for readers
 
-    def bring(self, heard: Iterable[Heard]) -> None:
-        """Adds events; those of entries that are known already are left out."""
-        for each in heard:
+    def add_events(self, events: Iterable[ReceivedEvent]) -> None:
+        """Add events, except those whose entries are known already."""
+        for each in events:
             if each.entry is not None:
                 known = self._known[each.bus]
                 if each.entry in known:
                     continue
                 known.add(each.entry)
-            self._heard.append(each)
-            self._brought += 1
-        self._poked.set()
+            self._events.append(each)
+            self._added += 1
+        self._woken.set()
 
-    def ask(self, asked: Asked) -> None:
-        """Adds an ask."""
-        known = self._known_asks[asked.bus]  # entries of two streams may have one id
-        if asked.entry not in known:
-            known.add(asked.entry)
-            self._asked.put_nowait(asked)
+    def add_request(self, request: ReceivedRequest) -> None:
+        """Add a request, unless its entry is known already."""
+        known = self._known_requests[request.bus]  # entries of two streams may have one id
+        if request.entry not in known:
+            known.add(request.entry)
+            self._requests.put_nowait(request)
 
-    def spoil(self, bus: str, entry: bytes, reason: str) -> None:
-        """Adds an entry that says nothing: it is only to be acknowledged."""
+    def add_malformed(self, bus: str, entry: bytes, reason: str) -> None:
+        """Add an entry that can't be parsed and has only to be acknowledged."""
         known = self._known[bus]
         if entry in known:
             return
         known.add(entry)
         self.malformed[reason] += 1
-        self._spoiled.setdefault(bus, []).append(entry)
-        self._poked.set()
+        self._malformed.setdefault(bus, []).append(entry)
+        self._woken.set()
 
-    def knows(self, bus: str, entry: bytes, *, ask: bool = False) -> bool:
-        """Whether an entry of the log, or of the asks, was brought and is not acknowledged yet."""
-        return entry in (self._known_asks if ask else self._known)[bus]
+    def is_known(self, bus: str, entry: bytes, *, ask: bool = False) -> bool:
+        """Return True if an entry was added and its acknowledgement is not on its bus yet."""
+        return entry in (self._known_requests if ask else self._known)[bus]
 
-    async def room(self) -> None:
-        """Waits while too many entries of the log wait for the desk."""
-        while len(self._heard) + sum(map(len, self._spoiled.values())) > ROOM:
+    async def wait_for_room(self) -> None:
+        """Wait while more than CAPACITY log entries wait for the dispatcher."""
+        while len(self._events) + sum(map(len, self._malformed.values())) > CAPACITY:
             self._taken.clear()
             await self._taken.wait()
 
     @property
-    def takes_asks(self) -> bool:
-        """Whether asks are to be read: too many that wait must not keep the log from being read."""
-        return self._asked.qsize() <= ROOM
+    def has_request_room(self) -> bool:
+        """Whether requests are to be read: too many that wait must not keep the log from being read."""
+        return self._requests.qsize() <= CAPACITY
 
-    async def room_for_asks(self) -> None:
-        """Wait while too many asks wait."""
-        while not self.takes_asks:
+    async def wait_for_request_room(self) -> None:
+        """Wait while more than CAPACITY requests wait."""
+        while not self.has_request_room:
             self._taken.clear()
             await self._taken.wait()
 
-    async def digested(self) -> None:
-        """Waits until all that was brought by now is in the state that is stored."""
-        brought = self._brought
-        while self._digested < brought:
+    async def wait_until_stored(self) -> None:
+        """Wait until every event added so far is in the stored state."""
+        brought = self._added
+        while self._stored < brought:
             self._taken.clear()
             await self._taken.wait()
 
-    # -- for the desk
+    # -- for the dispatcher
 
-    def poke(self) -> None:
-        """Says that there is something to look at."""
-        self._poked.set()
+    def wake(self) -> None:
+        """Wake the dispatcher."""
+        self._woken.set()
 
     async def wait(self) -> None:
-        """Waits until there is something to look at."""
-        await self._poked.wait()
-        self._poked.clear()
+        """Wait until the dispatcher has something to do."""
+        await self._woken.wait()
+        self._woken.clear()
 
     def __bool__(self) -> bool:
-        return bool(self._heard or self._spoiled)
+        return bool(self._events or self._malformed)
 
-    def take(self, at_most: int) -> list[Heard]:
-        """The oldest events."""
-        found = [self._heard.popleft() for _ in range(min(at_most, len(self._heard)))]
+    def take_events(self, at_most: int) -> list[ReceivedEvent]:
+        """Take the oldest events."""
+        found = [self._events.popleft() for _ in range(min(at_most, len(self._events)))]
         self._taken_in += len(found)
         self._taken.set()
         return found
 
-    def spoiled(self) -> dict[str, list[bytes]]:
-        """By bus, the entries that say nothing."""
-        found, self._spoiled = self._spoiled, {}
+    def take_malformed(self) -> dict[str, list[bytes]]:
+        """Take, by bus, the entries that can't be parsed."""
+        found, self._malformed = self._malformed, {}
         self._taken.set()
         return found
 
-    async def next_ask(self) -> Asked:
-        """Wait for the oldest ask and take it."""
-        asked = await self._asked.get()
+    async def next_request(self) -> ReceivedRequest:
+        """Wait for the oldest request and take it."""
+        request = await self._requests.get()
         self._taken.set()
-        return asked
+        return request
 
-    def stored(self) -> None:
-        """Says that what was taken so far is in the state that is stored."""
-        self._digested = self._taken_in
+    def mark_stored(self) -> None:
+        """Record that every event taken so far is in the stored state."""
+        self._stored = self._taken_in
         self._taken.set()
 
-    def forget(self, bus: str, entries: Iterable[bytes], asks: Iterable[bytes] = ()) -> None:
-        """Says that these entries of the log and of the asks are acknowledged on their bus."""
+    def forget_acknowledged(self, bus: str, entries: Iterable[bytes], asks: Iterable[bytes] = ()) -> None:
+        """Forget entries of the log and requests whose acknowledgement is on their bus."""
         self._known[bus].difference_update(entries)
-        self._known_asks[bus].difference_update(asks)
+        self._known_requests[bus].difference_update(asks)

@@ -1,4 +1,7 @@
-"""What the notifier counts, as it is told on METRICS_PORT. Read in another thread than it is written in."""
+"""Count what the notifier does, for METRICS_PORT.
+
+The counters are read in another thread than the one that writes them.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -8,8 +11,8 @@ from marketswarm.metrics.family import counter, gauge
 from notifier.channel_worker import Outcome
 
 
-class Tally:
-    """Counts events and attempts; what stands as it is now is asked for when it is told."""
+class NotifierMetrics:
+    """Counters of events and attempts; the callables return gauges as they are when they are read."""
 
     def __init__(self) -> None:
         self.delay = Spread(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
@@ -22,16 +25,16 @@ class Tally:
         self._attempts: Counter[tuple[str, str]] = Counter()
 
     def attempt(self, outcome: Outcome) -> None:
-        """Takes note of what came of an attempt."""
-        kind = "sent" if outcome.error is None else "dead" if outcome.over else "failed"
+        """Count the outcome of an attempt."""
+        kind = "sent" if outcome.error is None else "dead" if outcome.final else "failed"
         self._attempts[outcome.channel, kind] += 1
 
     def accepted(self, delay_sec: float) -> None:
-        """Takes note of an event that reached people so long after it happened."""
+        """Record how long after an event a channel accepted its message, in seconds."""
         self.delay.observe(max(0.0, delay_sec))
 
     def collect(self) -> Iterator[Family]:
-        """What is to be told now."""
+        """Yield all metrics as they are now."""
         yield gauge(
             "marketswarm_notifier_leads", "1 while it tells people, 0 while it stands by.", self.leads()
         )

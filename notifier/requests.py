@@ -1,4 +1,4 @@
-"""Does what is asked of the notifier: an outage seen to, a dead message sent again, a test."""
+"""Handle the requests of operators: acknowledge an outage, resend dead letters, send a test message."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -10,9 +10,9 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.channels import Message, MessageKind, Severity
 from marketswarm.channels.message import parse_message
 from marketswarm.operator import ALL, DEAD, OperatorRequest, RequestKind
-from notifier.channel_pool import Post
-from notifier.dispatcher import Desk
-from notifier.inbox import Asked, Intake
+from notifier.channel_pool import ChannelPool
+from notifier.dispatcher import Dispatcher
+from notifier.inbox import Inbox, ReceivedRequest
 from notifier.store import DEAD_LENGTH
 
 READ_WITHIN_SEC: Final = 3.0
@@ -22,78 +22,80 @@ log = logs.get("asking")
 
 
 @dataclass(slots=True)
-class Buried:
-    """A dead message, the channels that did not take it, and by bus the entries that say so."""
+class DeadMessage:
+    """A dead letter, the channels that refused it, and by bus its entries in `notifier:dead`."""
 
     message: Message
     channels: dict[str, None] = field(default_factory=dict)
     entries: dict[str, list[bytes]] = field(default_factory=dict)
 
 
-class Asking:
-    """Does asks, each once, whichever bus brings it.
+class RequestHandler:
+    """Handles each request once, whichever bus brings it.
 
     Args:
-        desk: who sends.
-        post: the channels that are open.
-        buses: where dead messages lie.
-        clock: epoch seconds.
+        dispatcher: sends messages and answers.
+        pool: the open channels.
+        buses: where the dead letters are.
+        clock: returns epoch seconds.
     """
 
-    def __init__(self, desk: Desk, post: Post, buses: Sequence[Bus], clock: Callable[[], float]) -> None:
-        self._desk, self._post, self._buses, self._clock = desk, post, buses, clock
+    def __init__(
+        self, dispatcher: Dispatcher, pool: ChannelPool, buses: Sequence[Bus], clock: Callable[[], float]
+    ) -> None:
+        self._dispatcher, self._pool, self._buses, self._clock = dispatcher, pool, buses, clock
 
-    async def run(self, intake: Intake) -> None:
-        """Does what is asked, one after the other, until cancelled."""
+    async def run(self, inbox: Inbox) -> None:
+        """Handle requests one after the other until cancelled."""
         while True:
-            await self.do(await intake.next_ask())
+            await self.do(await inbox.next_request())
 
-    async def do(self, asked: Asked) -> None:
-        """Does what an entry asks for, if it was not done yet."""
-        ask, memo = asked.ask, self._desk.memo
-        if ask is not None and not memo.did(ask.id):
+    async def do(self, asked: ReceivedRequest) -> None:
+        """Handle the request of an entry, unless it was handled before."""
+        ask, state = asked.ask, self._dispatcher.state
+        if ask is not None and not state.is_done(ask.id):
             log.info("ask.taken", do=ask.do, what=ask.what, by=ask.by)
             # what follows waits for nothing, so that an ask is done and known to be done in one turn
             buried = await self._dead() if ask.do is RequestKind.RESEND else {}
-            memo.does(ask.id)
+            state.mark_done(ask.id)
             if ask.lapsed(self._clock()):
-                self._desk.answering.say(ask.id, ok=False, said="that was asked too long ago")
+                self._dispatcher.answers.add_answer(ask.id, ok=False, said="that was asked too long ago")
             elif ask.do is RequestKind.ACK:
                 self._acknowledge(ask)
             elif ask.do is RequestKind.TEST:
                 self._test(ask)
             else:
                 self._resend(ask, buried)
-        self._desk.done(asked)
+        self._dispatcher.finish_request(asked)
 
     def _acknowledge(self, ask: OperatorRequest) -> None:
-        services = self._desk.router.ack(ask.what, ask.by)
+        services = self._dispatcher.router.acknowledge(ask.what, ask.by)
         names = ", ".join(services)
         said = f"{names}: {ask.by} sees to it" if services else f"nothing is down that is called {ask.what}"
-        self._desk.answering.say(ask.id, ok=bool(services), said=said)
+        self._dispatcher.answers.add_answer(ask.id, ok=bool(services), said=said)
 
     def _test(self, ask: OperatorRequest) -> None:
-        names = list(self._post.deliveries)
+        names = list(self._pool.workers)
         chosen = names if ask.what == ALL else [ask.what]
         if not names:
-            self._desk.answering.say(ask.id, ok=False, said="no channel is open")
+            self._dispatcher.answers.add_answer(ask.id, ok=False, said="no channel is open")
         elif not set(chosen) <= set(names):
             said = f"there is no channel {ask.what}; there are {', '.join(names)}"
-            self._desk.answering.say(ask.id, ok=False, said=said)
+            self._dispatcher.answers.add_answer(ask.id, ok=False, said=said)
         else:
             message = test_message(ask.id, ask.by, self._clock())
             self._expect(ask, message, chosen)
             self._send(ask, message, chosen)
 
-    def _resend(self, ask: OperatorRequest, buried: Mapping[str, Buried]) -> None:
+    def _resend(self, ask: OperatorRequest, buried: Mapping[str, DeadMessage]) -> None:
         chosen = [each for each in buried.values() if ask.what in (ALL, each.message.id)][:AT_ONCE]
-        open_ones = list(self._post.deliveries)
+        open_ones = list(self._pool.workers)
         if not chosen:
             said = "nothing is dead" if ask.what == ALL else f"nothing that is dead is called {ask.what}"
-            self._desk.answering.say(ask.id, ok=ask.what == ALL, said=said)
+            self._dispatcher.answers.add_answer(ask.id, ok=ask.what == ALL, said=said)
             return
         if not open_ones:
-            self._desk.answering.say(ask.id, ok=False, said="no channel is open")
+            self._dispatcher.answers.add_answer(ask.id, ok=False, said="no channel is open")
             return
         ways = [[name for name in each.channels if name in open_ones] or open_ones for each in chosen]
         # all of them before the first may be answered, or that answer would be taken for the last
@@ -101,28 +103,28 @@ class Asking:
             self._expect(ask, each.message, channels)
         for each, channels in zip(chosen, ways, strict=True):
             for bus, entries in each.entries.items():
-                self._desk.bury(bus, entries)
+                self._dispatcher.delete_dead_letters(bus, entries)
             self._send(ask, each.message, channels)
 
     def _expect(self, ask: OperatorRequest, message: Message, channels: Sequence[str]) -> None:
         for name in channels:
-            self._desk.answering.expect(ask.id, message.id, name)
+            self._dispatcher.answers.expect(ask.id, message.id, name)
 
     def _send(self, ask: OperatorRequest, message: Message, channels: Sequence[str]) -> None:
-        self._desk.say(message, channels)
+        self._dispatcher.send_message(message, channels)
         for name in channels:
-            delivery = self._post.deliveries[name]
+            delivery = self._pool.workers[name]
             if delivery.pause_left_sec > 1:
                 why = f"{delivery.trouble}; it waits for {delivery.pause_left_sec:.0f} s more"
-                self._desk.answering.put_off(ask.id, message.id, name, delivery.channel.where, why)
+                self._dispatcher.answers.answer_paused(ask.id, message.id, name, delivery.channel.where, why)
 
-    async def _dead(self) -> dict[str, Buried]:
-        found: dict[str, Buried] = {}
+    async def _dead(self) -> dict[str, DeadMessage]:
+        found: dict[str, DeadMessage] = {}
         for bus, entries in zip(self._buses, await asyncio.gather(*map(_entries, self._buses)), strict=True):
             for ident, fields in entries:
                 message = parse_message((fields or {}).get(b"message", b""))
                 if message is not None:
-                    each = found.setdefault(message.id, Buried(message))
+                    each = found.setdefault(message.id, DeadMessage(message))
                     each.channels[fields.get(b"channel", b"").decode("utf-8", "replace")] = None
                     each.entries.setdefault(bus.name, []).append(ident)
         return found
@@ -139,6 +141,6 @@ async def _entries(bus: Bus) -> list[tuple[bytes, Any]]:
 
 
 def test_message(ask: str, by: str, now: float) -> Message:
-    """What somebody wants to see arrive; `now` is in epoch seconds."""
+    """Return the test message that an operator asked for; `now` in epoch seconds."""
     text = f"{by} asked for this message, to see whether it arrives; nothing is wrong"
     return Message(f"test.{ask}", "This is a test", text, Severity.INFO, now, kind=MessageKind.TEST)

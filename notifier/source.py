@@ -1,8 +1,9 @@
-"""Reads the durable log of one bus, and what is asked of the notifier there, as a consumer of its group.
+"""Read the alert log, the operators' requests and the silences of each bus.
 
-Whatever becomes of the bus, each entry is brought until it is acknowledged: what an instance that died had
-read is claimed, a group that somebody deleted is made again where it was. The very first time it begins at
-the end of the log, but for the outages that still last. Not here: what is told.
+The log and the requests are read as a consumer of a group, the silences are polled once a second.
+Whatever happens to a bus, an entry is read again until it is acknowledged: entries of an instance that
+died are claimed, and a deleted group is created again where it was. The very first run starts at the end
+of the log, plus the outages that still last. Not here: what follows from an event (`dispatcher.py`).
 """
 
 import asyncio
@@ -36,16 +37,20 @@ from marketswarm.operator import (
     merge_silences,
     missing_silences,
 )
-from notifier.inbox import Asked, Heard, Intake
+from notifier.inbox import Inbox, ReceivedEvent, ReceivedRequest
 from notifier.store import SEQ, Store
 
 _OPENS: Final = ("miss", "drift")
 _ASIDE: Final = "gap"
-"""What moves nothing."""
+"""The last word of an event type that neither opens nor closes an outage."""
 
 
-def still_open(latest_first: Iterable[bytes]) -> list[tuple[Event, bytes]]:
-    """The events that opened what is not over, oldest first; of each thing only its latest word counts."""
+def unfinished_outages(latest_first: Iterable[bytes]) -> list[tuple[Event, bytes]]:
+    """Return the events that opened outages which still last, oldest first.
+
+    `latest_first` are the log's events as JSON, newest first; of each service only its newest event
+    counts.
+    """
     known: set[tuple[str, str]] = set()
     found: list[tuple[Event, bytes]] = []
     for raw in latest_first:
@@ -63,14 +68,14 @@ def still_open(latest_first: Iterable[bytes]) -> list[tuple[Event, bytes]]:
 
 BLOCK_SEC: Final = 2.0
 AT_ONCE: Final = 500
-LOOK_BACK: Final = 10_000
-"""So many entries are looked through for outages that last, the very first time."""
+LOOK_BACK_ENTRIES: Final = 10_000
+"""How many log entries the very first run searches for outages that still last."""
 FIRST_PAUSE_SEC: Final = 0.1
 LONGEST_PAUSE_SEC: Final = 1.0
 COMPLAIN_EVERY: Final = 1000
-"""Malformed entries from one log line on them to the next."""
+"""One log line for this many entries that can't be parsed."""
 GONE: Final = ("NOGROUP", "UNBLOCKED")
-"""What servers say when somebody deleted the group, or the whole log while we wait at it."""
+"""What servers answer when the consumer group or the stream was deleted, maybe while we read it."""
 
 # the client library's own way leaves the cursor out when it is asked for ids alone
 _CLAIM: Final = Script.beside("notifier", "claim.lua")
@@ -79,23 +84,23 @@ _DISMISS: Final = Script.beside("notifier", "dismiss.lua")
 log = logs.get("reading")
 
 
-class Reader:
+class LogReader:
     """Reads one bus until cancelled.
 
     Args:
-        bus: which.
-        consumer: what this instance is called in the group.
-        intake: who gets what was read.
-        room: waits while the bus with this name has too many acknowledgements to take.
-        answered: told the bus's name each time it does as it is asked.
-        failed: told what it did instead.
+        bus: the bus to read.
+        consumer: the name of this instance in the consumer group.
+        inbox: where events and requests are added.
+        room: waits while the bus of this name has too many acknowledgements to take.
+        answered: called with the bus's name after each successful read.
+        failed: called with the error after each failed read.
     """
 
     def __init__(
         self,
         bus: Bus,
         consumer: str,
-        intake: Intake,
+        inbox: Inbox,
         *,
         room: Callable[[str], Awaitable[None]],
         answered: Callable[[str], None],
@@ -103,12 +108,12 @@ class Reader:
     ) -> None:
         self.bus = bus
         self._consumer = consumer
-        self._intake = intake
+        self._inbox = inbox
         self._room_for_acks, self._answered, self._failed = room, answered, failed
         self._claim_due = False
 
     async def run(self) -> None:
-        """Reads until cancelled."""
+        """Read until cancelled, joining the group again after every error."""
         pause_sec = FIRST_PAUSE_SEC
         while True:
             try:
@@ -128,11 +133,11 @@ class Reader:
             pause_sec = min(2 * pause_sec, LONGEST_PAUSE_SEC)
 
     def request_claim(self) -> None:
-        """Have the reader claim before it reads again: who requests it need not wait for room."""
+        """Have the reader claim pending entries before its next read; return without waiting."""
         self._claim_due = True
 
     async def claim(self) -> None:
-        """Brings what other instances left, and what of our own got lost on the way. Raises BusError."""
+        """Claim entries that other instances left pending, and our own that got lost. Raises BusError."""
         self._claim_due = False
         for stream in (LOG, ASKS):
             await self._claim(stream)
@@ -143,11 +148,11 @@ class Reader:
     async def _join(self) -> None:
         client, name = self.bus.client, self.bus.name
         if not await self._has_group(LOG):
-            last = self._intake.last.get(name)
+            last = self._inbox.last.get(name)
             start = await self._look_back() if last is None else await self._place(last)
             await self._make_group(LOG, start)
             log.info("reading.begun", bus=name, after=start.decode(), first=last is None)
-            self._intake.last.setdefault(name, start)
+            self._inbox.last.setdefault(name, start)
         if not await self._has_group(ASKS):
             await self._make_group(ASKS, BEGINNING)
         await self.bus.ask(client.xgroup_createconsumer(LOG, GROUP, self._consumer))
@@ -170,29 +175,32 @@ class Reader:
                 raise
 
     async def _look_back(self) -> bytes:
-        """Brings the outages that last, and returns where the log ended then."""
+        """Add the outages that still last to the inbox; return the id of the log's last entry."""
         end, before, found = BEGINNING, b"+", list[tuple[bytes, bytes]]()
-        while len(found) < LOOK_BACK:
+        while len(found) < LOOK_BACK_ENTRIES:
             some = await read_before(self.bus, LOG, before, count=AT_ONCE)
             if not some:
                 break
             end = some[0].id if before == b"+" else end
             found += ((entry.id, (entry.fields or {}).get(b"event", b"")) for entry in some)
             before = b"(" + some[-1].id
-        lasting = still_open(raw for _, raw in found)
-        self._intake.bring(Heard(self.bus.name, None, event, raw) for event, raw in lasting)
-        await self._intake.digested()
+        lasting = unfinished_outages(raw for _, raw in found)
+        self._inbox.add_events(ReceivedEvent(self.bus.name, None, event, raw) for event, raw in lasting)
+        await self._inbox.wait_until_stored()
         return end
 
     async def _place(self, last: bytes) -> bytes:
-        """Where to go on in a log whose group is gone: after `last`, in another log at its beginning."""
+        """Return the id to go on from in a log whose group is gone.
+
+        That is `last`, or the beginning if the log was replaced by another one.
+        """
         end = await newest_id(self.bus, LOG)
         return last if order(last) <= order(end) or end == BEGINNING else BEGINNING
 
     # -- what is there
 
     async def _read(self) -> None:
-        streams: Any = {LOG: ">", ASKS: ">"} if self._intake.takes_asks else {LOG: ">"}
+        streams: Any = {LOG: ">", ASKS: ">"} if self._inbox.has_request_room else {LOG: ">"}
         reading = self.bus.client.xreadgroup(
             GROUP, self._consumer, streams, count=AT_ONCE, block=round(1000 * BLOCK_SEC)
         )
@@ -206,7 +214,7 @@ class Reader:
 
     async def _claim(self, stream: str) -> None:
         cursor: bytes = BEGINNING
-        knows = self._intake.knows
+        knows = self._inbox.is_known
         while True:
             args: list[str | bytes | float] = [GROUP, self._consumer, 0, cursor, "COUNT", AT_ONCE, "JUSTID"]
             cursor, idents, *_ = await self.bus.script(_CLAIM, [stream], args)
@@ -216,61 +224,63 @@ class Reader:
                 return
 
     async def _fetch(self, stream: str, idents: list[bytes]) -> None:
-        """Reads entries by their ids."""
+        """Read entries by their ids, one by one where they are large."""
         if not idents:
             return
         await self._room()
         if stream == ASKS:
-            await self._intake.room_for_asks()
-        self._bring(stream, await fetch(self.bus, stream, idents), again=True)
+            await self._inbox.wait_for_request_room()
+        self._bring(stream, await fetch(self.bus, stream, idents), redelivered=True)
 
     async def _room(self) -> None:
-        """Wait until the desk takes more, and the bus's acknowledgements do not pile up."""
+        """Wait until the inbox has room and the bus has taken enough acknowledgements."""
         await self._room_for_acks(self.bus.name)
-        await self._intake.room()
+        await self._inbox.wait_for_room()
 
     async def _dismiss(self, stream: str) -> None:
-        """Take consumers of earlier runs that have nothing left off the group."""
+        """Remove consumers of earlier runs that have nothing pending from the group."""
         await self.bus.script(_DISMISS, [stream], [GROUP, self._consumer])
 
     # -- what becomes of it
 
-    def _bring(self, stream: str, entries: Iterable[Entry], *, again: bool = False) -> None:
-        name, heard = self.bus.name, list[Heard]()
+    def _bring(self, stream: str, entries: Iterable[Entry], *, redelivered: bool = False) -> None:
+        name, heard = self.bus.name, list[ReceivedEvent]()
         for entry in entries:
-            if not again and stream == LOG:
-                self._intake.last[name] = entry.id
+            if not redelivered and stream == LOG:
+                self._inbox.last[name] = entry.id
             if entry.fields is None:
                 self._spoil(stream, entry.id, "too_long", entry.size)
                 continue
             if stream == ASKS:
-                self._intake.ask(Asked(name, entry.id, OperatorRequest.parse(entry.fields.get(b"ask", b""))))
+                self._inbox.add_request(
+                    ReceivedRequest(name, entry.id, OperatorRequest.parse(entry.fields.get(b"ask", b"")))
+                )
                 continue
             raw = entry.fields.get(b"event", b"")
             event = parse(raw)
             if isinstance(event, Malformed):
                 self._spoil(stream, entry.id, event.reason, entry.size)
             else:
-                heard.append(Heard(name, entry.id, event, raw, again))
+                heard.append(ReceivedEvent(name, entry.id, event, raw, redelivered))
         if heard:
-            self._intake.bring(heard)
+            self._inbox.add_events(heard)
 
     def _spoil(self, stream: str, ident: bytes, reason: str, size: int) -> None:
         if stream == ASKS:
-            self._intake.ask(Asked(self.bus.name, ident, None))
+            self._inbox.add_request(ReceivedRequest(self.bus.name, ident, None))
             return
-        if self._intake.malformed.total() % COMPLAIN_EVERY == 0:
+        if self._inbox.malformed.total() % COMPLAIN_EVERY == 0:
             log.warning(
                 "reading.malformed", bus=self.bus.name, entry=ident.decode(), reason=reason, bytes=size
             )
-        self._intake.spoil(self.bus.name, ident, reason)
+        self._inbox.add_malformed(self.bus.name, ident, reason)
 
 
 EVERY_SEC: Final = 1.0
 
 
-class Silences:
-    """Those of all buses together; `changed` is told when they are others than before."""
+class SilenceSync:
+    """The silences of all buses merged; `changed` is called with the new list when it changes."""
 
     def __init__(self, changed: Callable[[Sequence[Silence]], None]) -> None:
         self._changed = changed
@@ -278,7 +288,7 @@ class Silences:
         self._silences: dict[str, Silence] = {}
 
     def saw(self, bus: str, held: dict[bytes, bytes]) -> dict[str, bytes]:
-        """Takes note of what a bus holds; what is to be written there, so that it has the latest of each."""
+        """Record the silences of a bus; return the fields that the bus lacks or has in an older version."""
         if self._held.get(bus) != held:
             self._held[bus] = held
             found = merge_silences(self._held.values())
@@ -288,30 +298,30 @@ class Silences:
         return missing_silences(held, self._silences)
 
 
-class Sweep:
-    """Sweeps one bus until cancelled.
+class BusPoller:
+    """Polls one bus every second: silences, the state's sequence number, pending entries.
 
     Args:
-        reader: who reads that bus, and claims what others left there.
-        store: which is told what state the bus has.
-        silences: those of all buses.
-        consumer: what this instance is called in the group.
+        reader: the reader of that bus, which claims pending entries.
+        store: checks the sequence number of the bus's state.
+        silences: the silences of all buses.
+        consumer: the name of this instance in the consumer group.
     """
 
-    def __init__(self, reader: Reader, store: Store, silences: Silences, consumer: str) -> None:
+    def __init__(self, reader: LogReader, store: Store, silences: SilenceSync, consumer: str) -> None:
         self._bus: Bus = reader.bus
         self._reader, self._store, self._silences = reader, store, silences
         self._consumer = consumer.encode()
 
     async def run(self) -> None:
-        """Sweeps until cancelled. What a bus does not answer is asked again."""
+        """Poll until cancelled; after an error poll again."""
         while True:
             with contextlib.suppress(BusError):  # its reader says so
                 await self._sweep()
             await asyncio.sleep(EVERY_SEC)
 
     async def look_at_silences(self) -> None:
-        """Takes note of those that there are: nobody is to be told of anything before that."""
+        """Read the silences once, before the first message may be sent."""
         with contextlib.suppress(BusError):
             held = await self._bus.ask(self._bus.client.hgetall(SILENCES), EVERY_SEC)
             self._silences.saw(self._bus.name, held)
@@ -323,7 +333,7 @@ class Sweep:
         pipe.xpending(LOG, GROUP)
         held, seq, pending = await self._bus.ask(pipe.execute(raise_on_error=False))
         if not isinstance(seq, Exception):
-            self._store.seen(self._bus.name, seq)
+            self._store.check_seq(self._bus.name, seq)
         if isinstance(held, dict):
             await self._heal(held)
         if isinstance(pending, dict) and self._others(pending):

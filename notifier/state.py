@@ -1,6 +1,6 @@
-"""What the desk itself must not forget: how far logs were read, which asks are done, how channels fare.
+"""Keep the dispatcher's own state: read positions, finished requests, health and addresses of channels.
 
-Pure; kept as fields of the state, like the rest.
+Pure; kept as fields that begin with `d:` in `notifier:state`.
 """
 
 from collections.abc import Mapping
@@ -15,11 +15,11 @@ PAUSES: Final = "d:pauses"
 ADDRESSES: Final = "d:addresses"
 ASKS_KEPT: Final = 200
 PAUSE_AT_MOST_SEC: Final = 3600.0
-"""A clock that was set back makes no pause longer than any receiver is granted."""
+"""No restored pause is longer than this, even if the clock was set back; in seconds."""
 
 
-class Memo:
-    """The fields, and which of them changed."""
+class NotifierState:
+    """The values, and which fields of the state changed."""
 
     def __init__(self) -> None:
         self.broken: dict[str, str] = {}
@@ -30,7 +30,7 @@ class Memo:
         self._changed: dict[str, bytes | None] = {}
 
     def restore(self, fields: Mapping[str, bytes]) -> dict[str, bytes]:
-        """Takes up what `changes` gave before; how far each bus was read."""
+        """Restore what `changes` returned in an earlier run; return the read position by bus."""
         for name, raw in fields.items():
             if name.startswith(READ) and _is_entry(raw):
                 self._read[name.removeprefix(READ)] = raw
@@ -47,10 +47,11 @@ class Memo:
         )
         return dict(self._read)
 
-    def new_addresses(self, digests: Mapping[str, str]) -> set[str]:
-        """Take note of the addresses that the truth names, by channel; the channels whose address is new.
+    def record_addresses(self, digests: Mapping[str, str]) -> set[str]:
+        """Record the addresses that the truth names; return the channels whose address is new.
 
-        None is new to a notifier that has noted none so far: it has just been set up.
+        `digests` are by channel. No address is new to a notifier that has none recorded: it was just set
+        up.
         """
         before, self._addresses = self._addresses, dict(digests)
         if before != self._addresses:
@@ -58,25 +59,25 @@ class Memo:
         known = set(digests.values() if before is None else before.values())
         return {name for name, digest in digests.items() if digest not in known}
 
-    def read(self, last: Mapping[str, bytes]) -> None:
-        """So far was each bus read."""
+    def set_read_positions(self, last: Mapping[str, bytes]) -> None:
+        """Record the last log entry that was read on each bus."""
         for bus, entry in last.items():
             if self._read.get(bus) != entry:
                 self._read[bus] = self._changed[READ + bus] = entry
 
-    def did(self, ask: str) -> bool:
-        """Whether an ask is done."""
+    def is_done(self, ask: str) -> bool:
+        """Return True if a request was handled already."""
         return ask in self._asks
 
-    def does(self, ask: str) -> None:
-        """An ask is done from now on."""
+    def mark_done(self, ask: str) -> None:
+        """Record that a request is handled."""
         self._asks[ask] = None
         for old in list(self._asks)[:-ASKS_KEPT]:
             del self._asks[old]
         self._changed[ASKS] = orjson.dumps(list(self._asks))
 
-    def breaks(self, channel: str, reason: str) -> bool:
-        """A channel refuses for good; whether that is news."""
+    def mark_broken(self, channel: str, reason: str) -> bool:
+        """Record that a channel refuses all messages; return True if that is new."""
         news = channel not in self.broken
         if self.broken.get(channel) != reason:
             self.broken[channel] = reason
@@ -84,39 +85,39 @@ class Memo:
         return news
 
     def channels(self) -> set[str]:
-        """Those of which anything is kept."""
+        """Return the channels that are broken or paused."""
         return self.broken.keys() | self._pauses.keys()
 
-    def mends(self, channel: str) -> bool:
-        """A channel takes messages, or is gone; whether it was broken."""
+    def mark_mended(self, channel: str) -> bool:
+        """Record that a channel accepts messages or is gone; return True if it was broken."""
         if self.broken.pop(channel, None) is None:
             return False
         self._changed[BROKEN] = orjson.dumps(self.broken)
         return True
 
-    def pauses(self, channel: str, failures: int, until: float) -> None:
-        """A channel failed so many times in a row, and is left alone until then, in epoch seconds."""
+    def set_pause(self, channel: str, failures: int, until: float) -> None:
+        """Record a channel's failures in a row, and until when it is paused (epoch seconds)."""
         self._pauses[channel] = failures, round(until, 3)
         self._changed[PAUSES] = orjson.dumps(self._pauses)
 
-    def resumes(self, channel: str) -> None:
-        """A channel took a message, refuses for good, or is gone: it has no pause to keep."""
+    def clear_pause(self, channel: str) -> None:
+        """Forget the pause of a channel that accepted a message, is broken, or is gone."""
         if self._pauses.pop(channel, None) is not None:
             self._changed[PAUSES] = orjson.dumps(self._pauses)
 
     def pause(self, channel: str, now: float) -> tuple[int, float]:
-        """A channel's failures in a row, and the seconds left of its pause at `now` (epoch seconds)."""
+        """Return a channel's failures in a row and the rest of its pause at `now` (epoch seconds)."""
         failures, until = self._pauses.get(channel, (0, 0.0))
         return failures, min(max(0.0, until - now), PAUSE_AT_MOST_SEC)
 
     def changes(self) -> dict[str, bytes | None]:
-        """The fields that changed since this was last asked."""
+        """Return the fields that changed since the last call; None for deleted ones."""
         changed, self._changed = self._changed, {}
         return changed
 
 
 def unreadable(fields: Mapping[str, bytes]) -> list[str]:
-    """Return the fields of a memo that can't be what `changes` gave."""
+    """Return the names of the state's fields that can't be parsed."""
     kinds = {ASKS: list, BROKEN: dict, PAUSES: dict, ADDRESSES: dict}
     found = [name for name, raw in fields.items() if name.startswith(READ) and not _is_entry(raw)]
     return found + [

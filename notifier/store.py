@@ -1,8 +1,10 @@
-"""The notifier's memory on every bus: read once at the start, then written turn by turn, the same on each.
+"""Keep the notifier's state on every bus.
 
-A turn counts as stored once one bus has it. A bus that missed one is written whole when it can be reached
-again. What waits for a bus that refuses has a bound: too many acknowledgements hold back the bus's own reader
-(`room`), and no other. Not here: what is remembered.
+The state is loaded once at the start and then written one transaction at a time. A transaction counts as
+stored once one bus has it. A bus that missed one gets the whole state when it answers again. What waits
+for a bus that refuses writes is bounded: too many acknowledgements pause that bus's reader
+(`wait_for_room`), and no other one. Not here: what the state means (`dispatcher.py`, `state.py`,
+`router/`).
 """
 
 import asyncio
@@ -22,18 +24,18 @@ from marketswarm.event import Event
 from marketswarm.monitor.conventions import LOG
 from marketswarm.operator import ASKS, DEAD, GROUP, STATE, answers_key, told_key
 from marketswarm.operator.keys import ANSWERS_SEC, ASKS_KEPT
-from notifier.inbox import ROOM
+from notifier.inbox import CAPACITY
 from notifier.lease import KEY as LEASE
 
 TOLD_AT_MOST: Final = 20_000
 DEAD_LENGTH: Final = 1000
-"""About how many dead messages are kept; what waits for a bus that is away is cut in the same way."""
+"""About how many dead letters are kept, on a bus and in memory for a bus that does not answer."""
 TOLD_SEC: Final = 86_400
 
 
 @dataclass(frozen=True, slots=True)
-class Dead:
-    """A message, as `storing` writes it, that a channel will not have, and why; `ts` in epoch seconds."""
+class DeadLetter:
+    """An encoded message that a channel refused for good, and why; `ts` in epoch seconds."""
 
     message: bytes
     channel: str
@@ -42,49 +44,50 @@ class Dead:
 
 
 @dataclass(slots=True)
-class Turn:
-    """Everything to be written; what concerns entries of one bus's own streams stands under its name.
+class Transaction:
+    """What one dispatch writes to every bus in one step.
 
-    `fields` are those of the state that changed, None for those that are gone; `told` is by event, `answers`
-    by ask; `log_acks`, `ask_acks` and `undead` are ids of entries that are done with.
+    `fields` are the changed fields of the state, None for deleted ones; `records` are delivery records by
+    event id; `answers` are the answers by request id. `log_acks`, `request_acks` and `deleted_dead` are,
+    by bus, ids of stream entries that are done with.
     """
 
     fields: dict[str, bytes | None] = field(default_factory=dict)
-    told: dict[str, bytes] = field(default_factory=dict)
+    records: dict[str, bytes] = field(default_factory=dict)
     answers: dict[str, list[bytes]] = field(default_factory=dict)
-    dead: list[Dead] = field(default_factory=list)
+    dead: list[DeadLetter] = field(default_factory=list)
     log_acks: dict[str, list[bytes]] = field(default_factory=dict)
-    ask_acks: dict[str, list[bytes]] = field(default_factory=dict)
-    undead: dict[str, list[bytes]] = field(default_factory=dict)
+    request_acks: dict[str, list[bytes]] = field(default_factory=dict)
+    deleted_dead: dict[str, list[bytes]] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return any(getattr(self, each.name) for each in fields(self))
 
-    def add(self, later: "Turn") -> None:
-        """Takes in a later turn."""
+    def add(self, later: "Transaction") -> None:
+        """Merge a later transaction into this one."""
         self.fields.update(later.fields)
-        self.told.update(later.told)
+        self.records.update(later.records)
         self.dead = [*self.dead, *later.dead][-DEAD_LENGTH:]
         for mine, its in (
             (self.answers, later.answers),
             (self.log_acks, later.log_acks),
-            (self.ask_acks, later.ask_acks),
-            (self.undead, later.undead),
+            (self.request_acks, later.request_acks),
+            (self.deleted_dead, later.deleted_dead),
         ):
             for key, values in its.items():
                 mine.setdefault(key, []).extend(values)
 
     def shorten(self) -> dict[str, int]:
-        """Drop what a bus that did not take this turn can do without; count what is lost by that.
+        """Drop what a bus that did not take this transaction can do without; return how much, by name.
 
-        Such a bus gets the whole state with the next attempt, so changes of the state are superseded. Of
-        answers only those to the latest asks are kept, as many as the stream of asks is trimmed to. An entry
-        that was resent twice is deleted once.
+        Changed fields are dropped because such a bus gets the whole state with the next attempt. Of the
+        answers only those to the latest requests are kept, as many as the stream of requests holds. A
+        dead letter that was resent twice is deleted once.
         """
         self.fields.clear()
         kept: tuple[tuple[str, dict[str, Any], int], ...] = (
             ("answers", self.answers, ASKS_KEPT),
-            ("told", self.told, TOLD_AT_MOST),
+            ("told", self.records, TOLD_AT_MOST),
         )
         dropped: dict[str, int] = {}
         for name, values, at_most in kept:
@@ -92,38 +95,38 @@ class Turn:
                 dropped[name] = len(old)
             for key in old:
                 del values[key]
-        for bus, entries in self.undead.items():
-            self.undead[bus] = list(dict.fromkeys(entries))[-2 * DEAD_LENGTH :]
+        for bus, entries in self.deleted_dead.items():
+            self.deleted_dead[bus] = list(dict.fromkeys(entries))[-2 * DEAD_LENGTH :]
         return dropped
 
     def acks(self, bus: str) -> tuple[list[bytes], list[bytes]]:
-        """Return the entries of a bus's log, and those of its asks, that this turn acknowledges."""
-        return self.log_acks.get(bus, []), self.ask_acks.get(bus, [])
+        """Return the entries of a bus's log and requests that this transaction acknowledges."""
+        return self.log_acks.get(bus, []), self.request_acks.get(bus, [])
 
     def acks_count(self, bus: str) -> int:
-        """Return how many entries of a bus's streams this turn acknowledges."""
+        """Return how many entries of a bus's streams this transaction acknowledges."""
         return sum(map(len, self.acks(bus)))
 
-    def of(self, bus: str) -> "Turn":
-        """The part that is for one bus; its lists are its own."""
-        return Turn(
+    def of(self, bus: str) -> "Transaction":
+        """Return a copy of the part that is for one bus."""
+        return Transaction(
             dict(self.fields),
-            dict(self.told),
+            dict(self.records),
             {ask: list(lines) for ask, lines in self.answers.items()},
             list(self.dead),
             **{
                 name: {bus: list(getattr(self, name)[bus])} if bus in getattr(self, name) else {}
-                for name in ("log_acks", "ask_acks", "undead")
+                for name in ("log_acks", "request_acks", "deleted_dead")
             },
         )
 
     def args(self, bus: str, changed: dict[str, bytes | None]) -> list[str | bytes | float]:
-        """The lists of the script, in its order, with these fields of the state."""
+        """Return the arguments of `commit.lua`, in its order, with `changed` as the fields of the state."""
         kept = [(name, value) for name, value in changed.items() if value is not None]
         gone = [name for name, value in changed.items() if value is None]
         dead = [(each.message, each.channel, each.reason, f"{each.ts:.3f}") for each in self.dead]
         lists: list[Iterable[str | bytes | float]] = [
-            _counted(self.told.values()),
+            _counted(self.records.values()),
             [len(self.answers)],
             *(_counted(lines) for lines in self.answers.values()),
             [len(kept)],
@@ -131,9 +134,9 @@ class Turn:
             _counted(gone),
             [len(dead)],
             *dead,
-            _counted(self.undead.get(bus, ())),
+            _counted(self.deleted_dead.get(bus, ())),
             _counted(self.log_acks.get(bus, ())),
-            _counted(self.ask_acks.get(bus, ())),
+            _counted(self.request_acks.get(bus, ())),
         ]
         return list(chain.from_iterable(lists))
 
@@ -145,22 +148,22 @@ def _counted(values: Iterable[str | bytes]) -> list[str | bytes | float]:
 
 RECORDS_WITHIN_SEC: Final = 0.5
 _SENTINELS: Final = ("healer", "bus")
-"""What the sentinel tells when nobody else does."""
+"""The families of events about which the sentinel sends messages when the notifier does not."""
 
 
-def may_be_told_by_others(event: Event) -> bool:
-    """Whether the sentinel looks after an event, too."""
+def sentinel_may_report(event: Event) -> bool:
+    """Return True if the sentinel, too, may send a message about this event."""
     return event.type.partition("_")[0] in _SENTINELS
 
 
-def record(now: float, channels: Iterable[str], by: str, held: str | None = None) -> bytes:
-    """That people were reached at `now` (epoch seconds), over these channels; or why they are not to be."""
+def delivery_record(now: float, channels: Iterable[str], by: str, held: str | None = None) -> bytes:
+    """Return the JSON of `notifier:told:{event id}`: who was reached, or why nobody is to be."""
     found: dict[str, Any] = {"ts": round(now, 3), "channels": list(channels), "by": by}
     return orjson.dumps(found if held is None else found | {"held": held})
 
 
-async def reached(buses: Sequence[Bus], idents: Sequence[str]) -> set[str]:
-    """Of some events, those that a bus knows people were told of; one that does not answer knows none."""
+async def find_delivered(buses: Sequence[Bus], idents: Sequence[str]) -> set[str]:
+    """Return those of some events of which a bus has a delivery record; a bus without an answer has none."""
     if not idents:
         return set()
     answers = await asyncio.gather(*(_ask(bus, idents) for bus in buses))
@@ -193,7 +196,7 @@ FIRST_PAUSE_SEC: Final = 0.1
 LONGEST_PAUSE_SEC: Final = 1.0
 COMPLAIN_EVERY_SEC: Final = 30.0
 BEHIND: Final = 0
-TURNED_AWAY: Final = -1
+REJECTED: Final = -1
 
 _COMMIT: Final = Script.beside("notifier", "commit.lua")
 
@@ -201,14 +204,13 @@ log = logs.get("store")
 
 
 class Store:
-    """The state and its copies. Call `load` first, then `run`, beside which `commit` writes.
+    """The state and its copies on the buses: call `load`, then `run`, beside which `commit` writes.
 
     Args:
-        boot: who writes.
-        buses: where to, by name.
-        turned_away: told the name of a bus on which another notifier holds the lease.
-        acknowledged: called with a bus's name, and the entries of its log and of its asks whose
-            acknowledgement it took.
+        boot: the boot id of this notifier, which fences its writes.
+        buses: the buses by name.
+        rejected: called with the name of a bus on which another notifier holds the lease.
+        acknowledged: called with a bus's name and the acknowledged entries of its log and of its requests.
     """
 
     def __init__(
@@ -216,22 +218,22 @@ class Store:
         boot: str,
         buses: Mapping[str, Bus],
         *,
-        turned_away: Callable[[str], None],
+        rejected: Callable[[str], None],
         acknowledged: Callable[[str, Iterable[bytes], Iterable[bytes]], None],
     ) -> None:
         self.boot = boot
         self.fields: dict[str, bytes] = {}
         self.seq = 0
         self.loaded_from = ""
-        self.turned_away, self.acknowledged = turned_away, acknowledged
-        self._keepers = {name: Keeper(bus, self) for name, bus in buses.items()}
+        self.rejected, self.acknowledged = rejected, acknowledged
+        self._writers = {name: BusWriter(bus, self) for name, bus in buses.items()}
 
     async def load(self) -> dict[str, bytes]:
-        """The latest state that can be read; who does not answer soon after the first is not waited for.
+        """Return the latest state; wait one second at most for further buses once the first has answered.
 
-        Raises BusError when none can be read.
+        Raises BusError when no bus answers.
         """
-        reads = {asyncio.ensure_future(_read(each.bus)): name for name, each in self._keepers.items()}
+        reads = {asyncio.ensure_future(_read(each.bus)): name for name, each in self._writers.items()}
         try:
             await asyncio.wait(reads, return_when=asyncio.FIRST_COMPLETED)
             await asyncio.wait(reads, timeout=OTHERS_WITHIN_SEC)
@@ -250,24 +252,24 @@ class Store:
         self.fields = {name: value for name, value in best.items() if name not in (SEQ, BY)}
         for name, state in found.items():
             if state and state == best:
-                self._keepers[name].held = self.seq
+                self._writers[name].held = self.seq
         return dict(self.fields)
 
     async def run(self) -> None:
-        """Writes until cancelled."""
+        """Write to all buses until cancelled."""
         async with asyncio.TaskGroup() as group:
-            for name, keeper in self._keepers.items():
-                group.create_task(keeper.run(), name=f"store:{name}")
+            for name, writer in self._writers.items():
+                group.create_task(writer.run(), name=f"store:{name}")
 
-    async def commit(self, turn: Turn) -> bool:
-        """Writes a turn everywhere; whether one bus has it. Returns as soon as that is known."""
+    async def commit(self, turn: Transaction) -> bool:
+        """Write a transaction to every bus; return True once one has stored it, False if none has."""
         self.seq += 1
         for name, value in turn.fields.items():
             if value is None:
                 self.fields.pop(name, None)
             else:
                 self.fields[name] = value
-        waiting = {keeper.put(turn) for keeper in self._keepers.values()}
+        waiting = {writer.add(turn) for writer in self._writers.values()}
         while waiting:
             done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             if any(each.result() for each in done):
@@ -275,42 +277,42 @@ class Store:
         return False
 
     async def settle(self) -> None:
-        """Waits until every bus that takes something has everything."""
-        await asyncio.gather(*(keeper.put(Turn()) for keeper in self._keepers.values()))
+        """Wait until every bus that takes writes has stored everything."""
+        await asyncio.gather(*(writer.add(Transaction()) for writer in self._writers.values()))
 
-    def seen(self, bus: str, seq: bytes | None) -> None:
-        """Somebody looked which `seq` a bus holds: one that lost its state gets it anew."""
-        self._keepers[bus].seen(seq)
+    def check_seq(self, bus: str, seq: bytes | None) -> None:
+        """Compare the sequence number that a bus holds with ours; write the whole state if it was lost."""
+        self._writers[bus].check_seq(seq)
 
     def refusals(self) -> dict[str, str]:
-        """By bus, why it takes nothing, as long as it takes nothing."""
-        return {name: each.refusal for name, each in self._keepers.items() if each.refusal is not None}
+        """Return, by bus, why its last write failed, for buses whose last write did."""
+        return {name: each.refusal for name, each in self._writers.items() if each.refusal is not None}
 
     def unacknowledged(self, bus: str) -> int:
         """Return how many acknowledgements a bus has yet to take."""
-        return self._keepers[bus].unacknowledged
+        return self._writers[bus].unacknowledged
 
-    async def room(self, bus: str) -> None:
-        """Wait while a bus has `ROOM` acknowledgements to take: its reader reads nothing until then."""
-        await self._keepers[bus].room()
+    async def wait_for_room(self, bus: str) -> None:
+        """Wait while a bus has CAPACITY acknowledgements to take: its reader reads nothing until then."""
+        await self._writers[bus].wait_for_room()
 
 
-class Keeper:
-    """What one bus has yet to take. `held` is the `seq` it has, None for a state that is not ours."""
+class BusWriter:
+    """What one bus has yet to store; `held` is the sequence number it has, None if its state isn't ours."""
 
     def __init__(self, bus: Bus, store: Store) -> None:
         self.bus = bus
         self.held: int | None = None
         self.refusal: str | None = None
         self._store = store
-        self._turn, self._writing = Turn(), Turn()
+        self._turn, self._writing = Transaction(), Transaction()
         self._waiting: list[asyncio.Future[bool]] = []
         self._filled, self._stored = asyncio.Event(), asyncio.Event()
         self._complained_at = float("-inf")
         self._dropped_reported = False
 
-    def put(self, turn: Turn) -> asyncio.Future[bool]:
-        """Adds a turn; what is returned says, after the next attempt, whether the bus took it."""
+    def add(self, turn: Transaction) -> asyncio.Future[bool]:
+        """Add a transaction; the returned future says whether the bus stored it with the next attempt."""
         self._turn.add(turn.of(self.bus.name))
         self._filled.set()
         answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -325,27 +327,30 @@ class Keeper:
         """How many acknowledgements the bus has yet to take."""
         return sum(turn.acks_count(self.bus.name) for turn in (self._writing, self._turn))
 
-    async def room(self) -> None:
-        """See `Store`."""
-        while self.unacknowledged >= ROOM:
+    async def wait_for_room(self) -> None:
+        """Wait while the bus has CAPACITY acknowledgements to take."""
+        while self.unacknowledged >= CAPACITY:
             self._stored.clear()
             await self._stored.wait()
 
-    def seen(self, seq: bytes | None) -> None:
-        """See `Store`. While something is being written, it may be of before that."""
+    def check_seq(self, seq: bytes | None) -> None:
+        """Write the whole state again if the bus holds another sequence number than ours.
+
+        A number that was read while a write is under way may be older than the write, and is ignored.
+        """
         at_rest = self.held is not None and not self._filled.is_set() and not self._waiting
         if at_rest and seq != str(self.held).encode():
             self.held = None
             self._filled.set()
 
     async def run(self) -> None:
-        """Writes until cancelled."""
+        """Write to the bus until cancelled."""
         pause_sec = FIRST_PAUSE_SEC
         while True:
             await self._filled.wait()
             self._filled.clear()
             waiting, self._waiting = self._waiting, []
-            turn, self._turn = self._turn, Turn()
+            turn, self._turn = self._turn, Transaction()
             self._writing = turn
             stored = False
             try:
@@ -353,7 +358,7 @@ class Keeper:
             except BusError as error:
                 self._refused(error)
             finally:
-                self._writing = Turn()
+                self._writing = Transaction()
                 if not stored:
                     self._keep(turn)
                 for each in waiting:
@@ -368,8 +373,8 @@ class Keeper:
                 await asyncio.sleep(pause_sec)
                 pause_sec = min(2 * pause_sec, LONGEST_PAUSE_SEC)
 
-    def _keep(self, turn: Turn) -> None:
-        """Keep a turn that the bus did not take, and what came after it, for the next attempt."""
+    def _keep(self, turn: Transaction) -> None:
+        """Keep a transaction that the bus did not store, with what was added since, for the next attempt."""
         turn.add(self._turn)
         self._turn = turn
         dropped = turn.shorten()
@@ -377,19 +382,19 @@ class Keeper:
             self._dropped_reported = True
             log.warning("store.dropped", bus=self.bus.name, **dropped)
 
-    async def _write(self, turn: Turn) -> bool:
+    async def _write(self, turn: Transaction) -> bool:
         reply = await self._attempt(turn, self.held)
         if reply == BEHIND:
             reply = await self._attempt(turn, None)
-        if reply == TURNED_AWAY:
+        if reply == REJECTED:
             self.held, self.refusal = None, "another notifier"
-            self._store.turned_away(self.bus.name)
+            self._store.rejected(self.bus.name)
         return bool(reply == 1)
 
-    async def _attempt(self, turn: Turn, held: int | None) -> object:
+    async def _attempt(self, turn: Transaction, held: int | None) -> object:
         store, seq = self._store, self._store.seq
         fields: dict[str, bytes | None] = turn.fields if held is not None else {**store.fields}
-        keys = [LEASE, STATE, DEAD, LOG, ASKS, *map(told_key, turn.told), *map(answers_key, turn.answers)]
+        keys = [LEASE, STATE, DEAD, LOG, ASKS, *map(told_key, turn.records), *map(answers_key, turn.answers)]
         fixed = [store.boot, "" if held is None else held, seq, GROUP, TOLD_SEC, ANSWERS_SEC, DEAD_LENGTH]
         args = [*fixed, *turn.args(self.bus.name, fields)]
         size = sum(len(each) for each in args if isinstance(each, (str, bytes)))

@@ -1,8 +1,9 @@
-"""The ways to reach people, a file each. The notifier uses them, and the sentinel when the notifier does not.
+"""Send messages to people: one file for each kind of channel.
 
-A channel is something with a `name` and an `async send(message)`, made from settings, closed when done with.
-What it can't deliver it says as `SendError`, which tells by itself whether trying again is of use. Not here:
-what is worth a message, to whom, and how often it is tried.
+The notifier uses the channels, and the sentinel when the notifier doesn't answer. A channel has a `name`
+and an `async send(message)`, is created from options, and is closed after use. A failed attempt raises
+`SendError`, which says whether another attempt is of use. Not here: what is worth a message, who gets it,
+how often it is tried.
 """
 
 from marketswarm.channels.channel import Channel, Failure, Receipt, SendError

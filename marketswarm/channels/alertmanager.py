@@ -1,6 +1,7 @@
-"""What takes Alertmanager's webhooks takes ours: an existing pipeline goes on from there.
+"""POST messages in the form of Alertmanager's webhooks, version 4, to whatever receives these.
 
-Not here: Alertmanager itself, which takes another form; and what is in the JSON (`alerts.py`).
+An event is an alert, firing or resolved; both have the same labels and the same fingerprint. A thread is
+a group. Alertmanager itself takes another form.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,7 +21,7 @@ from marketswarm.settings import HttpUrl
 
 ALERTS_AT_MOST: Final = 1000
 NOT_ENDED: Final = "0001-01-01T00:00:00Z"
-"""What their `endsAt` is while an alert fires."""
+"""Alertmanager's `endsAt` while an alert fires."""
 
 _OPENING: Final = {
     kind.partition("_")[0]: kind
@@ -33,11 +34,11 @@ _OPENING: Final = {
         Kind.WATCH_MISS,
     )
 }
-"""What fires, by the first word of its type: all events that begin with that word are on the same alert."""
+"""The kind that fires, by the first word of its type; other kinds with that word resolve it."""
 
 
 def encode_alert_group(message: Message, receiver: str, anchor: str | None = None) -> bytes:
-    """The body; the same bytes for the same message. `anchor` is the severity that its thread began with."""
+    """Return the JSON of a message; `anchor` is the severity that its thread began with."""
     known = anchor if anchor in list(Severity) else None
     alerts = list(
         {build_alert["fingerprint"]: build_alert for build_alert in build_alerts(message, known)}.values()
@@ -61,7 +62,7 @@ def encode_alert_group(message: Message, receiver: str, anchor: str | None = Non
 
 
 def build_alerts(message: Message, anchor: str | None) -> Iterator[dict[str, Any]]:
-    """An alert for each event, the later last; for the message itself where its events do not say it."""
+    """Yield an alert for each event, and one for the message itself where its events don't say it."""
     events = [event for event in map(parse, message.events) if isinstance(event, Event)]
     for event in events:
         name = event.type.partition("_")[0]
@@ -88,7 +89,7 @@ def build_alerts(message: Message, anchor: str | None) -> Iterator[dict[str, Any
 def build_alert(
     name: str, svc: str, severity: str, said: tuple[str, str], *, started_at: float, ended: float | None
 ) -> dict[str, Any]:
-    """One alert; `began` and `ended` are epoch seconds."""
+    """Return one alert; `began` and `ended` are epoch seconds."""
     labels = {"alertname": name, "severity": severity, "svc": replace_surrogates(svc)}
     return {
         "status": "firing" if ended is None else "resolved",
@@ -103,20 +104,20 @@ def build_alert(
 
 
 def started_at(event: Event) -> float:
-    """When what an event tells of began, as far as it says so; the same for a miss and its ok."""
+    """Return when the outage of an event began; the same for a miss and its ok."""
     if event.type is Kind.WATCH_MISS:
         return event.ts  # its `since` is the last beat that was heard before
     return event.ts - (event.down_sec or event.late_sec or 0.0) if event.since is None else event.since
 
 
 def common_fields(each: Iterable[dict[str, str]]) -> dict[str, str]:
-    """What they all have."""
+    """Return the fields that all have in common."""
     first, *others = each
     return {key: value for key, value in first.items() if all(one.get(key) == value for one in others)}
 
 
 class Options(BaseModel):
-    """Where their webhook would go."""
+    """The URL that Alertmanager's webhook would be sent to."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -124,7 +125,7 @@ class Options(BaseModel):
 
 
 class Alertmanager:
-    """POSTs each message as one group of alerts. A thread's anchor is the severity that its alerts have."""
+    """POSTs each message as one group; a thread's anchor is the severity of its alerts."""
 
     def __init__(self, name: str, options: Options, http: Http | None = None) -> None:
         self.name = name
@@ -134,17 +135,17 @@ class Alertmanager:
         self.within_sec = self._http.within_sec
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:
-        """See `Channel`."""
+        """Send a message; `anchor` is the severity of its thread. Raises SendError."""
         body = encode_alert_group(message, self.name, anchor)
         headers = {"content-type": "application/json", "webhook-id": message.key}
         answer = await self._http.request("POST", self._url, body=body, headers=headers)
         return Receipt(str(answer.status), anchor or message.severity)
 
     async def aclose(self) -> None:
-        """See `Channel`."""
+        """Close the connections."""
         await self._http.aclose()
 
 
 def create(name: str, options: Options) -> Channel:
-    """The channel; nothing is connected yet."""
+    """Create the channel; nothing is connected yet."""
     return Alertmanager(name, options)

@@ -1,7 +1,7 @@
-"""Every other service there is, through the library `apprise`, which the extra of that name brings along.
+"""Send through the library `apprise`, which knows many more services; the extra of that name installs it.
 
-Each address is told by itself, in a thread that nobody waits for longer than it takes. Its own log lines are
-not ours: they could show an address. Not here: what the addresses look like.
+Each address has a thread of its own, so that one that hangs delays no other. The library's log lines are
+switched off, because they could show an address.
 """
 
 import asyncio
@@ -21,15 +21,15 @@ from marketswarm.channels.text import fit_lines, printable_line, printable_lines
 
 
 class BackgroundCall:
-    """Where one such call at a time is made."""
+    """Makes one blocking call at a time in a daemon thread, which does not keep the program from ending."""
 
     def __init__(self) -> None:
         self._busy = False
 
     def begin(self, call: Callable[[], bool], done: Callable[[bool], object]) -> None:
-        """Makes the call, and hands `done`, in the loop, what it returned: False for what it raised.
+        """Make the call, and pass what it returned to `done` in the event loop; False for an exception.
 
-        False at once while an earlier one has not returned.
+        `done` gets False at once while an earlier call has not returned.
         """
         if self._busy:
             done(False)
@@ -56,18 +56,18 @@ TITLE_AT_MOST: Final = 200
 
 _LIVE: Final = str.maketrans("<>@*`~|[]#&\\{}", "‹›＠∗ˋ∼¦［］＃＆＼｛｝")  # noqa: RUF001 - the look alike is the point
 _EDGES: Final = re.compile(r"(?<!\w)_+|_+(?!\w)|:(?=[A-Za-z+-][\w+-]*:)")
-"""Underlines around words, not in them, where names have theirs; the colon that begins `:a_picture:`."""
+"""Underscores around words, and the colon that begins `:emoji:`; those inside names are kept."""
 _OTHER: Final = {"_": "＿", ":": "∶"}  # noqa: RUF001 - as above
 _TYPES: Final = {Style.GOOD: "success", Style.NEWS: "info", Style.WARNING: "warning", Style.ALARM: "failure"}
 
 
 def neutralize_markup(text: str) -> str:
-    """The text with its live characters replaced, one for one."""
+    """Return the text with characters that any markup may interpret replaced by look-alikes, one for one."""
     return _EDGES.sub(lambda found: _OTHER[found[0][0]] * len(found[0]), text.translate(_LIVE))
 
 
 def render_notification(message: Message, room: int) -> dict[str, str]:
-    """Title, body and sort of a message, in words that format nothing wherever they may go."""
+    """Return the title, body and type of a message, as text that no service formats."""
     text = truncate(neutralize_markup(printable_lines(message.text)), room // 2, len)
     lines = fit_lines(
         [neutralize_markup(printable_line(line)) for line in message.lines], room - len(text) - 2, len
@@ -102,13 +102,13 @@ class AppriseTarget:
         self._room = min(longest // 2, BODY_AT_MOST)
 
     def begin(self, message: Message, done: Callable[[bool], object]) -> None:
-        """Sends, and calls `done` with whether it was accepted; it was not while an earlier one hangs."""
+        """Send in the background; `done` gets True if accepted, False while an earlier call hangs."""
         how = render_notification(message, self._room)
         self._apart.begin(lambda: bool(self._apprise.notify(body_format="text", **how)), done)
 
 
 class Apprise:
-    """Sends to all its addresses at once; one that did not accept is told again, the others are not."""
+    """Sends to all addresses at once; a repeat goes only to those that did not accept."""
 
     def __init__(self, name: str, where: str, targets: dict[str, AppriseTarget], within_sec: float) -> None:
         self.name = name
@@ -118,7 +118,7 @@ class Apprise:
         self.within_sec = within_sec
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - has no threads
-        """See `Channel`."""
+        """Send a message; `anchor` is not used, since the service has no threads. Raises SendError."""
         left = self._parts.remaining(message.id, self._targets)
         answers = [self._tell(message, part) for part in left]
         if not answers:
@@ -132,7 +132,7 @@ class Apprise:
         return Receipt("accepted")
 
     async def aclose(self) -> None:
-        """See `Channel`."""
+        """Do nothing: the library keeps no connection."""
 
     def _tell(self, message: Message, part: str) -> asyncio.Future[bool]:
         answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -148,7 +148,7 @@ class Apprise:
 
 
 def create(name: str, options: Options) -> Channel:
-    """The channel; nothing is connected yet. Raises ChannelError without the library, or for no address."""
+    """Create the channel. Raises ChannelError without the library, or for an unknown address."""
     try:
         import apprise  # noqa: PLC0415 - an extra, and a big one
     except ModuleNotFoundError:

@@ -1,9 +1,4 @@
-"""A message that takes several requests: what of it was accepted, so that a repeat does not begin anew.
-
-The receiver drops repeats all the same; but a message of a hundred parts, of which each attempt gets through
-fifty, would never come to its end. Kept in the process only, for the messages that were tried last: others
-are sent between two attempts at one.
-"""
+"""Define what a channel is, what an attempt to send returns or raises, and helpers that channels share."""
 
 import traceback
 from collections import OrderedDict
@@ -20,13 +15,17 @@ MESSAGES_KEPT: Final = 100
 
 
 class AcceptedParts:
-    """Remembers the parts accepted of each message."""
+    """The parts of each message that were accepted, for messages that take several requests.
+
+    A message of a hundred parts of which each attempt sends fifty would otherwise never be complete. Kept
+    in memory for the latest messages, because other messages are sent between two attempts at one.
+    """
 
     def __init__(self) -> None:
         self._accepted: OrderedDict[str, set[str]] = OrderedDict()
 
     def remaining(self, ident: str, parts: Iterable[str]) -> list[str]:
-        """Return the parts of the message of that id that are still to be sent."""
+        """Return the parts of the message with this id that are still to be sent."""
         accepted = self._accepted.setdefault(ident, set())
         self._accepted.move_to_end(ident)
         if len(self._accepted) > MESSAGES_KEPT:
@@ -34,24 +33,25 @@ class AcceptedParts:
         return [part for part in parts if part not in accepted]
 
     def mark_accepted(self, ident: str, part: str) -> None:
-        """Record that a part was accepted, maybe later than anyone waited for it."""
+        """Record that a part was accepted, even after its attempt timed out."""
         if ident in self._accepted:
             self._accepted[ident].add(part)
 
     def forget(self, ident: str) -> None:
-        """Record that all of a message was accepted: whoever sends it again means it."""
+        """Forget a message that was accepted as a whole: sent again, it is sent again in full."""
         self._accepted.pop(ident, None)
 
 
 LONGEST_RETRY_SEC: Final = 3600.0
-"""A receiver that asks for more than that is asked again all the same."""
+"""A receiver that asks for a longer pause is tried after this one all the same, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What a receiver answered when it accepted: in a word or number, fit to be shown.
+    """What a receiver answered when it accepted a message, in a word or number that may be shown.
 
-    `anchor` is what the channel wants back with each later message of the same thread, such as Slack's `ts`.
+    `anchor` is what the channel wants back with each later message of the same thread, such as Slack's
+    `ts`.
     """
 
     answer: str
@@ -59,7 +59,7 @@ class Receipt:
 
 
 class Failure(StrEnum):
-    """What a failed attempt says about the next one."""
+    """What a failed attempt means for the next one."""
 
     TEMPORARY = "temporary"  # the same message may be accepted later
     REJECTED = "rejected"  # this message is never accepted; others may be
@@ -69,8 +69,8 @@ class Failure(StrEnum):
 class SendError(Exception):
     """A message was not accepted.
 
-    `reason` is one word or number, such as timeout, refused, 404; it holds no address beyond a host.
-    `retry_after_sec` is how long the receiver wants to be left alone, in seconds, if it said so.
+    `reason` is one word or number, such as timeout, refused, 404; of an address it holds the host at
+    most. `retry_after_sec` is the pause that the receiver asked for, in seconds.
     """
 
     def __init__(
@@ -91,20 +91,20 @@ class Channel(Protocol):
     """One way to reach people."""
 
     name: str
-    """What it is called in logs and in `notifier:told`: webhook, email, or what the truth calls it."""
+    """The name in logs and in `notifier:told`: `webhook`, `email`, or the name in the truth."""
     where: str
-    """The host that it talks to, fit to be shown."""
+    """The host that the channel talks to, fit to be shown."""
     within_sec: float
-    """The longest that the channel lets one attempt take, in seconds, all its requests together."""
+    """The longest time that one attempt may take, in seconds, with all its requests."""
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:
-        """Delivers, within `within_sec`. Raises SendError, and nothing else.
+        """Send a message within `within_sec`. Raises SendError and nothing else.
 
-        `anchor` is that of the receipt which this channel gave for the first message of the thread.
+        `anchor` is from the receipt of this channel for the first message of the thread.
         """
 
     async def aclose(self) -> None:
-        """Closes what it keeps open."""
+        """Close what is open."""
 
 
 CAUSES_AT_MOST: Final = 8
@@ -113,14 +113,18 @@ CAUSES_AT_MOST: Final = 8
 def report_channel_defect(
     log: FilteringBoundLogger, channel: Channel, message: Message, defect: Exception
 ) -> SendError:
-    """Log the traceback of a channel's defect; return it as a refusal of this one message."""
+    """Log where a channel raised an unexpected exception; return a SendError for this message.
+
+    The text of an exception may hold an address or a token, so only its type and its traceback are
+    logged.
+    """
     kind = type(defect).__name__
     log.error("channel.defect", channel=channel.name, id=message.id, error=kind, trace=list(_trace(defect)))
     return SendError(kind, Failure.REJECTED)
 
 
 def _trace(defect: BaseException, causes: int = CAUSES_AT_MOST) -> Iterator[str]:
-    """Yield a line for each frame, outermost first, then for those of what caused it."""
+    """Yield a line for each frame, outermost first, then the frames of the exception's causes."""
     for frame in traceback.extract_tb(defect.__traceback__):
         yield f"{frame.filename}:{frame.lineno} in {frame.name}: {frame.line}"
     cause = defect.__cause__ or (None if defect.__suppress_context__ else defect.__context__)

@@ -1,4 +1,4 @@
-"""Discord: a webhook. One embed a message, nobody mentioned, and silence while its rate limit is used up."""
+"""Post to a Discord webhook: one embed a message, no mentions, and pauses while the rate limit is used up."""
 
 import asyncio
 import re
@@ -33,7 +33,7 @@ TITLE_AT_MOST: Final = 256
 TEXT_AT_MOST: Final = 1500
 DESCRIPTION_AT_MOST: Final = 4096
 PAUSE_AT_MOST: Final = 3.0
-"""Seconds that sending waits by itself for the limit; what has to wait longer is told to come again."""
+"""How long `send` itself waits for the rate limit, in seconds; a longer pause raises SendError."""
 
 _GONE: Final = frozenset({10003, 10015, 50001, 50013, 50027, 50083, 160005})
 """Codes in Discord's JSON that are about the webhook, its channel or its thread, whatever the status is."""
@@ -43,7 +43,7 @@ _MARKUP: Final = re.compile(r"[\\*_~`|<>\[\]@#]|:(?=\S)|(?<!\S)[-+](?=\s)|(?<=\d
 
 
 class Options(BaseModel):
-    """A webhook's URL; one with `?thread_id=` posts into that thread."""
+    """The webhook's URL; a URL with `?thread_id=` posts into that thread."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -51,7 +51,7 @@ class Options(BaseModel):
 
 
 class Discord:
-    """Posts to one channel."""
+    """Posts to one Discord channel."""
 
     def __init__(self, name: str, options: Options, http: Http | None = None) -> None:
         self.name = name
@@ -62,7 +62,7 @@ class Discord:
         self._free_at = float("-inf")
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - no threads here
-        """See `Channel`."""
+        """Send a message; `anchor` is not used, since the service has no threads. Raises SendError."""
         pause = self._free_at - time.monotonic()
         if pause > PAUSE_AT_MOST:
             raise SendError("rate_limit", retry_after_sec=pause)
@@ -81,7 +81,7 @@ class Discord:
         return Receipt(str(answer.status))
 
     async def aclose(self) -> None:
-        """See `Channel`."""
+        """Close the connections."""
         await self._http.aclose()
 
     def _mind(self, answer: HttpResponse, after_sec: float | None) -> None:
@@ -92,19 +92,19 @@ class Discord:
 
 
 def create(name: str, options: Options) -> Channel:
-    """The channel; nothing is connected yet."""
+    """Create the channel; nothing is connected yet."""
     return Discord(name, options)
 
 
 def waiting(url: str) -> str:
-    """The URL that answers when the message is stored, and says so if it is not."""
+    """Return the webhook's URL with `wait=true`: Discord then answers once the message is stored."""
     parts = urlsplit(url)
     query = [(key, value) for key, value in parse_qsl(parts.query) if key != "wait"]
     return parts._replace(query=urlencode([*query, ("wait", "true")])).geturl()
 
 
 def build_payload(message: Message) -> dict[str, Any]:
-    """One embed, within what Discord takes."""
+    """Return one embed within Discord's limits."""
     look = style_of(message)
     text = truncate(printable_lines(message.text), TEXT_AT_MOST, _cost)
     lines = fit_lines(

@@ -1,4 +1,8 @@
-"""Mail over SMTP, one a message. Not here: what is in it (`mail.py`)."""
+"""Send each message as one mail over SMTP: text and HTML that say the same, in the thread of its outage.
+
+The Message-ID is made from the message's id, and In-Reply-To from its thread: a repeat has the same ones.
+Nothing in a message can add a header, end the mail or format anything.
+"""
 
 import asyncio
 import re
@@ -28,13 +32,13 @@ from marketswarm.settings import Addresses, Name, Port, Tls
 SUBJECT_AT_MOST: Final = 200
 TEXT_AT_MOST: Final = 20_000
 LINES_AT_MOST: Final = 200_000
-"""Bytes of what a message tells in lines: some thousands of them, in a mail that any server takes."""
+"""Bytes of the lines in a mail: some thousand lines, in a mail that any server accepts."""
 
 _CELL: Final = 'style="border-top:1px solid #ddd;padding:4px 8px"'
 
 
 def compose_mail(message: Message, sender: str, to: str, now: datetime) -> EmailMessage:
-    """The mail, sent at `now`."""
+    """Return the mail of a message, sent at `now`."""
     domain = parseaddr(sender)[1].rpartition("@")[2]
     mail = EmailMessage()
     mail["Subject"] = truncate(printable_line(message.title), SUBJECT_AT_MOST)
@@ -56,13 +60,13 @@ def compose_mail(message: Message, sender: str, to: str, now: datetime) -> Email
 
 
 def _text(message: Message) -> str:
-    """The text, what it tells of, and when it happened."""
+    """Return the plain text: the title, the text, the lines, and when it happened."""
     parts = [printable_line(message.title), _told(message), "\n".join(_lines(message))]
     return "\n\n".join(part for part in (*parts, f"at {_at(message)}\n{message.key}") if part) + "\n"
 
 
 def _html(message: Message) -> str:
-    """The same, with a bar in the colour of its severity; in lines so short that nothing has to wrap them."""
+    """Return the same as HTML with short lines, and a bar in the colour of the severity."""
     bar = f"border-left:6px solid #{style_of(message).colour:06x};padding-left:10px"
     told = escape(_told(message)).replace("\n", "<br>\n")
     rows = "".join(f"<tr><td {_CELL}>\n{escape(line)}</td></tr>\n" for line in _lines(message))
@@ -87,21 +91,21 @@ def _at(message: Message) -> str:
 
 
 def _namespace(domain: str) -> str:
-    """The sender's domain, where it is one: an address in brackets can't be part of a name."""
+    """Return the sender's domain for List-Id; `localhost` if it is an address in brackets."""
     return domain if re.fullmatch(r"[A-Za-z0-9.-]{1,200}", domain) else "localhost"
 
 
 WITHIN_SEC: Final = 15.0
-"""A mail server may greylist, scan and look names up while we wait."""
+"""A mail server may greylist, scan and look up names meanwhile; in seconds."""
 
 TOO_BIG: Final = 552
-"""What a server answers to a mail's announced size (RFC 1870)."""
+"""The code of a server that refuses a mail's announced size (RFC 1870)."""
 
 log = logs.get("email")
 
 
 class Options(BaseModel):
-    """Which server, as whom, from and to. The default of `port` is what goes with `tls`."""
+    """The server, the user, the sender and the recipients; the default of `port` depends on `tls`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -125,7 +129,7 @@ class Email:
         tls: ssl.SSLContext | None = None,
         within_sec: float = WITHIN_SEC,
     ) -> None:
-        """Takes `tls` instead of the system's trust."""
+        """Create the channel; `tls` replaces the system's trust store."""
         self.name = name
         self.where = options.host
         self._options = options
@@ -133,7 +137,7 @@ class Email:
         self.within_sec = within_sec
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - not needed
-        """See `Channel`."""
+        """Send a mail. Raises SendError."""
         mail = compose_mail(message, self._options.sender, self._options.to, datetime.now(UTC))
         try:
             async with asyncio.timeout(self.within_sec):
@@ -149,7 +153,7 @@ class Email:
         return Receipt(printable_line(answer)[:100])
 
     async def aclose(self) -> None:
-        """See `Channel`."""
+        """Do nothing: each mail has its own connection."""
 
     async def _hand_over(self, mail: EmailMessage) -> tuple[dict[str, aiosmtplib.SMTPResponse], str]:
         options = self._options
@@ -170,14 +174,15 @@ class Email:
 
 
 def create(name: str, options: Options) -> Channel:
-    """The channel; nothing is connected yet."""
+    """Create the channel; nothing is connected yet."""
     return Email(name, options)
 
 
 def refusal(error: Exception) -> SendError:
-    """What went wrong in one word or number.
+    """Return the SendError for an SMTP or network error.
 
-    A 5xx is permanent: of the message once the server was given it or its size, else of the channel.
+    A 5xx is permanent: about the message once the server has the mail or its size, else about the
+    channel.
     """
     if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
         codes = [one.code for one in error.recipients]

@@ -1,4 +1,4 @@
-"""An alert event as a message to people: its title, its text, how much it matters. Pure."""
+"""Describe an alert event in words: the title, the text and the severity of its message. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,13 +9,13 @@ from marketswarm.event import Event, Kind
 from marketswarm.text import format_duration
 
 LATE_SEC: Final = 60.0
-"""What is told this long after it happened says so."""
+"""A message that is sent this long after its event says so, in seconds."""
 
 _WHY: Final = {"stopped": ", after it said goodbye", "never_seen": ", none ever"}
 
 
 def message_for_event(event: Event, raw: bytes, now: float) -> Message:
-    """The message that tells of one event alone, at `now` (epoch seconds); `raw` is its JSON."""
+    """Return the message about one event, at `now` (epoch seconds); `raw` is the event's JSON."""
     title, text = describe_event(event)
     kind = _kind_of(event)
     severity = severity_of(event.type)
@@ -32,7 +32,7 @@ def _kind_of(event: Event) -> MessageKind:
 
 
 def mark_late(message: Message, now: float) -> Message:
-    """The message as it is to be sent at `now` (epoch seconds): one that is late says how late."""
+    """Return the message as it is to be sent at `now` (epoch seconds): a late one says how late."""
     late_sec = now - message.timestamp
     if message.late or late_sec < LATE_SEC:
         return message
@@ -40,12 +40,12 @@ def mark_late(message: Message, now: float) -> Message:
 
 
 def format_seconds(value: float | None) -> str:
-    """A duration in words, known or not."""
+    """Return a duration in words; `some time` if it is unknown."""
     return "some time" if value is None else format_duration(value)
 
 
 def describe_event(event: Event) -> tuple[str, str]:
-    """An event in a few words, and what more there is to say of it."""
+    """Return an event's title, and the text that says more about it."""
     svc, kind = event.svc, event.type
     if kind in (Kind.HEARTBEAT_MISS, Kind.HEALER_MISS):
         text = f"no beat for {format_seconds(event.late_sec)}{_WHY.get(event.reason or '', '')}"
@@ -103,7 +103,7 @@ _PLAIN: Final[Mapping[Kind, tuple[str, str]]] = {
 
 
 def severity_of(kind: Kind) -> Severity:
-    """How much an event matters, if nobody says otherwise."""
+    """Return the severity of an event's kind, used where the truth names none."""
     if kind in (Kind.HEALER_MISS, Kind.BUS_MISS):
         return Severity.CRITICAL
     warns = (Kind.HEARTBEAT_MISS, Kind.TRUTH_DRIFT, Kind.PROBE_MISS, Kind.WATCH_MISS)

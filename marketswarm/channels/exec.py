@@ -1,6 +1,8 @@
-"""A command on this host: it reads the webhook's JSON, and says by its exit code what came of it.
+"""Run a command on this host for each message: it reads the webhook's JSON, and its exit code is the outcome.
 
-No shell takes part, and of our environment it gets no more than it needs. Not here: how it is run and ended.
+No shell is involved, and the command gets only a few variables of the environment. It runs in a session
+of its own, so that all its processes end with it when it takes too long, and nothing that it leaves
+behind delays us.
 """
 
 import asyncio
@@ -21,13 +23,13 @@ from marketswarm.channels.message import Message, encode_webhook_body
 from marketswarm.channels.text import printable_line, truncate
 
 HEARD_AT_MOST: Final = 4096
-"""Bytes of its output that are kept; the rest is read and dropped, so that it never waits for us."""
+"""Bytes of the command's output that are kept; the rest is read and dropped."""
 ANSWERS_SEC: Final = 0.2
-"""After its end, for what it wrote last; what it left behind may hold the pipe for ever."""
+"""How long to wait for the last output after the command's end, in seconds."""
 
 
 class _Heard(asyncio.Protocol):
-    """What the command writes: the last of it."""
+    """Reads the command's output and keeps the end of it."""
 
     def __init__(self) -> None:
         self.over = asyncio.Event()
@@ -40,7 +42,7 @@ class _Heard(asyncio.Protocol):
         self.over.set()
 
     def last(self) -> str:
-        """Its last line."""
+        """Return the last line of the output."""
         lines = self._kept.decode("utf-8", "replace").split("\n")
         return next((line for line in reversed(lines) if line.strip()), "")
 
@@ -48,10 +50,10 @@ class _Heard(asyncio.Protocol):
 async def run(
     command: Sequence[str], body: bytes, env: Mapping[str, str], within_sec: float
 ) -> tuple[int, str]:
-    """Runs it with `body` on its stdin: its exit code, below zero the signal that ended it; its last line.
+    """Run a command with `body` on its stdin; return its exit code (negative: the signal) and its last line.
 
     Raises:
-        TimeoutError: after `within_sec`; it and all it started are ended then.
+        TimeoutError: after `within_sec`; the command and its processes are killed then.
         OSError: when it can't be started.
     """
     heard = _Heard()
@@ -106,10 +108,10 @@ INHERITED: Final = ("PATH", "HOME", "LANG")
 PREFIX: Final = "MARKETSWARM_"
 SAID_AT_MOST: Final = 200
 NEVER: Final = frozenset({126, 127})
-"""What says that it could not be run: whoever runs it again learns the same."""
+"""Exit codes of a command that could not be run: another attempt ends in the same way."""
 
 _SHORT: Final = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
-"""What this host is short of for now; whatever else keeps a command from starting will do so again."""
+"""Errors of a host that is short of resources for now; other errors to start a command persist."""
 
 log = logs.get("exec")
 
@@ -125,7 +127,7 @@ def _fit(words: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class Options(BaseModel):
-    """The command and its arguments, in one string or several; and how long it may take."""
+    """The command with its arguments, as one string or several, and how long it may take."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -134,7 +136,7 @@ class Options(BaseModel):
 
 
 class Exec:
-    """Runs the command once a message."""
+    """Runs the command once for each message."""
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
@@ -143,7 +145,7 @@ class Exec:
         self._options = options
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - has no threads
-        """See `Channel`."""
+        """Run the command for a message. Raises SendError."""
         options = self._options
         try:
             code, said = await run(
@@ -167,19 +169,19 @@ class Exec:
         raise SendError(reason, _failure(lasting=code in NEVER))
 
     async def aclose(self) -> None:
-        """See `Channel`."""
+        """Do nothing: no process outlives `send`."""
 
 
 def create(name: str, options: Options) -> Channel:
-    """The channel; nothing is run yet."""
+    """Create the channel; nothing is run yet."""
     return Exec(name, options)
 
 
 def _failure(*, lasting: bool) -> Failure:
-    """Whether the command itself is at fault, whatever the message is, or it may do better later."""
+    """Return BROKEN if the command itself is at fault, whatever the message is, else TEMPORARY."""
     return Failure.BROKEN if lasting else Failure.TEMPORARY
 
 
 def environment(ours: Mapping[str, str]) -> dict[str, str]:
-    """What the command gets of our environment, which may hold secrets."""
+    """Return the variables that the command inherits: our environment may hold secrets."""
     return {name: value for name, value in ours.items() if name in INHERITED or name.startswith(PREFIX)}

@@ -1,7 +1,7 @@
-"""One request over HTTP, bounded in every way, with what can go wrong as `SendError`.
+"""Send HTTP requests that are bounded in time and size, and turn every failure into a `SendError`.
 
-Redirects are not followed: a receiver that may send us elsewhere could send us inside. Not here: what is
-sent, and to whom; and which refusals are for good (`refusing.py`).
+Redirects are not followed: a receiver that may redirect us could make us call an address inside the
+network.
 """
 
 import socket
@@ -22,14 +22,14 @@ from marketswarm import __version__
 from marketswarm.channels.channel import Failure, SendError
 
 _LATER: Final = frozenset({302, 303, 307, 408, 425, 429})
-"""Refusals that another time may not be: a receiver that is being moved or is too busy."""
+"""Statuses that may succeed later: the receiver is being moved or is too busy."""
 _BROKEN: Final = frozenset({401, 402, 403, 404, 405, 406, 407, 410, 411, 415, 421, 426, 451})
-"""Refusals of whoever sends, of the address or of the form of each request, whatever the message is."""
+"""Statuses about the sender, the address or the form of every request, whatever the message is."""
 
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """What came back: a status, up to ANSWER_AT_MOST bytes, and headers, whose names have no case."""
+    """A response: its status, up to MAX_RESPONSE_BYTES of its body, its headers (names without case)."""
 
     status: int
     body: bytes
@@ -37,21 +37,24 @@ class HttpResponse:
 
 
 def error_of_response(answer: HttpResponse, after_sec: float | None = None) -> SendError:
-    """What an answer that is no 2xx comes to; `after_sec` is a pause that its body asks for, in seconds."""
+    """Return the SendError for a response that is no 2xx.
+
+    `after_sec` is a pause that the body asks for, in seconds; without it Retry-After counts.
+    """
     if after_sec is None:
         after_sec = parse_retry_after(answer.headers.get("retry-after"), time.time())
     return SendError(str(answer.status), failure_of_status(answer.status), retry_after_sec=after_sec)
 
 
 def failure_of_status(status: int) -> Failure:
-    """What an HTTP status that is no 2xx says: of this message (400, 413), or of the channel (401, 404)."""
+    """Return what a status that is no 2xx is about: this message (400, 413) or the channel (401, 404)."""
     if status in _LATER or not 300 <= status < 500:
         return Failure.TEMPORARY
     return Failure.BROKEN if status < 400 or status in _BROKEN else Failure.REJECTED
 
 
 def parse_retry_after(value: str | None, now: float) -> float | None:
-    """The seconds that a Retry-After asks for, given as a number or as a date; None if it can't be read."""
+    """Return the seconds that a Retry-After header asks for, as a number or a date; None if unreadable."""
     if value is None:
         return None
     text = value.strip()
@@ -78,7 +81,7 @@ _REASONS: Final[tuple[tuple[type[BaseException], str], ...]] = (
 
 
 def error_of_exception(error: BaseException) -> SendError:
-    """What went wrong, in one word; what is wrong with the URL or the request itself is permanent."""
+    """Return the SendError for an exception; an invalid URL or request is permanent."""
     chain = list(_cause_chain(error))
     for kind, word in _REASONS:
         if any(isinstance(link, kind) for link in chain):
@@ -98,11 +101,11 @@ def _cause_chain(error: BaseException | None) -> Iterator[BaseException]:
 
 WITHIN_SEC: Final = 5.0
 MAX_RESPONSE_BYTES: Final = 64 * 1024
-"""Bytes of an answer that are read, so that its connection can be used again; a longer one costs that."""
+"""Bytes of a response that are read; the connection of a longer response is not used again."""
 
 
 class Http:
-    """A client that keeps its connections until it is closed."""
+    """An HTTP client that keeps its connections until it is closed."""
 
     def __init__(self, *, within_sec: float = WITHIN_SEC) -> None:
         self.within_sec = within_sec
@@ -116,7 +119,7 @@ class Http:
     async def request(
         self, method: str, url: str, *, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> HttpResponse:
-        """Makes one request, within a few seconds in all. Raises SendError unless the answer is a 2xx."""
+        """Send one request within `within_sec`. Raises SendError unless the response is a 2xx."""
         answer = await self.exchange(method, url, body=body, headers=headers)
         if not 200 <= answer.status < 300:
             raise error_of_response(answer)
@@ -125,7 +128,7 @@ class Http:
     async def exchange(
         self, method: str, url: str, *, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> HttpResponse:
-        """The same for who reads refusals too. Raises SendError only where there is no answer at all."""
+        """Send one request and return any response. Raises SendError only if there is none."""
         try:
             # not asyncio's own: that cuts short what the client does to put a connection away, and a hundred
             # of those later there is none left
@@ -137,7 +140,7 @@ class Http:
             raise error_of_exception(error) from None
 
     async def aclose(self) -> None:
-        """Closes every connection."""
+        """Close every connection."""
         await self._client.aclose()
 
     async def _exchange(
@@ -153,7 +156,7 @@ class Http:
 
 
 def host_of(url: str) -> str:
-    """Host and port of a URL: all of it that may be shown."""
+    """Return the host and port of a URL: all of it that may be shown."""
     try:
         parts = urlsplit(url)
         return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
@@ -167,7 +170,7 @@ JSON: Final = "application/json; charset=utf-8"
 async def post_json(
     http: Http, url: str, payload: Mapping[str, Any], token: SecretStr | None = None
 ) -> HttpResponse:
-    """POSTs an object, with a bearer token if there is one. Raises SendError unless the answer is a 2xx."""
+    """POST a JSON object, with a bearer token if given. Raises SendError unless the response is a 2xx."""
     answer = await exchange_json(http, url, payload, token)
     if not 200 <= answer.status < 300:
         raise error_of_response(answer)
@@ -177,7 +180,7 @@ async def post_json(
 async def exchange_json(
     http: Http, url: str, payload: Mapping[str, Any], token: SecretStr | None = None
 ) -> HttpResponse:
-    """The same for who reads refusals too. Raises SendError only where there is no answer at all."""
+    """POST a JSON object and return any response. Raises SendError only if there is none."""
     headers = {"content-type": JSON}
     if token is not None:
         headers["authorization"] = f"Bearer {token.get_secret_value()}"
@@ -185,7 +188,7 @@ async def exchange_json(
 
 
 def json_object_of(answer: HttpResponse) -> dict[str, Any]:
-    """The object in an answer; an empty one if it holds none."""
+    """Return the JSON object in a response; an empty one if there is none."""
     try:
         found: Any = orjson.loads(answer.body)
     except orjson.JSONDecodeError:
@@ -194,7 +197,7 @@ def json_object_of(answer: HttpResponse) -> dict[str, Any]:
 
 
 def parse_pause_sec(value: Any) -> float | None:
-    """Seconds, as an answer gives them in a header or in JSON; None if that is no such number."""
+    """Return a number of seconds from a header or from JSON; None if it is no finite number from 0 up."""
     try:
         sec = float(value)
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""What is sent, what sends it, and what may come of it. Values only."""
+"""Define the message, its stored form, its JSON for webhooks and commands, and its style. Pure."""
 
 import re
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ _PLAIN: Final = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
 
 
 class Severity(StrEnum):
-    """How much it matters."""
+    """How urgent a message is."""
 
     INFO = "info"
     WARNING = "warning"
@@ -22,7 +22,7 @@ class Severity(StrEnum):
 
 
 class MessageKind(StrEnum):
-    """What a message tells: the sort of news, for a channel that shows each in its own way."""
+    """What a message is about, for channels that show each kind in its own way."""
 
     DOWN = "down"
     UP = "up"
@@ -38,15 +38,15 @@ class MessageKind(StrEnum):
 class Message:
     """One message to people.
 
-    `id` is the same however often it is sent, so that a receiver can drop repeats. `timestamp` is when it
-    happened, in epoch seconds. `late` says that it could not be told when it happened. `events` are the
-    alert events that it tells of, each as its JSON stood on the log, oldest first.
+    `id` is the same however often the message is sent, so that a receiver can drop repeats. `timestamp`
+    is when it happened, in epoch seconds; `late` says that it could not be sent then. `events` are the
+    alert events that it is about, each as its JSON stood on the log, oldest first.
 
-    `lines` are one for each thing told of, where these are several: `title` and `text` are enough without
-    them, and a channel shows as many as it can. `about` are the services and buses that it tells of: two
+    `lines` are one for each event or incident, where there are several: `title` and `text` are enough
+    without them, and a channel shows as many as it can. `about` are the services and buses concerned: two
     messages about the same one must arrive in order. `thread` is the id of the message that began the
-    conversation, its own if it is the first. `opens` says that something is down after it; `closes` are the
-    threads in which nothing is down any more after it.
+    conversation, its own if it is the first. `opens` says that something is down after it; `closes` are
+    the threads in which nothing is down any more after it.
     """
 
     id: str
@@ -65,17 +65,17 @@ class Message:
 
     @property
     def key(self) -> str:
-        """The id as headers of HTTP and mail can carry it: itself, unless a stranger made it."""
+        """The id in a form that HTTP and mail headers can carry: itself, or its digest."""
         return plain_key(self.id)
 
     @property
     def begins(self) -> bool:
-        """Whether it is the first of its thread."""
+        """Whether the message is the first of its thread."""
         return self.thread in ("", self.id)
 
 
 def plain_key(ident: str) -> str:
-    """An id of a message or a thread as headers of HTTP and mail can carry it."""
+    """Return the id of a message or a thread in a form that HTTP and mail headers can carry."""
     if _PLAIN.fullmatch(ident):
         return ident
     return f"sha256.{sha256(ident.encode('utf-8', 'surrogatepass')).hexdigest()[:40]}"
@@ -85,7 +85,10 @@ BODY_TYPE: Final = "marketswarm.alert"
 
 
 def encode_webhook_body(message: Message) -> bytes:
-    """The body; the same bytes for the same message."""
+    """Return the JSON of CONTRACTS section 8: the webhook's body and a command's input.
+
+    The same message gives the same bytes. The contract's keys come first and in its order.
+    """
     data = {
         "title": replace_surrogates(message.title),
         "text": replace_surrogates(message.text),
@@ -100,7 +103,7 @@ def encode_webhook_body(message: Message) -> bytes:
 
 
 class Style(Enum):
-    """A colour as 0xRRGGBB, and a sign for those who can't see it."""
+    """The style of a message: a colour as 0xRRGGBB, and a sign for people who can't see it."""
 
     GOOD = (0x2EB67D, "\N{LARGE GREEN CIRCLE}")
     NEWS = (0x36A3EB, "\N{LARGE BLUE CIRCLE}")
@@ -120,7 +123,7 @@ _BY_SEVERITY: Final = {
 
 
 def style_of(message: Message) -> Style:
-    """Good where something is up again, else what the severity says."""
+    """Return GOOD where a service is up again, else the style of the severity."""
     good = message.kind in (MessageKind.UP, MessageKind.SETTLED)
     return Style.GOOD if good else _BY_SEVERITY[message.severity]
 
@@ -131,7 +134,7 @@ _FLAGS: Final = ("late", "opens")
 
 
 def encode_message(message: Message) -> bytes:
-    """The message as JSON; its events as texts, so that not one of their bytes is lost."""
+    """Return the message as JSON to be stored; events are kept as texts, byte for byte."""
     found: dict[str, Any] = {name: getattr(message, name) for name in (*_TEXTS, *_LISTS, *_FLAGS)}
     found |= {"severity": message.severity, "what": message.kind, "timestamp": message.timestamp}
     found["events"] = [raw.decode("utf-8", "replace") for raw in message.events]
@@ -139,7 +142,7 @@ def encode_message(message: Message) -> bytes:
 
 
 def parse_message(raw: bytes) -> Message | None:
-    """Reads one back; None for what is no message. A newer writer's words are taken for the nearest known."""
+    """Return a stored message; None if it can't be parsed. Unknown kinds become NOTE, severities WARNING."""
     try:
         found: Any = orjson.loads(raw)
         return None if type(found) is not dict else _message(found)

@@ -1,4 +1,7 @@
-"""ntfy: a notification on phones, published as JSON, since headers carry ASCII at best. It has no markup."""
+"""Publish to an ntfy topic, for phones.
+
+The message is JSON, since headers carry ASCII only; ntfy has no markup.
+"""
 
 import re
 from typing import Any, Final, Self
@@ -24,11 +27,11 @@ _SHOWN: Final = {
     Style.WARNING: (4, "warning"),
     Style.ALARM: (5, "rotating_light"),
 }
-"""Priority, of which 3 is the default and 5 the highest, and the tag that is shown as a sign."""
+"""The priority (3 is the default, 5 the highest), and the tag that is shown as a sign."""
 
 
 class Options(BaseModel):
-    """The topic's URL; an access token where the topic is not open to all."""
+    """The topic's URL, and an access token where the topic is protected."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -54,29 +57,29 @@ class Ntfy:
         self.within_sec = self._http.within_sec
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - no threads here
-        """See `Channel`."""
+        """Send a message; `anchor` is not used, since the service has no threads. Raises SendError."""
         answer = await post_json(self._http, self._url, build_payload(message, self._topic), self._token)
         return Receipt(str(answer.status))
 
     async def aclose(self) -> None:
-        """See `Channel`."""
+        """Close the connections."""
         await self._http.aclose()
 
 
 def create(name: str, options: Options) -> Channel:
-    """The channel; nothing is connected yet."""
+    """Create the channel; nothing is connected yet."""
     return Ntfy(name, options)
 
 
 def split_topic(url: str) -> tuple[str, str]:
-    """What JSON is POSTed to, and the topic, which is the last part of the path."""
+    """Return the URL that JSON is POSTed to, and the topic: the last part of the path."""
     parts = urlsplit(url)
     root, _, topic = parts.path.rstrip("/").rpartition("/")
     return parts._replace(path=f"{root}/", fragment="").geturl(), topic
 
 
 def build_payload(message: Message, topic: str) -> dict[str, Any]:
-    """The notification."""
+    """Return the JSON of a notification."""
     priority, tag = _SHOWN[style_of(message)]
     text = truncate(printable_lines(message.text), TEXT_AT_MOST, _cost)
     lines = fit_lines(

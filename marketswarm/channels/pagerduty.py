@@ -1,7 +1,7 @@
-"""PagerDuty's Events API v2: what is down triggers an alert, and what is up again resolves it.
+"""Send events to PagerDuty's Events API v2: an outage triggers an alert, its end resolves it.
 
-The alert's `dedup_key` is the thread, so that a reminder adds to the alert that is there, and a repeat does
-nothing. News that neither opens nor closes anything wakes nobody up.
+The alert's `dedup_key` is the thread, so that a reminder adds to the open alert and a repeat does
+nothing. A message that opens and closes nothing triggers no alert.
 """
 
 import re
@@ -27,14 +27,14 @@ from marketswarm.settings import HttpUrl, Token
 
 ENQUEUE: Final = "https://events.pagerduty.com/v2/enqueue"
 WITHIN_SEC: Final = 20.0
-"""For all the requests of one message; what was accepted until then is not asked for again."""
+"""For all requests of one message, in seconds; requests that were accepted are not repeated."""
 SUMMARY_AT_MOST: Final = 1024
 DETAIL_AT_MOST: Final = 30_000
-"""Bytes of each of the two long details. A request may have 512 KB."""
+"""Bytes of each of the two long details; a request may have 512 KB."""
 
 
 class Options(BaseModel):
-    """The integration key of a PagerDuty service; `url` for those whose data stays in the EU."""
+    """The integration key of a PagerDuty service; `url` for accounts in the EU."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -54,7 +54,7 @@ class PagerDuty:
         self.within_sec = WITHIN_SEC
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - the key is the thread
-        """See `Channel`."""
+        """Send the requests of a message that were not accepted yet. Raises SendError."""
         requests = build_requests(message)
         if not requests:
             return Receipt("nothing to do")
@@ -70,7 +70,7 @@ class PagerDuty:
         return Receipt(answer)
 
     async def aclose(self) -> None:
-        """See `Channel`."""
+        """Close the connections."""
         await self._http.aclose()
 
     async def _post(self, request: dict[str, Any]) -> str:
@@ -86,12 +86,12 @@ class PagerDuty:
 
 
 def create(name: str, options: Options) -> Channel:
-    """The channel; nothing is connected yet."""
+    """Create the channel; nothing is connected yet."""
     return PagerDuty(name, options)
 
 
 def build_requests(message: Message) -> dict[str, dict[str, Any]]:
-    """What is to be sent, in order, without the key to the door; by name, the same at each repeat."""
+    """Return the requests of a message, in order and without the key, by names that repeats share."""
     found: dict[str, dict[str, Any]] = {}
     closes = list(message.closes)
     own = message.thread or message.id
@@ -105,7 +105,7 @@ def build_requests(message: Message) -> dict[str, dict[str, Any]]:
 
 
 def trigger(message: Message, thread: str) -> dict[str, Any]:
-    """What opens an alert, or adds to the one that is open."""
+    """Return the request that opens an alert, or adds to the open one."""
     events = [event for event in map(parse, message.events) if isinstance(event, Event)]
     names = sorted({event.svc for event in events})
     kinds = sorted({event.type.value for event in events})

@@ -1,9 +1,9 @@
-"""What waits for one channel, and which message is tried next. Pure; times are monotonic seconds.
+"""Queue the messages of one channel, and choose which one is tried next. Pure; times are monotonic seconds.
 
-Messages about the same service, or of the same thread, keep their order. While a message fails, all others
-are tried, so that one that a receiver never accepts holds up no other. Two different messages that fail with
-none accepted between them show that the receiver itself is ill: then everything waits, with growing pauses,
-and one message is tried after each pause, in turn.
+Messages about the same service, or of the same thread, keep their order. While one message fails, the
+others are tried, so that a message that a receiver never accepts delays no other. Two different messages
+that fail with none accepted between them show that the receiver itself fails: then all messages wait,
+with growing pauses, and one of them, in turn, is tried after each pause.
 """
 
 from collections.abc import Iterator
@@ -17,32 +17,32 @@ LONGEST_PAUSE_SEC: Final = 300.0
 
 
 def backoff_sec(failures: int, retry_after_sec: float | None, chance: float) -> float:
-    """How long to wait after the `failures`th failure in a row; `chance` is from 0 to 1.
+    """Return the pause after the `failures`th failure in a row, in seconds; `chance` is from 0 to 1.
 
-    It doubles up to five minutes and wavers, so that many senders do not come back as one; never less than
-    what the receiver asked for.
+    It doubles up to five minutes and varies by a quarter, so that many senders do not return at once; it
+    is never less than what the receiver asked for.
     """
     doubled: float = min(FIRST_PAUSE_SEC * 2 ** min(failures - 1, 16), LONGEST_PAUSE_SEC)
     return max(doubled * (0.75 + chance / 2), retry_after_sec or 0.0)
 
 
 QUEUE_LIMIT: Final = 1000
-"""What waits for one channel; beyond that the oldest is given up."""
+"""How many messages wait for one channel at most; beyond that the oldest is given up."""
 REJECTIONS_UNTIL_BROKEN: Final = 3
-"""So many messages about different things, all refused as bad, none accepted between: the channel is broken.
+"""This many rejected messages about different things, none accepted between: the channel is broken.
 
-What makes one message bad makes those bad that are about the same service, or in the same thread; they count
-as one. Two may still be chance, as two services with long names are; a third is not worth waiting any longer.
+Messages about the same service or thread count as one, because one cause may spoil them all. Two may be
+chance, such as two services with long names; three are not.
 """
 NEVER: Final = float("inf")
 
 
 @dataclass(slots=True, eq=False)
 class QueuedMessage:
-    """A message that waits since `put_at`, and fails since `since`; `turn` is its place among attempts.
+    """A message queued since `put_at` that fails since `since`; `turn` is its place among the attempts.
 
-    `failures` are those after which other messages were accepted; `reason` is what the last attempt in this
-    run came to, and before `free_at` there is no other one.
+    `failures` counts failures after which other messages were accepted; `reason` is the latest failure in
+    this run; there is no attempt before `free_at`.
     """
 
     message: Message
@@ -57,12 +57,12 @@ class QueuedMessage:
 
 
 class ChannelQueue:
-    """The messages that wait, in order, and the pauses of their channel.
+    """The messages that wait for a channel, in order, and the pauses of that channel.
 
     Args:
-        failures: in a row, before this run.
+        failures: how many attempts failed in a row before this run.
         free_at: when the pause after the last of them ends.
-        at_most: how many may wait.
+        at_most: how many messages may wait.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class ChannelQueue:
         self.failures, self.free_at = failures, free_at
         self.broken = False
         self.reason = ""
-        """What the last failure of the channel was, until it accepts a message."""
+        """The channel's latest failure, until it accepts a message."""
         self._entries: dict[str, QueuedMessage] = {}
         self._refused: list[frozenset[str]] = []  # what messages were about that were refused since then
         self._failed: set[str] = set()  # ids of messages that failed since one was last accepted
@@ -84,11 +84,11 @@ class ChannelQueue:
 
     @property
     def trouble(self) -> str:
-        """The reason of a failure that is not over, of the channel or of a message; empty if all is well."""
+        """The reason of a failure of the channel or a message that is not over; empty if there is none."""
         return self.reason or next((each.reason for each in self._entries.values() if each.reason), "")
 
     def put(self, message: Message, now: float, failing_sec: float | None = None) -> list[Message]:
-        """Add a message, unless it waits already; return those that are given up for it.
+        """Queue a message unless it is queued already; return the messages given up for it.
 
         `failing_sec` is how long ago an attempt in an earlier run first failed.
         """
@@ -105,13 +105,13 @@ class ChannelQueue:
         return given_up
 
     def drop(self, entry: QueuedMessage) -> None:
-        """Take a message out: nobody will try it any more."""
+        """Remove a message, which is not tried any more."""
         self._entries.pop(entry.message.id, None)
 
     # -- what is next
 
     def next_attempt(self, now: float) -> tuple[QueuedMessage | None, float]:
-        """Return the message to try at `now`; if there is none, when to ask again."""
+        """Return the message to try at `now`, or None and when to ask again."""
         if now < self.free_at:
             return None, self.free_at if self._entries else NEVER
         if self.broken and not self._at_once:
@@ -125,7 +125,7 @@ class ChannelQueue:
         return found, again_at
 
     def take_expired(self, now: float, retry_for_sec: float) -> list[QueuedMessage]:
-        """Take out the messages that failed for too long, or waited so long for a channel that fails."""
+        """Remove and return messages that failed for too long, or waited so long for a failing channel."""
         ages = [(each, self._failing_since(each)) for each in self._entries.values()]
         over = [each for each, since in ages if since + retry_for_sec <= now]
         for each in over:
@@ -134,13 +134,13 @@ class ChannelQueue:
         return over
 
     def expires_at(self, retry_for_sec: float) -> float:
-        """When `expired` will find the next message, as far as is known now."""
+        """Return when `take_expired` will find the next message, as far as is known now."""
         return min(map(self._failing_since, self._entries.values()), default=NEVER) + retry_for_sec
 
     # -- what came of an attempt
 
     def record_accepted(self, entry: QueuedMessage, now: float, chance: float) -> None:
-        """The channel took it, so what failed before it was not the channel's fault."""
+        """Record that the channel accepted a message: earlier failures were not the channel's."""
         self.drop(entry)
         self.failures, self.free_at, self.broken, self.reason = 0, float("-inf"), False, ""
         for each in [self._entries[ident] for ident in self._failed if ident in self._entries]:
@@ -152,7 +152,7 @@ class ChannelQueue:
     def record_failure(
         self, entry: QueuedMessage, now: float, reason: str, retry_after_sec: float | None, chance: float
     ) -> None:
-        """It may be accepted later."""
+        """Record that a message failed and may be accepted later."""
         self._at_once, self.broken = 0, False
         self.failures += 1
         self.reason = entry.reason = reason
@@ -164,7 +164,7 @@ class ChannelQueue:
             self.free_at = now + backoff_sec(self.failures, retry_after_sec, chance)
 
     def mark_broken(self, reason: str, now: float, chance: float) -> None:
-        """The channel accepts nothing until it is repaired: after a pause, each message is tried once."""
+        """Record that the channel accepts nothing until it is repaired: pause, then try each message once."""
         self.broken, self.reason = True, reason
         self._at_once = max(0, self._at_once - 1)
         if not self._at_once:
@@ -172,7 +172,7 @@ class ChannelQueue:
             self.free_at = now + backoff_sec(self.failures, None, chance)
 
     def record_rejection(self, entry: QueuedMessage, reason: str, now: float, chance: float) -> bool:
-        """It will never be accepted; return whether so many in a row show that the channel is broken."""
+        """Record that a message will never be accepted; return True if the channel counts as broken now."""
         if all(keys.isdisjoint(entry.keys) for keys in self._refused):
             self._refused.append(entry.keys)
         del self._refused[REJECTIONS_UNTIL_BROKEN:]
@@ -184,7 +184,7 @@ class ChannelQueue:
     # -- inside
 
     def _eligible(self) -> Iterator[QueuedMessage]:
-        """Yield those that follow no other one about the same thing."""
+        """Yield messages that follow no other queued one about the same thing."""
         seen: set[str] = set()
         for entry in self._entries.values():
             if seen.isdisjoint(entry.keys):
@@ -192,13 +192,16 @@ class ChannelQueue:
             seen |= entry.keys
 
     def _failing_since(self, entry: QueuedMessage) -> float:
-        """Since when it or its channel fails; nothing is given up without an attempt in this run."""
+        """Return since when a message or its channel fails.
+
+        A message of an earlier run is not given up without an attempt in this one.
+        """
         if entry.since is not None and entry.reason:
             return entry.since
         return entry.put_at if self._is_down() else NEVER
 
     def _is_down(self) -> bool:
-        """Whether two different messages failed and none was accepted since."""
+        """Return True if two different messages failed and none was accepted since."""
         return len(self._failed) > 1
 
     def _next_turn(self) -> int:

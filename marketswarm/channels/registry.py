@@ -1,7 +1,7 @@
-"""Which kinds of channels there are, one made from its options, and those that the environment names.
+"""Create channels by kind and options, or all channels that the environment names.
 
-A channel's file, and the library that it needs, is loaded only where that channel is wanted: an agent without
-one stays small. Not here: what the options of a kind are, which is for its own file to say.
+The file of a channel, and the library that it needs, is loaded only where that channel is used: an agent
+without one stays small. Not here: the options of a kind, which its own file defines.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,7 +21,7 @@ KINDS: Final = (
     "apprise",
 )
 # fmt: on
-"""Each is a file beside this one, with `Options` and `opened(name, options)`."""
+"""Each kind is a file beside this one, with `Options` and `create(name, options)`."""
 
 _SLACK: Final = ("hooks.slack.com", "hooks.slack-gov.com")
 _DISCORD: Final = ("discord.com", "discordapp.com")
@@ -31,14 +31,14 @@ _ERROR_WORDS: Final = {"missing": "is missing", "extra_forbidden": "is no option
 
 
 class ChannelError(ValueError):
-    """A channel that can't be made: which, and what of it is wrong, never with a value."""
+    """A channel can't be created: names the channel and what is wrong with its options, never a value."""
 
 
 def create_channel(kind: str, name: str, options: Mapping[str, Any]) -> Channel:
-    """The channel of that kind, called `name`; nothing is connected yet.
+    """Return a channel of that kind, called `name`; nothing is connected yet.
 
     Raises:
-        ChannelError: for a kind that there is not, and for options that are wrong, all of them at once.
+        ChannelError: for an unknown kind and for wrong options, all of them at once.
     """
     if kind not in KINDS:
         raise ChannelError(f"{name}: no such kind of channel; there are {', '.join(KINDS)}")
@@ -52,10 +52,10 @@ def create_channel(kind: str, name: str, options: Mapping[str, Any]) -> Channel:
 
 
 def channels_from_environment(settings: ChannelSettings) -> list[Channel]:
-    """Every channel that the environment names, each under the name of its kind; nothing is connected yet.
+    """Return every channel that the environment names, called by its kind; nothing is connected yet.
 
     Raises:
-        Exit: code 2, naming the variable, when one of them can't be made.
+        Exit: code 2, naming the variable, when one of them can't be created.
     """
     found: dict[str, Channel] = {}
     for variable, kind, options in _environment_channels(settings):
@@ -70,7 +70,7 @@ def channels_from_environment(settings: ChannelSettings) -> list[Channel]:
 
 
 def kind_of_url(url: str) -> str:
-    """The kind of channel that takes what is POSTed to a URL, told by its host."""
+    """Return the kind of channel that a URL belongs to, by its host."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     if host in _SLACK:
@@ -85,7 +85,7 @@ def _in_domains(host: str, domains: tuple[str, ...]) -> bool:
 
 
 def _environment_channels(env: ChannelSettings) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Variable, kind and options of each channel, with None for what is not given."""
+    """Yield the variable, the kind and the options of each channel; None for options without a value."""
     if env.slack_token:
         yield "SLACK_TOKEN", "slack", {"token": env.slack_token, "channel": env.slack_channel}
     if env.webhook_url:

@@ -35,7 +35,7 @@ _LATER: Final = frozenset({
     "service_unavailable", "request_timeout", "team_added_to_org", "org_login_required", "accesslimited",
 })
 # fmt: on
-"""What the API says when another time may be better."""
+"""Errors of the API after which a later attempt may succeed."""
 # fmt: off
 _REJECTED: Final = frozenset({
     "msg_too_long", "msg_blocks_too_long", "message_too_long", "no_text", "invalid_blocks",
@@ -43,13 +43,13 @@ _REJECTED: Final = frozenset({
     "invalid_json", "json_not_object", "duplicate_message",
 })
 # fmt: on
-"""What the API says of one message; all else is about the channel or the token."""
+"""Errors of the API about one message; all others are about the channel or the token."""
 
 _escaped: Final = partial(escape, quote=False)
 
 
 class Options(BaseModel):
-    """A webhook's URL, or a bot's token (`chat:write`) and the channel that it posts to."""
+    """The URL of an incoming webhook, or a bot's token (`chat:write`) and a channel."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -66,7 +66,7 @@ class Options(BaseModel):
 
 
 class Slack:
-    """Posts to one channel."""
+    """Posts to one Slack channel."""
 
     def __init__(self, name: str, options: Options, http: Http | None = None) -> None:
         self.name = name
@@ -77,7 +77,7 @@ class Slack:
         self.within_sec = 2 * self._http.within_sec  # in the thread, then beside it
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:
-        """See `Channel`."""
+        """Send a message, with a token into its thread. Raises SendError."""
         body = build_payload(message)
         if self._options.url is not None:
             return await self._post(body)
@@ -92,7 +92,7 @@ class Slack:
         return await self._post(body)
 
     async def aclose(self) -> None:
-        """See `Channel`."""
+        """Close the connections."""
         await self._http.aclose()
 
     async def _post(self, body: dict[str, Any], anchor: str | None = None) -> Receipt:
@@ -109,7 +109,7 @@ class Slack:
 
 
 def create(name: str, options: Options) -> Channel:
-    """The channel; nothing is connected yet."""
+    """Create the channel; nothing is connected yet."""
     return Slack(name, options)
 
 
@@ -120,7 +120,7 @@ def _failure_of(word: str) -> Failure:
 
 
 def build_payload(message: Message) -> dict[str, Any]:
-    """A line that also shows in notifications, and beside a bar of colour what it is about."""
+    """Return the JSON of a message: a line for notifications, and the details beside a coloured bar."""
     look = style_of(message)
     text = truncate(printable_lines(message.text), SECTION_AT_MOST, _cost)
     lines = fit_lines([printable_line(line) for line in message.lines], BLOCKS_AT_MOST - _cost(text), _cost)

@@ -1,7 +1,7 @@
-"""Microsoft Teams: an adaptive card to a workflow's URL, or to what is left of the older connectors.
+"""Post an adaptive card to a Teams workflow's URL, or to an older connector.
 
-All text stands in RichTextBlocks, which know no Markdown and no mentions. What is too long for Teams is lost
-after the workflow has accepted it, so the card is kept well below that.
+All text is in RichTextBlocks, which know no Markdown and no mentions. Teams drops a card that is too long
+after the workflow has accepted it, so the card is kept well below the limit.
 """
 
 import json
@@ -28,11 +28,11 @@ _COLOURS: Final = {
     Style.ALARM: "Attention",
 }
 _FAILED: Final = re.compile(rb"HTTP error (\d{3})")
-"""How an older connector says, with a 200, that Teams did not take it."""
+"""How an older connector says, with status 200, that Teams did not accept the message."""
 
 
 class Options(BaseModel):
-    """The URL of a workflow "when a Teams webhook request is received", which anyone may trigger."""
+    """The URL of a workflow with the trigger "when a Teams webhook request is received"."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -40,7 +40,7 @@ class Options(BaseModel):
 
 
 class Teams:
-    """Posts to where the workflow does."""
+    """Posts to the channel of one workflow."""
 
     def __init__(self, name: str, options: Options, http: Http | None = None) -> None:
         self.name = name
@@ -50,7 +50,7 @@ class Teams:
         self.within_sec = self._http.within_sec
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - no threads here
-        """See `Channel`."""
+        """Send a message; `anchor` is not used, since the service has no threads. Raises SendError."""
         answer = await post_json(self._http, self._url, build_payload(message))
         failed = _FAILED.search(answer.body)
         if failed:
@@ -59,17 +59,17 @@ class Teams:
         return Receipt(str(answer.status))
 
     async def aclose(self) -> None:
-        """See `Channel`."""
+        """Close the connections."""
         await self._http.aclose()
 
 
 def create(name: str, options: Options) -> Channel:
-    """The channel; nothing is connected yet."""
+    """Create the channel; nothing is connected yet."""
     return Teams(name, options)
 
 
 def build_payload(message: Message) -> dict[str, Any]:
-    """The message with its card: a title in colour, the text, a block a line."""
+    """Return the message with its card: a title in colour, the text, and a block for each line."""
     colour = _COLOURS[style_of(message)]
     style = {"weight": "Bolder", "size": "Medium", "color": colour}
     title = truncate(f"{style_of(message).sign} {printable_line(message.title)}", TITLE_AT_MOST, _cost)

@@ -1,4 +1,7 @@
-"""Telegram: a bot's message to one chat, a reply to the first of its thread. The token is part of the URL."""
+"""Send a Telegram bot's message to one chat, as a reply to the first of its thread.
+
+The bot's token is part of the URL, so the URL is never shown.
+"""
 
 import re
 from dataclasses import replace
@@ -28,10 +31,10 @@ TEXT_AT_MOST: Final = 1500
 MESSAGE_AT_MOST: Final = 4096
 
 _LIVE: Final = re.compile(r"(?<!\w)[@#$/](?=\w)")
-"""What begins a mention, a tag or a command; Telegram makes them live whatever the markup."""
+"""Characters that begin a mention, a tag or a command, which Telegram activates in any markup."""
 
 _CHAT: Final = re.compile(r"chat|rights|peer_id|user|topic|bot", re.IGNORECASE)
-"""What the description of a 400 has in it that is about the chat or the bot, and not about the message."""
+"""Words in the description of a status 400 that is about the chat or the bot, not about the message."""
 
 log = logs.get("telegram")
 
@@ -59,7 +62,7 @@ class Telegram:
         self.within_sec = 2 * self._http.within_sec  # once more when the chat has moved
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:
-        """See `Channel`."""
+        """Send a message, once more if the chat has moved. Raises SendError."""
         body = build_payload(message, anchor)
         answer = await exchange_json(self._http, self._url, {"chat_id": self._chat, **body})
         moved = _parameters(answer).get("migrate_to_chat_id")
@@ -71,17 +74,17 @@ class Telegram:
         return _receipt(answer, anchor)
 
     async def aclose(self) -> None:
-        """See `Channel`."""
+        """Close the connections."""
         await self._http.aclose()
 
 
 def create(name: str, options: Options) -> Channel:
-    """The channel; nothing is connected yet."""
+    """Create the channel; nothing is connected yet."""
     return Telegram(name, options)
 
 
 def build_payload(message: Message, anchor: str | None = None) -> dict[str, Any]:
-    """All of a message but the chat."""
+    """Return the JSON of a message, without the chat."""
     title = truncate(f"{style_of(message).sign} {printable_line(message.title)}", TITLE_AT_MOST, _cost)
     text = truncate(printable_lines(message.text), TEXT_AT_MOST, _cost)
     head = f"<b>{_escaped(title)}</b>\n{_escaped(text)}"

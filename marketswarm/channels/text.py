@@ -1,7 +1,7 @@
-"""Text made to fit: one line that can be printed, a text cut to a limit, as many lines as there is room for.
+"""Fit text into a limit: one printable line, a truncated text, as many lines as there is room for. Pure.
 
-Pure. Receivers count in different ways, and what is escaped grows; so each function is told what a text will
-cost there. Not here: how anything is escaped.
+Receivers count length in different ways, and escaped text grows, so each function takes a `cost`
+function. Not here: escaping, which each channel does for itself.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,28 +9,28 @@ from datetime import UTC, datetime
 from typing import Final
 
 MORE: Final = "…"
-"""Stands for what was cut off."""
+"""Stands for what was truncated."""
 
 Cost = Callable[[str], int]
 
 
 def utf16_length(text: str) -> int:
-    """UTF-16 code units: never fewer than characters, whichever of the two a receiver means."""
+    """Return the number of UTF-16 code units: never less than the number of characters."""
     return len(text) + sum(char > "\uffff" for char in text)
 
 
 def utf8_length(text: str) -> int:
-    """Bytes in UTF-8."""
+    """Return the number of bytes in UTF-8."""
     return len(text.encode())
 
 
 def printable_line(text: str) -> str:
-    """One line of what can be printed: no line ends, nothing that turns the direction, no half characters."""
+    """Return one line of printable text: line ends, bidi marks and lone surrogates become spaces."""
     return text if text.isprintable() else "".join(char if char.isprintable() else " " for char in text)
 
 
 def truncate(text: str, room: int, cost: Cost = utf16_length) -> str:
-    """The text, or as much from its start as costs no more than `room` with the sign that there was more."""
+    """Return the text, or its longest start that costs at most `room` together with `…`."""
     if len(text) <= room and cost(text) <= room:
         return text
     if cost(MORE) > room:
@@ -46,10 +46,10 @@ def truncate(text: str, room: int, cost: Cost = utf16_length) -> str:
 def fit_lines(
     lines: Sequence[str], room: int, cost: Cost = utf16_length, *, between: int = 1, longest: int = 300
 ) -> list[str]:
-    """The lines, or the first of them and one that counts the others, in no more than `room`.
+    """Return the lines, or the first of them and a line that counts the others, within `room`.
 
-    `between` is what joining two of them costs. None of them costs more than `longest`, so that one can't
-    take the room of all.
+    `between` is the cost of joining two lines. Each line costs at most `longest`, so that one can't use
+    all the room.
     """
     shown: list[str] = []
     aside = room - cost(remainder_line(len(lines)))
@@ -65,12 +65,12 @@ def fit_lines(
 
 
 def remainder_line(count: int) -> str:
-    """What stands for the lines that are not shown."""
+    """Return the line that stands for `count` lines that are not shown."""
     return f"and {count:,} more"
 
 
 def paginate(lines: Sequence[str], room: int, cost: Cost = utf16_length) -> list[str]:
-    """The lines, none longer than `room`, joined by line ends into texts of which none is longer either."""
+    """Join the lines into pages of at most `room` each; no line may be longer than `room`."""
     found: list[str] = []
     left = -1
     for line in lines:
@@ -84,24 +84,24 @@ def paginate(lines: Sequence[str], room: int, cost: Cost = utf16_length) -> list
 
 
 def printable_lines(text: str) -> str:
-    """A text of several lines, each as `plain` has it."""
+    """Return a text of several lines, each as `printable_line` returns it."""
     return "\n".join(map(printable_line, text.splitlines()))
 
 
 LAST_TIME: Final = 253402300799.0
-"""The end of the year 9999, after which there is no date to write; a stranger's event may say anything."""
+"""The end of the year 9999 in epoch seconds; an event from outside may hold any number."""
 
 
 def format_utc(at: float) -> str:
-    """Epoch seconds as JSON's readers like them: UTC, to the millisecond."""
+    """Return epoch seconds as an ISO date in UTC, to the millisecond."""
     return utc_datetime(at).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def utc_datetime(at: float) -> datetime:
-    """Epoch seconds as a date in UTC; no calendar goes on for ever."""
+    """Return epoch seconds as a date in UTC, limited to the years 1970 to 9999."""
     return datetime.fromtimestamp(min(max(0.0, at), LAST_TIME), UTC)
 
 
 def replace_surrogates(text: str) -> str:
-    """Text that can be written as UTF-8: half a character of a stranger's is a question mark."""
+    """Return text that can be encoded as UTF-8: a lone surrogate becomes a question mark."""
     return text.encode("utf-8", "replace").decode()

@@ -1,4 +1,4 @@
-"""The generic webhook, in the form of the Standard Webhooks (www.standardwebhooks.com)."""
+"""POST messages to a generic webhook, in the form of the Standard Webhooks (www.standardwebhooks.com)."""
 
 import hmac
 import time
@@ -14,7 +14,7 @@ from marketswarm.settings import WHSEC, HttpUrl, Signing
 
 
 class Options(BaseModel):
-    """Where to, and what signs it."""
+    """The URL, and the secret that signs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -23,7 +23,7 @@ class Options(BaseModel):
 
 
 class Webhook:
-    """POSTs each message to one URL; with a secret, signed."""
+    """POSTs each message to one URL; signed if there is a secret."""
 
     def __init__(self, name: str, options: Options, http: Http | None = None) -> None:
         self.name = name
@@ -35,24 +35,24 @@ class Webhook:
         self.within_sec = self._http.within_sec
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - no threads here
-        """See `Channel`."""
+        """Send a message; `anchor` is not used, since the service has no threads. Raises SendError."""
         body = encode_webhook_body(message)
         headers = build_headers(message, body, round(time.time()), self._key)
         answer = await self._http.request("POST", self._url, body=body, headers=headers)
         return Receipt(str(answer.status))
 
     async def aclose(self) -> None:
-        """See `Channel`."""
+        """Close the connections."""
         await self._http.aclose()
 
 
 def create(name: str, options: Options) -> Channel:
-    """The channel; nothing is connected yet."""
+    """Create the channel; nothing is connected yet."""
     return Webhook(name, options)
 
 
 def build_headers(message: Message, body: bytes, at: int, key: bytes | None) -> dict[str, str]:
-    """The headers of one attempt, made at `at` (epoch seconds)."""
+    """Return the headers of one attempt at `at` (epoch seconds)."""
     headers = {
         "content-type": "application/json",
         "webhook-id": message.key,
@@ -64,13 +64,13 @@ def build_headers(message: Message, body: bytes, at: int, key: bytes | None) -> 
 
 
 def sign_body(ident: str, at: int, body: bytes, key: bytes) -> str:
-    """`v1,` and the HMAC-SHA256 over id, timestamp and body, as the Standard Webhooks have it."""
+    """Return `v1,` and the HMAC-SHA256 of id, timestamp and body, as the Standard Webhooks define."""
     digest = hmac.digest(key, f"{ident}.{at}.".encode() + body, sha256)
     return f"v1,{b64encode(digest).decode()}"
 
 
 def signing_key(secret: str) -> bytes:
-    """The bytes that sign: what is base64 after `whsec_`, else the secret's own."""
+    """Return the key bytes: the base64 after `whsec_`, else the secret's own bytes."""
     if secret.startswith(WHSEC):
         return b64decode(secret.removeprefix(WHSEC))
     return secret.encode()

@@ -1,8 +1,7 @@
-"""What people say back to a fleet that tells them things: be silent on this, I have seen that, send it again.
+"""Define what operators tell the notifier: silences, and requests to acknowledge, resend and test. Pure.
 
-Pure: names of keys and the shapes of what stands under them, shared by those who write them (the command
-line) and the one who heeds them (the notifier). Not here: what follows from a silence or an
-acknowledgement; that is the notifier's to decide.
+The command line writes these values to the buses, and the notifier reads them. Not here: what follows
+from a silence or an acknowledgement, which the notifier decides.
 """
 
 from marketswarm.operator.keys import ASKS, DEAD, GROUP, SILENCES, STATE, answers_key, told_key

@@ -1,7 +1,7 @@
-"""What a person asks of the notifier, and what it answers.
+"""Define an operator's request to the notifier, and the answers to it.
 
-An ask goes to every bus that takes it, under one id, and is to be done once. Answers are lines under the
-ask's own key, one for each thing done, as they come; the last one says that it is.
+A request goes to every bus that accepts it, under one id, and is handled once. Its answers are lines
+under a key of its own, one for each thing done; the last line says that it is the last.
 """
 
 from enum import StrEnum
@@ -13,11 +13,11 @@ from pydantic.dataclasses import dataclass
 from marketswarm.operator.fields import MAX_BYTES, STRICT, Epoch, Ident, Name, encode_fields
 
 ALL: Final = "*"
-"""As `what` of an ask: every dead message, or every channel."""
+"""As `what` of a request: every dead letter, or every channel."""
 
 
 class RequestKind(StrEnum):
-    """What can be asked for, and what `what` is then."""
+    """What can be requested, and what `what` means then."""
 
     ACK = "ack"  # a service's name, or the id of the event that is seen to
     RESEND = "resend"  # the id of a message in `notifier:dead`, or ALL
@@ -29,7 +29,7 @@ _GOOD_FOR_SEC: Final = {RequestKind.ACK: 86_400.0, RequestKind.RESEND: 86_400.0,
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class OperatorRequest:
-    """Something asked of the notifier at `ts`, epoch seconds, by `by`, a person's name."""
+    """A request at `ts` (epoch seconds) by a person called `by`."""
 
     id: Ident
     do: RequestKind
@@ -38,16 +38,16 @@ class OperatorRequest:
     ts: Epoch
 
     def lapsed(self, now: float) -> bool:
-        """Whether nobody expects it to be done any more, at `now`, epoch seconds: a test is of the moment."""
+        """Return True if the request is too old to be handled at `now` (epoch seconds)."""
         return now - self.ts > _GOOD_FOR_SEC[self.do]
 
     def encode(self) -> bytes:
-        """As JSON."""
+        """Return the request as JSON."""
         return encode_fields(self)
 
     @classmethod
     def parse(cls, raw: bytes) -> "OperatorRequest | None":
-        """Reads one back; None when the bytes are none."""
+        """Return the request in some JSON; None if it can't be parsed."""
         if len(raw) > MAX_BYTES:
             return None
         try:
@@ -58,10 +58,10 @@ class OperatorRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class Answer:
-    """One line of what came of an ask.
+    """One line of the answer to a request.
 
-    `channel` and its host `where` are empty when no channel had to do with it. `said` is fit to be shown:
-    what the receiver answered, or what was done or not. `done` marks the last line.
+    `channel` and its host `where` are empty when no channel is concerned. `said` may be shown: what the
+    receiver answered, or what was done. `done` marks the last line.
     """
 
     ok: bool
@@ -71,12 +71,12 @@ class Answer:
     done: bool = False
 
     def encode(self) -> bytes:
-        """As JSON."""
+        """Return the answer as JSON."""
         return encode_fields(self)
 
     @classmethod
     def parse(cls, raw: bytes) -> "Answer | None":
-        """Reads one back; None when the bytes are none."""
+        """Return the answer in some JSON; None if it can't be parsed."""
         if len(raw) > MAX_BYTES:
             return None
         try:

@@ -1,4 +1,7 @@
-"""A silence: for a while, with a reason, nobody is told of some services."""
+"""Define a silence, and merge the silences of several buses.
+
+While a silence is active, no message is sent about the services that it names.
+"""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
@@ -20,20 +23,20 @@ from marketswarm.operator.fields import (
 )
 
 KEPT_SEC: Final = 30 * 86_400.0
-"""How long a silence that has ended can still be looked up, in seconds."""
+"""How long a silence is kept after its end, in seconds."""
 _TICK_SEC: Final = 0.001
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class Silence:
-    """One silence, from `starts_at` up to `ends_at`, epoch seconds.
+    """One silence, from `starts_at` up to `ends_at` (epoch seconds).
 
-    `services` are patterns of names (`rss_*`, `feed-[0-9]`), `tags` whole words of the truth; each one that
-    is listed adds to what is silent. `changed_at` grows with each change: of two versions on two buses the
-    later one counts. A silence is never deleted early, only ended.
+    `services` are patterns of names (`rss_*`, `feed-[0-9]`), `tags` whole tags of the truth; a service
+    that matches one of them is silenced. `changed_at` grows with each change: of two versions on two
+    buses the later one counts. A silence is never deleted early, only ended.
 
     Raises:
-        ValueError: when a field is out of bounds, `ends_at` is before `starts_at`, or it is on nothing.
+        ValueError: when a field is out of bounds, `ends_at` is before `starts_at`, or nothing is named.
     """
 
     id: Ident
@@ -52,36 +55,36 @@ class Silence:
             raise ValueError("a silence is on some service or tag")
 
     def matches(self, svc: str, tags: Collection[str] = ()) -> bool:
-        """Whether a service with these tags is one of those that it is on, now or not."""
+        """Return True if the silence names a service with these tags, whether it is active or not."""
         return any(fnmatchcase(svc, pattern) for pattern in self.services) or any(
             tag in tags for tag in self.tags
         )
 
     def active(self, now: float) -> bool:
-        """Whether it is in force at `now`, epoch seconds; its end is the first moment when it is not."""
+        """Return True if the silence is in force at `now` (epoch seconds); `ends_at` itself is not."""
         return self.starts_at <= now < self.ends_at
 
     def over(self, now: float) -> bool:
-        """Whether it will not be in force again."""
+        """Return True if the silence will not be in force again."""
         return now >= self.ends_at
 
     def old(self, now: float) -> bool:
-        """Whether it ended so long ago that nobody needs to see it any more."""
+        """Return True if the silence ended more than KEPT_SEC ago."""
         return now >= self.ends_at + KEPT_SEC
 
     def ended(self, now: float) -> Self:
-        """The same, over at `now`; later than what it was made of, whatever the clocks say."""
+        """Return a copy that ends at `now`, with a later `changed_at` whatever the clocks say."""
         start = min(self.starts_at, now)
         changed_at = min(max(now, self.changed_at + _TICK_SEC), MAX_EPOCH_SEC)
         return replace(self, starts_at=start, ends_at=min(now, self.ends_at), changed_at=changed_at)
 
     def encode(self) -> bytes:
-        """As JSON."""
+        """Return the silence as JSON."""
         return encode_fields(self)
 
     @classmethod
     def parse(cls, raw: bytes) -> "Silence | None":
-        """Reads one back; None when the bytes are none."""
+        """Return the silence in some JSON; None if it can't be parsed."""
         if len(raw) > MAX_BYTES:
             return None
         try:
@@ -94,9 +97,9 @@ _SILENCE: Final = TypeAdapter(Silence)
 
 
 def merge_silences(held: Iterable[Mapping[bytes, bytes]]) -> dict[str, Silence]:
-    """The silences that the hashes of several buses make together, in the order in which they start.
+    """Return the latest version of each silence on several buses, in the order of their starts.
 
-    What is no silence, or stands under another's id, is passed over.
+    A field that can't be parsed, or is stored under another id, is skipped.
     """
     latest: dict[str, Silence] = {}
     for fields in held:
@@ -108,7 +111,7 @@ def merge_silences(held: Iterable[Mapping[bytes, bytes]]) -> dict[str, Silence]:
 
 
 def missing_silences(held: Mapping[bytes, bytes], silences: Mapping[str, Silence]) -> dict[str, bytes]:
-    """What to write to a bus that holds `held`, so that it has every one of `silences` in that version."""
+    """Return the fields to write to a bus with `held`, so that it has every one of `silences`."""
     own = _read(held)
     return {key: silence.encode() for key, silence in silences.items() if own.get(key) != silence}
 
@@ -119,5 +122,5 @@ def _read(fields: Mapping[bytes, bytes]) -> dict[str, Silence]:
 
 
 def _rank(silence: Silence) -> tuple[float, float, bytes]:
-    """Of two versions with one time, the one that is silent for less: rather a message too many."""
+    """Return a sort key for versions of a silence; of two at one time the shorter one wins."""
     return silence.changed_at, -silence.ends_at, silence.encode()

@@ -1,6 +1,6 @@
-"""What the notifier remembers of one thing that can be down, and what it has still to say: values, as JSON.
+"""One incident and one notice about it: values, stored as JSON in Redis, a field each.
 
-Both are kept in Redis, a field each, so that another process can go on where this one was killed.
+Another process goes on with them where this one was killed, so their field names are a stored format.
 """
 
 from dataclasses import dataclass, field, replace
@@ -14,14 +14,14 @@ from marketswarm.event import Event, Kind
 
 
 class Reason(StrEnum):
-    """Why an event is told, or not."""
+    """Why an event is or isn't sent: the label `decision` of `marketswarm_notifier_events_total`."""
 
     TELL = "tell"
     REPEAT = "repeat"
     NEWS = "news"  # a first ok: nothing was wrong
-    NOT_TOLD = "not_told"  # the end of what nobody was told of
-    TOLD_BY_OTHERS = "told_by_others"
-    NOBODY = "nobody"  # there is no channel
+    NOT_NOTIFIED = "not_told"  # the end of what nobody was told of
+    REPORTED_BY_SENTINEL = "reported_by_sentinel"
+    NO_CHANNEL = "nobody"  # there is no channel
     SILENCED = "silenced"
     MAINTENANCE = "maintenance"
     FLAPPING = "flapping"
@@ -32,11 +32,11 @@ class Reason(StrEnum):
 HELD: Final = frozenset(
     {Reason.SILENCED, Reason.MAINTENANCE, Reason.FLAPPING, Reason.RATE_LIMIT, Reason.DEPENDS}
 )
-"""Decisions not to tell people of what is down, for now."""
+"""The reasons that hold back the message about an outage for now."""
 
 
-class Say(StrEnum):
-    """What a line says."""
+class NoticeKind(StrEnum):
+    """What a notice says."""
 
     DOWN = "down"
     UP = "up"
@@ -51,15 +51,14 @@ class Say(StrEnum):
 
 @dataclass(slots=True)
 class Incident:
-    """One thing that is down, or was lately. Times are epoch seconds.
+    """One service, target or bus that is down, or was lately. Times are epoch seconds.
 
-    `key` is what it is called here: a service's name, a target's (`massive/shop`), `bus:market-redis`,
-    `truth:market-redis`, `watch:rss_agg` (a service that the healer may not hear). `id` and
-    `miss` are the event that opened it, of `kind`, written at `ts`; away it has been `since`. `held` is why
-    that is not told. `thread`, `told_at` and `channels`
-    are of the message that told it. `kept` misses were held back by the rate limit; those that are over
-    lasted `kept_sec` in all, and one that lasts is held back since `held_at`. `free_at` is when what it
-    depends on came back.
+    `key` identifies it: a service's name, a target's (`massive/shop`), `bus:market-redis`, `truth:market-
+    redis`, `watch:rss_agg` (a service whose channel the healer may not read). `id` and `miss` are the id
+    and the JSON of the event that opened it, of `kind`, written at `ts`; it has been down `since`. `held`
+    is why no message about that is sent. `told_at`, `thread` and `channels` are of the message that was
+    sent. The rate limit held back `kept` misses; those that are over lasted `kept_sec` in all, and one
+    that lasts is held back since `held_at`. `free_at` is when what it depends on came back.
     """
 
     key: str
@@ -91,31 +90,32 @@ class Incident:
 
     @property
     def name(self) -> str:
-        """What routes, silences and maintenance call it: a service by its name, all else by its key."""
+        """The name in routes, silences and maintenance: a service's own name, else the key."""
         return self.svc if self.key.startswith(("watch:", "reach:")) else self.key
 
     @property
     def told(self) -> bool:
-        """Whether people were told of what is down now."""
+        """Whether a message about the present outage was sent."""
         return self.down and self.told_at is not None
 
     def encode(self) -> bytes:
-        """As JSON."""
+        """Return the incident as JSON."""
         return orjson.dumps(self)
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """One thing to say; `events` are its events' JSON, `ids` their ids.
+class Notice:
+    """One notice about an incident, to be grouped with others into a message.
 
-    `ts` is when it happened, `at` when it came here, both epoch seconds. `channels` is empty where the route
-    decides. `words` say more than the events do.
+    `events` and `ids` are the JSON and the ids of its events. `ts` is when it happened, `at` when it was
+    queued, both in epoch seconds. `channels` is empty where the route decides. `words` are appended to
+    what the events say.
     """
 
     id: str
     key: str
     svc: str
-    say: Say
+    say: NoticeKind
     ts: float
     at: float
     events: tuple[str, ...] = ()
@@ -125,32 +125,32 @@ class Line:
     words: str = ""
 
     def encode(self) -> bytes:
-        """As JSON."""
+        """Return the notice as JSON."""
         return orjson.dumps(self)
 
-    def in_thread(self, thread: str, channels: tuple[str, ...]) -> "Line":
-        """The same as part of a conversation, on the channels that have it."""
+    def in_thread(self, thread: str, channels: tuple[str, ...]) -> "Notice":
+        """Return a copy that continues a thread on the channels that have it."""
         return replace(self, thread=thread, channels=channels)
 
-    def with_events(self, events: tuple[str, ...], ids: tuple[str, ...]) -> "Line":
-        """The same with the events that it tells of."""
+    def with_events(self, events: tuple[str, ...], ids: tuple[str, ...]) -> "Notice":
+        """Return a copy with these events."""
         return replace(self, events=events, ids=ids)
 
 
 _INCIDENT: Final = TypeAdapter(Incident)
-_LINE: Final = TypeAdapter(Line)
+_LINE: Final = TypeAdapter(Notice)
 
 
 def parse_incident(raw: bytes) -> Incident | None:
-    """Reads one back; None when the bytes are none."""
+    """Return the incident in some JSON; None if it can't be parsed."""
     try:
         return _INCIDENT.validate_json(raw)
     except ValidationError:
         return None
 
 
-def parse_line(raw: bytes) -> Line | None:
-    """Reads one back; None when the bytes are none."""
+def parse_line(raw: bytes) -> Notice | None:
+    """Return the notice in some JSON; None if it can't be parsed."""
     try:
         return _LINE.validate_json(raw)
     except ValidationError:
@@ -161,13 +161,13 @@ OPENS: Final = frozenset(
     {Kind.HEARTBEAT_MISS, Kind.HEALER_MISS, Kind.BUS_MISS, Kind.TRUTH_DRIFT, Kind.PROBE_MISS, Kind.WATCH_MISS}
 )
 UNWATCHED: Final = frozenset({Kind.HEARTBEAT_UNWATCHED, Kind.PROBE_UNWATCHED, Kind.WATCH_UNWATCHED})
-"""Ends of what is not over: nobody looks any more."""
+"""Events that close an incident because the service is no longer monitored."""
 CLOSES: Final = frozenset(
     {Kind.HEARTBEAT_OK, Kind.HEALER_OK, Kind.BUS_OK, Kind.TRUTH_OK, Kind.PROBE_OK, Kind.WATCH_OK, *UNWATCHED}
 )
 
 
 def key_of(event: Event) -> str:
-    """What an event is on; a bus and a service may have the same name."""
+    """Return the key of the incident that an event is about; a bus and a service may have the same name."""
     family = event.type.partition("_")[0]
     return f"{family}:{event.svc}" if family in ("bus", "truth", "reach", "watch") else event.svc

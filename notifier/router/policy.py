@@ -30,13 +30,13 @@ Limit = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 Names = tuple[Annotated[str, Field(min_length=1, max_length=200)], ...]
 
 
-class Strict(BaseModel):
+class StrictModel(BaseModel):
     """A part of the settings that is the notifier's alone: a key that nobody reads is a mistake."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
-class Choice(Strict):
+class ServiceFilter(StrictModel):
     """Which services: those of `services` (names, patterns), those with one of `tags`; none named: all."""
 
     services: Names = ()
@@ -51,7 +51,7 @@ class Choice(Strict):
         return any(fnmatchcase(svc, each) for each in self.services) or not set(self.tags).isdisjoint(tags)
 
 
-class Route(Choice):
+class Route(ServiceFilter):
     """Where the news of some services goes. `severities` none named: all."""
 
     severities: tuple[Severity, ...] = ()
@@ -64,7 +64,7 @@ class Route(Choice):
         return self.fits(svc, tags) and (not self.severities or severity in self.severities)
 
 
-class Window(Choice):
+class Window(ServiceFilter):
     """Maintenance: `at` in cron's words begins it, `for_sec` is its length, `tz` whose clock it goes by."""
 
     at: str
@@ -96,7 +96,7 @@ class Window(Choice):
         return self
 
 
-class Step(Strict):
+class EscalationStep(StrictModel):
     """Escalation: who else is told, `after_sec` after the first word, while nobody has acknowledged."""
 
     after_sec: Seconds
@@ -131,7 +131,7 @@ class Policy(Own):
     """Who gets what: the first route that fits counts. Default: everything to every channel."""
     maintenance: Annotated[tuple[Window, ...], Field(max_length=200)] = ()
     """When nobody is to get messages about what."""
-    escalate: tuple[Step, ...] = ()
+    escalate: tuple[EscalationStep, ...] = ()
     """Who gets a message as well when nobody has acknowledged."""
 
     @field_validator("remind_sec")

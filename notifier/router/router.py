@@ -1,7 +1,7 @@
-"""Takes note of what happens, and gives out what is due.
+"""Handle events and return the messages that are due.
 
-It remembers each thing that is down (`incident.py`) and what it has still to say (`waiting.py`), and gives
-both as fields to keep (`keeping.py`).
+`Router` keeps an incident for each service that is down (`incident.py`) and the notices that are pending
+(`pending.py`); `IncidentStore` returns both as fields of the stored state.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,23 +11,23 @@ from marketswarm.channels import Message
 from marketswarm.event import Event, Kind
 from marketswarm.operator import Silence
 from marketswarm.truth import Truth
-from notifier.router.grouping import Due, Speaking
+from notifier.router.grouping import DueMessage, Grouper
 from notifier.router.incident import (
     CLOSES,
     OPENS,
     UNWATCHED,
     Incident,
-    Line,
+    Notice,
+    NoticeKind,
     Reason,
-    Say,
     key_of,
     parse_incident,
     parse_line,
 )
-from notifier.router.pending import Waiting
+from notifier.router.pending import PendingNotices
 from notifier.router.policy import Policy
-from notifier.router.suppression import Holding
-from notifier.router.timers import LOOK_EVERY_SEC, NEVER, Agenda, Timing
+from notifier.router.suppression import Suppression
+from notifier.router.timers import LOOK_EVERY_SEC, NEVER, DueQueue, Timers
 
 INCIDENT: Final = "r:i:"
 LINE: Final = "r:l:"
@@ -35,52 +35,52 @@ FORGOTTEN_SEC: Final = 86_400.0
 TIDY_EVERY_SEC: Final = 3600.0
 
 
-class Keeping:
-    """The incidents and the lines that wait, and which of them changed."""
+class IncidentStore:
+    """The stored form of incidents and pending notices, and which of them changed. Pure."""
 
-    def __init__(self, incidents: dict[str, Incident], waiting: Waiting) -> None:
+    def __init__(self, incidents: dict[str, Incident], pending: PendingNotices) -> None:
         self._incidents = incidents
-        self._waiting = waiting
+        self._pending = pending
         self._lines: set[str] = set()  # the fields of lines that are kept
         self._dirty: set[str] = set()  # keys of incidents
         self._tidied_at = float("-inf")
 
     def restore(self, fields: Mapping[str, bytes]) -> list[str]:
-        """Takes up what `changes` gave an earlier run; the fields that nobody can read."""
+        """Restore what `changes` returned in an earlier run; return the fields that can't be parsed."""
         unusable: list[str] = []
         for name, raw in fields.items():
             if name.startswith(INCIDENT) and (incident := parse_incident(raw)) is not None:
                 self._incidents[incident.key] = incident
             elif name.startswith(LINE) and (line := parse_line(raw)) is not None:
-                self._waiting.put(line)
+                self._pending.put(line)
                 self._lines.add(name)
             elif name.startswith((INCIDENT, LINE)):
                 unusable.append(name)
         return unusable
 
     def changed(self, *keys: str) -> None:
-        """These incidents changed."""
+        """Record that these incidents changed."""
         self._dirty.update(keys)
 
     def line_changed(self, line_id: str) -> None:
-        """This line changed; without this, a line is kept as it was when it was put."""
+        """Record that a pending notice changed; without this it is stored as it was queued."""
         self._lines.discard(LINE + line_id)
 
     def changes(self) -> dict[str, bytes | None]:
-        """The fields that changed since this was last asked; None for one that is gone."""
+        """Return the fields that changed since the last call; None for deleted ones."""
         found: dict[str, bytes | None] = {}
         for key in self._dirty:
             incident = self._incidents.get(key)
             found[INCIDENT + key] = incident.encode() if incident is not None else None
         self._dirty.clear()
-        lines = {LINE + ident: line for ident, line in self._waiting.lines.items()}
+        lines = {LINE + ident: line for ident, line in self._pending.lines.items()}
         found |= {name: lines[name].encode() for name in lines.keys() - self._lines}
         found |= dict.fromkeys(self._lines - lines.keys())
         self._lines = set(lines)
         return found
 
     def tidy(self, now: float) -> None:
-        """Forgets what has been well for a day; by then nobody repeats its last event."""
+        """Forget incidents that have been over for a day; by then no event is repeated."""
         if now - self._tidied_at < TIDY_EVERY_SEC:
             return
         self._tidied_at = now
@@ -93,69 +93,74 @@ class Keeping:
 
 LOOKED_AT_ONCE: Final = 2000
 LINES_AT_ONCE: Final = 2000
-"""In one turn; the rest comes with the next one, so that beats and outcomes are not kept waiting."""
+"""Notices in one call; the rest comes with the next one, so that beats and outcomes don't wait."""
 AT_ONE_PACE: Final = 10_000
-"""So many incidents are looked at every second where that is needed, twice as many every two seconds."""
+"""This many incidents are checked every second where needed, twice as many every two seconds."""
 
 
 class Router:
-    """Everything the notifier knows of what is down. Times are epoch seconds that do not go back."""
+    """The open incidents, and what is to be sent about them. Times are epoch seconds that never go back."""
 
     def __init__(self) -> None:
         self._incidents: dict[str, Incident] = {}
-        self._waiting = Waiting()
-        self._keeping = Keeping(self._incidents, self._waiting)
-        self._holding = Holding(self._incidents, self._waiting)
-        self._timing = Timing(self._holding)
-        self._speaking = Speaking(self._incidents, self._holding, self._timing)
-        self._agenda, self._look_at_all = Agenda(), True
+        self._pending = PendingNotices()
+        self._incident_store = IncidentStore(self._incidents, self._pending)
+        self._suppression = Suppression(self._incidents, self._pending)
+        self._timers = Timers(self._suppression)
+        self._grouper = Grouper(self._incidents, self._suppression, self._timers)
+        self._due_queue, self._check_all = DueQueue(), True
 
     # -- what it goes by
 
     def restore(self, fields: Mapping[str, bytes]) -> list[str]:
-        """Takes up what `changes` gave an earlier run, once, before all else; the fields nobody can read."""
-        return self._keeping.restore(fields)
+        """Restore what `changes` returned, once, before all else; return the fields that can't be parsed."""
+        return self._incident_store.restore(fields)
 
-    def follow(self, policy: Policy, truth: Truth) -> None:
-        """Goes by these from now on: routes, severities, dependencies, maintenance."""
-        self._holding.policy, self._holding.truth = policy, truth
-        self._look_at_all = True
+    def apply_policy(self, policy: Policy, truth: Truth) -> None:
+        """Apply this policy and truth: routes, severities, dependencies, maintenance."""
+        self._suppression.policy, self._suppression.truth = policy, truth
+        self._check_all = True
 
-    def silence(self, silences: Sequence[Silence]) -> None:
-        """Goes by these silences from now on, and by no others."""
-        self._holding.silences = tuple(silences)
-        self._look_at_all = True
+    def set_silences(self, silences: Sequence[Silence]) -> None:
+        """Apply these silences, and no others."""
+        self._suppression.silences = tuple(silences)
+        self._check_all = True
 
-    def channels(self, names: Sequence[str]) -> None:
-        """These channels are open, in their order."""
-        self._holding.open_channels = tuple(names)
-        self._look_at_all = True
+    def set_channels(self, names: Sequence[str]) -> None:
+        """Set the open channels, in order."""
+        self._suppression.open_channels = tuple(names)
+        self._check_all = True
 
     # -- what happens
 
-    def take(self, event: Event, raw: bytes, now: float, *, told_by_others: bool = False) -> Reason:
-        """Takes note of an event, and says what is done about it."""
+    def handle_event(
+        self, event: Event, raw: bytes, now: float, *, reported_by_sentinel: bool = False
+    ) -> Reason:
+        """Record an event; return what is done about it."""
         key = key_of(event)
         incident = self._incidents.get(key) or Incident(key, event.svc)
         if event.type in (Kind.HEARTBEAT_GAP, Kind.REACH_GAP):
-            return self._note(incident, event, raw, now)
+            return self._notice_of_gap(incident, event, raw, now)
         if event.ts < incident.last_ts or event.id == incident.last_id:
             return Reason.REPEAT
         if event.type in OPENS and not incident.down:
-            reason = self._opens(incident, event, raw, now, told_by_others=told_by_others)
+            reason = self._open_incident(incident, event, raw, now, reported_by_sentinel=reported_by_sentinel)
         elif event.type in CLOSES and incident.down:
-            reason = self._closes(incident, event, raw, now)
+            reason = self._close_incident(incident, event, raw, now)
         elif key in self._incidents:
             reason = Reason.REPEAT if incident.down else Reason.NEWS
         else:
             return Reason.NEWS
         incident.last_id, incident.last_ts = event.id, event.ts
-        self._agenda.sooner(incident.key, now + LOOK_EVERY_SEC)
-        self._keeping.changed(incident.key)
+        self._due_queue.sooner(incident.key, now + LOOK_EVERY_SEC)
+        self._incident_store.changed(incident.key)
         return reason
 
-    def ack(self, incident: str, by: str) -> list[str]:
-        """Somebody takes care of it: a service's name, the id of its miss or of its message. Returns whom."""
+    def acknowledge(self, incident: str, by: str) -> list[str]:
+        """Record that `by` takes care of an outage; return the services concerned.
+
+        `incident` is a service's name, or the id of its miss or of its message.
+        """
         found = [
             each
             for each in self._incidents.values()
@@ -163,61 +168,63 @@ class Router:
         ]
         for each in found:
             each.acked_by = by
-            self._keeping.changed(each.key)
+            self._incident_store.changed(each.key)
         return [each.svc for each in found]
 
-    def rerouted(self, message: Message, channel: str) -> None:
-        """A message went to another channel than it was for: what follows it goes there, too."""
+    def record_reroute(self, message: Message, channel: str) -> None:
+        """Have what follows a message go to the channel that the message was rerouted to, too."""
         for key in message.about:
             incident = self._incidents.get(key)
             if incident is not None and message.thread in (incident.thread, incident.flap_thread):
                 incident.channels = tuple(dict.fromkeys((*incident.channels, channel)))
-                self._keeping.changed(key)
-            for line in self._waiting.of(key):
-                if line.thread == message.thread and line.say is not Say.ESCALATION:
+                self._incident_store.changed(key)
+            for line in self._pending.of(key):
+                if line.thread == message.thread and line.say is not NoticeKind.ESCALATION:
                     channels = tuple(dict.fromkeys((*line.channels, channel)))
-                    self._waiting.readdress(line.id, channels)
-                    self._keeping.line_changed(line.id)
+                    self._pending.readdress(line.id, channels)
+                    self._incident_store.line_changed(line.id)
 
     # -- what is due
 
-    def turn(self, now: float, on_its_way: Callable[[str], str | None] = lambda _key: None) -> list[Due]:
-        """The messages that are to go out now.
+    def take_due(
+        self, now: float, on_its_way: Callable[[str], str | None] = lambda _key: None
+    ) -> list[DueMessage]:
+        """Return the messages that are due now.
 
-        `on_its_way` gives by an incident's key the id of a message about it that is not delivered yet.
+        `on_its_way` returns by an incident's key the id of a message about it that is not delivered yet.
         """
-        self._look(now)
+        self._check_timers(now)
         due_at = self._due_at()
         if due_at is None or due_at > now:
             return []
-        lines = self._waiting.take(now, LINES_AT_ONCE)
+        lines = self._pending.take(now, LINES_AT_ONCE)
         for line in lines:
-            self._keeping.changed(line.key)
-            self._agenda.sooner(line.key, now + LOOK_EVERY_SEC)
-        return self._speaking.speak(lines, now, on_its_way)
+            self._incident_store.changed(line.key)
+            self._due_queue.sooner(line.key, now + LOOK_EVERY_SEC)
+        return self._grouper.group(lines, now, on_its_way)
 
     def next_due(self) -> float | None:
-        """When `turn` should be called next; None while nothing will be due."""
-        look_at = float("-inf") if self._look_at_all else self._agenda.next_at()
+        """Return when `take_due` should be called next; None while nothing will be due."""
+        look_at = float("-inf") if self._check_all else self._due_queue.next_at()
         found = min(look_at, self._due_at() or NEVER)
         return None if found == NEVER else found
 
-    def holds(self, event_id: str) -> bool:
-        """Whether an event waits here to be told."""
-        return self._waiting.holds(event_id)
+    def is_pending(self, event_id: str) -> bool:
+        """Return True if an event is part of a pending notice."""
+        return self._pending.holds(event_id)
 
-    def incidents(self) -> list[Incident]:
-        """What is down, in the order in which it was first heard of."""
+    def open_incidents(self) -> list[Incident]:
+        """Return what is down, in the order in which it was first reported."""
         return [each for each in self._incidents.values() if each.down]
 
     def changes(self) -> dict[str, bytes | None]:
-        """The fields to keep that changed since this was last asked; None for one that is gone."""
-        return self._keeping.changes()
+        """Return the fields that changed since the last call; None for deleted ones."""
+        return self._incident_store.changes()
 
     # -- inside: events
 
-    def _opens(
-        self, incident: Incident, event: Event, raw: bytes, now: float, *, told_by_others: bool
+    def _open_incident(
+        self, incident: Incident, event: Event, raw: bytes, now: float, *, reported_by_sentinel: bool
     ) -> Reason:
         incident.down, incident.id, incident.miss = True, event.id, raw.decode("utf-8", "replace")
         incident.kind, incident.ts = event.type, event.ts
@@ -228,107 +235,109 @@ class Router:
         incident.thread, incident.channels, incident.acked_by = "", (), ""
         incident.reminded = incident.escalated = 0
         self._incidents[incident.key] = incident
-        self._holding.changed(incident, event.ts)
-        if told_by_others:
+        self._suppression.record_change(incident, event.ts)
+        if reported_by_sentinel:
             incident.told_at, incident.thread = now, event.id
-            incident.channels = self._holding.route(incident)
-            incident.limited_until = now + self._holding.rate_limit_sec
-            return Reason.TOLD_BY_OTHERS
-        if self._holding.begins_to_flap(incident, now):
-            self._flap(incident, now)
-        incident.held = self._holding.held(incident, now)
+            incident.channels = self._suppression.route(incident)
+            incident.limited_until = now + self._suppression.rate_limit_sec
+            return Reason.REPORTED_BY_SENTINEL
+        if self._suppression.starts_flapping(incident, now):
+            self._start_flapping(incident, now)
+        incident.held = self._suppression.reason_to_hold(incident, now)
         if incident.held is Reason.RATE_LIMIT:
             incident.kept, incident.held_at = incident.kept + 1, now
         if incident.held is not None:
             return incident.held
-        self._drop(incident, Say.AGAIN)  # what it sums up is said with this one
-        self._waiting.put(self._timing.opening(incident, event.ts, now))
+        self._drop_notices(incident, NoticeKind.AGAIN)  # what it sums up is said with this one
+        self._pending.put(self._timers.opening(incident, event.ts, now))
         return Reason.TELL
 
-    def _closes(self, incident: Incident, event: Event, raw: bytes, now: float) -> Reason:
+    def _close_incident(self, incident: Incident, event: Event, raw: bytes, now: float) -> Reason:
         incident.down = False
-        self._holding.changed(incident, event.ts)
-        if self._holding.begins_to_flap(incident, now):
-            self._flap(incident, now)
-        opening = self._waiting.opening(incident.id)
-        self._drop(incident, Say.DOWN, Say.REMINDER, Say.ESCALATION)
-        if self._flaps_openly(incident):
+        self._suppression.record_change(incident, event.ts)
+        if self._suppression.starts_flapping(incident, now):
+            self._start_flapping(incident, now)
+        opening = self._pending.opening(incident.id)
+        self._drop_notices(incident, NoticeKind.DOWN, NoticeKind.REMINDER, NoticeKind.ESCALATION)
+        if self._is_flapping_known(incident):
             return Reason.FLAPPING
         key, svc, text = incident.key, incident.svc, raw.decode("utf-8", "replace")
         if opening is not None:
-            say = Say.UP if event.type in UNWATCHED else Say.BLIP
+            say = NoticeKind.UP if event.type in UNWATCHED else NoticeKind.BLIP
             events, ids = (*opening.events, text), (*opening.ids, event.id)
-            self._waiting.put(Line(event.id, key, svc, say, opening.ts, now, events, ids))
+            self._pending.put(Notice(event.id, key, svc, say, opening.ts, now, events, ids))
             return Reason.TELL
         if incident.told_at is None:
             if incident.kept:
                 incident.kept_sec += event.down_sec or max(0.0, event.ts - incident.last_ts)
-            return Reason.NOT_TOLD
-        line = Line(event.id, key, svc, Say.UP, event.ts, now, (text,), (event.id,))
-        self._waiting.put(line.in_thread(incident.thread, incident.channels))
+            return Reason.NOT_NOTIFIED
+        line = Notice(event.id, key, svc, NoticeKind.UP, event.ts, now, (text,), (event.id,))
+        self._pending.put(line.in_thread(incident.thread, incident.channels))
         return Reason.TELL
 
-    def _note(self, incident: Incident, event: Event, raw: bytes, now: float) -> Reason:
+    def _notice_of_gap(self, incident: Incident, event: Event, raw: bytes, now: float) -> Reason:
         if event.ts <= incident.gap_ts:
             return Reason.REPEAT
         incident.gap_ts = event.ts
         self._incidents[incident.key] = incident
-        self._keeping.changed(incident.key)
-        unwanted = self._holding.unwanted(incident, now)
+        self._incident_store.changed(incident.key)
+        unwanted = self._suppression.reason_to_mute(incident, now)
         if unwanted is not None:
             return unwanted
-        line = Line(event.id, incident.key, incident.svc, Say.NOTE, event.ts, now)
-        self._waiting.put(line.with_events((raw.decode("utf-8", "replace"),), (event.id,)))
+        line = Notice(event.id, incident.key, incident.svc, NoticeKind.NOTE, event.ts, now)
+        self._pending.put(line.with_events((raw.decode("utf-8", "replace"),), (event.id,)))
         return Reason.TELL
 
-    def _flap(self, incident: Incident, now: float) -> None:
-        """It flaps from now on; what was to be said of it is part of that, if anybody is to hear of it."""
-        if self._holding.unwanted(incident, now) is not None:
+    def _start_flapping(self, incident: Incident, now: float) -> None:
+        """Queue the notice that a service flaps, in place of its pending notices, unless it is muted."""
+        if self._suppression.reason_to_mute(incident, now) is not None:
             return
-        unsaid = self._drop(incident, Say.DOWN, Say.UP, Say.BLIP, Say.AGAIN)
+        unsaid = self._drop_notices(
+            incident, NoticeKind.DOWN, NoticeKind.UP, NoticeKind.BLIP, NoticeKind.AGAIN
+        )
         incident.kept, incident.kept_sec = 0, 0.0
         ends = next((line for line in unsaid if line.thread), None)
-        self._waiting.put(self._timing.flapping(incident, ends, now))
+        self._pending.put(self._timers.flapping(incident, ends, now))
 
-    def _never_flapped(self, incident: Incident, now: float) -> list[Line]:
-        """It settled before anybody was told that it flaps; who knew that it was down hears how it is."""
-        unsaid = self._drop(incident, Say.FLAPPING)
-        return [self._timing.settled(incident, line.thread, now) for line in unsaid if line.thread]
+    def _withdraw_flapping(self, incident: Incident, now: float) -> list[Notice]:
+        """Drop the notice of a flapping that ended before it was sent; continue threads that were open."""
+        unsaid = self._drop_notices(incident, NoticeKind.FLAPPING)
+        return [self._timers.settled(incident, line.thread, now) for line in unsaid if line.thread]
 
-    def _flaps_openly(self, incident: Incident) -> bool:
-        """Whether people know, or are about to, that it flaps, and that single changes are not told."""
+    def _is_flapping_known(self, incident: Incident) -> bool:
+        """Return True if a message that it flaps was sent or is pending: single changes are not sent."""
         if incident.flap_thread:
             return incident.flapping
-        return any(line.say is Say.FLAPPING for line in self._waiting.of(incident.key))
+        return any(line.say is NoticeKind.FLAPPING for line in self._pending.of(incident.key))
 
-    def _drop(self, incident: Incident, *says: Say) -> list[Line]:
-        dropped = [line for line in self._waiting.of(incident.key) if line.say in says]
+    def _drop_notices(self, incident: Incident, *says: NoticeKind) -> list[Notice]:
+        dropped = [line for line in self._pending.of(incident.key) if line.say in says]
         for line in dropped:
-            self._waiting.drop(line.id)
+            self._pending.drop(line.id)
         return dropped
 
-    def _look(self, now: float) -> None:
-        """Sees what time alone has brought."""
-        if self._look_at_all:
-            self._look_at_all = False
+    def _check_timers(self, now: float) -> None:
+        """Queue the notices that time alone has brought."""
+        if self._check_all:
+            self._check_all = False
             for key in self._incidents:
-                self._agenda.sooner(key, now)
+                self._due_queue.sooner(key, now)
         pace_sec = max(1.0, len(self._incidents) / AT_ONE_PACE) * LOOK_EVERY_SEC
-        due = [self._incidents.get(key) for key in self._agenda.take(now, LOOKED_AT_ONCE)]
+        due = [self._incidents.get(key) for key in self._due_queue.take(now, LOOKED_AT_ONCE)]
         for incident in filter(None, due):
             before = (incident.held, incident.free_at, incident.flapping, incident.kept)
-            flapping, lines = incident.flapping, self._timing.lines(incident, now)
+            flapping, lines = incident.flapping, self._timers.lines(incident, now)
             if flapping and not incident.flapping:
-                lines = [*self._never_flapped(incident, now), *lines]
+                lines = [*self._withdraw_flapping(incident, now), *lines]
             for line in lines:
-                if line.id not in self._waiting.lines:
-                    self._waiting.put(line)
+                if line.id not in self._pending.lines:
+                    self._pending.put(line)
             if lines or before != (incident.held, incident.free_at, incident.flapping, incident.kept):
-                self._keeping.changed(incident.key)
-            self._agenda.put(incident.key, self._timing.next_at(incident, now, pace_sec))
-        self._keeping.tidy(now)
+                self._incident_store.changed(incident.key)
+            self._due_queue.put(incident.key, self._timers.next_at(incident, now, pace_sec))
+        self._incident_store.tidy(now)
 
     def _due_at(self) -> float | None:
-        if not self._holding.open_channels:
+        if not self._suppression.open_channels:
             return None  # nobody to say it to; it waits
-        return self._waiting.due_at(self._holding.policy.group_wait_sec)
+        return self._pending.due_at(self._suppression.policy.group_wait_sec)

@@ -1,6 +1,11 @@
-"""Whether something is to be told now, and to whom: silences, maintenance, flapping, causes, limits. Pure.
+"""Decide whether a notice is held back, and which channels get it.
 
-Each way to hold something back is a `Reason`; the first one that applies counts. Times are epoch seconds.
+Silences, maintenance, flapping, inhibition by a cause, and the rate limit each are a `Reason`; the first
+that applies counts. Pure; times are epoch seconds.
+
+Flapping is judged as in Icinga: the last twenty changes count, newer ones more, and the state is left at
+a lower ratio than it is entered. There are no checks between the changes here, so time makes an old
+change count less.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,8 +20,8 @@ from marketswarm.channels.event_text import severity_of
 from marketswarm.event import Kind
 from marketswarm.operator import Silence
 from marketswarm.truth import Truth, probed_as
-from notifier.router.incident import Incident, Line, Reason, Say
-from notifier.router.pending import Waiting
+from notifier.router.incident import Incident, Notice, NoticeKind, Reason
+from notifier.router.pending import PendingNotices
 from notifier.router.policy import RATE_LIMIT_SEC, Policy, Window
 
 CHANGES: Final = 20
@@ -24,19 +29,22 @@ HIGH: Final = 0.30
 LOW: Final = 0.20
 
 
-def restlessness(changes: Sequence[float], now: float, window_sec: float) -> float:
-    """From 0 to 1: the last twenty changes (epoch seconds), each weighing less as `window_sec` passes."""
+def flap_ratio(changes: Sequence[float], now: float, window_sec: float) -> float:
+    """Return how often it changed, from 0 to 1.
+
+    Of the last twenty changes (epoch seconds) each counts less as `window_sec` passes.
+    """
     weights = (1.0 - max(0.0, now - at) / window_sec for at in changes[-CHANGES:])
     return sum(max(0.0, weight) for weight in weights) / CHANGES
 
 
-def flaps(changes: Sequence[float], now: float, window_sec: float, already: bool) -> bool:
-    """Whether it flaps, given whether it did."""
-    return restlessness(changes, now, window_sec) >= (LOW if already else HIGH)
+def is_flapping(changes: Sequence[float], now: float, window_sec: float, already: bool) -> bool:
+    """Return True if it flaps now; `already` says whether it did before."""
+    return flap_ratio(changes, now, window_sec) >= (LOW if already else HIGH)
 
 
-def is_open(window: Window, now: float) -> bool:
-    """Whether it began at most its length ago, by the clocks of its time zone."""
+def is_window_open(window: Window, now: float) -> bool:
+    """Return True if a maintenance window is open at `now`, by the clock of its time zone."""
     # an iterator gives what comes after its start: we start where the earliest beginning that counts is
     earliest = int(now - window.for_sec)
     try:
@@ -46,38 +54,38 @@ def is_open(window: Window, now: float) -> bool:
     return begun <= now < begun + window.for_sec
 
 
-class Holding:
-    """The rules in force, and the incidents that they are about."""
+class Suppression:
+    """The policy, truth, silences and open channels in force, applied to incidents."""
 
-    def __init__(self, incidents: Mapping[str, Incident], waiting: Waiting) -> None:
+    def __init__(self, incidents: Mapping[str, Incident], waiting: PendingNotices) -> None:
         self.policy = Policy()
         self.truth = Truth()
         self.silences: tuple[Silence, ...] = ()
         self.open_channels: tuple[str, ...] = ()
         self._incidents = incidents
-        self._waiting = waiting
+        self._pending = waiting
         self._windows: tuple[float, Policy, tuple[Window, ...]] = float("nan"), self.policy, ()
         self._by_cause: dict[str, list[Incident]] | None = None
 
     @property
     def rate_limit_sec(self) -> float:
-        """How long further misses are held back after one was told."""
+        """How long further misses of a service are held back after a message about one, in seconds."""
         limit = self.policy.rate_limit_sec
         return RATE_LIMIT_SEC if limit is None else limit
 
     # -- to whom
 
-    def severity_of(self, line: Line) -> Severity:
-        """How much a line matters: what is over, little; a miss as much as its service."""
-        if line.say in (Say.UP, Say.BLIP, Say.NOTE):
+    def severity_of(self, line: Notice) -> Severity:
+        """Return the severity of a notice: info for what is over, else that of its incident."""
+        if line.say in (NoticeKind.UP, NoticeKind.BLIP, NoticeKind.NOTE):
             return Severity.INFO
         incident = self._incidents.get(line.key)
-        if line.say is Say.SETTLED and (incident is None or not incident.down):
+        if line.say is NoticeKind.SETTLED and (incident is None or not incident.down):
             return Severity.INFO
         return self.severity(incident) if incident is not None else Severity.WARNING
 
     def severity(self, incident: Incident) -> Severity:
-        """What the truth says of a service or a target; of all else, what its kind says."""
+        """Return the severity that the truth gives a service or target, else that of the event's kind."""
         if incident.kind is Kind.PROBE_MISS and (target := probed_as(self.truth, incident.svc)) is not None:
             return Severity(target.severity)
         section = self.truth.services.get(incident.svc)
@@ -86,7 +94,7 @@ class Holding:
         return severity_of(incident.kind)
 
     def route(self, incident: Incident) -> tuple[str, ...]:
-        """The open channels that news of it goes to: those of the first route that takes it, else all."""
+        """Return the open channels of the first route that matches an incident, else all open channels."""
         severity, tags = self.severity(incident), self._tags(incident)
         for route in self.policy.routes:
             if route.takes(incident.name, tags, severity):
@@ -95,15 +103,15 @@ class Holding:
         return self.open_channels
 
     def open_of(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        """Those of some channels that are open."""
+        """Return those of some channels that are open."""
         return tuple(name for name in names if name in self.open_channels)
 
     # -- whether
 
-    def unwanted(self, incident: Incident, now: float) -> Reason | None:
-        """Why nobody is to hear of it for now, whatever it is."""
+    def reason_to_mute(self, incident: Incident, now: float) -> Reason | None:
+        """Return why no message at all about an incident is sent now: no channel, silence, maintenance."""
         if not self.open_channels:
-            return Reason.NOBODY
+            return Reason.NO_CHANNEL
         tags = self._tags(incident)
         for silence in self.silences:
             fits = silence.matches(incident.key, tags) or silence.matches(incident.svc, tags)
@@ -114,16 +122,16 @@ class Holding:
         return None
 
     def _open_windows(self, now: float) -> tuple[Window, ...]:
-        """The windows of maintenance that are open, worked out once for each `now`."""
+        """Return the maintenance windows that are open, computed once for each `now`."""
         at, policy, found = self._windows
         if at != now or policy is not self.policy:
-            found = tuple(each for each in self.policy.maintenance if is_open(each, now))
+            found = tuple(each for each in self.policy.maintenance if is_window_open(each, now))
             self._windows = now, self.policy, found
         return found
 
-    def held(self, incident: Incident, now: float) -> Reason | None:
-        """Why its miss is not told now."""
-        unwanted = self.unwanted(incident, now)
+    def reason_to_hold(self, incident: Incident, now: float) -> Reason | None:
+        """Return why the message about an outage is held back now; None if it is not."""
+        unwanted = self.reason_to_mute(incident, now)
         if unwanted is not None:
             return unwanted
         if incident.flapping:
@@ -133,19 +141,19 @@ class Holding:
         return Reason.RATE_LIMIT if now < incident.limited_until else None
 
     def cause_of(self, incident: Incident) -> Incident | None:
-        """What is down that it depends on, if whoever would hear of it heard of that, or is not to."""
+        """Return the outage that this one depends on, if the same channels know of it or it is held back."""
         if incident.kind is Kind.WATCH_MISS:
             return None  # a refused channel is nobody else's doing
         for svc in self.causes(incident.svc):
             cause = self._incidents.get(svc)
-            if cause is None or not cause.down or self._waiting.opening(cause.id) is not None:
+            if cause is None or not cause.down or self._pending.opening(cause.id) is not None:
                 continue
             if cause.held is not None or set(self.route(incident)) <= set(cause.channels):
                 return cause
         return None
 
     def causes(self, svc: str) -> Iterator[str]:
-        """All that a service or a target depends on, nearest first."""
+        """Return all that a service or a target depends on, nearest first."""
         seen, found = {svc}, [svc]
         for each in found:
             section = self.truth.services.get(each) or probed_as(self.truth, each)
@@ -155,8 +163,8 @@ class Holding:
                     found.append(other)
         return iter(found[1:])
 
-    def suffering(self, cause: Incident) -> list[Incident]:
-        """What is down and held back because of it, as it was when `forget_suffering` was last called."""
+    def dependents_down(self, cause: Incident) -> list[Incident]:
+        """Return the incidents held back because of a cause, as of the last `reset_dependents`."""
         if self._by_cause is None:
             self._by_cause = {}
             for each in self._incidents.values():
@@ -165,30 +173,34 @@ class Holding:
                         self._by_cause.setdefault(svc, []).append(each)
         return self._by_cause.get(cause.key, [])
 
-    def forget_suffering(self) -> None:
-        """Have `suffering` look at the incidents anew."""
+    def reset_dependents(self) -> None:
+        """Have `dependents_down` compute its answer anew."""
         self._by_cause = None
 
     def grace_sec(self, incident: Incident) -> float:
-        """What a service has to come back in once what it depends on is back: as long as it may be silent."""
+        """Return the seconds a service has to come back once its cause is back: its timeout."""
         return self.truth.timeout_of(incident.svc)
 
     # -- flapping
 
-    def changed(self, incident: Incident, ts: float) -> None:
-        """Takes note of a change."""
+    def record_change(self, incident: Incident, ts: float) -> None:
+        """Record that an incident opened or closed at `ts`."""
         incident.changes = [*incident.changes, ts][-CHANGES:]
 
-    def begins_to_flap(self, incident: Incident, now: float) -> bool:
-        """Whether it has just begun to flap; it does from then on."""
-        if incident.flapping or not flaps(incident.changes, now, self.policy.flap_window_sec, already=False):
+    def starts_flapping(self, incident: Incident, now: float) -> bool:
+        """Return True, and mark the incident, if it has just begun to flap."""
+        if incident.flapping or not is_flapping(
+            incident.changes, now, self.policy.flap_window_sec, already=False
+        ):
             return False
         incident.flapping = True
         return True
 
-    def settles(self, incident: Incident, now: float) -> bool:
-        """Whether it has just ceased to flap; it does not from then on."""
-        if not incident.flapping or flaps(incident.changes, now, self.policy.flap_window_sec, already=True):
+    def stops_flapping(self, incident: Incident, now: float) -> bool:
+        """Return True, and unmark the incident, if it has just ceased to flap."""
+        if not incident.flapping or is_flapping(
+            incident.changes, now, self.policy.flap_window_sec, already=True
+        ):
             return False
         incident.flapping = False
         return True

@@ -11,8 +11,8 @@ from marketswarm.event import Kind, encode
 from marketswarm.exit import Code
 from notifier.channel_pool import new_address_message, unopened_channel_message
 from notifier.dispatcher import broken_channel_message
-from notifier.router.incident import Line, Say
-from notifier.router.render import compose
+from notifier.router.incident import Notice, NoticeKind
+from notifier.router.render import render_message
 from support.channel_messages import AT, event_of
 from support.pages import ROOT, table
 
@@ -35,11 +35,18 @@ def test_the_title_of_each_event_is_on_the_page(kind):
     assert title.replace("healer is up again", "NAME is up again") in shown()
 
 
-@pytest.mark.parametrize("say", [say for say in Say if say not in (Say.UP, Say.BLIP, Say.SETTLED, Say.NOTE)])
+@pytest.mark.parametrize(
+    "say",
+    [
+        say
+        for say in NoticeKind
+        if say not in (NoticeKind.UP, NoticeKind.BLIP, NoticeKind.SETTLED, NoticeKind.NOTE)
+    ],
+)
 def test_what_the_notifier_says_of_an_outage_is_on_the_page(say):
     event = event_of(Kind.HEARTBEAT_MISS, "NAME", AT, late_sec=31.2, timeout_sec=30.0)
-    line = Line(event.id, "NAME", "NAME", say, AT, AT, events=(encode(event).decode(),), ids=(event.id,))
-    message = compose([line], severity=lambda _: Severity.WARNING, with_it={})
+    line = Notice(event.id, "NAME", "NAME", say, AT, AT, events=(encode(event).decode(),), ids=(event.id,))
+    message = render_message([line], severity=lambda _: Severity.WARNING, with_it={})
     assert message.title in shown()
 
 

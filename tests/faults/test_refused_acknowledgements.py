@@ -3,16 +3,16 @@
 import orjson
 
 import support.rig.refusing_servers as ways
-from notifier.inbox import ROOM
+from notifier.inbox import CAPACITY
 from notifier.source import AT_ONCE
 from support.rig.receiver import Receiver
 from support.scenes.faults import rest
 from support.scenes.notifier import LOG, START_SEC, Notified, hooks
 from support.waiting import until
 
-BOUND = range(ROOM, 2 * ROOM + AT_ONCE + 1)
+BOUND = range(CAPACITY, 2 * CAPACITY + AT_ONCE + 1)
 """So many acknowledgements wait: `ROOM`, and those of what had been read and was not decided then."""
-FLOOD = 3 * ROOM
+FLOOD = 3 * CAPACITY
 REPEAT = """
 for _ = 1, tonumber(ARGV[2]) do
   redis.call('XADD', KEYS[1], '*', 'event', ARGV[1])

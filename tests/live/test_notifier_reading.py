@@ -7,8 +7,8 @@ import orjson
 import pytest
 
 from marketswarm.bus import Bus
-from notifier.inbox import Intake
-from notifier.source import Reader
+from notifier.inbox import Inbox
+from notifier.source import LogReader
 from support.rig import Server
 from support.waiting import auntil
 
@@ -30,20 +30,20 @@ async def room(_bus):
     """There is always room for more acknowledgements."""
 
 
-class Desk:
+class Dispatcher:
     """Takes what is read, and settles it when told to."""
 
     def __init__(self, last=None):
-        self.intake = Intake()
+        self.inbox = Inbox()
         if last:
-            self.intake.last["bus"] = last
+            self.inbox.last["bus"] = last
         self.heard = []
         self.failed = []
 
     def take(self):
-        new = self.intake.take(10_000)
+        new = self.inbox.take_events(10_000)
         self.heard += new
-        self.intake.stored()
+        self.inbox.mark_stored()
         return new
 
     @property
@@ -59,7 +59,9 @@ class Desk:
 @contextlib.asynccontextmanager
 async def reading(server, desk, consumer="me"):
     bus = Bus("bus", server.url)
-    reader = Reader(bus, consumer, desk.intake, room=room, answered=lambda _: None, failed=desk.failed.append)
+    reader = LogReader(
+        bus, consumer, desk.inbox, room=room, answered=lambda _: None, failed=desk.failed.append
+    )
     task = asyncio.create_task(reader.run())
     try:
         yield reader
@@ -82,7 +84,7 @@ async def test_the_first_time_what_lasts_is_brought_without_an_entry_and_the_res
     write(server, "over")
     write(server, "over", "heartbeat_ok")
     last = write(server, "lasts")
-    desk = Desk()
+    desk = Dispatcher()
     async with reading(server, desk):
         await desk.has("lasts")
         assert desk.heard[0].entry is None
@@ -91,11 +93,11 @@ async def test_the_first_time_what_lasts_is_brought_without_an_entry_and_the_res
         entry = write(server, "new")
         await desk.has("lasts", "new")
         assert desk.heard[1].entry == entry
-        assert desk.intake.last == {"bus": entry}
+        assert desk.inbox.last == {"bus": entry}
 
 
 async def test_a_log_that_is_not_there_yet_is_made(server):
-    desk = Desk()
+    desk = Dispatcher()
     async with reading(server, desk):
         await begun(server)
         write(server, "first")
@@ -104,14 +106,14 @@ async def test_a_log_that_is_not_there_yet_is_made(server):
 
 async def test_what_another_one_left_is_brought_and_that_one_forgotten(server):
     write(server, "old")
-    first = Desk(last=b"0-0")
+    first = Dispatcher(last=b"0-0")
     async with reading(server, first, "first"):
         await first.has("old")
         write(server, "left")
         await first.has("old", "left")
     entries = [each.entry for each in first.heard]
     server.cmd("XACK", LOG, "notifier", entries[0])
-    second = Desk(last=entries[1])
+    second = Dispatcher(last=entries[1])
     async with reading(server, second, "second"):
         await second.has("left")
         assert second.heard[0].again
@@ -124,7 +126,7 @@ async def test_what_another_one_left_is_brought_and_that_one_forgotten(server):
 
 
 async def test_what_one_that_sleeps_is_still_given_is_claimed_when_somebody_looks(server):
-    desk = Desk(last=b"0-0")
+    desk = Dispatcher(last=b"0-0")
     async with reading(server, desk) as reader:
         await begun(server)
         server.cmd("XGROUP", "CREATECONSUMER", LOG, "notifier", "asleep")
@@ -133,13 +135,13 @@ async def test_what_one_that_sleeps_is_still_given_is_claimed_when_somebody_look
         entry = write(server, "his")
         await desk.has("his")
         server.cmd("XCLAIM", LOG, "notifier", "asleep", 0, entry)
-        desk.intake.forget("bus", [entry])
+        desk.inbox.forget_acknowledged("bus", [entry])
         await reader.claim()
         await desk.has("his", "his")
 
 
 async def test_a_group_that_is_gone_is_made_where_it_was(server):
-    desk = Desk(last=b"0-0")
+    desk = Dispatcher(last=b"0-0")
     async with reading(server, desk):
         await begun(server)
         write(server, "a")
@@ -155,10 +157,10 @@ async def test_a_group_that_is_gone_is_made_where_it_was(server):
 
 async def test_a_log_that_began_anew_is_read_from_its_beginning(server):
     server.cmd("XADD", LOG, "5-0", "event", b"{}")
-    desk = Desk(last=b"999-0")  # the clock of the server was ahead then
+    desk = Dispatcher(last=b"999-0")  # the clock of the server was ahead then
     async with reading(server, desk):
         await begun(server)
-        await auntil(lambda: desk.intake.malformed == {"incomplete": 1}, 5)
+        await auntil(lambda: desk.inbox.malformed == {"incomplete": 1}, 5)
 
 
 async def test_what_is_too_long_to_be_read_is_passed_over_and_its_neighbours_are_not(server, monkeypatch):
@@ -168,17 +170,17 @@ async def test_what_is_too_long_to_be_read_is_passed_over_and_its_neighbours_are
     server.cmd("XADD", LOG, "*", "event", b"x" * 3_000_000)
     for n in range(4):
         write(server, f"after{n}")
-    desk = Desk(last=b"0-0")
+    desk = Dispatcher(last=b"0-0")
     async with reading(server, desk):
         await desk.has(*(f"{when}{n}" for when in ("before", "after") for n in range(4)), within=15)
-        assert desk.intake.malformed == {"too_long": 1}
+        assert desk.inbox.malformed == {"too_long": 1}
         write(server, "later")
         await auntil(lambda: (desk.take(), "later" in desk.names)[1], 5)
 
 
 async def test_a_key_that_is_no_stream_is_said_and_waited_for(server):
     server.cmd("SET", LOG, "a string")
-    desk = Desk()
+    desk = Dispatcher()
     async with reading(server, desk):
         await auntil(lambda: desk.failed, 5)
         assert desk.failed[0].reason == "error"
@@ -192,19 +194,19 @@ async def test_asks_are_brought_each_once_and_nonsense_too_to_be_acknowledged(se
     ask = {"id": "a1", "do": "test", "what": "*", "by": "ops", "ts": 1.0}
     server.cmd("XADD", "notifier:asks", "*", "ask", orjson.dumps(ask))
     server.cmd("XADD", "notifier:asks", "*", "ask", "{")
-    desk = Desk()
+    desk = Dispatcher()
     async with reading(server, desk):
-        first = await asyncio.wait_for(desk.intake.next_ask(), 5)
-        second = await asyncio.wait_for(desk.intake.next_ask(), 5)
+        first = await asyncio.wait_for(desk.inbox.next_request(), 5)
+        second = await asyncio.wait_for(desk.inbox.next_request(), 5)
     assert (first.ask.id, second.ask) == ("a1", None)
-    again = Desk()
+    again = Dispatcher()
     async with reading(server, again, "another"):
-        assert (await asyncio.wait_for(again.intake.next_ask(), 5)).entry == first.entry
+        assert (await asyncio.wait_for(again.inbox.next_request(), 5)).entry == first.entry
 
 
 async def test_a_consumer_that_reads_while_others_are_dismissed_loses_nothing(server):
     """An entry that it claims between the look and the dismissal must stay pending."""
-    desk = Desk()
+    desk = Dispatcher()
     async with reading(server, desk) as reader:
         await begun(server)
         await auntil(lambda: group(server)["consumers"] >= 1, 5)
@@ -231,14 +233,14 @@ async def test_a_consumer_that_reads_while_others_are_dismissed_loses_nothing(se
 
 
 async def test_consumers_of_earlier_runs_go_and_those_with_entries_stay(server):
-    desk = Desk()
+    desk = Dispatcher()
     async with reading(server, desk, "first"):
         await begun(server)
         write(server, "alpha")
         await desk.has("alpha")
     server.cmd("XGROUP", "CREATECONSUMER", LOG, "notifier", "empty")
-    bus, intake = Bus("bus", server.url), Desk().intake
-    reader = Reader(bus, "me", intake, room=room, answered=lambda _: None, failed=lambda _: None)
+    bus, inbox = Bus("bus", server.url), Dispatcher().inbox
+    reader = LogReader(bus, "me", inbox, room=room, answered=lambda _: None, failed=lambda _: None)
     await reader._dismiss(LOG)
     await reader.bus.aclose()
     names = {each["name"] for each in server.cmd("XINFO", "CONSUMERS", LOG, "notifier")}
@@ -247,7 +249,7 @@ async def test_consumers_of_earlier_runs_go_and_those_with_entries_stay(server):
 
 async def test_while_too_many_asks_wait_the_log_is_read_and_further_asks_later(server, monkeypatch):
     monkeypatch.setattr("notifier.inbox.ROOM", 2)
-    desk = Desk()
+    desk = Dispatcher()
 
     def ask(*names):
         for name in names:
@@ -258,7 +260,7 @@ async def test_while_too_many_asks_wait_the_log_is_read_and_further_asks_later(s
 
     ask("a1", "a2", "a3")
     async with reading(server, desk):
-        await auntil(lambda: not desk.intake.takes_asks, 5)
+        await auntil(lambda: not desk.inbox.has_request_room, 5)
         await begun(server)
         write(server, "first")  # ends a read that began before
         await desk.has("first")
@@ -266,5 +268,5 @@ async def test_while_too_many_asks_wait_the_log_is_read_and_further_asks_later(s
         write(server, "second")
         await desk.has("first", "second")
         assert handed_out() == 3
-        entries = [(await asyncio.wait_for(desk.intake.next_ask(), 5)).entry for _ in range(5)]
+        entries = [(await asyncio.wait_for(desk.inbox.next_request(), 5)).entry for _ in range(5)]
         assert len(set(entries)) == handed_out() == 5

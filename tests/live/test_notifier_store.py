@@ -10,8 +10,8 @@ import pytest
 import redis
 
 from marketswarm.bus import Bus, BusError
-from notifier.lease import KEY, Lease
-from notifier.store import Dead, Store, Turn
+from notifier.lease import KEY, NotifierLease
+from notifier.store import DeadLetter, Store, Transaction
 from support.rig import Server
 from support.waiting import auntil
 
@@ -27,7 +27,7 @@ async def running(servers, boot="me"):
     """A store over these servers, loaded."""
     buses = {name: Bus(name, server.url) for name, server in servers.items()}
     away: list[str] = []
-    store = Store(boot, buses, turned_away=away.append, acknowledged=lambda *_: None)
+    store = Store(boot, buses, rejected=away.append, acknowledged=lambda *_: None)
     store.away = away  # type: ignore[attr-defined]
     task = None
     try:
@@ -58,10 +58,10 @@ async def same(servers, expected):
 async def test_each_turn_is_on_every_bus_and_a_restart_finds_it(servers):
     async with running(servers) as store:
         assert store.loaded == {}
-        assert await store.commit(Turn({"r:a": b"1", "r:b": b"2"}, told={"e.1": b'{"ts":1}'}))
-        assert await store.commit(Turn({"r:a": None, "r:c": b"\x00\xff"}))
-        dead = Dead(b"{}", "slack", "404", 1.5)
-        assert await store.commit(Turn(dead=[dead], answers={"ask1": [b"one", b"two"]}))
+        assert await store.commit(Transaction({"r:a": b"1", "r:b": b"2"}, records={"e.1": b'{"ts":1}'}))
+        assert await store.commit(Transaction({"r:a": None, "r:c": b"\x00\xff"}))
+        dead = DeadLetter(b"{}", "slack", "404", 1.5)
+        assert await store.commit(Transaction(dead=[dead], answers={"ask1": [b"one", b"two"]}))
         await store.settle()
     for server in servers.values():
         assert server.cmd("HGET", "notifier:state", "r:b") == "2"
@@ -79,10 +79,10 @@ async def test_each_turn_is_on_every_bus_and_a_restart_finds_it(servers):
 
 async def test_a_bus_that_was_away_has_everything_when_it_is_back(servers):
     async with running(servers) as store:
-        await store.commit(Turn({"r:a": b"1"}))
+        await store.commit(Transaction({"r:a": b"1"}))
         servers["b"].kill()
         for n in range(20):
-            assert await store.commit(Turn({f"r:{n}": b"x"}, told={f"e.{n}": b"{}"}))
+            assert await store.commit(Transaction({f"r:{n}": b"x"}, records={f"e.{n}": b"{}"}))
         assert store.refusals() == {"b": "refused"}
         servers["b"].start()
         await same(servers, {"r:a": "1", **{f"r:{n}": "x" for n in range(20)}})
@@ -92,12 +92,12 @@ async def test_a_bus_that_was_away_has_everything_when_it_is_back(servers):
 
 async def test_a_frozen_bus_delays_nobody(servers):
     async with running(servers) as store:
-        await store.commit(Turn({"r:a": b"1"}))
+        await store.commit(Transaction({"r:a": b"1"}))
         servers["a"].freeze()
         took_sec = []
         for n in range(5):
             begun = time.monotonic()
-            assert await store.commit(Turn({f"r:{n}": b"x"}))
+            assert await store.commit(Transaction({f"r:{n}": b"x"}))
             took_sec.append(time.monotonic() - begun)
         assert statistics.median(took_sec) < 0.5
         servers["a"].thaw()
@@ -108,11 +108,11 @@ async def test_without_any_bus_nothing_is_stored_and_that_is_said_soon(servers):
     async with running(servers) as store:
         for server in servers.values():
             server.kill()
-        assert not await store.commit(Turn({"r:a": b"1"}))
+        assert not await store.commit(Transaction({"r:a": b"1"}))
         took_sec = []
         for _ in range(3):
             begun = time.monotonic()
-            assert not await store.commit(Turn({"r:b": b"1"}))
+            assert not await store.commit(Transaction({"r:b": b"1"}))
             took_sec.append(time.monotonic() - begun)
         assert min(took_sec) < 0.1
         servers["a"].start()
@@ -121,38 +121,38 @@ async def test_without_any_bus_nothing_is_stored_and_that_is_said_soon(servers):
 
 async def test_the_later_state_wins_and_the_other_bus_gets_it(servers):
     async with running(servers) as store:
-        await store.commit(Turn({"r:a": b"1", "r:old": b"1"}))
+        await store.commit(Transaction({"r:a": b"1", "r:old": b"1"}))
         await store.settle()
         servers["b"].kill()
-        await store.commit(Turn({"r:a": b"2", "r:old": None}))
+        await store.commit(Transaction({"r:a": b"2", "r:old": None}))
     servers["b"].start()
     async with running(servers, "next") as store:
         assert store.loaded == {"r:a": b"2"}
-        await store.commit(Turn({"r:b": b"3"}))
+        await store.commit(Transaction({"r:b": b"3"}))
         await same(servers, {"r:a": "2", "r:b": "3"})
 
 
 async def test_a_state_that_somebody_deleted_is_written_anew(servers):
     async with running(servers) as store:
-        await store.commit(Turn({"r:a": b"1"}))
+        await store.commit(Transaction({"r:a": b"1"}))
         await store.settle()
         servers["a"].cmd("FLUSHALL")
-        store.seen("a", None)
+        store.check_seq("a", None)
         await auntil(lambda: state(servers["a"]) == {"r:a": "1"}, 5)
         servers["b"].cmd("SET", "notifier:state", "a string")
         servers["b"].cmd("SET", "notifier:dead", "a string")
         servers["b"].cmd("LPUSH", KEY, "no lease")
-        await store.commit(Turn({"r:b": b"1"}, dead=[Dead(b"{}", "c", "404", 1.0)]))
+        await store.commit(Transaction({"r:b": b"1"}, dead=[DeadLetter(b"{}", "c", "404", 1.0)]))
         await same(servers, {"r:a": "1", "r:b": "1"})
         assert servers["b"].cmd("XLEN", "notifier:dead") == 1
 
 
 async def test_a_full_bus_takes_nothing_and_then_everything(servers, tmp_path):
     async with running(servers) as store:
-        await store.commit(Turn({"r:a": b"1"}))
+        await store.commit(Transaction({"r:a": b"1"}))
         await store.settle()
         servers["a"].cmd("CONFIG", "SET", "maxmemory", "1")
-        assert await store.commit(Turn({"r:b": b"1"}, told={"e.1": b"{}"}))
+        assert await store.commit(Transaction({"r:b": b"1"}, records={"e.1": b"{}"}))
         await auntil(lambda: store.refusals() == {"a": "oom"}, 3)
         await asyncio.sleep(0.5)  # by now it was offered the whole state
         assert state(servers["a"]) == {"r:a": "1"}, "what it had is there as long as it takes nothing else"
@@ -165,7 +165,7 @@ async def test_who_does_not_hold_the_lease_changes_nothing(servers):
     for server in servers.values():
         server.cmd("SET", KEY, "another")
     async with running(servers) as store:
-        assert not await store.commit(Turn({"r:a": b"1"}, told={"e.1": b"{}"}))
+        assert not await store.commit(Transaction({"r:a": b"1"}, records={"e.1": b"{}"}))
         assert set(store.away) == {"a", "b"}
         for server in servers.values():
             assert server.cmd("EXISTS", "notifier:state", "notifier:told:e.1") == 0
@@ -181,7 +181,7 @@ async def test_entries_of_the_log_are_acknowledged_with_the_turn(servers):
         server.cmd("XREADGROUP", "GROUP", "notifier", "me", "STREAMS", "healer:alerts:log", ">")
     async with running(servers) as store:
         acks = {name: [ids[name][0].encode(), ids[name][2].encode()] for name in servers}
-        await store.commit(Turn(log_acks=acks))
+        await store.commit(Transaction(log_acks=acks))
         await store.settle()
     for name, server in servers.items():
         left = server.cmd("XPENDING", "healer:alerts:log", "notifier")
@@ -201,14 +201,14 @@ class Candidate:
 
     def __init__(self, servers, boot, lease_sec=3.0):
         self.buses = {name: Bus(name, server.url) for name, server in servers.items()}
-        self.lease = Lease(boot, self.buses, lease_sec)
+        self.lease = NotifierLease(boot, self.buses, lease_sec)
         self.task = asyncio.create_task(self.lease.run())
 
     async def end(self, *, give_back=False):
         self.task.cancel()
         await asyncio.wait([self.task])
         if give_back:
-            await self.lease.give_back()
+            await self.lease.release()
         for bus in self.buses.values():
             await bus.aclose()
 
@@ -225,11 +225,11 @@ def held(servers):
 
 async def test_one_leads_and_its_successor_follows_within_the_life_of_a_lease(servers):
     first = Candidate(servers, "first")
-    await asyncio.wait_for(first.lease.gained(), 10)
+    await asyncio.wait_for(first.lease.wait_gained(), 10)
     async with Candidate(servers, "second") as second:
         await auntil(lambda: held(servers) == ["first"] * 2, 3)
         await asyncio.sleep(4)  # more than the life of a lease
-        assert first.lease.leads
+        assert first.lease.is_leader
         assert not second.leads
         await first.end()
         await asyncio.wait_for(second.gained(), 10)
@@ -238,7 +238,7 @@ async def test_one_leads_and_its_successor_follows_within_the_life_of_a_lease(se
 
 async def test_a_lease_that_is_given_back_is_taken_at_once(servers):
     first = Candidate(servers, "first", 12.0)
-    await asyncio.wait_for(first.lease.gained(), 10)
+    await asyncio.wait_for(first.lease.wait_gained(), 10)
     async with Candidate(servers, "second", 12.0) as second:
         await auntil(lambda: second.view.other == "first", 3)
         await first.end(give_back=True)

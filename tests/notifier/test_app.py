@@ -1,12 +1,12 @@
 """The notifier's time never goes back."""
 
 from marketswarm.testing import ManualClock
-from notifier.app import Clock
+from notifier.app import SteadyClock
 
 
 def test_it_runs_on_when_the_wall_clock_goes_back_and_follows_it_forward():
     hands = ManualClock()
-    clock = Clock(hands.monotonic, hands.time)
+    clock = SteadyClock(hands.monotonic, hands.time)
     began = clock()
     hands.advance(10)
     assert clock() == began + 10

@@ -4,7 +4,7 @@ import pytest
 
 from marketswarm.exit import Exit
 from marketswarm.settings import NotifierSettings
-from notifier.channel_pool import at_least_one, opened, wanted
+from notifier.channel_pool import open_configured, require_one_channel, resolve_channels
 
 URL = "http://127.0.0.1:9/s3cret"
 HOOK = {"type": "webhook", "url": URL}
@@ -17,10 +17,10 @@ async def close(*found):
 
 
 async def test_without_any_in_the_truth_the_environments_are_meant():
-    found, wrong = opened(wanted({}, {}), NotifierSettings(webhook_url=URL))
+    found, wrong = open_configured(resolve_channels({}, {}), NotifierSettings(webhook_url=URL))
     assert (list(found), wrong) == (["webhook"], {})
     await close(found)
-    assert opened(wanted({}, {}), NotifierSettings()) == ({}, {})
+    assert open_configured(resolve_channels({}, {}), NotifierSettings()) == ({}, {})
 
 
 async def test_those_of_the_truth_go_by_its_names_with_secrets_from_variables_and_files(tmp_path):
@@ -30,8 +30,10 @@ async def test_those_of_the_truth_go_by_its_names_with_secrets_from_variables_an
         "a": {"type": "webhook", "url": "env:WEBHOOK_URL", "secret": "env:NOTIFY_OWN_KEY"},
         "b": {"type": "webhook", "url": URL},
     }
-    want = wanted(channels, {"WEBHOOK_URL": URL, "NOTIFY_OWN_URL": URL, "NOTIFY_OWN_KEY_FILE": str(path)})
-    found, wrong = opened(want, NotifierSettings(webhook_url=URL))
+    want = resolve_channels(
+        channels, {"WEBHOOK_URL": URL, "NOTIFY_OWN_URL": URL, "NOTIFY_OWN_KEY_FILE": str(path)}
+    )
+    found, wrong = open_configured(want, NotifierSettings(webhook_url=URL))
     assert (list(found), wrong) == (["a", "b"], {})
     assert "whatever" in want.options["a"].values()
     await close(found)
@@ -53,29 +55,29 @@ async def test_those_of_the_truth_go_by_its_names_with_secrets_from_variables_an
     ],
 )
 async def test_what_is_wrong_with_one_is_named_and_the_others_are_open(options, said):
-    want = wanted(
+    want = resolve_channels(
         {"bad": options, "good": HOOK}, {"NOTIFY_IN_FILE_FILE": "/nowhere/at/all", "WEBHOOK_SECRET": "s3cret"}
     )
-    found, wrong = opened(want, NotifierSettings())
+    found, wrong = open_configured(want, NotifierSettings())
     assert list(found) == ["good"]
     assert said in wrong["bad"]
     assert "s3cret" not in wrong["bad"]
-    at_least_one(found, wrong)
+    require_one_channel(found, wrong)
     with pytest.raises(Exit) as error:
-        at_least_one({}, wrong)
+        require_one_channel({}, wrong)
     assert error.value.code == 2
     await close(found)
 
 
 async def test_those_that_stay_the_same_are_kept_and_others_made_anew():
-    before = wanted({"a": HOOK, "b": HOOK}, {})
-    found, _ = opened(before, NotifierSettings())
-    after = wanted({"a": HOOK, "b": {**HOOK, "url": URL + "x"}, "c": HOOK}, {})
+    before = resolve_channels({"a": HOOK, "b": HOOK}, {})
+    found, _ = open_configured(before, NotifierSettings())
+    after = resolve_channels({"a": HOOK, "b": {**HOOK, "url": URL + "x"}, "c": HOOK}, {})
     assert [after.same(before, name) for name in ("a", "b", "c")] == [True, False, False]
     keep = {name: channel for name, channel in found.items() if after.same(before, name)}
-    again, _ = opened(after, NotifierSettings(), keep)
+    again, _ = open_configured(after, NotifierSettings(), keep)
     assert again["a"] is found["a"]
     assert again["b"] is not found["b"]
-    assert not after.same(wanted({}, {}), "a")
-    assert wanted({}, {}).same(wanted({}, {}), "webhook")
+    assert not after.same(resolve_channels({}, {}), "a")
+    assert resolve_channels({}, {}).same(resolve_channels({}, {}), "webhook")
     await close(found, again)

@@ -13,7 +13,7 @@ from marketswarm.channels import Failure, Message, MessageKind, Receipt, SendErr
 from marketswarm.channels.queue import QUEUE_LIMIT
 from marketswarm.settings import Common
 from notifier import channel_worker
-from notifier.channel_worker import OVERFLOW, Delivery
+from notifier.channel_worker import OVERFLOW, ChannelWorker
 from support.waiting import auntil
 
 
@@ -53,7 +53,7 @@ class Scripted:
 async def running(channel, monkeypatch, pause=0.05, retry_for_sec=60.0):
     monkeypatch.setattr(backlog, "pause_sec", lambda _failures, after, _chance: max(after or 0, pause))
     outcomes = []
-    one = Delivery(
+    one = ChannelWorker(
         channel,
         anchor=lambda message, _: message.thread or None,
         outcome=outcomes.append,
@@ -253,7 +253,7 @@ async def test_who_is_stopped_finishes_what_is_on_the_wire(monkeypatch):
     channel = Scripted()
     channel.hang.clear()
     outcomes = []
-    one = Delivery(channel, anchor=lambda *_: None, outcome=outcomes.append, retry_for_sec=lambda: 60.0)
+    one = ChannelWorker(channel, anchor=lambda *_: None, outcome=outcomes.append, retry_for_sec=lambda: 60.0)
     task = asyncio.create_task(one.run())
     one.put(message("m1"))
     one.put(message("m2"))
@@ -268,7 +268,7 @@ async def test_who_is_stopped_finishes_what_is_on_the_wire(monkeypatch):
 async def test_who_is_stopped_while_it_pauses_ends_at_once(monkeypatch):
     monkeypatch.setattr(backlog, "pause_sec", lambda *_: 60.0)
     outcomes = []
-    one = Delivery(
+    one = ChannelWorker(
         Scripted(SendError("500")),
         anchor=lambda *_: None,
         outcome=outcomes.append,

@@ -1,4 +1,4 @@
-"""A turn of the desk: what is stored before anything is sent, what is acknowledged, what goes elsewhere."""
+"""One dispatch: what is stored before a message is sent, what is acknowledged, what is rerouted."""
 
 import orjson
 import pytest
@@ -9,9 +9,9 @@ from marketswarm.event import parse as parse_event
 from marketswarm.operator import Answer
 from marketswarm.truth import Truth
 from notifier.channel_worker import Outcome
-from notifier.dispatcher import Answering, Desk
-from notifier.inbox import Asked, Heard, Intake
-from notifier.metrics import Tally
+from notifier.dispatcher import AnswerTracker, Dispatcher
+from notifier.inbox import Inbox, ReceivedEvent, ReceivedRequest
+from notifier.metrics import NotifierMetrics
 from notifier.router.incident import Reason
 from notifier.router.policy import Policy
 
@@ -22,43 +22,43 @@ def outcome(channel, ident="m1", error=None, *, over=True):
 
 
 def said(answering, ask="a"):
-    found = [Answer.parse(raw) for raw in answering.lines().get(ask, ())]
+    found = [Answer.parse(raw) for raw in answering.take_answers().get(ask, ())]
     return [(each.channel, each.ok, each.said, each.done) for each in found]
 
 
 def test_each_channel_is_answered_for_once_and_the_last_line_says_that_it_is():
-    answering = Answering()
+    answering = AnswerTracker()
     for channel in ("one", "two"):
         answering.expect("a", "m1", channel)
-    answering.came(outcome("two", error=SendError("500"), over=False))
-    answering.came(outcome("two"))
-    answering.came(outcome("one", ident="m2"))
+    answering.record_outcome(outcome("two", error=SendError("500"), over=False))
+    answering.record_outcome(outcome("two"))
+    answering.record_outcome(outcome("one", ident="m2"))
     assert said(answering) == [("two", False, "500; it will be tried again", False)]
-    answering.came(outcome("one"))
+    answering.record_outcome(outcome("one"))
     assert said(answering) == [("one", True, "200 ok", True)]
-    answering.came(outcome("one"))
-    assert answering.lines() == {}
+    answering.record_outcome(outcome("one"))
+    assert answering.take_answers() == {}
 
 
 def test_a_channel_that_pauses_keeps_nobody_waiting():
-    answering = Answering()
+    answering = AnswerTracker()
     answering.expect("a", "m1", "one")
-    answering.put_off("a", "m1", "one", "host", "one: 500; it waits for 60 s more")
+    answering.answer_paused("a", "m1", "one", "host", "one: 500; it waits for 60 s more")
     assert said(answering) == [("one", False, "one: 500; it waits for 60 s more", True)]
-    answering.came(outcome("one"))
-    assert answering.lines() == {}
+    answering.record_outcome(outcome("one"))
+    assert answering.take_answers() == {}
 
 
 def test_what_needs_no_channel_is_answered_at_once():
-    answering = Answering()
-    answering.say("a", ok=True, said="x" * 2000)
+    answering = AnswerTracker()
+    answering.add_answer("a", ok=True, said="x" * 2000)
     assert said(answering) == [("", True, "x" * 1000, True)]
 
 
 def test_what_a_channel_refuses_for_good_is_said_as_it_is():
-    answering = Answering()
+    answering = AnswerTracker()
     answering.expect("a", "m1", "one")
-    answering.came(outcome("one", error=SendError("404", Failure.BROKEN)))
+    answering.record_outcome(outcome("one", error=SendError("404", Failure.BROKEN)))
     assert said(answering) == [("one", False, "404", True)]
 
 
@@ -66,7 +66,7 @@ BUS = "system-redis"
 
 
 class Bench:
-    """A desk whose world is this object: what it stored, what it handed over, in which order."""
+    """A dispatcher whose world is this object: what it stored, what it handed over, in which order."""
 
     def __init__(self, *channels, kept=None):
         self.now = 1_762_433_458.0
@@ -75,20 +75,20 @@ class Bench:
         self.by_others: set[str] = set()
         self.asked_for: list[str] = []
         self.stored = True
-        self.intake = Intake()
-        self.tally = Tally()
-        self.desk = Desk(
+        self.inbox = Inbox()
+        self.metrics = NotifierMetrics()
+        self.dispatcher = Dispatcher(
             name="notifier",
             clock=lambda: self.now,
-            intake=self.intake,
+            inbox=self.inbox,
             commit=self._commit,
-            reached=self._reached,
+            find_delivered=self._reached,
             hand_over=self._hand_over,
-            tally=self.tally,
+            metrics=self.metrics,
         )
-        self.desk.restore(self.kept)
-        self.desk.follow(Policy(group_wait_sec=0.0, rate_limit_sec=0.0), Truth())
-        self.desk.open(channels)
+        self.dispatcher.restore(self.kept)
+        self.dispatcher.apply_policy(Policy(group_wait_sec=0.0, rate_limit_sec=0.0), Truth())
+        self.dispatcher.set_channels(channels)
         self.n = 0
 
     async def _commit(self, turn):
@@ -115,13 +115,15 @@ class Bench:
         event = {"type": kind, "svc": svc, "ts": self.now, "id": f"{kind}.{svc}.{self.n}"}
         raw = orjson.dumps(event)
         entry = entry or f"{self.n}-0".encode()
-        self.intake.bring([Heard(bus, entry, parse_event(raw), raw, again)])
+        self.inbox.add_events([ReceivedEvent(bus, entry, parse_event(raw), raw, again)])
         return event["id"], entry
 
     def outcome(self, index=-1, *, error=None, anchor=None, over=True, broken=False):
         channel, message = self.handed[index]
         receipt = None if error else Receipt("200", anchor)
-        self.desk.came(Outcome(channel, "host", message, self.now, receipt, error, over, broken))
+        self.dispatcher.record_outcome(
+            Outcome(channel, "host", message, self.now, receipt, error, over, broken)
+        )
 
     def acked(self):
         return [entry for turn in self.turns for entry in turn.log_acks.get(BUS, ())]
@@ -133,39 +135,39 @@ class Bench:
 async def test_a_message_is_stored_before_it_is_handed_over_and_its_entry_acknowledged_when_all_have_it():
     bench = Bench("one", "two")
     ident, entry = bench.hear("heartbeat_miss", "alpha")
-    await bench.desk.turn()
+    await bench.dispatcher.dispatch()
     assert bench.story == ["stored", "handed to one", "handed to two"]
     assert bench.acked() == []
     bench.outcome(0)
-    await bench.desk.turn()
+    await bench.dispatcher.dispatch()
     assert orjson.loads(bench.turns[-1].told[ident])["channels"] == ["one"]
     assert bench.acked() == []
     bench.outcome(1)
-    await bench.desk.turn()
+    await bench.dispatcher.dispatch()
     assert orjson.loads(bench.turns[-1].told[ident])["channels"] == ["one", "two"]
     assert bench.acked() == [entry]
     assert not [name for name in bench.kept if name.startswith("o:")]
-    assert bench.tally.delay.sum >= 0
+    assert bench.metrics.delay.sum >= 0
 
 
 async def test_after_a_kill_the_next_one_has_what_was_stored_and_takes_the_entry_for_a_repeat():
     bench = Bench("one", "two")
     _, entry = bench.hear("heartbeat_miss", "alpha")
-    await bench.desk.turn()
+    await bench.dispatcher.dispatch()
     bench.outcome(0)
-    await bench.desk.turn()
+    await bench.dispatcher.dispatch()
     after = bench.again("one", "two")
-    assert [message.id for message in after.desk.outbox.waiting("two")] == [bench.handed[0][1].id]
-    assert after.desk.outbox.waiting("one") == []
-    after.intake.bring([Heard(BUS, entry, parse_event(bench.handed[0][1].events[0]),
-                              bench.handed[0][1].events[0], again=True)])  # fmt: skip
-    await after.desk.turn()
-    assert after.tally.events == {Reason.REPEAT: 1}
+    assert [message.id for message in after.dispatcher.outbox.waiting("two")] == [bench.handed[0][1].id]
+    assert after.dispatcher.outbox.waiting("one") == []
+    after.inbox.add_events([ReceivedEvent(BUS, entry, parse_event(bench.handed[0][1].events[0]),
+                              bench.handed[0][1].events[0], redelivered=True)])  # fmt: skip
+    await after.dispatcher.dispatch()
+    assert after.metrics.events == {Reason.REPEAT: 1}
     assert after.handed == []
     assert after.acked() == []
     after.handed.append(bench.handed[1])
     after.outcome()
-    await after.desk.turn()
+    await after.dispatcher.dispatch()
     assert after.acked() == [entry]
 
 
@@ -173,7 +175,7 @@ async def test_a_message_is_handed_over_though_no_bus_stores_it():
     bench = Bench("one")
     bench.stored = False
     bench.hear("heartbeat_miss", "alpha")
-    await bench.desk.turn()
+    await bench.dispatcher.dispatch()
     assert [channel for channel, _ in bench.handed] == ["one"]
 
 
@@ -183,11 +185,11 @@ async def test_one_event_on_two_buses_is_one_message_and_both_entries_are_acknow
     raw = orjson.dumps(
         {"type": "bus_miss", "svc": "market-redis", "ts": bench.now, "id": "bus_miss.market-redis.1"}
     )
-    bench.intake.bring([Heard("market-redis", b"7-7", parse_event(raw), raw)])
-    await bench.desk.turn()
+    bench.inbox.add_events([ReceivedEvent("market-redis", b"7-7", parse_event(raw), raw)])
+    await bench.dispatcher.dispatch()
     assert len(bench.handed) == 1
     bench.outcome()
-    await bench.desk.turn()
+    await bench.dispatcher.dispatch()
     assert bench.turns[-1].log_acks == {BUS: [entry], "market-redis": [b"7-7"]}
 
 
@@ -196,21 +198,21 @@ async def test_what_the_sentinel_told_is_not_told_again_and_others_are_not_asked
     bench.by_others = {"healer_miss.healer.1", "heartbeat_miss.alpha.2", "heartbeat_miss.beta.3"}
     bench.hear("healer_miss", "healer")
     bench.hear("heartbeat_miss", "alpha")
-    bench.hear("heartbeat_miss", "beta", again=True)
-    await bench.desk.turn()
+    bench.hear("heartbeat_miss", "beta", redelivered=True)
+    await bench.dispatcher.dispatch()
     assert bench.asked_for == ["healer_miss.healer.1", "heartbeat_miss.beta.3"]
     assert [message.id for _, message in bench.handed] == ["heartbeat_miss.alpha.2"]
-    assert bench.tally.events == {Reason.TOLD_BY_OTHERS: 2, Reason.TELL: 1}
+    assert bench.metrics.events == {Reason.REPORTED_BY_SENTINEL: 2, Reason.TELL: 1}
 
 
 async def test_what_is_held_back_is_acknowledged_and_the_sentinel_knows_of_it():
     bench = Bench("one")
-    bench.desk.follow(Policy(group_wait_sec=0.0, rate_limit_sec=300.0), Truth())
+    bench.dispatcher.apply_policy(Policy(group_wait_sec=0.0, rate_limit_sec=300.0), Truth())
     for kind in ("miss", "ok", "miss"):
         bench.hear(f"healer_{kind}", "healer")
-        await bench.desk.turn()
-    record = orjson.loads(bench.turns[-1].told["healer_miss.healer.3"])
-    assert (record["held"], record["channels"]) == ("rate_limit", [])
+        await bench.dispatcher.dispatch()
+    delivery_record = orjson.loads(bench.turns[-1].told["healer_miss.healer.3"])
+    assert (delivery_record["held"], delivery_record["channels"]) == ("rate_limit", [])
     assert bench.acked() == [b"3-0"]
 
 
@@ -218,55 +220,55 @@ async def test_without_channels_everything_is_acknowledged_and_nothing_comes_out
     bench = Bench()
     bench.hear("heartbeat_miss", "alpha")
     bench.hear("heartbeat_ok", "alpha")
-    await bench.desk.turn()
+    await bench.dispatcher.dispatch()
     assert len(bench.acked()) == 2
     later = bench.again("one")
-    await later.desk.turn()
+    await later.dispatcher.dispatch()
     assert later.handed == []
 
 
 async def test_what_a_channel_refuses_is_dead_there_and_a_broken_channel_is_told_over_another_once():
     bench = Bench("one", "two")
     ident, entry = bench.hear("heartbeat_miss", "alpha")
-    await bench.desk.turn()
+    await bench.dispatcher.dispatch()
     gone = SendError("404", Failure.BROKEN)
     bench.outcome(0, error=gone, broken=True)
-    await bench.desk.turn()
+    await bench.dispatcher.dispatch()
     [dead] = bench.turns[-1].dead
     assert (dead.channel, dead.reason, parse_message(dead.message).id) == ("one", "404", ident)
     channel, note = bench.handed[-1]
     assert (channel, note.title) == ("two", "channel one is broken: 404")
     bench.outcome(1)
-    await bench.desk.turn()
+    await bench.dispatcher.dispatch()
     assert bench.acked() == [entry]
     after = bench.again("one", "two")
     after.hear("heartbeat_miss", "beta")
-    await after.desk.turn()
+    await after.dispatcher.dispatch()
     after.outcome(0, error=gone, broken=True)
-    await after.desk.turn()
+    await after.dispatcher.dispatch()
     assert not [message for _, message in after.handed if "broken" in message.title], "it was told before"
     after.hear("heartbeat_miss", "gamma")
-    await after.desk.turn()
+    await after.dispatcher.dispatch()
     after.outcome(-2)
-    await after.desk.turn()
-    assert after.desk.memo.broken == {}
+    await after.dispatcher.dispatch()
+    assert after.dispatcher.state.broken == {}
 
 
 async def test_what_all_its_channels_refuse_goes_to_another_that_is_well():
     bench = Bench("one")
     ident, entry = bench.hear("heartbeat_miss", "alpha")
-    await bench.desk.turn()
-    bench.desk.open(["one", "two", "three"])
-    bench.desk.memo.breaks("two", "410")
+    await bench.dispatcher.dispatch()
+    bench.dispatcher.set_channels(["one", "two", "three"])
+    bench.dispatcher.state.mark_broken("two", "410")
     bench.outcome(error=SendError("400", Failure.REJECTED))
-    await bench.desk.turn()
+    await bench.dispatcher.dispatch()
     assert bench.handed[-1] == ("three", bench.handed[0][1])
     assert bench.acked() == []
     bench.outcome(error=SendError("400", Failure.REJECTED))
-    await bench.desk.turn()
+    await bench.dispatcher.dispatch()
     assert bench.handed[-1][0] == "two"
     bench.outcome(error=SendError("410", Failure.BROKEN), broken=True)
-    await bench.desk.turn()
+    await bench.dispatcher.dispatch()
     assert bench.acked() == [entry]
     assert [dead.channel for turn in bench.turns for dead in turn.dead] == ["one", "three", "two"]
     assert ident
@@ -275,9 +277,9 @@ async def test_what_all_its_channels_refuse_goes_to_another_that_is_well():
 async def test_what_waits_for_a_channel_that_is_closed_goes_to_one_that_is_open():
     bench = Bench("one")
     bench.hear("heartbeat_miss", "alpha")
-    await bench.desk.turn()
-    bench.desk.open(["two"])
-    await bench.desk.turn()
+    await bench.dispatcher.dispatch()
+    bench.dispatcher.set_channels(["two"])
+    await bench.dispatcher.dispatch()
     assert [channel for channel, _ in bench.handed] == ["one", "two"]
     assert bench.turns[-1].dead[0].reason == "no such channel"
 
@@ -285,28 +287,28 @@ async def test_what_waits_for_a_channel_that_is_closed_goes_to_one_that_is_open(
 async def test_an_attempt_that_failed_changes_nothing_but_since_when():
     bench = Bench("one")
     ident, _ = bench.hear("heartbeat_miss", "alpha")
-    await bench.desk.turn()
+    await bench.dispatcher.dispatch()
     bench.outcome(error=SendError("500"), over=False)
     before = dict(bench.kept)
-    await bench.desk.turn()
+    await bench.dispatcher.dispatch()
     assert orjson.loads(bench.kept.pop(f"o:w:{ident}"))["since"] == {"one": bench.now}
     before.pop(f"o:w:{ident}")
     assert bench.kept == before
     assert bench.acked() == []
-    assert bench.desk.outbox.waiting("one")
+    assert bench.dispatcher.outbox.waiting("one")
 
 
 async def test_what_follows_a_message_that_is_not_delivered_yet_is_in_no_message_with_other_news():
     bench = Bench("one")
     bench.hear("heartbeat_miss", "alpha")
     bench.hear("heartbeat_miss", "beta")
-    await bench.desk.turn()
+    await bench.dispatcher.dispatch()
     bench.outcome(error=SendError("500"), over=False)
     bench.hear("heartbeat_ok", "alpha")
     bench.hear("heartbeat_ok", "beta")
     bench.hear("heartbeat_miss", "gamma")
     bench.hear("heartbeat_miss", "delta")
-    await bench.desk.turn()
+    await bench.dispatcher.dispatch()
     assert [message.about for _, message in bench.handed] == [
         ("alpha", "beta"),
         ("alpha", "beta"),
@@ -317,11 +319,11 @@ async def test_what_follows_a_message_that_is_not_delivered_yet_is_in_no_message
 async def test_a_failed_test_is_not_dead_and_goes_nowhere_else():
     bench = Bench("one", "two")
     test = Message("test.1", "t", "x", Severity.INFO, bench.now, kind=MessageKind.TEST)
-    bench.desk.say(test, ["one"])
-    bench.desk.answering.expect("a1", "test.1", "one")
-    await bench.desk.turn()
+    bench.dispatcher.send_message(test, ["one"])
+    bench.dispatcher.answers.expect("a1", "test.1", "one")
+    await bench.dispatcher.dispatch()
     bench.outcome(error=SendError("500"))
-    await bench.desk.turn()
+    await bench.dispatcher.dispatch()
     assert bench.turns[-1].dead == []
     assert len(bench.handed) == 1
     [line] = bench.turns[-1].answers["a1"]
@@ -330,25 +332,25 @@ async def test_a_failed_test_is_not_dead_and_goes_nowhere_else():
 
 async def test_entries_that_say_nothing_and_asks_that_are_done_are_acknowledged():
     bench = Bench("one")
-    bench.intake.spoil(BUS, b"5-0", "not_json")
-    bench.desk.done(Asked(BUS, b"6-0", None))
-    await bench.desk.turn()
+    bench.inbox.add_malformed(BUS, b"5-0", "not_json")
+    bench.dispatcher.finish_request(ReceivedRequest(BUS, b"6-0", None))
+    await bench.dispatcher.dispatch()
     assert bench.turns[-1].log_acks == {BUS: [b"5-0"]}
-    assert bench.turns[-1].ask_acks == {BUS: [b"6-0"]}
+    assert bench.turns[-1].request_acks == {BUS: [b"6-0"]}
 
 
 async def test_how_far_each_log_was_read_is_kept():
     bench = Bench("one")
-    bench.intake.last["market-redis"] = b"12-3"
-    await bench.desk.turn()
-    assert bench.again().intake.last == {"market-redis": b"12-3"}
+    bench.inbox.last["market-redis"] = b"12-3"
+    await bench.dispatcher.dispatch()
+    assert bench.again().inbox.last == {"market-redis": b"12-3"}
 
 
 async def test_nothing_to_do_stores_nothing():
     bench = Bench("one")
-    await bench.desk.turn()
+    await bench.dispatcher.dispatch()
     turns = len(bench.turns)
-    await bench.desk.turn()
+    await bench.dispatcher.dispatch()
     assert len(bench.turns) == turns
 
 
@@ -356,9 +358,9 @@ async def test_nothing_to_do_stores_nothing():
 async def test_the_desk_knows_when_it_has_something_to_do(channels):
     bench = Bench(*channels)
     bench.hear("heartbeat_miss", "alpha")
-    assert bench.desk.wait_sec() == 0
-    await bench.desk.turn()
-    assert bench.desk.wait_sec() is None or bench.desk.wait_sec() > 0
+    assert bench.dispatcher.next_dispatch_in_sec() == 0
+    await bench.dispatcher.dispatch()
+    assert bench.dispatcher.next_dispatch_in_sec() is None or bench.dispatcher.next_dispatch_in_sec() > 0
 
 
 TWO = Policy(group_wait_sec=0.0, rate_limit_sec=0.0, routes=({"channels": ["one"]},))
@@ -366,31 +368,31 @@ TWO = Policy(group_wait_sec=0.0, rate_limit_sec=0.0, routes=({"channels": ["one"
 
 async def test_who_was_told_of_a_miss_over_another_channel_is_told_of_its_ok_there_too():
     bench = Bench("one", "two")
-    bench.desk.follow(TWO, Truth())
+    bench.dispatcher.apply_policy(TWO, Truth())
     bench.hear("heartbeat_miss", "alpha")
-    await bench.desk.turn()
+    await bench.dispatcher.dispatch()
     bench.outcome(error=SendError("400", Failure.REJECTED))
-    await bench.desk.turn()
+    await bench.dispatcher.dispatch()
     assert [channel for channel, _ in bench.handed] == ["one", "two"]
     after = bench.again("one", "two")
-    after.desk.follow(TWO, Truth())
+    after.dispatcher.apply_policy(TWO, Truth())
     after.n, after.now = bench.n, bench.now
     after.hear("heartbeat_ok", "alpha")
-    await after.desk.turn()
+    await after.dispatcher.dispatch()
     assert [channel for channel, _ in after.handed] == ["one", "two"]
     assert {message.thread for _, message in after.handed} == {bench.handed[0][1].id}
 
 
 async def test_an_ok_that_waits_behind_its_miss_goes_where_that_goes_and_after_it():
     bench = Bench("one", "two")
-    bench.desk.follow(TWO, Truth())
+    bench.dispatcher.apply_policy(TWO, Truth())
     bench.hear("heartbeat_miss", "alpha")
-    await bench.desk.turn()
+    await bench.dispatcher.dispatch()
     bench.hear("heartbeat_ok", "alpha")
-    await bench.desk.turn()
+    await bench.dispatcher.dispatch()
     assert [channel for channel, _ in bench.handed] == ["one", "one"]
     bench.outcome(0, error=SendError("gave up after 1 h: 500", Failure.REJECTED))
-    await bench.desk.turn()
+    await bench.dispatcher.dispatch()
     (_, miss), (_, ok) = bench.handed[:2]
     assert bench.handed[2:] == [("two", miss), ("two", ok)]
 
@@ -398,19 +400,19 @@ async def test_an_ok_that_waits_behind_its_miss_goes_where_that_goes_and_after_i
 async def test_an_ok_that_is_not_a_message_yet_goes_where_its_miss_goes_even_after_a_kill():
     bench = Bench("one", "two")
     slow = TWO.model_copy(update={"group_wait_sec": 60.0})
-    bench.desk.follow(TWO, Truth())
+    bench.dispatcher.apply_policy(TWO, Truth())
     bench.hear("heartbeat_miss", "alpha")
-    await bench.desk.turn()
-    bench.desk.follow(slow, Truth())
+    await bench.dispatcher.dispatch()
+    bench.dispatcher.apply_policy(slow, Truth())
     bench.hear("heartbeat_ok", "alpha")
     bench.hear("heartbeat_miss", "beta")
-    await bench.desk.turn()
+    await bench.dispatcher.dispatch()
     assert len(bench.handed) == 1
     bench.outcome(0, error=SendError("400", Failure.REJECTED))
-    await bench.desk.turn()
+    await bench.dispatcher.dispatch()
     after = bench.again("one", "two")
     after.now = bench.now + 61.0
-    after.desk.follow(slow, Truth())
-    await after.desk.turn()
+    after.dispatcher.apply_policy(slow, Truth())
+    await after.dispatcher.dispatch()
     told = {(channel, message.title) for channel, message in after.handed if message.about == ("alpha",)}
     assert {channel for channel, _ in told} == {"one", "two"}

@@ -1,4 +1,4 @@
-"""The desk is killed at any step, as often as anything likes: every event is told, and under one id."""
+"""The dispatcher is killed at any step, as often as anything likes: every event is told, and under one id."""
 
 import contextlib
 from collections import defaultdict
@@ -11,9 +11,9 @@ from marketswarm.channels import Receipt, SendError
 from marketswarm.event import parse as parse_event
 from marketswarm.truth import Truth
 from notifier.channel_worker import Outcome
-from notifier.dispatcher import Desk
-from notifier.inbox import Heard, Intake
-from notifier.metrics import Tally
+from notifier.dispatcher import Dispatcher
+from notifier.inbox import Inbox, ReceivedEvent
+from notifier.metrics import NotifierMetrics
 from notifier.router.policy import Policy
 from support.examples import examples
 
@@ -46,26 +46,26 @@ class World:
     def begin(self):
         """Another run: it knows what is kept, and gets what was not acknowledged."""
         self.wire = []
-        self.intake = Intake()
-        self.desk = Desk(
+        self.inbox = Inbox()
+        self.dispatcher = Dispatcher(
             name="notifier",
             clock=lambda: self.now,
-            intake=self.intake,
+            inbox=self.inbox,
             commit=self.commit,
-            reached=self.reached,
+            find_delivered=self.find_delivered,
             hand_over=self.hand_over,
-            tally=Tally(),
+            metrics=NotifierMetrics(),
         )
-        self.desk.restore(self.kept)
-        self.desk.follow(self.policy, Truth())
-        self.desk.open(CHANNELS)
+        self.dispatcher.restore(self.kept)
+        self.dispatcher.apply_policy(self.policy, Truth())
+        self.dispatcher.set_channels(CHANNELS)
         for channel in CHANNELS:
-            self.wire += [(channel, message) for message in self.desk.outbox.waiting(channel)]
-        self.bring(list(self.log), again=True)
+            self.wire += [(channel, message) for message in self.dispatcher.outbox.waiting(channel)]
+        self.bring(list(self.log), redelivered=True)
 
     def bring(self, entries, *, again=False):
-        self.intake.bring(
-            Heard("bus", entry, parse_event(self.log[entry]), self.log[entry], again)
+        self.inbox.add_events(
+            ReceivedEvent("bus", entry, parse_event(self.log[entry]), self.log[entry], again)
             for entry in entries
             if entry not in self.acked
         )
@@ -92,7 +92,7 @@ class World:
             raise Killed
         return True
 
-    async def reached(self, _idents):
+    async def find_delivered(self, _idents):
         return set()
 
     def hand_over(self, channel, message):
@@ -103,13 +103,13 @@ class World:
     def turn(self, kill_at=None):
         self.kill_at = kill_at
         try:
-            finished(self.desk.turn())
+            finished(self.dispatcher.dispatch())
         except Killed:
             self.begin()
         self.kill_at = None
 
     def send(self, which, *, fails=False, killed=False):
-        """One attempt over a channel: people have it before the desk knows."""
+        """One attempt over a channel: people have it before the dispatcher knows."""
         waiting = [each for each in self.wire if each[0] == which]
         if not waiting:
             return
@@ -123,7 +123,9 @@ class World:
             self.begin()
             return
         receipt = None if fails else Receipt("200")
-        self.desk.came(Outcome(channel, "host", message, self.now, receipt, error, over=not fails))
+        self.dispatcher.record_outcome(
+            Outcome(channel, "host", message, self.now, receipt, error, over=not fails)
+        )
 
     def drain(self):
         for _ in range(15):

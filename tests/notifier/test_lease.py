@@ -3,22 +3,22 @@
 import pytest
 
 from marketswarm.testing import MemoryBus
-from notifier.lease import KEY, Lease, View, Way
+from notifier.lease import KEY, LeaseAction, LeaseState, NotifierLease
 
 HOME, OTHER = "system", "market"
 
 
 def view(boot="a", now=0.0):
-    return View(boot, (HOME, OTHER), 3.0, now)
+    return LeaseState(boot, (HOME, OTHER), 3.0, now)
 
 
 def test_who_gets_the_first_lease_leads_and_takes_the_others_with_it():
     one = view()
     assert not one.leads
-    assert (one.way(HOME, 0.0), one.way(OTHER, 0.0)) == (Way.TAKE, Way.LOOK)
+    assert (one.way(HOME, 0.0), one.way(OTHER, 0.0)) == (LeaseAction.TAKE, LeaseAction.READ)
     one.answered(HOME, "a", 0.1)
     assert one.leads
-    assert one.way(OTHER, 0.1) is Way.SEIZE
+    assert one.way(OTHER, 0.1) is LeaseAction.SEIZE
 
 
 def test_who_finds_another_one_stands_by_and_holds_nothing():
@@ -26,19 +26,19 @@ def test_who_finds_another_one_stands_by_and_holds_nothing():
     one.answered(HOME, "b", 0.1)
     one.answered(OTHER, "a", 0.1)
     assert not one.leads
-    assert (one.way(HOME, 0.2), one.way(OTHER, 0.2)) == (Way.TAKE, Way.GIVE)
+    assert (one.way(HOME, 0.2), one.way(OTHER, 0.2)) == (LeaseAction.TAKE, LeaseAction.RELEASE)
     assert one.other == "b"
 
 
 def test_the_next_bus_decides_for_whom_the_first_is_away_and_only_after_the_life_of_a_lease():
     one = view()
     one.answered(OTHER, "", 0.1)
-    assert one.way(OTHER, 2.9) is Way.LOOK
+    assert one.way(OTHER, 2.9) is LeaseAction.READ
     one.answered(OTHER, "", 2.9)
-    assert one.way(OTHER, 3.1) is Way.TAKE
+    assert one.way(OTHER, 3.1) is LeaseAction.TAKE
     one.answered(OTHER, "a", 3.2)
     assert one.leads
-    assert one.way(HOME, 3.2) is Way.TAKE, "it may be back"
+    assert one.way(HOME, 3.2) is LeaseAction.TAKE, "it may be back"
 
 
 def test_a_first_bus_that_is_back_decides_again():
@@ -47,23 +47,23 @@ def test_a_first_bus_that_is_back_decides_again():
     assert one.leads
     one.answered(HOME, "b", 3.3)
     assert not one.leads
-    assert one.way(OTHER, 3.4) is Way.GIVE
+    assert one.way(OTHER, 3.4) is LeaseAction.RELEASE
 
 
 def test_who_leads_goes_on_while_no_bus_can_be_reached():
     one = view()
     one.answered(HOME, "a", 0.1)
-    assert one.decides(10.0) is None
+    assert one.deciding_bus(10.0) is None
     assert one.leads
-    assert (one.way(HOME, 10.0), one.way(OTHER, 10.0)) == (Way.TAKE, Way.TAKE)
+    assert (one.way(HOME, 10.0), one.way(OTHER, 10.0)) == (LeaseAction.TAKE, LeaseAction.TAKE)
 
 
 def test_who_is_turned_away_where_it_is_decided_leads_no_longer():
     one = view()
     one.answered(HOME, "a", 0.1)
-    one.turned_away(OTHER, 0.2)
+    one.rejected(OTHER, 0.2)
     assert one.leads, "that bus follows the first"
-    one.turned_away(HOME, 0.2)
+    one.rejected(HOME, 0.2)
     assert not one.leads
 
 
@@ -73,7 +73,7 @@ def test_who_is_turned_away_where_it_is_decided_leads_no_longer():
 async def test_what_another_hand_wrote_holds_the_lease_for_no_longer_than_one(line):
     bus = MemoryBus(HOME)
     await bus.client.execute_command(*line.format(KEY).split())
-    lease = Lease("a", {HOME: bus}, 3.0)
-    if (await lease._ask(bus, Way.TAKE, 2.0)) != "a":
+    lease = NotifierLease("a", {HOME: bus}, 3.0)
+    if (await lease._ask(bus, LeaseAction.TAKE, 2.0)) != "a":
         assert 0 < await bus.client.pttl(KEY) <= 3000
     await bus.aclose()

@@ -39,14 +39,14 @@ class Kept(dict):
 
 def test_a_message_waits_for_each_of_its_channels_and_is_gone_when_all_have_it():
     outbox, kept = Outbox(), Kept()
-    assert outbox.put(message("m1", "a", "b"), ["slack", "email"]) == ["slack", "email"]
+    assert outbox.add(message("m1", "a", "b"), ["slack", "email"]) == ["slack", "email"]
     assert outbox.waiting("slack") == outbox.waiting("email") == [message("m1", "a", "b")]
     assert [outbox.covers(f"e.{svc}") for svc in "abc"] == [True, True, False]
     kept.take(outbox)
-    assert outbox.accepted("m1", "slack").accepted == ["slack"]
+    assert outbox.record_accepted("m1", "slack").accepted == ["slack"]
     assert outbox.waiting("slack") == []
     assert outbox.covers("e.a"), "the mail is still to go"
-    assert outbox.accepted("m1", "email").accepted == ["slack", "email"]
+    assert outbox.record_accepted("m1", "email").accepted == ["slack", "email"]
     assert not outbox.covers("e.a")
     assert len(outbox) == 0
     assert kept.take(outbox) == {}
@@ -54,62 +54,62 @@ def test_a_message_waits_for_each_of_its_channels_and_is_gone_when_all_have_it()
 
 def test_who_has_it_does_not_get_it_again_after_a_restart():
     outbox, kept = Outbox(), Kept()
-    outbox.put(message("m1", "a"), ["slack", "email"])
-    outbox.put(message("m2", "a"), ["slack"])
-    outbox.accepted("m1", "slack")
+    outbox.add(message("m1", "a"), ["slack", "email"])
+    outbox.add(message("m2", "a"), ["slack"])
+    outbox.record_accepted("m1", "slack")
     again = kept.take(outbox).restored()
     assert [each.id for each in again.waiting("slack")] == ["m2"]
     assert [each.id for each in again.waiting("email")] == ["m1"]
     assert again.accepted("m1", "slack") is None
-    assert again.put(message("m3"), ["slack"]) == ["slack"]
+    assert again.add(message("m3"), ["slack"]) == ["slack"]
     assert [each.id for each in again.waiting("slack")] == ["m2", "m3"]
-    assert again.bound_for() == {"slack", "email"}
+    assert again.channels_with_pending() == {"slack", "email"}
 
 
 def test_what_is_accepted_twice_or_was_never_sent_changes_nothing():
     outbox = Outbox()
-    outbox.put(message(), ["slack"])
-    assert outbox.accepted("m1", "slack") is not None
-    assert outbox.accepted("m1", "slack") is None
-    assert outbox.accepted("m9", "slack") is None
-    assert outbox.refused("m9", "slack", "404", ["email"]) is None
+    outbox.add(message(), ["slack"])
+    assert outbox.record_accepted("m1", "slack") is not None
+    assert outbox.record_accepted("m1", "slack") is None
+    assert outbox.record_accepted("m9", "slack") is None
+    assert outbox.record_rejection("m9", "slack", "404", ["email"]) is None
 
 
 def test_a_message_for_nobody_is_not_kept():
     outbox, kept = Outbox(), Kept()
-    assert outbox.put(message("m1", "a"), []) == []
+    assert outbox.add(message("m1", "a"), []) == []
     assert not outbox.covers("e.a")
     assert kept.take(outbox) == {}
 
 
 def test_the_same_message_goes_to_those_alone_that_it_did_not_go_to():
     outbox = Outbox()
-    outbox.put(message(), ["slack", "email"])
-    outbox.accepted("m1", "slack")
-    assert outbox.put(message(), ["slack", "email", "pager"]) == ["pager"]
-    outbox.refused("m1", "email", "550")
-    assert outbox.put(message(), ["email"]) == ["email"], "who refused it may be asked again"
+    outbox.add(message(), ["slack", "email"])
+    outbox.record_accepted("m1", "slack")
+    assert outbox.add(message(), ["slack", "email", "pager"]) == ["pager"]
+    outbox.record_rejection("m1", "email", "550")
+    assert outbox.add(message(), ["email"]) == ["email"], "who refused it may be asked again"
 
 
 def test_what_all_refused_goes_to_another_one_and_in_the_end_nowhere():
     outbox = Outbox()
     others = ["slack", "email", "pager", "ntfy"]
-    outbox.put(message("m1", "a"), ["slack", "email"])
-    assert outbox.refused("m1", "slack", "404", others) is None, "the mail may still go"
-    assert outbox.refused("m1", "email", "550", others) == "pager"
+    outbox.add(message("m1", "a"), ["slack", "email"])
+    assert outbox.record_rejection("m1", "slack", "404", others) is None, "the mail may still go"
+    assert outbox.record_rejection("m1", "email", "550", others) == "pager"
     assert outbox.waiting("pager")
-    assert outbox.refused("m1", "pager", "401", others) == "ntfy"
+    assert outbox.record_rejection("m1", "pager", "401", others) == "ntfy"
     assert outbox.covers("e.a")
-    assert outbox.refused("m1", "ntfy", "401", others) is None
+    assert outbox.record_rejection("m1", "ntfy", "401", others) is None
     assert not outbox.covers("e.a")
     assert len(outbox) == 0
 
 
 def test_what_one_has_goes_to_no_other_when_the_rest_refuse():
     outbox = Outbox()
-    outbox.put(message(), ["slack", "email"])
-    outbox.accepted("m1", "slack")
-    assert outbox.refused("m1", "email", "550", ["pager"]) is None
+    outbox.add(message(), ["slack", "email"])
+    outbox.record_accepted("m1", "slack")
+    assert outbox.record_rejection("m1", "email", "550", ["pager"]) is None
     assert len(outbox) == 0
 
 
@@ -117,17 +117,17 @@ def test_an_anchor_comes_back_with_each_later_message_of_its_thread_until_that_i
     outbox, kept = Outbox(), Kept()
     first, later = message("m1"), message("m2", thread="m1")
     last = message("m3", thread="m1", closes=("m1",))
-    outbox.put(first, ["slack", "email"])
+    outbox.add(first, ["slack", "email"])
     assert outbox.anchor(first, "slack") is None
-    outbox.accepted("m1", "slack", "17.5")
+    outbox.record_accepted("m1", "slack", "17.5")
     outbox = kept.take(outbox).restored()
     assert outbox.anchor(later, "slack") == "17.5"
     assert outbox.anchor(later, "email") is None
-    outbox.put(later, ["slack"])
-    outbox.accepted("m2", "slack", "99.9")
+    outbox.add(later, ["slack"])
+    outbox.record_accepted("m2", "slack", "99.9")
     assert outbox.anchor(last, "slack") == "17.5", "the first one's"
-    outbox.put(last, ["slack"])
-    outbox.accepted("m3", "slack", "77.7")
+    outbox.add(last, ["slack"])
+    outbox.record_accepted("m3", "slack", "77.7")
     assert outbox.anchor(last, "slack") is None
     assert not [name for name in kept.take(outbox) if "o:a:" in name]
 
@@ -135,14 +135,14 @@ def test_an_anchor_comes_back_with_each_later_message_of_its_thread_until_that_i
 def test_anchors_are_not_kept_without_end():
     outbox, kept = Outbox(), Kept()
     for n in range(THREADS_KEPT + 10):
-        outbox.put(message(f"m{n}"), ["slack"])
-        outbox.accepted(f"m{n}", "slack", str(n))
+        outbox.add(message(f"m{n}"), ["slack"])
+        outbox.record_accepted(f"m{n}", "slack", str(n))
     assert len(kept.take(outbox)) == THREADS_KEPT
 
 
 def test_nonsense_in_the_state_is_passed_over():
     outbox, kept = Outbox(), Kept()
-    outbox.put(message(), ["slack"])
+    outbox.add(message(), ["slack"])
     kept.take(outbox)
     broken = {
         "o:w:m2": b"{", "o:w:m3": b"[]", "o:w:m4": b'{"n":1,"ways":{"slack":null}}', "o:m:m5": b"x",
@@ -168,11 +168,11 @@ def test_whatever_happens_a_restart_changes_nothing(story):
     outbox, kept = Outbox(), Kept()
     for what, ident, channel in story:
         if what == "put":
-            outbox.put(message(ident, ident), [channel, "email"])
+            outbox.add(message(ident, ident), [channel, "email"])
         elif what == "accepted":
-            outbox.accepted(ident, channel, f"{ident}.{channel}")
+            outbox.record_accepted(ident, channel, f"{ident}.{channel}")
         elif what == "refused":
-            outbox.refused(ident, channel, "404", ["pager"])
+            outbox.record_rejection(ident, channel, "404", ["pager"])
         again = kept.take(outbox).restored()
         for each in ("slack", "email", "pager"):
             assert again.waiting(each) == outbox.waiting(each)
@@ -186,13 +186,13 @@ def test_whatever_happens_a_restart_changes_nothing(story):
 
 def test_since_when_a_message_fails_outlasts_a_restart():
     outbox, kept = Outbox(), Kept()
-    outbox.put(message("m1", "a"), ["slack"])
+    outbox.add(message("m1", "a"), ["slack"])
     assert outbox.failing_sec(message("m1", "a"), "slack", NOW) is None
-    outbox.failed("m1", "slack", NOW)
-    outbox.failed("m1", "slack", NOW + 30)
+    outbox.record_failure("m1", "slack", NOW)
+    outbox.record_failure("m1", "slack", NOW + 30)
     outbox = kept.take(outbox).restored()
     assert outbox.failing_sec(message("m1", "a"), "slack", NOW + 60) == 60
-    assert outbox.refused("m1", "slack", "413", ["email"]) == "email"
+    assert outbox.record_rejection("m1", "slack", "413", ["email"]) == "email"
     again = kept.take(outbox).restored()
     assert again.failing_sec(message("m1", "a"), "email", NOW + 70) is None
     again.failed("m9", "slack", NOW)
@@ -201,7 +201,7 @@ def test_since_when_a_message_fails_outlasts_a_restart():
 
 def test_a_state_without_times_or_with_wrong_ones_is_read():
     outbox, kept = Outbox(), Kept()
-    outbox.put(message("m1", "a"), ["slack"])
+    outbox.add(message("m1", "a"), ["slack"])
     kept.take(outbox)
     for since in ('{"n":1,"ways":{"slack":null}}', '{"n":1,"ways":{"slack":null},"since":{"slack":"x"}}'):
         kept["o:w:m1"] = since.encode()
@@ -213,8 +213,8 @@ def test_a_state_without_times_or_with_wrong_ones_is_read():
 def test_it_knows_which_message_about_a_service_is_on_its_way():
     outbox, kept = Outbox(), Kept()
     for ident, about in (("m1", ("a", "b")), ("m2", ("b", "c"))):
-        outbox.put(replace(message(ident), about=about), ["slack"])
+        outbox.add(replace(message(ident), about=about), ["slack"])
     outbox = kept.take(outbox).restored()
-    assert [outbox.on_its_way(each) for each in "abcd"] == ["m1", "m1", "m2", None]
-    outbox.accepted("m1", "slack")
-    assert [outbox.on_its_way(each) for each in "abc"] == [None, "m2", "m2"]
+    assert [outbox.pending_message_for(each) for each in "abcd"] == ["m1", "m1", "m2", None]
+    outbox.record_accepted("m1", "slack")
+    assert [outbox.pending_message_for(each) for each in "abc"] == [None, "m2", "m2"]

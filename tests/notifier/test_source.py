@@ -3,7 +3,7 @@
 import orjson
 
 from marketswarm.operator import Silence
-from notifier.source import Silences, still_open
+from notifier.source import SilenceSync, unfinished_outages
 
 
 def log(*entries):
@@ -16,7 +16,7 @@ def log(*entries):
 
 
 def lasting(*entries):
-    return [event.id for event, _ in still_open(log(*entries))]
+    return [event.id for event, _ in unfinished_outages(log(*entries))]
 
 
 def test_what_is_down_last_lasts_in_the_order_in_which_it_began():
@@ -54,7 +54,7 @@ def test_a_bus_and_a_service_of_one_name_are_two_things():
 
 
 def test_nonsense_is_passed_over():
-    assert still_open([b"", b"{", b"[]"]) == []
+    assert unfinished_outages([b"", b"{", b"[]"]) == []
 
 
 def silence(ident="q1", changed_at=10.0, ends_at=100.0):
@@ -75,7 +75,7 @@ def held(*silences):
 
 def test_a_bus_is_told_what_it_lacks_and_changes_are_told_once():
     told = []
-    silences = Silences(told.append)
+    silences = SilenceSync(told.append)
     one = silence()
     assert silences.saw("a", held(one)) == {}
     assert silences.saw("b", {}) == {"q1": one.encode()}
@@ -86,7 +86,7 @@ def test_a_bus_is_told_what_it_lacks_and_changes_are_told_once():
 
 def test_the_later_version_counts():
     told = []
-    silences = Silences(told.append)
+    silences = SilenceSync(told.append)
     old, new = silence(), silence(changed_at=20.0, ends_at=50.0)
     silences.saw("a", held(old))
     assert silences.saw("b", held(new)) == {}
@@ -96,7 +96,7 @@ def test_the_later_version_counts():
 
 def test_a_silence_that_no_bus_holds_any_more_is_gone_and_one_that_was_seen_once_counts():
     told = []
-    silences = Silences(told.append)
+    silences = SilenceSync(told.append)
     silences.saw("a", held(silence("q1")))
     silences.saw("b", held(silence("q2")))
     silences.saw("b", {})

@@ -11,57 +11,67 @@ from marketswarm.event import Event, Kind
 from marketswarm.operator import answers_key
 from marketswarm.operator.keys import ASKS_KEPT
 from marketswarm.testing import MemoryBus
-from notifier.inbox import ROOM
-from notifier.store import DEAD_LENGTH, TOLD_AT_MOST, Store, Turn, may_be_told_by_others, reached, record
+from notifier.inbox import CAPACITY
+from notifier.store import (
+    DEAD_LENGTH,
+    TOLD_AT_MOST,
+    Store,
+    Transaction,
+    delivery_record,
+    find_delivered,
+    sentinel_may_report,
+)
 
 
 def test_a_turn_that_was_not_taken_keeps_no_changes_of_the_state_and_loses_no_acknowledgement():
-    turn = Turn({"o:m:1": None}, log_acks={"a": [b"1-0"]}, ask_acks={"a": [b"2-0"]}, told={"e": b"{}"})
+    turn = Transaction(
+        {"o:m:1": None}, log_acks={"a": [b"1-0"]}, request_acks={"a": [b"2-0"]}, records={"e": b"{}"}
+    )
     assert turn.shorten() == {}
-    expected = Turn(log_acks={"a": [b"1-0"]}, ask_acks={"a": [b"2-0"]}, told={"e": b"{}"})
+    expected = Transaction(log_acks={"a": [b"1-0"]}, request_acks={"a": [b"2-0"]}, records={"e": b"{}"})
     assert turn == expected
     assert turn.acks("a") == ([b"1-0"], [b"2-0"])
     assert (turn.acks_count("a"), turn.acks_count("b")) == (2, 0)
 
 
 def test_the_answers_to_the_latest_asks_are_kept():
-    turn = Turn(answers={f"ask{n}": [b"x"] for n in range(ASKS_KEPT + 3)})
+    turn = Transaction(answers={f"ask{n}": [b"x"] for n in range(ASKS_KEPT + 3)})
     assert turn.shorten() == {"answers": 3}
     assert list(turn.answers) == [f"ask{n}" for n in range(3, ASKS_KEPT + 3)]
 
 
 def test_the_latest_records_of_what_people_were_told_are_kept():
-    turn = Turn(told={f"e{n}": b"{}" for n in range(TOLD_AT_MOST + 2)})
+    turn = Transaction(records={f"e{n}": b"{}" for n in range(TOLD_AT_MOST + 2)})
     assert turn.shorten() == {"told": 2}
     assert turn.shorten() == {}
-    assert (len(turn.told), next(iter(turn.told))) == (TOLD_AT_MOST, "e2")
+    assert (len(turn.records), next(iter(turn.records))) == (TOLD_AT_MOST, "e2")
 
 
 def test_a_dead_message_that_is_resent_again_and_again_is_deleted_once():
-    turn = Turn()
+    turn = Transaction()
     entries = [b"%d-0" % n for n in range(3 * DEAD_LENGTH)]
     for _ in range(3):
-        turn.add(Turn(undead={"a": entries[:DEAD_LENGTH]}))
+        turn.add(Transaction(deleted_dead={"a": entries[:DEAD_LENGTH]}))
         turn.shorten()
-    assert turn.undead == {"a": entries[:DEAD_LENGTH]}
-    turn.add(Turn(undead={"a": entries[DEAD_LENGTH:]}))
+    assert turn.deleted_dead == {"a": entries[:DEAD_LENGTH]}
+    turn.add(Transaction(deleted_dead={"a": entries[DEAD_LENGTH:]}))
     turn.shorten()
-    assert turn.undead == {"a": entries[DEAD_LENGTH:]}
+    assert turn.deleted_dead == {"a": entries[DEAD_LENGTH:]}
 
 
 async def test_an_event_counts_as_told_when_any_bus_says_that_people_were_reached():
     one, two = MemoryBus("one"), MemoryBus("two")
-    await one.client.set("notifier:told:a", record(1.0, ["slack"], "sentinel"))
-    await two.client.set("notifier:told:b", record(1.0, ["slack"], "notifier"))
-    await two.client.set("notifier:told:held", record(1.0, (), "notifier", "silenced"))
+    await one.client.set("notifier:told:a", delivery_record(1.0, ["slack"], "sentinel"))
+    await two.client.set("notifier:told:b", delivery_record(1.0, ["slack"], "notifier"))
+    await two.client.set("notifier:told:held", delivery_record(1.0, (), "notifier", "silenced"))
     for bad, raw in (("c", b"{"), ("d", b"7"), ("e", b"{}")):
         await two.client.set(f"notifier:told:{bad}", raw)
     idents = ["a", "b", "c", "d", "e", "held", "none"]
-    assert await reached([one, two], idents) == {"a", "b"}
+    assert await find_delivered([one, two], idents) == {"a", "b"}
     two.connected = False
-    assert await reached([one, two], idents) == {"a"}
-    assert await reached([], idents) == set()
-    assert await reached([one], []) == set()
+    assert await find_delivered([one, two], idents) == {"a"}
+    assert await find_delivered([], idents) == set()
+    assert await find_delivered([one], []) == set()
     for bus in (one, two):
         bus.connected = True
         await bus.aclose()
@@ -77,7 +87,7 @@ async def test_an_event_counts_as_told_when_any_bus_says_that_people_were_reache
     ],
 )
 def test_the_sentinel_looks_after_healer_and_buses(kind, may):
-    assert may_be_told_by_others(Event(kind, "a", 1.0, "x", "healer")) is may
+    assert sentinel_may_report(Event(kind, "a", 1.0, "x", "healer")) is may
 
 
 BATCH = 500
@@ -117,7 +127,7 @@ async def running(buses):
     store = Store(
         "me",
         buses,
-        turned_away=lambda _: None,
+        rejected=lambda _: None,
         acknowledged=lambda bus, entries, _asks: known[bus].update(entries),
     )
     task = asyncio.create_task(store.run())
@@ -129,24 +139,24 @@ async def running(buses):
 
 
 async def read(store, bus, batches):
-    """As a reader and the desk do: wait for room, and acknowledge what was read."""
+    """As a reader and the dispatcher do: wait for room, and acknowledge what was read."""
     for batch in range(batches):
-        await store.room(bus)
+        await store.wait_for_room(bus)
         entries = [b"%d-%d" % (batch, n) for n in range(BATCH)]
-        await store.commit(Turn({f"o:m:{batch}": None}, log_acks={bus: entries}))
+        await store.commit(Transaction({f"o:m:{batch}": None}, log_acks={bus: entries}))
 
 
 async def test_a_bus_that_refuses_holds_back_its_own_reader_alone_and_gets_each_acknowledgement_once(buses):
     buses["b"].refuses = True
-    batches = 4 * ROOM // BATCH
+    batches = 4 * CAPACITY // BATCH
     async with running(buses) as (store, known), asyncio.timeout(20):
         held_back = asyncio.create_task(read(store, "b", batches))
         await read(store, "a", batches)
-        await store.room("a")
+        await store.wait_for_room("a")
         for _ in range(1000):
             await asyncio.sleep(0)
-            assert store.unacknowledged("b") <= ROOM
-        assert store.unacknowledged("b") == ROOM
+            assert store.unacknowledged("b") <= CAPACITY
+        assert store.unacknowledged("b") == CAPACITY
         assert not held_back.done()
         assert len(buses["a"].acked) == batches * BATCH
         assert (buses["b"].acked, known["b"]) == (Counter(), Counter())
@@ -165,7 +175,7 @@ async def test_what_a_bus_did_not_take_yet_is_not_known_to_be_acknowledged_thoug
 ):
     buses["b"].refuses = True
     async with running(buses) as (store, known), asyncio.timeout(20):
-        assert await store.commit(Turn(log_acks={"a": [b"1-0"], "b": [b"2-0"]}))
+        assert await store.commit(Transaction(log_acks={"a": [b"1-0"], "b": [b"2-0"]}))
         assert (set(known["a"]), set(known["b"])) == ({b"1-0"}, set())
         buses["b"].refuses = False
         for _ in range(100):
@@ -177,7 +187,7 @@ async def test_a_bus_that_refuses_gets_the_answers_to_the_latest_asks_and_anothe
     buses["b"].refuses = True
     async with running(buses) as (store, _), asyncio.timeout(20):
         for n in range(ASKS_KEPT + 10):
-            await store.commit(Turn(answers={f"ask{n}": [b"done"]}))
+            await store.commit(Transaction(answers={f"ask{n}": [b"done"]}))
         buses["b"].refuses = False
         for _ in range(100):
             await asyncio.sleep(0)

@@ -4,17 +4,17 @@ from dataclasses import replace
 
 import pytest
 
-from notifier.router.incident import Line, Say
-from notifier.router.pending import ALONE_SEC, Waiting
+from notifier.router.incident import Notice, NoticeKind
+from notifier.router.pending import ALONE_SEC, PendingNotices
 
 
-def line(ident: str, at: float = 100.0, key: str = "a", say: Say = Say.DOWN) -> Line:
-    return Line(ident, key, key, say, at, at, ("{}",), (ident,))
+def line(ident: str, at: float = 100.0, key: str = "a", say: NoticeKind = NoticeKind.DOWN) -> Notice:
+    return Notice(ident, key, key, say, at, at, ("{}",), (ident,))
 
 
 @pytest.fixture
 def waiting():
-    return Waiting()
+    return PendingNotices()
 
 
 def test_one_alone_after_quiet_waits_a_moment_and_all_others_wait_for_each_other(waiting):
@@ -53,7 +53,7 @@ def test_a_line_put_again_takes_the_place_of_the_first(waiting):
 def test_lines_are_found_by_what_they_are_on_and_an_opening_by_its_miss(waiting):
     waiting.put(line("1"))
     waiting.put(line("2", key="b"))
-    waiting.put(line("3", say=Say.REMINDER))
+    waiting.put(line("3", say=NoticeKind.REMINDER))
     assert [each.id for each in waiting.of("a")] == ["1", "3"]
     assert waiting.opening("1") is not None
     assert waiting.opening("3") is None

@@ -95,7 +95,7 @@ def test_the_end_of_what_nobody_was_told_of_is_not_told():
     town.be_silent("a", sec=HOUR)
     assert town.down("a") is Reason.SILENCED
     town.run(60)
-    assert town.up("a") is Reason.NOT_TOLD
+    assert town.up("a") is Reason.NOT_NOTIFIED
     town.run(2 * HOUR)
     assert town.titles() == []
 
@@ -117,7 +117,7 @@ def test_a_first_ok_is_no_news_and_a_repeat_is_a_repeat():
 
 def test_what_the_sentinel_told_is_not_told_again_but_its_end_is():
     town = Town()
-    assert town.down("healer", Kind.HEALER_MISS, told_by_others=True) is Reason.TOLD_BY_OTHERS
+    assert town.down("healer", Kind.HEALER_MISS, reported_by_sentinel=True) is Reason.REPORTED_BY_SENTINEL
     town.run(5)
     assert town.titles() == []
     town.up("healer", Kind.HEALER_OK)
@@ -137,7 +137,7 @@ def test_further_misses_are_held_back_and_summed_up_at_the_end_of_the_limit():
         town.run(40)
         assert town.down("a") is Reason.RATE_LIMIT
         town.run(10)
-        assert town.up("a") is Reason.NOT_TOLD
+        assert town.up("a") is Reason.NOT_NOTIFIED
     assert town.titles() == ["a is down", "a is up again"]
     town.run(300)
     assert town.titles()[2:] == ["a went down again and again"]
@@ -150,7 +150,7 @@ def test_an_outage_that_lasts_is_told_when_it_was_held_back_for_a_minute_and_so_
     town = Town(rate_limit_sec=300)
     town.flap("a", 1, 5.0, 10.0)
     assert town.down("a") is Reason.RATE_LIMIT
-    miss = town.router.incidents()[0].id
+    miss = town.router.open_incidents()[0].id
     town.run(59)
     assert town.titles() == ["a is down", "a is up again"]
     town.restart()
@@ -272,8 +272,8 @@ def test_an_acknowledged_outage_is_not_reminded_of():
     town = Town()
     town.down("a")
     town.run(3)
-    assert town.router.ack("a", "ada") == ["a"]
-    assert town.router.ack("b", "ada") == []
+    assert town.router.acknowledge("a", "ada") == ["a"]
+    assert town.router.acknowledge("b", "ada") == []
     town.run(5 * HOUR)
     assert town.titles() == ["a is down"]
     town.up("a")
@@ -291,14 +291,14 @@ def test_what_flaps_is_told_so_once_and_once_that_it_has_settled():
     town = Town()
     town.flap("a", 20, down_sec=1.5, up_sec=1.5)
     town.run(HOUR)
-    flaps = [
+    is_flapping = [
         message
         for _, message, _ in town.messages
         if message.kind in (MessageKind.FLAPPING, MessageKind.SETTLED)
     ]
-    assert [message.title for message in flaps] == ["a is flapping", "a has settled"]
-    assert "it is up" in flaps[1].text
-    assert flaps[1].closes == (flaps[0].thread,)
+    assert [message.title for message in is_flapping] == ["a is flapping", "a has settled"]
+    assert "it is up" in is_flapping[1].text
+    assert is_flapping[1].closes == (is_flapping[0].thread,)
     assert town.titles()[:2] == ["a is down", "a is up again"]
     assert len(town.messages) == 4
 
@@ -366,7 +366,7 @@ def test_what_nobody_acknowledges_goes_to_the_next_channel_and_so_does_its_end()
     town.down("a")
     town.down("b")
     town.run(60)
-    town.router.ack("b", "ada")
+    town.router.acknowledge("b", "ada")
     town.run(5 * 60)
     assert town.titles("pager") == ["a is down and not acknowledged"]
     town.up("a")
@@ -378,11 +378,11 @@ def test_what_nobody_acknowledges_goes_to_the_next_channel_and_so_does_its_end()
 
 def test_with_nobody_to_tell_nothing_is_lost_what_is_still_down_is_told_once_there_is():
     town = Town(channels=[])
-    assert town.down("a") is Reason.NOBODY
+    assert town.down("a") is Reason.NO_CHANNEL
     town.down("b")
     town.run(60)
     town.up("b")
-    town.router.channels(["one"])
+    town.router.set_channels(["one"])
     town.run(5)
     assert town.titles() == ["a is down"]
 
@@ -390,9 +390,9 @@ def test_with_nobody_to_tell_nothing_is_lost_what_is_still_down_is_told_once_the
 def test_channels_that_go_away_while_something_waits_lose_nothing():
     town = Town()
     town.down("a")
-    town.router.channels([])
+    town.router.set_channels([])
     town.run(60)
-    town.router.channels(["one"])
+    town.router.set_channels(["one"])
     town.run(3)
     assert town.titles() == ["a is down"]
 
@@ -424,12 +424,12 @@ def test_what_waits_to_be_said_survives_a_restart_and_is_held_until_it_was_said(
     town = Town()
     event, raw = town.event(Kind.HEARTBEAT_MISS, "a", late_sec=30.0, timeout_sec=30.0)
     town.take(event, raw)
-    assert town.router.holds(event.id)
+    assert town.router.is_pending(event.id)
     town.restart()
-    assert town.router.holds(event.id)
+    assert town.router.is_pending(event.id)
     town.run(3)
     assert town.titles() == ["a is down"]
-    assert not town.router.holds(event.id)
+    assert not town.router.is_pending(event.id)
     town.restart()
     town.run(3)
     assert town.titles() == ["a is down"]
@@ -452,4 +452,4 @@ def test_fields_that_nobody_can_read_are_left_out():
     town = Town()
     town.kept = {"r:i:a": b"{", "r:l:b": b"[]", "r:i:c": b'{"key":5}', "o:x": b"1"}
     town.restart()
-    assert town.router.incidents() == []
+    assert town.router.open_incidents() == []

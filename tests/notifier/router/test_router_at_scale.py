@@ -13,7 +13,7 @@ def down(town):
     for svc in town.truth.services:
         if svc != "healer":
             event, raw = town.event("heartbeat_miss", svc, late_sec=30.0, since=town.now - 30)
-            town.router.take(event, raw, town.now)
+            town.router.handle_event(event, raw, town.now)
 
 
 class Counted(UserDict):

@@ -64,7 +64,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(svc=services)
     def ack(self, svc):
-        self.town.router.ack(svc, "ada")
+        self.town.router.acknowledge(svc, "ada")
 
     @rule()
     def restart(self):
@@ -72,9 +72,9 @@ class Machine(RuleBasedStateMachine):
 
     @rule(then=waits)
     def nobody_for_a_while(self, then):
-        self.town.router.channels([])
+        self.town.router.set_channels([])
         self.town.run(then)
-        self.town.router.channels(self.town.open)
+        self.town.router.set_channels(self.town.open)
 
     @rule(svc=services)
     def gap(self, svc):
@@ -100,19 +100,19 @@ class Machine(RuleBasedStateMachine):
             return
         self.town.run(HOUR)
         down = {svc for svc, is_down in self.is_down.items() if is_down}
-        known = {each.svc for each in self.town.router.incidents() if each.told}
+        known = {each.svc for each in self.town.router.open_incidents() if each.told}
         with_cause = {"b": {"a"}, "c": {"a", "b"}}
         untold = {svc for svc in down - known if not with_cause.get(svc, set()) & down}
         assert not untold, f"down, and nobody was told: {untold}"
         for svc in sorted(down):
             self.change(svc, 0.0)
         self.town.run(HOUR)
-        opened: set[str] = set()
+        open_configured: set[str] = set()
         for _, message, _ in self.town.messages:
-            opened -= set(message.closes)
+            open_configured -= set(message.closes)
             if message.opens:
-                opened.add(message.thread)
-        assert not opened, f"threads that nobody closes: {opened}"
+                open_configured.add(message.thread)
+        assert not open_configured, f"threads that nobody closes: {open_configured}"
         due = self.town.router.next_due()
         assert due is None, f"all is well, and something is due at {due}: {self.town.kept}"
         assert not [name for name in self.town.kept if name.startswith("r:l:")], self.town.kept

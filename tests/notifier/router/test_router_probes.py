@@ -102,7 +102,7 @@ def test_one_that_is_no_longer_probed_is_closed():
     assert place.up("massive/shop", Kind.PROBE_UNWATCHED) is Reason.TELL
     place.run(3)
     assert place.titles() == ["massive/shop is down", "massive/shop is no longer probed"]
-    assert place.router.incidents() == []
+    assert place.router.open_incidents() == []
 
 
 def test_one_that_is_no_longer_probed_before_anybody_was_told_did_not_come_back():
@@ -132,8 +132,8 @@ def test_a_service_and_a_target_of_the_same_name_are_two_things():
     place = Town({"shop": {}, "massive": MASSIVE})
     place.down("shop")
     place.down("massive/shop", MISS)
-    assert [each.key for each in place.router.incidents()] == ["shop", "massive/shop"]
-    assert place.router.ack("massive/shop", "ada") == ["massive/shop"]
+    assert [each.key for each in place.router.open_incidents()] == ["shop", "massive/shop"]
+    assert place.router.acknowledge("massive/shop", "ada") == ["massive/shop"]
 
 
 def test_what_is_known_of_it_outlives_a_restart():

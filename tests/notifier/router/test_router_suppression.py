@@ -65,7 +65,7 @@ def test_what_comes_back_with_its_cause_is_not_told_at_all():
     town.run(60)
     town.up("db")
     town.run(5)
-    assert town.up("api") is Reason.NOT_TOLD
+    assert town.up("api") is Reason.NOT_NOTIFIED
     town.run(HOUR)
     assert town.titles() == ["db is down", "db is up again"]
 

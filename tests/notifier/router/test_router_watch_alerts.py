@@ -26,7 +26,7 @@ def test_one_that_cannot_be_watched_is_told_and_that_it_can_be_in_the_same_threa
         Severity.WARNING,
         True,
     )
-    assert [each.key for each in town.router.incidents()] == ["watch:a"]
+    assert [each.key for each in town.router.open_incidents()] == ["watch:a"]
     assert town.up("a", Kind.WATCH_OK) is Reason.TELL
     town.run(3)
     ok = town.last()
@@ -37,7 +37,7 @@ def test_one_that_cannot_be_watched_is_told_and_that_it_can_be_in_the_same_threa
         (miss.id,),
         miss.id,
     )
-    assert town.router.incidents() == []
+    assert town.router.open_incidents() == []
 
 
 def test_one_that_is_dropped_while_it_cannot_be_watched_is_closed():
@@ -58,7 +58,7 @@ def test_an_outage_and_not_being_watchable_are_two_things():
     town.run(3)
     town.up("a", Kind.WATCH_OK)
     town.run(3)
-    assert [each.key for each in town.router.incidents()] == ["a"]
+    assert [each.key for each in town.router.open_incidents()] == ["a"]
 
 
 @pytest.mark.parametrize("how", [{"services": ["a"]}, {"tags": ["night"]}])
@@ -116,7 +116,7 @@ def test_that_no_bus_was_reached_is_news_once_that_opens_nothing():
     said = town.last()
     assert town.titles() == ["the healer reached no bus"]
     assert (said.kind, said.severity, said.opens, said.closes) == (MessageKind.NOTE, Severity.INFO, False, ())
-    assert town.router.incidents() == []
+    assert town.router.open_incidents() == []
 
 
 def test_that_no_bus_was_reached_goes_where_news_of_the_healer_goes():

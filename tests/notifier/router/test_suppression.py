@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from notifier.router import suppression
 from notifier.router.incident import Reason
 from notifier.router.policy import Window
-from notifier.router.suppression import HIGH, LOW, flaps, is_open, restlessness
+from notifier.router.suppression import HIGH, LOW, flap_ratio, is_flapping, is_window_open
 from support.simulation.router import Town
 
 WINDOW_SEC = 600.0
@@ -19,29 +19,29 @@ def changes(count: int, every_sec: float, until: float = 1000.0) -> list[float]:
 
 
 def test_it_takes_six_changes_in_a_row_to_begin():
-    assert not flaps(changes(5, 0), 1000.0, WINDOW_SEC, already=False)
-    assert flaps(changes(6, 0), 1000.0, WINDOW_SEC, already=False)
+    assert not is_flapping(changes(5, 0), 1000.0, WINDOW_SEC, already=False)
+    assert is_flapping(changes(6, 0), 1000.0, WINDOW_SEC, already=False)
 
 
 def test_slow_changes_are_no_flapping():
-    assert not flaps(changes(20, 300), 1000.0, WINDOW_SEC, already=False)
+    assert not is_flapping(changes(20, 300), 1000.0, WINDOW_SEC, already=False)
 
 
 def test_what_flaps_ceases_later_than_it_would_begin():
     found = changes(20, 1)
-    levels = [restlessness(found, 1000.0 + sec, WINDOW_SEC) for sec in range(0, 700, 10)]
+    levels = [flap_ratio(found, 1000.0 + sec, WINDOW_SEC) for sec in range(0, 700, 10)]
     assert levels == sorted(levels, reverse=True)
     ceases = next(sec for sec, level in zip(range(0, 700, 10), levels, strict=True) if level < LOW)
     would_begin = next(sec for sec, level in zip(range(0, 700, 10), levels, strict=True) if level < HIGH)
     assert would_begin < ceases
-    assert flaps(found, 1000.0 + ceases - 10, WINDOW_SEC, already=True)
-    assert not flaps(found, 1000.0 + ceases, WINDOW_SEC, already=True)
+    assert is_flapping(found, 1000.0 + ceases - 10, WINDOW_SEC, already=True)
+    assert not is_flapping(found, 1000.0 + ceases, WINDOW_SEC, already=True)
 
 
 def test_only_the_last_twenty_count_and_nothing_is_beyond_one():
-    assert restlessness(changes(500, 0), 1000.0, WINDOW_SEC) == 1.0
-    assert restlessness([2000.0], 1000.0, WINDOW_SEC) <= 1 / 20, "a change in the future is as one now"
-    assert restlessness([], 1000.0, WINDOW_SEC) == 0.0
+    assert flap_ratio(changes(500, 0), 1000.0, WINDOW_SEC) == 1.0
+    assert flap_ratio([2000.0], 1000.0, WINDOW_SEC) <= 1 / 20, "a change in the future is as one now"
+    assert flap_ratio([], 1000.0, WINDOW_SEC) == 0.0
 
 
 NIGHT = {"at": "30 2 * * *", "for_sec": 3600, "tz": "Europe/Zurich"}
@@ -69,13 +69,13 @@ def at(text: str) -> float:
     ],
 )
 def test_a_window_is_open_from_its_beginning_for_its_length(when, is_so):
-    assert is_open(Window(**NIGHT), at(when)) is is_so
+    assert is_window_open(Window(**NIGHT), at(when)) is is_so
 
 
 def test_a_window_may_be_longer_than_a_day():
     weekend = Window(at="0 18 * * FRI", for_sec=60 * 3600)
-    assert is_open(weekend, at("2026-07-05T12:00:00+00:00"))
-    assert not is_open(weekend, at("2026-07-06T06:00:00+00:00"))
+    assert is_window_open(weekend, at("2026-07-05T12:00:00+00:00"))
+    assert not is_window_open(weekend, at("2026-07-06T06:00:00+00:00"))
 
 
 def test_a_window_is_on_its_services_and_tags_or_on_all():
@@ -93,9 +93,9 @@ def test_a_window_is_worked_out_once_for_all_that_is_looked_at(monkeypatch):
 
     def counted(window, now):
         worked_out.append(now)
-        return is_open(window, now)
+        return is_window_open(window, now)
 
-    monkeypatch.setattr(suppression, "is_open", counted)
+    monkeypatch.setattr(suppression, "is_window_open", counted)
     town = Town([f"s{n}" for n in range(300)], maintenance=[{"at": "0 12 * * *", "for_sec": 7200}])
     for n in range(300):
         assert town.down(f"s{n}") is Reason.MAINTENANCE

@@ -3,11 +3,11 @@
 from hypothesis import given
 from hypothesis import strategies as some
 
-from notifier.router.timers import NEVER, SPARE, Agenda
+from notifier.router.timers import NEVER, SPARE, DueQueue
 
 
 def test_a_key_is_due_at_its_latest_time_and_once():
-    agenda = Agenda()
+    agenda = DueQueue()
     agenda.put("a", 5.0)
     agenda.put("a", 9.0)
     agenda.sooner("b", 7.0)
@@ -22,7 +22,7 @@ def test_a_key_is_due_at_its_latest_time_and_once():
 
 
 def test_too_many_are_taken_in_several_turns():
-    agenda = Agenda()
+    agenda = DueQueue()
     for n in range(10):
         agenda.put(f"k{n}", float(n))
     assert agenda.take(100.0, 4) == ["k0", "k1", "k2", "k3"]
@@ -31,7 +31,7 @@ def test_too_many_are_taken_in_several_turns():
 
 
 def test_what_was_replaced_does_not_pile_up():
-    agenda = Agenda()
+    agenda = DueQueue()
     for n in range(20 * SPARE):
         agenda.put("a", 1e9 - n)
     assert len(agenda._heap) <= SPARE + 3
@@ -40,7 +40,7 @@ def test_what_was_replaced_does_not_pile_up():
 
 @given(some.lists(some.tuples(some.sampled_from("abc"), some.integers(0, 20), some.booleans()), max_size=40))
 def test_it_is_the_same_as_a_look_at_all_times(steps):
-    agenda, times = Agenda(), {}
+    agenda, times = DueQueue(), {}
     for key, at, takes in steps:
         if takes:
             due = sorted((each for each in times if times[each] <= at), key=lambda each: (times[each], each))

@@ -43,9 +43,9 @@ class Town:
     def _new(self) -> Router:
         router = Router()
         router.restore(self.kept)
-        router.follow(self.policy, self.truth)
-        router.channels(self.open)
-        router.silence(self.silences)
+        router.apply_policy(self.policy, self.truth)
+        router.set_channels(self.open)
+        router.set_silences(self.silences)
         return router
 
     def restart(self) -> None:
@@ -65,7 +65,7 @@ class Town:
                 tags=tuple(tags),
             )
         )
-        self.router.silence(self.silences)
+        self.router.set_silences(self.silences)
 
     # -- what happens
 
@@ -75,7 +75,7 @@ class Town:
         return event, encode(event)
 
     def take(self, event: Event, raw: bytes, **how: Any) -> Reason:
-        reason = self.router.take(event, raw, self.now, **how)
+        reason = self.router.handle_event(event, raw, self.now, **how)
         self._turn()
         return reason
 
@@ -112,7 +112,7 @@ class Town:
         return [message for _, message, _ in self.messages[before:]]
 
     def _turn(self) -> None:
-        for due in self.router.turn(self.now):
+        for due in self.router.take_due(self.now):
             self.messages.append((self.now, due.message, due.channels))
         for name, value in self.router.changes().items():
             if value is None:
