@@ -71,7 +71,7 @@ PAUSE_REPORTED_SEC: Final = 1.0
 WIND_UP_SEC: Final = 0.8
 """How long attempts that are under way may take when the notifier is stopped, in seconds."""
 
-NO_CHANNEL: Final = "no channel is named: nobody is told"
+NO_CHANNEL: Final = "no channel is configured: no message can be sent"
 
 log = logs.get("notifier")
 
