@@ -230,9 +230,9 @@ async def test_one_leads_and_its_successor_follows_within_the_life_of_a_lease(se
         await auntil(lambda: held(servers) == ["first"] * 2, 3)
         await asyncio.sleep(4)  # more than the life of a lease
         assert first.lease.is_leader
-        assert not second.leads
+        assert not second.is_leader
         await first.end()
-        await asyncio.wait_for(second.gained(), 10)
+        await asyncio.wait_for(second.wait_gained(), 10)
         await auntil(lambda: held(servers) == ["second"] * 2, 5)
 
 
@@ -243,17 +243,17 @@ async def test_a_lease_that_is_given_back_is_taken_at_once(servers):
         await auntil(lambda: second.view.other == "first", 3)
         await first.end(give_back=True)
         assert held(servers) == [None, None]
-        await asyncio.wait_for(second.gained(), 10)
+        await asyncio.wait_for(second.wait_gained(), 10)
 
 
 async def test_who_is_cut_off_from_the_first_bus_does_not_lead_beside_another(servers):
     async with Candidate(servers, "first") as first:
-        await asyncio.wait_for(first.gained(), 10)
+        await asyncio.wait_for(first.wait_gained(), 10)
         async with Candidate({"b": servers["b"]}, "elsewhere") as elsewhere:
             await asyncio.sleep(4)
-            assert first.leads
-            assert not elsewhere.leads
+            assert first.is_leader
+            assert not elsewhere.is_leader
         servers["a"].kill()
         await asyncio.sleep(4)
-        assert first.leads, "the other bus decides"
+        assert first.is_leader, "the other bus decides"
         assert servers["b"].cmd("GET", KEY) == "first"

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from marketswarm import log as logs
-from marketswarm.channels import Failure, Message, MessageKind, Receipt, SendError, Severity, backlog
+from marketswarm.channels import Failure, Message, MessageKind, Receipt, SendError, Severity, queue
 from marketswarm.channels.queue import QUEUE_LIMIT
 from marketswarm.settings import Common
 from notifier import channel_worker
@@ -51,7 +51,7 @@ class Scripted:
 
 @contextlib.asynccontextmanager
 async def running(channel, monkeypatch, pause=0.05, retry_for_sec=60.0):
-    monkeypatch.setattr(backlog, "pause_sec", lambda _failures, after, _chance: max(after or 0, pause))
+    monkeypatch.setattr(queue, "backoff_sec", lambda _failures, after, _chance: max(after or 0, pause))
     outcomes = []
     one = ChannelWorker(
         channel,
@@ -79,7 +79,7 @@ async def test_messages_go_out_in_order_and_each_says_what_was_answered(monkeypa
         await auntil(lambda: len(one.outcomes) == 5)
     assert channel.ids == [f"m{n}" for n in range(5)]
     assert [each.receipt.answer for each in one.outcomes] == ["200"] * 5
-    assert all(each.over and each.error is None for each in one.outcomes)
+    assert all(each.final and each.error is None for each in one.outcomes)
 
 
 async def test_what_failed_is_tried_again_before_anything_else_of_its_thread_after_a_pause(monkeypatch):
@@ -92,7 +92,7 @@ async def test_what_failed_is_tried_again_before_anything_else_of_its_thread_aft
         times = [at for at, _, _ in channel.tried]
         assert times[1] - times[0] >= 0.05
         assert times[2] - times[1] >= 0.05
-        assert [each.over for each in one.outcomes] == [False, False, True, True]
+        assert [each.final for each in one.outcomes] == [False, False, True, True]
         assert one.trouble is None
 
 
@@ -116,7 +116,7 @@ async def test_one_that_refuses_for_good_is_broken_and_each_other_gets_one_attem
         for n in range(3):
             one.put(message(f"m{n}"))
         await auntil(lambda: len(one.outcomes) == 1)
-        assert (one.broken, one.outcomes[0].broken, one.outcomes[0].over) == (True, True, True)
+        assert (one.broken, one.outcomes[0].broken, one.outcomes[0].final) == (True, True, True)
         await auntil(lambda: len(one.outcomes) == 3)
         times = [at for at, _, _ in channel.tried]
         assert times[1] - times[0] >= 0.2
@@ -192,7 +192,7 @@ async def test_a_message_that_always_fails_is_given_up_at_its_age_and_what_follo
         one.put(replace(message("m2"), thread="m1"))
         await auntil(lambda: any(each.receipt for each in one.outcomes))
     assert asyncio.get_running_loop().time() - begun >= 0.5
-    [over, sent] = [each for each in one.outcomes if each.over]
+    [over, sent] = [each for each in one.outcomes if each.final]
     assert (over.message.id, over.error.reason, over.broken) == ("m1", "gave up after 0.5 s: 500", False)
     assert sent.message.id == "m2"
 
@@ -246,7 +246,7 @@ async def test_a_test_is_tried_once(monkeypatch, error):
         one.put(message("m2"))
         await auntil(lambda: len(one.outcomes) == 2)
     assert channel.ids == ["m1", "m2"]
-    assert one.outcomes[0].over
+    assert one.outcomes[0].final
 
 
 async def test_who_is_stopped_finishes_what_is_on_the_wire(monkeypatch):
@@ -266,7 +266,7 @@ async def test_who_is_stopped_finishes_what_is_on_the_wire(monkeypatch):
 
 
 async def test_who_is_stopped_while_it_pauses_ends_at_once(monkeypatch):
-    monkeypatch.setattr(backlog, "pause_sec", lambda *_: 60.0)
+    monkeypatch.setattr(queue, "backoff_sec", lambda *_: 60.0)
     outcomes = []
     one = ChannelWorker(
         Scripted(SendError("500")),
@@ -289,6 +289,6 @@ async def test_one_that_refuses_every_message_as_bad_is_broken_until_it_takes_on
             one.put(message(f"m{n}"))
         await auntil(lambda: len(one.outcomes) == 5)
         assert [each.broken for each in one.outcomes] == [False, False, True, True, False]
-        assert [each.over for each in one.outcomes] == [True] * 5
+        assert [each.final for each in one.outcomes] == [True] * 5
         assert channel.ids == ["m0", "m1", "m2", "m3", "m4"]
         assert (one.broken, one.trouble) == (False, None)

@@ -140,11 +140,11 @@ async def test_a_message_is_stored_before_it_is_handed_over_and_its_entry_acknow
     assert bench.acked() == []
     bench.outcome(0)
     await bench.dispatcher.dispatch()
-    assert orjson.loads(bench.turns[-1].told[ident])["channels"] == ["one"]
+    assert orjson.loads(bench.turns[-1].records[ident])["channels"] == ["one"]
     assert bench.acked() == []
     bench.outcome(1)
     await bench.dispatcher.dispatch()
-    assert orjson.loads(bench.turns[-1].told[ident])["channels"] == ["one", "two"]
+    assert orjson.loads(bench.turns[-1].records[ident])["channels"] == ["one", "two"]
     assert bench.acked() == [entry]
     assert not [name for name in bench.kept if name.startswith("o:")]
     assert bench.metrics.delay.sum >= 0
@@ -198,7 +198,7 @@ async def test_what_the_sentinel_told_is_not_told_again_and_others_are_not_asked
     bench.by_others = {"healer_miss.healer.1", "heartbeat_miss.alpha.2", "heartbeat_miss.beta.3"}
     bench.hear("healer_miss", "healer")
     bench.hear("heartbeat_miss", "alpha")
-    bench.hear("heartbeat_miss", "beta", redelivered=True)
+    bench.hear("heartbeat_miss", "beta", again=True)
     await bench.dispatcher.dispatch()
     assert bench.asked_for == ["healer_miss.healer.1", "heartbeat_miss.beta.3"]
     assert [message.id for _, message in bench.handed] == ["heartbeat_miss.alpha.2"]
@@ -211,7 +211,7 @@ async def test_what_is_held_back_is_acknowledged_and_the_sentinel_knows_of_it():
     for kind in ("miss", "ok", "miss"):
         bench.hear(f"healer_{kind}", "healer")
         await bench.dispatcher.dispatch()
-    delivery_record = orjson.loads(bench.turns[-1].told["healer_miss.healer.3"])
+    delivery_record = orjson.loads(bench.turns[-1].records["healer_miss.healer.3"])
     assert (delivery_record["held"], delivery_record["channels"]) == ("rate_limit", [])
     assert bench.acked() == [b"3-0"]
 

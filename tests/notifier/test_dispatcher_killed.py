@@ -61,7 +61,7 @@ class World:
         self.dispatcher.set_channels(CHANNELS)
         for channel in CHANNELS:
             self.wire += [(channel, message) for message in self.dispatcher.outbox.waiting(channel)]
-        self.bring(list(self.log), redelivered=True)
+        self.bring(list(self.log), again=True)
 
     def bring(self, entries, *, again=False):
         self.inbox.add_events(

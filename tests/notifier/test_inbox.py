@@ -83,7 +83,7 @@ async def test_entries_that_say_nothing_are_counted():
 async def test_whoever_waits_is_woken():
     inbox = Inbox()
     for wake in (
-        inbox.poke,
+        inbox.wake,
         lambda: inbox.add_events([heard(1)]),
         lambda: inbox.add_malformed("a", b"2-0", "x"),
     ):

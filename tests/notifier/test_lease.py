@@ -14,57 +14,57 @@ def view(boot="a", now=0.0):
 
 def test_who_gets_the_first_lease_leads_and_takes_the_others_with_it():
     one = view()
-    assert not one.leads
-    assert (one.way(HOME, 0.0), one.way(OTHER, 0.0)) == (LeaseAction.TAKE, LeaseAction.READ)
-    one.answered(HOME, "a", 0.1)
-    assert one.leads
-    assert one.way(OTHER, 0.1) is LeaseAction.SEIZE
+    assert not one.is_leader
+    assert (one.action_for(HOME, 0.0), one.action_for(OTHER, 0.0)) == (LeaseAction.TAKE, LeaseAction.READ)
+    one.record_holder(HOME, "a", 0.1)
+    assert one.is_leader
+    assert one.action_for(OTHER, 0.1) is LeaseAction.SEIZE
 
 
 def test_who_finds_another_one_stands_by_and_holds_nothing():
     one = view()
-    one.answered(HOME, "b", 0.1)
-    one.answered(OTHER, "a", 0.1)
-    assert not one.leads
-    assert (one.way(HOME, 0.2), one.way(OTHER, 0.2)) == (LeaseAction.TAKE, LeaseAction.RELEASE)
+    one.record_holder(HOME, "b", 0.1)
+    one.record_holder(OTHER, "a", 0.1)
+    assert not one.is_leader
+    assert (one.action_for(HOME, 0.2), one.action_for(OTHER, 0.2)) == (LeaseAction.TAKE, LeaseAction.RELEASE)
     assert one.other == "b"
 
 
 def test_the_next_bus_decides_for_whom_the_first_is_away_and_only_after_the_life_of_a_lease():
     one = view()
-    one.answered(OTHER, "", 0.1)
-    assert one.way(OTHER, 2.9) is LeaseAction.READ
-    one.answered(OTHER, "", 2.9)
-    assert one.way(OTHER, 3.1) is LeaseAction.TAKE
-    one.answered(OTHER, "a", 3.2)
-    assert one.leads
-    assert one.way(HOME, 3.2) is LeaseAction.TAKE, "it may be back"
+    one.record_holder(OTHER, "", 0.1)
+    assert one.action_for(OTHER, 2.9) is LeaseAction.READ
+    one.record_holder(OTHER, "", 2.9)
+    assert one.action_for(OTHER, 3.1) is LeaseAction.TAKE
+    one.record_holder(OTHER, "a", 3.2)
+    assert one.is_leader
+    assert one.action_for(HOME, 3.2) is LeaseAction.TAKE, "it may be back"
 
 
 def test_a_first_bus_that_is_back_decides_again():
     one = view()
-    one.answered(OTHER, "a", 3.2)
-    assert one.leads
-    one.answered(HOME, "b", 3.3)
-    assert not one.leads
-    assert one.way(OTHER, 3.4) is LeaseAction.RELEASE
+    one.record_holder(OTHER, "a", 3.2)
+    assert one.is_leader
+    one.record_holder(HOME, "b", 3.3)
+    assert not one.is_leader
+    assert one.action_for(OTHER, 3.4) is LeaseAction.RELEASE
 
 
 def test_who_leads_goes_on_while_no_bus_can_be_reached():
     one = view()
-    one.answered(HOME, "a", 0.1)
+    one.record_holder(HOME, "a", 0.1)
     assert one.deciding_bus(10.0) is None
-    assert one.leads
-    assert (one.way(HOME, 10.0), one.way(OTHER, 10.0)) == (LeaseAction.TAKE, LeaseAction.TAKE)
+    assert one.is_leader
+    assert (one.action_for(HOME, 10.0), one.action_for(OTHER, 10.0)) == (LeaseAction.TAKE, LeaseAction.TAKE)
 
 
 def test_who_is_turned_away_where_it_is_decided_leads_no_longer():
     one = view()
-    one.answered(HOME, "a", 0.1)
+    one.record_holder(HOME, "a", 0.1)
     one.rejected(OTHER, 0.2)
-    assert one.leads, "that bus follows the first"
+    assert one.is_leader, "that bus follows the first"
     one.rejected(HOME, 0.2)
-    assert not one.leads
+    assert not one.is_leader
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def test_who_has_it_does_not_get_it_again_after_a_restart():
     again = kept.take(outbox).restored()
     assert [each.id for each in again.waiting("slack")] == ["m2"]
     assert [each.id for each in again.waiting("email")] == ["m1"]
-    assert again.accepted("m1", "slack") is None
+    assert again.record_accepted("m1", "slack") is None
     assert again.add(message("m3"), ["slack"]) == ["slack"]
     assert [each.id for each in again.waiting("slack")] == ["m2", "m3"]
     assert again.channels_with_pending() == {"slack", "email"}
@@ -195,7 +195,7 @@ def test_since_when_a_message_fails_outlasts_a_restart():
     assert outbox.record_rejection("m1", "slack", "413", ["email"]) == "email"
     again = kept.take(outbox).restored()
     assert again.failing_sec(message("m1", "a"), "email", NOW + 70) is None
-    again.failed("m9", "slack", NOW)
+    again.record_failure("m9", "slack", NOW)
     assert again.failing_sec(message("m9"), "slack", NOW) is None
 
 

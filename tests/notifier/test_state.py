@@ -49,7 +49,7 @@ def test_old_asks_go():
         state.mark_done(str(n))
     assert not state.is_done("0")
     assert state.is_done("1")
-    assert not again(state)[0].did("0")
+    assert not again(state)[0].is_done("0")
 
 
 @pytest.mark.parametrize("raw", [b"", b"{", b"7", b"null", b'"x"', b"x-y", b"1-2-3"])

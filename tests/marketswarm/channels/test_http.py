@@ -16,12 +16,12 @@ from marketswarm.channels.email import refusal
 from marketswarm.channels.http import (
     Http,
     HttpResponse,
-    ask,
     error_of_exception,
+    exchange_json,
     failure_of_status,
-    pause_of,
-    post,
-    said,
+    json_object_of,
+    parse_pause_sec,
+    post_json,
 )
 from support.channel_messages import MISS
 from support.rig.feed_site import Site, drip, endless
@@ -196,8 +196,8 @@ async def test_a_time_that_is_over_while_a_connection_is_put_away_leaves_none_be
                 return error.reason
             return "sent"
 
-        said = await asyncio.gather(*(sent(path) for path in ("/endless", "/drip") * 5))
-        assert "timeout" in said
+        reasons = await asyncio.gather(*(sent(path) for path in ("/endless", "/drip") * 5))
+        assert "timeout" in reasons
         pool = http._client._transport._pool
         assert (pool._requests, pool.connections) == ([], [])
     await http.aclose()
@@ -212,36 +212,36 @@ async def http():
 
 @pytest.mark.parametrize("body", [b"", b"ok", b"[1]", b'"x"', b"null", b"{", b"\xff", b'{"a":NaN}'])
 def test_an_answer_that_is_no_object_says_nothing(body):
-    assert said(HttpResponse(200, body)) == {}
+    assert json_object_of(HttpResponse(200, body)) == {}
 
 
 def test_an_answer_says_what_is_in_its_object():
-    assert said(HttpResponse(500, b'{"ok":false}')) == {"ok": False}
+    assert json_object_of(HttpResponse(500, b'{"ok":false}')) == {"ok": False}
 
 
 @pytest.mark.parametrize(("value", "sec"), [(1, 1.0), ("0.25", 0.25), (0, 0.0), (64.57, 64.57)])
 def test_a_pause_is_a_number_of_seconds(value, sec):
-    assert pause_of(value) == sec
+    assert parse_pause_sec(value) == sec
 
 
 @pytest.mark.parametrize("value", [None, "", "soon", -1, "inf", "nan", [], {}, "1e999"])
 def test_what_is_no_number_of_seconds_is_no_pause(value):
-    assert pause_of(value) is None
+    assert parse_pause_sec(value) is None
 
 
 async def test_a_refusal_can_be_read_or_raised(http):
     with Receiver(*[Scripted(429, {"Retry-After": "3", "X-Y": "z"}, b'{"a":1}')] * 2) as receiver:
-        answer = await ask(http, receiver.url, {"x": 1})
-        assert (answer.status, said(answer), answer.headers.get("x-y")) == (429, {"a": 1}, "z")
+        answer = await exchange_json(http, receiver.url, {"x": 1})
+        assert (answer.status, json_object_of(answer), answer.headers.get("x-y")) == (429, {"a": 1}, "z")
         with pytest.raises(SendError) as caught:
-            await post(http, receiver.url, {"x": 1})
+            await post_json(http, receiver.url, {"x": 1})
     assert (caught.value.reason, caught.value.retry_after_sec) == ("429", 3.0)
 
 
 async def test_a_token_goes_into_a_header_and_nowhere_else(http):
     with Receiver() as receiver:
-        await post(http, receiver.url, {"x": "ü"}, SecretStr("s3cret"))
-        await post(http, receiver.url, {})
+        await post_json(http, receiver.url, {"x": "ü"}, SecretStr("s3cret"))
+        await post_json(http, receiver.url, {})
     first, second = receiver.seen
     assert first.headers["authorization"] == "Bearer s3cret"
     assert first.body == '{"x":"ü"}'.encode()
