@@ -10,13 +10,13 @@ import typer
 from rich.table import Table
 
 from marketswarm.bus import Bus
-from marketswarm.channels.message import parse
+from marketswarm.channels.message import parse_message
 from marketswarm.cli import event_loop, output, tables
 from marketswarm.cli.event_text import format_moment
 from marketswarm.cli.fleet_view import ask_buses, open_fleet
 from marketswarm.cli.notifier import request_notifier
 from marketswarm.cli.options import DATA, WITHIN_SEC, By, Data, Json, Within, author_name
-from marketswarm.operator import ALL, DEAD, Do
+from marketswarm.operator import ALL, DEAD, RequestKind
 from marketswarm.text import escape_text
 
 _MAX_ENTRIES: Final = 10_000
@@ -62,7 +62,7 @@ def resend(
     """Send again what could not be delivered, under the same id, over the channel that did not take it."""
     if (ident is None) is not every:
         raise typer.BadParameter("which? Say an id of `marketswarm dead`, or --all")
-    request_notifier(Do.RESEND, ident or ALL, author_name(by), within, data)
+    request_notifier(RequestKind.RESEND, ident or ALL, author_name(by), within, data)
 
 
 async def read_dead_messages(buses: Sequence[Bus]) -> tuple[list[DeadMessage], dict[str, str]]:
@@ -91,7 +91,7 @@ async def _read_from_fleet(data: Path) -> tuple[list[DeadMessage], dict[str, str
 
 
 def _parse(fields: dict[bytes, bytes]) -> DeadMessage | None:
-    message = parse(fields.get(b"message", b""))
+    message = parse_message(fields.get(b"message", b""))
     if message is None:
         return None
     channel, reason, ts = (

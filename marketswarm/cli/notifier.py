@@ -20,7 +20,7 @@ from marketswarm.cli.fleet_view import FleetView, ask_buses, describe_refusals, 
 from marketswarm.cli.options import DATA, WITHIN_SEC, By, Data, Within, author_name
 from marketswarm.cli.service_status import read_fleet_state, service_rows
 from marketswarm.exit import Exit
-from marketswarm.operator import ALL, ASKS, Answer, Ask, Do, answers_key
+from marketswarm.operator import ALL, ASKS, Answer, OperatorRequest, RequestKind, answers_key
 from marketswarm.operator.keys import ASKS_KEPT
 from marketswarm.text import escape_text, format_duration
 
@@ -40,7 +40,7 @@ def ack(
     data: Data = DATA,
 ) -> None:
     """Say that somebody sees to an outage: no reminders and no escalation until it is over."""
-    request_notifier(Do.ACK, incident, author_name(by), within, data)
+    request_notifier(RequestKind.ACK, incident, author_name(by), within, data)
 
 
 def notify_test(
@@ -52,10 +52,10 @@ def notify_test(
     data: Data = DATA,
 ) -> None:
     """Send a test message through the notifier's own queue, and show what each receiver answered."""
-    request_notifier(Do.TEST, channel or ALL, author_name(by), within, data)
+    request_notifier(RequestKind.TEST, channel or ALL, author_name(by), within, data)
 
 
-def request_notifier(action: Do, what: str, by: str, within_sec: float, data: Path) -> None:
+def request_notifier(action: RequestKind, what: str, by: str, within_sec: float, data: Path) -> None:
     """Send one request to the notifier of a fleet and print each answer.
 
     Raises:
@@ -63,13 +63,13 @@ def request_notifier(action: Do, what: str, by: str, within_sec: float, data: Pa
         Exit: code 1 when it was refused or not answered within `within_sec`, 3 when no bus takes the request.
     """
     try:
-        request = Ask(id=secrets.token_hex(6), do=action, what=what, by=by, ts=time.time())
+        request = OperatorRequest(id=secrets.token_hex(6), do=action, what=what, by=by, ts=time.time())
     except ValueError:
         raise typer.BadParameter("it has 1 to 200 letters") from None
     event_loop.run(_request(request, within_sec, data))
 
 
-async def _request(request: Ask, within_sec: float, data: Path) -> None:
+async def _request(request: OperatorRequest, within_sec: float, data: Path) -> None:
     async with open_fleet(data) as fleet:
         taken, failed = await ask_buses(
             fleet.buses(),
@@ -136,11 +136,13 @@ def _print_answer(answer: Answer) -> None:
 
 
 async def _describe_no_answer(
-    fleet: FleetView, request: Ask, within_sec: float, answers: Sequence[Answer]
+    fleet: FleetView, request: OperatorRequest, within_sec: float, answers: Sequence[Answer]
 ) -> str:
     """Return why the last answer did not come, as far as the notifier's beats show."""
     within = f"within {format_duration(within_sec)}"
-    stays = "" if request.do is Do.TEST else ". It stays asked: one that runs again within a day does it"
+    stays = (
+        "" if request.do is RequestKind.TEST else ". It stays asked: one that runs again within a day does it"
+    )
     if answers:
         return f"the notifier did not finish {within}"
     if fleet.found is None or _NOTIFIER not in fleet.truth.services:

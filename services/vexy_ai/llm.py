@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from marketswarm.bus.scripts import Script
 from marketswarm.channels import SendError
-from marketswarm.channels.http import ANSWER_AT_MOST, Http, host_of, refusal_of
-from marketswarm.channels.text import cut, plain
+from marketswarm.channels.http import MAX_RESPONSE_BYTES, Http, host_of, error_of_response
+from marketswarm.channels.text import truncate, printable_line
 from services.vexy_ai.digest import Story, SummaryResult
 from services.vexy_ai.metrics import VexyMetrics
 from services.vexy_ai.queue import NoteStore
@@ -107,9 +107,9 @@ def parse_summary(body: bytes) -> str:
 
 def sanitize(text: str) -> str:
     """Return at most two sentences without links and markup, whatever the text was."""
-    bare = _MARKUP.sub(" ", _ADDRESS.sub(" ", plain(text))).translate(_LIVE)
+    bare = _MARKUP.sub(" ", _ADDRESS.sub(" ", printable_line(text))).translate(_LIVE)
     sentences = _SENTENCE.split(" ".join(bare.split()))
-    return cut(" ".join(sentences[:SENTENCES]), SUMMARY_LIMIT, len)
+    return truncate(" ".join(sentences[:SENTENCES]), SUMMARY_LIMIT, len)
 
 
 FAILURES: Final = 3
@@ -221,8 +221,8 @@ class Summarizer:
         body = orjson.dumps(make_question(settings.model, story))
         answer = await http.exchange("POST", self._url, body=body, headers=self._headers)
         if answer.status != 200:
-            raise refusal_of(answer)
-        if len(answer.body) >= ANSWER_AT_MOST:
+            raise error_of_response(answer)
+        if len(answer.body) >= MAX_RESPONSE_BYTES:
             raise UnfitError("too_long")
         return parse_summary(answer.body)
 

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from marketswarm.channels.text import cut, plain
+from marketswarm.channels.text import truncate, printable_line
 
 MAX_FOUND: Final = 20
 CASHTAG: Final = re.compile(r"(?<![\w$])\$([A-Z]{1,5}(?:[.-][A-Z]{1,2})?)(?!\w)")
@@ -133,13 +133,13 @@ def make_note(entry: str, item: Fields, lexicon: Lexicon, wall: float) -> dict[s
     """
     title, summary = _text(item, b"title"), _text(item, b"summary")
     whole = f"{title}. {summary}"
-    version = cut(_text(item, b"version"), SHOWN_LIMIT, len)
+    version = truncate(_text(item, b"version"), SHOWN_LIMIT, len)
     return {
         "kind": "note",
         "id": _shown(item, b"id") or entry,
         **({"version": version} if version else {}),
         "feed": _shown(item, b"feed"),
-        "title": cut(title or summary, SHOWN_LIMIT, len),
+        "title": truncate(title or summary, SHOWN_LIMIT, len),
         "link": _link(_text(item, b"link")),
         "tickers": orjson.dumps(lexicon.tickers(whole)).decode(),
         "topics": orjson.dumps(lexicon.topics(whole)).decode(),
@@ -212,16 +212,16 @@ def _names(raw: bytes) -> tuple[str, ...]:
 
 
 def _strings(found: Iterable[Any]) -> Iterable[str]:
-    return (plain(each)[:NAME_LIMIT] for each in found if isinstance(each, str))
+    return (printable_line(each)[:NAME_LIMIT] for each in found if isinstance(each, str))
 
 
 def _text(fields: Fields, name: bytes) -> str:
     """Return a field as one printable line, cut to TEXT_LIMIT; an item may have megabytes."""
-    return plain(fields.get(name, b"")[: 4 * TEXT_LIMIT].decode("utf-8", "replace")[:TEXT_LIMIT]).strip()
+    return printable_line(fields.get(name, b"")[: 4 * TEXT_LIMIT].decode("utf-8", "replace")[:TEXT_LIMIT]).strip()
 
 
 def _shown(fields: Fields, name: bytes) -> str:
-    return cut(_text(fields, name), SHOWN_LIMIT, len)
+    return truncate(_text(fields, name), SHOWN_LIMIT, len)
 
 
 def _link(text: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 import orjson
 
-from marketswarm.channels.text import cut, plain
+from marketswarm.channels.text import truncate, printable_line
 from services.vexy_ai.notes import Fields, Lexicon, make_note, note_identity, parse_number
 from services.vexy_ai.sources import Kind, Source
 
@@ -53,12 +53,12 @@ def is_history(fields: Fields, wall: float) -> bool:
 
 def parse_probe(fields: Fields) -> tuple[str, bytes]:
     """Return the target of a probe, and what the window keeps of it as JSON. Raises UnusableError."""
-    target = cut(_plain(fields, b"target"), NAME_LIMIT, len)
+    target = truncate(_plain(fields, b"target"), NAME_LIMIT, len)
     ok = fields.get(b"ok")
     if not target or ok not in (b"0", b"1"):
         raise UnusableError("not a probe: no target, or ok is neither 0 nor 1")
     words = [_plain(fields, name) for name in (b"stage", b"error")] if ok == b"0" else []
-    why = cut(" ".join(filter(None, words)), WORD_LIMIT, len)
+    why = truncate(" ".join(filter(None, words)), WORD_LIMIT, len)
     return target, orjson.dumps({"ok": ok == b"1", "why": why})
 
 
@@ -155,7 +155,7 @@ def _object(raw: bytes) -> dict[str, Any]:
 
 
 def _plain(fields: Fields, name: bytes) -> str:
-    return " ".join(plain(fields.get(name, b"")[:1000].decode("utf-8", "replace")).split())
+    return " ".join(printable_line(fields.get(name, b"")[:1000].decode("utf-8", "replace")).split())
 
 
 @dataclass(frozen=True, slots=True)

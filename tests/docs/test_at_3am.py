@@ -5,7 +5,7 @@ import re
 import pytest
 
 from marketswarm.channels import Severity
-from marketswarm.channels.event_text import message_of
+from marketswarm.channels.event_text import message_for_event
 from marketswarm.cli.service_status import UNWATCHABLE, Leader
 from marketswarm.event import Kind, encode
 from marketswarm.exit import Code
@@ -31,7 +31,7 @@ def shown() -> set[str]:
 def test_the_title_of_each_event_is_on_the_page(kind):
     svc = OF_ITS_OWN.get(kind, "massive/NAME" if kind is Kind.PROBE_MISS else "NAME")
     event = event_of(kind, svc, AT, late_sec=31.2, timeout_sec=30.0, gap_sec=40.0, down_sec=50.0)
-    title = message_of(event, encode(event), AT).title
+    title = message_for_event(event, encode(event), AT).title
     assert title.replace("healer is up again", "NAME is up again") in shown()
 
 

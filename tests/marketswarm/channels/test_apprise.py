@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from marketswarm.channels import ChannelError, SendError
-from marketswarm.channels.apprise import Apprise, Options, neutralize_markup, opened, render_notification
+from marketswarm.channels.apprise import Apprise, Options, create, neutralize_markup, render_notification
 from marketswarm.channels.registry import create_channel
 from support.channel_messages import CASES, GROUP, HOSTILE, MISS, agrees, hostile
 from support.rig.process import free_port
@@ -63,7 +63,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 def channel(*receivers: Receiver, more: str = "", within_sec: float = 10.0) -> Apprise:
     urls = " ".join(f"json://127.0.0.1:{receiver.port}/s3cret{more}" for receiver in receivers)
-    made = opened("apprise", Options(urls=SecretStr(urls)))
+    made = create("apprise", Options(urls=SecretStr(urls)))
     assert isinstance(made, Apprise)
     made.within_sec = within_sec
     return made
@@ -124,7 +124,7 @@ async def test_what_is_accepted_late_is_not_sent_again():
 
 
 async def test_nobody_there_is_said_without_the_address(capsys, caplog):
-    made = opened("apprise", Options(urls=SecretStr(f"json://me:hunter2@127.0.0.1:{free_port()}/s3cret")))
+    made = create("apprise", Options(urls=SecretStr(f"json://me:hunter2@127.0.0.1:{free_port()}/s3cret")))
     assert await refused(made) == ("not accepted by 1 of 1", False)
     shown = "".join(capsys.readouterr())
     assert "s3cret" not in shown
@@ -160,7 +160,7 @@ def test_without_the_library_it_says_what_is_missing(monkeypatch):
 
 def test_addresses_show_nowhere():
     options = Options(urls=SecretStr("json://me:hunter2@127.0.0.1/s3cret"))
-    assert "hunter2" not in repr(options) + repr(opened("night", options))
+    assert "hunter2" not in repr(options) + repr(create("night", options))
 
 
 def test_a_program_ends_while_one_hangs():
@@ -168,10 +168,10 @@ def test_a_program_ends_while_one_hangs():
     source = """
 import asyncio, sys
 from marketswarm.channels import SendError, Message, Severity
-from marketswarm.channels.apprise import Options, opened
+from marketswarm.channels.apprise import Options, create
 
 async def main():
-    made = opened("apprise", Options(urls=sys.argv[1]))
+    made = create("apprise", Options(urls=sys.argv[1]))
     made.within_sec = 1.0
     try:
         await made.send(Message("a", "t", "t", Severity.INFO, 0.0))

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from marketswarm.channels import SendError
 from marketswarm.channels import exec as exec_channel
-from marketswarm.channels.exec import Exec, Options, environment, opened
+from marketswarm.channels.exec import Exec, Options, create, environment
 from marketswarm.channels.message import encode_webhook_body
 from support.channel_messages import CASES, GROUP, HOSTILE, MISS, agrees, hostile
 from support.rig.process import alive
@@ -226,6 +226,6 @@ def test_options_are_a_command_in_words_and_a_time():
 
 def test_arguments_show_nowhere():
     options = Options(command="/usr/bin/tell --token hunter2")
-    made = opened("night", options)
+    made = create("night", options)
     assert "hunter2" not in repr(options)
     assert (made.name, made.where) == ("night", "tell")

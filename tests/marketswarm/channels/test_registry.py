@@ -191,7 +191,7 @@ def test_a_variable_that_makes_no_channel_ends_with_2_and_its_name(monkeypatch):
 
 def test_a_kind_and_its_library_are_loaded_only_when_it_is_wanted():
     source = (
-        "import sys; from marketswarm.channels import open_channels as o; "
+        "import sys; from marketswarm.channels import channels_from_environment as o; "
         "from marketswarm.settings import ChannelSettings as S; "
         "o(S(smtp_host='a', smtp_from='a@b', smtp_to='a@b')); print(*sys.modules)"
     )

@@ -4,14 +4,14 @@ import orjson
 import pytest
 
 from marketswarm.channels import Message, Severity
-from marketswarm.channels.message import encode
+from marketswarm.channels.message import encode_message
 from marketswarm.operator import DEAD
 
 pytestmark = pytest.mark.live
 
 
 def message(ident, title="rss_agg is down"):
-    return encode(Message(ident, title, "no beat for 31.2 s", Severity.WARNING, 1762433458.3))
+    return encode_message(Message(ident, title, "no beat for 31.2 s", Severity.WARNING, 1762433458.3))
 
 
 def bury(bus, ident, channel, reason, ts="1762433460.0", **more):

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from marketswarm.operator import ASKS, Answer, Ask, Do
+from marketswarm.operator import ASKS, Answer, OperatorRequest, RequestKind
 from support.rig.shell import SERVICES, AnswersAsks
 
 pytestmark = pytest.mark.live
@@ -19,7 +19,7 @@ KIM = ("--by", "kim", "--within", "10s")
 def the_ask(bus):
     """The one ask on a bus."""
     ((_, fields),) = bus.cmd("XRANGE", ASKS, "-", "+")
-    return Ask.parse(fields["ask"].encode())
+    return OperatorRequest.parse(fields["ask"].encode())
 
 
 def test_a_test_is_asked_of_every_bus_under_one_id_and_each_answer_is_shown(shell, seeded):
@@ -32,18 +32,22 @@ def test_a_test_is_asked_of_every_bus_under_one_id_and_each_answer_is_shown(shel
     assert (ended.returncode, ended.stderr) == (0, "")
     assert the_ask(seeded[0]) == the_ask(seeded[1])
     (ask,) = notifier.asked.values()
-    assert (ask.do, ask.what, ask.by) == (Do.TEST, "*", "kim")
+    assert (ask.do, ask.what, ask.by) == (RequestKind.TEST, "*", "kim")
     assert ask.ts == pytest.approx(time.time(), abs=15)
 
 
 @pytest.mark.parametrize(
     ("words", "do", "what"),
     [
-        (["notify", "test", "slack"], Do.TEST, "slack"),
-        (["ack", "rss_agg"], Do.ACK, "rss_agg"),
-        (["ack", "heartbeat_miss.rss_agg.1762433458300"], Do.ACK, "heartbeat_miss.rss_agg.1762433458300"),
-        (["resend", "m1"], Do.RESEND, "m1"),
-        (["resend", "--all"], Do.RESEND, "*"),
+        (["notify", "test", "slack"], RequestKind.TEST, "slack"),
+        (["ack", "rss_agg"], RequestKind.ACK, "rss_agg"),
+        (
+            ["ack", "heartbeat_miss.rss_agg.1762433458300"],
+            RequestKind.ACK,
+            "heartbeat_miss.rss_agg.1762433458300",
+        ),
+        (["resend", "m1"], RequestKind.RESEND, "m1"),
+        (["resend", "--all"], RequestKind.RESEND, "*"),
     ],
 )
 def test_each_command_asks_for_what_it_says(shell, seeded, words, do, what):
