@@ -20,7 +20,7 @@ class Reason(StrEnum):
     REPEAT = "repeat"
     NEWS = "news"  # a first ok: nothing was wrong
     NOT_NOTIFIED = "not_told"  # the end of what nobody was told of
-    REPORTED_BY_SENTINEL = "reported_by_sentinel"
+    REPORTED_BY_SENTINEL = "told_by_others"
     NO_CHANNEL = "nobody"  # there is no channel
     SILENCED = "silenced"
     MAINTENANCE = "maintenance"

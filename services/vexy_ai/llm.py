@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from marketswarm.bus.scripts import Script
 from marketswarm.channels import SendError
-from marketswarm.channels.http import MAX_RESPONSE_BYTES, Http, host_of, error_of_response
-from marketswarm.channels.text import truncate, printable_line
+from marketswarm.channels.http import MAX_RESPONSE_BYTES, Http, error_of_response, host_of
+from marketswarm.channels.text import printable_line, truncate
 from services.vexy_ai.digest import Story, SummaryResult
 from services.vexy_ai.metrics import VexyMetrics
 from services.vexy_ai.queue import NoteStore

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from marketswarm.channels.text import truncate, printable_line
+from marketswarm.channels.text import printable_line, truncate
 
 MAX_FOUND: Final = 20
 CASHTAG: Final = re.compile(r"(?<![\w$])\$([A-Z]{1,5}(?:[.-][A-Z]{1,2})?)(?!\w)")
@@ -217,7 +217,9 @@ def _strings(found: Iterable[Any]) -> Iterable[str]:
 
 def _text(fields: Fields, name: bytes) -> str:
     """Return a field as one printable line, cut to TEXT_LIMIT; an item may have megabytes."""
-    return printable_line(fields.get(name, b"")[: 4 * TEXT_LIMIT].decode("utf-8", "replace")[:TEXT_LIMIT]).strip()
+    return printable_line(
+        fields.get(name, b"")[: 4 * TEXT_LIMIT].decode("utf-8", "replace")[:TEXT_LIMIT]
+    ).strip()
 
 
 def _shown(fields: Fields, name: bytes) -> str:

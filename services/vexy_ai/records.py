@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 import orjson
 
-from marketswarm.channels.text import truncate, printable_line
+from marketswarm.channels.text import printable_line, truncate
 from services.vexy_ai.notes import Fields, Lexicon, make_note, note_identity, parse_number
 from services.vexy_ai.sources import Kind, Source
 

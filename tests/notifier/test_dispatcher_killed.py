@@ -124,7 +124,7 @@ class World:
             return
         receipt = None if fails else Receipt("200")
         self.dispatcher.record_outcome(
-            Outcome(channel, "host", message, self.now, receipt, error, over=not fails)
+            Outcome(channel, "host", message, self.now, receipt, error, final=not fails)
         )
 
     def drain(self):

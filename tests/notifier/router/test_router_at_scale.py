@@ -29,7 +29,7 @@ class Counted(UserDict):
 
 def test_the_reminders_of_many_outages_go_through_them_once_a_turn():
     town = Town([f"s{n}" for n in range(MANY)])
-    holding = town.router._holding
+    holding = town.router._suppression
     holding._incidents = counted = Counted(holding._incidents)
     down(town)
     town.run(10)
