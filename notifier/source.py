@@ -26,7 +26,7 @@ from marketswarm.bus.stream import (
     read_before,
 )
 from marketswarm.event import Event, Malformed, parse
-from marketswarm.monitor.agreed import LOG
+from marketswarm.monitor.conventions import LOG
 from marketswarm.operator import (
     ASKS,
     GROUP,

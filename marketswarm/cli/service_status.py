@@ -15,7 +15,7 @@ import orjson
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.stored_values import read_strings
 from marketswarm.cli.fleet_view import FleetView
-from marketswarm.operator import DEAD, SILENCES, STATE, Silence, merged
+from marketswarm.operator import DEAD, SILENCES, STATE, Silence, merge_silences
 from marketswarm.truth import SYSTEM, Truth
 
 UNWATCHABLE: Final = "unwatchable"
@@ -139,7 +139,9 @@ async def read_notification_state(buses: Sequence[Bus]) -> NotificationState:
     """Read the silences in force, the open incidents and the number of dead messages, where a bus answers."""
     found = await asyncio.gather(*map(_read_notifier_keys, buses))
     now = time.time()
-    active = [each for each in merged(silences for silences, _, _ in found).values() if each.active(now)]
+    active = [
+        each for each in merge_silences(silences for silences, _, _ in found).values() if each.active(now)
+    ]
     active.sort(key=lambda each: each.ends_at)
     undelivered = max((count for _, count, _ in found), default=0)
     incidents = {svc: each for _, _, fields in found for svc, each in _open_incidents(fields).items()}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from marketswarm.channels import open_channels
+from marketswarm.channels import channels_from_environment
 from marketswarm.fleet.data_folder import DEFAULT
 from marketswarm.fleet.plan import Plan
 from marketswarm.settings import ChannelSettings, read
@@ -132,7 +132,7 @@ async def ways(truth: Truth) -> tuple[str, ...]:
     Raises:
         Exit: code 2, when a variable that names one is wrong: the agents would end with that.
     """
-    channels = open_channels(read(ChannelSettings))
+    channels = channels_from_environment(read(ChannelSettings))
     await asyncio.gather(*(channel.aclose() for channel in channels))
     return _of_the_truth(truth) or tuple(f"{channel.name} to {channel.where}" for channel in channels)
 

@@ -14,7 +14,7 @@ from marketswarm.detector import Moment
 from marketswarm.monitor import Monitor, VerdictEncoder
 from marketswarm.monitor.leadership import Fence
 from marketswarm.monitor.publisher import LogLength
-from notifier.metrics import Tally
+from notifier.metrics import NotifierMetrics
 from sentinel.follow import Skipped
 from services.massive.market.status import MarketStatus
 from services.massive.probes.alerts import AlertPublisher
@@ -82,7 +82,7 @@ async def test_the_table_of_the_healer_is_what_a_vigil_tells():
 
 
 def test_the_table_of_the_notifier_is_what_it_tells():
-    assert sorted(shown("Notifier")) == sorted(map(row, Tally().collect()))
+    assert sorted(shown("Notifier")) == sorted(map(row, NotifierMetrics().collect()))
 
 
 def test_the_table_of_market_data_is_what_it_tells():
