@@ -20,7 +20,7 @@ from rig import until
 from rig_receiver import Answer, Receiver, Request
 from rig_scene import BUSES
 
-LATE = re.compile(rb" \(told [^()]* late\)")
+LATE = re.compile(rb' \(told [^()]* late\)|"late":(?:true|false)')
 """What a message says on top when it goes out late: a repeat may be the first of the two that is."""
 KILLS = int(os.environ.get("KILLS", "20"))
 SEED = int(os.environ.get("KILLS_SEED", "4"))
