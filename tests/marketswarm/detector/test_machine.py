@@ -121,7 +121,7 @@ class Machine(RuleBasedStateMachine):
         watch = self.fleet.services[svc].watch
         session = self.fleet.buses[watch.bus].session
         if session is not None:
-            session.deaf_to.add(watch.channel)
+            session.lost_channels.add(watch.channel)
 
     @step(name=buses)
     def lose_a_canary(self, name: str) -> None:

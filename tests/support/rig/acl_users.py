@@ -73,7 +73,7 @@ def _admit(url: str, truth: Truth, bus: str, env: Mapping[str, str]) -> None:
         "truth_key": env.get("TRUTH_REDIS_KEY") or "truth:doc",
         "alert_channel": env.get("ALERT_CHANNEL") or "healer:alerts",
     }
-    users = acl.users(truth, bus, **where)
+    users = acl.build_users(truth, bus, **where)
     hashes = {user.name: hashlib.sha256(_password(user.name).encode()).hexdigest() for user in users}
     with redis.Redis(port=urlsplit(url).port, socket_timeout=2) as client:
         for line in acl.text(users, hashes).splitlines():

@@ -22,10 +22,10 @@ class Session:
     channels: set[str]
     flight: list[tuple[float, str, bytes]] = field(default_factory=list)
     muted: bool = False  # half-open: bytes vanish
-    unheard_buses: set[str] = field(default_factory=set)  # the server does not know of these subscriptions
+    lost_channels: set[str] = field(default_factory=set)  # the server does not know of these subscriptions
 
     def carry(self, at: float, channel: str, payload: bytes) -> None:
-        if channel in self.channels and channel not in self.unheard_buses and not self.muted:
+        if channel in self.channels and channel not in self.lost_channels and not self.muted:
             last = self.flight[-1][0] if self.flight else at
             self.flight.append((max(at, last), channel, payload))
 
