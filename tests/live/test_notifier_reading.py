@@ -116,7 +116,7 @@ async def test_what_another_one_left_is_brought_and_that_one_forgotten(server):
     second = Dispatcher(last=entries[1])
     async with reading(server, second, "second"):
         await second.has("left")
-        assert second.heard[0].again
+        assert second.heard[0].redelivered
 
         def consumers():
             found = server.cmd("XINFO", "CONSUMERS", LOG, "notifier")
@@ -248,7 +248,7 @@ async def test_consumers_of_earlier_runs_go_and_those_with_entries_stay(server):
 
 
 async def test_while_too_many_asks_wait_the_log_is_read_and_further_asks_later(server, monkeypatch):
-    monkeypatch.setattr("notifier.inbox.ROOM", 2)
+    monkeypatch.setattr("notifier.inbox.CAPACITY", 2)
     desk = Dispatcher()
 
     def ask(*names):

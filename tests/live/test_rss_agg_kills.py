@@ -39,7 +39,7 @@ class Press:
         self.going.set()
         for name in FEEDS:
             self._print(name)
-        self._thread = threading.Thread(resolve_redirect=self._run, daemon=True)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     @property
