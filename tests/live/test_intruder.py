@@ -245,7 +245,7 @@ def test_no_function_of_ours_is_without_an_end_whatever_it_is_given(buses, name)
 def test_a_list_that_says_to_be_endless_ends_with_what_is_given(buses):
     buses.load_all()
     commit = next(name for name in all_scripts() if "notifier_commit" in name)
-    intruder, keys = buses.enter(MARKET, "rss_agg"), [f"rss:items:{n}" for n in range(7)]
+    intruder, keys = buses.enter(MARKET, "rss_agg"), [f"rss:items:endless:{n}" for n in range(7)]
     values = ["me", "", "1", "group", "1", "1", "1", "0", "1", "1e18"]
     with pytest.raises(redis.ResponseError, match="longer than what is given"):
         intruder.fcall(commit, len(keys), *keys, *values)
