@@ -134,6 +134,7 @@ class Delivery:
                 await self._changed.wait()
 
     async def _send(self, entry: Entry) -> None:
+        """Try a message once, take it off the backlog if that settled it, and report the outcome."""
         message = entry.message
         entry.on_wire = True
         error, receipt = await self._attempt(message)

@@ -68,7 +68,7 @@ class Outbox:
         return len(self._parcels)
 
     def restore(self, fields: Mapping[str, bytes]) -> list[str]:
-        """Takes up what `changes` gave before; the fields that nobody can read."""
+        """Restore what `changes` gave; return the names of the fields that can't be read."""
         found: list[Parcel] = []
         unusable: list[str] = []
         for name, raw in fields.items():

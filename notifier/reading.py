@@ -163,6 +163,7 @@ class Reader:
             self._bring(stream.decode(), [entry_of(*entry) for entry in entries])
 
     async def _claim(self, stream: str) -> None:
+        """Take over and read the entries of a stream that other consumers left pending. Raise BusError."""
         cursor: bytes = BEGINNING
         knows = self._intake.knows
         while True:

@@ -88,7 +88,7 @@ class Term:
         tally.incidents = lambda: len(self.desk.router.incidents())
 
     async def run(self) -> None:
-        """Tells people until cancelled.
+        """Restore the state, then read events and send messages until cancelled.
 
         Raises Over at the end of the term, both in a group, and BusError when no state can be read.
         """

@@ -87,7 +87,7 @@ class Turn:
         return sum(map(len, self.acks(bus)))
 
     def of(self, bus: str) -> "Turn":
-        """The part that is for one bus; its lists are its own."""
+        """Copy the turn for one bus, without the entries of other buses' streams that it settles."""
         return Turn(
             dict(self.fields),
             dict(self.told),

@@ -33,7 +33,7 @@ def seed(
 
 
 async def _seed(file: Path, data: Path) -> list[str]:
-    """Seeds; what became of it, in lines for a person."""
+    """Seed a truth file into its buses; return what changed, and warnings, as lines to print."""
     import socket
 
     from marketswarm import log

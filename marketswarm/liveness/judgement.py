@@ -132,6 +132,7 @@ class Liveness(Roster):
         return hearing
 
     def _parse(self, record: Record, payload: bytes, heard: Heard) -> Verdict | None:
+        """Parse a payload, count it and update the record; return the verdict that follows, if any."""
         self._vet(record)
         found = beats.parse(payload, record.watch.svc)
         if isinstance(found, Malformed):

@@ -74,19 +74,10 @@ _OUTLOOK: Final[TypeAdapter[Outlook]] = TypeAdapter(Outlook)
 
 def parse_outlook(raw: bytes | None) -> Outlook:
     """Reads one back; what nobody can read is as good as nothing."""
-    return NOTHING if raw is None else _parsed(raw) or NOTHING
-
-
-def is_outlook(raw: bytes) -> bool:
-    """Return True if what is stored can be read."""
-    return _parsed(raw) is not None
-
-
-def _parsed(raw: bytes) -> Outlook | None:
     try:
-        return _OUTLOOK.validate_json(raw)
+        return NOTHING if raw is None else _OUTLOOK.validate_json(raw)
     except ValidationError:
-        return None
+        return NOTHING
 
 
 def judged(name: str, known: Outlook, sight: Sight, patience: Patience) -> tuple[Outlook, Event | None]:

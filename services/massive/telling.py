@@ -18,7 +18,7 @@ from marketswarm.event import Event, Kind, encode
 from marketswarm.scripts import Script
 from marketswarm.stored import is_wrong_type, replace_wrong_types, report_unusable
 from services.massive.backlog import Backlog, Named
-from services.massive.outlook import Outlook, Patience, Sight, is_outlook, judged, parse_outlook, unwatched
+from services.massive.outlook import NOTHING, Outlook, Patience, Sight, judged, parse_outlook, unwatched
 
 ROSTER: Final = "massive:roster"
 ALERTS: Final = "massive:alerts"
@@ -121,22 +121,21 @@ class Telling:
         names = list(dict.fromkeys(name for name, _sight in some))
         stored = await bus.ask(bus.client.hmget(ROSTER, names))
         before = dict(zip(names, stored, strict=True))
-        after = {name: _read(bus, name, raw) for name, raw in before.items()}
+        known = {name: _read(bus, name, raw) for name, raw in before.items()}
+        after = dict(known)
         events: list[Event] = []
         for name, sight in some:
             patience = self._patience(name)
             if patience is not None:
                 after[name], event = judged(name, after[name], sight, patience)
                 events += [] if event is None else [event]
-        changed = {
-            name: known.encode() for name, known in after.items() if parse_outlook(before[name]) != known
-        }
+        changed = {name: outlook.encode() for name, outlook in after.items() if outlook != known[name]}
         if not changed or await self._kept(bus, before, changed, events):
             self._backlog.done(some)
             self.known |= {name: known for name, known in after.items() if self._patience(name)}
 
     async def _sweep(self, bus: Bus) -> None:
-        """Closes what is open of targets that nobody watches any more, or nobody wants to hear of."""
+        """Close outages of targets that the truth dropped, or whose alerts it turned off. Raise BusError."""
         watched = self._watched or {}
         stored = await bus.ask(bus.client.hgetall(ROSTER))
         before = {name: raw for field, raw in stored.items() if (name := _text(field)) is not None}
@@ -181,10 +180,11 @@ class Telling:
 
 
 def _read(bus: Bus, name: str, raw: bytes | None) -> Outlook:
-    """Read what is stored of a target; what nobody can read is reported, and as good as nothing."""
-    if raw is not None and not is_outlook(raw):
+    """Parse what is stored of a target; report what can't be read, which counts as nothing."""
+    found = parse_outlook(raw)
+    if found is NOTHING and raw is not None:  # what was parsed is an object of its own
         report_unusable(bus.name, ROSTER, name)
-    return parse_outlook(raw)
+    return found
 
 
 def _text(field: bytes) -> str | None:

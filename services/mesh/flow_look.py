@@ -48,9 +48,9 @@ class Seen:
 
 
 async def look(bus: Bus, names: Sequence[str], length_alone: Collection[str] = ()) -> dict[str, Seen]:
-    """What stands at each key of `names` on a bus; of the streams `length_alone` their length alone.
+    """Ask a bus for the kind of each key, and for the length, age and consumer groups of streams.
 
-    Raises BusError.
+    Of the streams in `length_alone` only the length is asked for. Raises BusError.
     """
     seen: dict[str, Seen] = {}
     for some in _some(names):

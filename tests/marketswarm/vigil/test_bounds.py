@@ -1,5 +1,8 @@
 """What waits, and what may be told again, has bounds that follow what is watched; reaching one is logged."""
 
+from collections.abc import AsyncIterator
+
+import pytest
 from outboxes import outbox
 from structlog.testing import capture_logs
 
@@ -58,25 +61,27 @@ async def test_a_death_and_a_recovery_of_all_that_is_watched_wait_for_a_bus_and_
     assert vigil.log_lengths[BUS].services == COUNT
 
 
-async def test_a_bound_that_is_reached_is_logged_when_verdicts_are_superseded(monkeypatch):
+@pytest.fixture
+async def box(monkeypatch) -> AsyncIterator[tell.Outbox]:
+    """An outbox in which three verdicts have room."""
     monkeypatch.setattr(tell, "bound", lambda _services: 3)
     bus = MemoryBus()
-    box = outbox(bus, NOTICES, [])
-    box.keep_for(1)
+    found = outbox(bus, NOTICES, [])
+    found.keep_for(1)
+    yield found
+    await bus.aclose()
+
+
+async def test_a_bound_that_is_reached_is_logged_when_verdicts_are_superseded(box):
     with capture_logs() as lines:
         for svc in ("a", "b", "c"):
             box.put(down(svc, 1.0))
         assert not bounds_in(lines)
         box.put(up("a", 2.0))
     assert bounds_in(lines) == [(2, 2, 0)]
-    await bus.aclose()
 
 
-async def test_a_bound_that_is_reached_is_logged_when_what_the_bus_took_is_forgotten(monkeypatch):
-    monkeypatch.setattr(tell, "bound", lambda _services: 3)
-    bus = MemoryBus()
-    box = outbox(bus, NOTICES, [])
-    box.keep_for(1)
+async def test_a_bound_that_is_reached_is_logged_when_what_the_bus_took_is_forgotten(box):
     with capture_logs() as lines:
         for svc in ("a", "b", "c"):
             box.put(down(svc, 1.0))
@@ -85,4 +90,3 @@ async def test_a_bound_that_is_reached_is_logged_when_what_the_bus_took_is_forgo
         box.put(down("d", 2.0))
         await box._work_off()
     assert bounds_in(lines) == [(0, 0, 1)]
-    await bus.aclose()

@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import gc
 import itertools
-import time
+
+from vigil_scene import Work
 
 from marketswarm.listen import moment
 from marketswarm.liveness import State, Verdict, recall
@@ -36,20 +37,6 @@ class Post:
 
     def urge(self) -> None:
         """Canaries come often enough."""
-
-
-class Work:
-    """The longest that the loop's thread worked between two turns of another task, in seconds of CPU."""
-
-    longest = whole = 0.0
-
-    async def measure(self) -> None:
-        last = time.thread_time()
-        while True:
-            await asyncio.sleep(0)
-            now = time.thread_time()
-            self.whole += now - last
-            self.longest, last = max(self.longest, now - last), now
 
 
 async def prove(ear: Hearing) -> None:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from rig import auntil
+from vigil_scene import Keeper
 
 from marketswarm.beat import make
 from marketswarm.listen import moment
@@ -25,22 +26,6 @@ async def bus():
     bus = MemoryBus("system-redis")
     yield bus
     await bus.aclose()
-
-
-class Keeper:
-    """The healer, of which no more is needed."""
-
-    name, boot = "healer", "b"
-
-    def __init__(self, bus: MemoryBus) -> None:
-        self._bus = bus
-
-    def bus(self, _name: str) -> MemoryBus:
-        return self._bus
-
-    def progress(self) -> None: ...
-
-    def degraded(self, detail: str | None) -> None: ...
 
 
 def a_vigil(bus: MemoryBus) -> Vigil:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import ClassVar
 
 import pytest
+from vigil_scene import Keeper, Work
 
 from marketswarm.listen import moment
 from marketswarm.liveness import Noted, State
@@ -22,22 +23,6 @@ COUNT = 40_000
 NAMES = [f"svc{n:05}" for n in range(COUNT)]
 LONGEST_SHARE = 0.5
 """Of all the work, in one go: seconds would measure the machine. It was nearly all of it."""
-
-
-class Keeper:
-    """The healer, of which no more is needed."""
-
-    name, boot = "healer", "b"
-
-    def __init__(self, bus: MemoryBus) -> None:
-        self._bus = bus
-
-    def bus(self, _name: str) -> MemoryBus:
-        return self._bus
-
-    def progress(self) -> None: ...
-
-    def degraded(self, detail: str | None) -> None: ...
 
 
 TS = time.time() - 100.0
@@ -63,20 +48,6 @@ class Stored:
 
     async def notes(self) -> dict[str, Noted]:
         return self.noted
-
-
-class Work:
-    """The longest that the loop's thread worked between two turns of another task, in seconds of CPU."""
-
-    longest = whole = 0.0
-
-    async def measure(self) -> None:
-        last = time.thread_time()
-        while True:
-            await asyncio.sleep(0)
-            now = time.thread_time()
-            self.whole += now - last
-            self.longest, last = max(self.longest, now - last), now
 
 
 @pytest.fixture
