@@ -413,14 +413,14 @@ class BusWriter:
 
 
 async def _read(bus: Bus) -> dict[str, bytes] | BusError:
+    """Return the fields of `notifier:state`, none if it is no hash, or the error of a bus that fails."""
     try:
         found = await bus.ask(bus.client.hgetall(STATE), LOAD_WITHIN_SEC)
     except BusError as error:
         if not is_wrong_type(error):
             return error
-        report_unusable(
-            bus.name, STATE, "no hash"
-        )  # what somebody else wrote under our key counts as nothing
+        # what somebody else wrote under our key counts as nothing
+        report_unusable(bus.name, STATE, "no hash")
         return {}
     return {name.decode("utf-8", "replace"): value for name, value in found.items()}
 

@@ -234,7 +234,7 @@ class StateKeeper:
             self._restarts.save_soon(svc)
 
     async def take_over(self, home: str, fence: Fence, untold: Collection[str]) -> None:
-        """Take the roster's word for all but what is `untold`, a view: so it was told. Raise BusError."""
+        """Adopt the roster that another healer wrote, but for fields in the view `untold`. Raise BusError."""
         await self._begun.wait()
         if fence == self._recalled:
             return  # it led already when it read all this

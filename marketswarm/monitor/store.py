@@ -185,6 +185,7 @@ class StateStore:
                 return True
 
     async def _scan(self, key: str, match: str | None = None) -> AsyncIterator[tuple[str, bytes]]:
+        """Yield each field of a hash with its value, letting other tasks run between them. Raise BusError."""
         cursor, turns = 0, Turns()
         while True:
             cursor, found = await self.bus.ask(self.bus.client.hscan(key, cursor, match=match, count=SCAN))

@@ -18,6 +18,7 @@ from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import is_wrong_type, replace_wrong_types, report_unusable
 from marketswarm.event import Event, Kind, encode
 from services.massive.probes.state import (
+    NOTHING,
     Backlog,
     Named,
     Patience,
@@ -25,7 +26,6 @@ from services.massive.probes.state import (
     TargetState,
     apply_outcome,
     close_outage,
-    is_state,
     parse_state,
 )
 
@@ -130,19 +130,18 @@ class AlertPublisher:
         names = list(dict.fromkeys(name for name, _sight in some))
         stored = await bus.ask(bus.client.hmget(ROSTER, names))
         before = dict(zip(names, stored, strict=True))
-        after = {name: _read(bus, name, raw) for name, raw in before.items()}
+        known = {name: _read(bus, name, raw) for name, raw in before.items()}
+        after = dict(known)
         events: list[Event] = []
         for name, sight in some:
             patience = self._patience(name)
             if patience is not None:
                 after[name], event = apply_outcome(name, after[name], sight, patience)
                 events += [] if event is None else [event]
-        changed = {
-            name: known.encode() for name, known in after.items() if parse_state(before[name]) != known
-        }
+        changed = {name: state.encode() for name, state in after.items() if state != known[name]}
         if not changed or await self._kept(bus, before, changed, events):
             self._backlog.done(some)
-            self.known |= {name: known for name, known in after.items() if self._patience(name)}
+            self.known |= {name: state for name, state in after.items() if self._patience(name)}
 
     async def _sweep(self, bus: Bus) -> None:
         """Close the open outages of targets that are no longer probed, or that are no alert any more."""
@@ -191,9 +190,10 @@ class AlertPublisher:
 
 def _read(bus: Bus, name: str, raw: bytes | None) -> TargetState:
     """Return the stored state of a target; one that can't be read is reported, and counts as unknown."""
-    if raw is not None and not is_state(raw):
+    found = parse_state(raw)
+    if found is NOTHING and raw is not None:  # a state that was parsed is an object of its own
         report_unusable(bus.name, ROSTER, name)
-    return parse_state(raw)
+    return found
 
 
 def _text(field: bytes) -> str | None:

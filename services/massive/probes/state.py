@@ -83,20 +83,11 @@ _OUTLOOK: Final[TypeAdapter[TargetState]] = TypeAdapter(TargetState)
 
 
 def parse_state(raw: bytes | None) -> TargetState:
-    """Return the state in stored bytes; an unknown state if they can't be read."""
-    return NOTHING if raw is None else _parsed(raw) or NOTHING
-
-
-def is_state(raw: bytes) -> bool:
-    """Return True if stored bytes can be read as a state."""
-    return _parsed(raw) is not None
-
-
-def _parsed(raw: bytes) -> TargetState | None:
+    """Return the state in stored bytes; `NOTHING` itself if there are none or they can't be read."""
     try:
-        return _OUTLOOK.validate_json(raw)
+        return NOTHING if raw is None else _OUTLOOK.validate_json(raw)
     except ValidationError:
-        return None
+        return NOTHING
 
 
 def apply_outcome(

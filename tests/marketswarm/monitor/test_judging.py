@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import gc
 import itertools
-import time
 
 from marketswarm.bus.listener import moment
 from marketswarm.detector import State, Verdict, restore_services
@@ -12,6 +11,7 @@ from marketswarm.monitor import evaluation as module
 from marketswarm.monitor.evaluation import DetectorFeed, Evaluator
 from marketswarm.time_slice import Turns
 from marketswarm.truth import Watch
+from support.scenes.monitor import LoopWork
 
 COUNT = 40_000
 TIMEOUT_SEC = 1.0
@@ -35,20 +35,6 @@ class BusLink:
 
     def urge(self) -> None:
         """Canaries come often enough."""
-
-
-class Work:
-    """The longest that the loop's thread worked between two turns of another task, in seconds of CPU."""
-
-    longest = whole = 0.0
-
-    async def measure(self) -> None:
-        last = time.thread_time()
-        while True:
-            await asyncio.sleep(0)
-            now = time.thread_time()
-            self.whole += now - last
-            self.longest, last = max(self.longest, now - last), now
 
 
 async def prove(ear: DetectorFeed) -> None:
@@ -77,7 +63,7 @@ async def test_tens_of_thousands_that_die_at_once_leave_the_loop_to_others():
             done.set()
 
     judging = Evaluator(ear, {"bus": BusLink()}, poked, progress=lambda: None, publish=publish)
-    work = Work()
+    work = LoopWork()
     gc.collect()
     gc.freeze()  # what other tests left is none of ours to walk through
     async with asyncio.TaskGroup() as group:

@@ -15,6 +15,7 @@ from marketswarm.monitor.store import StateStore, field_of
 from marketswarm.monitor.witness import Answer
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import Watch
+from support.scenes.monitor import Keeper
 from support.waiting import auntil
 
 WATCH = Watch("bare", "system-redis", "bare:heartbeat", 10.0, 30.0)
@@ -25,22 +26,6 @@ async def bus():
     bus = MemoryBus("system-redis")
     yield bus
     await bus.aclose()
-
-
-class Keeper:
-    """The healer, of which no more is needed."""
-
-    name, boot = "healer", "b"
-
-    def __init__(self, bus: MemoryBus) -> None:
-        self._bus = bus
-
-    def bus(self, _name: str) -> MemoryBus:
-        return self._bus
-
-    def progress(self) -> None: ...
-
-    def degraded(self, detail: str | None) -> None: ...
 
 
 def a_vigil(bus: MemoryBus) -> Monitor:

@@ -17,27 +17,12 @@ from marketswarm.monitor.leadership import Fence
 from marketswarm.monitor.store import Entry
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import Watch
+from support.scenes.monitor import Keeper, LoopWork
 
 COUNT = 40_000
 NAMES = [f"svc{n:05}" for n in range(COUNT)]
 LONGEST_SHARE = 0.5
 """Of all the work, in one go: seconds would measure the machine. It was nearly all of it."""
-
-
-class Keeper:
-    """The healer, of which no more is needed."""
-
-    name, boot = "healer", "b"
-
-    def __init__(self, bus: MemoryBus) -> None:
-        self._bus = bus
-
-    def bus(self, _name: str) -> MemoryBus:
-        return self._bus
-
-    def progress(self) -> None: ...
-
-    def degraded(self, detail: str | None) -> None: ...
 
 
 TS = time.time() - 100.0
@@ -65,20 +50,6 @@ class Stored:
         return self.noted
 
 
-class Work:
-    """The longest that the loop's thread worked between two turns of another task, in seconds of CPU."""
-
-    longest = whole = 0.0
-
-    async def measure(self) -> None:
-        last = time.thread_time()
-        while True:
-            await asyncio.sleep(0)
-            now = time.thread_time()
-            self.whole += now - last
-            self.longest, last = max(self.longest, now - last), now
-
-
 @pytest.fixture
 async def vigil(monkeypatch) -> AsyncIterator[Monitor]:
     monkeypatch.setattr(state, "StateStore", Stored)
@@ -99,11 +70,11 @@ async def vigil(monkeypatch) -> AsyncIterator[Monitor]:
 
 
 @contextlib.asynccontextmanager
-async def measured() -> AsyncIterator[Work]:
+async def measured() -> AsyncIterator[LoopWork]:
     """Measure what is done inside; what is there before is none of it."""
     gc.collect()
     gc.freeze()
-    work = Work()
+    work = LoopWork()
     task = asyncio.create_task(work.measure())
     await asyncio.sleep(0)
     yield work
