@@ -90,7 +90,7 @@ def grant_status_reads(view: BusView) -> tuple[Grant, ...]:
     shown = tuple(escape_pattern(point.key) for point in of_mesh if point.bus == view.bus)
     return (
         Grant("get getrange mget pttl", ("health:*", "beat:*", "run:*", *shown), mode="R"),
-        Grant("hgetall", ("healer:roster", "healer:lease", "notifier:silences"), mode="R"),
+        Grant("hgetall", ("healer:roster", "healer:lease", "notifier:silences", "notifier:state"), mode="R"),
         Grant("xrange xrevrange xread xlen", (LOG, "notifier:dead", *shown), mode="R"),
         Grant("subscribe psubscribe", channels=(escape_pattern(view.alerts), *view.beat_channels())),
     )
