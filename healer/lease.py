@@ -34,7 +34,7 @@ class Held:
 
 
 class Lease:
-    """Mutable; changed by one healer's `Leading` alone.
+    """Mutable; changed by one healer's `LeaderElection` alone.
 
     Args:
         boot: whose view this is.

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from healer.leading import Leading
+from healer.election import LeaderElection
 from healer.relay import Relay
 from marketswarm.agent import Agent
 from marketswarm.bus import Bus
@@ -14,11 +14,11 @@ from marketswarm.settings import HealerSettings
 from marketswarm.truth import Truth, Watch
 
 
-async def watch(me: Agent[HealerSettings], begun: Callable[[], None] = lambda: None) -> None:
-    """Watches until cancelled; says `begun` once it knows whom."""
+async def watch(me: Agent[HealerSettings], roster_built: Callable[[], None] = lambda: None) -> None:
+    """Watches until cancelled; calls `roster_built` once it knows whom."""
     home, channel = alert_target(me.truth, me.settings)
     notices = VerdictEncoder(of="heartbeat", by=me.name, channel=channel)
-    leading = Leading(
+    leading = LeaderElection(
         me.boot,
         home=home,
         lease_sec=me.settings.healer_lease_sec,
@@ -38,7 +38,7 @@ async def watch(me: Agent[HealerSettings], begun: Callable[[], None] = lambda: N
     put_in_force(me.truth)
     relay = Relay(partial(me.bus, home), lambda: notices.channel, leading, vigil.log_lengths[home])
     me.expose(relay.collect)
-    begun()
+    roster_built()
     me.on_reseed(put_in_force, check=lambda truth: plan_of(truth, me, home))
     try:
         async with asyncio.TaskGroup() as group:

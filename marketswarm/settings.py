@@ -275,7 +275,7 @@ class ChannelSettings(Common):
     apprise_urls: SecretStr | None = None
 
 
-class VigilSettings(Common):
+class MonitorSettings(Common):
     """Settings that the healer and the sentinel must agree on.
 
     `None` means the truth's value, else the default.
@@ -286,14 +286,14 @@ class VigilSettings(Common):
     healer_heartbeat_channel: Name | None = None
 
 
-class AccessSettings(VigilSettings):
+class AccessSettings(MonitorSettings):
     """Further settings of the one-shot that makes users and passwords."""
 
     access_dir: Path = Path("/access")
     default_user: Literal["on", "off"] = "on"  # off: nobody looks at a bus without a password
 
 
-class HealerSettings(VigilSettings):
+class HealerSettings(MonitorSettings):
     """Further settings of the healer."""
 
     healer_lease_sec: Seconds = 3.0
@@ -310,7 +310,7 @@ class NotifierSettings(ChannelSettings):
     notify_allowed_hosts: Annotated[str, Field(min_length=1)] | None = None
 
 
-class SentinelSettings(VigilSettings, ChannelSettings):
+class SentinelSettings(MonitorSettings, ChannelSettings):
     """Further settings of the sentinel."""
 
     sentinel_timeout_sec: Seconds | None = None  # default: three times the healer's interval

@@ -2,12 +2,12 @@
 
 from marketswarm.agent import agent, run
 from marketswarm.settings import SentinelSettings
-from sentinel.watch import own_heartbeat, watch
+from sentinel.watch import sentinel_heartbeat, watch
 
 
 async def main() -> int:
     """Watches the healer until it is stopped."""
-    async with agent("sentinel", SentinelSettings, heartbeat=own_heartbeat) as me:
+    async with agent("sentinel", SentinelSettings, heartbeat=sentinel_heartbeat) as me:
         await watch(me)
     return me.exit_code
 

@@ -15,7 +15,7 @@ SETTLE_SEC: Final = 2.0
 SETTLE_LOOKS: Final = 3
 
 
-class Holds(StrEnum):
+class TruthStatus(StrEnum):
     """What a bus holds."""
 
     TRUTH = "truth"
@@ -23,7 +23,7 @@ class Holds(StrEnum):
     NONSENSE = "invalid"
 
 
-class Why(StrEnum):
+class DriftReason(StrEnum):
     """How a bus drifted."""
 
     MISSING = "missing"
@@ -32,10 +32,10 @@ class Why(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Glimpse:
+class HeldTruth:
     """What one bus that answered holds; no `revision` when its `truth:meta` is of another document."""
 
-    holds: Holds
+    holds: TruthStatus
     sha256: str = ""
     revision: int | None = None
 
@@ -44,8 +44,8 @@ class Glimpse:
 class _Doubt:
     """A bus that seems to have drifted: how, since when (monotonic), and how often that was seen."""
 
-    why: Why
-    glimpse: Glimpse
+    why: DriftReason
+    glimpse: HeldTruth
     since: float
     looks: int = 1
 
@@ -79,9 +79,9 @@ class Drift:
         if known is None or known.ts < ts:
             self._told[bus] = _Stored(state, ts)
 
-    def judge(self, seen: Mapping[str, Glimpse | None], now: float, wall: float) -> list[Verdict]:
+    def judge(self, seen: Mapping[str, HeldTruth | None], now: float, wall: float) -> list[Verdict]:
         """What follows from one look at all buses, in the order of their rank; None is one that is away."""
-        wrong = wrongs(seen)
+        wrong = find_drifted(seen)
         all_seen = None not in seen.values()
         self._doubts = {bus: doubt for bus, doubt in self._doubts.items() if bus in wrong}
         verdicts = []
@@ -99,7 +99,7 @@ class Drift:
                 verdicts.append(self._conclude(bus, State.UP, wall))
         return sorted(verdicts, key=lambda verdict: verdict.svc)
 
-    def _settled(self, bus: str, why: Why, glimpse: Glimpse, now: float) -> bool:
+    def _settled(self, bus: str, why: DriftReason, glimpse: HeldTruth, now: float) -> bool:
         doubt = self._doubts.get(bus)
         if doubt is None or (doubt.why, doubt.glimpse) != (why, glimpse):
             self._doubts[bus] = _Doubt(why, glimpse, now)
@@ -107,27 +107,27 @@ class Drift:
         doubt.looks += 1
         return doubt.looks >= SETTLE_LOOKS and now - doubt.since >= SETTLE_SEC
 
-    def _conclude(self, bus: str, state: State, wall: float, why: Why | None = None) -> Verdict:
+    def _conclude(self, bus: str, state: State, wall: float, why: DriftReason | None = None) -> Verdict:
         self._doubts.pop(bus, None)
         self._told[bus] = _Stored(state, wall)
         return Verdict(bus, state, Publication.ALERT, wall, subject=Subject.TRUTH, reason=why)
 
 
-def wrongs(seen: Mapping[str, Glimpse | None]) -> dict[str, Why]:
+def find_drifted(seen: Mapping[str, HeldTruth | None]) -> dict[str, DriftReason]:
     """The buses that are not as they should be, and why.
 
     The measure is the highest revision; of two with the same, the bus that comes first.
     """
-    found: dict[str, Why] = {}
-    holders: Sequence[tuple[str, Glimpse]] = [
-        (bus, one) for bus, one in seen.items() if one is not None and one.holds is Holds.TRUTH
+    found: dict[str, DriftReason] = {}
+    holders: Sequence[tuple[str, HeldTruth]] = [
+        (bus, one) for bus, one in seen.items() if one is not None and one.holds is TruthStatus.TRUTH
     ]
     measure = max((one for _, one in holders), key=lambda one: one.revision or 0, default=None)
     for bus, one in seen.items():
         if one is None:
             continue
-        if one.holds is not Holds.TRUTH:
-            found[bus] = Why(one.holds.value)
+        if one.holds is not TruthStatus.TRUTH:
+            found[bus] = DriftReason(one.holds.value)
         elif measure is not None and (one.sha256, one.revision) != (measure.sha256, measure.revision):
-            found[bus] = Why.DIFFERS
+            found[bus] = DriftReason.DIFFERS
     return found

@@ -21,7 +21,7 @@ _OF_SERVICES: Final = (b'{"type":"heartbeat', b'{"type":"probe')
 log = logs.get("sentinel")
 
 
-class Skipped:
+class SkippedEntries:
     """Counts entries of the log that are too large to be read, by bus."""
 
     def __init__(self) -> None:

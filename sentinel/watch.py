@@ -19,15 +19,15 @@ from marketswarm.monitor import NO_TIMEOUT, Monitor, VerdictEncoder, alert_targe
 from marketswarm.monitor.publisher import EncodedVerdict
 from marketswarm.settings import SentinelSettings
 from marketswarm.truth import HEALER, SYSTEM, Heartbeat, Service, Truth, Watch
-from sentinel.compare import Comparison
-from sentinel.direct import Direct
+from sentinel.comparison import TruthComparison
+from sentinel.fallback import Fallback
 
 SENTINEL: Final = "sentinel"
 
 log = logs.get(SENTINEL)
 
 
-class Overheard(VerdictEncoder):
+class ObservedEncoder(VerdictEncoder):
     """VerdictEncoder that are heard by us when they are written, so also those that no bus takes."""
 
     heard: Callable[[Event], None] | None = None
@@ -40,12 +40,12 @@ class Overheard(VerdictEncoder):
         return super().encode(verdict)
 
 
-def own_heartbeat(_settings: SentinelSettings, section: Service | None) -> Heartbeat:
+def sentinel_heartbeat(_settings: SentinelSettings, section: Service | None) -> Heartbeat:
     """The sentinel's own beats: as its section has them, else the default."""
     return Heartbeat(channel=f"{SENTINEL}:heartbeat") if section is None else section.heartbeat
 
 
-def the_healer(truth: Truth, settings: SentinelSettings) -> Watch:
+def healer_watch(truth: Truth, settings: SentinelSettings) -> Watch:
     """The one line of the sentinel's roster; the timeout is three of the healer's intervals, if not given."""
     section = truth.services.get(HEALER)
     beats = healer_heartbeat(settings, section)
@@ -57,14 +57,14 @@ def the_healer(truth: Truth, settings: SentinelSettings) -> Watch:
 async def watch(me: Agent[SentinelSettings]) -> None:
     """Watches until cancelled."""
     home, channel = alert_target(me.truth, me.settings)
-    notices = Overheard(of="healer", by=me.name, channel=channel)
+    notices = ObservedEncoder(of="healer", by=me.name, channel=channel)
     vigil = Monitor(me, notices, home=home, everywhere=True)
     me.expose(vigil.metrics.collect)
-    comparison = Comparison(me.name, me.settings.truth_redis_key, vigil.publish)
-    direct = way_out(me, notices)
+    comparison = TruthComparison(me.name, me.settings.truth_redis_key, vigil.publish)
+    direct = open_fallback(me, notices)
 
     def put_in_force(truth: Truth) -> None:
-        healer, buses = the_healer(truth, me.settings), buses_of(truth)
+        healer, buses = healer_watch(truth, me.settings), buses_of(truth)
         notices.channel = alert_target(truth, me.settings)[1]
         vigil.watch([healer], {healer.bus: NO_TIMEOUT}, truth.bus_names(), len(truth.watched()))
         comparison.watch(buses)
@@ -72,7 +72,7 @@ async def watch(me: Agent[SentinelSettings]) -> None:
             direct.watch(truth)
 
     def buses_of(truth: Truth) -> list[Bus]:
-        for name in (home, the_healer(truth, me.settings).bus):
+        for name in (home, healer_watch(truth, me.settings).bus):
             me.bus(name, truth)
         return [me.bus(name, truth) for name in truth.bus_names()]
 
@@ -86,23 +86,23 @@ async def watch(me: Agent[SentinelSettings]) -> None:
         from sentinel.deadman import ping  # noqa: PLC0415 - an HTTP library, for whoever wants it
 
         url, interval_sec = me.settings.deadman_url, me.settings.deadman_interval_sec
-        me.task(ping(url, interval_sec, lambda: all_is_well(vigil)), name="deadman")
+        me.task(ping(url, interval_sec, lambda: is_healer_up(vigil)), name="deadman")
     await vigil.run()
 
 
-def way_out(me: Agent[SentinelSettings], notices: Overheard) -> Direct | None:
+def open_fallback(me: Agent[SentinelSettings], notices: ObservedEncoder) -> Fallback | None:
     """What tells people when nobody else does; None when the environment names no way to reach them."""
     channels = channels_from_environment(me.settings)
     if not channels:
         log.info("direct.no_way_out", name="WEBHOOK_URL or SMTP_HOST")
         return None
     log.info("direct.ways_out", ways=[f"{channel.name} to {channel.where}" for channel in channels])
-    direct = Direct(me, channels)
+    direct = Fallback(me, channels)
     notices.heard = direct.heard
     return direct
 
 
-def all_is_well(vigil: Monitor) -> bool:
+def is_healer_up(vigil: Monitor) -> bool:
     """Whether the healer is heard, and up."""
     healer = vigil.detector.services.get(HEALER)
     if vigil.detector.is_restoring or healer is None or healer.state is not State.UP:

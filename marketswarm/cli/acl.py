@@ -21,7 +21,7 @@ from marketswarm.passwords import (
     url_files,
     write_all,
 )
-from marketswarm.settings import VigilSettings, read
+from marketswarm.settings import MonitorSettings, read
 from marketswarm.truth import Truth
 
 _READABLE = 0o644  # a server in a container is another user; what it reads there are hashes
@@ -82,7 +82,7 @@ def acl(
 
 def _write_acl_files(truth: Truth, known: dict[str, str], out: Path) -> list[str]:
     """Write the ACL file of each bus for these passwords. Return what was written, in lines for a person."""
-    settings = read(VigilSettings)
+    settings = read(MonitorSettings)
     texts = acl_texts(
         truth,
         known,

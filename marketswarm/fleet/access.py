@@ -26,7 +26,7 @@ from marketswarm.passwords import (
     url_files,
     write_all,
 )
-from marketswarm.settings import VigilSettings, read
+from marketswarm.settings import MonitorSettings, read
 from marketswarm.truth import Truth
 
 SECRETS: Final = "secrets"
@@ -131,7 +131,7 @@ def _texts(
     if os.path.lexists(data / SECRETS):
         make_private_folder(data / SECRETS)
         require_private_files(data / SECRETS)
-    settings = read(VigilSettings)
+    settings = read(MonitorSettings)
     alerts = settings.alert_channel or ALERTS
     try:
         if closed:

@@ -5,19 +5,19 @@ The truth goes before the environment, and that before the default.
 
 from typing import Final
 
-from marketswarm.settings import VigilSettings
+from marketswarm.settings import MonitorSettings
 from marketswarm.truth import HEALER, Heartbeat, Service, Truth
 
 ALERTS: Final = "healer:alerts"
 LOG: Final = "healer:alerts:log"
 
 
-def alert_target(truth: Truth, settings: VigilSettings) -> tuple[str, str]:
+def alert_target(truth: Truth, settings: MonitorSettings) -> tuple[str, str]:
     """The bus and the channel of alerts."""
     return truth.alert_target(settings.alert_channel or ALERTS)
 
 
-def healer_heartbeat(settings: VigilSettings, section: Service | None) -> Heartbeat:
+def healer_heartbeat(settings: MonitorSettings, section: Service | None) -> Heartbeat:
     """The healer's own beats, by its section of the truth if it has one."""
     beats = Heartbeat(channel=f"{HEALER}:heartbeat") if section is None else section.heartbeat
     channel, interval_sec = settings.healer_heartbeat_channel, settings.hb_interval_sec

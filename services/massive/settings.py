@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Final, Self
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
 
 from marketswarm.agent import Own
-from marketswarm.settings import VigilSettings, variables_of
+from marketswarm.settings import MonitorSettings, variables_of
 from marketswarm.truth.errors import Place
 from services.massive.market.settings import MarketEnvironment, MarketSettings, key_refusal
 from services.massive.probes.state import SVC, Patience
@@ -35,7 +35,7 @@ def listed(text: str) -> tuple[str, ...]:
     return tuple(each.strip() for each in text.split(",") if each.strip())
 
 
-class MassiveEnvironment(VigilSettings, MarketEnvironment):
+class MassiveEnvironment(MonitorSettings, MarketEnvironment):
     """What massive reads besides, in seconds; the truth's `timeout_sec` goes first."""
 
     net_timeout_sec: Limit = 2.0

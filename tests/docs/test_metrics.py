@@ -15,7 +15,7 @@ from marketswarm.monitor import Monitor, VerdictEncoder
 from marketswarm.monitor.leadership import Fence
 from marketswarm.monitor.publisher import LogLength
 from notifier.metrics import NotifierMetrics
-from sentinel.follow import Skipped
+from sentinel.follow import SkippedEntries
 from services.massive.market.status import MarketStatus
 from services.massive.probes.alerts import AlertPublisher
 from services.massive.probes.metrics import collect_metrics
@@ -77,7 +77,7 @@ async def test_the_table_of_the_healer_is_what_a_vigil_tells():
     vigil._posts["bus"] = type("Post", (), {"outbox": type("Box", (), {**BOX, "__len__": lambda _: 0})()})()
     relay = Relay(lambda: None, lambda: "c", Lead(), LogLength("log"))
     assert sorted(shown("Healer and sentinel")) == sorted(
-        map(row, [*vigil.metrics.collect(), *relay.collect(), *Skipped().collect()])
+        map(row, [*vigil.metrics.collect(), *relay.collect(), *SkippedEntries().collect()])
     )
 
 

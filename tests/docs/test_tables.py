@@ -5,14 +5,14 @@ import re
 from marketswarm.bus import errors
 from marketswarm.detector import Reason
 from marketswarm.event import Kind
-from sentinel.drift import Why
+from sentinel.drift import DriftReason
 from support.pages import section, table
 
 
 def test_each_reason_is_explained():
     of_buses = {reason for _, reason in errors._BY_TYPE + errors._BY_WORD} | {"refused", "error", "deaf"}
     shown = {row[0].strip("`") for row in table("docs/detection.md", "Reasons")}
-    assert shown == {*Reason, *of_buses, *Why}
+    assert shown == {*Reason, *of_buses, *DriftReason}
 
 
 def test_each_event_is_explained():

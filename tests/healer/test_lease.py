@@ -2,7 +2,7 @@
 
 import pytest
 
-from healer.leading import _TURN, Leading
+from healer.election import LEASE_SCRIPT, LeaderElection
 from healer.lease import Lease
 from marketswarm.keys import HEALER_LEASE
 from marketswarm.testing import MemoryBus
@@ -28,7 +28,7 @@ class Hand:
     ) -> int:
         lease = self.lease
         args = [lease.boot, lease.epoch, least, carried, int(may_take), lease.stale(now), self.deaf, LIFE_SEC]
-        lease.answered(await self.bus.script(_TURN, [HEALER_LEASE], [*args, int(give)]), now)
+        lease.answered(await self.bus.script(LEASE_SCRIPT, [HEALER_LEASE], [*args, int(give)]), now)
         return lease.epoch
 
     async def look_until(self, end: float, start: float = 0.0, every: float = 0.375) -> float | None:
@@ -163,7 +163,7 @@ def test_what_the_leader_did_not_hear_when_it_was_last_alive_is_no_witness_to_th
     lease = Lease("me", 3.0)
     for renewed, now in ((b"1", 1.0), (b"2", 2.0)):
         lease.answered([b"other", b"1", renewed, b"x", b"3"], now)
-    leading = Leading("me", home="x", lease_sec=3.0, note=print, ail=print)
+    leading = LeaderElection("me", home="x", lease_sec=3.0, note=print, ail=print)
     leading._leases = {"x": lease, "y": lease}
     assert [leading.leader_heard_bus_at(bus) for bus in "xyz"] == [float("-inf"), 2.0, float("-inf")]
     lease.answered([b"me", b"2", b"3", b"", b"3"], 3.0)  # our own renewals witness nothing

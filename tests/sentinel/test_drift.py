@@ -3,13 +3,13 @@
 import pytest
 
 from marketswarm.detector import Publication, State, Subject
-from sentinel.drift import SETTLE_SEC, Drift, Glimpse, Holds, wrongs
+from sentinel.drift import SETTLE_SEC, Drift, HeldTruth, TruthStatus, find_drifted
 
 WALL = 1_762_433_458.0
 STEP = 0.5
-OLD, NEW = Glimpse(Holds.TRUTH, "a", 3), Glimpse(Holds.TRUTH, "b", 4)
-HAND = Glimpse(Holds.TRUTH, "c", None)
-NOTHING, NONSENSE = Glimpse(Holds.NOTHING), Glimpse(Holds.NONSENSE)
+OLD, NEW = HeldTruth(TruthStatus.TRUTH, "a", 3), HeldTruth(TruthStatus.TRUTH, "b", 4)
+HAND = HeldTruth(TruthStatus.TRUTH, "c", None)
+NOTHING, NONSENSE = HeldTruth(TruthStatus.NOTHING), HeldTruth(TruthStatus.NONSENSE)
 
 CASES = [
     (NEW, NEW, {}),
@@ -26,22 +26,22 @@ CASES = [
     (NEW, OLD, {"market": "differs"}),
     (HAND, OLD, {"system": "differs"}),
     (OLD, HAND, {"market": "differs"}),
-    (Glimpse(Holds.TRUTH, "a", 3), Glimpse(Holds.TRUTH, "a", 4), {"system": "differs"}),
-    (Glimpse(Holds.TRUTH, "a", 3), Glimpse(Holds.TRUTH, "z", 3), {"market": "differs"}),
-    (Glimpse(Holds.TRUTH, "a"), Glimpse(Holds.TRUTH, "z"), {"market": "differs"}),
+    (HeldTruth(TruthStatus.TRUTH, "a", 3), HeldTruth(TruthStatus.TRUTH, "a", 4), {"system": "differs"}),
+    (HeldTruth(TruthStatus.TRUTH, "a", 3), HeldTruth(TruthStatus.TRUTH, "z", 3), {"market": "differs"}),
+    (HeldTruth(TruthStatus.TRUTH, "a"), HeldTruth(TruthStatus.TRUTH, "z"), {"market": "differs"}),
 ]
 
 
 @pytest.mark.parametrize(("system", "market", "found"), CASES)
 def test_the_one_that_is_named_is_the_one_without_else_the_older(system, market, found):
-    assert wrongs({"system": system, "market": market}) == found
+    assert find_drifted({"system": system, "market": market}) == found
 
 
 def test_of_three_each_that_is_not_as_the_newest_is_named():
-    assert set(wrongs({"a": OLD, "b": NEW, "c": OLD})) == {"a", "c"}
+    assert set(find_drifted({"a": OLD, "b": NEW, "c": OLD})) == {"a", "c"}
 
 
-def look(drift: Drift, system: Glimpse | None, market: Glimpse | None, now: float):
+def look(drift: Drift, system: HeldTruth | None, market: HeldTruth | None, now: float):
     verdicts = drift.judge({"system": system, "market": market}, now, WALL + now)
     return [(verdict.svc, verdict.state.value, verdict.reason) for verdict in verdicts]
 
@@ -80,7 +80,7 @@ def test_a_seeding_between_its_two_writes_is_no_drift():
     drift = Drift()
     for n in range(50):  # each look finds another one in progress
         now, revision = n * 0.2, n
-        old, new = (Glimpse(Holds.TRUTH, str(r), r) for r in (revision, revision + 1))
+        old, new = (HeldTruth(TruthStatus.TRUTH, str(r), r) for r in (revision, revision + 1))
         assert look(drift, new, old, now) == []
     assert look(drift, new, new, 11) == []
 

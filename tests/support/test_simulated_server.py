@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from healer.leading import _TURN
+from healer.election import LEASE_SCRIPT
 from healer.lease import Lease
 from marketswarm.monitor.publisher import _TELL
 from marketswarm.monitor.store import _SAVE
@@ -65,7 +65,7 @@ def test_a_turn_with_a_lease_is_the_same_in_python_and_in_lua(runner, history):
         stale = lease.stale(now) if may_take else ""
         carried = epoch if what == "carry" else 0
         args = [boot, lease.epoch, max(1, epoch), carried, int(may_take), stale, deaf, LIFE_SEC]
-        reply = on_both(server, bus, runner, _TURN, [LEASE], [*args, int(what == "give")])
+        reply = on_both(server, bus, runner, LEASE_SCRIPT, [LEASE], [*args, int(what == "give")])
         lease.answered(reply, now)
     kept = runner.run(bus.client.hgetall(LEASE))
     ours = {key.encode(): value for key, value in server.hash(LEASE).items()}
@@ -107,5 +107,5 @@ def test_a_server_that_refuses_writes_holds_what_it_held():
     server = Server("x", quiet)
     server.refusing = "oom"
     with pytest.raises(RefusedError):
-        server.run(_TURN, [LEASE], ["a", 0, 1, 0, 1, "", "", LIFE_SEC, 0], 0.0)
+        server.run(LEASE_SCRIPT, [LEASE], ["a", 0, 1, 0, 1, "", "", LIFE_SEC, 0], 0.0)
     assert server.hash(LEASE) == {}

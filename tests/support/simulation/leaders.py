@@ -24,7 +24,7 @@ import orjson
 import pytest
 
 import marketswarm.bus.listener
-from healer.leading import Leading
+from healer.election import LeaderElection
 from marketswarm.beat import make, parse
 from marketswarm.detector import Moment, State, Subject, Verdict, warm_up
 from marketswarm.monitor import Monitor, VerdictEncoder, health
@@ -95,7 +95,7 @@ class Process:
         self.gaps_at: dict[str, list[float]] = {bus: [] for bus in fleet.buses}
         self.heard_at: dict[str, float] = {}
         self.concluded: dict[tuple[str, str, float], Concluded] = {}
-        self.leading: Leading
+        self.leading: LeaderElection
         self.vigil: Watcher
         self.ending = False
         self.slow_until = 0.0  # by when whatever came over a slow link has come
@@ -105,7 +105,7 @@ class Process:
     async def _main(self) -> None:
         fleet = self.fleet
         notices = VerdictEncoder(of="heartbeat", by="healer", channel="healer:alerts")
-        self.leading = Leading(
+        self.leading = LeaderElection(
             self.boot, home=HOME, lease_sec=fleet.lease_sec, note=lambda _: None, ail=lambda _: None
         )
         self.vigil = Watcher(self, self, notices, home=HOME, leadership=self.leading)

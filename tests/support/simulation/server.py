@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from healer.leading import _TURN
+from healer.election import LEASE_SCRIPT
 from marketswarm.bus import WITHIN_SEC, BusError
 from marketswarm.bus.listener import _CANARY
 from marketswarm.bus.scripts import Script
@@ -57,7 +57,7 @@ class Server(Bus):
         self.sessions: list[SmallSession] = []
         self.refusing: str | None = None
         self._scripts = {
-            _TURN.text: self.turn,
+            LEASE_SCRIPT.text: self.turn,
             _TELL.text: self.tell,
             _SAVE.text: self.save,
             _TESTIFY.text: self.testify,

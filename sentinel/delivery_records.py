@@ -18,7 +18,7 @@ from marketswarm.detector import State
 from marketswarm.event import MAX_BYTES, Event, Malformed, parse
 from marketswarm.keys import SENTINEL_DIRECT, delivery_key
 from marketswarm.monitor.store import Entry, parse_entry
-from sentinel.owed import Opened, is_key
+from sentinel.pending import OpenOutage, is_outage_key
 
 TOLD_SEC: Final = 86_400
 KEPT_AT_MOST: Final = 100
@@ -28,7 +28,7 @@ ASK_SEC: Final = 1.0
 log = logs.get("direct")
 
 
-class Records:
+class DeliveryRecords:
     """The records on all buses. `me` is who writes them; `buses` gives those that there are."""
 
     def __init__(self, me: str, buses: Callable[[], Sequence[Bus]]) -> None:
@@ -47,8 +47,8 @@ class Records:
         found = await self._everywhere(lambda bus: bus.ask(bus.client.exists(delivery_key(ident)), ASK_SEC))
         return any(found)
 
-    async def accepted(self, ident: str, channel: str, opened: Mapping[str, Opened]) -> None:
-        """Records that `channel` took it. A bus that can't be written now gets it by `write`."""
+    async def accepted(self, ident: str, channel: str, opened: Mapping[str, OpenOutage]) -> None:
+        """DeliveryRecords that `channel` took it. A bus that can't be written now gets it by `write`."""
         channels = self._channels.setdefault(ident, [])
         channels.append(channel)
         while len(self._channels) > KEPT_AT_MOST:
@@ -61,12 +61,12 @@ class Records:
                 waiting.pop(next(iter(waiting)))
         await self._everywhere(lambda bus: self.write(bus, opened))
 
-    async def catch_up(self, opened: Mapping[str, Opened]) -> None:
+    async def catch_up(self, opened: Mapping[str, OpenOutage]) -> None:
         """Tries again what some bus did not take."""
         if any(self._unwritten.values()):
             await self._everywhere(lambda bus: self.write(bus, opened))
 
-    async def write(self, bus: Bus, opened: Mapping[str, Opened]) -> None:
+    async def write(self, bus: Bus, opened: Mapping[str, OpenOutage]) -> None:
         """Writes what a bus does not have yet; a record of somebody else's stays. Raises BusError."""
         waiting = dict(self._unwritten.get(bus.name, {}))
         ours = self._ours.setdefault(bus.name, set())
@@ -85,7 +85,7 @@ class Records:
             if left.get(ident) == value:
                 del left[ident]
 
-    async def opened(self, bus: Bus) -> dict[str, Opened]:
+    async def opened(self, bus: Bus) -> dict[str, OpenOutage]:
         """What an earlier run told and did not end, as this bus has it. Raises BusError."""
         try:
             stored = await bus.ask(bus.client.hgetall(SENTINEL_DIRECT))
@@ -95,11 +95,11 @@ class Records:
             await replace_wrong_types(bus, {SENTINEL_DIRECT: "hash"})
             stored = {}
         self._known.add(bus.name)
-        found: dict[str, Opened] = {}
+        found: dict[str, OpenOutage] = {}
         for field, value in stored.items():
             key = field.decode("utf-8", "replace")
             one = _read(value)
-            if one is None or not is_key(key):
+            if one is None or not is_outage_key(key):
                 report_unusable(bus.name, SENTINEL_DIRECT, key)
             else:
                 found[key] = one
@@ -122,7 +122,7 @@ class Records:
         self._said = self._said | refused if refused else set()
 
 
-async def rosters(bus: Bus, fields: Mapping[str, Sequence[str]]) -> dict[str, Entry]:
+async def load_roster_entries(bus: Bus, fields: Mapping[str, Sequence[str]]) -> dict[str, Entry]:
     """What is held of healer and buses there: by key (`bus:market-redis`) the roster's entry.
 
     `fields` are those of interest by roster: `{"sentinel:roster": ["healer"], "healer:roster": [...]}`.
@@ -152,11 +152,11 @@ def open_event(entry: Entry) -> tuple[Event, bytes] | None:
     return None if isinstance(event, Malformed) else (event, entry.event)
 
 
-def _written(one: Opened) -> bytes:
+def _written(one: OpenOutage) -> bytes:
     return orjson.dumps({"id": one.id, "ts": round(one.ts, 3), "own": one.own})
 
 
-def _read(value: bytes) -> Opened | None:
+def _read(value: bytes) -> OpenOutage | None:
     try:
         found: Any = orjson.loads(value) if len(value) <= MAX_BYTES else None
     except orjson.JSONDecodeError:
@@ -164,4 +164,4 @@ def _read(value: bytes) -> Opened | None:
     if not isinstance(found, dict):
         return None
     ident, ts = text(found.get("id"), LONGEST_ID), epoch(found.get("ts"))
-    return None if ident is None or ts is None else Opened(ident, ts, found.get("own") is True)
+    return None if ident is None or ts is None else OpenOutage(ident, ts, found.get("own") is True)

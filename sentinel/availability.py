@@ -16,7 +16,7 @@ NO_BUS: Final = frozenset(
 """Reasons for which a bus does not count as one; after any other refusal it still takes writes."""
 
 
-class Reach:
+class BusAvailability:
     """When each bus last took a write. All count as having taken one at `now`."""
 
     def __init__(self, me: str, buses: Iterable[str], now: float) -> None:

@@ -3,19 +3,19 @@
 import pytest
 
 from marketswarm.event import Kind
-from sentinel.reach import Reach
+from sentinel.availability import BusAvailability
 
 TIMEOUT, GRACE, WALL = 10.0, 15.0, 1_762_433_458.0
 BUSES = ("system-redis", "market-redis")
 
 
-def lost(reach: Reach, now: float):
+def lost(reach: BusAvailability, now: float):
     return reach.lost(TIMEOUT, GRACE, now, WALL + now)
 
 
 @pytest.fixture
-def reach() -> Reach:
-    return Reach("sentinel", BUSES, 0.0)
+def reach() -> BusAvailability:
+    return BusAvailability("sentinel", BUSES, 0.0)
 
 
 def test_when_none_answers_for_the_timeout_and_our_patience_each_is_missed_once(reach):
@@ -70,7 +70,7 @@ def test_one_that_an_earlier_run_told_is_told_back(reach):
 
 
 def test_buses_that_the_truth_names_no_more_do_not_count():
-    reach = Reach("sentinel", BUSES, 0.0)
+    reach = BusAvailability("sentinel", BUSES, 0.0)
     reach.change(["system-redis", "third"], 10)
     assert reach.answered("market-redis", 100, WALL) is None
     assert lost(reach, 34.9) == []  # the third is as good as heard at 10
@@ -78,4 +78,4 @@ def test_buses_that_the_truth_names_no_more_do_not_count():
 
 
 def test_without_any_bus_nothing_is_lost():
-    assert lost(Reach("sentinel", (), 0.0), 1000) == []
+    assert lost(BusAvailability("sentinel", (), 0.0), 1000) == []

@@ -12,7 +12,7 @@ from typing import Final
 from marketswarm.event import Event, Kind, encode, identify
 
 SEEN_AT_MOST: Final = 1000
-OWED_AT_MOST: Final = 200
+PENDING_AT_MOST: Final = 200
 """Beyond that the oldest go: a receiver that was away for a day needs no day of flapping."""
 RECALLED_SEC: Final = 2.0
 """What an earlier run left open waits so long at least: another bus may know that it is over."""
@@ -21,20 +21,20 @@ _MISSES: Final = {Kind.HEALER_MISS: "healer", Kind.BUS_MISS: "bus"}
 _OKS: Final = {Kind.HEALER_OK: "healer", Kind.BUS_OK: "bus"}
 
 
-def key_of(event: Event) -> str | None:
+def outage_key(event: Event) -> str | None:
     """What an event is on, `bus:market-redis`; None for one that is not the sentinel's concern."""
     family = _MISSES.get(event.type) or _OKS.get(event.type)
     return f"{family}:{event.svc}" if family else None
 
 
-def is_key(key: str) -> bool:
+def is_outage_key(key: str) -> bool:
     """Return True if this names what the sentinel tells of: `healer:<name>` or `bus:<name>`."""
     family, _, svc = key.partition(":")
     return family in _MISSES.values() and svc != ""
 
 
 @dataclass(slots=True)
-class Debt:
+class PendingAlert:
     """One event that somebody must tell; `ours` once it is on its way.
 
     `ends` is then the id of the miss that it is the end of, if it is one.
@@ -49,8 +49,8 @@ class Debt:
 
     @property
     def key(self) -> str:
-        """See `key_of`."""
-        return key_of(self.event) or ""
+        """See `outage_key`."""
+        return outage_key(self.event) or ""
 
     @property
     def is_miss(self) -> bool:
@@ -59,7 +59,7 @@ class Debt:
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class OpenOutage:
     """A miss that we told ourselves: its id and its `ts` (epoch seconds).
 
     `own`: nobody but us said it, since no bus could be reached.
@@ -70,14 +70,14 @@ class Opened:
     own: bool = False
 
 
-class Owed:
+class PendingAlerts:
     """Every debt there is. `me` is the sentinel's name, `patience_sec` the time that others have."""
 
     def __init__(self, me: str, patience_sec: float) -> None:
-        self.opened: dict[str, Opened] = {}
+        self.opened: dict[str, OpenOutage] = {}
         self._me = me
         self._patience_sec = patience_sec
-        self._debts: OrderedDict[str, Debt] = OrderedDict()
+        self._debts: OrderedDict[str, PendingAlert] = OrderedDict()
         self._seen: OrderedDict[str, None] = OrderedDict()
         self._down: set[str] = set()
         self._over: dict[str, float] = {}  # by key, the ts at which an outage ended that only we knew of
@@ -85,7 +85,7 @@ class Owed:
     def __len__(self) -> int:
         return len(self._debts)
 
-    def __contains__(self, debt: Debt) -> bool:
+    def __contains__(self, debt: PendingAlert) -> bool:
         return self._debts.get(debt.event.id) is debt
 
     def saw(self, event: Event, raw: bytes, now: float, waited_sec: float | None = None) -> None:
@@ -93,24 +93,24 @@ class Owed:
 
         `waited_sec` of one that an earlier run left open: how long others have had already.
         """
-        key = key_of(event)
+        key = outage_key(event)
         if key is None or not self._is_news(event.id):
             return
         recalled = waited_sec is not None
         due = now + self._patience_sec
         if waited_sec is not None:
             due = now + max(min(RECALLED_SEC, self._patience_sec), self._patience_sec - waited_sec)
-        debt = Debt(event, raw, due, recalled)
+        debt = PendingAlert(event, raw, due, recalled)
         if self._adds(debt, key):
             self._debts[event.id] = debt
-            while len(self._debts) > OWED_AT_MOST:
+            while len(self._debts) > PENDING_AT_MOST:
                 self._debts.popitem(last=False)
         elif not debt.is_miss:
             del self._seen[event.id]  # the miss that it is the end of may still be recalled
 
     def say_ourselves(self, event: Event, now: float) -> None:
         """Takes note of what only we know: a bus that is away with all the others, or back."""
-        key = key_of(event) or ""
+        key = outage_key(event) or ""
         if event.type in _MISSES:
             if key not in self._down:
                 self.saw(event, encode(event), now - self._patience_sec)
@@ -119,7 +119,7 @@ class Owed:
             if key in self.opened and self.opened[key].own and not self._oks(key):
                 self.saw(event, encode(event), now)
 
-    def recall(self, opened: Mapping[str, Opened]) -> list[str]:
+    def recall(self, opened: Mapping[str, OpenOutage]) -> list[str]:
         """Takes up what an earlier run had told; the keys of what is new of it.
 
         It may have been killed before it could tell every bus that it had: another bus, asked first, then
@@ -146,7 +146,7 @@ class Owed:
 
     # -- whose turn it is
 
-    def due(self, now: float) -> list[Debt]:
+    def due(self, now: float) -> list[PendingAlert]:
         """What others have had their time for, oldest first."""
         return [debt for debt in self._debts.values() if not debt.ours and debt.due <= now]
 
@@ -155,7 +155,7 @@ class Owed:
         found = [debt.due for debt in self._debts.values() if not debt.ours]
         return max(0.0, min(found) - now) if found else None
 
-    def take(self, debt: Debt) -> bool:
+    def take(self, debt: PendingAlert) -> bool:
         """Makes it ours, if there is still a reason to tell it."""
         if not debt.is_miss:
             told = self.opened.get(debt.key)
@@ -169,7 +169,7 @@ class Owed:
 
     # -- what became of it
 
-    def told_by_others(self, debt: Debt) -> None:
+    def told_by_others(self, debt: PendingAlert) -> None:
         """Somebody else told it, and so will tell its end."""
         self._debts.pop(debt.event.id, None)
         if debt.recalled:  # perhaps by an earlier run of ours, as a bus that is still to be asked may say
@@ -181,22 +181,22 @@ class Owed:
         else:
             self.opened.pop(debt.key, None)
 
-    def sent(self, debt: Debt) -> None:
+    def sent(self, debt: PendingAlert) -> None:
         """People have it from us. Harmless when repeated."""
         event, key = debt.event, debt.key
         if debt.is_miss:
             own = event.by == self._me and event.type is Kind.BUS_MISS
-            self.opened[key] = Opened(event.id, event.ts, own)
+            self.opened[key] = OpenOutage(event.id, event.ts, own)
             return
         self.opened.pop(key, None)
 
-    def done(self, debt: Debt) -> None:
+    def done(self, debt: PendingAlert) -> None:
         """Every way has had it, or none will take it."""
         self._debts.pop(debt.event.id, None)
 
     # -- inside
 
-    def _adds(self, debt: Debt, key: str) -> bool:
+    def _adds(self, debt: PendingAlert, key: str) -> bool:
         event = debt.event
         if debt.is_miss:
             self._down.add(key)
@@ -215,13 +215,13 @@ class Owed:
         lasts = opened is not None and opened.own and over < opened.ts
         return lasts or ts <= over
 
-    def _misses(self, key: str) -> list[Debt]:
+    def _misses(self, key: str) -> list[PendingAlert]:
         return [debt for debt in self._of(key) if debt.is_miss]
 
-    def _oks(self, key: str) -> list[Debt]:
+    def _oks(self, key: str) -> list[PendingAlert]:
         return [debt for debt in self._of(key) if not debt.is_miss]
 
-    def _of(self, key: str) -> Iterable[Debt]:
+    def _of(self, key: str) -> Iterable[PendingAlert]:
         return [debt for debt in self._debts.values() if debt.key == key]
 
     def _is_untold(self, ident: str) -> bool:

@@ -7,13 +7,13 @@ from structlog.testing import capture_logs
 from marketswarm.bus import BusError
 from marketswarm.keys import SENTINEL_DIRECT, delivery_key
 from marketswarm.testing import MemoryBus
+from sentinel.delivery_records import DeliveryRecords, load_roster_entries, open_event
 from sentinel.follow import _place
-from sentinel.owed import Opened
-from sentinel.records import Records, open_event, rosters
+from sentinel.pending import OpenOutage
 from support.simulation.manual_detector import stored
 
 ID = "healer_miss.healer.1762433458300"
-OPENED = {"healer:healer": Opened(ID, 1762433458.3)}
+OPENED = {"healer:healer": OpenOutage(ID, 1762433458.3)}
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ async def buses():
 
 @pytest.fixture
 def records(buses):
-    return Records("sentinel", lambda: buses)
+    return DeliveryRecords("sentinel", lambda: buses)
 
 
 async def record(bus: MemoryBus, ident: str = ID) -> dict | None:
@@ -95,7 +95,7 @@ async def test_one_record_on_one_bus_is_enough_and_our_own_of_this_run_does_not_
     assert not await records.told_by_others("another")
     for bus in buses:
         bus.connected = True
-    assert await Records("sentinel", lambda: buses).told_by_others(ID)
+    assert await DeliveryRecords("sentinel", lambda: buses).told_by_others(ID)
 
 
 async def test_what_is_open_is_kept_whole_and_only_after_it_was_read(buses, records):
@@ -107,9 +107,9 @@ async def test_what_is_open_is_kept_whole_and_only_after_it_was_read(buses, reco
     )
     await records.write(bus, OPENED)
     assert await bus.client.hlen(SENTINEL_DIRECT) == 2  # an earlier run's, which nobody has taken up yet
-    assert await records.opened(bus) == {"bus:x": Opened("a", 1.5, own=True)}
+    assert await records.opened(bus) == {"bus:x": OpenOutage("a", 1.5, own=True)}
     await records.write(bus, OPENED)
-    assert await Records("sentinel", lambda: buses).opened(bus) == OPENED
+    assert await DeliveryRecords("sentinel", lambda: buses).opened(bus) == OPENED
     await records.write(bus, {})
     assert await bus.client.exists(SENTINEL_DIRECT) == 0
 
@@ -135,7 +135,7 @@ async def test_rosters_tell_what_is_down_and_since_when_the_rest_is_up(buses):
     await client.hset("healer:roster", mapping={"bus:market-redis": orjson.dumps(down), "bus:x": b"[]"})
     await client.hset("sentinel:roster", mapping={"healer": b'{"verdict":"up","ts":8.25}'})
     fields = {"sentinel:roster": ["healer"], "healer:roster": ["bus:market-redis", "bus:x", "bus:none"]}
-    held = await rosters(buses[0], fields)
+    held = await load_roster_entries(buses[0], fields)
     assert held.keys() == {"healer:healer", "bus:market-redis"}
     event, raw = open_event(held["bus:market-redis"])
     assert (event.id, event.late_sec, orjson.loads(raw)) == ("a", 3.0, miss)

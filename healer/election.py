@@ -23,7 +23,7 @@ GIVE_BACK_WITHIN_SEC: Final = 0.5
 LEAST_PAUSE_SEC: Final = 0.02
 LEAST_WITHIN_SEC: Final = 0.5
 
-_TURN: Final = Script.beside("healer", "lease.lua")
+LEASE_SCRIPT: Final = Script.beside("healer", "lease.lua")
 
 log = logs.get("lease")
 
@@ -42,7 +42,7 @@ class Watcher(Protocol):
         """Told when the voice on a bus came or went."""
 
 
-class Leading:
+class LeaderElection:
     """A `Leadership`; see there. Call `attend` and `man` first, then `run`, in the end `give_back`.
 
     Args:
@@ -207,7 +207,7 @@ class Leading:
         now = time.monotonic()
         stale = lease.stale(now) if may_take else ""
         reply = await bus.script(
-            _TURN,
+            LEASE_SCRIPT,
             [HEALER_LEASE],
             [
                 self._boot,

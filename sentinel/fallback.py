@@ -20,11 +20,11 @@ from marketswarm.keys import canary_key, roster_key
 from marketswarm.monitor.store import BUS_FIELD
 from marketswarm.settings import SentinelSettings
 from marketswarm.truth import HEALER, Truth
-from sentinel.follow import Skipped, follow
-from sentinel.owed import Debt, Owed
-from sentinel.reach import Reach
-from sentinel.records import TOLD_SEC, Records, open_event, rosters
-from sentinel.way import Way
+from sentinel.availability import BusAvailability
+from sentinel.delivery_records import TOLD_SEC, DeliveryRecords, load_roster_entries, open_event
+from sentinel.follow import SkippedEntries, follow
+from sentinel.pending import PendingAlert, PendingAlerts
+from sentinel.sender import ChannelSender
 
 LOOK_EVERY_SEC: Final = 0.5
 CATCH_UP_SEC: Final = 1.0
@@ -33,7 +33,7 @@ WRITE_EVERY_SEC: Final = 1.0
 log = logs.get("direct")
 
 
-class Direct:
+class Fallback:
     """All of it, over `channels`, which it closes at its end. Call `watch` first, then `run`."""
 
     def __init__(self, me: Agent[SentinelSettings], channels: Sequence[Channel]) -> None:
@@ -41,14 +41,14 @@ class Direct:
         self._grace_sec = me.settings.sentinel_direct_sec
         self._buses: list[Bus] = []
         self._bus_timeout_sec = 0.0
-        self._owed = Owed(me.name, self._grace_sec)
-        self._reach = Reach(me.name, (), time.monotonic())
-        self._records = Records(me.name, lambda: self._buses)
+        self._owed = PendingAlerts(me.name, self._grace_sec)
+        self._reach = BusAvailability(me.name, (), time.monotonic())
+        self._records = DeliveryRecords(me.name, lambda: self._buses)
         self._ways = [
-            Way(channel, wanted=self._wanted, accepted=self._accepted, over=self._over)
+            ChannelSender(channel, wanted=self._wanted, accepted=self._accepted, over=self._over)
             for channel in channels
         ]
-        self.skipped = Skipped()
+        self.skipped = SkippedEntries()
         self._on_the_way: dict[str, int] = {}  # by id, how many ways have not finished with it
         self._unheard: set[str] = set()
         self._poked, self._changed = asyncio.Event(), asyncio.Event()
@@ -130,7 +130,7 @@ class Direct:
         buses = [BUS_FIELD + each.name for each in self._buses]
         fields = {roster_key(self._me.name): [HEALER], roster_key(HEALER): buses}
         opened = await self._records.opened(bus)
-        held = await rosters(bus, fields)
+        held = await load_roster_entries(bus, fields)
         now, wall = time.monotonic(), time.time()
         for key in self._owed.recall(opened):
             if opened[key].own:
@@ -183,7 +183,7 @@ class Direct:
                 await self._poked.wait()
         self._poked.clear()
 
-    async def _wanted(self, debt: Debt) -> bool:
+    async def _wanted(self, debt: PendingAlert) -> bool:
         if debt not in self._owed:
             return False
         if await self._records.told_by_others(debt.event.id):
@@ -192,7 +192,7 @@ class Direct:
             return False
         return True
 
-    async def _accepted(self, debt: Debt, channel: str) -> None:
+    async def _accepted(self, debt: PendingAlert, channel: str) -> None:
         self._owed.sent(debt)
         await self._records.accepted(debt.event.id, channel, self._owed.opened)
 
@@ -202,7 +202,7 @@ class Direct:
             await asyncio.sleep(CATCH_UP_SEC)
             await self._records.catch_up(self._owed.opened)
 
-    def _over(self, debt: Debt) -> None:
+    def _over(self, debt: PendingAlert) -> None:
         ident = debt.event.id
         self._on_the_way[ident] -= 1
         if not self._on_the_way[ident]:

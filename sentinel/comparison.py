@@ -17,7 +17,7 @@ from marketswarm.detector import Verdict
 from marketswarm.keys import TRUTH_CHANGED
 from marketswarm.monitor.store import TRUTH_FIELD, StateStore
 from marketswarm.truth import Loaded
-from sentinel.drift import Drift, Glimpse, Holds
+from sentinel.drift import Drift, HeldTruth, TruthStatus
 
 GLANCE_SEC: Final = 2.0
 UNSETTLED_SEC: Final = 0.5
@@ -25,7 +25,7 @@ WHOLE_EVERY: Final = 15  # glances until the whole documents are read again, cha
 WITHIN_SEC: Final = 1.0
 
 
-class Comparison:
+class TruthComparison:
     """Compares until cancelled.
 
     Args:
@@ -66,7 +66,7 @@ class Comparison:
         """One look at everything, and what follows from it."""
         buses = list(self._buses)
         seen = await look_at_all(buses, self._key, self._loaded, WITHIN_SEC)
-        glimpses: dict[str, Glimpse | None] = {}
+        glimpses: dict[str, HeldTruth | None] = {}
         for bus, one in zip(buses, seen, strict=True):
             glimpses[bus.name] = glimpse(one) if await self._recall(bus, one) else None
             if one.found is not None:
@@ -117,10 +117,10 @@ class Comparison:
         )
 
 
-def glimpse(seen: Seen) -> Glimpse | None:
+def glimpse(seen: Seen) -> HeldTruth | None:
     """What `drift` needs of a look; None for a bus that did not answer."""
     if seen.found is not None:
-        return Glimpse(Holds.TRUTH, seen.found.loaded.sha256, seen.found.revision)
+        return HeldTruth(TruthStatus.TRUTH, seen.found.loaded.sha256, seen.found.revision)
     if not seen.answered:
         return None
-    return Glimpse(Holds.NOTHING if seen.why == "has none" else Holds.NONSENSE)
+    return HeldTruth(TruthStatus.NOTHING if seen.why == "has none" else TruthStatus.NONSENSE)

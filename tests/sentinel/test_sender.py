@@ -8,14 +8,14 @@ import pytest
 from marketswarm.channels import Failure, Message, SendError
 from marketswarm.channels.queue import backoff_sec
 from marketswarm.event import Event, Kind, encode, identify
-from sentinel.owed import OWED_AT_MOST, Debt
-from sentinel.way import Way, message_for
+from sentinel.pending import PENDING_AT_MOST, PendingAlert
+from sentinel.sender import ChannelSender, message_for
 from support.waiting import auntil
 
 
-def debt(ts: float = 1000.0, kind: Kind = Kind.HEALER_MISS, svc: str = "healer") -> Debt:
+def debt(ts: float = 1000.0, kind: Kind = Kind.HEALER_MISS, svc: str = "healer") -> PendingAlert:
     event = Event(kind, svc, ts, identify(kind, svc, ts), "sentinel")
-    return Debt(event, encode(event), 0.0)
+    return PendingAlert(event, encode(event), 0.0)
 
 
 def test_a_miss_opens_a_thread_and_its_ok_closes_that():
@@ -65,18 +65,18 @@ class Scene:
         self.accepted: list[str] = []
         self.ended: list[str] = []
         self.unwanted: set[str] = set()
-        self.way = Way(channel, wanted=self.wanted, accepted=self.take, over=self.end)
+        self.way = ChannelSender(channel, wanted=self.wanted, accepted=self.take, over=self.end)
 
-    async def wanted(self, one: Debt) -> bool:
+    async def wanted(self, one: PendingAlert) -> bool:
         return one.event.id not in self.unwanted
 
-    async def take(self, one: Debt, _channel: str) -> None:
+    async def take(self, one: PendingAlert, _channel: str) -> None:
         self.accepted.append(one.event.id)
 
-    def end(self, one: Debt) -> None:
+    def end(self, one: PendingAlert) -> None:
         self.ended.append(one.event.id)
 
-    async def play(self, *debts: Debt) -> None:
+    async def play(self, *debts: PendingAlert) -> None:
         """Runs until everything is over."""
         for one in debts:
             self.way.put(one)
@@ -183,9 +183,9 @@ async def test_what_others_told_meanwhile_is_not_sent():
 
 async def test_it_holds_no_more_than_there_may_be_owed():
     scene = Scene(Scripted())
-    for n in range(OWED_AT_MOST + 5):
+    for n in range(PENDING_AT_MOST + 5):
         scene.way.put(debt(n))
-    assert len(scene.way) == OWED_AT_MOST
+    assert len(scene.way) == PENDING_AT_MOST
     assert scene.ended == [debt(n).event.id for n in range(5)]
 
 

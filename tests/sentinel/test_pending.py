@@ -5,7 +5,14 @@ from collections.abc import Iterable
 import pytest
 
 from marketswarm.event import Event, Kind, encode, identify
-from sentinel.owed import OWED_AT_MOST, SEEN_AT_MOST, Debt, Opened, Owed, key_of
+from sentinel.pending import (
+    PENDING_AT_MOST,
+    SEEN_AT_MOST,
+    OpenOutage,
+    PendingAlert,
+    PendingAlerts,
+    outage_key,
+)
 
 PATIENCE = 15.0
 
@@ -19,20 +26,20 @@ AWAY, BACK = event(Kind.BUS_MISS, "market-redis"), event(Kind.BUS_OK, "market-re
 
 
 @pytest.fixture
-def owed() -> Owed:
-    return Owed("sentinel", PATIENCE)
+def owed() -> PendingAlerts:
+    return PendingAlerts("sentinel", PATIENCE)
 
 
-def saw(owed: Owed, *events: Event, now: float = 0.0, waited_sec: float | None = None) -> None:
+def saw(owed: PendingAlerts, *events: Event, now: float = 0.0, waited_sec: float | None = None) -> None:
     for one in events:
         owed.saw(one, encode(one), now, waited_sec)
 
 
-def types(debts: Iterable[Debt]) -> list[str]:
+def types(debts: Iterable[PendingAlert]) -> list[str]:
     return [debt.event.type.value for debt in debts]
 
 
-def tell(owed: Owed, now: float) -> list[str]:
+def tell(owed: PendingAlerts, now: float) -> list[str]:
     """Sends all that is due; what it was."""
     said = []
     for debt in owed.due(now):
@@ -66,7 +73,7 @@ def test_what_is_on_its_way_is_not_due_again(owed):
 
 @pytest.mark.parametrize("kind", [k for k in Kind if k.value.startswith(("heartbeat", "truth"))])
 def test_services_and_truth_are_not_its_concern(owed, kind):
-    assert key_of(event(kind)) is None
+    assert outage_key(event(kind)) is None
     saw(owed, event(kind))
     assert owed.due(1000) == []
 
@@ -74,7 +81,7 @@ def test_services_and_truth_are_not_its_concern(owed, kind):
 def test_the_ok_of_a_miss_that_we_told_is_ours_too_after_the_same_time(owed):
     saw(owed, MISS)
     assert tell(owed, 15) == [MISS.id]
-    assert owed.opened == {"healer:healer": Opened(MISS.id, MISS.ts)}
+    assert owed.opened == {"healer:healer": OpenOutage(MISS.id, MISS.ts)}
     saw(owed, OK, now=50)
     assert owed.due(50 + PATIENCE - 0.001) == []
     assert tell(owed, 50 + PATIENCE) == [OK.id]
@@ -84,7 +91,7 @@ def test_the_ok_of_a_miss_that_we_told_is_ours_too_after_the_same_time(owed):
 def test_an_ok_knows_which_miss_it_is_the_end_of_after_a_restart_too(owed):
     saw(owed, MISS)
     tell(owed, 15)
-    later = Owed("sentinel", PATIENCE)
+    later = PendingAlerts("sentinel", PATIENCE)
     later.recall(owed.opened)
     for each in (owed, later):
         saw(each, OK, now=50)
@@ -184,8 +191,8 @@ def test_what_is_up_since_before_the_miss_says_nothing_about_it(owed):
 
 
 def test_what_an_earlier_run_told_is_not_told_again_and_its_end_is(owed):
-    assert owed.recall({"healer:healer": Opened(MISS.id, MISS.ts)}) == ["healer:healer"]
-    assert owed.recall({"healer:healer": Opened(MISS.id, MISS.ts)}) == []
+    assert owed.recall({"healer:healer": OpenOutage(MISS.id, MISS.ts)}) == ["healer:healer"]
+    assert owed.recall({"healer:healer": OpenOutage(MISS.id, MISS.ts)}) == []
     saw(owed, MISS, waited_sec=60)
     assert owed.due(1000) == []
     owed.up_since("healer:healer", OK.ts, 0)
@@ -196,7 +203,7 @@ def test_what_an_earlier_run_told_is_not_told_again_and_its_end_is(owed):
 
 def test_what_one_bus_has_as_untold_and_another_as_told_by_an_earlier_run_is_told(owed):
     saw(owed, MISS, waited_sec=60)  # that bus was asked first; the run was killed before it had the record
-    assert owed.recall({"healer:healer": Opened(MISS.id, MISS.ts)}) == ["healer:healer"]
+    assert owed.recall({"healer:healer": OpenOutage(MISS.id, MISS.ts)}) == ["healer:healer"]
     assert owed.due(1000) == []
     saw(owed, OK, now=1)
     assert tell(owed, PATIENCE + 1) == [OK.id]
@@ -205,13 +212,13 @@ def test_what_one_bus_has_as_untold_and_another_as_told_by_an_earlier_run_is_tol
 def test_an_end_that_came_before_that_was_known_is_told_too(owed):
     saw(owed, MISS, waited_sec=60)
     saw(owed, OK, now=1)
-    owed.recall({"healer:healer": Opened(MISS.id, MISS.ts)})
+    owed.recall({"healer:healer": OpenOutage(MISS.id, MISS.ts)})
     assert tell(owed, PATIENCE + 1) == [OK.id]
 
 
 def test_an_end_that_came_before_anything_was_known_of_its_miss_is_told_once_too(owed):
     saw(owed, OK)  # we said it ourselves before any bus had answered what an earlier run told
-    owed.recall({"healer:healer": Opened(MISS.id, MISS.ts)})
+    owed.recall({"healer:healer": OpenOutage(MISS.id, MISS.ts)})
     owed.up_since("healer:healer", OK.ts, 1)
     assert tell(owed, PATIENCE + 1) == [OK.id]
     saw(owed, OK, now=PATIENCE + 2)  # from the log of another bus
@@ -222,7 +229,7 @@ def test_the_record_of_an_earlier_run_is_not_taken_for_somebody_elses_for_ever(o
     saw(owed, MISS, waited_sec=60)
     [debt] = owed.due(10)
     owed.told_by_others(debt)  # there is a record; whose, a bus that is slow will say
-    assert owed.recall({"healer:healer": Opened(MISS.id, MISS.ts)}) == ["healer:healer"]
+    assert owed.recall({"healer:healer": OpenOutage(MISS.id, MISS.ts)}) == ["healer:healer"]
     saw(owed, OK, now=11)
     assert tell(owed, PATIENCE + 11) == [OK.id]
 
@@ -272,7 +279,7 @@ def test_an_outage_after_that_one_is_news(owed):
     again = event(Kind.BUS_MISS, "market-redis", 1052.0)
     saw(owed, again, now=52)
     assert tell(owed, 1000)[-1] == again.id
-    assert owed.opened["bus:market-redis"] == Opened(again.id, again.ts)
+    assert owed.opened["bus:market-redis"] == OpenOutage(again.id, again.ts)
 
 
 # -- bounds
@@ -281,6 +288,6 @@ def test_an_outage_after_that_one_is_news(owed):
 def test_it_remembers_no_more_than_it_must(owed):
     for n in range(3 * SEEN_AT_MOST):
         saw(owed, event(Kind.BUS_MISS, "market-redis", 1000.0 + n))
-    assert len(owed) == OWED_AT_MOST
+    assert len(owed) == PENDING_AT_MOST
     assert len(owed._seen) == SEEN_AT_MOST
     assert owed.due(1000)[-1].event.ts == 1000.0 + 3 * SEEN_AT_MOST - 1  # the newest are kept

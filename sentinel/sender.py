@@ -15,18 +15,18 @@ from marketswarm import log as logs
 from marketswarm.channels import Channel, Message, SendError, message_for_event
 from marketswarm.channels.channel import report_channel_defect
 from marketswarm.channels.queue import NEVER, ChannelQueue, QueuedMessage
-from sentinel.owed import OWED_AT_MOST, Debt
+from sentinel.pending import PENDING_AT_MOST, PendingAlert
 
 log = logs.get("direct")
 
 
-def message_for(debt: Debt, now: float) -> Message:
+def message_for(debt: PendingAlert, now: float) -> Message:
     """The message that pays a debt, at `now` (epoch seconds); an end goes into the thread of its start."""
     message = message_for_event(debt.event, debt.raw, now)
     return message if debt.ends is None else replace(message, thread=debt.ends, closes=(debt.ends,))
 
 
-class Way:
+class ChannelSender:
     """A channel and what waits for it.
 
     Args:
@@ -40,22 +40,22 @@ class Way:
         self,
         channel: Channel,
         *,
-        wanted: Callable[[Debt], Awaitable[bool]],
-        accepted: Callable[[Debt, str], Awaitable[None]],
-        over: Callable[[Debt], None],
+        wanted: Callable[[PendingAlert], Awaitable[bool]],
+        accepted: Callable[[PendingAlert, str], Awaitable[None]],
+        over: Callable[[PendingAlert], None],
     ) -> None:
         self.channel = channel
         self.trouble: str | None = None
         """What the last attempt came to, in words for a beat's `detail`; None while all is well."""
         self._wanted, self._accepted, self._over = wanted, accepted, over
-        self._queue = ChannelQueue(at_most=OWED_AT_MOST)
-        self._debts: dict[str, Debt] = {}  # by the id of their message, which is that of their event
+        self._queue = ChannelQueue(at_most=PENDING_AT_MOST)
+        self._debts: dict[str, PendingAlert] = {}  # by the id of their message, which is that of their event
         self._poked = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._queue)
 
-    def put(self, debt: Debt) -> None:
+    def put(self, debt: PendingAlert) -> None:
         """Adds a debt; never blocks. When there are too many, the oldest goes."""
         self._debts[debt.event.id] = debt
         message = replace(message_for(debt, time.time()), about=(debt.key,))
@@ -106,7 +106,7 @@ class Way:
         self._queue.drop(entry)
         self._over(self._debts.pop(entry.message.id))
 
-    async def _send(self, debt: Debt) -> SendError | None:
+    async def _send(self, debt: PendingAlert) -> SendError | None:
         name, where = self.channel.name, self.channel.where
         message = message_for(debt, time.time())
         try:
