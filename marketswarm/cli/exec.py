@@ -2,32 +2,54 @@
 
 The command comes first: it is started before any bus is asked, and a bus that is away neither stops nor
 delays it. So the beats are sent by a thread of their own, and the wait for the last one is bounded.
+
+The command is started as a shell would start it: with the same files, and signals are passed on to it. With a
+terminal, the child stays in the terminal's process group, so that Ctrl-C and Ctrl-Z reach it as they reach
+us. Without one (cron, systemd, a container) it leads a process group of its own, and each signal that we get
+is sent to all of that group.
+
+The outcome of the last run is kept under `run:<svc>`:
+
+    {"svc":"backup","ok":false,"code":3,"took_sec":12.4,"ts":1762433458.125,"said":"exit 3 after 12.4 s"}
+
+`ts` is when it ended, in epoch seconds; `signal` is there if a signal ended it, `limit_sec` if its time limit
+did. The command line is left out: its arguments may hold a secret.
 """
 
 import asyncio
+import contextlib
+import os
 import secrets
 import signal
+import subprocess
 import threading
 import time
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Final
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
 
+import orjson
 import typer
 
 from marketswarm.bus import BusError
 from marketswarm.cli import event_loop
-from marketswarm.cli.beat import print_unknown_service
-from marketswarm.cli.beat_sender import BeatSender
-from marketswarm.cli.child_process import ChildProcess, exit_code_of_start_error
-from marketswarm.cli.last_run import KEPT_SEC, CommandRun, make_run
+from marketswarm.cli.beat import BeatSender, print_unknown_service
 from marketswarm.cli.options import DATA, Data, parse_duration, require_service_name
 from marketswarm.exit import Exit
+from marketswarm.text import format_duration
 
-GOODBYE_SEC: Final = 1.0
-SHORT_GOODBYE_SEC: Final = 0.25  # when the bus did not take the last beat either
-SUCCESS_BEAT_SEC: Final = 10.0  # worth some waiting: without the one beat of a success there will be a miss
+RUN_KEPT_SEC: Final = 35 * 86_400.0
+"""How long `run:<svc>` lives, or twice the timeout if that is more: long enough for a monthly job."""
+LIMIT_CODE: Final = 124
+"""The exit code when the time limit was over, whatever the command's own code was; as `timeout` has it."""
+_GOODBYE_SEC: Final = 1.0  # the longest wait for the last beat
+_SHORT_GOODBYE_SEC: Final = 0.25  # when the bus did not take the beat before it either
+_SUCCESS_BEAT_SEC: Final = 10.0  # longer: without the one beat of a success there will be a miss
 _RETRY_SEC: Final = 0.5
 _NO_ANSWER: Final = "no answer in time"
+_PASSED_ON: Final = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGWINCH")
+_SENT_BY_TERMINAL: Final = (signal.SIGINT, signal.SIGQUIT, signal.SIGWINCH)  # to the child and to us
+_KILL_AFTER_SEC: Final = 10.0  # from SIGTERM to SIGKILL, once the time limit is over
 
 
 def execute(
@@ -74,6 +96,135 @@ def execute(
     raise Exit(run.code, f"{command[0]}: {run.why}" if run.why else "")
 
 
+@dataclass(frozen=True, slots=True)
+class CommandRun:
+    """A run that has ended.
+
+    `code` is what a shell would give: 128 plus its number for a signal, 124 for a time limit. `limit_sec` is
+    the time limit if that ended the run, `why` the reason if it could not be started at all.
+    """
+
+    code: int
+    took_sec: float
+    ended_at: float
+    signal: str | None = None
+    limit_sec: float | None = None
+    why: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the command did what it was to do: its exit code is 0."""
+        return self.code == 0
+
+    @property
+    def said(self) -> str:
+        """The outcome as text: `exit 3 after 12.4 s`."""
+        if self.why is not None:
+            return f"not started: {self.why}"
+        end = f"ended by {self.signal}" if self.signal else f"exit {self.code}"
+        limit = f", its limit of {format_duration(self.limit_sec)} over" if self.limit_sec else ""
+        return f"{end} after {format_duration(self.took_sec)}{limit}"
+
+    def encode(self, svc: str) -> bytes:
+        """Return the JSON for `run:<svc>`."""
+        found: dict[str, Any] = {"svc": svc, "ok": self.ok, "code": self.code}
+        found |= {"took_sec": round(self.took_sec, 3), "ts": round(self.ended_at, 3)}
+        found |= {"signal": self.signal} if self.signal else {}
+        found |= {"limit_sec": self.limit_sec} if self.limit_sec else {}
+        return orjson.dumps(found | {"said": self.said})
+
+
+def make_run(status: int, took_sec: float, ended_at: float, limit_sec: float | None = None) -> CommandRun:
+    """Return the run of a process that ended.
+
+    Args:
+        status: its exit status, or minus the number of the signal that ended it.
+        took_sec: how long it ran.
+        ended_at: when it ended, in epoch seconds.
+        limit_sec: its time limit, if that is what ended it.
+    """
+    name = _signal_name(-status) if status < 0 else None
+    code = 128 - status if status < 0 else status
+    return CommandRun(code if limit_sec is None else LIMIT_CODE, took_sec, ended_at, name, limit_sec)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"
+
+
+class ChildProcess:
+    """A command that runs from the constructor on.
+
+    Make one in the main thread and once a process: it takes over the process's signal handlers.
+
+    Args:
+        command: the program and its arguments; no shell takes part.
+        limit_sec: send SIGTERM after that time, and SIGKILL ten seconds later. None: no limit.
+
+    Raises:
+        OSError: it can't be started.
+    """
+
+    def __init__(self, command: Sequence[str], limit_sec: float | None = None) -> None:
+        self.limit_is_over = False
+        self._leads_group = not _has_terminal()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._early_signals: list[int] = []  # that came before there was a child to pass them on to
+        for number in (signal.Signals[name] for name in _PASSED_ON):
+            if signal.getsignal(number) != signal.SIG_IGN:  # under nohup it stays ignored
+                signal.signal(number, self._pass_on)
+        # close_fds: the files that we were given beyond the usual three are the child's, too
+        self._process = subprocess.Popen(  # noqa: S603 - running what the user says is what this is for
+            list(command), close_fds=False, process_group=0 if self._leads_group else None
+        )
+        if limit_sec is not None:
+            signal.signal(signal.SIGALRM, self._enforce_limit)
+            signal.setitimer(signal.ITIMER_REAL, limit_sec)
+        for early in self._early_signals:
+            self._send(early)
+
+    def wait(self) -> int:
+        """Wait for its end. Return the exit status, or minus the number of the signal that ended it."""
+        assert self._process is not None  # noqa: S101 - the constructor started it
+        status = self._process.wait()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        return status
+
+    def _pass_on(self, number: int, _frame: Any) -> None:
+        if self._process is None:
+            self._early_signals.append(number)
+        elif self._leads_group or number not in _SENT_BY_TERMINAL:
+            self._send(number)
+
+    def _enforce_limit(self, *_: Any) -> None:
+        self._send(signal.SIGKILL if self.limit_is_over else signal.SIGTERM)
+        self.limit_is_over = True
+        signal.setitimer(signal.ITIMER_REAL, _KILL_AFTER_SEC)
+
+    def _send(self, number: int) -> None:
+        if self._process is None or self._process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            (os.killpg if self._leads_group else os.kill)(self._process.pid, number)
+
+
+def _has_terminal() -> bool:
+    """Return whether this process has a controlling terminal, which then sends us its signals."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
+def exit_code_of_start_error(error: OSError) -> int:
+    """Return the code of shells for a command that can't be started: 127 if it is not there, else 126."""
+    return 127 if isinstance(error, FileNotFoundError) else 126
+
+
 def _run_command(command: list[str], limit_sec: float | None, started: Callable[[], None]) -> CommandRun:
     """Run a command to its end; call `started` once it runs."""
     begun = time.monotonic()
@@ -110,7 +261,7 @@ class _BeatReporter:
         self._ended.set()
         if not self._started:
             self._thread.start()
-        self._thread.join(GOODBYE_SEC if self._trouble is None else SHORT_GOODBYE_SEC)
+        self._thread.join(_GOODBYE_SEC if self._trouble is None else _SHORT_GOODBYE_SEC)
         return self._trouble or (_NO_ANSWER if self._thread.is_alive() else None)
 
     async def _report(self) -> None:
@@ -151,11 +302,11 @@ class _SuccessReporter:
         """Report the outcome of the command. Return why that failed, or None."""
         thread = _thread(lambda: self._report(run))
         thread.start()
-        thread.join(SUCCESS_BEAT_SEC)
+        thread.join(_SUCCESS_BEAT_SEC)
         return self._trouble or (_NO_ANSWER if thread.is_alive() else None)
 
     async def _report(self, run: CommandRun) -> None:
-        until = time.monotonic() + SUCCESS_BEAT_SEC - _RETRY_SEC
+        until = time.monotonic() + _SUCCESS_BEAT_SEC - _RETRY_SEC
         while True:
             self._trouble = await _trouble_of(self._report_once(run), self._sender)
             if self._trouble is None or time.monotonic() > until:
@@ -170,7 +321,7 @@ class _SuccessReporter:
 
 
 async def _store_run(sender: BeatSender, run: CommandRun) -> None:
-    life_sec = max(KEPT_SEC, 2 * sender.destination.timeout_sec)
+    life_sec = max(RUN_KEPT_SEC, 2 * sender.destination.timeout_sec)
     await sender.store(f"run:{sender.svc}", run.encode(sender.svc), life_sec)
 
 

@@ -173,5 +173,5 @@ def test_it_loads_only_what_a_beat_needs(shell, known):
         text=True,
         check=True,
     ).stdout.split()
-    assert "marketswarm.cli.beat_sender" in loaded
+    assert "marketswarm.cli.beat" in loaded
     assert not {"rich.console", "httpx", "prometheus_client"} & set(loaded)

@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from marketswarm.bus import BusError
-from marketswarm.cli.beat_sender import BeatSender, Destination, find_destination
+from marketswarm.cli.beat import BeatSender, Destination, find_destination
 from marketswarm.exit import Exit
 from marketswarm.truth import load
 from support.fuzz.replies import serving

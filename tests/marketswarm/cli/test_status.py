@@ -68,3 +68,46 @@ def test_what_does_not_fit_on_a_screen_is_counted():
     assert lines[2].startswith("gone")
     assert lines[-1] == f"{31 - (len(lines) - 3)} more"
     assert len([line for line in drawn(rows) if line]) == 33
+
+
+def state(**more):
+    """What the last column says of one service."""
+    return (
+        drawn([row("a", instances=1, rev=1, restarts=0, boot="b", **more)], 400)[2]
+        .partition(" b ")[2]
+        .strip()
+    )
+
+
+def test_the_last_run_of_a_command_is_shown_unless_the_goodbye_shows_it():
+    run = {"said": "exit 3 after 1 s", "ts": 0, "ok": False}
+    assert state(status="ok", last_run=run).startswith("ok; last run exit 3 after 1 s at ")
+    assert state(last_run=run).startswith("last run exit 3")
+    assert state(status="stopping", detail="exit 3 after 1 s", last_run=run) == "stopping: exit 3 after 1 s"
+
+
+@pytest.mark.parametrize("ok", [False, True])
+def test_a_failed_run_is_yellow(ok):
+    report = StatusReport([row("a", last_run={"said": "exit 3", "ts": 0, "ok": ok})], 1)
+    console = Console(width=200, force_terminal=True, color_system="standard")
+    with console.capture() as captured:
+        console.print(StatusDrawing(report))
+    assert ("\x1b[33mlast run" in captured.get()) is not ok
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        {},
+        {"said": 5},
+        {"said": ""},
+        {"said": "x", "ts": 1e99},
+        {"said": "x"},
+        {"said": ["x"]},
+        {"said": "x" * 9999, "ts": "y"},
+        {"said": "\x1b[2J", "ts": 0},
+    ],
+)
+def test_whatever_stands_in_the_place_of_a_run_can_be_shown(run):
+    assert len(state(status="ok", last_run=run)) < 140
+    assert "\x1b" not in state(last_run=run)

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from marketswarm.cli.topology_graphs import to_dot, to_mermaid
+from marketswarm.cli.topology import to_dot, to_mermaid
 from marketswarm.cli.topology_view import MeshSnapshot, build_topology
 from marketswarm.truth import load
 

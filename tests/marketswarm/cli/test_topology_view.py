@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from marketswarm.cli.topology import draw_topology
-from marketswarm.cli.topology_graphs import to_dot, to_mermaid
+from marketswarm.cli.topology import draw_topology, to_dot, to_mermaid
 from marketswarm.cli.topology_view import (
     MAX_INSTANCES,
     MAX_PROBLEMS,
