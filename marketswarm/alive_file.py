@@ -40,7 +40,7 @@ def sign(svc: str, phase: Phase, at: float, allowed_sec: float, *, taken: bool) 
         taken: whether a bus took one of its beats.
     """
     process = os.getpid()
-    found = _process(process)
+    found = process_state(process)
     return {
         "svc": svc,
         "pid": process,
@@ -118,7 +118,7 @@ def check(environ: Mapping[str, str], now: float, *, ready: bool) -> tuple[int, 
 def _lost(found: Facts) -> str | None:
     """What is wrong with the process that said it, if the system knows."""
     pid = int(found["pid"] or 0)
-    process = _process(pid) if pid > 0 else None
+    process = process_state(pid) if pid > 0 else None
     if process is None:
         return f"has ended (process {pid})"
     state, started = process
@@ -146,8 +146,8 @@ def _not_ready(found: Facts) -> str | None:
     return None if found["taken"] else "has joined, but no bus took a beat of it yet"
 
 
-def _process(pid: int) -> tuple[str, int | None] | None:
-    """State (`R`, `S`, `T` …) and start of a process; None when there is none.
+def process_state(pid: int) -> tuple[str, int | None] | None:
+    """Return the state (`R`, `S`, `T` …) and the start of a process, in clock ticks; None when it has ended.
 
     Where there is no /proc, or it hides others, the state is `?` and the start not known.
     """

@@ -248,7 +248,7 @@ def check(truth: Truth) -> Checked:
     """Look through the own part of each service that has a model here."""
     wrong: list[Problem] = []
     doubtful: list[Problem] = []
-    here = _services_with_model()
+    here = find_services_with_model()
     for svc, section in truth.services.items():
         if svc.replace("-", "_") not in here:  # a truth may have a hundred thousand
             continue
@@ -268,11 +268,11 @@ def model_of(svc: str) -> type[Own] | None:
     name = svc.replace("-", "_")
     if name in ELSEWHERE:
         return _load_model(f"{name}.section")
-    module = _services_with_model().get(name)
+    module = find_services_with_model().get(name)
     return _load_model(f"{PACKAGE}.{name}.{module}") if module and name.isidentifier() else None
 
 
-def _services_with_model() -> dict[str, str]:
+def find_services_with_model() -> dict[str, str]:
     """Map each service that may have a model here to the module that has it; looks at files, imports none."""
     places = [Path(place) for place in importlib.import_module(PACKAGE).__path__]
     found = dict.fromkeys(ELSEWHERE, "section")

@@ -55,14 +55,18 @@ class Watchdog:
 
     def begin(self, limit_sec: float) -> None:
         """Begin to monitor with this limit; silence before now does not count."""
-        self._ticked = time.monotonic()
+        self.record_tick(time.monotonic())
         self.limit_sec = limit_sec
 
     async def tick(self) -> None:
         """Record that the event loop runs, until cancelled."""
         while True:
-            self._ticked = time.monotonic()
+            self.record_tick(time.monotonic())
             await asyncio.sleep(self.step_sec)
+
+    def record_tick(self, now: float) -> None:
+        """Record that the event loop ran at `now`, on the clock of `time.monotonic()`."""
+        self._ticked = now
 
     def hurry(self) -> None:
         """Begin a stop, which must end within `STOP_WITHIN_SEC`."""

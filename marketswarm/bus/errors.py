@@ -81,6 +81,10 @@ _BY_WORD: Final = (
     ("OOM", "oom"),
     ("MISCONF", "misconf"),
 )
+REASONS: Final = frozenset(
+    {reason for _, reason in _BY_TYPE} | {reason for _, reason in _BY_WORD} | {"refused", "error"}
+)
+"""Every reason that a `BusError` may have."""
 
 
 def reason_of(error: BaseException) -> str:

@@ -192,7 +192,7 @@ class Listener:
                 async with asyncio.timeout(OPEN_WITHIN_SEC):
                     await session.subscribe(ordered[start : start + AT_ONCE])
                     while not session.settled:
-                        self._take(await session.batch())
+                        self.handle_messages(await session.batch())
                 self._require_some(session)
         except TimeoutError as error:
             raise BusError(self.bus.name, "timeout") from error
@@ -216,7 +216,7 @@ class Listener:
             with self._in_vain.at_work():
                 turns = Turns()
                 for first in batch:
-                    self._take(chain((first,), islice(batch, MESSAGES_AT_ONCE - 1)))
+                    self.handle_messages(chain((first,), islice(batch, MESSAGES_AT_ONCE - 1)))
                     await turns.pause()
             if self._asked and session.settled:
                 self._require_some(session)
@@ -247,7 +247,8 @@ class Listener:
         await self._given_up.wait()
         raise BusError(self.bus.name, "deaf")
 
-    def _take(self, messages: Iterable[Any]) -> None:
+    def handle_messages(self, messages: Iterable[Any]) -> None:
+        """Pass messages, `[b"message", channel, payload]` each, to the ear, and report returned canaries."""
         now = moment()
         for _, channel, payload in self._ear.heard(self.bus.name, messages, now):
             if channel == self._canary_bytes and payload.isdigit() and len(payload) < MAX_DIGITS:

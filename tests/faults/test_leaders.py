@@ -31,7 +31,7 @@ SERVICES = {
 def another(scene: Scene, name: str = "standby", **env: str) -> Proc:
     """A second healer, that has joined and knows what there is to know."""
     healer = Proc("healer", {**scene.env, **env}, scene.folder)
-    scene.agents[name] = scene._ends.enter_context(healer)
+    scene.agents[name] = scene.resources.enter_context(healer)
     healer.wait_log("vigil.recalled")
     return healer
 

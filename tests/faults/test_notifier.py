@@ -215,7 +215,7 @@ def test_at_its_first_start_it_tells_what_is_still_down_and_no_old_history(tmp_p
 
 def test_two_notifiers_are_one_voice_and_the_second_takes_over_in_time(tmp_path, receiver):
     with Notified(tmp_path, hooks(one=receiver)) as scene:
-        standby = scene._ends.enter_context(Proc("notifier", scene.env, scene.folder))
+        standby = scene.resources.enter_context(Proc("notifier", scene.env, scene.folder))
         standby.wait_log("channels.named")
         for n in range(5):
             scene.write("heartbeat_miss", f"s{n}")
@@ -240,7 +240,7 @@ def test_two_notifiers_are_one_voice_and_the_second_takes_over_in_time(tmp_path,
 def test_a_notifier_that_slept_through_its_lease_says_nothing_twice(tmp_path, receiver):
     with Notified(tmp_path, hooks(one=receiver)) as scene:
         scene.notifier.freeze()
-        standby = scene._ends.enter_context(Proc("notifier", scene.env, scene.folder))
+        standby = scene.resources.enter_context(Proc("notifier", scene.env, scene.folder))
         standby.wait_log("lease.held")
         scene.write("heartbeat_miss", "alpha")
         receiver.wait("heartbeat_miss", "alpha", 3 + NOISE_SEC)

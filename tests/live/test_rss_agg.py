@@ -22,7 +22,7 @@ def site():
 def scene(tmp_path):
     with Scene(tmp_path) as scene:
         yield scene
-        for agent in scene._agents:
+        for agent in scene.programs:
             if agent.running:
                 agent.stop()  # one that is killed leaves its parser to find that out by itself
 

@@ -73,7 +73,7 @@ def test_it_is_ready_once_it_has_the_truth_and_a_bus_took_a_beat(path, checked):
 
 def test_a_file_that_outlived_its_process_is_no_sign_of_life(path, checked):
     gone = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    _, started = alive_file._process(gone.pid)
+    _, started = alive_file.process_state(gone.pid)
     alive_file.write(path, said(pid=gone.pid, started=started))
     assert checked()[0] == 0
     gone.stdin.close()

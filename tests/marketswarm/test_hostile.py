@@ -16,7 +16,17 @@ from marketswarm.bus.scripts import Script
 from marketswarm.bus.session import Session
 from support.fuzz.fast_path import SIGHT
 from support.fuzz.mutation import feed
-from support.fuzz.replies import CANARY, answer, bulk, hear_out, listener, message, replies, serving, wire
+from support.fuzz.replies import (
+    CANARY,
+    answer,
+    bulk,
+    hear_out,
+    make_listener,
+    message,
+    replies,
+    serving,
+    wire,
+)
 from support.fuzz.targets import BEAT, EVENT, TRUTH
 from support.rig import Server
 from support.waiting import auntil
@@ -95,7 +105,7 @@ async def session_on(url: str):
     try:
         await session.connect()
         await session.subscribe(["a:heartbeat", CANARY.decode()])
-        yield session, listener(bus)
+        yield session, *make_listener(bus)
     finally:
         await session.close()
         await bus.aclose()
@@ -105,12 +115,12 @@ async def session_on(url: str):
 async def test_a_session_ends_at_what_is_no_message_and_what_came_before_it_was_heard(lie):
     async with (
         saying(ANSWERED + BEATS + lie + BEATS, then_hang=True) as url,
-        session_on(url) as (session, ear),
+        session_on(url) as (session, listener, feed),
     ):
         with pytest.raises(BusError) as caught:
-            await hear_out(session, ear)
+            await hear_out(session, listener)
         assert caught.value.reason == "error"
-        assert ear._ear.detector.counts.heard == 3
+        assert feed.detector.counts.heard == 3
 
 
 @pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
@@ -145,9 +155,9 @@ async def test_a_reply_without_end_is_cut_off_where_its_kind_may_end(announced, 
     monkeypatch.setattr(BoundedParser, "longest", 8 * MIB)
     before = rss()
     async with saying(ANSWERED, announced, *[chunk] * 64) as url:
-        async with session_on(url) as (session, ear):
+        async with session_on(url) as (session, listener, _feed):
             with pytest.raises(BusError, match="more than 8388608 bytes"):
-                await hear_out(session, ear)
+                await hear_out(session, listener)
         bus = Bus("system-redis", url, within_sec=20)
         request = bus.pipeline()
         request.get("a").get("b").get("c")
@@ -164,9 +174,9 @@ async def test_sessions_that_were_cut_off_hold_nothing_of_what_they_had_read(mib
     async with saying(ANSWERED, b"$536870912\r\n", *[b"x" * MIB] * mib) as url:
         before = rss()
         for _ in range(12):
-            async with session_on(url) as (session, ear):
+            async with session_on(url) as (session, listener, _feed):
                 with pytest.raises(BusError) as caught:
-                    await hear_out(session, ear)
+                    await hear_out(session, listener)
                 errors.append(caught.value)
     assert len(errors) == 12
     assert rss() - before < 96 * MIB
@@ -175,11 +185,11 @@ async def test_sessions_that_were_cut_off_hold_nothing_of_what_they_had_read(mib
 async def test_a_number_too_long_to_read_on_the_canaries_channel_means_nothing():
     async with (
         saying(ANSWERED + message(b"9" * 5000, CANARY) + BEATS) as url,
-        session_on(url) as (session, ear),
+        session_on(url) as (session, listener, feed),
     ):
         with pytest.raises(BusError):
-            await hear_out(session, ear)
-        assert ear._ear.detector.counts.heard == 3
+            await hear_out(session, listener)
+        assert feed.detector.counts.heard == 3
 
 
 @pytest.mark.live
@@ -197,14 +207,14 @@ async def test_a_listener_whose_server_lied_in_every_way_hears_the_true_one_that
 
         async with serving(lie_or_pass_on) as url:
             bus = Bus("system-redis", url, within_sec=0.5)
-            ear = listener(bus)
-            task = asyncio.create_task(ear.run())
+            listener, feed = make_listener(bus)
+            task = asyncio.create_task(listener.run())
             try:
-                clock = ear._ear.detector.buses["system-redis"].clock
+                clock = feed.detector.buses["system-redis"].clock
                 await auntil(lambda: task.done() or (not lies and clock.listening), 30, "the true one")
                 assert not task.done(), task.exception()
                 server.cmd("PUBLISH", "a:heartbeat", make("a", 1000, 2e9))
-                await auntil(lambda: ear._ear.detector.services["a"].last_beat is not None, 5, "a beat")
+                await auntil(lambda: feed.detector.services["a"].last_beat is not None, 5, "a beat")
             finally:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)

@@ -171,7 +171,7 @@ async def test_one_whose_work_stood_still_is_no_member_and_has_its_part_when_it_
         assert 0 < len(before) < len(KEYS)
         me.work.at -= 2 * TIMEOUT_SEC
         me.wake()
-        share._due.set()
+        await system.client.publish("members:mine", "other")  # have it look now
         await auntil(lambda: share.members == ("other",))
         assert share.mine(KEYS) == before
         me.progress()

@@ -11,10 +11,10 @@ from marketswarm.agent.watchdog import Watchdog, task_stacks
 @pytest.fixture
 async def watchdog():
     now = time.monotonic()
-    dog = Watchdog(asyncio.get_running_loop(), Progress(now))
+    dog = Watchdog(asyncio.get_running_loop(), progress := Progress(now))
     dog.limit_sec = 3
-    dog._ticked = now
-    dog.now = now
+    dog.record_tick(now)
+    dog.now, dog.progress = now, progress
     return dog
 
 
@@ -23,23 +23,23 @@ async def test_as_long_as_both_are_heard_of_all_is_well(watchdog):
 
 
 async def test_a_loop_that_does_not_tick_hangs(watchdog):
-    watchdog._progress.make(watchdog.now + 3)
+    watchdog.progress.make(watchdog.now + 3)
     assert watchdog.verdict(watchdog.now + 3.1) == "loop_hung"
 
 
 async def test_work_without_progress_hangs(watchdog):
-    watchdog._ticked = watchdog.now + 3
+    watchdog.record_tick(watchdog.now + 3)
     assert watchdog.verdict(watchdog.now + 3.1) == "work_hung"
 
 
 async def test_a_loop_that_stands_still_is_the_reason_though_the_work_was_heard_of_before_it(watchdog):
-    watchdog._ticked = watchdog.now + 0.3
+    watchdog.record_tick(watchdog.now + 0.3)
     assert watchdog.verdict(watchdog.now + 3.1) == "loop_hung"
 
 
 async def test_work_at_rest_does_not(watchdog):
-    watchdog._ticked = watchdog.now + 100
-    watchdog._progress.rest(watchdog.now)
+    watchdog.record_tick(watchdog.now + 100)
+    watchdog.progress.rest(watchdog.now)
     assert watchdog.verdict(watchdog.now + 100) is None
 
 
@@ -57,7 +57,7 @@ async def test_time_in_which_nobody_ran_does_not_count(watchdog):
     assert watchdog.verdict(later) is None
     assert watchdog.verdict(later + 2) == "loop_hung"
     watchdog.forgive(1000, later)
-    assert watchdog._ticked == watchdog._progress.at == later
+    assert watchdog.alive_at(later) == later
 
 
 async def test_it_ends_the_process_with_5_when_the_loop_stands_still(capsys):
@@ -95,8 +95,8 @@ async def test_the_stack_of_a_task_reaches_down_to_what_it_waits_for():
 
 async def test_from_where_it_begins_both_have_all_their_time(watchdog):
     """Joining may have taken longer than the work may be silent, and the loop ticks only after it."""
-    watchdog._ticked = time.monotonic() - 100
-    watchdog._progress.make(time.monotonic())
+    watchdog.record_tick(time.monotonic() - 100)
+    watchdog.progress.make(time.monotonic())
     watchdog.begin(3)
     assert watchdog.verdict(time.monotonic()) is None
     assert time.monotonic() - watchdog.alive_at(time.monotonic()) < 3

@@ -214,7 +214,7 @@ def test_a_killed_server_comes_back_on_its_port_with_its_data(up):
     fleet.wait_log("agent.ended")
     until(lambda: fleet.pid_of(f"server 127.0.0.1:{fleet.port}") not in (None, pid), 5)
     bus = Server(fleet.folder / "unused", fleet.port, start=False)
-    until(bus._ready, 5)
+    until(bus.answers, 5)
     assert bus.cmd("EXISTS", "truth:doc") == 1
 
 
@@ -387,9 +387,9 @@ def terminal():
 @pytest.mark.parametrize("plain", [False, True])
 def test_on_a_terminal_it_is_for_people(up, tmp_path, monkeypatch, plain):
     with terminal() as (theirs, shown):
-        spawn = Proc._spawn
+        spawn = Proc.spawn
         monkeypatch.setattr(
-            Proc, "_spawn", lambda self, line, **how: spawn(self, line, **(how | {"stderr": theirs}))
+            Proc, "spawn", lambda self, line, **how: spawn(self, line, **(how | {"stderr": theirs}))
         )
         fleet = up(services="steady,other,wrong", **({"NO_COLOR": "1"} if plain else {}))
         until(lambda: b"agent.ended" in shown, 15)

@@ -23,7 +23,7 @@ def program(folder: Path, name: str, says: str) -> Path:
 
 @pytest.fixture
 def without_wheel(monkeypatch):
-    monkeypatch.setattr(server, "_in_wheel", lambda: None)
+    monkeypatch.setattr(server, "find_binary_in_wheel", lambda: None)
 
 
 @pytest.mark.live

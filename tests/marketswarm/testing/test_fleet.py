@@ -36,8 +36,7 @@ def test_a_service_is_missed_and_comes_back_and_nothing_is_left_of_it(tmp_path, 
             fleet.stop("absent")
         assert fleet.bus("market-redis").ping()
         ports = [int(fleet.url(name).rpartition(":")[2]) for name in ("system-redis", "market-redis")]
-        process = fleet._process
-        os.kill(process.pid, 9)  # the test is killed, or the machine is short of memory
+        os.kill(fleet.pid, 9)  # the test is killed, or the machine is short of memory
         until(lambda: not any(map(listens, ports)), 5, "its servers to be gone")
         with pytest.raises(FleetError, match="the fleet ended while waiting for it"):
             fleet.until(lambda: False)
@@ -53,7 +52,7 @@ def test_one_that_can_not_come_up_says_why_and_leaves_nothing(tmp_path):
     fleet = Fleet(tmp_path, "no_such", project=ROOT, truth={"services": {"no_such": {}}})
     with pytest.raises(FleetError, match="there is no module"), fleet:
         pytest.fail("it came up")
-    assert fleet._process is None
+    assert fleet.pid is None
 
 
 TRUTH = {

@@ -17,7 +17,7 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.bus.listener import Listener, moment
 from marketswarm.bus.parser import BatchParser
 from marketswarm.bus.scripts import Script
-from marketswarm.bus.session import Session, _Asked
+from marketswarm.bus.session import Session
 from marketswarm.detector import restore_services
 from marketswarm.monitor.evaluation import DetectorFeed
 from marketswarm.truth import Watch
@@ -70,17 +70,17 @@ class Ended(Exception):  # noqa: N818 - no error: it is what is hoped for
     """The session ended with a BusError."""
 
 
-def listener(bus: Bus) -> Listener:
-    """A real one with a real ear, which watches `a` and concludes for nobody."""
-    ear = DetectorFeed(
+def make_listener(bus: Bus) -> tuple[Listener, DetectorFeed]:
+    """Return a listener and the feed that it fills, which monitors `a` and publishes no verdict."""
+    feed = DetectorFeed(
         publish=lambda _verdict: None, poke=lambda: None, joined=lambda _bus: None, ended=lambda: None
     )
-    ear.detector.set_roster([Watch("a", BUS, "a:heartbeat", 1.0, 3.0)], {BUS: 10.0}, moment())
-    ear.detector.buses[BUS].clock.opened()
-    list(restore_services(ear.detector, {}, {}, moment()))
-    found = Listener(bus, ear, listener="healer", boot="me")
+    feed.detector.set_roster([Watch("a", BUS, "a:heartbeat", 1.0, 3.0)], {BUS: 10.0}, moment())
+    feed.detector.buses[BUS].clock.opened()
+    list(restore_services(feed.detector, {}, {}, moment()))
+    found = Listener(bus, feed, listener="healer", boot="me")
     found.listen_to(frozenset({"a:heartbeat"}))
-    return found
+    return found, feed
 
 
 class StateStore:
@@ -102,39 +102,39 @@ class StateStore:
         stream.feed_eof()
         parser = BatchParser(65536)
         parser.on_connect(SimpleNamespace(_reader=stream, encoder=SimpleNamespace(decode_responses=False)))
-        session = Session(self.bus)
-        session._connection = SimpleNamespace(
+        connection = SimpleNamespace(
             _parser=parser, pack_command=lambda *_: b"", send_packed_command=self._send
         )
-        if asked:
-            session._pending.append(_Asked("SUBSCRIBE", asked, len(asked)))
-        ear = listener(self.bus)
+        session = Session(self.bus, connection)
+        with contextlib.suppress(StopIteration):
+            session.subscribe(asked).send(None)
+        listener, feed = make_listener(self.bus)
         for _ in range(len(raw) + 2):
             try:
-                self._batch(session, ear)
+                self._batch(session, listener)
             except BusError as error:
                 assert error.reason in REASONS, error  # noqa: PT017 - a target, no test
-                counts = ear._ear.detector.counts
+                counts = feed.detector.counts
                 return error.reason, min(counts.heard, 2), min(counts.malformed, 2), session.settled
         raise AssertionError("the session never ends")
 
     async def _send(self, _packed: bytes, *, check_health: bool) -> None:
         """Nobody reads it."""
 
-    def _batch(self, session: Session, ear: Listener) -> None:
+    def _batch(self, session: Session, listener: Listener) -> None:
         try:
             session.batch().send(None)
         except StopIteration as done:
-            ear._take(done.value)
+            listener.handle_messages(done.value)
         else:
             raise AssertionError("waits for more than there is")
 
 
-async def hear_out(session: Session, ear: Listener) -> None:
+async def hear_out(session: Session, listener: Listener) -> None:
     """Hears all that a session brings; ends as the session does."""
     async with asyncio.timeout(4 * WITHIN_SEC):
         while True:
-            ear._take(await session.batch())
+            listener.handle_messages(await session.batch())
 
 
 Handle = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -207,7 +207,7 @@ class Wire:
         try:
             await session.connect()
             await session.subscribe(["a:heartbeat", CANARY.decode()])
-            await hear_out(session, listener(self.bus))
+            await hear_out(session, make_listener(self.bus)[0])
         except BusError as error:
             ends.append(error.reason)
         finally:

@@ -33,7 +33,7 @@ class Fleet:
         self.folder, self.truth, self.extra, self.tailed = folder, truth, dict(env or {}), tail
         self.wanted = list(agents or [])
         self.agents: dict[str, Proc] = {}
-        self._ends = contextlib.ExitStack()
+        self.resources = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as ends:
@@ -45,19 +45,19 @@ class Fleet:
                 "MARKET_REDIS_URL": self.market.url,
                 **self.extra,
             }
-            self._ends = ends
+            self.resources = ends
             self.seed(self.truth)
             if self.tailed:
                 self.alerts = ends.enter_context(AlertTail(self.system.url))
             for name in self.wanted:
                 self.start(name)
-            self._ends = ends.pop_all()
+            self.resources = ends.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        self._ends.close()
+        self.resources.close()
         started = [self.system, self.market, *self.agents.values()]
         left = [each.pid for each in started if Path(f"/proc/{each.pid}").exists()]
         assert not left, f"still there: {left}"
@@ -78,7 +78,7 @@ class Fleet:
             again.start()
             return again
         module = name if name in ("healer", "sentinel", "notifier") else f"services.{name}"
-        self.agents[name] = self._ends.enter_context(Proc(module, {**self.env, **env}, self.folder))
+        self.agents[name] = self.resources.enter_context(Proc(module, {**self.env, **env}, self.folder))
         return self.agents[name]
 
     def __getitem__(self, name: str) -> Proc:

@@ -63,7 +63,7 @@ class Prometheus(Process):
         (folder / "rules.yml").write_text(rules, encoding="utf-8")
         (folder / "prometheus.yml").write_bytes(orjson.dumps(config))  # JSON is YAML
         with (folder / "log").open("wb") as log:
-            self._spawn(
+            self.spawn(
                 [
                     "prometheus",
                     f"--config.file={folder}/prometheus.yml",

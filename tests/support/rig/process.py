@@ -103,7 +103,8 @@ class Process:
     def __init__(self) -> None:
         self._child: subprocess.Popen[bytes] | forkserver.Forked | None = None
 
-    def _spawn(self, line: list[str], **how: Any) -> None:
+    def spawn(self, line: list[str], **how: Any) -> None:
+        """Start a command as this process; `how` goes to `subprocess.Popen`."""
         self._child = subprocess.Popen(
             die_with_parent(line), stdin=subprocess.DEVNULL, start_new_session=True, **how
         )
@@ -212,7 +213,7 @@ class Server(Process):
     def start(self, within: float = 10.0) -> None:
         """Starts it; returns once it answers PING, so after loading its data."""
         self.begin()
-        until(lambda: self._ready() or not self.running, within, lambda: f"{self} to answer")
+        until(lambda: self.answers() or not self.running, within, lambda: f"{self} to answer")
         assert self.running, (
             f"{self} ended: {(self.folder / 'server.log').read_text(encoding='utf-8')[-500:]}"
         )
@@ -223,7 +224,7 @@ class Server(Process):
         binary = server_binary(carried=bool(self.clock))
         users = acl_users.directives(self.folder, self.config)
         line = command(binary, self.port, self.folder, **self.config, **users, **config)
-        self._spawn(line, env={**os.environ, **self.clock})
+        self.spawn(line, env={**os.environ, **self.clock})
 
     def close(self) -> None:
         """See `Process`; with USERS=1 it must have refused nothing since its start."""
@@ -251,7 +252,8 @@ class Server(Process):
         ) as client:
             return client.execute_command(*words)
 
-    def _ready(self) -> bool:
+    def answers(self) -> bool:
+        """Return True if it answers a PING, or asks for a password."""
         try:
             return bool(self.cmd("PING", within=1.0))
         except redis.AuthenticationError:
@@ -287,7 +289,7 @@ class Proc(Process):
                 self._fork(env, errors)
                 return
             line = [sys.executable, "-m", self.module, *self.arguments]
-            self._spawn(line, env=env, cwd=self.folder, stdout=errors, stderr=errors)
+            self.spawn(line, env=env, cwd=self.folder, stdout=errors, stderr=errors)
 
     def _fork(self, env: Mapping[str, str], errors: BinaryIO) -> None:
         with open(os.devnull, "rb") as nothing:  # noqa: PTH123 - a descriptor is wanted

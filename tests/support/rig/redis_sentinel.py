@@ -32,7 +32,7 @@ class RedisSentinel(Process):
         lines = (f"bind {HOST}", f"port {self.port}", f"dir {folder}", "logfile sentinel.log", shown, *conf)
         path = folder / "sentinel.conf"
         path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        self._spawn([str(server_binary()), str(path), "--sentinel"])
+        self.spawn([str(server_binary()), str(path), "--sentinel"])
 
     def ask(self, *words: str) -> Any:
         """What it says; None while it says nothing."""

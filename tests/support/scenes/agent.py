@@ -59,7 +59,7 @@ class Scene:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._agents: list[Proc] = []
+        self.programs: list[Proc] = []
 
     def __enter__(self) -> Self:
         self.system, self.market = Server(self.folder / "system"), Server(self.folder / "market")
@@ -75,7 +75,7 @@ class Scene:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        for process in [*self._agents, *self.buses]:
+        for process in [*self.programs, *self.buses]:
             process.close()
 
     def agent(self, body: str = RESTING, **env: str) -> Proc:
@@ -90,7 +90,7 @@ class Scene:
 
     def module(self, name: str, **env: str) -> Proc:
         process = Proc(name, {**self.env, **env}, self.folder)
-        self._agents.append(process)
+        self.programs.append(process)
         return process
 
     def beat(self, svc: str = "probe") -> dict[str, Any]:
@@ -107,7 +107,7 @@ class Scene:
             return beat if wanted.items() <= beat.items() and beat.get("i", -1) >= least else None
 
         found: dict[str, Any] = until(
-            seen, within, lambda: f"a beat with {wanted} and i {least}, not {self.beat(svc)}; {self._agents}"
+            seen, within, lambda: f"a beat with {wanted} and i {least}, not {self.beat(svc)}; {self.programs}"
         )
         return found
 

@@ -86,7 +86,7 @@ class Scene(Fleet):
     def __enter__(self) -> Self:
         super().__enter__()
         try:
-            self.market_alerts = self._ends.enter_context(AlertTail(self.market.url))
+            self.market_alerts = self.resources.enter_context(AlertTail(self.market.url))
             for svc, section in self.truth["services"].items():
                 if svc not in (*self.idle, *self.first, "healer", "sentinel"):
                     self.beat(svc, section["heartbeat"])
@@ -94,7 +94,7 @@ class Scene(Fleet):
             if "healer" in self.first:
                 self.all_up()
         except BaseException:
-            self._ends.close()
+            self.resources.close()
             raise
         return self
 
@@ -111,7 +111,7 @@ class Scene(Fleet):
         """Starts one of tests/faults/programs, in the place of the agent `name`."""
         path = str(Path(__file__).parents[2] / "faults" / "programs")
         program = Proc(module, {**self.env, "PYTHONPATH": path, **env}, self.folder)
-        self.agents[name or module] = self._ends.enter_context(program)
+        self.agents[name or module] = self.resources.enter_context(program)
         return program
 
     def _start_all(self) -> None:
@@ -143,7 +143,7 @@ class Scene(Fleet):
         }
         beater = next((each for each in self.beaters.values() if each.how == how), None)
         if beater is None:
-            beater = self._ends.enter_context(Beater(how=how))
+            beater = self.resources.enter_context(Beater(how=how))
         beater.restart(svc)
         self.beaters[svc] = beater
         return beater

@@ -59,7 +59,7 @@ class Notified(Scene):
             if "notifier" in self.first:
                 self.ready()
         except BaseException:
-            self._ends.close()
+            self.resources.close()
             raise
         return self
 
