@@ -14,6 +14,7 @@ import redis
 
 from support.rig import HOST, Proc, free_port
 from support.rig.feed_site import Page, Site, rss
+from support.rig.forkserver import real_starts
 from support.rig.process import descendants
 from support.rig.receiver import Receiver
 from support.rig.shell import Shell
@@ -54,7 +55,10 @@ class Guarded:
     def __init__(self, folder: Path, document: dict, webhook: str, ends: contextlib.ExitStack) -> None:
         self.folder, port, self.shell = folder, free_port(), Shell(folder)
         self.shell.write(document)
-        self.up = Proc("marketswarm", {"WEBHOOK_URL": webhook}, folder, "up", "--acl", "--port", str(port))
+        with real_starts():  # its command line and environment are looked at
+            self.up = Proc(
+                "marketswarm", {"WEBHOOK_URL": webhook}, folder, "up", "--acl", "--port", str(port)
+            )
         ends.callback(lambda: self.up.stop(15))
         self.up.wait_log("fleet.up", 60)
         self.ports = dict(zip(BUSES, (port, port + 1), strict=True))

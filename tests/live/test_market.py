@@ -7,6 +7,7 @@ import orjson
 import pytest
 
 from support.rig import free_port
+from support.rig.forkserver import real_starts
 from support.rig.market_api import KEY, MINUTE, SmallMarket, bar, ending, mute, saying, status, told
 from support.rig.metrics import key, samples
 from support.scenes.market import MarketScene, fast_market
@@ -63,7 +64,8 @@ def test_the_key_is_nowhere_but_in_the_message_and_the_header(scene, market):
     scene.wish(symbols=["AAPL"], backfill_sec=3600)
     scene.market.cmd("HSET", "market:bars:marks", "AAPL", market.last_minute() - 5 * MINUTE)
     market.make("AAPL", market.last_minute() - MINUTE, tell=False)
-    agent = scene.massive()
+    with real_starts():  # a fork shows its server's command line, not its own
+        agent = scene.massive()
     until(lambda: len(scene.bars()) == 1, 20)
     market.cut()
     agent.wait_log("market.disconnected")
@@ -71,7 +73,9 @@ def test_the_key_is_nowhere_but_in_the_message_and_the_header(scene, market):
     paths = [path for path, _headers in market.requests]
     assert paths
     assert {headers["Authorization"] for _path, headers in market.requests} == {f"Bearer {KEY}"}
-    shown = [agent.text(), *paths, Path(f"/proc/{agent.pid}/cmdline").read_text(encoding="utf-8")]
+    command = Path(f"/proc/{agent.pid}/cmdline").read_text(encoding="utf-8")
+    assert agent.module in command
+    shown = [agent.text(), *paths, command]
     for bus in scene.buses:
         shown += [str(bus.cmd("GET", "beat:massive")), str(bus.cmd("KEYS", "*"))]
     shown.append(str(scene.bars()))

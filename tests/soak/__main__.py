@@ -14,6 +14,7 @@ from pathlib import Path
 from soak.report import said
 from soak.running import Plan, Soak
 from soak.schedule import LANES
+from support.rig.forkserver import real_starts
 
 
 def main() -> int:
@@ -33,7 +34,8 @@ def main() -> int:
     _say(f"seed {plan.seed}; schedule, logs and what was told lie in {folder}")
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell may have had them ignored
         signal.signal(number, signal.default_int_handler)
-    soak.run()
+    with real_starts():  # the account holds the healers' own memory
+        soak.run()
     for line in said(soak):
         _say(line)
     if soak.account.findings:

@@ -40,7 +40,6 @@ class Memory:
     def sample(self, healers: Mapping[int, Proc], now: float) -> None:
         for number, healer in healers.items():
             with contextlib.suppress(OSError, IndexError):
-                # the leash waits in front of the agent itself
                 pid = healer.pid
                 mb = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) * PAGE / 1e6
                 life = self.lives.setdefault(pid, Life(number, now))

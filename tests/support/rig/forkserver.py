@@ -28,7 +28,7 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from support.leftovers import TAG
@@ -37,14 +37,29 @@ PACKAGES = ("marketswarm", "bootstrap", "healer", "sentinel", "notifier", "servi
 NOT_IMPORTED = ("__main__", "apprise", "embedded")
 OF_THE_INTERPRETER = ("PYTHON", "LD_", "LC_", "LANG", "TZ", "COVERAGE")
 LONGEST = 1 << 20
+VARIABLE = "MARKETSWARM_TEST_START"
 _STATUS = struct.Struct("ii")
+
+
+@contextlib.contextmanager
+def real_starts() -> Iterator[None]:
+    """Start programs by the interpreter in this block: a fork shows its server's command line and memory."""
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = "exec"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[VARIABLE]
+        else:
+            os.environ[VARIABLE] = before
 
 
 def startable(environ: Mapping[str, str]) -> bool:
     """Return True if a fork of the server is what a real start with that environment would be."""
     return (
         sys.platform == "linux"
-        and os.environ.get("MARKETSWARM_TEST_START") != "exec"
+        and os.environ.get(VARIABLE) != "exec"
         and not any(name.startswith(OF_THE_INTERPRETER) for name in environ)
     )
 
