@@ -56,7 +56,7 @@ class Session:
     async def connect(self) -> None:
         """Connect and authenticate."""
         try:
-            await self._connection.connect()  # type: ignore[no-untyped-call]  # the library's
+            await self._connection.connect()
         except Exception as error:  # the handshake raises whatever it pleases at what is no reply
             raise self._failed(error) from error
 
