@@ -19,6 +19,7 @@ from marketswarm.acl import OPERATOR, AclError, user_names
 from marketswarm.agent import Code, Exit, run, usable_bus
 from marketswarm.agent.service_config import load
 from marketswarm.bus import Bus, BusError, find_url
+from marketswarm.keys import ALERTS
 from marketswarm.passwords import (
     FILE,
     SecretError,
@@ -94,7 +95,7 @@ async def _write_users(truth: Truth, settings: AccessSettings) -> None:
         truth,
         known,
         truth_key=settings.truth_redis_key,
-        alert_channel=settings.alert_channel or "healer:alerts",
+        alert_channel=settings.alert_channel or ALERTS,
     )
     urls = _find_urls(truth)
     keys = url_files(folder / "urls", known, urls)

@@ -1,39 +1,53 @@
-"""Every key and channel name on the buses. Pure.
+"""Name every key and channel on the buses. Pure.
 
-What each one holds, and on which bus it is, stands in docs/contract.md, section 3. A function here that takes
-a name takes `*` as well, for a pattern. Where the truth may name a stream otherwise, the names of the keys
-beside it are made from the stream's own key.
+docs/contract.md, section 3, says what each one holds and on which bus it is. A function takes `*` in the
+place of a name, too, and then returns the pattern of all such keys. Where the truth may name a stream
+otherwise, the keys beside it are named after the stream's own key.
 """
 
 from typing import Final
 
-# The truth, on both buses.
+# The truth: on every bus.
 TRUTH_DOC: Final = "truth:doc"
-"""The document's key unless TRUTH_REDIS_KEY names another."""
+"""The document. TRUTH_REDIS_KEY may name another key."""
 TRUTH_META: Final = "truth:meta"
+"""Hash: the document's revision, its sha256 and who seeded it."""
 TRUTH_HISTORY: Final = "truth:history"
+"""List of the documents that were seeded last."""
 TRUTH_CHANGED: Final = "truth:changed"
+"""Channel: each seeding that changed the document is announced here."""
 
-# Beats, on the bus of the service.
+# Beats: on the bus of the service.
 HEARTBEAT_SUFFIX: Final = ":heartbeat"
-"""Ends each channel of beats that has the name that the contract gives it."""
+"""The end of each heartbeat channel that the truth doesn't name otherwise."""
 
-# Alerts, and what healer and sentinel keep.
+# Alerts, and what healer and sentinel store.
 ALERTS: Final = "healer:alerts"
-"""The channel unless the truth or ALERT_CHANNEL names another."""
+"""Channel: alert events. The truth or ALERT_CHANNEL may name another."""
 ALERT_LOG: Final = "healer:alerts:log"
+"""Stream: the same events, to be read later."""
 HEALER_LEASE: Final = "healer:lease"
+"""Hash: which healer leads."""
 HEALER_RELAYED: Final = "healer:relayed"
+"""Hash: up to which entry of each stream of probe alerts the healer has copied to the alert log."""
 SENTINEL_DIRECT: Final = "sentinel:direct"
+"""Hash: the alerts that the sentinel sent itself, because the notifier hadn't."""
 
-# The notifier, on every bus.
+# The notifier: on every bus.
+NOTIFIER_GROUP: Final = "notifier"
+"""The consumer group that reads the alert log."""
 NOTIFIER_LEASE: Final = "notifier:lease"
+"""String: which notifier leads."""
 NOTIFIER_STATE: Final = "notifier:state"
+"""Hash: the notifier's incidents, timers and pending messages; the same on every bus."""
 NOTIFIER_SILENCES: Final = "notifier:silences"
+"""Hash: a silence's id -> the silence as JSON."""
 NOTIFIER_REQUESTS: Final = "notifier:asks"
+"""Stream: operators' requests to the notifier. Field `ask` holds an `OperatorRequest` as JSON."""
 NOTIFIER_DEAD: Final = "notifier:dead"
+"""Stream: messages that could not be delivered, with the fields `message`, `channel`, `reason` and `ts`."""
 
-# Services.
+# The streams and keys of our own services, as they are called where the truth names no others.
 MESH_TOPOLOGY: Final = "mesh:topology"
 MESH_EVENTS: Final = "mesh:events"
 MESH_FLOW: Final = "mesh:flow"
@@ -44,6 +58,15 @@ MARKET_BARS: Final = "market:bars"
 RSS_ITEMS: Final = "rss:items"
 VEXY_NOTES: Final = "vexy:notes"
 VEXY_DEAD: Final = "vexy:dead"
+
+RESERVED_PREFIXES: Final = (
+    *("truth:", "beat:", "run:", "health:", "members:", "lease:", "lease-epoch:"),
+    *("healer:", "sentinel:", "notifier:"),
+)
+"""The first words of all keys that belong to the swarm itself and not to one service."""
+
+
+# Beats, and what became of them.
 
 
 def heartbeat_channel(svc: str) -> str:
@@ -57,62 +80,71 @@ def last_beat_key(svc: str) -> str:
 
 
 def last_run_key(svc: str) -> str:
-    """Return the key of how the last run of a command under `marketswarm exec` ended."""
+    """Return the key of the result of the last command that `marketswarm exec` ran for a service."""
     return f"run:{svc}"
 
 
 def health_key(svc: str) -> str:
-    """Return the key of the latest event of a service."""
+    """Return the key of the latest event of a service, or of a bus."""
     return f"health:{svc}"
 
 
+# What a monitor stores. A `listener` is `healer` or `sentinel`.
+
+
+def monitor_lease_key(listener: str) -> str:
+    """Return the key of the lease that a monitor's scripts check. The sentinel has no lease."""
+    return f"{listener}:lease"
+
+
 def roster_key(listener: str) -> str:
-    """Return the key of the verdicts that a listener (`healer`, `sentinel`) stores."""
+    """Return the key of a monitor's verdict on each service."""
     return f"{listener}:roster"
 
 
 def silence_key(listener: str) -> str:
-    """Return the key of how long each service has been silent, by the listener's clock."""
+    """Return the key of the seconds that each service has been silent, measured by the monitor's clock."""
     return f"{listener}:silence"
 
 
 def heard_key(listener: str) -> str:
-    """Return the key of the last beats that a listener noted."""
+    """Return the key of the last beat that a monitor has heard from each service."""
     return f"{listener}:heard"
 
 
 def canary_key(listener: str) -> str:
-    """Return the key that counts a listener's canaries."""
+    """Return the key that counts the canaries that a monitor has sent."""
     return f"{listener}:canary"
 
 
 def canary_channel(listener: str, boot: str) -> str:
-    """Return the channel of the canaries of one instance of a listener."""
+    """Return the channel of the canaries of one instance of a monitor."""
     return f"{listener}:canary:{boot}"
 
 
+# The notifier.
+
+
 def answers_key(request_id: str) -> str:
-    """Return the key of the notifier's answers to a request."""
+    """Return the key of the list of the notifier's answers to a request, each an `Answer` as JSON."""
     return f"notifier:answers:{request_id}"
 
 
 def delivery_key(event_id: str) -> str:
-    """Return the key that says that people got an event, or why it is held back."""
+    """Return the key that records for a day that an event was delivered, or why it is held back."""
     return f"notifier:told:{event_id}"
 
 
-def probe_key(target: str) -> str:
-    """Return the key of the latest result of a target of massive."""
-    return f"probe:{target}"
+# Instances of one service that share its work.
 
 
-def members_key(svc: str, what: str | None = None) -> str:
-    """Return the key, and channel, of the instances that share the work of a service."""
-    return f"members:{svc}" if what is None else f"members:{svc}:{what}"
+def members_key(svc: str, work: str | None = None) -> str:
+    """Return the key, and channel, of the instances that share a service's work, or one named part of it."""
+    return f"members:{svc}" if work is None else f"members:{svc}:{work}"
 
 
 def lease_key(name: str) -> str:
-    """Return the key of a lease, and the channel on which it is announced that it was given back."""
+    """Return the key of a lease. The channel of the same name announces that the lease was given back."""
     return f"lease:{name}"
 
 
@@ -121,46 +153,60 @@ def lease_epoch_key(name: str) -> str:
     return f"lease-epoch:{name}"
 
 
-def feed_state_key(items: str, feed: str) -> str:
-    """Return the key of how a feed stands, beside the stream of items."""
-    return f"{items}:feed:{feed}"
+# rss_agg: keys beside its stream of items. A `scope` is the hash that the store gives to a feed.
 
 
-def feed_seen_key(items: str, feed: str) -> str:
-    """Return the key of a feed's items that are on the stream."""
-    return f"{items}:seen:{feed}"
+def feed_state_key(items: str, scope: str) -> str:
+    """Return the key of a feed's state: its ETag, its last success and its failures."""
+    return f"{items}:feed:{scope}"
 
 
-def feed_scope_key(items: str, mark: str) -> str:
-    """Return the key of which feed an address or a name belongs to."""
-    return f"{items}:scope:{mark}"
+def feed_seen_key(items: str, scope: str) -> str:
+    """Return the key of the ids of a feed's items that are on the stream already."""
+    return f"{items}:seen:{scope}"
+
+
+def feed_scope_key(items: str, claim: str) -> str:
+    """Return the key of the scope that a feed's address or name (`claim`, a hash) belongs to."""
+    return f"{items}:scope:{claim}"
 
 
 def items_usable_key(items: str) -> str:
-    """Return the key that is written to see whether the bus takes writes."""
+    """Return the key that is written to find out whether the bus accepts writes."""
     return f"{items}:usable"
 
 
+# massive: results of probes, and keys beside its stream of bars.
+
+
+def probe_key(target: str) -> str:
+    """Return the key of the latest result of a target."""
+    return f"probe:{target}"
+
+
 def bar_marks_key(bars: str) -> str:
-    """Return the key of up to when each symbol's bars are all on the stream."""
+    """Return the key of the minute of each symbol up to which every bar is on the stream."""
     return f"{bars}:marks"
 
 
 def bars_seen_key(bars: str, symbol: str, day: int) -> str:
-    """Return the key of which bars of a symbol and day (since 1970) are on the stream, a bit a minute."""
+    """Return the key of the bitmap of the minutes of a day (days since 1970) whose bars are on the stream."""
     return f"{bars}:seen:{symbol}:{day}"
 
 
+# vexy_ai: keys beside its stream of notes.
+
+
 def notes_seen_key(notes: str) -> str:
-    """Return the key of the items that were noted already."""
+    """Return the key of the ids of the items that have a note already."""
     return f"{notes}:seen"
 
 
 def note_windows_key(notes: str) -> str:
-    """Return the key of what waits for its digest."""
+    """Return the key of the items that wait for the next digest of their symbol."""
     return f"{notes}:windows"
 
 
 def model_requests_key(notes: str) -> str:
-    """Return the key of how often the language model was asked in this hour."""
+    """Return the key that counts the requests to the language model in this hour."""
     return f"{notes}:llm"

@@ -16,6 +16,7 @@ from typing import Final
 from urllib.parse import quote, urlsplit
 
 from marketswarm import acl
+from marketswarm.keys import ALERTS, TRUTH_DOC
 from marketswarm.truth import Truth
 
 FILE: Final = "users.acl"
@@ -65,8 +66,8 @@ def acl_texts(
     truth: Truth,
     known: Mapping[str, str],
     *,
-    truth_key: str = "truth:doc",
-    alert_channel: str = "healer:alerts",
+    truth_key: str = TRUTH_DOC,
+    alert_channel: str = ALERTS,
 ) -> dict[str, str]:
     """The ACL file of each bus of a truth, by its name, for these passwords. Raises AclError."""
     hashes = {name: hashlib.sha256(password.encode()).hexdigest() for name, password in known.items()}

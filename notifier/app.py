@@ -18,7 +18,7 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.bus.stored_values import report_unusable
 from marketswarm.channels import Message
 from marketswarm.exit import Exit
-from marketswarm.operator import STATE
+from marketswarm.keys import NOTIFIER_STATE, heartbeat_channel
 from marketswarm.settings import NotifierSettings
 from marketswarm.truth import Heartbeat, Service
 from notifier.channel_pool import (
@@ -124,7 +124,7 @@ class LeadershipTerm:
         """
         async with self._me.waiting(BUS_WITHIN_SEC):
             for field in self.dispatcher.restore(await self._store.load()):
-                report_unusable(self._store.loaded_from, STATE, field)
+                report_unusable(self._store.loaded_from, NOTIFIER_STATE, field)
         async with asyncio.TaskGroup() as under:
             self._under = under
             self._pool = ChannelPool(
@@ -292,7 +292,7 @@ AGAIN_SEC: Final = 0.5
 
 def own_heartbeat(_settings: NotifierSettings, section: Service | None) -> Heartbeat:
     """Return how the notifier itself beats: as its section of the truth says, else the default."""
-    return Heartbeat(channel=f"{NOTIFIER}:heartbeat") if section is None else section.heartbeat
+    return Heartbeat(channel=heartbeat_channel(NOTIFIER)) if section is None else section.heartbeat
 
 
 async def watch(me: Agent[NotifierSettings]) -> None:

@@ -17,8 +17,8 @@ from typing import Final
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import Script
+from marketswarm.keys import NOTIFIER_LEASE
 
-KEY: Final = "notifier:lease"
 RENEWALS: Final = 3
 """How often the leader renews a lease in its lifetime."""
 STANDBY_CHECKS: Final = 12
@@ -166,7 +166,7 @@ class NotifierLease:
 
     async def _ask(self, bus: Bus, way: LeaseAction, within_sec: float) -> str:
         args: list[str | bytes | float] = [self.view.boot, max(1, round(1000 * self._lease_sec)), way]
-        holder: bytes = await bus.script(_TURN, [KEY], args, within_sec)
+        holder: bytes = await bus.script(_TURN, [NOTIFIER_LEASE], args, within_sec)
         return holder.decode("utf-8", "replace")
 
     def _tell(self) -> None:

@@ -9,7 +9,8 @@ from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.channels import Message, MessageKind, Severity
 from marketswarm.channels.message import parse_message
-from marketswarm.operator import ALL, DEAD, OperatorRequest, RequestKind
+from marketswarm.keys import NOTIFIER_DEAD
+from marketswarm.operator import ALL, OperatorRequest, RequestKind
 from notifier.channel_pool import ChannelPool
 from notifier.dispatcher import Dispatcher
 from notifier.inbox import Inbox, ReceivedRequest
@@ -133,7 +134,7 @@ class RequestHandler:
 async def _entries(bus: Bus) -> list[tuple[bytes, Any]]:
     try:
         found: list[tuple[bytes, Any]] = await bus.ask(
-            bus.client.xrange(DEAD, count=2 * DEAD_LENGTH), READ_WITHIN_SEC
+            bus.client.xrange(NOTIFIER_DEAD, count=2 * DEAD_LENGTH), READ_WITHIN_SEC
         )
     except BusError:
         return []

@@ -26,17 +26,8 @@ from marketswarm.bus.stream import (
     read_before,
 )
 from marketswarm.event import Event, Malformed, parse
-from marketswarm.monitor.conventions import LOG
-from marketswarm.operator import (
-    ASKS,
-    GROUP,
-    SILENCES,
-    STATE,
-    OperatorRequest,
-    Silence,
-    merge_silences,
-    missing_silences,
-)
+from marketswarm.keys import ALERT_LOG, NOTIFIER_GROUP, NOTIFIER_REQUESTS, NOTIFIER_SILENCES, NOTIFIER_STATE
+from marketswarm.operator import OperatorRequest, Silence, merge_silences, missing_silences
 from notifier.inbox import Inbox, ReceivedEvent, ReceivedRequest
 from notifier.store import SEQ, Store
 
@@ -139,7 +130,7 @@ class LogReader:
     async def claim(self) -> None:
         """Claim entries that other instances left pending, and our own that got lost. Raises BusError."""
         self._claim_due = False
-        for stream in (LOG, ASKS):
+        for stream in (ALERT_LOG, NOTIFIER_REQUESTS):
             await self._claim(stream)
             await self._dismiss(stream)
 
@@ -147,20 +138,20 @@ class LogReader:
 
     async def _join(self) -> None:
         client, name = self.bus.client, self.bus.name
-        if not await self._has_group(LOG):
+        if not await self._has_group(ALERT_LOG):
             last = self._inbox.last.get(name)
             start = await self._look_back() if last is None else await self._place(last)
-            await self._make_group(LOG, start)
+            await self._make_group(ALERT_LOG, start)
             log.info("reading.begun", bus=name, after=start.decode(), first=last is None)
             self._inbox.last.setdefault(name, start)
-        if not await self._has_group(ASKS):
-            await self._make_group(ASKS, BEGINNING)
-        await self.bus.ask(client.xgroup_createconsumer(LOG, GROUP, self._consumer))
+        if not await self._has_group(NOTIFIER_REQUESTS):
+            await self._make_group(NOTIFIER_REQUESTS, BEGINNING)
+        await self.bus.ask(client.xgroup_createconsumer(ALERT_LOG, NOTIFIER_GROUP, self._consumer))
         await self.claim()
 
     async def _has_group(self, stream: str) -> bool:
         try:
-            await self.bus.ask(self.bus.client.xpending(stream, GROUP))
+            await self.bus.ask(self.bus.client.xpending(stream, NOTIFIER_GROUP))
         except BusError as error:
             if "NOGROUP" in error.detail:
                 return False
@@ -169,7 +160,7 @@ class LogReader:
 
     async def _make_group(self, stream: str, start: bytes) -> None:
         try:
-            await self.bus.ask(self.bus.client.xgroup_create(stream, GROUP, start, mkstream=True))
+            await self.bus.ask(self.bus.client.xgroup_create(stream, NOTIFIER_GROUP, start, mkstream=True))
         except BusError as error:
             if "BUSYGROUP" not in error.detail:
                 raise
@@ -178,7 +169,7 @@ class LogReader:
         """Add the outages that still last to the inbox; return the id of the log's last entry."""
         end, before, found = BEGINNING, b"+", list[tuple[bytes, bytes]]()
         while len(found) < LOOK_BACK_ENTRIES:
-            some = await read_before(self.bus, LOG, before, count=AT_ONCE)
+            some = await read_before(self.bus, ALERT_LOG, before, count=AT_ONCE)
             if not some:
                 break
             end = some[0].id if before == b"+" else end
@@ -194,15 +185,17 @@ class LogReader:
 
         That is `last`, or the beginning if the log was replaced by another one.
         """
-        end = await newest_id(self.bus, LOG)
+        end = await newest_id(self.bus, ALERT_LOG)
         return last if order(last) <= order(end) or end == BEGINNING else BEGINNING
 
     # -- what is there
 
     async def _read(self) -> None:
-        streams: Any = {LOG: ">", ASKS: ">"} if self._inbox.has_request_room else {LOG: ">"}
+        streams: Any = (
+            {ALERT_LOG: ">", NOTIFIER_REQUESTS: ">"} if self._inbox.has_request_room else {ALERT_LOG: ">"}
+        )
         reading = self.bus.client.xreadgroup(
-            GROUP, self._consumer, streams, count=AT_ONCE, block=round(1000 * BLOCK_SEC)
+            NOTIFIER_GROUP, self._consumer, streams, count=AT_ONCE, block=round(1000 * BLOCK_SEC)
         )
         try:
             found: Any = await self.bus.ask(reading, BLOCK_SEC + self.bus.within_sec, longest=REPLY_BYTES)
@@ -216,9 +209,19 @@ class LogReader:
         cursor: bytes = BEGINNING
         knows = self._inbox.is_known
         while True:
-            args: list[str | bytes | float] = [GROUP, self._consumer, 0, cursor, "COUNT", AT_ONCE, "JUSTID"]
+            args: list[str | bytes | float] = [
+                NOTIFIER_GROUP,
+                self._consumer,
+                0,
+                cursor,
+                "COUNT",
+                AT_ONCE,
+                "JUSTID",
+            ]
             cursor, idents, *_ = await self.bus.script(_CLAIM, [stream], args)
-            new = [ident for ident in idents if not knows(self.bus.name, ident, ask=stream == ASKS)]
+            new = [
+                ident for ident in idents if not knows(self.bus.name, ident, ask=stream == NOTIFIER_REQUESTS)
+            ]
             await self._fetch(stream, new)
             if cursor == BEGINNING:
                 return
@@ -228,7 +231,7 @@ class LogReader:
         if not idents:
             return
         await self._room()
-        if stream == ASKS:
+        if stream == NOTIFIER_REQUESTS:
             await self._inbox.wait_for_request_room()
         self._bring(stream, await fetch(self.bus, stream, idents), redelivered=True)
 
@@ -239,19 +242,19 @@ class LogReader:
 
     async def _dismiss(self, stream: str) -> None:
         """Remove consumers of earlier runs that have nothing pending from the group."""
-        await self.bus.script(_DISMISS, [stream], [GROUP, self._consumer])
+        await self.bus.script(_DISMISS, [stream], [NOTIFIER_GROUP, self._consumer])
 
     # -- what becomes of it
 
     def _bring(self, stream: str, entries: Iterable[Entry], *, redelivered: bool = False) -> None:
         name, heard = self.bus.name, list[ReceivedEvent]()
         for entry in entries:
-            if not redelivered and stream == LOG:
+            if not redelivered and stream == ALERT_LOG:
                 self._inbox.last[name] = entry.id
             if entry.fields is None:
                 self._spoil(stream, entry.id, "too_long", entry.size)
                 continue
-            if stream == ASKS:
+            if stream == NOTIFIER_REQUESTS:
                 self._inbox.add_request(
                     ReceivedRequest(name, entry.id, OperatorRequest.parse(entry.fields.get(b"ask", b"")))
                 )
@@ -266,7 +269,7 @@ class LogReader:
             self._inbox.add_events(heard)
 
     def _spoil(self, stream: str, ident: bytes, reason: str, size: int) -> None:
-        if stream == ASKS:
+        if stream == NOTIFIER_REQUESTS:
             self._inbox.add_request(ReceivedRequest(self.bus.name, ident, None))
             return
         if self._inbox.malformed.total() % COMPLAIN_EVERY == 0:
@@ -323,14 +326,14 @@ class BusPoller:
     async def look_at_silences(self) -> None:
         """Read the silences once, before the first message may be sent."""
         with contextlib.suppress(BusError):
-            held = await self._bus.ask(self._bus.client.hgetall(SILENCES), EVERY_SEC)
+            held = await self._bus.ask(self._bus.client.hgetall(NOTIFIER_SILENCES), EVERY_SEC)
             self._silences.saw(self._bus.name, held)
 
     async def _sweep(self) -> None:
         pipe = self._bus.pipeline()
-        pipe.hgetall(SILENCES)
-        pipe.hget(STATE, SEQ)
-        pipe.xpending(LOG, GROUP)
+        pipe.hgetall(NOTIFIER_SILENCES)
+        pipe.hget(NOTIFIER_STATE, SEQ)
+        pipe.xpending(ALERT_LOG, NOTIFIER_GROUP)
         held, seq, pending = await self._bus.ask(pipe.execute(raise_on_error=False))
         if not isinstance(seq, Exception):
             self._store.check_seq(self._bus.name, seq)
@@ -348,9 +351,9 @@ class BusPoller:
             key: raw for key, raw in self._silences.saw(self._bus.name, held).items() if not _old(raw, now)
         }
         if newer:
-            await self._bus.ask(self._bus.client.hset(SILENCES, mapping=newer))
+            await self._bus.ask(self._bus.client.hset(NOTIFIER_SILENCES, mapping=newer))
         if old := [key for key, raw in held.items() if _old(raw, now)]:
-            await self._bus.ask(self._bus.client.hdel(SILENCES, *old))
+            await self._bus.ask(self._bus.client.hdel(NOTIFIER_SILENCES, *old))
 
 
 def _old(raw: bytes, now: float) -> bool:

@@ -21,11 +21,18 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import is_wrong_type, report_unusable
 from marketswarm.event import Event
-from marketswarm.monitor.conventions import LOG
-from marketswarm.operator import ASKS, DEAD, GROUP, STATE, answers_key, told_key
-from marketswarm.operator.keys import ANSWERS_SEC, ASKS_KEPT
+from marketswarm.keys import (
+    ALERT_LOG,
+    NOTIFIER_DEAD,
+    NOTIFIER_GROUP,
+    NOTIFIER_LEASE,
+    NOTIFIER_REQUESTS,
+    NOTIFIER_STATE,
+    answers_key,
+    delivery_key,
+)
+from marketswarm.operator.request import ANSWERS_KEPT_SEC, REQUESTS_KEPT
 from notifier.inbox import CAPACITY
-from notifier.lease import KEY as LEASE
 
 TOLD_AT_MOST: Final = 20_000
 DEAD_LENGTH: Final = 1000
@@ -86,7 +93,7 @@ class Transaction:
         """
         self.fields.clear()
         kept: tuple[tuple[str, dict[str, Any], int], ...] = (
-            ("answers", self.answers, ASKS_KEPT),
+            ("answers", self.answers, REQUESTS_KEPT),
             ("told", self.records, TOLD_AT_MOST),
         )
         dropped: dict[str, int] = {}
@@ -172,7 +179,9 @@ async def find_delivered(buses: Sequence[Bus], idents: Sequence[str]) -> set[str
 
 async def _ask(bus: Bus, idents: Sequence[str]) -> list[bytes | None]:
     try:
-        found: list[bytes | None] = await bus.ask(bus.client.mget(map(told_key, idents)), RECORDS_WITHIN_SEC)
+        found: list[bytes | None] = await bus.ask(
+            bus.client.mget(map(delivery_key, idents)), RECORDS_WITHIN_SEC
+        )
     except BusError:
         return []
     return found
@@ -394,8 +403,24 @@ class BusWriter:
     async def _attempt(self, turn: Transaction, held: int | None) -> object:
         store, seq = self._store, self._store.seq
         fields: dict[str, bytes | None] = turn.fields if held is not None else {**store.fields}
-        keys = [LEASE, STATE, DEAD, LOG, ASKS, *map(told_key, turn.records), *map(answers_key, turn.answers)]
-        fixed = [store.boot, "" if held is None else held, seq, GROUP, TOLD_SEC, ANSWERS_SEC, DEAD_LENGTH]
+        keys = [
+            NOTIFIER_LEASE,
+            NOTIFIER_STATE,
+            NOTIFIER_DEAD,
+            ALERT_LOG,
+            NOTIFIER_REQUESTS,
+            *map(delivery_key, turn.records),
+            *map(answers_key, turn.answers),
+        ]
+        fixed = [
+            store.boot,
+            "" if held is None else held,
+            seq,
+            NOTIFIER_GROUP,
+            TOLD_SEC,
+            ANSWERS_KEPT_SEC,
+            DEAD_LENGTH,
+        ]
         args = [*fixed, *turn.args(self.bus.name, fields)]
         size = sum(len(each) for each in args if isinstance(each, (str, bytes)))
         self.held = None  # until the bus says that it has it
@@ -415,12 +440,12 @@ class BusWriter:
 async def _read(bus: Bus) -> dict[str, bytes] | BusError:
     """Return the fields of `notifier:state`, none if it is no hash, or the error of a bus that fails."""
     try:
-        found = await bus.ask(bus.client.hgetall(STATE), LOAD_WITHIN_SEC)
+        found = await bus.ask(bus.client.hgetall(NOTIFIER_STATE), LOAD_WITHIN_SEC)
     except BusError as error:
         if not is_wrong_type(error):
             return error
         # what somebody else wrote under our key counts as nothing
-        report_unusable(bus.name, STATE, "no hash")
+        report_unusable(bus.name, NOTIFIER_STATE, "no hash")
         return {}
     return {name.decode("utf-8", "replace"): value for name, value in found.items()}
 

@@ -15,6 +15,7 @@ from marketswarm.bus.listener import moment
 from marketswarm.channels import channels_from_environment
 from marketswarm.detector import State, Verdict
 from marketswarm.event import Event
+from marketswarm.keys import heartbeat_channel
 from marketswarm.monitor import NO_TIMEOUT, Monitor, VerdictEncoder, alert_target, healer_heartbeat
 from marketswarm.monitor.publisher import EncodedVerdict
 from marketswarm.settings import SentinelSettings
@@ -42,7 +43,7 @@ class ObservedEncoder(VerdictEncoder):
 
 def sentinel_heartbeat(_settings: SentinelSettings, section: Service | None) -> Heartbeat:
     """The sentinel's own beats: as its section has them, else the default."""
-    return Heartbeat(channel=f"{SENTINEL}:heartbeat") if section is None else section.heartbeat
+    return Heartbeat(channel=heartbeat_channel(SENTINEL)) if section is None else section.heartbeat
 
 
 def healer_watch(truth: Truth, settings: SentinelSettings) -> Watch:

@@ -78,6 +78,11 @@ BREACHES = [
     ("marketswarm.weather", "", "in no layer"),
     ("marketswarm.bus", "import marketswarm.weather", "in no layer"),
     ("services", "import services.mesh", "the bare package imports"),
+    ("healer.watch", "LOG = 'healer:alerts:log'", "writes the key 'healer:alerts:log'"),
+    ("healer.watch", "key = f'beat:{svc}'", "writes the key 'beat:{}'"),
+    ("marketswarm.cli.up", "PATTERN = 'health:*'", "writes the key 'health:*'"),
+    ("sentinel.watch", "key = f'{listener}:roster'", "writes the key '{}:roster'"),
+    ("services.mesh", "name.removesuffix(b':heartbeat')", "writes the key ':heartbeat'"),
 ]
 
 
@@ -103,6 +108,11 @@ RIGHT = [
     ),
     ("marketswarm.truth", "from marketswarm.truth.models import Truth"),
     ("marketswarm.cli.up", "import signal\nfrom marketswarm.fleet import up\nprint('ready')"),
+    (
+        "healer.watch",
+        "from marketswarm.keys import health_key\nspawn(tell(), name=f'lease:{bus}')\nkey = health_key('a')",
+    ),
+    ("healer.watch", "'What health:a holds.'\nlog('Entries of healer:alerts:log that were skipped.')"),
     (
         "marketswarm.bus",
         "from redis.asyncio import Redis\nfrom marketswarm import __version__\nasync def go(): ...",

@@ -4,17 +4,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from marketswarm.acl.grant import Grant, escape_pattern
+from marketswarm.keys import ALERTS, TRUTH_CHANGED, TRUTH_DOC, TRUTH_META, heartbeat_channel
 from marketswarm.truth import Truth
 
-DOCUMENT: Final = "truth:doc"
-META: Final = "truth:meta"
-HISTORY: Final = "truth:history"
-CHANGED: Final = "truth:changed"
-ALERTS: Final = "healer:alerts"
-LOG: Final = "healer:alerts:log"
-PROBE_ALERTS: Final = "massive:alerts"
-BEATS: Final = "*:heartbeat"
-TOPOLOGY: Final = "mesh:topology"
+BEATS: Final = heartbeat_channel("*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +16,7 @@ class BusView:
 
     truth: Truth
     bus: str
-    truth_key: str = DOCUMENT
+    truth_key: str = TRUTH_DOC
     alert_channel: str = ALERTS
 
     @property
@@ -58,6 +51,6 @@ class BusView:
     def grant_truth_reads(self) -> tuple[Grant, ...]:
         """Return the grants to read the truth and to subscribe to its changes."""
         return (
-            Grant("get strlen hmget", (self.document, META), mode="R"),
-            Grant("subscribe", channels=(CHANGED,)),
+            Grant("get strlen hmget", (self.document, TRUTH_META), mode="R"),
+            Grant("subscribe", channels=(TRUTH_CHANGED,)),
         )

@@ -7,9 +7,37 @@ ordinary services (`services.py`).
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from marketswarm.acl.bus_view import BEATS, CHANGED, HISTORY, LOG, META, PROBE_ALERTS, TOPOLOGY, BusView
+from marketswarm.acl.bus_view import BEATS, BusView
 from marketswarm.acl.grant import Grant, escape_pattern
 from marketswarm.acl.services import WRITTEN, find_written_points, grant_access_points
+from marketswarm.keys import (
+    ALERT_LOG,
+    HEALER_LEASE,
+    HEALER_RELAYED,
+    MASSIVE_ALERTS,
+    MESH_TOPOLOGY,
+    NOTIFIER_DEAD,
+    NOTIFIER_LEASE,
+    NOTIFIER_REQUESTS,
+    NOTIFIER_SILENCES,
+    NOTIFIER_STATE,
+    SENTINEL_DIRECT,
+    TRUTH_CHANGED,
+    TRUTH_HISTORY,
+    TRUTH_META,
+    answers_key,
+    canary_channel,
+    canary_key,
+    delivery_key,
+    health_key,
+    heard_key,
+    heartbeat_channel,
+    last_beat_key,
+    last_run_key,
+    monitor_lease_key,
+    roster_key,
+    silence_key,
+)
 from marketswarm.truth import HEALER, AccessPoint
 from marketswarm.truth.flows import flows_of
 
@@ -24,42 +52,46 @@ MESH_KEYS: Final = tuple(AccessPoint(bus=bus, key=key) for bus, key in WRITTEN[M
 def grant_healer(view: BusView) -> tuple[Grant, ...]:
     """The healer hears all beats, reads the last ones, publishes verdicts, relays the alerts of massive."""
     return (
-        *_grant_monitor(HEALER, view, ("health:*",), ("beat:*",), view.beat_channels()),
-        Grant("hget hset", ("healer:relayed",)),
-        Grant("xrange xrevrange xread", (PROBE_ALERTS,), mode="R"),
+        *_grant_monitor(HEALER, view, (health_key("*"),), (last_beat_key("*"),), view.beat_channels()),
+        Grant("hget hset", (HEALER_RELAYED,)),
+        Grant("xrange xrevrange xread", (MASSIVE_ALERTS,), mode="R"),
     )
 
 
 def grant_sentinel(view: BusView) -> tuple[Grant, ...]:
     """The sentinel monitors the healer, compares the truths, follows the log and can notify people itself."""
-    buses = tuple(f"health:{escape_pattern(name)}" for name in view.truth.bus_names())
+    buses = tuple(health_key(escape_pattern(name)) for name in view.truth.bus_names())
     channels = (view.beat_channel(HEALER),) if HEALER in view.truth.services else ()
     heard = tuple(channel for channel in channels if channel is not None)
     return (
         *_grant_monitor(
-            SENTINEL, view, (f"health:{HEALER}", *buses), (f"beat:{HEALER}",), (*heard, "healer:heartbeat")
+            SENTINEL,
+            view,
+            (health_key(HEALER), *buses),
+            (last_beat_key(HEALER),),
+            (*heard, heartbeat_channel(HEALER)),
         ),
-        Grant("xrange xrevrange xread", (LOG,), mode="R"),
-        Grant("hmget", (f"{HEALER}:roster",), mode="R"),
-        Grant("exists", ("notifier:told:*",), mode="R"),
-        Grant("set", ("notifier:told:*",), mode="W"),
-        Grant("hgetall hset type del", ("sentinel:direct",)),
+        Grant("xrange xrevrange xread", (ALERT_LOG,), mode="R"),
+        Grant("hmget", (roster_key(HEALER),), mode="R"),
+        Grant("exists", (delivery_key("*"),), mode="R"),
+        Grant("set", (delivery_key("*"),), mode="W"),
+        Grant("hgetall hset type del", (SENTINEL_DIRECT,)),
     )
 
 
 def grant_notifier(_view: BusView) -> tuple[Grant, ...]:
     """The notifier reads the log by consumer group and stores its state."""
     return (
-        Grant("get set del pttl pexpire", ("notifier:lease",)),
-        Grant("hgetall hget hset hdel del", ("notifier:state",)),
-        Grant("hgetall hset hdel", ("notifier:silences",)),
-        Grant("mget exists set", ("notifier:told:*",)),
-        Grant("rpush expire", ("notifier:answers:*",)),
-        Grant("xadd xdel xrange xlen del", ("notifier:dead",)),
+        Grant("get set del pttl pexpire", (NOTIFIER_LEASE,)),
+        Grant("hgetall hget hset hdel del", (NOTIFIER_STATE,)),
+        Grant("hgetall hset hdel", (NOTIFIER_SILENCES,)),
+        Grant("mget exists set", (delivery_key("*"),)),
+        Grant("rpush expire", (answers_key("*"),)),
+        Grant("xadd xdel xrange xlen del", (NOTIFIER_DEAD,)),
         Grant(
             "xreadgroup xack xautoclaim xpending xrange xrevrange xinfo|consumers"
             " xgroup|create xgroup|createconsumer xgroup|delconsumer",
-            (LOG, "notifier:asks"),
+            (ALERT_LOG, NOTIFIER_REQUESTS),
         ),
     )
 
@@ -89,9 +121,13 @@ def grant_status_reads(view: BusView) -> tuple[Grant, ...]:
     of_mesh = find_written_points(MESH, view) if MESH in view.truth.services else MESH_KEYS
     shown = tuple(escape_pattern(point.key) for point in of_mesh if point.bus == view.bus)
     return (
-        Grant("get getrange mget pttl", ("health:*", "beat:*", "run:*", *shown), mode="R"),
-        Grant("hgetall", ("healer:roster", "healer:lease", "notifier:silences", "notifier:state"), mode="R"),
-        Grant("xrange xrevrange xread xlen", (LOG, "notifier:dead", *shown), mode="R"),
+        Grant(
+            "get getrange mget pttl",
+            (health_key("*"), last_beat_key("*"), last_run_key("*"), *shown),
+            mode="R",
+        ),
+        Grant("hgetall", (roster_key(HEALER), HEALER_LEASE, NOTIFIER_SILENCES, NOTIFIER_STATE), mode="R"),
+        Grant("xrange xrevrange xread xlen", (ALERT_LOG, NOTIFIER_DEAD, *shown), mode="R"),
         Grant("subscribe psubscribe", channels=(escape_pattern(view.alerts), *view.beat_channels())),
     )
 
@@ -104,15 +140,18 @@ def _grant_monitor(
     heard: tuple[str, ...],
 ) -> tuple[Grant, ...]:
     """Return the grants that healer and sentinel share: their state, their canary, the alert log."""
-    own = tuple(f"{listener}:{word}" for word in ("lease", "roster", "silence", "heard", "canary"))
-    canary = f"{listener}:canary:*"
+    own = (
+        *(monitor_lease_key(listener), roster_key(listener), silence_key(listener)),
+        *(heard_key(listener), canary_key(listener)),
+    )
+    canary = canary_channel(listener, "*")
     return (
         Grant("hmget hget hset hdel hscan incr set type del", own),
         Grant("set del", health, mode="W"),
         Grant("getrange type pttl", beats, mode="R"),
         # TYPE and DEL: it replaces a log that is no stream. Who may XADD may empty the log by MAXLEN as well.
-        Grant("xadd xdel type del", (LOG,), mode="W"),
-        Grant("xinfo|groups", (LOG,), mode="R"),
+        Grant("xadd xdel type del", (ALERT_LOG,), mode="W"),
+        Grant("xinfo|groups", (ALERT_LOG,), mode="R"),
         Grant("publish", channels=(escape_pattern(view.alerts), canary)),
         Grant("subscribe", channels=tuple(dict.fromkeys((canary, *heard)))),
     )
@@ -136,7 +175,7 @@ OPERATING: Final = f"info pubsub|numsub acl|load script|kill function|kill {LOAD
 
 def grant_bootstrap(view: BusView) -> tuple[Grant, ...]:
     """Bootstrap reads, writes and restores the truth."""
-    keys = (view.document, META, HISTORY)
+    keys = (view.document, TRUTH_META, TRUTH_HISTORY)
     return (
         Grant(
             "type get hget hmget hgetall pttl xrange xrevrange dump"
@@ -144,7 +183,7 @@ def grant_bootstrap(view: BusView) -> tuple[Grant, ...]:
             keys,
         ),
         Grant("fcall evalsha", keys),
-        Grant("publish", channels=(CHANGED,)),
+        Grant("publish", channels=(TRUTH_CHANGED,)),
     )
 
 
@@ -154,12 +193,12 @@ def grant_operator(view: BusView) -> tuple[Grant, ...]:
         *view.grant_truth_reads(),
         *grant_bootstrap(view),
         *grant_status_reads(view),
-        Grant("fcall", (LOG,)),
-        Grant("hset hdel", ("notifier:silences",), mode="W"),
-        Grant("xadd", ("notifier:asks",), mode="W"),
-        Grant("lrange", ("notifier:answers:*",), mode="R"),
+        Grant("fcall", (ALERT_LOG,)),
+        Grant("hset hdel", (NOTIFIER_SILENCES,), mode="W"),
+        Grant("xadd", (NOTIFIER_REQUESTS,), mode="W"),
+        Grant("lrange", (answers_key("*"),), mode="R"),
         Grant("publish", channels=view.beat_channels()),
-        Grant("set", ("beat:*", "run:*"), mode="W"),
+        Grant("set", (last_beat_key("*"), last_run_key("*")), mode="W"),
     )
 
 
@@ -168,8 +207,8 @@ def grant_default_user(view: BusView) -> Grant:
 
     ACLs don't check the pattern that KEYS is given, so three patterns are named here.
     """
-    keys = ("health:*", view.document, TOPOLOGY)
-    asked = ("health:*", view.truth_key, TOPOLOGY)
+    keys = (health_key("*"), view.document, MESH_TOPOLOGY)
+    asked = (health_key("*"), view.truth_key, MESH_TOPOLOGY)
     return Grant(
         "ping pubsub get getrange subscribe psubscribe unsubscribe punsubscribe "
         + " ".join(f"keys|{pattern}" for pattern in asked),

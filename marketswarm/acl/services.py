@@ -7,8 +7,29 @@ its state. The keys that it subscribes to it may only read.
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from marketswarm.acl.bus_view import LOG, PROBE_ALERTS, BusView
+from marketswarm.acl.bus_view import BusView
 from marketswarm.acl.grant import Grant, escape_pattern
+from marketswarm.keys import (
+    ALERT_LOG,
+    HEARTBEAT_SUFFIX,
+    MARKET_BARS,
+    MASSIVE_ALERTS,
+    MASSIVE_PROBES,
+    MASSIVE_ROSTER,
+    MESH_EVENTS,
+    MESH_FLOW,
+    MESH_TOPOLOGY,
+    RESERVED_PREFIXES,
+    RSS_ITEMS,
+    VEXY_DEAD,
+    VEXY_NOTES,
+    last_beat_key,
+    last_run_key,
+    lease_epoch_key,
+    lease_key,
+    members_key,
+    probe_key,
+)
 from marketswarm.truth import MARKET, SYSTEM, AccessPoint
 
 _DATA: Final = (
@@ -19,28 +40,22 @@ _GROUP: Final = (
     "xreadgroup xack xclaim xautoclaim xpending xgroup|create xgroup|createconsumer xgroup|delconsumer"
     " xinfo|stream xinfo|groups xinfo|consumers"
 )
-_HEARTBEAT: Final = ":heartbeat"
 
 # the default keys of our own services, for each key that the truth doesn't name
 WRITTEN: Final = {
-    "rss_agg": ((MARKET, "rss:items"),),
+    "rss_agg": ((MARKET, RSS_ITEMS),),
     "massive": (
-        (MARKET, "massive:probes"),
-        (MARKET, "market:bars"),
-        (SYSTEM, "massive:roster"),
-        (SYSTEM, PROBE_ALERTS),
+        (MARKET, MASSIVE_PROBES),
+        (MARKET, MARKET_BARS),
+        (SYSTEM, MASSIVE_ROSTER),
+        (SYSTEM, MASSIVE_ALERTS),
     ),
-    "vexy_ai": ((MARKET, "vexy:notes"), (MARKET, "vexy:dead")),
-    "mesh": ((SYSTEM, "mesh:topology"), (SYSTEM, "mesh:events"), (SYSTEM, "mesh:flow")),
+    "vexy_ai": ((MARKET, VEXY_NOTES), (MARKET, VEXY_DEAD)),
+    "mesh": ((SYSTEM, MESH_TOPOLOGY), (SYSTEM, MESH_EVENTS), (SYSTEM, MESH_FLOW)),
 }
-_READ: Final = {"vexy_ai": ((MARKET, "rss:items"),)}
+_READ: Final = {"vexy_ai": ((MARKET, RSS_ITEMS),)}
 # keys that belong to another key and have a name of their own
-_BESIDE: Final = {("massive", "probes"): "probe:*"}
-# key prefixes of the monitors: a service that may use such a key gets no key beside it
-_NOT_A_FAMILY: Final = (
-    *("truth:", "beat:", "run:", "health:", "members:", "lease:", "lease-epoch:"),
-    *("healer:", "sentinel:", "notifier:"),
-)
+_BESIDE: Final = {("massive", "probes"): probe_key("*")}
 
 
 def grant_beats(svc: str, view: BusView) -> tuple[Grant, ...]:
@@ -50,18 +65,18 @@ def grant_beats(svc: str, view: BusView) -> tuple[Grant, ...]:
         return ()
     return (
         Grant("publish", channels=(channel,)),
-        Grant("set", (f"beat:{name}", f"run:{name}"), mode="W"),
+        Grant("set", (last_beat_key(name), last_run_key(name)), mode="W"),
     )
 
 
 def grant_work(svc: str, view: BusView) -> tuple[Grant, ...]:
     """Return the grants for a service's work: share it, hold leases, use its access points."""
     name = escape_pattern(svc)
-    shares, leases = (f"members:{name}", f"members:{name}:*"), ("lease:*", "lease-epoch:*")
+    shares, leases = (members_key(name), members_key(name, "*")), (lease_key("*"), lease_epoch_key("*"))
     return (
         Grant("type del pexpire zadd zrem zrange zremrangebyscore", shares),
         Grant("type get set del exists pttl pexpire hset hmget", leases),
-        Grant("publish subscribe", channels=(*shares, "lease:*")),
+        Grant("publish subscribe", channels=(*shares, lease_key("*"))),
         *grant_access_points(svc, view),
     )
 
@@ -75,7 +90,7 @@ def find_written_points(svc: str, view: BusView) -> list[AccessPoint]:
     """Return the access points that a service writes on any bus, without heartbeat channels."""
     points = view.truth.services[svc].access_points.publish_to
     if svc == "massive":  # the healer publishes for massive: older truths name the channel
-        points = tuple(point for point in points if point.key not in (view.alerts, LOG))
+        points = tuple(point for point in points if point.key not in (view.alerts, ALERT_LOG))
     found = [*_without_heartbeats(points, view), *_missing_defaults(points, WRITTEN.get(svc, ()))]
     # dead letters are stored on the bus of their source, in one transaction
     dead = next((point.key for point in found if svc == "vexy_ai" and _last_part(point.key) == "dead"), None)
@@ -88,12 +103,12 @@ def _grant_writes(svc: str, view: BusView) -> Iterator[Grant]:
     if not keys:
         return
     yield Grant("publish", channels=tuple(escape_pattern(key, many=True) for key in keys))
-    data = [key for key in keys if key not in (view.alerts, LOG)]
+    data = [key for key in keys if key not in (view.alerts, ALERT_LOG)]
     patterns = dict.fromkeys(pattern for key in data for pattern in _key_patterns(svc, key))
     if patterns:
         yield Grant(_DATA, tuple(patterns))
-    if LOG in keys:  # add entries and take them back; no reading of others' entries
-        yield Grant("xadd xdel", (LOG,), mode="W")
+    if ALERT_LOG in keys:  # add entries and take them back; no reading of others' entries
+        yield Grant("xadd xdel", (ALERT_LOG,), mode="W")
 
 
 def _grant_reads(svc: str, view: BusView) -> Iterator[Grant]:
@@ -118,7 +133,7 @@ def _key_patterns(svc: str, key: str) -> Iterator[str]:
     """Yield the patterns for a key and for the state kept beside it."""
     own = escape_pattern(key, many=True)
     yield own
-    if not key.startswith(_NOT_A_FAMILY):
+    if not key.startswith(RESERVED_PREFIXES):  # a service that may use such a key gets no key beside it
         yield f"{own}:*"
     if beside := _BESIDE.get((svc, _last_part(key))):
         yield beside
@@ -126,7 +141,9 @@ def _key_patterns(svc: str, key: str) -> Iterator[str]:
 
 def _without_heartbeats(points: Iterable[AccessPoint], view: BusView) -> Iterator[AccessPoint]:
     channels = {service.heartbeat.channel for service in view.truth.services.values()}
-    return (point for point in points if not point.key.endswith(_HEARTBEAT) and point.key not in channels)
+    return (
+        point for point in points if not point.key.endswith(HEARTBEAT_SUFFIX) and point.key not in channels
+    )
 
 
 def _missing_defaults(

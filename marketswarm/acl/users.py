@@ -4,9 +4,10 @@ import re
 from typing import Final
 
 from marketswarm.acl import roles
-from marketswarm.acl.bus_view import ALERTS, DOCUMENT, BusView
+from marketswarm.acl.bus_view import BusView
 from marketswarm.acl.grant import Grant, User
 from marketswarm.acl.services import grant_beats, grant_work
+from marketswarm.keys import ALERTS, TRUTH_DOC
 from marketswarm.truth import Truth
 
 DEFAULT: Final = "default"
@@ -37,7 +38,7 @@ def build_users(
     truth: Truth,
     bus: str,
     *,
-    truth_key: str = DOCUMENT,
+    truth_key: str = TRUTH_DOC,
     alert_channel: str = ALERTS,
     closed: bool = False,
 ) -> tuple[User, ...]:

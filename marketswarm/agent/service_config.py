@@ -25,6 +25,7 @@ from pydantic_core import ErrorDetails
 
 from marketswarm.bus import first_line
 from marketswarm.exit import Code, Exit
+from marketswarm.keys import HEARTBEAT_SUFFIX
 from marketswarm.truth import AccessPoint, Loaded, Service, Truth, TruthError
 from marketswarm.truth.errors import Place, Problem, found, hint, nearest, path
 from marketswarm.truth.parse import look_at
@@ -321,13 +322,10 @@ def _of_service(svc: str, section: Service) -> Iterator[tuple[bool, Problem]]:
         yield from ((False, each) for each in (*unknown_keys(own, svc, section), *doubts(own, svc)))
 
 
-HEARTBEAT = ":heartbeat"
-
-
 def first_point(points: Iterable[AccessPoint], bus: str, key: str) -> AccessPoint:
     """The first that carries no heartbeat, else `key` on `bus`."""
     return next(
-        (point for point in points if not point.key.endswith(HEARTBEAT)), AccessPoint(bus=bus, key=key)
+        (point for point in points if not point.key.endswith(HEARTBEAT_SUFFIX)), AccessPoint(bus=bus, key=key)
     )
 
 

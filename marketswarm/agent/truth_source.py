@@ -16,12 +16,11 @@ from marketswarm import log
 from marketswarm.bus import WITHIN_SEC, Bus, BusError, ClusterError, find_url
 from marketswarm.bus.subscriber import subscribe
 from marketswarm.exit import Code, Exit
+from marketswarm.keys import TRUTH_CHANGED, TRUTH_META
 from marketswarm.settings import Common
 from marketswarm.truth import Loaded, Truth, TruthError, load
 from marketswarm.truth.parse import MAX_BYTES
 
-META: Final = "truth:meta"
-CHANGED: Final = "truth:changed"
 FIRST_PAUSE_SEC: Final = 0.1
 LONGEST_PAUSE_SEC: Final = 1.0
 NONSENSE: Final = "gives answers that no Redis gives"
@@ -103,7 +102,7 @@ async def look(bus: Bus, key: str, known: Loaded | None = None, within_sec: floa
     """Read what a bus holds, whatever that is; `known` saves reading the same document twice."""
     pipe = bus.pipeline(transaction=True)
     pipe.get(key)
-    pipe.hmget(META, "revision", "sha256")
+    pipe.hmget(TRUTH_META, "revision", "sha256")
     try:
         raw, meta = await bus.ask(pipe.execute(), within_sec)
     except ClusterError as error:
@@ -132,7 +131,7 @@ async def glance(bus: Bus, key: str, within_sec: float) -> Glance | Unanswered:
     """Ask what is cheap to tell and changes with a document: its size, and what its bus says of it."""
     pipe = bus.pipeline()
     pipe.strlen(key)
-    pipe.hmget(META, "revision", "sha256")
+    pipe.hmget(TRUTH_META, "revision", "sha256")
     try:
         size, meta = await bus.ask(pipe.execute(), within_sec)
     except ClusterError as error:
@@ -324,7 +323,7 @@ class Following:
     async def _listen(self, bus: Bus) -> None:
         await subscribe(
             bus,
-            channels=(CHANGED,),
+            channels=(TRUTH_CHANGED,),
             heard=lambda _channel, _payload: self._look.set(),
             joined=lambda: self._joined(bus),
             lost=self._lost,

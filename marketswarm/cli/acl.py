@@ -11,6 +11,7 @@ from marketswarm.bus import Bus, BusError, find_url
 from marketswarm.cli import output
 from marketswarm.cli.validate import read_valid_truth
 from marketswarm.exit import Code, Exit
+from marketswarm.keys import ALERTS
 from marketswarm.passwords import (
     FILE,
     SecretError,
@@ -87,7 +88,7 @@ def _write_acl_files(truth: Truth, known: dict[str, str], out: Path) -> list[str
         truth,
         known,
         truth_key=settings.truth_redis_key,
-        alert_channel=settings.alert_channel or "healer:alerts",
+        alert_channel=settings.alert_channel or ALERTS,
     )
     files = {out / folder_of(bus) / FILE: text for bus, text in texts.items()}
     write_all(files, _READABLE)

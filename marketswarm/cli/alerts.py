@@ -25,8 +25,8 @@ from marketswarm.cli.event_text import describe_event, is_bad
 from marketswarm.cli.fleet_view import FleetView, open_fleet
 from marketswarm.cli.options import DATA, Data, Json, parse_duration
 from marketswarm.cli.service_status import read_fleet_state, service_rows
+from marketswarm.keys import ALERT_LOG
 
-LOG = "healer:alerts:log"
 _BLOCK_SEC = 2.0
 _PAGE_ENTRIES = 1_000
 _RETRY_SEC = 0.5
@@ -213,7 +213,7 @@ class _LogReader:
     async def _find_position(self, since_sec: float | None) -> bytes:
         """Return the end of the log, or where it was `since_sec` ago by the bus's own clock."""
         if since_sec is None:
-            return await newest_id(self._bus, LOG)
+            return await newest_id(self._bus, ALERT_LOG)
         now, _ = await self._bus.ask(self._bus.client.time())
         return b"%d-0" % max(0, int((now - since_sec) * 1000) - 1)
 
@@ -231,7 +231,7 @@ class _LogReader:
         found: list[LoggedEvent] = []
         while True:
             entries = await read_after(
-                self._bus, LOG, self._position or _LOG_START, count=_PAGE_ENTRIES, block_sec=block_sec
+                self._bus, ALERT_LOG, self._position or _LOG_START, count=_PAGE_ENTRIES, block_sec=block_sec
             )
             for entry in entries:
                 self._position = entry.id
@@ -243,7 +243,7 @@ class _LogReader:
 def _parse(entry: Entry) -> list[LoggedEvent]:
     """Return the event of a log entry, and nothing for an entry that holds none."""
     if entry.fields is None:
-        typer.echo(f"skipped: entry {entry.id.decode()} of {LOG} has {entry.size} bytes", err=True)
+        typer.echo(f"skipped: entry {entry.id.decode()} of {ALERT_LOG} has {entry.size} bytes", err=True)
         return []
     raw = entry.fields.get(b"event", b"")
     try:

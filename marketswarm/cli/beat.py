@@ -22,6 +22,7 @@ from marketswarm.cli import event_loop, output
 from marketswarm.cli.fleet_view import embedded_buses, with_embedded_buses
 from marketswarm.cli.options import DATA, Data, Svc, parse_duration, require_service_name
 from marketswarm.exit import Code, Exit
+from marketswarm.keys import heartbeat_channel, last_beat_key
 from marketswarm.settings import Common, read
 from marketswarm.truth import SYSTEM, Truth
 
@@ -96,7 +97,7 @@ def find_destination(truth: Truth | None, svc: str, default_timeout_sec: float) 
         if watch.svc == svc:
             return Destination(watch.bus, watch.channel, watch.interval_sec, watch.timeout_sec, known=True)
     timeout_sec = truth.timeout_of(svc, default_timeout_sec) if truth else default_timeout_sec
-    return Destination(SYSTEM, f"{svc}:heartbeat", _DEFAULT_INTERVAL_SEC, timeout_sec, known=False)
+    return Destination(SYSTEM, heartbeat_channel(svc), _DEFAULT_INTERVAL_SEC, timeout_sec, known=False)
 
 
 class BeatSender:
@@ -167,9 +168,9 @@ class BeatSender:
         pipe = bus.pipeline()
         pipe.publish(self.destination.channel, payload)
         if status == "stopping":  # a goodbye is no life: the key stays as old as the last living beat
-            pipe.set(f"beat:{self.svc}", payload, xx=True, keepttl=True)
+            pipe.set(last_beat_key(self.svc), payload, xx=True, keepttl=True)
         else:
-            pipe.set(f"beat:{self.svc}", payload, px=max(1, round(2000 * self.destination.timeout_sec)))
+            pipe.set(last_beat_key(self.svc), payload, px=max(1, round(2000 * self.destination.timeout_sec)))
         heard, _ = await self._ask(bus, pipe.execute(), within_sec)
         return heard if isinstance(heard, int) else 0
 

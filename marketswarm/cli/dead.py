@@ -16,7 +16,8 @@ from marketswarm.cli.event_text import format_moment
 from marketswarm.cli.fleet_view import ask_buses, open_fleet
 from marketswarm.cli.notifier import request_notifier
 from marketswarm.cli.options import DATA, WITHIN_SEC, By, Data, Json, Within, author_name
-from marketswarm.operator import ALL, DEAD, RequestKind
+from marketswarm.keys import NOTIFIER_DEAD
+from marketswarm.operator import ALL, RequestKind
 from marketswarm.text import escape_text
 
 _MAX_ENTRIES: Final = 10_000
@@ -71,7 +72,7 @@ async def read_dead_messages(buses: Sequence[Bus]) -> tuple[list[DeadMessage], d
     Raises:
         Exit: code 3, when no bus answers.
     """
-    entries, failed = await ask_buses(buses, lambda bus: bus.client.xrange(DEAD, count=_MAX_ENTRIES))
+    entries, failed = await ask_buses(buses, lambda bus: bus.client.xrange(NOTIFIER_DEAD, count=_MAX_ENTRIES))
     return merge_entries(fields for found in entries.values() for _, fields in found), failed
 
 

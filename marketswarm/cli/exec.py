@@ -36,6 +36,7 @@ from marketswarm.cli import event_loop
 from marketswarm.cli.beat import BeatSender, print_unknown_service
 from marketswarm.cli.options import DATA, Data, parse_duration, require_service_name
 from marketswarm.exit import Exit
+from marketswarm.keys import last_run_key
 from marketswarm.text import format_duration
 
 RUN_KEPT_SEC: Final = 35 * 86_400.0
@@ -322,7 +323,7 @@ class _SuccessReporter:
 
 async def _store_run(sender: BeatSender, run: CommandRun) -> None:
     life_sec = max(RUN_KEPT_SEC, 2 * sender.destination.timeout_sec)
-    await sender.store(f"run:{sender.svc}", run.encode(sender.svc), life_sec)
+    await sender.store(last_run_key(sender.svc), run.encode(sender.svc), life_sec)
 
 
 async def _trouble_of(work: Awaitable[None], sender: BeatSender) -> str | None:

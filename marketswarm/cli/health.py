@@ -14,6 +14,7 @@ from marketswarm.cli.event_text import describe_event, format_seconds
 from marketswarm.cli.fleet_view import FleetView, open_fleet
 from marketswarm.cli.options import DATA, Data, Json
 from marketswarm.exit import Code, Exit
+from marketswarm.keys import health_key
 from marketswarm.truth import SYSTEM, nearest
 
 _UNKNOWN = "it keeps what the healer says, so nobody knows how the services are"
@@ -47,7 +48,7 @@ async def _read_health(svc: str | None, data: Path) -> dict[str, Any]:
         wanted = _select_services(svc, fleet)
         bus = fleet.bus(SYSTEM)
         try:
-            stored = await read_strings(bus, [f"health:{name}" for name in wanted])
+            stored = await read_strings(bus, [health_key(name) for name in wanted])
         except BusError as error:
             raise Exit(
                 Code.NO_BUS, f"bus {bus.name} at {bus.where} does not answer ({error.reason}): {_UNKNOWN}"

@@ -22,6 +22,7 @@ from marketswarm.cli.options import require_service_name
 from marketswarm.cli.validate import read_truth_file
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet.preflight import find_modules
+from marketswarm.keys import heartbeat_channel
 from marketswarm.truth import TruthError, load
 
 _FILES: Final = {  # template: the file that it becomes
@@ -131,11 +132,11 @@ def _interval_sec(cadence_sec: float | None) -> float:
 def _section(svc: str, interval_sec: float) -> dict[str, Any]:
     return {
         "description": f"What {svc} is for, in a sentence",
-        "heartbeat": {"channel": f"{svc}:heartbeat", "interval_sec": interval_sec},
+        "heartbeat": {"channel": heartbeat_channel(svc), "interval_sec": interval_sec},
         "access_points": {
             "publish_to": [
                 {"bus": "market-redis", "key": f"{svc}:out"},
-                {"bus": "system-redis", "key": f"{svc}:heartbeat"},
+                {"bus": "system-redis", "key": heartbeat_channel(svc)},
             ]
         },
         "settings": {"every_sec": 5},

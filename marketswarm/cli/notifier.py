@@ -20,8 +20,9 @@ from marketswarm.cli.fleet_view import FleetView, ask_buses, describe_refusals, 
 from marketswarm.cli.options import DATA, WITHIN_SEC, By, Data, Within, author_name
 from marketswarm.cli.service_status import read_fleet_state, service_rows
 from marketswarm.exit import Exit
-from marketswarm.operator import ALL, ASKS, Answer, OperatorRequest, RequestKind, answers_key
-from marketswarm.operator.keys import ASKS_KEPT
+from marketswarm.keys import NOTIFIER_REQUESTS, answers_key
+from marketswarm.operator import ALL, Answer, OperatorRequest, RequestKind
+from marketswarm.operator.request import REQUESTS_KEPT
 from marketswarm.text import escape_text, format_duration
 
 REFUSED: Final = 1
@@ -73,7 +74,9 @@ async def _request(request: OperatorRequest, within_sec: float, data: Path) -> N
     async with open_fleet(data) as fleet:
         taken, failed = await ask_buses(
             fleet.buses(),
-            lambda bus: bus.client.xadd(ASKS, {"ask": request.encode()}, maxlen=ASKS_KEPT, approximate=True),
+            lambda bus: bus.client.xadd(
+                NOTIFIER_REQUESTS, {"ask": request.encode()}, maxlen=REQUESTS_KEPT, approximate=True
+            ),
         )
         for line in describe_refusals(failed):
             output.print_line(line)

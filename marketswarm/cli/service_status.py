@@ -15,13 +15,22 @@ import orjson
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.stored_values import read_strings
 from marketswarm.cli.fleet_view import FleetView
-from marketswarm.operator import DEAD, SILENCES, STATE, Silence, merge_silences
-from marketswarm.truth import SYSTEM, Truth
+from marketswarm.keys import (
+    HEALER_LEASE,
+    MESH_TOPOLOGY,
+    NOTIFIER_DEAD,
+    NOTIFIER_SILENCES,
+    NOTIFIER_STATE,
+    health_key,
+    last_beat_key,
+    roster_key,
+)
+from marketswarm.operator import Silence, merge_silences
+from marketswarm.truth import HEALER, SYSTEM, Truth
 
 UNWATCHABLE: Final = "unwatchable"
 """The verdict on a service whose heartbeat channel the healer is not allowed to subscribe to."""
 
-_ROSTER, _TOPOLOGY, _LEASE = "healer:roster", "mesh:topology", "healer:lease"
 _MAX_TOPOLOGY_BYTES = 32 * 1024 * 1024
 
 
@@ -117,7 +126,7 @@ async def read_fleet_state(fleet: FleetView) -> tuple[FleetState, dict[str, str]
     services_on = {name: [svc for svc, (bus, _) in known.items() if bus == name] for name in names}
     (roster, topology, lease, (sec, usec)), health, *beats = await asyncio.gather(
         _read_judgement(fleet.bus(SYSTEM), failed),
-        _read_strings(fleet.bus(SYSTEM), [f"health:{svc}" for svc in known], failed),
+        _read_strings(fleet.bus(SYSTEM), [health_key(svc) for svc in known], failed),
         *(_read_beats(fleet.bus(name), here, failed) for name, here in services_on.items()),
     )
     heard = {svc: seen for part in beats for svc, seen in part.items()}
@@ -194,9 +203,9 @@ def parse_leader(lease: Mapping[bytes, bytes], now: float) -> Leader | None:
 async def _read_judgement(bus: Bus, failed: dict[str, str]) -> Any:
     """Read the roster, the topology, the lease and the bus's time."""
     pipe = bus.pipeline()
-    pipe.hgetall(_ROSTER)
-    pipe.getrange(_TOPOLOGY, 0, _MAX_TOPOLOGY_BYTES)
-    pipe.hgetall(_LEASE)
+    pipe.hgetall(roster_key(HEALER))
+    pipe.getrange(MESH_TOPOLOGY, 0, _MAX_TOPOLOGY_BYTES)
+    pipe.hgetall(HEALER_LEASE)
     pipe.time()
     return await _execute(bus, pipe, ({}, None, {}, (0, 0)), failed)
 
@@ -213,7 +222,7 @@ class _BeatKeys:
 async def _read_beats(bus: Bus, services: list[str], failed: dict[str, str]) -> dict[str, _BeatKeys]:
     pipe = bus.pipeline()
     for svc in services:
-        pipe.pttl(f"beat:{svc}")
+        pipe.pttl(last_beat_key(svc))
     keys = [f"{prefix}:{svc}" for svc in services for prefix in ("beat", "run")]
     values = await _read_strings(bus, keys, failed)
     ttls_msec = await _execute(bus, pipe, [], failed)
@@ -226,9 +235,9 @@ async def _read_beats(bus: Bus, services: list[str], failed: dict[str, str]) -> 
 async def _read_notifier_keys(bus: Bus) -> tuple[dict[bytes, bytes], int, dict[bytes, bytes]]:
     """Read the silences, the number of dead messages and the notifier's state."""
     pipe = bus.pipeline()
-    pipe.hgetall(SILENCES)
-    pipe.xlen(DEAD)
-    pipe.hgetall(STATE)
+    pipe.hgetall(NOTIFIER_SILENCES)
+    pipe.xlen(NOTIFIER_DEAD)
+    pipe.hgetall(NOTIFIER_STATE)
     try:
         silences, count, state = await bus.ask(pipe.execute())
     except BusError:  # the caller names the buses that do not answer

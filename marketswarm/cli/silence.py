@@ -23,7 +23,8 @@ from marketswarm.cli.event_text import format_moment
 from marketswarm.cli.fleet_view import FleetView, ask_buses, describe_refusals, open_fleet
 from marketswarm.cli.options import DATA, By, Data, Json, author_name, parse_duration
 from marketswarm.exit import Code, Exit
-from marketswarm.operator import SILENCES, Silence, merge_silences, missing_silences
+from marketswarm.keys import NOTIFIER_SILENCES
+from marketswarm.operator import Silence, merge_silences, missing_silences
 from marketswarm.text import escape_text, format_duration
 from marketswarm.truth import nearest, probed
 
@@ -108,7 +109,7 @@ class StoredSilences:
 
 async def read_silences(buses: Sequence[Bus]) -> StoredSilences:
     """Read the silences from every bus. Raises Exit, code 3, when none answers."""
-    by_bus, failed = await ask_buses(buses, lambda bus: bus.client.hgetall(SILENCES))
+    by_bus, failed = await ask_buses(buses, lambda bus: bus.client.hgetall(NOTIFIER_SILENCES))
     return StoredSilences(merge_silences(by_bus.values()), by_bus, failed)
 
 
@@ -131,9 +132,9 @@ async def write_silence(
         # a bus that did not answer just now may do so again
         lacking: dict[Any, Any] = dict(missing_silences(stored.by_bus.get(bus.name, {}), kept))
         pipe = bus.pipeline(transaction=True)
-        pipe.hset(SILENCES, mapping=lacking)
+        pipe.hset(NOTIFIER_SILENCES, mapping=lacking)
         if old:
-            pipe.hdel(SILENCES, *old)
+            pipe.hdel(NOTIFIER_SILENCES, *old)
         return pipe.execute()
 
     _, failed = await ask_buses(buses, write)

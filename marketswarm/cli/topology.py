@@ -35,6 +35,7 @@ from marketswarm.cli.topology_view import (
 )
 from marketswarm.cli.validate import read_valid_truth
 from marketswarm.exit import Code, Exit
+from marketswarm.keys import MESH_FLOW, MESH_TOPOLOGY
 from marketswarm.text import format_duration
 from marketswarm.truth import SYSTEM, AccessPoint, Truth
 
@@ -74,8 +75,8 @@ async def read_topology(data: Path) -> Topology:
     """Read the topology of a fleet. Raises Exit when there is none, or it has no truth."""
     async with open_fleet(data) as fleet:
         truth = fleet.truth
-        instances = await _read_snapshot(fleet, _access_point(truth, "mesh:topology"))
-        traffic = await _read_snapshot(fleet, _access_point(truth, "mesh:flow"))
+        instances = await _read_snapshot(fleet, _access_point(truth, MESH_TOPOLOGY))
+        traffic = await _read_snapshot(fleet, _access_point(truth, MESH_FLOW))
         return build_topology(truth, fleet.revision, instances, traffic)
 
 

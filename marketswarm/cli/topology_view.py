@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from marketswarm.keys import MESH_FLOW, MESH_TOPOLOGY
 from marketswarm.text import escape_text, format_duration
 from marketswarm.truth import Truth
 from marketswarm.truth.flows import Fault, Flows, Key, flows_of, unfed
@@ -119,8 +120,8 @@ class MeshSnapshot:
 
 
 _WITHOUT_SNAPSHOT: Final = {
-    "mesh:topology": "who runs is not known",
-    "mesh:flow": "what flows is drawn from the truth alone",
+    MESH_TOPOLOGY: "who runs is not known",
+    MESH_FLOW: "what flows is drawn from the truth alone",
 }
 
 
@@ -131,7 +132,7 @@ def build_topology(
     flows = flows_of(truth)
     unusable = [
         (name, why)
-        for name, snapshot in (("mesh:topology", instances), ("mesh:flow", traffic))
+        for name, snapshot in ((MESH_TOPOLOGY, instances), (MESH_FLOW, traffic))
         if (why := snapshot.unusable(name)) is not None
     ]
     seen = {} if instances.unusable("") else instances.found

@@ -9,6 +9,7 @@ from marketswarm.beat import Malformed, parse
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.stored_values import read_strings
 from marketswarm.bus.subscriber import subscribe
+from marketswarm.keys import health_key, last_beat_key
 from marketswarm.truth import Truth
 
 _OK = "heartbeat_ok"
@@ -30,7 +31,7 @@ async def find_ready(agents: Mapping[str, float], truth: Truth, buses: Callable[
     green: set[str] = set()
     for name in {truth.bus_of(svc) for svc in agents}:
         here = [svc for svc in agents if truth.bus_of(svc) == name]
-        beats = await read_objects(buses(name), [f"beat:{svc}" for svc in here])
+        beats = await read_objects(buses(name), [last_beat_key(svc) for svc in here])
         green |= {
             svc
             for svc, beat in zip(here, beats, strict=True)
@@ -61,7 +62,7 @@ async def _not_ok(services: Collection[str], bus: Bus) -> set[str]:
     if not services:
         return set()
     asked = sorted(services)
-    words = await read_objects(bus, [f"health:{svc}" for svc in asked])
+    words = await read_objects(bus, [health_key(svc) for svc in asked])
     return {svc for svc, word in zip(asked, words, strict=True) if word.get("type") != _OK}
 
 

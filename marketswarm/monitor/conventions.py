@@ -3,13 +3,9 @@
 The truth goes before the environment, and that before the default.
 """
 
-from typing import Final
-
+from marketswarm.keys import ALERTS, heartbeat_channel
 from marketswarm.settings import MonitorSettings
 from marketswarm.truth import HEALER, Heartbeat, Service, Truth
-
-ALERTS: Final = "healer:alerts"
-LOG: Final = "healer:alerts:log"
 
 
 def alert_target(truth: Truth, settings: MonitorSettings) -> tuple[str, str]:
@@ -19,7 +15,7 @@ def alert_target(truth: Truth, settings: MonitorSettings) -> tuple[str, str]:
 
 def healer_heartbeat(settings: MonitorSettings, section: Service | None) -> Heartbeat:
     """The healer's own beats, by its section of the truth if it has one."""
-    beats = Heartbeat(channel=f"{HEALER}:heartbeat") if section is None else section.heartbeat
+    beats = Heartbeat(channel=heartbeat_channel(HEALER)) if section is None else section.heartbeat
     channel, interval_sec = settings.healer_heartbeat_channel, settings.hb_interval_sec
     if channel is not None and "channel" not in beats.said:
         beats = beats.but(channel=channel)

@@ -6,6 +6,7 @@ import orjson
 
 from marketswarm.detector import Publication, State, Subject, Verdict
 from marketswarm.event import Event, Kind, encode, identify
+from marketswarm.keys import health_key
 from marketswarm.monitor.publisher import EncodedVerdict
 from marketswarm.monitor.store import field_of
 
@@ -85,7 +86,7 @@ class VerdictEncoder:
             value=b"" if gone else _entry(verdict, raw),
             event=raw,
             channel=self.channel if raw and verdict.publication is Publication.ALERT else "",
-            health_key=f"health:{verdict.svc}",
+            health_key=health_key(verdict.svc),
             health_sec=_health_sec(verdict),
             assumed="unknown" if verdict.subject is Subject.SERVICE else "up",
             mark=verdict.event_id or "",

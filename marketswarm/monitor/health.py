@@ -13,6 +13,7 @@ from marketswarm.bus import Bus
 from marketswarm.bus.scripts import Script
 from marketswarm.detector import Detector, State, TimingWheel, Verdict, WatchedService
 from marketswarm.event import Event, Kind, encode, identify
+from marketswarm.keys import health_key
 from marketswarm.monitor.encoder import health_sec
 from marketswarm.monitor.leadership import NOT_THE_LEADER, Fence
 from marketswarm.monitor.store import Entry
@@ -103,7 +104,7 @@ class Health:
             lives[svc] = health_sec(record.watch.timeout_sec)
             found = self._object(svc, record)
             if found is not None:  # nothing is told yet of who is down, while the bus takes nothing
-                keys.append(f"health:{svc}")
+                keys.append(health_key(svc))
                 args += [found, lives[svc]]
         if keys and await bus.script(_REFRESH, [lease, *keys], args) == NOT_THE_LEADER:
             return False

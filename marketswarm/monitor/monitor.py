@@ -14,8 +14,8 @@ from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.listener import Listener, moment
 from marketswarm.detector import OVERDUE_SEC, State, Subject, Verdict
+from marketswarm.keys import ALERT_LOG, monitor_lease_key
 from marketswarm.monitor.bus_link import BusLink
-from marketswarm.monitor.conventions import LOG
 from marketswarm.monitor.encoder import VerdictEncoder
 from marketswarm.monitor.evaluation import DetectorFeed, Evaluator
 from marketswarm.monitor.health import Health
@@ -160,8 +160,8 @@ class Monitor:
             outbox = Publisher(
                 bus,
                 listener=self._owner.name,
-                stream=LOG,
-                log_length=self.log_lengths.setdefault(name, LogLength(LOG)),
+                stream=ALERT_LOG,
+                log_length=self.log_lengths.setdefault(name, LogLength(ALERT_LOG)),
                 write=self._notices.encode,
                 told=self._told,
                 leadership=self._leadership,
@@ -276,7 +276,7 @@ class Monitor:
     async def _refresh(self) -> None:
         fence = self._leadership.fence(self._home)
         if fence is not None:
-            lease = f"{self._owner.name}:lease"
+            lease = monitor_lease_key(self._owner.name)
             if not await self._health.refresh(self._bus(self._home), lease, fence):
                 self._leadership.deny_leadership(self._home)
 

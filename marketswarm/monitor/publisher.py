@@ -20,6 +20,7 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import is_wrong_type, replace_wrong_types
 from marketswarm.detector import Verdict
+from marketswarm.keys import monitor_lease_key, roster_key
 from marketswarm.monitor.leadership import NOT_THE_LEADER, UNFENCED, Fence, Leadership
 from marketswarm.monitor.standby import PendingVerdict, find_unpublished, is_its_own
 from marketswarm.monitor.store import Entry, field_of, parse_entry
@@ -143,8 +144,8 @@ class Publisher:
         take_over: Callable[[Fence, Collection[str]], Awaitable[None]],
     ) -> None:
         self.bus = bus
-        self._roster = f"{listener}:roster"
-        self._keys = [f"{listener}:lease", self._roster, stream]
+        self._roster = roster_key(listener)
+        self._keys = [monitor_lease_key(listener), self._roster, stream]
         self.log_length = log_length
         self._write = write
         self._told = told

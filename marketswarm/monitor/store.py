@@ -44,6 +44,7 @@ from marketswarm.detector import (
 )
 from marketswarm.detector.service import BOOTS_KEPT
 from marketswarm.event import MAX_BYTES, Malformed, parse
+from marketswarm.keys import heard_key, monitor_lease_key, roster_key, silence_key
 from marketswarm.monitor.leadership import NOT_THE_LEADER, Fence
 from marketswarm.time_slice import Turns
 from marketswarm.truth.model import SERVICE_NAME
@@ -109,10 +110,10 @@ class StateStore:
 
     def __init__(self, bus: Bus, listener: str) -> None:
         self.bus = bus
-        self.roster_key = f"{listener}:roster"
-        self.silence_key = f"{listener}:silence"
-        self.heard_key = f"{listener}:heard"
-        self.lease_key = f"{listener}:lease"
+        self.roster_key = roster_key(listener)
+        self.silence_key = silence_key(listener)
+        self.heard_key = heard_key(listener)
+        self.lease_key = monitor_lease_key(listener)
 
     async def load_roster(self, match: str | None = None) -> dict[str, Entry]:
         """Every verdict that is stored, by service (or `bus:<name>`); what can't be read is left out."""

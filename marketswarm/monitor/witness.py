@@ -13,6 +13,7 @@ from marketswarm.beat import MAX_BYTES, Beat, Malformed, parse
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import Script
 from marketswarm.detector import LastBeat
+from marketswarm.keys import last_beat_key
 
 AT_ONCE: Final = 500
 _SCRIPT: Final = Script.beside("marketswarm.monitor", "last_beats.lua")
@@ -64,7 +65,7 @@ async def _one_by_one(bus: Bus, timeouts: Mapping[str, float], failed: BusError)
 
 
 async def _ask(bus: Bus, timeouts: Mapping[str, float]) -> Answer:
-    replies = await bus.script(_SCRIPT, [f"beat:{svc}" for svc in timeouts], [MAX_BYTES])
+    replies = await bus.script(_SCRIPT, [last_beat_key(svc) for svc in timeouts], [MAX_BYTES])
     answer = Answer(list(timeouts))
     for (svc, timeout_sec), payload, left_ms in zip(
         timeouts.items(), replies[::2], replies[1::2], strict=True

@@ -4,23 +4,15 @@ The command line writes these values to the buses, and the notifier reads them. 
 from a silence or an acknowledgement, which the notifier decides.
 """
 
-from marketswarm.operator.keys import ASKS, DEAD, GROUP, SILENCES, STATE, answers_key, told_key
 from marketswarm.operator.request import ALL, Answer, OperatorRequest, RequestKind
 from marketswarm.operator.silence import Silence, merge_silences, missing_silences
 
 __all__ = [
     "ALL",
-    "ASKS",
-    "DEAD",
-    "GROUP",
-    "SILENCES",
-    "STATE",
     "Answer",
     "OperatorRequest",
     "RequestKind",
     "Silence",
-    "answers_key",
     "merge_silences",
     "missing_silences",
-    "told_key",
 ]

@@ -14,6 +14,10 @@ from marketswarm.operator.fields import MAX_BYTES, STRICT, Epoch, Ident, Name, e
 
 ALL: Final = "*"
 """As `what` of a request: every dead letter, or every channel."""
+REQUESTS_KEPT: Final = 1_000
+"""About how many entries the stream of requests is trimmed to."""
+ANSWERS_KEPT_SEC: Final = 3_600
+"""How long the answers to a request are kept, in seconds."""
 
 
 class RequestKind(StrEnum):

@@ -18,14 +18,11 @@ from marketswarm import log as logs
 from marketswarm.bus import WITHIN_SEC, Bus, BusError, ClusterError
 from marketswarm.bus.scripts import Script, all_scripts
 from marketswarm.exit import Code
+from marketswarm.keys import TRUTH_CHANGED, TRUTH_DOC, TRUTH_HISTORY, TRUTH_META
 from marketswarm.seeding.functions import load_functions
 from marketswarm.seeding.plan import BusState, make_plan
 from marketswarm.truth import Changes, Truth, TruthError, diff, load
 
-DOCUMENT: Final = "truth:doc"
-META: Final = "truth:meta"
-HISTORY: Final = "truth:history"
-CHANGED: Final = "truth:changed"
 SCRIPT: Final = Script.beside("marketswarm.seeding", "seeding.lua")
 RESTORE_SCRIPT: Final = Script.beside("marketswarm.seeding", "back.lua")
 KEPT: Final = 50
@@ -106,7 +103,7 @@ class _Revision:
     seeded_by: str
 
 
-async def seed(raw: bytes, buses: Sequence[Bus], by: str, *, key: str = DOCUMENT) -> SeedResult:
+async def seed(raw: bytes, buses: Sequence[Bus], by: str, *, key: str = TRUTH_DOC) -> SeedResult:
     """Make every bus hold `raw` under one revision, or leave every bus as it was.
 
     A second call with the same bytes changes nothing. A call takes a few seconds at most, even if a server
@@ -125,7 +122,7 @@ async def seed(raw: bytes, buses: Sequence[Bus], by: str, *, key: str = DOCUMENT
     loaded = load(raw)
     moved = ""
     for _ in range(ATTEMPTS):
-        snapshots = await read_all([(bus, (key, META, HISTORY)) for bus in buses])
+        snapshots = await read_all([(bus, (key, TRUTH_META, TRUTH_HISTORY)) for bus in buses])
         await _load_functions(buses)
         plan = make_plan(raw, loaded.sha256, [each.state for each in snapshots])
         seeded_at = plan.seeded_at or f"{snapshots[0].at_ms / 1000:.3f}"
@@ -308,7 +305,7 @@ async def _publish_change(buses: Sequence[Bus], revision: _Revision) -> None:
     """
     message = orjson.dumps({"revision": revision.number, "sha256": revision.sha256})
     outcomes = await asyncio.gather(
-        *(bus.ask(bus.client.publish(CHANGED, message)) for bus in buses), return_exceptions=True
+        *(bus.ask(bus.client.publish(TRUTH_CHANGED, message)) for bus in buses), return_exceptions=True
     )
     for bus, outcome in zip(buses, outcomes, strict=True):
         if isinstance(outcome, BaseException):

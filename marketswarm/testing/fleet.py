@@ -27,6 +27,7 @@ from marketswarm.fleet import data_folder
 from marketswarm.fleet.control import ask
 from marketswarm.fleet.parent_death_guard import die_with_parent
 from marketswarm.fleet.preflight import is_port_free
+from marketswarm.keys import ALERT_LOG, last_beat_key
 from marketswarm.truth import HEALER, MARKET, SYSTEM
 
 UP_WITHIN_SEC: Final = 60.0  # enough for the first start on a busy machine
@@ -122,14 +123,14 @@ class Fleet:
 
     def alerts(self) -> list[dict[str, Any]]:
         """Return all alerts in the healer's log, oldest first."""
-        entries: Any = self.bus(SYSTEM).xrange("healer:alerts:log")
+        entries: Any = self.bus(SYSTEM).xrange(ALERT_LOG)
         return [orjson.loads(fields["event"]) for _, fields in entries]
 
     def beat(self, svc: str) -> dict[str, Any]:
         """Return the last beat of a service; an empty dict if there is none."""
         host = urlsplit(self.truth["services"][svc]["heartbeat"].get("redis_url", "")).hostname
         bus = next((name for name in self.truth["buses"] if name.lower() == host), SYSTEM)
-        found: Any = self.bus(bus).get(f"beat:{svc}")
+        found: Any = self.bus(bus).get(last_beat_key(svc))
         return dict(orjson.loads(found)) if found else {}
 
     def bus(self, name: str) -> redis.Redis:

@@ -14,6 +14,7 @@ from marketswarm.agent import Agent
 from marketswarm.bus import BusError
 from marketswarm.bus.subscriber import subscribe
 from marketswarm.channels.text import printable_line
+from marketswarm.keys import HEARTBEAT_SUFFIX, heartbeat_channel
 from marketswarm.settings import Common
 from marketswarm.text import escape_text
 from marketswarm.truth import Truth
@@ -71,7 +72,7 @@ def clean_name(name: bytes) -> str | None:
     return escape_text(text) if 0 < len(text) <= NAME_LIMIT else None
 
 
-PATTERN: Final = "*:heartbeat"
+PATTERN: Final = heartbeat_channel("*")
 MAX_EVENTS: Final = 1000  # while the bus takes none
 WARNINGS: Final = {
     "stranger": "mesh.stranger",
@@ -154,7 +155,9 @@ class BeatListener:
             self._me.log.warning("mesh.bus_unknown", bus=name, reason=error.reason)
             return None
         own = {channel.decode() for bus, channel in self._services if bus == name}
-        return Subscription(name, url, tuple(sorted(one for one in own if not one.endswith(":heartbeat"))))
+        return Subscription(
+            name, url, tuple(sorted(one for one in own if not one.endswith(HEARTBEAT_SUFFIX)))
+        )
 
     def _on_message(self, bus: str, channel: bytes, payload: bytes) -> None:
         svc = self._services.get((bus, channel))
@@ -177,7 +180,7 @@ class BeatListener:
         self.oversized += 1
 
     def _on_unknown_sender(self, channel: bytes, payload: bytes) -> None:
-        name = channel.removesuffix(b":heartbeat")
+        name = channel.removesuffix(HEARTBEAT_SUFFIX.encode())
         svc = clean_name(name)
         if svc is None or isinstance(beat.parse(payload, name.decode("utf-8", "replace")), beat.Malformed):
             self.malformed += 1

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from marketswarm.agent import Own
+from marketswarm.keys import ALERTS
 
 Seconds = Annotated[float, Field(ge=0.1, le=31_536_000)]
 Pattern = Annotated[str, Field(min_length=1, max_length=200)]
@@ -24,7 +25,7 @@ class FlowSettings(Own):
     """Within what time a stream that somebody reads gets a new entry. Example: `600`."""
     expect_sec: dict[Pattern, Seconds] = Field({}, max_length=1000)
     """The same for single keys, read or not. Example: `{"massive:probes": 120}`."""
-    quiet: Annotated[tuple[Pattern, ...], Field(max_length=1000)] = ("healer:alerts*", "*:alerts", "*:dead")
+    quiet: Annotated[tuple[Pattern, ...], Field(max_length=1000)] = (f"{ALERTS}*", "*:alerts", "*:dead")
     """Keys (patterns) where no new entry is good news. Example: `["*:alerts", "rss:items"]`."""
 
     def expected_sec(self, key: str) -> float | None:

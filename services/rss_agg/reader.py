@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, Self
 from marketswarm import log
 from marketswarm.agent import Agent, first_point
 from marketswarm.bus import BusError
+from marketswarm.keys import RSS_ITEMS
 from marketswarm.settings import Common
 from marketswarm.truth import AccessPoint
 from marketswarm.truth.credentials import reference_in
@@ -214,7 +215,7 @@ class FeedDispatcher:
         if self._urls[0] is not settings:
             self._urls = (settings, [feed.url for feed in settings.endpoints])
         urls = mine(self._urls[1])
-        stream = first_point(self._me.section.access_points.publish_to, "market-redis", "rss:items")
+        stream = first_point(self._me.section.access_points.publish_to, "market-redis", RSS_ITEMS)
         followed = (settings, urls, stream, self._me.revision)  # a new truth may give a bus another address
         if followed == self._followed and self.stalled is None:
             return

@@ -19,6 +19,7 @@ from redis.asyncio.client import Pipeline
 from marketswarm.bus import Bus
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import read_fields, read_strings, report_unusable
+from marketswarm.keys import feed_scope_key, feed_seen_key, feed_state_key, items_usable_key
 from services.rss_agg.fetch import NO_VALIDATORS, URL_LENGTH, VALIDATOR_LENGTH, Validators, hash_url
 from services.rss_agg.parse import Item
 from services.rss_agg.settings import DAY_SEC, Feed, ReadSettings
@@ -344,7 +345,7 @@ class FeedStore:
 
     async def check_writable(self) -> None:
         """Write a key: a bus that is full, or a replica, answers reads but can't be used."""
-        await self.bus.ask(self.bus.client.set(f"{self.stream}:usable", b"", px=1000))
+        await self.bus.ask(self.bus.client.set(items_usable_key(self.stream), b"", px=1000))
 
     def _keep_scope(self, pipe: Pipeline, known: KnownFeed, keep_ms: int, moved_to: str) -> None:
         for claim in _claims(known.feed):
@@ -353,13 +354,13 @@ class FeedStore:
             pipe.set(self._scope_key(claim_by_url(moved_to)), known.scope, px=keep_ms, nx=True)
 
     def _seen_key(self, known: KnownFeed) -> str:
-        return f"{self.stream}:seen:{known.scope}"
+        return feed_seen_key(self.stream, known.scope)
 
     def _state_key(self, known: KnownFeed) -> str:
-        return f"{self.stream}:feed:{known.scope}"
+        return feed_state_key(self.stream, known.scope)
 
     def _scope_key(self, claim: str) -> str:
-        return f"{self.stream}:scope:{claim}"
+        return feed_scope_key(self.stream, claim)
 
 
 def _claims(feed: Feed) -> tuple[str, ...]:

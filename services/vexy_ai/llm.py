@@ -16,6 +16,7 @@ from marketswarm.bus.scripts import Script
 from marketswarm.channels import SendError
 from marketswarm.channels.http import MAX_RESPONSE_BYTES, Http, error_of_response, host_of
 from marketswarm.channels.text import printable_line, truncate
+from marketswarm.keys import model_requests_key
 from services.vexy_ai.digest import Story, SummaryResult
 from services.vexy_ai.metrics import VexyMetrics
 from services.vexy_ai.queue import NoteStore
@@ -240,4 +241,4 @@ class Summarizer:
 
 async def spend_request(store: NoteStore, per_hour: int) -> bool:
     """Take one request from this hour's budget, which all workers share; return False if it is spent."""
-    return bool(await store.bus.script(SPEND, [f"{store.key}:llm"], [per_hour]))
+    return bool(await store.bus.script(SPEND, [model_requests_key(store.key)], [per_hour]))

@@ -13,6 +13,7 @@ import orjson
 
 from marketswarm.bus import Bus, BusError, TooLongError
 from marketswarm.bus.scripts import Script
+from marketswarm.keys import note_windows_key, notes_seen_key
 from services.vexy_ai.backlog import Backlog
 from services.vexy_ai.notes import Fields
 from services.vexy_ai.records import Record
@@ -64,7 +65,7 @@ class NoteStore:
     @property
     def keys(self) -> list[str]:
         """Return the keys of the notes, the known identities, and the windows."""
-        return [self.key, f"{self.key}:seen", f"{self.key}:windows"]
+        return [self.key, notes_seen_key(self.key), note_windows_key(self.key)]
 
 
 class Consumer:

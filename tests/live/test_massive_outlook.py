@@ -9,7 +9,8 @@ import pytest
 
 from healer.probe_alert import parse_probe_alert
 from marketswarm.bus import Bus, BusError
-from services.massive.probes.alerts import ALERTS, ROSTER, AlertPublisher
+from marketswarm.keys import MASSIVE_ALERTS, MASSIVE_ROSTER
+from services.massive.probes.alerts import AlertPublisher
 from services.massive.probes.state import Patience
 from support.rig import Server
 from support.waiting import auntil
@@ -58,7 +59,7 @@ async def running(server, *boots, watched=("shop",), patience=PATIENCE):
 
 
 def log_of(server):
-    return [orjson.loads(fields["event"]) for _, fields in server.cmd("XRANGE", ALERTS, "-", "+")]
+    return [orjson.loads(fields["event"]) for _, fields in server.cmd("XRANGE", MASSIVE_ALERTS, "-", "+")]
 
 
 def told(server):
@@ -66,7 +67,7 @@ def told(server):
 
 
 def known(server, name="shop"):
-    raw = server.cmd("HGET", ROSTER, name)
+    raw = server.cmd("HGET", MASSIVE_ROSTER, name)
     return orjson.loads(raw) if raw else None
 
 
@@ -215,7 +216,7 @@ async def test_what_can_not_be_kept_is_not_told(server):
 
 
 async def test_what_nobody_can_read_is_as_good_as_nothing(server):
-    server.cmd("HSET", ROSTER, "shop", b"\xff{", b"\xfe\xff", "x")
+    server.cmd("HSET", MASSIVE_ROSTER, "shop", b"\xff{", b"\xfe\xff", "x")
     async with running(server, "a") as [one]:
         one.see("shop", "refused", "refused")
         await one.settled()

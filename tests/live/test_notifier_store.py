@@ -10,7 +10,8 @@ import pytest
 import redis
 
 from marketswarm.bus import Bus, BusError
-from notifier.lease import KEY, NotifierLease
+from marketswarm.keys import NOTIFIER_LEASE
+from notifier.lease import NotifierLease
 from notifier.store import DeadLetter, Store, Transaction
 from support.rig import Server
 from support.waiting import auntil
@@ -141,7 +142,7 @@ async def test_a_state_that_somebody_deleted_is_written_anew(servers):
         await auntil(lambda: state(servers["a"]) == {"r:a": "1"}, 5)
         servers["b"].cmd("SET", "notifier:state", "a string")
         servers["b"].cmd("SET", "notifier:dead", "a string")
-        servers["b"].cmd("LPUSH", KEY, "no lease")
+        servers["b"].cmd("LPUSH", NOTIFIER_LEASE, "no lease")
         await store.commit(Transaction({"r:b": b"1"}, dead=[DeadLetter(b"{}", "c", "404", 1.0)]))
         await same(servers, {"r:a": "1", "r:b": "1"})
         assert servers["b"].cmd("XLEN", "notifier:dead") == 1
@@ -163,13 +164,13 @@ async def test_a_full_bus_takes_nothing_and_then_everything(servers, tmp_path):
 
 async def test_who_does_not_hold_the_lease_changes_nothing(servers):
     for server in servers.values():
-        server.cmd("SET", KEY, "another")
+        server.cmd("SET", NOTIFIER_LEASE, "another")
     async with running(servers) as store:
         assert not await store.commit(Transaction({"r:a": b"1"}, records={"e.1": b"{}"}))
         assert set(store.away) == {"a", "b"}
         for server in servers.values():
             assert server.cmd("EXISTS", "notifier:state", "notifier:told:e.1") == 0
-            server.cmd("SET", KEY, "me")
+            server.cmd("SET", NOTIFIER_LEASE, "me")
         await same(servers, {"r:a": "1"})
 
 
@@ -220,7 +221,7 @@ class Candidate:
 
 
 def held(servers):
-    return [server.cmd("GET", KEY) for server in servers.values()]
+    return [server.cmd("GET", NOTIFIER_LEASE) for server in servers.values()]
 
 
 async def test_one_leads_and_its_successor_follows_within_the_life_of_a_lease(servers):
@@ -256,4 +257,4 @@ async def test_who_is_cut_off_from_the_first_bus_does_not_lead_beside_another(se
         servers["a"].kill()
         await asyncio.sleep(4)
         assert first.is_leader, "the other bus decides"
-        assert servers["b"].cmd("GET", KEY) == "first"
+        assert servers["b"].cmd("GET", NOTIFIER_LEASE) == "first"

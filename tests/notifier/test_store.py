@@ -8,8 +8,8 @@ import pytest
 
 from marketswarm.bus import BusError
 from marketswarm.event import Event, Kind
-from marketswarm.operator import answers_key
-from marketswarm.operator.keys import ASKS_KEPT
+from marketswarm.keys import answers_key
+from marketswarm.operator.request import REQUESTS_KEPT
 from marketswarm.testing import MemoryBus
 from notifier.inbox import CAPACITY
 from notifier.store import (
@@ -35,9 +35,9 @@ def test_a_turn_that_was_not_taken_keeps_no_changes_of_the_state_and_loses_no_ac
 
 
 def test_the_answers_to_the_latest_asks_are_kept():
-    turn = Transaction(answers={f"ask{n}": [b"x"] for n in range(ASKS_KEPT + 3)})
+    turn = Transaction(answers={f"ask{n}": [b"x"] for n in range(REQUESTS_KEPT + 3)})
     assert turn.shorten() == {"answers": 3}
-    assert list(turn.answers) == [f"ask{n}" for n in range(3, ASKS_KEPT + 3)]
+    assert list(turn.answers) == [f"ask{n}" for n in range(3, REQUESTS_KEPT + 3)]
 
 
 def test_the_latest_records_of_what_people_were_told_are_kept():
@@ -186,11 +186,11 @@ async def test_what_a_bus_did_not_take_yet_is_not_known_to_be_acknowledged_thoug
 async def test_a_bus_that_refuses_gets_the_answers_to_the_latest_asks_and_another_one_all(buses):
     buses["b"].refuses = True
     async with running(buses) as (store, _), asyncio.timeout(20):
-        for n in range(ASKS_KEPT + 10):
+        for n in range(REQUESTS_KEPT + 10):
             await store.commit(Transaction(answers={f"ask{n}": [b"done"]}))
         buses["b"].refuses = False
         for _ in range(100):
             await asyncio.sleep(0)
     assert answers_key("ask0") in buses["a"].keys
     assert answers_key("ask0") not in buses["b"].keys
-    assert {answers_key(f"ask{n}") for n in range(10, ASKS_KEPT + 10)} <= buses["b"].keys
+    assert {answers_key(f"ask{n}") for n in range(10, REQUESTS_KEPT + 10)} <= buses["b"].keys

@@ -8,7 +8,10 @@ import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from inspect import signature
 from pathlib import Path
+
+from marketswarm import keys
 
 # From the bottom up. An arrow may point to the same layer or down; up is wrong.
 LAYERS = {
@@ -91,6 +94,9 @@ ONLY_IN = {
 MAY_PRINT = ["marketswarm.cli"]
 BARE_MAY_IMPORT = ["pkgutil.extend_path"]  # users' own services are beside ours
 
+KEYS = "marketswarm.keys"
+_HOLE = "\0"
+
 NAMES_THAT_SAY_NOTHING = {"utils", "util", "helpers", "helper", "common", "core", "manager", "base", "misc"}
 
 
@@ -161,6 +167,8 @@ def broken(module: Module) -> list[str]:
 def findings(module: Module) -> Iterator[tuple[int, str]]:
     part = module.part or module.name
     yield from about_its_form(module)
+    if part != KEYS:
+        yield from ((line, f"writes the key {key}, which {KEYS} names") for line, key in written_keys(module))
     if part in ("marketswarm", "services"):
         found = ((line, name) for line, name in imports(module) if name not in BARE_MAY_IMPORT)
         yield from ((line, f"the bare package imports {name}") for line, name in found)
@@ -237,3 +245,42 @@ def about_its_form(module: Module) -> Iterator[tuple[int, str]]:
     for step in module.name.split("."):
         if step.strip("_") in NAMES_THAT_SAY_NOTHING:
             yield 1, f"{step} says nothing about what is in it"
+
+
+@lru_cache(maxsize=1)
+def known_keys() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return how the keys of `marketswarm.keys` begin, and how those go on that begin with a name."""
+    constants = [value for name, value in vars(keys).items() if name.isupper() and isinstance(value, str)]
+    makers = [value for name, value in vars(keys).items() if name.endswith(("_key", "_channel"))]
+    made = [maker(*[_HOLE] * len(signature(maker).parameters)) for maker in makers]
+    heads = {each.partition(_HOLE)[0] for each in made} - {""}
+    ends = {each.lstrip(_HOLE).partition(_HOLE)[0] for each in made if each.startswith(_HOLE)}
+    starts = heads | {name for name in constants if ":" in name.strip(":")}
+    return tuple(sorted(starts)), tuple(sorted(ends))
+
+
+def written_keys(module: Module) -> Iterator[tuple[int, str]]:
+    """Yield the line and the text of each key that is written out, except docstrings and names of tasks."""
+    starts, ends = known_keys()
+    apart = {id(node.value) for node in nodes(module) if isinstance(node, ast.Expr)}
+    apart |= {
+        id(node.value) for node in nodes(module) if isinstance(node, ast.keyword) and node.arg == "name"
+    }
+    apart |= {id(part) for node in nodes(module) if isinstance(node, ast.JoinedStr) for part in node.values}
+    for node in nodes(module):
+        text = text_of(node)
+        if text is None or id(node) in apart or " " in text:
+            continue
+        begins_with_a_name = text.startswith((_HOLE, "*")) and text[1:].startswith(ends)
+        if begins_with_a_name or text in ends or text.startswith(starts):
+            yield node.lineno, repr(text.replace(_HOLE, "{}"))
+
+
+def text_of(node: ast.AST) -> str | None:
+    """Return the text of a string, with a mark for each gap of an f-string; None for anything else."""
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(part.value) if isinstance(part, ast.Constant) else _HOLE for part in node.values)
+    value = node.value if isinstance(node, ast.Constant) else None
+    if isinstance(value, bytes):
+        return value.decode("latin-1")
+    return value if isinstance(value, str) else None

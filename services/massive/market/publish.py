@@ -15,6 +15,7 @@ import orjson
 from marketswarm.agent import Agent, point_like
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import Script
+from marketswarm.keys import MARKET_BARS, bar_marks_key, bars_seen_key
 from marketswarm.truth import AccessPoint
 from services.massive.market.bars import AHEAD_MS, Bar
 from services.massive.market.gaps import Mark
@@ -32,7 +33,7 @@ T = TypeVar("T")
 
 def place(me: Agent[Any]) -> AccessPoint:
     """Return the bus and key of the bars, by the truth in force."""
-    return point_like(me.section.access_points.publish_to, "market-redis", "market:bars")
+    return point_like(me.section.access_points.publish_to, "market-redis", MARKET_BARS)
 
 
 class BarStore:
@@ -74,19 +75,19 @@ class BarStore:
 
     async def _marks(self, command: str, *words: Any) -> Any:
         bus, key = self._place()
-        return await bus.ask(getattr(bus.client, command)(f"{key}:marks", *words))
+        return await bus.ask(getattr(bus.client, command)(bar_marks_key(key), *words))
 
     async def _put(self, bars: Sequence[Bar], marks: Sequence[Mark], keep: int) -> int:
         bus, key = self._place()
-        bits = list(dict.fromkeys(f"{key}:seen:{bar.sym}:{bar.day}" for bar in bars))
+        bits = list(dict.fromkeys(bars_seen_key(key, bar.sym, bar.day) for bar in bars))
         nth = {name: n for n, name in enumerate(bits, 3)}
         args: list[str | bytes | float] = [keep, KEPT_SEC, round(self._now_ms()) + AHEAD_MS, len(bars)]
         for bar in bars:
             pairs = [text for pair in bar.fields().items() for text in pair]
-            args += [nth[f"{key}:seen:{bar.sym}:{bar.day}"], bar.minute, orjson.dumps(pairs)]
+            args += [nth[bars_seen_key(key, bar.sym, bar.day)], bar.minute, orjson.dumps(pairs)]
         for mark in marks:
             args += [mark.sym, mark.was, mark.upto]
-        new, behind = await bus.script(PUBLISH, [key, f"{key}:marks", *bits], args)
+        new, behind = await bus.script(PUBLISH, [key, bar_marks_key(key), *bits], args)
         self.in_doubt = self.in_doubt or bool(behind)
         return int(new)
 

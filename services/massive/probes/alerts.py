@@ -17,6 +17,7 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import is_wrong_type, replace_wrong_types, report_unusable
 from marketswarm.event import Event, Kind, encode
+from marketswarm.keys import MASSIVE_ALERTS, MASSIVE_ROSTER
 from services.massive.probes.state import (
     NOTHING,
     Backlog,
@@ -29,9 +30,6 @@ from services.massive.probes.state import (
     parse_state,
 )
 
-ROSTER: Final = "massive:roster"
-ALERTS: Final = "massive:alerts"
-"""Where events go; the healer checks them and copies them to the log and the channel of alerts."""
 ALERTS_LENGTH: Final = 100_000
 AT_ONCE: Final = 200
 FIRST_PAUSE_SEC: Final = 0.1
@@ -108,7 +106,7 @@ class AlertPublisher:
         """Remove what someone else put under our keys, if its type keeps us from writing."""
         if is_wrong_type(error):
             with contextlib.suppress(BusError):
-                await replace_wrong_types(self._place(), {ROSTER: "hash", ALERTS: "stream"})
+                await replace_wrong_types(self._place(), {MASSIVE_ROSTER: "hash", MASSIVE_ALERTS: "stream"})
 
     async def _work_off(self) -> None:
         bus = self._place()
@@ -128,7 +126,7 @@ class AlertPublisher:
     async def _take(self, bus: Bus, some: list[Named]) -> None:
         """Apply results to the stored states."""
         names = list(dict.fromkeys(name for name, _sight in some))
-        stored = await bus.ask(bus.client.hmget(ROSTER, names))
+        stored = await bus.ask(bus.client.hmget(MASSIVE_ROSTER, names))
         before = dict(zip(names, stored, strict=True))
         known = {name: _read(bus, name, raw) for name, raw in before.items()}
         after = dict(known)
@@ -146,10 +144,10 @@ class AlertPublisher:
     async def _sweep(self, bus: Bus) -> None:
         """Close the open outages of targets that are no longer probed, or that are no alert any more."""
         watched = self._watched or {}
-        stored = await bus.ask(bus.client.hgetall(ROSTER))
+        stored = await bus.ask(bus.client.hgetall(MASSIVE_ROSTER))
         before = {name: raw for field, raw in stored.items() if (name := _text(field)) is not None}
         for _ in range(len(stored) - len(before)):
-            report_unusable(bus.name, ROSTER)
+            report_unusable(bus.name, MASSIVE_ROSTER)
         known = {name: _read(bus, name, raw) for name, raw in before.items()}
         gone = known.keys() - watched.keys()
         silent = {name for name, patience in watched.items() if not patience.tells}
@@ -178,7 +176,7 @@ class AlertPublisher:
         for name, value in after.items():
             args += [name, before[name] or b"", value]
         args += [encode(event) for event in in_order]
-        outcome = await bus.script(_REMEMBER, [ROSTER, ALERTS], args)
+        outcome = await bus.script(_REMEMBER, [MASSIVE_ROSTER, MASSIVE_ALERTS], args)
         if outcome == SOMEBODY_WAS_HERE:
             return False
         for event in in_order:
@@ -192,7 +190,7 @@ def _read(bus: Bus, name: str, raw: bytes | None) -> TargetState:
     """Return the stored state of a target; one that can't be read is reported, and counts as unknown."""
     found = parse_state(raw)
     if found is NOTHING and raw is not None:  # a state that was parsed is an object of its own
-        report_unusable(bus.name, ROSTER, name)
+        report_unusable(bus.name, MASSIVE_ROSTER, name)
     return found
 
 

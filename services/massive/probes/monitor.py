@@ -7,12 +7,12 @@ from urllib.parse import urlsplit
 
 from marketswarm.agent import Agent, first_point
 from marketswarm.bus import Bus, BusError
+from marketswarm.keys import ALERT_LOG, MASSIVE_ALERTS, MASSIVE_PROBES, MASSIVE_ROSTER
 from marketswarm.metrics import Family
 from marketswarm.monitor import alert_target
-from marketswarm.monitor.conventions import LOG
 from marketswarm.truth import AccessPoint
 from services.massive.market.settings import key_refusal, rest_url, ws_url
-from services.massive.probes.alerts import ALERTS, ROSTER, AlertPublisher
+from services.massive.probes.alerts import AlertPublisher
 from services.massive.probes.metrics import collect_metrics
 from services.massive.probes.probers.context import ProbeContext
 from services.massive.probes.publish import ResultPublisher
@@ -166,9 +166,9 @@ class ProbeMonitor:
 
     def _stream(self) -> tuple[Bus, str]:
         _, channel = alert_target(self._me.truth, self._me.settings)
-        others = {channel, LOG, ALERTS, ROSTER}
+        others = {channel, ALERT_LOG, MASSIVE_ALERTS, MASSIVE_ROSTER}
         points = [point for point in self._me.section.access_points.publish_to if point.key not in others]
-        to = first_point(filter(_no_bars, points), "market-redis", "massive:probes")
+        to = first_point(filter(_no_bars, points), "market-redis", MASSIVE_PROBES)
         return self._me.bus(to.bus), to.key
 
     def _alerts(self) -> Bus:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
+from marketswarm.keys import probe_key
 from services.massive.probes.result import Finding
 
 STREAM_LENGTH: Final = 10_000
@@ -65,5 +66,5 @@ class ResultPublisher:
             fields: dict[Any, Any] = finding.fields()
             pipe.xadd(stream, fields, maxlen=STREAM_LENGTH, approximate=True)
             life_ms = max(1, round(1000 * KEPT_ROUNDS * every_sec))
-            pipe.set(f"probe:{finding.target}", finding.encoded(), px=life_ms)
+            pipe.set(probe_key(finding.target), finding.encoded(), px=life_ms)
         await bus.ask(pipe.execute())

@@ -5,7 +5,8 @@ import orjson
 import pytest
 
 from marketswarm.bus import Bus
-from marketswarm.cli.alerts import LOG, KnownIds, follow_log
+from marketswarm.cli.alerts import KnownIds, follow_log
+from marketswarm.keys import ALERT_LOG
 from support.rig import Server
 from support.waiting import auntil
 
@@ -26,7 +27,7 @@ async def bus(server):
 
 
 def tell(server: Server, key: str, ts: float = 1.0, at: str = "*") -> None:
-    server.cmd("XADD", LOG, at, "event", orjson.dumps({"id": key, "ts": ts}))
+    server.cmd("XADD", ALERT_LOG, at, "event", orjson.dumps({"id": key, "ts": ts}))
 
 
 @contextlib.asynccontextmanager
@@ -121,9 +122,9 @@ async def test_a_bus_that_is_away_at_first_is_read_from_when_it_was_asked_for(bu
 
 async def test_entries_that_hold_no_event_are_passed_over(server, bus):
     async with heard(bus) as ids:
-        server.cmd("XADD", LOG, "*", "event", "no json")
-        server.cmd("XADD", LOG, "*", "other", "{}")
-        server.cmd("XADD", LOG, "*", "event", "[]")
+        server.cmd("XADD", ALERT_LOG, "*", "event", "no json")
+        server.cmd("XADD", ALERT_LOG, "*", "other", "{}")
+        server.cmd("XADD", ALERT_LOG, "*", "event", "[]")
         tell(server, "good")
         await auntil(lambda: ids == ["good"], 3)
 

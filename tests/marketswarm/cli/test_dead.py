@@ -5,7 +5,7 @@ import pytest
 
 from marketswarm.channels import Message, Severity
 from marketswarm.channels.message import encode_message
-from marketswarm.operator import DEAD
+from marketswarm.keys import NOTIFIER_DEAD
 
 pytestmark = pytest.mark.live
 
@@ -16,7 +16,17 @@ def message(ident, title="rss_agg is down"):
 
 def bury(bus, ident, channel, reason, ts="1762433460.0", **more):
     bus.cmd(
-        "XADD", DEAD, "*", "message", message(ident, **more), "channel", channel, "reason", reason, "ts", ts
+        "XADD",
+        NOTIFIER_DEAD,
+        "*",
+        "message",
+        message(ident, **more),
+        "channel",
+        channel,
+        "reason",
+        reason,
+        "ts",
+        ts,
     )
 
 
@@ -57,8 +67,8 @@ def test_the_dead_are_listed_once_each_though_they_lie_on_both_buses(shell, seed
 
 
 def test_rubbish_among_the_dead_is_passed_over(shell, seeded):
-    seeded[0].cmd("XADD", DEAD, "*", "message", b"\xff", "channel", "slack")
-    seeded[0].cmd("XADD", DEAD, "*", "x", "y")
+    seeded[0].cmd("XADD", NOTIFIER_DEAD, "*", "message", b"\xff", "channel", "slack")
+    seeded[0].cmd("XADD", NOTIFIER_DEAD, "*", "x", "y")
     bury(seeded[0], "m1", "slack", "404", ts="soon")
     ended = shell("dead")
     assert ended.returncode == 0

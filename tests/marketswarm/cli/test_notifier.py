@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from marketswarm.operator import ASKS, Answer, OperatorRequest, RequestKind
+from marketswarm.keys import NOTIFIER_REQUESTS
+from marketswarm.operator import Answer, OperatorRequest, RequestKind
 from support.rig.shell import SERVICES, AnswersAsks
 
 pytestmark = pytest.mark.live
@@ -18,7 +19,7 @@ KIM = ("--by", "kim", "--within", "10s")
 
 def the_ask(bus):
     """The one ask on a bus."""
-    ((_, fields),) = bus.cmd("XRANGE", ASKS, "-", "+")
+    ((_, fields),) = bus.cmd("XRANGE", NOTIFIER_REQUESTS, "-", "+")
     return OperatorRequest.parse(fields["ask"].encode())
 
 

@@ -6,7 +6,8 @@ import time
 import orjson
 import pytest
 
-from marketswarm.operator import SILENCES, Silence
+from marketswarm.keys import NOTIFIER_SILENCES
+from marketswarm.operator import Silence
 from support.rig.shell import SERVICES
 
 pytestmark = pytest.mark.live
@@ -16,7 +17,7 @@ FOR_TWO_HOURS = ("--for", "2h", "--why", "new disks", "--by", "kim")
 
 def held(bus):
     """The silences on a bus, by id."""
-    found = {key: Silence.parse(raw.encode()) for key, raw in bus.cmd("HGETALL", SILENCES).items()}
+    found = {key: Silence.parse(raw.encode()) for key, raw in bus.cmd("HGETALL", NOTIFIER_SILENCES).items()}
     assert all(found.values())
     return found
 
@@ -158,7 +159,7 @@ def test_those_in_force_are_shown_and_with_all_those_that_are_over(shell, seeded
         id="old", starts_at=now - 99, ends_at=now - 9, author="robin", reason="moved \x1b[31m",
         changed_at=now - 99, tags=("probe",),
     )  # fmt: skip
-    seeded[1].cmd("HSET", SILENCES, "old", old.encode())
+    seeded[1].cmd("HSET", NOTIFIER_SILENCES, "old", old.encode())
     (head, shown) = shell("silences").stdout.splitlines()
     assert head.split() == ["id", "until", "left", "on", "by", "why"]
     assert shown.split()[0] == next(iter(held(seeded[0])))
@@ -180,7 +181,7 @@ def test_for_programs_they_are_json(shell, seeded):
 
 
 def test_rubbish_among_them_hides_none(shell, seeded):
-    seeded[0].cmd("HSET", SILENCES, "x", b"\xff{", "y", "{}")
+    seeded[0].cmd("HSET", NOTIFIER_SILENCES, "x", b"\xff{", "y", "{}")
     shell("silence", "mesh", *FOR_TWO_HOURS)
     assert len(orjson.loads(shell("silences", "--json").stdout)) == 1
 
@@ -220,7 +221,7 @@ def test_one_that_ended_a_month_ago_is_forgotten(shell, seeded):
         id="old", starts_at=now - 3e6, ends_at=now - 2.7e6, author="a", reason="b", changed_at=now - 3e6,
         services=("x",),
     )  # fmt: skip
-    seeded[0].cmd("HSET", SILENCES, "old", old.encode())
+    seeded[0].cmd("HSET", NOTIFIER_SILENCES, "old", old.encode())
     shell("silence", "mesh", *FOR_TWO_HOURS)
     assert "old" not in held(seeded[0])
 

@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from marketswarm.channels.message import Message, Severity, encode_message
-from marketswarm.operator import DEAD
+from marketswarm.keys import NOTIFIER_DEAD
 from support.rig import Server
 
 EVIL = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202egnp\nall is well"
@@ -30,7 +30,7 @@ def write_evil(server: Server) -> None:
     }
     server.cmd("SET", "mesh:topology", orjson.dumps(topology), "PX", 86_399_000)
     message = encode_message(Message("m1", EVIL, EVIL, Severity.WARNING, 1.0))
-    server.cmd("XADD", DEAD, "*", "message", message, "channel", EVIL, "reason", EVIL, "ts", "1")
+    server.cmd("XADD", NOTIFIER_DEAD, "*", "message", message, "channel", EVIL, "reason", EVIL, "ts", "1")
     server.cmd("XADD", "healer:alerts:log", "*", "event", orjson.dumps(MISS))
 
 

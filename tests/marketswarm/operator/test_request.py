@@ -7,7 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from marketswarm.operator import ALL, Answer, OperatorRequest, RequestKind, answers_key, told_key
+from marketswarm.keys import answers_key, delivery_key
+from marketswarm.operator import ALL, Answer, OperatorRequest, RequestKind
 from marketswarm.operator.fields import MAX_BYTES
 
 NOW = 1_762_433_458.5
@@ -106,4 +107,4 @@ def test_an_ask_that_nobody_took_in_time_is_not_done_later(do, good_for_sec):
 
 def test_keys_are_those_of_the_contract():
     assert answers_key("4f2a") == "notifier:answers:4f2a"
-    assert told_key("heartbeat_miss.a.1") == "notifier:told:heartbeat_miss.a.1"
+    assert delivery_key("heartbeat_miss.a.1") == "notifier:told:heartbeat_miss.a.1"

@@ -12,7 +12,8 @@ from typing import Any, Self
 
 import orjson
 
-from marketswarm.operator import ASKS, Answer, OperatorRequest, answers_key
+from marketswarm.keys import NOTIFIER_REQUESTS, answers_key
+from marketswarm.operator import Answer, OperatorRequest
 from support.leftovers import TAG
 from support.rig import Server, forkserver
 
@@ -78,7 +79,7 @@ class AnswersAsks:
     def _run(self) -> None:
         while not self._end.is_set():
             for server in self.servers:
-                for _, fields in server.cmd("XRANGE", ASKS, "-", "+"):
+                for _, fields in server.cmd("XRANGE", NOTIFIER_REQUESTS, "-", "+"):
                     ask = OperatorRequest.parse(fields["ask"].encode())
                     if ask is not None and ask.id not in self.asked:
                         self.asked[ask.id] = ask
