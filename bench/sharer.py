@@ -7,7 +7,7 @@ machine's monotonic clock, the same for all its processes.
 import time
 
 from marketswarm.agent import Agent, agent, run
-from marketswarm.settings import Common
+from marketswarm.settings import CommonSettings
 
 SVC = "svc000000"
 KEYS = [f"key {number}" for number in range(300)]
@@ -27,14 +27,14 @@ async def main() -> int:
     return me.exit_code
 
 
-async def _hold(me: Agent[Common]) -> None:
+async def _hold(me: Agent[CommonSettings]) -> None:
     async with me.lease("bench", life_sec=LEASE_SEC) as lease:
         await _say(me, "lease", lease.epoch)
         while True:
             await me.bus("market-redis").client.blpop("bench:never")
 
 
-async def _say(me: Agent[Common], what: str, count: int) -> None:
+async def _say(me: Agent[CommonSettings], what: str, count: int) -> None:
     at = time.monotonic()
     bus = me.bus("market-redis")
     await bus.ask(bus.client.rpush(SAID, f"{what} {me.boot} {at} {count}"))

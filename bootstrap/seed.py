@@ -25,7 +25,7 @@ from marketswarm.seeding import (
     wait_for_healer_access,
     wait_until_all_answer,
 )
-from marketswarm.settings import Common, read
+from marketswarm.settings import CommonSettings, read
 from marketswarm.truth import Loaded, TruthError
 
 NAME: Final = "bootstrap"
@@ -35,12 +35,12 @@ log = logs.get(NAME)
 
 async def main() -> int:
     """Seeds as the environment says; the exit code. Raises Exit."""
-    settings = read(Common)
+    settings = read(CommonSettings)
     logs.configure(NAME, settings)
     return await run(settings, os.environ)
 
 
-async def run(settings: Common, environ: Mapping[str, str]) -> int:
+async def run(settings: CommonSettings, environ: Mapping[str, str]) -> int:
     """Seeds TRUTH_PATH into every bus that it names; the exit code, 0.
 
     Raises:

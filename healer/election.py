@@ -49,8 +49,8 @@ class LeaderElection:
         boot: the healer's own instance.
         home: the bus on which it is decided.
         lease_sec: the life of a lease.
-        note: told, in a few words for a beat's `detail`, whether this one leads, or who does.
-        ail: told in the same way why it can't know that, or None.
+        set_detail: is called with the detail of the beats: this healer leads, or which one does.
+        set_degraded: is called with why this healer can't know that, or None.
     """
 
     def __init__(
@@ -59,14 +59,14 @@ class LeaderElection:
         *,
         home: str,
         lease_sec: float,
-        note: Callable[[str | None], None],
-        ail: Callable[[str | None], None],
+        set_detail: Callable[[str | None], None],
+        set_degraded: Callable[[str | None], None],
     ) -> None:
         self._boot = boot
         self._home = home
         self._lease_sec = lease_sec
-        self._note = note
-        self._ail = ail
+        self._set_detail = set_detail
+        self._set_degraded = set_degraded
         self._watcher: Watcher
         self._leases: dict[str, Lease] = {}
         self._buses: dict[str, Bus] = {}
@@ -164,8 +164,8 @@ class LeaderElection:
                 await self._replace_wrong_type(name, error)
             self._look_who_leads(name, lease)
             if name == self._home:
-                self._note(_remark(lease))
-                self._ail(f"no lease on {name} ({self._refusal})" if self._refusal else None)
+                self._set_detail(_describe(lease))
+                self._set_degraded(f"no lease on {name} ({self._refusal})" if self._refusal else None)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(LEAST_PAUSE_SEC, lease.next_in(time.monotonic()))):
                     await due.wait()
@@ -259,7 +259,7 @@ class LeaderElection:
             log.warning("lease.refused", bus=name, reason=error.reason)
 
 
-def _remark(lease: Lease) -> str:
+def _describe(lease: Lease) -> str:
     if lease.epoch:
         return f"leads, epoch {lease.epoch}"
     other = lease.seen.boot if lease.seen is not None else ""

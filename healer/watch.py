@@ -22,8 +22,8 @@ async def watch(me: Agent[HealerSettings], roster_built: Callable[[], None] = la
         me.boot,
         home=home,
         lease_sec=me.settings.healer_lease_sec,
-        note=me.note,
-        ail=partial(me.ail, "lease"),
+        set_detail=me.set_detail,
+        set_degraded=partial(me.set_degraded, part="lease"),
     )
     vigil = Monitor(me, notices, home=home, leadership=leading)
     me.expose(vigil.metrics.collect)

@@ -14,7 +14,7 @@ from typing import IO, Any, cast
 
 import orjson
 
-from marketswarm.settings import Common
+from marketswarm.settings import CommonSettings
 from marketswarm.text import escape_json, escape_lines, escape_text
 
 # structlog draws in all of rich, if it is there, for tracebacks on a terminal: too dear for every agent
@@ -29,7 +29,7 @@ for _name in _absent:
 CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
 
 
-def configure(name: str, settings: Common | None = None) -> None:
+def configure(name: str, settings: CommonSettings | None = None) -> None:
     """Send all logs of this process, foreign libraries' warnings too, to stderr under the name `name`.
 
     Without `settings`, for an end before they could be read, the level is INFO.

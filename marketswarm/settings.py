@@ -43,7 +43,7 @@ def variable(name: str, environ: Mapping[str, str]) -> str | None:
     return _content(f"{name}_FILE", Path(path)) if path else None
 
 
-class Twins(PydanticBaseSettingsSource):
+class SecretFileSource(PydanticBaseSettingsSource):
     """A settings source that reads `<NAME>_FILE` for each field that may hold a secret."""
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
@@ -167,7 +167,7 @@ Name = Annotated[str, Field(min_length=1, max_length=200)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 
 
-class Common(BaseSettings):
+class CommonSettings(BaseSettings):
     """Settings that every program reads. All times are in seconds."""
 
     model_config = SettingsConfigDict(
@@ -201,7 +201,7 @@ class Common(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Return the sources in order: arguments (of a test), environment, `_FILE` twins; no .env file."""
-        return init_settings, env_settings, Twins(settings_cls)
+        return init_settings, env_settings, SecretFileSource(settings_cls)
 
 
 def variables_of(cls: type[BaseSettings]) -> frozenset[str]:
@@ -209,7 +209,7 @@ def variables_of(cls: type[BaseSettings]) -> frozenset[str]:
     return frozenset(name.upper() for name in cls.model_fields)
 
 
-S = TypeVar("S", bound=Common)
+S = TypeVar("S", bound=CommonSettings)
 
 
 def read(cls: type[S]) -> S:
@@ -248,7 +248,7 @@ def _with(value: Any, info: ValidationInfo) -> Any:
     return value
 
 
-class ChannelSettings(Common):
+class ChannelSettings(CommonSettings):
     """Settings of the channels that reach people.
 
     A channel without a URL, a host or a token does not exist.
@@ -275,7 +275,7 @@ class ChannelSettings(Common):
     apprise_urls: SecretStr | None = None
 
 
-class MonitorSettings(Common):
+class MonitorSettings(CommonSettings):
     """Settings that the healer and the sentinel must agree on.
 
     `None` means the truth's value, else the default.

@@ -8,19 +8,19 @@ import asyncio
 import time
 from typing import Final
 
-TURN_SEC: Final = 0.02
+SLICE_SEC: Final = 0.02
 """Several such works may go on at once, and a canary needs the loop a few times: a second in all is far."""
 
 
-class Turns:
-    """Call `await turns.pause()` before each step: it lets others run when `turn_sec` are over."""
+class TimeSlice:
+    """Call `await time_slice.pause()` before each step: it lets others run when `slice_sec` are over."""
 
-    def __init__(self, turn_sec: float = TURN_SEC) -> None:
-        self._turn_sec = turn_sec
-        self._ends_at = time.monotonic() + turn_sec
+    def __init__(self, slice_sec: float = SLICE_SEC) -> None:
+        self._slice_sec = slice_sec
+        self._ends_at = time.monotonic() + slice_sec
 
     async def pause(self) -> None:
         """Let the other tasks run if this turn is over, and begin another."""
         if time.monotonic() >= self._ends_at:
             await asyncio.sleep(0)
-            self._ends_at = time.monotonic() + self._turn_sec
+            self._ends_at = time.monotonic() + self._slice_sec

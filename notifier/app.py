@@ -180,7 +180,7 @@ class LeadershipTerm:
             while not self._over:
                 async with self._me.waiting(BUS_WITHIN_SEC):  # for buses
                     await self.dispatcher.dispatch()
-                self._me.ail("channels", self._trouble())
+                self._me.set_degraded(self._trouble(), part="channels")
                 await self._rest()
             raise TermEnded
 
@@ -211,7 +211,7 @@ class LeadershipTerm:
         self._want = want
         self._pool.open(found)
         self.dispatcher.set_channels(list(found))
-        self._me.note(None if found else NO_CHANNEL)
+        self._me.set_detail(None if found else NO_CHANNEL)
         for name in self._wrong.keys() - was_wrong.keys():
             log.error("channel.not_opened", channel=name, why=self._wrong[name])
             self.dispatcher.send_message(
@@ -273,7 +273,7 @@ class LeadershipTerm:
 
     def _ail_of_buses(self) -> None:
         words = ", ".join(f"{bus} ({reason})" for bus, reason in self._unread.items())
-        self._me.ail("log", f"can't read the log of {words}" if words else None)
+        self._me.set_degraded(f"can't read the log of {words}" if words else None, part="log")
 
     def _trouble(self) -> str | None:
         wrong = [why for _, why in sorted(self._wrong.items())]
@@ -311,7 +311,7 @@ class NotifierApp:
 
     def __init__(self, me: Agent[NotifierSettings]) -> None:
         self._me = me
-        self._section = me.own(Section)
+        self._section = me.config(Section)
         self._clock, self._metrics = SteadyClock(), NotifierMetrics()
         self._term: LeadershipTerm | None = None
         self._buses: dict[str, Bus] = {}
@@ -370,7 +370,7 @@ class NotifierApp:
 
     async def _stand_by(self, lease: NotifierLease) -> None:
         other = lease.view.other
-        self._me.note(f"stands by, {other} leads" if other else "stands by")
+        self._me.set_detail(f"stands by, {other} leads" if other else "stands by")
         try:
             async with self._me.waiting(STANDBY_CHECK_SEC):
                 await lease.wait_gained()
@@ -379,7 +379,7 @@ class NotifierApp:
 
     async def _lead(self, lease: NotifierLease) -> None:
         me, failed = self._me, list[BusError]()
-        me.note(None)
+        me.set_detail(None)
         self._term = LeadershipTerm(
             me, self._buses, lease, policy=self.policy, clock=self._clock, metrics=self._metrics
         )
@@ -392,7 +392,7 @@ class NotifierApp:
         finally:
             self._term = None
             for part in ("log", "channels"):
-                me.ail(part, None)
+                me.set_degraded(None, part=part)
         if failed:
             log.warning("term.not_begun", bus=failed[0].bus, reason=failed[0].reason)
             await me.rest(AGAIN_SEC)

@@ -6,7 +6,7 @@ The counters are read in another thread than the one that writes them.
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 
-from marketswarm.metrics import Family, Spread
+from marketswarm.metrics import Family, Histogram
 from marketswarm.metrics.family import counter, gauge
 from notifier.channel_worker import Outcome
 
@@ -15,7 +15,9 @@ class NotifierMetrics:
     """Counters of events and attempts; the callables return gauges as they are when they are read."""
 
     def __init__(self) -> None:
-        self.delay = Spread(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
+        self.delay = Histogram(
+            0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0
+        )
         self.events: Counter[str] = Counter()
         self.malformed: Counter[str] = Counter()
         self.waiting: Callable[[], Mapping[str, int]] = dict
@@ -76,5 +78,5 @@ class NotifierMetrics:
             "marketswarm_notifier_delay_seconds",
             "histogram",
             "From an event to its acceptance by a channel.",
-            spread=self.delay,
+            histogram=self.delay,
         )

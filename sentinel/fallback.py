@@ -75,7 +75,7 @@ class Fallback:
                 group.create_task(self._catch_up(), name="catch_up")
                 while True:
                     await self._decide()
-                    self._me.ail("direct", self._trouble())
+                    self._me.set_degraded(self._trouble(), part="direct")
                     await self._rest()
         finally:
             for way in self._ways:

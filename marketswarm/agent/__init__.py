@@ -3,7 +3,7 @@
 from marketswarm.agent.agent import Agent
 from marketswarm.agent.lease import Lease, LeaseHeld, LeaseLost
 from marketswarm.agent.lifecycle import agent, run
-from marketswarm.agent.service_config import Own, first_point, point_like
+from marketswarm.agent.service_config import ServiceConfig, first_point, point_like
 from marketswarm.agent.shards import Share
 from marketswarm.agent.truth_source import Found, load_truth, truth_places, usable_bus
 from marketswarm.exit import Code, Exit
@@ -16,7 +16,7 @@ __all__ = [
     "Lease",
     "LeaseHeld",
     "LeaseLost",
-    "Own",
+    "ServiceConfig",
     "Share",
     "agent",
     "first_point",

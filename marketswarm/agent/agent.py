@@ -17,7 +17,7 @@ from typing import Any, Final, Generic, TypeVar
 from marketswarm import log
 from marketswarm.agent.heartbeat import Progress, Pulse
 from marketswarm.agent.lease import Lease, leased
-from marketswarm.agent.service_config import M, own_part
+from marketswarm.agent.service_config import M, require_config
 from marketswarm.agent.shards import Share
 from marketswarm.agent.shards import collect as collect_shares
 from marketswarm.agent.tasks import SideTasks
@@ -25,7 +25,7 @@ from marketswarm.agent.truth_source import Found, Refused
 from marketswarm.bus import Bus, BusError, find_url
 from marketswarm.exit import Code, Exit
 from marketswarm.metrics import Source
-from marketswarm.settings import Common
+from marketswarm.settings import CommonSettings
 from marketswarm.truth import Heartbeat, Service, Truth
 
 
@@ -113,7 +113,7 @@ class Reseeding:
 
 CLOSE_WITHIN_SEC: Final = 0.5
 
-S = TypeVar("S", bound=Common)
+S = TypeVar("S", bound=CommonSettings)
 OpenBus = Callable[[str, str], Bus]
 MakeHeartbeat = Callable[[S, Service | None], Heartbeat]
 
@@ -132,15 +132,16 @@ class Agent(Generic[S]):
         self.boot = secrets.token_hex(6)
         self.exit_code: int = Code.DONE
         self.log = log.get(name)
-        self.work = Progress(time.monotonic())
-        self.beside = SideTasks(self.log)
-        self.remark: str | None = None
+        self.work_progress = Progress(time.monotonic())
+        self.side_tasks = SideTasks(self.log)
+        self.detail: str | None = None
+        """The detail of the next beats while the agent is not degraded."""
         self._heartbeat = (lambda section: heartbeat(settings, section)) if heartbeat else None
         self._open_bus = open_bus
         self._buses: dict[tuple[str, str], Bus] = {}
         self._place: Place
-        self._detail: str | None = None  # the body's own trouble
-        self._ailing: dict[str, str] = {}  # what the side tasks suffer from
+        self._problem: str | None = None  # why the work loop is degraded
+        self._part_problems: dict[str, str] = {}  # why a part is degraded, by the part's name
         self._woken = asyncio.Event()
         self._reseeding = Reseeding(self.log)
         self._shares: dict[str, Share] = {}
@@ -157,7 +158,7 @@ class Agent(Generic[S]):
         return self._place.timeout_sec
 
     @property
-    def beats_on(self) -> str:
+    def beat_bus(self) -> str:
         """Return the name of the bus that this agent's beats go to."""
         return self._place.bus
 
@@ -179,22 +180,28 @@ class Agent(Generic[S]):
 
         Without progress beats stop, and then the watchdog ends the process.
         """
-        self.work.make(time.monotonic())
+        self.work_progress.make(time.monotonic())
 
-    def degraded(self, detail: str | None) -> None:
-        """Set the next beats to degraded, with a detail of at most 200 characters; `None` ends that."""
-        self._detail = detail
+    def set_degraded(self, detail: str | None, *, part: str | None = None) -> None:
+        """Give the next beats the status `degraded` and this detail; `None` ends that.
 
-    def ail(self, part: str, detail: str | None) -> None:
-        """Set or clear the degraded state of one side task, `part`, as `degraded` does for the body."""
-        if detail is None:
-            self._ailing.pop(part, None)
+        The parts are independent of each other: beats are degraded while any of them is. Their details are
+        joined, and cut at 200 characters.
+
+        Args:
+            detail: why the work fails, for people.
+            part: the name of the side task that fails; None for the work loop itself.
+        """
+        if part is None:
+            self._problem = detail
+        elif detail is None:
+            self._part_problems.pop(part, None)
         else:
-            self._ailing[part] = detail
+            self._part_problems[part] = detail
 
-    def note(self, remark: str | None) -> None:
-        """Set the detail of the next beats without making them degraded; `None` clears it."""
-        self.remark = remark
+    def set_detail(self, detail: str | None) -> None:
+        """Set the detail of the next beats that are not degraded; `None` clears it."""
+        self.detail = detail
 
     async def rest(self, seconds: float) -> bool:
         """Wait on purpose; counts as progress. True, at once, when woken since the last rest.
@@ -220,23 +227,23 @@ class Agent(Generic[S]):
 
         Raises TimeoutError at the end of that time.
         """
-        self.work.rest(time.monotonic())
+        self.work_progress.rest(time.monotonic())
         try:
             async with asyncio.timeout(within_sec):
                 yield
         finally:
-            self.work.resume(time.monotonic())
+            self.work_progress.resume(time.monotonic())
 
-    def own(self, model: type[M]) -> Callable[[], M]:
+    def config(self, model: type[M]) -> Callable[[], M]:
         """What gives this agent's own part of its section, always the last that would do.
 
         Raises Exit, code 2, when the first one won't; a later one that won't is a trouble in the beats.
         """
-        current = own_part(model, self.name, self.section)
+        current = require_config(model, self.name, self.section)
 
         def follow(_truth: Truth) -> None:
             nonlocal current
-            current = own_part(model, self.name, self.section)
+            current = require_config(model, self.name, self.section)
 
         self.on_reseed(follow)
         return lambda: current
@@ -294,12 +301,12 @@ class Agent(Generic[S]):
 
     def task(self, work: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
         """Run a side task. If it fails, the agent ends with exit 5; it is cancelled when the body ends."""
-        return self.beside.start(work, name)
+        return self.side_tasks.start(work, name)
 
     def trouble(self) -> str | None:
         """Return why the agent is degraded, as one text, or None."""
-        own = (self._detail, *self._ailing.values(), self._place.missing, self._reseeding.unfit)
-        return "; ".join(filter(None, own)) or None
+        problems = (self._problem, *self._part_problems.values(), self._place.missing, self._reseeding.unfit)
+        return "; ".join(filter(None, problems)) or None
 
     # --- for life.py ---
 

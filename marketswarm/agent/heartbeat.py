@@ -109,14 +109,14 @@ class Beating:
         progress: Progress,
         *,
         trouble: Callable[[], str | None],
-        remark: Callable[[], str | None],
+        detail: Callable[[], str | None],
         sender: Sender,
         beaten: Callable[[], None],
     ) -> None:
         self.svc, self.boot, self.pulse = svc, boot, pulse
         self.i = self.sent = self.failed = 0
         self.sent_at: float | None = None
-        self._progress, self._trouble, self._remark = progress, trouble, remark
+        self._progress, self._trouble, self._detail = progress, trouble, detail
         self._sender, self._beaten = sender, beaten
         self._changed = asyncio.Event()
         self._failing: str | None = None
@@ -145,7 +145,7 @@ class Beating:
     def status(self) -> str:
         """Return the agent's status as one line, for a health check or systemd."""
         trouble = self._trouble()
-        words = f"degraded: {trouble}" if trouble else self._remark() or "ok"
+        words = f"degraded: {trouble}" if trouble else self._detail() or "ok"
         if self._failing is not None:
             words = f"{self.pulse.bus.name} takes no beats ({self._failing}); {words}"
         revision = self.pulse.revision
@@ -158,10 +158,10 @@ class Beating:
 
     async def beat(self) -> None:
         """Send one beat. If the bus does not answer, this beat is lost, and no more."""
-        trouble, remark = self._trouble(), self._remark()
+        trouble, detail = self._trouble(), self._detail()
         every_sec = self.pulse.interval_sec
         status: Status = "degraded" if trouble else "ok"
-        await self._send(status, trouble or remark, every_sec, min(2.0, max(0.5, every_sec)))
+        await self._send(status, trouble or detail, every_sec, min(2.0, max(0.5, every_sec)))
 
     async def goodbye(self) -> None:
         """Send a goodbye: no more beats follow. The last-beat key keeps the time to live that it had left."""

@@ -21,7 +21,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from marketswarm import log as logs
-from marketswarm.agent.tasks import Cut, hearing
+from marketswarm.agent.tasks import CancelScope, hearing
 from marketswarm.bus import WITHIN_SEC, Bus, BusError
 from marketswarm.bus.scripts import Script
 from marketswarm.keys import lease_epoch_key, lease_key
@@ -200,31 +200,31 @@ async def _refused(me: "Agent[Any]", lease: Lease) -> str | None:
         taken = await lease.take()
     except BusError as error:
         trouble = f"{error.bus} {error.reason}"
-    me.ail(lease.key, trouble and f"waits for the lease {lease.name}: {trouble}")
+    me.set_degraded(trouble and f"waits for the lease {lease.name}: {trouble}", part=lease.key)
     return None if taken else trouble or f"{lease.holder} has it"
 
 
 @contextlib.asynccontextmanager
 async def _kept(me: "Agent[Any]", lease: Lease) -> AsyncIterator[None]:
     """Renew the lease beside the block, and cancel the block when the lease is lost. Raises LeaseLost."""
-    cut = Cut()
+    scope = CancelScope()
     lost = "it was not renewed in time"
 
     async def keep() -> None:
         nonlocal lost
         lost = await lease.keep()
         me.log.warning("lease.lost", lease=lease.name, epoch=lease.epoch, why=lost)
-        cut.now()
+        scope.cancel()
 
     keeping = me.task(keep(), name=lease.key)
     try:
         yield
     except asyncio.CancelledError:
-        if not cut.end():
+        if not scope.end():
             raise
         raise LeaseLost(f"{lease.name}: {lost}") from None
     finally:
-        cut.end()
+        scope.end()
         keeping.cancel()
     if not lease.held:  # the block ended all the same, or the loop stood still until it did
         raise LeaseLost(f"{lease.name}: {lost}")
@@ -236,11 +236,11 @@ def _on_purpose(me: "Agent[Any]") -> Iterator[None]:
 
     In a side task it must not: it would hide a work loop that hangs.
     """
-    if not me.beside.in_body():
+    if not me.side_tasks.in_body():
         yield
         return
-    me.work.rest(time.monotonic())
+    me.work_progress.rest(time.monotonic())
     try:
         yield
     finally:
-        me.work.resume(time.monotonic())
+        me.work_progress.resume(time.monotonic())

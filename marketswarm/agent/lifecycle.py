@@ -35,12 +35,12 @@ from marketswarm.agent.heartbeat import Beating
 from marketswarm.agent.metrics import measure, measured
 from marketswarm.agent.status import AliveFile, Outlet, Signs
 from marketswarm.agent.systemd import manager
-from marketswarm.agent.tasks import Cut
+from marketswarm.agent.tasks import CancelScope
 from marketswarm.agent.truth_source import Following, Found, Refused, load_truth, truth_places, usable_bus
 from marketswarm.agent.watchdog import LEAST_SEC, Watchdog
 from marketswarm.beat import Sender
 from marketswarm.exit import Code, Exit, exit_in
-from marketswarm.settings import Common, read
+from marketswarm.settings import CommonSettings, read
 
 
 class Stop:
@@ -49,7 +49,7 @@ class Stop:
     def __init__(self, asked: Callable[[], None]) -> None:
         self.signal: str | None = None
         self._asked = asked
-        self._cut = Cut()
+        self._scope = CancelScope()
 
     @contextlib.contextmanager
     def armed(self) -> Iterator[None]:
@@ -72,11 +72,11 @@ class Stop:
         if self.signal is None:
             self.signal = name
             self._asked()
-            self._cut.now()
+            self._scope.cancel()
 
     def body_is_over(self) -> None:
         """End the scope: from here on a request cancels nothing."""
-        self._cut.end()
+        self._scope.end()
 
 
 THREADS = "marketswarm-io"  # names the threads that wait for the operating system: look-ups, files
@@ -145,7 +145,9 @@ NEVER: Final = float("inf")
 
 
 @overload
-def agent(name: str, *, version: str = ...) -> contextlib.AbstractAsyncContextManager[Agent[Common]]: ...
+def agent(
+    name: str, *, version: str = ...
+) -> contextlib.AbstractAsyncContextManager[Agent[CommonSettings]]: ...
 @overload
 def agent(
     name: str,
@@ -157,7 +159,7 @@ def agent(
 ) -> contextlib.AbstractAsyncContextManager[Agent[S]]: ...
 def agent(
     name: str,
-    settings: Any = Common,
+    settings: Any = CommonSettings,
     *,
     heartbeat: MakeHeartbeat[Any] | None = None,
     open_bus: OpenBus = usable_bus,
@@ -188,7 +190,7 @@ async def _life(
         settings = read(settings)
     log.configure(name, settings)
     me = Agent(name, settings, heartbeat, open_bus)
-    watchdog = Watchdog(asyncio.get_running_loop(), me.work)
+    watchdog = Watchdog(asyncio.get_running_loop(), me.work_progress)
     signs = Signs(watchdog, _outlets(me), settings.truth_wait_sec + LEAST_SEC)
 
     def hurry() -> None:
@@ -245,9 +247,9 @@ async def _join(
         me.name,
         me.boot,
         pulse,
-        me.work,
+        me.work_progress,
         trouble=lambda: _all_of(me.trouble(), following.trouble),
-        remark=lambda: me.remark,
+        detail=lambda: me.detail,
         sender=sender,
         beaten=beaten,
     )
@@ -270,7 +272,7 @@ async def _beside(
     """Run the body with heartbeat, truth source and watchdog ticks beside it, and settle how they ended."""
     try:
         async with asyncio.TaskGroup() as group:
-            me.beside.live_in(group)
+            me.side_tasks.live_in(group)
             me.progress()
             watchdog.begin(_limit_sec(me))
             me.task(watchdog.tick(), name="ticks")
@@ -282,7 +284,7 @@ async def _beside(
                 stop.body_is_over()
                 watchdog.hurry()
                 watchdog.limit_sec = NEVER
-                me.beside.end()
+                me.side_tasks.end()
     except asyncio.CancelledError:
         if stop.signal is None:
             raise
@@ -297,8 +299,8 @@ def _cause(me: Agent[Any], errors: BaseExceptionGroup[BaseException]) -> BaseExc
     asked = exit_in(errors)
     if asked is not None:
         return asked
-    if me.beside.died is not None:
-        return Exit(Code.DIED, f"the task {me.beside.died} died")
+    if me.side_tasks.died is not None:
+        return Exit(Code.DIED, f"the task {me.side_tasks.died} died")
     return errors.exceptions[0] if len(errors.exceptions) == 1 else errors
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 from marketswarm.agent.agent import Agent
 from marketswarm.agent.heartbeat import Beating
 from marketswarm.bus.stored_values import collect_unusable
-from marketswarm.metrics.family import Family, Spread, counter, gauge
+from marketswarm.metrics.family import Family, Histogram, counter, gauge
 
 LOOK_EVERY_SEC: Final = 0.25
 
@@ -40,7 +40,7 @@ class LoopLag:
     """
 
     def __init__(self) -> None:
-        self.spread = Spread(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+        self.histogram = Histogram(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
         self._due: float | None = None
 
     async def run(self) -> None:
@@ -49,7 +49,7 @@ class LoopLag:
             while True:
                 self._due = time.monotonic() + LOOK_EVERY_SEC
                 await asyncio.sleep(LOOK_EVERY_SEC)
-                self.spread.observe(self.stall_sec() or 0.0)
+                self.histogram.observe(self.stall_sec() or 0.0)
         finally:
             self._due = None
 
@@ -86,7 +86,7 @@ class OwnMetrics:
             "marketswarm_event_loop_lag_seconds",
             "histogram",
             "How late the event loop came to what was due, observed four times a second.",
-            spread=self.lag.spread,
+            histogram=self.lag.histogram,
         )
         yield gauge(
             "marketswarm_event_loop_stall_seconds",

@@ -3,10 +3,10 @@
     services.rss_agg.endpoints[2].every_sec: -5 is not more than 0
 
 A service registers its model by convention, so a mistake in a feed's address ends a seeding, with its path,
-before any agent reads it: `services/<svc>/settings.py` (or `section.py`) has a class that derives from `Own`
-and has a field `settings` or `endpoints`. The notifier, a package of its own, has it in `notifier.section`. A
-service without such a module is someone else's, and is not checked; a model that can't be loaded is a
-warning, never an end. The agent itself uses the same model and the same words.
+before any agent reads it: `services/<svc>/settings.py` (or `section.py`) has a class that derives from
+`ServiceConfig` and has a field `settings` or `endpoints`. The notifier, a package of its own, has it in
+`notifier.section`. A service without such a module is someone else's, and is not checked; a model that can't
+be loaded is a warning, never an end. The agent itself uses the same model and the same words.
 
 Errors show numbers as they stand in the document, and texts never: a secret may stand in the wrong place.
 What a model's own validator says (a ValueError) is taken as it is, so it must not repeat a text either;
@@ -125,11 +125,11 @@ def _shown(where: Place, value: Any) -> str:
     return "text" if isinstance(value, str) else found(where, value)
 
 
-M = TypeVar("M", bound="Own")
+M = TypeVar("M", bound="ServiceConfig")
 SHOWN = 5
 
 
-class Own(BaseModel):
+class ServiceConfig(BaseModel):
     """What a service wants to find in its section; keys it does not know are someone else's."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
@@ -143,20 +143,20 @@ class Own(BaseModel):
         return ()
 
 
-def own_part(model: type[M], name: str, section: Service) -> M:
+def require_config(model: type[M], name: str, section: Service) -> M:
     """What `section` of the service `name` says, as `model`, which has `endpoints`, `settings`, or both.
 
     Raises:
         Exit: code 2, naming the path of each mistake, and no text that stands there.
     """
-    own, problems = read_own(model, name, section)
+    own, problems = parse_config(model, name, section)
     if own is None:
         raise Exit(Code.CONFIGURATION, "; ".join(map(str, problems[:SHOWN])))
     return own
 
 
-def read_own(model: type[M], name: str, section: Service) -> tuple[M | None, list[Problem]]:
-    """As `own_part`, or None and all that is wrong, each once, in the words of the truth's own mistakes."""
+def parse_config(model: type[M], name: str, section: Service) -> tuple[M | None, list[Problem]]:
+    """Return the section as `model`, or None and each mistake in it, in the words of the truth's mistakes."""
     said = {"endpoints": section.endpoints, "settings": section.settings}
     try:
         return model.model_validate(said), []
@@ -165,12 +165,12 @@ def read_own(model: type[M], name: str, section: Service) -> tuple[M | None, lis
     return None, list(dict.fromkeys(problem(name, said, mistake) for mistake in mistakes))
 
 
-def doubts(own: Own, name: str) -> list[Problem]:
+def doubts(own: ServiceConfig, name: str) -> list[Problem]:
     """What is doubtful in `own`, the part of the service `name`, by its own words."""
     return [Problem(path(("services", name, *place)), message) for place, message in own.doubts()]
 
 
-def unknown_keys(own: Own, name: str, section: Service) -> list[Problem]:
+def unknown_keys(own: ServiceConfig, name: str, section: Service) -> list[Problem]:
     """Keys that `own`, made of `section`, does not know, each with the nearest that it knows."""
     said = {key: getattr(section, key) for key in type(own).model_fields if hasattr(section, key)}
     return list(_unknown(own, said, ("services", name)))
@@ -261,7 +261,7 @@ def check(truth: Truth) -> Checked:
     return Checked(tuple(wrong), tuple(doubtful))
 
 
-def model_of(svc: str) -> type[Own] | None:
+def model_of(svc: str) -> type[ServiceConfig] | None:
     """The model of a service's own part; None when it has none here.
 
     Raises _Unloadable.
@@ -282,7 +282,7 @@ def find_services_with_model() -> dict[str, str]:
     return found
 
 
-def _load_model(module: str) -> type[Own] | None:
+def _load_model(module: str) -> type[ServiceConfig] | None:
     """Import the module and return its model; None if `settings.py` has none, since any service may have one.
 
     Raises _Unloadable.
@@ -291,7 +291,7 @@ def _load_model(module: str) -> type[Own] | None:
         names = vars(importlib.import_module(module))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever someone's module does
         raise _Unloadable(f"{module} can't be loaded ({type(error).__name__}: {first_line(error)})") from None
-    models = {each for each in names.values() if isinstance(each, type) and issubclass(each, Own)}
+    models = {each for each in names.values() if isinstance(each, type) and issubclass(each, ServiceConfig)}
     models = {each for each in models if not PARTS.isdisjoint(each.model_fields)}
     leaves = [each for each in models if not any(each in other.__mro__[1:] for other in models)]
     if len(leaves) == 1:
@@ -299,7 +299,9 @@ def _load_model(module: str) -> type[Own] | None:
     if not leaves and module.endswith(".settings"):
         return None
     known = " or ".join(sorted(PARTS))
-    raise _Unloadable(f"{module} has {'several' if leaves else 'no'} class(Own) with a field {known}")
+    raise _Unloadable(
+        f"{module} has {'several' if leaves else 'no'} class(ServiceConfig) with a field {known}"
+    )
 
 
 def _is_in(place: str, told: Collection[str]) -> bool:
@@ -314,7 +316,7 @@ def _of_service(svc: str, section: Service) -> Iterator[tuple[bool, Problem]]:
     if model is None:
         return
     try:
-        own, mistakes = read_own(model, svc, section)
+        own, mistakes = parse_config(model, svc, section)
     except Exception as error:  # noqa: BLE001 - a validator that is wrong itself
         raise _Unloadable(f"its model failed ({type(error).__name__})") from None
     yield from ((True, each) for each in mistakes)

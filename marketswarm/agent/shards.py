@@ -130,7 +130,7 @@ class Share:
         self.held = 0
         """How many keys the last call of `mine` returned."""
         self._me, self._bus_name = me, bus
-        self._last_bus = me.bus(bus or me.beats_on)
+        self._last_bus = me.bus(bus or me.beat_bus)
         self._key = members_key(me.name, None if what == "work" else what)
         self._members = Members()
         self._due, self._known = asyncio.Event(), asyncio.Event()
@@ -194,20 +194,22 @@ class Share:
 
     async def _turn(self, bus: Bus) -> None:
         # a member lives as long as its work goes on: whose work hangs beats no more, and shares no more
-        left_sec = self._life_sec - self._me.work.silent_sec(time.monotonic())
+        left_sec = self._life_sec - self._me.work_progress.silent_sec(time.monotonic())
         within_sec = max(_LEAST_WITHIN_SEC, min(WITHIN_SEC, self._life_sec / REFRESHES))
         try:
             next_gone_ms, *boots = await self._ask(bus, left_sec, within_sec)
         except BusError as error:
             known = self.members
             if self._members.unanswered(self._life_sec, time.monotonic()):
-                self._me.ail(f"share {self.what}", f"nobody knows who shares: {bus.name} {error.reason}")
+                self._me.set_degraded(
+                    f"nobody knows who shares: {bus.name} {error.reason}", part=f"share {self.what}"
+                )
             if known != self.members:
                 self._tell()
             return
         next_gone_sec = int(next_gone_ms) / 1000 if int(next_gone_ms) >= 0 else None
         names = [boot.decode("utf-8", "replace") for boot in boots]
-        self._me.ail(f"share {self.what}", None)
+        self._me.set_degraded(None, part=f"share {self.what}")
         if self._members.answered(names, next_gone_sec, time.monotonic()):
             self._tell()
         self._known.set()
@@ -234,7 +236,7 @@ class Share:
     def _bus(self) -> Bus:
         """Return the bus by the truth in force, or the last one if that can't be had."""
         with contextlib.suppress(BusError):
-            self._last_bus = self._me.bus(self._bus_name or self._me.beats_on)
+            self._last_bus = self._me.bus(self._bus_name or self._me.beat_bus)
         return self._last_bus
 
 

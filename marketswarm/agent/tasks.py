@@ -20,7 +20,7 @@ AGAIN_SEC: Final = 3.25
 agent has to end, the rest is for its goodbye and for closing."""
 
 
-class Cut:
+class CancelScope:
     """A block of the current task that another task can cancel.
 
     Call `end` in the same task, however the block ended.
@@ -36,7 +36,7 @@ class Cut:
         self._again: asyncio.TimerHandle | None = None
         self._over = False
 
-    def now(self) -> None:
+    def cancel(self) -> None:
         """Cancel the block, and once more if it goes on for long. Do nothing once the block is over."""
         if self._over:
             return
@@ -44,18 +44,18 @@ class Cut:
         self._task.cancel()
         if self._again is not None:
             self._again.cancel()
-        self._again = asyncio.get_running_loop().call_later(AGAIN_SEC, self.now)
+        self._again = asyncio.get_running_loop().call_later(AGAIN_SEC, self.cancel)
 
     def end(self) -> bool:
-        """End the block; return True if `now` cancelled it, and nobody else did."""
+        """End the block; return True if `cancel` cancelled it, and nobody else did."""
         self._over = True
         if self._again is not None:
             self._again.cancel()
-        cut = self._cancels > 0
+        was_cancelled = self._cancels > 0
         while self._cancels:
             self._cancels -= 1
             self._task.uncancel()
-        return cut and self._task.cancelling() <= self._before
+        return was_cancelled and self._task.cancelling() <= self._before
 
 
 class SideTasks:

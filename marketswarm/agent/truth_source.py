@@ -17,7 +17,7 @@ from marketswarm.bus import WITHIN_SEC, Bus, BusError, ClusterError, find_url
 from marketswarm.bus.subscriber import subscribe
 from marketswarm.exit import Code, Exit
 from marketswarm.keys import TRUTH_CHANGED, TRUTH_META
-from marketswarm.settings import Common
+from marketswarm.settings import CommonSettings
 from marketswarm.truth import Loaded, Truth, TruthError, load
 from marketswarm.truth.parse import MAX_BYTES
 
@@ -73,7 +73,9 @@ class Unanswered:
     hopeless: bool = False
 
 
-def truth_places(settings: Common, environ: Mapping[str, str], truth: Truth | None = None) -> dict[str, str]:
+def truth_places(
+    settings: CommonSettings, environ: Mapping[str, str], truth: Truth | None = None
+) -> dict[str, str]:
     """URL to name of the buses that may hold the truth, in the order of CONTRACTS §2.
 
     Raises:
@@ -201,7 +203,7 @@ def reasons(seen: Sequence[Seen]) -> tuple[str, ...]:
     return tuple(f"{one.bus.name} {one.why}" for one in seen)
 
 
-async def load_truth(settings: Common, buses: Sequence[Bus], wait_sec: float) -> Found:
+async def load_truth(settings: CommonSettings, buses: Sequence[Bus], wait_sec: float) -> Found:
     """The first valid truth on `buses`, waiting for it.
 
     Raises:
@@ -230,7 +232,7 @@ async def load_truth(settings: Common, buses: Sequence[Bus], wait_sec: float) ->
         pause_sec = min(2 * pause_sec, LONGEST_PAUSE_SEC)
 
 
-def _none(answered: bool, why: str, settings: Common, wait_sec: float) -> Exit:
+def _none(answered: bool, why: str, settings: CommonSettings, wait_sec: float) -> Exit:
     if not answered:
         return Exit(Code.NO_BUS, f"no bus answered within {wait_sec:g} s ({why})")
     return Exit(

@@ -1,7 +1,7 @@
 """Listen to one bus until cancelled, and prove with canaries that messages still arrive.
 
 A session that ends is rebuilt on any error. Canaries are published over another connection and must come back
-on the session. The listener reports messages, lost sessions and canaries to an `Ear`, which draws
+on the session. The listener reports messages, lost sessions and canaries to a `SessionHandler`, which draws
 conclusions.
 """
 
@@ -19,7 +19,7 @@ from marketswarm.bus.session import AT_ONCE, Session
 from marketswarm.bus.stored_values import report_unusable
 from marketswarm.detector import CANARY_EVERY_SEC, OVERDUE_SEC, Moment
 from marketswarm.keys import canary_channel, canary_key
-from marketswarm.time_slice import Turns
+from marketswarm.time_slice import TimeSlice
 
 OPEN_WITHIN_SEC: Final = 2.0
 FIRST_PAUSE_SEC: Final = 0.05
@@ -42,7 +42,7 @@ COUNTER_REPLACED: Final = -1
 _CANARY: Final = Script.beside("marketswarm.bus", "canary.lua")
 
 
-class Ear(Protocol):
+class SessionHandler(Protocol):
     """Receives everything that happens on a session, in order."""
 
     def opened(self, bus: str) -> None:
@@ -78,7 +78,7 @@ def moment() -> Moment:
     return Moment(time.monotonic(), time.time())
 
 
-class InVain:
+class CanaryWait:
     """Measures for how long a missing canary was waited for while nothing else had arrived."""
 
     def __init__(self, now: float) -> None:
@@ -116,25 +116,25 @@ class Listener:
 
     Args:
         bus: the bus to listen on; canaries are published over its command connections.
-        ear: receives what happens.
+        handler: receives what happens.
         listener: the program that listens, `healer` or `sentinel`; names the canaries.
         boot: the random id of its process.
     """
 
-    def __init__(self, bus: Bus, ear: Ear, *, listener: str, boot: str) -> None:
+    def __init__(self, bus: Bus, handler: SessionHandler, *, listener: str, boot: str) -> None:
         self.bus = bus
-        self._ear = ear
+        self._handler = handler
         self._canary_key = canary_key(listener)
         self._canary_channel = canary_channel(listener, boot)
         self._canary_bytes = self._canary_channel.encode()
         self._wanted: frozenset[str] = frozenset()
         self._subscribed: frozenset[str] = frozenset()
-        self._asked = False  # channels were asked for since the ear was last told which are refused
+        self._asked = False  # channels were asked for since the handler was last told which are refused
         self._given_up = asyncio.Event()
         self._changed = asyncio.Event()
         self._urged = asyncio.Event()
         self._number = 0
-        self._in_vain = InVain(time.monotonic())
+        self._canary_wait = CanaryWait(time.monotonic())
 
     def listen_to(self, channels: frozenset[str]) -> None:
         """Set the channels to listen to; the session subscribes and unsubscribes at once."""
@@ -170,7 +170,7 @@ class Listener:
                     # no task: on Python 3.11 one that fails would leave us as if we were being cancelled
                     await self._read(session)
             except* BusError as failures:
-                self._ear.lost(self.bus.name, _first(failures))
+                self._handler.lost(self.bus.name, _first(failures))
             finally:
                 await session.close()
             if (task := asyncio.current_task()) is not None and task.cancelling():
@@ -197,7 +197,7 @@ class Listener:
         except TimeoutError as error:
             raise BusError(self.bus.name, "timeout") from error
         self._subscribed = wanted
-        self._ear.opened(self.bus.name)
+        self._handler.opened(self.bus.name)
         self._report(session)
 
     def _require_some(self, session: Session) -> None:
@@ -208,16 +208,16 @@ class Listener:
 
     def _report(self, session: Session) -> None:
         self._asked = False
-        self._ear.channels_refused(self.bus.name, frozenset(session.refused), moment())
+        self._handler.channels_refused(self.bus.name, frozenset(session.refused), moment())
 
     async def _read(self, session: Session) -> None:
         while True:
             batch = iter(await session.batch())
-            with self._in_vain.at_work():
-                turns = Turns()
+            with self._canary_wait.at_work():
+                time_slice = TimeSlice()
                 for first in batch:
                     self.handle_messages(chain((first,), islice(batch, MESSAGES_AT_ONCE - 1)))
-                    await turns.pause()
+                    await time_slice.pause()
             if self._asked and session.settled:
                 self._require_some(session)
                 self._report(session)
@@ -250,9 +250,9 @@ class Listener:
     def handle_messages(self, messages: Iterable[Any]) -> None:
         """Pass messages, `[b"message", channel, payload]` each, to the ear, and report returned canaries."""
         now = moment()
-        for _, channel, payload in self._ear.heard(self.bus.name, messages, now):
+        for _, channel, payload in self._handler.heard(self.bus.name, messages, now):
             if channel == self._canary_bytes and payload.isdigit() and len(payload) < MAX_DIGITS:
-                self._ear.canary_heard(self.bus.name, int(payload), now)
+                self._handler.canary_heard(self.bus.name, int(payload), now)
 
     # -- canaries
 
@@ -261,7 +261,7 @@ class Listener:
             started = time.monotonic()
             await self._send_canary()
             now = time.monotonic()
-            if self._in_vain.look(self._ear.deaf_for(self.bus.name, now), now) > DEAF_AFTER_SEC:
+            if self._canary_wait.look(self._handler.deaf_for(self.bus.name, now), now) > DEAF_AFTER_SEC:
                 self.rebuild()
             await asyncio.sleep(URGED_PAUSE_SEC)
             with contextlib.suppress(TimeoutError):
@@ -271,17 +271,17 @@ class Listener:
 
     async def _send_canary(self) -> None:
         self._number += 1
-        self._ear.canary_sent(self.bus.name, self._number, moment())
+        self._handler.canary_sent(self.bus.name, self._number, moment())
         try:
             heard = await self.bus.script(
                 _CANARY, [self._canary_key], [self._canary_channel, self._number], OVERDUE_SEC
             )
         except BusError as error:
-            self._ear.canary_refused(self.bus.name, self._number, error.reason)
+            self._handler.canary_refused(self.bus.name, self._number, error.reason)
         else:
             if heard == COUNTER_REPLACED:
                 report_unusable(self.bus.name, self._canary_key)
-            self._ear.canary_accepted(self.bus.name, moment())
+            self._handler.canary_accepted(self.bus.name, moment())
 
 
 def _first(failures: BaseExceptionGroup[BusError]) -> str:

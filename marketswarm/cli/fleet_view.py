@@ -14,7 +14,7 @@ from marketswarm.bus_url import leads_to
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet import data_folder
 from marketswarm.fleet.plan import is_url_given
-from marketswarm.settings import Common, read
+from marketswarm.settings import CommonSettings, read
 from marketswarm.truth import MARKET, SYSTEM, Truth
 
 _READ_WITHIN_SEC = 2.0
@@ -79,7 +79,7 @@ async def open_fleet(data: Path) -> AsyncIterator[FleetView]:
     Raises:
         Exit: code 3 when no bus answers, 2 when a URL that was given is none.
     """
-    settings = read(Common)
+    settings = read(CommonSettings)
     embedded = embedded_buses(data)
     environ = with_embedded_buses(os.environ, embedded, None)
     buses = [usable_bus(name, url) for url, name in truth_places(settings, environ).items()]

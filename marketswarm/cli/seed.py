@@ -17,7 +17,7 @@ from marketswarm.exit import Code, Exit
 from marketswarm.fleet import access, data_folder
 from marketswarm.seeding import SeedError, summarize, wait_for_healer_access, wait_until_all_answer
 from marketswarm.seeding import seed as seed_buses
-from marketswarm.settings import Common, read
+from marketswarm.settings import CommonSettings, read
 from marketswarm.truth import Truth
 
 _ANSWER_WITHIN_SEC = 5.0
@@ -38,7 +38,7 @@ def seed(
 
 async def _seed(file: Path, data: Path) -> list[str]:
     """Seed, and return what changed, in lines for a person."""
-    settings = read(Common)
+    settings = read(CommonSettings)
     log.configure("seed", settings)
     raw, loaded = read_truth_file(file)
     async with open_buses(data, loaded.truth) as buses:

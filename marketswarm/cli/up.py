@@ -21,7 +21,7 @@ from marketswarm.fleet.preflight import find_modules
 from marketswarm.fleet.run import FleetSpec, run_fleet
 from marketswarm.fleet.server import MAXMEMORY, memory_size
 from marketswarm.fleet.summary import NOTIFIER, SummaryFacts, summary, ways
-from marketswarm.settings import Common, read
+from marketswarm.settings import CommonSettings, read
 
 _PORTS_AFTER_A_CRASH_SEC: Final = 1.0  # servers of a fleet that was killed may need it to end
 
@@ -71,7 +71,7 @@ def up(
     begun = time.monotonic()
     if no_default and not acl:
         raise typer.BadParameter("--no-default: there are users with --acl alone")
-    settings = read(Common)
+    settings = read(CommonSettings)
     wanted = [svc.strip() for svc in (only or "").split(",") if svc.strip()]
     orders = _make_orders(truth, data.absolute(), port, settings.metrics_port, wanted)
     orders = replace(orders, maxmemory=_checked_size(maxmemory))

@@ -11,7 +11,13 @@ from typing import Final
 
 from marketswarm.agent.service_config import model_of
 from marketswarm.bus import variable_of
-from marketswarm.settings import Common, HealerSettings, NotifierSettings, SentinelSettings, variables_of
+from marketswarm.settings import (
+    CommonSettings,
+    HealerSettings,
+    NotifierSettings,
+    SentinelSettings,
+    variables_of,
+)
 from marketswarm.truth import Truth
 from marketswarm.truth.credentials import reference_in
 from marketswarm.truth.env_policy import PREFIX, is_feed_variable
@@ -25,11 +31,11 @@ HARMLESS: Final = frozenset({
 })
 # fmt: on
 PREFIXES: Final = ("LC_", "PYTHON", "MARKETSWARM_", "COVERAGE_")
-OURS: Final[Mapping[str, type[Common]]] = {
+OURS: Final[Mapping[str, type[CommonSettings]]] = {
     "healer": HealerSettings,
     "sentinel": SentinelSettings,
     "notifier": NotifierSettings,
-    "bootstrap": Common,
+    "bootstrap": CommonSettings,
 }
 """Programs whose settings are known here, by module."""
 _BUS: Final = ("_REDIS_URL", "_REDIS_URL_FILE")
@@ -51,7 +57,7 @@ def child_environ(module: str, svc: str, truth: Truth, environ: Mapping[str, str
         environ: of `marketswarm up`.
     """
     own = _declared(module, svc)
-    known = set(variables_of(Common)) | _of_buses(truth)
+    known = set(variables_of(CommonSettings)) | _of_buses(truth)
     section = truth.services.get(svc)
     if section is not None and svc not in OURS:  # what a channel of the truth gets, the notifier declares
         known |= set(_named([section.endpoints, section.settings]))

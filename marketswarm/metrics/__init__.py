@@ -4,6 +4,6 @@
 import it only where METRICS_PORT is set.
 """
 
-from marketswarm.metrics.family import Family, Source, Spread, counter, gauge
+from marketswarm.metrics.family import Family, Histogram, Source, counter, gauge
 
-__all__ = ["Family", "Source", "Spread", "counter", "gauge"]
+__all__ = ["Family", "Histogram", "Source", "counter", "gauge"]

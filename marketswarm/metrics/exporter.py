@@ -92,10 +92,10 @@ def text_of(metric: Metric) -> bytes:
 
 def rendered(family: Family) -> Iterator[bytes]:
     """Yield a family as text: in pieces where it has very many values, with a pause after each piece."""
-    if family.spread is not None:
+    if family.histogram is not None:
         histogram = HistogramMetricFamily(family.name, family.help)
-        buckets = [("+Inf" if bound == inf else str(bound), n) for bound, n in family.spread.buckets()]
-        histogram.add_metric([], buckets, family.spread.sum)
+        buckets = [("+Inf" if bound == inf else str(bound), n) for bound, n in family.histogram.buckets()]
+        histogram.add_metric([], buckets, family.histogram.sum)
         yield text_of(histogram)
         return
     metric = Metric(family.name.removesuffix("_total"), family.help, family.kind)

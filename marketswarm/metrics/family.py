@@ -12,7 +12,7 @@ Value = tuple[tuple[str, ...], float]
 """The values of the labels, in the order of the labels, and the number."""
 
 
-class Spread:
+class Histogram:
     """Counts values by upper bound, for a histogram.
 
     One thread writes and another reads: a reading may miss the last value, and is consistent in itself.
@@ -40,7 +40,7 @@ class Spread:
 class Family:
     """One metric. A name ends in its unit (`_seconds`), a counter's in `_total`.
 
-    `values` can be read once; a histogram has a `Spread` instead, and no labels.
+    `values` can be read once; a histogram metric has a `Histogram` instead, and no labels.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Family:
     help: str
     values: Iterable[Value] = ()
     labels: tuple[str, ...] = ()
-    spread: Spread | None = None
+    histogram: Histogram | None = None
 
 
 Source = Callable[[], Iterable[Family]]

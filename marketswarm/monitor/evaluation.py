@@ -20,7 +20,7 @@ from marketswarm.bus.listener import moment
 from marketswarm.detector import Detector, Moment, RestartObserver, Suspect, UnheardBeat, Verdict
 from marketswarm.monitor.bus_link import BusLink
 from marketswarm.monitor.witness import Answer, read_last_beats
-from marketswarm.time_slice import Turns
+from marketswarm.time_slice import TimeSlice
 
 IN_FLIGHT_SEC: Final = 0.25
 """A beat that the second witness knows for less may still be on its way: no reason for a new session."""
@@ -34,7 +34,7 @@ NAMED_AT_MOST: Final = 5
 
 
 class DetectorFeed:
-    """An `Ear`; see there for what each of its methods is told.
+    """A `SessionHandler`; see there for what each of its methods is told.
 
     Args:
         publish: called with each verdict that follows from what was heard.
@@ -62,7 +62,7 @@ class DetectorFeed:
         self._noted_at = 0.0
 
     def opened(self, bus: str) -> None:
-        """See `Ear`."""
+        """See `SessionHandler`."""
         watched = self.detector.buses.get(bus)
         if watched is not None:
             watched.clock.opened()
@@ -70,12 +70,12 @@ class DetectorFeed:
             self._joined(bus)
 
     def channels_refused(self, bus: str, channels: Collection[str], now: Moment) -> None:
-        """See `Ear`."""
+        """See `SessionHandler`."""
         for verdict in self.detector.set_refused_channels(bus, channels, now):
             self._publish(verdict)
 
     def lost(self, bus: str, reason: str) -> None:
-        """See `Ear`."""
+        """See `SessionHandler`."""
         watched = self.detector.buses.get(bus)
         if watched is not None:
             if watched.clock.in_session:
@@ -83,7 +83,7 @@ class DetectorFeed:
             watched.clock.lost(reason)
 
     def heard(self, bus: str, messages: Iterable[Sequence[Any]], now: Moment) -> Sequence[Sequence[Any]]:
-        """See `Ear`."""
+        """See `SessionHandler`."""
         hearing = self.detector.hear(bus, messages, now)
         for verdict in hearing.verdicts:
             self._publish(verdict)
@@ -93,29 +93,29 @@ class DetectorFeed:
         return hearing.others
 
     def canary_sent(self, bus: str, number: int, now: Moment) -> None:
-        """See `Ear`."""
+        """See `SessionHandler`."""
         if bus in self.detector.buses:
             self.detector.buses[bus].clock.sent(number, now.mono)
 
     def canary_accepted(self, bus: str, now: Moment) -> None:
-        """See `Ear`."""
+        """See `SessionHandler`."""
         if bus in self.detector.buses:
             self.detector.buses[bus].clock.accepted(now)
 
     def canary_refused(self, bus: str, number: int, reason: str) -> None:
-        """See `Ear`."""
+        """See `SessionHandler`."""
         if bus in self.detector.buses:
             self.detector.buses[bus].clock.refused(number, reason)
 
     def canary_heard(self, bus: str, number: int, now: Moment) -> None:
-        """See `Ear`."""
+        """See `SessionHandler`."""
         for verdict in self.detector.hear_canary(bus, number, now):
             self._publish(verdict)
         if bus in self.detector.buses and self.detector.buses[bus].awaiting_canary:
             self._poke()
 
     def deaf_for(self, bus: str, now: float) -> float:
-        """See `Ear`."""
+        """See `SessionHandler`."""
         return self.detector.buses[bus].clock.deaf_for(now) if bus in self.detector.buses else 0.0
 
     def deafness(self, now: Moment) -> str | None:
@@ -194,11 +194,11 @@ class Evaluator:
             tick = self._detector.tick(moment())
             self.evaluations += 1
             self._progress()
-            turns = Turns()
+            time_slice = TimeSlice()
             for verdict in tick.verdicts:
                 self._publish(verdict)
                 if verdict.gap_sec is not None:  # there may be one of each service
-                    await turns.pause()
+                    await time_slice.pause()
             for name in tick.canaries_wanted:
                 self._posts[name].urge()
             for bus, services in _by_bus(tick.suspects).items():
@@ -213,13 +213,13 @@ class Evaluator:
         """Asks `beat:<svc>` of each suspect before it is declared down."""
         records = self._detector.services
         timeouts = {svc: records[svc].watch.timeout_sec for svc in services if svc in records}
-        turns, acquitted = Turns(), None
+        time_slice, acquitted = TimeSlice(), None
         open_cases = dict.fromkeys(services)
         with contextlib.suppress(BusError, KeyError):
             async for answer in read_last_beats(self._posts[name].bus, timeouts):
                 self._complain_of(name, answer)
                 for svc in answer.asked:
-                    await turns.pause()
+                    await time_slice.pause()
                     del open_cases[svc]
                     verdict = self._detector.judge_suspect(svc, answer.found.get(svc), moment())
                     if isinstance(verdict, Verdict):

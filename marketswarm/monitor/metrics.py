@@ -12,7 +12,7 @@ from typing import Final
 
 from marketswarm.beat import Beat, parse
 from marketswarm.detector import Detector, State, Verdict, WatchedBus, WatchedService
-from marketswarm.metrics.family import Family, Spread, Value, counter, gauge
+from marketswarm.metrics.family import Family, Histogram, Value, counter, gauge
 from marketswarm.monitor.bus_link import BusLink
 from marketswarm.monitor.leadership import UNFENCED, Leadership
 
@@ -41,7 +41,7 @@ class MonitorMetrics:
         self._failed_saves = failed_saves
         self._detector, self._posts, self._leadership = detector, posts, leadership
         self._heard = 0
-        self._delay = Spread(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
+        self._delay = Histogram(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
 
     def told(self, verdict: Verdict) -> None:
         """A bus took a verdict."""
@@ -148,7 +148,7 @@ class MonitorMetrics:
             "marketswarm_verdict_delay_seconds",
             "histogram",
             "From a service's deadline until a bus had its miss on the log.",
-            spread=self._delay,
+            histogram=self._delay,
         )
         boxes = [(name, post.outbox) for name, post in list(self._posts.items()) if post.outbox is not None]
         yield Family(

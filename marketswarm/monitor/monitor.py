@@ -57,7 +57,7 @@ class Owner(Protocol):
     def progress(self) -> None:
         """Called whenever the clocks were looked at, and so only while detection works."""
 
-    def degraded(self, detail: str | None) -> None:
+    def set_degraded(self, detail: str | None) -> None:
         """Publication, once a second, what keeps the vigil from its work, or None."""
 
 
@@ -270,7 +270,7 @@ class Monitor:
             else:
                 if not self._health.unwritten:
                     self._failures.saved("health")
-            self._owner.degraded(self._trouble())
+            self._owner.set_degraded(self._trouble())
             await asyncio.sleep(KEEP_UP_EVERY_SEC)
 
     async def _refresh(self) -> None:

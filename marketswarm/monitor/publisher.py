@@ -25,7 +25,7 @@ from marketswarm.monitor.leadership import NOT_THE_LEADER, UNFENCED, Fence, Lead
 from marketswarm.monitor.standby import PendingVerdict, find_unpublished, is_its_own
 from marketswarm.monitor.store import Entry, field_of, parse_entry
 from marketswarm.monitor.verdict_queue import RecentWrites, VerdictQueue, bound
-from marketswarm.time_slice import Turns
+from marketswarm.time_slice import TimeSlice
 
 AT_ONCE: Final = 100
 FIRST_PAUSE_SEC: Final = 0.1
@@ -289,9 +289,9 @@ class Publisher:
             pending.setdefault(field_of(one.verdict), []).append(one)
         told: list[PendingVerdict] = []
         entries = await self._entries(list(pending))
-        before, self._before, turns = self._before, {}, Turns()
+        before, self._before, time_slice = self._before, {}, TimeSlice()
         for field, entry in entries.items():
-            await turns.pause()
+            await time_slice.pause()
             left = self._left(pending[field], entry, before.get(field))
             still = {id(one) for one in left}
             told += [one for one in pending[field] if id(one) not in still]

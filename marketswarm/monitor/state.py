@@ -32,7 +32,7 @@ from marketswarm.monitor.health import Health
 from marketswarm.monitor.leadership import Fence, Leadership
 from marketswarm.monitor.store import BUS_FIELD, WATCH_FIELD, Entry, StateStore, saved_services
 from marketswarm.monitor.witness import read_last_beats
-from marketswarm.time_slice import Turns
+from marketswarm.time_slice import TimeSlice
 
 SAVE_EVERY_SEC: Final = 1.0
 SAVE_SOON_SEC: Final = 0.05
@@ -216,14 +216,14 @@ class StateKeeper:
                 async for answer in read_last_beats(bus, timeouts):
                     testimonies |= answer.found
         buses = {svc: record.watch.bus for svc, record in self._detector.services.items()}
-        known, turns = {}, Turns()
+        known, time_slice = {}, TimeSlice()
         for svc, each in saved_services(roster, silences, clocks, buses, notes):
-            await turns.pause()
+            await time_slice.pause()
             known[svc] = each
         for verdict in restore_services(self._detector, known, testimonies, moment()):
             if verdict is not None:
                 self._publish(verdict)
-            await turns.pause()
+            await time_slice.pause()
         self._take_up_buses(roster)
         self._take_up_refusals(roster)
         await self._recall_health(roster)
@@ -242,9 +242,9 @@ class StateKeeper:
         roster = await memory.load_roster()
         silences, _ = await memory.load_silences()
         buses = {svc: record.watch.bus for svc, record in self._detector.services.items()}
-        turns = Turns()
+        time_slice = TimeSlice()
         for svc, told in saved_services(roster, {}, {}, buses):
-            await turns.pause()
+            await time_slice.pause()
             # asked only now: something may have been concluded meanwhile
             if svc not in untold:
                 adopt_state(self._detector, svc, told, moment())
@@ -258,9 +258,9 @@ class StateKeeper:
         self._stirred.set()
 
     async def _recall_health(self, roster: Mapping[str, Entry], *, anew: bool = False) -> None:
-        turns = Turns()
+        time_slice = TimeSlice()
         for svc, entry in roster.items():
-            await turns.pause()
+            await time_slice.pause()
             if svc in self._detector.services:
                 self._health.recall(svc, entry, anew=anew)
 

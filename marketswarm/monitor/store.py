@@ -46,7 +46,7 @@ from marketswarm.detector.service import BOOTS_KEPT
 from marketswarm.event import MAX_BYTES, Malformed, parse
 from marketswarm.keys import heard_key, monitor_lease_key, roster_key, silence_key
 from marketswarm.monitor.leadership import NOT_THE_LEADER, Fence
-from marketswarm.time_slice import Turns
+from marketswarm.time_slice import TimeSlice
 from marketswarm.truth.model import SERVICE_NAME
 
 SCAN: Final = 5000
@@ -187,11 +187,11 @@ class StateStore:
 
     async def _scan(self, key: str, match: str | None = None) -> AsyncIterator[tuple[str, bytes]]:
         """Yield each field of a hash with its value, letting other tasks run between them. Raise BusError."""
-        cursor, turns = 0, Turns()
+        cursor, time_slice = 0, TimeSlice()
         while True:
             cursor, found = await self.bus.ask(self.bus.client.hscan(key, cursor, match=match, count=SCAN))
             for field, value in found.items():
-                await turns.pause()
+                await time_slice.pause()
                 yield field.decode("utf-8", "replace"), value
             if not cursor:
                 return

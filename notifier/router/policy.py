@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from cronsim import CronSim, CronSimError
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from marketswarm.agent import Own
+from marketswarm.agent import ServiceConfig
 from marketswarm.channels import Severity
 from marketswarm.truth import env_policy
 from marketswarm.truth.errors import Place
@@ -105,7 +105,7 @@ class EscalationStep(StrictModel):
     """Names from `channels`. Example: `["night"]`."""
 
 
-class Policy(Own):
+class Policy(ServiceConfig):
     """`settings` of the notifier. Seconds."""
 
     group_wait_sec: Wait = 2.0
@@ -152,14 +152,14 @@ class Policy(Own):
         return self
 
 
-class Section(Own):
+class Section(ServiceConfig):
     """What the notifier reads from its section."""
 
     settings: Policy = Policy()
     """What people are told, when, and over which channels."""
 
     def doubts(self) -> Iterator[tuple[Place, str]]:
-        """See `Own`: what channels ask of the environment, and don't get, or not without its consent."""
+        """Yield what channels ask of the environment and don't get, or not without its consent."""
         for name, options in self.settings.channels.items():
             for option, why in (*env_policy.refusals(options), *env_policy.doubts(options)):
                 yield ("settings", "channels", name, option), why

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Final, Self
 
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
 
-from marketswarm.agent import Own
+from marketswarm.agent import ServiceConfig
 from marketswarm.settings import MonitorSettings, variables_of
 from marketswarm.truth.errors import Place
 from services.massive.market.settings import MarketEnvironment, MarketSettings, key_refusal
@@ -67,7 +67,7 @@ class MassiveEnvironment(MonitorSettings, MarketEnvironment):
         return listed(self.net_dns_resolvers or "")
 
 
-class ProbeSettings(Own):
+class ProbeSettings(ServiceConfig):
     """`settings` of massive. Each target may say otherwise."""
 
     probe_sec: Every = 15.0
@@ -109,7 +109,7 @@ class ProbeSettings(Own):
         return target.every_sec or self.probe_sec
 
 
-class MassiveSettings(Own):
+class MassiveSettings(ServiceConfig):
     """What massive reads from its section."""
 
     variables: ClassVar = variables_of(MassiveEnvironment)
@@ -118,7 +118,7 @@ class MassiveSettings(Own):
     """What massive probes, and which market data it brings."""
 
     def doubts(self) -> Iterator[tuple[Place, str]]:
-        """See `Own`: places for the market's key that only massive's environment can allow."""
+        """See `ServiceConfig`: places for the market's key that only massive's environment can allow."""
         market = self.settings.market
         urls: dict[Place, str | None] = {
             ("market", "rest_url"): market.rest_url,

@@ -15,7 +15,7 @@ from marketswarm.agent import Agent, point_like
 from marketswarm.bus import BusError
 from marketswarm.bus.stored_values import report_unusable
 from marketswarm.keys import MESH_FLOW
-from marketswarm.settings import Common
+from marketswarm.settings import CommonSettings
 from marketswarm.truth import AccessPoint, Truth
 from marketswarm.truth.flows import Fault, Key, few, flows_of
 from services.mesh.flow_faults import FaultFinder
@@ -65,7 +65,7 @@ LENGTH_ONLY_SEC: Final = 300.0
 """A stream whose entries are too large to be looked at is asked for its length alone, for so long."""
 
 
-def flow_key(me: Agent[Common]) -> AccessPoint:
+def flow_key(me: Agent[CommonSettings]) -> AccessPoint:
     """Return the bus and key of the flow, by the truth."""
     return point_like(me.section.access_points.publish_to, "system-redis", MESH_FLOW)
 
@@ -75,7 +75,7 @@ class FlowMonitor:
 
     def __init__(
         self,
-        me: Agent[Common],
+        me: Agent[CommonSettings],
         settings_now: Callable[[], MeshSettings],
         presence: Callable[[Iterable[str]], Presence],
     ) -> None:
@@ -162,9 +162,9 @@ class FlowMonitor:
             bus = self._me.bus(to.bus)
             await bus.ask(bus.client.set(to.key, written, ex=KEPT_SEC))
         except BusError as error:
-            self._me.ail("flow", f"flow not written: {error.bus} {error.reason}")
+            self._me.set_degraded(f"flow not written: {error.bus} {error.reason}", part="flow")
         else:
-            self._me.ail("flow", None)
+            self._me.set_degraded(None, part="flow")
 
 
 def _by_place(faults: list[Fault]) -> Mapping[tuple[str, Key, str], Fault]:

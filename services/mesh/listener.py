@@ -15,7 +15,7 @@ from marketswarm.bus import BusError
 from marketswarm.bus.subscriber import subscribe
 from marketswarm.channels.text import printable_line
 from marketswarm.keys import HEARTBEAT_SUFFIX, heartbeat_channel
-from marketswarm.settings import Common
+from marketswarm.settings import CommonSettings
 from marketswarm.text import escape_text
 from marketswarm.truth import Truth
 from services.mesh.topology import EVENT_KINDS, MeshEvent, Topology
@@ -96,7 +96,7 @@ class BeatListener:
     `malformed` and `oversized` count messages that are no beats, `counts` the events by kind.
     """
 
-    def __init__(self, me: Agent[Common], topology: Topology) -> None:
+    def __init__(self, me: Agent[CommonSettings], topology: Topology) -> None:
         self.malformed = 0
         self.oversized = 0
         self.events: list[MeshEvent] = []

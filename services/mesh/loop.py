@@ -6,7 +6,7 @@ from typing import Final
 from marketswarm.agent import Agent, agent
 from marketswarm.bus import BusError
 from marketswarm.bus.stored_values import read_strings, report_unusable
-from marketswarm.settings import Common
+from marketswarm.settings import CommonSettings
 from services.mesh.flow_monitor import FlowMonitor, find_presence
 from services.mesh.listener import BeatListener
 from services.mesh.metrics import MeshMetrics
@@ -24,7 +24,7 @@ STALLED_SEC: Final = 1.0  # a rest so much too long: this process did not run, a
 async def main() -> int:
     """Run mesh until it is asked to stop; return its exit code."""
     async with agent("mesh") as me:
-        settings_now = me.own(MeshSettings)
+        settings_now = me.config(MeshSettings)
         topology = Topology(lambda svc: me.truth.timeout_of(svc, me.settings.default_timeout_sec))
         async with me.waiting(BUS_SEC):
             await restore(me, topology)
@@ -41,8 +41,8 @@ async def main() -> int:
             update_topology(me, topology, listener)
             async with me.waiting(BUS_SEC):
                 await writer.write(topology, listener)
-            me.degraded(find_problem(topology, writer))
-            me.note(flow.summary())
+            me.set_degraded(find_problem(topology, writer))
+            me.set_detail(flow.summary())
             begun = time.monotonic()
             await me.rest(LOOK_EVERY_SEC)
             if time.monotonic() - begun > LOOK_EVERY_SEC + STALLED_SEC:
@@ -50,7 +50,7 @@ async def main() -> int:
     return me.exit_code
 
 
-def update_topology(me: Agent[Common], topology: Topology, listener: BeatListener) -> None:
+def update_topology(me: Agent[CommonSettings], topology: Topology, listener: BeatListener) -> None:
     """Remove silent instances, and note convergence and wrong clocks.
 
     Wrong clocks are one log line for all services, since the wrong clock may be our own.
@@ -70,7 +70,7 @@ def find_problem(topology: Topology, writer: TopologyWriter) -> str | None:
     return "; ".join(filter(None, (deaf, writer.error))) or None
 
 
-async def restore(me: Agent[Common], topology: Topology) -> None:
+async def restore(me: Agent[CommonSettings], topology: Topology) -> None:
     """Load the topology that the last process wrote.
 
     Without it every instance would seem to have just joined.

@@ -5,14 +5,14 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from marketswarm.agent import Own
+from marketswarm.agent import ServiceConfig
 from marketswarm.keys import ALERTS
 
 Seconds = Annotated[float, Field(ge=0.1, le=31_536_000)]
 Pattern = Annotated[str, Field(min_length=1, max_length=200)]
 
 
-class FlowSettings(Own):
+class FlowSettings(ServiceConfig):
     """`settings` of mesh. All durations are in seconds."""
 
     flow_sec: Annotated[float, Field(ge=0.2, le=300)] = 5.0
@@ -40,7 +40,7 @@ class FlowSettings(Own):
         return key not in self.expect_sec and any(fnmatchcase(key, pattern) for pattern in self.quiet)
 
 
-class MeshSettings(Own):
+class MeshSettings(ServiceConfig):
     """The settings of mesh in the truth."""
 
     variables: ClassVar = frozenset()

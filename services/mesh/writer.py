@@ -8,7 +8,7 @@ import orjson
 from marketswarm.agent import Agent, point_like
 from marketswarm.bus import BusError
 from marketswarm.keys import MESH_EVENTS, MESH_TOPOLOGY
-from marketswarm.settings import Common
+from marketswarm.settings import CommonSettings
 from marketswarm.truth import AccessPoint
 from services.mesh.listener import BeatListener
 from services.mesh.picture import KEPT_SEC, encode_topology
@@ -18,12 +18,12 @@ WRITE_EVERY_SEC: Final = 10.0
 EVENTS_LENGTH: Final = 10_000
 
 
-def topology_key(me: Agent[Common]) -> AccessPoint:
+def topology_key(me: Agent[CommonSettings]) -> AccessPoint:
     """Return the bus and key of the topology, by the truth."""
     return point_like(me.section.access_points.publish_to, "system-redis", MESH_TOPOLOGY)
 
 
-def events_key(me: Agent[Common]) -> AccessPoint:
+def events_key(me: Agent[CommonSettings]) -> AccessPoint:
     """Return the bus and key of the events, by the truth."""
     return point_like(me.section.access_points.publish_to, "system-redis", MESH_EVENTS)
 
@@ -31,7 +31,7 @@ def events_key(me: Agent[Common]) -> AccessPoint:
 class TopologyWriter:
     """Write to the bus; `error` says why the last attempt failed, None if it did not."""
 
-    def __init__(self, me: Agent[Common]) -> None:
+    def __init__(self, me: Agent[CommonSettings]) -> None:
         self.error: str | None = None
         self._me = me
         self._written: dict[str, Any] = {}

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
 from marketswarm.agent import Agent, Code, Exit, agent
-from marketswarm.settings import Common
+from marketswarm.settings import CommonSettings
 from services.rss_agg.settings import RssSettings
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ LIBRARIES: Final = (
 async def main() -> int:
     """Run rss_agg until it is asked to stop; return its exit code."""
     async with agent("rss_agg") as me, contextlib.AsyncExitStack() as exits:
-        settings, share, dispatcher = me.own(RssSettings), me.share("feeds"), None
+        settings, share, dispatcher = me.config(RssSettings), me.share("feeds"), None
         await share.known()
         while True:
             if dispatcher is None and settings().endpoints:
@@ -39,17 +39,17 @@ async def main() -> int:
     return me.exit_code
 
 
-def report(me: Agent[Common], dispatcher: "FeedDispatcher") -> None:
+def report(me: Agent[CommonSettings], dispatcher: "FeedDispatcher") -> None:
     """Set the detail of the beats, and degrade if all feeds fail or the bus can't be used."""
     from services.rss_agg.store import all_fail, summarize  # noqa: PLC0415 - imported by now
 
     summary = summarize(dispatcher.feeds, dispatcher.states)
     failing = summary if all_fail(dispatcher.feeds, dispatcher.states) else None
-    me.degraded(dispatcher.stalled or failing)
-    me.note(summary)
+    me.set_degraded(dispatcher.stalled or failing)
+    me.set_detail(summary)
 
 
-def _make_dispatcher(me: Agent[Common]) -> "FeedDispatcher":
+def _make_dispatcher(me: Agent[CommonSettings]) -> "FeedDispatcher":
     """Return a dispatcher; its libraries are imported here, since an instance without feeds needs none.
 
     Raises:

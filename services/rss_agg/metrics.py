@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
-from marketswarm.metrics import Family, Spread
+from marketswarm.metrics import Family, Histogram
 from marketswarm.metrics.family import gauge
 
 OUTCOMES = ("fresh", "unchanged", "failed")
@@ -15,8 +15,8 @@ class RssMetrics:
     """Counters since the process began, and gauges for the feeds as they are now."""
 
     def __init__(self) -> None:
-        self.lag = Spread(1, 5, 15, 60, 120, 300, 600, 1800, 3600, 21_600, 86_400)
-        self.duration = Spread(0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
+        self.lag = Histogram(1, 5, 15, 60, 120, 300, 600, 1800, 3600, 21_600, 86_400)
+        self.duration = Histogram(0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
         self.overdue_sec = 0.0
         self.feeds_by_status: Counter[str] = Counter()
         self._readings: Counter[str] = Counter()
@@ -48,7 +48,7 @@ class RssMetrics:
             "marketswarm_rss_agg_item_lag_seconds",
             "histogram",
             "From the date of a new item until it was on the stream; a feed's first items do not count.",
-            spread=self.lag,
+            histogram=self.lag,
         )
         yield Family(
             "marketswarm_rss_agg_readings_total",
@@ -61,7 +61,7 @@ class RssMetrics:
             "marketswarm_rss_agg_reading_seconds",
             "histogram",
             "How long a reading took, from the look-up until its items were on the stream.",
-            spread=self.duration,
+            histogram=self.duration,
         )
         yield Family(
             "marketswarm_rss_agg_feeds",

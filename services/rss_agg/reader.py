@@ -19,7 +19,7 @@ from marketswarm import log
 from marketswarm.agent import Agent, first_point
 from marketswarm.bus import BusError
 from marketswarm.keys import RSS_ITEMS
-from marketswarm.settings import Common
+from marketswarm.settings import CommonSettings
 from marketswarm.truth import AccessPoint
 from marketswarm.truth.credentials import reference_in
 from marketswarm.truth.env_policy import is_feed_variable
@@ -179,7 +179,7 @@ class FeedDispatcher:
     by the feed's URL in the truth.
     """
 
-    def __init__(self, me: Agent[Common], metrics: RssMetrics) -> None:
+    def __init__(self, me: Agent[CommonSettings], metrics: RssMetrics) -> None:
         self.stalled: str | None = None
         self.feeds: Sequence[Feed] = ()
         self.states: dict[str, FeedState] = {}

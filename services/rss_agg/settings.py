@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from marketswarm.agent import Own
+from marketswarm.agent import ServiceConfig
 from marketswarm.net.addresses import Allowance, allowance
 from marketswarm.truth.credentials import reference_in
 from marketswarm.truth.env_policy import is_feed_variable
@@ -80,7 +80,7 @@ Interval = Annotated[float, _seconds(DAY_SEC)]
 Tag = Annotated[str, Field(min_length=1, max_length=50)]
 
 
-class Feed(Own):
+class Feed(ServiceConfig):
     """One feed of `endpoints`."""
 
     url: Annotated[str, Field(max_length=2000), AfterValidator(_web_url)] = Field(repr=False)
@@ -99,7 +99,7 @@ class Feed(Own):
         return self.url.startswith("env:")
 
 
-class ReadSettings(Own):
+class ReadSettings(ServiceConfig):
     """`settings` of rss_agg: how feeds are read."""
 
     poll_sec: Interval = 60.0
@@ -129,7 +129,7 @@ class ReadSettings(Own):
         return tuple(filter(None, map(allowance, self.allow_inside)))
 
 
-class RssSettings(Own):
+class RssSettings(ServiceConfig):
     """The settings of rss_agg in the truth."""
 
     variables: ClassVar = frozenset({"FEED", "FEED_*", "*_FEED", "*_FEED_*"})
@@ -140,7 +140,7 @@ class RssSettings(Own):
     """How feeds are read."""
 
     def doubts(self) -> Iterator[tuple[Place, str]]:
-        """Yield a warning for each feed whose URL is in a variable that is not for feeds. See `Own`."""
+        """Yield a warning for each feed whose URL is in a variable that is not for feeds."""
         for number, feed in enumerate(self.endpoints):
             name = reference_in(feed.url)
             if name is not None and not is_feed_variable(name):

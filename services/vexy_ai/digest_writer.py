@@ -124,7 +124,7 @@ class DigestWriter:
                 except LeaseLost:
                     continue
                 except BusError as error:
-                    self._me.ail("digests", f"no digest: {error.bus} {error.reason}")
+                    self._me.set_degraded(f"no digest: {error.bus} {error.reason}", part="digests")
                     await asyncio.sleep(AGAIN_SEC)
         finally:
             if self._summarizer is not None:
@@ -135,11 +135,11 @@ class DigestWriter:
 
         Without the lease nothing is wrong.
         """
-        self._me.ail("digests", None)
+        self._me.set_degraded(None, part="digests")
         async with self._me.lease(LEASE, bus=bus):
             while notes_point(self._me.section).bus == bus:
                 await self._write_next()
-                self._me.ail("digests", None)
+                self._me.set_degraded(None, part="digests")
 
     async def _write_next(self) -> None:
         store = self._store()

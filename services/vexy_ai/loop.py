@@ -19,7 +19,7 @@ LOOK_EVERY_SEC: Final = 0.2
 async def main() -> int:
     """Run vexy_ai until it is asked to stop; return its exit code."""
     async with agent("vexy_ai", VexyEnvironment) as me:
-        settings, metrics = me.own(VexySettings), VexyMetrics()
+        settings, metrics = me.config(VexySettings), VexyMetrics()
         me.expose(metrics.collect)
         me.task(DigestWriter(me, settings, metrics).run(), name="digests")
         pool = WorkerPool(me, settings, metrics)
@@ -27,8 +27,8 @@ async def main() -> int:
             pool.start_workers()
             metrics.backlogs = pool.backlogs
             behind = metrics.lag.check(metrics.backlogs, settings().settings.behind_sec)
-            me.degraded(pool.problem() or behind)
-            me.note(metrics.summary(time.time()))
+            me.set_degraded(pool.problem() or behind)
+            me.set_detail(metrics.summary(time.time()))
             # no rest: whether the work goes on is the workers' word
             await asyncio.sleep(LOOK_EVERY_SEC)
     return me.exit_code

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from marketswarm.metrics import Family, Spread
+from marketswarm.metrics import Family, Histogram
 from marketswarm.metrics.family import counter, gauge
 from services.vexy_ai.backlog import Backlog, LagDetector, Rate, summarize_backlogs
 from services.vexy_ai.digest import SummaryResult
@@ -17,7 +17,7 @@ class VexyMetrics:
     def __init__(self) -> None:
         self.backlogs: Mapping[str, Backlog] = {}
         self.lag, self.rate = LagDetector(), Rate()
-        self.delay = Spread(0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
+        self.delay = Histogram(0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
         self.digests = 0
         self.digests_plain = 0
         self.plain: str | None = None  # why the last digest has no summaries, if it was to have some
@@ -84,7 +84,7 @@ class VexyMetrics:
             "marketswarm_vexy_ai_delay_seconds",
             "histogram",
             "From an entry on its stream until it was put down.",
-            spread=self.delay,
+            histogram=self.delay,
         )
         yield counter("marketswarm_vexy_ai_digests_total", "Digests written.", self.digests)
         yield counter(

@@ -6,11 +6,11 @@ from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from marketswarm.agent import Own
-from marketswarm.settings import Common, HttpUrl, Token, variables_of
+from marketswarm.agent import ServiceConfig
+from marketswarm.settings import CommonSettings, HttpUrl, Token, variables_of
 
 
-class VexyEnvironment(Common):
+class VexyEnvironment(CommonSettings):
     """The variables of vexy_ai. Without a URL no model is asked, and digests have no summaries."""
 
     vexy_llm_url: HttpUrl | None = Field(default=None, repr=False)  # up to and with /v1
@@ -59,7 +59,7 @@ Symbols = Annotated[
 Topics = Annotated[dict[Word, Words], AfterValidator(_found), Field(max_length=200)]
 
 
-class LlmSettings(Own):
+class LlmSettings(ServiceConfig):
     """`settings.llm`: what is asked of the model at VEXY_LLM_URL, and how often."""
 
     model: Annotated[str, Field(min_length=1, max_length=200)] = "default"
@@ -72,7 +72,7 @@ class LlmSettings(Own):
     """How many stories of a digest it is asked about. Example: `3`."""
 
 
-class WorkSettings(Own):
+class WorkSettings(ServiceConfig):
     """`settings` of vexy_ai."""
 
     group: Annotated[str, Field(min_length=1, max_length=100)] = "vexy_ai"
@@ -105,7 +105,7 @@ class WorkSettings(Own):
     """The model that is asked for summaries; it needs `VEXY_LLM_URL`."""
 
 
-class VexySettings(Own):
+class VexySettings(ServiceConfig):
     """The settings of vexy_ai in the truth."""
 
     variables: ClassVar = variables_of(VexyEnvironment)

@@ -17,7 +17,7 @@ from marketswarm import acl, beat, event
 from marketswarm.cli.app import load_all_commands
 from marketswarm.event import Event, Kind
 from marketswarm.exit import Code
-from marketswarm.settings import Common
+from marketswarm.settings import CommonSettings
 from marketswarm.truth import load, parse
 from support.pages import ROOT, blocks, table
 
@@ -152,7 +152,9 @@ def variables() -> dict[str, Any]:
     """Each variable that settings or the command line read, with its default."""
     for name in modules():
         importlib.import_module(name)
-    kinds = [kind for kind in subclasses(Common) if not kind.__module__.startswith(("test", "tests."))]
+    kinds = [
+        kind for kind in subclasses(CommonSettings) if not kind.__module__.startswith(("test", "tests."))
+    ]
     fields = {name.upper(): field.default for kind in kinds for name, field in kind.model_fields.items()}
     return fields | {
         str(option.envvar): option.default

@@ -4,7 +4,7 @@ import re
 
 import orjson
 
-from marketswarm.agent.service_config import own_part
+from marketswarm.agent.service_config import require_config
 from marketswarm.event import Event, parse
 from marketswarm.truth import load
 from services.massive.market.settings import MarketEnvironment
@@ -24,7 +24,7 @@ def code(text):
 def test_the_example_is_a_section_that_massive_takes():
     example = blocks(ROOT / PAGE, "json")[0]
     truth = load(orjson.dumps({"services": orjson.loads("{" + example + "}")})).truth
-    found = own_part(MassiveSettings, "massive", truth.services["massive"]).settings
+    found = require_config(MassiveSettings, "massive", truth.services["massive"]).settings
     assert [target.kind for target in found.targets] == ["tcp", "dns", "tls", "https"]
 
 

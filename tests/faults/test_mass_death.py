@@ -40,7 +40,7 @@ class Keeper:
     def progress(self):
         """Nobody waits for it."""
 
-    def degraded(self, detail):
+    def set_degraded(self, detail):
         self.details.append(detail)
 
 

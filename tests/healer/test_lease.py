@@ -163,7 +163,7 @@ def test_what_the_leader_did_not_hear_when_it_was_last_alive_is_no_witness_to_th
     lease = Lease("me", 3.0)
     for renewed, now in ((b"1", 1.0), (b"2", 2.0)):
         lease.answered([b"other", b"1", renewed, b"x", b"3"], now)
-    leading = LeaderElection("me", home="x", lease_sec=3.0, note=print, ail=print)
+    leading = LeaderElection("me", home="x", lease_sec=3.0, set_detail=print, set_degraded=print)
     leading._leases = {"x": lease, "y": lease}
     assert [leading.leader_heard_bus_at(bus) for bus in "xyz"] == [float("-inf"), 2.0, float("-inf")]
     lease.answered([b"me", b"2", b"3", b"", b"3"], 3.0)  # our own renewals witness nothing

@@ -131,12 +131,12 @@ def test_a_bus_that_refuses_for_two_reasons_in_turn_is_logged_once_for_each(scen
 def test_its_own_word_of_trouble_and_of_note_goes_with_the_beats(scene):
     seed(scene.buses, truth(interval_sec=0.2), 1)
     scene.agent("""
-        me.note("slow today")
+        me.set_detail("slow today")
         await me.rest(1)
-        me.degraded("x" * 300)
+        me.set_degraded("x" * 300)
         await me.rest(1)
-        me.degraded(None)
-        me.note(None)
+        me.set_degraded(None)
+        me.set_detail(None)
         await me.rest(60)
 """)
     scene.wait_beat(detail="slow today", status="ok")

@@ -34,7 +34,7 @@ class Me:
     def bus(self, _name):
         return self._bus
 
-    def ail(self, _part, detail):
+    def set_degraded(self, detail, **_part):
         self.ailing.append(detail)
 
 

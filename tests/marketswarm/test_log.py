@@ -7,7 +7,7 @@ import pytest
 import structlog
 
 from marketswarm import log
-from marketswarm.settings import Common
+from marketswarm.settings import CommonSettings
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def lines(capsysbinary):
 
 
 def configured(**settings):
-    log.configure("tester", Common(log_format="json", **settings))
+    log.configure("tester", CommonSettings(log_format="json", **settings))
 
 
 def test_a_line_is_one_json_object_with_the_known_keys_first(lines):
@@ -110,7 +110,7 @@ def test_a_reader_who_went_away_is_no_accident(monkeypatch, lines):
 
 
 def test_the_console_form_is_for_people(lines, capsysbinary):
-    log.configure("tester", Common(log_format="console"))
+    log.configure("tester", CommonSettings(log_format="console"))
     log.get("tester").info("a.b", svc="x")
     said = capsysbinary.readouterr().err
     assert b"a.b" in said
@@ -120,7 +120,7 @@ def test_the_console_form_is_for_people(lines, capsysbinary):
 def test_a_strangers_words_steer_no_terminal_whatever_the_format(capsys):
     evil = "\x1b[2J\x9b31m\u202egnp\x7f\nforged"
     for form in ("console", "json"):
-        log.configure("rss_agg", Common(log_format=form))
+        log.configure("rss_agg", CommonSettings(log_format=form))
         log.get().warning("beat.malformed", boot=evil, all=[evil], by={evil: evil}, error=ValueError(evil))
         said = capsys.readouterr().err
         assert said.count("\n") == 1

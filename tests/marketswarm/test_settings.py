@@ -2,7 +2,7 @@ import pytest
 from pydantic import SecretStr
 
 from marketswarm.exit import Exit
-from marketswarm.settings import FILE_LIMIT, Common, HealerSettings, SentinelSettings, read, variable
+from marketswarm.settings import FILE_LIMIT, CommonSettings, HealerSettings, SentinelSettings, read, variable
 
 
 @pytest.fixture
@@ -13,7 +13,7 @@ def env(monkeypatch):
     return lambda **values: [monkeypatch.setenv(name, value) for name, value in values.items()]
 
 
-class Secretive(Common):
+class Secretive(CommonSettings):
     smtp_password: SecretStr | None = None
     plain: str = "as is"
 
@@ -31,7 +31,7 @@ def test_an_empty_environment_gives_the_defaults_of_the_contract(env):
 
 def test_an_empty_variable_counts_as_not_set(env):
     env(TRUTH_REDIS_KEY="", TRUTH_WAIT_SEC="", REDIS_URL="")
-    assert read(Common) == Common()
+    assert read(CommonSettings) == CommonSettings()
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_an_empty_variable_counts_as_not_set(env):
 )
 def test_a_level_may_be_written_in_any_case(env, written, found):
     env(LOG_LEVEL=written)
-    assert read(Common).log_level == found
+    assert read(CommonSettings).log_level == found
 
 
 WRONG = [
@@ -62,7 +62,7 @@ WRONG = [
 def test_a_variable_that_does_not_parse_is_named_and_its_value_is_not_shown(env, name, value):
     env(**{name: value})
     with pytest.raises(Exit) as caught:
-        read(Common)
+        read(CommonSettings)
     assert caught.value.code == 2
     assert name in caught.value.message
     assert "hunter2" not in caught.value.message
@@ -96,7 +96,7 @@ def test_what_bears_no_secret_has_no_twin(env, tmp_path):
 def test_the_variable_itself_goes_before_its_file(env, tmp_path):
     (tmp_path / "url").write_text("redis://file:1")
     env(REDIS_URL="redis://variable:1", REDIS_URL_FILE=str(tmp_path / "url"))
-    assert read(Common).redis_url == "redis://variable:1"
+    assert read(CommonSettings).redis_url == "redis://variable:1"
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\n", b"\xff\xfe", b"x" * (FILE_LIMIT + 1), b"not a url"])
@@ -106,7 +106,7 @@ def test_a_file_that_will_not_do_ends_with_2_and_names_the_variable(env, tmp_pat
         path.write_bytes(content)
     env(REDIS_URL_FILE=str(path))
     with pytest.raises(Exit, match="REDIS_URL") as caught:
-        read(Common)
+        read(CommonSettings)
     assert caught.value.code == 2
     assert "not a url" not in caught.value.message
 

@@ -1,7 +1,7 @@
 import asyncio
 import time
 
-from marketswarm.time_slice import Turns
+from marketswarm.time_slice import TimeSlice
 
 
 async def test_long_work_lets_others_run_when_its_turn_is_over():
@@ -17,9 +17,9 @@ async def test_long_work_lets_others_run_when_its_turn_is_over():
             longest, seen, last = max(longest, now - last), seen + 1, now
 
     task = asyncio.create_task(other())
-    turns, ends_at = Turns(0.01), time.monotonic() + 0.3
+    time_slice, ends_at = TimeSlice(0.01), time.monotonic() + 0.3
     while time.monotonic() < ends_at:
-        await turns.pause()
+        await time_slice.pause()
     done.set()
     await task
     assert seen > 5

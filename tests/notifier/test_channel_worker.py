@@ -11,7 +11,7 @@ import pytest
 from marketswarm import log as logs
 from marketswarm.channels import Failure, Message, MessageKind, Receipt, SendError, Severity, queue
 from marketswarm.channels.queue import QUEUE_LIMIT
-from marketswarm.settings import Common
+from marketswarm.settings import CommonSettings
 from notifier import channel_worker
 from notifier.channel_worker import OVERFLOW, ChannelWorker
 from support.waiting import auntil
@@ -153,7 +153,7 @@ async def test_a_channels_own_mistake_ends_no_delivery(monkeypatch):
 async def test_a_channels_own_mistake_is_logged_with_its_traceback_and_without_what_it_says(
     monkeypatch, capfd
 ):
-    logs.configure("notifier", Common(LOG_FORMAT="json"))
+    logs.configure("notifier", CommonSettings(LOG_FORMAT="json"))
     defect = ValueError("token s3cret is odd")
     defect.__cause__ = KeyError("hunter2")
     async with running(Scripted(defect), monkeypatch) as one:

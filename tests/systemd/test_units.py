@@ -11,7 +11,7 @@ from marketswarm.agent.watchdog import STOP_WITHIN_SEC
 from marketswarm.bus import variable_of
 from marketswarm.exit import Code
 from marketswarm.fleet.preflight import find_modules
-from marketswarm.settings import Common
+from marketswarm.settings import CommonSettings
 from marketswarm.truth import load
 from support.pages import ROOT, table
 from support.rig import Proc
@@ -107,7 +107,7 @@ def test_each_has_the_time_that_its_program_may_take():
     assert float(only(TEMPLATE, "WatchdogSec")) > 0
     assert only(BOOTSTRAP, "Type") == "oneshot"
     assert not {"WatchdogSec", "NotifyAccess"} & {name for name, _ in said(BOOTSTRAP)}
-    waits = Common.model_fields
+    waits = CommonSettings.model_fields
     assert float(only(TEMPLATE, "TimeoutStartSec")) > 2 * waits["truth_wait_sec"].default
     assert float(only(BOOTSTRAP, "TimeoutStartSec")) > 2 * waits["bootstrap_timeout_sec"].default
     assert float(only(TEMPLATE, "TimeoutStopSec")) >= 2 * STOP_WITHIN_SEC

@@ -191,4 +191,4 @@ class LiveSource:
         if machine is not None:
             self._standing.symbols, self._standing.unheld = len(self._wishes.symbols), machine.unheld
         self._standing.gaps = self._gaps.open
-        self._me.ail("market", self._standing.trouble())
+        self._me.set_degraded(self._standing.trouble(), part="market")

@@ -3,7 +3,7 @@
     status = MarketStatus()
     me.task(run(me, lambda: own().settings.market, status), name="market")
 
-This is a side task of massive: it reports failures by `me.ail`, and its state is `status.remark()`.
+This is a side task of massive: it reports failures by `me.set_degraded`, and its state is `status.remark()`.
 """
 
 import asyncio
@@ -59,14 +59,14 @@ async def _done(
         standing.stands_by, standing.streaming = True, False
         try:
             async with me.lease(LEASE, bus=place(me).bus):
-                me.ail("market", None)
+                me.set_degraded(None, part="market")
                 standing.stands_by = False
                 await work.run()
                 return
         except LeaseLost:
             continue
         except BusError as error:  # it has no such bus
-            me.ail("market", f"market data: {error}")
+            me.set_degraded(f"market data: {error}", part="market")
             await asyncio.sleep(AGAIN_SEC)
     await work.run()
 
@@ -75,7 +75,7 @@ def begun(me: Agent[Any], wishes: MarketSettings, standing: MarketStatus) -> Liv
     """Return the source to run, or None; `standing` says which it is, or why there is none."""
     settings: MarketEnvironment = me.settings
     standing.clear("off")
-    me.ail("market", None)
+    me.set_degraded(None, part="market")
     if wishes.source == "off" or (wishes.source == "live" and not wishes.symbols):
         return None
     if wishes.source == "live" and settings.polygon_api_key is None:
@@ -88,7 +88,7 @@ def begun(me: Agent[Any], wishes: MarketSettings, standing: MarketStatus) -> Liv
     if (why := key_refusal((wishes.rest_url, wishes.ws_url), environment)) is not None:
         standing.clear("off")
         me.log.error("market.refused", why=why)
-        me.ail("market", f"market data: {why}")
+        me.set_degraded(f"market data: {why}", part="market")
         return None
     places = rest_url(wishes, settings.massive_rest_url), ws_url(wishes, settings.massive_ws_url)
     return LiveSource(me, wishes, places, settings.polygon_api_key, standing)

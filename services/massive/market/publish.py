@@ -112,7 +112,7 @@ class BarStore:
             if why is not None:
                 self._me.log.warning("market.unpublished", why=why)
             self._standing.unpublished = why
-            self._me.ail("market", self._standing.trouble())
+            self._me.set_degraded(self._standing.trouble(), part="market")
 
 
 def _is_mark(value: bytes) -> bool:

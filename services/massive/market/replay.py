@@ -93,7 +93,7 @@ class ReplaySource:
             ended = "" if self._machine.state is State.STREAMING else f"; it ends {self._machine.state}"
             self._tell(path, f"over, {self._bars} bars, {self._new} new{ended}")
             self._me.log.info("market.played", file=path.name, bars=self._bars, new=self._new)
-        self._me.ail("market", self._standing.trouble())
+        self._me.set_degraded(self._standing.trouble(), part="market")
 
     async def _play(self, path: Path) -> None:
         before = None

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from marketswarm.agent import Own
-from marketswarm.settings import Common, Token
+from marketswarm.agent import ServiceConfig
+from marketswarm.settings import CommonSettings, Token
 from marketswarm.truth.env_policy import may_take_market_key, place_of
 from services.massive.market.bars import SYMBOL
 
@@ -76,7 +76,7 @@ Symbol = Annotated[str, AfterValidator(_ticker)]
 """Not `*`: what nobody named, nobody could ask for again."""
 
 
-class MarketSettings(Own):
+class MarketSettings(ServiceConfig):
     """`settings.market` of massive."""
 
     source: Literal["live", "replay", "off"] = "live"
@@ -135,7 +135,7 @@ def key_refusal(urls: Iterable[str | None], environment: tuple[str | None, ...])
     return None
 
 
-class MarketEnvironment(Common):
+class MarketEnvironment(CommonSettings):
     """All may be left out. The key has a `_FILE` twin, and so have the URLs."""
 
     polygon_api_key: Token | None = None

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from marketswarm.metrics import Family, Spread
+from marketswarm.metrics import Family, Histogram
 from marketswarm.metrics.family import counter, gauge
 from services.massive.market.bars import Bar
 from services.massive.market.errors import AT_LEAST_SEC
@@ -25,7 +25,7 @@ class MarketStatus:
         self.published: Counter[str] = Counter()  # new bars by source
         self.connects = self.reconnects = 0
         self.odd: Counter[str] = Counter()
-        self.lag = Spread(1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 910.0, 960.0, 1800.0, 3600.0)
+        self.lag = Histogram(1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 910.0, 960.0, 1800.0, 3600.0)
         self.newest: int | None = None  # end of the newest bar that was told live, epoch milliseconds
 
     def clear(self, source: str) -> None:
@@ -141,7 +141,7 @@ class MarketStatus:
             "marketswarm_massive_market_lag_seconds",
             "histogram",
             "From the end of a streamed bar until it was on the bus; a delayed feed has 900 s of it.",
-            spread=self.lag,
+            histogram=self.lag,
         )
 
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, PlainValidator, ValidationError, model_validator
 from pydantic_core import InitErrorDetails
 
-from marketswarm.agent import Own
+from marketswarm.agent import ServiceConfig
 from services.massive.market.settings import RestUrl
 
 DAY_SEC: Final = 86_400
@@ -80,7 +80,7 @@ Path = Annotated[str, Field(min_length=1, max_length=1000)]
 Days = Annotated[float, Field(ge=0, le=365, allow_inf_nan=False)]
 
 
-class Target(Own):
+class Target(ServiceConfig):
     """What every target may say."""
 
     name: Name

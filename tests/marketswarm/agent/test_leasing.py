@@ -11,11 +11,11 @@ import pytest
 
 from marketswarm.agent import LeaseHeld, LeaseLost, agent
 from marketswarm.agent.lease import Lease
-from marketswarm.settings import Common
+from marketswarm.settings import CommonSettings
 from marketswarm.testing import MemoryBuses
 from support.waiting import auntil
 
-SETTINGS = Common(truth_wait_sec=5, log_format="json")
+SETTINGS = CommonSettings(truth_wait_sec=5, log_format="json")
 RAW = orjson.dumps({"services": {"mine": {"heartbeat": {"interval_sec": 0.5, "timeout_sec": 5}}}})
 
 
@@ -49,9 +49,9 @@ async def me(buses):
 @contextlib.contextmanager
 def hands_on(me):
     """A test is no work loop: what it waits for counts as progress."""
-    me.work.rest(0.0)
+    me.work_progress.rest(0.0)
     yield
-    me.work.resume(0.0)
+    me.work_progress.resume(0.0)
 
 
 def other(system, name="nightly", life_sec=5.0):
@@ -281,13 +281,13 @@ async def test_waiting_in_the_work_loop_is_progress_and_beside_it_is_none(buses,
         with contextlib.suppress(LeaseHeld):
             beside = me.task(quietly(me), name="waits")
             await asyncio.sleep(0.1)
-            assert not me.work.resting
-            asyncio.get_running_loop().call_later(0.1, lambda: seen.append(me.work.resting))
+            assert not me.work_progress.resting
+            asyncio.get_running_loop().call_later(0.1, lambda: seen.append(me.work_progress.resting))
             seen = []
             async with me.lease("nightly", wait_sec=0.3):
                 pytest.fail("it is somebody else's")
         assert seen == [True]
-        assert not me.work.resting
+        assert not me.work_progress.resting
         beside.cancel()
 
 

@@ -7,12 +7,12 @@ import pytest
 
 from marketswarm.agent import agent
 from marketswarm.exit import Exit
-from marketswarm.settings import Common
+from marketswarm.settings import CommonSettings
 from marketswarm.testing import MemoryBuses
 from marketswarm.truth import Heartbeat
 from support.waiting import auntil
 
-SETTINGS = Common(truth_wait_sec=5, log_format="json")
+SETTINGS = CommonSettings(truth_wait_sec=5, log_format="json")
 
 
 def document(**services):
@@ -121,4 +121,4 @@ async def test_a_wait_on_others_is_bounded(buses, system):
         with pytest.raises(TimeoutError):
             async with me.waiting(0.05):
                 await me.rest(60)
-        assert not me.work.resting
+        assert not me.work_progress.resting

@@ -13,23 +13,23 @@ import pytest
 from pydantic import Field, model_validator
 
 from marketswarm.agent import first_point, point_like, service_config
-from marketswarm.agent.service_config import Own, own_part, read_own, unknown_keys
+from marketswarm.agent.service_config import ServiceConfig, parse_config, require_config, unknown_keys
 from marketswarm.exit import Exit
 from marketswarm.truth import AccessPoint, Heartbeat, Service, TruthError
 from marketswarm.truth import load as load_truth
 
 
-class Branch(Own):
+class Branch(ServiceConfig):
     kind: Literal["dns"]
     host: str
 
 
-class Other(Own):
+class Other(ServiceConfig):
     kind: Literal["https", "tls"]
     url: str
 
 
-class EveryKind(Own):
+class EveryKind(ServiceConfig):
     sec: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] = 1
     below: Annotated[float, Field(lt=0.5)] = 0
     times: Annotated[int, Field(ge=1)] = 1
@@ -54,13 +54,13 @@ class EveryKind(Own):
         return self
 
 
-class EveryKindConfig(Own):
+class EveryKindConfig(ServiceConfig):
     settings: EveryKind = EveryKind()
 
 
 def told(svc: str = "a", **settings: Any) -> list[str]:
     section = Service(heartbeat=Heartbeat(channel="a:heartbeat"), settings=settings)
-    return [str(each) for each in read_own(EveryKindConfig, svc, section)[1]]
+    return [str(each) for each in parse_config(EveryKindConfig, svc, section)[1]]
 
 
 @pytest.mark.parametrize(
@@ -129,11 +129,11 @@ def test_no_text_is_ever_repeated(secret):
     assert "hunter2" not in str(said)
 
 
-class PollSettings(Own):
+class PollSettings(ServiceConfig):
     poll_sec: Annotated[float, Field(gt=0)] = 60.0
 
 
-class PollConfig(Own):
+class PollConfig(ServiceConfig):
     settings: PollSettings = PollSettings()
 
 
@@ -142,26 +142,26 @@ def section(**settings):
 
 
 def test_what_is_not_said_has_a_default_and_what_is_unknown_is_left_alone():
-    assert own_part(PollConfig, "a", section(other=1)).settings.poll_sec == 60.0
-    assert own_part(PollConfig, "a", section(poll_sec=5)).settings.poll_sec == 5.0
+    assert require_config(PollConfig, "a", section(other=1)).settings.poll_sec == 60.0
+    assert require_config(PollConfig, "a", section(poll_sec=5)).settings.poll_sec == 5.0
 
 
-class Lamp(Own):
+class Lamp(ServiceConfig):
     kind: Literal["lamp"]
     watt: int = 5
 
 
-class Fan(Own):
+class Fan(ServiceConfig):
     kind: Literal["fan"]
     blades: int = 3
 
 
-class Room(Own):
+class Room(ServiceConfig):
     name: str
     things: tuple[Annotated[Lamp | Fan, Field(discriminator="kind")], ...] = ()
 
 
-class House(Own):
+class House(ServiceConfig):
     settings: PollSettings = PollSettings()
     endpoints: tuple[Room, ...] = ()
 
@@ -176,7 +176,7 @@ def test_unknown_keys_are_named_at_any_depth_with_what_was_probably_meant():
         poll_sex=3,
         other={"deep": 1},
     )
-    own, problems = read_own(House, "a", said)
+    own, problems = parse_config(House, "a", said)
     assert problems == []
     assert [str(each) for each in unknown_keys(own, "a", said)] == [
         'services.a.settings.poll_sex: is not a known key (did you mean "poll_sec"?)',
@@ -188,17 +188,17 @@ def test_unknown_keys_are_named_at_any_depth_with_what_was_probably_meant():
 
 def test_a_part_that_the_model_does_not_have_is_not_looked_at():
     said = section(poll_sec=1)
-    own, _ = read_own(PollConfig, "a", replace(said, endpoints=[{"x": 1}]))
+    own, _ = parse_config(PollConfig, "a", replace(said, endpoints=[{"x": 1}]))
     assert unknown_keys(own, "a", replace(said, endpoints=[{"x": 1}])) == []
 
 
 def test_a_branch_of_a_union_is_no_part_of_a_path():
-    _, problems = read_own(House, "a", house({"name": "hall", "things": [{"kind": "lamp", "watt": "x"}]}))
+    _, problems = parse_config(House, "a", house({"name": "hall", "things": [{"kind": "lamp", "watt": "x"}]}))
     assert [each.path for each in problems] == ["services.a.endpoints[0].things[0].watt"]
 
 
 def test_all_mistakes_are_named_at_once():
-    _, problems = read_own(House, "a", house({}, {"name": 3}, "x", poll_sec=-5))
+    _, problems = parse_config(House, "a", house({}, {"name": 3}, "x", poll_sec=-5))
     assert [str(each) for each in problems] == [
         "services.a.settings.poll_sec: -5 is not more than 0",
         "services.a.endpoints[0].name: missing",
@@ -209,7 +209,7 @@ def test_all_mistakes_are_named_at_once():
 
 def test_a_mistake_is_named_with_its_path_and_without_its_value():
     with pytest.raises(Exit, match=r"services\.a\.settings\.poll_sec: ") as caught:
-        own_part(PollConfig, "a", section(poll_sec="hunter2"))
+        require_config(PollConfig, "a", section(poll_sec="hunter2"))
     assert caught.value.code == 2
     assert "hunter2" not in caught.value.message
 
@@ -218,12 +218,12 @@ SHIPPED = Path(__file__).parents[3] / "truth.json"
 MODEL = """
 from typing import Annotated
 from pydantic import Field, model_validator
-from marketswarm.agent import Own
+from marketswarm.agent import ServiceConfig
 
-class Wishes(Own):
+class Wishes(ServiceConfig):
     poll_sec: Annotated[float, Field(gt=0)] = 1.0
 
-class Section(Own):
+class Section(ServiceConfig):
     settings: Wishes = Wishes()
 """
 
@@ -301,9 +301,9 @@ def test_a_service_may_have_settings_that_are_no_model(service):
 def test_a_model_that_derives_from_another_is_the_one_and_two_beside_each_other_are_a_doubt(service):
     service("lamp", MODEL + "\nclass Bright(Section):\n    endpoints: tuple[int, ...] = ()\n")
     assert service_config.model_of("lamp").__name__ == "Bright"
-    service("twin", MODEL + "\nclass Other(Own):\n    settings: Wishes = Wishes()\n")
+    service("twin", MODEL + "\nclass Other(ServiceConfig):\n    settings: Wishes = Wishes()\n")
     (doubt,) = service_config.load(document(twin={})).warnings
-    assert "has several class(Own)" in str(doubt)
+    assert "has several class(ServiceConfig)" in str(doubt)
 
 
 def test_a_name_with_a_hyphen_has_its_module_with_an_underscore(service):
@@ -352,9 +352,9 @@ def test_what_has_no_model_here_is_not_checked(service, svc):
         ("import nothing_of_that_name", "can't be loaded (ModuleNotFoundError"),
         ("def", "can't be loaded (SyntaxError"),
         ("raise SystemExit(3)", "can't be loaded (SystemExit"),
-        ("", "has no class(Own) with a field endpoints or settings"),
-        ("Section = 3", "has no class(Own) with a field endpoints or settings"),
-        ("class Section: pass", "has no class(Own) with a field endpoints or settings"),
+        ("", "has no class(ServiceConfig) with a field endpoints or settings"),
+        ("Section = 3", "has no class(ServiceConfig) with a field endpoints or settings"),
+        ("class Section: pass", "has no class(ServiceConfig) with a field endpoints or settings"),
         (MODEL + "    @model_validator(mode='after')\n    def _x(self): return 1 / 0\n", "its model failed"),
     ],
 )

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from marketswarm.agent import agent
 from marketswarm.agent.shards import LIFE, REFRESHES, Members, collect, owned, owners
-from marketswarm.settings import Common
+from marketswarm.settings import CommonSettings
 from marketswarm.testing import MemoryBuses
 from support.waiting import auntil
 
@@ -92,7 +92,7 @@ def test_the_shares_are_the_same_in_every_process_and_written_down_here():
     assert said.stdout.strip() == str({key: known[key] for key in list(known)[:3]})
 
 
-SETTINGS = Common(truth_wait_sec=5, watchdog_sec=1000, log_format="json")
+SETTINGS = CommonSettings(truth_wait_sec=5, watchdog_sec=1000, log_format="json")
 TIMEOUT_SEC = 40  # what is told at once is not to be mistaken for what shows at the next look
 KEYS = [f"key {number}" for number in range(60)]
 RAW = orjson.dumps({"services": {"mine": {"heartbeat": {"interval_sec": 0.5, "timeout_sec": TIMEOUT_SEC}}}})
@@ -169,7 +169,7 @@ async def test_one_whose_work_stood_still_is_no_member_and_has_its_part_when_it_
         assert await share.known()
         before = share.mine(KEYS)
         assert 0 < len(before) < len(KEYS)
-        me.work.at -= 2 * TIMEOUT_SEC
+        me.work_progress.at -= 2 * TIMEOUT_SEC
         me.wake()
         await system.client.publish("members:mine", "other")  # have it look now
         await auntil(lambda: share.members == ("other",))

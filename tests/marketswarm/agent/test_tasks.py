@@ -6,21 +6,21 @@ import contextlib
 import pytest
 
 from marketswarm.agent import tasks as module
-from marketswarm.agent.tasks import Cut
+from marketswarm.agent.tasks import CancelScope
 
 
 async def block(said, inside, *, after=None):
     """Run `inside` in a block that says how it ended; `after` follows it in the same task."""
-    cut = Cut()
-    said.append(cut)
+    scope = CancelScope()
+    said.append(scope)
     try:
         await inside()
     except asyncio.CancelledError:
-        if not cut.end():
+        if not scope.end():
             raise
         said.append("cut")
     finally:
-        cut.end()
+        scope.end()
     if after is not None:
         await after()
 
@@ -38,7 +38,7 @@ async def begun(coroutine):
 async def test_a_block_that_is_cut_ends_and_its_task_goes_on_as_if_nothing_was():
     said = []
     task = await begun(block(said, forever, after=lambda: asyncio.sleep(0)))
-    said[0].now()
+    said[0].cancel()
     await task
     assert said[1:] == ["cut"]
     assert task.cancelling() == 0
@@ -55,11 +55,11 @@ async def test_the_cancellation_of_somebody_else_is_not_swallowed(order):
     said = []
     task = await begun(block(said, forever))
     if order == "cut first":
-        said[0].now()
+        said[0].cancel()
         task.cancel()
     else:
         task.cancel()
-        said[0].now()
+        said[0].cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert said[1:] == []
@@ -78,7 +78,7 @@ async def test_a_cancellation_from_before_the_block_does_not_count():
     task.cancel()
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    said[0].now()
+    said[0].cancel()
     await task
     assert said[1:] == ["cut"]
     assert task.cancelling() == 1
@@ -89,7 +89,7 @@ async def test_once_the_block_is_over_nothing_is_cut_any_more():
     task = await begun(block(said, lambda: asyncio.sleep(0), after=gate.wait))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    said[0].now()
+    said[0].cancel()
     gate.set()
     await task
     assert said[1:] == []
@@ -99,7 +99,7 @@ async def test_a_block_whose_wait_was_just_over_is_cut_all_the_same_and_the_next
     said, gate = [], asyncio.Event()
     task = await begun(block(said, gate.wait, after=lambda: asyncio.sleep(0)))
     gate.set()
-    said[0].now()
+    said[0].cancel()
     await task
     assert said[1:] == ["cut"]
     assert task.cancelling() == 0
@@ -116,7 +116,7 @@ async def test_a_block_that_loses_its_cancellation_gets_another(monkeypatch):
         await forever()
 
     task = await begun(block(said, deaf))
-    said[0].now()
+    said[0].cancel()
     await asyncio.wait_for(task, 2)
     assert said[1:] == ["cut"]
     assert task.cancelling() == 0
@@ -132,7 +132,7 @@ async def test_a_timeout_inside_the_block_is_told_apart_from_the_cut():
         said.append("timed out")
 
     task = await begun(block(said, timed))
-    said[0].now()
+    said[0].cancel()
     await task
     assert said[1:] == ["cut"]
 
@@ -160,7 +160,7 @@ async def test_a_task_group_in_the_block_ends_with_it():
 
     task = await begun(block(said, grouped))
     await asyncio.sleep(0)
-    said[0].now()
+    said[0].cancel()
     await task
     assert said[1:] == ["cut"]
     assert ended == ["child"]
@@ -168,4 +168,4 @@ async def test_a_task_group_in_the_block_ends_with_it():
 
 def test_it_lives_in_a_task():
     with pytest.raises(RuntimeError):
-        Cut()
+        CancelScope()

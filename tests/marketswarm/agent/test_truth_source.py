@@ -10,13 +10,13 @@ import pytest
 from marketswarm.agent import load_truth, truth_places
 from marketswarm.agent.truth_source import LARGE_BYTES, Found, Seen, choose, first, look
 from marketswarm.exit import Exit
-from marketswarm.settings import Common
+from marketswarm.settings import CommonSettings
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import load
 from support.waiting import auntil
 
 RAW = orjson.dumps({"services": {"a": {"heartbeat": {}}}})
-SETTINGS = Common()
+SETTINGS = CommonSettings()
 
 
 @pytest.fixture
@@ -114,11 +114,11 @@ async def test_a_known_document_is_not_read_again(buses):
 
 
 def test_the_places_are_those_of_the_contract_in_its_order_each_once():
-    settings = Common(truth_redis_url="redis://t:1", redis_url="redis://r:1")
+    settings = CommonSettings(truth_redis_url="redis://t:1", redis_url="redis://r:1")
     environ = {"SYSTEM_REDIS_URL": "redis://s:1"}
     places = truth_places(settings, environ)
     assert list(places) == ["redis://t:1", "redis://r:1", "redis://s:1", "redis://market-redis:6379"]
-    same = truth_places(Common(redis_url="redis://s:1"), environ)
+    same = truth_places(CommonSettings(redis_url="redis://s:1"), environ)
     assert list(same.items()) == [
         ("redis://s:1", "system-redis"),
         ("redis://market-redis:6379", "market-redis"),

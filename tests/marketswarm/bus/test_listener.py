@@ -17,8 +17,8 @@ from support.waiting import auntil
 pytestmark = pytest.mark.live
 
 
-# ruff: noqa: ARG002 - an ear is told more than this one wants to know
-class Ear:
+# ruff: noqa: ARG002 - a handler receives more than this one records
+class RecordingHandler:
     """Notes everything; all messages on other channels than the canaries' are kept in `payloads`."""
 
     def __init__(self) -> None:
@@ -78,15 +78,15 @@ def server(tmp_path):
 
 @contextlib.asynccontextmanager
 async def listening(url: str, *channels: str):
-    """A listener at work, and its ear, once both a session and a canary are there."""
+    """A listener at work, and its handler, once both a session and a canary are there."""
     bus = Bus("system-redis", url, within_sec=0.5)
-    ear = Ear()
-    listener = Listener(bus, ear, listener="healer", boot="me")
+    handler = RecordingHandler()
+    listener = Listener(bus, handler, listener="healer", boot="me")
     listener.listen_to(frozenset(channels))
     task = asyncio.create_task(listener.run())
     try:
-        await auntil(lambda: ear.clock.listening or task.done(), 5, "a canary")
-        yield listener, ear
+        await auntil(lambda: handler.clock.listening or task.done(), 5, "a canary")
+        yield listener, handler
         assert not task.done(), "the listener ended"
     finally:
         task.cancel()
@@ -99,59 +99,59 @@ def subscribers(server: Server, channel: str) -> int:
 
 
 async def test_channels_are_subscribed_by_name_never_by_pattern(server):
-    async with listening(server.url, "a:heartbeat", "b:heartbeat") as (_, ear):
+    async with listening(server.url, "a:heartbeat", "b:heartbeat") as (_, handler):
         assert subscribers(server, "a:heartbeat") == subscribers(server, "b:heartbeat") == 1
         assert server.cmd("PUBSUB", "NUMPAT") == 0
         server.cmd("PUBLISH", "a:heartbeat", "hello")
-        await auntil(lambda: ear.payloads == [(b"a:heartbeat", b"hello")])
+        await auntil(lambda: handler.payloads == [(b"a:heartbeat", b"hello")])
 
 
 async def test_channels_come_and_go_while_it_runs_and_the_session_stays(server):
-    async with listening(server.url, "a", "b") as (listener, ear):
+    async with listening(server.url, "a", "b") as (listener, handler):
         listener.listen_to(frozenset({"b", "c"}))
         await auntil(lambda: subscribers(server, "c") == 1 and subscribers(server, "a") == 0)
         for channel in "abc":
             server.cmd("PUBLISH", channel, channel)
-        await auntil(lambda: len(ear.payloads) == 2)
-        assert ear.payloads == [(b"b", b"b"), (b"c", b"c")]
-        assert (ear.sessions, ear.losses) == (1, [])
-        await auntil(lambda: ear.clock.listening)
+        await auntil(lambda: len(handler.payloads) == 2)
+        assert handler.payloads == [(b"b", b"b"), (b"c", b"c")]
+        assert (handler.sessions, handler.losses) == (1, [])
+        await auntil(lambda: handler.clock.listening)
 
 
 async def test_a_session_that_the_server_kills_is_rebuilt_at_once(server):
-    async with listening(server.url, "a") as (_, ear):
+    async with listening(server.url, "a") as (_, handler):
         for n in (2, 3):
             server.cmd("CLIENT", "KILL", "TYPE", "pubsub")
-            await auntil(lambda n=n: ear.sessions == n, 2)
-            await auntil(lambda: ear.clock.listening, 2)
-        assert ear.losses == ["refused", "refused"]
-        assert ear.clock.gaps == 2
+            await auntil(lambda n=n: handler.sessions == n, 2)
+            await auntil(lambda: handler.clock.listening, 2)
+        assert handler.losses == ["refused", "refused"]
+        assert handler.clock.gaps == 2
         server.cmd("PUBLISH", "a", "again")
-        await auntil(lambda: ear.payloads == [(b"a", b"again")])
+        await auntil(lambda: handler.payloads == [(b"a", b"again")])
 
 
 async def test_a_burst_that_takes_long_to_hear_is_heard_to_its_end_on_the_session_that_brought_it(server):
-    async with listening(server.url, "a") as (_, ear):
-        ear.work_sec = 0.05
+    async with listening(server.url, "a") as (_, handler):
+        handler.work_sec = 0.05
         script = "for i = 1, 15000 do redis.call('PUBLISH', 'a', i) end"
         await asyncio.to_thread(server.cmd, "EVAL", script, "0")
-        await auntil(lambda: len(ear.payloads) == 15_000 or ear.losses, 30)
-        assert ear.losses == []
-        ear.work_sec = 0.0
-        await auntil(lambda: ear.clock.listening, 4)
-        assert ear.sessions == 1
+        await auntil(lambda: len(handler.payloads) == 15_000 or handler.losses, 30)
+        assert handler.losses == []
+        handler.work_sec = 0.0
+        await auntil(lambda: handler.clock.listening, 4)
+        assert handler.sessions == 1
 
 
 async def test_a_half_open_connection_is_noticed_by_its_canaries_and_given_up(server):
     with TcpProxy(server.port) as wire:
-        async with listening(wire.url, "a") as (_, ear):
+        async with listening(wire.url, "a") as (_, handler):
             wire.swallow(only=b"subscribe")
-            await auntil(lambda: "deaf" in ear.losses, 4)
-            assert not ear.clock.listening
+            await auntil(lambda: "deaf" in handler.losses, 4)
+            assert not handler.clock.listening
             wire.heal()
-            await auntil(lambda: ear.clock.listening, 4)
+            await auntil(lambda: handler.clock.listening, 4)
             server.cmd("PUBLISH", "a", "again")
-            await auntil(lambda: ear.payloads == [(b"a", b"again")])
+            await auntil(lambda: handler.payloads == [(b"a", b"again")])
 
 
 async def test_a_session_that_takes_no_more_words_can_be_given_up_all_the_same(server, monkeypatch):
@@ -163,63 +163,63 @@ async def test_a_session_that_takes_no_more_words_can_be_given_up_all_the_same(s
 
     opened = []
     monkeypatch.setattr("marketswarm.bus.listener.Session", Stuck)
-    async with listening(server.url, "a") as (listener, ear):
+    async with listening(server.url, "a") as (listener, handler):
         listener.listen_to(frozenset({"a", "new"}))
         await asyncio.sleep(0.05)
         opened.append(True)
         listener.rebuild()
         await auntil(lambda: subscribers(server, "new") == 1, 2)
-        assert ear.losses == ["deaf"]
+        assert handler.losses == ["deaf"]
 
 
 async def test_a_server_that_was_away_is_found_again(server):
-    async with listening(server.url, "a") as (_, ear):
+    async with listening(server.url, "a") as (_, handler):
         server.kill()
-        await auntil(lambda: ear.refusals, 3)
-        assert not ear.clock.listening
-        assert ear.clock.reason == "refused"
+        await auntil(lambda: handler.refusals, 3)
+        assert not handler.clock.listening
+        assert handler.clock.reason == "refused"
         server.start()
-        await auntil(lambda: ear.clock.listening, 3)
+        await auntil(lambda: handler.clock.listening, 3)
         assert subscribers(server, "a") == 1
 
 
 async def test_a_frozen_server_is_a_gap_with_a_reason_and_ends_when_it_thaws(server):
-    async with listening(server.url, "a") as (_, ear):
+    async with listening(server.url, "a") as (_, handler):
         server.freeze()
-        await auntil(lambda: ear.refusals, 3)
-        assert (ear.clock.listening, ear.clock.reason) == (False, "timeout")
+        await auntil(lambda: handler.refusals, 3)
+        assert (handler.clock.listening, handler.clock.reason) == (False, "timeout")
         server.thaw()
-        await auntil(lambda: ear.clock.listening, 3)
+        await auntil(lambda: handler.clock.listening, 3)
 
 
 async def test_five_thousand_channels_are_listened_to_within_seconds(server):
     channels = [f"svc{n:04}:heartbeat" for n in range(5000)]
-    async with listening(server.url, *channels) as (listener, ear):
+    async with listening(server.url, *channels) as (listener, handler):
         assert all(
             subscribers(server, channel) == 1 for channel in (channels[0], channels[2500], channels[-1])
         )
         listener.listen_to(frozenset(channels[:2500]) | {f"new{n}" for n in range(5000)})
         await auntil(lambda: subscribers(server, channels[-1]) == 0 and subscribers(server, "new4999") == 1)
         assert subscribers(server, channels[0]) == 1
-        assert (ear.sessions, ear.losses) == (1, [])
+        assert (handler.sessions, handler.losses) == (1, [])
 
 
 async def test_a_replica_is_not_taken_for_a_healthy_bus(server):
-    async with listening(server.url, "a") as (_, ear):
+    async with listening(server.url, "a") as (_, handler):
         server.cmd("REPLICAOF", HOST, free_port())
-        await auntil(lambda: not ear.clock.listening and ear.refusals, 3)
-        assert ear.clock.reason == "readonly"
+        await auntil(lambda: not handler.clock.listening and handler.refusals, 3)
+        assert handler.clock.reason == "readonly"
         server.cmd("REPLICAOF", "NO", "ONE")
-        await auntil(lambda: ear.clock.listening, 3)
+        await auntil(lambda: handler.clock.listening, 3)
 
 
 async def test_a_full_server_refuses_the_canary_and_says_why(server):
-    async with listening(server.url, "a") as (_, ear):
+    async with listening(server.url, "a") as (_, handler):
         server.cmd("CONFIG", "SET", "maxmemory", "1")
-        await auntil(lambda: ear.refusals, 3)
-        assert (ear.clock.listening, ear.clock.reason) == (False, "oom")
+        await auntil(lambda: handler.refusals, 3)
+        assert (handler.clock.listening, handler.clock.reason) == (False, "oom")
         server.cmd("CONFIG", "SET", "maxmemory", "0")
-        await auntil(lambda: ear.clock.listening, 3)
+        await auntil(lambda: handler.clock.listening, 3)
 
 
 def allow(server: Server, *channels: str) -> None:
@@ -231,27 +231,27 @@ async def test_channels_that_may_not_be_heard_are_named_and_all_others_are_heard
     open_ones = [f"s{n}" for n in range(60)]
     allow(server, "healer:*", *open_ones)
     wanted = frozenset({*open_ones, "s3 secret", "hidden"})
-    async with listening(server.url, *(["s0"] if late else wanted)) as (listener, ear):
+    async with listening(server.url, *(["s0"] if late else wanted)) as (listener, handler):
         listener.listen_to(wanted)
-        await auntil(lambda: ear.refused[-1] == {"s3 secret", "hidden"}, 3)
+        await auntil(lambda: handler.refused[-1] == {"s3 secret", "hidden"}, 3)
         await auntil(lambda: all(subscribers(server, each) == 1 for each in open_ones))
         server.cmd("PUBLISH", "s3", "hello")
-        await auntil(lambda: ear.payloads == [(b"s3", b"hello")])
+        await auntil(lambda: handler.payloads == [(b"s3", b"hello")])
         server.cmd("ACL", "SETUSER", "default", "&hidden")
-        await auntil(lambda: ear.refused[-1] == {"s3 secret"} and subscribers(server, "hidden") == 1, 5)
+        await auntil(lambda: handler.refused[-1] == {"s3 secret"} and subscribers(server, "hidden") == 1, 5)
         listener.listen_to(wanted - {"s3 secret"})
-        await auntil(lambda: ear.refused[-1] == set(), 3)
-        assert (ear.sessions, ear.losses) == (1, [])
-        assert ear.clock.listening
+        await auntil(lambda: handler.refused[-1] == set(), 3)
+        assert (handler.sessions, handler.losses) == (1, [])
+        assert handler.clock.listening
 
 
 @pytest.mark.parametrize("left", [["healer:*"], []], ids=["the canary's", "none"])
 async def test_a_bus_that_lets_nothing_be_heard_is_lost_with_its_reason(server, left):
-    async with listening(server.url, "a", "b") as (_, ear):
+    async with listening(server.url, "a", "b") as (_, handler):
         allow(server, *left)
-        await auntil(lambda: "auth" in ear.losses, 3)
+        await auntil(lambda: "auth" in handler.losses, 3)
         server.cmd("ACL", "SETUSER", "default", "allchannels")
-        await auntil(lambda: ear.clock.listening and subscribers(server, "b") == 1, 4)
+        await auntil(lambda: handler.clock.listening and subscribers(server, "b") == 1, 4)
 
 
 async def test_a_message_of_65_mb_is_skipped_again_and_again_and_the_session_goes_on(server):
@@ -259,36 +259,36 @@ async def test_a_message_of_65_mb_is_skipped_again_and_again_and_the_session_goe
     server.cmd("CONFIG", "SET", "client-output-buffer-limit", "pubsub 0 0 0")
     server.cmd("CONFIG", "SET", "client-query-buffer-limit", 1 << 30)
     flood = "for i = 1, 3 do redis.call('PUBLISH', 'a', ARGV[i]) redis.call('PUBLISH', 'b', 'and ' .. i) end"
-    async with listening(server.url, "a", "b") as (_, ear):
+    async with listening(server.url, "a", "b") as (_, handler):
         for n in range(3):
             sizes = [b"x" * (65 << 20), b"y" * (300 << 10), b"short"]
             await asyncio.to_thread(server.cmd, "EVAL", flood, 0, *sizes)
-            await auntil(lambda n=n: len(ear.payloads) == 6 * (n + 1), 20)
-        assert [payload for channel, payload in ear.payloads if channel == b"b"] == 3 * [
+            await auntil(lambda n=n: len(handler.payloads) == 6 * (n + 1), 20)
+        assert [payload for channel, payload in handler.payloads if channel == b"b"] == 3 * [
             b"and 1",
             b"and 2",
             b"and 3",
         ]
         assert (
-            max(len(payload) for _, payload in ear.payloads) <= 320 << 10
+            max(len(payload) for _, payload in handler.payloads) <= 320 << 10
         )  # one that is whole before it is too long is handed out
-        assert (ear.sessions, ear.losses) == (1, [])
-        await auntil(lambda: ear.clock.listening)
+        assert (handler.sessions, handler.losses) == (1, [])
+        await auntil(lambda: handler.clock.listening)
 
 
 async def test_an_urge_brings_a_canary_at_once(server):
-    async with listening(server.url, "a") as (listener, ear):
+    async with listening(server.url, "a") as (listener, handler):
         begun = asyncio.get_running_loop().time()
         for _ in range(10):
             listener.urge()
-            await auntil(lambda n=ear.canaries: ear.canaries > n, 3)
+            await auntil(lambda n=handler.canaries: handler.canaries > n, 3)
         assert asyncio.get_running_loop().time() - begun < 10 * 0.25
 
 
 async def test_a_canary_of_another_listener_or_none_at_all_means_nothing(server):
-    async with listening(server.url, "a") as (_, ear):
+    async with listening(server.url, "a") as (_, handler):
         server.cmd("PUBLISH", "healer:canary:me", "not a number")
         server.cmd("PUBLISH", "healer:canary:other", "1")
         server.cmd("PUBLISH", "a", "after")
-        await auntil(lambda: ear.payloads == [(b"a", b"after")])
-        assert ear.clock.gaps == 0
+        await auntil(lambda: handler.payloads == [(b"a", b"after")])
+        assert handler.clock.gaps == 0

@@ -12,7 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from marketswarm.exit import Exit
-from marketswarm.metrics import Family, Spread
+from marketswarm.metrics import Family, Histogram
 from marketswarm.metrics.exporter import AT_ONCE, HEAD_BYTES, PIECE, Exporter, is_ours, own_names, rendered
 from support.rig import HOST, free_port
 from support.rig.process import NO_HOST
@@ -165,9 +165,9 @@ def test_a_family_in_pieces_is_the_same_as_in_one(count):
 
 
 def test_a_histogram_counts_upwards_to_infinity():
-    spread = Spread(0.5, 2.0)
+    spread = Histogram(0.5, 2.0)
     spread.observe(1.0)
-    text = b"".join(rendered(Family("took_seconds", "histogram", "Took.", spread=spread))).decode()
+    text = b"".join(rendered(Family("took_seconds", "histogram", "Took.", histogram=spread))).decode()
     assert [line for line in text.splitlines() if not line.startswith("#")] == [
         'took_seconds_bucket{le="0.5"} 0.0',
         'took_seconds_bucket{le="2.0"} 1.0',

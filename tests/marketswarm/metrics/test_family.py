@@ -1,10 +1,10 @@
 from math import inf
 
-from marketswarm.metrics import Spread
+from marketswarm.metrics import Histogram
 
 
 def test_a_value_counts_up_to_its_bound_and_in_all_above():
-    spread = Spread(0.1, 1.0)
+    spread = Histogram(0.1, 1.0)
     for value in (0.0, 0.1, 0.5, 7.0):
         spread.observe(value)
     assert list(spread.buckets()) == [(0.1, 2), (1.0, 3), (inf, 4)]
@@ -12,7 +12,7 @@ def test_a_value_counts_up_to_its_bound_and_in_all_above():
 
 
 def test_a_reading_is_consistent_whatever_is_observed_meanwhile():
-    spread = Spread(0.1)
+    spread = Histogram(0.1)
     reading = spread.buckets()
     assert next(reading) == (0.1, 0)
     spread.observe(5.0)

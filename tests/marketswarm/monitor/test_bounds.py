@@ -26,7 +26,7 @@ class Keeper:
     def progress(self):
         """Nobody waits for it."""
 
-    def degraded(self, detail):
+    def set_degraded(self, detail):
         """Nobody looks."""
 
 

@@ -9,7 +9,7 @@ from marketswarm.bus.listener import moment
 from marketswarm.detector import State, Verdict, restore_services
 from marketswarm.monitor import evaluation as module
 from marketswarm.monitor.evaluation import DetectorFeed, Evaluator
-from marketswarm.time_slice import Turns
+from marketswarm.time_slice import TimeSlice
 from marketswarm.truth import Watch
 from support.scenes.monitor import LoopWork
 
@@ -82,7 +82,7 @@ async def test_tens_of_thousands_that_die_at_once_leave_the_loop_to_others():
 
 async def test_the_second_witness_lets_others_run_between_any_two_verdicts(monkeypatch):
     """With turns that are over at once, so that it is no question of time."""
-    monkeypatch.setattr(module, "Turns", lambda: Turns(0.0))
+    monkeypatch.setattr(module, "TimeSlice", lambda: TimeSlice(0.0))
     count, done = 400, asyncio.Event()
     turn, concluded = 0, []
     poked = asyncio.Event()

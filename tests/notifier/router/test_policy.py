@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from marketswarm.agent.service_config import own_part
+from marketswarm.agent.service_config import require_config
 from marketswarm.channels import Severity
 from marketswarm.exit import Exit
 from marketswarm.truth import Heartbeat, Service
@@ -35,7 +35,7 @@ def test_nothing_said_is_grouping_reminders_and_all_channels():
 def test_a_mistake_is_named_by_its_path(settings, path):
     section = Service(heartbeat=Heartbeat(channel="notifier:heartbeat"), settings=settings)
     with pytest.raises(Exit) as refusal:
-        own_part(Section, "notifier", section)
+        require_config(Section, "notifier", section)
     assert "services.notifier.settings" in str(refusal.value)
     assert path in str(refusal.value)
 

@@ -1,6 +1,6 @@
 import pytest
 
-from marketswarm.agent.service_config import own_part
+from marketswarm.agent.service_config import require_config
 from marketswarm.exit import Exit
 from marketswarm.truth import Heartbeat, Service
 from services.rss_agg.settings import RssSettings
@@ -13,11 +13,11 @@ def section(*endpoints, **settings):
 
 
 def test_no_endpoints_are_fine():
-    assert own_part(RssSettings, "rss_agg", section()).endpoints == ()
+    assert require_config(RssSettings, "rss_agg", section()).endpoints == ()
 
 
 def test_a_feed_is_read_every_poll_sec_unless_it_says_so_itself():
-    found = own_part(
+    found = require_config(
         RssSettings,
         "rss_agg",
         section(
@@ -45,7 +45,7 @@ def test_a_feed_is_read_every_poll_sec_unless_it_says_so_itself():
 )
 def test_a_mistake_in_an_endpoint_is_named_with_what_would_be_right(endpoint, said):
     with pytest.raises(Exit) as caught:
-        own_part(RssSettings, "rss_agg", section({"url": "http://good", "name": "good"}, endpoint))
+        require_config(RssSettings, "rss_agg", section({"url": "http://good", "name": "good"}, endpoint))
     assert caught.value.message.startswith("services.rss_agg.endpoints")
     assert "passwd" not in caught.value.message
     assert said in caught.value.message
@@ -65,7 +65,7 @@ def test_a_mistake_in_an_endpoint_is_named_with_what_would_be_right(endpoint, sa
 )
 def test_a_mistake_in_the_settings_is_named_with_what_would_be_right(settings, said):
     with pytest.raises(Exit) as caught:
-        own_part(RssSettings, "rss_agg", section(**settings))
+        require_config(RssSettings, "rss_agg", section(**settings))
     assert f"services.rss_agg.settings.{said}" in caught.value.message
 
 
@@ -74,13 +74,13 @@ def test_no_two_feeds_have_one_name_or_one_url(same):
     endpoints = [{"url": f"http://{n}", "name": str(n)} for n in range(3)]
     endpoints[2][same] = endpoints[0][same]
     with pytest.raises(Exit, match=rf"endpoints\[2\]\.{same}: the same as that of endpoints\[0\]"):
-        own_part(RssSettings, "rss_agg", section(*endpoints))
+        require_config(RssSettings, "rss_agg", section(*endpoints))
 
 
 def test_a_url_that_holds_a_secret_stands_in_the_environment():
-    (feed,) = own_part(RssSettings, "rss_agg", section({"url": "env:FEED", "name": "a"})).endpoints
+    (feed,) = require_config(RssSettings, "rss_agg", section({"url": "env:FEED", "name": "a"})).endpoints
     assert feed.is_secret
 
 
 def test_a_pause_of_nothing_between_two_readings_of_a_host_is_a_choice():
-    assert own_part(RssSettings, "rss_agg", section(host_spacing_sec=0)).settings.host_spacing_sec == 0
+    assert require_config(RssSettings, "rss_agg", section(host_spacing_sec=0)).settings.host_spacing_sec == 0

@@ -4,14 +4,16 @@ import orjson
 import pytest
 
 from marketswarm.agent.service_config import load as load_whole
-from marketswarm.agent.service_config import own_part
+from marketswarm.agent.service_config import require_config
 from marketswarm.truth import TruthError, load
 from services.vexy_ai.settings import VexySettings, WorkSettings
 
 
 def own(settings):
     document = {"services": {"vexy_ai": {"heartbeat": {"interval_sec": 1}, "settings": settings}}}
-    return own_part(VexySettings, "vexy_ai", load(orjson.dumps(document)).truth.services["vexy_ai"]).settings
+    return require_config(
+        VexySettings, "vexy_ai", load(orjson.dumps(document)).truth.services["vexy_ai"]
+    ).settings
 
 
 NO_TICKER = 'symbols: number 2 is not a ticker: capital letters and digits, such as "BRK.B"'

@@ -106,7 +106,11 @@ class Process:
         fleet = self.fleet
         notices = VerdictEncoder(of="heartbeat", by="healer", channel="healer:alerts")
         self.leading = LeaderElection(
-            self.boot, home=HOME, lease_sec=fleet.lease_sec, note=lambda _: None, ail=lambda _: None
+            self.boot,
+            home=HOME,
+            lease_sec=fleet.lease_sec,
+            set_detail=lambda _: None,
+            set_degraded=lambda _: None,
         )
         self.vigil = Watcher(self, self, notices, home=HOME, leadership=self.leading)
         self._eavesdrop()
@@ -150,7 +154,7 @@ class Process:
     def progress(self) -> None:
         pass
 
-    def degraded(self, _detail: str | None) -> None:
+    def set_degraded(self, _detail: str | None) -> None:
         pass
 
     # -- what it does

@@ -28,7 +28,7 @@ class BarStore:
 
 def playing(**wishes):
     me = SimpleNamespace(
-        ail=lambda _part, detail: me.ailing.append(detail),
+        set_degraded=lambda detail, **_part: me.ailing.append(detail),
         log=SimpleNamespace(info=lambda *_a, **_k: None, warning=lambda *_a, **_k: None),
         ailing=[],
     )

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from marketswarm.agent.service_config import own_part
+from marketswarm.agent.service_config import require_config
 from marketswarm.exit import Exit
 from marketswarm.truth import Heartbeat, Service
 from services.massive.probes.targets import Dns, Https, Polygon, Tcp, Tls, place_of
@@ -15,7 +15,7 @@ def wishes(*targets, **settings):
     section = Service(
         heartbeat=Heartbeat(channel="massive:heartbeat"), settings={"targets": list(targets), **settings}
     )
-    return own_part(MassiveSettings, "massive", section).settings
+    return require_config(MassiveSettings, "massive", section).settings
 
 
 def only(**target):
