@@ -41,6 +41,7 @@ class Entry:
 
 COMMANDS: Final = (
     Entry("up", _RUN, "up.up", "Run two Redis servers and the whole fleet on this machine."),
+    Entry("init", _RUN, "init.init", "Write a truth.json to begin with, and explain it."),
     Entry("stop", _RUN, "control.stop", "Stop an agent; it stays stopped until `start`."),
     Entry("start", _RUN, "control.start", "Start an agent that was stopped, or waits for its restart."),
     Entry("kill", _RUN, "control.kill", "Kill an agent (-9); the fleet starts it again."),
@@ -48,6 +49,7 @@ COMMANDS: Final = (
         "simulate", _RUN, "simulate.simulate", "Stop an agent, wait for its miss, start it, wait for its ok."
     ),
     Entry("status", _WATCH, "status.status", "Show every service: up or down, since when, and why."),
+    Entry("logs", _WATCH, "logs.logs", "Show what agents of `up` logged, and follow it."),
     Entry("alerts", _WATCH, "alerts.alerts", "Follow the alerts: misses, recoveries, lost buses."),
     Entry("health", _WATCH, "health.health", "Show the latest alert or ok of each service."),
     Entry(
@@ -81,11 +83,13 @@ COMMANDS: Final = (
 
 EXAMPLES: Final = {
     "up": "marketswarm up --only rss_agg,mesh,healer",
+    "init": "marketswarm init",
     "stop": "marketswarm stop rss_agg",
     "start": "marketswarm start rss_agg",
     "kill": "marketswarm kill rss_agg",
     "simulate": "marketswarm simulate rss_agg",
     "status": "marketswarm status --watch",
+    "logs": "marketswarm logs rss_agg --follow",
     "alerts": "marketswarm alerts --since 1h",
     "health": "marketswarm health rss_agg",
     "topology": "marketswarm topology --file truth.json --mermaid",

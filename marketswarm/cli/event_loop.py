@@ -14,6 +14,9 @@ from typing import Any, Final, NoReturn, TypeVar
 
 T = TypeVar("T")
 
+INTERRUPTED: Final = 130
+"""The exit code, as shells have it, of a command that Ctrl-C kept from coming to its end."""
+
 _THREAD_NAME: Final = "marketswarm-lookup"
 
 

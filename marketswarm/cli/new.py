@@ -18,6 +18,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from marketswarm.cli import output
+from marketswarm.cli.init import STARTER_TRUTH
 from marketswarm.cli.options import require_service_name
 from marketswarm.cli.validate import read_truth_file
 from marketswarm.exit import Code, Exit
@@ -35,10 +36,6 @@ _FILES: Final = {  # template: the file that it becomes
 _DEFAULT_INTERVAL_SEC: Final = 10
 _OTHER_PROGRAMS: Final = ("healer", "sentinel", "notifier", "bootstrap")
 _OUR_COMPOSE_ANCHOR: Final = "x-agent: &agent"
-_STARTER_TRUTH: Final[dict[str, Any]] = {
-    "version": 1,
-    "services": {"healer": {"threshold": {"heartbeat_cadence": 30}}, "sentinel": {}, "notifier": {}},
-}
 
 
 def new(
@@ -58,7 +55,7 @@ def new(
     if truth.exists():
         section = _section_for(svc, truth)
     else:
-        drafts[truth] = _to_json(_with_section(_STARTER_TRUTH, svc, _section(svc, _DEFAULT_INTERVAL_SEC)))
+        drafts[truth] = _to_json(_with_section(STARTER_TRUTH, svc, _section(svc, _DEFAULT_INTERVAL_SEC)))
     _write_files(drafts)
     for path in drafts:
         output.print_line(f"wrote {path}")

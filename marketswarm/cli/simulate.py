@@ -19,8 +19,6 @@ from marketswarm.exit import Code, Exit
 from marketswarm.text import format_duration
 from marketswarm.truth import Truth, nearest
 
-INTERRUPTED: Final = 130
-"""The exit code after Ctrl-C, as shells have it: the simulation did not come to its end."""
 _EXTRA_WAIT_SEC: Final = 10.0
 
 _Control = Callable[[str, str, Path], str]
@@ -47,7 +45,7 @@ def simulate(
     try:
         event_loop.run(_simulate(svc, data, _instruct_person if by_hand else request_fleet))
     except KeyboardInterrupt:
-        raise Exit(INTERRUPTED, "") from None
+        raise Exit(event_loop.INTERRUPTED, "") from None
 
 
 async def _simulate(svc: str, data: Path, control: _Control) -> None:

@@ -105,6 +105,7 @@ def _make_orders(
     path: Path, data: Path, port: int, metrics_port: int | None, only: Collection[str]
 ) -> FleetSpec:
     """Return what is to be run, checked before anything is started. Raises Exit, code 2."""
+    _require_truth_file(path)
     truth = read_valid_truth(path)
     try:
         drawn = plan.make_plan(
@@ -122,6 +123,19 @@ def _make_orders(
     if not drawn.agents:
         raise Exit(Code.CONFIGURATION, f"{path}: none of its services has a module here, nothing to start")
     return FleetSpec(plan=drawn, truth=truth, truth_path=path.absolute(), data=data, binary=binary)
+
+
+def _require_truth_file(path: Path) -> None:
+    """Raise Exit, code 2, when there is no truth file; the message says how to get one."""
+    if path.exists():
+        return
+    raise Exit(
+        Code.CONFIGURATION,
+        f"there is no {path.name} in {path.absolute().parent}: it says which services to run. To get one:\n"
+        "  marketswarm new prices   a first service of yours, in Python, and a truth.json that runs it\n"
+        "  marketswarm init         a truth.json with no service of yours yet, explained\n"
+        "Is there one elsewhere? --truth FILE",
+    )
 
 
 def _checked_size(maxmemory: str) -> str:

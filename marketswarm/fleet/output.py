@@ -11,14 +11,18 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
-from typing import Any
+from pathlib import Path
+from typing import Any, Final, Generic, TypeVar
 
 import orjson
 
+from marketswarm.fleet.agent_logs import LogFiles
 from marketswarm.text import escape_text
 
 FLEET = "fleet"  # the name under which the fleet itself speaks
 _HEADS = ("ts", "level", "event", "agent", "exception", "part")
+_PROGRAM_OUTPUT: Final = "program.output"
+"""The event of a line that is no log line: its field `line` is the text."""
 _LONG = ("sha256",)
 _LOUD = {"warning": "33", "error": "31", "critical": "31;1"}
 _COLOURS = ("36", "32", "35", "34", "96", "92", "95", "94")
@@ -47,55 +51,101 @@ _SHOWN_IN_A_ROW = 5
 _FORGET_SEC = 10.0
 
 
-_WAITING_LINES = 10_000
+_MAX_WAITING: Final = 10_000
+
+T = TypeVar("T")
 
 
-class LineWriter:
-    """Writes lines to a file descriptor from a thread.
+class BackgroundWriter(Generic[T]):
+    """Calls a function that may block with one item after the other, in a thread of its own.
+
+    When 10,000 items wait, further ones are dropped and counted.
 
     Args:
-        fd: where to.
-        on_gone: called once, from that thread, when nobody reads any more.
+        write: called with each item. An OSError that it raises ends the thread.
+        make_gap: returns the item that says how many were dropped.
+        on_failure: called once, from that thread, when `write` raised an OSError.
     """
 
-    def __init__(self, fd: int, on_gone: Callable[[], object]) -> None:
-        self._fd, self._on_gone = fd, on_gone
-        self._lines: queue.Queue[bytes | None] = queue.Queue()
+    def __init__(
+        self,
+        write: Callable[[T], object],
+        make_gap: Callable[[int], T],
+        on_failure: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._write, self._make_gap, self._on_failure = write, make_gap, on_failure
+        self._items: queue.Queue[T | None] = queue.Queue()
         self._dropped = 0
-        self._thread = threading.Thread(target=self._write_all, name="voice", daemon=True)
+        self._thread = threading.Thread(target=self._write_all, name="background-writer", daemon=True)
         self._thread.start()
 
-    def say(self, line: bytes) -> None:
-        """One line, without its end."""
-        if self._lines.qsize() < _WAITING_LINES:
-            self._lines.put(line + b"\n")
+    def put(self, item: T) -> None:
+        """Have an item written. Return at once."""
+        if self._items.qsize() < _MAX_WAITING:
+            self._items.put(item)
         else:
             self._dropped += 1
 
     def close(self, within_sec: float = 1.0) -> None:
-        """Waits for what is left to be written, but not for ever."""
-        self._lines.put(None)
+        """Wait until all is written, for `within_sec` at most."""
+        self._items.put(None)
         self._thread.join(within_sec)
 
     def _write_all(self) -> None:
-        """The thread: until `close`, or until nobody reads."""
+        """Write items until `close`, or until an OSError. Runs in the thread."""
         try:
-            while (line := self._lines.get()) is not None:
-                self._write(line)
-                if self._lines.empty():
-                    self._tell_dropped()
-            self._tell_dropped()
+            while (item := self._items.get()) is not None:
+                self._write(item)
+                if self._items.empty():
+                    self._write_gap()
+            self._write_gap()
         except OSError:
-            self._on_gone()
+            self._on_failure()
 
-    def _tell_dropped(self) -> None:
+    def _write_gap(self) -> None:
         if self._dropped:
             dropped, self._dropped = self._dropped, 0
-            self._write(b'{"level":"warning","event":"log.dropped","agent":"fleet","lines":%d}\n' % dropped)
+            self._write(self._make_gap(dropped))
 
-    def _write(self, data: bytes) -> None:
+
+class LineWriter(BackgroundWriter[bytes]):
+    """Writes lines, given without their ends, to a file descriptor, in a thread of its own.
+
+    Args:
+        fd: the descriptor.
+        on_closed: called once, from that thread, when nobody reads any more.
+    """
+
+    def __init__(self, fd: int, on_closed: Callable[[], object]) -> None:
+        self._fd = fd
+        super().__init__(self._write_line, _make_gap_record, on_closed)
+
+    def _write_line(self, line: bytes) -> None:
+        data = line + b"\n"
         while data:
             data = data[os.write(self._fd, data) :]
+
+
+class LogFileWriter(BackgroundWriter[tuple[str, bytes]]):
+    """Appends lines to the log files of agents, in a thread of its own.
+
+    Args:
+        data: the data folder.
+        on_failure: called with the error, from that thread, when writing begins to fail.
+
+    Raises:
+        OSError: the folder of the logs can't be made.
+    """
+
+    def __init__(self, data: Path, on_failure: Callable[[OSError], object]) -> None:
+        self._files = LogFiles(data, on_failure)
+        super().__init__(
+            lambda item: self._files.append(*item), lambda dropped: (FLEET, _make_gap_record(dropped))
+        )
+
+    def _write_all(self) -> None:
+        super()._write_all()
+        self._files.close()
 
 
 @dataclass(slots=True)
@@ -116,12 +166,14 @@ class LogFormatter:
         colours: whether to use any.
         verbose: show all.
         zone: of the times shown; None is the machine's.
+        time_format: of the times shown, as `strftime` has it.
     """
 
     names: tuple[str, ...]
     colours: bool = True
     verbose: bool = False
     zone: tzinfo | None = None
+    time_format: str = "%H:%M:%S"
     _rows: dict[tuple[str, str], _Row] = field(default_factory=dict)
 
     def line(self, name: str, raw: bytes, now: float) -> str | None:
@@ -139,6 +191,8 @@ class LogFormatter:
         return self._joined(record.get("ts"), name, self._said(record, level, event, hidden))
 
     def _said(self, record: Mapping[str, Any], level: str, event: str, hidden: int) -> str:
+        if event == _PROGRAM_OUTPUT:
+            return escape_text(str(record.get("line", "")))
         left_out = _HEADS if self.verbose else (*_HEADS, *_LONG)
         facts = [f"{key}={_value(value)}" for key, value in record.items() if key not in left_out]
         text = " ".join([self._painted(escape_text(event), _LOUD.get(level, "")), *facts])
@@ -153,8 +207,14 @@ class LogFormatter:
         width = max(map(len, self.names), default=0)
         colour = _COLOURS[self.names.index(name) % len(_COLOURS)] if name in self.names else _DIM
         return (
-            f"{self._painted(_clock(ts, self.zone), _DIM)} {self._painted(f'{name:<{width}}', colour)} {text}"
+            f"{self._painted(self._format_time(ts), _DIM)} {self._painted(f'{name:<{width}}', colour)} {text}"
         )
+
+    def _format_time(self, ts: Any) -> str:
+        try:
+            return datetime.fromisoformat(ts).astimezone(self.zone).strftime(self.time_format)
+        except (TypeError, ValueError, OverflowError):
+            return " " * len(datetime.now(UTC).strftime(self.time_format))
 
     def _painted(self, text: str, colour: str) -> str:
         return f"\x1b[{colour}m{text}\x1b[0m" if self.colours and colour else text
@@ -174,33 +234,52 @@ class LogFormatter:
 
 
 class Output:
-    """Says things through `voice`, as `screen` renders them; without one, each line is a JSON object."""
+    """The output of a fleet: what its children write, and its own events.
 
-    def __init__(self, voice: LineWriter, screen: LogFormatter | None) -> None:
-        self._voice, self._screen = voice, screen
+    On a terminal each line is formatted for a person; without a terminal it is a JSON object. The log files
+    get all lines as JSON.
+
+    Args:
+        lines: writes to the terminal, or to whatever reads the JSON.
+        formatter: formats lines for a person; None without a terminal.
+        logs: writes the log files; None for a fleet that keeps none.
+    """
+
+    def __init__(
+        self, lines: LineWriter, formatter: LogFormatter | None, logs: LogFileWriter | None = None
+    ) -> None:
+        self._lines, self._formatter, self._logs = lines, formatter, logs
 
     @property
-    def on_screen(self) -> bool:
-        """Whether a person reads it."""
-        return self._screen is not None
+    def is_for_people(self) -> bool:
+        """Whether lines are formatted for a person."""
+        return self._formatter is not None
 
-    def tell(self, event: str, level: str = "info", **facts: Any) -> None:
-        """An event of the fleet's own."""
-        self.hear(FLEET, _make_record(FLEET, event, level, facts))
+    def log_event(self, event: str, level: str = "info", **facts: Any) -> None:
+        """Write an event of the fleet itself; its field `svc` is the agent that it is about."""
+        record = _make_record(FLEET, event, level, facts)
+        self.write_line(FLEET, record)
+        if self._logs is not None and "svc" in facts:
+            self._logs.put((facts["svc"], record))
 
-    def hear(self, name: str, line: bytes) -> None:
-        """A line that a child wrote."""
-        if self._screen is not None:
-            text = self._screen.line(name, line, time.monotonic())
-            if text is not None:
-                self._voice.say(text.encode("utf-8", "replace"))
-        elif line.strip():
-            self._voice.say(_numbered(name, line) if _is_object(line) else _wrapped(name, line))
+    def write_line(self, name: str, line: bytes) -> None:
+        """Write a line, without its end, that the child called `name` wrote."""
+        if not line.strip():
+            return
+        record = _add_process(name, line) if _is_object(line) else _make_output_record(name, line)
+        if self._logs is not None:
+            self._logs.put((name, record))
+        if self._formatter is None:
+            self._lines.put(record)
+            return
+        text = self._formatter.line(name, line, time.monotonic())
+        if text is not None:
+            self._lines.put(text.encode("utf-8", "replace"))
 
-    def show(self, lines: Iterable[str]) -> None:
-        """Lines for a person, as they are."""
+    def print_lines(self, lines: Iterable[str]) -> None:
+        """Write lines for a person unchanged."""
         for line in lines:
-            self._voice.say(line.encode("utf-8", "replace"))
+            self._lines.put(line.encode("utf-8", "replace"))
 
 
 def _parse_record(raw: bytes) -> dict[str, Any] | None:
@@ -215,13 +294,6 @@ def _telling(level: str, event: str) -> bool:
     return level in _LOUD or (level == "info" and event.rpartition(".")[2] in _TELLING)
 
 
-def _clock(ts: Any, zone: tzinfo | None) -> str:
-    try:
-        return datetime.fromisoformat(ts).astimezone(zone).strftime("%H:%M:%S")
-    except (TypeError, ValueError):
-        return " " * 8
-
-
 def _value(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.3f}".rstrip("0").rstrip(".")
@@ -233,20 +305,24 @@ def _value(value: Any) -> str:
     return escape_text(orjson.dumps(value).decode())
 
 
-def _numbered(name: str, line: bytes) -> bytes:
-    """The line, with the process's own name where its service has several: `"process":"rss_agg/2"`."""
+def _add_process(name: str, line: bytes) -> bytes:
+    """Add the process's own name if its service has several processes: `"process":"rss_agg/2"`."""
     if "/" not in name:
         return line
     return orjson.dumps(orjson.loads(line) | {"process": name})
 
 
-def _wrapped(name: str, line: bytes) -> bytes:
-    return _make_record(name, "program.output", "info", {"line": line.decode("utf-8", "replace")})
+def _make_output_record(name: str, line: bytes) -> bytes:
+    return _make_record(name, _PROGRAM_OUTPUT, "info", {"line": line.decode("utf-8", "replace")})
 
 
 def _make_record(name: str, event: str, level: str, facts: dict[str, Any]) -> bytes:
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return orjson.dumps({"ts": now, "level": level, "event": event, "agent": name, **facts})
+
+
+def _make_gap_record(dropped: int) -> bytes:
+    return _make_record(FLEET, "log.dropped", "warning", {"lines": dropped})
 
 
 def _is_object(line: bytes) -> bool:

@@ -28,7 +28,7 @@ from marketswarm.fleet.data_folder import (
 )
 from marketswarm.fleet.deferred_port import defer_port
 from marketswarm.fleet.environment import child_environ, server_environ
-from marketswarm.fleet.output import LineWriter, LogFormatter, Output
+from marketswarm.fleet.output import LineWriter, LogFileWriter, LogFormatter, Output
 from marketswarm.fleet.plan import Plan, PlannedBus
 from marketswarm.fleet.readiness import InstanceCounter, find_ready, have_subscribers
 from marketswarm.fleet.server import MAXMEMORY, bounded, command, sized
@@ -274,23 +274,33 @@ async def run_fleet(
     """
     leave, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
-    voice = LineWriter(_STDERR, lambda: loop.call_soon_threadsafe(leave.set))
-    speech = Output(voice, screen)
+    lines = LineWriter(_STDERR, lambda: loop.call_soon_threadsafe(leave.set))
+    logs = LogFileWriter(
+        orders.data, lambda error: loop.call_soon_threadsafe(_log_unwritable, speech, orders.data, error)
+    )
+    speech = Output(lines, screen, logs)
     _on_signals(leave, hurry)
-    swarm = FleetSupervisor(orders, speech.tell, speech.hear, hurry)
+    swarm = FleetSupervisor(orders, speech.log_event, speech.write_line, hurry)
     address = choose_control_address(orders.data)
     buses = {bus.name: bus.url for bus in orders.plan.buses}
     try:
         async with swarm.alive(), controlled(address, swarm.agents):
             publish_fleet(orders.data, RunningFleet(os.getpid(), address, buses, _keys(orders)))
             await _unless(leave, _life(swarm, orders, speech, summary))
-            speech.tell("fleet.stopping", agents=list(swarm.agents), servers=list(swarm.servers))
-        speech.tell("fleet.stopped")
+            speech.log_event("fleet.stopping", agents=list(swarm.agents), servers=list(swarm.servers))
+        speech.log_event("fleet.stopped")
     except BaseExceptionGroup as group:
         raise (exit_in(group) or group) from None
     finally:
         withdraw_fleet(orders.data)
-        voice.close()
+        lines.close()
+        logs.close()
+
+
+def _log_unwritable(output: Output, data: Path, error: OSError) -> None:
+    output.log_event(
+        "logs.unwritable", "warning", path=str(error.filename or data / "logs"), why=error.strerror
+    )
 
 
 async def _life(
@@ -298,22 +308,22 @@ async def _life(
 ) -> None:
     """Brings all up and says so; then the children go on by themselves."""
     begun = time.monotonic()
-    speech.tell("fleet.starting", agents=list(swarm.agents), data=str(orders.data))
+    speech.log_event("fleet.starting", agents=list(swarm.agents), data=str(orders.data))
     for bus in orders.plan.buses:
         if bus.port is None:
-            speech.tell("bus.used", bus=bus.name, why="the environment or the truth says where it is")
+            speech.log_event("bus.used", bus=bus.name, why="the environment or the truth says where it is")
     if orders.plan.elsewhere:
-        speech.tell("fleet.elsewhere", services=orders.plan.elsewhere, why="no module here runs them")
+        speech.log_event("fleet.elsewhere", services=orders.plan.elsewhere, why="no module here runs them")
     await swarm.bring_up()
     agents = await swarm.all_up()
-    if speech.on_screen:
-        speech.show(summary(agents))
+    if speech.is_for_people:
+        speech.print_lines(summary(agents))
     else:
         urls = {bus.name: bus.url for bus in orders.plan.buses if bus.port is not None}
         took_sec = round(time.monotonic() - begun, 3)
         metrics = {agent.name: agent.metrics_port for agent in orders.plan.agents if agent.metrics_port}
         facts: dict[str, Any] = {"metrics": metrics} if metrics else {}
-        speech.tell("fleet.up", agents=agents, buses=urls, took_sec=took_sec, **facts)
+        speech.log_event("fleet.up", agents=agents, buses=urls, took_sec=took_sec, **facts)
 
 
 def _keys(orders: FleetSpec) -> dict[str, str]:

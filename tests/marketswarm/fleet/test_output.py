@@ -90,7 +90,7 @@ def test_lines_come_whole_and_in_order():
     reading, writing = os.pipe()
     voice = LineWriter(writing, lambda: None)
     for number in range(1000):
-        voice.say(b"%d" % number)
+        voice.put(b"%d" % number)
     voice.close()
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
@@ -101,7 +101,7 @@ def test_a_reader_that_stalls_holds_nobody_up_and_what_is_lost_is_counted():
     reading, writing = os.pipe()
     voice = LineWriter(writing, lambda: None)
     for _ in range(20_000):  # a pipe holds 64 KiB
-        voice.say(b"x" * 100)
+        voice.put(b"x" * 100)
     voice.close(within_sec=0.05)  # gives up
     lines = []
     with os.fdopen(reading, "rb") as pipe:
@@ -117,7 +117,7 @@ def test_a_reader_that_went_away_is_noticed():
     gone = threading.Event()
     voice = LineWriter(writing, gone.set)
     os.close(reading)
-    voice.say(b"x")
+    voice.put(b"x")
     assert gone.wait(2)
     voice.close()
     os.close(writing)

@@ -235,6 +235,23 @@ def test_an_agent_with_a_wrong_configuration_is_told_in_plain_words(up):
     assert told["again_in_sec"] == 30
 
 
+def test_what_a_crashed_agent_wrote_is_kept_with_how_it_ended_and_outlives_the_fleet(up):
+    fleet = up("--data", "data", services="steady,wrong")
+    fleet.wait_log("agent.ended", 15)
+    fleet.wait_log("stand_in.started", 15)
+    assert fleet.stop(10) == 0
+    logs = {
+        path.name: [orjson.loads(line) for line in path.read_bytes().splitlines()]
+        for path in (fleet.folder / "data/logs").iterdir()
+    }
+    assert {"steady.log", "wrong.log", "fleet.log", "bootstrap.log"} <= logs.keys()
+    output, ended = logs["wrong.log"]
+    assert (output["event"], output["line"]) == ("program.output", "no JSON at all")
+    assert (ended["event"], ended["code"]) == ("agent.ended", 2)
+    assert "stand_in.started" in [line["event"] for line in logs["steady.log"]]
+    assert logs["fleet.log"][-1]["event"] == "fleet.stopped"
+
+
 def test_a_taken_port_is_named_with_its_owner_and_the_ways_on(up):
     port = free_port()
     with socket.create_server(("127.0.0.1", port)):

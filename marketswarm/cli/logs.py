@@ -1,0 +1,124 @@
+"""`marketswarm logs`: what the agents of an embedded fleet logged, of one that has ended too."""
+
+import os
+import sys
+import time
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import orjson
+import typer
+
+from marketswarm.cli import output
+from marketswarm.cli.event_loop import INTERRUPTED
+from marketswarm.cli.options import DATA, Data, Json
+from marketswarm.exit import Code, Exit
+from marketswarm.fleet.agent_logs import LogFollower, find_logs
+from marketswarm.fleet.output import LogFormatter
+from marketswarm.truth import nearest
+
+_POLL_EVERY_SEC: Final = 0.2
+_TIME_FORMAT: Final = "%Y-%m-%d %H:%M:%S"
+
+_Line = tuple[str, bytes]
+"""The name of an agent and a line of its log."""
+
+
+def logs(
+    svcs: Annotated[
+        list[str] | None, typer.Argument(metavar="[SVC]...", help="The services; by default all.")
+    ] = None,
+    lines: Annotated[
+        int, typer.Option("--lines", "-n", min=0, metavar="N", help="How many lines of each process.")
+    ] = 50,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Show each new line, until Ctrl-C.")] = False,
+    as_json: Json = False,
+    data: Data = DATA,
+) -> None:
+    """Show the last lines that the agents of `marketswarm up` logged, in the order of their times.
+
+    `rss_agg` means all processes of that service, `rss_agg/2` the second one; `fleet` is `up` itself. Logs
+    are kept in .marketswarm/logs/: of each agent 15 MB, of agents that crashed and fleets that ended too.
+    """
+    wanted = svcs or []
+    known = find_logs(data)
+    _require_known(wanted, known, data)
+    followers = {name: LogFollower(path) for name, path in known.items() if _is_wanted(name, wanted)}
+    tails = {name: follower.read_tail(lines) for name, follower in followers.items()}
+    _print_lines(_merge_by_time(tails), known, as_json=as_json)
+    if follow:
+        try:
+            _follow(followers, wanted, data, as_json=as_json)
+        except KeyboardInterrupt:
+            raise Exit(INTERRUPTED, "") from None
+
+
+def _follow(followers: dict[str, LogFollower], wanted: Sequence[str], data: Path, *, as_json: bool) -> None:
+    """Print each new line, of agents that start later too."""
+    while True:
+        known = find_logs(data)
+        for name, path in known.items():
+            if _is_wanted(name, wanted) and name not in followers:
+                followers[name] = LogFollower(path)
+        news = {name: follower.read_new() for name, follower in followers.items()}
+        _print_lines(_merge_by_time(news), known, as_json=as_json)
+        time.sleep(_POLL_EVERY_SEC)
+
+
+def _is_wanted(name: str, wanted: Sequence[str]) -> bool:
+    svc = name.partition("/")[0]
+    return not wanted or svc in wanted or name in wanted or (name == svc and f"{svc}/1" in wanted)
+
+
+def _require_known(wanted: Sequence[str], known: Collection[str], data: Path) -> None:
+    """Raise Exit, code 2, when there are no logs, or none of one of the services."""
+    place = data.absolute() / "logs"
+    if not known:
+        raise Exit(
+            Code.CONFIGURATION,
+            f"there are no logs in {place}\n"
+            "  `marketswarm up` writes them; another folder: --data DIR\n"
+            "  a fleet in containers: make logs; under systemd: journalctl",
+        )
+    for svc in wanted:
+        if not any(_is_wanted(name, [svc]) for name in known):
+            near = nearest(svc, known)
+            hint = f"did you mean {near}?" if near else f"there are logs of {', '.join(known)}"
+            raise Exit(Code.CONFIGURATION, f"there is no log of {svc} in {place}; {hint}")
+
+
+def _merge_by_time(logs_by_name: dict[str, list[bytes]]) -> Iterator[_Line]:
+    """Yield the lines of several logs in the order of their times, those of one log in their own order."""
+    dated = []
+    for name, lines in logs_by_name.items():
+        ts = ""
+        for line in lines:
+            ts = max(ts, _time_of(line))
+            dated.append((ts, name, line))
+    for _, name, line in sorted(dated, key=lambda each: each[0]):
+        yield name, line
+
+
+def _time_of(line: bytes) -> str:
+    """Return the `ts` of a line, which is ISO 8601 in UTC; empty if it has none."""
+    try:
+        record: Any = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return ""
+    ts = record.get("ts") if isinstance(record, dict) else None
+    return ts if isinstance(ts, str) else ""
+
+
+def _print_lines(lines: Iterable[_Line], names: Iterable[str], *, as_json: bool) -> None:
+    if as_json:
+        for _, line in lines:
+            output.print_json_bytes(line)
+        return
+    colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    formatter = LogFormatter(tuple(names), colours=colours, verbose=True, time_format=_TIME_FORMAT)
+    for name, line in lines:
+        text = formatter.line(name, line, 0.0)
+        if text is not None:
+            sys.stdout.write(text + "\n")
+    sys.stdout.flush()
