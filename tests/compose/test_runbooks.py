@@ -20,7 +20,7 @@ class Subscriber(Process):
         super().__init__()
         self.output = output
         with output.open("wb") as sink:
-            self._spawn(["bash", "-c", f"exec {line}"], stdout=sink, stderr=subprocess.STDOUT)
+            self.spawn(["bash", "-c", f"exec {line}"], stdout=sink, stderr=subprocess.STDOUT)
 
     def text(self) -> str:
         return self.output.read_text(encoding="utf-8")
