@@ -3,12 +3,11 @@
 The log, the alert and the metric use the same words for these reasons.
 """
 
-import socket
-import ssl
-from collections.abc import Iterator
 from typing import Final
 
 from redis import exceptions as redis_errors
+
+from marketswarm.net.errors import EXACT, GENERAL, Table, chain_of, find_reason
 
 GARBLED: Final = (ValueError, TypeError, AttributeError, LookupError, MemoryError)
 """What the client library raises for replies that no Redis sends: it unpacks them without checking."""
@@ -52,7 +51,7 @@ CLUSTER_ERRORS: Final = (
     redis_errors.ClusterCrossSlotError,
     redis_errors.ClusterDownError,
 )
-_BY_TYPE: Final[tuple[tuple[type[BaseException], str], ...]] = (
+_BY_TYPE: Final[Table] = (
     (FunctionMissingError, "misconf"),
     (redis_errors.AuthenticationError, "auth"),
     (redis_errors.NoPermissionError, "auth"),
@@ -60,10 +59,8 @@ _BY_TYPE: Final[tuple[tuple[type[BaseException], str], ...]] = (
     (redis_errors.ReadOnlyError, "readonly"),
     (redis_errors.MasterDownError, "readonly"),
     (redis_errors.OutOfMemoryError, "oom"),
-    (socket.gaierror, "dns"),
-    (ssl.SSLError, "tls"),
     (redis_errors.TimeoutError, "timeout"),
-    (TimeoutError, "timeout"),
+    *EXACT,
 )
 # servers tell these apart in their message alone
 _BY_WORD: Final = (
@@ -82,33 +79,23 @@ _BY_WORD: Final = (
     ("MISCONF", "misconf"),
 )
 REASONS: Final = frozenset(
-    {reason for _, reason in _BY_TYPE} | {reason for _, reason in _BY_WORD} | {"refused", "error"}
+    {str(reason) for _, reason in _BY_TYPE} | {reason for _, reason in _BY_WORD} | {"refused", "error"}
 )
 """Every reason that a `BusError` may have."""
 
 
 def reason_of(error: BaseException) -> str:
     """Return the reason of an error, one of `BusError`'s words, from the error or from what caused it."""
-    chain = list(_causes(error))
-    for link in chain:
-        for kind, reason in _BY_TYPE:
-            if isinstance(link, kind):
-                return reason
-    for link in chain:
-        for word, reason in _BY_WORD:
-            if word in str(link)[:200]:
-                return reason
-    # the connection was refused, reset or closed
-    away = (redis_errors.ConnectionError, OSError)
-    return "refused" if any(isinstance(link, away) for link in chain) else "error"
+    reason = find_reason(error, _BY_TYPE) or _find_word(error)
+    if reason is None:
+        is_away = find_reason(error, ((redis_errors.ConnectionError, "refused"), *GENERAL)) is not None
+        reason = "refused" if is_away else "error"  # refused, reset and closed are one for a bus
+    return reason
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    for _ in range(8):
-        if error is None:
-            return
-        yield error
-        error = error.__cause__ or error.__context__
+def _find_word(error: BaseException) -> str | None:
+    lines = [str(link)[:200] for link in chain_of(error)]
+    return next((reason for line in lines for word, reason in _BY_WORD if word in line), None)
 
 
 def first_line(error: BaseException) -> str:

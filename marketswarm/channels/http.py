@@ -4,12 +4,9 @@ Redirects are not followed: a receiver that may redirect us could make us call a
 network.
 """
 
-import socket
-import ssl
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -20,6 +17,9 @@ from pydantic import SecretStr
 
 from marketswarm import __version__
 from marketswarm.channels.channel import Failure, SendError
+from marketswarm.net.errors import NetworkReason
+from marketswarm.net.http_errors import reason_of_http_error
+from marketswarm.net.retry import parse_retry_after
 
 _LATER: Final = frozenset({302, 303, 307, 408, 425, 429})
 """Statuses that may succeed later: the receiver is being moved or is too busy."""
@@ -53,50 +53,13 @@ def failure_of_status(status: int) -> Failure:
     return Failure.BROKEN if status < 400 or status in _BROKEN else Failure.REJECTED
 
 
-def parse_retry_after(value: str | None, now: float) -> float | None:
-    """Return the seconds that a Retry-After header asks for, as a number or a date; None if unreadable."""
-    if value is None:
-        return None
-    text = value.strip()
-    if text.isascii() and text.isdigit():
-        return float(text[:9])
-    try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - now)
-    except (ValueError, OverflowError, TypeError):
-        return None
-
-
-_REASONS: Final[tuple[tuple[type[BaseException], str], ...]] = (
-    (socket.gaierror, "dns"),
-    (ssl.SSLError, "tls"),
-    (httpx.TimeoutException, "timeout"),
-    (TimeoutError, "timeout"),
-    (ConnectionRefusedError, "refused"),
-    (httpx.ConnectError, "refused"),
-    (httpx.NetworkError, "broken"),
-    (httpx.RemoteProtocolError, "broken"),
-    (httpx.ProxyError, "proxy"),
-    (OSError, "broken"),
-)
-
-
 def error_of_exception(error: BaseException) -> SendError:
     """Return the SendError for an exception; an invalid URL or request is permanent."""
-    chain = list(_cause_chain(error))
-    for kind, word in _REASONS:
-        if any(isinstance(link, kind) for link in chain):
-            return SendError(word)
-    of_channel = isinstance(error, (httpx.InvalidURL, httpx.UnsupportedProtocol))
-    failure = Failure.BROKEN if of_channel else Failure.REJECTED
+    reason = reason_of_http_error(error)
+    if reason is not None and reason != NetworkReason.BAD_URL:
+        return SendError(reason)
+    failure = Failure.REJECTED if reason is None else Failure.BROKEN
     return SendError(f"bad_request ({type(error).__name__})", failure)
-
-
-def _cause_chain(error: BaseException | None) -> Iterator[BaseException]:
-    for _ in range(8):
-        if error is None:
-            return
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 WITHIN_SEC: Final = 5.0

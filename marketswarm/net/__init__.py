@@ -1,1 +1,1 @@
-"""What every program that calls outside shares."""
+"""What every program that calls outside shares: reasons of errors, pauses between attempts, addresses."""

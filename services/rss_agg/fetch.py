@@ -9,13 +9,10 @@ import asyncio
 import hashlib
 import ipaddress
 import socket
-import ssl
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import Any, Final, Self
@@ -27,6 +24,9 @@ import httpx
 
 from marketswarm import __version__
 from marketswarm.net.addresses import Address, Allowance, allowed, written_out
+from marketswarm.net.errors import Table, find_reason
+from marketswarm.net.http_errors import reason_of_http_error
+from marketswarm.net.retry import parse_retry_after
 from services.rss_agg.decode import (
     ACCEPTED_ENCODINGS,
     CHUNK_BYTES,
@@ -42,7 +42,6 @@ URL_LENGTH: Final = 2000
 PERMANENT_REDIRECTS: Final = frozenset({301, 308})
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 MAX_REDIRECTS: Final = 5
-MAX_CAUSES: Final = 8
 CONNECT_SHARE: Final = 0.3  # of the time for all: the next address and the answer need some, too
 CLOSE_SEC: Final = 0.5
 
@@ -116,15 +115,8 @@ def read_retry_after(headers: Mapping[str, str], now: float) -> float | None:
 
     `now` is in epoch seconds: the header may hold a date instead of a number.
     """
-    value = headers.get("retry-after", "").strip()[:50]
-    if value.isascii() and value.isdigit():
-        return min(float(value), MAX_RETRY_AFTER_SEC)
-    try:
-        date = parsedate_to_datetime(value)
-        at = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    return max(0.0, min(at - now, MAX_RETRY_AFTER_SEC))
+    asked_sec = parse_retry_after(headers.get("retry-after"), now)
+    return None if asked_sec is None else min(asked_sec, MAX_RETRY_AFTER_SEC)
 
 
 def resolve_redirect(url: str, location: str) -> str | None:
@@ -388,32 +380,15 @@ async def _read_body(response: httpx.Response, limit: int) -> bytes:
     return decompressor.finish()
 
 
-_REASON_BY_TYPE: Final[tuple[tuple[type[BaseException], str], ...]] = (
+_OURS: Final[Table] = (
     (InsideAddressError, "inside_address"),
     (TooLongError, "too_long"),
     (BadEncodingError, "bad_encoding"),
-    (socket.gaierror, "dns"),
-    (ssl.SSLError, "tls"),
-    (httpx.TimeoutException, "timeout"),
-    (httpx.ConnectError, "refused"),
-    (httpx.UnsupportedProtocol, "bad_url"),
-    (httpx.TransportError, "broken"),
-    (OSError, "broken"),
-    (httpx.InvalidURL, "bad_url"),
-    (ValueError, "bad_url"),
 )
+_OTHERS: Final[Table] = ((httpx.TransportError, "broken"), (ValueError, "bad_url"))
 
 
 def error_reason(error: BaseException) -> str:
     """Return one word for what went wrong, from the error or from what caused it."""
-    chain = list(_causes(error))
-    known = (reason for kind, reason in _REASON_BY_TYPE if any(isinstance(each, kind) for each in chain))
-    return next(known, f"broken ({type(error).__name__})")
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    for _ in range(MAX_CAUSES):
-        if error is None:
-            return
-        yield error
-        error = error.__cause__ or error.__context__
+    reason = find_reason(error, _OURS) or reason_of_http_error(error) or find_reason(error, _OTHERS)
+    return reason or f"broken ({type(error).__name__})"

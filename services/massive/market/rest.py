@@ -5,6 +5,7 @@ page's `next_url` counts only where it leads back there. httpx is imported in th
 once there is something to ask.
 """
 
+import time
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Final, Self
@@ -16,6 +17,9 @@ import orjson
 from pydantic import SecretStr
 
 from marketswarm import __version__
+from marketswarm.net.errors import NetworkReason
+from marketswarm.net.http_errors import reason_of_http_error
+from marketswarm.net.retry import parse_retry_after
 from services.massive.market.bars import Bar, from_aggregate
 from services.massive.market.errors import RestError
 from services.massive.market.gaps import Gap
@@ -81,7 +85,7 @@ class Rest:
         except TimeoutError:
             raise RestError("timeout") from None
         except httpx.HTTPError as error:
-            raise RestError(_word(error)) from None
+            raise RestError(reason_of_http_error(error) or NetworkReason.BROKEN) from None
         except (orjson.JSONDecodeError, httpx.InvalidURL, ValueError):
             raise RestError("malformed") from None
 
@@ -113,15 +117,6 @@ class Rest:
 
 
 def _pause(response: httpx.Response) -> float | None:
-    """The seconds of `Retry-After`; a date in it, which this API does not send, counts as none."""
-    said = response.headers.get("retry-after", "")
-    return min(PAUSE_AT_MOST_SEC, float(said)) if said.isascii() and said.isdigit() else None
-
-
-def _word(error: httpx.HTTPError) -> str:
-    by_type = (
-        (httpx.TimeoutException, "timeout"),
-        (httpx.ConnectError, "refused"),
-        (httpx.TransportError, "broken"),
-    )
-    return next((word for kind, word in by_type if isinstance(error, kind)), "broken")
+    """Return the seconds that `Retry-After` asks for, ten minutes at most."""
+    asked_sec = parse_retry_after(response.headers.get("retry-after"), time.time())
+    return None if asked_sec is None else min(asked_sec, PAUSE_AT_MOST_SEC)

@@ -8,8 +8,6 @@ imported here alone, once there is something to listen to.
 import asyncio
 import contextlib
 import logging
-import socket
-import ssl
 import time
 from types import TracebackType
 from typing import Final, Self
@@ -20,6 +18,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from marketswarm import __version__
+from marketswarm.net.errors import EXACT, find_reason
 from services.massive.market.errors import Ended
 from services.massive.market.protocol import Ask, ProtocolMachine, State
 
@@ -110,13 +109,7 @@ def _opening(error: Exception) -> str:
     if isinstance(error, InvalidStatus):
         status = error.response.status_code
         return "redirected" if 300 <= status < 400 else f"http_{status}"
-    by_type = (
-        (TimeoutError, "timeout"),
-        (ssl.SSLError, "tls"),
-        (socket.gaierror, "dns"),
-        (OSError, "refused"),
-    )
-    return next((word for kind, word in by_type if isinstance(error, kind)), "handshake")
+    return find_reason(error, EXACT) or ("refused" if isinstance(error, OSError) else "handshake")
 
 
 def _closing(closed: ConnectionClosed) -> str:

@@ -18,9 +18,8 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
+from marketswarm.net.errors import Table, chain_of, find_reason
 from services.massive.probes.result import CONFIG, DONE, Fact, Result
-
-CAUSES_AT_MOST: Final = 8
 
 
 class ProbeError(Exception):
@@ -93,34 +92,25 @@ _BY_CODE: Final = {
 
 _NO_SUCH_NAME: Final = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
 
-_BY_TYPE: Final[tuple[tuple[type[BaseException], str], ...]] = (
+# A probe is asked for a diagnosis, so its words are finer than `net.errors.NetworkReason`.
+_EXACT: Final[Table] = (
     (TimeoutError, "timeout"),
     (ConnectionRefusedError, "refused"),
     (ConnectionError, "reset"),
     (socket.gaierror, "look_up_failed"),
     (UnicodeError, "bad_name"),
     (ssl.SSLError, "tls_failed"),
-    (OSError, "unreachable"),
 )
+_GENERAL: Final[Table] = ((OSError, "unreachable"),)
 
 
 def error_word(error: BaseException) -> str:
     """Return one word for what went wrong, from the error or from what caused it."""
-    chain = list(_causes(error))
-    for link in chain:
+    for link in chain_of(error):
         if isinstance(link, ProbeError):
             return link.word
         if isinstance(link, ssl.SSLCertVerificationError):
             return _BY_CODE.get(link.verify_code, "untrusted")
         if isinstance(link, socket.gaierror) and link.errno in _NO_SUCH_NAME:
             return "unknown_name"
-    found = (word for kind, word in _BY_TYPE if any(isinstance(link, kind) for link in chain))
-    return next(found, "garbled")
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    for _ in range(CAUSES_AT_MOST):
-        if error is None:
-            return
-        yield error
-        error = error.__cause__ or error.__context__
+    return find_reason(error, _EXACT, _GENERAL) or "garbled"

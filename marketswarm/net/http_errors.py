@@ -1,0 +1,27 @@
+"""Name what went wrong with an HTTP request of httpx with one word of `errors.NetworkReason`. Pure.
+
+It stands beside `errors`, because importing httpx takes time and memory, and a program that only uses a
+bus does not need it.
+"""
+
+from typing import Final
+
+import httpx
+
+from marketswarm.net.errors import EXACT, GENERAL, NetworkReason, Table, find_reason
+
+_EXACT: Final[Table] = ((httpx.TimeoutException, NetworkReason.TIMEOUT), *EXACT)
+_GENERAL: Final[Table] = (
+    (httpx.ConnectError, NetworkReason.REFUSED),
+    (httpx.NetworkError, NetworkReason.BROKEN),
+    (httpx.RemoteProtocolError, NetworkReason.BROKEN),
+    (httpx.ProxyError, NetworkReason.PROXY),
+    (httpx.UnsupportedProtocol, NetworkReason.BAD_URL),
+    (httpx.InvalidURL, NetworkReason.BAD_URL),
+    *GENERAL,
+)
+
+
+def reason_of_http_error(error: BaseException) -> str | None:
+    """Return why a request got no answer; None if that has nothing to do with the network or the URL."""
+    return find_reason(error, _EXACT, _GENERAL)

@@ -1,0 +1,46 @@
+"""Decide how long to wait before the next attempt. Pure.
+
+The loops that use this run for the life of a program and are woken by events. So a library that wraps one
+call and retries it, as stamina does, doesn't fit them: they need the length of the pause only.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+
+NO_JITTER = 0.5
+"""The `chance` that leaves a pause as it is."""
+_DOUBLINGS_AT_MOST = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Pauses that double from `first_sec` up to `longest_sec`, both in seconds."""
+
+    first_sec: float
+    longest_sec: float
+
+    def pause_sec(self, failures: int, chance: float = NO_JITTER) -> float:
+        """Return the pause after the `failures`th failure in a row (from 1), in seconds.
+
+        `chance`, a random number from 0 to 1, makes it up to a quarter shorter or longer, so that many
+        clients that lost one server don't return at once.
+        """
+        doublings = min(max(failures, 1) - 1, _DOUBLINGS_AT_MOST)
+        return float(min(self.first_sec * 2.0**doublings, self.longest_sec)) * (0.75 + 0.5 * chance)
+
+
+def parse_retry_after(value: str | None, now: float) -> float | None:
+    """Return the seconds that a Retry-After header asks for, as a number or a date; None if unreadable.
+
+    `now` is in epoch seconds. A date without a zone is taken as UTC. The caller sets the upper limit.
+    """
+    text = (value or "").strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
+    try:
+        date = parsedate_to_datetime(text[:100])
+        at = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError, TypeError, IndexError):
+        return None
+    return max(0.0, at - now)
