@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from marketswarm.cli import output
-from marketswarm.cli.options import DATA, Data, Svc
+from marketswarm.cli.options import DATA, Data, Svc, suggest_command
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet import data_folder
 from marketswarm.fleet.control import NoFleetError, ask
@@ -34,8 +34,10 @@ def request_fleet(action: str, svc: str, data: Path) -> str:
     if fleet is None:
         raise Exit(
             Code.CONFIGURATION,
-            f"no embedded fleet runs in {data}. `marketswarm up` (make run) starts one; one in another "
-            f"folder is reached by --data DIR, one under compose by `docker compose {action} {svc}`",
+            f"no embedded fleet runs in {data}\n"
+            f"Start one here:     {suggest_command('up', data).strip('`')}\n"
+            f"In another folder:  --data DIR\n"
+            f"In containers:      docker compose {action} {svc}",
         )
     try:
         done, answer = ask(fleet.control, action, svc)

@@ -1,4 +1,4 @@
-"""`marketswarm dead` and `resend`: messages that a channel did not take for good, and another try."""
+"""`marketswarm dead` and `resend`: the messages that are not delivered, and another attempt at them."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -14,8 +14,9 @@ from marketswarm.channels.message import parse_message
 from marketswarm.cli import event_loop, output, tables
 from marketswarm.cli.event_text import format_moment
 from marketswarm.cli.fleet_view import ask_buses, open_fleet
+from marketswarm.cli.notifications import PendingDelivery, describe_delay, read_notifications
 from marketswarm.cli.notifier import request_notifier
-from marketswarm.cli.options import DATA, WITHIN_SEC, By, Data, Json, Within, author_name
+from marketswarm.cli.options import DATA, WITHIN_SEC, By, Data, Json, Within, author_name, suggest_command
 from marketswarm.keys import NOTIFIER_DEAD
 from marketswarm.operator import ALL, RequestKind
 from marketswarm.text import escape_text
@@ -37,15 +38,25 @@ class DeadMessage:
 
 
 def dead(as_json: Json = False, data: Data = DATA) -> None:
-    """Show the messages that a channel did not take for good, and why."""
-    messages, failed = event_loop.run(_read_from_fleet(data))
+    """Show the messages that a channel refused for good, and those that still wait for one.
+
+    JSON has the first kind; the second is under `waiting` in `marketswarm status --json`.
+    """
+    messages, pending, failed = event_loop.run(_read_from_fleet(data))
     if as_json:
         output.print_json(messages)
         return
+    now = time.time()
+    if pending:
+        output.print_line(f"{len(pending)} not delivered yet:")
+        tables.print_drawing(_draw_pending(pending, now))
     if messages:
-        tables.print_drawing(_draw_table(messages, time.time()))
-        output.print_line("`marketswarm resend ID` sends one again, `marketswarm resend --all` all of them")
-    else:
+        if pending:
+            output.print_line(f"\n{len(messages)} given up:")
+        tables.print_drawing(_draw_dead(messages, now))
+        one, every = suggest_command("resend ID", data), suggest_command("resend --all", data)
+        output.print_line(f"{one} sends one again, {every} all of them")
+    elif not pending:
         output.print_line("everything was delivered")
     for bus, why in failed.items():
         output.print_line(f"bus {bus} does not answer: {why}", output.YELLOW)
@@ -86,9 +97,13 @@ def merge_entries(entries: Iterable[Any]) -> list[DeadMessage]:
     return sorted(latest.values(), key=lambda each: each.ts or 0.0)
 
 
-async def _read_from_fleet(data: Path) -> tuple[list[DeadMessage], dict[str, str]]:
+async def _read_from_fleet(
+    data: Path,
+) -> tuple[list[DeadMessage], tuple[PendingDelivery, ...], dict[str, str]]:
+    """Return the dead messages, the deliveries that wait, and the buses that did not answer."""
     async with open_fleet(data) as fleet:
-        return await read_dead_messages(fleet.buses())
+        messages, failed = await read_dead_messages(fleet.buses())
+        return messages, (await read_notifications(fleet.buses())).pending, failed
 
 
 def _parse(fields: dict[bytes, bytes]) -> DeadMessage | None:
@@ -111,10 +126,23 @@ def _parse_time(text: str) -> float | None:
     return found if 0 <= found <= 1e11 else None
 
 
-def _draw_table(messages: Sequence[DeadMessage], now: float) -> Table:
+def _make_table() -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for head in ("id", "channel", "since", "why", "what"):
         table.add_column(head, overflow="fold")
+    return table
+
+
+def _draw_pending(pending: Sequence[PendingDelivery], now: float) -> Table:
+    table = _make_table()
+    for each in pending:
+        since, why = format_moment(each.ts, now), describe_delay(each, now)
+        table.add_row(*map(escape_text, (each.id, each.channel, since, why, each.title)))
+    return table
+
+
+def _draw_dead(messages: Sequence[DeadMessage], now: float) -> Table:
+    table = _make_table()
     for each in messages:
         since = "-" if each.ts is None else format_moment(each.ts, now)
         table.add_row(*map(escape_text, (each.id, each.channel, since, each.reason, each.title)))

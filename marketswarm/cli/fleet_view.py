@@ -11,6 +11,7 @@ from typing import Any
 from marketswarm.agent.truth_source import Found, first, look_at_all, reasons, truth_places, usable_bus
 from marketswarm.bus import Bus, BusError, find_url, variable_of
 from marketswarm.bus_url import leads_to
+from marketswarm.cli.options import suggest_command
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet import data_folder
 from marketswarm.fleet.plan import is_url_given
@@ -18,10 +19,11 @@ from marketswarm.settings import CommonSettings, read
 from marketswarm.truth import MARKET, SYSTEM, Truth
 
 _READ_WITHIN_SEC = 2.0
-_NO_BUS_HINT = (
-    "`marketswarm up` (make run) starts a fleet here; one in containers (make up) is asked by `make status`. "
-    "For one that runs elsewhere say where its buses are: "
-    "SYSTEM_REDIS_URL=redis://127.0.0.1:6379 MARKET_REDIS_URL=redis://127.0.0.1:6380"
+_OTHER_FLEETS = (
+    "Start a fleet here:  marketswarm up",
+    "In another folder:   --data DIR",
+    "In containers:       make status",
+    "Elsewhere:           SYSTEM_REDIS_URL=redis://HOST:6379 MARKET_REDIS_URL=redis://HOST:6380",
 )
 
 
@@ -29,12 +31,14 @@ _NO_BUS_HINT = (
 class FleetView:
     """The open buses of one fleet.
 
-    `found` is its truth, None while no bus holds a valid one; `why` then says why not.
+    `found` is its truth, None while no bus holds a valid one; `why` then says why not. `data` is the folder
+    of the embedded fleet.
     """
 
     environ: Mapping[str, str]
     found: Found | None
     why: str
+    data: Path
     _buses: dict[str, Bus] = field(default_factory=dict)
 
     @property
@@ -42,7 +46,8 @@ class FleetView:
         """The truth. Raises Exit, code 4, when no bus holds one."""
         if self.found is None:
             raise Exit(
-                Code.NO_TRUTH, f"no bus has a valid truth ({self.why}): `marketswarm seed` puts one there"
+                Code.NO_TRUTH,
+                f"no bus has a valid truth ({self.why}): {suggest_command('seed', self.data)} puts one there",
             )
         return self.found.loaded.truth
 
@@ -80,20 +85,26 @@ async def open_fleet(data: Path) -> AsyncIterator[FleetView]:
         Exit: code 3 when no bus answers, 2 when a URL that was given is none.
     """
     settings = read(CommonSettings)
-    embedded = embedded_buses(data)
+    running = data_folder.find_fleet(data)
+    embedded = running.buses if running else {}
     environ = with_embedded_buses(os.environ, embedded, None)
     buses = [usable_bus(name, url) for url, name in truth_places(settings, environ).items()]
     try:
         seen = await look_at_all(buses, settings.truth_redis_key, None, _READ_WITHIN_SEC)
         found = first(seen)
-        tried = ", ".join(f"{each.bus.name} at {each.bus.where}: {each.why}" for each in seen)
+        tried = [f"{each.bus.name} at {each.bus.where}: {each.why}" for each in seen]
         if not any(each.answered for each in seen):
-            raise Exit(Code.NO_BUS, f"no bus answered ({tried}). {_NO_BUS_HINT}")
+            where = f"a fleet runs there, pid {running.pid}" if running else "no fleet runs there"
+            lines = (f"folder {data}: {where}", *tried)
+            raise Exit(
+                Code.NO_BUS,
+                "\n".join(["no bus answered. Tried:", *(f"  {each}" for each in lines), *_OTHER_FLEETS]),
+            )
         if found is None and any(each.hopeless for each in seen):
-            raise Exit(Code.CONFIGURATION, tried)
+            raise Exit(Code.CONFIGURATION, ", ".join(tried))
         if found:
             environ = with_embedded_buses(os.environ, embedded, found.loaded.truth)
-        view = FleetView(environ, found, ", ".join(reasons(seen)))
+        view = FleetView(environ, found, ", ".join(reasons(seen)), data)
         try:
             yield view
         finally:
@@ -109,7 +120,7 @@ async def open_buses(data: Path, truth: Truth) -> AsyncIterator[list[Bus]]:
     Raises:
         Exit: code 2, for a bad URL.
     """
-    view = FleetView(with_embedded_buses(os.environ, embedded_buses(data), truth), None, "")
+    view = FleetView(with_embedded_buses(os.environ, embedded_buses(data), truth), None, "", data)
     try:
         yield [view.bus(name, truth) for name in truth.bus_names()]
     finally:

@@ -1,7 +1,9 @@
 """Options and arguments that several commands share, and how their values are parsed."""
 
 import getpass
+import os
 import re
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -44,6 +46,19 @@ def author_name(given: str | None) -> str:
     return name.strip()
 
 
+def suggest_command(command: str, data: Path) -> str:
+    """Return what a person may type next, in backquotes: `marketswarm dead --data DIR`.
+
+    Args:
+        command: the command and its arguments, without the program: `dead`.
+        data: the data folder of this call. It is left out where the next call finds it without --data.
+    """
+    known = data == Path(os.environ.get("MARKETSWARM_DATA") or DATA)
+    return f"`marketswarm {command}`" if known else f"`marketswarm {command} --data {shlex.quote(str(data))}`"
+
+
+DATA = Path(".marketswarm")
+
 Svc = Annotated[str, typer.Argument(metavar="SVC", help="The service, as truth.json names it.")]
 
 Data = Annotated[
@@ -55,7 +70,6 @@ Data = Annotated[
         help="Folder with the data of the embedded fleet.",
     ),
 ]
-DATA = Path(".marketswarm")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 

@@ -1,12 +1,10 @@
 """The status of each service as a value: read from a fleet's buses, then judged without any I/O.
 
-`read_fleet_state` collects what the buses hold, `service_rows` makes one row a service of it, and
-`read_notification_state` says what is muted or undelivered.
+`read_fleet_state` collects what the buses hold, and `service_rows` makes one row a service of it.
 """
 
 import asyncio
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -15,21 +13,14 @@ import orjson
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.stored_values import read_strings
 from marketswarm.cli.fleet_view import FleetView
-from marketswarm.keys import (
-    HEALER_LEASE,
-    MESH_TOPOLOGY,
-    NOTIFIER_DEAD,
-    NOTIFIER_SILENCES,
-    NOTIFIER_STATE,
-    health_key,
-    last_beat_key,
-    roster_key,
-)
-from marketswarm.operator import Silence, merge_silences
+from marketswarm.cli.notifications import OpenIncident
+from marketswarm.keys import HEALER_LEASE, MESH_TOPOLOGY, health_key, last_beat_key, roster_key
 from marketswarm.truth import HEALER, SYSTEM, Truth
 
 UNWATCHABLE: Final = "unwatchable"
 """The verdict on a service whose heartbeat channel the healer is not allowed to subscribe to."""
+FAILED: Final = "failed"
+"""The verdict on a command under `marketswarm exec` whose last run failed; the healer still has it as up."""
 
 _MAX_TOPOLOGY_BYTES = 32 * 1024 * 1024
 
@@ -84,7 +75,8 @@ class ServiceRow:
 
     `silence_sec` is the age of the last beat, `last_run` the last run of a command under `marketswarm exec`,
     `replicas` the number of instances that the truth asks for. Of an outage, `since` is the time of the last
-    beat (epoch seconds), `acked_by` who sees to it, and `held` why its notification is held back.
+    beat, `acked_by` who sees to it, and `held` why its notification is held back: until `held_until` if that
+    is known. Times are epoch seconds.
     """
 
     svc: str
@@ -103,19 +95,7 @@ class ServiceRow:
     since: float | None = None
     acked_by: str | None = None
     held: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class NotificationState:
-    """Why people may hear nothing: the silences in force at time `at`, and how many messages failed.
-
-    `incidents` is what the notifier keeps of each service that is down.
-    """
-
-    silences: tuple[Silence, ...] = ()
-    undelivered: int = 0
-    at: float = 0.0
-    incidents: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    held_until: float | None = None
 
 
 async def read_fleet_state(fleet: FleetView) -> tuple[FleetState, dict[str, str]]:
@@ -144,19 +124,6 @@ async def read_fleet_state(fleet: FleetView) -> tuple[FleetState, dict[str, str]
     ), failed
 
 
-async def read_notification_state(buses: Sequence[Bus]) -> NotificationState:
-    """Read the silences in force, the open incidents and the number of dead messages, where a bus answers."""
-    found = await asyncio.gather(*map(_read_notifier_keys, buses))
-    now = time.time()
-    active = [
-        each for each in merge_silences(silences for silences, _, _ in found).values() if each.active(now)
-    ]
-    active.sort(key=lambda each: each.ends_at)
-    undelivered = max((count for _, count, _ in found), default=0)
-    incidents = {svc: each for _, _, fields in found for svc, each in _open_incidents(fields).items()}
-    return NotificationState(tuple(active), undelivered, now, incidents)
-
-
 def services_of(truth: Truth) -> dict[str, tuple[str, float]]:
     """Return bus and timeout of every service, those that only the healer's section names included."""
     watched = {watch.svc: (watch.bus, watch.timeout_sec) for watch in truth.watched()}
@@ -164,7 +131,7 @@ def services_of(truth: Truth) -> dict[str, tuple[str, float]]:
 
 
 def service_rows(
-    truth: Truth, state: FleetState, incidents: Mapping[str, Mapping[str, Any]] | None = None
+    truth: Truth, state: FleetState, incidents: Mapping[str, OpenIncident] | None = None
 ) -> list[ServiceRow]:
     """Return one row for each service, in the order of the truth.
 
@@ -175,15 +142,13 @@ def service_rows(
     """
     unheard = state.unheard_buses()
     replicas = {svc: section.replicas for svc, section in truth.services.items()}
-    return [
+    rows = [
         replace(
-            _row(svc, bus, timeout_sec, state, bus_is_heard=bus not in unheard),
-            replicas=replicas.get(svc),
-            acked_by=_text((incidents or {}).get(svc, {}).get("acked_by")) or None,
-            held=_text((incidents or {}).get(svc, {}).get("held")),
+            _row(svc, bus, timeout_sec, state, bus_is_heard=bus not in unheard), replicas=replicas.get(svc)
         )
         for svc, (bus, timeout_sec) in services_of(truth).items()
     ]
+    return [_with_incident(row, (incidents or {}).get(row.svc)) for row in rows]
 
 
 def parse_leader(lease: Mapping[bytes, bytes], now: float) -> Leader | None:
@@ -232,25 +197,6 @@ async def _read_beats(bus: Bus, services: list[str], failed: dict[str, str]) -> 
     }
 
 
-async def _read_notifier_keys(bus: Bus) -> tuple[dict[bytes, bytes], int, dict[bytes, bytes]]:
-    """Read the silences, the number of dead messages and the notifier's state."""
-    pipe = bus.pipeline()
-    pipe.hgetall(NOTIFIER_SILENCES)
-    pipe.xlen(NOTIFIER_DEAD)
-    pipe.hgetall(NOTIFIER_STATE)
-    try:
-        silences, count, state = await bus.ask(pipe.execute())
-    except BusError:  # the caller names the buses that do not answer
-        return {}, 0, {}
-    return silences, count, state
-
-
-def _open_incidents(fields: Mapping[bytes, bytes]) -> dict[str, dict[str, Any]]:
-    """Return the incidents in the notifier's state whose service is down, by service."""
-    found = [_as_object(raw) for raw in fields.values()]
-    return {each["svc"]: each for each in found if each.get("down") is True and _text(each.get("svc"))}
-
-
 async def _read_strings(bus: Bus, keys: list[str], failed: dict[str, str]) -> list[bytes | None]:
     try:
         return await read_strings(bus, keys)
@@ -290,18 +236,43 @@ def _row(svc: str, bus: str, timeout_sec: float, state: FleetState, *, bus_is_he
     )
 
 
+def _with_incident(row: ServiceRow, incident: OpenIncident | None) -> ServiceRow:
+    """Return the row with what the notifier keeps of the outage."""
+    if incident is None:
+        return row
+    limited = incident.held == "rate_limit" and incident.limited_until > 0
+    return replace(
+        row,
+        acked_by=incident.acked_by or None,
+        held=incident.held,
+        held_until=incident.limited_until if limited else None,
+    )
+
+
+def _is_failed_run(run: Mapping[str, Any], beat: Mapping[str, Any]) -> bool:
+    """Return whether a run of a command failed, and no later one has begun to beat."""
+    if run.get("ok") is not False:
+        return False
+    beat_ts, run_ts = _number(beat.get("ts")), _number(run.get("ts"))
+    return beat.get("status") == "stopping" or beat_ts is None or run_ts is None or beat_ts <= run_ts
+
+
 def _verdict(
     svc: str, silence_sec: float | None, timeout_sec: float, state: FleetState, *, bus_is_heard: bool
 ) -> str:
     """Return the healer's verdict; of a service it does not judge (itself), derive one from the beats.
 
-    A service that was up on a bus that the healer no longer hears is `unknown`.
+    A service that was up on a bus that the healer no longer hears is `unknown`. One that is up, but whose
+    last run failed, is `failed`.
     """
     if state.roster.get(f"watch:{svc}", {}).get("verdict") == "down":
         return UNWATCHABLE
     verdict = state.roster.get(svc, {}).get("verdict")
-    if isinstance(verdict, str):
-        return verdict if bus_is_heard or verdict != "up" else "unknown"
+    if isinstance(verdict, str) and verdict != "up":
+        return verdict
+    if verdict == "up":
+        failed = _is_failed_run(state.runs.get(svc, {}), state.beats.get(svc, {}))
+        return FAILED if failed else "up" if bus_is_heard else "unknown"
     if str(state.health.get(svc, {}).get("type", "")).endswith("_miss"):
         return "down"
     if silence_sec is None:

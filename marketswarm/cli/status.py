@@ -16,14 +16,19 @@ from rich.text import Text
 from marketswarm.cli import event_loop, output, tables
 from marketswarm.cli.event_text import format_moment
 from marketswarm.cli.fleet_view import open_fleet
-from marketswarm.cli.options import DATA, Data, Json
+from marketswarm.cli.notifications import (
+    Notifications,
+    describe_delay,
+    group_stuck_by_channel,
+    read_notifications,
+)
+from marketswarm.cli.options import DATA, Data, Json, suggest_command
 from marketswarm.cli.service_status import (
+    FAILED,
     UNWATCHABLE,
     Leader,
-    NotificationState,
     ServiceRow,
     read_fleet_state,
-    read_notification_state,
     service_rows,
 )
 from marketswarm.cli.silence import describe_targets
@@ -36,13 +41,13 @@ _UNWATCHABLE_SHOWN: Final = 5
 _VERDICT_STYLES: Final = {
     "up": "green",
     "down": "red",
+    FAILED: "red",
     "silent": "yellow",
     UNWATCHABLE: "yellow",
     "unknown": "dim",
 }
-_URGENCY: Final = {
-    verdict: rank for rank, verdict in enumerate(["down", UNWATCHABLE, "silent", "unknown", "up"])
-}
+_NEITHER_UP_NOR_DOWN: Final = (FAILED, UNWATCHABLE, "silent", "unknown")
+_URGENCY: Final = {verdict: rank for rank, verdict in enumerate(["down", *_NEITHER_UP_NOR_DOWN, "up"])}
 _HEAD_LINES: Final = 2  # the headline and the head of the table
 NOT_ALL_UP: Final = 1
 """The exit code of --exit-code when some service is not up."""
@@ -54,7 +59,8 @@ class StatusReport:
     """The status of a fleet: a row a service, and what limits or explains it.
 
     `away` are the buses that did not answer us and `lost` those that the healer does not hear, each with the
-    reason. `why` is set instead of everything else when there is nothing to show.
+    reason. `why` is set instead of everything else when there is nothing to show. `data` is the folder of the
+    embedded fleet, for hints.
     """
 
     rows: list[ServiceRow]
@@ -63,7 +69,8 @@ class StatusReport:
     why: str = ""
     lost: dict[str, str] = field(default_factory=dict)
     leader: Leader | None = None
-    notifications: NotificationState = field(default_factory=NotificationState)
+    notifications: Notifications = field(default_factory=Notifications)
+    data: Path = DATA
 
     @property
     def all_up(self) -> bool:
@@ -73,8 +80,12 @@ class StatusReport:
     def notes(self) -> list[str]:
         """Return what a person should know besides the rows, a line each."""
         if self.why:
-            return [self.why]
-        return [*self._bus_notes(), *self._healer_notes(), *_notification_notes(self.notifications)]
+            return self.why.splitlines()
+        return [
+            *self._bus_notes(),
+            *self._healer_notes(),
+            *_notification_notes(self.notifications, self.data),
+        ]
 
     def _bus_notes(self) -> list[str]:
         notes = [f"bus {bus} does not answer: {reason}" for bus, reason in self.away.items()]
@@ -138,7 +149,7 @@ async def read_status(data: Path) -> StatusReport:
     async with open_fleet(data) as fleet:
         truth = fleet.truth
         (state, away), notifications = await asyncio.gather(
-            read_fleet_state(fleet), read_notification_state(fleet.buses())
+            read_fleet_state(fleet), read_notifications(fleet.buses())
         )
         return StatusReport(
             service_rows(truth, state, notifications.incidents),
@@ -147,6 +158,7 @@ async def read_status(data: Path) -> StatusReport:
             lost=state.unheard_buses(),
             leader=state.leader,
             notifications=notifications,
+            data=data,
         )
 
 
@@ -160,19 +172,29 @@ async def _read_status_or_why_not(data: Path) -> StatusReport:
         return StatusReport([], None, why=end.message)
 
 
-def _notification_notes(state: NotificationState) -> list[str]:
-    """Return lines on the silences in force and the undelivered messages; none when there are none."""
+def _notification_notes(found: Notifications, data: Path) -> list[str]:
+    """Return lines on the silences in force, and on messages that wait or are dead."""
     notes = [
-        f"silent until {format_moment(each.ends_at, state.at)}: {describe_targets(each)} "
+        f"silent until {format_moment(each.ends_at, found.at)}: {describe_targets(each)} "
         f"({escape_text(each.author)}: {escape_text(each.reason)})"
-        for each in state.silences[:_SILENCES_SHOWN]
+        for each in found.silences[:_SILENCES_SHOWN]
     ]
-    if len(state.silences) > _SILENCES_SHOWN:
-        notes.append(f"and {len(state.silences) - _SILENCES_SHOWN} more silences: marketswarm silences")
-    if state.undelivered:
-        messages = "message" if state.undelivered == 1 else "messages"
-        notes.append(f"{state.undelivered} {messages} could not be delivered: marketswarm dead")
+    if len(found.silences) > _SILENCES_SHOWN:
+        more = len(found.silences) - _SILENCES_SHOWN
+        notes.append(f"and {more} more silences: {suggest_command('silences', data)}")
+    for channel, waiting in group_stuck_by_channel(found.pending).items():
+        notes.append(
+            f"{_count_messages(len(waiting), 'waits', 'wait')} for {escape_text(channel)}, "
+            f"{describe_delay(waiting[0], found.at)}: {suggest_command('dead', data)}"
+        )
+    if found.dead:
+        dead = _count_messages(found.dead, "could", "could")
+        notes.append(f"{dead} not be delivered: {suggest_command('dead', data)}")
     return notes
+
+
+def _count_messages(count: int, one: str, many: str) -> str:
+    return f"1 message {one}" if count == 1 else f"{count} messages {many}"
 
 
 def _print(report: StatusReport, *, as_json: bool) -> None:
@@ -185,7 +207,8 @@ def _print(report: StatusReport, *, as_json: bool) -> None:
                 "lost": report.lost,
                 "leader": report.leader,
                 "silences": [each.id for each in report.notifications.silences],
-                "undelivered": report.notifications.undelivered,
+                "undelivered": report.notifications.dead,
+                "waiting": report.notifications.pending,
                 "notes": report.notes(),
             }
         )
@@ -231,9 +254,7 @@ def headline(rows: Sequence[ServiceRow]) -> str:
     counts = Counter(row.verdict for row in rows)
     if counts["up"] == len(rows):
         return f"all {len(rows)} up"
-    others = [
-        f"{counts[verdict]} {verdict}" for verdict in (UNWATCHABLE, "silent", "unknown") if counts[verdict]
-    ]
+    others = [f"{counts[verdict]} {verdict}" for verdict in _NEITHER_UP_NOR_DOWN if counts[verdict]]
     return ", ".join([f"{counts['down'] or 'none'} of {len(rows)} down", *others])
 
 
@@ -311,7 +332,8 @@ def _describe_outage(row: ServiceRow, now: float) -> list[str]:
     if row.acked_by:
         words.append(f"acknowledged by {row.acked_by}")
     if row.held:
-        words.append(f"notification held back: {row.held.replace('_', ' ')}")
+        end = "" if row.held_until is None else f" until {_format_foreign_time(row.held_until)}"
+        words.append(f"notification held back: {row.held.replace('_', ' ')}{end}")
     return words
 
 

@@ -113,7 +113,7 @@ async def _read_topology_or_why_not(data: Path) -> Topology:
     except Exit as end:
         if end.code == Code.CONFIGURATION:
             raise
-        return Topology(None, False, [], [], [], [end.message])
+        return Topology(None, False, [], [], [], end.message.splitlines())
 
 
 def _access_point(truth: Truth, name: str) -> AccessPoint:

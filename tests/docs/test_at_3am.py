@@ -6,7 +6,7 @@ import pytest
 
 from marketswarm.channels import Severity
 from marketswarm.channels.event_text import message_for_event
-from marketswarm.cli.service_status import UNWATCHABLE, Leader
+from marketswarm.cli.service_status import FAILED, UNWATCHABLE, Leader
 from marketswarm.event import Kind, encode
 from marketswarm.exit import Code
 from notifier.channel_pool import new_address_message, unopened_channel_message
@@ -68,6 +68,7 @@ def test_what_the_command_line_says_is_on_the_page():
     assert str(Leader("abc", 1, 5.0)).startswith("no healer leads")
     assert "`no healer leads`" in said
     assert any(f"`{UNWATCHABLE}`" in each for each in said)
+    assert any(f"`{FAILED}`" in each for each in said)
     assert {f"exit code {code}" for code in Code if code} <= set(said)
 
 

@@ -74,8 +74,16 @@ def test_without_a_bus_it_ends_with_3_and_says_how_to_go_on(shell, command):
         *command, SYSTEM_REDIS_URL="redis://127.0.0.1:1", MARKET_REDIS_URL="redis://user:hunter2@127.0.0.1:1"
     )
     assert (ended.returncode, ended.stdout) == (3, "")
-    assert "no bus answered (system-redis at 127.0.0.1:1: refused" in ended.stderr
-    assert "SYSTEM_REDIS_URL=redis://127.0.0.1:6379" in ended.stderr
+    assert ended.stderr.splitlines() == [
+        "marketswarm: no bus answered. Tried:",
+        "  folder .marketswarm: no fleet runs there",
+        "  system-redis at 127.0.0.1:1: refused",
+        "  market-redis at 127.0.0.1:1: refused",
+        "Start a fleet here:  marketswarm up",
+        "In another folder:   --data DIR",
+        "In containers:       make status",
+        "Elsewhere:           SYSTEM_REDIS_URL=redis://HOST:6379 MARKET_REDIS_URL=redis://HOST:6380",
+    ]
     assert "hunter2" not in ended.stderr
     assert "Traceback" not in ended.stderr
 

@@ -5,7 +5,8 @@ import pytest
 
 from marketswarm.channels import Message, Severity
 from marketswarm.channels.message import encode_message
-from marketswarm.keys import NOTIFIER_DEAD
+from marketswarm.keys import NOTIFIER_DEAD, NOTIFIER_STATE
+from notifier.outbox import Outbox
 
 pytestmark = pytest.mark.live
 
@@ -77,7 +78,27 @@ def test_rubbish_among_the_dead_is_passed_over(shell, seeded):
 
 def test_status_counts_them(shell, seeded):
     bury(seeded[1], "m1", "slack", "404")
-    assert "1 message could not be delivered: marketswarm dead" in shell("status").stdout
+    assert "1 message could not be delivered: `marketswarm dead`" in shell("status").stdout
     bury(seeded[1], "m2", "slack", "404")
-    assert "2 messages could not be delivered: marketswarm dead" in shell("status").stdout
+    assert "2 messages could not be delivered: `marketswarm dead`" in shell("status").stdout
     assert orjson.loads(shell("status", "--json").stdout)["undelivered"] == 2
+
+
+def test_what_waits_for_a_channel_is_shown_before_what_is_dead(shell, seeded):
+    outbox = Outbox()
+    outbox.add(Message("m2", "mesh is down", "no beat", Severity.WARNING, 1762433458.3), ["email"])
+    outbox.record_failure("m2", "email", 1762433460.0)
+    fields = [part for name, raw in outbox.changes().items() for part in (name, raw)]
+    seeded[0].cmd("HSET", NOTIFIER_STATE, "seq", "2", *fields)
+    seeded[1].cmd("HSET", NOTIFIER_STATE, "seq", "1")
+    lines = shell("dead", TZ="UTC", COLUMNS="160").stdout.splitlines()
+    assert lines[0] == "1 not delivered yet:"
+    assert lines[2].split()[:2] == ["m2", "email"]
+    assert "failing since Thu 06 Nov 2025 12:51" in lines[2]
+    assert len(lines) == 3
+    bury(seeded[0], "m1", "slack", "404")
+    assert "1 given up:" in shell("dead").stdout
+    assert [each["id"] for each in orjson.loads(shell("dead", "--json").stdout)] == ["m1"]
+    assert "1 message waits for email, failing since" in shell("status", COLUMNS="160").stdout
+    (waiting,) = orjson.loads(shell("status", "--json").stdout)["waiting"]
+    assert (waiting["id"], waiting["channel"], waiting["failing_since"]) == ("m2", "email", 1762433460.0)

@@ -119,3 +119,23 @@ def test_a_lease_that_ran_out_is_told_as_nobody_leading():
 )
 def test_a_lease_that_is_free_or_that_nobody_can_read_has_no_leader(lease):
     assert parse_leader(lease, 0.0) is None
+
+
+RUN = {"ok": False, "ts": 100.0}
+
+
+@pytest.mark.parametrize(
+    ("run", "beat", "verdict"),
+    [
+        (RUN, {"ts": 100.1, "status": "stopping"}, "failed"),
+        (RUN, {"ts": 90.0}, "failed"),  # the one beat of an earlier success
+        (RUN, {}, "failed"),
+        (RUN, {"ts": 101.0}, "up"),  # it runs again
+        (RUN | {"ok": True}, {"ts": 100.1, "status": "stopping"}, "up"),
+        (RUN | {"ts": "x"}, {"ts": 1.0}, "failed"),
+    ],
+)
+def test_a_command_whose_last_run_failed_is_failed_at_once(truth, run, beat, verdict):
+    known = {"roster": {"a": {"verdict": "up"}}, "runs": {"a": run}, "beats": {"a": beat}}
+    assert row(truth, "a", **known).verdict == verdict
+    assert row(truth, "a", **known | {"roster": {"a": {"verdict": "down"}}}).verdict == "down"

@@ -1,9 +1,13 @@
 """How a status report is drawn: for the eye of somebody who was woken by it."""
 
+import re
+from pathlib import Path
+
 import pytest
 from rich.console import Console
 
-from marketswarm.cli.service_status import NotificationState, ServiceRow
+from marketswarm.cli.notifications import Notifications, PendingDelivery
+from marketswarm.cli.service_status import ServiceRow
 from marketswarm.cli.status import StatusDrawing, StatusReport, headline
 
 NOW = 1_762_433_458.0
@@ -17,7 +21,7 @@ def row(svc, verdict="up", **more):
 
 
 def drawn(rows, width=80, height=None, *, fit=False):
-    report = StatusReport(rows, 1, notifications=NotificationState(at=NOW))
+    report = StatusReport(rows, 1, notifications=Notifications(at=NOW))
     console = Console(width=width, height=height, highlight=False, no_color=True)
     with console.capture() as captured:
         console.print(StatusDrawing(report, fit_height=fit), height=height)
@@ -111,3 +115,30 @@ def test_a_failed_run_is_yellow(ok):
 def test_whatever_stands_in_the_place_of_a_run_can_be_shown(run):
     assert len(state(status="ok", last_run=run)) < 140
     assert "\x1b" not in state(last_run=run)
+
+
+def test_a_notification_that_the_rate_limit_holds_back_is_shown_with_its_end():
+    held = row("a", "down", since=NOW - 60, held="rate_limit", held_until=NOW + 60)
+    (line,) = [line for line in drawn([held], 200) if line.startswith("a ")]
+    assert re.search(r"; notification held back: rate limit until .*\d\d:\d\d$", line)
+
+
+def test_a_command_that_failed_stands_above_what_is_up():
+    lines = drawn([row("a"), row("b", "failed")], 200)
+    assert lines[0] == "none of 2 down, 1 failed"
+    assert [line.split()[0] for line in lines[2:]] == ["b", "a"]
+
+
+def test_messages_that_wait_are_counted_by_channel_with_the_next_attempt():
+    pending = (
+        PendingDelivery("m1", "slack", "a is down", NOW - 90, NOW - 60, NOW + 60),
+        PendingDelivery("m2", "slack", "b is down", NOW - 30, None, NOW + 60),
+        PendingDelivery("m2", "email", "b is down", NOW - 30),
+    )
+    report = StatusReport([row("a")], 1, notifications=Notifications(pending=pending, at=NOW), data=Path("d"))
+    (note,) = report.notes()
+    assert re.fullmatch(
+        r"2 messages wait for slack, failing since \d\d:\d\d, next attempt at \d\d:\d\d: "
+        r"`marketswarm dead --data d`",
+        note,
+    )

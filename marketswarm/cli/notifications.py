@@ -1,0 +1,210 @@
+"""What may keep people from hearing of an outage: silences, messages that wait for a channel, dead messages.
+
+`read_notifications` reads it from the buses; `parse_incidents` and `parse_pending` make values of the hash
+`notifier:state` without any I/O. That hash is the notifier's, and the same on every bus: a field for each
+incident, and two for each message that some channel has not taken yet. Fields that can't be parsed are
+skipped.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass as plain_dataclass
+from dataclasses import field
+from typing import Annotated, Final, TypeVar
+
+from pydantic import Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from marketswarm.bus import Bus, BusError
+from marketswarm.cli.event_text import format_moment
+from marketswarm.keys import NOTIFIER_DEAD, NOTIFIER_SILENCES, NOTIFIER_STATE
+from marketswarm.operator import Silence, merge_silences
+from marketswarm.operator.fields import STRICT, Epoch
+from marketswarm.text import escape_text
+
+_INCIDENT, _MESSAGE, _DELIVERIES = b"r:i:", b"o:m:", b"o:w:"
+_PAUSES, _BROKEN, _SEQ = b"d:pauses", b"d:broken", b"seq"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class OpenIncident:
+    """An outage as the notifier keeps it.
+
+    `key` is the name of the service that is down, `acked_by` who sees to it ("" for nobody), `held` why no
+    message about it is sent, None if one is. `limited_until` is when the rate limit of its service ends, in
+    epoch seconds; it is why a message is held back only if `held` is `rate_limit`.
+    """
+
+    key: str
+    down: bool
+    acked_by: str = ""
+    held: str | None = None
+    limited_until: Epoch = 0.0
+
+
+@plain_dataclass(frozen=True, slots=True)
+class PendingDelivery:
+    """A message that one channel has not taken yet; times are epoch seconds.
+
+    `ts` is when it happened, `failing_since` when the first attempt failed (None: none was made, or the first
+    is under way). Before `retry_at` the channel is not tried again; `broken` is why it takes no message.
+    """
+
+    id: str
+    channel: str
+    title: str
+    ts: float
+    failing_since: float | None = None
+    retry_at: float | None = None
+    broken: str | None = None
+
+    @property
+    def stuck(self) -> bool:
+        """Whether something keeps the message back, so that it is not merely on its way."""
+        return self.failing_since is not None or self.retry_at is not None or self.broken is not None
+
+
+@plain_dataclass(frozen=True, slots=True)
+class Notifications:
+    """All of it, as of `at` (epoch seconds).
+
+    `silences` are those in force, the one that ends first at the front; `incidents` the open ones by service;
+    `pending` the deliveries that wait, the oldest message first; `dead` how many entries `notifier:dead` has.
+    """
+
+    silences: tuple[Silence, ...] = ()
+    incidents: Mapping[str, OpenIncident] = field(default_factory=dict)
+    pending: tuple[PendingDelivery, ...] = ()
+    dead: int = 0
+    at: float = 0.0
+
+
+async def read_notifications(buses: Sequence[Bus]) -> Notifications:
+    """Read the silences, the notifier's state and the number of dead messages, where a bus answers."""
+    found = [each for each in await asyncio.gather(*map(_read_bus, buses)) if each is not None]
+    now = time.time()
+    silences = merge_silences(fields for fields, _, _ in found).values()
+    state = max((fields for _, _, fields in found), key=_sequence_number, default={})
+    return Notifications(
+        tuple(sorted((each for each in silences if each.active(now)), key=lambda each: each.ends_at)),
+        parse_incidents(state),
+        parse_pending(state, now),
+        max((count for _, count, _ in found), default=0),
+        now,
+    )
+
+
+def parse_incidents(state: Mapping[bytes, bytes]) -> dict[str, OpenIncident]:
+    """Return the incidents in `notifier:state` whose service is down, by service."""
+    stored = (raw for name, raw in state.items() if name.startswith(_INCIDENT))
+    incidents = (_parse(_INCIDENT_TYPE, raw) for raw in stored)
+    return {each.key: each for each in incidents if each is not None and each.down}
+
+
+def parse_pending(state: Mapping[bytes, bytes], now: float) -> tuple[PendingDelivery, ...]:
+    """Return a delivery for each message and channel that waits in `notifier:state`, the oldest first.
+
+    Args:
+        state: the hash.
+        now: epoch seconds. A pause of a channel that is over by then is left out.
+    """
+    pauses = _parse(_PAUSES_TYPE, state.get(_PAUSES)) or {}
+    broken = _parse(_BROKEN_TYPE, state.get(_BROKEN)) or {}
+    retry_at = {channel: until for channel, (_, until) in pauses.items() if until > now}
+    found: list[PendingDelivery] = []
+    for name, raw in state.items():
+        if not name.startswith(_DELIVERIES):
+            continue
+        message = _parse(_MESSAGE_TYPE, state.get(_MESSAGE + name.removeprefix(_DELIVERIES)))
+        deliveries = _parse(_DELIVERIES_TYPE, raw)
+        if message is None or deliveries is None:
+            continue
+        found += (
+            PendingDelivery(
+                message.id,
+                channel,
+                message.title,
+                message.timestamp,
+                deliveries.since.get(channel),
+                retry_at.get(channel),
+                broken.get(channel),
+            )
+            for channel, outcome in deliveries.ways.items()
+            if outcome is None
+        )
+    return tuple(sorted(found, key=lambda each: (each.ts, each.id, each.channel)))
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class _StoredMessage:
+    """The part of a stored message that is shown."""
+
+    id: str
+    title: str
+    timestamp: Epoch
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class _StoredDeliveries:
+    """What became of a message by channel: None while it waits; and since when attempts fail."""
+
+    ways: dict[str, bool | str | None]
+    since: dict[str, Epoch] = Field(default_factory=dict)
+
+
+_INCIDENT_TYPE: Final = TypeAdapter(OpenIncident)
+_MESSAGE_TYPE: Final = TypeAdapter(_StoredMessage)
+_DELIVERIES_TYPE: Final = TypeAdapter(_StoredDeliveries)
+_PAUSES_TYPE: Final = TypeAdapter(dict[str, tuple[int, Annotated[float, Field(allow_inf_nan=False)]]])
+_BROKEN_TYPE: Final = TypeAdapter(dict[str, str])
+
+
+def _parse(adapter: TypeAdapter[T], raw: bytes | None) -> T | None:
+    """Return the value in some JSON; None if there is none or it can't be parsed."""
+    try:
+        return None if raw is None else adapter.validate_json(raw)
+    except ValidationError:
+        return None
+
+
+async def _read_bus(bus: Bus) -> tuple[dict[bytes, bytes], int, dict[bytes, bytes]] | None:
+    """Read the silences, the number of dead messages and the notifier's state; None without an answer."""
+    pipe = bus.pipeline()
+    pipe.hgetall(NOTIFIER_SILENCES)
+    pipe.xlen(NOTIFIER_DEAD)
+    pipe.hgetall(NOTIFIER_STATE)
+    try:
+        silences, count, state = await bus.ask(pipe.execute())
+    except BusError:  # the caller names the buses that do not answer
+        return None
+    return silences, count, state
+
+
+def _sequence_number(state: Mapping[bytes, bytes]) -> int:
+    """Return the number of the notifier's latest write to this state; the highest has the latest state."""
+    raw = state.get(_SEQ, b"")
+    return int(raw) if raw.isdigit() else 0
+
+
+def describe_delay(delivery: PendingDelivery, now: float) -> str:
+    """Return why a delivery waits: `failing since 18:16, next attempt at 18:22`, or else `on its way`."""
+    words = []
+    if delivery.broken is not None:
+        words.append(escape_text(delivery.broken))
+    if delivery.failing_since is not None:
+        words.append(f"failing since {format_moment(delivery.failing_since, now)}")
+    if delivery.retry_at is not None:
+        words.append(f"next attempt at {format_moment(delivery.retry_at, now)}")
+    return ", ".join(words) or "on its way"
+
+
+def group_stuck_by_channel(pending: Iterable[PendingDelivery]) -> dict[str, list[PendingDelivery]]:
+    """Return the deliveries that something keeps back, by channel."""
+    by_channel: dict[str, list[PendingDelivery]] = {}
+    for each in pending:
+        if each.stuck:
+            by_channel.setdefault(each.channel, []).append(each)
+    return by_channel

@@ -1,0 +1,100 @@
+"""What is read of the notifier's state: held against what the notifier itself writes."""
+
+import orjson
+import pytest
+
+from marketswarm.channels import Message, Severity
+from marketswarm.cli.notifications import (
+    OpenIncident,
+    PendingDelivery,
+    describe_delay,
+    group_stuck_by_channel,
+    parse_incidents,
+    parse_pending,
+)
+from notifier.outbox import Outbox
+from notifier.router.incident import Incident, Reason
+from notifier.state import NotifierState
+
+NOW = 1_762_433_458.0
+
+
+def encoded(changes: dict[str, bytes | None]) -> dict[bytes, bytes]:
+    return {name.encode(): raw for name, raw in changes.items() if raw is not None}
+
+
+def stored(*incidents: Incident) -> dict[bytes, bytes]:
+    return {f"r:i:{each.key}".encode(): each.encode() for each in incidents}
+
+
+def message(ident: str, ts: float = NOW - 60) -> Message:
+    return Message(ident, f"{ident} is down", "no beat", Severity.WARNING, ts)
+
+
+def test_an_open_incident_says_who_sees_to_it_and_what_holds_its_message_back():
+    found = parse_incidents(
+        stored(
+            Incident("a", "a", down=True, acked_by="kim"),
+            Incident("b", "b", down=True, held=Reason.RATE_LIMIT, limited_until=NOW + 60),
+            Incident("c", "c"),
+        )
+    )
+    assert found == {
+        "a": OpenIncident("a", down=True, acked_by="kim"),
+        "b": OpenIncident("b", down=True, held="rate_limit", limited_until=NOW + 60),
+    }
+
+
+def test_a_message_waits_for_each_channel_that_has_not_taken_it():
+    outbox, state = Outbox(), NotifierState()
+    outbox.add(message("m1"), ["slack", "email"])
+    outbox.add(message("m2", NOW - 90), ["slack"])
+    outbox.record_accepted("m1", "email")
+    outbox.record_failure("m1", "slack", NOW - 30)
+    state.set_pause("slack", 3, NOW + 45)
+    fields = encoded(outbox.changes() | state.changes())
+    assert parse_pending(fields, NOW) == (
+        PendingDelivery("m2", "slack", "m2 is down", NOW - 90, None, NOW + 45),
+        PendingDelivery("m1", "slack", "m1 is down", NOW - 60, NOW - 30, NOW + 45),
+    )
+    assert [each.retry_at for each in parse_pending(fields, NOW + 46)] == [None, None]
+
+
+def test_a_broken_channel_says_why():
+    outbox, state = Outbox(), NotifierState()
+    outbox.add(message("m1"), ["slack"])
+    state.mark_broken("slack", "404 no_service")
+    (found,) = parse_pending(encoded(outbox.changes() | state.changes()), NOW)
+    assert found.broken == "404 no_service"
+    assert describe_delay(found, NOW) == "404 no_service"
+
+
+def test_only_what_something_keeps_back_is_stuck():
+    outbox = Outbox()
+    outbox.add(message("m1"), ["slack", "email"])
+    outbox.record_failure("m1", "email", NOW - 30)
+    pending = parse_pending(encoded(outbox.changes()), NOW)
+    assert [(each.channel, describe_delay(each, NOW)[:13]) for each in pending] == [
+        ("email", "failing since"),
+        ("slack", "on its way"),
+    ]
+    assert list(group_stuck_by_channel(pending)) == ["email"]
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"no json", b"[]", b"{}", b'{"ways":5}', b'{"ways":{"slack":[]}}', b"\xff"]
+)
+def test_what_can_not_be_parsed_is_skipped(raw):
+    outbox = Outbox()
+    outbox.add(message("m1"), ["slack"])
+    fields = encoded(outbox.changes())
+    assert parse_pending(fields | {b"d:pauses": raw, b"d:broken": raw}, NOW)
+    assert parse_pending(fields | {b"o:w:m1": raw}, NOW) == ()
+    assert parse_pending(fields | {b"o:m:m1": raw}, NOW) == ()
+    assert parse_incidents({b"r:i:a": raw}) == {}
+
+
+def test_a_time_that_is_none_is_not_taken():
+    incident = orjson.loads(Incident("a", "a", down=True).encode())
+    assert parse_incidents({b"r:i:a": orjson.dumps(incident | {"limited_until": 1e300})}) == {}
+    assert parse_pending({b"d:pauses": b'{"slack":[1,1e999]}'}, NOW) == ()
