@@ -27,6 +27,7 @@ from marketswarm.bus.stream import (
 )
 from marketswarm.event import Event, Malformed, parse
 from marketswarm.keys import ALERT_LOG, NOTIFIER_GROUP, NOTIFIER_REQUESTS, NOTIFIER_SILENCES, NOTIFIER_STATE
+from marketswarm.net.retry import Backoff
 from marketswarm.operator import OperatorRequest, Silence, merge_silences, missing_silences
 from notifier.inbox import Inbox, ReceivedEvent, ReceivedRequest
 from notifier.store import SEQ, Store
@@ -61,8 +62,7 @@ BLOCK_SEC: Final = 2.0
 AT_ONCE: Final = 500
 LOOK_BACK_ENTRIES: Final = 10_000
 """How many log entries the very first run searches for outages that still last."""
-FIRST_PAUSE_SEC: Final = 0.1
-LONGEST_PAUSE_SEC: Final = 1.0
+BACKOFF: Final = Backoff(first_sec=0.1, longest_sec=1.0)
 COMPLAIN_EVERY: Final = 1000
 """One log line for this many entries that can't be parsed."""
 GONE: Final = ("NOGROUP", "UNBLOCKED")
@@ -105,13 +105,13 @@ class LogReader:
 
     async def run(self) -> None:
         """Read until cancelled, joining the group again after every error."""
-        pause_sec = FIRST_PAUSE_SEC
+        failures = 0
         while True:
             try:
                 await self._join()
                 while True:
                     self._answered(self.bus.name)
-                    pause_sec = FIRST_PAUSE_SEC
+                    failures = 0
                     await self._room()
                     if self._claim_due:
                         await self.claim()
@@ -120,8 +120,8 @@ class LogReader:
                 # the group is made again when it is gone, without a word
                 if not any(word in error.detail for word in GONE):
                     self._failed(error)
-            await asyncio.sleep(pause_sec)
-            pause_sec = min(2 * pause_sec, LONGEST_PAUSE_SEC)
+            failures += 1
+            await asyncio.sleep(BACKOFF.pause_sec(failures))
 
     def request_claim(self) -> None:
         """Have the reader claim pending entries before its next read; return without waiting."""

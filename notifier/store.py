@@ -31,6 +31,7 @@ from marketswarm.keys import (
     answers_key,
     delivery_key,
 )
+from marketswarm.net.retry import Backoff
 from marketswarm.operator.request import ANSWERS_KEPT_SEC, REQUESTS_KEPT
 from notifier.inbox import CAPACITY
 
@@ -201,8 +202,7 @@ LOAD_WITHIN_SEC: Final = 5.0
 OTHERS_WITHIN_SEC: Final = 1.0
 WITHIN_SEC: Final = 2.0
 BYTES_A_SEC: Final = 20e6
-FIRST_PAUSE_SEC: Final = 0.1
-LONGEST_PAUSE_SEC: Final = 1.0
+BACKOFF: Final = Backoff(first_sec=0.1, longest_sec=1.0)
 COMPLAIN_EVERY_SEC: Final = 30.0
 BEHIND: Final = 0
 REJECTED: Final = -1
@@ -354,7 +354,7 @@ class BusWriter:
 
     async def run(self) -> None:
         """Write to the bus until cancelled."""
-        pause_sec = FIRST_PAUSE_SEC
+        failures = 0
         while True:
             await self._filled.wait()
             self._filled.clear()
@@ -374,13 +374,13 @@ class BusWriter:
                     if not each.done():
                         each.set_result(stored)
             if stored:
-                self.refusal, self._dropped_reported, pause_sec = None, False, FIRST_PAUSE_SEC
+                self.refusal, self._dropped_reported, failures = None, False, 0
                 self._store.acknowledged(self.bus.name, *turn.acks(self.bus.name))
                 self._stored.set()
             else:
                 self._filled.set()
-                await asyncio.sleep(pause_sec)
-                pause_sec = min(2 * pause_sec, LONGEST_PAUSE_SEC)
+                failures += 1
+                await asyncio.sleep(BACKOFF.pause_sec(failures))
 
     def _keep(self, turn: Transaction) -> None:
         """Keep a transaction that the bus did not store, with what was added since, for the next attempt."""

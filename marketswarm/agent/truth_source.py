@@ -17,12 +17,12 @@ from marketswarm.bus import WITHIN_SEC, Bus, BusError, ClusterError, find_url
 from marketswarm.bus.subscriber import subscribe
 from marketswarm.exit import Code, Exit
 from marketswarm.keys import TRUTH_CHANGED, TRUTH_META
+from marketswarm.net.retry import Backoff
 from marketswarm.settings import CommonSettings
 from marketswarm.truth import Loaded, Truth, TruthError, load
 from marketswarm.truth.parse import MAX_BYTES
 
-FIRST_PAUSE_SEC: Final = 0.1
-LONGEST_PAUSE_SEC: Final = 1.0
+BACKOFF: Final = Backoff(first_sec=0.1, longest_sec=1.0)
 NONSENSE: Final = "gives answers that no Redis gives"
 LARGE_BYTES: Final = 64 * 1024
 """A larger document is checked in a thread."""
@@ -212,7 +212,7 @@ async def load_truth(settings: CommonSettings, buses: Sequence[Bus], wait_sec: f
     """
     clock = asyncio.get_running_loop().time
     until = clock() + wait_sec
-    pause_sec, answered, told = FIRST_PAUSE_SEC, False, None
+    failures, answered, told = 0, False, None
     while True:
         within_sec = min(WITHIN_SEC, max(0.2, until - clock()))
         seen = await look_for_first(buses, settings.truth_redis_key, None, within_sec)
@@ -228,8 +228,8 @@ async def load_truth(settings: CommonSettings, buses: Sequence[Bus], wait_sec: f
         if why != told:
             log.get().warning("truth.waiting", why=why, wait_sec=wait_sec)
             told = why
-        await asyncio.sleep(min(pause_sec, max(0.0, until - clock())))
-        pause_sec = min(2 * pause_sec, LONGEST_PAUSE_SEC)
+        failures += 1
+        await asyncio.sleep(min(BACKOFF.pause_sec(failures), max(0.0, until - clock())))
 
 
 def _none(answered: bool, why: str, settings: CommonSettings, wait_sec: float) -> Exit:

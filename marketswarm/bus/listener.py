@@ -19,11 +19,11 @@ from marketswarm.bus.session import AT_ONCE, Session
 from marketswarm.bus.stored_values import report_unusable
 from marketswarm.detector import CANARY_EVERY_SEC, OVERDUE_SEC, Moment
 from marketswarm.keys import canary_channel, canary_key
+from marketswarm.net.retry import Backoff
 from marketswarm.time_slice import TimeSlice
 
 OPEN_WITHIN_SEC: Final = 2.0
-FIRST_PAUSE_SEC: Final = 0.05
-LONGEST_PAUSE_SEC: Final = 1.0
+BACKOFF: Final = Backoff(first_sec=0.05, longest_sec=1.0)
 DEAF_AFTER_SEC: Final = 1.5
 """A session on which a canary is missing for so long is closed: a half-open connection raises no error.
 
@@ -158,26 +158,26 @@ class Listener:
     # -- sessions
 
     async def _sessions(self) -> None:
-        pause_sec = FIRST_PAUSE_SEC
+        failures = 0
         while True:
             session = Session(self.bus)
             try:
                 await self._open(session)
-                pause_sec = FIRST_PAUSE_SEC
+                failures = 0
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._mind(session), name=f"mind:{self.bus.name}")
                     group.create_task(self._give_up(), name=f"give_up:{self.bus.name}")
                     # no task: on Python 3.11 one that fails would leave us as if we were being cancelled
                     await self._read(session)
-            except* BusError as failures:
-                self._handler.lost(self.bus.name, _first(failures))
+            except* BusError as errors:
+                self._handler.lost(self.bus.name, _first(errors))
             finally:
                 await session.close()
             if (task := asyncio.current_task()) is not None and task.cancelling():
                 # a group forgets a cancellation that comes at the moment at which one of its tasks fails
                 raise asyncio.CancelledError
-            await asyncio.sleep(pause_sec)
-            pause_sec = min(2 * pause_sec, LONGEST_PAUSE_SEC)
+            failures += 1
+            await asyncio.sleep(BACKOFF.pause_sec(failures))
 
     async def _open(self, session: Session) -> None:
         """Subscribe to all channels in chunks, each with a time limit of its own, so any number may open."""

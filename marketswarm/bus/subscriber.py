@@ -17,10 +17,10 @@ from redis.exceptions import RedisError
 from marketswarm.bus.bus import Bus
 from marketswarm.bus.errors import BusError, first_line, reason_of
 from marketswarm.bus.parser import LONGEST_MESSAGE, TRACED, Beginning, SkippingParser, reply_limit
+from marketswarm.net.retry import Backoff
 
 PING_SEC: Final = 5.0
-FIRST_PAUSE_SEC: Final = 0.1
-LONGEST_PAUSE_SEC: Final = 2.0
+BACKOFF: Final = Backoff(first_sec=0.1, longest_sec=2.0)
 YIELD_EVERY: Final = 50
 _PassOn = Callable[[dict[str, Any] | None], None]
 
@@ -51,7 +51,7 @@ async def subscribe(
     """
     reply_limit.set(TRACED)
     pass_on = _passing_on(heard, skipped)
-    pause_sec = FIRST_PAUSE_SEC
+    failures = 0
     while True:
         pubsub = _pubsub(bus)
         try:
@@ -61,7 +61,7 @@ async def subscribe(
                 await bus.ask(pubsub.psubscribe(*patterns))
             await _agreed(bus, pubsub, pass_on, len(channels) + len(patterns))
             joined()
-            pause_sec = FIRST_PAUSE_SEC
+            failures = 0
             await _hear(bus, pubsub, pass_on, ping_sec)
         except BusError as error:
             lost(error)
@@ -70,8 +70,8 @@ async def subscribe(
         finally:
             with contextlib.suppress(RedisError, OSError):
                 await pubsub.aclose()  # type: ignore[no-untyped-call]
-        await asyncio.sleep(pause_sec)
-        pause_sec = min(2 * pause_sec, LONGEST_PAUSE_SEC)
+        failures += 1
+        await asyncio.sleep(BACKOFF.pause_sec(failures))
 
 
 def _pubsub(bus: Bus) -> PubSub:

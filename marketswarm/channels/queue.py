@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from marketswarm.channels.message import Message
+from marketswarm.net.retry import Backoff
 
-FIRST_PAUSE_SEC: Final = 1.0
-LONGEST_PAUSE_SEC: Final = 300.0
+BACKOFF: Final = Backoff(first_sec=1.0, longest_sec=300.0)
 
 
 def backoff_sec(failures: int, retry_after_sec: float | None, chance: float) -> float:
@@ -22,8 +22,7 @@ def backoff_sec(failures: int, retry_after_sec: float | None, chance: float) -> 
     It doubles up to five minutes and varies by a quarter, so that many senders do not return at once; it
     is never less than what the receiver asked for.
     """
-    doubled: float = min(FIRST_PAUSE_SEC * 2 ** min(failures - 1, 16), LONGEST_PAUSE_SEC)
-    return max(doubled * (0.75 + chance / 2), retry_after_sec or 0.0)
+    return max(BACKOFF.pause_sec(failures, chance), retry_after_sec or 0.0)
 
 
 QUEUE_LIMIT: Final = 1000

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from marketswarm.fleet.parent_death_guard import die_with_parent
+from marketswarm.net.retry import Backoff
 
 GRACE_SEC = 6.0  # an agent takes up to 5 s for an orderly stop
 _LAST_WORDS_SEC = 0.5  # a grandchild may hold the output open for ever
@@ -27,8 +28,7 @@ _MEANING = {
 _LINE_LIMIT = 1 << 20  # bytes; a longer line comes in pieces
 
 
-FIRST_SEC = 0.5
-LONGEST_SEC = 30.0
+BACKOFF = Backoff(first_sec=0.5, longest_sec=30.0)
 WELL_SEC = 10.0
 _CONFIGURATION = 2
 
@@ -99,7 +99,7 @@ class RestartBackoff:
     """
 
     killed_sec: float = 0.0
-    _next_sec: float = FIRST_SEC
+    _restarts: int = 0
 
     def after(self, ran_sec: float, code: int) -> float:
         """Return the back-off in seconds after a run of `ran_sec` seconds that ended with `code`.
@@ -107,11 +107,11 @@ class RestartBackoff:
         Exit code 2 waits longest at once, since a wrong configuration stays wrong until somebody edits it.
         """
         if code == _CONFIGURATION:
-            return LONGEST_SEC
+            return BACKOFF.longest_sec
         if ran_sec >= WELL_SEC:
-            self._next_sec = FIRST_SEC
-        pause_sec = self._next_sec
-        self._next_sec = min(self._next_sec * 2, LONGEST_SEC)
+            self._restarts = 0
+        self._restarts += 1
+        pause_sec = BACKOFF.pause_sec(self._restarts)
         return max(pause_sec, self.killed_sec) if code == -signal.SIGKILL else pause_sec
 
 

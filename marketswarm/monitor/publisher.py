@@ -25,11 +25,11 @@ from marketswarm.monitor.leadership import NOT_THE_LEADER, UNFENCED, Fence, Lead
 from marketswarm.monitor.standby import PendingVerdict, find_unpublished, is_its_own
 from marketswarm.monitor.store import Entry, field_of, parse_entry
 from marketswarm.monitor.verdict_queue import RecentWrites, VerdictQueue, bound
+from marketswarm.net.retry import Backoff
 from marketswarm.time_slice import TimeSlice
 
 AT_ONCE: Final = 100
-FIRST_PAUSE_SEC: Final = 0.1
-LONGEST_PAUSE_SEC: Final = 1.0
+BACKOFF: Final = Backoff(first_sec=0.1, longest_sec=1.0)
 COMPARE_EVERY_SEC: Final = 0.25
 SAY_EVERY_SEC: Final = 30.0
 COMPLAIN_EVERY: Final = 30
@@ -233,8 +233,8 @@ class Publisher:
                     )
                 self.retries += 1
                 self.refusal = error.reason
-                await asyncio.sleep(min(FIRST_PAUSE_SEC * 2 ** min(failures, 8), LONGEST_PAUSE_SEC))
                 failures += 1
+                await asyncio.sleep(BACKOFF.pause_sec(failures))
             else:
                 failures, self.refusal = 0, None
 

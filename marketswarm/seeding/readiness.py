@@ -16,11 +16,11 @@ from typing import Final
 
 from marketswarm import log as logs
 from marketswarm.bus import WITHIN_SEC, Bus, BusError
+from marketswarm.net.retry import Backoff
 from marketswarm.seeding.transaction import SeedError
 from marketswarm.truth import HEALER, Truth, Watch
 
-FIRST_PAUSE_SEC: Final = 0.1
-LONGEST_PAUSE_SEC: Final = 1.0
+BACKOFF: Final = Backoff(first_sec=0.1, longest_sec=1.0)
 
 log = logs.get("seeding")
 
@@ -39,7 +39,7 @@ async def wait_until_all_answer(buses: Sequence[Bus], timeout_sec: float) -> Non
 async def _wait_for_answer(bus: Bus, until: float) -> BusError | None:
     """Return None once the bus answers PING, or the last error when the loop's clock reaches `until`."""
     clock = asyncio.get_running_loop().time
-    pause_sec, logged_reason = FIRST_PAUSE_SEC, ""
+    failures, logged_reason = 0, ""
     last: BusError | None = None
     while True:
         within_sec = min(WITHIN_SEC, max(0.1, until - clock()))
@@ -60,8 +60,8 @@ async def _wait_for_answer(bus: Bus, until: float) -> BusError | None:
             if logged_reason:
                 log.info("bus.answers", bus=bus.name, where=bus.where)
             return None
-        await asyncio.sleep(max(0.0, min(pause_sec, until - clock())))
-        pause_sec = min(2 * pause_sec, LONGEST_PAUSE_SEC)
+        failures += 1
+        await asyncio.sleep(max(0.0, min(BACKOFF.pause_sec(failures), until - clock())))
 
 
 CHECKS_PER_REQUEST: Final = 100

@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+from marketswarm.net.retry import Backoff
+
 FIRST_READS_PER_SEC: Final = 20.0
 JITTER: Final = 0.05
 """The share of a period by which a reading may be late, so that not all fleets read at the same moment."""
@@ -40,7 +42,7 @@ def next_read_at(feed: str, read_at: float, every_sec: float, random: float) -> 
 def slow_down(every_sec: float, failures: int) -> float:
     """Return the period, in seconds, of a feed that failed so many times in a row."""
     longest_sec = max(every_sec, min(MAX_SLOWDOWN * every_sec, MAX_SLOWDOWN_SEC))
-    return float(min(every_sec * 2 ** min(max(0, failures - 1), 10), longest_sec))
+    return Backoff(every_sec, longest_sec).pause_sec(failures)
 
 
 @dataclass(frozen=True, slots=True, order=True)

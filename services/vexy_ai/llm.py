@@ -17,6 +17,7 @@ from marketswarm.channels import SendError
 from marketswarm.channels.http import MAX_RESPONSE_BYTES, Http, error_of_response, host_of
 from marketswarm.channels.text import printable_line, truncate
 from marketswarm.keys import model_requests_key
+from marketswarm.net.retry import Backoff
 from services.vexy_ai.digest import Story, SummaryResult
 from services.vexy_ai.metrics import VexyMetrics
 from services.vexy_ai.queue import NoteStore
@@ -114,8 +115,7 @@ def sanitize(text: str) -> str:
 
 
 FAILURES: Final = 3
-FIRST_PAUSE_SEC: Final = 60.0
-LONGEST_PAUSE_SEC: Final = 3600.0
+BACKOFF: Final = Backoff(first_sec=60.0, longest_sec=3600.0)
 
 
 class CircuitBreaker:
@@ -149,11 +149,10 @@ class CircuitBreaker:
         self.reason = reason
         # once he was paused, the next failure is that of the one try
         if lasting or self._pauses or self._failures >= FAILURES:
-            pause_sec = min(FIRST_PAUSE_SEC * 2**self._pauses, LONGEST_PAUSE_SEC)
-            self._pauses = min(self._pauses + 1, 10)
-            self._until = now + pause_sec
+            self._pauses += 1
+            self._until = now + BACKOFF.pause_sec(self._pauses)
         if after_sec is not None:
-            self._until = max(self._until, now + min(after_sec, LONGEST_PAUSE_SEC))
+            self._until = max(self._until, now + min(after_sec, BACKOFF.longest_sec))
 
 
 PATH: Final = "/chat/completions"

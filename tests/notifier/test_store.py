@@ -9,6 +9,7 @@ import pytest
 from marketswarm.bus import BusError
 from marketswarm.event import Event, Kind
 from marketswarm.keys import answers_key
+from marketswarm.net.retry import Backoff
 from marketswarm.operator.request import REQUESTS_KEPT
 from marketswarm.testing import MemoryBus
 from notifier.inbox import CAPACITY
@@ -116,7 +117,7 @@ class Bus:
 
 @pytest.fixture
 def buses(monkeypatch):
-    monkeypatch.setattr("notifier.store.FIRST_PAUSE_SEC", 0.0)
+    monkeypatch.setattr("notifier.store.BACKOFF", Backoff(0.0, 0.0))
     return {name: Bus(name) for name in ("a", "b")}
 
 

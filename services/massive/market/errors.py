@@ -6,6 +6,8 @@ Pure.
 from collections.abc import Mapping
 from typing import Final
 
+from marketswarm.net.retry import Backoff
+
 
 class Ended(Exception):  # noqa: N818 - every connection ends
     """A connection ended or could not be opened; `reason` is one word, such as cut, refused, auth_failed."""
@@ -43,5 +45,5 @@ def pause_sec(reason: str, failures: int, chance: float, first_sec: float = FIRS
     `chance`, in [0, 1), spreads half of it, so that a fleet that lost one server does not come back all at
     once.
     """
-    doubled = min(LONGEST_SEC, first_sec * 2.0 ** min(failures - 1, 20))
-    return max(doubled, AT_LEAST_SEC.get(reason, 0.0)) * (0.75 + 0.5 * chance)
+    least_sec = AT_LEAST_SEC.get(reason, 0.0)
+    return Backoff(max(first_sec, least_sec), max(LONGEST_SEC, least_sec)).pause_sec(failures, chance)

@@ -18,6 +18,7 @@ from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import is_wrong_type, replace_wrong_types, report_unusable
 from marketswarm.event import Event, Kind, encode
 from marketswarm.keys import MASSIVE_ALERTS, MASSIVE_ROSTER
+from marketswarm.net.retry import Backoff
 from services.massive.probes.state import (
     NOTHING,
     Backlog,
@@ -32,8 +33,7 @@ from services.massive.probes.state import (
 
 ALERTS_LENGTH: Final = 100_000
 AT_ONCE: Final = 200
-FIRST_PAUSE_SEC: Final = 0.1
-LONGEST_PAUSE_SEC: Final = 1.0
+BACKOFF: Final = Backoff(first_sec=0.1, longest_sec=1.0)
 SOMEBODY_WAS_HERE: Final = 0
 
 _REMEMBER: Final = Script.beside("services.massive.probes", "save_states.lua")
@@ -97,8 +97,8 @@ class AlertPublisher:
                 if self.refusal != error.reason:
                     log.warning("outlook.waiting", bus=error.bus, reason=error.reason, waiting=self.waiting())
                 self.refusal = error.reason
-                await asyncio.sleep(min(FIRST_PAUSE_SEC * 2 ** min(failures, 8), LONGEST_PAUSE_SEC))
                 failures += 1
+                await asyncio.sleep(BACKOFF.pause_sec(failures))
             else:
                 failures, self.refusal = 0, None
 
