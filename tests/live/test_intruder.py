@@ -37,37 +37,40 @@ CALLED = (
 
 TRIED = {
     "read the truth": [(SYSTEM, "GET truth:doc"), (MARKET, "GET truth:doc")],
-    "change the truth, or say that it changed": [
+    "change the truth, or announce a change of it": [
         *((bus, "SET truth:doc {}") for bus in (SYSTEM, MARKET)),
         *((bus, "HSET truth:meta revision 99") for bus in (SYSTEM, MARKET)),
         *((bus, "PUBLISH truth:changed {}") for bus in (SYSTEM, MARKET)),
     ],
-    "keep another service alive, or speak for it": [
+    "beat for another service, or write its health": [
         (SYSTEM, "PUBLISH mesh:heartbeat {}"),
         (SYSTEM, "SET beat:mesh {}"),
         (SYSTEM, "PUBLISH healer:heartbeat {}"),
         (SYSTEM, "SET health:mesh {}"),
     ],
-    "make the healer forget, or speak in its place": [
+    "change the healer's state, or take its place": [
         (SYSTEM, "HSET healer:lease boot me"),
         (SYSTEM, "DEL healer:roster"),
         (SYSTEM, "HSET healer:roster mesh {}"),
         (SYSTEM, "PUBLISH healer:canary:x 1"),
     ],
-    "silence alerts, or say that people were told": [
+    "silence alerts, or mark messages as sent": [
         (SYSTEM, "HSET notifier:silences a b"),
         (SYSTEM, "XADD notifier:asks * ask {}"),
         (SYSTEM, "SET notifier:told:x {}"),
         (MARKET, "SET notifier:told:x {}"),
         (SYSTEM, "SET notifier:lease me"),
     ],
-    "tell alerts of others, true or not": [
+    "publish alerts about anything else, true or not": [
         (SYSTEM, "PUBLISH healer:alerts {}"),
         (SYSTEM, f"XADD {LOG} * event {{}}"),
         (SYSTEM, "HSET healer:relayed massive:alerts 0-0"),
     ],
-    "tell of massive's targets, true or not": [(SYSTEM, "XADD massive:alerts * event {}")],
-    "take alerts off the log": [(SYSTEM, f"XDEL {LOG} 1-1"), (SYSTEM, f"XADD {LOG} MAXLEN 0 * event {{}}")],
+    "publish alerts about massive's targets, true or not": [(SYSTEM, "XADD massive:alerts * event {}")],
+    "remove alerts from the log": [
+        (SYSTEM, f"XDEL {LOG} 1-1"),
+        (SYSTEM, f"XADD {LOG} MAXLEN 0 * event {{}}"),
+    ],
     "read the log": [
         (SYSTEM, f"XRANGE {LOG} - +"),
         (SYSTEM, f"XREAD STREAMS {LOG} 0"),
@@ -86,8 +89,8 @@ TRIED = {
         (SYSTEM, "PSUBSCRIBE *"),
         (SYSTEM, "MONITOR"),
     ],
-    "cut others off": [(SYSTEM, "CLIENT KILL TYPE pubsub"), (SYSTEM, "CLIENT PAUSE 9999")],
-    "change the server, its users or what it has": [
+    "disconnect other clients": [(SYSTEM, "CLIENT KILL TYPE pubsub"), (SYSTEM, "CLIENT PAUSE 9999")],
+    "change the server's settings, users or all its data": [
         *((bus, "CONFIG SET maxmemory 1") for bus in (SYSTEM, MARKET)),
         *((bus, "ACL SETUSER rss_agg +@all") for bus in (SYSTEM, MARKET)),
         *((bus, "FLUSHALL") for bus in (SYSTEM, MARKET)),
@@ -95,7 +98,7 @@ TRIED = {
         *((bus, "REPLICAOF 127.0.0.1 1") for bus in (SYSTEM, MARKET)),
     ],
 }
-STANDSTILL = "bring code to a bus: a script without an end, one that changes what others see"
+STANDSTILL = "load code into a bus: a script that never ends, or one that changes what others see"
 INTRUDERS = ("rss_agg", "massive")
 
 
