@@ -2,13 +2,13 @@
 
 from marketswarm.agent import agent, run
 from marketswarm.settings import NotifierSettings
-from notifier.app import NOTIFIER, own_heartbeat, watch
+from notifier.app import NOTIFIER, notifier_heartbeat, run_notifier
 
 
 async def main() -> int:
     """Tells people until it is stopped."""
-    async with agent(NOTIFIER, NotifierSettings, heartbeat=own_heartbeat) as me:
-        await watch(me)
+    async with agent(NOTIFIER, NotifierSettings, heartbeat=notifier_heartbeat) as me:
+        await run_notifier(me)
     return me.exit_code
 
 

@@ -62,13 +62,13 @@ class SteadyClock:
         return run + self._ahead
 
 
-LOOK_EVERY_SEC: Final = 1.0
+DISPATCH_EVERY_SEC: Final = 1.0
 MIN_WAIT_SEC: Final = 0.002
-BUS_WITHIN_SEC: Final = 60.0
+BUS_ANSWER_WITHIN_SEC: Final = 60.0
 """No wait for an answer of a bus takes longer than this, in seconds."""
 PAUSE_REPORTED_SEC: Final = 1.0
 """A bus that takes longer than this for its acknowledgements is reported, in seconds."""
-WIND_UP_SEC: Final = 0.8
+FINISH_WITHIN_SEC: Final = 0.8
 """How long attempts that are under way may take when the notifier is stopped, in seconds."""
 
 NO_CHANNEL: Final = "no channel is configured: no message can be sent"
@@ -99,19 +99,19 @@ class LeadershipTerm:
         self._store = Store(
             me.boot, buses, rejected=lease.rejected, acknowledged=self._inbox.forget_acknowledged
         )
-        self._unread: dict[str, str] = {}
-        self._want = ChannelConfig(None, {})
-        self._wrong: dict[str, str] = {}
-        self._over = False
+        self._unread_buses: dict[str, str] = {}
+        self._config = ChannelConfig(None, {})
+        self._config_errors: dict[str, str] = {}
+        self._is_over = False
         self._pool: ChannelPool
-        self._under: asyncio.TaskGroup
+        self._tasks: asyncio.TaskGroup
         self.dispatcher = Dispatcher(
             name=me.name,
             clock=clock,
             inbox=self._inbox,
             commit=self._store.commit,
-            find_delivered=self._reached,
-            hand_over=self._hand_over,
+            find_delivered=self._find_delivered,
+            hand_over=self._send_over_channel,
             metrics=metrics,
         )
         metrics.incidents = lambda: len(self.dispatcher.router.open_incidents())
@@ -122,103 +122,112 @@ class LeadershipTerm:
         Raises TermEnded at the end of the term and BusError when no state can be read, both in an
         exception group.
         """
-        async with self._me.waiting(BUS_WITHIN_SEC):
+        async with self._me.waiting(BUS_ANSWER_WITHIN_SEC):
             for field in self.dispatcher.restore(await self._store.load()):
                 report_unusable(self._store.loaded_from, NOTIFIER_STATE, field)
-        async with asyncio.TaskGroup() as under:
-            self._under = under
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
             self._pool = ChannelPool(
-                self.dispatcher.outbox, self.dispatcher.record_outcome, under, self._paused
+                self.dispatcher.outbox, self.dispatcher.record_outcome, tasks, self._stored_pause
             )
             self.dispatcher.metrics.waiting, self.dispatcher.metrics.broken = (
                 self._pool.waiting,
                 self._pool.broken,
             )
-            under.create_task(self._store.run(), name="store")
+            tasks.create_task(self._store.run(), name="store")
             try:
-                self.follow()
-                await self._work()
+                self.apply_truth()
+                await self._run_tasks()
             finally:
-                await self._wind_up()
+                await self._finish_attempts()
 
-    def follow(self) -> None:
+    def apply_truth(self) -> None:
         """Apply the truth in force; end the term if the truth names other buses."""
-        if buses_of(self._me) != self._buses:
-            self._over = True
+        if resolve_buses(self._me) != self._buses:
+            self._is_over = True
             self._inbox.wake()
             return
         policy = self._policy()
         self.dispatcher.apply_policy(policy, self._me.truth)
         self._pool.retry_for(policy.retry_for_sec)
-        before = self._want
-        self._reopen(resolve_channels(policy.channels, os.environ))
-        self._tell_new_addresses(channel_addresses(policy.channels), before)
+        before = self._config
+        self._reopen_channels(resolve_channels(policy.channels, os.environ))
+        self._report_new_addresses(channel_addresses(policy.channels), before)
 
     # -- inside
 
-    def _paused(self, channel: str) -> tuple[int, float]:
+    def _stored_pause(self, channel: str) -> tuple[int, float]:
         return self.dispatcher.state.pause(channel, time.time())
 
-    def _hand_over(self, channel: str, message: Message) -> None:
+    def _send_over_channel(self, channel: str, message: Message) -> None:
         self._pool.enqueue(channel, message)
 
-    async def _work(self) -> None:
+    async def _run_tasks(self) -> None:
         boot, silences = self._me.boot, SilenceSync(self.dispatcher.set_silences)
         readers = [
-            LogReader(bus, boot, self._inbox, room=self._room, answered=self._answered, failed=self._failed)
+            LogReader(
+                bus,
+                boot,
+                self._inbox,
+                room=self._wait_for_room,
+                answered=self._record_answer,
+                failed=self._record_failure,
+            )
             for bus in self._buses.values()
         ]
-        sweeps = [BusPoller(reader, self._store, silences, boot) for reader in readers]
-        await asyncio.gather(*(sweep.look_at_silences() for sweep in sweeps))
+        pollers = [BusPoller(reader, self._store, silences, boot) for reader in readers]
+        await asyncio.gather(*(poller.read_silences() for poller in pollers))
         async with asyncio.TaskGroup() as group:
-            for reader, sweep in zip(readers, sweeps, strict=True):
+            for reader, poller in zip(readers, pollers, strict=True):
                 group.create_task(reader.run(), name=f"read:{reader.bus.name}")
-                group.create_task(sweep.run(), name=f"sweep:{reader.bus.name}")
-            asking = RequestHandler(self.dispatcher, self._pool, list(self._buses.values()), self._clock)
-            group.create_task(asking.run(self._inbox), name="asks")
-            group.create_task(self._until_over(), name="lease")
-            while not self._over:
-                async with self._me.waiting(BUS_WITHIN_SEC):  # for buses
+                group.create_task(poller.run(), name=f"poller:{reader.bus.name}")
+            handler = RequestHandler(self.dispatcher, self._pool, list(self._buses.values()), self._clock)
+            group.create_task(handler.run(self._inbox), name="asks")
+            group.create_task(self._end_when_lease_lost(), name="lease")
+            while not self._is_over:
+                async with self._me.waiting(BUS_ANSWER_WITHIN_SEC):  # for buses
                     await self.dispatcher.dispatch()
-                self._me.set_degraded(self._trouble(), part="channels")
-                await self._rest()
+                self._me.set_degraded(self._channel_trouble(), part="channels")
+                await self._wait_until_due()
             raise TermEnded
 
-    async def _rest(self) -> None:
+    async def _wait_until_due(self) -> None:
         due_sec = self.dispatcher.next_dispatch_in_sec()
-        wait_sec = LOOK_EVERY_SEC if due_sec is None else min(max(due_sec, MIN_WAIT_SEC), LOOK_EVERY_SEC)
+        wait_sec = (
+            DISPATCH_EVERY_SEC if due_sec is None else min(max(due_sec, MIN_WAIT_SEC), DISPATCH_EVERY_SEC)
+        )
         with contextlib.suppress(TimeoutError):
             async with self._me.waiting(wait_sec):
                 await self._inbox.wait()
 
-    async def _until_over(self) -> None:
+    async def _end_when_lease_lost(self) -> None:
         await self._lease.wait_lost()
         raise TermEnded
 
-    async def _wind_up(self) -> None:
+    async def _finish_attempts(self) -> None:
         """Let attempts under way end, and store their outcomes if this notifier still leads."""
         if self._lease.is_leader:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(WIND_UP_SEC):
-                    await self._pool.finish(WIND_UP_SEC / 2)
+                async with asyncio.timeout(FINISH_WITHIN_SEC):
+                    await self._pool.finish(FINISH_WITHIN_SEC / 2)
                     await self.dispatcher.dispatch()
                     await self._store.settle()
 
-    def _reopen(self, want: ChannelConfig) -> None:
-        known, was_wrong = self._pool.channels(), self._wrong
-        keep = {name: channel for name, channel in known.items() if want.same(self._want, name)}
-        found, self._wrong = open_configured(want, self._me.settings, keep)
-        self._want = want
+    def _reopen_channels(self, want: ChannelConfig) -> None:
+        known, was_wrong = self._pool.channels(), self._config_errors
+        keep = {name: channel for name, channel in known.items() if want.same(self._config, name)}
+        found, self._config_errors = open_configured(want, self._me.settings, keep)
+        self._config = want
         self._pool.open(found)
         self.dispatcher.set_channels(list(found))
         self._me.set_detail(None if found else NO_CHANNEL)
-        for name in self._wrong.keys() - was_wrong.keys():
-            log.error("channel.not_opened", channel=name, why=self._wrong[name])
+        for name in self._config_errors.keys() - was_wrong.keys():
+            log.error("channel.not_opened", channel=name, why=self._config_errors[name])
             self.dispatcher.send_message(
-                unopened_channel_message(name, self._wrong[name], self._clock()), list(found)[:1]
+                unopened_channel_message(name, self._config_errors[name], self._clock()), list(found)[:1]
             )
 
-    def _tell_new_addresses(self, named: Mapping[str, ChannelAddress], before: ChannelConfig) -> None:
+    def _report_new_addresses(self, named: Mapping[str, ChannelAddress], before: ChannelConfig) -> None:
         """Send a warning about addresses that are new in the truth.
 
         The warning goes over the other channels, and over the channels as they were before the change.
@@ -236,18 +245,18 @@ class LeadershipTerm:
             log.warning("channel.address_untold", channel="environment", reason=error.message)
             return
         ended = {
-            name: each for name, each in had.items() if name in news or not self._want.same(before, name)
+            name: each for name, each in had.items() if name in news or not self._config.same(before, name)
         }
         closing = [each.aclose() for name, each in had.items() if name not in ended]
-        self._under.create_task(send_and_close(ended, note), name="new addresses")
+        self._tasks.create_task(send_and_close(ended, note), name="new addresses")
         for each in closing:
-            self._under.create_task(each, name="close")
+            self._tasks.create_task(each, name="close")
 
-    async def _reached(self, idents: Sequence[str]) -> set[str]:
+    async def _find_delivered(self, idents: Sequence[str]) -> set[str]:
         away = self._store.refusals()
         return await find_delivered([bus for name, bus in self._buses.items() if name not in away], idents)
 
-    async def _room(self, bus: str) -> None:
+    async def _wait_for_room(self, bus: str) -> None:
         """Wait until the bus has taken enough acknowledgements; report that its log is not read meanwhile."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PAUSE_REPORTED_SEC):
@@ -255,55 +264,55 @@ class LeadershipTerm:
                 return
         waiting, reason = self._store.unacknowledged(bus), self._store.refusals().get(bus, "slow")
         log.warning("reading.paused", bus=bus, unacknowledged=waiting, reason=reason)
-        self._unread[bus] = f"{reason}: it has {waiting} acknowledgements to take"
-        self._ail_of_buses()
+        self._unread_buses[bus] = f"{reason}: it has {waiting} acknowledgements to take"
+        self._report_unread_buses()
         await self._store.wait_for_room(bus)
-        self._answered(bus)
+        self._record_answer(bus)
 
-    def _answered(self, bus: str) -> None:
-        if self._unread.pop(bus, None) is not None:
+    def _record_answer(self, bus: str) -> None:
+        if self._unread_buses.pop(bus, None) is not None:
             log.info("reading.resumed", bus=bus)
-            self._ail_of_buses()
+            self._report_unread_buses()
 
-    def _failed(self, error: BusError) -> None:
-        if self._unread.get(error.bus) != error.reason:
+    def _record_failure(self, error: BusError) -> None:
+        if self._unread_buses.get(error.bus) != error.reason:
             log.warning("reading.failed", bus=error.bus, reason=error.reason, detail=error.detail)
-        self._unread[error.bus] = error.reason
-        self._ail_of_buses()
+        self._unread_buses[error.bus] = error.reason
+        self._report_unread_buses()
 
-    def _ail_of_buses(self) -> None:
-        words = ", ".join(f"{bus} ({reason})" for bus, reason in self._unread.items())
+    def _report_unread_buses(self) -> None:
+        words = ", ".join(f"{bus} ({reason})" for bus, reason in self._unread_buses.items())
         self._me.set_degraded(f"can't read the log of {words}" if words else None, part="log")
 
-    def _trouble(self) -> str | None:
-        wrong = [why for _, why in sorted(self._wrong.items())]
+    def _channel_trouble(self) -> str | None:
+        wrong = [why for _, why in sorted(self._config_errors.items())]
         return "; ".join(filter(None, (*wrong, self._pool.trouble()))) or None
 
 
-def buses_of(me: Agent[NotifierSettings]) -> dict[str, Bus]:
+def resolve_buses(me: Agent[NotifierSettings]) -> dict[str, Bus]:
     """Return every bus of the truth in force. Raises BusError when the URL of a bus can't be had."""
     return {name: me.bus(name) for name in me.truth.bus_names()}
 
 
 NOTIFIER: Final = "notifier"
 STANDBY_CHECK_SEC: Final = 1.0
-AGAIN_SEC: Final = 0.5
+TERM_RETRY_SEC: Final = 0.5
 
 
-def own_heartbeat(_settings: NotifierSettings, section: Service | None) -> Heartbeat:
+def notifier_heartbeat(_settings: NotifierSettings, section: Service | None) -> Heartbeat:
     """Return how the notifier itself beats: as its section of the truth says, else the default."""
     return Heartbeat(channel=heartbeat_channel(NOTIFIER)) if section is None else section.heartbeat
 
 
-async def watch(me: Agent[NotifierSettings]) -> None:
+async def run_notifier(me: Agent[NotifierSettings]) -> None:
     """Run the notifier until cancelled.
 
     Raises Exit, code 2, when channels are configured and none of them can be opened.
     """
-    life = NotifierApp(me)
-    await life.look_at_channels()
+    app = NotifierApp(me)
+    await app.check_channels()
     while True:
-        await life.serve()
+        await app.serve()
 
 
 class NotifierApp:
@@ -316,7 +325,7 @@ class NotifierApp:
         self._term: LeadershipTerm | None = None
         self._buses: dict[str, Bus] = {}
         me.expose(self._metrics.collect)
-        me.on_reseed(lambda _truth: self._follow())
+        me.on_reseed(lambda _truth: self._apply_truth())
 
     def policy(self) -> Policy:
         """Return the policy of the truth, with RATE_LIMIT_SEC of the environment where the truth has none."""
@@ -325,7 +334,7 @@ class NotifierApp:
             return policy.model_copy(update={"rate_limit_sec": self._me.settings.rate_limit_sec})
         return policy
 
-    async def look_at_channels(self) -> None:
+    async def check_channels(self) -> None:
         """Open and close every configured channel once, and log which channels there are."""
         found, wrong = open_configured(
             resolve_channels(self.policy().channels, os.environ), self._me.settings
@@ -347,7 +356,7 @@ class NotifierApp:
         try:
             async with asyncio.TaskGroup() as group:
                 keeping = group.create_task(lease.run(), name="lease")
-                await self._terms(lease)
+                await self._run_terms(lease)
                 keeping.cancel()
         finally:
             await lease.release()
@@ -355,21 +364,21 @@ class NotifierApp:
     def _latest_buses(self) -> dict[str, Bus]:
         """Return the buses of the truth in force, or the last ones if a URL can't be had."""
         try:
-            return buses_of(self._me)
+            return resolve_buses(self._me)
         except BusError:
             if not self._buses:
                 raise
             return self._buses
 
-    async def _terms(self, lease: NotifierLease) -> None:
+    async def _run_terms(self, lease: NotifierLease) -> None:
         while self._latest_buses() == self._buses:
             if lease.is_leader:
-                await self._lead(lease)
+                await self._run_term(lease)
             else:
                 await self._stand_by(lease)
 
     async def _stand_by(self, lease: NotifierLease) -> None:
-        other = lease.view.other
+        other = lease.state.other
         self._me.set_detail(f"stands by, {other} leads" if other else "stands by")
         try:
             async with self._me.waiting(STANDBY_CHECK_SEC):
@@ -377,7 +386,7 @@ class NotifierApp:
         except TimeoutError:
             return
 
-    async def _lead(self, lease: NotifierLease) -> None:
+    async def _run_term(self, lease: NotifierLease) -> None:
         me, failed = self._me, list[BusError]()
         me.set_detail(None)
         self._term = LeadershipTerm(
@@ -388,22 +397,22 @@ class NotifierApp:
         except* TermEnded:
             log.info("term.over")
         except* BusError as errors:
-            failed = list(_leaves(errors))
+            failed = list(_flatten(errors))
         finally:
             self._term = None
             for part in ("log", "channels"):
                 me.set_degraded(None, part=part)
         if failed:
             log.warning("term.not_begun", bus=failed[0].bus, reason=failed[0].reason)
-            await me.rest(AGAIN_SEC)
+            await me.rest(TERM_RETRY_SEC)
 
-    def _follow(self) -> None:
+    def _apply_truth(self) -> None:
         if self._term is not None:
-            self._term.follow()
+            self._term.apply_truth()
 
 
-def _leaves(group: BaseExceptionGroup[BusError]) -> list[BusError]:
+def _flatten(group: BaseExceptionGroup[BusError]) -> list[BusError]:
     found: list[BusError] = []
     for each in group.exceptions:
-        found += _leaves(each) if isinstance(each, BaseExceptionGroup) else [each]
+        found += _flatten(each) if isinstance(each, BaseExceptionGroup) else [each]
     return found

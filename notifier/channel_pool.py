@@ -85,7 +85,7 @@ def resolve_channels(channels: Mapping[str, Mapping[str, Any]], environ: Mapping
 
 
 def open_configured(
-    want: ChannelConfig, settings: ChannelSettings, keep: Mapping[str, Channel] = MappingProxyType({})
+    config: ChannelConfig, settings: ChannelSettings, keep: Mapping[str, Channel] = MappingProxyType({})
 ) -> tuple[dict[str, Channel], dict[str, str]]:
     """Return the channels, not connected yet, and by name why others can't be created.
 
@@ -94,21 +94,21 @@ def open_configured(
     Raises:
         Exit: code 2, when the environment configures a channel that can't be created.
     """
-    if want.options is None:
+    if config.options is None:
         return dict(keep) or {channel.name: channel for channel in channels_from_environment(settings)}, {}
     found: dict[str, Channel] = {}
-    wrong = dict(want.wrong)
-    for name in want.options:
+    wrong = dict(config.wrong)
+    for name in config.options:
         try:
-            found[name] = keep[name] if name in keep else open_one(want, name)
+            found[name] = keep[name] if name in keep else open_channel(config, name)
         except ChannelError as error:
             wrong[name] = str(error)
     return found, wrong
 
 
-def open_one(want: ChannelConfig, name: str) -> Channel:
+def open_channel(config: ChannelConfig, name: str) -> Channel:
     """Create one channel of the truth. Raises ChannelError, which names the channel."""
-    given = dict((want.options or {})[name])
+    given = dict((config.options or {})[name])
     kind = given.pop(TYPE, None)
     if not isinstance(kind, str):
         raise ChannelError(f'{name}: {TYPE}: is missing; one is "slack"')
@@ -122,9 +122,9 @@ def require_one_channel(found: Mapping[str, Channel], wrong: Mapping[str, str]) 
         raise Exit(Code.CONFIGURATION, words)
 
 
-PARTS: Final = ("type", "url", "host", "to", "channel", "chat")
+ADDRESS_OPTIONS: Final = ("type", "url", "host", "to", "channel", "chat")
 """The options that say where a channel leads."""
-SHOWN: Final = ("to", "channel", "chat")
+SHOWN_OPTIONS: Final = ("to", "channel", "chat")
 PAUSES_SEC: Final = (1.0, 5.0, 20.0)
 """Pauses between the attempts of `send_and_close`, in seconds."""
 
@@ -143,19 +143,19 @@ def channel_addresses(channels: Mapping[str, Mapping[str, Any]]) -> dict[str, Ch
     """Return, by channel, the address that the truth names."""
     found = {}
     for name, options in channels.items():
-        said = {part: options[part] for part in PARTS if _is_said(options.get(part))}
+        said = {part: options[part] for part in ADDRESS_OPTIONS if _is_literal(options.get(part))}
         if said.keys() - {"type"}:
             digest = hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).hexdigest()[:24]
-            found[name] = ChannelAddress(digest, _shown(said))
+            found[name] = ChannelAddress(digest, _show_address(said))
     return found
 
 
 async def send_and_close(channels: Mapping[str, Channel], message: Message) -> None:
     """Send a message over channels that are open for it alone, in a few attempts, and close them."""
-    await asyncio.gather(*(_send(channel, message) for channel in channels.values()))
+    await asyncio.gather(*(_send_with_retries(channel, message) for channel in channels.values()))
 
 
-async def _send(channel: Channel, message: Message) -> None:
+async def _send_with_retries(channel: Channel, message: Message) -> None:
     try:
         for pause_sec in (*PAUSES_SEC, None):
             try:
@@ -174,14 +174,14 @@ async def _send(channel: Channel, message: Message) -> None:
         await channel.aclose()
 
 
-def _is_said(value: Any) -> bool:
+def _is_literal(value: Any) -> bool:
     return value is not None and reference_in(value) is None
 
 
-def _shown(said: Mapping[str, Any]) -> str:
+def _show_address(said: Mapping[str, Any]) -> str:
     kind, url, host = said.get("type"), said.get("url"), said.get("host")
     place = place_of(url) if isinstance(url, str) else host
-    rest = ", ".join(str(said[part])[:100] for part in SHOWN if part in said)
+    rest = ", ".join(str(said[part])[:100] for part in SHOWN_OPTIONS if part in said)
     where = " ".join(filter(None, (f"at {place}" if place else "", f"to {rest}" if rest else "")))
     return f"{kind} {where}"[:300]
 
@@ -244,13 +244,13 @@ class ChannelPool:
                 worker.stop()
         before, self.workers = self.workers, {}
         for name, channel in channels.items():
-            self.workers[name] = before.get(name) or self._begin(channel)
+            self.workers[name] = before.get(name) or self._start_worker(channel)
 
     def retry_for(self, retry_for_sec: float) -> None:
         """Set how long a message is tried before it is given up, in seconds."""
         self._retry_for_sec = retry_for_sec
         for worker in self.workers.values():
-            worker.look()
+            worker.wake()
 
     def channels(self) -> dict[str, Channel]:
         """Return the open channels by name."""
@@ -259,7 +259,7 @@ class ChannelPool:
     def enqueue(self, channel: str, message: Message) -> None:
         """Queue a message for a channel; do nothing if the channel was closed meanwhile."""
         if channel in self.workers:
-            self.workers[channel].put(message, self._failing_sec(message, channel))
+            self.workers[channel].put(message, self._failing_for_sec(message, channel))
 
     def trouble(self) -> str | None:
         """Return what is wrong with channels, in words for a beat's `detail`; None if nothing is."""
@@ -280,7 +280,7 @@ class ChannelPool:
         if self._tasks:
             await asyncio.wait(self._tasks.values(), timeout=within_sec)
 
-    def _begin(self, channel: Channel) -> ChannelWorker:
+    def _start_worker(self, channel: Channel) -> ChannelWorker:
         failures, pause_sec = self._paused(channel.name)
         worker = ChannelWorker(
             channel,
@@ -290,15 +290,15 @@ class ChannelPool:
             failures=failures,
             pause_sec=pause_sec,
         )
-        for message in self._outbox.waiting(channel.name):
-            worker.put(message, self._failing_sec(message, channel.name))
-        self._tasks[worker] = self._group.create_task(self._run(worker), name=f"worker:{channel.name}")
+        for message in self._outbox.pending_messages(channel.name):
+            worker.put(message, self._failing_for_sec(message, channel.name))
+        self._tasks[worker] = self._group.create_task(self._run_worker(worker), name=f"worker:{channel.name}")
         return worker
 
-    def _failing_sec(self, message: Message, channel: str) -> float | None:
+    def _failing_for_sec(self, message: Message, channel: str) -> float | None:
         return self._outbox.failing_sec(message, channel, time.time())
 
-    async def _run(self, worker: ChannelWorker) -> None:
+    async def _run_worker(self, worker: ChannelWorker) -> None:
         try:
             await worker.run()
         finally:

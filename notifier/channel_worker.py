@@ -102,17 +102,17 @@ class ChannelWorker:
     def put(self, message: Message, failing_sec: float | None = None) -> None:
         """Queue a message without waiting; `failing_sec` is how long ago its first attempt failed."""
         for oldest in self._queue.put(message, self._now(), failing_sec):
-            self._tell(oldest, error=SendError(OVERFLOW, Failure.REJECTED))
-        self.look()
+            self._report_outcome(oldest, error=SendError(OVERFLOW, Failure.REJECTED))
+        self.wake()
 
-    def look(self) -> None:
+    def wake(self) -> None:
         """Wake the worker: something changed."""
         self._changed.set()
 
     def stop(self) -> None:
         """Have `run` return once no attempt is under way."""
         self._stopped = True
-        self.look()
+        self.wake()
 
     async def run(self) -> None:
         """Send until cancelled or stopped."""
@@ -130,7 +130,7 @@ class ChannelWorker:
         limit = self._retry_for_sec()
         for entry in self._queue.take_expired(self._now(), limit):
             reason = f"gave up after {format_seconds(limit)}: {entry.reason}"
-            self._tell(entry.message, error=SendError(reason, Failure.REJECTED))
+            self._report_outcome(entry.message, error=SendError(reason, Failure.REJECTED))
 
     async def _wait(self, longest_sec: float) -> None:
         self._changed.clear()
@@ -143,12 +143,14 @@ class ChannelWorker:
         entry.on_wire = True
         error, receipt = await self._attempt(message)
         entry.on_wire = False
-        over = error is None or error.permanent or message.kind is MessageKind.TEST
+        is_final = error is None or error.permanent or message.kind is MessageKind.TEST
         broken = self._count(entry, error)
-        if over:
+        if is_final:
             self._queue.drop(entry)
         again_sec = max(self.pause_left_sec, entry.free_at - self._now())
-        self._tell(message, receipt=receipt, error=error, over=over, broken=broken, again_sec=again_sec)
+        self._report_outcome(
+            message, receipt=receipt, error=error, is_final=is_final, broken=broken, again_sec=again_sec
+        )
 
     async def _attempt(self, message: Message) -> tuple[SendError | None, Receipt | None]:
         anchor = self._anchor(message, self.channel.name)
@@ -176,13 +178,13 @@ class ChannelWorker:
             return self._queue.record_rejection(entry, error.reason, now, chance)
         return False
 
-    def _tell(
+    def _report_outcome(
         self,
         message: Message,
         *,
         receipt: Receipt | None = None,
         error: SendError | None = None,
-        over: bool = True,
+        is_final: bool = True,
         broken: bool = False,
         again_sec: float = 0.0,
     ) -> None:
@@ -190,12 +192,12 @@ class ChannelWorker:
         about = {"channel": name, "where": where, "id": message.id, "what": kind, "waiting": len(self)}
         if receipt is not None:
             log.info("message.sent", answer=receipt.answer, events=len(message.events), **about)
-        elif error is not None and over:
+        elif error is not None and is_final:
             log.error("message.refused", reason=error.reason, **about)
         elif error is not None:
             log.warning("message.failed", reason=error.reason, again_in_sec=round(again_sec, 1), **about)
         paused = self._queue.failures, self.pause_left_sec
-        self._outcome(Outcome(name, where, message, time.time(), receipt, error, over, broken, *paused))
+        self._outcome(Outcome(name, where, message, time.time(), receipt, error, is_final, broken, *paused))
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

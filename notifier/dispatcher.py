@@ -19,7 +19,7 @@ from notifier.inbox import Inbox, ReceivedEvent, ReceivedRequest
 from notifier.metrics import NotifierMetrics
 from notifier.outbox import Outbox
 from notifier.router import HELD, Policy, Router
-from notifier.state import NotifierState, unreadable
+from notifier.state import NotifierState, unparsable_fields
 from notifier.store import DeadLetter, Transaction, delivery_record, sentinel_may_report
 
 
@@ -31,53 +31,55 @@ class AnswerTracker:
     """
 
     def __init__(self) -> None:
-        self._open: dict[str, set[tuple[str, str]]] = {}  # by ask, message and channel
+        self._open: dict[str, set[tuple[str, str]]] = {}  # by request, message and channel
         self._lines: dict[str, list[bytes]] = {}
 
-    def expect(self, ask: str, ident: str, channel: str) -> None:
+    def expect(self, request_id: str, ident: str, channel: str) -> None:
         """Have a request wait for the outcome of a message over a channel."""
-        self._open.setdefault(ask, set()).add((ident, channel))
+        self._open.setdefault(request_id, set()).add((ident, channel))
 
-    def add_answer(self, ask: str, *, ok: bool, said: str, channel: str = "", where: str = "") -> None:
+    def add_answer(self, request_id: str, *, ok: bool, text: str, channel: str = "", where: str = "") -> None:
         """Add an answer; it is the last line if the request waits for nothing else."""
-        done = ask not in self._open
-        answer = Answer(ok=ok, said=said[:1000], channel=channel[:200], where=where[:300], done=done)
-        self._lines.setdefault(ask, []).append(answer.encode())
+        done = request_id not in self._open
+        answer = Answer(ok=ok, said=text[:1000], channel=channel[:200], where=where[:300], done=done)
+        self._lines.setdefault(request_id, []).append(answer.encode())
 
     def record_outcome(self, outcome: Outcome) -> None:
         """Answer the requests that wait for this attempt."""
-        waited = outcome.message.id, outcome.channel
-        for ask in [ask for ask, open_ones in self._open.items() if waited in open_ones]:
-            self._settle(ask, *waited)
-            said = _queued(outcome)
+        attempt = outcome.message.id, outcome.channel
+        for request_id in [
+            request_id for request_id, open_ones in self._open.items() if attempt in open_ones
+        ]:
+            self._settle(request_id, *attempt)
+            text = _describe_outcome(outcome)
             self.add_answer(
-                ask, ok=outcome.error is None, said=said, channel=outcome.channel, where=outcome.where
+                request_id, ok=outcome.error is None, text=text, channel=outcome.channel, where=outcome.where
             )
 
-    def answer_paused(self, ask: str, ident: str, channel: str, where: str, why: str) -> None:
-        """Answer for a channel that is paused: whoever asked need not wait for the end of the pause."""
-        self._settle(ask, ident, channel)
-        self.add_answer(ask, ok=False, said=why, channel=channel, where=where)
+    def answer_paused(self, request_id: str, ident: str, channel: str, where: str, why: str) -> None:
+        """Answer for a channel that is paused: whoever received need not wait for the end of the pause."""
+        self._settle(request_id, ident, channel)
+        self.add_answer(request_id, ok=False, text=why, channel=channel, where=where)
 
     def take_answers(self) -> dict[str, list[bytes]]:
         """Return, by request, the encoded answers since the last call."""
         lines, self._lines = self._lines, {}
         return lines
 
-    def _settle(self, ask: str, ident: str, channel: str) -> None:
-        self._open[ask].discard((ident, channel))
-        if not self._open[ask]:
-            del self._open[ask]
+    def _settle(self, request_id: str, ident: str, channel: str) -> None:
+        self._open[request_id].discard((ident, channel))
+        if not self._open[request_id]:
+            del self._open[request_id]
 
 
-def _queued(outcome: Outcome) -> str:
+def _describe_outcome(outcome: Outcome) -> str:
     if outcome.receipt is not None:
         return outcome.receipt.answer or "accepted"
     reason = outcome.error.reason if outcome.error is not None else ""
     return reason if outcome.final else f"{reason}; it will be tried again"
 
 
-AT_ONCE: Final = 1000
+EVENTS_AT_ONCE: Final = 1000
 """Events in one dispatch; between two of them beats are sent and outcomes recorded."""
 
 log = logs.get("dispatcher")
@@ -91,7 +93,7 @@ class Dispatcher:
         clock: returns epoch seconds that never go back.
         inbox: what the readers of the buses add.
         commit: stores a transaction; returns True if a bus stored it.
-        reached: returns those of some events that the sentinel has sent messages about.
+        find_delivered: returns those of some events that the sentinel has sent messages about.
         hand_over: hands a message to a channel's worker.
         metrics: the counters.
     """
@@ -115,10 +117,10 @@ class Dispatcher:
         )
         self.metrics = metrics
         self._name, self._clock, self._inbox = name, clock, inbox
-        self._commit, self._reached, self._hand_over = commit, find_delivered, hand_over
+        self._commit, self._find_delivered, self._hand_over = commit, find_delivered, hand_over
         self._channels: tuple[str, ...] = ()
         self._outcomes: list[Outcome] = []
-        self._queued: list[tuple[Message, tuple[str, ...]]] = []
+        self._queued_messages: list[tuple[Message, tuple[str, ...]]] = []
         self._transaction = Transaction()
         self._unacknowledged: dict[
             str, list[tuple[str, bytes]]
@@ -129,8 +131,8 @@ class Dispatcher:
 
     def restore(self, fields: Mapping[str, bytes]) -> list[str]:
         """Restore what an earlier run stored, before all else; return the fields that can't be parsed."""
-        self._inbox.last.update(self.state.restore(fields))
-        return [*self.router.restore(fields), *self.outbox.restore(fields), *unreadable(fields)]
+        self._inbox.last_read.update(self.state.restore(fields))
+        return [*self.router.restore(fields), *self.outbox.restore(fields), *unparsable_fields(fields)]
 
     def apply_policy(self, policy: Policy, truth: Truth) -> None:
         """Apply this policy and truth from now on."""
@@ -147,7 +149,7 @@ class Dispatcher:
         self._channels = tuple(channels)
         self.router.set_channels(channels)
         for name in sorted(self.outbox.channels_with_pending() - set(channels)):
-            for message in self.outbox.waiting(name):
+            for message in self.outbox.pending_messages(name):
                 self._record_refusal(message, name, "no such channel", self._clock())
         for name in self.state.channels() - set(channels):
             self.state.mark_mended(name)
@@ -163,31 +165,31 @@ class Dispatcher:
 
     def send_message(self, message: Message, channels: Sequence[str]) -> None:
         """Queue a message that is not the router's for those of the channels that don't have it."""
-        self._queued.append((message, tuple(channels)))
+        self._queued_messages.append((message, tuple(channels)))
         self._inbox.wake()
 
     def delete_dead_letters(self, bus: str, entries: Sequence[bytes]) -> None:
         """Delete entries of a bus's `notifier:dead` with the next dispatch."""
         self._transaction.deleted_dead.setdefault(bus, []).extend(entries)
 
-    def finish_request(self, asked: ReceivedRequest) -> None:
+    def finish_request(self, received: ReceivedRequest) -> None:
         """Acknowledge a request with the next dispatch."""
-        self._transaction.request_acks.setdefault(asked.bus, []).append(asked.entry)
+        self._transaction.request_acks.setdefault(received.bus, []).append(received.entry)
         self._inbox.wake()
 
     # -- one turn
 
     async def dispatch(self) -> None:
         """Take what is waiting, decide, store, and hand messages to the channels."""
-        heard = self._inbox.take_events(AT_ONCE)
-        asked_for = [each.event.id for each in heard if each.redelivered or sentinel_may_report(each.event)]
-        find_delivered = await self._reached(asked_for) if asked_for else ()
+        events = self._inbox.take_events(EVENTS_AT_ONCE)
+        ids = [each.event.id for each in events if each.redelivered or sentinel_may_report(each.event)]
+        delivered = await self._find_delivered(ids) if ids else ()
         now = self._clock()
-        self._route_events(heard, find_delivered, now)
+        self._route_events(events, delivered, now)
         outcomes, self._outcomes = self._outcomes, []
         for outcome in outcomes:
             self._apply_outcome(outcome, now)
-        queued, self._queued = self._queued, []
+        queued, self._queued_messages = self._queued_messages, []
         for message, channels in queued:
             self._enqueue(message, channels)
         for due in self.router.take_due(now, self.outbox.pending_message_for):
@@ -202,20 +204,18 @@ class Dispatcher:
 
     def next_dispatch_in_sec(self) -> float | None:
         """Return the seconds until a dispatch is due by itself; None while none is."""
-        if self._inbox or self._outcomes or self._queued:
+        if self._inbox or self._outcomes or self._queued_messages:
             return 0.0
         due = self.router.next_due()
         return None if due is None else max(0.0, due - self._clock())
 
     # -- inside
 
-    def _route_events(
-        self, heard: Sequence[ReceivedEvent], find_delivered: Collection[str], now: float
-    ) -> None:
+    def _route_events(self, events: Sequence[ReceivedEvent], delivered: Collection[str], now: float) -> None:
         decided: Counter[str] = Counter()
-        for each in heard:
+        for each in events:
             event = each.event
-            by_others = event.id in find_delivered
+            by_others = event.id in delivered
             reason = self.router.handle_event(event, each.raw, now, reported_by_sentinel=by_others)
             decided[reason] += 1
             if each.entry is not None:
@@ -223,7 +223,7 @@ class Dispatcher:
             if reason in HELD and sentinel_may_report(event):
                 self._transaction.records[event.id] = delivery_record(now, (), self._name, reason)
         self.metrics.events.update(decided)
-        if heard:
+        if events:
             log.info("events.taken", **dict(decided.most_common()))
         for bus, entries in self._inbox.take_malformed().items():
             self._transaction.log_acks.setdefault(bus, []).extend(entries)
@@ -290,7 +290,7 @@ class Dispatcher:
         for ident in [each for each in self._unacknowledged if self._is_done(each)]:
             for bus, entry in self._unacknowledged.pop(ident):
                 transaction.log_acks.setdefault(bus, []).append(entry)
-        self.state.set_read_positions(self._inbox.last)
+        self.state.set_read_positions(self._inbox.last_read)
         transaction.answers = self.answers.take_answers()
         transaction.fields = {**self.router.changes(), **self.outbox.changes(), **self.state.changes()}
         return transaction

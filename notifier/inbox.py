@@ -39,11 +39,11 @@ class ReceivedEvent:
 
 @dataclass(frozen=True, slots=True)
 class ReceivedRequest:
-    """A request of an operator and the id of its entry; `ask` is None if it can't be parsed."""
+    """A request of an operator and the id of its entry; `request` is None if it can't be parsed."""
 
     bus: str
     entry: bytes
-    ask: OperatorRequest | None
+    request: OperatorRequest | None
 
 
 class Inbox:
@@ -54,7 +54,7 @@ class Inbox:
     """
 
     def __init__(self, malformed: Counter[str] | None = None) -> None:
-        self.last: dict[str, bytes] = {}
+        self.last_read: dict[str, bytes] = {}
         """By bus, the id of the last log entry that was read, in this run or an earlier one."""
         self.malformed: Counter[str] = Counter() if malformed is None else malformed
         self._events: deque[ReceivedEvent] = deque()
@@ -64,7 +64,7 @@ class Inbox:
         self._known_requests: defaultdict[str, set[bytes]] = defaultdict(set)
         self._woken = asyncio.Event()
         self._taken = asyncio.Event()
-        self._added = self._taken_in = self._stored = 0
+        self._added_count = self._taken_count = self._stored_count = 0
 
     # -- for readers
 
@@ -77,7 +77,7 @@ class Inbox:
                     continue
                 known.add(each.entry)
             self._events.append(each)
-            self._added += 1
+            self._added_count += 1
         self._woken.set()
 
     def add_request(self, request: ReceivedRequest) -> None:
@@ -97,9 +97,9 @@ class Inbox:
         self._malformed.setdefault(bus, []).append(entry)
         self._woken.set()
 
-    def is_known(self, bus: str, entry: bytes, *, ask: bool = False) -> bool:
+    def is_known(self, bus: str, entry: bytes, *, is_request: bool = False) -> bool:
         """Return True if an entry was added and its acknowledgement is not on its bus yet."""
-        return entry in (self._known_requests if ask else self._known)[bus]
+        return entry in (self._known_requests if is_request else self._known)[bus]
 
     async def wait_for_room(self) -> None:
         """Wait while more than CAPACITY log entries wait for the dispatcher."""
@@ -120,8 +120,8 @@ class Inbox:
 
     async def wait_until_stored(self) -> None:
         """Wait until every event added so far is in the stored state."""
-        brought = self._added
-        while self._stored < brought:
+        added = self._added_count
+        while self._stored_count < added:
             self._taken.clear()
             await self._taken.wait()
 
@@ -142,7 +142,7 @@ class Inbox:
     def take_events(self, at_most: int) -> list[ReceivedEvent]:
         """Take the oldest events."""
         found = [self._events.popleft() for _ in range(min(at_most, len(self._events)))]
-        self._taken_in += len(found)
+        self._taken_count += len(found)
         self._taken.set()
         return found
 
@@ -160,10 +160,10 @@ class Inbox:
 
     def mark_stored(self) -> None:
         """Record that every event taken so far is in the stored state."""
-        self._stored = self._taken_in
+        self._stored_count = self._taken_count
         self._taken.set()
 
-    def forget_acknowledged(self, bus: str, entries: Iterable[bytes], asks: Iterable[bytes] = ()) -> None:
+    def forget_acknowledged(self, bus: str, entries: Iterable[bytes], requests: Iterable[bytes] = ()) -> None:
         """Forget entries of the log and requests whose acknowledgement is on their bus."""
         self._known[bus].difference_update(entries)
-        self._known_requests[bus].difference_update(asks)
+        self._known_requests[bus].difference_update(requests)

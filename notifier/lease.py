@@ -26,7 +26,7 @@ STANDBY_CHECKS: Final = 12
 MIN_WITHIN_SEC: Final = 0.5
 RELEASE_WITHIN_SEC: Final = 0.5
 
-_TURN: Final = Script.beside("notifier", "lease.lua")
+_LEASE_SCRIPT: Final = Script.beside("notifier", "lease.lua")
 
 log = logs.get("lease")
 
@@ -97,11 +97,21 @@ class LeaseState:
         return order.index(bus) < order.index(other)
 
 
+async def apply_action(bus: Bus, boot: str, action: LeaseAction, lease_sec: float, within_sec: float) -> str:
+    """Apply an action to the lease on one bus; return the boot id of its holder, empty if it is free.
+
+    Raises BusError when the bus does not answer within `within_sec`.
+    """
+    args: list[str | bytes | float] = [boot, max(1, round(1000 * lease_sec)), action]
+    holder: bytes = await bus.script(_LEASE_SCRIPT, [NOTIFIER_LEASE], args, within_sec)
+    return holder.decode("utf-8", "replace")
+
+
 class NotifierLease:
     """Keep the lease on all buses: `run` until cancelled, then `release`."""
 
     def __init__(self, boot: str, buses: Mapping[str, Bus], lease_sec: float) -> None:
-        self.view = LeaseState(boot, tuple(buses), lease_sec, time.monotonic())
+        self.state = LeaseState(boot, tuple(buses), lease_sec, time.monotonic())
         self._changed = asyncio.Event()
         self._known = False
         self._buses = dict(buses)
@@ -111,72 +121,68 @@ class NotifierLease:
     @property
     def is_leader(self) -> bool:
         """Whether this notifier leads."""
-        return self.view.is_leader
+        return self.state.is_leader
 
     async def run(self) -> None:
         """Renew or watch the lease on every bus until cancelled."""
         async with asyncio.TaskGroup() as group:
             for name in self._buses:
-                group.create_task(self._keep(name), name=f"lease:{name}")
+                group.create_task(self._renew_on(name), name=f"lease:{name}")
 
     async def wait_gained(self) -> None:
         """Wait until this notifier leads."""
-        await self._until(is_leader=True)
+        await self._wait_until(is_leader=True)
 
     async def wait_lost(self) -> None:
         """Wait until this notifier no longer leads."""
-        await self._until(is_leader=False)
+        await self._wait_until(is_leader=False)
 
     async def release(self) -> None:
         """Release the lease, so that a standby leads at once; where a bus does not answer it expires."""
-        self.view.is_leader = False
-        await asyncio.gather(*(self._give(bus) for bus in self._buses.values()))
+        self.state.is_leader = False
+        await asyncio.gather(*(self._release_on(bus) for bus in self._buses.values()))
 
     def rejected(self, bus: str) -> None:
         """Record that a bus rejected a write because another notifier holds its lease."""
-        self.view.rejected(bus, time.monotonic())
-        self._tell()
+        self.state.rejected(bus, time.monotonic())
+        self._report_change()
         self._due[bus].set()
 
-    async def _until(self, *, is_leader: bool) -> None:
+    async def _wait_until(self, *, is_leader: bool) -> None:
         while self.is_leader is not is_leader:
             self._changed.clear()
             await self._changed.wait()
 
-    async def _give(self, bus: Bus) -> None:
+    async def _release_on(self, bus: Bus) -> None:
         with contextlib.suppress(BusError):
-            await self._ask(bus, LeaseAction.RELEASE, RELEASE_WITHIN_SEC)
+            await apply_action(bus, self.state.boot, LeaseAction.RELEASE, self._lease_sec, RELEASE_WITHIN_SEC)
 
-    async def _keep(self, name: str) -> None:
+    async def _renew_on(self, name: str) -> None:
         bus, due = self._buses[name], self._due[name]
         while True:
-            way = self.view.action_for(name, time.monotonic())
+            action = self.state.action_for(name, time.monotonic())
             try:
-                holder = await self._ask(bus, way, max(MIN_WITHIN_SEC, self._lease_sec / 2))
+                within_sec = max(MIN_WITHIN_SEC, self._lease_sec / 2)
+                holder = await apply_action(bus, self.state.boot, action, self._lease_sec, within_sec)
             except BusError:
                 pass  # its readers say so
             else:
-                self.view.record_holder(name, holder, time.monotonic())
-                self._tell()
+                self.state.record_holder(name, holder, time.monotonic())
+                self._report_change()
             pause_sec = self._lease_sec / (RENEWALS if self.is_leader else STANDBY_CHECKS)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause_sec):
                     await due.wait()
             due.clear()
 
-    async def _ask(self, bus: Bus, way: LeaseAction, within_sec: float) -> str:
-        args: list[str | bytes | float] = [self.view.boot, max(1, round(1000 * self._lease_sec)), way]
-        holder: bytes = await bus.script(_TURN, [NOTIFIER_LEASE], args, within_sec)
-        return holder.decode("utf-8", "replace")
-
-    def _tell(self) -> None:
+    def _report_change(self) -> None:
         if self.is_leader is self._known:
             return
         self._known = self.is_leader
         if self.is_leader:
             log.info("lease.held")
         else:
-            log.warning("lease.lost", leader=self.view.other)
+            log.warning("lease.lost", leader=self.state.other)
         self._changed.set()
         for due in self._due.values():
             due.set()

@@ -75,12 +75,12 @@ class Outbox:
         for name, raw in fields.items():
             if name.startswith(DELIVERIES):
                 message = parse_message(fields.get(MESSAGE + name.removeprefix(DELIVERIES), b""))
-                entry = None if message is None else _read(message, raw)
+                entry = None if message is None else _parse_entry(message, raw)
                 if entry is not None:
                     found.append(entry)
                 else:
                     unusable.append(name)
-            elif name.startswith(ANCHORS) and (anchors := _object(raw)) is not None:
+            elif name.startswith(ANCHORS) and (anchors := _parse_object(raw)) is not None:
                 self._anchors[name.removeprefix(ANCHORS)] = {key: str(each) for key, each in anchors.items()}
             elif name.startswith(ANCHORS):
                 unusable.append(name)
@@ -103,7 +103,7 @@ class Outbox:
         """Return the entry of a message that is not delivered yet."""
         return self._entries.get(ident)
 
-    def waiting(self, channel: str) -> list[Message]:
+    def pending_messages(self, channel: str) -> list[Message]:
         """Return the messages that are pending for a channel, in order."""
         return [each.message for each in self._entries.values() if each.deliveries.get(channel, "") is None]
 
@@ -154,7 +154,7 @@ class Outbox:
             deliveries: dict[str, bool | str | None] = dict.fromkeys(channels)
             if not deliveries:
                 return []
-            entry = OutboxEntry(message, self._next, deliveries, events=_ids(message))
+            entry = OutboxEntry(message, self._next, deliveries, events=_event_ids(message))
             self._next += 1
             self._add(entry)
             self._changed[MESSAGE + message.id] = encode_message(message)
@@ -171,7 +171,7 @@ class Outbox:
 
     def record_accepted(self, ident: str, channel: str, anchor: str | None = None) -> OutboxEntry | None:
         """Record that a channel accepted a message; return its entry, None if it isn't pending there."""
-        entry = self._waiting(ident, channel)
+        entry = self._pending_entry(ident, channel)
         if entry is None:
             return None
         entry.deliveries[channel] = True
@@ -187,7 +187,7 @@ class Outbox:
 
     def record_failure(self, ident: str, channel: str, at: float) -> None:
         """Record that an attempt failed at `at` (epoch seconds) and will be repeated."""
-        entry = self._waiting(ident, channel)
+        entry = self._pending_entry(ident, channel)
         if entry is not None and channel not in entry.since:
             entry.since[channel] = round(at, 3)
             self._write(entry)
@@ -200,7 +200,7 @@ class Outbox:
         If no channel is left, the message goes to the first of `others` that it was not sent to yet;
         return that one's name.
         """
-        entry = self._waiting(ident, channel)
+        entry = self._pending_entry(ident, channel)
         if entry is None:
             return None
         entry.deliveries[channel] = reason
@@ -214,7 +214,7 @@ class Outbox:
 
     # -- inside
 
-    def _waiting(self, ident: str, channel: str) -> OutboxEntry | None:
+    def _pending_entry(self, ident: str, channel: str) -> OutboxEntry | None:
         entry = self._entries.get(ident)
         return entry if entry is not None and entry.deliveries.get(channel, "") is None else None
 
@@ -253,33 +253,33 @@ class Outbox:
             self._changed[ANCHORS + thread] = None
 
 
-def _ids(message: Message) -> tuple[str, ...]:
+def _event_ids(message: Message) -> tuple[str, ...]:
     """Return the ids of the events that a message is about, each once."""
     events = (parse_event(raw) for raw in message.events)
     return tuple(dict.fromkeys(each.id for each in events if not isinstance(each, Malformed)))
 
 
-def _read(message: Message, raw: bytes) -> OutboxEntry | None:
-    found = _object(raw)
+def _parse_entry(message: Message, raw: bytes) -> OutboxEntry | None:
+    found = _parse_object(raw)
     if found is None or type(found.get("n")) is not int or type(found.get("ways")) is not dict:
         return None
-    deliveries = {name: _outcome(value) for name, value in found["ways"].items()}
+    deliveries = {name: _parse_outcome(value) for name, value in found["ways"].items()}
     if None not in deliveries.values():
         return None
     since = found.get("since")
-    times = {name: at for name, at in since.items() if _is_time(at)} if isinstance(since, dict) else {}
-    return OutboxEntry(message, found["n"], deliveries, times, _ids(message))
+    times = {name: at for name, at in since.items() if _is_number(at)} if isinstance(since, dict) else {}
+    return OutboxEntry(message, found["n"], deliveries, times, _event_ids(message))
 
 
-def _is_time(value: Any) -> bool:
+def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _outcome(value: Any) -> bool | str | None:
+def _parse_outcome(value: Any) -> bool | str | None:
     return value if value is None or value is True else str(value)
 
 
-def _object(raw: bytes) -> dict[str, Any] | None:
+def _parse_object(raw: bytes) -> dict[str, Any] | None:
     try:
         found = orjson.loads(raw)
     except orjson.JSONDecodeError:

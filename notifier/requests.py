@@ -17,7 +17,7 @@ from notifier.inbox import Inbox, ReceivedRequest
 from notifier.store import DEAD_LENGTH
 
 READ_WITHIN_SEC: Final = 3.0
-AT_ONCE: Final = 100
+RESENT_AT_ONCE: Final = 100
 
 log = logs.get("asking")
 
@@ -49,79 +49,91 @@ class RequestHandler:
     async def run(self, inbox: Inbox) -> None:
         """Handle requests one after the other until cancelled."""
         while True:
-            await self.do(await inbox.next_request())
+            await self.handle(await inbox.next_request())
 
-    async def do(self, asked: ReceivedRequest) -> None:
+    async def handle(self, received: ReceivedRequest) -> None:
         """Handle the request of an entry, unless it was handled before."""
-        ask, state = asked.ask, self._dispatcher.state
-        if ask is not None and not state.is_done(ask.id):
-            log.info("ask.taken", do=ask.do, what=ask.what, by=ask.by)
-            # what follows waits for nothing, so that an ask is done and known to be done in one turn
-            buried = await self._dead() if ask.do is RequestKind.RESEND else {}
-            state.mark_done(ask.id)
-            if ask.lapsed(self._clock()):
-                self._dispatcher.answers.add_answer(ask.id, ok=False, said="that was asked too long ago")
-            elif ask.do is RequestKind.ACK:
-                self._acknowledge(ask)
-            elif ask.do is RequestKind.TEST:
-                self._test(ask)
+        request, state = received.request, self._dispatcher.state
+        if request is not None and not state.is_done(request.id):
+            log.info("ask.taken", do=request.do, what=request.what, by=request.by)
+            # what follows waits for nothing, so that a request is done and recorded as done in one dispatch
+            dead = await self._read_dead_letters() if request.do is RequestKind.RESEND else {}
+            state.mark_done(request.id)
+            if request.lapsed(self._clock()):
+                self._dispatcher.answers.add_answer(
+                    request.id, ok=False, text="that was received too long ago"
+                )
+            elif request.do is RequestKind.ACK:
+                self._acknowledge(request)
+            elif request.do is RequestKind.TEST:
+                self._test(request)
             else:
-                self._resend(ask, buried)
-        self._dispatcher.finish_request(asked)
+                self._resend(request, dead)
+        self._dispatcher.finish_request(received)
 
-    def _acknowledge(self, ask: OperatorRequest) -> None:
-        services = self._dispatcher.router.acknowledge(ask.what, ask.by)
+    def _acknowledge(self, request: OperatorRequest) -> None:
+        services = self._dispatcher.router.acknowledge(request.what, request.by)
         names = ", ".join(services)
-        said = f"{names}: {ask.by} sees to it" if services else f"nothing is down that is called {ask.what}"
-        self._dispatcher.answers.add_answer(ask.id, ok=bool(services), said=said)
+        text = (
+            f"{names}: {request.by} sees to it"
+            if services
+            else f"nothing is down that is called {request.what}"
+        )
+        self._dispatcher.answers.add_answer(request.id, ok=bool(services), text=text)
 
-    def _test(self, ask: OperatorRequest) -> None:
+    def _test(self, request: OperatorRequest) -> None:
         names = list(self._pool.workers)
-        chosen = names if ask.what == ALL else [ask.what]
+        chosen = names if request.what == ALL else [request.what]
         if not names:
-            self._dispatcher.answers.add_answer(ask.id, ok=False, said="no channel is open")
+            self._dispatcher.answers.add_answer(request.id, ok=False, text="no channel is open")
         elif not set(chosen) <= set(names):
-            said = f"there is no channel {ask.what}; there are {', '.join(names)}"
-            self._dispatcher.answers.add_answer(ask.id, ok=False, said=said)
+            text = f"there is no channel {request.what}; there are {', '.join(names)}"
+            self._dispatcher.answers.add_answer(request.id, ok=False, text=text)
         else:
-            message = test_message(ask.id, ask.by, self._clock())
-            self._expect(ask, message, chosen)
-            self._send(ask, message, chosen)
+            message = test_message(request.id, request.by, self._clock())
+            self._expect(request, message, chosen)
+            self._send(request, message, chosen)
 
-    def _resend(self, ask: OperatorRequest, buried: Mapping[str, DeadMessage]) -> None:
-        chosen = [each for each in buried.values() if ask.what in (ALL, each.message.id)][:AT_ONCE]
+    def _resend(self, request: OperatorRequest, dead: Mapping[str, DeadMessage]) -> None:
+        chosen = [each for each in dead.values() if request.what in (ALL, each.message.id)][:RESENT_AT_ONCE]
         open_ones = list(self._pool.workers)
         if not chosen:
-            said = "nothing is dead" if ask.what == ALL else f"nothing that is dead is called {ask.what}"
-            self._dispatcher.answers.add_answer(ask.id, ok=ask.what == ALL, said=said)
+            text = (
+                "nothing is dead" if request.what == ALL else f"nothing that is dead is called {request.what}"
+            )
+            self._dispatcher.answers.add_answer(request.id, ok=request.what == ALL, text=text)
             return
         if not open_ones:
-            self._dispatcher.answers.add_answer(ask.id, ok=False, said="no channel is open")
+            self._dispatcher.answers.add_answer(request.id, ok=False, text="no channel is open")
             return
-        ways = [[name for name in each.channels if name in open_ones] or open_ones for each in chosen]
+        channels_of = [[name for name in each.channels if name in open_ones] or open_ones for each in chosen]
         # all of them before the first may be answered, or that answer would be taken for the last
-        for each, channels in zip(chosen, ways, strict=True):
-            self._expect(ask, each.message, channels)
-        for each, channels in zip(chosen, ways, strict=True):
+        for each, channels in zip(chosen, channels_of, strict=True):
+            self._expect(request, each.message, channels)
+        for each, channels in zip(chosen, channels_of, strict=True):
             for bus, entries in each.entries.items():
                 self._dispatcher.delete_dead_letters(bus, entries)
-            self._send(ask, each.message, channels)
+            self._send(request, each.message, channels)
 
-    def _expect(self, ask: OperatorRequest, message: Message, channels: Sequence[str]) -> None:
+    def _expect(self, request: OperatorRequest, message: Message, channels: Sequence[str]) -> None:
         for name in channels:
-            self._dispatcher.answers.expect(ask.id, message.id, name)
+            self._dispatcher.answers.expect(request.id, message.id, name)
 
-    def _send(self, ask: OperatorRequest, message: Message, channels: Sequence[str]) -> None:
+    def _send(self, request: OperatorRequest, message: Message, channels: Sequence[str]) -> None:
         self._dispatcher.send_message(message, channels)
         for name in channels:
-            delivery = self._pool.workers[name]
-            if delivery.pause_left_sec > 1:
-                why = f"{delivery.trouble}; it waits for {delivery.pause_left_sec:.0f} s more"
-                self._dispatcher.answers.answer_paused(ask.id, message.id, name, delivery.channel.where, why)
+            worker = self._pool.workers[name]
+            if worker.pause_left_sec > 1:
+                why = f"{worker.trouble}; it waits for {worker.pause_left_sec:.0f} s more"
+                self._dispatcher.answers.answer_paused(
+                    request.id, message.id, name, worker.channel.where, why
+                )
 
-    async def _dead(self) -> dict[str, DeadMessage]:
+    async def _read_dead_letters(self) -> dict[str, DeadMessage]:
         found: dict[str, DeadMessage] = {}
-        for bus, entries in zip(self._buses, await asyncio.gather(*map(_entries, self._buses)), strict=True):
+        for bus, entries in zip(
+            self._buses, await asyncio.gather(*map(_read_entries, self._buses)), strict=True
+        ):
             for ident, fields in entries:
                 message = parse_message((fields or {}).get(b"message", b""))
                 if message is not None:
@@ -131,7 +143,7 @@ class RequestHandler:
         return found
 
 
-async def _entries(bus: Bus) -> list[tuple[bytes, Any]]:
+async def _read_entries(bus: Bus) -> list[tuple[bytes, Any]]:
     try:
         found: list[tuple[bytes, Any]] = await bus.ask(
             bus.client.xrange(NOTIFIER_DEAD, count=2 * DEAD_LENGTH), READ_WITHIN_SEC
@@ -141,7 +153,7 @@ async def _entries(bus: Bus) -> list[tuple[bytes, Any]]:
     return found
 
 
-def test_message(ask: str, by: str, now: float) -> Message:
-    """Return the test message that an operator asked for; `now` in epoch seconds."""
-    text = f"{by} asked for this message, to see whether it arrives; nothing is wrong"
-    return Message(f"test.{ask}", "This is a test", text, Severity.INFO, now, kind=MessageKind.TEST)
+def test_message(request: str, by: str, now: float) -> Message:
+    """Return the test message that an operator received for; `now` in epoch seconds."""
+    text = f"{by} received for this message, to see whether it arrives; nothing is wrong"
+    return Message(f"test.{request}", "This is a test", text, Severity.INFO, now, kind=MessageKind.TEST)

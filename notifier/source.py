@@ -33,7 +33,7 @@ from notifier.inbox import Inbox, ReceivedEvent, ReceivedRequest
 from notifier.store import SEQ, Store
 
 _OPENS: Final = ("miss", "drift")
-_ASIDE: Final = "gap"
+_GAP: Final = "gap"
 """The last word of an event type that neither opens nor closes an outage."""
 
 
@@ -50,7 +50,7 @@ def unfinished_outages(latest_first: Iterable[bytes]) -> list[tuple[Event, bytes
         if isinstance(event, Malformed):
             continue
         family, _, what = event.type.rpartition("_")
-        if what == _ASIDE or (family, event.svc) in known:
+        if what == _GAP or (family, event.svc) in known:
             continue
         known.add((family, event.svc))
         if what in _OPENS:
@@ -65,12 +65,12 @@ LOOK_BACK_ENTRIES: Final = 10_000
 BACKOFF: Final = Backoff(first_sec=0.1, longest_sec=1.0)
 COMPLAIN_EVERY: Final = 1000
 """One log line for this many entries that can't be parsed."""
-GONE: Final = ("NOGROUP", "UNBLOCKED")
+GROUP_DELETED: Final = ("NOGROUP", "UNBLOCKED")
 """What servers answer when the consumer group or the stream was deleted, maybe while we read it."""
 
 # the client library's own way leaves the cursor out when it is asked for ids alone
 _CLAIM: Final = Script.beside("notifier", "claim.lua")
-_DISMISS: Final = Script.beside("notifier", "dismiss.lua")
+_REMOVE_IDLE: Final = Script.beside("notifier", "dismiss.lua")
 
 log = logs.get("reading")
 
@@ -100,7 +100,7 @@ class LogReader:
         self.bus = bus
         self._consumer = consumer
         self._inbox = inbox
-        self._room_for_acks, self._answered, self._failed = room, answered, failed
+        self._wait_for_ack_room, self._answered, self._failed = room, answered, failed
         self._claim_due = False
 
     async def run(self) -> None:
@@ -108,17 +108,17 @@ class LogReader:
         failures = 0
         while True:
             try:
-                await self._join()
+                await self._join_group()
                 while True:
                     self._answered(self.bus.name)
                     failures = 0
-                    await self._room()
+                    await self._wait_for_room()
                     if self._claim_due:
                         await self.claim()
                     await self._read()
             except BusError as error:
                 # the group is made again when it is gone, without a word
-                if not any(word in error.detail for word in GONE):
+                if not any(word in error.detail for word in GROUP_DELETED):
                     self._failed(error)
             failures += 1
             await asyncio.sleep(BACKOFF.pause_sec(failures))
@@ -132,24 +132,24 @@ class LogReader:
         self._claim_due = False
         for stream in (ALERT_LOG, NOTIFIER_REQUESTS):
             await self._claim(stream)
-            await self._dismiss(stream)
+            await self.remove_idle_consumers(stream)
 
     # -- joining
 
-    async def _join(self) -> None:
+    async def _join_group(self) -> None:
         client, name = self.bus.client, self.bus.name
-        if not await self._has_group(ALERT_LOG):
-            last = self._inbox.last.get(name)
-            start = await self._look_back() if last is None else await self._place(last)
-            await self._make_group(ALERT_LOG, start)
+        if not await self._group_exists(ALERT_LOG):
+            last = self._inbox.last_read.get(name)
+            start = await self._look_back() if last is None else await self._resume_position(last)
+            await self._create_group(ALERT_LOG, start)
             log.info("reading.begun", bus=name, after=start.decode(), first=last is None)
-            self._inbox.last.setdefault(name, start)
-        if not await self._has_group(NOTIFIER_REQUESTS):
-            await self._make_group(NOTIFIER_REQUESTS, BEGINNING)
+            self._inbox.last_read.setdefault(name, start)
+        if not await self._group_exists(NOTIFIER_REQUESTS):
+            await self._create_group(NOTIFIER_REQUESTS, BEGINNING)
         await self.bus.ask(client.xgroup_createconsumer(ALERT_LOG, NOTIFIER_GROUP, self._consumer))
         await self.claim()
 
-    async def _has_group(self, stream: str) -> bool:
+    async def _group_exists(self, stream: str) -> bool:
         try:
             await self.bus.ask(self.bus.client.xpending(stream, NOTIFIER_GROUP))
         except BusError as error:
@@ -158,7 +158,7 @@ class LogReader:
             raise
         return True
 
-    async def _make_group(self, stream: str, start: bytes) -> None:
+    async def _create_group(self, stream: str, start: bytes) -> None:
         try:
             await self.bus.ask(self.bus.client.xgroup_create(stream, NOTIFIER_GROUP, start, mkstream=True))
         except BusError as error:
@@ -180,7 +180,7 @@ class LogReader:
         await self._inbox.wait_until_stored()
         return end
 
-    async def _place(self, last: bytes) -> bytes:
+    async def _resume_position(self, last: bytes) -> bytes:
         """Return the id to go on from in a log whose group is gone.
 
         That is `last`, or the beginning if the log was replaced by another one.
@@ -203,11 +203,11 @@ class LogReader:
             await self.claim()  # the server has handed them out: they are ours, and are read by their sizes
             return
         for stream, entries in found or ():
-            self._bring(stream.decode(), [entry_of(*entry) for entry in entries])
+            self._add_entries(stream.decode(), [entry_of(*entry) for entry in entries])
 
     async def _claim(self, stream: str) -> None:
         cursor: bytes = BEGINNING
-        knows = self._inbox.is_known
+        is_known = self._inbox.is_known
         while True:
             args: list[str | bytes | float] = [
                 NOTIFIER_GROUP,
@@ -220,7 +220,9 @@ class LogReader:
             ]
             cursor, idents, *_ = await self.bus.script(_CLAIM, [stream], args)
             new = [
-                ident for ident in idents if not knows(self.bus.name, ident, ask=stream == NOTIFIER_REQUESTS)
+                ident
+                for ident in idents
+                if not is_known(self.bus.name, ident, is_request=stream == NOTIFIER_REQUESTS)
             ]
             await self._fetch(stream, new)
             if cursor == BEGINNING:
@@ -230,29 +232,29 @@ class LogReader:
         """Read entries by their ids, one by one where they are large."""
         if not idents:
             return
-        await self._room()
+        await self._wait_for_room()
         if stream == NOTIFIER_REQUESTS:
             await self._inbox.wait_for_request_room()
-        self._bring(stream, await fetch(self.bus, stream, idents), redelivered=True)
+        self._add_entries(stream, await fetch(self.bus, stream, idents), redelivered=True)
 
-    async def _room(self) -> None:
+    async def _wait_for_room(self) -> None:
         """Wait until the inbox has room and the bus has taken enough acknowledgements."""
-        await self._room_for_acks(self.bus.name)
+        await self._wait_for_ack_room(self.bus.name)
         await self._inbox.wait_for_room()
 
-    async def _dismiss(self, stream: str) -> None:
+    async def remove_idle_consumers(self, stream: str) -> None:
         """Remove consumers of earlier runs that have nothing pending from the group."""
-        await self.bus.script(_DISMISS, [stream], [NOTIFIER_GROUP, self._consumer])
+        await self.bus.script(_REMOVE_IDLE, [stream], [NOTIFIER_GROUP, self._consumer])
 
     # -- what becomes of it
 
-    def _bring(self, stream: str, entries: Iterable[Entry], *, redelivered: bool = False) -> None:
-        name, heard = self.bus.name, list[ReceivedEvent]()
+    def _add_entries(self, stream: str, entries: Iterable[Entry], *, redelivered: bool = False) -> None:
+        name, events = self.bus.name, list[ReceivedEvent]()
         for entry in entries:
             if not redelivered and stream == ALERT_LOG:
-                self._inbox.last[name] = entry.id
+                self._inbox.last_read[name] = entry.id
             if entry.fields is None:
-                self._spoil(stream, entry.id, "too_long", entry.size)
+                self._add_malformed(stream, entry.id, "too_long", entry.size)
                 continue
             if stream == NOTIFIER_REQUESTS:
                 self._inbox.add_request(
@@ -262,13 +264,13 @@ class LogReader:
             raw = entry.fields.get(b"event", b"")
             event = parse(raw)
             if isinstance(event, Malformed):
-                self._spoil(stream, entry.id, event.reason, entry.size)
+                self._add_malformed(stream, entry.id, event.reason, entry.size)
             else:
-                heard.append(ReceivedEvent(name, entry.id, event, raw, redelivered))
-        if heard:
-            self._inbox.add_events(heard)
+                events.append(ReceivedEvent(name, entry.id, event, raw, redelivered))
+        if events:
+            self._inbox.add_events(events)
 
-    def _spoil(self, stream: str, ident: bytes, reason: str, size: int) -> None:
+    def _add_malformed(self, stream: str, ident: bytes, reason: str, size: int) -> None:
         if stream == NOTIFIER_REQUESTS:
             self._inbox.add_request(ReceivedRequest(self.bus.name, ident, None))
             return
@@ -279,7 +281,7 @@ class LogReader:
         self._inbox.add_malformed(self.bus.name, ident, reason)
 
 
-EVERY_SEC: Final = 1.0
+POLL_EVERY_SEC: Final = 1.0
 
 
 class SilenceSync:
@@ -290,7 +292,7 @@ class SilenceSync:
         self._held: dict[str, dict[bytes, bytes]] = {}
         self._silences: dict[str, Silence] = {}
 
-    def saw(self, bus: str, held: dict[bytes, bytes]) -> dict[str, bytes]:
+    def record_silences(self, bus: str, held: dict[bytes, bytes]) -> dict[str, bytes]:
         """Record the silences of a bus; return the fields that the bus lacks or has in an older version."""
         if self._held.get(bus) != held:
             self._held[bus] = held
@@ -320,16 +322,16 @@ class BusPoller:
         """Poll until cancelled; after an error poll again."""
         while True:
             with contextlib.suppress(BusError):  # its reader says so
-                await self._sweep()
-            await asyncio.sleep(EVERY_SEC)
+                await self._poll()
+            await asyncio.sleep(POLL_EVERY_SEC)
 
-    async def look_at_silences(self) -> None:
+    async def read_silences(self) -> None:
         """Read the silences once, before the first message may be sent."""
         with contextlib.suppress(BusError):
-            held = await self._bus.ask(self._bus.client.hgetall(NOTIFIER_SILENCES), EVERY_SEC)
-            self._silences.saw(self._bus.name, held)
+            held = await self._bus.ask(self._bus.client.hgetall(NOTIFIER_SILENCES), POLL_EVERY_SEC)
+            self._silences.record_silences(self._bus.name, held)
 
-    async def _sweep(self) -> None:
+    async def _poll(self) -> None:
         pipe = self._bus.pipeline()
         pipe.hgetall(NOTIFIER_SILENCES)
         pipe.hget(NOTIFIER_STATE, SEQ)
@@ -338,24 +340,26 @@ class BusPoller:
         if not isinstance(seq, Exception):
             self._store.check_seq(self._bus.name, seq)
         if isinstance(held, dict):
-            await self._heal(held)
-        if isinstance(pending, dict) and self._others(pending):
+            await self._sync_silences(held)
+        if isinstance(pending, dict) and self._has_other_consumers(pending):
             self._reader.request_claim()
 
-    def _others(self, pending: dict[str, Any]) -> bool:
+    def _has_other_consumers(self, pending: dict[str, Any]) -> bool:
         return any(each["name"] != self._consumer for each in pending["consumers"])
 
-    async def _heal(self, held: dict[bytes, bytes]) -> None:
+    async def _sync_silences(self, held: dict[bytes, bytes]) -> None:
         now = time.time()
         newer: dict[Any, Any] = {
-            key: raw for key, raw in self._silences.saw(self._bus.name, held).items() if not _old(raw, now)
+            key: raw
+            for key, raw in self._silences.record_silences(self._bus.name, held).items()
+            if not _is_old(raw, now)
         }
         if newer:
             await self._bus.ask(self._bus.client.hset(NOTIFIER_SILENCES, mapping=newer))
-        if old := [key for key, raw in held.items() if _old(raw, now)]:
+        if old := [key for key, raw in held.items() if _is_old(raw, now)]:
             await self._bus.ask(self._bus.client.hdel(NOTIFIER_SILENCES, *old))
 
 
-def _old(raw: bytes, now: float) -> bool:
+def _is_old(raw: bytes, now: float) -> bool:
     silence = Silence.parse(raw)
     return silence is not None and silence.old(now)

@@ -8,12 +8,12 @@ from typing import Any, Final
 
 import orjson
 
-READ: Final = "d:read:"
-ASKS: Final = "d:asks"
+READ_POSITION: Final = "d:read:"
+DONE_REQUESTS: Final = "d:asks"
 BROKEN: Final = "d:broken"
 PAUSES: Final = "d:pauses"
 ADDRESSES: Final = "d:addresses"
-ASKS_KEPT: Final = 200
+REQUESTS_KEPT: Final = 200
 PAUSE_AT_MOST_SEC: Final = 3600.0
 """No restored pause is longer than this, even if the clock was set back; in seconds."""
 
@@ -25,27 +25,27 @@ class NotifierState:
         self.broken: dict[str, str] = {}
         self._pauses: dict[str, tuple[int, float]] = {}
         self._addresses: dict[str, str] | None = None
-        self._asks: dict[str, None] = {}
-        self._read: dict[str, bytes] = {}
+        self._done_requests: dict[str, None] = {}
+        self._read_positions: dict[str, bytes] = {}
         self._changed: dict[str, bytes | None] = {}
 
     def restore(self, fields: Mapping[str, bytes]) -> dict[str, bytes]:
         """Restore what `changes` returned in an earlier run; return the read position by bus."""
         for name, raw in fields.items():
-            if name.startswith(READ) and _is_entry(raw):
-                self._read[name.removeprefix(READ)] = raw
-        self._asks = dict.fromkeys(map(str, _list(fields.get(ASKS, b"[]"))))
-        found = _value(fields.get(BROKEN, b"{}"))
+            if name.startswith(READ_POSITION) and _is_entry_id(raw):
+                self._read_positions[name.removeprefix(READ_POSITION)] = raw
+        self._done_requests = dict.fromkeys(map(str, _parse_list(fields.get(DONE_REQUESTS, b"[]"))))
+        found = _parse_json(fields.get(BROKEN, b"{}"))
         self.broken = {name: str(why) for name, why in found.items()} if isinstance(found, dict) else {}
-        pauses = _value(fields.get(PAUSES, b"{}"))
+        pauses = _parse_json(fields.get(PAUSES, b"{}"))
         for name, pause in pauses.items() if isinstance(pauses, dict) else ():
             if isinstance(pause, list) and [*map(type, pause)] in ([int, float], [int, int]):
                 self._pauses[name] = max(0, pause[0]), float(pause[1])
-        known = _value(fields.get(ADDRESSES, b"null"))
+        known = _parse_json(fields.get(ADDRESSES, b"null"))
         self._addresses = (
             {name: str(each) for name, each in known.items()} if isinstance(known, dict) else None
         )
-        return dict(self._read)
+        return dict(self._read_positions)
 
     def record_addresses(self, digests: Mapping[str, str]) -> set[str]:
         """Record the addresses that the truth names; return the channels whose address is new.
@@ -62,19 +62,19 @@ class NotifierState:
     def set_read_positions(self, last: Mapping[str, bytes]) -> None:
         """Record the last log entry that was read on each bus."""
         for bus, entry in last.items():
-            if self._read.get(bus) != entry:
-                self._read[bus] = self._changed[READ + bus] = entry
+            if self._read_positions.get(bus) != entry:
+                self._read_positions[bus] = self._changed[READ_POSITION + bus] = entry
 
-    def is_done(self, ask: str) -> bool:
+    def is_done(self, request_id: str) -> bool:
         """Return True if a request was handled already."""
-        return ask in self._asks
+        return request_id in self._done_requests
 
-    def mark_done(self, ask: str) -> None:
+    def mark_done(self, request_id: str) -> None:
         """Record that a request is handled."""
-        self._asks[ask] = None
-        for old in list(self._asks)[:-ASKS_KEPT]:
-            del self._asks[old]
-        self._changed[ASKS] = orjson.dumps(list(self._asks))
+        self._done_requests[request_id] = None
+        for old in list(self._done_requests)[:-REQUESTS_KEPT]:
+            del self._done_requests[old]
+        self._changed[DONE_REQUESTS] = orjson.dumps(list(self._done_requests))
 
     def mark_broken(self, channel: str, reason: str) -> bool:
         """Record that a channel refuses all messages; return True if that is new."""
@@ -116,26 +116,28 @@ class NotifierState:
         return changed
 
 
-def unreadable(fields: Mapping[str, bytes]) -> list[str]:
+def unparsable_fields(fields: Mapping[str, bytes]) -> list[str]:
     """Return the names of the state's fields that can't be parsed."""
-    kinds = {ASKS: list, BROKEN: dict, PAUSES: dict, ADDRESSES: dict}
-    found = [name for name, raw in fields.items() if name.startswith(READ) and not _is_entry(raw)]
+    kinds = {DONE_REQUESTS: list, BROKEN: dict, PAUSES: dict, ADDRESSES: dict}
+    found = [name for name, raw in fields.items() if name.startswith(READ_POSITION) and not _is_entry_id(raw)]
     return found + [
-        name for name, kind in kinds.items() if name in fields and not isinstance(_value(fields[name]), kind)
+        name
+        for name, kind in kinds.items()
+        if name in fields and not isinstance(_parse_json(fields[name]), kind)
     ]
 
 
-def _is_entry(raw: bytes) -> bool:
+def _is_entry_id(raw: bytes) -> bool:
     ms, _, seq = raw.partition(b"-")
     return ms.isdigit() and seq.isdigit() and len(raw) < 42
 
 
-def _list(raw: bytes) -> list[Any]:
-    found = _value(raw)
+def _parse_list(raw: bytes) -> list[Any]:
+    found = _parse_json(raw)
     return found if isinstance(found, list) else []
 
 
-def _value(raw: bytes) -> Any:
+def _parse_json(raw: bytes) -> Any:
     try:
         return orjson.loads(raw)
     except orjson.JSONDecodeError:

@@ -35,10 +35,10 @@ from marketswarm.net.retry import Backoff
 from marketswarm.operator.request import ANSWERS_KEPT_SEC, REQUESTS_KEPT
 from notifier.inbox import CAPACITY
 
-TOLD_AT_MOST: Final = 20_000
+RECORDS_AT_MOST: Final = 20_000
 DEAD_LENGTH: Final = 1000
 """About how many dead letters are kept, on a bus and in memory for a bus that does not answer."""
-TOLD_SEC: Final = 86_400
+RECORD_SEC: Final = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class Transaction:
         self.fields.clear()
         kept: tuple[tuple[str, dict[str, Any], int], ...] = (
             ("answers", self.answers, REQUESTS_KEPT),
-            ("told", self.records, TOLD_AT_MOST),
+            ("told", self.records, RECORDS_AT_MOST),
         )
         dropped: dict[str, int] = {}
         for name, values, at_most in kept:
@@ -155,13 +155,13 @@ def _counted(values: Iterable[str | bytes]) -> list[str | bytes | float]:
 
 
 RECORDS_WITHIN_SEC: Final = 0.5
-_SENTINELS: Final = ("healer", "bus")
+_SENTINEL_FAMILIES: Final = ("healer", "bus")
 """The families of events about which the sentinel sends messages when the notifier does not."""
 
 
 def sentinel_may_report(event: Event) -> bool:
     """Return True if the sentinel, too, may send a message about this event."""
-    return event.type.partition("_")[0] in _SENTINELS
+    return event.type.partition("_")[0] in _SENTINEL_FAMILIES
 
 
 def delivery_record(now: float, channels: Iterable[str], by: str, held: str | None = None) -> bytes:
@@ -174,11 +174,13 @@ async def find_delivered(buses: Sequence[Bus], idents: Sequence[str]) -> set[str
     """Return those of some events of which a bus has a delivery record; a bus without an answer has none."""
     if not idents:
         return set()
-    answers = await asyncio.gather(*(_ask(bus, idents) for bus in buses))
-    return {ident for values in answers for ident, raw in zip(idents, values, strict=False) if _is_told(raw)}
+    answers = await asyncio.gather(*(_read_records(bus, idents) for bus in buses))
+    return {
+        ident for values in answers for ident, raw in zip(idents, values, strict=False) if _names_channel(raw)
+    }
 
 
-async def _ask(bus: Bus, idents: Sequence[str]) -> list[bytes | None]:
+async def _read_records(bus: Bus, idents: Sequence[str]) -> list[bytes | None]:
     try:
         found: list[bytes | None] = await bus.ask(
             bus.client.mget(map(delivery_key, idents)), RECORDS_WITHIN_SEC
@@ -188,7 +190,7 @@ async def _ask(bus: Bus, idents: Sequence[str]) -> list[bytes | None]:
     return found
 
 
-def _is_told(raw: bytes | None) -> bool:
+def _names_channel(raw: bytes | None) -> bool:
     try:
         found = orjson.loads(raw or b"null")
     except orjson.JSONDecodeError:
@@ -203,7 +205,7 @@ OTHERS_WITHIN_SEC: Final = 1.0
 WITHIN_SEC: Final = 2.0
 BYTES_A_SEC: Final = 20e6
 BACKOFF: Final = Backoff(first_sec=0.1, longest_sec=1.0)
-COMPLAIN_EVERY_SEC: Final = 30.0
+REPORT_EVERY_SEC: Final = 30.0
 BEHIND: Final = 0
 REJECTED: Final = -1
 
@@ -242,7 +244,7 @@ class Store:
 
         Raises BusError when no bus answers.
         """
-        reads = {asyncio.ensure_future(_read(each.bus)): name for name, each in self._writers.items()}
+        reads = {asyncio.ensure_future(_read_state(each.bus)): name for name, each in self._writers.items()}
         try:
             await asyncio.wait(reads, return_when=asyncio.FIRST_COMPLETED)
             await asyncio.wait(reads, timeout=OTHERS_WITHIN_SEC)
@@ -270,15 +272,15 @@ class Store:
             for name, writer in self._writers.items():
                 group.create_task(writer.run(), name=f"store:{name}")
 
-    async def commit(self, turn: Transaction) -> bool:
+    async def commit(self, transaction: Transaction) -> bool:
         """Write a transaction to every bus; return True once one has stored it, False if none has."""
         self.seq += 1
-        for name, value in turn.fields.items():
+        for name, value in transaction.fields.items():
             if value is None:
                 self.fields.pop(name, None)
             else:
                 self.fields[name] = value
-        waiting = {writer.add(turn) for writer in self._writers.values()}
+        waiting = {writer.add(transaction) for writer in self._writers.values()}
         while waiting:
             done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             if any(each.result() for each in done):
@@ -314,15 +316,15 @@ class BusWriter:
         self.held: int | None = None
         self.refusal: str | None = None
         self._store = store
-        self._turn, self._writing = Transaction(), Transaction()
+        self._next, self._writing = Transaction(), Transaction()
         self._waiting: list[asyncio.Future[bool]] = []
         self._filled, self._stored = asyncio.Event(), asyncio.Event()
-        self._complained_at = float("-inf")
+        self._reported_at = float("-inf")
         self._dropped_reported = False
 
-    def add(self, turn: Transaction) -> asyncio.Future[bool]:
+    def add(self, transaction: Transaction) -> asyncio.Future[bool]:
         """Add a transaction; the returned future says whether the bus stored it with the next attempt."""
-        self._turn.add(turn.of(self.bus.name))
+        self._next.add(transaction.of(self.bus.name))
         self._filled.set()
         answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         if self.refusal is not None:
@@ -334,7 +336,7 @@ class BusWriter:
     @property
     def unacknowledged(self) -> int:
         """How many acknowledgements the bus has yet to take."""
-        return sum(turn.acks_count(self.bus.name) for turn in (self._writing, self._turn))
+        return sum(transaction.acks_count(self.bus.name) for transaction in (self._writing, self._next))
 
     async def wait_for_room(self) -> None:
         """Wait while the bus has CAPACITY acknowledgements to take."""
@@ -359,69 +361,69 @@ class BusWriter:
             await self._filled.wait()
             self._filled.clear()
             waiting, self._waiting = self._waiting, []
-            turn, self._turn = self._turn, Transaction()
-            self._writing = turn
+            transaction, self._next = self._next, Transaction()
+            self._writing = transaction
             stored = False
             try:
-                stored = await self._write(turn)
+                stored = await self._write(transaction)
             except BusError as error:
-                self._refused(error)
+                self._record_failure(error)
             finally:
                 self._writing = Transaction()
                 if not stored:
-                    self._keep(turn)
+                    self._requeue(transaction)
                 for each in waiting:
                     if not each.done():
                         each.set_result(stored)
             if stored:
                 self.refusal, self._dropped_reported, failures = None, False, 0
-                self._store.acknowledged(self.bus.name, *turn.acks(self.bus.name))
+                self._store.acknowledged(self.bus.name, *transaction.acks(self.bus.name))
                 self._stored.set()
             else:
                 self._filled.set()
                 failures += 1
                 await asyncio.sleep(BACKOFF.pause_sec(failures))
 
-    def _keep(self, turn: Transaction) -> None:
+    def _requeue(self, transaction: Transaction) -> None:
         """Keep a transaction that the bus did not store, with what was added since, for the next attempt."""
-        turn.add(self._turn)
-        self._turn = turn
-        dropped = turn.shorten()
+        transaction.add(self._next)
+        self._next = transaction
+        dropped = transaction.shorten()
         if dropped and not self._dropped_reported:
             self._dropped_reported = True
             log.warning("store.dropped", bus=self.bus.name, **dropped)
 
-    async def _write(self, turn: Transaction) -> bool:
-        reply = await self._attempt(turn, self.held)
+    async def _write(self, transaction: Transaction) -> bool:
+        reply = await self._attempt(transaction, self.held)
         if reply == BEHIND:
-            reply = await self._attempt(turn, None)
+            reply = await self._attempt(transaction, None)
         if reply == REJECTED:
             self.held, self.refusal = None, "another notifier"
             self._store.rejected(self.bus.name)
         return bool(reply == 1)
 
-    async def _attempt(self, turn: Transaction, held: int | None) -> object:
+    async def _attempt(self, transaction: Transaction, held: int | None) -> object:
         store, seq = self._store, self._store.seq
-        fields: dict[str, bytes | None] = turn.fields if held is not None else {**store.fields}
+        fields: dict[str, bytes | None] = transaction.fields if held is not None else {**store.fields}
         keys = [
             NOTIFIER_LEASE,
             NOTIFIER_STATE,
             NOTIFIER_DEAD,
             ALERT_LOG,
             NOTIFIER_REQUESTS,
-            *map(delivery_key, turn.records),
-            *map(answers_key, turn.answers),
+            *map(delivery_key, transaction.records),
+            *map(answers_key, transaction.answers),
         ]
         fixed = [
             store.boot,
             "" if held is None else held,
             seq,
             NOTIFIER_GROUP,
-            TOLD_SEC,
+            RECORD_SEC,
             ANSWERS_KEPT_SEC,
             DEAD_LENGTH,
         ]
-        args = [*fixed, *turn.args(self.bus.name, fields)]
+        args = [*fixed, *transaction.args(self.bus.name, fields)]
         size = sum(len(each) for each in args if isinstance(each, (str, bytes)))
         self.held = None  # until the bus says that it has it
         reply = await self.bus.script(_COMMIT, keys, args, WITHIN_SEC + size / BYTES_A_SEC)
@@ -429,15 +431,15 @@ class BusWriter:
             self.held = seq
         return reply
 
-    def _refused(self, error: BusError) -> None:
+    def _record_failure(self, error: BusError) -> None:
         self.refusal = error.reason
         now = time.monotonic()
-        if now - self._complained_at >= COMPLAIN_EVERY_SEC:
-            self._complained_at = now
+        if now - self._reported_at >= REPORT_EVERY_SEC:
+            self._reported_at = now
             log.warning("store.waiting", bus=error.bus, reason=error.reason, detail=error.detail)
 
 
-async def _read(bus: Bus) -> dict[str, bytes] | BusError:
+async def _read_state(bus: Bus) -> dict[str, bytes] | BusError:
     """Return the fields of `notifier:state`, none if it is no hash, or the error of a bus that fails."""
     try:
         found = await bus.ask(bus.client.hgetall(NOTIFIER_STATE), LOAD_WITHIN_SEC)

@@ -54,7 +54,7 @@ class BackgroundCall:
 
 TITLE_AT_MOST: Final = 200
 
-_LIVE: Final = str.maketrans("<>@*`~|[]#&\\{}", "‹›＠∗ˋ∼¦［］＃＆＼｛｝")  # noqa: RUF001 - the look alike is the point
+_ACTIVE: Final = str.maketrans("<>@*`~|[]#&\\{}", "‹›＠∗ˋ∼¦［］＃＆＼｛｝")  # noqa: RUF001 - the look alike is the point
 _EDGES: Final = re.compile(r"(?<!\w)_+|_+(?!\w)|:(?=[A-Za-z+-][\w+-]*:)")
 """Underscores around words, and the colon that begins `:emoji:`; those inside names are kept."""
 _OTHER: Final = {"_": "＿", ":": "∶"}  # noqa: RUF001 - as above
@@ -63,7 +63,7 @@ _TYPES: Final = {Style.GOOD: "success", Style.NEWS: "info", Style.WARNING: "warn
 
 def neutralize_markup(text: str) -> str:
     """Return the text with characters that any markup may interpret replaced by look-alikes, one for one."""
-    return _EDGES.sub(lambda found: _OTHER[found[0][0]] * len(found[0]), text.translate(_LIVE))
+    return _EDGES.sub(lambda found: _OTHER[found[0][0]] * len(found[0]), text.translate(_ACTIVE))
 
 
 def render_notification(message: Message, room: int) -> dict[str, str]:
@@ -120,7 +120,7 @@ class Apprise:
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - has no threads
         """Send a message; `anchor` is not used, since the service has no threads. Raises SendError."""
         left = self._parts.remaining(message.id, self._targets)
-        answers = [self._tell(message, part) for part in left]
+        answers = [self._send_to(message, part) for part in left]
         if not answers:
             self._parts.forget(message.id)  # accepted after all, while nobody waited for it any more
             return Receipt("accepted")
@@ -134,7 +134,7 @@ class Apprise:
     async def aclose(self) -> None:
         """Do nothing: the library keeps no connection."""
 
-    def _tell(self, message: Message, part: str) -> asyncio.Future[bool]:
+    def _send_to(self, message: Message, part: str) -> asyncio.Future[bool]:
         answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
         def done(accepted: bool) -> None:

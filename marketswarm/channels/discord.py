@@ -56,7 +56,7 @@ class Discord:
     def __init__(self, name: str, options: Options, http: Http | None = None) -> None:
         self.name = name
         self.where = host_of(options.url)
-        self._url = waiting(options.url)
+        self._url = with_wait(options.url)
         self._http = http or Http()
         self.within_sec = PAUSE_AT_MOST + self._http.within_sec
         self._free_at = float("-inf")
@@ -72,7 +72,7 @@ class Discord:
         after_sec = (
             parse_pause_sec(json_object_of(answer).get("retry_after")) if answer.status == 429 else None
         )
-        self._mind(answer, after_sec)
+        self._note_rate_limit(answer, after_sec)
         if not 200 <= answer.status < 300:
             error = error_of_response(answer, after_sec)
             if error.failure is Failure.REJECTED and json_object_of(answer).get("code") in _GONE:
@@ -84,7 +84,7 @@ class Discord:
         """Close the connections."""
         await self._http.aclose()
 
-    def _mind(self, answer: HttpResponse, after_sec: float | None) -> None:
+    def _note_rate_limit(self, answer: HttpResponse, after_sec: float | None) -> None:
         if answer.headers.get("x-ratelimit-remaining") == "0":
             after_sec = after_sec or parse_pause_sec(answer.headers.get("x-ratelimit-reset-after"))
         if after_sec is not None:
@@ -96,7 +96,7 @@ def create(name: str, options: Options) -> Channel:
     return Discord(name, options)
 
 
-def waiting(url: str) -> str:
+def with_wait(url: str) -> str:
     """Return the webhook's URL with `wait=true`: Discord then answers once the message is stored."""
     parts = urlsplit(url)
     query = [(key, value) for key, value in parse_qsl(parts.query) if key != "wait"]
@@ -105,15 +105,15 @@ def waiting(url: str) -> str:
 
 def build_payload(message: Message) -> dict[str, Any]:
     """Return one embed within Discord's limits."""
-    look = style_of(message)
+    style = style_of(message)
     text = truncate(printable_lines(message.text), TEXT_AT_MOST, _cost)
     lines = fit_lines(
         [printable_line(line) for line in message.lines], DESCRIPTION_AT_MOST - _cost(text) - 2, _cost
     )
     embed = {
-        "title": _escaped(truncate(f"{look.sign} {printable_line(message.title)}", TITLE_AT_MOST, _cost)),
+        "title": _escaped(truncate(f"{style.sign} {printable_line(message.title)}", TITLE_AT_MOST, _cost)),
         "description": "\n".join(map(_escaped, (text, *lines))),
-        "color": look.colour,
+        "color": style.colour,
         "timestamp": format_utc(message.timestamp),
     }
     return {"embeds": [embed], "allowed_mentions": {"parse": []}}

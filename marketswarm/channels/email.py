@@ -61,14 +61,14 @@ def compose_mail(message: Message, sender: str, to: str, now: datetime) -> Email
 
 def _text(message: Message) -> str:
     """Return the plain text: the title, the text, the lines, and when it happened."""
-    parts = [printable_line(message.title), _told(message), "\n".join(_lines(message))]
+    parts = [printable_line(message.title), _message_text(message), "\n".join(_lines(message))]
     return "\n\n".join(part for part in (*parts, f"at {_at(message)}\n{message.key}") if part) + "\n"
 
 
 def _html(message: Message) -> str:
     """Return the same as HTML with short lines, and a bar in the colour of the severity."""
     bar = f"border-left:6px solid #{style_of(message).colour:06x};padding-left:10px"
-    told = escape(_told(message)).replace("\n", "<br>\n")
+    told = escape(_message_text(message)).replace("\n", "<br>\n")
     rows = "".join(f"<tr><td {_CELL}>\n{escape(line)}</td></tr>\n" for line in _lines(message))
     table = f'<table style="border-collapse:collapse">\n{rows}</table>\n' if rows else ""
     return (
@@ -78,7 +78,7 @@ def _html(message: Message) -> str:
     )
 
 
-def _told(message: Message) -> str:
+def _message_text(message: Message) -> str:
     return truncate(printable_lines(message.text), TEXT_AT_MOST, utf8_length)
 
 
@@ -141,7 +141,7 @@ class Email:
         mail = compose_mail(message, self._options.sender, self._options.to, datetime.now(UTC))
         try:
             async with asyncio.timeout(self.within_sec):
-                refused, answer = await self._hand_over(mail)
+                refused, answer = await self._send_mail(mail)
         except TimeoutError:
             raise SendError("timeout") from None
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
@@ -155,7 +155,7 @@ class Email:
     async def aclose(self) -> None:
         """Do nothing: each mail has its own connection."""
 
-    async def _hand_over(self, mail: EmailMessage) -> tuple[dict[str, aiosmtplib.SMTPResponse], str]:
+    async def _send_mail(self, mail: EmailMessage) -> tuple[dict[str, aiosmtplib.SMTPResponse], str]:
         options = self._options
         password = options.password
         return await aiosmtplib.send(

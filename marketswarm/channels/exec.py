@@ -22,28 +22,30 @@ from marketswarm.channels.channel import Channel, Failure, Receipt, SendError
 from marketswarm.channels.message import Message, encode_webhook_body
 from marketswarm.channels.text import printable_line, truncate
 
-HEARD_AT_MOST: Final = 4096
+OUTPUT_KEPT_BYTES: Final = 4096
 """Bytes of the command's output that are kept; the rest is read and dropped."""
-ANSWERS_SEC: Final = 0.2
+OUTPUT_WAIT_SEC: Final = 0.2
 """How long to wait for the last output after the command's end, in seconds."""
 
 
-class _Heard(asyncio.Protocol):
-    """Reads the command's output and keeps the end of it."""
+class OutputTail(asyncio.Protocol):
+    """Reads the command's output; `kept` is the end of it, `ended` is set when all of it was read."""
 
     def __init__(self) -> None:
-        self.over = asyncio.Event()
-        self._kept = b""
+        self.ended = asyncio.Event()
+        self.kept = b""
 
     def data_received(self, data: bytes) -> None:
-        self._kept = (self._kept + data)[-HEARD_AT_MOST:]
+        """Keep the end of what was read."""
+        self.kept = (self.kept + data)[-OUTPUT_KEPT_BYTES:]
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the library's signature
-        self.over.set()
+        """Note that all of the output was read."""
+        self.ended.set()
 
     def last(self) -> str:
         """Return the last line of the output."""
-        lines = self._kept.decode("utf-8", "replace").split("\n")
+        lines = self.kept.decode("utf-8", "replace").split("\n")
         return next((line for line in reversed(lines) if line.strip()), "")
 
 
@@ -56,17 +58,17 @@ async def run(
         TimeoutError: after `within_sec`; the command and its processes are killed then.
         OSError: when it can't be started.
     """
-    heard = _Heard()
+    output = OutputTail()
     async with asyncio.timeout(within_sec):
-        code = await _run(command, body, env, heard)
-    return code, heard.last()
+        code = await _run(command, body, env, output)
+    return code, output.last()
 
 
-async def _run(command: Sequence[str], body: bytes, env: Mapping[str, str], heard: _Heard) -> int:
+async def _run(command: Sequence[str], body: bytes, env: Mapping[str, str], output: OutputTail) -> int:
     loop = asyncio.get_running_loop()
     # pipes of our own: asyncio's would have us wait for whatever the command leaves behind
     (stdin, into), (out, stdout) = os.pipe(), os.pipe()
-    reading, _ = await loop.connect_read_pipe(lambda: heard, os.fdopen(out, "rb", 0))
+    reading, _ = await loop.connect_read_pipe(lambda: output, os.fdopen(out, "rb", 0))
     writing, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, os.fdopen(into, "wb", 0))
     try:
         try:
@@ -83,14 +85,14 @@ async def _run(command: Sequence[str], body: bytes, env: Mapping[str, str], hear
             os.close(stdout)
         writing.write(body)
         writing.write_eof()
-        return await _end(process, heard)
+        return await _wait_for_end(process, output)
     finally:
         reading.close()
         # what it did not read is dropped; one without a rest closes by itself
         (writing.abort if writing.get_write_buffer_size() else writing.close)()
 
 
-async def _end(process: asyncio.subprocess.Process, heard: _Heard) -> int:
+async def _wait_for_end(process: asyncio.subprocess.Process, output: OutputTail) -> int:
     try:
         code = await process.wait()
     finally:
@@ -100,27 +102,27 @@ async def _end(process: asyncio.subprocess.Process, heard: _Heard) -> int:
             await process.wait()
     if code:
         with suppress(TimeoutError):
-            await asyncio.wait_for(heard.over.wait(), ANSWERS_SEC)
+            await asyncio.wait_for(output.ended.wait(), OUTPUT_WAIT_SEC)
     return code
 
 
-INHERITED: Final = ("PATH", "HOME", "LANG")
-PREFIX: Final = "MARKETSWARM_"
-SAID_AT_MOST: Final = 200
-NEVER: Final = frozenset({126, 127})
+ENV_NAMES: Final = ("PATH", "HOME", "LANG")
+ENV_PREFIX: Final = "MARKETSWARM_"
+SHOWN_AT_MOST: Final = 200
+NOT_RUNNABLE: Final = frozenset({126, 127})
 """Exit codes of a command that could not be run: another attempt ends in the same way."""
 
-_SHORT: Final = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
+_SHORT_OF_RESOURCES: Final = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 """Errors of a host that is short of resources for now; other errors to start a command persist."""
 
 log = logs.get("exec")
 
 
-def _words(value: Any) -> Any:
+def _split_command(value: Any) -> Any:
     return shlex.split(value) if isinstance(value, str) else value
 
 
-def _fit(words: tuple[str, ...]) -> tuple[str, ...]:
+def _require_command(words: tuple[str, ...]) -> tuple[str, ...]:
     if not words or not words[0] or any("\0" in word for word in words):
         raise ValueError("must be a command and its arguments")
     return words
@@ -131,7 +133,9 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    command: Annotated[tuple[str, ...], BeforeValidator(_words), AfterValidator(_fit)] = Field(repr=False)
+    command: Annotated[tuple[str, ...], BeforeValidator(_split_command), AfterValidator(_require_command)] = (
+        Field(repr=False)
+    )
     within_sec: Annotated[float, Field(gt=0, le=300, allow_inf_nan=False)] = 10.0
 
 
@@ -141,7 +145,7 @@ class Exec:
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
         self.where = Path(options.command[0]).name
-        self.within_sec = options.within_sec + ANSWERS_SEC
+        self.within_sec = options.within_sec + OUTPUT_WAIT_SEC
         self._options = options
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - has no threads
@@ -155,7 +159,9 @@ class Exec:
             raise SendError("timeout") from None
         except OSError as error:
             why = os.strerror(error.errno or 0).lower()
-            raise SendError(f"can not be run: {why}", _failure(lasting=error.errno not in _SHORT)) from None
+            raise SendError(
+                f"can not be run: {why}", _failure(lasting=error.errno not in _SHORT_OF_RESOURCES)
+            ) from None
         if code == 0:
             return Receipt("exit 0")
         reason = f"exit {code}" if code > 0 else f"signal {-code}"
@@ -164,9 +170,9 @@ class Exec:
             channel=self.name,
             command=self.where,
             reason=reason,
-            said=truncate(printable_line(said), SAID_AT_MOST),
+            said=truncate(printable_line(said), SHOWN_AT_MOST),
         )
-        raise SendError(reason, _failure(lasting=code in NEVER))
+        raise SendError(reason, _failure(lasting=code in NOT_RUNNABLE))
 
     async def aclose(self) -> None:
         """Do nothing: no process outlives `send`."""
@@ -184,4 +190,4 @@ def _failure(*, lasting: bool) -> Failure:
 
 def environment(ours: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that the command inherits: our environment may hold secrets."""
-    return {name: value for name, value in ours.items() if name in INHERITED or name.startswith(PREFIX)}
+    return {name: value for name, value in ours.items() if name in ENV_NAMES or name.startswith(ENV_PREFIX)}

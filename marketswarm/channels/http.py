@@ -72,7 +72,7 @@ class Http:
 
     def __init__(self, *, within_sec: float = WITHIN_SEC) -> None:
         self.within_sec = within_sec
-        self._client = httpx.AsyncClient(
+        self.client = httpx.AsyncClient(
             headers={"User-Agent": f"marketswarm/{__version__}", "Accept-Encoding": "identity"},
             follow_redirects=False,
             timeout=within_sec,
@@ -104,12 +104,12 @@ class Http:
 
     async def aclose(self) -> None:
         """Close every connection."""
-        await self._client.aclose()
+        await self.client.aclose()
 
     async def _exchange(
         self, method: str, url: str, body: bytes | None, headers: Mapping[str, str] | None
     ) -> HttpResponse:
-        async with self._client.stream(method, url, content=body, headers=headers) as response:
+        async with self.client.stream(method, url, content=body, headers=headers) as response:
             read = bytearray()
             async for chunk in response.aiter_raw():
                 read += chunk

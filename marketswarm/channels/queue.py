@@ -73,10 +73,12 @@ class ChannelQueue:
         self.reason = ""
         """The channel's latest failure, until it accepts a message."""
         self._entries: dict[str, QueuedMessage] = {}
-        self._refused: list[frozenset[str]] = []  # what messages were about that were refused since then
+        self._rejected_keys: list[
+            frozenset[str]
+        ] = []  # what messages were about that were refused since then
         self._failed: set[str] = set()  # ids of messages that failed since one was last accepted
-        self._turns = 0
-        self._at_once = 0  # how many a broken channel is to be tried with, without a pause between them
+        self._last_turn = 0
+        self._attempts_left = 0  # how many a broken channel is to be tried with, without a pause between them
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -113,8 +115,8 @@ class ChannelQueue:
         """Return the message to try at `now`, or None and when to ask again."""
         if now < self.free_at:
             return None, self.free_at if self._entries else NEVER
-        if self.broken and not self._at_once:
-            self._at_once = len(self._entries)
+        if self.broken and not self._attempts_left:
+            self._attempts_left = len(self._entries)
         found, again_at = None, NEVER
         for entry in self._eligible():
             if entry.free_at > now:
@@ -146,36 +148,36 @@ class ChannelQueue:
             each.failures += 1
             each.free_at = min(each.free_at, now + backoff_sec(each.failures, None, chance))
         self._failed.clear()
-        self._refused.clear()
+        self._rejected_keys.clear()
 
     def record_failure(
         self, entry: QueuedMessage, now: float, reason: str, retry_after_sec: float | None, chance: float
     ) -> None:
         """Record that a message failed and may be accepted later."""
-        self._at_once, self.broken = 0, False
+        self._attempts_left, self.broken = 0, False
         self.failures += 1
         self.reason = entry.reason = reason
         entry.since = now if entry.since is None else entry.since
         self._failed.add(entry.message.id)
         entry.turn = self._next_turn()
         entry.free_at = now + backoff_sec(self.failures + entry.failures, retry_after_sec, chance)
-        if self._is_down() or retry_after_sec is not None:
+        if self._receiver_fails() or retry_after_sec is not None:
             self.free_at = now + backoff_sec(self.failures, retry_after_sec, chance)
 
     def mark_broken(self, reason: str, now: float, chance: float) -> None:
         """Record that the channel accepts nothing until it is repaired: pause, then try each message once."""
         self.broken, self.reason = True, reason
-        self._at_once = max(0, self._at_once - 1)
-        if not self._at_once:
+        self._attempts_left = max(0, self._attempts_left - 1)
+        if not self._attempts_left:
             self.failures += 1
             self.free_at = now + backoff_sec(self.failures, None, chance)
 
     def record_rejection(self, entry: QueuedMessage, reason: str, now: float, chance: float) -> bool:
         """Record that a message will never be accepted; return True if the channel counts as broken now."""
-        if all(keys.isdisjoint(entry.keys) for keys in self._refused):
-            self._refused.append(entry.keys)
-        del self._refused[REJECTIONS_UNTIL_BROKEN:]
-        if len(self._refused) < REJECTIONS_UNTIL_BROKEN:
+        if all(keys.isdisjoint(entry.keys) for keys in self._rejected_keys):
+            self._rejected_keys.append(entry.keys)
+        del self._rejected_keys[REJECTIONS_UNTIL_BROKEN:]
+        if len(self._rejected_keys) < REJECTIONS_UNTIL_BROKEN:
             return False
         self.mark_broken(reason, now, chance)
         return True
@@ -197,12 +199,12 @@ class ChannelQueue:
         """
         if entry.since is not None and entry.reason:
             return entry.since
-        return entry.put_at if self._is_down() else NEVER
+        return entry.put_at if self._receiver_fails() else NEVER
 
-    def _is_down(self) -> bool:
+    def _receiver_fails(self) -> bool:
         """Return True if two different messages failed and none was accepted since."""
         return len(self._failed) > 1
 
     def _next_turn(self) -> int:
-        self._turns += 1
-        return self._turns
+        self._last_turn += 1
+        return self._last_turn

@@ -59,7 +59,7 @@ class Options(BaseModel):
     api: HttpUrl = Field("https://slack.com/api", repr=False)
 
     @model_validator(mode="after")
-    def _one_of_two(self) -> Self:
+    def _requires_url_or_token(self) -> Self:
         if (self.url is None) == (self.token is None) or (self.token is None) != (self.channel is None):
             raise ValueError("needs either url, or token and channel")
         return self
@@ -121,14 +121,14 @@ def _failure_of(word: str) -> Failure:
 
 def build_payload(message: Message) -> dict[str, Any]:
     """Return the JSON of a message: a line for notifications, and the details beside a coloured bar."""
-    look = style_of(message)
+    style = style_of(message)
     text = truncate(printable_lines(message.text), SECTION_AT_MOST, _cost)
     lines = fit_lines([printable_line(line) for line in message.lines], BLOCKS_AT_MOST - _cost(text), _cost)
     sections = [_section(part) for part in (text, *paginate(lines, SECTION_AT_MOST, _cost)) if part.strip()]
     return {
-        "text": _escaped(truncate(f"{look.sign} {printable_line(message.title)}", TITLE_AT_MOST, _cost)),
+        "text": _escaped(truncate(f"{style.sign} {printable_line(message.title)}", TITLE_AT_MOST, _cost)),
         **_QUIET,
-        "attachments": [{"color": f"#{look.colour:06x}", "blocks": sections}] if sections else [],
+        "attachments": [{"color": f"#{style.colour:06x}", "blocks": sections}] if sections else [],
     }
 
 

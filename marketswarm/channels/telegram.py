@@ -30,7 +30,7 @@ TITLE_AT_MOST: Final = 300
 TEXT_AT_MOST: Final = 1500
 MESSAGE_AT_MOST: Final = 4096
 
-_LIVE: Final = re.compile(r"(?<!\w)[@#$/](?=\w)")
+_ACTIVE: Final = re.compile(r"(?<!\w)[@#$/](?=\w)")
 """Characters that begin a mention, a tag or a command, which Telegram activates in any markup."""
 
 _CHAT: Final = re.compile(r"chat|rights|peer_id|user|topic|bot", re.IGNORECASE)
@@ -124,7 +124,7 @@ def _parameters(answer: HttpResponse) -> dict[str, Any]:
 
 
 def _escaped(text: str) -> str:
-    return escape(_LIVE.sub("\\g<0>\N{WORD JOINER}", text), quote=False)
+    return escape(_ACTIVE.sub("\\g<0>\N{WORD JOINER}", text), quote=False)
 
 
 def _cost(text: str) -> int:

@@ -19,7 +19,7 @@ class Reason(StrEnum):
     TELL = "tell"
     REPEAT = "repeat"
     NEWS = "news"  # a first ok: nothing was wrong
-    NOT_NOTIFIED = "not_told"  # the end of what nobody was told of
+    NOT_NOTIFIED = "not_told"  # the end of an outage about which nothing was sent
     REPORTED_BY_SENTINEL = "told_by_others"
     NO_CHANNEL = "nobody"  # there is no channel
     SILENCED = "silenced"
@@ -94,7 +94,7 @@ class Incident:
         return self.svc if self.key.startswith(("watch:", "reach:")) else self.key
 
     @property
-    def told(self) -> bool:
+    def is_notified(self) -> bool:
         """Whether a message about the present outage was sent."""
         return self.down and self.told_at is not None
 
@@ -138,7 +138,7 @@ class Notice:
 
 
 _INCIDENT: Final = TypeAdapter(Incident)
-_LINE: Final = TypeAdapter(Notice)
+_NOTICE: Final = TypeAdapter(Notice)
 
 
 def parse_incident(raw: bytes) -> Incident | None:
@@ -149,10 +149,10 @@ def parse_incident(raw: bytes) -> Incident | None:
         return None
 
 
-def parse_line(raw: bytes) -> Notice | None:
+def parse_notice(raw: bytes) -> Notice | None:
     """Return the notice in some JSON; None if it can't be parsed."""
     try:
-        return _LINE.validate_json(raw)
+        return _NOTICE.validate_json(raw)
     except ValidationError:
         return None
 

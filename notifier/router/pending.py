@@ -19,54 +19,54 @@ class PendingNotices:
 
     def __init__(self) -> None:
         self._taken_at = float("-inf")
-        self.lines: dict[str, Notice] = {}
-        self._held: dict[str, int] = {}  # event ids, and how many lines have them
-        self._of: dict[str, list[str]] = {}  # the lines' ids by what they are on
+        self.notices: dict[str, Notice] = {}
+        self._held: dict[str, int] = {}  # event ids, and how many notices have them
+        self._ids_by_key: dict[str, list[str]] = {}  # the notices' ids by what they are on
 
     def __len__(self) -> int:
-        return len(self.lines)
+        return len(self.notices)
 
-    def put(self, line: Notice) -> None:
+    def put(self, notice: Notice) -> None:
         """Queue a notice, in place of one with the same id."""
-        self.drop(line.id)
-        self.lines[line.id] = line
-        self._of.setdefault(line.key, []).append(line.id)
-        for ident in line.ids:
+        self.drop(notice.id)
+        self.notices[notice.id] = notice
+        self._ids_by_key.setdefault(notice.key, []).append(notice.id)
+        for ident in notice.ids:
             self._held[ident] = self._held.get(ident, 0) + 1
 
-    def readdress(self, line_id: str, channels: tuple[str, ...]) -> None:
+    def readdress(self, notice_id: str, channels: tuple[str, ...]) -> None:
         """Change the channels of a notice, which keeps its place."""
-        self.lines[line_id] = replace(self.lines[line_id], channels=channels)
+        self.notices[notice_id] = replace(self.notices[notice_id], channels=channels)
 
-    def drop(self, line_id: str) -> Notice | None:
+    def drop(self, notice_id: str) -> Notice | None:
         """Remove and return a notice; None if it isn't queued."""
-        line = self.lines.pop(line_id, None)
-        if line is not None:
-            self._of[line.key].remove(line_id)
-            if not self._of[line.key]:
-                del self._of[line.key]
-            for ident in line.ids:
+        notice = self.notices.pop(notice_id, None)
+        if notice is not None:
+            self._ids_by_key[notice.key].remove(notice_id)
+            if not self._ids_by_key[notice.key]:
+                del self._ids_by_key[notice.key]
+            for ident in notice.ids:
                 self._held[ident] -= 1
                 if not self._held[ident]:
                     del self._held[ident]
-        return line
+        return notice
 
     def take(self, now: float, at_most: int) -> list[Notice]:
         """Remove and return the oldest notices at `now`."""
         self._taken_at = now
-        lines = list(islice(self.lines.values(), at_most))
-        for line in lines:
-            self.drop(line.id)
-        return lines
+        notices = list(islice(self.notices.values(), at_most))
+        for notice in notices:
+            self.drop(notice.id)
+        return notices
 
     def opening(self, incident_id: str) -> Notice | None:
         """Return the queued notice that an outage began; `incident_id` is the id of its miss."""
-        line = self.lines.get(incident_id)
-        return line if line is not None and line.say is NoticeKind.DOWN else None
+        notice = self.notices.get(incident_id)
+        return notice if notice is not None and notice.say is NoticeKind.DOWN else None
 
     def of(self, key: str) -> list[Notice]:
         """Return all queued notices about one incident."""
-        return [self.lines[ident] for ident in self._of.get(key, ())]
+        return [self.notices[ident] for ident in self._ids_by_key.get(key, ())]
 
     def holds(self, event_id: str) -> bool:
         """Return True if an event is part of a queued notice."""
@@ -74,8 +74,8 @@ class PendingNotices:
 
     def due_at(self, group_wait_sec: float) -> float | None:
         """Return when the notices are due; None if there are none."""
-        if not self.lines:
+        if not self.notices:
             return None
-        first = min(line.at for line in self.lines.values())
-        alone = len(self.lines) == 1 and first - self._taken_at >= group_wait_sec
+        first = min(notice.at for notice in self.notices.values())
+        alone = len(self.notices) == 1 and first - self._taken_at >= group_wait_sec
         return first + (min(ALONE_SEC, group_wait_sec / 4) if alone else group_wait_sec)

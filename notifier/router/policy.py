@@ -1,4 +1,4 @@
-"""How people want to be told: `settings` of the notifier's section of the truth, with every default.
+"""How people want to be notified: `settings` of the notifier's section of the truth, with every default.
 
 What is in the environment alone (RATE_LIMIT_SEC, the channels) is handed in where the truth says nothing.
 """
@@ -97,7 +97,7 @@ class Window(ServiceFilter):
 
 
 class EscalationStep(StrictModel):
-    """Escalation: who else is told, `after_sec` after the first word, while nobody has acknowledged."""
+    """Escalation: who else is notified, `after_sec` after the first word, while nobody has acknowledged."""
 
     after_sec: Seconds
     """How long after the first message. Example: `900`."""
@@ -156,7 +156,7 @@ class Section(ServiceConfig):
     """What the notifier reads from its section."""
 
     settings: Policy = Policy()
-    """What people are told, when, and over which channels."""
+    """What is sent to people, when, and over which channels."""
 
     def doubts(self) -> Iterator[tuple[Place, str]]:
         """Yield what channels ask of the environment and don't get, or not without its consent."""

@@ -22,15 +22,15 @@ from notifier.router.incident import (
     Reason,
     key_of,
     parse_incident,
-    parse_line,
+    parse_notice,
 )
 from notifier.router.pending import PendingNotices
 from notifier.router.policy import Policy
 from notifier.router.suppression import Suppression
-from notifier.router.timers import LOOK_EVERY_SEC, NEVER, DueQueue, Timers
+from notifier.router.timers import CHECK_EVERY_SEC, NEVER, DueQueue, Timers
 
-INCIDENT: Final = "r:i:"
-LINE: Final = "r:l:"
+INCIDENT_FIELD: Final = "r:i:"
+NOTICE_FIELD: Final = "r:l:"
 FORGOTTEN_SEC: Final = 86_400.0
 TIDY_EVERY_SEC: Final = 3600.0
 
@@ -41,7 +41,7 @@ class IncidentStore:
     def __init__(self, incidents: dict[str, Incident], pending: PendingNotices) -> None:
         self._incidents = incidents
         self._pending = pending
-        self._lines: set[str] = set()  # the fields of lines that are kept
+        self._stored_notices: set[str] = set()  # the fields of notices that are kept
         self._dirty: set[str] = set()  # keys of incidents
         self._tidied_at = float("-inf")
 
@@ -49,12 +49,12 @@ class IncidentStore:
         """Restore what `changes` returned in an earlier run; return the fields that can't be parsed."""
         unusable: list[str] = []
         for name, raw in fields.items():
-            if name.startswith(INCIDENT) and (incident := parse_incident(raw)) is not None:
+            if name.startswith(INCIDENT_FIELD) and (incident := parse_incident(raw)) is not None:
                 self._incidents[incident.key] = incident
-            elif name.startswith(LINE) and (line := parse_line(raw)) is not None:
-                self._pending.put(line)
-                self._lines.add(name)
-            elif name.startswith((INCIDENT, LINE)):
+            elif name.startswith(NOTICE_FIELD) and (notice := parse_notice(raw)) is not None:
+                self._pending.put(notice)
+                self._stored_notices.add(name)
+            elif name.startswith((INCIDENT_FIELD, NOTICE_FIELD)):
                 unusable.append(name)
         return unusable
 
@@ -62,21 +62,21 @@ class IncidentStore:
         """Record that these incidents changed."""
         self._dirty.update(keys)
 
-    def line_changed(self, line_id: str) -> None:
+    def notice_changed(self, notice_id: str) -> None:
         """Record that a pending notice changed; without this it is stored as it was queued."""
-        self._lines.discard(LINE + line_id)
+        self._stored_notices.discard(NOTICE_FIELD + notice_id)
 
     def changes(self) -> dict[str, bytes | None]:
         """Return the fields that changed since the last call; None for deleted ones."""
         found: dict[str, bytes | None] = {}
         for key in self._dirty:
             incident = self._incidents.get(key)
-            found[INCIDENT + key] = incident.encode() if incident is not None else None
+            found[INCIDENT_FIELD + key] = incident.encode() if incident is not None else None
         self._dirty.clear()
-        lines = {LINE + ident: line for ident, line in self._pending.lines.items()}
-        found |= {name: lines[name].encode() for name in lines.keys() - self._lines}
-        found |= dict.fromkeys(self._lines - lines.keys())
-        self._lines = set(lines)
+        notices = {NOTICE_FIELD + ident: notice for ident, notice in self._pending.notices.items()}
+        found |= {name: notices[name].encode() for name in notices.keys() - self._stored_notices}
+        found |= dict.fromkeys(self._stored_notices - notices.keys())
+        self._stored_notices = set(notices)
         return found
 
     def tidy(self, now: float) -> None:
@@ -91,18 +91,22 @@ class IncidentStore:
                 self._dirty.add(key)
 
 
-LOOKED_AT_ONCE: Final = 2000
-LINES_AT_ONCE: Final = 2000
+CHECKED_AT_ONCE: Final = 2000
+NOTICES_AT_ONCE: Final = 2000
 """Notices in one call; the rest comes with the next one, so that beats and outcomes don't wait."""
-AT_ONE_PACE: Final = 10_000
+CHECKED_EVERY_SECOND: Final = 10_000
 """This many incidents are checked every second where needed, twice as many every two seconds."""
 
 
 class Router:
-    """The open incidents, and what is to be sent about them. Times are epoch seconds that never go back."""
+    """The open incidents, and what is to be sent about them. Times are epoch seconds that never go back.
 
-    def __init__(self) -> None:
-        self._incidents: dict[str, Incident] = {}
+    Args:
+        incidents: the dictionary that holds them, by key; a new one by default.
+    """
+
+    def __init__(self, incidents: dict[str, Incident] | None = None) -> None:
+        self._incidents: dict[str, Incident] = {} if incidents is None else incidents
         self._pending = PendingNotices()
         self._incident_store = IncidentStore(self._incidents, self._pending)
         self._suppression = Suppression(self._incidents, self._pending)
@@ -152,7 +156,7 @@ class Router:
         else:
             return Reason.NEWS
         incident.last_id, incident.last_ts = event.id, event.ts
-        self._due_queue.sooner(incident.key, now + LOOK_EVERY_SEC)
+        self._due_queue.put_earlier(incident.key, now + CHECK_EVERY_SEC)
         self._incident_store.changed(incident.key)
         return reason
 
@@ -178,30 +182,31 @@ class Router:
             if incident is not None and message.thread in (incident.thread, incident.flap_thread):
                 incident.channels = tuple(dict.fromkeys((*incident.channels, channel)))
                 self._incident_store.changed(key)
-            for line in self._pending.of(key):
-                if line.thread == message.thread and line.say is not NoticeKind.ESCALATION:
-                    channels = tuple(dict.fromkeys((*line.channels, channel)))
-                    self._pending.readdress(line.id, channels)
-                    self._incident_store.line_changed(line.id)
+            for notice in self._pending.of(key):
+                if notice.thread == message.thread and notice.say is not NoticeKind.ESCALATION:
+                    channels = tuple(dict.fromkeys((*notice.channels, channel)))
+                    self._pending.readdress(notice.id, channels)
+                    self._incident_store.notice_changed(notice.id)
 
     # -- what is due
 
     def take_due(
-        self, now: float, on_its_way: Callable[[str], str | None] = lambda _key: None
+        self, now: float, undelivered_message_for: Callable[[str], str | None] = lambda _key: None
     ) -> list[DueMessage]:
         """Return the messages that are due now.
 
-        `on_its_way` returns by an incident's key the id of a message about it that is not delivered yet.
+        `undelivered_message_for` maps an incident's key to the id of a message about it that is not
+        delivered yet.
         """
         self._check_timers(now)
         due_at = self._due_at()
         if due_at is None or due_at > now:
             return []
-        lines = self._pending.take(now, LINES_AT_ONCE)
-        for line in lines:
-            self._incident_store.changed(line.key)
-            self._due_queue.sooner(line.key, now + LOOK_EVERY_SEC)
-        return self._grouper.group(lines, now, on_its_way)
+        notices = self._pending.take(now, NOTICES_AT_ONCE)
+        for notice in notices:
+            self._incident_store.changed(notice.key)
+            self._due_queue.put_earlier(notice.key, now + CHECK_EVERY_SEC)
+        return self._grouper.group(notices, now, undelivered_message_for)
 
     def next_due(self) -> float | None:
         """Return when `take_due` should be called next; None while nothing will be due."""
@@ -271,8 +276,8 @@ class Router:
             if incident.kept:
                 incident.kept_sec += event.down_sec or max(0.0, event.ts - incident.last_ts)
             return Reason.NOT_NOTIFIED
-        line = Notice(event.id, key, svc, NoticeKind.UP, event.ts, now, (text,), (event.id,))
-        self._pending.put(line.in_thread(incident.thread, incident.channels))
+        notice = Notice(event.id, key, svc, NoticeKind.UP, event.ts, now, (text,), (event.id,))
+        self._pending.put(notice.in_thread(incident.thread, incident.channels))
         return Reason.TELL
 
     def _notice_of_gap(self, incident: Incident, event: Event, raw: bytes, now: float) -> Reason:
@@ -281,39 +286,41 @@ class Router:
         incident.gap_ts = event.ts
         self._incidents[incident.key] = incident
         self._incident_store.changed(incident.key)
-        unwanted = self._suppression.reason_to_mute(incident, now)
-        if unwanted is not None:
-            return unwanted
-        line = Notice(event.id, incident.key, incident.svc, NoticeKind.NOTE, event.ts, now)
-        self._pending.put(line.with_events((raw.decode("utf-8", "replace"),), (event.id,)))
+        muted = self._suppression.reason_to_mute(incident, now)
+        if muted is not None:
+            return muted
+        notice = Notice(event.id, incident.key, incident.svc, NoticeKind.NOTE, event.ts, now)
+        self._pending.put(notice.with_events((raw.decode("utf-8", "replace"),), (event.id,)))
         return Reason.TELL
 
     def _start_flapping(self, incident: Incident, now: float) -> None:
         """Queue the notice that a service flaps, in place of its pending notices, unless it is muted."""
         if self._suppression.reason_to_mute(incident, now) is not None:
             return
-        unsaid = self._drop_notices(
+        dropped_notices = self._drop_notices(
             incident, NoticeKind.DOWN, NoticeKind.UP, NoticeKind.BLIP, NoticeKind.AGAIN
         )
         incident.kept, incident.kept_sec = 0, 0.0
-        ends = next((line for line in unsaid if line.thread), None)
+        ends = next((notice for notice in dropped_notices if notice.thread), None)
         self._pending.put(self._timers.flapping(incident, ends, now))
 
     def _withdraw_flapping(self, incident: Incident, now: float) -> list[Notice]:
         """Drop the notice of a flapping that ended before it was sent; continue threads that were open."""
-        unsaid = self._drop_notices(incident, NoticeKind.FLAPPING)
-        return [self._timers.settled(incident, line.thread, now) for line in unsaid if line.thread]
+        dropped_notices = self._drop_notices(incident, NoticeKind.FLAPPING)
+        return [
+            self._timers.settled(incident, notice.thread, now) for notice in dropped_notices if notice.thread
+        ]
 
     def _is_flapping_known(self, incident: Incident) -> bool:
         """Return True if a message that it flaps was sent or is pending: single changes are not sent."""
         if incident.flap_thread:
             return incident.flapping
-        return any(line.say is NoticeKind.FLAPPING for line in self._pending.of(incident.key))
+        return any(notice.say is NoticeKind.FLAPPING for notice in self._pending.of(incident.key))
 
     def _drop_notices(self, incident: Incident, *says: NoticeKind) -> list[Notice]:
-        dropped = [line for line in self._pending.of(incident.key) if line.say in says]
-        for line in dropped:
-            self._pending.drop(line.id)
+        dropped = [notice for notice in self._pending.of(incident.key) if notice.say in says]
+        for notice in dropped:
+            self._pending.drop(notice.id)
         return dropped
 
     def _check_timers(self, now: float) -> None:
@@ -321,20 +328,20 @@ class Router:
         if self._check_all:
             self._check_all = False
             for key in self._incidents:
-                self._due_queue.sooner(key, now)
-        pace_sec = max(1.0, len(self._incidents) / AT_ONE_PACE) * LOOK_EVERY_SEC
-        due = [self._incidents.get(key) for key in self._due_queue.take(now, LOOKED_AT_ONCE)]
+                self._due_queue.put_earlier(key, now)
+        every_sec = max(1.0, len(self._incidents) / CHECKED_EVERY_SECOND) * CHECK_EVERY_SEC
+        due = [self._incidents.get(key) for key in self._due_queue.take(now, CHECKED_AT_ONCE)]
         for incident in filter(None, due):
             before = (incident.held, incident.free_at, incident.flapping, incident.kept)
-            flapping, lines = incident.flapping, self._timers.lines(incident, now)
+            flapping, notices = incident.flapping, self._timers.due_notices(incident, now)
             if flapping and not incident.flapping:
-                lines = [*self._withdraw_flapping(incident, now), *lines]
-            for line in lines:
-                if line.id not in self._pending.lines:
-                    self._pending.put(line)
-            if lines or before != (incident.held, incident.free_at, incident.flapping, incident.kept):
+                notices = [*self._withdraw_flapping(incident, now), *notices]
+            for notice in notices:
+                if notice.id not in self._pending.notices:
+                    self._pending.put(notice)
+            if notices or before != (incident.held, incident.free_at, incident.flapping, incident.kept):
                 self._incident_store.changed(incident.key)
-            self._due_queue.put(incident.key, self._timers.next_at(incident, now, pace_sec))
+            self._due_queue.put(incident.key, self._timers.next_at(incident, now, every_sec))
         self._incident_store.tidy(now)
 
     def _due_at(self) -> float | None:

@@ -75,12 +75,12 @@ class Suppression:
 
     # -- to whom
 
-    def severity_of(self, line: Notice) -> Severity:
+    def severity_of(self, notice: Notice) -> Severity:
         """Return the severity of a notice: info for what is over, else that of its incident."""
-        if line.say in (NoticeKind.UP, NoticeKind.BLIP, NoticeKind.NOTE):
+        if notice.say in (NoticeKind.UP, NoticeKind.BLIP, NoticeKind.NOTE):
             return Severity.INFO
-        incident = self._incidents.get(line.key)
-        if line.say is NoticeKind.SETTLED and (incident is None or not incident.down):
+        incident = self._incidents.get(notice.key)
+        if notice.say is NoticeKind.SETTLED and (incident is None or not incident.down):
             return Severity.INFO
         return self.severity(incident) if incident is not None else Severity.WARNING
 
@@ -98,7 +98,7 @@ class Suppression:
         severity, tags = self.severity(incident), self._tags(incident)
         for route in self.policy.routes:
             if route.takes(incident.name, tags, severity):
-                # people who are to be told over a way that is not there are told over all others
+                # messages for channels that are not open go over all open ones
                 return self.open_of(route.channels) or self.open_channels
         return self.open_channels
 
@@ -131,9 +131,9 @@ class Suppression:
 
     def reason_to_hold(self, incident: Incident, now: float) -> Reason | None:
         """Return why the message about an outage is held back now; None if it is not."""
-        unwanted = self.reason_to_mute(incident, now)
-        if unwanted is not None:
-            return unwanted
+        muted = self.reason_to_mute(incident, now)
+        if muted is not None:
+            return muted
         if incident.flapping:
             return Reason.FLAPPING
         if self.cause_of(incident) is not None:

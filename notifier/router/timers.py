@@ -34,7 +34,7 @@ class DueQueue:
                 self._heap = [(at, key) for key, at in self._at.items()]
                 heapq.heapify(self._heap)
 
-    def sooner(self, key: str, at: float) -> None:
+    def put_earlier(self, key: str, at: float) -> None:
         """Have `key` be due at `at`, unless it is due earlier anyway."""
         self.put(key, min(at, self._at.get(key, NEVER)))
 
@@ -47,6 +47,11 @@ class DueQueue:
             found.append(key)
         return found
 
+    @property
+    def heap_size(self) -> int:
+        """The number of heap entries, those that were replaced included."""
+        return len(self._heap)
+
     def next_at(self) -> float:
         """Return when the next key is due."""
         while self._heap and self._at.get(self._heap[0][1]) != self._heap[0][0]:
@@ -54,7 +59,7 @@ class DueQueue:
         return self._heap[0][0] if self._heap else NEVER
 
 
-LOOK_EVERY_SEC: Final = 1.0
+CHECK_EVERY_SEC: Final = 1.0
 """How often an incident is checked whose next change can't be predicted, such as a silence's end."""
 
 
@@ -64,7 +69,7 @@ class Timers:
     def __init__(self, suppression: Suppression) -> None:
         self._suppression = suppression
 
-    def lines(self, incident: Incident, now: float) -> list[Notice]:
+    def due_notices(self, incident: Incident, now: float) -> list[Notice]:
         """Return the notices that are due for an incident now, and update the incident."""
         if self._suppression.stops_flapping(incident, now) and incident.flap_thread:
             thread, incident.flap_thread = incident.flap_thread, ""
@@ -81,17 +86,17 @@ class Timers:
             return []
         return [*self._escalated(incident, now), *self._reminded(incident, now)]
 
-    def next_at(self, incident: Incident, now: float, pace_sec: float = LOOK_EVERY_SEC) -> float:
+    def next_at(self, incident: Incident, now: float, every_sec: float = CHECK_EVERY_SEC) -> float:
         """Return when to check an incident again; infinity if time alone brings nothing.
 
-        `pace_sec` is the interval where the next change can't be predicted.
+        `every_sec` is the interval where the next change can't be predicted.
         """
         if incident.flapping or (incident.down and incident.held not in (None, Reason.RATE_LIMIT)):
-            return now + pace_sec
+            return now + every_sec
         found = [self._limit_ends_at(incident)] if incident.kept else []
-        if incident.told and not incident.acked_by:
+        if incident.is_notified and not incident.acked_by:
             found += [at for at in (self._reminder_at(incident), self._escalation_at(incident)) if at]
-        return max(min(found, default=float("inf")), now + LOOK_EVERY_SEC)
+        return max(min(found, default=float("inf")), now + CHECK_EVERY_SEC)
 
     def opening(self, incident: Incident, ts: float, now: float) -> Notice:
         """Return the notice that an incident is down; `ts` is the earliest time at which it could be sent."""
@@ -112,25 +117,27 @@ class Timers:
         `ends` is the pending notice that the outage is over, if there is one.
         """
         ident = f"flapping.{incident.key}.{round(1000 * incident.changes[-1])}"
-        line = self._line(incident, NoticeKind.FLAPPING, ident, now)
+        notice = self._notice(incident, NoticeKind.FLAPPING, ident, now)
         if ends is not None:
-            return line.in_thread(ends.thread, ends.channels)
-        return line.in_thread(incident.thread, incident.channels) if incident.told_at is not None else line
+            return notice.in_thread(ends.thread, ends.channels)
+        return (
+            notice.in_thread(incident.thread, incident.channels) if incident.told_at is not None else notice
+        )
 
     def settled(self, incident: Incident, thread: str, now: float) -> Notice:
         """Return the notice, in the thread of the flapping, of how the service is after it."""
-        line = self._line(incident, NoticeKind.SETTLED, f"settled.{incident.last_id}", now)
+        notice = self._notice(incident, NoticeKind.SETTLED, f"settled.{incident.last_id}", now)
         if incident.down:
             incident.held = None
-            line = line.with_events((incident.miss,), (incident.id,))
-        return line.in_thread(thread, incident.channels)
+            notice = notice.with_events((incident.miss,), (incident.id,))
+        return notice.in_thread(thread, incident.channels)
 
-    def describe(self, line: Notice, incident: Incident, now: float) -> str:
+    def describe(self, notice: Notice, incident: Incident, now: float) -> str:
         """Return what a notice says besides its events, as of the moment at which it is sent."""
         lasts = format_seconds(max(0.0, now - incident.since))
-        match line.say:
+        match notice.say:
             case NoticeKind.DOWN | NoticeKind.BLIP:
-                return self._opened(line, incident, lasts)
+                return self._opened(notice, incident, lasts)
             case NoticeKind.AGAIN:
                 times = "once more" if incident.kept == 1 else f"{incident.kept} times more"
                 end = (
@@ -140,8 +147,8 @@ class Timers:
                 )
                 return f"down {times} since the last message about it, {end}"
             case NoticeKind.REMINDER | NoticeKind.ESCALATION:
-                with_it = [each.svc for each in self._suppression.dependents_down(incident)]
-                more = f"; with it {', '.join(with_it[:10])}" if with_it else ""
+                dependents = [each.svc for each in self._suppression.dependents_down(incident)]
+                more = f"; with it {', '.join(dependents[:10])}" if dependents else ""
                 return f"for {lasts}{more}"
             case NoticeKind.FLAPPING:
                 span = format_seconds(incident.changes[-1] - incident.changes[0])
@@ -154,12 +161,12 @@ class Timers:
 
     # -- inside
 
-    def _opened(self, line: Notice, incident: Incident, lasts: str) -> str:
+    def _opened(self, notice: Notice, incident: Incident, lasts: str) -> str:
         words: list[str] = []
         if incident.kept:
             outages = "one outage" if incident.kept == 1 else f"{incident.kept} outages"
             words.append(f"{outages} before it not told")
-        if incident.down and line.ts - incident.ts >= LATE_SEC:
+        if incident.down and notice.ts - incident.ts >= LATE_SEC:
             words.append(f"it lasts for {lasts} already")
         return "; ".join(words)
 
@@ -171,10 +178,10 @@ class Timers:
         return min(incident.limited_until, incident.held_at + hold_sec)
 
     def _summed_up(self, incident: Incident, now: float) -> list[Notice]:
-        unwanted = self._suppression.reason_to_mute(incident, now)
-        if unwanted is not None:
+        muted = self._suppression.reason_to_mute(incident, now)
+        if muted is not None:
             incident.kept, incident.kept_sec = 0, 0.0
-            incident.held = unwanted if incident.down else None
+            incident.held = muted if incident.down else None
             return []
         if incident.down and incident.held is Reason.RATE_LIMIT:
             incident.held = None
@@ -182,8 +189,8 @@ class Timers:
                 incident.kept -= 1  # those before it
                 return [self.opening(incident, now, now)]
         events = (incident.miss,) if incident.down else ()
-        line = self._line(incident, NoticeKind.AGAIN, f"again.{incident.id}", now)
-        return [line.with_events(events, (incident.id,) if events else ())]
+        notice = self._notice(incident, NoticeKind.AGAIN, f"again.{incident.id}", now)
+        return [notice.with_events(events, (incident.id,) if events else ())]
 
     def _released(self, incident: Incident, now: float) -> list[Notice]:
         held = self._suppression.reason_to_hold(incident, now)
@@ -205,8 +212,10 @@ class Timers:
         while due is not None and due <= now:  # those that were due while nobody was here are one
             incident.reminded += 1
             due = self._reminder_at(incident)
-        line = self._line(incident, NoticeKind.REMINDER, f"reminder.{incident.id}.{incident.reminded}", now)
-        return [line.in_thread(incident.thread, incident.channels)]
+        notice = self._notice(
+            incident, NoticeKind.REMINDER, f"reminder.{incident.id}.{incident.reminded}", now
+        )
+        return [notice.in_thread(incident.thread, incident.channels)]
 
     def _reminder_at(self, incident: Incident) -> float | None:
         after = self._suppression.policy.remind_sec
@@ -221,10 +230,10 @@ class Timers:
         while (at := self._escalation_at(incident)) is not None and at <= now:
             step = steps[incident.escalated]
             incident.escalated += 1
-            line = self._line(
+            notice = self._notice(
                 incident, NoticeKind.ESCALATION, f"escalation.{incident.id}.{incident.escalated}", now
             )
-            found.append(line.in_thread(incident.thread, self._suppression.open_of(step.channels)))
+            found.append(notice.in_thread(incident.thread, self._suppression.open_of(step.channels)))
         return found
 
     def _escalation_at(self, incident: Incident) -> float | None:
@@ -233,5 +242,5 @@ class Timers:
             return None
         return incident.told_at + steps[incident.escalated].after_sec
 
-    def _line(self, incident: Incident, say: NoticeKind, ident: str, now: float) -> Notice:
+    def _notice(self, incident: Incident, say: NoticeKind, ident: str, now: float) -> Notice:
         return Notice(ident, incident.key, incident.svc, say, now, now)

@@ -46,7 +46,7 @@ def test_the_title_of_each_event_is_on_the_page(kind):
 def test_what_the_notifier_says_of_an_outage_is_on_the_page(say):
     event = event_of(Kind.HEARTBEAT_MISS, "NAME", AT, late_sec=31.2, timeout_sec=30.0)
     line = Notice(event.id, "NAME", "NAME", say, AT, AT, events=(encode(event).decode(),), ids=(event.id,))
-    message = render_message([line], severity=lambda _: Severity.WARNING, with_it={})
+    message = render_message([line], severity=lambda _: Severity.WARNING, dependents={})
     assert message.title in shown()
 
 

@@ -36,7 +36,7 @@ class Dispatcher:
     def __init__(self, last=None):
         self.inbox = Inbox()
         if last:
-            self.inbox.last["bus"] = last
+            self.inbox.last_read["bus"] = last
         self.heard = []
         self.failed = []
 
@@ -93,7 +93,7 @@ async def test_the_first_time_what_lasts_is_brought_without_an_entry_and_the_res
         entry = write(server, "new")
         await desk.has("lasts", "new")
         assert desk.heard[1].entry == entry
-        assert desk.inbox.last == {"bus": entry}
+        assert desk.inbox.last_read == {"bus": entry}
 
 
 async def test_a_log_that_is_not_there_yet_is_made(server):
@@ -241,7 +241,7 @@ async def test_consumers_of_earlier_runs_go_and_those_with_entries_stay(server):
     server.cmd("XGROUP", "CREATECONSUMER", LOG, "notifier", "empty")
     bus, inbox = Bus("bus", server.url), Dispatcher().inbox
     reader = LogReader(bus, "me", inbox, room=room, answered=lambda _: None, failed=lambda _: None)
-    await reader._dismiss(LOG)
+    await reader.remove_idle_consumers(LOG)
     await reader.bus.aclose()
     names = {each["name"] for each in server.cmd("XINFO", "CONSUMERS", LOG, "notifier")}
     assert names == {"first"}

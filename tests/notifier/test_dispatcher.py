@@ -51,7 +51,7 @@ def test_a_channel_that_pauses_keeps_nobody_waiting():
 
 def test_what_needs_no_channel_is_answered_at_once():
     answering = AnswerTracker()
-    answering.add_answer("a", ok=True, said="x" * 2000)
+    answering.add_answer("a", ok=True, text="x" * 2000)
     assert said(answering) == [("", True, "x" * 1000, True)]
 
 
@@ -157,8 +157,10 @@ async def test_after_a_kill_the_next_one_has_what_was_stored_and_takes_the_entry
     bench.outcome(0)
     await bench.dispatcher.dispatch()
     after = bench.again("one", "two")
-    assert [message.id for message in after.dispatcher.outbox.waiting("two")] == [bench.handed[0][1].id]
-    assert after.dispatcher.outbox.waiting("one") == []
+    assert [message.id for message in after.dispatcher.outbox.pending_messages("two")] == [
+        bench.handed[0][1].id
+    ]
+    assert after.dispatcher.outbox.pending_messages("one") == []
     after.inbox.add_events([ReceivedEvent(BUS, entry, parse_event(bench.handed[0][1].events[0]),
                               bench.handed[0][1].events[0], redelivered=True)])  # fmt: skip
     await after.dispatcher.dispatch()
@@ -295,7 +297,7 @@ async def test_an_attempt_that_failed_changes_nothing_but_since_when():
     before.pop(f"o:w:{ident}")
     assert bench.kept == before
     assert bench.acked() == []
-    assert bench.dispatcher.outbox.waiting("one")
+    assert bench.dispatcher.outbox.pending_messages("one")
 
 
 async def test_what_follows_a_message_that_is_not_delivered_yet_is_in_no_message_with_other_news():
@@ -341,9 +343,9 @@ async def test_entries_that_say_nothing_and_asks_that_are_done_are_acknowledged(
 
 async def test_how_far_each_log_was_read_is_kept():
     bench = Bench("one")
-    bench.inbox.last["market-redis"] = b"12-3"
+    bench.inbox.last_read["market-redis"] = b"12-3"
     await bench.dispatcher.dispatch()
-    assert bench.again().inbox.last == {"market-redis": b"12-3"}
+    assert bench.again().inbox.last_read == {"market-redis": b"12-3"}
 
 
 async def test_nothing_to_do_stores_nothing():

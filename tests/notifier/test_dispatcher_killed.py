@@ -60,7 +60,7 @@ class World:
         self.dispatcher.apply_policy(self.policy, Truth())
         self.dispatcher.set_channels(CHANNELS)
         for channel in CHANNELS:
-            self.wire += [(channel, message) for message in self.dispatcher.outbox.waiting(channel)]
+            self.wire += [(channel, message) for message in self.dispatcher.outbox.pending_messages(channel)]
         self.bring(list(self.log), again=True)
 
     def bring(self, entries, *, again=False):

@@ -4,7 +4,7 @@ import pytest
 
 from marketswarm.keys import NOTIFIER_LEASE
 from marketswarm.testing import MemoryBus
-from notifier.lease import LeaseAction, LeaseState, NotifierLease
+from notifier.lease import LeaseAction, LeaseState, apply_action
 
 HOME, OTHER = "system", "market"
 
@@ -74,7 +74,6 @@ def test_who_is_turned_away_where_it_is_decided_leads_no_longer():
 async def test_what_another_hand_wrote_holds_the_lease_for_no_longer_than_one(line):
     bus = MemoryBus(HOME)
     await bus.client.execute_command(*line.format(NOTIFIER_LEASE).split())
-    lease = NotifierLease("a", {HOME: bus}, 3.0)
-    if (await lease._ask(bus, LeaseAction.TAKE, 2.0)) != "a":
+    if (await apply_action(bus, "a", LeaseAction.TAKE, 3.0, 2.0)) != "a":
         assert 0 < await bus.client.pttl(NOTIFIER_LEASE) <= 3000
     await bus.aclose()

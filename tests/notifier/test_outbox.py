@@ -40,11 +40,11 @@ class Kept(dict):
 def test_a_message_waits_for_each_of_its_channels_and_is_gone_when_all_have_it():
     outbox, kept = Outbox(), Kept()
     assert outbox.add(message("m1", "a", "b"), ["slack", "email"]) == ["slack", "email"]
-    assert outbox.waiting("slack") == outbox.waiting("email") == [message("m1", "a", "b")]
+    assert outbox.pending_messages("slack") == outbox.pending_messages("email") == [message("m1", "a", "b")]
     assert [outbox.covers(f"e.{svc}") for svc in "abc"] == [True, True, False]
     kept.take(outbox)
     assert outbox.record_accepted("m1", "slack").accepted == ["slack"]
-    assert outbox.waiting("slack") == []
+    assert outbox.pending_messages("slack") == []
     assert outbox.covers("e.a"), "the mail is still to go"
     assert outbox.record_accepted("m1", "email").accepted == ["slack", "email"]
     assert not outbox.covers("e.a")
@@ -58,11 +58,11 @@ def test_who_has_it_does_not_get_it_again_after_a_restart():
     outbox.add(message("m2", "a"), ["slack"])
     outbox.record_accepted("m1", "slack")
     again = kept.take(outbox).restored()
-    assert [each.id for each in again.waiting("slack")] == ["m2"]
-    assert [each.id for each in again.waiting("email")] == ["m1"]
+    assert [each.id for each in again.pending_messages("slack")] == ["m2"]
+    assert [each.id for each in again.pending_messages("email")] == ["m1"]
     assert again.record_accepted("m1", "slack") is None
     assert again.add(message("m3"), ["slack"]) == ["slack"]
-    assert [each.id for each in again.waiting("slack")] == ["m2", "m3"]
+    assert [each.id for each in again.pending_messages("slack")] == ["m2", "m3"]
     assert again.channels_with_pending() == {"slack", "email"}
 
 
@@ -97,7 +97,7 @@ def test_what_all_refused_goes_to_another_one_and_in_the_end_nowhere():
     outbox.add(message("m1", "a"), ["slack", "email"])
     assert outbox.record_rejection("m1", "slack", "404", others) is None, "the mail may still go"
     assert outbox.record_rejection("m1", "email", "550", others) == "pager"
-    assert outbox.waiting("pager")
+    assert outbox.pending_messages("pager")
     assert outbox.record_rejection("m1", "pager", "401", others) == "ntfy"
     assert outbox.covers("e.a")
     assert outbox.record_rejection("m1", "ntfy", "401", others) is None
@@ -150,7 +150,7 @@ def test_nonsense_in_the_state_is_passed_over():
     }  # fmt: skip
     again = Outbox()
     again.restore({**kept, **broken})
-    assert [each.id for each in again.waiting("slack")] == ["m1"]
+    assert [each.id for each in again.pending_messages("slack")] == ["m1"]
 
 
 steps = some.lists(
@@ -175,7 +175,7 @@ def test_whatever_happens_a_restart_changes_nothing(story):
             outbox.record_rejection(ident, channel, "404", ["pager"])
         again = kept.take(outbox).restored()
         for each in ("slack", "email", "pager"):
-            assert again.waiting(each) == outbox.waiting(each)
+            assert again.pending_messages(each) == outbox.pending_messages(each)
             assert [again.anchor(message(n), each) for n in ("m1", "m2")] == [
                 outbox.anchor(message(n), each) for n in ("m1", "m2")
             ]
@@ -206,7 +206,7 @@ def test_a_state_without_times_or_with_wrong_ones_is_read():
     for since in ('{"n":1,"ways":{"slack":null}}', '{"n":1,"ways":{"slack":null},"since":{"slack":"x"}}'):
         kept["o:w:m1"] = since.encode()
         again = kept.restored()
-        assert [each.id for each in again.waiting("slack")] == ["m1"]
+        assert [each.id for each in again.pending_messages("slack")] == ["m1"]
         assert again.failing_sec(message("m1", "a"), "slack", NOW + 9) is None
 
 

@@ -77,10 +77,10 @@ def test_a_bus_is_told_what_it_lacks_and_changes_are_told_once():
     told = []
     silences = SilenceSync(told.append)
     one = silence()
-    assert silences.saw("a", held(one)) == {}
-    assert silences.saw("b", {}) == {"q1": one.encode()}
+    assert silences.record_silences("a", held(one)) == {}
+    assert silences.record_silences("b", {}) == {"q1": one.encode()}
     assert told == [[one]]
-    assert silences.saw("b", held(one)) == {}
+    assert silences.record_silences("b", held(one)) == {}
     assert told == [[one]]
 
 
@@ -88,16 +88,16 @@ def test_the_later_version_counts():
     told = []
     silences = SilenceSync(told.append)
     old, new = silence(), silence(changed_at=20.0, ends_at=50.0)
-    silences.saw("a", held(old))
-    assert silences.saw("b", held(new)) == {}
+    silences.record_silences("a", held(old))
+    assert silences.record_silences("b", held(new)) == {}
     assert told[-1] == [new]
-    assert silences.saw("a", held(old)) == {"q1": new.encode()}
+    assert silences.record_silences("a", held(old)) == {"q1": new.encode()}
 
 
 def test_a_silence_that_no_bus_holds_any_more_is_gone_and_one_that_was_seen_once_counts():
     told = []
     silences = SilenceSync(told.append)
-    silences.saw("a", held(silence("q1")))
-    silences.saw("b", held(silence("q2")))
-    silences.saw("b", {})
+    silences.record_silences("a", held(silence("q1")))
+    silences.record_silences("b", held(silence("q2")))
+    silences.record_silences("b", {})
     assert [each.id for each in told[-1]] == ["q1"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from notifier.state import ASKS_KEPT, NotifierState
+from notifier.state import REQUESTS_KEPT, NotifierState
 
 
 def again(state):
@@ -45,7 +45,7 @@ def test_a_pause_goes_on_where_it_was_and_no_longer_than_anyone_is_granted():
 
 def test_old_asks_go():
     state = NotifierState()
-    for n in range(ASKS_KEPT + 1):
+    for n in range(REQUESTS_KEPT + 1):
         state.mark_done(str(n))
     assert not state.is_done("0")
     assert state.is_done("1")

@@ -15,7 +15,7 @@ from marketswarm.testing import MemoryBus
 from notifier.inbox import CAPACITY
 from notifier.store import (
     DEAD_LENGTH,
-    TOLD_AT_MOST,
+    RECORDS_AT_MOST,
     Store,
     Transaction,
     delivery_record,
@@ -42,10 +42,10 @@ def test_the_answers_to_the_latest_asks_are_kept():
 
 
 def test_the_latest_records_of_what_people_were_told_are_kept():
-    turn = Transaction(records={f"e{n}": b"{}" for n in range(TOLD_AT_MOST + 2)})
+    turn = Transaction(records={f"e{n}": b"{}" for n in range(RECORDS_AT_MOST + 2)})
     assert turn.shorten() == {"told": 2}
     assert turn.shorten() == {}
-    assert (len(turn.records), next(iter(turn.records))) == (TOLD_AT_MOST, "e2")
+    assert (len(turn.records), next(iter(turn.records))) == (RECORDS_AT_MOST, "e2")
 
 
 def test_a_dead_message_that_is_resent_again_and_again_is_deleted_once():

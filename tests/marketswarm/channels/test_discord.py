@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketswarm.channels.channel import SendError
-from marketswarm.channels.discord import Discord, Options, build_payload, waiting
+from marketswarm.channels.discord import Discord, Options, build_payload, with_wait
 from marketswarm.channels.http import Http
 from marketswarm.channels.message import Message, Severity
 from marketswarm.channels.text import printable_line
@@ -90,7 +90,7 @@ def test_whatever_a_message_says_the_payload_is_as_documented(title, text, lines
     ],
 )
 def test_it_asks_to_be_told_when_a_message_was_not_stored(url, found):
-    assert waiting(url) == found
+    assert with_wait(url) == found
 
 
 @pytest.fixture

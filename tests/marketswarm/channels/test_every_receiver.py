@@ -5,16 +5,20 @@ import time
 
 import pytest
 
-from marketswarm.channels import Channel, SendError
+from marketswarm.channels import Channel, SendError, alertmanager, pagerduty, webhook
 from marketswarm.channels.http import Http
-from marketswarm.channels.registry import create_channel
 from support.channel_messages import MISS
 from support.rig.certificates import Authority
 from support.rig.process import HOST, free_port
 from support.rig.receiver import Answer, Receiver
 
 KEY = "0123456789abcdef0123456789abcdef"
-KINDS = {"webhook": {"secret": "hunter2"}, "alertmanager": {}, "pagerduty": {"routing_key": KEY}}
+KINDS = {
+    "webhook": (webhook, webhook.Webhook),
+    "alertmanager": (alertmanager, alertmanager.Alertmanager),
+    "pagerduty": (pagerduty, pagerduty.PagerDuty),
+}
+OPTIONS = {"webhook": {"secret": "hunter2"}, "pagerduty": {"routing_key": KEY}}
 
 
 @pytest.fixture(params=KINDS)
@@ -23,9 +27,8 @@ async def channel(request):
     made = []
 
     async def of(url: str) -> Channel:
-        one = create_channel(request.param, "night", {"url": url, **KINDS[request.param]})
-        await one._http.aclose()
-        one._http = Http(within_sec=3.0)
+        module, kind = KINDS[request.param]
+        one = kind("night", module.Options(url=url, **OPTIONS.get(request.param, {})), Http(within_sec=3.0))
         made.append(one)
         return one
 

@@ -150,7 +150,7 @@ async def test_one_that_takes_too_long_is_ended_with_all_that_it_started(tmp_pat
 
 @pytest.mark.parametrize("within_sec", [0.5, 60.0, 300.0])
 def test_it_grants_an_attempt_the_time_of_its_command_and_some_to_end_it(within_sec):
-    assert channel("/bin/tell", within_sec).within_sec == within_sec + exec_channel.ANSWERS_SEC
+    assert channel("/bin/tell", within_sec).within_sec == within_sec + exec_channel.OUTPUT_WAIT_SEC
 
 
 async def test_one_that_is_given_up_is_ended_too(tmp_path):
@@ -205,11 +205,11 @@ async def test_what_it_says_on_stderr_is_heard_too(tmp_path, capsys):
 
 
 def test_no_more_of_the_output_is_kept_than_it_takes():
-    heard = exec_channel._Heard()
+    output = exec_channel.OutputTail()
     for _ in range(1000):
-        heard.data_received(b"x" * 1000 + b"\n")
-    heard.data_received(b"last\n \n")
-    assert (heard.last(), len(heard._kept)) == ("last", exec_channel.HEARD_AT_MOST)
+        output.data_received(b"x" * 1000 + b"\n")
+    output.data_received(b"last\n \n")
+    assert (output.last(), len(output.kept)) == ("last", exec_channel.OUTPUT_KEPT_BYTES)
 
 
 def test_options_are_a_command_in_words_and_a_time():

@@ -198,7 +198,7 @@ async def test_a_time_that_is_over_while_a_connection_is_put_away_leaves_none_be
 
         reasons = await asyncio.gather(*(sent(path) for path in ("/endless", "/drip") * 5))
         assert "timeout" in reasons
-        pool = http._client._transport._pool
+        pool = http.client._transport._pool
         assert (pool._requests, pool.connections) == ([], [])
     await http.aclose()
 

@@ -182,7 +182,7 @@ async def test_no_more_of_an_answer_is_read_than_it_takes(http):
         begun = time.monotonic()
         await hook(receiver.url, http=http).send(MISS)
         assert time.monotonic() - begun < 3
-        assert http._client._transport._pool.connections == []  # given up rather than read to its end
+        assert http.client._transport._pool.connections == []  # given up rather than read to its end
 
 
 async def test_nobody_there_is_refused_and_a_name_that_is_none_is_dns(http):

@@ -100,7 +100,7 @@ class Machine(RuleBasedStateMachine):
             return
         self.town.run(HOUR)
         down = {svc for svc, is_down in self.is_down.items() if is_down}
-        known = {each.svc for each in self.town.router.open_incidents() if each.told}
+        known = {each.svc for each in self.town.router.open_incidents() if each.is_notified}
         with_cause = {"b": {"a"}, "c": {"a", "b"}}
         untold = {svc for svc in down - known if not with_cause.get(svc, set()) & down}
         assert not untold, f"down, and nobody was told: {untold}"

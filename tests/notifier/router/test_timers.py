@@ -10,8 +10,8 @@ def test_a_key_is_due_at_its_latest_time_and_once():
     agenda = DueQueue()
     agenda.put("a", 5.0)
     agenda.put("a", 9.0)
-    agenda.sooner("b", 7.0)
-    agenda.sooner("b", 8.0)
+    agenda.put_earlier("b", 7.0)
+    agenda.put_earlier("b", 8.0)
     assert agenda.next_at() == 7.0
     assert agenda.take(8.0, 10) == ["b"]
     assert agenda.take(9.0, 10) == ["a"]
@@ -34,7 +34,7 @@ def test_what_was_replaced_does_not_pile_up():
     agenda = DueQueue()
     for n in range(20 * SPARE):
         agenda.put("a", 1e9 - n)
-    assert len(agenda._heap) <= SPARE + 3
+    assert agenda.heap_size <= SPARE + 3
     assert agenda.take(1e9, 9) == ["a"]
 
 

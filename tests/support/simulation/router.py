@@ -9,7 +9,7 @@ from marketswarm.channels import Message
 from marketswarm.event import Event, Kind, encode, identify
 from marketswarm.operator import Silence
 from marketswarm.truth import Truth, load
-from notifier.router.incident import Reason
+from notifier.router.incident import Incident, Reason
 from notifier.router.policy import Policy
 from notifier.router.router import Router
 
@@ -29,6 +29,7 @@ class Town:
         self,
         services: Mapping[str, Mapping[str, Any]] | Sequence[str] = ("a", "b", "c"),
         channels: Sequence[str] = ("one",),
+        incidents: dict[str, Incident] | None = None,
         **policy: Any,
     ) -> None:
         named = services if isinstance(services, Mapping) else {svc: {} for svc in services}
@@ -38,10 +39,10 @@ class Town:
         self.kept: dict[str, bytes] = {}
         self.messages: list[tuple[float, Message, tuple[str, ...]]] = []
         self.lost: dict[str, float] = {}
-        self.router = self._new()
+        self.router = self._new(incidents)
 
-    def _new(self) -> Router:
-        router = Router()
+    def _new(self, incidents: dict[str, Incident] | None = None) -> Router:
+        router = Router(incidents)
         router.restore(self.kept)
         router.apply_policy(self.policy, self.truth)
         router.set_channels(self.open)
