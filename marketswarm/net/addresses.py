@@ -1,8 +1,12 @@
-"""Tell the addresses of the open Internet from those of this machine, of a private network or of none.
+"""Tell outside addresses, those of the open Internet, from inside ones, those of this host or network. Pure.
 
-A feed's URL comes from whoever edits a feed list, and a redirect from anyone: neither may make a program here
-ask an intranet, a cloud's metadata address or a Redis on this host. `rss_agg` asks before each request,
-`massive` before each redirect. This module is pure: the callers look names up.
+Whoever writes a feed list chooses a feed's URL, and any server chooses where it redirects to. Neither may
+make a program of ours send requests to an intranet, a cloud's metadata address or a Redis on this host. So
+`rss_agg` checks each request, and `massive` each redirect. The callers resolve names.
+
+The URLs of channels, of the language model and of massive's `targets` are not checked: the operator sets
+them, and they often are inside on purpose (an Alertmanager, a model on the next host). The first two follow
+no redirects.
 """
 
 import re
@@ -28,15 +32,15 @@ WITH_PORT: Final = re.compile(r"(?:\[(?P<six>[^\]]*)\]|(?P<four>[^:\[\]]*)):(?P<
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """A place inside that the truth allows: a network or a name; at one port, or (None) at all."""
+    """An inside destination that the truth allows: a network or a name, at one port or (None) at any."""
 
     network: Network | None
     name: str = ""
     port: int | None = None
 
 
-def allowance(word: Any) -> Allowance | None:
-    """`127.0.0.1:8080`, `[::1]`, `10.0.0.0/8`, `wiki.example` understood; None for what is none of these."""
+def parse_allowance(word: Any) -> Allowance | None:
+    """Parse `127.0.0.1:8080`, `[::1]`, `10.0.0.0/8` or `wiki.example`; return None for anything else."""
     if not isinstance(word, str) or not 0 < len(word) <= 300:  # longer than any name
         return None
     host, port = word.strip().lower(), None
@@ -52,10 +56,10 @@ def allowance(word: Any) -> Allowance | None:
         return Allowance(None, host, port) if NAME.fullmatch(host) else None
 
 
-def written_out(host: str) -> tuple[Address, ...]:
-    """The addresses that a URL's host says without a look-up: none for a name, two for localhost.
+def literal_addresses(host: str) -> tuple[Address, ...]:
+    """Return the addresses of a URL's host that need no look-up: none for a name, two for localhost.
 
-    Only the plain form counts: 0x7f.1 and 2130706433 are looked up like names, and judged as such.
+    Only the plain form counts: 0x7f.1 and 2130706433 are resolved like names, and checked after that.
     """
     if host.lower().rstrip(".") == "localhost":
         return LOCALHOST
@@ -65,8 +69,8 @@ def written_out(host: str) -> tuple[Address, ...]:
         return ()
 
 
-def inside(address: Address) -> bool:
-    """Whether this is anything but an ordinary address of the open Internet; also if it hides another one."""
+def is_inside(address: Address) -> bool:
+    """Return True unless the address and any embedded in it are ordinary ones of the open Internet."""
     return any(_inside(one) for one in (address, *_hidden(address)))
 
 
@@ -93,9 +97,12 @@ def _hidden(address: Address) -> Iterator[Address]:
         yield IPv4Address(int(address) & 0xFFFF_FFFF)
 
 
-def allowed(host: str, address: Address, port: int, by: Iterable[Allowance]) -> bool:
-    """Whether `host`, which is at `address`, may be asked at `port`."""
-    if not inside(address):
+def is_allowed(host: str, address: Address, port: int, by: Iterable[Allowance]) -> bool:
+    """Return True if a request to `host`, which is at `address`, may be sent to `port`.
+
+    Every outside address is allowed; an inside one needs an allowance in `by`.
+    """
+    if not is_inside(address):
         return True
     host = host.lower().rstrip(".")
     return any(

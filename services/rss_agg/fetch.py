@@ -23,7 +23,7 @@ import httpcore
 import httpx
 
 from marketswarm import __version__
-from marketswarm.net.addresses import Address, Allowance, allowed, written_out
+from marketswarm.net.addresses import Address, Allowance, is_allowed, literal_addresses
 from marketswarm.net.errors import Table, find_reason
 from marketswarm.net.http_errors import reason_of_http_error
 from marketswarm.net.retry import parse_retry_after
@@ -199,13 +199,13 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         raise last_error
 
     async def _find_addresses(self, host: str, port: int) -> list[Address]:
-        literals = written_out(host)
+        literals = literal_addresses(host)
         if literals:
             return list(literals)  # `check_address` has checked these, with each request
         loop = asyncio.get_running_loop()
         found = await loop.run_in_executor(self._threads, self._resolve, host, port)
         addresses = [ipaddress.ip_address(each) for each in found]
-        permitted = [each for each in addresses if allowed(host, each, port, self.allowances)]
+        permitted = [each for each in addresses if is_allowed(host, each, port, self.allowances)]
         if addresses and not permitted:
             raise InsideAddressError
         return permitted
@@ -360,7 +360,7 @@ def check_address(url: str, url_in_truth: str, allowances: Sequence[Allowance]) 
     host, port = _host_and_port(url)
     if (host, port) == _host_and_port(url_in_truth):
         return
-    if not all(allowed(host, address, port, allowances) for address in written_out(host)):
+    if not all(is_allowed(host, address, port, allowances) for address in literal_addresses(host)):
         raise InsideAddressError
 
 

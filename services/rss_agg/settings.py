@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from marketswarm.agent import ServiceConfig
-from marketswarm.net.addresses import Allowance, allowance
+from marketswarm.net.addresses import Allowance, parse_allowance
 from marketswarm.truth.credentials import reference_in
 from marketswarm.truth.env_policy import is_feed_variable
 from marketswarm.truth.errors import Place
@@ -66,7 +66,7 @@ def _hosts_and_networks(values: Any) -> Any:
     if not isinstance(values, list | tuple):
         raise ValueError("this is not a list of hosts and networks")  # noqa: TRY004 - pydantic takes no other
     for value in values:
-        if allowance(value) is None:
+        if parse_allowance(value) is None:
             raise ValueError(
                 f"{value[:100]!r} is not a host, a network, or one of these and a port, such as "
                 '"127.0.0.1:8080", "wiki.example" or "10.1.0.0/16"'
@@ -126,7 +126,7 @@ class ReadSettings(ServiceConfig):
     @property
     def allowances(self) -> tuple[Allowance, ...]:
         """Return `allow_inside`, parsed."""
-        return tuple(filter(None, map(allowance, self.allow_inside)))
+        return tuple(filter(None, map(parse_allowance, self.allow_inside)))
 
 
 class RssSettings(ServiceConfig):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marketswarm.net.addresses import allowance, allowed, inside, written_out
+from marketswarm.net.addresses import is_allowed, is_inside, literal_addresses, parse_allowance
 
 # fmt: off
 INSIDE = [
@@ -25,21 +25,21 @@ OUTSIDE = [
 
 @pytest.mark.parametrize("address", INSIDE)
 def test_what_is_not_the_open_internet_is_inside(address):
-    assert inside(ip_address(address))
-    assert not allowed("example.com", ip_address(address), 80, ())
+    assert is_inside(ip_address(address))
+    assert not is_allowed("example.com", ip_address(address), 80, ())
 
 
 @pytest.mark.parametrize("address", OUTSIDE)
 def test_an_ordinary_address_is_outside(address):
-    assert not inside(ip_address(address))
-    assert allowed("example.com", ip_address(address), 80, ())
+    assert not is_inside(ip_address(address))
+    assert is_allowed("example.com", ip_address(address), 80, ())
 
 
 @given(st.ip_addresses(v=4))
 @settings(max_examples=50)
 def test_an_address_in_another_form_is_as_inside_as_in_its_own(four):
     for form in (f"::ffff:{four}", f"64:ff9b::{four}"):
-        assert inside(ip_address(form)) == inside(four)
+        assert is_inside(ip_address(form)) == is_inside(four)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_an_address_in_another_form_is_as_inside_as_in_its_own(four):
     ],
 )
 def test_what_the_truth_allows_is_allowed(word, host, address, port):
-    assert allowed(host, ip_address(address), port, [allowance(word)])
+    assert is_allowed(host, ip_address(address), port, [parse_allowance(word)])
 
 
 @pytest.mark.parametrize(
@@ -71,18 +71,18 @@ def test_what_the_truth_allows_is_allowed(word, host, address, port):
     ],
 )
 def test_nothing_beside_it_is(word, host, address, port):
-    assert not allowed(host, ip_address(address), port, [allowance(word)])
+    assert not is_allowed(host, ip_address(address), port, [parse_allowance(word)])
 
 
 @pytest.mark.parametrize(
     "word", ["", " ", "a b", "http://x", "x/y", "x:0", "x:70000", "-x", "x" * 400, None, 5]
 )
 def test_what_is_neither_host_nor_network_is_none(word):
-    assert allowance(word) is None
+    assert parse_allowance(word) is None
 
 
 def test_only_the_plain_form_of_an_address_is_one_that_is_written_out():
-    assert [str(one) for one in written_out("[::1]")] == ["::1"]
-    assert [str(one) for one in written_out("LocalHost.")] == ["127.0.0.1", "::1"]
+    assert [str(one) for one in literal_addresses("[::1]")] == ["::1"]
+    assert [str(one) for one in literal_addresses("LocalHost.")] == ["127.0.0.1", "::1"]
     for host in ("0x7f.1", "2130706433", "127.1", "example.com", "", "localhost.example"):
-        assert written_out(host) == ()
+        assert literal_addresses(host) == ()

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from marketswarm import __version__
-from marketswarm.net.addresses import inside
+from marketswarm.net.addresses import is_inside
 from services.massive.probes.probers.context import ProbeContext
 from services.massive.probes.probers.tls import look_at, trusting
 from services.massive.probes.probers.trace import ProbeError, Trace
@@ -166,6 +166,6 @@ def _next(url: httpx.URL, location: str) -> httpx.URL:
 
 def _outside(address: str) -> bool:
     try:
-        return not inside(ipaddress.ip_address(address))
+        return not is_inside(ipaddress.ip_address(address))
     except ValueError:
         return False
