@@ -29,7 +29,7 @@ from marketswarm.truth import TruthError, load
 _FILES: Final = {  # template: the file that it becomes
     "__init__.py": "services/{0}/__init__.py",
     "__main__.py": "services/{0}/__main__.py",
-    "section.py": "services/{0}/section.py",
+    "settings.py": "services/{0}/settings.py",
     "loop.py": "services/{0}/loop.py",
     "test.py": "tests/services/{0}/test_{0}.py",
 }
@@ -99,7 +99,8 @@ def _draft_files(svc: str, module: str) -> dict[Path, str]:
 
 def _fill_template(template: str, svc: str, module: str) -> str:
     text = files("marketswarm.cli").joinpath("templates", f"{template}.txt").read_text("utf-8")
-    return Template(text).substitute(svc=svc, module=module)
+    camel = "".join(word[:1].upper() + word[1:] for word in module.split("_"))
+    return Template(text).substitute(svc=svc, module=module, camel=camel)
 
 
 def _section_for(svc: str, path: Path) -> dict[str, Any]:

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[3]
 FILES = {
     "services/prices/__init__.py",
     "services/prices/__main__.py",
-    "services/prices/section.py",
+    "services/prices/settings.py",
     "services/prices/loop.py",
     "tests/services/prices/test_prices.py",
     "truth.json",
