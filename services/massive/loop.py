@@ -1,4 +1,4 @@
-"""The main loop of massive: probes and market data run as tasks; the loop puts their state into the beats."""
+"""The main loop of massive: run probes and market data as tasks, and report their state in the beats."""
 
 from typing import Final
 
@@ -8,20 +8,19 @@ from services.massive.market.status import MarketStatus
 from services.massive.probes.monitor import ProbeMonitor
 from services.massive.settings import MassiveEnvironment, MassiveSettings
 
-LOOK_EVERY_SEC: Final = 0.5
+REPORT_EVERY_SEC: Final = 0.5
 
 
 async def main() -> int:
     """Run massive until it is asked to stop; return its exit code."""
     async with agent("massive", MassiveEnvironment) as me:
-        own, market = me.config(MassiveSettings), MarketStatus()
-        with ProbeMonitor.of(me) as probing:
-            me.expose(probing.collect)
-            probing.market_stream = market.stream
-            me.task(run_market(me, lambda: own().settings.market, market), name="market")
+        settings_now, market = me.config(MassiveSettings), MarketStatus()
+        with ProbeMonitor.start(me, market.stream_state) as probes:
+            me.expose(probes.collect)
+            me.task(run_market(me, lambda: settings_now().settings.market, market), name="market")
             while True:
-                probing.follow(own().settings)
-                me.set_detail("; ".join(filter(None, (probing.remark(), market.remark()))) or None)
-                me.set_degraded(probing.trouble())
-                await me.rest(LOOK_EVERY_SEC)
+                probes.follow(settings_now().settings)
+                me.set_detail("; ".join(filter(None, (probes.detail(), market.detail()))) or None)
+                me.set_degraded(probes.problem())
+                await me.rest(REPORT_EVERY_SEC)
     return me.exit_code

@@ -8,7 +8,7 @@ from marketswarm.agent.service_config import require_config
 from marketswarm.event import Event, parse
 from marketswarm.truth import load
 from services.massive.market.settings import MarketEnvironment
-from services.massive.probes.probers import trace as course
+from services.massive.probes.probers import trace
 from services.massive.probes.targets import KINDS, Target
 from services.massive.settings import MassiveEnvironment, MassiveSettings
 from support.pages import ROOT, blocks, section, table
@@ -53,8 +53,8 @@ def test_each_reason_is_explained():
         file for file in (ROOT / "services/massive/probes/probers").glob("*.py") if file.stem != "polygon"
     ]
     text = "".join(file.read_text(encoding="utf-8") for file in sources)
-    said = set(re.findall(r'ProbeError\(f?"([a-z_]+)', text)) | set(course._BY_CODE.values())
-    said |= {word for _, word in course._BY_TYPE}
+    said = set(re.findall(r'ProbeError\(f?"([a-z_]+)', text)) | set(trace.REASON_BY_CODE.values())
+    said |= {word for _, word in (*trace.REASON_BY_TYPE, *trace.REASON_OF_OTHERS)}
     assert said <= shown
     assert shown - said <= DNS_SAYS | {"unknown_name", "untrusted", "garbled", "no_host", "broken", "refused"}
 

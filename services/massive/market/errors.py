@@ -1,7 +1,4 @@
-"""How a connection ends and a request fails, one word each, and how long to wait before trying again.
-
-Pure.
-"""
+"""Why a connection ended or a request failed, and how long to wait before the next attempt. Pure."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -9,7 +6,7 @@ from typing import Final
 from marketswarm.net.retry import Backoff
 
 
-class Ended(Exception):  # noqa: N818 - every connection ends
+class ConnectionEnded(Exception):  # noqa: N818 - every connection ends, so this is no error
     """A connection ended or could not be opened; `reason` is one word, such as cut, refused, auth_failed."""
 
     def __init__(self, reason: str) -> None:
@@ -18,32 +15,38 @@ class Ended(Exception):  # noqa: N818 - every connection ends
 
 
 class RestError(Exception):
-    """A request failed.
+    """A REST request failed.
 
-    `word` is a status, as `http_403`, or what went wrong; `pause_sec` the pause they ask for.
+    Args:
+        reason: one word: a status, such as `http_403`, or what went wrong, such as `timeout`.
+        retry_after_sec: the pause that the server asked for, if it did.
     """
 
-    def __init__(self, word: str, pause_sec: float | None = None) -> None:
-        super().__init__(word)
-        self.word, self.pause_sec = word, pause_sec
+    def __init__(self, reason: str, retry_after_sec: float | None = None) -> None:
+        super().__init__(reason)
+        self.reason, self.retry_after_sec = reason, retry_after_sec
 
 
-FIRST_SEC: Final = 1.0
-LONGEST_SEC: Final = 60.0
-AT_LEAST_SEC: Final[Mapping[str, float]] = {
-    "auth_failed": 300.0,  # a key does not become right by being shown often
+FIRST_BACKOFF_SEC: Final = 1.0
+MAX_BACKOFF_SEC: Final = 60.0
+MIN_BACKOFF_SEC: Final[Mapping[str, float]] = {
+    "auth_failed": 300.0,  # a wrong key stays wrong
     "http_401": 300.0,
     "http_403": 300.0,
-    # another one with our key was cut off for us, or we for it: who comes back at once cuts it off in turn
+    # the account allows one connection: two clients that come back at once would cut each other off for ever
     "max_connections": 60.0,
 }
+"""The shortest pause after an error that a quick attempt would not mend, by reason."""
 
 
-def pause_sec(reason: str, failures: int, chance: float, first_sec: float = FIRST_SEC) -> float:
-    """Return the seconds to wait after the `failures`th failure in a row (from 1), doubling up to a minute.
+def backoff_sec(reason: str, failures: int, chance: float) -> float:
+    """Return the seconds to wait after the `failures`th failure in a row (from 1).
 
-    `chance`, in [0, 1), spreads half of it, so that a fleet that lost one server does not come back all at
-    once.
+    They double up to a minute, from MIN_BACKOFF_SEC where that has the reason.
+
+    `chance`, in [0, 1), varies the result by a quarter up or down, so that a fleet that lost one server does
+    not come back all at once.
     """
-    least_sec = AT_LEAST_SEC.get(reason, 0.0)
-    return Backoff(max(first_sec, least_sec), max(LONGEST_SEC, least_sec)).pause_sec(failures, chance)
+    least_sec = MIN_BACKOFF_SEC.get(reason, 0.0)
+    backoff = Backoff(max(FIRST_BACKOFF_SEC, least_sec), max(MAX_BACKOFF_SEC, least_sec))
+    return backoff.pause_sec(failures, chance)

@@ -1,152 +1,174 @@
-"""What of each symbol may be missing on the stream, and may be asked for by now. Pure.
+"""Track which bars of each symbol may be missing on the stream, and when to request them. Pure.
 
-A *mark* is the start of the newest bar up to which a symbol is whole: every bar until then is on the stream,
-or never was. It is kept with the bars, so that who starts next knows what was missed. While a gap is open the
-stream goes on, and the mark stands still: a process that is killed then finds the gap again.
+A *mark* is the start of the newest bar up to which a symbol is complete: each bar until then is on the
+stream, or never existed. Marks are stored beside the bars, so that the next process knows what was missed.
+While a symbol has an open gap, newer bars are still published, but its mark stands still: a process that is
+killed in between finds the gap again.
 
-Times are epoch milliseconds. The marks of one connection: whoever connects anew begins with those on the bus.
+Times are epoch milliseconds. A `GapTracker` serves one connection; the next connection makes a new one from
+the marks that are stored on the bus.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.massive.market.bars import AHEAD_MS, MINUTE_MS, Bar
+from services.massive.market.bars import MAX_AHEAD_MS, MINUTE_MS, Bar
 
 QUIET_MS = 10 * MINUTE_MS
-"""A bar is told within seconds; what was not told so long after it would have been is not there."""
+"""The API sends a bar within seconds of its end; a bar that has not come after this time does not exist."""
 
-NOWHERE = -1
+NO_MARK = -1
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A mark that moves: `sym` is whole up to the bar that began at `upto`. It `was` there, or NOWHERE."""
+    """A mark that moves: `sym` is complete up to the bar that began at `upto`.
+
+    `previous` is where the mark was before, NO_MARK if the symbol had none.
+    """
 
     sym: str
-    was: int
+    previous: int
     upto: int
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """The bars of `sym` that began from `first` to `last`, with both. `cut`: more were missed than that."""
+    """The missing bars of `sym`, which began from `first` to `last`, both included.
+
+    `truncated` is True if more bars are missing than may be requested.
+    """
 
     sym: str
     first: int
     last: int
-    cut: bool = False
+    truncated: bool = False
 
     @property
     def is_empty(self) -> bool:
-        """Whether all that was missed is out of reach."""
+        """Return True if all that is missing is older than what may be requested."""
         return self.first > self.last
 
 
 @dataclass(slots=True)
-class _Line:
+class _SymbolState:
+    """A symbol's mark, and its open gap: that ends at `gap_end` and may be requested at `due_ms`."""
+
     upto: int
-    last: int | None = None  # of the open gap
-    due: float = 0.0
-    tries: int = 0
+    gap_end: int | None = None
+    due_ms: float = 0.0
+    failures: int = 0
 
 
-class Gaps:
-    """The gaps of the symbols of one connection. `delay_ms`: how long after its end the API sends a bar."""
+class GapTracker:
+    """The gaps of all symbols of one connection.
 
-    def __init__(self, delay_ms: float, settle_ms: float, reach_ms: float) -> None:
-        self._delay_ms, self._settle_ms, self._reach_ms = delay_ms, settle_ms, reach_ms
-        self._lines: dict[str, _Line] = {}
-        self._not_before = 0.0
+    Args:
+        delay_ms: how long after its end the API sends a bar.
+        settle_ms: how long a bar is left to become final, and how far our clock may be off.
+        max_age_ms: how far back bars may be requested.
+    """
+
+    def __init__(self, delay_ms: float, settle_ms: float, max_age_ms: float) -> None:
+        self._delay_ms, self._settle_ms, self._max_age_ms = delay_ms, settle_ms, max_age_ms
+        self._symbols: dict[str, _SymbolState] = {}
+        self._paused_until_ms = 0.0
 
     @property
-    def open(self) -> int:
-        """How many symbols have a gap."""
-        return sum(line.last is not None for line in self._lines.values())
+    def open_count(self) -> int:
+        """Return how many symbols have an open gap."""
+        return sum(state.gap_end is not None for state in self._symbols.values())
 
-    def held(self, sym: str, mark: int | None, now_ms: float, asked_ms: float) -> Mark | None:
-        """The bars of `sym` are told: since `asked_ms` or later. A mark to keep, if the bus had none.
+    def start_symbol(self, sym: str, mark: int | None, now_ms: float, requested_ms: float) -> Mark | None:
+        """Begin to track `sym`, whose bars the API sends from now on; return its first mark if it had none.
 
-        `mark` is the one that it had. What ended before now may have been told to nobody; our clock may be
-        behind, so a little more. Of a new symbol all is owed that may have been told since we asked for it.
+        `mark` is the one that is stored, if any. Bars that ended between it and now were missed; since our
+        clock may be behind, a little later counts as now. Without a mark nothing before `requested_ms`, when
+        the symbol was requested, is missing.
         """
         if mark is None:
-            upto = self._ended(asked_ms - self._settle_ms)
-            self._lines[sym] = _Line(upto)
-            return Mark(sym, NOWHERE, upto)
-        last = self._ended(now_ms + self._settle_ms)
-        if mark > now_ms + AHEAD_MS:  # from a clock that was wrong: who knows what is there
-            mark = int((now_ms - self._reach_ms) // MINUTE_MS) * MINUTE_MS - MINUTE_MS
-        self._lines[sym] = line = _Line(mark)
+            upto = self._last_sent_bar(requested_ms - self._settle_ms)
+            self._symbols[sym] = _SymbolState(upto)
+            return Mark(sym, NO_MARK, upto)
+        last = self._last_sent_bar(now_ms + self._settle_ms)
+        if (
+            mark > now_ms + MAX_AHEAD_MS
+        ):  # stored by a process whose clock was wrong: request all there may be
+            mark = int((now_ms - self._max_age_ms) // MINUTE_MS) * MINUTE_MS - MINUTE_MS
+        self._symbols[sym] = state = _SymbolState(mark)
         if last > mark:
-            line.last, line.due = last, now_ms + 2 * self._settle_ms
+            state.gap_end, state.due_ms = last, now_ms + 2 * self._settle_ms
         return None
 
-    def heard(self, bars: Sequence[Bar]) -> list[Mark]:
-        """Bars were told. The marks that these move, once they are on the stream."""
+    def record_bars(self, bars: Sequence[Bar]) -> list[Mark]:
+        """Return the marks that these streamed bars move, to be stored once the bars are on the stream."""
         newest: dict[str, int] = {}
         for bar in bars:
-            line = self._lines.get(bar.sym)
-            if line is not None and line.last is None and bar.start > line.upto:
+            state = self._symbols.get(bar.sym)
+            if state is not None and state.gap_end is None and bar.start > state.upto:
                 newest[bar.sym] = max(bar.start, newest.get(bar.sym, 0))
-        return [self._move(sym, upto) for sym, upto in newest.items()]
+        return [self._move_mark(sym, upto) for sym, upto in newest.items()]
 
-    def quiet(self, now_ms: float) -> list[Mark]:
-        """The marks that move because nothing was told: of what is hardly traded, and over a weekend."""
+    def advance_quiet(self, now_ms: float) -> list[Mark]:
+        """Return the marks that move although no bar came: of symbols that are hardly traded, or at night."""
         upto = int((now_ms - self._delay_ms - QUIET_MS) // MINUTE_MS) * MINUTE_MS
-        moved = [sym for sym, line in self._lines.items() if line.last is None and line.upto < upto]
-        return [self._move(sym, upto) for sym in moved]
+        moved = [sym for sym, state in self._symbols.items() if state.gap_end is None and state.upto < upto]
+        return [self._move_mark(sym, upto) for sym in moved]
 
-    def due(self, now_ms: float) -> list[Gap]:
-        """The gaps that may be asked for now, the oldest first."""
-        if now_ms < self._not_before:
+    def due_gaps(self, now_ms: float) -> list[Gap]:
+        """Return the gaps that may be requested now, the oldest first."""
+        if now_ms < self._paused_until_ms:
             return []
-        earliest = int((now_ms - self._reach_ms) // MINUTE_MS) * MINUTE_MS
+        earliest = int((now_ms - self._max_age_ms) // MINUTE_MS) * MINUTE_MS
         found = []
-        for sym, line in self._lines.items():
-            if line.last is not None and line.due <= now_ms:
-                first = line.upto + MINUTE_MS
-                found.append(Gap(sym, max(first, earliest), line.last, cut=first < earliest))
+        for sym, state in self._symbols.items():
+            if state.gap_end is not None and state.due_ms <= now_ms:
+                first = state.upto + MINUTE_MS
+                found.append(Gap(sym, max(first, earliest), state.gap_end, truncated=first < earliest))
         return sorted(found, key=lambda gap: gap.first)
 
-    def next_sec(self, now_ms: float) -> float | None:
-        """In how many seconds something is due; `None` when there is no gap."""
-        dues = [line.due for line in self._lines.values() if line.last is not None]
-        return max(0.0, max(min(dues), self._not_before) - now_ms) / 1000 if dues else None
+    def next_due_sec(self, now_ms: float) -> float | None:
+        """Return in how many seconds a gap may be requested; None if there is no gap."""
+        dues = [state.due_ms for state in self._symbols.values() if state.gap_end is not None]
+        return max(0.0, max(min(dues), self._paused_until_ms) - now_ms) / 1000 if dues else None
 
-    def filled(self, gap: Gap) -> list[Mark]:
-        """All that there is of it is on the stream. The mark that this moves; the next bar moves it on."""
-        line = self._lines.get(gap.sym)
-        if line is None or line.last != gap.last:
-            return []  # no longer wanted, or held anew meanwhile
-        line.last, line.tries = None, 0
-        return [self._move(gap.sym, max(line.upto, gap.last))]
+    def close_gap(self, gap: Gap) -> list[Mark]:
+        """Close a gap whose bars are all on the stream; return the mark that this moves.
 
-    def failed(self, gap: Gap, now_ms: float, pause_sec: float) -> None:
-        """It could not be had; again after a pause, which the caller chose by `tries`."""
-        line = self._lines.get(gap.sym)
-        if line is not None:
-            line.tries += 1
-            line.due = now_ms + 1000 * pause_sec
+        Nothing happens if the symbol was removed or started anew since the gap was requested.
+        """
+        state = self._symbols.get(gap.sym)
+        if state is None or state.gap_end != gap.last:
+            return []
+        state.gap_end, state.failures = None, 0
+        return [self._move_mark(gap.sym, max(state.upto, gap.last))]
 
-    def put_off(self, now_ms: float, pause_sec: float) -> None:
-        """They want to be asked for nothing at all for so long."""
-        self._not_before = max(self._not_before, now_ms + 1000 * pause_sec)
+    def postpone_gap(self, gap: Gap, now_ms: float, pause_sec: float) -> None:
+        """Record that the request for a gap failed; it is due again after `pause_sec`."""
+        state = self._symbols.get(gap.sym)
+        if state is not None:
+            state.failures += 1
+            state.due_ms = now_ms + 1000 * pause_sec
 
-    def tries(self, gap: Gap) -> int:
-        """How often it failed in a row."""
-        line = self._lines.get(gap.sym)
-        return line.tries if line is not None else 0
+    def pause_requests(self, now_ms: float, pause_sec: float) -> None:
+        """Let no gap be due for `pause_sec`, because the API refuses all requests."""
+        self._paused_until_ms = max(self._paused_until_ms, now_ms + 1000 * pause_sec)
 
-    def forget(self, symbols: Sequence[str]) -> None:
-        """These are no longer wanted; their marks stay on the bus."""
+    def failures(self, gap: Gap) -> int:
+        """Return how often in a row the request for a gap failed."""
+        state = self._symbols.get(gap.sym)
+        return state.failures if state is not None else 0
+
+    def remove_symbols(self, symbols: Sequence[str]) -> None:
+        """Stop tracking symbols; their marks stay on the bus."""
         for sym in symbols:
-            self._lines.pop(sym, None)
+            self._symbols.pop(sym, None)
 
-    def _ended(self, at_ms: float) -> int:
-        """The last bar that was due to be told by then."""
+    def _last_sent_bar(self, at_ms: float) -> int:
+        """Return the start of the last bar that the API should have sent by `at_ms`."""
         return int((at_ms - self._delay_ms) // MINUTE_MS) * MINUTE_MS - MINUTE_MS
 
-    def _move(self, sym: str, upto: int) -> Mark:
-        line = self._lines[sym]
-        was, line.upto = line.upto, upto
-        return Mark(sym, was, upto)
+    def _move_mark(self, sym: str, upto: int) -> Mark:
+        state = self._symbols[sym]
+        previous, state.upto = state.upto, upto
+        return Mark(sym, previous, upto)

@@ -1,7 +1,8 @@
-"""Market data as it happens: connect, be let in, put what is told on the stream, fill what was missed.
+"""The live source of bars: connect, authenticate, publish each bar that is streamed, fill the gaps by REST.
 
-One connection at a time, and one order of things in it: a frame is read when the one before is on the bus. So
-a bus that is slow makes us slow, and never large; who is too slow is cut off, and what it missed is a gap.
+There is one connection at a time, and each frame is published before the next one is read. So a slow bus
+slows us down and costs no memory; a client that is too slow is disconnected by the server, and what it missed
+becomes a gap.
 """
 
 import asyncio
@@ -14,181 +15,200 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import SecretStr
 
 from marketswarm.agent import Agent
-from services.massive.market.errors import Ended, RestError, pause_sec
-from services.massive.market.gaps import Gap, Gaps
-from services.massive.market.protocol import AGE_MS, ProtocolMachine
+from services.massive.market.errors import ConnectionEnded, RestError, backoff_sec
+from services.massive.market.gaps import Gap, GapTracker
+from services.massive.market.protocol import MAX_AGE_MS, ProtocolMachine
 from services.massive.market.publish import BarStore
 from services.massive.market.settings import MarketSettings
 from services.massive.market.status import MarketStatus
 
 if TYPE_CHECKING:
-    from services.massive.market.rest import Rest
+    from services.massive.market.rest import RestClient
     from services.massive.market.stream import StreamConnection
 
 STEADY_SEC: Final = 30.0
+"""A connection that streamed for so long was a good one: the failures before it count no more."""
 GAPS_AT_ONCE: Final = 4
-QUIET_LOOK_SEC: Final = 60.0
-TOO_MANY: Final = "http_429"
-ANSWER_WITHIN_SEC: Final = 10.0
+QUIET_INTERVAL_SEC: Final = 60.0
+RATE_LIMITED: Final = "http_429"
+AUTH_TIMEOUT_SEC: Final = 10.0
 
 
 def now_ms() -> float:
-    """Milliseconds since the epoch, by this machine."""
+    """Return the time by this machine's clock, in milliseconds since the epoch."""
     return 1000 * time.time()
 
 
 class LiveSource:
-    """The live source, until cancelled. `want` takes effect on the connection that is there."""
+    """Stream bars from the API to the bus until cancelled.
+
+    Args:
+        urls: the URLs of the REST API and of the WebSocket API.
+        key: the API key.
+        status: where the state of the market data is recorded.
+    """
 
     def __init__(
         self,
         me: Agent[Any],
-        wishes: MarketSettings,
-        places: tuple[str, str],
+        settings: MarketSettings,
+        urls: tuple[str, str],
         key: SecretStr,
-        standing: MarketStatus,
+        status: MarketStatus,
     ) -> None:
-        self._me, self._wishes, self._key, self._standing = me, wishes, key, standing
-        self._rest_url, self._ws_url = places
-        self._shelf = BarStore(me, standing, now_ms)
-        self._gaps, self._idle, self._asked_ms = Gaps(0, 0, 0), False, 0.0
-        self._changed, self._gap_opened = asyncio.Event(), asyncio.Event()
+        self._me, self._settings, self._key, self._status = me, settings, key, status
+        self._rest_url, self._ws_url = urls
+        self._store = BarStore(me, status, now_ms)
+        self._gaps, self._is_reading, self._requested_ms = GapTracker(0, 0, 0), False, 0.0
+        self._settings_changed, self._gap_opened = asyncio.Event(), asyncio.Event()
 
-    def want(self, wishes: MarketSettings) -> None:
-        """From now on these symbols; all else that `wishes` says is as it was."""
-        self._wishes = wishes
-        self._changed.set()
+    def update_settings(self, settings: MarketSettings) -> None:
+        """Use these settings from now on; an open connection adopts the symbols and the stream length."""
+        self._settings = settings
+        self._settings_changed.set()
 
     async def run(self) -> None:
-        """Connect, again and again."""
-        from services.massive.market.rest import Rest  # noqa: PLC0415 - see these modules
+        """Connect and stream, again after each connection that ends."""
+        from services.massive.market.rest import RestClient  # noqa: PLC0415 - see these modules
         from services.massive.market.stream import StreamConnection  # noqa: PLC0415
 
-        async with Rest(self._rest_url, self._key) as rest:
+        async with RestClient(self._rest_url, self._key) as rest:
             while True:
                 begun = asyncio.get_running_loop().time()
                 try:
-                    async with StreamConnection(self._ws_url, self._key) as wire:
-                        reason = await self._connection(wire, rest)
-                except Ended as ended:
+                    async with StreamConnection(self._ws_url, self._key) as connection:
+                        reason = await self._stream(connection, rest)
+                except ConnectionEnded as ended:
                     reason = ended.reason
-                steady = self._standing.streaming and asyncio.get_running_loop().time() - begun > STEADY_SEC
-                self._standing.over(reason, steady=steady)
-                self._say()
-                pause = pause_sec(reason, self._standing.failures, random.random())
-                self._me.log.warning("market.disconnected", reason=reason, again_sec=round(pause, 1))
-                await asyncio.sleep(pause)
+                steady = self._status.streaming and asyncio.get_running_loop().time() - begun > STEADY_SEC
+                self._status.record_disconnected(reason, steady=steady)
+                self._report()
+                pause_sec = backoff_sec(reason, self._status.failures, random.random())
+                self._me.log.warning("market.disconnected", reason=reason, again_sec=round(pause_sec, 1))
+                await asyncio.sleep(pause_sec)
 
-    async def _connection(self, wire: "StreamConnection", rest: "Rest") -> str:
-        """One connection, from the greeting on; why it ended. Raises Ended."""
-        from services.massive.market.stream import authenticate  # noqa: PLC0415 - loaded by now
+    async def _stream(self, connection: "StreamConnection", rest: "RestClient") -> str:
+        """Use one connection until it ends; return why it ended. Raises ConnectionEnded."""
+        from services.massive.market.stream import authenticate  # noqa: PLC0415 - imported by now
 
-        wishes = self._wishes
-        machine = ProtocolMachine(wishes.symbols, odd=self._standing.odd)
-        self._gaps = Gaps(1000 * wishes.delay_sec, 1000 * wishes.settle_sec, 1000 * wishes.backfill_sec)
-        self._asked_ms = now_ms()
-        await authenticate(wire, machine, ANSWER_WITHIN_SEC)
-        self._standing.began()
-        self._me.log.info("market.streaming", symbols=len(wishes.symbols), connects=self._standing.connects)
-        self._changed.set()  # what was wished meanwhile
+        settings = self._settings
+        machine = ProtocolMachine(settings.symbols, anomalies=self._status.anomalies)
+        self._gaps = GapTracker(
+            1000 * settings.delay_sec, 1000 * settings.settle_sec, 1000 * settings.backfill_sec
+        )
+        self._requested_ms = now_ms()
+        await authenticate(connection, machine, AUTH_TIMEOUT_SEC)
+        self._status.record_connected()
+        self._me.log.info("market.streaming", symbols=len(settings.symbols), connects=self._status.connects)
+        self._settings_changed.set()  # they may have changed during the login
         async with asyncio.TaskGroup() as group:
-            beside = [
-                group.create_task(self._follow(wire, machine)),
+            side_tasks = [
+                group.create_task(self._follow_settings(connection, machine)),
                 group.create_task(self._fill_gaps(rest)),
-                group.create_task(self._mark_the_quiet()),
+                group.create_task(self._advance_quiet_marks()),
             ]
-            reason = await self._hear(wire, machine)
-            for task in beside:
+            reason = await self._publish_frames(connection, machine)
+            for task in side_tasks:
                 task.cancel()
         return reason
 
-    async def _hear(self, wire: "StreamConnection", machine: ProtocolMachine) -> str:
-        """Take what is told; why that ended."""
+    async def _publish_frames(self, connection: "StreamConnection", machine: ProtocolMachine) -> str:
+        """Read, parse and publish frames until the connection ends; return why it ended."""
         while True:
-            self._idle = True
+            self._is_reading = True
             try:
-                frame = await wire.read()
-            except Ended as ended:
+                frame = await connection.receive()
+            except ConnectionEnded as ended:
                 return ended.reason
-            self._idle = False
-            heard = machine.receive(frame, now_ms())
-            if heard.held:
-                await self._hold(heard.held)
-            if heard.bars:
-                await self._shelf.put(heard.bars, self._gaps.heard(heard.bars), self._wishes.keep)
-            if self._shelf.in_doubt:
-                await self._hold(sorted(machine.held))
-            self._say(machine)
-            if heard.over:
-                return heard.over
+            self._is_reading = False
+            content = machine.receive(frame, now_ms())
+            if content.confirmed:
+                await self._start_symbols(content.confirmed)
+            if content.bars:
+                marks = self._gaps.record_bars(content.bars)
+                await self._store.publish(content.bars, marks, self._settings.keep)
+            if self._store.lost_marks:
+                await self._start_symbols(sorted(machine.confirmed))
+            self._report(machine)
+            if content.end_reason:
+                return content.end_reason
 
-    async def _hold(self, symbols: Sequence[str]) -> None:
-        """The bars of these are told from now on: what of them was missed?"""
-        at, self._shelf.in_doubt = now_ms(), False
-        marks = await self._shelf.marks(symbols)
-        fresh = [self._gaps.held(sym, marks.get(sym), at, self._asked_ms) for sym in symbols]
-        await self._shelf.put([], [mark for mark in fresh if mark is not None], self._wishes.keep)
+    async def _start_symbols(self, symbols: Sequence[str]) -> None:
+        """Read the stored marks of symbols, whose bars the server sends from now on, to find their gaps."""
+        at_ms, self._store.lost_marks = now_ms(), False
+        marks = await self._store.read_marks(symbols)
+        first_marks = [
+            self._gaps.start_symbol(sym, marks.get(sym), at_ms, self._requested_ms) for sym in symbols
+        ]
+        new_marks = [mark for mark in first_marks if mark is not None]
+        await self._store.publish([], new_marks, self._settings.keep)
         self._gap_opened.set()
 
-    async def _follow(self, wire: "StreamConnection", machine: ProtocolMachine) -> None:
-        """Ask for what the truth wants now."""
+    async def _follow_settings(self, connection: "StreamConnection", machine: ProtocolMachine) -> None:
+        """Subscribe and unsubscribe as the settings change."""
         while True:
-            await self._changed.wait()
-            self._changed.clear()
-            self._gaps.forget(sorted(machine.held.difference(self._wishes.symbols)))
-            for ask in machine.want(self._wishes.symbols):
-                self._asked_ms = now_ms()
-                await wire.ask(ask)
-            self._say(machine)
+            await self._settings_changed.wait()
+            self._settings_changed.clear()
+            self._gaps.remove_symbols(sorted(machine.confirmed.difference(self._settings.symbols)))
+            for request in machine.set_symbols(self._settings.symbols):
+                self._requested_ms = now_ms()
+                await connection.send(request)
+            self._report(machine)
 
-    async def _fill_gaps(self, rest: "Rest") -> None:
-        """Fill what is due, a few at once."""
-        await self._shelf.prune(now_ms() - AGE_MS)
+    async def _fill_gaps(self, rest: "RestClient") -> None:
+        """Fill each gap when it is due, a few at once."""
+        await self._store.prune_marks(now_ms() - MAX_AGE_MS)
         while True:
-            await self._fill_due(rest)
-            self._say()
+            await self._fill_due_gaps(rest)
+            self._report()
             self._gap_opened.clear()
             try:
-                async with asyncio.timeout(self._gaps.next_sec(now_ms())):
+                async with asyncio.timeout(self._gaps.next_due_sec(now_ms())):
                     await self._gap_opened.wait()
             except TimeoutError:
                 continue
 
-    async def _fill_due(self, rest: "Rest") -> None:
-        done, failures = Counter[str](), list[str]()
-        while due := self._gaps.due(now_ms())[:GAPS_AT_ONCE]:
-            await asyncio.gather(*(self._fill(rest, gap, done, failures) for gap in due))
+    async def _fill_due_gaps(self, rest: "RestClient") -> None:
+        counts, failures = Counter[str](), list[str]()
+        while due := self._gaps.due_gaps(now_ms())[:GAPS_AT_ONCE]:
+            await asyncio.gather(*(self._fill_gap(rest, gap, counts, failures) for gap in due))
         if failures:
             self._me.log.warning("market.unfilled", gaps=len(failures), reason=failures[-1])
-        if done["filled"]:
-            counts = {name: done[name] for name in ("bars", "new", "cut")}
-            self._me.log.info("market.filled", gaps=done["filled"], **counts)
+        if counts["filled"]:
+            shown = {name: counts[name] for name in ("bars", "new", "cut")}
+            self._me.log.info("market.filled", gaps=counts["filled"], **shown)
 
-    async def _fill(self, rest: "Rest", gap: Gap, done: Counter[str], failures: list[str]) -> None:
+    async def _fill_gap(
+        self, rest: "RestClient", gap: Gap, counts: Counter[str], failures: list[str]
+    ) -> None:
+        """Fetch and publish the bars of a gap, and close it; else postpone it, and add why to `failures`."""
         try:
-            bars = [] if gap.is_empty else await rest.bars(gap)
+            bars = [] if gap.is_empty else await rest.fetch_bars(gap)
         except RestError as error:
-            pause = error.pause_sec or pause_sec(error.word, self._gaps.tries(gap) + 1, random.random())
-            self._gaps.failed(gap, now_ms(), pause)
-            if error.word == TOO_MANY:
-                self._gaps.put_off(now_ms(), pause)
-            self._standing.unfilled = error.word
-            failures.append(error.word)
+            pause_sec = error.retry_after_sec or backoff_sec(
+                error.reason, self._gaps.failures(gap) + 1, random.random()
+            )
+            self._gaps.postpone_gap(gap, now_ms(), pause_sec)
+            if error.reason == RATE_LIMITED:
+                self._gaps.pause_requests(now_ms(), pause_sec)
+            self._status.fill_error = error.reason
+            failures.append(error.reason)
             return
-        new = await self._shelf.put(bars, [], self._wishes.keep)
-        await self._shelf.put([], self._gaps.filled(gap), self._wishes.keep)
-        self._standing.unfilled = None
-        done.update(filled=1, bars=len(bars), new=new, cut=gap.cut)
+        new = await self._store.publish(bars, [], self._settings.keep)
+        await self._store.publish([], self._gaps.close_gap(gap), self._settings.keep)
+        self._status.fill_error = None
+        counts.update(filled=1, bars=len(bars), new=new, cut=gap.truncated)
 
-    async def _mark_the_quiet(self) -> None:
-        """While nothing is told marks would grow old, and be forgotten."""
+    async def _advance_quiet_marks(self) -> None:
+        """Move the marks of symbols without bars once a minute; else they would grow old and be pruned."""
         while True:
-            await asyncio.sleep(QUIET_LOOK_SEC)
-            if self._idle:  # else there is something told that is not on the bus
-                await self._shelf.put([], self._gaps.quiet(now_ms()), self._wishes.keep)
+            await asyncio.sleep(QUIET_INTERVAL_SEC)
+            if self._is_reading:  # else a frame was read whose bars are not on the bus yet
+                await self._store.publish([], self._gaps.advance_quiet(now_ms()), self._settings.keep)
 
-    def _say(self, machine: ProtocolMachine | None = None) -> None:
+    def _report(self, machine: ProtocolMachine | None = None) -> None:
+        """Update the status, and whether the beats are degraded."""
         if machine is not None:
-            self._standing.symbols, self._standing.unheld = len(self._wishes.symbols), machine.unheld
-        self._standing.gaps = self._gaps.open
-        self._me.set_degraded(self._standing.trouble(), part="market")
+            self._status.symbols, self._status.unconfirmed = len(self._settings.symbols), machine.unconfirmed
+        self._status.gaps = self._gaps.open_count
+        self._me.set_degraded(self._status.problem(), part="market")

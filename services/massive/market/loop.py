@@ -1,9 +1,9 @@
-"""The loop of market data: run the source that the truth wants, until the truth wants another.
+"""Run the source of market data that the truth wants, until the truth wants another.
 
     status = MarketStatus()
-    me.task(run(me, lambda: own().settings.market, status), name="market")
+    me.task(run(me, lambda: settings_now().settings.market, status), name="market")
 
-This is a side task of massive: it reports failures by `me.set_degraded`, and its state is `status.remark()`.
+This is a side task of massive: it reports problems by `me.set_degraded`, and its state is in `status`.
 """
 
 import asyncio
@@ -13,96 +13,115 @@ from typing import Any, Final
 from marketswarm.agent import Agent, LeaseLost
 from marketswarm.bus import BusError
 from services.massive.market.live import LiveSource
-from services.massive.market.publish import AGAIN_SEC, place
+from services.massive.market.publish import RETRY_SEC, bars_point
 from services.massive.market.replay import ReplaySource
-from services.massive.market.settings import MarketEnvironment, MarketSettings, key_refusal, rest_url, ws_url
+from services.massive.market.settings import (
+    NO_KEY,
+    MarketEnvironment,
+    MarketSettings,
+    choose_rest_url,
+    choose_ws_url,
+    key_refusal,
+)
 from services.massive.market.status import MarketStatus
 
 LEASE: Final = "massive:market"
-NO_KEY: Final = "POLYGON_API_KEY is not set"
+
+AnySource = LiveSource | ReplaySource
 
 
-async def run(me: Agent[Any], own: Callable[[], MarketSettings], standing: MarketStatus) -> None:
-    """Run the source that `own()` wants, now and after each reseed."""
-    changed = asyncio.Event()
-    me.on_reseed(lambda _truth: changed.set())
-    me.expose(standing.collect)
+async def run(me: Agent[Any], settings_now: Callable[[], MarketSettings], status: MarketStatus) -> None:
+    """Run the source that `settings_now()` wants, now and after each reseed."""
+    reseeded = asyncio.Event()
+    me.on_reseed(lambda _truth: reseeded.set())
+    me.expose(status.collect)
     while True:
-        wishes, several = own(), is_one_of_several(me)
-        work = begun(me, wishes, standing)
-        task = asyncio.create_task(_done(me, work, several, standing)) if work is not None else None
+        settings, replicated = settings_now(), is_replicated(me)
+        source = make_source(me, settings, status)
+        task = asyncio.create_task(_run_source(me, source, status, replicated=replicated)) if source else None
         try:
-            while nature(wishes) == nature(own()) and several == is_one_of_several(me):
-                if work is not None:
-                    work.want(own())
-                await _either(changed, task)
-                changed.clear()
+            while source_identity(settings) == source_identity(settings_now()) and (
+                replicated == is_replicated(me)
+            ):
+                if source is not None:
+                    source.update_settings(settings_now())
+                await _wait_for_reseed(reseeded, task)
+                reseeded.clear()
         finally:
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
 
 
-def is_one_of_several(me: Agent[Any]) -> bool:
+def is_replicated(me: Agent[Any]) -> bool:
     """Return True if the truth wants several instances.
 
-    Most plans allow one connection, so only one streams.
+    Most plans allow one connection, so only the instance that holds the lease streams.
     """
     return (me.section.replicas or 1) > 1
 
 
-async def _done(
-    me: Agent[Any], work: LiveSource | ReplaySource, several: bool, standing: MarketStatus
-) -> None:
-    """Run the source; where there are several instances, only while this one holds the lease."""
-    while several:
-        standing.stands_by, standing.streaming = True, False
+async def _run_source(me: Agent[Any], source: AnySource, status: MarketStatus, *, replicated: bool) -> None:
+    """Run the source; with several instances, only while this one holds the lease."""
+    while replicated:
+        status.is_standby, status.streaming = True, False
         try:
-            async with me.lease(LEASE, bus=place(me).bus):
+            async with me.lease(LEASE, bus=bars_point(me).bus):
                 me.set_degraded(None, part="market")
-                standing.stands_by = False
-                await work.run()
+                status.is_standby = False
+                await source.run()
                 return
         except LeaseLost:
             continue
-        except BusError as error:  # it has no such bus
+        except BusError as error:  # the truth has no such bus
             me.set_degraded(f"market data: {error}", part="market")
-            await asyncio.sleep(AGAIN_SEC)
-    await work.run()
+            await asyncio.sleep(RETRY_SEC)
+    await source.run()
 
 
-def begun(me: Agent[Any], wishes: MarketSettings, standing: MarketStatus) -> LiveSource | ReplaySource | None:
-    """Return the source to run, or None; `standing` says which it is, or why there is none."""
-    settings: MarketEnvironment = me.settings
-    standing.clear("off")
+def make_source(me: Agent[Any], settings: MarketSettings, status: MarketStatus) -> AnySource | None:
+    """Return the source to run, or None; `status` then shows which it is, or why there is none."""
+    environment: MarketEnvironment = me.settings
+    key = environment.polygon_api_key
+    status.reset("off")
     me.set_degraded(None, part="market")
-    if wishes.source == "off" or (wishes.source == "live" and not wishes.symbols):
+    if settings.source == "off" or (settings.source == "live" and not settings.symbols):
         return None
-    if wishes.source == "live" and settings.polygon_api_key is None:
-        standing.why_off = NO_KEY
+    if settings.source == "live" and key is None:
+        status.off_reason = NO_KEY
         return None
-    standing.clear(wishes.source)
-    if wishes.source == "replay" or settings.polygon_api_key is None:
-        return ReplaySource(me, wishes, standing)
-    environment = settings.massive_rest_url, settings.massive_ws_url
-    if (why := key_refusal((wishes.rest_url, wishes.ws_url), environment)) is not None:
-        standing.clear("off")
+    status.reset(settings.source)
+    if settings.source == "replay" or key is None:
+        return ReplaySource(me, settings, status)
+    allowed_urls = environment.massive_rest_url, environment.massive_ws_url
+    if (why := key_refusal((settings.rest_url, settings.ws_url), allowed_urls)) is not None:
+        status.reset("off")
         me.log.error("market.refused", why=why)
         me.set_degraded(f"market data: {why}", part="market")
         return None
-    places = rest_url(wishes, settings.massive_rest_url), ws_url(wishes, settings.massive_ws_url)
-    return LiveSource(me, wishes, places, settings.polygon_api_key, standing)
+    urls = (
+        choose_rest_url(settings, environment.massive_rest_url),
+        choose_ws_url(settings, environment.massive_ws_url),
+    )
+    return LiveSource(me, settings, urls, key, status)
 
 
-def nature(wishes: MarketSettings) -> Hashable:
-    """Return what can't change in a running source; everything else can."""
-    where = wishes.source, wishes.feed, wishes.rest_url, wishes.ws_url, wishes.file, wishes.speed
-    return *where, bool(wishes.symbols)
+def source_identity(settings: MarketSettings) -> Hashable:
+    """Return what a running source can't change; if it differs, another source must be made."""
+    where = (
+        settings.source,
+        settings.feed,
+        settings.rest_url,
+        settings.ws_url,
+        settings.file,
+        settings.speed,
+    )
+    return *where, bool(settings.symbols)
 
 
-async def _either(changed: asyncio.Event, task: asyncio.Task[None] | None) -> None:
+async def _wait_for_reseed(reseeded: asyncio.Event, task: asyncio.Task[None] | None) -> None:
     """Return when the truth has changed; raise what the source raised, which ends the agent."""
-    waiter = asyncio.create_task(changed.wait())
+    waiter = asyncio.create_task(reseeded.wait())
     try:
         await asyncio.wait(
             {waiter, task} if task and not task.done() else {waiter}, return_when="FIRST_COMPLETED"

@@ -1,7 +1,7 @@
-"""The protocol of the WebSocket server as a table of states and events. Pure: no I/O, no key.
+"""The protocol of the WebSocket API as a table of states and statuses. Pure: no I/O, no key.
 
-Frames come in, requests and bars go out. The sender of a request adds the key: it is not known here, so
-nothing here can reveal it.
+Frames go in; requests to send and bars come out. The sender of a request adds the API key: it is not known
+here, so nothing here can reveal it.
 """
 
 from collections import Counter
@@ -12,27 +12,27 @@ from typing import Any, Final, Literal
 
 import orjson
 
-from services.massive.market.bars import Bar, Source, from_stream, plausible
-from services.massive.market.settings import BACKFILL_AT_MOST_SEC
+from services.massive.market.bars import Bar, Source, is_plausible, parse_stream_bar
+from services.massive.market.settings import MAX_BACKFILL_SEC
 
-ASKED_AT_ONCE: Final = 100
+SYMBOLS_PER_REQUEST: Final = 100
 CHANNEL: Final = "AM."
-CONFIRMED: Final = "subscribed to: "
-AGE_MS: Final = 1000.0 * BACKFILL_AT_MOST_SEC
-"""Bars that began before that are none of now: what is known of them may be forgotten already."""
+CONFIRMATION: Final = "subscribed to: "
+MAX_AGE_MS: Final = 1000.0 * MAX_BACKFILL_SEC
+"""An older bar is implausible: whether it is on the stream may be forgotten already."""
 
 
 class State(StrEnum):
     """The state of a connection."""
 
-    GREETING = "greeting"  # the socket is open, and they have the first word
-    ASKING = "asking"  # the key was shown, and they make up their mind
+    GREETING = "greeting"  # the socket is open, and the server sends the first message
+    AUTHENTICATING = "authenticating"  # the key was sent
     STREAMING = "streaming"
     OVER = "over"
 
 
 class ServerStatus(StrEnum):
-    """The statuses of the server that matter to us, in its words."""
+    """The statuses of the server that change the state, as the API spells them."""
 
     CONNECTED = "connected"
     AUTH_SUCCESS = "auth_success"
@@ -45,29 +45,28 @@ class ServerStatus(StrEnum):
 
 
 Action = Literal["auth", "subscribe", "unsubscribe"]
-ENDS: Final = (
+FINAL_STATUSES: Final = (
     ServerStatus.AUTH_FAILED,
     ServerStatus.AUTH_TIMEOUT,
     ServerStatus.MAX_CONNECTIONS,
     ServerStatus.SLOW_CONSUMER,
 )
-"""What they say before they hang up, whenever that is; the word is the reason that everyone shows."""
+"""Statuses that the server sends in any state before it hangs up; each is also the reason that we report."""
 
 TABLE: Final[Mapping[tuple[State, ServerStatus], tuple[State, Action | None]]] = {
-    (State.GREETING, ServerStatus.CONNECTED): (State.ASKING, "auth"),
-    (State.ASKING, ServerStatus.AUTH_SUCCESS): (State.STREAMING, "subscribe"),
-    (State.ASKING, ServerStatus.ERROR): (State.OVER, None),
+    (State.GREETING, ServerStatus.CONNECTED): (State.AUTHENTICATING, "auth"),
+    (State.AUTHENTICATING, ServerStatus.AUTH_SUCCESS): (State.STREAMING, "subscribe"),
+    (State.AUTHENTICATING, ServerStatus.ERROR): (State.OVER, None),
     (State.STREAMING, ServerStatus.SUCCESS): (State.STREAMING, None),
-    (State.STREAMING, ServerStatus.ERROR): (
-        State.STREAMING,
-        None,
-    ),  # one symbol refused, say; the others go on
-    **{(state, said): (State.OVER, None) for state in list(State)[:-1] for said in ENDS},
+    # such as one symbol refused: the others go on
+    (State.STREAMING, ServerStatus.ERROR): (State.STREAMING, None),
+    **{(state, final): (State.OVER, None) for state in list(State)[:-1] for final in FINAL_STATUSES},
 }
+"""By state and status: the next state, and the action to request."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class Request:
     """A request to be sent. The `params` of an `auth` are the key, which the sender adds."""
 
     action: Action
@@ -76,67 +75,73 @@ class Ask:
 
 @dataclass(slots=True)
 class FrameContent:
-    """What one frame brought. `held`: symbols whose bars are sent from now on.
+    """The content of one frame.
 
-    `over`: why the connection ends.
+    Attributes:
+        requests: what to send in answer.
+        confirmed: the symbols whose bars the server sends from now on.
+        bars: the valid bars.
+        end_reason: why the connection ends, if it does.
     """
 
-    asks: list[Ask] = field(default_factory=list)
-    held: list[str] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
+    confirmed: list[str] = field(default_factory=list)
     bars: list[Bar] = field(default_factory=list)
-    over: str | None = None
+    end_reason: str | None = None
 
 
 class ProtocolMachine:
     """The state machine of one connection.
 
-    `symbols` are those wanted, None for all that come (of a recording).
-
-    `odd` counts what made no sense: malformed, unexpected, stranger (a symbol nobody asked for), implausible.
+    Args:
+        symbols: the symbols that are wanted; None for all that come, as from a recording.
+        source: the source of the bars that are parsed.
+        anomalies: the counter for what made no sense: malformed, unexpected, stranger (a symbol that was not
+            requested), implausible. By default a new one.
     """
 
     def __init__(
-        self, symbols: Collection[str] | None, source: Source = "ws", odd: Counter[str] | None = None
+        self, symbols: Collection[str] | None, source: Source = "ws", anomalies: Counter[str] | None = None
     ) -> None:
         self.state = State.GREETING
-        self.odd: Counter[str] = Counter() if odd is None else odd
-        self.held: set[str] = set()
+        self.anomalies: Counter[str] = Counter() if anomalies is None else anomalies
+        self.confirmed: set[str] = set()
         self._wanted = None if symbols is None else set(symbols)
         self._source: Source = source
 
     @property
-    def unheld(self) -> list[str]:
-        """Return the symbols that were requested, and of which nothing has come yet."""
-        return sorted((self._wanted or set()) - self.held)
+    def unconfirmed(self) -> list[str]:
+        """Return the symbols that were requested, and that the server has not confirmed yet."""
+        return sorted((self._wanted or set()) - self.confirmed)
 
     def receive(self, frame: bytes | str, now_ms: float) -> FrameContent:
-        """Return what a frame means, at `now_ms` since the epoch. Never raises, whatever the frame is."""
-        heard = FrameContent()
-        for event in self._events(frame):
+        """Return the content of a frame, at `now_ms` since the epoch. Never raises, whatever the frame is."""
+        content = FrameContent()
+        for event in self._parse_events(frame):
             if self.state is State.OVER:
                 break
             kind = event.get("ev")
             if kind == "status":
-                self._status(event, heard)
+                self._apply_status(event, content)
             elif kind == "AM":
-                self._told(event, now_ms, heard)
+                self._add_bar(event, now_ms, content)
             else:
-                self.odd["unexpected"] += 1
-        return heard
+                self.anomalies["unexpected"] += 1
+        return content
 
-    def want(self, symbols: Collection[str] | None) -> list[Ask]:
-        """Return what to request now that these symbols are wanted, and no others; None as above."""
+    def set_symbols(self, symbols: Collection[str] | None) -> list[Request]:
+        """Want these symbols and no others (None: all) from now on; return the requests that this takes."""
         if symbols is None:
             self._wanted = None
             return []
         before, self._wanted = self._wanted or set(), set(symbols)
         gone, new = before - self._wanted, self._wanted - before
-        self.held -= gone
+        self.confirmed -= gone
         if self.state is not State.STREAMING:
-            return []  # all that is wanted is asked for when it begins
-        return [*_asks("unsubscribe", gone), *_asks("subscribe", new)]
+            return []  # all wanted symbols are requested once the connection streams
+        return [*_make_requests("unsubscribe", gone), *_make_requests("subscribe", new)]
 
-    def _events(self, frame: bytes | str) -> Iterator[Mapping[str, Any]]:
+    def _parse_events(self, frame: bytes | str) -> Iterator[Mapping[str, Any]]:
         try:
             found = orjson.loads(frame)
         except orjson.JSONDecodeError:
@@ -146,48 +151,48 @@ class ProtocolMachine:
             if isinstance(event, dict):
                 yield event
             else:
-                self.odd["malformed"] += 1
+                self.anomalies["malformed"] += 1
 
-    def _status(self, event: Mapping[str, Any], heard: FrameContent) -> None:
+    def _apply_status(self, event: Mapping[str, Any], content: FrameContent) -> None:
         status, message = event.get("status"), event.get("message")
         step = TABLE.get((self.state, ServerStatus(status))) if status in list(ServerStatus) else None
         if step is None:
-            self.odd["unexpected"] += 1
+            self.anomalies["unexpected"] += 1
             return
         self.state, action = step
         if action == "auth":
-            heard.asks.append(Ask("auth"))
+            content.requests.append(Request("auth"))
         elif action == "subscribe":
-            heard.asks += _asks("subscribe", self._wanted or set())
+            content.requests += _make_requests("subscribe", self._wanted or set())
         elif self.state is State.OVER:
-            heard.over = str(status)
-        elif status == ServerStatus.SUCCESS and isinstance(message, str) and message.startswith(CONFIRMED):
-            for channel in message.removeprefix(CONFIRMED).split(","):
-                self._hold(channel.strip().removeprefix(CHANNEL), heard)
+            content.end_reason = str(status)
+        elif status == ServerStatus.SUCCESS and isinstance(message, str) and message.startswith(CONFIRMATION):
+            for channel in message.removeprefix(CONFIRMATION).split(","):
+                self._confirm(channel.strip().removeprefix(CHANNEL), content)
 
-    def _told(self, event: Mapping[str, Any], now_ms: float, heard: FrameContent) -> None:
-        bar = from_stream(event, self._source)
+    def _add_bar(self, event: Mapping[str, Any], now_ms: float, content: FrameContent) -> None:
+        """Add the bar of an event to the content, if it is valid and wanted; it also confirms its symbol."""
+        bar = parse_stream_bar(event, self._source)
         if self.state is not State.STREAMING:
-            self.odd["unexpected"] += 1
+            self.anomalies["unexpected"] += 1
         elif bar is None:
-            self.odd["malformed"] += 1
+            self.anomalies["malformed"] += 1
         elif self._wanted is not None and bar.sym not in self._wanted:
-            self.odd["stranger"] += 1
-        elif not plausible(bar, now_ms, AGE_MS):
-            self.odd["implausible"] += 1
+            self.anomalies["stranger"] += 1
+        elif not is_plausible(bar, now_ms, MAX_AGE_MS):
+            self.anomalies["implausible"] += 1
         else:
-            self._hold(bar.sym, heard)
-            heard.bars.append(bar)
+            self._confirm(bar.sym, content)
+            content.bars.append(bar)
 
-    def _hold(self, sym: str, heard: FrameContent) -> None:
-        if self._wanted is not None and sym in self._wanted - self.held:
-            self.held.add(sym)
-            heard.held.append(sym)
+    def _confirm(self, sym: str, content: FrameContent) -> None:
+        if self._wanted is not None and sym in self._wanted - self.confirmed:
+            self.confirmed.add(sym)
+            content.confirmed.append(sym)
 
 
-def _asks(action: Action, symbols: Collection[str]) -> list[Ask]:
-    """Return requests of a size that any server takes."""
+def _make_requests(action: Action, symbols: Collection[str]) -> list[Request]:
+    """Return requests for the symbols, each of a size that any server takes."""
     names = [CHANNEL + sym for sym in sorted(symbols)]
-    return [
-        Ask(action, ",".join(names[at : at + ASKED_AT_ONCE])) for at in range(0, len(names), ASKED_AT_ONCE)
-    ]
+    size = SYMBOLS_PER_REQUEST
+    return [Request(action, ",".join(names[at : at + size])) for at in range(0, len(names), size)]

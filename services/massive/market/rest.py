@@ -1,8 +1,8 @@
-"""Asks the REST API for the bars of a gap, and for the market's status; one word for whatever goes wrong.
+"""Fetch the bars of a gap, or the market's status, from the REST API. Every failure is a `RestError`.
 
-The key goes in a header, to the host it was given for and to no other: redirects are not followed, and a
-page's `next_url` counts only where it leads back there. httpx is imported in this module of the market alone,
-once there is something to ask.
+The key is sent in a header, and only to the host that it is meant for: redirects are not followed, and a
+page's `next_url` is followed only if it leads to the same host. No other module of the market data imports
+httpx, and this one is imported only when there is something to fetch.
 """
 
 import time
@@ -20,30 +20,36 @@ from marketswarm import __version__
 from marketswarm.net.errors import NetworkReason
 from marketswarm.net.http_errors import reason_of_http_error
 from marketswarm.net.retry import parse_retry_after
-from services.massive.market.bars import Bar, from_aggregate
+from services.massive.market.bars import Bar, parse_rest_bar
 from services.massive.market.errors import RestError
 from services.massive.market.gaps import Gap
 
-PAGE: Final = 5000
-PAGES_AT_MOST: Final = 20
-BYTES_AT_MOST: Final = 4_000_000
-PAUSE_AT_MOST_SEC: Final = 600.0
+BARS_PER_PAGE: Final = 5000
+MAX_PAGES: Final = 20
+MAX_BYTES: Final = 4_000_000
+MAX_RETRY_AFTER_SEC: Final = 600.0
 
 
-class Rest:
-    """One client for one host. `within_sec` bounds each request, from look-up to last byte."""
+class RestClient:
+    """A client for one host. Use as a context manager.
 
-    def __init__(self, url: str, key: SecretStr, within_sec: float = 20.0) -> None:
-        self._url, self._within_sec = url.rstrip("/"), within_sec
+    Args:
+        url: the URL of the API.
+        key: the API key.
+        timeout_sec: the limit of each request, from the look-up of the host to the last byte.
+    """
+
+    def __init__(self, url: str, key: SecretStr, timeout_sec: float = 20.0) -> None:
+        self._url, self._timeout_sec = url.rstrip("/"), timeout_sec
         self._client = httpx.AsyncClient(
             headers={
                 "Authorization": f"Bearer {key.get_secret_value()}",
                 "User-Agent": f"marketswarm-massive/{__version__}",
-                "Accept-Encoding": "identity",  # what is packed may unpack to anything
+                "Accept-Encoding": "identity",  # compressed bytes may unpack to any size
             },
             follow_redirects=False,
             trust_env=url.startswith("https:"),  # a proxy would see the key of a plain request
-            timeout=within_sec,
+            timeout=timeout_sec,
         )
 
     async def __aenter__(self) -> Self:
@@ -54,34 +60,37 @@ class Rest:
     ) -> None:
         await self._client.aclose()
 
-    async def bars(self, gap: Gap) -> list[Bar]:
-        """The bars of a gap, oldest first, as the stream has them: unadjusted. Raises RestError."""
+    async def fetch_bars(self, gap: Gap) -> list[Bar]:
+        """Return the bars of a gap, oldest first, not adjusted for splits, as the stream has them.
+
+        Raises RestError.
+        """
         path = f"/v2/aggs/ticker/{quote(gap.sym, safe='')}/range/1/minute/{gap.first}/{gap.last}"
-        url = f"{self._url}{path}?{urlencode({'adjusted': 'false', 'sort': 'asc', 'limit': PAGE})}"
+        url = f"{self._url}{path}?{urlencode({'adjusted': 'false', 'sort': 'asc', 'limit': BARS_PER_PAGE})}"
         found: dict[int, Bar] = {}
-        for _ in range(PAGES_AT_MOST):
-            page = await self.document(url)
+        for _ in range(MAX_PAGES):
+            page = await self.fetch_json(url)
             results = page.get("results") or []
             if not isinstance(results, list):
                 raise RestError("malformed")
-            bars = (from_aggregate(gap.sym, item) for item in results if isinstance(item, dict))
+            bars = (parse_rest_bar(gap.sym, item) for item in results if isinstance(item, dict))
             found.update((bar.start, bar) for bar in bars if bar and gap.first <= bar.start <= gap.last)
             following = page.get("next_url")
             if not following:
                 return [found[start] for start in sorted(found)]
-            url = self._same_host(following)
+            url = self._require_same_host(following)
         raise RestError("too_many_pages")
 
-    async def status(self) -> Mapping[str, Any]:
-        """The market's status now. Raises RestError."""
-        return await self.document(f"{self._url}/v1/marketstatus/now")
+    async def fetch_market_status(self) -> Mapping[str, Any]:
+        """Return the API's market status; its `market` is `open`, `closed` … Raises RestError."""
+        return await self.fetch_json(f"{self._url}/v1/marketstatus/now")
 
-    async def document(self, url: str) -> Mapping[str, Any]:
-        """The JSON object that stands at `url`. Raises RestError."""
+    async def fetch_json(self, url: str) -> Mapping[str, Any]:
+        """Return the JSON object at `url`, within the time limit. Raises RestError."""
         try:
-            # not asyncio's own: that can cut short what the client does to put a connection away
-            with anyio.fail_after(self._within_sec):
-                return await self._document(url)
+            # not asyncio.timeout: that can interrupt the client as it returns a connection to its pool
+            with anyio.fail_after(self._timeout_sec):
+                return await self._fetch_json(url)
         except TimeoutError:
             raise RestError("timeout") from None
         except httpx.HTTPError as error:
@@ -89,26 +98,26 @@ class Rest:
         except (orjson.JSONDecodeError, httpx.InvalidURL, ValueError):
             raise RestError("malformed") from None
 
-    async def _document(self, url: str) -> Mapping[str, Any]:
+    async def _fetch_json(self, url: str) -> Mapping[str, Any]:
         async with self._client.stream("GET", url) as response:
             if response.status_code != httpx.codes.OK:
-                raise RestError(f"http_{response.status_code}", _pause(response))
+                raise RestError(f"http_{response.status_code}", _read_retry_after(response))
             body = bytearray()
             async for piece in response.aiter_raw(65_536):
                 body += piece
-                if len(body) > BYTES_AT_MOST:
+                if len(body) > MAX_BYTES:
                     raise RestError("too_long")
         found = orjson.loads(body)
         if not isinstance(found, dict):
             raise RestError("malformed")
         return found
 
-    def _same_host(self, following: Any) -> str:
-        """Where the next page is, if that is where the key may go. Raises RestError."""
+    def _require_same_host(self, following: Any) -> str:
+        """Return the URL of the next page. Raises RestError if the key must not be sent there."""
         try:
             url = urljoin(f"{self._url}/", str(following))
-            asked, given = urlsplit(self._url), urlsplit(url)
-            same = (given.scheme, given.hostname, given.port) == (asked.scheme, asked.hostname, asked.port)
+            ours, given = urlsplit(self._url), urlsplit(url)
+            same = (given.scheme, given.hostname, given.port) == (ours.scheme, ours.hostname, ours.port)
         except (TypeError, ValueError, AttributeError):
             raise RestError("malformed") from None
         if not same or given.username or len(url) > 4000:
@@ -116,7 +125,7 @@ class Rest:
         return url
 
 
-def _pause(response: httpx.Response) -> float | None:
-    """Return the seconds that `Retry-After` asks for, ten minutes at most."""
+def _read_retry_after(response: httpx.Response) -> float | None:
+    """Return the seconds that `Retry-After` asks for, at most ten minutes; None if it asks for none."""
     asked_sec = parse_retry_after(response.headers.get("retry-after"), time.time())
-    return None if asked_sec is None else min(asked_sec, PAUSE_AT_MOST_SEC)
+    return None if asked_sec is None else min(asked_sec, MAX_RETRY_AFTER_SEC)

@@ -1,8 +1,7 @@
-"""What the truth says of market data: which symbols, from where, how much of it is kept. Pure.
+"""The settings of market data in the truth and in the environment. Pure.
 
-What market data and its probe read from the environment: the key, and where the API is, if elsewhere.
-
-The truth goes first for the places, and never has the key.
+The truth has the symbols, the source and the limits; the environment has the API key. A URL of the API may
+stand in both: the truth goes first.
 """
 
 import ipaddress
@@ -17,8 +16,9 @@ from marketswarm.settings import CommonSettings, Token
 from marketswarm.truth.env_policy import may_take_market_key, place_of
 from services.massive.market.bars import SYMBOL
 
-SYMBOLS_AT_MOST: Final = 500
-BACKFILL_AT_MOST_SEC: Final = 7 * 86_400
+MAX_SYMBOLS: Final = 500
+MAX_BACKFILL_SEC: Final = 7 * 86_400
+NO_KEY: Final = "POLYGON_API_KEY is not set"
 LOOPBACK: Final = "localhost"
 REST_URL: Final = "https://api.massive.com"
 KEY_REMEDY: Final = "set MASSIVE_REST_URL or MASSIVE_WS_URL to that place in massive's environment"
@@ -28,10 +28,11 @@ WS_URLS: Final = {
 }
 
 
-def secure(schemes: tuple[str, str], url: str) -> str:
-    """`url`, if the key may be sent there: the second scheme, or the first on this very machine.
+def require_secure_url(schemes: tuple[str, str], url: str) -> str:
+    """Return `url` if the key may be sent there.
 
-    Raises ValueError, without the URL: it may hold what it should not.
+    `schemes` are the plain scheme, which is allowed for this machine only, and the encrypted one. Raises
+    ValueError, without the URL, which may hold a secret.
     """
     plain, encrypted = schemes
     try:
@@ -55,7 +56,7 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _ticker(symbol: str) -> str:
+def _require_ticker(symbol: str) -> str:
     if symbol == "*":
         raise ValueError("must name tickers: what is missing of all of them (*) could not be asked for")
     if not SYMBOL.fullmatch(symbol):
@@ -63,17 +64,21 @@ def _ticker(symbol: str) -> str:
     return symbol
 
 
-def _once(symbols: tuple[str, ...]) -> tuple[str, ...]:
+def _require_unique(symbols: tuple[str, ...]) -> tuple[str, ...]:
     twice = sorted({symbol for symbol in symbols if symbols.count(symbol) > 1})
     if twice:
         raise ValueError(f"names {', '.join(twice[:3])} more than once")
     return symbols
 
 
-RestUrl = Annotated[str, Field(max_length=500), AfterValidator(lambda url: secure(("http", "https"), url))]
-WsUrl = Annotated[str, Field(max_length=500), AfterValidator(lambda url: secure(("ws", "wss"), url))]
-Symbol = Annotated[str, AfterValidator(_ticker)]
-"""Not `*`: what nobody named, nobody could ask for again."""
+RestUrl = Annotated[
+    str, Field(max_length=500), AfterValidator(lambda url: require_secure_url(("http", "https"), url))
+]
+WsUrl = Annotated[
+    str, Field(max_length=500), AfterValidator(lambda url: require_secure_url(("ws", "wss"), url))
+]
+Symbol = Annotated[str, AfterValidator(_require_ticker)]
+"""A ticker; never `*`, since missing bars can only be requested by ticker."""
 
 
 class MarketSettings(ServiceConfig):
@@ -82,7 +87,9 @@ class MarketSettings(ServiceConfig):
     source: Literal["live", "replay", "off"] = "live"
     """`live` needs symbols and `POLYGON_API_KEY`; `replay` plays `file`; `off` is nothing. Example:
     `"replay"`."""
-    symbols: Annotated[tuple[Symbol, ...], Field(max_length=SYMBOLS_AT_MOST), AfterValidator(_once)] = ()
+    symbols: Annotated[
+        tuple[Symbol, ...], Field(max_length=MAX_SYMBOLS), AfterValidator(_require_unique)
+    ] = ()
     """Tickers as the API writes them; `*` is refused. Example: `["AAPL", "BRK.B"]`."""
     feed: Literal["delayed", "real-time"] = "delayed"
     """Which feed your plan includes; `delayed` is 15 minutes late. Example: `"real-time"`."""
@@ -97,7 +104,7 @@ class MarketSettings(ServiceConfig):
     speed: Annotated[float, Field(ge=0, le=100_000, allow_inf_nan=False)] = 1.0
     """The speed of a replay: 1 is as recorded, 60 a minute in a second, 0 as fast as the bus takes it.
     Example: `60`."""
-    backfill_sec: Annotated[float, Field(ge=0, le=BACKFILL_AT_MOST_SEC)] = 3 * 86_400.0
+    backfill_sec: Annotated[float, Field(ge=0, le=MAX_BACKFILL_SEC)] = 3 * 86_400.0
     """How far back a gap is filled; at most a week. Example: `86400`."""
     settle_sec: Annotated[float, Field(ge=0, le=300)] = 10.0
     """How long a bar is left to become final before REST is asked for it, and how far this machine's
@@ -113,22 +120,25 @@ class MarketSettings(ServiceConfig):
 
     @property
     def delay_sec(self) -> float:
-        """How long after its end a bar is told."""
+        """Return how long after its end the API sends a bar."""
         return 900.0 if self.feed == "delayed" else 0.0
 
 
-def rest_url(wishes: MarketSettings, environment: str | None) -> str:
-    """Where to ask: the truth goes before the environment, which goes before where the API says it is."""
-    return wishes.rest_url or environment or REST_URL
+def choose_rest_url(settings: MarketSettings, environment: str | None) -> str:
+    """Return the URL of the REST API: from the truth, else from the environment, else the API's own."""
+    return settings.rest_url or environment or REST_URL
 
 
-def ws_url(wishes: MarketSettings, environment: str | None) -> str:
-    """Where to listen, likewise."""
-    return wishes.ws_url or environment or WS_URLS[wishes.feed]
+def choose_ws_url(settings: MarketSettings, environment: str | None) -> str:
+    """Return the URL of the WebSocket API: from the truth, else from the environment, else the feed's own."""
+    return settings.ws_url or environment or WS_URLS[settings.feed]
 
 
 def key_refusal(urls: Iterable[str | None], environment: tuple[str | None, ...]) -> str | None:
-    """Why the key may not be sent to one of these URLs of the truth; None when it may go to all."""
+    """Return why the key may not be sent to one of `urls`, which come from the truth; None if it may.
+
+    The key goes to the API's own hosts, and to the URLs in `environment`.
+    """
     for url in filter(None, urls):
         if not may_take_market_key(url, environment):
             return f"the key is not sent to {place_of(url) or 'what is no URL'}: {KEY_REMEDY}"
@@ -136,7 +146,7 @@ def key_refusal(urls: Iterable[str | None], environment: tuple[str | None, ...])
 
 
 class MarketEnvironment(CommonSettings):
-    """All may be left out. The key has a `_FILE` twin, and so have the URLs."""
+    """The variables of market data. All are optional, and each has a `_FILE` twin."""
 
     polygon_api_key: Token | None = None
     massive_rest_url: RestUrl | None = Field(default=None, repr=False)

@@ -1,4 +1,4 @@
-"""The state of market data, for the beats and METRICS_PORT. It is read by another thread, too."""
+"""The state of market data, for the beats and METRICS_PORT. The thread of the metrics reads it, too."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -7,96 +7,110 @@ from typing import Final
 from marketswarm.metrics import Family, Histogram
 from marketswarm.metrics.family import counter, gauge
 from services.massive.market.bars import Bar
-from services.massive.market.errors import AT_LEAST_SEC
+from services.massive.market.errors import MIN_BACKOFF_SEC
 
 SHOWN: Final = 3
 STREAMING: Final = "streaming"
 CONNECTING: Final = "connecting"
-STANDS_BY: Final = "stands by"
-FAILURES_BORNE: Final = 3
-"""A connection that is cut comes back in a second or two; one that does not come back is worth a word."""
+STANDBY: Final = "stands by"
+DEGRADING_FAILURES: Final = 3
+"""So many failures in a row degrade the beats; a cut that is mended in a second or two does not."""
 
 
 class MarketStatus:
-    """The state of market data, kept by the source; `remark` and `trouble` are for the beats."""
+    """The state of market data, which the source keeps up to date.
+
+    Attributes:
+        source: live, replay or off.
+        off_reason: why there is no market data although the truth wants it.
+        streaming: True while the API streams to us.
+        symbols: how many symbols are wanted; `unconfirmed` are those that the server has not confirmed yet.
+        end_reason: why the last connection ended; `failures` counts those that failed in a row.
+        publish_error: why the bus takes no bars, while it takes none.
+        fill_error: why the last gap could not be filled; `gaps` counts the open ones.
+        replay_progress: how far the recording was played; `replay_error` is why it can't be.
+        is_standby: True while another instance of massive streams.
+        published: new bars by source. anomalies: what the API sent that made no sense, by kind.
+        newest: the end of the newest bar that was streamed, in epoch milliseconds.
+    """
 
     def __init__(self) -> None:
-        self.clear("off")
-        self.published: Counter[str] = Counter()  # new bars by source
+        self.reset("off")
+        self.published: Counter[str] = Counter()
         self.connects = self.reconnects = 0
-        self.odd: Counter[str] = Counter()
+        self.anomalies: Counter[str] = Counter()
         self.lag = Histogram(1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 910.0, 960.0, 1800.0, 3600.0)
-        self.newest: int | None = None  # end of the newest bar that was told live, epoch milliseconds
+        self.newest: int | None = None
 
-    def clear(self, source: str) -> None:
-        """Start afresh for another source; counters stay."""
+    def reset(self, source: str) -> None:
+        """Begin with another source; the counters stay."""
         self.source = source
-        self.why_off: str | None = None
+        self.off_reason: str | None = None
         self.streaming = False
         self.symbols = 0
-        self.unheld: Sequence[str] = ()
-        self.ended: str | None = None  # why the last connection did
-        self.failures = 0  # in a row
-        self.unpublished: str | None = None
-        self.unfilled: str | None = None  # why a gap could not be
+        self.unconfirmed: Sequence[str] = ()
+        self.end_reason: str | None = None
+        self.failures = 0
+        self.publish_error: str | None = None
+        self.fill_error: str | None = None
         self.gaps = 0
-        self.recording: str | None = None  # how its playing goes
-        self.unplayable: str | None = None
-        self.stands_by = False  # another instance of massive streams
+        self.replay_progress: str | None = None
+        self.replay_error: str | None = None
+        self.is_standby = False
 
-    def stream(self) -> str | None:
+    def stream_state(self) -> str | None:
         """Return `streaming`, or a word for why not; None if no stream is wanted."""
         if self.source != "live":
             return None
-        if self.stands_by:
-            return STANDS_BY
-        return STREAMING if self.streaming else self.ended or CONNECTING
+        if self.is_standby:
+            return STANDBY
+        return STREAMING if self.streaming else self.end_reason or CONNECTING
 
-    def trouble(self) -> str | None:
-        """Return why market data as a whole fails, or None."""
-        if self.unpublished:
-            return f"bars not published: {self.unpublished}"
-        if self.unplayable:
-            return f"market replay: {self.unplayable}"
-        if self.source != "live" or self.streaming or self.ended is None:
+    def problem(self) -> str | None:
+        """Return why market data as a whole fails, for degraded beats; None if it does not."""
+        if self.publish_error:
+            return f"bars not published: {self.publish_error}"
+        if self.replay_error:
+            return f"market replay: {self.replay_error}"
+        if self.source != "live" or self.streaming or self.end_reason is None:
             return None
-        if self.failures < FAILURES_BORNE and self.ended not in AT_LEAST_SEC:
+        if self.failures < DEGRADING_FAILURES and self.end_reason not in MIN_BACKOFF_SEC:
             return None
-        return f"market data: {self.ended}, {_count(self.failures, 'time')} in a row"
+        return f"market data: {self.end_reason}, {_count(self.failures, 'time')} in a row"
 
-    def remark(self) -> str | None:
-        """Return what is worth knowing; None if no market data is wanted."""
-        if self.why_off:
-            return f"market data off: {self.why_off}"
+    def detail(self) -> str | None:
+        """Return the part of a beat's detail about market data; None if there is nothing to say."""
+        if self.off_reason:
+            return f"market data off: {self.off_reason}"
         if self.source == "replay":
-            return f"market replay: {self.recording}" if self.recording else None
-        if self.source != "live" or self.trouble():
+            return f"market replay: {self.replay_progress}" if self.replay_progress else None
+        if self.source != "live" or self.problem():
             return None
-        if self.stands_by:
+        if self.is_standby:
             return "market data: stands by"
         if not self.streaming:
-            return f"market data: connecting again after {self.ended}" if self.ended else None
+            return f"market data: connecting again after {self.end_reason}" if self.end_reason else None
         parts = [f"market live: {_count(self.symbols, 'symbol')}, {_count(self.published.total(), 'bar')}"]
-        if self.unheld:
-            more = f" and {len(self.unheld) - SHOWN} more" if len(self.unheld) > SHOWN else ""
-            parts.append(f"not told yet: {', '.join(self.unheld[:SHOWN])}{more}")
-        if self.gaps and self.unfilled:
-            parts.append(f"{_count(self.gaps, 'gap')} open: {self.unfilled}")
+        if self.unconfirmed:
+            more = f" and {len(self.unconfirmed) - SHOWN} more" if len(self.unconfirmed) > SHOWN else ""
+            parts.append(f"not told yet: {', '.join(self.unconfirmed[:SHOWN])}{more}")
+        if self.gaps and self.fill_error:
+            parts.append(f"{_count(self.gaps, 'gap')} open: {self.fill_error}")
         return "; ".join(parts)
 
-    def began(self) -> None:
-        """Note that a connection streams."""
+    def record_connected(self) -> None:
+        """Record that a connection streams."""
         self.streaming = True
         self.connects += 1
         self.reconnects = self.connects - 1
 
-    def over(self, reason: str, *, steady: bool) -> None:
-        """Note that a connection ended or could not be opened; `steady` if it had been a good one."""
-        self.streaming, self.ended = False, reason
+    def record_disconnected(self, reason: str, *, steady: bool) -> None:
+        """Record that a connection ended or could not be opened; `steady` if it had streamed for long."""
+        self.streaming, self.end_reason = False, reason
         self.failures = 1 if steady else self.failures + 1
 
-    def told(self, bars: Sequence[Bar], new: int, now_ms: float) -> None:
-        """Note that bars were published, so many of them new."""
+    def record_published(self, bars: Sequence[Bar], new: int, now_ms: float) -> None:
+        """Record that `bars`, all from one source, were published, `new` of which were not there before."""
         if not bars:
             return
         self.published[bars[0].source] += new
@@ -129,7 +143,7 @@ class MarketStatus:
             "marketswarm_massive_market_odd_total",
             "counter",
             "What the API said and made no sense: malformed, unexpected, stranger, implausible.",
-            [((kind,), float(count)) for kind, count in self.odd.copy().items()],
+            [((kind,), float(count)) for kind, count in self.anomalies.copy().items()],
             labels=("kind",),
         )
         yield gauge(

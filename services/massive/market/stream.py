@@ -1,8 +1,8 @@
-"""One connection to the WebSocket API: opened, used and closed, whatever ends it being one word.
+"""One connection to the WebSocket API: open it, send requests, receive frames, close it.
 
-`protocol.Machine` knows what is said; here it is carried. The key is in one message that is sent over a
-connection to the host it was given for; a redirect would lead it elsewhere, and is refused. websockets is
-imported here alone, once there is something to listen to.
+Whatever ends it raises `ConnectionEnded` with one word. What the frames mean is in `protocol.py`. The key is
+in one message, which is sent only to the host that it is meant for: a redirect is refused. No other module
+imports websockets, and this one is imported only when there is something to stream.
 """
 
 import asyncio
@@ -19,102 +19,113 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketExce
 
 from marketswarm import __version__
 from marketswarm.net.errors import EXACT, find_reason
-from services.massive.market.errors import Ended
-from services.massive.market.protocol import Ask, ProtocolMachine, State
+from services.massive.market.errors import ConnectionEnded
+from services.massive.market.protocol import ProtocolMachine, Request, State
 
-FRAME_BYTES: Final = 1 << 20
-FRAMES_WAITING: Final = 16
-"""So many frames wait in memory at most; then the other side does, until it calls us a slow consumer."""
-CLOSE_WITHIN_SEC: Final = 1.0
+MAX_FRAME_BYTES: Final = 1 << 20
+MAX_QUEUED_FRAMES: Final = 16
+"""So many frames wait in memory; then the server has to wait, until it calls us a slow consumer."""
+CLOSE_TIMEOUT_SEC: Final = 1.0
 
-_quiet = logging.getLogger("services.massive.market.wire")
-_quiet.setLevel(logging.CRITICAL)  # at a lower level the library logs frames, and one of ours holds the key
+_silent_log = logging.getLogger("services.massive.market.wire")
+_silent_log.setLevel(
+    logging.CRITICAL
+)  # at a lower level the library logs frames, and one of ours holds the key
 
 
-class _Straight(connect):
-    """Goes where it was sent, or nowhere."""
+class _ConnectWithoutRedirects(connect):
+    """The library's `connect`, without following redirects."""
 
     def process_redirect(self, exc: Exception) -> Exception | str:
-        """See the library: gives the error back where it would have followed."""
+        """Return the error of every redirect, which the library then raises."""
         return exc
 
 
 class StreamConnection:
-    """One connection. `open_sec` bounds the way to it, `alive_sec` how long its death may go unnoticed."""
+    """One connection. Use as a context manager.
+
+    Args:
+        url: the URL of the API.
+        key: the API key.
+        open_sec: the limit for opening the connection.
+        alive_sec: how long a connection may be dead before that is noticed.
+    """
 
     def __init__(self, url: str, key: SecretStr, open_sec: float = 10.0, alive_sec: float = 30.0) -> None:
         self._url, self._key, self._open_sec, self._alive_sec = url, key, open_sec, alive_sec
         self._socket: ClientConnection
 
     async def __aenter__(self) -> Self:
-        """Opens it. Raises Ended."""
+        """Open the connection. Raises ConnectionEnded."""
         try:
-            self._socket = await _Straight(
+            self._socket = await _ConnectWithoutRedirects(
                 self._url,
                 open_timeout=self._open_sec,
-                proxy=True if self._url.startswith("wss:") else None,  # which would see the key else
+                proxy=True
+                if self._url.startswith("wss:")
+                else None,  # a proxy would see the key of a plain connection
                 ping_interval=self._alive_sec / 2,
                 ping_timeout=self._alive_sec / 2,
-                close_timeout=CLOSE_WITHIN_SEC,
-                max_size=FRAME_BYTES,
-                compression=None,  # a small piece of the wire may hold very many large frames, all at once
-                max_queue=FRAMES_WAITING,
+                close_timeout=CLOSE_TIMEOUT_SEC,
+                max_size=MAX_FRAME_BYTES,
+                compression=None,  # few compressed bytes may unpack to very many large frames
+                max_queue=MAX_QUEUED_FRAMES,
                 user_agent_header=f"marketswarm-massive/{__version__}",
-                logger=_quiet,
+                logger=_silent_log,
             )
         except (OSError, WebSocketException, ValueError, EOFError) as error:
-            raise Ended(_opening(error)) from None
+            raise ConnectionEnded(_open_failure(error)) from None
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        """Closes it, within a second."""
+        """Close the connection, within a second."""
         await self._socket.close()
 
-    async def read(self) -> bytes:
-        """The next frame. Raises Ended."""
+    async def receive(self) -> bytes:
+        """Return the next frame. Raises ConnectionEnded."""
         try:
             return await self._socket.recv(decode=False)
         except ConnectionClosed as closed:
-            raise Ended(_closing(closed)) from None
+            raise ConnectionEnded(_close_reason(closed)) from None
         except (WebSocketException, OSError):
-            raise Ended("malformed") from None
+            raise ConnectionEnded("malformed") from None
 
-    async def ask(self, ask: Ask) -> None:
-        """Sends it, with the key where it belongs. On a closed connection that is for nothing.
+    async def send(self, request: Request) -> None:
+        """Send a request; the key is added to an `auth`.
 
-        Who reads hears of the end, and first of what they said before it: why.
+        On a closed connection this does nothing: `receive` raises, after the last frames, which say why.
         """
-        params = self._key.get_secret_value() if ask.action == "auth" else ask.params
+        params = self._key.get_secret_value() if request.action == "auth" else request.params
         with contextlib.suppress(WebSocketException, OSError):
-            await self._socket.send(orjson.dumps({"action": ask.action, "params": params}).decode())
+            await self._socket.send(orjson.dumps({"action": request.action, "params": params}).decode())
 
 
-async def authenticate(wire: StreamConnection, machine: ProtocolMachine, within_sec: float) -> None:
-    """Be greeted, show the key, be let in, ask for what is wanted. Raises Ended."""
+async def authenticate(connection: StreamConnection, machine: ProtocolMachine, timeout_sec: float) -> None:
+    """Wait for the greeting, send the key, and subscribe to what `machine` wants. Raises ConnectionEnded."""
     try:
-        async with asyncio.timeout(within_sec):
+        async with asyncio.timeout(timeout_sec):
             while machine.state is not State.STREAMING:
-                heard = machine.receive(await wire.read(), 1000 * time.time())
-                if heard.over:
-                    raise Ended(heard.over)
-                for ask in heard.asks:
-                    await wire.ask(ask)
+                content = machine.receive(await connection.receive(), 1000 * time.time())
+                if content.end_reason:
+                    raise ConnectionEnded(content.end_reason)
+                for request in content.requests:
+                    await connection.send(request)
     except TimeoutError:
-        raise Ended("silent") from None
+        raise ConnectionEnded("silent") from None
 
 
-def _opening(error: Exception) -> str:
+def _open_failure(error: Exception) -> str:
     if isinstance(error, InvalidStatus):
         status = error.response.status_code
         return "redirected" if 300 <= status < 400 else f"http_{status}"
     return find_reason(error, EXACT) or ("refused" if isinstance(error, OSError) else "handshake")
 
 
-def _closing(closed: ConnectionClosed) -> str:
-    """Why a connection closed, in a word; what they write beside the code is theirs, and is not passed on."""
-    if closed.rcvd is not None and closed.rcvd_then_sent is not False:  # they began
+def _close_reason(closed: ConnectionClosed) -> str:
+    """Return why a connection closed, as one word; the server's own text is not passed on."""
+    if closed.rcvd is not None and closed.rcvd_then_sent is not False:  # the server began
         return "slow_consumer" if "slow" in closed.rcvd.reason.lower() else f"closed_{closed.rcvd.code}"
     sent = closed.sent.code if closed.sent is not None else None
     return {1009: "too_big", 1011: "silent", 1002: "malformed", 1007: "malformed"}.get(sent or 0, "cut")

@@ -1,8 +1,8 @@
-"""Store the state of every target on the bus of the alerts, and publish the events when it changes.
+"""Store the state of every target on the bus of the alerts, and publish an event when it changes.
 
-The state and the events are written in one step on the server: a process that is killed in between has
-written both or neither. A bus that takes nothing is tried again while the results wait in order. The healer
-reads the events and brings them to people.
+The states and the events are written in one step on the server: a process that is killed in between has
+written both or neither. While the bus takes nothing, outcomes wait in order, and are tried again. The healer
+reads the events from `massive:alerts` and publishes them like its own.
 """
 
 import asyncio
@@ -20,182 +20,197 @@ from marketswarm.event import Event, Kind, encode
 from marketswarm.keys import MASSIVE_ALERTS, MASSIVE_ROSTER
 from marketswarm.net.retry import Backoff
 from services.massive.probes.state import (
-    NOTHING,
-    Backlog,
-    Named,
-    Patience,
+    UNKNOWN_STATE,
+    OutcomeQueue,
     ProbeOutcome,
+    TargetOutcome,
     TargetState,
+    Thresholds,
     apply_outcome,
     close_outage,
     parse_state,
 )
 
 ALERTS_LENGTH: Final = 100_000
-AT_ONCE: Final = 200
+BATCH_SIZE: Final = 200
 BACKOFF: Final = Backoff(first_sec=0.1, longest_sec=1.0)
-SOMEBODY_WAS_HERE: Final = 0
+STATE_CHANGED: Final = 0
+"""The script's answer when another instance has changed a state since it was read."""
 
-_REMEMBER: Final = Script.beside("services.massive.probes", "save_states.lua")
+_SAVE_STATES: Final = Script.beside("services.massive.probes", "save_states.lua")
 
 log = logs.get("massive")
 
 
 class AlertPublisher:
-    """The states of all targets, and the results that are not in them yet.
+    """Publish what follows from the outcomes of probes: states and events.
 
     Args:
-        place: returns the bus of the alerts as it is now. May raise BusError.
+        get_bus: returns the bus of the alerts as it is now. May raise BusError.
         boot: the id of this process.
+
+    Attributes:
+        states: the last state of each target, as this process knows it.
+        published: how many events were published, by kind.
+        bus_error: why the bus takes nothing, while it takes nothing.
     """
 
-    def __init__(self, place: Callable[[], Bus], boot: str) -> None:
-        self._place, self._boot = place, boot
-        self._watched: dict[str, Patience] | None = None
-        self._backlog = Backlog(whole=1)
+    def __init__(self, get_bus: Callable[[], Bus], boot: str) -> None:
+        self._get_bus, self._boot = get_bus, boot
+        self._thresholds: dict[str, Thresholds] | None = None
+        self._queue = OutcomeQueue(max_run=1)
         self._count = 0
-        self._sweep_due = False
-        self._filled = asyncio.Event()
-        self.known: dict[str, TargetState] = {}
-        self.told = {"miss": 0, "ok": 0, "unwatched": 0}
-        self.refusal: str | None = None  # why the bus takes nothing, while it takes nothing
+        self._cleanup_due = False
+        self._has_work = asyncio.Event()
+        self.states: dict[str, TargetState] = {}
+        self.published = {"miss": 0, "ok": 0, "unwatched": 0}
+        self.bus_error: str | None = None
 
-    def follow(self, watched: Mapping[str, Patience]) -> None:
+    def follow(self, thresholds: Mapping[str, Thresholds]) -> None:
         """Follow these targets from now on; an open outage of any other target is closed."""
-        if watched == self._watched:
+        if thresholds == self._thresholds:
             return
-        for name in (self._watched or {}).keys() - watched.keys():
-            self._backlog.forget(name)
-            self.known.pop(name, None)
-        self._watched = dict(watched)
-        self._backlog.whole = max(
-            (max(each.down_after, each.up_after) for each in watched.values()), default=1
+        for name in (self._thresholds or {}).keys() - thresholds.keys():
+            self._queue.remove_target(name)
+            self.states.pop(name, None)
+        self._thresholds = dict(thresholds)
+        self._queue.max_run = max(
+            (max(each.down_after, each.up_after) for each in thresholds.values()), default=1
         )
-        self._sweep_due = True
-        self._filled.set()
+        self._cleanup_due = True
+        self._has_work.set()
 
-    def put(self, name: str, ts: float, error: str | None) -> None:
-        """Add a result; `ts` is in epoch seconds."""
-        if self._patience(name) is not None:
+    def add_outcome(self, name: str, ts: float, error: str | None) -> None:
+        """Add the outcome of a probe, to be stored by `run`; `ts` is in epoch seconds."""
+        if self._thresholds_of(name) is not None:
             self._count += 1
-            self._backlog.put(name, ProbeOutcome(self._boot, self._count, ts, error))
-            self._filled.set()
+            self._queue.add(name, ProbeOutcome(self._boot, self._count, ts, error))
+            self._has_work.set()
 
-    def waiting(self) -> int:
-        """Return how many results the bus has not taken yet."""
-        return len(self._backlog)
+    def pending_count(self) -> int:
+        """Return how many outcomes the bus has not taken yet."""
+        return len(self._queue)
+
+    @property
+    def is_idle(self) -> bool:
+        """Return True if everything is stored and published."""
+        return not self._has_work.is_set()
 
     async def run(self) -> None:
         """Store states and publish events until cancelled."""
         failures = 0
         while True:
-            await self._filled.wait()
+            await self._has_work.wait()
             try:
-                await self._work_off()
+                await self._publish_batch()
             except BusError as error:
                 await self._replace_wrong_types(error)
-                if self.refusal != error.reason:
-                    log.warning("outlook.waiting", bus=error.bus, reason=error.reason, waiting=self.waiting())
-                self.refusal = error.reason
+                if self.bus_error != error.reason:
+                    waiting = self.pending_count()
+                    log.warning("outlook.waiting", bus=error.bus, reason=error.reason, waiting=waiting)
+                self.bus_error = error.reason
                 failures += 1
                 await asyncio.sleep(BACKOFF.pause_sec(failures))
             else:
-                failures, self.refusal = 0, None
+                failures, self.bus_error = 0, None
 
     async def _replace_wrong_types(self, error: BusError) -> None:
-        """Remove what someone else put under our keys, if its type keeps us from writing."""
+        """Remove our keys if someone else has stored values of another type there, so that we can't write."""
         if is_wrong_type(error):
             with contextlib.suppress(BusError):
-                await replace_wrong_types(self._place(), {MASSIVE_ROSTER: "hash", MASSIVE_ALERTS: "stream"})
+                await replace_wrong_types(self._get_bus(), {MASSIVE_ROSTER: "hash", MASSIVE_ALERTS: "stream"})
 
-    async def _work_off(self) -> None:
-        bus = self._place()
-        if self._sweep_due:
-            self._sweep_due = False
+    async def _publish_batch(self) -> None:
+        """Apply the oldest outcomes, after closing what is no longer probed. Raises BusError."""
+        bus = self._get_bus()
+        if self._cleanup_due:
+            self._cleanup_due = False
             try:
-                await self._sweep(bus)
+                await self._close_unwatched(bus)
             except BusError:
-                self._sweep_due = True
+                self._cleanup_due = True
                 raise
-        some = self._backlog.first(AT_ONCE)
-        if some:
-            await self._take(bus, some)
-        if not self._backlog and not self._sweep_due:
-            self._filled.clear()
+        batch = self._queue.oldest(BATCH_SIZE)
+        if batch:
+            await self._apply_outcomes(bus, batch)
+        if not self._queue and not self._cleanup_due:
+            self._has_work.clear()
 
-    async def _take(self, bus: Bus, some: list[Named]) -> None:
-        """Apply results to the stored states."""
-        names = list(dict.fromkeys(name for name, _sight in some))
-        stored = await bus.ask(bus.client.hmget(MASSIVE_ROSTER, names))
-        before = dict(zip(names, stored, strict=True))
-        known = {name: _read(bus, name, raw) for name, raw in before.items()}
-        after = dict(known)
+    async def _apply_outcomes(self, bus: Bus, batch: list[TargetOutcome]) -> None:
+        """Read the stored states, apply outcomes to them, and save them with the events that follow."""
+        names = list(dict.fromkeys(name for name, _outcome in batch))
+        stored = dict(zip(names, await bus.ask(bus.client.hmget(MASSIVE_ROSTER, names)), strict=True))
+        before = {name: _parse_stored(bus, name, raw) for name, raw in stored.items()}
+        after = dict(before)
         events: list[Event] = []
-        for name, sight in some:
-            patience = self._patience(name)
-            if patience is not None:
-                after[name], event = apply_outcome(name, after[name], sight, patience)
+        for name, outcome in batch:
+            thresholds = self._thresholds_of(name)
+            if thresholds is not None:
+                after[name], event = apply_outcome(name, after[name], outcome, thresholds)
                 events += [] if event is None else [event]
-        changed = {name: state.encode() for name, state in after.items() if state != known[name]}
-        if not changed or await self._kept(bus, before, changed, events):
-            self._backlog.done(some)
-            self.known |= {name: state for name, state in after.items() if self._patience(name)}
+        changed = {name: state.encode() for name, state in after.items() if state != before[name]}
+        if not changed or await self._save(bus, stored, changed, events):
+            self._queue.remove(batch)
+            self.states |= {name: state for name, state in after.items() if self._thresholds_of(name)}
 
-    async def _sweep(self, bus: Bus) -> None:
+    async def _close_unwatched(self, bus: Bus) -> None:
         """Close the open outages of targets that are no longer probed, or that are no alert any more."""
-        watched = self._watched or {}
-        stored = await bus.ask(bus.client.hgetall(MASSIVE_ROSTER))
-        before = {name: raw for field, raw in stored.items() if (name := _text(field)) is not None}
-        for _ in range(len(stored) - len(before)):
+        thresholds = self._thresholds or {}
+        roster = await bus.ask(bus.client.hgetall(MASSIVE_ROSTER))
+        stored = {name: raw for field, raw in roster.items() if (name := _decode_name(field)) is not None}
+        for _ in range(len(roster) - len(stored)):
             report_unusable(bus.name, MASSIVE_ROSTER)
-        known = {name: _read(bus, name, raw) for name, raw in before.items()}
-        gone = known.keys() - watched.keys()
-        silent = {name for name, patience in watched.items() if not patience.tells}
-        quiet = {name for name in known.keys() & silent if known[name].told}
+        states = {name: _parse_stored(bus, name, raw) for name, raw in stored.items()}
+        gone = states.keys() - thresholds.keys()
+        not_alerting = {name for name, each in thresholds.items() if not each.alerts}
+        muted = {name for name in states.keys() & not_alerting if states[name].told}
         now = time.time()
-        ends = [close_outage(name, known[name], now) for name in sorted(gone | quiet)]
+        ends = [close_outage(name, states[name], now) for name in sorted(gone | muted)]
         events = [event for event in ends if event is not None]
         changed = dict.fromkeys(gone, b"")
-        changed |= {name: replace(known[name], told="").encode() for name in quiet}
-        if changed and not await self._kept(bus, before, changed, events):
-            self._sweep_due = True
+        changed |= {name: replace(states[name], told="").encode() for name in muted}
+        if changed and not await self._save(bus, stored, changed, events):
+            self._cleanup_due = True
 
-    def _patience(self, name: str) -> Patience | None:
-        return (self._watched or {}).get(name)
+    def _thresholds_of(self, name: str) -> Thresholds | None:
+        return (self._thresholds or {}).get(name)
 
-    async def _kept(
+    async def _save(
         self,
         bus: Bus,
-        before: Mapping[str, bytes | None],
-        after: Mapping[str, bytes],
+        stored: Mapping[str, bytes | None],
+        changed: Mapping[str, bytes],
         events: Iterable[Event],
     ) -> bool:
-        """Store states and events; return False if another process has changed a state meanwhile."""
+        """Save changed states and publish events, in one step.
+
+        Return False, with nothing saved, if another process has changed one of the states since it was read.
+        """
         in_order = sorted(events, key=lambda event: event.ts)
-        args: list[str | bytes | float] = [ALERTS_LENGTH, len(after)]
-        for name, value in after.items():
-            args += [name, before[name] or b"", value]
+        args: list[str | bytes | float] = [ALERTS_LENGTH, len(changed)]
+        for name, value in changed.items():
+            args += [name, stored[name] or b"", value]
         args += [encode(event) for event in in_order]
-        outcome = await bus.script(_REMEMBER, [MASSIVE_ROSTER, MASSIVE_ALERTS], args)
-        if outcome == SOMEBODY_WAS_HERE:
+        answer = await bus.script(_SAVE_STATES, [MASSIVE_ROSTER, MASSIVE_ALERTS], args)
+        if answer == STATE_CHANGED:
             return False
         for event in in_order:
-            self.told[event.type.rpartition("_")[2]] += 1
-            say = log.warning if event.type is Kind.PROBE_MISS else log.info
-            say(event.type.replace("_", "."), svc=event.svc, reason=event.reason, id=event.id)
+            self.published[event.type.rpartition("_")[2]] += 1
+            write = log.warning if event.type is Kind.PROBE_MISS else log.info
+            write(event.type.replace("_", "."), svc=event.svc, reason=event.reason, id=event.id)
         return True
 
 
-def _read(bus: Bus, name: str, raw: bytes | None) -> TargetState:
-    """Return the stored state of a target; one that can't be read is reported, and counts as unknown."""
-    found = parse_state(raw)
-    if found is NOTHING and raw is not None:  # a state that was parsed is an object of its own
+def _parse_stored(bus: Bus, name: str, raw: bytes | None) -> TargetState:
+    """Return the stored state of a target; an invalid one is reported, and counts as unknown."""
+    state = parse_state(raw)
+    if state is UNKNOWN_STATE and raw is not None:  # a valid state is an object of its own
         report_unusable(bus.name, MASSIVE_ROSTER, name)
-    return found
+    return state
 
 
-def _text(field: bytes) -> str | None:
-    """Return the name of a field, or None if it is no valid text."""
+def _decode_name(field: bytes) -> str | None:
+    """Return the name of a field, or None if it is not valid UTF-8."""
     try:
         return field.decode()
     except UnicodeDecodeError:

@@ -1,7 +1,4 @@
-"""The metrics of massive's probes on METRICS_PORT.
-
-One value per target, no more targets than the truth has.
-"""
+"""The metrics of massive's probes on METRICS_PORT: at most one value for each target of the truth."""
 
 from collections.abc import Iterator, Mapping
 
@@ -15,11 +12,11 @@ from services.massive.probes.state import TargetState
 
 def collect_metrics(
     latest: Mapping[str, Finding],
-    known: Mapping[str, TargetState],
-    publishing: ResultPublisher,
-    telling: AlertPublisher,
+    states: Mapping[str, TargetState],
+    results: ResultPublisher,
+    alerts: AlertPublisher,
 ) -> Iterator[Family]:
-    """Yield every metric; the mappings are of one moment."""
+    """Yield every metric with its value now, from the last result and the state of each target, by name."""
     yield Family(
         "marketswarm_massive_probe_ok",
         "gauge",
@@ -31,7 +28,7 @@ def collect_metrics(
         "marketswarm_massive_target_up",
         "gauge",
         "1 if the target is up, 0 if it is down, by several probes in a row.",
-        [((name,), float(each.verdict != "down")) for name, each in known.items()],
+        [((name,), float(each.verdict != "down")) for name, each in states.items()],
         labels=("target",),
     )
     yield Family(
@@ -52,21 +49,21 @@ def collect_metrics(
         ],
         labels=("target",),
     )
-    yield counter("marketswarm_massive_results_total", "Results put on the bus.", publishing.published)
+    yield counter("marketswarm_massive_results_total", "Results put on the bus.", results.published)
     yield counter(
         "marketswarm_massive_results_lost_total",
         "Results dropped because the bus was away for too long.",
-        publishing.lost,
+        results.lost,
     )
     yield Family(
         "marketswarm_massive_events_total",
         "counter",
         "Events put on massive:alerts, which the healer copies: miss, ok, unwatched.",
-        [((kind,), float(count)) for kind, count in telling.told.items()],
+        [((kind,), float(count)) for kind, count in alerts.published.items()],
         labels=("kind",),
     )
     yield gauge(
         "marketswarm_massive_results_waiting",
         "Results that the bus of the alerts has not taken yet.",
-        telling.waiting(),
+        alerts.pending_count(),
     )

@@ -1,4 +1,4 @@
-"""Probe all targets: what is probed when, where results go, and what the beats report."""
+"""Put the parts of the probes together: settings, schedules, publishers, and the summary for the beats."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,14 +10,13 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.keys import ALERT_LOG, MASSIVE_ALERTS, MASSIVE_PROBES, MASSIVE_ROSTER
 from marketswarm.metrics import Family
 from marketswarm.monitor import alert_target
-from marketswarm.truth import AccessPoint
-from services.massive.market.settings import key_refusal, rest_url, ws_url
+from services.massive.market.settings import choose_rest_url, choose_ws_url, key_refusal
 from services.massive.probes.alerts import AlertPublisher
 from services.massive.probes.metrics import collect_metrics
 from services.massive.probes.probers.context import ProbeContext
 from services.massive.probes.publish import ResultPublisher
 from services.massive.probes.result import CONFIG, Finding, Result
-from services.massive.probes.scheduler import Lanes, Plan, ProbeScheduler
+from services.massive.probes.scheduler import ConcurrencyLimits, ProbePlan, ProbeScheduler
 from services.massive.probes.targets import Polygon, Target, Tcp
 from services.massive.settings import MassiveEnvironment, ProbeSettings
 
@@ -31,23 +30,28 @@ def summarize(targets: int, latest: Mapping[str, Finding], off: Mapping[str, str
     """
     failing = [each for each in latest.values() if not each.result.ok]
     warning = [each for each in latest.values() if each.result.ok and each.result.warning]
-    said = [
-        _counted(failing, f"of {targets} targets fail", lambda one: f"{one.result.stage} {one.result.error}"),
+    parts = [
+        _list_some(failing, f"of {targets} targets fail", _describe_error),
         f"off: {', '.join(f'{kind} ({why})' for kind, why in off.items())}" if off else "",
-        _counted(warning, f"of {targets} targets warn", _warned),
+        _list_some(warning, f"of {targets} targets warn", _describe_warning),
     ]
-    return "; ".join(filter(None, said)) or None
+    return "; ".join(filter(None, parts)) or None
 
 
-def _counted(some: Sequence[Finding], what: str, word: Callable[[Finding], str]) -> str:
-    if not some:
+def _list_some(findings: Sequence[Finding], what: str, describe: Callable[[Finding], str]) -> str:
+    """Return how many findings there are, and describe the first of them; empty if there are none."""
+    if not findings:
         return ""
-    shown = ", ".join(f"{each.target} ({word(each)})" for each in some[:SHOWN])
-    more = f" and {len(some) - SHOWN} more" if len(some) > SHOWN else ""
-    return f"{len(some)} {what}: {shown}{more}"
+    shown = ", ".join(f"{each.target} ({describe(each)})" for each in findings[:SHOWN])
+    more = f" and {len(findings) - SHOWN} more" if len(findings) > SHOWN else ""
+    return f"{len(findings)} {what}: {shown}{more}"
 
 
-def _warned(finding: Finding) -> str:
+def _describe_error(finding: Finding) -> str:
+    return f"{finding.result.stage} {finding.result.error}"
+
+
+def _describe_warning(finding: Finding) -> str:
     days_left = finding.result.facts.get("days_left")
     if finding.result.warning == "ends_soon" and days_left is not None:
         return f"ends in {days_left} days"
@@ -59,93 +63,108 @@ REDIS_PORT: Final = 6379
 
 
 class ProbeMonitor:
-    """All probes of massive."""
+    """All probes of massive, with the tasks that publish their results and alerts.
 
-    def __init__(self, me: Agent[MassiveEnvironment], lanes: Lanes) -> None:
-        self._me, self._lanes = me, lanes
-        self._wishes = ProbeSettings()
-        self._errors: dict[str, str | None] = {}
-        self.publishing = ResultPublisher(self._stream)
-        self.telling = AlertPublisher(self._alerts, me.boot)
-        self.rounds = ProbeScheduler(
-            me.task, lanes, means=self._means, placed=self._placed, deliver=self._deliver
+    Args:
+        limits: how many probes may run at the same time.
+        market_stream: returns the state of our own stream of market data, None if there is none.
+
+    Attributes:
+        off: why targets of a kind are not probed, by kind.
+    """
+
+    def __init__(
+        self,
+        me: Agent[MassiveEnvironment],
+        limits: ConcurrencyLimits,
+        market_stream: Callable[[], str | None],
+    ) -> None:
+        self._me, self._limits, self._market_stream = me, limits, market_stream
+        self._settings = ProbeSettings()
+        self._errors: dict[str, str | None] = {}  # the last error of each target, to log changes
+        self.results = ResultPublisher(self._get_stream)
+        self.alerts = AlertPublisher(self._get_alerts_bus, me.boot)
+        self.scheduler = ProbeScheduler(
+            me.task,
+            limits,
+            make_context=self._make_context,
+            resolve_target=self._resolve_target,
+            deliver=self._deliver,
         )
         self.off: dict[str, str] = {}
-        self.market_stream: Callable[[], str | None] = lambda: None
 
     @classmethod
     @contextmanager
-    def of(cls, me: Agent[MassiveEnvironment]) -> Iterator["ProbeMonitor"]:
+    def start(
+        cls, me: Agent[MassiveEnvironment], market_stream: Callable[[], str | None]
+    ) -> Iterator["ProbeMonitor"]:
         """Run the probes of an agent until the block ends; then end their threads."""
-        lanes = Lanes()
+        limits = ConcurrencyLimits()
         try:
-            probing = cls(me, lanes)
-            me.task(probing.publishing.run(), name="results")
-            me.task(probing.telling.run(), name="outlook")
-            yield probing
+            monitor = cls(me, limits, market_stream)
+            me.task(monitor.results.run(), name="results")
+            me.task(monitor.alerts.run(), name="outlook")
+            yield monitor
         finally:
-            lanes.close()
+            limits.close()
 
-    def follow(self, wishes: ProbeSettings) -> None:
+    def follow(self, settings: ProbeSettings) -> None:
         """Probe by these settings from now on."""
-        if wishes is self._wishes:
+        if settings is self._settings:
             return
-        self._wishes, settings = wishes, self._me.settings
-        kinds = dict.fromkeys(target.kind for target in wishes.targets)
-        self.off = {kind: why for kind in kinds if (why := settings.off(kind)) is not None}
-        watched = [target for target in wishes.targets if target.kind not in self.off]
-        self.rounds.follow([self._plan(target) for target in watched])
-        self.telling.follow({target.name: wishes.patience(target) for target in watched})
-        names = {target.name for target in watched}
+        self._settings = settings
+        kinds = dict.fromkeys(target.kind for target in settings.targets)
+        self.off = {kind: why for kind in kinds if (why := self._me.settings.why_off(kind)) is not None}
+        targets = [target for target in settings.targets if target.kind not in self.off]
+        self.scheduler.follow([self._make_plan(target) for target in targets])
+        self.alerts.follow({target.name: settings.thresholds(target) for target in targets})
+        names = {target.name for target in targets}
         self._errors = {name: error for name, error in self._errors.items() if name in names}
 
-    def remark(self) -> str | None:
+    def detail(self) -> str | None:
         """Return what fails, what warns and what is off, for the detail of a beat; None if all is well."""
-        return summarize(len(self.rounds.standing), self.rounds.latest(), self.off)
+        return summarize(len(self.scheduler.scheduled), self.scheduler.latest(), self.off)
 
-    def trouble(self) -> str | None:
+    def problem(self) -> str | None:
         """Return why the work as a whole fails (results that can't be written, late probes), or None."""
-        late, untold = self.rounds.late(), self.telling
-        said = (
-            self.publishing.trouble,
-            f"{untold.waiting()} results not judged: {untold.refusal}" if untold.refusal else None,
-            f"{late} of {len(self.rounds.standing)} targets not probed in time" if late else None,
+        late, alerts = self.scheduler.count_late(), self.alerts
+        parts = (
+            self.results.problem,
+            f"{alerts.pending_count()} results not judged: {alerts.bus_error}" if alerts.bus_error else None,
+            f"{late} of {len(self.scheduler.scheduled)} targets not probed in time" if late else None,
         )
-        return "; ".join(filter(None, said)) or None
+        return "; ".join(filter(None, parts)) or None
 
     def collect(self) -> Iterator[Family]:
         """Yield the metrics of the probes."""
-        return collect_metrics(self.rounds.latest(), dict(self.telling.known), self.publishing, self.telling)
+        return collect_metrics(self.scheduler.latest(), dict(self.alerts.states), self.results, self.alerts)
 
-    # -- inside
+    def _make_plan(self, target: Target) -> ProbePlan:
+        settings = self._settings
+        timeout_sec = target.timeout_sec or settings.timeout_sec or self._me.settings.timeout_sec(target.kind)
+        return ProbePlan(target, settings.every_sec(target), timeout_sec)
 
-    def _plan(self, target: Target) -> Plan:
-        wishes, settings = self._wishes, self._me.settings
-        within_sec = target.timeout_sec or wishes.timeout_sec or settings.within_sec(target.kind)
-        return Plan(target, wishes.every_sec(target), within_sec)
-
-    def _means(self, plan: Plan, last: Finding | None) -> ProbeContext:
-        settings = self._me.settings
+    def _make_context(self, plan: ProbePlan, last: Finding | None) -> ProbeContext:
+        environment, market = self._me.settings, self._settings.market
         return ProbeContext(
-            plan.within_sec,
-            self._lanes.look_up(last),
-            resolvers=settings.resolvers(),
-            api_key=settings.polygon_api_key,
-            rest_url=rest_url(self._wishes.market, settings.massive_rest_url),
-            ws_url=ws_url(self._wishes.market, settings.massive_ws_url),
-            market_stream=self.market_stream,
+            plan.timeout_sec,
+            self._limits.look_up_for(last),
+            resolvers=environment.resolvers(),
+            api_key=environment.polygon_api_key,
+            rest_url=choose_rest_url(market, environment.massive_rest_url),
+            ws_url=choose_ws_url(market, environment.massive_ws_url),
+            market_stream=self._market_stream,
         )
 
-    def _placed(self, target: Target) -> Target | Result:
-        """Return the target as it can be probed: a bus as host and port; a failed Result if it can't.
+    def _resolve_target(self, target: Target) -> Target | Result:
+        """Return the target as it can be probed: a bus as host and port; a failed Result if it can't be.
 
-        The market's key is sent only where the environment permits it.
+        The API key of the market data is sent only where the environment permits it.
         """
         if isinstance(target, Polygon):
-            settings, market = self._me.settings, self._wishes.market
-            named = target.url or market.rest_url, market.ws_url
-            environment = settings.massive_rest_url, settings.massive_ws_url
-            if key_refusal(named, environment) is not None:
+            environment, market = self._me.settings, self._settings.market
+            urls = target.url or market.rest_url, market.ws_url
+            if key_refusal(urls, (environment.massive_rest_url, environment.massive_ws_url)) is not None:
                 return Result(target.kind, target.name, CONFIG, "key_refused")
         if not isinstance(target, Tcp) or target.bus is None:
             return target
@@ -155,25 +174,27 @@ class ProbeMonitor:
             return Result(target.kind, target.bus, CONFIG, error.reason)
         return target.model_copy(update={"host": parts.hostname, "port": parts.port or REDIS_PORT})
 
-    def _deliver(self, plan: Plan, finding: Finding) -> None:
+    def _deliver(self, plan: ProbePlan, finding: Finding) -> None:
+        """Publish a result, and log it if the target's error has changed."""
         name, result = plan.target.name, finding.result
-        self.publishing.put(finding, plan.every_sec)
-        self.telling.put(name, finding.ts, result.error)
+        self.results.add(finding, plan.every_sec)
+        self.alerts.add_outcome(name, finding.ts, result.error)
         if self._errors.get(name, "") != result.error:
             self._errors[name] = result.error
-            say = self._me.log.warning if result.error else self._me.log.info
-            say("probe.changed", target=name, where=result.where, stage=result.stage, error=result.error)
+            write = self._me.log.warning if result.error else self._me.log.info
+            write("probe.changed", target=name, where=result.where, stage=result.stage, error=result.error)
 
-    def _stream(self) -> tuple[Bus, str]:
+    def _get_stream(self) -> tuple[Bus, str]:
+        """Return the bus and key of the results: the first access point that is for nothing else."""
         _, channel = alert_target(self._me.truth, self._me.settings)
         others = {channel, ALERT_LOG, MASSIVE_ALERTS, MASSIVE_ROSTER}
-        points = [point for point in self._me.section.access_points.publish_to if point.key not in others]
-        to = first_point(filter(_no_bars, points), "market-redis", MASSIVE_PROBES)
-        return self._me.bus(to.bus), to.key
+        points = [
+            point
+            for point in self._me.section.access_points.publish_to
+            if point.key not in others and not point.key.endswith(BARS)
+        ]
+        point = first_point(points, "market-redis", MASSIVE_PROBES)
+        return self._me.bus(point.bus), point.key
 
-    def _alerts(self) -> Bus:
+    def _get_alerts_bus(self) -> Bus:
         return self._me.bus(alert_target(self._me.truth, self._me.settings)[0])
-
-
-def _no_bars(point: AccessPoint) -> bool:
-    return not point.key.endswith(BARS)

@@ -1,4 +1,4 @@
-"""Publish results on the market bus as they come: each on the stream, the latest of a target under its key.
+"""Publish the results of probes on the market bus: each on the stream, the latest of a target under a key.
 
 While the bus is down, results wait; the oldest are dropped when there are too many.
 """
@@ -14,57 +14,70 @@ from marketswarm.keys import probe_key
 from services.massive.probes.result import Finding
 
 STREAM_LENGTH: Final = 10_000
-KEPT_ROUNDS: Final = 3  # `probe:<target>` expires when so many rounds brought nothing new
-WAITING_AT_MOST: Final = 2000
-AT_ONCE: Final = 200
-AGAIN_SEC: Final = 0.5
+KEPT_INTERVALS: Final = 3  # `probe:<target>` expires when so many intervals brought no new result
+MAX_PENDING: Final = 2000
+BATCH_SIZE: Final = 200
+RETRY_SEC: Final = 0.5
 
 log = logs.get("massive")
 
 
 class ResultPublisher:
-    """Results that are not published yet. `place` returns the bus and the stream; it may raise BusError."""
+    """Publish results in the order in which they come.
 
-    def __init__(self, place: Callable[[], tuple[Bus, str]]) -> None:
-        self._place = place
-        self._waiting: deque[tuple[Finding, float]] = deque(maxlen=WAITING_AT_MOST)
-        self._filled = asyncio.Event()
+    Args:
+        get_stream: returns the bus and the key of the stream. May raise BusError.
+
+    Attributes:
+        published: how many results were published.
+        lost: how many were dropped.
+        problem: why results can't be published now, or None.
+    """
+
+    def __init__(self, get_stream: Callable[[], tuple[Bus, str]]) -> None:
+        self._get_stream = get_stream
+        self._pending: deque[tuple[Finding, float]] = deque(maxlen=MAX_PENDING)
+        self._has_pending = asyncio.Event()
         self.published = self.lost = 0
-        self.trouble: str | None = None
+        self.problem: str | None = None
 
-    def put(self, finding: Finding, every_sec: float) -> None:
-        """Add a result of a target that is probed every `every_sec`."""
-        self.lost += len(self._waiting) == WAITING_AT_MOST
-        self._waiting.append((finding, every_sec))
-        self._filled.set()
+    def add(self, finding: Finding, every_sec: float) -> None:
+        """Add a result, to be published by `run`; `every_sec` is its target's interval."""
+        self.lost += len(self._pending) == MAX_PENDING
+        self._pending.append((finding, every_sec))
+        self._has_pending.set()
 
     async def run(self) -> None:
-        """Publish until cancelled."""
+        """Publish results until cancelled."""
         while True:
-            await self._filled.wait()
-            some = [self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))]
+            await self._has_pending.wait()
+            batch = [self._pending.popleft() for _ in range(min(BATCH_SIZE, len(self._pending)))]
             try:
-                await self._publish(some)
+                await self._publish(batch)
             except BusError as error:
-                room = WAITING_AT_MOST - len(self._waiting)
-                self.lost += max(0, len(some) - room)
-                self._waiting.extendleft(reversed(some[max(0, len(some) - room) :]))
-                if self.trouble is None:
+                self._put_back(batch)
+                if self.problem is None:
                     log.warning("probes.unpublished", bus=error.bus, reason=error.reason)
-                self.trouble = f"results not published: {error.bus} {error.reason}"
-                await asyncio.sleep(AGAIN_SEC)
+                self.problem = f"results not published: {error.bus} {error.reason}"
+                await asyncio.sleep(RETRY_SEC)
             else:
-                self.trouble = None
-                self.published += len(some)
-                if not self._waiting:
-                    self._filled.clear()
+                self.problem = None
+                self.published += len(batch)
+                if not self._pending:
+                    self._has_pending.clear()
 
-    async def _publish(self, some: list[tuple[Finding, float]]) -> None:
-        bus, stream = self._place()
+    def _put_back(self, batch: list[tuple[Finding, float]]) -> None:
+        """Put results back in front, as many as there is room for; the oldest are dropped."""
+        dropped = max(0, len(batch) - (MAX_PENDING - len(self._pending)))
+        self.lost += dropped
+        self._pending.extendleft(reversed(batch[dropped:]))
+
+    async def _publish(self, batch: list[tuple[Finding, float]]) -> None:
+        bus, stream = self._get_stream()
         pipe = bus.pipeline()
-        for finding, every_sec in some:
+        for finding, every_sec in batch:
             fields: dict[Any, Any] = finding.fields()
             pipe.xadd(stream, fields, maxlen=STREAM_LENGTH, approximate=True)
-            life_ms = max(1, round(1000 * KEPT_ROUNDS * every_sec))
-            pipe.set(probe_key(finding.target), finding.encoded(), px=life_ms)
+            ttl_ms = max(1, round(1000 * KEPT_INTERVALS * every_sec))
+            pipe.set(probe_key(finding.target), finding.encode(), px=ttl_ms)
         await bus.ask(pipe.execute())

@@ -8,7 +8,7 @@ import orjson
 
 CONFIG: Final = "config"
 DONE: Final = "done"
-TEXT_AT_MOST: Final = 200
+MAX_TEXT_LENGTH: Final = 200
 
 Fact = str | int | float
 
@@ -18,11 +18,13 @@ class Result:
     """The result of one probe.
 
     Args:
-        kind: the kind of probe. where: what was probed, fit to be shown: without credentials and query.
-        stage: how far it got: `config`, `dns`, `tcp`, `tls`, `http` or `done`; a kind may have others. error:
-        one word; None if the target is as it should be. warning: one word for what will not stay well. ms:
-        milliseconds by step. facts: what was seen: `address`, `status`, `days_left` …; texts come from
-        strangers, and are cut when shown.
+        kind: the kind of probe.
+        where: what was probed, without credentials and query, so that it can be shown.
+        stage: how far the probe got: `config`, `dns`, `tcp`, `tls`, `http` or `done`; a kind may have others.
+        error: what is wrong with the target, as one word; None if nothing is.
+        warning: what will go wrong soon, as one word, such as `ends_soon`.
+        ms: milliseconds by step.
+        facts: what the probe saw: `address`, `status`, `days_left` …; texts are cut when they are shown.
     """
 
     kind: str
@@ -35,7 +37,7 @@ class Result:
 
     @property
     def ok(self) -> bool:
-        """Return True if the target is as it should be, be it with a warning."""
+        """Return True if nothing is wrong with the target; it may have a warning."""
         return self.error is None
 
 
@@ -49,13 +51,14 @@ class Finding:
 
     def fields(self) -> dict[str, str]:
         """Return the fields of the stream's entry; unknown values are left out."""
-        return {name: _plain(value) for name, value in self._known().items()}
+        return {name: _format(value) for name, value in self._values().items()}
 
-    def encoded(self) -> bytes:
-        """Return the same as a JSON object, for `probe:<target>`."""
-        return orjson.dumps(self._known() | {"ok": self.result.ok})
+    def encode(self) -> bytes:
+        """Return the finding as a JSON object, for `probe:<target>`."""
+        return orjson.dumps(self._values() | {"ok": self.result.ok})
 
-    def _known(self) -> dict[str, Fact]:
+    def _values(self) -> dict[str, Fact]:
+        """Return all known values by name; a fact never replaces a value of the result itself."""
         result = self.result
         found: dict[str, Fact | None] = {
             "target": self.target,
@@ -75,9 +78,9 @@ class Finding:
 def _cut(value: Fact) -> Fact:
     if not isinstance(value, str):
         return value
-    text = value.encode("utf-8", "replace").decode()  # what is no Unicode would be no JSON
-    return "".join(each if each.isprintable() else "?" for each in text[:TEXT_AT_MOST])
+    text = value.encode("utf-8", "replace").decode()  # lone surrogates could not be written as JSON
+    return "".join(each if each.isprintable() else "?" for each in text[:MAX_TEXT_LENGTH])
 
 
-def _plain(value: Fact) -> str:
+def _format(value: Fact) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)

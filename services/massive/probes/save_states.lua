@@ -1,11 +1,15 @@
--- Keeps what is known of some targets and tells what follows from it: all of it, or nothing.
+-- Save the states of some targets and publish the events that follow: all of it, or nothing.
 --
--- KEYS: the roster, the stream of events.
--- ARGV: the stream's length, how many targets, for each of them three values, then the events.
---   field     in the roster
---   expected  what it holds as far as we know, '' for nothing
---   value     what it is to hold, '' to forget it
--- Returns 1 (done) or 0 (somebody was here before: look again).
+-- KEYS  1  the roster: a hash, target -> state (JSON)
+--       2  the stream of events
+-- ARGV  1  length of the stream, about
+--       2  number of targets; then for each target three values:
+--            its field in the roster
+--            its state as the caller read it, '' for none
+--            its new state, '' to delete it
+--       then the events (JSON)
+-- Returns 1 if it is done; 0 if a state is not what the caller read: nothing was written, read again. If the server
+-- refuses a write, what was written before it is undone, and the server's error is returned.
 
 local roster, stream = KEYS[1], KEYS[2]
 local length, count = ARGV[1], tonumber(ARGV[2])
@@ -17,13 +21,13 @@ for at = 3, first_event - 1, 3 do
   end
 end
 
-local written, kept = {}, {}
+local published, saved = {}, {}
 
 local function undo(refusal)
-  for _, id in ipairs(written) do
+  for _, id in ipairs(published) do
     redis.pcall('XDEL', stream, id)
   end
-  for _, at in ipairs(kept) do
+  for _, at in ipairs(saved) do
     if ARGV[at + 1] == '' then
       redis.pcall('HDEL', roster, ARGV[at])
     else
@@ -33,16 +37,16 @@ local function undo(refusal)
   return refusal
 end
 
-local function refused(reply)
+local function is_refused(reply)
   return type(reply) == 'table' and reply.err
 end
 
 for at = first_event, #ARGV do
   local id = redis.pcall('XADD', stream, 'MAXLEN', '~', length, '*', 'event', ARGV[at])
-  if refused(id) then
+  if is_refused(id) then
     return undo(id)
   end
-  written[#written + 1] = id
+  published[#published + 1] = id
 end
 for at = 3, first_event - 1, 3 do
   local reply
@@ -51,9 +55,9 @@ for at = 3, first_event - 1, 3 do
   else
     reply = redis.pcall('HSET', roster, ARGV[at], ARGV[at + 2])
   end
-  if refused(reply) then
+  if is_refused(reply) then
     return undo(reply)
   end
-  kept[#kept + 1] = at
+  saved[#saved + 1] = at
 end
 return 1

@@ -1,8 +1,8 @@
-"""Probe each target on a schedule of its own, beside all the others.
+"""Probe each target on a schedule of its own; a slow target delays no other.
 
-What is slow waits for what is slow, and delays nothing else. There are two lanes: a target whose last probe
-took long uses the slow one, and so does the look-up of a name that took long, in threads of its own, since a
-look-up that hangs holds its thread. How a kind of target is probed is in `probers/`.
+A target whose last probe took long is limited together with other slow ones only. The same holds for the
+look-up of a host name, since a look-up that hangs holds its thread. How a kind of target is probed is in
+`probers/`.
 """
 
 import asyncio
@@ -20,64 +20,64 @@ from services.massive.probes.targets import Target
 
 JITTER: Final = 0.1
 SPREAD_SEC: Final = 0.02
-"""So long for each target is the time over which the first probes of all are spread."""
+"""The time for each target over which the first probes of all targets are spread."""
 
 
-def first_wait_sec(every_sec: float, targets: int, chance: float) -> float:
-    """Return for how long a new target waits for its first probe; `chance` is from 0 to 1."""
+def first_delay_sec(every_sec: float, targets: int, chance: float) -> float:
+    """Return how long a new target waits for its first probe; `chance` is from 0 to 1."""
     return chance * min(every_sec, SPREAD_SEC * targets)
 
 
 def next_due(due: float, now: float, every_sec: float, chance: float) -> float:
     """Return when a target is due after a probe that was due at `due` and is over at `now`.
 
-    On the average that is `every_sec` later, up to a tenth off. Missed probes are not made up for.
+    On average that is `every_sec` after `due`, with a jitter of a tenth. Missed probes are not made up for.
     """
     following = due + every_sec * (1 - JITTER + 2 * JITTER * chance)
     return max(following, now)
 
 
-AT_ONCE: Final = 64
+MAX_CONCURRENT: Final = 64
 THREADS: Final = 16
 SLOW_MS: Final = 500.0
 
 
-class Lane:
-    """A limit for probes at the same time, and threads for their look-ups."""
+class ConcurrencyLimit:
+    """How many probes may run at the same time, and the threads for their look-ups."""
 
     def __init__(self) -> None:
-        self.gate = asyncio.Semaphore(AT_ONCE)
+        self.semaphore = asyncio.Semaphore(MAX_CONCURRENT)
         self.look_up = SystemLookUp(THREADS)
 
 
-class Lanes:
-    """The quick and the slow lane."""
+class ConcurrencyLimits:
+    """One limit for quick targets, and one for slow ones."""
 
     def __init__(self) -> None:
-        self.quick, self.slow = Lane(), Lane()
+        self.quick, self.slow = ConcurrencyLimit(), ConcurrencyLimit()
 
-    def gate(self, last: Finding | None) -> asyncio.Semaphore:
-        """Return the limit that a target's next probe is under, by its last result."""
-        return self._lane(last, "total").gate
+    def semaphore_for(self, last: Finding | None) -> asyncio.Semaphore:
+        """Return the semaphore for a target's next probe, by how long its last probe took."""
+        return self._choose(last, "total").semaphore
 
-    def look_up(self, last: Finding | None) -> SystemLookUp:
-        """Return what looks up a target's host, by its last result."""
-        return self._lane(last, "dns").look_up
+    def look_up_for(self, last: Finding | None) -> SystemLookUp:
+        """Return the look-up for a target's host name, by how long its last look-up took."""
+        return self._choose(last, "dns").look_up
 
     def close(self) -> None:
         """End the threads, without waiting for look-ups that hang."""
-        for lane in (self.quick, self.slow):
-            lane.look_up.close()
+        for limit in (self.quick, self.slow):
+            limit.look_up.close()
 
-    def _lane(self, last: Finding | None, step: str) -> Lane:
+    def _choose(self, last: Finding | None, step: str) -> ConcurrencyLimit:
         slow = last is not None and last.result.ms.get(step, 0.0) > SLOW_MS
         return self.slow if slow else self.quick
 
 
-LATE_ROUNDS: Final = 3
+LATE_INTERVALS: Final = 3
 LATE_SEC: Final = 5.0
-OVER_SEC: Final = 1.0
-"""What a probe may take beyond its limit, to hang up."""
+CLOSE_SEC: Final = 1.0
+"""How much longer than its limit a probe may take, to close its connection."""
 
 BROKEN: Final = "broken"
 
@@ -85,29 +85,29 @@ log = logs.get("massive")
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """A target and how it is probed, in seconds; two plans that are equal are the same plan."""
+class ProbePlan:
+    """A target, the time between two of its probes, and the limit of one, in seconds."""
 
     target: Target
     every_sec: float
-    within_sec: float
+    timeout_sec: float
 
 
 @dataclass(slots=True)
 class ScheduledTarget:
-    """The state of one target's schedule.
+    """A target on schedule: its task, when that was started, its last result, and when that came.
 
-    Its task, its last result, and when that came, by the loop's clock.
+    Times are by the event loop's clock.
     """
 
-    plan: Plan
+    plan: ProbePlan
     task: asyncio.Task[Any]
-    since: float
+    started_at: float
     last: Finding | None = None
-    at: float = field(default=float("-inf"))
+    last_at: float = field(default=float("-inf"))
 
 
-class Start(Protocol):
+class StartTask(Protocol):
     """Run a side task of the agent."""
 
     def __call__(self, work: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
@@ -119,86 +119,96 @@ class ProbeScheduler:
     """The schedules of all targets.
 
     Args:
-        start: runs a side task.
-        means: returns the context of one probe, from its plan and its last result.
-        placed: returns the target as it can be probed, or a failed Result if it can't.
+        start_task: runs a side task.
+        limits: how many probes may run at the same time.
+        make_context: returns the context of one probe, from its plan and its last result.
+        resolve_target: returns the target as it can be probed, or a failed Result if it can't be.
         deliver: takes each result.
+        load_prober: returns the module that probes a kind of target; called in a thread, since some imports
+            take a second.
     """
 
     def __init__(
         self,
-        start: Start,
-        lanes: Lanes,
+        start_task: StartTask,
+        limits: ConcurrencyLimits,
         *,
-        means: Callable[[Plan, Finding | None], ProbeContext],
-        placed: Callable[[Target], Target | Result],
-        deliver: Callable[[Plan, Finding], None],
+        make_context: Callable[[ProbePlan, Finding | None], ProbeContext],
+        resolve_target: Callable[[Target], Target | Result],
+        deliver: Callable[[ProbePlan, Finding], None],
+        load_prober: Callable[[str], Any] = lambda kind: importlib.import_module(
+            f"services.massive.probes.probers.{kind}"
+        ),
     ) -> None:
-        self._start, self._lanes = start, lanes
-        self._means, self._placed, self._deliver = means, placed, deliver
-        self.standing: dict[str, ScheduledTarget] = {}
-        self._modules: dict[str, Any] = {}
+        self._start_task, self._limits = start_task, limits
+        self._make_context, self._resolve_target, self._deliver = make_context, resolve_target, deliver
+        self.scheduled: dict[str, ScheduledTarget] = {}
+        self._load_prober = load_prober
+        self._probers: dict[str, Any] = {}
         self._loading = asyncio.Lock()
 
-    def follow(self, plans: Sequence[Plan]) -> None:
+    def follow(self, plans: Sequence[ProbePlan]) -> None:
         """Probe by these plans from now on; a target whose plan has not changed keeps its schedule."""
         wanted = {plan.target.name: plan for plan in plans}
-        for name, standing in list(self.standing.items()):
-            if wanted.get(name) != standing.plan:
-                standing.task.cancel()
-                del self.standing[name]
+        for name, scheduled in list(self.scheduled.items()):
+            if wanted.get(name) != scheduled.plan:
+                scheduled.task.cancel()
+                del self.scheduled[name]
         now = asyncio.get_running_loop().time()
         for name, plan in wanted.items():
-            if name not in self.standing:
-                wait_sec = first_wait_sec(plan.every_sec, len(wanted), random.random())
-                task = self._start(self._watch(plan, now + wait_sec), name=f"probe of {name}")
-                self.standing[name] = ScheduledTarget(plan, task, now)
+            if name not in self.scheduled:
+                delay_sec = first_delay_sec(plan.every_sec, len(wanted), random.random())
+                task = self._start_task(
+                    self._probe_repeatedly(plan, now + delay_sec), name=f"probe of {name}"
+                )
+                self.scheduled[name] = ScheduledTarget(plan, task, now)
 
-    def late(self) -> int:
+    def count_late(self) -> int:
         """Return how many targets should have had a result by now and have none."""
         now = asyncio.get_running_loop().time()
-        waits = ((now - max(each.since, each.at), each.plan) for each in self.standing.values())
-        return sum(waited_sec > _patience_sec(plan) for waited_sec, plan in waits)
+        waits = ((now - max(each.started_at, each.last_at), each.plan) for each in self.scheduled.values())
+        return sum(waited_sec > _late_after_sec(plan) for waited_sec, plan in waits)
 
     def latest(self) -> Mapping[str, Finding]:
-        """Return the last result of each target; another thread may call this."""
-        return {name: each.last for name, each in self.standing.copy().items() if each.last is not None}
+        """Return the last result of each target that has one; another thread may call this."""
+        return {name: each.last for name, each in self.scheduled.copy().items() if each.last is not None}
 
-    async def _watch(self, plan: Plan, due: float) -> None:
+    async def _probe_repeatedly(self, plan: ProbePlan, due: float) -> None:
+        """Wait until the target is due, probe it, deliver the result, again and again."""
         clock = asyncio.get_running_loop().time
         await self._load(plan.target.kind)
         while True:
             await asyncio.sleep(max(0.0, due - clock()))
-            standing = self.standing[plan.target.name]
-            async with self._lanes.gate(standing.last):
-                finding = await self._probed(plan, standing.last)
-            standing.last, standing.at = finding, clock()
+            scheduled = self.scheduled[plan.target.name]
+            async with self._limits.semaphore_for(scheduled.last):
+                finding = await self._probe_once(plan, scheduled.last)
+            scheduled.last, scheduled.last_at = finding, clock()
             self._deliver(plan, finding)
             due = next_due(due, clock(), plan.every_sec, random.random())
 
-    async def _probed(self, plan: Plan, last: Finding | None) -> Finding:
+    async def _probe_once(self, plan: ProbePlan, last: Finding | None) -> Finding:
         ts, name = time.time(), plan.target.name
         try:
-            async with asyncio.timeout(plan.within_sec + OVER_SEC):
-                return Finding(name, ts, await self._look(plan, last))
+            async with asyncio.timeout(plan.timeout_sec + CLOSE_SEC):
+                return Finding(name, ts, await self._run_prober(plan, last))
         except Exception:
-            # a probe raises nothing: this one is broken, and that is no reason to stop all others
+            # a prober raises nothing, so this one has a bug: the other targets are probed on
             log.exception("probe.broken", target=name, kind=plan.target.kind)
             return Finding(name, ts, Result(plan.target.kind, "", CONFIG, BROKEN))
 
-    async def _look(self, plan: Plan, last: Finding | None) -> Result:
-        placed = self._placed(plan.target)
-        if isinstance(placed, Result):
-            return placed
-        return cast("Result", await self._modules[placed.kind].probe(placed, self._means(plan, last)))
+    async def _run_prober(self, plan: ProbePlan, last: Finding | None) -> Result:
+        target = self._resolve_target(plan.target)
+        if isinstance(target, Result):
+            return target
+        context = self._make_context(plan, last)
+        return cast("Result", await self._probers[target.kind].probe(target, context))
 
     async def _load(self, kind: str) -> None:
-        """Import the module of a kind in a thread: some take a second, and must not delay other probes."""
+        """Load the prober of a kind, once."""
         async with self._loading:
-            if kind not in self._modules:
-                name = f"services.massive.probes.probers.{kind}"
-                self._modules[kind] = await asyncio.to_thread(importlib.import_module, name)
+            if kind not in self._probers:
+                self._probers[kind] = await asyncio.to_thread(self._load_prober, kind)
 
 
-def _patience_sec(plan: Plan) -> float:
-    return LATE_ROUNDS * plan.every_sec + plan.within_sec + LATE_SEC
+def _late_after_sec(plan: ProbePlan) -> float:
+    return LATE_INTERVALS * plan.every_sec + plan.timeout_sec + LATE_SEC

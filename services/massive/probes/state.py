@@ -1,11 +1,11 @@
 """The state of each target over its results: up or down, and the events when that changes. Pure.
 
-A target is down after so many failures in a row, and up after so many successes. Its state is one value, an
+A target is down after so many failures in a row, and up after so many successes. Its state is one value, a
 `TargetState`, stored on the bus and shared by all instances, so that neither a restart nor a second massive
-reports anything twice. Times are in epoch seconds, since they must mean something to the next process.
+reports anything twice. Times are in epoch seconds, since the next process must be able to compare them.
 
-Results that the bus has not taken yet wait in a `Backlog`: bounded, in order. Of a long row of equal results
-only its beginning and its end are kept, since what is between decides nothing.
+Outcomes that the bus has not taken yet wait in an `OutcomeQueue`: bounded, in order. Of a long run of equal
+outcomes only the beginning and the last one are kept, since those between decide nothing.
 """
 
 import re
@@ -13,23 +13,26 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import orjson
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
+from marketswarm.bus.stored_values import LAST_SEC
 from marketswarm.event import Event, Kind, identify
 
 SVC: Final = "massive"
-BOOTS_AT_MOST: Final = 4
+MAX_BOOTS: Final = 4
 TICK_SEC: Final = 0.001
 
 Verdict = Literal["unknown", "up", "down"]
+Count = Annotated[int, Field(ge=0, lt=1 << 53)]
+EpochSec = Annotated[float, Field(ge=0, le=LAST_SEC, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeOutcome:
-    """One result: the `n`th of the process `boot`; `error` is None if the probe succeeded."""
+    """The outcome of one probe: the `n`th of the process `boot`; `error` is None if the probe succeeded."""
 
     boot: str
     n: int
@@ -38,192 +41,198 @@ class ProbeOutcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How many failures in a row make a target down, and successes up; `tells`: whether that is an alert."""
+class Thresholds:
+    """After how many failures in a row a target is down, and after how many successes it is up again.
+
+    `alerts` is False if nobody is to be alerted of it.
+    """
 
     down_after: int
     up_after: int
-    tells: bool = True
+    alerts: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class TargetState:
-    """The state of one target.
+    """The state of one target, as it is stored on the bus.
 
     Args:
         verdict: unknown, up or down.
         fails: the failures in a row since the target was up.
         oks: the successes in a row since it was down.
-        since: the first failure of the row, or of the outage.
-        back: the first success after it.
+        since: when the first of these failures was, or the first one of the outage.
+        back: when the first of these successes was.
         error: the error of the last failure before the target was down.
-        told: the id of the miss on the log while it is open, else empty.
+        told: the id of the published miss while the outage is open, else empty.
         ts: when the last event was.
-        seen: for each of the last processes, the `n` of its last result that changed this state.
+        seen: for each of the last processes, the `n` of its last outcome that changed this state.
     """
 
     verdict: Verdict = "unknown"
-    fails: int = 0
-    oks: int = 0
-    since: float | None = None
-    back: float | None = None
+    fails: Count = 0
+    oks: Count = 0
+    since: EpochSec | None = None
+    back: EpochSec | None = None
     error: str | None = None
     told: str = ""
-    ts: float = 0.0
-    seen: dict[str, int] = field(default_factory=dict)
+    ts: EpochSec = 0.0
+    seen: dict[str, Count] = field(default_factory=dict)
 
     def encode(self) -> bytes:
         """Return the state as JSON."""
         return orjson.dumps(self)
 
 
-NOTHING: Final = TargetState()
-_ODD: Final = re.compile(r"[^A-Za-z0-9_.-]")
-_OUTLOOK: Final[TypeAdapter[TargetState]] = TypeAdapter(TargetState)
+UNKNOWN_STATE: Final = TargetState()
+_NOT_IN_IDS: Final = re.compile(r"[^A-Za-z0-9_.-]")
+_STORED_STATE: Final[TypeAdapter[TargetState]] = TypeAdapter(TargetState)
 
 
 def parse_state(raw: bytes | None) -> TargetState:
-    """Return the state in stored bytes; `NOTHING` itself if there are none or they can't be read."""
+    """Return the state in stored bytes; `UNKNOWN_STATE` itself if there are none, or if they are invalid."""
     try:
-        return NOTHING if raw is None else _OUTLOOK.validate_json(raw)
+        return UNKNOWN_STATE if raw is None else _STORED_STATE.validate_json(raw)
     except ValidationError:
-        return NOTHING
+        return UNKNOWN_STATE
 
 
 def apply_outcome(
-    name: str, known: TargetState, sight: ProbeOutcome, patience: Patience
+    name: str, state: TargetState, outcome: ProbeOutcome, thresholds: Thresholds
 ) -> tuple[TargetState, Event | None]:
-    """Return the state after one more result, and the event that follows, if any.
+    """Return the state of target `name` after one more outcome, and the event that follows, if any.
 
-    The same value is returned if the result changes nothing.
+    The same value is returned if the outcome changes nothing, or was applied before.
     """
-    if sight.n <= known.seen.get(sight.boot, 0):
-        return known, None  # it was taken before, and the answer to that was lost
-    after, event = _moved(name, known, sight, patience)
-    if after == known:
-        return known, None
-    others = [(boot, n) for boot, n in known.seen.items() if boot != sight.boot]
-    seen = dict([*others, (sight.boot, sight.n)][-BOOTS_AT_MOST:])
-    return replace(after, seen=seen, ts=known.ts if event is None else event.ts), event
+    if outcome.n <= state.seen.get(outcome.boot, 0):
+        return state, None  # it was stored before, and the bus's answer was lost
+    after, event = _next_state(name, state, outcome, thresholds)
+    if after == state:
+        return state, None
+    others = [(boot, n) for boot, n in state.seen.items() if boot != outcome.boot]
+    seen = dict([*others, (outcome.boot, outcome.n)][-MAX_BOOTS:])
+    return replace(after, seen=seen, ts=state.ts if event is None else event.ts), event
 
 
-def close_outage(name: str, known: TargetState, now: float) -> Event | None:
-    """Return the event that closes a reported outage of a target that is no longer probed.
-
-    None if there is none.
-    """
-    return _event(Kind.PROBE_UNWATCHED, name, known, now) if known.told else None
+def close_outage(name: str, state: TargetState, now: float) -> Event | None:
+    """Return the event that closes the open outage of a target that is no longer probed; None without one."""
+    return _make_event(Kind.PROBE_UNWATCHED, name, state, now) if state.told else None
 
 
-def _moved(
-    name: str, known: TargetState, sight: ProbeOutcome, patience: Patience
+def _next_state(
+    name: str, state: TargetState, outcome: ProbeOutcome, thresholds: Thresholds
 ) -> tuple[TargetState, Event | None]:
-    if known.verdict == "down":
-        return _while_down(name, known, sight, patience)
-    if sight.error is None:
-        return replace(known, verdict="up", fails=0, since=None, error=None), None
-    fails = known.fails + 1
-    since = sight.ts if known.since is None else known.since
-    after = replace(known, fails=fails, since=since, error=sight.error)
-    if fails < patience.down_after:
+    if state.verdict == "down":
+        return _next_state_when_down(name, state, outcome, thresholds)
+    if outcome.error is None:
+        return replace(state, verdict="up", fails=0, since=None, error=None), None
+    fails = state.fails + 1
+    since = outcome.ts if state.since is None else state.since
+    after = replace(state, fails=fails, since=since, error=outcome.error)
+    if fails < thresholds.down_after:
         return after, None
-    return _lost(name, replace(after, verdict="down", fails=0), sight, patience)
+    return _report_miss(name, replace(after, verdict="down", fails=0), outcome, thresholds)
 
 
-def _while_down(
-    name: str, known: TargetState, sight: ProbeOutcome, patience: Patience
+def _next_state_when_down(
+    name: str, state: TargetState, outcome: ProbeOutcome, thresholds: Thresholds
 ) -> tuple[TargetState, Event | None]:
-    if sight.error is not None:
-        return _lost(name, replace(known, oks=0, back=None), sight, patience)
-    oks = known.oks + 1
-    back = sight.ts if known.back is None else known.back
-    if oks < patience.up_after:
-        return replace(known, oks=oks, back=back), None
+    if outcome.error is not None:
+        return _report_miss(name, replace(state, oks=0, back=None), outcome, thresholds)
+    oks = state.oks + 1
+    back = outcome.ts if state.back is None else state.back
+    if oks < thresholds.up_after:
+        return replace(state, oks=oks, back=back), None
     event = None
-    if known.told:
-        down_sec = None if known.since is None else max(0.0, back - known.since)
-        event = _event(Kind.PROBE_OK, name, known, sight.ts, down_sec=down_sec)
-    return TargetState("up", seen=known.seen), event
+    if state.told:
+        down_sec = None if state.since is None else max(0.0, back - state.since)
+        event = _make_event(Kind.PROBE_OK, name, state, outcome.ts, down_sec=down_sec)
+    return TargetState("up", seen=state.seen), event
 
 
-def _lost(
-    name: str, known: TargetState, sight: ProbeOutcome, patience: Patience
+def _report_miss(
+    name: str, state: TargetState, outcome: ProbeOutcome, thresholds: Thresholds
 ) -> tuple[TargetState, Event | None]:
-    """Return the state of a target that is down, with the miss unless it was already reported."""
-    if known.told or not patience.tells:
-        return known, None
-    late_sec = None if known.since is None else max(0.0, sight.ts - known.since)
-    event = _event(Kind.PROBE_MISS, name, known, sight.ts, late_sec=late_sec, reason=known.error)
-    return replace(known, told=event.id), event
+    """Return the state of a target that is down, with the miss unless it was already published."""
+    if state.told or not thresholds.alerts:
+        return state, None
+    late_sec = None if state.since is None else max(0.0, outcome.ts - state.since)
+    event = _make_event(Kind.PROBE_MISS, name, state, outcome.ts, late_sec=late_sec, reason=state.error)
+    return replace(state, told=event.id), event
 
 
-def _event(kind: Kind, name: str, known: TargetState, now: float, **more: Any) -> Event:
-    # readers go by the order of times: by a clock that was set back no end is to be older than its beginning
-    ts = max(round(now, 3), round(known.ts + TICK_SEC, 3))
-    ident = identify(kind, f"{SVC}:{_plain(name)}", ts)
-    return Event(kind, f"{SVC}/{name}", ts, ident, SVC, since=known.since, **more)
+def _make_event(kind: Kind, name: str, state: TargetState, now: float, **more: Any) -> Event:
+    # readers order events by `ts`: even with a clock that was set back, an end must come after its beginning
+    ts = max(round(now, 3), round(state.ts + TICK_SEC, 3))
+    event_id = identify(kind, f"{SVC}:{_make_id_part(name)}", ts)
+    return Event(kind, f"{SVC}/{name}", ts, event_id, SVC, since=state.since, **more)
 
 
-def _plain(name: str) -> str:
-    """Return a name with only characters that an id may have; different names never become the same."""
-    plain = _ODD.sub("_", name)
+def _make_id_part(name: str) -> str:
+    """Return a name with only the characters that an id may have; different names stay different."""
+    plain = _NOT_IN_IDS.sub("_", name)
     return plain if plain == name else f"{plain}-{sha256(name.encode('utf-8', 'replace')).hexdigest()[:8]}"
 
 
-ROWS_AT_MOST: Final = 100
-"""Rows of the same, of one target; beyond that the oldest go."""
+MAX_RUNS: Final = 100
+"""Runs of equal outcomes that are kept of one target; beyond that the oldest are dropped."""
 
-Named = tuple[str, ProbeOutcome]
+TargetOutcome = tuple[str, ProbeOutcome]
+"""The name of a target, and an outcome of it."""
 
 
-class Backlog:
-    """Results that wait, by target. `whole` is how many equal results in a row can matter."""
+class OutcomeQueue:
+    """The outcomes that are not in the stored states yet, by target.
 
-    def __init__(self, whole: int) -> None:
-        self.whole = whole
+    `max_run` is how many equal outcomes in a row can matter: the largest of all thresholds.
+    """
+
+    def __init__(self, max_run: int) -> None:
+        self.max_run = max_run
         self._size = 0
-        self._rows: dict[str, deque[list[ProbeOutcome]]] = {}
+        self._runs: dict[str, deque[list[ProbeOutcome]]] = {}
 
     def __len__(self) -> int:
+        """Return how many outcomes are kept."""
         return self._size
 
-    def put(self, name: str, sight: ProbeOutcome) -> None:
-        """Add a result; it must be newer than those before it."""
-        rows = self._rows.setdefault(name, deque())
-        if rows and len(rows[-1]) > self.whole and _alike(rows[-1][-1], sight):
-            rows[-1][-1] = sight
+    def add(self, name: str, outcome: ProbeOutcome) -> None:
+        """Add an outcome of a target; it must be newer than those before it."""
+        runs = self._runs.setdefault(name, deque())
+        if runs and len(runs[-1]) > self.max_run and _are_alike(runs[-1][-1], outcome):
+            runs[-1][-1] = outcome
             return
         self._size += 1
-        if rows and _alike(rows[-1][-1], sight):
-            rows[-1].append(sight)
+        if runs and _are_alike(runs[-1][-1], outcome):
+            runs[-1].append(outcome)
         else:
-            rows.append([sight])
-        if len(rows) > ROWS_AT_MOST:
-            self._size -= len(rows.popleft())
+            runs.append([outcome])
+        if len(runs) > MAX_RUNS:
+            self._size -= len(runs.popleft())
 
-    def first(self, count: int) -> list[Named]:
-        """Return the oldest results, of all targets together."""
-        every = ((name, sight) for name, rows in self._rows.items() for row in rows for sight in row)
+    def oldest(self, count: int) -> list[TargetOutcome]:
+        """Return the `count` oldest outcomes of all targets, in order; they stay in the queue."""
+        every = ((name, outcome) for name, runs in self._runs.items() for run in runs for outcome in run)
         return sorted(every, key=lambda each: each[1].n)[:count]
 
-    def done(self, taken: Iterable[Named]) -> None:
-        """Remove results that are in the stored state now."""
-        for name, sight in taken:
-            rows = self._rows.get(name)
-            row = rows[0] if rows else None
-            if rows is None or row is None or sight not in row:
+    def remove(self, stored: Iterable[TargetOutcome]) -> None:
+        """Remove outcomes that are in the stored states now."""
+        for name, outcome in stored:
+            runs = self._runs.get(name)
+            run = runs[0] if runs else None
+            if runs is None or run is None or outcome not in run:
                 continue
-            row.remove(sight)
+            run.remove(outcome)
             self._size -= 1
-            if not row:
-                rows.popleft()
-            if not rows:
-                del self._rows[name]
+            if not run:
+                runs.popleft()
+            if not runs:
+                del self._runs[name]
 
-    def forget(self, name: str) -> None:
-        """Remove all results of a target."""
-        self._size -= sum(map(len, self._rows.pop(name, ())))
+    def remove_target(self, name: str) -> None:
+        """Remove all outcomes of a target."""
+        self._size -= sum(map(len, self._runs.pop(name, ())))
 
 
-def _alike(one: ProbeOutcome, other: ProbeOutcome) -> bool:
+def _are_alike(one: ProbeOutcome, other: ProbeOutcome) -> bool:
+    """Return True if both outcomes are successes, or both are failures."""
     return (one.error is None) == (other.error is None)

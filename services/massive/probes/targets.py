@@ -1,6 +1,6 @@
-"""What can be probed: one model a kind of target, as the truth says it. Pure.
+"""The targets of probes in the truth: one model for each kind. Pure.
 
-{"name": "db", "host": "db.example", "port": 5432}                          tcp, as has always been
+{"name": "db", "host": "db.example", "port": 5432}                          kind tcp
 {"name": "names", "kind": "dns", "host": "shop.example", "record": "A"}
 {"name": "cert", "kind": "tls", "host": "shop.example"}
 {"name": "shop", "kind": "https", "url": "https://shop.example/health", "contains": "ok"}
@@ -17,16 +17,16 @@ from marketswarm.agent import ServiceConfig
 from services.massive.market.settings import RestUrl
 
 DAY_SEC: Final = 86_400
-MOST_BYTES: Final = 16 * 1024 * 1024
+MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 
 
-def _printable(text: str) -> str:
+def _require_printable(text: str) -> str:
     if not text.isprintable():
         raise ValueError("must be printable")
     return text
 
 
-def _url(text: str) -> str:
+def _require_web_url(text: str) -> str:
     try:
         parts = urlsplit(text)
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
@@ -39,8 +39,8 @@ def _url(text: str) -> str:
     return text
 
 
-def _resolver(text: str) -> str:
-    host, port = place_of(text, 53)
+def _require_resolver(text: str) -> str:
+    host, port = split_host_port(text, 53)
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -52,8 +52,8 @@ def _resolver(text: str) -> str:
     return text
 
 
-def place_of(text: str, port: int) -> tuple[str, int]:
-    """Host and port of `host`, `host:port`, `[v6]:port`, `v6`; `port` where it says none, 0 for a bad one."""
+def split_host_port(text: str, default_port: int) -> tuple[str, int]:
+    """Return host and port of `host`, `host:port`, `[v6]:port` or `v6`; an invalid port becomes 0."""
     if text.startswith("["):
         host, _, more = text[1:].partition("]")
         given = more.removeprefix(":")
@@ -62,39 +62,39 @@ def place_of(text: str, port: int) -> tuple[str, int]:
     else:
         host, given = text, ""
     if not given:
-        return host, port
+        return host, default_port
     return host, int(given) if given.isascii() and given.isdigit() and len(given) < 6 else 0
 
 
-Name = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_printable)]
-Host = Annotated[str, Field(min_length=1, max_length=253), AfterValidator(_printable)]
+Name = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_require_printable)]
+Host = Annotated[str, Field(min_length=1, max_length=253), AfterValidator(_require_printable)]
 Port = Annotated[int, Field(gt=0, lt=65_536)]
-Every = Annotated[float, Field(gt=0, le=DAY_SEC, allow_inf_nan=False)]
-Within = Annotated[float, Field(gt=0, le=60, allow_inf_nan=False)]
-Times = Annotated[int, Field(ge=1, le=100)]
-Url = Annotated[str, Field(max_length=2000), AfterValidator(_url)]
-Resolver = Annotated[str, Field(max_length=60), AfterValidator(_resolver)]
+IntervalSec = Annotated[float, Field(gt=0, le=DAY_SEC, allow_inf_nan=False)]
+TimeoutSec = Annotated[float, Field(gt=0, le=60, allow_inf_nan=False)]
+RunLength = Annotated[int, Field(ge=1, le=100)]
+Url = Annotated[str, Field(max_length=2000), AfterValidator(_require_web_url)]
+Resolver = Annotated[str, Field(max_length=60), AfterValidator(_require_resolver)]
 Resolvers = Annotated[tuple[Resolver, ...], Field(max_length=10)]
-Words = Annotated[str, Field(min_length=1, max_length=1000)]
+Text = Annotated[str, Field(min_length=1, max_length=1000)]
 Path = Annotated[str, Field(min_length=1, max_length=1000)]
 Days = Annotated[float, Field(ge=0, le=365, allow_inf_nan=False)]
 
 
 class Target(ServiceConfig):
-    """What every target may say."""
+    """The keys that every kind of target has."""
 
     name: Name
     """What messages call it: `massive/<name>`. Example: `"db"`."""
     kind: str
     """`tcp`, `dns`, `tls`, `https` or `polygon`. Default: `https` where there is a `url`, else `tcp`.
     Example: `"tls"`."""
-    every_sec: Every | None = None
+    every_sec: IntervalSec | None = None
     """The time between two probes; at most a day. Default: `probe_sec`. Example: `60`."""
-    timeout_sec: Within | None = None
+    timeout_sec: TimeoutSec | None = None
     """How long one probe may take, in all. Default: that of `settings`. Example: `5`."""
-    down_after: Times | None = None
+    down_after: RunLength | None = None
     """How many failures in a row make the target down. Default: that of `settings`. Example: `2`."""
-    up_after: Times | None = None
+    up_after: RunLength | None = None
     """How many successes in a row make it up again. Default: that of `settings`. Example: `1`."""
     alert: bool | None = None
     """Whether its loss is an alert. Default: `true`; `false` of a bus, which the healer watches already.
@@ -109,8 +109,8 @@ class Target(ServiceConfig):
     this one. Example: `["massive/names"]`."""
 
     @property
-    def tells(self) -> bool:
-        """Whether its loss goes to the alert log."""
+    def alerts(self) -> bool:
+        """Return True if the loss of the target is an alert."""
         return self.alert is not False
 
 
@@ -126,14 +126,14 @@ class Tcp(Target):
     """A bus by its name, found as every agent finds it. Example: `"market-redis"`."""
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> Self:
+    def _has_address_or_bus(self) -> Self:
         if (self.bus is None) == (self.host is None or self.port is None):
             raise ValueError('must have either "host" and "port", or "bus"')
         return self
 
     @property
-    def tells(self) -> bool:
-        """See `Target`."""
+    def alerts(self) -> bool:
+        """Return True if the loss of the target is an alert; of a bus it is not, unless `alert` is true."""
         return self.bus is None if self.alert is None else self.alert
 
 
@@ -148,7 +148,7 @@ class Dns(Target):
     resolvers: Resolvers = ()
     """The name servers to ask, one after the other. Default: `NET_DNS_RESOLVERS`, else the system's.
     Example: `["9.9.9.9", "127.0.0.1:5353"]`."""
-    expect: Annotated[tuple[Words, ...], Field(max_length=50)] = ()
+    expect: Annotated[tuple[Text, ...], Field(max_length=50)] = ()
     """What must be among the answers, all of it. Example: `["192.0.2.7"]`."""
 
 
@@ -180,11 +180,11 @@ class Https(Target):
     """How to ask. Example: `"HEAD"`."""
     status: Annotated[tuple[Annotated[int, Field(ge=100, le=599)], ...], Field(max_length=50)] = ()
     """The statuses that are right. Default: 200 to 299. Example: `[200, 401]`."""
-    contains: Words | None = None
+    contains: Text | None = None
     """Plain text that must be in the first `max_bytes`. Example: `"ok"`."""
-    lacks: Words | None = None
+    lacks: Text | None = None
     """Plain text that must not be in there. Example: `"error"`."""
-    max_bytes: Annotated[int, Field(ge=1, le=MOST_BYTES)] = 1024 * 1024
+    max_bytes: Annotated[int, Field(ge=1, le=MAX_BODY_BYTES)] = 1024 * 1024
     """How much of the page is read. Example: `65536`."""
     redirects: Annotated[int, Field(ge=0, le=10)] = 0
     """How many redirects are followed. Example: `3`."""
@@ -216,7 +216,7 @@ KINDS: Final[dict[str, type[Target]]] = {
 
 
 def read_target(value: Any) -> Target:
-    """The target that an entry of `targets` says. Raises ValidationError, with the path inside the entry."""
+    """Return the target in an entry of `targets`. Raises ValidationError, with the path inside the entry."""
     if isinstance(value, Target):
         return value
     kind: Any = "tcp"

@@ -4,15 +4,16 @@ import pytest
 
 from marketswarm.exit import Exit
 from marketswarm.settings import read
-from services.massive.settings import NO_KEY, MassiveEnvironment
+from services.massive.market.settings import NO_KEY
+from services.massive.settings import MassiveEnvironment
 
 KINDS = ["dns", "tcp", "tls", "https", "polygon"]
 
 
 def test_each_kind_is_on_and_has_the_common_limit():
     found = read(MassiveEnvironment)
-    assert [found.within_sec(kind) for kind in KINDS] == [2.0] * 5
-    assert [found.off(kind) for kind in KINDS] == [None] * 4 + [NO_KEY]
+    assert [found.timeout_sec(kind) for kind in KINDS] == [2.0] * 5
+    assert [found.why_off(kind) for kind in KINDS] == [None] * 4 + [NO_KEY]
     assert found.resolvers() == ()
 
 
@@ -23,8 +24,8 @@ def test_each_kind_may_have_its_own_limit_and_be_off(kind, monkeypatch):
     monkeypatch.setenv(f"NET_{kind.upper()}_ENABLED", "false")
     monkeypatch.setenv("POLYGON_API_KEY", "k3y")
     found = read(MassiveEnvironment)
-    assert {each: found.within_sec(each) for each in KINDS} == dict.fromkeys(KINDS, 7.0) | {kind: 3.5}
-    assert {each: found.off(each) for each in KINDS} == dict.fromkeys(KINDS) | {
+    assert {each: found.timeout_sec(each) for each in KINDS} == dict.fromkeys(KINDS, 7.0) | {kind: 3.5}
+    assert {each: found.why_off(each) for each in KINDS} == dict.fromkeys(KINDS) | {
         kind: f"NET_{kind.upper()}_ENABLED"
     }
 

@@ -1,4 +1,4 @@
-"""Connect to a host: to its addresses one after the other, each with its share of the time."""
+"""Connect to a host: try its addresses one after the other, each for its share of the time."""
 
 import asyncio
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from services.massive.probes.probers.trace import Trace
 
 @dataclass(frozen=True, slots=True)
 class TcpConnection:
-    """A connection; leaving its context aborts it."""
+    """A TCP connection to `address`. Use as a context manager: leaving it aborts the connection."""
 
     address: str
     writer: asyncio.StreamWriter
@@ -21,33 +21,36 @@ class TcpConnection:
 
     async def __aexit__(self, *_: object) -> None:
         self.writer.transport.abort()
-        # its end is in the loop's next round; after a handshake that was given up nobody would tell us of it
+        # the loop closes the socket in its next turn; after an unfinished handshake nothing else waits
         await asyncio.sleep(0)
 
 
-async def connected(trace: Trace, means: ProbeContext, host: str, port: int) -> TcpConnection:
-    """Look a host up and connect to it. Raises OSError or UnicodeError."""
+async def connect_host(trace: Trace, context: ProbeContext, host: str, port: int) -> TcpConnection:
+    """Look a host up and connect to it, as the steps `dns` and `tcp` of the trace.
+
+    Raises OSError or UnicodeError.
+    """
     with trace.step("dns"):
-        addresses = await means.look_up(host, port)
+        addresses = await context.look_up(host, port)
     with trace.step("tcp"):
-        line = await _first(addresses, port, means.within_sec)
-    trace.facts["address"] = line.address
-    return line
+        connection = await _connect_first(addresses, port, context.timeout_sec)
+    trace.facts["address"] = connection.address
+    return connection
 
 
-async def _first(addresses: Sequence[str], port: int, within_sec: float) -> TcpConnection:
+async def _connect_first(addresses: Sequence[str], port: int, timeout_sec: float) -> TcpConnection:
     """Connect to the first address that answers. Raises the last one's error if none does."""
     if not addresses:
         raise OSError("no address")
     for address in addresses[:-1]:
         try:
-            async with asyncio.timeout(within_sec / (len(addresses) + 1)):
-                return await _opened(address, port)
+            async with asyncio.timeout(timeout_sec / (len(addresses) + 1)):
+                return await _open(address, port)
         except OSError:
             continue
-    return await _opened(addresses[-1], port)
+    return await _open(addresses[-1], port)
 
 
-async def _opened(address: str, port: int) -> TcpConnection:
+async def _open(address: str, port: int) -> TcpConnection:
     _reader, writer = await asyncio.open_connection(address, port)
     return TcpConnection(address, writer)

@@ -1,7 +1,4 @@
-"""What a probe needs besides its target.
-
-Its time limit, how names are looked up, and where the market API is.
-"""
+"""The context of a probe: its time limit, how host names are looked up, where the market data API is."""
 
 import asyncio
 import ipaddress
@@ -14,7 +11,7 @@ from typing import Final, Protocol
 
 from pydantic import SecretStr
 
-ADDRESSES_TRIED: Final = 3
+MAX_ADDRESSES: Final = 3
 
 
 class LookUp(Protocol):
@@ -29,41 +26,45 @@ class LookUp(Protocol):
 class ProbeContext:
     """The context of one probe.
 
-    `within_sec` limits the whole probe. `wall` returns epoch seconds, to compare with a certificate's dates.
+    Args:
+        timeout_sec: the limit of the whole probe.
+        look_up: looks up host names.
+        resolvers: the name servers to ask if the target names none; empty: the system's.
+        api_key: the key of the market data API, if there is one.
+        rest_url: the URL of its REST API, if the target has none.
+        ws_url: the URL of its WebSocket API.
+        market_stream: returns the state of our own stream of market data: `streaming`, or one word for why
+            not; None if there is no stream.
+        wall: returns epoch seconds, to compare with the dates of a certificate.
     """
 
-    within_sec: float
+    timeout_sec: float
     look_up: LookUp
     resolvers: tuple[str, ...] = ()
-    """Whom to ask for names where the target does not say, with a port or without. Empty: the system's."""
     api_key: SecretStr | None = None
-    """Of the market data API; None without one."""
     rest_url: str = ""
-    """Where that is, where the target does not say."""
     ws_url: str = ""
-    """Where it streams."""
     market_stream: Callable[[], str | None] = field(default=lambda: None)
-    """How our own stream of market data does: `streaming`, or why not in a word; None where there is none."""
     wall: Callable[[], float] = field(default=time.time)
 
 
 class SystemLookUp:
-    """Look names up as every program here does (hosts file, resolver), in threads that serve nobody else.
+    """Look names up as this system does (hosts file, resolver), in threads of their own.
 
-    A look-up that hangs can't be ended: it holds its thread until the system gives it up.
+    A look-up that hangs can't be ended: it holds its thread until the system gives up.
     """
 
     def __init__(self, threads: int) -> None:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="marketswarm-io probes")
 
     async def __call__(self, host: str, port: int) -> list[str]:
-        """See `LookUp`."""
+        """Return the addresses of a host, at most MAX_ADDRESSES. Raises OSError or UnicodeError."""
         if _is_address(host):
             return [host]
         found = await asyncio.get_running_loop().run_in_executor(
             self._threads, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         )
-        return list(dict.fromkeys(str(address[0]) for *_, address in found))[:ADDRESSES_TRIED]
+        return list(dict.fromkeys(str(address[0]) for *_, address in found))[:MAX_ADDRESSES]
 
     def close(self) -> None:
         """End the threads, without waiting for look-ups that hang."""

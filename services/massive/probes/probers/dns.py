@@ -1,7 +1,7 @@
-"""Probe a name: which name server answers, with what, how fast.
+"""Probe a host name: which name server answers, with what, how fast.
 
-The servers are asked one after the other until one knows; that there is no such name is an answer, too. The
-hosts file and the search list of this machine are not used here.
+The name servers are asked one after the other until one has an answer; "no such name" is an answer, too. The
+hosts file and the search list of this machine are not used.
 """
 
 import asyncio
@@ -23,47 +23,49 @@ import dns.resolver
 import dns.reversename
 
 from services.massive.probes.probers.context import ProbeContext
-from services.massive.probes.probers.trace import ProbeError, Trace, error_word
+from services.massive.probes.probers.trace import ProbeError, Trace, error_reason
 from services.massive.probes.result import Result
-from services.massive.probes.targets import Dns, place_of
+from services.massive.probes.targets import Dns, split_host_port
 
 PORT = 53
-PAYLOAD = 1232
-"""What a datagram may hold without being cut to pieces on its way; what is longer comes over TCP."""
+MAX_DATAGRAM_BYTES = 1232
+"""The largest datagram that no network fragments; a longer answer is requested by TCP."""
 SHOWN = 8
 
 
-async def probe(target: Dns, means: ProbeContext) -> Result:
+async def probe(target: Dns, context: ProbeContext) -> Result:
     """Return whether the name is known, and whether the expected values are among the answers."""
     trace = Trace(target.kind, f"{target.record} {target.host}")
-    async with trace.within(means.within_sec):
-        question = _question(target)
-        servers = _servers(target.resolvers or means.resolvers)
+    async with trace.within(context.timeout_sec):
+        query = _make_query(target)
+        servers = _name_servers(target.resolvers or context.resolvers)
         with trace.step("dns"):
-            answer = await _asked(question, servers, means.within_sec, trace)
-        found = _texts(answer, question.question[0].rdtype)
+            answer = await _query_servers(query, servers, context.timeout_sec, trace)
+        found = _read_answers(answer, query.question[0].rdtype)
         trace.facts["answers"] = ", ".join(found[:SHOWN])
         if not found:
             raise ProbeError("no_answer")
-        if not {_plain(text) for text in target.expect} <= set(found):
+        if not {_normalize(text) for text in target.expect} <= set(found):
             raise ProbeError("unexpected")
     return trace.result()
 
 
-def _question(target: Dns) -> dns.message.QueryMessage:
+def _make_query(target: Dns) -> dns.message.QueryMessage:
+    """Return the query for a target; a PTR target may be an address. Raises ProbeError."""
     try:
-        if target.record == "PTR" and (address := _address(target.host)):
+        if target.record == "PTR" and (address := _parse_address(target.host)):
             name = dns.reversename.from_address(address)
         else:
             name = dns.name.from_text(target.host)
     except dns.exception.DNSException:
         raise ProbeError("bad_name") from None
-    return dns.message.make_query(name, target.record, use_edns=0, payload=PAYLOAD)
+    return dns.message.make_query(name, target.record, use_edns=0, payload=MAX_DATAGRAM_BYTES)
 
 
-def _servers(named: Sequence[str]) -> list[tuple[str, int]]:
+def _name_servers(named: Sequence[str]) -> list[tuple[str, int]]:
+    """Return host and port of each name server: the named ones, else the system's. Raises ProbeError."""
     if named:
-        return [place_of(each, PORT) for each in named]
+        return [split_host_port(each, PORT) for each in named]
     try:
         system = dns.resolver.Resolver()
     except dns.resolver.NoResolverConfiguration:
@@ -71,65 +73,72 @@ def _servers(named: Sequence[str]) -> list[tuple[str, int]]:
     return [(str(each), system.port) for each in system.nameservers]
 
 
-async def _asked(
-    question: dns.message.QueryMessage, servers: Sequence[tuple[str, int]], within_sec: float, trace: Trace
+async def _query_servers(
+    query: dns.message.QueryMessage, servers: Sequence[tuple[str, int]], timeout_sec: float, trace: Trace
 ) -> dns.message.Message:
-    """Return the first answer that says something about the name.
+    """Return the first answer of a name server that knows the name.
 
-    Raises ProbeError with the last server's reason.
+    Raises ProbeError, with the answer or the error of the last server that was asked.
     """
-    word = "no_resolver"
-    until = time.monotonic() + within_sec
+    reason = "no_resolver"
+    until = time.monotonic() + timeout_sec
     for at, (server, port) in enumerate(servers):
         trace.facts["resolver"] = f"{server}:{port}"
         share_sec = (until - time.monotonic()) / (len(servers) - at)
         try:
             async with asyncio.timeout(share_sec if at + 1 < len(servers) else None):
-                answer = await _exchanged(question, server, port)
+                answer = await _query_server(query, server, port)
         except (OSError, EOFError, dns.exception.DNSException) as error:
-            word = "unreachable" if isinstance(error, ConnectionError) else error_word(error)
+            reason = "unreachable" if isinstance(error, ConnectionError) else error_reason(error)
             continue
         code = answer.rcode()
         if code == dns.rcode.NOERROR:
             return answer
-        word = dns.rcode.to_text(code).lower()
+        reason = dns.rcode.to_text(code).lower()
         if code == dns.rcode.NXDOMAIN:
             break
-    raise ProbeError(word)
+    raise ProbeError(reason)
 
 
-async def _exchanged(question: dns.message.QueryMessage, server: str, port: int) -> dns.message.Message:
-    """Return the answer of one server. A forged or broken one is skipped: the right one may still come."""
+async def _query_server(query: dns.message.QueryMessage, server: str, port: int) -> dns.message.Message:
+    """Return the answer of one server; forged and malformed datagrams are skipped.
+
+    Raises OSError, EOFError or DNSException.
+    """
     backend = dns.asyncbackend.get_default_backend()
     family = dns.inet.af_for_address(server)
-    # connected, so that a host where nobody listens says so
-    line = await backend.make_socket(  # type: ignore[no-untyped-call]  # the library has no types here
+    # a connected socket reports that nobody listens there
+    udp_socket = await backend.make_socket(  # type: ignore[no-untyped-call]  # the library has no types here
         family, socket.SOCK_DGRAM, 0, None, (server, port)
     )
     with contextlib.suppress(dns.message.Truncated):
-        async with line:
+        async with udp_socket:
             return await dns.asyncquery.udp(
-                question,
+                query,
                 server,
                 port=port,
-                sock=line,
+                sock=udp_socket,
                 ignore_unexpected=True,
                 ignore_errors=True,
                 raise_on_truncation=True,
             )
-    return await dns.asyncquery.tcp(question, server, port=port)
+    return await dns.asyncquery.tcp(query, server, port=port)
 
 
-def _texts(answer: dns.message.Message, kind: dns.rdatatype.RdataType) -> list[str]:
-    return sorted(_plain(data.to_text()) for group in answer.answer if group.rdtype == kind for data in group)
+def _read_answers(answer: dns.message.Message, kind: dns.rdatatype.RdataType) -> list[str]:
+    """Return the values of the records of that kind, sorted."""
+    return sorted(
+        _normalize(data.to_text()) for group in answer.answer if group.rdtype == kind for data in group
+    )
 
 
-def _plain(text: str) -> str:
-    """Return a value without the final dot, the quotes and the case, none of which matter."""
+def _normalize(text: str) -> str:
+    """Return a value in lower case without its quotes and final dot, to be compared."""
     return text.strip('"').removesuffix(".").lower()
 
 
-def _address(host: str) -> str | None:
+def _parse_address(host: str) -> str | None:
+    """Return an IP address in its usual form, or None if `host` is none."""
     try:
         return str(ipaddress.ip_address(host))
     except ValueError:

@@ -1,4 +1,4 @@
-"""Probe a page: the right status, the right text in it, in time.
+"""Probe a page: its status and its text, within a time limit.
 
 Each probe is a new visitor: its own connection, no cookies, no proxy, no credentials.
 """
@@ -14,7 +14,7 @@ import httpx
 from marketswarm import __version__
 from marketswarm.net.addresses import is_inside
 from services.massive.probes.probers.context import ProbeContext
-from services.massive.probes.probers.tls import look_at, trusting
+from services.massive.probes.probers.tls import make_tls_context, record_certificate
 from services.massive.probes.probers.trace import ProbeError, Trace
 from services.massive.probes.result import Result
 from services.massive.probes.targets import Https
@@ -23,7 +23,7 @@ PORTS: Final = {"http": 80, "https": 443}
 HEADERS: Final = {
     "User-Agent": f"marketswarm-massive/{__version__}",
     "Accept": "*/*",
-    # what is packed may unpack to anything
+    # compressed bytes may unpack to any size
     "Accept-Encoding": "identity",
     "Connection": "close",
 }
@@ -38,47 +38,53 @@ STAGES: Final = {
 class Visit:
     """One probe of a page in progress, over all its redirects.
 
-    `first` is the address of the target itself.
+    `first_address` is the first address of the target's own host, once that was looked up.
     """
 
     target: Https
-    means: ProbeContext
+    context: ProbeContext
     trace: Trace
-    first: str = ""  # the address that the target itself has
+    first_address: str = ""
 
     async def follow(self) -> None:
-        """Request the page, and follow redirects as far as that is allowed. Raises what is wrong."""
+        """Request the page, and follow redirects as far as that is allowed.
+
+        Raises ProbeError, or an error of the client or the network.
+        """
         try:
             url = httpx.URL(self.target.url)
         except httpx.InvalidURL:
             raise ProbeError("bad_name") from None
         for left in range(self.target.redirects, -1, -1):
-            sent_to = await self._ask(url, may_go_on=left > 0)
-            if sent_to is None:
+            target_url = await self._request(url, may_redirect=left > 0)
+            if target_url is None:
                 return
-            url = sent_to
+            url = target_url
         raise ProbeError("too_many_redirects")
 
-    async def _ask(self, url: httpx.URL, *, may_go_on: bool) -> httpx.URL | None:
+    async def _request(self, url: httpx.URL, *, may_redirect: bool) -> httpx.URL | None:
+        """Request a page from the first address that answers; return where it redirects to, if it does."""
         port = url.port or PORTS[url.scheme]
         with self.trace.step("dns"):
-            addresses = await self.means.look_up(url.host, port)
-        self.may_be_visited(addresses)
+            addresses = await self.context.look_up(url.host, port)
+        self.require_allowed_addresses(addresses)
         for at, address in enumerate(addresses, 1):
-            share_sec = self.means.within_sec / (len(addresses) + 1) if at < len(addresses) else None
+            share_sec = self.context.timeout_sec / (len(addresses) + 1) if at < len(addresses) else None
             try:
-                return await self._ask_at(url, address, share_sec, may_go_on=may_go_on)
+                return await self._request_at(url, address, share_sec, may_redirect=may_redirect)
             except (httpx.ConnectError, httpx.ConnectTimeout):
                 if at == len(addresses):
                     raise
         raise ProbeError("unknown_name")
 
-    async def _ask_at(
-        self, url: httpx.URL, address: str, connect_sec: float | None, *, may_go_on: bool
+    async def _request_at(
+        self, url: httpx.URL, address: str, connect_sec: float | None, *, may_redirect: bool
     ) -> httpx.URL | None:
         self.trace.facts["address"] = address
         encrypted = url.scheme == "https"
-        transport = httpx.AsyncHTTPTransport(verify=trusting(self.target.ca_file) if encrypted else False)
+        transport = httpx.AsyncHTTPTransport(
+            verify=make_tls_context(self.target.ca_file) if encrypted else False
+        )
         async with (
             httpx.AsyncClient(
                 transport=transport, timeout=httpx.Timeout(None, connect=connect_sec), trust_env=False
@@ -91,31 +97,31 @@ class Visit:
             ) as response,
         ):
             if encrypted:
-                self._look_at_certificate(response)
+                self._record_certificate(response)
             self.trace.facts["status"] = response.status_code
-            if may_go_on and response.has_redirect_location:
-                return _next(url, response.headers["location"])
-            await self._judge(response)
-        self.trace.leave()
+            if may_redirect and response.has_redirect_location:
+                return _resolve_redirect(url, response.headers["location"])
+            await self._check_response(response)
+        self.trace.end_step()
         return None
 
     async def _trace(self, event: str, _info: Any) -> None:
         if event in STAGES:
-            self.trace.enter(STAGES[event])
+            self.trace.begin_step(STAGES[event])
 
-    def _look_at_certificate(self, response: httpx.Response) -> None:
+    def _record_certificate(self, response: httpx.Response) -> None:
         tls = response.extensions["network_stream"].get_extra_info("ssl_object")
         if tls is not None:
-            look_at(tls, self.trace, self.target.warn_days, self.means.wall())
+            record_certificate(tls, self.trace, self.target.warn_days, self.context.wall())
 
-    def may_be_visited(self, addresses: Sequence[str]) -> None:
-        """Raise ProbeError if a page outside redirects to an address inside."""
-        if not self.first:
-            self.first = next(iter(addresses), "")
-        elif _outside(self.first) and not all(map(_outside, addresses)):
+    def require_allowed_addresses(self, addresses: Sequence[str]) -> None:
+        """Raise ProbeError if a page outside redirects to an address inside; see `net.addresses.inside`."""
+        if not self.first_address:
+            self.first_address = next(iter(addresses), "")
+        elif _is_outside(self.first_address) and not all(map(_is_outside, addresses)):
             raise ProbeError("redirected_inside")
 
-    async def _judge(self, response: httpx.Response) -> None:
+    async def _check_response(self, response: httpx.Response) -> None:
         status, right = response.status_code, self.target.status
         if status not in right if right else not response.is_success:
             raise ProbeError(f"status_{status}")
@@ -140,21 +146,21 @@ class Visit:
         return bytes(body)
 
 
-async def probe(target: Https, means: ProbeContext) -> Result:
-    """Return whether the page is as it should be."""
-    trace = Trace(target.kind, shown(target.url))
-    async with trace.within(means.within_sec):
-        await Visit(target, means, trace).follow()
+async def probe(target: Https, context: ProbeContext) -> Result:
+    """Return whether the page has the right status and text."""
+    trace = Trace(target.kind, redact_url(target.url))
+    async with trace.within(context.timeout_sec):
+        await Visit(target, context, trace).follow()
     return trace.result()
 
 
-def shown(url: str) -> str:
+def redact_url(url: str) -> str:
     """Return a URL without the parts that may be secret."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}{parts.path}"
 
 
-def _next(url: httpx.URL, location: str) -> httpx.URL:
+def _resolve_redirect(url: httpx.URL, location: str) -> httpx.URL:
     try:
         found = url.join(location)
     except (httpx.InvalidURL, ValueError):
@@ -164,7 +170,7 @@ def _next(url: httpx.URL, location: str) -> httpx.URL:
     return found
 
 
-def _outside(address: str) -> bool:
+def _is_outside(address: str) -> bool:
     try:
         return not is_inside(ipaddress.ip_address(address))
     except ValueError:

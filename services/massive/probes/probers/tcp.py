@@ -1,18 +1,18 @@
-"""Probe a port: look the name up, connect, hang up."""
+"""Probe a port: look the host up, connect, disconnect."""
 
-from services.massive.probes.probers.connection import connected
+from services.massive.probes.probers.connection import connect_host
 from services.massive.probes.probers.context import ProbeContext
 from services.massive.probes.probers.trace import Trace
 from services.massive.probes.result import CONFIG, Result
 from services.massive.probes.targets import Tcp
 
 
-async def probe(target: Tcp, means: ProbeContext) -> Result:
-    """Return whether one can connect. A bus has been replaced by its host and port by then."""
+async def probe(target: Tcp, context: ProbeContext) -> Result:
+    """Return whether the port accepts a connection. A target that is a bus must have host and port by now."""
     host, port = target.host, target.port
     if host is None or port is None:
         return Result(target.kind, target.bus or "", CONFIG, "no_host")
     trace = Trace(target.kind, f"{host}:{port}")
-    async with trace.within(means.within_sec), await connected(trace, means, host, port):
+    async with trace.within(context.timeout_sec), await connect_host(trace, context, host, port):
         pass
     return trace.result()

@@ -1,11 +1,11 @@
-"""Probe a certificate: connect, shake hands as a client that checks it, hang up."""
+"""Probe a certificate: connect, make a TLS handshake that verifies it, disconnect."""
 
 import ssl
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-from services.massive.probes.probers.connection import connected
+from services.massive.probes.probers.connection import connect_host
 from services.massive.probes.probers.context import ProbeContext
 from services.massive.probes.probers.trace import ProbeError, Trace
 from services.massive.probes.result import Result
@@ -14,21 +14,23 @@ from services.massive.probes.targets import DAY_SEC, Tls
 ENDS_SOON: Final = "ends_soon"
 
 
-async def probe(target: Tls, means: ProbeContext) -> Result:
-    """Return whether the certificate is trusted, in force and for the right name, and how long it lasts."""
+async def probe(target: Tls, context: ProbeContext) -> Result:
+    """Return whether the certificate is trusted, valid now and for the right name, and for how many days."""
     trace = Trace(target.kind, f"{target.host}:{target.port}")
     async with (
-        trace.within(means.within_sec),
-        await connected(trace, means, target.host, target.port) as line,
+        trace.within(context.timeout_sec),
+        await connect_host(trace, context, target.host, target.port) as connection,
     ):
         with trace.step("tls"):
             name = target.server_name or target.host
-            await line.writer.start_tls(trusting(target.ca_file), server_hostname=name)
-        look_at(line.writer.get_extra_info("ssl_object"), trace, target.warn_days, means.wall())
+            await connection.writer.start_tls(make_tls_context(target.ca_file), server_hostname=name)
+        record_certificate(
+            connection.writer.get_extra_info("ssl_object"), trace, target.warn_days, context.wall()
+        )
     return trace.result()
 
 
-def look_at(tls: Any, trace: Trace, warn_days: float, now: float) -> None:
+def record_certificate(tls: Any, trace: Trace, warn_days: float, now: float) -> None:
     """Record the protocol version and for how many days the certificate is valid; warn if those are few."""
     trace.facts["tls"] = tls.version() or "?"
     ends = (tls.getpeercert() or {}).get("notAfter")
@@ -40,7 +42,7 @@ def look_at(tls: Any, trace: Trace, warn_days: float, now: float) -> None:
         trace.warning = ENDS_SOON
 
 
-def trusting(ca_file: str | None) -> ssl.SSLContext:
+def make_tls_context(ca_file: str | None) -> ssl.SSLContext:
     """Return a client context that trusts the file's authorities, or the system's.
 
     A changed file is read again.
@@ -58,7 +60,7 @@ def trusting(ca_file: str | None) -> ssl.SSLContext:
 @lru_cache(maxsize=32)
 def _context(ca_file: str | None, _changed_at: int) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=ca_file)
-    # since 3.13 it refuses what a certificate leaves unsaid; it is to be good or not on every Python, and no
-    # other client of that site asks so much
+    # Python 3.13 sets this flag by default; the verdict must not depend on the version, and other clients
+    # of the site are less strict
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return context

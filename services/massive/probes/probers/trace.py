@@ -1,13 +1,13 @@
-"""Trace a probe step by step: the time of each, a limit for the whole, an error as one word.
+"""Trace a probe step by step: the time of each step, a limit for the whole, an error as one word.
 
     trace = Trace("tcp", "db.example:5432")
-    async with trace.within(means.within_sec):
+    async with trace.within(context.timeout_sec):
         with trace.step("dns"):
-            addresses = await means.look_up("db.example", 5432)
+            addresses = await context.look_up("db.example", 5432)
         ...
     return trace.result()
 
-An error inside ends the probe at the step where it happened, and is never raised from it.
+An error inside ends the probe at the step where it happened, and is not raised out of `within`.
 """
 
 import asyncio
@@ -23,15 +23,20 @@ from services.massive.probes.result import CONFIG, DONE, Fact, Result
 
 
 class ProbeError(Exception):
-    """What a probe itself finds wrong; `word` is the error."""
+    """The target is not as it should be; `reason` is the error of the result, as one word."""
 
-    def __init__(self, word: str) -> None:
-        super().__init__(word)
-        self.word = word
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class Trace:
-    """One probe in progress."""
+    """One probe in progress: its steps, and what becomes of its result.
+
+    Args:
+        kind: the kind of the target.
+        where: what is probed, without credentials and query.
+    """
 
     def __init__(self, kind: str, where: str) -> None:
         self.facts: dict[str, Fact] = {}
@@ -39,36 +44,36 @@ class Trace:
         self._kind, self._where = kind, where
         self._stage, self._error = CONFIG, "unfinished"
         self._ms: dict[str, float] = {}
-        self._since: float | None = None  # when the step began that is not over
+        self._since: float | None = None  # when the current step began
 
     @contextlib.asynccontextmanager
     async def within(self, limit_sec: float) -> AsyncIterator[None]:
-        """Limit the whole probe; an error inside ends it. Only a cancellation from outside is raised."""
+        """Limit the whole probe to `limit_sec`. An error inside ends it; only a cancellation is raised."""
         begun = time.perf_counter()
         try:
             async with asyncio.timeout(limit_sec):
                 yield
             self._stage, self._error = DONE, ""
-        except Exception as error:  # noqa: BLE001 - whatever a stranger's answer breaks is that target's failure
-            self._error = error_word(error)
-        self.leave()
+        except Exception as error:  # noqa: BLE001 - whatever a hostile answer breaks is a failure of that target
+            self._error = error_reason(error)
+        self.end_step()
         self._ms["total"] = 1000 * (time.perf_counter() - begun)
 
     @contextlib.contextmanager
     def step(self, stage: str) -> Iterator[None]:
-        """Time one step, whether it succeeds or not."""
-        self.enter(stage)
+        """Measure one step, whether it succeeds or not."""
+        self.begin_step(stage)
         try:
             yield
         finally:
-            self.leave()
+            self.end_step()
 
-    def enter(self, stage: str) -> None:
-        """Begin a step, and end the one before."""
-        self.leave()
+    def begin_step(self, stage: str) -> None:
+        """Begin a step; the step before, if it is not over, ends now."""
+        self.end_step()
         self._stage, self._since = stage, time.perf_counter()
 
-    def leave(self) -> None:
+    def end_step(self) -> None:
         """End the step; times of a step that is repeated add up."""
         if self._since is not None:
             spent_ms = 1000 * (time.perf_counter() - self._since)
@@ -76,24 +81,24 @@ class Trace:
             self._since = None
 
     def result(self) -> Result:
-        """Return the result."""
+        """Return the result, once the block of `within` is left."""
         return Result(
             self._kind, self._where, self._stage, self._error or None, self.warning, self._ms, self.facts
         )
 
 
-_BY_CODE: Final = {
+REASON_BY_CODE: Final = {
     9: "not_yet_valid",
     10: "expired",
     62: "wrong_name",
     64: "wrong_name",  # of an address
 }
-"""What OpenSSL calls X509_V_ERR_…; all others mean that nobody trusted vouches for the certificate."""
+"""The codes X509_V_ERR_… of OpenSSL; any other means that the certificate is not trusted."""
 
 _NO_SUCH_NAME: Final = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
 
-# A probe is asked for a diagnosis, so its words are finer than `net.errors.NetworkReason`.
-_EXACT: Final[Table] = (
+# A probe gives a diagnosis, so its reasons are finer than `net.errors.NetworkReason`.
+REASON_BY_TYPE: Final[Table] = (
     (TimeoutError, "timeout"),
     (ConnectionRefusedError, "refused"),
     (ConnectionError, "reset"),
@@ -101,16 +106,16 @@ _EXACT: Final[Table] = (
     (UnicodeError, "bad_name"),
     (ssl.SSLError, "tls_failed"),
 )
-_GENERAL: Final[Table] = ((OSError, "unreachable"),)
+REASON_OF_OTHERS: Final[Table] = ((OSError, "unreachable"),)
 
 
-def error_word(error: BaseException) -> str:
-    """Return one word for what went wrong, from the error or from what caused it."""
-    for link in chain_of(error):
-        if isinstance(link, ProbeError):
-            return link.word
-        if isinstance(link, ssl.SSLCertVerificationError):
-            return _BY_CODE.get(link.verify_code, "untrusted")
-        if isinstance(link, socket.gaierror) and link.errno in _NO_SUCH_NAME:
+def error_reason(error: BaseException) -> str:
+    """Return one word for an error, which may stand for one that caused it, such as `refused`."""
+    for cause in chain_of(error):
+        if isinstance(cause, ProbeError):
+            return cause.reason
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return REASON_BY_CODE.get(cause.verify_code, "untrusted")
+        if isinstance(cause, socket.gaierror) and cause.errno in _NO_SUCH_NAME:
             return "unknown_name"
-    return find_reason(error, _EXACT, _GENERAL) or "garbled"
+    return find_reason(error, REASON_BY_TYPE, REASON_OF_OTHERS) or "garbled"

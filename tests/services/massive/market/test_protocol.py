@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.massive.market.protocol import ENDS, TABLE, Ask, ProtocolMachine, ServerStatus, State
+from services.massive.market.protocol import (
+    FINAL_STATUSES,
+    TABLE,
+    ProtocolMachine,
+    Request,
+    ServerStatus,
+    State,
+)
 from support.rig.market_api import MINUTE, status, told
 
 NOW = 1_795_000_020_000.0
@@ -27,24 +34,24 @@ def frame(*events):
 
 def test_a_conversation_begins_with_a_greeting_the_key_and_what_is_wanted():
     machine = ProtocolMachine(["MSFT", "AAPL"])
-    assert machine.receive(status("connected"), NOW).asks == [Ask("auth")]
-    assert machine.receive(status("auth_success"), NOW).asks == [Ask("subscribe", "AM.AAPL,AM.MSFT")]
-    assert machine.unheld == ["AAPL", "MSFT"]
-    assert machine.receive(status("success", "subscribed to: AM.MSFT"), NOW).held == ["MSFT"]
-    assert machine.unheld == ["AAPL"]
-    assert not machine.odd
+    assert machine.receive(status("connected"), NOW).requests == [Request("auth")]
+    assert machine.receive(status("auth_success"), NOW).requests == [Request("subscribe", "AM.AAPL,AM.MSFT")]
+    assert machine.unconfirmed == ["AAPL", "MSFT"]
+    assert machine.receive(status("success", "subscribed to: AM.MSFT"), NOW).confirmed == ["MSFT"]
+    assert machine.unconfirmed == ["AAPL"]
+    assert not machine.anomalies
 
 
 def test_an_ask_never_holds_the_key():
     """Whoever sends it adds that: there is nothing here that a log could show."""
-    assert Ask("auth").params == ""
+    assert Request("auth").params == ""
 
 
 def test_many_symbols_are_asked_for_in_several_messages():
     machine = ProtocolMachine([f"S{n}" for n in range(250)])
     machine.receive(status("connected"), NOW)
-    asks = machine.receive(status("auth_success"), NOW).asks
-    assert [ask.params.count("AM.") for ask in asks] == [100, 100, 50]
+    requests = machine.receive(status("auth_success"), NOW).requests
+    assert [request.params.count("AM.") for request in requests] == [100, 100, 50]
 
 
 def test_bars_that_are_wanted_come_out_and_hold_their_symbol():
@@ -53,7 +60,7 @@ def test_bars_that_are_wanted_come_out_and_hold_their_symbol():
         ("AAPL", LAST, LAST + MINUTE),
         ("AAPL", LAST + MINUTE, LAST + 2 * MINUTE),
     ]
-    assert heard.held == ["AAPL"]
+    assert heard.confirmed == ["AAPL"]
 
 
 @pytest.mark.parametrize(
@@ -84,7 +91,7 @@ def test_bars_that_are_wanted_come_out_and_hold_their_symbol():
 def test_what_makes_no_sense_is_counted_and_passed_over(event, kind):
     machine = streaming()
     heard = machine.receive(frame(event, told("AAPL", LAST)), NOW)
-    assert machine.odd == {kind: 1}
+    assert machine.anomalies == {kind: 1}
     assert len(heard.bars) == 1
 
 
@@ -94,78 +101,83 @@ def test_what_makes_no_sense_is_counted_and_passed_over(event, kind):
 def test_a_frame_that_is_none_is_malformed(raw):
     machine = streaming()
     heard = machine.receive(raw, NOW)
-    assert (heard.bars, heard.asks, heard.over) == ([], [], None)
-    assert machine.odd["malformed"] == 1
+    assert (heard.bars, heard.requests, heard.end_reason) == ([], [], None)
+    assert machine.anomalies["malformed"] == 1
 
 
 def test_bars_before_the_key_was_taken_are_not_believed():
     machine = ProtocolMachine(["AAPL"])
     assert not machine.receive(frame(told("AAPL", LAST)), NOW).bars
-    assert machine.odd == {"unexpected": 1}
+    assert machine.anomalies == {"unexpected": 1}
 
 
-@pytest.mark.parametrize("said", ENDS)
-@pytest.mark.parametrize("state", [State.GREETING, State.ASKING, State.STREAMING])
+@pytest.mark.parametrize("said", FINAL_STATUSES)
+@pytest.mark.parametrize("state", [State.GREETING, State.AUTHENTICATING, State.STREAMING])
 def test_whatever_is_over_is_over_in_their_words(said, state):
     machine = ProtocolMachine(["AAPL"])
     machine.state = state
-    assert machine.receive(frame({"ev": "status", "status": said}, told("AAPL", LAST)), NOW).over == said
+    assert (
+        machine.receive(frame({"ev": "status", "status": said}, told("AAPL", LAST)), NOW).end_reason == said
+    )
     assert machine.state is State.OVER
-    assert not machine.receive(status("connected"), NOW).asks
+    assert not machine.receive(status("connected"), NOW).requests
 
 
 def test_an_error_in_place_of_an_admission_is_the_end():
     machine = ProtocolMachine([])
     machine.receive(status("connected"), NOW)
-    assert machine.receive(status("error", "no such plan"), NOW).over == "error"
+    assert machine.receive(status("error", "no such plan"), NOW).end_reason == "error"
 
 
 def test_an_error_about_one_symbol_leaves_the_others():
     machine = streaming(("AAPL", "NONE"))
-    assert machine.receive(status("error", "not authorized to subscribe to AM.NONE"), NOW).over is None
+    assert machine.receive(status("error", "not authorized to subscribe to AM.NONE"), NOW).end_reason is None
     assert machine.receive(frame(told("AAPL", LAST)), NOW).bars
-    assert machine.unheld == ["NONE"]
+    assert machine.unconfirmed == ["NONE"]
 
 
 def test_a_second_greeting_does_not_make_it_show_the_key_again():
     machine = ProtocolMachine([])
     machine.receive(status("connected"), NOW)
-    assert machine.receive(status("connected"), NOW).asks == []
+    assert machine.receive(status("connected"), NOW).requests == []
 
 
 def test_other_symbols_are_the_difference():
     machine = streaming(("AAPL", "MSFT"))
-    assert machine.want(["MSFT", "IBM"]) == [Ask("unsubscribe", "AM.AAPL"), Ask("subscribe", "AM.IBM")]
-    assert machine.want(["MSFT", "IBM"]) == []
+    assert machine.set_symbols(["MSFT", "IBM"]) == [
+        Request("unsubscribe", "AM.AAPL"),
+        Request("subscribe", "AM.IBM"),
+    ]
+    assert machine.set_symbols(["MSFT", "IBM"]) == []
     heard = machine.receive(frame(told("AAPL", LAST), told("IBM", LAST)), NOW)
     assert [bar.sym for bar in heard.bars] == ["IBM"]  # one of AAPL may have been under way
 
 
 def test_what_is_wanted_before_it_streams_is_asked_for_when_it_does():
     machine = ProtocolMachine(["AAPL"])
-    assert machine.want(["IBM"]) == []
+    assert machine.set_symbols(["IBM"]) == []
     machine.receive(status("connected"), NOW)
-    assert machine.receive(status("auth_success"), NOW).asks == [Ask("subscribe", "AM.IBM")]
+    assert machine.receive(status("auth_success"), NOW).requests == [Request("subscribe", "AM.IBM")]
 
 
 def test_a_symbol_that_comes_back_is_held_anew():
     machine = streaming()
     machine.receive(status("success", "subscribed to: AM.AAPL"), NOW)
-    machine.want([])
-    machine.want(["AAPL"])
-    assert machine.receive(status("success", "subscribed to: AM.AAPL"), NOW).held == ["AAPL"]
+    machine.set_symbols([])
+    machine.set_symbols(["AAPL"])
+    assert machine.receive(status("success", "subscribed to: AM.AAPL"), NOW).confirmed == ["AAPL"]
 
 
 def test_a_recording_tells_of_whichever_symbols_it_has():
     heard = streaming(None, "replay").receive(frame(told("AAPL", LAST), told("IBM", LAST)), NOW)
     assert [(bar.sym, bar.source) for bar in heard.bars] == [("AAPL", "replay"), ("IBM", "replay")]
-    assert heard.held == []
+    assert heard.confirmed == []
 
 
 def test_the_table_has_no_way_out_of_over_and_one_into_streaming():
     assert State.OVER not in {state for state, _said in TABLE}
     assert [step for step, (to, _) in TABLE.items() if to is State.STREAMING and step[0] is not to] == [
-        (State.ASKING, ServerStatus.AUTH_SUCCESS)
+        (State.AUTHENTICATING, ServerStatus.AUTH_SUCCESS)
     ]
 
 
@@ -180,12 +192,12 @@ events = st.one_of(
 @given(st.lists(st.one_of(st.binary(max_size=30), st.lists(events, max_size=4).map(json.dumps)), max_size=12))
 def test_no_frames_make_it_raise_or_show_the_key_twice_or_tell_what_nobody_wanted(frames):
     machine = ProtocolMachine(["AAPL"])
-    asks, over = [], 0
+    requests, over = [], 0
     for each in frames:
         heard = machine.receive(each, NOW)
-        asks += heard.asks
-        over += heard.over is not None
+        requests += heard.requests
+        over += heard.end_reason is not None
         assert all(bar.sym == "AAPL" for bar in heard.bars)
-    assert [ask.action for ask in asks].count("auth") <= 1
+    assert [request.action for request in requests].count("auth") <= 1
     assert over <= 1
     assert (machine.state is State.OVER) == bool(over)

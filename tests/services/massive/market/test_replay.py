@@ -1,4 +1,4 @@
-"""A recording goes the way of live data: the file, the machine, the shelf."""
+"""A recording is played like live data: the file, the protocol, the store."""
 
 import asyncio
 from pathlib import Path
@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from services.massive.market.replay import Played, ReplaySource, pause_sec, recorded
+from services.massive.market.replay import RecordedFrame, ReplaySource, frame_pause_sec, read_recording
 from services.massive.market.settings import MarketSettings
 from services.massive.market.status import MarketStatus
 from support.waiting import auntil
@@ -16,13 +16,13 @@ BARS = 118  # 40 minutes of three symbols; in two of them nobody traded NVDA
 
 
 class BarStore:
-    def __init__(self, standing):
-        self.bars, self._standing = [], standing
+    def __init__(self, status):
+        self.bars, self._status = [], status
 
-    async def put(self, bars, _marks, _keep):
+    async def publish(self, bars, _marks, _keep):
         new = [bar for bar in bars if bar not in self.bars]
         self.bars += new
-        self._standing.told(bars, len(new), 0.0)
+        self._status.record_published(bars, len(new), 0.0)
         return len(new)
 
 
@@ -32,48 +32,48 @@ def playing(**wishes):
         log=SimpleNamespace(info=lambda *_a, **_k: None, warning=lambda *_a, **_k: None),
         ailing=[],
     )
-    standing = MarketStatus()
-    standing.clear("replay")
-    play = ReplaySource(me, MarketSettings(source="replay", **{"speed": 0, **wishes}), standing)
-    play._shelf = BarStore(standing)
-    return play, standing, me
+    status = MarketStatus()
+    status.reset("replay")
+    store = BarStore(status)
+    settings = MarketSettings(source="replay", **{"speed": 0, **wishes})
+    return ReplaySource(me, settings, status, store), status, me, store
 
 
 async def test_a_recording_is_played_to_its_end_and_told():
-    play, standing, me = playing(file=str(RECORDED))
+    play, status, me, store = playing(file=str(RECORDED))
     await play.run()
-    bars = play._shelf.bars
+    bars = store.bars
     assert len(bars) == BARS
     assert {bar.sym for bar in bars} == {"AAPL", "MSFT", "NVDA"}
     assert {bar.source for bar in bars} == {"replay"}
-    assert standing.remark() == f"market replay: recorded.jsonl: over, {BARS} bars, {BARS} new"
-    assert not standing.odd
+    assert status.detail() == f"market replay: recorded.jsonl: over, {BARS} bars, {BARS} new"
+    assert not status.anomalies
     assert me.ailing == [None]
 
 
 async def test_it_plays_the_symbols_that_are_wanted():
-    play, *_ = playing(file=str(RECORDED), symbols=("NVDA",))
+    play, *_, store = playing(file=str(RECORDED), symbols=("NVDA",))
     await play.run()
-    assert [bar.sym for bar in play._shelf.bars] == ["NVDA"] * 38
+    assert [bar.sym for bar in store.bars] == ["NVDA"] * 38
 
 
 async def test_other_symbols_take_effect_while_it_plays():
-    play, *_ = playing(file=str(RECORDED), symbols=("NVDA",), speed=4000)
+    play, *_, store = playing(file=str(RECORDED), symbols=("NVDA",), speed=4000)
     task = asyncio.create_task(play.run())
-    await auntil(lambda: len(play._shelf.bars) >= 5)
-    play.want(MarketSettings(source="replay", file=str(RECORDED), symbols=("AAPL",), speed=0))
+    await auntil(lambda: len(store.bars) >= 5)
+    play.update_settings(MarketSettings(source="replay", file=str(RECORDED), symbols=("AAPL",), speed=0))
     await task
-    assert [bar.sym for bar in play._shelf.bars[-5:]] == ["AAPL"] * 5
+    assert [bar.sym for bar in store.bars[-5:]] == ["AAPL"] * 5
 
 
 @pytest.mark.parametrize(
     ("name", "why"), [("none.jsonl", "no such file"), (".", "no such file"), ("/dev/zero", "no such file")]
 )
 async def test_a_file_that_is_not_there_is_a_trouble(tmp_path, name, why):
-    play, standing, me = playing(file=str(tmp_path / name))
+    play, status, me, _store = playing(file=str(tmp_path / name))
     await play.run()
-    assert me.ailing == [standing.trouble()]
-    assert standing.trouble().endswith(f"can't be read ({why})")
+    assert me.ailing == [status.problem()]
+    assert status.problem().endswith(f"can't be read ({why})")
 
 
 async def test_a_recording_of_a_refusal_is_played_as_one(tmp_path):
@@ -82,10 +82,10 @@ async def test_a_recording_of_a_refusal_is_played_as_one(tmp_path):
     path.write_text(
         "\n".join([lines[0], lines[1].replace("auth_success", "auth_failed"), *lines[2:]]), "utf-8"
     )
-    play, standing, _me = playing(file=str(path))
+    play, status, _me, store = playing(file=str(path))
     await play.run()
-    assert play._shelf.bars == []
-    assert standing.remark() == "market replay: refused.jsonl: over, 0 bars, 0 new; it ends over"
+    assert store.bars == []
+    assert status.detail() == "market replay: refused.jsonl: over, 0 bars, 0 new; it ends over"
 
 
 def test_lines_that_are_none_are_passed_over(tmp_path):
@@ -94,27 +94,30 @@ def test_lines_that_are_none_are_passed_over(tmp_path):
         b'{"at":5,"frame":"a"}\n\n{"at":true,"frame":"a"}\n{"at":-1,"frame":"a"}\n{"at":6}\n[]\n\xff\n'
         b'{"at":7,"frame":"b"}'
     )
-    found = list(recorded(path))
-    assert [each for each in found if each.frame is not None] == [Played(5, "a"), Played(7, "b")]
+    found = list(read_recording(path))
+    assert [each for each in found if each.frame is not None] == [
+        RecordedFrame(5, "a"),
+        RecordedFrame(7, "b"),
+    ]
     assert len(found) == 7
 
 
 def test_a_line_without_end_is_read_in_pieces_and_is_none(tmp_path):
     path = tmp_path / "long.jsonl"
     path.write_bytes(b'{"at":5,"frame":"' + b"x" * (5 << 20) + b'"}\n{"at":6,"frame":"b"}\n')
-    assert [each.frame for each in recorded(path)] == [None, None, None, "b"]
+    assert [each.frame for each in read_recording(path)] == [None, None, None, "b"]
 
 
 def test_the_pace_is_the_recorded_one_times_the_speed():
-    assert pause_sec(1000, 31_000, 1) == 30
-    assert pause_sec(1000, 31_000, 60) == 0.5
-    assert pause_sec(1000, 31_000, 0) == 0
-    assert pause_sec(31_000, 1000, 1) == 0
-    assert pause_sec(0, 86_400_000, 1) == 60  # a night is no reason to be silent for one
+    assert frame_pause_sec(1000, 31_000, 1) == 30
+    assert frame_pause_sec(1000, 31_000, 60) == 0.5
+    assert frame_pause_sec(1000, 31_000, 0) == 0
+    assert frame_pause_sec(31_000, 1000, 1) == 0
+    assert frame_pause_sec(0, 86_400_000, 1) == 60  # a night is no reason to be silent for one
 
 
 async def test_without_symbols_a_reseed_leaves_it_all_that_there_are():
-    play, *_ = playing(file=str(RECORDED))
-    play.want(MarketSettings(source="replay", file=str(RECORDED), speed=0))
+    play, *_, store = playing(file=str(RECORDED))
+    play.update_settings(MarketSettings(source="replay", file=str(RECORDED), speed=0))
     await play.run()
-    assert len(play._shelf.bars) == BARS
+    assert len(store.bars) == BARS

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from services.massive.market.errors import RestError
 from services.massive.market.gaps import Gap
-from services.massive.market.rest import BYTES_AT_MOST, PAGES_AT_MOST, Rest
+from services.massive.market.rest import MAX_BYTES, MAX_PAGES, RestClient
 from support.rig import free_port
 from support.rig.market_api import KEY, MINUTE, SmallMarket
 
@@ -26,7 +26,7 @@ def market():
 
 @pytest.fixture
 async def rest(market):
-    async with Rest(market.rest, SecretStr(KEY), 20.0) as rest:
+    async with RestClient(market.rest, SecretStr(KEY), 20.0) as rest:
         yield rest
 
 
@@ -39,7 +39,7 @@ def document(**said):
 
 
 async def test_the_bars_of_a_gap_come_page_by_page_in_order(market, rest):
-    bars = await rest.bars(gap(1, 8))
+    bars = await rest.fetch_bars(gap(1, 8))
     assert [bar.start for bar in bars] == [FIRST + n * MINUTE for n in range(1, 9)]
     assert {(bar.sym, bar.source) for bar in bars} == {("AAPL", "rest")}
     path = market.requests[0][0]
@@ -52,13 +52,13 @@ async def test_the_bars_of_a_gap_come_page_by_page_in_order(market, rest):
 
 
 async def test_where_nothing_was_traded_there_are_no_bars(market, rest):
-    assert await rest.bars(gap(sym="BRK.B")) == []
+    assert await rest.fetch_bars(gap(sym="BRK.B")) == []
     market.answers.append(document(status="OK", resultsCount=0))  # without `results`
-    assert await rest.bars(gap()) == []
+    assert await rest.fetch_bars(gap()) == []
 
 
 async def test_the_status_of_the_market_is_an_object(rest):
-    assert (await rest.status())["market"] == "open"
+    assert (await rest.fetch_market_status())["market"] == "open"
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ async def test_the_next_page_is_never_at_another_place(market, rest, following):
     port = market.rest.rpartition(":")[2]
     market.answers.append(document(results=[], next_url=following.replace("{port}", port)))
     with pytest.raises(RestError, match="other_host"):
-        await rest.bars(gap())
+        await rest.fetch_bars(gap())
     assert len(market.requests) == 1
 
 
@@ -85,15 +85,15 @@ async def test_the_next_page_is_never_at_another_place(market, rest, following):
 async def test_a_next_page_that_is_none_is_refused(market, rest, following):
     market.answers.append(document(results=[], next_url=following))
     with pytest.raises(RestError):
-        await rest.bars(gap())
+        await rest.fetch_bars(gap())
 
 
 async def test_pages_without_end_have_one(market, rest):
-    for _ in range(PAGES_AT_MOST + 5):
+    for _ in range(MAX_PAGES + 5):
         market.answers.append(document(results=[], next_url="/v2/again"))
     with pytest.raises(RestError, match="too_many_pages"):
-        await rest.bars(gap())
-    assert len(market.requests) == PAGES_AT_MOST
+        await rest.fetch_bars(gap())
+    assert len(market.requests) == MAX_PAGES
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ async def test_pages_without_end_have_one(market, rest):
         ((200, {}, b"[]"), "malformed"),
         ((200, {}, b"[" * 100_000), "malformed"),
         ((200, {}, b'{"results":{"a":1}}'), "malformed"),
-        ((200, {}, b'{"results":"' + b"x" * BYTES_AT_MOST + b'"}'), "too_long"),
+        ((200, {}, b'{"results":"' + b"x" * MAX_BYTES + b'"}'), "too_long"),
         ((200, {"Content-Encoding": "gzip"}, gzip.compress(b"{}")), "malformed"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -116,26 +116,26 @@ async def test_pages_without_end_have_one(market, rest):
 async def test_whatever_goes_wrong_is_a_word(market, rest, answer, word):
     market.answers.append(answer)
     with pytest.raises(RestError) as error:
-        await rest.bars(gap())
-    assert error.value.word == word
+        await rest.fetch_bars(gap())
+    assert error.value.reason == word
     assert KEY not in repr(error.value)
 
 
 async def test_an_answer_that_stops_half_way_costs_its_time_limit(market):
     market.answers.append((200, {"Content-Length": "500"}, b"{}"))
-    async with Rest(market.rest, SecretStr(KEY), 0.5) as rest:
+    async with RestClient(market.rest, SecretStr(KEY), 0.5) as rest:
         with pytest.raises(RestError, match="timeout"):
-            await rest.bars(gap())
+            await rest.fetch_bars(gap())
 
 
 async def test_nobody_there_and_nobody_who_answers():
-    async with Rest(f"http://127.0.0.1:{free_port()}", SecretStr(KEY), 5) as rest:
+    async with RestClient(f"http://127.0.0.1:{free_port()}", SecretStr(KEY), 5) as rest:
         with pytest.raises(RestError, match="refused"):
-            await rest.status()
+            await rest.fetch_market_status()
     with socket.create_server(("127.0.0.1", 0)) as mute:
-        async with Rest(f"http://127.0.0.1:{mute.getsockname()[1]}", SecretStr(KEY), 0.2) as rest:
+        async with RestClient(f"http://127.0.0.1:{mute.getsockname()[1]}", SecretStr(KEY), 0.2) as rest:
             with pytest.raises(RestError, match="timeout"):
-                await rest.status()
+                await rest.fetch_market_status()
 
 
 @pytest.mark.parametrize(
@@ -144,8 +144,8 @@ async def test_nobody_there_and_nobody_who_answers():
 async def test_a_pause_that_they_ask_for_is_known(market, rest, said, sec):
     market.answers.append((429, {"Retry-After": said}, b""))
     with pytest.raises(RestError) as error:
-        await rest.bars(gap())
-    assert (error.value.word, error.value.pause_sec) == ("http_429", sec)
+        await rest.fetch_bars(gap())
+    assert (error.value.reason, error.value.retry_after_sec) == ("http_429", sec)
 
 
 async def test_what_nobody_asked_for_is_left_out(market, rest):
@@ -161,4 +161,4 @@ async def test_what_nobody_asked_for_is_left_out(market, rest):
         None,
     ]
     market.answers.append(document(results=found))
-    assert [(bar.start, bar.volume) for bar in await rest.bars(gap())] == [(FIRST, 2.0)]
+    assert [(bar.start, bar.volume) for bar in await rest.fetch_bars(gap())] == [(FIRST, 2.0)]

@@ -3,9 +3,9 @@
 import pytest
 from pydantic import ValidationError
 
-from services.massive.market.errors import pause_sec
-from services.massive.market.loop import nature
-from services.massive.market.settings import MarketSettings, rest_url, ws_url
+from services.massive.market.errors import backoff_sec
+from services.massive.market.loop import source_identity
+from services.massive.market.settings import MarketSettings, choose_rest_url, choose_ws_url
 
 RIGHT = [
     {},
@@ -60,26 +60,28 @@ def test_what_is_wrong_is_named_without_its_value(said, told):
 
 def test_the_truth_goes_before_the_environment_and_that_before_where_the_api_always_is():
     silent, says = MarketSettings(), MarketSettings(rest_url="https://a.example", ws_url="wss://a.example")
-    assert rest_url(says, "https://b.example") == "https://a.example"
-    assert rest_url(silent, "https://b.example") == "https://b.example"
-    assert rest_url(silent, None) == "https://api.massive.com"
-    assert ws_url(says, None) == "wss://a.example"
-    assert ws_url(silent, None) == "wss://delayed.massive.com/stocks"
-    assert ws_url(MarketSettings(feed="real-time"), None) == "wss://socket.massive.com/stocks"
+    assert choose_rest_url(says, "https://b.example") == "https://a.example"
+    assert choose_rest_url(silent, "https://b.example") == "https://b.example"
+    assert choose_rest_url(silent, None) == "https://api.massive.com"
+    assert choose_ws_url(says, None) == "wss://a.example"
+    assert choose_ws_url(silent, None) == "wss://delayed.massive.com/stocks"
+    assert choose_ws_url(MarketSettings(feed="real-time"), None) == "wss://socket.massive.com/stocks"
 
 
 def test_other_symbols_are_no_other_work_and_another_place_is():
     some = MarketSettings(symbols=("AAPL",))
-    assert nature(some) == nature(MarketSettings(symbols=("MSFT", "IBM"), keep=5, settle_sec=1))
-    assert nature(some) != nature(MarketSettings())
-    assert nature(some) != nature(MarketSettings(symbols=("AAPL",), feed="real-time"))
+    assert source_identity(some) == source_identity(
+        MarketSettings(symbols=("MSFT", "IBM"), keep=5, settle_sec=1)
+    )
+    assert source_identity(some) != source_identity(MarketSettings())
+    assert source_identity(some) != source_identity(MarketSettings(symbols=("AAPL",), feed="real-time"))
 
 
 def test_pauses_double_up_to_a_minute_and_are_spread():
-    assert [pause_sec("cut", n, 0.5) for n in (1, 2, 3, 7, 8, 1000)] == [1, 2, 4, 60, 60, 60]
-    assert (pause_sec("cut", 1, 0.0), pause_sec("cut", 1, 1.0)) == (0.75, 1.25)
+    assert [backoff_sec("cut", n, 0.5) for n in (1, 2, 3, 7, 8, 1000)] == [1, 2, 4, 60, 60, 60]
+    assert (backoff_sec("cut", 1, 0.0), backoff_sec("cut", 1, 1.0)) == (0.75, 1.25)
 
 
 def test_what_hurry_makes_worse_is_not_hurried():
-    assert pause_sec("max_connections", 1, 0.0) >= 45
-    assert pause_sec("auth_failed", 1, 0.0) >= 225
+    assert backoff_sec("max_connections", 1, 0.0) >= 45
+    assert backoff_sec("auth_failed", 1, 0.0) >= 225

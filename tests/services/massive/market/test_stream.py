@@ -8,9 +8,9 @@ import pytest
 from pydantic import SecretStr
 from websockets.asyncio.server import serve
 
-from services.massive.market.errors import Ended
-from services.massive.market.protocol import Ask, ProtocolMachine, State
-from services.massive.market.stream import FRAME_BYTES, StreamConnection, authenticate
+from services.massive.market.errors import ConnectionEnded
+from services.massive.market.protocol import ProtocolMachine, Request, State
+from services.massive.market.stream import MAX_FRAME_BYTES, StreamConnection, authenticate
 from support.rig import free_port
 from support.rig.certificates import Authority
 from support.rig.market_api import HOST, KEY, SmallMarket, ending, honest, mute, saying, status
@@ -34,10 +34,10 @@ async def ends(market, auth_sec=5.0, **how):
         async with asyncio.timeout(8), wire(market, **how) as line:
             await authenticate(line, machine, auth_sec)
             while True:
-                heard = machine.receive(await line.read(), 1000 * time.time())
-                if heard.over:
-                    return heard.over
-    except Ended as ended:
+                heard = machine.receive(await line.receive(), 1000 * time.time())
+                if heard.end_reason:
+                    return heard.end_reason
+    except ConnectionEnded as ended:
         return ended.reason
 
 
@@ -45,12 +45,12 @@ async def test_it_is_let_in_asks_and_hears(market):
     machine = ProtocolMachine(["AAPL"])
     async with wire(market) as line:
         await authenticate(line, machine, 5)
-        for ask in machine.want(["AAPL"]):
-            await line.ask(ask)
-        held = machine.receive(await line.read(), 1000 * time.time()).held
+        for request in machine.set_symbols(["AAPL"]):
+            await line.send(request)
+        held = machine.receive(await line.receive(), 1000 * time.time()).confirmed
         start = market.last_minute()
         await asyncio.to_thread(market.make, "AAPL", start)
-        heard = machine.receive(await line.read(), 1000 * time.time())
+        heard = machine.receive(await line.receive(), 1000 * time.time())
     assert (held, machine.state) == (["AAPL"], State.STREAMING)
     assert [(each.sym, each.start) for each in heard.bars] == [("AAPL", start)]
     assert market.keys == [KEY]
@@ -63,7 +63,7 @@ ENDINGS = {
     "slow": (ending("", 1008, "Slow consumer"), "slow_consumer"),
     "policy": (ending("", 1008), "closed_1008"),
     "bye": (ending("", 1000), "closed_1000"),
-    "huge": (saying("x" * (FRAME_BYTES + 1)), "too_big"),
+    "huge": (saying("x" * (MAX_FRAME_BYTES + 1)), "too_big"),
 }
 
 
@@ -73,7 +73,7 @@ async def test_whatever_ends_it_is_a_word(market, how):
     market.moods.append(mood or honest)
     if mood is None:
         async with StreamConnection(market.ws, SecretStr("another")) as line:
-            with pytest.raises(Ended, match=word):
+            with pytest.raises(ConnectionEnded, match=word):
                 await authenticate(line, ProtocolMachine([]), 5)
     else:
         assert await ends(market, auth_sec=0.3 if mood is mute else 5.0) == word
@@ -95,7 +95,7 @@ async def test_one_that_is_dead_without_a_word_is_noticed():
     gone = asyncio.Event()
     server = await asyncio.start_server(nobody, HOST, 0)
     url = f"ws://{HOST}:{server.sockets[0].getsockname()[1]}/"
-    with pytest.raises(Ended, match="timeout"):
+    with pytest.raises(ConnectionEnded, match="timeout"):
         async with StreamConnection(url, SecretStr(KEY), open_sec=0.2):
             pass
     server.close()
@@ -141,7 +141,7 @@ async def test_what_is_no_such_server_is_told_apart_and_gets_no_key(market, answ
         writer.close()
 
     server = await asyncio.start_server(other, HOST, 0)
-    with pytest.raises(Ended, match=f"^{word}$"):
+    with pytest.raises(ConnectionEnded, match=f"^{word}$"):
         async with StreamConnection(f"ws://{HOST}:{server.sockets[0].getsockname()[1]}/", SecretStr(KEY)):
             pass
     server.close()
@@ -150,7 +150,7 @@ async def test_what_is_no_such_server_is_told_apart_and_gets_no_key(market, answ
 
 
 async def test_nobody_there_is_refused():
-    with pytest.raises(Ended, match="refused"):
+    with pytest.raises(ConnectionEnded, match="refused"):
         async with StreamConnection(f"ws://{HOST}:{free_port()}/", SecretStr(KEY)):
             pass
 
@@ -178,7 +178,7 @@ async def test_a_flood_waits_at_the_other_end():
                 await asyncio.sleep(0.2)
             assert 0 < sent < 100
             for _ in range(30):
-                assert len(await line.read()) > 500_000
+                assert len(await line.receive()) > 500_000
             assert sent > 30
 
 
@@ -194,9 +194,9 @@ async def test_over_tls_it_trusts_whom_the_system_trusts_and_nobody_else(tmp_pat
 
     async with serve(handler, HOST, 0, ssl=context) as server:
         url = f"wss://{HOST}:{server.sockets[0].getsockname()[1]}/"
-        with pytest.raises(Ended, match="tls"):
+        with pytest.raises(ConnectionEnded, match="tls"):
             async with StreamConnection(url, SecretStr(KEY)):
                 pass
         monkeypatch.setenv("SSL_CERT_FILE", str(authority.ca))
         async with StreamConnection(url, SecretStr(KEY)) as line:
-            assert ProtocolMachine([]).receive(await line.read(), 0).asks == [Ask("auth")]
+            assert ProtocolMachine([]).receive(await line.receive(), 0).requests == [Request("auth")]

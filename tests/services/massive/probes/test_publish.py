@@ -7,7 +7,7 @@ import pytest
 from marketswarm.bus import BusError
 from marketswarm.testing import MemoryBus
 from services.massive.probes import publish as publishing
-from services.massive.probes.publish import WAITING_AT_MOST, ResultPublisher
+from services.massive.probes.publish import MAX_PENDING, ResultPublisher
 from services.massive.probes.result import Finding, Result
 from support.waiting import auntil
 
@@ -26,17 +26,17 @@ class Place:
 
 @pytest.fixture
 async def place(monkeypatch):
-    monkeypatch.setattr(publishing, "AGAIN_SEC", 0.01)
+    monkeypatch.setattr(publishing, "RETRY_SEC", 0.01)
     bus = MemoryBus()
     yield Place(bus)
     await bus.aclose()
 
 
 @pytest.fixture
-async def puts(place):
-    puts = ResultPublisher(place)
-    task = asyncio.create_task(puts.run())
-    yield puts
+async def publisher(place):
+    publisher = ResultPublisher(place)
+    task = asyncio.create_task(publisher.run())
+    yield publisher
     task.cancel()
     await asyncio.wait([task])
 
@@ -49,35 +49,35 @@ async def on_it(bus):
     return [float(fields[b"ts"]) for _, fields in await bus.client.xrange("massive:probes")]
 
 
-async def test_each_is_on_the_stream_and_the_last_one_under_its_key(place, puts):
+async def test_each_is_on_the_stream_and_the_last_one_under_its_key(place, publisher):
     for n in range(3):
-        puts.put(finding(n), 10.0)
-    await auntil(lambda: puts.published == 3, 10)
+        publisher.add(finding(n), 10.0)
+    await auntil(lambda: publisher.published == 3, 10)
     assert await on_it(place.bus) == [0.0, 1.0, 2.0]
     assert b'"ts":2.0' in await place.bus.client.get("probe:a")
     assert 29_000 < await place.bus.client.pttl("probe:a") <= 30_000
 
 
-async def test_what_was_found_while_it_was_away_comes_later_in_order(place, puts):
+async def test_what_was_found_while_it_was_away_comes_later_in_order(place, publisher):
     place.away = True
     for n in range(500):
-        puts.put(finding(n), 10.0)
-    await auntil(lambda: puts.trouble == "results not published: market-redis refused", 10)
-    puts.put(finding(500), 10.0)
+        publisher.add(finding(n), 10.0)
+    await auntil(lambda: publisher.problem == "results not published: market-redis refused", 10)
+    publisher.add(finding(500), 10.0)
     place.away = False
-    await auntil(lambda: puts.published == 501, 10)
+    await auntil(lambda: publisher.published == 501, 10)
     assert await on_it(place.bus) == [float(n) for n in range(501)]
-    assert (puts.trouble, puts.lost) == (None, 0)
+    assert (publisher.problem, publisher.lost) == (None, 0)
 
 
-async def test_of_more_than_there_is_room_for_the_oldest_go_and_are_counted(place, puts):
+async def test_of_more_than_there_is_room_for_the_oldest_go_and_are_counted(place, publisher):
     place.away = True
-    for n in range(WAITING_AT_MOST):
-        puts.put(finding(n), 10.0)
-    await auntil(lambda: puts.trouble, 10)
-    for n in range(WAITING_AT_MOST, WAITING_AT_MOST + 100):
-        puts.put(finding(n), 10.0)
+    for n in range(MAX_PENDING):
+        publisher.add(finding(n), 10.0)
+    await auntil(lambda: publisher.problem, 10)
+    for n in range(MAX_PENDING, MAX_PENDING + 100):
+        publisher.add(finding(n), 10.0)
     place.away = False
-    await auntil(lambda: puts.trouble is None and puts.published == WAITING_AT_MOST, 10)
-    assert puts.lost == 100
-    assert (await on_it(place.bus))[-1] == WAITING_AT_MOST + 99.0
+    await auntil(lambda: publisher.problem is None and publisher.published == MAX_PENDING, 10)
+    assert publisher.lost == 100
+    assert (await on_it(place.bus))[-1] == MAX_PENDING + 99.0

@@ -27,7 +27,7 @@ def test_a_result_is_flat_on_the_stream():
 
 
 def test_and_an_object_in_its_key():
-    assert orjson.loads(WELL.encoded()) == {
+    assert orjson.loads(WELL.encode()) == {
         "target": "a",
         "ok": True,
         "where": "h:1",
@@ -45,7 +45,7 @@ def test_what_a_stranger_said_is_cut_and_harmless():
     finding = Finding("a", 5.0, Result("dns", "h", facts={"answers": "\x1b[2J\ud800" + "x" * 9999}))
     assert len(finding.fields()["answers"]) == 200
     assert finding.fields()["answers"].isprintable()
-    assert orjson.loads(finding.encoded())["answers"] == finding.fields()["answers"]
+    assert orjson.loads(finding.encode())["answers"] == finding.fields()["answers"]
 
 
 def test_no_fact_passes_for_what_the_probe_says():

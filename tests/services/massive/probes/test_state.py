@@ -9,32 +9,32 @@ from hypothesis import given, settings
 
 from marketswarm.event import Kind, encode, parse
 from services.massive.probes.state import (
-    NOTHING,
-    ROWS_AT_MOST,
-    Backlog,
-    Patience,
+    MAX_RUNS,
+    UNKNOWN_STATE,
+    OutcomeQueue,
     ProbeOutcome,
     TargetState,
+    Thresholds,
     apply_outcome,
     close_outage,
     parse_state,
 )
 
-PATIENCE = Patience(down_after=3, up_after=2)
+THRESHOLDS = Thresholds(down_after=3, up_after=2)
 
 
 class Watch:
     """Feeds results into what is known, as JSON in between, as if each came from another process."""
 
-    def __init__(self, patience=PATIENCE):
-        self.patience, self.known, self.now, self.n, self.events = patience, NOTHING, 1000.0, 0, []
+    def __init__(self, thresholds=THRESHOLDS):
+        self.thresholds, self.known, self.now, self.n, self.events = thresholds, UNKNOWN_STATE, 1000.0, 0, []
 
     def see(self, *errors, step_sec=10.0):
         for error in errors:
             self.n, self.now = self.n + 1, self.now + step_sec
-            sight = ProbeOutcome("boot", self.n, self.now, error)
+            outcome = ProbeOutcome("boot", self.n, self.now, error)
             known = parse_state(self.known.encode())
-            self.known, event = apply_outcome("shop", known, sight, self.patience)
+            self.known, event = apply_outcome("shop", known, outcome, self.thresholds)
             self.events += [] if event is None else [event]
         return self
 
@@ -50,7 +50,7 @@ def test_a_target_that_is_well_from_the_beginning_is_no_news():
 
 def test_what_stays_well_needs_no_writing():
     known = Watch().see(None).known
-    assert apply_outcome("shop", known, ProbeOutcome("boot", 2, 2000.0, None), PATIENCE) == (known, None)
+    assert apply_outcome("shop", known, ProbeOutcome("boot", 2, 2000.0, None), THRESHOLDS) == (known, None)
 
 
 def test_a_failure_or_two_are_no_loss():
@@ -88,29 +88,29 @@ def test_one_answer_between_failures_does_not_bring_it_back():
 
 
 def test_what_was_taken_before_counts_once():
-    watch = Watch(Patience(2, 2)).see(None, "refused")
+    watch = Watch(Thresholds(2, 2)).see(None, "refused")
     again = ProbeOutcome("boot", watch.n, watch.now, "refused")
-    assert apply_outcome("shop", watch.known, again, watch.patience) == (watch.known, None)
+    assert apply_outcome("shop", watch.known, again, watch.thresholds) == (watch.known, None)
 
 
 def test_two_instances_count_together():
-    known, told = NOTHING, []
+    known, told = UNKNOWN_STATE, []
     for n, boot in enumerate(["a", "b", "a", "b", "a", "b"], 1):
-        known, event = apply_outcome("shop", known, ProbeOutcome(boot, n, 1000.0 + n, "refused"), PATIENCE)
+        known, event = apply_outcome("shop", known, ProbeOutcome(boot, n, 1000.0 + n, "refused"), THRESHOLDS)
         told += [] if event is None else [event]
     assert [event.type for event in told] == [Kind.PROBE_MISS]
 
 
 def test_what_nobody_wants_to_hear_of_is_known_all_the_same():
-    watch = Watch(Patience(1, 1, tells=False)).see("refused", "refused")
+    watch = Watch(Thresholds(1, 1, alerts=False)).see("refused", "refused")
     assert (watch.known.verdict, watch.told) == ("down", [])
     watch.see(None)
     assert (watch.known.verdict, watch.told) == ("up", [])
 
 
 def test_who_wants_to_hear_of_it_later_hears_of_what_is_down():
-    watch = Watch(Patience(1, 1, tells=False)).see("refused", "refused")
-    watch.patience = Patience(1, 1)
+    watch = Watch(Thresholds(1, 1, alerts=False)).see("refused", "refused")
+    watch.thresholds = Thresholds(1, 1)
     watch.see("refused", "refused", None)
     assert watch.told == ["probe_miss", "probe_ok"]
     assert watch.events[0].since == 1010.0
@@ -126,7 +126,7 @@ def test_what_is_no_longer_probed_is_closed_if_it_was_told():
 
 def test_a_clock_that_is_set_back_makes_no_end_older_than_its_beginning():
     watch = Watch().see(*["refused"] * 3)
-    watch.now -= 3600
+    watch.now -= 500
     watch.see(None, None)
     miss, ok = watch.events
     assert ok.ts > miss.ts
@@ -134,17 +134,28 @@ def test_a_clock_that_is_set_back_makes_no_end_older_than_its_beginning():
 
 
 def test_an_id_holds_nothing_that_a_header_could_not_carry():
-    known, event = NOTHING, None
+    known, event = UNKNOWN_STATE, None
     for n in (1, 2, 3):
-        known, event = apply_outcome("a b\n<é>/c", known, ProbeOutcome("b", n, float(n), "x"), PATIENCE)
+        known, event = apply_outcome("a b\n<é>/c", known, ProbeOutcome("b", n, float(n), "x"), THRESHOLDS)
     assert event is not None
     assert re.fullmatch(r"probe_miss\.massive:a_b_____c-[0-9a-f]{8}\.3000", event.id)
     assert event.svc == "massive/a b\n<é>/c"
 
 
-@pytest.mark.parametrize("raw", [None, b"", b"{", b"[]", b'{"verdict":"ill"}', b'{"seen":5}', b"\xff"])
+TOO_LARGE = [
+    b'{"since":NaN}',
+    b'{"ts":1e300}',
+    b'{"back":-Infinity}',
+    b'{"fails":%d}' % 10**30,
+    b'{"seen":{"a":%d}}' % 10**30,
+]
+
+
+@pytest.mark.parametrize(
+    "raw", [None, b"", b"{", b"[]", b'{"verdict":"ill"}', b'{"seen":5}', b"\xff", *TOO_LARGE]
+)
 def test_what_nobody_can_read_is_as_good_as_nothing(raw):
-    assert parse_state(raw) == NOTHING
+    assert parse_state(raw) == UNKNOWN_STATE
 
 
 def test_what_a_later_version_adds_is_passed_over():
@@ -155,7 +166,7 @@ def test_what_a_later_version_adds_is_passed_over():
 @settings(max_examples=60)
 @given(st.lists(st.sampled_from([None, "refused"]), max_size=60), st.integers(1, 4), st.integers(1, 4))
 def test_misses_and_oks_take_turns_and_say_what_the_rows_say(errors, down_after, up_after):
-    watch = Watch(Patience(down_after, up_after)).see(*errors)
+    watch = Watch(Thresholds(down_after, up_after)).see(*errors)
     assert watch.told == ["probe_miss", "probe_ok"] * (len(watch.told) // 2) + ["probe_miss"] * (
         len(watch.told) % 2
     )
@@ -170,74 +181,74 @@ def test_misses_and_oks_take_turns_and_say_what_the_rows_say(errors, down_after,
     assert len(ids) == len(set(ids))
 
 
-def sight(n, error=None):
+def outcome(n, error=None):
     return ProbeOutcome("b", n, float(n), error)
 
 
 def test_they_come_out_in_the_order_in_which_they_came():
-    backlog = Backlog(whole=3)
+    queue = OutcomeQueue(max_run=3)
     for n, name in enumerate("abcab"):
-        backlog.put(name, sight(n))
-    assert [(name, each.n) for name, each in backlog.first(4)] == [("a", 0), ("b", 1), ("c", 2), ("a", 3)]
+        queue.add(name, outcome(n))
+    assert [(name, each.n) for name, each in queue.oldest(4)] == [("a", 0), ("b", 1), ("c", 2), ("a", 3)]
 
 
 def test_a_clock_that_is_set_back_does_not_change_the_order():
-    backlog = Backlog(whole=3)
-    backlog.put("a", ProbeOutcome("b", 1, 5000.0, None))
-    backlog.put("a", ProbeOutcome("b", 2, 1000.0, "refused"))
-    assert [each.n for _, each in backlog.first(9)] == [1, 2]
+    queue = OutcomeQueue(max_run=3)
+    queue.add("a", ProbeOutcome("b", 1, 5000.0, None))
+    queue.add("a", ProbeOutcome("b", 2, 1000.0, "refused"))
+    assert [each.n for _, each in queue.oldest(9)] == [1, 2]
 
 
 def test_what_is_done_is_gone():
-    backlog = Backlog(whole=3)
+    queue = OutcomeQueue(max_run=3)
     for n in range(4):
-        backlog.put("a", sight(n, "refused" if n % 2 else None))
-    backlog.done(backlog.first(3))
-    assert ([each.n for _, each in backlog.first(9)], len(backlog)) == ([3], 1)
-    backlog.done(backlog.first(3))
-    assert (backlog.first(9), len(backlog)) == ([], 0)
+        queue.add("a", outcome(n, "refused" if n % 2 else None))
+    queue.remove(queue.oldest(3))
+    assert ([each.n for _, each in queue.oldest(9)], len(queue)) == ([3], 1)
+    queue.remove(queue.oldest(3))
+    assert (queue.oldest(9), len(queue)) == ([], 0)
 
 
 def test_a_long_row_of_the_same_takes_no_more_room_than_what_can_matter():
-    backlog = Backlog(whole=3)
+    queue = OutcomeQueue(max_run=3)
     for n in range(10_000):
-        backlog.put("a", sight(n, "refused"))
-    assert [each.n for _, each in backlog.first(99)] == [0, 1, 2, 9999]
-    assert len(backlog) == 4
+        queue.add("a", outcome(n, "refused"))
+    assert [each.n for _, each in queue.oldest(99)] == [0, 1, 2, 9999]
+    assert len(queue) == 4
 
 
 def test_of_what_flaps_for_ever_the_oldest_goes():
-    backlog = Backlog(whole=3)
+    queue = OutcomeQueue(max_run=3)
     for n in range(10_000):
-        backlog.put("a", sight(n, "refused" if n % 2 else None))
-    assert len(backlog) == ROWS_AT_MOST == len(backlog.first(10_000))
-    assert backlog.first(1)[0][1].n == 10_000 - ROWS_AT_MOST
+        queue.add("a", outcome(n, "refused" if n % 2 else None))
+    assert len(queue) == MAX_RUNS == len(queue.oldest(10_000))
+    assert queue.oldest(1)[0][1].n == 10_000 - MAX_RUNS
 
 
 def test_what_is_forgotten_takes_no_room():
-    backlog = Backlog(whole=3)
-    backlog.put("a", sight(1))
-    backlog.put("b", sight(2))
-    backlog.forget("a")
-    backlog.forget("c")
-    assert ([name for name, _ in backlog.first(9)], len(backlog)) == (["b"], 1)
+    queue = OutcomeQueue(max_run=3)
+    queue.add("a", outcome(1))
+    queue.add("b", outcome(2))
+    queue.remove_target("a")
+    queue.remove_target("c")
+    assert ([name for name, _ in queue.oldest(9)], len(queue)) == (["b"], 1)
 
 
 @settings(max_examples=60)
 @given(st.lists(st.booleans(), max_size=80), st.integers(1, 4), st.integers(1, 4))
 def test_what_is_kept_leads_to_the_same_events_as_all_of_it(well, down_after, up_after):
-    patience = Patience(down_after, up_after)
-    every = [sight(n, None if ok else "refused") for n, ok in enumerate(well, 1)]
-    backlog = Backlog(whole=max(down_after, up_after))
+    thresholds = Thresholds(down_after, up_after)
+    every = [outcome(n, None if ok else "refused") for n, ok in enumerate(well, 1)]
+    queue = OutcomeQueue(max_run=max(down_after, up_after))
     for each in every:
-        backlog.put("a", each)
-    kept = [each for _, each in backlog.first(1000)]
-    assert told(every, patience) == told(kept, patience)
+        queue.add("a", each)
+    kept = [each for _, each in queue.oldest(1000)]
+    assert told(every, thresholds) == told(kept, thresholds)
 
 
-def told(sights, patience):
-    known, events = NOTHING, []
+def told(sights, thresholds):
+    known, events = UNKNOWN_STATE, []
     for each in sights:
-        known, event = apply_outcome("a", known, each, patience)
+        known, event = apply_outcome("a", known, each, thresholds)
         events += [] if event is None else [(event.type, event.ts, event.since, event.down_sec)]
     return events

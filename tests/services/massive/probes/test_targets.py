@@ -7,7 +7,7 @@ import pytest
 from marketswarm.agent.service_config import require_config
 from marketswarm.exit import Exit
 from marketswarm.truth import Heartbeat, Service
-from services.massive.probes.targets import Dns, Https, Polygon, Tcp, Tls, place_of
+from services.massive.probes.targets import Dns, Https, Polygon, Tcp, Tls, split_host_port
 from services.massive.settings import MassiveSettings
 
 
@@ -109,10 +109,10 @@ def test_what_is_refused_is_not_shown():
 
 
 def test_nobody_is_told_twice_of_a_bus_unless_that_is_wanted():
-    assert only(host="h", port=1).tells
-    assert not only(bus="market-redis").tells
-    assert only(bus="market-redis", alert=True).tells
-    assert not only(host="h", port=1, alert=False).tells
+    assert only(host="h", port=1).alerts
+    assert not only(bus="market-redis").alerts
+    assert only(bus="market-redis", alert=True).alerts
+    assert not only(host="h", port=1, alert=False).alerts
 
 
 def test_a_target_may_be_more_patient_than_the_others():
@@ -123,8 +123,8 @@ def test_a_target_may_be_more_patient_than_the_others():
         up_after=4,
         probe_sec=10,
     )
-    patience = [found.patience(target) for target in found.targets]
-    assert [(each.down_after, each.up_after) for each in patience] == [(2, 4), (5, 4)]
+    thresholds = [found.thresholds(target) for target in found.targets]
+    assert [(each.down_after, each.up_after) for each in thresholds] == [(2, 4), (5, 4)]
     assert [found.every_sec(target) for target in found.targets] == [10, 60]
 
 
@@ -141,4 +141,4 @@ def test_a_target_may_be_more_patient_than_the_others():
     ],
 )
 def test_a_place_is_a_host_with_a_port_or_without(text, place):
-    assert place_of(text, 53) == place
+    assert split_host_port(text, 53) == place

@@ -105,13 +105,15 @@ async def test_forged_answers_are_passed_over(names):
 
 
 @pytest.mark.parametrize(
-    ("word", "within_sec"),
+    ("word", "timeout_sec"),
     [("silent", 6), ("servfail", 30), ("refused", 30)],  # half of it goes to one that says nothing
 )
-async def test_who_does_not_know_is_followed_by_the_next(names, word, within_sec):
+async def test_who_does_not_know_is_followed_by_the_next(names, word, timeout_sec):
     names.known[NAME, "A"] = ["192.0.2.7"]
     with Names({(NAME, "A"): word}) as first:
-        found = await probe(of(names, resolvers=(first.place, names.place)), ProbeContext(within_sec, nobody))
+        found = await probe(
+            of(names, resolvers=(first.place, names.place)), ProbeContext(timeout_sec, nobody)
+        )
     assert (found.error, found.facts["resolver"]) == (None, names.place)
 
 

@@ -12,7 +12,7 @@ from services.massive.probes.targets import Tcp
 
 
 @pytest.fixture
-def means():
+def context():
     look_up = SystemLookUp(2)
     yield ProbeContext(2.0, look_up)
     look_up.close()
@@ -22,19 +22,19 @@ async def known(*addresses):
     return list(addresses)
 
 
-async def test_a_port_that_answers_is_well(means):
+async def test_a_port_that_answers_is_well(context):
     with socket.create_server(("127.0.0.1", 0)) as peer:
         port = peer.getsockname()[1]
-        found = await probe(Tcp(name="a", host="127.0.0.1", port=port), means)
+        found = await probe(Tcp(name="a", host="127.0.0.1", port=port), context)
     assert (found.stage, found.error, found.where) == ("done", None, f"127.0.0.1:{port}")
     assert found.facts == {"address": "127.0.0.1"}
     assert set(found.ms) == {"dns", "tcp", "total"}
 
 
-async def test_a_port_that_nobody_has_is_refused(means):
+async def test_a_port_that_nobody_has_is_refused(context):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    found = await probe(Tcp(name="a", host="127.0.0.1", port=port), means)
+    found = await probe(Tcp(name="a", host="127.0.0.1", port=port), context)
     assert (found.stage, found.error) == ("tcp", "refused")
 
 
@@ -42,8 +42,8 @@ async def test_of_several_addresses_one_that_answers_is_enough():
     with socket.create_server(("127.0.0.1", 0)) as peer:
         port = peer.getsockname()[1]
         # nobody listens at the second one; the first says so, or hangs, as the machine has it
-        means = ProbeContext(4.0, lambda _host, _port: known("127.0.0.2", "127.0.0.1"))
-        found = await probe(Tcp(name="a", host="two.example", port=port), means)
+        context = ProbeContext(4.0, lambda _host, _port: known("127.0.0.2", "127.0.0.1"))
+        found = await probe(Tcp(name="a", host="two.example", port=port), context)
     assert (found.error, found.facts["address"]) == (None, "127.0.0.1")
 
 
@@ -58,8 +58,8 @@ async def test_an_address_that_hangs_leaves_the_others_some_time(monkeypatch):
     monkeypatch.setattr(asyncio, "open_connection", hang_at_the_first)
     with socket.create_server(("127.0.0.1", 0)) as peer:
         port = peer.getsockname()[1]
-        means = ProbeContext(6.0, lambda _host, _port: known("192.0.2.1", "127.0.0.1"))
-        found = await probe(Tcp(name="a", host="two.example", port=port), means)
+        context = ProbeContext(6.0, lambda _host, _port: known("192.0.2.1", "127.0.0.1"))
+        found = await probe(Tcp(name="a", host="two.example", port=port), context)
     assert found.error is None
 
 
@@ -67,19 +67,19 @@ async def test_an_address_that_hangs_leaves_the_others_some_time(monkeypatch):
     ("code", "word"), [(socket.EAI_NONAME, "unknown_name"), (socket.EAI_AGAIN, "look_up_failed")]
 )
 async def test_a_name_that_nobody_has_is_told_from_one_that_could_not_be_looked_up(
-    code, word, means, monkeypatch
+    code, word, context, monkeypatch
 ):
     def unknown(*_args, **_more):
         raise socket.gaierror(code, "in the system's words")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    found = await probe(Tcp(name="a", host="no.such.invalid", port=1), means)
+    found = await probe(Tcp(name="a", host="no.such.invalid", port=1), context)
     assert (found.stage, found.error) == ("dns", word)
 
 
 @pytest.mark.parametrize("host", ["a" * 253, "x..y", "host name"])
-async def test_a_name_that_is_none_is_a_result_too(means, host):
-    found = await probe(Tcp(name="a", host=host, port=1), means)
+async def test_a_name_that_is_none_is_a_result_too(context, host):
+    found = await probe(Tcp(name="a", host=host, port=1), context)
     assert found.stage == "dns"
     assert found.error is not None
 
@@ -100,12 +100,12 @@ async def test_a_peer_that_does_not_answer_costs_its_time_limit(monkeypatch):
         await asyncio.Event().wait()
 
     monkeypatch.setattr(asyncio, "open_connection", never)
-    means = ProbeContext(0.1, lambda _host, _port: known("127.0.0.1"))
-    found = await probe(Tcp(name="a", host="127.0.0.1", port=1), means)
+    context = ProbeContext(0.1, lambda _host, _port: known("127.0.0.1"))
+    found = await probe(Tcp(name="a", host="127.0.0.1", port=1), context)
     assert (found.stage, found.error) == ("tcp", "timeout")
 
 
-async def test_a_stop_is_no_result(means, monkeypatch):
+async def test_a_stop_is_no_result(context, monkeypatch):
     begun = asyncio.Event()
 
     async def never(*_args, **_more):
@@ -113,7 +113,7 @@ async def test_a_stop_is_no_result(means, monkeypatch):
         await asyncio.Event().wait()
 
     monkeypatch.setattr(asyncio, "open_connection", never)
-    task = asyncio.create_task(probe(Tcp(name="a", host="127.0.0.1", port=1), means))
+    task = asyncio.create_task(probe(Tcp(name="a", host="127.0.0.1", port=1), context))
     await begun.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from marketswarm.bus import Bus
 from marketswarm.truth import AccessPoint
 from services.massive.market.bars import MINUTE_MS, Bar
-from services.massive.market.gaps import NOWHERE, Mark
+from services.massive.market.gaps import NO_MARK, Mark
 from services.massive.market.publish import KEPT_SEC, BarStore
 from services.massive.market.status import MarketStatus
 from support.rig import Server
@@ -21,7 +21,7 @@ T0 = 20_700 * DAY
 
 
 class Me:
-    """What a shelf sees of an agent."""
+    """The part of an agent that a store uses."""
 
     def __init__(self, bus, key):
         self.ailing, self._bus = [], bus
@@ -57,7 +57,7 @@ def bar(n, sym="AAPL", source="ws", close=2.5):
 
 
 def mark(sym, n=0, was=None):
-    return Mark(sym, NOWHERE if was is None else T0 + was * MINUTE_MS, T0 + n * MINUTE_MS)
+    return Mark(sym, NO_MARK if was is None else T0 + was * MINUTE_MS, T0 + n * MINUTE_MS)
 
 
 def entries(server):
@@ -65,10 +65,10 @@ def entries(server):
 
 
 async def test_a_bar_is_there_once_with_all_that_is_known_of_it(server, bus):
-    standing = MarketStatus()
-    shelf = BarStore(Me(bus, "market:bars"), standing)
-    assert await shelf.put([bar(0), bar(1), bar(0)], [], 1000) == 2
-    assert await shelf.put([bar(1, source="rest", close=9), bar(2, source="rest")], [], 1000) == 1
+    status = MarketStatus()
+    store = BarStore(Me(bus, "market:bars"), status)
+    assert await store.publish([bar(0), bar(1), bar(0)], [], 1000) == 2
+    assert await store.publish([bar(1, source="rest", close=9), bar(2, source="rest")], [], 1000) == 1
     assert entries(server)[0] == {
         "sym": "AAPL",
         "open": "1",
@@ -83,42 +83,42 @@ async def test_a_bar_is_there_once_with_all_that_is_known_of_it(server, bus):
     }
     assert [each["source"] for each in entries(server)] == ["ws", "ws", "rest"]
     assert "vwap" not in entries(server)[2]
-    assert standing.published == {"ws": 2, "rest": 1}
+    assert status.published == {"ws": 2, "rest": 1}
 
 
 async def test_marks_move_forward_only_and_with_the_bars(server, bus):
-    shelf = BarStore(Me(bus, "market:bars"), MarketStatus())
-    await shelf.put([bar(5)], [mark("AAPL", 5)], 1000)
-    await shelf.put([], [mark("AAPL"), mark("IBM")], 1000)
-    assert await shelf.marks(["AAPL", "IBM", "MSFT"]) == {"AAPL": T0 + 5 * MINUTE_MS, "IBM": T0}
-    await shelf.prune(T0 + 1)
-    assert await shelf.marks(["AAPL", "IBM"]) == {"AAPL": T0 + 5 * MINUTE_MS}
+    store = BarStore(Me(bus, "market:bars"), MarketStatus())
+    await store.publish([bar(5)], [mark("AAPL", 5)], 1000)
+    await store.publish([], [mark("AAPL"), mark("IBM")], 1000)
+    assert await store.read_marks(["AAPL", "IBM", "MSFT"]) == {"AAPL": T0 + 5 * MINUTE_MS, "IBM": T0}
+    await store.prune_marks(T0 + 1)
+    assert await store.read_marks(["AAPL", "IBM"]) == {"AAPL": T0 + 5 * MINUTE_MS}
 
 
 async def test_a_mark_that_a_wrong_clock_left_is_put_right_and_one_that_is_none_is_none(server, bus):
-    shelf = BarStore(Me(bus, "market:bars"), MarketStatus(), lambda: T0)
+    store = BarStore(Me(bus, "market:bars"), MarketStatus(), lambda: T0)
     server.cmd("HSET", "market:bars:marks", "A", T0 + DAY, "B", "nan", "C", "9" * 5000, "D", T0 + MINUTE_MS)
-    assert await shelf.marks(["A", "B", "C", "D"]) == {"A": T0 + DAY, "D": T0 + MINUTE_MS}
-    await shelf.put([], [mark(sym) for sym in "ABCD"], 10)
-    assert await shelf.marks(["A", "B", "C", "D"]) == {**dict.fromkeys("ABC", T0), "D": T0 + MINUTE_MS}
+    assert await store.read_marks(["A", "B", "C", "D"]) == {"A": T0 + DAY, "D": T0 + MINUTE_MS}
+    await store.publish([], [mark(sym) for sym in "ABCD"], 10)
+    assert await store.read_marks(["A", "B", "C", "D"]) == {**dict.fromkeys("ABC", T0), "D": T0 + MINUTE_MS}
 
 
 async def test_a_bus_that_forgot_is_found_out_and_its_mark_stays(server, bus):
-    shelf = BarStore(Me(bus, "market:bars"), MarketStatus())
-    await shelf.put([], [mark("A", 5), mark("B", 5)], 10)
-    await shelf.put([bar(6, "A")], [mark("A", 6, was=5), mark("B", 6, was=5)], 10)
-    assert not shelf.in_doubt
+    store = BarStore(Me(bus, "market:bars"), MarketStatus())
+    await store.publish([], [mark("A", 5), mark("B", 5)], 10)
+    await store.publish([bar(6, "A")], [mark("A", 6, was=5), mark("B", 6, was=5)], 10)
+    assert not store.lost_marks
     server.cmd("HSET", "market:bars:marks", "A", T0 + 3 * MINUTE_MS)
     server.cmd("HDEL", "market:bars:marks", "B")
-    assert await shelf.put([bar(7, "A")], [mark("A", 7, was=6), mark("B", 7, was=6)], 10) == 1
-    assert shelf.in_doubt
-    assert await shelf.marks(["A", "B"]) == {"A": T0 + 3 * MINUTE_MS}
+    assert await store.publish([bar(7, "A")], [mark("A", 7, was=6), mark("B", 7, was=6)], 10) == 1
+    assert store.lost_marks
+    assert await store.read_marks(["A", "B"]) == {"A": T0 + 3 * MINUTE_MS}
 
 
 async def test_what_is_remembered_is_small_and_has_an_end(server, bus):
-    shelf = BarStore(Me(bus, "market:bars"), MarketStatus())
+    store = BarStore(Me(bus, "market:bars"), MarketStatus())
     for day in range(3):
-        await shelf.put([bar(day * 1440 + n) for n in range(0, 1440, 3)], [mark("AAPL")], 100)
+        await store.publish([bar(day * 1440 + n) for n in range(0, 1440, 3)], [mark("AAPL")], 100)
     keys = server.cmd("KEYS", "market:bars:seen:*")
     assert sorted(keys) == [f"market:bars:seen:AAPL:{20_700 + day}" for day in range(3)]
     assert all(server.cmd("STRLEN", key) <= 180 for key in keys)
@@ -127,42 +127,42 @@ async def test_what_is_remembered_is_small_and_has_an_end(server, bus):
 
 
 async def test_more_bars_than_a_script_takes_are_put_in_several_and_the_mark_moves_with_the_last(server, bus):
-    shelf = BarStore(Me(bus, "market:bars"), MarketStatus())
-    assert await shelf.put([bar(n) for n in range(1203)], [mark("AAPL")], 10_000) == 1203
+    store = BarStore(Me(bus, "market:bars"), MarketStatus())
+    assert await store.publish([bar(n) for n in range(1203)], [mark("AAPL")], 10_000) == 1203
     assert server.cmd("XLEN", "market:bars") == 1203
-    assert await shelf.marks(["AAPL"]) == {"AAPL": T0}
+    assert await store.read_marks(["AAPL"]) == {"AAPL": T0}
 
 
 async def test_a_mark_does_not_move_before_all_that_it_stands_for_is_there(server, bus, monkeypatch):
-    shelf = BarStore(Me(bus, "market:bars"), MarketStatus())
-    put, times = shelf._put, 0
+    store = BarStore(Me(bus, "market:bars"), MarketStatus())
+    script, times = bus.script, 0
 
     async def once(*words):
         nonlocal times
         times += 1
         if times > 1:
             await asyncio.Event().wait()
-        return await put(*words)
+        return await script(*words)
 
-    monkeypatch.setattr(shelf, "_put", once)
-    putting = asyncio.create_task(shelf.put([bar(n) for n in range(900)], [mark("AAPL")], 10_000))
+    monkeypatch.setattr(bus, "script", once)
+    putting = asyncio.create_task(store.publish([bar(n) for n in range(900)], [mark("AAPL")], 10_000))
     await auntil(lambda: times == 2)
     putting.cancel()
-    assert await shelf.marks(["AAPL"]) == {}
+    assert await store.read_marks(["AAPL"]) == {}
     assert server.cmd("XLEN", "market:bars") == 500
 
 
 async def test_the_stream_is_the_one_that_the_truth_names(server, bus):
-    await BarStore(Me(bus, "team:bars"), MarketStatus()).put([bar(0)], [mark("AAPL")], 10)
+    await BarStore(Me(bus, "team:bars"), MarketStatus()).publish([bar(0)], [mark("AAPL")], 10)
     assert sorted(server.cmd("KEYS", "*")) == ["team:bars", "team:bars:marks", "team:bars:seen:AAPL:20700"]
 
 
 async def test_a_bus_that_is_away_is_waited_for_and_said(tmp_path):
     with Server(tmp_path / "bus") as server:
         bus = Bus("market-redis", server.url)
-        me, standing = Me(bus, "market:bars"), MarketStatus()
+        me, status = Me(bus, "market:bars"), MarketStatus()
         server.stop()
-        putting = asyncio.create_task(BarStore(me, standing).put([bar(0)], [], 10))
+        putting = asyncio.create_task(BarStore(me, status).publish([bar(0)], [], 10))
         await auntil(lambda: me.ailing == ["bars not published: market-redis refused"], 10)
         server.start()
         assert await asyncio.wait_for(putting, 10) == 1
@@ -171,11 +171,11 @@ async def test_a_bus_that_is_away_is_waited_for_and_said(tmp_path):
 
 
 async def test_a_full_bus_takes_no_bar_and_forgets_none(server, bus):
-    standing = MarketStatus()
+    status = MarketStatus()
     me = Me(bus, "market:bars")
-    shelf = BarStore(me, standing)
+    store = BarStore(me, status)
     server.cmd("CONFIG", "SET", "maxmemory", "1")
-    putting = asyncio.create_task(shelf.put([bar(0), bar(1)], [mark("AAPL")], 10))
+    putting = asyncio.create_task(store.publish([bar(0), bar(1)], [mark("AAPL")], 10))
     await auntil(lambda: me.ailing == ["bars not published: market-redis oom"], 10)
     assert server.cmd("KEYS", "*") == []
     server.cmd("CONFIG", "SET", "maxmemory", "0")
@@ -185,7 +185,7 @@ async def test_a_full_bus_takes_no_bar_and_forgets_none(server, bus):
 async def test_strangers_keys_in_the_way_are_a_trouble_and_no_end(server, bus):
     server.cmd("SET", "market:bars", "mine")
     me = Me(bus, "market:bars")
-    putting = asyncio.create_task(BarStore(me, MarketStatus()).put([bar(0)], [], 10))
+    putting = asyncio.create_task(BarStore(me, MarketStatus()).publish([bar(0)], [], 10))
     await auntil(lambda: me.ailing == ["bars not published: market-redis error"], 10)
     server.cmd("DEL", "market:bars")
     assert await asyncio.wait_for(putting, 10) == 1
@@ -201,9 +201,9 @@ def test_each_bar_once_in_whatever_order_and_company(server, some):
 
     async def put():
         bus = Bus("market-redis", server.url)
-        shelf = BarStore(Me(bus, "market:bars"), MarketStatus())
+        store = BarStore(Me(bus, "market:bars"), MarketStatus())
         for each in some:
-            await shelf.put([bar(n, sym) for sym, n in each], [], 1000)
+            await store.publish([bar(n, sym) for sym, n in each], [], 1000)
         await bus.aclose()
 
     asyncio.run(put())

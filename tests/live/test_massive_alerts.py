@@ -1,4 +1,4 @@
-"""What massive knows of its targets and what it tells of them, on a real bus that fails at any moment."""
+"""What massive knows of its targets and what it alerts of them, on a real bus that fails at any moment."""
 
 import asyncio
 import contextlib
@@ -11,11 +11,11 @@ from healer.probe_alert import parse_probe_alert
 from marketswarm.bus import Bus, BusError
 from marketswarm.keys import MASSIVE_ALERTS, MASSIVE_ROSTER
 from services.massive.probes.alerts import AlertPublisher
-from services.massive.probes.state import Patience
+from services.massive.probes.state import Thresholds
 from support.rig import Server
 from support.waiting import auntil
 
-PATIENCE = Patience(down_after=2, up_after=2)
+THRESHOLDS = Thresholds(down_after=2, up_after=2)
 
 
 @pytest.fixture
@@ -25,30 +25,28 @@ def server(tmp_path):
 
 
 class Instance:
-    """One massive's telling, and what its targets look like to it."""
+    """One massive's alerts, and what its targets look like to it."""
 
     def __init__(self, server, boot):
         self.bus = Bus("system-redis", server.url)
-        self.telling = AlertPublisher(lambda: self.bus, boot)
+        self.alerts = AlertPublisher(lambda: self.bus, boot)
 
     def see(self, name, *errors):
         for error in errors:
-            self.telling.put(name, time.time(), error)
+            self.alerts.add_outcome(name, time.time(), error)
 
     async def settled(self):
-        await auntil(
-            lambda: not self.telling.waiting() and not self.telling._filled.is_set(), 10, "all to be kept"
-        )
+        await auntil(lambda: not self.alerts.pending_count() and self.alerts.is_idle, 10, "all to be kept")
 
 
 @contextlib.asynccontextmanager
-async def running(server, *boots, watched=("shop",), patience=PATIENCE):
+async def running(server, *boots, watched=("shop",), thresholds=THRESHOLDS):
     instances = [Instance(server, boot) for boot in boots]
     tasks = []
     try:
         for each in instances:
-            each.telling.follow(dict.fromkeys(watched, patience))
-            tasks.append(asyncio.create_task(each.telling.run()))
+            each.alerts.follow(dict.fromkeys(watched, thresholds))
+            tasks.append(asyncio.create_task(each.alerts.run()))
         yield instances
     finally:
         for task in tasks:
@@ -164,8 +162,8 @@ async def test_what_happens_while_the_bus_is_away_is_told_later_in_order(server)
         one.see("shop", "refused", "refused")
         one.see("db", "timeout", "timeout")
         one.see("shop", None, None)
-        await auntil(lambda: one.telling.refusal == "refused", 10)
-        assert one.telling.waiting() == 6
+        await auntil(lambda: one.alerts.bus_error == "refused", 10)
+        assert one.alerts.pending_count() == 6
         server.start()
         await one.settled()
     assert told(server) == [MISS, ("probe_miss", "massive/db"), OK]
@@ -178,10 +176,10 @@ async def test_a_bus_that_hangs_and_does_later_what_it_was_asked_repeats_nothing
     async with running(server, "a") as [one]:
         one.see("shop", None)
         await one.settled()
-        one.bus.within_sec = 0.2
+        one.bus.timeout_sec = 0.2
         server.freeze()
         one.see("shop", "refused", "refused")
-        await auntil(lambda: one.telling.refusal == "timeout", 10)
+        await auntil(lambda: one.alerts.bus_error == "timeout", 10)
         await asyncio.sleep(1.0)  # so that it is asked again and again
         server.thaw()
         await one.settled()
@@ -196,7 +194,7 @@ async def test_a_full_bus_has_all_of_it_or_nothing(server):
         await one.settled()
         server.cmd("CONFIG", "SET", "maxmemory", "1", "maxmemory-policy", "noeviction")
         one.see("shop", "refused", "refused")
-        await auntil(lambda: one.telling.refusal == "oom", 10)
+        await auntil(lambda: one.alerts.bus_error == "oom", 10)
         assert (told(server), known(server)["verdict"]) == ([], "up")
         server.cmd("CONFIG", "SET", "maxmemory", "0")
         await one.settled()
@@ -208,7 +206,7 @@ async def test_what_can_not_be_kept_is_not_told(server):
     async with running(server, "a", watched=("shop", "db")) as [one]:
         one.see("shop", "refused", "refused")
         one.see("db", "refused", "refused")
-        await auntil(lambda: one.telling.refusal == "auth", 10)
+        await auntil(lambda: one.alerts.bus_error == "auth", 10)
         assert told(server) == []
         server.cmd("ACL", "SETUSER", "default", "+hset")
         await one.settled()
@@ -230,7 +228,7 @@ async def test_a_target_that_goes_from_the_truth_is_closed(server, restarted):
         one.see("db", None)
         await one.settled()
         if not restarted:
-            one.telling.follow({"db": PATIENCE})
+            one.alerts.follow({"db": THRESHOLDS})
             await one.settled()
     if restarted:
         async with running(server, "b", watched=("db",)) as [two]:
@@ -243,7 +241,7 @@ async def test_what_nobody_wants_to_hear_of_any_more_is_closed_and_stays_known(s
     async with running(server, "a") as [one]:
         one.see("shop", "refused", "refused")
         await one.settled()
-        one.telling.follow({"shop": Patience(2, 2, tells=False)})
+        one.alerts.follow({"shop": Thresholds(2, 2, alerts=False)})
         await one.settled()
         one.see("shop", "refused", None, None)
         await one.settled()
