@@ -215,7 +215,7 @@ async def _execute(bus: Bus, pipe: Any, default: Any, failed: dict[str, str]) ->
 
 def _row(svc: str, bus: str, timeout_sec: float, state: FleetState, *, bus_is_heard: bool) -> ServiceRow:
     beat = state.beats.get(svc, {})
-    silence_sec = _silence_sec(state.ttls_sec.get(svc), timeout_sec)
+    silence_sec = silence_of_key(state.ttls_sec.get(svc), timeout_sec)
     instances = state.instances.get(svc)
     return ServiceRow(
         svc=svc,
@@ -280,8 +280,12 @@ def _verdict(
     return "up" if silence_sec <= timeout_sec else "silent"
 
 
-def _silence_sec(ttl_sec: float | None, timeout_sec: float) -> float | None:
-    """Return the age of a `beat:` key, which lives for twice the timeout; None if its TTL can't be ours."""
+def silence_of_key(ttl_sec: float | None, timeout_sec: float) -> float | None:
+    """Return the seconds since the last beat, from the life that its `beat:` key has left.
+
+    So no clocks are compared: the key lives for twice the timeout. None stands for no key, and for a life
+    that no agent sets.
+    """
     if ttl_sec is None or not 0 <= ttl_sec <= 2 * timeout_sec:
         return None
     return round(2 * timeout_sec - ttl_sec, 3)

@@ -2,24 +2,29 @@
 
 import asyncio
 import contextlib
+import math
+import sys
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
-from marketswarm.cli import event_loop, output
+from marketswarm.bus import Bus, BusError
+from marketswarm.cli import event_loop, event_text, output
 from marketswarm.cli.alerts import follow_log
 from marketswarm.cli.control import request_fleet
-from marketswarm.cli.event_text import describe_event
 from marketswarm.cli.fleet_view import open_fleet
-from marketswarm.cli.options import DATA, Data, Svc
+from marketswarm.cli.options import DATA, Data, Svc, suggest_command
+from marketswarm.cli.service_status import silence_of_key
 from marketswarm.exit import Code, Exit
+from marketswarm.keys import last_beat_key
 from marketswarm.text import format_duration
 from marketswarm.truth import Truth, nearest
 
 _EXTRA_WAIT_SEC: Final = 10.0
+_CLEAR_LINE: Final = "\r\x1b[K"
 
 _Control = Callable[[str, str, Path], str]
 """Stops or starts a service: takes the action, the service and the data folder, returns what to print."""
@@ -34,21 +39,24 @@ def simulate(
 ) -> None:
     """Stop an agent, wait for its miss, start it, wait for its ok.
 
-    Ctrl-C starts it again and ends with 130.
+    Says which last beat the miss counts from, and counts down to it on a terminal. Ctrl-C starts the agent
+    again and ends with 130.
     """
     if "/" in svc:
+        all_of_them = suggest_command(f"simulate {svc.partition('/')[0]}", data)
         raise Exit(
             Code.CONFIGURATION,
-            f"{svc} is one of several: it is not missed while another one beats. `marketswarm simulate "
-            f"{svc.partition('/')[0]}` stops them all, `marketswarm stop {svc}` this one alone",
+            f"{svc} is one of several: it is not missed while another one beats. {all_of_them} stops them "
+            f"all, {suggest_command(f'stop {svc}', data)} this one alone",
         )
     try:
-        event_loop.run(_simulate(svc, data, _instruct_person if by_hand else request_fleet))
+        event_loop.run(_simulate(svc, data, by_hand=by_hand))
     except KeyboardInterrupt:
         raise Exit(event_loop.INTERRUPTED, "") from None
 
 
-async def _simulate(svc: str, data: Path, control: _Control) -> None:
+async def _simulate(svc: str, data: Path, *, by_hand: bool) -> None:
+    control: _Control = _instruct_person if by_hand else request_fleet
     async with open_fleet(data) as fleet:
         truth = fleet.truth
         _require_service(svc, truth)
@@ -59,13 +67,62 @@ async def _simulate(svc: str, data: Path, control: _Control) -> None:
             stopped_at = time.monotonic()
             output.print_line(control("stop", svc, data))
             try:
-                output.print_line(f"the healer misses it after {format_duration(timeout_sec)} of silence")
-                miss = await _wait_for_event(events, svc, "_miss", within_sec)
+                # one that is stopped by hand may still be running, and beat again
+                bus = fleet.bus(truth.bus_of(svc))
+                silence_sec = None if by_hand else await _read_silence(bus, svc, timeout_sec)
+                output.print_line(_describe_wait(silence_sec, timeout_sec))
+                async with _show_countdown(None if silence_sec is None else timeout_sec - silence_sec):
+                    miss = await _wait_for_event(events, svc, "_miss", within_sec, data)
                 _print_event(miss, stopped_at, "stop")
             finally:
                 started_at = time.monotonic()
                 output.print_line(control("start", svc, data))
-            _print_event(await _wait_for_event(events, svc, "_ok", within_sec), started_at, "start")
+            _print_event(await _wait_for_event(events, svc, "_ok", within_sec, data), started_at, "start")
+
+
+async def _read_silence(bus: Bus, svc: str, timeout_sec: float) -> float | None:
+    """Return the seconds since the last beat of a service; None if that is not known."""
+    try:
+        left_msec = await bus.ask(bus.client.pttl(last_beat_key(svc)))
+    except BusError:
+        return None
+    return silence_of_key(left_msec / 1000, timeout_sec)
+
+
+def _describe_wait(silence_sec: float | None, timeout_sec: float) -> str:
+    """Return from which beat the healer counts, and when the miss is due."""
+    timeout = format_duration(timeout_sec)
+    if silence_sec is None:
+        return f"the healer misses it {timeout} after its last beat"
+    last = event_text.format_time(time.time() - silence_sec)
+    left = format_duration(max(0.0, timeout_sec - silence_sec))
+    return f"its last beat was at {last}: the healer misses it {timeout} after that, in {left}"
+
+
+@contextlib.asynccontextmanager
+async def _show_countdown(left_sec: float | None) -> AsyncIterator[None]:
+    """Show on a terminal, while the context lasts, how many seconds are left; nothing for None."""
+    if left_sec is None or not sys.stderr.isatty():
+        yield
+        return
+    counting = asyncio.ensure_future(_count_down(time.monotonic() + left_sec))
+    try:
+        yield
+    finally:
+        counting.cancel()
+        await asyncio.gather(counting, return_exceptions=True)
+        sys.stderr.write(_CLEAR_LINE)
+        sys.stderr.flush()
+
+
+async def _count_down(until: float) -> None:
+    """Write the seconds until then (monotonic time) to stderr, one in place of the other, until cancelled."""
+    while True:
+        left_sec = until - time.monotonic()
+        words = f"{math.ceil(left_sec)} s to the miss" if left_sec > 0 else "the miss is due"
+        sys.stderr.write(f"{_CLEAR_LINE}{words}")
+        sys.stderr.flush()
+        await asyncio.sleep(left_sec % 1 or 1.0)
 
 
 def _instruct_person(action: str, svc: str, _data: Path) -> str:
@@ -75,7 +132,7 @@ def _instruct_person(action: str, svc: str, _data: Path) -> str:
 
 def _print_event(event: dict[str, Any], since: float, action: str) -> None:
     waited = format_duration(time.monotonic() - since)
-    output.print_line(f"{describe_event(event)}   [{waited} after the {action}]")
+    output.print_line(f"{event_text.describe_event(event)}   [{waited} after the {action}]")
 
 
 def _require_service(svc: str, truth: Truth) -> None:
@@ -87,7 +144,11 @@ def _require_service(svc: str, truth: Truth) -> None:
 
 
 async def _wait_for_event(
-    events: AsyncGenerator[tuple[bytes, dict[str, Any]], None], svc: str, ending: str, within_sec: float
+    events: AsyncGenerator[tuple[bytes, dict[str, Any]], None],
+    svc: str,
+    ending: str,
+    within_sec: float,
+    data: Path,
 ) -> dict[str, Any]:
     """Return the next event on that service whose type has that ending.
 
@@ -99,4 +160,5 @@ async def _wait_for_event(
             async for _, event in events:
                 if event.get("svc") == svc and str(event.get("type")).endswith(ending):
                     return event
-    raise Exit(Code.DIED, f"no {ending} of {svc} within {within_sec:.0f} s; does the healer run?")
+    why = f"does the healer run? {suggest_command('status', data)}"
+    raise Exit(Code.DIED, f"no {ending} of {svc} within {within_sec:.0f} s; {why}")

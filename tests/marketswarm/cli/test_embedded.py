@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -63,6 +64,9 @@ def test_from_up_to_ctrl_c(fleet):
 
         said = fleet.shell.said("simulate", "rss_agg").splitlines()
         assert "rss_agg stopped in" in said[0]
+        assert re.fullmatch(
+            r"its last beat was at [0-9:]{8}: the healer misses it 1.6 s after that, in [0-9.]+ s", said[1]
+        )
         assert "✗ rss_agg is down" in said[2]
         assert "✓ rss_agg is up, after" in said[4]
         assert [event["type"] for event in tail.of(svc="rss_agg")] == ["heartbeat_miss", "heartbeat_ok"]
