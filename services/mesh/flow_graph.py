@@ -22,6 +22,10 @@ class Rates:
     def __init__(self) -> None:
         self._readings: dict[Hashable, deque[tuple[float, int]]] = {}
 
+    def __len__(self) -> int:
+        """Return the number of readings that are kept, of all counts."""
+        return sum(map(len, self._readings.values()))
+
     def record(self, what: Hashable, count: int | None, now: float, window_sec: float) -> float | None:
         """Add a reading; return the growth per second over the window, None from a single reading.
 

@@ -36,6 +36,10 @@ class UnknownServices:
         self.dropped = 0
         self._reported_at: dict[str, float] = {}
 
+    def __len__(self) -> int:
+        """Return the number of names that are kept."""
+        return len(self._reported_at)
+
     def is_new(self, svc: str, now: float) -> bool:
         """Return True if this service was not reported within the hour.
 

@@ -96,6 +96,10 @@ class Decompressor:
         self._received_bytes = 0
         self._body = bytearray()
 
+    def __len__(self) -> int:
+        """Return the number of bytes that have come out so far."""
+        return len(self._body)
+
     def add(self, chunk: bytes) -> None:
         """Decompress one more chunk. Raises TooLongError or BadEncodingError."""
         self._received_bytes += len(chunk)

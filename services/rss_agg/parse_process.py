@@ -38,6 +38,11 @@ class ParseProcess:
     ) -> None:
         await self._kill()
 
+    @property
+    def pid(self) -> int | None:
+        """Return the worker's pid, or None while there is none."""
+        return None if self._process is None else self._process.pid
+
     async def parse(self, body: bytes, content_type: str, base_url: str) -> list[Entry]:
         """Return the entries of a document, as `parse_entries` does, within PARSE_SEC once it is its turn.
 

@@ -110,6 +110,10 @@ class HostQueues:
         self._hosts: dict[str, _Host] = {}
         self._waiting: OrderedDict[str, None] = OrderedDict()  # hosts with a queue, the next one first
 
+    def __len__(self) -> int:
+        """Return the number of hosts that are remembered."""
+        return len(self._hosts)
+
     def enqueue(self, host: str, feed: str) -> None:
         """Add a feed to its host's queue."""
         self._hosts.setdefault(host, _Host()).queue.append(feed)

@@ -169,7 +169,7 @@ class Summarizer:
         self._headers = {"Content-Type": "application/json"}
         if key is not None:
             self._headers["Authorization"] = f"Bearer {key.get_secret_value()}"
-        self._metrics, self._log = metrics, log
+        self.metrics, self._log = metrics, log
         self._http: tuple[float, Http] | None = None
         self.breaker = CircuitBreaker()
 
@@ -194,7 +194,7 @@ class Summarizer:
             summaries.append(found)
             if found is None:
                 why = f"the model did not answer ({self.breaker.reason})"
-        self._metrics.paused = self.breaker.open_sec(time.monotonic()) > 0
+        self.metrics.paused = self.breaker.open_sec(time.monotonic()) > 0
         made = sum(each is not None for each in summaries)
         return summaries, SummaryResult(made, why) if settings.stories else None
 
@@ -212,7 +212,7 @@ class Summarizer:
             self._failed(str(error))
         else:
             self.breaker.succeeded()
-            self._metrics.asked["ok"] += 1
+            self.metrics.asked["ok"] += 1
             return found
         return None
 
@@ -227,7 +227,7 @@ class Summarizer:
         return parse_summary(answer.body)
 
     def _failed(self, reason: str, *, after_sec: float | None = None, lasting: bool = False) -> None:
-        self._metrics.asked[reason] += 1
+        self.metrics.asked[reason] += 1
         self._log.warning("llm.failed", where=self.where, reason=reason)
         self.breaker.failed(reason, time.monotonic(), after_sec=after_sec, lasting=lasting)
 

@@ -30,7 +30,7 @@ def test_a_rate_is_reckoned_over_the_window():
     for n in range(2, 200):
         rate = rates.record("k", 110, 5.0 * n, 60.0)
     assert rate == 0.0
-    assert len(rates._readings["k"]) <= SAMPLES
+    assert len(rates) <= SAMPLES
 
 
 def test_a_count_that_fell_began_anew_and_one_that_is_unknown_has_no_rate():
@@ -41,7 +41,7 @@ def test_a_count_that_fell_began_anew_and_one_that_is_unknown_has_no_rate():
     assert rates.record("k", None, 15.0, 60.0) is None
     assert rates.record("k", 20, 20.0, 60.0) is None
     rates.keep([])
-    assert rates._readings == {}
+    assert len(rates) == 0
 
 
 def test_the_first_entries_of_a_stream_that_was_not_there_are_its_first_rate():

@@ -17,7 +17,7 @@ def test_a_flood_of_names_is_told_up_to_a_bound_and_counted_beyond():
     assert told == MAX_NAMES
     assert unknown.dropped == 4 * MAX_NAMES
     assert unknown.is_new("late", REPORT_AGAIN_SEC + 1)
-    assert len(unknown._reported_at) <= MAX_NAMES
+    assert 0 < len(unknown) <= MAX_NAMES
 
 
 def test_who_was_told_of_within_the_hour_is_shown_up_to_a_bound():

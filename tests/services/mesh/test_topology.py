@@ -45,12 +45,14 @@ def test_a_revision_that_someone_made_up_long_ago_is_no_beginning():
 
 
 def test_revisions_without_end_and_old_ones_are_not_remembered():
-    found = converging()
-    for rev in range(1000):
-        found.note_revision(rev, 1.0)
-    assert len(found._early) == EARLY_KEPT
-    assert min(found._early) == 8
-    found.note_revision(None, 1.0)
+    for rev, first_seen_at in ((8, 1.0), (7 + EARLY_KEPT, 1.0), (8 + EARLY_KEPT, 2.0)):
+        found = converging()
+        for beaten in range(1000):
+            found.note_revision(beaten, 1.0)
+        found.note_revision(None, 1.0)
+        found.set_revision(rev, 2.0)
+        assert found.check({rev}, 5.0)
+        assert found.took_sec == 5.0 - first_seen_at
 
 
 def test_a_truth_whose_revision_is_not_known_changes_nothing():
@@ -300,7 +302,8 @@ def test_who_left_together_comes_back_together_with_its_past(mesh):
 
 def test_the_gone_are_remembered_up_to_a_bound(mesh):
     for n in range(2 * MAX_DEPARTED):
-        mesh._left([Instance("a", f"d{n}", "bus", beat(), 0, 0, 0, 0)], 10.0, 1010.0)
+        mesh.add(Instance("a", f"d{n}", "bus", beat(), 0, 0, 0, 0))
+    assert [event for event, _ in tick(mesh, 10)] == ["left"] * 2 * MAX_DEPARTED
     assert len(mesh.departed["a"]) == MAX_DEPARTED
 
 

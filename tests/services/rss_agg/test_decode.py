@@ -127,7 +127,7 @@ def test_a_bomb_goes_off_at_the_limit_and_not_after(coding, bomb):
     decompressor = Decompressor(coding, 1_000_000)
     with pytest.raises(TooLongError):
         decompressor.add(bomb)
-    assert len(decompressor._body) <= 1_000_000 + 3 * 65_536
+    assert len(decompressor) <= 1_000_000 + 3 * 65_536
 
 
 def test_a_body_that_is_larger_packed_than_wanted_is_not_taken_either():

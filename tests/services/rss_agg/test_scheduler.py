@@ -140,4 +140,4 @@ def test_hosts_that_nothing_is_left_to_say_of_are_forgotten():
         hosts.enqueue(f"h{n}", "x")
         hosts.take(float(n), 1, 0.0)
         hosts.release(f"h{n}", float(n))
-    assert len(hosts._hosts) <= 2001
+    assert 0 < len(hosts) <= 2001

@@ -1,5 +1,6 @@
 """Against a stand-in for the model's server: what it does right, and all that it may do wrong."""
 
+import asyncio
 import contextlib
 
 import orjson
@@ -184,7 +185,7 @@ async def test_each_of_the_first_stories_gets_its_summary():
         asked = orjson.loads(server.seen[1].body)
         assert asked["model"] == "m"
         assert orjson.loads(asked["messages"][1]["content"])["headlines"] == ["Title 1"]
-        assert asking._metrics.asked == {"ok": 3}
+        assert asking.metrics.asked == {"ok": 3}
 
 
 @pytest.mark.parametrize("path", ["/v1/", "/v1/chat/completions"])
@@ -232,7 +233,7 @@ async def test_whatever_the_model_does_the_others_get_theirs_and_the_digest_says
         else:
             assert found == [None, "Two. Sentences.", "Two. Sentences."]
             assert plain.why == f"the model did not answer ({reason})"
-        assert asking._metrics.asked[reason] == 1
+        assert asking.metrics.asked[reason] == 1
 
 
 async def test_a_model_that_is_not_there_is_no_more_than_a_word():
@@ -250,7 +251,7 @@ async def test_after_three_failures_it_is_left_alone():
         assert len(server.seen) == 3
         assert (found, plain.made) == ([], 0)
         assert plain.why == "the model is left alone for 60 s (500)"
-        assert asking._metrics.paused
+        assert asking.metrics.paused
 
 
 async def test_how_long_it_asks_to_be_left_alone_is_obeyed():
@@ -275,11 +276,14 @@ async def test_the_budget_of_an_hour_is_kept_on_the_bus():
 
 
 async def test_how_long_an_answer_may_take_can_change_while_it_runs():
-    async with model(always=Answer(hang=True)) as (_, asking, store):
-        await asking.summarize(STORIES[:1], store, WISHES.model_copy(update={"timeout_sec": 0.5}))
-        before = asking._http
-        await asking.summarize(STORIES[:1], store, WISHES.model_copy(update={"timeout_sec": 0.1}))
-        assert asking._http != before
+    async with model(says("At once."), always=Answer(hang=True)) as (_, asking, store):
+        found, _ = await asking.summarize(STORIES[:1], store, WISHES.model_copy(update={"timeout_sec": 100}))
+        assert found == ["At once."]
+        async with asyncio.timeout(50):
+            found, why = await asking.summarize(
+                STORIES[:1], store, WISHES.model_copy(update={"timeout_sec": 0.1})
+            )
+        assert (found, why.why) == ([None], "the model did not answer (timeout)")
 
 
 async def test_neither_url_nor_key_is_in_the_log(capsys):
