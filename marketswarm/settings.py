@@ -171,7 +171,11 @@ class CommonSettings(BaseSettings):
     """Settings that every program reads. All times are in seconds."""
 
     model_config = SettingsConfigDict(
-        frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
+        frozen=True,
+        extra="ignore",
+        env_ignore_empty=True,
+        hide_input_in_errors=True,
+        defer_build=True,  # a program reads one class of settings and need not wait for all others
     )
 
     redis_url: RedisUrl | None = Field(default=None, repr=False)

@@ -1,12 +1,20 @@
-"""The life of an agent: wait for the truth, beat while working, follow reseeds, stop as asked."""
+"""The life of an agent: wait for the truth, beat while working, follow reseeds, stop as asked.
 
-from marketswarm.agent.agent import Agent
-from marketswarm.agent.lease import Lease, LeaseHeld, LeaseLost
-from marketswarm.agent.lifecycle import agent, run
-from marketswarm.agent.service_config import ServiceConfig, first_point, point_like
-from marketswarm.agent.shards import Share
-from marketswarm.agent.truth_source import Found, load_truth, truth_places, usable_bus
-from marketswarm.exit import Code, Exit
+Names are imported when they are first used: `marketswarm beat` needs only where the truth is, and a program
+that only declares its `ServiceConfig` needs no event loop.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from marketswarm.agent.lease import Lease, LeaseHeld, LeaseLost
+    from marketswarm.agent.lifecycle import agent, run
+    from marketswarm.agent.member import Agent
+    from marketswarm.agent.service_config import ServiceConfig, first_point, point_like
+    from marketswarm.agent.shards import Share
+    from marketswarm.agent.truth_source import Found, load_truth, truth_places, usable_bus
+    from marketswarm.exit import Code, Exit
 
 __all__ = [
     "Agent",
@@ -26,3 +34,23 @@ __all__ = [
     "truth_places",
     "usable_bus",
 ]
+
+_MODULES: Final = {
+    "marketswarm.agent.member": ("Agent",),
+    "marketswarm.agent.lease": ("Lease", "LeaseHeld", "LeaseLost"),
+    "marketswarm.agent.lifecycle": ("agent", "run"),
+    "marketswarm.agent.service_config": ("ServiceConfig", "first_point", "point_like"),
+    "marketswarm.agent.shards": ("Share",),
+    "marketswarm.agent.truth_source": ("Found", "load_truth", "truth_places", "usable_bus"),
+    "marketswarm.exit": ("Code", "Exit"),
+}
+_MODULE_OF: Final = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the module of a public name and return what the name stands for."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_MODULE_OF[name]), name)
+    globals()[name] = value
+    return value

@@ -27,7 +27,7 @@ from marketswarm.bus.scripts import Script
 from marketswarm.keys import lease_epoch_key, lease_key
 
 if TYPE_CHECKING:
-    from marketswarm.agent.agent import Agent
+    from marketswarm.agent.member import Agent
 
 RENEWALS: Final = 3
 """Renewals within the life of a lease."""

@@ -30,8 +30,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NoReturn, overload
 
 from marketswarm import __version__, log
-from marketswarm.agent.agent import Agent, MakeHeartbeat, OpenBus, S
 from marketswarm.agent.heartbeat import Beating
+from marketswarm.agent.member import Agent, MakeHeartbeat, OpenBus, S
 from marketswarm.agent.metrics import measure, measured
 from marketswarm.agent.status import AliveFile, Outlet, Signs
 from marketswarm.agent.systemd import manager

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from marketswarm.agent.agent import Agent
 from marketswarm.agent.heartbeat import Beating
+from marketswarm.agent.member import Agent
 from marketswarm.bus.stored_values import collect_unusable
 from marketswarm.metrics.family import Family, Histogram, counter, gauge
 

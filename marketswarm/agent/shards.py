@@ -31,7 +31,7 @@ from marketswarm.keys import members_key
 from marketswarm.metrics import Family
 
 if TYPE_CHECKING:
-    from marketswarm.agent.agent import Agent
+    from marketswarm.agent.member import Agent
 
 DIGEST_BYTES: Final = 8
 _REMEMBERED: Final = 1_024

@@ -13,7 +13,7 @@ from marketswarm.bus.subscriber import subscribe
 from marketswarm.exit import exit_in
 
 if TYPE_CHECKING:
-    from marketswarm.agent.agent import Agent
+    from marketswarm.agent.member import Agent
 
 AGAIN_SEC: Final = 3.25
 """A block that lost its cancellation gets another. Until then its clean-up is left alone: of the 5 s that an

@@ -1,5 +1,6 @@
 """The `marketswarm` program: its commands by group. A command's module is imported when that command runs."""
 
+import gc
 import os
 import sys
 from collections.abc import Callable
@@ -204,10 +205,16 @@ def _load_commands_of(group: TyperGroup) -> None:
 
 
 def _ending_quietly(command: Callable[P, None]) -> Callable[P, None]:
-    """Return the command with Ctrl-C, and a pipe that its reader has closed, as quiet ends with code 0."""
+    """Return the command with Ctrl-C, and a pipe that its reader has closed, as quiet ends with code 0.
+
+    The garbage collector, which `marketswarm.cli.main` stops for the imports, runs while the command does.
+    """
 
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        if not gc.isenabled():
+            gc.freeze()  # what was imported stays
+            gc.enable()
         try:
             command(*args, **kwargs)
             sys.stdout.flush()

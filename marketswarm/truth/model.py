@@ -119,7 +119,7 @@ Severity = Annotated[str, PlainValidator(_severity)]
 Version = Annotated[Literal[1], PlainValidator(_version)]
 
 # slots: a hundred thousand services are a tenth of what models with dictionaries would take
-_CONFIG: Final = ConfigDict(extra="ignore", hide_input_in_errors=True)
+_CONFIG: Final = ConfigDict(extra="ignore", hide_input_in_errors=True, defer_build=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)

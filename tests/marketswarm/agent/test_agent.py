@@ -3,7 +3,7 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from marketswarm.agent.agent import place_in
+from marketswarm.agent.member import place_in
 from marketswarm.exit import Exit
 from marketswarm.truth import Heartbeat, load
 
