@@ -1,8 +1,8 @@
-"""Leads or stands by: the loops that keep the leases of all buses. What an answer means is `lease.py`.
+"""The election of the leader among several healers, by a lease on each bus. `lease.py` judges each answer.
 
-Who leads is decided on one bus, `home`. The leader carries its epoch to the other buses, where a greater one
-always counts; only for who can't reach home does another bus decide for itself. So a healer that is cut
-off from home does not go on speaking elsewhere beside its successor.
+The leader is elected on one bus, `home`. It carries its epoch to the other buses, where a greater epoch
+always wins. Only a healer that can't reach home lets another bus elect for itself. So a healer that is cut
+off from home does not go on writing elsewhere beside its successor.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
-from healer.lease import Lease
+from healer.lease import BusLease
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import Script
@@ -19,7 +19,7 @@ from marketswarm.bus.stored_values import is_wrong_type, replace_wrong_types, re
 from marketswarm.keys import HEALER_LEASE
 from marketswarm.monitor import Fence
 
-GIVE_BACK_WITHIN_SEC: Final = 0.5
+RELEASE_WITHIN_SEC: Final = 0.5
 LEAST_PAUSE_SEC: Final = 0.02
 LEAST_WITHIN_SEC: Final = 0.5
 
@@ -28,29 +28,31 @@ LEASE_SCRIPT: Final = Script.beside("healer", "lease.lua")
 log = logs.get("lease")
 
 
-class Watcher(Protocol):
-    """The vigil, as far as its voice needs it."""
+class MonitorStatus(Protocol):
+    """The monitor, as far as the election needs it."""
 
     @property
     def evaluations(self) -> int:
-        """How often it looked at its clocks."""
+        """How often the monitor evaluated: a leader whose monitor hangs must not renew its lease."""
 
     def unheard_buses(self) -> list[str]:
-        """What it can't hear now."""
+        """Return the buses that the monitor does not hear now."""
 
-    def leader_changed(self, name: str) -> None:
-        """Told when the voice on a bus came or went."""
+    def leadership_changed(self, bus: str) -> None:
+        """Note that this healer began or ceased to lead on a bus."""
 
 
 class LeaderElection:
-    """A `Leadership`; see there. Call `attend` and `man` first, then `run`, in the end `give_back`.
+    """The `Leadership` of one healer on each bus.
+
+    Call `set_monitor` and `set_buses` first, then `run`, and `release` in the end.
 
     Args:
         boot: the healer's own instance.
-        home: the bus on which it is decided.
-        lease_sec: the life of a lease.
-        set_detail: is called with the detail of the beats: this healer leads, or which one does.
-        set_degraded: is called with why this healer can't know that, or None.
+        home: the bus on which the leader is elected.
+        lease_sec: the life of a lease, in seconds.
+        set_detail: told in a few words, for a beat's `detail`, whether this healer leads, or who does.
+        set_degraded: told in the same way why that can't be known; None when it can.
     """
 
     def __init__(
@@ -67,190 +69,199 @@ class LeaderElection:
         self._lease_sec = lease_sec
         self._set_detail = set_detail
         self._set_degraded = set_degraded
-        self._watcher: Watcher
-        self._leases: dict[str, Lease] = {}
+        self._monitor: MonitorStatus
+        self.leases: dict[str, BusLease] = {}
+        """The leases by the names of their buses."""
         self._buses: dict[str, Bus] = {}
-        self._turns: dict[str, asyncio.Task[None]] = {}
-        self._due: dict[str, asyncio.Event] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._due: dict[str, asyncio.Event] = {}  # set when a lease is to be asked for at once
         self._group: asyncio.TaskGroup | None = None
-        self._looks: dict[str, int] = {}
-        self._known: dict[str, int] = {}  # the epochs that were made known
+        self._evaluations: dict[str, int] = {}  # by bus, the monitor's count at the last request
+        self._known_epochs: dict[str, int] = {}  # by bus, the epoch that was announced last
         self._refusal: str | None = None  # why home gives no lease, while it gives none
-        self._logged: set[str] = (
-            set()
-        )  # the reasons of that time; a server that is going may give two in turn
+        # the refusals that were logged since home answered; a server that is going down may alternate
+        self._logged: set[str] = set()
 
-    # -- what the vigil asks
+    # -- `Leadership`
 
     def fence(self, bus: str) -> Fence | None:
-        """See `Leadership`."""
-        lease = self._leases.get(bus)
+        """Return the fence for writes to a bus; None while another healer leads there, or nobody."""
+        lease = self.leases.get(bus)
         return lease.fence if lease is not None else None
 
     def deny_leadership(self, bus: str) -> None:
-        """See `Leadership`."""
-        lease = self._leases.get(bus)
+        """Note that a bus refused a write, since it knows another leader; ask for the lease at once."""
+        lease = self.leases.get(bus)
         if lease is not None and lease.epoch:
-            lease.lost()
+            lease.mark_lost()
             self._due[bus].set()
 
     def leader_seen_at(self, bus: str) -> float:
-        """See `Leadership`."""
-        lease = self._leases.get(bus)
-        return lease.alive_at if lease is not None else float("-inf")
+        """Return when another leader of the bus was last seen alive (monotonic); -inf if never."""
+        lease = self.leases.get(bus)
+        return lease.other_renewed_at if lease is not None else float("-inf")
 
     def leader_heard_bus_at(self, bus: str) -> float:
-        """See `Leadership`."""
-        lease = self._leases.get(bus)
-        # names may have commas in them, so this may find one too many, and then proves nothing
-        return lease.alive_at if lease is not None and bus not in lease.alive_deaf else float("-inf")
+        """Return when another leader was last seen to write to the bus while it heard it (monotonic)."""
+        lease = self.leases.get(bus)
+        # a substring of another bus's name is found, too: that proves nothing, and does no harm
+        heard = lease is not None and bus not in lease.other_deaf_to
+        return lease.other_renewed_at if lease is not None and heard else float("-inf")
 
-    # -- its life
+    # -- life
 
-    def attend(self, watcher: Watcher) -> None:
-        """Says whose voice it is."""
-        self._watcher = watcher
+    def set_monitor(self, monitor: MonitorStatus) -> None:
+        """Set the monitor whose leadership it is."""
+        self._monitor = monitor
 
-    def man(self, buses: Mapping[str, Bus]) -> None:
-        """Keeps a lease on each of these from now on, and on no others."""
+    def set_buses(self, buses: Mapping[str, Bus]) -> None:
+        """Keep a lease on each of these buses from now on, and on no others."""
         for name in self._buses.keys() - buses.keys():
             self._drop(name)
         for name, bus in buses.items():
             if self._buses.get(name) is bus:
                 continue
             self._drop(name)
-            self._buses[name], self._leases[name] = bus, Lease(self._boot, self._lease_sec)
+            self._buses[name], self.leases[name] = bus, BusLease(self._boot, self._lease_sec)
             self._due[name] = asyncio.Event()
             self._start(name)
 
     def _drop(self, name: str) -> None:
-        if name in self._turns:
-            self._turns.pop(name).cancel()
+        if name in self._tasks:
+            self._tasks.pop(name).cancel()
         self._buses.pop(name, None)
-        self._leases.pop(name, None)
+        self.leases.pop(name, None)
 
     def _start(self, name: str) -> None:
         if self._group is not None:
-            self._turns[name] = self._group.create_task(self._keep(name), name=f"lease:{name}")
+            self._tasks[name] = self._group.create_task(self._keep_lease(name), name=f"lease:{name}")
 
     async def run(self) -> None:
-        """Keeps the leases until cancelled."""
+        """Keep the leases until cancelled."""
         async with asyncio.TaskGroup() as group:
             self._group = group
             for name in self._buses:
                 self._start(name)
             await asyncio.Event().wait()
 
-    async def give_back(self) -> None:
-        """Lets another one lead at once; on a bus that does not answer the lease will run out."""
+    async def release(self) -> None:
+        """Give all leases back, so that another healer leads at once; one on a silent bus will run out."""
         async with asyncio.TaskGroup() as group:
-            for name, lease in self._leases.items():
+            for name, lease in self.leases.items():
                 if lease.epoch:
-                    group.create_task(self._give(self._buses[name], lease))
+                    group.create_task(self._release_lease(self._buses[name], lease))
 
-    async def _give(self, bus: Bus, lease: Lease) -> None:
+    async def _release_lease(self, bus: Bus, lease: BusLease) -> None:
         with contextlib.suppress(BusError):
-            await self._turn(bus, lease, give=True, within_sec=GIVE_BACK_WITHIN_SEC)
+            await self._request(bus, lease, give=True, within_sec=RELEASE_WITHIN_SEC)
 
     # -- one bus
 
-    async def _keep(self, name: str) -> None:
-        lease, due = self._leases[name], self._due[name]
+    async def _keep_lease(self, name: str) -> None:
+        """Take, renew or watch the lease of one bus, until cancelled."""
+        lease, due = self.leases[name], self._due[name]
         while True:
             try:
-                await self._next_turn(name, lease)
+                await self._request_next(name, lease)
             except BusError as error:
-                self._refused(name, error)
+                self._note_refusal(name, error)
                 await self._replace_wrong_type(name, error)
-            self._look_who_leads(name, lease)
+            self._announce_changes(name, lease)
             if name == self._home:
                 self._set_detail(_describe(lease))
                 self._set_degraded(f"no lease on {name} ({self._refusal})" if self._refusal else None)
+            pause_sec = max(LEAST_PAUSE_SEC, lease.seconds_to_next_request(time.monotonic()))
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(max(LEAST_PAUSE_SEC, lease.next_in(time.monotonic()))):
+                async with asyncio.timeout(pause_sec):
                     await due.wait()
             due.clear()
 
-    async def _replace_wrong_type(self, name: str, error: BusError) -> None:
-        """If what somebody put under the lease's key keeps everybody from holding it, remove it."""
-        if is_wrong_type(error):
-            with contextlib.suppress(BusError):
-                await replace_wrong_types(self._buses[name], {HEALER_LEASE: "hash"})
-
-    async def _next_turn(self, name: str, lease: Lease) -> None:
-        if lease.epoch and self._looks.get(name) == self._watcher.evaluations:
-            return  # who does not judge must not keep others from it
-        self._looks[name] = self._watcher.evaluations
+    async def _request_next(self, name: str, lease: BusLease) -> None:
+        """Ask for what this healer may have on a bus now. Raise BusError."""
+        if lease.epoch and self._evaluations.get(name) == self._monitor.evaluations:
+            return  # a healer that does not judge must not keep others from it
+        self._evaluations[name] = self._monitor.evaluations
         if name == self._home:
-            await self._turn(self._buses[name], lease, may_take=True)
+            await self._request(self._buses[name], lease, may_take=True)
             self._refusal = None
             self._logged.clear()
             return
-        home, now = self._leases[self._home], time.monotonic()
-        if home.epoch and not home.is_away(now):
-            await self._turn(self._buses[name], lease, carried=home.epoch)
-        elif home.is_away(now):
-            await self._turn(self._buses[name], lease, may_take=True)
+        home, now = self.leases[self._home], time.monotonic()
+        if home.epoch and not home.is_bus_away(now):
+            await self._request(self._buses[name], lease, carried=home.epoch)
+        elif home.is_bus_away(now):
+            await self._request(self._buses[name], lease, may_take=True)
         else:
-            await self._turn(self._buses[name], lease, give=bool(lease.epoch) and home.has_other(now))
+            await self._request(
+                self._buses[name], lease, give=bool(lease.epoch) and home.has_other_holder(now)
+            )
 
-    async def _turn(
+    async def _request(
         self,
         bus: Bus,
-        lease: Lease,
+        lease: BusLease,
         *,
         carried: int = 0,
         may_take: bool = False,
         give: bool = False,
         within_sec: float | None = None,
     ) -> None:
+        """Run lease.lua once, and apply its answer; the script's header explains the arguments."""
         now = time.monotonic()
-        stale = lease.stale(now) if may_take else ""
+        stale = lease.stale_version(now) if may_take else ""
         reply = await bus.script(
             LEASE_SCRIPT,
             [HEALER_LEASE],
             [
                 self._boot,
                 lease.epoch,
-                self._least(bus.name),
+                self._least_epoch(bus.name),
                 carried,
                 int(may_take),
                 stale,
-                ",".join(self._watcher.unheard_buses()),
+                ",".join(self._monitor.unheard_buses()),
                 self._lease_sec,
                 int(give),
             ],
             within_sec or max(LEAST_WITHIN_SEC, self._lease_sec / 2),
         )
-        if not lease.answered(reply, now):
+        if not lease.take_reply(reply, now):
             report_unusable(bus.name, HEALER_LEASE)
 
-    def _least(self, name: str) -> int:
-        """The epoch that a lease must have at least, so that what it is carried to believes it."""
+    def _least_epoch(self, name: str) -> int:
+        """Return the least epoch of a new lease, so that the buses that it is carried to accept it."""
         others = [
-            held.epoch + (held.boot != self._boot)
-            for other, lease in self._leases.items()
-            if other != name and name == self._home and (held := lease.seen) is not None
+            seen.epoch + (seen.boot != self._boot)
+            for other, lease in self.leases.items()
+            if other != name and name == self._home and (seen := lease.seen) is not None
         ]
         return max([1, *others])
 
+    async def _replace_wrong_type(self, name: str, error: BusError) -> None:
+        """Delete the lease's key if it holds another type: nobody could ever hold the lease."""
+        if is_wrong_type(error):
+            with contextlib.suppress(BusError):
+                await replace_wrong_types(self._buses[name], {HEALER_LEASE: "hash"})
+
     # -- what changed
 
-    def _look_who_leads(self, name: str, lease: Lease) -> None:
-        if lease.epoch == self._known.get(name, 0):
+    def _announce_changes(self, name: str, lease: BusLease) -> None:
+        """Log that the lease of a bus was taken or lost, and tell the monitor and the other buses' tasks."""
+        if lease.epoch == self._known_epochs.get(name, 0):
             return
-        self._known[name] = lease.epoch
+        self._known_epochs[name] = lease.epoch
         if lease.epoch:
             log.info("lease.held", bus=name, epoch=lease.epoch)
         else:
             log.info("lease.lost", bus=name, leader=lease.seen.boot if lease.seen else "")
-        self._watcher.leader_changed(name)
+        self._monitor.leadership_changed(name)
         if name == self._home:
             for other, due in self._due.items():
                 if other != name:
                     due.set()
 
-    def _refused(self, name: str, error: BusError) -> None:
+    def _note_refusal(self, name: str, error: BusError) -> None:
+        """Note why home gives no lease; log each reason once until home answers."""
         if name != self._home:
             return
         self._refusal = error.reason
@@ -259,7 +270,7 @@ class LeaderElection:
             log.warning("lease.refused", bus=name, reason=error.reason)
 
 
-def _describe(lease: Lease) -> str:
+def _describe(lease: BusLease) -> str:
     if lease.epoch:
         return f"leads, epoch {lease.epoch}"
     other = lease.seen.boot if lease.seen is not None else ""

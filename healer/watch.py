@@ -1,4 +1,8 @@
-"""What the healer keeps watch over: every service and bus of the truth, now and after each reseed."""
+"""The healer: it listens to every bus of the truth, judges who is silent, and publishes what follows.
+
+All of that is the `Monitor`, which the sentinel runs as well. Beside it the healer keeps the leases that
+decide which healer publishes (`election.py`), and copies massive's probe alerts (`relay.py`).
+"""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -15,43 +19,46 @@ from marketswarm.truth import Truth, Watch
 
 
 async def watch(me: Agent[HealerSettings], roster_built: Callable[[], None] = lambda: None) -> None:
-    """Watches until cancelled; calls `roster_built` once it knows whom."""
+    """Monitor all services and buses of the truth, now and after each reseed, until cancelled.
+
+    `roster_built` is called once the first roster is in force.
+    """
     home, channel = alert_target(me.truth, me.settings)
-    notices = VerdictEncoder(of="heartbeat", by=me.name, channel=channel)
-    leading = LeaderElection(
+    encoder = VerdictEncoder(family="heartbeat", by=me.name, channel=channel)
+    election = LeaderElection(
         me.boot,
         home=home,
         lease_sec=me.settings.healer_lease_sec,
         set_detail=me.set_detail,
         set_degraded=partial(me.set_degraded, part="lease"),
     )
-    vigil = Monitor(me, notices, home=home, leadership=leading)
-    me.expose(vigil.metrics.collect)
-    leading.attend(vigil)
+    monitor = Monitor(me, encoder, home=home, leadership=election)
+    election.set_monitor(monitor)
 
-    def put_in_force(truth: Truth) -> None:
-        plan = plan_of(truth, me, home)
-        notices.channel = plan.channel
-        vigil.watch(plan.watches, listen=plan.timeouts, tell=plan.timeouts.keys())
-        leading.man(plan.buses)
+    def apply_truth(truth: Truth) -> None:
+        plan = plan_watch(truth, me, home)
+        encoder.channel = plan.channel
+        monitor.set_roster(plan.watches, listen_to=plan.timeouts, publish_to=plan.timeouts.keys())
+        election.set_buses(plan.buses)
 
-    put_in_force(me.truth)
-    relay = Relay(partial(me.bus, home), lambda: notices.channel, leading, vigil.log_lengths[home])
+    apply_truth(me.truth)
+    relay = Relay(partial(me.bus, home), lambda: encoder.channel, election, monitor.log_lengths[home])
+    me.expose(monitor.metrics.collect)
     me.expose(relay.collect)
     roster_built()
-    me.on_reseed(put_in_force, check=lambda truth: plan_of(truth, me, home))
+    me.on_reseed(apply_truth, check=lambda truth: plan_watch(truth, me, home))
     try:
         async with asyncio.TaskGroup() as group:
-            group.create_task(leading.run(), name="leases")
+            group.create_task(election.run(), name="leases")
             group.create_task(relay.run(), name="relay")
-            await vigil.run()
+            await monitor.run()  # listens, judges, publishes
     finally:
-        await leading.give_back()
+        await election.release()
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """All that the healer takes from a truth. `timeouts` are those of the buses to be heard, in seconds."""
+class WatchPlan:
+    """All that the healer takes from a truth; `timeouts` are the seconds after which each bus is lost."""
 
     channel: str
     watches: tuple[Watch, ...]
@@ -59,16 +66,16 @@ class Plan:
     buses: Mapping[str, Bus]
 
 
-def plan_of(truth: Truth, me: Agent[HealerSettings], home: str) -> Plan:
+def plan_watch(truth: Truth, me: Agent[HealerSettings], home: str) -> WatchPlan:
     """Read what a truth asks of the healer, and change nothing.
 
     Raises:
-        ValueError: when it moves the alerts to another bus than `home`.
-        BusError: when the URL of a bus can't be had.
+        ValueError: if the truth moves the alerts to another bus than `home`.
+        BusError: if a bus has no URL.
     """
     bus, channel = alert_target(truth, me.settings)
     if bus != home:
         raise ValueError(f"alerts move from {home} to {bus} only when the healer is restarted")
     timeouts = dict.fromkeys(truth.bus_names(), truth.bus_timeout_sec())
     buses = {name: me.bus(name, truth) for name in {home, *timeouts}}
-    return Plan(channel, tuple(truth.watched(me.settings.default_timeout_sec)), timeouts, buses)
+    return WatchPlan(channel, tuple(truth.watched(me.settings.default_timeout_sec)), timeouts, buses)

@@ -15,7 +15,8 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.bus.subscriber import subscribe
 from marketswarm.detector import Verdict
 from marketswarm.keys import TRUTH_CHANGED
-from marketswarm.monitor.store import TRUTH_FIELD, StateStore
+from marketswarm.monitor.encoder import TRUTH_FIELD
+from marketswarm.monitor.store import StateStore
 from marketswarm.truth import Loaded
 from sentinel.drift import Drift, HeldTruth, TruthStatus
 
@@ -44,7 +45,7 @@ class TruthComparison:
         self._count = 0
         self._look, self._changed = asyncio.Event(), asyncio.Event()
 
-    def watch(self, buses: Sequence[Bus]) -> None:
+    def set_buses(self, buses: Sequence[Bus]) -> None:
         """Puts these buses in force, in the order of their rank."""
         self._buses = list(buses)
         self._look.set()

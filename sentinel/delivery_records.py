@@ -17,7 +17,7 @@ from marketswarm.bus.stored_values import epoch, is_wrong_type, replace_wrong_ty
 from marketswarm.detector import State
 from marketswarm.event import MAX_BYTES, Event, Malformed, parse
 from marketswarm.keys import SENTINEL_DIRECT, delivery_key
-from marketswarm.monitor.store import Entry, parse_entry
+from marketswarm.monitor.store import RosterEntry, parse_entry
 from sentinel.pending import OpenOutage, is_outage_key
 
 TOLD_SEC: Final = 86_400
@@ -122,13 +122,13 @@ class DeliveryRecords:
         self._said = self._said | refused if refused else set()
 
 
-async def load_roster_entries(bus: Bus, fields: Mapping[str, Sequence[str]]) -> dict[str, Entry]:
+async def load_roster_entries(bus: Bus, fields: Mapping[str, Sequence[str]]) -> dict[str, RosterEntry]:
     """What is held of healer and buses there: by key (`bus:market-redis`) the roster's entry.
 
     `fields` are those of interest by roster: `{"sentinel:roster": ["healer"], "healer:roster": [...]}`.
     An entry without a usable time is none, and a roster that is no hash has none. Raises BusError.
     """
-    found: dict[str, Entry] = {}
+    found: dict[str, RosterEntry] = {}
     for roster, names in fields.items():
         try:
             values = await bus.ask(bus.client.hmget(roster, list(names)))
@@ -144,7 +144,7 @@ async def load_roster_entries(bus: Bus, fields: Mapping[str, Sequence[str]]) -> 
     return found
 
 
-def open_event(entry: Entry) -> tuple[Event, bytes] | None:
+def open_event(entry: RosterEntry) -> tuple[Event, bytes] | None:
     """The miss of a roster's entry that is down, and its JSON."""
     if entry.verdict is not State.DOWN or entry.event is None:
         return None

@@ -17,7 +17,7 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.channels import Channel
 from marketswarm.event import Event, encode
 from marketswarm.keys import canary_key, roster_key
-from marketswarm.monitor.store import BUS_FIELD
+from marketswarm.monitor.encoder import BUS_FIELD
 from marketswarm.settings import SentinelSettings
 from marketswarm.truth import HEALER, Truth
 from sentinel.availability import BusAvailability
@@ -34,7 +34,7 @@ log = logs.get("direct")
 
 
 class Fallback:
-    """All of it, over `channels`, which it closes at its end. Call `watch` first, then `run`."""
+    """All of it, over `channels`, which it closes at its end. Call `set_truth` first, then `run`."""
 
     def __init__(self, me: Agent[SentinelSettings], channels: Sequence[Channel]) -> None:
         self._me = me
@@ -53,14 +53,14 @@ class Fallback:
         self._unheard: set[str] = set()
         self._poked, self._changed = asyncio.Event(), asyncio.Event()
 
-    def watch(self, truth: Truth) -> None:
+    def set_truth(self, truth: Truth) -> None:
         """Puts the buses of a truth in force. Raises BusError when a URL can't be had."""
         self._buses = [self._me.bus(name) for name in truth.bus_names()]
         self._bus_timeout_sec = truth.bus_timeout_sec()
         self._reach.change(truth.bus_names(), time.monotonic())
         self._changed.set()
 
-    def heard(self, event: Event, raw: bytes | None = None) -> None:
+    def note_event(self, event: Event, raw: bytes | None = None) -> None:
         """Takes note of an event, from the log of a bus or before it is on any."""
         self._owed.saw(event, raw or encode(event), time.monotonic())
         self._poked.set()
@@ -100,7 +100,7 @@ class Fallback:
     async def _follow_one(self, bus: Bus) -> None:
         await follow(
             bus,
-            heard=self.heard,
+            heard=self.note_event,
             skipped=self.skipped.add,
             joined=self._joined,
             answered=self._answered,

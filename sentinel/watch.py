@@ -1,8 +1,8 @@
-"""What the sentinel keeps watch over: the healer alone, by the same rules as the healer watches all others.
+"""The sentinel: it watches the healer alone, by the same rules as the healer watches all other services.
 
-It shares the healer's code, but no process, no connection and no key, so that no failure is theirs both.
-Lost buses are the healer's to tell; while the bus is away the sentinel knows nothing and says nothing there.
-Beside that it compares the truth on all buses, and sees to it that people are told (`direct.py`).
+It shares the healer's code, but no process, no connection and no key, so that no failure hits both. Lost
+buses are the healer's to publish; while a bus is away, the sentinel concludes nothing about it. Beside that
+it compares the truth on all buses (`comparison.py`), and sends what nobody else tells people (`fallback.py`).
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from marketswarm.detector import State, Verdict
 from marketswarm.event import Event
 from marketswarm.keys import heartbeat_channel
 from marketswarm.monitor import NO_TIMEOUT, Monitor, VerdictEncoder, alert_target, healer_heartbeat
-from marketswarm.monitor.publisher import EncodedVerdict
+from marketswarm.monitor.encoder import EncodedVerdict
 from marketswarm.settings import SentinelSettings
 from marketswarm.truth import HEALER, SYSTEM, Heartbeat, Service, Truth, Watch
 from sentinel.comparison import TruthComparison
@@ -29,25 +29,25 @@ log = logs.get(SENTINEL)
 
 
 class ObservedEncoder(VerdictEncoder):
-    """VerdictEncoder that are heard by us when they are written, so also those that no bus takes."""
+    """An encoder that reports each event it makes, so that even an event that no bus takes is known."""
 
-    heard: Callable[[Event], None] | None = None
+    on_event: Callable[[Event], None] | None = None
 
     def encode(self, verdict: Verdict) -> EncodedVerdict:
-        """See `VerdictEncoder`."""
-        event = self.event(verdict)
-        if self.heard is not None and event is not None:
-            self.heard(event)
+        """Report the event of a verdict, then encode the verdict."""
+        event = self.build_event(verdict)
+        if self.on_event is not None and event is not None:
+            self.on_event(event)
         return super().encode(verdict)
 
 
 def sentinel_heartbeat(_settings: SentinelSettings, section: Service | None) -> Heartbeat:
-    """The sentinel's own beats: as its section has them, else the default."""
+    """Return how the sentinel beats: as its section of the truth says, else by default."""
     return Heartbeat(channel=heartbeat_channel(SENTINEL)) if section is None else section.heartbeat
 
 
 def healer_watch(truth: Truth, settings: SentinelSettings) -> Watch:
-    """The one line of the sentinel's roster; the timeout is three of the healer's intervals, if not given."""
+    """Return the sentinel's roster, one line; the timeout is by default three of the healer's intervals."""
     section = truth.services.get(HEALER)
     beats = healer_heartbeat(settings, section)
     bus = truth.bus_of(HEALER) if section is not None else SYSTEM
@@ -56,56 +56,56 @@ def healer_watch(truth: Truth, settings: SentinelSettings) -> Watch:
 
 
 async def watch(me: Agent[SentinelSettings]) -> None:
-    """Watches until cancelled."""
+    """Watch the healer, now and after each reseed, until cancelled."""
     home, channel = alert_target(me.truth, me.settings)
-    notices = ObservedEncoder(of="healer", by=me.name, channel=channel)
-    vigil = Monitor(me, notices, home=home, everywhere=True)
-    me.expose(vigil.metrics.collect)
-    comparison = TruthComparison(me.name, me.settings.truth_redis_key, vigil.publish)
-    direct = open_fallback(me, notices)
+    encoder = ObservedEncoder(family="healer", by=me.name, channel=channel)
+    monitor = Monitor(me, encoder, home=home, everywhere=True)
+    comparison = TruthComparison(me.name, me.settings.truth_redis_key, monitor.publish)
+    fallback = open_fallback(me, encoder)
 
-    def put_in_force(truth: Truth) -> None:
-        healer, buses = healer_watch(truth, me.settings), buses_of(truth)
-        notices.channel = alert_target(truth, me.settings)[1]
-        vigil.watch([healer], {healer.bus: NO_TIMEOUT}, truth.bus_names(), len(truth.watched()))
-        comparison.watch(buses)
-        if direct is not None:
-            direct.watch(truth)
+    def apply_truth(truth: Truth) -> None:
+        healer, buses = healer_watch(truth, me.settings), open_buses(truth)
+        encoder.channel = alert_target(truth, me.settings)[1]
+        monitor.set_roster([healer], {healer.bus: NO_TIMEOUT}, truth.bus_names(), len(truth.watched()))
+        comparison.set_buses(buses)
+        if fallback is not None:
+            fallback.set_truth(truth)
 
-    def buses_of(truth: Truth) -> list[Bus]:
+    def open_buses(truth: Truth) -> list[Bus]:
         for name in (home, healer_watch(truth, me.settings).bus):
             me.bus(name, truth)
         return [me.bus(name, truth) for name in truth.bus_names()]
 
-    put_in_force(me.truth)
-    me.on_reseed(put_in_force, check=buses_of)
+    apply_truth(me.truth)
+    me.expose(monitor.metrics.collect)
+    me.on_reseed(apply_truth, check=open_buses)
     me.task(comparison.run(), name="truth on all buses")
-    if direct is not None:
-        me.expose(direct.skipped.collect)
-        me.task(direct.run(), name="direct")
+    if fallback is not None:
+        me.expose(fallback.skipped.collect)
+        me.task(fallback.run(), name="direct")
     if me.settings.deadman_url is not None:
         from sentinel.deadman import ping  # noqa: PLC0415 - an HTTP library, for whoever wants it
 
         url, interval_sec = me.settings.deadman_url, me.settings.deadman_interval_sec
-        me.task(ping(url, interval_sec, lambda: is_healer_up(vigil)), name="deadman")
-    await vigil.run()
+        me.task(ping(url, interval_sec, lambda: is_healer_up(monitor)), name="deadman")
+    await monitor.run()  # listens, judges, publishes
 
 
-def open_fallback(me: Agent[SentinelSettings], notices: ObservedEncoder) -> Fallback | None:
-    """What tells people when nobody else does; None when the environment names no way to reach them."""
+def open_fallback(me: Agent[SentinelSettings], encoder: ObservedEncoder) -> Fallback | None:
+    """Return the fallback over the channels of the environment; None if the environment names none."""
     channels = channels_from_environment(me.settings)
     if not channels:
         log.info("direct.no_way_out", name="WEBHOOK_URL or SMTP_HOST")
         return None
     log.info("direct.ways_out", ways=[f"{channel.name} to {channel.where}" for channel in channels])
-    direct = Fallback(me, channels)
-    notices.heard = direct.heard
-    return direct
+    fallback = Fallback(me, channels)
+    encoder.on_event = fallback.note_event
+    return fallback
 
 
-def is_healer_up(vigil: Monitor) -> bool:
-    """Whether the healer is heard, and up."""
-    healer = vigil.detector.services.get(HEALER)
-    if vigil.detector.is_restoring or healer is None or healer.state is not State.UP:
+def is_healer_up(monitor: Monitor) -> bool:
+    """Return True if the healer is heard and up; False while it is missed, or its bus is not heard."""
+    healer = monitor.detector.services.get(HEALER)
+    if monitor.detector.is_restoring or healer is None or healer.state is not State.UP:
         return False
-    return vigil.ear.deafness(moment()) is None
+    return monitor.feed.describe_lost_buses(moment()) is None

@@ -125,12 +125,15 @@ class Detector:
         self.is_restoring = True
         """Whether what an earlier run saved may still change the state of a service."""
         self.unsaved_silences: dict[str, WatchedService | None] = {}
-        """Silences to save on the bus, or (None) to delete there; the caller empties this."""
-        self.has_ended_silence = False
-        """Whether a saved silence ended; the caller resets this when it saves."""
+        """Silences to save on the bus, or (None) to delete there, until `take_unsaved_silences`."""
+        self._has_ended_silence = False  # a saved silence ended since `take_silence_ended`
         self._reach = Reach()
         self._awake_at = now.mono
         self._on_malformed = on_malformed
+
+    def set_observer(self, observer: BeatObserver) -> None:
+        """Have every parsed beat and every change of state reported to `observer`."""
+        self.observer = observer
 
     # -- the roster
 
@@ -251,7 +254,7 @@ class Detector:
             self.observer.voice_changed(service, beat.boot, is_other_instance=effect.is_other_instance)
         if effect.ends_saved_silence:
             self.unsaved_silences[service.watch.svc] = None
-            self.has_ended_silence = True
+            self._has_ended_silence = True
         if service.is_restoring:
             service.parse_next()
         elif service.state is not State.UP:
@@ -354,6 +357,50 @@ class Detector:
         if service is not None and service.is_suspect:
             service.end_suspicion()
             service.bus.retry(service)
+
+    def count_unreadable(self, count: int) -> None:
+        """Count values of `beat:<svc>`, read before a miss, that are no beats."""
+        self.counts.unreadable += count
+
+    # -- what an earlier run saved
+
+    def count_replay(self) -> None:
+        """Count a service all of whose beats, heard before it was restored, prove to be replays."""
+        self.counts.replayed += 1
+
+    def end_restore(self) -> None:
+        """Note that every service is restored: from now on services may be missed."""
+        self.is_restoring = False
+
+    # -- silences to save
+
+    def save_silence(self, service: WatchedService) -> None:
+        """Have a service's silence saved with the next save."""
+        self.unsaved_silences[service.watch.svc] = service
+
+    def save_all_silences(self) -> None:
+        """Have every saved silence saved again: what is saved are readings of another healer's clocks."""
+        for service in self.services.values():
+            if service.is_silence_saved:
+                self.save_silence(service)
+
+    def delete_silences(self, services: Iterable[str]) -> None:
+        """Have the saved silences of services deleted with the next save."""
+        self.unsaved_silences |= dict.fromkeys(services)
+
+    def take_unsaved_silences(self) -> dict[str, WatchedService | None]:
+        """Return the silences to save, or (None) to delete, and expect them to be saved."""
+        unsaved, self.unsaved_silences = self.unsaved_silences, {}
+        return unsaved
+
+    def return_unsaved_silences(self, unsaved: Mapping[str, WatchedService | None]) -> None:
+        """Give back what could not be saved; what has changed since then counts."""
+        self.unsaved_silences = {**unsaved, **self.unsaved_silences}
+
+    def take_silence_ended(self) -> bool:
+        """Return True if a saved silence ended since the last call: it is to be deleted soon."""
+        has_ended, self._has_ended_silence = self._has_ended_silence, False
+        return has_ended
 
     # -- channels that a bus refuses
 

@@ -180,7 +180,7 @@ class RestartObserver(BeatObserver):
         self._urgent: dict[str, None] = {}  # services to be saved next
         self._round: Iterator[WatchedService] = iter(())
         self._taken_at = -inf
-        detector.observer = self
+        detector.set_observer(self)
 
     # -- see `BeatObserver`
 

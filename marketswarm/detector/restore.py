@@ -1,6 +1,6 @@
 """Restoring what an earlier run saved, and taking over what another healer published.
 
-Pure; the values are read from the bus by `marketswarm.monitor.restore`. A healer that stood by and takes over
+Pure; the values are read from the bus by `marketswarm.monitor.state`. A healer that stood by and takes over
 heard the same as the leader before it, a moment apart, but one of them may have had a gap that the other had
 not. What was published stands: a miss is ended by the next beat, and a service that was published as up and
 is silent falls due again.
@@ -42,7 +42,7 @@ def restore_services(
                 yield _restore_service(detector, service, known, stored_beats.get(svc), now)
             elif service is None and known is not None:
                 yield _unwatched(svc, known, now)
-    detector.is_restoring = False
+    detector.end_restore()
 
 
 def _services_left(
@@ -67,7 +67,7 @@ def _restore_service(
         if service.heard_only_replays(saved):
             heard = None
             service.parse_next()
-            detector.counts.replayed += 1
+            detector.count_replay()
         service.restore(saved, now)
         detector.observer.restored(service, saved, stored, now)
     # a service that was heard needs no stored beat, and news in it must stay news: it would show that we are
@@ -77,18 +77,18 @@ def _restore_service(
     if heard is not None:
         before = service.end_restore(heard, stopped=stopped)
         if saved is not None:
-            detector.unsaved_silences[svc] = None
+            detector.delete_silences((svc,))
         if service.state is not State.UP:
             verdict = detector.bring_up(service, heard, before=before)
     elif service.state is State.DOWN:
         # a run that was killed after publishing the miss may have left its silence, on a clock that is no
         # more
-        detector.unsaved_silences[svc] = None
+        detector.delete_silences((svc,))
     elif service.state is State.UNKNOWN and service.last_beat and _shows_life(service, stored):
         verdict = detector.bring_up(service, now, before=None)
     else:
         service.keep_silence_saved()
-        detector.unsaved_silences[svc] = service
+        detector.save_silence(service)
     service.bus.schedule(service)
     return verdict
 
@@ -124,7 +124,7 @@ def adopt_state(detector: Detector, svc: str, published: SavedService, now: Mome
     if published.state is State.DOWN:
         service.adopt_down(published.since, now)
         detector.observer.state_changed(service)
-        detector.unsaved_silences[svc] = None
+        detector.delete_silences((svc,))
     elif published.state is State.UP:
         service.adopt_up(now)
         service.bus.schedule(service)

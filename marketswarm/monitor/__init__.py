@@ -1,7 +1,13 @@
-"""A vigil: buses listened to, `liveness` fed, verdicts told, silences remembered.
+"""What the healer and the sentinel share: listen to buses, judge silence, publish verdicts, save state.
 
-The healer keeps one over all services and the sentinel one over the healer; they share this code, but no
-process, no connection and no key. It does what `liveness` concludes, and concludes nothing itself.
+The healer runs one `Monitor` over all services, the sentinel runs one over the healer. They share this code,
+but no process, no connection and no key. All conclusions are drawn by `marketswarm.detector`; the modules
+here do its I/O:
+
+`monitor` has the loop, `feed` passes on what listeners report, `witness` reads `beat:<svc>`, `publisher`
+publishes verdicts (`encoder` makes the events, `verdict_queue` holds what a bus has yet to take), `state`
+restores and saves (`store` has the hashes), `health` refreshes the `health:` keys, `leadership` says who may
+write, `metrics` is for Prometheus.
 """
 
 from marketswarm.detector import NO_TIMEOUT

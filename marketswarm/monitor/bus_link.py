@@ -1,6 +1,8 @@
-"""The listener and the publisher of one bus, and their tasks."""
+"""The parts of one bus: its listener, its publisher, and their tasks."""
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
 from marketswarm.bus import Bus
 from marketswarm.bus.listener import Listener
@@ -8,48 +10,45 @@ from marketswarm.monitor.publisher import Publisher
 
 
 class BusLink:
-    """Both parts of one bus, and their tasks."""
+    """A bus with its listener and its publisher, either of which is None if it is not needed."""
 
-    def __init__(self, bus: Bus, listener: Listener | None, outbox: Publisher | None) -> None:
+    def __init__(self, bus: Bus, listener: Listener | None, publisher: Publisher | None) -> None:
         self.bus = bus
         self.listener = listener
-        self.outbox = outbox
+        self.publisher = publisher
         self._tasks: list[asyncio.Task[None]] = []
 
-    def start(self, group: asyncio.TaskGroup) -> None:
-        """Lets both run, in the group of whoever answers for them."""
-        for part in (self.listener, self.outbox):
-            if part is not None:
-                name = f"{type(part).__name__}:{self.bus.name}"
-                self._tasks.append(group.create_task(part.run(), name=name))
+    def run(self, group: asyncio.TaskGroup, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Run work of this bus in a task of `group`, until `stop`."""
+        self._tasks.append(group.create_task(work, name=f"{name}:{self.bus.name}"))
 
     def stop(self) -> None:
-        """Ends both."""
+        """Cancel the tasks of this bus."""
         for task in self._tasks:
             task.cancel()
 
-    def urge(self) -> None:
-        """Asks the listener, if there is one, for a canary now."""
+    def request_canary(self) -> None:
+        """Have the listener, if there is one, send a canary now."""
         if self.listener is not None:
             self.listener.urge()
 
-    def rebuild(self) -> None:
-        """Has the listener, if there is one, begin anew."""
+    def reopen_session(self) -> None:
+        """Have the listener, if there is one, close its session and open another."""
         if self.listener is not None:
             self.listener.rebuild()
 
-    def wake(self) -> None:
-        """Says to the outbox, if there is one, that who leads has changed."""
-        if self.outbox is not None:
-            self.outbox.wake()
+    def wake_publisher(self) -> None:
+        """Tell the publisher, if there is one, that the leadership has changed."""
+        if self.publisher is not None:
+            self.publisher.wake()
 
-    def check_after_gap(self, gap: float) -> None:
-        """Says to the outbox, if there is one, that the bus is back after a gap that began at `gap`."""
-        if self.outbox is not None:
-            self.outbox.check_after_gap(gap)
+    def check_after_gap(self, gap_began_at: float) -> None:
+        """Tell the publisher, if there is one, that the bus was away since `gap_began_at` (monotonic)."""
+        if self.publisher is not None:
+            self.publisher.check_after_gap(gap_began_at)
 
-    def replaced_by(self, other: "BusLink") -> None:
-        """Ends both, and leaves what is still to be told to the new post of the same bus."""
+    def hand_over(self, successor: "BusLink") -> None:
+        """Stop, and leave what is still to be published to the new link of the same bus."""
         self.stop()
-        if self.outbox is not None and other.outbox is not None:
-            other.outbox.inherit(self.outbox)
+        if self.publisher is not None and successor.publisher is not None:
+            successor.publisher.take_over_queue(self.publisher)

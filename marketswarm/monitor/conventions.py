@@ -1,6 +1,6 @@
 """What the healer and the sentinel must agree on: where alerts go, and how the healer beats. Pure.
 
-The truth goes before the environment, and that before the default.
+The truth's value counts before the environment's, and that before the default.
 """
 
 from marketswarm.keys import ALERTS, heartbeat_channel
@@ -9,12 +9,12 @@ from marketswarm.truth import HEALER, Heartbeat, Service, Truth
 
 
 def alert_target(truth: Truth, settings: MonitorSettings) -> tuple[str, str]:
-    """The bus and the channel of alerts."""
+    """Return the bus and the channel of alerts."""
     return truth.alert_target(settings.alert_channel or ALERTS)
 
 
 def healer_heartbeat(settings: MonitorSettings, section: Service | None) -> Heartbeat:
-    """The healer's own beats, by its section of the truth if it has one."""
+    """Return how the healer beats, by its section of the truth if there is one."""
     beats = Heartbeat(channel=heartbeat_channel(HEALER)) if section is None else section.heartbeat
     channel, interval_sec = settings.healer_heartbeat_channel, settings.hb_interval_sec
     if channel is not None and "channel" not in beats.said:

@@ -1,5 +1,6 @@
-"""From a verdict to what the world sees of it: the event, the roster's entry, the health key. Pure."""
+"""Encoding of verdicts: the alert event, the roster entry and the health key of each. Pure."""
 
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import orjson
@@ -7,41 +8,80 @@ import orjson
 from marketswarm.detector import Publication, State, Subject, Verdict
 from marketswarm.event import Event, Kind, encode, identify
 from marketswarm.keys import health_key
-from marketswarm.monitor.publisher import EncodedVerdict
-from marketswarm.monitor.store import field_of
 
 LEAST_HEALTH_SEC: Final = 60
 
-_ENDING: Final = {State.UP: "ok", State.DOWN: "miss", State.UNWATCHED: "unwatched"}
+BUS_FIELD: Final = "bus:"
+TRUTH_FIELD: Final = "truth:"
+WATCH_FIELD: Final = "watch:"
+REACH_FIELD: Final = "reach:"
+"""Prefixes of the roster fields for buses, the truth on a bus, refused channels, and reach.
+
+No service's name can contain a colon, so a field without a prefix is a service's.
+"""
+_FIELD_PREFIXES: Final = {
+    Subject.SERVICE: "",
+    Subject.BUS: BUS_FIELD,
+    Subject.TRUTH: TRUTH_FIELD,
+    Subject.REACH: REACH_FIELD,
+    Subject.WATCH: WATCH_FIELD,
+}
+_KIND_ENDINGS: Final = {State.UP: "ok", State.DOWN: "miss", State.UNWATCHED: "unwatched"}
+
+
+def roster_field(verdict: Verdict) -> str:
+    """Return the field under which the roster holds what a verdict is about."""
+    return _FIELD_PREFIXES[verdict.subject] + verdict.svc
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedVerdict:
+    """One verdict as publish.lua takes it; the script's header explains each value."""
+
+    field: str
+    verdict: str
+    value: bytes
+    event: bytes
+    channel: str
+    health_key: str
+    health_sec: int
+    assumed: Literal["unknown", "up"] = "unknown"
+    mark: str = ""
+
+    def script_args(self) -> list[str | bytes | float]:
+        """Return the script's eight arguments for this verdict, in its order."""
+        names = (self.field, self.assumed, self.verdict, self.mark)
+        return [*names, self.value, self.event, self.channel, self.health_sec]
 
 
 class VerdictEncoder:
-    """Writes verdicts as one listener's notices.
+    """Encodes the verdicts of one publisher, always to the same bytes.
 
     Args:
-        of: what the events on services are called: `heartbeat_miss` or `healer_miss`.
-        by: the service that speaks.
-        channel: where alerts are published.
+        family: how the types of events about services begin: `heartbeat` (_miss, _ok) or `healer`.
+        by: the program that publishes.
+        channel: the channel of alerts.
     """
 
-    def __init__(self, *, of: Literal["heartbeat", "healer"], by: str, channel: str) -> None:
-        self._of = of
+    def __init__(self, *, family: Literal["heartbeat", "healer"], by: str, channel: str) -> None:
+        self._family = family
         self.by = by
         self.channel = channel
 
     @property
-    def ok(self) -> Kind:
-        """What an ok is called."""
-        return Kind(f"{self._of}_ok")
+    def ok_kind(self) -> Kind:
+        """The type of an event that a service is up."""
+        return Kind(f"{self._family}_ok")
 
-    def event(self, verdict: Verdict) -> Event | None:
-        """The alert event of a verdict; None for one of which nothing is said."""
-        if verdict.publication is Publication.NONE or (
-            verdict.gap_sec is not None and self._of != "heartbeat"
-        ):
-            return None  # whoever watches the healer says whether it is there, and no more
-        if verdict.state is State.UNWATCHED and self._of != "heartbeat":
-            return None  # of a healer there is no such event: somebody else's name lay in the roster
+    def build_event(self, verdict: Verdict) -> Event | None:
+        """Return the alert event of a verdict; None for a verdict without one.
+
+        The family `healer` knows events about misses and recoveries only: no gaps, and no `healer_unwatched`.
+        """
+        if verdict.publication is Publication.NONE:
+            return None
+        if self._family != "heartbeat" and (verdict.gap_sec is not None or verdict.state is State.UNWATCHED):
+            return None
         kind = self._kind(verdict)
         return Event(
             kind,
@@ -65,25 +105,22 @@ class VerdictEncoder:
             return Kind.REACH_GAP if verdict.subject is Subject.REACH else Kind.HEARTBEAT_GAP
         if verdict.subject is Subject.TRUTH:
             return Kind.TRUTH_DRIFT if verdict.state is State.DOWN else Kind.TRUTH_OK
+        ending = _KIND_ENDINGS[verdict.state]
         if verdict.subject is Subject.WATCH:
-            return Kind(f"watch_{_ENDING[verdict.state]}")
-        return Kind(f"{'bus' if verdict.is_about_bus else self._of}_{_ENDING[verdict.state]}")
-
-    def raw_event(self, verdict: Verdict) -> bytes:
-        """The same as JSON, the same bytes each time; empty for one of which nothing is said."""
-        event = self.event(verdict)
-        return b"" if event is None else encode(event)
+            return Kind(f"watch_{ending}")
+        return Kind(f"{'bus' if verdict.subject is Subject.BUS else self._family}_{ending}")
 
     def encode(self, verdict: Verdict) -> EncodedVerdict:
-        """All that is to be written of a verdict, in the same words each time."""
-        raw = self.raw_event(verdict)
-        gone = verdict.state is State.UNWATCHED or (
+        """Return all that is to be written of a verdict."""
+        event = self.build_event(verdict)
+        raw = b"" if event is None else encode(event)
+        is_deleted = verdict.state is State.UNWATCHED or (
             verdict.subject is Subject.WATCH and verdict.state is State.UP
         )
         return EncodedVerdict(
-            field=field_of(verdict),
+            field=roster_field(verdict),
             verdict=verdict.state,
-            value=b"" if gone else _entry(verdict, raw),
+            value=b"" if is_deleted else _roster_entry(verdict, raw),
             event=raw,
             channel=self.channel if raw and verdict.publication is Publication.ALERT else "",
             health_key=health_key(verdict.svc),
@@ -94,18 +131,21 @@ class VerdictEncoder:
 
 
 def health_sec(timeout_sec: float) -> int:
-    """The life of a health key in whole seconds: an ok may outlive its healer by that, and no more."""
+    """Return the life of a health key in whole seconds: an ok outlives its healer by no more than that."""
     return max(LEAST_HEALTH_SEC, round(3 * timeout_sec))
 
 
 def _health_sec(verdict: Verdict) -> int:
-    """As publish.lua takes it: no bus has such a key, and a gap is not the latest word on a service."""
+    """Return the life as publish.lua takes it: 0 deletes the key, -1 leaves it alone.
+
+    A bus has no health key, and a gap is not the latest state of a service.
+    """
     if verdict.subject is not Subject.SERVICE or verdict.gap_sec is not None:
         return -1
     return 0 if verdict.state is State.UNWATCHED else health_sec(verdict.timeout_sec or 0.0)
 
 
-def _entry(verdict: Verdict, event: bytes) -> bytes:
+def _roster_entry(verdict: Verdict, event: bytes) -> bytes:
     found: dict[str, Any] = {"verdict": verdict.state, "ts": round(verdict.ts, 3)}
     if verdict.since is not None:
         found["since"] = round(verdict.since, 3)

@@ -1,7 +1,7 @@
-"""Keeps `health:<svc>` alive: each service's latest object, current, and gone soon after its healer.
+"""The `health:<svc>` keys: each holds a service's latest event, and expires soon after its healer is gone.
 
-An ok tells the age of the newest beat at the moment of writing; a miss stays as it was told. Each key is
-written anew at a third of its detector.
+An ok carries the age of the newest beat at the time of writing; a miss stays as it was published. Each key is
+written anew after a third of its life.
 """
 
 import random
@@ -16,115 +16,117 @@ from marketswarm.event import Event, Kind, encode, identify
 from marketswarm.keys import health_key
 from marketswarm.monitor.encoder import health_sec
 from marketswarm.monitor.leadership import NOT_THE_LEADER, Fence
-from marketswarm.monitor.store import Entry
+from marketswarm.monitor.store import RosterEntry
 
 AT_ONCE: Final = 200
 SOON_SEC: Final = 2.0
 
-_REFRESH: Final = Script.beside("marketswarm.monitor", "refresh.lua")
+REFRESH_SCRIPT: Final = Script.beside("marketswarm.monitor", "refresh.lua")
 
 
-class Health:
-    """The health keys of one roster.
+class HealthKeys:
+    """The health keys of the services of one detector.
 
     Args:
-        detector: the detector that is fed.
-        kind: what an ok is called.
-        by: the service that vouches.
+        detector: knows the services and their last beats.
+        kind: the type of an ok event.
+        by: the program that publishes.
     """
 
     def __init__(self, detector: Detector, *, kind: Kind, by: str) -> None:
         self._detector = detector
         self._kind = kind
         self._by = by
-        # of each service the event that was told last: all of a miss, only the time of an ok
-        self._told: dict[str, bytes | float] = {}
-        self._at: dict[str, float] = {}  # when each key is next to be written, in monotonic seconds
-        self.unwritten = False  # the last refresh failed, and what it was to write is still to be written
+        # by service, what was published last: the whole event of a miss, only the time of an ok
+        self._published: dict[str, bytes | float] = {}
+        self._at: dict[str, float] = {}  # when each key is to be written next, in monotonic seconds
+        self.has_unwritten = False
+        """Whether the last refresh failed, and what it was to write is still to be written."""
         self._wheel: TimingWheel[str] = TimingWheel(lambda svc: self._at.get(svc, float("inf")))
 
-    def told(self, verdict: Verdict, event: bytes) -> None:
-        """Takes note of what was told, and with it written, of a service."""
-        record = self._detector.services.get(verdict.svc)
-        if record is None or verdict.state is State.UNWATCHED:
-            self._told.pop(verdict.svc, None)
+    def note_published(self, verdict: Verdict, event: bytes) -> None:
+        """Note that a verdict on a service was published, which wrote the key, and plan the next refresh."""
+        service = self._detector.services.get(verdict.svc)
+        if service is None or verdict.state is State.UNWATCHED:
+            self._published.pop(verdict.svc, None)
             self._at.pop(verdict.svc, None)
             return
-        self._told[verdict.svc] = event if verdict.state is State.DOWN else verdict.ts
-        self._plan(verdict.svc, health_sec(record.watch.timeout_sec) / 3)
+        self._published[verdict.svc] = event if verdict.state is State.DOWN else verdict.ts
+        self._plan(verdict.svc, health_sec(service.watch.timeout_sec) / 3)
 
-    def recall(self, svc: str, entry: Entry, *, anew: bool = False) -> None:
-        """Takes up a service that another listener told of, from its entry in the roster.
+    def restore(self, svc: str, entry: RosterEntry, *, replace: bool = False) -> None:
+        """Take over a service whose verdict another listener published, from its entry in the roster.
 
-        `anew`: whatever this one told of it before that.
+        `replace` says that the entry counts even if this listener has published a verdict before.
         """
-        if anew or svc not in self._told:
-            self._told[svc] = entry.event or entry.ts
+        if replace or svc not in self._published:
+            self._published[svc] = entry.event or entry.ts
         self._plan(svc, SOON_SEC * random.random())
 
     def resume(self, svc: str) -> None:
-        """Goes on with a service that could not be heard for a while: its key may have ended meanwhile."""
-        if svc in self._told:
+        """Refresh the key of a service whose channel was refused for a while: it may have expired."""
+        if svc in self._published:
             self._plan(svc, SOON_SEC * random.random())
 
     def _plan(self, svc: str, in_sec: float) -> None:
-        filed = svc in self._at
+        is_planned = svc in self._at
         # a little early, and not all at once
         self._at[svc] = time.monotonic() + in_sec * random.uniform(0.8, 1.0)
-        if not filed:
+        if not is_planned:
             self._wheel.add(svc)
 
     async def refresh(self, bus: Bus, lease: str, fence: Fence) -> bool:
-        """Write what is due, to the bus of the keys; return False if another one leads there.
+        """Write the keys that are due to their bus; return False if another listener leads there.
 
-        Raise BusError; what was not written is due again soon.
+        Raise BusError; keys that were not written are due again soon.
         """
         due = self._wheel.pop_due(time.monotonic())
         for start in range(0, len(due), AT_ONCE):
-            written, self.unwritten = False, True
+            written, self.has_unwritten = False, True
             try:
                 written = await self._write(bus, lease, fence, due[start : start + AT_ONCE])
             finally:
                 if not written:
                     for svc in due[start:]:
-                        self._file(svc, SOON_SEC)
+                        self._plan_again(svc, SOON_SEC)
             if not written:
                 return False
-            self.unwritten = False
+            self.has_unwritten = False
         return True
 
     async def _write(self, bus: Bus, lease: str, fence: Fence, services: Sequence[str]) -> bool:
         keys, lives = [], {}
         args: list[str | bytes | float] = [*fence]
         for svc in services:
-            record = self._detector.services.get(svc)
-            if record is None:
+            service = self._detector.services.get(svc)
+            if service is None:
                 self._at.pop(svc, None)
                 continue
-            lives[svc] = health_sec(record.watch.timeout_sec)
-            found = self._object(svc, record)
-            if found is not None:  # nothing is told yet of who is down, while the bus takes nothing
+            lives[svc] = health_sec(service.watch.timeout_sec)
+            event = self._current_event(svc, service)
+            if event is not None:  # a miss that the bus has not taken yet has no event here
                 keys.append(health_key(svc))
-                args += [found, lives[svc]]
-        if keys and await bus.script(_REFRESH, [lease, *keys], args) == NOT_THE_LEADER:
+                args += [event, lives[svc]]
+        if keys and await bus.script(REFRESH_SCRIPT, [lease, *keys], args) == NOT_THE_LEADER:
             return False
         for svc, life_sec in lives.items():
-            self._file(svc, life_sec / 3)
+            self._plan_again(svc, life_sec / 3)
         return True
 
-    def _file(self, svc: str, in_sec: float) -> None:
+    def _plan_again(self, svc: str, in_sec: float) -> None:
         """Plan a service that was taken off the wheel, unless it was dropped meanwhile."""
         if svc in self._at:
             self._at[svc] = time.monotonic() + in_sec * random.uniform(0.8, 1.0)
             self._wheel.add(svc)
 
-    def _object(self, svc: str, record: WatchedService) -> bytes | None:
-        told = self._told.get(svc)
-        if record.state is State.DOWN:
-            return told if isinstance(told, bytes) else None
-        if record.state is State.UNKNOWN or record.last_beat is None or record.channel_refused_at is not None:
+    def _current_event(self, svc: str, service: WatchedService) -> bytes | None:
+        """Return the miss as it was published, or an ok of now; None if there is nothing to vouch for."""
+        published, last = self._published.get(svc), service.last_beat
+        if service.state is State.DOWN:
+            return published if isinstance(published, bytes) else None
+        if service.state is State.UNKNOWN or last is None or service.channel_refused_at is not None:
             return None
-        now, wall = time.monotonic(), time.time()
-        age = max(0.0, now - record.last_beat.mono)
-        ident = identify(self._kind, svc, told if isinstance(told, float) else 0.0)
-        return encode(Event(self._kind, svc, wall, ident, self._by, age_sec=age, since=record.last_beat.wall))
+        age_sec = max(0.0, time.monotonic() - last.mono)
+        event_id = identify(self._kind, svc, published if isinstance(published, float) else 0.0)
+        ok = Event(self._kind, svc, time.time(), event_id, self._by, age_sec=age_sec, since=last.wall)
+        return encode(ok)

@@ -1,14 +1,14 @@
-"""Who may speak: what a vigil must know of leading and standing by. The lease itself is its owner's business.
+"""Leading and standing by, as far as a monitor must know it. The lease itself is its owner's business.
 
-Every public act carries a fence, and the bus itself checks it: a listener that slept through the loss of its
-lease is turned away by the server, whatever it believes.
+Every write carries a fence, and the bus itself checks it: a listener that slept through the loss of its lease
+is refused by the server, whatever the listener believes.
 """
 
 from typing import Final, NamedTuple, Protocol
 
 
 class Fence(NamedTuple):
-    """What the scripts hold against the lease on their bus; an empty `boot` asks for none."""
+    """The boot and epoch that a script compares with the lease on its bus; an empty `boot` needs no lease."""
 
     boot: str
     epoch: int
@@ -18,39 +18,39 @@ UNFENCED: Final = Fence("", 0)
 
 
 class Leadership(Protocol):
-    """Leads or stands by, on each bus for itself."""
+    """Who leads on each bus; each bus has a leader of its own."""
 
     def fence(self, bus: str) -> Fence | None:
-        """What to carry when speaking on a bus; None while another one speaks there."""
+        """Return the fence for writes to a bus; None while another listener leads there, or nobody."""
 
     def deny_leadership(self, bus: str) -> None:
-        """A bus knows another leader."""
+        """Note that a bus refused a write, since it knows another leader."""
 
     def leader_seen_at(self, bus: str) -> float:
-        """When the leader of a bus, if it is another, was last seen alive, in monotonic seconds."""
+        """Return when the leader of a bus, if another, was last seen alive (monotonic); -inf if never."""
 
     def leader_heard_bus_at(self, bus: str) -> float:
-        """When that leader was last seen to write to the bus while it heard it, in monotonic seconds."""
+        """Return when that leader was last seen to write to the bus while it heard it (monotonic)."""
 
 
 class SoleLeader:
-    """The leadership of a listener that has no second, and needs no lease."""
+    """The leadership of a listener that is the only one of its name: it always leads, without a lease."""
 
     def fence(self, _bus: str) -> Fence | None:
-        """See `Leadership`."""
+        """Return the fence that needs no lease."""
         return UNFENCED
 
     def deny_leadership(self, bus: str) -> None:
-        """See `Leadership`."""
+        """Do nothing: a script refuses nobody without a lease."""
 
     def leader_seen_at(self, _bus: str) -> float:
-        """See `Leadership`."""
+        """Return -inf: there is no other leader."""
         return float("-inf")
 
     def leader_heard_bus_at(self, _bus: str) -> float:
-        """See `Leadership`."""
+        """Return -inf: there is no other leader."""
         return float("-inf")
 
 
 NOT_THE_LEADER: Final = -1
-"""What every fenced script answers to who may not speak."""
+"""The answer of every fenced script to a listener that does not lead."""

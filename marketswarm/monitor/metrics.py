@@ -1,8 +1,8 @@
-"""What a vigil tells Prometheus: of each service and bus it watches, of what it heard, of how it told.
+"""The monitor's metrics for Prometheus: about each service and bus, about beats, and about publication.
 
-It reads what the vigil's parts keep anyway, in the thread of whoever asks; only the delay of verdicts is
-noted as they are told. So a beat costs nothing more, and a service that the truth drops is gone with the next
-answer. What the agent tells of itself is `marketswarm.agent.metrics`.
+They are read from the monitor's state when Prometheus asks, in the thread of its request; only the delay of
+verdicts is recorded as they are published. So a beat costs nothing more, and a dropped service is gone with
+the next answer. The agent's own metrics are in `marketswarm.agent.metrics`.
 """
 
 import time
@@ -15,6 +15,7 @@ from marketswarm.detector import Detector, State, Verdict, WatchedBus, WatchedSe
 from marketswarm.metrics.family import Family, Histogram, Value, counter, gauge
 from marketswarm.monitor.bus_link import BusLink
 from marketswarm.monitor.leadership import UNFENCED, Leadership
+from marketswarm.monitor.publisher import Publisher
 
 _UP: Final = {State.UP: 1.0, State.DOWN: 0.0}
 _SVC: Final = ("svc",)
@@ -22,40 +23,41 @@ _BUS: Final = ("bus",)
 
 
 class MonitorMetrics:
-    """A source of metrics.
+    """The metrics of one monitor.
 
     Args:
-        detector: the detector that is fed.
-        posts: what is kept for each bus, by name.
-        voice: whether it leads.
+        detector: knows the services, buses and counts.
+        links: the links to the buses, by name.
+        leadership: who leads on each bus.
         failed_saves: how many saves failed, by what was to be saved.
     """
 
     def __init__(
         self,
         detector: Detector,
-        posts: Mapping[str, BusLink],
+        links: Mapping[str, BusLink],
         leadership: Leadership,
         failed_saves: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self._failed_saves = failed_saves
-        self._detector, self._posts, self._leadership = detector, posts, leadership
+        self._detector, self._links, self._leadership = detector, links, leadership
         self._heard = 0
         self._delay = Histogram(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
 
-    def told(self, verdict: Verdict) -> None:
-        """A bus took a verdict."""
+    def observe_delay(self, verdict: Verdict) -> None:
+        """Record how long after the service's deadline a bus took its miss."""
         if verdict.overdue_sec is not None:
             self._delay.observe(verdict.overdue_sec + max(0.0, time.time() - verdict.ts))
 
     def collect(self) -> Iterator[Family]:
-        """What is to be told now."""
-        yield from self._of_all()
-        yield from self._of_buses()
-        yield from self._of_telling()
-        yield from self._of_services()
+        """Yield all metrics as they are now."""
+        yield from self._collect_counts()
+        yield from self._collect_buses()
+        yield from self._collect_publication()
+        yield from self._collect_leadership()
+        yield from self._collect_services()
 
-    def _of_all(self) -> Iterator[Family]:
+    def _collect_counts(self) -> Iterator[Family]:
         counts = self._detector.counts
         # what was taken at sight and proves to be no beat is taken back; for Prometheus a count only grows
         self._heard = max(self._heard, counts.heard)
@@ -94,7 +96,7 @@ class MonitorMetrics:
             float(not self._detector.is_restoring),
         )
 
-    def _of_buses(self) -> Iterator[Family]:
+    def _collect_buses(self) -> Iterator[Family]:
         buses = list(self._detector.buses.values())
 
         def each(value: Callable[[WatchedBus], float]) -> list[Value]:
@@ -143,52 +145,58 @@ class MonitorMetrics:
             _BUS,
         )
 
-    def _of_telling(self) -> Iterator[Family]:
+    def _collect_publication(self) -> Iterator[Family]:
         yield Family(
             "marketswarm_verdict_delay_seconds",
             "histogram",
             "From a service's deadline until a bus had its miss on the log.",
             histogram=self._delay,
         )
-        boxes = [(name, post.outbox) for name, post in list(self._posts.items()) if post.outbox is not None]
+        publishers = self._publishers()
         yield Family(
             "marketswarm_tell_retries_total",
             "counter",
             "Attempts to tell verdicts that a bus did not take.",
-            [((name,), box.retries) for name, box in boxes],
+            [((name,), publisher.retries) for name, publisher in publishers],
             _BUS,
         )
         yield Family(
             "marketswarm_untold_verdicts",
             "gauge",
             "Verdicts that wait to be told on a bus; of one who stands by, for the leader to tell them.",
-            [((name,), len(box)) for name, box in boxes],
+            [((name,), len(publisher)) for name, publisher in publishers],
             _BUS,
         )
         yield Family(
             "marketswarm_superseded_verdicts_total",
             "counter",
             "Verdicts dropped while too many waited for a bus, since later ones made up for them.",
-            [((name,), box.superseded) for name, box in boxes],
+            [((name,), publisher.superseded) for name, publisher in publishers],
             _BUS,
         )
         yield Family(
             "marketswarm_forgotten_verdicts_total",
             "counter",
             "Verdicts that can't be told again, should the bus have lost them: there were too many.",
-            [((name,), box.forgotten) for name, box in boxes],
+            [((name,), publisher.forgotten) for name, publisher in publishers],
             _BUS,
         )
         yield Family(
             "marketswarm_log_unread_events",
             "gauge",
             "Events on the log of alerts that the notifier has not acknowledged, when it was asked last.",
-            [((name,), box.log_length.unread) for name, box in boxes],
+            [((name,), publisher.log_length.unread) for name, publisher in publishers],
             _BUS,
         )
-        fences = [(name, self._leadership.fence(name)) for name, _ in boxes]
+
+    def _publishers(self) -> list[tuple[str, Publisher]]:
+        links = list(self._links.items())
+        return [(name, link.publisher) for name, link in links if link.publisher is not None]
+
+    def _collect_leadership(self) -> Iterator[Family]:
+        fences = [(name, self._leadership.fence(name)) for name, _ in self._publishers()]
         if all(fence == UNFENCED for _, fence in fences):
-            return  # it has no second, and no lease
+            return  # a sole listener has no lease
         yield Family(
             "marketswarm_leader",
             "gauge",
@@ -204,58 +212,59 @@ class MonitorMetrics:
             _BUS,
         )
 
-    def _of_services(self) -> Iterator[Family]:
-        records = list(self._detector.services.values())
+    def _collect_services(self) -> Iterator[Family]:
+        services = list(self._detector.services.values())
         yield Family(
             "marketswarm_services",
             "gauge",
             "Services watched, by verdict.",
-            _by_state(records),
+            _count_by_state(services),
             ("verdict",),
         )
         yield gauge(
             "marketswarm_services_unwatchable",
             "Services whose channel their bus does not let us hear.",
-            sum(record.channel_refused_at is not None for record in records),
+            sum(service.channel_refused_at is not None for service in services),
         )
         yield Family(
             "marketswarm_service_up",
             "gauge",
             "1 up, 0 down; none until either is known.",
-            (((r.watch.svc,), up) for r in records if (up := _UP.get(r.state)) is not None),
+            (((r.watch.svc,), up) for r in services if (up := _UP.get(r.state)) is not None),
             _SVC,
         )
         yield Family(
             "marketswarm_service_last_beat_timestamp_seconds",
             "gauge",
             "When the last beat was heard, in epoch seconds; none when never.",
-            (((r.watch.svc,), last.wall) for r in records if (last := r.last_beat) is not None),
+            (((r.watch.svc,), last.wall) for r in services if (last := r.last_beat) is not None),
             _SVC,
         )
         yield Family(
             "marketswarm_service_beats_total",
             "counter",
             "Beats sent, by the counts that came along with those heard, of all instances together.",
-            (((r.watch.svc,), beats_of(r)) for r in records),
+            (((r.watch.svc,), count_beats(r)) for r in services),
             _SVC,
         )
         yield Family(
             "marketswarm_service_misses_total",
             "counter",
             "Times declared down.",
-            (((r.watch.svc,), r.miss_count) for r in records),
+            (((r.watch.svc,), r.miss_count) for r in services),
             _SVC,
         )
 
 
-def beats_of(record: WatchedService) -> int:
-    """How many beats all instances say they have sent.
+def count_beats(service: WatchedService) -> int:
+    """Return how many beats all instances of a service have sent, by their own counts.
 
-    The highest `i` of each; of senders without a `boot`, which can't be told apart, that of the last beat.
-    A beat that was taken at sight is read here, without taking note of it: this is not the loop's thread.
+    That is the sum of each instance's highest `i`. Senders without a `boot` can't be told apart: for them the
+    `i` of the last beat counts. A payload that was stored unparsed is parsed here, but not recorded: this is
+    not the event loop's thread.
     """
-    payload, boots, count = record.payload, record.highest_i.copy(), record.dropped_beats
-    beat = parse(payload, record.watch.svc) if payload else None
+    payload, boots, count = service.payload, service.highest_i.copy(), service.dropped_beats
+    beat = parse(payload, service.watch.svc) if payload else None
     if isinstance(beat, Beat):
         if beat.boot is None:
             count += beat.i
@@ -264,8 +273,8 @@ def beats_of(record: WatchedService) -> int:
     return count + sum(boots.values())
 
 
-def _by_state(records: Collection[WatchedService]) -> list[Value]:
+def _count_by_state(services: Collection[WatchedService]) -> list[Value]:
     counts = dict.fromkeys((State.UP, State.DOWN, State.UNKNOWN), 0)
-    for record in records:
-        counts[record.state] = counts.get(record.state, 0) + 1
+    for service in services:
+        counts[service.state] = counts.get(service.state, 0) + 1
     return [((state,), count) for state, count in counts.items()]

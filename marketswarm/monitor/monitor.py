@@ -1,37 +1,43 @@
-"""The vigil itself: who is watched, the loop that judges, and where verdicts go.
+"""The monitor: it listens to buses, judges who is silent, and publishes what follows.
 
-What a vigil keeps for one bus: a listener where it is listened to, an outbox where verdicts go.
-
-The log line of each verdict, by one name for each thing that can happen.
+Listeners report beats and canaries to `feed`, which passes them to the detector. The `Evaluator` asks the
+detector what is due, and reads `beat:<svc>` of each suspect before it is missed. Each verdict is logged and
+goes to the publisher of every bus that is to have it. `state` restores what an earlier run saved.
 """
 
 import asyncio
+import contextlib
 import functools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.listener import Listener, moment
-from marketswarm.detector import OVERDUE_SEC, State, Subject, Verdict
-from marketswarm.keys import ALERT_LOG, monitor_lease_key
+from marketswarm.detector import OVERDUE_SEC, State, Subject, Suspect, UnheardBeat, Verdict
+from marketswarm.keys import monitor_lease_key
 from marketswarm.monitor.bus_link import BusLink
 from marketswarm.monitor.encoder import VerdictEncoder
-from marketswarm.monitor.evaluation import DetectorFeed, Evaluator
-from marketswarm.monitor.health import Health
+from marketswarm.monitor.feed import DetectorFeed
+from marketswarm.monitor.health import HealthKeys
 from marketswarm.monitor.leadership import Fence, Leadership, SoleLeader
 from marketswarm.monitor.metrics import MonitorMetrics
-from marketswarm.monitor.publisher import LogLength, Publisher
+from marketswarm.monitor.publisher import LogLength, PublishedVerdict, Publisher
 from marketswarm.monitor.state import SaveFailures, StateKeeper
+from marketswarm.monitor.witness import StoredBeats, read_last_beats
+from marketswarm.time_slice import TimeSlice
 from marketswarm.truth import Watch
 
-KEEP_UP_EVERY_SEC: Final = 1.0
+MAINTAIN_EVERY_SEC: Final = 1.0
+
+IN_FLIGHT_SEC: Final = 0.25
+"""A stored beat that is younger may still be on its way to us: no reason for a new session."""
 
 log = logs.get("vigil")
 
 
-ALONE: Final = SoleLeader()
-_SAID: Final = {
+SOLE_LEADER: Final = SoleLeader()
+_LOG_EVENTS: Final = {
     (Subject.SERVICE, State.UP): "service.up",
     (Subject.SERVICE, State.DOWN): "service.down",
     (Subject.SERVICE, State.UNWATCHED): "service.unwatched",
@@ -46,180 +52,337 @@ _SAID: Final = {
 
 
 class Owner(Protocol):
-    """Whose vigil it is: an agent, as far as a vigil needs one."""
+    """The agent that runs a monitor, as far as the monitor needs it."""
 
     name: str
     boot: str
 
     def bus(self, name: str) -> Bus:
-        """A bus by its name, closed by its owner. Raises BusError when its URL can't be had."""
+        """Return a bus by its name; the agent closes it. Raise BusError if it has no URL."""
 
     def progress(self) -> None:
-        """Called whenever the clocks were looked at, and so only while detection works."""
+        """Note that the detector was evaluated: the agent beats only while it is."""
 
     def set_degraded(self, detail: str | None) -> None:
-        """Publication, once a second, what keeps the vigil from its work, or None."""
+        """Set, about once a second, what keeps the monitor from its work; None when nothing does."""
+
+
+class Evaluator:
+    """The loop that asks the detector what is due, and the reads of `beat:<svc>` before a miss.
+
+    Args:
+        feed: the feed of the detector.
+        links: a live view of the bus links by the names of the buses.
+        wake: set when a canary has proven a silence, and when the roster has changed.
+        progress: called after each evaluation.
+        publish: called with each verdict.
+    """
+
+    def __init__(
+        self,
+        feed: DetectorFeed,
+        links: Mapping[str, BusLink],
+        wake: asyncio.Event,
+        *,
+        progress: Callable[[], None],
+        publish: Callable[[Verdict], None],
+    ) -> None:
+        self._feed = feed
+        self._detector = feed.detector
+        self._links = links
+        self._wake = wake
+        self._progress = progress
+        self._publish = publish
+        self.evaluations = 0
+        """How often the detector was evaluated: while it grows, detection works."""
+
+    async def run(self, group: asyncio.TaskGroup) -> None:
+        """Evaluate until cancelled; `beat:<svc>` keys are read in tasks of `group`."""
+        while True:
+            tick = self._detector.tick(moment())
+            self.evaluations += 1
+            self._progress()
+            await self._publish_all(tick.verdicts)
+            for bus in tick.canaries_wanted:
+                self._links[bus].request_canary()
+            for bus, services in _group_by_bus(tick.suspects).items():
+                group.create_task(self._judge_suspects(bus, services), name=f"witness:{bus}")
+            self._feed.log_rejected()
+            await self._sleep(tick.wake_in)
+
+    async def _publish_all(self, verdicts: Sequence[Verdict]) -> None:
+        time_slice = TimeSlice()
+        for verdict in verdicts:
+            self._publish(verdict)
+            if verdict.gap_sec is not None:  # there may be one of each service
+                await time_slice.pause()
+
+    async def _sleep(self, sec: float) -> None:
+        """Wait until the next evaluation is due, or something wakes us before."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(sec):
+                await self._wake.wait()
+        self._wake.clear()
+
+    async def _judge_suspects(self, bus: str, services: list[str]) -> None:
+        """Read `beat:<svc>` of each suspect on a bus, and publish the misses that it confirms."""
+        watched = self._detector.services
+        timeouts = {svc: watched[svc].watch.timeout_sec for svc in services if svc in watched}
+        time_slice, unheard = TimeSlice(), None
+        unanswered = dict.fromkeys(services)
+        with contextlib.suppress(BusError, KeyError):
+            async for answer in read_last_beats(self._links[bus].bus, timeouts):
+                self._log_unreadable(bus, answer)
+                for svc in answer.asked:
+                    await time_slice.pause()
+                    del unanswered[svc]
+                    found = self._detector.judge_suspect(svc, answer.found.get(svc), moment())
+                    if isinstance(found, Verdict):
+                        self._publish(found)
+                    elif found is not None:
+                        unheard = found
+        for svc in unanswered:
+            self._detector.retry_suspect(svc)
+        if len(unanswered) < len(services):
+            self._wake.set()
+        if unheard is not None:
+            self.reopen_deaf_session(unheard)
+
+    def _log_unreadable(self, bus: str, answer: StoredBeats) -> None:
+        """Log, once for all services of an answer, that a service's last beat can't be read."""
+        if not answer.unreadable:
+            return
+        self._detector.count_unreadable(len(answer.unreadable))
+        svc, found = next(iter(answer.unreadable.items()))
+        log.warning(
+            "vigil.last_beat_unreadable",
+            bus=bus,
+            svc=svc,
+            reason=found.reason,
+            count=len(answer.unreadable),
+            total=self._detector.counts.unreadable,
+        )
+
+    def reopen_deaf_session(self, unheard: UnheardBeat) -> None:
+        """Open a new session on the bus of a service that beats and is not heard, unless it was only late."""
+        if unheard.age_sec < IN_FLIGHT_SEC and not unheard.is_repeated:
+            return
+        log.error("vigil.deaf", svc=unheard.svc, bus=unheard.bus, age_sec=round(unheard.age_sec, 3))
+        link = self._links.get(unheard.bus)
+        if link is not None:
+            link.reopen_session()
 
 
 class Monitor:
-    """Call `watch` first, then `run`.
+    """Monitors services and buses. Call `set_roster` first, then `run`.
 
     Args:
-        keeper: whose it is; its name prefixes the keys of the memory.
-        notices: how its verdicts are written.
-        home: the bus that holds its memory, and to which verdicts on services go.
+        owner: the agent that runs it; its name prefixes the keys of the saved state.
+        encoder: encodes the verdicts for publication.
+        home: the bus that holds the saved state, and to which verdicts on services go.
         everywhere: whether verdicts on services go to every bus, as those on buses do.
-        voice: whether it leads or stands by; without one it is the only one of its name.
+        leadership: whether it leads or stands by; by default it is the only one of its name.
     """
 
     def __init__(
         self,
         owner: Owner,
-        notices: VerdictEncoder,
+        encoder: VerdictEncoder,
         *,
         home: str,
         everywhere: bool = False,
-        leadership: Leadership = ALONE,
+        leadership: Leadership = SOLE_LEADER,
     ) -> None:
-        poked = self._poked = asyncio.Event()
-        self.ear = DetectorFeed(
-            publish=self.publish,
-            poke=poked.set,
-            joined=self._joined,
-            ended=self._silence_ended,
-        )
-        self.detector = self.ear.detector
-        self._health = Health(self.detector, kind=notices.ok, by=notices.by)
+        self._owner = owner
+        self._encoder = encoder
+        self._home = home
+        self._everywhere = everywhere
         self._leadership = leadership
+        self._group: asyncio.TaskGroup | None = None
+        wake = self._wake = asyncio.Event()
+        self.links: dict[str, BusLink] = {}
+        """The links to the buses in force, by the names of the buses."""
+        self.log_lengths: dict[str, LogLength] = {}
+        """The lengths of the logs of alerts, by the names of the buses."""
+        self.feed = DetectorFeed(
+            publish=self.publish,
+            wake=wake.set,
+            session_opened=self._session_opened,
+            silence_ended=self._silence_ended,
+        )
+        self.detector = self.feed.detector
+        self._health = HealthKeys(self.detector, kind=encoder.ok_kind, by=encoder.by)
         self._failures = SaveFailures()
-        self._memory = StateKeeper(
+        self.state = StateKeeper(
             self.detector,
-            self.ear.restarts,
+            self.feed.restarts,
             self._health,
             listener=owner.name,
-            bus=self._bus,
+            bus=lambda name: self.links[name].bus,
             publish=self.publish,
             leadership=leadership,
             failures=self._failures,
         )
-        self._owner = owner
-        self._notices = notices
-        self._home = home
-        self._everywhere = everywhere
-        self._posts: dict[str, BusLink] = {}
-        self.log_lengths: dict[str, LogLength] = {}
-        """By bus, how long the log of alerts there is to be."""
-        self.metrics = MonitorMetrics(self.detector, self._posts, leadership, self._failures.counts)
-        self._judging = Evaluator(self.ear, self._posts, poked, progress=owner.progress, publish=self.publish)
-        self._group: asyncio.TaskGroup | None = None
+        self.metrics = MonitorMetrics(self.detector, self.links, leadership, self._failures.counts)
+        self.evaluator = Evaluator(self.feed, self.links, wake, progress=owner.progress, publish=self.publish)
 
-    # -- who is watched
+    # -- the roster
 
-    def watch(
+    def set_roster(
         self,
         watches: Sequence[Watch],
-        listen: Mapping[str, float],
-        tell: Collection[str],
+        listen_to: Mapping[str, float],
+        publish_to: Collection[str],
         services: int | None = None,
     ) -> None:
-        """Puts a roster in force, at the start or while running.
+        """Put a roster in force, at the start or while running.
 
-        `listen` names the buses to be heard with the seconds after which each counts as lost, `tell` those
-        that verdicts go to, `services` how many services the log of alerts is for (None: as many as are
-        watched here). Raises BusError when a URL can't be had; nothing has changed then.
+        Raise BusError if a bus has no URL; then nothing has changed.
+
+        Args:
+            watches: the services to monitor.
+            listen_to: the buses to listen to, with the seconds after which each counts as lost.
+            publish_to: the buses that verdicts go to, besides `home`.
+            services: how many services the log of alerts is for; None for as many as `watches`.
         """
-        opened = {name: self._owner.bus(name) for name in {*listen, *tell, self._home}}
-        for name in self._posts.keys() - opened.keys():
-            self._posts.pop(name).stop()
-        for name, bus in opened.items():
-            self._open_link(name, bus, listened=name in listen, told=name in {*tell, self._home})
-        for name, post in self._posts.items():
-            if post.outbox is not None:
-                post.outbox.keep_for(len(watches))
+        buses = {name: self._owner.bus(name) for name in {*listen_to, *publish_to, self._home}}
+        for name in self.links.keys() - buses.keys():
+            self.links.pop(name).stop()
+        for name, bus in buses.items():
+            self._open_link(name, bus, listens=name in listen_to, publishes=name in {*publish_to, self._home})
+        for name, link in self.links.items():
+            if link.publisher is not None:
+                link.publisher.set_service_count(len(watches))
                 self.log_lengths[name].services = len(watches) if services is None else services
-        for verdict in self.detector.set_roster(watches, listen, moment()):
+        for verdict in self.detector.set_roster(watches, listen_to, moment()):
             self.publish(verdict)
         for name, watched in self.detector.buses.items():
-            listener = self._posts[name].listener
+            listener = self.links[name].listener
             if listener is not None:
-                listener.listen_to(frozenset(record.watch.channel for record in watched.channels.values()))
-        self._poked.set()
-        log.info("vigil.monitoring", services=len(self.detector.services), buses=sorted(listen))
+                listener.listen_to(frozenset(each.watch.channel for each in watched.channels.values()))
+        self._wake.set()
+        log.info("vigil.monitoring", services=len(self.detector.services), buses=sorted(listen_to))
 
-    def _open_link(self, name: str, bus: Bus, *, listened: bool, told: bool) -> None:
-        """Sees that a bus has a post with the parts that it needs."""
-        before = self._posts.get(name)
-        have = before and (before.bus, before.listener is not None, before.outbox is not None)
-        if have == (bus, listened, told):
+    def _open_link(self, name: str, bus: Bus, *, listens: bool, publishes: bool) -> None:
+        """Open the link to a bus, or replace it if its address or its parts have changed."""
+        before = self.links.get(name)
+        have = before and (before.bus, before.listener is not None, before.publisher is not None)
+        if have == (bus, listens, publishes):
             return
         listener = (
-            Listener(bus, self.ear, listener=self._owner.name, boot=self._owner.boot) if listened else None
+            Listener(bus, self.feed, listener=self._owner.name, boot=self._owner.boot) if listens else None
         )
-        outbox = None
-        if told:
-            outbox = Publisher(
+        publisher = None
+        if publishes:
+            publisher = Publisher(
                 bus,
                 listener=self._owner.name,
-                stream=ALERT_LOG,
-                log_length=self.log_lengths.setdefault(name, LogLength(ALERT_LOG)),
-                write=self._notices.encode,
-                told=self._told,
+                log_length=self.log_lengths.setdefault(name, LogLength()),
+                encode=self._encoder.encode,
                 leadership=self._leadership,
                 take_over=functools.partial(self._take_over, name),
             )
-        post = self._posts[name] = BusLink(bus, listener, outbox)
+        link = self.links[name] = BusLink(bus, listener, publisher)
         if before is not None:
-            before.replaced_by(post)
+            before.hand_over(link)
         if self._group is not None:
-            post.start(self._group)
+            self._start(link, self._group)
 
-    def _bus(self, name: str) -> Bus:
-        return self._posts[name].bus
+    # -- listen, judge, publish
 
     async def run(self) -> None:
-        """Watches until cancelled."""
+        """Listen, judge and publish until cancelled."""
         async with asyncio.TaskGroup() as group:
             self._group = group
-            for post in self._posts.values():
-                post.start(group)
-            group.create_task(self._memory.run(self._home), name="memory")
-            group.create_task(self._keep_up(), name="keep_up")
-            await self._judging.run(group)
+            for link in self.links.values():
+                self._start(link, group)
+            group.create_task(self.state.run(self._home), name="state")
+            group.create_task(self._maintain(), name="maintain")
+            await self.evaluator.run(group)
 
-    def _trouble(self) -> str | None:
-        """What keeps this vigil from hearing, judging or telling, in words for a beat's `detail`."""
-        untold = [
-            f"{len(post.outbox)} untold on {name} ({post.outbox.refusal})"
-            + (f", {post.outbox.superseded} superseded" if post.outbox.superseded else "")
-            for name, post in self._posts.items()
-            if post.outbox is not None and post.outbox.refusal
+    def _start(self, link: BusLink, group: asyncio.TaskGroup) -> None:
+        if link.listener is not None:
+            link.run(group, link.listener.run(), "listen")
+        if link.publisher is not None:
+            link.run(group, self._publish_queued(link.publisher), "publish")
+
+    def publish(self, verdict: Verdict) -> None:
+        """Log a verdict, ours or our owner's, and queue it for every bus that is to have it."""
+        is_for_all = self._everywhere or verdict.subject not in (Subject.SERVICE, Subject.WATCH)
+        for name, link in self.links.items():
+            if link.publisher is not None and (is_for_all or name == self._home):
+                link.publisher.enqueue(verdict)
+        log_verdict(verdict, leads=self._leadership.fence(self._home) is not None)
+
+    async def _publish_queued(self, publisher: Publisher) -> None:
+        """Publish what is queued for one bus, and note what the bus has, until cancelled."""
+        async for published in publisher.run():
+            self._note_published(published)
+
+    def _note_published(self, published: PublishedVerdict) -> None:
+        verdict = published.verdict
+        self.metrics.observe_delay(verdict)
+        if verdict.subject is Subject.SERVICE and verdict.gap_sec is None:
+            self._health.note_published(verdict, published.event)
+        elif verdict.subject is Subject.WATCH and verdict.state is State.UP:
+            self._health.resume(verdict.svc)
+
+    # -- what keeps it from its work
+
+    async def _maintain(self) -> None:
+        """Refresh the health keys and report what keeps the monitor from its work, once a second."""
+        while True:
+            try:
+                await self._refresh_health()
+            except BusError as error:
+                self._failures.record_failure("health", error)
+            else:
+                if not self._health.has_unwritten:
+                    self._failures.record_success("health")
+            self._owner.set_degraded(self.describe_trouble())
+            await asyncio.sleep(MAINTAIN_EVERY_SEC)
+
+    async def _refresh_health(self) -> None:
+        fence = self._leadership.fence(self._home)
+        if fence is not None:
+            lease = monitor_lease_key(self._owner.name)
+            if not await self._health.refresh(self.links[self._home].bus, lease, fence):
+                self._leadership.deny_leadership(self._home)
+
+    def describe_trouble(self) -> str | None:
+        """Return what keeps the monitor from its work, in words for a beat's `detail`; None if nothing."""
+        refusing = [
+            f"{len(link.publisher)} untold on {name} ({link.publisher.refusal})"
+            + (f", {link.publisher.superseded} superseded" if link.publisher.superseded else "")
+            for name, link in self.links.items()
+            if link.publisher is not None and link.publisher.refusal
         ]
-        full = [
+        overflowing = [
             f"unread events go from the log on {name}"
             for name, length in self.log_lengths.items()
             if length.overflows
         ]
         found = [
-            self.ear.deafness(moment()),
-            self.ear.refusals(),
-            self._memory.trouble,
-            *untold,
-            *full,
-            self._failures.trouble(),
+            self.feed.describe_lost_buses(moment()),
+            self.feed.describe_refused_channels(),
+            self.state.trouble,
+            *refusing,
+            *overflowing,
+            self._failures.describe(),
         ]
         return "; ".join(filter(None, found)) or None
 
-    # -- leading and standing by
+    # -- leadership
 
     @property
     def evaluations(self) -> int:
-        """How often the clocks were looked at: while it grows, detection works."""
-        return self._judging.evaluations
+        """How often the detector was evaluated: while it grows, detection works."""
+        return self.evaluator.evaluations
 
     def unheard_buses(self) -> list[str]:
-        """The buses that soon count as lost, and (`memory`) whether nothing can be concluded yet."""
+        """Return the buses that will soon count as lost, and `memory` while the state is not restored."""
         now = moment().mono
-        deaf = [
+        unheard = [
             name
             for name, bus in self.detector.buses.items()
             if bus.is_poorly_heard
@@ -227,70 +390,40 @@ class Monitor:
                 not bus.clock.listening and bus.clock.unheard_for(now) > max(OVERDUE_SEC, bus.timeout_sec / 3)
             )
         ]
-        return [*deaf, "memory"] if self.detector.is_restoring else deaf
+        return [*unheard, "memory"] if self.detector.is_restoring else unheard
 
-    def leader_changed(self, name: str) -> None:
-        """To be called when the leadership on a bus came or went."""
-        post = self._posts.get(name)
-        if post is not None:
-            post.wake()
+    def leadership_changed(self, bus: str) -> None:
+        """Have the publisher of a bus look whether it leads now."""
+        link = self.links.get(bus)
+        if link is not None:
+            link.wake_publisher()
 
-    async def _take_over(self, name: str, fence: Fence, untold: Collection[str]) -> None:
-        if name == self._home:
-            await self._memory.take_over(name, fence, untold)
+    async def _take_over(self, bus: str, fence: Fence, queued_fields: Collection[str]) -> None:
+        if bus == self._home:
+            await self.state.take_over(bus, fence, queued_fields)
         else:
-            await self._memory.take_over_buses(name, untold)
+            await self.state.take_over_buses(bus, queued_fields)
 
-    # -- telling
-
-    def publish(self, verdict: Verdict) -> None:
-        """Sends a verdict, ours or our keeper's, on its way to every bus that is to have it."""
-        for name, post in self._posts.items():
-            if post.outbox is not None and (
-                name == self._home
-                or verdict.subject not in (Subject.SERVICE, Subject.WATCH)
-                or self._everywhere
-            ):
-                post.outbox.put(verdict)
-        log_verdict(verdict, leads=self._leadership.fence(self._home) is not None)
-
-    def _told(self, verdict: Verdict) -> None:
-        self.metrics.told(verdict)
-        if verdict.subject is Subject.SERVICE and verdict.gap_sec is None:
-            self._health.told(verdict, self._notices.raw_event(verdict))
-        elif verdict.subject is Subject.WATCH and verdict.state is State.UP:
-            self._health.resume(verdict.svc)
-
-    async def _keep_up(self) -> None:
-        while True:
-            try:
-                await self._refresh()
-            except BusError as error:
-                self._failures.failed("health", error)
-            else:
-                if not self._health.unwritten:
-                    self._failures.saved("health")
-            self._owner.set_degraded(self._trouble())
-            await asyncio.sleep(KEEP_UP_EVERY_SEC)
-
-    async def _refresh(self) -> None:
-        fence = self._leadership.fence(self._home)
-        if fence is not None:
-            lease = monitor_lease_key(self._owner.name)
-            if not await self._health.refresh(self._bus(self._home), lease, fence):
-                self._leadership.deny_leadership(self._home)
+    # -- what the feed reports
 
     def _silence_ended(self) -> None:
-        self._memory.save_soon()
+        self.state.save_soon()
 
-    def _joined(self, bus: str) -> None:
-        self._posts[bus].check_after_gap(self.detector.buses[bus].clock.proof.mono)
+    def _session_opened(self, bus: str) -> None:
+        self.links[bus].check_after_gap(self.detector.buses[bus].clock.proof.mono)
         if self._group is not None:
-            self._group.create_task(self._memory.restore_lost_buses(bus), name=f"restore_lost_buses:{bus}")
+            self._group.create_task(self.state.restore_lost_buses(bus), name=f"restore_lost_buses:{bus}")
+
+
+def _group_by_bus(suspects: Sequence[Suspect]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for suspect in suspects:
+        found.setdefault(suspect.bus, []).append(suspect.svc)
+    return found
 
 
 def log_verdict(verdict: Verdict, *, leads: bool) -> None:
-    """Logs a verdict; `leads` tells whether it is this listener's to tell."""
+    """Log a verdict; `leads` is False if another listener leads and will publish it."""
     known: dict[str, Any] = {
         "reason": verdict.reason,
         "late_sec": verdict.late_sec,
@@ -301,6 +434,10 @@ def log_verdict(verdict: Verdict, *, leads: bool) -> None:
     }
     if not leads:
         known["standing_by"] = True
-    said = {key: round(v, 3) if isinstance(v, float) else v for key, v in known.items() if v is not None}
-    event = f"{verdict.subject}.gap" if verdict.gap_sec is not None else _SAID[verdict.subject, verdict.state]
-    log.info(event, svc=verdict.svc, **said)
+    fields = {key: round(v, 3) if isinstance(v, float) else v for key, v in known.items() if v is not None}
+    event = (
+        f"{verdict.subject}.gap"
+        if verdict.gap_sec is not None
+        else _LOG_EVENTS[verdict.subject, verdict.state]
+    )
+    log.info(event, svc=verdict.svc, **fields)

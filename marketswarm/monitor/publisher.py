@@ -1,95 +1,84 @@
-"""Makes verdicts public: on the log, in the roster, in `health:`, and on the channel, in one step.
+"""Publishing of verdicts on one bus: log, roster, `health:` key and channel, in one step of a script.
 
-A verdict that a bus does not take waits here, in order, and is offered again until it does: only what was
-accepted counts as told. Offering one twice is harmless, since the script looks whether it is already so.
-While another listener leads, verdicts wait until the roster shows that it told them; see `untold.py`. What a
-bus took and did not keep is told again, under the same id; see `lately.py`.
+A verdict that a bus does not take stays in the queue, in order, and is offered again until the bus takes it.
+Offering a verdict twice does no harm: the script looks whether it is published already. While another
+listener leads, verdicts stay queued until the roster shows that the leader published them. What a bus took
+and did not keep is published again, under the same id (`verdict_queue.py`).
 
-How many events the log of alerts keeps: a death and a recovery of all services, and what is unread.
+`LogLength` decides how many events the log of alerts keeps: a death and a recovery of every service, and all
+unread events up to a limit.
 """
 
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from typing import Any, Final, NamedTuple
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import is_wrong_type, replace_wrong_types
 from marketswarm.detector import Verdict
-from marketswarm.keys import monitor_lease_key, roster_key
+from marketswarm.keys import ALERT_LOG, monitor_lease_key, roster_key
+from marketswarm.monitor.encoder import EncodedVerdict, roster_field
 from marketswarm.monitor.leadership import NOT_THE_LEADER, UNFENCED, Fence, Leadership
-from marketswarm.monitor.standby import PendingVerdict, find_unpublished, is_its_own
-from marketswarm.monitor.store import Entry, field_of, parse_entry
-from marketswarm.monitor.verdict_queue import RecentWrites, VerdictQueue, bound
+from marketswarm.monitor.store import RosterEntry, parse_entry
+from marketswarm.monitor.verdict_queue import (
+    PendingVerdict,
+    RecentWrites,
+    VerdictQueue,
+    find_unpublished,
+    is_local_loss,
+    queue_limit,
+)
 from marketswarm.net.retry import Backoff
 from marketswarm.time_slice import TimeSlice
 
 AT_ONCE: Final = 100
 BACKOFF: Final = Backoff(first_sec=0.1, longest_sec=1.0)
 COMPARE_EVERY_SEC: Final = 0.25
-SAY_EVERY_SEC: Final = 30.0
+LIMIT_LOGGED_EVERY_SEC: Final = 30.0
 COMPLAIN_EVERY: Final = 30
-"""Attempts between two log lines on a bus that takes nothing: one in half a minute."""
+"""Attempts between two log lines about a bus that takes nothing: one in half a minute."""
 
 CHANNEL_REFUSED: Final = (2, 4)
-"""What the script says of a verdict that is on the log, but could not be published."""
+"""Outcomes of a verdict that is on the log, but could not be published on the channel."""
 UNREADABLE: Final = (3, 4)
-"""What it says of a verdict that it told although it could not read what the roster holds."""
+"""Outcomes of a verdict that was published although the roster's entry could not be read."""
 
-_TELL: Final = Script.beside("marketswarm.monitor", "publish.lua")
-
-log = logs.get("tell")
-
+PUBLISH_SCRIPT: Final = Script.beside("marketswarm.monitor", "publish.lua")
 
 LEAST: Final = 100_000
 EVENTS_EACH: Final = 3
-"""Per service: its miss, its ok, and room for what else happens meanwhile."""
+"""Events kept per service: its miss, its ok, and room for another one."""
 MOST: Final = 2
-"""Times the length without unread events; a group of readers that never comes back must not fill the bus."""
+"""With unread events the log may be this many times as long: an absent reader must not fill the bus."""
 ROOM: Final = 1_000
 ASK_EVERY_SEC: Final = 1.0
 ASK_WITHIN_SEC: Final = 0.5
 COMPLAIN_EVERY_SEC: Final = 30.0
 
-
-@dataclass(frozen=True, slots=True)
-class EncodedVerdict:
-    """One verdict as the script takes it; see publish.lua for the meaning of each."""
-
-    field: str
-    verdict: str
-    value: bytes
-    event: bytes
-    channel: str
-    health_key: str
-    health_sec: int
-    assumed: Literal["unknown", "up"] = "unknown"
-    mark: str = ""
-
-    def args(self) -> list[str | bytes | float]:
-        """The script's values, in its order."""
-        names = (self.field, self.assumed, self.verdict, self.mark)
-        return [*names, self.value, self.event, self.channel, self.health_sec]
+log = logs.get("tell")
 
 
 class LogLength:
-    """The length of the log on one bus, as the services and the unread events want it."""
+    """The length to which the log of alerts on one bus is trimmed.
 
-    def __init__(self, stream: str, services: int = 0) -> None:
+    Args:
+        services: the number of services whose events the log is for.
+    """
+
+    def __init__(self, services: int = 0) -> None:
         self.services = services
         self.unread = 0
-        """Events that the group with the most of them has not acknowledged, when it was asked last."""
-        self._stream = stream
+        """Events that are unread by the slowest group of readers, when the bus was asked last."""
         self._asked_at = float("-inf")
-        self._said_at = float("-inf")
+        self._complained_at = float("-inf")
 
     @property
     def most(self) -> int:
-        """The length beyond which unread events are trimmed, too."""
+        """The length beyond which even unread events are trimmed."""
         return MOST * length_for(self.services)
 
     @property
@@ -98,37 +87,42 @@ class LogLength:
         return self.unread >= self.most
 
     async def current(self, bus: Bus) -> int:
-        """Return the length to trim the log to; asks the bus for its groups of readers once a second."""
+        """Return the length to trim the log to; ask the bus once a second what its readers left unread."""
         now = time.monotonic()
         if now - self._asked_at >= ASK_EVERY_SEC:
             self._asked_at = now
             self.unread = await self._ask(bus)
-            if self.overflows and now - self._said_at >= COMPLAIN_EVERY_SEC:
-                self._said_at = now
+            if self.overflows and now - self._complained_at >= COMPLAIN_EVERY_SEC:
+                self._complained_at = now
                 log.error("tell.log_full", bus=bus.name, unread=self.unread, kept=self.most)
         return min(max(length_for(self.services), self.unread + ROOM), self.most)
 
     async def _ask(self, bus: Bus) -> int:
         try:
-            groups = await bus.ask(bus.client.xinfo_groups(self._stream), ASK_WITHIN_SEC)
+            groups = await bus.ask(bus.client.xinfo_groups(ALERT_LOG), ASK_WITHIN_SEC)
             return max(map(_unread, groups), default=0)
         except BusError:
-            return self.unread  # there is no log yet, or the offer that follows tells why not
+            return self.unread  # there is no log yet, or the offer that follows fails with the same reason
+
+
+class PublishedVerdict(NamedTuple):
+    """A verdict that the bus has, and its alert event as JSON (empty for a verdict without one)."""
+
+    verdict: Verdict
+    event: bytes
 
 
 class Publisher:
-    """What is still to be told on one bus, oldest first.
+    """Publishes verdicts on one bus, oldest first.
 
     Args:
-        bus: where it is told.
-        listener: whose roster and lease there count: `healer`, `sentinel`.
-        stream: the key of the durable log.
-        log_length: how long that log is to be.
-        write: makes a verdict's notice; only when it is offered, since very many may wait.
-        told: called with each verdict that the bus has, be it from an earlier offer.
-        voice: who may speak.
-        take_over: called before the first offer after another one led, with a view of the roster fields of
-            all that is untold at any time; what it raises of a BusError puts off the offer.
+        bus: the bus to publish on.
+        listener: the program whose roster and lease count on the bus: `healer` or `sentinel`.
+        log_length: how long the log of alerts is to be.
+        encode: encodes a verdict; called only when the verdict is offered, since very many may be queued.
+        leadership: who leads on the bus.
+        take_over: called before the first offer after another listener led, with a live view of the roster
+            fields of all queued verdicts. A BusError that it raises postpones the offer.
     """
 
     def __init__(
@@ -136,172 +130,186 @@ class Publisher:
         bus: Bus,
         *,
         listener: str,
-        stream: str,
         log_length: LogLength,
-        write: Callable[[Verdict], EncodedVerdict],
-        told: Callable[[Verdict], None],
+        encode: Callable[[Verdict], EncodedVerdict],
         leadership: Leadership,
         take_over: Callable[[Fence, Collection[str]], Awaitable[None]],
     ) -> None:
         self.bus = bus
-        self._roster = roster_key(listener)
-        self._keys = [monitor_lease_key(listener), self._roster, stream]
         self.log_length = log_length
-        self._write = write
-        self._told = told
+        self._roster = roster_key(listener)
+        self._keys = [monitor_lease_key(listener), self._roster, ALERT_LOG]
+        self._encode = encode
         self._leadership = leadership
         self._take_over = take_over
-        self._spoken: Fence | None = UNFENCED
-        """The fence of the last taking over; who is alone has none to do."""
-        self._backlog = VerdictQueue()
-        self._before: dict[str, float] = {}
-        """By field: the `ts` of the entry that what is pending was held against last."""
-        self._lately = RecentWrites()
-        self._gap: float | None = None
-        """When the gap began after which nobody has looked yet what the bus still holds."""
-        self._filled = asyncio.Event()
-        self._said_at = float("-inf")
-        self._said = (0, 0)  # how many verdicts had been superseded and forgotten when that was logged
+        self._fence_in_use: Fence | None = UNFENCED
+        """The fence under which the roster was taken over last; a sole listener has nothing to take over."""
+        self._queue = VerdictQueue()
+        self._compared: dict[str, float] = {}
+        """By roster field, the `ts` of the entry that pending verdicts were compared with last."""
+        self._recent = RecentWrites()
+        self._gap_began_at: float | None = None
+        """When the gap began after which nobody has compared yet what the bus still holds."""
+        self._has_work = asyncio.Event()
+        self._limit_logged_at = float("-inf")
+        self._limit_logged = (0, 0)  # the superseded and forgotten verdicts in the last log line about them
         self.retries = 0
-        self.refusal: str | None = None  # why the bus takes nothing, while it takes nothing
+        """How often the bus took nothing, since the process began."""
+        self.refusal: str | None = None
+        """The reason for which the bus takes nothing now, as `BusError` gives it; None while it takes all."""
 
     def __len__(self) -> int:
-        return len(self._backlog)
+        return len(self._queue)
 
     @property
     def superseded(self) -> int:
-        """How many verdicts were dropped, since too many waited and later ones made up for them."""
-        return self._backlog.superseded
+        """How many verdicts were dropped because too many were queued and later ones made up for them."""
+        return self._queue.superseded
 
     @property
     def forgotten(self) -> int:
-        """How many verdicts that the bus took lately can't be told again, should it have lost them."""
-        return self._lately.dropped
+        """How many verdicts that the bus took lately can't be published again, should it have lost them."""
+        return self._recent.dropped
 
-    def keep_for(self, services: int) -> None:
-        """Keep as many verdicts in mind as so many services need."""
-        self._backlog.limit = self._lately.limit = bound(services)
+    def set_service_count(self, services: int) -> None:
+        """Set the limits of the queue and of the recent writes for so many services."""
+        self._queue.limit = self._recent.limit = queue_limit(services)
 
-    def put(self, verdict: Verdict) -> None:
-        """Add a verdict; never blocks, and drops none that is not superseded."""
+    def enqueue(self, verdict: Verdict) -> None:
+        """Add a verdict to the queue. Never blocks, and drops only what is superseded."""
         now = time.monotonic()
-        its_own = is_its_own(verdict, self._leadership.leader_heard_bus_at(verdict.svc), now)
-        self._backlog.put(PendingVerdict(verdict, now, its_own))
-        self._filled.set()
-        self._complain_of_bounds(now)
-
-    def _complain_of_bounds(self, now: float) -> None:
-        """Log that a bound is reached, at once and again while it is."""
-        lost = self.superseded, self.forgotten
-        if lost != self._said and now - self._said_at >= SAY_EVERY_SEC:
-            self._said, self._said_at = lost, now
-            log.warning(
-                "tell.bound_reached",
-                bus=self.bus.name,
-                waiting=len(self._backlog),
-                superseded=self.superseded,
-                forgotten=self.forgotten,
-            )
+        is_local = is_local_loss(verdict, self._leadership.leader_heard_bus_at(verdict.svc), now)
+        self._queue.add(PendingVerdict(verdict, now, is_local))
+        self._has_work.set()
+        self._log_limits(now)
 
     def wake(self) -> None:
-        """Says that who leads here has changed."""
-        self._filled.set()
+        """Have the queue looked at again: the leadership on this bus has changed."""
+        self._has_work.set()
 
-    def check_after_gap(self, gap: float) -> None:
-        """Says that the bus is back; until `gap`, in monotonic seconds, it was known to be well."""
-        self._gap = gap if self._gap is None else min(gap, self._gap)
-        self._filled.set()
+    def check_after_gap(self, gap_began_at: float) -> None:
+        """Have recent writes compared with the roster: the bus was away since `gap_began_at` (monotonic)."""
+        before = self._gap_began_at
+        self._gap_began_at = gap_began_at if before is None else min(gap_began_at, before)
+        self._has_work.set()
 
-    def inherit(self, other: "Publisher") -> None:
-        """Takes over what another outbox had still to tell: the bus's address has changed."""
-        self._backlog.put_first(other._backlog)  # noqa: SLF001 - of the same class
-        if self._backlog:
-            self._filled.set()
+    def take_over_queue(self, other: "Publisher") -> None:
+        """Put what another publisher still has queued before our own: the bus's address has changed."""
+        self._queue.add_first(other._queue)  # noqa: SLF001 - of the same class
+        if self._queue:
+            self._has_work.set()
 
-    async def run(self) -> None:
-        """Tells until cancelled."""
+    async def run(self) -> AsyncIterator[PublishedVerdict]:
+        """Publish until cancelled; yield each verdict that the bus has, be it from an earlier offer."""
         failures = 0
         while True:
-            await self._filled.wait()
+            await self._has_work.wait()
             try:
-                await self._work_off()
+                async for published in self.publish_queued():
+                    yield published
             except BusError as error:
                 await self._replace_wrong_types(error)
                 if failures % COMPLAIN_EVERY == 0:
                     log.warning(
-                        "tell.waiting", bus=self.bus.name, reason=error.reason, waiting=len(self._backlog)
+                        "tell.waiting", bus=self.bus.name, reason=error.reason, waiting=len(self._queue)
                     )
                 self.retries += 1
                 self.refusal = error.reason
-                failures += 1
                 await asyncio.sleep(BACKOFF.pause_sec(failures))
+                failures += 1
             else:
                 failures, self.refusal = 0, None
 
-    async def _replace_wrong_types(self, error: BusError) -> None:
-        """If what somebody put under our keys keeps us from writing, remove it."""
-        if is_wrong_type(error):
-            lease, roster, stream = self._keys
-            with contextlib.suppress(BusError):
-                await replace_wrong_types(self.bus, {lease: "hash", roster: "hash", stream: "stream"})
+    async def publish_queued(self) -> AsyncIterator[PublishedVerdict]:
+        """Take one step: offer what is queued, or take over as leader, or compare with the leader's roster.
 
-    async def _work_off(self) -> None:
+        Raise BusError; what was not published stays in the queue.
+        """
         fence = self._leadership.fence(self.bus.name)
-        if fence != self._spoken:
-            self._lately.forget()
+        if fence != self._fence_in_use:
+            self._recent.clear()
         if fence is None:
-            self._spoken = None
-            await self._compare()
-            if self._backlog:
+            self._fence_in_use = None
+            await self._drop_published()
+            if self._queue:
                 await asyncio.sleep(COMPARE_EVERY_SEC)
             else:
-                self._filled.clear()
-        elif fence != self._spoken:
-            # only now is the roster what it is: whoever led before is fenced off
-            await self._compare()
-            await self._take_over(fence, self._backlog.fields)
-            self._before.clear()
-            self._spoken = fence
+                self._has_work.clear()
+        elif fence != self._fence_in_use:
+            # only now is the roster final: whoever led before is fenced off
+            await self._drop_published()
+            await self._take_over(fence, self._queue.fields)
+            self._compared.clear()
+            self._fence_in_use = fence
         else:
-            await self._look_back()
-            await self._offer(fence)
+            await self._requeue_lost()
+            async for published in self._offer(fence):
+                yield published
 
-    async def _look_back(self) -> None:
-        """Puts what the bus took and did not keep before what waits."""
-        gap, self._gap = self._gap, None
-        if gap is None:
+    async def _offer(self, fence: Fence) -> AsyncIterator[PublishedVerdict]:
+        """Offer the queue, batch by batch, until it is empty or the bus knows another leader."""
+        while self._queue:
+            length = await self.log_length.current(self.bus)
+            batch = [self._encode(verdict) for verdict in self._queue.next_batch(AT_ONCE)]
+            keys = [*self._keys, *(encoded.health_key for encoded in batch)]
+            args = [*fence, length, *(arg for encoded in batch for arg in encoded.script_args())]
+            outcomes = await self.bus.script(PUBLISH_SCRIPT, keys, args)
+            if outcomes == NOT_THE_LEADER:
+                self._leadership.deny_leadership(self.bus.name)
+                return
+            for encoded, outcome in zip(batch, outcomes, strict=True):
+                verdict = self._queue.pop_oldest()
+                now = time.monotonic()
+                self._recent.record(verdict, now)
+                self._log_limits(now)
+                if outcome in CHANNEL_REFUSED:
+                    log.error("tell.channel_refused", bus=self.bus.name, channel=encoded.channel)
+                if outcome in UNREADABLE:
+                    log.error("tell.entry_unreadable", bus=self.bus.name, field=encoded.field)
+                yield PublishedVerdict(verdict, encoded.event)
+        self._has_work.clear()
+
+    async def _requeue_lost(self) -> None:
+        """After a gap, put what the bus took and did not keep before what is queued."""
+        gap_began_at, self._gap_began_at = self._gap_began_at, None
+        if gap_began_at is None:
             return
         try:
-            entries = await self._entries(self._lately.doubtful(gap))
+            entries = await self._load_entries(self._recent.fields_in_doubt(gap_began_at))
         except BusError:
-            self.check_after_gap(gap)
+            self.check_after_gap(gap_began_at)
             raise
-        lost = self._lately.lost(entries, [one.verdict for one in self._backlog])
+        lost = self._recent.find_lost(entries, [one.verdict for one in self._queue])
         if lost:
             log.warning("tell.lost", bus=self.bus.name, count=len(lost))
         now = time.monotonic()
-        self._backlog.put_first([PendingVerdict(verdict, now) for verdict in lost])
+        self._queue.add_first([PendingVerdict(verdict, now) for verdict in lost])
 
-    async def _compare(self) -> None:
-        """Drops what the leader told."""
+    async def _drop_published(self) -> None:
+        """Drop what the leader published, by what its roster holds."""
         pending: dict[str, list[PendingVerdict]] = {}
-        for one in self._backlog:
-            pending.setdefault(field_of(one.verdict), []).append(one)
-        told: list[PendingVerdict] = []
-        entries = await self._entries(list(pending))
-        before, self._before, time_slice = self._before, {}, TimeSlice()
+        for one in self._queue:
+            pending.setdefault(roster_field(one.verdict), []).append(one)
+        published: list[PendingVerdict] = []
+        entries = await self._load_entries(list(pending))
+        before, self._compared, time_slice = self._compared, {}, TimeSlice()
         for field, entry in entries.items():
             await time_slice.pause()
-            left = self._left(pending[field], entry, before.get(field))
+            left = find_unpublished(
+                pending[field],
+                entry,
+                compared_ts=before.get(field),
+                leader_seen_at=self._leadership.leader_seen_at(self.bus.name),
+            )
             still = {id(one) for one in left}
-            told += [one for one in pending[field] if id(one) not in still]
+            published += [one for one in pending[field] if id(one) not in still]
             if entry is not None and left:
-                self._before[field] = entry.ts
-        self._backlog.drop(told)
+                self._compared[field] = entry.ts
+        self._queue.remove(published)
 
-    async def _entries(self, fields: Sequence[str]) -> dict[str, Entry | None]:
-        """What the roster holds of each."""
-        found: dict[str, Entry | None] = {}
+    async def _load_entries(self, fields: Sequence[str]) -> dict[str, RosterEntry | None]:
+        """Return what the roster holds of each field."""
+        found: dict[str, RosterEntry | None] = {}
         for start in range(0, len(fields), AT_ONCE):
             some = fields[start : start + AT_ONCE]
             values = await self.bus.ask(self.bus.client.hmget(self._roster, some))
@@ -311,40 +319,25 @@ class Publisher:
             }
         return found
 
-    def _left(
-        self, pending: list[PendingVerdict], entry: Entry | None, before: float | None
-    ) -> list[PendingVerdict]:
-        seen = self._leadership.leader_seen_at(self.bus.name)
-        return find_unpublished(pending, entry, before=before, leader_seen_at=seen)
+    async def _replace_wrong_types(self, error: BusError) -> None:
+        """Delete those of our keys that hold another type than ours, if that is what the bus refuses for."""
+        if is_wrong_type(error):
+            lease, roster, stream = self._keys
+            with contextlib.suppress(BusError):
+                await replace_wrong_types(self.bus, {lease: "hash", roster: "hash", stream: "stream"})
 
-    async def _offer(self, fence: Fence) -> None:
-        while self._backlog:
-            length = await self.log_length.current(self.bus)
-            some = [self._write(verdict) for verdict in self._next()]
-            keys = [*self._keys, *(notice.health_key for notice in some)]
-            args = [
-                *fence,
-                length,
-                *(arg for notice in some for arg in notice.args()),
-            ]
-            outcomes = await self.bus.script(_TELL, keys, args)
-            if outcomes == NOT_THE_LEADER:
-                self._leadership.deny_leadership(self.bus.name)
-                return
-            for notice, outcome in zip(some, outcomes, strict=True):
-                verdict = self._backlog.taken()
-                now = time.monotonic()
-                self._lately.take(verdict, now)
-                self._complain_of_bounds(now)
-                self._told(verdict)
-                if outcome in CHANNEL_REFUSED:
-                    log.error("tell.channel_refused", bus=self.bus.name, channel=notice.channel)
-                if outcome in UNREADABLE:
-                    log.error("tell.entry_unreadable", bus=self.bus.name, field=notice.field)
-        self._filled.clear()
-
-    def _next(self) -> list[Verdict]:
-        return self._backlog.next(AT_ONCE)
+    def _log_limits(self, now: float) -> None:
+        """Log that verdicts were dropped at a limit, at once, and again every 30 s while more are."""
+        dropped = self.superseded, self.forgotten
+        if dropped != self._limit_logged and now - self._limit_logged_at >= LIMIT_LOGGED_EVERY_SEC:
+            self._limit_logged, self._limit_logged_at = dropped, now
+            log.warning(
+                "tell.bound_reached",
+                bus=self.bus.name,
+                waiting=len(self._queue),
+                superseded=self.superseded,
+                forgotten=self.forgotten,
+            )
 
 
 def length_for(services: int) -> int:

@@ -1,9 +1,8 @@
-"""A vigil's memory at work: takes up what an earlier run knew, then saves what a later one must know.
+"""The saved state of a monitor: restore what an earlier run saved, then save what a later run must know.
 
-Saves that a bus refused: each is counted, and what is not saved now is a trouble that is said.
-
-A state that is not saved is lost with the process; a `health:` key that is not refreshed expires, and whoever
-reads it concludes that nobody vouches for the service.
+State that is not saved is lost with the process. A `health:` key that is not refreshed expires, and its
+readers conclude that nobody vouches for the service. So each save that a bus refuses is counted
+(`SaveFailures`), and what is not saved now is reported as trouble.
 """
 
 import asyncio
@@ -28,45 +27,45 @@ from marketswarm.detector import (
     restore_lost_bus,
     restore_services,
 )
-from marketswarm.monitor.health import Health
+from marketswarm.monitor.encoder import BUS_FIELD, WATCH_FIELD
+from marketswarm.monitor.health import HealthKeys
 from marketswarm.monitor.leadership import Fence, Leadership
-from marketswarm.monitor.store import BUS_FIELD, WATCH_FIELD, Entry, StateStore, saved_services
+from marketswarm.monitor.store import RosterEntry, StateStore, combine_saved_state
 from marketswarm.monitor.witness import read_last_beats
 from marketswarm.time_slice import TimeSlice
 
 SAVE_EVERY_SEC: Final = 1.0
 SAVE_SOON_SEC: Final = 0.05
-"""After the end of a silence: a run that is killed must not leave it to the next as if it went on."""
+"""The pause before the end of a silence is saved: a run that is killed must not leave the silence behind."""
 RETRY_SEC: Final = 0.5
-Save = Callable[[str, Fence], Awaitable[None]]
 COMPLAIN_EVERY: Final = 60
-"""Attempts to read the memory between two log lines that say it can't be read."""
+"""Attempts to read the state between two log lines that say that it can't be read."""
+COMPLAIN_EVERY_SEC: Final = 30.0
+
+Save = Callable[[str, Fence], Awaitable[None]]
 
 log = logs.get("vigil")
 
 
-COMPLAIN_EVERY_SEC: Final = 30.0
-
-
 class SaveFailures:
-    """What can't be saved now, and how often a save failed since the process began.
+    """Failed saves: which of them fail now, and how many failed since the process began.
 
     `counts` has the failed attempts by what was to be saved: `silences`, `notes`, `health`.
     """
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
-        self._now: dict[str, BusError] = {}
-        self._said: dict[str, tuple[str, float]] = {}  # the last reason that was logged, and when
+        self._failing: dict[str, BusError] = {}
+        self._logged: dict[str, tuple[str, float]] = {}  # the last reason that was logged, and when
 
-    def failed(self, what: str, error: BusError) -> None:
-        """Note that a save failed; log a new reason at once, and a lasting one again every 30 s."""
+    def record_failure(self, what: str, error: BusError) -> None:
+        """Record that a save failed; log a new reason at once, and a lasting one again every 30 s."""
         self.counts[what] += 1
-        self._now[what] = error
-        reason, at = self._said.get(what, ("", 0.0))
+        self._failing[what] = error
+        reason, at = self._logged.get(what, ("", 0.0))
         now = time.monotonic()
         if error.reason != reason or now - at >= COMPLAIN_EVERY_SEC:
-            self._said[what] = error.reason, now
+            self._logged[what] = error.reason, now
             log.warning(
                 "vigil.not_saved",
                 what=what,
@@ -76,36 +75,37 @@ class SaveFailures:
                 total=self.counts[what],
             )
 
-    def saved(self, what: str) -> None:
-        """Note that a save succeeded; log the end of a trouble that was logged."""
-        if self._now.pop(what, None) is not None:
-            del self._said[what]
+    def record_success(self, what: str) -> None:
+        """Record that a save succeeded; log the end of a failure that was logged."""
+        if self._failing.pop(what, None) is not None:
+            del self._logged[what]
             log.info("vigil.saved_again", what=what)
 
-    def trouble(self) -> str | None:
-        """Return what is not saved, in words for a beat's `detail`; None when all is."""
-        found = [f"{what} not saved on {error.bus} ({error.reason})" for what, error in self._now.items()]
+    def describe(self) -> str | None:
+        """Return what is not saved now, in words for a beat's `detail`; None if everything is."""
+        found = [f"{what} not saved on {error.bus} ({error.reason})" for what, error in self._failing.items()]
         return ", ".join(found) or None
 
 
 class StateKeeper:
-    """What one listener remembers.
+    """Restores and saves the state of one listener.
 
     Args:
-        detector: the detector that is fed.
-        health: the keys to take up again.
-        listener: whose memory it is.
-        bus: gives a bus that the vigil keeps by its name. Raises KeyError.
-        publish: called with each verdict that follows from the memory.
-        voice: whether this one may save.
-        failures: told which saves the bus refuses.
+        detector: the detector whose state it is.
+        restarts: the observer whose last beats are saved, too.
+        health: the health keys to restore.
+        listener: whose keys they are: `healer` or `sentinel`.
+        bus: returns a bus in force by its name. Raises KeyError.
+        publish: called with each verdict that follows from the restored state.
+        leadership: who may save.
+        failures: records which saves the bus refuses.
     """
 
     def __init__(
         self,
         detector: Detector,
         restarts: RestartObserver,
-        health: Health,
+        health: HealthKeys,
         *,
         listener: str,
         bus: Callable[[str], Bus],
@@ -121,22 +121,44 @@ class StateKeeper:
         self._publish = publish
         self._leadership = leadership
         self._failures = failures
-        self._recalled: Fence | None = None  # what it led with when it recalled
-        self._begun = asyncio.Event()
-        self._asked: set[str] = set()
-        self._stirred = asyncio.Event()
+        self._fence_at_restore: Fence | None = None
+        self._restored = asyncio.Event()
+        self._buses_asked: set[str] = set()  # buses that were asked for lost buses
+        self._save_now = asyncio.Event()
         self.trouble: str | None = None
-        """Why nothing can be concluded yet, in words for a beat's `detail`."""
+        """Why nothing is concluded yet, in words for a beat's `detail`; None once the state is restored."""
 
     async def run(self, home: str) -> None:
-        """Recalls from the bus `home`, then saves to it until cancelled."""
+        """Restore the state from the bus `home`, then save it there until cancelled."""
+        await self._restore_from(home)
+        while True:
+            fence = self._leadership.fence(home)
+            if fence is not None:  # a standby saves nothing, and loses nothing that is unsaved
+                saves = {"silences": self._save_silences, "notes": self._save_beats}
+                done = [await self._try_to_save(home, fence, *each) for each in saves.items()]
+                if not all(done):
+                    await asyncio.sleep(RETRY_SEC)
+            await asyncio.sleep(SAVE_SOON_SEC)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SAVE_EVERY_SEC - SAVE_SOON_SEC):
+                    await self._save_now.wait()
+            self._save_now.clear()
+
+    def save_soon(self) -> None:
+        """Save at once, rather than within a second; saves are at least 0.05 s apart."""
+        self._save_now.set()
+
+    # -- restore
+
+    async def _restore_from(self, home: str) -> None:
+        """Restore the state from a bus, again and again until it can be read."""
         failures = 0
         while self._detector.is_restoring:
             try:
-                self._recalled = self._leadership.fence(home)
-                await self._recall(StateStore(self._bus(home), self._listener))
+                self._fence_at_restore = self._leadership.fence(home)
+                await self.restore(StateStore(self._bus(home), self._listener))
             except BusError as error:
-                if await self._replaced(home, error):
+                if await self._replace_wrong_types(home, error):
                     continue
                 self.trouble = f"nothing is judged: memory on {error.bus} ({error.reason})"
                 if failures % COMPLAIN_EVERY == 0:
@@ -144,153 +166,51 @@ class StateKeeper:
                 failures += 1
                 await asyncio.sleep(RETRY_SEC)
         self.trouble = None
-        self._begun.set()
+        self._restored.set()
         log.info("vigil.recalled", services=len(self._detector.services))
-        while True:
-            fence = self._leadership.fence(home)
-            if fence is not None:  # who stands by keeps all in mind: what is dirty stays so
-                saves = {"silences": self._save_silences, "notes": self._save_notes}
-                done = [await self._try_to_save(home, fence, *each) for each in saves.items()]
-                if not all(done):
-                    await asyncio.sleep(RETRY_SEC)
-            await asyncio.sleep(SAVE_SOON_SEC)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(SAVE_EVERY_SEC - SAVE_SOON_SEC):
-                    await self._stirred.wait()
-            self._stirred.clear()
 
-    async def _replaced(self, home: str, error: BusError) -> bool:
-        """If what somebody put under our keys keeps us from them, remove it; True if that was done."""
-        if is_wrong_type(error):
-            with contextlib.suppress(BusError):
-                return await StateStore(self._bus(home), self._listener).replace_wrong_types()
-        return False
-
-    async def _try_to_save(self, home: str, fence: Fence, what: str, save: Save) -> bool:
-        """Return whether the bus took it."""
-        try:
-            await save(home, fence)
-        except BusError as error:
-            self._failures.failed(what, error)
-            await self._replaced(home, error)
-            return False
-        self._failures.saved(what)
-        return True
-
-    async def _save_silences(self, home: str, fence: Fence) -> None:
-        unsaved, self._detector.unsaved_silences = self._detector.unsaved_silences, {}
-        saved = False
-        try:
-            saved = await StateStore(self._bus(home), self._listener).save(
-                fence, unsaved, self._detector, moment()
-            )
-            if not saved:
-                self._leadership.deny_leadership(home)
-        finally:
-            if not saved:
-                self._detector.unsaved_silences = unsaved | self._detector.unsaved_silences
-
-    async def _save_notes(self, home: str, fence: Fence) -> None:
-        notes = self._restarts.take_unsaved(moment().mono)
-        saved = not notes
-        try:
-            saved = saved or await StateStore(self._bus(home), self._listener).save_beats(fence, notes)
-        finally:
-            for svc in notes if not saved else ():
-                self._restarts.save_soon(svc)
-
-    def save_soon(self) -> None:
-        """Asks for a save before the second is over."""
-        self._stirred.set()
-
-    async def _recall(self, memory: StateStore) -> None:
-        roster = await memory.load_roster()
-        silences, clocks = await memory.load_silences()
-        notes = await memory.load_saved_beats()
-        testimonies: dict[str, LastBeat] = {}
-        # a reseed may drop some of them meanwhile
-        for bus, watched in [(self._bus(name), each) for name, each in self._detector.buses.items()]:
-            timeouts = {r.watch.svc: r.watch.timeout_sec for r in watched.channels.values()}
-            # a bus that is away has no witnesses; its services get their warm-up when it is back
-            with contextlib.suppress(BusError):
-                async for answer in read_last_beats(bus, timeouts):
-                    testimonies |= answer.found
-        buses = {svc: record.watch.bus for svc, record in self._detector.services.items()}
-        known, time_slice = {}, TimeSlice()
-        for svc, each in saved_services(roster, silences, clocks, buses, notes):
+    async def restore(self, store: StateStore) -> None:
+        """Apply what an earlier run saved in `store`, and publish what follows. Raise BusError."""
+        roster = await store.load_roster()
+        silences, clocks = await store.load_silences()
+        saved_beats = await store.load_saved_beats()
+        stored_beats = await self._read_all_last_beats()
+        buses = {svc: service.watch.bus for svc, service in self._detector.services.items()}
+        saved, time_slice = {}, TimeSlice()
+        for svc, each in combine_saved_state(roster, silences, clocks, buses, saved_beats):
             await time_slice.pause()
-            known[svc] = each
-        for verdict in restore_services(self._detector, known, testimonies, moment()):
+            saved[svc] = each
+        for verdict in restore_services(self._detector, saved, stored_beats, moment()):
             if verdict is not None:
                 self._publish(verdict)
             await time_slice.pause()
-        self._take_up_buses(roster)
-        self._take_up_refusals(roster)
-        await self._recall_health(roster)
-        self._detector.unsaved_silences |= {
-            svc: None for svc in silences if svc not in self._detector.services
-        }
-        for svc in notes.keys() - self._detector.services.keys():
+        self._restore_lost_buses(roster)
+        self._restore_refused_channels(roster)
+        await self._restore_health(roster)
+        self._detector.delete_silences(svc for svc in silences if svc not in self._detector.services)
+        for svc in saved_beats.keys() - self._detector.services.keys():
             self._restarts.save_soon(svc)
 
-    async def take_over(self, home: str, fence: Fence, untold: Collection[str]) -> None:
-        """Adopt the roster that another healer wrote, but for fields in the view `untold`. Raise BusError."""
-        await self._begun.wait()
-        if fence == self._recalled:
-            return  # it led already when it read all this
-        memory = StateStore(self._bus(home), self._listener)
-        roster = await memory.load_roster()
-        silences, _ = await memory.load_silences()
-        buses = {svc: record.watch.bus for svc, record in self._detector.services.items()}
-        time_slice = TimeSlice()
-        for svc, told in saved_services(roster, {}, {}, buses):
-            await time_slice.pause()
-            # asked only now: something may have been concluded meanwhile
-            if svc not in untold:
-                adopt_state(self._detector, svc, told, moment())
-        self._adopt_buses(home, roster, untold)
-        await self._recall_health(roster, anew=True)
-        # silences are readings of the clocks of who wrote them, and those are ours now
-        self._detector.unsaved_silences |= dict.fromkeys(silences)
-        self._detector.unsaved_silences |= {
-            svc: record for svc, record in self._detector.services.items() if record.is_silence_saved
-        }
-        self._stirred.set()
+    async def _read_all_last_beats(self) -> dict[str, LastBeat]:
+        """Return the last beats of all services on the buses that answer."""
+        found: dict[str, LastBeat] = {}
+        # a reseed may drop some of them meanwhile
+        for bus, watched in [(self._bus(name), each) for name, each in self._detector.buses.items()]:
+            timeouts = {each.watch.svc: each.watch.timeout_sec for each in watched.channels.values()}
+            # the services of a bus that is away get their warm-up when it is back
+            with contextlib.suppress(BusError):
+                async for answer in read_last_beats(bus, timeouts):
+                    found |= answer.found
+        return found
 
-    async def _recall_health(self, roster: Mapping[str, Entry], *, anew: bool = False) -> None:
+    async def _restore_health(self, roster: Mapping[str, RosterEntry], *, replace: bool = False) -> None:
         time_slice = TimeSlice()
         for svc, entry in roster.items():
             await time_slice.pause()
             if svc in self._detector.services:
-                self._health.recall(svc, entry, anew=anew)
+                self._health.restore(svc, entry, replace=replace)
 
-    async def take_over_buses(self, name: str, untold: Collection[str]) -> None:
-        """As `take_over`, for what another bus than `home` knows: which buses were told lost.
-
-        What it does not know of may have been told where it could: a bus that refuses took nothing.
-        """
-        roster = await StateStore(self._bus(name), self._listener).load_roster(f"{BUS_FIELD}*")
-        self._take_up_buses({field: entry for field, entry in roster.items() if field not in untold})
-
-    def _adopt_buses(self, home: str, roster: Mapping[str, Entry], untold: Collection[str]) -> None:
-        told = {field: entry for field, entry in roster.items() if field not in untold}
-        for name in self._detector.buses:
-            entry = told.get(BUS_FIELD + name)
-            # of its own loss a bus knows only what it took later, if ever; of what it never heard of, nothing
-            if name != home and entry is not None and entry.verdict is State.UP:
-                adopt_found_bus(self._detector, name)
-        self._take_up_buses(told)
-
-    async def restore_lost_buses(self, name: str) -> None:
-        """Looks once on another bus than `home` for buses that were told lost: perhaps only it took that."""
-        if name in self._asked:
-            return
-        with contextlib.suppress(BusError, KeyError):
-            roster = await StateStore(self._bus(name), self._listener).load_roster(f"{BUS_FIELD}*")
-            self._asked.add(name)
-            self._take_up_buses(roster)
-
-    def _take_up_refusals(self, roster: Mapping[str, Entry]) -> None:
+    def _restore_refused_channels(self, roster: Mapping[str, RosterEntry]) -> None:
         for field, entry in roster.items():
             if field.startswith(WATCH_FIELD) and entry.verdict is State.DOWN:
                 since = entry.ts or moment().wall
@@ -300,10 +220,114 @@ class StateKeeper:
                 if verdict is not None:
                     self._publish(verdict)
 
-    def _take_up_buses(self, roster: Mapping[str, Entry]) -> None:
+    def _restore_lost_buses(self, roster: Mapping[str, RosterEntry]) -> None:
         for field, entry in roster.items():
             if field.startswith(BUS_FIELD) and entry.verdict is State.DOWN:
-                name, deaf = field.removeprefix(BUS_FIELD), entry.reason() == "deaf"
-                verdict = restore_lost_bus(self._detector, name, entry.since, moment(), as_deaf=deaf)
+                name, as_deaf = field.removeprefix(BUS_FIELD), entry.reason() == "deaf"
+                verdict = restore_lost_bus(self._detector, name, entry.since, moment(), as_deaf=as_deaf)
                 if verdict is not None:
                     self._publish(verdict)
+
+    async def restore_lost_buses(self, name: str) -> None:
+        """Look, once, on another bus than `home` for losses of buses: perhaps only that bus took them."""
+        if name in self._buses_asked:
+            return
+        with contextlib.suppress(BusError, KeyError):
+            roster = await StateStore(self._bus(name), self._listener).load_roster(f"{BUS_FIELD}*")
+            self._buses_asked.add(name)
+            self._restore_lost_buses(roster)
+
+    # -- take over as leader
+
+    async def take_over(self, home: str, fence: Fence, queued_fields: Collection[str]) -> None:
+        """Adopt the roster that the leader before us wrote, except for the fields that we have queued.
+
+        Raise BusError.
+
+        Args:
+            home: the bus of the roster.
+            fence: the fence under which we lead now.
+            queued_fields: a live view of the roster fields of our own queued verdicts.
+        """
+        await self._restored.wait()
+        if fence == self._fence_at_restore:
+            return  # we led already when we restored it
+        store = StateStore(self._bus(home), self._listener)
+        roster = await store.load_roster()
+        silences, _ = await store.load_silences()
+        buses = {svc: service.watch.bus for svc, service in self._detector.services.items()}
+        time_slice = TimeSlice()
+        for svc, published in combine_saved_state(roster, {}, {}, buses):
+            await time_slice.pause()
+            # looked up only now: something may have been concluded meanwhile
+            if svc not in queued_fields:
+                adopt_state(self._detector, svc, published, moment())
+        self._adopt_buses(home, roster, queued_fields)
+        await self._restore_health(roster, replace=True)
+        # the saved silences are readings of the old leader's clocks: replace them by readings of ours
+        self._detector.delete_silences(silences)
+        self._detector.save_all_silences()
+        self._save_now.set()
+
+    async def take_over_buses(self, name: str, queued_fields: Collection[str]) -> None:
+        """Adopt which buses another bus than `home` holds as lost, except for those that we have queued.
+
+        A loss that it does not hold may have been published elsewhere: a bus that refuses took nothing.
+        """
+        roster = await StateStore(self._bus(name), self._listener).load_roster(f"{BUS_FIELD}*")
+        self._restore_lost_buses(
+            {field: entry for field, entry in roster.items() if field not in queued_fields}
+        )
+
+    def _adopt_buses(
+        self, home: str, roster: Mapping[str, RosterEntry], queued_fields: Collection[str]
+    ) -> None:
+        published = {field: entry for field, entry in roster.items() if field not in queued_fields}
+        for name in self._detector.buses:
+            entry = published.get(BUS_FIELD + name)
+            # of its own loss a bus holds at most what it took afterwards, so home does not count here
+            if name != home and entry is not None and entry.verdict is State.UP:
+                adopt_found_bus(self._detector, name)
+        self._restore_lost_buses(published)
+
+    # -- save
+
+    async def _try_to_save(self, home: str, fence: Fence, what: str, save: Save) -> bool:
+        """Save once; return False, and record it, if the bus refused."""
+        try:
+            await save(home, fence)
+        except BusError as error:
+            self._failures.record_failure(what, error)
+            await self._replace_wrong_types(home, error)
+            return False
+        self._failures.record_success(what)
+        return True
+
+    async def _save_silences(self, home: str, fence: Fence) -> None:
+        unsaved = self._detector.take_unsaved_silences()
+        saved = False
+        try:
+            saved = await StateStore(self._bus(home), self._listener).save_silences(
+                fence, unsaved, self._detector, moment()
+            )
+            if not saved:
+                self._leadership.deny_leadership(home)
+        finally:
+            if not saved:
+                self._detector.return_unsaved_silences(unsaved)
+
+    async def _save_beats(self, home: str, fence: Fence) -> None:
+        beats = self._restarts.take_unsaved(moment().mono)
+        saved = not beats
+        try:
+            saved = saved or await StateStore(self._bus(home), self._listener).save_beats(fence, beats)
+        finally:
+            for svc in beats if not saved else ():
+                self._restarts.save_soon(svc)
+
+    async def _replace_wrong_types(self, home: str, error: BusError) -> bool:
+        """Delete those of our keys that hold another type than ours; return True if that was the error."""
+        if is_wrong_type(error):
+            with contextlib.suppress(BusError):
+                return await StateStore(self._bus(home), self._listener).replace_wrong_types()
+        return False

@@ -1,11 +1,10 @@
-"""What a listener keeps on the bus about silence, so that a restart forgets none.
+"""What a listener keeps on a bus, so that a restart forgets no silence: keys, reading, writing.
 
-Three hashes: the roster holds each verdict (publish.lua writes it), the silence hash how long each service
-has been silent once that is worth keeping. Its entries are readings of a listening clock, `<at> <since>
-<seen> <bus>`; under `@<bus>` lies that clock's own reading, `<at> <wall>`, written with them in one step. The
-third holds notes of each service's last beat, to be held against the next one (`SavedBeat`).
-
-How a note of a service's last beat is kept: one JSON object a field of `<listener>:heard`. Pure.
+There are three hashes. The roster holds each verdict; publish.lua writes it. `<listener>:silence` holds how
+long each service has been silent, once that is worth saving: `<at> <since> <seen> <bus>`, where `at` is a
+reading of the bus's listening clock. Its field `@<bus>` holds that clock's own reading, `<at> <wall>`,
+written in the same step. `<listener>:heard` holds the last beat of each service as JSON (`SavedBeat`), to be
+compared with its next one.
 """
 
 import re
@@ -38,42 +37,32 @@ from marketswarm.detector import (
     SavedBeat,
     SavedService,
     State,
-    Subject,
-    Verdict,
     WatchedService,
 )
 from marketswarm.detector.service import BOOTS_KEPT
 from marketswarm.event import MAX_BYTES, Malformed, parse
 from marketswarm.keys import heard_key, monitor_lease_key, roster_key, silence_key
+from marketswarm.monitor.encoder import BUS_FIELD, REACH_FIELD, TRUTH_FIELD, WATCH_FIELD
 from marketswarm.monitor.leadership import NOT_THE_LEADER, Fence
 from marketswarm.time_slice import TimeSlice
 from marketswarm.truth.model import SERVICE_NAME
 
 SCAN: Final = 5000
 AT_ONCE: Final = 2000
-BUS_FIELD: Final = "bus:"
 LONGEST_ENTRY: Final = 2 * MAX_BYTES
 LONGEST_SILENCE: Final = 500
 LONGEST_MARK: Final = 500
-TRUTH_FIELD: Final = "truth:"
-WATCH_FIELD: Final = "watch:"
-REACH_FIELD: Final = "reach:"
-"""Roster fields of buses, of the truth on them, and of services that may not be heard, begin with these.
-
-No service's name can."""
-
 _FIELD: Final = re.compile(rf"({BUS_FIELD}|{TRUTH_FIELD}|{WATCH_FIELD}|{REACH_FIELD})?{SERVICE_NAME.pattern}")
-_SAVE: Final = Script.beside("marketswarm.monitor", "save.lua")
-
+SAVE_SCRIPT: Final = Script.beside("marketswarm.monitor", "save.lua")
 
 Clocks = Mapping[str, tuple[float, float]]
-LONGEST_NOTE: Final = 65_536
-"""What a note of as many instances as are kept apart may take, each with the longest name, and then some."""
+LONGEST_SAVED_BEAT: Final = 65_536
+"""More bytes than a saved beat takes with as many instances as are kept, each with the longest name."""
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """A verdict as the roster holds it: `up` or `down`, told at `ts`.
+class RosterEntry:
+    """A verdict as the roster holds it: `up` or `down`, published at `ts`.
 
     `ts` and `since` (the last beat before it) are epoch seconds, `ts` is 0 where it is unusable. `event` is
     the alert event of one that is down, as JSON.
@@ -88,15 +77,15 @@ class Entry:
     event: bytes | None = None
 
     def reason(self) -> str | None:
-        """Return the reason that the event gives."""
+        """Return the reason in the event; None without an event or a reason."""
         event = parse(self.event or b"")
         return None if isinstance(event, Malformed) else event.reason
 
 
 class SavedSilence(NamedTuple):
-    """A saved silence: since when by the listening clock of `bus`, since when in epoch seconds.
+    """A saved silence: it began `at` by the listening clock of `bus`, and `since` in epoch seconds.
 
-    A service that was not `seen` has been silent since it is watched; there is no `since` then.
+    The silence of a service that was never `seen` began when it was first watched; its `since` means nothing.
     """
 
     at: float
@@ -106,7 +95,7 @@ class SavedSilence(NamedTuple):
 
 
 class StateStore:
-    """The hashes of one listener on one bus. Every method may raise BusError."""
+    """The hashes of one listener on one bus. Every method that asks the bus may raise BusError."""
 
     def __init__(self, bus: Bus, listener: str) -> None:
         self.bus = bus
@@ -115,9 +104,12 @@ class StateStore:
         self.heard_key = heard_key(listener)
         self.lease_key = monitor_lease_key(listener)
 
-    async def load_roster(self, match: str | None = None) -> dict[str, Entry]:
-        """Every verdict that is stored, by service (or `bus:<name>`); what can't be read is left out."""
-        found: dict[str, Entry] = {}
+    async def load_roster(self, match: str | None = None) -> dict[str, RosterEntry]:
+        """Return the stored verdicts by field: the service, or `bus:<name>` and so on.
+
+        `match` limits them to fields of a pattern. An entry that can't be read is reported and left out.
+        """
+        found: dict[str, RosterEntry] = {}
         async for field, value in self._scan(self.roster_key, match):
             if _FIELD.fullmatch(field) is None:
                 report_unusable(self.bus.name, self.roster_key, field)
@@ -128,7 +120,10 @@ class StateStore:
         return found
 
     async def load_silences(self) -> tuple[dict[str, SavedSilence], dict[str, tuple[float, float]]]:
-        """Silences by service, and by bus what its clock read (`at`) and when (`wall`) on the last saving."""
+        """Return the silences by service; and by bus its clock's reading `at` the wall time of the save.
+
+        What can't be read is reported and left out.
+        """
         services: dict[str, SavedSilence] = {}
         clocks: dict[str, tuple[float, float]] = {}
         async for field, value in self._scan(self.silence_key):
@@ -142,45 +137,50 @@ class StateStore:
         return services, clocks
 
     async def load_saved_beats(self) -> dict[str, SavedBeat]:
-        """The last beats that were noted, by service; what can't be read is left out."""
+        """Return the saved last beats by service; what can't be read is reported and left out."""
         found: dict[str, SavedBeat] = {}
         async for svc, raw in self._scan(self.heard_key):
-            noted = parse_saved_beat(raw)
-            if noted is None:
+            saved = parse_saved_beat(raw)
+            if saved is None:
                 report_unusable(self.bus.name, self.heard_key, svc)
             else:
-                found[svc] = noted
+                found[svc] = saved
         return found
 
     async def replace_wrong_types(self) -> bool:
-        """Delete those of the keys that are no hash: nothing could be kept there. True if there was one."""
+        """Delete those of the keys that are no hash; return True if there was one."""
         keys = (self.roster_key, self.silence_key, self.heard_key, self.lease_key)
         return await replace_wrong_types(self.bus, dict.fromkeys(keys, "hash"))
 
-    async def save_beats(self, fence: Fence, notes: Mapping[str, SavedBeat | None]) -> bool:
-        """Writes notes, and forgets those that are None; False: another one leads."""
-        kept = [(svc, encode_saved_beat(noted)) for svc, noted in notes.items() if noted is not None]
-        gone = [svc for svc, noted in notes.items() if noted is None]
+    async def save_beats(self, fence: Fence, beats: Mapping[str, SavedBeat | None]) -> bool:
+        """Write last beats, and delete those that are None; return False if another listener leads."""
+        kept = [(svc, encode_saved_beat(beat)) for svc, beat in beats.items() if beat is not None]
+        gone = [svc for svc, beat in beats.items() if beat is None]
         fields: list[str | bytes] = [each for pair in kept for each in pair]
         args: list[str | bytes | float] = [*fence, len(kept), *fields, len(gone), *gone]
-        return bool(await self.bus.script(_SAVE, [self.lease_key, self.heard_key], args) != NOT_THE_LEADER)
+        return bool(
+            await self.bus.script(SAVE_SCRIPT, [self.lease_key, self.heard_key], args) != NOT_THE_LEADER
+        )
 
-    async def save(
+    async def save_silences(
         self, fence: Fence, changed: Mapping[str, WatchedService | None], detector: Detector, now: Moment
     ) -> bool:
-        """Writes the silences that changed with the clocks they are read on; False: another one leads."""
+        """Write silences together with the readings of their clocks, and delete those that are None.
+
+        Return False if another listener leads.
+        """
         clocks: list[str] = []
         for name, bus in detector.buses.items():
             clocks += [f"@{name}", f"{bus.clock.proven:.3f} {now.wall:.3f}"]
-        kept = [(svc, record) for svc, record in changed.items() if record is not None]
-        gone = [svc for svc, record in changed.items() if record is None]
+        kept = [(svc, service) for svc, service in changed.items() if service is not None]
+        gone = [svc for svc, service in changed.items() if service is None]
         keys = [self.lease_key, self.silence_key]
         while True:
             some, kept = kept[:AT_ONCE], kept[AT_ONCE:]
             went, gone = gone[:AT_ONCE], gone[AT_ONCE:]
-            fields = [*clocks, *chain.from_iterable((svc, _written(record)) for svc, record in some)]
+            fields = [*clocks, *chain.from_iterable((svc, encode_silence(service)) for svc, service in some)]
             args: list[str | bytes | float] = [*fence, len(fields) // 2, *fields, len(went), *went]
-            if await self.bus.script(_SAVE, keys, args) == NOT_THE_LEADER:
+            if await self.bus.script(SAVE_SCRIPT, keys, args) == NOT_THE_LEADER:
                 return False
             if not kept and not gone:
                 return True
@@ -197,40 +197,27 @@ class StateStore:
                 return
 
 
-_FIELDS: Final = {
-    Subject.SERVICE: "",
-    Subject.BUS: BUS_FIELD,
-    Subject.TRUTH: TRUTH_FIELD,
-    Subject.REACH: REACH_FIELD,
-    Subject.WATCH: WATCH_FIELD,
-}
+def parse_entry(bus: str, key: str, field: str, value: bytes) -> RosterEntry | None:
+    """Parse an entry of the roster `key` on `bus`; return None if it has no usable verdict.
 
-
-def field_of(verdict: Verdict) -> str:
-    """The roster's field for what a verdict is on."""
-    return _FIELDS[verdict.subject] + verdict.svc
-
-
-def parse_entry(bus: str, key: str, field: str, value: bytes) -> Entry | None:
-    """Read an entry of a roster; None for one without a usable verdict.
-
-    Another part of it that is unusable is left out: the verdict stands, and so an outage still gets its end.
+    Another part that is unusable is reported and left out: the verdict stands, so an outage still gets its
+    end.
     """
-    found = _object(value)
+    found = _parse_object(value)
     if found.get("verdict") not in ("up", "down"):
         report_unusable(bus, key, field)
         return None
     ts, since, boot = epoch(found.get("ts")), epoch(found.get("since")), text(found.get("boot"), MAX_BOOT)
     i, mark = count(found.get("i")), text(found.get("mark"), LONGEST_MARK)
-    event = _event(found.get("event"))
+    event = _encode_event(found.get("event"))
     read = {"ts": ts, "since": since, "boot": boot, "i": i, "mark": mark, "event": event}
     if any(value is None and found.get(name) is not None for name, value in read.items()) or ts is None:
         report_unusable(bus, key, field)
-    return Entry(State(found["verdict"]), ts or 0.0, since, boot, i, mark, event)
+    return RosterEntry(State(found["verdict"]), ts or 0.0, since, boot, i, mark, event)
 
 
 def parse_saved_silence(value: bytes) -> SavedSilence | None:
-    """Read a saved silence, or the reading of a clock, which names no bus; None for what is neither."""
+    """Parse a saved silence, or a reading of a clock (`bus` is empty then); return None for anything else."""
     if len(value) > LONGEST_SILENCE:
         return None
     parts = value.decode("utf-8", "replace").split(" ", 3)
@@ -243,7 +230,7 @@ def parse_saved_silence(value: bytes) -> SavedSilence | None:
     return SavedSilence(at, since, seen == "1", bus)
 
 
-def _object(value: bytes) -> dict[str, Any]:
+def _parse_object(value: bytes) -> dict[str, Any]:
     try:
         found = orjson.loads(value) if len(value) <= LONGEST_ENTRY else None
     except orjson.JSONDecodeError:
@@ -251,31 +238,32 @@ def _object(value: bytes) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _event(found: Any) -> bytes | None:
-    """The alert event of an entry as JSON again; None for what is none."""
+def _encode_event(found: Any) -> bytes | None:
+    """Return the alert event of an entry as JSON again; None if it is no alert event."""
     if not isinstance(found, dict):
         return None
     raw = orjson.dumps(found)
     return None if isinstance(parse(raw), Malformed) else raw
 
 
-def _written(record: WatchedService) -> str:
-    if record.last_beat is None:
-        return f"{record.watched_since:.3f} 0 0 {record.bus.name}"
-    return f"{record.last_beat.at:.3f} {record.last_beat.wall:.3f} 1 {record.bus.name}"
+def encode_silence(service: WatchedService) -> str:
+    """Return a service's silence as it is saved; `SavedSilence` says what the four values are."""
+    if service.last_beat is None:
+        return f"{service.watched_since:.3f} 0 0 {service.bus.name}"
+    return f"{service.last_beat.at:.3f} {service.last_beat.wall:.3f} 1 {service.bus.name}"
 
 
-def saved_services(
-    roster: Mapping[str, Entry],
+def combine_saved_state(
+    roster: Mapping[str, RosterEntry],
     silences: Mapping[str, SavedSilence],
     clocks: Clocks,
     bus_of: Mapping[str, str],
-    notes: Mapping[str, SavedBeat] | None = None,
+    saved_beats: Mapping[str, SavedBeat] | None = None,
 ) -> Iterator[tuple[str, SavedService]]:
-    """Yield each service with what the hashes say of it. Pure.
+    """Yield each service with what the three hashes hold of it. Pure.
 
     `bus_of` names the bus of every service that is watched now. A silence counts only on the clock on which
-    it was saved: one on another bus than then is as one that nobody saved.
+    it was saved: if the service has moved to another bus, it counts as not saved.
     """
     for svc in (roster.keys() | silences.keys()) - {field for field in roster if ":" in field}:
         entry = roster.get(svc)
@@ -284,7 +272,7 @@ def saved_services(
         since, seen, silent_sec = None if entry is None else entry.since, entry is not None, None
         silence = silences.get(svc)
         if silence is not None and not silence.seen and entry is not None:
-            silence = None  # from before it came up: the run was killed before it could forget it
+            silence = None  # from before it came up: the run was killed before it could delete it
         if silence is not None:
             same = wall is not None and silence.bus == bus_of.get(svc)
             silent_sec = max(0.0, at - silence.at) if same else None
@@ -295,33 +283,33 @@ def saved_services(
         if state is State.DOWN:
             seen = since is not None
         boot, i = (None, 0) if entry is None else (entry.boot, entry.i or 0)
-        noted = (notes or {}).get(svc)
-        yield svc, SavedService(state, since, silent_sec, seen, boot, i, noted)
+        last_beat = (saved_beats or {}).get(svc)
+        yield svc, SavedService(state, since, silent_sec, seen, boot, i, last_beat)
 
 
-def encode_saved_beat(noted: SavedBeat) -> bytes:
-    """As it is kept; what says nothing is left out."""
+def encode_saved_beat(beat: SavedBeat) -> bytes:
+    """Return a last beat as it is saved, without the values that are empty."""
     found: dict[str, Any] = {
-        "boot": noted.boot,
-        "i": noted.i,
-        "ts": noted.ts,
-        "wall": round(noted.wall, 3),
+        "boot": beat.boot,
+        "i": beat.i,
+        "ts": beat.ts,
+        "wall": round(beat.wall, 3),
     }
-    if noted.stopped:
+    if beat.stopped:
         found["stopped"] = True
-    if noted.others:
-        found["beside"] = noted.others
-    if noted.pace_sec:
-        found["pace_sec"] = round(noted.pace_sec, 3)
-    if noted.timeout_sec:
-        found["timeout_sec"] = noted.timeout_sec
+    if beat.others:
+        found["beside"] = beat.others
+    if beat.pace_sec:
+        found["pace_sec"] = round(beat.pace_sec, 3)
+    if beat.timeout_sec:
+        found["timeout_sec"] = beat.timeout_sec
     return orjson.dumps(found)
 
 
 def parse_saved_beat(raw: bytes) -> SavedBeat | None:
-    """Read it back; None for what is no such object."""
+    """Parse a saved last beat; return None for anything else."""
     try:
-        found: Any = orjson.loads(raw) if len(raw) <= LONGEST_NOTE else None
+        found: Any = orjson.loads(raw) if len(raw) <= LONGEST_SAVED_BEAT else None
     except orjson.JSONDecodeError:
         return None
     if not isinstance(found, dict):
@@ -329,7 +317,7 @@ def parse_saved_beat(raw: bytes) -> SavedBeat | None:
     boot, i = text(found.get("boot"), MAX_BOOT), count(found.get("i"))
     ts, wall = number(found.get("ts"), -inf, inf), epoch(found.get("wall"))
     pace_sec, timeout_sec = (duration(found.get(key, 0.0)) for key in ("pace_sec", "timeout_sec"))
-    beside = _instances(found.get("beside", {}))
+    beside = _parse_instances(found.get("beside", {}))
     if boot is None or i is None or ts is None or wall is None:
         return None
     if pace_sec is None or timeout_sec is None or beside is None:
@@ -337,7 +325,7 @@ def parse_saved_beat(raw: bytes) -> SavedBeat | None:
     return SavedBeat(boot, i, ts, wall, found.get("stopped") is True, beside, pace_sec, timeout_sec)
 
 
-def _instances(found: Any) -> dict[str, int] | None:
+def _parse_instances(found: Any) -> dict[str, int] | None:
     if isinstance(found, list):  # until 0.1.0 there were no more than their names
         found = dict.fromkeys(found, 0) if all(type(boot) is str for boot in found) else None
     if not isinstance(found, dict) or len(found) > BOOTS_KEPT:

@@ -1,42 +1,63 @@
-"""The verdicts that a bus is still to take, oldest first, and how many of them are kept. Pure.
+"""Verdicts that a bus has yet to take, and those that it took lately. Pure.
 
-A bus may refuse for a day while services flap. Up to `limit` verdicts all are kept. Beyond that, what is
-superseded goes: an outage that began and ended while the bus took nothing, of which nobody was told. What is
-left is bounded by the number of services: the end of an outage that people know of, the beginning of one that
-lasts, and a service that was dropped or seen for the first time.
+`VerdictQueue` holds pending verdicts, oldest first. A bus may refuse for a day while services flap. Up to
+`limit` verdicts all are kept. Beyond that, the queue drops outages that began and ended while the bus took
+nothing: nobody knows of them. The rest is bounded by the number of services: the end of an outage that people
+know of, the beginning of an outage that lasts, and a service that was dropped or seen for the first time.
 
-What a bus took lately, should it forget: a failover, or a crash, loses the last of what was written. Pure.
+`find_unpublished` is for a listener that stands by. It concludes the same as the leader, a moment earlier or
+later, and keeps its verdicts until the roster shows that the leader published them. If the leader had the
+time to publish a verdict and did not, it saw something else, and the leader's view counts.
 
-What is written later is never there without what was written before it. So of the verdicts on one service
-those are lost that came after the one that the roster holds now, and they may be told again, in their order:
-in the end the roster holds the last of them, as it did. To tell again what somebody else told is harmless.
+`RecentWrites` holds what a bus took lately: a failover or a crash loses the newest writes. A later write is
+never there without the earlier ones. So of the verdicts on one service those are lost that came after the one
+that the roster holds now. They may be published again, in their order: in the end the roster holds the last
+of them. Publishing again what somebody else published does no harm.
 """
 
 from collections import Counter, OrderedDict, deque
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-from marketswarm.detector import Publication, State, Verdict
-from marketswarm.monitor.standby import PendingVerdict
-from marketswarm.monitor.store import Entry, field_of
+from marketswarm.detector import Publication, State, Subject, Verdict
+from marketswarm.monitor.encoder import roster_field
+from marketswarm.monitor.store import RosterEntry
 
 LEAST: Final = 10_000
 
+LEADER_HAD_TIME_SEC: Final = 2.0
+"""A leader that was alive this long after a verdict of ours had the time to publish the same."""
+CLOCK_TOLERANCE_SEC: Final = 2.0
+"""How far the times of the same verdict, concluded by two healers, may lie apart."""
 
 RECENT_SEC: Final = 60.0
 """How long before a gap a bus may have taken what it did not keep."""
 KEPT_SEC: Final = 2 * RECENT_SEC
-"""A gap begins before somebody notices it, and what was told meanwhile may be lost."""
+"""How long a write is remembered: the gap is noticed only after it began."""
 
 
-def bound(services: int) -> int:
-    """Return how many verdicts are kept of so many services: one death and one recovery of each."""
+@dataclass(frozen=True, slots=True)
+class PendingVerdict:
+    """A verdict and the monotonic time at which it was concluded.
+
+    `is_local_loss` is True for the loss of a bus that the leader heard and wrote to while this listener heard
+    nothing: only this listener's connection to the bus was lost.
+    """
+
+    verdict: Verdict
+    at: float
+    is_local_loss: bool = False
+
+
+def queue_limit(services: int) -> int:
+    """Return how many verdicts are kept for so many services: one death and one recovery of each."""
     return max(LEAST, 2 * services)
 
 
 class VerdictQueue:
-    """An ordered queue. `superseded` counts the verdicts that were dropped since others supersede them."""
+    """An ordered queue of pending verdicts. `superseded` counts those that were dropped at the limit."""
 
     def __init__(self, limit: int = LEAST) -> None:
         self.limit = limit
@@ -55,20 +76,20 @@ class VerdictQueue:
 
     @property
     def fields(self) -> Collection[str]:
-        """The roster fields of all that waits, as they are at any time: a view, no copy."""
+        """A live view of the roster fields of all pending verdicts."""
         return self._fields.keys()
 
-    def put(self, pending: PendingVerdict) -> None:
-        """Add a verdict behind all others; at the limit, drop it with the one that it supersedes."""
+    def add(self, pending: PendingVerdict) -> None:
+        """Add a verdict behind all others; at the limit, drop it together with the one that it supersedes."""
         verdict = pending.verdict
-        field = field_of(verdict)
+        field = roster_field(verdict)
         if len(self._waiting) >= self.limit:
             last = self._last.get(field)
-            if verdict.gap_sec is not None:  # an outage that began and ended, told in retrospect
+            if verdict.gap_sec is not None:  # an outage that began and ended, published in retrospect
                 self.superseded += 1
                 return
-            known = last is None or last in self._offered
-            if last is not None and not known and cancels(self._waiting[last].verdict, verdict):
+            may_be_known = last is None or last in self._offered
+            if last is not None and not may_be_known and cancel_out(self._waiting[last].verdict, verdict):
                 self._remove(last)
                 self.superseded += 2
                 return
@@ -77,39 +98,39 @@ class VerdictQueue:
         self._fields[field] += 1
         self._last[field] = self._key
 
-    def put_first(self, pending: Iterable[PendingVerdict]) -> None:
+    def add_first(self, pending: Iterable[PendingVerdict]) -> None:
         """Add verdicts, in their order, before all others."""
         for one in reversed(list(pending)):
             self._key += 1
             self._waiting[self._key] = one
             self._waiting.move_to_end(self._key, last=False)
-            field = field_of(one.verdict)
+            field = roster_field(one.verdict)
             self._fields[field] += 1
             self._last.setdefault(field, self._key)
 
-    def next(self, at_most: int) -> list[Verdict]:
-        """Return the oldest verdicts, but never two on one service or bus, and note that they are offered.
+    def next_batch(self, at_most: int) -> list[Verdict]:
+        """Return the oldest verdicts, never two on one service or bus, and note that they are offered.
 
-        An answer that got lost makes us offer a batch again; the script knows each of its verdicts as told
-        only while no later one on the same went along.
+        If an answer is lost, the same batch is offered again. The script then recognises each verdict as
+        published already, but only if no later verdict on the same service went along.
         """
         some: dict[str, Verdict] = {}
         for key, one in islice(self._waiting.items(), at_most):
-            field = field_of(one.verdict)
+            field = roster_field(one.verdict)
             if field in some:
                 break
             some[field] = one.verdict
             self._offered.add(key)
         return list(some.values())
 
-    def taken(self) -> Verdict:
-        """Remove the oldest one and return it: the bus has it."""
+    def pop_oldest(self) -> Verdict:
+        """Remove the oldest verdict and return it: the bus has it."""
         key, one = next(iter(self._waiting.items()))
         self._remove(key)
         return one.verdict
 
-    def drop(self, pending: Collection[PendingVerdict]) -> None:
-        """Remove these: somebody else told them."""
+    def remove(self, pending: Collection[PendingVerdict]) -> None:
+        """Remove verdicts that somebody else published."""
         gone = {id(one) for one in pending}
         for key in [key for key, one in self._waiting.items() if id(one) in gone]:
             self._remove(key)
@@ -117,7 +138,7 @@ class VerdictQueue:
     def _remove(self, key: int) -> None:
         one = self._waiting.pop(key)
         self._offered.discard(key)
-        field = field_of(one.verdict)
+        field = roster_field(one.verdict)
         self._fields[field] -= 1
         if not self._fields[field]:
             del self._fields[field]
@@ -125,11 +146,11 @@ class VerdictQueue:
             del self._last[field]
 
 
-def cancels(first: Verdict, second: Verdict) -> bool:
-    """Return True if two verdicts in a row on one thing leave nothing to tell when nobody knows the first.
+def cancel_out(first: Verdict, second: Verdict) -> bool:
+    """Return True if two verdicts in a row on one service leave nothing to publish when neither is known.
 
-    So it is with a miss and the ok that ends it, and with a service that was seen or missed for the first
-    time and then dropped. An ok and the next miss are no such pair: the ok ends what people know of.
+    A miss and the ok after it cancel out, and so do the first verdict on a service and its drop. An ok and
+    the miss after it do not: the ok ends an outage that people know of.
     """
     if first.event_id is not None or second.event_id is not None:
         return False
@@ -139,16 +160,111 @@ def cancels(first: Verdict, second: Verdict) -> bool:
 
 
 def _is_first(verdict: Verdict) -> bool:
-    """Whether nothing was stored of the service before it."""
+    """Return True if nothing was stored of the service before this verdict."""
     if verdict.state is State.DOWN:
         return verdict.reason == "never_seen"
     return verdict.state is State.UP and verdict.down_sec is None
 
 
+# -- standing by
+
+
+def find_unpublished(
+    pending: Sequence[PendingVerdict],
+    entry: RosterEntry | None,
+    *,
+    compared_ts: float | None,
+    leader_seen_at: float,
+) -> list[PendingVerdict]:
+    """Return those of the pending verdicts on one service or bus that the leader has not published yet.
+
+    Args:
+        pending: the verdicts, oldest first.
+        entry: what the roster holds of the service or bus now.
+        compared_ts: the `ts` of the entry at the comparison before this one; None if there was none.
+        leader_seen_at: when the leader was last seen alive, in monotonic seconds.
+    """
+    left = [one for one in pending if one.verdict.event_id is None]
+    gaps = [
+        one
+        for one in pending
+        if one.verdict.event_id is not None
+        and not _is_gap_published(one, entry)
+        and leader_seen_at <= one.at + LEADER_HAD_TIME_SEC
+    ]
+    has_changed = _has_changed(left, entry, compared_ts)
+    if left and (has_changed or len(left) == 1):
+        # the entry may be the last of several transitions: those before it are published then, too
+        last = max((n for n, one in enumerate(left, 1) if _matches(one.verdict, entry)), default=0)
+        left = left[last:]
+    elif left and _matches(left[-1].verdict, entry) and _leader_saw_nothing(left, leader_seen_at):
+        left = []  # an outage that came and went
+    return sorted((*left, *gaps), key=lambda one: one.at)
+
+
+def is_local_loss(verdict: Verdict, leader_heard_bus_at: float, now: float) -> bool:
+    """Return True if a verdict is the loss of a bus that the leader still hears.
+
+    The leader wrote to a bus that is really away a timeout ago at the latest, so half a timeout is proof.
+
+    Args:
+        verdict: what this listener concludes at `now`.
+        leader_heard_bus_at: when the leader was last seen to write to the bus while it heard it.
+        now: monotonic seconds, like `leader_heard_bus_at`.
+    """
+    is_loss = verdict.subject is Subject.BUS and verdict.state is State.DOWN
+    return is_loss and verdict.timeout_sec is not None and now - leader_heard_bus_at < verdict.timeout_sec / 2
+
+
+def _leader_saw_nothing(left: Sequence[PendingVerdict], leader_seen_at: float) -> bool:
+    """Return True if the leader was alive throughout and published no outage, or could not see one."""
+    losses = [one for one in left if one.verdict.state is State.DOWN]
+    had_time = leader_seen_at > left[-1].at + LEADER_HAD_TIME_SEC
+    return had_time or (bool(losses) and all(one.is_local_loss for one in losses))
+
+
+def _has_changed(
+    left: Sequence[PendingVerdict], entry: RosterEntry | None, compared_ts: float | None
+) -> bool:
+    """Return True if the leader published something on the service since our first pending verdict.
+
+    A service without an entry, which never had one, has not changed: a bus that was never lost has none
+    either. If this entry was never compared before, compare its `ts` (the writer's wall clock) with our first
+    pending verdict.
+    """
+    if any(one.verdict.state is State.UNWATCHED for one in left):
+        return True
+    if entry is None:
+        return compared_ts is not None
+    if compared_ts is None:
+        return bool(left) and entry.ts >= left[0].verdict.ts - CLOCK_TOLERANCE_SEC
+    return entry.ts != compared_ts
+
+
+def _is_gap_published(one: PendingVerdict, entry: RosterEntry | None) -> bool:
+    if entry is None:
+        return False
+    # if a verdict was published since the gap began, its publisher listened then and knows better
+    was_listened = one.verdict.since is not None and entry.ts > one.verdict.since
+    return was_listened or entry.mark == one.verdict.event_id
+
+
+def _matches(verdict: Verdict, entry: RosterEntry | None) -> bool:
+    if entry is None:
+        # a service that is not watched has no entry, nor has a bus that was never lost
+        return verdict.state is State.UNWATCHED or (
+            verdict.subject is not Subject.SERVICE and verdict.state is State.UP
+        )
+    return entry.verdict is verdict.state
+
+
+# -- what the bus took
+
+
 class RecentWrites:
     """Verdicts that one bus took, oldest first, with the monotonic time.
 
-    At most `limit` are kept in mind; `dropped` counts those that went since there were more.
+    At most `limit` are kept; `dropped` counts those that were dropped beyond that.
     """
 
     def __init__(self, limit: int = LEAST) -> None:
@@ -156,8 +272,8 @@ class RecentWrites:
         self.dropped = 0
         self._taken: deque[tuple[float, Verdict]] = deque()
 
-    def take(self, verdict: Verdict, now: float) -> None:
-        """The bus took it."""
+    def record(self, verdict: Verdict, now: float) -> None:
+        """Record that the bus took a verdict at `now`."""
         self._taken.append((now, verdict))
         while self._taken[0][0] < now - KEPT_SEC:
             self._taken.popleft()
@@ -165,24 +281,26 @@ class RecentWrites:
             self._taken.popleft()
             self.dropped += 1
 
-    def forget(self) -> None:
-        """Somebody else speaks there."""
+    def clear(self) -> None:
+        """Forget everything: another listener writes to the bus now."""
         self._taken.clear()
 
-    def doubtful(self, gap: float) -> list[str]:
-        """The roster's fields to be looked at, the bus having been well until `gap`."""
-        while self._taken and self._taken[0][0] < gap - RECENT_SEC:
+    def fields_in_doubt(self, gap_began_at: float) -> list[str]:
+        """Return the roster fields to compare, if the bus was known to be well until `gap_began_at`."""
+        while self._taken and self._taken[0][0] < gap_began_at - RECENT_SEC:
             self._taken.popleft()
         return list(_by_field(verdict for _, verdict in self._taken))
 
-    def lost(self, entries: Mapping[str, Entry | None], waiting: Iterable[Verdict]) -> list[Verdict]:
-        """What the bus took and does not hold, oldest first.
+    def find_lost(
+        self, entries: Mapping[str, RosterEntry | None], queued: Iterable[Verdict]
+    ) -> list[Verdict]:
+        """Return the verdicts that the bus took and does not hold, oldest first.
 
         Args:
-            entries: what the roster holds now of each field that is doubtful.
-            waiting: what it has yet to take; it may have taken that, and only the answer was lost.
+            entries: what the roster holds now of each field in doubt.
+            queued: verdicts to be published yet; the bus may have taken one whose answer was lost.
         """
-        later = _by_field(waiting)
+        later = _by_field(queued)
         gone: set[int] = set()
         for field, taken in _by_field(verdict for _, verdict in self._taken).items():
             both = (*taken, *later.get(field, ()))
@@ -194,11 +312,11 @@ class RecentWrites:
 def _by_field(verdicts: Iterable[Verdict]) -> dict[str, list[Verdict]]:
     found: dict[str, list[Verdict]] = {}
     for verdict in verdicts:
-        found.setdefault(field_of(verdict), []).append(verdict)
+        found.setdefault(roster_field(verdict), []).append(verdict)
     return found
 
 
-def _holds(entry: Entry | None, verdict: Verdict) -> bool:
-    if entry is None:  # or it never had one; but nobody asks after who is watched no more
+def _holds(entry: RosterEntry | None, verdict: Verdict) -> bool:
+    if entry is None:  # perhaps there never was one; but nobody looks up a service that is not watched
         return verdict.state is State.UNWATCHED
     return entry.verdict is verdict.state and entry.ts == round(verdict.ts, 3)

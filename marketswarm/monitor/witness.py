@@ -1,7 +1,7 @@
-"""The second witness: what `beat:<svc>` says of services, read many at a time.
+"""The second witness: the last beats that services left under `beat:<svc>`, read many at a time.
 
-A beat's age is what its key has lived: twice the timeout less what it has left. No clocks are compared. What
-lies under such a key is its service's choice: no more is read of it than a beat may have.
+The age of a beat is the age of its key: twice the timeout less the key's remaining life. No clocks are
+compared. A service may write anything under its key: no more of it is read than a beat may have.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -16,15 +16,15 @@ from marketswarm.detector import LastBeat
 from marketswarm.keys import last_beat_key
 
 AT_ONCE: Final = 500
-_SCRIPT: Final = Script.beside("marketswarm.monitor", "last_beats.lua")
+LAST_BEATS_SCRIPT: Final = Script.beside("marketswarm.monitor", "last_beats.lua")
 
 
 @dataclass(slots=True)
-class Answer:
-    """What was read of some services.
+class StoredBeats:
+    """What was read of the services `asked`.
 
-    A service that is in `asked` alone left no last beat. `unreadable` says what is wrong with a value that
-    is no beat.
+    `found` has the last beats, `unreadable` has what is wrong with a value that is no beat. A service in
+    neither of them left no last beat.
     """
 
     asked: Sequence[str]
@@ -32,7 +32,7 @@ class Answer:
     unreadable: dict[str, Malformed] = field(default_factory=dict)
 
 
-async def read_last_beats(bus: Bus, timeouts: Mapping[str, float]) -> AsyncIterator[Answer]:
+async def read_last_beats(bus: Bus, timeouts: Mapping[str, float]) -> AsyncIterator[StoredBeats]:
     """Read the last beats of services, given with their timeouts in seconds, some at a time.
 
     If reading some together fails, read them one by one, so that one service can't hide the others. A service
@@ -50,8 +50,10 @@ async def read_last_beats(bus: Bus, timeouts: Mapping[str, float]) -> AsyncItera
                 yield answer
 
 
-async def _one_by_one(bus: Bus, timeouts: Mapping[str, float], failed: BusError) -> AsyncIterator[Answer]:
-    """Read each alone; raise what came of the whole when none can be read."""
+async def _one_by_one(
+    bus: Bus, timeouts: Mapping[str, float], failed: BusError
+) -> AsyncIterator[StoredBeats]:
+    """Read each service alone; raise `failed`, the error of reading all together, if none can be read."""
     read = 0
     for svc, timeout_sec in timeouts.items():
         try:
@@ -64,9 +66,9 @@ async def _one_by_one(bus: Bus, timeouts: Mapping[str, float], failed: BusError)
         raise failed
 
 
-async def _ask(bus: Bus, timeouts: Mapping[str, float]) -> Answer:
-    replies = await bus.script(_SCRIPT, [last_beat_key(svc) for svc in timeouts], [MAX_BYTES])
-    answer = Answer(list(timeouts))
+async def _ask(bus: Bus, timeouts: Mapping[str, float]) -> StoredBeats:
+    replies = await bus.script(LAST_BEATS_SCRIPT, [last_beat_key(svc) for svc in timeouts], [MAX_BYTES])
+    answer = StoredBeats(list(timeouts))
     for (svc, timeout_sec), payload, left_ms in zip(
         timeouts.items(), replies[::2], replies[1::2], strict=True
     ):
@@ -74,14 +76,14 @@ async def _ask(bus: Bus, timeouts: Mapping[str, float]) -> Answer:
             continue
         beat = parse(payload, svc)
         if isinstance(beat, Beat):
-            answer.found[svc] = LastBeat(beat, age(timeout_sec, left_ms))
+            answer.found[svc] = LastBeat(beat, beat_age_sec(timeout_sec, left_ms))
         else:
             answer.unreadable[svc] = beat
     return answer
 
 
-def age(timeout_sec: float, left_ms: int) -> float | None:
-    """A beat's age in seconds from its key's PTTL; None when that is missing or longer than we set it."""
+def beat_age_sec(timeout_sec: float, left_ms: int) -> float | None:
+    """Return a beat's age from its key's PTTL; None if the key has no life, or a longer one than we set."""
     life_ms = 2000 * timeout_sec
     # rounding on the way may make it a millisecond longer
     return max(0.0, life_ms - left_ms) / 1000 if 0 <= left_ms <= life_ms + 1 else None

@@ -26,28 +26,28 @@ PAGE = ROOT / "docs" / "metrics.md"
 
 
 class Lead:
-    """A voice that has a second."""
+    """A leadership that has a lease."""
 
     def fence(self, _bus):
         return Fence("abc", 1)
 
-    def turned_away(self, _bus):
+    def deny_leadership(self, _bus):
         pass
 
-    def leader_seen(self, _bus):
+    def leader_seen_at(self, _bus):
         return 0.0
 
-    def leader_hears(self, _bus):
+    def leader_heard_bus_at(self, _bus):
         return 0.0
 
 
-class Keeper:
+class MonitorOwner:
     name, boot = "healer", "abc"
 
     def progress(self) -> None: ...
 
 
-BOX = {"retries": 0, "superseded": 0, "forgotten": 0, "log_length": LogLength("log")}
+BOX = {"retries": 0, "superseded": 0, "forgotten": 0, "log_length": LogLength()}
 
 
 def row(family):
@@ -70,14 +70,19 @@ def test_the_table_of_who_shares_is_what_a_share_tells():
 
 
 async def test_the_table_of_the_healer_is_what_a_vigil_tells():
-    vigil = Monitor(
-        Keeper(), VerdictEncoder(of="heartbeat", by="healer", channel="c"), home="bus", leadership=Lead()
+    monitor = Monitor(
+        MonitorOwner(),
+        VerdictEncoder(family="heartbeat", by="healer", channel="c"),
+        home="bus",
+        leadership=Lead(),
     )
-    vigil.detector.set_roster([], {"bus": 10.0}, Moment(0.0, 0.0))
-    vigil._posts["bus"] = type("Post", (), {"outbox": type("Box", (), {**BOX, "__len__": lambda _: 0})()})()
-    relay = Relay(lambda: None, lambda: "c", Lead(), LogLength("log"))
+    monitor.detector.set_roster([], {"bus": 10.0}, Moment(0.0, 0.0))
+    monitor.links["bus"] = type(
+        "Post", (), {"publisher": type("Box", (), {**BOX, "__len__": lambda _: 0})()}
+    )()
+    relay = Relay(lambda: None, lambda: "c", Lead(), LogLength())
     assert sorted(shown("Healer and sentinel")) == sorted(
-        map(row, [*vigil.metrics.collect(), *relay.collect(), *SkippedEntries().collect()])
+        map(row, [*monitor.metrics.collect(), *relay.collect(), *SkippedEntries().collect()])
     )
 
 

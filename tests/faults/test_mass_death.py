@@ -1,4 +1,4 @@
-"""FAILURES row 49: a great many services die at once, and beat again, under a real healer's vigil.
+"""FAILURES row 49: a great many services die at once, and beat again, under a real healer's monitor.
 
 It runs in this process, so that the longest stretch of work between two turns of its event loop can be
 measured, in seconds of this thread's CPU: what others do on the machine is none of its fault.
@@ -28,7 +28,7 @@ LONGEST_WORK_SEC = 0.6
 NAMES = [f"svc{n:05}" for n in range(COUNT)]
 
 
-class Keeper:
+class MonitorOwner:
     name, boot = "healer", "b1"
 
     def __init__(self, bus):
@@ -47,17 +47,20 @@ class Keeper:
 @contextlib.asynccontextmanager
 async def watching(server):
     bus = Bus("system-redis", server.url)
-    vigil = Monitor(
-        Keeper(bus), VerdictEncoder(of="heartbeat", by="healer", channel="healer:alerts"), home=bus.name
+    monitor = Monitor(
+        MonitorOwner(bus),
+        VerdictEncoder(family="heartbeat", by="healer", channel="healer:alerts"),
+        home=bus.name,
     )
     watches = [Watch(svc, bus.name, f"{svc}:heartbeat", TIMEOUT_SEC / 3, TIMEOUT_SEC) for svc in NAMES]
-    vigil.watch(watches, {bus.name: 10.0}, [bus.name])
-    task = asyncio.create_task(vigil.run())
+    monitor.set_roster(watches, {bus.name: 10.0}, [bus.name])
+    task = asyncio.create_task(monitor.run())
     try:
         await auntil(
-            lambda: vigil.detector.buses[bus.name].clock.proven > 0 and not vigil.detector.is_restoring, 20
+            lambda: monitor.detector.buses[bus.name].clock.proven > 0 and not monitor.detector.is_restoring,
+            20,
         )
-        yield vigil
+        yield monitor
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -101,16 +104,18 @@ async def test_row_49_thousands_die_and_beat_again_each_is_told_once_and_the_loo
     tmp_path,
 ):
     with Server(tmp_path / "bus") as server:
-        async with watching(server) as vigil:
+        async with watching(server) as monitor:
             work = [0.0]
             meter = asyncio.create_task(longest_work(work))
-            outbox = vigil._posts["system-redis"].outbox
+            publisher = monitor.links["system-redis"].publisher
 
             async def all_told(state: State) -> None:
                 def is_so() -> bool:
-                    return all(one.state is state for one in vigil.detector.services.values())
+                    return all(one.state is state for one in monitor.detector.services.values())
 
-                await auntil(lambda: is_so() and not len(outbox), 60, lambda: f"{len(outbox)} to be told")
+                await auntil(
+                    lambda: is_so() and not len(publisher), 60, lambda: f"{len(publisher)} to be told"
+                )
 
             async with beating(server, 1):
                 await all_told(State.UP)

@@ -3,7 +3,7 @@
 import pytest
 
 from healer.election import LEASE_SCRIPT, LeaderElection
-from healer.lease import Lease
+from healer.lease import BusLease
 from marketswarm.keys import HEALER_LEASE
 from marketswarm.testing import MemoryBus
 
@@ -21,14 +21,23 @@ class Hand:
     """One healer's hand on the lease."""
 
     def __init__(self, bus: MemoryBus, boot: str, *, deaf: str = "") -> None:
-        self.bus, self.lease, self.deaf = bus, Lease(boot, LIFE_SEC), deaf
+        self.bus, self.lease, self.deaf = bus, BusLease(boot, LIFE_SEC), deaf
 
     async def turn(
         self, now: float, *, may_take: bool = True, carried: int = 0, least: int = 1, give: bool = False
     ) -> int:
         lease = self.lease
-        args = [lease.boot, lease.epoch, least, carried, int(may_take), lease.stale(now), self.deaf, LIFE_SEC]
-        lease.answered(await self.bus.script(LEASE_SCRIPT, [HEALER_LEASE], [*args, int(give)]), now)
+        args = [
+            lease.boot,
+            lease.epoch,
+            least,
+            carried,
+            int(may_take),
+            lease.stale_version(now),
+            self.deaf,
+            LIFE_SEC,
+        ]
+        lease.take_reply(await self.bus.script(LEASE_SCRIPT, [HEALER_LEASE], [*args, int(give)]), now)
         return lease.epoch
 
     async def look_until(self, end: float, start: float = 0.0, every: float = 0.375) -> float | None:
@@ -37,7 +46,7 @@ class Hand:
         while now <= end:
             if await self.turn(now):
                 return now
-            now += min(every, self.lease.next_in(now))
+            now += min(every, self.lease.seconds_to_next_request(now))
         return None
 
 
@@ -61,7 +70,7 @@ async def test_a_lease_that_is_renewed_stays_where_it_is(bus):
         if n % 3 == 0:
             assert await leader.turn(now) == 1
     assert other.lease.fence is None
-    assert other.lease.has_other(99 * 0.375)
+    assert other.lease.has_other_holder(99 * 0.375)
 
 
 async def test_a_lease_that_is_no_longer_renewed_is_taken_within_its_life_and_a_second(bus):
@@ -155,16 +164,16 @@ async def test_a_lease_that_somebody_wrote_nonsense_into_is_led_out_of_it(bus, e
 async def test_a_lease_whose_answer_was_lost_is_taken_again_at_once(bus):
     hand = Hand(bus, "a")
     await hand.turn(0.0)
-    hand.lease.lost()  # it never learned that it has it
+    hand.lease.mark_lost()  # it never learned that it has it
     assert await hand.turn(0.1) == 2
 
 
 def test_what_the_leader_did_not_hear_when_it_was_last_alive_is_no_witness_to_that_bus():
-    lease = Lease("me", 3.0)
+    lease = BusLease("me", 3.0)
     for renewed, now in ((b"1", 1.0), (b"2", 2.0)):
-        lease.answered([b"other", b"1", renewed, b"x", b"3"], now)
-    leading = LeaderElection("me", home="x", lease_sec=3.0, set_detail=print, set_degraded=print)
-    leading._leases = {"x": lease, "y": lease}
-    assert [leading.leader_heard_bus_at(bus) for bus in "xyz"] == [float("-inf"), 2.0, float("-inf")]
-    lease.answered([b"me", b"2", b"3", b"", b"3"], 3.0)  # our own renewals witness nothing
-    assert [leading.leader_heard_bus_at(bus) for bus in "xy"] == [float("-inf"), 2.0]
+        lease.take_reply([b"other", b"1", renewed, b"x", b"3"], now)
+    election = LeaderElection("me", home="x", lease_sec=3.0, set_detail=print, set_degraded=print)
+    election.leases = {"x": lease, "y": lease}
+    assert [election.leader_heard_bus_at(bus) for bus in "xyz"] == [float("-inf"), 2.0, float("-inf")]
+    lease.take_reply([b"me", b"2", b"3", b"", b"3"], 3.0)  # our own renewals witness nothing
+    assert [election.leader_heard_bus_at(bus) for bus in "xy"] == [float("-inf"), 2.0]

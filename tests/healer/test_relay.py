@@ -43,7 +43,7 @@ def bus():
 @pytest.fixture
 def relay(bus):
     voice = SimpleNamespace(fence=lambda _bus: Fence("me", 1))
-    return Relay(lambda: bus, lambda: "healer:alerts", voice, LogLength("healer:alerts:log"))
+    return Relay(lambda: bus, lambda: "healer:alerts", voice, LogLength())
 
 
 @contextlib.asynccontextmanager

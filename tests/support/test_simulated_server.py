@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from healer.election import LEASE_SCRIPT
-from healer.lease import Lease
-from marketswarm.monitor.publisher import _TELL
-from marketswarm.monitor.store import _SAVE
+from healer.lease import BusLease
+from marketswarm.monitor.publisher import PUBLISH_SCRIPT
+from marketswarm.monitor.store import SAVE_SCRIPT
 from marketswarm.testing import MemoryBus
 from support.simulation.server import LEASE, ROSTER, RefusedError, Server
 
@@ -52,21 +52,21 @@ def runner():
 @given(st.lists(turns, max_size=25))
 def test_a_turn_with_a_lease_is_the_same_in_python_and_in_lua(runner, history):
     server, bus, now = Server("x", quiet), MemoryBus(), 0.0
-    leases = {boot: Lease(boot, LIFE_SEC) for boot in "abc"}
+    leases = {boot: BusLease(boot, LIFE_SEC) for boot in "abc"}
     for boot, pause, what, epoch, deaf in history:
         now += pause
         lease = leases[boot]
         if what == "forget":
-            lease.lost()
+            lease.mark_lost()
         if what == "delete":
             runner.run(bus.client.delete(LEASE))
             server.hash(LEASE).clear()
         may_take = what == "take"
-        stale = lease.stale(now) if may_take else ""
+        stale = lease.stale_version(now) if may_take else ""
         carried = epoch if what == "carry" else 0
         args = [boot, lease.epoch, max(1, epoch), carried, int(may_take), stale, deaf, LIFE_SEC]
         reply = on_both(server, bus, runner, LEASE_SCRIPT, [LEASE], [*args, int(what == "give")])
-        lease.answered(reply, now)
+        lease.take_reply(reply, now)
     kept = runner.run(bus.client.hgetall(LEASE))
     ours = {key.encode(): value for key, value in server.hash(LEASE).items()}
     assert {key: value for key, value in kept.items() if key != b"until"} == {
@@ -86,7 +86,7 @@ def test_what_is_told_is_decided_the_same_in_python_and_in_lua(runner, history):
         value = b"" if verdict == "unwatched" else orjson.dumps(entry)
         assumed = "up" if field.startswith("bus:") else "unknown"
         args = ["a", 1 if speaks else 2, 100, field, assumed, verdict, mark, value, b"{}", channel, -1]
-        on_both(server, bus, runner, _TELL, [LEASE, ROSTER, "log", f"health:{field}"], args)
+        on_both(server, bus, runner, PUBLISH_SCRIPT, [LEASE, ROSTER, "log", f"health:{field}"], args)
     kept = runner.run(bus.client.hgetall(ROSTER))
     assert kept == {key.encode(): value for key, value in server.hash(ROSTER).items()}
     runner.run(bus.aclose())
@@ -98,7 +98,7 @@ def test_what_is_saved_is_the_same_in_python_and_in_lua(runner):
     server.hash(LEASE).update(boot=b"a", epoch=b"1")
     for fence in (["a", 1], ["a", 2], ["", 0]):
         for args in ([2, "f", "1", "g", "2", 0], [1, "f", "3", 1, "g"], [0, 0]):
-            on_both(server, bus, runner, _SAVE, [LEASE, "h"], [*fence, *args])
+            on_both(server, bus, runner, SAVE_SCRIPT, [LEASE, "h"], [*fence, *args])
     assert runner.run(bus.client.hgetall("h")) == {b"f": server.hash("h")["f"]}
     runner.run(bus.aclose())
 

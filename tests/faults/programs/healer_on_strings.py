@@ -12,7 +12,7 @@ from typing import Any
 from healer.watch import watch
 from marketswarm.agent import agent, run
 from marketswarm.monitor import healer_heartbeat
-from marketswarm.monitor.evaluation import Evaluator
+from marketswarm.monitor.monitor import Evaluator
 from marketswarm.settings import HealerSettings
 
 judge = Evaluator.run

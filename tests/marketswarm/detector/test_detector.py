@@ -2,7 +2,7 @@ import pytest
 
 from marketswarm.detector import Publication, State
 from marketswarm.detector.service import BOOTS_KEPT
-from marketswarm.monitor.metrics import beats_of
+from marketswarm.monitor.metrics import count_beats
 from marketswarm.truth import MOST_REPLICAS
 from support.simulation.manual_detector import Hand, watch
 
@@ -264,7 +264,7 @@ def test_boots_without_end_take_no_more_room_and_no_instance_is_forgotten_that_b
     assert hand.detector.counts.replayed == MOST_REPLICAS
     assert len(record.highest_i) <= BOOTS_KEPT
     assert len(record.others_beat_at) <= BOOTS_KEPT
-    assert beats_of(record) == (20 + 20) * MOST_REPLICAS
+    assert count_beats(record) == (20 + 20) * MOST_REPLICAS
 
 
 def test_i_is_1_for_ever_is_life_without_a_boot():
@@ -333,9 +333,9 @@ def test_messages_on_channels_where_nobody_is_watched_come_back_as_they_are():
 
 def test_a_silence_of_half_a_timeout_is_given_to_be_remembered_and_a_beat_takes_it_back():
     hand = Hand(watch())
-    hand.detector.unsaved_silences.clear()
+    hand.detector.take_unsaved_silences()
     hand.beat()
-    hand.detector.unsaved_silences.clear()
+    hand.detector.take_unsaved_silences()
     hand.run(14.9)
     assert hand.detector.unsaved_silences == {}
     hand.run(0.2)

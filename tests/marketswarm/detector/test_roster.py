@@ -150,11 +150,11 @@ def test_a_silence_that_is_remembered_is_remembered_on_the_new_clock_after_a_cha
     hand = Hand(watch("a"))
     hand.beat("a")
     hand.run(16)
-    hand.detector.unsaved_silences.clear()  # saved
+    hand.detector.take_unsaved_silences()  # saved
     hand.rewatch(watch("a", timeout=100.0))
     record = hand.detector.services["a"]
     assert hand.detector.unsaved_silences == {"a": record}
-    hand.detector.unsaved_silences.clear()
+    hand.detector.take_unsaved_silences()
     hand.beat("a")
     assert hand.detector.unsaved_silences == {"a": None}
 

@@ -10,7 +10,7 @@ from marketswarm.detector import Publication, State, Verdict
 from marketswarm.detector.service import BOOTS_KEPT
 from marketswarm.metrics.exporter import Exporter
 from marketswarm.monitor.leadership import UNFENCED, Fence, SoleLeader
-from marketswarm.monitor.metrics import MonitorMetrics, beats_of
+from marketswarm.monitor.metrics import MonitorMetrics, count_beats
 from marketswarm.monitor.publisher import LogLength
 from support.rig import HOST, free_port
 from support.rig.metrics import asked
@@ -21,15 +21,15 @@ class Box:
     def __init__(self, waiting=0, retries=0):
         self.waiting, self.retries = waiting, retries
         self.superseded = self.forgotten = 0
-        self.log_length = LogLength("healer:alerts:log")
+        self.log_length = LogLength()
 
     def __len__(self):
         return self.waiting
 
 
 class BusLink:
-    def __init__(self, outbox):
-        self.outbox = outbox
+    def __init__(self, publisher):
+        self.publisher = publisher
 
 
 class Leadership(SoleLeader):
@@ -92,7 +92,7 @@ def test_beats_are_those_that_were_sent_by_the_senders_count_also_while_nobody_p
     record = hand.detector.services["a"]
     vetted = record.parsed_payload
     assert vetted != record.payload  # the last ones were taken at sight
-    assert beats_of(record) == 20
+    assert count_beats(record) == 20
     assert record.parsed_payload is vetted  # and still are: asking changes nothing
 
 
@@ -102,11 +102,11 @@ def test_beats_of_all_instances_are_added_up_and_a_new_one_takes_nothing_away():
     for instance in range(2 * BOOTS_KEPT):
         for i in (1, 2, 3):
             hand.beat("a", i=i, boot=f"boot{instance}")
-            assert beats_of(hand.detector.services["a"]) > seen
-            seen = beats_of(hand.detector.services["a"])
+            assert count_beats(hand.detector.services["a"]) > seen
+            seen = count_beats(hand.detector.services["a"])
     assert seen == 2 * BOOTS_KEPT * 3
     hand.rewatch(watch("a", interval=5.0))
-    assert beats_of(hand.detector.services["a"]) == seen
+    assert count_beats(hand.detector.services["a"]) == seen
 
 
 @pytest.mark.parametrize("instances", [40, 100])
@@ -115,20 +115,20 @@ def test_beats_of_as_many_instances_as_the_truth_allows_are_counted_once_each(in
     for i in range(1, 11):
         for instance in range(instances):
             hand.beat("a", i=i, boot=f"boot{instance}")
-    assert beats_of(hand.detector.services["a"]) == 10 * instances
+    assert count_beats(hand.detector.services["a"]) == 10 * instances
     for instance in range(instances):
         hand.beat("a", i=10, boot=f"boot{instance}")
     assert hand.detector.counts.replayed == instances
-    assert beats_of(hand.detector.services["a"]) == 10 * instances
+    assert count_beats(hand.detector.services["a"]) == 10 * instances
 
 
 def test_of_a_sender_without_a_boot_the_last_count_is_all_that_is_known():
     hand = Hand(watch("a"))
-    assert beats_of(hand.detector.services["a"]) == 0
+    assert count_beats(hand.detector.services["a"]) == 0
     hand.beat("a", i=7)
-    assert beats_of(hand.detector.services["a"]) == 7
+    assert count_beats(hand.detector.services["a"]) == 7
     hand.beat("a", i=1)
-    assert beats_of(hand.detector.services["a"]) == 1
+    assert count_beats(hand.detector.services["a"]) == 1
 
 
 def test_what_was_taken_at_sight_and_is_no_beat_makes_no_count_fall():
@@ -182,8 +182,8 @@ def test_the_delay_of_a_miss_runs_from_its_deadline_until_a_bus_took_it():
     assert 0 <= miss.overdue_sec < 0.5
     metrics = MonitorMetrics(hand.detector, {}, SoleLeader())
     for ago in (0.0, 2.0):
-        metrics.told(Verdict("a", State.DOWN, Publication.ALERT, time.time() - ago, overdue_sec=0.1))
-    metrics.told(Verdict("a", State.UP, Publication.ALERT, time.time() - 100))
+        metrics.observe_delay(Verdict("a", State.DOWN, Publication.ALERT, time.time() - ago, overdue_sec=0.1))
+    metrics.observe_delay(Verdict("a", State.UP, Publication.ALERT, time.time() - 100))
     [delay] = [f.histogram for f in metrics.collect() if f.name == "marketswarm_verdict_delay_seconds"]
     counts = dict(delay.buckets())
     assert (counts[0.05], counts[0.25], counts[1.0], counts[2.5], counts[float("inf")]) == (0, 1, 1, 2, 2)

@@ -19,7 +19,7 @@ from marketswarm.bus.parser import BatchParser
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.session import Session
 from marketswarm.detector import restore_services
-from marketswarm.monitor.evaluation import DetectorFeed
+from marketswarm.monitor.feed import DetectorFeed
 from marketswarm.truth import Watch
 from support.fuzz.mutation import Target
 
@@ -73,7 +73,10 @@ class Ended(Exception):  # noqa: N818 - no error: it is what is hoped for
 def make_listener(bus: Bus) -> tuple[Listener, DetectorFeed]:
     """Return a listener and the feed that it fills, which monitors `a` and publishes no verdict."""
     feed = DetectorFeed(
-        publish=lambda _verdict: None, poke=lambda: None, joined=lambda _bus: None, ended=lambda: None
+        publish=lambda _verdict: None,
+        wake=lambda: None,
+        session_opened=lambda _bus: None,
+        silence_ended=lambda: None,
     )
     feed.detector.set_roster([Watch("a", BUS, "a:heartbeat", 1.0, 3.0)], {BUS: 10.0}, moment())
     feed.detector.buses[BUS].clock.opened()

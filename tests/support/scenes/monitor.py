@@ -6,7 +6,7 @@ import time
 from marketswarm.testing import MemoryBus
 
 
-class Keeper:
+class MonitorOwner:
     """Stand in for the healer: of an agent, a monitor needs no more than this."""
 
     name, boot = "healer", "b"

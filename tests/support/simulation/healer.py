@@ -19,7 +19,7 @@ from marketswarm.detector import (
     restore_lost_bus,
     restore_services,
 )
-from marketswarm.monitor.store import SavedSilence, encode_saved_beat, parse_saved_beat, saved_services
+from marketswarm.monitor.store import SavedSilence, combine_saved_state, encode_saved_beat, parse_saved_beat
 from marketswarm.truth import Watch
 from support.simulation.manual_detector import stored
 from support.simulation.naive_detector import Naive
@@ -267,8 +267,7 @@ class Healer:
             self.recall()
             self.memory_at = self.now
             return
-        self.unsaved |= self.detector.unsaved_silences
-        self.detector.unsaved_silences = {}
+        self.unsaved |= self.detector.take_unsaved_silences()
         for name, bus in self.detector.buses.items():
             self.disk.clocks[name] = round(bus.clock.proven, 3), WALL + self.now
         for svc, record in self.unsaved.items():
@@ -295,7 +294,7 @@ class Healer:
         bus_of = {watch.svc: watch.bus for watch in self.watches}
         notes = {svc: parse_saved_beat(raw) for svc, raw in self.disk.notes.items()}
         roster = {field: stored(**entry) for field, entry in self.disk.roster.items()}
-        known = dict(saved_services(roster, self.disk.silences, self.disk.clocks, bus_of, notes))
+        known = dict(combine_saved_state(roster, self.disk.silences, self.disk.clocks, bus_of, notes))
         found = restore_services(self.detector, known, words, self.moment)
         verdicts = [verdict for verdict in found if verdict is not None]
         self.recalled_at = self.now
@@ -306,9 +305,7 @@ class Healer:
             if field.startswith("bus:") and entry["verdict"] == "down":
                 since, deaf = entry.get("since"), entry.get("reason") == "deaf"
                 self.publish(restore_lost_bus(self.detector, field[4:], since, self.moment, as_deaf=deaf))
-        self.detector.unsaved_silences |= {
-            svc: None for svc in self.disk.silences if svc not in self.detector.services
-        }
+        self.detector.delete_silences(svc for svc in self.disk.silences if svc not in self.detector.services)
         for svc in notes.keys() - self.detector.services.keys():
             self.restarts.save_soon(svc)
 

@@ -1,4 +1,4 @@
-"""Healers in a small world: the real vigil and the real lease, in simulated time, over simulated servers.
+"""Healers in a small world: the real monitor and the real lease, in simulated time, over simulated servers.
 
 Whatever the machine of `test_leaders_machine.py` does to them, these claims hold against the truth:
 
@@ -28,7 +28,7 @@ from healer.election import LeaderElection
 from marketswarm.beat import make, parse
 from marketswarm.detector import Moment, State, Subject, Verdict, warm_up
 from marketswarm.monitor import Monitor, VerdictEncoder, health
-from marketswarm.monitor.store import field_of
+from marketswarm.monitor.encoder import roster_field
 from marketswarm.truth import Watch
 from support.simulation.event_loop import Loop, Time, World
 from support.simulation.server import LEASE, ROSTER, Link, Server, SmallSession
@@ -72,7 +72,7 @@ class Concluded:
 
 
 class Watcher(Monitor):
-    """A vigil that shows what it concludes."""
+    """A monitor that shows what it concludes."""
 
     def __init__(self, process: "Process", *args: Any, **kwargs: Any) -> None:
         self._process = process
@@ -95,8 +95,8 @@ class Process:
         self.gaps_at: dict[str, list[float]] = {bus: [] for bus in fleet.buses}
         self.heard_at: dict[str, float] = {}
         self.concluded: dict[tuple[str, str, float], Concluded] = {}
-        self.leading: LeaderElection
-        self.vigil: Watcher
+        self.election: LeaderElection
+        self.monitor: Watcher
         self.ending = False
         self.slow_until = 0.0  # by when whatever came over a slow link has come
         self.main = self.loop.create_task(self._main())
@@ -104,30 +104,30 @@ class Process:
 
     async def _main(self) -> None:
         fleet = self.fleet
-        notices = VerdictEncoder(of="heartbeat", by="healer", channel="healer:alerts")
-        self.leading = LeaderElection(
+        notices = VerdictEncoder(family="heartbeat", by="healer", channel="healer:alerts")
+        self.election = LeaderElection(
             self.boot,
             home=HOME,
             lease_sec=fleet.lease_sec,
             set_detail=lambda _: None,
             set_degraded=lambda _: None,
         )
-        self.vigil = Watcher(self, self, notices, home=HOME, leadership=self.leading)
+        self.monitor = Watcher(self, self, notices, home=HOME, leadership=self.election)
         self._eavesdrop()
-        self.leading.attend(self.vigil)
+        self.election.set_monitor(self.monitor)
         buses = dict.fromkeys(fleet.buses, BUS_TIMEOUT_SEC)
-        self.vigil.watch(list(fleet.watches.values()), listen=buses, tell=fleet.buses)
-        self.leading.man(self.links)
+        self.monitor.set_roster(list(fleet.watches.values()), listen_to=buses, publish_to=fleet.buses)
+        self.election.set_buses(self.links)
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self.leading.run())
-                await self.vigil.run()
+                group.create_task(self.election.run())
+                await self.monitor.run()
         finally:
-            await self.leading.give_back()
+            await self.election.release()
 
     def _eavesdrop(self) -> None:
-        ear, detector = self.vigil.ear, self.vigil.detector
-        heard, canary_heard = ear.heard, ear.canary_heard
+        feed, detector = self.monitor.feed, self.monitor.detector
+        heard, canary_heard = feed.heard, feed.canary_heard
 
         def hears(bus: str, messages: Any, now: Moment) -> Any:
             messages = list(messages)
@@ -144,7 +144,7 @@ class Process:
             if clock.listening and not before:
                 self.gaps_at[bus].append(self.fleet.t)
 
-        ear.heard, ear.canary_heard = hears, hears_canary
+        feed.heard, feed.canary_heard = hears, hears_canary
 
     # -- its keeper
 
@@ -161,7 +161,7 @@ class Process:
 
     def concludes(self, verdict: Verdict) -> None:
         lie = self.fleet.lie_of(self, verdict)
-        self.concluded[field_of(verdict), str(verdict.state), round(verdict.ts, 3)] = Concluded(
+        self.concluded[roster_field(verdict), str(verdict.state), round(verdict.ts, 3)] = Concluded(
             self.fleet.t, lie
         )
 
@@ -183,7 +183,7 @@ class Process:
 
     def leads(self, bus: str) -> bool:
         lease = self.fleet.buses[bus].hash(LEASE)
-        fence = self.leading.fence(bus)
+        fence = self.election.fence(bus)
         return fence is not None and (lease.get("boot"), lease.get("epoch")) == (
             fence.boot.encode(),
             b"%d" % fence.epoch,
@@ -459,9 +459,9 @@ class Fleet:
         assert leaders["x"] == leaders["y"], f"leaders: {leaders}"
         assert len(leaders["x"]) == 1, f"leaders: {leaders}"
         for each in self.healers.values():
-            for bus, post in each.vigil._posts.items():
-                assert len(post.outbox) == 0, f"{each.boot} has {len(post.outbox)} untold on {bus}"
-            detector = each.vigil.detector
+            for bus, post in each.monitor.links.items():
+                assert len(post.publisher) == 0, f"{each.boot} has {len(post.publisher)} untold on {bus}"
+            detector = each.monitor.detector
             states = {svc: str(record.state) for svc, record in detector.services.items()}
             assert states == {svc: roster[svc] for svc in states}, f"{each.boot} believes {states}: {roster}"
             assert all(bus.state is State.UP for bus in detector.buses.values())
@@ -570,8 +570,8 @@ class Fleet:
         payload = sent[-1 - back % len(sent)]
         beat = parse(payload, svc)
         for each in self.healers.values():
-            record = each.vigil.detector.services[svc]
-            if each.vigil.detector.is_restoring or record.highest_i.get(beat.boot, -1) < beat.i:
+            record = each.monitor.detector.services[svc]
+            if each.monitor.detector.is_restoring or record.highest_i.get(beat.boot, -1) < beat.i:
                 return
         bus = self.buses[self.watches[svc].bus]
         bus.take(lambda at: bus.publish(self.watches[svc].channel, payload, at), self.t)

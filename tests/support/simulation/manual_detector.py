@@ -23,7 +23,7 @@ from marketswarm.detector import (
     Verdict,
     restore_services,
 )
-from marketswarm.monitor.store import Entry, parse_entry
+from marketswarm.monitor.store import RosterEntry, parse_entry
 from marketswarm.truth import Watch
 
 LATE_SEC = 0.5
@@ -39,7 +39,7 @@ def says(age: float | None, **beat: Any) -> LastBeat:
     return LastBeat(Beat(**{"svc": "a", "i": 1, "ts": 0.0, **beat}), age)
 
 
-def stored(**found: Any) -> Entry:
+def stored(**found: Any) -> RosterEntry:
     """An entry of a roster as a listener reads it."""
     entry = parse_entry("bus", "healer:roster", "a", orjson.dumps(found))
     assert entry is not None

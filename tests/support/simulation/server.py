@@ -15,11 +15,11 @@ from healer.election import LEASE_SCRIPT
 from marketswarm.bus import WITHIN_SEC, BusError
 from marketswarm.bus.listener import _CANARY
 from marketswarm.bus.scripts import Script
-from marketswarm.monitor.health import _REFRESH
+from marketswarm.monitor.health import REFRESH_SCRIPT
 from marketswarm.monitor.leadership import NOT_THE_LEADER
-from marketswarm.monitor.publisher import _TELL
-from marketswarm.monitor.store import _SAVE
-from marketswarm.monitor.witness import _SCRIPT as _TESTIFY
+from marketswarm.monitor.publisher import PUBLISH_SCRIPT
+from marketswarm.monitor.store import SAVE_SCRIPT
+from marketswarm.monitor.witness import LAST_BEATS_SCRIPT
 from support.simulation.event_loop import Loop, World
 from support.simulation.world import Bus, Key
 
@@ -58,10 +58,10 @@ class Server(Bus):
         self.refusing: str | None = None
         self._scripts = {
             LEASE_SCRIPT.text: self.turn,
-            _TELL.text: self.tell,
-            _SAVE.text: self.save,
-            _TESTIFY.text: self.testify,
-            _REFRESH.text: self.refresh,
+            PUBLISH_SCRIPT.text: self.tell,
+            SAVE_SCRIPT.text: self.save,
+            LAST_BEATS_SCRIPT.text: self.testify,
+            REFRESH_SCRIPT.text: self.refresh,
             _CANARY.text: self.canary,
         }
 

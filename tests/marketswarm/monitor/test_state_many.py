@@ -14,10 +14,10 @@ from marketswarm.bus.listener import moment
 from marketswarm.detector import SavedBeat, State
 from marketswarm.monitor import Monitor, VerdictEncoder, state
 from marketswarm.monitor.leadership import Fence
-from marketswarm.monitor.store import Entry
+from marketswarm.monitor.store import RosterEntry
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import Watch
-from support.scenes.monitor import Keeper, LoopWork
+from support.scenes.monitor import LoopWork, MonitorOwner
 
 COUNT = 40_000
 NAMES = [f"svc{n:05}" for n in range(COUNT)]
@@ -28,8 +28,8 @@ LONGEST_SHARE = 0.5
 TS = time.time() - 100.0
 
 
-def roster(state: State) -> dict[str, Entry]:
-    return {svc: Entry(state, TS, TS - 10.0, "x", 5) for svc in NAMES}
+def roster(state: State) -> dict[str, RosterEntry]:
+    return {svc: RosterEntry(state, TS, TS - 10.0, "x", 5) for svc in NAMES}
 
 
 class Stored:
@@ -40,7 +40,7 @@ class Stored:
 
     def __init__(self, _bus: object = None, _listener: str = "healer") -> None: ...
 
-    async def load_roster(self, _match: str | None = None) -> dict[str, Entry]:
+    async def load_roster(self, _match: str | None = None) -> dict[str, RosterEntry]:
         return self.entries
 
     async def load_silences(self):
@@ -51,14 +51,16 @@ class Stored:
 
 
 @pytest.fixture
-async def vigil(monkeypatch) -> AsyncIterator[Monitor]:
+async def monitor(monkeypatch) -> AsyncIterator[Monitor]:
     monkeypatch.setattr(state, "StateStore", Stored)
     bus = MemoryBus("system-redis")
     found = Monitor(
-        Keeper(bus), VerdictEncoder(of="heartbeat", by="healer", channel="healer:alerts"), home="system-redis"
+        MonitorOwner(bus),
+        VerdictEncoder(family="heartbeat", by="healer", channel="healer:alerts"),
+        home="system-redis",
     )
     watches = [Watch(svc, "system-redis", f"{svc}:heartbeat", 10.0, 30.0) for svc in NAMES]
-    found.watch(watches, listen={"system-redis": 10.0}, tell=["system-redis"])
+    found.set_roster(watches, listen_to={"system-redis": 10.0}, publish_to=["system-redis"])
 
     async def nobody(_bus: MemoryBus, _timeouts: dict[str, float]):
         for answer in ():
@@ -83,33 +85,33 @@ async def measured() -> AsyncIterator[LoopWork]:
     gc.unfreeze()
 
 
-async def test_the_recall_of_tens_of_thousands_leaves_the_loop_to_others_and_misses_nobody_meanwhile(vigil):
+async def test_the_recall_of_tens_of_thousands_leaves_the_loop_to_others_and_misses_nobody_meanwhile(monitor):
     ticks = itertools.count()
 
     async def tick() -> None:
-        while vigil.detector.is_restoring:
+        while monitor.detector.is_restoring:
             next(ticks)
-            assert not vigil.detector.tick(moment()).suspects
+            assert not monitor.detector.tick(moment()).suspects
             await asyncio.sleep(0)
 
     async with measured() as work:
-        await asyncio.gather(vigil._memory._recall(Stored()), tick())
-    assert not vigil.detector.is_restoring
-    assert {record.state for record in vigil.detector.services.values()} == {State.DOWN}
+        await asyncio.gather(monitor.state.restore(Stored()), tick())
+    assert not monitor.detector.is_restoring
+    assert {record.state for record in monitor.detector.services.values()} == {State.DOWN}
     assert next(ticks) > 1 / LONGEST_SHARE
     assert work.longest < LONGEST_SHARE * work.whole
 
 
 async def test_a_takeover_of_tens_of_thousands_leaves_the_loop_to_others_and_what_they_conclude_stands(
-    vigil, monkeypatch
+    monitor, monkeypatch
 ):
-    await vigil._memory._recall(Stored())
-    vigil._memory._begun.set()
+    await monitor.state.restore(Stored())
+    monitor.state._restored.set()
     monkeypatch.setattr(Stored, "entries", roster(State.UP))
     untold: set[str] = set()
 
     def left() -> set[str]:
-        return {svc for svc in NAMES if vigil.detector.services[svc].state is State.DOWN}
+        return {svc for svc in NAMES if monitor.detector.services[svc].state is State.DOWN}
 
     async def publish() -> None:
         """Meanwhile this listener finds something of its own that it has still to tell."""
@@ -119,7 +121,7 @@ async def test_a_takeover_of_tens_of_thousands_leaves_the_loop_to_others_and_wha
 
     async with measured() as work:
         fence = Fence("q", 3)
-        await asyncio.gather(vigil._memory.take_over("system-redis", fence, untold), publish())
+        await asyncio.gather(monitor.state.take_over("system-redis", fence, untold), publish())
     assert 0 < len(untold) < COUNT
     assert left() == untold
     assert work.longest < LONGEST_SHARE * work.whole

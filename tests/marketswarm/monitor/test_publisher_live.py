@@ -13,7 +13,7 @@ from marketswarm.detector import Publication, State, Subject, Verdict
 from marketswarm.monitor import VerdictEncoder
 from marketswarm.seeding.functions import load_functions
 from support.rig import Server, TcpProxy
-from support.simulation.outboxes import outbox
+from support.simulation.publishers import recording_publisher
 from support.waiting import auntil
 
 pytestmark = pytest.mark.live
@@ -37,10 +37,10 @@ def server(tmp_path):
 @contextlib.asynccontextmanager
 async def telling(url: str):
     bus = Bus("system-redis", url, within_sec=0.3)
-    notices = VerdictEncoder(of="heartbeat", by="healer", channel="healer:alerts")
+    notices = VerdictEncoder(family="heartbeat", by="healer", channel="healer:alerts")
     told: list[Verdict] = []
-    box = outbox(bus, notices, told)
-    task = asyncio.create_task(box.run())
+    box = recording_publisher(bus, notices, told)
+    task = asyncio.create_task(box.record())
     try:
         yield box, told
     finally:
@@ -61,15 +61,15 @@ async def test_an_answer_that_is_lost_tells_nothing_twice_and_keeps_the_order(se
     with TcpProxy(server.port) as wire:
         async with telling(wire.url) as (box, told):
             await load_functions(box.bus, all_scripts())  # else the server is asked for one first
-            box.put(verdict("first", State.DOWN, 1.0))
+            box.enqueue(verdict("first", State.DOWN, 1.0))
             await auntil(lambda: told)
             wire.swallow(direction="down")
             expected = [("miss", "first")]
             for n, state in enumerate([State.DOWN, State.UP, State.DOWN, State.UP]):
                 for svc in "ab":
-                    box.put(verdict(svc, state, 2.0 + n))
+                    box.enqueue(verdict(svc, state, 2.0 + n))
                     expected.append(("miss" if state is State.DOWN else "ok", svc))
-            box.put(verdict("first", State.UNWATCHED, 9.0))
+            box.enqueue(verdict("first", State.UNWATCHED, 9.0))
             await auntil(
                 lambda: box.retries >= 2 and len(logged(server)) > 1, 5, "a telling without an answer"
             )
@@ -84,7 +84,7 @@ async def test_a_full_server_takes_nothing_at_all_and_later_everything(server):
     async with telling(server.url) as (box, told):
         server.cmd("CONFIG", "SET", "maxmemory", "1")
         for n in range(150):
-            box.put(verdict(f"svc{n}", State.DOWN, 1.0))
+            box.enqueue(verdict(f"svc{n}", State.DOWN, 1.0))
         await auntil(lambda: box.retries >= 2)
         assert (told, server.cmd("EXISTS", LOG, "healer:roster", "health:svc0")) == ([], 0)
         server.cmd("CONFIG", "SET", "maxmemory", "0")
@@ -97,11 +97,11 @@ async def test_a_full_server_takes_nothing_at_all_and_later_everything(server):
 async def test_a_server_killed_in_the_midst_tells_each_once(server):
     async with telling(server.url) as (box, _):
         for n in range(300):
-            box.put(verdict(f"svc{n}", State.DOWN, 1.0))
+            box.enqueue(verdict(f"svc{n}", State.DOWN, 1.0))
         await auntil(lambda: len(box) < 300)
         server.stop()
         for n in range(300):
-            box.put(verdict(f"svc{n}", State.UP, 2.0))
+            box.enqueue(verdict(f"svc{n}", State.UP, 2.0))
         server.start()
         await auntil(lambda: not len(box), 8)
         found = logged(server)
@@ -112,7 +112,7 @@ async def test_a_server_killed_in_the_midst_tells_each_once(server):
 async def test_a_channel_that_is_closed_to_us_loses_nothing_of_the_log(server):
     server.cmd("ACL", "SETUSER", "default", "resetchannels")
     async with telling(server.url) as (box, told):
-        box.put(verdict("a", State.DOWN, 1.0))
+        box.enqueue(verdict("a", State.DOWN, 1.0))
         await auntil(lambda: told)
         assert logged(server) == [("miss", "a")]
 
@@ -121,7 +121,7 @@ async def test_a_verdict_that_is_refused_halfway_leaves_no_trace_however_often_i
     server.cmd("ACL", "SETUSER", "half", "on", ">pw", "~*", "&*", "+@all", "-hset")
     url = server.url.replace("redis://", "redis://half:pw@")
     async with telling(url) as (box, told):
-        box.put(verdict("one", State.DOWN, 1.0))
+        box.enqueue(verdict("one", State.DOWN, 1.0))
         await auntil(lambda: box.retries >= 3)
         assert not told
         assert logged(server) == []
@@ -135,7 +135,7 @@ async def test_a_service_may_be_called_as_a_bus_is(server):
     server.cmd("SET", "health:market-redis", "of the service")
     async with telling(server.url) as (box, told):
         for state in (State.DOWN, State.UP):
-            box.put(
+            box.enqueue(
                 Verdict("market-redis", state, Publication.ALERT, 1.0, subject=Subject.BUS, reason="refused")
             )
         await auntil(lambda: len(told) == 2)
@@ -152,10 +152,10 @@ CJSON = ["decode_max_depth(1)", "encode_max_depth(1)", "encode_sparse_array(true
 @pytest.mark.parametrize("setting", CJSON)
 async def test_what_another_script_sets_of_cjson_hides_no_ok(server, setting):
     async with telling(server.url) as (box, told):
-        box.put(of_bus(State.DOWN, 1.0))
+        box.enqueue(of_bus(State.DOWN, 1.0))
         await auntil(lambda: told)
         server.cmd("EVAL", f"cjson.{setting}", 0)
-        box.put(of_bus(State.UP, 2.0))
+        box.enqueue(of_bus(State.UP, 2.0))
         await auntil(lambda: len(told) == 2)
     assert logged(server) == [("bus_miss", "market-redis"), ("bus_ok", "market-redis")]
 
@@ -165,7 +165,7 @@ async def test_an_entry_that_cannot_be_read_hides_no_verdict_and_is_said(server,
     server.cmd("HSET", "healer:roster", "bus:market-redis", entry)
     async with telling(server.url) as (box, told):
         for times in (1, 2):
-            box.put(of_bus(State.UP, 1.0))
+            box.enqueue(of_bus(State.UP, 1.0))
             await auntil(lambda times=times: len(told) == times)
     assert logged(server) == [("bus_ok", "market-redis")]
     assert "".join(capsys.readouterr()).count("tell.entry_unreadable") == 1
@@ -176,13 +176,13 @@ async def test_what_the_notifier_has_not_read_yet_stays_on_the_log(server):
     server.cmd("XGROUP", "CREATE", LOG, "notifier", "0")
     async with telling(server.url) as (box, told):
         for n in range(150):
-            box.put(verdict(f"svc{n}", State.DOWN, 1.0))
+            box.enqueue(verdict(f"svc{n}", State.DOWN, 1.0))
         await auntil(lambda: len(told) == 150, 10)
         assert server.cmd("XLEN", LOG) == 120_150
         server.cmd("XGROUP", "SETID", LOG, "notifier", "$")
 
         def is_short() -> bool:  # each of these has the server trim some of what is too much
-            box.put(verdict(f"later{len(told)}", State.DOWN, 1.0))
+            box.enqueue(verdict(f"later{len(told)}", State.DOWN, 1.0))
             return server.cmd("XLEN", LOG) < 101_000
 
         await auntil(is_short, 10)
@@ -191,18 +191,18 @@ async def test_what_the_notifier_has_not_read_yet_stays_on_the_log(server):
 async def test_a_day_of_flapping_against_a_bus_that_refuses_is_bounded_and_what_lasts_is_told(server):
     async with telling(server.url) as (box, _):
         server.cmd("CONFIG", "SET", "maxmemory", "1")
-        await auntil(lambda: box.put(verdict("first", State.DOWN, 0.5)) or box.refusal, 10)
+        await auntil(lambda: box.enqueue(verdict("first", State.DOWN, 0.5)) or box.refusal, 10)
         most = 0
         for ts in range(1, 3_000):
             for svc in "abcdefghij":
-                box.put(verdict(svc, State.DOWN, ts))
-                box.put(verdict(svc, State.UP, ts + 0.5))
+                box.enqueue(verdict(svc, State.DOWN, ts))
+                box.enqueue(verdict(svc, State.UP, ts + 0.5))
             most = max(most, len(box))
             await asyncio.sleep(0)
         assert most < 10_100
         assert box.superseded > 40_000
         for svc in "abc":
-            box.put(verdict(svc, State.DOWN, 9_000.0))
+            box.enqueue(verdict(svc, State.DOWN, 9_000.0))
         server.cmd("CONFIG", "SET", "maxmemory", "0")
         await auntil(lambda: not len(box), 60)
         found = logged(server)

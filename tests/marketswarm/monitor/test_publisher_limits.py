@@ -7,14 +7,14 @@ from marketswarm.detector import Publication, State, Verdict
 from marketswarm.monitor import Monitor, VerdictEncoder, publisher
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import Watch
-from support.simulation.outboxes import outbox
+from support.simulation.publishers import recording_publisher
 
-NOTICES = VerdictEncoder(of="heartbeat", by="healer", channel="healer:alerts")
+NOTICES = VerdictEncoder(family="heartbeat", by="healer", channel="healer:alerts")
 BUS = "system-redis"
 COUNT = 8_000
 
 
-class Keeper:
+class MonitorOwner:
     name, boot = "healer", "b1"
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ def up(svc: str, ts: float) -> Verdict:
     return Verdict(svc, State.UP, Publication.ALERT, ts, timeout_sec=30.0, age_sec=0.0, down_sec=31.0)
 
 
-def bounds_in(lines) -> list[tuple[int, int, int]]:
+def limits_in(lines) -> list[tuple[int, int, int]]:
     return [
         (line["waiting"], line["superseded"], line["forgotten"])
         for line in lines
@@ -47,42 +47,42 @@ def bounds_in(lines) -> list[tuple[int, int, int]]:
 
 
 async def test_a_death_and_a_recovery_of_all_that_is_watched_wait_for_a_bus_and_none_is_dropped():
-    vigil = Monitor(Keeper(), NOTICES, home=BUS)
+    monitor = Monitor(MonitorOwner(), NOTICES, home=BUS)
     names = [f"svc{n:05}" for n in range(COUNT)]
-    vigil.watch([Watch(svc, BUS, f"{svc}:heartbeat", 10.0, 30.0) for svc in names], {BUS: 10.0}, [BUS])
-    box = vigil._posts[BUS].outbox
+    monitor.set_roster([Watch(svc, BUS, f"{svc}:heartbeat", 10.0, 30.0) for svc in names], {BUS: 10.0}, [BUS])
+    box = monitor.links[BUS].publisher
     for ts, verdict in ((1.0, down), (2.0, up)):
         for svc in names:
-            box.put(verdict(svc, ts))
+            box.enqueue(verdict(svc, ts))
     assert (len(box), box.superseded) == (2 * COUNT, 0)
-    assert vigil.log_lengths[BUS].services == COUNT
+    assert monitor.log_lengths[BUS].services == COUNT
 
 
-async def test_a_bound_that_is_reached_is_logged_when_verdicts_are_superseded(monkeypatch):
-    monkeypatch.setattr(publisher, "bound", lambda _services: 3)
+async def test_a_limit_that_is_reached_is_logged_when_verdicts_are_superseded(monkeypatch):
+    monkeypatch.setattr(publisher, "queue_limit", lambda _services: 3)
     bus = MemoryBus()
-    box = outbox(bus, NOTICES, [])
-    box.keep_for(1)
+    box = recording_publisher(bus, NOTICES, [])
+    box.set_service_count(1)
     with capture_logs() as lines:
         for svc in ("a", "b", "c"):
-            box.put(down(svc, 1.0))
-        assert not bounds_in(lines)
-        box.put(up("a", 2.0))
-    assert bounds_in(lines) == [(2, 2, 0)]
+            box.enqueue(down(svc, 1.0))
+        assert not limits_in(lines)
+        box.enqueue(up("a", 2.0))
+    assert limits_in(lines) == [(2, 2, 0)]
     await bus.aclose()
 
 
-async def test_a_bound_that_is_reached_is_logged_when_what_the_bus_took_is_forgotten(monkeypatch):
-    monkeypatch.setattr(publisher, "bound", lambda _services: 3)
+async def test_a_limit_that_is_reached_is_logged_when_what_the_bus_took_is_forgotten(monkeypatch):
+    monkeypatch.setattr(publisher, "queue_limit", lambda _services: 3)
     bus = MemoryBus()
-    box = outbox(bus, NOTICES, [])
-    box.keep_for(1)
+    box = recording_publisher(bus, NOTICES, [])
+    box.set_service_count(1)
     with capture_logs() as lines:
         for svc in ("a", "b", "c"):
-            box.put(down(svc, 1.0))
-        await box._work_off()
-        assert not bounds_in(lines)
-        box.put(down("d", 2.0))
-        await box._work_off()
-    assert bounds_in(lines) == [(0, 0, 1)]
+            box.enqueue(down(svc, 1.0))
+        await box.work_off()
+        assert not limits_in(lines)
+        box.enqueue(down("d", 2.0))
+        await box.work_off()
+    assert limits_in(lines) == [(0, 0, 1)]
     await bus.aclose()

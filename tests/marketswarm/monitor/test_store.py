@@ -2,7 +2,7 @@ import pytest
 
 from marketswarm.bus.stored_values import unusable_total
 from marketswarm.detector import SavedService, State
-from marketswarm.monitor.store import SavedSilence, parse_entry, parse_saved_silence, saved_services
+from marketswarm.monitor.store import SavedSilence, combine_saved_state, parse_entry, parse_saved_silence
 from support.simulation.manual_detector import stored
 
 UNUSABLE = [
@@ -26,7 +26,9 @@ CLOCKS = {"system-redis": (100.0, 5000.0), "market-redis": (900.0, 5000.0)}
 def recalled(entry=None, silence=None, clocks=None, bus_of=None) -> SavedService:
     roster = {} if entry is None else {"a": stored(**entry)}
     silences = {} if silence is None else {"a": silence}
-    return dict(saved_services(roster, silences, CLOCKS if clocks is None else clocks, bus_of or BUS))["a"]
+    return dict(combine_saved_state(roster, silences, CLOCKS if clocks is None else clocks, bus_of or BUS))[
+        "a"
+    ]
 
 
 def test_who_was_up_with_no_silence_saved_was_beating_when_the_clock_was_last_written():
@@ -81,7 +83,7 @@ def test_a_silence_without_its_clock_is_as_one_that_nobody_saved():
 
 
 def test_fields_of_buses_are_no_services():
-    assert not list(saved_services({"bus:market-redis": stored(verdict="down")}, {}, CLOCKS, BUS))
+    assert not list(combine_saved_state({"bus:market-redis": stored(verdict="down")}, {}, CLOCKS, BUS))
 
 
 @pytest.mark.parametrize("entry", [{"verdict": "up", "boot": 5, "i": "7"}, {"verdict": "down", "since": "x"}])

@@ -35,7 +35,7 @@ def test_a_death_and_a_recovery_of_all_services_fit():
 
 
 async def test_what_the_notifier_has_not_read_is_kept_up_to_a_bound_that_is_said(monkeypatch):
-    bus, length = Bus({"lag": 40_000, "pending": 3}, {"lag": None, "pending": 5}), LogLength("log", 100)
+    bus, length = Bus({"lag": 40_000, "pending": 3}, {"lag": None, "pending": 5}), LogLength(100)
     assert await length.current(bus) == LEAST
     bus.client.groups[0]["lag"] = 150_000
     assert await length.current(bus) == LEAST, "asked once a second"

@@ -6,7 +6,7 @@ from marketswarm.event import Kind
 from marketswarm.monitor import VerdictEncoder
 from marketswarm.monitor.encoder import health_sec
 
-NOTICES = VerdictEncoder(of="heartbeat", by="healer", channel="healer:alerts")
+NOTICES = VerdictEncoder(family="heartbeat", by="healer", channel="healer:alerts")
 MISS = Verdict(
     "a",
     State.DOWN,
@@ -48,12 +48,12 @@ def test_a_miss_is_told_kept_and_shown():
 
 
 def test_an_ok_tells_age_and_outage_and_no_timeout():
-    event = NOTICES.event(OK)
+    event = NOTICES.build_event(OK)
     assert (event.type, event.age_sec, event.down_sec, event.since) == (Kind.HEARTBEAT_OK, 0.004, 131.2, 68.8)
 
 
 def test_an_ok_has_exactly_the_references_keys_in_front():
-    assert list(orjson.loads(NOTICES.raw_event(OK)))[:4] == ["type", "svc", "age_sec", "ts"]
+    assert list(orjson.loads(NOTICES.encode(OK).event))[:4] == ["type", "svc", "age_sec", "ts"]
 
 
 def test_a_first_life_is_quiet_but_not_forgotten():
@@ -79,12 +79,12 @@ def test_a_bus_has_a_field_of_its_own_and_no_health_key(state, kind):
 
 
 def test_a_sentinel_speaks_of_the_healer_and_without_an_age():
-    sentinel = VerdictEncoder(of="healer", by="sentinel", channel="healer:alerts")
-    assert sentinel.ok is Kind.HEALER_OK
+    sentinel = VerdictEncoder(family="healer", by="sentinel", channel="healer:alerts")
+    assert sentinel.ok_kind is Kind.HEALER_OK
     verdict = Verdict(
         "healer", State.UP, Publication.ALERT, 1.0, timeout_sec=30.0, age_sec=0.0, down_sec=50.0
     )
-    event = sentinel.event(verdict)
+    event = sentinel.build_event(verdict)
     assert (event.type, event.age_sec, event.by) == (Kind.HEALER_OK, None, "sentinel")
 
 
@@ -121,7 +121,7 @@ def test_a_gap_is_told_under_its_mark_and_leaves_the_health_key_alone():
 
 
 def test_a_sentinel_says_nothing_of_what_the_healer_did_while_it_was_away():
-    notice = VerdictEncoder(of="healer", by="sentinel", channel="healer:alerts").encode(GAP)
+    notice = VerdictEncoder(family="healer", by="sentinel", channel="healer:alerts").encode(GAP)
     assert (notice.event, notice.channel) == (b"", "")
 
 
@@ -135,7 +135,7 @@ def test_a_health_key_lives_for_three_timeouts_and_a_minute_at_least(timeout, li
 
 
 def test_of_a_healer_that_is_watched_no_more_nothing_is_said():
-    notice = VerdictEncoder(of="healer", by="sentinel", channel="healer:alerts").encode(
+    notice = VerdictEncoder(family="healer", by="sentinel", channel="healer:alerts").encode(
         Verdict("nobody", State.UNWATCHED, Publication.ALERT, 1.0)
     )
     assert (notice.event, notice.value, notice.channel) == (b"", b"", "")

@@ -8,10 +8,10 @@ import pytest
 from marketswarm.detector import Publication, State, Verdict
 from marketswarm.monitor import Fence, VerdictEncoder
 from marketswarm.testing import MemoryBus
-from support.simulation.outboxes import Held, outbox
+from support.simulation.publishers import HeldLeadership, recording_publisher
 from support.waiting import auntil
 
-NOTICES = VerdictEncoder(of="heartbeat", by="healer", channel="healer:alerts")
+NOTICES = VerdictEncoder(family="heartbeat", by="healer", channel="healer:alerts")
 MINE, OTHER = Fence("mine", 3), Fence("other", 4)
 
 
@@ -44,25 +44,27 @@ async def logged(bus: MemoryBus) -> list[str]:
 async def test_who_believes_to_lead_and_does_not_is_turned_away_and_keeps_its_verdicts(bus, lease):
     if lease is not None:
         await lead(bus, lease)
-    voice, told = Held(MINE), []
-    box = outbox(bus, NOTICES, told, voice)
-    box.put(verdict(State.DOWN, 1.0))
-    await box._offer(MINE)
+    voice, told = HeldLeadership(MINE), []
+    box = recording_publisher(bus, NOTICES, told, voice)
+    box.enqueue(verdict(State.DOWN, 1.0))
+    await box.work_off()  # takes over
+    await box.work_off()
     assert (voice.turned, told, len(box)) == (1, [], 1)
     assert await bus.client.keys("*") == ([] if lease is None else [b"healer:lease"])
 
 
 async def test_what_the_leader_told_is_dropped_and_the_rest_is_told_on_taking_over(bus):
     await lead(bus, OTHER)
-    leader, standby = outbox(bus, NOTICES, [], Held(OTHER)), Held()
-    box = outbox(bus, NOTICES, told := [], standby)
-    task = asyncio.create_task(box.run())
-    box.put(verdict(State.DOWN, 1.0))
-    box.put(verdict(State.DOWN, 1.0, "b"))
-    leader.put(verdict(State.DOWN, 1.2))
-    await leader._offer(OTHER)
+    leader, standby = recording_publisher(bus, NOTICES, [], HeldLeadership(OTHER)), HeldLeadership()
+    box = recording_publisher(bus, NOTICES, told := [], standby)
+    task = asyncio.create_task(box.record())
+    box.enqueue(verdict(State.DOWN, 1.0))
+    box.enqueue(verdict(State.DOWN, 1.0, "b"))
+    leader.enqueue(verdict(State.DOWN, 1.2))
+    await leader.work_off()
+    await leader.work_off()
     await auntil(lambda: len(box) == 1)
-    box.put(verdict(State.UP, 5.0))
+    box.enqueue(verdict(State.UP, 5.0))
     await lead(bus, MINE)
     standby.now = MINE
     box.wake()
@@ -75,8 +77,8 @@ async def test_what_the_leader_told_is_dropped_and_the_rest_is_told_on_taking_ov
 
 async def test_nothing_is_offered_before_all_that_was_told_is_taken_over(bus):
     await lead(bus, MINE)
-    voice = Held(MINE)
-    box = outbox(bus, NOTICES, told := [], voice)
+    voice = HeldLeadership(MINE)
+    box = recording_publisher(bus, NOTICES, told := [], voice)
     gate, seen = asyncio.Event(), []
 
     async def take_over(fence, untold):
@@ -84,8 +86,8 @@ async def test_nothing_is_offered_before_all_that_was_told_is_taken_over(bus):
         await gate.wait()
 
     box._take_over = take_over
-    box.put(verdict(State.DOWN, 1.0))
-    task = asyncio.create_task(box.run())
+    box.enqueue(verdict(State.DOWN, 1.0))
+    task = asyncio.create_task(box.record())
     await auntil(lambda: seen)
     assert (seen, told) == ([(MINE, {"a"})], [])
     gate.set()
@@ -95,17 +97,17 @@ async def test_nothing_is_offered_before_all_that_was_told_is_taken_over(bus):
 
 
 async def test_a_gap_is_told_once_whoever_tells_it(bus):
-    box = outbox(bus, NOTICES, [])
+    box = recording_publisher(bus, NOTICES, [])
     for each in (verdict(State.UP, 1.0), gap(100.0), gap(100.4), gap(300.0, "heartbeat_gap.a.2")):
-        box.put(each)
-        await box._offer(Fence("", 0))
+        box.enqueue(each)
+        await box.work_off()
     assert await logged(bus) == ["heartbeat_ok", "heartbeat_gap", "heartbeat_gap"]
     assert orjson.loads(await bus.client.get("health:a"))["type"] == "heartbeat_ok"
 
 
 async def test_of_one_that_was_told_down_meanwhile_no_gap_is_told(bus):
-    box = outbox(bus, NOTICES, [])
+    box = recording_publisher(bus, NOTICES, [])
     for each in (verdict(State.UP, 1.0), verdict(State.DOWN, 90.0), gap(100.0), verdict(State.UP, 101.0)):
-        box.put(each)
-        await box._offer(Fence("", 0))
+        box.enqueue(each)
+        await box.work_off()
     assert await logged(bus) == ["heartbeat_ok", "heartbeat_miss", "heartbeat_ok"]

@@ -5,7 +5,12 @@ from dataclasses import replace
 import pytest
 
 from marketswarm.detector import Publication, State, Subject, Verdict
-from marketswarm.monitor.standby import SURE_SEC, PendingVerdict, find_unpublished, is_its_own
+from marketswarm.monitor.verdict_queue import (
+    LEADER_HAD_TIME_SEC,
+    PendingVerdict,
+    find_unpublished,
+    is_local_loss,
+)
 from support.simulation.manual_detector import stored
 
 NEVER = float("-inf")
@@ -50,58 +55,72 @@ def left(found: list[PendingVerdict]) -> list[State]:
 def test_what_the_roster_shows_is_told(states, shown, moved, rest):
     entry = None if shown is None else stored(verdict=shown, ts=990.0)
     before = 900.0 if moved else 990.0
-    assert left(find_unpublished(pending(*states), entry, before=before, leader_seen_at=NEVER)) == rest
+    assert left(find_unpublished(pending(*states), entry, compared_ts=before, leader_seen_at=NEVER)) == rest
 
 
 @pytest.mark.parametrize(("ts", "rest"), [(990.0, [DOWN, UP]), (999.0, []), (1000.9, [])])
 def test_an_entry_that_was_never_looked_at_is_as_old_as_it_says(ts, rest):
     entry = stored(verdict="up", ts=ts)
-    assert left(find_unpublished(pending(DOWN, UP), entry, before=None, leader_seen_at=NEVER)) == rest
+    assert left(find_unpublished(pending(DOWN, UP), entry, compared_ts=None, leader_seen_at=NEVER)) == rest
 
 
-@pytest.mark.parametrize(("seen", "rest"), [(101.0 + SURE_SEC, [DOWN, UP]), (101.1 + SURE_SEC, [])])
+@pytest.mark.parametrize(
+    ("seen", "rest"), [(101.0 + LEADER_HAD_TIME_SEC, [DOWN, UP]), (101.1 + LEADER_HAD_TIME_SEC, [])]
+)
 def test_what_came_and_went_under_the_eyes_of_the_leader_is_its_to_tell(seen, rest):
     entry = stored(verdict="up", ts=990.0)
-    assert left(find_unpublished(pending(DOWN, UP), entry, before=990.0, leader_seen_at=seen)) == rest
+    assert left(find_unpublished(pending(DOWN, UP), entry, compared_ts=990.0, leader_seen_at=seen)) == rest
 
 
 def test_a_state_that_the_leader_does_not_see_yet_is_kept_however_long_it_lives():
     entry = stored(verdict="up", ts=990.0)
-    assert left(find_unpublished(pending(DOWN), entry, before=990.0, leader_seen_at=1e9)) == [DOWN]
+    assert left(find_unpublished(pending(DOWN), entry, compared_ts=990.0, leader_seen_at=1e9)) == [DOWN]
 
 
 def test_a_bus_of_which_nothing_is_stored_counts_as_up():
-    assert find_unpublished(pending(UP, subject=Subject.BUS), None, before=None, leader_seen_at=NEVER) == []
+    assert (
+        find_unpublished(pending(UP, subject=Subject.BUS), None, compared_ts=None, leader_seen_at=NEVER) == []
+    )
     assert left(
-        find_unpublished(pending(DOWN, subject=Subject.BUS), None, before=None, leader_seen_at=NEVER)
+        find_unpublished(pending(DOWN, subject=Subject.BUS), None, compared_ts=None, leader_seen_at=NEVER)
     ) == [DOWN]
 
 
 def test_a_loss_of_which_a_bus_stored_nothing_was_told_to_nobody_there_though_it_is_over():
     both = pending(DOWN, UP, subject=Subject.BUS)
-    assert left(find_unpublished(both, None, before=None, leader_seen_at=NEVER)) == [DOWN, UP]
-    assert left(find_unpublished(pending(DOWN, UP), None, before=None, leader_seen_at=NEVER)) == [DOWN, UP]
-    assert find_unpublished(pending(DOWN, GONE), None, before=None, leader_seen_at=NEVER) == []
+    assert left(find_unpublished(both, None, compared_ts=None, leader_seen_at=NEVER)) == [DOWN, UP]
+    assert left(find_unpublished(pending(DOWN, UP), None, compared_ts=None, leader_seen_at=NEVER)) == [
+        DOWN,
+        UP,
+    ]
+    assert find_unpublished(pending(DOWN, GONE), None, compared_ts=None, leader_seen_at=NEVER) == []
 
 
 def own(*states: State) -> list[PendingVerdict]:
-    return [replace(one, its_own=one.verdict.state is DOWN) for one in pending(*states, subject=Subject.BUS)]
+    return [
+        replace(one, is_local_loss=one.verdict.state is DOWN) for one in pending(*states, subject=Subject.BUS)
+    ]
 
 
 def test_the_loss_of_a_bus_that_the_leader_heard_meanwhile_is_nobodys_once_it_is_over():
     entry = stored(verdict="up", ts=990.0)
     for held in (None, entry):
         before = 990.0 if held else None
-        assert find_unpublished(own(DOWN, UP), held, before=before, leader_seen_at=NEVER) == []
-        assert find_unpublished(own(DOWN, UP, DOWN, UP), held, before=before, leader_seen_at=NEVER) == []
+        assert find_unpublished(own(DOWN, UP), held, compared_ts=before, leader_seen_at=NEVER) == []
+        assert find_unpublished(own(DOWN, UP, DOWN, UP), held, compared_ts=before, leader_seen_at=NEVER) == []
     # while it lasts, whoever is left to lead hears nothing there; and one of two was a loss to all
-    assert left(find_unpublished(own(DOWN), entry, before=990.0, leader_seen_at=NEVER)) == [DOWN]
+    assert left(find_unpublished(own(DOWN), entry, compared_ts=990.0, leader_seen_at=NEVER)) == [DOWN]
     both = [*own(DOWN, UP), *(replace(one, at=one.at + 10) for one in pending(DOWN, UP, subject=Subject.BUS))]
-    assert left(find_unpublished(both, entry, before=990.0, leader_seen_at=NEVER)) == [DOWN, UP, DOWN, UP]
+    assert left(find_unpublished(both, entry, compared_ts=990.0, leader_seen_at=NEVER)) == [
+        DOWN,
+        UP,
+        DOWN,
+        UP,
+    ]
 
 
 @pytest.mark.parametrize(
-    ("state", "of", "hears", "its_own"),
+    ("state", "of", "hears", "expected"),
     [
         (DOWN, Subject.BUS, 95.1, True),
         (DOWN, Subject.BUS, 94.9, False),  # it may have gone right after that
@@ -111,10 +130,10 @@ def test_the_loss_of_a_bus_that_the_leader_heard_meanwhile_is_nobodys_once_it_is
     ],
 )
 def test_it_is_the_way_that_is_lost_if_the_leader_heard_the_bus_within_half_the_timeout(
-    state, of, hears, its_own
+    state, of, hears, expected
 ):
     verdict = Verdict("a", state, Publication.ALERT, 1000.0, subject=of, timeout_sec=10.0)
-    assert is_its_own(verdict, hears, 100.0) is its_own
+    assert is_local_loss(verdict, hears, 100.0) is expected
 
 
 def gap(since: float | None = 995.0) -> PendingVerdict:
@@ -131,17 +150,17 @@ def gap(since: float | None = 995.0) -> PendingVerdict:
         (stored(verdict="up", ts=990.0, mark="gap.a.0"), NEVER, True),
         (stored(verdict="up", ts=990.0, mark="gap.a.1"), NEVER, False),
         (stored(verdict="up", ts=996.0), NEVER, False),  # somebody listened, and told an outage
-        (stored(verdict="up", ts=990.0), 100.0 + SURE_SEC, True),
-        (stored(verdict="up", ts=990.0), 100.1 + SURE_SEC, False),
+        (stored(verdict="up", ts=990.0), 100.0 + LEADER_HAD_TIME_SEC, True),
+        (stored(verdict="up", ts=990.0), 100.1 + LEADER_HAD_TIME_SEC, False),
         (None, NEVER, True),
     ],
 )
 def test_a_gap_is_told_only_if_nobody_else_listened(entry, seen, kept):
-    assert bool(find_unpublished([gap()], entry, before=990.0, leader_seen_at=seen)) is kept
+    assert bool(find_unpublished([gap()], entry, compared_ts=990.0, leader_seen_at=seen)) is kept
 
 
 def test_a_gap_and_what_follows_it_stay_in_order():
     later = PendingVerdict(Verdict("a", DOWN, Publication.ALERT, 1030.0), 130.0)
     entry = stored(verdict="up", ts=990.0)
-    found = find_unpublished([gap(), later], entry, before=990.0, leader_seen_at=NEVER)
+    found = find_unpublished([gap(), later], entry, compared_ts=990.0, leader_seen_at=NEVER)
     assert [one.at for one in found] == [100.0, 130.0]

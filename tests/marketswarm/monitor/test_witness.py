@@ -4,7 +4,7 @@ import pytest
 
 from marketswarm.beat import make
 from marketswarm.bus import BusError
-from marketswarm.monitor.witness import AT_ONCE, age, read_last_beats
+from marketswarm.monitor.witness import AT_ONCE, beat_age_sec, read_last_beats
 from marketswarm.testing import MemoryBus
 
 
@@ -22,7 +22,7 @@ from marketswarm.testing import MemoryBus
     ],
 )
 def test_a_beats_age_is_what_its_key_has_lived(timeout_sec, left_ms, want):
-    assert age(timeout_sec, left_ms) == want
+    assert beat_age_sec(timeout_sec, left_ms) == want
 
 
 async def ask(bus: MemoryBus, timeouts: dict[str, float]) -> dict[str, Any]:

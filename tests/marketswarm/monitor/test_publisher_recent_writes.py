@@ -13,10 +13,10 @@ from marketswarm.monitor.leadership import UNFENCED, Fence
 from marketswarm.monitor.verdict_queue import KEPT_SEC, RECENT_SEC, RecentWrites
 from marketswarm.testing import MemoryBus
 from support.simulation.manual_detector import stored
-from support.simulation.outboxes import Held, outbox
+from support.simulation.publishers import HeldLeadership, recording_publisher
 from support.waiting import auntil
 
-NOTICES = VerdictEncoder(of="heartbeat", by="healer", channel="healer:alerts")
+NOTICES = VerdictEncoder(family="heartbeat", by="healer", channel="healer:alerts")
 ROSTER, LOG = "healer:roster", "healer:alerts:log"
 
 
@@ -59,13 +59,13 @@ async def logged(bus) -> list[tuple[str, str]]:
 
 async def told(box, *verdicts: Verdict) -> None:
     for verdict in verdicts:
-        box.put(verdict)
-    await box._work_off()
+        box.enqueue(verdict)
+    await box.work_off()
 
 
 @pytest.mark.parametrize("kept", range(2, 7))
 async def test_whatever_end_is_lost_the_log_is_made_whole_and_nothing_is_there_twice(bus, kept):
-    box = outbox(bus, NOTICES, [])
+    box = recording_publisher(bus, NOTICES, [])
     verdicts = [up("a", 1.0), up("b", 2.0), down("a", 3.0), down("b", 4.0), up("a", 5.0), gone("b", 6.0)]
     before = [await held(bus)]
     for verdict in verdicts:
@@ -74,7 +74,7 @@ async def test_whatever_end_is_lost_the_log_is_made_whole_and_nothing_is_there_t
     whole = await logged(bus)
     await put_back(bus, *before[kept])
     box.check_after_gap(asyncio.get_running_loop().time())
-    await box._work_off()
+    await box.work_off()
     assert await logged(bus) == whole
     assert {field: orjson.loads(entry)["verdict"] for field, entry in (await held(bus))[0].items()} == {
         b"a": "up"
@@ -82,19 +82,19 @@ async def test_whatever_end_is_lost_the_log_is_made_whole_and_nothing_is_there_t
 
 
 async def test_a_verdict_whose_answer_was_lost_shows_that_those_before_it_are_there(bus):
-    box = outbox(bus, NOTICES, [])
+    box = recording_publisher(bus, NOTICES, [])
     await told(box, up("a", 1.0), down("a", 2.0))
-    other = outbox(bus, NOTICES, [])
+    other = recording_publisher(bus, NOTICES, [])
     await told(other, up("a", 3.0))  # the bus took it, and we were not told
-    box.put(up("a", 3.0))
+    box.enqueue(up("a", 3.0))
     box.check_after_gap(asyncio.get_running_loop().time())
-    await box._work_off()
+    await box.work_off()
     assert await logged(bus) == [("heartbeat_ok", "a"), ("heartbeat_miss", "a"), ("heartbeat_ok", "a")]
 
 
 async def test_what_is_offered_before_anyone_looked_does_not_undo_what_follows(bus):
     """The first offer after a failover may come before the first session: an ok finds nothing to end."""
-    box = outbox(bus, NOTICES, [])
+    box = recording_publisher(bus, NOTICES, [])
     await told(box, up("a", 1.0))
     before = await held(bus)
     await told(box, down("a", 2.0))
@@ -102,16 +102,16 @@ async def test_what_is_offered_before_anyone_looked_does_not_undo_what_follows(b
     await told(box, up("a", 3.0))
     assert await logged(bus) == [("heartbeat_ok", "a")]
     box.check_after_gap(asyncio.get_running_loop().time())
-    await box._work_off()
+    await box.work_off()
     assert await logged(bus) == [("heartbeat_ok", "a"), ("heartbeat_miss", "a"), ("heartbeat_ok", "a")]
 
 
 async def test_a_bus_that_can_not_be_asked_stays_in_doubt(bus):
-    box = outbox(bus, NOTICES, [])
+    box = recording_publisher(bus, NOTICES, [])
     before = await held(bus)
     await told(box, down("a", 2.0))
     await put_back(bus, *before)
-    task = asyncio.create_task(box.run())
+    task = asyncio.create_task(box.record())
     bus.connected = False
     box.check_after_gap(asyncio.get_running_loop().time())
     await auntil(lambda: box.retries)
@@ -123,85 +123,85 @@ async def test_a_bus_that_can_not_be_asked_stays_in_doubt(bus):
 
 
 async def test_who_did_not_lead_all_the_time_leaves_it_to_who_did(bus):
-    voice = Held(Fence("me", 1))
-    box = outbox(bus, NOTICES, [], voice)
+    voice = HeldLeadership(Fence("me", 1))
+    box = recording_publisher(bus, NOTICES, [], voice)
     await bus.client.hset("healer:lease", mapping={"boot": "me", "epoch": "1"})
-    await box._work_off()
+    await box.work_off()
     await told(box, up("a", 1.0), down("a", 2.0))
     for fence in (None, Fence("me", 3)):
         voice.now = fence
-        await box._work_off()
+        await box.work_off()
     await bus.client.hset("healer:lease", "epoch", "3")
-    other = outbox(bus, NOTICES, [])
+    other = recording_publisher(bus, NOTICES, [])
     await told(other, up("a", 3.0))
     whole = await logged(bus)
     box.check_after_gap(asyncio.get_running_loop().time())
-    await box._work_off()
+    await box.work_off()
     assert await logged(bus) == whole
 
 
 async def test_who_came_and_went_all_in_what_was_lost_is_not_told_of_again(bus):
     """It can't be told from one whose whole story was kept; that one must not be missed anew."""
-    box = outbox(bus, NOTICES, [])
+    box = recording_publisher(bus, NOTICES, [])
     await told(box, up("a", 1.0), down("a", 2.0), gone("a", 3.0))
     whole = await logged(bus)
     box.check_after_gap(asyncio.get_running_loop().time())
-    await box._work_off()
+    await box.work_off()
     assert await logged(bus) == whole
     await put_back(bus, {}, [])
     box.check_after_gap(asyncio.get_running_loop().time())
-    await box._work_off()
+    await box.work_off()
     assert await logged(bus) == []
 
 
 def test_what_was_taken_long_before_the_gap_is_taken_for_kept():
-    lately = RecentWrites()
-    lately.take(down("a", 1.0), 100.0)
-    lately.take(down("b", 2.0), 101.0)
-    assert lately.doubtful(100.0 + RECENT_SEC) == ["a", "b"]
-    assert lately.doubtful(100.5 + RECENT_SEC) == ["b"]
-    assert lately.lost({"b": None}, ()) == [down("b", 2.0)]
+    recent = RecentWrites()
+    recent.record(down("a", 1.0), 100.0)
+    recent.record(down("b", 2.0), 101.0)
+    assert recent.fields_in_doubt(100.0 + RECENT_SEC) == ["a", "b"]
+    assert recent.fields_in_doubt(100.5 + RECENT_SEC) == ["b"]
+    assert recent.find_lost({"b": None}, ()) == [down("b", 2.0)]
 
 
 def test_no_more_is_kept_in_mind_than_the_bound_and_what_goes_is_counted():
-    lately = RecentWrites(limit=100)
+    recent = RecentWrites(limit=100)
     for n in range(105):
-        lately.take(down(f"svc{n}", 1.0), 1.0)
-    assert lately.doubtful(1.0) == [f"svc{n}" for n in range(5, 105)]
-    assert lately.dropped == 5
+        recent.record(down(f"svc{n}", 1.0), 1.0)
+    assert recent.fields_in_doubt(1.0) == [f"svc{n}" for n in range(5, 105)]
+    assert recent.dropped == 5
 
 
 def test_what_is_too_old_to_be_lost_goes_as_time_passes():
-    lately = RecentWrites()
-    lately.take(down("a", 1.0), 100.0)
-    lately.take(down("b", 2.0), 101.0 + KEPT_SEC)
-    assert lately.doubtful(float("-inf")) == ["b"]
-    assert lately.dropped == 0
+    recent = RecentWrites()
+    recent.record(down("a", 1.0), 100.0)
+    recent.record(down("b", 2.0), 101.0 + KEPT_SEC)
+    assert recent.fields_in_doubt(float("-inf")) == ["b"]
+    assert recent.dropped == 0
 
 
 def test_whatever_is_lost_of_any_history_telling_the_rest_again_ends_as_it_was():
     """Against the script's rule in two lines: what is there already is not told."""
     chance = random.Random(7)
     for _ in range(500):
-        lately, history = RecentWrites(), []
+        recent, history = RecentWrites(), []
         for ts in range(1, chance.randint(2, 12)):
             svc = chance.choice("ab")
             last = [each.state for each in history if each.svc == svc][-1:]
             makes = down if last == [State.UP] else up
             history.append(makes(svc, float(ts)))
-            lately.take(history[-1], 0.0)
+            recent.record(history[-1], 0.0)
         kept = history[: chance.randint(0, len(history))]
         roster = {each.svc: stored(verdict=each.state, ts=each.ts) for each in kept}
-        lost = lately.lost({svc: roster.get(svc) for svc in "ab"}, ())
+        lost = recent.find_lost({svc: roster.get(svc) for svc in "ab"}, ())
         assert lost == history[len(kept) :]
 
 
 async def test_a_bus_that_refuses_to_be_asked_is_an_error_for_who_runs_it(bus):
-    box = outbox(bus, NOTICES, [])
+    box = recording_publisher(bus, NOTICES, [])
     await told(box, down("a", 1.0))
     bus.connected = False
     box.check_after_gap(0.0)
     with pytest.raises(BusError):
-        await box._work_off()
-    assert box._gap == 0.0
-    assert box._spoken == UNFENCED
+        await box.work_off()
+    assert box._gap_began_at == 0.0
+    assert box._fence_in_use == UNFENCED

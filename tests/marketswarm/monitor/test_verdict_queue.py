@@ -1,10 +1,9 @@
-"""What waits for a bus: all of it up to a bound, and beyond that nothing that anybody would miss."""
+"""What waits for a bus: all of it up to a queue_limit, and beyond that nothing that anybody would miss."""
 
 import pytest
 
 from marketswarm.detector import Publication, State, Subject, Verdict
-from marketswarm.monitor.standby import PendingVerdict
-from marketswarm.monitor.verdict_queue import LEAST, VerdictQueue, bound, cancels
+from marketswarm.monitor.verdict_queue import LEAST, PendingVerdict, VerdictQueue, cancel_out, queue_limit
 
 DOWN, UP, GONE = State.DOWN, State.UP, State.UNWATCHED
 
@@ -31,12 +30,12 @@ def gap(svc="a", ts=3.0):
 
 def put(backlog, *verdicts):
     for verdict in verdicts:
-        backlog.put(PendingVerdict(verdict, verdict.ts))
+        backlog.add(PendingVerdict(verdict, verdict.ts))
     return [one.verdict for one in backlog]
 
 
 def test_so_many_are_kept_as_one_death_and_one_recovery_of_each_service_make():
-    assert (bound(0), bound(100_000)) == (LEAST, 200_000)
+    assert (queue_limit(0), queue_limit(100_000)) == (LEAST, 200_000)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +55,7 @@ def test_so_many_are_kept_as_one_death_and_one_recovery_of_each_service_make():
     ],
 )
 def test_which_pairs_leave_nothing_to_tell_when_nobody_knows_the_first(first, second, nothing_left):
-    assert cancels(first, second) is nothing_left
+    assert cancel_out(first, second) is nothing_left
 
 
 def test_below_the_limit_everything_waits():
@@ -97,25 +96,31 @@ def test_what_was_offered_and_not_answered_is_never_dropped():
     """The bus may have taken it: an outage that people know of must be ended."""
     backlog = VerdictQueue(limit=1)
     put(backlog, down())
-    assert backlog.next(10) == [down()]
+    assert backlog.next_batch(10) == [down()]
     assert put(backlog, up()) == [down(), up()]
-    assert backlog.taken() == down()
-    assert backlog.next(10) == [up()]
+    assert backlog.pop_oldest() == down()
+    assert backlog.next_batch(10) == [up()]
 
 
 def test_two_of_one_service_never_go_together_and_what_comes_first_goes_first():
     backlog = VerdictQueue()
     put(backlog, up("b"), down("a"), up("a"))
-    backlog.put_first([PendingVerdict(down("b", 0.5), 0.5), PendingVerdict(down("c"), 1.0)])
-    assert backlog.next(10) == [down("b", 0.5), down("c")]
-    assert [backlog.taken() for _ in range(5)] == [down("b", 0.5), down("c"), up("b"), down("a"), up("a")]
+    backlog.add_first([PendingVerdict(down("b", 0.5), 0.5), PendingVerdict(down("c"), 1.0)])
+    assert backlog.next_batch(10) == [down("b", 0.5), down("c")]
+    assert [backlog.pop_oldest() for _ in range(5)] == [
+        down("b", 0.5),
+        down("c"),
+        up("b"),
+        down("a"),
+        up("a"),
+    ]
     assert not backlog
 
 
 def test_what_somebody_else_told_is_dropped():
     backlog = VerdictQueue()
     put(backlog, down("a"), down("b"), up("a"))
-    backlog.drop([one for one in backlog if one.verdict.svc == "a"])
+    backlog.remove([one for one in backlog if one.verdict.svc == "a"])
     assert [one.verdict for one in backlog] == [down("b")]
 
 
@@ -124,10 +129,10 @@ def test_the_fields_of_all_that_waits_are_seen_as_they_are_at_any_time():
     fields = backlog.fields
     put(backlog, down(), up(), down("b"))
     assert set(fields) == {"a", "b"}
-    backlog.taken()
+    backlog.pop_oldest()
     assert set(fields) == {"a", "b"}
-    backlog.taken()
+    backlog.pop_oldest()
     assert set(fields) == {"b"}
-    backlog.put_first([PendingVerdict(down("c"), 0.0)])
-    backlog.drop([one for one in backlog if one.verdict.svc == "b"])
+    backlog.add_first([PendingVerdict(down("c"), 0.0)])
+    backlog.remove([one for one in backlog if one.verdict.svc == "b"])
     assert set(fields) == {"c"}

@@ -7,8 +7,9 @@ import itertools
 
 from marketswarm.bus.listener import moment
 from marketswarm.detector import State, Verdict, restore_services
-from marketswarm.monitor import evaluation as module
-from marketswarm.monitor.evaluation import DetectorFeed, Evaluator
+from marketswarm.monitor import monitor as module
+from marketswarm.monitor.feed import DetectorFeed
+from marketswarm.monitor.monitor import Evaluator
 from marketswarm.time_slice import TimeSlice
 from marketswarm.truth import Watch
 from support.scenes.monitor import LoopWork
@@ -33,28 +34,30 @@ class Witness:
 class BusLink:
     bus = Witness()
 
-    def urge(self) -> None:
+    def request_canary(self) -> None:
         """Canaries come often enough."""
 
 
-async def prove(ear: DetectorFeed) -> None:
+async def prove(feed: DetectorFeed) -> None:
     """Canaries go out and come back."""
     for number in itertools.count(1):
-        ear.canary_sent("bus", number, moment())
-        ear.canary_accepted("bus", moment())
+        feed.canary_sent("bus", number, moment())
+        feed.canary_accepted("bus", moment())
         await asyncio.sleep(CANARY_SEC)
-        ear.canary_heard("bus", number, moment())
+        feed.canary_heard("bus", number, moment())
 
 
 async def test_tens_of_thousands_that_die_at_once_leave_the_loop_to_others():
     missed: dict[str, Verdict] = {}
-    poked, done = asyncio.Event(), asyncio.Event()
-    ear = DetectorFeed(publish=lambda _: None, poke=poked.set, joined=lambda _: None, ended=lambda: None)
+    wake, done = asyncio.Event(), asyncio.Event()
+    feed = DetectorFeed(
+        publish=lambda _: None, wake=wake.set, session_opened=lambda _: None, silence_ended=lambda: None
+    )
     names = [f"svc{n:05}" for n in range(COUNT)]
     watches = [Watch(svc, "bus", f"{svc}:heartbeat", TIMEOUT_SEC / 3, TIMEOUT_SEC) for svc in names]
-    ear.detector.set_roster(watches, {"bus": 10.0}, moment())
-    list(restore_services(ear.detector, {}, {}, moment()))
-    ear.opened("bus")
+    feed.detector.set_roster(watches, {"bus": 10.0}, moment())
+    list(restore_services(feed.detector, {}, {}, moment()))
+    feed.opened("bus")
 
     def publish(verdict: Verdict) -> None:
         assert verdict.svc not in missed
@@ -62,13 +65,13 @@ async def test_tens_of_thousands_that_die_at_once_leave_the_loop_to_others():
         if len(missed) == COUNT:
             done.set()
 
-    judging = Evaluator(ear, {"bus": BusLink()}, poked, progress=lambda: None, publish=publish)
+    evaluator = Evaluator(feed, {"bus": BusLink()}, wake, progress=lambda: None, publish=publish)
     work = LoopWork()
     gc.collect()
     gc.freeze()  # what other tests left is none of ours to walk through
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(prove(ear)), group.create_task(work.measure())]
-        tasks.append(group.create_task(judging.run(group)))
+        tasks = [group.create_task(prove(feed)), group.create_task(work.measure())]
+        tasks.append(group.create_task(evaluator.run(group)))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(60):
                 await done.wait()
@@ -85,14 +88,16 @@ async def test_the_second_witness_lets_others_run_between_any_two_verdicts(monke
     monkeypatch.setattr(module, "TimeSlice", lambda: TimeSlice(0.0))
     count, done = 400, asyncio.Event()
     turn, concluded = 0, []
-    poked = asyncio.Event()
-    ear = DetectorFeed(publish=lambda _: None, poke=poked.set, joined=lambda _: None, ended=lambda: None)
+    wake = asyncio.Event()
+    feed = DetectorFeed(
+        publish=lambda _: None, wake=wake.set, session_opened=lambda _: None, silence_ended=lambda: None
+    )
     watches = [
         Watch(f"svc{n}", "bus", f"svc{n}:heartbeat", TIMEOUT_SEC / 3, TIMEOUT_SEC) for n in range(count)
     ]
-    ear.detector.set_roster(watches, {"bus": 10.0}, moment())
-    list(restore_services(ear.detector, {}, {}, moment()))
-    ear.opened("bus")
+    feed.detector.set_roster(watches, {"bus": 10.0}, moment())
+    list(restore_services(feed.detector, {}, {}, moment()))
+    feed.opened("bus")
 
     async def take_turns() -> None:
         nonlocal turn
@@ -105,9 +110,9 @@ async def test_the_second_witness_lets_others_run_between_any_two_verdicts(monke
         if len(concluded) == count:
             done.set()
 
-    judging = Evaluator(ear, {"bus": BusLink()}, poked, progress=lambda: None, publish=publish)
+    evaluator = Evaluator(feed, {"bus": BusLink()}, wake, progress=lambda: None, publish=publish)
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(work) for work in (prove(ear), take_turns(), judging.run(group))]
+        tasks = [group.create_task(work) for work in (prove(feed), take_turns(), evaluator.run(group))]
         async with asyncio.timeout(60):
             await done.wait()
         for task in tasks:

@@ -6,13 +6,12 @@ import pytest
 from marketswarm.bus import BusError
 from marketswarm.detector import Publication, State, Subject, Verdict
 from marketswarm.monitor import VerdictEncoder
-from marketswarm.monitor.leadership import UNFENCED
 from marketswarm.monitor.publisher import AT_ONCE, Publisher
 from marketswarm.testing import MemoryBus
-from support.simulation.outboxes import outbox
+from support.simulation.publishers import recording_publisher
 from support.waiting import auntil
 
-NOTICES = VerdictEncoder(of="heartbeat", by="healer", channel="healer:alerts")
+NOTICES = VerdictEncoder(family="heartbeat", by="healer", channel="healer:alerts")
 LOG = "healer:alerts:log"
 
 
@@ -35,9 +34,9 @@ async def bus():
     await bus.aclose()
 
 
-def outbox_on(bus) -> tuple[Publisher, list[Verdict]]:
+def publisher_on(bus) -> tuple[Publisher, list[Verdict]]:
     told: list[Verdict] = []
-    box = outbox(bus, NOTICES, told)
+    box = recording_publisher(bus, NOTICES, told)
     return box, told
 
 
@@ -47,12 +46,12 @@ async def logged(bus) -> list[tuple[str, str]]:
 
 
 async def test_everything_is_told_in_order_and_two_of_one_service_never_go_together(bus):
-    box, told = outbox_on(bus)
+    box, told = publisher_on(bus)
     verdicts = [down("a"), down("b"), up("a"), down("a", 4.0), up("b")]
     for verdict in verdicts:
-        box.put(verdict)
-    assert [verdict.svc for verdict in box._next()] == ["a", "b"]
-    await box._offer(UNFENCED)
+        box.enqueue(verdict)
+    assert [verdict.svc for verdict in box.next_batch()] == ["a", "b"]
+    await box.work_off()
     assert told == verdicts
     assert len(box) == 0
     assert await logged(bus) == [
@@ -62,28 +61,28 @@ async def test_everything_is_told_in_order_and_two_of_one_service_never_go_toget
 
 
 async def test_so_many_go_at_once_and_no_more(bus):
-    box, told = outbox_on(bus)
+    box, told = publisher_on(bus)
     for n in range(AT_ONCE + 1):
-        box.put(down(f"svc{n}"))
-    assert len(box._next()) == AT_ONCE
-    await box._offer(UNFENCED)
+        box.enqueue(down(f"svc{n}"))
+    assert len(box.next_batch()) == AT_ONCE
+    await box.work_off()
     assert len(told) == AT_ONCE + 1
 
 
 async def test_a_bus_and_a_service_of_one_name_are_two(bus):
-    box, _ = outbox_on(bus)
-    box.put(Verdict("x", State.DOWN, Publication.ALERT, 1.0, subject=Subject.BUS))
-    box.put(down("x"))
-    await box._offer(UNFENCED)
+    box, _ = publisher_on(bus)
+    box.enqueue(Verdict("x", State.DOWN, Publication.ALERT, 1.0, subject=Subject.BUS))
+    box.enqueue(down("x"))
+    await box.work_off()
     assert await logged(bus) == [("bus_miss", "x"), ("heartbeat_miss", "x")]
 
 
 async def test_what_a_bus_does_not_take_waits_in_order_and_is_told_once_it_does(bus):
-    box, told = outbox_on(bus)
+    box, told = publisher_on(bus)
     bus.connected = False
-    task = asyncio.create_task(box.run())
-    box.put(down())
-    box.put(up())
+    task = asyncio.create_task(box.record())
+    box.enqueue(down())
+    box.enqueue(up())
     await auntil(lambda: box.retries >= 2)
     assert told == []
     bus.connected = True
@@ -96,9 +95,9 @@ async def test_what_a_bus_does_not_take_waits_in_order_and_is_told_once_it_does(
 @pytest.mark.parametrize("before", [[], [down()]])
 async def test_what_was_told_already_is_not_told_again(bus, before):
     for verdict in [*before, down(), up(), gone(), gone()]:
-        box, told = outbox_on(bus)  # another run, or an answer that got lost
-        box.put(verdict)
-        await box._offer(UNFENCED)
+        box, told = publisher_on(bus)  # another run, or an answer that got lost
+        box.enqueue(verdict)
+        await box.work_off()
         assert told == [verdict]
     assert await logged(bus) == [("heartbeat_miss", "a"), ("heartbeat_ok", "a"), ("heartbeat_unwatched", "a")]
     assert await bus.client.hlen("healer:roster") == 0
@@ -106,40 +105,40 @@ async def test_what_was_told_already_is_not_told_again(bus, before):
 
 
 async def test_what_is_forgotten_in_silence_leaves_the_log_alone(bus):
-    box, _ = outbox_on(bus)
+    box, _ = publisher_on(bus)
     for verdict in (up(publication=Publication.LOG), gone(publication=Publication.NONE)):
-        box.put(verdict)
-    await box._offer(UNFENCED)
+        box.enqueue(verdict)
+    await box.work_off()
     assert await logged(bus) == [("heartbeat_ok", "a")]
     assert await bus.client.hlen("healer:roster") == 0
     assert not await bus.client.exists("health:a")
 
 
-async def test_an_outbox_that_takes_over_goes_on_with_the_oldest(bus):
-    old, _ = outbox_on(bus)
-    old.put(down("a"))
-    old.put(down("b"))
-    box, told = outbox_on(bus)
-    box.put(up("a"))
-    box.inherit(old)
-    await box._offer(UNFENCED)
+async def test_a_publisher_that_takes_over_goes_on_with_the_oldest(bus):
+    old, _ = publisher_on(bus)
+    old.enqueue(down("a"))
+    old.enqueue(down("b"))
+    box, told = publisher_on(bus)
+    box.enqueue(up("a"))
+    box.take_over_queue(old)
+    await box.work_off()
     assert told == [down("a"), down("b"), up("a")]
 
 
 async def test_an_entry_that_nobody_can_read_is_as_good_as_none(bus):
     await bus.client.hset("healer:roster", "a", "junk")
-    box, _ = outbox_on(bus)
-    box.put(down())
-    await box._offer(UNFENCED)
+    box, _ = publisher_on(bus)
+    box.enqueue(down())
+    await box.work_off()
     assert await logged(bus) == [("heartbeat_miss", "a")]
 
 
 async def test_a_roster_that_is_none_refuses_before_anything_is_written(bus):
     await bus.client.set("healer:roster", "a string")
-    box, told = outbox_on(bus)
-    box.put(down())
+    box, told = publisher_on(bus)
+    box.enqueue(down())
     with pytest.raises(BusError):
-        await box._offer(UNFENCED)
+        await box.work_off()
     assert (told, len(box)) == ([], 1)
     assert not await bus.client.exists(LOG)
     assert not await bus.client.exists("health:a")

@@ -1,0 +1,144 @@
+"""The detector's feed: it passes on what the listeners report, and logs what an operator wants to see."""
+
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, Final
+
+from marketswarm import log as logs
+from marketswarm.beat import Malformed
+from marketswarm.bus.listener import moment
+from marketswarm.detector import Detector, Moment, RestartObserver, Verdict
+
+log = logs.get("vigil")
+
+LOG_EVERY_SEC: Final = 1.0
+SHORT_GAP_SEC: Final = 2.0
+NAMED_AT_MOST: Final = 5
+
+
+class DetectorFeed:
+    """The `SessionHandler` of the listeners; that protocol says when each method is called.
+
+    Args:
+        publish: called with each verdict that follows from what was heard.
+        wake: called when a canary has just proven the silence of a service that is due.
+        session_opened: called with the name of a bus when a session on it begins.
+        silence_ended: called when a silence ended that is saved on the bus.
+    """
+
+    def __init__(
+        self,
+        *,
+        publish: Callable[[Verdict], None],
+        wake: Callable[[], None],
+        session_opened: Callable[[str], None],
+        silence_ended: Callable[[], None],
+    ) -> None:
+        self.detector = Detector(moment(), on_malformed=self._record_malformed)
+        self.restarts = RestartObserver(self.detector)
+        self._publish = publish
+        self._wake = wake
+        self._session_opened = session_opened
+        self._silence_ended = silence_ended
+        self._last_malformed: tuple[str, str] | None = None  # service and reason
+        self._logged = (0, 0)  # how many malformed and replayed payloads had been logged
+        self._logged_at = 0.0
+
+    def opened(self, bus: str) -> None:
+        """See `SessionHandler`."""
+        watched = self.detector.buses.get(bus)
+        if watched is not None:
+            watched.clock.opened()
+            log.info("vigil.listening", bus=bus, channels=len(watched.channels))
+            self._session_opened(bus)
+
+    def channels_refused(self, bus: str, channels: Collection[str], now: Moment) -> None:
+        """See `SessionHandler`."""
+        for verdict in self.detector.set_refused_channels(bus, channels, now):
+            self._publish(verdict)
+
+    def lost(self, bus: str, reason: str) -> None:
+        """See `SessionHandler`."""
+        watched = self.detector.buses.get(bus)
+        if watched is not None:
+            if watched.clock.in_session:
+                log.warning("vigil.lost", bus=bus, reason=reason)
+            watched.clock.lost(reason)
+
+    def heard(self, bus: str, messages: Iterable[Sequence[Any]], now: Moment) -> Sequence[Sequence[Any]]:
+        """See `SessionHandler`."""
+        hearing = self.detector.hear(bus, messages, now)
+        for verdict in hearing.verdicts:
+            self._publish(verdict)
+        if self.detector.take_silence_ended():
+            self._silence_ended()
+        return hearing.others
+
+    def canary_sent(self, bus: str, number: int, now: Moment) -> None:
+        """See `SessionHandler`."""
+        if bus in self.detector.buses:
+            self.detector.buses[bus].clock.sent(number, now.mono)
+
+    def canary_accepted(self, bus: str, now: Moment) -> None:
+        """See `SessionHandler`."""
+        if bus in self.detector.buses:
+            self.detector.buses[bus].clock.accepted(now)
+
+    def canary_refused(self, bus: str, number: int, reason: str) -> None:
+        """See `SessionHandler`."""
+        if bus in self.detector.buses:
+            self.detector.buses[bus].clock.refused(number, reason)
+
+    def canary_heard(self, bus: str, number: int, now: Moment) -> None:
+        """See `SessionHandler`."""
+        for verdict in self.detector.hear_canary(bus, number, now):
+            self._publish(verdict)
+        if bus in self.detector.buses and self.detector.buses[bus].awaiting_canary:
+            self._wake()
+
+    def deaf_for(self, bus: str, now: float) -> float:
+        """See `SessionHandler`."""
+        return self.detector.buses[bus].clock.deaf_for(now) if bus in self.detector.buses else 0.0
+
+    def describe_lost_buses(self, now: Moment) -> str | None:
+        """Return which buses are not heard, in words for a beat's `detail`; None if all are.
+
+        A gap of up to 2 s does not count.
+        """
+        lost = {
+            bus.name: f"{bus.name} ({bus.clock.reason})"
+            for bus in self.detector.buses.values()
+            if not bus.clock.listening and bus.clock.unheard_for(now.mono) > SHORT_GAP_SEC
+        }
+        partly = [
+            name for name, bus in self.detector.buses.items() if bus.is_poorly_heard and name not in lost
+        ]
+        found = [f"not hearing {', '.join(lost.values())}"] if lost else []
+        found += [f"hearing {', '.join(partly)} for too little of the time"] if partly else []
+        return "; ".join(found) or None
+
+    def describe_refused_channels(self) -> str | None:
+        """Return whose channels the buses refuse, in words for a beat's `detail`; None if nobody's."""
+        names = [
+            svc for svc, service in self.detector.services.items() if service.channel_refused_at is not None
+        ]
+        more = f" and {len(names) - NAMED_AT_MOST} more" if len(names) > NAMED_AT_MOST else ""
+        return f"not allowed to hear {', '.join(names[:NAMED_AT_MOST])}{more}" if names else None
+
+    def _record_malformed(self, svc: str, found: Malformed) -> None:
+        self._last_malformed = svc, found.reason
+
+    def log_rejected(self) -> None:
+        """Log how many malformed and replayed payloads came: at most one line a second of each kind."""
+        counts, now = self.detector.counts, time.monotonic()
+        malformed, replayed = counts.malformed - self._logged[0], counts.replayed - self._logged[1]
+        if not (malformed or replayed) or now - self._logged_at < LOG_EVERY_SEC:
+            return
+        if malformed and self._last_malformed is not None:
+            svc, reason = self._last_malformed
+            log.warning(
+                "beat.malformed", last_svc=svc, last_reason=reason, count=malformed, total=counts.malformed
+            )
+        if replayed:
+            log.warning("beat.replayed", count=replayed, total=counts.replayed)
+        self._logged, self._logged_at = (counts.malformed, counts.replayed), now

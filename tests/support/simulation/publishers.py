@@ -1,0 +1,71 @@
+"""Publishers for tests: of a sole listener, or with a leadership that the test gives and takes."""
+
+from collections.abc import Collection
+
+from marketswarm.bus import Bus
+from marketswarm.detector import Verdict
+from marketswarm.monitor import VerdictEncoder
+from marketswarm.monitor.leadership import Fence, Leadership, SoleLeader
+from marketswarm.monitor.publisher import AT_ONCE, LogLength, Publisher
+
+
+class HeldLeadership:
+    """A leadership that is given and taken at will."""
+
+    def __init__(self, fence: Fence | None = None) -> None:
+        self.now = fence
+        self.seen = self.hears = float("-inf")
+        self.turned = 0
+
+    def fence(self, _bus: str) -> Fence | None:
+        return self.now
+
+    def deny_leadership(self, _bus: str) -> None:
+        self.turned += 1
+        self.now = None
+
+    def leader_seen_at(self, _bus: str) -> float:
+        return self.seen
+
+    def leader_heard_bus_at(self, _bus: str) -> float:
+        return self.hears
+
+
+class RecordingPublisher(Publisher):
+    """A publisher that records what the bus has."""
+
+    published: list[Verdict]
+
+    def next_batch(self) -> list[Verdict]:
+        """Return what would be offered next."""
+        return self._queue.next_batch(AT_ONCE)
+
+    async def record(self) -> None:
+        """Publish until cancelled."""
+        async for one in self.run():
+            self.published.append(one.verdict)
+
+    async def work_off(self) -> None:
+        """Take one step; with a fence of its own, the first one takes over, and the next one publishes."""
+        async for one in self.publish_queued():
+            self.published.append(one.verdict)
+
+
+def recording_publisher(
+    bus: Bus, encoder: VerdictEncoder, published: list[Verdict], leadership: Leadership | None = None
+) -> RecordingPublisher:
+    """Return a publisher of the healer on a bus, which adds what the bus has to `published`."""
+
+    async def take_over(_fence: Fence, _queued_fields: Collection[str]) -> None:
+        return
+
+    publisher = RecordingPublisher(
+        bus,
+        listener="healer",
+        log_length=LogLength(),
+        encode=encoder.encode,
+        leadership=leadership or SoleLeader(),
+        take_over=take_over,
+    )
+    publisher.published = published
+    return publisher
