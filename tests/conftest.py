@@ -181,7 +181,7 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
         session.config.workeroutput["left"] = running
     else:
         LEFT.extend(running)
-        folder = session.config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
+        folder = session.config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]  # noqa: SLF001 - pytest's own
         LEFT.extend(end_leftovers(str(os.getpid()), folder))
         LEFT.extend(end_projects(str(os.getpid())))
         if LEFT:

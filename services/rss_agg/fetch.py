@@ -285,7 +285,7 @@ class Fetcher:
 
     def __init__(self, resolve: Resolver = resolve_by_system) -> None:
         self._backend = GuardedBackend(resolve)
-        self._client = make_client(self._backend)
+        self.client = make_client(self._backend)
 
     async def __aenter__(self) -> Self:
         return self
@@ -296,7 +296,7 @@ class Fetcher:
         self._backend.close()
         try:
             async with asyncio.timeout(CLOSE_SEC):
-                await self._client.aclose()
+                await self.client.aclose()
         except (TimeoutError, httpx.HTTPError, OSError):
             return
 
@@ -333,9 +333,7 @@ class Fetcher:
         """Return the response, or the status of a redirect and its target."""
         validators = request.validators if request.validators_of == hash_url(url) else NO_VALIDATORS
         limit = httpx.Timeout(None, connect=CONNECT_SHARE * settings.timeout_sec)
-        async with self._client.stream(
-            "GET", url, headers=validators.to_headers(), timeout=limit
-        ) as response:
+        async with self.client.stream("GET", url, headers=validators.to_headers(), timeout=limit) as response:
             status = response.status_code
             if status == httpx.codes.NOT_MODIFIED and validators != NO_VALIDATORS:
                 return FeedResponse(None, "", url, "", validators)

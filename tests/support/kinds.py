@@ -50,7 +50,7 @@ def is_live(item: pytest.Item) -> bool:
         return False
     fixtures = (
         definition.func
-        for definitions in item._fixtureinfo.name2fixturedefs.values()
+        for definitions in item._fixtureinfo.name2fixturedefs.values()  # noqa: SLF001 - pytest's own
         for definition in definitions[-1:]
     )
     return any(_starts_something(function) for function in (_test_function(item), *fixtures))

@@ -24,6 +24,7 @@ from marketswarm.channels.http import (
     post_json,
 )
 from support.channel_messages import MISS
+from support.http_pool import connections
 from support.rig.feed_site import Site, drip, endless
 from support.rig.receiver import Answer as Scripted
 from support.rig.receiver import Receiver
@@ -198,8 +199,7 @@ async def test_a_time_that_is_over_while_a_connection_is_put_away_leaves_none_be
 
         reasons = await asyncio.gather(*(sent(path) for path in ("/endless", "/drip") * 5))
         assert "timeout" in reasons
-        pool = http.client._transport._pool
-        assert (pool._requests, pool.connections) == ([], [])
+        assert connections(http.client) == []
     await http.aclose()
 
 

@@ -13,6 +13,7 @@ from marketswarm.channels.http import Http
 from marketswarm.channels.message import encode_webhook_body
 from marketswarm.channels.webhook import Options, Webhook, build_headers, sign_body, signing_key
 from support.channel_messages import CASES, HOSTILE, MISS, agrees, hostile
+from support.http_pool import connections
 from support.rig.certificates import Authority
 from support.rig.process import HOST, NO_HOST, free_port
 from support.rig.receiver import Answer, Receiver
@@ -182,7 +183,7 @@ async def test_no_more_of_an_answer_is_read_than_it_takes(http):
         begun = time.monotonic()
         await hook(receiver.url, http=http).send(MISS)
         assert time.monotonic() - begun < 3
-        assert http.client._transport._pool.connections == []  # given up rather than read to its end
+        assert connections(http.client) == []  # given up rather than read to its end
 
 
 async def test_nobody_there_is_refused_and_a_name_that_is_none_is_dns(http):

@@ -26,6 +26,7 @@ from services.rss_agg.fetch import (
     resolve_redirect,
 )
 from services.rss_agg.settings import ReadSettings
+from support.http_pool import connections
 from support.rig.certificates import Authority
 from support.rig.feed_site import Http2Site, Page, Site, drip, endless, fifty_megabytes, rss, to
 
@@ -263,8 +264,7 @@ async def test_a_time_that_is_over_while_a_connection_is_put_away_leaves_none_be
                 )
 
         await asyncio.gather(*(failed(path) for path in ("/feed", "/drip") * 5))
-        pool = fetcher._client._transport._pool
-        assert (pool._requests, pool.connections) == ([], [])
+        assert connections(fetcher.client) == []
 
 
 async def test_a_feed_that_is_gone_says_so(site):

@@ -341,8 +341,8 @@ def serve_forks() -> None:
 
 def _exit(code: object) -> None:
     """End as the interpreter does after SystemExit, but leave its modules to the kernel, which is faster."""
-    threading._shutdown()
-    atexit._run_exitfuncs()
+    threading._shutdown()  # noqa: SLF001 - as the interpreter does
+    atexit._run_exitfuncs()  # noqa: SLF001 - the same
     if code is not None and not isinstance(code, int):
         sys.stderr.write(f"{code}\n")
         code = 1

@@ -75,7 +75,7 @@ class Loop(asyncio.BaseEventLoop):
         if self._ready:
             at = self.world.t
         elif self._scheduled:
-            at = min(at, self._scheduled[0]._when)
+            at = min(at, self._scheduled[0].when())
         return max(at, self.asleep_until)
 
     def step(self) -> None:
@@ -83,11 +83,11 @@ class Loop(asyncio.BaseEventLoop):
         for _ in range(MOST_TURNS):
             if self.input_first:
                 self._take_input()
-            events._set_running_loop(self)
+            events._set_running_loop(self)  # noqa: SLF001 - as every loop of asyncio does
             try:
                 self._run_once()
             finally:
-                events._set_running_loop(None)
+                events._set_running_loop(None)  # noqa: SLF001 - the same
             if not self.input_first:
                 self._take_input()
             if not self._ready:
