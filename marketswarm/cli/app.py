@@ -44,7 +44,12 @@ COMMANDS: Final = (
     Entry("up", _RUN, "up.up", "Run two Redis servers and the whole fleet on this machine."),
     Entry("init", _RUN, "init.init", "Write a truth.json to begin with, and explain it."),
     Entry("stop", _RUN, "control.stop", "Stop an agent; it stays stopped until `start`."),
-    Entry("start", _RUN, "control.start", "Start an agent that was stopped, or waits for its restart."),
+    Entry(
+        "start",
+        _RUN,
+        "control.start",
+        "Start an agent that was stopped, waits for its restart, or was seeded later.",
+    ),
     Entry("kill", _RUN, "control.kill", "Kill an agent (-9); the fleet starts it again."),
     Entry(
         "simulate", _RUN, "simulate.simulate", "Stop an agent, wait for its miss, start it, wait for its ok."

@@ -6,7 +6,7 @@ from marketswarm.cli import output
 from marketswarm.cli.options import DATA, Data, Svc, suggest_command
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet import data_folder
-from marketswarm.fleet.control import NoFleetError, ask
+from marketswarm.fleet.control import NoFleetError, send_request
 
 
 def stop(svc: Svc, data: Data = DATA) -> None:
@@ -15,7 +15,7 @@ def stop(svc: Svc, data: Data = DATA) -> None:
 
 
 def start(svc: Svc, data: Data = DATA) -> None:
-    """Start an agent of the embedded fleet that was stopped, or waits to be started again."""
+    """Start an agent of the embedded fleet: stopped, waiting for its restart, or seeded later."""
     output.print_line(request_fleet("start", svc, data))
 
 
@@ -40,7 +40,7 @@ def request_fleet(action: str, svc: str, data: Path) -> str:
             f"In containers:      docker compose {action} {svc}",
         )
     try:
-        done, answer = ask(fleet.control, action, svc)
+        done, answer = send_request(fleet.control, action, svc)
     except NoFleetError as error:
         raise Exit(Code.CONFIGURATION, f"the fleet (pid {fleet.pid}) did not answer: {error}") from None
     if not done:

@@ -18,9 +18,16 @@ from marketswarm.fleet import access, data_folder, plan, preflight, server
 from marketswarm.fleet.output import FLEET, LogFormatter
 from marketswarm.fleet.plan import Plan
 from marketswarm.fleet.preflight import find_modules
-from marketswarm.fleet.run import FleetSpec, run_fleet
+from marketswarm.fleet.run import run_fleet
 from marketswarm.fleet.server import MAXMEMORY, memory_size
-from marketswarm.fleet.summary import NOTIFIER, SummaryFacts, summary, ways
+from marketswarm.fleet.summary import (
+    NOTIFIER,
+    SummaryFacts,
+    describe_channels,
+    describe_seeding,
+    format_summary,
+)
+from marketswarm.fleet.supervisor import FleetSpec
 from marketswarm.settings import CommonSettings, read
 
 _PORTS_AFTER_A_CRASH_SEC: Final = 1.0  # servers of a fleet that was killed may need it to end
@@ -73,22 +80,28 @@ def up(
         raise typer.BadParameter("--no-default: there are users with --acl alone")
     settings = read(CommonSettings)
     wanted = [svc.strip() for svc in (only or "").split(",") if svc.strip()]
-    orders = _make_orders(truth, data.absolute(), port, settings.metrics_port, wanted)
-    orders = replace(orders, maxmemory=_checked_size(maxmemory))
+    spec = _make_spec(truth, data.absolute(), port, settings.metrics_port, wanted)
+    spec = replace(spec, maxmemory=_checked_size(maxmemory))
     try:
-        with data_folder.claim_folder(orders.data):
-            patience_sec = _PORTS_AFTER_A_CRASH_SEC if data_folder.has_stale_record(orders.data) else 0.0
-            preflight.require_free_ports(orders.plan.buses, patience_sec=patience_sec)
+        with data_folder.claim_folder(spec.data):
+            patience_sec = _PORTS_AFTER_A_CRASH_SEC if data_folder.has_stale_record(spec.data) else 0.0
+            preflight.require_free_ports(spec.plan.buses, patience_sec=patience_sec)
             preflight.require_free_metrics_ports(
-                orders.plan.agents, settings.metrics_host, patience_sec=patience_sec
+                spec.plan.agents, settings.metrics_host, patience_sec=patience_sec
             )
             if acl:
-                users = access.prepare_access(orders.plan, orders.truth, orders.data, closed=no_default)
-                orders = replace(orders, access=users)
-            channels = _channels_of(orders)
-            screen = _make_screen(orders.plan, verbose=verbose)
+                users = access.prepare_access(spec.plan, spec.truth, spec.data, closed=no_default)
+                spec = replace(spec, access=users)
+            channels = _channels_of(spec)
+            formatter = _make_formatter(spec.plan, verbose=verbose)
             asyncio.run(
-                run_fleet(orders, screen, lambda agents: _summarize(orders, agents, data, begun, channels))
+                run_fleet(
+                    spec,
+                    formatter,
+                    lambda agents, output: _summarize(
+                        spec, agents, output, data=data, begun=begun, channels=channels
+                    ),
+                )
             )
     except data_folder.FolderTakenError as error:
         raise Exit(
@@ -101,14 +114,14 @@ def up(
         raise Exit(Code.CONFIGURATION, f"{error.filename or data}: {error.strerror}") from None
 
 
-def _make_orders(
+def _make_spec(
     path: Path, data: Path, port: int, metrics_port: int | None, only: Collection[str]
 ) -> FleetSpec:
     """Return what is to be run, checked before anything is started. Raises Exit, code 2."""
     _require_truth_file(path)
     truth = read_valid_truth(path)
     try:
-        drawn = plan.make_plan(
+        planned = plan.make_plan(
             truth,
             known=preflight.find_external_buses(truth, os.environ),
             modules=find_modules(truth.services),
@@ -116,13 +129,20 @@ def _make_orders(
             metrics_port=metrics_port,
             only=only,
         )
-        starts_servers = any(bus.port is not None for bus in drawn.buses)
+        starts_servers = any(bus.port is not None for bus in planned.buses)
         binary = server.find_binary() if starts_servers else None
     except (plan.PlanError, server.NoServerError) as error:
         raise Exit(Code.CONFIGURATION, str(error)) from None
-    if not drawn.agents:
+    if not planned.agents:
         raise Exit(Code.CONFIGURATION, f"{path}: none of its services has a module here, nothing to start")
-    return FleetSpec(plan=drawn, truth=truth, truth_path=path.absolute(), data=data, binary=binary)
+    return FleetSpec(
+        plan=planned,
+        truth=truth,
+        truth_path=path.absolute(),
+        data=data,
+        binary=binary,
+        metrics_port=metrics_port,
+    )
 
 
 def _require_truth_file(path: Path) -> None:
@@ -147,38 +167,46 @@ def _checked_size(maxmemory: str) -> str:
     return maxmemory
 
 
-def _channels_of(orders: FleetSpec) -> tuple[str, ...]:
+def _channels_of(spec: FleetSpec) -> tuple[str, ...]:
     """Return the channels over which this fleet will reach people; none if it has no notifier."""
-    if not any(agent.svc == NOTIFIER for agent in orders.plan.agents):
+    if not any(agent.svc == NOTIFIER for agent in spec.plan.agents):
         return ()
-    return asyncio.run(ways(orders.truth))
+    return asyncio.run(describe_channels(spec.truth))
 
 
-def _make_screen(drawn: Plan, *, verbose: bool) -> LogFormatter | None:
+def _make_formatter(planned: Plan, *, verbose: bool) -> LogFormatter | None:
     """Return how log lines are shown to a person; None when a program reads them."""
     wanted = os.environ.get("LOG_FORMAT", "").strip().lower()
     if wanted == "json" or (wanted != "console" and not sys.stderr.isatty()):
         return None
-    names = (FLEET, *(agent.name for agent in drawn.agents), "bootstrap")
+    names = (FLEET, *(agent.name for agent in planned.agents), "bootstrap")
     plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb" or not sys.stderr.isatty()
     return LogFormatter(names, colours=not plain, verbose=verbose)
 
 
 def _summarize(
-    orders: FleetSpec, agents: list[str], data: Path, begun: float, channels: tuple[str, ...]
+    spec: FleetSpec,
+    agents: list[str],
+    seeding_output: list[bytes],
+    *,
+    data: Path,
+    begun: float,
+    channels: tuple[str, ...],
 ) -> list[str]:
     """Return what is printed once the fleet is up. `begun` is when the command began (monotonic)."""
-    scene = SummaryFacts(
-        program=orders.binary.name if orders.binary else "",
+    facts = SummaryFacts(
+        program=spec.binary.name if spec.binary else "",
         data=str(data),
         make=_has_our_makefile(),
         took_sec=time.monotonic() - begun,
-        miss_after_sec=max((watch.timeout_sec for watch in orders.truth.watched()), default=30.0),
-        ways=channels,
-        guarded=orders.access is not None,
-        closed=orders.access is not None and orders.access.closed,
+        miss_after_sec=max((watch.timeout_sec for watch in spec.truth.watched()), default=30.0),
+        channels=channels,
+        seeding=tuple(describe_seeding(seeding_output)),
+        missed=plan.find_missed(spec.plan, spec.truth),
+        guarded=spec.access is not None,
+        closed=spec.access is not None and spec.access.closed,
     )
-    return summary(orders.plan, agents, scene)
+    return format_summary(spec.plan, agents, facts)
 
 
 def _has_our_makefile() -> bool:

@@ -1,7 +1,8 @@
-"""A fleet whose servers let in only who has business there: users, passwords and URLs in its data folder.
+"""Users for the servers of an embedded fleet (`up --acl`): passwords, URLs and ACL files in its data folder.
 
 `secrets/<user>` holds a password, `urls/<user>/<bus>` the URL with it, `<bus>/users.acl` what each user may
-do. An agent is told the names of its own URL files: no password is in an argument or an environment.
+do. The environment of an agent has the names of its own URL files: no password is in an argument or an
+environment. Not here: what each user may do (`marketswarm.acl`).
 """
 
 import os
@@ -31,14 +32,15 @@ from marketswarm.truth import Truth
 
 SECRETS: Final = "secrets"
 _URLS: Final = "urls"
-_OWNERS: Final = 0o600
+_PRIVATE: Final = 0o600
 
 
 @dataclass(frozen=True, slots=True)
 class FleetAccess:
-    """The URL files of every user: `files[user][bus]`. Of each bus of ours, `variables` has the variable.
+    """The files with the URLs, passwords included, of the buses that we run.
 
-    `closed`: nobody looks without a password.
+    `files[user][bus]` is the file of a user, `variables[bus]` the environment variable that names the bus.
+    `closed` means that nobody may read without a password.
     """
 
     files: Mapping[str, Mapping[str, Path]]
@@ -46,88 +48,96 @@ class FleetAccess:
     closed: bool = False
 
     def environ(self, user: str) -> dict[str, str]:
-        """What a process needs to know to come in as `user`."""
-        return {f"{self.variables[bus]}_FILE": str(path) for bus, path in self.files[user].items()}
+        """Return the variables by which a process logs in as `user`."""
+        return {f"{self.variables[bus]}_FILE": str(path) for bus, path in self._files_of(user).items()}
 
     def url(self, bus: str, user: str = OPERATOR) -> str | None:
-        """The URL of a bus of ours for a user, with the password; None for a bus that is not ours."""
-        path = self.files[user].get(bus)
+        """Return a user's URL of a bus, with the password; None for a bus that we don't run."""
+        path = self._files_of(user).get(bus)
         return path.read_text(encoding="utf-8").strip() if path else None
+
+    def _files_of(self, user: str) -> Mapping[str, Path]:
+        """Return a user's files by bus; of one who was added later, where seeding writes them."""
+        if user in self.files:
+            return self.files[user]
+        return {bus: path.parents[1] / user / path.name for bus, path in self.files[OPERATOR].items()}
 
 
 def prepare_access(plan: Plan, truth: Truth, data: Path, *, closed: bool = False) -> FleetAccess:
-    """Writes all of it for the buses that are ours; passwords that are there stay.
+    """Write passwords, URLs and ACL files for the buses that we run; passwords that exist stay.
 
-    With `closed` nobody looks without a password either.
+    With `closed`, nobody may read without a password either.
 
     Raises:
-        Exit: code 2, when there is no bus of ours, or a password or a name won't do.
-        OSError: the folder can't be written, or holds what is not ours.
+        Exit: code 2, when we run no bus, or a password or a name is unusable.
+        OSError: the folder can't be written, or holds files of somebody else.
     """
-    ours = [bus for bus in plan.buses if bus.port is not None]
-    if not ours:
+    own = [bus for bus in plan.buses if bus.port is not None]
+    if not own:
         raise Exit(Code.CONFIGURATION, "--acl: no server is started here; see `marketswarm acl` for your own")
-    known, texts = _texts(truth, data, [bus.name for bus in ours], closed=closed)
-    files = url_files(data / _URLS, known, {bus.name: bus.url for bus in ours})
+    known, texts = _make_texts(truth, data, [bus.name for bus in own], closed=closed)
+    files = url_files(data / _URLS, known, {bus.name: bus.url for bus in own})
     written = dict(pair for of_user in files.values() for pair in of_user.values())
-    write_all(written | {data / bus.name / FILE: texts[bus.name] for bus in ours}, _OWNERS)
+    write_all(written | {data / bus.name / FILE: texts[bus.name] for bus in own}, _PRIVATE)
     paths = {user: {bus: path for bus, (path, _) in of_user.items()} for user, of_user in files.items()}
-    return FleetAccess(paths, {bus.name: bus.variable for bus in ours}, closed=DEFAULT in known)
+    return FleetAccess(paths, {bus.name: bus.variable for bus in own}, closed=DEFAULT in known)
 
 
 async def renew_users(truth: Truth, data: Path, operators: Mapping[str, str], *, keep: bool) -> bool:
-    """Make the users of a fleet that runs in `data` those of `truth`; whether there was anything to do.
+    """Give a fleet that runs the users of `truth`. Return False if it has them already.
 
-    Loading users cuts all connections of a bus, so nothing is loaded that is as it was.
+    Loading users cuts all connections of a bus, so a bus whose users don't change loads nothing.
 
     Args:
-        truth: the document whose services are to be let in.
-        data: the fleet's folder.
-        operators: by bus, the URL that the fleet knows for its operator; empty for a fleet that lets all in.
-        keep: also keep users that the truth has no more: until it is seeded they are somebody's.
+        truth: the document whose services get users.
+        data: the fleet's data folder.
+        operators: the operator's URLs by bus; empty for a fleet without users.
+        keep: keep also the users of services that `truth` no longer names: these run until it is seeded.
 
     Raises:
-        Exit: code 2, when a password or a name won't do.
-        BusError: a bus did not load them; what it had loaded before stays.
-        OSError: the folder can't be written, or holds what is not ours.
+        Exit: code 2, when a password or a name is unusable.
+        BusError: a bus did not load the users; it goes on with those of before.
+        OSError: the folder can't be written, or holds files of somebody else.
     """
     if not operators:
         return False
-    known, texts = _texts(truth, data, operators)
+    known, texts = _make_texts(truth, data, operators)
     paths = {bus: data / bus / FILE for bus in operators if bus in texts}
     before = {bus: path.read_text(encoding="utf-8") for bus, path in paths.items()}
-    wanted = {bus: texts[bus] + (_others(texts[bus], before[bus]) if keep else "") for bus in paths}
-    news = {
+    wanted = {
+        bus: texts[bus] + (_lines_of_other_users(texts[bus], before[bus]) if keep else "") for bus in paths
+    }
+    changed = {
         bus: text
         for bus, text in wanted.items()
         if sorted(text.split("\n")) != sorted(before[bus].split("\n"))
     }
     files = url_files(data / _URLS, known, operators)
     urls = dict(pair for of_user in files.values() for pair in of_user.values())
-    write_all({path: text for path, text in urls.items() if not path.exists()}, _OWNERS)
-    write_all({paths[bus]: text for bus, text in news.items()}, _OWNERS)
-    for bus in news:
+    write_all({path: text for path, text in urls.items() if not path.exists()}, _PRIVATE)
+    write_all({paths[bus]: text for bus, text in changed.items()}, _PRIVATE)
+    for bus in changed:
         operator = Bus(bus, operators[bus])
         try:
             await operator.ask(operator.client.acl_load())
         except BusError:
-            write_all({paths[each]: before[each] for each in news}, _OWNERS)
+            write_all({paths[each]: before[each] for each in changed}, _PRIVATE)
             raise
         finally:
             await operator.aclose()
-    return bool(news)
+    return bool(changed)
 
 
-def _others(text: str, before: str) -> str:
-    """The lines of users who are in `before` alone."""
-    names_of = {line.split(" ", 2)[1] for line in text.splitlines()}
-    return "".join(f"{line}\n" for line in before.splitlines() if line.split(" ", 2)[1] not in names_of)
+def _lines_of_other_users(text: str, before: str) -> str:
+    """Return the lines of the users who are in the ACL file `before` and not in `text`."""
+    names = {line.split(" ", 2)[1] for line in text.splitlines()}
+    return "".join(f"{line}\n" for line in before.splitlines() if line.split(" ", 2)[1] not in names)
 
 
-def _texts(
+def _make_texts(
     truth: Truth, data: Path, buses: Iterable[str], *, closed: bool = False
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Passwords by user, and what each bus is to know, by its name; in folders that are ours."""
+    """Return the passwords by user and the ACL files by bus; make the folders of `data` that are missing."""
     if os.path.lexists(data / SECRETS):
         make_private_folder(data / SECRETS)
         require_private_files(data / SECRETS)

@@ -14,7 +14,7 @@ from marketswarm.fleet.parent_death_guard import die_with_parent
 from marketswarm.net.retry import Backoff
 
 GRACE_SEC = 6.0  # an agent takes up to 5 s for an orderly stop
-_LAST_WORDS_SEC = 0.5  # a grandchild may hold the output open for ever
+_OUTPUT_END_WITHIN_SEC = 0.5  # a grandchild may hold the output open for ever
 
 _MEANING = {
     0: "it ended by itself",
@@ -29,19 +29,19 @@ _LINE_LIMIT = 1 << 20  # bytes; a longer line comes in pieces
 
 
 BACKOFF = Backoff(first_sec=0.5, longest_sec=30.0)
-WELL_SEC = 10.0
+RAN_WELL_SEC = 10.0
 _CONFIGURATION = 2
 
 
 class State(StrEnum):
-    """The state of a child; `waiting` is the back-off before a restart."""
+    """The state of a child. `waiting` means the back-off before a restart."""
 
     RUNNING = "running"
     WAITING = "waiting"
     STOPPED = "stopped"
 
 
-class Tell(Protocol):
+class LogEvent(Protocol):
     """A function that logs an event of the fleet."""
 
     def __call__(self, event: str, level: str = "info", **facts: Any) -> None:
@@ -62,20 +62,20 @@ class OutputReader(asyncio.SubprocessProtocol):
     """Reads the output of a child line by line, and notes its end and the end of its output separately.
 
     `Process.wait` of asyncio returns only once the pipe is closed, and a grandchild can hold the pipe open
-    for ever. Pass an instance to `loop.subprocess_exec`; `hear` is called with each line without its end.
+    for ever. Pass an instance to `loop.subprocess_exec`; `on_line` is called with each line without its end.
     """
 
-    def __init__(self, hear: Callable[[bytes], None]) -> None:
-        self.exited, self.silent = asyncio.Event(), asyncio.Event()
-        self._hear, self._rest = hear, b""
+    def __init__(self, on_line: Callable[[bytes], None]) -> None:
+        self.exited, self.output_ended = asyncio.Event(), asyncio.Event()
+        self._on_line, self._rest = on_line, b""
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:  # noqa: ARG002 - asyncio's signature
         """Split new output into lines."""
         *lines, rest = (self._rest + data).split(b"\n")
         for line in lines:
-            self._hear(line)
+            self._on_line(line)
         if len(rest) > _LINE_LIMIT:
-            self._hear(rest)
+            self._on_line(rest)
             rest = b""
         self._rest = rest
 
@@ -86,8 +86,8 @@ class OutputReader(asyncio.SubprocessProtocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """Note that the output is closed; pass on its last line."""
         if self._rest:
-            self._hear(self._rest)
-        self.silent.set()
+            self._on_line(self._rest)
+        self.output_ended.set()
 
 
 @dataclass(slots=True)
@@ -108,7 +108,7 @@ class RestartBackoff:
         """
         if code == _CONFIGURATION:
             return BACKOFF.longest_sec
-        if ran_sec >= WELL_SEC:
+        if ran_sec >= RAN_WELL_SEC:
             self._restarts = 0
         self._restarts += 1
         pause_sec = BACKOFF.pause_sec(self._restarts)
@@ -120,25 +120,34 @@ class Child:
 
     Args:
         program: what to run.
-        tell: logs the events of this child.
-        hear: called with each line of output, without its line end.
+        log_event: logs the events of this child.
+        on_line: called with each line of output, without its line end.
         grace_sec: the time between SIGTERM and SIGKILL.
     """
 
     def __init__(
-        self, program: Program, tell: Tell, hear: Callable[[bytes], None], grace_sec: float = GRACE_SEC
+        self,
+        program: Program,
+        log_event: LogEvent,
+        on_line: Callable[[bytes], None],
+        grace_sec: float = GRACE_SEC,
     ) -> None:
         self.name = program.name
         self.state = State.STOPPED
         self.restarts = 0
         self.started_at = 0.0  # wall clock, to compare with the `ts` of its beats
-        self._program, self._tell, self._hear, self._grace_sec = program, tell, hear, grace_sec
+        self._program, self._log_event, self._on_line, self._grace_sec = (
+            program,
+            log_event,
+            on_line,
+            grace_sec,
+        )
         self._process: asyncio.SubprocessTransport | None = None
         self._wanted = asyncio.Event()
-        self._now = asyncio.Event()  # ends the back-off early
-        self._gone = asyncio.Event()
-        self._gone.set()
-        self._leaving = False
+        self._skip_backoff = asyncio.Event()  # ends the back-off early
+        self._ended = asyncio.Event()
+        self._ended.set()
+        self._is_ending = False
 
     @property
     def pid(self) -> int | None:
@@ -152,71 +161,70 @@ class Child:
 
     async def supervise(self) -> None:
         """Run and restart the program until `end` is called. Cancelling this kills the process."""
-        pauses = RestartBackoff(self._program.killed_sec)
-        while not self._leaving:
+        backoff = RestartBackoff(self._program.killed_sec)
+        while not self._is_ending:
             await self._wanted.wait()
-            if self._leaving:
+            if self._is_ending:
                 break
             begun = time.monotonic()
             code = await self._run()
             if self._wanted.is_set():
-                await self._pause(pauses.after(time.monotonic() - begun, code), code)
+                await self._pause(backoff.after(time.monotonic() - begun, code), code)
         self.state = State.STOPPED
 
-    async def once(self, hurry: asyncio.Event) -> int:
+    async def once(self, kill: asyncio.Event) -> int:
         """Run the program once and return its exit code. Cancelling this stops the process."""
         self._wanted.set()
-        life = asyncio.ensure_future(self._run())
+        running = asyncio.ensure_future(self._run())
         try:
-            return await asyncio.shield(life)
+            return await asyncio.shield(running)
         except asyncio.CancelledError:
-            await self.stop(hurry)
+            await self.stop(kill)
             raise
 
     def start(self) -> str:
         """Start the program, at once if it waits for a restart. Return a sentence for the user."""
         if self.state is State.RUNNING and self._wanted.is_set():
             return f"{self.name} runs already (pid {self.pid})"
-        said = f"{self.name} starts" + (" now, not after its pause" if self.state is State.WAITING else "")
-        self._now.set()
+        text = f"{self.name} starts" + (" now, not after its pause" if self.state is State.WAITING else "")
+        self._skip_backoff.set()
         self._wanted.set()
-        return said
+        return text
 
-    async def stop(self, hurry: asyncio.Event | None = None) -> str:
+    async def stop(self, kill: asyncio.Event | None = None) -> str:
         """Stop the program until `start`. Return a sentence for the user.
 
-        Send SIGTERM, then SIGKILL after the grace time or as soon as `hurry` is set.
+        Send SIGTERM, then SIGKILL after the grace time or as soon as `kill` is set.
         """
         if not self._wanted.is_set():
             return f"{self.name} is stopped already"
         self._wanted.clear()
-        self._now.set()
+        self._skip_backoff.set()
         if self._process is None:
             return f"{self.name} was not running and stays so"
         begun = time.monotonic()
-        self._ask_to_end()
-        if not await self._gone_within(self._grace_sec, hurry):
+        self._terminate()
+        if not await self._ended_within(self._grace_sec, kill):
             self._kill_all()
-            await self._gone.wait()
+            await self._ended.wait()
             return f"{self.name} did not stop and was killed after {time.monotonic() - begun:.1f} s"
         return f"{self.name} stopped in {time.monotonic() - begun:.1f} s"
 
-    async def end(self, hurry: asyncio.Event) -> None:
+    async def end(self, kill: asyncio.Event) -> None:
         """Stop the program for good: `supervise` returns."""
-        self._leaving = True
-        await self.stop(hurry)
+        self._is_ending = True
+        await self.stop(kill)
         self._wanted.set()
 
     def kill(self) -> str:
         """Send SIGKILL. The restart waits until the healer has missed the program. Return a sentence."""
         if self._process is None:
             return f"{self.name} does not run"
-        said = f"{self.name} (pid {self.pid}) killed; it is started again once it was missed"
-        said += f", or by `marketswarm start {self.name}`"
+        text = f"{self.name} (pid {self.pid}) killed; it is started again once it was missed"
         self._kill_all()
-        return said
+        return text
 
-    def _ask_to_end(self) -> None:
+    def _terminate(self) -> None:
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.terminate()
@@ -230,34 +238,34 @@ class Child:
 
     async def _run(self) -> int:
         """Run the process once, to its end; return its exit code."""
-        self._gone.clear()
-        ear = OutputReader(self._hear)
+        self._ended.clear()
+        reader = OutputReader(self._on_line)
         try:
-            self._process = await self._spawn(ear)
+            self._process = await self._spawn(reader)
         except OSError as error:  # no memory, no more processes
-            self._tell("agent.unstartable", "error", svc=self.name, why=error.strerror)
-            self._gone.set()
+            self._log_event("agent.unstartable", "error", svc=self.name, why=error.strerror)
+            self._ended.set()
             return 1
         self.state = State.RUNNING
         if not self._wanted.is_set():  # `stop` was called while the process was starting
-            self._ask_to_end()
+            self._terminate()
         try:
-            await ear.exited.wait()
+            await reader.exited.wait()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LAST_WORDS_SEC):
-                    await ear.silent.wait()
+                async with asyncio.timeout(_OUTPUT_END_WITHIN_SEC):
+                    await reader.output_ended.wait()
             return self._process.get_returncode() or 0
         finally:
-            if not ear.silent.is_set():
+            if not reader.output_ended.is_set():
                 self._kill_all()
             self._process.close()
             self._process, self.state = None, State.STOPPED
-            self._gone.set()
+            self._ended.set()
 
-    async def _spawn(self, ear: OutputReader) -> asyncio.SubprocessTransport:
+    async def _spawn(self, reader: OutputReader) -> asyncio.SubprocessTransport:
         self.started_at = time.time()
         transport, _ = await asyncio.get_running_loop().subprocess_exec(
-            lambda: ear,
+            lambda: reader,
             *die_with_parent(self._program.command),
             env=self._program.environ,
             stdin=asyncio.subprocess.DEVNULL,
@@ -270,25 +278,30 @@ class Child:
     async def _pause(self, pause_sec: float, code: int) -> None:
         self.restarts += 1
         self.state = State.WAITING
-        self._tell(
-            "agent.ended", "warning", svc=self.name, code=code, why=meaning(code), again_in_sec=pause_sec
+        self._log_event(
+            "agent.ended",
+            "warning",
+            svc=self.name,
+            code=code,
+            why=explain_exit_code(code),
+            again_in_sec=pause_sec,
         )
-        self._now.clear()
+        self._skip_backoff.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause_sec):
-                await self._now.wait()
+                await self._skip_backoff.wait()
         self.state = State.STOPPED
 
-    async def _gone_within(self, sec: float, hurry: asyncio.Event | None) -> bool:
-        """Wait for the end of the process. Return False if the time is over or `hurry` is set."""
-        waits = [asyncio.ensure_future(event.wait()) for event in (self._gone, hurry) if event]
+    async def _ended_within(self, sec: float, kill: asyncio.Event | None) -> bool:
+        """Wait for the end of the process. Return False if the time is over or `kill` is set."""
+        waits = [asyncio.ensure_future(event.wait()) for event in (self._ended, kill) if event]
         await asyncio.wait(waits, timeout=sec, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
-        return self._gone.is_set()
+        return self._ended.is_set()
 
 
-def meaning(code: int) -> str:
+def explain_exit_code(code: int) -> str:
     """Explain an exit code in words."""
     if code < 0:
         return f"it was ended by {signal.Signals(-code).name}"

@@ -1,15 +1,17 @@
-"""How other terminals stop, start and kill agents of the fleet in this folder: one line each way on a socket.
+"""The control socket, by which other terminals stop, start and kill agents of the fleet in this folder.
 
-The request is `{"do":"stop","svc":"rss_agg"}`, the answer `{"done":true,"said":"rss_agg stopped in 0.2 s"}`.
-The name of a service means all its processes; `rss_agg/2` is the second alone, `rss_agg/1` the first.
-The socket is the user's alone. Servers are not for this: they are what the agents need.
+Each connection carries one line each way: the request `{"do":"stop","svc":"rss_agg"}`, and the answer
+`{"done":true,"said":"rss_agg stopped in 0.2 s"}`. The name of a service means all its processes; `rss_agg/2`
+is the second alone, `rss_agg/1` the first. Only the user who runs the fleet may open the socket. Servers
+can't be stopped here: the agents need them.
 """
 
 import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +28,27 @@ class NoFleetError(Exception):
     """The fleet did not answer."""
 
 
+class AddError(Exception):
+    """A service can't be added to the fleet; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class ControlledAgents:
+    """What the control socket acts on.
+
+    `children` are the agents of the fleet by name. `add` adds the agents of a service that the fleet doesn't
+    run, to `children` too, or raises AddError. `data_option` is ` --data DIR` for commands in answers, or
+    empty.
+    """
+
+    children: Mapping[str, Child]
+    add: Callable[[str], Awaitable[None]]
+    data_option: str = ""
+
+
 @contextlib.asynccontextmanager
-async def controlled(address: str, agents: Mapping[str, Child]) -> AsyncIterator[None]:
-    """Serves the socket at `address` while the context lasts."""
+async def serve_control_socket(address: str, agents: ControlledAgents) -> AsyncIterator[None]:
+    """Answer requests on the socket at `address` while the context lasts."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, ValueError):
@@ -37,7 +57,7 @@ async def controlled(address: str, agents: Mapping[str, Child]) -> AsyncIterator
                 await writer.drain()
         writer.close()
 
-    _remove(address)  # of a fleet that was killed: the folder is ours now
+    _remove_socket(address)  # a fleet that was killed left it; the folder is ours now
     before = os.umask(0o177)
     try:
         server = await asyncio.start_unix_server(serve, address)
@@ -47,12 +67,12 @@ async def controlled(address: str, agents: Mapping[str, Child]) -> AsyncIterator
         yield
     finally:
         server.close()
-        _remove(address)
-        _leave_no_folder(address)
+        _remove_socket(address)
+        _remove_empty_folder(address)
 
 
-def ask(address: str, action: str, svc: str) -> tuple[bool, str]:
-    """Asks the fleet at `address`; whether it was done, and what there is to say.
+def send_request(address: str, action: str, svc: str) -> tuple[bool, str]:
+    """Send a request to the fleet at `address`. Return whether it was done, and a sentence for the user.
 
     Raises:
         NoFleetError: it does not answer.
@@ -69,43 +89,56 @@ def ask(address: str, action: str, svc: str) -> tuple[bool, str]:
     return bool(answer["done"]), str(answer["said"])
 
 
-def _remove(address: str) -> None:
+def _remove_socket(address: str) -> None:
     Path(address).unlink(missing_ok=True)
 
 
-def _leave_no_folder(address: str) -> None:
-    """Removes the folder that was made for the socket alone, see `choose_control_address`."""
+def _remove_empty_folder(address: str) -> None:
+    """Remove the folder that was made for the socket alone, see `choose_control_address`."""
     with contextlib.suppress(OSError):  # a data folder is not empty
         Path(address).parent.rmdir()
 
 
-def meant(name: str, agents: Mapping[str, Child]) -> list[Child]:
-    """The processes that are meant by the name of a service, or of one process of it."""
+def find_processes(name: str, children: Mapping[str, Child]) -> list[Child]:
+    """Return the processes of a service, or one of them if the name has a number: `rss_agg/2`."""
     svc, slash, number = name.partition("/")
     if slash:
-        found = agents.get(svc if number == "1" else name)
+        found = children.get(svc if number == "1" else name)
         return [found] if found is not None else []
-    return [child for each, child in agents.items() if each.partition("/")[0] == svc]
+    return [child for each, child in children.items() if each.partition("/")[0] == svc]
 
 
-async def _answer(line: bytes, agents: Mapping[str, Child]) -> dict[str, Any]:
+async def _answer(line: bytes, agents: ControlledAgents) -> dict[str, Any]:
     try:
         request = orjson.loads(line)
         action, svc = request["do"], request["svc"]
     except (orjson.JSONDecodeError, KeyError, TypeError):
-        return {"done": False, "said": 'a request is {"do":"stop","svc":"rss_agg"}'}
-    found = meant(svc, agents) if isinstance(svc, str) else []
+        return _refuse('a request is {"do":"stop","svc":"rss_agg"}')
+    if action not in ACTIONS or not isinstance(svc, str):
+        return _refuse(f"{action}: what can be done is {', '.join(ACTIONS)}")
+    found = find_processes(svc, agents.children)
+    if not found and action == "start" and "/" not in svc:
+        try:
+            await agents.add(svc)
+        except AddError as error:
+            return _refuse(str(error))
+        found = find_processes(svc, agents.children)
     if not found:
-        hint = nearest(str(svc), agents)
-        known = f"did you mean {hint}?" if hint else f"it runs {', '.join(agents) or 'none'}"
-        return {"done": False, "said": f"this fleet runs no {svc}; {known}"}
-    match action:
-        case "stop":
-            return {"done": True, "said": "; ".join(await asyncio.gather(*(each.stop() for each in found)))}
-        case "start":
-            return {"done": True, "said": "; ".join(each.start() for each in found)}
-        case "kill":
-            runs = any(each.pid is not None for each in found)
-            return {"done": runs, "said": "; ".join(each.kill() for each in found)}
-        case _:
-            return {"done": False, "said": f"{action}: what can be done is {', '.join(ACTIONS)}"}
+        near = nearest(svc, agents.children)
+        hint = f"did you mean {near}?" if near else f"it runs {', '.join(agents.children) or 'none'}"
+        return _refuse(f"this fleet runs no {svc}; {hint}")
+    return await _act(action, svc, found, agents.data_option)
+
+
+async def _act(action: str, svc: str, children: list[Child], data_option: str) -> dict[str, Any]:
+    if action == "stop":
+        return {"done": True, "said": "; ".join(await asyncio.gather(*(each.stop() for each in children)))}
+    if action == "start":
+        return {"done": True, "said": "; ".join(each.start() for each in children)}
+    runs = any(each.pid is not None for each in children)
+    text = "; ".join(each.kill() for each in children)
+    return {"done": runs, "said": text + (f", or by `marketswarm start {svc}{data_option}`" if runs else "")}
+
+
+def _refuse(why: str) -> dict[str, Any]:
+    return {"done": False, "said": why}

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import shlex
 import socket
 import stat
 import tempfile
@@ -95,6 +96,13 @@ def publish_fleet(folder: Path, running: RunningFleet) -> None:
 def withdraw_fleet(folder: Path) -> None:
     """Remove `fleet.json`."""
     (folder / "fleet.json").unlink(missing_ok=True)
+
+
+def data_option(folder: Path) -> str:
+    """Return ` --data DIR`, for a command that a person is to type; empty for the default folder here."""
+    if folder.absolute() == DEFAULT.absolute():
+        return ""
+    return f" --data {shlex.quote(str(folder))}"
 
 
 def has_stale_record(folder: Path) -> bool:

@@ -1,12 +1,14 @@
 """What an embedded fleet consists of: from the truth and what was asked for to servers and agents. Pure."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from marketswarm.bus import variable_of
-from marketswarm.truth import MARKET, SYSTEM, Truth, nearest
+from marketswarm.truth import HEALER, MARKET, SYSTEM, Truth, nearest
 
-LAST_PORT = 65_535
+LAST_PORT: Final = 65_535
+SENTINEL: Final = "sentinel"
 
 
 class PlanError(ValueError):
@@ -53,12 +55,13 @@ class PlannedAgent:
 class Plan:
     """Buses and agents in the order of the truth, as many of each service as it says.
 
-    `elsewhere` are services that have no module here.
+    `elsewhere` are services that have no module here, `left_out` those that are not to be started.
     """
 
     buses: tuple[PlannedBus, ...]
     agents: tuple[PlannedAgent, ...]
     elsewhere: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
 
     def environ(self) -> dict[str, str]:
         """What children need to know to find the buses that are ours."""
@@ -112,7 +115,58 @@ def make_plan(
             for number in range(1, _replicas(svc, truth) + 1)
         ),
         elsewhere=tuple(svc for svc in wanted if svc not in modules),
+        left_out=tuple(svc for svc in truth.services if svc not in wanted),
     )
+
+
+def plan_added_agents(
+    truth: Truth, svc: str, module: str, metrics_port: int | None
+) -> tuple[PlannedAgent, ...]:
+    """Plan the processes of a service that is added to a fleet that runs.
+
+    Args:
+        truth: the document that names the service.
+        svc: the service.
+        module: what is run.
+        metrics_port: of the first process; each further one has the next. None: no metrics.
+
+    Raises:
+        PlanError: there is no such port.
+    """
+    count = _replicas(svc, truth)
+    if metrics_port is not None and metrics_port + count - 1 > LAST_PORT:
+        raise PlanError(f"METRICS_PORT: {svc} would be on port {metrics_port}, and the last is {LAST_PORT}")
+    return tuple(
+        PlannedAgent(svc, module, None if metrics_port is None else metrics_port + number, number + 1)
+        for number in range(count)
+    )
+
+
+def next_metrics_port(truth: Truth, first: int | None, agents: Iterable[PlannedAgent]) -> int | None:
+    """Return the port behind all those that a fleet has given or reserved; None if it has no metrics.
+
+    Args:
+        truth: the document that the fleet was planned with.
+        first: the port of that truth's first service.
+        agents: the processes that were added since.
+    """
+    if first is None:
+        return None
+    reserved = first + sum(_replicas(svc, truth) for svc in truth.services)
+    return max([reserved, *(1 + agent.metrics_port for agent in agents if agent.metrics_port)])
+
+
+def find_missed(plan: Plan, truth: Truth) -> tuple[str, ...]:
+    """Return the left-out services that the agents of this plan will report as missed.
+
+    The healer monitors the services, the sentinel monitors the healer. A service that runs elsewhere is not
+    missed, but that can't be known here.
+    """
+    running = {agent.svc for agent in plan.agents}
+    monitored = {watch.svc for watch in truth.watched()} if HEALER in running else set[str]()
+    if SENTINEL in running:
+        monitored.add(HEALER)
+    return tuple(svc for svc in plan.left_out if svc in monitored)
 
 
 def _literal(truth: Truth) -> list[str]:

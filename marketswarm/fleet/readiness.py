@@ -1,4 +1,4 @@
-"""Tells when agents are heard and up: each has beaten since its start, and the healer, if ours, says ok."""
+"""Find out which agents are up: each has beaten since its start, and the healer, if ours, says ok."""
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -14,34 +14,35 @@ from marketswarm.truth import Truth
 
 _OK = "heartbeat_ok"
 _HEALTH_BUS = "system-redis"
-
-
-_MOST_BOOTS = 1_000
+_MAX_BOOTS = 1_000
 
 
 async def find_ready(agents: Mapping[str, float], truth: Truth, buses: Callable[[str], Bus]) -> set[str]:
-    """Which of `agents` are up now.
+    """Return those of `agents` that are up now.
 
     Args:
         agents: the wall-clock time at which each was started, by service.
         truth: says on which bus each beats, and whom the healer watches.
         buses: gives the bus of that name.
     """
-    judged = {watch.svc for watch in truth.watched()} if "healer" in agents else set()
-    green: set[str] = set()
+    monitored = {watch.svc for watch in truth.watched()} if "healer" in agents else set()
+    ready: set[str] = set()
     for name in {truth.bus_of(svc) for svc in agents}:
         here = [svc for svc in agents if truth.bus_of(svc) == name]
         beats = await read_objects(buses(name), [last_beat_key(svc) for svc in here])
-        green |= {
+        ready |= {
             svc
             for svc, beat in zip(here, beats, strict=True)
             if _number(beat, "ts") >= agents[svc] and beat.get("status") != "stopping"
         }
-    return green - await _not_ok(green & judged, buses(_HEALTH_BUS))
+    return ready - await _not_ok(ready & monitored, buses(_HEALTH_BUS))
 
 
 async def have_subscribers(agents: Collection[str], truth: Truth, buses: Callable[[str], Bus]) -> bool:
-    """Whether someone listens to the heartbeat channel of each of `agents` that the healer is to watch."""
+    """Return True if each of `agents` that the healer is to monitor has a subscriber to its heartbeats.
+
+    False while a bus is away.
+    """
     channels: dict[str, list[str]] = {}
     for watch in truth.watched():
         if watch.svc in agents:
@@ -58,7 +59,7 @@ async def have_subscribers(agents: Collection[str], truth: Truth, buses: Callabl
 
 
 async def _not_ok(services: Collection[str], bus: Bus) -> set[str]:
-    """Those of whom the healer does not say ok."""
+    """Return the services whose latest event from the healer is not an ok."""
     if not services:
         return set()
     asked = sorted(services)
@@ -67,7 +68,7 @@ async def _not_ok(services: Collection[str], bus: Bus) -> set[str]:
 
 
 async def read_objects(bus: Bus, keys: list[str]) -> list[Mapping[str, object]]:
-    """The JSON object under each key; an empty one for what is not there, or while the bus is away."""
+    """Return the JSON object under each key; an empty one if there is none, or while the bus is away."""
     try:
         values = await read_strings(bus, keys)
     except BusError:
@@ -89,7 +90,10 @@ def _number(beat: Mapping[str, object], key: str) -> float:
 
 
 class InstanceCounter:
-    """The processes of `services` that were heard, and did not say goodbye."""
+    """Counts the processes of `services` that have beaten, and have not said since that they stop.
+
+    A process is known by the `boot` of its beats.
+    """
 
     def __init__(self, truth: Truth, services: Iterable[str]) -> None:
         self._boots: dict[str, set[str]] = {svc: set() for svc in services}
@@ -97,30 +101,30 @@ class InstanceCounter:
         self._channels: dict[str, list[str]] = {}
         for svc in self._boots:
             self._channels.setdefault(truth.bus_of(svc), []).append(truth.services[svc].heartbeat.channel)
-        self._unheard = set(self._channels)
+        self._unsubscribed = set(self._channels)
         self._listening = asyncio.Event()
 
-    async def call(self, buses: Callable[[str], Bus]) -> None:
-        """Listen until cancelled; `buses` gives the bus of a name."""
+    async def listen(self, buses: Callable[[str], Bus]) -> None:
+        """Listen to the beats of the services until cancelled; `buses` gives the bus of a name."""
         async with asyncio.TaskGroup() as group:
             for name, channels in self._channels.items():
                 group.create_task(
                     subscribe(
                         buses(name),
                         channels=channels,
-                        heard=self.heard,
+                        heard=self.count_beat,
                         joined=lambda name=name: self._joined(name),  # type: ignore[misc]  # its default is text
                         lost=lambda _error: None,
                     )
                 )
 
-    async def listens(self) -> None:
-        """Return once every bus is listened to."""
-        if self._unheard:
+    async def wait_until_listening(self) -> None:
+        """Return once the channels of every bus are subscribed to."""
+        if self._unsubscribed:
             await self._listening.wait()
 
-    def heard(self, channel: bytes, payload: bytes) -> None:
-        """A message came on one of the channels; what is no beat is nobody's."""
+    def count_beat(self, channel: bytes, payload: bytes) -> None:
+        """Count the process that sent this message; ignore a message that is no beat of the channel."""
         svc = self._of_channel.get(channel, "")
         beat = parse(payload, svc)
         if isinstance(beat, Malformed) or beat.boot is None:
@@ -128,14 +132,14 @@ class InstanceCounter:
         boots = self._boots[svc]
         if beat.status == "stopping":
             boots.discard(beat.boot)
-        elif len(boots) < _MOST_BOOTS:
+        elif len(boots) < _MAX_BOOTS:
             boots.add(beat.boot)
 
-    def present(self, svc: str) -> int:
-        """How many processes of a service were heard."""
+    def count(self, svc: str) -> int:
+        """Return how many processes of a service beat."""
         return len(self._boots.get(svc, ()))
 
     def _joined(self, bus: str) -> None:
-        self._unheard.discard(bus)
-        if not self._unheard:
+        self._unsubscribed.discard(bus)
+        if not self._unsubscribed:
             self._listening.set()

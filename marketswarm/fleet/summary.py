@@ -1,31 +1,37 @@
-"""What is said when all agents are up: who, where, and what to type next. Pure."""
+"""The summary of a fleet that is up: its services and buses, what was seeded, what to type next. Pure."""
 
 import asyncio
-import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
 from urllib.parse import urlsplit
 
+import orjson
+
 from marketswarm.channels import channels_from_environment
-from marketswarm.fleet.data_folder import DEFAULT
+from marketswarm.fleet.data_folder import data_option
 from marketswarm.fleet.plan import Plan
 from marketswarm.settings import ChannelSettings, read
+from marketswarm.text import escape_text
 from marketswarm.truth import Truth
 
-NOTIFIER = "notifier"
-_WATCHERS = ("healer", "sentinel", NOTIFIER)
-_NOBODY = "Nobody is notified: set WEBHOOK_URL, or see docs/notifications.md for other ways."
+NOTIFIER: Final = "notifier"
+_MAX_CHANGES: Final = 12
+_MONITORS = ("healer", "sentinel", NOTIFIER)
+_NO_CHANNEL = "Nobody is notified: set WEBHOOK_URL, or see docs/notifications.md for other ways."
 
 
 @dataclass(frozen=True, slots=True)
 class SummaryFacts:
-    """What the summary tells of, beside the plan.
+    """What the summary says besides the plan.
 
-    `data` is the folder as the user would write it, `make` whether there is a Makefile of ours here,
-    `took_sec` the time from the command to now, `miss_after_sec` the longest a miss can be waited for, `ways`
-    the channels over which people are told, `guarded` whether the servers let in only who has a user,
-    `closed` whether nobody looks without a password.
+    `program` is the server program, `data` the data folder as the user would write it, `make` whether the
+    current folder has our Makefile. `took_sec` is the time from the command to now, `miss_after_sec` the
+    longest timeout. `channels` describes how people are notified, `seeding` what the seeding changed.
+    `missed` are the services that --only leaves out and that will be reported as missed. `guarded` says
+    that the servers have users (--acl), `closed` that nobody may read without a password.
     """
 
     program: str
@@ -33,67 +39,124 @@ class SummaryFacts:
     make: bool
     took_sec: float
     miss_after_sec: float
-    ways: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
+    seeding: tuple[str, ...] = ()
+    missed: tuple[str, ...] = ()
     guarded: bool = False
     closed: bool = False
 
 
-def summary(plan: Plan, agents: Sequence[str], scene: SummaryFacts) -> list[str]:
-    """The lines of it for `agents` that are up, without colours, within 80 columns where names allow."""
+def format_summary(plan: Plan, agents: Sequence[str], facts: SummaryFacts) -> list[str]:
+    """Return the lines for `agents` that are up, without colours, in 80 columns where names allow."""
     services = (name.partition("/")[0] for name in agents)
-    example = next((svc for svc in services if svc not in _WATCHERS), None)
+    example = next((svc for svc in services if svc not in _MONITORS), None)
     running = _counted(plan, agents)
-    lines = ["", f"{_all(len(running))} up, {scene.took_sec:.1f} s after the start.", ""]
-    width = max(len(bus.name) for bus in plan.buses)
-    for bus in plan.buses:
-        ours = f"{scene.program}, data in {scene.data}/{bus.name}" if bus.port else "not ours: used as it is"
-        lines.append(f"  {bus.name:<{width}}  {_shown(bus.url)}  ({ours})")
-    lines += ["", *_wrapped("  services  ", running)]
-    stopped = [agent.name for agent in plan.agents if agent.name not in agents]
-    if stopped:
-        lines += _wrapped("  stopped   ", stopped)
-    if plan.elsewhere:
-        lines += _wrapped("  elsewhere ", plan.elsewhere)
-    if scene.guarded:
-        lines.append(f"  users     one a service (--acl); passwords in {scene.data}/secrets")
-    elif any(bus.port for bus in plan.buses):
-        lines.append("  users     none: the buses are open to all on this machine; --acl shuts them")
-    metrics = [f"{agent.name}:{agent.metrics_port}" for agent in plan.agents if agent.metrics_port]
-    if metrics:
-        lines += _wrapped("  metrics   ", metrics)
+    lines = ["", f"{_all(len(running))} up, {facts.took_sec:.1f} s after the start.", ""]
+    lines += _format_buses(plan, facts)
+    lines += ["", *_wrapped("  services  ", running), *_format_others(plan, agents, facts)]
     if NOTIFIER in agents:
-        told = [f"{way}," for way in scene.ways[:-1]] + list(scene.ways[-1:])
-        lines += ["", *(_wrapped("Notifications: ", told) if told else [_NOBODY])]
+        words = [f"{channel}," for channel in facts.channels[:-1]] + list(facts.channels[-1:])
+        lines += ["", *(_wrapped("Notifications: ", words) if words else [_NO_CHANNEL])]
     lines += ["", "In another terminal, in this folder:"]
-    hints = _hints(plan, example if "healer" in agents else None, scene)
+    hints = _hints(plan, example if "healer" in agents else None, facts)
     width = max(len(command) for command, _ in hints)
     lines += [f"  {command:<{width}}  {what}" for command, what in hints]
     return [*lines, "", "Ctrl-C here ends all of it.", ""]
 
 
-def _hints(plan: Plan, example: str | None, scene: SummaryFacts) -> list[tuple[str, str]]:
+def _format_buses(plan: Plan, facts: SummaryFacts) -> list[str]:
+    width = max(len(bus.name) for bus in plan.buses)
+    lines = []
+    for bus in plan.buses:
+        where = f"{facts.program}, data in {facts.data}/{bus.name}" if bus.port else "not ours: used as it is"
+        lines.append(f"  {bus.name:<{width}}  {_shown(bus.url)}  ({where})")
+    return lines
+
+
+def _format_others(plan: Plan, agents: Sequence[str], facts: SummaryFacts) -> list[str]:
+    """Return the lines about services that don't run here, the seeding, users and metrics."""
+    lines = []
+    stopped = [agent.name for agent in plan.agents if agent.name not in agents]
+    if stopped:
+        lines += _wrapped("  stopped   ", stopped)
+    if plan.elsewhere:
+        lines += _wrapped("  elsewhere ", plan.elsewhere)
+    if facts.missed:
+        lines += _wrapped("  left out  ", facts.missed)
+        lines.append("            (--only: reported as missed, unless they run elsewhere)")
+    lines += [f"  {'truth' if at == 0 else '':<8}  {line}" for at, line in enumerate(facts.seeding)]
+    if facts.guarded:
+        lines.append(f"  users     one a service (--acl); passwords in {facts.data}/secrets")
+    elif any(bus.port for bus in plan.buses):
+        lines.append("  users     none: the buses are open to all on this machine; --acl shuts them")
+    metrics = [f"{agent.name}:{agent.metrics_port}" for agent in plan.agents if agent.metrics_port]
+    if metrics:
+        lines += _wrapped("  metrics   ", metrics)
+    return lines
+
+
+def describe_seeding(output: Iterable[bytes]) -> list[str]:
+    """Return lines that say what a seeding changed: the revision, then each service or bus.
+
+    Args:
+        output: the lines that bootstrap logged.
+    """
+    revision = ""
+    changes: list[str] = []
+    for record in map(_parse_record, output):
+        match record:
+            case {"event": "truth.seeded", "revision": number, "changed": changed, "services": services}:
+                news = "" if changed else ", unchanged"
+                revision = f"revision {number}{news}, {services} services"
+            case {"event": "truth.added", "svc": svc}:
+                changes.append(f"+ {svc}")
+            case {"event": "truth.dropped", "svc": svc}:
+                changes.append(f"- {svc}")
+            case {"event": "truth.changed", "svc": name, "what": what}:
+                changes.append(f"~ {name}: {what}")
+            case {"event": "truth.bus_changed", "bus": name, "what": what}:
+                changes.append(f"~ {name}: {what}")
+            case {"event": "truth.repaired", "bus": name}:
+                changes.append(f"{name} did not hold it, and does again")
+    if revision.startswith("revision 1,"):  # everything is new
+        return [revision]
+    shown = changes if len(changes) <= _MAX_CHANGES else changes[: _MAX_CHANGES - 1]
+    more = len(changes) - len(shown)
+    rest = [f"and {more} more: `marketswarm logs bootstrap`"] if more else []
+    return [escape_text(line) for line in ([revision] if revision else []) + shown + rest]
+
+
+def _parse_record(line: bytes) -> Any:
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _hints(plan: Plan, example: str | None, facts: SummaryFacts) -> list[tuple[str, str]]:
     """Return commands to type next, with what each is for; `example` is the service to simulate.
 
     The targets of the Makefile know only the default data folder: for another one, name it by `--data`.
     """
-    make = scene.make and scene.data == str(DEFAULT)
-    option = "" if scene.data == str(DEFAULT) else f" --data {shlex.quote(scene.data)}"
+    option = data_option(Path(facts.data))
+    make = facts.make and not option
     program = "make" if make else "marketswarm"
     hints = [
         (f"{program} status{option}", "who is up and who is down"),
         (f"{program} alerts{option}", "follow the alerts"),
+        (f"marketswarm logs{option} --follow", "what each agent logs"),
     ]
-    if not scene.closed:
+    if not facts.closed:
         port = urlsplit(plan.buses[0].url).port or 6379
         hints.append((f"redis-cli -p {port} SUBSCRIBE healer:alerts", "the same, raw"))
     if example:
         simulate = f"make simulate SVC={example}" if make else f"marketswarm simulate {example}{option}"
-        hints.append((simulate, f"stop it, read the miss within {scene.miss_after_sec:.0f} s, start it"))
+        hints.append((simulate, f"stop it, read the miss within {facts.miss_after_sec:.0f} s, start it"))
     return hints
 
 
 def _counted(plan: Plan, agents: Sequence[str]) -> list[str]:
-    """Each service that runs, with the number of its processes where there are to be several."""
+    """Return each service that runs, with the number of its processes if there are to be several."""
     planned = Counter(agent.svc for agent in plan.agents)
     here = Counter(agent.svc for agent in plan.agents if agent.name in agents)
     return [svc + _part(here[svc], planned[svc]) for svc in here]
@@ -110,7 +173,7 @@ def _all(services: int) -> str:
 
 
 def _shown(url: str) -> str:
-    """Without credentials."""
+    """Return the URL without credentials."""
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
@@ -124,21 +187,21 @@ def _wrapped(head: str, words: Sequence[str], columns: int = 78) -> list[str]:
     return [line.rstrip() for line in lines]
 
 
-async def ways(truth: Truth) -> tuple[str, ...]:
-    """Each channel and where it leads, as `webhook to hooks.example.org`; nothing is connected.
+async def describe_channels(truth: Truth) -> tuple[str, ...]:
+    """Return the channels by which people are notified, as `webhook to hooks.example.org`.
 
-    Those that the truth names go instead of the environment's.
+    Nothing is connected. Channels of the truth replace those of the environment.
 
     Raises:
-        Exit: code 2, when a variable that names one is wrong: the agents would end with that.
+        Exit: code 2, when a variable for a channel is wrong: the notifier would end with that.
     """
     channels = channels_from_environment(read(ChannelSettings))
     await asyncio.gather(*(channel.aclose() for channel in channels))
-    return _of_the_truth(truth) or tuple(f"{channel.name} to {channel.where}" for channel in channels)
+    return _channels_of_truth(truth) or tuple(f"{channel.name} to {channel.where}" for channel in channels)
 
 
-def _of_the_truth(truth: Truth) -> tuple[str, ...]:
-    """Those in the settings of the notifier's section; where they lead may be the environment's secret."""
+def _channels_of_truth(truth: Truth) -> tuple[str, ...]:
+    """Return the channels in the notifier's settings by name and type: their URLs may be secret."""
     section = truth.services.get(NOTIFIER)
     found = section.settings.get("channels") if section else None
     if not isinstance(found, dict):

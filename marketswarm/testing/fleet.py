@@ -24,7 +24,7 @@ import redis
 
 from marketswarm.bus import variable_of
 from marketswarm.fleet import data_folder
-from marketswarm.fleet.control import ask
+from marketswarm.fleet.control import send_request
 from marketswarm.fleet.parent_death_guard import die_with_parent
 from marketswarm.fleet.preflight import is_port_free
 from marketswarm.keys import ALERT_LOG, last_beat_key
@@ -226,7 +226,7 @@ class Fleet:
         return fleet
 
     def _control(self, action: str, svc: str) -> None:
-        done, said = ask(self._running().control, action, svc)
+        done, said = send_request(self._running().control, action, svc)
         if not done:
             raise FleetError(said)
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from marketswarm.fleet import child as module
-from marketswarm.fleet.child import Child, Program, RestartBackoff, State, meaning
+from marketswarm.fleet.child import Child, Program, RestartBackoff, State, explain_exit_code
 from support.rig.process import alive
 from support.waiting import auntil
 
@@ -18,7 +18,7 @@ DEAF = "import signal; signal.signal(15, signal.SIG_IGN); " + SLEEPS
 ENDS = "raise SystemExit(3)"
 
 
-class SummaryFacts:
+class SupervisedChild:
     """A child with what it told and said."""
 
     def __init__(self, script: str, grace_sec: float) -> None:
@@ -36,10 +36,10 @@ class SummaryFacts:
 
 @pytest.fixture
 async def make():
-    scenes: list[tuple[SummaryFacts, asyncio.Task]] = []
+    scenes: list[tuple[SupervisedChild, asyncio.Task]] = []
 
-    def _make(script: str, grace_sec: float = 5.0) -> SummaryFacts:
-        scene = SummaryFacts(script, grace_sec)
+    def _make(script: str, grace_sec: float = 5.0) -> SupervisedChild:
+        scene = SupervisedChild(script, grace_sec)
         scene.child.start()
         scenes.append((scene, asyncio.create_task(scene.child.supervise())))
         return scene
@@ -145,7 +145,7 @@ async def test_output_comes_line_by_line_and_an_endless_one_in_pieces(make):
 
 
 async def test_a_supervisor_that_is_cancelled_takes_its_child_along(make):
-    scene = SummaryFacts(SLEEPS, 5.0)
+    scene = SupervisedChild(SLEEPS, 5.0)
     scene.child.start()
     task = asyncio.create_task(scene.child.supervise())
     await scene.ready()
@@ -160,7 +160,7 @@ async def test_a_supervisor_that_is_cancelled_takes_its_child_along(make):
     [(0, "by itself"), (2, "configuration"), (4, "seed"), (5, "hung"), (-11, "SIGSEGV"), (77, "code 77")],
 )
 def test_every_exit_code_has_words(code, says):
-    assert says in meaning(code)
+    assert says in explain_exit_code(code)
 
 
 def test_pauses_double_up_to_half_a_minute():

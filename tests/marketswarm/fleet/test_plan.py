@@ -1,7 +1,14 @@
 import orjson
 import pytest
 
-from marketswarm.fleet.plan import PlanError, make_plan
+from marketswarm.fleet.plan import (
+    PlanError,
+    PlannedAgent,
+    find_missed,
+    make_plan,
+    next_metrics_port,
+    plan_added_agents,
+)
 from marketswarm.truth import load
 
 MODULES = {"a": "services.a", "healer": "healer"}
@@ -113,3 +120,42 @@ def test_no_two_processes_have_one_port_for_metrics_and_none_moves_when_others_a
 def test_what_cannot_be_says_what_would_be_right(options, says):
     with pytest.raises(PlanError, match=says):
         plan(truth("a", "b", "healer"), **options)
+
+
+def test_left_out_services_that_are_monitored_will_be_missed():
+    document = truth("a", "b", "healer", "sentinel")
+    modules = {svc: svc for svc in document.services}
+    without_b = plan(document, modules=modules, only=["a", "healer"])
+    assert without_b.left_out == ("b", "sentinel")
+    assert find_missed(without_b, document) == ("b", "sentinel")
+    assert find_missed(plan(document, modules=modules), document) == ()
+    # the sentinel misses the healer; without a healer nobody misses the others
+    alone = plan(document, modules=modules, only=["sentinel"])
+    assert find_missed(alone, document) == ("healer",)
+    assert find_missed(plan(document, modules=modules, only=["a"]), document) == ()
+
+
+def test_a_left_out_service_that_is_not_monitored_is_not_missed():
+    document = replicated(a={"heartbeat": {"monitored": False}}, healer={})
+    assert find_missed(plan(document, only=["healer"]), document) == ()
+
+
+def test_an_added_service_gets_ports_that_no_other_process_has():
+    document = replicated(a={"replicas": 3}, healer={})
+    taken = {agent.metrics_port for agent in plan(document, metrics_port=9100).agents}
+    port = next_metrics_port(document, 9100, [])
+    later = replicated(new={"replicas": 2})
+    added = plan_added_agents(later, "new", "services.new", port)
+    assert [(agent.name, agent.metrics_port) for agent in added] == [("new", 9104), ("new/2", 9105)]
+    assert not taken & {agent.metrics_port for agent in added}
+    assert next_metrics_port(document, 9100, added) == 9106
+
+
+def test_an_added_service_of_a_fleet_without_metrics_has_none():
+    assert next_metrics_port(truth("a"), None, []) is None
+    assert plan_added_agents(replicated(new={}), "new", "m", None) == (PlannedAgent("new", "m"),)
+
+
+def test_ports_of_an_added_service_end_at_the_last():
+    with pytest.raises(PlanError, match="METRICS_PORT: new would be on port 65535"):
+        plan_added_agents(replicated(new={"replicas": 2}), "new", "m", 65_535)

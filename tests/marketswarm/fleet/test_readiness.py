@@ -1,4 +1,4 @@
-"""The roll of those that come up: processes by their boots, whatever is said on their channels."""
+"""Processes are counted by their boots, whatever is sent on their channels."""
 
 import orjson
 import pytest
@@ -13,7 +13,7 @@ TRUTH = load(orjson.dumps({"services": SERVICES})).truth
 
 
 @pytest.fixture
-def roll():
+def counter():
     return InstanceCounter(TRUTH, ["a", "b"])
 
 
@@ -21,33 +21,33 @@ def beat(svc, boot=None, status="ok", i=1):
     return make(svc, i, 1.0, boot=boot, status=status)
 
 
-def test_each_boot_counts_once(roll):
+def test_each_boot_counts_once(counter):
     for boot in ("one", "two", "one"):
-        roll.heard(b"a:heartbeat", beat("a", boot))
-    roll.heard(b"elsewhere", beat("b", "one"))
-    assert (roll.present("a"), roll.present("b"), roll.present("c")) == (2, 1, 0)
+        counter.count_beat(b"a:heartbeat", beat("a", boot))
+    counter.count_beat(b"elsewhere", beat("b", "one"))
+    assert (counter.count("a"), counter.count("b"), counter.count("c")) == (2, 1, 0)
 
 
-def test_who_says_goodbye_is_not_there_any_more(roll):
-    roll.heard(b"a:heartbeat", beat("a", "one"))
-    roll.heard(b"a:heartbeat", beat("a", "one", "stopping", 2))
-    assert roll.present("a") == 0
+def test_who_says_goodbye_is_not_there_any_more(counter):
+    counter.count_beat(b"a:heartbeat", beat("a", "one"))
+    counter.count_beat(b"a:heartbeat", beat("a", "one", "stopping", 2))
+    assert counter.count("a") == 0
 
 
 @pytest.mark.parametrize("payload", [b"", b"\xff", b"[]", beat("b", "x"), beat("a"), b"{" * 9000])
-def test_what_is_no_beat_of_it_or_has_no_boot_counts_for_nobody(roll, payload):
-    roll.heard(b"a:heartbeat", payload)
-    roll.heard(b"unknown", payload)
-    assert roll.present("a") == 0
+def test_what_is_no_beat_of_it_or_has_no_boot_counts_for_nobody(counter, payload):
+    counter.count_beat(b"a:heartbeat", payload)
+    counter.count_beat(b"unknown", payload)
+    assert counter.count("a") == 0
 
 
-def test_there_is_an_end_to_what_it_keeps(roll):
+def test_there_is_an_end_to_what_it_keeps(counter):
     for number in range(1200):
-        roll.heard(b"a:heartbeat", beat("a", f"boot {number}"))
-    assert roll.present("a") == 1000
+        counter.count_beat(b"a:heartbeat", beat("a", f"boot {number}"))
+    assert counter.count("a") == 1000
 
 
 async def test_a_fleet_without_such_services_waits_for_nobody():
-    roll = InstanceCounter(TRUTH, [])
-    await roll.listens()
-    await roll.call(None)
+    counter = InstanceCounter(TRUTH, [])
+    await counter.wait_until_listening()
+    await counter.listen(None)

@@ -14,9 +14,9 @@ import orjson
 import pytest
 
 from marketswarm.fleet import data_folder
-from marketswarm.fleet.control import ask
+from marketswarm.fleet.control import send_request
 from marketswarm.fleet.plan import make_plan
-from marketswarm.fleet.run import FleetSpec, FleetSupervisor
+from marketswarm.fleet.supervisor import FleetSpec, FleetSupervisor
 from marketswarm.truth import load
 from support.rig import Proc, Server, free_port
 from support.rig.process import alive, descendants
@@ -65,18 +65,22 @@ class Up(Proc):
         **env: str,
     ):
         self.port = port or free_port()
-        names = [*services.split(","), "elsewhere"]
-        for name in names[:-1]:
-            package = folder / "stand_ins/services" / name
-            package.mkdir(parents=True, exist_ok=True)
-            (folder / "stand_ins/services/__init__.py").touch()
-            (package / "__init__.py").touch()
-            (package / "__main__.py").write_text(STAND_INS[name])
+        self.folder = folder
         several = {name: {"replicas": count} for name, count in (replicas or {}).items()}
-        sections = {name: HASTY | several.get(name, {}) for name in names}
-        (folder / "truth.json").write_bytes(orjson.dumps({"services": sections}))
+        self.write_services(*services.split(","), **several)
         env = {"PYTHONPATH": str(folder / "stand_ins"), **env}
         super().__init__("marketswarm", env, folder, "up", "--port", str(self.port), *options)
+
+    def write_services(self, *names: str, **more: dict) -> None:
+        """Write stand-ins, and a truth.json that names them and `elsewhere`."""
+        for name in names:
+            package = self.folder / "stand_ins/services" / name
+            package.mkdir(parents=True, exist_ok=True)
+            (self.folder / "stand_ins/services/__init__.py").touch()
+            (package / "__init__.py").touch()
+            (package / "__main__.py").write_text(STAND_INS[name])
+        sections = {name: HASTY | more.get(name, {}) for name in (*names, "elsewhere")}
+        (self.folder / "truth.json").write_bytes(orjson.dumps({"services": sections}))
 
     def up(self) -> dict:
         return self.wait_log("fleet.up", 30)
@@ -94,7 +98,7 @@ class Up(Proc):
     def control(self, action: str, svc: str) -> str:
         fleet = data_folder.find_fleet(self.folder / ".marketswarm")
         assert fleet is not None
-        return ask(fleet.control, action, svc)[1]
+        return send_request(fleet.control, action, svc)[1]
 
 
 def none_left(pids) -> bool:
@@ -343,6 +347,41 @@ def test_other_terminals_stop_start_and_kill_agents(up):
     assert "stop, start, kill" in fleet.control("fry", "steady")
 
 
+def test_a_service_that_was_seeded_later_is_started(up):
+    fleet = up("--only", "steady", METRICS_PORT=str(port := free_port()))
+    fleet.up()
+    assert fleet.logs("fleet.left_out") == []  # without a healer nobody is missed
+    assert "other starts" in fleet.control("start", "other")  # it is in the truth, and was left out
+    until(lambda: fleet.pid_of("services.other"), 10)
+    fleet.write_services("steady", "other", "deaf", deaf={"replicas": 2})
+    assert "names none" in fleet.control("start", "deaf")
+    seeded = Proc("marketswarm", {}, fleet.folder, "seed")
+    assert seeded.wait(20) == 0, seeded.text()
+    assert fleet.control("start", "deaf").count("starts") == 2
+    until(lambda: len(fleet.pids_of("services.deaf")) == 2, 10)
+    until(lambda: len(fleet.logs("stand_in.started")) == 4, 10)
+    ports = [int(line["metrics"]) for line in fleet.logs("stand_in.started")]
+    assert len(set(ports)) == 4
+    assert min(ports) == port
+    assert "runs already" in fleet.control("start", "deaf")
+    assert "elsewhere has no services/elsewhere/__main__.py here" in fleet.control("start", "elsewhere")
+    assert "did you mean steady" in fleet.control("start", "steadi")
+    children = fleet.children()
+    fleet.signal(signal.SIGINT)
+    fleet.wait_log("fleet.stopping")
+    fleet.signal(signal.SIGINT)  # the deaf ones have a grace of 6 s
+    assert fleet.wait(10) == 0
+    assert none_left(children)
+
+
+def test_hints_name_a_data_folder_that_is_not_the_default(up, tmp_path):
+    fleet = up("--data", "data")
+    fleet.up()
+    address = data_folder.find_fleet(fleet.folder / "data").control
+    said = send_request(address, "kill", "steady")[1]
+    assert said.endswith(f"or by `marketswarm start steady --data {tmp_path / 'data'}`")
+
+
 def test_the_control_socket_is_the_users_alone(up):
     fleet = up()
     fleet.up()
@@ -426,7 +465,7 @@ def test_a_data_folder_too_deep_for_a_socket_is_controlled_all_the_same(up, tmp_
     fleet = up("--data", "x" * 100)
     fleet.up()
     address = data_folder.find_fleet(tmp_path / ("x" * 100)).control
-    assert "stopped in" in ask(address, "stop", "steady")[1]
+    assert "stopped in" in send_request(address, "stop", "steady")[1]
     assert fleet.stop(10) == 0
     assert not Path(address).parent.exists()
 

@@ -7,10 +7,10 @@ import pytest
 
 from marketswarm.exit import Exit
 from marketswarm.fleet.plan import Plan, PlannedAgent, PlannedBus
-from marketswarm.fleet.summary import SummaryFacts, summary, ways
+from marketswarm.fleet.summary import SummaryFacts, describe_channels, describe_seeding, format_summary
 from marketswarm.truth import Truth, load
 
-SCENE = SummaryFacts(
+FACTS = SummaryFacts(
     program="valkey-server", data=".marketswarm", make=True, took_sec=2.34, miss_after_sec=30
 )
 
@@ -30,7 +30,7 @@ def plan():
 
 
 def test_it_says_who_where_and_what_to_type_next(plan):
-    text = "\n".join(summary(plan, UP, SCENE))
+    text = "\n".join(format_summary(plan, UP, FACTS))
     for said in (
         "All 2 services are up, 2.3 s after the start.",
         "system-redis  redis://127.0.0.1:7379  (valkey-server, data in .marketswarm/system-redis)",
@@ -44,74 +44,137 @@ def test_it_says_who_where_and_what_to_type_next(plan):
 
 
 def test_it_says_whether_the_buses_are_open(plan):
-    assert "  users     none: the buses are open to all on this machine; --acl shuts them" in summary(
-        plan, UP, SCENE
+    assert "  users     none: the buses are open to all on this machine; --acl shuts them" in format_summary(
+        plan, UP, FACTS
     )
-    guarded = summary(plan, UP, dataclasses.replace(SCENE, guarded=True))
+    guarded = format_summary(plan, UP, dataclasses.replace(FACTS, guarded=True))
     assert "  users     one a service (--acl); passwords in .marketswarm/secrets" in guarded
     others = dataclasses.replace(plan, buses=plan.buses[1:])
-    assert "users" not in "\n".join(summary(others, UP, SCENE))
+    assert "users" not in "\n".join(format_summary(others, UP, FACTS))
 
 
 @pytest.mark.parametrize("make", [True, False])
 def test_the_hints_for_a_fleet_in_another_folder_name_that_folder(plan, make):
-    lines = summary(plan, UP, dataclasses.replace(SCENE, data="/tmp/my fleet", make=make))  # noqa: S108 - shown only
+    lines = format_summary(plan, UP, dataclasses.replace(FACTS, data="/tmp/my fleet", make=make))  # noqa: S108 - shown only
     commands = [line.strip().partition("  ")[0] for line in lines]
     for command in ("status", "alerts", "simulate rss_agg"):
         assert f"marketswarm {command} --data '/tmp/my fleet'" in commands
     assert not any(command.startswith("make ") for command in commands)
-    assert "--data" not in "\n".join(summary(plan, UP, SCENE))
+    assert "--data" not in "\n".join(format_summary(plan, UP, FACTS))
+
+
+def test_it_names_the_services_that_will_be_missed_because_of_only(plan):
+    missed = dataclasses.replace(FACTS, missed=("mesh", "massive"))
+    lines = format_summary(plan, UP, missed)
+    at = lines.index("  left out  mesh massive")
+    assert "reported as missed" in lines[at + 1]
+    assert "left out" not in "\n".join(format_summary(plan, UP, FACTS))
+
+
+def test_it_says_what_the_seeding_changed(plan):
+    lines = format_summary(plan, UP, dataclasses.replace(FACTS, seeding=("revision 2, 3 services", "+ mesh")))
+    at = lines.index("  truth     revision 2, 3 services")
+    assert lines[at + 1] == "            + mesh"
+
+
+def seeded(revision=2, *, changed=True, services=3) -> bytes:
+    return orjson.dumps(
+        {"event": "truth.seeded", "revision": revision, "changed": changed, "services": services}
+    )
+
+
+def test_a_seeding_is_described_by_its_changes():
+    logged = [
+        b"no JSON",
+        b"[1]",
+        orjson.dumps({"event": "truth.added", "svc": "mesh"}),
+        orjson.dumps({"event": "truth.dropped", "svc": "old"}),
+        orjson.dumps({"event": "truth.changed", "svc": "rss_agg", "what": "interval_sec 10 → 5"}),
+        orjson.dumps({"event": "truth.bus_changed", "bus": "third", "what": "added"}),
+        orjson.dumps({"event": "truth.repaired", "bus": "market-redis", "revision": 2}),
+        seeded(),
+    ]
+    assert describe_seeding(logged) == [
+        "revision 2, 3 services",
+        "+ mesh",
+        "- old",
+        "~ rss_agg: interval_sec 10 → 5",
+        "~ third: added",
+        "market-redis did not hold it, and does again",
+    ]
+
+
+def test_a_seeding_that_changes_nothing_or_everything_is_one_line():
+    assert describe_seeding([seeded(4, changed=False)]) == ["revision 4, unchanged, 3 services"]
+    first = [orjson.dumps({"event": "truth.added", "svc": f"s{n}"}) for n in range(3)]
+    assert describe_seeding([*first, seeded(1)]) == ["revision 1, 3 services"]
+    assert describe_seeding([]) == []
+
+
+def test_of_many_changes_the_rest_is_counted():
+    many = [orjson.dumps({"event": "truth.added", "svc": f"s{n}"}) for n in range(40)]
+    lines = describe_seeding([*many, seeded()])
+    assert len(lines) == 13
+    assert lines[-1].startswith("and 29 more")
+    assert len(describe_seeding([*many[:12], seeded()])) == 13
+
+
+def test_a_strangers_name_cannot_touch_the_terminal():
+    lines = describe_seeding(
+        [orjson.dumps({"event": "truth.changed", "svc": "a", "what": "\x1b[2J"}), seeded()]
+    )
+    assert lines[1] == "~ a: \\x1b[2J"
 
 
 def test_who_was_stopped_meanwhile_is_not_told_to_be_up(plan):
-    text = "\n".join(summary(plan, ["healer"], SCENE))
+    text = "\n".join(format_summary(plan, ["healer"], FACTS))
     assert "The service is up" in text
     assert "stopped   rss_agg" in text
 
 
 def test_it_says_where_the_metrics_are(plan):
-    assert "metrics" not in "\n".join(summary(plan, UP, SCENE))
+    assert "metrics" not in "\n".join(format_summary(plan, UP, FACTS))
     agents = tuple(
         dataclasses.replace(agent, metrics_port=port)
         for agent, port in zip(plan.agents, (9100, 9101), strict=True)
     )
-    text = "\n".join(summary(dataclasses.replace(plan, agents=agents), UP, SCENE))
+    text = "\n".join(format_summary(dataclasses.replace(plan, agents=agents), UP, FACTS))
     assert "  metrics   healer:9100 rss_agg:9101" in text
 
 
 def test_it_says_how_people_are_told(plan):
     agents = [*UP, "notifier"]
-    assert "otifi" not in "\n".join(summary(plan, UP, SCENE))
-    assert "Nobody is notified: set WEBHOOK_URL" in "\n".join(summary(plan, agents, SCENE))
-    told = dataclasses.replace(SCENE, ways=("webhook to hooks.example.org", "email to mail.example.org"))
-    assert "Notifications: webhook to hooks.example.org, email to mail.example.org" in summary(
+    assert "otifi" not in "\n".join(format_summary(plan, UP, FACTS))
+    assert "Nobody is notified: set WEBHOOK_URL" in "\n".join(format_summary(plan, agents, FACTS))
+    told = dataclasses.replace(FACTS, channels=("webhook to hooks.example.org", "email to mail.example.org"))
+    assert "Notifications: webhook to hooks.example.org, email to mail.example.org" in format_summary(
         plan, agents, told
     )
 
 
 def test_it_shows_no_password(plan):
-    text = "\n".join(summary(plan, UP, SCENE))
+    text = "\n".join(format_summary(plan, UP, FACTS))
     assert "hunter2" not in text
     assert "redis://far:6379  (not ours: used as it is)" in text
 
 
 def test_without_a_makefile_it_names_the_program(plan):
-    text = "\n".join(summary(plan, UP, dataclasses.replace(SCENE, make=False)))
+    text = "\n".join(format_summary(plan, UP, dataclasses.replace(FACTS, make=False)))
     assert "marketswarm simulate rss_agg" in text
     assert "make " not in text
 
 
 def test_without_a_healer_there_is_no_miss_to_wait_for(plan):
-    assert "simulate" not in "\n".join(summary(plan, ["rss_agg"], SCENE))
+    assert "simulate" not in "\n".join(format_summary(plan, ["rss_agg"], FACTS))
 
 
 def test_it_fits_eighty_columns(plan):
     many = dataclasses.replace(plan, agents=tuple(PlannedAgent(f"service_{n}", "m") for n in range(40)))
-    assert max(map(len, summary(many, [agent.svc for agent in many.agents], SCENE))) <= 90
+    assert max(map(len, format_summary(many, [agent.svc for agent in many.agents], FACTS))) <= 90
     assert (
         max(
             len(line)
-            for line in summary(many, [agent.svc for agent in many.agents], SCENE)
+            for line in format_summary(many, [agent.svc for agent in many.agents], FACTS)
             if "service_" in line and "make" not in line
         )
         <= 80
@@ -121,20 +184,20 @@ def test_it_fits_eighty_columns(plan):
 def test_of_a_service_with_several_processes_it_says_how_many_are_up(plan):
     three = tuple(PlannedAgent("rss_agg", "services.rss_agg", 9100 + n, number=n) for n in (1, 2, 3))
     plan = dataclasses.replace(plan, agents=(plan.agents[0], *three))
-    text = "\n".join(summary(plan, ["healer", "rss_agg", "rss_agg/2", "rss_agg/3"], SCENE))
+    text = "\n".join(format_summary(plan, ["healer", "rss_agg", "rss_agg/2", "rss_agg/3"], FACTS))
     assert "All 2 services are up" in text
     assert "services  healer rss_agg(3)" in text
     assert "rss_agg:9101 rss_agg/2:9102 rss_agg/3:9103" in text
     assert "simulate SVC=rss_agg " in text
-    text = "\n".join(summary(plan, ["healer", "rss_agg", "rss_agg/3"], SCENE))
+    text = "\n".join(format_summary(plan, ["healer", "rss_agg", "rss_agg/3"], FACTS))
     assert "services  healer rss_agg(2 of 3)" in text
     assert "stopped   rss_agg/2" in text
 
 
 def test_with_users_on_the_buses_it_says_where_their_passwords_are(plan):
-    guarded = dataclasses.replace(SCENE, guarded=True)
-    assert "passwords in .marketswarm/secrets" in "\n".join(summary(plan, UP, guarded))
-    assert "passwords" not in "\n".join(summary(plan, UP, SCENE))
+    guarded = dataclasses.replace(FACTS, guarded=True)
+    assert "passwords in .marketswarm/secrets" in "\n".join(format_summary(plan, UP, guarded))
+    assert "passwords" not in "\n".join(format_summary(plan, UP, FACTS))
 
 
 def truth(channels=None) -> Truth:
@@ -143,8 +206,8 @@ def truth(channels=None) -> Truth:
 
 
 async def test_without_any_there_is_none():
-    assert await ways(truth()) == ()
-    assert await ways(Truth()) == ()
+    assert await describe_channels(truth()) == ()
+    assert await describe_channels(Truth()) == ()
 
 
 async def test_those_of_the_environment_have_their_hosts_and_no_more(monkeypatch):
@@ -152,24 +215,24 @@ async def test_those_of_the_environment_have_their_hosts_and_no_more(monkeypatch
     monkeypatch.setenv("SMTP_HOST", "mail.example.org")
     monkeypatch.setenv("SMTP_FROM", "swarm@example.org")
     monkeypatch.setenv("SMTP_TO", "ops@example.org")
-    assert await ways(truth()) == ("webhook to hooks.example.org", "email to mail.example.org")
+    assert await describe_channels(truth()) == ("webhook to hooks.example.org", "email to mail.example.org")
 
 
 async def test_those_of_the_truth_go_instead_and_have_their_kinds(monkeypatch):
     monkeypatch.setenv("WEBHOOK_URL", "https://hooks.example.org/T0/B0/hunter2")
     channels = {"night": {"type": "pagerduty", "routing_key": "env:PD"}, "slack": {"type": "slack"}}
-    assert await ways(truth(channels)) == ("night (pagerduty)", "slack")
+    assert await describe_channels(truth(channels)) == ("night (pagerduty)", "slack")
 
 
 @pytest.mark.parametrize("channels", [[], "slack", {"a": 1, "b": {}}])
 async def test_settings_that_make_no_sense_break_nothing(channels):
-    assert isinstance(await ways(truth(channels)), tuple)
+    assert isinstance(await describe_channels(truth(channels)), tuple)
 
 
 async def test_a_variable_that_is_wrong_is_named_without_its_value(monkeypatch):
     monkeypatch.setenv("WEBHOOK_URL", "hunter2")
     with pytest.raises(Exit) as end:
-        await ways(truth())
+        await describe_channels(truth())
     assert end.value.code == 2
     assert "WEBHOOK_URL" in end.value.message
     assert "hunter2" not in end.value.message

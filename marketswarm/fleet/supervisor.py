@@ -1,0 +1,340 @@
+"""Start the servers, the truth and the agents of one fleet, in that order, and supervise all of them."""
+
+import asyncio
+import contextlib
+import math
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from marketswarm.acl import BOOTSTRAP
+from marketswarm.agent.truth_source import first, look_at_all, reasons
+from marketswarm.bus import Bus, BusError
+from marketswarm.exit import Code, Exit
+from marketswarm.fleet.access import FleetAccess
+from marketswarm.fleet.child import Child, LogEvent, Program, State
+from marketswarm.fleet.control import AddError
+from marketswarm.fleet.data_folder import make_private_folder
+from marketswarm.fleet.deferred_port import defer_port
+from marketswarm.fleet.environment import child_environ, server_environ
+from marketswarm.fleet.plan import (
+    Plan,
+    PlanError,
+    PlannedAgent,
+    PlannedBus,
+    next_metrics_port,
+    plan_added_agents,
+)
+from marketswarm.fleet.preflight import find_external_buses, find_modules
+from marketswarm.fleet.readiness import InstanceCounter, find_ready, have_subscribers
+from marketswarm.fleet.server import MAXMEMORY, bounded, command, sized
+from marketswarm.passwords import FILE
+from marketswarm.settings import CommonSettings, read
+from marketswarm.truth import HEALER, Truth, nearest
+
+_POLL_EVERY_SEC = 0.01
+_READY_POLL_EVERY_SEC = 0.1
+_HEALER_LISTENS_WITHIN_SEC = 4.0
+_COUNTER_LISTENS_WITHIN_SEC = 2.0
+_REPORT_LOADING_AFTER_SEC = 5.0
+_REPORT_LATE_AFTER_SEC = 15.0
+_READ_TRUTH_WITHIN_SEC = 2.0
+_SERVER_GRACE_SEC = 3.0
+_RESTART_AFTER_MISS_SEC = 2.0  # so that people can read the miss before the recovery
+
+
+@dataclass(frozen=True, slots=True)
+class FleetSpec:
+    """What to run: the plan, the truth that it was made from, the data folder, the server program.
+
+    With `access`, the servers let in only users with a password there. `maxmemory` is the memory limit of
+    each server, `metrics_port` the port of the truth's first service.
+    """
+
+    plan: Plan
+    truth: Truth
+    truth_path: Path
+    data: Path
+    binary: Path | None
+    access: FleetAccess | None = None
+    maxmemory: str = MAXMEMORY
+    metrics_port: int | None = None
+
+    def bus_environ(self, user: str) -> dict[str, str]:
+        """Return the variables by which a child finds the buses that we run, and logs in there."""
+        return self.plan.environ() if self.access is None else self.access.environ(user)
+
+    def bus_url(self, bus: PlannedBus) -> str:
+        """Return the URL by which the fleet itself connects to a bus."""
+        return (self.access.url(bus.name) if self.access else None) or bus.url
+
+
+class FleetSupervisor:
+    """All children of one `marketswarm up`.
+
+    `servers` and `agents` are its children by name.
+
+    Args:
+        spec: what to run.
+        log_event: logs the fleet's own events.
+        write_line: called with the name of a child and a line of its output.
+        kill: an event; once it is set, children that are to end are killed at once.
+    """
+
+    def __init__(
+        self,
+        spec: FleetSpec,
+        log_event: LogEvent,
+        write_line: Callable[[str, bytes], None],
+        kill: asyncio.Event,
+    ) -> None:
+        self._spec, self._log_event, self._write_line, self._kill = spec, log_event, write_line, kill
+        self.seeding_output: list[bytes] = []
+        """The lines that bootstrap logged."""
+        self._buses: dict[str, Bus] = {}
+        self._seeded = asyncio.Event()
+        self._stopping = False
+        self._tasks: asyncio.TaskGroup | None = None
+        self.servers = {bus.name: self._make_server(bus) for bus in spec.plan.buses if bus.port is not None}
+        self._service = {agent.name: agent.svc for agent in spec.plan.agents}
+        several = Counter(self._service.values())
+        self._counter = InstanceCounter(spec.truth, [svc for svc, count in several.items() if count > 1])
+        self._counting: asyncio.Task[None] | None = None
+        self.agents = {agent.name: self._make_agent(agent, spec.truth) for agent in spec.plan.agents}
+        self._added: list[PlannedAgent] = []
+
+    @contextlib.asynccontextmanager
+    async def supervise(self) -> AsyncIterator[None]:
+        """Supervise all children while the context lasts; then end the agents, and then the servers."""
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            for child in (*self.servers.values(), *self.agents.values()):
+                tasks.create_task(child.supervise(), name=child.name)
+            self._counting = tasks.create_task(self._count_instances(), name="instance-counter")
+            try:
+                yield
+            finally:
+                self._stopping = True
+                self._counting.cancel()
+                for group in (self.agents, self.servers):
+                    await asyncio.gather(*(child.end(self._kill) for child in group.values()))
+                await asyncio.gather(*(bus.aclose() for bus in self._buses.values()))
+
+    async def start_all(self) -> None:
+        """Start the servers, seed the truth, start the agents. Return when the agents are started.
+
+        Raises:
+            Exit: a server did not start, or the truth could not be seeded.
+        """
+        for server in self.servers.values():
+            server.start()
+        ours = [bus for bus in self._spec.plan.buses if bus.port is not None]
+        await asyncio.gather(*(self._wait_for_server(bus) for bus in ours))
+        await self._seed()
+        self._seeded.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_COUNTER_LISTENS_WITHIN_SEC):
+                await self._counter.wait_until_listening()
+        if HEALER in self.agents:  # first, so that it hears the first beat of each agent
+            self.agents[HEALER].start()
+            await self._wait_for_healer()
+        for agent in self.agents.values():
+            if not agent.wanted:
+                agent.start()
+
+    async def _wait_for_healer(self) -> None:
+        """Wait a few seconds until the healer listens to our agents; one that can't is reported later."""
+        planned = [agent.svc for agent in self._spec.plan.agents]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_HEALER_LISTENS_WITHIN_SEC):
+                while not await have_subscribers(planned, self._spec.truth, self._bus):  # noqa: ASYNC110 - a bus reports no new subscriber
+                    await asyncio.sleep(_POLL_EVERY_SEC)
+
+    async def wait_until_up(self) -> list[str]:
+        """Wait until every agent of the plan is up or was stopped on purpose. Return those that are up."""
+        waited_sec, reported = 0.0, False
+        while late := await self._find_late():
+            if waited_sec >= _REPORT_LATE_AFTER_SEC and not reported:
+                self._log_event("fleet.waiting", "warning", late=sorted(late))
+                reported = True
+            await asyncio.sleep(_READY_POLL_EVERY_SEC)
+            waited_sec += _READY_POLL_EVERY_SEC
+        if self._counting is not None:
+            self._counting.cancel()
+        return [name for name, child in self.agents.items() if child.wanted]
+
+    async def add_service(self, svc: str) -> None:
+        """Add the agents of a service that was seeded since the start, or was left out by --only.
+
+        They are supervised from now on, and run once they are started.
+
+        Raises:
+            AddError: the truth names no such service, or it can't be run here.
+        """
+        truth, revision = await self._read_truth()
+        if svc not in truth.services:
+            near = nearest(svc, [*self.agents, *truth.services])
+            known = f"revision {revision}" if revision is not None else "its truth"
+            hint = f"did you mean {near}?" if near else f"it runs {', '.join(self.agents) or 'none'}"
+            raise AddError(f"this fleet runs no {svc}, and {known} names none; {hint}")
+        module = find_modules([svc]).get(svc)
+        if module is None:
+            package = f"services/{svc.replace('-', '_')}"
+            raise AddError(f"{svc} has no {package}/__main__.py here: it is started where it lives")
+        self._require_known_buses(truth)
+        port = next_metrics_port(self._spec.truth, self._spec.metrics_port, self._added)
+        try:
+            added = plan_added_agents(truth, svc, module, port)
+        except PlanError as error:
+            raise AddError(str(error)) from None
+        self._supervise_added(added, truth)
+
+    def _supervise_added(self, added: tuple[PlannedAgent, ...], truth: Truth) -> None:
+        if self._stopping or self._tasks is None:
+            raise AddError("the fleet is stopping")
+        for agent in added:
+            if agent.name not in self.agents:  # else another request has added it meanwhile
+                self._added.append(agent)
+                self._service[agent.name] = agent.svc
+                child = self.agents[agent.name] = self._make_agent(agent, truth)
+                self._tasks.create_task(child.supervise(), name=agent.name)
+
+    async def _read_truth(self) -> tuple[Truth, int | None]:
+        """Return the truth that the buses hold now, and its revision. Raise AddError if they hold none."""
+        buses = [self._bus(bus.name) for bus in self._spec.plan.buses]
+        seen = await look_at_all(buses, read(CommonSettings).truth_redis_key, None, _READ_TRUTH_WITHIN_SEC)
+        found = first(seen)
+        if found is None:
+            raise AddError(f"no bus has a valid truth ({', '.join(reasons(seen))})")
+        return found.loaded.truth, found.revision
+
+    def _require_known_buses(self, truth: Truth) -> None:
+        """Raise AddError if the truth names a bus that runs nowhere: only `up` starts servers."""
+        known = {*find_external_buses(truth, os.environ), *(bus.name for bus in self._spec.plan.buses)}
+        new = [name for name in truth.bus_names() if name not in known]
+        if new:
+            raise AddError(
+                f"the truth names a new bus, {new[0]}: end the fleet, and `marketswarm up` runs it"
+            )
+
+    async def _find_late(self) -> set[str]:
+        """Return the agents of the plan that are to run and are not up yet."""
+        planned = [agent.name for agent in self._spec.plan.agents]
+        agents = {name: self.agents[name] for name in planned if self.agents[name].wanted}
+        started: dict[str, float] = {}
+        for name, child in agents.items():
+            if child.state is State.RUNNING:  # before that, `started_at` is not the time of this run
+                svc = self._service[name]
+                started[svc] = min(child.started_at, started.get(svc, math.inf))
+        ready = await find_ready(started, self._spec.truth, self._bus) if started else set()
+        wanted = Counter(self._service[name] for name in agents)
+        ready = {svc for svc in ready if wanted[svc] == 1 or self._counter.count(svc) >= wanted[svc]}
+        return {
+            name
+            for name, child in agents.items()
+            if child.state is not State.RUNNING or self._service[name] not in ready
+        }
+
+    async def _count_instances(self) -> None:
+        await self._seeded.wait()
+        await self._counter.listen(self._bus)
+
+    def _bus(self, name: str) -> Bus:
+        if name not in self._buses:
+            bus = next(bus for bus in self._spec.plan.buses if bus.name == name)
+            self._buses[name] = Bus(name, self._spec.bus_url(bus))
+        return self._buses[name]
+
+    async def _wait_for_server(self, bus: PlannedBus) -> None:
+        """Wait until our own server answers on the port of that bus. Raise Exit if it ends before."""
+        server = self.servers[bus.name]
+        report_at = time.monotonic() + _REPORT_LOADING_AFTER_SEC
+        while not await self._is_our_server(bus.name, server):
+            if server.restarts:
+                raise Exit(
+                    Code.NO_BUS, f"the server of {bus.name} did not start: {self._read_log_end(bus.name)}"
+                )
+            if time.monotonic() >= report_at:
+                self._log_event("bus.waiting", "warning", bus=bus.name, log=self._read_log_end(bus.name))
+                report_at = math.inf
+            await asyncio.sleep(_POLL_EVERY_SEC)
+        self._log_event("bus.ready", bus=bus.name, url=bus.url, pid=server.pid)
+
+    async def _is_our_server(self, name: str, server: Child) -> bool:
+        bus = self._bus(name)
+        try:
+            info = await bus.ask(bus.client.info("server"))
+        except BusError:  # not started yet, or still loading its data
+            return False
+        return bool(info["process_id"] == server.pid)
+
+    def _read_log_end(self, bus: str) -> str:
+        """Return the last three lines of a server's own log."""
+        try:
+            lines = (self._spec.data / bus / "server.log").read_text(encoding="utf-8").splitlines()
+        except OSError:
+            return "it left no log"
+        return " / ".join(lines[-3:])
+
+    async def _seed(self) -> None:
+        """Run `python -m bootstrap` once. Raise Exit if it fails."""
+        environ = {
+            **self._declared_environ(BOOTSTRAP, BOOTSTRAP, self._spec.truth),
+            **self._spec.bus_environ(BOOTSTRAP),
+            "TRUTH_PATH": str(self._spec.truth_path),
+        }
+
+        def keep_line(line: bytes) -> None:
+            self.seeding_output.append(line)
+            self._write_line("bootstrap", line)
+
+        program = Program("bootstrap", [sys.executable, "-m", "bootstrap"], environ)
+        code = await Child(program, self._log_event, keep_line).once(self._kill)
+        if code:
+            why = f"bootstrap did not seed the truth (exit code {code}); its last lines say why"
+            raise Exit(code if code > 0 else Code.DIED, why)
+
+    def _declared_environ(self, module: str, svc: str, truth: Truth) -> dict[str, str]:
+        """Return what a program gets of our environment, and the variables that all children have."""
+        # a file or a socket that reports for one process is not for all of them
+        fixed = {"MARKETSWARM_ALIVE_FILE": "", "NOTIFY_SOCKET": ""}
+        fixed |= {"LOG_FORMAT": "json", "PYTHONUNBUFFERED": "1"}
+        return {**child_environ(module, svc, truth, os.environ), **fixed}
+
+    def _make_server(self, bus: PlannedBus) -> Child:
+        assert bus.port is not None and self._spec.binary is not None  # noqa: S101, PT018 - we run it
+        folder = self._spec.data / bus.name
+        make_private_folder(folder)
+        line = command(self._spec.binary, bus.port, folder, **sized(self._spec.maxmemory))
+        line = bounded(line, self._spec.maxmemory)
+        if self._spec.access:
+            line = defer_port(line, bus.port, folder, FILE)
+        program = Program(bus.name, line, server_environ(os.environ))
+        return Child(program, self._log_event, self._line_writer(bus.name), _SERVER_GRACE_SEC)
+
+    def _make_agent(self, agent: PlannedAgent, truth: Truth) -> Child:
+        environ: Mapping[str, str] = {
+            **self._declared_environ(agent.module, agent.svc, truth),
+            **self._spec.bus_environ(agent.svc),
+            **agent.environ(),
+        }
+        killed_sec = missed_after_sec(truth, agent.svc) + _RESTART_AFTER_MISS_SEC
+        program = Program(agent.name, [sys.executable, "-m", agent.module], environ, killed_sec)
+        return Child(program, self._log_event, self._line_writer(agent.name))
+
+    def _line_writer(self, name: str) -> Callable[[bytes], None]:
+        return lambda line: self._write_line(name, line)
+
+
+def missed_after_sec(truth: Truth, svc: str) -> float:
+    """Return the silence, in seconds, after which an agent is reported as missed.
+
+    The sentinel reports the healer, the healer reports the others.
+    """
+    if svc == HEALER:
+        return 3 * truth.services[svc].heartbeat.interval_sec
+    return truth.timeout_of(svc)
