@@ -1,4 +1,4 @@
-"""Whether the work keeps up: how fast it goes, how much waits, and for how long.
+"""Measure whether the work keeps up: its rate, how many entries wait, and for how long.
 
 Pure; times are in seconds.
 """
@@ -8,14 +8,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-OVER_SEC: Final = 60.0
-WELL_AT: Final = 0.5
-"""Of `behind_sec`: who was behind is well again below that, and does not waver at the edge."""
+RATE_WINDOW_SEC: Final = 60.0
+CAUGHT_UP_SHARE: Final = 0.5
+"""The work has caught up when the oldest entry waits for less than this share of `behind_sec`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """The entries of a stream that wait. `unread` is -1 for very many; `lost` were trimmed off unread."""
+    """The entries of a stream that wait.
+
+    Args:
+        pending: entries that were delivered and are not settled.
+        unread: entries that were not delivered yet; -1 for many, where the server lost count.
+        oldest_sec: how long the oldest of these has waited.
+        lost: entries that were trimmed off the stream unread.
+    """
 
     pending: int = 0
     unread: int = 0
@@ -42,24 +49,24 @@ class Rate:
     def per_sec(self, now: float) -> float:
         """Return the rate at `now`, over the time there was if that is less than a minute."""
         self._forget(now)
-        over = OVER_SEC if self._since is None else min(OVER_SEC, now - self._since)
+        over = RATE_WINDOW_SEC if self._since is None else min(RATE_WINDOW_SEC, now - self._since)
         return self._count / max(1.0, over)
 
     def _forget(self, now: float) -> None:
-        while self._done and self._done[0][0] < now - OVER_SEC:
+        while self._done and self._done[0][0] < now - RATE_WINDOW_SEC:
             self._count -= self._done.popleft()[1]
 
 
 class LagDetector:
-    """Tell when the work has fallen behind, and when it has caught up."""
+    """Detect when the work falls behind, and when it has caught up; `behind` is the last answer."""
 
     def __init__(self) -> None:
         self.behind = False
 
     def check(self, backlogs: Mapping[str, Backlog], behind_sec: float) -> str | None:
-        """Return how much waits in the stream that is behind most; None if the work keeps up."""
+        """Return how much waits in the stream with the oldest entry; None if the work keeps up."""
         oldest_sec = max((each.oldest_sec for each in backlogs.values()), default=0.0)
-        self.behind = oldest_sec >= behind_sec * (WELL_AT if self.behind else 1.0) and oldest_sec > 0
+        self.behind = oldest_sec >= behind_sec * (CAUGHT_UP_SHARE if self.behind else 1.0) and oldest_sec > 0
         if not self.behind:
             return None
         key, worst = max(backlogs.items(), key=lambda item: item[1].oldest_sec)
@@ -70,20 +77,20 @@ class LagDetector:
 
 def summarize_backlogs(backlogs: Mapping[str, Backlog], per_sec: float) -> str:
     """Return `12.3/s, 40 unread (oldest 2 s), 3 taken`: the work of an instance that keeps up."""
-    several = list(backlogs.values())
-    unread = -1 if any(each.unread < 0 for each in several) else sum(each.unread for each in several)
-    oldest_sec = max((each.oldest_sec for each in several), default=0.0)
+    found = list(backlogs.values())
+    unread = -1 if any(each.unread < 0 for each in found) else sum(each.unread for each in found)
+    oldest_sec = max((each.oldest_sec for each in found), default=0.0)
     words = [
         f"{per_sec:.1f}/s",
         f"{format_count(unread)} unread" + (f" (oldest {oldest_sec:.0f} s)" if unread else ""),
     ]
-    pending = sum(each.pending for each in several)
-    lost = sum(each.lost for each in several)
+    pending = sum(each.pending for each in found)
+    lost = sum(each.lost for each in found)
     words += [f"{pending:,} taken"] if pending else []
     words += [f"{lost:,} trimmed off unread"] if lost else []
     return ", ".join(words)
 
 
 def format_count(unread: int) -> str:
-    """Return a number for people."""
+    """Return a number of unread entries as people read it; -1 is `200 or more`."""
     return "200 or more" if unread < 0 else f"{unread:,}"

@@ -1,8 +1,12 @@
--- Writes the digest of a window, once, and lets go of the window.
--- KEYS: 1 the notes, 2 the memory, 3 the windows
--- ARGV: 1 the window, 2 how many notes it had when it was read, 3 length of the notes, about,
---       4 the digest's fields as a JSON array; empty when the window has nothing to tell
--- Returns 1, or 0 when there is nothing to do any more: another one did it, or the window has grown.
+-- Write the digest of a window, once, and delete the window.
+-- KEYS  1  the stream of notes
+--       2  the known identities: a sorted set of items and digests, by the time they were written (s)
+--       3  the windows: a hash
+-- ARGV  1  the window
+--       2  its number of notes when it was read
+--       3  length of the stream, about
+--       4  the digest's fields (JSON array of names and values); '' if the window has nothing to report
+-- Returns 1 if it is done; 0 if another instance has done it, or the window has grown since it was read.
 if redis.call('HGET', KEYS[3], ARGV[1] .. ' n') ~= ARGV[2] then return 0 end
 if redis.call('ZSCORE', KEYS[2], 'digest:' .. ARGV[1]) then return 0 end
 if ARGV[4] ~= '' then

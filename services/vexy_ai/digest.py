@@ -22,13 +22,13 @@ from marketswarm.channels.text import truncate
 from services.vexy_ai.notes import Note
 from services.vexy_ai.records import Outage, PriceMove, WindowContent
 
-SHINGLE: Final = 4  # characters
+SHINGLE_LENGTH: Final = 4  # characters
 PERMUTATIONS: Final = 128
 BANDS: Final = 32
-"""With four rows a band: what is alike to 0.6 is a candidate in 99 cases of 100, to 0.3 in 23."""
+"""With four rows a band, titles that are similar to 0.6 are compared in 99 cases of 100, to 0.3 in 23."""
 SEED: Final = 42
 MAX_COMPARED: Final = 64
-"""Candidates that a title is compared with, the oldest first: thousands in one mould take no minutes."""
+"""Titles that one title is compared with, oldest first: thousands of similar ones would take minutes."""
 
 
 def group_similar(titles: Sequence[str], similar: float) -> list[list[int]]:
@@ -36,7 +36,7 @@ def group_similar(titles: Sequence[str], similar: float) -> list[list[int]]:
 
     A title belongs to a group if it is similar to any other in it. An empty title is similar to none.
     """
-    from rensa import RMinHash, RMinHashLSH  # noqa: PLC0415 - an idle worker, who writes no digest, stays small
+    from rensa import RMinHash, RMinHashLSH  # noqa: PLC0415 - saves memory in workers that write no digest
 
     roots = list(range(len(titles)))
     by_text: dict[str, int] = {}
@@ -50,13 +50,13 @@ def group_similar(titles: Sequence[str], similar: float) -> list[list[int]]:
     index = RMinHashLSH(similar, PERMUTATIONS, BANDS)
     for n, sketch in enumerate(sketches):
         for candidate in sorted(index.query(sketch))[:MAX_COMPARED]:
-            mine, other = _root(roots, firsts[n]), _root(roots, firsts[candidate])
+            mine, other = _find_root(roots, firsts[n]), _find_root(roots, firsts[candidate])
             if mine != other and similarity(texts[n], texts[candidate]) >= similar:
                 roots[max(mine, other)] = min(mine, other)
         index.insert(n, sketch)
     groups: dict[int, list[int]] = {}
     for at in range(len(titles)):
-        groups.setdefault(_root(roots, at), []).append(at)
+        groups.setdefault(_find_root(roots, at), []).append(at)
     return list(groups.values())
 
 
@@ -68,8 +68,8 @@ def normalize(title: str) -> str:
 
 @lru_cache(maxsize=1024)
 def shingles(text: str) -> frozenset[str]:
-    """Return every run of SHINGLE characters; a shorter text is its own."""
-    return frozenset(text[at : at + SHINGLE] for at in range(max(1, len(text) - SHINGLE + 1)))
+    """Return every run of SHINGLE_LENGTH characters in a text; a shorter text is the only one."""
+    return frozenset(text[at : at + SHINGLE_LENGTH] for at in range(max(1, len(text) - SHINGLE_LENGTH + 1)))
 
 
 def similarity(one: str, other: str) -> float:
@@ -78,7 +78,7 @@ def similarity(one: str, other: str) -> float:
     return len(mine & others) / len(mine | others)
 
 
-def _root(roots: list[int], at: int) -> int:
+def _find_root(roots: list[int], at: int) -> int:
     while roots[at] != at:
         roots[at] = roots[roots[at]]
         at = roots[at]
@@ -94,7 +94,11 @@ SHOWN_MOVES: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """Some notes about the same. `titles` are the different ones, oldest first; `items` counts all."""
+    """Notes about the same event.
+
+    `titles` are the different titles, oldest first; `items` counts the notes; `feeds`, `tickers` and `topics`
+    are the most frequent ones; `sentiment` is the average, from -1 to 1.
+    """
 
     id: str
     titles: tuple[str, ...]
@@ -127,10 +131,10 @@ class Story:
 
     def line(self) -> str:
         """Return a line for people: title, number of items, feeds, tickers, sentiment."""
-        said = [f"{self.items} items from {', '.join(self.feeds)}"] if self.items > 1 else [*self.feeds]
-        said += [", ".join(self.tickers)] if self.tickers else []
-        said += [f"sentiment {self.sentiment:+.1f}"] if abs(self.sentiment) >= 0.05 else []
-        about = f" ({'; '.join(filter(None, said))})" if any(said) else ""
+        details = [f"{self.items} items from {', '.join(self.feeds)}"] if self.items > 1 else [*self.feeds]
+        details += [", ".join(self.tickers)] if self.tickers else []
+        details += [f"sentiment {self.sentiment:+.1f}"] if abs(self.sentiment) >= 0.05 else []
+        about = f" ({'; '.join(filter(None, details))})" if any(details) else ""
         return truncate(f"- {self.title or 'without a title'}{about}", LINE_LIMIT, len)
 
 
@@ -149,9 +153,9 @@ def make_story(notes: Sequence[Note]) -> Story:
         titles=tuple(dict.fromkeys(note.title for note in notes)),
         link=next((note.link for note in notes if note.link), ""),
         items=len(notes),
-        feeds=_most(note.feed for note in notes if note.feed),
-        tickers=_most(each for note in notes for each in note.tickers),
-        topics=_most(each for note in notes for each in note.topics),
+        feeds=_most_common(note.feed for note in notes if note.feed),
+        tickers=_most_common(each for note in notes for each in note.tickers),
+        topics=_most_common(each for note in notes for each in note.topics),
         sentiment=sum(note.sentiment for note in notes) / len(notes),
     )
 
@@ -169,50 +173,61 @@ def add_summaries(stories: Sequence[Story], summaries: Sequence[str | None]) -> 
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """What is written about a window.
+    """The digest of a window.
 
-    `window` is `begins-ends` in epoch seconds, `notes` are those that were read back, `stories` those to show
-    of `count`. `plain` is the result of asking for summaries, None if no model was to be asked.
+    Args:
+        window: `begins-ends`, in epoch seconds.
+        content: what the window holds besides its notes.
+        notes: the notes that were read back.
+        stories: the stories to show. count: how many stories there are.
+        summary_result: the result of asking a model for summaries; None if none was to be asked.
     """
 
     window: str
-    observed: WindowContent
+    content: WindowContent
     notes: Sequence[Note]
     stories: Sequence[Story]
     count: int
-    plain: SummaryResult | None = None
+    summary_result: SummaryResult | None = None
 
     def fields(self, wall: float) -> dict[str, str]:
-        """Return the fields of the entry; `wall` is now, in epoch seconds."""
+        """Return the fields of the digest's stream entry; `wall` is now, in epoch seconds."""
         begins, ends = self.window.split("-")
         mentions = Counter(each for note in self.notes for each in note.tickers)
         topics = Counter(each for note in self.notes for each in note.topics)
-        told: dict[str, Any] = {
-            "items": self.observed.notes,
+        values: dict[str, Any] = {
+            "items": self.content.notes,
             "read": len(self.notes),
             "count": self.count,
             "stories": [story.to_json() for story in self.stories],
             "tickers": dict(mentions.most_common(MAX_MOVES)),
             "topics": dict(topics.most_common(MAX_MOVES)),
-            "moves": [_moved(move) for move in self._moves()],
-            "unreachable": [_lost(loss) for loss in self.observed.losses[:MAX_OUTAGES]],
+            "moves": [_encode_move(move) for move in self._moves()],
+            "unreachable": [_encode_outage(outage) for outage in self.content.outages[:MAX_OUTAGES]],
         }
         head = {"kind": "digest", "id": f"digest:{self.window}", "window": self.window}
-        tail = {"summaries": str(self.plain.made if self.plain else 0), "text": "\n".join(self.lines())}
+        tail = {
+            "summaries": str(self.summary_result.made if self.summary_result else 0),
+            "text": "\n".join(self.lines()),
+        }
         return {
             **head,
             "from": begins,
             "to": ends,
             "ts": f"{wall:.3f}",
-            **{name: orjson.dumps(value).decode() for name, value in told.items()},
-            **({"plain": self.plain.why} if self.plain is not None and self.plain.why else {}),
+            **{name: orjson.dumps(value).decode() for name, value in values.items()},
+            **(
+                {"plain": self.summary_result.why}
+                if self.summary_result is not None and self.summary_result.why
+                else {}
+            ),
             **tail,
         }
 
     def lines(self) -> Iterator[str]:
         """Yield the digest as lines for people."""
-        items, hours = self.observed.notes, " to ".join(map(_clock, self.window.split("-")))
-        yield f"{hours} UTC: {_many(items, 'item')} in {_many(self.count, 'story')}"
+        items, hours = self.content.notes, " to ".join(map(_format_time, self.window.split("-")))
+        yield f"{hours} UTC: {_count_noun(items, 'item')} in {_count_noun(self.count, 'story')}"
         if len(self.notes) < items:
             yield f"{items - len(self.notes):,} of them are not in here: they were trimmed off, or too many"
         for story in self.stories:
@@ -220,23 +235,23 @@ class Digest:
             if story.summary:
                 yield f"  {story.summary}"
         if self.count > len(self.stories):
-            yield f"and {_many(self.count - len(self.stories), 'story')} more"
+            yield f"and {_count_noun(self.count - len(self.stories), 'story')} more"
         moves = self._moves()[:SHOWN_MOVES]
         if moves:
             yield "Moved: " + ", ".join(f"{move.symbol} {move.change:+.2f} %" for move in moves)
-        for loss in self.observed.losses[:MAX_OUTAGES]:
-            said = f"{loss.target} ({loss.failed} of {loss.probes} probes: {loss.why})"
-            yield truncate(f"Out of reach: {said}", LINE_LIMIT, len)
-        if self.plain is not None and self.plain.why:
-            yield f"Without all summaries: {self.plain.why}"
+        for outage in self.content.outages[:MAX_OUTAGES]:
+            shown = f"{outage.target} ({outage.failed} of {outage.probes} probes: {outage.why})"
+            yield truncate(f"Out of reach: {shown}", LINE_LIMIT, len)
+        if self.summary_result is not None and self.summary_result.why:
+            yield f"Without all summaries: {self.summary_result.why}"
 
     def _moves(self) -> list[PriceMove]:
         """Return the moves, the strongest first."""
-        moves = sorted(self.observed.moves, key=lambda move: (-abs(move.change), move.symbol))
+        moves = sorted(self.content.moves, key=lambda move: (-abs(move.change), move.symbol))
         return moves[:MAX_MOVES]
 
 
-def _moved(move: PriceMove) -> dict[str, Any]:
+def _encode_move(move: PriceMove) -> dict[str, Any]:
     return {
         "symbol": move.symbol,
         "change_pct": round(move.change, 3),
@@ -250,15 +265,15 @@ def _moved(move: PriceMove) -> dict[str, Any]:
     }
 
 
-def _lost(loss: Outage) -> dict[str, Any]:
-    return {"target": loss.target, "failed": loss.failed, "probes": loss.probes, "why": loss.why}
+def _encode_outage(outage: Outage) -> dict[str, Any]:
+    return {"target": outage.target, "failed": outage.failed, "probes": outage.probes, "why": outage.why}
 
 
-def _most(names: Iterable[str]) -> tuple[str, ...]:
+def _most_common(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name, _ in Counter(names).most_common(MAX_NAMES))
 
 
-def _many(count: int, what: str) -> str:
+def _count_noun(count: int, what: str) -> str:
     return (
         f"1 {what}"
         if count == 1
@@ -266,5 +281,5 @@ def _many(count: int, what: str) -> str:
     )
 
 
-def _clock(epoch_sec: str) -> str:
+def _format_time(epoch_sec: str) -> str:
     return datetime.fromtimestamp(int(epoch_sec), UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -1,4 +1,4 @@
-"""Write the digest of each window that is over. Of all instances the one that holds the lease does.
+"""Write the digest of each window that is over; of all instances only the one that holds the lease does.
 
 A window exists from its first record until its digest is written, whichever instance ends meanwhile; its
 notes are read back from the stream. Every function may raise BusError.
@@ -30,37 +30,39 @@ from services.vexy_ai.metrics import VexyMetrics
 from services.vexy_ai.notes import Fields, Note, parse_note
 from services.vexy_ai.queue import NoteStore
 from services.vexy_ai.records import WindowContent, parse_window
-from services.vexy_ai.settings import VexyEnvironment, VexySettings, WorkSettings
-from services.vexy_ai.sources import notes_point
+from services.vexy_ai.settings import VexyEnvironment, VexySettings, WorkSettings, notes_point
 
 if TYPE_CHECKING:
     from services.vexy_ai.llm import Summarizer
 
 
 MAX_NOTES: Final = 5000
-"""Notes of one window that are looked at; more are counted only."""
-PAGE: Final = 500
+"""Notes of one window that are read; more are only counted."""
+PAGE_SIZE: Final = 500
 MAX_FIELDS: Final = 100_000
-"""Of all windows: a worker keeps `WINDOW_FIELDS` observations, and a few fields besides for each window."""
-FIELD_BYTES: Final = 4096
-"""An observation has a few hundred bytes."""
+"""Fields of all windows: workers store `WINDOW_FIELDS` observations at most, and a few more a window."""
+MAX_FIELD_BYTES: Final = 4096
+"""Bytes of one field; an observation has a few hundred."""
 NEXT_WINDOW: Final = Script.beside("services.vexy_ai", "next_window.lua")
 COMMIT: Final = Script.beside("services.vexy_ai", "commit.lua")
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A window that is over. `name` is `begins-ends` in epoch seconds."""
+    """A window that is over.
+
+    `name` is `begins-ends` in epoch seconds; `count` is its number of notes as stored: it grows with it.
+    """
 
     name: str
     count: bytes
-    observed: WindowContent
+    content: WindowContent
 
 
 async def next_due_window(store: NoteStore) -> Window | None:
     """Return the window that ended first and has no digest; None if there is none."""
     key = store.keys[2]
-    found = await store.bus.script(NEXT_WINDOW, [key], [MAX_FIELDS, FIELD_BYTES])
+    found = await store.bus.script(NEXT_WINDOW, [key], [MAX_FIELDS, MAX_FIELD_BYTES])
     if not found:
         return None
     name, removed, *flat = found
@@ -70,7 +72,7 @@ async def next_due_window(store: NoteStore) -> Window | None:
         return None
     fields: Fields = dict(zip(flat[::2], flat[1::2], strict=True))
     window = Window(name.decode(), fields[b"n"], parse_window(fields))
-    if window.observed.notes and not window.observed.first:
+    if window.content.notes and not window.content.first:
         report_unusable(store.bus.name, key, f"{window.name} first, last")
     return window
 
@@ -78,9 +80,9 @@ async def next_due_window(store: NoteStore) -> Window | None:
 async def load_notes(store: NoteStore, window: Window) -> list[Note]:
     """Return the notes of a window, oldest first; those that were trimmed or are too large are left out."""
     notes: list[Note] = []
-    at, last = window.observed.first, window.observed.last
+    at, last = window.content.first, window.content.last
     while at and len(notes) < MAX_NOTES:
-        page = await read_range(store.bus, store.key, at, last, count=PAGE)
+        page = await read_range(store.bus, store.key, at, last, count=PAGE_SIZE)
         for entry in page:
             if entry.fields is None:
                 report_unusable(store.bus.name, store.key, f"{entry.id.decode()}: {entry.size} bytes")
@@ -93,16 +95,17 @@ async def load_notes(store: NoteStore, window: Window) -> list[Note]:
 async def commit_digest(
     store: NoteStore, window: Window, digest: dict[str, str] | None, *, notes: int
 ) -> bool:
-    """Write a window's digest, or close it without one.
+    """Write the digest of a window and delete the window; without a digest only delete it.
 
-    Return False if another did, or the window has grown.
+    `notes` is the length of the stream of notes. Return False, with nothing done, if another instance was
+    first or the window has grown since it was read.
     """
     flat = orjson.dumps([text for pair in digest.items() for text in pair]) if digest else b""
     return bool(await store.bus.script(COMMIT, store.keys, [window.name, window.count, notes, flat]))
 
 
-LOOK_EVERY_SEC: Final = 1.0
-AGAIN_SEC: Final = 1.0
+POLL_SEC: Final = 1.0
+RETRY_SEC: Final = 1.0
 LEASE: Final = "vexy_ai:digest"
 
 
@@ -120,20 +123,20 @@ class DigestWriter:
         try:
             while True:
                 try:
-                    await self._lead(notes_point(self._me.section).bus)
+                    await self._write_with_lease(notes_point(self._me.section).bus)
                 except LeaseLost:
                     continue
                 except BusError as error:
                     self._me.set_degraded(f"no digest: {error.bus} {error.reason}", part="digests")
-                    await asyncio.sleep(AGAIN_SEC)
+                    await asyncio.sleep(RETRY_SEC)
         finally:
             if self._summarizer is not None:
                 await self._summarizer.aclose()
 
-    async def _lead(self, bus: str) -> None:
-        """Hold the lease, and write digests while the notes are on that bus.
+    async def _write_with_lease(self, bus: str) -> None:
+        """Wait for the lease, then write digests while the notes are on that bus.
 
-        Without the lease nothing is wrong.
+        Raises LeaseLost or BusError.
         """
         self._me.set_degraded(None, part="digests")
         async with self._me.lease(LEASE, bus=bus):
@@ -142,35 +145,38 @@ class DigestWriter:
                 self._me.set_degraded(None, part="digests")
 
     async def _write_next(self) -> None:
-        store = self._store()
+        """Write the digest of the next window that is over, or wait a moment if there is none."""
+        store = self._get_store()
         window = await next_due_window(store)
         if window is None:
-            await asyncio.sleep(LOOK_EVERY_SEC)
+            await asyncio.sleep(POLL_SEC)
         else:
             await self._write(store, window)
 
     async def _write(self, store: NoteStore, window: Window) -> None:
-        """Write the digest of a window. If this process ends on the way, the window is as it was."""
+        """Write the digest of a window. If this process ends meanwhile, the window stays as it was."""
         settings = self._settings_now().settings
-        if not window.observed:
+        if not window.content:
             await commit_digest(store, window, None, notes=settings.notes)
             return
         notes = await load_notes(store, window)
         groups = await asyncio.to_thread(group_similar, [note.title for note in notes], settings.similar)
         stories = [make_story([notes[at] for at in group]) for group in groups]
         shown = rank_stories(stories, settings.stories)
-        summaries, plain = await self._summarize(store, settings, shown)
-        told = add_summaries(shown, summaries)
-        said = Digest(window.name, window.observed, notes, told, len(stories), plain).fields(time.time())
-        if await commit_digest(store, window, said, notes=settings.notes):
-            self._metrics.count_digest(plain)
+        summaries, result = await self._summarize(store, settings, shown)
+        shown = add_summaries(shown, summaries)
+        digest = Digest(window.name, window.content, notes, shown, len(stories), result)
+        fields = digest.fields(time.time())
+        if await commit_digest(store, window, fields, notes=settings.notes):
+            self._metrics.count_digest(result)
             self._me.log.info(
-                "digest.written", window=window.name, items=window.observed.notes, stories=len(stories)
+                "digest.written", window=window.name, items=window.content.notes, stories=len(stories)
             )
 
     async def _summarize(
         self, store: NoteStore, settings: WorkSettings, stories: Sequence[Story]
     ) -> tuple[list[str | None], SummaryResult | None]:
+        """Return a summary or None for each of the first stories, and the result; None if no model is set."""
         url, key = self._me.settings.vexy_llm_url, self._me.settings.vexy_llm_key
         if url is None or not stories:
             return [], None
@@ -180,6 +186,6 @@ class DigestWriter:
             self._summarizer = Summarizer(url, key, self._metrics, self._me.log)
         return await self._summarizer.summarize(stories, store, settings.llm)
 
-    def _store(self) -> NoteStore:
-        to = notes_point(self._me.section)
-        return NoteStore(self._me.bus(to.bus), to.key)
+    def _get_store(self) -> NoteStore:
+        point = notes_point(self._me.section)
+        return NoteStore(self._me.bus(point.bus), point.key)

@@ -1,9 +1,13 @@
--- Takes consumers off the group who have nothing pending: the one named, and others idle for long.
--- What the one named has pending it gives back: whoever looks next may take it over at once.
--- KEYS: 1 the stream. ARGV: 1 group, 2 consumer, 3 idle for so many milliseconds
-local back = redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 1000, ARGV[2])
-for _, one in ipairs(back) do
-  -- no time in the queue is this long; JUSTID: it was not taken once more
+-- Give back what a consumer has pending, so that others may claim it at once. Then delete this consumer and those
+-- that are idle for long, if they have nothing pending.
+-- KEYS  1  the stream
+-- ARGV  1  group
+--       2  consumer that leaves; '' for none
+--       3  for how long another consumer must be idle to be deleted (ms)
+-- Returns the number of consumers that were deleted.
+local pending = redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 1000, ARGV[2])
+for _, one in ipairs(pending) do
+  -- IDLE: a week, longer than any claim waits. JUSTID: this is not counted as a delivery.
   redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, one[1], 'IDLE', 604800000, 'JUSTID')
 end
 local removed = 0

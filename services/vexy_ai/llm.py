@@ -1,7 +1,7 @@
 """Ask a language model for a summary of each story, where there is one; the digest works without any.
 
-The endpoint is untrusted: its answers are bounded, checked and made plain text, and it is left alone while it
-fails. The feeds are untrusted too: what they say reaches the model as data.
+The endpoint is untrusted: its answers are bounded, checked and made plain text, and while it fails it gets no
+requests. The feeds are untrusted too: their texts reach the model as data, not as instructions.
 """
 
 import re
@@ -34,13 +34,13 @@ INSTRUCTION: Final = (
 )
 
 
-def make_question(model: str, story: Story) -> dict[str, Any]:
-    """Return the body of a request for a chat completion about a story."""
+def make_request_body(model: str, story: Story) -> dict[str, Any]:
+    """Return the body of a request for a chat completion that sums up a story."""
     return {
         "model": model,
         "messages": [
             {"role": "system", "content": INSTRUCTION},
-            {"role": "user", "content": orjson.dumps(_data(story)).decode()},
+            {"role": "user", "content": orjson.dumps(_story_data(story)).decode()},
         ],
         "temperature": 0,
         "max_tokens": MAX_TOKENS,
@@ -48,7 +48,7 @@ def make_question(model: str, story: Story) -> dict[str, Any]:
     }
 
 
-def _data(story: Story) -> dict[str, Sequence[str]]:
+def _story_data(story: Story) -> dict[str, Sequence[str]]:
     titles = [title[:TITLE_LIMIT] for title in story.titles[:MAX_TITLES]]
     return {"headlines": titles, "feeds": story.feeds, "tickers": story.tickers}
 
@@ -64,7 +64,7 @@ _LIVE: Final = str.maketrans("", "", "<>[]{}`*_|\\")
 _SENTENCE: Final = re.compile(r"(?<=[.!?。！？])\s+")  # noqa: RUF001 - the ends that other scripts have
 
 
-class UnfitError(Exception):
+class BadAnswerError(Exception):
     """An answer is no summary; `str()` is the reason in one word."""
 
 
@@ -89,21 +89,21 @@ class _Summary(_Part):
 
 
 def parse_summary(body: bytes) -> str:
-    """Return one or two sentences of plain text, at most 500 characters. Raises UnfitError."""
+    """Return one or two sentences of plain text, at most 500 characters. Raises BadAnswerError."""
     try:
         content = _Completion.model_validate(orjson.loads(body)).choices[0].message.content
     except orjson.JSONDecodeError:
-        raise UnfitError("garbage") from None
+        raise BadAnswerError("garbage") from None
     except ValidationError:
-        raise UnfitError("schema") from None
+        raise BadAnswerError("schema") from None
     fenced = _FENCE.match(content)
     try:
         found = _Summary.model_validate(orjson.loads(fenced[1] if fenced else content)).summary
     except (orjson.JSONDecodeError, ValidationError):
-        raise UnfitError("schema") from None
+        raise BadAnswerError("schema") from None
     text = sanitize(found)
     if not any(each.isalpha() for each in text):
-        raise UnfitError("empty")
+        raise BadAnswerError("empty")
     return text
 
 
@@ -114,14 +114,14 @@ def sanitize(text: str) -> str:
     return truncate(" ".join(sentences[:SENTENCES]), SUMMARY_LIMIT, len)
 
 
-FAILURES: Final = 3
+MAX_FAILURES: Final = 3
 BACKOFF: Final = Backoff(first_sec=60.0, longest_sec=3600.0)
 
 
 class CircuitBreaker:
-    """Pause requests after three failures in a row, or a lasting one.
+    """Pause requests after three failures in a row, or a lasting one; each further one doubles the pause.
 
-    Each further failure doubles the pause.
+    `reason` is that of the last failure, None after a success.
     """
 
     def __init__(self) -> None:
@@ -130,25 +130,26 @@ class CircuitBreaker:
         self._until = 0.0
 
     def open_sec(self, now: float) -> float:
-        """Return for how many seconds no request may be made yet; 0 if one may."""
+        """Return for how many more seconds no request may be made; 0 if one may be made now."""
         return max(0.0, self._until - now)
 
-    def succeeded(self) -> None:
-        """Note a good answer."""
+    def record_success(self) -> None:
+        """Record a good answer: the next failures count from the beginning."""
         self._failures = self._pauses = 0
         self.reason = None
 
-    def failed(
+    def record_failure(
         self, reason: str, now: float, *, after_sec: float | None = None, lasting: bool = False
     ) -> None:
-        """Note a failure.
+        """Record a failure.
 
-        `after_sec`: the pause the endpoint asks for; `lasting`: trying again would fail again.
+        `after_sec` is the pause that the endpoint asks for, if it does; `lasting` means that another try soon
+        would fail as well.
         """
         self._failures += 1
         self.reason = reason
-        # once he was paused, the next failure is that of the one try
-        if lasting or self._pauses or self._failures >= FAILURES:
+        # after a pause a single request is made: if it fails, the next pause begins at once
+        if lasting or self._pauses or self._failures >= MAX_FAILURES:
             self._pauses += 1
             self._until = now + BACKOFF.pause_sec(self._pauses)
         if after_sec is not None:
@@ -160,7 +161,7 @@ SPEND: Final = Script.beside("services.vexy_ai", "spend_request.lua")
 
 
 class Summarizer:
-    """Ask the model at `url`. A failure is a word in the digest, never an error."""
+    """Ask the model at `url` for summaries. A failure is a reason in the digest, and never raised."""
 
     def __init__(self, url: str, key: SecretStr | None, metrics: VexyMetrics, log: Any) -> None:
         self.where = host_of(url)
@@ -176,10 +177,7 @@ class Summarizer:
     async def summarize(
         self, stories: Sequence[Story], store: NoteStore, settings: LlmSettings
     ) -> tuple[list[str | None], SummaryResult | None]:
-        """Return a summary or None for each of the first stories, and why some are missing.
-
-        May raise BusError.
-        """
+        """Return a summary or None for each of the first stories, and why any is missing. Raises BusError."""
         summaries: list[str | None] = []
         why = None
         for story in stories[: settings.stories]:
@@ -190,7 +188,7 @@ class Summarizer:
             if not await spend_request(store, settings.requests_per_hour):
                 why = f"{settings.requests_per_hour} requests in this hour were made"
                 break
-            found = await self._asked(story, settings)
+            found = await self._try_summary(story, settings)
             summaries.append(found)
             if found is None:
                 why = f"the model did not answer ({self.breaker.reason})"
@@ -203,35 +201,38 @@ class Summarizer:
         if self._http is not None:
             await self._http[1].aclose()
 
-    async def _asked(self, story: Story, settings: LlmSettings) -> str | None:
+    async def _try_summary(self, story: Story, settings: LlmSettings) -> str | None:
+        """Return the model's summary of a story; None after a failure, which is recorded."""
         try:
-            found = await self._summary(story, settings)
+            found = await self._request_summary(story, settings)
         except SendError as error:
-            self._failed(error.reason, after_sec=error.retry_after_sec, lasting=error.permanent)
-        except UnfitError as error:
-            self._failed(str(error))
+            self._record_failure(error.reason, after_sec=error.retry_after_sec, lasting=error.permanent)
+        except BadAnswerError as error:
+            self._record_failure(str(error))
         else:
-            self.breaker.succeeded()
+            self.breaker.record_success()
             self.metrics.asked["ok"] += 1
             return found
         return None
 
-    async def _summary(self, story: Story, settings: LlmSettings) -> str:
-        http = await self._client(settings.timeout_sec)
-        body = orjson.dumps(make_question(settings.model, story))
+    async def _request_summary(self, story: Story, settings: LlmSettings) -> str:
+        """Return the model's summary of a story. Raises SendError or BadAnswerError."""
+        http = await self._get_client(settings.timeout_sec)
+        body = orjson.dumps(make_request_body(settings.model, story))
         answer = await http.exchange("POST", self._url, body=body, headers=self._headers)
         if answer.status != 200:
             raise error_of_response(answer)
         if len(answer.body) >= MAX_RESPONSE_BYTES:
-            raise UnfitError("too_long")
+            raise BadAnswerError("too_long")
         return parse_summary(answer.body)
 
-    def _failed(self, reason: str, *, after_sec: float | None = None, lasting: bool = False) -> None:
+    def _record_failure(self, reason: str, *, after_sec: float | None = None, lasting: bool = False) -> None:
         self.metrics.asked[reason] += 1
         self._log.warning("llm.failed", where=self.where, reason=reason)
-        self.breaker.failed(reason, time.monotonic(), after_sec=after_sec, lasting=lasting)
+        self.breaker.record_failure(reason, time.monotonic(), after_sec=after_sec, lasting=lasting)
 
-    async def _client(self, timeout_sec: float) -> Http:
+    async def _get_client(self, timeout_sec: float) -> Http:
+        """Return the client, a new one if the time limit has changed."""
         if self._http is None or self._http[0] != timeout_sec:
             await self.aclose()
             self._http = timeout_sec, Http(within_sec=timeout_sec)

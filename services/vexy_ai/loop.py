@@ -1,6 +1,6 @@
-"""The main loop of vexy_ai: keep a worker on each bus, report how far behind it is.
+"""The main loop of vexy_ai: keep a worker on each bus, and report how far behind the work is.
 
-Digests are a task beside it.
+What a worker does (read, make records, settle) is in `worker.py`; digests are written by a task beside it.
 """
 
 import asyncio
@@ -13,22 +13,22 @@ from services.vexy_ai.metrics import VexyMetrics
 from services.vexy_ai.settings import VexyEnvironment, VexySettings
 from services.vexy_ai.worker import WorkerPool
 
-LOOK_EVERY_SEC: Final = 0.2
+REPORT_EVERY_SEC: Final = 0.2
 
 
 async def main() -> int:
     """Run vexy_ai until it is asked to stop; return its exit code."""
     async with agent("vexy_ai", VexyEnvironment) as me:
-        settings, metrics = me.config(VexySettings), VexyMetrics()
+        settings_now, metrics = me.config(VexySettings), VexyMetrics()
         me.expose(metrics.collect)
-        me.task(DigestWriter(me, settings, metrics).run(), name="digests")
-        pool = WorkerPool(me, settings, metrics)
+        me.task(DigestWriter(me, settings_now, metrics).run(), name="digests")
+        pool = WorkerPool(me, settings_now, metrics)
         while True:
             pool.start_workers()
             metrics.backlogs = pool.backlogs
-            behind = metrics.lag.check(metrics.backlogs, settings().settings.behind_sec)
+            behind = metrics.lag.check(metrics.backlogs, settings_now().settings.behind_sec)
             me.set_degraded(pool.problem() or behind)
             me.set_detail(metrics.summary(time.time()))
-            # no rest: whether the work goes on is the workers' word
-            await asyncio.sleep(LOOK_EVERY_SEC)
+            # not `me.rest`: that would count as progress, which the workers alone report
+            await asyncio.sleep(REPORT_EVERY_SEC)
     return me.exit_code

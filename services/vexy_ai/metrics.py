@@ -1,4 +1,4 @@
-"""The metrics of vexy_ai, on METRICS_PORT and in beats. They are read in another thread than written in."""
+"""The metrics of vexy_ai, for METRICS_PORT and for beats. The thread of the metrics reads them, too."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,11 +8,11 @@ from marketswarm.metrics.family import counter, gauge
 from services.vexy_ai.backlog import Backlog, LagDetector, Rate, summarize_backlogs
 from services.vexy_ai.digest import SummaryResult
 from services.vexy_ai.records import Record
-from services.vexy_ai.sources import Source
+from services.vexy_ai.settings import Source
 
 
 class VexyMetrics:
-    """Counters of entries, digests and questions to the model; `summary` puts them into a line."""
+    """Counters of entries, digests and requests to the model."""
 
     def __init__(self) -> None:
         self.backlogs: Mapping[str, Backlog] = {}
@@ -20,20 +20,20 @@ class VexyMetrics:
         self.delay = Histogram(0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
         self.digests = 0
         self.digests_plain = 0
-        self.plain: str | None = None  # why the last digest has no summaries, if it was to have some
+        self.plain: str | None = None  # why the last digest lacks summaries, if it does
         self.asked: Counter[str] = Counter()
         self.paused = False
         self._entries: Counter[tuple[str, str]] = Counter()
         self._worked = False
 
-    def count_settled(self, source: Source, made: Sequence[Record], new: int, now: float) -> None:
+    def count_settled(self, source: Source, records: Sequence[Record], new: int, now: float) -> None:
         """Count records of a stream that were settled, `new` of them new; `now` is in epoch seconds."""
         self._worked = True
         self._entries[source.key, "new"] += new
-        self._entries[source.key, "known"] += len(made) - new
-        for each in made:
+        self._entries[source.key, "known"] += len(records) - new
+        for each in records:
             self.delay.observe(max(0.0, now - int(each.entry.partition(b"-")[0]) / 1000))
-        self.rate.add(len(made), now)
+        self.rate.add(len(records), now)
 
     def count_failed(self, stream: str) -> None:
         """Count an entry that failed this time."""
@@ -60,7 +60,7 @@ class VexyMetrics:
         self.digests_plain += plain is not None and not plain.made
 
     def summary(self, now: float) -> str | None:
-        """Return what is worth knowing; None for an instance that never had anything to do."""
+        """Return the detail of a beat in one line; None for an instance that never had anything to do."""
         if not self._worked and not any(each.unread or each.pending for each in self.backlogs.values()):
             return None
         words = [summarize_backlogs(self.backlogs, self.rate.per_sec(now))]
@@ -70,7 +70,7 @@ class VexyMetrics:
         return ", ".join(words)
 
     def collect(self) -> Iterator[Family]:
-        """What is to be told now."""
+        """Yield every metric with its value now."""
         yield Family(
             "marketswarm_vexy_ai_entries_total",
             "counter",
@@ -78,7 +78,7 @@ class VexyMetrics:
             [(key, float(count)) for key, count in self._entries.copy().items()],
             labels=("stream", "outcome"),
         )
-        yield from self._waiting()
+        yield from self._collect_backlogs()
         yield gauge("marketswarm_vexy_ai_behind", "1 while it has fallen behind, else 0.", self.lag.behind)
         yield Family(
             "marketswarm_vexy_ai_delay_seconds",
@@ -101,14 +101,14 @@ class VexyMetrics:
         )
         yield gauge("marketswarm_vexy_ai_llm_paused", "1 while the model is left alone, else 0.", self.paused)
 
-    def _waiting(self) -> Iterator[Family]:
+    def _collect_backlogs(self) -> Iterator[Family]:
         backlogs = dict(self.backlogs)
-        told = (
+        gauges = (
             ("unread", "Entries that nobody has taken yet; none when the server lost count.", "unread"),
             ("pending", "Entries that are taken and not settled.", "pending"),
             ("oldest_unread_seconds", "How long the oldest has waited that nobody took.", "oldest_sec"),
         )
-        for name, text, field in told:
+        for name, text, field in gauges:
             values = [((key,), float(getattr(each, field))) for key, each in backlogs.items()]
             yield Family(
                 f"marketswarm_vexy_ai_{name}",

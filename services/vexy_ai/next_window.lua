@@ -1,9 +1,11 @@
--- The window that ended first and has no digest yet, with all that is kept of it.
--- What no worker has put there is taken away: a field that is too large, all of them when they are too many, and the
--- key when it is no hash.
--- KEYS: 1 the windows. ARGV: 1 fields at most, 2 bytes of a field's name and of its value at most
--- Returns nothing; or the window, if there is one, what was taken away, then the window's fields, each without its
--- name in front.
+-- Return the window that ended first, of those without a digest, with all its fields.
+-- What no worker can have written is deleted: a field that is too large, all fields if there are too many, and the key
+-- if it is no hash.
+-- KEYS  1  the windows: a hash, '<begin>-<end> <name>' -> value
+-- ARGV  1  most fields
+--       2  most bytes of a field's name, and of its value
+-- Returns nil if no window is over and nothing was deleted; else {window or nil, names of what was deleted, then the
+-- name and value of each of the window's fields, without the window in the name}.
 local kind = redis.call('TYPE', KEYS[1]).ok
 if kind ~= 'hash' and kind ~= 'none' then
   redis.call('UNLINK', KEYS[1])

@@ -23,7 +23,7 @@ CASHTAG: Final = re.compile(r"(?<![\w$])\$([A-Z]{1,5}(?:[.-][A-Z]{1,2})?)(?!\w)"
 EXCHANGE: Final = re.compile(r"\((?:[A-Za-z ]{2,12}:\s?)?([A-Z]{1,5}(?:[.-][A-Z]{1,2})?)\)")
 """`(AAPL)`, `(NASDAQ: AAPL)`."""
 MIN_BARE_LETTERS: Final = 3
-"""Letters of a ticker that is found without a mark: IT, ON and A are words."""
+"""The shortest ticker that is found without a mark: IT, ON and A are words."""
 _WORD: Final = re.compile(r"[^\W_]+")
 _UNSPACED: Final = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 
@@ -31,7 +31,7 @@ Phrase = tuple[str, ...]
 
 
 class Phrases:
-    """Words and phrases, each of which stands for a name."""
+    """Words and phrases that stand for names; `named` maps each name to its phrases."""
 
     def __init__(self, named: Mapping[str, Iterable[str]]) -> None:
         self._by_first: dict[str, list[tuple[Phrase, bool, str]]] = {}
@@ -67,7 +67,10 @@ class Phrases:
 
 
 class Lexicon:
-    """What to look for: tickers with the names that stand for them, and words by topic."""
+    """The tickers and topics to look for.
+
+    `symbols` maps tickers to company names, `topics` maps topics to words.
+    """
 
     def __init__(self, symbols: Mapping[str, Iterable[str]], topics: Mapping[str, Iterable[str]]) -> None:
         self._symbols = frozenset(symbols)
@@ -95,18 +98,16 @@ class Lexicon:
         return list(dict.fromkeys(self._topics.find_in(text, _WORD.findall(text))))[:MAX_FOUND]
 
 
-MOOD_LIMIT: Final = 300
-"""Characters; its time grows with the square of the words, and a headline says it early."""
+SENTIMENT_LIMIT: Final = 300
+"""Characters that are scored: the time grows with the square of the words, and headlines are short."""
 
 
 def score_sentiment(text: str) -> float:
-    """Return the sentiment of a text, from -1 to 1, by VADER's lexicon.
+    """Return the sentiment of a short English text, from -1 to 1, by VADER's lexicon; 0 for other languages.
 
-    For short English texts, 0 for others.
-
-    The library is loaded with the first text, so a worker that has none stays small.
+    The library is imported with the first text, so a worker without texts needs less memory.
     """
-    return float(_analyzer().polarity_scores(text[:MOOD_LIMIT])["compound"])
+    return float(_analyzer().polarity_scores(text[:SENTIMENT_LIMIT])["compound"])
 
 
 @cache
@@ -116,7 +117,7 @@ def _analyzer() -> Any:
     return SentimentIntensityAnalyzer()
 
 
-TEXT_LIMIT: Final = 4000  # characters of an item that are looked at
+TEXT_LIMIT: Final = 4000  # characters of an item that are read
 SHOWN_LIMIT: Final = 200
 LINK_LIMIT: Final = 1000
 NAME_LIMIT: Final = 100
@@ -125,22 +126,20 @@ Fields = Mapping[bytes, bytes]
 
 
 def make_note(entry: str, item: Fields, lexicon: Lexicon, wall: float) -> dict[str, str]:
-    """Return the fields of the note about an item.
+    """Return the fields of the note about an item; `wall` is now, in epoch seconds.
 
-    Its `id` is the item's, or the entry's if the item has none.
-
-    `wall` is when the note is made, in epoch seconds.
+    The note's `id` is that of the item, or `entry`, the id of its stream entry, if the item has none.
     """
     title, summary = _text(item, b"title"), _text(item, b"summary")
     whole = f"{title}. {summary}"
     version = truncate(_text(item, b"version"), SHOWN_LIMIT, len)
     return {
         "kind": "note",
-        "id": _shown(item, b"id") or entry,
+        "id": _short_text(item, b"id") or entry,
         **({"version": version} if version else {}),
-        "feed": _shown(item, b"feed"),
+        "feed": _short_text(item, b"feed"),
         "title": truncate(title or summary, SHOWN_LIMIT, len),
-        "link": _link(_text(item, b"link")),
+        "link": _web_link(_text(item, b"link")),
         "tickers": orjson.dumps(lexicon.tickers(whole)).decode(),
         "topics": orjson.dumps(lexicon.topics(whole)).decode(),
         "sentiment": f"{score_sentiment(whole):.3f}",
@@ -149,7 +148,7 @@ def make_note(entry: str, item: Fields, lexicon: Lexicon, wall: float) -> dict[s
 
 
 def note_identity(stream: str, entry: str, item: Fields) -> str:
-    """Return what all notes about one version of an item have in common, and no others."""
+    """Return a digest that is the same for one version of an item, however often that is delivered."""
     ident = item.get(b"id") or entry.encode()
     said = (stream.encode(), ident, item.get(b"version", b""))
     return hashlib.blake2b(
@@ -159,7 +158,7 @@ def note_identity(stream: str, entry: str, item: Fields) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A note that was read back."""
+    """A note that was read back from the stream."""
 
     id: str
     feed: str = ""
@@ -171,22 +170,22 @@ class Note:
 
 
 def parse_note(fields: Fields, window: str) -> Note | None:
-    """Return the note of a window, or None if the entry is none: anyone can write to a stream."""
+    """Return the note in the fields of a stream entry; None if it is no note of that window."""
     if fields.get(b"kind") != b"note" or fields.get(b"window") != window.encode():
         return None
     return Note(
-        id=_shown(fields, b"id"),
-        feed=_shown(fields, b"feed"),
-        title=_shown(fields, b"title"),
-        link=_link(_text(fields, b"link")),
-        tickers=_names(fields.get(b"tickers", b"")),
-        topics=_names(fields.get(b"topics", b"")),
-        sentiment=_score(fields.get(b"sentiment", b"")),
+        id=_short_text(fields, b"id"),
+        feed=_short_text(fields, b"feed"),
+        title=_short_text(fields, b"title"),
+        link=_web_link(_text(fields, b"link")),
+        tickers=_parse_names(fields.get(b"tickers", b"")),
+        topics=_parse_names(fields.get(b"topics", b"")),
+        sentiment=_parse_sentiment(fields.get(b"sentiment", b"")),
     )
 
 
 def parse_number(raw: bytes) -> float:
-    """Return a finite number. Raises ValueError, whose text does not repeat the value."""
+    """Return the finite number in a field. Raises ValueError, whose text does not repeat the value."""
     try:
         found = float(raw[:40])
     except ValueError:
@@ -196,22 +195,22 @@ def parse_number(raw: bytes) -> float:
     return found
 
 
-def _score(raw: bytes) -> float:
+def _parse_sentiment(raw: bytes) -> float:
     try:
         return max(-1.0, min(1.0, parse_number(raw)))
     except ValueError:
         return 0.0
 
 
-def _names(raw: bytes) -> tuple[str, ...]:
+def _parse_names(raw: bytes) -> tuple[str, ...]:
     try:
         found: Any = orjson.loads(raw[: 4 * TEXT_LIMIT])
     except orjson.JSONDecodeError:
         return ()
-    return tuple(_strings(found))[:SHOWN_LIMIT] if isinstance(found, list) else ()
+    return tuple(_text_only(found))[:SHOWN_LIMIT] if isinstance(found, list) else ()
 
 
-def _strings(found: Iterable[Any]) -> Iterable[str]:
+def _text_only(found: Iterable[Any]) -> Iterable[str]:
     return (printable_line(each)[:NAME_LIMIT] for each in found if isinstance(each, str))
 
 
@@ -222,11 +221,11 @@ def _text(fields: Fields, name: bytes) -> str:
     ).strip()
 
 
-def _shown(fields: Fields, name: bytes) -> str:
+def _short_text(fields: Fields, name: bytes) -> str:
     return truncate(_text(fields, name), SHOWN_LIMIT, len)
 
 
-def _link(text: str) -> str:
+def _web_link(text: str) -> str:
     try:
         scheme = urlsplit(text).scheme
     except ValueError:

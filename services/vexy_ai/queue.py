@@ -1,7 +1,7 @@
-"""One consumer on the streams of a bus: read entries, claim abandoned ones, settle, write dead letters.
+"""Consume the streams of a bus: read entries, claim abandoned ones, settle them, write dead letters.
 
 An entry is settled in one step on the server where possible: its note and its acknowledgement if both are on
-one bus, its dead letter and its acknowledgement always. What is made of an entry is in `records.py`.
+one bus, its dead letter and its acknowledgement always. `records.py` makes the record of an entry.
 """
 
 import contextlib
@@ -17,14 +17,14 @@ from marketswarm.keys import note_windows_key, notes_seen_key
 from services.vexy_ai.backlog import Backlog
 from services.vexy_ai.notes import Fields
 from services.vexy_ai.records import Record
-from services.vexy_ai.sources import Source
+from services.vexy_ai.settings import Source
 
-MARGIN_SEC: Final = 2.0
+BLOCK_MARGIN_SEC: Final = 2.0  # beyond the time for which the server blocks a read
 MAX_IDENTITIES: Final = 100_000
 IDENTITIES_SEC: Final = 7 * 86_400
 WINDOW_FIELDS: Final = 5000
 DEAD_LENGTH: Final = 1000
-ENTRY_BYTES: Final = 32 * 1024 * 1024
+MAX_ENTRY_BYTES: Final = 32 * 1024 * 1024
 IDLE_CONSUMER_SEC: Final = 3600.0
 SETTLE: Final = Script.beside("services.vexy_ai", "settle.lua")
 CLAIM: Final = Script.beside("services.vexy_ai", "claim.lua")
@@ -54,9 +54,9 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class NoteStore:
-    """Where notes are written: a bus and a key.
+    """Where notes are written: a bus and the key of the stream.
 
-    Beside it the known identities, and the windows without a digest.
+    Two other keys beside it hold the known identities, and the windows without a digest.
     """
 
     bus: Bus
@@ -75,7 +75,7 @@ class Consumer:
         self.bus, self.sources, self.group, self.consumer = bus, tuple(sources), group, consumer
 
     async def open(self) -> None:
-        """Create the consumer groups, from the beginning of each stream, unless they exist."""
+        """Create the consumer groups that do not exist, at the beginning of each stream."""
         for source in self.sources:
             try:
                 await self.bus.ask(
@@ -87,7 +87,7 @@ class Consumer:
             await self._leave(source, "")
 
     async def read_backlog(self, source: Source) -> Backlog:
-        """Return how far the group has come with a stream."""
+        """Return how many entries of a stream wait for the group."""
         now_ms, pending, unread, oldest, lost = await self.bus.script(
             READ_BACKLOG, [source.key], [self.group]
         )
@@ -117,50 +117,57 @@ class Consumer:
             block=max(1, round(1000 * block_sec)),
         )
         try:
-            reply = await self.bus.ask(reading, block_sec + MARGIN_SEC, longest=2 * ENTRY_BYTES)
+            reply = await self.bus.ask(reading, block_sec + BLOCK_MARGIN_SEC, longest=2 * MAX_ENTRY_BYTES)
         except TooLongError:
-            return []  # they are on the list of this consumer now, and are taken over one by one, sizes first
+            return []  # these entries are pending now: each is claimed by itself, if it is not too large
         return list(parse_entries(reply, sources))
 
     async def claim(self, source: Source, idle_sec: float) -> tuple[Entry | None, int]:
-        """Claim an entry that was not settled within `idle_sec`.
+        """Claim one entry that was not settled within `idle_sec`; return it, or None if there is none.
 
-        Also return how many such entries are trimmed off.
+        The number is how many such entries the stream has trimmed meanwhile.
         """
-        entry, taken, flat, gone = await self.bus.script(
-            CLAIM, [source.key], [self.group, self.consumer, round(1000 * idle_sec), ENTRY_BYTES]
+        entry_id, deliveries, flat, trimmed = await self.bus.script(
+            CLAIM, [source.key], [self.group, self.consumer, round(1000 * idle_sec), MAX_ENTRY_BYTES]
         )
-        if not entry:
-            return None, gone
+        if not entry_id:
+            return None, trimmed
         fields = dict(zip(flat[::2], flat[1::2], strict=False)) if flat else {}
-        return Entry(source, entry, fields, taken, is_complete=bool(flat)), gone
+        return Entry(source, entry_id, fields, deliveries, is_complete=bool(flat)), trimmed
 
     async def settle(
-        self, source: Source, store: NoteStore, made: Sequence[Record], *, window_sec: int, notes: int
+        self, source: Source, store: NoteStore, records: Sequence[Record], *, window_sec: int, notes: int
     ) -> int:
         """Write the records of a stream's entries and acknowledge the entries; return how many are new.
 
         `window_sec` is the length of a digest's window, `notes` that of the stream of notes.
         """
-        here = store.bus is self.bus
-        args: list[str | bytes | float] = [self.group if here else "", MAX_IDENTITIES, IDENTITIES_SEC]
+        same_bus = store.bus is self.bus
+        args: list[str | bytes | float] = [self.group if same_bus else "", MAX_IDENTITIES, IDENTITIES_SEC]
         args += [notes, window_sec, WINDOW_FIELDS]
-        for each in made:
-            args += [each.entry, each.what, each.whose, each.rest]
-        keys = [*store.keys, source.key] if here else store.keys
+        for each in records:
+            args += [each.entry, each.kind, each.subject, each.content]
+        keys = [*store.keys, source.key] if same_bus else store.keys
         new = await store.bus.script(SETTLE, keys, args)
-        if not here:  # two servers can't be one step; a note that is there is not written twice
-            await self.bus.ask(self.bus.client.xack(source.key, self.group, *(each.entry for each in made)))
+        if not same_bus:  # not one step on two servers; but a note is never written twice
+            await self.bus.ask(
+                self.bus.client.xack(source.key, self.group, *(each.entry for each in records))
+            )
         return sum(new)
 
     async def dead_letter(self, entry: Entry, dead: str, reason: str, now: float) -> bool:
-        """Write an entry to the dead letters and acknowledge it.
+        """Write an entry to the dead letters at key `dead`, and acknowledge it; `now` is in epoch seconds.
 
-        Return False if another consumer had settled it.
+        Return False if another consumer has settled it already.
         """
-        said = {"stream": entry.source.key, "entry": entry.id.decode(), "group": self.group, "reason": reason}
-        said |= {"tries": str(entry.deliveries), "ts": f"{now:.3f}", "item": shown(entry.fields)}
-        flat = orjson.dumps([text for pair in said.items() for text in pair])
+        fields = {
+            "stream": entry.source.key,
+            "entry": entry.id.decode(),
+            "group": self.group,
+            "reason": reason,
+        }
+        fields |= {"tries": str(entry.deliveries), "ts": f"{now:.3f}", "item": format_fields(entry.fields)}
+        flat = orjson.dumps([text for pair in fields.items() for text in pair])
         args: list[str | bytes | float] = [self.group, entry.id, DEAD_LENGTH, flat]
         return bool(await self.bus.script(DEAD_LETTER, [entry.source.key, dead], args))
 
@@ -171,6 +178,7 @@ class Consumer:
                 await self._leave(source, self.consumer)
 
     async def _leave(self, source: Source, consumer: str) -> Any:
+        """Give back what a consumer has pending, and delete it, and others that are idle for long."""
         args: list[str | bytes | float] = [self.group, consumer, round(1000 * IDLE_CONSUMER_SEC)]
         return await self.bus.script(LEAVE, [source.key], args, within_sec=1.0)
 
@@ -183,7 +191,7 @@ def parse_entries(reply: Any, sources: Iterable[Source]) -> Iterable[Entry]:
             yield Entry(by_key[stream], entry_id, fields or {})
 
 
-def shown(fields: Fields) -> str:
+def format_fields(fields: Fields) -> str:
     """Return an entry's fields as JSON, cut to a size that people can read."""
     found = {
         name[:200].decode("utf-8", "replace"): value[:2000].decode("utf-8", "replace")

@@ -1,10 +1,9 @@
-"""Make a record of each entry: a note of an item, or what a window keeps of a bar or a probe. Pure.
+"""Make a record of each entry: a note about an item, or what a window keeps of a bar or a probe. Pure.
 
-Anyone can write to a stream: an entry that is no bar or no probe is `UnusableError`, since it will not become
-one by trying again. `settle.lua` writes the records; a window as it was kept is read back here.
+Anyone can write to a stream: an entry that is no valid bar or probe is an `UnusableError`, and trying again
+would not help. `settle.lua` writes the records; the content of a window is parsed here when it is read back.
 """
 
-import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,15 +11,18 @@ from typing import Any, Final, Literal
 
 import orjson
 
+from marketswarm.bus.stored_values import LAST_SEC, number
+from marketswarm.bus.stored_values import count as parse_count
 from marketswarm.channels.text import printable_line, truncate
 from services.vexy_ai.notes import Fields, Lexicon, make_note, note_identity, parse_number
-from services.vexy_ai.sources import Kind, Source
+from services.vexy_ai.settings import Source, StreamKind
 
 SYMBOL: Final = re.compile(rb"[A-Za-z0-9][A-Za-z0-9.:/_-]{0,29}")
 NAME_LIMIT: Final = 100
 WORD_LIMIT: Final = 100
 ENTRY_ID: Final = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
-LONGEST_COUNT: Final = 15
+MAX_COUNT_DIGITS: Final = 15
+MAX_PRICE: Final = 1e18
 HISTORY_SEC: Final = 3600.0
 
 
@@ -47,17 +49,17 @@ def parse_bar(fields: Fields) -> tuple[str, bytes]:
 def is_history(fields: Fields, wall: float) -> bool:
     """Return True if a bar fills a gap in the past and is no news; `wall` is in epoch seconds."""
     if fields.get(b"source") != b"rest":
-        return False  # a recording is of another time, and is told as if it were now
+        return False  # a recording is of another time, and is treated as if it were now
     return parse_number(fields.get(b"start", b"")) / 1000 < wall - HISTORY_SEC
 
 
 def parse_probe(fields: Fields) -> tuple[str, bytes]:
     """Return the target of a probe, and what the window keeps of it as JSON. Raises UnusableError."""
-    target = truncate(_plain(fields, b"target"), NAME_LIMIT, len)
+    target = truncate(_text(fields, b"target"), NAME_LIMIT, len)
     ok = fields.get(b"ok")
     if not target or ok not in (b"0", b"1"):
         raise UnusableError("not a probe: no target, or ok is neither 0 nor 1")
-    words = [_plain(fields, name) for name in (b"stage", b"error")] if ok == b"0" else []
+    words = [_text(fields, name) for name in (b"stage", b"error")] if ok == b"0" else []
     why = truncate(" ".join(filter(None, words)), WORD_LIMIT, len)
     return target, orjson.dumps({"ok": ok == b"1", "why": why})
 
@@ -96,57 +98,66 @@ class Outage:
 
 @dataclass(frozen=True, slots=True)
 class WindowContent:
-    """What a window holds besides the notes themselves; `notes` is how many it was given."""
+    """What a window holds besides the notes themselves.
+
+    `notes` counts its notes; `first` and `last` are the ids of the first and the last one, empty without any.
+    """
 
     notes: int
     first: str
     last: str
     moves: tuple[PriceMove, ...] = ()
-    losses: tuple[Outage, ...] = ()
+    outages: tuple[Outage, ...] = ()
 
     def __bool__(self) -> bool:
-        """Return True if there is anything to report; that all probes succeeded is nothing."""
-        return bool(self.notes or self.moves or self.losses)
+        """Return True if there is anything to report; probes that all succeeded are nothing to report."""
+        return bool(self.notes or self.moves or self.outages)
 
 
 def parse_window(fields: Mapping[bytes, bytes]) -> WindowContent:
     """Return a window from its stored fields: `n`, `first`, `last`, `bar <symbol>`, `probe <target>`.
 
-    Fields that can't be used are left out.
+    Fields that are invalid are left out.
     """
-    moves, losses = [], []
+    moves, outages = list[PriceMove | None](), list[Outage | None]()
     for name, value in sorted(fields.items()):
-        what, _, of = name.decode("utf-8", "replace").partition(" ")
-        with contextlib.suppress(KeyError, TypeError, ValueError):
-            if what == "bar":
-                moves.append(_move(of, _object(value)))
-            elif what == "probe":
-                losses.append(_loss(of, _object(value)))
-    count = fields.get(b"n", b"")
+        kind, _, subject = name.decode("utf-8", "replace").partition(" ")
+        if kind == "bar":
+            moves.append(_parse_move(subject, _parse_object(value)))
+        elif kind == "probe":
+            outages.append(_parse_outage(subject, _parse_object(value)))
+    notes = fields.get(b"n", b"")
     first, last = (fields.get(name, b"").decode("ascii", "replace") for name in (b"first", b"last"))
     found = all(map(ENTRY_ID.fullmatch, (first, last)))
     return WindowContent(
-        notes=int(count) if count.isdigit() and len(count) <= LONGEST_COUNT else 0,
+        notes=int(notes) if notes.isdigit() and len(notes) <= MAX_COUNT_DIGITS else 0,
         first=first if found else "",
         last=last if found else "",
-        moves=tuple(moves),
-        losses=tuple(loss for loss in losses if loss.failed),
+        moves=tuple(move for move in moves if move is not None),
+        outages=tuple(outage for outage in outages if outage is not None and outage.failed),
     )
 
 
-def _move(symbol: str, kept: Mapping[str, Any]) -> PriceMove:
-    prices = {name: float(kept[name]) for name in ("open", "close", "high", "low")}
-    if not min(prices.values()) > 0:
-        raise ValueError("no price")
-    since, until = (float(kept[name]) / 1000 for name in ("start", "last"))
-    return PriceMove(symbol, **prices, bars=int(kept["n"]), since=since, until=until)
+def _parse_move(symbol: str, stored: Mapping[str, Any]) -> PriceMove | None:
+    """Return the stored move of a symbol, or None if a number is missing, not finite or not plausible."""
+    prices = {name: number(stored.get(name), 0.0, MAX_PRICE) for name in ("open", "close", "high", "low")}
+    valid = {name: price for name, price in prices.items() if price}
+    since, until = (number(stored.get(name), 0.0, 1000 * LAST_SEC) for name in ("start", "last"))
+    bars = parse_count(stored.get("n"))
+    if valid.keys() != prices.keys() or since is None or until is None or bars is None:
+        return None
+    return PriceMove(symbol, **valid, bars=bars, since=since / 1000, until=until / 1000)
 
 
-def _loss(target: str, kept: Mapping[str, Any]) -> Outage:
-    return Outage(target, int(kept["failed"]), int(kept["n"]), str(kept["why"])[:WORD_LIMIT])
+def _parse_outage(target: str, stored: Mapping[str, Any]) -> Outage | None:
+    """Return the stored probes of a target, or None if a number is missing or not valid."""
+    failed, probes, why = parse_count(stored.get("failed")), parse_count(stored.get("n")), stored.get("why")
+    if failed is None or probes is None or not isinstance(why, str):
+        return None
+    return Outage(target, failed, probes, why[:WORD_LIMIT])
 
 
-def _object(raw: bytes) -> dict[str, Any]:
+def _parse_object(raw: bytes) -> dict[str, Any]:
     try:
         found = orjson.loads(raw)
     except orjson.JSONDecodeError:
@@ -154,35 +165,39 @@ def _object(raw: bytes) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _plain(fields: Fields, name: bytes) -> str:
+def _text(fields: Fields, name: bytes) -> str:
     return " ".join(printable_line(fields.get(name, b"")[:1000].decode("utf-8", "replace")).split())
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What is written for an entry: a note, an observation, or nothing.
+    """What is written for an entry: a note, an observation of a bar or a probe, or nothing.
 
-    `whose` is the item, symbol or target.
+    Args:
+        entry: the id of the entry.
+        kind: what is written.
+        subject: the item (its identity), the symbol or the target.
+        content: the note's fields as a JSON array, or the observation as a JSON object.
     """
 
     entry: bytes
-    what: Literal["note", "bar", "probe", "none"]
-    whose: str
-    rest: bytes
+    kind: Literal["note", "bar", "probe", "none"]
+    subject: str
+    content: bytes
 
 
 def make_record(source: Source, entry: bytes, fields: Fields, lexicon: Lexicon, wall: float) -> Record:
-    """Return the record of an entry.
+    """Return the record of an entry; `wall` is now, in epoch seconds.
 
-    Raises UnusableError for a bar or probe that is none; any item is one.
+    Raises UnusableError for an invalid bar or probe. No item is invalid.
     """
     match source.kind:
-        case Kind.BARS:
+        case StreamKind.BARS:
             symbol, kept = parse_bar(fields)
             return Record(entry, "none" if is_history(fields, wall) else "bar", symbol, kept)
-        case Kind.PROBES:
+        case StreamKind.PROBES:
             return Record(entry, "probe", *parse_probe(fields))
-        case Kind.ITEMS:
-            said = make_note(entry.decode(), fields, lexicon, wall)
-            rest = orjson.dumps([text for pair in said.items() for text in pair])
-            return Record(entry, "note", note_identity(source.key, entry.decode(), fields), rest)
+        case StreamKind.ITEMS:
+            note = make_note(entry.decode(), fields, lexicon, wall)
+            content = orjson.dumps([text for pair in note.items() for text in pair])
+            return Record(entry, "note", note_identity(source.key, entry.decode(), fields), content)

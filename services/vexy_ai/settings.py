@@ -1,13 +1,17 @@
-"""The settings of vexy_ai in the truth and in the environment. Pure."""
+"""The settings of vexy_ai in the truth and the environment; the streams that it reads and writes. Pure."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from marketswarm.agent import ServiceConfig
+from marketswarm.agent import ServiceConfig, first_point, point_like
+from marketswarm.keys import HEARTBEAT_SUFFIX, RSS_ITEMS, VEXY_DEAD, VEXY_NOTES
 from marketswarm.settings import CommonSettings, HttpUrl, Token, variables_of
+from marketswarm.truth import AccessPoint, Service
 
 
 class VexyEnvironment(CommonSettings):
@@ -23,24 +27,21 @@ Word = Annotated[str, Field(min_length=1, max_length=100)]
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
 
-def _listed(value: Any) -> Any:
-    """Turn `["AAPL"]` into `{"AAPL": []}`: symbols without names."""
-    return dict.fromkeys(value, ()) if isinstance(value, list) and _plain(value) else value
+def _expand_list(value: Any) -> Any:
+    """Return `{"AAPL": []}` for `["AAPL"]`, symbols without names; any other value as it is."""
+    is_list_of_text = isinstance(value, list) and all(isinstance(each, str) for each in value)
+    return dict.fromkeys(value, ()) if is_list_of_text else value
 
 
-def _plain(value: list[Any]) -> bool:
-    return all(isinstance(each, str) for each in value)
-
-
-def _tickers(value: Mapping[str, tuple[str, ...]]) -> Mapping[str, tuple[str, ...]]:
+def _require_tickers(value: Mapping[str, tuple[str, ...]]) -> Mapping[str, tuple[str, ...]]:
     for number, name in enumerate(value, 1):
         if not TICKER.fullmatch(name):
             raise ValueError(f'number {number} is not a ticker: capital letters and digits, such as "BRK.B"')
     return value
 
 
-def _found(value: Mapping[str, tuple[str, ...]]) -> Mapping[str, tuple[str, ...]]:
-    """Refuse a word without letters and digits: it would never be found, or everywhere."""
+def _require_findable(value: Mapping[str, tuple[str, ...]]) -> Mapping[str, tuple[str, ...]]:
+    """Return `value`, unless a word has neither letter nor digit: then raise ValueError."""
     for name, words in value.items():
         for number, word in enumerate(words, 1):
             if not any(each.isalnum() for each in word):
@@ -51,12 +52,12 @@ def _found(value: Mapping[str, tuple[str, ...]]) -> Mapping[str, tuple[str, ...]
 Words = Annotated[tuple[Word, ...], Field(max_length=100)]
 Symbols = Annotated[
     dict[str, Words],
-    BeforeValidator(_listed),
-    AfterValidator(_tickers),
-    AfterValidator(_found),
+    BeforeValidator(_expand_list),
+    AfterValidator(_require_tickers),
+    AfterValidator(_require_findable),
     Field(max_length=2000),
 ]
-Topics = Annotated[dict[Word, Words], AfterValidator(_found), Field(max_length=200)]
+Topics = Annotated[dict[Word, Words], AfterValidator(_require_findable), Field(max_length=200)]
 
 
 class LlmSettings(ServiceConfig):
@@ -112,3 +113,51 @@ class VexySettings(ServiceConfig):
 
     settings: WorkSettings = WorkSettings()
     """How vexy_ai works, what it looks for, how it digests."""
+
+
+NOTES: Final = "notes"
+DEAD: Final = "dead"
+
+
+class StreamKind(StrEnum):
+    """What the entries of a stream are, by the last word of its key."""
+
+    ITEMS = "items"
+    PROBES = "probes"
+    BARS = "bars"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A stream to read."""
+
+    bus: str
+    key: str
+    kind: StreamKind
+
+
+def find_sources(points: Iterable[AccessPoint]) -> tuple[Source, ...]:
+    """Return the streams among `points`, the `subscribe_to` of the truth; without any, the feed items."""
+    named = [point for point in points if not point.key.endswith(HEARTBEAT_SUFFIX)]
+    points = named or [first_point((), "market-redis", RSS_ITEMS)]
+    return tuple(dict.fromkeys(Source(point.bus, point.key, _kind(point.key)) for point in points))
+
+
+def notes_point(section: Service) -> AccessPoint:
+    """Return where notes are written.
+
+    That is the access point whose key ends in `notes`, else the first that is not for dead letters.
+    """
+    points = [point for point in section.access_points.publish_to if point.key.rpartition(":")[2] != DEAD]
+    first = first_point(points, "market-redis", VEXY_NOTES)
+    return next((point for point in points if point.key.rpartition(":")[2] == NOTES), first)
+
+
+def dead_letter_key(section: Service) -> str:
+    """Return the key for dead letters; each is written on the bus of the stream that its entry comes from."""
+    return point_like(section.access_points.publish_to, "market-redis", VEXY_DEAD).key
+
+
+def _kind(key: str) -> StreamKind:
+    word = key.rpartition(":")[2]
+    return StreamKind(word) if word in set(StreamKind) else StreamKind.ITEMS

@@ -1,27 +1,34 @@
--- Puts down what was made of entries and takes them off the group's list: of each both, or neither.
--- A note whose item is known is not written again. What is put down falls into the window of this server's clock.
--- KEYS: 1 the notes, 2 the memory (a sorted set of the identities of items and digests by when),
---       3 the windows that have no digest yet (a hash), 4 the stream of the entries, if it is on this server
--- ARGV: 1 group, empty when the stream is on another server, 2 identities remembered at most,
---       3 seconds they are remembered, 4 length of the notes, about, 5 seconds of a window, 6 fields of windows;
---       then for each entry: its id, note, bar, probe or none, whose (identity, symbol, target), the rest as JSON
--- Returns 1 for each that is new, 0 for each that was known.
-local MOST_WINDOWS = 10000
-local MOST_BYTES = 4096
-local notes, memory, windows, stream = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+-- Write the records of entries and acknowledge the entries: of each entry both, or neither.
+-- A note about an item that is known is not written again. A record belongs to the window of this server's clock.
+-- KEYS  1  the stream of notes
+--       2  the known identities: a sorted set of items and digests, by the time they were written (s)
+--       3  the windows that have no digest yet: a hash
+--       4  the stream of the entries, if it is on this server
+-- ARGV  1  group; '' if the stream is on another server
+--       2  most identities that are kept
+--       3  for how long identities and windows are kept (s)
+--       4  length of the stream of notes, about
+--       5  length of a window (s)
+--       6  most fields of windows
+--       then for each entry four values: its id, its kind (note, bar, probe, none), its subject (identity, symbol,
+--       target), its content (JSON)
+-- Returns for each entry 1 if its record is new, 0 if it was known or there is no room for it.
+local MAX_WINDOWS = 10000
+local MAX_BYTES = 4096
+local notes, known, windows, stream = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local group, window_sec = ARGV[1], tonumber(ARGV[5])
 local time = redis.call('TIME')
-local fields = redis.call('HLEN', windows) -- and so an error before anything is written, if it is no hash
+local fields = redis.call('HLEN', windows) -- fails before anything is written if it is no hash
 
--- a clock that was set back must not add to what was told; whoever calls this must not keep the server at it
+-- Return the first window that has no digest yet: after the clock was set back, the current one may have one.
 local function open_window()
   if not window_sec or window_sec < 1 or window_sec > 2 ^ 31 then
     return nil
   end
   local begins = math.floor(time[1] / window_sec) * window_sec
-  for _ = 1, MOST_WINDOWS do
+  for _ = 1, MAX_WINDOWS do
     local found = string.format('%d-%d', begins, begins + window_sec)
-    if not redis.call('ZSCORE', memory, 'digest:' .. found) then
+    if not redis.call('ZSCORE', known, 'digest:' .. found) then
       return found
     end
     begins = begins + window_sec
@@ -33,20 +40,20 @@ if not window then
   return redis.error_reply('ERR no window can be open of ' .. ARGV[5] .. ' s')
 end
 
-local function note(whose, rest)
-  if redis.call('ZSCORE', memory, whose) then return 0 end
-  local said = cjson.decode(rest)
-  said[#said + 1] = 'window'
-  said[#said + 1] = window
-  local id = redis.call('XADD', notes, 'MAXLEN', '~', ARGV[4], '*', unpack(said))
-  redis.call('ZADD', memory, time[1], whose)
+local function write_note(identity, content)
+  if redis.call('ZSCORE', known, identity) then return 0 end
+  local fields_of_note = cjson.decode(content)
+  fields_of_note[#fields_of_note + 1] = 'window'
+  fields_of_note[#fields_of_note + 1] = window
+  local id = redis.call('XADD', notes, 'MAXLEN', '~', ARGV[4], '*', unpack(fields_of_note))
+  redis.call('ZADD', known, time[1], identity)
   redis.call('HINCRBY', windows, window .. ' n', 1)
   redis.call('HSETNX', windows, window .. ' first', id)
   redis.call('HSET', windows, window .. ' last', id)
   return 1
 end
 
-local function bar(new, old)
+local function merge_bar(new, old)
   if not old then
     return {start = new.start, last = new.start, open = new.open, close = new.close, high = new.high, low = new.low,
             n = 1}
@@ -57,44 +64,45 @@ local function bar(new, old)
   return old
 end
 
-local function probe(new, old)
+local function merge_probe(new, old)
   old = old or {n = 0, failed = 0, why = ''}
   old.n = old.n + 1
   if not new.ok then old.failed, old.why = old.failed + 1, new.why end
   return old
 end
 
-local function observe(merged, what, whose, rest)
-  local field = window .. ' ' .. what .. ' ' .. whose
-  -- what is too large for one of ours is overwritten unread
-  local old = redis.call('HSTRLEN', windows, field) <= MOST_BYTES and redis.call('HGET', windows, field)
+local function write_observation(merge, kind, subject, content)
+  local field = window .. ' ' .. kind .. ' ' .. subject
+  -- a value that is too large is not one of ours: it is overwritten unread
+  local old = redis.call('HSTRLEN', windows, field) <= MAX_BYTES and redis.call('HGET', windows, field)
   if not old then
     if fields >= tonumber(ARGV[6]) then return 0 end
     fields = fields + 1
   end
-  local kept = merged(cjson.decode(rest), old and cjson.decode(old))
+  local merged = merge(cjson.decode(content), old and cjson.decode(old))
   redis.call('HINCRBY', windows, window .. ' n', 0)
-  redis.call('HSET', windows, field, cjson.encode(kept))
+  redis.call('HSET', windows, field, cjson.encode(merged))
   return 1
 end
 
-local function ours(entry)
+local function is_pending(entry)
   return group == '' or #redis.call('XPENDING', stream, group, entry, entry, 1) > 0
 end
 
 local new = {}
 for at = 7, #ARGV, 4 do
-  local entry, what, whose, rest = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+  local entry, kind, subject, content = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
   local done = 0
-  if what == 'note' then
-    done = note(whose, rest)
-  elseif what ~= 'none' and ours(entry) then -- there is no memory of these: who lost an entry to another adds nothing
-    done = observe(what == 'bar' and bar or probe, what, whose, rest)
+  if kind == 'note' then
+    done = write_note(subject, content)
+  -- observations have no identities: an entry that another consumer has settled must not be added again
+  elseif kind ~= 'none' and is_pending(entry) then
+    done = write_observation(kind == 'bar' and merge_bar or merge_probe, kind, subject, content)
   end
   if group ~= '' then redis.call('XACK', stream, group, entry) end
   new[#new + 1] = done
 end
-redis.call('ZREMRANGEBYRANK', memory, 0, -ARGV[2] - 1)
-redis.call('EXPIRE', memory, ARGV[3])
+redis.call('ZREMRANGEBYRANK', known, 0, -ARGV[2] - 1)
+redis.call('EXPIRE', known, ARGV[3])
 redis.call('EXPIRE', windows, ARGV[3])
 return new

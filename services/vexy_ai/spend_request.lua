@@ -1,5 +1,7 @@
--- Spends one request of this hour's budget, if there is any left.
--- KEYS: 1 what was spent (a hash: hour, spent). ARGV: 1 requests in an hour. Returns whether it may be made.
+-- Take one request from this hour's budget, if any is left.
+-- KEYS  1  what was spent: a hash with the fields `hour` and `spent`
+-- ARGV  1  requests in an hour
+-- Returns 1 if the request may be made, else 0.
 local hour = string.format('%d', math.floor(redis.call('TIME')[1] / 3600))
 local kept = redis.call('HMGET', KEYS[1], 'hour', 'spent')
 local spent = kept[1] == hour and tonumber(kept[2]) or 0

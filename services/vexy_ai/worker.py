@@ -1,10 +1,8 @@
-"""Process the streams of one bus: read entries, make records, settle them.
-
-No entry is lost or processed twice.
+"""Process the streams of one bus: read entries, make a record of each, settle them. None is lost or repeated.
 
 Each bus has a worker of its own, so that a bus that is down stops no other. Records that a bus does not take
-are kept and tried again before anything new is read. An entry that fails stays pending and is claimed again;
-one that failed too often, or ended too many workers, becomes a dead letter.
+are kept and settled before anything new is read. An entry that fails stays pending and is claimed again; one
+that failed too often, or ended too many workers, becomes a dead letter.
 """
 
 import asyncio
@@ -18,16 +16,24 @@ from marketswarm.bus import BusError
 from services.vexy_ai.backlog import Backlog
 from services.vexy_ai.metrics import VexyMetrics
 from services.vexy_ai.notes import Lexicon
-from services.vexy_ai.queue import ENTRY_BYTES, Consumer, Entry, NoteStore
+from services.vexy_ai.queue import MAX_ENTRY_BYTES, Consumer, Entry, NoteStore
 from services.vexy_ai.records import Record, UnusableError, make_record
-from services.vexy_ai.settings import VexyEnvironment, VexySettings, WorkSettings
-from services.vexy_ai.sources import Kind, Source, dead_letter_key, find_sources, notes_point
+from services.vexy_ai.settings import (
+    Source,
+    StreamKind,
+    VexyEnvironment,
+    VexySettings,
+    WorkSettings,
+    dead_letter_key,
+    find_sources,
+    notes_point,
+)
 
-BUS_SEC: Final = 10.0  # above what a step of the queue may take: a bus that is away is no hanging of ours
-BLOCK_SEC: Final = 0.8  # how long the server holds a reading that finds nothing; a reseed waits for it
-FULL_SEC: Final = 0.2
+BUS_SEC: Final = 10.0  # longer than a step of the queue may take: waiting for a bus must not count as hanging
+BLOCK_SEC: Final = 0.8  # how long the server blocks a read without entries; a reseed waits for it
+FULL_PAUSE_SEC: Final = 0.2
 BATCH_BYTES: Final = 8 * 1024 * 1024
-AT_ONCE: Final = 50  # entries that are put down in one step
+SETTLED_AT_ONCE: Final = 50  # entries that one script settles
 
 
 class Worker:
@@ -42,8 +48,8 @@ class Worker:
         self._me, self._metrics = me, metrics
         self._queue: Consumer | None = None
         self._unsettled: list[tuple[Source, Consumer, list[Record]]] = []
-        self._lost: dict[Source, tuple[int, int]] = {}  # before our time, and since
-        self._batch_limits: dict[Source, int] = {}  # as many as were of BATCH_BYTES, the last time
+        self._lost: dict[Source, tuple[int, int]] = {}  # before this worker began, and since
+        self._batch_limits: dict[Source, int] = {}  # entries that had BATCH_BYTES in the last batch
         self._claimed_at = float("-inf")
         self._lexicon: tuple[WorkSettings | None, Lexicon] = (None, Lexicon({}, {}))
 
@@ -66,15 +72,13 @@ class Worker:
                 await self._queue.close()
         self.reset()
 
-    # -- inside
-
     async def _open_consumer(self, settings: WorkSettings) -> Consumer:
         """Return a consumer of the streams that the truth in force names, a new one if these have changed."""
         named = find_sources(self._me.section.access_points.subscribe_to)
         sources = tuple(source for source in named if source.bus == self.bus)
-        held, bus = self._queue, self._me.bus(self.bus)
-        if held and (held.sources, held.group, held.bus) == (sources, settings.group, bus):
-            return held
+        current, bus = self._queue, self._me.bus(self.bus)
+        if current and (current.sources, current.group, current.bus) == (sources, settings.group, bus):
+            return current
         await self.close()
         queue = Consumer(bus, sources, settings.group, self._me.boot)
         async with self._me.waiting(BUS_SEC):
@@ -88,7 +92,7 @@ class Worker:
         for source in queue.sources:
             async with self._me.waiting(BUS_SEC):
                 backlog = await queue.read_backlog(source)
-            # what was lost before our time is not ours to tell again and again
+            # entries that were lost before this worker began are not reported again
             before, most = self._lost.get(source, (backlog.lost, 0))
             most = max(most, backlog.lost - before)
             self._lost[source] = before, most
@@ -96,20 +100,21 @@ class Worker:
         self.backlogs = found
 
     async def _read_new(self, queue: Consumer, settings: WorkSettings) -> list[Entry]:
+        """Read as many new entries of each stream as may be pending; rest for a moment if none may."""
         room = {}
         for source, backlog in self.backlogs.items():
             few = min(settings.batch, self._batch_limits.get(source, settings.batch))
             room[source] = max(0, min(few, settings.pending - backlog.pending))
         if not any(room.values()):
-            await self._me.rest(FULL_SEC)
+            await self._me.rest(FULL_PAUSE_SEC)
             return []
         async with self._me.waiting(BUS_SEC):
-            taken = await queue.read_new(room, BLOCK_SEC)
+            entries = await queue.read_new(room, BLOCK_SEC)
         for source in queue.sources:
-            sizes = [entry.size for entry in taken if entry.source == source]
-            if sizes:  # entries that are large come few at a time
+            sizes = [entry.size for entry in entries if entry.source == source]
+            if sizes:  # large entries are read a few at a time
                 self._batch_limits[source] = max(1, BATCH_BYTES * len(sizes) // max(1, sum(sizes)))
-        return taken
+        return entries
 
     async def _claim_abandoned(self, queue: Consumer, settings: WorkSettings) -> None:
         """Claim and process, one at a time, entries that some consumer did not settle in time."""
@@ -125,7 +130,7 @@ class Worker:
                     break
                 self._metrics.count_claimed(source.key)
                 if not entry.is_complete:
-                    await self._dead_letter(queue, entry, f"larger than {ENTRY_BYTES} bytes")
+                    await self._dead_letter(queue, entry, f"larger than {MAX_ENTRY_BYTES} bytes")
                 elif entry.deliveries > settings.tries:
                     why = f"taken {entry.deliveries - 1} times and never settled: who had it ended, or hung"
                     await self._dead_letter(queue, entry, why)
@@ -133,10 +138,11 @@ class Worker:
                     await self._process(queue, [entry], settings)
 
     async def _process(self, queue: Consumer, entries: Sequence[Entry], settings: WorkSettings) -> None:
+        """Make records of entries and settle them, stream by stream."""
         for source in queue.sources:
             mine = [entry for entry in entries if entry.source == source]
-            for at in range(0, len(mine), AT_ONCE):
-                records = await self._make_records(queue, mine[at : at + AT_ONCE], settings)
+            for at in range(0, len(mine), SETTLED_AT_ONCE):
+                records = await self._make_records(queue, mine[at : at + SETTLED_AT_ONCE], settings)
                 self._unsettled += [(source, queue, records)] if records else []
                 await self._settle(settings)
 
@@ -154,7 +160,7 @@ class Worker:
             except UnusableError as reason:
                 await self._dead_letter(queue, entry, str(reason))
             except Exception as error:  # noqa: BLE001 - whatever an entry does to the libraries
-                await self._failed(queue, entry, f"{type(error).__name__}: {error}"[:300], settings)
+                await self._handle_failure(queue, entry, f"{type(error).__name__}: {error}"[:300], settings)
             await asyncio.sleep(0)  # beats go out meanwhile
         return records
 
@@ -170,12 +176,14 @@ class Worker:
                 )
             del self._unsettled[0]
             self._metrics.count_settled(source, records, new, time.time())
-            # probes and bars come all the time
-            write = self._me.log.info if source.kind is Kind.ITEMS else self._me.log.debug
+            # probes and bars are too many for the log
+            write = self._me.log.info if source.kind is StreamKind.ITEMS else self._me.log.debug
             write("items.noted", stream=source.key, items=len(records), new=new)
 
-    async def _failed(self, queue: Consumer, entry: Entry, reason: str, settings: WorkSettings) -> None:
-        """It stays on the list, and comes back; or it was the last time."""
+    async def _handle_failure(
+        self, queue: Consumer, entry: Entry, reason: str, settings: WorkSettings
+    ) -> None:
+        """Leave an entry that failed pending, to be claimed again; after the last try write a dead letter."""
         self._metrics.count_failed(entry.source.key)
         self._me.log.warning(
             "item.failed",
@@ -189,8 +197,8 @@ class Worker:
 
     async def _dead_letter(self, queue: Consumer, entry: Entry, reason: str) -> None:
         async with self._me.waiting(BUS_SEC):
-            buried = await queue.dead_letter(entry, dead_letter_key(self._me.section), reason, time.time())
-        if buried:
+            is_new = await queue.dead_letter(entry, dead_letter_key(self._me.section), reason, time.time())
+        if is_new:
             self._metrics.count_dead(entry.source.key)
             self._me.log.error("item.dead", stream=entry.source.key, entry=entry.id.decode(), why=reason)
 
@@ -201,7 +209,7 @@ class Worker:
         return self._lexicon[1]
 
 
-AGAIN_SEC: Final = 1.0
+RETRY_SEC: Final = 1.0
 
 
 class WorkerPool:
@@ -215,19 +223,19 @@ class WorkerPool:
     ) -> None:
         self._me, self._settings_now, self._metrics = me, settings_now, metrics
         self._workers: dict[str, Worker] = {}
-        self._failing: dict[str, BusError] = {}  # by the bus of the worker; the one that fails may be another
+        self._failing: dict[str, BusError] = {}  # by the bus of the worker; the bus that fails may be another
 
     def start_workers(self) -> None:
         """Start a worker on each bus that the truth in force names streams on, and that has none."""
         for bus in self._buses() - self._workers.keys():
             self._workers[bus] = worker = Worker(self._me, bus, self._metrics)
-            self._me.task(self._work(worker), name=f"work {bus}")
+            self._me.task(self._run(worker), name=f"work {bus}")
 
     @property
     def backlogs(self) -> Mapping[str, Backlog]:
         """Return the backlog of each stream, as it was last read."""
-        several = [worker.backlogs for worker in self._workers.values()]
-        return {source.key: backlog for one in several for source, backlog in one.items()}
+        by_worker = [worker.backlogs for worker in self._workers.values()]
+        return {source.key: backlog for each in by_worker for source, backlog in each.items()}
 
     def problem(self) -> str | None:
         """Return which buses fail and why, in a few words; None if none does."""
@@ -236,16 +244,16 @@ class WorkerPool:
     def _buses(self) -> set[str]:
         return {source.bus for source in find_sources(self._me.section.access_points.subscribe_to)}
 
-    async def _work(self, worker: Worker) -> None:
+    async def _run(self, worker: Worker) -> None:
         """Process entries until the truth names no stream on that bus any more."""
         try:
             while worker.bus in self._buses():
                 try:
                     await worker.process_next(self._settings_now().settings)
                 except BusError as error:
-                    self._failed(worker, error)
+                    self._report_failure(worker, error)
                     worker.reset()
-                    await self._me.rest(AGAIN_SEC)
+                    await self._me.rest(RETRY_SEC)
                 else:
                     self._failing.pop(worker.bus, None)
         finally:
@@ -253,11 +261,11 @@ class WorkerPool:
                 await worker.close()
             finally:
                 self._failing.pop(worker.bus, None)
-                del self._workers[worker.bus]  # now another may begin, who is the same consumer
+                del self._workers[worker.bus]  # now another worker of the same consumer may begin
 
-    def _failed(self, worker: Worker, error: BusError) -> None:
+    def _report_failure(self, worker: Worker, error: BusError) -> None:
         before = self._failing.get(worker.bus)
-        if before is None or _describe(before) != _describe(error):  # once, until it has worked again
+        if before is None or _describe(before) != _describe(error):  # a repeated failure is logged once
             self._me.log.warning("items.unread", bus=error.bus, reason=error.reason)
         self._failing[worker.bus] = error
 

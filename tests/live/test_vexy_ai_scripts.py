@@ -14,12 +14,12 @@ from services.vexy_ai.digest_writer import commit_digest, load_notes, next_due_w
 from services.vexy_ai.llm import spend_request
 from services.vexy_ai.queue import Consumer, NoteStore
 from services.vexy_ai.records import Record
-from services.vexy_ai.sources import Kind, Source
+from services.vexy_ai.settings import Source, StreamKind
 from support.rig import Server
 from support.scenes.vexy_ai import entries
 from support.waiting import auntil
 
-ITEMS = Source("market-redis", "rss:items", Kind.ITEMS)
+ITEMS = Source("market-redis", "rss:items", StreamKind.ITEMS)
 LONG = {"window_sec": 86_400, "notes": 1000}
 SHORT = {"window_sec": 1, "notes": 1000}
 
@@ -154,7 +154,7 @@ async def test_a_window_is_due_once_it_is_over_and_is_told_once(server, queue, s
         begins, ends = map(int, window.name.split("-"))
         assert ends == begins + 1 <= int(server.cmd("TIME")[0])
         notes = await load_notes(store, window)
-        assert len(notes) == window.observed.notes
+        assert len(notes) == window.content.notes
         told += len(notes)
         both = [
             commit_digest(store, window, {"kind": "digest", "id": window.name}, notes=1000) for _ in range(2)
@@ -172,7 +172,7 @@ async def test_a_window_that_has_grown_since_it_was_read_is_read_again(server, q
     window = await auntil(lambda: next_due_window(store), 5)
     server.cmd("HINCRBY", "vexy:notes:windows", f"{window.name} n", 1)  # as if its clock had been set back
     assert not await commit_digest(store, window, {"kind": "digest"}, notes=1000)
-    assert (await next_due_window(store)).observed.notes == 2
+    assert (await next_due_window(store)).content.notes == 2
 
 
 async def test_what_comes_after_the_digest_of_its_time_is_in_the_next(server, queue, store):
@@ -189,7 +189,7 @@ async def test_notes_that_were_trimmed_off_are_missing_and_counted(server, queue
     await queue.settle(ITEMS, store, [make_note(each, each.decode()) for each in ids], **SHORT)
     window = await auntil(lambda: next_due_window(store), 5)
     server.cmd("XTRIM", "vexy:notes", "MAXLEN", "=", 1)
-    assert len(await load_notes(store, window)) < window.observed.notes == 3
+    assert len(await load_notes(store, window)) < window.content.notes == 3
 
 
 async def test_a_huge_entry_among_the_notes_is_skipped_and_counted(server, queue, store, monkeypatch):
@@ -202,7 +202,7 @@ async def test_a_huge_entry_among_the_notes_is_skipped_and_counted(server, queue
     first, last = (
         server.cmd("XINFO", "STREAM", "vexy:notes")[f"{which}-entry"][0] for which in ("first", "last")
     )
-    window = replace(window, observed=replace(window.observed, first=first, last=last))
+    window = replace(window, content=replace(window.content, first=first, last=last))
     before = unusable_total()
     found = await load_notes(store, window)
     assert [one.id for one in found if one.id in ("a", "b")]
@@ -289,16 +289,16 @@ async def test_what_is_taken_over_is_one_entry_and_tells_how_often_it_was_taken(
 async def test_what_is_too_large_to_be_looked_at_again_is_not(server, bus, queue, monkeypatch):
     server.cmd("XADD", "rss:items", "*", "id", "a", "title", "x" * 1000)
     await queue.read_new({ITEMS: 10}, 0.01)
-    monkeypatch.setattr("services.vexy_ai.queue.ENTRY_BYTES", 1000)
+    monkeypatch.setattr("services.vexy_ai.queue.MAX_ENTRY_BYTES", 1000)
     entry, _ = await queue.claim(ITEMS, 0)
     assert (entry.fields, entry.is_complete, entry.deliveries) == ({}, False, 2)
-    monkeypatch.setattr("services.vexy_ai.queue.ENTRY_BYTES", 1008)
+    monkeypatch.setattr("services.vexy_ai.queue.MAX_ENTRY_BYTES", 1008)
     entry, _ = await queue.claim(ITEMS, 0)
     assert (entry.size, entry.is_complete) == (1008, True)
 
 
 async def test_of_each_stream_so_many_are_read_and_of_one_without_room_none(server, bus):
-    streams = [Source("market-redis", f"s{n}", Kind.ITEMS) for n in range(4)]
+    streams = [Source("market-redis", f"s{n}", StreamKind.ITEMS) for n in range(4)]
     queue = Consumer(bus, streams, "group", "me")
     await queue.open()
     for stream in streams:

@@ -142,10 +142,12 @@ def test_a_digest_tells_stories_moves_and_losses():
         first="1-0",
         last="2-0",
         moves=(PriceMove("AAA", 100.0, 101.0, 102.0, 99.0, 5), PriceMove("BBB", 10.0, 9.0, 10.0, 9.0, 5)),
-        losses=(Outage("site", 3, 4, "tcp refused"),),
+        outages=(Outage("site", 3, 4, "tcp refused"),),
     )
     stories = add_summaries([STORY], ["Acme rose. It may rise more."])
-    found = Digest(WINDOW, seen, NOTES, stories, count=2, plain=SummaryResult(1, "timeout")).fields(5.0)
+    found = Digest(WINDOW, seen, NOTES, stories, count=2, summary_result=SummaryResult(1, "timeout")).fields(
+        5.0
+    )
     assert {name: found[name] for name in ("kind", "id", "window", "from", "to", "ts", "items", "read")} == {
         "kind": "digest",
         "id": f"digest:{WINDOW}",
@@ -196,7 +198,7 @@ def test_a_digest_of_the_worst_is_still_an_entry_that_can_be_read():
         tuple(Outage("t" * 100, 1, 1, "w" * 100) for _ in range(500)),
     )
     found = Digest(
-        WINDOW, seen, notes, rank_stories(stories, 100), count=100, plain=SummaryResult(0, "x")
+        WINDOW, seen, notes, rank_stories(stories, 100), count=100, summary_result=SummaryResult(0, "x")
     ).fields(5.0)
     assert sum(map(len, found.values())) < 600_000
     assert len(orjson.loads(found["moves"])) == 100

@@ -14,9 +14,9 @@ from marketswarm.testing import MemoryBus
 from services.vexy_ai.digest import make_story
 from services.vexy_ai.llm import (
     SUMMARY_LIMIT,
+    BadAnswerError,
     CircuitBreaker,
     Summarizer,
-    UnfitError,
     parse_summary,
     sanitize,
 )
@@ -67,7 +67,7 @@ def test_a_summary_is_taken_bare_or_fenced():
     ],
 )
 def test_what_is_no_summary_is_refused_in_a_word(body, reason):
-    with pytest.raises(UnfitError, match=f"^{reason}$"):
+    with pytest.raises(BadAnswerError, match=f"^{reason}$"):
         parse_summary(body)
 
 
@@ -98,16 +98,16 @@ def test_whatever_comes_back_it_is_one_short_line(text):
 
 @given(st.binary(max_size=300))
 def test_whatever_is_answered_it_is_a_summary_or_unfit(body):
-    with pytest.raises(UnfitError):
+    with pytest.raises(BadAnswerError):
         parse_summary(body)
 
 
 def test_after_three_failures_in_a_row_he_is_left_alone_for_a_minute():
     breaker = CircuitBreaker()
     for now in (0.0, 1.0):
-        breaker.failed("timeout", now)
+        breaker.record_failure("timeout", now)
         assert breaker.open_sec(now) == 0
-    breaker.failed("timeout", 2.0)
+    breaker.record_failure("timeout", 2.0)
     assert breaker.open_sec(2.0) == 60
     assert breaker.open_sec(61.0) == 1
     assert breaker.open_sec(62.0) == 0
@@ -117,9 +117,9 @@ def test_after_three_failures_in_a_row_he_is_left_alone_for_a_minute():
 def test_one_that_works_in_between_clears_the_count():
     breaker = CircuitBreaker()
     for now in range(10):
-        breaker.failed("500", float(now))
-        breaker.failed("500", float(now))
-        breaker.succeeded()
+        breaker.record_failure("500", float(now))
+        breaker.record_failure("500", float(now))
+        breaker.record_success()
     assert breaker.open_sec(10.0) == 0
     assert breaker.reason is None
 
@@ -127,25 +127,25 @@ def test_one_that_works_in_between_clears_the_count():
 def test_he_is_tried_once_and_each_failure_then_doubles_the_pause():
     breaker, now, pauses = CircuitBreaker(), 0.0, []
     for _ in range(3):
-        breaker.failed("500", now)
+        breaker.record_failure("500", now)
     for _ in range(8):
         pauses.append(breaker.open_sec(now))
         now += pauses[-1]
         assert breaker.open_sec(now) == 0
-        breaker.failed("500", now)
+        breaker.record_failure("500", now)
     assert pauses == [60, 120, 240, 480, 960, 1920, 3600, 3600]
-    breaker.succeeded()
-    breaker.failed("500", now)
+    breaker.record_success()
+    breaker.record_failure("500", now)
     assert breaker.open_sec(now + 3600) == 0
 
 
 def test_what_lasts_needs_no_three_and_what_he_asks_for_is_given_up_to_an_hour():
     lasting, asked, greedy = CircuitBreaker(), CircuitBreaker(), CircuitBreaker()
-    lasting.failed("401", 0.0, lasting=True)
+    lasting.record_failure("401", 0.0, lasting=True)
     assert lasting.open_sec(0.0) == 60
-    asked.failed("429", 0.0, after_sec=7.0)
+    asked.record_failure("429", 0.0, after_sec=7.0)
     assert asked.open_sec(0.0) == 7
-    greedy.failed("429", 0.0, after_sec=1e9)
+    greedy.record_failure("429", 0.0, after_sec=1e9)
     assert greedy.open_sec(0.0) == 3600
 
 

@@ -2,10 +2,10 @@ from services.vexy_ai.backlog import Backlog
 from services.vexy_ai.digest import SummaryResult
 from services.vexy_ai.metrics import VexyMetrics
 from services.vexy_ai.records import Record
-from services.vexy_ai.sources import Kind, Source
+from services.vexy_ai.settings import Source, StreamKind
 from support.pages import table
 
-SOURCE = Source("market-redis", "rss:items", Kind.ITEMS)
+SOURCE = Source("market-redis", "rss:items", StreamKind.ITEMS)
 MADE = [Record(b"1000000-0", "note", "a", b""), Record(b"1000000-1", "note", "b", b"")]
 
 

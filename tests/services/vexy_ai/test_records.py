@@ -14,7 +14,7 @@ from services.vexy_ai.records import (
     parse_probe,
     parse_window,
 )
-from services.vexy_ai.sources import Kind, Source
+from services.vexy_ai.settings import Source, StreamKind
 
 BAR = {b"sym": b"AAPL", b"start": b"1000", b"open": b"10", b"high": b"12", b"low": b"9", b"close": b"11"}
 
@@ -83,7 +83,7 @@ def test_a_window_tells_what_moved_and_what_was_out_of_reach():
     )
     assert found.moves == (PriceMove("AAPL", 10.0, 11.0, 12.0, 9.0, 2, since=1.0, until=2.0),)
     assert found.moves[0].change == pytest.approx(10.0)
-    assert found.losses == (Outage("a b", 3, 4, "tcp refused"),)
+    assert found.outages == (Outage("a b", 3, 4, "tcp refused"),)
     assert (found.notes, found.first, found.last) == (3, "1-0", "9-0")
 
 
@@ -95,11 +95,14 @@ def test_what_others_write_into_a_window_is_left_out():
         b"{}",
         b'{"n": "x"}',
         b'{"open": 0, "close": 1, "high": 1, "low": 1, "n": 1}',
+        b'{"start": 1, "last": 1, "open": 1, "close": 1, "high": "inf", "low": 1, "n": 1}',
+        b'{"start": 1, "last": 1, "open": 1, "close": 1, "high": 1, "low": 1, "n": 1e300}',
+        b'{"n": 1e300, "failed": 1e300, "why": ""}',
         b"\xff",
     ]
     fields = {b"%b %d" % (what, n): each for what in (b"bar", b"probe", b"x") for n, each in enumerate(odd)}
     found = parse_window({b"n": b"-x", b"first": b"\xff", **fields})
-    assert (found.notes, found.moves, found.losses) == (0, (), ())
+    assert (found.notes, found.moves, found.outages) == (0, (), ())
 
 
 def test_a_window_in_which_all_went_well_has_nothing_to_tell():
@@ -118,17 +121,17 @@ def made(kind, fields):
 
 
 def test_what_becomes_of_an_entry_is_for_its_stream_to_say():
-    assert (made(Kind.ITEMS, NEW_BAR).what, made(Kind.BARS, NEW_BAR).what) == ("note", "bar")
-    probe = made(Kind.PROBES, {b"target": b"site", b"ok": b"1"})
-    assert (probe.what, probe.whose) == ("probe", "site")
+    assert (made(StreamKind.ITEMS, NEW_BAR).kind, made(StreamKind.BARS, NEW_BAR).kind) == ("note", "bar")
+    probe = made(StreamKind.PROBES, {b"target": b"site", b"ok": b"1"})
+    assert (probe.kind, probe.subject) == ("probe", "site")
 
 
 def test_a_bar_from_the_past_comes_to_nothing():
-    assert made(Kind.BARS, NEW_BAR | {b"source": b"rest", b"start": b"1795000000000"}).what == "none"
+    assert made(StreamKind.BARS, NEW_BAR | {b"source": b"rest", b"start": b"1795000000000"}).kind == "none"
 
 
 def test_what_is_none_of_its_kind_is_unusable_but_any_item_is_an_item():
-    for kind in (Kind.BARS, Kind.PROBES):
+    for kind in (StreamKind.BARS, StreamKind.PROBES):
         with pytest.raises(UnusableError):
             made(kind, {})
-    assert made(Kind.ITEMS, {}).what == "note"
+    assert made(StreamKind.ITEMS, {}).kind == "note"

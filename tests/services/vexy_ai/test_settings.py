@@ -5,8 +5,17 @@ import pytest
 
 from marketswarm.agent.service_config import load as load_whole
 from marketswarm.agent.service_config import require_config
-from marketswarm.truth import TruthError, load
-from services.vexy_ai.settings import VexySettings, WorkSettings
+from marketswarm.truth import AccessPoint, Heartbeat, Service, TruthError, load
+from marketswarm.truth.model import AccessPoints
+from services.vexy_ai.settings import (
+    Source,
+    StreamKind,
+    VexySettings,
+    WorkSettings,
+    dead_letter_key,
+    find_sources,
+    notes_point,
+)
 
 
 def own(settings):
@@ -69,3 +78,40 @@ def test_all_mistakes_are_told_at_once_and_a_key_that_nobody_knows_is_a_doubt():
     }
     (doubt,) = load_whole(orjson.dumps(document)).warnings
     assert str(doubt).startswith("services.vexy_ai.settings.llm.modell: is not a known key")
+
+
+def points(*keys):
+    return [AccessPoint(bus="market-redis", key=key) for key in keys]
+
+
+def test_without_a_word_it_reads_the_feed_items():
+    expected = (Source("market-redis", "rss:items", StreamKind.ITEMS),)
+    assert find_sources([]) == expected
+    assert find_sources(points("mesh:heartbeat")) == expected
+
+
+@pytest.mark.parametrize(
+    ("keys", "notes", "dead"),
+    [
+        ([], "vexy:notes", "vexy:dead"),
+        (["vexy_ai:heartbeat", "team:dead", "a", "team:notes"], "team:notes", "team:dead"),
+        (["dead", "said", "more"], "said", "dead"),
+        (["team:dead"], "vexy:notes", "team:dead"),
+    ],
+)
+def test_notes_and_the_dead_go_where_the_truth_says(keys, notes, dead):
+    beats = Heartbeat(channel="vexy_ai:heartbeat")
+    section = Service(heartbeat=beats, access_points=AccessPoints(publish_to=tuple(points(*keys))))
+    assert notes_point(section) == AccessPoint(bus="market-redis", key=notes)
+    assert dead_letter_key(section) == dead
+
+
+def test_the_last_word_of_a_key_says_what_it_carries():
+    found = find_sources(points("rss:items", "massive:probes", "market:bars", "news", "team:news", "news"))
+    assert [(each.key, each.kind) for each in found] == [
+        ("rss:items", StreamKind.ITEMS),
+        ("massive:probes", StreamKind.PROBES),
+        ("market:bars", StreamKind.BARS),
+        ("news", StreamKind.ITEMS),
+        ("team:news", StreamKind.ITEMS),
+    ]
