@@ -65,7 +65,7 @@ class WatchedBus:
         self.channels: dict[bytes, WatchedService] = {}
         self.refused_channels: frozenset[bytes] | None = None  # None until the first session
         self.turn = 0  # the clock's turn at which every service's next beat was last asked to be parsed
-        self.wheel: TimingWheel[WatchedService] = TimingWheel(_next_look)
+        self.wheel: TimingWheel[WatchedService] = TimingWheel(WatchedService.time_on_wheel)
         self.awaiting_canary: list[WatchedService] = []  # due by the running clock: the next canary proves it
         self.has_more_due = False  # some of them were left to the next evaluation
         self._waiting_looked_at = -inf  # what the clock had proven when all of them were looked at last
@@ -201,13 +201,6 @@ class WatchedBus:
         if publication is Publication.NONE:
             return None
         return Verdict(self.name, self.state, publication, now.wall, subject=Subject.BUS, **found)  # type: ignore[arg-type]  # the callers above name the fields
-
-
-def _next_look(service: WatchedService) -> float:
-    at = service.next_look()
-    if at == inf:
-        service.take_off_wheel()  # the wheel lets go of it
-    return at
 
 
 class Reach:

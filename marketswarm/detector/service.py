@@ -218,6 +218,13 @@ class WatchedService:
         was, self.is_on_wheel = self.is_on_wheel, True
         return not was
 
+    def time_on_wheel(self) -> float:
+        """Return `next_look` to the wheel, which lets go of the service if that is infinity."""
+        at = self.next_look()
+        if at == inf:
+            self.take_off_wheel()
+        return at
+
     def take_off_wheel(self) -> None:
         """Note that the wheel has no entry for the service any more."""
         self.is_on_wheel = False

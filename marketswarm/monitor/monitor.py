@@ -304,7 +304,7 @@ class Monitor:
         if link.listener is not None:
             link.run(group, link.listener.run(), "listen")
         if link.publisher is not None:
-            link.run(group, self._publish_queued(link.publisher), "publish")
+            link.run(group, self.publish_queued(link.publisher), "publish")
 
     def publish(self, verdict: Verdict) -> None:
         """Log a verdict, ours or our owner's, and queue it for every bus that is to have it."""
@@ -314,7 +314,7 @@ class Monitor:
                 link.publisher.enqueue(verdict)
         log_verdict(verdict, leads=self._leadership.fence(self._home) is not None)
 
-    async def _publish_queued(self, publisher: Publisher) -> None:
+    async def publish_queued(self, publisher: Publisher) -> None:
         """Publish what is queued for one bus, and note what the bus has, until cancelled."""
         async for published in publisher.run():
             self._note_published(published)

@@ -1,0 +1,260 @@
+"""Count the files that a beat and a miss pass through: `.venv/bin/python tools/paths.py`.
+
+A real monitor runs over a bus in memory. The bytes of a PUBLISH go through a session, the listener and the
+detector; then the service falls silent, and its miss is followed from the timer to the log of alerts. A file
+counts if one of its functions is given, or returns, what is followed: the payload and the beat; the service,
+the suspect, the verdict and the event. A file is re-entered if a call goes from it through another file back
+into it.
+
+tests/tools/test_paths.py holds the counts to docs/development.md.
+"""
+
+import asyncio
+import dataclasses
+import logging
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import CodeType, FrameType, GeneratorType, SimpleNamespace
+from typing import Any, Final
+
+import structlog
+
+from marketswarm.beat import Beat, make
+from marketswarm.bus import Bus
+from marketswarm.bus.listener import Listener, moment
+from marketswarm.bus.parser import BatchParser
+from marketswarm.bus.scripts import Script
+from marketswarm.bus.session import Session
+from marketswarm.detector import LastBeat, Suspect, Tick, Verdict, WatchedService, restore_services
+from marketswarm.event import Event
+from marketswarm.keys import last_beat_key
+from marketswarm.monitor import Monitor, VerdictEncoder
+from marketswarm.monitor.encoder import EncodedVerdict
+from marketswarm.monitor.publisher import PUBLISH_SCRIPT
+from marketswarm.monitor.verdict_queue import PendingVerdict
+from marketswarm.monitor.witness import StoredBeats
+from marketswarm.testing import MemoryBus
+from marketswarm.truth import Watch
+
+ROOT: Final = Path(__file__).parent.parent
+SVC: Final = "a"
+TIMEOUT_SEC: Final = 0.6
+BEAT: Final = (Beat, LastBeat)
+MISS: Final = (WatchedService, Suspect, Verdict, Event, EncodedVerdict, PendingVerdict, LastBeat)
+
+
+class Trace:
+    """The files that something passes through, in the order of their first call, and the re-entries.
+
+    Args:
+        kinds: the types of what is followed.
+        text: bytes that contain this are followed as well.
+        follows_messages: whether a generator is followed, too: it is one of messages.
+    """
+
+    def __init__(self, kinds: tuple[type, ...], text: bytes, *, follows_messages: bool = False) -> None:
+        self._kinds, self._text, self._follows_messages = kinds, text, follows_messages
+        self.files: dict[str, str] = {}
+        """The function that was called first, by file."""
+        self.reentries: dict[str, str] = {}
+        """The files between, by the file that was entered again."""
+        self._names: dict[CodeType, str | None] = {}
+
+    def start(self) -> None:
+        """Trace every call from now on, until `stop_tracing`."""
+        sys.setprofile(self._note)
+
+    def _note(self, frame: FrameType, event: str, arg: Any) -> None:
+        name = self._name(frame.f_code)
+        if name is None:
+            return
+        if event == "call":
+            code = frame.f_code
+            count = code.co_argcount + code.co_kwonlyargcount
+            values: Iterable[Any] = [frame.f_locals.get(each) for each in code.co_varnames[:count]]
+        elif event == "return":
+            values = [arg]
+        else:
+            return
+        if any(self._is_followed(value) for value in values):
+            self.files.setdefault(name, frame.f_code.co_qualname)
+            if event == "call":
+                self._note_reentry(name, frame)
+
+    def _note_reentry(self, name: str, frame: FrameType) -> None:
+        """Look whether the callers of a frame lead from its file through others back into it."""
+        between: list[str] = []
+        caller = frame.f_back
+        while caller is not None:
+            found = self._name(caller.f_code)
+            if found == name and between:
+                self.reentries.setdefault(name, " < ".join(dict.fromkeys(between)))
+                return
+            if found is not None and found != name:
+                between.append(found)
+            caller = caller.f_back
+
+    def _name(self, code: CodeType) -> str | None:
+        """Return a file's path in the product; None for a file of somebody else's."""
+        if code not in self._names:
+            path = Path(code.co_filename)
+            inside = path.is_relative_to(ROOT) and ".venv" not in path.parts
+            name = path.relative_to(ROOT).as_posix() if inside else None
+            ours = name is not None and name.split("/")[0] in ("marketswarm", "healer", "sentinel")
+            self._names[code] = name if ours and "testing" not in path.parts else None
+        return self._names[code]
+
+    def _is_followed(self, value: Any, depth: int = 3) -> bool:
+        if isinstance(value, self._kinds):
+            return True
+        if isinstance(value, bytes):
+            return self._text in value
+        if isinstance(value, GeneratorType):  # of messages, one of which is the beat
+            return self._follows_messages
+        if depth == 0:
+            return False
+        return any(self._is_followed(each, depth - 1) for each in _parts(value))
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    """Yield what a value of the language, or one of the values between our parts, contains."""
+    if isinstance(value, list | tuple | set | frozenset):
+        yield from value
+    elif isinstance(value, dict):
+        yield from value.values()
+        yield from value.keys()
+    elif isinstance(value, Tick | StoredBeats) and dataclasses.is_dataclass(value):
+        yield from (getattr(value, field.name) for field in dataclasses.fields(value))
+
+
+def stop_tracing() -> None:
+    """Trace no more calls."""
+    sys.setprofile(None)
+
+
+def is_tracing() -> bool:
+    """Return True between `start` and `stop_tracing`."""
+    return sys.getprofile() is not None
+
+
+class Owner:
+    """The agent, as far as a monitor needs it."""
+
+    name, boot = "healer", "b"
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    def bus(self, _name: str) -> Bus:
+        """Return the one bus."""
+        return self._bus
+
+    def progress(self) -> None:
+        """Do nothing."""
+
+    def set_degraded(self, detail: str | None) -> None:
+        """Do nothing."""
+
+
+class ObservedBus(MemoryBus):
+    """A bus in memory that ends the tracing once a miss is on the log."""
+
+    is_logged = False
+
+    async def script(self, script: Script, *args: Any, **kwargs: Any) -> Any:
+        """Run a script; a miss that it has published is where the path ends."""
+        found = await super().script(script, *args, **kwargs)
+        if script is PUBLISH_SCRIPT and is_tracing():
+            stop_tracing()
+            self.is_logged = True
+        return found
+
+
+class Scene:
+    """A monitor of one service, with canaries that come back at once."""
+
+    def __init__(self) -> None:
+        self.bus = ObservedBus()
+        encoder = VerdictEncoder(family="heartbeat", by="healer", channel="healer:alerts")
+        self.monitor = Monitor(Owner(self.bus), encoder, home=self.bus.name)
+        watch = Watch(SVC, self.bus.name, f"{SVC}:heartbeat", TIMEOUT_SEC / 3, TIMEOUT_SEC)
+        self.monitor.set_roster([watch], {self.bus.name: 10.0}, [self.bus.name])
+        detector = self.monitor.detector
+        list(restore_services(detector, {}, {}, moment()))
+        detector.buses[self.bus.name].clock.opened()
+        self._canaries = 0
+        self.listener = Listener(self.bus, self.monitor.feed, listener="healer", boot="b")
+
+    def prove(self) -> None:
+        """Send a canary and hear it."""
+        self._canaries += 1
+        feed, name = self.monitor.feed, self.bus.name
+        feed.canary_sent(name, self._canaries, moment())
+        feed.canary_accepted(name, moment())
+        feed.canary_heard(name, self._canaries, moment())
+
+    async def hear(self, payload: bytes) -> None:
+        """Have the bytes that a server sends for one PUBLISH heard as the listener's loop hears them."""
+        channel = f"{SVC}:heartbeat".encode()
+        stream = asyncio.StreamReader()
+        stream.feed_data(
+            b"*3\r\n$7\r\nmessage\r\n"
+            + b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in (channel, payload))
+        )
+        parser = BatchParser(65536)
+        parser.on_connect(SimpleNamespace(_reader=stream, encoder=SimpleNamespace(decode_responses=False)))
+        session = Session(self.bus, SimpleNamespace(_parser=parser))
+        self.listener.handle_messages(await session.batch())
+
+
+async def follow_beat() -> Trace:
+    """Follow a beat from the socket to the service's state."""
+    scene = Scene()
+    scene.prove()
+    await scene.hear(make(SVC, 1, time.time(), boot="x"))
+    payload = make(SVC, 2, time.time(), boot="x")
+    trace = Trace(BEAT, payload, follows_messages=True)
+    trace.start()
+    await scene.hear(payload)
+    stop_tracing()
+    await scene.bus.aclose()
+    return trace
+
+
+async def follow_miss() -> Trace:
+    """Follow a miss from the timer to the log."""
+    scene, trace = Scene(), Trace(MISS, b'"svc":"a"')
+    monitor, payload = scene.monitor, make(SVC, 1, time.time(), boot="x")
+    clock, publisher = monitor.detector.buses[scene.bus.name].clock, monitor.links[scene.bus.name].publisher
+    assert publisher is not None
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(monitor.publish_queued(publisher))]
+        scene.prove()
+        await scene.hear(payload)
+        await scene.bus.client.set(last_beat_key(SVC), payload, px=round(2000 * TIMEOUT_SEC))
+        tasks.append(group.create_task(monitor.evaluator.run(group)))
+        while not scene.bus.is_logged:
+            scene.prove()
+            await asyncio.sleep(0.02)
+            if monitor.detector.services[SVC].due() - clock.proven < 0.1 and not scene.bus.is_logged:
+                trace.start()
+        for task in tasks:
+            task.cancel()
+    await scene.bus.aclose()
+    return trace
+
+
+async def main() -> None:
+    """Print both paths."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    for title, path in (("a beat", await follow_beat()), ("a miss", await follow_miss())):
+        print(f"{title}: {len(path.files)} files")
+        for file, function in path.files.items():
+            again = f"   entered again through {path.reentries[file]}" if file in path.reentries else ""
+            print(f"  {file:40} {function}{again}")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
