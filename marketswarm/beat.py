@@ -16,6 +16,7 @@ MAX_DETAIL: Final = 200
 MAX_BOOT: Final = 64
 MAX_HOST: Final = 64
 MAX_VERSION: Final = 32
+MAX_EXIT_CODE: Final = 255
 
 Status = Literal["ok", "degraded", "stopping"]
 
@@ -26,7 +27,7 @@ class Beat:
 
     `i` counts a process's beats from 1; `ts` is in epoch seconds by the sender's clock; `boot` names the
     process and is None for senders that have no such thing; `rev` is the truth's revision in force there;
-    `every` is in seconds.
+    `every` is in seconds. `exit_code`, in a `stopping` beat, is how the command ended.
     """
 
     svc: str
@@ -37,6 +38,7 @@ class Beat:
     status: Status = "ok"
     detail: str | None = None
     every: float | None = None
+    exit_code: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,18 +87,20 @@ def parse(payload: bytes, svc: str) -> Beat | Malformed:
 
 def _optional(
     found: dict[str, Any],
-) -> tuple[str | None, int | None, Status, str | None, float | None]:
+) -> tuple[str | None, int | None, Status, str | None, float | None, int | None]:
     boot: Any = found.get("boot")
     rev: Any = found.get("rev")
     status: Any = found.get("status")
     detail: Any = found.get("detail")
     every: Any = found.get("every")
+    exit_code: Any = found.get("exit_code")
     return (
         boot if type(boot) is str and 0 < len(boot) <= MAX_BOOT else None,
         rev if type(rev) is int else None,
         status if status in ("degraded", "stopping") else "ok",
         detail[:MAX_DETAIL] if type(detail) is str and detail else None,
         float(every) if type(every) in (int, float) and 0 < every < float("inf") else None,
+        exit_code if type(exit_code) is int and 0 <= exit_code <= MAX_EXIT_CODE else None,
     )
 
 
@@ -123,6 +127,7 @@ def make(
     status: Status = "ok",
     detail: str | None = None,
     every: float | None = None,
+    exit_code: int | None = None,
     sender: Sender | None = None,
 ) -> bytes:
     """Writes a beat in its canonical form: the three original keys first, nothing that says nothing.
@@ -142,6 +147,8 @@ def make(
         added["detail"] = detail[:MAX_DETAIL]
     if every is not None:
         added["every"] = round(every, 3)
+    if exit_code is not None:
+        added["exit_code"] = exit_code
     if sender is not None:
         added |= _said_of(sender)
     rest = orjson.dumps(added)[1:]

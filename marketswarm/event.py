@@ -40,7 +40,8 @@ class Kind(StrEnum):
 class Event:
     """One fact. `*_sec` are durations in seconds, `ts` and `since` epoch seconds.
 
-    `id` is the same wherever and however often this event is written.
+    `id` is the same wherever and however often this event is written. `host` is where the service beat last;
+    `exit_code` is how a command ended that failed (`reason` is `failed` then).
     """
 
     type: Kind
@@ -56,6 +57,8 @@ class Event:
     since: float | None = None
     gap_sec: float | None = None
     restarted: bool | None = None
+    host: str | None = None
+    exit_code: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +69,11 @@ class Malformed:
 
 
 _ORIGINAL: Final = ("type", "svc", "late_sec", "age_sec", "timeout_sec", "ts")
-_ADDED: Final = ("id", "reason", "down_sec", "since", "by", "gap_sec", "restarted")
+_ADDED: Final = ("id", "reason", "down_sec", "since", "by", "gap_sec", "restarted", "host", "exit_code")
 _KINDS: Final = {kind.value: kind for kind in Kind}
 _NUMBERS: Final = frozenset({"late_sec", "age_sec", "timeout_sec", "ts", "down_sec", "since", "gap_sec"})
 _FLAGS: Final = frozenset({"restarted"})
+_WHOLE_NUMBERS: Final = frozenset({"exit_code"})
 
 
 def identify(kind: Kind, svc: str, ts: float) -> str:
@@ -103,13 +107,9 @@ def parse(raw: bytes) -> Event | Malformed:
     known: dict[str, Any] = {
         name: found[name] for name in (*_ORIGINAL, *_ADDED) if found.get(name) is not None
     }
-    for name, value in known.items():
-        if name in _NUMBERS and (type(value) not in (int, float) or not isfinite(value * 1000)):
-            return Malformed(f"bad_{name}")  # what overflows in milliseconds is no time either
-        if name in _FLAGS and type(value) is not bool:
-            return Malformed(f"bad_{name}")
-        if name not in _NUMBERS | _FLAGS and type(value) is not str:
-            return Malformed(f"bad_{name}")
+    wrong = next((name for name, value in known.items() if not _fits(name, value)), None)
+    if wrong is not None:
+        return Malformed(f"bad_{wrong}")
     if not {"type", "svc", "ts"} <= known.keys():
         return Malformed("incomplete")
     kind = _KINDS.get(known.pop("type"))
@@ -118,3 +118,12 @@ def parse(raw: bytes) -> Event | Malformed:
     known.setdefault("id", identify(kind, known["svc"], known["ts"]))
     known.setdefault("by", "unknown")
     return Event(kind, **known)
+
+
+def _fits(name: str, value: Any) -> bool:
+    """Return True if a key's value has the right type; a time must be finite in milliseconds, too."""
+    if name in _NUMBERS:
+        return type(value) in (int, float) and isfinite(value * 1000)
+    if name in _FLAGS:
+        return type(value) is bool
+    return type(value) is (int if name in _WHOLE_NUMBERS else str)

@@ -12,7 +12,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from marketswarm.channels.channel import Channel, Receipt
-from marketswarm.channels.event_text import describe_event, severity_of
+from marketswarm.channels.event_text import describe_event, outage_start, severity_of
 from marketswarm.channels.http import Http, host_of
 from marketswarm.channels.message import Message, MessageKind, Severity
 from marketswarm.channels.text import format_utc, replace_surrogates
@@ -40,21 +40,18 @@ _OPENING: Final = {
 def encode_alert_group(message: Message, receiver: str, anchor: str | None = None) -> bytes:
     """Return the JSON of a message; `anchor` is the severity that its thread began with."""
     known = anchor if anchor in list(Severity) else None
-    alerts = list(
-        {build_alert["fingerprint"]: build_alert for build_alert in build_alerts(message, known)}.values()
-    )
-    named = common_fields(build_alert["labels"] for build_alert in alerts)
+    alerts = list({alert["fingerprint"]: alert for alert in build_alerts(message, known)}.values())
+    common = common_fields(alert["labels"] for alert in alerts)
+    fires = any(alert["status"] == "firing" for alert in alerts)
     group = {
         "version": "4",
         "groupKey": f"marketswarm:{replace_surrogates(message.thread or message.id)}",
         "truncatedAlerts": max(0, len(alerts) - ALERTS_AT_MOST),
-        "status": "firing"
-        if any(build_alert["status"] == "firing" for build_alert in alerts)
-        else "resolved",
+        "status": "firing" if fires else "resolved",
         "receiver": receiver,
-        "groupLabels": {name: value for name, value in named.items() if name == "alertname"},
-        "commonLabels": named,
-        "commonAnnotations": common_fields(build_alert["annotations"] for build_alert in alerts),
+        "groupLabels": {name: value for name, value in common.items() if name == "alertname"},
+        "commonLabels": common,
+        "commonAnnotations": common_fields(alert["annotations"] for alert in alerts),
         "externalURL": "",
         "alerts": alerts[:ALERTS_AT_MOST],
     }
@@ -62,52 +59,45 @@ def encode_alert_group(message: Message, receiver: str, anchor: str | None = Non
 
 
 def build_alerts(message: Message, anchor: str | None) -> Iterator[dict[str, Any]]:
-    """Yield an alert for each event, and one for the message itself where its events don't say it."""
+    """Yield an alert for each event, and one for the message itself if its events are not the news."""
     events = [event for event in map(parse, message.events) if isinstance(event, Event)]
+    words = message.title, message.text
     for event in events:
         name = event.type.partition("_")[0]
-        opening = _OPENING.get(name)  # nothing fires of what is told in retrospect
+        opening = _OPENING.get(name)  # a gap is told in retrospect, and nothing fires then
         fires = event.type is opening
         severity = anchor or (message.severity if fires else severity_of(opening or event.type))
-        said = (message.title, message.text) if len(events) == 1 else describe_event(event)
+        own_words = words if len(events) == 1 else describe_event(event)
+        ended_at = None if fires else event.ts
         yield build_alert(
-            name, event.svc, severity, said, started_at=started_at(event), ended=None if fires else event.ts
+            name, event.svc, severity, own_words, started_at=outage_start(event), ended_at=ended_at
         )
-    if not events or message.kind in (MessageKind.FLAPPING, MessageKind.SETTLED):
+    flaps = message.kind in (MessageKind.FLAPPING, MessageKind.SETTLED)
+    if not events or flaps:
         name = "flapping" if events else "marketswarm"
-        ended = (
-            None
-            if message.opens or message.kind in (MessageKind.FLAPPING, MessageKind.TEST)
-            else message.timestamp
-        )
+        fires = message.opens or message.kind in (MessageKind.FLAPPING, MessageKind.TEST)
+        ended_at = None if fires else message.timestamp
+        severity = anchor or message.severity
         for svc in dict.fromkeys(event.svc for event in events) or [message.kind]:
-            said = (message.title, message.text)
-            severity = anchor or message.severity
-            yield build_alert(name, svc, severity, said, started_at=message.timestamp, ended=ended)
+            yield build_alert(name, svc, severity, words, started_at=message.timestamp, ended_at=ended_at)
 
 
 def build_alert(
-    name: str, svc: str, severity: str, said: tuple[str, str], *, started_at: float, ended: float | None
+    name: str, svc: str, severity: str, words: tuple[str, str], *, started_at: float, ended_at: float | None
 ) -> dict[str, Any]:
-    """Return one alert; `began` and `ended` are epoch seconds."""
+    """Return one alert; `words` are its summary and description, the times are epoch seconds."""
     labels = {"alertname": name, "severity": severity, "svc": replace_surrogates(svc)}
+    summary, description = map(replace_surrogates, words)
     return {
-        "status": "firing" if ended is None else "resolved",
+        "status": "firing" if ended_at is None else "resolved",
         "labels": labels,
-        "annotations": {"summary": replace_surrogates(said[0]), "description": replace_surrogates(said[1])},
+        "annotations": {"summary": summary, "description": description},
         "startsAt": format_utc(started_at),
-        "endsAt": NOT_ENDED if ended is None else format_utc(ended),
+        "endsAt": NOT_ENDED if ended_at is None else format_utc(ended_at),
         "generatorURL": "",
-        # of what it is on alone: how much it matters may be said otherwise later
+        # of the name and the service alone: the severity may change while the alert fires
         "fingerprint": sha256(f"{name}\n{labels['svc']}".encode()).hexdigest()[:16],
     }
-
-
-def started_at(event: Event) -> float:
-    """Return when the outage of an event began; the same for a miss and its ok."""
-    if event.type is Kind.WATCH_MISS:
-        return event.ts  # its `since` is the last beat that was heard before
-    return event.ts - (event.down_sec or event.late_sec or 0.0) if event.since is None else event.since
 
 
 def common_fields(each: Iterable[dict[str, str]]) -> dict[str, str]:

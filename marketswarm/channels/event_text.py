@@ -1,22 +1,31 @@
-"""Describe an alert event in words: the title, the text and the severity of its message. Pure."""
+"""Describe an alert event in words: the title, the text and the severity of its message. Pure.
 
+The first line of a text says what happened; the lines after it say since when, where, and what to do next.
+"""
+
+import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
 from marketswarm.channels.message import Message, MessageKind, Severity
+from marketswarm.channels.text import format_moment
 from marketswarm.event import Event, Kind
 from marketswarm.text import format_duration
 
 LATE_SEC: Final = 60.0
 """A message that is sent this long after its event says so, in seconds."""
 
-_WHY: Final = {"stopped": ", after it said goodbye", "never_seen": ", none ever"}
+_MISS_REASONS: Final = {"stopped": ", after it said goodbye", "never_seen": ", none ever"}
 
 
-def message_for_event(event: Event, raw: bytes, now: float) -> Message:
-    """Return the message about one event, at `now` (epoch seconds); `raw` is the event's JSON."""
+def message_for_event(event: Event, raw: bytes, now: float, fleet: str = "") -> Message:
+    """Return the message about one event, at `now` (epoch seconds).
+
+    `raw` is the event's JSON, `fleet` the name of the fleet in the truth, which may be empty.
+    """
     title, text = describe_event(event)
+    text = "\n".join((text, describe_context(event, fleet), *next_step(event)))
     kind = _kind_of(event)
     severity = severity_of(event.type)
     opens = kind is MessageKind.DOWN
@@ -26,9 +35,9 @@ def message_for_event(event: Event, raw: bytes, now: float) -> Message:
 
 
 def _kind_of(event: Event) -> MessageKind:
-    if event.type in _BAD:
+    if event.type in _OPENING:
         return MessageKind.DOWN
-    return MessageKind.UP if event.type in _AFTER else MessageKind.NOTE
+    return MessageKind.UP if event.type in _RECOVERY_TITLES else MessageKind.NOTE
 
 
 def mark_late(message: Message, now: float) -> Message:
@@ -36,7 +45,9 @@ def mark_late(message: Message, now: float) -> Message:
     late_sec = now - message.timestamp
     if message.late or late_sec < LATE_SEC:
         return message
-    return replace(message, late=True, text=f"{message.text} (told {format_seconds(late_sec)} late)")
+    first, line_end, rest = message.text.partition("\n")
+    text = f"{first} (told {format_seconds(late_sec)} late){line_end}{rest}"
+    return replace(message, late=True, text=text)
 
 
 def format_seconds(value: float | None) -> str:
@@ -47,8 +58,11 @@ def format_seconds(value: float | None) -> str:
 def describe_event(event: Event) -> tuple[str, str]:
     """Return an event's title, and the text that says more about it."""
     svc, kind = event.svc, event.type
+    if kind is Kind.HEARTBEAT_MISS and event.reason == "failed":
+        code = "" if event.exit_code is None else f" with exit code {event.exit_code}"
+        return f"{svc} failed", f"its command ended{code}"
     if kind in (Kind.HEARTBEAT_MISS, Kind.HEALER_MISS):
-        text = f"no beat for {format_seconds(event.late_sec)}{_WHY.get(event.reason or '', '')}"
+        text = f"no beat for {format_seconds(event.late_sec)}{_MISS_REASONS.get(event.reason or '', '')}"
         text += f" (timeout {format_seconds(event.timeout_sec)})"
         watching = "; no service is watched until it is back" if kind is Kind.HEALER_MISS else ""
         return f"{svc} is down", text + watching
@@ -62,28 +76,29 @@ def describe_event(event: Event) -> tuple[str, str]:
         reason = f" ({event.reason})" if event.reason else ""
         return f"{svc} is down", f"its probes have failed for {format_seconds(event.late_sec)}{reason}"
     if event.gap_sec is not None and kind is Kind.HEARTBEAT_GAP:
-        restarted = ", and it was started anew" if event.restarted else ""
-        silent = f"silent for at least {format_seconds(event.gap_sec)} while nobody listened"
-        return _PLAIN[kind][0].format(svc), f"{silent}{restarted}"
+        title = f"{svc} restarted, and is up" if event.restarted else _DEFAULT_WORDS[kind][0].format(svc)
+        return title, f"silent for at least {format_seconds(event.gap_sec)} while nobody listened"
     if event.gap_sec is not None and kind is Kind.REACH_GAP:
-        return _PLAIN[kind][0].format(svc), f"for {format_seconds(event.gap_sec)}; {_PLAIN[kind][1]}"
-    if event.down_sec is not None and kind in _AFTER:
-        return f"{_AFTER[kind].format(svc)}", f"after {format_seconds(event.down_sec)}"
-    title, text = _PLAIN[kind]
+        return _DEFAULT_WORDS[kind][0].format(
+            svc
+        ), f"for {format_seconds(event.gap_sec)}; {_DEFAULT_WORDS[kind][1]}"
+    if event.down_sec is not None and kind in _RECOVERY_TITLES:
+        return f"{_RECOVERY_TITLES[kind].format(svc)}", f"after {format_seconds(event.down_sec)}"
+    title, text = _DEFAULT_WORDS[kind]
     return title.format(svc), text
 
 
-_BAD: Final = frozenset(
+_OPENING: Final = frozenset(
     {Kind.HEARTBEAT_MISS, Kind.HEALER_MISS, Kind.BUS_MISS, Kind.TRUTH_DRIFT, Kind.PROBE_MISS, Kind.WATCH_MISS}
 )
-_AFTER: Final = {
+_RECOVERY_TITLES: Final = {
     Kind.HEARTBEAT_OK: "{} is up again",
     Kind.HEALER_OK: "{} is up again",
     Kind.BUS_OK: "bus {} is back",
     Kind.PROBE_OK: "{} is up again",
     Kind.WATCH_OK: "{} is watched again",
 }
-_PLAIN: Final[Mapping[Kind, tuple[str, str]]] = {
+_DEFAULT_WORDS: Final[Mapping[Kind, tuple[str, str]]] = {
     Kind.HEARTBEAT_OK: ("{} is up", "it beats"),
     Kind.HEALER_OK: ("{} is up again", "it beats"),
     Kind.BUS_OK: ("bus {} is back", "it answers"),
@@ -99,6 +114,46 @@ _PLAIN: Final[Mapping[Kind, tuple[str, str]]] = {
     Kind.PROBE_UNWATCHED: ("{} is no longer probed", "it was down, and the truth no longer names it"),
     Kind.REACH_GAP: ("the {} reached no bus", "its own network, or all buses at once; nothing was watched"),
     Kind.HEARTBEAT_GAP: ("{} was away unseen", "it did not beat all the time while nobody listened"),
+}
+
+
+def outage_start(event: Event) -> float:
+    """Return when the outage of an event began, in epoch seconds; the same for a miss and its ok."""
+    if event.type is Kind.WATCH_MISS:
+        return event.ts  # its `since` is the last beat that was heard before
+    return event.ts - (event.down_sec or event.late_sec or 0.0) if event.since is None else event.since
+
+
+def describe_context(event: Event, fleet: str = "") -> str:
+    """Return since when (of an end: when), on which host and in which fleet, as far as they are known."""
+    opens = event.type in _OPENING
+    moment = f"since {format_moment(outage_start(event))}" if opens else f"at {format_moment(event.ts)}"
+    return describe_place(moment, event.host or "", fleet)
+
+
+def describe_place(moment: str, host: str, fleet: str) -> str:
+    """Return `since 2025-11-06 12:50:27 UTC on web-3, fleet shop`, without what is empty."""
+    return f"{moment}{f' on {host}' if host else ''}{f', fleet {fleet}' if fleet else ''}"
+
+
+def next_step(event: Event) -> tuple[str, ...]:
+    """Return the line that names a command to type, in a tuple; an empty one if nothing is to be done."""
+    command = "status" if event.reason == "failed" else _NEXT_STEPS.get(event.type)
+    return () if command is None else (next_line(command, event.svc),)
+
+
+def next_line(command: str, svc: str = "") -> str:
+    """Return the line `next: marketswarm …`, with `svc`, quoted for a shell, in place of `{}`."""
+    return f"next: marketswarm {command.format(shlex.quote(svc))}"
+
+
+_NEXT_STEPS: Final[Mapping[Kind, str]] = {
+    Kind.HEARTBEAT_MISS: "health {}",
+    Kind.HEALER_MISS: "status",
+    Kind.BUS_MISS: "status",
+    Kind.TRUTH_DRIFT: "seed",
+    Kind.PROBE_MISS: "alerts --since 1h",
+    Kind.WATCH_MISS: "acl",
 }
 
 

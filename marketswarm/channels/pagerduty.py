@@ -110,8 +110,9 @@ def trigger(message: Message, thread: str) -> dict[str, Any]:
     names = sorted({event.svc for event in events})
     kinds = sorted({event.type.value for event in events})
     lines = fit_lines([printable_line(line) for line in message.lines], DETAIL_AT_MOST, utf8_length)
+    first_line, _, _ = message.text.partition("\n")
     payload = {
-        "summary": truncate(printable_line(f"{message.title}: {message.text}"), SUMMARY_AT_MOST),
+        "summary": truncate(printable_line(f"{message.title}: {first_line}"), SUMMARY_AT_MOST),
         "timestamp": format_utc(message.timestamp),
         "severity": message.severity,
         "source": printable_line(names[0]) if len(names) == 1 else "marketswarm",

@@ -97,6 +97,16 @@ def format_utc(at: float) -> str:
     return utc_datetime(at).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def format_moment(at: float) -> str:
+    """Return epoch seconds as a date and time for people, with the zone: `2025-11-06 12:50:58 UTC`."""
+    return f"{utc_datetime(at):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def format_time(at: float) -> str:
+    """Return the time of day of epoch seconds, with the zone: `12:50:58 UTC`."""
+    return f"{utc_datetime(at):%H:%M:%S} UTC"
+
+
 def utc_datetime(at: float) -> datetime:
     """Return epoch seconds as a date in UTC, limited to the years 1970 to 9999."""
     return datetime.fromtimestamp(min(max(0.0, at), LAST_TIME), UTC)

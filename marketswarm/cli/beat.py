@@ -75,7 +75,7 @@ class Destination:
     """Where one service's beats go, and how often, by the truth.
 
     `known` is False for a service that the truth does not name: its beats have the defaults, and nobody
-    watches it.
+    watches it. `alert_on_failure` says that the healer wants to hear of a failed run at once.
     """
 
     bus: str
@@ -83,15 +83,20 @@ class Destination:
     interval_sec: float
     timeout_sec: float
     known: bool
+    alert_on_failure: bool = False
 
 
 def find_destination(truth: Truth | None, svc: str, default_timeout_sec: float) -> Destination:
     """Return where `svc` beats: by its section, else by the healer's `subscribe_to`, else by the defaults."""
     if truth is not None and svc in truth.services:
-        heartbeat = truth.services[svc].heartbeat
-        timeout_sec = truth.timeout_of(svc, default_timeout_sec)
+        section, timeout_sec = truth.services[svc], truth.timeout_of(svc, default_timeout_sec)
         return Destination(
-            truth.bus_of(svc), heartbeat.channel, heartbeat.interval_sec, timeout_sec, known=True
+            truth.bus_of(svc),
+            section.heartbeat.channel,
+            section.heartbeat.interval_sec,
+            timeout_sec,
+            known=True,
+            alert_on_failure=section.alert_on_failure,
         )
     for watch in truth.watched(default_timeout_sec) if truth else ():
         if watch.svc == svc:
@@ -144,6 +149,7 @@ class BeatSender:
         status: Status = "ok",
         detail: str | None = None,
         every_sec: float | None = None,
+        exit_code: int | None = None,
         within_sec: float = WITHIN_SEC,
     ) -> int:
         """Publish one beat. Return how many subscribers heard it.
@@ -162,6 +168,7 @@ class BeatSender:
             status=status,
             detail=detail,
             every=every_sec,
+            exit_code=exit_code,
             sender=self._sender,
         )
         bus = self._answering_bus()

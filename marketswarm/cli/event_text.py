@@ -65,6 +65,10 @@ def format_seconds(value: Any) -> str:
 
 def _describe_silence(what: str) -> Callable[[_Event], _Text]:
     def describe(event: _Event) -> _Text:
+        if event.get("reason") == "failed":
+            code = event.get("exit_code")
+            ended = f" with exit code {code}" if isinstance(code, int) else ""
+            return _BAD, f"{event.get('svc')} failed: its command ended{ended}"
         reason = _MISS_REASONS.get(str(event.get("reason")), "")
         late, timeout = format_seconds(event.get("late_sec")), format_seconds(event.get("timeout_sec"))
         return _BAD, f"{event.get('svc')} is {what}: no beat for {late}{reason} (timeout {timeout})"

@@ -283,9 +283,10 @@ class _BeatReporter:
     async def _report_end(self) -> None:
         assert self._run is not None  # noqa: S101 - `end` sets it first
         if self._started:
-            await self._sender.publish("stopping", self._run.said)
+            await self._sender.publish("stopping", self._run.said, exit_code=self._run.code)
         else:
             await self._sender.refresh_truth()
+            await _report_failure(self._sender, self._run)
         await _store_run(self._sender, self._run)
 
 
@@ -318,7 +319,14 @@ class _SuccessReporter:
         await self._sender.refresh_truth()
         if run.ok:
             await self._sender.publish(detail=run.said)
+        await _report_failure(self._sender, run)
         await _store_run(self._sender, run)
+
+
+async def _report_failure(sender: BeatSender, run: CommandRun) -> None:
+    """Say goodbye for a run that failed and never beat, if the truth wants an alert about that."""
+    if not run.ok and sender.destination.alert_on_failure:
+        await sender.publish("stopping", run.said, exit_code=run.code)
 
 
 async def _store_run(sender: BeatSender, run: CommandRun) -> None:

@@ -34,15 +34,15 @@ class OpenIncident:
     """An outage as the notifier keeps it.
 
     `key` is the name of the service that is down, `acked_by` who sees to it ("" for nobody), `held` why no
-    message about it is sent, None if one is. `limited_until` is when the rate limit of its service ends, in
-    epoch seconds; it is why a message is held back only if `held` is `rate_limit`.
+    message about it is sent, None if one is. `held_until` is when a message that the rate limit holds back is
+    sent, in epoch seconds; None if it holds none back.
     """
 
     key: str
     down: bool
     acked_by: str = ""
     held: str | None = None
-    limited_until: Epoch = 0.0
+    held_until: Epoch | None = None
 
 
 @plain_dataclass(frozen=True, slots=True)

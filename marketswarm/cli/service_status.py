@@ -240,12 +240,8 @@ def _with_incident(row: ServiceRow, incident: OpenIncident | None) -> ServiceRow
     """Return the row with what the notifier keeps of the outage."""
     if incident is None:
         return row
-    limited = incident.held == "rate_limit" and incident.limited_until > 0
     return replace(
-        row,
-        acked_by=incident.acked_by or None,
-        held=incident.held,
-        held_until=incident.limited_until if limited else None,
+        row, acked_by=incident.acked_by or None, held=incident.held, held_until=incident.held_until
     )
 
 

@@ -241,8 +241,10 @@ class Detector:
             return None
         self.counts.heard += 1
         if found.status == "stopping":
-            service.take_goodbye()
+            service.take_goodbye(found, heard.at)
             self.observer.goodbye_heard(service, found)
+            if service.failed_at is not None:
+                service.bus.retry(service)
             return None
         return self._take_beat(service, found, payload, heard)
 
@@ -459,6 +461,8 @@ class Detector:
             publication,
             now.wall,
             reason=service.miss_reason() if is_miss else None,
+            exit_code=service.exit_code if is_miss else None,
+            host=service.host(),
             late_sec=service.silence(running) if is_miss else None,
             overdue_sec=running - service.due() if is_miss else None,
             timeout_sec=service.watch.timeout_sec,

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from marketswarm.beat import Beat, parse
+from marketswarm.beat import Beat, parse, sender
 from marketswarm.detector.clock import Moment
 from marketswarm.detector.verdict import (
     TRANSITIONS,
@@ -83,9 +83,11 @@ class WatchedService:
         "bus",
         "channel_refused_at",
         "dropped_beats",
+        "exit_code",
         "expected_head",
         "expected_size",
         "expected_tail",
+        "failed_at",
         "highest_i",
         "is_dropped",
         "is_on_wheel",
@@ -118,6 +120,8 @@ class WatchedService:
         self.not_due_before = -inf  # granted after a change of interval, timeout or bus
         self.miss_count = 0
         self.stopped = False  # it said goodbye, and has not beaten since
+        self.failed_at: float | None = None  # when it said that it failed, if the truth wants an alert then
+        self.exit_code: int | None = None  # of that failure
         self.last_unheard: HeardAt | None = None  # the last beat that only `beat:<svc>` knew
         self.channel_refused_at: Moment | None = None  # since when the bus refuses its channel to the healer
         # where it stands in the detector
@@ -146,7 +150,8 @@ class WatchedService:
     def due(self) -> float:
         """Return when the service may be declared down.
 
-        Every gap grants a warm-up, but one silence never gets more than one warm-up in all.
+        Every gap grants a warm-up, but one silence never gets more than one warm-up in all. A service that
+        says that it failed is due at once, if the truth wants an alert then.
         """
         timeout, warm = self.watch.timeout_sec, self.warm_up_sec
         grace = self.bus.clock.gap_end + warm
@@ -154,7 +159,8 @@ class WatchedService:
             due = min(max(self.watched_since + warm, grace), self.watched_since + 2 * warm)
         else:
             due = min(max(self.last_beat.at + timeout, grace), self.last_beat.at + timeout + warm)
-        return max(due, self.not_due_before)
+        due = max(due, self.not_due_before)
+        return due if self.failed_at is None else min(due, self.failed_at)
 
     def silence(self, now: float) -> float:
         """Return the seconds without a beat at `now`; if it never beat, the seconds since it is watched."""
@@ -179,6 +185,8 @@ class WatchedService:
 
     def miss_reason(self) -> Reason:
         """Return why the service is missed."""
+        if self.failed_at is not None:
+            return Reason.FAILED
         if self.stopped:
             return Reason.STOPPED
         return Reason.NEVER_SEEN if self.last_beat is None else Reason.SILENT
@@ -289,13 +297,24 @@ class WatchedService:
         if is_other:
             self._switch_instance(beat.boot)
         self.stopped = self.is_silence_saved = False
+        self.failed_at = self.exit_code = None
         self.learn(payload, beat, heard)
         return effect
 
-    def take_goodbye(self) -> None:
-        """Record a `stopping` beat."""
+    def take_goodbye(self, beat: Beat, at: float) -> None:
+        """Record a `stopping` beat that was heard `at`."""
         self.stopped = True
+        self._note_failure(beat, at)
         self.parse_next()
+
+    def _note_failure(self, beat: Beat, at: float) -> None:
+        """Note that a goodbye names a failure, if the truth wants an alert then."""
+        if self.watch.alert_on_failure and beat.exit_code:
+            self.failed_at, self.exit_code = at, beat.exit_code
+
+    def host(self) -> str | None:
+        """Return the host that the last parsed beat names; None if it names none."""
+        return sender(self.parsed_payload).host if self.parsed_payload else None
 
     def learn(self, payload: bytes, beat: Beat, heard: HeardAt) -> None:
         """Derive from a parsed beat how the next payload of the same instance begins and ends."""
@@ -388,6 +407,8 @@ class WatchedService:
         if self.is_news(beat.boot, beat.i, age, running):
             self.is_replay(beat.boot, beat.i)  # records its `i`
             self.stopped = beat.status == "stopping"
+            if self.stopped:
+                self._note_failure(beat, running)
         if not is_life:
             return None
         heard = HeardAt(running - age, now.mono - age, now.wall - age)
@@ -413,6 +434,8 @@ class WatchedService:
         is_life = not is_goodbye or self.is_unheard_life(beat, age, running)
         self.is_replay(beat.boot, beat.i)  # records its `i`
         self.stopped = is_goodbye
+        if is_goodbye:
+            self._note_failure(beat, running)
         if is_life and (self.last_beat is None or age < self.silence(running)):
             at = running - min(age, self.watch.timeout_sec / 2)
             self.last_beat = HeardAt(at, now.mono - age, now.wall - age)

@@ -52,6 +52,7 @@ class Reason(StrEnum):
     SILENT = "silent"
     NEVER_SEEN = "never_seen"
     STOPPED = "stopped"
+    FAILED = "failed"  # it said goodbye with an exit code other than 0, and the truth wants an alert then
 
 
 TRANSITIONS: Final[dict[tuple[State, Trigger], tuple[State, Publication]]] = {
@@ -81,7 +82,7 @@ class Verdict:
     Durations are in seconds: `timeout_sec` is the timeout of the service or bus; a miss has `late_sec` (the
     silence) and `overdue_sec` (the part of the silence after the deadline), a recovery has `down_sec`. `ts`
     and `since` (the last beat; None if there was none) are epoch seconds. `i` is the highest `i` heard from
-    the instance `boot`.
+    the instance `boot`. `host` is where the last beat came from; `exit_code` how a command ended that failed.
 
     A verdict with `gap_sec` changes no state: it reports what a service that is up did while nobody listened.
     It has an `event_id`, which is the same whichever healer concludes it.
@@ -104,6 +105,8 @@ class Verdict:
     restarted: bool | None = None
     event_id: str | None = None
     overdue_sec: float | None = None
+    host: str | None = None
+    exit_code: int | None = None
 
     @property
     def is_about_bus(self) -> bool:

@@ -98,6 +98,8 @@ class VerdictEncoder:
             since=verdict.since,
             gap_sec=verdict.gap_sec,
             restarted=verdict.restarted,
+            host=verdict.host,
+            exit_code=verdict.exit_code,
         )
 
     def _kind(self, verdict: Verdict) -> Kind:

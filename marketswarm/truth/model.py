@@ -105,6 +105,12 @@ def _replicas(value: Any) -> int | None:
     return value
 
 
+def _fleet_name(value: Any) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= 63 or not value.isprintable():
+        raise wrong("is not the name of a fleet: 1 to 63 characters")
+    return value
+
+
 def _version(value: Any) -> Literal[1]:
     if isinstance(value, bool) or value != 1:
         raise wrong("is not a version that is known here: write 1, or leave it out")
@@ -116,6 +122,7 @@ Key = Annotated[str, PlainValidator(_name_of_a_key)]
 BusName = Annotated[str, PlainValidator(_bus_name)]
 RedisUrl = Annotated[str, PlainValidator(_redis_url)]
 Severity = Annotated[str, PlainValidator(_severity)]
+FleetName = Annotated[str, PlainValidator(_fleet_name)]
 Version = Annotated[Literal[1], PlainValidator(_version)]
 
 # slots: a hundred thousand services are a tenth of what models with dictionaries would take
@@ -218,6 +225,9 @@ class Service:
     """How many processes there are to be, 1 to 100: `marketswarm up` starts as many, and mesh reports
     more than that as a conflict. Default: not said; one is started and nobody minds others. Example:
     `3`."""
+    alert_on_failure: StrictBool = False
+    """Whether a command under `marketswarm exec` that fails is missed at once, with reason `failed`. Without
+    it, only the silence is: after `timeout_sec`. Example: `true`."""
     access_points: AccessPoints = _NO_ACCESS_POINTS
     """What the service reads and writes on the buses. Users (ACLs) and the picture of the flow are made
     from it."""
@@ -235,13 +245,17 @@ BUS_TIMEOUT_SEC: Final = 10.0
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Watch:
-    """One service that the healer monitors: its bus, channel, interval and timeout (in seconds)."""
+    """One service that the healer monitors: its bus, channel, interval and timeout (in seconds).
+
+    `alert_on_failure` says that a goodbye with an exit code other than 0 is a miss at once.
+    """
 
     svc: str
     bus: str
     channel: str
     interval_sec: float
     timeout_sec: float
+    alert_on_failure: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,6 +264,9 @@ class Truth:
 
     version: int = 1
     """The version of the format; only 1 is known. Example: `1`."""
+    fleet: str = ""
+    """The name of the fleet, 1 to 63 characters, which every message to people names. Default: no name.
+    Example: `"prod"`."""
     buses: Mapping[str, BusEntry] = dataclasses.field(default_factory=dict)
     """The buses by name, where the name alone does not say where they are. Default: system-redis and
     market-redis."""
@@ -311,9 +328,10 @@ class Truth:
                 beat.channel,
                 beat.interval_sec,
                 self.timeout_of(svc, default_timeout_sec),
+                service.alert_on_failure,
             )
-            for svc, beat in ((svc, service.heartbeat) for svc, service in self.services.items())
-            if svc != HEALER and beat.monitored
+            for svc, service in self.services.items()
+            if svc != HEALER and (beat := service.heartbeat).monitored
         ]
         timeout_sec = self.cadence_sec() or default_timeout_sec
         known, channels = set(self.services), self._channels()

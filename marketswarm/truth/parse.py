@@ -29,7 +29,16 @@ from marketswarm.truth.credentials import (
     says_secret_number,
 )
 from marketswarm.truth.errors import WHOLE, Findings, Place, Problem, TruthError, found, hint, nearest, show
-from marketswarm.truth.model import BUS_NAME, SERVICE_NAME, SYSTEM, BusEntry, Service, Truth, Version
+from marketswarm.truth.model import (
+    BUS_NAME,
+    SERVICE_NAME,
+    SYSTEM,
+    BusEntry,
+    FleetName,
+    Service,
+    Truth,
+    Version,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,8 +217,9 @@ def _refused(message: str) -> TruthError:
 _SERVICE: Final = TypeAdapter(Service)
 _BUS: Final = TypeAdapter(BusEntry)
 _VERSION: Final[TypeAdapter[int]] = TypeAdapter(Version)
+_FLEET: Final[TypeAdapter[str]] = TypeAdapter(FleetName)
 
-_TOP_KEYS: Final = ("services", "buses", "version")
+_TOP_KEYS: Final = ("services", "buses", "version", "fleet")
 _SERVICE_KEYS: Final = tuple(Service.__dataclass_fields__)
 _BUS_KEYS: Final = ("url",)
 # the parts of a service in which a key that nobody reads is a mistake
@@ -246,6 +256,7 @@ def build(document: Any, findings: Findings) -> Truth:
     _unknown((), document, _TOP_KEYS, findings.warn)
     if "version" in document:
         _checked(_VERSION, ("version",), document["version"], findings)
+    fleet = _checked(_FLEET, ("fleet",), document["fleet"], findings) if "fleet" in document else None
     services = {
         name: service
         for name, section in _sections(document, "services", SERVICE_NAME, findings)
@@ -256,7 +267,7 @@ def build(document: Any, findings: Findings) -> Truth:
         for name, section in _sections(document, "buses", BUS_NAME, findings)
         if (bus := _bus(("buses", name), section, findings)) is not None
     }
-    return Truth(buses=buses, services=services)
+    return Truth(fleet=fleet or "", buses=buses, services=services)
 
 
 def _sections(

@@ -4,14 +4,14 @@ Pure; times are epoch seconds. Not here: the words (`render.py`).
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Final
 
 from marketswarm.channels import Message
 from notifier.router.incident import Incident, Notice, NoticeKind
-from notifier.router.render import render_message
+from notifier.router.render import Surroundings, render_message
 from notifier.router.suppression import Suppression
 from notifier.router.timers import Timers
 
@@ -53,6 +53,7 @@ class Grouper:
     def __init__(self, incidents: Mapping[str, Incident], suppression: Suppression, timers: Timers) -> None:
         self._incidents, self._suppression, self._timers = incidents, suppression, timers
         self._threads: Counter[str] = Counter()  # in how many incidents each is open
+        self._rate_limited: list[Incident] = []  # of which the rate limit holds outages back
 
     def group(
         self, notices: Sequence[Notice], now: float, undelivered_message_for: Callable[[str], str | None]
@@ -60,19 +61,20 @@ class Grouper:
         """Return the messages for these notices: those for the same channels together.
 
         A notice about a service with an undelivered message must arrive after it, so it shares no message
-        with others: they would be delayed as well.
+        with others: they would be delayed as well. Gaps, such as restarts, share no message with outages.
         """
         self._suppression.reset_dependents()
+        self._rate_limited = [each for each in self._incidents.values() if each.kept]
         if any(notice.thread for notice in notices):
             self._threads = Counter(chain.from_iterable(map(_threads, self._incidents.values())))
-        together: dict[tuple[tuple[str, ...], str | None], list[Notice]] = {}
+        together: dict[tuple[tuple[str, ...], str | None, bool], list[Notice]] = {}
         for notice in notices:
-            together.setdefault((self._channels_of(notice), undelivered_message_for(notice.key)), []).append(
-                notice
-            )
+            is_gap = notice.say is NoticeKind.NOTE
+            group = self._channels_of(notice), undelivered_message_for(notice.key), is_gap
+            together.setdefault(group, []).append(notice)
         return [
             self._message(same[first : first + NOTICES_AT_MOST], channels, now)
-            for (channels, _), same in together.items()
+            for (channels, *_), same in together.items()
             for first in range(0, len(same), NOTICES_AT_MOST)
         ]
 
@@ -83,7 +85,12 @@ class Grouper:
             for notice, incident in known
         ]
         leads, dependents = inhibit(notices, self._suppression)
-        message = render_message(leads, severity=self._suppression.severity_of, dependents=dependents)
+        message = render_message(
+            leads,
+            severity=self._suppression.severity_of,
+            dependents=dependents,
+            surroundings=self._surroundings({notice.key for notice in notices}, channels),
+        )
         threads = {notice.thread for notice in notices}
         thread = threads.pop() if len(threads) == 1 else ""
         message = replace(message, thread=thread or message.id)
@@ -99,13 +106,29 @@ class Grouper:
         opens = open_now[message.thread] > 0
         return DueMessage(replace(message, opens=opens, closes=tuple(sorted(closes))), channels)
 
+    def _surroundings(self, keys: Collection[str], channels: tuple[str, ...]) -> Surroundings:
+        """Return what a message about `keys` says besides, such as what is held back from its channels."""
+        held = [
+            (until, each.name)
+            for each in self._rate_limited
+            if each.key not in keys
+            and (until := self._timers.held_until(each)) is not None
+            and not set(self._suppression.route(each)).isdisjoint(channels)
+        ]
+        return Surroundings(
+            self._suppression.truth.fleet,
+            tuple(name for _, name in sorted(held)),
+            max((until for until, _ in held), default=0.0),
+            self._incidents,
+        )
+
     def _record_sent(self, notice: Notice, thread: str, channels: tuple[str, ...], now: float) -> None:
         incident = self._incidents.get(notice.key)
         if incident is None:
             return
         if notice.say in (NoticeKind.DOWN, NoticeKind.AGAIN, NoticeKind.BLIP, NoticeKind.FLAPPING):
             incident.limited_until = now + self._suppression.rate_limit_sec
-            incident.kept, incident.kept_sec = 0, 0.0
+            incident.kept, incident.kept_sec, incident.held_until = 0, 0.0, None
         if notice.say is NoticeKind.FLAPPING:
             incident.thread = incident.flap_thread = thread
             incident.channels = channels

@@ -58,7 +58,8 @@ class Incident:
     and the JSON of the event that opened it, of `kind`, written at `ts`; it has been down `since`. `held`
     is why no message about that is sent. `told_at`, `thread` and `channels` are of the message that was
     sent. The rate limit held back `kept` misses; those that are over lasted `kept_sec` in all, and one
-    that lasts is held back since `held_at`. `free_at` is when what it depends on came back.
+    that lasts is held back since `held_at`; at `held_until` what is held back is sent (`marketswarm status`
+    shows it). `free_at` is when what it depends on came back.
     """
 
     key: str
@@ -84,6 +85,7 @@ class Incident:
     kept: int = 0
     kept_sec: float = 0.0
     held_at: float | None = None
+    held_until: float | None = None
     changes: list[float] = field(default_factory=list)
     flapping: bool = False
     flap_thread: str = ""

@@ -2,7 +2,8 @@
 
 Pure; times are epoch seconds. A single notice after a quiet time is due within a quarter of a second.
 Several are due `group_wait_sec` after the first of them, and so is a single one shortly after others:
-services that fail of one cause do not fail at one moment.
+services that fail of one cause do not fail at one moment. A gap, such as a restart, is never due at once: it
+is over, and other services restarted with it.
 """
 
 from dataclasses import replace
@@ -77,5 +78,6 @@ class PendingNotices:
         if not self.notices:
             return None
         first = min(notice.at for notice in self.notices.values())
-        alone = len(self.notices) == 1 and first - self._taken_at >= group_wait_sec
+        is_gap = any(notice.say is NoticeKind.NOTE for notice in self.notices.values())
+        alone = len(self.notices) == 1 and not is_gap and first - self._taken_at >= group_wait_sec
         return first + (min(ALONE_SEC, group_wait_sec / 4) if alone else group_wait_sec)

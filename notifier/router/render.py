@@ -1,13 +1,26 @@
-"""Render notices as one message: a title, a text, one line each. Pure."""
+"""Render notices as one message: a title, a text, one line each. Pure; times are epoch seconds.
+
+The first line of the text says what happened. The lines after it say since when, on which host and in which
+fleet, what the rate limit holds back, and which command to type next.
+"""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from marketswarm.channels import Message, MessageKind, Severity
-from marketswarm.channels.event_text import describe_event, format_seconds
-from marketswarm.event import Event, parse
-from notifier.router.incident import Notice, NoticeKind
+from marketswarm.channels.event_text import (
+    describe_event,
+    describe_place,
+    format_seconds,
+    next_line,
+    next_step,
+    outage_start,
+)
+from marketswarm.channels.text import format_moment, format_time
+from marketswarm.event import Event, Kind, parse
+from notifier.router.incident import Incident, Notice, NoticeKind
 
 NAMED: Final = 10
 """How many names the text shows; the lines show all of them."""
@@ -50,87 +63,217 @@ _NAMES: Final = {"bus": "bus {}", "truth": "the truth on {}", "watch": "the watc
 _SEVERITY_ORDER: Final = (Severity.INFO, Severity.WARNING, Severity.CRITICAL)
 
 
+_NEXT_STEPS: Final[Mapping[NoticeKind, str]] = {
+    NoticeKind.DOWN: "status",
+    NoticeKind.AGAIN: "alerts --since 1h",
+    NoticeKind.REMINDER: "ack {}",
+    NoticeKind.ESCALATION: "ack {}",
+    NoticeKind.FLAPPING: "alerts --since 1h",
+}
+"""The command to type next, where the event of a notice has none of its own."""
+_LASTING: Final = (NoticeKind.DOWN, NoticeKind.REMINDER, NoticeKind.ESCALATION)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a message says besides its own notices.
+
+    `fleet` is the fleet's name, which may be empty. `held` are the names of services of which the rate limit
+    holds back outages until `held_until`. `incidents` are all incidents by key.
+    """
+
+    fleet: str = ""
+    held: tuple[str, ...] = ()
+    held_until: float = 0.0
+    incidents: Mapping[str, Incident] = field(default_factory=dict)
+
+
 def render_message(
-    lines: Sequence[Notice],
+    notices: Sequence[Notice],
     *,
     severity: Callable[[Notice], Severity],
     dependents: Mapping[str, Sequence[Notice]],
+    surroundings: Surroundings = Surroundings(),
 ) -> Message:
     """Return the message for some notices, at least one; `dependents` are, by a notice's id, its dependents.
 
     The caller sets the thread, and what the message opens and closes: it knows the other incidents of a
     thread.
     """
-    all_lines = [each for line in lines for each in (line, *dependents.get(line.id, ()))]
-    said = [_describe_notice(line, len(dependents.get(line.id, ()))) for line in lines]
-    inhibit = {
-        line.id: (title, f"{text}; {lead.svc}, which it depends on, is down")
-        for lead in lines
-        for line in dependents.get(lead.id, ())
-        for title, text in [_describe_notice(line, 0)]
-    }
-    title, text = said[0] if len(lines) == 1 else _summed_up(lines, len(all_lines) - len(lines))
-    if len(lines) == 1 and len(all_lines) > 1:
-        text = f"{text}; with it {names(all_lines[1:])}"
-    own = dict(zip([line.id for line in lines], said, strict=True))
-    shown = [own.get(line.id) or inhibit[line.id] for line in all_lines] if len(all_lines) > 1 else []
-    kinds = {_MESSAGE_KINDS[line.say] for line in all_lines}
+    every = [each for notice in notices for each in (notice, *dependents.get(notice.id, ()))]
+    title, text = _title_and_text(notices, every, surroundings)
+    kinds = {_MESSAGE_KINDS[notice.say] for notice in every}
     return Message(
-        id=lines[0].id if len(lines) == 1 else f"group.{lines[0].id}",
+        id=notices[0].id if len(notices) == 1 else f"group.{notices[0].id}",
         title=title,
-        text=text,
-        severity=max((severity(line) for line in all_lines), key=_SEVERITY_ORDER.index),
-        timestamp=min(line.ts for line in all_lines),
-        events=tuple(event.encode() for line in all_lines for event in line.events),
-        kind=kinds.pop() if len(all_lines) == 1 else _of_many(kinds),
-        lines=tuple(f"{title}: {text}" for title, text in shown),
-        about=tuple(dict.fromkeys(line.key for line in all_lines)),
+        text="\n".join((text, *_details(every, surroundings))),
+        severity=max((severity(notice) for notice in every), key=_SEVERITY_ORDER.index),
+        timestamp=min(notice.ts for notice in every),
+        events=tuple(event.encode() for notice in every for event in notice.events),
+        kind=kinds.pop() if len(every) == 1 else _kind_of_many(kinds),
+        lines=tuple(_lines(notices, dependents)) if len(every) > 1 else (),
+        about=tuple(dict.fromkeys(notice.key for notice in every)),
     )
 
 
-def names(lines: Sequence[Notice]) -> str:
+def list_names(notices: Sequence[Notice]) -> str:
     """Return the first ten names that notices are about, and how many more there are."""
-    found = list(dict.fromkeys(_name_of(line) for line in lines))
+    return _first_names([_name_of(notice) for notice in notices])
+
+
+def _first_names(names: Sequence[str]) -> str:
+    found = list(dict.fromkeys(names))
     more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
     return ", ".join(found[:NAMED]) + more
 
 
-def _of_many(kinds: set[MessageKind]) -> MessageKind:
-    return MessageKind.REMINDER if kinds == {MessageKind.REMINDER} else MessageKind.GROUP
+def _kind_of_many(kinds: set[MessageKind]) -> MessageKind:
+    return kinds.pop() if kinds in ({MessageKind.REMINDER}, {MessageKind.NOTE}) else MessageKind.GROUP
 
 
-def _summed_up(lines: Sequence[Notice], inhibit: int) -> tuple[str, str]:
-    counts = Counter(line.say for line in lines)
+# -- the title, the text and the lines
+
+
+def _title_and_text(
+    notices: Sequence[Notice], every: Sequence[Notice], surroundings: Surroundings
+) -> tuple[str, str]:
+    """Return the title and the first line of the text; `every` are the notices with their dependents."""
+    if len(notices) > 1:
+        if all(notice.say is NoticeKind.NOTE for notice in notices):
+            return _summarize_gaps(notices, surroundings.incidents)
+        return _summarize(notices, len(every) - len(notices))
+    title, text = _describe_notice(notices[0], len(every) - 1)
+    return title, f"{text}; with it {list_names(every[1:])}" if len(every) > 1 else text
+
+
+def _lines(notices: Sequence[Notice], dependents: Mapping[str, Sequence[Notice]]) -> Iterator[str]:
+    """Yield a line for each notice, its dependents after it."""
+    for notice in notices:
+        below = dependents.get(notice.id, ())
+        title, text = _describe_notice(notice, len(below))
+        yield f"{title}: {text}{_short_place(notice)}"
+        for each in below:
+            title, text = _describe_notice(each, 0)
+            yield f"{title}: {text}; {notice.svc}, which it depends on, is down{_short_place(each)}"
+
+
+def _summarize(notices: Sequence[Notice], dependents: int) -> tuple[str, str]:
+    """Return title and text for several notices: how many services are in which state, and their names."""
+    counts = Counter(notice.say for notice in notices)
     parts: list[str] = []
     for say, (one, many) in _VERBS.items():
-        count = counts[say] + (inhibit if say is NoticeKind.DOWN else 0)
+        count = counts[say] + (dependents if say is NoticeKind.DOWN else 0)
         if count:
-            thing = "thing" if say is NoticeKind.NOTE else "service"
-            noun = "" if parts else f" {thing}" if count == 1 else f" {thing}s"
+            noun = "" if parts else " service" if count == 1 else " services"
             parts.append(f"{count}{noun} {one if count == 1 else many}")
-    of_each = {say: names([line for line in lines if line.say is say]) for say in _VERBS if counts[say]}
+    of_each = {
+        say: list_names([notice for notice in notices if notice.say is say]) for say in _VERBS if counts[say]
+    }
     if len(of_each) == 1:
         return parts[0], next(iter(of_each.values()))
     return ", ".join(parts), "; ".join(f"{_LABELS[say]}: {found}" for say, found in of_each.items())
 
 
-def _describe_notice(line: Notice, inhibit: int) -> tuple[str, str]:
-    """Return a notice's title and text."""
-    events = [found for event in line.events if isinstance(found := parse(event.encode()), Event)]
-    thing = _name_of(line)
-    if line.say in (NoticeKind.DOWN, NoticeKind.UP, NoticeKind.NOTE) and events:
+def _summarize_gaps(notices: Sequence[Notice], incidents: Mapping[str, Incident]) -> tuple[str, str]:
+    """Return title and text for gaps: `5 services restarted, all up`, and their names."""
+    restarted = [notice for notice in notices if _is_restart(notice)]
+    others = [notice for notice in notices if not _is_restart(notice)]
+    parts: list[str] = []
+    if restarted:
+        keys = {notice.key for notice in restarted}
+        down = sum(key in incidents and incidents[key].down for key in keys)
+        noun, state = ("service", "is up") if len(keys) == 1 else ("services", "all up")
+        parts.append(f"{len(keys)} {noun} restarted, {f'{down} of them down' if down else state}")
+    if others:
+        noun, verb = ("", " more") if restarted else (" services" if len(others) > 1 else " service", "")
+        parts.append(f"{len(others)}{verb}{noun} {'were' if len(others) > 1 else 'was'} away unseen")
+    return ", ".join(parts), list_names(notices)
+
+
+def _describe_notice(notice: Notice, dependents: int) -> tuple[str, str]:
+    """Return the title and text of a notice; `dependents` is how many services are down because of it."""
+    events = _events_of(notice)
+    name = _name_of(notice)
+    if notice.say in (NoticeKind.DOWN, NoticeKind.UP, NoticeKind.NOTE) and events:
         title, text = describe_event(events[-1])
-        if inhibit:
-            title += f", and {inhibit} that depend{'s' if inhibit == 1 else ''} on it"
-        return title, "; ".join(filter(None, (text, line.words)))
-    if line.say is NoticeKind.BLIP:
+        if dependents:
+            title += f", and {dependents} that depend{'s' if dependents == 1 else ''} on it"
+        return title, "; ".join(filter(None, (text, notice.words)))
+    if notice.say is NoticeKind.BLIP:
         down_sec = events[-1].down_sec if events else None
         for_so_long = f" for {format_seconds(down_sec)}" if down_sec is not None else ""
-        return f"{thing} was down{for_so_long}, and is up again", line.words or "nobody had been told yet"
-    one, _ = _VERBS[line.say]
-    return f"{thing} {one}", line.words
+        return f"{name} was down{for_so_long}, and is up again", notice.words or "nobody had been told yet"
+    one, _ = _VERBS[notice.say]
+    return f"{name} {one}", notice.words
 
 
-def _name_of(line: Notice) -> str:
-    family, colon, _ = line.key.partition(":")
-    return _NAMES[family].format(line.svc) if colon and family in _NAMES else line.svc
+# -- the details: since when, where, what is held back, what to do
+
+
+def _details(notices: Sequence[Notice], surroundings: Surroundings) -> Iterator[str]:
+    """Yield the lines of the text after the first one."""
+    lasting = [notice for notice in notices if _lasts(notice)]
+    if lasting:
+        moment = f"since {format_moment(min(_begun_at(notice, surroundings) for notice in lasting))}"
+    else:
+        moment = f"at {format_moment(min(notice.ts for notice in notices))}"
+    hosts = {_host_of(notice, surroundings) for notice in notices}
+    yield describe_place(moment, hosts.pop() if len(hosts) == 1 else "", surroundings.fleet)
+    if surroundings.held:
+        until = format_moment(surroundings.held_until)
+        yield f"{len(surroundings.held)} more held until {until}: {_first_names(surroundings.held)}"
+    yield from _next_step(notices)
+
+
+def _next_step(notices: Sequence[Notice]) -> tuple[str, ...]:
+    """Return the line with the command to type; an empty tuple if nothing is to be done."""
+    if len(notices) > 1:
+        bad = any(notice.say in _NEXT_STEPS for notice in notices)
+        return (next_line("status"),) if bad else ()
+    notice, events = notices[0], _events_of(notices[0])
+    if notice.say is NoticeKind.DOWN and events:
+        return next_step(events[-1])
+    command = _NEXT_STEPS.get(notice.say)
+    return () if command is None else (next_line(command, notice.svc),)
+
+
+def _short_place(notice: Notice) -> str:
+    """Return since when and where, short enough for one line of many; empty if that is not known."""
+    events = _events_of(notice)
+    if notice.say is not NoticeKind.DOWN or not events:
+        return ""
+    return f"; {describe_place(f'since {format_time(outage_start(events[-1]))}', events[-1].host or '', '')}"
+
+
+def _begun_at(notice: Notice, surroundings: Surroundings) -> float:
+    incident, events = surroundings.incidents.get(notice.key), _events_of(notice)
+    if events:
+        return outage_start(events[-1])
+    return incident.since if incident is not None else notice.ts
+
+
+def _host_of(notice: Notice, surroundings: Surroundings) -> str:
+    events = _events_of(notice)
+    incident = surroundings.incidents.get(notice.key)
+    if not events and incident is not None:
+        found = parse(incident.miss.encode())
+        events = [found] if isinstance(found, Event) else []
+    return (events[-1].host if events else None) or ""
+
+
+def _lasts(notice: Notice) -> bool:
+    """Return True if a notice is about an outage that lasts, of which people want to know since when."""
+    return notice.say in _LASTING or (notice.say is NoticeKind.AGAIN and bool(notice.events))
+
+
+def _is_restart(notice: Notice) -> bool:
+    return any(event.type is Kind.HEARTBEAT_GAP and event.restarted for event in _events_of(notice))
+
+
+def _events_of(notice: Notice) -> list[Event]:
+    return [found for raw in notice.events if isinstance(found := parse(raw.encode()), Event)]
+
+
+def _name_of(notice: Notice) -> str:
+    family, colon, _ = notice.key.partition(":")
+    return _NAMES[family].format(notice.svc) if colon and family in _NAMES else notice.svc

@@ -156,6 +156,7 @@ class Router:
         else:
             return Reason.NEWS
         incident.last_id, incident.last_ts = event.id, event.ts
+        incident.held_until = self._timers.held_until(incident)
         self._due_queue.put_earlier(incident.key, now + CHECK_EVERY_SEC)
         self._incident_store.changed(incident.key)
         return reason
@@ -332,14 +333,15 @@ class Router:
         every_sec = max(1.0, len(self._incidents) / CHECKED_EVERY_SECOND) * CHECK_EVERY_SEC
         due = [self._incidents.get(key) for key in self._due_queue.take(now, CHECKED_AT_ONCE)]
         for incident in filter(None, due):
-            before = (incident.held, incident.free_at, incident.flapping, incident.kept)
+            before = _suppression_state(incident)
             flapping, notices = incident.flapping, self._timers.due_notices(incident, now)
             if flapping and not incident.flapping:
                 notices = [*self._withdraw_flapping(incident, now), *notices]
             for notice in notices:
                 if notice.id not in self._pending.notices:
                     self._pending.put(notice)
-            if notices or before != (incident.held, incident.free_at, incident.flapping, incident.kept):
+            incident.held_until = self._timers.held_until(incident)
+            if notices or before != _suppression_state(incident):
                 self._incident_store.changed(incident.key)
             self._due_queue.put(incident.key, self._timers.next_at(incident, now, every_sec))
         self._incident_store.tidy(now)
@@ -348,3 +350,8 @@ class Router:
         if not self._suppression.open_channels:
             return None  # nobody to say it to; it waits
         return self._pending.due_at(self._suppression.policy.group_wait_sec)
+
+
+def _suppression_state(incident: Incident) -> tuple[object, ...]:
+    """Return the fields of an incident that change with time alone."""
+    return incident.held, incident.free_at, incident.flapping, incident.kept, incident.held_until

@@ -170,6 +170,10 @@ class Timers:
             words.append(f"it lasts for {lasts} already")
         return "; ".join(words)
 
+    def held_until(self, incident: Incident) -> float | None:
+        """Return when the outages that the rate limit holds back are sent; None if it holds none back."""
+        return self._limit_ends_at(incident) if incident.kept else None
+
     def _limit_ends_at(self, incident: Incident) -> float:
         """Return when what the rate limit holds back is sent: an outage that lasts before the limit's end."""
         if not incident.down or incident.held is not Reason.RATE_LIMIT or incident.held_at is None:

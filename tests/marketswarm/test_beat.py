@@ -36,6 +36,7 @@ def test_the_references_one_liner_is_a_full_citizen():
         ({"status": "stopping"}, Beat("a", 1, 1762433458.125, status="stopping")),
         ({"detail": "x" * 201}, Beat("a", 1, 1762433458.125, detail="x" * 200)),
         ({"every": 5}, Beat("a", 1, 1762433458.125, every=5.0)),
+        ({"exit_code": 3}, Beat("a", 1, 1762433458.125, exit_code=3)),
         ({"something": {"newer": [1]}}, Beat("a", 1, 1762433458.125)),
     ],
 )
@@ -61,6 +62,10 @@ def test_a_beat_is_read_with_what_was_added_later(changed, want):
         {"every": -1},
         {"every": "5"},
         {"every": True},
+        {"exit_code": True},
+        {"exit_code": "3"},
+        {"exit_code": 256},
+        {"exit_code": -1},
     ],
 )
 def test_a_wrong_optional_key_is_passed_over_since_the_sender_is_alive_all_the_same(wrong):
@@ -132,7 +137,21 @@ anything = st.recursive(
     max_leaves=5,
 )
 keys = st.sampled_from(
-    ["svc", "i", "ts", "boot", "rev", "status", "detail", "every", "host", "version", "started", "more"]
+    [
+        "svc",
+        "i",
+        "ts",
+        "boot",
+        "rev",
+        "status",
+        "detail",
+        "every",
+        "exit_code",
+        "host",
+        "version",
+        "started",
+        "more",
+    ]
 )
 
 

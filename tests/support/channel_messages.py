@@ -21,13 +21,16 @@ def event_of(kind: Kind, svc: str, ts: float, **more: float | str) -> Event:
     return Event(kind, svc, ts, identify(kind, svc, ts), "healer", **more)  # type: ignore[arg-type]
 
 
-_MISS = event_of(Kind.HEARTBEAT_MISS, "rss_agg", AT, late_sec=31.2, timeout_sec=30.0, reason="silent")
-_OK = event_of(Kind.HEARTBEAT_OK, "rss_agg", AT + 242.7, age_sec=0.004, down_sec=273.9)
+_MISS = event_of(
+    Kind.HEARTBEAT_MISS, "rss_agg", AT, late_sec=31.2, timeout_sec=30.0, reason="silent", host="web-3"
+)
+_OK = event_of(Kind.HEARTBEAT_OK, "rss_agg", AT + 242.7, age_sec=0.004, down_sec=273.9, host="web-3")
 
 MISS = Message(
     _MISS.id,
     "rss_agg is down",
-    "no beat for 31.2 s (timeout 30 s)",
+    "no beat for 31.2 s (timeout 30 s)\nsince 2025-11-06 12:50:27 UTC on web-3, fleet prod\n"
+    "next: marketswarm health rss_agg",
     Severity.WARNING,
     AT,
     events=(encode(_MISS),),
@@ -38,7 +41,7 @@ MISS = Message(
 OK = Message(
     _OK.id,
     "rss_agg is up again",
-    "after 4 min 34 s",
+    "after 4 min 34 s\nat 2025-11-06 12:55:01 UTC on web-3, fleet prod",
     Severity.INFO,
     _OK.ts,
     events=(encode(_OK),),

@@ -31,6 +31,7 @@ def test_a_service_beats_where_its_section_says():
     }
     found = destination({"a": {"heartbeat": heartbeat}}, "a")
     assert found == Destination("market-redis", "team:a", 0.5, 90, known=True)
+    assert destination({"a": {"alert_on_failure": True}}, "a").alert_on_failure
 
 
 def test_one_that_the_healer_alone_knows_beats_where_the_healer_listens():

@@ -68,6 +68,7 @@ def test_it_beats_while_the_command_runs_and_tells_its_end(shell, system):
     assert {beat["rev"] for beat in beats} == {1}
     assert {beat.get("every") for beat in beats[:-1]} == {0.2}
     assert beats[-1]["detail"].startswith("exit 3 after ")
+    assert beats[-1]["exit_code"] == 3
     run = run_of(system)
     assert (run["svc"], run["ok"], run["code"], run["said"]) == ("backup", False, 3, beats[-1]["detail"])
     assert 0.7 <= run["took_sec"] < 15
@@ -82,6 +83,23 @@ def test_on_success_only_is_one_beat_for_a_success_and_none_for_a_failure(shell,
         until(lambda: len(heard.seen) >= 2, 5)
     assert [(beat["i"], beat["detail"][:13]) for _, beat in heard.seen] == [(1, "exit 0 after ")] * 2
     assert not any("boot" in beat for _, beat in heard.seen)
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["--on-success-only", "--", "sh", "-c", "exit 3"], 3),
+        (["--on-success-only", "--", "no-such-command"], 127),
+        (["--", "no-such-command"], 127),
+    ],
+)
+def test_a_failure_is_told_without_a_beat_before_it_if_the_truth_wants_an_alert(shell, buses, words, code):
+    seed(buses, {"services": SERVICES | {"backup": HASTY | {"alert_on_failure": True}}}, 1)
+    with AlertTail(buses[0].url, "backup:heartbeat") as heard:
+        assert shell("exec", "--svc", "backup", *words).returncode == code
+        until(lambda: heard.seen, 5)
+    [(_, beat)] = heard.seen
+    assert (beat["status"], beat["exit_code"]) == ("stopping", code)
 
 
 @pytest.mark.parametrize("how", [[], ["--on-success-only"]])

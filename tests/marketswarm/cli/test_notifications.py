@@ -35,13 +35,13 @@ def test_an_open_incident_says_who_sees_to_it_and_what_holds_its_message_back():
     found = parse_incidents(
         stored(
             Incident("a", "a", down=True, acked_by="kim"),
-            Incident("b", "b", down=True, held=Reason.RATE_LIMIT, limited_until=NOW + 60),
+            Incident("b", "b", down=True, held=Reason.RATE_LIMIT, held_until=NOW + 60),
             Incident("c", "c"),
         )
     )
     assert found == {
         "a": OpenIncident("a", down=True, acked_by="kim"),
-        "b": OpenIncident("b", down=True, held="rate_limit", limited_until=NOW + 60),
+        "b": OpenIncident("b", down=True, held="rate_limit", held_until=NOW + 60),
     }
 
 
@@ -96,5 +96,5 @@ def test_what_can_not_be_parsed_is_skipped(raw):
 
 def test_a_time_that_is_none_is_not_taken():
     incident = orjson.loads(Incident("a", "a", down=True).encode())
-    assert parse_incidents({b"r:i:a": orjson.dumps(incident | {"limited_until": 1e300})}) == {}
+    assert parse_incidents({b"r:i:a": orjson.dumps(incident | {"held_until": 1e300})}) == {}
     assert parse_pending({b"d:pauses": b'{"slack":[1,1e999]}'}, NOW) == ()

@@ -1,10 +1,13 @@
+from dataclasses import replace
+
 import pytest
 
-from marketswarm.detector import Publication, State
+from marketswarm.beat import Sender
+from marketswarm.detector import Publication, SavedService, State
 from marketswarm.detector.service import BOOTS_KEPT
 from marketswarm.monitor.metrics import count_beats
 from marketswarm.truth import MOST_REPLICAS
-from support.simulation.manual_detector import Hand, watch
+from support.simulation.manual_detector import Hand, says, watch
 
 # I = 10, T = 30, W = 22.5; bus_timeout 10
 
@@ -349,3 +352,62 @@ def test_a_miss_ends_the_remembering_of_its_silence():
     hand.beat()
     hand.run(31)
     assert hand.detector.unsaved_silences == {"a": None}
+
+
+# -- a run that failed
+
+
+UP = SavedService(State.UP)
+ALERTS = replace(watch(timeout=3600.0), alert_on_failure=True)
+
+
+def test_a_run_that_failed_is_missed_at_once_if_the_truth_says_so():
+    hand = Hand(ALERTS)
+    hand.beat(boot="b", sender=Sender(host="web-3"))
+    hand.run(5)
+    hand.beat(boot="b", status="stopping", exit_code=3)
+    hand.run(5)
+    _, miss = hand.verdicts
+    assert (miss.state, miss.reason, miss.exit_code, miss.host) == (State.DOWN, "failed", 3, "web-3")
+    assert miss.late_sec < 10
+    hand.run(7200)
+    assert len(hand.verdicts) == 2, "the silence after it is no second miss"
+    hand.beat(boot="c")
+    assert [verdict.state for verdict in hand.verdicts] == [State.UP, State.DOWN, State.UP]
+    hand.run(7200)
+    assert hand.verdicts[-1].reason == "silent", "the failure before is forgotten"
+
+
+@pytest.mark.parametrize("exit_code", [0, None])
+def test_a_run_that_did_not_fail_is_not_missed_before_its_timeout(exit_code):
+    hand = Hand(ALERTS)
+    hand.beat(boot="b")
+    hand.beat(boot="b", status="stopping", exit_code=exit_code)
+    hand.run(3000)
+    assert len(hand.verdicts) == 1
+    hand.run(1000)
+    assert hand.verdicts[-1].reason == "stopped"
+
+
+def test_without_that_word_in_the_truth_a_failed_run_is_a_goodbye_like_any():
+    hand = Hand(watch())
+    hand.beat(boot="b")
+    hand.beat(boot="b", status="stopping", exit_code=3)
+    hand.run(60)
+    assert hand.said == [(0, "a", "up"), (30, "a", "down")]
+    assert (hand.verdicts[-1].reason, hand.verdicts[-1].exit_code) == ("stopped", None)
+
+
+def test_a_command_that_never_beat_and_failed_is_missed_at_once():
+    hand = Hand(ALERTS)
+    hand.beat(status="stopping", exit_code=127)
+    hand.run(5)
+    assert [(verdict.state, verdict.reason) for verdict in hand.verdicts] == [(State.DOWN, "failed")]
+
+
+def test_a_failure_that_only_the_stored_beat_tells_of_is_missed_after_a_restart():
+    hand = Hand(
+        ALERTS, beats={"a": says(20.0, i=9, boot="b", status="stopping", exit_code=1)}, known={"a": UP}
+    )
+    hand.run(5)
+    assert [(verdict.state, verdict.reason) for verdict in hand.verdicts] == [(State.DOWN, "failed")]

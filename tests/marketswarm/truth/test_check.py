@@ -656,7 +656,7 @@ DOUBTS = [
     (
         "a key of the document that nobody knows",
         {"services": {"a": {}}, "comment": "x"},
-        ["comment: is not a known key (known: services, buses, version)"],
+        ["comment: is not a known key (known: services, buses, version, fleet)"],
     ),
     ("no service at all", {"services": {}}, ["services: names no service"]),
     (

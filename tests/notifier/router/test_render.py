@@ -1,5 +1,6 @@
 """The words: short enough for a phone at night, and saying who, since when, and how many."""
 
+import orjson
 import pytest
 
 from marketswarm.channels import MessageKind
@@ -8,7 +9,7 @@ from support.simulation.router import Town
 
 
 def said(town: Town) -> list[str]:
-    return [f"{message.title} | {message.text}" for _, message, _ in town.messages]
+    return [f"{message.title} | {message.text.splitlines()[0]}" for _, message, _ in town.messages]
 
 
 def test_several_kinds_of_news_in_one_message_say_which_is_whose():
@@ -89,3 +90,80 @@ def test_a_line_of_bytes_that_are_no_event_still_says_who():
     town.take(event, b"\xff{")
     town.run(3)
     assert town.last().title == "a is down"
+
+
+def test_a_message_says_since_when_on_which_host_in_which_fleet_and_what_to_type():
+    town = Town(("a", "b"), fleet="prod")
+    event, raw = town.event(
+        Kind.HEARTBEAT_MISS, "a", late_sec=30.0, timeout_sec=30.0, since=town.now - 30, host="web-3"
+    )
+    town.take(event, raw)
+    town.run(1)
+    assert town.last().text.splitlines()[1:] == [
+        "since 2025-11-06 12:50:28 UTC on web-3, fleet prod",
+        "next: marketswarm health a",
+    ]
+    town.run(900)
+    assert town.last().title == "a is still down"
+    assert town.last().text.splitlines()[1:] == [
+        "since 2025-11-06 12:50:28 UTC on web-3, fleet prod",
+        "next: marketswarm ack a",
+    ]
+    town.up("a")
+    town.run(1)
+    assert town.last().text.splitlines()[1:] == ["at 2025-11-06 13:05:59 UTC, fleet prod"]
+
+
+def test_a_group_names_the_host_that_all_have_in_common():
+    town = Town()
+    for svc, host in (("a", "web-3"), ("b", "web-3")):
+        town.take(*town.event(Kind.HEARTBEAT_MISS, svc, late_sec=30.0, since=town.now - 30, host=host))
+    town.run(3)
+    assert town.last().text.splitlines() == [
+        "a, b",
+        "since 2025-11-06 12:50:28 UTC on web-3",
+        "next: marketswarm status",
+    ]
+    assert town.last().lines[0].endswith("; since 12:50:28 UTC on web-3")
+
+
+def restart(town: Town, svc: str) -> None:
+    town.take(*town.event(Kind.HEARTBEAT_GAP, svc, gap_sec=40.0, restarted=True, since=town.now - 60))
+
+
+def test_a_fleet_that_was_restarted_is_one_message_that_shares_nothing_with_a_miss():
+    town = Town("abcdex")
+    for svc in "abcde":
+        restart(town, svc)
+        town.run(0.3)
+        if svc == "b":
+            town.down("x")
+    town.run(3)
+    assert sorted(town.titles()) == ["5 services restarted, all up", "x is down"]
+    [restarted] = [message for _, message, _ in town.messages if "restarted" in message.title]
+    assert restarted.text.splitlines()[0] == "a, b, c, d, e"
+    assert restarted.kind is MessageKind.NOTE
+
+
+def test_a_restarted_fleet_of_which_something_is_down_says_so():
+    town = Town("abc")
+    town.down("a")
+    town.run(3)
+    for svc in "abc":
+        restart(town, svc)
+    town.run(3)
+    assert town.titles()[-1] == "3 services restarted, 1 of them down"
+
+
+def test_what_the_rate_limit_holds_back_is_named_with_its_end_in_messages_about_others():
+    town = Town(rate_limit_max_hold_sec=300)
+    town.flap("a", 2, down_sec=20, up_sec=30)
+    assert orjson.loads(town.kept["r:i:a"])["held_until"] == pytest.approx(town.now - 100 + 300.25, abs=0.1)
+    town.down("b")
+    town.run(1)
+    assert town.last().title == "b is down"
+    assert "1 more held until 2025-11-06 12:55:58 UTC: a" in town.last().text.splitlines()
+    town.run(300)
+    town.up("b")
+    town.run(1)
+    assert "held until" not in town.last().text

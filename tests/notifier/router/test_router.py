@@ -406,8 +406,8 @@ def test_a_gap_is_told_and_says_how_long():
     assert town.take(event, raw) is Reason.TELL
     assert town.take(event, raw) is Reason.REPEAT
     town.run(3)
-    assert town.titles() == ["a was away unseen"]
-    assert town.last().text == "silent for at least 95 s while nobody listened, and it was started anew"
+    assert town.titles() == ["a restarted, and is up"]
+    assert town.last().text.splitlines()[0] == "silent for at least 95 s while nobody listened"
 
 
 def test_an_unwatched_service_closes_its_outage_in_its_own_words():

@@ -107,12 +107,12 @@ class Machine(RuleBasedStateMachine):
         for svc in sorted(down):
             self.change(svc, 0.0)
         self.town.run(HOUR)
-        open_configured: set[str] = set()
+        open_threads: set[str] = set()
         for _, message, _ in self.town.messages:
-            open_configured -= set(message.closes)
+            open_threads -= set(message.closes)
             if message.opens:
-                open_configured.add(message.thread)
-        assert not open_configured, f"threads that nobody closes: {open_configured}"
+                open_threads.add(message.thread)
+        assert not open_threads, f"threads that nobody closes: {open_threads}"
         due = self.town.router.next_due()
         assert due is None, f"all is well, and something is due at {due}: {self.town.kept}"
         assert not [name for name in self.town.kept if name.startswith("r:l:")], self.town.kept

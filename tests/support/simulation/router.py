@@ -17,9 +17,10 @@ TIMEOUT_SEC = 30.0
 STEP_SEC = 0.05
 
 
-def truth_of(services: Mapping[str, Mapping[str, Any]]) -> Truth:
+def truth_of(services: Mapping[str, Mapping[str, Any]], fleet: str | None = None) -> Truth:
     sections = {"healer": {"threshold": {"heartbeat_cadence": TIMEOUT_SEC}}, **services}
-    return load(orjson.dumps({"services": sections})).truth
+    named = {} if fleet is None else {"fleet": fleet}
+    return load(orjson.dumps({**named, "services": sections})).truth
 
 
 class Town:
@@ -30,10 +31,11 @@ class Town:
         services: Mapping[str, Mapping[str, Any]] | Sequence[str] = ("a", "b", "c"),
         channels: Sequence[str] = ("one",),
         incidents: dict[str, Incident] | None = None,
+        fleet: str | None = None,
         **policy: Any,
     ) -> None:
         named = services if isinstance(services, Mapping) else {svc: {} for svc in services}
-        self.truth, self.policy, self.open = truth_of(named), Policy(**policy), tuple(channels)
+        self.truth, self.policy, self.open = truth_of(named, fleet), Policy(**policy), tuple(channels)
         self.silences: list[Silence] = []
         self.now = 1_762_433_458.0
         self.kept: dict[str, bytes] = {}
