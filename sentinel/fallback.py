@@ -41,11 +41,18 @@ class Fallback:
         self._grace_sec = me.settings.sentinel_direct_sec
         self._buses: list[Bus] = []
         self._bus_timeout_sec = 0.0
+        self._fleet = ""
         self._owed = PendingAlerts(me.name, self._grace_sec)
         self._reach = BusAvailability(me.name, (), time.monotonic())
         self._records = DeliveryRecords(me.name, lambda: self._buses)
         self._ways = [
-            ChannelSender(channel, wanted=self._wanted, accepted=self._accepted, over=self._over)
+            ChannelSender(
+                channel,
+                wanted=self._wanted,
+                accepted=self._accepted,
+                over=self._over,
+                fleet=lambda: self._fleet,
+            )
             for channel in channels
         ]
         self.skipped = SkippedEntries()
@@ -57,6 +64,7 @@ class Fallback:
         """Puts the buses of a truth in force. Raises BusError when a URL can't be had."""
         self._buses = [self._me.bus(name) for name in truth.bus_names()]
         self._bus_timeout_sec = truth.bus_timeout_sec()
+        self._fleet = truth.fleet
         self._reach.change(truth.bus_names(), time.monotonic())
         self._changed.set()
 

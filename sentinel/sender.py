@@ -20,9 +20,9 @@ from sentinel.pending import PENDING_AT_MOST, PendingAlert
 log = logs.get("direct")
 
 
-def message_for(debt: PendingAlert, now: float) -> Message:
+def message_for(debt: PendingAlert, now: float, fleet: str = "") -> Message:
     """The message that pays a debt, at `now` (epoch seconds); an end goes into the thread of its start."""
-    message = message_for_event(debt.event, debt.raw, now)
+    message = message_for_event(debt.event, debt.raw, now, fleet)
     return message if debt.ends is None else replace(message, thread=debt.ends, closes=(debt.ends,))
 
 
@@ -34,6 +34,7 @@ class ChannelSender:
         wanted: asked before each attempt, whether the debt is still ours to tell.
         accepted: called when the channel took it.
         over: called when this way will not try it any more, whether accepted or not.
+        fleet: returns the name of the fleet in the truth, which may be empty.
     """
 
     def __init__(
@@ -43,11 +44,12 @@ class ChannelSender:
         wanted: Callable[[PendingAlert], Awaitable[bool]],
         accepted: Callable[[PendingAlert, str], Awaitable[None]],
         over: Callable[[PendingAlert], None],
+        fleet: Callable[[], str] = str,
     ) -> None:
         self.channel = channel
         self.trouble: str | None = None
         """What the last attempt came to, in words for a beat's `detail`; None while all is well."""
-        self._wanted, self._accepted, self._over = wanted, accepted, over
+        self._wanted, self._accepted, self._over, self._fleet = wanted, accepted, over, fleet
         self._queue = ChannelQueue(at_most=PENDING_AT_MOST)
         self._debts: dict[str, PendingAlert] = {}  # by the id of their message, which is that of their event
         self._poked = asyncio.Event()
@@ -58,7 +60,7 @@ class ChannelSender:
     def put(self, debt: PendingAlert) -> None:
         """Adds a debt; never blocks. When there are too many, the oldest goes."""
         self._debts[debt.event.id] = debt
-        message = replace(message_for(debt, time.time()), about=(debt.key,))
+        message = replace(message_for(debt, time.time(), self._fleet()), about=(debt.key,))
         for given_up in self._queue.put(message, time.monotonic()):
             self._over(self._debts.pop(given_up.id))
         self._poked.set()
@@ -108,7 +110,7 @@ class ChannelSender:
 
     async def _send(self, debt: PendingAlert) -> SendError | None:
         name, where = self.channel.name, self.channel.where
-        message = message_for(debt, time.time())
+        message = message_for(debt, time.time(), self._fleet())
         try:
             await self.channel.send(message)
         except SendError as refusal:

@@ -110,7 +110,7 @@ def test_a_message_says_since_when_on_which_host_in_which_fleet_and_what_to_type
         "next: marketswarm ack a",
     ]
     town.up("a")
-    town.run(1)
+    town.run(3)
     assert town.last().text.splitlines()[1:] == ["at 2025-11-06 13:05:59 UTC, fleet prod"]
 
 
