@@ -40,6 +40,10 @@ class DeliveryRecords:
         self._said: set[tuple[str, str]] = set()  # by bus, the reasons of refusals that were logged
         self._known: set[str] = set()  # buses whose `sentinel:direct` has been read
 
+    def __len__(self) -> int:
+        """Return the number of records in memory: one an alert, and one a bus that still lacks it."""
+        return len(self._channels) + sum(map(len, self._unwritten.values()))
+
     async def told_by_others(self, ident: str) -> bool:
         """Whether any bus knows of somebody who told it, this run of us apart."""
         if ident in self._channels:

@@ -59,7 +59,7 @@ async def follow(
     last: bytes | None = None
     while True:
         try:
-            last = await _place(bus, last)
+            last = await find_start(bus, last)
             await joined(bus)
             while True:
                 answered(bus.name)
@@ -69,8 +69,8 @@ async def follow(
         await asyncio.sleep(PAUSE_SEC)
 
 
-async def _place(bus: Bus, last: bytes | None) -> bytes:
-    """Where to go on: after `last`; at the end of a log that is new to us, at the beginning of a new log."""
+async def find_start(bus: Bus, last: bytes | None) -> bytes:
+    """Return the id to read on after: `last`, or the log's end if that is None, or 0-0 if the log is new."""
     end = await newest_id(bus, ALERT_LOG)
     if last is None:
         return end

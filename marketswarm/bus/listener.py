@@ -39,7 +39,7 @@ MESSAGES_AT_ONCE: Final = 250
 """Messages that are handled in one go. Each may cause a verdict, and that a log line."""
 
 COUNTER_REPLACED: Final = -1
-_CANARY: Final = Script.beside("marketswarm.bus", "canary.lua")
+CANARY_SCRIPT: Final = Script.beside("marketswarm.bus", "canary.lua")
 
 
 class SessionHandler(Protocol):
@@ -274,7 +274,7 @@ class Listener:
         self._handler.canary_sent(self.bus.name, self._number, moment())
         try:
             heard = await self.bus.script(
-                _CANARY, [self._canary_key], [self._canary_channel, self._number], OVERDUE_SEC
+                CANARY_SCRIPT, [self._canary_key], [self._canary_channel, self._number], OVERDUE_SEC
             )
         except BusError as error:
             self._handler.canary_refused(self.bus.name, self._number, error.reason)

@@ -7,7 +7,7 @@ is added anew if it is not due. If an item's time becomes earlier, the caller mu
 Pure: it reads no clock; times are plain numbers that grow.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from heapq import heappop, heappush
 from itertools import count
 from math import inf
@@ -51,6 +51,12 @@ class TimingWheel(Generic[T]):
         else:
             self._slots[slot] = [item]
             heappush(self._upcoming, slot)
+
+    def __iter__(self) -> Iterator[T]:
+        """Yield every item, in no order; one that was added twice is yielded twice."""
+        for items in self._slots.values():
+            yield from items
+        yield from (item for _, _, item in self._near)
 
     def pop_due(self, now: float, at_most: float = inf) -> list[T]:
         """Remove and return the items that are due at `now`, the first `at_most` of them."""

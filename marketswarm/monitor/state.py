@@ -166,7 +166,6 @@ class StateKeeper:
                 failures += 1
                 await asyncio.sleep(RETRY_SEC)
         self.trouble = None
-        self._restored.set()
         log.info("vigil.recalled", services=len(self._detector.services))
 
     async def restore(self, store: StateStore) -> None:
@@ -190,6 +189,7 @@ class StateKeeper:
         self._detector.delete_silences(svc for svc in silences if svc not in self._detector.services)
         for svc in saved_beats.keys() - self._detector.services.keys():
             self._restarts.save_soon(svc)
+        self._restored.set()
 
     async def _read_all_last_beats(self) -> dict[str, LastBeat]:
         """Return the last beats of all services on the buses that answer."""

@@ -286,8 +286,11 @@ def test_an_outage_after_that_one_is_news(owed):
 
 
 def test_it_remembers_no_more_than_it_must(owed):
-    for n in range(3 * SEEN_AT_MOST):
-        saw(owed, event(Kind.BUS_MISS, "market-redis", 1000.0 + n))
+    events = [event(Kind.BUS_MISS, "market-redis", 1000.0 + n) for n in range(3 * SEEN_AT_MOST)]
+    saw(owed, *events)
     assert len(owed) == PENDING_AT_MOST
-    assert len(owed._seen) == SEEN_AT_MOST
-    assert owed.due(1000)[-1].event.ts == 1000.0 + 3 * SEEN_AT_MOST - 1  # the newest are kept
+    assert owed.due(1000)[-1].event == events[-1]  # the newest are kept
+    saw(owed, events[-SEEN_AT_MOST])
+    assert owed.due(1000)[-1].event == events[-1], "it was seen"
+    saw(owed, events[-SEEN_AT_MOST - 1])
+    assert owed.due(1000)[-1].event == events[-SEEN_AT_MOST - 1], "it was forgotten"

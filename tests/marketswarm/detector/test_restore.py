@@ -409,7 +409,7 @@ def half_recalled(known):
     """A hand whose recall has taken its first step, and that recall."""
     hand = Hand(watch("a"), watch("b"), held=True)
     steps = restore_services(hand.detector, known, {}, hand.now)
-    hand._tell([next(steps)])
+    hand.record([next(steps)])
     return hand, steps
 
 
@@ -418,7 +418,7 @@ def test_a_service_that_is_restored_is_heard_while_others_are_not_and_nobody_is_
     hand.beat("a")
     hand.beat("b")
     assert [(svc, state) for _, svc, state in hand.said] == [("a", "up")]
-    hand._tell(steps)
+    hand.record(steps)
     assert [(svc, state) for _, svc, state in hand.said] == [("a", "up"), ("b", "up")]
     assert [each.publication for each in hand.verdicts] == [Publication.ALERT, Publication.ALERT]
 
@@ -427,7 +427,7 @@ def test_nobody_is_missed_before_all_are_restored():
     hand, steps = half_recalled({"a": up(silent_sec=500.0), "b": up(silent_sec=500.0)})
     hand.run(100)
     assert hand.said == []
-    hand._tell(steps)
+    hand.record(steps)
     hand.run(60)
     assert sorted((svc, state) for _, svc, state in hand.said) == [("a", "down"), ("b", "down")]
 
@@ -436,7 +436,7 @@ def test_a_restart_that_shows_while_others_are_restored_is_told():
     noted = SavedBeat("old", 7, WALL - 40, WALL - 40, False, {}, 10.0, 30.0)
     hand, steps = half_recalled({"a": up(last_beat=noted), "b": up()})
     hand.beat("a", boot="new", i=1)
-    hand._tell(steps)
+    hand.record(steps)
     hand.beating(100, 5, "a", "b", boot="new")
     (told,) = hand.verdicts
     assert (told.svc, told.state, told.boot) == ("a", State.UP, "new")
@@ -446,7 +446,7 @@ def test_a_restart_that_shows_while_others_are_restored_is_told():
 def test_a_change_of_the_roster_between_two_steps_overlooks_nobody_and_tells_a_drop_once():
     hand, steps = half_recalled({"a": up(), "b": up(), "gone": down()})
     hand.rewatch(watch("b", 5.0, 20.0), watch("c"))
-    hand._tell(steps)
+    hand.record(steps)
     assert not hand.detector.is_restoring
     assert not any(record.is_restoring for record in hand.detector.services.values())
     told = [(svc, state) for _, svc, state in hand.said]

@@ -78,14 +78,13 @@ async def test_what_the_leader_told_is_dropped_and_the_rest_is_told_on_taking_ov
 async def test_nothing_is_offered_before_all_that_was_told_is_taken_over(bus):
     await lead(bus, MINE)
     voice = HeldLeadership(MINE)
-    box = recording_publisher(bus, NOTICES, told := [], voice)
     gate, seen = asyncio.Event(), []
 
     async def take_over(fence, untold):
         seen.append((fence, set(untold)))
         await gate.wait()
 
-    box._take_over = take_over
+    box = recording_publisher(bus, NOTICES, told := [], voice, take_over)
     box.enqueue(verdict(State.DOWN, 1.0))
     task = asyncio.create_task(box.record())
     await auntil(lambda: seen)

@@ -9,7 +9,7 @@ import pytest
 from marketswarm.bus import BusError
 from marketswarm.detector import Publication, State, Verdict
 from marketswarm.monitor import VerdictEncoder
-from marketswarm.monitor.leadership import UNFENCED, Fence
+from marketswarm.monitor.leadership import Fence
 from marketswarm.monitor.verdict_queue import KEPT_SEC, RECENT_SEC, RecentWrites
 from marketswarm.testing import MemoryBus
 from support.simulation.manual_detector import stored
@@ -203,5 +203,7 @@ async def test_a_bus_that_refuses_to_be_asked_is_an_error_for_who_runs_it(bus):
     box.check_after_gap(0.0)
     with pytest.raises(BusError):
         await box.work_off()
-    assert box._gap_began_at == 0.0
-    assert box._fence_in_use == UNFENCED
+    bus.connected = True
+    await put_back(bus, {}, [])
+    await box.work_off()
+    assert await logged(bus) == [("heartbeat_miss", "a")], "it is asked again once it answers"

@@ -106,7 +106,6 @@ async def test_a_takeover_of_tens_of_thousands_leaves_the_loop_to_others_and_wha
     monitor, monkeypatch
 ):
     await monitor.state.restore(Stored())
-    monitor.state._restored.set()
     monkeypatch.setattr(Stored, "entries", roster(State.UP))
     untold: set[str] = set()
 

@@ -313,9 +313,7 @@ class Healer:
 
     def everyone_is_filed_once(self) -> None:
         for name, bus in self.detector.buses.items():
-            wheel = bus.wheel
-            filed = [id(item) for items in wheel._slots.values() for item in items]
-            filed += [id(item) for _, _, item in wheel._near]
+            filed = [id(item) for item in bus.wheel]
             assert len(filed) == len(set(filed)), f"two entries for one record on {name}"
             waiting = {id(record) for record in bus.awaiting_canary}
             for record in self.detector.services.values():

@@ -116,21 +116,22 @@ class Hand:
             for each in self.told
         ]
 
-    def _tell(self, found: Iterable[Verdict | UnheardBeat | None]) -> None:
+    def record(self, found: Iterable[Verdict | UnheardBeat | None]) -> None:
+        """Add verdicts of the detector to `told`, with the time."""
         self.told += [Left(self.elapsed, verdict) for verdict in found if verdict is not None]
 
     # -- what happens
 
     def recall(self, known: Mapping[str, SavedService]) -> None:
         words = {svc: word for svc in self._beats if (word := self.word_of(svc)) is not None}
-        self._tell(
+        self.record(
             [found for found in restore_services(self.detector, known, words, self.now) if found is not None]
         )
 
     def rewatch(self, *watches: Watch, buses: Mapping[str, float] | None = None) -> None:
         # beside them one that is always there: who hears no bus at all blames none
         names = buses or {"bus": 10.0, **{watch.bus: 10.0 for watch in watches}, "spare": 10.0}
-        self._tell(self.detector.set_roster(watches, names, self.now))
+        self.record(self.detector.set_roster(watches, names, self.now))
 
     def beat(self, svc: str = "a", *, bus: str = "bus", raw: bytes | None = None, **more: Any) -> None:
         """A beat is heard; `i` counts by itself."""
@@ -138,7 +139,7 @@ class Hand:
         self._i[svc, boot] = more.pop("i", self._i.get((svc, boot), 0) + 1)
         payload = raw if raw is not None else make(svc, self._i[svc, boot], self.now.wall, **more)
         message = [b"message", f"{svc}:heartbeat".encode(), payload]
-        self._tell(self.detector.hear(bus, [message], self.now).verdicts)
+        self.record(self.detector.hear(bus, [message], self.now).verdicts)
 
     def attest(self, svc: str, age: float | None, **beat: Any) -> None:
         """From now on `beat:<svc>` holds a beat of that age; it grows with time."""
@@ -178,7 +179,7 @@ class Hand:
             else:
                 bus.clock.accepted(self.now)
             if name not in self.away | self.deaf:
-                self._tell(self.detector.hear_canary(name, self._number, self.now))
+                self.record(self.detector.hear_canary(name, self._number, self.now))
         self._next_canary = self.elapsed + CANARY_EVERY_SEC
 
     def _swallow(self, name: str) -> None:
@@ -195,15 +196,15 @@ class Hand:
     def look(self) -> float:
         """One turn of the judging loop; how long it would sleep."""
         tick = self.detector.tick(self.now)
-        self._tell(tick.verdicts)
+        self.record(tick.verdicts)
         for suspect in tick.suspects:
-            self._tell([self.detector.judge_suspect(suspect.svc, self.word_of(suspect.svc), self.now)])
+            self.record([self.detector.judge_suspect(suspect.svc, self.word_of(suspect.svc), self.now)])
         if tick.canaries_wanted:
             self.canaries()
             tick = self.detector.tick(self.now)
-            self._tell(tick.verdicts)
+            self.record(tick.verdicts)
             for suspect in tick.suspects:
-                self._tell([self.detector.judge_suspect(suspect.svc, self.word_of(suspect.svc), self.now)])
+                self.record([self.detector.judge_suspect(suspect.svc, self.word_of(suspect.svc), self.now)])
         return tick.wake_in
 
     def run(self, sec: float) -> None:

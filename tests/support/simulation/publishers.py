@@ -1,6 +1,6 @@
 """Publishers for tests: of a sole listener, or with a leadership that the test gives and takes."""
 
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 
 from marketswarm.bus import Bus
 from marketswarm.detector import Verdict
@@ -52,11 +52,15 @@ class RecordingPublisher(Publisher):
 
 
 def recording_publisher(
-    bus: Bus, encoder: VerdictEncoder, published: list[Verdict], leadership: Leadership | None = None
+    bus: Bus,
+    encoder: VerdictEncoder,
+    published: list[Verdict],
+    leadership: Leadership | None = None,
+    take_over: Callable[[Fence, Collection[str]], Awaitable[None]] | None = None,
 ) -> RecordingPublisher:
     """Return a publisher of the healer on a bus, which adds what the bus has to `published`."""
 
-    async def take_over(_fence: Fence, _queued_fields: Collection[str]) -> None:
+    async def adopt_nothing(_fence: Fence, _queued_fields: Collection[str]) -> None:
         return
 
     publisher = RecordingPublisher(
@@ -65,7 +69,7 @@ def recording_publisher(
         log_length=LogLength(),
         encode=encoder.encode,
         leadership=leadership or SoleLeader(),
-        take_over=take_over,
+        take_over=take_over or adopt_nothing,
     )
     publisher.published = published
     return publisher

@@ -13,7 +13,7 @@ import orjson
 
 from healer.election import LEASE_SCRIPT
 from marketswarm.bus import WITHIN_SEC, BusError
-from marketswarm.bus.listener import _CANARY
+from marketswarm.bus.listener import CANARY_SCRIPT
 from marketswarm.bus.scripts import Script
 from marketswarm.monitor.health import REFRESH_SCRIPT
 from marketswarm.monitor.leadership import NOT_THE_LEADER
@@ -62,7 +62,7 @@ class Server(Bus):
             SAVE_SCRIPT.text: self.save,
             LAST_BEATS_SCRIPT.text: self.testify,
             REFRESH_SCRIPT.text: self.refresh,
-            _CANARY.text: self.canary,
+            CANARY_SCRIPT.text: self.canary,
         }
 
     @property
@@ -237,7 +237,7 @@ class Link:
     def hang_up(self) -> None:
         """Its process is gone: what was sent arrives, and nothing else does."""
         self.gone = True
-        for session in [each for each in self.server.sessions if each._link is self]:
+        for session in [each for each in self.server.sessions if each.link is self]:
             self.server.sessions.remove(session)
 
     async def script(
@@ -295,7 +295,7 @@ class SmallSession:
     settled = True
 
     def __init__(self, link: Link) -> None:
-        self._link = link
+        self.link = link
         self._inbox: list[tuple[bytes, bytes, bytes]] = []
         self._reason: str | None = None
         self._filled = asyncio.Event()
@@ -306,51 +306,51 @@ class SmallSession:
         self.refused: set[str] = set()  # this server refuses no channel
 
     async def connect(self) -> None:
-        await self._link.ask(self._joins)
+        await self.link.ask(self._joins)
 
     def _joins(self, server: Server, _now: float) -> None:
-        if not self._closed and not self._link.gone:
+        if not self._closed and not self.link.gone:
             server.sessions.append(self)
-            self._link.session = self
+            self.link.session = self
 
     async def subscribe(self, channels: Collection[str]) -> None:
-        await self._link.ask(lambda _server, _now: self._channels.update(channels))
+        await self.link.ask(lambda _server, _now: self._channels.update(channels))
 
     async def ask_again(self) -> None:
         """Nothing was refused."""
 
     async def unsubscribe(self, channels: Collection[str]) -> None:
-        await self._link.ask(lambda _server, _now: self._channels.difference_update(channels))
+        await self.link.ask(lambda _server, _now: self._channels.difference_update(channels))
 
     def carry(self, now: float, channel: str, payload: bytes) -> None:
         if self.loses and ":canary:" in channel and channel in self._channels:
             self.loses = False
         elif channel in self._channels:
-            self._last = max(self._last, now + self._link.latency / 2)
+            self._last = max(self._last, now + self.link.latency / 2)
             message = (b"message", channel.encode(), payload)
-            self._link.loop.post(self._last, partial(self._come, message))
+            self.link.loop.post(self._last, partial(self._come, message))
 
     def _come(self, message: tuple[bytes, bytes, bytes]) -> None:
-        if self._link.cut is None and self._reason is None:
+        if self.link.cut is None and self._reason is None:
             self._inbox.append(message)
             self._filled.set()
 
     def end(self, reason: str) -> None:
         self._reason = self._reason or reason
-        if self in self._link.server.sessions:
-            self._link.server.sessions.remove(self)
-        self._link.loop.post(self._link.world.t, self._filled.set)
+        if self in self.link.server.sessions:
+            self.link.server.sessions.remove(self)
+        self.link.loop.post(self._link.world.t, self._filled.set)
 
     async def batch(self) -> list[tuple[bytes, bytes, bytes]]:
         await self._filled.wait()
         found, self._inbox = self._inbox, []
         if not found and self._reason is not None:
-            raise BusError(self._link.name, self._reason)
+            raise BusError(self.link.name, self._reason)
         if self._reason is None:
             self._filled.clear()
         return found
 
     async def close(self) -> None:
         self._closed = True
-        if self in self._link.server.sessions:
-            self._link.server.sessions.remove(self)
+        if self in self.link.server.sessions:
+            self.link.server.sessions.remove(self)
