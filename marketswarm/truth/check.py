@@ -5,6 +5,7 @@ here: the rules of single fields (`entries.py`).
 """
 
 from collections.abc import Collection, Iterator
+from graphlib import CycleError, TopologicalSorter
 from itertools import islice
 from typing import Final
 
@@ -142,27 +143,26 @@ def _dependencies(truth: Truth, findings: Findings) -> None:
 
 
 def _circles(truth: Truth) -> Iterator[tuple[str, ...]]:
-    """Yield each circle of dependencies, beginning with its first service in the document's order."""
+    """Yield each circle of dependencies, beginning with its first service in the document's order.
+
+    The sorter reports one circle at a time: its last dependency is then taken out of the graph.
+    """
     rank = {svc: at for at, svc in enumerate(truth.services)}
-    done: set[str] = set()
-    for start in truth.services:
-        way: dict[str, Iterator[str]] = {}
-        svc: str | None = start if start not in done else None
-        while svc is not None:
-            if svc not in way:
-                way[svc] = iter(truth.services[svc].depends_on)
-            following = next((name for name in way[svc] if name in rank and name not in done), None)
-            if following is None:
-                done.add(svc)
-                del way[svc]
-                svc = next(reversed(way), None)
-            elif following not in way:
-                svc = following
-            elif following != svc:
-                trail = list(way)
-                circle = trail[trail.index(following) :]
-                first = min(range(len(circle)), key=lambda at, circle=circle: rank[circle[at]])  # type: ignore[misc]
-                yield (*circle[first:], *circle[:first])
+    graph = {
+        svc: dict.fromkeys(name for name in service.depends_on if name in rank and name != svc)
+        for svc, service in truth.services.items()
+    }
+    while True:
+        try:
+            TopologicalSorter(graph).prepare()
+        except CycleError as error:
+            circle = error.args[1][:0:-1]  # the sorter lists who is needed before who needs it
+        else:
+            return
+        first = min(range(len(circle)), key=lambda at: rank[circle[at]])
+        circle = [*circle[first:], *circle[:first]]
+        yield tuple(circle)
+        del graph[circle[-1]][circle[0]]
 
 
 def _points(truth: Truth, svc: str, kind: str) -> Iterator[tuple[Place, AccessPoint]]:

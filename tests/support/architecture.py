@@ -56,8 +56,8 @@ ONLY_FOR = {
 # fmt: off
 THINKS_WITH = [
     "__future__", "abc", "bisect", "collections", "contextlib", "dataclasses", "difflib", "enum",
-    "functools", "hashlib", "heapq", "itertools", "json", "math", "operator", "re", "string", "types",
-    "typing", "urllib.parse", "annotated_types", "orjson", "pydantic", "pydantic_core",
+    "functools", "graphlib", "hashlib", "heapq", "itertools", "json", "math", "operator", "re", "string",
+    "types", "typing", "urllib.parse", "annotated_types", "orjson", "pydantic", "pydantic_core",
     "typing_extensions",
     "fnmatch",  # patterns of names; of the file system it only asks which separator it has
 ]
