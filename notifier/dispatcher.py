@@ -13,6 +13,7 @@ from marketswarm import log as logs
 from marketswarm.channels import Message, MessageKind, Severity
 from marketswarm.channels.message import encode_message
 from marketswarm.operator import Answer, Silence
+from marketswarm.operator.request import MAX_RETRY_SEC
 from marketswarm.truth import Truth
 from notifier.channel_worker import Outcome
 from notifier.inbox import Inbox, ReceivedEvent, ReceivedRequest
@@ -26,8 +27,8 @@ from notifier.store import DeadLetter, Transaction, delivery_record, sentinel_ma
 class AnswerTracker:
     """The answers that operators' requests still wait for; `take_answers` hands out finished lines. Pure.
 
-    Each channel that a request sends over is answered for once, with its first attempt: a failed attempt
-    is repeated, but nobody waits at a terminal for that.
+    Each channel that a request sends over is answered for once, with its first attempt. A failed attempt may
+    be repeated, but the operator does not wait for that.
     """
 
     def __init__(self) -> None:
@@ -57,9 +58,17 @@ class AnswerTracker:
             )
 
     def answer_paused(self, request_id: str, ident: str, channel: str, where: str, why: str) -> None:
-        """Answer for a channel that is paused: whoever received need not wait for the end of the pause."""
+        """Answer for a channel that is paused: the operator need not wait for the end of the pause."""
         self._settle(request_id, ident, channel)
         self.add_answer(request_id, ok=False, text=why, channel=channel, where=where)
+
+    def announce_retry(self, request_id: str, channel: str, where: str, why: str, retry_sec: float) -> None:
+        """Add a line that a paused channel makes its next attempt after `retry_sec`; the outcome follows."""
+        retry_sec = round(min(retry_sec, MAX_RETRY_SEC), 1)
+        answer = Answer(
+            ok=True, said=why[:1000], channel=channel[:200], where=where[:300], retry_sec=retry_sec
+        )
+        self._lines.setdefault(request_id, []).append(answer.encode())
 
     def take_answers(self) -> dict[str, list[bytes]]:
         """Return, by request, the encoded answers since the last call."""

@@ -123,11 +123,14 @@ class RequestHandler:
         self._dispatcher.send_message(message, channels)
         for name in channels:
             worker = self._pool.workers[name]
-            if worker.pause_left_sec > 1:
-                why = f"{worker.trouble}; it waits for {worker.pause_left_sec:.0f} s more"
-                self._dispatcher.answers.answer_paused(
-                    request.id, message.id, name, worker.channel.where, why
+            pause_sec, where = worker.pause_left_sec, worker.channel.where
+            if pause_sec > 1 and request.do is RequestKind.TEST:
+                self._dispatcher.answers.announce_retry(
+                    request.id, name, where, worker.trouble or "paused", pause_sec
                 )
+            elif pause_sec > 1:
+                why = f"{worker.trouble}; it waits for {pause_sec:.0f} s more"
+                self._dispatcher.answers.answer_paused(request.id, message.id, name, where, why)
 
     async def _read_dead_letters(self) -> dict[str, DeadMessage]:
         found: dict[str, DeadMessage] = {}

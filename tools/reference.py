@@ -410,7 +410,7 @@ _COMMANDS_HEAD: Final = f"""\
 
 Every command of `marketswarm`, with every option. In the folder of this project run `. .venv/bin/activate`
 first; `make` makes that environment. `marketswarm status --help` shows the same of one command on your
-terminal.
+terminal. `marketswarm --install-completion` has your shell complete commands and options.
 
 In the folder where a fleet runs, commands find its buses by themselves. Elsewhere they look where
 [every program looks](contract.md#6-environment). [Exit codes](contract.md#7-programs) are the same for all;

@@ -52,7 +52,10 @@ def notify_test(
     within: Within = WITHIN_SEC,
     data: Data = DATA,
 ) -> None:
-    """Send a test message through the notifier's own queue, and show what each receiver answered."""
+    """Send a test message through the notifier's own queue, and show what each receiver answered.
+
+    A channel that is paused after failures is waited for: its next attempt sends the message.
+    """
     request_notifier(RequestKind.TEST, channel or ALL, author_name(by), within, data)
 
 
@@ -91,13 +94,18 @@ async def _request(request: OperatorRequest, within_sec: float, data: Path) -> N
 async def _collect_answers(
     buses: Sequence[Bus], request_id: str, within_sec: float, show: Callable[[Answer], None]
 ) -> list[Answer]:
-    """Return the answers up to the last one, or those of `within_sec`; call `show` with each as it comes."""
+    """Return the answers up to the last one, or those of `within_sec`; call `show` with each as it comes.
+
+    An answer that announces an attempt puts the end of the wait off to `within_sec` after that attempt.
+    """
     found: list[Answer] = []
     deadline = time.monotonic() + within_sec
     while True:
         for answer in _new_answers(await _read_answers(buses, request_id), found):
             found.append(answer)
             show(answer)
+            if answer.retry_sec:
+                deadline = max(deadline, time.monotonic() + answer.retry_sec + within_sec)
         # from several buses, the last one may come before another
         found.sort(key=lambda answer: answer.done)
         if (found and found[-1].done) or time.monotonic() >= deadline:
@@ -135,7 +143,10 @@ def _print_answer(answer: Answer) -> None:
         return
     where = f" ({answer.where})" if answer.where and answer.where != answer.channel else ""
     head = f"{answer.channel}{where}: " if answer.channel else ""
-    output.print_line(escape_text(f"{'✓' if answer.ok else '✗'} {head}{answer.said}"))
+    mark, more = "✓" if answer.ok else "✗", ""
+    if answer.retry_sec:
+        mark, more = "·", f"; next attempt in {format_duration(round(answer.retry_sec))}, waiting for it"
+    output.print_line(escape_text(f"{mark} {head}{answer.said}{more}"))
 
 
 async def _describe_no_answer(

@@ -31,7 +31,10 @@ def seed(
     file: Annotated[Path, typer.Argument(envvar="TRUTH_PATH", help="The truth.")] = Path("truth.json"),
     data: Data = DATA,
 ) -> None:
-    """Put a truth on both buses, or on none; running agents follow it within a second."""
+    """Write a truth to all of its buses, or to none; running agents follow it within a second.
+
+    Says what changed, and what the truth warns of.
+    """
     for line in event_loop.run(_seed(file, data)):
         output.print_line(line)
 
@@ -40,7 +43,10 @@ async def _seed(file: Path, data: Path) -> list[str]:
     """Seed, and return what changed, in lines for a person."""
     settings = read(CommonSettings)
     log.configure("seed", settings)
-    raw, loaded = read_truth_file(file)
+    try:
+        raw, loaded = read_truth_file(file)
+    except Exit as refusal:
+        raise Exit(refusal.code, f"not seeded, nothing changed: {refusal.message}") from None
     async with open_buses(data, loaded.truth) as buses:
         try:
             await wait_until_all_answer(buses, _ANSWER_WITHIN_SEC)

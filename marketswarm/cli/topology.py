@@ -6,6 +6,7 @@ our own; names stand in quotes, and each character that could end a quote is esc
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -35,12 +36,13 @@ from marketswarm.cli.topology_view import (
 )
 from marketswarm.cli.validate import read_valid_truth
 from marketswarm.exit import Code, Exit
-from marketswarm.keys import MESH_FLOW, MESH_TOPOLOGY
+from marketswarm.keys import MESH_FLOW, MESH_TOPOLOGY, roster_key
 from marketswarm.text import format_duration
-from marketswarm.truth import SYSTEM, AccessPoint, Truth
+from marketswarm.truth import HEALER, SYSTEM, AccessPoint, Truth
 
 _REFRESH_SEC: Final = 1.0
 _MESH: Final = "mesh"
+_MESH_IS_DOWN: Final = "mesh is down: the tables show what it saw last"
 _MAX_SNAPSHOT_BYTES: Final = 32 * 1024 * 1024
 _STATUS_STYLES: Final = {"degraded": "yellow", "stopping": "yellow"}
 
@@ -77,7 +79,10 @@ async def read_topology(data: Path) -> Topology:
         truth = fleet.truth
         instances = await _read_snapshot(fleet, _access_point(truth, MESH_TOPOLOGY))
         traffic = await _read_snapshot(fleet, _access_point(truth, MESH_FLOW))
-        return build_topology(truth, fleet.revision, instances, traffic)
+        found = build_topology(truth, fleet.revision, instances, traffic)
+        if await _is_mesh_down(fleet):
+            return replace(found, notes=[_MESH_IS_DOWN, *found.notes])
+        return found
 
 
 def topology_of_file(path: Path) -> Topology:
@@ -120,6 +125,16 @@ def _access_point(truth: Truth, name: str) -> AccessPoint:
     """Return the bus and key under which mesh writes its snapshot of that name, by the truth."""
     section = truth.services.get(_MESH)
     return point_like(section.access_points.publish_to if section else (), SYSTEM, name)
+
+
+async def _is_mesh_down(fleet: FleetView) -> bool:
+    """Return whether the healer has missed mesh; False when that is not known."""
+    bus = fleet.bus(SYSTEM)
+    try:
+        entry = _parse_object(await bus.ask(bus.client.hget(roster_key(HEALER), _MESH)))
+    except BusError:
+        return False
+    return entry.get("verdict") == "down"
 
 
 async def _read_snapshot(fleet: FleetView, at: AccessPoint) -> MeshSnapshot:

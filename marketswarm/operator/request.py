@@ -28,6 +28,8 @@ class RequestKind(StrEnum):
     TEST = "test"  # the name of a channel, or ALL
 
 
+MAX_RETRY_SEC: Final = 3_600.0
+"""The longest pause of a channel that an answer may announce, in seconds."""
 _GOOD_FOR_SEC: Final = {RequestKind.ACK: 86_400.0, RequestKind.RESEND: 86_400.0, RequestKind.TEST: 60.0}
 
 
@@ -65,7 +67,8 @@ class Answer:
     """One line of the answer to a request.
 
     `channel` and its host `where` are empty when no channel is concerned. `said` may be shown: what the
-    receiver answered, or what was done. `done` marks the last line.
+    receiver answered, or what was done. `done` marks the last line. A line with `retry_sec` is no outcome:
+    the channel is paused, and makes its next attempt after so many seconds.
     """
 
     ok: bool
@@ -73,6 +76,7 @@ class Answer:
     channel: Annotated[str, Field(max_length=200)] = ""
     where: Annotated[str, Field(max_length=300)] = ""
     done: bool = False
+    retry_sec: Annotated[float, Field(ge=0, le=MAX_RETRY_SEC, allow_inf_nan=False)] = 0.0
 
     def encode(self) -> bytes:
         """Return the answer as JSON."""

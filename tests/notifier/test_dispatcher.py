@@ -49,6 +49,16 @@ def test_a_channel_that_pauses_keeps_nobody_waiting():
     assert answering.take_answers() == {}
 
 
+def test_a_test_waits_for_the_next_attempt_of_a_channel_that_pauses():
+    answering = AnswerTracker()
+    answering.expect("a", "m1", "one")
+    answering.announce_retry("a", "one", "host", "one: 500", 12.34)
+    [line] = map(Answer.parse, answering.take_answers()["a"])
+    assert (line.said, line.retry_sec, line.done) == ("one: 500", 12.3, False)
+    answering.record_outcome(outcome("one"))
+    assert said(answering) == [("one", True, "200 ok", True)]
+
+
 def test_what_needs_no_channel_is_answered_at_once():
     answering = AnswerTracker()
     answering.add_answer("a", ok=True, text="x" * 2000)
@@ -329,7 +339,7 @@ async def test_a_failed_test_is_not_dead_and_goes_nowhere_else():
     assert bench.turns[-1].dead == []
     assert len(bench.handed) == 1
     [line] = bench.turns[-1].answers["a1"]
-    assert orjson.loads(line) == {"ok": False, "said": "500", "channel": "one", "where": "host", "done": True}
+    assert Answer.parse(line) == Answer(ok=False, said="500", channel="one", where="host", done=True)
 
 
 async def test_entries_that_say_nothing_and_asks_that_are_done_are_acknowledged():

@@ -134,6 +134,13 @@ def test_seeding_with_a_bus_away_ends_with_3(shell, buses):
     assert "not seeded, nothing changed: market-redis: refused" in ended.stderr
 
 
+def test_seeding_what_is_not_valid_changes_nothing_and_says_so(shell, buses):
+    shell.write({"services": {"a": {"heartbeat": {"interval_sec": -1}}}})
+    ended = shell("seed")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "not seeded, nothing changed: truth.json: 1 problem\n  services.a.heartbeat" in ended.stderr
+
+
 def test_seeding_shows_the_warnings_of_the_truth(shell, buses):
     shell.write({"services": {"a": {"heartbeat": {"interval_sec": 10, "timeout_sec": 11}}}})
     assert "  warning  services.a.heartbeat.timeout_sec" in shell.said("seed")

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from marketswarm.keys import NOTIFIER_REQUESTS
+from marketswarm.keys import NOTIFIER_REQUESTS, answers_key
 from marketswarm.operator import Answer, OperatorRequest, RequestKind
 from support.rig.shell import SERVICES, AnswersAsks
 
@@ -67,6 +67,26 @@ def test_a_receiver_that_refuses_is_shown_and_the_code_is_1(shell, seeded):
     assert ended.stderr == ""
 
 
+def test_an_attempt_that_is_announced_is_waited_for_beyond_the_time_limit(shell, seeded):
+    class Late(AnswersAsks):
+        def answer(self, ask):
+            first, last = self.answers
+            for server in self.servers:
+                server.cmd("RPUSH", answers_key(ask.id), first.encode())
+            time.sleep(2)
+            for server in self.servers:
+                server.cmd("RPUSH", answers_key(ask.id), last.encode())
+
+    paused = Answer(ok=True, said="slack: 500", channel="slack", where="hooks.slack.com", retry_sec=2)
+    with Late(seeded, paused, replace(SLACK, done=True)):
+        ended = shell("notify", "test", "--by", "kim", "--within", "1s")
+    assert ended.stdout.splitlines() == [
+        "· slack (hooks.slack.com): slack: 500; next attempt in 2 s, waiting for it",
+        "✓ slack (hooks.slack.com): 200 ok",
+    ]
+    assert ended.returncode == 0
+
+
 def test_answers_of_the_same_words_are_each_shown(shell, seeded):
     with AnswersAsks(seeded, SLACK, SLACK, replace(SLACK, done=True)):
         ended = shell("resend", "--all", *KIM)
@@ -81,10 +101,10 @@ def test_a_hostile_answer_steers_no_terminal(shell, seeded):
 
 def test_rubbish_among_the_answers_is_passed_over(shell, seeded):
     class Garbled(AnswersAsks):
-        def _answer(self, ask):
+        def answer(self, ask):
             for server in self.servers:
                 server.cmd("RPUSH", f"notifier:answers:{ask.id}", b"\xff", "{}", "[]")
-            super()._answer(ask)
+            super().answer(ask)
 
     with Garbled(seeded, MAIL):
         assert shell("notify", "test", *KIM).returncode == 0

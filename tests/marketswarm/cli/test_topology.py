@@ -51,6 +51,14 @@ def market(shell, buses):
     return buses
 
 
+def test_it_says_first_that_mesh_is_down_before_its_picture_is_old(shell, market):
+    dress(market[0])
+    market[0].cmd("HSET", "healer:roster", "mesh", orjson.dumps({"verdict": "down"}))
+    assert shell.said("topology").splitlines()[0] == "mesh is down: the tables show what it saw last"
+    market[0].cmd("HSET", "healer:roster", "mesh", orjson.dumps({"verdict": "up"}))
+    assert "mesh is down" not in shell.said("topology")
+
+
 def test_it_draws_who_runs_what_flows_and_what_is_wrong(shell, market):
     dress(market[0])
     ended = shell("topology")

@@ -83,10 +83,11 @@ class AnswersAsks:
                     ask = OperatorRequest.parse(fields["ask"].encode())
                     if ask is not None and ask.id not in self.asked:
                         self.asked[ask.id] = ask
-                        self._answer(ask)
+                        self.answer(ask)
             time.sleep(0.01)
 
-    def _answer(self, ask: OperatorRequest) -> None:
+    def answer(self, ask: OperatorRequest) -> None:
+        """Put the answers to one ask on every server."""
         for server in self.servers:
             server.cmd("RPUSH", answers_key(ask.id), *(answer.encode() for answer in self.answers))
 
