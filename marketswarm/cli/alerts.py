@@ -79,6 +79,7 @@ async def _follow_while_read(since_sec: float | None, data: Path, as_json: bool)
 
 
 async def _print_events(since_sec: float | None, data: Path, as_json: bool) -> None:
+    """Print the events of all buses as they come; stderr has first what is down now."""
     async with open_fleet(data) as fleet:
         events = await follow_log(fleet.buses(), since_sec)
         if not as_json:
@@ -95,6 +96,7 @@ async def _print_past(since_sec: float, data: Path, as_json: bool) -> None:
 
 
 def _print_event(raw: bytes, event: dict[str, Any], as_json: bool) -> None:
+    """Print one event: its bytes as they are, or a line for people."""
     if as_json:
         output.print_json_bytes(raw)
     else:
@@ -145,6 +147,7 @@ async def read_past_events(readers: Sequence["_LogReader"]) -> list[LoggedEvent]
 async def _merge(
     past: Sequence[LoggedEvent], readers: Sequence["_LogReader"]
 ) -> AsyncGenerator[LoggedEvent, None]:
+    """Yield the past events, then those that the readers find; each id once."""
     known = KnownIds()
     queue: asyncio.Queue[LoggedEvent] = asyncio.Queue()
     for raw, event in past:
@@ -254,5 +257,6 @@ def _parse(entry: Entry) -> list[LoggedEvent]:
 
 
 def _timestamp(each: LoggedEvent) -> float:
+    """Return the `ts` of an event, 0.0 if it has none: the key to sort by."""
     ts = each[1].get("ts")
     return ts if isinstance(ts, int | float) else 0.0

@@ -202,6 +202,7 @@ def load_all_commands() -> TyperGroup:
 
 
 def _load_commands_of(group: TyperGroup) -> None:
+    """Replace the unloaded commands of a group, and of the groups in it, by loaded ones."""
     for name, command in group.commands.items():
         if isinstance(command, TyperGroup):
             _load_commands_of(command)
@@ -234,6 +235,7 @@ def _ending_quietly(command: Callable[P, None]) -> Callable[P, None]:
 
 
 def _without_flag_types(params: list[Any]) -> list[Any]:
+    """Return the parameters, with an empty type for each option that takes no value."""
     for param in params:
         if getattr(param, "is_flag", False):
             param.metavar = ""
@@ -251,6 +253,7 @@ app = typer.Typer(
 
 
 def _print_version(wanted: bool) -> None:
+    """Print the version and end, if --version was given."""
     if wanted:
         typer.echo(f"marketswarm {__version__}")
         raise typer.Exit

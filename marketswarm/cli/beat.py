@@ -210,12 +210,15 @@ class BeatSender:
         return self._found.loaded.truth if self._found else None
 
     def _environ(self) -> dict[str, str]:
+        """Return the environment, with the buses of the embedded fleet added."""
         return with_embedded_buses(os.environ, self._embedded, self._truth)
 
     def _find_destination(self) -> Destination:
+        """Return the destination by the truth that was read last."""
         return find_destination(self._truth, self.svc, self._settings.default_timeout_sec)
 
     def _destination_bus(self) -> Bus:
+        """Return the destination's bus, not connected yet. Raises Exit, code 2, for a bad URL."""
         name = self.destination.bus
         try:
             return self._open(name, find_url(name, self._environ(), self._truth))
@@ -230,11 +233,13 @@ class BeatSender:
         return bus
 
     def _open(self, name: str, url: str) -> Bus:
+        """Return the bus at that URL, the same one with each call."""
         if url not in self._buses:
             self._buses[url] = usable_bus(name, url)
         return self._buses[url]
 
     async def _ask(self, bus: Bus, request: Awaitable[Any], within_sec: float) -> Any:
+        """Send a request, and note the reason if it fails. Raises BusError."""
         try:
             return await bus.ask(request, within_sec)
         except BusError as error:
@@ -308,6 +313,7 @@ async def _beat_again(
 
 
 async def _say_goodbye(sender: BeatSender) -> None:
+    """Send the last beat, within a second; one that fails is given up."""
     sender.forget_failures()
     try:
         await sender.publish("stopping", within_sec=_GOODBYE_WITHIN_SEC)
@@ -316,6 +322,7 @@ async def _say_goodbye(sender: BeatSender) -> None:
 
 
 async def _is_set_within(event: asyncio.Event, within_sec: float) -> bool:
+    """Wait for an event for so many seconds. Return whether it was set."""
     try:
         async with asyncio.timeout(within_sec):
             return await event.wait()

@@ -1,6 +1,6 @@
-"""`marketswarm check` as the list of commands knows it: for `--help` and for mistakes.
+"""`marketswarm check` with its options, for the list of commands, `--help` and wrong arguments.
 
-A correct `marketswarm check` is answered by `marketswarm.cli.main` and never comes this far.
+With correct arguments `marketswarm.cli.main` answers it, and this module is not imported.
 """
 
 from typing import Annotated
@@ -17,5 +17,5 @@ def check(
         typer.Option("--ready", help="Ask whether it has joined: it has the truth, and a bus took a beat."),
     ] = False,
 ) -> None:
-    """For health checks: does the agent here, whose MARKETSWARM_ALIVE_FILE this is, make progress?"""
+    """Print whether the agent that writes MARKETSWARM_ALIVE_FILE makes progress: for health checks."""
     cli.check_alive(ready=ready)

@@ -107,6 +107,7 @@ async def _read_from_fleet(
 
 
 def _parse(fields: dict[bytes, bytes]) -> DeadMessage | None:
+    """Return the message in an entry of `notifier:dead`; None if it holds none."""
     message = parse_message(fields.get(b"message", b""))
     if message is None:
         return None
@@ -119,6 +120,7 @@ def _parse(fields: dict[bytes, bytes]) -> DeadMessage | None:
 
 
 def _parse_time(text: str) -> float | None:
+    """Return the epoch seconds in a text; None if it is no time."""
     try:
         found = float(text)
     except ValueError:

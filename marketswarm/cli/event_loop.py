@@ -37,5 +37,7 @@ def end_process(code: int) -> NoReturn:
 
 
 class _Executor(ThreadPoolExecutor):
+    """Threads for look-ups of names; nobody waits for them at the end."""
+
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
         super().shutdown(wait=False, cancel_futures=True)

@@ -64,6 +64,8 @@ def format_seconds(value: Any) -> str:
 
 
 def _describe_silence(what: str) -> Callable[[_Event], _Text]:
+    """Return a description of the miss of a service; `what` is its state: `down`."""
+
     def describe(event: _Event) -> _Text:
         if event.get("reason") == "failed":
             code = event.get("exit_code")
@@ -121,10 +123,12 @@ def _describe_unknown(event: _Event) -> _Text:
 
 
 def _after_outage(event: _Event) -> str:
+    """Return `, after 4 min 10 s` for an event that ends an outage of known length, else ''."""
     return f", after {format_seconds(event['down_sec'])}" if "down_sec" in event else ""
 
 
 def _reason(event: _Event) -> str:
+    """Return ` (refused)` for an event with a reason, else ''."""
     return f" ({event['reason']})" if "reason" in event else ""
 
 

@@ -150,6 +150,7 @@ def make_run(status: int, took_sec: float, ended_at: float, limit_sec: float | N
 
 
 def _signal_name(number: int) -> str:
+    """Return `SIGTERM` for 15, and `signal 40` for a signal without a name."""
     try:
         return signal.Signals(number).name
     except ValueError:  # a real-time signal
@@ -195,17 +196,20 @@ class ChildProcess:
         return status
 
     def _pass_on(self, number: int, _frame: Any) -> None:
+        """Send a signal that we got to the child, unless the terminal sends it there itself."""
         if self._process is None:
             self._early_signals.append(number)
         elif self._leads_group or number not in _SENT_BY_TERMINAL:
             self._send(number)
 
     def _enforce_limit(self, *_: Any) -> None:
+        """Send SIGTERM when the time limit is over, and SIGKILL when called again."""
         self._send(signal.SIGKILL if self.limit_is_over else signal.SIGTERM)
         self.limit_is_over = True
         signal.setitimer(signal.ITIMER_REAL, _KILL_AFTER_SEC)
 
     def _send(self, number: int) -> None:
+        """Send a signal to the child, or to its group if it leads one; none once it has ended."""
         if self._process is None or self._process.returncode is not None:
             return
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -266,6 +270,7 @@ class _BeatReporter:
         return self._trouble or (_NO_ANSWER if self._thread.is_alive() else None)
 
     async def _report(self) -> None:
+        """Beat until the command has ended, then report how it ended."""
         due = time.monotonic()
         while self._started:
             self._trouble = await _trouble_of(self._beat(), self._sender)
@@ -277,10 +282,12 @@ class _BeatReporter:
         self._trouble = await _trouble_of(self._report_end(), self._sender)
 
     async def _beat(self) -> None:
+        """Send one beat to where the truth says now."""
         await self._sender.refresh_truth()
         await self._sender.publish(every_sec=self._sender.destination.interval_sec)
 
     async def _report_end(self) -> None:
+        """Say goodbye with the outcome, unless the command never ran, and store the run."""
         assert self._run is not None  # noqa: S101 - `end` sets it first
         if self._started:
             await self._sender.publish("stopping", self._run.said, exit_code=self._run.code)
@@ -308,6 +315,7 @@ class _SuccessReporter:
         return self._trouble or (_NO_ANSWER if thread.is_alive() else None)
 
     async def _report(self, run: CommandRun) -> None:
+        """Try to report the outcome until a bus takes it, for ten seconds at most."""
         until = time.monotonic() + _SUCCESS_BEAT_SEC - _RETRY_SEC
         while True:
             self._trouble = await _trouble_of(self._report_once(run), self._sender)
@@ -316,6 +324,7 @@ class _SuccessReporter:
             await asyncio.sleep(_RETRY_SEC)
 
     async def _report_once(self, run: CommandRun) -> None:
+        """Send a beat if the run is a success, and store the run."""
         await self._sender.refresh_truth()
         if run.ok:
             await self._sender.publish(detail=run.said)
@@ -330,6 +339,7 @@ async def _report_failure(sender: BeatSender, run: CommandRun) -> None:
 
 
 async def _store_run(sender: BeatSender, run: CommandRun) -> None:
+    """Store a run under `run:<svc>` for 35 days, or for twice the timeout if that is longer."""
     life_sec = max(RUN_KEPT_SEC, 2 * sender.destination.timeout_sec)
     await sender.store(last_run_key(sender.svc), run.encode(sender.svc), life_sec)
 

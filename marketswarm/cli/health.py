@@ -80,6 +80,7 @@ def _select_services(svc: str | None, fleet: FleetView) -> list[str]:
 
 
 def _describe(event: Mapping[str, Any] | None) -> str:
+    """Return the line for an event, with the age of the last beat if the event has it."""
     if event is None:
         return "-------- · nobody vouches for it"
     if "age_sec" in event:
@@ -88,6 +89,7 @@ def _describe(event: Mapping[str, Any] | None) -> str:
 
 
 def _style(event: Mapping[str, Any] | None) -> str:
+    """Return the colour of an event: green for an ok, red for a miss, dim for none."""
     if event is None:
         return output.DIM
     return output.GREEN if str(event.get("type")).endswith("_ok") else output.RED

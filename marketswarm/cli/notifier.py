@@ -74,6 +74,7 @@ def request_notifier(action: RequestKind, what: str, by: str, within_sec: float,
 
 
 async def _request(request: OperatorRequest, within_sec: float, data: Path) -> None:
+    """Put a request on every bus and print its answers. Raises Exit, code 1, unless all are ok."""
     async with open_fleet(data) as fleet:
         taken, failed = await ask_buses(
             fleet.buses(),
@@ -127,6 +128,8 @@ def _new_answers(by_bus: Sequence[Sequence[Answer]], known: Sequence[Answer]) ->
 
 
 async def _read_answers(buses: Sequence[Bus], request_id: str) -> list[list[Answer]]:
+    """Read the answers from each bus; none from a bus that fails."""
+
     async def read_one(bus: Bus) -> list[Answer]:
         try:
             raw = await bus.ask(bus.client.lrange(answers_key(request_id), 0, _MAX_ANSWERS))

@@ -61,6 +61,7 @@ def replace_unencodable() -> None:
 
 
 def _ascii_for(error: UnicodeError) -> tuple[str, int]:
+    """Return a replacement for what an encoding lacks: an error handler of `codecs`."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     found = error.object[error.start : error.end]

@@ -185,6 +185,7 @@ class _BeatKeys:
 
 
 async def _read_beats(bus: Bus, services: list[str], failed: dict[str, str]) -> dict[str, _BeatKeys]:
+    """Read what one bus keeps of these services, by service; note a failure in `failed`."""
     pipe = bus.pipeline()
     for svc in services:
         pipe.pttl(last_beat_key(svc))
@@ -198,6 +199,7 @@ async def _read_beats(bus: Bus, services: list[str], failed: dict[str, str]) -> 
 
 
 async def _read_strings(bus: Bus, keys: list[str], failed: dict[str, str]) -> list[bytes | None]:
+    """Read string keys. If the bus fails, note it in `failed` and return nothing."""
     try:
         return await read_strings(bus, keys)
     except BusError as error:
@@ -206,6 +208,7 @@ async def _read_strings(bus: Bus, keys: list[str], failed: dict[str, str]) -> li
 
 
 async def _execute(bus: Bus, pipe: Any, default: Any, failed: dict[str, str]) -> Any:
+    """Send a pipeline. If the bus fails, note it in `failed` and return `default`."""
     try:
         return await bus.ask(pipe.execute())
     except BusError as error:
@@ -214,6 +217,7 @@ async def _execute(bus: Bus, pipe: Any, default: Any, failed: dict[str, str]) ->
 
 
 def _row(svc: str, bus: str, timeout_sec: float, state: FleetState, *, bus_is_heard: bool) -> ServiceRow:
+    """Return the row of one service, as far as its beats and the healer's words go."""
     beat = state.beats.get(svc, {})
     silence_sec = silence_of_key(state.ttls_sec.get(svc), timeout_sec)
     instances = state.instances.get(svc)
@@ -298,22 +302,27 @@ def _as_object(value: Any) -> dict[str, Any]:
 
 
 def _event_of(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the event in an entry of the roster; an empty object if there is none."""
     event = entry.get("event")
     return event if isinstance(event, dict) else {}
 
 
 def _instances_of(entry: Any) -> list[Any]:
+    """Return the instances in the entry of a service in `mesh:topology`."""
     found = _as_object(entry).get("instances")
     return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
 
 
 def _text(value: Any) -> str | None:
+    """Return a string unchanged, and None for anything else."""
     return value if isinstance(value, str) else None
 
 
 def _number(value: Any) -> float | None:
+    """Return a number as a float, and None for anything else, truth values too."""
     return float(value) if type(value) in (int, float) else None
 
 
 def _whole(value: Any) -> int | None:
+    """Return an integer unchanged, and None for anything else, truth values too."""
     return value if isinstance(value, int) and not isinstance(value, bool) else None

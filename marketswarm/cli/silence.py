@@ -203,6 +203,7 @@ async def _end_silence(ident: str, data: Path) -> list[str]:
 
 
 async def _read_from_fleet(data: Path) -> StoredSilences:
+    """Read the silences of the fleet that this folder or the environment names."""
     async with open_fleet(data) as fleet:
         return await read_silences(fleet.buses())
 

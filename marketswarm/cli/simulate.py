@@ -56,6 +56,7 @@ def simulate(
 
 
 async def _simulate(svc: str, data: Path, *, by_hand: bool) -> None:
+    """Stop the agent, print its miss, start it again in any case, and print its ok."""
     control: _Control = _instruct_person if by_hand else request_fleet
     async with open_fleet(data) as fleet:
         truth = fleet.truth
@@ -131,6 +132,7 @@ def _instruct_person(action: str, svc: str, _data: Path) -> str:
 
 
 def _print_event(event: dict[str, Any], since: float, action: str) -> None:
+    """Print an event, and how long after the stop or the start (at `since`, monotonic) it came."""
     waited = format_duration(time.monotonic() - since)
     output.print_line(f"{event_text.describe_event(event)}   [{waited} after the {action}]")
 

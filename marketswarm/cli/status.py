@@ -88,6 +88,7 @@ class StatusReport:
         ]
 
     def _bus_notes(self) -> list[str]:
+        """Return a line for each bus that does not answer us, or that the healer does not hear."""
         notes = [f"bus {bus} does not answer: {reason}" for bus, reason in self.away.items()]
         return notes + [
             f"the healer does not hear bus {bus} ({reason}): nobody knows of its services"
@@ -96,6 +97,7 @@ class StatusReport:
         ]
 
     def _healer_notes(self) -> list[str]:
+        """Return lines on what the healer may not hear, and on a healer that does not lead."""
         notes = []
         unwatchable = [row.svc for row in self.rows if row.verdict == UNWATCHABLE]
         if unwatchable:
@@ -135,6 +137,8 @@ def status(
 
 
 async def _watch_status(as_json: bool, data: Path) -> None:
+    """Show the status once a second, until Ctrl-C."""
+
     def draw(report: StatusReport) -> StatusDrawing:
         return StatusDrawing(report, fit_height=True)
 
@@ -194,10 +198,12 @@ def _notification_notes(found: Notifications, data: Path) -> list[str]:
 
 
 def _count_messages(count: int, one: str, many: str) -> str:
+    """Return `1 message waits` or `2 messages wait`; `one` and `many` are the verbs."""
     return f"1 message {one}" if count == 1 else f"{count} messages {many}"
 
 
 def _print(report: StatusReport, *, as_json: bool) -> None:
+    """Print a report: as JSON, or as a headline, a table and notes."""
     if as_json:
         output.print_json(
             {
@@ -244,6 +250,7 @@ class StatusDrawing:
         yield from notes
 
     def _notes(self) -> list[Text]:
+        """Return the notes as text; first who leads, if a healer does."""
         leader = self._report.leader
         leads = [Text(escape_text(str(leader)), style="dim")] if leader and not leader.lapsed_sec else []
         return leads + [Text(escape_text(note), style="yellow") for note in self._report.notes()]
@@ -259,6 +266,7 @@ def headline(rows: Sequence[ServiceRow]) -> str:
 
 
 def _draw_table(rows: Sequence[ServiceRow], now: float, width: int, *, wrap: bool) -> Table:
+    """Return the table of rows for a screen of `width` columns; `wrap` folds the last column."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("service", no_wrap=True, overflow="ellipsis", min_width=7)
     for head in ("verdict", "silence"):
@@ -308,6 +316,7 @@ _FACTS: Final = (
 
 
 def _state_style(row: ServiceRow) -> str:
+    """Return the colour of the last column: yellow for a failed run and for what is not ok."""
     failed = row.last_run is not None and row.last_run.get("ok") is False
     return "yellow" if failed else _STATUS_STYLES.get(row.status or "", "")
 

@@ -92,6 +92,7 @@ def topology_of_file(path: Path) -> Topology:
 
 
 def _choose_printer(*, as_json: bool, as_mermaid: bool, as_dot: bool) -> Callable[[Topology], None]:
+    """Return the function that prints a topology in the form that the options ask for."""
     if as_json:
         return output.print_json
     if as_mermaid:
@@ -102,6 +103,8 @@ def _choose_printer(*, as_json: bool, as_mermaid: bool, as_dot: bool) -> Callabl
 
 
 async def _watch_topology(data: Path, print_one: Callable[[Topology], None], *, as_json: bool) -> None:
+    """Show the topology once a second, until Ctrl-C."""
+
     def draw(found: Topology) -> RenderableType:
         return draw_topology(found, problems_first=True)
 
@@ -138,6 +141,7 @@ async def _is_mesh_down(fleet: FleetView) -> bool:
 
 
 async def _read_snapshot(fleet: FleetView, at: AccessPoint) -> MeshSnapshot:
+    """Read what mesh wrote there, with its age; or the reason why it can't be read."""
     try:
         bus = fleet.bus(at.bus)
     except Exit as end:
@@ -157,6 +161,7 @@ async def _read_snapshot(fleet: FleetView, at: AccessPoint) -> MeshSnapshot:
 
 
 def _parse_object(raw: bytes | None) -> dict[str, Any]:
+    """Return the JSON object in some bytes; an empty one for anything else."""
     try:
         found = orjson.loads(raw) if raw and len(raw) <= _MAX_SNAPSHOT_BYTES else None
     except orjson.JSONDecodeError:
@@ -180,6 +185,7 @@ def draw_topology(found: Topology, *, problems_first: bool = False) -> Group:
 
 
 def _draw_services(found: Topology) -> RenderableType:
+    """Return the table of instances; the bare names if mesh knows of none."""
     if all(service.instances is None for service in found.services):
         return Text("services: " + ", ".join(service.svc for service in found.services))
     table = Table(box=None, pad_edge=False, header_style="dim")
@@ -222,6 +228,7 @@ def _instance_cells(service: ServiceView) -> Iterator[Sequence[str | Text]]:
 
 
 def _describe_instance(instance: InstanceView) -> str:
+    """Return the state of an instance: `ok`, `crash loop; degraded: no feed`."""
     words = instance.status or "-"
     if instance.detail:
         words += f": {instance.detail}"
@@ -234,6 +241,7 @@ def _describe_instance(instance: InstanceView) -> str:
 
 
 def _draw_flows_by_bus(found: Topology) -> Iterator[RenderableType]:
+    """Yield a headline and a table of keys for each bus."""
     wrong = {(problem.bus, problem.key) for problem in found.wrong}
     for bus in dict.fromkeys(flow.bus for flow in found.flows):
         yield Text()
@@ -242,6 +250,7 @@ def _draw_flows_by_bus(found: Topology) -> Iterator[RenderableType]:
 
 
 def _draw_flows(flows: Sequence[FlowView], wrong: set[tuple[str, str]]) -> Table:
+    """Return the table of keys, with writers and readers; those in `wrong` are red."""
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column("writers", justify="right", overflow="fold")
     for name in ("key", "now", "readers"):
@@ -258,11 +267,13 @@ def _draw_flows(flows: Sequence[FlowView], wrong: set[tuple[str, str]]) -> Table
 
 
 def _draw_reader(reader: ReaderView) -> str:
+    """Return `→ vexy_ai (lag 3)` for a reader."""
     words = describe_reader(reader)
     return f"→ {reader.svc}" + (f" ({words})" if words else "")
 
 
 def _draw_problems(found: Topology) -> Iterator[RenderableType]:
+    """Yield a red line for each problem."""
     for problem in found.wrong:
         yield Text(f"✗ {problem.key} on {problem.bus}: {problem.text}", style="red")
 
@@ -283,6 +294,7 @@ def to_dot(topology: Topology) -> str:
 
 
 def _mermaid_lines(topology: Topology) -> Iterator[str]:
+    """Yield the lines of the Mermaid flowchart."""
     services, keys = _ids(topology)
     yield "flowchart LR"
     for service in topology.services:
@@ -304,6 +316,7 @@ def _mermaid_lines(topology: Topology) -> Iterator[str]:
 
 
 def _dot_lines(topology: Topology) -> Iterator[str]:
+    """Yield the lines of the Graphviz digraph."""
     services, keys = _ids(topology)
     wrong = _problem_nodes(topology, keys)
     yield "digraph marketswarm {"
@@ -337,6 +350,7 @@ def _ids(topology: Topology) -> tuple[dict[str, str], dict[tuple[str, str], str]
 
 
 def _by_bus(topology: Topology) -> dict[str, list[FlowView]]:
+    """Return the flows grouped by their bus, in the order of the truth."""
     found: dict[str, list[FlowView]] = {}
     for flow in topology.flows:
         found.setdefault(flow.bus, []).append(flow)
@@ -346,6 +360,7 @@ def _by_bus(topology: Topology) -> dict[str, list[FlowView]]:
 def _edges(
     topology: Topology, services: dict[str, str], keys: dict[tuple[str, str], str]
 ) -> Iterator[tuple[str, str, str]]:
+    """Yield the start, the end and the label of each arrow: writer to key, key to reader."""
     for flow in topology.flows:
         node = keys[flow.bus, flow.key]
         speed = "" if flow.rate is None else format_rate(flow.rate)
@@ -354,15 +369,18 @@ def _edges(
 
 
 def _problem_nodes(topology: Topology, keys: dict[tuple[str, str], str]) -> list[str]:
+    """Return the ids of the keys that have a problem, each once."""
     return list(dict.fromkeys(keys[one.bus, one.key] for one in topology.wrong if (one.bus, one.key) in keys))
 
 
 def _quote_mermaid(*lines: str) -> str:
+    """Return the lines as one quoted label for Mermaid, with all but plain letters escaped."""
     parts = ("".join(c if c in _PLAIN else f"#{ord(c)};" for c in line) for line in lines if line)
     return f'"{"<br/>".join(parts)}"'
 
 
 def _quote_dot(*lines: str) -> str:
     # Graphviz reads entities of HTML, too
+    """Return the lines as one quoted label for Graphviz."""
     parts = (line.replace("&", "&amp;").replace("\\", "\\\\").replace('"', '\\"') for line in lines if line)
     return '"' + "\\n".join(parts) + '"'

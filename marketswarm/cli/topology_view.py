@@ -196,6 +196,7 @@ def format_rate(per_sec: float) -> str:
 
 
 def _service(truth: Truth, svc: str, seen: Mapping[str, Any]) -> ServiceView:
+    """Return a service with its instances in the snapshot `seen` of mesh:topology."""
     replicas = truth.services[svc].replicas
     if not seen:
         return ServiceView(svc, replicas)
@@ -224,6 +225,7 @@ def _instance(entry: Mapping[str, Any], at: float | None) -> InstanceView:
 
 
 def _flows(flows: Flows, measured: Mapping[str, Any]) -> list[FlowView]:
+    """Return a flow for each key of the truth, with what mesh measured of it."""
     keys = {_place(one): one for one in map(_object, _list(measured.get("keys")))}
     reads = {
         (_place(one), one.get("svc")): one
@@ -236,6 +238,7 @@ def _flows(flows: Flows, measured: Mapping[str, Any]) -> list[FlowView]:
 def _flow(
     flows: Flows, key: Key, entry: Mapping[str, Any], reads: Mapping[Any, Mapping[str, Any]]
 ) -> FlowView:
+    """Return one key's flow; `entry` and `reads` are what mesh measured of the key and its readers."""
     return FlowView(
         bus=key.bus,
         key=key.name,
@@ -250,6 +253,7 @@ def _flow(
 
 
 def _reader(svc: str, entry: Mapping[str, Any]) -> ReaderView:
+    """Return a reader with what mesh measured of its consumer group."""
     return ReaderView(
         svc=svc,
         group=_text(entry.get("group")),
@@ -277,6 +281,7 @@ def _problems_of_mesh(flows: Flows, measured: Mapping[str, Any]) -> list[FlowPro
 
 
 def _problems_of_truth(faults: Sequence[Fault]) -> list[FlowProblem]:
+    """Return the problems that the truth shows by itself, without a measurement."""
     return [
         FlowProblem(one.what, one.key.bus, one.key.name, one.svc or None, one.text)
         for one in faults[:MAX_PROBLEMS]
@@ -284,6 +289,7 @@ def _problems_of_truth(faults: Sequence[Fault]) -> list[FlowProblem]:
 
 
 def _notes_of_mesh(seen: Mapping[str, Any], measured: Mapping[str, Any], revision: int | None) -> list[str]:
+    """Return lines on what limits mesh: deaf buses, strangers, an old revision of the truth."""
     notes = [f"mesh is deaf on {_text(bus) or '?'}" for bus in _list(seen.get("deaf"))[:MAX_NAMES]]
     away = list(_object(measured.get("away")).items())[:MAX_NAMES]
     notes += [f"bus {_text(bus) or '?'} does not answer mesh: {_text(why) or '?'}" for bus, why in away]
@@ -300,6 +306,7 @@ def _notes_of_mesh(seen: Mapping[str, Any], measured: Mapping[str, Any], revisio
 
 
 def _place(one: Mapping[str, Any]) -> tuple[str, str]:
+    """Return bus and key of an object of mesh; two empty strings if it does not name them."""
     bus, key = one.get("bus"), one.get("key")
     return (bus, key) if isinstance(bus, str) and isinstance(key, str) else ("", "")
 
