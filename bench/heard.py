@@ -19,7 +19,7 @@ import orjson
 
 from bench.ground import Server, burst, report
 from marketswarm.bus import Bus
-from marketswarm.bus.listener import moment
+from marketswarm.bus.listener import read_clocks
 from marketswarm.bus.session import Session
 from marketswarm.detector import Detector, restore_services
 from marketswarm.truth import Watch
@@ -73,24 +73,24 @@ def ours(port: int, channels: int, beats: int) -> None:
 
 async def _ours(port: int, channels: int, beats: int) -> None:
     bus = Bus("system-redis", f"redis://127.0.0.1:{port}")
-    detector = Detector(moment())
+    detector = Detector(read_clocks())
     watches = [Watch(svc, bus.name, f"{svc}:heartbeat", 10.0, 30.0) for svc in names(channels)]
-    detector.set_roster(watches, {bus.name: 10.0}, moment())
+    detector.set_roster(watches, {bus.name: 10.0}, read_clocks())
     session = Session(bus)
     await session.connect()
     for start in range(0, channels, 1000):
         await session.subscribe([watch.channel for watch in watches[start : start + 1000]])
-        while not session.settled:
-            await session.batch()
-    restore_services(detector, {}, {}, moment())
+        while not session.is_settled:
+            await session.read_batch()
+    restore_services(detector, {}, {}, read_clocks())
     _hold_still()
     while detector.counts.heard < channels:
-        detector.hear(bus.name, await session.batch(), moment())
+        detector.hear(bus.name, await session.read_batch(), read_clocks())
     _hold_still()
     beats += channels
     wall, cpu = time.perf_counter(), time.process_time()
     while detector.counts.heard < beats:
-        detector.hear(bus.name, await session.batch(), moment())
+        detector.hear(bus.name, await session.read_batch(), read_clocks())
         await asyncio.sleep(0)
     _done(wall, cpu, detector.counts.heard - channels)
     assert detector.counts.malformed == detector.counts.replayed == 0

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from marketswarm.bus.stored_values import decimal
+from marketswarm.bus.stored_values import parse_decimal
 from marketswarm.monitor import Fence
 
 LOOKS: Final = 8
@@ -96,7 +96,7 @@ class BusLease:
         Return False if the stored life of the lease is unusable; our own is assumed then.
         """
         boot, epoch, renewed, deaf_to, life = (each.decode("utf-8", "replace") for each in reply)
-        lease_sec = decimal(life, 0.0, max(LONGEST_LEASE_SEC, self.lease_sec))
+        lease_sec = parse_decimal(life, 0.0, max(LONGEST_LEASE_SEC, self.lease_sec))
         assumed_sec = self.lease_sec if lease_sec is None else lease_sec
         seen = SeenLease(boot, int(epoch), int(renewed), deaf_to, assumed_sec)
         before = self.seen

@@ -16,7 +16,7 @@ from healer.probe_alert import parse_probe_alert
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import Script
-from marketswarm.bus.stream import BEGINNING, Entry, newest_id, order, read_after
+from marketswarm.bus.stream import BEGINNING, StreamEntry, read_after, read_newest_id, sort_key
 from marketswarm.event import Malformed, encode
 from marketswarm.keys import ALERT_LOG, HEALER_LEASE, HEALER_RELAYED, MASSIVE_ALERTS
 from marketswarm.metrics import Family
@@ -100,7 +100,7 @@ class Relay:
             await self._recall(bus)
         entries = await read_after(bus, MASSIVE_ALERTS, self._at, count=AT_ONCE, block_sec=BLOCK_SEC)
         if not entries:
-            if order(await newest_id(bus, MASSIVE_ALERTS)) < order(self._at):
+            if sort_key(await read_newest_id(bus, MASSIVE_ALERTS)) < sort_key(self._at):
                 self._at = BEGINNING  # somebody deleted the stream: what comes is new, whatever its ids are
             return
         events, skipped = _checked(entries)
@@ -152,7 +152,7 @@ class Relay:
             self._said_at = now
 
 
-def _checked(entries: Sequence[Entry]) -> tuple[list[bytes], Counter[str]]:
+def _checked(entries: Sequence[StreamEntry]) -> tuple[list[bytes], Counter[str]]:
     """Return the events to copy, written anew so that nothing unknown is in them, and why others are not."""
     events, skipped = list[bytes](), Counter[str]()
     for entry in entries:

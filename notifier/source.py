@@ -18,12 +18,12 @@ from marketswarm.bus.scripts import Script
 from marketswarm.bus.stream import (
     BEGINNING,
     REPLY_BYTES,
-    Entry,
-    entry_of,
-    fetch,
-    newest_id,
-    order,
+    StreamEntry,
+    make_entry,
     read_before,
+    read_entries,
+    read_newest_id,
+    sort_key,
 )
 from marketswarm.event import Event, Malformed, parse
 from marketswarm.keys import ALERT_LOG, NOTIFIER_GROUP, NOTIFIER_REQUESTS, NOTIFIER_SILENCES, NOTIFIER_STATE
@@ -185,8 +185,8 @@ class LogReader:
 
         That is `last`, or the beginning if the log was replaced by another one.
         """
-        end = await newest_id(self.bus, ALERT_LOG)
-        return last if order(last) <= order(end) or end == BEGINNING else BEGINNING
+        end = await read_newest_id(self.bus, ALERT_LOG)
+        return last if sort_key(last) <= sort_key(end) or end == BEGINNING else BEGINNING
 
     # -- what is there
 
@@ -203,7 +203,7 @@ class LogReader:
             await self.claim()  # the server has handed them out: they are ours, and are read by their sizes
             return
         for stream, entries in found or ():
-            self._add_entries(stream.decode(), [entry_of(*entry) for entry in entries])
+            self._add_entries(stream.decode(), [make_entry(*entry) for entry in entries])
 
     async def _claim(self, stream: str) -> None:
         cursor: bytes = BEGINNING
@@ -235,7 +235,7 @@ class LogReader:
         await self._wait_for_room()
         if stream == NOTIFIER_REQUESTS:
             await self._inbox.wait_for_request_room()
-        self._add_entries(stream, await fetch(self.bus, stream, idents), redelivered=True)
+        self._add_entries(stream, await read_entries(self.bus, stream, idents), redelivered=True)
 
     async def _wait_for_room(self) -> None:
         """Wait until the inbox has room and the bus has taken enough acknowledgements."""
@@ -248,7 +248,7 @@ class LogReader:
 
     # -- what becomes of it
 
-    def _add_entries(self, stream: str, entries: Iterable[Entry], *, redelivered: bool = False) -> None:
+    def _add_entries(self, stream: str, entries: Iterable[StreamEntry], *, redelivered: bool = False) -> None:
         name, events = self.bus.name, list[ReceivedEvent]()
         for entry in entries:
             if not redelivered and stream == ALERT_LOG:

@@ -112,9 +112,9 @@ class TruthComparison:
         await subscribe(
             bus,
             channels=(TRUTH_CHANGED,),
-            heard=lambda _channel, _payload: self._look.set(),
-            joined=self._look.set,
-            lost=lambda _error: None,
+            on_message=lambda _channel, _payload: self._look.set(),
+            on_subscribed=self._look.set,
+            on_lost=lambda _error: None,
         )
 
 

@@ -13,7 +13,13 @@ import orjson
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
-from marketswarm.bus.stored_values import epoch, is_wrong_type, replace_wrong_types, report_unusable, text
+from marketswarm.bus.stored_values import (
+    is_wrong_type,
+    parse_epoch,
+    parse_text,
+    replace_wrong_types,
+    report_unusable,
+)
 from marketswarm.detector import State
 from marketswarm.event import MAX_BYTES, Event, Malformed, parse
 from marketswarm.keys import SENTINEL_DIRECT, delivery_key
@@ -167,5 +173,5 @@ def _read(value: bytes) -> OpenOutage | None:
         return None
     if not isinstance(found, dict):
         return None
-    ident, ts = text(found.get("id"), LONGEST_ID), epoch(found.get("ts"))
+    ident, ts = parse_text(found.get("id"), LONGEST_ID), parse_epoch(found.get("ts"))
     return None if ident is None or ts is None else OpenOutage(ident, ts, found.get("own") is True)

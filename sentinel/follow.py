@@ -7,7 +7,7 @@ from typing import Final
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
-from marketswarm.bus.stream import newest_id, order, read_after
+from marketswarm.bus.stream import read_after, read_newest_id, sort_key
 from marketswarm.event import Event, Malformed, parse
 from marketswarm.keys import ALERT_LOG
 from marketswarm.metrics import Family
@@ -71,10 +71,10 @@ async def follow(
 
 async def find_start(bus: Bus, last: bytes | None) -> bytes:
     """Return the id to read on after: `last`, or the log's end if that is None, or 0-0 if the log is new."""
-    end = await newest_id(bus, ALERT_LOG)
+    end = await read_newest_id(bus, ALERT_LOG)
     if last is None:
         return end
-    return last if order(last) <= order(end) else b"0-0"
+    return last if sort_key(last) <= sort_key(end) else b"0-0"
 
 
 async def _read(

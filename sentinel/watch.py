@@ -11,7 +11,7 @@ from typing import Final
 from marketswarm import log as logs
 from marketswarm.agent import Agent
 from marketswarm.bus import Bus
-from marketswarm.bus.listener import moment
+from marketswarm.bus.listener import read_clocks
 from marketswarm.channels import channels_from_environment
 from marketswarm.detector import State, Verdict
 from marketswarm.event import Event
@@ -108,4 +108,4 @@ def is_healer_up(monitor: Monitor) -> bool:
     healer = monitor.detector.services.get(HEALER)
     if monitor.detector.is_restoring or healer is None or healer.state is not State.UP:
         return False
-    return monitor.feed.describe_lost_buses(moment()) is None
+    return monitor.feed.describe_lost_buses(read_clocks()) is None

@@ -23,7 +23,7 @@ import structlog
 
 from marketswarm.beat import Beat, make
 from marketswarm.bus import Bus
-from marketswarm.bus.listener import Listener, moment
+from marketswarm.bus.listener import Listener, read_clocks
 from marketswarm.bus.parser import BatchParser
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.session import Session
@@ -182,7 +182,7 @@ class Scene:
         watch = Watch(SVC, self.bus.name, f"{SVC}:heartbeat", TIMEOUT_SEC / 3, TIMEOUT_SEC)
         self.monitor.set_roster([watch], {self.bus.name: 10.0}, [self.bus.name])
         detector = self.monitor.detector
-        list(restore_services(detector, {}, {}, moment()))
+        list(restore_services(detector, {}, {}, read_clocks()))
         detector.buses[self.bus.name].clock.opened()
         self._canaries = 0
         self.listener = Listener(self.bus, self.monitor.feed, listener="healer", boot="b")
@@ -191,9 +191,9 @@ class Scene:
         """Send a canary and hear it."""
         self._canaries += 1
         feed, name = self.monitor.feed, self.bus.name
-        feed.canary_sent(name, self._canaries, moment())
-        feed.canary_accepted(name, moment())
-        feed.canary_heard(name, self._canaries, moment())
+        feed.canary_sent(name, self._canaries, read_clocks())
+        feed.canary_accepted(name, read_clocks())
+        feed.canary_heard(name, self._canaries, read_clocks())
 
     async def hear(self, payload: bytes) -> None:
         """Have the bytes that a server sends for one PUBLISH heard as the listener's loop hears them."""

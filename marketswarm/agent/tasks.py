@@ -115,9 +115,9 @@ async def hearing(
         subscribe(
             bus,
             channels=(channel,),
-            heard=lambda _channel, payload: heard(payload),
-            joined=lambda: heard(None),
-            lost=lambda _error: None,
+            on_message=lambda _channel, payload: heard(payload),
+            on_subscribed=lambda: heard(None),
+            on_lost=lambda _error: None,
         ),
         name=f"{channel} on {bus.name}",
     )

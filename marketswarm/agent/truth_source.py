@@ -326,9 +326,9 @@ class Following:
         await subscribe(
             bus,
             channels=(TRUTH_CHANGED,),
-            heard=lambda _channel, _payload: self._look.set(),
-            joined=lambda: self._joined(bus),
-            lost=self._lost,
+            on_message=lambda _channel, _payload: self._look.set(),
+            on_subscribed=lambda: self._joined(bus),
+            on_lost=self._lost,
         )
 
     def _joined(self, bus: Bus) -> None:

@@ -29,7 +29,7 @@ from marketswarm.bus.errors import (
     first_line,
     reason_of,
 )
-from marketswarm.bus.failover import drop_idle, pool_of
+from marketswarm.bus.failover import drop_idle, make_pool
 from marketswarm.bus.parser import BoundedParser, ReplyTooLong, reply_limit
 from marketswarm.bus.scripts import Script
 from marketswarm.bus_url import FORMS, is_one, place
@@ -83,7 +83,7 @@ def _usable(name: str, url: str, source: str) -> str:
 def _is_usable(url: str) -> bool:
     """Return True if the client library accepts the URL with its query."""
     try:
-        pool_of(url)
+        make_pool(url)
     except (ValueError, TypeError):
         return False
     return is_one(url)
@@ -111,7 +111,7 @@ class Bus:
         try:
             # no time-outs of the client's own: on Python 3.11 those can swallow a cancellation, and every
             # request is bounded by `ask` anyway
-            self.pool = pool_of(
+            self.pool = make_pool(
                 url,
                 protocol=2,
                 socket_timeout=None,

@@ -29,15 +29,17 @@ _HUNG_UP: Final = "hung up after the handshake; does it want another client cert
 OTHERS_WITHIN_SEC: Final = 0.1
 """How long to wait for the other sentinels after the first answer: one may know of a newer master."""
 
-Place = tuple[str, int]
-Answer = tuple[int, Place]  # the number of the configuration comes first: a later one has a greater number
+HostPort = tuple[str, int]
+MasterAnswer = tuple[
+    int, HostPort
+]  # the number of the configuration comes first: a later one has a greater number
 
 
-class UnknownMaster(RedisError):  # noqa: N818 - it says what is the case
+class UnknownMasterError(RedisError):
     """A sentinel does not monitor a master of that name, or not yet."""
 
 
-def pool_of(url: str, **options: Any) -> ConnectionPool:
+def make_pool(url: str, **options: Any) -> ConnectionPool:
     """Make the connection pool of one client of a bus.
 
     Args:
@@ -51,7 +53,7 @@ def pool_of(url: str, **options: Any) -> ConnectionPool:
     if behind is None:
         said: dict[str, Any] = options | parse_url(url)
         if said.get("connection_class") is SSLConnection:
-            said["connection_class"] = Secure
+            said["connection_class"] = TlsConnection
         return ConnectionPool(**said)
     said = dict(parse_url(behind.server_url("found", 1)))
     kind = _SecureToMaster if said.pop("connection_class", None) is SSLConnection else _ToMaster
@@ -75,15 +77,15 @@ class Master:
 
     def __init__(self, behind: Sentinels, options: Mapping[str, Any]) -> None:
         self._name = behind.master
-        self._sentinels = [pool_of(url, **options) for url in behind.urls()]
-        self._known: Answer | None = None  # the last that proved right, until somebody tries it again
+        self._sentinels = [make_pool(url, **options) for url in behind.urls()]
+        self._known: MasterAnswer | None = None  # the last that proved right, until somebody tries it again
         self._connections: weakref.WeakSet[_ToMaster] = weakref.WeakSet()
 
-    async def find(self) -> Answer:
+    async def find(self) -> MasterAnswer:
         """Return the master's place. Raise the first sentinel's RedisError or OSError if none answers."""
         asks = {asyncio.create_task(self._ask(each)) for each in self._sentinels}
         waiting = asks
-        answers: list[Answer] = []
+        answers: list[MasterAnswer] = []
         try:
             while waiting and not answers:
                 _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -101,7 +103,7 @@ class Master:
             answers.append(known)  # who knows of it may be among those who did not answer in time
         return max(answers)
 
-    async def _ask(self, pool: Any) -> Answer | Exception:
+    async def _ask(self, pool: Any) -> MasterAnswer | Exception:
         """Return one sentinel's answer, or the error that it failed with."""
         sentinel = pool.make_connection()
         questions = [("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._name), ("SENTINEL", "MASTER", self._name)]
@@ -110,14 +112,14 @@ class Master:
             await sentinel.send_packed_command(sentinel.pack_commands(questions), check_health=False)
             place = await sentinel.read_response()
             if place is None:
-                return UnknownMaster(f"{sentinel.host}:{sentinel.port} knows no master {self._name}")
+                return UnknownMasterError(f"{sentinel.host}:{sentinel.port} knows no master {self._name}")
             return await _epoch(sentinel), (place[0].decode(), int(place[1]))
         except (RedisError, OSError, ValueError, TypeError, LookupError, AttributeError) as error:
             return error
         finally:
             await sentinel.disconnect(nowait=True)
 
-    def joined(self, connection: "_ToMaster", answer: Answer) -> None:
+    def joined(self, connection: "_ToMaster", answer: MasterAnswer) -> None:
         """Register a connection to a master by that answer, and close those to any other server."""
         self._known = answer
         self._connections.add(connection)
@@ -126,7 +128,9 @@ class Master:
                 other.hang_up()
 
 
-def _sorted(done: Collection[asyncio.Task[Answer | Exception]]) -> tuple[list[Answer], list[Exception]]:
+def _sorted(
+    done: Collection[asyncio.Task[MasterAnswer | Exception]],
+) -> tuple[list[MasterAnswer], list[Exception]]:
     said = [ask.result() for ask in done]
     return [each for each in said if isinstance(each, tuple)], [
         each for each in said if isinstance(each, Exception)
@@ -141,7 +145,7 @@ async def _epoch(sentinel: Any) -> int:
     return int(dict(zip(said[::2], said[1::2], strict=True)).get(b"config-epoch", 0))
 
 
-class Secure(SSLConnection):
+class TlsConnection(SSLConnection):
     """A connection over TLS that raises SSLError for a certificate that is missing, unreadable or refused.
 
     With TLS 1.3 the server rejects a client's certificate only after the handshake. What the client has sent
@@ -178,7 +182,7 @@ class _ToMaster(Connection):
 
     def __init__(self, *, master: Master, **options: Any) -> None:
         self._master = master
-        self._answer: Answer
+        self._answer: MasterAnswer
         super().__init__(**options)
 
     async def _connect(self) -> None:
@@ -202,5 +206,5 @@ class _ToMaster(Connection):
             self._writer.transport.abort()
 
 
-class _SecureToMaster(_ToMaster, Secure):
+class _SecureToMaster(_ToMaster, TlsConnection):
     """A connection to the master over TLS."""

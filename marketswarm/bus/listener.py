@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 from marketswarm.bus.bus import Bus
 from marketswarm.bus.errors import BusError
 from marketswarm.bus.scripts import Script
-from marketswarm.bus.session import AT_ONCE, Session
+from marketswarm.bus.session import CHANNELS_AT_ONCE, Session
 from marketswarm.bus.stored_values import report_unusable
 from marketswarm.detector import CANARY_EVERY_SEC, OVERDUE_SEC, Moment
 from marketswarm.keys import canary_channel, canary_key
@@ -73,7 +73,7 @@ class SessionHandler(Protocol):
         """Return for how many seconds a canary has been missing on the session."""
 
 
-def moment() -> Moment:
+def read_clocks() -> Moment:
     """Return the current time of both clocks."""
     return Moment(time.monotonic(), time.time())
 
@@ -141,7 +141,7 @@ class Listener:
         self._wanted = channels | {self._canary_channel}
         self._changed.set()
 
-    def urge(self) -> None:
+    def request_canary(self) -> None:
         """Send a canary now: a deadline is due, and only a returned canary proves the silence."""
         self._urged.set()
 
@@ -188,11 +188,11 @@ class Listener:
         try:
             async with asyncio.timeout(OPEN_WITHIN_SEC):
                 await session.connect()
-            for start in range(0, len(ordered), AT_ONCE):
+            for start in range(0, len(ordered), CHANNELS_AT_ONCE):
                 async with asyncio.timeout(OPEN_WITHIN_SEC):
-                    await session.subscribe(ordered[start : start + AT_ONCE])
-                    while not session.settled:
-                        self.handle_messages(await session.batch())
+                    await session.subscribe(ordered[start : start + CHANNELS_AT_ONCE])
+                    while not session.is_settled:
+                        self.handle_messages(await session.read_batch())
                 self._require_some(session)
         except TimeoutError as error:
             raise BusError(self.bus.name, "timeout") from error
@@ -208,17 +208,17 @@ class Listener:
 
     def _report(self, session: Session) -> None:
         self._asked = False
-        self._handler.channels_refused(self.bus.name, frozenset(session.refused), moment())
+        self._handler.channels_refused(self.bus.name, frozenset(session.refused), read_clocks())
 
     async def _read(self, session: Session) -> None:
         while True:
-            batch = iter(await session.batch())
+            batch = iter(await session.read_batch())
             with self._canary_wait.at_work():
                 time_slice = TimeSlice()
                 for first in batch:
                     self.handle_messages(chain((first,), islice(batch, MESSAGES_AT_ONCE - 1)))
                     await time_slice.pause()
-            if self._asked and session.settled:
+            if self._asked and session.is_settled:
                 self._require_some(session)
                 self._report(session)
             # a burst must not keep the canaries from being sent
@@ -232,7 +232,7 @@ class Listener:
                     await self._changed.wait()
             if not self._changed.is_set():
                 self._asked = self._asked or bool(session.refused)
-                await session.ask_again()
+                await session.retry_refused()
                 continue
             self._changed.clear()
             wanted, self._asked = self._wanted, True
@@ -249,7 +249,7 @@ class Listener:
 
     def handle_messages(self, messages: Iterable[Any]) -> None:
         """Pass messages, `[b"message", channel, payload]` each, to the ear, and report returned canaries."""
-        now = moment()
+        now = read_clocks()
         for _, channel, payload in self._handler.heard(self.bus.name, messages, now):
             if channel == self._canary_bytes and payload.isdigit() and len(payload) < MAX_DIGITS:
                 self._handler.canary_heard(self.bus.name, int(payload), now)
@@ -271,7 +271,7 @@ class Listener:
 
     async def _send_canary(self) -> None:
         self._number += 1
-        self._handler.canary_sent(self.bus.name, self._number, moment())
+        self._handler.canary_sent(self.bus.name, self._number, read_clocks())
         try:
             heard = await self.bus.script(
                 CANARY_SCRIPT, [self._canary_key], [self._canary_channel, self._number], OVERDUE_SEC
@@ -281,7 +281,7 @@ class Listener:
         else:
             if heard == COUNTER_REPLACED:
                 report_unusable(self.bus.name, self._canary_key)
-            self._handler.canary_accepted(self.bus.name, moment())
+            self._handler.canary_accepted(self.bus.name, read_clocks())
 
 
 def _first(failures: BaseExceptionGroup[BusError]) -> str:

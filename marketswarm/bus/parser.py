@@ -13,18 +13,18 @@ from redis.exceptions import ConnectionError as HungUp
 from redis.exceptions import InvalidResponse
 
 MIB: Final = 1024 * 1024
-LONGEST_MESSAGE: Final = MIB // 4
+MAX_MESSAGE_BYTES: Final = MIB // 4
 """A longer message to a subscriber is skipped. Beats have 4 KiB at most."""
-SAMPLE: Final = 8192
+SAMPLE_BYTES: Final = 8192
 """Bytes of a skipped message that are returned in its place: enough to be recognised as too long."""
-TRACED: Final = MIB
+MAX_TRACED_BYTES: Final = MIB
 """Bytes that are stored since the last place where a message provably began."""
 
 _HEAD: Final = re.compile(rb"\*(?:3\r\n\$7\r\nmessage|4\r\n\$8\r\n(p)message)\r\n\$(\d{1,10})\r\n")
 _SIZE: Final = re.compile(rb"\r\n\$(\d{1,10})\r\n")
 
 
-class Unfinished(NamedTuple):
+class UnfinishedMessage(NamedTuple):
     """A message that has begun: its channel, the length of its payload, and where in the data that begins.
 
     `pattern` is the one that it comes by; None where its channel is subscribed by name.
@@ -36,7 +36,7 @@ class Unfinished(NamedTuple):
     pattern: bytes | None = None
 
 
-def unfinished(data: bytes) -> Unfinished | None:
+def find_unfinished(data: bytes) -> UnfinishedMessage | None:
     """Return the incomplete message at the end of `data`, or None if it can't be told.
 
     `data` begins where a message begins. Payloads are jumped over unread, since they may imitate a message.
@@ -55,7 +55,7 @@ def unfinished(data: bytes) -> Unfinished | None:
             return None
         at = size.end() + int(size[1]) + 2
         if at > len(data):
-            return Unfinished(data[begins:ends], int(size[1]), size.end(), pattern)
+            return UnfinishedMessage(data[begins:ends], int(size[1]), size.end(), pattern)
     return None
 
 
@@ -145,7 +145,7 @@ class BatchParser(BoundedParser):
         else:
             await super().read_from_socket()
         self._since_bytes += len(self._chunk)
-        if self._since_bytes > TRACED:
+        if self._since_bytes > MAX_TRACED_BYTES:
             self._since.clear()  # where the next message begins is not known until all was read once more
         else:
             self._since.append(self._chunk)
@@ -164,17 +164,17 @@ class BatchParser(BoundedParser):
     def _cut_short(self) -> list[bytes] | None:
         """Begin to skip the current message if it is too long, and return its beginning, else None."""
         data = b"".join(self._since)
-        found = unfinished(data)
-        if found is None or found.size <= LONGEST_MESSAGE:
+        found = find_unfinished(data)
+        if found is None or found.size <= MAX_MESSAGE_BYTES:
             return None
         self._skip = found.at + found.size + 2 - len(data)
         self._renew()
-        sample = data[found.at : found.at + SAMPLE]
+        sample = data[found.at : found.at + SAMPLE_BYTES]
         if found.pattern is None:
             return [b"message", found.channel, sample]
         return [b"pmessage", found.pattern, found.channel, sample]
 
-    async def first(self) -> Any:
+    async def wait_for_reply(self) -> Any:
         """Wait for a reply and return it.
 
         Raises:
@@ -184,18 +184,21 @@ class BatchParser(BoundedParser):
         self._taken = 0
         # no name for the reader here, see `read_from_socket`
         while (reply := self._reader.gets()) is NOT_ENOUGH_DATA:  # type: ignore[attr-defined]  # None at first
-            if LONGEST_MESSAGE < self._taken <= TRACED and (beginning := self._cut_short()) is not None:
+            if (
+                MAX_MESSAGE_BYTES < self._taken <= MAX_TRACED_BYTES
+                and (beginning := self._cut_short()) is not None
+            ):
                 return beginning
             await self.read_from_socket()
         return reply
 
-    def more(self) -> Any:
+    def reply_reader(self) -> Any:
         """Return a function that returns the next reply that has arrived, or NOT_ENOUGH_DATA."""
         reader: Any = self._reader
         return reader.gets
 
 
-class Beginning(bytes):
+class SkippedMessage(bytes):
     """The first bytes of a message that was skipped."""
 
     __slots__ = ()
@@ -211,11 +214,11 @@ class SkippingParser(BatchParser):
         """See the library."""
         if not self._connected:
             raise HungUp("the connection is closed")
-        reply = await self.first()
+        reply = await self.wait_for_reply()
         if isinstance(reply, HungUp):
             raise reply
         return reply
 
     def _cut_short(self) -> list[bytes] | None:
         found = super()._cut_short()
-        return found and [*found[:-1], Beginning(found[-1])]
+        return found and [*found[:-1], SkippedMessage(found[-1])]

@@ -69,14 +69,14 @@ class Script:
         )
 
 
-def all_scripts() -> dict[str, Script]:
+def load_all_scripts() -> dict[str, Script]:
     """Every script beside the code of this installation and of the services in this folder, by its function.
 
     Raises OSError when one can't be read.
     """
     found = {}
     for package in PACKAGES:
-        for place in places_of(package):
+        for place in find_folders(package):
             paths = sorted(path for path in place.rglob("*.lua") if not _hidden(path.relative_to(place)))
             texts = {path: path.read_text("utf-8", "replace") for path in paths}
             included = {path.parent / name for path, text in texts.items() for name in _INCLUDE.findall(text)}
@@ -88,7 +88,7 @@ def all_scripts() -> dict[str, Script]:
     return found
 
 
-def places_of(package: str) -> list[Path]:
+def find_folders(package: str) -> list[Path]:
     """The folders of a package for a program that is started in this folder by `python -m`."""
     here = [] if sys.flags.safe_path else [os.getcwd()]  # noqa: PTH109 - an entry of sys.path is text
     path = [*here, *sys.path]

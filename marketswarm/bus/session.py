@@ -19,7 +19,7 @@ from marketswarm.bus.errors import BusError, first_line, reason_of
 from marketswarm.bus.parser import BatchParser
 
 READ_BYTES: Final = 64 * 1024
-AT_ONCE: Final = 1000
+CHANNELS_AT_ONCE: Final = 1000
 """Channels in one SUBSCRIBE. The acknowledgements of more could fill both sides' buffers before we read."""
 
 
@@ -35,7 +35,7 @@ class _Asked:
 class Session:
     """A subscriber connection. Each of its methods raises BusError when the connection fails.
 
-    Call `connect`, then `batch` from one task; `subscribe` and `unsubscribe` from any task.
+    Call `connect`, then `read_batch` from one task; `subscribe` and `unsubscribe` from any task.
     """
 
     def __init__(self, bus: Bus, connection: Any = None) -> None:
@@ -49,7 +49,7 @@ class Session:
         """The channels that the server forbids to this user; others of the same SUBSCRIBE are heard."""
 
     @property
-    def settled(self) -> bool:
+    def is_settled(self) -> bool:
         """Return True if the server has acknowledged or refused every channel that was asked for."""
         return not self._pending and not self._again
 
@@ -61,16 +61,16 @@ class Session:
             raise self._failed(error) from error
 
     async def subscribe(self, channels: Collection[str]) -> None:
-        """Send SUBSCRIBE for channels; `batch` reads the acknowledgements.
+        """Send SUBSCRIBE for channels; `read_batch` reads the acknowledgements.
 
-        A server refuses a whole SUBSCRIBE for one forbidden channel in it. `batch` then subscribes to each
-        half of its channels.
+        A server refuses a whole SUBSCRIBE for one forbidden channel in it. `read_batch` then subscribes to
+        each half of its channels.
         """
         await self._send("SUBSCRIBE", channels)
 
-    async def ask_again(self) -> None:
+    async def retry_refused(self) -> None:
         """Subscribe again to each channel that was refused: the user's rights may have changed."""
-        for channel in sorted(self.refused)[:AT_ONCE]:
+        for channel in sorted(self.refused)[:CHANNELS_AT_ONCE]:
             await self._send("SUBSCRIBE", [channel])
 
     async def unsubscribe(self, channels: Collection[str]) -> None:
@@ -87,7 +87,7 @@ class Session:
             except (RedisError, OSError) as error:
                 raise self._failed(error) from error
 
-    async def batch(self) -> Iterable[Any]:
+    async def read_batch(self) -> Iterable[Any]:
         """Wait for messages and return all that have arrived, `[b"message", channel, payload]` each.
 
         The batch may be empty, and must be consumed before the next call. Acknowledgements are counted and
@@ -99,12 +99,12 @@ class Session:
             await self._send("SUBSCRIBE", self._again.pop())
         parser: Any = self._connection._parser  # noqa: SLF001 - the one way to its batches
         try:
-            first = await parser.first()
+            first = await parser.wait_for_reply()
         except Exception as error:  # as above
             raise self._failed(error) from error
         # the server has nothing but messages to say to one that asked for nothing
         found = self._answers if self._pending else self._messages
-        return found(first, parser.more())
+        return found(first, parser.reply_reader())
 
     def _messages(self, reply: Any, more: Callable[[], Any]) -> Iterator[Any]:
         """Yield the replies that have arrived, decoded one by one: a whole batch would exceed the cache."""
@@ -180,5 +180,5 @@ def _make_connection(bus: Bus) -> Any:
 
 
 def _chunks(channels: list[str]) -> Iterator[list[str]]:
-    for start in range(0, len(channels), AT_ONCE):
-        yield channels[start : start + AT_ONCE]
+    for start in range(0, len(channels), CHANNELS_AT_ONCE):
+        yield channels[start : start + CHANNELS_AT_ONCE]

@@ -23,13 +23,13 @@ from marketswarm.bus.errors import BusError
 from marketswarm.bus.scripts import Script
 from marketswarm.metrics.family import Family
 
-LAST_SEC: Final = 253_402_300_799.0
+MAX_EPOCH_SEC: Final = 253_402_300_799.0
 """The end of the year 9999 in epoch seconds: no time is later, and every date library can show it."""
-LONGEST_SEC: Final = 1e9
+MAX_DURATION_SEC: Final = 1e9
 """About 30 years: no duration and no reading of a listening clock is longer."""
-LONGEST_BYTES: Final = 16 * 1024
+MAX_STRING_BYTES: Final = 16 * 1024
 """Of a string that is read. A beat has at most 4 KiB, a `health:` object less."""
-MOST: Final = 2**64 - 1
+MAX_COUNT: Final = 2**64 - 1
 """The greatest whole number that can be written as JSON here."""
 REPORT_EVERY_SEC: Final = 10.0
 
@@ -40,40 +40,40 @@ _DECIMAL: Final = re.compile(r"-?[0-9]{1,17}(\.[0-9]{1,17})?", re.ASCII)
 log = logs.get("state")
 
 
-def number(value: Any, least: float, most: float) -> float | None:
+def parse_number(value: Any, least: float, most: float) -> float | None:
     """Return a number of a JSON document, if it is a finite one from `least` to `most`."""
     if type(value) not in (int, float) or not isfinite(value) or not least <= value <= most:
         return None
     return float(value)
 
 
-def epoch(value: Any) -> float | None:
+def parse_epoch(value: Any) -> float | None:
     """Return a time of a JSON document in epoch seconds."""
-    return number(value, 0.0, LAST_SEC)
+    return parse_number(value, 0.0, MAX_EPOCH_SEC)
 
 
-def duration(value: Any) -> float | None:
+def parse_duration(value: Any) -> float | None:
     """Return a duration of a JSON document in seconds."""
-    return number(value, 0.0, LONGEST_SEC)
+    return parse_number(value, 0.0, MAX_DURATION_SEC)
 
 
-def count(value: Any) -> int | None:
+def parse_count(value: Any) -> int | None:
     """Return a whole number of a JSON document that is not negative."""
-    return value if type(value) is int and 0 <= value <= MOST else None
+    return value if type(value) is int and 0 <= value <= MAX_COUNT else None
 
 
-def text(value: Any, longest: int) -> str | None:
+def parse_text(value: Any, longest: int) -> str | None:
     """Return a text of a JSON document that is neither empty nor longer than so many characters."""
     return value if type(value) is str and 0 < len(value) <= longest else None
 
 
-def decimal(raw: str, least: float, most: float) -> float | None:
+def parse_decimal(raw: str, least: float, most: float) -> float | None:
     """Return a number that is written in plain digits: no exponent, no hexadecimal, no `inf`, no `nan`."""
-    return number(float(raw), least, most) if _DECIMAL.fullmatch(raw) else None
+    return parse_number(float(raw), least, most) if _DECIMAL.fullmatch(raw) else None
 
 
 async def read_strings(
-    bus: Bus, keys: Sequence[str], longest: int = LONGEST_BYTES, *, report: bool = False
+    bus: Bus, keys: Sequence[str], longest: int = MAX_STRING_BYTES, *, report: bool = False
 ) -> list[bytes | None]:
     """Return the value of each key.
 
@@ -104,7 +104,7 @@ async def read_strings(
 
 
 async def read_fields(
-    bus: Bus, keys: Sequence[str], names: Sequence[str], longest: int = LONGEST_BYTES
+    bus: Bus, keys: Sequence[str], names: Sequence[str], longest: int = MAX_STRING_BYTES
 ) -> list[dict[bytes, bytes]]:
     """Return for each hash those of the fields that it has.
 

@@ -22,7 +22,7 @@ _ENTRIES: Final = Script.beside("marketswarm.bus", "stream.lua")
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class StreamEntry:
     """One entry; `size` counts names and values, in bytes. Above `ENTRY_BYTES` `fields` is None."""
 
     id: bytes
@@ -32,7 +32,7 @@ class Entry:
 
 async def read_after(
     bus: Bus, stream: str, last: bytes, *, count: int, block_sec: float | None = None
-) -> list[Entry]:
+) -> list[StreamEntry]:
     """Read up to `count` entries after the id `last`, waiting up to `block_sec` for the first.
 
     Raises BusError.
@@ -43,10 +43,10 @@ async def read_after(
         reply: Any = await bus.ask(reading, (block_sec or 0) + bus.within_sec, longest=REPLY_BYTES)
     except TooLongError:
         return await _ask(bus, stream, "XRANGE", ["(" + last.decode(), "+", count])
-    return [entry_of(ident, fields) for _, entries in reply or () for ident, fields in entries]
+    return [make_entry(ident, fields) for _, entries in reply or () for ident, fields in entries]
 
 
-async def read_range(bus: Bus, stream: str, first: str, last: str, *, count: int) -> list[Entry]:
+async def read_range(bus: Bus, stream: str, first: str, last: str, *, count: int) -> list[StreamEntry]:
     """Read up to `count` entries from the id `first` (from behind it: `(<id>`) to the id `last`.
 
     There may be fewer than `count` before the last one: only an empty page is the end. Raises BusError.
@@ -54,14 +54,14 @@ async def read_range(bus: Bus, stream: str, first: str, last: str, *, count: int
     return await _ask(bus, stream, "XRANGE", [first, last, count])
 
 
-async def read_before(bus: Bus, stream: str, before: bytes, *, count: int) -> list[Entry]:
+async def read_before(bus: Bus, stream: str, before: bytes, *, count: int) -> list[StreamEntry]:
     """Read up to `count` entries, the newest first; `before` is `+` or `(<id>`. Raises BusError."""
     return await _ask(bus, stream, "XREVRANGE", [before, "-", count])
 
 
-async def fetch(bus: Bus, stream: str, idents: Sequence[bytes]) -> list[Entry]:
+async def read_entries(bus: Bus, stream: str, idents: Sequence[bytes]) -> list[StreamEntry]:
     """Read the entries with these ids; a deleted one is missing in the result. Raises BusError."""
-    found: list[Entry] = []
+    found: list[StreamEntry] = []
     left = list(idents)
     while left:
         some = await _ask(bus, stream, "IDS", left)
@@ -72,27 +72,29 @@ async def fetch(bus: Bus, stream: str, idents: Sequence[bytes]) -> list[Entry]:
     return found
 
 
-async def newest_id(bus: Bus, stream: str) -> bytes:
+async def read_newest_id(bus: Bus, stream: str) -> bytes:
     """Return the id of the newest entry, `0-0` for a stream without any. Raises BusError."""
     reply = await bus.script(_ENTRIES, [stream], ["XREVRANGE", 0, REPLY_BYTES, "+", "-", 1])
     return bytes(reply[0][0]) if reply else BEGINNING
 
 
-def order(ident: bytes) -> tuple[int, int]:
+def sort_key(ident: bytes) -> tuple[int, int]:
     """Return what sorts ids by age."""
     ms, _, seq = ident.partition(b"-")
     return int(ms), int(seq or 0)
 
 
-def entry_of(ident: bytes, fields: dict[bytes, bytes] | None) -> Entry:
+def make_entry(ident: bytes, fields: dict[bytes, bytes] | None) -> StreamEntry:
     """Make an entry of what the client library returns; without fields if they are too large."""
     size = sum(len(name) + len(value) for name, value in (fields or {}).items())
-    return Entry(ident, size, (fields or {}) if size <= ENTRY_BYTES else None)
+    return StreamEntry(ident, size, (fields or {}) if size <= ENTRY_BYTES else None)
 
 
-async def _ask(bus: Bus, stream: str, how: str, args: Sequence[str | bytes | float]) -> list[Entry]:
+async def _ask(bus: Bus, stream: str, how: str, args: Sequence[str | bytes | float]) -> list[StreamEntry]:
     reply = await bus.script(_ENTRIES, [stream], [how, ENTRY_BYTES, REPLY_BYTES, *args], 2 * bus.within_sec)
     return [
-        Entry(ident, size, dict(zip(flat[::2], flat[1::2], strict=True)) if size <= ENTRY_BYTES else None)
+        StreamEntry(
+            ident, size, dict(zip(flat[::2], flat[1::2], strict=True)) if size <= ENTRY_BYTES else None
+        )
         for ident, size, flat in reply
     ]

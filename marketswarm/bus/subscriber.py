@@ -16,7 +16,13 @@ from redis.exceptions import RedisError
 
 from marketswarm.bus.bus import Bus
 from marketswarm.bus.errors import BusError, first_line, reason_of
-from marketswarm.bus.parser import LONGEST_MESSAGE, TRACED, Beginning, SkippingParser, reply_limit
+from marketswarm.bus.parser import (
+    MAX_MESSAGE_BYTES,
+    MAX_TRACED_BYTES,
+    SkippedMessage,
+    SkippingParser,
+    reply_limit,
+)
 from marketswarm.net.retry import Backoff
 
 PING_SEC: Final = 5.0
@@ -28,29 +34,29 @@ _PassOn = Callable[[dict[str, Any] | None], None]
 async def subscribe(
     bus: Bus,
     *,
-    heard: Callable[[bytes, bytes], None],
-    joined: Callable[[], None],
-    lost: Callable[[BusError], None],
+    on_message: Callable[[bytes, bytes], None],
+    on_subscribed: Callable[[], None],
+    on_lost: Callable[[BusError], None],
     channels: Sequence[str] = (),
     patterns: Sequence[str] = (),
-    skipped: Callable[[bytes], None] | None = None,
+    on_skipped: Callable[[bytes], None] | None = None,
     ping_sec: float = PING_SEC,
 ) -> None:
     """Listen to channels and patterns until cancelled.
 
     Args:
         bus: the bus to listen on.
-        heard: called with the channel and the payload of each message.
-        joined: called after each connect, when the server has acknowledged all subscriptions.
-        lost: called once for each connection that ended or could not be made.
+        on_message: called with the channel and the payload of each message.
+        on_subscribed: called after each connect, when the server has acknowledged all subscriptions.
+        on_lost: called once for each connection that ended or could not be made.
         channels: channels by name.
         patterns: channels by pattern.
-        skipped: called with the channel of each message longer than `LONGEST_MESSAGE`, which is not stored.
-            Where such a message can't be told from what came before it, the connection ends instead.
+        on_skipped: called with the channel of each message longer than `MAX_MESSAGE_BYTES`, which is not
+            stored. Where such a message can't be told from what came before it, the connection ends instead.
         ping_sec: seconds of silence until a ping is sent, and then until the connection counts as lost.
     """
-    reply_limit.set(TRACED)
-    pass_on = _passing_on(heard, skipped)
+    reply_limit.set(MAX_TRACED_BYTES)
+    pass_on = _passing_on(on_message, on_skipped)
     failures = 0
     while True:
         pubsub = _pubsub(bus)
@@ -60,13 +66,13 @@ async def subscribe(
             if patterns:
                 await bus.ask(pubsub.psubscribe(*patterns))
             await _agreed(bus, pubsub, pass_on, len(channels) + len(patterns))
-            joined()
+            on_subscribed()
             failures = 0
             await _hear(bus, pubsub, pass_on, ping_sec)
         except BusError as error:
-            lost(error)
+            on_lost(error)
         except (RedisError, OSError) as error:
-            lost(BusError(bus.name, reason_of(error), first_line(error)))
+            on_lost(BusError(bus.name, reason_of(error), first_line(error)))
         finally:
             with contextlib.suppress(RedisError, OSError):
                 await pubsub.aclose()  # type: ignore[no-untyped-call]
@@ -109,14 +115,16 @@ async def _hear(bus: Bus, pubsub: PubSub, pass_on: _PassOn, ping_sec: float) -> 
         pass_on(message)
 
 
-def _passing_on(heard: Callable[[bytes, bytes], None], skipped: Callable[[bytes], None] | None) -> _PassOn:
+def _passing_on(
+    on_message: Callable[[bytes, bytes], None], on_skipped: Callable[[bytes], None] | None
+) -> _PassOn:
     def pass_on(message: dict[str, Any] | None) -> None:
         if message is None or message["type"] not in ("message", "pmessage"):
             return
         channel, payload = message["channel"], message["data"]
-        if not isinstance(payload, Beginning) and len(payload) <= LONGEST_MESSAGE:
-            heard(channel, payload)
-        elif skipped is not None:
-            skipped(channel)
+        if not isinstance(payload, SkippedMessage) and len(payload) <= MAX_MESSAGE_BYTES:
+            on_message(channel, payload)
+        elif on_skipped is not None:
+            on_skipped(channel)
 
     return pass_on

@@ -19,7 +19,7 @@ import orjson
 import typer
 
 from marketswarm.bus import Bus, BusError
-from marketswarm.bus.stream import Entry, newest_id, order, read_after
+from marketswarm.bus.stream import StreamEntry, read_after, read_newest_id, sort_key
 from marketswarm.cli import event_loop, output
 from marketswarm.cli.event_text import describe_event, is_bad
 from marketswarm.cli.fleet_view import FleetView, open_fleet
@@ -216,7 +216,7 @@ class _LogReader:
     async def _find_position(self, since_sec: float | None) -> bytes:
         """Return the end of the log, or where it was `since_sec` ago by the bus's own clock."""
         if since_sec is None:
-            return await newest_id(self._bus, ALERT_LOG)
+            return await read_newest_id(self._bus, ALERT_LOG)
         now, _ = await self._bus.ask(self._bus.client.time())
         return b"%d-0" % max(0, int((now - since_sec) * 1000) - 1)
 
@@ -226,7 +226,7 @@ class _LogReader:
             self._position = await self._find_position(
                 (self._since_sec or 0) + time.monotonic() - self._begun
             )
-        elif order(await self._find_position(None)) < order(self._position):
+        elif sort_key(await self._find_position(None)) < sort_key(self._position):
             self._position = _LOG_START
 
     async def _read(self, block_sec: float | None) -> list[LoggedEvent]:
@@ -243,7 +243,7 @@ class _LogReader:
                 return found
 
 
-def _parse(entry: Entry) -> list[LoggedEvent]:
+def _parse(entry: StreamEntry) -> list[LoggedEvent]:
     """Return the event of a log entry, and nothing for an entry that holds none."""
     if entry.fields is None:
         typer.echo(f"skipped: entry {entry.id.decode()} of {ALERT_LOG} has {entry.size} bytes", err=True)

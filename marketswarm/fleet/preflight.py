@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from marketswarm.bus import BusError, find_url
-from marketswarm.bus.scripts import places_of
+from marketswarm.bus.scripts import find_folders
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet.plan import PlannedAgent, PlannedBus, is_url_given
 from marketswarm.truth import Truth
@@ -197,4 +197,4 @@ def find_modules(services: Iterable[str]) -> dict[str, str]:
 
 def _runs(module: str) -> bool:
     package, _, rest = module.partition(".")
-    return any(Path(place, rest, "__main__.py").is_file() for place in places_of(package))
+    return any(Path(place, rest, "__main__.py").is_file() for place in find_folders(package))

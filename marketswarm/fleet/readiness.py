@@ -112,9 +112,9 @@ class InstanceCounter:
                     subscribe(
                         buses(name),
                         channels=channels,
-                        heard=self.count_beat,
-                        joined=lambda name=name: self._joined(name),  # type: ignore[misc]  # its default is text
-                        lost=lambda _error: None,
+                        on_message=self.count_beat,
+                        on_subscribed=lambda name=name: self._joined(name),  # type: ignore[misc]  # its default is text
+                        on_lost=lambda _error: None,
                     )
                 )
 

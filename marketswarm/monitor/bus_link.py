@@ -30,7 +30,7 @@ class BusLink:
     def request_canary(self) -> None:
         """Have the listener, if there is one, send a canary now."""
         if self.listener is not None:
-            self.listener.urge()
+            self.listener.request_canary()
 
     def reopen_session(self) -> None:
         """Have the listener, if there is one, close its session and open another."""

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from marketswarm import log as logs
 from marketswarm.beat import Malformed
-from marketswarm.bus.listener import moment
+from marketswarm.bus.listener import read_clocks
 from marketswarm.detector import Detector, Moment, RestartObserver, Verdict
 
 log = logs.get("vigil")
@@ -34,7 +34,7 @@ class DetectorFeed:
         session_opened: Callable[[str], None],
         silence_ended: Callable[[], None],
     ) -> None:
-        self.detector = Detector(moment(), on_malformed=self._record_malformed)
+        self.detector = Detector(read_clocks(), on_malformed=self._record_malformed)
         self.restarts = RestartObserver(self.detector)
         self._publish = publish
         self._wake = wake

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
-from marketswarm.bus.listener import Listener, moment
+from marketswarm.bus.listener import Listener, read_clocks
 from marketswarm.detector import OVERDUE_SEC, State, Subject, Suspect, UnheardBeat, Verdict
 from marketswarm.keys import monitor_lease_key
 from marketswarm.monitor.bus_link import BusLink
@@ -99,7 +99,7 @@ class Evaluator:
     async def run(self, group: asyncio.TaskGroup) -> None:
         """Evaluate until cancelled; `beat:<svc>` keys are read in tasks of `group`."""
         while True:
-            tick = self._detector.tick(moment())
+            tick = self._detector.tick(read_clocks())
             self.evaluations += 1
             self._progress()
             await self._publish_all(tick.verdicts)
@@ -136,7 +136,7 @@ class Evaluator:
                 for svc in answer.asked:
                     await time_slice.pause()
                     del unanswered[svc]
-                    found = self._detector.judge_suspect(svc, answer.found.get(svc), moment())
+                    found = self._detector.judge_suspect(svc, answer.found.get(svc), read_clocks())
                     if isinstance(found, Verdict):
                         self._publish(found)
                     elif found is not None:
@@ -254,7 +254,7 @@ class Monitor:
             if link.publisher is not None:
                 link.publisher.set_service_count(len(watches))
                 self.log_lengths[name].services = len(watches) if services is None else services
-        for verdict in self.detector.set_roster(watches, listen_to, moment()):
+        for verdict in self.detector.set_roster(watches, listen_to, read_clocks()):
             self.publish(verdict)
         for name, watched in self.detector.buses.items():
             listener = self.links[name].listener
@@ -363,7 +363,7 @@ class Monitor:
             if length.overflows
         ]
         found = [
-            self.feed.describe_lost_buses(moment()),
+            self.feed.describe_lost_buses(read_clocks()),
             self.feed.describe_refused_channels(),
             self.state.trouble,
             *refusing,
@@ -381,7 +381,7 @@ class Monitor:
 
     def unheard_buses(self) -> list[str]:
         """Return the buses that will soon count as lost, and `memory` while the state is not restored."""
-        now = moment().mono
+        now = read_clocks().mono
         unheard = [
             name
             for name, bus in self.detector.buses.items()

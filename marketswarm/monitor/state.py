@@ -14,7 +14,7 @@ from typing import Final
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
-from marketswarm.bus.listener import moment
+from marketswarm.bus.listener import read_clocks
 from marketswarm.bus.stored_values import is_wrong_type
 from marketswarm.detector import (
     Detector,
@@ -179,7 +179,7 @@ class StateKeeper:
         for svc, each in combine_saved_state(roster, silences, clocks, buses, saved_beats):
             await time_slice.pause()
             saved[svc] = each
-        for verdict in restore_services(self._detector, saved, stored_beats, moment()):
+        for verdict in restore_services(self._detector, saved, stored_beats, read_clocks()):
             if verdict is not None:
                 self._publish(verdict)
             await time_slice.pause()
@@ -213,9 +213,9 @@ class StateKeeper:
     def _restore_refused_channels(self, roster: Mapping[str, RosterEntry]) -> None:
         for field, entry in roster.items():
             if field.startswith(WATCH_FIELD) and entry.verdict is State.DOWN:
-                since = entry.ts or moment().wall
+                since = entry.ts or read_clocks().wall
                 verdict = self._detector.restore_refused_channel(
-                    field.removeprefix(WATCH_FIELD), since, moment()
+                    field.removeprefix(WATCH_FIELD), since, read_clocks()
                 )
                 if verdict is not None:
                     self._publish(verdict)
@@ -224,7 +224,7 @@ class StateKeeper:
         for field, entry in roster.items():
             if field.startswith(BUS_FIELD) and entry.verdict is State.DOWN:
                 name, as_deaf = field.removeprefix(BUS_FIELD), entry.reason() == "deaf"
-                verdict = restore_lost_bus(self._detector, name, entry.since, moment(), as_deaf=as_deaf)
+                verdict = restore_lost_bus(self._detector, name, entry.since, read_clocks(), as_deaf=as_deaf)
                 if verdict is not None:
                     self._publish(verdict)
 
@@ -261,7 +261,7 @@ class StateKeeper:
             await time_slice.pause()
             # looked up only now: something may have been concluded meanwhile
             if svc not in queued_fields:
-                adopt_state(self._detector, svc, published, moment())
+                adopt_state(self._detector, svc, published, read_clocks())
         self._adopt_buses(home, roster, queued_fields)
         await self._restore_health(roster, replace=True)
         # the saved silences are readings of the old leader's clocks: replace them by readings of ours
@@ -308,7 +308,7 @@ class StateKeeper:
         saved = False
         try:
             saved = await StateStore(self._bus(home), self._listener).save_silences(
-                fence, unsaved, self._detector, moment()
+                fence, unsaved, self._detector, read_clocks()
             )
             if not saved:
                 self._leadership.deny_leadership(home)
@@ -317,7 +317,7 @@ class StateKeeper:
                 self._detector.return_unsaved_silences(unsaved)
 
     async def _save_beats(self, home: str, fence: Fence) -> None:
-        beats = self._restarts.take_unsaved(moment().mono)
+        beats = self._restarts.take_unsaved(read_clocks().mono)
         saved = not beats
         try:
             saved = saved or await StateStore(self._bus(home), self._listener).save_beats(fence, beats)

@@ -20,16 +20,16 @@ from marketswarm.beat import MAX_BOOT
 from marketswarm.bus import Bus
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import (
-    LAST_SEC,
-    LONGEST_SEC,
-    count,
-    decimal,
-    duration,
-    epoch,
-    number,
+    MAX_DURATION_SEC,
+    MAX_EPOCH_SEC,
+    parse_count,
+    parse_decimal,
+    parse_duration,
+    parse_epoch,
+    parse_number,
+    parse_text,
     replace_wrong_types,
     report_unusable,
-    text,
 )
 from marketswarm.detector import (
     Detector,
@@ -207,8 +207,12 @@ def parse_entry(bus: str, key: str, field: str, value: bytes) -> RosterEntry | N
     if found.get("verdict") not in ("up", "down"):
         report_unusable(bus, key, field)
         return None
-    ts, since, boot = epoch(found.get("ts")), epoch(found.get("since")), text(found.get("boot"), MAX_BOOT)
-    i, mark = count(found.get("i")), text(found.get("mark"), LONGEST_MARK)
+    ts, since, boot = (
+        parse_epoch(found.get("ts")),
+        parse_epoch(found.get("since")),
+        parse_text(found.get("boot"), MAX_BOOT),
+    )
+    i, mark = parse_count(found.get("i")), parse_text(found.get("mark"), LONGEST_MARK)
     event = _encode_event(found.get("event"))
     read = {"ts": ts, "since": since, "boot": boot, "i": i, "mark": mark, "event": event}
     if any(value is None and found.get(name) is not None for name, value in read.items()) or ts is None:
@@ -223,7 +227,10 @@ def parse_saved_silence(value: bytes) -> SavedSilence | None:
     parts = value.decode("utf-8", "replace").split(" ", 3)
     if len(parts) not in (2, 4):
         return None
-    at, since = decimal(parts[0], -LONGEST_SEC, LONGEST_SEC), decimal(parts[1], 0.0, LAST_SEC)
+    at, since = (
+        parse_decimal(parts[0], -MAX_DURATION_SEC, MAX_DURATION_SEC),
+        parse_decimal(parts[1], 0.0, MAX_EPOCH_SEC),
+    )
     seen, bus = parts[2:] or ("1", "")
     if at is None or since is None or seen not in ("0", "1"):
         return None
@@ -314,9 +321,9 @@ def parse_saved_beat(raw: bytes) -> SavedBeat | None:
         return None
     if not isinstance(found, dict):
         return None
-    boot, i = text(found.get("boot"), MAX_BOOT), count(found.get("i"))
-    ts, wall = number(found.get("ts"), -inf, inf), epoch(found.get("wall"))
-    pace_sec, timeout_sec = (duration(found.get(key, 0.0)) for key in ("pace_sec", "timeout_sec"))
+    boot, i = parse_text(found.get("boot"), MAX_BOOT), parse_count(found.get("i"))
+    ts, wall = parse_number(found.get("ts"), -inf, inf), parse_epoch(found.get("wall"))
+    pace_sec, timeout_sec = (parse_duration(found.get(key, 0.0)) for key in ("pace_sec", "timeout_sec"))
     beside = _parse_instances(found.get("beside", {}))
     if boot is None or i is None or ts is None or wall is None:
         return None
@@ -330,6 +337,6 @@ def _parse_instances(found: Any) -> dict[str, int] | None:
         found = dict.fromkeys(found, 0) if all(type(boot) is str for boot in found) else None
     if not isinstance(found, dict) or len(found) > BOOTS_KEPT:
         return None
-    if any(text(boot, MAX_BOOT) is None or count(i) is None for boot, i in found.items()):
+    if any(parse_text(boot, MAX_BOOT) is None or parse_count(i) is None for boot, i in found.items()):
         return None
     return found

@@ -16,7 +16,7 @@ import orjson
 
 from marketswarm import log as logs
 from marketswarm.bus import WITHIN_SEC, Bus, BusError, ClusterError
-from marketswarm.bus.scripts import Script, all_scripts
+from marketswarm.bus.scripts import Script, load_all_scripts
 from marketswarm.exit import Code
 from marketswarm.keys import TRUTH_CHANGED, TRUTH_DOC, TRUTH_HISTORY, TRUTH_META
 from marketswarm.seeding.functions import load_functions
@@ -216,7 +216,7 @@ async def _load_functions(buses: Sequence[Bus]) -> None:
     Raises:
         SeedError: a bus failed.
     """
-    scripts = all_scripts()
+    scripts = load_all_scripts()
     await _gather_or_fail(load_functions(bus, scripts) for bus in buses)
 
 

@@ -146,10 +146,10 @@ class BeatListener:
             bus,
             patterns=(PATTERN,),
             channels=subscription.channels,
-            heard=lambda channel, payload: self._on_message(subscription.bus, channel, payload),
-            skipped=lambda channel: self._on_oversized(subscription.bus, channel),
-            joined=lambda: self._on_subscribed(subscription),
-            lost=self._on_lost,
+            on_message=lambda channel, payload: self._on_message(subscription.bus, channel, payload),
+            on_skipped=lambda channel: self._on_oversized(subscription.bus, channel),
+            on_subscribed=lambda: self._on_subscribed(subscription),
+            on_lost=self._on_lost,
         )
 
     def _make_subscription(self, name: str) -> Subscription | None:

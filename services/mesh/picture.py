@@ -9,7 +9,7 @@ from typing import Any, Final
 import orjson
 
 from marketswarm.beat import Beat, Malformed, Sender, parse, sender
-from marketswarm.bus.stored_values import count, epoch
+from marketswarm.bus.stored_values import parse_count, parse_epoch
 from services.mesh.instance import KEPT, Instance, RestartHistory, restore_history
 from services.mesh.topology import MAX_DEPARTED, MAX_INSTANCES, Departed, Topology
 
@@ -64,7 +64,7 @@ def restore_topology(
     if raw is not None and not isinstance(picture.get("services"), dict):
         unusable("")
     services, gone = _dict(picture.get("services")), _dict(picture.get("gone"))
-    topology.convergence.at = count(picture.get("converged"))
+    topology.convergence.at = parse_count(picture.get("converged"))
     for svc, bus in bus_of.items():
         known = _dict(services.get(svc))
         for one in _list(known.get("instances"))[:MAX_INSTANCES]:
@@ -95,7 +95,7 @@ def _encode_departed(one: Departed, now: float, wall: float) -> dict[str, Any]:
 
 def _parse_instance(svc: str, bus: str, one: Any, now: float, wall: float) -> Instance | None:
     found = _dict(one)
-    last_ts, first_ts = found.get("last_ts"), epoch(found.get("first_ts"))
+    last_ts, first_ts = found.get("last_ts"), parse_epoch(found.get("first_ts"))
     plain = {key: found[key] for key in BEAT_KEYS if isinstance(found.get(key), (str, *Number))}
     said = orjson.dumps({"svc": svc, "ts": last_ts if isinstance(last_ts, Number) else None, **plain})
     last: Beat | Malformed = parse(said, svc)
@@ -108,14 +108,14 @@ def _parse_instance(svc: str, bus: str, one: Any, now: float, wall: float) -> In
 
 def _parse_departed(one: Any, now: float, wall: float) -> Departed | None:
     found = _dict(one)
-    boot, ts, history = found.get("boot"), epoch(found.get("ts")), _parse_history(found, now, wall)
+    boot, ts, history = found.get("boot"), parse_epoch(found.get("ts")), _parse_history(found, now, wall)
     if not isinstance(boot, str) or ts is None or history is None:
         return None
     return Departed(boot[:100], history, ts)
 
 
 def _parse_history(found: Mapping[str, Any], now: float, wall: float) -> RestartHistory | None:
-    restarts = count(found.get("restarts"))
+    restarts = parse_count(found.get("restarts"))
     if restarts is None or restarts > MOST_RESTARTS:
         return None
     times = [float(at) for at in _list(found.get("restarted_at"))[-KEPT:] if isinstance(at, Number)]

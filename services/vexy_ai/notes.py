@@ -184,7 +184,7 @@ def parse_note(fields: Fields, window: str) -> Note | None:
     )
 
 
-def parse_number(raw: bytes) -> float:
+def parse_number_field(raw: bytes) -> float:
     """Return the finite number in a field. Raises ValueError, whose text does not repeat the value."""
     try:
         found = float(raw[:40])
@@ -197,7 +197,7 @@ def parse_number(raw: bytes) -> float:
 
 def _parse_sentiment(raw: bytes) -> float:
     try:
-        return max(-1.0, min(1.0, parse_number(raw)))
+        return max(-1.0, min(1.0, parse_number_field(raw)))
     except ValueError:
         return 0.0
 

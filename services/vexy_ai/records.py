@@ -11,10 +11,9 @@ from typing import Any, Final, Literal
 
 import orjson
 
-from marketswarm.bus.stored_values import LAST_SEC, number
-from marketswarm.bus.stored_values import count as parse_count
+from marketswarm.bus.stored_values import MAX_EPOCH_SEC, parse_count, parse_number
 from marketswarm.channels.text import printable_line, truncate
-from services.vexy_ai.notes import Fields, Lexicon, make_note, note_identity, parse_number
+from services.vexy_ai.notes import Fields, Lexicon, make_note, note_identity, parse_number_field
 from services.vexy_ai.settings import Source, StreamKind
 
 SYMBOL: Final = re.compile(rb"[A-Za-z0-9][A-Za-z0-9.:/_-]{0,29}")
@@ -38,7 +37,7 @@ def parse_bar(fields: Fields) -> tuple[str, bytes]:
     found: dict[str, float] = {}
     for name in ("start", "open", "high", "low", "close"):
         try:
-            found[name] = parse_number(fields.get(name.encode(), b""))
+            found[name] = parse_number_field(fields.get(name.encode(), b""))
         except ValueError as error:
             raise UnusableError(f"not a bar: {name} {error}") from None
     if min(found.values()) <= 0:
@@ -50,7 +49,7 @@ def is_history(fields: Fields, wall: float) -> bool:
     """Return True if a bar fills a gap in the past and is no news; `wall` is in epoch seconds."""
     if fields.get(b"source") != b"rest":
         return False  # a recording is of another time, and is treated as if it were now
-    return parse_number(fields.get(b"start", b"")) / 1000 < wall - HISTORY_SEC
+    return parse_number_field(fields.get(b"start", b"")) / 1000 < wall - HISTORY_SEC
 
 
 def parse_probe(fields: Fields) -> tuple[str, bytes]:
@@ -140,9 +139,11 @@ def parse_window(fields: Mapping[bytes, bytes]) -> WindowContent:
 
 def _parse_move(symbol: str, stored: Mapping[str, Any]) -> PriceMove | None:
     """Return the stored move of a symbol, or None if a number is missing, not finite or not plausible."""
-    prices = {name: number(stored.get(name), 0.0, MAX_PRICE) for name in ("open", "close", "high", "low")}
+    prices = {
+        name: parse_number(stored.get(name), 0.0, MAX_PRICE) for name in ("open", "close", "high", "low")
+    }
     valid = {name: price for name, price in prices.items() if price}
-    since, until = (number(stored.get(name), 0.0, 1000 * LAST_SEC) for name in ("start", "last"))
+    since, until = (parse_number(stored.get(name), 0.0, 1000 * MAX_EPOCH_SEC) for name in ("start", "last"))
     bars = parse_count(stored.get("n"))
     if valid.keys() != prices.keys() or since is None or until is None or bars is None:
         return None

@@ -6,7 +6,7 @@ import contextlib
 import pytest
 
 from marketswarm.bus import Bus
-from marketswarm.bus.scripts import all_scripts
+from marketswarm.bus.scripts import load_all_scripts
 from marketswarm.seeding.functions import load_functions
 from support.scenes.faults import BUS_TIMEOUT_SEC, BUSES, NOISE_SEC, Scene, service
 
@@ -19,7 +19,7 @@ def seeded(scene: Scene) -> None:
     async def load() -> None:
         for name in BUSES:
             async with contextlib.aclosing(Bus(name, scene.server(name).url)) as bus:
-                await load_functions(bus, all_scripts())
+                await load_functions(bus, load_all_scripts())
 
     asyncio.run(load())
 

@@ -17,7 +17,7 @@ from redis.retry import Retry
 
 from marketswarm.acl import user_names
 from marketswarm.bus import Bus
-from marketswarm.bus.scripts import all_scripts
+from marketswarm.bus.scripts import load_all_scripts
 from marketswarm.passwords import acl_texts, passwords
 from marketswarm.seeding.functions import load_functions
 from marketswarm.truth import load
@@ -120,7 +120,7 @@ class Buses:
 
         async def seeding():
             bus = Bus(MARKET, url)
-            await load_functions(bus, all_scripts())
+            await load_functions(bus, load_all_scripts())
             await bus.aclose()
 
         asyncio.run(seeding())
@@ -226,7 +226,7 @@ def test_a_function_without_an_end_is_ended_by_the_operator(buses):
 HOSTILE = ["0", "0", "1", "1", "1e18", "-1e18", "nan", "inf", "0x10", "", "[]", "{}", "a", "give", "note"]
 
 
-@pytest.mark.parametrize("name", sorted(all_scripts()))
+@pytest.mark.parametrize("name", sorted(load_all_scripts()))
 def test_no_function_of_ours_is_without_an_end_whatever_it_is_given(buses, name):
     """Any service may call any function, on its own keys and with any values."""
     chance, intruder = random.Random(name), buses.enter(MARKET, "rss_agg")
@@ -247,7 +247,7 @@ def test_no_function_of_ours_is_without_an_end_whatever_it_is_given(buses, name)
 
 def test_a_list_that_says_to_be_endless_ends_with_what_is_given(buses):
     buses.load_all()
-    commit = next(name for name in all_scripts() if "notifier_commit" in name)
+    commit = next(name for name in load_all_scripts() if "notifier_commit" in name)
     intruder, keys = buses.enter(MARKET, "rss_agg"), [f"rss:items:endless:{n}" for n in range(7)]
     values = ["me", "", "1", "group", "1", "1", "1", "0", "1", "1e18"]
     with pytest.raises(redis.ResponseError, match="longer than what is given"):

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Final, Literal
 import orjson
 from pydantic import Field, TypeAdapter, ValidationError
 
-from marketswarm.bus.stored_values import LAST_SEC
+from marketswarm.bus.stored_values import MAX_EPOCH_SEC
 from marketswarm.event import Event, Kind, identify
 
 SVC: Final = "massive"
@@ -27,7 +27,7 @@ TICK_SEC: Final = 0.001
 
 Verdict = Literal["unknown", "up", "down"]
 Count = Annotated[int, Field(ge=0, lt=1 << 53)]
-EpochSec = Annotated[float, Field(ge=0, le=LAST_SEC, allow_inf_nan=False)]
+EpochSec = Annotated[float, Field(ge=0, le=MAX_EPOCH_SEC, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,9 +148,9 @@ async def test_when_another_one_is_the_master_all_that_leads_to_the_last_one_end
     session = Session(bus)
     await session.connect()
     await session.subscribe(["c"])
-    while not session.settled:
-        await session.batch()
-    hearing = asyncio.create_task(session.batch())
+    while not session.is_settled:
+        await session.read_batch()
+    hearing = asyncio.create_task(session.read_batch())
     await auntil(lambda: a.cmd("INFO", "clients")["blocked_clients"] == 1)
     for words in (("REMOVE", NAME), ("MONITOR", NAME, HOST, str(b.port), "1")):
         assert sentinel.ask(*words)

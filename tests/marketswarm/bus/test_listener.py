@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from marketswarm.bus import Bus
-from marketswarm.bus.listener import Listener, moment
+from marketswarm.bus.listener import Listener, read_clocks
 from marketswarm.bus.session import Session
 from marketswarm.detector import ListeningClock
 from support.rig import HOST, Server, TcpProxy, free_port
@@ -22,7 +22,7 @@ class RecordingHandler:
     """Notes everything; all messages on other channels than the canaries' are kept in `payloads`."""
 
     def __init__(self) -> None:
-        self.clock = ListeningClock(moment())
+        self.clock = ListeningClock(read_clocks())
         self.sessions = 0
         self.losses: list[str] = []
         self.payloads: list[tuple[bytes, bytes]] = []
@@ -280,7 +280,7 @@ async def test_an_urge_brings_a_canary_at_once(server):
     async with listening(server.url, "a") as (listener, handler):
         begun = asyncio.get_running_loop().time()
         for _ in range(10):
-            listener.urge()
+            listener.request_canary()
             await auntil(lambda n=handler.canaries: handler.canaries > n, 3)
         assert asyncio.get_running_loop().time() - begun < 10 * 0.25
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from marketswarm.bus.parser import Unfinished, unfinished
+from marketswarm.bus.parser import UnfinishedMessage, find_unfinished
 
 
 def message(channel: bytes, payload: bytes) -> bytes:
@@ -16,21 +16,21 @@ FAKE = b"\r\n*3\r\n$7\r\nmessage\r\n$1\r\nb\r\n$99999999\r\n"
 
 def test_the_message_that_is_not_whole_yet_is_found_behind_those_that_are():
     data = message(b"s0:heartbeat", b"one") + message(b"b", b"") + HUGE + b"xxx"
-    assert unfinished(data) == Unfinished(b"a", 65_000_000, len(data) - 3)
+    assert find_unfinished(data) == UnfinishedMessage(b"a", 65_000_000, len(data) - 3)
 
 
 def test_one_that_comes_by_a_pattern_is_found_too():
     whole = b"*4\r\n$8\r\npmessage\r\n$1\r\n*\r\n$1\r\na\r\n$3\r\none\r\n"
     begun = b"*4\r\n$8\r\npmessage\r\n$3\r\n*:b\r\n$3\r\nx:b\r\n$65000000\r\n"
     data = message(b"b", b"one") + whole + begun + b"xxx"
-    assert unfinished(data) == Unfinished(b"x:b", 65_000_000, len(data) - 3, b"*:b")
+    assert find_unfinished(data) == UnfinishedMessage(b"x:b", 65_000_000, len(data) - 3, b"*:b")
     for cut in range(1, len(begun)):
-        assert unfinished(whole + begun[:cut]) is None
+        assert find_unfinished(whole + begun[:cut]) is None
 
 
 def test_what_a_payload_imitates_is_no_message():
     data = message(b"b", FAKE) + HUGE + FAKE
-    assert unfinished(data) == Unfinished(b"a", 65_000_000, len(data) - len(FAKE))
+    assert find_unfinished(data) == UnfinishedMessage(b"a", 65_000_000, len(data) - len(FAKE))
 
 
 @pytest.mark.parametrize(
@@ -46,4 +46,4 @@ def test_what_a_payload_imitates_is_no_message():
     ],
 )
 def test_where_it_can_not_be_told_nothing_is_found(data):
-    assert unfinished(data) is None
+    assert find_unfinished(data) is None

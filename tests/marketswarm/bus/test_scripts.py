@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from marketswarm.bus.scripts import Script, all_scripts
+from marketswarm.bus.scripts import Script, load_all_scripts
 
 ROOT = Path(__file__).parents[3]
 FILES = sorted(
@@ -15,7 +15,7 @@ FILES = sorted(
 
 def test_every_script_that_code_names_is_among_those_that_seeding_loads():
     called = re.compile(r'Script\.beside\("([^"]+)", "([^"]+)"\)')
-    found = all_scripts()
+    found = load_all_scripts()
     named = [
         name
         for top in ROOT.glob("*/")
@@ -29,7 +29,7 @@ def test_every_script_that_code_names_is_among_those_that_seeding_loads():
 
 
 def test_a_fragment_is_part_of_others_and_none_itself():
-    assert not [name for name in all_scripts() if "fence" in name]
+    assert not [name for name in load_all_scripts() if "fence" in name]
     assert "local function speaks()" in Script.beside("marketswarm.monitor", "publish.lua").text
 
 
@@ -46,7 +46,7 @@ def test_a_service_of_ones_own_has_its_scripts_loaded_too(tmp_path, monkeypatch)
     (tmp_path / "services/prices/deep/spend.lua").write_text("return 7")
     (tmp_path / "services/prices/.cache/other.lua").write_text("return 8")
     monkeypatch.chdir(tmp_path)
-    mine = [name for name in all_scripts() if "prices" in name]
+    mine = [name for name in load_all_scripts() if "prices" in name]
     assert [name.rpartition("_")[0] for name in mine] == ["marketswarm_services_prices_deep_spend"]
 
 

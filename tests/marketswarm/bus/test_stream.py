@@ -3,7 +3,14 @@
 import pytest
 
 from marketswarm.bus import Bus, TooLongError
-from marketswarm.bus.stream import Entry, fetch, newest_id, order, read_after, read_before
+from marketswarm.bus.stream import (
+    StreamEntry,
+    read_after,
+    read_before,
+    read_entries,
+    read_newest_id,
+    sort_key,
+)
 from support.rig import Server
 from support.rig.limits import without_limits
 from support.waiting import auntil
@@ -31,7 +38,7 @@ def add(server, number, value=b"x"):
     server.cmd("XADD", "s", f"{number}-0", "a", value, "b", "y")
 
 
-def shown(entries: list[Entry]) -> list[tuple[bytes, bool]]:
+def shown(entries: list[StreamEntry]) -> list[tuple[bytes, bool]]:
     return [(entry.id, entry.fields is not None) for entry in entries]
 
 
@@ -44,7 +51,7 @@ async def test_an_entry_that_is_too_large_comes_without_fields_between_its_neigh
     assert shown(found) == [(b"1-0", True), (b"2-0", False), (b"3-0", True)]
     assert (found[0].fields, found[1].size) == ({b"a": b"x", b"b": b"y"}, size + 3)
     assert shown(await read_before(bus, "s", b"+", count=2)) == [(b"3-0", True), (b"2-0", False)]
-    assert shown(await fetch(bus, "s", [b"1-0", b"2-0", b"7-0"])) == [(b"1-0", True), (b"2-0", False)]
+    assert shown(await read_entries(bus, "s", [b"1-0", b"2-0", b"7-0"])) == [(b"1-0", True), (b"2-0", False)]
 
 
 async def test_a_page_is_cut_where_the_reply_would_be_too_long(server, bus, monkeypatch):
@@ -55,15 +62,15 @@ async def test_a_page_is_cut_where_the_reply_would_be_too_long(server, bus, monk
     assert shown(first) == [(b"1-0", True), (b"2-0", True)]
     assert shown(await read_after(bus, "s", first[-1].id, count=10)) == [(b"3-0", True), (b"4-0", True)]
     ids = [b"%d-0" % number for number in range(1, 6)]
-    assert [entry.id for entry in await fetch(bus, "s", ids)] == ids
+    assert [entry.id for entry in await read_entries(bus, "s", ids)] == ids
 
 
 async def test_the_newest_id_is_told_without_the_entry(server, bus):
-    assert await newest_id(bus, "s") == b"0-0"
+    assert await read_newest_id(bus, "s") == b"0-0"
     add(server, 9)
     add(server, 10, b"x" * (20 * MIB))
-    assert await newest_id(bus, "s") == b"10-0"
-    assert order(b"9-0") < order(b"10-0") < order(b"10-1")
+    assert await read_newest_id(bus, "s") == b"10-0"
+    assert sort_key(b"9-0") < sort_key(b"10-0") < sort_key(b"10-1")
 
 
 async def test_a_connection_that_was_given_up_serves_nobody_after_it(server, bus):

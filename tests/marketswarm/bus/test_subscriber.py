@@ -6,7 +6,7 @@ import contextlib
 import pytest
 
 from marketswarm.bus import Bus
-from marketswarm.bus.parser import LONGEST_MESSAGE
+from marketswarm.bus.parser import MAX_MESSAGE_BYTES
 from marketswarm.bus.subscriber import subscribe
 from support.rig import Server
 from support.waiting import auntil
@@ -27,10 +27,10 @@ async def subscribed(server: Server, **to):
     task = asyncio.create_task(
         subscribe(
             bus,
-            heard=lambda channel, payload: said.append(f"{channel.decode()} {payload.decode()}"),
-            joined=lambda: said.append("joined"),
-            lost=lambda error: said.append(error.reason),
-            skipped=lambda channel: said.append(f"{channel.decode()} skipped"),
+            on_message=lambda channel, payload: said.append(f"{channel.decode()} {payload.decode()}"),
+            on_subscribed=lambda: said.append("joined"),
+            on_lost=lambda error: said.append(error.reason),
+            on_skipped=lambda channel: said.append(f"{channel.decode()} skipped"),
             **to,
         )
     )
@@ -70,7 +70,7 @@ async def test_a_session_that_is_killed_is_lost_once_and_joined_again(server):
 
 
 @pytest.mark.parametrize("to", [{"channels": ["a:c", "b:c"]}, {"patterns": ["*:c"]}])
-@pytest.mark.parametrize("size", [LONGEST_MESSAGE + 1, 3_000_000])
+@pytest.mark.parametrize("size", [MAX_MESSAGE_BYTES + 1, 3_000_000])
 async def test_a_message_that_is_too_long_is_skipped_and_those_around_it_are_heard(server, to, size):
     async with subscribed(server, **to) as said:
         await auntil(lambda: "joined" in said)

@@ -5,7 +5,7 @@ import contextlib
 import gc
 import itertools
 
-from marketswarm.bus.listener import moment
+from marketswarm.bus.listener import read_clocks
 from marketswarm.detector import State, Verdict, restore_services
 from marketswarm.monitor import monitor as module
 from marketswarm.monitor.feed import DetectorFeed
@@ -41,10 +41,10 @@ class BusLink:
 async def prove(feed: DetectorFeed) -> None:
     """Canaries go out and come back."""
     for number in itertools.count(1):
-        feed.canary_sent("bus", number, moment())
-        feed.canary_accepted("bus", moment())
+        feed.canary_sent("bus", number, read_clocks())
+        feed.canary_accepted("bus", read_clocks())
         await asyncio.sleep(CANARY_SEC)
-        feed.canary_heard("bus", number, moment())
+        feed.canary_heard("bus", number, read_clocks())
 
 
 async def test_tens_of_thousands_that_die_at_once_leave_the_loop_to_others():
@@ -55,8 +55,8 @@ async def test_tens_of_thousands_that_die_at_once_leave_the_loop_to_others():
     )
     names = [f"svc{n:05}" for n in range(COUNT)]
     watches = [Watch(svc, "bus", f"{svc}:heartbeat", TIMEOUT_SEC / 3, TIMEOUT_SEC) for svc in names]
-    feed.detector.set_roster(watches, {"bus": 10.0}, moment())
-    list(restore_services(feed.detector, {}, {}, moment()))
+    feed.detector.set_roster(watches, {"bus": 10.0}, read_clocks())
+    list(restore_services(feed.detector, {}, {}, read_clocks()))
     feed.opened("bus")
 
     def publish(verdict: Verdict) -> None:
@@ -95,8 +95,8 @@ async def test_the_second_witness_lets_others_run_between_any_two_verdicts(monke
     watches = [
         Watch(f"svc{n}", "bus", f"svc{n}:heartbeat", TIMEOUT_SEC / 3, TIMEOUT_SEC) for n in range(count)
     ]
-    feed.detector.set_roster(watches, {"bus": 10.0}, moment())
-    list(restore_services(feed.detector, {}, {}, moment()))
+    feed.detector.set_roster(watches, {"bus": 10.0}, read_clocks())
+    list(restore_services(feed.detector, {}, {}, read_clocks()))
     feed.opened("bus")
 
     async def take_turns() -> None:

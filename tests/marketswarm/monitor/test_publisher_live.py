@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from marketswarm.bus import Bus
-from marketswarm.bus.scripts import all_scripts
+from marketswarm.bus.scripts import load_all_scripts
 from marketswarm.detector import Publication, State, Subject, Verdict
 from marketswarm.monitor import VerdictEncoder
 from marketswarm.seeding.functions import load_functions
@@ -60,7 +60,7 @@ def logged(server: Server) -> list[tuple[str, str]]:
 async def test_an_answer_that_is_lost_tells_nothing_twice_and_keeps_the_order(server):
     with TcpProxy(server.port) as wire:
         async with telling(wire.url) as (box, told):
-            await load_functions(box.bus, all_scripts())  # else the server is asked for one first
+            await load_functions(box.bus, load_all_scripts())  # else the server is asked for one first
             box.enqueue(verdict("first", State.DOWN, 1.0))
             await auntil(lambda: told)
             wire.swallow(direction="down")

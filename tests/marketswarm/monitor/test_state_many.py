@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import pytest
 
-from marketswarm.bus.listener import moment
+from marketswarm.bus.listener import read_clocks
 from marketswarm.detector import SavedBeat, State
 from marketswarm.monitor import Monitor, VerdictEncoder, state
 from marketswarm.monitor.leadership import Fence
@@ -91,7 +91,7 @@ async def test_the_recall_of_tens_of_thousands_leaves_the_loop_to_others_and_mis
     async def tick() -> None:
         while monitor.detector.is_restoring:
             next(ticks)
-            assert not monitor.detector.tick(moment()).suspects
+            assert not monitor.detector.tick(read_clocks()).suspects
             await asyncio.sleep(0)
 
     async with measured() as work:

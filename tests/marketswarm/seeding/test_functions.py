@@ -6,7 +6,7 @@ import pytest
 import redis
 
 from marketswarm.bus import Bus, BusError
-from marketswarm.bus.scripts import Script, all_scripts
+from marketswarm.bus.scripts import Script, load_all_scripts
 from marketswarm.seeding import seed
 from marketswarm.seeding.functions import KEPT, load_functions
 from support.rig import HOST, Server
@@ -42,7 +42,7 @@ def there(server: Server) -> set[str]:
 
 async def test_a_seeding_loads_every_script_before_the_truth_and_changes_nothing_the_second_time(server, bus):
     await seed(truth("a"), [bus], "me")
-    assert there(server) == set(all_scripts())
+    assert there(server) == set(load_all_scripts())
     before = server.cmd("FUNCTION", "LIST", "WITHCODE")
     await seed(truth("a"), [bus], "me")
     assert server.cmd("FUNCTION", "LIST", "WITHCODE") == before
@@ -134,8 +134,8 @@ async def test_functions_are_there_after_a_restart(server, bus):
 
 async def test_many_who_seed_at_once_agree(server):
     buses = [Bus("system-redis", server.url) for _ in range(4)]
-    await asyncio.gather(*(load_functions(bus, all_scripts()) for bus in buses))
-    assert there(server) == set(all_scripts())
+    await asyncio.gather(*(load_functions(bus, load_all_scripts()) for bus in buses))
+    assert there(server) == set(load_all_scripts())
     for bus in buses:
         await bus.aclose()
 

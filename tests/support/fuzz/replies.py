@@ -14,7 +14,7 @@ from typing import Any
 
 from marketswarm.beat import make
 from marketswarm.bus import Bus, BusError
-from marketswarm.bus.listener import Listener, moment
+from marketswarm.bus.listener import Listener, read_clocks
 from marketswarm.bus.parser import BatchParser
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.session import Session
@@ -78,9 +78,9 @@ def make_listener(bus: Bus) -> tuple[Listener, DetectorFeed]:
         session_opened=lambda _bus: None,
         silence_ended=lambda: None,
     )
-    feed.detector.set_roster([Watch("a", BUS, "a:heartbeat", 1.0, 3.0)], {BUS: 10.0}, moment())
+    feed.detector.set_roster([Watch("a", BUS, "a:heartbeat", 1.0, 3.0)], {BUS: 10.0}, read_clocks())
     feed.detector.buses[BUS].clock.opened()
-    list(restore_services(feed.detector, {}, {}, moment()))
+    list(restore_services(feed.detector, {}, {}, read_clocks()))
     found = Listener(bus, feed, listener="healer", boot="me")
     found.listen_to(frozenset({"a:heartbeat"}))
     return found, feed
@@ -118,7 +118,7 @@ class StateStore:
             except BusError as error:
                 assert error.reason in REASONS, error  # noqa: PT017 - a target, no test
                 counts = feed.detector.counts
-                return error.reason, min(counts.heard, 2), min(counts.malformed, 2), session.settled
+                return error.reason, min(counts.heard, 2), min(counts.malformed, 2), session.is_settled
         raise AssertionError("the session never ends")
 
     async def _send(self, _packed: bytes, *, check_health: bool) -> None:
@@ -126,7 +126,7 @@ class StateStore:
 
     def _batch(self, session: Session, listener: Listener) -> None:
         try:
-            session.batch().send(None)
+            session.read_batch().send(None)
         except StopIteration as done:
             listener.handle_messages(done.value)
         else:
@@ -137,7 +137,7 @@ async def hear_out(session: Session, listener: Listener) -> None:
     """Hears all that a session brings; ends as the session does."""
     async with asyncio.timeout(4 * WITHIN_SEC):
         while True:
-            listener.handle_messages(await session.batch())
+            listener.handle_messages(await session.read_batch())
 
 
 Handle = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -292,7 +292,7 @@ class Link:
 class SmallSession:
     """Stands for `marketswarm.bus.session.Session`."""
 
-    settled = True
+    is_settled = True
 
     def __init__(self, link: Link) -> None:
         self.link = link
@@ -316,7 +316,7 @@ class SmallSession:
     async def subscribe(self, channels: Collection[str]) -> None:
         await self.link.ask(lambda _server, _now: self._channels.update(channels))
 
-    async def ask_again(self) -> None:
+    async def retry_refused(self) -> None:
         """Nothing was refused."""
 
     async def unsubscribe(self, channels: Collection[str]) -> None:
@@ -341,7 +341,7 @@ class SmallSession:
             self.link.server.sessions.remove(self)
         self.link.loop.post(self._link.world.t, self._filled.set)
 
-    async def batch(self) -> list[tuple[bytes, bytes, bytes]]:
+    async def read_batch(self) -> list[tuple[bytes, bytes, bytes]]:
         await self._filled.wait()
         found, self._inbox = self._inbox, []
         if not found and self._reason is not None:
