@@ -1,8 +1,9 @@
-"""The URL of a bus: of one server, or of the Redis Sentinels that know which server is the master. Pure.
+"""Parse a bus URL: of one server, or of the Redis Sentinels that know which one is the master. Pure.
 
-The second form is the one that other programs know: `redis+sentinel://[user:password@]host[:port],…/master[/db]`,
-`rediss+sentinel://` for TLS to both; what is said in it of a user is of the servers, `sentinel_username` and
-`sentinel_password` in its query are of the sentinels. All else in a query is an option of the client library.
+The second form is the usual one: `redis+sentinel://[user:password@]host[:port],…/master[/db]`, or
+`rediss+sentinel://` for TLS to the servers and the sentinels. User and password are those of the servers;
+`sentinel_username` and `sentinel_password` in the query are those of the sentinels. Everything else in the
+query is an option of the client library.
 """
 
 import re
@@ -24,7 +25,7 @@ _HOST: Final = re.compile(r"(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<
 
 @dataclass(frozen=True, slots=True)
 class Sentinels:
-    """What such a URL says. Each of the servers and of the sentinels has a URL of the usual form."""
+    """A parsed URL of Redis Sentinels."""
 
     hosts: Sequence[tuple[str, int]]
     master: str
@@ -35,22 +36,22 @@ class Sentinels:
     options: Mapping[str, str] = field(repr=False)
 
     def server_url(self, host: str, port: int) -> str:
-        """Of the server at that place."""
+        """Return the URL of the server at a host and port."""
         query = f"?{urlencode(self.options)}" if self.options else ""
         return f"{self.scheme}://{self.user}{_shown(host, port)}/{self.database}{query}"
 
     def urls(self) -> list[str]:
-        """Of the sentinels themselves."""
+        """Return the URL of each sentinel."""
         tls = {name: value for name, value in self.options.items() if name.startswith("ssl_")}
         query = f"?{urlencode(tls)}" if tls else ""
         return [f"{self.scheme}://{self.sentinels_user}{_shown(*host)}{query}" for host in self.hosts]
 
 
 def sentinels(url: str) -> Sentinels | None:
-    """Takes such a URL apart; None for one of another form.
+    """Parse a URL of Redis Sentinels; return None for a URL of another form.
 
     Raises:
-        ValueError: it is of that form, and wrong. The message shows nothing of it.
+        ValueError: the URL has that form and is malformed. The message shows no part of it.
     """
     if not re.match(r"rediss?\+sentinel:", url, re.IGNORECASE):
         return None
@@ -71,7 +72,7 @@ def sentinels(url: str) -> Sentinels | None:
 
 
 def place(url: str) -> str:
-    """Where a URL points, fit to be shown: host and port, a socket's path, or hosts and the master's name."""
+    """Return the address in a URL without credentials: host and port, a path, or sentinels and the master."""
     try:
         if (behind := sentinels(url)) is not None:
             return f"{','.join(_shown(*host) for host in behind.hosts)}/{behind.master}"
@@ -83,9 +84,9 @@ def place(url: str) -> str:
 
 
 def host_and_name(url: str) -> tuple[str, str]:
-    """The host of a URL ('' where it has none of its own), and how a bus is called that has no name but this.
+    """Return a URL's host ('' for sentinels and sockets), and a name for a bus that has no other name.
 
-    Raises ValueError for what is no URL of a bus.
+    Raises ValueError if it is no URL of a bus.
     """
     if (behind := sentinels(url)) is not None:
         host, own_name, database = "", place(url), behind.database
@@ -99,7 +100,7 @@ def host_and_name(url: str) -> tuple[str, str]:
 
 
 def leads_to(url: str, name: str) -> bool:
-    """Whether a URL has the name of a bus for its host, in whatever case."""
+    """Return True if a URL's host is the name of the bus, in upper or lower case."""
     try:
         return host_and_name(url)[0] == name.lower()
     except ValueError:
@@ -107,7 +108,7 @@ def leads_to(url: str, name: str) -> bool:
 
 
 def is_one(url: str) -> bool:
-    """Whether that is the URL of a bus, in any of its forms."""
+    """Return True if this is the URL of a bus, in any of the forms."""
     try:
         if sentinels(url) is not None:
             return True

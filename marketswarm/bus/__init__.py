@@ -1,4 +1,4 @@
-"""A bus: a named Redis or Valkey server, how it is found, spoken to and listened to."""
+"""Find a bus, a named Redis or Valkey server, send it commands, and listen to it."""
 
 from marketswarm.bus.bus import WITHIN_SEC, Bus, find_url, variable_of
 from marketswarm.bus.errors import BusError, ClusterError, TooLongError, first_line, reason_of

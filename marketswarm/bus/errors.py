@@ -1,4 +1,4 @@
-"""What can go wrong with a bus: one exception, `BusError`, with one of a few reasons.
+"""Define the errors of a bus: one exception, `BusError`, with one of a few reasons.
 
 The log, the alert and the metric use the same words for these reasons.
 """
@@ -10,7 +10,7 @@ from redis import exceptions as redis_errors
 from marketswarm.net.errors import EXACT, GENERAL, Table, chain_of, find_reason
 
 GARBLED: Final = (ValueError, TypeError, AttributeError, LookupError, MemoryError)
-"""What the client library raises for replies that no Redis sends: it unpacks them without checking."""
+"""Errors that the client library raises for malformed replies, which it unpacks without checking."""
 
 
 class BusError(Exception):

@@ -36,7 +36,7 @@ URGED_PAUSE_SEC: Final = 0.005
 MAX_DIGITS: Final = 20
 """Digits of a canary's number. Python refuses to parse very long ones, and anyone may publish there."""
 MESSAGES_AT_ONCE: Final = 250
-"""Messages that are handled in one go. Each may cause a verdict, and that a log line."""
+"""Messages that are handled without a pause. Each may cause a verdict, and the verdict a log line."""
 
 COUNTER_REPLACED: Final = -1
 CANARY_SCRIPT: Final = Script.beside("marketswarm.bus", "canary.lua")
@@ -46,28 +46,28 @@ class SessionHandler(Protocol):
     """Receives everything that happens on a session, in order."""
 
     def opened(self, bus: str) -> None:
-        """A session began: all channels are subscribed."""
+        """Handle the begin of a session: all channels are subscribed."""
 
     def channels_refused(self, bus: str, channels: Collection[str], now: Moment) -> None:
-        """The bus forbids these channels of the session; all others are subscribed."""
+        """Handle that the bus forbids these channels; all others are subscribed."""
 
     def lost(self, bus: str, reason: str) -> None:
-        """The session ended, or could not be made."""
+        """Handle the end of a session, or that none could be opened; `reason` is one of BusError."""
 
     def heard(self, bus: str, messages: Iterable[Sequence[Any]], now: Moment) -> Sequence[Sequence[Any]]:
         """Handle messages; return those on channels that belong to no monitored service."""
 
     def canary_sent(self, bus: str, number: int, now: Moment) -> None:
-        """A canary is about to be published."""
+        """Handle that a canary is about to be published."""
 
     def canary_accepted(self, bus: str, now: Moment) -> None:
-        """The bus accepted the canary."""
+        """Handle that the bus accepted the latest canary."""
 
     def canary_refused(self, bus: str, number: int, reason: str) -> None:
-        """The bus did not accept the canary, or not in time."""
+        """Handle that the bus refused a canary, or did not accept it in time."""
 
     def canary_heard(self, bus: str, number: int, now: Moment) -> None:
-        """A canary came back on the session."""
+        """Handle that a canary came back on the session."""
 
     def deaf_for(self, bus: str, now: float) -> float:
         """Return for how many seconds a canary has been missing on the session."""
@@ -98,7 +98,7 @@ class CanaryWait:
             self._works_since = None
 
     def look(self, owed_sec: float, now: float) -> float:
-        """Return the seconds waited, where a canary has been missing for `owed_sec`. Call this regularly."""
+        """Return for how long a canary, missing for `owed_sec`, was waited for while idle. Call it often."""
         self._end_work(now)
         idle_sec = now - self._looked_at - self._worked_sec
         self._waited_sec = min(owed_sec, self._waited_sec + idle_sec)

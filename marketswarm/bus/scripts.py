@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Final
 
 PACKAGES: Final = ("marketswarm", "bootstrap", "healer", "sentinel", "notifier", "services")
-"""Where scripts are looked for that seeding loads; users' own services are in `services`."""
+"""Packages whose scripts seeding loads; users' own services are in `services`."""
 PREFIX: Final = "marketswarm_"
 DIGITS: Final = 12
-"""Of the digest that ends a function's name."""
+"""Hexadecimal digits of the digest at the end of a function's name."""
 
 _INCLUDE: Final = re.compile(r"^-- include: (\S+)\n", re.MULTILINE)
 _FLAGS: Final = re.compile(r"^-- flags: (\S.*)\n", re.MULTILINE)
@@ -41,9 +41,9 @@ end
 
 
 class Script:
-    """A Lua script. It is called as the function that it has on a seeded bus, if it came from a file.
+    """A Lua script. If it was read from a file, `Bus.script` calls it as a function of the seeded bus.
 
-    One that uses cjson sets first what cjson can be set to, whatever an earlier script has left behind.
+    A script that uses cjson begins by setting cjson's options, since those of an earlier script would last.
     """
 
     def __init__(self, text: str, name: str = "") -> None:
@@ -52,7 +52,7 @@ class Script:
         self._flags = ", ".join(f"'{flag}'" for flag in flags)
         digest = hashlib.sha256(f"{self._flags}\n{self.text}".encode()).hexdigest()[:DIGITS]
         self.function = f"{name}_{digest}" if name else ""
-        """The name of its function and of that function's library; empty for a script without a file."""
+        """The name of the script's function and of its library; empty for a script without a file."""
 
     @classmethod
     def beside(cls, package: str, file: str) -> "Script":
@@ -62,7 +62,7 @@ class Script:
 
     @property
     def library(self) -> str:
-        """The source of its library, after the first line, which names the library."""
+        """Return the source of the script's library, without its first line, which names the library."""
         return (
             f"redis.register_function{{function_name = '{self.function}', flags = {{{self._flags}}},\n"
             f"callback = function(KEYS, ARGV)\n{self.text}\nend}}\n"
@@ -70,9 +70,9 @@ class Script:
 
 
 def load_all_scripts() -> dict[str, Script]:
-    """Every script beside the code of this installation and of the services in this folder, by its function.
+    """Return every script of this installation and of the services in the current folder, by function name.
 
-    Raises OSError when one can't be read.
+    Raises OSError if a file can't be read.
     """
     found = {}
     for package in PACKAGES:
@@ -89,7 +89,7 @@ def load_all_scripts() -> dict[str, Script]:
 
 
 def find_folders(package: str) -> list[Path]:
-    """The folders of a package for a program that is started in this folder by `python -m`."""
+    """Return the folders of a package in which `python -m`, started in the current folder, finds modules."""
     here = [] if sys.flags.safe_path else [os.getcwd()]  # noqa: PTH109 - an entry of sys.path is text
     path = [*here, *sys.path]
     spec = PathFinder.find_spec(package, path)

@@ -4,8 +4,8 @@ Each parser takes a decoded value and returns it with its type, or None if it is
 `read_strings` and `read_fields` bound the size: GET and HGETALL return a value whole, and one key of 300 MB
 makes its readers that much larger, and late. GETRANGE copies no more than what is asked for; of a field a
 script takes the size first.
-`report_unusable` says and counts what could not be used; `replace_wrong_types` removes a key of ours that
-holds another kind of value, since nothing could be written there any more.
+`report_unusable` logs and counts values that could not be used; `replace_wrong_types` removes a key of ours
+that holds a value of the wrong type, since nothing could be written there any more.
 """
 
 import re
@@ -28,9 +28,9 @@ MAX_EPOCH_SEC: Final = 253_402_300_799.0
 MAX_DURATION_SEC: Final = 1e9
 """About 30 years: no duration and no reading of a listening clock is longer."""
 MAX_STRING_BYTES: Final = 16 * 1024
-"""Of a string that is read. A beat has at most 4 KiB, a `health:` object less."""
+"""The longest string that is read. A beat has at most 4 KiB, a `health:` object less."""
 MAX_COUNT: Final = 2**64 - 1
-"""The greatest whole number that can be written as JSON here."""
+"""The greatest whole number that orjson can write."""
 REPORT_EVERY_SEC: Final = 10.0
 
 _FIELDS: Final = Script.beside("marketswarm.bus", "fields.lua")
@@ -132,7 +132,7 @@ def _is_wrong_type(error: Exception) -> bool:
 
 
 class _Unusable:
-    """What could not be used: the count by key, and what is still to be said."""
+    """Counts unusable values by key, and logs them at a limited rate."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -152,7 +152,7 @@ _unusable: Final = _Unusable()
 
 
 def report_unusable(bus: str, key: str, field: str = "") -> None:
-    """Count a stored value that can't be used, and say so: a log line for a key in ten seconds at most."""
+    """Count a stored value that can't be used, and log it, for each key once in ten seconds at most."""
     _unusable.add(bus, key, field, time.monotonic())
 
 
@@ -162,7 +162,7 @@ def unusable_total() -> int:
 
 
 def collect_unusable() -> Iterator[Family]:
-    """Yield the metric of what could not be used."""
+    """Yield the metric that counts unusable values."""
     yield Family(
         "marketswarm_state_unusable_total",
         "counter",
@@ -173,16 +173,16 @@ def collect_unusable() -> Iterator[Family]:
 
 
 def is_wrong_type(error: BusError) -> bool:
-    """Return True if a key holds another kind of value than the command takes."""
+    """Return True if the error means that a key holds a value of the wrong type for the command."""
     return _WRONG_TYPE in error.detail
 
 
 async def replace_wrong_types(bus: Bus, kinds: Mapping[str, str]) -> bool:
-    """Delete those of our keys that hold another kind of value than they should; True if there was one.
+    """Delete each of our keys that holds a value of the wrong type; return True if there was one.
 
     Args:
         bus: where the keys are.
-        kinds: by key the kind of value, as Redis' TYPE names it.
+        kinds: the right type of each key, as Redis' TYPE names it.
 
     Raises BusError.
     """

@@ -79,13 +79,13 @@ async def read_newest_id(bus: Bus, stream: str) -> bytes:
 
 
 def sort_key(ident: bytes) -> tuple[int, int]:
-    """Return what sorts ids by age."""
+    """Return the sort key of an id: the older id has the smaller one."""
     ms, _, seq = ident.partition(b"-")
     return int(ms), int(seq or 0)
 
 
 def make_entry(ident: bytes, fields: dict[bytes, bytes] | None) -> StreamEntry:
-    """Make an entry of what the client library returns; without fields if they are too large."""
+    """Make an entry from the client library's reply; without fields if they exceed `ENTRY_BYTES`."""
     size = sum(len(name) + len(value) for name, value in (fields or {}).items())
     return StreamEntry(ident, size, (fields or {}) if size <= ENTRY_BYTES else None)
 

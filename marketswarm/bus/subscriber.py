@@ -1,4 +1,4 @@
-"""A simple subscriber to channels and patterns of one bus, for messages that may be missed.
+"""Subscribe to channels and patterns of one bus, for messages that may be missed.
 
 The subscriber has a connection of its own, which it rebuilds on any error. Pings find a connection that died
 silently. The caller is called back at each new subscription, and reads for itself what it may have missed
