@@ -206,7 +206,7 @@ class Scene:
         parser = BatchParser(65536)
         parser.on_connect(SimpleNamespace(_reader=stream, encoder=SimpleNamespace(decode_responses=False)))
         session = Session(self.bus, SimpleNamespace(_parser=parser))
-        self.listener.handle_messages(await session.batch())
+        self.listener.handle_messages(await session.read_batch())
 
 
 async def follow_beat() -> Trace:
