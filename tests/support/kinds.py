@@ -106,7 +106,7 @@ def _functions_of(value: Any) -> Iterator[FunctionType]:
         if _is_ours(value.__code__.co_filename):
             yield value
     elif isinstance(value, type) and _is_ours(getattr(sys.modules.get(value.__module__), "__file__", "")):
-        for part in vars(value).values():
+        for part in list(vars(value).values()):  # to look at a state machine adds to its class
             part = _unwrapped(part)  # noqa: PLW2901 - the same part without its decorators
             if isinstance(part, FunctionType):
                 yield part
