@@ -123,7 +123,7 @@ def require_one_channel(found: Mapping[str, Channel], wrong: Mapping[str, str]) 
 
 
 ADDRESS_OPTIONS: Final = ("type", "url", "host", "to", "channel", "chat")
-"""The options that say where a channel leads."""
+"""The options that make up the address of a channel."""
 SHOWN_OPTIONS: Final = ("to", "channel", "chat")
 PAUSES_SEC: Final = (1.0, 5.0, 20.0)
 """Pauses between the attempts of `send_and_close`, in seconds."""
@@ -143,10 +143,10 @@ def channel_addresses(channels: Mapping[str, Mapping[str, Any]]) -> dict[str, Ch
     """Return, by channel, the address that the truth names."""
     found = {}
     for name, options in channels.items():
-        said = {part: options[part] for part in ADDRESS_OPTIONS if _is_literal(options.get(part))}
-        if said.keys() - {"type"}:
-            digest = hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).hexdigest()[:24]
-            found[name] = ChannelAddress(digest, _show_address(said))
+        literals = {part: options[part] for part in ADDRESS_OPTIONS if _is_literal(options.get(part))}
+        if literals.keys() - {"type"}:
+            digest = hashlib.sha256(orjson.dumps(literals, option=orjson.OPT_SORT_KEYS)).hexdigest()[:24]
+            found[name] = ChannelAddress(digest, _show_address(literals))
     return found
 
 
@@ -178,10 +178,10 @@ def _is_literal(value: Any) -> bool:
     return value is not None and reference_in(value) is None
 
 
-def _show_address(said: Mapping[str, Any]) -> str:
-    kind, url, host = said.get("type"), said.get("url"), said.get("host")
+def _show_address(options: Mapping[str, Any]) -> str:
+    kind, url, host = options.get("type"), options.get("url"), options.get("host")
     place = place_of(url) if isinstance(url, str) else host
-    rest = ", ".join(str(said[part])[:100] for part in SHOWN_OPTIONS if part in said)
+    rest = ", ".join(str(options[part])[:100] for part in SHOWN_OPTIONS if part in options)
     where = " ".join(filter(None, (f"at {place}" if place else "", f"to {rest}" if rest else "")))
     return f"{kind} {where}"[:300]
 

@@ -165,7 +165,7 @@ class NotifierLease:
                 within_sec = max(MIN_WITHIN_SEC, self._lease_sec / 2)
                 holder = await apply_action(bus, self.state.boot, action, self._lease_sec, within_sec)
             except BusError:
-                pass  # its readers say so
+                pass  # the bus's reader reports the error
             else:
                 self.state.record_holder(name, holder, time.monotonic())
                 self._report_change()

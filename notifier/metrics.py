@@ -38,7 +38,9 @@ class NotifierMetrics:
     def collect(self) -> Iterator[Family]:
         """Yield all metrics as they are now."""
         yield gauge(
-            "marketswarm_notifier_leads", "1 while it tells people, 0 while it stands by.", self.leads()
+            "marketswarm_notifier_leads",
+            "1 while this notifier sends messages, 0 while it stands by.",
+            self.leads(),
         )
         yield Family(
             "marketswarm_notifier_events_total",
@@ -49,7 +51,7 @@ class NotifierMetrics:
         )
         yield counter(
             "marketswarm_notifier_malformed_total",
-            "Entries of the log that say nothing.",
+            "Log entries that can't be parsed.",
             self.malformed.total(),
         )
         yield Family(
@@ -73,7 +75,11 @@ class NotifierMetrics:
             [((name,), float(broken)) for name, broken in self.broken().items()],
             labels=("channel",),
         )
-        yield gauge("marketswarm_notifier_incidents", "What is down, told or not.", float(self.incidents()))
+        yield gauge(
+            "marketswarm_notifier_incidents",
+            "Services, buses and targets that are down, whether a message was sent or not.",
+            float(self.incidents()),
+        )
         yield Family(
             "marketswarm_notifier_delay_seconds",
             "histogram",

@@ -60,7 +60,7 @@ class Outbox:
     def __init__(self) -> None:
         self._entries: dict[str, OutboxEntry] = {}
         self._anchors: OrderedDict[str, dict[str, str]] = OrderedDict()
-        self._covered: Counter[str] = Counter()  # by event, the entries that tell of it
+        self._covered: Counter[str] = Counter()  # by event, the number of entries about it
         self._about: dict[str, dict[str, None]] = {}  # by service or bus, the ids of the entries
         self._next = 1
         self._changed: dict[str, bytes | None] = {}

@@ -1,4 +1,4 @@
-"""The notifier's own part of the truth, where a seeding looks for it (`marketswarm.agent.service_config`)."""
+"""Name the model of the notifier's section, where a seeding finds it (`marketswarm.agent.service_config`)."""
 
 from notifier.router.policy import Section
 

@@ -68,7 +68,7 @@ COMPLAIN_EVERY: Final = 1000
 GROUP_DELETED: Final = ("NOGROUP", "UNBLOCKED")
 """What servers answer when the consumer group or the stream was deleted, maybe while we read it."""
 
-# the client library's own way leaves the cursor out when it is asked for ids alone
+# redis-py's xautoclaim drops the cursor when it is asked for ids alone
 _CLAIM: Final = Script.beside("notifier", "claim.lua")
 _REMOVE_IDLE: Final = Script.beside("notifier", "dismiss.lua")
 
@@ -321,7 +321,7 @@ class BusPoller:
     async def run(self) -> None:
         """Poll until cancelled; after an error poll again."""
         while True:
-            with contextlib.suppress(BusError):  # its reader says so
+            with contextlib.suppress(BusError):  # its reader reports the error
                 await self._poll()
             await asyncio.sleep(POLL_EVERY_SEC)
 

@@ -425,7 +425,7 @@ class BusWriter:
         ]
         args = [*fixed, *transaction.args(self.bus.name, fields)]
         size = sum(len(each) for each in args if isinstance(each, (str, bytes)))
-        self.held = None  # until the bus says that it has it
+        self.held = None  # until the bus answers that it has stored it
         reply = await self.bus.script(_COMMIT, keys, args, WITHIN_SEC + size / BYTES_A_SEC)
         if reply == 1:
             self.held = seq

@@ -68,12 +68,12 @@ def _text(message: Message) -> str:
 def _html(message: Message) -> str:
     """Return the same as HTML with short lines, and a bar in the colour of the severity."""
     bar = f"border-left:6px solid #{style_of(message).colour:06x};padding-left:10px"
-    told = escape(_message_text(message)).replace("\n", "<br>\n")
+    text = escape(_message_text(message)).replace("\n", "<br>\n")
     rows = "".join(f"<tr><td {_CELL}>\n{escape(line)}</td></tr>\n" for line in _lines(message))
     table = f'<table style="border-collapse:collapse">\n{rows}</table>\n' if rows else ""
     return (
         f'<!DOCTYPE html>\n<html><body style="font-family:sans-serif">\n'
-        f'<h3 style="{bar}">\n{escape(printable_line(message.title))}</h3>\n<p>{told}</p>\n{table}'
+        f'<h3 style="{bar}">\n{escape(printable_line(message.title))}</h3>\n<p>{text}</p>\n{table}'
         f'<p style="color:#777">at {_at(message)}<br>\n{escape(message.key)}</p>\n</body></html>\n'
     )
 

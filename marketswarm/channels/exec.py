@@ -152,7 +152,7 @@ class Exec:
         """Run the command for a message. Raises SendError."""
         options = self._options
         try:
-            code, said = await run(
+            code, last_line = await run(
                 options.command, encode_webhook_body(message), environment(os.environ), options.within_sec
             )
         except TimeoutError:
@@ -170,7 +170,7 @@ class Exec:
             channel=self.name,
             command=self.where,
             reason=reason,
-            said=truncate(printable_line(said), SHOWN_AT_MOST),
+            said=truncate(printable_line(last_line), SHOWN_AT_MOST),
         )
         raise SendError(reason, _failure(lasting=code in NOT_RUNNABLE))
 

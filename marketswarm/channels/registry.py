@@ -110,6 +110,6 @@ def _environment_channels(env: ChannelSettings) -> Iterator[tuple[str, str, dict
         yield "APPRISE_URLS", "apprise", {"urls": env.apprise_urls}
 
 
-def _describe_error(where: tuple[int | str, ...], kind: str, said: str) -> str:
+def _describe_error(where: tuple[int | str, ...], kind: str, message: str) -> str:
     path = ".".join(map(str, where)) or "options"
-    return f"{path}: {_ERROR_WORDS.get(kind, said.removeprefix('Value error, '))}"
+    return f"{path}: {_ERROR_WORDS.get(kind, message.removeprefix('Value error, '))}"

@@ -40,7 +40,7 @@ class NoticeKind(StrEnum):
 
     DOWN = "down"
     UP = "up"
-    BLIP = "blip"  # down and up again before anything was said
+    BLIP = "blip"  # down and up again before a message was sent
     AGAIN = "again"  # the end of a rate limit
     REMINDER = "reminder"
     ESCALATION = "escalation"

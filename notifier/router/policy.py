@@ -1,6 +1,6 @@
 """How people want to be notified: `settings` of the notifier's section of the truth, with every default.
 
-What is in the environment alone (RATE_LIMIT_SEC, the channels) is handed in where the truth says nothing.
+Where the truth has no value, the caller fills in the environment's (RATE_LIMIT_SEC, the channels).
 """
 
 from collections.abc import Iterator
@@ -45,7 +45,7 @@ class ServiceFilter(StrictModel):
     """Services with one of these tags. Default: all. Example: `["ingest"]`."""
 
     def fits(self, svc: str, tags: tuple[str, ...]) -> bool:
-        """Whether a service is one of them."""
+        """Return True if the filter includes a service with these tags."""
         if not self.services and not self.tags:
             return True
         return any(fnmatchcase(svc, each) for each in self.services) or not set(self.tags).isdisjoint(tags)
@@ -60,7 +60,7 @@ class Route(ServiceFilter):
     """Names from `channels`. Example: `["team", "night"]`."""
 
     def takes(self, svc: str, tags: tuple[str, ...], severity: Severity) -> bool:
-        """Whether news of this kind goes this way."""
+        """Return True if the route takes messages about a service with these tags and this severity."""
         return self.fits(svc, tags) and (not self.severities or severity in self.severities)
 
 

@@ -236,7 +236,7 @@ class Router:
         incident.kind, incident.ts = event.type, event.ts
         incident.since = event.ts - (event.late_sec or 0.0) if event.since is None else event.since
         if event.type is Kind.WATCH_MISS:
-            incident.since = event.ts  # its own is the last beat that was heard before
+            incident.since = event.ts  # the event's `since` is the last beat that was heard before
         incident.told_at = incident.free_at = incident.held = None
         incident.thread, incident.channels, incident.acked_by = "", (), ""
         incident.reminded = incident.escalated = 0
@@ -254,7 +254,7 @@ class Router:
             incident.kept, incident.held_at = incident.kept + 1, now
         if incident.held is not None:
             return incident.held
-        self._drop_notices(incident, NoticeKind.AGAIN)  # what it sums up is said with this one
+        self._drop_notices(incident, NoticeKind.AGAIN)  # this notice mentions what the other one sums up
         self._pending.put(self._timers.opening(incident, event.ts, now))
         return Reason.TELL
 
@@ -348,7 +348,7 @@ class Router:
 
     def _due_at(self) -> float | None:
         if not self._suppression.open_channels:
-            return None  # nobody to say it to; it waits
+            return None  # no channel is open: the notices wait
         return self._pending.due_at(self._suppression.policy.group_wait_sec)
 
 

@@ -1,11 +1,13 @@
 """Holds docs/at-3am.md to the words that messages and commands really use."""
 
 import re
+import shlex
 
 import pytest
 
 from marketswarm.channels import Severity
 from marketswarm.channels.event_text import message_for_event
+from marketswarm.cli.app import load_all_commands
 from marketswarm.cli.service_status import FAILED, UNWATCHABLE, Leader
 from marketswarm.event import Kind, encode
 from marketswarm.exit import Code
@@ -48,6 +50,35 @@ def test_what_the_notifier_says_of_an_outage_is_on_the_page(say):
     line = Notice(event.id, "NAME", "NAME", say, AT, AT, events=(encode(event).decode(),), ids=(event.id,))
     message = render_message([line], severity=lambda _: Severity.WARNING, dependents={})
     assert message.title in shown()
+
+
+@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("reason", ["silent", "failed"])
+def test_the_command_that_a_message_names_can_be_typed(kind, reason):
+    event = event_of(kind, "NAME", AT, late_sec=31.2, reason=reason)
+    assert_can_be_typed(message_for_event(event, encode(event), AT).text)
+
+
+@pytest.mark.parametrize("say", NoticeKind)
+def test_the_command_that_the_notifier_names_can_be_typed(say):
+    notices = [Notice(str(n), f"NAME{n}", f"NAME{n}", say, AT, AT) for n in range(2)]
+    for some in (notices, notices[:1]):
+        assert_can_be_typed(render_message(some, severity=lambda _: Severity.WARNING, dependents={}).text)
+
+
+def assert_can_be_typed(text: str) -> None:
+    for line in text.splitlines():
+        if line.startswith("next: "):
+            program, name, *words = shlex.split(line.removeprefix("next: "))
+            assert program == "marketswarm"
+            load_all_commands().commands[name].make_context(name, words)
+
+
+def test_a_failed_run_and_a_restarted_fleet_are_on_the_page():
+    event = event_of(Kind.HEARTBEAT_MISS, "NAME", AT, reason="failed", exit_code=3)
+    assert message_for_event(event, encode(event), AT).title in shown()
+    gap = event_of(Kind.HEARTBEAT_GAP, "NAME", AT, gap_sec=40.0, restarted=True)
+    assert {message_for_event(gap, encode(gap), AT).title, "5 services restarted, all up"} <= shown()
 
 
 def test_a_cause_and_a_group_are_on_the_page():
