@@ -29,7 +29,8 @@ def test_the_payload_is_that_of_its_golden_file(case):
 def test_the_payload_begins_as_the_contract_has_it_to_the_byte_and_the_rest_follows():
     assert encode_webhook_body(replace(MISS, events=(STRANGE,))) == (
         b'{"type":"marketswarm.alert","timestamp":"2025-11-06T12:50:58.300Z",'
-        b'"data":{"title":"rss_agg is down","text":"no beat for 31.2 s (timeout 30 s)",'
+        b'"data":{"title":"rss_agg is down","text":"no beat for 31.2 s (timeout 30 s)\\n'
+        b'since 2025-11-06 12:50:27 UTC on web-3, fleet prod\\nnext: marketswarm health rss_agg",'
         b'"severity":"warning","late":false,"events":[' + STRANGE + b"],"
         b'"what":"down","lines":[],"thread":"heartbeat_miss.rss_agg.1762433458300"}}'
     )
