@@ -1,7 +1,7 @@
-"""Whether any bus takes writes at all. Pure; time is an argument, in monotonic and in epoch seconds.
+"""Whether any bus takes writes at all. Pure; `now` is monotonic, `wall` is epoch seconds.
 
-A bus that is lost while another takes writes is the healer's to tell. When none does, since they are away or
-refuse, nobody can tell it over the buses, and it is the sentinel that knows.
+A bus that is lost while another one takes writes is the healer's to publish. If no bus takes writes, nobody
+can publish that over the buses, and only the sentinel can tell people.
 """
 
 from collections.abc import Iterable
@@ -10,54 +10,60 @@ from typing import Final
 from marketswarm.event import Event, Kind, identify
 
 NO_BUS: Final = frozenset(
-    {"refused", "timeout", "dns", "tls", "auth", "loading"}  # could not be asked
-    | {"oom", "readonly", "misconf"}  # answers, and takes no event that anybody could tell
+    {"refused", "timeout", "dns", "tls", "auth", "loading"}  # the bus could not be asked
+    | {"oom", "readonly", "misconf"}  # the bus answers, and takes no event
 )
-"""Reasons for which a bus does not count as one; after any other refusal it still takes writes."""
+"""Reasons for which a bus counts as away; after any other refusal it still takes writes."""
 
 
 class BusAvailability:
-    """When each bus last took a write. All count as having taken one at `now`."""
+    """When each bus last took a write; at the start every bus counts as having taken one at `now`.
+
+    Args:
+        me: the sentinel's name, as in the `by` of its events.
+        buses: the names of the buses.
+        now: when the observation begins.
+    """
 
     def __init__(self, me: str, buses: Iterable[str], now: float) -> None:
         self._me = me
-        self._last = dict.fromkeys(buses, now)
+        self._written_at = dict.fromkeys(buses, now)
         self._reasons: dict[str, str] = {}
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
-    def change(self, buses: Iterable[str], now: float) -> None:
-        """Other buses count from now on."""
-        self._last = {name: self._last.get(name, now) for name in buses}
+    def set_buses(self, buses: Iterable[str], now: float) -> None:
+        """Set the buses that count from now on."""
+        self._written_at = {name: self._written_at.get(name, now) for name in buses}
 
-    def recall(self, bus: str, since: float) -> None:
-        """An earlier run told that it was away `since` (monotonic), and not that it is back."""
-        if bus in self._last:
-            self._last[bus] = min(since, self._last[bus])
-            self._told.add(bus)
+    def restore(self, bus: str, since: float) -> None:
+        """Apply that an earlier run reported a bus as away `since` (monotonic), and not as back."""
+        if bus in self._written_at:
+            self._written_at[bus] = min(since, self._written_at[bus])
+            self._reported.add(bus)
 
-    def failed(self, bus: str, reason: str, now: float, wall: float) -> Event | None:
-        """A write was not answered, or refused."""
+    def note_refused(self, bus: str, reason: str, now: float, wall: float) -> Event | None:
+        """Note that a write failed; return a `bus_ok` if the reason shows that a reported bus is back."""
         if reason not in NO_BUS:
-            return self.answered(bus, now, wall)
+            return self.note_written(bus, now, wall)
         self._reasons[bus] = reason
         return None
 
-    def answered(self, bus: str, now: float, wall: float) -> Event | None:
-        """A write was answered. The end of an outage, if `lost` told of one."""
-        if bus not in self._last:
+    def note_written(self, bus: str, now: float, wall: float) -> Event | None:
+        """Note that a bus took a write; return a `bus_ok` if it was reported as away."""
+        if bus not in self._written_at:
             return None
-        last, self._last[bus] = self._last[bus], now
-        if bus not in self._told:
+        last, self._written_at[bus] = self._written_at[bus], now
+        if bus not in self._reported:
             return None
-        self._told.discard(bus)
+        self._reported.discard(bus)
         kind = Kind.BUS_OK
         return Event(
             kind, bus, wall, identify(kind, bus, wall), self._me, down_sec=now - last, since=wall - now + last
         )
 
-    def lost(self, timeout_sec: float, grace_sec: float, now: float, wall: float) -> list[Event]:
-        """A `bus_miss` for each bus, once, when none took a write for `timeout_sec` and `grace_sec` more."""
-        if not self._last or now - max(self._last.values()) < timeout_sec + grace_sec:
+    def report_lost(self, timeout_sec: float, grace_sec: float, now: float, wall: float) -> list[Event]:
+        """Return a `bus_miss` for each bus, once, if none took a write for `timeout_sec` plus `grace_sec`."""
+        if not self._written_at or now - max(self._written_at.values()) < timeout_sec + grace_sec:
             return []
         kind = Kind.BUS_MISS
         found = [
@@ -72,8 +78,8 @@ class BusAvailability:
                 reason=self._reasons.get(bus, "timeout"),
                 since=wall - now + last,
             )
-            for bus, last in self._last.items()
-            if bus not in self._told
+            for bus, last in self._written_at.items()
+            if bus not in self._reported
         ]
-        self._told.update(self._last)
+        self._reported.update(self._written_at)
         return found

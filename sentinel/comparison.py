@@ -1,7 +1,8 @@
-"""Looks at the truth on every bus, and has told where it drifted (`drift.py` judges).
+"""The comparison of the truth on all buses; `drift.py` judges what is found.
 
-It looks when a seeding says so, and glances every two seconds, which costs little: length and revision. The
-whole documents are read when a glance shows something new, while something is unsettled, and now and then.
+It compares when a seeding is announced, and looks every two seconds at the length and revision of each
+document, which costs little. The whole documents are read if that has changed, while a drift is suspected,
+and at every fifteenth look.
 """
 
 import asyncio
@@ -27,79 +28,79 @@ WITHIN_SEC: Final = 1.0
 
 
 class TruthComparison:
-    """Compares until cancelled.
+    """Compares the truth on some buses.
 
     Args:
-        me: whose roster remembers what was told.
-        key: of the document.
-        conclude: called with each verdict.
+        me: the listener whose roster holds the verdicts: `sentinel`.
+        key: the key of the document.
+        publish: called with each verdict.
     """
 
-    def __init__(self, me: str, key: str, conclude: Callable[[Verdict], None]) -> None:
-        self._me, self._key, self._conclude = me, key, conclude
+    def __init__(self, me: str, key: str, publish: Callable[[Verdict], None]) -> None:
+        self._me, self._key, self._publish = me, key, publish
         self.drift = Drift()
         self._buses: list[Bus] = []
-        self._recalled: set[str] = set()
+        self._restored: set[str] = set()
         self._loaded: Loaded | None = None
         self._glances: list[Any] = []
         self._count = 0
         self._look, self._changed = asyncio.Event(), asyncio.Event()
 
     def set_buses(self, buses: Sequence[Bus]) -> None:
-        """Puts these buses in force, in the order of their rank."""
+        """Set the buses to compare, in the order of their rank."""
         self._buses = list(buses)
         self._look.set()
         self._changed.set()
 
     async def run(self) -> None:
-        """Looks and listens."""
+        """Compare until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._listen(), name="truth:changed")
             while True:
-                pause_sec = UNSETTLED_SEC if self.drift.unsettled else GLANCE_SEC
+                pause_sec = UNSETTLED_SEC if self.drift.is_unsettled else GLANCE_SEC
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(pause_sec):
                         await self._look.wait()
-                if await self._is_called_for():
+                if await self._is_due():
                     await self.compare()
 
     async def compare(self) -> None:
-        """One look at everything, and what follows from it."""
+        """Read the truth of every bus once, and publish what follows."""
         buses = list(self._buses)
         seen = await look_at_all(buses, self._key, self._loaded, WITHIN_SEC)
-        glimpses: dict[str, HeldTruth | None] = {}
+        held: dict[str, HeldTruth | None] = {}
         for bus, one in zip(buses, seen, strict=True):
-            glimpses[bus.name] = glimpse(one) if await self._recall(bus, one) else None
+            held[bus.name] = held_truth(one) if await self._restore(bus, one) else None
             if one.found is not None:
                 self._loaded = one.found.loaded
-        for verdict in self.drift.judge(glimpses, time.monotonic(), time.time()):
-            self._conclude(verdict)
+        for verdict in self.drift.evaluate(held, time.monotonic(), time.time()):
+            self._publish(verdict)
 
-    async def _is_called_for(self) -> bool:
+    async def _is_due(self) -> bool:
         asked = self._look.is_set()
         self._look.clear()
         looks = (glance(bus, self._key, WITHIN_SEC) for bus in self._buses)
         before, self._glances = self._glances, await asyncio.gather(*looks)
         self._count += 1
         whole = self._count % WHOLE_EVERY == 0
-        return asked or whole or self.drift.unsettled or before != self._glances
+        return asked or whole or self.drift.is_unsettled or before != self._glances
 
-    async def _recall(self, bus: Bus, seen: Seen) -> bool:
-        """Takes up, once, what an earlier run told on this bus; False while that can't be read."""
+    async def _restore(self, bus: Bus, seen: Seen) -> bool:
+        """Restore once what an earlier run published on a bus; return False while that can't be read."""
         if not seen.answered:
             return False
-        if bus.name not in self._recalled:
+        if bus.name not in self._restored:
             try:
                 roster = await StateStore(bus, self._me).load_roster(f"{TRUTH_FIELD}*")
             except BusError:
                 return False
-            self._recalled.add(bus.name)
+            self._restored.add(bus.name)
             for field, entry in roster.items():
-                self.drift.recall(field.removeprefix(TRUTH_FIELD), entry.verdict, entry.ts)
+                self.drift.restore(field.removeprefix(TRUTH_FIELD), entry.verdict, entry.ts)
         return True
 
     async def _listen(self) -> None:
-        """Hears of seedings on every bus, on others when the truth names others."""
+        """Listen for announced seedings on every bus in force."""
         while True:
             self._changed.clear()
             async with asyncio.TaskGroup() as group:
@@ -118,8 +119,8 @@ class TruthComparison:
         )
 
 
-def glimpse(seen: Seen) -> HeldTruth | None:
-    """What `drift` needs of a look; None for a bus that did not answer."""
+def held_truth(seen: Seen) -> HeldTruth | None:
+    """Return what a bus holds, by a look at it; None for a bus that did not answer."""
     if seen.found is not None:
         return HeldTruth(TruthStatus.TRUTH, seen.found.loaded.sha256, seen.found.revision)
     if not seen.answered:

@@ -1,4 +1,4 @@
-"""Tells someone outside, again and again, that all is well; when that stops, they know that we are gone.
+"""The dead man's switch: pings a URL outside while all is well, so that someone notices if we are gone.
 
 It is silent while the healer is missed or can't be heard: then all is not well. Nothing waits for it.
 """
@@ -18,17 +18,17 @@ COMPLAIN_EVERY_SEC: Final = 600.0
 log = logs.get("deadman")
 
 
-async def ping(url: str, interval_sec: float, well: Callable[[], bool]) -> None:
-    """GETs `url` every `interval_sec` while `well()`, until cancelled; the first time as soon as it is.
+async def ping(url: str, interval_sec: float, is_well: Callable[[], bool]) -> None:
+    """GET `url` every `interval_sec` while `is_well()` is True, until cancelled; the first time at once.
 
-    One that failed is tried again after ten seconds, if that is sooner.
+    A failed request is tried again after ten seconds, if that is sooner.
     """
     clock = asyncio.get_running_loop().time
     http, due = Http(), clock()
     complained_at, failed = -COMPLAIN_EVERY_SEC, 0
     try:
         while True:
-            if well() and clock() >= due:
+            if is_well() and clock() >= due:
                 due = clock() + interval_sec
                 try:
                     await http.request("GET", url)

@@ -1,7 +1,7 @@
-"""What the buses know of who was told: `notifier:told:<id>`, and what the sentinel told by itself.
+"""Records on the buses of who told people: `notifier:told:<id>`, and the sentinel's own open outages.
 
-The latter lies in `sentinel:direct`, a field for each outage that it told and whose end it therefore owes.
-Both are written to every bus; one that is away gets them when it is back.
+`sentinel:direct` has a field for each outage of which the sentinel told people, and whose end it must tell.
+Both are written to every bus; a bus that is away gets them when it is back.
 """
 
 import asyncio
@@ -35,7 +35,12 @@ log = logs.get("direct")
 
 
 class DeliveryRecords:
-    """The records on all buses. `me` is who writes them; `buses` gives those that there are."""
+    """The records on all buses.
+
+    Args:
+        me: the sentinel's name.
+        buses: returns the buses in force.
+    """
 
     def __init__(self, me: str, buses: Callable[[], Sequence[Bus]]) -> None:
         self._me = me
@@ -43,22 +48,22 @@ class DeliveryRecords:
         self._channels: dict[str, list[str]] = {}  # by id, the channels that took it from us
         self._unwritten: dict[str, dict[str, bytes]] = {}  # by bus and id
         self._ours: dict[str, set[str]] = {}  # by bus, the ids whose record there is ours
-        self._said: set[tuple[str, str]] = set()  # by bus, the reasons of refusals that were logged
+        self._logged: set[tuple[str, str]] = set()  # by bus, the reasons of refusals that were logged
         self._known: set[str] = set()  # buses whose `sentinel:direct` has been read
 
     def __len__(self) -> int:
         """Return the number of records in memory: one an alert, and one a bus that still lacks it."""
         return len(self._channels) + sum(map(len, self._unwritten.values()))
 
-    async def told_by_others(self, ident: str) -> bool:
-        """Whether any bus knows of somebody who told it, this run of us apart."""
+    async def is_told_by_others(self, ident: str) -> bool:
+        """Return True if a bus has a record that somebody told of this event, other than this process."""
         if ident in self._channels:
             return False
         found = await self._everywhere(lambda bus: bus.ask(bus.client.exists(delivery_key(ident)), ASK_SEC))
         return any(found)
 
-    async def accepted(self, ident: str, channel: str, opened: Mapping[str, OpenOutage]) -> None:
-        """DeliveryRecords that `channel` took it. A bus that can't be written now gets it by `write`."""
+    async def record_accepted(self, ident: str, channel: str, open_outages: Mapping[str, OpenOutage]) -> None:
+        """Record on every bus that a channel took an event; a bus that is away now gets it by `catch_up`."""
         channels = self._channels.setdefault(ident, [])
         channels.append(channel)
         while len(self._channels) > KEPT_AT_MOST:
@@ -69,15 +74,15 @@ class DeliveryRecords:
             waiting[ident] = value
             while len(waiting) > KEPT_AT_MOST:
                 waiting.pop(next(iter(waiting)))
-        await self._everywhere(lambda bus: self.write(bus, opened))
+        await self._everywhere(lambda bus: self.write(bus, open_outages))
 
-    async def catch_up(self, opened: Mapping[str, OpenOutage]) -> None:
-        """Tries again what some bus did not take."""
+    async def catch_up(self, open_outages: Mapping[str, OpenOutage]) -> None:
+        """Write again what some bus did not take."""
         if any(self._unwritten.values()):
-            await self._everywhere(lambda bus: self.write(bus, opened))
+            await self._everywhere(lambda bus: self.write(bus, open_outages))
 
-    async def write(self, bus: Bus, opened: Mapping[str, OpenOutage]) -> None:
-        """Writes what a bus does not have yet; a record of somebody else's stays. Raises BusError."""
+    async def write(self, bus: Bus, open_outages: Mapping[str, OpenOutage]) -> None:
+        """Write what a bus does not have yet; somebody else's record stays. Raise BusError."""
         waiting = dict(self._unwritten.get(bus.name, {}))
         ours = self._ours.setdefault(bus.name, set())
         pipe = bus.pipeline(transaction=True)
@@ -85,8 +90,8 @@ class DeliveryRecords:
             pipe.set(delivery_key(ident), value, ex=TOLD_SEC, nx=ident not in ours)
         if bus.name in self._known:
             pipe.delete(SENTINEL_DIRECT)
-            if opened:
-                pipe.hset(SENTINEL_DIRECT, mapping={key: _written(one) for key, one in opened.items()})
+            if open_outages:
+                pipe.hset(SENTINEL_DIRECT, mapping={key: _encode(one) for key, one in open_outages.items()})
         replies = await bus.ask(pipe.execute(), ASK_SEC)
         ours.intersection_update(self._channels)
         ours.update(ident for ident, reply in zip(waiting, replies, strict=False) if reply)
@@ -95,8 +100,8 @@ class DeliveryRecords:
             if left.get(ident) == value:
                 del left[ident]
 
-    async def opened(self, bus: Bus) -> dict[str, OpenOutage]:
-        """What an earlier run told and did not end, as this bus has it. Raises BusError."""
+    async def load_open_outages(self, bus: Bus) -> dict[str, OpenOutage]:
+        """Return the open outages that a bus holds, by key. Raise BusError."""
         try:
             stored = await bus.ask(bus.client.hgetall(SENTINEL_DIRECT))
         except BusError as error:
@@ -108,7 +113,7 @@ class DeliveryRecords:
         found: dict[str, OpenOutage] = {}
         for field, value in stored.items():
             key = field.decode("utf-8", "replace")
-            one = _read(value)
+            one = _parse(value)
             if one is None or not is_outage_key(key):
                 report_unusable(bus.name, SENTINEL_DIRECT, key)
             else:
@@ -116,27 +121,27 @@ class DeliveryRecords:
         return found
 
     async def _everywhere(self, ask: Callable[[Bus], Awaitable[Any]]) -> list[Any]:
-        """The answers of those that answer."""
+        """Ask every bus; return the answers of those that answer."""
         answers = await asyncio.gather(*map(ask, self._buses()), return_exceptions=True)
         for answer in answers:
             if isinstance(answer, BaseException) and not isinstance(answer, BusError):
                 raise answer
-        self._complain([answer for answer in answers if isinstance(answer, BusError)])
+        self._log_refusals([answer for answer in answers if isinstance(answer, BusError)])
         return [answer for answer in answers if not isinstance(answer, BusError)]
 
-    def _complain(self, errors: Sequence[BusError]) -> None:
-        """Log which bus took no record, or gave none; each reason of each bus once, until all take them."""
+    def _log_refusals(self, errors: Sequence[BusError]) -> None:
+        """Log which buses refused, each reason of each bus once until no bus refuses any more."""
         refused = {(error.bus, error.reason) for error in errors}
-        for bus, reason in sorted(refused - self._said):
+        for bus, reason in sorted(refused - self._logged):
             log.warning("direct.records_refused", bus=bus, reason=reason)
-        self._said = self._said | refused if refused else set()
+        self._logged = self._logged | refused if refused else set()
 
 
 async def load_roster_entries(bus: Bus, fields: Mapping[str, Sequence[str]]) -> dict[str, RosterEntry]:
-    """What is held of healer and buses there: by key (`bus:market-redis`) the roster's entry.
+    """Return what the rosters of a bus hold of the healer and the buses, by key (`bus:market-redis`).
 
-    `fields` are those of interest by roster: `{"sentinel:roster": ["healer"], "healer:roster": [...]}`.
-    An entry without a usable time is none, and a roster that is no hash has none. Raises BusError.
+    `fields` names the fields by roster: `{"sentinel:roster": ["healer"], "healer:roster": [...]}`. Entries
+    without a usable time, and rosters that are no hash, are left out. Raise BusError.
     """
     found: dict[str, RosterEntry] = {}
     for roster, names in fields.items():
@@ -145,7 +150,7 @@ async def load_roster_entries(bus: Bus, fields: Mapping[str, Sequence[str]]) -> 
         except BusError as error:
             if not is_wrong_type(error):
                 raise
-            report_unusable(bus.name, roster)  # whose roster it is will replace it
+            report_unusable(bus.name, roster)  # the roster's owner will replace it
             continue
         for name, value in zip(names, values, strict=True):
             entry = None if value is None else parse_entry(bus.name, roster, name, value)
@@ -155,18 +160,18 @@ async def load_roster_entries(bus: Bus, fields: Mapping[str, Sequence[str]]) -> 
 
 
 def open_event(entry: RosterEntry) -> tuple[Event, bytes] | None:
-    """The miss of a roster's entry that is down, and its JSON."""
+    """Return the miss of a roster's entry and its JSON; None if the entry is not down."""
     if entry.verdict is not State.DOWN or entry.event is None:
         return None
     event = parse(entry.event)
     return None if isinstance(event, Malformed) else (event, entry.event)
 
 
-def _written(one: OpenOutage) -> bytes:
-    return orjson.dumps({"id": one.id, "ts": round(one.ts, 3), "own": one.own})
+def _encode(one: OpenOutage) -> bytes:
+    return orjson.dumps({"id": one.id, "ts": round(one.ts, 3), "own": one.is_own})
 
 
-def _read(value: bytes) -> OpenOutage | None:
+def _parse(value: bytes) -> OpenOutage | None:
     try:
         found: Any = orjson.loads(value) if len(value) <= MAX_BYTES else None
     except orjson.JSONDecodeError:

@@ -1,7 +1,7 @@
-"""Whether every bus holds the same truth. Pure: what was seen of each, and the time, are arguments.
+"""Whether every bus holds the same truth. Pure: what each bus holds, and the time, are arguments.
 
-A bus that is away has not drifted; the healer tells that. One that differs has drifted once it stood so for
-a while and did not change meanwhile: a seeding writes one bus after the other. Not here: looking.
+A bus that is away has not drifted: the healer publishes that it is away. A bus that differs has drifted once
+it has differed for two seconds without a change: a seeding writes one bus after the other.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ SETTLE_LOOKS: Final = 3
 
 
 class TruthStatus(StrEnum):
-    """What a bus holds."""
+    """What kind of document a bus holds."""
 
     TRUTH = "truth"
     NOTHING = "missing"
@@ -24,7 +24,7 @@ class TruthStatus(StrEnum):
 
 
 class DriftReason(StrEnum):
-    """How a bus drifted."""
+    """The reason of a drift."""
 
     MISSING = "missing"
     INVALID = "invalid"
@@ -33,19 +33,19 @@ class DriftReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HeldTruth:
-    """What one bus that answered holds; no `revision` when its `truth:meta` is of another document."""
+    """What a bus that answered holds; `revision` is None if its `truth:meta` is of another document."""
 
-    holds: TruthStatus
+    status: TruthStatus
     sha256: str = ""
     revision: int | None = None
 
 
 @dataclass(slots=True)
-class _Doubt:
-    """A bus that seems to have drifted: how, since when (monotonic), and how often that was seen."""
+class _Suspicion:
+    """A bus that seems to have drifted: why, since when (monotonic), and how often that was seen."""
 
     why: DriftReason
-    glimpse: HeldTruth
+    held: HeldTruth
     since: float
     looks: int = 1
 
@@ -57,77 +57,83 @@ class _Stored:
 
 
 class Drift:
-    """The state of every bus, as it was told."""
+    """The state of every bus, as it was published."""
 
     def __init__(self) -> None:
-        self._told: dict[str, _Stored] = {}
-        self._doubts: dict[str, _Doubt] = {}
+        self._published: dict[str, _Stored] = {}
+        self._suspicions: dict[str, _Suspicion] = {}
 
     @property
-    def unsettled(self) -> bool:
-        """Whether something is wrong that is not told yet, so that it must be looked at again soon."""
-        return bool(self._doubts)
+    def is_unsettled(self) -> bool:
+        """Whether a drift is suspected and not published yet, so that the buses must be read again soon."""
+        return bool(self._suspicions)
 
     @property
     def drifted(self) -> list[str]:
-        """The buses that were told as drifted."""
-        return [bus for bus, stored in self._told.items() if stored.state is State.DOWN]
+        """The buses that are published as drifted."""
+        return [bus for bus, stored in self._published.items() if stored.state is State.DOWN]
 
-    def recall(self, bus: str, state: State, ts: float) -> None:
-        """Takes up what an earlier run told; of two memories the later one counts."""
-        known = self._told.get(bus)
+    def restore(self, bus: str, state: State, ts: float) -> None:
+        """Apply what an earlier run published; of two rosters' entries the later one counts."""
+        known = self._published.get(bus)
         if known is None or known.ts < ts:
-            self._told[bus] = _Stored(state, ts)
+            self._published[bus] = _Stored(state, ts)
 
-    def judge(self, seen: Mapping[str, HeldTruth | None], now: float, wall: float) -> list[Verdict]:
-        """What follows from one look at all buses, in the order of their rank; None is one that is away."""
+    def evaluate(self, seen: Mapping[str, HeldTruth | None], now: float, wall: float) -> list[Verdict]:
+        """Return the verdicts that follow from what all buses hold.
+
+        Args:
+            seen: what each bus holds, in the order of the buses' rank; None for a bus that is away.
+            now: monotonic seconds.
+            wall: epoch seconds.
+        """
         wrong = find_drifted(seen)
         all_seen = None not in seen.values()
-        self._doubts = {bus: doubt for bus, doubt in self._doubts.items() if bus in wrong}
+        self._suspicions = {bus: suspicion for bus, suspicion in self._suspicions.items() if bus in wrong}
         verdicts = []
-        for bus in self._told.keys() | seen.keys():
-            glimpse, down = seen.get(bus), bus in self.drifted
+        for bus in self._published.keys() | seen.keys():
+            held, is_down = seen.get(bus), bus in self.drifted
             if bus not in seen:
-                right = down  # the truth names it no more
-            elif glimpse is not None and bus in wrong:
-                if not down and self._settled(bus, wrong[bus], glimpse, now):
+                is_right = is_down  # the truth names it no more
+            elif held is not None and bus in wrong:
+                if not is_down and self._is_settled(bus, wrong[bus], held, now):
                     verdicts.append(self._conclude(bus, State.DOWN, wall, wrong[bus]))
                 continue
             else:
-                right = down and all_seen
-            if right:
+                is_right = is_down and all_seen
+            if is_right:
                 verdicts.append(self._conclude(bus, State.UP, wall))
         return sorted(verdicts, key=lambda verdict: verdict.svc)
 
-    def _settled(self, bus: str, why: DriftReason, glimpse: HeldTruth, now: float) -> bool:
-        doubt = self._doubts.get(bus)
-        if doubt is None or (doubt.why, doubt.glimpse) != (why, glimpse):
-            self._doubts[bus] = _Doubt(why, glimpse, now)
+    def _is_settled(self, bus: str, why: DriftReason, held: HeldTruth, now: float) -> bool:
+        suspicion = self._suspicions.get(bus)
+        if suspicion is None or (suspicion.why, suspicion.held) != (why, held):
+            self._suspicions[bus] = _Suspicion(why, held, now)
             return False
-        doubt.looks += 1
-        return doubt.looks >= SETTLE_LOOKS and now - doubt.since >= SETTLE_SEC
+        suspicion.looks += 1
+        return suspicion.looks >= SETTLE_LOOKS and now - suspicion.since >= SETTLE_SEC
 
     def _conclude(self, bus: str, state: State, wall: float, why: DriftReason | None = None) -> Verdict:
-        self._doubts.pop(bus, None)
-        self._told[bus] = _Stored(state, wall)
+        self._suspicions.pop(bus, None)
+        self._published[bus] = _Stored(state, wall)
         return Verdict(bus, state, Publication.ALERT, wall, subject=Subject.TRUTH, reason=why)
 
 
 def find_drifted(seen: Mapping[str, HeldTruth | None]) -> dict[str, DriftReason]:
-    """The buses that are not as they should be, and why.
+    """Return the buses whose truth is not as it should be, and why.
 
-    The measure is the highest revision; of two with the same, the bus that comes first.
+    The document of the highest revision is right; of two with the same revision, that of the first bus.
     """
     found: dict[str, DriftReason] = {}
     holders: Sequence[tuple[str, HeldTruth]] = [
-        (bus, one) for bus, one in seen.items() if one is not None and one.holds is TruthStatus.TRUTH
+        (bus, one) for bus, one in seen.items() if one is not None and one.status is TruthStatus.TRUTH
     ]
-    measure = max((one for _, one in holders), key=lambda one: one.revision or 0, default=None)
+    right = max((one for _, one in holders), key=lambda one: one.revision or 0, default=None)
     for bus, one in seen.items():
         if one is None:
             continue
-        if one.holds is not TruthStatus.TRUTH:
-            found[bus] = DriftReason(one.holds.value)
-        elif measure is not None and (one.sha256, one.revision) != (measure.sha256, measure.revision):
+        if one.status is not TruthStatus.TRUTH:
+            found[bus] = DriftReason(one.status.value)
+        elif right is not None and (one.sha256, one.revision) != (right.sha256, right.revision):
             found[bus] = DriftReason.DIFFERS
     return found

@@ -1,8 +1,8 @@
-"""The sentinel's own way out: what nobody told people of the healer and the buses, it tells them itself.
+"""The fallback: the sentinel tells people of the healer and the buses what nobody else told them.
 
-It follows the log of every bus, gives whoever is to tell people (the notifier) some seconds, looks for
-`notifier:told:<id>`, and sends what is still untold over every channel that it was given, under the same id.
-Not here: whose turn it is (`owed.py`), how long to go on trying (`way.py`), what is kept (`records.py`).
+It follows the log of alerts on every bus and gives the notifier some seconds. Then it looks for
+`notifier:told:<id>`, and sends what nobody told over each of its channels, under the same id. What is pending
+is decided in `pending.py`, how long to go on trying in `sender.py`; the records are in `delivery_records.py`.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ log = logs.get("direct")
 
 
 class Fallback:
-    """All of it, over `channels`, which it closes at its end. Call `set_truth` first, then `run`."""
+    """The fallback over some channels, which it closes at its end. Call `set_truth` first, then `run`."""
 
     def __init__(self, me: Agent[SentinelSettings], channels: Sequence[Channel]) -> None:
         self._me = me
@@ -42,43 +42,43 @@ class Fallback:
         self._buses: list[Bus] = []
         self._bus_timeout_sec = 0.0
         self._fleet = ""
-        self._owed = PendingAlerts(me.name, self._grace_sec)
-        self._reach = BusAvailability(me.name, (), time.monotonic())
+        self._pending = PendingAlerts(me.name, self._grace_sec)
+        self._availability = BusAvailability(me.name, (), time.monotonic())
         self._records = DeliveryRecords(me.name, lambda: self._buses)
-        self._ways = [
+        self._senders = [
             ChannelSender(
                 channel,
-                wanted=self._wanted,
-                accepted=self._accepted,
-                over=self._over,
+                is_wanted=self._is_wanted,
+                accepted=self._record_accepted,
+                finished=self._finish,
                 fleet=lambda: self._fleet,
             )
             for channel in channels
         ]
         self.skipped = SkippedEntries()
-        self._on_the_way: dict[str, int] = {}  # by id, how many ways have not finished with it
+        self._sending: dict[str, int] = {}  # by event id, how many senders have not finished with it
         self._unheard: set[str] = set()
-        self._poked, self._changed = asyncio.Event(), asyncio.Event()
+        self._wake, self._changed = asyncio.Event(), asyncio.Event()
 
     def set_truth(self, truth: Truth) -> None:
-        """Puts the buses of a truth in force. Raises BusError when a URL can't be had."""
+        """Put the buses of a truth in force. Raise BusError if one has no URL."""
         self._buses = [self._me.bus(name) for name in truth.bus_names()]
         self._bus_timeout_sec = truth.bus_timeout_sec()
         self._fleet = truth.fleet
-        self._reach.change(truth.bus_names(), time.monotonic())
+        self._availability.set_buses(truth.bus_names(), time.monotonic())
         self._changed.set()
 
     def note_event(self, event: Event, raw: bytes | None = None) -> None:
-        """Takes note of an event, from the log of a bus or before it is on any."""
-        self._owed.saw(event, raw or encode(event), time.monotonic())
-        self._poked.set()
+        """Note an event, found on the log of a bus, or encoded here and not yet on any."""
+        self._pending.note_event(event, raw or encode(event), time.monotonic())
+        self._wake.set()
 
     async def run(self) -> None:
-        """Watches over what is told until cancelled."""
+        """Tell people what nobody else tells them, until cancelled."""
         try:
             async with asyncio.TaskGroup() as group:
-                for way in self._ways:
-                    group.create_task(way.run(), name=f"way:{way.channel.name}")
+                for sender in self._senders:
+                    group.create_task(sender.run(), name=f"sender:{sender.channel.name}")
                 group.create_task(self._follow(), name="follow")
                 group.create_task(self._catch_up(), name="catch_up")
                 while True:
@@ -86,13 +86,13 @@ class Fallback:
                     self._me.set_degraded(self._trouble(), part="direct")
                     await self._rest()
         finally:
-            for way in self._ways:
-                await way.channel.aclose()
+            for sender in self._senders:
+                await sender.channel.aclose()
 
-    # -- what is heard
+    # -- follow the buses
 
     async def _follow(self) -> None:
-        """Follows every bus there is, and others when the truth names others."""
+        """Follow the log of every bus in force, and try whether each takes writes."""
         while True:
             self._changed.clear()
             async with asyncio.TaskGroup() as group:
@@ -108,11 +108,11 @@ class Fallback:
     async def _follow_one(self, bus: Bus) -> None:
         await follow(
             bus,
-            heard=self.note_event,
-            skipped=self.skipped.add,
-            joined=self._joined,
-            answered=self._answered,
-            failed=self._failed,
+            on_event=self.note_event,
+            on_skipped=self.skipped.add,
+            on_joined=self._restore,
+            on_answer=self._note_answered,
+            on_error=self._note_failed,
         )
 
     async def _try_writes(self, bus: Bus) -> None:
@@ -127,97 +127,97 @@ class Fallback:
                     bus.client.execute_command("INCR", canary_key(self._me.name))  # type: ignore[no-untyped-call]  # the library's
                 )
             except BusError as error:
-                event = self._reach.failed(bus.name, error.reason, time.monotonic(), time.time())
+                event = self._availability.note_refused(bus.name, error.reason, time.monotonic(), time.time())
             else:
-                event = self._reach.answered(bus.name, time.monotonic(), time.time())
-            self._came_back(event)
+                event = self._availability.note_written(bus.name, time.monotonic(), time.time())
+            self._note_bus_back(event)
             await asyncio.sleep(WRITE_EVERY_SEC)
 
-    async def _joined(self, bus: Bus) -> None:
-        """Takes up what an earlier run, or a stretch without this bus, left open."""
+    async def _restore(self, bus: Bus) -> None:
+        """Restore what an earlier run, or a time without this bus, left open."""
         buses = [BUS_FIELD + each.name for each in self._buses]
         fields = {roster_key(self._me.name): [HEALER], roster_key(HEALER): buses}
-        opened = await self._records.opened(bus)
+        stored = await self._records.load_open_outages(bus)
         held = await load_roster_entries(bus, fields)
         now, wall = time.monotonic(), time.time()
-        for key in self._owed.recall(opened):
-            if opened[key].own:
-                self._reach.recall(key.removeprefix(BUS_FIELD), now - max(0.0, wall - opened[key].ts))
+        for key in self._pending.restore(stored):
+            if stored[key].is_own:
+                self._availability.restore(key.removeprefix(BUS_FIELD), now - max(0.0, wall - stored[key].ts))
         for key, entry in held.items():
             found, age_sec = open_event(entry), wall - entry.ts
             if found is None:
-                self._owed.up_since(key, entry.ts, now)
-            elif age_sec < TOLD_SEC:  # of what is older nobody knows any more whether it was told
-                self._owed.saw(*found, now, waited_sec=max(0.0, age_sec))
-        await self._records.write(bus, self._owed.opened)
-        self._poked.set()
+                self._pending.note_up(key, entry.ts, now)
+            elif age_sec < TOLD_SEC:  # records of who told people are kept no longer
+                self._pending.note_event(*found, now, waited_sec=max(0.0, age_sec))
+        await self._records.write(bus, self._pending.open_outages)
+        self._wake.set()
 
-    def _answered(self, bus: str) -> None:
+    def _note_answered(self, bus: str) -> None:
         self._unheard.discard(bus)
 
-    def _failed(self, error: BusError) -> None:
+    def _note_failed(self, error: BusError) -> None:
         if error.bus not in self._unheard:
             self._unheard.add(error.bus)
             log.info("direct.unheard", bus=error.bus, reason=error.reason)
 
-    def _came_back(self, ok: Event | None) -> None:
+    def _note_bus_back(self, ok: Event | None) -> None:
         if ok is not None:
-            self._owed.say_ourselves(ok, time.monotonic())
-            self._poked.set()
+            self._pending.note_own_event(ok, time.monotonic())
+            self._wake.set()
 
-    # -- what is told
+    # -- tell people
 
     async def _decide(self) -> None:
         now, wall = time.monotonic(), time.time()
-        for event in self._reach.lost(self._bus_timeout_sec, self._grace_sec, now, wall):
+        for event in self._availability.report_lost(self._bus_timeout_sec, self._grace_sec, now, wall):
             log.error("bus.unreached", bus=event.svc, reason=event.reason)
-            self._owed.say_ourselves(event, now)
-        due = self._owed.due(time.monotonic())
-        told = await asyncio.gather(*(self._records.told_by_others(debt.event.id) for debt in due))
-        for debt, by_others in zip(due, told, strict=True):
+            self._pending.note_own_event(event, now)
+        due = self._pending.due_alerts(time.monotonic())
+        told = await asyncio.gather(*(self._records.is_told_by_others(alert.event.id) for alert in due))
+        for alert, by_others in zip(due, told, strict=True):
             if by_others:
-                log.info("direct.told_by_others", id=debt.event.id)
-                self._owed.told_by_others(debt)
-            elif self._owed.take(debt):
-                log.warning("direct.untold", id=debt.event.id)
-                self._on_the_way[debt.event.id] = len(self._ways)
-                for way in self._ways:
-                    way.put(debt)
+                log.info("direct.told_by_others", id=alert.event.id)
+                self._pending.note_told_by_others(alert)
+            elif self._pending.claim(alert):
+                log.warning("direct.untold", id=alert.event.id)
+                self._sending[alert.event.id] = len(self._senders)
+                for sender in self._senders:
+                    sender.enqueue(alert)
 
     async def _rest(self) -> None:
-        wait_sec = self._owed.wait_sec(time.monotonic())
+        wait_sec = self._pending.seconds_to_due(time.monotonic())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LOOK_EVERY_SEC if wait_sec is None else min(wait_sec, LOOK_EVERY_SEC)):
-                await self._poked.wait()
-        self._poked.clear()
+                await self._wake.wait()
+        self._wake.clear()
 
-    async def _wanted(self, debt: PendingAlert) -> bool:
-        if debt not in self._owed:
+    async def _is_wanted(self, alert: PendingAlert) -> bool:
+        if alert not in self._pending:
             return False
-        if await self._records.told_by_others(debt.event.id):
-            log.info("direct.told_by_others", id=debt.event.id)
-            self._owed.told_by_others(debt)
+        if await self._records.is_told_by_others(alert.event.id):
+            log.info("direct.told_by_others", id=alert.event.id)
+            self._pending.note_told_by_others(alert)
             return False
         return True
 
-    async def _accepted(self, debt: PendingAlert, channel: str) -> None:
-        self._owed.sent(debt)
-        await self._records.accepted(debt.event.id, channel, self._owed.opened)
+    async def _record_accepted(self, alert: PendingAlert, channel: str) -> None:
+        self._pending.note_sent(alert)
+        await self._records.record_accepted(alert.event.id, channel, self._pending.open_outages)
 
     async def _catch_up(self) -> None:
-        """A record that some bus did not take must not be missed there: a later run would repeat itself."""
+        """Write records again that a bus did not take: without them a later run would tell people twice."""
         while True:
             await asyncio.sleep(CATCH_UP_SEC)
-            await self._records.catch_up(self._owed.opened)
+            await self._records.catch_up(self._pending.open_outages)
 
-    def _over(self, debt: PendingAlert) -> None:
-        ident = debt.event.id
-        self._on_the_way[ident] -= 1
-        if not self._on_the_way[ident]:
-            del self._on_the_way[ident]
-            self._owed.done(debt)
+    def _finish(self, alert: PendingAlert) -> None:
+        ident = alert.event.id
+        self._sending[ident] -= 1
+        if not self._sending[ident]:
+            del self._sending[ident]
+            self._pending.remove(alert)
 
     def _trouble(self) -> str | None:
-        """When there is no way left, in words for a beat's `detail`."""
-        troubles = [way.trouble for way in self._ways if way.trouble]
-        return f"no way out: {', '.join(troubles)}" if len(troubles) == len(self._ways) else None
+        """Return why no channel takes anything, in words for a beat's `detail`; None while one does."""
+        troubles = [sender.trouble for sender in self._senders if sender.trouble]
+        return f"no way out: {', '.join(troubles)}" if len(troubles) == len(self._senders) else None

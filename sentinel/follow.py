@@ -1,4 +1,4 @@
-"""Follows the durable log of one bus from now on, whatever becomes of the bus. Without a group."""
+"""The follower of the log of alerts of one bus: it reads what is new, whatever becomes of the bus."""
 
 import asyncio
 from collections import Counter
@@ -16,7 +16,7 @@ BLOCK_SEC: Final = 1.0
 AT_ONCE: Final = 500
 PAUSE_SEC: Final = 0.5
 _OF_SERVICES: Final = (b'{"type":"heartbeat', b'{"type":"probe')
-"""How the writers here begin what is of no concern: a storm of it costs next to nothing."""
+"""How events about services begin, which don't concern the sentinel: skipping them costs next to nothing."""
 
 log = logs.get("sentinel")
 
@@ -28,11 +28,11 @@ class SkippedEntries:
         self._counts: Counter[str] = Counter()
 
     def add(self, bus: str) -> None:
-        """One more was skipped."""
+        """Count an entry of a bus's log."""
         self._counts[bus] += 1
 
     def collect(self) -> Iterator[Family]:
-        """Tell METRICS_PORT how many there were."""
+        """Yield the counts for Prometheus."""
         yield Family(
             "marketswarm_log_oversized_total",
             "counter",
@@ -45,27 +45,34 @@ class SkippedEntries:
 async def follow(
     bus: Bus,
     *,
-    heard: Callable[[Event, bytes], None],
-    skipped: Callable[[str], None],
-    joined: Callable[[Bus], Awaitable[None]],
-    answered: Callable[[str], None],
-    failed: Callable[[BusError], None],
+    on_event: Callable[[Event, bytes], None],
+    on_skipped: Callable[[str], None],
+    on_joined: Callable[[Bus], Awaitable[None]],
+    on_answer: Callable[[str], None],
+    on_error: Callable[[BusError], None],
 ) -> None:
-    """Follows until cancelled. What was written while the bus could not be asked is heard afterwards.
+    """Follow the log of a bus from its end on, until cancelled.
 
-    `joined` comes at the beginning of each stretch, before anything is heard of it, and may raise BusError;
-    `skipped` comes with the bus's name for each entry that is too large to be read.
+    What was written while the bus was away is read afterwards.
+
+    Args:
+        bus: the bus of the log.
+        on_event: called with each event that is not about a service, and its JSON.
+        on_skipped: called with the bus's name for each entry that is too large to be read.
+        on_joined: awaited when the bus is reached, before anything is read; may raise BusError.
+        on_answer: called with the bus's name before each read, while the bus answers.
+        on_error: called when the bus fails.
     """
     last: bytes | None = None
     while True:
         try:
             last = await find_start(bus, last)
-            await joined(bus)
+            await on_joined(bus)
             while True:
-                answered(bus.name)
-                last = await _read(bus, last, heard, skipped)
+                on_answer(bus.name)
+                last = await _read(bus, last, on_event, on_skipped)
         except BusError as error:
-            failed(error)
+            on_error(error)
         await asyncio.sleep(PAUSE_SEC)
 
 
@@ -78,18 +85,18 @@ async def find_start(bus: Bus, last: bytes | None) -> bytes:
 
 
 async def _read(
-    bus: Bus, last: bytes, heard: Callable[[Event, bytes], None], skipped: Callable[[str], None]
+    bus: Bus, last: bytes, on_event: Callable[[Event, bytes], None], on_skipped: Callable[[str], None]
 ) -> bytes:
     for entry in await read_after(bus, ALERT_LOG, last, count=AT_ONCE, block_sec=BLOCK_SEC):
         last = entry.id
         if entry.fields is None:
             log.warning("log.oversized", bus=bus.name, entry=entry.id.decode(), bytes=entry.size)
-            skipped(bus.name)
+            on_skipped(bus.name)
             continue
         raw = entry.fields.get(b"event", b"")
         if raw.startswith(_OF_SERVICES):
             continue
         event = parse(raw)
         if not isinstance(event, Malformed):
-            heard(event, raw)
+            on_event(event, raw)
     return last

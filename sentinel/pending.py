@@ -1,7 +1,8 @@
-"""What people are owed of the healer and the buses, and when it is for the sentinel to tell them. Pure.
+"""The alerts about the healer and the buses that nobody has told people of yet. Pure.
 
-A miss is given to the notifier first; when its time is over and nobody told it, it is ours. An ok is ours
-only when the miss before it was. Time is an argument: monotonic seconds. Not here: asking, sending.
+Each alert is given to the notifier first. When the notifier's time is over and nobody told people of a miss,
+the sentinel tells them. It tells of an ok only if it told of the miss before it. `now` is monotonic time in
+seconds, always passed in.
 """
 
 from collections import OrderedDict
@@ -13,220 +14,231 @@ from marketswarm.event import Event, Kind, encode, identify
 
 SEEN_AT_MOST: Final = 1000
 PENDING_AT_MOST: Final = 200
-"""Beyond that the oldest go: a receiver that was away for a day needs no day of flapping."""
-RECALLED_SEC: Final = 2.0
-"""What an earlier run left open waits so long at least: another bus may know that it is over."""
+"""Beyond this number the oldest are dropped: a receiver that was away needs no whole day of flapping."""
+RESTORED_SEC: Final = 2.0
+"""The least time before an alert that an earlier run left open is ours: another bus may know its end."""
 
 _MISSES: Final = {Kind.HEALER_MISS: "healer", Kind.BUS_MISS: "bus"}
 _OKS: Final = {Kind.HEALER_OK: "healer", Kind.BUS_OK: "bus"}
 
 
 def outage_key(event: Event) -> str | None:
-    """What an event is on, `bus:market-redis`; None for one that is not the sentinel's concern."""
+    """Return what an event is about, `healer:<name>` or `bus:<name>`; None for any other event."""
     family = _MISSES.get(event.type) or _OKS.get(event.type)
     return f"{family}:{event.svc}" if family else None
 
 
 def is_outage_key(key: str) -> bool:
-    """Return True if this names what the sentinel tells of: `healer:<name>` or `bus:<name>`."""
+    """Return True for `healer:<name>` and `bus:<name>`."""
     family, _, svc = key.partition(":")
     return family in _MISSES.values() and svc != ""
 
 
 @dataclass(slots=True)
 class PendingAlert:
-    """One event that somebody must tell; `ours` once it is on its way.
+    """An event that somebody must tell people of.
 
-    `ends` is then the id of the miss that it is the end of, if it is one.
+    `due` is when the others' time is over, in monotonic seconds. `is_restored` marks an event that an earlier
+    run left open, `is_ours` one that the sentinel is sending; `closes` is then the id of the miss that an ok
+    ends.
     """
 
     event: Event
     raw: bytes
     due: float
-    recalled: bool = False
-    ours: bool = False
-    ends: str | None = None
+    is_restored: bool = False
+    is_ours: bool = False
+    closes: str | None = None
 
     @property
     def key(self) -> str:
-        """See `outage_key`."""
+        """What the event is about; see `outage_key`."""
         return outage_key(self.event) or ""
 
     @property
     def is_miss(self) -> bool:
-        """Whether it opens an outage."""
+        """Whether the event opens an outage."""
         return self.event.type in _MISSES
 
 
 @dataclass(frozen=True, slots=True)
 class OpenOutage:
-    """A miss that we told ourselves: its id and its `ts` (epoch seconds).
+    """An outage of which the sentinel told people: the miss's id and its `ts` (epoch seconds).
 
-    `own`: nobody but us said it, since no bus could be reached.
+    `is_own` marks a miss that only the sentinel knew of, since no bus could be reached.
     """
 
     id: str
     ts: float
-    own: bool = False
+    is_own: bool = False
 
 
 class PendingAlerts:
-    """Every debt there is. `me` is the sentinel's name, `patience_sec` the time that others have."""
+    """All pending alerts, oldest first.
 
-    def __init__(self, me: str, patience_sec: float) -> None:
-        self.opened: dict[str, OpenOutage] = {}
+    Args:
+        me: the sentinel's name, as in the `by` of its events.
+        grace_sec: the time that the notifier has to tell people of an event.
+    """
+
+    def __init__(self, me: str, grace_sec: float) -> None:
+        self.open_outages: dict[str, OpenOutage] = {}
+        """The outages of which the sentinel told people, by key; it must tell their ends, too."""
         self._me = me
-        self._patience_sec = patience_sec
-        self._debts: OrderedDict[str, PendingAlert] = OrderedDict()
+        self._grace_sec = grace_sec
+        self._alerts: OrderedDict[str, PendingAlert] = OrderedDict()
         self._seen: OrderedDict[str, None] = OrderedDict()
         self._down: set[str] = set()
-        self._over: dict[str, float] = {}  # by key, the ts at which an outage ended that only we knew of
+        self._own_ended_at: dict[str, float] = {}  # by key, the ts of the end of an outage that only we knew
 
     def __len__(self) -> int:
-        return len(self._debts)
+        return len(self._alerts)
 
-    def __contains__(self, debt: PendingAlert) -> bool:
-        return self._debts.get(debt.event.id) is debt
+    def __contains__(self, alert: PendingAlert) -> bool:
+        return self._alerts.get(alert.event.id) is alert
 
-    def saw(self, event: Event, raw: bytes, now: float, waited_sec: float | None = None) -> None:
-        """Takes note of an event, wherever it was found and however often.
+    def note_event(self, event: Event, raw: bytes, now: float, waited_sec: float | None = None) -> None:
+        """Add an event unless it is known, or of no concern; it may be noted any number of times.
 
-        `waited_sec` of one that an earlier run left open: how long others have had already.
+        `waited_sec` is given for an event that an earlier run left open: the time others have had already.
         """
         key = outage_key(event)
         if key is None or not self._is_news(event.id):
             return
-        recalled = waited_sec is not None
-        due = now + self._patience_sec
+        is_restored = waited_sec is not None
+        due = now + self._grace_sec
         if waited_sec is not None:
-            due = now + max(min(RECALLED_SEC, self._patience_sec), self._patience_sec - waited_sec)
-        debt = PendingAlert(event, raw, due, recalled)
-        if self._adds(debt, key):
-            self._debts[event.id] = debt
-            while len(self._debts) > PENDING_AT_MOST:
-                self._debts.popitem(last=False)
-        elif not debt.is_miss:
-            del self._seen[event.id]  # the miss that it is the end of may still be recalled
+            due = now + max(min(RESTORED_SEC, self._grace_sec), self._grace_sec - waited_sec)
+        alert = PendingAlert(event, raw, due, is_restored)
+        if self._is_to_be_added(alert, key):
+            self._alerts[event.id] = alert
+            while len(self._alerts) > PENDING_AT_MOST:
+                self._alerts.popitem(last=False)
+        elif not alert.is_miss:
+            del self._seen[event.id]  # the miss that it ends may still be restored
 
-    def say_ourselves(self, event: Event, now: float) -> None:
-        """Takes note of what only we know: a bus that is away with all the others, or back."""
+    def note_own_event(self, event: Event, now: float) -> None:
+        """Add an event that only the sentinel knows: a bus is away with all the others, or back."""
         key = outage_key(event) or ""
         if event.type in _MISSES:
             if key not in self._down:
-                self.saw(event, encode(event), now - self._patience_sec)
+                self.note_event(event, encode(event), now - self._grace_sec)
         else:
-            self._over[key] = event.ts
-            if key in self.opened and self.opened[key].own and not self._oks(key):
-                self.saw(event, encode(event), now)
+            self._own_ended_at[key] = event.ts
+            if key in self.open_outages and self.open_outages[key].is_own and not self._pending_oks(key):
+                self.note_event(event, encode(event), now)
 
-    def recall(self, opened: Mapping[str, OpenOutage]) -> list[str]:
-        """Takes up what an earlier run had told; the keys of what is new of it.
+    def restore(self, stored: Mapping[str, OpenOutage]) -> list[str]:
+        """Add the open outages that an earlier run stored on a bus; return the keys of the new ones.
 
-        It may have been killed before it could tell every bus that it had: another bus, asked first, then
-        shows the same miss as still to be told.
+        The earlier run may have been killed before it could store an outage on every bus. A bus that is asked
+        first may then show the same miss as still to be told; that alert is dropped.
         """
-        news = [key for key, one in opened.items() if key not in self.opened and self._is_untold(one.id)]
-        for key in news:
-            self.opened[key] = opened[key]
-            self._debts.pop(opened[key].id, None)
+        new = [key for key, one in stored.items() if key not in self.open_outages and self._is_untold(one.id)]
+        for key in new:
+            self.open_outages[key] = stored[key]
+            self._alerts.pop(stored[key].id, None)
             self._down.add(key)
-        return news
+        return new
 
-    def up_since(self, key: str, ts: float, now: float) -> None:
-        """A roster has it up since `ts`: the end of what we told is owed, what was recalled no more."""
-        for debt in [one for one in self._debts.values() if one.key == key and one.is_miss]:
-            if debt.recalled and not debt.ours and debt.event.ts < ts:
-                del self._debts[debt.event.id]
-        opened = self.opened.get(key)
-        if opened is not None and opened.ts < ts:
+    def note_up(self, key: str, ts: float, now: float) -> None:
+        """Note that a roster has a healer or bus up since `ts` (epoch seconds).
+
+        A restored miss from before that is dropped; the end of an outage that the sentinel told is added.
+        """
+        for alert in [one for one in self._alerts.values() if one.key == key and one.is_miss]:
+            if alert.is_restored and not alert.is_ours and alert.event.ts < ts:
+                del self._alerts[alert.event.id]
+        outage = self.open_outages.get(key)
+        if outage is not None and outage.ts < ts:
             family, _, svc = key.partition(":")
             kind = Kind(f"{family}_ok")
             event = Event(kind, svc, ts, identify(kind, svc, ts), "healer" if family == "bus" else self._me)
-            self.saw(event, encode(event), now)
+            self.note_event(event, encode(event), now)
 
-    # -- whose turn it is
+    # -- what is due
 
-    def due(self, now: float) -> list[PendingAlert]:
-        """What others have had their time for, oldest first."""
-        return [debt for debt in self._debts.values() if not debt.ours and debt.due <= now]
+    def due_alerts(self, now: float) -> list[PendingAlert]:
+        """Return the alerts that the others have had their time for, oldest first."""
+        return [alert for alert in self._alerts.values() if not alert.is_ours and alert.due <= now]
 
-    def wait_sec(self, now: float) -> float | None:
-        """How long until something is due; None while nothing will be."""
-        found = [debt.due for debt in self._debts.values() if not debt.ours]
+    def seconds_to_due(self, now: float) -> float | None:
+        """Return the seconds until an alert is due; None while there is none."""
+        found = [alert.due for alert in self._alerts.values() if not alert.is_ours]
         return max(0.0, min(found) - now) if found else None
 
-    def take(self, debt: PendingAlert) -> bool:
-        """Makes it ours, if there is still a reason to tell it."""
-        if not debt.is_miss:
-            told = self.opened.get(debt.key)
-            misses = [told.id] if told else [miss.event.id for miss in self._misses(debt.key)]
+    def claim(self, alert: PendingAlert) -> bool:
+        """Make an alert ours; drop it and return False if it is an ok without a miss of ours."""
+        if not alert.is_miss:
+            told = self.open_outages.get(alert.key)
+            misses = [told.id] if told else [miss.event.id for miss in self._pending_misses(alert.key)]
             if not misses:
-                self._debts.pop(debt.event.id, None)
+                self._alerts.pop(alert.event.id, None)
                 return False
-            debt.ends = misses[0]
-        debt.ours = True
+            alert.closes = misses[0]
+        alert.is_ours = True
         return True
 
     # -- what became of it
 
-    def told_by_others(self, debt: PendingAlert) -> None:
-        """Somebody else told it, and so will tell its end."""
-        self._debts.pop(debt.event.id, None)
-        if debt.recalled:  # perhaps by an earlier run of ours, as a bus that is still to be asked may say
-            self._seen.pop(debt.event.id, None)
-        if debt.is_miss:
-            for ok in self._oks(debt.key):
-                if debt.key not in self.opened and not ok.ours:
-                    self._debts.pop(ok.event.id, None)
+    def note_told_by_others(self, alert: PendingAlert) -> None:
+        """Drop an alert that somebody else told people of, who will tell of its end as well."""
+        self._alerts.pop(alert.event.id, None)
+        if alert.is_restored:  # perhaps by an earlier run of ours, as a bus that is still to be asked may say
+            self._seen.pop(alert.event.id, None)
+        if alert.is_miss:
+            for ok in self._pending_oks(alert.key):
+                if alert.key not in self.open_outages and not ok.is_ours:
+                    self._alerts.pop(ok.event.id, None)
         else:
-            self.opened.pop(debt.key, None)
+            self.open_outages.pop(alert.key, None)
 
-    def sent(self, debt: PendingAlert) -> None:
-        """People have it from us. Harmless when repeated."""
-        event, key = debt.event, debt.key
-        if debt.is_miss:
+    def note_sent(self, alert: PendingAlert) -> None:
+        """Note that a channel took an alert: its outage is open, or over. May be called for each channel."""
+        event, key = alert.event, alert.key
+        if alert.is_miss:
             own = event.by == self._me and event.type is Kind.BUS_MISS
-            self.opened[key] = OpenOutage(event.id, event.ts, own)
+            self.open_outages[key] = OpenOutage(event.id, event.ts, own)
             return
-        self.opened.pop(key, None)
+        self.open_outages.pop(key, None)
 
-    def done(self, debt: PendingAlert) -> None:
-        """Every way has had it, or none will take it."""
-        self._debts.pop(debt.event.id, None)
+    def remove(self, alert: PendingAlert) -> None:
+        """Remove an alert that no channel will try any more."""
+        self._alerts.pop(alert.event.id, None)
 
     # -- inside
 
-    def _adds(self, debt: PendingAlert, key: str) -> bool:
-        event = debt.event
-        if debt.is_miss:
+    def _is_to_be_added(self, alert: PendingAlert, key: str) -> bool:
+        event = alert.event
+        if alert.is_miss:
             self._down.add(key)
-            return event.by == self._me or not self._told_while_it_could_not(key, event.ts)
+            return event.by == self._me or not self._is_known_outage(key, event.ts)
         self._down.discard(key)
-        if key not in self.opened and not self._misses(key):
+        if key not in self.open_outages and not self._pending_misses(key):
             return False
-        for ok in self._oks(key):
-            if not ok.ours:  # a newer word, or the healer's in the place of our own
-                del self._debts[ok.event.id]
+        for ok in self._pending_oks(key):
+            if not ok.is_ours:  # this one is newer, or the healer's in the place of our own
+                del self._alerts[ok.event.id]
         return True
 
-    def _told_while_it_could_not(self, key: str, ts: float) -> bool:
-        """Whether a miss of the healer's is of an outage that we knew of while no bus could be reached."""
-        opened, over = self.opened.get(key), self._over.get(key, 0.0)
-        lasts = opened is not None and opened.own and over < opened.ts
-        return lasts or ts <= over
+    def _is_known_outage(self, key: str, ts: float) -> bool:
+        """Return True if the healer's miss is of an outage that we knew of while no bus could be reached."""
+        outage, ended_at = self.open_outages.get(key), self._own_ended_at.get(key, 0.0)
+        lasts = outage is not None and outage.is_own and ended_at < outage.ts
+        return lasts or ts <= ended_at
 
-    def _misses(self, key: str) -> list[PendingAlert]:
-        return [debt for debt in self._of(key) if debt.is_miss]
+    def _pending_misses(self, key: str) -> list[PendingAlert]:
+        return [alert for alert in self._pending_about(key) if alert.is_miss]
 
-    def _oks(self, key: str) -> list[PendingAlert]:
-        return [debt for debt in self._of(key) if not debt.is_miss]
+    def _pending_oks(self, key: str) -> list[PendingAlert]:
+        return [alert for alert in self._pending_about(key) if not alert.is_miss]
 
-    def _of(self, key: str) -> Iterable[PendingAlert]:
-        return [debt for debt in self._debts.values() if debt.key == key]
+    def _pending_about(self, key: str) -> Iterable[PendingAlert]:
+        return [alert for alert in self._alerts.values() if alert.key == key]
 
     def _is_untold(self, ident: str) -> bool:
-        """Whether this run has not told it, nor its end, though it may know of it."""
-        return ident in self._debts or self._is_news(ident)
+        """Return True if this run has told neither of this miss nor of its end, though it may know it."""
+        return ident in self._alerts or self._is_news(ident)
 
     def _is_news(self, ident: str) -> bool:
         if ident in self._seen:

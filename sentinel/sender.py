@@ -1,8 +1,8 @@
-"""One way out: what is to be sent over one channel, again and again until it is accepted.
+"""The sender of one channel: it sends what is pending there, again and again until it is accepted.
 
-Each way has its own queue and its own pauses, so that one that hangs holds no other. What is about the same
-service keeps its order; a message that a receiver never accepts holds up nothing else. Not here: what is
-owed, and which message is tried next (`channels/queue.py`).
+Each channel has its own queue and its own pauses, so that a channel that hangs delays no other. Messages
+about the same service keep their order; a message that a receiver never accepts delays nothing else. Which
+message is tried next is decided in `marketswarm/channels/queue.py`.
 """
 
 import asyncio
@@ -20,20 +20,20 @@ from sentinel.pending import PENDING_AT_MOST, PendingAlert
 log = logs.get("direct")
 
 
-def message_for(debt: PendingAlert, now: float, fleet: str = "") -> Message:
-    """The message that pays a debt, at `now` (epoch seconds); an end goes into the thread of its start."""
-    message = message_for_event(debt.event, debt.raw, now, fleet)
-    return message if debt.ends is None else replace(message, thread=debt.ends, closes=(debt.ends,))
+def message_for(alert: PendingAlert, now: float, fleet: str = "") -> Message:
+    """Return the message for an alert, sent at `now` (epoch seconds); an ok goes into its miss's thread."""
+    message = message_for_event(alert.event, alert.raw, now, fleet)
+    return message if alert.closes is None else replace(message, thread=alert.closes, closes=(alert.closes,))
 
 
 class ChannelSender:
-    """A channel and what waits for it.
+    """A channel and the messages that are pending for it.
 
     Args:
-        channel: where to.
-        wanted: asked before each attempt, whether the debt is still ours to tell.
-        accepted: called when the channel took it.
-        over: called when this way will not try it any more, whether accepted or not.
+        channel: the channel to send over; the caller closes it.
+        is_wanted: asked before each attempt: is the alert still ours to tell?
+        accepted: called when the channel took the alert.
+        finished: called when this sender will not try the alert any more, whether accepted or not.
         fleet: returns the name of the fleet in the truth, which may be empty.
     """
 
@@ -41,34 +41,35 @@ class ChannelSender:
         self,
         channel: Channel,
         *,
-        wanted: Callable[[PendingAlert], Awaitable[bool]],
+        is_wanted: Callable[[PendingAlert], Awaitable[bool]],
         accepted: Callable[[PendingAlert, str], Awaitable[None]],
-        over: Callable[[PendingAlert], None],
+        finished: Callable[[PendingAlert], None],
         fleet: Callable[[], str] = str,
     ) -> None:
         self.channel = channel
         self.trouble: str | None = None
-        """What the last attempt came to, in words for a beat's `detail`; None while all is well."""
-        self._wanted, self._accepted, self._over, self._fleet = wanted, accepted, over, fleet
+        """Why the last attempt failed, in words for a beat's `detail`; None if it did not."""
+        self._is_wanted, self._accepted, self._finished = is_wanted, accepted, finished
+        self._fleet = fleet
         self._queue = ChannelQueue(at_most=PENDING_AT_MOST)
-        self._debts: dict[str, PendingAlert] = {}  # by the id of their message, which is that of their event
-        self._poked = asyncio.Event()
+        self._alerts: dict[str, PendingAlert] = {}  # by the id of their message, which is that of their event
+        self._wake = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._queue)
 
-    def put(self, debt: PendingAlert) -> None:
-        """Adds a debt; never blocks. When there are too many, the oldest goes."""
-        self._debts[debt.event.id] = debt
-        message = replace(message_for(debt, time.time(), self._fleet()), about=(debt.key,))
+    def enqueue(self, alert: PendingAlert) -> None:
+        """Add an alert; never blocks. If there are too many, drop the oldest."""
+        self._alerts[alert.event.id] = alert
+        message = replace(message_for(alert, time.time(), self._fleet()), about=(alert.key,))
         for given_up in self._queue.put(message, time.monotonic()):
-            self._over(self._debts.pop(given_up.id))
-        self._poked.set()
+            self._finished(self._alerts.pop(given_up.id))
+        self._wake.set()
 
     async def run(self) -> None:
-        """Sends until cancelled."""
+        """Send until cancelled."""
         while True:
-            self._poked.clear()
+            self._wake.clear()
             entry, again_at = self._queue.next_attempt(time.monotonic())
             if entry is None:
                 await self._rest(again_at)
@@ -80,23 +81,23 @@ class ChannelSender:
                 entry.on_wire = False
 
     async def _rest(self, until: float) -> None:
-        """Wait for another message, or until then."""
+        """Wait for another message, or until `until` (monotonic)."""
         try:
             async with asyncio.timeout(None if until == NEVER else until - time.monotonic()):
-                await self._poked.wait()
+                await self._wake.wait()
         except TimeoutError:
             pass
 
     async def _try(self, entry: QueuedMessage) -> None:
-        debt = self._debts[entry.message.id]
-        if not await self._wanted(debt):
+        alert = self._alerts[entry.message.id]
+        if not await self._is_wanted(alert):
             self._finish(entry)
             return
-        error = await self._send(debt)
+        error = await self._send(alert)
         if error is None:
             self._queue.record_accepted(entry, time.monotonic(), random.random())
             self.trouble = f"{self.channel.name}: {self._queue.trouble}" if self._queue.trouble else None
-            await self._accepted(debt, self.channel.name)
+            await self._accepted(alert, self.channel.name)
         if error is None or error.permanent:
             self._finish(entry)
         else:
@@ -106,28 +107,28 @@ class ChannelSender:
 
     def _finish(self, entry: QueuedMessage) -> None:
         self._queue.drop(entry)
-        self._over(self._debts.pop(entry.message.id))
+        self._finished(self._alerts.pop(entry.message.id))
 
-    async def _send(self, debt: PendingAlert) -> SendError | None:
+    async def _send(self, alert: PendingAlert) -> SendError | None:
         name, where = self.channel.name, self.channel.where
-        message = message_for(debt, time.time(), self._fleet())
+        message = message_for(alert, time.time(), self._fleet())
         try:
             await self.channel.send(message)
         except SendError as refusal:
             error = refusal
-        except Exception as defect:  # noqa: BLE001 - a channel's own mistake must not end who watches
+        except Exception as defect:  # noqa: BLE001 - a defect of a channel must not end the sentinel
             error = report_channel_defect(log, self.channel, message, defect)
         else:
-            log.info("direct.sent", channel=name, where=where, id=debt.event.id)
+            log.info("direct.sent", channel=name, where=where, id=alert.event.id)
             return None
         self.trouble = f"{name}: {error.reason}"
-        say = log.error if error.permanent else log.warning
-        say(
+        write = log.error if error.permanent else log.warning
+        write(
             "direct.refused" if error.permanent else "direct.failed",
             channel=name,
             where=where,
             reason=error.reason,
-            id=debt.event.id,
+            id=alert.event.id,
             waiting=len(self),
         )
         return error

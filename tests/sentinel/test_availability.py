@@ -9,21 +9,21 @@ TIMEOUT, GRACE, WALL = 10.0, 15.0, 1_762_433_458.0
 BUSES = ("system-redis", "market-redis")
 
 
-def lost(reach: BusAvailability, now: float):
-    return reach.lost(TIMEOUT, GRACE, now, WALL + now)
+def lost(availability: BusAvailability, now: float):
+    return availability.report_lost(TIMEOUT, GRACE, now, WALL + now)
 
 
 @pytest.fixture
-def reach() -> BusAvailability:
+def availability() -> BusAvailability:
     return BusAvailability("sentinel", BUSES, 0.0)
 
 
-def test_when_none_answers_for_the_timeout_and_our_patience_each_is_missed_once(reach):
-    reach.answered("market-redis", 3, WALL)
+def test_when_none_answers_for_the_timeout_and_our_patience_each_is_missed_once(availability):
+    availability.note_written("market-redis", 3, WALL)
     for bus in BUSES:
-        assert reach.failed(bus, "refused", 5, WALL) is None
-    assert lost(reach, 27.9) == []
-    system, market = lost(reach, 28)
+        assert availability.note_refused(bus, "refused", 5, WALL) is None
+    assert lost(availability, 27.9) == []
+    system, market = lost(availability, 28)
     assert (system.type, system.svc, system.by, system.reason) == (
         Kind.BUS_MISS,
         "system-redis",
@@ -32,49 +32,49 @@ def test_when_none_answers_for_the_timeout_and_our_patience_each_is_missed_once(
     )
     assert (system.late_sec, market.late_sec, system.timeout_sec) == (28, 25, TIMEOUT)
     assert (system.since, system.ts) == (WALL, WALL + 28)
-    assert lost(reach, 1000) == []
+    assert lost(availability, 1000) == []
 
 
-def test_while_one_answers_a_lost_bus_is_the_healers_to_tell(reach):
+def test_while_one_answers_a_lost_bus_is_the_healers_to_tell(availability):
     for now in range(100):
-        reach.answered("market-redis", now, WALL)
-        assert lost(reach, now) == []
+        availability.note_written("market-redis", now, WALL)
+        assert lost(availability, now) == []
 
 
-def test_a_bus_that_refuses_something_takes_other_writes(reach):
-    reach.failed("market-redis", "error", 20, WALL)
-    assert lost(reach, 30) == []
+def test_a_bus_that_refuses_something_takes_other_writes(availability):
+    availability.note_refused("market-redis", "error", 20, WALL)
+    assert lost(availability, 30) == []
 
 
 @pytest.mark.parametrize("reason", ["oom", "readonly", "misconf", "refused"])
-def test_buses_that_refuse_all_writes_are_as_good_as_away(reach, reason):
+def test_buses_that_refuse_all_writes_are_as_good_as_away(availability, reason):
     for bus in BUSES:
-        reach.failed(bus, reason, 20, WALL)
-    assert [event.reason for event in lost(reach, 30)] == [reason, reason]
+        availability.note_refused(bus, reason, 20, WALL)
+    assert [event.reason for event in lost(availability, 30)] == [reason, reason]
 
 
-def test_each_bus_that_was_told_is_told_back_once(reach):
-    lost(reach, 30)
-    ok = reach.answered("market-redis", 40, WALL + 40)
+def test_each_bus_that_was_told_is_told_back_once(availability):
+    lost(availability, 30)
+    ok = availability.note_written("market-redis", 40, WALL + 40)
     assert (ok.type, ok.svc, ok.down_sec, ok.ts) == (Kind.BUS_OK, "market-redis", 40, WALL + 40)
-    assert reach.answered("market-redis", 41, WALL + 41) is None
-    assert lost(reach, 41) == []
-    assert reach.answered("system-redis", 50, WALL + 50).svc == "system-redis"
-    assert len(lost(reach, 100)) == 2  # and so on
+    assert availability.note_written("market-redis", 41, WALL + 41) is None
+    assert lost(availability, 41) == []
+    assert availability.note_written("system-redis", 50, WALL + 50).svc == "system-redis"
+    assert len(lost(availability, 100)) == 2  # and so on
 
 
-def test_one_that_an_earlier_run_told_is_told_back(reach):
-    reach.recall("market-redis", -100)
-    assert reach.answered("market-redis", 1, WALL).down_sec == 101
-    assert reach.answered("system-redis", 1, WALL) is None
+def test_one_that_an_earlier_run_told_is_told_back(availability):
+    availability.restore("market-redis", -100)
+    assert availability.note_written("market-redis", 1, WALL).down_sec == 101
+    assert availability.note_written("system-redis", 1, WALL) is None
 
 
 def test_buses_that_the_truth_names_no_more_do_not_count():
-    reach = BusAvailability("sentinel", BUSES, 0.0)
-    reach.change(["system-redis", "third"], 10)
-    assert reach.answered("market-redis", 100, WALL) is None
-    assert lost(reach, 34.9) == []  # the third is as good as heard at 10
-    assert {event.svc for event in lost(reach, 35)} == {"system-redis", "third"}
+    availability = BusAvailability("sentinel", BUSES, 0.0)
+    availability.set_buses(["system-redis", "third"], 10)
+    assert availability.note_written("market-redis", 100, WALL) is None
+    assert lost(availability, 34.9) == []  # the third is as good as heard at 10
+    assert {event.svc for event in lost(availability, 35)} == {"system-redis", "third"}
 
 
 def test_without_any_bus_nothing_is_lost():

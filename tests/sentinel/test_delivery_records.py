@@ -37,25 +37,25 @@ async def record(bus: MemoryBus, ident: str = ID) -> dict | None:
 
 
 async def test_what_was_accepted_is_on_every_bus_for_a_day(buses, records):
-    await records.accepted(ID, "webhook", OPENED)
+    await records.record_accepted(ID, "webhook", OPENED)
     for bus in buses:
         found = await record(bus)
         assert (found["channels"], found["by"]) == (["webhook"], "sentinel")
         assert 86_000 < await bus.client.ttl(delivery_key(ID)) <= 86_400
-    await records.accepted(ID, "email", OPENED)
+    await records.record_accepted(ID, "email", OPENED)
     assert (await record(buses[0]))["channels"] == ["webhook", "email"]
 
 
 async def test_a_bus_that_was_away_gets_it_when_it_is_back_and_only_once(buses, records):
     system, market = buses
     market.connected = False
-    await records.accepted(ID, "webhook", OPENED)
+    await records.record_accepted(ID, "webhook", OPENED)
     assert await record(system) is not None
     market.connected = True
     assert await record(market) is None
     await records.write(market, OPENED)
     assert (await record(market))["channels"] == ["webhook"]
-    await records.accepted(ID, "email", OPENED)
+    await records.record_accepted(ID, "email", OPENED)
     assert (await record(market))["channels"] == ["webhook", "email"]
     await market.client.delete(delivery_key(ID))
     await records.write(market, OPENED)
@@ -64,9 +64,9 @@ async def test_a_bus_that_was_away_gets_it_when_it_is_back_and_only_once(buses, 
 
 async def test_what_a_bus_did_not_take_is_tried_again_until_it_does(buses, records):
     market = buses[1]
-    await records.accepted(ID, "webhook", OPENED)
+    await records.record_accepted(ID, "webhook", OPENED)
     market.connected = False
-    await records.accepted(ID, "email", OPENED)
+    await records.record_accepted(ID, "email", OPENED)
     await records.catch_up(OPENED)
     market.connected = True
     assert (await record(market))["channels"] == ["webhook"]
@@ -77,25 +77,25 @@ async def test_what_a_bus_did_not_take_is_tried_again_until_it_does(buses, recor
 async def test_who_told_it_before_us_keeps_his_record(buses, records):
     theirs = b'{"ts":1,"channels":["slack"]}'
     await buses[0].client.set(delivery_key(ID), theirs)
-    await records.accepted(ID, "webhook", {})
-    await records.accepted(ID, "email", {})
+    await records.record_accepted(ID, "webhook", {})
+    await records.record_accepted(ID, "email", {})
     assert await buses[0].client.get(delivery_key(ID)) == theirs
     assert (await record(buses[1]))["channels"] == ["webhook", "email"]
 
 
 async def test_one_record_on_one_bus_is_enough_and_our_own_of_this_run_does_not_count(buses, records):
-    assert not await records.told_by_others(ID)
+    assert not await records.is_told_by_others(ID)
     await buses[1].client.set(delivery_key(ID), b"{}")
-    assert await records.told_by_others(ID)
+    assert await records.is_told_by_others(ID)
     buses[0].connected = False
-    assert await records.told_by_others(ID)
+    assert await records.is_told_by_others(ID)
     buses[1].connected = False
-    assert not await records.told_by_others(ID)  # nobody to ask
-    await records.accepted("another", "webhook", {})
-    assert not await records.told_by_others("another")
+    assert not await records.is_told_by_others(ID)  # nobody to ask
+    await records.record_accepted("another", "webhook", {})
+    assert not await records.is_told_by_others("another")
     for bus in buses:
         bus.connected = True
-    assert await DeliveryRecords("sentinel", lambda: buses).told_by_others(ID)
+    assert await DeliveryRecords("sentinel", lambda: buses).is_told_by_others(ID)
 
 
 async def test_what_is_open_is_kept_whole_and_only_after_it_was_read(buses, records):
@@ -107,9 +107,9 @@ async def test_what_is_open_is_kept_whole_and_only_after_it_was_read(buses, reco
     )
     await records.write(bus, OPENED)
     assert await bus.client.hlen(SENTINEL_DIRECT) == 2  # an earlier run's, which nobody has taken up yet
-    assert await records.opened(bus) == {"bus:x": OpenOutage("a", 1.5, own=True)}
+    assert await records.load_open_outages(bus) == {"bus:x": OpenOutage("a", 1.5, is_own=True)}
     await records.write(bus, OPENED)
-    assert await DeliveryRecords("sentinel", lambda: buses).opened(bus) == OPENED
+    assert await DeliveryRecords("sentinel", lambda: buses).load_open_outages(bus) == OPENED
     await records.write(bus, {})
     assert await bus.client.exists(SENTINEL_DIRECT) == 0
 
@@ -117,14 +117,14 @@ async def test_what_is_open_is_kept_whole_and_only_after_it_was_read(buses, reco
 async def test_it_remembers_no_more_than_it_must(buses, records):
     buses[1].connected = False
     for n in range(300):
-        await records.accepted(f"id{n}", "webhook", {})
+        await records.record_accepted(f"id{n}", "webhook", {})
     assert 100 < len(records) <= 2 * KEPT_AT_MOST  # the alerts themselves, and those for the bus that is away
 
 
 async def test_a_bus_that_is_away_says_so_itself(buses, records):
     buses[0].connected = False
     with pytest.raises(BusError):
-        await records.opened(buses[0])
+        await records.load_open_outages(buses[0])
 
 
 async def test_rosters_tell_what_is_down_and_since_when_the_rest_is_up(buses):
@@ -157,7 +157,7 @@ async def test_a_bus_that_takes_no_records_is_logged_once_and_again_after_it_too
     with capture_logs() as said:
         for connected in (False, False, True, False):
             buses[1].connected = connected
-            await records.accepted(f"{ID}{len(said)}", "webhook", OPENED)
+            await records.record_accepted(f"{ID}{len(said)}", "webhook", OPENED)
     assert [(line["event"], line["bus"]) for line in said] == [
         ("direct.records_refused", "market-redis"),
         ("direct.records_refused", "market-redis"),

@@ -42,7 +42,7 @@ def test_of_three_each_that_is_not_as_the_newest_is_named():
 
 
 def look(drift: Drift, system: HeldTruth | None, market: HeldTruth | None, now: float):
-    verdicts = drift.judge({"system": system, "market": market}, now, WALL + now)
+    verdicts = drift.evaluate({"system": system, "market": market}, now, WALL + now)
     return [(verdict.svc, verdict.state.value, verdict.reason) for verdict in verdicts]
 
 
@@ -57,9 +57,9 @@ def watch(drift: Drift, system, market, begin: float, sec: float = 2 * SETTLE_SE
 def test_a_drift_is_told_once_when_it_is_settled_and_its_end_at_once():
     drift = Drift()
     assert watch(drift, NEW, OLD, 0, SETTLE_SEC - 0.5) == []
-    assert drift.unsettled
+    assert drift.is_unsettled
     assert watch(drift, NEW, OLD, SETTLE_SEC, 20) == [("market", "down", "differs")]
-    assert (drift.unsettled, drift.drifted) == (False, ["market"])
+    assert (drift.is_unsettled, drift.drifted) == (False, ["market"])
     assert look(drift, NEW, NEW, 30) == [("market", "up", None)]
     assert watch(drift, NEW, NEW, 31, 20) == []
 
@@ -67,7 +67,7 @@ def test_a_drift_is_told_once_when_it_is_settled_and_its_end_at_once():
 def test_a_verdict_is_one_on_the_truth_for_everyone():
     drift = Drift()
     watch(drift, NEW, NOTHING, 0, SETTLE_SEC - 0.5)
-    (verdict,) = drift.judge({"system": NEW, "market": NOTHING}, SETTLE_SEC, WALL)
+    (verdict,) = drift.evaluate({"system": NEW, "market": NOTHING}, SETTLE_SEC, WALL)
     assert (verdict.subject, verdict.state, verdict.publication) == (
         Subject.TRUTH,
         State.DOWN,
@@ -123,9 +123,9 @@ def test_it_may_get_worse_or_turn_around_without_being_told_twice():
 
 def test_what_an_earlier_run_told_is_not_told_again_and_its_end_is():
     drift = Drift()
-    drift.recall("market", State.UP, WALL - 50)
-    drift.recall("market", State.DOWN, WALL - 20)
-    drift.recall("market", State.UP, WALL - 30)
+    drift.restore("market", State.UP, WALL - 50)
+    drift.restore("market", State.DOWN, WALL - 20)
+    drift.restore("market", State.UP, WALL - 30)
     assert watch(drift, NEW, OLD, 0) == []
     assert look(drift, NEW, NEW, 10) == [("market", "up", None)]
 
@@ -133,5 +133,5 @@ def test_what_an_earlier_run_told_is_not_told_again_and_its_end_is():
 def test_a_bus_that_the_truth_names_no_more_is_right_again():
     drift = Drift()
     watch(drift, NEW, OLD, 0)
-    (verdict,) = drift.judge({"system": NEW}, 10, WALL)
+    (verdict,) = drift.evaluate({"system": NEW}, 10, WALL)
     assert (verdict.svc, verdict.state) == ("market", State.UP)

@@ -1,4 +1,4 @@
-"""One way out: in order, until it is accepted, and no other way waits for it."""
+"""One sender out: in order, until it is accepted, and no other sender waits for it."""
 
 import asyncio
 from itertools import pairwise
@@ -13,14 +13,14 @@ from sentinel.sender import ChannelSender, message_for
 from support.waiting import auntil
 
 
-def debt(ts: float = 1000.0, kind: Kind = Kind.HEALER_MISS, svc: str = "healer") -> PendingAlert:
+def alert(ts: float = 1000.0, kind: Kind = Kind.HEALER_MISS, svc: str = "healer") -> PendingAlert:
     event = Event(kind, svc, ts, identify(kind, svc, ts), "sentinel")
     return PendingAlert(event, encode(event), 0.0)
 
 
 def test_a_miss_opens_a_thread_and_its_ok_closes_that():
-    miss, ok = debt(), debt(1100.0, Kind.HEALER_OK)
-    ok.ends = miss.event.id
+    miss, ok = alert(), alert(1100.0, Kind.HEALER_OK)
+    ok.closes = miss.event.id
     message = message_for(miss, 1000.0)
     assert (message.opens, message.thread, message.closes) == (True, "", ())
     message = message_for(ok, 1100.0)
@@ -65,7 +65,7 @@ class Scene:
         self.accepted: list[str] = []
         self.ended: list[str] = []
         self.unwanted: set[str] = set()
-        self.way = ChannelSender(channel, wanted=self.wanted, accepted=self.take, over=self.end)
+        self.sender = ChannelSender(channel, is_wanted=self.wanted, accepted=self.take, finished=self.end)
 
     async def wanted(self, one: PendingAlert) -> bool:
         return one.event.id not in self.unwanted
@@ -76,12 +76,12 @@ class Scene:
     def end(self, one: PendingAlert) -> None:
         self.ended.append(one.event.id)
 
-    async def play(self, *debts: PendingAlert) -> None:
+    async def play(self, *alerts: PendingAlert) -> None:
         """Runs until everything is over."""
-        for one in debts:
-            self.way.put(one)
-        task = asyncio.create_task(self.way.run())
-        await auntil(lambda: len(self.ended) >= len(debts), 5)
+        for one in alerts:
+            self.sender.enqueue(one)
+        task = asyncio.create_task(self.sender.run())
+        await auntil(lambda: len(self.ended) >= len(alerts), 5)
         task.cancel()
 
 
@@ -101,43 +101,43 @@ def pauses(monkeypatch):
 async def test_it_is_tried_until_it_is_accepted_and_then_no_more(pauses):
     channel = Scripted(*[SendError("500")] * 5)
     scene = Scene(channel)
-    one = debt()
+    one = alert()
     await scene.play(one)
     assert channel.tried == [one.event.id] * 6
     assert scene.accepted == scene.ended == [one.event.id]
     assert pauses == [1, 2, 4, 8, 16]
-    assert scene.way.trouble is None
+    assert scene.sender.trouble is None
 
 
 async def test_one_that_is_never_accepted_holds_up_no_other_and_is_still_seen():
-    ill, later = debt(1), debt(2)
-    others = [debt(3 + n, Kind.BUS_MISS, f"bus-{n}") for n in range(3)]
+    ill, later = alert(1), alert(2)
+    others = [alert(3 + n, Kind.BUS_MISS, f"bus-{n}") for n in range(3)]
     channel = Picky(ill.event.id)
     scene = Scene(channel)
-    scene.way.put(ill)
-    scene.way.put(later)
+    scene.sender.enqueue(ill)
+    scene.sender.enqueue(later)
     for one in others:
-        scene.way.put(one)
-    task = asyncio.create_task(scene.way.run())
+        scene.sender.enqueue(one)
+    task = asyncio.create_task(scene.sender.run())
     try:
         await auntil(lambda: len(scene.accepted) == len(others) and channel.tried.count(ill.event.id) > 3, 5)
     finally:
         task.cancel()
     assert scene.accepted == scene.ended == [one.event.id for one in others]
     assert later.event.id not in channel.tried  # what is about the same service keeps its order
-    assert scene.way.trouble == "scripted: 500"
+    assert scene.sender.trouble == "scripted: 500"
 
 
 async def test_one_that_comes_during_a_pause_goes_at_once(monkeypatch):
     monkeypatch.setattr("marketswarm.channels.queue.backoff_sec", lambda *_: 300.0)
-    ill, other = debt(1), debt(2, Kind.BUS_MISS, "market-redis")
+    ill, other = alert(1), alert(2, Kind.BUS_MISS, "market-redis")
     channel = Picky(ill.event.id)
     scene = Scene(channel)
-    scene.way.put(ill)
-    task = asyncio.create_task(scene.way.run())
+    scene.sender.enqueue(ill)
+    task = asyncio.create_task(scene.sender.run())
     try:
         await auntil(lambda: channel.tried == [ill.event.id], 5)
-        scene.way.put(other)
+        scene.sender.enqueue(other)
         await auntil(lambda: scene.accepted == [other.event.id], 5)
     finally:
         task.cancel()
@@ -146,7 +146,7 @@ async def test_one_that_comes_during_a_pause_goes_at_once(monkeypatch):
 async def test_what_comes_later_goes_later():
     channel = Scripted(SendError("timeout"))
     scene = Scene(channel)
-    first, second = debt(1), debt(2)
+    first, second = alert(1), alert(2)
     await scene.play(first, second)
     assert channel.tried == [first.event.id, first.event.id, second.event.id]
 
@@ -154,8 +154,8 @@ async def test_what_comes_later_goes_later():
 async def test_a_refusal_for_good_is_not_repeated_is_seen_and_holds_nothing_up(capsys):
     channel = Scripted(SendError("404", Failure.BROKEN))
     scene = Scene(channel)
-    first, second = debt(1), debt(2)
-    scene.way.put(first)
+    first, second = alert(1), alert(2)
+    scene.sender.enqueue(first)
     await scene.play(second)
     assert channel.tried[0] == first.event.id
     assert scene.ended[0] == first.event.id
@@ -165,8 +165,8 @@ async def test_a_refusal_for_good_is_not_repeated_is_seen_and_holds_nothing_up(c
 
 async def test_a_channels_own_mistake_ends_nobody(capsys):
     scene = Scene(Scripted(ZeroDivisionError("s3cret")))
-    await scene.play(debt())
-    assert scene.way.trouble == "scripted: ZeroDivisionError"
+    await scene.play(alert())
+    assert scene.sender.trouble == "scripted: ZeroDivisionError"
     assert scene.accepted == []
     assert "s3cret" not in "".join(capsys.readouterr())
 
@@ -174,7 +174,7 @@ async def test_a_channels_own_mistake_ends_nobody(capsys):
 async def test_what_others_told_meanwhile_is_not_sent():
     channel = Scripted()
     scene = Scene(channel)
-    one = debt()
+    one = alert()
     scene.unwanted.add(one.event.id)
     await scene.play(one)
     assert channel.tried == []
@@ -184,9 +184,9 @@ async def test_what_others_told_meanwhile_is_not_sent():
 async def test_it_holds_no_more_than_there_may_be_owed():
     scene = Scene(Scripted())
     for n in range(PENDING_AT_MOST + 5):
-        scene.way.put(debt(n))
-    assert len(scene.way) == PENDING_AT_MOST
-    assert scene.ended == [debt(n).event.id for n in range(5)]
+        scene.sender.enqueue(alert(n))
+    assert len(scene.sender) == PENDING_AT_MOST
+    assert scene.ended == [alert(n).event.id for n in range(5)]
 
 
 def test_pauses_grow_to_five_minutes_waver_and_obey_the_receiver():
