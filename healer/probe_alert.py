@@ -1,4 +1,4 @@
-"""What massive may tell people over the healer: facts on its own targets, and nothing else. Pure."""
+"""The check of massive's probe alerts: it may alert about its own targets, and nothing else. Pure."""
 
 import re
 from typing import Final
@@ -14,7 +14,7 @@ _ID: Final = re.compile(r"(?P<kind>[a-z_]+)\.massive:[A-Za-z0-9_.-]{1,120}\.(?P<
 
 
 def parse_probe_alert(raw: bytes) -> Event | Malformed:
-    """Read an event that massive wrote; Malformed names what is wrong, also with one that it may not tell."""
+    """Parse an event that massive wrote; return Malformed for one that it may not publish."""
     event = parse(raw)
     if isinstance(event, Malformed):
         return event

@@ -1,9 +1,9 @@
-"""Copies what massive tells of its probes to the log and the channel of alerts, after it was checked.
+"""The relay: it copies massive's probe alerts to the log and the channel of alerts, after a check.
 
-massive has no rights on the log: whoever has its password could shorten the log, or tell what is not for
-massive to tell. It writes `massive:alerts`. The healer that leads reads that stream, takes what
-`probe_alert.py` accepts, and writes it in one step with its position in the stream (`healer:relayed`), under
-the fence of its lease. So each event is copied once and in order, whichever healer is killed.
+massive has no rights on the log: whoever has its password could shorten the log, or publish anything there.
+So massive writes `massive:alerts`. The healer that leads reads that stream, takes what `probe_alert.py`
+accepts, and writes it in one step with its position in the stream (`healer:relayed`), under the fence of its
+lease. So each event is copied once and in order, whichever healer is killed.
 """
 
 import asyncio
@@ -40,13 +40,13 @@ log = logs.get("relay")
 
 
 class Relay:
-    """The copying of one stream.
+    """Copies the stream `massive:alerts`.
 
     Args:
-        bus: gives the bus of the alerts.
-        channel: gives the channel of the alerts.
-        leadership: tells whether this healer leads.
-        log_length: how long the log is to be.
+        bus: returns the bus of the alerts.
+        channel: returns the channel of the alerts.
+        leadership: whether this healer leads.
+        log_length: how long the log of alerts is to be.
     """
 
     def __init__(
@@ -60,8 +60,8 @@ class Relay:
         self._log_length = log_length
         self._stored: bytes | None = None  # the position as the bus holds it; None: to be read
         self._at = BEGINNING
-        self._unsaid: Counter[str] = Counter()
-        self._said_at = float("-inf")
+        self._unlogged: Counter[str] = Counter()
+        self._logged_at = float("-inf")
         self._refused_at = float("-inf")  # when a refusal was logged last
         self.copied = 0
         self.skipped: Counter[str] = Counter()
@@ -80,12 +80,12 @@ class Relay:
                     await self._copy(bus, fence)
             except BusError as error:
                 self._stored = None
-                self._refused(error)
+                self._log_refusal(error)
                 await asyncio.sleep(AGAIN_SEC)
-            self._complain()
+            self._log_skipped()
 
     def collect(self) -> Iterator[Family]:
-        """Tell METRICS_PORT what was copied and what was skipped."""
+        """Yield the counts of copied and skipped events for Prometheus."""
         yield counter("marketswarm_relay_copied_total", "Events of massive put on the log.", self.copied)
         yield Family(
             "marketswarm_relay_skipped_total",
@@ -96,14 +96,15 @@ class Relay:
         )
 
     async def _copy(self, bus: Bus, fence: Fence) -> None:
+        """Copy the next page of the stream; wait a second for one. Raise BusError."""
         if self._stored is None:
-            await self._recall(bus)
+            await self._load_position(bus)
         entries = await read_after(bus, MASSIVE_ALERTS, self._at, count=AT_ONCE, block_sec=BLOCK_SEC)
         if not entries:
             if sort_key(await read_newest_id(bus, MASSIVE_ALERTS)) < sort_key(self._at):
                 self._at = BEGINNING  # somebody deleted the stream: what comes is new, whatever its ids are
             return
-        events, skipped = _checked(entries)
+        events, skipped = _check_entries(entries)
         keys = [HEALER_LEASE, HEALER_RELAYED, ALERT_LOG]
         stored, position = self._stored or b"", entries[-1].id
         args: list[str | bytes | float] = [
@@ -124,36 +125,37 @@ class Relay:
         self._stored = self._at = position
         self.copied += len(events)
         self.skipped += skipped
-        self._unsaid += skipped
+        self._unlogged += skipped
         if outcome == CHANNEL_REFUSED:
             log.error("tell.channel_refused", bus=bus.name, channel=self._channel())
         if len(entries) == AT_ONCE:
             await asyncio.sleep(FULL_PAUSE_SEC)
 
-    async def _recall(self, bus: Bus) -> None:
+    async def _load_position(self, bus: Bus) -> None:
+        """Read where the last healer stopped; begin at the beginning if that is unusable. Raise BusError."""
         stored: bytes = await bus.ask(bus.client.hget(HEALER_RELAYED, MASSIVE_ALERTS)) or b""
         if stored and not _POSITION.fullmatch(stored):
             log.warning("relay.position_unreadable", bus=bus.name)
         self._stored = stored
         self._at = stored if _POSITION.fullmatch(stored) else BEGINNING
 
-    def _refused(self, error: BusError) -> None:
-        """Log the first refusal, then the present one every 10 s: a failing bus gives several reasons."""
+    def _log_refusal(self, error: BusError) -> None:
+        """Log the first refusal, then the latest one every 10 s: a failing bus gives several reasons."""
         now = asyncio.get_running_loop().time()
         if now - self._refused_at >= COMPLAIN_EVERY_SEC:
             log.warning("relay.waiting", bus=error.bus, reason=error.reason, detail=error.detail)
             self._refused_at = now
 
-    def _complain(self) -> None:
+    def _log_skipped(self) -> None:
         now = asyncio.get_running_loop().time()
-        if self._unsaid and now - self._said_at >= COMPLAIN_EVERY_SEC:
-            log.warning("relay.skipped", count=self._unsaid.total(), reasons=dict(self._unsaid))
-            self._unsaid.clear()
-            self._said_at = now
+        if self._unlogged and now - self._logged_at >= COMPLAIN_EVERY_SEC:
+            log.warning("relay.skipped", count=self._unlogged.total(), reasons=dict(self._unlogged))
+            self._unlogged.clear()
+            self._logged_at = now
 
 
-def _checked(entries: Sequence[StreamEntry]) -> tuple[list[bytes], Counter[str]]:
-    """Return the events to copy, written anew so that nothing unknown is in them, and why others are not."""
+def _check_entries(entries: Sequence[StreamEntry]) -> tuple[list[bytes], Counter[str]]:
+    """Return the events to copy, encoded anew without unknown fields, and why others are skipped."""
     events, skipped = list[bytes](), Counter[str]()
     for entry in entries:
         if entry.fields is None:

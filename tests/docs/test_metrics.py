@@ -69,7 +69,7 @@ def test_the_table_of_who_shares_is_what_a_share_tells():
     assert sorted(shown("Agents that share their work")) == sorted(map(row, collect([])))
 
 
-async def test_the_table_of_the_healer_is_what_a_vigil_tells():
+async def test_the_table_of_the_healer_is_what_a_monitor_collects():
     monitor = Monitor(
         MonitorOwner(),
         VerdictEncoder(family="heartbeat", by="healer", channel="c"),

@@ -42,8 +42,8 @@ def bus():
 
 @pytest.fixture
 def relay(bus):
-    voice = SimpleNamespace(fence=lambda _bus: Fence("me", 1))
-    return Relay(lambda: bus, lambda: "healer:alerts", voice, LogLength())
+    leadership = SimpleNamespace(fence=lambda _bus: Fence("me", 1))
+    return Relay(lambda: bus, lambda: "healer:alerts", leadership, LogLength())
 
 
 @contextlib.asynccontextmanager

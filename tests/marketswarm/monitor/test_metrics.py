@@ -1,4 +1,4 @@
-"""What a vigil tells of the services and buses it watches."""
+"""The metrics of a monitor, about the services and buses that it watches."""
 
 import asyncio
 import gc

@@ -75,7 +75,7 @@ async def test_a_beat_that_may_still_be_on_its_way_is_no_reason_for_a_new_sessio
     assert bool(rebuilt) is distrusts
 
 
-async def test_a_vigil_that_cannot_read_its_memory_judges_nothing_and_says_so(bus, monkeypatch):
+async def test_a_monitor_that_cannot_read_its_state_judges_nothing_and_says_so(bus, monkeypatch):
     monkeypatch.setattr(state, "RETRY_SEC", 0.01)
     bus.connected = False
     monitor = make_monitor(bus)
@@ -90,7 +90,7 @@ async def test_a_vigil_that_cannot_read_its_memory_judges_nothing_and_says_so(bu
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_a_vigil_whose_verdicts_are_not_taken_says_how_many_wait(bus):
+async def test_a_monitor_whose_verdicts_are_not_taken_says_how_many_wait(bus):
     monitor = make_monitor(bus)
     monitor.feed.describe_lost_buses = lambda _now: None
     bus.connected = False

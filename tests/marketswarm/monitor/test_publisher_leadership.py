@@ -44,12 +44,12 @@ async def logged(bus: MemoryBus) -> list[str]:
 async def test_who_believes_to_lead_and_does_not_is_turned_away_and_keeps_its_verdicts(bus, lease):
     if lease is not None:
         await lead(bus, lease)
-    voice, told = HeldLeadership(MINE), []
-    box = recording_publisher(bus, NOTICES, told, voice)
+    leadership, told = HeldLeadership(MINE), []
+    box = recording_publisher(bus, NOTICES, told, leadership)
     box.enqueue(verdict(State.DOWN, 1.0))
     await box.work_off()  # takes over
     await box.work_off()
-    assert (voice.turned, told, len(box)) == (1, [], 1)
+    assert (leadership.turned, told, len(box)) == (1, [], 1)
     assert await bus.client.keys("*") == ([] if lease is None else [b"healer:lease"])
 
 
@@ -77,14 +77,14 @@ async def test_what_the_leader_told_is_dropped_and_the_rest_is_told_on_taking_ov
 
 async def test_nothing_is_offered_before_all_that_was_told_is_taken_over(bus):
     await lead(bus, MINE)
-    voice = HeldLeadership(MINE)
+    leadership = HeldLeadership(MINE)
     gate, seen = asyncio.Event(), []
 
-    async def take_over(fence, untold):
-        seen.append((fence, set(untold)))
+    async def take_over(fence, queued_fields):
+        seen.append((fence, set(queued_fields)))
         await gate.wait()
 
-    box = recording_publisher(bus, NOTICES, told := [], voice, take_over)
+    box = recording_publisher(bus, NOTICES, told := [], leadership, take_over)
     box.enqueue(verdict(State.DOWN, 1.0))
     task = asyncio.create_task(box.record())
     await auntil(lambda: seen)

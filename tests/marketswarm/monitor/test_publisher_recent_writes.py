@@ -123,13 +123,13 @@ async def test_a_bus_that_can_not_be_asked_stays_in_doubt(bus):
 
 
 async def test_who_did_not_lead_all_the_time_leaves_it_to_who_did(bus):
-    voice = HeldLeadership(Fence("me", 1))
-    box = recording_publisher(bus, NOTICES, [], voice)
+    leadership = HeldLeadership(Fence("me", 1))
+    box = recording_publisher(bus, NOTICES, [], leadership)
     await bus.client.hset("healer:lease", mapping={"boot": "me", "epoch": "1"})
     await box.work_off()
     await told(box, up("a", 1.0), down("a", 2.0))
     for fence in (None, Fence("me", 3)):
-        voice.now = fence
+        leadership.now = fence
         await box.work_off()
     await bus.client.hset("healer:lease", "epoch", "3")
     other = recording_publisher(bus, NOTICES, [])

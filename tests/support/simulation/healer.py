@@ -1,4 +1,4 @@
-"""The listener of `world.py`: everything that `vigil` and `listen` do, in simulated time.
+"""The healer of `world.py`: it does in simulated time what the monitor and its listeners do.
 
 Each thing that `Detector` is told goes to the oracle too, and what follows must be the same.
 """

@@ -146,7 +146,7 @@ class Process:
 
         feed.heard, feed.canary_heard = hears, hears_canary
 
-    # -- its keeper
+    # -- the owner of its monitor
 
     def bus(self, name: str) -> Link:
         return self.links[name]
@@ -459,8 +459,8 @@ class Fleet:
         assert leaders["x"] == leaders["y"], f"leaders: {leaders}"
         assert len(leaders["x"]) == 1, f"leaders: {leaders}"
         for each in self.healers.values():
-            for bus, post in each.monitor.links.items():
-                assert len(post.publisher) == 0, f"{each.boot} has {len(post.publisher)} untold on {bus}"
+            for bus, link in each.monitor.links.items():
+                assert len(link.publisher) == 0, f"{each.boot} has {len(link.publisher)} untold on {bus}"
             detector = each.monitor.detector
             states = {svc: str(record.state) for svc, record in detector.services.items()}
             assert states == {svc: roster[svc] for svc in states}, f"{each.boot} believes {states}: {roster}"

@@ -1,7 +1,7 @@
 """Detector driven by hand: a clock that only tests move, buses that do what tests say.
 
-`Hand` is what `vigil` is in life: it sends canaries, looks at the clocks when they are due, asks the second
-witness, and keeps what was concluded in `verdicts`. Canaries come back at once unless a bus is made `deaf`.
+`Hand` does what the monitor does: it sends canaries, evaluates when that is due, asks the second witness,
+and keeps what was concluded in `verdicts`. Canaries come back at once unless a bus is made `deaf`.
 """
 
 from collections.abc import Iterable, Mapping

@@ -1,6 +1,6 @@
 """Servers of a small world as real clients see them: scripts, hashes, sessions; links that can be cut.
 
-Each script of a vigil is a few lines of Python here, held against the real ones in
+Each script of a monitor is a few lines of Python here, held against the real ones in
 `tests/support/test_simulated_server.py`.
 """
 
@@ -60,7 +60,7 @@ class Server(Bus):
             LEASE_SCRIPT.text: self.turn,
             PUBLISH_SCRIPT.text: self.tell,
             SAVE_SCRIPT.text: self.save,
-            LAST_BEATS_SCRIPT.text: self.testify,
+            LAST_BEATS_SCRIPT.text: self.last_beats,
             REFRESH_SCRIPT.text: self.refresh,
             CANARY_SCRIPT.text: self.canary,
         }
@@ -172,7 +172,7 @@ class Server(Bus):
         self.writing()
         return len(keys) - 1
 
-    def testify(self, keys: list[str], _args: list[bytes], now: float) -> list[Any]:
+    def last_beats(self, keys: list[str], _args: list[bytes], now: float) -> list[Any]:
         """last_beats.lua."""
         found: list[Any] = []
         for name in keys:
