@@ -31,7 +31,7 @@ FaultKind = Literal[
     "trimmed_unread",
 ]
 FAULT_KINDS: Final[tuple[str, ...]] = get_args(FaultKind)
-SHOWN: Final = 100  # faults; more of them say no more
+MAX_FAULTS: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,25 +41,25 @@ class FaultFinder:
     graph: FlowGraph
     presence: Presence
     settings: FlowSettings
-    named: frozenset[str] = frozenset()  # services whose settings name their group
+    named: frozenset[str] = frozenset()
 
     def faults(self) -> list[Fault]:
         """Return all faults, each once, at most a hundred."""
         found = [self._with_proof(fault) for fault in unfed(self.graph.flows)]
         for one in self.graph.keys.values():
-            found += self._of_writers(one)
-            found += self._of_readers(one)
-        return found[:SHOWN]
+            found += self._find_writer_faults(one)
+            found += self._find_reader_faults(one)
+        return found[:MAX_FAULTS]
 
     def _with_proof(self, fault: Fault) -> Fault:
-        """Add to a fault that a service which the truth does not name writes there all the same."""
+        """Return a fault, with a remark if a service that the truth does not name writes to its key."""
         seen = self.graph.keys.get(fault.key)
         if seen is None or not seen.rate:
             return fault
         text = f"{fault.text}; someone does, whom the truth does not name: {seen.rate:.2g} entries a second"
         return Fault(fault.what, fault.key, fault.svc, text)
 
-    def _of_writers(self, one: KeyState) -> Iterator[Fault]:
+    def _find_writer_faults(self, one: KeyState) -> Iterator[Fault]:
         flows, seen = self.graph.flows, one.seen
         writers, readers = flows.writers(one.key), flows.readers(one.key)
         expected_sec = self.settings.expected_sec(one.key.name)
@@ -83,20 +83,20 @@ class FaultFinder:
             why = f"nothing new for {silent}, though {who} is up for {up}"
             yield Fault("writer_silent", one.key, who, why)
 
-    def _of_readers(self, one: KeyState) -> Iterator[Fault]:
+    def _find_reader_faults(self, one: KeyState) -> Iterator[Fault]:
         if one.seen.kind != "stream" or one.seen.groups is None:
             return
         for svc in self.graph.flows.readers(one.key):
             group = one.groups.get(svc)
             if group is not None:
-                yield from self._of_group(one, svc, group)
-            elif self._should_have_one(svc, one):
+                yield from self._find_group_faults(one, svc, group)
+            elif self._needs_group(svc, one):
                 up = format_duration(self.presence.up_sec[svc])
                 yield Fault("no_group", one.key, svc, f"{svc} is up for {up} and has no consumer group there")
         for group in one.others:
-            yield from self._of_group(one, "", group)
+            yield from self._find_group_faults(one, "", group)
 
-    def _should_have_one(self, svc: str, one: KeyState) -> bool:
+    def _needs_group(self, svc: str, one: KeyState) -> bool:
         """Return True if the reader needs a consumer group.
 
         Its settings name one, or other readers have one.
@@ -104,7 +104,7 @@ class FaultFinder:
         up_sec = self.presence.up_sec.get(svc, 0.0)
         return up_sec > self.settings.behind_sec and (svc in self.named or not one.seen.groups)
 
-    def _of_group(self, one: KeyState, svc: str, group: Group) -> Iterator[Fault]:
+    def _find_group_faults(self, one: KeyState, svc: str, group: Group) -> Iterator[Fault]:
         name = f"group {group.name}"
         whose = (
             f" of {svc}"
@@ -113,7 +113,7 @@ class FaultFinder:
             if svc
             else ", which is no reader's of the truth,"
         )
-        lost = _lost(one, group)
+        lost = _count_lost(one, group)
         if lost > 0:
             text = f"{lost} entries were trimmed before {name}{whose} had read them"
             yield Fault("trimmed_unread", one.key, svc, text)
@@ -127,11 +127,8 @@ class FaultFinder:
             yield Fault("falls_behind", one.key, svc, text)
 
 
-def _lost(one: KeyState, group: Group) -> int:
-    """Return how many entries were trimmed that the group had not read.
-
-    The server's own lag leaves those out.
-    """
+def _count_lost(one: KeyState, group: Group) -> int:
+    """Return how many entries were trimmed before the group had read them; the server's `lag` omits them."""
     if one.seen.added is None or group.read is None:
         return 0
     return one.seen.added - group.read - one.seen.length

@@ -13,11 +13,11 @@ from marketswarm.truth import Truth
 from marketswarm.truth.flows import Edge, Fault, Flows, Key
 from services.mesh.flow_reader import Group, KeyReading
 
-SAMPLES: Final = 64  # of one count, however long the window and however often one looks
+MAX_SAMPLES: Final = 64  # readings of one count, however long the window is
 
 
 class Rates:
-    """The latest readings of each count, to tell how fast it grows."""
+    """The latest readings of each count, from which its growth per second follows."""
 
     def __init__(self) -> None:
         self._readings: dict[Hashable, deque[tuple[float, int]]] = {}
@@ -34,7 +34,7 @@ class Rates:
         if count is None:
             self._readings.pop(what, None)
             return None
-        readings = self._readings.setdefault(what, deque(maxlen=SAMPLES))
+        readings = self._readings.setdefault(what, deque(maxlen=MAX_SAMPLES))
         if readings and count < readings[-1][1]:
             readings.clear()
         readings.append((now, count))
@@ -50,7 +50,7 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """For how many seconds services are up, and which are down. Of a service in neither nothing is known."""
+    """For how many seconds services are up, and which are down; nothing is known of a service in neither."""
 
     up_sec: Mapping[str, float] = field(default_factory=dict)
     down: frozenset[str] = frozenset()
@@ -68,8 +68,8 @@ class KeyState:
     seen: KeyReading
     rate: float | None
     groups: Mapping[str, Group]
-    others: tuple[Group, ...]  # groups that are no reader's
-    read_rates: Mapping[str, float | None]  # by group
+    others: tuple[Group, ...]
+    read_rates: Mapping[str, float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,23 +104,23 @@ def build_graph(
 
     `named` are the consumer groups that services' settings name.
     """
-    moving: dict[Key, KeyState] = {}
+    states: dict[Key, KeyState] = {}
     known: set[tuple[Key, str]] = set()
     for key, one in seen.items():
         groups = one.groups or ()
         known |= {(key, ""), *((key, group.name) for group in groups)}
         whose = assign_groups(flows.readers(key), named, groups)
-        moving[key] = KeyState(
+        states[key] = KeyState(
             key,
             one,
-            # what is not there yet has been counted, too: its first entries are its first rate
+            # a key that does not exist counts as 0, so that its first entries give its first rate
             rates.record((key, ""), 0 if one.kind == "none" else one.added, now, window_sec),
             whose,
             tuple(group for group in groups if group not in whose.values()),
             {group.name: rates.record((key, group.name), group.read, now, window_sec) for group in groups},
         )
     rates.keep(known)
-    return FlowGraph(flows, moving)
+    return FlowGraph(flows, states)
 
 
 def assign_groups(
@@ -134,7 +134,8 @@ def assign_groups(
     return found | ({alone[0]: rest[0]} if len(rest) == len(alone) == 1 else {})
 
 
-KEPT_SEC: Final = 3600  # when nobody writes it any more; what is left of it tells how old it is
+KEPT_SEC: Final = 3600
+"""How long the flow is kept after its last write; its remaining life tells readers how old it is."""
 
 
 def encode_flow(
@@ -146,8 +147,8 @@ def encode_flow(
         "kept_sec": KEPT_SEC,
         "revision": revision,
         "every_sec": every_sec,
-        "keys": [_key(one) for one in graph.keys.values()],
-        "edges": [_edge(edge, graph) for edge in graph.flows.edges],
+        "keys": [_encode_key(one) for one in graph.keys.values()],
+        "edges": [_encode_edge(edge, graph) for edge in graph.flows.edges],
         "faults": [
             {
                 "what": one.what,
@@ -163,39 +164,39 @@ def encode_flow(
     }
 
 
-def _key(one: KeyState) -> dict[str, Any]:
+def _encode_key(one: KeyState) -> dict[str, Any]:
     seen = one.seen
     found: dict[str, Any] = {"bus": one.key.bus, "key": one.key.name, "kind": seen.kind}
     if seen.kind == "channel":
         return found | {"subscribers": seen.subscribers}
     if seen.kind != "stream":
         return found
-    groups = None if seen.groups is None else [_group(group, one) for group in seen.groups]
+    groups = None if seen.groups is None else [_encode_group(group, one) for group in seen.groups]
     return found | {
         "length": seen.length,
         "added": seen.added,
-        "rate": _rounded(one.rate),
-        "last_sec": _rounded(seen.last_sec),
+        "rate": _round(one.rate),
+        "last_sec": _round(seen.last_sec),
         "groups": groups,
     }
 
 
-def _edge(edge: Edge, graph: FlowGraph) -> dict[str, Any]:
+def _encode_edge(edge: Edge, graph: FlowGraph) -> dict[str, Any]:
     one = graph.keys.get(edge.key)
     found: dict[str, Any] = {"svc": edge.svc, "does": edge.does, "bus": edge.key.bus, "key": edge.key.name}
     if one is None or one.seen.kind != "stream":
         return found
     if edge.does == "writes":
-        return found | {"rate": _rounded(one.rate)}
+        return found | {"rate": _round(one.rate)}
     group = one.groups.get(edge.svc)
-    return found if group is None else found | {"group": group.name} | _group(group, one)
+    return found if group is None else found | {"group": group.name} | _encode_group(group, one)
 
 
-def _group(group: Group, one: KeyState) -> dict[str, Any]:
+def _encode_group(group: Group, one: KeyState) -> dict[str, Any]:
     found = asdict(group)
-    found["oldest_sec"] = _rounded(group.oldest_sec)
-    return found | {"rate": _rounded(one.read_rates.get(group.name))}
+    found["oldest_sec"] = _round(group.oldest_sec)
+    return found | {"rate": _round(one.read_rates.get(group.name))}
 
 
-def _rounded(value: float | None) -> float | None:
+def _round(value: float | None) -> float | None:
     return None if value is None else round(value, 3)

@@ -62,7 +62,7 @@ def _listened_sec(topology: Topology, bus: str, now: float) -> float:
 
 MAX_KEYS: Final = 1000
 LENGTH_ONLY_SEC: Final = 300.0
-"""A stream whose entries are too large to be looked at is asked for its length alone, for so long."""
+"""For so long only the length of a stream is read after its entries turned out to be too large."""
 
 
 def flow_key(me: Agent[CommonSettings]) -> AccessPoint:
@@ -71,7 +71,7 @@ def flow_key(me: Agent[CommonSettings]) -> AccessPoint:
 
 
 class FlowMonitor:
-    """The latest graph and its faults; None and empty before the first reading."""
+    """Read the flow regularly; `graph` and `faults` are the latest, None and empty before the first time."""
 
     def __init__(
         self,
@@ -117,13 +117,14 @@ class FlowMonitor:
         )
 
     async def _read_keys(self, keys: list[Key]) -> tuple[dict[Key, KeyReading], dict[str, str]]:
+        """Return the readings of keys, and the buses that did not answer, with the reason."""
         away: dict[str, str] = {}
 
-        async def one(bus: str) -> dict[Key, KeyReading]:
+        async def read_bus(bus: str) -> dict[Key, KeyReading]:
             names = [key.name for key in keys if key.bus == bus]
-            alone = {key.name for key in self._too_large if key.bus == bus}
+            length_only = {key.name for key in self._too_large if key.bus == bus}
             try:
-                found = await read_keys(self._me.bus(bus), names, alone)
+                found = await read_keys(self._me.bus(bus), names, length_only)
             except BusError as error:
                 away[bus] = error.reason
                 return {}
@@ -133,10 +134,10 @@ class FlowMonitor:
                     report_unusable(bus, name, f"entries of {seen.too_large} bytes")
             return {Key(bus, name): seen for name, seen in found.items()}
 
-        over = time.monotonic() - LENGTH_ONLY_SEC
-        self._too_large = {key: at for key, at in self._too_large.items() if at > over}
+        expired_at = time.monotonic() - LENGTH_ONLY_SEC
+        self._too_large = {key: at for key, at in self._too_large.items() if at > expired_at}
 
-        parts = await asyncio.gather(*(one(bus) for bus in dict.fromkeys(key.bus for key in keys)))
+        parts = await asyncio.gather(*(read_bus(bus) for bus in dict.fromkeys(key.bus for key in keys)))
         return {key: seen for part in parts for key, seen in part.items()}, away
 
     def _log_changes(self, faults: list[Fault]) -> None:
@@ -154,13 +155,13 @@ class FlowMonitor:
     async def _write(self, every_sec: float) -> None:
         if self.graph is None:
             return
-        to = flow_key(self._me)
-        written = orjson.dumps(
+        point = flow_key(self._me)
+        document = orjson.dumps(
             encode_flow(self.graph, self.faults, self._me.revision, every_sec, time.time())
         )
         try:
-            bus = self._me.bus(to.bus)
-            await bus.ask(bus.client.set(to.key, written, ex=KEPT_SEC))
+            bus = self._me.bus(point.bus)
+            await bus.ask(bus.client.set(point.key, document, ex=KEPT_SEC))
         except BusError as error:
             self._me.set_degraded(f"flow not written: {error.bus} {error.reason}", part="flow")
         else:

@@ -1,6 +1,6 @@
-"""Read the keys of one bus: what is there, how much, and how far behind each consumer group is.
+"""Read the keys of one bus: their types and lengths, and how far behind each consumer group is.
 
-Bounded and cheap.
+What one reading costs the server is bounded.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -11,11 +11,11 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import Script
 
 READ_FLOW: Final = Script.beside("services.mesh", "read_flow.lua")
-KEYS_AT_ONCE: Final = 25  # half a millisecond of a server
+KEYS_PER_STEP: Final = 25  # half a millisecond of the server's time
 MAX_GROUPS: Final = 20
 MAX_ENTRY_BYTES: Final = 32 * 1024 * 1024
-"""Of a stream's entries, which the server copies to tell their ids: 20 ms of a server."""
-YEAR_2001_MS: Final = 10**12  # an id below that was not made of a time
+"""Bytes of entries in one step: the server copies entries to return their ids, which takes it 20 ms then."""
+YEAR_2001_MS: Final = 10**12  # a lower id was not made from a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,23 +59,23 @@ async def read_keys(
     Raises BusError.
     """
     seen: dict[str, KeyReading] = {}
-    for some in _some(names):
-        alone = [int(name in length_only) for name in some]
-        at_ms, *found = await bus.script(READ_FLOW, some, [MAX_GROUPS, MAX_ENTRY_BYTES, *alone])
+    for batch in _batches(names):
+        flags = [int(name in length_only) for name in batch]
+        at_ms, *found = await bus.script(READ_FLOW, batch, [MAX_GROUPS, MAX_ENTRY_BYTES, *flags])
         try:
-            seen |= {name: parse_key(one, at_ms) for name, one in zip(some, found, strict=True)}
+            seen |= {name: parse_key(one, at_ms) for name, one in zip(batch, found, strict=True)}
         except (TypeError, ValueError, AttributeError) as error:
-            raise BusError(bus.name, "error", f"an answer that is none ({type(error).__name__})") from None
+            raise BusError(bus.name, "error", f"an unexpected answer ({type(error).__name__})") from None
     absent = [name for name, one in seen.items() if one.kind == "none"]
-    for some in _some(absent):
-        for name, count in await bus.ask(bus.client.pubsub_numsub(*some)):
+    for batch in _batches(absent):
+        for name, count in await bus.ask(bus.client.pubsub_numsub(*batch)):
             if count:
                 seen[name.decode("utf-8", "replace")] = KeyReading("channel", int(count))
     return seen
 
 
-def _some(names: Sequence[str]) -> Iterator[Sequence[str]]:
-    return (names[at : at + KEYS_AT_ONCE] for at in range(0, len(names), KEYS_AT_ONCE))
+def _batches(names: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (names[at : at + KEYS_PER_STEP] for at in range(0, len(names), KEYS_PER_STEP))
 
 
 def parse_key(found: Any, at_ms: int) -> KeyReading:
@@ -86,9 +86,9 @@ def parse_key(found: Any, at_ms: int) -> KeyReading:
     return KeyReading(
         kind.decode("ascii", "replace"),
         length=int(length),
-        added=_known(added),
+        added=_known_number(added),
         last_sec=age_sec(last, at_ms),
-        groups=tuple(_group(one, at_ms) for one in listed)
+        groups=tuple(_parse_group(one, at_ms) for one in listed)
         if len(listed) == groups and not too_large
         else None,
         too_large=int(too_large),
@@ -96,24 +96,24 @@ def parse_key(found: Any, at_ms: int) -> KeyReading:
 
 
 def age_sec(entry_id: bytes, at_ms: int) -> float | None:
-    """Return how long ago an entry was added, by its id; None if the id was not made of a time."""
+    """Return how long ago an entry was added, by its id; None if the id was not made from a time."""
     head = entry_id.partition(b"-")[0]
     made_ms = int(head) if head.isdigit() else 0
     return max(0.0, (at_ms - made_ms) / 1000) if YEAR_2001_MS < made_ms <= at_ms + 60_000 else None
 
 
-def _group(found: Any, at_ms: int) -> Group:
+def _parse_group(found: Any, at_ms: int) -> Group:
     name, consumers, pending, lag, read, delivered, unread, taken = found
     ages = [age for entry_id in (unread, taken) if (age := age_sec(entry_id, at_ms)) is not None]
     return Group(
         name.decode("utf-8", "replace"),
         int(consumers),
         int(pending),
-        _known(lag),
-        0 if delivered == b"0-0" else _known(read),
+        _known_number(lag),
+        0 if delivered == b"0-0" else _known_number(read),
         max(ages, default=None),
     )
 
 
-def _known(number: int) -> int | None:
+def _known_number(number: int) -> int | None:
     return None if number < 0 else int(number)

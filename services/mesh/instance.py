@@ -16,16 +16,15 @@ MAX_RESTARTS_PER_HOUR: Final = 5
 """More restarts than that within an hour are a crash loop."""
 CALM_RESTARTS_PER_HOUR: Final = 2
 """A crash loop ends at that many: with one limit for both it would begin and end again and again."""
-KEPT: Final = 100  # restarts with their times: a process that restarts each second must not fill the memory
+MAX_RESTART_TIMES: Final = 100  # times that are kept: a process may restart each second
 
 
 @dataclass(slots=True)
 class RestartHistory:
     """The restarts of one line of successors.
 
-    How many, when the latest were, and whether that is a crash loop.
-
-    `times` are monotonic seconds, the oldest first.
+    `restarts` counts all of them; `times` are those of the latest, monotonic, oldest first. During a crash
+    loop `is_looping` is True.
     """
 
     restarts: int = 0
@@ -33,7 +32,7 @@ class RestartHistory:
     is_looping: bool = False
 
     def __post_init__(self) -> None:
-        self.times = deque(self.times, KEPT)
+        self.times = deque(self.times, MAX_RESTART_TIMES)
 
     def add(self, at: float) -> None:
         """Add a restart."""
@@ -45,7 +44,7 @@ class RestartHistory:
         return sum(1 for at in self.times if now - at < HOUR_SEC)
 
     def detect_crash_loop(self, now: float) -> bool:
-        """Return True if a crash loop begins now; also note the end of one."""
+        """Return True if a crash loop begins now; also update `is_looping`."""
         while self.times and now - self.times[0] >= HOUR_SEC:
             self.times.popleft()
         was = self.is_looping
@@ -60,16 +59,18 @@ class RestartHistory:
 def restore_history(
     restarts: int, times: Iterable[float], is_looping: bool, now: float, wall: float
 ) -> RestartHistory:
-    """Return the history that `to_json` wrote.
+    """Return the history whose times `to_json` wrote.
 
-    Whatever the wall clock did meanwhile, no time is in the future.
+    If the wall clock was set back meanwhile, a time in the future counts as now.
     """
     ago = sorted((max(0.0, wall - at) for at in times), reverse=True)
-    return RestartHistory(restarts, deque(now - each for each in ago[-KEPT:] if each < HOUR_SEC), is_looping)
+    return RestartHistory(
+        restarts, deque(now - each for each in ago[-MAX_RESTART_TIMES:] if each < HOUR_SEC), is_looping
+    )
 
 
 SKEW_SEC: Final = 5.0
-OVERDUE: Final = 1.5  # times `every`: silent for longer, an instance may have been replaced
+OVERDUE: Final = 1.5  # intervals of silence after which an instance may have been replaced
 
 
 @dataclass(slots=True)
@@ -82,7 +83,7 @@ class Instance:
     """
 
     svc: str
-    boot: str  # empty for a sender that has no such thing
+    boot: str
     bus: str
     last: Beat
     heard_at: float
@@ -114,7 +115,7 @@ class Instance:
 
     def detect_skew(self) -> bool:
         """Return True if its clock is wrong now and was not before."""
-        # an incident is over well below where it begins: a clock that wavers there is one, not many
+        # the lower limit for the end keeps a clock that wavers around the limit one incident
         was, self.skewed = self.skewed, abs(self.skew_sec) > (SKEW_SEC / 2 if self.skewed else SKEW_SEC)
         return self.skewed and not was
 

@@ -23,7 +23,7 @@ from services.mesh.topology import EVENT_KINDS, MeshEvent, Topology
 REPORT_AGAIN_SEC: Final = 3600.0
 MAX_NAMES: Final = 1000
 NAME_LIMIT: Final = 63
-MAX_SHOWN: Final = 50  # in the picture, the latest
+MAX_SHOWN: Final = 50  # names in `mesh:topology`, the latest
 
 
 class UnknownServices:
@@ -41,7 +41,7 @@ class UnknownServices:
         return len(self._reported_at)
 
     def is_new(self, svc: str, now: float) -> bool:
-        """Return True if this service was not reported within the hour.
+        """Return True if this service is to be reported, and record that it is: once an hour at most.
 
         `now` is in seconds of a monotonic clock.
         """
@@ -77,7 +77,7 @@ def clean_name(name: bytes) -> str | None:
 
 
 PATTERN: Final = heartbeat_channel("*")
-MAX_EVENTS: Final = 1000  # while the bus takes none
+MAX_EVENTS: Final = 1000  # that wait while the bus takes none
 WARNINGS: Final = {
     "stranger": "mesh.stranger",
     "crash_loop": "mesh.crash_loop",
@@ -192,10 +192,7 @@ class BeatListener:
             self.add_events([MeshEvent("stranger", svc, "", time.time())])
 
     def _log(self, event: MeshEvent) -> None:
-        """Log an event that needs attention as a warning.
-
-        Instances that join and leave are only on the stream.
-        """
+        """Log an event that needs attention as a warning; instances that join and leave are not logged."""
         name = WARNINGS.get(event.event)
         if name is not None:
             self._me.log.warning(name, svc=event.svc, **event.more)

@@ -10,15 +10,14 @@ from marketswarm.settings import CommonSettings
 from services.mesh.flow_monitor import FlowMonitor, find_presence
 from services.mesh.listener import BeatListener
 from services.mesh.metrics import MeshMetrics
-from services.mesh.picture import restore_topology
 from services.mesh.settings import MeshSettings
+from services.mesh.store import TopologyWriter, restore_topology, topology_key
 from services.mesh.topology import Topology
-from services.mesh.writer import TopologyWriter, topology_key
 
-LOOK_EVERY_SEC: Final = 1.0
-LONGEST_PICTURE: Final = 32 * 1024 * 1024  # bytes: that of a hundred thousand services has less
-BUS_SEC: Final = 10.0  # above what reading or writing may take: a bus that is away is no hanging of ours
-STALLED_SEC: Final = 1.0  # a rest so much too long: this process did not run, and heard nobody
+UPDATE_SEC: Final = 1.0
+MAX_TOPOLOGY_BYTES: Final = 32 * 1024 * 1024  # that of a hundred thousand services is smaller
+BUS_SEC: Final = 10.0  # longer than a read or write may take: waiting for a bus must not count as hanging
+STALLED_SEC: Final = 1.0  # a rest that is so much too long: this process did not run, and heard no beat
 
 
 async def main() -> int:
@@ -30,7 +29,7 @@ async def main() -> int:
             await restore(me, topology)
         listener, writer = BeatListener(me, topology), TopologyWriter(me)
         flow = FlowMonitor(
-            me, settings_now, lambda of: find_presence(topology, me.truth, of, time.monotonic())
+            me, settings_now, lambda services: find_presence(topology, me.truth, services, time.monotonic())
         )
         for part in (listener, flow):
             me.on_reseed(part.follow)
@@ -44,16 +43,16 @@ async def main() -> int:
             me.set_degraded(find_problem(topology, writer))
             me.set_detail(flow.summary())
             begun = time.monotonic()
-            await me.rest(LOOK_EVERY_SEC)
-            if time.monotonic() - begun > LOOK_EVERY_SEC + STALLED_SEC:
+            await me.rest(UPDATE_SEC)
+            if time.monotonic() - begun > UPDATE_SEC + STALLED_SEC:
                 topology.reset_silence(time.monotonic())
     return me.exit_code
 
 
 def update_topology(me: Agent[CommonSettings], topology: Topology, listener: BeatListener) -> None:
-    """Remove silent instances, and note convergence and wrong clocks.
+    """Remove silent instances, check for convergence, and log wrong clocks.
 
-    Wrong clocks are one log line for all services, since the wrong clock may be our own.
+    There is one log line for all wrong clocks, since the wrong clock may be our own.
     """
     now, wall = time.monotonic(), time.time()
     listener.add_events(topology.remove_silent(now, wall))
@@ -73,11 +72,11 @@ def find_problem(topology: Topology, writer: TopologyWriter) -> str | None:
 async def restore(me: Agent[CommonSettings], topology: Topology) -> None:
     """Load the topology that the last process wrote.
 
-    Without it every instance would seem to have just joined.
+    Without that every instance would seem to have just joined.
     """
-    to = topology_key(me)
+    point = topology_key(me)
     try:
-        (raw,) = await read_strings(me.bus(to.bus), [to.key], LONGEST_PICTURE, report=True)
+        (raw,) = await read_strings(me.bus(point.bus), [point.key], MAX_TOPOLOGY_BYTES, report=True)
     except BusError as error:
         me.log.warning("mesh.not_recalled", bus=error.bus, reason=error.reason)
         return
@@ -88,6 +87,6 @@ async def restore(me: Agent[CommonSettings], topology: Topology) -> None:
         bus_of,
         time.monotonic(),
         time.time(),
-        unusable=lambda what: report_unusable(to.bus, to.key, what),
+        unusable=lambda what: report_unusable(point.bus, point.key, what),
     )
     me.log.info("mesh.recalled", instances=count)

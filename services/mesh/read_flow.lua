@@ -1,14 +1,16 @@
 -- flags: no-writes
--- What stands at keys, in numbers alone: no entry leaves the server, however large it is.
--- Redis hands entries out whole, so they are copied here all the same: about so many bytes of them in one step.
---   KEYS: the keys;  ARGV: how many groups of a stream are looked at, how many bytes of its entries at most, then for
---     each key 1 when only its length is to be looked at
---   returns the server's time (ms), then for each key its kind; for a stream
---     {kind, length, entries added, first id, last id, groups, bytes when its entries are too large for that, else 0,
---      {name, consumers, pending, lag, read, delivered, oldest unread, oldest pending} …}
--- Where the server can't say it, -1 stands for a number and '' for an id.
+-- Read the type of each key, and of a stream its length and its consumer groups. No entry leaves the server. But Redis
+-- copies an entry whole even if only its id is wanted, so one step copies a bounded number of bytes.
+-- KEYS  the keys
+-- ARGV  1  most groups of a stream that are read
+--       2  most bytes of entries that are copied
+--       then for each key 1 if only its length is to be read, else 0
+-- Returns {the server's time (ms), then for each key its type, or for a stream
+--   {type, length, entries added, first id, last id, number of groups, bytes of its entries if they are too large else 0,
+--    then for each group {name, consumers, pending, lag, read, last delivered id, oldest unread id, oldest pending id}}}.
+-- A number that the server does not know is -1, an id ''.
 
-local at_most, most_bytes = tonumber(ARGV[1]), tonumber(ARGV[2])
+local max_groups, max_bytes = tonumber(ARGV[1]), tonumber(ARGV[2])
 
 local function by_name(pairs)
   local found = {}
@@ -32,12 +34,12 @@ end
 
 local copied = 0
 
--- MEMORY copies nothing: it reckons with the first node, of a hundred entries at most, and adds the last.
+-- MEMORY USAGE copies nothing: it extrapolates from the first node, of a hundred entries at most.
 local function stream(key, length_alone)
   local length = redis.call('XLEN', key)
-  if length_alone or copied > most_bytes then return {'stream', length, -1, '', '', -1, 0} end
+  if length_alone or copied > max_bytes then return {'stream', length, -1, '', '', -1, 0} end
   local size = redis.call('MEMORY', 'USAGE', key, 'SAMPLES', 1)
-  if size > most_bytes and size / length * 100 > most_bytes then return {'stream', length, -1, '', '', -1, size} end
+  if size > max_bytes and size / length * 100 > max_bytes then return {'stream', length, -1, '', '', -1, size} end
   local info = by_name(redis.call('XINFO', 'STREAM', key))
   local first = info['first-entry'] and info['first-entry'][1] or ''
   copied = copied + size_of(info['first-entry']) + size_of(info['last-entry'])
@@ -51,15 +53,15 @@ local function stream(key, length_alone)
     end
     return after[id]
   end
-  -- a list without end is not gone through
-  local groups = info['groups'] <= at_most and redis.call('XINFO', 'GROUPS', key) or {}
+  -- with very many groups none is read
+  local groups = info['groups'] <= max_groups and redis.call('XINFO', 'GROUPS', key) or {}
   for n, flat in ipairs(groups) do
-    if copied > most_bytes then break end
+    if copied > max_bytes then break end
     local found = by_name(flat)
     seen[7 + n] = group(found, first_after)
     if found['pending'] > 0 then seen[7 + n][8] = redis.call('XPENDING', key, found['name'])[2] end
   end
-  if copied > most_bytes then seen[7] = copied end
+  if copied > max_bytes then seen[7] = copied end
   return seen
 end
 

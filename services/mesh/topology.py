@@ -36,12 +36,12 @@ class MeshEvent:
         return fields | ({} if self.rev is None else {"rev": str(self.rev)}) | self.more
 
 
-EARLY_KEPT: Final = 8  # revisions that were heard of before this process had them
-EARLY_SEC: Final = 10.0  # nobody is ahead of us for longer: what was said before that was something else
+MAX_EARLY: Final = 8  # revisions that beats showed before this process had them
+EARLY_SEC: Final = 10.0  # an older sighting of a revision has nothing to do with its reseed
 
 
 class Convergence:
-    """Whether all instances use one revision of the truth, and how long that took.
+    """Detect when all instances use the same revision of the truth, and measure how long that took.
 
     `at` is the revision of the last convergence. `took_sec` is None if its reseed was not witnessed; it
     counts from when the revision was first seen here, by mesh itself or in a beat.
@@ -50,22 +50,22 @@ class Convergence:
     def __init__(self) -> None:
         self.at: int | None = None
         self.took_sec: float | None = None
-        self._force: int | None = None
-        self._since: float | None = None  # when the one in force was first seen, if it came by a reseed
+        self._revision: int | None = None
+        self._since: float | None = None  # when `_revision` was first seen, if it came by a reseed
         self._early: dict[int, float] = {}
 
     def set_revision(self, rev: int | None, now: float) -> None:
-        """Note that mesh itself uses this revision now."""
-        if rev is None or rev == self._force:
+        """Record that mesh itself uses this revision now."""
+        if rev is None or rev == self._revision:
             return
         early = self._early.get(rev, now)
-        self._since = None if self._force is None else early if now - early < EARLY_SEC else now
-        self._force = rev
+        self._since = None if self._revision is None else early if now - early < EARLY_SEC else now
+        self._revision = rev
         self._early.clear()
 
     def note_revision(self, rev: int | None, now: float) -> None:
-        """Note that a beat shows this revision."""
-        if rev is not None and rev > (self._force or 0) and len(self._early) < EARLY_KEPT:
+        """Record that a beat shows this revision."""
+        if rev is not None and rev > (self._revision or 0) and len(self._early) < MAX_EARLY:
             self._early.setdefault(rev, now)
 
     def check(self, shown: Collection[int], now: float) -> bool:
@@ -73,21 +73,21 @@ class Convergence:
 
         `shown` are the revisions that any instance shows.
         """
-        if self._force is None or set(shown) != {self._force} or self.at == self._force:
+        if self._revision is None or set(shown) != {self._revision} or self.at == self._revision:
             return False
-        self.at = self._force
+        self.at = self._revision
         self.took_sec = None if self._since is None else max(0.0, now - self._since)
         return True
 
 
 def count_concurrent(instances: Collection[Instance], now: float) -> int:
-    """Return how many instances of one service provably ran at the same time, and still seem to."""
-    here = [one for one in instances if not one.is_overdue(now)]
-    return max((_beside(one, here) for one in here), default=0)
+    """Return how many instances of one service ran at the same time, by their beats, and may still run."""
+    alive = [one for one in instances if not one.is_overdue(now)]
+    return max((_count_beside(one, alive) for one in alive), default=0)
 
 
-def _beside(newest: Instance, others: Collection[Instance]) -> int:
-    """Return how many instances ran when the newest one came, including it."""
+def _count_beside(newest: Instance, others: Collection[Instance]) -> int:
+    """Return how many instances ran when the newest one joined, including it."""
     at = newest.joined_at
     return 1 + sum(1 for one in others if one is not newest and one.joined_at <= at < one.beat_at)
 
@@ -96,7 +96,7 @@ class ReplicaConflicts:
     """The services of which more instances run than the truth wants.
 
     An instance that was killed stays in the topology until its timeout, beside its successor: that is no
-    conflict. A conflict is proved only when every instance has beaten after the last of them had come.
+    conflict. A conflict is proved only once every instance has beaten after the last of them had joined.
     """
 
     def __init__(self) -> None:
@@ -117,7 +117,7 @@ class ReplicaConflicts:
         return count
 
 
-MAX_INSTANCES: Final = 50  # whoever beats with a new boot each time must not fill the memory
+MAX_INSTANCES: Final = 50  # a sender may use a new boot for each beat
 MAX_DEPARTED: Final = 50
 NOBODY: Final = Sender()
 
@@ -176,11 +176,11 @@ class Topology:
             if known.sender == NOBODY:
                 known.sender = sender()
             self._note_skew(known)
-            return self._left([known], now, wall) if beat.status == "stopping" else []
+            return self._remove([known], now, wall) if beat.status == "stopping" else []
         if beat.status == "stopping":
             return []
         new = Instance(beat.svc, boot, bus, beat, now, now, wall, wall, sender=sender())
-        events = self._came(new, now, wall)
+        events = self._succession_events(new, now, wall)
         self.add(new)
         self._note_skew(new)
         return events
@@ -192,7 +192,7 @@ class Topology:
             for one in self.instances()
             if one.bus not in self.deaf and now - one.heard_at > self.timeout_of(one.svc)
         ]
-        events = self._left(silent, now, wall) + self._crowded(now, wall)
+        events = self._remove(silent, now, wall) + self._detect_conflicts(now, wall)
         for one in self.instances():
             if one.history.times and one.history.detect_crash_loop(now):
                 events.append(_crash_loop(one, now, wall))
@@ -206,11 +206,11 @@ class Topology:
         self.conflicts.services_in_conflict &= known
 
     def mark_deaf(self, bus: str) -> None:
-        """Note that a bus can't be heard: nothing is known of the instances that beat there."""
+        """Record that a bus can't be heard: nothing is known of the instances that beat there."""
         self.deaf.add(bus)
 
     def mark_heard(self, bus: str, now: float) -> None:
-        """Note that a bus is heard (again): silence on it begins now."""
+        """Record that a bus is heard (again): silence on it begins now."""
         self.deaf.discard(bus)
         self.reset_silence(now, bus)
 
@@ -253,7 +253,8 @@ class Topology:
         if not found:
             self.services.pop(one.svc, None)
 
-    def _came(self, new: Instance, now: float, wall: float) -> list[MeshEvent]:
+    def _succession_events(self, new: Instance, now: float, wall: float) -> list[MeshEvent]:
+        """Return the events for a new instance: it joined, or it succeeds one that left or is overdue."""
         beside = self.instances_of(new.svc).values()
         overdue = [one for one in beside if one.is_overdue(now)]
         gone = self.departed.get(new.svc)
@@ -267,10 +268,11 @@ class Topology:
         if len(beside) >= MAX_INSTANCES:
             self._drop(min(beside, key=lambda one: one.heard_at))
         if before is not None:
-            return _succeeds(new, before, now, wall)
+            return _succeed(new, before, now, wall)
         return [MeshEvent("joined", new.svc, new.boot, wall, new.last.rev)]
 
-    def _left(self, silent: list[Instance], now: float, wall: float) -> list[MeshEvent]:
+    def _remove(self, silent: list[Instance], now: float, wall: float) -> list[MeshEvent]:
+        """Remove instances; return for each that it left, or that its successor restarted."""
         events = []
         for one in silent:
             self._drop(one)
@@ -282,7 +284,7 @@ class Topology:
                 del gone[:-MAX_DEPARTED]
                 events.append(MeshEvent("left", one.svc, one.boot, wall, one.last.rev))
             else:
-                events += _succeeds(successor, one.history, now, wall)
+                events += _succeed(successor, one.history, now, wall)
         return events
 
     def _successor(self, left: Instance) -> Instance | None:
@@ -294,7 +296,8 @@ class Topology:
         ]
         return min(after, key=lambda one: one.joined_at, default=None)
 
-    def _crowded(self, now: float, wall: float) -> list[MeshEvent]:
+    def _detect_conflicts(self, now: float, wall: float) -> list[MeshEvent]:
+        """Return an event for each service of which too many instances run, and did not before."""
         events = []
         for svc, replicas in self.replicas.items():
             instances = self.instances_of(svc).values()
@@ -310,7 +313,7 @@ class Topology:
             self.skewed.append((one.svc, round(one.skew_sec, 3)))
 
 
-def _succeeds(new: Instance, history: RestartHistory, now: float, wall: float) -> list[MeshEvent]:
+def _succeed(new: Instance, history: RestartHistory, now: float, wall: float) -> list[MeshEvent]:
     """Make an instance the successor of one that is gone, with its restart history; return the events."""
     new.history = history
     history.add(new.joined_at)

@@ -1,7 +1,7 @@
 """Parse a feed's document, in any of its formats, into entries, and make items of them. Pure; all is hostile.
 
 feedparser reads RSS, Atom and RDF, and is imported here alone; JSON Feed is short enough to be read here.
-This runs in a process of its own (`parse_worker.py`), which is killed when a document takes too much time or
+This runs in a process of its own (`parse_process.py`), which is killed when a document takes too much time or
 memory.
 
 An item is identified by its id, else by its link, else by its text, within its feed: ids such as `1` are

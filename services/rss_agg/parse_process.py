@@ -1,20 +1,28 @@
-"""Parse documents in a process of its own (`parse_worker.py`), one after the other.
+"""Parse documents in a worker process of their own, one after the other.
 
-A worker that takes too long or dies over a document is killed; the next document gets a new one.
+A document can make any parser take minutes or gigabytes. The worker holds no secret and may be killed at any
+time: if it takes too long or dies over a document, the next document gets a new one. `ParseProcess` is the
+side of the agent, `main` that of the worker:
+
+    python -m services.rss_agg.parse_process
+
+Requests go to the worker's stdin, answers come from its stdout, each with its length in front.
 """
 
 import asyncio
 import contextlib
 import os
+import struct
 import sys
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, BinaryIO, Final, Self
 
 import orjson
 
-from services.rss_agg.parse import MAX_ENTRIES, Entry, NotAFeedError
-from services.rss_agg.parse_worker import ANSWER_SIZE, REQUEST_SIZES
+from services.rss_agg.parse import MAX_ENTRIES, Entry, NotAFeedError, parse_entries
 
+REQUEST_SIZES: Final = struct.Struct("!II")  # bytes of the head (JSON) and of the body
+ANSWER_SIZE: Final = struct.Struct("!I")
 PARSE_SEC: Final = 10.0
 START_SEC: Final = 20.0  # for a new worker, which has to import its libraries first
 KILL_SEC: Final = 2.0
@@ -53,7 +61,7 @@ class ParseProcess:
             try:
                 within_sec = PARSE_SEC if self._process is not None else START_SEC
                 async with asyncio.timeout(within_sec):
-                    answer = await self._ask(body, content_type, base_url)
+                    answer = await self._request(body, content_type, base_url)
             except TimeoutError:
                 raise NotAFeedError("takes_too_long") from None
             except (OSError, asyncio.IncompleteReadError):
@@ -65,7 +73,7 @@ class ParseProcess:
             raise NotAFeedError(answer["why"])
         return [Entry(**entry) for entry in answer["entries"]]
 
-    async def _ask(self, body: bytes, content_type: str, base_url: str) -> dict[str, Any]:
+    async def _request(self, body: bytes, content_type: str, base_url: str) -> dict[str, Any]:
         self._is_busy = True
         process = self._process = self._process or await _start_worker()
         stdin, stdout = process.stdin, process.stdout
@@ -97,10 +105,69 @@ async def _start_worker() -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "services.rss_agg.parse_worker",
+        "services.rss_agg.parse_process",
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
         env={name: os.environ[name] for name in INHERITED_VARIABLES if name in os.environ},
         start_new_session=True,  # Ctrl-C in the terminal goes to the agent alone, which kills this process
     )
+
+
+# -- the worker
+
+MEMORY_BYTES: Final = 1 << 30
+MAX_CPU_SEC: Final = 30
+"""The processor time for one document: the worker ends after it even if its agent is gone."""
+
+
+def main() -> None:
+    """Run the worker: answer requests on stdin until it ends."""
+    requests, answers = sys.stdin.buffer, sys.stdout.buffer
+    sys.stdout = sys.stderr  # what a library prints must not mix with the answers
+    _limit_memory()
+    while (request := _read_request(requests)) is not None:
+        _limit_cpu_time()
+        answer = _answer(*request)
+        answers.write(ANSWER_SIZE.pack(len(answer)) + answer)
+        answers.flush()
+
+
+def _read_request(stream: BinaryIO) -> tuple[dict[str, Any], bytes] | None:
+    sizes = stream.read(REQUEST_SIZES.size)
+    if len(sizes) < REQUEST_SIZES.size:
+        return None
+    head, body = REQUEST_SIZES.unpack(sizes)
+    return orjson.loads(stream.read(head)), stream.read(body)
+
+
+def _answer(head: dict[str, Any], body: bytes) -> bytes:
+    try:
+        entries = parse_entries(body, head["content_type"], head["base_url"])
+    except NotAFeedError as error:
+        return orjson.dumps({"why": str(error)})
+    except MemoryError:
+        return orjson.dumps({"why": "too_much"})
+    except RecursionError:
+        return orjson.dumps({"why": "too_deep"})
+    return orjson.dumps({"entries": [entry.to_dict() for entry in entries]})
+
+
+def _limit_memory() -> None:
+    with contextlib.suppress(ImportError, ValueError, OSError):  # not every system has these limits
+        import resource  # noqa: PLC0415 - see above
+
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+
+
+def _limit_cpu_time() -> None:
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource  # noqa: PLC0415 - see above
+
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        _soft, hard = resource.getrlimit(resource.RLIMIT_CPU)
+        resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime) + MAX_CPU_SEC, hard))
+
+
+if __name__ == "__main__":
+    main()

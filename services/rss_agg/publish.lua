@@ -1,37 +1,44 @@
--- Puts what is new in a feed on the stream, an edited item again, and remembers both; in one step, so that a
--- process that dies before it has done nothing, and one that dies after has done it all.
--- KEYS: 1 the stream, 2 the memory (a hash: id to `version:digest:gone`), 3 the feed's state (a hash)
--- ARGV: 1 now, 2 the state's `turn` when the reading began, 3 how long both are kept, in ms,
---   4 how long an item that the feed no longer shows is remembered, in seconds, 5 of these at most so many,
---   6 length of the stream, about, 7 the state as it is from now on, a JSON array of names and values, empty while
---   more of this reading follows, 8 how many items; then for each its id, its digest and its fields, a JSON array;
---   then, with the last, the ids of all that the feed shows.
--- `gone` is 0 while the feed shows the item, then since when it does not: what a feed shows is never forgotten.
--- Returns 1 when it was the first reading, 1 when another instance was here meanwhile, how many of the memory's
--- values were too large to be looked at, then for each that was put on the stream its id and its version.
+-- Put the new items of a feed on the stream, and the edited ones again, and record both. All in one step, so that a
+-- process that is killed before it has done nothing, and one that is killed after it has done everything.
+--
+-- KEYS  1  the stream of items
+--       2  the known items: a hash, id -> 'version:digest:absent since'. The last is 0 while the feed shows the item:
+--          such an item is never forgotten
+--       3  the state of the feed: a hash
+-- ARGV  1  now (epoch seconds)
+--       2  the `turn` in the state when the reading began
+--       3  for how long known items and state are kept (ms)
+--       4  for how long an item that the feed no longer shows is kept (s)
+--       5  most of such items
+--       6  length of the stream, about
+--       7  the new state (JSON array of names and values); '' if more batches of this reading follow
+--       8  number of items; then for each item three values: its id, its digest, its fields (JSON array)
+--       then, with the last batch, the ids of all items that the feed shows
+-- Returns {1 if this was the first reading of the feed, 1 if another instance has published a reading meanwhile, number
+-- of known items that were too large to be read, then for each item that was published its id and version}.
 
--- what is another one with each reading is no edit, but a clock or a counter
-local most_versions = 20
--- of `version:digest:gone`, in bytes: anybody with this service's password may have written there
-local most_bytes = 200
--- what is not shown any more is looked through in one step up to so many; with more it is forgotten unseen
-local most_remembered = 100000
+-- an item that changes with each reading has a clock or a counter in it: it is not published any more
+local max_versions = 20
+-- bytes of a known item; others with this service's password may have written there
+local max_bytes = 200
+-- with more known items than that, the absent ones are forgotten unread
+local max_known = 100000
 
-local now, last = tonumber(ARGV[1]), ARGV[7] ~= ''
+local now, is_last_batch = tonumber(ARGV[1]), ARGV[7] ~= ''
 local first = redis.call('HGET', KEYS[3], 'turn') and 0 or 1
--- whose reading is the older one can't know what is an edit and what is undoing it
+-- the older of two readings can't tell an edit from the text before the edit
 local overtaken = (redis.call('HGET', KEYS[3], 'turn') or '0') ~= ARGV[2]
-local told = { first, overtaken and 1 or 0, 0 }
+local answer = { first, overtaken and 1 or 0, 0 }
 
-local function remembered(id)
-  if redis.call('HSTRLEN', KEYS[2], id) > most_bytes then
-    told[3] = told[3] + 1
+local function read_known(id)
+  if redis.call('HSTRLEN', KEYS[2], id) > max_bytes then
+    answer[3] = answer[3] + 1
     return nil
   end
   return redis.call('HGET', KEYS[2], id)
 end
 
-local function tell(id, version, fields)
+local function publish(id, version, fields)
   fields[#fields + 1] = 'seen'
   fields[#fields + 1] = ARGV[1]
   if version > 1 then
@@ -39,51 +46,51 @@ local function tell(id, version, fields)
       fields[#fields + 1] = word
     end
   end
-  -- first the item, then the memory of it: a bus without room refuses the first and forgets nothing
+  -- first the item, then its record: a server without memory refuses the first, and so records nothing
   redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[6], '*', unpack(fields))
-  told[#told + 1] = id
-  told[#told + 1] = tostring(version)
+  answer[#answer + 1] = id
+  answer[#answer + 1] = tostring(version)
 end
 
 local at = 9
 for _ = 1, tonumber(ARGV[8]) do
   local id, digest = ARGV[at], ARGV[at + 1]
-  local known = remembered(id)
-  local version, before, gone = 0, nil, nil
+  local known = read_known(id)
+  local version, before, absent_since = 0, nil, nil
   if known then
-    version, before, gone = string.match(known, '^(%d+):(%x*):([%d.]+)$')
+    version, before, absent_since = string.match(known, '^(%d+):(%x*):([%d.]+)$')
     version = tonumber(version) or 0
   end
-  local edited = before ~= digest and not overtaken and version < most_versions
+  local edited = before ~= digest and not overtaken and version < max_versions
   if version == 0 or edited then
-    tell(id, version + 1, cjson.decode(ARGV[at + 2]))
+    publish(id, version + 1, cjson.decode(ARGV[at + 2]))
     redis.call('HSET', KEYS[2], id, (version + 1) .. ':' .. digest .. ':0')
-  elseif gone ~= '0' then
+  elseif absent_since ~= '0' then
     redis.call('HSET', KEYS[2], id, version .. ':' .. before .. ':0')
   end
   at = at + 3
 end
 
-local function forget_unseen(shown)
+local function forget_all_but(shown)
   local kept = {}
   for id in pairs(shown) do
-    kept[id] = remembered(id)
+    kept[id] = read_known(id)
   end
-  told[3] = told[3] + 1
+  answer[3] = answer[3] + 1
   redis.call('UNLINK', KEYS[2])
   for id, known in pairs(kept) do
     redis.call('HSET', KEYS[2], id, known)
   end
 end
 
-local function forget(shown)
+local function forget_absent(shown)
   local absent = {}
-  if redis.call('HLEN', KEYS[2]) > most_remembered then
-    return forget_unseen(shown)
+  if redis.call('HLEN', KEYS[2]) > max_known then
+    return forget_all_but(shown)
   end
   for _, id in ipairs(redis.call('HKEYS', KEYS[2])) do
     if not shown[id] then
-      local head, gone = string.match(remembered(id) or '', '^(%d+:%x*:)([%d.]+)$')
+      local head, gone = string.match(read_known(id) or '', '^(%d+:%x*:)([%d.]+)$')
       gone = tonumber(gone) or 0
       if gone == 0 then
         gone = now
@@ -100,16 +107,16 @@ local function forget(shown)
   end
 end
 
-if last and not overtaken then
+if is_last_batch and not overtaken then
   local shown = {}
   for place = at, #ARGV do
     shown[ARGV[place]] = true
   end
-  forget(shown)
+  forget_absent(shown)
   redis.call('HSET', KEYS[3], unpack(cjson.decode(ARGV[7])))
   redis.call('HSET', KEYS[3], 'turn', string.format('%.0f', (tonumber(ARGV[2]) or 0) + 1))
 end
 for place = 2, 3 do
   redis.call('PEXPIRE', KEYS[place], ARGV[3])
 end
-return told
+return answer

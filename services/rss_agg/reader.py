@@ -46,7 +46,7 @@ from services.rss_agg.scheduler import (
 from services.rss_agg.settings import Feed, ReadSettings, RssSettings
 from services.rss_agg.store import FeedState, FeedStore, KnownFeed, Published, count_by_status
 
-RECENT: Final = 0.45
+RECENT_SHARE: Final = 0.45
 """The share of its period for which a feed that another instance has read is not read again."""
 BUS_SEC: Final = 30.0  # for loading the states of a thousand feeds; each request has its own limit
 RETRY_SEC: Final = 1.0  # after a bus did not answer
@@ -59,7 +59,7 @@ Outcome = Literal["fresh", "unchanged", "failed", "skipped"]
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The result of reading a feed. `pause_sec`: for how long its host asked to be left alone."""
+    """The result of reading a feed. `pause_sec` is for how long its host asked for no further request."""
 
     outcome: Outcome
     state: FeedState
@@ -67,7 +67,10 @@ class Reading:
 
 
 class FeedReader:
-    """Read feeds. Raises BusError when the store can't be used, and nothing because of a feed."""
+    """Read one feed at a time: fetch its document, parse it, publish its items.
+
+    A failure of the feed becomes its state; only BusError is raised, when the store can't be used.
+    """
 
     def __init__(self, fetcher: Fetcher, parser: ParseProcess, metrics: RssMetrics) -> None:
         self._fetcher, self._parser, self._metrics = fetcher, parser, metrics
@@ -89,18 +92,19 @@ class FeedReader:
     async def _fetch_parse_publish(
         self, known: KnownFeed, state: FeedState, settings: ReadSettings, store: FeedStore
     ) -> Reading:
+        """Fetch, parse and publish; a document that has not changed is neither parsed nor published."""
         response = await self._fetcher.fetch(_make_request(known, state), settings)
-        after = self._state_after(known, state, response)
+        after = self._update_state(known, state, response)
         if response.body is None or after.body_digest == state.body_digest:
             await store.save_state(known, after, settings)
             self._log.debug("feed.unchanged", feed=known.feed.name)
             return Reading("unchanged", after)
-        items = await self._parse(known, response.body, response)
+        items = await self._parse_items(known, response.body, response)
         published = await store.publish_items(known, after, items, settings)
         self._count_published(known, items, published)
         return Reading("fresh", after)
 
-    def _state_after(self, known: KnownFeed, state: FeedState, response: FeedResponse) -> FeedState:
+    def _update_state(self, known: KnownFeed, state: FeedState, response: FeedResponse) -> FeedState:
         moved_to = "" if known.feed.is_secret else response.moved_to
         if moved_to and moved_to != state.moved_to:
             self._log.warning("feed.moved", feed=known.feed.name, to=redact_url(moved_to))
@@ -115,7 +119,7 @@ class FeedReader:
             body_digest=digest,
         )
 
-    async def _parse(self, known: KnownFeed, body: bytes, response: FeedResponse) -> list[Item]:
+    async def _parse_items(self, known: KnownFeed, body: bytes, response: FeedResponse) -> list[Item]:
         try:
             entries = await self._parser.parse(body, response.content_type, response.url)
         except NotAFeedError as error:
@@ -138,6 +142,7 @@ class FeedReader:
         settings: ReadSettings,
         store: FeedStore,
     ) -> Reading:
+        """Save the state of a feed after a failure, and log a reason that is new."""
         reason = str(error)
         after = state.after_failure(reason, time.time(), error.retry_after_sec, gone=error.gone)
         if reason != state.error:
@@ -149,7 +154,7 @@ class FeedReader:
 
 def should_read(state: FeedState, every_sec: float, now: float) -> bool:
     """Return True if a feed may be read now: not read a moment ago, not gone, and its server permits it."""
-    is_recent = state.read_at + RECENT * slow_down(every_sec, state.failures) > now
+    is_recent = state.read_at + RECENT_SHARE * slow_down(every_sec, state.failures) > now
     return not is_recent and not state.gone_at and state.not_before <= now
 
 
@@ -187,7 +192,7 @@ class FeedDispatcher:
         self._schedule, self._hosts = FeedSchedule(), HostQueues()
         self._known: dict[str, KnownFeed] = {}
         self._urls: tuple[RssSettings | None, list[str]] = (None, [])
-        self._followed: tuple[Any, ...] = ()
+        self._applied: tuple[Any, ...] = ()
         self._changed, self._reported_at = True, 0.0
         self._waiting_since: dict[str, float] = {}  # feeds that are due and not begun
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -216,15 +221,15 @@ class FeedDispatcher:
             self._urls = (settings, [feed.url for feed in settings.endpoints])
         urls = mine(self._urls[1])
         stream = first_point(self._me.section.access_points.publish_to, "market-redis", RSS_ITEMS)
-        followed = (settings, urls, stream, self._me.revision)  # a new truth may give a bus another address
-        if followed == self._followed and self.stalled is None:
+        applied = (settings, urls, stream, self._me.revision)  # a new truth may give a bus another address
+        if applied == self._applied and self.stalled is None:
             return
         store = await self._open_store(stream, settings, set(urls))
         if store is None:
             return
         if self.stalled is not None:
             self._me.log.info("feeds.resumed", bus=stream.bus)
-        self._store, self._settings, self._followed, self.stalled = store, settings, followed, None
+        self._store, self._settings, self._applied, self.stalled = store, settings, applied, None
         self._changed = True
 
     async def _open_store(
@@ -319,6 +324,7 @@ class FeedDispatcher:
         return host_and_port(state.moved_to if state and state.moved_to else resolve_url(url))
 
     async def _read(self, url: str, host: str) -> None:
+        """Read one feed in a task of its own, then schedule its next reading."""
         known, store, settings = self._known[url], self._store, self._settings
         pause_sec, state = 0.0, self.states[url]
         try:
@@ -352,6 +358,7 @@ class FeedDispatcher:
             self._me.log.info("feed.recovered", feed=known.feed.name, after=before.error)
 
     def _stall(self, error: BusError) -> None:
+        """Stop starting readings because the bus can't be used; `follow` tries it again."""
         reason = f"{error.bus} {error.reason}: feeds are not read"
         if reason != self.stalled:
             self._me.log.warning("feeds.stalled", bus=error.bus, reason=error.reason)

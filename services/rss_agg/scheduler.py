@@ -1,4 +1,4 @@
-"""When each feed is due, and how many requests one host gets at a time. Pure.
+"""Decide when each feed is due, and how many requests one host gets at a time. Pure.
 
 Times are in seconds; random numbers are passed in, in [0, 1). Each feed has a place of its own in its period,
 by a hash of its URL, on a grid of the wall clock: a thousand feeds of one period are spread over it, before
@@ -19,9 +19,9 @@ FIRST_READS_PER_SEC: Final = 20.0
 JITTER: Final = 0.05
 """The share of a period by which a reading may be late, so that not all fleets read at the same moment."""
 MAX_SLOWDOWN: Final = 8.0
-"""The most periods between two readings of a feed that fails again and again,"""
+"""The most periods between two readings of a feed that fails repeatedly."""
 MAX_SLOWDOWN_SEC: Final = 3600.0
-"""or the most seconds, unless its period is longer."""
+"""The most seconds between two readings of such a feed, unless its period is longer."""
 NEVER: Final = float("inf")
 
 
@@ -134,7 +134,7 @@ class HostQueues:
         return None
 
     def release(self, host: str, now: float, pause_sec: float = 0.0) -> None:
-        """Note that a reading of this host is over, and that the host wants no other for `pause_sec`."""
+        """Record that a reading of this host is over, and that none may begin for `pause_sec`."""
         found = self._hosts.setdefault(host, _Host(active=1))
         found.active -= 1
         found.free_at = max(found.free_at, now + pause_sec) if pause_sec else found.free_at
@@ -146,7 +146,7 @@ class HostQueues:
             }
 
     def next_at(self, now: float, host_at_once: int) -> float:
-        """Return when the first pause ends that alone keeps a feed waiting; NEVER if there is none."""
+        """Return when the first pause ends that a feed waits for; NEVER if none waits for a pause."""
         pauses = (
             max(now, self._hosts[name].free_at)
             for name in self._waiting

@@ -49,7 +49,7 @@ def _shown(value: Any) -> str:
     return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else "this"
 
 
-def _web_url(url: str) -> str:
+def _require_web_url(url: str) -> str:
     if url.startswith("env:"):
         return url  # a wrong name is a warning, not an error: see `RssSettings.doubts`
     try:
@@ -62,7 +62,7 @@ def _web_url(url: str) -> str:
     return url
 
 
-def _hosts_and_networks(values: Any) -> Any:
+def _require_allowances(values: Any) -> Any:
     if not isinstance(values, list | tuple):
         raise ValueError("this is not a list of hosts and networks")  # noqa: TRY004 - pydantic takes no other
     for value in values:
@@ -83,7 +83,7 @@ Tag = Annotated[str, Field(min_length=1, max_length=50)]
 class Feed(ServiceConfig):
     """One feed of `endpoints`."""
 
-    url: Annotated[str, Field(max_length=2000), AfterValidator(_web_url)] = Field(repr=False)
+    url: Annotated[str, Field(max_length=2000), AfterValidator(_require_web_url)] = Field(repr=False)
     """Where the feed is: `http://`, `https://`, or `"env:NAME"` for one that holds a secret (FEED must be
     a word of that name). Example: `"https://news.example/markets.xml"`."""
     name: Annotated[str, Field(min_length=1, max_length=100)]
@@ -115,7 +115,7 @@ class ReadSettings(ServiceConfig):
     """How many of these may be of one host; 1 to 100. Example: `1`."""
     host_spacing_sec: Annotated[float, _seconds(3600, zero=True)] = 0.25
     """The time between the beginnings of two reads of one host; 0 to 3600. Example: `1`."""
-    allow_inside: Annotated[tuple[str, ...], Field(max_length=100), BeforeValidator(_hosts_and_networks)] = ()
+    allow_inside: Annotated[tuple[str, ...], Field(max_length=100), BeforeValidator(_require_allowances)] = ()
     """Hosts and networks that feeds may use though they are not on the open Internet. Example:
     `["10.1.0.0/16", "wiki.example:8080"]`."""
     stream_length: Annotated[int, _whole_number(1, 10_000_000)] = 10_000
@@ -151,7 +151,7 @@ class RssSettings(ServiceConfig):
         return feed.every_sec or self.settings.poll_sec
 
     @model_validator(mode="after")
-    def _each_once(self) -> Self:
+    def _names_and_urls_are_unique(self) -> Self:
         for what, values in (
             ("name", [feed.name for feed in self.endpoints]),
             ("url", [feed.url for feed in self.endpoints]),

@@ -1,7 +1,7 @@
 import pytest
 
 from marketswarm.truth.flows import Edge, Flows, Key
-from services.mesh.flow_faults import FAULT_KINDS, SHOWN, FaultFinder
+from services.mesh.flow_faults import FAULT_KINDS, MAX_FAULTS, FaultFinder
 from services.mesh.flow_graph import Presence, Rates, build_graph
 from services.mesh.flow_reader import Group, KeyReading
 from services.mesh.settings import FlowSettings
@@ -150,8 +150,8 @@ def test_a_channel_that_somebody_hears_may_be_silent():
 
 
 def test_there_is_an_end_to_what_is_told():
-    groups = [group(f"g{n}", lag=1, oldest_sec=999.0) for n in range(3 * SHOWN)]
-    assert len(faults(stream(*groups))) == SHOWN
+    groups = [group(f"g{n}", lag=1, oldest_sec=999.0) for n in range(3 * MAX_FAULTS)]
+    assert len(faults(stream(*groups))) == MAX_FAULTS
 
 
 def test_each_kind_is_in_the_table():

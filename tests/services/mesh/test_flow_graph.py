@@ -1,5 +1,5 @@
 from marketswarm.truth.flows import Edge, Fault, Flows, Key
-from services.mesh.flow_graph import SAMPLES, Rates, assign_groups, build_graph, encode_flow
+from services.mesh.flow_graph import MAX_SAMPLES, Rates, assign_groups, build_graph, encode_flow
 from services.mesh.flow_reader import Group, KeyReading, age_sec, parse_key
 
 ITEMS = Key("market-redis", "rss:items")
@@ -30,7 +30,7 @@ def test_a_rate_is_reckoned_over_the_window():
     for n in range(2, 200):
         rate = rates.record("k", 110, 5.0 * n, 60.0)
     assert rate == 0.0
-    assert len(rates) <= SAMPLES
+    assert len(rates) <= MAX_SAMPLES
 
 
 def test_a_count_that_fell_began_anew_and_one_that_is_unknown_has_no_rate():

@@ -6,7 +6,7 @@ import pytest
 
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.parser import MIB, BoundedParser
-from services.mesh.flow_reader import KEYS_AT_ONCE, MAX_GROUPS, KeyReading, read_keys
+from services.mesh.flow_reader import KEYS_PER_STEP, MAX_GROUPS, KeyReading, read_keys
 from support.rig import Server
 from support.rig.limits import without_limits
 from support.scenes.agent import Tail
@@ -94,7 +94,7 @@ async def test_other_kinds_are_named_and_a_channel_is_heard_of(server, bus):
 async def test_many_keys_are_seen_in_their_order_and_no_entry_comes_along(server, bus, monkeypatch):
     server.cmd("XADD", "s0", "*", "big", "x" * 5_000_000)
     server.cmd("XGROUP", "CREATE", "s0", "g" * 5000, "0")
-    names = [f"s{n}" for n in range(2 * KEYS_AT_ONCE + 1)]
+    names = [f"s{n}" for n in range(2 * KEYS_PER_STEP + 1)]
     monkeypatch.setattr(BoundedParser, "longest", 100_000)
     found = await read_keys(bus, names)
     assert list(found) == names

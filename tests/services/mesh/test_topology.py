@@ -3,9 +3,9 @@ import pytest
 from marketswarm.beat import Beat, Sender
 from services.mesh.instance import Instance
 from services.mesh.topology import (
-    EARLY_KEPT,
     EARLY_SEC,
     MAX_DEPARTED,
+    MAX_EARLY,
     MAX_INSTANCES,
     Convergence,
     MeshEvent,
@@ -45,7 +45,7 @@ def test_a_revision_that_someone_made_up_long_ago_is_no_beginning():
 
 
 def test_revisions_without_end_and_old_ones_are_not_remembered():
-    for rev, first_seen_at in ((8, 1.0), (7 + EARLY_KEPT, 1.0), (8 + EARLY_KEPT, 2.0)):
+    for rev, first_seen_at in ((8, 1.0), (7 + MAX_EARLY, 1.0), (8 + MAX_EARLY, 2.0)):
         found = converging()
         for beaten in range(1000):
             found.note_revision(beaten, 1.0)

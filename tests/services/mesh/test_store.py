@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marketswarm.beat import Beat, Sender
-from services.mesh.picture import encode_topology, restore_topology
+from services.mesh.store import encode_topology, restore_topology
 from services.mesh.topology import Topology
 
 BUS = {"a": "system-redis"}

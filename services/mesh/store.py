@@ -1,0 +1,215 @@
+"""Store the topology in `mesh:topology` and the events in `mesh:events`; restore the topology at a start.
+
+Anyone may have written what is read back, so every part of it is checked: it is parsed once into typed
+instances with finite numbers.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+import orjson
+
+from marketswarm.agent import Agent, point_like
+from marketswarm.beat import Beat, Malformed, Sender, parse, sender
+from marketswarm.bus import BusError
+from marketswarm.bus.stored_values import parse_count, parse_epoch
+from marketswarm.keys import MESH_EVENTS, MESH_TOPOLOGY
+from marketswarm.settings import CommonSettings
+from marketswarm.truth import AccessPoint
+from services.mesh.instance import MAX_RESTART_TIMES, Instance, RestartHistory, restore_history
+from services.mesh.listener import BeatListener
+from services.mesh.topology import MAX_DEPARTED, MAX_INSTANCES, Departed, MeshEvent, Topology
+
+KEPT_SEC: Final = 86_400
+"""How long the topology is kept after its last write; its remaining life tells readers how old it is."""
+MAX_RESTARTS: Final = 2**52
+"""A stored count above this is invalid: it must be possible to go on counting within the range of JSON."""
+MAX_BYTES: Final = 16 * 1024 * 1024
+BEAT_KEYS: Final = ("i", "boot", "rev", "status", "detail", "every", "host", "version", "started")
+Number = (int, float)
+
+
+def encode_topology(topology: Topology, unknown: Iterable[str], now: float, wall: float) -> dict[str, Any]:
+    """Return the object for `mesh:topology`; `now` and `wall` are the same moment on two clocks."""
+    services = {
+        svc: {
+            "instances": [
+                one.to_json(now, wall) for one in sorted(found.values(), key=lambda one: one.first_ts)
+            ],
+            "conflict": svc in topology.conflicts.services_in_conflict,
+        }
+        for svc, found in sorted(topology.services.items())
+    }
+    return {
+        "ts": round(wall, 3),
+        "kept_sec": KEPT_SEC,
+        "services": services,
+        "deaf": sorted(topology.deaf),
+        "converged": topology.convergence.at,
+        "took_sec": topology.convergence.took_sec,
+        "strangers": sorted(unknown),
+        "gone": {
+            svc: [_encode_departed(one, now, wall) for one in gone]
+            for svc, gone in sorted(topology.departed.items())
+        },
+    }
+
+
+def restore_topology(
+    topology: Topology,
+    raw: bytes | None,
+    bus_of: Mapping[str, str],
+    now: float,
+    wall: float,
+    *,
+    unusable: Callable[[str], None] = lambda _what: None,
+) -> int:
+    """Add the instances in `raw` to the topology as if heard now; return how many.
+
+    A part that can't be used is left out, and `unusable` is called with a name for it.
+    """
+    stored = _parse_object(raw)
+    if raw is not None and not isinstance(stored.get("services"), dict):
+        unusable("")
+    services, gone = _dict(stored.get("services")), _dict(stored.get("gone"))
+    topology.convergence.at = parse_count(stored.get("converged"))
+    for svc, bus in bus_of.items():
+        known = _dict(services.get(svc))
+        for one in _list(known.get("instances"))[:MAX_INSTANCES]:
+            instance = _parse_instance(svc, bus, one, now, wall)
+            if instance is not None:
+                topology.add(instance)
+            else:
+                unusable(f"{svc} instances")
+        if known.get("conflict") is True:
+            topology.conflicts.services_in_conflict.add(svc)
+        left = [_parse_departed(one, now, wall) for one in _list(gone.get(svc))[-MAX_DEPARTED:]]
+        for _ in range(left.count(None)):
+            unusable(f"{svc} gone")
+        if any(left):
+            topology.departed[svc] = [one for one in left if one is not None]
+    return sum(1 for _ in topology.instances())
+
+
+def _encode_departed(one: Departed, now: float, wall: float) -> dict[str, Any]:
+    return {
+        "boot": one.boot,
+        "ts": round(one.ts, 3),
+        "restarts": one.history.restarts,
+        "restarted_at": one.history.to_json(now, wall),
+        "crash_loop": one.history.is_looping,
+    }
+
+
+def _parse_instance(svc: str, bus: str, stored: Any, now: float, wall: float) -> Instance | None:
+    """Return a stored instance, or None if it is invalid; its last beat is parsed like any beat."""
+    found = _dict(stored)
+    last_ts, first_ts = found.get("last_ts"), parse_epoch(found.get("first_ts"))
+    plain = {key: found[key] for key in BEAT_KEYS if isinstance(found.get(key), (str, *Number))}
+    payload = orjson.dumps({"svc": svc, "ts": last_ts if isinstance(last_ts, Number) else None, **plain})
+    last: Beat | Malformed = parse(payload, svc)
+    history = _parse_history(found, now, wall)
+    if isinstance(last, Malformed) or history is None or first_ts is None:
+        return None
+    who: Sender = sender(payload)
+    return Instance(svc, last.boot or "", bus, last, now, now, last.ts, first_ts, history, who)
+
+
+def _parse_departed(stored: Any, now: float, wall: float) -> Departed | None:
+    found = _dict(stored)
+    boot, ts, history = found.get("boot"), parse_epoch(found.get("ts")), _parse_history(found, now, wall)
+    if not isinstance(boot, str) or ts is None or history is None:
+        return None
+    return Departed(boot[:100], history, ts)
+
+
+def _parse_history(found: Mapping[str, Any], now: float, wall: float) -> RestartHistory | None:
+    restarts = parse_count(found.get("restarts"))
+    if restarts is None or restarts > MAX_RESTARTS:
+        return None
+    times = [
+        float(at) for at in _list(found.get("restarted_at"))[-MAX_RESTART_TIMES:] if isinstance(at, Number)
+    ]
+    return restore_history(restarts, times, found.get("crash_loop") is True, now, wall)
+
+
+def _parse_object(raw: bytes | None) -> dict[str, Any]:
+    if raw is None or len(raw) > MAX_BYTES:
+        return {}
+    try:
+        return _dict(orjson.loads(raw))
+    except orjson.JSONDecodeError:
+        return {}
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+REWRITE_SEC: Final = 10.0
+EVENTS_LENGTH: Final = 10_000
+
+
+def topology_key(me: Agent[CommonSettings]) -> AccessPoint:
+    """Return the bus and key of the topology, by the truth."""
+    return point_like(me.section.access_points.publish_to, "system-redis", MESH_TOPOLOGY)
+
+
+def events_key(me: Agent[CommonSettings]) -> AccessPoint:
+    """Return the bus and key of the events, by the truth."""
+    return point_like(me.section.access_points.publish_to, "system-redis", MESH_EVENTS)
+
+
+class TopologyWriter:
+    """Write the topology and the events to the bus.
+
+    `error` is why the last attempt failed, None if it did not.
+    """
+
+    def __init__(self, me: Agent[CommonSettings]) -> None:
+        self.error: str | None = None
+        self._me = me
+        self._written: dict[str, Any] = {}
+        self._written_at = float("-inf")
+
+    async def write(self, topology: Topology, listener: BeatListener) -> None:
+        """Write all new events, and the topology if it has changed or was not written for REWRITE_SEC.
+
+        Events that can't be written wait for the next call.
+        """
+        now, wall = time.monotonic(), time.time()
+        document = encode_topology(topology, listener.unknown.recent_names(now), now, wall)
+        content = {key: value for key, value in document.items() if key != "ts"}
+        events, listener.events = listener.events, []
+        try:
+            if events:
+                await self._add_events(events)
+                events = []
+            if content != self._written or now - self._written_at >= REWRITE_SEC:
+                await self._set_topology(orjson.dumps(document))
+                self._written, self._written_at = content, time.monotonic()
+        except BusError as error:
+            if self.error is None:
+                self._me.log.warning("mesh.unwritten", bus=error.bus, reason=error.reason)
+            self.error = f"not written: {error.bus} {error.reason}"
+            listener.requeue_events(events)
+        else:
+            self.error = None
+
+    async def _add_events(self, events: list[MeshEvent]) -> None:
+        point = events_key(self._me)
+        bus = self._me.bus(point.bus)
+        pipe = bus.pipeline()
+        for event in events:
+            pipe.xadd(point.key, event.fields(), maxlen=EVENTS_LENGTH, approximate=True)
+        await bus.ask(pipe.execute())
+
+    async def _set_topology(self, document: bytes) -> None:
+        point = topology_key(self._me)
+        bus = self._me.bus(point.bus)
+        await bus.ask(bus.client.set(point.key, document, ex=KEPT_SEC))
