@@ -31,7 +31,7 @@ class Bus(Process):
     def start(self) -> None:
         with self.log.open("ab") as log:
             line = ["sh", str(ROOT / "deploy/redis/start.sh"), str(self.folder / "redis.conf")]
-            self._spawn(line, cwd=self.folder, stdout=log, stderr=log)
+            self.spawn(line, cwd=self.folder, stdout=log, stderr=log)
 
     def client(self, **user: str) -> redis.Redis:
         return redis.Redis(HOST, self.port, retry=Retry(NoBackoff(), 0), decode_responses=True, **user)

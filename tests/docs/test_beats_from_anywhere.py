@@ -22,7 +22,7 @@ class Program(Process):
 
     def __init__(self, line: list[str], **how) -> None:
         super().__init__()
-        self._spawn(line, **how)
+        self.spawn(line, **how)
 
     def close(self) -> None:
         if self.running:

@@ -41,7 +41,7 @@ class Shell(Process):
 
     def __init__(self, text: str) -> None:
         super().__init__()
-        self._spawn(["bash", "-c", text])
+        self.spawn(["bash", "-c", text])
 
     def close(self) -> None:
         if self.running:

@@ -33,7 +33,7 @@ class Gated(Server):
 
     def begin(self, **config: str) -> None:
         line = command(find_binary(self.path), self.port, self.folder, **config)
-        self._spawn(defer_port(line, self.port, self.folder, "users.acl"))
+        self.spawn(defer_port(line, self.port, self.folder, "users.acl"))
 
 
 class FromTheWheel(Gated):

@@ -26,7 +26,7 @@ class Shell(Process):
         self.errors = folder / "shell.log"
         with self.errors.open("ab") as out:
             environ = {"PATH": os.environ["PATH"], "PORT": str(port)}
-            self._spawn(["sh", "-c", SCRIPT], env=environ, stdout=out, stderr=out)
+            self.spawn(["sh", "-c", SCRIPT], env=environ, stdout=out, stderr=out)
 
 
 def test_a_service_of_five_lines_of_shell_is_watched_missed_and_welcomed_back(tmp_path):
