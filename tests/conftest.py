@@ -23,7 +23,12 @@ from support.last_run import LastRun
 from support.leftovers import TAG, end_leftovers, end_projects
 
 HERE = Path(__file__).parent
-SLOW_STARTERS = ("test_soak.py", "test_machine.py", "test_leaders_machine.py", "test_desk_kills.py")
+SLOW_STARTERS = (
+    "test_soak.py",
+    "test_detector_machine.py",
+    "test_election_machine.py",
+    "test_dispatcher_killed.py",
+)
 APART = ("faults", "compose", "deploy", "systemd")
 LEFT: list[str] = []
 GUARD = Guard()

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from soak.report import said
-from soak.running import Plan, Soak
+from soak.run import Plan, Soak
 from soak.schedule import LANES
 from support.rig.forkserver import real_starts
 

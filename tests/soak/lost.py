@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from itertools import pairwise
 from math import inf
 
-from soak.hearing import SETTLE_SEC, Hearing
 from soak.ledger import HOME, Ledger
+from soak.listening_times import SETTLE_SEC, Hearing
 from soak.oracle import HEALER, SLACK_SEC, Account, Told
 from soak.stretches import common, longest, total, touching, without
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any, NamedTuple
 
-from soak.hearing import Hearing
 from soak.ledger import HOME, Ledger, Terms
+from soak.listening_times import Hearing
 from soak.stretches import Stretch, around, common, merged, total, touching, without
 
 SLACK_SEC = 2.5

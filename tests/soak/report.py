@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from soak.ledger import HOME, Ledger
-from soak.running import Soak
+from soak.run import Soak
 
 KINDS = ("false", "missed", "late", "twice", "out of order", "no ok")
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from soak.judging import judge
+from soak.account import judge
 from soak.ledger import HOME, Ledger, Terms
 from soak.oracle import Account, Told
 

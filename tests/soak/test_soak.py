@@ -3,7 +3,7 @@
 import pytest
 
 from soak.report import said
-from soak.running import Plan, Soak
+from soak.run import Plan, Soak
 
 
 @pytest.mark.timeout(240)

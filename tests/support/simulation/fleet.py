@@ -1,6 +1,6 @@
 """A fleet in the small world, its healer coming and going, and the claims held against what really happened.
 
-Whatever the machine of `test_machine.py` does to it:
+Whatever the machine of `test_detector_machine.py` does to it:
 
 - no service is missed that was not silent for its timeout (a warm-up, where the listener or the truth has
   just changed), by the world's own time;

@@ -1,6 +1,6 @@
 """Healers in a small world: the real monitor and the real lease, in simulated time, over simulated servers.
 
-Whatever the machine of `test_leaders_machine.py` does to them, these claims hold against the truth:
+Whatever the machine of `test_election_machine.py` does to them, these claims hold against the truth:
 
 - who tells leads on that bus at that moment, epochs grow, and misses and oks are told in turn;
 - no service is missed that was not silent for its timeout (a warm-up, where hearing had a gap lately);

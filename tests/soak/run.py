@@ -13,9 +13,9 @@ from typing import Any
 import orjson
 import redis
 
-from soak.breaking import Breaker
+from soak.account import judge
+from soak.fault_injection import Breaker
 from soak.fleet import SoakFleet
-from soak.judging import judge
 from soak.ledger import Ledger
 from soak.memory import Memory
 from soak.oracle import SEEDING_SEC, Account, Finding

@@ -1,7 +1,7 @@
 """The whole account: everything the oracle has to say of what was told until now. Pure."""
 
-from soak.hearing import Hearing
 from soak.ledger import Ledger
+from soak.listening_times import Hearing
 from soak.lost import judge_buses, judge_reach
 from soak.oracle import Account, Told, judge_services
 from soak.order import judge_order

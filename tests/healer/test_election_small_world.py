@@ -1,4 +1,4 @@
-"""What the machine of `test_leaders_machine.py` found, and what it must go on finding, one story each."""
+"""What the machine of `test_election_machine.py` found, and what it must go on finding, one story each."""
 
 import pytest
 
