@@ -88,7 +88,7 @@ def let_children_have_their_signals() -> None:
 
 
 def handed_out(config: pytest.Config) -> bool:
-    """Tell whether this process runs no test itself, but hands them out to xdist's workers."""
+    """Return True if this process runs no test itself, but gives them to xdist's workers."""
     return bool(getattr(config.option, "numprocesses", None)) and not hasattr(config, "workerinput")
 
 
@@ -100,7 +100,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """What a test's processes inherit is the run's tag; the workers themselves began without it."""
+    """Give each worker the tag of the run, which the processes of its tests inherit."""
     node.workerinput["run"] = str(os.getpid())
 
 

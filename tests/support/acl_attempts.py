@@ -1,4 +1,4 @@
-"""What is tried against the ACLs of the shipped truth, by bus and user: a command a line."""
+"""The commands that are tried against the ACLs of the shipped truth, by bus and user; one a line."""
 
 SYSTEM, MARKET = "system-redis", "market-redis"
 

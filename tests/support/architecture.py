@@ -240,7 +240,7 @@ def calls(module: Module) -> tuple[tuple[int, str], ...]:
 
 
 def acts(module: Module) -> Iterator[tuple[int, str]]:
-    """What waits, reads a clock or touches the world without importing anything for it."""
+    """Yield each use of `async`, a clock or the outside world that needs no import."""
     for node in nodes(module):
         if isinstance(node, ast.AsyncFunctionDef | ast.AsyncFor | ast.AsyncWith | ast.Await):
             yield node.lineno, "async"

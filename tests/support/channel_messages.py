@@ -75,7 +75,7 @@ FLAPPING = Message(
 
 
 def group_of(names: Sequence[str]) -> Message:
-    """One message that tells of as many services as there are names."""
+    """Return one message about as many services as there are names."""
     events = [
         event_of(Kind.HEARTBEAT_MISS, svc, AT + i / 1000, late_sec=30.5, timeout_sec=30.0, reason="silent")
         for i, svc in enumerate(names)

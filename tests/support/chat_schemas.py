@@ -1,4 +1,4 @@
-"""What the chat services document of the payloads that they take, as models that refuse all else.
+"""Models of the payloads that chat services document; they refuse everything else.
 
 Characters are counted as UTF-16 units, which is never fewer than characters. Limits that no page states, and
 which senders have found, are marked so.

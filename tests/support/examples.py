@@ -1,4 +1,4 @@
-"""How many examples Hypothesis tries of a property that needs more or fewer than the others."""
+"""The number of examples that Hypothesis tries, for a property that needs more or fewer than the others."""
 
 from hypothesis import settings
 

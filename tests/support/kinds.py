@@ -1,4 +1,4 @@
-"""Tells unit tests from live ones, and holds unit tests to it.
+"""Decide which tests are unit tests, and make a unit test fail that starts a process or opens a socket.
 
 A unit test starts no process and opens no socket. Which test is one is read from its code: a test is live if
 it, one of its fixtures or a function of the tests that they call names something of `support.rig` or
@@ -162,7 +162,7 @@ class NotAUnitTestError(RuntimeError):
 
 
 def explained(broken: str) -> str:
-    """Say what a test did that makes it no unit test, and how to mark it."""
+    """Return the message for a unit test that started something: what it did, and how to mark it."""
     return (
         f"a unit test starts no process and opens no socket: {broken}. If it must, mark it: @pytest.mark.live"
     )

@@ -1,4 +1,4 @@
-"""Says at the start of `make test` what it will do, and how long that took the last time."""
+"""Print at the start of `make test` what it does, and how long that took the last time."""
 
 import os
 import time

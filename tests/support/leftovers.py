@@ -18,7 +18,7 @@ PROJECT = "com.docker.compose.project"
 
 
 def end_leftovers(run: str, folder: Path) -> list[str]:
-    """One line a process that still lived: its pid, its command, where known the test that started it."""
+    """End the processes that a run left; return a line for each: pid, command, and the test, if known."""
     found = list(from_proc(run, folder) if Path("/proc/self/environ").exists() else from_ps())
     for pid, _ in found:
         with contextlib.suppress(ProcessLookupError):
@@ -47,7 +47,7 @@ def text_of(file: Path) -> list[str]:
 
 
 def from_ps() -> Iterator[tuple[int, str]]:
-    """Where there is no /proc, children only: an orphan has another parent by now."""
+    """Yield this process' children, for systems without /proc. An orphan is not found."""
     answer = subprocess.run(["ps", "-axo", "pid=,ppid=,command="], capture_output=True, text=True, check=True)
     for pid, ppid, command in (line.split(None, 2) for line in answer.stdout.splitlines()):
         if int(ppid) == os.getpid() and not command.startswith("ps "):

@@ -29,7 +29,7 @@ def _patience(within: float) -> Callable[[], bool]:
 
 
 def until(predicate: Callable[[], Any], within: float = 5.0, what: What = "") -> Any:
-    """What `predicate` gives, once that is true; an AssertionError after `within` seconds, see `_patience`.
+    """Wait until `predicate()` is true and return its result; raise AssertionError after `within` seconds.
 
     `what` was waited for; a function, where it tells of a state that is worth knowing then.
     """

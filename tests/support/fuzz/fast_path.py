@@ -34,7 +34,7 @@ PASSES_SEC = (0.0, 0.0, 0.03125, 0.125, 0.25, 0.5, 0.75, 1.0)
 
 
 class Sender:
-    """One service's process: counts its beats, and can be anyone else."""
+    """The process of one service. It counts its beats, and can send those of another process."""
 
     def __init__(self, svc: str) -> None:
         self.svc = svc
@@ -44,7 +44,7 @@ class Sender:
         self.old: list[bytes] = []
 
     def payload(self, how: int, place: int, what: bytes, wall: float) -> bytes:
-        """What is published, by the word `how`."""
+        """Return the payload of the kind `how`."""
         if how < 8:
             return self._next(wall)
         if how == 8:

@@ -22,7 +22,7 @@ Examine = Callable[[bytes], Hashable]
 
 @dataclass(frozen=True)
 class Target:
-    """What is fed.
+    """A parser to feed, with its samples.
 
     `share` is its part of a run's cases; `weight` is how many cases one call stands for; `words` are put into
     mutants.
@@ -39,7 +39,7 @@ class Target:
 
 @dataclass
 class Found:
-    """What a run over one target brought."""
+    """The result of a run over one target."""
 
     name: str
     cases: int = 0

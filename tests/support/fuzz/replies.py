@@ -1,4 +1,4 @@
-"""What must hold of the RESP edge, whatever a server sends; targets of `mutation`.
+"""Targets of `mutation`: the readers of RESP must survive whatever a server sends.
 
 `REPLIES` feeds a session's parser from memory, and what comes out goes to a real listener's ear. A `Wire`
 is a server on loopback that answers every connection with the same bytes, then hangs up: real sessions and
@@ -32,7 +32,7 @@ VAST = re.compile(rb"[*%~>|]\d{7,}")
 
 
 def bulk(*parts: bytes) -> bytes:
-    """An array of bulk strings."""
+    """Return an array of bulk strings."""
     return b"*%d\r\n%b" % (len(parts), b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts))
 
 
@@ -41,7 +41,7 @@ def message(payload: bytes, channel: bytes = b"a:heartbeat") -> bytes:
 
 
 def answer(channel: bytes, count: int = 1, kind: bytes = b"subscribe") -> bytes:
-    """What a server says to SUBSCRIBE."""
+    """Return the acknowledgement of a SUBSCRIBE."""
     return b"*3\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n:%d\r\n" % (len(kind), kind, len(channel), channel, count)
 
 
@@ -94,7 +94,7 @@ class StateStore:
         self.bus = Bus(BUS, "redis://127.0.0.1:1")
 
     def examine(self, raw: bytes) -> Hashable:
-        """Each batch is heard; in the end the session ends, and with a word that we know."""
+        """Handle every batch; the session must end with a known reason."""
         if VAST.search(raw):
             return "vast"
         return self._end_of(raw, []), self._end_of(raw, ["a:heartbeat", CANARY.decode()])
@@ -134,7 +134,7 @@ class StateStore:
 
 
 async def hear_out(session: Session, listener: Listener) -> None:
-    """Hears all that a session brings; ends as the session does."""
+    """Handle all messages of a session, until it ends; raise what it raises."""
     async with asyncio.timeout(4 * WITHIN_SEC):
         while True:
             listener.handle_messages(await session.read_batch())
@@ -145,7 +145,7 @@ Handle = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 @contextlib.asynccontextmanager
 async def serving(handle: Handle) -> AsyncIterator[str]:
-    """A server of no protocol; its URL. Every connection is closed with it."""
+    """Run a server whose connections `handle` answers; yield its URL."""
     at_work: set[asyncio.Task[None]] = set()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -198,7 +198,7 @@ class Wire:
         self._runner.close()
 
     def examine(self, raw: bytes) -> Hashable:
-        """A session, then requests: each comes back, or ends with a BusError, within its time."""
+        """Run a session, then a request: each must return or raise BusError within its time."""
         if VAST.search(raw):
             return "vast"
         self._raw = raw
@@ -254,7 +254,7 @@ def wire() -> Iterator[Wire]:
 
 @contextlib.contextmanager
 def replies() -> Iterator[Target]:
-    """The target over a parser in memory."""
+    """Yield the target over a parser in memory."""
     memory = StateStore()
     try:
         yield Target("replies", memory.examine, SAMPLES, WORDS, 0.1)

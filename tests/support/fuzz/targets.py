@@ -1,4 +1,4 @@
-"""What must hold of `beat.parse`, `event.parse` and `truth.load`, whatever the bytes."""
+"""Targets of `mutation`: `beat.parse`, `event.parse` and `truth.load` must survive any bytes."""
 
 import hashlib
 import math

@@ -1,4 +1,4 @@
-"""What live tests break: real servers, real agents, a wire that can be cut. Everything ends by its pid.
+"""Real servers, real agents, and a wire that can be cut, for live tests to break. Everything ends by its pid.
 
 | part       | faults it has                                                              |
 | ---------- | -------------------------------------------------------------------------- |

@@ -27,7 +27,7 @@ _AWAY = (redis.RedisError, OSError)
 
 
 def directives(folder: Path, config: Mapping[str, str]) -> dict[str, str]:
-    """What a server needs to know of it; nothing for one that has users already."""
+    """Return the server's directives for these users; none for a server that has users already."""
     if not ON or "aclfile" in config:
         return {}
     if not (folder / FILE).exists():
@@ -53,7 +53,7 @@ def environ(module: str, env: Mapping[str, str], folder: Path) -> dict[str, str]
 
 
 def refused(port: int) -> list[str]:
-    """What the server at that port refused to these users."""
+    """Return what the server at that port refused to these users."""
     if not ON:
         return []
     try:
@@ -97,7 +97,7 @@ def _seeded(env: Mapping[str, str], urls: object) -> Truth | None:
 
 
 def _user(module: str, truth: Truth) -> str | None:
-    """Whose program it is; a test's own has its service's name in its own, as `healer_on_strings` has."""
+    """Return the user of a program. A test's program has its service in its name: `healer_on_strings`."""
     name = module.rpartition(".")[2]
     return next((word for word in (name, *name.split("_")) if word in truth.services), None)
 

@@ -1,4 +1,4 @@
-"""What is published on `healer:alerts`, collected."""
+"""Collects what is published on `healer:alerts`."""
 
 import threading
 import time

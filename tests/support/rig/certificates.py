@@ -47,7 +47,7 @@ class Authority:
         return cert, key
 
     def untrusted(self, name: str) -> ssl.SSLContext:
-        """What a server shows that has such a certificate; who trusts it names `<name>.pem`."""
+        """Return the TLS context of a server with such a certificate; clients trust it by `<name>.pem`."""
         cert, key = self.self_signed(name)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(cert, key)

@@ -63,7 +63,7 @@ def why_no_engine() -> str:
 
 
 def patiently(predicate: Callable[[], Any], within: float, what: str = "") -> Any:
-    """What `predicate` gives, once that is true, asking four times a second; AssertionError when late."""
+    """Call `predicate` four times a second until its result is true; return that, or raise AssertionError."""
     deadline = time.monotonic() + within
     while not (found := predicate()):
         assert time.monotonic() < deadline, f"not within {within:g} s: {what or predicate}"
@@ -77,7 +77,7 @@ def begins_anew(heard: AlertTail, since: float) -> None:
 
 
 class Container:
-    """What the engine says of one, when it was asked."""
+    """The state of one container, as the engine reports it."""
 
     def __init__(self, said: Mapping[str, Any]) -> None:
         labels = said["Config"]["Labels"]
@@ -167,7 +167,7 @@ class Project:
         return self.run("docker", "compose", *words, within=within, feed=feed).stdout
 
     def script(self, text: str, within: float = 90.0) -> str:
-        """What a page shows, run by bash: its ports and the name of its network are this fleet's."""
+        """Run commands of a page in bash, with this fleet's ports and network; return their output."""
         return self.run("bash", "-euo", "pipefail", "-c", self.here(text), within=within).stdout
 
     def here(self, text: str) -> str:
@@ -182,11 +182,11 @@ class Project:
         self.script(shown(PAGE, "Force reseed"))
 
     def make(self, *words: str, within: float = 90.0) -> str:
-        """What a word of the Makefile prints."""
+        """Run a target of the Makefile; return its output."""
         return self.run("make", *words, within=within).stdout
 
     def inside(self, service: str, code: str, *arguments: str, feed: str = "") -> str:
-        """What a Python program prints that runs beside an agent: as its user, with what it is told."""
+        """Run a Python program in an agent's container, as its user; return its output."""
         return self.compose("exec", "-T", service, "python", "-c", code, *arguments, feed=feed)
 
     # -- what the engine says
@@ -228,7 +228,7 @@ class Project:
     # -- what the buses say
 
     def url(self, bus: str = "system-redis", user: str = "") -> str:
-        """How the host reaches a bus; as nobody, who may only look, or as a user with his password."""
+        """Return the URL of a bus from the host: of a user with his password, or of nobody."""
         who = f"{user}:{self.passwords[user]}@" if user else ""
         return f"redis://{who}{HOST}:{self.ports[bus]}"
 
@@ -243,7 +243,7 @@ class Project:
         self.__dict__.pop("passwords", None)
 
     def ask(self, *words: Any, bus: str = "system-redis", user: str = "") -> Any:
-        """What a bus answers, text decoded."""
+        """Send a command to a bus; return the reply, as text."""
         with redis.Redis.from_url(
             self.url(bus, user), decode_responses=True, socket_timeout=5, retry=Retry(NoBackoff(), 0)
         ) as client:

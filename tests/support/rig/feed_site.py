@@ -28,7 +28,7 @@ def rss(*idents: Any) -> bytes:
 
 @dataclass(frozen=True)
 class Page:
-    """What a path has. A request that shows its ETag or its Last-Modified gets 304 and no body."""
+    """The document at a path. A request with its ETag or its Last-Modified gets 304 and no body."""
 
     body: bytes = b""
     status: int = 200
@@ -37,7 +37,7 @@ class Page:
 
 @dataclass(frozen=True)
 class Visit:
-    """One line of the ledger; `at` is monotonic, `status` what it was answered."""
+    """A request that was answered: `at` is monotonic, `status` the answer."""
 
     at: float
     path: str
@@ -67,7 +67,7 @@ class Site(http.server.ThreadingHTTPServer):
         return [visit for visit in list(self.visits) if visit.path == path]
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: clients that hang up are what the tests are about."""
+        """Log nothing: tests have clients hang up on purpose."""
 
     def __exit__(self, *_error: object) -> None:
         self.shutdown()

@@ -1,4 +1,4 @@
-"""What one without a password can send to a bus, and what he can leave unread."""
+"""Floods of a bus by clients without a password: what they send, and what they leave unread."""
 
 import contextlib
 import re
@@ -73,5 +73,5 @@ class Flood:
 
 
 def memory(server: Server) -> Mapping[str, int]:
-    """What the server says of its memory."""
+    """Return the server's `INFO memory`."""
     return dict(server.cmd("INFO", "memory"))

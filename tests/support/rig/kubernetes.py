@@ -40,7 +40,7 @@ def ready(folder: Path, truth: Path = ROOT / "truth.json") -> Path:
 
 
 def renew(k8s: Path, truth: Path = ROOT / "truth.json") -> None:
-    """What `make kubernetes` does, for the fleet in that copy."""
+    """Run `make kubernetes` for the fleet in that copy."""
     environ = {"PATH": os.environ["PATH"], "FLEET": str(k8s / "fleet"), "TRUTH_PATH": str(truth)}
     subprocess.run(["sh", "tools/kubernetes.sh"], cwd=ROOT, env=environ, check=True, capture_output=True)
 
@@ -96,7 +96,7 @@ def title(each: Object) -> str:
 
 @dataclass(frozen=True)
 class Workload:
-    """What makes pods: its whole object, its pods' labels and spec, and its one container."""
+    """An object that makes pods: the whole object, its pods' labels and spec, and its one container."""
 
     whole: Object
 
@@ -140,7 +140,7 @@ def workloads(objects: Iterable[Object]) -> list[Workload]:
 
 
 def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    """Whether a label selector takes what bears these labels; an empty one takes all."""
+    """Return True if a label selector matches these labels; an empty selector matches all."""
     wanted = selector.get("matchLabels", {})
     return all(labels.get(key) == value for key, value in wanted.items()) and all(
         _holds(each, labels) for each in selector.get("matchExpressions", [])
@@ -154,7 +154,7 @@ def _holds(expression: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
 
 @dataclass(frozen=True)
 class Peer:
-    """Who talks or is talked to: a pod of a namespace, or an address outside."""
+    """An end of a connection: a pod of a namespace, or an address outside."""
 
     labels: Mapping[str, str] | None = None
     namespace: str = "marketswarm"
@@ -162,7 +162,7 @@ class Peer:
 
 
 def may(policies: Iterable[Object], source: Peer, target: Peer, port: int, protocol: str = "TCP") -> bool:
-    """Whether policies let `source` open a connection to a port of `target`, if the network holds them."""
+    """Return True if the policies let `source` connect to a port of `target`."""
     specs = [each["spec"] for each in policies]
     return all(
         any(
@@ -174,7 +174,7 @@ def may(policies: Iterable[Object], source: Peer, target: Peer, port: int, proto
 
 
 def _rules(specs: list[Object], end: Peer, way: str) -> list[Object] | None:
-    """What is allowed to a pod, one way; None if no policy is about it, which allows all."""
+    """Return the rules about a pod in one direction; None, which allows all, if there is no policy."""
     if end.namespace != "marketswarm" or end.labels is None:
         return None
     about = [

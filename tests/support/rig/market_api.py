@@ -150,7 +150,7 @@ class SmallMarket:
         self.do(self._make(sym, start, tell))
 
     def send(self, frame: str | bytes) -> None:
-        """Say this to all who are here."""
+        """Send this to all clients."""
 
         async def say() -> None:
             for each in list(self._open):
@@ -270,7 +270,7 @@ class _WebServer(ThreadingHTTPServer):
     market: SmallMarket
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Who was killed hangs up in the midst: nothing to tell of."""
+        """Log nothing: a client that was killed hangs up."""
 
 
 class _Web(BaseHTTPRequestHandler):

@@ -16,7 +16,7 @@ Key = tuple[str, frozenset[tuple[str, str]]]
 
 
 def asked(port: int, within: float = 10.0) -> str:
-    """What an agent tells, as text."""
+    """Return an agent's metrics, as text."""
     with urllib.request.urlopen(f"http://{HOST}:{port}/metrics", timeout=within) as answer:
         return str(answer.read().decode())
 
@@ -31,12 +31,12 @@ def samples(port: int) -> dict[Key, float]:
 
 
 def key(name: str, **labels: str) -> Key:
-    """Where a value stands in `samples`; the name is given without its first word."""
+    """Return the key of a value in `samples`; the name is given without its first word."""
     return f"marketswarm_{name}", frozenset(labels.items())
 
 
 def answers(port: int) -> bool:
-    """Whether someone does."""
+    """Return True if the agent answers."""
     try:
         return bool(asked(port, 2.0))
     except OSError:
@@ -95,7 +95,7 @@ class Prometheus(Process):
             return False
 
     def ask(self, path: str, **query: str) -> Any:
-        """What its HTTP API says."""
+        """Return the reply of its HTTP API."""
         where = f"http://{HOST}:{self.port}/api/v1/{path}?{urllib.parse.urlencode(query)}"
         with urllib.request.urlopen(where, timeout=10) as answer:
             return orjson.loads(answer.read())["data"]
@@ -107,7 +107,7 @@ class Prometheus(Process):
         return float(found[0]["value"][1]) if found else None
 
     def alerts(self) -> set[tuple[str, str]]:
-        """What fires: the rule, and the service, the bus or nothing."""
+        """Return the alerts that fire: the rule, and the service, the bus or nothing."""
         return {
             (alert["labels"]["alertname"], alert["labels"].get("svc") or alert["labels"].get("bus", ""))
             for alert in self.ask("alerts")["alerts"]

@@ -36,7 +36,7 @@ class NotifyEar:
                 return messages
 
     def lines(self) -> list[str]:
-        """As `heard`, without telling one message from the next."""
+        """Return the lines of all messages that were not read yet."""
         return [line for message in self.heard() for line in message]
 
     def fill(self) -> None:

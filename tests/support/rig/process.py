@@ -63,7 +63,7 @@ def _ports() -> Iterator[int]:
 
 
 def free_port() -> int:
-    """A free port, with some that nobody else is given after it; it stays free over a restart."""
+    """Return a free port. The next ones are given to nobody else, and it stays free over a restart."""
     for port in _ports():
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -74,7 +74,7 @@ def free_port() -> int:
 
 
 def descendants(pid: int) -> Iterator[tuple[int, str]]:
-    """Pid and command of every process below another. Needs /proc; one that ends meanwhile is left out."""
+    """Yield pid and command of every process below another one. Needs /proc."""
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         with contextlib.suppress(OSError):
             for child in map(int, task.read_text(encoding="ascii").split()):
@@ -83,7 +83,7 @@ def descendants(pid: int) -> Iterator[tuple[int, str]]:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process runs; one that ended and waits for its parent to ask does not."""
+    """Return True if a process runs; a zombie does not."""
     return _state(pid) not in ("", "Z", "X")
 
 
@@ -135,17 +135,17 @@ class Process:
         self.signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """SIGKILL; returns when it is gone."""
+        """Send SIGKILL; return when the process is gone."""
         self.signal(signal.SIGKILL)
         self.wait()
 
     def stop(self, within: float = 6.0) -> int:
-        """SIGTERM; its exit code. One that does not end in time is killed and fails the test."""
+        """Send SIGTERM; return the exit code. If it does not end in time, it is killed and the test fails."""
         self.signal(signal.SIGTERM)
         return self.wait(within)
 
     def wait(self, within: float = 30.0) -> int:
-        """The exit code, once it ended by itself."""
+        """Wait until the process ends by itself; return its exit code."""
         assert self._child is not None, "not started"
         try:
             return self._child.wait(within)
@@ -154,7 +154,7 @@ class Process:
             raise AssertionError(f"{self} did not end within {within:g} s") from None
 
     def close(self) -> None:
-        """Ends it in any case; may be called twice."""
+        """End the process in any case; may be called twice."""
         if self._child is not None and self._child.poll() is None:
             self._child.kill()
             self._child.wait(10)
@@ -211,7 +211,7 @@ class Server(Process):
         return f"redis://{HOST}:{self.port}"
 
     def start(self, within: float = 10.0) -> None:
-        """Starts it; returns once it answers PING, so after loading its data."""
+        """Start it; return once it answers PING, after it has loaded its data."""
         self.begin()
         until(lambda: self.answers() or not self.running, within, lambda: f"{self} to answer")
         assert self.running, (
@@ -219,7 +219,7 @@ class Server(Process):
         )
 
     def begin(self, **config: str) -> None:
-        """Starts it, with these directives too, and does not wait for anything."""
+        """Start it, with these directives too, and wait for nothing."""
         assert not self.running, f"{self} runs already"
         binary = server_binary(carried=bool(self.clock))
         users = acl_users.directives(self.folder, self.config)
@@ -233,14 +233,14 @@ class Server(Process):
         assert not refused, f"{self} refused {refused}"
 
     def restart(self) -> None:
-        """Ends it, if it runs, and starts it with the same port, folder and settings."""
+        """End it, if it runs, and start it with the same port, folder and settings."""
         if self.running:
             self.thaw()
             self.stop()
         self.start()
 
     def cmd(self, *words: Any, within: float = 10.0) -> Any:
-        """What the server says to a command, text decoded: `server.cmd("GET", "truth:doc")`."""
+        """Send a command and return the reply, as text: `server.cmd("GET", "truth:doc")`."""
         with redis.Redis(
             host=HOST,
             port=self.port,
@@ -280,7 +280,7 @@ class Proc(Process):
         return f"{self.module}, whose last words were: {self.text()[-1000:]!r}"
 
     def start(self) -> None:
-        """Starts it (again); its log goes on in the same file."""
+        """Start it, or start it again; its log goes on in the same file."""
         assert not self.running, f"{self.module} runs already"
         env = acl_users.environ(self.module, self.env, self.folder)
         env = {**{name: os.environ[name] for name in _INHERITED if name in os.environ}, **env}
@@ -302,7 +302,7 @@ class Proc(Process):
         return self.errors.read_text(encoding="utf-8", errors="replace")
 
     def logs(self, event: str | None = None) -> list[dict[str, Any]]:
-        """Its log lines so far (those of one event); what is no JSON object is left out."""
+        """Return its log lines so far, or those of one event; lines without a JSON object are left out."""
         lines = []
         for line in self.text().splitlines():
             with contextlib.suppress(orjson.JSONDecodeError):
@@ -310,7 +310,7 @@ class Proc(Process):
         return [line for line in lines if isinstance(line, dict) and event in (None, line.get("event"))]
 
     def wait_log(self, event: str, within: float = 10.0) -> dict[str, Any]:
-        """The first log line of that event, waiting for it; fails at once if the program ended without."""
+        """Return the first log line of that event; wait for it, and fail if the program ends without it."""
         until(lambda: self.logs(event) or not self.running, within, lambda: f"{event} in the log of {self}")
         found = self.logs(event)
         assert found, f"no {event}, exit code {self.exit_code}: {self}"

@@ -1,4 +1,4 @@
-"""Who gets messages: an HTTP server whose answers are scripted, and that keeps a ledger."""
+"""A receiver of messages: an HTTP server with scripted answers, which keeps every request."""
 
 import socket
 import struct
@@ -22,7 +22,7 @@ DRIP_SEC = 0.05
 
 @dataclass(frozen=True)
 class Answer:
-    """What a request gets: after `after_sec`, `status` with `headers` and `body`.
+    """An answer: after `after_sec`, `status` with `headers` and `body`.
 
     Or nothing for ever (`hang`), a body that never ends, byte by byte (`drip`), a connection cut (`reset`).
     """
@@ -43,7 +43,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Request:
-    """One line of the ledger; `at` is monotonic. `status` is what it was answered."""
+    """A request that was answered: `at` is monotonic, `status` the answer."""
 
     at: float
     method: str
@@ -101,7 +101,7 @@ class Receiver:
         return found()[0]
 
     def statuses(self) -> list[int]:
-        """What was answered, in order."""
+        """Return the requests that were answered, in order."""
         return [request.status for request in list(self.seen)]
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ SERVER_CONF, SENTINEL_CONF = blocks(ROOT / "docs" / "buses.md", "conf")
 
 
 class RedisSentinel(Process):
-    """One Redis Sentinel on a port and in a folder of its own; runs from the constructor on.
+    """A Redis Sentinel with a port and a folder of its own; runs from the constructor on.
 
     `conf` is added to what it needs, and may overrule it.
     """
@@ -35,7 +35,7 @@ class RedisSentinel(Process):
         self.spawn([str(server_binary()), str(path), "--sentinel"])
 
     def ask(self, *words: str) -> Any:
-        """What it says; None while it says nothing."""
+        """Send a SENTINEL command; return the reply, or None if there is none."""
         with (
             contextlib.suppress(redis.RedisError),
             redis.Redis(port=self.port, decode_responses=True, socket_timeout=1) as client,

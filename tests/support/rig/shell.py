@@ -1,4 +1,4 @@
-"""Commands as a user runs them, and a notifier that answers what it was told to."""
+"""Commands as a user runs them, and a notifier that gives scripted answers."""
 
 import contextlib
 import os
@@ -32,7 +32,7 @@ class Shell:
         (self.folder / "truth.json").write_bytes(truth if isinstance(truth, bytes) else orjson.dumps(truth))
 
     def said(self, *words: str, **env: str) -> str:
-        """What a command that must do well says."""
+        """Run a command that must succeed; return what it prints."""
         done = self(*words, **env)
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -68,7 +68,7 @@ class Shell:
 
 
 class AnswersAsks:
-    """Reads `notifier:asks` of some servers and gives each ask, once, the same answers on each of them."""
+    """Reads `notifier:asks` of some servers, and gives each request once the same answers on each of them."""
 
     def __init__(self, servers: Sequence[Server], *answers: Answer) -> None:
         self.servers, self.answers = servers, answers

@@ -33,7 +33,7 @@ class TcpProxy:
         return f"redis://{HOST}:{self.port}"
 
     def count(self, only: bytes = b"") -> int:
-        """How many connections there are."""
+        """Return the number of open connections that have sent `only`."""
         return sum(wire.said(only) for wire in list(self._wires))
 
     def cut(self, only: bytes = b"") -> int:
@@ -131,7 +131,7 @@ class TcpProxy:
 
 
 class _Wire:
-    """One connection through the proxy."""
+    """A connection through the proxy."""
 
     def __init__(self, proxy: TcpProxy, client: asyncio.StreamWriter) -> None:
         self.lossy = False

@@ -17,7 +17,7 @@ SILENT_AT_MOST_SEC = 60.0
 
 @dataclass(frozen=True)
 class Page:
-    """What a path gets. `drip`: its body comes byte by byte, and never ends. `silent`: nothing comes."""
+    """The page at a path. `drip`: its body comes byte by byte, and never ends. `silent`: nothing comes."""
 
     body: bytes = b"all is well"
     status: int = 200

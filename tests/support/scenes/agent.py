@@ -82,7 +82,7 @@ class Scene:
         return self.program("probe", HEAD + body + TAIL, **env)
 
     def program(self, name: str, text: str, **env: str) -> Proc:
-        """A module of the test's own. Its file changes at once, if at all: another may just be reading it."""
+        """Start a module of the test's own. Its file is replaced in one step: others may be reading it."""
         new = self.folder / f"{name}.new"
         new.write_text(text, encoding="utf-8")
         new.replace(self.folder / f"{name}.py")
@@ -94,12 +94,12 @@ class Scene:
         return process
 
     def beat(self, svc: str = "probe") -> dict[str, Any]:
-        """The last beat's key, empty when there is none."""
+        """Return the service's last beat; an empty dict if there is none."""
         raw = self.system.cmd("GET", f"beat:{svc}")
         return orjson.loads(raw) if raw else {}
 
     def wait_beat(self, within: float = 20.0, svc: str = "probe", **wanted: Any) -> dict[str, Any]:
-        """The first beat seen with these values; an `i` is the least."""
+        """Wait for a beat with these values, and at least this `i`; return it."""
         least = wanted.pop("i", 0)
 
         def seen() -> dict[str, Any] | None:

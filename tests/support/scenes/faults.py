@@ -42,7 +42,7 @@ def truth_of(
     timeout_sec: float = TIMEOUT_SEC,
     bus_timeout_sec: float = BUS_TIMEOUT_SEC,
 ) -> dict[str, Any]:
-    """A truth with these sections, a healer and a sentinel."""
+    """Return a truth with these sections, a healer and a sentinel."""
     watchers = {
         "healer": {
             "heartbeat": {"interval_sec": 0.5, "timeout_sec": 5},
@@ -108,14 +108,14 @@ class Scene(Fleet):
             super().__exit__(kind, error, at)
 
     def program(self, module: str, name: str | None = None, **env: str) -> Proc:
-        """Starts one of tests/faults/programs, in the place of the agent `name`."""
+        """Start one of tests/faults/programs, in place of the agent `name`."""
         path = str(Path(__file__).parents[2] / "faults" / "programs")
         program = Proc(module, {**self.env, "PYTHONPATH": path, **env}, self.folder)
         self.agents[name or module] = self.resources.enter_context(program)
         return program
 
     def _start_all(self) -> None:
-        """The agents, who watches last: who starts more slowly than it waits is told as never seen."""
+        """Start the agents, the healer last: a service that is not up by then would be missed."""
         watched = [name for name in self.first if name not in ("healer", "sentinel")]
         for name in watched:
             self.start(name)
