@@ -9,19 +9,19 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final, Protocol
 
 from healer.lease import BusLease
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
+from marketswarm.bus.lease import RELEASE_WITHIN_SEC, renew_repeatedly, request_within_sec
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import is_wrong_type, replace_wrong_types, report_unusable
 from marketswarm.keys import HEALER_LEASE
 from marketswarm.monitor import Fence
 
-RELEASE_WITHIN_SEC: Final = 0.5
 LEAST_PAUSE_SEC: Final = 0.02
-LEAST_WITHIN_SEC: Final = 0.5
 
 LEASE_SCRIPT: Final = Script.beside("healer", "lease.lua")
 
@@ -51,8 +51,8 @@ class LeaderElection:
         boot: the healer's own instance.
         home: the bus on which the leader is elected.
         lease_sec: the life of a lease, in seconds.
-        set_detail: told in a few words, for a beat's `detail`, whether this healer leads, or who does.
-        set_degraded: told in the same way why that can't be known; None when it can.
+        set_detail: called with the detail of the beats: this healer leads, or which one does.
+        set_degraded: called with why that can't be known; with None when it can.
     """
 
     def __init__(
@@ -134,7 +134,10 @@ class LeaderElection:
 
     def _start(self, name: str) -> None:
         if self._group is not None:
-            self._tasks[name] = self._group.create_task(self._keep_lease(name), name=f"lease:{name}")
+            renew = partial(self._renew_lease, name, self.leases[name])
+            self._tasks[name] = self._group.create_task(
+                renew_repeatedly(renew, self._due[name]), name=f"lease:{name}"
+            )
 
     async def run(self) -> None:
         """Keep the leases until cancelled."""
@@ -157,24 +160,18 @@ class LeaderElection:
 
     # -- one bus
 
-    async def _keep_lease(self, name: str) -> None:
-        """Take, renew or watch the lease of one bus, until cancelled."""
-        lease, due = self.leases[name], self._due[name]
-        while True:
-            try:
-                await self._request_next(name, lease)
-            except BusError as error:
-                self._note_refusal(name, error)
-                await self._replace_wrong_type(name, error)
-            self._announce_changes(name, lease)
-            if name == self._home:
-                self._set_detail(_describe(lease))
-                self._set_degraded(f"no lease on {name} ({self._refusal})" if self._refusal else None)
-            pause_sec = max(LEAST_PAUSE_SEC, lease.seconds_to_next_request(time.monotonic()))
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause_sec):
-                    await due.wait()
-            due.clear()
+    async def _renew_lease(self, name: str, lease: BusLease) -> float:
+        """Take, renew or watch the lease of one bus; return the seconds until the next time."""
+        try:
+            await self._request_next(name, lease)
+        except BusError as error:
+            self._note_refusal(name, error)
+            await self._replace_wrong_type(name, error)
+        self._announce_changes(name, lease)
+        if name == self._home:
+            self._set_detail(_describe(lease))
+            self._set_degraded(f"no lease on {name} ({self._refusal})" if self._refusal else None)
+        return max(LEAST_PAUSE_SEC, lease.seconds_to_next_request(time.monotonic()))
 
     async def _request_next(self, name: str, lease: BusLease) -> None:
         """Ask for what this healer may have on a bus now. Raise BusError."""
@@ -223,7 +220,7 @@ class LeaderElection:
                 self._lease_sec,
                 int(give),
             ],
-            within_sec or max(LEAST_WITHIN_SEC, self._lease_sec / 2),
+            within_sec or request_within_sec(self._lease_sec),
         )
         if not lease.take_reply(reply, now):
             report_unusable(bus.name, HEALER_LEASE)

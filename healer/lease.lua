@@ -12,21 +12,16 @@
 --
 -- `until` is for people alone: no clock is compared, here or elsewhere.
 
+-- include: marketswarm.bus/lease.lua
 local key = KEYS[1]
 local boot, epoch, least, carried = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local may_take, stale, deaf, life, give = ARGV[5] == '1', ARGV[6], ARGV[7], ARGV[8], ARGV[9] == '1'
 
--- anybody may have written there: what is no number counts as none
-local function number(value, least)
-  local found = tonumber(value)
-  return found and found >= least and found < 2 ^ 53 and found or nil
-end
-
 local held = redis.call('HMGET', key, 'boot', 'epoch', 'renewed', 'deaf', 'lease_sec')
 local holder = held[1] or ''
-local current = math.floor(number(held[2], 0) or 0)
-local renewed = math.floor(number(held[3], 0) or 0)
-local lease_sec = number(held[5], 0) and held[5] or life
+local current = whole_number(held[2], 0) or 0
+local renewed = whole_number(held[3], 0) or 0
+local lease_sec = (tonumber(held[5]) or -1) >= 0 and tonumber(held[5]) < 2 ^ 53 and held[5] or life
 local mine = holder == boot and current == epoch and epoch > 0
 
 local function write(new_epoch)
@@ -40,7 +35,7 @@ local function write(new_epoch)
 end
 
 local function as_it_is()
-  return { holder, string.format('%d', current), string.format('%d', renewed), held[4] or '', lease_sec }
+  return { shown(holder), string.format('%d', current), string.format('%d', renewed), held[4] or '', lease_sec }
 end
 
 if give then

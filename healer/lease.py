@@ -9,14 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from marketswarm.bus.lease import interval_sec
 from marketswarm.bus.stored_values import parse_decimal
 from marketswarm.monitor import Fence
-
-LOOKS: Final = 8
-"""How often a standby looks at a lease in its life."""
-
-RENEWALS: Final = 3
-"""How often the holder renews a lease in its life."""
 
 LONGEST_LEASE_SEC: Final = 60.0
 """The longest life that is believed of another healer's lease, unless our own lives longer."""
@@ -63,7 +58,7 @@ class BusLease:
     @property
     def every_sec(self) -> float:
         """The seconds between two requests."""
-        return self.lease_sec / (RENEWALS if self.epoch else LOOKS)
+        return interval_sec(self.lease_sec, is_holder=self.epoch > 0)
 
     @property
     def life_sec(self) -> float:

@@ -1,14 +1,13 @@
 -- One turn with the notifier's lease, KEYS[1]. ARGV: boot who asks, life of the lease in milliseconds, and take (if it
 -- is free), seize (whoever holds it), give (if it is ours) or look. Returns who holds it then, '' for nobody.
 -- What another hand wrote there holds it for no longer than one lease.
+
+-- include: marketswarm.bus/lease.lua
 local boot, life_ms, way = ARGV[1], ARGV[2], ARGV[3]
 local found = redis.pcall('GET', KEYS[1])
 local holder = type(found) == 'string' and found or ''
 if holder ~= '' then
-  local left = redis.call('PTTL', KEYS[1])
-  if left < 0 or left > math.max(3600000, 10 * life_ms) then
-    redis.call('PEXPIRE', KEYS[1], life_ms)
-  end
+  remaining_ms(KEYS[1], life_ms, math.max(3600000, 10 * life_ms))
 end
 if way == 'give' then
   if holder == boot then
@@ -19,4 +18,4 @@ elseif way == 'seize' or (way == 'take' and (holder == '' or holder == boot)) th
   redis.call('SET', KEYS[1], boot, 'PX', life_ms)
   holder = boot
 end
-return string.sub(holder, 1, 200)
+return shown(holder)

@@ -4,7 +4,7 @@ The first bus that answers decides which notifier leads, and the other buses fol
 write is fenced by the lease (`commit.lua`): a notifier that slept through the end of its lease can change
 nothing. While no bus answers, the last leader goes on, so that messages are still sent.
 
-This is not the lease of `marketswarm/agent/lease.py`, which one bus decides.
+What this lease shares with the other leases is `marketswarm/bus/lease.py`.
 """
 
 import asyncio
@@ -12,19 +12,14 @@ import contextlib
 import time
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import partial
 from typing import Final
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
+from marketswarm.bus.lease import RELEASE_WITHIN_SEC, interval_sec, renew_repeatedly, request_within_sec
 from marketswarm.bus.scripts import Script
 from marketswarm.keys import NOTIFIER_LEASE
-
-RENEWALS: Final = 3
-"""How often the leader renews a lease in its lifetime."""
-STANDBY_CHECKS: Final = 12
-"""How often a standby notifier reads a lease in its lifetime."""
-MIN_WITHIN_SEC: Final = 0.5
-RELEASE_WITHIN_SEC: Final = 0.5
 
 _LEASE_SCRIPT: Final = Script.beside("notifier", "lease.lua")
 
@@ -127,7 +122,9 @@ class NotifierLease:
         """Renew or watch the lease on every bus until cancelled."""
         async with asyncio.TaskGroup() as group:
             for name in self._buses:
-                group.create_task(self._renew_on(name), name=f"lease:{name}")
+                group.create_task(
+                    renew_repeatedly(partial(self._renew_on, name), self._due[name]), name=f"lease:{name}"
+                )
 
     async def wait_gained(self) -> None:
         """Wait until this notifier leads."""
@@ -157,23 +154,20 @@ class NotifierLease:
         with contextlib.suppress(BusError):
             await apply_action(bus, self.state.boot, LeaseAction.RELEASE, self._lease_sec, RELEASE_WITHIN_SEC)
 
-    async def _renew_on(self, name: str) -> None:
-        bus, due = self._buses[name], self._due[name]
-        while True:
-            action = self.state.action_for(name, time.monotonic())
-            try:
-                within_sec = max(MIN_WITHIN_SEC, self._lease_sec / 2)
-                holder = await apply_action(bus, self.state.boot, action, self._lease_sec, within_sec)
-            except BusError:
-                pass  # the bus's reader reports the error
-            else:
-                self.state.record_holder(name, holder, time.monotonic())
-                self._report_change()
-            pause_sec = self._lease_sec / (RENEWALS if self.is_leader else STANDBY_CHECKS)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause_sec):
-                    await due.wait()
-            due.clear()
+    async def _renew_on(self, name: str) -> float:
+        """Renew, take or read the lease on one bus; return the seconds until the next time."""
+        action = self.state.action_for(name, time.monotonic())
+        within_sec = request_within_sec(self._lease_sec)
+        try:
+            holder = await apply_action(
+                self._buses[name], self.state.boot, action, self._lease_sec, within_sec
+            )
+        except BusError:
+            pass  # the bus's reader reports the error
+        else:
+            self.state.record_holder(name, holder, time.monotonic())
+            self._report_change()
+        return interval_sec(self._lease_sec, is_holder=self.is_leader)
 
     def _report_change(self) -> None:
         if self.is_leader is self._known:

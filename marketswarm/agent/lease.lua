@@ -7,6 +7,8 @@
 -- what was there and could not be used, '' for nothing: any service may write there.
 -- That it was given back is told on the channel of the lease's name.
 
+-- include: marketswarm.bus/lease.lua
+
 local key, word, claim, life = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[5])
 local remembered = 30 * 86400000
 local longest = 86400000 -- of any lease
@@ -25,16 +27,15 @@ local function epoch_of(value)
   if not value then
     return 0
   end
-  local found = string.match(value, '^%d+$') and #value < 17 and tonumber(value)
-  if found and found < 2 ^ 53 then
-    return found
+  local found = whole_number(value, 0)
+  if not found then
+    unusable = 'the epoch ' .. string.sub(value, 1, 40)
   end
-  unusable = 'the epoch ' .. string.sub(value, 1, 40)
-  return nil
+  return found
 end
 
 local function answer(epoch, left_ms, holder)
-  return { epoch, left_ms, string.sub(holder, 1, 200), unusable }
+  return { epoch, left_ms, shown(holder), unusable }
 end
 
 expect(key, 'hash')
@@ -56,12 +57,7 @@ if mine then
 end
 
 if redis.call('EXISTS', key) == 1 and epoch and found[1] ~= claim then
-  local left = redis.call('PTTL', key)
-  if left < 0 or left > longest then
-    redis.call('PEXPIRE', key, life) -- someone changed its end, or wrote it by hand: it gets one
-    left = life
-  end
-  return answer(0, left, (found[4] or '?') .. ' ' .. (found[3] or '?'))
+  return answer(0, remaining_ms(key, life, longest), (found[4] or '?') .. ' ' .. (found[3] or '?'))
 end
 if word == 'renew' then
   return answer(0, 0, '') -- whoever had it meanwhile, it is not the same lease any more

@@ -23,25 +23,18 @@ from typing import TYPE_CHECKING, Any, Final
 from marketswarm import log as logs
 from marketswarm.agent.tasks import CancelScope, hearing
 from marketswarm.bus import WITHIN_SEC, Bus, BusError
+from marketswarm.bus.lease import CHECKS, RELEASE_WITHIN_SEC, RENEWALS, wait_until_due
 from marketswarm.bus.scripts import Script
 from marketswarm.keys import lease_epoch_key, lease_key
 
 if TYPE_CHECKING:
     from marketswarm.agent.member import Agent
 
-RENEWALS: Final = 3
-"""Renewals within the life of a lease."""
-LOOKS: Final = 8
-"""Requests of a waiting process within the life of a lease, at least.
-
-It also hears when the lease is given back.
-"""
 TRIES: Final = 12
 """Attempts to renew within the life of a lease while the bus does not answer."""
 LEAST_SEC: Final = 0.1
 MOST_SEC: Final = 86_400.0
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,99}")
-GIVE_WITHIN_SEC: Final = 0.5
 _LOOK_AT_LEAST_EVERY_SEC: Final = 10.0
 _JUST_AFTER_SEC: Final = 0.005
 _LEAST_WITHIN_SEC: Final = 0.01
@@ -98,7 +91,7 @@ class Lease:
 
         `chance`, in [0, 1), spreads those who wait.
         """
-        every_sec = min(self.life_sec / LOOKS, _LOOK_AT_LEAST_EVERY_SEC) * (1 - chance / 2)
+        every_sec = min(self.life_sec / CHECKS, _LOOK_AT_LEAST_EVERY_SEC) * (1 - chance / 2)
         return min(every_sec, self._free_in_sec + _JUST_AFTER_SEC * (1 + chance))
 
     async def take(self) -> bool:
@@ -130,7 +123,7 @@ class Lease:
             return  # it was lost
         self._until = _NEVER
         with contextlib.suppress(BusError):
-            await self._ask("give", GIVE_WITHIN_SEC)
+            await self._ask("give", RELEASE_WITHIN_SEC)
 
     async def _ask(self, word: str, within_sec: float) -> None:
         sent_at = clock()
@@ -185,11 +178,8 @@ async def _turn(me: "Agent[Any]", lease: Lease, wait_sec: float | None) -> None:
             left_sec = ends_at - clock()
             if left_sec <= 0:
                 raise LeaseHeld(f"{lease.name}: {why}")
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(left_sec, lease.look_in_sec(random.random()))):
-                    await freed.wait()
-                    await asyncio.sleep(_SPREAD_SEC * random.random())
-            freed.clear()
+            if await wait_until_due(freed, min(left_sec, lease.look_in_sec(random.random()))):
+                await asyncio.sleep(_SPREAD_SEC * random.random())
             why = await _refused(me, lease)
 
 

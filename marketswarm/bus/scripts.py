@@ -2,8 +2,9 @@
 
 Seeding loads every script of the tree into each bus as a function (`seeding/functions.py`); agents call it
 by name (`Bus.script`). The name carries a digest of the source, so the functions of two releases lie side by
-side on one server. In a script, `-- include: fence.lua` is replaced by that file, and `-- flags: no-writes`
-gives its function one of Redis' flags.
+side on one server. In a script, `-- include: fence.lua` is replaced by that file beside it, and `-- include:
+marketswarm.bus/lease.lua` by a file of that package; `-- flags: no-writes` gives its function one of Redis'
+flags.
 """
 
 import hashlib
@@ -75,16 +76,24 @@ def load_all_scripts() -> dict[str, Script]:
     Raises OSError if a file can't be read.
     """
     found = {}
-    for package in PACKAGES:
-        for place in find_folders(package):
-            paths = sorted(path for path in place.rglob("*.lua") if not _hidden(path.relative_to(place)))
-            texts = {path: path.read_text("utf-8", "replace") for path in paths}
-            included = {path.parent / name for path, text in texts.items() for name in _INCLUDE.findall(text)}
-            for path in paths:
-                if path not in included:
-                    within = ".".join((package, *path.parent.relative_to(place).parts))
-                    script = Script(_text(texts[path], path.parent), _name(within, path.name))
-                    found[script.function] = script
+    places = [(package, place) for package in PACKAGES for place in find_folders(package)]
+    texts = {
+        path: path.read_text("utf-8", "replace")
+        for _, place in places
+        for path in place.rglob("*.lua")
+        if not _hidden(path.relative_to(place))
+    }
+    included = {
+        Path(str(_find_included(name, path.parent))).resolve()
+        for path, text in texts.items()
+        for name in _INCLUDE.findall(text)
+    }
+    for package, place in places:
+        for path in sorted(path for path in texts if path.is_relative_to(place)):
+            if path.resolve() not in included:
+                within = ".".join((package, *path.parent.relative_to(place).parts))
+                script = Script(_text(texts[path], path.parent), _name(within, path.name))
+                found[script.function] = script
     return found
 
 
@@ -108,4 +117,10 @@ def _hidden(path: Path) -> bool:
 
 
 def _text(text: str, folder: Traversable) -> str:
-    return _INCLUDE.sub(lambda found: folder.joinpath(found[1]).read_text("utf-8"), text)
+    return _INCLUDE.sub(lambda found: _find_included(found[1], folder).read_text("utf-8"), text)
+
+
+def _find_included(name: str, folder: Traversable) -> Traversable:
+    """Return the file that a script in `folder` includes: one beside it, or `package/file` of any package."""
+    package, _, file = name.rpartition("/")
+    return (files(package) if package else folder).joinpath(file)

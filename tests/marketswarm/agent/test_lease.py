@@ -6,7 +6,8 @@ import time
 import pytest
 
 from marketswarm.agent import lease as module
-from marketswarm.agent.lease import LOOKS, Lease
+from marketswarm.agent.lease import Lease
+from marketswarm.bus.lease import CHECKS
 from marketswarm.testing import ManualClock, MemoryBus
 
 
@@ -26,7 +27,7 @@ async def test_one_has_it_and_another_one_hears_who_and_for_how_long(bus):
     assert await first.take()
     assert not await second.take()
     assert (first.held, second.held, second.holder) == (True, False, "rss_agg abc")
-    assert 0 < second.look_in_sec(0.0) <= 5.0 / LOOKS
+    assert 0 < second.look_in_sec(0.0) <= 5.0 / CHECKS
     said = await bus.client.hgetall("lease:nightly")
     assert (said[b"boot"], said[b"svc"], int(said[b"epoch"])) == (b"abc", b"rss_agg", first.epoch)
     assert 4000 < await bus.client.pttl("lease:nightly") <= 5000
