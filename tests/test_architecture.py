@@ -10,6 +10,7 @@ from support.architecture import (
     ONLY_IN,
     Module,
     broken,
+    find_circle,
     imports,
     modules,
 )
@@ -36,6 +37,42 @@ def test_each_name_in_the_tables_is_there():
     assert named <= there
     assert {place for places in ONLY_IN.values() for place in places} <= there
     assert set(ONLY_FOR) <= there
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    assert find_circle(TREE) == []
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("from a.y import Y", "from a.x import X"),
+        ("import a.y", "from a import x"),
+        ("from . import y", "try:\n    from a.x import X\nexcept ImportError:\n    X = None"),
+        ("class X:\n    from a.y import Y", "import os\nif os.name:\n    import a.x"),
+    ],
+)
+def test_a_circle_is_seen_and_named(first, second):
+    tree = [Module("a", "", is_package=True), Module("a.x", first), Module("a.y", second)]
+    assert set(find_circle(tree)) == {"a.x", "a.y"}
+
+
+def test_a_package_that_is_imported_by_its_own_parts_is_a_circle():
+    tree = [Module("a", "from a.x import X", is_package=True), Module("a.x", "from a import Y")]
+    assert set(find_circle(tree)) == {"a", "a.x"}
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        "def late():\n    from a.x import X",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from a.x import X",
+        "from b import x",
+    ],
+)
+def test_what_an_import_does_not_run_makes_no_circle(second):
+    tree = [Module("a", "", is_package=True), Module("a.x", "from a.y import Y"), Module("a.y", second)]
+    assert find_circle(tree) == []
 
 
 BREACHES = [

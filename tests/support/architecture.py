@@ -5,9 +5,10 @@ to be checked; what counts is what its source says, inside functions and under T
 """
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from graphlib import CycleError, TopologicalSorter
 from inspect import signature
 from pathlib import Path
 
@@ -155,6 +156,47 @@ def imports(module: Module) -> Iterator[tuple[int, str]]:
             yield from (
                 (node.lineno, str(arg.value)) for arg in node.args[:1] if isinstance(arg, ast.Constant)
             )
+
+
+def find_circle(tree: Iterable[Module]) -> list[str]:
+    """Return the names of modules that import each other in a circle, the first one twice; [] if none do.
+
+    What counts is what an import of the module itself runs: not what stands in a function or under
+    TYPE_CHECKING.
+    """
+    tree = list(tree)
+    names = {module.name for module in tree}
+    graph = {module.name: {*modules_imported_at_once(module, names)} - {module.name} for module in tree}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        circle: list[str] = error.args[1]
+        return circle
+    return []
+
+
+def modules_imported_at_once(module: Module, names: Collection[str]) -> Iterator[str]:
+    """Yield the modules among `names` that importing this one imports by name."""
+    at_once = ast.Module(list(statements_run_at_once(ast.parse(module.source).body)), [])
+    for _, name in imports(Module(module.name, ast.unparse(at_once), module.is_package)):
+        # `from a import b` is the module a.b, or a name in a
+        known = next((each for each in (name, name.rpartition(".")[0]) if each in names), None)
+        if known is not None:
+            yield known
+
+
+def statements_run_at_once(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
+    """Yield the imports in a module's body, those in its branches and classes too."""
+    for node in body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield node
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            yield from statements_run_at_once(node.orelse)
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            inner = (getattr(node, part, []) for part in ("body", "orelse", "finalbody"))
+            handlers = (handler.body for handler in getattr(node, "handlers", []))
+            for part in (*inner, *handlers):
+                yield from statements_run_at_once(part)
 
 
 def absolute(module: Module, level: int, name: str | None) -> str:
