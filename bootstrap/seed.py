@@ -1,6 +1,6 @@
 """The one-shot: read truth.json, check it, wait for the buses, seed it, say what changed.
 
-How a seeding works is `marketswarm.seeding`. Here are the file, the signals, the exit codes and the words.
+How a seeding works is `marketswarm.seeding`. Here are the file, the signals, exit codes and messages.
 """
 
 import asyncio
@@ -34,14 +34,14 @@ log = logs.get(NAME)
 
 
 async def main() -> int:
-    """Seeds as the environment says; the exit code. Raises Exit."""
+    """Read the settings from the environment and seed. Return the exit code; raise Exit."""
     settings = read(CommonSettings)
     logs.configure(NAME, settings)
     return await run(settings, os.environ)
 
 
 async def run(settings: CommonSettings, environ: Mapping[str, str]) -> int:
-    """Seeds TRUTH_PATH into every bus that it names; the exit code, 0.
+    """Seed the document at TRUTH_PATH into every bus that it names; return exit code 0.
 
     Raises:
         Exit: 2 when the document or a URL is wrong, 3 when a bus failed or a signal came before it was done.
@@ -90,7 +90,7 @@ def _read(path: Path) -> tuple[bytes, Loaded]:
 
 @asynccontextmanager
 async def _open(loaded: Loaded, environ: Mapping[str, str]) -> AsyncIterator[list[Bus]]:
-    """Every bus that the truth names, not yet connected."""
+    """Open every bus that the truth names, not connected yet, and close them at the end."""
     try:
         urls = {name: find_url(name, environ, loaded.truth) for name in loaded.truth.bus_names()}
     except BusError as error:
@@ -108,7 +108,7 @@ def _who() -> str:
 
 
 def _tell(seeding: SeedResult, loaded: Loaded, path: Path, buses: Sequence[str]) -> None:
-    """What happened: an event a change in the log, and on a terminal a few lines for a person."""
+    """Log each change as an event, and print a summary if stdout is a terminal."""
     changes = seeding.changes
     for svc in changes.added:
         log.info("truth.added", svc=svc)

@@ -1,7 +1,7 @@
-"""An agent's sign of life: a small file that holds its watchdog's word, and what a health check makes of it.
+"""The alive file of an agent: it holds when the agent last made progress, for `marketswarm check`.
 
 A check is a process of its own every few seconds, so nothing is imported here but a little of the standard
-library. Not here: who writes the file, and when (`marketswarm.agent.status`).
+library. `marketswarm.agent.status` writes the file.
 """
 
 import json
@@ -25,11 +25,11 @@ class Phase(StrEnum):
 
 
 class NoSign(Exception):  # noqa: N818 - an answer, not an error of the check's
-    """Why there is nothing to go by, in one line."""
+    """The alive file is missing or unusable; the message says why in one line."""
 
 
 def sign(svc: str, phase: Phase, at: float, allowed_sec: float, *, taken: bool) -> Facts:
-    """What this process says of itself.
+    """Return the content of this process's alive file.
 
     Args:
         svc: the agent's name.
@@ -53,7 +53,7 @@ def sign(svc: str, phase: Phase, at: float, allowed_sec: float, *, taken: bool) 
 
 
 def write(path: str, said: Facts) -> None:
-    """Put it there in one step: who reads sees the one before or this one. Raises OSError."""
+    """Replace the file in one step: a reader sees the old content or this. Raise OSError."""
     aside = f"{path}.{said['pid']}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
     file = os.open(aside, flags, 0o644)  # a health check may be another user
@@ -65,7 +65,7 @@ def write(path: str, said: Facts) -> None:
 
 
 def read(path: str) -> Facts:
-    """The sign that is there. Raises NoSign."""
+    """Return the content of an alive file. Raise NoSign if it is missing or unusable."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe there must not keep us
         try:
@@ -84,9 +84,9 @@ def read(path: str) -> Facts:
 
 
 def trouble(found: Facts, now: float, *, ready: bool) -> str | None:
-    """Why the agent of that sign is not well at `now` (not `ready`, if that is asked); None when it is.
+    """Return why the agent is not well at `now` (monotonic), or with `ready` not ready; None if it is.
 
-    Raises NoSign when the sign does not hold what it should.
+    Raise NoSign if the content lacks a field or has a wrong type.
     """
     try:
         return _lost(found) or _unwell(found, now) or (_not_ready(found) if ready else None)
@@ -95,7 +95,7 @@ def trouble(found: Facts, now: float, *, ready: bool) -> str | None:
 
 
 def in_words(found: Facts, now: float) -> str:
-    """What it is doing, when all is well."""
+    """Return on one line what an agent does that is well."""
     silent_sec = now - float(found["at"] or 0)
     if found["phase"] == Phase.JOINING:
         return f"{found['svc']} has waited for the truth for {silent_sec:.1f} s"
@@ -103,7 +103,7 @@ def in_words(found: Facts, now: float) -> str:
 
 
 def check(environ: Mapping[str, str], now: float, *, ready: bool) -> tuple[int, str]:
-    """Code and line of `marketswarm check`: 0 is well, 1 is not, 2 has nothing to look at."""
+    """Return exit code and line of `marketswarm check`: 0 is well, 1 is not, 2 has no file to read."""
     path = environ.get(VARIABLE)
     if not path:
         return 2, f"{VARIABLE} is not set: it names the file with the agent's sign of life"
@@ -116,7 +116,7 @@ def check(environ: Mapping[str, str], now: float, *, ready: bool) -> tuple[int, 
 
 
 def _lost(found: Facts) -> str | None:
-    """What is wrong with the process that said it, if the system knows."""
+    """Return why the process that wrote the file does not run, or None."""
     pid = int(found["pid"] or 0)
     process = process_state(pid) if pid > 0 else None
     if process is None:

@@ -43,7 +43,7 @@ class Beat:
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """What a process says of itself in each of its beats; the same until it ends.
+    """The sender of beats: facts about a process that stay the same until it ends.
 
     `host` and `version` are names, `started` is when it began, in epoch seconds by its own clock.
     """
@@ -55,16 +55,16 @@ class Sender:
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """A payload that is no sign of life, and why: a word that serves the log and the metric alike."""
+    """A payload that is no beat. `reason` is the word in the log and the label of the metric."""
 
     reason: Literal["too_long", "not_json", "not_an_object", "other_svc", "bad_i", "bad_ts"]
 
 
 def parse(payload: bytes, svc: str) -> Beat | Malformed:
-    """Reads a payload that was heard on the channel of `svc`.
+    """Parse a payload from the channel of `svc` into a beat, or into the reason why it is none.
 
-    Optional keys of a wrong type are passed over: they were added later, and a sender that gets one of
-    them wrong is alive all the same.
+    Optional keys of a wrong type are ignored: they were added later, and a sender that gets one of them
+    wrong is alive all the same.
     """
     if len(payload) > MAX_BYTES:
         return Malformed("too_long")
@@ -105,7 +105,7 @@ def _optional(
 
 
 def sender(payload: bytes) -> Sender:
-    """Who sent a payload that `parse` has read already; apart, since few listeners want to know."""
+    """Return the sender of a payload that `parse` accepted. Few listeners need it."""
     found: Any = orjson.loads(payload)
     host: Any = found.get("host")
     version: Any = found.get("version")
@@ -130,10 +130,10 @@ def make(
     exit_code: int | None = None,
     sender: Sender | None = None,
 ) -> bytes:
-    """Writes a beat in its canonical form: the three original keys first, nothing that says nothing.
+    """Return a beat as canonical JSON: the three original keys first, and no key without a value.
 
-    What varies from beat to beat stands together and at a constant length, `ts` with all its three decimals,
-    so that a listener can know the rest by heart.
+    The parts that vary from beat to beat stand together, and `ts` always has three decimals, so a listener
+    can compare the rest with the bytes of the beat before.
     """
     found: dict[str, Any] = {"svc": svc, "i": i}
     added: dict[str, Any] = {}

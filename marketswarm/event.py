@@ -15,7 +15,7 @@ MAX_BYTES: Final = 16384
 
 
 class Kind(StrEnum):
-    """What an event can say."""
+    """The types of events."""
 
     HEARTBEAT_MISS = "heartbeat_miss"
     HEARTBEAT_OK = "heartbeat_ok"
@@ -63,7 +63,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """Bytes that are no event, and why."""
+    """Bytes that are no event; `reason` says why in one word."""
 
     reason: str
 
@@ -77,15 +77,16 @@ _WHOLE_NUMBERS: Final = frozenset({"exit_code"})
 
 
 def identify(kind: Kind, svc: str, ts: float) -> str:
-    """The id of an event: one service cannot make the same transition twice in a millisecond.
+    """Return the id of an event: its type, its service and its time in milliseconds.
 
-    It holds nothing that a mail's Message-ID or an HTTP header could not carry.
+    One service can't make the same transition twice in a millisecond. The id has only characters that a
+    mail's Message-ID and an HTTP header may have.
     """
     return f"{kind}.{svc}.{round(ts * 1000)}"
 
 
 def encode(event: Event) -> bytes:
-    """Writes an event as JSON; what is None is left out, numbers go to the millisecond."""
+    """Return an event as JSON, without the fields that are None; times are rounded to milliseconds."""
     found: dict[str, Any] = {}
     for name in (*_ORIGINAL, *_ADDED):
         value = getattr(event, name)
@@ -95,7 +96,7 @@ def encode(event: Event) -> bytes:
 
 
 def parse(raw: bytes) -> Event | Malformed:
-    """Reads an event back; what newer writers added is passed over."""
+    """Parse the JSON of an event, or return why it is none. Unknown keys of newer writers are ignored."""
     if len(raw) > MAX_BYTES:
         return Malformed("too_long")
     try:

@@ -1,6 +1,6 @@
 """How a program of the swarm ends: an exit code, and one line that says why.
 
-Not here: who turns an `Exit` into the end of a process. That is `marketswarm.agent.run`.
+`marketswarm.agent.run` turns an `Exit` into the end of the process.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from enum import IntEnum
 
 
 class Code(IntEnum):
-    """The exit codes of every program here (CONTRACTS §7)."""
+    """The exit codes of every program here (docs/contract.md, section 7)."""
 
     DONE = 0  # done, or stopped as asked
     CONFIGURATION = 2  # the environment, the command line or the truth is wrong
@@ -28,7 +28,7 @@ class Exit(Exception):  # noqa: N818 - an end is not always an error: code 0 is 
 
 
 def exit_in(error: BaseException) -> Exit | None:
-    """The first `Exit` in `error`, which may be a group of errors, or `None`."""
+    """Return the first `Exit` in an error or a group of errors, or None."""
     if isinstance(error, Exit):
         return error
     if isinstance(error, BaseExceptionGroup):

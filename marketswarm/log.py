@@ -1,8 +1,8 @@
 """Logs are events: one JSON object a line on stderr, or a coloured line on a terminal.
 
 `log.get("part").info("service.down", svc=…)`. Keys: ts, level, event, agent, then the event's own.
-Not here: what is worth a line, and how often; that is for whoever logs. As the last guard, no
-credential in a URL gets through, in no value and no traceback.
+The caller decides what is worth a line, and how often. Credentials in URLs are removed from all values and
+tracebacks.
 """
 
 import logging
@@ -32,7 +32,7 @@ CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
 def configure(name: str, settings: CommonSettings | None = None) -> None:
     """Send all logs of this process, foreign libraries' warnings too, to stderr under the name `name`.
 
-    Without `settings`, for an end before they could be read, the level is INFO.
+    Without `settings` (the program ends before it could read them) the level is INFO.
     """
     level = logging.getLevelNamesMapping()[settings.log_level if settings else "INFO"]
     wanted = settings.log_format if settings else None
@@ -63,7 +63,7 @@ def configure(name: str, settings: CommonSettings | None = None) -> None:
 
 
 def get(name: str | None = None) -> FilteringBoundLogger:
-    """A logger; `name`, where it isn't the agent's own, says which part of it speaks."""
+    """Return a logger. `name`, unless it is the agent's own, is the `part` of each line."""
     logger = structlog.get_logger(part=name) if name else structlog.get_logger()
     return cast("FilteringBoundLogger", logger)
 
@@ -108,7 +108,7 @@ class _Stderr:
 
 
 class _Foreign(logging.Handler):
-    """Turns what libraries say through `logging` into events of ours."""
+    """Turns the records of other libraries' `logging` into `library.message` events."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:

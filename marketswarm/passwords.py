@@ -1,7 +1,7 @@
 """Passwords and ACL files on disk: made once, read again, written whole or not at all.
 
 A password is a file `<folder>/<user>` that its owner alone can read; the ACL file holds its SHA-256. Neither
-is ever in a log, an argument or an error. Not here: who may do what (`marketswarm.acl`).
+is ever in a log, an argument or an error. Who may do what is `marketswarm.acl`.
 """
 
 import contextlib
@@ -27,11 +27,11 @@ _RANDOM_BYTES: Final = 32
 
 
 class SecretError(Exception):
-    """A password that is missing or will not do; the message names its file and never its value."""
+    """A password is missing or unusable; the message names its file and never its value."""
 
 
 def passwords(folder: Path, names: Iterable[str], *, make: bool = False) -> tuple[dict[str, str], list[str]]:
-    """The password of each user, and who has a new one; that of `default` too, if it has one.
+    """Return the password of each user, of `default` too if it has one, and the users with a new password.
 
     Args:
         folder: one file a user.
@@ -55,9 +55,9 @@ def passwords(folder: Path, names: Iterable[str], *, make: bool = False) -> tupl
 
 
 def close_default(folder: Path) -> None:
-    """Give `default` a password of its own, if it has none: from then on nobody looks without one.
+    """Make a password for the user `default` if it has none: then nobody may read a bus without a password.
 
-    Who removes `<folder>/default` opens it again. Raises SecretError, OSError.
+    To open it again, remove `<folder>/default`. Raise SecretError or OSError.
     """
     passwords(folder, [DEFAULT], make=True)
 
@@ -69,7 +69,7 @@ def acl_texts(
     truth_key: str = TRUTH_DOC,
     alert_channel: str = ALERTS,
 ) -> dict[str, str]:
-    """The ACL file of each bus of a truth, by its name, for these passwords. Raises AclError."""
+    """Return the text of the ACL file of each bus of a truth, by the bus's name. Raise AclError."""
     hashes = {name: hashlib.sha256(password.encode()).hexdigest() for name, password in known.items()}
     return {
         bus: acl.format_acl_file(
@@ -83,7 +83,7 @@ def acl_texts(
 
 
 def write_all(texts: Mapping[Path, str], mode: int) -> None:
-    """Writes files, each whole or not at all, and none of them while one can't be written. Raises OSError."""
+    """Write all files, each in one step, or none if one can't be written. Raise OSError."""
     drafts: list[tuple[Path, Path]] = []
     try:
         for path, text in texts.items():
@@ -99,12 +99,12 @@ def write_all(texts: Mapping[Path, str], mode: int) -> None:
 
 
 def folder_of(bus: str) -> str:
-    """A bus's name as that of a folder; an address has characters that a path must not have."""
+    """Return the folder name of a bus: its name without characters that a path must not have."""
     return re.sub(r"[^A-Za-z0-9_.-]", "_", bus).lstrip(".") or "_"
 
 
 def with_user(url: str, user: str, password: str) -> str:
-    """A bus's URL for one user."""
+    """Return a bus's URL with this user and password in place of those that it has."""
     parts = urlsplit(url)
     place = parts.netloc.rpartition("@")[2]
     return parts._replace(netloc=f"{quote(user, safe='')}:{quote(password, safe='')}@{place}").geturl()
@@ -113,7 +113,7 @@ def with_user(url: str, user: str, password: str) -> str:
 def url_files(
     folder: Path, known: Mapping[str, str], urls: Mapping[str, str]
 ) -> dict[str, dict[str, tuple[Path, str]]]:
-    """By user and bus, the file with that user's URL, `<folder>/<user>/<bus>`, and what it holds."""
+    """Return, by user and bus, path and text of the file `<folder>/<user>/<bus>` with the user's URL."""
     return {
         user: {
             bus: (folder / user / folder_of(bus), f"{with_user(url, user, password)}\n")
@@ -124,7 +124,7 @@ def url_files(
 
 
 def _new(path: Path, text: str) -> None:
-    """A file that was not there, whole, or none; one that somebody made meanwhile stays."""
+    """Create a file in one step; keep one that somebody else created meanwhile."""
     draft = _draft(path, f"{text}\n", 0o600)
     try:
         with contextlib.suppress(FileExistsError):

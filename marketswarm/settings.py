@@ -32,7 +32,7 @@ FILE_LIMIT: Final = 64 * 1024
 
 
 def variable(name: str, environ: Mapping[str, str]) -> str | None:
-    """The value of `name`, else the content of the file that `<name>_FILE` names, else `None`.
+    """Return the variable `name`, else the content of the file that `<name>_FILE` names, else None.
 
     Raises:
         Exit: code 2, when the file can't be read.
@@ -217,7 +217,7 @@ S = TypeVar("S", bound=CommonSettings)
 
 
 def read(cls: type[S]) -> S:
-    """The settings of `cls` from the environment.
+    """Read the settings of a class from the environment.
 
     Raises:
         Exit: code 2, naming each variable that does not parse, and never its value.

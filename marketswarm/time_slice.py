@@ -1,7 +1,7 @@
-"""Long work on the event loop, in turns that are short by the clock.
+"""Pauses in long work on the event loop.
 
-A loop over a hundred thousand services takes seconds. Whoever else needs the event loop meanwhile (who hears
-beats, sends canaries, renews a lease) waits for its end, unless it pauses.
+A loop over a hundred thousand services takes seconds. Other tasks that need the event loop meanwhile (to hear
+beats, send canaries, renew a lease) wait for its end, unless the loop pauses.
 """
 
 import asyncio
@@ -9,18 +9,18 @@ import time
 from typing import Final
 
 SLICE_SEC: Final = 0.02
-"""Several such works may go on at once, and a canary needs the loop a few times: a second in all is far."""
+"""Several long loops may run at once, and a canary needs the event loop a few times within a second."""
 
 
 class TimeSlice:
-    """Call `await time_slice.pause()` before each step: it lets others run when `slice_sec` are over."""
+    """Lets other tasks run every `slice_sec` seconds: call `await time_slice.pause()` before each step."""
 
     def __init__(self, slice_sec: float = SLICE_SEC) -> None:
         self._slice_sec = slice_sec
         self._ends_at = time.monotonic() + slice_sec
 
     async def pause(self) -> None:
-        """Let the other tasks run if this turn is over, and begin another."""
+        """Let other tasks run once if this slice is over, and begin another slice."""
         if time.monotonic() >= self._ends_at:
             await asyncio.sleep(0)
             self._ends_at = time.monotonic() + self._slice_sec

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from marketswarm.agent.truth_source import Seen, glance, look_at_all
+from marketswarm.agent.truth_source import Seen, read_all, read_fingerprint
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.subscriber import subscribe
 from marketswarm.detector import Verdict
@@ -67,7 +67,7 @@ class TruthComparison:
     async def compare(self) -> None:
         """Read the truth of every bus once, and publish what follows."""
         buses = list(self._buses)
-        seen = await look_at_all(buses, self._key, self._loaded, WITHIN_SEC)
+        seen = await read_all(buses, self._key, self._loaded, WITHIN_SEC)
         held: dict[str, HeldTruth | None] = {}
         for bus, one in zip(buses, seen, strict=True):
             held[bus.name] = held_truth(one) if await self._restore(bus, one) else None
@@ -79,7 +79,7 @@ class TruthComparison:
     async def _is_due(self) -> bool:
         asked = self._look.is_set()
         self._look.clear()
-        looks = (glance(bus, self._key, WITHIN_SEC) for bus in self._buses)
+        looks = (read_fingerprint(bus, self._key, WITHIN_SEC) for bus in self._buses)
         before, self._glances = self._glances, await asyncio.gather(*looks)
         self._count += 1
         whole = self._count % WHOLE_EVERY == 0

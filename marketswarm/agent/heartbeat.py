@@ -59,7 +59,7 @@ class Progress:
 JITTER: Final = 0.02  # of the interval: beats of many come apart, and a gap stays below 1.02 intervals
 
 
-class Rhythm:
+class BeatSchedule:
     """The schedule of beats at one interval, begun at `now` with a beat.
 
     `phase` spreads a fleet that starts at once.
@@ -83,7 +83,7 @@ INTRODUCED_AGAIN: Final = 360  # beats: an hour of ten seconds each, for who cam
 
 
 @dataclass(frozen=True, slots=True)
-class Pulse:
+class BeatTarget:
     """Where and how often to send beats, by the truth in force."""
 
     bus: Bus
@@ -93,7 +93,7 @@ class Pulse:
     revision: int | None
 
 
-class Beating:
+class HeartbeatSender:
     """Sends the beats of one process.
 
     `i` counts the beats that it tried to send, `sent` those that the bus accepted, `failed` the others;
@@ -105,41 +105,41 @@ class Beating:
         self,
         svc: str,
         boot: str,
-        pulse: Pulse,
+        target: BeatTarget,
         progress: Progress,
         *,
         trouble: Callable[[], str | None],
         detail: Callable[[], str | None],
         sender: Sender,
-        beaten: Callable[[], None],
+        on_beat: Callable[[], None],
     ) -> None:
-        self.svc, self.boot, self.pulse = svc, boot, pulse
+        self.svc, self.boot, self.target = svc, boot, target
         self.i = self.sent = self.failed = 0
         self.sent_at: float | None = None
         self._progress, self._trouble, self._detail = progress, trouble, detail
-        self._sender, self._beaten = sender, beaten
+        self._sender, self._on_beat = sender, on_beat
         self._changed = asyncio.Event()
         self._failing: str | None = None
         self._logged: dict[str, float] = {}  # reason: when; a server that is going may give two in turn
         self._log = log.get(svc)
 
-    def change(self, pulse: Pulse) -> None:
+    def change(self, target: BeatTarget) -> None:
         """Send beats by another truth from now on, the first at once."""
-        self.pulse = pulse
+        self.target = target
         self._changed.set()
 
     async def run(self) -> None:
         """Send beats until cancelled, the first at once."""
         clock = asyncio.get_running_loop().time
-        rhythm = Rhythm(self.pulse.interval_sec, clock(), random.random())
+        schedule = BeatSchedule(self.target.interval_sec, clock(), random.random())
         while True:
             await self._progress.since_last_beat()
             if self._changed.is_set():
                 self._changed.clear()
-                rhythm = Rhythm(self.pulse.interval_sec, clock(), random.random())
+                schedule = BeatSchedule(self.target.interval_sec, clock(), random.random())
             await self.beat()
-            self._beaten()
-            await self._until(rhythm.next_due(clock(), random.random()))
+            self._on_beat()
+            await self._until(schedule.next_due(clock(), random.random()))
 
     @property
     def status(self) -> str:
@@ -147,8 +147,8 @@ class Beating:
         trouble = self._trouble()
         words = f"degraded: {trouble}" if trouble else self._detail() or "ok"
         if self._failing is not None:
-            words = f"{self.pulse.bus.name} takes no beats ({self._failing}); {words}"
-        revision = self.pulse.revision
+            words = f"{self.target.bus.name} takes no beats ({self._failing}); {words}"
+        revision = self.target.revision
         return words if revision is None else f"{words}; truth revision {revision}"
 
     @property
@@ -159,7 +159,7 @@ class Beating:
     async def beat(self) -> None:
         """Send one beat. If the bus does not answer, this beat is lost, and no more."""
         trouble, detail = self._trouble(), self._detail()
-        every_sec = self.pulse.interval_sec
+        every_sec = self.target.interval_sec
         status: Status = "degraded" if trouble else "ok"
         await self._send(status, trouble or detail, every_sec, min(2.0, max(0.5, every_sec)))
 
@@ -171,7 +171,7 @@ class Beating:
         self, status: Status, detail: str | None, every_sec: float | None, within_sec: float
     ) -> None:
         self.i += 1  # tried counts: one that timed out may have arrived, and would else look like a replay
-        to = self.pulse
+        to = self.target
         said = beat.make(
             self.svc,
             self.i,
@@ -216,7 +216,7 @@ class Beating:
         if now - self._logged.get(error.reason, float("-inf")) >= LOG_EVERY_SEC:
             self._logged[error.reason] = now
             self._log.warning(
-                "beat.failed", bus=error.bus, where=self.pulse.bus.where, reason=error.reason, i=self.i
+                "beat.failed", bus=error.bus, where=self.target.bus.where, reason=error.reason, i=self.i
             )
         self._failing = error.reason
 
@@ -224,6 +224,6 @@ class Beating:
         self.sent += 1
         self.sent_at = time.time()
         if self._failing is not None:
-            self._log.info("beat.resumed", bus=self.pulse.bus.name, after=self._failing, i=self.i)
+            self._log.info("beat.resumed", bus=self.target.bus.name, after=self._failing, i=self.i)
         self._failing = None
         self._logged.clear()

@@ -30,13 +30,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NoReturn, overload
 
 from marketswarm import __version__, log
-from marketswarm.agent.heartbeat import Beating
+from marketswarm.agent.heartbeat import HeartbeatSender
 from marketswarm.agent.member import Agent, MakeHeartbeat, OpenBus, S
 from marketswarm.agent.metrics import measure, measured
-from marketswarm.agent.status import AliveFile, Outlet, Signs
+from marketswarm.agent.status import AliveFile, StatusOutlet, StatusReporter
 from marketswarm.agent.systemd import manager
 from marketswarm.agent.tasks import CancelScope
-from marketswarm.agent.truth_source import Following, Found, Refused, load_truth, truth_places, usable_bus
+from marketswarm.agent.truth_source import Found, Refused, TruthFollower, load_truth, truth_places, usable_bus
 from marketswarm.agent.watchdog import LEAST_SEC, Watchdog
 from marketswarm.beat import Sender
 from marketswarm.exit import Code, Exit, exit_in
@@ -165,15 +165,15 @@ def agent(
     open_bus: OpenBus = usable_bus,
     version: str = __version__,
 ) -> contextlib.AbstractAsyncContextManager[Agent[Any]]:
-    """A member of the swarm for as long as the block lasts.
+    """Return a context manager in whose block this process is a member of the swarm, with a heartbeat.
 
     Args:
-        name: what the truth calls it.
+        name: the agent's name in the truth.
         settings: the class of its settings, read from the environment (or such settings, in a test).
         heartbeat: makes its heartbeat from its settings and its section (`None`: the truth has none), for an
             agent that can do without a section.
         open_bus: makes a bus from its name and URL; tests pass one in memory.
-        version: what its beats say of it, 32 characters at most; this package's without.
+        version: the version in its beats, 32 characters at most; by default this package's.
 
     Raises:
         Exit: 2 for a configuration that won't do, 3 or 4 when there is no truth in time, 5 when a side task
@@ -191,33 +191,33 @@ async def _life(
     log.configure(name, settings)
     me = Agent(name, settings, heartbeat, open_bus)
     watchdog = Watchdog(asyncio.get_running_loop(), me.work_progress)
-    signs = Signs(watchdog, _outlets(me), settings.truth_wait_sec + LEAST_SEC)
+    reporter = StatusReporter(watchdog, _outlets(me), settings.truth_wait_sec + LEAST_SEC)
 
     def hurry() -> None:
         watchdog.hurry()
-        signs.now()
+        reporter.now()
 
     stop = Stop(hurry)
-    with watchdog, signs, stop.armed(), measured(me) as own:
+    with watchdog, reporter, stop.armed(), measured(me) as own:
         try:
-            beating, following = await _join(me, watchdog, signs, stop, sender)
-            async with _beside(me, watchdog, stop, beating, following):
-                signs.now()
+            heartbeat_sender, follower = await _join(me, watchdog, reporter, stop, sender)
+            async with _beside(me, watchdog, stop, heartbeat_sender, follower):
+                reporter.now()
                 if own is not None:
-                    measure(me, own, beating)
+                    measure(me, own, heartbeat_sender)
                 yield me
             me.log.info("agent.stopping", signal=stop.signal)
-            await beating.goodbye()
+            await heartbeat_sender.goodbye()
         finally:
             stop.body_is_over()
             hurry()
             await me.close()
-    me.log.info("agent.stopped", beats=beating.i)
+    me.log.info("agent.stopped", beats=heartbeat_sender.i)
 
 
 async def _join(
-    me: Agent[Any], watchdog: Watchdog, signs: Signs, stop: Stop, sender: Sender
-) -> tuple[Beating, Following]:
+    me: Agent[Any], watchdog: Watchdog, reporter: StatusReporter, stop: Stop, sender: Sender
+) -> tuple[HeartbeatSender, TruthFollower]:
     """Wait for the truth and find the agent's section in it."""
     settings = me.settings
     try:
@@ -228,30 +228,30 @@ async def _join(
         stop.body_is_over()
         raise Exit(Code.DONE, f"stopped by {stop.signal} while waiting for the truth") from None
     try:
-        pulse = me.learn(found)
+        target = me.learn(found)
     except Refused as error:
         raise Exit(Code.CONFIGURATION, str(error)) from None
 
     def apply(found: Found) -> None:
-        beating.change(me.learn(found))
+        heartbeat_sender.change(me.learn(found))
         watchdog.limit_sec = _limit_sec(me)
         me.log.info("truth.applied", revision=found.revision, truth_from=found.bus.name)
         me.tell_reseed()
 
-    def beaten() -> None:
-        following.beaten()
-        signs.beaten(beating.status, taken=beating.sent > 0)
+    def on_beat() -> None:
+        follower.poll()
+        reporter.record_beat(heartbeat_sender.status, taken=heartbeat_sender.sent > 0)
 
-    following = Following(_truth_buses(me, found), settings.truth_redis_key, found, apply)
-    beating = Beating(
+    follower = TruthFollower(_truth_buses(me, found), settings.truth_redis_key, found, apply)
+    heartbeat_sender = HeartbeatSender(
         me.name,
         me.boot,
-        pulse,
+        target,
         me.work_progress,
-        trouble=lambda: _all_of(me.trouble(), following.trouble),
+        trouble=lambda: _all_of(me.trouble(), follower.trouble),
         detail=lambda: me.detail,
         sender=sender,
-        beaten=beaten,
+        on_beat=on_beat,
     )
     if found.passed:
         me.log.warning("truth.fallback", truth_from=found.bus.name, passed=found.passed)
@@ -260,14 +260,14 @@ async def _join(
         boot=me.boot,
         revision=me.revision,
         truth_from=found.bus.name,
-        beats_to=pulse.bus.where,
+        beats_to=target.bus.where,
     )
-    return beating, following
+    return heartbeat_sender, follower
 
 
 @contextlib.asynccontextmanager
 async def _beside(
-    me: Agent[Any], watchdog: Watchdog, stop: Stop, beating: Beating, following: Following
+    me: Agent[Any], watchdog: Watchdog, stop: Stop, heartbeat_sender: HeartbeatSender, follower: TruthFollower
 ) -> AsyncIterator[None]:
     """Run the body with heartbeat, truth source and watchdog ticks beside it, and settle how they ended."""
     try:
@@ -276,8 +276,8 @@ async def _beside(
             me.progress()
             watchdog.begin(_limit_sec(me))
             me.task(watchdog.tick(), name="ticks")
-            me.task(beating.run(), name="beats")
-            me.task(following.run(), name="truth")
+            me.task(heartbeat_sender.run(), name="beats")
+            me.task(follower.run(), name="truth")
             try:
                 yield
             finally:
@@ -309,7 +309,7 @@ def _truth_buses(me: Agent[Any], found: Found | None = None) -> list[Any]:
     return [me.bus_at(name, url) for url, name in places.items()]
 
 
-def _outlets(me: Agent[Any]) -> list[Outlet]:
+def _outlets(me: Agent[Any]) -> list[StatusOutlet]:
     """Return where the agent's status is reported: the health-check file, systemd."""
     path = me.settings.marketswarm_alive_file
     found = (path and AliveFile(me.name, path), manager(os.environ))

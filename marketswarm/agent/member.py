@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, TypeVar
 
 from marketswarm import log
-from marketswarm.agent.heartbeat import Progress, Pulse
+from marketswarm.agent.heartbeat import BeatTarget, Progress
 from marketswarm.agent.lease import Lease, leased
 from marketswarm.agent.service_config import M, require_config
 from marketswarm.agent.shards import Share
@@ -49,7 +49,9 @@ def place_in(
     heartbeat: Callable[[Service | None], Heartbeat] | None = None,
     last: Place | None = None,
 ) -> Place:
-    """The place of `name`; `heartbeat` makes its beats from its section, or from nothing if it has none.
+    """Return the entry of `name` in a truth: its section, bus and timeout.
+
+    `heartbeat` makes its beats from its section, or from None if the truth has no section for it.
 
     Raises:
         Exit: code 2, when the truth has no section for it, it needs one, and never had one.
@@ -163,7 +165,9 @@ class Agent(Generic[S]):
         return self._place.bus
 
     def bus(self, name: str, truth: Truth | None = None) -> Bus:
-        """The bus of that name, opened once, closed with the agent; by the truth in force, if none is given.
+        """Return the bus of that name, opened once and closed with the agent.
+
+        Its URL comes from `truth`, by default the truth in force.
 
         Raises BusError when its URL can't be had.
         """
@@ -204,7 +208,7 @@ class Agent(Generic[S]):
         self.detail = detail
 
     async def rest(self, seconds: float) -> bool:
-        """Wait on purpose; counts as progress. True, at once, when woken since the last rest.
+        """Wait for `seconds`; this counts as progress. Return True at once if woken since the last rest.
 
         What wakes it is a change of the truth, of a share's members, or `wake`.
         For the work loop itself: a side task that rests would vouch for a work loop that hangs.
@@ -235,7 +239,7 @@ class Agent(Generic[S]):
             self.work_progress.resume(time.monotonic())
 
     def config(self, model: type[M]) -> Callable[[], M]:
-        """What gives this agent's own part of its section, always the last that would do.
+        """Return a function that gives this agent's section as `model`, always the last valid one.
 
         Raises Exit, code 2, when the first one won't; a later one that won't is a trouble in the beats.
         """
@@ -267,13 +271,13 @@ class Agent(Generic[S]):
     def lease(
         self, name: str, *, life_sec: float = 10.0, wait_sec: float | None = None, bus: str = "system-redis"
     ) -> contextlib.AbstractAsyncContextManager[Lease]:
-        """A block that only one process of the fleet runs at a time: see `marketswarm.agent.lease`.
+        """Return a context manager whose block runs in only one process of the fleet at a time.
 
         Args:
-            name: of the lease, the same for all who want it; 1 to 100 letters, digits and `_ . : / -`.
+            name: the lease's name for all processes that want it; 1 to 100 letters, digits and `_ . : / -`.
             life_sec: how long it outlives a process that dies, 0.1 s to a day; it is renewed meanwhile.
             wait_sec: how long to wait for it, counted as progress; None: for ever, 0: ask once.
-            bus: which decides.
+            bus: the bus that decides who holds it.
 
         Raises:
             ValueError: no such name or life is possible.
@@ -310,8 +314,8 @@ class Agent(Generic[S]):
 
     # --- for life.py ---
 
-    def learn(self, found: Found) -> Pulse:
-        """Put a truth in force: all of it, or nothing.
+    def learn(self, found: Found) -> BeatTarget:
+        """Put a truth in force, all of it or nothing, and return where the beats go by it.
 
         Raises:
             Exit: code 2, when it has no place for this agent, which never had one.
@@ -327,7 +331,7 @@ class Agent(Generic[S]):
             raise Refused(why)
         self.truth, self.revision, self._place = truth, found.revision, place
         beats = place.section.heartbeat
-        return Pulse(bus, beats.channel, beats.interval_sec, place.timeout_sec, found.revision)
+        return BeatTarget(bus, beats.channel, beats.interval_sec, place.timeout_sec, found.revision)
 
     def tell_reseed(self) -> None:
         """Call the callbacks of `on_reseed` and wake the body."""

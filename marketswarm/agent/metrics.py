@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from marketswarm.agent.heartbeat import Beating
+from marketswarm.agent.heartbeat import HeartbeatSender
 from marketswarm.agent.member import Agent
 from marketswarm.bus.stored_values import collect_unusable
 from marketswarm.metrics.family import Family, Histogram, counter, gauge
@@ -20,7 +20,7 @@ LOOK_EVERY_SEC: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class Vitals:
+class AgentState:
     """The state of an agent that has joined.
 
     `last_beat_at` is in epoch seconds, None before the first beat.
@@ -59,14 +59,14 @@ class LoopLag:
         return None if due is None else max(0.0, time.monotonic() - due)
 
 
-class OwnMetrics:
+class AgentMetrics:
     """The source of an agent's own metrics. `vitals` returns None until the agent has joined."""
 
     def __init__(self, name: str, boot: str) -> None:
         self._name, self._boot = name, boot
         self._started_at = time.time()
         self.lag = LoopLag()
-        self.vitals: Callable[[], Vitals | None] = lambda: None
+        self.vitals: Callable[[], AgentState | None] = lambda: None
 
     def collect(self) -> Iterator[Family]:
         """Yield the current metrics."""
@@ -98,7 +98,7 @@ class OwnMetrics:
             yield from _of(vitals)
 
 
-def _of(vitals: Vitals) -> Iterator[Family]:
+def _of(vitals: AgentState) -> Iterator[Family]:
     yield gauge(
         "marketswarm_truth_revision",
         "Revision of the truth in force; none when the bus could not say which one it is.",
@@ -115,7 +115,7 @@ def _of(vitals: Vitals) -> Iterator[Family]:
 
 
 @contextlib.contextmanager
-def measured(me: Agent[Any]) -> Iterator[OwnMetrics | None]:
+def measured(me: Agent[Any]) -> Iterator[AgentMetrics | None]:
     """Serves what the agent exposes for as long as the block lasts; None when there is no port for it.
 
     Raises:
@@ -127,7 +127,7 @@ def measured(me: Agent[Any]) -> Iterator[OwnMetrics | None]:
         return
     from marketswarm.metrics.exporter import Exporter  # noqa: PLC0415 - see above
 
-    own = OwnMetrics(me.name, me.boot)
+    own = AgentMetrics(me.name, me.boot)
     me.expose(own.collect)
     me.expose(collect_unusable)
     names = (me.name, *(me.settings.metrics_allowed_hosts or "").split(","))
@@ -135,13 +135,13 @@ def measured(me: Agent[Any]) -> Iterator[OwnMetrics | None]:
         yield own
 
 
-def measure(me: Agent[Any], own: OwnMetrics, beating: Beating) -> None:
+def measure(me: Agent[Any], own: AgentMetrics, sender: HeartbeatSender) -> None:
     """Publish the agent's state and measure its event loop from now on."""
-    own.vitals = lambda: Vitals(
+    own.vitals = lambda: AgentState(
         revision=me.revision,
-        degraded=beating.degraded,
-        beats_sent=beating.sent,
-        beats_failed=beating.failed,
-        last_beat_at=beating.sent_at,
+        degraded=sender.degraded,
+        beats_sent=sender.sent,
+        beats_failed=sender.failed,
+        last_beat_at=sender.sent_at,
     )
     me.task(own.lag.run(), name="loop lag")

@@ -72,7 +72,7 @@ _BOUNDS: Final = {
 
 
 def problem(svc: str, section: Mapping[str, Any], mistake: ErrorDetails) -> Problem:
-    """One mistake in `section`, the part of the document that `svc`'s model was made of."""
+    """Return one of pydantic's errors as a problem with its path; `section` is the validated part."""
     place, said = _place(section, mistake), _said(mistake)
     if mistake["type"] == "value_error" and (inner := _INNER_PATH.fullmatch(said)) is not None:
         place += tuple(int(number) if number else name for number, name in _STEP.findall(inner["path"]))
@@ -84,7 +84,7 @@ def problem(svc: str, section: Mapping[str, Any], mistake: ErrorDetails) -> Prob
 
 
 def _place(section: Mapping[str, Any], mistake: ErrorDetails) -> Place:
-    """Where it is in the document: pydantic names branches of a union too, which are nowhere in it."""
+    """Return where an error is in the document, without pydantic's steps into the branches of a union."""
     place: list[str | int] = []
     here: Any = section
     for index, step in enumerate(mistake["loc"]):
@@ -130,21 +130,21 @@ SHOWN = 5
 
 
 class ServiceConfig(BaseModel):
-    """What a service wants to find in its section; keys it does not know are someone else's."""
+    """The base of a service's model of its section. Keys that the model does not know are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     variables: ClassVar[frozenset[str] | None] = None
-    """What the service reads from the environment besides what every agent reads, by name or pattern
-    (`MY_*`); None: it does not say. `marketswarm up` gives it no more than that."""
+    """The names or patterns (`MY_*`) of environment variables that the service reads besides those of every
+    agent; None if they are not declared. `marketswarm up` passes it no others."""
 
     def doubts(self) -> Iterable[tuple[Place, str]]:
-        """Place, from here on, and message of what is no mistake but worth a line when a truth is checked."""
+        """Yield the place below this model, and the message, of each warning for a check of the truth."""
         return ()
 
 
 def require_config(model: type[M], name: str, section: Service) -> M:
-    """What `section` of the service `name` says, as `model`, which has `endpoints`, `settings`, or both.
+    """Return a service's section as `model`, which has a field `endpoints`, `settings`, or both.
 
     Raises:
         Exit: code 2, naming the path of each mistake, and no text that stands there.
@@ -166,12 +166,12 @@ def parse_config(model: type[M], name: str, section: Service) -> tuple[M | None,
 
 
 def doubts(own: ServiceConfig, name: str) -> list[Problem]:
-    """What is doubtful in `own`, the part of the service `name`, by its own words."""
+    """Return the warnings of a service's config, with their full paths in the truth."""
     return [Problem(path(("services", name, *place)), message) for place, message in own.doubts()]
 
 
 def unknown_keys(own: ServiceConfig, name: str, section: Service) -> list[Problem]:
-    """Keys that `own`, made of `section`, does not know, each with the nearest that it knows."""
+    """Return a problem for each key of `section` that the config's model does not know."""
     said = {key: getattr(section, key) for key in type(own).model_fields if hasattr(section, key)}
     return list(_unknown(own, said, ("services", name)))
 
@@ -190,13 +190,13 @@ def _unknown(own: Any, said: Any, place: Place) -> Iterator[Problem]:
 
 
 def _names(own: BaseModel) -> dict[str, str]:
-    """The names that a document may use, and those of the fields that they stand for."""
+    """Map each key that a document may use to the name of its field."""
     fields = type(own).model_fields
     return {field.alias or name: name for name, field in fields.items()}
 
 
 def _pairs(own: Any, said: Any) -> Iterable[tuple[str | int, Any, Any]]:
-    """What a list or an object became, beside what it was; nothing where something else was made of it."""
+    """Pair the entries of a parsed list or object with the raw ones; return [] if they don't correspond."""
     if isinstance(own, Mapping) and isinstance(said, Mapping):
         return [(key, own[key], said[key]) for key in said if key in own]
     if isinstance(own, list | tuple) and isinstance(said, list | tuple) and len(own) == len(said):
@@ -206,7 +206,7 @@ def _pairs(own: Any, said: Any) -> Iterable[tuple[str | int, Any, Any]]:
 
 PACKAGE: Final = "services"
 ELSEWHERE: Final = ("notifier",)
-"""Agents that have a model and are no package under `services`."""
+"""Agents outside `services` that have a model."""
 MODULES: Final = ("section", "settings")
 """Where a service's model is looked for: the first of these files that is there."""
 PARTS: Final = frozenset({"settings", "endpoints"})
@@ -215,18 +215,18 @@ PARTS: Final = frozenset({"settings", "endpoints"})
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What is wrong with the services' own parts, and what is doubtful, in the order of the services."""
+    """The errors and the warnings in the services' sections, in the order of the services."""
 
     problems: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
 
 
 class _Unloadable(Exception):  # noqa: N818 - a result like another
-    """There is a model, and it can't be had: why."""
+    """A service's model exists and can't be imported or used; the message says why."""
 
 
 def load(raw: bytes) -> Loaded:
-    """As `marketswarm.truth.parse`, and the services' own parts are checked as well.
+    """Parse and check a truth, with each service's section by the service's own model.
 
     Raises:
         TruthError: with every mistake at once, those of the document before those of the services.
@@ -241,12 +241,12 @@ def load(raw: bytes) -> Loaded:
 
 
 def problems(truth: Truth) -> list[Problem]:
-    """What is wrong with the services' own parts of a truth."""
+    """Return the errors that the services' own models find in a truth."""
     return list(check(truth).problems)
 
 
 def check(truth: Truth) -> Checked:
-    """Look through the own part of each service that has a model here."""
+    """Check the section of each service that has a model in this installation."""
     wrong: list[Problem] = []
     doubtful: list[Problem] = []
     here = find_services_with_model()
@@ -262,7 +262,7 @@ def check(truth: Truth) -> Checked:
 
 
 def model_of(svc: str) -> type[ServiceConfig] | None:
-    """The model of a service's own part; None when it has none here.
+    """Import and return the model of a service's section; None if it has none in this installation.
 
     Raises _Unloadable.
     """
@@ -305,7 +305,7 @@ def _load_model(module: str) -> type[ServiceConfig] | None:
 
 
 def _is_in(place: str, told: Collection[str]) -> bool:
-    """Whether something is said of that place already, or of what holds it."""
+    """Return True if `told` has this path or a path that contains it."""
     return any(
         place[:end] in told for end in range(1, len(place) + 1) if place[end : end + 1] in ("", ".", "[")
     )
@@ -325,14 +325,17 @@ def _of_service(svc: str, section: Service) -> Iterator[tuple[bool, Problem]]:
 
 
 def first_point(points: Iterable[AccessPoint], bus: str, key: str) -> AccessPoint:
-    """The first that carries no heartbeat, else `key` on `bus`."""
+    """Return the first access point that is no heartbeat channel, else `key` on `bus`."""
     return next(
         (point for point in points if not point.key.endswith(HEARTBEAT_SUFFIX)), AccessPoint(bus=bus, key=key)
     )
 
 
 def point_like(points: Iterable[AccessPoint], bus: str, key: str) -> AccessPoint:
-    """The first whose last word is that of `key` (`mesh:events`, `team:events`), else `key` on `bus`."""
+    """Return the first access point with the same last word as `key` (`mesh:events`, `team:events`).
+
+    Without one, return `key` on `bus`.
+    """
     word = key.rpartition(":")[2]
     found = (point for point in points if point.key.rpartition(":")[2] == word)
     return next(found, AccessPoint(bus=bus, key=key))

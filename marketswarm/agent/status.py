@@ -21,7 +21,7 @@ NEVER: Final = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
-class Sign:
+class AgentStatus:
     """The status to report. `at` is when progress was last made, or joining began, in monotonic seconds."""
 
     phase: Phase
@@ -31,17 +31,17 @@ class Sign:
     status: str
 
 
-class Outlet(Protocol):
+class StatusOutlet(Protocol):
     """Receives the status each second, and at once when it changes. Never raises."""
 
-    def show(self, sign: Sign) -> None:
+    def show(self, sign: AgentStatus) -> None:
         """Report the current status. The outlet remembers what it reported before."""
 
 
-class Signs:
+class StatusReporter:
     """Reports the status while its `with` block lasts. `join_within_sec` limits the wait for the truth."""
 
-    def __init__(self, watchdog: Watchdog, outlets: Sequence[Outlet], join_within_sec: float) -> None:
+    def __init__(self, watchdog: Watchdog, outlets: Sequence[StatusOutlet], join_within_sec: float) -> None:
         self._watchdog, self._outlets, self._join_within_sec = watchdog, outlets, join_within_sec
         self._begun = time.monotonic()
         self._taken, self._status = False, "waits for the truth"
@@ -63,7 +63,7 @@ class Signs:
         """Report the status at once."""
         self._woken.set()
 
-    def beaten(self, status: str, *, taken: bool) -> None:
+    def record_beat(self, status: str, *, taken: bool) -> None:
         """Record that a beat was sent.
 
         `status` is the agent's status in one line, `taken` whether a bus ever accepted a beat.
@@ -73,14 +73,14 @@ class Signs:
             self._taken = taken
             self.now()
 
-    def sign(self, now: float) -> Sign:
+    def sign(self, now: float) -> AgentStatus:
         """Return the status at `now`."""
         dog = self._watchdog
         if dog.stop_by != NEVER:
-            return Sign(Phase.STOPPING, now, 0.0, self._taken, "stopping")
+            return AgentStatus(Phase.STOPPING, now, 0.0, self._taken, "stopping")
         if dog.limit_sec == NEVER:
-            return Sign(Phase.JOINING, self._begun, self._join_within_sec, self._taken, self._status)
-        return Sign(Phase.WORKING, dog.alive_at(now), dog.limit_sec, self._taken, self._status)
+            return AgentStatus(Phase.JOINING, self._begun, self._join_within_sec, self._taken, self._status)
+        return AgentStatus(Phase.WORKING, dog.alive_at(now), dog.limit_sec, self._taken, self._status)
 
     def _run(self) -> None:
         while True:
@@ -102,7 +102,7 @@ class AliveFile:
         self._shown: tuple[object, ...] = ()
         self._failing: str | None = None
 
-    def show(self, sign: Sign) -> None:
+    def show(self, sign: AgentStatus) -> None:
         """Write the status to the file, unless the file has it already."""
         facts = (sign.phase, sign.phase != Phase.STOPPING and sign.at, sign.limit_sec, sign.taken)
         if facts == self._shown:

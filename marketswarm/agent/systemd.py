@@ -8,7 +8,7 @@ import socket
 from collections.abc import Mapping
 from typing import Final
 
-from marketswarm.agent.status import Sign
+from marketswarm.agent.status import AgentStatus
 from marketswarm.alive_file import Phase
 
 FED_PER_LIMIT: Final = 4  # a message a second from each agent would be a lot for a whole machine's manager
@@ -29,7 +29,7 @@ class Manager:
         self._said = {} if watchdog_sec is None else {"WATCHDOG_USEC": _usec(watchdog_sec)}
         self._fed_with = float("-inf")  # the progress that it was last fed with
 
-    def show(self, sign: Sign) -> None:
+    def show(self, sign: AgentStatus) -> None:
         """Send what has changed."""
         news = {name: value for name, value in self._facts(sign).items() if self._said.get(name) != value}
         lines = [f"{name}={value}" for name, value in news.items()]
@@ -41,7 +41,7 @@ class Manager:
             if feed:
                 self._fed_with = sign.at
 
-    def _facts(self, sign: Sign) -> dict[str, str]:
+    def _facts(self, sign: AgentStatus) -> dict[str, str]:
         facts = {"STATUS": _line(sign.status)}
         if sign.phase == Phase.STOPPING:
             facts["STOPPING"] = "1"
@@ -52,7 +52,7 @@ class Manager:
                 facts["WATCHDOG_USEC"] = _usec(max(self._watchdog_sec, longest_sec))
         return facts
 
-    def _is_food(self, sign: Sign) -> bool:
+    def _is_food(self, sign: AgentStatus) -> bool:
         """Return True if it is time to feed systemd's watchdog and the work made progress meanwhile."""
         if self._watchdog_sec is None or sign.phase != Phase.WORKING:
             return False

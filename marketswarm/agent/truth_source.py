@@ -34,8 +34,8 @@ SLOW_BYTES_A_SEC: Final = 10e6
 class Found:
     """A valid truth and where it was read.
 
-    `revision` is `None` when the bus's `truth:meta` is not about this document. `passed` tells of the buses
-    that should have had it and did not, one reason each.
+    `revision` is `None` when the bus's `truth:meta` is not about this document. `passed` has one reason for
+    each bus that was asked before this one and held no valid truth.
     """
 
     loaded: Loaded
@@ -46,7 +46,10 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What one bus holds: a truth, or why there is none, or (`hopeless`) why there never will be one."""
+    """The result of reading one bus: a valid truth in `found`, or in `why` the reason that there is none.
+
+    `answered` is False if the bus gave no answer, `hopeless` True if it can never hold a truth.
+    """
 
     bus: Bus
     found: Found | None
@@ -56,8 +59,8 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Glance:
-    """What a bus tells of its document: the size in bytes, revision and hash as they are in `truth:meta`."""
+class Fingerprint:
+    """The size of a bus's document in bytes, with the revision and hash that its `truth:meta` has."""
 
     size: int
     revision: bytes | None
@@ -66,7 +69,7 @@ class Glance:
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
-    """Why a bus tells nothing; see `Seen` for the rest."""
+    """Why a bus gave no fingerprint. The fields mean what they mean in `Seen`."""
 
     why: str
     answered: bool
@@ -76,7 +79,7 @@ class Unanswered:
 def truth_places(
     settings: CommonSettings, environ: Mapping[str, str], truth: Truth | None = None
 ) -> dict[str, str]:
-    """URL to name of the buses that may hold the truth, in the order of CONTRACTS §2.
+    """Return the buses that may hold the truth, URL to name, in the order of docs/contract.md, section 2.
 
     Raises:
         Exit: code 2, when a URL can't be had.
@@ -93,7 +96,7 @@ def truth_places(
 
 
 def usable_bus(name: str, url: str) -> Bus:
-    """A bus, not yet connected. Raises Exit, code 2, when the URL is none."""
+    """Return a bus that is not connected yet. Raise Exit, code 2, if the URL is not one of a bus."""
     try:
         return Bus(name, url)
     except BusError as error:
@@ -101,7 +104,7 @@ def usable_bus(name: str, url: str) -> Bus:
 
 
 async def look(bus: Bus, key: str, known: Loaded | None = None, within_sec: float = WITHIN_SEC) -> Seen:
-    """Read what a bus holds, whatever that is; `known` saves reading the same document twice."""
+    """Read and validate the document of one bus. A document with the hash of `known` is not parsed again."""
     pipe = bus.pipeline(transaction=True)
     pipe.get(key)
     pipe.hmget(TRUTH_META, "revision", "sha256")
@@ -129,8 +132,8 @@ async def look(bus: Bus, key: str, known: Loaded | None = None, within_sec: floa
     return Seen(bus, Found(loaded, _revision(meta, sha256), bus))
 
 
-async def glance(bus: Bus, key: str, within_sec: float) -> Glance | Unanswered:
-    """Ask what is cheap to tell and changes with a document: its size, and what its bus says of it."""
+async def read_fingerprint(bus: Bus, key: str, within_sec: float) -> Fingerprint | Unanswered:
+    """Read the size, revision and hash of a bus's document, without the document; never raise BusError."""
     pipe = bus.pipeline()
     pipe.strlen(key)
     pipe.hmget(TRUTH_META, "revision", "sha256")
@@ -142,34 +145,34 @@ async def glance(bus: Bus, key: str, within_sec: float) -> Glance | Unanswered:
         return Unanswered(error.reason, answered=error.reason == "error")
     if not isinstance(size, int) or not _is_meta(meta):
         return Unanswered(NONSENSE, answered=True)
-    return Glance(size, *meta)
+    return Fingerprint(size, *meta)
 
 
-def _known(bus: Bus, held: Glance | Unanswered, known: Loaded | None) -> Seen | None:
-    """What a bus holds, if that can be told without reading the document: it is the known one."""
-    if known is None or not isinstance(held, Glance) or held.sha256 is None:
+def _known(bus: Bus, held: Fingerprint | Unanswered, known: Loaded | None) -> Seen | None:
+    """Return the known document as what a bus holds if the fingerprint is that document's, else None."""
+    if known is None or not isinstance(held, Fingerprint) or held.sha256 is None:
         return None
     if (held.size, held.sha256) != (known.size, known.sha256.encode()):
         return None
     return Seen(bus, Found(known, _revision((held.revision, held.sha256), known.sha256), bus))
 
 
-async def look_for_first(
+async def read_first_valid(
     buses: Sequence[Bus],
     key: str,
     known: Loaded | None,
     within_sec: float,
     spread: Callable[[int], float] = lambda _size: 0.0,
 ) -> list[Seen]:
-    """Look at the buses, the best first, up to the first one that holds a valid truth.
+    """Read the buses' documents, the best bus first, up to the first valid truth; return what each bus held.
 
     All are asked at once for size and hash of what they hold: one that hangs costs no more than its own
     time. The document itself is read only where these differ from those of `known`, after as many seconds as
     `spread` gives for its size.
     """
-    glances = await asyncio.gather(*(glance(bus, key, within_sec) for bus in buses))
+    fingerprints = await asyncio.gather(*(read_fingerprint(bus, key, within_sec) for bus in buses))
     seen: list[Seen] = []
-    for bus, held in zip(buses, glances, strict=True):
+    for bus, held in zip(buses, fingerprints, strict=True):
         if isinstance(held, Unanswered):
             found = Seen(bus, None, held.why, answered=held.answered, hopeless=held.hopeless)
         elif (same := _known(bus, held, known)) is not None:
@@ -185,13 +188,13 @@ async def look_for_first(
     return seen
 
 
-async def look_at_all(buses: Sequence[Bus], key: str, known: Loaded | None, within_sec: float) -> list[Seen]:
-    """Read what each bus holds, all at once: one that hangs costs no more than its own time."""
+async def read_all(buses: Sequence[Bus], key: str, known: Loaded | None, within_sec: float) -> list[Seen]:
+    """Read the documents of all buses at once, so that a bus that hangs delays no other."""
     return list(await asyncio.gather(*(look(bus, key, known, within_sec) for bus in buses)))
 
 
 def first(seen: Sequence[Seen]) -> Found | None:
-    """The first valid truth, with the reasons of those before it."""
+    """Return the first valid truth, with the reasons of the buses before it; None if no bus held one."""
     for index, one in enumerate(seen):
         if one.found is not None:
             return Found(one.found.loaded, one.found.revision, one.bus, reasons(seen[:index]))
@@ -199,12 +202,12 @@ def first(seen: Sequence[Seen]) -> Found | None:
 
 
 def reasons(seen: Sequence[Seen]) -> tuple[str, ...]:
-    """One reason a bus, fit for a log line and a beat's detail."""
+    """Return `<bus> <reason>` for each bus, fit for a log line and a beat's detail."""
     return tuple(f"{one.bus.name} {one.why}" for one in seen)
 
 
 async def load_truth(settings: CommonSettings, buses: Sequence[Bus], wait_sec: float) -> Found:
-    """The first valid truth on `buses`, waiting for it.
+    """Return the first valid truth on `buses`; wait for it up to `wait_sec` seconds.
 
     Raises:
         Exit: after `wait_sec`: code 3 if no bus answered meanwhile, 4 if one did; at once: 2 if one of them
@@ -215,7 +218,7 @@ async def load_truth(settings: CommonSettings, buses: Sequence[Bus], wait_sec: f
     failures, answered, told = 0, False, None
     while True:
         within_sec = min(WITHIN_SEC, max(0.2, until - clock()))
-        seen = await look_for_first(buses, settings.truth_redis_key, None, within_sec)
+        seen = await read_first_valid(buses, settings.truth_redis_key, None, within_sec)
         found = first(seen)
         if found is not None:
             return found
@@ -260,7 +263,7 @@ def _revision(meta: Sequence[Any], sha256: str) -> int | None:
 
 LOOK_WITHIN_SEC: Final = 1.0
 LOOK_PAUSE_SEC: Final = 0.05  # a flood on `truth:changed` costs at most twenty looks a second
-LOOK_EVERY: Final = 30  # glances until the buses are looked at again, changed or not
+LOOK_EVERY: Final = 30  # polls until the documents are read again, changed or not
 BYTES_A_SEC: Final = 100e6
 """What all agents together read of a new document. Each reads it at a moment of its own within the time that
 this takes: a fleet of 500 services has a reseed in force within a second."""
@@ -268,19 +271,19 @@ LONGEST_SPREAD_SEC: Final = 10.0
 
 
 class Refused(Exception):  # noqa: N818 - an answer, not an accident
-    """Raised by `apply`: this agent can't go by that truth, and why."""
+    """`apply` refuses a truth: this agent can't work by it. The message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What follows from a look: a truth to put in force, if any, and what is wrong, if anything."""
+    """The decision after reading the buses: a truth to put in force, or None, and what is wrong, or None."""
 
     found: Found | None
     trouble: str | None
 
 
 def choose(force: Found, seen: Sequence[Seen]) -> Choice:
-    """The truth to go by, given the one in force and what the buses hold, best bus first.
+    """Choose the truth to work by, from the one in force and what the buses hold, the best bus first.
 
     The best bus is believed whatever it holds. A lesser one is believed only when it is ahead: it may have
     missed a seeding, and the last good truth is better than an older one.
@@ -298,28 +301,28 @@ def choose(force: Found, seen: Sequence[Seen]) -> Choice:
     return Choice(best, trouble)
 
 
-class Following:
-    """Keeps `apply` told of new truths; `trouble` is what is wrong with the truth now, or `None`."""
+class TruthFollower:
+    """Calls `apply` with each new truth. `trouble` is what is wrong with the truth now, or None."""
 
     def __init__(self, buses: Sequence[Bus], key: str, force: Found, apply: Callable[[Found], None]) -> None:
         self.trouble = f"truth from {force.bus.name}: {', '.join(force.passed)}" if force.passed else None
         self._buses, self._key, self._force, self._apply = buses, key, force, apply
         self._refused: dict[str, str] = {}  # sha256 to why: one document at most
-        self._look, self._glance = asyncio.Event(), asyncio.Event()
-        self._glances: list[object] = []
+        self._look, self._poll_due = asyncio.Event(), asyncio.Event()
+        self._fingerprints: list[object] = []
         self._unheard: set[str] = set()
         self._log = log.get("truth")
 
-    def beaten(self) -> None:
-        """A beat went out: time for a glance."""
-        self._glance.set()
+    def poll(self) -> None:
+        """Ask the buses soon whether their documents changed; called after each beat."""
+        self._poll_due.set()
 
     async def run(self) -> None:
         """Follow until cancelled."""
         async with asyncio.TaskGroup() as group:
             for bus in self._buses:
                 group.create_task(self._listen(bus), name=f"truth:changed on {bus.name}")
-            group.create_task(self._glance_on_beats(), name="truth glances")
+            group.create_task(self._poll_on_beats(), name="truth polls")
             group.create_task(self._look_when_asked(), name="truth looks")
 
     async def _listen(self, bus: Bus) -> None:
@@ -345,28 +348,31 @@ class Following:
             await self._look.wait()
             self._look.clear()
             self._decide(
-                await look_for_first(
+                await read_first_valid(
                     self._buses, self._key, self._force.loaded, LOOK_WITHIN_SEC, self._spread_sec
                 )
             )
             await asyncio.sleep(LOOK_PAUSE_SEC)
 
     def _spread_sec(self, size: int) -> float:
-        """When to read a document of that size: not in the moment in which every agent does."""
+        """Return a random delay, in seconds, before reading a document of `size` bytes.
+
+        Not all agents read a new document in the same moment.
+        """
         readers = len(self._force.loaded.truth.services)
         return random.random() * min(LONGEST_SPREAD_SEC, readers * size / BYTES_A_SEC)
 
-    async def _glance_on_beats(self) -> None:
+    async def _poll_on_beats(self) -> None:
         count = 0
         while True:
-            await self._glance.wait()
-            self._glance.clear()
+            await self._poll_due.wait()
+            self._poll_due.clear()
             count += 1
-            looks = (glance(bus, self._key, LOOK_WITHIN_SEC) for bus in self._buses)
-            glances: list[object] = await asyncio.gather(*looks)
-            if self.trouble or glances != self._glances or count % LOOK_EVERY == 0:
+            looks = (read_fingerprint(bus, self._key, LOOK_WITHIN_SEC) for bus in self._buses)
+            fingerprints: list[object] = await asyncio.gather(*looks)
+            if self.trouble or fingerprints != self._fingerprints or count % LOOK_EVERY == 0:
                 self._look.set()
-            self._glances = glances
+            self._fingerprints = fingerprints
 
     def _decide(self, seen: Sequence[Seen]) -> None:
         choice = choose(self._force, seen)

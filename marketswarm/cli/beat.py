@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from marketswarm.agent.truth_source import Found, first, look_for_first, truth_places, usable_bus
+from marketswarm.agent.truth_source import Found, first, read_first_valid, truth_places, usable_bus
 from marketswarm.beat import Sender, Status
 from marketswarm.beat import make as make_beat
 from marketswarm.bus import WITHIN_SEC, Bus, BusError, find_url
@@ -135,7 +135,7 @@ class BeatSender:
         """Read the truth again unless it is unchanged. Return whether any bus holds one."""
         known = self._found.loaded if self._found else None
         key = self._settings.truth_redis_key
-        seen = await look_for_first(self._truth_buses(), key, known, WITHIN_SEC)
+        seen = await read_first_valid(self._truth_buses(), key, known, WITHIN_SEC)
         self._failed = {each.bus.url: each.why for each in seen if not each.answered}
         found = first(seen)
         if found is None:

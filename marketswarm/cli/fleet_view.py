@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from marketswarm.agent.truth_source import Found, first, look_at_all, reasons, truth_places, usable_bus
+from marketswarm.agent.truth_source import Found, first, read_all, reasons, truth_places, usable_bus
 from marketswarm.bus import Bus, BusError, find_url, variable_of
 from marketswarm.bus_url import leads_to
 from marketswarm.cli.options import suggest_command
@@ -90,7 +90,7 @@ async def open_fleet(data: Path) -> AsyncIterator[FleetView]:
     environ = with_embedded_buses(os.environ, embedded, None)
     buses = [usable_bus(name, url) for url, name in truth_places(settings, environ).items()]
     try:
-        seen = await look_at_all(buses, settings.truth_redis_key, None, _READ_WITHIN_SEC)
+        seen = await read_all(buses, settings.truth_redis_key, None, _READ_WITHIN_SEC)
         found = first(seen)
         tried = [f"{each.bus.name} at {each.bus.where}: {each.why}" for each in seen]
         if not any(each.answered for each in seen):

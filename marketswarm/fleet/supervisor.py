@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from marketswarm.acl import BOOTSTRAP
-from marketswarm.agent.truth_source import first, look_at_all, reasons
+from marketswarm.agent.truth_source import first, read_all, reasons
 from marketswarm.bus import Bus, BusError
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet.access import FleetAccess
@@ -206,7 +206,7 @@ class FleetSupervisor:
     async def _read_truth(self) -> tuple[Truth, int | None]:
         """Return the truth that the buses hold now, and its revision. Raise AddError if they hold none."""
         buses = [self._bus(bus.name) for bus in self._spec.plan.buses]
-        seen = await look_at_all(buses, read(CommonSettings).truth_redis_key, None, _READ_TRUTH_WITHIN_SEC)
+        seen = await read_all(buses, read(CommonSettings).truth_redis_key, None, _READ_TRUTH_WITHIN_SEC)
         found = first(seen)
         if found is None:
             raise AddError(f"no bus has a valid truth ({', '.join(reasons(seen))})")

@@ -144,16 +144,16 @@ log = logs.get("metrics")
 
 
 class Exporter:
-    """Serves what its sources tell, while its context lasts. More may be appended to `sources` meanwhile.
+    """Serves the metrics of its sources while its `with` block lasts. Sources may be appended meanwhile.
 
     Args:
         host: the address to listen on.
         port: of that address.
-        sources: what is told.
+        sources: the sources of metrics.
         names: the host names under which requests may come, besides addresses and the machine's own name.
 
     Raises:
-        Exit: code 2, when nobody can listen at that place; names the variable.
+        Exit: code 2, when it can't listen at that address; the message names the variable.
     """
 
     def __init__(self, host: str, port: int, sources: Sequence[Source], names: Sequence[str] = ()) -> None:

@@ -1,4 +1,4 @@
-"""One metric and its values, as the parts that have them say it. Pure; the text is `serving`'s business.
+"""A metric and its values, without the text format, which is `exporter`. Pure.
 
 Values are made while they are read, so a hundred thousand services never lie in memory twice.
 """

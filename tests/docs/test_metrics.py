@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from healer.relay import Relay
-from marketswarm.agent.metrics import OwnMetrics, Vitals
+from marketswarm.agent.metrics import AgentMetrics, AgentState
 from marketswarm.agent.shards import collect
 from marketswarm.bus.stored_values import collect_unusable
 from marketswarm.detector import Moment
@@ -60,8 +60,8 @@ def shown(heading):
 
 
 def test_the_table_of_every_agent_is_what_every_agent_tells():
-    own = OwnMetrics("healer", "abc")
-    own.vitals = lambda: Vitals(1, degraded=False, beats_sent=1, beats_failed=0, last_beat_at=0.0)
+    own = AgentMetrics("healer", "abc")
+    own.vitals = lambda: AgentState(1, degraded=False, beats_sent=1, beats_failed=0, last_beat_at=0.0)
     assert sorted(shown("Every agent")) == sorted(map(row, [*own.collect(), *collect_unusable()]))
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketswarm.agent.heartbeat import JITTER, Progress, Rhythm
+from marketswarm.agent.heartbeat import JITTER, BeatSchedule, Progress
 
 
 async def earned(progress):
@@ -56,7 +56,7 @@ CHANCE = st.floats(0, 1, exclude_max=True)
 
 @given(st.floats(0.01, 1000), CHANCE, st.lists(st.tuples(CHANCE, st.floats(0, 5)), max_size=30))
 def test_a_beat_is_due_on_the_grid_and_in_the_future(interval_sec, phase, steps):
-    rhythm = Rhythm(interval_sec, 100.0, phase)
+    rhythm = BeatSchedule(interval_sec, 100.0, phase)
     now = due = rhythm.next_due(100.0, 0.0)
     grid = due
     assert 0.499 * interval_sec <= due - 100.0 <= 1.001 * interval_sec
@@ -69,18 +69,18 @@ def test_a_beat_is_due_on_the_grid_and_in_the_future(interval_sec, phase, steps)
 
 
 def test_beats_on_time_keep_their_number():
-    rhythm, now = Rhythm(10, 0.0, 0.5), 0.0
+    rhythm, now = BeatSchedule(10, 0.0, 0.5), 0.0
     for _ in range(1000):
         now = rhythm.next_due(now, 0.3) + 0.01
     assert 9980 < now < 10000
 
 
 def test_slots_that_were_slept_through_are_not_made_up_for():
-    rhythm = Rhythm(10, 0.0, 1.0)
+    rhythm = BeatSchedule(10, 0.0, 1.0)
     assert rhythm.next_due(0.0, 0) == 10
     assert rhythm.next_due(47.0, 0) == 50
     assert rhythm.next_due(50.0, 0) == 60
 
 
 def test_two_that_begin_together_come_apart():
-    assert Rhythm(10, 0.0, 0.1).next_due(0.0, 0) != Rhythm(10, 0.0, 0.9).next_due(0.0, 0)
+    assert BeatSchedule(10, 0.0, 0.1).next_due(0.0, 0) != BeatSchedule(10, 0.0, 0.9).next_due(0.0, 0)

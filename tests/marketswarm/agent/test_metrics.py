@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from marketswarm.agent.metrics import LOOK_EVERY_SEC, LoopLag, OwnMetrics, Vitals
+from marketswarm.agent.metrics import LOOK_EVERY_SEC, AgentMetrics, AgentState, LoopLag
 
 
 def told(own):
@@ -13,7 +13,7 @@ def told(own):
 
 
 def test_before_it_has_joined_it_tells_only_who_it_is():
-    own = OwnMetrics("healer", "abc")
+    own = AgentMetrics("healer", "abc")
     found = {family.name: family for family in own.collect()}
     info = found["marketswarm_agent_info"]
     assert (info.labels, list(info.values)) == (("agent", "boot"), [(("healer", "abc"), 1.0)])
@@ -22,8 +22,8 @@ def test_before_it_has_joined_it_tells_only_who_it_is():
 
 
 def test_its_vitals_are_told_and_what_is_not_known_is_left_out():
-    own = OwnMetrics("healer", "abc")
-    own.vitals = lambda: Vitals(None, degraded=True, beats_sent=3, beats_failed=2, last_beat_at=None)
+    own = AgentMetrics("healer", "abc")
+    own.vitals = lambda: AgentState(None, degraded=True, beats_sent=3, beats_failed=2, last_beat_at=None)
     found = told(own)
     assert found["marketswarm_degraded"] == [1.0]
     assert (found["marketswarm_beats_sent_total"], found["marketswarm_beats_failed_total"]) == ([3], [2])

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from marketswarm.agent.status import Sign
+from marketswarm.agent.status import AgentStatus
 from marketswarm.agent.systemd import manager
 from marketswarm.alive_file import Phase
 from support.rig.notify_socket import NotifyEar
@@ -18,7 +18,7 @@ def ear(request, tmp_path):
 
 
 def sign(phase=Phase.WORKING, at=100.0, limit_sec=30.0, status="ok; truth revision 7", *, taken=True):
-    return Sign(phase, at, limit_sec, taken, status)
+    return AgentStatus(phase, at, limit_sec, taken, status)
 
 
 def test_from_the_wait_to_the_stop_each_thing_is_said_once(ear):
