@@ -21,8 +21,8 @@ from marketswarm.channels import Channel, Message, SendError, Severity, channels
 from marketswarm.channels.registry import ChannelError, create_channel
 from marketswarm.exit import Code, Exit
 from marketswarm.settings import ChannelSettings, variable
-from marketswarm.truth.credentials import reference_in
-from marketswarm.truth.env_policy import Refused, place_of, resolved
+from marketswarm.truth.credentials import parse_reference
+from marketswarm.truth.env_policy import Refused, parse_destination, resolve_options
 from notifier.channel_worker import ChannelWorker, Outcome
 from notifier.outbox import Outbox
 from notifier.router.policy import RETRY_FOR_SEC
@@ -74,7 +74,7 @@ def resolve_channels(channels: Mapping[str, Mapping[str, Any]], environ: Mapping
     wrong: dict[str, str] = {}
     for name, raw in channels.items():
         try:
-            options[name] = resolved(raw, EnvironWithFiles(environ))
+            options[name] = resolve_options(raw, EnvironWithFiles(environ))
         except Refused as error:
             wrong[name] = f"{name}.{error}"
         except LookupError as error:
@@ -175,12 +175,12 @@ async def _send_with_retries(channel: Channel, message: Message) -> None:
 
 
 def _is_literal(value: Any) -> bool:
-    return value is not None and reference_in(value) is None
+    return value is not None and parse_reference(value) is None
 
 
 def _show_address(options: Mapping[str, Any]) -> str:
     kind, url, host = options.get("type"), options.get("url"), options.get("host")
-    place = place_of(url) if isinstance(url, str) else host
+    place = parse_destination(url) if isinstance(url, str) else host
     rest = ", ".join(str(options[part])[:100] for part in SHOWN_OPTIONS if part in options)
     where = " ".join(filter(None, (f"at {place}" if place else "", f"to {rest}" if rest else "")))
     return f"{kind} {where}"[:300]

@@ -39,7 +39,7 @@ from marketswarm.keys import (
     silence_key,
 )
 from marketswarm.truth import HEALER, AccessPoint
-from marketswarm.truth.flows import flows_of
+from marketswarm.truth.flows import build_flows
 
 SENTINEL: Final = "sentinel"
 NOTIFIER: Final = "notifier"
@@ -98,7 +98,7 @@ def grant_notifier(_view: BusView) -> tuple[Grant, ...]:
 
 def grant_mesh(view: BusView) -> tuple[Grant, ...]:
     """Mesh hears all beats and measures each stream that the truth names."""
-    streams = [key.name for key in flows_of(view.truth).keys if key.bus == view.bus and not key.many]
+    streams = [key.name for key in build_flows(view.truth).keys if key.bus == view.bus and not key.many]
     measured = Grant(
         "type memory|usage xlen xinfo|stream xinfo|groups xpending xrange",
         tuple(map(escape_pattern, streams)),

@@ -28,7 +28,7 @@ from marketswarm.exit import Code, Exit
 from marketswarm.keys import HEARTBEAT_SUFFIX
 from marketswarm.truth import AccessPoint, Loaded, Service, Truth, TruthError
 from marketswarm.truth.errors import Place, Problem, found, hint, nearest, path
-from marketswarm.truth.parse import look_at
+from marketswarm.truth.parse import check_document
 
 _INNER_PATH: Final = re.compile(r"(?P<path>\w+(?:\[\d+\]|\.\w+)*): (?P<said>.+)", re.DOTALL)
 _STEP: Final = re.compile(r"\[(\d+)\]|(\w+)")
@@ -231,7 +231,7 @@ def load(raw: bytes) -> Loaded:
     Raises:
         TruthError: with every mistake at once, those of the document before those of the services.
     """
-    looked = look_at(raw)
+    looked = check_document(raw)
     checked = check(looked.truth)
     told = {each.path for each in looked.errors}
     wrong = (*looked.errors, *(each for each in checked.problems if not _is_in(each.path, told)))

@@ -34,7 +34,7 @@ from marketswarm.bus.parser import BoundedParser, ReplyTooLong, reply_limit
 from marketswarm.bus.scripts import Script
 from marketswarm.bus_url import FORMS, is_one, place
 from marketswarm.truth import Truth, resolve
-from marketswarm.truth.credentials import reference_in
+from marketswarm.truth.credentials import parse_reference
 
 WITHIN_SEC: Final = 2.0
 SEED_FIRST: Final = "run bootstrap, or `marketswarm seed`, which loads the functions of this release"
@@ -68,7 +68,7 @@ def find_url(name: str, environ: Mapping[str, str], truth: Truth | None = None) 
             url = str(resolve(said, environ))
         except LookupError as error:
             raise BusError(name, "error", f"{source}: {error.args[0]}") from None
-        pointed = reference_in(said)
+        pointed = parse_reference(said)
         return _usable(name, url, source if pointed is None else f"{pointed}, which {source} names")
     return f"redis://{name}:6379"
 

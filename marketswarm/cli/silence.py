@@ -26,7 +26,7 @@ from marketswarm.exit import Code, Exit
 from marketswarm.keys import NOTIFIER_SILENCES
 from marketswarm.operator import Silence, merge_silences, missing_silences
 from marketswarm.text import escape_text, format_duration
-from marketswarm.truth import nearest, probed
+from marketswarm.truth import find_probe_targets, nearest
 
 _MAX_SEC = 366 * 86_400.0
 _SERVICES_NAMED = 12  # the others that a silence matches are counted
@@ -241,7 +241,7 @@ def _tags_by_name(fleet: FleetView) -> dict[str, tuple[str, ...]]:
     tags: dict[str, tuple[str, ...]] = dict.fromkeys([watch.svc for watch in truth.watched()], ())
     tags |= dict.fromkeys(truth.bus_names(), ())
     tags |= {svc: service.tags for svc, service in truth.services.items()}
-    return tags | {target.svc: target.tags for target in probed(truth)}
+    return tags | {target.svc: target.tags for target in find_probe_targets(truth)}
 
 
 def _draw_table(shown: Sequence[Silence], now: float) -> Table:

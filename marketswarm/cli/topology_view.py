@@ -11,7 +11,7 @@ from typing import Any, Final
 from marketswarm.keys import MESH_FLOW, MESH_TOPOLOGY
 from marketswarm.text import escape_text, format_duration
 from marketswarm.truth import Truth
-from marketswarm.truth.flows import Fault, Flows, Key, flows_of, unfed
+from marketswarm.truth.flows import FlowFault, Flows, Key, build_flows, find_unwritten_keys
 
 OLD_SEC: Final = 30.0
 """A snapshot is old after this time, and after three times the interval at which mesh writes it."""
@@ -129,7 +129,7 @@ def build_topology(
     truth: Truth, revision: int | None, instances: MeshSnapshot, traffic: MeshSnapshot
 ) -> Topology:
     """Combine a truth with the snapshots of `mesh:topology` and `mesh:flow`, as far as these can be used."""
-    flows = flows_of(truth)
+    flows = build_flows(truth)
     unusable = [
         (name, why)
         for name, snapshot in ((MESH_TOPOLOGY, instances), (MESH_FLOW, traffic))
@@ -143,7 +143,9 @@ def build_topology(
         len(unusable) < 2,
         [_service(truth, svc, seen) for svc in truth.services],
         _flows(flows, measured or {}),
-        _problems_of_truth(unfed(flows)) if measured is None else _problems_of_mesh(flows, measured),
+        _problems_of_truth(find_unwritten_keys(flows))
+        if measured is None
+        else _problems_of_mesh(flows, measured),
         [*dict.fromkeys(notes), *_notes_of_mesh(seen, measured or {}, revision)],
     )
 
@@ -280,7 +282,7 @@ def _problems_of_mesh(flows: Flows, measured: Mapping[str, Any]) -> list[FlowPro
     ]
 
 
-def _problems_of_truth(faults: Sequence[Fault]) -> list[FlowProblem]:
+def _problems_of_truth(faults: Sequence[FlowFault]) -> list[FlowProblem]:
     """Return the problems that the truth shows by itself, without a measurement."""
     return [
         FlowProblem(one.what, one.key.bus, one.key.name, one.svc or None, one.text)

@@ -1,4 +1,4 @@
-"""Starts a server that lets nobody in before it has read its data, then gets out of the way.
+"""Start a server that opens its port only after it has read its data.
 
 Redis 7.0 to 8.2 and some of Valkey replay their append-only file as `default`, and ask its permissions again
 for what was written in one transaction or by one script: where `default` may only look, all of that is lost
@@ -25,17 +25,18 @@ _ANSWER_WITHIN_SEC = 5.0
 
 
 def defer_port(command: list[str], port: int, folder: Path, users: str) -> list[str]:
-    """The command to start instead of `command`, a server's without port.
+    """Return the command to start instead of `command`, the command line of a server without a port.
 
-    It listens on `port` once it has its data, with the users of the ACL file `users` in `folder`.
+    Once it has read its data, the server listens on `port`, with the users of the ACL file `users` in
+    `folder`.
     """
-    mine = [sys.executable, "-I", "-S", __file__, str(folder.absolute()), str(port), users]
+    guard = [sys.executable, "-I", "-S", __file__, str(folder.absolute()), str(port), users]
     closed = ["--port", "0", "--unixsocket", SOCKET, "--unixsocketperm", "700", "--aclfile", LINK]
-    return [*mine, *command, *closed]
+    return [*guard, *command, *closed]
 
 
-class _Refused(Exception):  # noqa: N818 - an answer
-    """The server did not do as it was told."""
+class _CommandRefusedError(Exception):
+    """The server answered a command with an error."""
 
 
 def _main(folder: str, port: str, users: str, *command: str) -> None:
@@ -44,75 +45,75 @@ def _main(folder: str, port: str, users: str, *command: str) -> None:
     Path(OPEN).unlink(missing_ok=True)
     with os.fdopen(os.open(OPEN, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.writelines(f"user {name} ~* &* +@all\n" for name in ("default on nopass", f"{_GATE} on >{key}"))
-    _lead_to(OPEN)
+    _point_link_to(OPEN)
     Path(SOCKET).unlink(missing_ok=True)
     server = os.getpid()
     beside = os.fork()
     if not beside:
         if not os.fork():  # nobody's child: the server would have to see it buried
-            _open(server, key, port, users)
+            _open_port(server, key, port, users)
         os._exit(0)
     os.waitpid(beside, 0)
     os.execvp(command[0], command)  # noqa: S606 - becoming that program is the point
 
 
-def _open(server: int, key: str, port: str, users: str) -> None:
-    """Opens the gate of a server as soon as it has its data; one that refuses to is ended."""
+def _open_port(server: int, key: str, port: str, users: str) -> None:
+    """Open the port of the server as soon as it has its data. If that fails, end the server."""
     try:
-        _say_all(server, key, port, users)
-    except (OSError, _Refused, StopIteration) as error:
+        _send_commands(server, key, port, users)
+    except (OSError, _CommandRefusedError, StopIteration) as error:
         sys.stderr.write(f"the port stays closed: {type(error).__name__} {error}\n")  # the log of this start
-        if _lives(server):
+        if _is_running(server):
             os.kill(server, signal.SIGTERM)
     os._exit(0)
 
 
-def _say_all(server: int, key: str, port: str, users: str) -> None:
-    while (there := _loaded()) is None:
-        if not _lives(server):
+def _send_commands(server: int, key: str, port: str, users: str) -> None:
+    while (connection := _connect_when_loaded()) is None:
+        if not _is_running(server):
             return
         time.sleep(_LOOK_EVERY_SEC)
     lines = (line.split() for line in Path(users).read_text("utf-8").splitlines())
     default = next(words for words in lines if words[1:2] == ["default"])
-    with there:
-        _say(there, "AUTH", _GATE, key)
-        _say(there, "ACL", "SETUSER", *default[1:])  # it may no more than look from here on
-        _say(there, "CONFIG", "SET", "port", port)
-        _lead_to(users)
+    with connection:
+        _send(connection, "AUTH", _GATE, key)
+        _send(connection, "ACL", "SETUSER", *default[1:])  # from here on `default` may only read
+        _send(connection, "CONFIG", "SET", "port", port)
+        _point_link_to(users)
         Path(OPEN).unlink()
-        _say(there, "ACL", "LOAD")  # the last that this user can say
+        _send(connection, "ACL", "LOAD")  # the last command that this user can send
 
 
-def _loaded() -> socket.socket | None:
-    """A connection to the server, once it answers."""
-    there = socket.socket(socket.AF_UNIX)
-    there.settimeout(_ANSWER_WITHIN_SEC)
+def _connect_when_loaded() -> socket.socket | None:
+    """Return a connection to the server, or None while it does not answer yet."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(_ANSWER_WITHIN_SEC)
     try:
-        there.connect(SOCKET)
-        _say(there, "PING")
-    except (OSError, _Refused):  # not there yet, or still loading
-        there.close()
+        connection.connect(SOCKET)
+        _send(connection, "PING")
+    except (OSError, _CommandRefusedError):  # not started yet, or still loading
+        connection.close()
         return None
-    return there
+    return connection
 
 
-def _say(there: socket.socket, *words: str) -> None:
-    """Raises _Refused at any answer but a good one. The last word may close the connection."""
+def _send(connection: socket.socket, *words: str) -> None:
+    """Send a command. Raise _CommandRefusedError for an error; ACL LOAD may close the connection."""
     raw = [word.encode() for word in words]
-    there.sendall(b"*%d\r\n" % len(raw) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in raw))
-    answer = there.recv(1024)
+    connection.sendall(b"*%d\r\n" % len(raw) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in raw))
+    answer = connection.recv(1024)
     if not answer.startswith(b"+") and (answer or words != ("ACL", "LOAD")):
-        raise _Refused(f"{' '.join(words[:2])}: {answer.decode(errors='replace').strip()}")
+        raise _CommandRefusedError(f"{' '.join(words[:2])}: {answer.decode(errors='replace').strip()}")
 
 
-def _lead_to(users: str) -> None:
+def _point_link_to(users: str) -> None:
     draft = Path(f"{LINK}.new")
     draft.unlink(missing_ok=True)
     draft.symlink_to(users)
     draft.replace(LINK)
 
 
-def _lives(server: int) -> bool:
+def _is_running(server: int) -> bool:
     try:
         os.kill(server, 0)
     except OSError:

@@ -1,8 +1,8 @@
-"""What each child of the fleet has in its environment: what its program declares, and what does no harm.
+"""Choose the environment of each child of a fleet, so that no child gets the secrets of another.
 
-A token that one agent needs is none of the others' business. Our own agents declare what they read by their
-settings. A service of the user's declares names in its section's model (`Section.variables`), or gets all but
-what is ours to keep: the variables of the other programs.
+Each child gets harmless variables (PATH, LANG …) and those that its program declares: our own agents by their
+settings, a service by its `ServiceConfig.variables`. A service that declares nothing gets all variables but
+those of our other programs.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -19,7 +19,7 @@ from marketswarm.settings import (
     variables_of,
 )
 from marketswarm.truth import Truth
-from marketswarm.truth.credentials import reference_in
+from marketswarm.truth.credentials import parse_reference
 from marketswarm.truth.env_policy import PREFIX, is_feed_variable
 
 # fmt: off
@@ -37,44 +37,44 @@ OURS: Final[Mapping[str, type[CommonSettings]]] = {
     "notifier": NotifierSettings,
     "bootstrap": CommonSettings,
 }
-"""Programs whose settings are known here, by module."""
+"""The settings of our own programs, by module: their fields are the variables that a program declares."""
 _BUS: Final = ("_REDIS_URL", "_REDIS_URL_FILE")
 
 
 def server_environ(environ: Mapping[str, str]) -> dict[str, str]:
-    """What a Redis server gets."""
+    """Return the environment of a Redis server: the harmless variables."""
     return {name: value for name, value in environ.items() if is_harmless(name)}
 
 
 def child_environ(module: str, svc: str, truth: Truth, environ: Mapping[str, str]) -> dict[str, str]:
-    """What the program `module` of the service `svc` gets.
+    """Return the environment of a service's program.
 
     Args:
-        module: what is run, such as `healer` or `services.mesh`.
-        svc: its name in the truth.
-        truth: the document that the fleet was started with; what it names of the environment for a bus is
-            for all, what it names in a service's section for that service alone.
-        environ: of `marketswarm up`.
+        module: the module that is run, such as `healer` or `services.mesh`.
+        svc: the name of the service in the truth.
+        truth: the document of the fleet. A variable that it names for a bus is for every program, one that
+            it names in a service's section for that service alone.
+        environ: the environment of `marketswarm up`.
     """
-    own = _declared(module, svc)
-    known = set(variables_of(CommonSettings)) | _of_buses(truth)
+    declared = _declared(module, svc)
+    known = set(variables_of(CommonSettings)) | _bus_variables(truth)
     section = truth.services.get(svc)
     if section is not None and svc not in OURS:  # what a channel of the truth gets, the notifier declares
-        known |= set(_named([section.endpoints, section.settings]))
-    if own is None:
-        kept = known | {name for name in environ if not _is_anothers(name)}
+        known |= set(_find_references([section.endpoints, section.settings]))
+    if declared is None:
+        kept = known | {name for name in environ if not _is_of_our_programs(name)}
     else:
-        kept = known | {name for name in environ if _is_in(name, own)}
+        kept = known | {name for name in environ if _is_in(name, declared)}
     return {name: value for name, value in environ.items() if _is_in(name, kept) or is_harmless(name)}
 
 
 def is_harmless(name: str) -> bool:
-    """Whether everybody may have that variable."""
+    """Return True if every child may have the variable."""
     return name in HARMLESS or name.startswith(PREFIXES)
 
 
 def _declared(module: str, svc: str) -> frozenset[str] | None:
-    """The variables that a program declares, names and patterns; None: it declares nothing."""
+    """Return the names and patterns of the variables that a program declares; None if it declares none."""
     if module in OURS:
         more = {f"{PREFIX}*"} if module == "notifier" else set[str]()
         return frozenset(variables_of(OURS[module]) | more)
@@ -92,30 +92,30 @@ def _is_in(name: str, names: Collection[str]) -> bool:
     return any("*" in each and fnmatchcase(plain, each) for each in names)
 
 
-def _is_anothers(name: str) -> bool:
-    """Whether a variable is one of our programs' own."""
+def _is_of_our_programs(name: str) -> bool:
+    """Return True if the variable belongs to one of our own programs."""
     plain = name.removesuffix("_FILE")
     ours = {each for settings in OURS.values() for each in variables_of(settings)} | _SERVICES
     return plain in ours or name.startswith(PREFIX) or is_feed_variable(plain)
 
 
 _SERVICES: Final = frozenset({"POLYGON_API_KEY", "VEXY_LLM_URL", "VEXY_LLM_KEY"})
-"""Secrets of the services that come along."""
+"""Variables with secrets of the services that come with the product."""
 
 
-def _of_buses(truth: Truth) -> set[str]:
+def _bus_variables(truth: Truth) -> set[str]:
     urls = (truth.bus_url(name) for name in truth.bus_names())
-    return {variable_of(name) for name in truth.bus_names()} | set(_named(list(urls)))
+    return {variable_of(name) for name in truth.bus_names()} | set(_find_references(list(urls)))
 
 
-def _named(value: object) -> Iterable[str]:
-    """The variables that `env:NAME` names in a value, at any depth."""
-    name = reference_in(value)
+def _find_references(value: object) -> Iterable[str]:
+    """Yield the variables that `env:NAME` names in a value, at any depth."""
+    name = parse_reference(value)
     if name is not None:
         yield name
     elif isinstance(value, Mapping):
         for inner in value.values():
-            yield from _named(inner)
+            yield from _find_references(inner)
     elif isinstance(value, list | tuple):
         for inner in value:
-            yield from _named(inner)
+            yield from _find_references(inner)

@@ -3,9 +3,8 @@
 This file runs as a script in front of the real command (see `die_with_parent`): it asks the kernel to send
 SIGKILL when the parent dies, then replaces itself by the command (exec, so the pid stays the same). A
 `preexec_fn` would do the same in the forked child, but is not safe once the parent has threads. Only Linux
-has this kernel feature: elsewhere the command simply runs. The kernel takes the *thread* that started the
-child for
-its parent, so start children from the main thread.
+has this kernel feature: elsewhere the command simply runs. To the kernel, the parent is the *thread* that
+started the child, so start children from the main thread.
 """
 
 import os
@@ -16,7 +15,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent(command: list[str]) -> list[str]:
-    """The command to start instead of `command` so that it dies with the calling process."""
+    """Return the command to start instead of `command`, so that it dies with the calling process."""
     if sys.platform != "linux":
         return command
     # isolated and without site: 10 ms, nothing of the project is imported
@@ -27,7 +26,7 @@ def _main(parent: str, program: str, *rest: str) -> None:
     import ctypes  # noqa: PLC0415 - needed in the child alone, not by those who import `die_with_parent`
 
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != int(parent):  # it died before the kernel knew of the wish
+    if os.getppid() != int(parent):  # the parent died before the kernel knew of our request
         os._exit(1)
     os.execvp(program, [program, *rest])  # noqa: S606 - becoming that program is the point
 

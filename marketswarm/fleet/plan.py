@@ -1,4 +1,4 @@
-"""What an embedded fleet consists of: from the truth and what was asked for to servers and agents. Pure."""
+"""Plan an embedded fleet: which servers and agents to run, for a truth and the options of `up`. Pure."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ SENTINEL: Final = "sentinel"
 
 
 class PlanError(ValueError):
-    """What was asked for cannot be; the message says what would be right."""
+    """The fleet can't be planned as requested; the message says what is right."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedBus:
-    """One bus: where it is, and on which port we run it; None when it is someone else's."""
+    """One bus: its URL, and the port on which we run it; the port is None if somebody else runs it."""
 
     name: str
     url: str
@@ -25,13 +25,13 @@ class PlannedBus:
 
     @property
     def variable(self) -> str:
-        """The environment variable that tells agents where it is."""
+        """The environment variable in which agents find its URL."""
         return variable_of(self.name)
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedAgent:
-    """One process: its service, the module that is run, the port of its metrics, if it has one.
+    """One process: its service, the module that is run, and the port of its metrics (None: no metrics).
 
     `number` counts the processes of a service from 1.
     """
@@ -43,17 +43,17 @@ class PlannedAgent:
 
     @property
     def name(self) -> str:
-        """What it is called among the others: `rss_agg`, `rss_agg/2`."""
+        """The name of the process: `rss_agg`, `rss_agg/2`."""
         return self.svc if self.number == 1 else f"{self.svc}/{self.number}"
 
     def environ(self) -> dict[str, str]:
-        """What this one is told and no other."""
+        """Return the variables that are for this process alone."""
         return {} if self.metrics_port is None else {"METRICS_PORT": str(self.metrics_port)}
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Buses and agents in the order of the truth, as many of each service as it says.
+    """Buses and agents in the order of the truth, with as many processes of a service as it says.
 
     `elsewhere` are services that have no module here, `left_out` those that are not to be started.
     """
@@ -64,12 +64,12 @@ class Plan:
     left_out: tuple[str, ...] = ()
 
     def environ(self) -> dict[str, str]:
-        """What children need to know to find the buses that are ours."""
+        """Return the variables with the URLs of the buses that we run."""
         return {bus.variable: bus.url for bus in self.buses if bus.port is not None}
 
 
 def is_url_given(bus: str, environ: Mapping[str, str]) -> bool:
-    """Whether the environment says where a bus is, itself or by a file that it names."""
+    """Return True if the environment has the URL of a bus, in <BUS>_URL or the file of <BUS>_URL_FILE."""
     return any(environ.get(variable_of(bus) + twin) for twin in ("", "_FILE"))
 
 
@@ -82,29 +82,33 @@ def make_plan(
     metrics_port: int | None = None,
     only: Collection[str] = (),
 ) -> Plan:
-    """The plan of a fleet.
+    """Plan a fleet.
 
     Args:
         truth: the document.
-        known: URLs of buses that run already, by name; these get no server. Holds all literal ones.
-        modules: what can be run here, by service.
-        port: of the first bus; the next bus has the next.
-        metrics_port: of the truth's first service; each has the next, started or not, so that none moves when
-            others are left out; further processes of a service come after the last service. None: no metrics.
+        known: the URLs of buses that run already, by name, including all that the truth names by address
+            alone; these get no server.
+        modules: the modules that can be run here, by service.
+        port: the port of the first bus; each further bus has the next one.
+        metrics_port: the port of the truth's first service. Each further service has the next one, started or
+            not, so that no port changes when services are left out; further processes of a service come
+            after the last service. None means no metrics.
         only: services to start; empty means all.
 
     Raises:
         PlanError: an unknown service in `only`, one that has no module, no agent at all, or no such port.
     """
     buses = []
-    for place, name in enumerate(name for name in truth.bus_names() if name not in _literal(truth)):
-        own = None if name in known else port + place
+    for index, name in enumerate(
+        name for name in truth.bus_names() if name not in _find_address_buses(truth)
+    ):
+        own = None if name in known else port + index
         if own is not None and not 0 < own <= LAST_PORT:
             raise PlanError(f"--port {port}: {name} would be on port {own}, and the last is {LAST_PORT}")
         buses.append(PlannedBus(name, known.get(name) or f"redis://127.0.0.1:{own}", own))
-    buses += [PlannedBus(name, known[name], None) for name in _literal(truth)]
+    buses += [PlannedBus(name, known[name], None) for name in _find_address_buses(truth)]
     for svc in only:
-        _must_run(svc, truth, modules)
+        _require_runnable(svc, truth, modules)
     wanted = [svc for svc in truth.services if not only or svc in only]
     return Plan(
         buses=tuple(buses),
@@ -169,8 +173,8 @@ def find_missed(plan: Plan, truth: Truth) -> tuple[str, ...]:
     return tuple(svc for svc in plan.left_out if svc in monitored)
 
 
-def _literal(truth: Truth) -> list[str]:
-    """Buses that are but an address in the truth."""
+def _find_address_buses(truth: Truth) -> list[str]:
+    """Return the buses that the truth names by their address alone."""
     return [name for name in truth.bus_names() if name not in (SYSTEM, MARKET, *truth.buses)]
 
 
@@ -192,7 +196,7 @@ def _metrics_port(svc: str, number: int, truth: Truth, first: int | None) -> int
     return own
 
 
-def _must_run(svc: str, truth: Truth, modules: Mapping[str, str]) -> None:
+def _require_runnable(svc: str, truth: Truth, modules: Mapping[str, str]) -> None:
     if svc not in truth.services:
         hint = nearest(svc, truth.services)
         raise PlanError(

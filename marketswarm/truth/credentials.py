@@ -1,7 +1,7 @@
-"""Secrets do not belong into the truth: what looks like one, and the `"env:NAME"` form that stands for one.
+"""Recognise secrets in a truth, and the form `"env:NAME"` that stands for the value of a variable. Pure.
 
-The truth is printed, stored fifty times over and read by every agent. Not here: reading the environment or
-the files that `<NAME>_FILE` twins name; `resolve` is given what they say.
+A truth must hold no secret: it is printed, stored in fifty revisions and read by every agent. Not here:
+reading the environment, or the files of `<NAME>_FILE` variables; `resolve` takes their values.
 """
 
 import re
@@ -25,42 +25,43 @@ IN_URL: Final = (
 
 
 @lru_cache(maxsize=4096)
-def says_secret(key: str) -> bool:
-    """Whether a key says password, secret, token or api key, in any spelling."""
+def is_secret_key(key: str) -> bool:
+    """Return True if a key contains password, secret, token or api key, in any spelling."""
     return _SECRET.search("".join(_WORD.findall(key)).lower()) is not None
 
 
 @lru_cache(maxsize=4096)
-def says_secret_number(key: str) -> bool:
-    """Whether a number under that key would be a secret: its last word says so."""
+def is_secret_number_key(key: str) -> bool:
+    """Return True if a number under that key is a secret, by the last word of the key."""
     words = [word.lower() for word in _WORD.findall(key)]
     return any(_NUMBER.fullmatch("".join(words[-count:])) for count in (1, 2))
 
 
 def is_reference(text: str) -> bool:
-    """Whether a text is of the form `env:NAME`, which stands for a variable."""
+    """Return True if a text has the form `env:NAME`, which stands for the value of a variable."""
     return text.startswith("env:") and _ENV.fullmatch(text) is not None
 
 
-def reference_in(value: Any) -> str | None:
-    """NAME of a value `"env:NAME"`, which stands for that variable; None for any other value."""
+def parse_reference(value: Any) -> str | None:
+    """Return NAME if the value is `"env:NAME"`, else None."""
     match = _ENV.fullmatch(value) if isinstance(value, str) else None
     return None if match is None else match[1]
 
 
-def password_in_url(text: str) -> bool:
-    """Whether a text holds a URL with a password, or with a query such as `?apikey=…`, in it."""
+def has_url_password(text: str) -> bool:
+    """Return True if a text contains a URL with a password, or with a query such as `?apikey=…`."""
     if "://" not in text:
         return False
     if "@" in text and _URL_PASSWORD.search(text):
         return True
-    return "=" in text and any(says_secret(match[1]) for match in _URL_QUERY.finditer(text))
+    return "=" in text and any(is_secret_key(match[1]) for match in _URL_QUERY.finditer(text))
 
 
 def resolve(value: Any, environ: Mapping[str, str]) -> Any:
-    """A setting with each `"env:NAME"` in it, at any depth, replaced by what the environment says.
+    """Return a setting with each `"env:NAME"` in it, at any depth, replaced by the value of the variable.
 
-    Raises LookupError, naming the variable, when it is not set.
+    Raises:
+        LookupError: a variable is not set; the message names it.
     """
     if isinstance(value, str):
         match = _ENV.fullmatch(value)

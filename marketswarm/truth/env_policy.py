@@ -1,9 +1,9 @@
-"""What a truth may have from the environment, and where that may go. Pure.
+"""Decide which variables a truth may use, and where their values may be sent. Pure.
 
-Whoever can write to a bus can write a truth. So a truth names no command, gets only those variables that are
-meant for what it asks them for, and does not choose where their values are sent: the environment does, by the
-URL or host that it has beside the variable, or by NOTIFY_ALLOWED_HOSTS. This module has those rules for every
-section; `tests/faults/test_replaced_truth.py` tries all sections.
+Everybody who can write to a bus can write a truth. So a truth names no command, it gets a variable only for
+the option that the variable is meant for, and it does not choose where the value is sent: the environment
+does, by the URL or host beside the variable, or by NOTIFY_ALLOWED_HOSTS. These rules hold for every section;
+`tests/faults/test_replaced_truth.py` tries all of them.
 """
 
 import re
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from marketswarm.truth.credentials import reference_in
+from marketswarm.truth.credentials import parse_reference
 
 COMMAND: Final = "NOTIFY_EXEC"
 ALLOWED_HOSTS: Final = "NOTIFY_ALLOWED_HOSTS"
@@ -63,12 +63,12 @@ _HOME: Final = re.compile(r"localhost|127(?:\.\d{1,3}){3}|::1")
 
 
 class Refused(ValueError):  # noqa: N818 - a decision, not an accident
-    """A truth asks for what it may not have: where, why, and what to do. Never with a value."""
+    """A truth asks for a variable that it may not use; the message has option, reason and remedy."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where something is sent. `scheme` is that of a URL, or of mail the word for its encryption."""
+class Destination:
+    """A destination. `scheme` is that of a URL; for mail it is the kind of encryption."""
 
     scheme: str
     host: str
@@ -79,32 +79,32 @@ class Place:
         return host if self.port in (0, _PORTS.get(self.scheme)) else f"{host}:{self.port}"
 
 
-UNKNOWN: Final = Place("", "what is no address", 0)
+UNKNOWN: Final = Destination("", "what is no address", 0)
 
 
 def is_feed_variable(name: str) -> bool:
-    """Whether a feed's address may be in that variable: FEED is one of the words of its name."""
+    """Return True if the variable may hold a feed's URL: FEED is one of the words of its name."""
     return _FEED.fullmatch(name) is not None
 
 
-def place_of(url: str) -> Place | None:
-    """Where a URL leads; None for what is none."""
+def parse_destination(url: str) -> Destination | None:
+    """Return the destination of a URL; None if it is no URL with a host and a known port."""
     try:
         parts = urlsplit(url)
         port = parts.port or _PORTS.get(parts.scheme)
     except ValueError:
         return None
-    return Place(parts.scheme, parts.hostname, port) if parts.hostname and port else None
+    return Destination(parts.scheme, parts.hostname, port) if parts.hostname and port else None
 
 
-def refusals(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Option and reason of all that a channel of a truth may have in no environment."""
+def find_refusals(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield option and reason for everything that a channel may not have, whatever the environment."""
     kind = options.get("type")
     names = NAMES.get(kind) if isinstance(kind, str) else None
     if names is None:
         return
     for option, value in options.items():
-        name = reference_in(value)
+        name = parse_reference(value)
         if kind == "exec" and option == "command" and name != COMMAND:
             yield (
                 option,
@@ -117,30 +117,32 @@ def refusals(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield option, f"{name} is not for this: {_would_be_right(kind, option, names)}"
 
 
-def doubts(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Option and reason of all that a channel may have only where the environment agrees."""
+def find_doubts(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield option and reason for everything that a channel may have only if the environment agrees."""
     place = next((each for each in ("url", "host") if isinstance(options.get(each), str)), None)
-    if place is None or reference_in(options[place]) is not None or any(refusals(options)):
+    if place is None or parse_reference(options[place]) is not None or any(find_refusals(options)):
         return
     for option, value in options.items():
-        name = reference_in(value)
+        name = parse_reference(value)
         if name is not None and option not in _PLACES and options.get("type") in NAMES:
             yield option, f"{name} goes there only if the notifier's environment says so: {_remedy(name)}"
 
 
-def resolved(options: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
-    """The options of a channel with what they ask of the environment.
+def resolve_options(options: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return the options of a channel with the values of the variables that they name.
 
     Raises:
-        Refused: for what the channel may not have, or not send to where it goes.
+        Refused: the channel may not use a variable, or not send its value to its destination.
         LookupError: a variable is not set.
     """
-    for option, why in refusals(options):
+    for option, why in find_refusals(options):
         raise Refused(f"{option}: {why}")
     kind = options.get("type")
     if not isinstance(kind, str) or kind not in NAMES:
         return dict(options)  # whoever makes the channel says what is wrong with its type
-    named = {option: name for option, value in options.items() if (name := reference_in(value)) is not None}
+    named = {
+        option: name for option, value in options.items() if (name := parse_reference(value)) is not None
+    }
     found = {**options, **{option: _value(name, environ) for option, name in named.items()}}
     place = _destination(kind, found)
     for option, name in named.items():
@@ -151,10 +153,10 @@ def resolved(options: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str
 
 def may_take_market_key(url: str, environment: tuple[str | None, ...]) -> bool:
     """Whether the market's key may go to a URL of the truth: the API's own, or one of the environment."""
-    place = place_of(url)
+    place = parse_destination(url)
     if place is None:
         return False
-    known = {place_of(each) for each in environment if each}
+    known = {parse_destination(each) for each in environment if each}
     return place in known or (place.host in MARKET_HOSTS and place.port == 443 and place.scheme not in _PLAIN)
 
 
@@ -181,20 +183,20 @@ def _value(name: str, environ: Mapping[str, str]) -> str:
     return environ[name]
 
 
-def _destination(kind: str, options: Mapping[str, Any]) -> Place | None:
+def _destination(kind: str, options: Mapping[str, Any]) -> Destination | None:
     """Where a channel with these options sends; None where each value is an address of its own."""
     if kind == "email":
         scheme = str(options.get("tls") or "starttls").strip().lower()
         host, port = options.get("host"), options.get("port")
         if not isinstance(host, str) or scheme not in _MAIL or (port is not None and not _number(port)):
             return UNKNOWN
-        return Place(scheme, host.lower(), _number(port) or _PORTS[scheme])
+        return Destination(scheme, host.lower(), _number(port) or _PORTS[scheme])
     if kind in ("exec", "apprise"):
         return None
     url = options.get("url")
     if isinstance(url, str):
-        return place_of(url) or UNKNOWN
-    return Place("https", HOSTS[kind][0], 443) if kind in HOSTS else UNKNOWN
+        return parse_destination(url) or UNKNOWN
+    return Destination("https", HOSTS[kind][0], 443) if kind in HOSTS else UNKNOWN
 
 
 def _number(value: Any) -> int | None:
@@ -202,16 +204,16 @@ def _number(value: Any) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 6 else None
 
 
-def _may_go(kind: str, name: str, place: Place, environ: Mapping[str, str]) -> bool:
+def _may_go(kind: str, name: str, place: Destination, environ: Mapping[str, str]) -> bool:
     provider = place.host in HOSTS.get(kind, ()) and place.scheme == "https" and place.port == 443
     return provider or _is_beside(name, place, environ) or _is_listed(place, environ.get(ALLOWED_HOSTS, ""))
 
 
-def _is_beside(name: str, place: Place, environ: Mapping[str, str]) -> bool:
-    """Whether the environment names that place beside a variable: NTFY_URL for NTFY_TOKEN."""
+def _is_beside(name: str, place: Destination, environ: Mapping[str, str]) -> bool:
+    """Return True if the environment names that destination beside the variable: NTFY_URL for NTFY_TOKEN."""
     for stem in _stems(name):
         url, host = environ.get(f"{stem}_URL", ""), environ.get(f"{stem}_HOST", "")
-        if place_of(url) == place:
+        if parse_destination(url) == place:
             return True
         if host and host.lower() == place.host and place.scheme in _MAIL:
             plain = environ.get(f"{stem}_TLS", "").strip().lower() == "none"
@@ -221,10 +223,10 @@ def _is_beside(name: str, place: Place, environ: Mapping[str, str]) -> bool:
     return False
 
 
-def _is_listed(place: Place, listed: str) -> bool:
-    """Whether NOTIFY_ALLOWED_HOSTS has that place: `host`, `host:port`, or `http://host` in the clear."""
+def _is_listed(place: Destination, listed: str) -> bool:
+    """Return True if NOTIFY_ALLOWED_HOSTS has it as `host`, `host:port`, or `http://host` (no encryption)."""
     for entry in filter(None, map(str.strip, listed.split(","))):
-        whole = place_of(entry) if "://" in entry else None
+        whole = parse_destination(entry) if "://" in entry else None
         if whole == place:
             return True
         alone = _bare(entry)
@@ -234,16 +236,16 @@ def _is_listed(place: Place, listed: str) -> bool:
     return False
 
 
-def _bare(entry: str) -> Place | None:
+def _bare(entry: str) -> Destination | None:
     try:
         parts = urlsplit(f"//{entry}")
-        return Place("", parts.hostname, parts.port or 0) if parts.hostname else None
+        return Destination("", parts.hostname, parts.port or 0) if parts.hostname else None
     except ValueError:
         return None
 
 
 def _stems(name: str) -> Iterator[str]:
-    """NOTIFY_NIGHT_ROUTING_KEY: NOTIFY_NIGHT_ROUTING, NOTIFY_NIGHT."""
+    """Yield the shorter names: for NOTIFY_NIGHT_ROUTING_KEY, NOTIFY_NIGHT_ROUTING and NOTIFY_NIGHT."""
     stem = name.rpartition("_")[0]
     while stem and stem != PREFIX.rstrip("_"):
         yield stem

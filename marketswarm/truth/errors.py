@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from marketswarm.truth.credentials import says_secret
+from marketswarm.truth.credentials import is_secret_key
 
 Place = tuple[str | int, ...]
 
@@ -96,7 +96,7 @@ def found(place: Place, value: Any) -> str:
     # the name of a service or a bus is a name, as long as something stands under it
     named = place[2:] if place[:1] in (("services",), ("buses",)) and len(place) > 2 else place
     if isinstance(value, (str, int, float)) and not isinstance(value, bool):
-        if any(isinstance(step, str) and says_secret(step) for step in named):
+        if any(isinstance(step, str) and is_secret_key(step) for step in named):
             return "the value"
         return show(value)
     return show(value)

@@ -1,7 +1,7 @@
-"""What flows between services, by their access points: who writes which key, and who reads it. Pure.
+"""Build the graph of which service writes and reads which key, from the access points of a truth. Pure.
 
-Heartbeats are apart: everyone beats, and the healer hears everyone. A key with a `*` in it stands for many,
-as `health:*` does. Not here: what really happens on the buses, which mesh measures.
+Heartbeats are kept apart: every service beats, and the healer hears all of them. A key with a `*` in it is a
+pattern, such as `health:*`. Not here: what really happens on the buses, which mesh measures.
 """
 
 from collections.abc import Iterable, Mapping
@@ -26,11 +26,11 @@ class Key:
 
     @property
     def many(self) -> bool:
-        """Whether it stands for many."""
+        """Whether the name is a pattern."""
         return "*" in self.name
 
     def covers(self, other: "Key") -> bool:
-        """Whether `other` is one of those that this one stands for, or the same."""
+        """Return True if `other` is the same key, or matches this pattern."""
         return self == other or (
             self.many and self.bus == other.bus and fnmatchcase(other.name, self.name.replace("[", "[[]"))
         )
@@ -38,7 +38,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Edge:
-    """A service does something to a key."""
+    """One service writes or reads one key."""
 
     svc: str
     does: Does
@@ -46,10 +46,10 @@ class Edge:
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
-    """What is wrong with a flow. `what` is the same word in the log, the metric and the picture.
+class FlowFault:
+    """An error in a flow. `what` is the same word in the log, the metric and the picture.
 
-    `svc` is the service that it concerns, empty when it is none in particular.
+    `svc` is the service that is concerned; it is empty if there is no particular one.
     """
 
     what: str
@@ -72,14 +72,14 @@ class Flows:
         return tuple(dict.fromkeys(edge.key for edge in self.edges))
 
     def writers(self, key: Key) -> tuple[str, ...]:
-        """Who writes a key."""
-        return self._doing("writes", key)
+        """Return the services that write a key."""
+        return self._find_services("writes", key)
 
     def readers(self, key: Key) -> tuple[str, ...]:
-        """Who reads a key."""
-        return self._doing("reads", key)
+        """Return the services that read a key."""
+        return self._find_services("reads", key)
 
-    def _doing(self, does: Does, key: Key) -> tuple[str, ...]:
+    def _find_services(self, does: Does, key: Key) -> tuple[str, ...]:
         by_name = self._by_key.get((does, key), ())
         others = (
             svc
@@ -101,8 +101,8 @@ class Flows:
         return {(does, key): found for (does, key), found in self._by_key.items() if key.many}
 
 
-def flows_of(truth: Truth) -> Flows:
-    """The graph of a truth."""
+def build_flows(truth: Truth) -> Flows:
+    """Build the graph of a truth."""
     channels = {(truth.bus_of(svc), one.heartbeat.channel) for svc, one in truth.services.items()}
     edges: dict[Edge, None] = {}
     beats: dict[Edge, None] = {}
@@ -114,19 +114,20 @@ def flows_of(truth: Truth) -> Flows:
     return Flows(tuple(truth.services), tuple(edges), tuple(beats))
 
 
-def unfed(flows: Flows) -> list[Fault]:
-    """The keys that someone reads and nobody writes, by the truth alone."""
+def find_unwritten_keys(flows: Flows) -> list[FlowFault]:
+    """Return an error for each key that a service reads and, according to the truth, no service writes."""
     faults = []
     for key in flows.keys:
         readers = flows.readers(key)
-        if readers and not flows.writers(key) and not _covered(flows, key):
-            text = f"{few(readers)} {'reads' if len(readers) == 1 else 'read'} it, and no service writes it"
-            faults.append(Fault("no_writer", key, "", text + _elsewhere(flows, key)))
+        if readers and not flows.writers(key) and not _has_matching_writer(flows, key):
+            verb = "reads" if len(readers) == 1 else "read"
+            text = f"{format_names(readers)} {verb} it, and no service writes it"
+            faults.append(FlowFault("no_writer", key, "", text + _hint_at_other_bus(flows, key)))
     return faults
 
 
-def few(names: Iterable[str]) -> str:
-    """`a, b and 3 more`."""
+def format_names(names: Iterable[str]) -> str:
+    """Format names for a sentence: `a, b and 3 more`."""
     listed = list(names)
     more = f" and {len(listed) - FEW} more" if len(listed) > FEW else ""
     return ", ".join(listed[:FEW]) + more
@@ -136,11 +137,11 @@ def _edges(svc: str, does: Does, points: Iterable[AccessPoint]) -> Iterable[Edge
     return (Edge(svc, does, Key(point.bus, point.key)) for point in points)
 
 
-def _covered(flows: Flows, key: Key) -> bool:
-    """Whether one of those that a reader's key stands for is written."""
+def _has_matching_writer(flows: Flows, key: Key) -> bool:
+    """Return True if `key` is a pattern and a service writes a key that matches it."""
     return key.many and any(key.covers(edge.key) for edge in flows.edges if edge.does == "writes")
 
 
-def _elsewhere(flows: Flows, key: Key) -> str:
+def _hint_at_other_bus(flows: Flows, key: Key) -> str:
     others = [edge for edge in flows.edges if edge.does == "writes" and edge.key.name == key.name]
     return f" ({others[0].svc} writes {key.name} on {others[0].key.bus})" if others else ""

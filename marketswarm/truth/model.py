@@ -368,7 +368,7 @@ def _address(url: str) -> tuple[str, str]:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Probed:
+class ProbeTarget:
     """A probe target in `settings.targets`, called `<service>/<name>`; read without checking the target.
 
     `depends_on` names services, other targets, or `bus:<name>`.
@@ -380,14 +380,14 @@ class Probed:
     depends_on: tuple[str, ...] = ()
 
 
-def probed(truth: Truth) -> Iterator[Probed]:
+def find_probe_targets(truth: Truth) -> Iterator[ProbeTarget]:
     """Yield the probe targets of all services. Entries of another shape are skipped."""
     for owner, section in truth.services.items():
         for target in _targets(section):
             yield _read(owner, section, target)
 
 
-def probed_as(truth: Truth, svc: str) -> Probed | None:
+def find_probe_target(truth: Truth, svc: str) -> ProbeTarget | None:
     """Return the target called `svc`, such as `massive/shop`; None if `svc` is a service or unknown."""
     owner, _, name = svc.partition("/")
     section = truth.services.get(owner)
@@ -404,11 +404,11 @@ def _targets(section: Service) -> Iterator[dict[str, Any]]:
             yield target
 
 
-def _read(owner: str, section: Service, target: dict[str, Any]) -> Probed:
+def _read(owner: str, section: Service, target: dict[str, Any]) -> ProbeTarget:
     """Build a target. It inherits the tags of its service, and the severity unless it has its own."""
     severity, bus = target.get("severity"), target.get("bus")
     buses = (f"bus:{bus}",) if isinstance(bus, str) else ()
-    return Probed(
+    return ProbeTarget(
         f"{owner}/{target['name']}",
         severity if severity in SEVERITIES else section.severity,
         (*section.tags, *_words(target.get("tags"))),

@@ -19,14 +19,14 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from marketswarm.keys import HEARTBEAT_SUFFIX
-from marketswarm.truth.check import look_for_clashes
+from marketswarm.truth.check import check_sections
 from marketswarm.truth.credentials import (
     IN_URL,
     LITERAL,
+    has_url_password,
     is_reference,
-    password_in_url,
-    says_secret,
-    says_secret_number,
+    is_secret_key,
+    is_secret_number_key,
 )
 from marketswarm.truth.errors import WHOLE, Findings, Place, Problem, TruthError, found, hint, nearest, show
 from marketswarm.truth.model import (
@@ -52,7 +52,7 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
+class CheckedDocument:
     """A parsed document without its wrong parts, with all errors and warnings."""
 
     truth: Truth
@@ -70,25 +70,25 @@ def load(raw: bytes) -> Loaded:
     Raises:
         TruthError: the document has errors; it holds all of them. No other exception, whatever the bytes.
     """
-    looked = look_at(raw)
+    looked = check_document(raw)
     if looked.errors:
         raise TruthError(looked.errors)
     return Loaded(looked.truth, looked.warnings, looked.sha256, len(raw))
 
 
-def look_at(raw: bytes) -> Looked:
+def check_document(raw: bytes) -> CheckedDocument:
     """Parse and check a document like `load`, but return the errors with the parts that are right.
 
     Raises:
         TruthError: the bytes are no JSON.
     """
-    document, twice = decode(raw)
+    document, duplicates = decode(raw)
     findings = Findings()
-    look_through(document, twice, findings)
+    check_values(document, duplicates, findings)
     truth = build(document, findings)
-    look_for_clashes(truth, findings)
+    check_sections(truth, findings)
     sha256 = hashlib.sha256(raw).hexdigest()
-    return Looked(truth, findings.errors(document), findings.warnings(document), sha256)
+    return CheckedDocument(truth, findings.errors(document), findings.warnings(document), sha256)
 
 
 MAX_BYTES: Final = 16 * 1024 * 1024
@@ -99,10 +99,10 @@ MAX_DEPTH: Final = 32
 _NAMES: Final = (("services",), ("buses",))  # keys there are names, not words about what they hold
 _NO_TEXT: Final = "holds half a surrogate pair, which is not text"
 
-Twice = dict[int, list[str]]  # by identity of the object: the keys it was given more than once
+Duplicates = dict[int, list[str]]  # by identity of the object: the keys it was given more than once
 
 
-def decode(raw: bytes) -> tuple[Any, Twice]:
+def decode(raw: bytes) -> tuple[Any, Duplicates]:
     """Decode the document to plain values; return also the keys that an object was given more than once.
 
     Raises:
@@ -118,17 +118,17 @@ def decode(raw: bytes) -> tuple[Any, Twice]:
         raise _refused(f"not UTF-8: byte {error.start} is no text") from None
     if not text.strip():
         raise _refused("empty: there must be a JSON object")
-    twice: Twice = {}
+    duplicates: Duplicates = {}
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         made = dict(pairs)
         if len(made) != len(pairs):
             seen: set[str] = set()
-            twice[id(made)] = [key for key, _ in pairs if key in seen or seen.add(key)]  # type: ignore[func-returns-value]
+            duplicates[id(made)] = [key for key, _ in pairs if key in seen or seen.add(key)]  # type: ignore[func-returns-value]
         return made
 
     try:
-        return json.loads(text, object_pairs_hook=once, parse_int=_integer), twice
+        return json.loads(text, object_pairs_hook=once, parse_int=_integer), duplicates
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise _refused(f"not JSON: {error.msg[:1].lower()}{error.msg[1:]} ({where})") from None
@@ -136,62 +136,66 @@ def decode(raw: bytes) -> tuple[Any, Twice]:
         raise _refused(f"nested deeper than {MAX_DEPTH} levels") from None
 
 
-def look_through(document: Any, twice: Twice, findings: Findings) -> None:
+def check_values(document: Any, duplicates: Duplicates, findings: Findings) -> None:
     """Note the errors that any value may have: duplicate keys, bad numbers or text, depth, secrets."""
     if isinstance(document, (dict, list)):
-        _Look(twice, findings).into((), document, secret=False, number=False)
+        _ValueChecker(duplicates, findings).check_entries((), document, secret=False, number=False)
 
 
-class _Look:
+class _ValueChecker:
     """Checks every value of a document.
 
     `secret` and `number` say that, by a key above, texts or numbers at this place are secrets.
     """
 
-    def __init__(self, twice: Twice, findings: Findings) -> None:
-        self._twice = twice
+    def __init__(self, duplicates: Duplicates, findings: Findings) -> None:
+        self._duplicates = duplicates
         self._findings = findings
 
-    def into(self, place: Place, holder: dict[str, Any] | list[Any], *, secret: bool, number: bool) -> None:
+    def check_entries(
+        self, place: Place, holder: dict[str, Any] | list[Any], *, secret: bool, number: bool
+    ) -> None:
         """Check all entries of an object or a list."""
         if len(place) > MAX_DEPTH:
             self._findings.error(place, f"nested deeper than {MAX_DEPTH} levels")
             return
         if isinstance(holder, list):
             for index, value in enumerate(holder):
-                self._at(place, index, value, secret=secret, number=number)
+                self._check_value(place, index, value, secret=secret, number=number)
             return
-        for key in self._twice.get(id(holder), ()):
+        for key in self._duplicates.get(id(holder), ()):
             self._findings.error((*place, key), "given twice: keep one")
         names = place in _NAMES
         for key, value in holder.items():
             if not (key.isascii() or _is_text(key)):
                 self._findings.error((*place, key), f"the key {_NO_TEXT}")
-            if password_in_url(key):
+            if has_url_password(key):
                 self._findings.error((*place, key), f"the key is {IN_URL}")
             if names and isinstance(value, dict):
                 # a service may be called token_maker; what stands under it is no secret for that
-                self.into((*place, key), value, secret=False, number=False)
+                self.check_entries((*place, key), value, secret=False, number=False)
             else:
-                says = secret or says_secret(key)
-                self._at(place, key, value, secret=says, number=number or (says and says_secret_number(key)))
+                says = secret or is_secret_key(key)
+                self._check_value(
+                    place, key, value, secret=says, number=number or (says and is_secret_number_key(key))
+                )
 
-    def _at(self, place: Place, step: str | int, value: Any, *, secret: bool, number: bool) -> None:
+    def _check_value(self, place: Place, step: str | int, value: Any, *, secret: bool, number: bool) -> None:
         if isinstance(value, str):
             if secret or "://" in value or not value.isascii():
-                self._text((*place, step), value, secret=secret)
+                self._check_text((*place, step), value, secret=secret)
         elif isinstance(value, (dict, list)):
-            self.into((*place, step), value, secret=secret, number=number)
+            self.check_entries((*place, step), value, secret=secret, number=number)
         elif isinstance(value, float) and not math.isfinite(value):
             message = f"{show(value)} is not a finite number"
             self._findings.error((*place, step), message, unless_other=True)
         elif number and value is not None and not isinstance(value, bool):
             self._findings.error((*place, step), LITERAL)
 
-    def _text(self, place: Place, text: str, *, secret: bool) -> None:
+    def _check_text(self, place: Place, text: str, *, secret: bool) -> None:
         if not _is_text(text):
             self._findings.error(place, _NO_TEXT)
-        if password_in_url(text):
+        if has_url_password(text):
             self._findings.error(place, IN_URL)
         elif secret and text and not is_reference(text):
             self._findings.error(place, LITERAL)
@@ -319,13 +323,13 @@ def _service(place: Place, name: str, section: dict[str, Any], findings: Finding
         beat = values.get("heartbeat", {})
         if not isinstance(beat, dict):
             return values
-        return {**values, "heartbeat": {"channel": channel, **beat, "said": _said(tuple(beat))}}
+        return {**values, "heartbeat": {"channel": channel, **beat, "said": _share_keys(tuple(beat))}}
 
     return _checked(_SERVICE, place, section, findings, with_channel)
 
 
 @lru_cache(maxsize=256)
-def _said(keys: tuple[str, ...]) -> tuple[str, ...]:
+def _share_keys(keys: tuple[str, ...]) -> tuple[str, ...]:
     """Return one shared tuple for all services that set the same keys."""
     return keys
 

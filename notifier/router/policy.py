@@ -161,5 +161,5 @@ class Section(ServiceConfig):
     def doubts(self) -> Iterator[tuple[Place, str]]:
         """Yield what channels ask of the environment and don't get, or not without its consent."""
         for name, options in self.settings.channels.items():
-            for option, why in (*env_policy.refusals(options), *env_policy.doubts(options)):
+            for option, why in (*env_policy.find_refusals(options), *env_policy.find_doubts(options)):
                 yield ("settings", "channels", name, option), why

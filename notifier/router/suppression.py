@@ -19,7 +19,7 @@ from marketswarm.channels import Severity
 from marketswarm.channels.event_text import severity_of
 from marketswarm.event import Kind
 from marketswarm.operator import Silence
-from marketswarm.truth import Truth, probed_as
+from marketswarm.truth import Truth, find_probe_target
 from notifier.router.incident import Incident, Notice, NoticeKind, Reason
 from notifier.router.pending import PendingNotices
 from notifier.router.policy import RATE_LIMIT_SEC, Policy, Window
@@ -86,7 +86,10 @@ class Suppression:
 
     def severity(self, incident: Incident) -> Severity:
         """Return the severity that the truth gives a service or target, else that of the event's kind."""
-        if incident.kind is Kind.PROBE_MISS and (target := probed_as(self.truth, incident.svc)) is not None:
+        if (
+            incident.kind is Kind.PROBE_MISS
+            and (target := find_probe_target(self.truth, incident.svc)) is not None
+        ):
             return Severity(target.severity)
         section = self.truth.services.get(incident.svc)
         if incident.kind is Kind.HEARTBEAT_MISS and section is not None:
@@ -156,7 +159,7 @@ class Suppression:
         """Return all that a service or a target depends on, nearest first."""
         seen, found = {svc}, [svc]
         for each in found:
-            section = self.truth.services.get(each) or probed_as(self.truth, each)
+            section = self.truth.services.get(each) or find_probe_target(self.truth, each)
             for other in section.depends_on if section is not None else ():
                 if other not in seen:
                     seen.add(other)
@@ -206,5 +209,5 @@ class Suppression:
         return True
 
     def _tags(self, incident: Incident) -> tuple[str, ...]:
-        section = self.truth.services.get(incident.svc) or probed_as(self.truth, incident.svc)
+        section = self.truth.services.get(incident.svc) or find_probe_target(self.truth, incident.svc)
         return section.tags if section is not None and incident.name == incident.svc else ()

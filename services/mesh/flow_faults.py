@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
 from marketswarm.text import format_duration
-from marketswarm.truth.flows import Fault, few, unfed
+from marketswarm.truth.flows import FlowFault, find_unwritten_keys, format_names
 from services.mesh.flow_graph import FlowGraph, KeyState, Presence
 from services.mesh.flow_reader import Group
 from services.mesh.settings import FlowSettings
@@ -43,23 +43,23 @@ class FaultFinder:
     settings: FlowSettings
     named: frozenset[str] = frozenset()
 
-    def faults(self) -> list[Fault]:
+    def faults(self) -> list[FlowFault]:
         """Return all faults, each once, at most a hundred."""
-        found = [self._with_proof(fault) for fault in unfed(self.graph.flows)]
+        found = [self._with_proof(fault) for fault in find_unwritten_keys(self.graph.flows)]
         for one in self.graph.keys.values():
             found += self._find_writer_faults(one)
             found += self._find_reader_faults(one)
         return found[:MAX_FAULTS]
 
-    def _with_proof(self, fault: Fault) -> Fault:
+    def _with_proof(self, fault: FlowFault) -> FlowFault:
         """Return a fault, with a remark if a service that the truth does not name writes to its key."""
         seen = self.graph.keys.get(fault.key)
         if seen is None or not seen.rate:
             return fault
         text = f"{fault.text}; someone does, whom the truth does not name: {seen.rate:.2g} entries a second"
-        return Fault(fault.what, fault.key, fault.svc, text)
+        return FlowFault(fault.what, fault.key, fault.svc, text)
 
-    def _find_writer_faults(self, one: KeyState) -> Iterator[Fault]:
+    def _find_writer_faults(self, one: KeyState) -> Iterator[FlowFault]:
         flows, seen = self.graph.flows, one.seen
         writers, readers = flows.writers(one.key), flows.readers(one.key)
         expected_sec = self.settings.expected_sec(one.key.name)
@@ -67,7 +67,9 @@ class FaultFinder:
             return
         if self.presence.down.issuperset(writers) and not one.rate:
             are = "is" if len(writers) == 1 else "are"
-            yield Fault("writer_down", one.key, "", f"nobody writes it: {few(writers)} {are} down")
+            yield FlowFault(
+                "writer_down", one.key, "", f"nobody writes it: {format_names(writers)} {are} down"
+            )
             return
         up_sec = max((self.presence.up_sec.get(svc, 0.0) for svc in writers), default=0.0)
         if self.settings.is_quiet(one.key.name):
@@ -76,14 +78,14 @@ class FaultFinder:
         never = seen.kind == "none" or (seen.kind == "stream" and not seen.added and not seen.length)
         if never and up_sec > self.settings.behind_sec:
             why = f"nothing was ever written there, though {who} is up for {format_duration(up_sec)}"
-            yield Fault("never_written", one.key, who, why)
+            yield FlowFault("never_written", one.key, who, why)
         allowed_sec = expected_sec or self.settings.silent_sec
         if not never and seen.last_sec is not None and min(seen.last_sec, up_sec) > allowed_sec:
             silent, up = format_duration(seen.last_sec), format_duration(up_sec)
             why = f"nothing new for {silent}, though {who} is up for {up}"
-            yield Fault("writer_silent", one.key, who, why)
+            yield FlowFault("writer_silent", one.key, who, why)
 
-    def _find_reader_faults(self, one: KeyState) -> Iterator[Fault]:
+    def _find_reader_faults(self, one: KeyState) -> Iterator[FlowFault]:
         if one.seen.kind != "stream" or one.seen.groups is None:
             return
         for svc in self.graph.flows.readers(one.key):
@@ -92,7 +94,9 @@ class FaultFinder:
                 yield from self._find_group_faults(one, svc, group)
             elif self._needs_group(svc, one):
                 up = format_duration(self.presence.up_sec[svc])
-                yield Fault("no_group", one.key, svc, f"{svc} is up for {up} and has no consumer group there")
+                yield FlowFault(
+                    "no_group", one.key, svc, f"{svc} is up for {up} and has no consumer group there"
+                )
         for group in one.others:
             yield from self._find_group_faults(one, "", group)
 
@@ -104,7 +108,7 @@ class FaultFinder:
         up_sec = self.presence.up_sec.get(svc, 0.0)
         return up_sec > self.settings.behind_sec and (svc in self.named or not one.seen.groups)
 
-    def _find_group_faults(self, one: KeyState, svc: str, group: Group) -> Iterator[Fault]:
+    def _find_group_faults(self, one: KeyState, svc: str, group: Group) -> Iterator[FlowFault]:
         name = f"group {group.name}"
         whose = (
             f" of {svc}"
@@ -116,7 +120,7 @@ class FaultFinder:
         lost = _count_lost(one, group)
         if lost > 0:
             text = f"{lost} entries were trimmed before {name}{whose} had read them"
-            yield Fault("trimmed_unread", one.key, svc, text)
+            yield FlowFault("trimmed_unread", one.key, svc, text)
         if group.oldest_sec is not None and group.oldest_sec > self.settings.behind_sec:
             unread = "? unread" if group.lag is None else f"{group.lag} unread"
             down = f"; {svc} is down" if svc in self.presence.down else ""
@@ -124,7 +128,7 @@ class FaultFinder:
                 f"{name}{whose} falls behind: {unread}, {group.pending} taken and not settled, "
                 f"the oldest waits for {format_duration(group.oldest_sec)}{down}"
             )
-            yield Fault("falls_behind", one.key, svc, text)
+            yield FlowFault("falls_behind", one.key, svc, text)
 
 
 def _count_lost(one: KeyState, group: Group) -> int:

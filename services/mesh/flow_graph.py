@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from marketswarm.truth import Truth
-from marketswarm.truth.flows import Edge, Fault, Flows, Key
+from marketswarm.truth.flows import Edge, FlowFault, Flows, Key
 from services.mesh.flow_reader import Group, KeyReading
 
 MAX_SAMPLES: Final = 64  # readings of one count, however long the window is
@@ -139,7 +139,7 @@ KEPT_SEC: Final = 3600
 
 
 def encode_flow(
-    graph: FlowGraph, faults: Sequence[Fault], revision: int | None, every_sec: float, wall: float
+    graph: FlowGraph, faults: Sequence[FlowFault], revision: int | None, every_sec: float, wall: float
 ) -> Any:
     """Return the object for `mesh:flow`; `wall` is in epoch seconds."""
     return {

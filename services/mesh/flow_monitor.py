@@ -17,7 +17,7 @@ from marketswarm.bus.stored_values import report_unusable
 from marketswarm.keys import MESH_FLOW
 from marketswarm.settings import CommonSettings
 from marketswarm.truth import AccessPoint, Truth
-from marketswarm.truth.flows import Fault, Key, few, flows_of
+from marketswarm.truth.flows import FlowFault, Key, build_flows, format_names
 from services.mesh.flow_faults import FaultFinder
 from services.mesh.flow_graph import (
     KEPT_SEC,
@@ -80,7 +80,7 @@ class FlowMonitor:
         presence: Callable[[Iterable[str]], Presence],
     ) -> None:
         self.graph: FlowGraph | None = None
-        self.faults: list[Fault] = []
+        self.faults: list[FlowFault] = []
         self._me, self._settings_now, self._presence = me, settings_now, presence
         self._rates = Rates()
         self._too_large: dict[Key, float] = {}  # by stream, when its entries were found to be too large
@@ -88,7 +88,7 @@ class FlowMonitor:
 
     def follow(self, truth: Truth) -> None:
         """Read the keys that this truth names, from the next reading on."""
-        self._flows, self._named = flows_of(truth), named_groups(truth)
+        self._flows, self._named = build_flows(truth), named_groups(truth)
         self._services = {edge.svc for edge in self._flows.edges}
 
     async def run(self) -> None:
@@ -112,7 +112,7 @@ class FlowMonitor:
         """Return what is wrong, in a few words for a beat; None if nothing is."""
         if not self.faults:
             return None
-        return f"{len(self.faults)} wrong with the flow: " + few(
+        return f"{len(self.faults)} wrong with the flow: " + format_names(
             f"{one.key.name} {one.what}" for one in self.faults
         )
 
@@ -140,7 +140,7 @@ class FlowMonitor:
         parts = await asyncio.gather(*(read_bus(bus) for bus in dict.fromkeys(key.bus for key in keys)))
         return {key: seen for part in parts for key, seen in part.items()}, away
 
-    def _log_changes(self, faults: list[Fault]) -> None:
+    def _log_changes(self, faults: list[FlowFault]) -> None:
         """Log the faults that are new and those that are over."""
         before, now = _by_place(self.faults), _by_place(faults)
         for place in now.keys() - before.keys():
@@ -168,5 +168,5 @@ class FlowMonitor:
             self._me.set_degraded(None, part="flow")
 
 
-def _by_place(faults: list[Fault]) -> Mapping[tuple[str, Key, str], Fault]:
+def _by_place(faults: list[FlowFault]) -> Mapping[tuple[str, Key, str], FlowFault]:
     return {(one.what, one.key, one.svc): one for one in faults}

@@ -21,7 +21,7 @@ from marketswarm.bus import BusError
 from marketswarm.keys import RSS_ITEMS
 from marketswarm.settings import CommonSettings
 from marketswarm.truth import AccessPoint
-from marketswarm.truth.credentials import reference_in
+from marketswarm.truth.credentials import parse_reference
 from marketswarm.truth.env_policy import is_feed_variable
 from services.rss_agg.fetch import (
     FeedError,
@@ -163,7 +163,7 @@ def resolve_url(url: str) -> str:
 
     Empty if that variable is not set, or is not one for feeds.
     """
-    name = reference_in(url)
+    name = parse_reference(url)
     if name is None:
         return url
     return os.environ.get(name, "") if is_feed_variable(name) else ""
@@ -172,7 +172,7 @@ def resolve_url(url: str) -> str:
 def _make_request(known: KnownFeed, state: FeedState) -> FeedRequest:
     url = resolve_url(known.feed.url)
     if not url:
-        name = reference_in(known.feed.url)
+        name = parse_reference(known.feed.url)
         raise FeedError("not_set" if name is None or is_feed_variable(name) else "not_allowed")
     return FeedRequest(url, state.moved_to, state.validators, state.validators_of)
 

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from marketswarm.agent import ServiceConfig
 from marketswarm.net.addresses import Allowance, parse_allowance
-from marketswarm.truth.credentials import reference_in
+from marketswarm.truth.credentials import parse_reference
 from marketswarm.truth.env_policy import is_feed_variable
 from marketswarm.truth.errors import Place
 
@@ -142,7 +142,7 @@ class RssSettings(ServiceConfig):
     def doubts(self) -> Iterator[tuple[Place, str]]:
         """Yield a warning for each feed whose URL is in a variable that is not for feeds."""
         for number, feed in enumerate(self.endpoints):
-            name = reference_in(feed.url)
+            name = parse_reference(feed.url)
             if name is not None and not is_feed_variable(name):
                 yield ("endpoints", number, "url"), f"{name} {NOT_FOR_FEEDS}"
 

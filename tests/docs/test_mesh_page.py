@@ -7,7 +7,7 @@ from marketswarm.beat import Beat
 from marketswarm.cli.app import load_all_commands
 from marketswarm.cli.topology_view import OLD_SEC
 from marketswarm.truth import load
-from marketswarm.truth.flows import flows_of
+from marketswarm.truth.flows import build_flows
 from services.mesh.flow_faults import FAULT_KINDS
 from services.mesh.instance import CALM_RESTARTS_PER_HOUR, MAX_RESTARTS_PER_HOUR, Instance
 from services.mesh.listener import BeatListener
@@ -66,7 +66,7 @@ def test_each_setting_is_explained_with_its_default():
 
 def test_the_truth_that_is_shown_flows():
     (document,) = documents(PAGE)
-    flows = flows_of(load(document.encode()).truth)
+    flows = build_flows(load(document.encode()).truth)
     assert [(edge.svc, edge.does) for edge in flows.edges] == [("rss_agg", "writes"), ("vexy_ai", "reads")]
 
 

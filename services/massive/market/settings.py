@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from marketswarm.agent import ServiceConfig
 from marketswarm.settings import CommonSettings, Token
-from marketswarm.truth.env_policy import may_take_market_key, place_of
+from marketswarm.truth.env_policy import may_take_market_key, parse_destination
 from services.massive.market.bars import SYMBOL
 
 MAX_SYMBOLS: Final = 500
@@ -141,7 +141,7 @@ def key_refusal(urls: Iterable[str | None], environment: tuple[str | None, ...])
     """
     for url in filter(None, urls):
         if not may_take_market_key(url, environment):
-            return f"the key is not sent to {place_of(url) or 'what is no URL'}: {KEY_REMEDY}"
+            return f"the key is not sent to {parse_destination(url) or 'what is no URL'}: {KEY_REMEDY}"
     return None
 
 

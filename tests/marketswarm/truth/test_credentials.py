@@ -3,7 +3,7 @@
 import pytest
 
 from marketswarm.truth import nearest, resolve
-from marketswarm.truth.credentials import password_in_url, says_secret, says_secret_number
+from marketswarm.truth.credentials import has_url_password, is_secret_key, is_secret_number_key
 from marketswarm.truth.errors import show
 
 
@@ -57,14 +57,14 @@ def test_what_is_not_quite_the_form_stands_for_itself(text):
     ],
 )
 def test_a_key_says_secret_in_many_spellings(key):
-    assert says_secret(key)
+    assert is_secret_key(key)
 
 
 @pytest.mark.parametrize(
     "key", ["key", "keys", "path", "tokenizer", "secretary", "api", "monkey", "", "1", "pass"]
 )
 def test_a_key_that_only_looks_like_it_does_not(key):
-    assert not says_secret(key)
+    assert not is_secret_key(key)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_a_key_that_only_looks_like_it_does_not(key):
     ],
 )
 def test_a_number_is_a_secret_only_where_the_last_word_says_so(key, secret):
-    assert says_secret_number(key) is secret
+    assert is_secret_number_key(key) is secret
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_number_is_a_secret_only_where_the_last_word_says_so(key, secret):
     ],
 )
 def test_a_password_in_a_url_is_seen(text):
-    assert password_in_url(text)
+    assert has_url_password(text)
     assert "p@" not in show(text)
 
 
@@ -112,7 +112,7 @@ def test_a_password_in_a_url_is_seen(text):
     ],
 )
 def test_a_url_without_one_is_let_pass(text):
-    assert not password_in_url(text)
+    assert not has_url_password(text)
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ from marketswarm.settings import ChannelSettings
 from marketswarm.truth.env_policy import (
     NAMES,
     Refused,
-    doubts,
+    find_doubts,
+    find_refusals,
     is_feed_variable,
     may_take_market_key,
-    refusals,
-    resolved,
+    resolve_options,
 )
 
 EVIL = "http://127.0.0.1:6666/take"
@@ -64,7 +64,7 @@ def test_no_option_of_any_kind_takes_a_secret_to_where_a_truth_says(kind):
         for name in ENVIRON:
             asked = {**elsewhere(kind), option: f"env:{name}"}
             try:
-                found = resolved(asked, ENVIRON)
+                found = resolve_options(asked, ENVIRON)
             except Refused as error:
                 said.append(str(error))
                 continue
@@ -80,7 +80,7 @@ def test_a_variable_is_for_its_own_option_of_its_own_kind_alone(kind):
     for option in options_of(kind):
         for name in ENVIRON.keys() - {NAMES[kind].get(option)}:
             own = name.startswith("NOTIFY_") and name != "NOTIFY_EXEC" and kind != "exec" and option != "host"
-            refused = any(each == option for each, _ in refusals({"type": kind, option: f"env:{name}"}))
+            refused = any(each == option for each, _ in find_refusals({"type": kind, option: f"env:{name}"}))
             assert refused != own, (option, name)
 
 
@@ -141,7 +141,7 @@ ALLOWED = [
 
 @pytest.mark.parametrize(("options", "more"), ALLOWED)
 def test_what_the_environment_agrees_to_is_had(options, more):
-    found = resolved(options, {**ENVIRON, **more})
+    found = resolve_options(options, {**ENVIRON, **more})
     assert found.keys() == options.keys()
     assert not [value for value in found.values() if str(value).startswith("env:")]
 
@@ -194,7 +194,7 @@ REFUSED = [
 @pytest.mark.parametrize(("options", "more"), REFUSED)
 def test_what_it_does_not_agree_to_is_refused_with_the_option_and_no_value(options, more):
     with pytest.raises(Refused) as caught:
-        resolved(options, {**ENVIRON, **more})
+        resolve_options(options, {**ENVIRON, **more})
     assert str(caught.value).partition(":")[0] in options
     assert VALUE not in str(caught.value)
 
@@ -202,7 +202,7 @@ def test_what_it_does_not_agree_to_is_refused_with_the_option_and_no_value(optio
 def test_a_refusal_says_what_would_be_right():
     def said(**options):
         with pytest.raises(Refused) as caught:
-            resolved(options, ENVIRON)
+            resolve_options(options, ENVIRON)
         return str(caught.value)
 
     assert said(type="ntfy", url=EVIL, token="env:NTFY_TOKEN") == (  # noqa: S106 - names no secret
@@ -217,14 +217,14 @@ def test_a_refusal_says_what_would_be_right():
 
 def test_what_depends_on_the_environment_is_a_doubt_when_a_truth_is_checked():
     asked = {"type": "ntfy", "url": EVIL, "token": "env:NTFY_TOKEN"}
-    assert [option for option, _ in doubts(asked)] == ["token"]
-    assert not [*doubts({**asked, "url": "env:NTFY_URL"})]
-    assert not [*doubts({"type": "webhook", "url": EVIL})]
+    assert [option for option, _ in find_doubts(asked)] == ["token"]
+    assert not [*find_doubts({**asked, "url": "env:NTFY_URL"})]
+    assert not [*find_doubts({"type": "webhook", "url": EVIL})]
 
 
 def test_what_is_no_channel_is_left_to_who_knows_channels():
     for options in ({}, {"type": 7}, {"type": "pigeon", "url": "env:PATH"}):
-        assert resolved(options, ENVIRON) == options
+        assert resolve_options(options, ENVIRON) == options
 
 
 @pytest.mark.parametrize("name", ["FEED", "PAID_FEED_URL", "FEED_A", "A_FEED"])

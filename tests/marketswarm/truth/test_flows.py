@@ -3,7 +3,7 @@ import json
 import pytest
 
 from marketswarm.truth import load
-from marketswarm.truth.flows import Edge, Fault, Key, few, flows_of, unfed
+from marketswarm.truth.flows import Edge, FlowFault, Key, build_flows, find_unwritten_keys, format_names
 
 
 def points(*keys, bus="market-redis"):
@@ -17,7 +17,7 @@ def graph(**services):
             for svc, (writes, reads) in services.items()
         }
     }
-    return flows_of(load(json.dumps(document).encode()).truth)
+    return build_flows(load(json.dumps(document).encode()).truth)
 
 
 ITEMS = Key("market-redis", "rss:items")
@@ -32,7 +32,7 @@ def test_the_graph_says_who_writes_and_who_reads_each_key():
     assert flows.edges[0] == Edge("rss", "writes", ITEMS)
     assert (flows.writers(ITEMS), flows.readers(ITEMS)) == (("rss",), ("vexy",))
     assert flows.readers(Key("market-redis", "vexy:notes")) == ()
-    assert unfed(flows) == []
+    assert find_unwritten_keys(flows) == []
 
 
 def test_heartbeats_are_apart_whatever_their_channel_is_called():
@@ -45,10 +45,10 @@ def test_heartbeats_are_apart_whatever_their_channel_is_called():
             "mesh": {"access_points": {"subscribe_to": points("*:heartbeat", "rss:heartbeat")}},
         }
     }
-    flows = flows_of(load(json.dumps(document).encode()).truth)
+    flows = build_flows(load(json.dumps(document).encode()).truth)
     assert flows.edges == ()
     assert [edge.key.name for edge in flows.beats] == ["nightly", "*:heartbeat", "rss:heartbeat"]
-    assert unfed(flows) == []
+    assert find_unwritten_keys(flows) == []
 
 
 def test_the_same_name_on_another_bus_is_another_key():
@@ -57,7 +57,7 @@ def test_the_same_name_on_another_bus_is_another_key():
         vexy=([], points("rss:items")),
     )
     text = "vexy reads it, and no service writes it (rss writes rss:items on system-redis)"
-    assert unfed(flows) == [Fault("no_writer", ITEMS, "", text)]
+    assert find_unwritten_keys(flows) == [FlowFault("no_writer", ITEMS, "", text)]
 
 
 @pytest.mark.parametrize(
@@ -75,12 +75,12 @@ def test_the_same_name_on_another_bus_is_another_key():
 )
 def test_a_star_stands_for_many(written, read, fed):
     flows = graph(one=(points(written), []), other=([], points(read)))
-    assert (unfed(flows) == []) is fed
+    assert (find_unwritten_keys(flows) == []) is fed
 
 
 def test_a_star_on_another_bus_stands_for_nothing_here():
     flows = graph(one=(points("health:*", bus="system-redis"), []), other=([], points("health:a")))
-    assert [fault.what for fault in unfed(flows)] == ["no_writer"]
+    assert [fault.what for fault in find_unwritten_keys(flows)] == ["no_writer"]
 
 
 def test_a_key_that_is_named_twice_is_one():
@@ -90,5 +90,5 @@ def test_a_key_that_is_named_twice_is_one():
 
 
 def test_names_in_a_sentence_are_few():
-    assert few(["a"]) == "a"
-    assert few("abcdefg") == "a, b, c, d, e and 2 more"
+    assert format_names(["a"]) == "a"
+    assert format_names("abcdefg") == "a, b, c, d, e and 2 more"

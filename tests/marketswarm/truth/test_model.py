@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
-from marketswarm.truth import Probed, Truth, Watch, load, probed, probed_as
+from marketswarm.truth import ProbeTarget, Truth, Watch, find_probe_target, find_probe_targets, load
 
 
 def truth(services: dict[str, Any], **others: Any) -> Truth:
@@ -162,17 +162,17 @@ def test_a_target_has_what_it_says_and_else_what_its_service_has():
         severity="info",
         tags=["outside"],
     )
-    assert list(probed(found)) == [
-        Probed("massive/a", "info", ("outside",)),
-        Probed("massive/b/c", "critical", ("outside", "x"), ("mesh", "massive/a")),
-        Probed("massive/d", "info", ("outside",), ("bus:market-redis",)),
+    assert list(find_probe_targets(found)) == [
+        ProbeTarget("massive/a", "info", ("outside",)),
+        ProbeTarget("massive/b/c", "critical", ("outside", "x"), ("mesh", "massive/a")),
+        ProbeTarget("massive/d", "info", ("outside",), ("bus:market-redis",)),
     ]
-    assert probed_as(found, "massive/b/c") == list(probed(found))[1]
+    assert find_probe_target(found, "massive/b/c") == list(find_probe_targets(found))[1]
 
 
 @pytest.mark.parametrize("svc", ["massive", "massive/", "massive/z", "mesh/a", "nobody/a", "", "/", "bus:x"])
 def test_what_is_no_target_is_none(svc):
-    assert probed_as(truth_with_targets([{"name": "a"}]), svc) is None
+    assert find_probe_target(truth_with_targets([{"name": "a"}]), svc) is None
 
 
 @pytest.mark.parametrize(
@@ -187,8 +187,8 @@ def test_what_is_no_target_is_none(svc):
     ],
 )
 def test_what_makes_no_sense_is_passed_over(targets):
-    assert [each.svc for each in probed(truth_with_targets(targets))] in ([], ["massive/a"])
+    assert [each.svc for each in find_probe_targets(truth_with_targets(targets))] in ([], ["massive/a"])
 
 
 def test_a_severity_that_is_none_is_that_of_the_service():
-    assert next(probed(truth_with_targets([{"name": "a", "severity": 5}]))).severity == "warning"
+    assert next(find_probe_targets(truth_with_targets([{"name": "a", "severity": 5}]))).severity == "warning"

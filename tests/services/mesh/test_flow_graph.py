@@ -1,4 +1,4 @@
-from marketswarm.truth.flows import Edge, Fault, Flows, Key
+from marketswarm.truth.flows import Edge, FlowFault, Flows, Key
 from services.mesh.flow_graph import MAX_SAMPLES, Rates, assign_groups, build_graph, encode_flow
 from services.mesh.flow_reader import Group, KeyReading, age_sec, parse_key
 
@@ -96,7 +96,7 @@ def test_what_is_shown_has_the_agreed_shape():
         "rate": 1.5,
     }
     items = {"bus": "market-redis", "key": "rss:items"}
-    assert encode_flow(graph, [Fault("no_group", ITEMS, "", "why")], 4, 5.0, 99.12345) == {
+    assert encode_flow(graph, [FlowFault("no_group", ITEMS, "", "why")], 4, 5.0, 99.12345) == {
         "ts": 99.123,
         "kept_sec": 3600,
         "revision": 4,
