@@ -1,4 +1,4 @@
-"""One bus as its ACLs see it: the keys and channels of the contract, and those that the truth names. Pure."""
+"""Name the keys and channels of one bus for its ACL users: of the contract, and of the truth. Pure."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -8,11 +8,16 @@ from marketswarm.keys import ALERTS, TRUTH_CHANGED, TRUTH_DOC, TRUTH_META, heart
 from marketswarm.truth import Truth
 
 BEATS: Final = heartbeat_channel("*")
+"""The ACL pattern of all channels whose names end in `:heartbeat`."""
 
 
 @dataclass(frozen=True, slots=True)
 class BusView:
-    """One bus of a truth. `truth_key` and `alert_channel` come from the environment."""
+    """One bus of a truth.
+
+    `truth_key` is the key of the truth (TRUTH_REDIS_KEY); `alert_channel` is the channel of alerts if the
+    truth names none (ALERT_CHANNEL).
+    """
 
     truth: Truth
     bus: str
@@ -26,18 +31,23 @@ class BusView:
 
     @property
     def alerts(self) -> str:
-        """The channel of alerts, which has the same name on every bus."""
+        """The name of the channel of alerts, unescaped; the channel has the same name on every bus."""
         return self.truth.alert_target(self.alert_channel)[1]
 
     def beat_channel(self, svc: str) -> str | None:
-        """Return the pattern of a service's heartbeat channel; None if the service beats on another bus."""
+        """Return the ACL pattern of a service's heartbeat channel; None if the service beats on another bus.
+
+        Raises:
+            KeyError: the truth has no section for the service.
+        """
         here = self.truth.bus_of(svc) == self.bus
         return escape_pattern(self.truth.services[svc].heartbeat.channel) if here else None
 
     def beat_channels(self) -> tuple[str, ...]:
-        """Return the patterns of all heartbeat channels on this bus.
+        """Return the ACL patterns of all heartbeat channels on this bus, each once.
 
-        `*:heartbeat` is among them, so that a service that is seeded later is covered too.
+        The first is `*:heartbeat`, so that a service that is seeded later is covered too. It is followed by
+        the monitored or declared channels whose names do not end in `:heartbeat`.
         """
         channels = [watch.channel for watch in self.truth.watched() if watch.bus == self.bus]
         own = [
@@ -49,7 +59,7 @@ class BusView:
         return tuple(dict.fromkeys((BEATS, *others)))
 
     def grant_truth_reads(self) -> tuple[Grant, ...]:
-        """Return the grants to read the truth and to subscribe to its changes."""
+        """Return the grants to read the truth and its metadata, and to subscribe to `truth:changed`."""
         return (
             Grant("get strlen hmget", (self.document, TRUTH_META), mode="R"),
             Grant("subscribe", channels=(TRUTH_CHANGED,)),

@@ -13,12 +13,15 @@ from typing import Final, Literal
 Mode = Literal["", "R", "W"]
 
 _SPECIAL: Final = "[]?\\^"
-# a selector ends with the first word that ends with a bracket
+# a selector ends at the first word that ends with a bracket, so brackets in names become character classes
 _CLASSES: Final = {"(": "[(]", ")": "[)]"}
 
 
 def escape_pattern(name: str, *, many: bool = False) -> str:
-    """Return the pattern that matches exactly this name; with `many`, a `*` in it stays a wildcard."""
+    """Return the ACL pattern that matches exactly this key or channel name.
+
+    With `many`, a `*` in the name stays a wildcard; without it, the `*` is escaped.
+    """
     special = _SPECIAL if many else _SPECIAL + "*"
     return "".join(f"\\{char}" if char in special else _CLASSES.get(char, char) for char in name)
 
@@ -27,8 +30,8 @@ def escape_pattern(name: str, *, many: bool = False) -> str:
 class Grant:
     """Permission to use commands on the keys and channels that match these patterns.
 
-    `commands` has ACL names with blanks between them. `mode` is R to only read the keys, W to only write
-    them, and empty for both.
+    `commands` has ACL names (`get`, `@stream`, `-@dangerous`) with blanks between them. `mode` is `R` if the
+    commands may only read the keys, `W` if they may only write them, and empty for both.
     """
 
     commands: str
@@ -37,7 +40,7 @@ class Grant:
     mode: Mode = ""
 
     def selector(self) -> str:
-        """Return the text of the selector."""
+        """Return the grant as an ACL selector without its brackets: `+get %R~rss:items &rss:*`."""
         commands = (word if word.startswith("-") else f"+{word}" for word in self.commands.split())
         keys = (f"%{self.mode}~{key}" if self.mode else f"~{key}" for key in self.keys)
         return " ".join((*commands, *keys, *(f"&{channel}" for channel in self.channels)))
@@ -57,6 +60,7 @@ class User:
 
 
 HASHED: Final = re.compile(r"[0-9a-f]{64}")
+"""The form of a password's SHA-256 in an ACL file."""
 
 
 def format_acl_file(users: Iterable[User], hashes: Mapping[str, str]) -> str:
@@ -70,6 +74,12 @@ def format_acl_file(users: Iterable[User], hashes: Mapping[str, str]) -> str:
 
 
 def _format_user(user: User, hashes: Mapping[str, str]) -> str:
+    """Return the user's line of an ACL file: `user NAME reset on #HASH resetchannels -@all …`.
+
+    Raises:
+        KeyError: the user needs a password and has no hash.
+        ValueError: its hash is no SHA-256 in hex.
+    """
     if user.password and not HASHED.fullmatch(hashes[user.name]):
         raise ValueError(f"the hash of {user.name} is no SHA-256 in hexadecimal")
     password = f"#{hashes[user.name]}" if user.password else "nopass"

@@ -50,7 +50,11 @@ MESH_KEYS: Final = tuple(AccessPoint(bus=bus, key=key) for bus, key in WRITTEN[M
 
 
 def grant_healer(view: BusView) -> tuple[Grant, ...]:
-    """The healer hears all beats, reads the last ones, publishes verdicts, relays the alerts of massive."""
+    """Return the healer's grants on one bus.
+
+    It subscribes to all beats, reads the last ones, publishes verdicts, and copies the alerts of massive to
+    the alert log.
+    """
     return (
         *_grant_monitor(HEALER, view, (health_key("*"),), (last_beat_key("*"),), view.beat_channels()),
         Grant("hget hset", (HEALER_RELAYED,)),
@@ -59,7 +63,11 @@ def grant_healer(view: BusView) -> tuple[Grant, ...]:
 
 
 def grant_sentinel(view: BusView) -> tuple[Grant, ...]:
-    """The sentinel monitors the healer, compares the truths, follows the log and can notify people itself."""
+    """Return the sentinel's grants on one bus.
+
+    It subscribes to the healer's beats and reads its last beat and its roster, reads and appends to the alert
+    log, publishes alerts, and checks and sets the delivery marks of messages that it sends to people itself.
+    """
     buses = tuple(health_key(escape_pattern(name)) for name in view.truth.bus_names())
     channels = (view.beat_channel(HEALER),) if HEALER in view.truth.services else ()
     heard = tuple(channel for channel in channels if channel is not None)
@@ -80,7 +88,11 @@ def grant_sentinel(view: BusView) -> tuple[Grant, ...]:
 
 
 def grant_notifier(_view: BusView) -> tuple[Grant, ...]:
-    """The notifier reads the log by consumer group and stores its state."""
+    """Return the notifier's grants, which are the same on every bus.
+
+    It reads the alert log and the operators' requests by consumer group, and stores its lease, state,
+    silences, delivery marks, answers and dead letters.
+    """
     return (
         Grant("get set del pttl pexpire", (NOTIFIER_LEASE,)),
         Grant("hgetall hget hset hdel del", (NOTIFIER_STATE,)),
@@ -97,7 +109,11 @@ def grant_notifier(_view: BusView) -> tuple[Grant, ...]:
 
 
 def grant_mesh(view: BusView) -> tuple[Grant, ...]:
-    """Mesh hears all beats and measures each stream that the truth names."""
+    """Return the grants of mesh on one bus.
+
+    It uses its access points, subscribes to all beats, and measures each key without a `*` that the truth
+    names on this bus.
+    """
     streams = [key.name for key in build_flows(view.truth).keys if key.bus == view.bus and not key.many]
     measured = Grant(
         "type memory|usage xlen xinfo|stream xinfo|groups xpending xrange",
@@ -112,12 +128,12 @@ def grant_mesh(view: BusView) -> tuple[Grant, ...]:
 
 
 def grant_board(view: BusView) -> tuple[Grant, ...]:
-    """The board reads what `marketswarm status` reads."""
+    """Return the board's grants on one bus: its access points, and what `marketswarm status` reads."""
     return (*grant_access_points(BOARD, view), *grant_status_reads(view))
 
 
 def grant_status_reads(view: BusView) -> tuple[Grant, ...]:
-    """Return the grants for what `status`, `health`, `topology` and `alerts` read."""
+    """Return the grants to read what the commands status, health, topology and alerts show."""
     of_mesh = find_written_points(MESH, view) if MESH in view.truth.services else MESH_KEYS
     shown = tuple(escape_pattern(point.key) for point in of_mesh if point.bus == view.bus)
     return (
@@ -139,7 +155,15 @@ def _grant_monitor(
     beats: tuple[str, ...],
     heard: tuple[str, ...],
 ) -> tuple[Grant, ...]:
-    """Return the grants that healer and sentinel share: their state, their canary, the alert log."""
+    """Return the grants that healer and sentinel share: their state, their canary, the alert log.
+
+    Args:
+        listener: the monitor, `healer` or `sentinel`.
+        view: the bus.
+        health: patterns of the health keys that it writes and deletes.
+        beats: patterns of the last-beat keys that it reads.
+        heard: patterns of the channels that it subscribes to besides its canary's.
+    """
     own = (
         *(monitor_lease_key(listener), roster_key(listener), silence_key(listener)),
         *(heard_key(listener), canary_key(listener)),
@@ -149,7 +173,8 @@ def _grant_monitor(
         Grant("hmget hget hset hdel hscan incr set type del", own),
         Grant("set del", health, mode="W"),
         Grant("getrange type pttl", beats, mode="R"),
-        # TYPE and DEL: it replaces a log that is no stream. Who may XADD may empty the log by MAXLEN as well.
+        # TYPE and DEL: a monitor replaces a log that is no stream. A user with XADD could empty the log by
+        # MAXLEN anyway.
         Grant("xadd xdel type del", (ALERT_LOG,), mode="W"),
         Grant("xinfo|groups", (ALERT_LOG,), mode="R"),
         Grant("publish", channels=(escape_pattern(view.alerts), canary)),
@@ -164,17 +189,23 @@ ROLES: Final[Mapping[str, Callable[[BusView], tuple[Grant, ...]]]] = {
     MESH: grant_mesh,
     BOARD: grant_board,
 }
+"""By service, the function that returns its grants in place of those of an ordinary service."""
 
 
 LOADING: Final = "function|list function|load function|delete script|load"
-"""Commands that load code: only users that seed may do that."""
+"""Commands that load, list or delete code: only users that seed have them."""
 CHECKING: Final = "acl|dryrun"
-"""The command that asks what the healer may do, before a truth is published."""
+"""The command by which seeding asks what the healer may do, before the truth is published."""
 OPERATING: Final = f"info pubsub|numsub acl|load script|kill function|kill {LOADING} {CHECKING}"
+"""Commands without keys that the operator has besides those of every service."""
 
 
 def grant_bootstrap(view: BusView) -> tuple[Grant, ...]:
-    """Bootstrap reads, writes and restores the truth."""
+    """Return the grants to seed one bus.
+
+    With them, bootstrap reads, writes and restores the three keys of the truth, calls the seeding scripts on
+    them, and publishes on `truth:changed`.
+    """
     keys = (view.document, TRUTH_META, TRUTH_HISTORY)
     return (
         Grant(
@@ -188,7 +219,11 @@ def grant_bootstrap(view: BusView) -> tuple[Grant, ...]:
 
 
 def grant_operator(view: BusView) -> tuple[Grant, ...]:
-    """The commands of `marketswarm` read everything, seed, silence, ask the notifier, beat for services."""
+    """Return the grants of the operator, as whom the `marketswarm` commands log in.
+
+    The operator reads what `status` shows, seeds, edits silences, sends requests to the notifier and reads
+    its answers, calls functions on the alert log, and publishes and stores beats for any service.
+    """
     return (
         *view.grant_truth_reads(),
         *grant_bootstrap(view),
@@ -203,9 +238,10 @@ def grant_operator(view: BusView) -> tuple[Grant, ...]:
 
 
 def grant_default_user(view: BusView) -> Grant:
-    """Users without a password may read what the operator's document names, and change nothing.
+    """Return the grant of `default`: read health, truth and topology, subscribe to alerts and beats.
 
-    ACLs don't check the pattern that KEYS is given, so three patterns are named here.
+    ACLs don't check the pattern that the command KEYS is given, so the grant names the three allowed
+    patterns.
     """
     keys = (health_key("*"), view.document, MESH_TOPOLOGY)
     asked = (health_key("*"), view.truth_key, MESH_TOPOLOGY)

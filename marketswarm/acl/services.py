@@ -1,7 +1,7 @@
 """The permissions of a service: to beat, to share work, and to use the keys of its access points. Pure.
 
-A service may use all data commands on the keys that it writes, and on `<key>:…` beside them, where it keeps
-its state. The keys that it subscribes to it may only read.
+A service may use all data commands on the keys that it writes, and on the keys `<key>:…`, where it keeps its
+state. It may only read the keys that it subscribes to.
 """
 
 from collections.abc import Iterable, Iterator
@@ -41,7 +41,7 @@ _GROUP: Final = (
     " xinfo|stream xinfo|groups xinfo|consumers"
 )
 
-# the default keys of our own services, for each key that the truth doesn't name
+# what our own services write if the truth names no key with the same last part: (bus, key) by service
 WRITTEN: Final = {
     "rss_agg": ((MARKET, RSS_ITEMS),),
     "massive": (
@@ -54,12 +54,15 @@ WRITTEN: Final = {
     "mesh": ((SYSTEM, MESH_TOPOLOGY), (SYSTEM, MESH_EVENTS), (SYSTEM, MESH_FLOW)),
 }
 _READ: Final = {"vexy_ai": ((MARKET, RSS_ITEMS),)}
-# keys that belong to another key and have a name of their own
+# by service and last part of a written key: a further pattern that the service may write
 _BESIDE: Final = {("massive", "probes"): probe_key("*")}
 
 
 def grant_beats(svc: str, view: BusView) -> tuple[Grant, ...]:
-    """Return the grants to publish a service's beats and run results; none if it beats on another bus."""
+    """Return the grants to publish a service's beats and to write its last beat and last run.
+
+    Return no grants if the service beats on another bus.
+    """
     channel, name = view.beat_channel(svc), escape_pattern(svc)
     if channel is None:
         return ()
@@ -70,7 +73,11 @@ def grant_beats(svc: str, view: BusView) -> tuple[Grant, ...]:
 
 
 def grant_work(svc: str, view: BusView) -> tuple[Grant, ...]:
-    """Return the grants for a service's work: share it, hold leases, use its access points."""
+    """Return the grants for a service's work on one bus.
+
+    The service registers its processes and divides the work among them, takes leases, and uses its access
+    points.
+    """
     name = escape_pattern(svc)
     shares, leases = (members_key(name), members_key(name, "*")), (lease_key("*"), lease_epoch_key("*"))
     return (
@@ -82,12 +89,20 @@ def grant_work(svc: str, view: BusView) -> tuple[Grant, ...]:
 
 
 def grant_access_points(svc: str, view: BusView) -> tuple[Grant, ...]:
-    """Return the grants that follow from a service's access points on this bus."""
+    """Return the grants to write and read the keys and channels of a service's access points on this bus.
+
+    Raises:
+        KeyError: the truth has no section for the service.
+    """
     return (*_grant_writes(svc, view), *_grant_reads(svc, view))
 
 
 def find_written_points(svc: str, view: BusView) -> list[AccessPoint]:
-    """Return the access points that a service writes on any bus, without heartbeat channels."""
+    """Return the access points that a service writes on any bus, without heartbeat channels.
+
+    Default keys of our own services are added where the truth names none. The dead-letter key of vexy_ai is
+    added for each bus that vexy_ai reads from. The alert channel and the alert log are left out for massive.
+    """
     points = view.truth.services[svc].access_points.publish_to
     if svc == "massive":  # the healer publishes for massive: older truths name the channel
         points = tuple(point for point in points if point.key not in (view.alerts, ALERT_LOG))
@@ -99,6 +114,10 @@ def find_written_points(svc: str, view: BusView) -> list[AccessPoint]:
 
 
 def _grant_writes(svc: str, view: BusView) -> Iterator[Grant]:
+    """Yield the grants to publish on and to write the keys that a service's `publish_to` names on this bus.
+
+    Of the alert log, a service may only add entries, and delete them by id.
+    """
     keys = dict.fromkeys(point.key for point in find_written_points(svc, view) if point.bus == view.bus)
     if not keys:
         return
@@ -112,6 +131,10 @@ def _grant_writes(svc: str, view: BusView) -> Iterator[Grant]:
 
 
 def _grant_reads(svc: str, view: BusView) -> Iterator[Grant]:
+    """Yield the grants to subscribe to and to read what a service's `subscribe_to` names on this bus.
+
+    Reading includes the use of consumer groups. Heartbeat channels get only the grant to subscribe.
+    """
     points = view.truth.services[svc].access_points.subscribe_to
     channels = [point.key for point in points if point.bus == view.bus]
     if channels:
@@ -125,12 +148,17 @@ def _grant_reads(svc: str, view: BusView) -> Iterator[Grant]:
 
 
 def _find_read_points(svc: str, view: BusView) -> list[AccessPoint]:
+    """Return the access points that a service reads on any bus, without heartbeat channels, with defaults."""
     points = view.truth.services[svc].access_points.subscribe_to
     return [*_without_heartbeats(points, view), *_missing_defaults(points, _READ.get(svc, ()))]
 
 
 def _key_patterns(svc: str, key: str) -> Iterator[str]:
-    """Yield the patterns for a key and for the state kept beside it."""
+    """Yield the ACL patterns of a key that a service writes, and of its state in `<key>:…`.
+
+    A key with a reserved prefix gets no `<key>:…`. The probes of massive get the pattern of the probe keys
+    too.
+    """
     own = escape_pattern(key, many=True)
     yield own
     if not key.startswith(RESERVED_PREFIXES):  # a service that may use such a key gets no key beside it
@@ -140,6 +168,10 @@ def _key_patterns(svc: str, key: str) -> Iterator[str]:
 
 
 def _without_heartbeats(points: Iterable[AccessPoint], view: BusView) -> Iterator[AccessPoint]:
+    """Return those of `points` whose key is no heartbeat channel.
+
+    A heartbeat channel ends in `:heartbeat` or is the channel of a service's section.
+    """
     channels = {service.heartbeat.channel for service in view.truth.services.values()}
     return (
         point for point in points if not point.key.endswith(HEARTBEAT_SUFFIX) and point.key not in channels
@@ -149,9 +181,14 @@ def _without_heartbeats(points: Iterable[AccessPoint], view: BusView) -> Iterato
 def _missing_defaults(
     points: Iterable[AccessPoint], wanted: Iterable[tuple[str, str]]
 ) -> Iterator[AccessPoint]:
+    """Return the default keys, given as (bus, key), that `points` has no key for.
+
+    `points` has a key for a default if both end with the same last part: `my:items` stands for `rss:items`.
+    """
     words = {_last_part(point.key) for point in points}
     return (AccessPoint(bus=bus, key=key) for bus, key in wanted if _last_part(key) not in words)
 
 
 def _last_part(key: str) -> str:
+    """Return the part of a key after its last colon: `items` of `rss:items`."""
     return key.rpartition(":")[2]

@@ -23,7 +23,7 @@ class AclError(ValueError):
 
 
 def user_names(truth: Truth) -> tuple[str, ...]:
-    """Return the names of all users that have a password.
+    """Return the names of all users of the truth but `default`: each service, `bootstrap` and `operator`.
 
     Raises:
         AclError: a service is called like one of the reserved users.
@@ -52,7 +52,8 @@ def build_users(
         closed: whether `default` needs a password too, so that nobody reads without one.
 
     Raises:
-        AclError: see `user_names`; or a name from the environment can't be written in an ACL.
+        AclError: a service is called like one of the reserved users, or `truth_key` or `alert_channel` has a
+            character that can't be written in an ACL.
     """
     for name in (truth_key, alert_channel):
         if not name.isprintable() or _UNFIT.search(name):
@@ -78,6 +79,7 @@ def build_users(
 
 
 def _build_service_user(svc: str, view: BusView) -> User:
+    """Return the ACL user of a service, with the grants of its role if it has one (healer, mesh, …)."""
     role = roles.ROLES.get(svc)
     grants = role(view) if role else grant_work(svc, view)
     root = _with(_ROOT, "pubsub|numsub") if svc == roles.MESH else _ROOT
@@ -85,11 +87,12 @@ def _build_service_user(svc: str, view: BusView) -> User:
 
 
 def _with(root: Grant, more: str) -> Grant:
+    """Return a grant without keys, of the commands of `root` and of `more` (ACL names between blanks)."""
     return Grant(f"{root.commands} {more}")
 
 
 def _with_scripts(grants: tuple[Grant, ...]) -> tuple[Grant, ...]:
-    """Add a grant of FCALL on all keys of the other grants, since a function takes keys of several grants.
+    """Return `grants` and a grant of FCALL on all their keys, since a function takes keys of several grants.
 
     Redis checks each command that a function runs against the other grants. Only users that seed load code.
     """
