@@ -1,11 +1,11 @@
 -- flags: allow-oom
--- Puts back what a bus held of the truth before `seeding.lua` wrote; also on a server that is full by now.
+-- Restores what a bus held of the truth before `seeding.lua` wrote to it, even if the server is full by now.
 --
 -- KEYS: the document, truth:meta, truth:history.
--- ARGV: revision and sha256 of what we wrote; the document, the newest entry's id and the number of values of
---   truth:meta as they were, these values, then what each key was (none, other, or as it should be), its DUMP if
---   other, its PTTL.
--- Returns back, or moved if what is there is not what we wrote.
+-- ARGV: the revision and the sha256 that we wrote; then, as they were before: the document, the id of the newest
+--   history entry, the number of fields and values of truth:meta, these fields and values, and for each key its
+--   state (none, other, or its type if that was right), its DUMP if the state is other, its PTTL in ms.
+-- Returns back, or moved if truth:meta no longer has the revision and sha256 that we wrote; then nothing changes.
 
 local doc, meta, history = KEYS[1], KEYS[2], KEYS[3]
 local revision, sha256, text, newest, count = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
@@ -15,6 +15,7 @@ if about[1] ~= revision or about[2] ~= sha256 then
   return 'moved'
 end
 
+-- by key, the function that restores it if its type was right; of the history, it deletes the newer entries
 local restored = {
   [doc] = function()
     redis.call('SET', doc, text)

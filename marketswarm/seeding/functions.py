@@ -1,8 +1,8 @@
 """Load the Lua scripts of this release into a bus as functions, and delete the functions of old releases.
 
 Only the users that seed may load code; all other users call the functions loaded here. Each library is loaded
-once. Its second line has the time of loading, so that the oldest libraries of other releases can be deleted.
-Not here: how a script becomes a library (`marketswarm.bus.scripts`).
+once. The second line of its code has the time of loading, so that the oldest libraries of other releases can
+be deleted. Not here: how a script becomes a library (`marketswarm.bus.scripts`).
 """
 
 import re
@@ -17,6 +17,7 @@ from marketswarm.bus.scripts import PREFIX, Script
 KEPT: Final = 3
 """How many older versions of one script stay: processes of earlier releases may still call them."""
 _NOT_FATAL: Final = ("error", "auth")
+"""Reasons of a BusError if the server is there and refuses the command."""
 _LOADED_AT: Final = re.compile(rb"-- loaded at (\d{1,15})\n")
 
 log = logs.get("seeding")
@@ -25,7 +26,12 @@ log = logs.get("seeding")
 async def load_functions(bus: Bus, scripts: Mapping[str, Script]) -> None:
     """Load the function of each script that the bus doesn't have, and delete old ones.
 
-    A server that takes no functions is logged (`functions.unavailable`): agents then send their scripts.
+    A server that does not let us list functions is logged (`functions.unavailable`) and nothing is loaded:
+    agents then send their scripts.
+
+    Args:
+        bus: the bus.
+        scripts: all scripts of this release, by the names of their functions.
 
     Raises:
         BusError: the bus is away.
@@ -53,7 +59,13 @@ async def load_functions(bus: Bus, scripts: Mapping[str, Script]) -> None:
 
 
 async def _change(bus: Bus, name: str, command: Awaitable[Any]) -> None:
-    """Load or delete one library. Log a refusal and go on: the other libraries may still be loaded."""
+    """Await a command that loads or deletes the library `name`. Log an error of the server and return.
+
+    The other libraries may still be loaded.
+
+    Raises:
+        BusError: the bus is away.
+    """
     try:
         await bus.ask(command)
     except BusError as error:
@@ -72,12 +84,15 @@ def _parse_library(library: Sequence[Any]) -> tuple[str | None, bytes]:
 
 
 def _source(code: bytes) -> bytes:
-    """Return the code without its first two lines, which hold the name and the time of loading."""
+    """Return a library's code without its first two lines, which hold the name and the time of loading."""
     return code.partition(b"\n")[2].partition(b"\n")[2]
 
 
 def _find_old(others: Mapping[str, bytes]) -> Iterable[str]:
-    """Yield the libraries of other releases to delete: of each script, all but the `KEPT` loaded last."""
+    """Yield the names of the libraries to delete: of each script, all but the `KEPT` that were loaded last.
+
+    `others` has the code of the libraries of other releases, by name.
+    """
     versions = defaultdict(list)
     for name, code in others.items():
         versions[name.rpartition("_")[0]].append((_loaded_at(code), name))
@@ -86,6 +101,6 @@ def _find_old(others: Mapping[str, bytes]) -> Iterable[str]:
 
 
 def _loaded_at(code: bytes) -> int:
-    """Return when a library was loaded, in epoch milliseconds; 0 if its code doesn't say."""
+    """Return when a library was loaded, in epoch milliseconds; 0 if its code has no such time."""
     found = _LOADED_AT.search(code[:1000])
     return int(found[1]) if found else 0

@@ -10,18 +10,26 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class BusState:
-    """The truth as one bus holds it. Where truth:meta is missing, `revision` is 0 and `sha256` is empty."""
+    """The truth as one bus holds it.
+
+    Where truth:meta is missing, `revision` is 0 and `sha256` is empty; likewise `last_revision` and
+    `last_sha256` where truth:history is missing.
+    """
 
     bus: str
     document: bytes | None = None
     revision: int = 0
     """The revision in truth:meta."""
     sha256: str = ""
+    """The SHA-256 in truth:meta, in hex."""
     seeded_at: str = ""
+    """When that revision was seeded: epoch seconds as text."""
     seeded_by: str = ""
+    """The name of its seeder."""
     last_revision: int = 0
     """The newest revision in truth:history."""
     last_sha256: str = ""
+    """The SHA-256 of that revision, in hex."""
 
     @property
     def highest(self) -> int:
@@ -34,7 +42,7 @@ class BusState:
         return self.sha256 if self.revision >= self.last_revision else self.last_sha256
 
     def holds(self, document: bytes, sha256: str, revision: int) -> bool:
-        """Return True if the bus already holds this revision in all three keys."""
+        """Return True if the document, truth:meta and the newest history entry are those of this revision."""
         return (
             self.document == document
             and (self.revision, self.sha256) == (revision, sha256)
@@ -44,9 +52,10 @@ class BusState:
 
 @dataclass(frozen=True, slots=True)
 class SeedPlan:
-    """What to write, and to which buses."""
+    """The revision to write, and the buses to write it to."""
 
     revision: int
+    """The number of the revision."""
     changed: bool
     """Whether the bytes are new."""
     publish: bool
@@ -54,16 +63,25 @@ class SeedPlan:
     writes: tuple[str, ...]
     """The buses to write to."""
     repairs: tuple[str, ...]
-    """The buses that only get what the other buses hold already."""
+    """The buses to write to if the bytes are not new (`changed` is False); else empty."""
     seeded_at: str = ""
     """When and by whom this revision was first seeded; both empty for a new revision."""
     seeded_by: str = ""
     old: bytes | None = None
-    """The document that is replaced."""
+    """The document that is replaced; None if no bus had one."""
 
 
 def make_plan(document: bytes, sha256: str, states: Sequence[BusState]) -> SeedPlan:
-    """Return the plan after which every bus holds this document under one revision."""
+    """Return the plan after which every bus holds this document under one revision.
+
+    The revision is the highest that any bus knows if it has these bytes wherever it is known, else the next
+    one.
+
+    Args:
+        document: the bytes to seed.
+        sha256: their SHA-256 in hex.
+        states: what each bus holds now; at least one, in the order of writing.
+    """
     top = max(state.highest for state in states)
     at_top = [state for state in states if state.highest == top]
     # Only truth:meta and truth:history say which bytes belong to a revision. A document that was set without

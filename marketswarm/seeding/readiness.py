@@ -1,12 +1,12 @@
 """Wait until the buses of a truth can be seeded: until they answer, and until the healer may subscribe.
 
 A bus that loads its data, asks for a password or refuses connections does not answer PING yet. The reason is
-logged whenever it changes, and stands in the error at the end.
+logged whenever it changes; the error after the timeout has the last one.
 
 On buses where each service has its own user, a new service needs new users before its truth is published:
-else the healer would report a service whose heartbeats it may not hear. The users may still be on their
-way, since Kubernetes restarts the buses with the new users while bootstrap runs. Not here: what users may
-do (`marketswarm.acl`), and what loads users into a bus.
+else the healer would report a service whose heartbeats it may not receive. The buses may not have the new
+users yet, since Kubernetes restarts the buses with them while bootstrap runs. Not here: what users may do
+(`marketswarm.acl`), and what loads users into a bus.
 """
 
 import asyncio
@@ -26,7 +26,11 @@ log = logs.get("seeding")
 
 
 async def wait_until_all_answer(buses: Sequence[Bus], timeout_sec: float) -> None:
-    """Return once every bus answers. Raise SeedError after `timeout_sec`, naming each bus that did not."""
+    """Wait until every bus answers PING.
+
+    Raises:
+        SeedError: some bus did not answer within `timeout_sec` seconds; the message names each such bus.
+    """
     until = asyncio.get_running_loop().time() + timeout_sec
     reasons = await asyncio.gather(*(_wait_for_answer(bus, until) for bus in buses))
     errors = [error for error in reasons if error is not None]
@@ -37,7 +41,7 @@ async def wait_until_all_answer(buses: Sequence[Bus], timeout_sec: float) -> Non
 
 
 async def _wait_for_answer(bus: Bus, until: float) -> BusError | None:
-    """Return None once the bus answers PING, or the last error when the loop's clock reaches `until`."""
+    """Return None once the bus answers PING, or its last error once the loop's clock reaches `until`."""
     clock = asyncio.get_running_loop().time
     failures, logged_reason = 0, ""
     last: BusError | None = None
@@ -65,7 +69,9 @@ async def _wait_for_answer(bus: Bus, until: float) -> BusError | None:
 
 
 CHECKS_PER_REQUEST: Final = 100
+"""How many ACL DRYRUN commands are sent in one pipeline."""
 PAUSE_SEC: Final = 0.5
+"""Seconds between two checks of the healer's access."""
 _UNCHECKABLE: Final = ("auth", "error")
 """Reasons of a BusError if the bus has no user for the healer, no ACL DRYRUN, or does not let us call it."""
 
@@ -75,8 +81,15 @@ async def wait_for_healer_access(
 ) -> Mapping[str, Sequence[str]]:
     """Wait until the users of each bus let the healer subscribe to every heartbeat channel of the truth.
 
-    After `timeout_sec`, return the services whose channels the healer still may not subscribe to, by bus. A
-    bus that can't be asked counts as one that refuses nothing. With a timeout of 0, ask each bus once.
+    Args:
+        buses: the buses to ask.
+        truth: the document that is to be seeded.
+        timeout_sec: the longest wait, in seconds; 0 asks each bus once.
+
+    Returns:
+        By bus, the services whose channels the healer may not subscribe to; empty once it may subscribe to
+        all, or if a bus is away at the first check. A bus that has no user for the healer, or does not let us
+        ask, counts as one that refuses nothing.
     """
     clock = asyncio.get_running_loop().time
     until = clock() + timeout_sec
@@ -98,7 +111,11 @@ async def wait_for_healer_access(
 
 
 async def _find_refused(buses: Sequence[Bus], truth: Truth) -> dict[str, list[str]]:
-    """Return the refused services by bus. Raise BusError when a bus is away."""
+    """Return, by bus, the services whose channels the healer's user may not subscribe to.
+
+    Raises:
+        BusError: a bus is away.
+    """
     watches = truth.watched()
     found = {
         bus.name: await _find_refused_on(bus, [watch for watch in watches if watch.bus == bus.name])
@@ -108,7 +125,13 @@ async def _find_refused(buses: Sequence[Bus], truth: Truth) -> dict[str, list[st
 
 
 async def _find_refused_on(bus: Bus, watches: Sequence[Watch]) -> list[str]:
-    """Return the services whose channels the healer's user may not subscribe to on this bus."""
+    """Return the services whose channels the healer's user may not subscribe to on this bus.
+
+    Return none if the bus has no such user or does not let us ask.
+
+    Raises:
+        BusError: the bus is away.
+    """
     found, left = [], iter(watches)
     while some := list(islice(left, CHECKS_PER_REQUEST)):
         asked = bus.client.pipeline(transaction=False)

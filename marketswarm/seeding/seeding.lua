@@ -1,37 +1,45 @@
--- What one bus holds of the truth: looked at, written. Each is one step, all or nothing.
+-- Reads or writes what one bus holds of the truth. Each call is atomic: it does all or nothing.
 --
 -- KEYS: the document, truth:meta, truth:history.
--- ARGV[1] says which:
---   look
---     returns: time (ms, the server's), token, document, revision, sha256, seeded_at, seeded_by, of the newest
---     entry of the history revision, sha256 and id, then what `back.lua` needs besides: the fields of truth:meta,
---     and for each key what it is (none, other, or as it should be), its DUMP if other, its PTTL.
+-- ARGV[1] names the action; the further values of ARGV are its arguments:
+--   look  no arguments
+--     returns: the server's time (epoch ms), the token, the document, revision, sha256, seeded_at and seeded_by
+--     of truth:meta, revision, sha256 and id of the newest history entry (false for what is missing; id 0-0 if
+--     there is no entry), then what `back.lua` needs besides: the fields and values of truth:meta, and for each
+--     key its state (none, other, or its type if that is right), its DUMP if other, its PTTL in ms.
 --   write  token, until, document, revision, sha256, seeded_at, seeded_by
---     returns: written, already (it holds just that), moved (someone else wrote since the look), or late: a
---     server that was frozen must not do after `until` (ms) what its caller has given up on.
---   trim  length of the history, once nothing has to be put back any more
+--     returns: written; already (the bus holds exactly this); moved (the truth has changed since the look that
+--     returned the token); or late (the server's time is after `until`, in epoch ms: a server that was frozen
+--     must not do what its caller has given up).
+--   trim  the number of history entries to keep, called once nothing has to be restored any more
+--     returns: the number of entries deleted
 --
--- A full server refuses it before it begins, so it never stops half-way for want of memory.
+-- A full server refuses this script before it begins, so it never stops half-way for lack of memory.
 
 local doc, meta, history = KEYS[1], KEYS[2], KEYS[3]
 
+-- Return the type of a key; none if it does not exist.
 local function kind(key)
   return redis.call('TYPE', key).ok
 end
 
+-- Return the server's time in epoch milliseconds.
 local function now_ms()
   local time = redis.call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
+-- Return the document; false if its key is missing or holds no string.
 local function document()
   return kind(doc) == 'string' and redis.call('GET', doc)
 end
 
+-- Return a field of truth:meta; false if the field or the hash is missing.
 local function about(field)
   return kind(meta) == 'hash' and redis.call('HGET', meta, field)
 end
 
+-- Return the fields of the newest entry of truth:history and its `id`; an empty table if there is no entry.
 local function newest()
   if kind(history) ~= 'stream' then
     return {}
@@ -48,7 +56,8 @@ local function newest()
   return found
 end
 
--- Whoever seeds changes the revision, the sha256 or the newest entry; who only wrote another document, its bytes.
+-- Return a hash of the truth on this bus; `last` is the newest history entry. A seeding changes the revision, the
+-- sha256 or the newest entry; a write to the document alone changes its bytes.
 local function token(last)
   local text = document()
   local parts = {
@@ -58,17 +67,20 @@ local function token(last)
   return redis.sha1hex(table.concat(parts, '\n'))
 end
 
+-- Return true if truth:meta has this revision and sha256.
 local function holds(revision, sha256)
   return about('revision') == revision and about('sha256') == sha256
 end
 
--- What `back.lua` can't take from the rest: a key of a kind that it should not be is small, or a mistake to see.
+-- Return a key's state, its DUMP if its type is not the expected one (else ''), and its PTTL: `back.lua` can't
+-- restore these from the rest of a look.
 local function before(key, expected)
   local found = kind(key)
   local other = found ~= expected and found ~= 'none'
   return { other and 'other' or found, other and redis.call('DUMP', key) or '', redis.call('PTTL', key) }
 end
 
+-- Return the answer to `look`, see above.
 local function look()
   local last = newest()
   return {
@@ -79,6 +91,7 @@ local function look()
   }
 end
 
+-- Write the truth unless it is late, already there or changed since; add a history entry unless the newest is equal.
 local function write(seen, until_ms, text, revision, sha256, seeded_at, seeded_by)
   if now_ms() > tonumber(until_ms) then
     return 'late'
@@ -103,6 +116,7 @@ local function write(seen, until_ms, text, revision, sha256, seeded_at, seeded_b
   return 'written'
 end
 
+-- Trim truth:history to `length` entries; return how many were deleted, 0 if the key holds no stream.
 local function trim(length)
   return kind(history) == 'stream' and redis.call('XTRIM', history, 'MAXLEN', '=', length) or 0
 end

@@ -1,8 +1,8 @@
 """Seed a truth into every bus, or into none.
 
 The steps: read all buses, plan, write one bus after the other, read all again to verify, and only then
-publish on `truth:changed`. If anything comes between (a bus that fails, another seeding, a signal), restore
-what was there before on every bus that was written, its history included. The scripts are `seeding.lua` and
+publish on `truth:changed`. If a bus fails, another seeding writes or a signal arrives in between, restore the
+former content of every bus that was written, its history included. The scripts are `seeding.lua` and
 `back.lua`. Not here: waiting for buses (`readiness.py`), the plan (`plan.py`), files and exit codes.
 """
 
@@ -52,7 +52,7 @@ class SeedError(Exception):
 
     @property
     def code(self) -> Code:
-        """The exit code of a program that seeds: CONFIGURATION if no retry can help, else NO_BUS."""
+        """The exit code of a program that seeds: CONFIGURATION if a bus is a Redis Cluster, else NO_BUS."""
         return Code.CONFIGURATION if isinstance(self.__cause__, ClusterError) else Code.NO_BUS
 
 
@@ -62,14 +62,14 @@ class _ConcurrentSeedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SeedResult:
-    """A finished seeding."""
+    """The result of a finished seeding; `revision` and `sha256` are those that every bus holds now."""
 
     revision: int
     sha256: str
     changed: bool
     """Whether the bytes are new."""
     changes: Changes
-    """What the new document changes."""
+    """The differences to the document before; empty if `changed` is False."""
     repaired: tuple[str, ...]
     """The buses that did not hold what the others held, and do now."""
 
@@ -83,9 +83,9 @@ class Snapshot:
     """The keys of document, meta and history."""
     state: BusState
     token: bytes
-    """Changes with every write to the keys: `seeding.lua` refuses to write if it is another one."""
+    """A hash of the truth that was read: `seeding.lua` refuses to write if it has changed since."""
     at_ms: int
-    """When the bus was read, by the server's clock, in milliseconds."""
+    """When the bus was read, by the server's clock, in epoch milliseconds."""
     read_at: float
     """The same moment by the loop's clock, in seconds."""
     before: tuple[Any, ...]
@@ -94,7 +94,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class _Revision:
-    """What every bus is to hold. The order of the fields is that of the arguments of `seeding.lua`."""
+    """A revision to write to every bus. The order of the fields is that of the arguments of `seeding.lua`."""
 
     document: bytes
     number: int
@@ -117,7 +117,7 @@ async def seed(raw: bytes, buses: Sequence[Bus], by: str, *, key: str = TRUTH_DO
 
     Raises:
         TruthError: the document is wrong; no request was sent to any bus.
-        SeedError: a bus failed.
+        SeedError: a bus failed, or each of `ATTEMPTS` attempts met another seeding.
     """
     loaded = load(raw)
     moved = ""
@@ -144,7 +144,13 @@ async def seed(raw: bytes, buses: Sequence[Bus], by: str, *, key: str = TRUTH_DO
 
 
 def summarize(result: SeedResult, path: str, buses: Sequence[str]) -> Iterator[str]:
-    """Yield the lines that tell a person what became of the truth in the file `path` on these buses."""
+    """Yield the lines, for people, that describe what `seed` changed.
+
+    Args:
+        result: what `seed` returned.
+        path: the file that was seeded.
+        buses: the names of the buses.
+    """
     changes, places = result.changes, " and ".join(buses)
     if result.changed:
         yield f"{path} is revision {result.revision} on {places}"
@@ -160,7 +166,10 @@ def summarize(result: SeedResult, path: str, buses: Sequence[str]) -> Iterator[s
 
 
 async def read_all(targets: Iterable[tuple[Bus, tuple[str, str, str]]]) -> list[Snapshot]:
-    """Read every bus at the same time, each with its keys (document, meta, history).
+    """Read the truth of every bus at the same time.
+
+    Args:
+        targets: the buses, each with its keys (document, meta, history).
 
     Raises:
         SeedError: a bus failed.
@@ -169,10 +178,10 @@ async def read_all(targets: Iterable[tuple[Bus, tuple[str, str, str]]]) -> list[
 
 
 async def _gather_or_fail(requests: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Run all requests to their ends, then return their results or raise the first failure.
+    """Run all requests to their ends, then return their results in order, or raise the first failure.
 
     Raises:
-        SeedError: a bus failed.
+        SeedError: a request raised a BusError.
     """
     outcomes = await asyncio.gather(*requests, return_exceptions=True)
     for outcome in outcomes:
@@ -184,6 +193,11 @@ async def _gather_or_fail(requests: Iterable[Coroutine[Any, Any, T]]) -> list[T]
 
 
 async def _read_bus(bus: Bus, keys: tuple[str, str, str]) -> Snapshot:
+    """Read the truth of one bus by one call of `seeding.lua`.
+
+    Raises:
+        BusError: the bus failed.
+    """
     reply = await bus.script(SCRIPT, keys, ["look"])
     at_ms, token, document, revision, sha256, seeded_at, seeded_by, *rest = reply
     last_revision, last_sha256, newest, meta, *keys_before = rest
@@ -203,15 +217,19 @@ async def _read_bus(bus: Bus, keys: tuple[str, str, str]) -> Snapshot:
 
 
 def _parse_number(value: bytes | None) -> int:
+    """Return the value as an integer; 0 if it is None, no digits only, or has more than 15 digits."""
     return int(value) if value is not None and value.isdigit() and len(value) < 16 else 0
 
 
 def _decode(value: bytes | None) -> str:
+    """Decode UTF-8, replacing bytes that are no text. Return an empty text for None."""
     return value.decode("utf-8", "replace") if value is not None else ""
 
 
 async def _load_functions(buses: Sequence[Bus]) -> None:
-    """Load this release's functions before its truth, so that agents which apply the truth can call them.
+    """Load this release's functions into every bus.
+
+    Functions are loaded before the truth, so that agents which apply the truth can call them.
 
     Raises:
         SeedError: a bus failed.
@@ -221,17 +239,20 @@ async def _load_functions(buses: Sequence[Bus]) -> None:
 
 
 async def _write_all(revision: _Revision, targets: Sequence[Snapshot], snapshots: Sequence[Snapshot]) -> None:
-    """Write to `targets`, one after the other, then verify all of `snapshots`; restore them if that fails.
+    """Write to `targets`, one after the other, then verify all of `snapshots`.
+
+    If that fails or is cancelled, restore the buses that were written.
 
     Raises:
         _ConcurrentSeedError: another seeding wrote meanwhile; all that we wrote is restored.
-        SeedError: a bus failed; likewise.
+        SeedError: a bus failed, or could not be restored; `left` names the buses that still hold our
+            revision.
     """
     touched: list[Snapshot] = []
     written: list[str] = []
     try:
         for each in targets:
-            touched.append(each)  # before the answer: a bus that fails now may have written nevertheless
+            touched.append(each)  # before the answer: a bus that fails here may still have written
             if await _write_bus(each, revision):
                 written.append(each.bus.name)
             else:
@@ -252,9 +273,13 @@ async def _write_all(revision: _Revision, targets: Sequence[Snapshot], snapshots
 
 
 async def _write_bus(target: Snapshot, revision: _Revision) -> bool:
-    """Write to one bus. Return False if it holds the revision already.
+    """Write the revision to one bus. Return False if the bus holds it already, else True.
 
-    That is so if two names lead to one server, or if another seeding wrote the same bytes.
+    It holds the revision already if two names lead to one server, or if another seeding wrote the same bytes.
+
+    Raises:
+        _ConcurrentSeedError: the bus changed since the snapshot, or got the command too late.
+        SeedError: the bus failed.
     """
     since_sec = asyncio.get_running_loop().time() - target.read_at
     until_ms = target.at_ms + int((since_sec + WITHIN_SEC) * 1000)
@@ -269,14 +294,22 @@ async def _write_bus(target: Snapshot, revision: _Revision) -> bool:
 
 
 async def _verify_all(revision: _Revision, snapshots: Sequence[Snapshot]) -> None:
-    """Raise _ConcurrentSeedError unless every bus holds the revision, byte for byte."""
+    """Read all buses again, and check that each holds the revision, byte for byte.
+
+    Raises:
+        _ConcurrentSeedError: a bus does not hold it.
+        SeedError: a bus failed.
+    """
     for after in await read_all([(each.bus, each.keys) for each in snapshots]):
         if not after.state.holds(revision.document, revision.sha256, revision.number):
             raise _ConcurrentSeedError(after.bus.name)
 
 
 async def _restore_all(touched: Sequence[Snapshot], revision: _Revision) -> tuple[str, ...]:
-    """Restore all buses that still hold our revision. Return the buses that failed and may still hold it."""
+    """Restore each touched bus that still holds our revision.
+
+    Return the names of the buses that failed, which may still hold it.
+    """
     ours = (revision.number, revision.sha256)
     outcomes = await asyncio.gather(
         *(each.bus.script(RESTORE_SCRIPT, each.keys, [*ours, *each.before]) for each in touched),
@@ -293,13 +326,16 @@ async def _restore_all(touched: Sequence[Snapshot], revision: _Revision) -> tupl
 
 
 async def _trim_histories(targets: Sequence[Snapshot]) -> None:
-    """Trim truth:history, now that none has to be restored. The next seeding repeats what fails here."""
+    """Trim truth:history to `KEPT` entries on each target, once no bus has to be restored any more.
+
+    Failures are ignored: the next seeding trims again.
+    """
     trims = (each.bus.script(SCRIPT, each.keys, ["trim", KEPT]) for each in targets)
     await asyncio.gather(*trims, return_exceptions=True)
 
 
 async def _publish_change(buses: Sequence[Bus], revision: _Revision) -> None:
-    """Publish the new revision to the agents.
+    """Publish revision and SHA-256 on `truth:changed` of every bus.
 
     A failure is only logged: an agent that gets no message sees the new revision with its next beat.
     """
@@ -313,7 +349,10 @@ async def _publish_change(buses: Sequence[Bus], revision: _Revision) -> None:
 
 
 async def _finish_despite_cancellation(work: Coroutine[Any, Any, T]) -> T:
-    """Run bounded work to its end, however often the task is cancelled meanwhile."""
+    """Run `work` to its end and return its result, ignoring every cancellation of this task meanwhile.
+
+    The work must be bounded in time.
+    """
     task = asyncio.ensure_future(work)
     while not task.done():
         try:
