@@ -1,6 +1,6 @@
-"""Find a bus, a named Redis or Valkey server, and send it commands.
+"""Find the URL of a bus, a named Redis or Valkey server, and send it commands.
 
-Listening is `listener.py`. Whatever goes wrong with a bus is raised as one exception, `BusError`, with a
+To subscribe to channels, use `listener.py` or `subscriber.py`. Every failed request raises `BusError`, with a
 reason that the log, the alert and the metric share. Every request has a time limit, so a frozen server costs
 a caller no more than that.
 """
@@ -37,16 +37,17 @@ from marketswarm.truth import Truth, resolve
 from marketswarm.truth.credentials import parse_reference
 
 WITHIN_SEC: Final = 2.0
+"""The time limit of a request whose caller sets none."""
 SEED_FIRST: Final = "run bootstrap, or `marketswarm seed`, which loads the functions of this release"
 _NO_FUNCTION: Final = r"(?i)function not found|unknown command|'?fcall'? command"
-"""Matches what a server answers when it lacks the function, lacks functions at all, or forbids FCALL."""
+"""Matches the error reply of a server that lacks the function, lacks functions at all, or forbids FCALL."""
 
 
 def find_url(name: str, environ: Mapping[str, str], truth: Truth | None = None) -> str:
-    """Return the URL of a bus.
+    """Return the URL of the bus `name`.
 
-    It comes from the environment, else from a file that the environment names, else from the truth, else it
-    is made of the bus's own name.
+    The first of these that is set: the variable `<NAME>_URL`, the file that `<NAME>_URL_FILE` names, the URL
+    in `truth`, and `redis://<name>:6379`. A URL in the truth may refer to a variable of `environ`.
 
     Raises:
         BusError: (`error`) what was found is no URL of a bus, the file can't be read, or a variable is not
@@ -74,6 +75,7 @@ def find_url(name: str, environ: Mapping[str, str], truth: Truth | None = None) 
 
 
 def _usable(name: str, url: str, source: str) -> str:
+    """Return `url` if a bus can have it. Raise BusError, which names its `source`, if not."""
     if not _is_usable(url):
         raise BusError(name, "error", f"{source}: is not {FORMS}")
     return url
@@ -81,7 +83,7 @@ def _usable(name: str, url: str, source: str) -> str:
 
 @lru_cache(maxsize=256)
 def _is_usable(url: str) -> bool:
-    """Return True if the client library accepts the URL with its query."""
+    """Return True if `url` is the URL of a bus and the client library accepts its query."""
     try:
         make_pool(url)
     except (ValueError, TypeError):
@@ -133,11 +135,17 @@ class Bus:
     async def ask(
         self, request: Awaitable[Any], within_sec: float | None = None, *, longest: int | None = None
     ) -> Any:
-        """Await a request of `client` or of a pipeline, for `within_sec` seconds at most.
+        """Await a request of `client` or of a pipeline, and return its reply.
+
+        Args:
+            request: the request.
+            within_sec: its time limit in seconds; None: the limit of this bus.
+            longest: the most bytes of the reply; None: the limit of the context, else that of the parser.
 
         Raises:
-            BusError: the request failed.
+            BusError: the request failed, or took longer than its limit.
             TooLongError: the reply has more than `longest` bytes.
+            ClusterError: the server is part of a Redis Cluster.
         """
         limited, cancels = reply_limit.set(longest or reply_limit.get()), _cancels()
         try:
@@ -152,7 +160,7 @@ class Bus:
             if reason == "error" and isinstance(error, CLUSTER_ERRORS):
                 raise ClusterError(self.name, reason, CLUSTER_DETAIL) from error
             if reason == "readonly":
-                # it was demoted, and its name or its sentinels may lead to another one by now
+                # the server was demoted; its name or its sentinels may lead to the new master by now
                 await drop_idle(self.pool)
             raise BusError(self.name, reason, first_line(error)) from error
         else:
@@ -168,11 +176,14 @@ class Bus:
         args: Sequence[str | bytes | float],
         within_sec: float | None = None,
     ) -> Any:
-        """Run a script, by its function where the bus has it. Raises BusError."""
+        """Run a Lua script and return its reply. Raises BusError.
+
+        Where the server has the script's function, it is called by name; elsewhere the script is sent.
+        """
         return await self.ask(self._run(script, list(keys), list(args)), within_sec)
 
     async def _run(self, script: Script, keys: list[str | bytes], args: list[str | bytes | float]) -> Any:
-        """Call the script's function; where the bus has none, send the script itself."""
+        """Call the script's function and return its reply; send the script itself if there is none."""
         missing: redis_errors.ResponseError | None = None
         if script.function and self._has_functions:
             try:
@@ -190,17 +201,21 @@ class Bus:
             raise FunctionMissingError(f"it has no function {script.function}: {SEED_FIRST}") from None
 
     async def aclose(self) -> None:
-        """Close every connection without waiting for the server."""
+        """Close every connection of the client without waiting for the server."""
         await self.client.aclose()
         await self.pool.disconnect()
 
 
 def _cancels() -> int:
+    """Return how many requests to cancel the current task are pending; 0 outside a task."""
     task = asyncio.current_task()
     return task.cancelling() if task is not None else 0
 
 
 def _raise_swallowed(before: int) -> None:
-    """Raise a cancellation that came during a request: hanging up, the library may raise an error instead."""
+    """Raise CancelledError if the task was cancelled since `_cancels()` returned `before`.
+
+    The client library disconnects when it is cancelled, and may then raise an error of its own instead.
+    """
     if _cancels() > before:
         raise asyncio.CancelledError

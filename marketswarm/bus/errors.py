@@ -36,7 +36,7 @@ class ClusterError(BusError):
 
 
 class TooLongError(BusError):
-    """The reply is longer than the caller allows; a request for less may succeed."""
+    """A reply was longer than the caller allows; a request for fewer entries or bytes may succeed."""
 
 
 class FunctionMissingError(redis_errors.ResponseError):
@@ -47,10 +47,11 @@ CLUSTER_DETAIL: Final = (
     "part of a Redis Cluster; a bus is one server, with replicas and Redis Sentinel where one is not enough"
 )
 CLUSTER_ERRORS: Final = (
-    redis_errors.AskError,  # MOVED is one, too
+    redis_errors.AskError,  # MovedError is derived from it
     redis_errors.ClusterCrossSlotError,
     redis_errors.ClusterDownError,
 )
+"""Errors that only a server of a Redis Cluster replies with."""
 _BY_TYPE: Final[Table] = (
     (FunctionMissingError, "misconf"),
     (redis_errors.AuthenticationError, "auth"),
@@ -62,13 +63,13 @@ _BY_TYPE: Final[Table] = (
     (redis_errors.TimeoutError, "timeout"),
     *EXACT,
 )
-# servers tell these apart in their message alone
+# the client library has one type for all of these; only the server's message tells them apart
 _BY_WORD: Final = (
     ("NOAUTH", "auth"),
     ("WRONGPASS", "auth"),
     ("NOPERM", "auth"),
     ("DENIED", "auth"),
-    # of a command inside a script, in Redis' words and in Valkey's
+    # a forbidden command inside a script, in the messages of Redis and of Valkey
     ("The user executing the script can't", "auth"),
     ("ACL failure in script", "auth"),
     ("LOADING", "loading"),
@@ -85,15 +86,16 @@ REASONS: Final = frozenset(
 
 
 def reason_of(error: BaseException) -> str:
-    """Return the reason of an error, one of `BusError`'s words, from the error or from what caused it."""
+    """Return the reason of an error, one of `BusError`'s words, found in the error or in its causes."""
     reason = find_reason(error, _BY_TYPE) or _find_word(error)
     if reason is None:
         is_away = find_reason(error, ((redis_errors.ConnectionError, "refused"), *GENERAL)) is not None
-        reason = "refused" if is_away else "error"  # refused, reset and closed are one for a bus
+        reason = "refused" if is_away else "error"  # a bus has one reason for refused, reset and closed
     return reason
 
 
 def _find_word(error: BaseException) -> str | None:
+    """Return the reason of a word of `_BY_WORD` in the messages of an error and its causes, or None."""
     lines = [str(link)[:200] for link in chain_of(error)]
     return next((reason for line in lines for word, reason in _BY_WORD if word in line), None)
 

@@ -1,9 +1,9 @@
-"""Connections to a bus: to the server in its URL, over TLS, or to the master that Redis Sentinels name.
+"""Connect to a bus: to the server in its URL, over TLS, or to the master that Redis Sentinels name.
 
 For every new connection all sentinels are asked at once, and the answer with the newest configuration epoch
-wins. A server that calls itself a replica is rejected: it was demoted and still answers, or is not promoted
-yet. When another server becomes the master, all connections to the last one are closed, even those that work:
-publishers and subscribers must not be on different servers.
+wins. A server whose role is replica is rejected: it was demoted, or is not promoted yet. When another server
+becomes the master, all connections to the former one are closed, even those that work: publishers and
+subscribers must not be on different servers.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from marketswarm.bus_url import Sentinels, sentinels
 
 _HUNG_UP: Final = "hung up after the handshake; does it want another client certificate (ssl_certfile)?"
 OTHERS_WITHIN_SEC: Final = 0.1
-"""How long to wait for the other sentinels after the first answer: one may know of a newer master."""
+"""How long to wait for the other sentinels after the first answer: one of them may know a newer master."""
 
 HostPort = tuple[str, int]
 MasterAnswer = tuple[
@@ -40,7 +40,7 @@ class UnknownMasterError(RedisError):
 
 
 def make_pool(url: str, **options: Any) -> ConnectionPool:
-    """Make the connection pool of one client of a bus.
+    """Make the connection pool of one client of a bus, for the server in its URL or for the master.
 
     Args:
         url: in one of the forms that `bus_url.py` parses.
@@ -63,7 +63,7 @@ def make_pool(url: str, **options: Any) -> ConnectionPool:
 
 async def drop_idle(pool: ConnectionPool) -> None:
     """Close the idle connections of a pool, so that the next request connects to the current master."""
-    for connection in list(pool._available_connections):  # noqa: SLF001 - its own way may end one that is taken meanwhile
+    for connection in list(pool._available_connections):  # noqa: SLF001 - its `disconnect` may also close a connection that is taken meanwhile
         await connection.disconnect(nowait=True)
 
 
@@ -78,11 +78,15 @@ class Master:
     def __init__(self, behind: Sentinels, options: Mapping[str, Any]) -> None:
         self._name = behind.master
         self._sentinels = [make_pool(url, **options) for url in behind.urls()]
-        self._known: MasterAnswer | None = None  # the last that proved right, until somebody tries it again
+        self._known: MasterAnswer | None = None  # the answer used last, until `find` is called again
         self._connections: weakref.WeakSet[_ToMaster] = weakref.WeakSet()
 
     async def find(self) -> MasterAnswer:
-        """Return the master's place. Raise the first sentinel's RedisError or OSError if none answers."""
+        """Ask all sentinels and return the master with the newest configuration epoch.
+
+        The answer that led to the last connection counts too, unless all sentinels answered. Raise the
+        RedisError or OSError of the first sentinel that failed, if none answered.
+        """
         asks = {asyncio.create_task(self._ask(each)) for each in self._sentinels}
         waiting = asks
         answers: list[MasterAnswer] = []
@@ -100,11 +104,14 @@ class Master:
             raise failures[0]
         known, self._known = self._known, None
         if known is not None and len(answers) < len(asks):
-            answers.append(known)  # who knows of it may be among those who did not answer in time
+            answers.append(known)  # the sentinels that know this master may not have answered in time
         return max(answers)
 
     async def _ask(self, pool: Any) -> MasterAnswer | Exception:
-        """Return one sentinel's answer, or the error that it failed with."""
+        """Ask one sentinel for the master; return its answer, or the error that the request failed with.
+
+        `pool` is the connection pool of that sentinel.
+        """
         sentinel = pool.make_connection()
         questions = [("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._name), ("SENTINEL", "MASTER", self._name)]
         try:
@@ -120,7 +127,7 @@ class Master:
             await sentinel.disconnect(nowait=True)
 
     def joined(self, connection: "_ToMaster", answer: MasterAnswer) -> None:
-        """Register a connection to a master by that answer, and close those to any other server."""
+        """Register a connection to the master that `answer` names, and close those to any other server."""
         self._known = answer
         self._connections.add(connection)
         for other in list(self._connections):
@@ -131,6 +138,7 @@ class Master:
 def _sorted(
     done: Collection[asyncio.Task[MasterAnswer | Exception]],
 ) -> tuple[list[MasterAnswer], list[Exception]]:
+    """Return the answers of the finished requests to sentinels, and the errors of those that failed."""
     said = [ask.result() for ask in done]
     return [each for each in said if isinstance(each, tuple)], [
         each for each in said if isinstance(each, Exception)
@@ -138,6 +146,7 @@ def _sorted(
 
 
 async def _epoch(sentinel: Any) -> int:
+    """Read the reply to SENTINEL MASTER and return its configuration epoch; 0 for none or an error reply."""
     try:
         said = await sentinel.read_response()
     except ResponseError:  # a sentinel's user may be allowed the first question alone
@@ -155,6 +164,7 @@ class TlsConnection(SSLConnection):
     """
 
     async def _connect(self) -> None:
+        """Connect over TLS. Raise SSLError if a file with a certificate or a key can't be read."""
         try:
             await super()._connect()  # type: ignore[no-untyped-call]  # the library's
         except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
@@ -162,16 +172,20 @@ class TlsConnection(SSLConnection):
             raise ssl.SSLError(f"{files} ({error.strerror})") from error
 
     async def on_connect_check_health(self, check_health: bool = True) -> None:
-        """See the library."""
+        """Finish the handshake as the library does, then wait for one reply of the server.
+
+        Raise ConnectionError, caused by an SSLError, if the server closes the connection instead.
+        """
         try:
             await super().on_connect_check_health(check_health)
             await self._answered()
         except ConnectionError as error:
-            if type(error) is not ConnectionError:  # an answer: of one who does not know us, or is loading
+            if type(error) is not ConnectionError:  # an error reply: wrong password, or loading its data
                 raise
             raise ConnectionError(f"{self.host}:{self.port} {_HUNG_UP}") from ssl.SSLError(str(error))
 
     async def _answered(self) -> None:
+        """Send PING and wait for its reply, which may be an error reply."""
         await self.send_command("PING", check_health=False)
         with contextlib.suppress(ResponseError, AuthenticationError, BusyLoadingError):
             await self.read_response()
@@ -186,12 +200,16 @@ class _ToMaster(Connection):
         super().__init__(**options)
 
     async def _connect(self) -> None:
+        """Ask the sentinels for the master, and connect to it."""
         self._answer = await self._master.find()
         self.host, self.port = self._answer[1]
         await super()._connect()  # type: ignore[no-untyped-call]  # the library's
 
     async def on_connect_check_health(self, check_health: bool = True) -> None:
-        """Reject a replica. HELLO tells the role as ROLE does, and every user may send it."""
+        """Finish the handshake, then raise ReadOnlyError if the server is no master.
+
+        The role is read from the reply to HELLO, which every user may send, and not from ROLE.
+        """
         await super().on_connect_check_health(check_health)
         await self.send_command("HELLO", check_health=False)
         said = await self.read_response()
@@ -201,10 +219,10 @@ class _ToMaster(Connection):
         self._master.joined(self, self._answer)
 
     def hang_up(self) -> None:
-        """Close the connection at once, as if the server had: whoever awaits a reply gets an error."""
+        """Close the connection at once: a task that awaits a reply on it gets an error."""
         if self._writer is not None:
             self._writer.transport.abort()
 
 
 class _SecureToMaster(_ToMaster, TlsConnection):
-    """A connection to the master over TLS."""
+    """A connection over TLS to the server that is the master when the connection is made."""

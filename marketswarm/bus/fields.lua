@@ -1,12 +1,14 @@
 -- flags: no-writes
--- Reads fields of hashes, and leaves out the values that are too large.
+-- Reads fields of hashes, but returns the size of a value that is too large.
 --
 -- KEYS: the hashes. ARGV: the most bytes of a value, then the names of the fields.
--- Returns for each hash a list with the value of each field: its size where it is too large, nothing where there is
--- none. For a key that holds another type it returns that type instead of the list.
+-- Returns for each hash a list with one element for each field: its value, its size in bytes if that is greater than
+-- allowed, or false if the hash lacks the field. For a key that holds another type it returns the name of that type
+-- instead of the list.
 
 local most = tonumber(ARGV[1])
 
+-- Returns the value of a field of a hash, or its size if the value is too large.
 local function read(key, name)
   local size = redis.call('HSTRLEN', key, name)
   if size > most then return size end

@@ -1,4 +1,4 @@
-"""What all leases on a bus have in common: how often they are renewed, and the loop that does it.
+"""Define what all leases on a bus share: how often they are renewed, and the loop that renews them.
 
 There are three, each with its own key and rules: the lease of `me.lease()` (`marketswarm/agent/lease.py`) is
 decided by one bus, the notifier's (`notifier/lease.py`) by the first bus that answers, and the healer's
@@ -10,11 +10,11 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 RENEWALS: Final = 3
-"""How often the holder renews a lease in the lease's life."""
+"""How many times in its life a lease is renewed by its holder."""
 CHECKS: Final = 8
-"""How often a process that waits for a lease asks for it in the lease's life, at least."""
+"""How many times in a lease's life a process that waits for the lease requests it, at least."""
 RELEASE_WITHIN_SEC: Final = 0.5
-"""The longest time that giving a lease back may take; after it the lease is left to expire."""
+"""The time limit of the request that gives a lease back; after it the lease is left to expire."""
 _MIN_WITHIN_SEC: Final = 0.5
 
 
@@ -29,18 +29,18 @@ def request_within_sec(life_sec: float) -> float:
 
 
 async def renew_repeatedly(renew: Callable[[], Awaitable[float]], due: asyncio.Event) -> None:
-    """Call `renew` until cancelled.
+    """Call `renew` again and again until cancelled.
 
     Args:
-        renew: requests or renews a lease and returns the seconds until it must be called again.
-        due: ends that pause when it is set, and is cleared then.
+        renew: requests or renews a lease, and returns the seconds until it must be called again.
+        due: an event that ends that pause when it is set; it is cleared then.
     """
     while True:
         await wait_until_due(due, await renew())
 
 
 async def wait_until_due(due: asyncio.Event, pause_sec: float) -> bool:
-    """Wait `pause_sec` seconds, or until `due` is set; clear it. Return True if it was set."""
+    """Wait `pause_sec` seconds or until `due` is set, then clear `due`. Return True if it was set."""
     try:
         async with asyncio.timeout(pause_sec):
             await due.wait()

@@ -1,8 +1,8 @@
 """Listen to one bus until cancelled, and prove with canaries that messages still arrive.
 
-A session that ends is rebuilt on any error. Canaries are published over another connection and must come back
-on the session. The listener reports messages, lost sessions and canaries to a `SessionHandler`, which draws
-conclusions.
+After an error the session is closed and another one opened. Canaries are published over another connection
+and must be received on the session. The listener reports messages, lost sessions and canaries to a
+`SessionHandler`, which draws conclusions.
 """
 
 import asyncio
@@ -23,36 +23,39 @@ from marketswarm.net.retry import Backoff
 from marketswarm.time_slice import TimeSlice
 
 OPEN_WITHIN_SEC: Final = 2.0
+"""The time limit of connecting, and of each SUBSCRIBE with its acknowledgements."""
 BACKOFF: Final = Backoff(first_sec=0.05, longest_sec=1.0)
+"""Pauses between two sessions."""
 DEAF_AFTER_SEC: Final = 1.5
-"""A session on which a canary is missing for so long is closed: a half-open connection raises no error.
+"""A session on which a canary is missing for longer is closed: a half-open connection raises no error.
 
-Time in which the listener handles what the session delivered does not count: the canary may be next.
+Time in which the listener handles received messages does not count: the canary may be the next message.
 """
 ASK_AGAIN_SEC: Final = 2.0
 """Pause between two attempts to subscribe to refused channels."""
 URGED_PAUSE_SEC: Final = 0.005
-"""The shortest pause between two canaries, when many deadlines are due."""
+"""The shortest pause between two canaries, when `request_canary` is called often."""
 MAX_DIGITS: Final = 20
 """Digits of a canary's number. Python refuses to parse very long ones, and anyone may publish there."""
 MESSAGES_AT_ONCE: Final = 250
 """Messages that are handled without a pause. Each may cause a verdict, and the verdict a log line."""
 
 COUNTER_REPLACED: Final = -1
+"""What `canary.lua` returns if the canaries' counter was unusable and was replaced."""
 CANARY_SCRIPT: Final = Script.beside("marketswarm.bus", "canary.lua")
 
 
 class SessionHandler(Protocol):
-    """Receives everything that happens on a session, in order."""
+    """Receives the events of a listener's sessions and canaries, in their order."""
 
     def opened(self, bus: str) -> None:
-        """Handle the begin of a session: all channels are subscribed."""
+        """Handle that a session has begun: the bus has acknowledged or refused every channel."""
 
     def channels_refused(self, bus: str, channels: Collection[str], now: Moment) -> None:
-        """Handle that the bus forbids these channels; all others are subscribed."""
+        """Handle that the bus forbids exactly these channels, which may be none."""
 
     def lost(self, bus: str, reason: str) -> None:
-        """Handle the end of a session, or that none could be opened; `reason` is one of BusError."""
+        """Handle that a session ended or could not be opened; `reason` is one of BusError, or `deaf`."""
 
     def heard(self, bus: str, messages: Iterable[Sequence[Any]], now: Moment) -> Sequence[Sequence[Any]]:
         """Handle messages; return those on channels that belong to no monitored service."""
@@ -67,19 +70,19 @@ class SessionHandler(Protocol):
         """Handle that the bus refused a canary, or did not accept it in time."""
 
     def canary_heard(self, bus: str, number: int, now: Moment) -> None:
-        """Handle that a canary came back on the session."""
+        """Handle that the canary `number` was received on the session."""
 
     def deaf_for(self, bus: str, now: float) -> float:
-        """Return for how many seconds a canary has been missing on the session."""
+        """Return for how many seconds a canary has been missing on the session at `now` (monotonic)."""
 
 
 def read_clocks() -> Moment:
-    """Return the current time of both clocks."""
+    """Return the current monotonic and wall time."""
     return Moment(time.monotonic(), time.time())
 
 
 class CanaryWait:
-    """Measures for how long a missing canary was waited for while nothing else had arrived."""
+    """Measures for how long a listener has waited for a missing canary without messages to handle."""
 
     def __init__(self, now: float) -> None:
         self._looked_at = now
@@ -89,7 +92,7 @@ class CanaryWait:
 
     @contextlib.contextmanager
     def at_work(self) -> Iterator[None]:
-        """Mark the time of the block as work on messages."""
+        """Count the time of the `with` block as time in which messages were handled."""
         self._works_since = time.monotonic()
         try:
             yield
@@ -98,7 +101,12 @@ class CanaryWait:
             self._works_since = None
 
     def look(self, owed_sec: float, now: float) -> float:
-        """Return for how long a canary, missing for `owed_sec`, was waited for while idle. Call it often."""
+        """Return for how many seconds the listener has waited for a canary without messages to handle.
+
+        Args:
+            owed_sec: for how long a canary has been missing; the result is never more than that.
+            now: the monotonic time. Call this method often: it adds the idle time since the last call.
+        """
         self._end_work(now)
         idle_sec = now - self._looked_at - self._worked_sec
         self._waited_sec = min(owed_sec, self._waited_sec + idle_sec)
@@ -106,17 +114,18 @@ class CanaryWait:
         return self._waited_sec
 
     def _end_work(self, now: float) -> None:
+        """Add the time since work began or was last counted, if messages are being handled."""
         if self._works_since is not None:
             self._worked_sec += now - self._works_since
             self._works_since = now
 
 
 class Listener:
-    """Keeps one subscriber session on one bus.
+    """Keeps one subscriber session on one bus, and sends canaries to it.
 
     Args:
         bus: the bus to listen on; canaries are published over its command connections.
-        handler: receives what happens.
+        handler: receives messages, lost sessions and canaries.
         listener: the program that listens, `healer` or `sentinel`; names the canaries.
         boot: the random id of its process.
     """
@@ -129,7 +138,7 @@ class Listener:
         self._canary_bytes = self._canary_channel.encode()
         self._wanted: frozenset[str] = frozenset()
         self._subscribed: frozenset[str] = frozenset()
-        self._asked = False  # channels were asked for since the handler was last told which are refused
+        self._asked = False  # channels were requested since the handler last received the refused ones
         self._given_up = asyncio.Event()
         self._changed = asyncio.Event()
         self._urged = asyncio.Event()
@@ -137,20 +146,20 @@ class Listener:
         self._canary_wait = CanaryWait(time.monotonic())
 
     def listen_to(self, channels: frozenset[str]) -> None:
-        """Set the channels to listen to; the session subscribes and unsubscribes at once."""
+        """Set the channels to listen to. A running session subscribes and unsubscribes at once."""
         self._wanted = channels | {self._canary_channel}
         self._changed.set()
 
     def request_canary(self) -> None:
-        """Send a canary now: a deadline is due, and only a returned canary proves the silence."""
+        """Send a canary now: a deadline is due, and only a received canary proves a service's silence."""
         self._urged.set()
 
     def rebuild(self) -> None:
-        """Close the session and open another: this one misses messages that others receive."""
+        """Close the session and open another one: this one misses messages that other subscribers receive."""
         self._given_up.set()
 
     async def run(self) -> None:
-        """Listen until cancelled."""
+        """Keep a session open and send canaries, until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._sessions(), name=f"sessions:{self.bus.name}")
             group.create_task(self._canaries(), name=f"canaries:{self.bus.name}")
@@ -158,6 +167,7 @@ class Listener:
     # -- sessions
 
     async def _sessions(self) -> None:
+        """Open a session, read it until it is lost, report that, pause, and begin again, until cancelled."""
         failures = 0
         while True:
             session = Session(self.bus)
@@ -174,13 +184,17 @@ class Listener:
             finally:
                 await session.close()
             if (task := asyncio.current_task()) is not None and task.cancelling():
-                # a group forgets a cancellation that comes at the moment at which one of its tasks fails
+                # a task group loses a cancellation that arrives while one of its tasks fails
                 raise asyncio.CancelledError
             failures += 1
             await asyncio.sleep(BACKOFF.pause_sec(failures))
 
     async def _open(self, session: Session) -> None:
-        """Subscribe to all channels in chunks, each with a time limit of its own, so any number may open."""
+        """Connect and subscribe to all wanted channels, 1000 at a time, then report that the session is open.
+
+        Each chunk has its own time limit, so any number of channels may be opened. Raise BusError if the bus
+        fails, is too slow, or refuses too many channels.
+        """
         self._changed.clear()
         self._given_up.clear()
         wanted = self._wanted
@@ -201,16 +215,21 @@ class Listener:
         self._report(session)
 
     def _require_some(self, session: Session) -> None:
-        """Raise BusError if the canaries' channel or all other channels are refused: the bus is lost."""
+        """Raise BusError (`auth`) if the channel of the canaries is refused, or all other channels are."""
         refused = session.refused
         if self._canary_channel in refused or 1 < len(self._wanted) - 1 <= len(refused):
             raise BusError(self.bus.name, "auth")
 
     def _report(self, session: Session) -> None:
+        """Report the refused channels of a session to the handler."""
         self._asked = False
         self._handler.channels_refused(self.bus.name, frozenset(session.refused), read_clocks())
 
     async def _read(self, session: Session) -> None:
+        """Handle the messages of a session until it fails with BusError; report refused channels.
+
+        A retry or a new subscription is reported when the bus has answered it.
+        """
         while True:
             batch = iter(await session.read_batch())
             with self._canary_wait.at_work():
@@ -225,7 +244,7 @@ class Listener:
             await asyncio.sleep(0)
 
     async def _mind(self, session: Session) -> None:
-        """Keep the session's subscriptions equal to the wanted channels."""
+        """Subscribe and unsubscribe when the wanted channels change, and retry the refused ones every 2 s."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(ASK_AGAIN_SEC):
@@ -243,12 +262,18 @@ class Listener:
             self._subscribed = wanted
 
     async def _give_up(self) -> None:
-        """End a session that was given up, even while `_mind` waits for a connection that is stuck."""
+        """Wait until `rebuild` is called, then raise BusError (`deaf`), which ends the session.
+
+        This also ends a session in which `_mind` waits for a connection that is stuck.
+        """
         await self._given_up.wait()
         raise BusError(self.bus.name, "deaf")
 
     def handle_messages(self, messages: Iterable[Any]) -> None:
-        """Pass messages, `[b"message", channel, payload]` each, to the ear, and report returned canaries."""
+        """Pass messages to the handler, and report received canaries to it.
+
+        Each message is `[b"message", channel, payload]`.
+        """
         now = read_clocks()
         for _, channel, payload in self._handler.heard(self.bus.name, messages, now):
             if channel == self._canary_bytes and payload.isdigit() and len(payload) < MAX_DIGITS:
@@ -257,6 +282,7 @@ class Listener:
     # -- canaries
 
     async def _canaries(self) -> None:
+        """Send a canary every CANARY_EVERY_SEC seconds and when requested; rebuild a deaf session."""
         while True:
             started = time.monotonic()
             await self._send_canary()
@@ -270,6 +296,7 @@ class Listener:
             self._urged.clear()
 
     async def _send_canary(self) -> None:
+        """Publish the next canary by the script, and report to the handler whether the bus accepted it."""
         self._number += 1
         self._handler.canary_sent(self.bus.name, self._number, read_clocks())
         try:
@@ -285,6 +312,7 @@ class Listener:
 
 
 def _first(failures: BaseExceptionGroup[BusError]) -> str:
+    """Return the reason of the first BusError in a group of errors; `error` for an error of another type."""
     first: BaseException = failures
     while isinstance(first, BaseExceptionGroup):
         first = first.exceptions[0]

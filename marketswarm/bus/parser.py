@@ -1,7 +1,7 @@
-"""The client library's parser of replies, with a limit on their length.
+"""Parse replies with the client library's parser, and limit their length.
 
-A server, or someone in its place, can announce an endless reply and keep sending it. A request has a time
-limit, which does not bound how much arrives meanwhile; a subscription has no time limit at all.
+A server, or an attacker in its place, can announce an endless reply and keep sending it. The time limit of a
+request does not limit how many bytes arrive in that time, and a subscription has no time limit at all.
 """
 
 import re
@@ -14,20 +14,21 @@ from redis.exceptions import InvalidResponse
 
 MIB: Final = 1024 * 1024
 MAX_MESSAGE_BYTES: Final = MIB // 4
-"""A longer message to a subscriber is skipped. Beats have 4 KiB at most."""
+"""The longest message that a subscriber receives; a longer one is skipped. Beats have 4 KiB at most."""
 SAMPLE_BYTES: Final = 8192
-"""Bytes of a skipped message that are returned in its place: enough to be recognised as too long."""
+"""How many bytes of a skipped message are returned in its place: more than any valid message has."""
 MAX_TRACED_BYTES: Final = MIB
-"""Bytes that are stored since the last place where a message provably began."""
+"""How many bytes are kept since the last known beginning of a message, to find out what is incomplete."""
 
 _HEAD: Final = re.compile(rb"\*(?:3\r\n\$7\r\nmessage|4\r\n\$8\r\n(p)message)\r\n\$(\d{1,10})\r\n")
 _SIZE: Final = re.compile(rb"\r\n\$(\d{1,10})\r\n")
 
 
 class UnfinishedMessage(NamedTuple):
-    """A message that has begun: its channel, the length of its payload, and where in the data that begins.
+    """A message of which only the beginning has arrived.
 
-    `pattern` is the one that it comes by; None where its channel is subscribed by name.
+    `channel` is its channel, `size` the length of its payload in bytes, `at` the offset of the payload in the
+    data. `pattern` is the pattern that it was received by; None where its channel is subscribed by name.
     """
 
     channel: bytes
@@ -37,9 +38,9 @@ class UnfinishedMessage(NamedTuple):
 
 
 def find_unfinished(data: bytes) -> UnfinishedMessage | None:
-    """Return the incomplete message at the end of `data`, or None if it can't be told.
+    """Return the incomplete message at the end of `data`, or None if there is none or it has no size yet.
 
-    `data` begins where a message begins. Payloads are jumped over unread, since they may imitate a message.
+    `data` begins where a message begins. Payloads are skipped unread, since they may imitate a message.
     """
     at = 0
     while head := _HEAD.match(data, at):
@@ -60,18 +61,18 @@ def find_unfinished(data: bytes) -> UnfinishedMessage | None:
 
 
 reply_limit: ContextVar[int | None] = ContextVar("reply_limit", default=None)
-"""The most bytes of a reply for the request that is awaited in this context; None: the parser's own limit."""
+"""The most bytes of a reply to the request that is awaited in this context; None: the parser's own limit."""
 
 
 class ReplyTooLong(InvalidResponse):
-    """A reply is longer than its limit; the connection is of no more use."""
+    """A reply is longer than its limit; the connection can't be used any more."""
 
 
 class BoundedParser(_AsyncHiredisParser):
-    """Raises InvalidResponse, and so ends the connection, at a reply that is longer than `longest` bytes."""
+    """A parser that raises InvalidResponse, which ends the connection, at a reply of over `longest` bytes."""
 
     longest: int = 256 * MIB
-    """Room for the history of truths of a hundred thousand services each."""
+    """The most bytes of a reply: enough for the history of truths of a hundred thousand services each."""
 
     def __init__(self, socket_read_size: int) -> None:
         super().__init__(socket_read_size)
@@ -79,7 +80,7 @@ class BoundedParser(_AsyncHiredisParser):
         self._chunk = b""  # what arrived last
 
     async def read_response(self, disable_decoding: bool = False, push_request: bool = False) -> Any:
-        """See the library."""
+        """Read one reply and return it, counting its bytes from 0; the library documents the arguments."""
         self._taken = 0
         return await super().read_response(disable_decoding, push_request)
 
@@ -89,9 +90,14 @@ class BoundedParser(_AsyncHiredisParser):
         self._reader = None
 
     async def read_from_socket(self) -> bool:
-        """Wait for bytes from the server and feed them to the reader."""
-        # no name for the reader here or in whatever calls this: an error keeps its frames, and all that has
-        # a name in them
+        """Wait for bytes from the server and feed them to the reader; return True.
+
+        Raises:
+            ReplyTooLong: the current reply has exceeded its limit.
+            HungUp: the server closed the connection.
+        """
+        # no local variable for the reader here or in a caller: an error keeps its frames, and with them the
+        # values of all their variables
         longest = reply_limit.get() or self.longest
         if self._taken > longest:
             raise ReplyTooLong(f"a reply of more than {longest} bytes")
@@ -104,16 +110,20 @@ class BoundedParser(_AsyncHiredisParser):
         return True
 
     def _feed(self, some: bytes) -> None:
+        """Feed bytes to the reader, and keep them as the last chunk."""
         self._chunk = some
         reader: Any = self._reader
         reader.feed(some)
 
 
 class BatchParser(BoundedParser):
-    """Can also return all replies that have arrived. An error reply is returned as an exception."""
+    """A parser that can also return all replies that have arrived, and that skips messages that are too long.
+
+    An error reply is returned as an exception, not raised.
+    """
 
     longest = 64 * MIB
-    """Twice what a server by its own default piles up for a subscriber; where a message can't be skipped."""
+    """The limit where a message can't be skipped: twice a server's default output buffer of a subscriber."""
 
     def __init__(self, socket_read_size: int) -> None:
         super().__init__(socket_read_size)
@@ -123,7 +133,7 @@ class BatchParser(BoundedParser):
         self._skip = 0  # bytes of a message that is skipped, still to come
 
     def on_connect(self, connection: Any) -> None:
-        """Make a reader for a new connection."""
+        """Make a reader for a new connection, and forget the bytes of the last one."""
         self._connection = connection
         self._renew()
 
@@ -133,11 +143,12 @@ class BatchParser(BoundedParser):
         self._connection, self._since = None, []
 
     def _renew(self) -> None:
+        """Replace the reader by an empty one, and forget the bytes that were kept."""
         super().on_connect(self._connection)  # type: ignore[no-untyped-call]  # the library's
         self._since, self._since_bytes = [], 0
 
     async def read_from_socket(self) -> bool:
-        """Wait for bytes and feed them to the reader, without the rest of a message that is being skipped."""
+        """Wait for bytes and feed them to the reader, without the rest of a skipped message; return True."""
         if not self._reader.has_data():  # type: ignore[attr-defined]  # None at first
             self._since, self._since_bytes = [], 0
         if self._skip:
@@ -146,12 +157,13 @@ class BatchParser(BoundedParser):
             await super().read_from_socket()
         self._since_bytes += len(self._chunk)
         if self._since_bytes > MAX_TRACED_BYTES:
-            self._since.clear()  # where the next message begins is not known until all was read once more
+            self._since.clear()  # the next message's beginning is unknown until the reader is empty again
         else:
             self._since.append(self._chunk)
         return True
 
     async def _skip_rest(self) -> None:
+        """Read and drop the rest of the skipped message, and feed the bytes after it to the reader."""
         stream: Any = self._stream
         some = b""
         while self._skip:
@@ -162,7 +174,11 @@ class BatchParser(BoundedParser):
         self._feed(some)
 
     def _cut_short(self) -> list[bytes] | None:
-        """Begin to skip the current message if it is too long, and return its beginning, else None."""
+        """If the incomplete message is longer than 256 KiB, skip the rest of it and return its beginning.
+
+        The beginning has the form of a message, with the first SAMPLE_BYTES of the payload. Return None if
+        the message is not that long, or can't be found in the bytes that were kept.
+        """
         data = b"".join(self._since)
         found = find_unfinished(data)
         if found is None or found.size <= MAX_MESSAGE_BYTES:
@@ -193,25 +209,29 @@ class BatchParser(BoundedParser):
         return reply
 
     def reply_reader(self) -> Any:
-        """Return a function that returns the next reply that has arrived, or NOT_ENOUGH_DATA."""
+        """Return a function that returns the next reply that has arrived, or NOT_ENOUGH_DATA for none."""
         reader: Any = self._reader
         return reader.gets
 
 
 class SkippedMessage(bytes):
-    """The first bytes of a message that was skipped."""
+    """The first bytes of the payload of a message that was skipped."""
 
     __slots__ = ()
 
 
 class SkippingParser(BatchParser):
-    """Returns one reply at a time, as the library's own subscriptions need it.
+    """A parser that returns one reply at a time, as the library's own subscriptions need it.
 
-    In place of a skipped message it returns a `Beginning`.
+    The payload of a message that was skipped is a `SkippedMessage`.
     """
 
     async def read_response(self, disable_decoding: bool = False, push_request: bool = False) -> Any:  # noqa: ARG002 - the library's
-        """See the library."""
+        """Wait for one reply and return it, an error reply as an exception; the arguments are ignored.
+
+        Raises:
+            HungUp: the connection is closed.
+        """
         if not self._connected:
             raise HungUp("the connection is closed")
         reply = await self.wait_for_reply()
@@ -220,5 +240,6 @@ class SkippingParser(BatchParser):
         return reply
 
     def _cut_short(self) -> list[bytes] | None:
+        """Skip a message that is too long, as the base class does; its payload becomes a `SkippedMessage`."""
         found = super()._cut_short()
         return found and [*found[:-1], SkippedMessage(found[-1])]

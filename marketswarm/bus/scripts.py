@@ -1,8 +1,8 @@
-"""Lua scripts: read from `.lua` files beside the code, and wrapped mechanically as Redis functions.
+"""Read Lua scripts from `.lua` files beside the code, and wrap them as Redis functions.
 
-Seeding loads every script of the tree into each bus as a function (`seeding/functions.py`); agents call it
-by name (`Bus.script`). The name carries a digest of the source, so the functions of two releases lie side by
-side on one server. In a script, `-- include: fence.lua` is replaced by that file beside it, and `-- include:
+Seeding loads every script of the tree into each bus as a function (`seeding/functions.py`); agents call it by
+name (`Bus.script`). The name carries a digest of the source, so the functions of two releases can be on one
+server side by side. In a script, `-- include: fence.lua` is replaced by that file beside it, and `-- include:
 marketswarm.bus/lease.lua` by a file of that package; `-- flags: no-writes` gives its function one of Redis'
 flags.
 """
@@ -20,6 +20,7 @@ from typing import Final
 PACKAGES: Final = ("marketswarm", "bootstrap", "healer", "sentinel", "notifier", "services")
 """Packages whose scripts seeding loads; users' own services are in `services`."""
 PREFIX: Final = "marketswarm_"
+"""The beginning of the names of our functions."""
 DIGITS: Final = 12
 """Hexadecimal digits of the digest at the end of a function's name."""
 
@@ -27,6 +28,7 @@ _INCLUDE: Final = re.compile(r"^-- include: (\S+)\n", re.MULTILINE)
 _FLAGS: Final = re.compile(r"^-- flags: (\S.*)\n", re.MULTILINE)
 _UNFIT: Final = re.compile(r"\W", re.ASCII)
 _OURS: Final = Path(__file__).parents[2] / "services"
+# Lua code that sets the options of cjson; put before each script that uses cjson
 _CJSON: Final = """\
 -- settings of cjson last for every later script on the server: set what this one relies on
 for setting, value in pairs({ decode_max_depth = 1000, decode_invalid_numbers = true, encode_max_depth = 1000,
@@ -44,7 +46,12 @@ end
 class Script:
     """A Lua script. If it was read from a file, `Bus.script` calls it as a function of the seeded bus.
 
-    A script that uses cjson begins by setting cjson's options, since those of an earlier script would last.
+    A script that uses cjson begins by setting cjson's options, since those that an earlier script set would
+    still be in force.
+
+    Args:
+        text: the Lua source, with its includes replaced.
+        name: the beginning of its function's name; empty for a script without a file.
     """
 
     def __init__(self, text: str, name: str = "") -> None:
@@ -57,7 +64,7 @@ class Script:
 
     @classmethod
     def beside(cls, package: str, file: str) -> "Script":
-        """Read a script that lies beside the code of `package`."""
+        """Read the script in the file `file` of the package `package`."""
         folder = files(package)
         return cls(_text(folder.joinpath(file).read_text("utf-8"), folder), _name(package, file))
 
@@ -73,7 +80,8 @@ class Script:
 def load_all_scripts() -> dict[str, Script]:
     """Return every script of this installation and of the services in the current folder, by function name.
 
-    Raises OSError if a file can't be read.
+    Files that other scripts include are left out, and so are hidden ones. Raises OSError if a file can't be
+    read.
     """
     found = {}
     places = [(package, place) for package in PACKAGES for place in find_folders(package)]
@@ -103,20 +111,23 @@ def find_folders(package: str) -> list[Path]:
     path = [*here, *sys.path]
     spec = PathFinder.find_spec(package, path)
     places = [Path(place) for place in (spec.submodule_search_locations or [])] if spec else []
-    if _OURS in places and package == _OURS.name:  # it takes in every folder of its name
+    if _OURS in places and package == _OURS.name:  # a namespace package: each of its folders counts
         places += [Path(entry, package) for entry in path if Path(entry, package) not in places]
     return places
 
 
 def _name(package: str, file: str) -> str:
+    """Return the function name of the script `file` in `package`, without the digest."""
     return PREFIX + _UNFIT.sub("_", f"{package}.{file.removesuffix('.lua')}".removeprefix("marketswarm."))
 
 
 def _hidden(path: Path) -> bool:
+    """Return True if the path or a folder in it begins with a dot."""
     return any(part.startswith(".") for part in path.parts)
 
 
 def _text(text: str, folder: Traversable) -> str:
+    """Return a script's text with each `-- include:` line replaced by the file that it names."""
     return _INCLUDE.sub(lambda found: _find_included(found[1], folder).read_text("utf-8"), text)
 
 

@@ -1,8 +1,8 @@
-"""One subscriber connection, from connecting to its end; `listener.py` makes the next one.
+"""Subscribe to channels over one connection, from connecting to its end.
 
-The session reads replies in batches from the client library's parser, since the library's own `get_message`
-costs several times as much for each beat. It subscribes to channels by name, never by pattern, and can add
-and drop channels while it runs.
+`listener.py` makes a new session after each end. The session reads replies in batches from the client
+library's parser, since the library's own `get_message` costs several times as much for each beat. It
+subscribes to channels by name, never by pattern, and can add and remove channels while it runs.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ CHANNELS_AT_ONCE: Final = 1000
 
 @dataclass(slots=True)
 class _Asked:
-    """A SUBSCRIBE or UNSUBSCRIBE that was sent, and how many of its acknowledgements are still to come."""
+    """A SUBSCRIBE or UNSUBSCRIBE that was sent; `left` counts the acknowledgements that are still missing."""
 
     command: str
     channels: list[str]
@@ -42,22 +42,22 @@ class Session:
         """Use `connection`, whose parser must be a `BatchParser`, or make one by the settings of the bus."""
         self._bus = bus
         self._connection = connection or _make_connection(bus)
-        self._broken: BusError | None = None  # what ended it in the midst of a batch
-        self._pending: deque[_Asked] = deque()  # what the server has not answered yet, in order
-        self._again: list[list[str]] = []  # halves of what was refused, still to be asked for
+        self._broken: BusError | None = None  # the error in a batch that the next `read_batch` raises
+        self._pending: deque[_Asked] = deque()  # sent commands that the server has not answered yet, in order
+        self._again: list[list[str]] = []  # halves of refused SUBSCRIBEs that were not sent yet
         self.refused: set[str] = set()
-        """The channels that the server forbids to this user; others of the same SUBSCRIBE are heard."""
+        """The channels that the server forbids to this user; the others of the same SUBSCRIBE work."""
 
     @property
     def is_settled(self) -> bool:
-        """Return True if the server has acknowledged or refused every channel that was asked for."""
+        """Return True if the server has acknowledged or refused every channel that was requested."""
         return not self._pending and not self._again
 
     async def connect(self) -> None:
-        """Connect and authenticate."""
+        """Connect and authenticate. Raises BusError."""
         try:
             await self._connection.connect()
-        except Exception as error:  # the handshake raises whatever it pleases at what is no reply
+        except Exception as error:  # the handshake raises errors of any type for malformed replies
             raise self._failed(error) from error
 
     async def subscribe(self, channels: Collection[str]) -> None:
@@ -69,16 +69,17 @@ class Session:
         await self._send("SUBSCRIBE", channels)
 
     async def retry_refused(self) -> None:
-        """Subscribe again to each channel that was refused: the user's rights may have changed."""
+        """Subscribe again to refused channels, 1000 at most: the user's rights may have changed."""
         for channel in sorted(self.refused)[:CHANNELS_AT_ONCE]:
             await self._send("SUBSCRIBE", [channel])
 
     async def unsubscribe(self, channels: Collection[str]) -> None:
-        """Send UNSUBSCRIBE for channels."""
+        """Send UNSUBSCRIBE for channels; `read_batch` reads the acknowledgements."""
         self.refused.difference_update(channels)
         await self._send("UNSUBSCRIBE", channels)
 
     async def _send(self, command: str, channels: Collection[str]) -> None:
+        """Send `command` for all channels, 1000 at a time, and remember each as pending. Raises BusError."""
         for some in _chunks(list(channels)):
             self._pending.append(_Asked(command, some, len(some)))
             packed = self._connection.pack_command(command, *some)
@@ -102,12 +103,16 @@ class Session:
             first = await parser.wait_for_reply()
         except Exception as error:  # as above
             raise self._failed(error) from error
-        # the server has nothing but messages to say to one that asked for nothing
+        # while no command is pending, the server sends nothing but messages
         found = self._answers if self._pending else self._messages
         return found(first, parser.reply_reader())
 
     def _messages(self, reply: Any, more: Callable[[], Any]) -> Iterator[Any]:
-        """Yield the replies that have arrived, decoded one by one: a whole batch would exceed the cache."""
+        """Yield `reply` and all replies that `more` returns: messages only, parsed one by one.
+
+        To parse a whole batch at once would exceed the processor's cache. An error ends the batch, and the
+        next `read_batch` raises it.
+        """
         try:
             while reply is not NOT_ENOUGH_DATA:
                 _, channel, payload = reply
@@ -115,12 +120,16 @@ class Session:
                     raise InvalidResponse("not a message")  # noqa: TRY301 - ends the batch like any other
                 yield reply
                 reply = more()
-        except Exception as error:  # noqa: BLE001 - the reader's own, whatever they are; none of who takes them
-            # what came before it was heard, and must be concluded from, before the session ends
+        except Exception as error:  # noqa: BLE001 - the reader raises any type; the caller's errors don't reach this
+            # the caller must handle the messages before the error first, and then the session ends
             self._broken = self._failed(reply if isinstance(reply, RedisError) else error)
 
     def _answers(self, reply: Any, more: Callable[[], Any]) -> list[Any]:
-        """Return the messages that have arrived, and handle acknowledgements and refusals between them."""
+        """Return the messages among `reply` and all replies that `more` returns; handle all other replies.
+
+        Acknowledgements are counted and refusals handled. An error ends the batch, and the next `read_batch`
+        raises it.
+        """
         found = []
         try:
             while reply is not NOT_ENOUGH_DATA:
@@ -138,6 +147,11 @@ class Session:
         return found
 
     def _acknowledge(self, kind: Any, channel: Any) -> None:
+        """Count an acknowledgement of the oldest pending command.
+
+        Raises:
+            InvalidResponse: `kind` is not that of the oldest pending command.
+        """
         if not self._pending or kind != self._pending[0].command.lower().encode():
             raise InvalidResponse("neither a message nor an answer")
         if self.refused and kind == b"subscribe":
@@ -147,7 +161,10 @@ class Session:
             self._pending.popleft()
 
     def _refuse(self, error: RedisError) -> None:
-        """Split a refused SUBSCRIBE until the forbidden channels are known. Raise any other error."""
+        """Handle a refused SUBSCRIBE: put its halves into the queue, or record its only channel as refused.
+
+        Raise `error` if it is no refusal of the oldest pending command.
+        """
         asked = self._pending[0] if self._pending else None
         if asked is None or asked.command != "SUBSCRIBE" or reason_of(error) != "auth":
             raise error
@@ -159,7 +176,7 @@ class Session:
             self.refused.update(asked.channels)
 
     async def close(self) -> None:
-        """Close the connection without waiting for the server."""
+        """Close the connection without waiting for the server, within one second."""
         try:
             async with asyncio.timeout(1.0):
                 await self._connection.disconnect(nowait=True)
@@ -167,12 +184,14 @@ class Session:
             return
 
     def _failed(self, error: BaseException) -> BusError:
+        """Return `error` as a BusError of this bus."""
         if isinstance(error, BusError):
             return error
         return BusError(self._bus.name, reason_of(error), first_line(error))
 
 
 def _make_connection(bus: Bus) -> Any:
+    """Make a connection with the options of the bus and a `BatchParser`; it is not connected yet."""
     kwargs = dict(bus.pool.connection_kwargs)
     kwargs["parser_class"] = BatchParser
     kwargs["socket_read_size"] = READ_BYTES
@@ -180,5 +199,6 @@ def _make_connection(bus: Bus) -> Any:
 
 
 def _chunks(channels: list[str]) -> Iterator[list[str]]:
+    """Yield the channels in lists of CHANNELS_AT_ONCE."""
     for start in range(0, len(channels), CHANNELS_AT_ONCE):
         yield channels[start : start + CHANNELS_AT_ONCE]

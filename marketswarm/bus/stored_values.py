@@ -1,11 +1,11 @@
-"""Parse values that are read back from Redis: anybody may have written them.
+"""Parse values that are read back from Redis: any client of the server may have written them.
 
-Each parser takes a decoded value and returns it with its type, or None if it is unusable.
-`read_strings` and `read_fields` bound the size: GET and HGETALL return a value whole, and one key of 300 MB
-makes its readers that much larger, and late. GETRANGE copies no more than what is asked for; of a field a
-script takes the size first.
-`report_unusable` logs and counts values that could not be used; `replace_wrong_types` removes a key of ours
-that holds a value of the wrong type, since nothing could be written there any more.
+Each parser takes a decoded value and returns it with its type, or None if it is unusable. `read_strings` and
+`read_fields` limit the size: GET and HGETALL return a value whole, and one key of 300 MB would make each
+reader that much larger and slower. GETRANGE copies no more bytes than requested, and a script checks the size
+of a field before it reads the field. `report_unusable` logs and counts values that could not be used;
+`replace_wrong_types` deletes a key of ours that holds a value of the wrong type, since no write to that key
+would succeed any more.
 """
 
 import re
@@ -24,14 +24,15 @@ from marketswarm.bus.scripts import Script
 from marketswarm.metrics.family import Family
 
 MAX_EPOCH_SEC: Final = 253_402_300_799.0
-"""The end of the year 9999 in epoch seconds: no time is later, and every date library can show it."""
+"""The latest time that is accepted: the end of the year 9999, the last that every date library can show."""
 MAX_DURATION_SEC: Final = 1e9
-"""About 30 years: no duration and no reading of a listening clock is longer."""
+"""The longest duration, or reading of a listening clock, that is accepted: about 30 years."""
 MAX_STRING_BYTES: Final = 16 * 1024
 """The longest string that is read. A beat has at most 4 KiB, a `health:` object less."""
 MAX_COUNT: Final = 2**64 - 1
 """The greatest whole number that orjson can write."""
 REPORT_EVERY_SEC: Final = 10.0
+"""The shortest time between two log lines about one key."""
 
 _FIELDS: Final = Script.beside("marketswarm.bus", "fields.lua")
 _WRONG_TYPE: Final = "WRONGTYPE"
@@ -41,34 +42,37 @@ log = logs.get("state")
 
 
 def parse_number(value: Any, least: float, most: float) -> float | None:
-    """Return a number of a JSON document, if it is a finite one from `least` to `most`."""
+    """Return a number of a JSON document as float; None unless it is finite and from `least` to `most`."""
     if type(value) not in (int, float) or not isfinite(value) or not least <= value <= most:
         return None
     return float(value)
 
 
 def parse_epoch(value: Any) -> float | None:
-    """Return a time of a JSON document in epoch seconds."""
+    """Return a time of a JSON document in epoch seconds; None unless it is from 0 to MAX_EPOCH_SEC."""
     return parse_number(value, 0.0, MAX_EPOCH_SEC)
 
 
 def parse_duration(value: Any) -> float | None:
-    """Return a duration of a JSON document in seconds."""
+    """Return a duration of a JSON document in seconds; None unless it is from 0 to MAX_DURATION_SEC."""
     return parse_number(value, 0.0, MAX_DURATION_SEC)
 
 
 def parse_count(value: Any) -> int | None:
-    """Return a whole number of a JSON document that is not negative."""
+    """Return a whole number of a JSON document; None unless it is from 0 to MAX_COUNT."""
     return value if type(value) is int and 0 <= value <= MAX_COUNT else None
 
 
 def parse_text(value: Any, longest: int) -> str | None:
-    """Return a text of a JSON document that is neither empty nor longer than so many characters."""
+    """Return a text of a JSON document; None unless it has 1 to `longest` characters."""
     return value if type(value) is str and 0 < len(value) <= longest else None
 
 
 def parse_decimal(raw: str, least: float, most: float) -> float | None:
-    """Return a number that is written in plain digits: no exponent, no hexadecimal, no `inf`, no `nan`."""
+    """Return a number written in plain digits; None for any other text, or if it is not in `least`..`most`.
+
+    Exponents, hexadecimal digits, `inf` and `nan` are not accepted.
+    """
     return parse_number(float(raw), least, most) if _DECIMAL.fullmatch(raw) else None
 
 
@@ -77,13 +81,14 @@ async def read_strings(
 ) -> list[bytes | None]:
     """Return the value of each key.
 
-    None stands for a key that does not exist or is no string, and for a value of more than `longest` bytes;
-    with `report` the latter two are reported as unusable state. Raises BusError.
+    None stands for a key that does not exist, is empty or is no string, and for a value of more than
+    `longest` bytes; with `report` the latter two are reported as unusable state. Raises BusError.
     """
     if not keys:
         return []
 
     async def read() -> list[Any]:
+        """Return the first `longest` + 1 bytes of each key, or the error of a key that is no string."""
         pipe = bus.pipeline()
         for key in keys:
             pipe.getrange(key, 0, longest)
@@ -106,7 +111,7 @@ async def read_strings(
 async def read_fields(
     bus: Bus, keys: Sequence[str], names: Sequence[str], longest: int = MAX_STRING_BYTES
 ) -> list[dict[bytes, bytes]]:
-    """Return for each hash those of the fields that it has.
+    """Return for each hash of `keys` those fields of `names` that it has, by name.
 
     A value of more than `longest` bytes is left out, a key that is no hash has no fields, and both are
     reported as unusable state. Raises BusError.
@@ -128,6 +133,7 @@ async def read_fields(
 
 
 def _is_wrong_type(error: Exception) -> bool:
+    """Return True if the server replied that a key holds a value of the wrong type."""
     return isinstance(error, redis_errors.ResponseError) and _WRONG_TYPE in str(error)
 
 
@@ -136,9 +142,12 @@ class _Unusable:
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
-        self._said: dict[str, tuple[float, int]] = {}  # by key: when it was said last, and the count then
+        self._said: dict[
+            str, tuple[float, int]
+        ] = {}  # by key: the time of its last log line, and the count then
 
     def add(self, bus: str, key: str, field: str, now: float) -> None:
+        """Count an unusable value of `key`; log it unless the key was logged in the 10 s before `now`."""
         self.counts[key] += 1
         said_at, said = self._said.get(key, (-REPORT_EVERY_SEC, 0))
         if now - said_at >= REPORT_EVERY_SEC:
@@ -152,7 +161,10 @@ _unusable: Final = _Unusable()
 
 
 def report_unusable(bus: str, key: str, field: str = "") -> None:
-    """Count a stored value that can't be used, and log it, for each key once in ten seconds at most."""
+    """Count a stored value that can't be used, and log it, at most once in ten seconds for each key.
+
+    `field` is logged too: the name of a field, or what is wrong with the value.
+    """
     _unusable.add(bus, key, field, time.monotonic())
 
 
@@ -181,10 +193,11 @@ async def replace_wrong_types(bus: Bus, kinds: Mapping[str, str]) -> bool:
     """Delete each of our keys that holds a value of the wrong type; return True if there was one.
 
     Args:
-        bus: where the keys are.
+        bus: the bus that the keys are on.
         kinds: the right type of each key, as Redis' TYPE names it.
 
-    Raises BusError.
+    Raises:
+        BusError: a request failed.
     """
     found = False
     for key, kind in kinds.items():

@@ -1,17 +1,18 @@
 -- flags: no-writes
--- Reads entries of a stream, and leaves out the fields of those that are too large.
+-- Reads entries of a stream, but only the size of an entry that is too large.
 --
--- KEYS: the stream. ARGV: how, the most bytes of an entry, the most bytes in all, then
---   for XRANGE and XREVRANGE: where to begin, where to end, how many entries at most
+-- KEYS: the stream. ARGV: `XRANGE`, `XREVRANGE` or `IDS`, the most bytes of an entry and of all entries, then
+--   for XRANGE and XREVRANGE: the id to begin at, the id to end at, the most entries
 --   for IDS:                  the ids
--- Returns for each entry its id, its size, and its fields as a flat list (an empty one when it is too large).
--- Entries that would exceed the most in all are left for the next call; the first one never is.
+-- Returns for each entry its id, its size in bytes, and its fields as a flat list, which is empty if the entry is too
+-- large. At an entry that would exceed the most bytes of all entries it stops; it always returns the first entry.
 
 local stream, how = KEYS[1], ARGV[1]
 local entry_most, reply_most = tonumber(ARGV[2]), tonumber(ARGV[3])
 local found, total = {}, 0
 
--- One entry at a time: a page could be as large as the server's memory.
+-- Adds an entry to the result. Returns false if the result has no room for it. Entries are read one at a time, since a
+-- page of them could be as large as the server's memory.
 local function take(entry)
   local id, fields = entry[1], entry[2]
   local size = 0

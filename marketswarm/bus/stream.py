@@ -1,8 +1,9 @@
 """Read entries of a stream safely, however large they are.
 
-Whoever may write a stream decides how large its entries are. A reader here takes replies up to `REPLY_BYTES`.
-When a reply is longer, the reader calls a script that returns each entry's size and omits the fields of an
-entry above `ENTRY_BYTES`. The caller gets such an entry without fields, counts it, logs it and skips it.
+Any client that may write a stream decides how large its entries are. A reader here accepts replies up to
+`REPLY_BYTES`. When a reply is longer, the reader calls a script that returns each entry's size and omits the
+fields of an entry above `ENTRY_BYTES`. The caller gets such an entry without fields, counts it, logs it and
+skips it.
 """
 
 from collections.abc import Sequence
@@ -14,16 +15,18 @@ from marketswarm.bus.errors import TooLongError
 from marketswarm.bus.scripts import Script
 
 ENTRY_BYTES: Final = 64 * 1024
-"""An alert event has at most 16 KiB."""
+"""The largest entry whose fields are returned. An alert event has at most 16 KiB."""
 REPLY_BYTES: Final = 16 * 1024 * 1024
+"""The most bytes of one reply."""
 BEGINNING: Final = b"0-0"
+"""An id before that of every entry."""
 
 _ENTRIES: Final = Script.beside("marketswarm.bus", "stream.lua")
 
 
 @dataclass(frozen=True, slots=True)
 class StreamEntry:
-    """One entry; `size` counts names and values, in bytes. Above `ENTRY_BYTES` `fields` is None."""
+    """One entry. `size` is the sum of its names' and values' bytes; above `ENTRY_BYTES`, `fields` is None."""
 
     id: bytes
     size: int
@@ -33,9 +36,9 @@ class StreamEntry:
 async def read_after(
     bus: Bus, stream: str, last: bytes, *, count: int, block_sec: float | None = None
 ) -> list[StreamEntry]:
-    """Read up to `count` entries after the id `last`, waiting up to `block_sec` for the first.
+    """Return up to `count` entries after the id `last`, oldest first.
 
-    Raises BusError.
+    If there are none yet, wait up to `block_sec` seconds for the first; None: don't wait. Raises BusError.
     """
     block_msec = None if block_sec is None else round(1000 * block_sec)
     reading = bus.client.xread({stream: last}, count=count, block=block_msec)
@@ -47,20 +50,25 @@ async def read_after(
 
 
 async def read_range(bus: Bus, stream: str, first: str, last: str, *, count: int) -> list[StreamEntry]:
-    """Read up to `count` entries from the id `first` (from behind it: `(<id>`) to the id `last`.
+    """Return up to `count` entries from the id `first` to the id `last`, both included; `(<id>` excludes it.
 
-    There may be fewer than `count` before the last one: only an empty page is the end. Raises BusError.
+    The result may have fewer than `count` entries although more follow: only an empty one means the end.
+    Raises BusError.
     """
     return await _ask(bus, stream, "XRANGE", [first, last, count])
 
 
 async def read_before(bus: Bus, stream: str, before: bytes, *, count: int) -> list[StreamEntry]:
-    """Read up to `count` entries, the newest first; `before` is `+` or `(<id>`. Raises BusError."""
+    """Return up to `count` entries, the newest first, from the end (`+`) or before an id (`(<id>`).
+
+    The result may have fewer than `count` entries although more follow: only an empty one means the end.
+    Raises BusError.
+    """
     return await _ask(bus, stream, "XREVRANGE", [before, "-", count])
 
 
 async def read_entries(bus: Bus, stream: str, idents: Sequence[bytes]) -> list[StreamEntry]:
-    """Read the entries with these ids; a deleted one is missing in the result. Raises BusError."""
+    """Return the entries with these ids, in their order, without those that were deleted. Raises BusError."""
     found: list[StreamEntry] = []
     left = list(idents)
     while left:
@@ -79,18 +87,19 @@ async def read_newest_id(bus: Bus, stream: str) -> bytes:
 
 
 def sort_key(ident: bytes) -> tuple[int, int]:
-    """Return the sort key of an id: the older id has the smaller one."""
+    """Return the sort key of an entry's id: an older entry has a smaller key."""
     ms, _, seq = ident.partition(b"-")
     return int(ms), int(seq or 0)
 
 
 def make_entry(ident: bytes, fields: dict[bytes, bytes] | None) -> StreamEntry:
-    """Make an entry from the client library's reply; without fields if they exceed `ENTRY_BYTES`."""
+    """Make an entry from the client library's reply, without fields if they exceed `ENTRY_BYTES`."""
     size = sum(len(name) + len(value) for name, value in (fields or {}).items())
     return StreamEntry(ident, size, (fields or {}) if size <= ENTRY_BYTES else None)
 
 
 async def _ask(bus: Bus, stream: str, how: str, args: Sequence[str | bytes | float]) -> list[StreamEntry]:
+    """Run `stream.lua` with the command `how` and its arguments, and return the entries. Raises BusError."""
     reply = await bus.script(_ENTRIES, [stream], [how, ENTRY_BYTES, REPLY_BYTES, *args], 2 * bus.within_sec)
     return [
         StreamEntry(

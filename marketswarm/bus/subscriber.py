@@ -1,8 +1,8 @@
-"""Subscribe to channels and patterns of one bus, for messages that may be missed.
+"""Subscribe to channels and patterns of one bus, for callers that may miss messages.
 
-The subscriber has a connection of its own, which it rebuilds on any error. Pings find a connection that died
-silently. The caller is called back at each new subscription, and reads for itself what it may have missed
-meanwhile. The healer, which must prove that it hears, uses `listener.py`.
+The subscriber has a connection of its own, which it makes anew after any error. Pings detect a connection
+that broke without an error. The caller is notified of each new subscription, and then reads the state that it
+may have missed. A program that must prove that it receives messages, as the healer must, uses `listener.py`.
 """
 
 import asyncio
@@ -28,6 +28,7 @@ from marketswarm.net.retry import Backoff
 PING_SEC: Final = 5.0
 BACKOFF: Final = Backoff(first_sec=0.1, longest_sec=2.0)
 YIELD_EVERY: Final = 50
+"""After so many messages other tasks run once."""
 _PassOn = Callable[[dict[str, Any] | None], None]
 
 
@@ -42,17 +43,17 @@ async def subscribe(
     on_skipped: Callable[[bytes], None] | None = None,
     ping_sec: float = PING_SEC,
 ) -> None:
-    """Listen to channels and patterns until cancelled.
+    """Receive the messages of channels and patterns until cancelled, connecting again after each error.
 
     Args:
         bus: the bus to listen on.
         on_message: called with the channel and the payload of each message.
         on_subscribed: called after each connect, when the server has acknowledged all subscriptions.
-        on_lost: called once for each connection that ended or could not be made.
+        on_lost: called with the error when a connection ended or could not be made.
         channels: channels by name.
         patterns: channels by pattern.
         on_skipped: called with the channel of each message longer than `MAX_MESSAGE_BYTES`, which is not
-            stored. Where such a message can't be told from what came before it, the connection ends instead.
+            stored. Where the beginning of such a message can't be found, the connection ends instead.
         ping_sec: seconds of silence until a ping is sent, and then until the connection counts as lost.
     """
     reply_limit.set(MAX_TRACED_BYTES)
@@ -81,12 +82,17 @@ async def subscribe(
 
 
 def _pubsub(bus: Bus) -> PubSub:
+    """Make a subscription object of the client library with a connection of its own, not connected yet."""
     kwargs = {**bus.pool.connection_kwargs, "parser_class": SkippingParser}
     return PubSub(ConnectionPool(connection_class=bus.pool.connection_class, **kwargs))
 
 
 async def _agreed(bus: Bus, pubsub: PubSub, pass_on: _PassOn, owed: int) -> None:
-    """Wait until the server has acknowledged `owed` subscriptions. Raise BusError if it refuses one."""
+    """Wait until the server has acknowledged `owed` subscriptions, passing messages on meanwhile.
+
+    Raises:
+        BusError: the server refuses a subscription, or does not answer in time.
+    """
     while owed:
         message = await bus.ask(pubsub.get_message(timeout=None))
         if message is not None and message["type"] in ("subscribe", "psubscribe"):
@@ -96,11 +102,20 @@ async def _agreed(bus: Bus, pubsub: PubSub, pass_on: _PassOn, owed: int) -> None
 
 
 async def _hear(bus: Bus, pubsub: PubSub, pass_on: _PassOn, ping_sec: float) -> None:
+    """Pass messages on until the connection fails; after `ping_sec` seconds without any, send a ping.
+
+    Raises:
+        TimeoutError: the ping was not answered within `ping_sec` seconds either.
+        BusError: the ping could not be sent.
+        RedisError: the connection failed.
+    """
     asked, count = False, 0
     while True:
         count += 1
         if count % YIELD_EVERY == 0:
-            await asyncio.sleep(0)  # a burst lies in the buffer: reading it waits for nothing
+            await asyncio.sleep(
+                0
+            )  # reading messages that have arrived never waits, so no other task would run
         try:
             async with asyncio.timeout(ping_sec):
                 # no time-out of the client's own, see `Bus`
@@ -118,7 +133,10 @@ async def _hear(bus: Bus, pubsub: PubSub, pass_on: _PassOn, ping_sec: float) -> 
 def _passing_on(
     on_message: Callable[[bytes, bytes], None], on_skipped: Callable[[bytes], None] | None
 ) -> _PassOn:
+    """Return a function that passes a message to `on_message`, or to `on_skipped` if it is too long."""
+
     def pass_on(message: dict[str, Any] | None) -> None:
+        """Pass on a message of the client library; ignore None and acknowledgements."""
         if message is None or message["type"] not in ("message", "pmessage"):
             return
         channel, payload = message["channel"], message["data"]
