@@ -60,12 +60,21 @@ def test_a_mistake_in_a_services_own_part_is_a_problem_of_the_truth(shell, comma
     assert "services.rss_agg.settings.poll_sec: -5 is not a positive number of seconds" in ended.stderr
 
 
-@pytest.mark.parametrize("command", [["validate"], ["seed"], ["up"]])
+@pytest.mark.parametrize("command", [["validate"], ["seed"]])
 def test_a_file_that_is_not_there_is_named(shell, command):
     (shell.folder / "truth.json").unlink()
     ended = shell(*command)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert "truth.json: No such file or directory" in ended.stderr
+
+
+def test_up_without_a_truth_names_the_ways_to_get_one(shell):
+    (shell.folder / "truth.json").unlink()
+    ended = shell("up")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert f"there is no truth.json in {shell.folder}" in ended.stderr
+    assert "marketswarm new prices" in ended.stderr
+    assert "marketswarm init" in ended.stderr
 
 
 @pytest.mark.parametrize("command", [["status"], ["alerts"], ["health"], ["simulate", "mesh"]])
