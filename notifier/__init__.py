@@ -1,1 +1,1 @@
-"""The notifier: turns the facts of the alert log into messages that people can stand to receive."""
+"""The notifier: sends people grouped messages about the events in the alert log."""

@@ -1,4 +1,4 @@
-"""`python -m notifier`."""
+"""Run the notifier: `python -m notifier`."""
 
 from marketswarm.agent import agent, run
 from marketswarm.settings import NotifierSettings
@@ -6,7 +6,7 @@ from notifier.app import NOTIFIER, notifier_heartbeat, run_notifier
 
 
 async def main() -> int:
-    """Tells people until it is stopped."""
+    """Run the notifier until it is stopped, and return its exit code."""
     async with agent(NOTIFIER, NotifierSettings, heartbeat=notifier_heartbeat) as me:
         await run_notifier(me)
     return me.exit_code

@@ -1,8 +1,8 @@
 """Run the notifier: stand by until this process leads, then send messages, term after term.
 
-`NotifierApp` lives as long as the process, a `LeadershipTerm` from when this notifier becomes the leader
-until it loses the lease or the truth names other buses. A term takes everything that it knows from the
-state on the buses, so that another instance can go on at any moment.
+`NotifierApp` lives as long as the process, a `LeadershipTerm` from when this notifier becomes the
+leader until it loses the lease or the truth names other buses. A term restores everything from the
+state on the buses, so that another instance can continue at any moment.
 """
 
 import asyncio
@@ -44,9 +44,14 @@ from notifier.store import Store, find_delivered
 
 
 class SteadyClock:
-    """The time in epoch seconds, which never goes back: the wall clock may step forward only.
+    """A clock in epoch seconds that never goes back.
 
-    Between two steps it runs on with the monotonic clock.
+    It steps forward with the wall clock, ignores its steps back, and otherwise advances with the monotonic
+    clock.
+
+    Args:
+        monotonic: returns monotonic seconds.
+        wall: returns epoch seconds.
     """
 
     def __init__(
@@ -63,11 +68,13 @@ class SteadyClock:
 
 
 DISPATCH_EVERY_SEC: Final = 1.0
+"""The longest time between two dispatches, in seconds."""
 MIN_WAIT_SEC: Final = 0.002
+"""The shortest limit of a wait between two dispatches, in seconds."""
 BUS_ANSWER_WITHIN_SEC: Final = 60.0
 """No wait for an answer of a bus takes longer than this, in seconds."""
 PAUSE_REPORTED_SEC: Final = 1.0
-"""A bus that takes longer than this for its acknowledgements is reported, in seconds."""
+"""A bus that takes longer than this to store its acknowledgements is reported, in seconds."""
 FINISH_WITHIN_SEC: Final = 0.8
 """How long attempts that are under way may take when the notifier is stopped, in seconds."""
 
@@ -77,11 +84,20 @@ log = logs.get("notifier")
 
 
 class TermEnded(Exception):  # noqa: N818 - an end, not an accident
-    """This term is over: another notifier leads, or the truth names other buses."""
+    """The exception that ends a term: another notifier leads, or the truth names other buses."""
 
 
 class LeadershipTerm:
-    """One term of `me` as the leader over `buses`; `policy` returns the policy in force."""
+    """The work of this notifier from when it becomes the leader until its term ends.
+
+    Args:
+        me: the agent of this process.
+        buses: every bus of the truth, by name.
+        lease: the lease that this notifier holds.
+        policy: returns the policy in force.
+        clock: returns epoch seconds that never go back.
+        metrics: the counters.
+    """
 
     def __init__(
         self,
@@ -117,10 +133,10 @@ class LeadershipTerm:
         metrics.incidents = lambda: len(self.dispatcher.router.open_incidents())
 
     async def run(self) -> None:
-        """Send messages until cancelled.
+        """Load the stored state, then send messages until cancelled.
 
-        Raises TermEnded at the end of the term and BusError when no state can be read, both in an
-        exception group.
+        Raises TermEnded, in an exception group, at the end of the term, and BusError when no state can be
+        read.
         """
         async with self._me.waiting(BUS_ANSWER_WITHIN_SEC):
             for field in self.dispatcher.restore(await self._store.load()):
@@ -154,15 +170,21 @@ class LeadershipTerm:
         self._reopen_channels(resolve_channels(policy.channels, os.environ))
         self._report_new_addresses(channel_addresses(policy.channels), before)
 
-    # -- inside
+    # -- helpers
 
     def _stored_pause(self, channel: str) -> tuple[int, float]:
+        """Return a channel's stored number of failures in a row, and the seconds left of its pause."""
         return self.dispatcher.state.pause(channel, time.time())
 
     def _send_over_channel(self, channel: str, message: Message) -> None:
+        """Queue a message for a channel's worker."""
         self._pool.enqueue(channel, message)
 
     async def _run_tasks(self) -> None:
+        """Read the buses, handle requests and dispatch until the term ends.
+
+        Raises TermEnded in an exception group.
+        """
         boot, silences = self._me.boot, SilenceSync(self.dispatcher.set_silences)
         readers = [
             LogReader(
@@ -185,13 +207,14 @@ class LeadershipTerm:
             group.create_task(handler.run(self._inbox), name="asks")
             group.create_task(self._end_when_lease_lost(), name="lease")
             while not self._is_over:
-                async with self._me.waiting(BUS_ANSWER_WITHIN_SEC):  # for buses
+                async with self._me.waiting(BUS_ANSWER_WITHIN_SEC):  # for the buses to answer
                     await self.dispatcher.dispatch()
                 self._me.set_degraded(self._channel_trouble(), part="channels")
                 await self._wait_until_due()
             raise TermEnded
 
     async def _wait_until_due(self) -> None:
+        """Wait until the next dispatch is due or the inbox is woken, DISPATCH_EVERY_SEC at most."""
         due_sec = self.dispatcher.next_dispatch_in_sec()
         wait_sec = (
             DISPATCH_EVERY_SEC if due_sec is None else min(max(due_sec, MIN_WAIT_SEC), DISPATCH_EVERY_SEC)
@@ -201,11 +224,15 @@ class LeadershipTerm:
                 await self._inbox.wait()
 
     async def _end_when_lease_lost(self) -> None:
+        """Wait until this notifier no longer leads, then raise TermEnded."""
         await self._lease.wait_lost()
         raise TermEnded
 
     async def _finish_attempts(self) -> None:
-        """Let attempts under way end, and store their outcomes if this notifier still leads."""
+        """If this notifier still leads, let attempts under way end, and store their outcomes.
+
+        Both together take FINISH_WITHIN_SEC at most.
+        """
         if self._lease.is_leader:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(FINISH_WITHIN_SEC):
@@ -214,6 +241,10 @@ class LeadershipTerm:
                     await self._store.settle()
 
     def _reopen_channels(self, want: ChannelConfig) -> None:
+        """Open the channels of a configuration, keep unchanged ones, close others, and report new errors.
+
+        Errors are logged and sent as messages over the first open channel.
+        """
         known, was_wrong = self._pool.channels(), self._config_errors
         keep = {name: channel for name, channel in known.items() if want.same(self._config, name)}
         found, self._config_errors = open_configured(want, self._me.settings, keep)
@@ -228,9 +259,10 @@ class LeadershipTerm:
             )
 
     def _report_new_addresses(self, named: Mapping[str, ChannelAddress], before: ChannelConfig) -> None:
-        """Send a warning about addresses that are new in the truth.
+        """Record the addresses in the truth; if some are new, send a warning about them.
 
-        The warning goes over the other channels, and over the channels as they were before the change.
+        The warning goes over the channels whose address is not new, and over the changed channels as they
+        were configured in `before`. `named` are the truth's addresses by channel.
         """
         news = self.dispatcher.state.record_addresses({name: each.digest for name, each in named.items()})
         if not news:
@@ -253,11 +285,18 @@ class LeadershipTerm:
             self._tasks.create_task(each, name="close")
 
     async def _find_delivered(self, idents: Sequence[str]) -> set[str]:
+        """Return those of some event ids of which a bus has a delivery record with a channel.
+
+        A bus whose last write failed is not asked.
+        """
         away = self._store.refusals()
         return await find_delivered([bus for name, bus in self._buses.items() if name not in away], idents)
 
     async def _wait_for_room(self, bus: str) -> None:
-        """Wait until the bus has taken enough acknowledgements; report that its log is not read meanwhile."""
+        """Wait until a bus has stored enough acknowledgements for its log to be read on.
+
+        After PAUSE_REPORTED_SEC report that the log is not read meanwhile.
+        """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PAUSE_REPORTED_SEC):
                 await self._store.wait_for_room(bus)
@@ -270,42 +309,48 @@ class LeadershipTerm:
         self._record_answer(bus)
 
     def _record_answer(self, bus: str) -> None:
+        """Record that a bus's log is read again; log this if its reading was paused or had failed."""
         if self._unread_buses.pop(bus, None) is not None:
             log.info("reading.resumed", bus=bus)
             self._report_unread_buses()
 
     def _record_failure(self, error: BusError) -> None:
+        """Record that a bus's log can't be read, and log the error unless its reason is unchanged."""
         if self._unread_buses.get(error.bus) != error.reason:
             log.warning("reading.failed", bus=error.bus, reason=error.reason, detail=error.detail)
         self._unread_buses[error.bus] = error.reason
         self._report_unread_buses()
 
     def _report_unread_buses(self) -> None:
+        """Set the beat's degraded state to the buses whose log can't be read; clear it if there are none."""
         words = ", ".join(f"{bus} ({reason})" for bus, reason in self._unread_buses.items())
         self._me.set_degraded(f"can't read the log of {words}" if words else None, part="log")
 
     def _channel_trouble(self) -> str | None:
+        """Return the errors of all channels, in words for a beat's `detail`; None if there are none."""
         wrong = [why for _, why in sorted(self._config_errors.items())]
         return "; ".join(filter(None, (*wrong, self._pool.trouble()))) or None
 
 
 def resolve_buses(me: Agent[NotifierSettings]) -> dict[str, Bus]:
-    """Return every bus of the truth in force. Raises BusError when the URL of a bus can't be had."""
+    """Return every bus of the truth in force, by name. Raises BusError when the URL of a bus can't be had."""
     return {name: me.bus(name) for name in me.truth.bus_names()}
 
 
 NOTIFIER: Final = "notifier"
 STANDBY_CHECK_SEC: Final = 1.0
+"""How often a standby checks whether the truth names other buses, in seconds."""
 TERM_RETRY_SEC: Final = 0.5
+"""The pause after a term that ended with a bus error, in seconds."""
 
 
 def notifier_heartbeat(_settings: NotifierSettings, section: Service | None) -> Heartbeat:
-    """Return how the notifier itself beats: as its section of the truth says, else the default."""
+    """Return the notifier's own heartbeat settings: those of its section of the truth, else the default."""
     return Heartbeat(channel=heartbeat_channel(NOTIFIER)) if section is None else section.heartbeat
 
 
 async def run_notifier(me: Agent[NotifierSettings]) -> None:
-    """Run the notifier until cancelled.
+    """Check the configured channels, then run the notifier until cancelled.
 
     Raises Exit, code 2, when channels are configured and none of them can be opened.
     """
@@ -335,7 +380,10 @@ class NotifierApp:
         return policy
 
     async def check_channels(self) -> None:
-        """Open and close every configured channel once, and log which channels there are."""
+        """Open and close every configured channel once, and log which channels there are.
+
+        Raises Exit, code 2, when channels are configured and none of them can be opened.
+        """
         found, wrong = open_configured(
             resolve_channels(self.policy().channels, os.environ), self._me.settings
         )
@@ -348,7 +396,7 @@ class NotifierApp:
             log.warning("channels.none", why=NO_CHANNEL, name="WEBHOOK_URL")
 
     async def serve(self) -> None:
-        """Stand by and lead until the truth names other buses."""
+        """Stand by or lead until the truth names other buses; release the lease at the end."""
         me = self._me
         self._buses = self._latest_buses()
         lease = NotifierLease(me.boot, self._buses, me.settings.notifier_lease_sec)
@@ -362,7 +410,10 @@ class NotifierApp:
             await lease.release()
 
     def _latest_buses(self) -> dict[str, Bus]:
-        """Return the buses of the truth in force, or the last ones if a URL can't be had."""
+        """Return the buses of the truth in force, or the last ones if the URL of a bus can't be had.
+
+        Raises BusError if there are no last ones.
+        """
         try:
             return resolve_buses(self._me)
         except BusError:
@@ -371,6 +422,7 @@ class NotifierApp:
             return self._buses
 
     async def _run_terms(self, lease: NotifierLease) -> None:
+        """Run a term while this notifier leads, else stand by, until the truth names other buses."""
         while self._latest_buses() == self._buses:
             if lease.is_leader:
                 await self._run_term(lease)
@@ -378,6 +430,7 @@ class NotifierApp:
                 await self._stand_by(lease)
 
     async def _stand_by(self, lease: NotifierLease) -> None:
+        """Name the leader in the beat's `detail`; wait to lead, for STANDBY_CHECK_SEC at most."""
         other = lease.state.other
         self._me.set_detail(f"stands by, {other} leads" if other else "stands by")
         try:
@@ -387,6 +440,7 @@ class NotifierApp:
             return
 
     async def _run_term(self, lease: NotifierLease) -> None:
+        """Run one term to its end; after a bus error log it and pause for TERM_RETRY_SEC."""
         me, failed = self._me, list[BusError]()
         me.set_detail(None)
         self._term = LeadershipTerm(
@@ -407,11 +461,13 @@ class NotifierApp:
             await me.rest(TERM_RETRY_SEC)
 
     def _apply_truth(self) -> None:
+        """Have the current term, if there is one, apply the truth in force."""
         if self._term is not None:
             self._term.apply_truth()
 
 
 def _flatten(group: BaseExceptionGroup[BusError]) -> list[BusError]:
+    """Return the bus errors in an exception group and in the groups inside it."""
     found: list[BusError] = []
     for each in group.exceptions:
         found += _flatten(each) if isinstance(each, BaseExceptionGroup) else [each]

@@ -1,8 +1,8 @@
 """Open the channels of the truth, or else of the environment, and run a worker for each.
 
-Whoever can write a truth could send messages to themselves, and away from those who had them. So a new
-address is reported over the other channels and over the channels that it replaces. Addresses in the
-environment (`"env:NAME"`) are the operator's, and are not reported.
+Somebody who can write a truth could redirect all messages to an address of their own. So a new address
+is reported over the other channels and over the channels that it replaces. Addresses in the environment
+(`"env:NAME"`) are the operator's, and are not reported.
 """
 
 import asyncio
@@ -28,20 +28,22 @@ from notifier.outbox import Outbox
 from notifier.router.policy import RETRY_FOR_SEC
 
 TYPE: Final = "type"
+"""The option that names a channel's kind."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelConfig:
-    """The options of each channel, with all secrets, and by channel why others can't be configured.
+    """The options of each channel, with their secrets; in `wrong`, why other channels can't be configured.
 
-    `options` is None when the truth names no channels: then the environment's channels are used.
+    Both are by channel name. `options` is None when the truth names no channels: then the environment's
+    channels are used.
     """
 
     options: Mapping[str, Mapping[str, Any]] | None = field(repr=False)
     wrong: Mapping[str, str]
 
     def same(self, other: "ChannelConfig", name: str) -> bool:
-        """Return True if a channel is configured in the same way in both."""
+        """Return True if a channel is configured in the same way here and in `other`."""
         if self.options is None or other.options is None:
             return self.options is other.options
         return name in self.options and self.options[name] == other.options.get(name)
@@ -67,7 +69,10 @@ class EnvironWithFiles(Mapping[str, str]):
 
 
 def resolve_channels(channels: Mapping[str, Mapping[str, Any]], environ: Mapping[str, str]) -> ChannelConfig:
-    """Return the truth's `channels` with their references to the environment resolved."""
+    """Return the truth's `channels` with their references to the environment resolved.
+
+    A channel with a reference that can't be resolved is in `wrong`, with the reason.
+    """
     if not channels:
         return ChannelConfig(None, {})
     options: dict[str, Mapping[str, Any]] = {}
@@ -87,9 +92,9 @@ def resolve_channels(channels: Mapping[str, Mapping[str, Any]], environ: Mapping
 def open_configured(
     config: ChannelConfig, settings: ChannelSettings, keep: Mapping[str, Channel] = MappingProxyType({})
 ) -> tuple[dict[str, Channel], dict[str, str]]:
-    """Return the channels, not connected yet, and by name why others can't be created.
+    """Create the configured channels, not connected yet; return them, and why others can't be created.
 
-    Channels in `keep` are used as they are.
+    Both results are by channel name. Channels in `keep` are used as they are.
 
     Raises:
         Exit: code 2, when the environment configures a channel that can't be created.
@@ -107,7 +112,7 @@ def open_configured(
 
 
 def open_channel(config: ChannelConfig, name: str) -> Channel:
-    """Create one channel of the truth. Raises ChannelError, which names the channel."""
+    """Create one channel of the truth, not connected yet. Raises ChannelError, which names the channel."""
     given = dict((config.options or {})[name])
     kind = given.pop(TYPE, None)
     if not isinstance(kind, str):
@@ -125,6 +130,7 @@ def require_one_channel(found: Mapping[str, Channel], wrong: Mapping[str, str]) 
 ADDRESS_OPTIONS: Final = ("type", "url", "host", "to", "channel", "chat")
 """The options that make up the address of a channel."""
 SHOWN_OPTIONS: Final = ("to", "channel", "chat")
+"""The options that are shown with an address, besides its kind and host."""
 PAUSES_SEC: Final = (1.0, 5.0, 20.0)
 """Pauses between the attempts of `send_and_close`, in seconds."""
 
@@ -133,14 +139,20 @@ log = logs.get("notifier")
 
 @dataclass(frozen=True, slots=True)
 class ChannelAddress:
-    """The address of a channel of the truth; `digest` identifies it, `shown` has no path of a URL."""
+    """The address of a channel of the truth; `digest` identifies it, `shown` describes it for people.
+
+    `shown` never holds the path of a URL, which may be secret.
+    """
 
     digest: str
     shown: str
 
 
 def channel_addresses(channels: Mapping[str, Mapping[str, Any]]) -> dict[str, ChannelAddress]:
-    """Return, by channel, the address that the truth names."""
+    """Return, by channel, the address that the truth itself holds.
+
+    A channel whose whole address is in the environment is left out.
+    """
     found = {}
     for name, options in channels.items():
         literals = {part: options[part] for part in ADDRESS_OPTIONS if _is_literal(options.get(part))}
@@ -151,11 +163,12 @@ def channel_addresses(channels: Mapping[str, Mapping[str, Any]]) -> dict[str, Ch
 
 
 async def send_and_close(channels: Mapping[str, Channel], message: Message) -> None:
-    """Send a message over channels that are open for it alone, in a few attempts, and close them."""
+    """Send a message over each of some channels, in up to four attempts, and close these channels."""
     await asyncio.gather(*(_send_with_retries(channel, message) for channel in channels.values()))
 
 
 async def _send_with_retries(channel: Channel, message: Message) -> None:
+    """Send a message over one channel, with PAUSES_SEC between attempts; log a failure; close the channel."""
     try:
         for pause_sec in (*PAUSES_SEC, None):
             try:
@@ -175,10 +188,12 @@ async def _send_with_retries(channel: Channel, message: Message) -> None:
 
 
 def _is_literal(value: Any) -> bool:
+    """Return True if an option is set, and not to a reference to the environment."""
     return value is not None and parse_reference(value) is None
 
 
 def _show_address(options: Mapping[str, Any]) -> str:
+    """Return a channel's kind, host and recipient for people, in 300 characters at most."""
     kind, url, host = options.get("type"), options.get("url"), options.get("host")
     place = parse_destination(url) if isinstance(url, str) else host
     rest = ", ".join(str(options[part])[:100] for part in SHOWN_OPTIONS if part in options)
@@ -187,7 +202,7 @@ def _show_address(options: Mapping[str, Any]) -> str:
 
 
 def unopened_channel_message(channel: str, why: str, now: float) -> Message:
-    """Return the message about a channel that can't be opened; `now` in epoch seconds."""
+    """Return the message that a channel can't be opened, and `why`; `now` in epoch seconds."""
     return Message(
         f"channel.{channel}.{round(now * 1000)}",
         f"channel {channel} can't be opened",
@@ -198,7 +213,10 @@ def unopened_channel_message(channel: str, why: str, now: float) -> Message:
 
 
 def new_address_message(shown: Mapping[str, str], revision: int, now: float) -> Message:
-    """Return the message about addresses that are new in the truth; `now` in epoch seconds."""
+    """Return the message about addresses that are new in the truth.
+
+    `shown` are the addresses in words, by channel; `now` is in epoch seconds.
+    """
     names = ", ".join(sorted(shown))
     lines = tuple(f"{name}: {shown[name]}" for name in sorted(shown))
     return Message(
@@ -212,6 +230,7 @@ def new_address_message(shown: Mapping[str, str], revision: int, now: float) -> 
 
 
 CLOSE_WITHIN_SEC: Final = 1.0
+"""How long closing a channel may take, in seconds."""
 
 
 class ChannelPool:
@@ -237,7 +256,7 @@ class ChannelPool:
         self._retry_for_sec = RETRY_FOR_SEC
 
     def open(self, channels: Mapping[str, Channel]) -> None:
-        """Open exactly these channels; the worker of an unchanged channel goes on."""
+        """Open exactly these channels: keep the worker of an unchanged one, stop the workers of others."""
         for name, worker in list(self.workers.items()):
             if channels.get(name) is not worker.channel:
                 del self.workers[name]
@@ -247,7 +266,7 @@ class ChannelPool:
             self.workers[name] = before.get(name) or self._start_worker(channel)
 
     def retry_for(self, retry_for_sec: float) -> None:
-        """Set how long a message is tried before it is given up, in seconds."""
+        """Set how long a message is retried before it is given up, in seconds."""
         self._retry_for_sec = retry_for_sec
         for worker in self.workers.values():
             worker.wake()
@@ -262,7 +281,7 @@ class ChannelPool:
             self.workers[channel].put(message, self._failing_for_sec(message, channel))
 
     def trouble(self) -> str | None:
-        """Return what is wrong with channels, in words for a beat's `detail`; None if nothing is."""
+        """Return the failures of all channels, in words for a beat's `detail`; None if there are none."""
         return "; ".join(each.trouble for each in self.workers.values() if each.trouble) or None
 
     def waiting(self) -> dict[str, int]:
@@ -270,17 +289,18 @@ class ChannelPool:
         return {name: len(each) for name, each in list(self.workers.items())}
 
     def broken(self) -> dict[str, bool]:
-        """Return, by channel, whether it refuses all messages."""
+        """Return, by channel, whether the channel refuses all messages."""
         return {name: each.broken for name, each in list(self.workers.items())}
 
     async def finish(self, within_sec: float) -> None:
-        """Stop all workers, and wait `within_sec` at most for attempts that are under way."""
+        """Stop all workers, and wait `within_sec` seconds at most for attempts that are under way."""
         for worker in self._tasks:
             worker.stop()
         if self._tasks:
             await asyncio.wait(self._tasks.values(), timeout=within_sec)
 
     def _start_worker(self, channel: Channel) -> ChannelWorker:
+        """Start a worker for a channel, with the messages that are pending for it and its stored pause."""
         failures, pause_sec = self._paused(channel.name)
         worker = ChannelWorker(
             channel,
@@ -296,9 +316,11 @@ class ChannelPool:
         return worker
 
     def _failing_for_sec(self, message: Message, channel: str) -> float | None:
+        """Return how many seconds ago a message first failed on a channel; None if it has not."""
         return self._outbox.failing_sec(message, channel, time.time())
 
     async def _run_worker(self, worker: ChannelWorker) -> None:
+        """Run a worker until it ends, then close its channel within CLOSE_WITHIN_SEC."""
         try:
             await worker.run()
         finally:

@@ -25,6 +25,7 @@ MARGIN_SEC: Final = 10.0
 Only a channel with a defect reaches this limit.
 """
 OVERFLOW: Final = "overflow"
+"""The reason for giving up a message because its channel's queue is full."""
 
 log = logs.get("deliver")
 
@@ -33,8 +34,9 @@ log = logs.get("deliver")
 class Outcome:
     """The outcome of an attempt at `at` (epoch seconds): a receipt or an error.
 
-    `final` means that this channel will not try the message again, `broken` that the channel refuses all
-    messages. After `failures` in a row the channel is paused for `pause_sec`.
+    `where` is the channel's host. `final` means that this channel will not try the message again, `broken`
+    that the channel refuses all messages. After `failures` in a row the channel is paused for `pause_sec`
+    seconds.
     """
 
     channel: str
@@ -50,15 +52,16 @@ class Outcome:
 
 
 class ChannelWorker:
-    """One channel and its queue.
+    """The worker of one channel, with its queue.
 
     Args:
         channel: where messages are sent.
-        anchor: returns what the channel wants back with a message of a thread.
+        anchor: returns the anchor of a message's thread on a channel, such as Slack's `ts`; None if there is
+            none.
         outcome: called with the outcome of each attempt.
-        retry_for_sec: returns how long a message is tried after its first attempt failed.
+        retry_for_sec: returns how long a message is retried after its first attempt failed, in seconds.
         failures: how many attempts failed in a row before this run.
-        pause_sec: what is left of the pause after the last of them.
+        pause_sec: the seconds left of the pause after the last of them.
         chance: returns a random number from 0 to 1, which varies the pauses.
     """
 
@@ -85,7 +88,7 @@ class ChannelWorker:
 
     @property
     def trouble(self) -> str | None:
-        """A failure that is not over, in words for a beat's `detail`; None while there is none."""
+        """A failure that is not over, in words for a beat's `detail`; None if there is none."""
         reason = self._queue.trouble
         return f"{self.channel.name}: {reason}" if reason else None
 
@@ -100,22 +103,25 @@ class ChannelWorker:
         return max(0.0, self._queue.free_at - self._now())
 
     def put(self, message: Message, failing_sec: float | None = None) -> None:
-        """Queue a message without waiting; `failing_sec` is how long ago its first attempt failed."""
+        """Queue a message without waiting; `failing_sec` is how many seconds ago its first attempt failed.
+
+        If the queue is full, its oldest messages are reported as refused.
+        """
         for oldest in self._queue.put(message, self._now(), failing_sec):
             self._report_outcome(oldest, error=SendError(OVERFLOW, Failure.REJECTED))
         self.wake()
 
     def wake(self) -> None:
-        """Wake the worker: something changed."""
+        """Have `run` check the queue and the retry limit again now."""
         self._changed.set()
 
     def stop(self) -> None:
-        """Have `run` return once no attempt is under way."""
+        """Have `run` return as soon as no attempt is under way."""
         self._stopped = True
         self.wake()
 
     async def run(self) -> None:
-        """Send until cancelled or stopped."""
+        """Send the queued messages until cancelled or stopped."""
         while not self._stopped:
             self._give_up()
             now = self._now()
@@ -126,19 +132,21 @@ class ChannelWorker:
                 await self._send(entry)
 
     def _give_up(self) -> None:
-        """Refuse the messages that have been tried for too long."""
+        """Remove the messages that have been tried for too long, and report each as refused."""
         limit = self._retry_for_sec()
         for entry in self._queue.take_expired(self._now(), limit):
             reason = f"gave up after {format_seconds(limit)}: {entry.reason}"
             self._report_outcome(entry.message, error=SendError(reason, Failure.REJECTED))
 
     async def _wait(self, longest_sec: float) -> None:
+        """Wait until the worker is woken, `longest_sec` seconds at most; NEVER sets no limit."""
         self._changed.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(None if longest_sec == NEVER else max(0.0, longest_sec)):
                 await self._changed.wait()
 
     async def _send(self, entry: QueuedMessage) -> None:
+        """Try a queued message once, record the outcome in the queue, and report it."""
         message = entry.message
         entry.on_wire = True
         error, receipt = await self._attempt(message)
@@ -153,6 +161,7 @@ class ChannelWorker:
         )
 
     async def _attempt(self, message: Message) -> tuple[SendError | None, Receipt | None]:
+        """Send a message once; return the error, or None, and the receipt, or None."""
         anchor = self._anchor(message, self.channel.name)
         try:
             async with asyncio.timeout(self.channel.within_sec + MARGIN_SEC):
@@ -161,7 +170,7 @@ class ChannelWorker:
             return refusal, None
         except TimeoutError:
             return SendError("timeout"), None
-        except Exception as defect:  # noqa: BLE001 - a channel's own mistake must not end the others
+        except Exception as defect:  # noqa: BLE001 - a defect of one channel must not end the others
             return report_channel_defect(log, self.channel, message, defect), None
 
     def _count(self, entry: QueuedMessage, error: SendError | None) -> bool:
@@ -188,6 +197,10 @@ class ChannelWorker:
         broken: bool = False,
         again_sec: float = 0.0,
     ) -> None:
+        """Log an outcome and pass it to the `outcome` callback.
+
+        `again_sec` is the time in seconds until the next attempt, for the log.
+        """
         name, where, kind = self.channel.name, self.channel.where, message.kind
         about = {"channel": name, "where": where, "id": message.id, "what": kind, "waiting": len(self)}
         if receipt is not None:
@@ -200,4 +213,5 @@ class ChannelWorker:
         self._outcome(Outcome(name, where, message, time.time(), receipt, error, is_final, broken, *paused))
 
     def _now(self) -> float:
+        """Return the event loop's monotonic time, in seconds."""
         return asyncio.get_running_loop().time()

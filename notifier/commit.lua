@@ -1,31 +1,45 @@
--- One turn of the notifier made lasting on one bus, all of it or nothing.
--- KEYS: lease, state, dead, log, asks, then the keys of events that were told, then those of answers.
--- ARGV: boot      who writes; another holder of the lease turns it away
---       base      the `seq` that the state here must have for the fields to be changes of it; '' for the whole state
---       seq       that it has afterwards
+-- Stores one transaction of the notifier on one bus, as a whole or not at all.
+-- KEYS: lease     notifier:lease, a string
+--       state     notifier:state, a hash
+--       dead      notifier:dead, a stream of dead letters
+--       log       healer:alerts:log, a stream
+--       asks      notifier:asks, a stream of operators' requests
+--       then the keys of the delivery records (notifier:told:{event id}), then the keys of the answers.
+-- ARGV: boot      the boot id of the caller; if another one holds the lease, nothing is stored
+--       base      the `seq` of the state to which the fields are changes; '' if the fields are the whole state
+--       seq       the `seq` of the state afterwards
 --       group     the consumer group of log and asks
---       told_sec, answers_sec, dead_length
--- and then, each list after its length: values of what was told; answers, a list of lines for each key; fields and
--- their values; fields that are gone; dead (message, channel, reason, ts each); ids of dead that go again; ids of the
--- log's entries that are done; ids of asks that are done.
--- Returns 1; 0 when the state here is not at `base`; -1 when another one holds the lease.
+--       told_sec      how long delivery records are kept, in seconds
+--       answers_sec   how long answers are kept after the last one, in seconds
+--       dead_length   about how many dead letters are kept
+-- and then, each list after its length:
+--       the delivery records, one for each of their keys
+--       the answers: for each of their keys a list of lines to append
+--       fields of the state with their values
+--       fields of the state to delete
+--       dead letters to add (message, channel, reason and ts of each)
+--       ids of dead letters to delete
+--       ids of entries of log to acknowledge
+--       ids of entries of asks to acknowledge
+-- Returns 1 if it was stored; 0 if the state on the bus is not at `base`; -1 if another one holds the lease.
 
 local lease, state, dead, log, asks = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local boot, base, seq, group = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local told_sec, answers_sec, dead_length = ARGV[5], ARGV[6], ARGV[7]
 local at, key = 8, 6
 
--- a list that is longer than what is given ends the script: no refused command may go on for as long as it says
+-- Returns the next argument. Raises an error if there is none, so that a wrong length can't make a loop run on.
 local function take()
   at = at + 1
   return ARGV[at - 1] or error('a list that is longer than what is given')
 end
 
+-- Returns the next argument as a number: the length of the list that follows it.
 local function count()
   return tonumber(take())
 end
 
--- what somebody else wrote under our keys counts as nothing
+-- Runs a reading command and returns its reply, or nil for no value and for an error, such as a key of another type.
 local function held(...)
   local found = redis.pcall(...)
   return type(found) ~= 'table' and found or nil
@@ -36,7 +50,7 @@ if holder and holder ~= boot then
   return -1
 end
 if base == '' then
-  -- a full bus refuses here, before anything is taken away; what is no hash goes
+  -- a bus out of memory refuses here, before anything is deleted; a key that is no hash is deleted below
   local refusal = redis.pcall('HSET', state, 'seq', seq)
   if type(refusal) == 'table' and not string.find(refusal.err, 'WRONGTYPE') then
     return refusal
@@ -46,7 +60,7 @@ elseif held('HGET', state, 'seq') ~= base then
   return 0
 end
 
--- first of all, so that a full bus refuses everything
+-- this is the first write, so a bus out of memory refuses the whole transaction
 redis.call('HSET', state, 'seq', seq, 'by', boot)
 
 for _ = 1, count() do
@@ -68,6 +82,7 @@ for _ = 1, count() do
   redis.call('HDEL', state, take())
 end
 
+-- Adds a dead letter; returns its id, or a table if the command failed.
 local function bury(message, channel, reason, ts)
   return redis.pcall('XADD', dead, 'MAXLEN', '~', dead_length, '*', 'message', message, 'channel', channel,
     'reason', reason, 'ts', ts)

@@ -1,5 +1,8 @@
--- Takes consumers that have nothing pending off a group, all but one; a thousand at most.
--- In one step: one that claims an entry meanwhile would lose it. KEYS[1] is the stream. ARGV: group, consumer to keep.
+-- Removes consumers that have no pending entries from a consumer group, a thousand at most.
+-- This is one script because a consumer that claimed an entry between two commands would lose that entry.
+-- KEYS[1]: the stream.
+-- ARGV: the group, the name of a consumer to keep.
+-- Returns the number of consumers that were removed.
 local dismissed = 0
 for _, flat in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
   local consumer = {}

@@ -1,8 +1,9 @@
 """Decide about received events, store the decision, and only then hand messages to the channels.
 
-One `dispatch` takes all that is waiting. What it changes (the state, delivery records, acknowledgements)
-is stored in one step on each bus; if no bus stores it, messages are sent all the same. Not here: what is
-decided (`router/`), which messages are pending (`outbox.py`), and the sending (`channel_worker.py`).
+One `dispatch` takes the events, outcomes and messages that wait. What it changes (the state, delivery
+records, acknowledgements) is stored in one step on each bus; if no bus stores it, messages are sent all
+the same. Not here: what is decided (`router/`), which messages are pending (`outbox.py`), and the
+sending (`channel_worker.py`).
 """
 
 from collections import Counter
@@ -25,28 +26,28 @@ from notifier.store import DeadLetter, Transaction, delivery_record, sentinel_ma
 
 
 class AnswerTracker:
-    """The answers that operators' requests still wait for; `take_answers` hands out finished lines. Pure.
+    """The outcomes that operators' requests wait for, and the answer lines to be stored. Pure.
 
-    Each channel that a request sends over is answered for once, with its first attempt. A failed attempt may
-    be repeated, but the operator does not wait for that.
+    Each channel that a request sends over is answered for once, with its first attempt. A failed attempt
+    may be repeated, but the operator does not wait for that.
     """
 
     def __init__(self) -> None:
-        self._open: dict[str, set[tuple[str, str]]] = {}  # by request, message and channel
+        self._open: dict[str, set[tuple[str, str]]] = {}  # by request: message ids and channels
         self._lines: dict[str, list[bytes]] = {}
 
     def expect(self, request_id: str, ident: str, channel: str) -> None:
-        """Have a request wait for the outcome of a message over a channel."""
+        """Have a request wait for the outcome of the message with id `ident` over a channel."""
         self._open.setdefault(request_id, set()).add((ident, channel))
 
     def add_answer(self, request_id: str, *, ok: bool, text: str, channel: str = "", where: str = "") -> None:
-        """Add an answer; it is the last line if the request waits for nothing else."""
+        """Add a line to the answers to a request; it is the last one if the request waits for no outcome."""
         done = request_id not in self._open
         answer = Answer(ok=ok, said=text[:1000], channel=channel[:200], where=where[:300], done=done)
         self._lines.setdefault(request_id, []).append(answer.encode())
 
     def record_outcome(self, outcome: Outcome) -> None:
-        """Answer the requests that wait for this attempt."""
+        """Answer the requests that wait for the outcome of this message over this channel."""
         attempt = outcome.message.id, outcome.channel
         for request_id in [
             request_id for request_id, open_ones in self._open.items() if attempt in open_ones
@@ -58,12 +59,15 @@ class AnswerTracker:
             )
 
     def answer_paused(self, request_id: str, ident: str, channel: str, where: str, why: str) -> None:
-        """Answer for a channel that is paused: the operator need not wait for the end of the pause."""
+        """Answer a request with `why` for a paused channel, and wait no longer for that channel's outcome."""
         self._settle(request_id, ident, channel)
         self.add_answer(request_id, ok=False, text=why, channel=channel, where=where)
 
     def announce_retry(self, request_id: str, channel: str, where: str, why: str, retry_sec: float) -> None:
-        """Add a line that a paused channel makes its next attempt after `retry_sec`; the outcome follows."""
+        """Add a line that a paused channel makes its next attempt after `retry_sec` seconds.
+
+        The request still waits for the outcome of that attempt.
+        """
         retry_sec = round(min(retry_sec, MAX_RETRY_SEC), 1)
         answer = Answer(
             ok=True, said=why[:1000], channel=channel[:200], where=where[:300], retry_sec=retry_sec
@@ -71,17 +75,19 @@ class AnswerTracker:
         self._lines.setdefault(request_id, []).append(answer.encode())
 
     def take_answers(self) -> dict[str, list[bytes]]:
-        """Return, by request, the encoded answers since the last call."""
+        """Return, by request id, the encoded answer lines that were added since the last call."""
         lines, self._lines = self._lines, {}
         return lines
 
     def _settle(self, request_id: str, ident: str, channel: str) -> None:
+        """Have a request wait no longer for a message's outcome over a channel."""
         self._open[request_id].discard((ident, channel))
         if not self._open[request_id]:
             del self._open[request_id]
 
 
 def _describe_outcome(outcome: Outcome) -> str:
+    """Return the answer text for an outcome: the receiver's answer, or the reason of the failure."""
     if outcome.receipt is not None:
         return outcome.receipt.answer or "accepted"
     reason = outcome.error.reason if outcome.error is not None else ""
@@ -89,7 +95,7 @@ def _describe_outcome(outcome: Outcome) -> str:
 
 
 EVENTS_AT_ONCE: Final = 1000
-"""Events in one dispatch; between two of them beats are sent and outcomes recorded."""
+"""The most events in one dispatch; between two dispatches beats are sent and outcomes recorded."""
 
 log = logs.get("dispatcher")
 
@@ -100,9 +106,9 @@ class Dispatcher:
     Args:
         name: the notifier's name in delivery records.
         clock: returns epoch seconds that never go back.
-        inbox: what the readers of the buses add.
+        inbox: the events, requests and malformed entries that the readers of the buses add.
         commit: stores a transaction; returns True if a bus stored it.
-        find_delivered: returns those of some events that the sentinel has sent messages about.
+        find_delivered: returns those of some event ids about which a message was delivered already.
         hand_over: hands a message to a channel's worker.
         metrics: the counters.
     """
@@ -133,13 +139,16 @@ class Dispatcher:
         self._transaction = Transaction()
         self._unacknowledged: dict[
             str, list[tuple[str, bytes]]
-        ] = {}  # by event, its entries that are to be acknowledged
+        ] = {}  # by event id: the buses and ids of log entries to acknowledge
         self._hand_overs: list[tuple[str, Message]] = []
 
-    # -- what it goes by
+    # -- settings
 
     def restore(self, fields: Mapping[str, bytes]) -> list[str]:
-        """Restore what an earlier run stored, before all else; return the fields that can't be parsed."""
+        """Restore the state that an earlier run stored; return the names of fields that can't be parsed.
+
+        Call this before any other method.
+        """
         self._inbox.last_read.update(self.state.restore(fields))
         return [*self.router.restore(fields), *self.outbox.restore(fields), *unparsable_fields(fields)]
 
@@ -149,12 +158,12 @@ class Dispatcher:
         self._inbox.wake()
 
     def set_silences(self, silences: Sequence[Silence]) -> None:
-        """Apply these silences from now on."""
+        """Apply these silences, and no others, from now on."""
         self.router.set_silences(silences)
         self._inbox.wake()
 
     def set_channels(self, channels: Sequence[str]) -> None:
-        """Set the open channels, in order; reroute what is pending for a channel that is gone."""
+        """Set the open channels, in order; reroute messages that are pending for a channel that is gone."""
         self._channels = tuple(channels)
         self.router.set_channels(channels)
         for name in sorted(self.outbox.channels_with_pending() - set(channels)):
@@ -165,7 +174,7 @@ class Dispatcher:
             self.state.clear_pause(name)
         self._inbox.wake()
 
-    # -- what happens
+    # -- input
 
     def record_outcome(self, outcome: Outcome) -> None:
         """Record the outcome of an attempt to send; the next dispatch applies it."""
@@ -173,12 +182,12 @@ class Dispatcher:
         self._inbox.wake()
 
     def send_message(self, message: Message, channels: Sequence[str]) -> None:
-        """Queue a message that is not the router's for those of the channels that don't have it."""
+        """Queue a message from outside the router for those of the channels that don't have it."""
         self._queued_messages.append((message, tuple(channels)))
         self._inbox.wake()
 
     def delete_dead_letters(self, bus: str, entries: Sequence[bytes]) -> None:
-        """Delete entries of a bus's `notifier:dead` with the next dispatch."""
+        """Delete entries of a bus's `notifier:dead`, given by id, with the next dispatch."""
         self._transaction.deleted_dead.setdefault(bus, []).extend(entries)
 
     def finish_request(self, received: ReceivedRequest) -> None:
@@ -186,10 +195,10 @@ class Dispatcher:
         self._transaction.request_acks.setdefault(received.bus, []).append(received.entry)
         self._inbox.wake()
 
-    # -- one turn
+    # -- dispatch
 
     async def dispatch(self) -> None:
-        """Take what is waiting, decide, store, and hand messages to the channels."""
+        """Decide about waiting events and outcomes, store the decisions, hand over messages."""
         events = self._inbox.take_events(EVENTS_AT_ONCE)
         ids = [each.event.id for each in events if each.redelivered or sentinel_may_report(each.event)]
         delivered = await self._find_delivered(ids) if ids else ()
@@ -212,15 +221,20 @@ class Dispatcher:
             self._hand_over(channel, message)
 
     def next_dispatch_in_sec(self) -> float | None:
-        """Return the seconds until a dispatch is due by itself; None while none is."""
+        """Return the seconds until a dispatch is due without further input; None if none is."""
         if self._inbox or self._outcomes or self._queued_messages:
             return 0.0
         due = self.router.next_due()
         return None if due is None else max(0.0, due - self._clock())
 
-    # -- inside
+    # -- helpers
 
     def _route_events(self, events: Sequence[ReceivedEvent], delivered: Collection[str], now: float) -> None:
+        """Pass events to the router; have their entries and malformed ones acknowledged later.
+
+        `delivered` are the ids of those events about which a message was sent already. An event that is held
+        back gets a delivery record if the sentinel might otherwise send a message about it.
+        """
         decided: Counter[str] = Counter()
         for each in events:
             event = each.event
@@ -238,10 +252,12 @@ class Dispatcher:
             self._transaction.log_acks.setdefault(bus, []).extend(entries)
 
     def _enqueue(self, message: Message, channels: Sequence[str]) -> None:
+        """Add a message to the outbox, to be handed over to those of the channels that don't have it."""
         for channel in self.outbox.add(message, channels):
             self._hand_overs.append((channel, message))
 
     def _apply_outcome(self, outcome: Outcome, now: float) -> None:
+        """Apply the outcome of an attempt to the metrics, answers, channel state, outbox and transaction."""
         name, message = outcome.channel, outcome.message
         self.metrics.attempt(outcome)
         self.answers.record_outcome(outcome)
@@ -268,6 +284,7 @@ class Dispatcher:
             self.outbox.record_failure(message.id, name, outcome.at)
 
     def _report_broken(self, outcome: Outcome, now: float) -> None:
+        """Record that a channel is broken; if that is new, send a message about it over another channel."""
         reason = outcome.error.reason if outcome.error is not None else ""
         if self.state.mark_broken(outcome.channel, reason):
             log.error("channel.broken", channel=outcome.channel, where=outcome.where, reason=reason)
@@ -275,6 +292,10 @@ class Dispatcher:
             self._enqueue(note, self._others(outcome.channel)[:1])
 
     def _record_refusal(self, message: Message, channel: str, reason: str, now: float) -> None:
+        """Store a refused message as a dead letter, and send it over another channel if it has none left.
+
+        A test message is only removed from the outbox.
+        """
         if message.kind is MessageKind.TEST:
             self.outbox.record_rejection(message.id, channel, reason)
             return
@@ -305,11 +326,12 @@ class Dispatcher:
         return transaction
 
     def _is_done(self, event_id: str) -> bool:
+        """Return True if no pending notice and no pending message is about an event."""
         return not self.router.is_pending(event_id) and not self.outbox.covers(event_id)
 
 
 def broken_channel_message(channel: str, where: str, reason: str, now: float) -> Message:
-    """Return the message about a channel that needs repair; `now` in epoch seconds."""
+    """Return the message that a channel refused a message for good; `now` in epoch seconds."""
     at = f" ({where})" if where and where != channel else ""
     return Message(
         f"channel.{channel}.{round(now * 1000)}",

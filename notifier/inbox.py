@@ -17,17 +17,17 @@ from marketswarm.operator import OperatorRequest
 CAPACITY: Final = 5000
 """How many events may wait before the readers pause.
 
-The same limit holds for waiting requests, and for acknowledgements that a bus has yet to take
+The same limit holds for waiting requests, and for acknowledgements that a bus has yet to store
 (`store.py`).
 """
 
 
 @dataclass(frozen=True, slots=True)
 class ReceivedEvent:
-    """An event, its JSON, and the id of its log entry on `bus`; None for one found by looking back.
+    """An event, its JSON, and the id of its log entry on `bus`.
 
-    `redelivered` is True if an earlier run had read the entry already, and may have sent a message about
-    it.
+    `entry` is None for an outage that the very first run found by searching the log back. `redelivered` is
+    True if an earlier run had read the entry already, and may have sent a message about it.
     """
 
     bus: str
@@ -88,7 +88,7 @@ class Inbox:
             self._requests.put_nowait(request)
 
     def add_malformed(self, bus: str, entry: bytes, reason: str) -> None:
-        """Add an entry that can't be parsed and has only to be acknowledged."""
+        """Add an entry that can't be parsed and has only to be acknowledged; count it by `reason`."""
         known = self._known[bus]
         if entry in known:
             return
@@ -109,7 +109,7 @@ class Inbox:
 
     @property
     def has_request_room(self) -> bool:
-        """Whether requests are to be read: too many that wait must not keep the log from being read."""
+        """Whether requests may be read: waiting requests must not keep the log from being read."""
         return self._requests.qsize() <= CAPACITY
 
     async def wait_for_request_room(self) -> None:
@@ -128,11 +128,11 @@ class Inbox:
     # -- for the dispatcher
 
     def wake(self) -> None:
-        """Wake the dispatcher."""
+        """Have `wait` return."""
         self._woken.set()
 
     async def wait(self) -> None:
-        """Wait until the dispatcher has something to do."""
+        """Wait until an event was added or `wake` was called since the last wait."""
         await self._woken.wait()
         self._woken.clear()
 
@@ -140,20 +140,20 @@ class Inbox:
         return bool(self._events or self._malformed)
 
     def take_events(self, at_most: int) -> list[ReceivedEvent]:
-        """Take the oldest events."""
+        """Remove and return the oldest events, `at_most` of them."""
         found = [self._events.popleft() for _ in range(min(at_most, len(self._events)))]
         self._taken_count += len(found)
         self._taken.set()
         return found
 
     def take_malformed(self) -> dict[str, list[bytes]]:
-        """Take, by bus, the entries that can't be parsed."""
+        """Remove and return, by bus, the ids of the entries that can't be parsed."""
         found, self._malformed = self._malformed, {}
         self._taken.set()
         return found
 
     async def next_request(self) -> ReceivedRequest:
-        """Wait for the oldest request and take it."""
+        """Wait for a request; remove and return the oldest one."""
         request = await self._requests.get()
         self._taken.set()
         return request

@@ -1,6 +1,12 @@
--- One turn with the notifier's lease, KEYS[1]. ARGV: boot who asks, life of the lease in milliseconds, and take (if it
--- is free), seize (whoever holds it), give (if it is ours) or look. Returns who holds it then, '' for nobody.
--- What another hand wrote there holds it for no longer than one lease.
+-- Applies one action to the notifier's lease on one bus.
+-- KEYS[1]: the lease, a string that holds the boot id of the holder.
+-- ARGV: boot      the boot id of the caller
+--       life_ms   the lifetime of a lease, in milliseconds
+--       way       `take`: set the lease if it is free or the caller's; `seize`: set it, whatever its holder is;
+--                 `give`: delete it if it is the caller's; `look`: only return the holder
+-- Returns the boot id of the holder after the action, at most 200 bytes; '' if the lease is free.
+-- A lease without an expiry, or with one that is much too late, was written by another program: it is set to expire
+-- after `life_ms`.
 
 -- include: marketswarm.bus/lease.lua
 local boot, life_ms, way = ARGV[1], ARGV[2], ARGV[3]

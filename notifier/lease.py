@@ -1,8 +1,8 @@
 """Hold `notifier:lease` on every bus, so that one notifier at a time sends messages.
 
 The first bus that answers decides which notifier leads, and the other buses follow its decision. Every
-write is fenced by the lease (`commit.lua`): a notifier that slept through the end of its lease can change
-nothing. While no bus answers, the last leader goes on, so that messages are still sent.
+write is fenced by the lease (`commit.lua`): a notifier can change nothing on a bus whose lease another
+one holds. While no bus answers, the last leader continues, so that messages are still sent.
 
 What this lease shares with the other leases is `marketswarm/bus/lease.py`.
 """
@@ -27,16 +27,16 @@ log = logs.get("lease")
 
 
 class LeaseAction(StrEnum):
-    """What to do about the lease on one bus; only the deciding bus chooses the holder."""
+    """An action on the lease of one bus; only the deciding bus chooses the holder."""
 
-    TAKE = "take"  # if it is free
-    SEIZE = "seize"  # whoever holds it
-    RELEASE = "give"  # if it is ours
-    READ = "look"
+    TAKE = "take"  # take the lease if it is free, renew it if it is ours
+    SEIZE = "seize"  # take the lease from any holder
+    RELEASE = "give"  # delete the lease if it is ours
+    READ = "look"  # only read the holder
 
 
 class LeaseState:
-    """What one notifier knows of the leases on all buses. Pure; `now` is monotonic, in seconds.
+    """The holders of the lease on all buses, as one notifier knows them. Pure; `now` is monotonic seconds.
 
     Args:
         boot: the boot id of this notifier.
@@ -55,7 +55,7 @@ class LeaseState:
 
     @property
     def other(self) -> str:
-        """Return the boot id of another notifier that holds a lease; empty if none is known."""
+        """The boot id of another notifier that holds a lease: empty if none does, `?` if unknown."""
         return next((one for one in self._holders.values() if one not in ("", self.boot)), "")
 
     def deciding_bus(self, now: float) -> str | None:
@@ -63,7 +63,7 @@ class LeaseState:
         return next((bus for bus in self._holders if not self._is_away(bus, now)), None)
 
     def action_for(self, bus: str, now: float) -> LeaseAction:
-        """Return what to do about the lease on a bus."""
+        """Return the action on a bus's lease: ask for it up to the deciding bus, follow that bus after it."""
         decides = self.deciding_bus(now)
         if decides is None or bus == decides or self._is_before(bus, decides):
             return LeaseAction.TAKE
@@ -72,7 +72,7 @@ class LeaseState:
         return LeaseAction.SEIZE if self._holders[decides] == self.boot else LeaseAction.RELEASE
 
     def record_holder(self, bus: str, holder: str, now: float) -> None:
-        """Record which boot id holds the lease on a bus, and work out whether this notifier leads."""
+        """Record which boot id holds the lease on a bus, and update whether this notifier leads."""
         self._holders[bus], self._answered_at[bus] = holder, now
         self._known.add(bus)
         decides = self.deciding_bus(now)
@@ -85,9 +85,11 @@ class LeaseState:
             self._holders[bus], self.is_leader = "?", False
 
     def _is_away(self, bus: str, now: float) -> bool:
+        """Return True if a bus has not answered for longer than a lease's lifetime."""
         return now - self._answered_at[bus] > self._lease_sec
 
     def _is_before(self, bus: str, other: str) -> bool:
+        """Return True if a bus comes before another one in the order in which they decide."""
         order = list(self._holders)
         return order.index(bus) < order.index(other)
 
@@ -103,7 +105,7 @@ async def apply_action(bus: Bus, boot: str, action: LeaseAction, lease_sec: floa
 
 
 class NotifierLease:
-    """Keep the lease on all buses: `run` until cancelled, then `release`."""
+    """This notifier's lease on all buses: call `run`, which ends when cancelled, then `release`."""
 
     def __init__(self, boot: str, buses: Mapping[str, Bus], lease_sec: float) -> None:
         self.state = LeaseState(boot, tuple(buses), lease_sec, time.monotonic())
@@ -119,7 +121,7 @@ class NotifierLease:
         return self.state.is_leader
 
     async def run(self) -> None:
-        """Renew or watch the lease on every bus until cancelled."""
+        """Take, renew or read the lease on every bus, again and again, until cancelled."""
         async with asyncio.TaskGroup() as group:
             for name in self._buses:
                 group.create_task(
@@ -135,7 +137,10 @@ class NotifierLease:
         await self._wait_until(is_leader=False)
 
     async def release(self) -> None:
-        """Release the lease, so that a standby leads at once; where a bus does not answer it expires."""
+        """Release the lease on every bus, so that a standby leads at once.
+
+        On a bus that does not answer the lease expires.
+        """
         self.state.is_leader = False
         await asyncio.gather(*(self._release_on(bus) for bus in self._buses.values()))
 
@@ -146,16 +151,18 @@ class NotifierLease:
         self._due[bus].set()
 
     async def _wait_until(self, *, is_leader: bool) -> None:
+        """Wait until this notifier leads, or with `is_leader=False` until it does not."""
         while self.is_leader is not is_leader:
             self._changed.clear()
             await self._changed.wait()
 
     async def _release_on(self, bus: Bus) -> None:
+        """Release the lease on one bus if this notifier holds it; ignore a bus that does not answer."""
         with contextlib.suppress(BusError):
             await apply_action(bus, self.state.boot, LeaseAction.RELEASE, self._lease_sec, RELEASE_WITHIN_SEC)
 
     async def _renew_on(self, name: str) -> float:
-        """Renew, take or read the lease on one bus; return the seconds until the next time."""
+        """Act on the lease of one bus; return the seconds until the next time."""
         action = self.state.action_for(name, time.monotonic())
         within_sec = request_within_sec(self._lease_sec)
         try:
@@ -170,6 +177,7 @@ class NotifierLease:
         return interval_sec(self._lease_sec, is_holder=self.is_leader)
 
     def _report_change(self) -> None:
+        """After a change of `is_leader` log it, wake waiting tasks, and act on all leases at once."""
         if self.is_leader is self._known:
             return
         self._known = self.is_leader

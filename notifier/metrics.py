@@ -1,4 +1,4 @@
-"""Count what the notifier does, for METRICS_PORT.
+"""Count events, attempts and delays, and yield them as metrics for METRICS_PORT.
 
 The counters are read in another thread than the one that writes them.
 """
@@ -12,7 +12,7 @@ from notifier.channel_worker import Outcome
 
 
 class NotifierMetrics:
-    """Counters of events and attempts; the callables return gauges as they are when they are read."""
+    """The counters of events and attempts, and callables that return the present value of each gauge."""
 
     def __init__(self) -> None:
         self.delay = Histogram(
@@ -27,12 +27,12 @@ class NotifierMetrics:
         self._attempts: Counter[tuple[str, str]] = Counter()
 
     def attempt(self, outcome: Outcome) -> None:
-        """Count the outcome of an attempt."""
+        """Count an attempt by channel and outcome: sent, failed, or dead if it was the last one."""
         kind = "sent" if outcome.error is None else "dead" if outcome.final else "failed"
         self._attempts[outcome.channel, kind] += 1
 
     def accepted(self, delay_sec: float) -> None:
-        """Record how long after an event a channel accepted its message, in seconds."""
+        """Record the delay from an event to the acceptance of its message by a channel, in seconds."""
         self.delay.observe(max(0.0, delay_sec))
 
     def collect(self) -> Iterator[Family]:

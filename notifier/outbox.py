@@ -1,4 +1,4 @@
-"""Keep every message that is not delivered yet: over which channels it goes, and what became of it there.
+"""Keep every message that is not delivered yet, with its channels and its outcome on each of them.
 
 Pure: `changes` returns what must survive a restart as fields of the state, `restore` reads them back. A
 message stays until each of its channels accepted it or refused it for good; a message that all of them
@@ -21,15 +21,19 @@ from marketswarm.event import parse as parse_event
 MESSAGE: Final = "o:m:"
 """Prefix of the state's fields that hold a message; its id follows."""
 DELIVERIES: Final = "o:w:"
+"""Prefix of the state's fields that hold the deliveries of a message; its id follows."""
 ANCHORS: Final = "o:a:"
+"""Prefix of the state's fields that hold a thread's anchors by channel; the thread's id follows."""
 THREADS_KEPT: Final = 2000
+"""Of how many threads anchors are kept at most."""
 
 
 @dataclass(slots=True)
 class OutboxEntry:
     """A message and its deliveries by channel: None while pending, True once accepted, else the refusal.
 
-    `n` is its place in the order of all entries; `since` is when an attempt first failed, by channel.
+    `n` is its place in the order of all entries. `since` is, by channel, when an attempt first failed, in
+    epoch seconds. `events` are the ids of the message's events.
     """
 
     message: Message
@@ -55,7 +59,10 @@ class OutboxEntry:
 
 
 class Outbox:
-    """All entries, oldest first, and by thread what channels want back with its next message (anchors)."""
+    """The entries, oldest first, and the anchors of threads.
+
+    An anchor is what a channel wants back with the next message of a thread, such as Slack's `ts`.
+    """
 
     def __init__(self) -> None:
         self._entries: dict[str, OutboxEntry] = {}
@@ -94,13 +101,13 @@ class Outbox:
         changed, self._changed = self._changed, {}
         return changed
 
-    # -- what is there
+    # -- queries
 
     def __getitem__(self, ident: str) -> OutboxEntry:
         return self._entries[ident]
 
     def get(self, ident: str) -> OutboxEntry | None:
-        """Return the entry of a message that is not delivered yet."""
+        """Return the entry of the message with this id; None once the message is delivered."""
         return self._entries.get(ident)
 
     def pending_messages(self, channel: str) -> list[Message]:
@@ -108,7 +115,7 @@ class Outbox:
         return [each.message for each in self._entries.values() if each.deliveries.get(channel, "") is None]
 
     def channels_with_pending(self) -> set[str]:
-        """Return the channels for which a message is pending, open or not."""
+        """Return the channels, open or not, for which a message is pending."""
         return {
             name
             for each in self._entries.values()
@@ -117,37 +124,37 @@ class Outbox:
         }
 
     def after(self, message: Message) -> list[Message]:
-        """Return the pending messages that must arrive after this one."""
+        """Return the pending messages that continue this one's thread and must arrive after it."""
         thread, first = message.thread or message.id, self._entries[message.id].n
         about = dict.fromkeys(ident for key in message.about for ident in self._about.get(key, ()))
         later = [entry for ident in about if (entry := self._entries[ident]).n > first]
         return [each.message for each in later if thread in (each.message.thread, *each.message.closes)]
 
     def covers(self, event_id: str) -> bool:
-        """Return True if a pending message is about this event."""
+        """Return True if a message in the outbox is about this event."""
         return event_id in self._covered
 
     def failing_sec(self, message: Message, channel: str, now: float) -> float | None:
-        """Return how long ago an attempt first failed, in seconds; None if none has."""
+        """Return how many seconds ago a message first failed on a channel; None if it has not."""
         entry = self._entries.get(message.id)
         since = None if entry is None else entry.since.get(channel)
         return None if since is None else max(0.0, now - since)
 
     def pending_message_for(self, key: str) -> str | None:
-        """Return the id of the oldest pending message about a service or a bus."""
+        """Return the id of the oldest message about the incident `key`; None if there is none."""
         return next(iter(self._about.get(key, ())), None)
 
     def anchor(self, message: Message, channel: str) -> str | None:
-        """Return what a channel wants back with this message: the anchor of its thread."""
+        """Return the anchor of a message's thread on a channel; None if there is none."""
         return self._anchors.get(message.thread or message.id, {}).get(channel)
 
-    # -- what happens
+    # -- input
 
     def add(self, message: Message, channels: Iterable[str]) -> list[str]:
         """Add a message; return those of the channels that have to send it now.
 
-        A message that is pending already goes only to channels that it did not go to before. Without any
-        channel nothing is kept.
+        For a message that was added before, these are the channels that have neither accepted it nor have it
+        pending. Without any channel nothing is kept.
         """
         entry = self._entries.get(message.id)
         if entry is None:
@@ -197,8 +204,8 @@ class Outbox:
     ) -> str | None:
         """Record that a channel refused a message for good.
 
-        If no channel is left, the message goes to the first of `others` that it was not sent to yet;
-        return that one's name.
+        If every channel of the message refused it, the message becomes pending for the first of `others` that
+        is new to it; return that channel's name. Else return None.
         """
         entry = self._pending_entry(ident, channel)
         if entry is None:
@@ -212,13 +219,15 @@ class Outbox:
         self._settle(entry)
         return another
 
-    # -- inside
+    # -- helpers
 
     def _pending_entry(self, ident: str, channel: str) -> OutboxEntry | None:
+        """Return the entry of a message if the message is pending for a channel, else None."""
         entry = self._entries.get(ident)
         return entry if entry is not None and entry.deliveries.get(channel, "") is None else None
 
     def _add(self, entry: OutboxEntry) -> None:
+        """Add an entry, and index it by its events and by what its message is about."""
         ident = entry.message.id
         self._entries[ident] = entry
         self._covered.update(entry.events)
@@ -226,6 +235,10 @@ class Outbox:
             self._about.setdefault(key, {})[ident] = None
 
     def _settle(self, entry: OutboxEntry) -> None:
+        """Store an entry, or once nothing of it is pending remove it.
+
+        With the entry go the anchors of the threads that its message closes.
+        """
         ident = entry.message.id
         if entry.open:
             self._write(entry)
@@ -244,11 +257,13 @@ class Outbox:
             self._drop_thread(thread)
 
     def _write(self, entry: OutboxEntry) -> None:
+        """Put an entry's deliveries into the changed fields."""
         self._changed[DELIVERIES + entry.message.id] = orjson.dumps(
             {"n": entry.n, "ways": entry.deliveries, "since": entry.since}
         )
 
     def _drop_thread(self, thread: str) -> None:
+        """Forget the anchors of a thread."""
         if self._anchors.pop(thread, None) is not None:
             self._changed[ANCHORS + thread] = None
 
@@ -260,6 +275,7 @@ def _event_ids(message: Message) -> tuple[str, ...]:
 
 
 def _parse_entry(message: Message, raw: bytes) -> OutboxEntry | None:
+    """Return a message's entry from stored deliveries; None if unusable or none is pending."""
     found = _parse_object(raw)
     if found is None or type(found.get("n")) is not int or type(found.get("ways")) is not dict:
         return None
@@ -272,14 +288,17 @@ def _parse_entry(message: Message, raw: bytes) -> OutboxEntry | None:
 
 
 def _is_number(value: Any) -> bool:
+    """Return True for an int or a float; bool is neither here."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _parse_outcome(value: Any) -> bool | str | None:
+    """Return a stored delivery: None and True unchanged, else the text of the refusal."""
     return value if value is None or value is True else str(value)
 
 
 def _parse_object(raw: bytes) -> dict[str, Any] | None:
+    """Return the JSON object in some bytes; None if they hold none."""
     try:
         found = orjson.loads(raw)
     except orjson.JSONDecodeError:

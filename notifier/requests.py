@@ -17,7 +17,9 @@ from notifier.inbox import Inbox, ReceivedRequest
 from notifier.store import DEAD_LENGTH
 
 READ_WITHIN_SEC: Final = 3.0
+"""How long reading the dead letters of a bus may take, in seconds."""
 RESENT_AT_ONCE: Final = 100
+"""How many dead letters one request resends at most."""
 
 log = logs.get("asking")
 
@@ -32,12 +34,12 @@ class DeadMessage:
 
 
 class RequestHandler:
-    """Handles each request once, whichever bus brings it.
+    """Handles each request once, even if several buses hold it.
 
     Args:
         dispatcher: sends messages and answers.
         pool: the open channels.
-        buses: where the dead letters are.
+        buses: the buses whose dead letters are read.
         clock: returns epoch seconds.
     """
 
@@ -47,16 +49,16 @@ class RequestHandler:
         self._dispatcher, self._pool, self._buses, self._clock = dispatcher, pool, buses, clock
 
     async def run(self, inbox: Inbox) -> None:
-        """Handle requests one after the other until cancelled."""
+        """Handle the inbox's requests one after the other until cancelled."""
         while True:
             await self.handle(await inbox.next_request())
 
     async def handle(self, received: ReceivedRequest) -> None:
-        """Handle the request of an entry, unless it was handled before."""
+        """Handle a request unless that was done before or it is too old, and have its entry acknowledged."""
         request, state = received.request, self._dispatcher.state
         if request is not None and not state.is_done(request.id):
             log.info("ask.taken", do=request.do, what=request.what, by=request.by)
-            # what follows waits for nothing, so that a request is done and recorded as done in one dispatch
+            # nothing below awaits, so one dispatch stores both the request's effects and that it is done
             dead = await self._read_dead_letters() if request.do is RequestKind.RESEND else {}
             state.mark_done(request.id)
             if request.lapsed(self._clock()):
@@ -72,6 +74,7 @@ class RequestHandler:
         self._dispatcher.finish_request(received)
 
     def _acknowledge(self, request: OperatorRequest) -> None:
+        """Acknowledge the outages that a request names, and answer with the services concerned."""
         services = self._dispatcher.router.acknowledge(request.what, request.by)
         names = ", ".join(services)
         text = (
@@ -82,6 +85,7 @@ class RequestHandler:
         self._dispatcher.answers.add_answer(request.id, ok=bool(services), text=text)
 
     def _test(self, request: OperatorRequest) -> None:
+        """Send a test message over the channel that a request names, or over all open channels."""
         names = list(self._pool.workers)
         chosen = names if request.what == ALL else [request.what]
         if not names:
@@ -95,6 +99,11 @@ class RequestHandler:
             self._send(request, message, chosen)
 
     def _resend(self, request: OperatorRequest, dead: Mapping[str, DeadMessage]) -> None:
+        """Send the dead letters that a request names again, and delete them from `notifier:dead`.
+
+        Each goes over the open channels that refused it, or over all open channels if there are none of
+        those.
+        """
         chosen = [each for each in dead.values() if request.what in (ALL, each.message.id)][:RESENT_AT_ONCE]
         open_ones = list(self._pool.workers)
         if not chosen:
@@ -107,7 +116,7 @@ class RequestHandler:
             self._dispatcher.answers.add_answer(request.id, ok=False, text="no channel is open")
             return
         channels_of = [[name for name in each.channels if name in open_ones] or open_ones for each in chosen]
-        # all of them before the first may be answered, or that answer would be taken for the last
+        # expect all outcomes first: an answer while none is expected would be marked as the last one
         for each, channels in zip(chosen, channels_of, strict=True):
             self._expect(request, each.message, channels)
         for each, channels in zip(chosen, channels_of, strict=True):
@@ -116,10 +125,12 @@ class RequestHandler:
             self._send(request, each.message, channels)
 
     def _expect(self, request: OperatorRequest, message: Message, channels: Sequence[str]) -> None:
+        """Have a request wait for the outcomes of a message over some channels."""
         for name in channels:
             self._dispatcher.answers.expect(request.id, message.id, name)
 
     def _send(self, request: OperatorRequest, message: Message, channels: Sequence[str]) -> None:
+        """Send a message over some channels; answer the request at once for those that are paused."""
         self._dispatcher.send_message(message, channels)
         for name in channels:
             worker = self._pool.workers[name]
@@ -133,6 +144,7 @@ class RequestHandler:
                 self._dispatcher.answers.answer_paused(request.id, message.id, name, where, why)
 
     async def _read_dead_letters(self) -> dict[str, DeadMessage]:
+        """Return the dead letters of all buses by message id, merged."""
         found: dict[str, DeadMessage] = {}
         for bus, entries in zip(
             self._buses, await asyncio.gather(*map(_read_entries, self._buses)), strict=True
@@ -147,6 +159,7 @@ class RequestHandler:
 
 
 async def _read_entries(bus: Bus) -> list[tuple[bytes, Any]]:
+    """Return the entries of a bus's `notifier:dead`, as id and fields; none if the bus does not answer."""
     try:
         found: list[tuple[bytes, Any]] = await bus.ask(
             bus.client.xrange(NOTIFIER_DEAD, count=2 * DEAD_LENGTH), READ_WITHIN_SEC
@@ -157,6 +170,6 @@ async def _read_entries(bus: Bus) -> list[tuple[bytes, Any]]:
 
 
 def test_message(request: str, by: str, now: float) -> Message:
-    """Return the test message that an operator received for; `now` in epoch seconds."""
+    """Return the test message that `by` requested with the request of this id; `now` in epoch seconds."""
     text = f"{by} received for this message, to see whether it arrives; nothing is wrong"
     return Message(f"test.{request}", "This is a test", text, Severity.INFO, now, kind=MessageKind.TEST)

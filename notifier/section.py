@@ -1,4 +1,4 @@
-"""Name the model of the notifier's section, where a seeding finds it (`marketswarm.agent.service_config`)."""
+"""Export the model of the notifier's section from where `marketswarm.agent.service_config` looks for it."""
 
 from notifier.router.policy import Section
 

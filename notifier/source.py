@@ -1,9 +1,9 @@
 """Read the alert log, the operators' requests and the silences of each bus.
 
-The log and the requests are read as a consumer of a group, the silences are polled once a second.
-Whatever happens to a bus, an entry is read again until it is acknowledged: entries of an instance that
-died are claimed, and a deleted group is created again where it was. The very first run starts at the end
-of the log, plus the outages that still last. Not here: what follows from an event (`dispatcher.py`).
+The log and the requests are read as a consumer of a group, the silences are polled once a second. An
+entry is read again until it is acknowledged: entries of an instance that died are claimed, and a
+deleted group is created again at the last position. The very first run starts at the end of the log,
+with the outages that still last. Not here: what follows from an event (`dispatcher.py`).
 """
 
 import asyncio
@@ -33,6 +33,7 @@ from notifier.inbox import Inbox, ReceivedEvent, ReceivedRequest
 from notifier.store import SEQ, Store
 
 _OPENS: Final = ("miss", "drift")
+"""The last words of the event types that open an outage."""
 _GAP: Final = "gap"
 """The last word of an event type that neither opens nor closes an outage."""
 
@@ -59,16 +60,18 @@ def unfinished_outages(latest_first: Iterable[bytes]) -> list[tuple[Event, bytes
 
 
 BLOCK_SEC: Final = 2.0
+"""How long one read waits for new entries, in seconds."""
 AT_ONCE: Final = 500
+"""How many entries one read or claim returns at most."""
 LOOK_BACK_ENTRIES: Final = 10_000
 """How many log entries the very first run searches for outages that still last."""
 BACKOFF: Final = Backoff(first_sec=0.1, longest_sec=1.0)
 COMPLAIN_EVERY: Final = 1000
-"""One log line for this many entries that can't be parsed."""
+"""One of this many entries that can't be parsed is logged."""
 GROUP_DELETED: Final = ("NOGROUP", "UNBLOCKED")
-"""What servers answer when the consumer group or the stream was deleted, maybe while we read it."""
+"""Words in a server's error when the group or stream was deleted, perhaps while it was read."""
 
-# redis-py's xautoclaim drops the cursor when it is asked for ids alone
+# redis-py's xautoclaim drops the cursor when only ids are requested
 _CLAIM: Final = Script.beside("notifier", "claim.lua")
 _REMOVE_IDLE: Final = Script.beside("notifier", "dismiss.lua")
 
@@ -76,14 +79,14 @@ log = logs.get("reading")
 
 
 class LogReader:
-    """Reads one bus until cancelled.
+    """Reads the alert log and the requests of one bus until cancelled.
 
     Args:
         bus: the bus to read.
         consumer: the name of this instance in the consumer group.
         inbox: where events and requests are added.
-        room: waits while the bus of this name has too many acknowledgements to take.
-        answered: called with the bus's name after each successful read.
+        room: waits while the bus of this name has too many acknowledgements to store.
+        answered: called with the bus's name before each read, once the group is joined.
         failed: called with the error after each failed read.
     """
 
@@ -104,7 +107,7 @@ class LogReader:
         self._claim_due = False
 
     async def run(self) -> None:
-        """Read until cancelled, joining the group again after every error."""
+        """Read until cancelled, joining the group again after every error, with a pause."""
         failures = 0
         while True:
             try:
@@ -117,7 +120,7 @@ class LogReader:
                         await self.claim()
                     await self._read()
             except BusError as error:
-                # the group is made again when it is gone, without a word
+                # a deleted group is created again without a log line
                 if not any(word in error.detail for word in GROUP_DELETED):
                     self._failed(error)
             failures += 1
@@ -128,15 +131,19 @@ class LogReader:
         self._claim_due = True
 
     async def claim(self) -> None:
-        """Claim entries that other instances left pending, and our own that got lost. Raises BusError."""
+        """Claim the pending entries of all instances, and remove idle consumers. Raises BusError."""
         self._claim_due = False
         for stream in (ALERT_LOG, NOTIFIER_REQUESTS):
             await self._claim(stream)
             await self.remove_idle_consumers(stream)
 
-    # -- joining
+    # -- the consumer group
 
     async def _join_group(self) -> None:
+        """Create missing groups, register this consumer, and claim pending entries. Raises BusError.
+
+        In the very first run also add the outages that still last to the inbox.
+        """
         client, name = self.bus.client, self.bus.name
         if not await self._group_exists(ALERT_LOG):
             last = self._inbox.last_read.get(name)
@@ -150,6 +157,7 @@ class LogReader:
         await self.claim()
 
     async def _group_exists(self, stream: str) -> bool:
+        """Return True if a stream has the notifier's consumer group. Raises BusError."""
         try:
             await self.bus.ask(self.bus.client.xpending(stream, NOTIFIER_GROUP))
         except BusError as error:
@@ -159,6 +167,10 @@ class LogReader:
         return True
 
     async def _create_group(self, stream: str, start: bytes) -> None:
+        """Create the consumer group of a stream, to read what follows `start`, unless it exists.
+
+        Raises BusError.
+        """
         try:
             await self.bus.ask(self.bus.client.xgroup_create(stream, NOTIFIER_GROUP, start, mkstream=True))
         except BusError as error:
@@ -166,7 +178,10 @@ class LogReader:
                 raise
 
     async def _look_back(self) -> bytes:
-        """Add the outages that still last to the inbox; return the id of the log's last entry."""
+        """Add the outages that still last to the inbox; return the id of the log's last entry.
+
+        Return once the outages are in the stored state. Raises BusError.
+        """
         end, before, found = BEGINNING, b"+", list[tuple[bytes, bytes]]()
         while len(found) < LOOK_BACK_ENTRIES:
             some = await read_before(self.bus, ALERT_LOG, before, count=AT_ONCE)
@@ -181,16 +196,20 @@ class LogReader:
         return end
 
     async def _resume_position(self, last: bytes) -> bytes:
-        """Return the id to go on from in a log whose group is gone.
+        """Return the id after which to read on in a log whose group is gone. Raises BusError.
 
         That is `last`, or the beginning if the log was replaced by another one.
         """
         end = await read_newest_id(self.bus, ALERT_LOG)
         return last if sort_key(last) <= sort_key(end) or end == BEGINNING else BEGINNING
 
-    # -- what is there
+    # -- reading
 
     async def _read(self) -> None:
+        """Read new entries, of the requests only while the inbox has room for them. Raises BusError.
+
+        If the reply is too long, claim the entries, which reads them in smaller replies.
+        """
         streams: Any = (
             {ALERT_LOG: ">", NOTIFIER_REQUESTS: ">"} if self._inbox.has_request_room else {ALERT_LOG: ">"}
         )
@@ -200,12 +219,13 @@ class LogReader:
         try:
             found: Any = await self.bus.ask(reading, BLOCK_SEC + self.bus.within_sec, longest=REPLY_BYTES)
         except TooLongError:
-            await self.claim()  # the server has handed them out: they are ours, and are read by their sizes
+            await self.claim()  # the entries are pending for this consumer now: read them by their sizes
             return
         for stream, entries in found or ():
             self._add_entries(stream.decode(), [make_entry(*entry) for entry in entries])
 
     async def _claim(self, stream: str) -> None:
+        """Claim all pending entries of a stream; read those new to the inbox. Raises BusError."""
         cursor: bytes = BEGINNING
         is_known = self._inbox.is_known
         while True:
@@ -229,7 +249,7 @@ class LogReader:
                 return
 
     async def _fetch(self, stream: str, idents: list[bytes]) -> None:
-        """Read entries by their ids, one by one where they are large."""
+        """Wait for room, then read entries by their ids and add them to the inbox. Raises BusError."""
         if not idents:
             return
         await self._wait_for_room()
@@ -243,12 +263,16 @@ class LogReader:
         await self._inbox.wait_for_room()
 
     async def remove_idle_consumers(self, stream: str) -> None:
-        """Remove consumers of earlier runs that have nothing pending from the group."""
+        """Remove other consumers that have nothing pending from a stream's group. Raises BusError."""
         await self.bus.script(_REMOVE_IDLE, [stream], [NOTIFIER_GROUP, self._consumer])
 
-    # -- what becomes of it
+    # -- parsing
 
     def _add_entries(self, stream: str, entries: Iterable[StreamEntry], *, redelivered: bool = False) -> None:
+        """Parse entries of a stream and add them to the inbox.
+
+        `redelivered` entries were claimed; others advance the read position of the log.
+        """
         name, events = self.bus.name, list[ReceivedEvent]()
         for entry in entries:
             if not redelivered and stream == ALERT_LOG:
@@ -271,6 +295,7 @@ class LogReader:
             self._inbox.add_events(events)
 
     def _add_malformed(self, stream: str, ident: bytes, reason: str, size: int) -> None:
+        """Add an entry that can't be parsed to the inbox, to be acknowledged; log one of COMPLAIN_EVERY."""
         if stream == NOTIFIER_REQUESTS:
             self._inbox.add_request(ReceivedRequest(self.bus.name, ident, None))
             return
@@ -282,10 +307,11 @@ class LogReader:
 
 
 POLL_EVERY_SEC: Final = 1.0
+"""The pause between two polls of a bus, in seconds."""
 
 
 class SilenceSync:
-    """The silences of all buses merged; `changed` is called with the new list when it changes."""
+    """Merges the silences of all buses; calls `changed` with the new list when it changes."""
 
     def __init__(self, changed: Callable[[Sequence[Silence]], None]) -> None:
         self._changed = changed
@@ -293,7 +319,7 @@ class SilenceSync:
         self._silences: dict[str, Silence] = {}
 
     def record_silences(self, bus: str, held: dict[bytes, bytes]) -> dict[str, bytes]:
-        """Record the silences of a bus; return the fields that the bus lacks or has in an older version."""
+        """Record the silences on a bus; return the fields that it lacks or has in an older version."""
         if self._held.get(bus) != held:
             self._held[bus] = held
             found = merge_silences(self._held.values())
@@ -309,7 +335,7 @@ class BusPoller:
     Args:
         reader: the reader of that bus, which claims pending entries.
         store: checks the sequence number of the bus's state.
-        silences: the silences of all buses.
+        silences: the merged silences of all buses.
         consumer: the name of this instance in the consumer group.
     """
 
@@ -319,19 +345,23 @@ class BusPoller:
         self._consumer = consumer.encode()
 
     async def run(self) -> None:
-        """Poll until cancelled; after an error poll again."""
+        """Poll every POLL_EVERY_SEC until cancelled; after an error poll again."""
         while True:
-            with contextlib.suppress(BusError):  # its reader reports the error
+            with contextlib.suppress(BusError):  # the bus's LogReader reports the error
                 await self._poll()
             await asyncio.sleep(POLL_EVERY_SEC)
 
     async def read_silences(self) -> None:
-        """Read the silences once, before the first message may be sent."""
+        """Read the bus's silences once, so that they apply before the first message; ignore an error."""
         with contextlib.suppress(BusError):
             held = await self._bus.ask(self._bus.client.hgetall(NOTIFIER_SILENCES), POLL_EVERY_SEC)
             self._silences.record_silences(self._bus.name, held)
 
     async def _poll(self) -> None:
+        """Check the sequence number, merge the silences, and request a claim if others have entries pending.
+
+        Raises BusError.
+        """
         pipe = self._bus.pipeline()
         pipe.hgetall(NOTIFIER_SILENCES)
         pipe.hget(NOTIFIER_STATE, SEQ)
@@ -345,9 +375,14 @@ class BusPoller:
             self._reader.request_claim()
 
     def _has_other_consumers(self, pending: dict[str, Any]) -> bool:
+        """Return True if XPENDING's summary lists a consumer other than this instance."""
         return any(each["name"] != self._consumer for each in pending["consumers"])
 
     async def _sync_silences(self, held: dict[bytes, bytes]) -> None:
+        """Write missing and newer silences to the bus, and delete old ones from it. Raises BusError.
+
+        `held` is the bus's hash of silences.
+        """
         now = time.time()
         newer: dict[Any, Any] = {
             key: raw
@@ -361,5 +396,6 @@ class BusPoller:
 
 
 def _is_old(raw: bytes, now: float) -> bool:
+    """Return True if the JSON is a silence that ended more than 30 days before `now` (epoch seconds)."""
     silence = Silence.parse(raw)
     return silence is not None and silence.old(now)

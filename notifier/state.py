@@ -9,17 +9,19 @@ from typing import Any, Final
 import orjson
 
 READ_POSITION: Final = "d:read:"
+"""Prefix of the fields that hold the last log entry that was read; the bus's name follows."""
 DONE_REQUESTS: Final = "d:asks"
 BROKEN: Final = "d:broken"
 PAUSES: Final = "d:pauses"
 ADDRESSES: Final = "d:addresses"
 REQUESTS_KEPT: Final = 200
+"""How many finished requests are remembered."""
 PAUSE_AT_MOST_SEC: Final = 3600.0
 """No restored pause is longer than this, even if the clock was set back; in seconds."""
 
 
 class NotifierState:
-    """The values, and which fields of the state changed."""
+    """The dispatcher's own state, and which of its fields changed."""
 
     def __init__(self) -> None:
         self.broken: dict[str, str] = {}
@@ -50,8 +52,7 @@ class NotifierState:
     def record_addresses(self, digests: Mapping[str, str]) -> set[str]:
         """Record the addresses that the truth names; return the channels whose address is new.
 
-        `digests` are by channel. No address is new to a notifier that has none recorded: it was just set
-        up.
+        `digests` are by channel. If none were recorded before, the notifier was just set up, and none is new.
         """
         before, self._addresses = self._addresses, dict(digests)
         if before != self._addresses:
@@ -70,7 +71,7 @@ class NotifierState:
         return request_id in self._done_requests
 
     def mark_done(self, request_id: str) -> None:
-        """Record that a request is handled."""
+        """Record that a request is handled, and forget all but the latest REQUESTS_KEPT."""
         self._done_requests[request_id] = None
         for old in list(self._done_requests)[:-REQUESTS_KEPT]:
             del self._done_requests[old]
@@ -96,7 +97,7 @@ class NotifierState:
         return True
 
     def set_pause(self, channel: str, failures: int, until: float) -> None:
-        """Record a channel's failures in a row, and until when it is paused (epoch seconds)."""
+        """Record a channel's number of failures in a row, and until when it is paused (epoch seconds)."""
         self._pauses[channel] = failures, round(until, 3)
         self._changed[PAUSES] = orjson.dumps(self._pauses)
 
@@ -106,7 +107,10 @@ class NotifierState:
             self._changed[PAUSES] = orjson.dumps(self._pauses)
 
     def pause(self, channel: str, now: float) -> tuple[int, float]:
-        """Return a channel's failures in a row and the rest of its pause at `now` (epoch seconds)."""
+        """Return a channel's number of failures in a row, and the seconds left of its pause at `now`.
+
+        `now` is in epoch seconds; the pause is PAUSE_AT_MOST_SEC at most.
+        """
         failures, until = self._pauses.get(channel, (0, 0.0))
         return failures, min(max(0.0, until - now), PAUSE_AT_MOST_SEC)
 
@@ -117,7 +121,7 @@ class NotifierState:
 
 
 def unparsable_fields(fields: Mapping[str, bytes]) -> list[str]:
-    """Return the names of the state's fields that can't be parsed."""
+    """Return the names of the dispatcher's own fields (`d:…`) that can't be parsed."""
     kinds = {DONE_REQUESTS: list, BROKEN: dict, PAUSES: dict, ADDRESSES: dict}
     found = [name for name, raw in fields.items() if name.startswith(READ_POSITION) and not _is_entry_id(raw)]
     return found + [
@@ -128,16 +132,19 @@ def unparsable_fields(fields: Mapping[str, bytes]) -> list[str]:
 
 
 def _is_entry_id(raw: bytes) -> bool:
+    """Return True if the bytes have the form of a stream entry's id, such as `1763000000000-0`."""
     ms, _, seq = raw.partition(b"-")
     return ms.isdigit() and seq.isdigit() and len(raw) < 42
 
 
 def _parse_list(raw: bytes) -> list[Any]:
+    """Return the JSON array in some bytes; an empty list if they hold none."""
     found = _parse_json(raw)
     return found if isinstance(found, list) else []
 
 
 def _parse_json(raw: bytes) -> Any:
+    """Return the JSON value in some bytes; None if they can't be parsed."""
     try:
         return orjson.loads(raw)
     except orjson.JSONDecodeError:

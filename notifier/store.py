@@ -1,9 +1,9 @@
 """Keep the notifier's state on every bus.
 
-The state is loaded once at the start and then written one transaction at a time. A transaction counts as
-stored once one bus has it. A bus that missed one gets the whole state when it answers again. What waits
-for a bus that refuses writes is bounded: too many acknowledgements pause that bus's reader
-(`wait_for_room`), and no other one. Not here: what the state means (`dispatcher.py`, `state.py`,
+The state is loaded once at the start and then written one transaction at a time. A transaction counts
+as stored once one bus has it. A bus that missed one gets the whole state when it answers again. The
+writes that wait for a bus that refuses them are bounded: too many acknowledgements pause the reader of
+that bus alone (`wait_for_room`). Not here: what the state means (`dispatcher.py`, `state.py`,
 `router/`).
 """
 
@@ -36,9 +36,11 @@ from marketswarm.operator.request import ANSWERS_KEPT_SEC, REQUESTS_KEPT
 from notifier.inbox import CAPACITY
 
 RECORDS_AT_MOST: Final = 20_000
+"""How many delivery records are kept in memory for a bus that does not answer."""
 DEAD_LENGTH: Final = 1000
 """About how many dead letters are kept, on a bus and in memory for a bus that does not answer."""
 RECORD_SEC: Final = 86_400
+"""How long a delivery record is kept on a bus, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +55,11 @@ class DeadLetter:
 
 @dataclass(slots=True)
 class Transaction:
-    """What one dispatch writes to every bus in one step.
+    """The changes that one dispatch writes to every bus in one step.
 
     `fields` are the changed fields of the state, None for deleted ones; `records` are delivery records by
-    event id; `answers` are the answers by request id. `log_acks`, `request_acks` and `deleted_dead` are,
-    by bus, ids of stream entries that are done with.
+    event id; `answers` are the answer lines by request id. `log_acks`, `request_acks` and `deleted_dead`
+    are, by bus, ids of stream entries that are done with.
     """
 
     fields: dict[str, bytes | None] = field(default_factory=dict)
@@ -86,11 +88,12 @@ class Transaction:
                 mine.setdefault(key, []).extend(values)
 
     def shorten(self) -> dict[str, int]:
-        """Drop what a bus that did not take this transaction can do without; return how much, by name.
+        """Drop the parts that a bus that did not store this transaction doesn't need.
 
-        Changed fields are dropped because such a bus gets the whole state with the next attempt. Of the
-        answers only those to the latest requests are kept, as many as the stream of requests holds. A
-        dead letter that was resent twice is deleted once.
+        Return how many answers and delivery records were dropped, by name. Changed fields are dropped because
+        such a bus gets the whole state with the next attempt. Of the answers only those to the latest
+        requests are kept, as many as the stream of requests holds. A dead letter that was resent twice is
+        deleted once.
         """
         self.fields.clear()
         kept: tuple[tuple[str, dict[str, Any], int], ...] = (
@@ -116,7 +119,7 @@ class Transaction:
         return sum(map(len, self.acks(bus)))
 
     def of(self, bus: str) -> "Transaction":
-        """Return a copy of the part that is for one bus."""
+        """Return a copy for one bus: without the acknowledgements and deletions on other buses."""
         return Transaction(
             dict(self.fields),
             dict(self.records),
@@ -150,11 +153,13 @@ class Transaction:
 
 
 def _counted(values: Iterable[str | bytes]) -> list[str | bytes | float]:
+    """Return the values in a list that begins with their number."""
     found = list(values)
     return [len(found), *found]
 
 
 RECORDS_WITHIN_SEC: Final = 0.5
+"""How long reading delivery records from a bus may take, in seconds."""
 _SENTINEL_FAMILIES: Final = ("healer", "bus")
 """The families of events about which the sentinel sends messages when the notifier does not."""
 
@@ -165,13 +170,20 @@ def sentinel_may_report(event: Event) -> bool:
 
 
 def delivery_record(now: float, channels: Iterable[str], by: str, held: str | None = None) -> bytes:
-    """Return the JSON of `notifier:told:{event id}`: who was reached, or why nobody is to be."""
+    """Return the JSON of a delivery record, `notifier:told:{event id}`.
+
+    `channels` accepted the message about the event; `by` is the notifier's name; `held` is the reason if
+    the message is held back. `now` is in epoch seconds.
+    """
     found: dict[str, Any] = {"ts": round(now, 3), "channels": list(channels), "by": by}
     return orjson.dumps(found if held is None else found | {"held": held})
 
 
 async def find_delivered(buses: Sequence[Bus], idents: Sequence[str]) -> set[str]:
-    """Return those of some events of which a bus has a delivery record; a bus without an answer has none."""
+    """Return those of some event ids of which a bus has a delivery record that names a channel.
+
+    A bus that does not answer within RECORDS_WITHIN_SEC counts as having no record.
+    """
     if not idents:
         return set()
     answers = await asyncio.gather(*(_read_records(bus, idents) for bus in buses))
@@ -181,6 +193,7 @@ async def find_delivered(buses: Sequence[Bus], idents: Sequence[str]) -> set[str
 
 
 async def _read_records(bus: Bus, idents: Sequence[str]) -> list[bytes | None]:
+    """Return a bus's delivery record or None for each event id; [] if the bus does not answer."""
     try:
         found: list[bytes | None] = await bus.ask(
             bus.client.mget(map(delivery_key, idents)), RECORDS_WITHIN_SEC
@@ -191,6 +204,7 @@ async def _read_records(bus: Bus, idents: Sequence[str]) -> list[bytes | None]:
 
 
 def _names_channel(raw: bytes | None) -> bool:
+    """Return True if a delivery record names a channel."""
     try:
         found = orjson.loads(raw or b"null")
     except orjson.JSONDecodeError:
@@ -199,15 +213,24 @@ def _names_channel(raw: bytes | None) -> bool:
 
 
 SEQ: Final = "seq"
+"""The state's field with the sequence number of the last transaction."""
 BY: Final = "by"
+"""The state's field with the boot id of the notifier that wrote it."""
 LOAD_WITHIN_SEC: Final = 5.0
+"""How long loading the state from a bus may take, in seconds."""
 OTHERS_WITHIN_SEC: Final = 1.0
+"""How long loading waits for further buses once one has answered, in seconds."""
 WITHIN_SEC: Final = 2.0
+"""How long a write may take, in seconds, besides the time for its bytes."""
 BYTES_A_SEC: Final = 20e6
+"""The bytes of a write that prolong its time limit by one second."""
 BACKOFF: Final = Backoff(first_sec=0.1, longest_sec=1.0)
 REPORT_EVERY_SEC: Final = 30.0
+"""The shortest time between two log lines about a bus that fails, in seconds."""
 BEHIND: Final = 0
+"""The reply of `commit.lua` when the state on the bus is not the one that the changes are for."""
 REJECTED: Final = -1
+"""The reply of `commit.lua` when another notifier holds the lease."""
 
 _COMMIT: Final = Script.beside("notifier", "commit.lua")
 
@@ -215,7 +238,7 @@ log = logs.get("store")
 
 
 class Store:
-    """The state and its copies on the buses: call `load`, then `run`, beside which `commit` writes.
+    """The state and its copies on the buses: call `load`, then `run`; `commit` needs `run` to be running.
 
     Args:
         boot: the boot id of this notifier, which fences its writes.
@@ -240,9 +263,10 @@ class Store:
         self._writers = {name: BusWriter(bus, self) for name, bus in buses.items()}
 
     async def load(self) -> dict[str, bytes]:
-        """Return the latest state; wait one second at most for further buses once the first has answered.
+        """Return the fields of the latest state on any bus.
 
-        Raises BusError when no bus answers.
+        Wait OTHERS_WITHIN_SEC at most for further buses once the first has answered. Raises BusError when no
+        bus answers.
         """
         reads = {asyncio.ensure_future(_read_state(each.bus)): name for name, each in self._writers.items()}
         try:
@@ -288,28 +312,32 @@ class Store:
         return False
 
     async def settle(self) -> None:
-        """Wait until every bus that takes writes has stored everything."""
+        """Wait until every bus that accepts writes has stored everything added so far."""
         await asyncio.gather(*(writer.add(Transaction()) for writer in self._writers.values()))
 
     def check_seq(self, bus: str, seq: bytes | None) -> None:
-        """Compare the sequence number that a bus holds with ours; write the whole state if it was lost."""
+        """Have the whole state written if a bus holds another sequence number than expected."""
         self._writers[bus].check_seq(seq)
 
     def refusals(self) -> dict[str, str]:
-        """Return, by bus, why its last write failed, for buses whose last write did."""
+        """Return, for each bus whose last write failed, the reason by the bus's name."""
         return {name: each.refusal for name, each in self._writers.items() if each.refusal is not None}
 
     def unacknowledged(self, bus: str) -> int:
-        """Return how many acknowledgements a bus has yet to take."""
+        """Return how many acknowledgements a bus has yet to store."""
         return self._writers[bus].unacknowledged
 
     async def wait_for_room(self, bus: str) -> None:
-        """Wait while a bus has CAPACITY acknowledgements to take: its reader reads nothing until then."""
+        """Wait while a bus has CAPACITY acknowledgements or more to store."""
         await self._writers[bus].wait_for_room()
 
 
 class BusWriter:
-    """What one bus has yet to store; `held` is the sequence number it has, None if its state isn't ours."""
+    """Writes transactions to one bus, several at once if they wait.
+
+    `held` is the sequence number of the state on the bus, None if the bus needs the whole state. `refusal`
+    is why the last write failed, None if it did not.
+    """
 
     def __init__(self, bus: Bus, store: Store) -> None:
         self.bus = bus
@@ -323,29 +351,32 @@ class BusWriter:
         self._dropped_reported = False
 
     def add(self, transaction: Transaction) -> asyncio.Future[bool]:
-        """Add a transaction; the returned future says whether the bus stored it with the next attempt."""
+        """Add a transaction; return a future, True if the bus stores it with the next attempt, else False.
+
+        The future is False at once if the last write failed.
+        """
         self._next.add(transaction.of(self.bus.name))
         self._filled.set()
         answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         if self.refusal is not None:
-            answer.set_result(False)  # nobody waits for a bus that is away
+            answer.set_result(False)  # no caller waits for a bus that is away
         else:
             self._waiting.append(answer)
         return answer
 
     @property
     def unacknowledged(self) -> int:
-        """How many acknowledgements the bus has yet to take."""
+        """How many acknowledgements the bus has yet to store."""
         return sum(transaction.acks_count(self.bus.name) for transaction in (self._writing, self._next))
 
     async def wait_for_room(self) -> None:
-        """Wait while the bus has CAPACITY acknowledgements to take."""
+        """Wait while the bus has CAPACITY acknowledgements or more to store."""
         while self.unacknowledged >= CAPACITY:
             self._stored.clear()
             await self._stored.wait()
 
     def check_seq(self, seq: bytes | None) -> None:
-        """Write the whole state again if the bus holds another sequence number than ours.
+        """Have the whole state written if the bus holds another sequence number than `held`.
 
         A number that was read while a write is under way may be older than the write, and is ignored.
         """
@@ -355,7 +386,7 @@ class BusWriter:
             self._filled.set()
 
     async def run(self) -> None:
-        """Write to the bus until cancelled."""
+        """Write added transactions to the bus until cancelled; after a failure retry with a pause."""
         failures = 0
         while True:
             await self._filled.wait()
@@ -394,6 +425,10 @@ class BusWriter:
             log.warning("store.dropped", bus=self.bus.name, **dropped)
 
     async def _write(self, transaction: Transaction) -> bool:
+        """Write a transaction, or the whole state if the changes don't fit; return True if it was stored.
+
+        Raises BusError.
+        """
         reply = await self._attempt(transaction, self.held)
         if reply == BEHIND:
             reply = await self._attempt(transaction, None)
@@ -403,6 +438,10 @@ class BusWriter:
         return bool(reply == 1)
 
     async def _attempt(self, transaction: Transaction, held: int | None) -> object:
+        """Call `commit.lua` once; return its reply: 1, BEHIND or REJECTED. Raises BusError.
+
+        `held` is the sequence number that the state on the bus must have; None writes the whole state.
+        """
         store, seq = self._store, self._store.seq
         fields: dict[str, bytes | None] = transaction.fields if held is not None else {**store.fields}
         keys = [
@@ -425,13 +464,14 @@ class BusWriter:
         ]
         args = [*fixed, *transaction.args(self.bus.name, fields)]
         size = sum(len(each) for each in args if isinstance(each, (str, bytes)))
-        self.held = None  # until the bus answers that it has stored it
+        self.held = None  # unknown until the bus answers that it has stored the transaction
         reply = await self.bus.script(_COMMIT, keys, args, WITHIN_SEC + size / BYTES_A_SEC)
         if reply == 1:
             self.held = seq
         return reply
 
     def _record_failure(self, error: BusError) -> None:
+        """Record why a write failed, and log it once in REPORT_EVERY_SEC at most."""
         self.refusal = error.reason
         now = time.monotonic()
         if now - self._reported_at >= REPORT_EVERY_SEC:
@@ -446,12 +486,13 @@ async def _read_state(bus: Bus) -> dict[str, bytes] | BusError:
     except BusError as error:
         if not is_wrong_type(error):
             return error
-        # what somebody else wrote under our key counts as nothing
+        # a value of another type, written by somebody else, counts as an empty state
         report_unusable(bus.name, NOTIFIER_STATE, "no hash")
         return {}
     return {name.decode("utf-8", "replace"): value for name, value in found.items()}
 
 
 def _seq(state: Mapping[str, bytes]) -> int:
+    """Return the sequence number in a state's fields; 0 if there is no valid one."""
     raw = state.get(SEQ, b"")
     return int(raw) if raw.isdigit() and len(raw) < 16 else 0

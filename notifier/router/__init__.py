@@ -1,8 +1,8 @@
-"""Decide what is sent to whom, when, and in which message. Pure: events and the time in, messages due out.
+"""Decide which messages are sent over which channels, and when. Pure: takes events and the time, does no I/O.
 
-`Router` is the entry. `suppression.py` decides why a message is held back, `timers.py` what time alone
-brings, `pending.py` when a group is due, `grouping.py` what goes into one message, `render.py` its words.
-Not here: reading events, sending, and what became of a message.
+`Router` is the entry point. `suppression.py` decides why a message is held back, `timers.py` which
+notices become due as time passes, `pending.py` when a group is due, `grouping.py` what goes into one
+message, `render.py` its words. Not here: reading events, sending, and the outcome of a message.
 """
 
 from notifier.router.grouping import DueMessage

@@ -16,19 +16,23 @@ from notifier.router.suppression import Suppression
 from notifier.router.timers import Timers
 
 LEADS = (NoticeKind.DOWN, NoticeKind.AGAIN)
+"""The kinds of notices that may be shown below the notice about their cause."""
 
 
 def inhibit(
     notices: Sequence[Notice], suppression: Suppression
 ) -> tuple[list[Notice], dict[str, list[Notice]]]:
-    """Split notices into those that stand alone and, by the id of such a one, those that it explains."""
+    """Split notices into leading ones and, by the id of a leading notice, the notices of its dependents.
+
+    A service's notice goes below the notice of the farthest service that it depends on, if both are down.
+    """
     down = {notice.key: notice for notice in notices if notice.say in LEADS}
     leads: list[Notice] = []
     dependents: dict[str, list[Notice]] = {}
     for notice in notices:
         causes = [key for key in suppression.causes(notice.svc) if key in down] if notice.key in down else []
         if notice.say in LEADS and causes:
-            # the last one found is the farthest: what all the others suffer from too
+            # the last cause found is the farthest one, which explains the others, too
             dependents.setdefault(down[causes[-1]].id, []).append(notice)
         else:
             leads.append(notice)
@@ -52,16 +56,18 @@ class Grouper:
 
     def __init__(self, incidents: Mapping[str, Incident], suppression: Suppression, timers: Timers) -> None:
         self._incidents, self._suppression, self._timers = incidents, suppression, timers
-        self._threads: Counter[str] = Counter()  # in how many incidents each is open
-        self._rate_limited: list[Incident] = []  # of which the rate limit holds outages back
+        self._threads: Counter[str] = Counter()  # by thread, the number of incidents in which it is open
+        self._rate_limited: list[Incident] = []  # incidents with outages that the rate limit holds back
 
     def group(
         self, notices: Sequence[Notice], now: float, undelivered_message_for: Callable[[str], str | None]
     ) -> list[DueMessage]:
-        """Return the messages for these notices: those for the same channels together.
+        """Return the messages for these notices, and record in the incidents that they are sent.
 
-        A notice about a service with an undelivered message must arrive after it, so it shares no message
-        with others: they would be delayed as well. Gaps, such as restarts, share no message with outages.
+        Notices for the same channels share a message. A notice about a service with an undelivered message
+        must arrive after it, so it shares no message with others: they would be delayed as well. Gaps, such
+        as restarts, share no message with outages. `undelivered_message_for` maps an incident's key to the id
+        of an undelivered message about it.
         """
         self._suppression.reset_dependents()
         self._rate_limited = [each for each in self._incidents.values() if each.kept]
@@ -79,6 +85,7 @@ class Grouper:
         ]
 
     def _message(self, notices: list[Notice], channels: tuple[str, ...], now: float) -> DueMessage:
+        """Return the message for some notices, and record in their incidents that it is sent."""
         known = ((notice, self._incidents.get(notice.key)) for notice in notices)
         notices = [
             replace(notice, words=self._timers.describe(notice, incident, now)) if incident else notice
@@ -107,7 +114,7 @@ class Grouper:
         return DueMessage(replace(message, opens=opens, closes=tuple(sorted(closes))), channels)
 
     def _surroundings(self, keys: Collection[str], channels: tuple[str, ...]) -> Surroundings:
-        """Return what a message about `keys` says besides, such as what is held back from its channels."""
+        """Return the surroundings of a message about the incidents `keys` over some channels."""
         held = [
             (until, each.name)
             for each in self._rate_limited
@@ -123,6 +130,7 @@ class Grouper:
         )
 
     def _record_sent(self, notice: Notice, thread: str, channels: tuple[str, ...], now: float) -> None:
+        """Record in a notice's incident that a message was sent: its thread, channels and rate limit."""
         incident = self._incidents.get(notice.key)
         if incident is None:
             return
@@ -140,6 +148,7 @@ class Grouper:
             incident.channels = tuple(dict.fromkeys((*incident.channels, *channels)))
 
     def _channels_of(self, notice: Notice) -> tuple[str, ...]:
+        """Return the open ones of a notice's own channels, else the channels of its incident's route."""
         incident = self._incidents.get(notice.key) or Incident(notice.key, notice.svc)
         return self._suppression.open_of(notice.channels) or self._suppression.route(incident)
 

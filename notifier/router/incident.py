@@ -1,6 +1,7 @@
-"""One incident and one notice about it: values, stored as JSON in Redis, a field each.
+"""Define an incident and a notice about one: values that are stored as JSON in fields of the state.
 
-Another process goes on with them where this one was killed, so their field names are a stored format.
+Another process restores them after this one was killed, so the names of their fields are a stored
+format.
 """
 
 from dataclasses import dataclass, field, replace
@@ -16,17 +17,17 @@ from marketswarm.event import Event, Kind
 class Reason(StrEnum):
     """Why an event is or isn't sent: the label `decision` of `marketswarm_notifier_events_total`."""
 
-    TELL = "tell"
-    REPEAT = "repeat"
-    NEWS = "news"  # a first ok: nothing was wrong
+    TELL = "tell"  # a notice is queued
+    REPEAT = "repeat"  # the event changes nothing that is known
+    NEWS = "news"  # an ok without an outage before it
     NOT_NOTIFIED = "not_told"  # the end of an outage about which nothing was sent
-    REPORTED_BY_SENTINEL = "told_by_others"
-    NO_CHANNEL = "nobody"  # there is no channel
-    SILENCED = "silenced"
-    MAINTENANCE = "maintenance"
-    FLAPPING = "flapping"
-    RATE_LIMIT = "rate_limit"
-    DEPENDS = "depends"
+    REPORTED_BY_SENTINEL = "told_by_others"  # a message about it was sent already
+    NO_CHANNEL = "nobody"  # no channel is open
+    SILENCED = "silenced"  # an operator's silence is active
+    MAINTENANCE = "maintenance"  # a maintenance window is open
+    FLAPPING = "flapping"  # single changes of a flapping service are not sent
+    RATE_LIMIT = "rate_limit"  # a message about this service was sent a short time ago
+    DEPENDS = "depends"  # something that the service depends on is down
 
 
 HELD: Final = frozenset(
@@ -36,30 +37,37 @@ HELD: Final = frozenset(
 
 
 class NoticeKind(StrEnum):
-    """What a notice says."""
+    """The kind of a notice, by what it says."""
 
-    DOWN = "down"
-    UP = "up"
-    BLIP = "blip"  # down and up again before a message was sent
-    AGAIN = "again"  # the end of a rate limit
-    REMINDER = "reminder"
-    ESCALATION = "escalation"
-    FLAPPING = "flapping"
-    SETTLED = "settled"
-    NOTE = "note"
+    DOWN = "down"  # an outage began
+    UP = "up"  # an outage ended, or is no longer monitored
+    BLIP = "blip"  # an outage ended before a message about it was sent
+    AGAIN = "again"  # the outages that a rate limit held back
+    REMINDER = "reminder"  # an outage still lasts
+    ESCALATION = "escalation"  # an outage lasts, and nobody has acknowledged it
+    FLAPPING = "flapping"  # flapping began
+    SETTLED = "settled"  # flapping ended
+    NOTE = "note"  # a gap, such as a restart
 
 
 @dataclass(slots=True)
 class Incident:
-    """One service, target or bus that is down, or was lately. Times are epoch seconds.
+    """One service, target or bus that is down, or was down lately. Times are epoch seconds.
 
-    `key` identifies it: a service's name, a target's (`massive/shop`), `bus:market-redis`, `truth:market-
-    redis`, `watch:rss_agg` (a service whose channel the healer may not read). `id` and `miss` are the id
-    and the JSON of the event that opened it, of `kind`, written at `ts`; it has been down `since`. `held`
-    is why no message about that is sent. `told_at`, `thread` and `channels` are of the message that was
-    sent. The rate limit held back `kept` misses; those that are over lasted `kept_sec` in all, and one
-    that lasts is held back since `held_at`; at `held_until` what is held back is sent (`marketswarm status`
-    shows it). `free_at` is when what it depends on came back.
+    `key` identifies it: a service's name, a target's (`massive/shop`), `bus:market-redis`,
+    `truth:market-redis`, `watch:rss_agg` (a service whose channel the healer may not read). `id` and `miss`
+    are the id and the JSON of the event that opened it, of `kind`, written at `ts`; it has been down
+    `since`. `last_id` and `last_ts` are of its latest event, `gap_ts` of its latest gap. `held` is the
+    reason why no message about the outage is sent. `free_at` is when the service that it depends on came
+    back.
+
+    `told_at`, `thread` and `channels` are of the message that was sent about it; `reminded` and `escalated`
+    count the reminders and escalation steps since; `acked_by` is who acknowledged it.
+
+    `limited_until` is the end of the rate limit, which held back `kept` misses. Those that are over lasted
+    `kept_sec` in all, and one that lasts is held back since `held_at`. At `held_until` the misses held back
+    are sent (`marketswarm status` shows it). `changes` are the times of its latest changes; `flap_thread`
+    is the thread of the message that it is `flapping`.
     """
 
     key: str
@@ -109,9 +117,9 @@ class Incident:
 class Notice:
     """One notice about an incident, to be grouped with others into a message.
 
-    `events` and `ids` are the JSON and the ids of its events. `ts` is when it happened, `at` when it was
-    queued, both in epoch seconds. `channels` is empty where the route decides. `words` are appended to
-    what the events say.
+    `say` is its kind. `events` and `ids` are the JSON and the ids of its events. `ts` is when it happened,
+    `at` when it was queued, both in epoch seconds. `channels` is empty where the route decides; `thread` is
+    empty unless it continues one. `words` are appended to what the events say.
     """
 
     id: str
@@ -162,11 +170,13 @@ def parse_notice(raw: bytes) -> Notice | None:
 OPENS: Final = frozenset(
     {Kind.HEARTBEAT_MISS, Kind.HEALER_MISS, Kind.BUS_MISS, Kind.TRUTH_DRIFT, Kind.PROBE_MISS, Kind.WATCH_MISS}
 )
+"""The kinds of events that open an incident."""
 UNWATCHED: Final = frozenset({Kind.HEARTBEAT_UNWATCHED, Kind.PROBE_UNWATCHED, Kind.WATCH_UNWATCHED})
 """Events that close an incident because the service is no longer monitored."""
 CLOSES: Final = frozenset(
     {Kind.HEARTBEAT_OK, Kind.HEALER_OK, Kind.BUS_OK, Kind.TRUTH_OK, Kind.PROBE_OK, Kind.WATCH_OK, *UNWATCHED}
 )
+"""The kinds of events that close an incident."""
 
 
 def key_of(event: Event) -> str:

@@ -1,9 +1,9 @@
-"""Queue notices for the group wait, so that what happens together is sent together.
+"""Queue notices for the group wait, so that related notices are sent together.
 
 Pure; times are epoch seconds. A single notice after a quiet time is due within a quarter of a second.
 Several are due `group_wait_sec` after the first of them, and so is a single one shortly after others:
-services that fail of one cause do not fail at one moment. A gap, such as a restart, is never due at once: it
-is over, and other services restarted with it.
+services that fail of one cause do not fail at one moment. A gap, such as a restart, is never due at
+once: it is over, and other services restarted with it.
 """
 
 from dataclasses import replace
@@ -13,6 +13,7 @@ from typing import Final
 from notifier.router.incident import Notice, NoticeKind
 
 ALONE_SEC: Final = 0.25
+"""The longest wait of a single notice after a quiet time, in seconds."""
 
 
 class PendingNotices:
@@ -22,13 +23,13 @@ class PendingNotices:
         self._taken_at = float("-inf")
         self.notices: dict[str, Notice] = {}
         self._held: dict[str, int] = {}  # event ids, and how many notices have them
-        self._ids_by_key: dict[str, list[str]] = {}  # the notices' ids by what they are on
+        self._ids_by_key: dict[str, list[str]] = {}  # notices' ids by the key of their incident
 
     def __len__(self) -> int:
         return len(self.notices)
 
     def put(self, notice: Notice) -> None:
-        """Queue a notice, in place of one with the same id."""
+        """Queue a notice; replace one with the same id."""
         self.drop(notice.id)
         self.notices[notice.id] = notice
         self._ids_by_key.setdefault(notice.key, []).append(notice.id)
@@ -36,7 +37,7 @@ class PendingNotices:
             self._held[ident] = self._held.get(ident, 0) + 1
 
     def readdress(self, notice_id: str, channels: tuple[str, ...]) -> None:
-        """Change the channels of a notice, which keeps its place."""
+        """Set the channels of a queued notice, which keeps its place."""
         self.notices[notice_id] = replace(self.notices[notice_id], channels=channels)
 
     def drop(self, notice_id: str) -> Notice | None:
@@ -53,7 +54,7 @@ class PendingNotices:
         return notice
 
     def take(self, now: float, at_most: int) -> list[Notice]:
-        """Remove and return the oldest notices at `now`."""
+        """Remove and return the oldest notices, `at_most` of them; `now` ends the quiet time."""
         self._taken_at = now
         notices = list(islice(self.notices.values(), at_most))
         for notice in notices:
@@ -66,7 +67,7 @@ class PendingNotices:
         return notice if notice is not None and notice.say is NoticeKind.DOWN else None
 
     def of(self, key: str) -> list[Notice]:
-        """Return all queued notices about one incident."""
+        """Return all queued notices about the incident with this key."""
         return [self.notices[ident] for ident in self._ids_by_key.get(key, ())]
 
     def holds(self, event_id: str) -> bool:
@@ -74,7 +75,7 @@ class PendingNotices:
         return event_id in self._held
 
     def due_at(self, group_wait_sec: float) -> float | None:
-        """Return when the notices are due; None if there are none."""
+        """Return when the queued notices are due, in epoch seconds; None if there are none."""
         if not self.notices:
             return None
         first = min(notice.at for notice in self.notices.values())

@@ -1,4 +1,4 @@
-"""How people want to be notified: `settings` of the notifier's section of the truth, with every default.
+"""Define the `settings` of the notifier's section of the truth, with every default.
 
 Where the truth has no value, the caller fills in the environment's (RATE_LIMIT_SEC, the channels).
 """
@@ -25,19 +25,22 @@ WEEK_SEC: Final = 7 * 86_400.0
 EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
 Seconds = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
+"""A duration above 0, of a year at most, in seconds."""
 Wait = Annotated[float, Field(ge=0, le=60, allow_inf_nan=False)]
+"""A duration from 0 to 60, in seconds."""
 Limit = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
+"""A duration from 0 to a day, in seconds."""
 Names = tuple[Annotated[str, Field(min_length=1, max_length=200)], ...]
 
 
 class StrictModel(BaseModel):
-    """A part of the settings that is the notifier's alone: a key that nobody reads is a mistake."""
+    """The base of the models in the notifier's settings: an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class ServiceFilter(StrictModel):
-    """Which services: those of `services` (names, patterns), those with one of `tags`; none named: all."""
+    """A filter of services, by names and patterns or by tags; an empty filter includes all services."""
 
     services: Names = ()
     """Names and patterns of services, buses and targets. Default: all. Example: `["rss_*"]`."""
@@ -52,7 +55,7 @@ class ServiceFilter(StrictModel):
 
 
 class Route(ServiceFilter):
-    """Where the news of some services goes. `severities` none named: all."""
+    """A route: the channels of messages about some services, of some severities; none named means all."""
 
     severities: tuple[Severity, ...] = ()
     """News of these severities. Default: all. Example: `["critical"]`."""
@@ -60,12 +63,12 @@ class Route(ServiceFilter):
     """Names from `channels`. Example: `["team", "night"]`."""
 
     def takes(self, svc: str, tags: tuple[str, ...], severity: Severity) -> bool:
-        """Return True if the route takes messages about a service with these tags and this severity."""
+        """Return True if the route includes messages about a service with these tags and this severity."""
         return self.fits(svc, tags) and (not self.severities or severity in self.severities)
 
 
 class Window(ServiceFilter):
-    """Maintenance: `at` in cron's words begins it, `for_sec` is its length, `tz` whose clock it goes by."""
+    """A maintenance window, which begins at each time of a crontab expression and lasts `for_sec` seconds."""
 
     at: str
     """When it begins: five fields as in a crontab. Example: `"30 2 * * SUN"`."""
@@ -79,6 +82,7 @@ class Window(ServiceFilter):
     @field_validator("tz")
     @classmethod
     def _known_zone(cls, name: str) -> str:
+        """Return the name of a time zone. Raises ValueError if there is no such zone."""
         try:
             ZoneInfo(name)
         except (ZoneInfoNotFoundError, ValueError, OSError):
@@ -87,6 +91,7 @@ class Window(ServiceFilter):
 
     @model_validator(mode="after")
     def _has_beginnings(self) -> Self:
+        """Require that `at` is a crontab expression of five fields. Raises ValueError."""
         if len(self.at.split()) != 5:
             raise ValueError('at: must have five fields as in a crontab, such as "30 2 * * SUN"')
         try:
@@ -97,7 +102,7 @@ class Window(ServiceFilter):
 
 
 class EscalationStep(StrictModel):
-    """Escalation: who else is notified, `after_sec` after the first word, while nobody has acknowledged."""
+    """An escalation step: further channels for an outage that nobody acknowledges within `after_sec`."""
 
     after_sec: Seconds
     """How long after the first message. Example: `900`."""
@@ -106,7 +111,7 @@ class EscalationStep(StrictModel):
 
 
 class Policy(ServiceConfig):
-    """`settings` of the notifier. Seconds."""
+    """The model of `settings` in the notifier's section. Durations are in seconds."""
 
     group_wait_sec: Wait = 2.0
     """How long the notifier waits for what happens together, to send it as one message. Example: `5`."""
@@ -137,12 +142,17 @@ class Policy(ServiceConfig):
     @field_validator("remind_sec")
     @classmethod
     def _rising(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        """Return the times of reminders. Raises ValueError unless each is later than the one before."""
         if any(later <= earlier for earlier, later in pairwise(value)):
             raise ValueError("must rise: each is counted from the first word")
         return value
 
     @model_validator(mode="after")
     def _channels_are_there(self) -> Self:
+        """Require that `channels`, unless empty, has every channel that another key names.
+
+        Raises ValueError.
+        """
         if self.channels:
             named = {name for route in self.routes for name in route.channels}
             named |= {name for step in self.escalate for name in step.channels}
@@ -153,13 +163,13 @@ class Policy(ServiceConfig):
 
 
 class Section(ServiceConfig):
-    """What the notifier reads from its section."""
+    """The part of the notifier's section of the truth that the notifier reads."""
 
     settings: Policy = Policy()
     """What is sent to people, when, and over which channels."""
 
     def doubts(self) -> Iterator[tuple[Place, str]]:
-        """Yield what channels ask of the environment and don't get, or not without its consent."""
+        """Yield the place and reason of channel options that the environment refuses or must allow."""
         for name, options in self.settings.channels.items():
             for option, why in (*env_policy.find_refusals(options), *env_policy.find_doubts(options)):
                 yield ("settings", "channels", name, option), why

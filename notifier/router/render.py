@@ -59,7 +59,7 @@ _LABELS: Final = {
     NoticeKind.NOTE: "news of",
 }
 _NAMES: Final = {"bus": "bus {}", "truth": "the truth on {}", "watch": "the watch on {}"}
-"""What is down if it is no service, by the first word of the key."""
+"""The names of incidents that are no services, by the first word of the key."""
 _SEVERITY_ORDER: Final = (Severity.INFO, Severity.WARNING, Severity.CRITICAL)
 
 
@@ -72,14 +72,15 @@ _NEXT_STEPS: Final[Mapping[NoticeKind, str]] = {
 }
 """The command to type next, where the event of a notice has none of its own."""
 _LASTING: Final = (NoticeKind.DOWN, NoticeKind.REMINDER, NoticeKind.ESCALATION)
+"""The kinds of notices about an outage that lasts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a message says besides its own notices.
+    """The information in a message besides its own notices.
 
-    `fleet` is the fleet's name, which may be empty. `held` are the names of services of which the rate limit
-    holds back outages until `held_until`. `incidents` are all incidents by key.
+    `fleet` is the fleet's name, which may be empty. `held` are the names of services of which the rate
+    limit holds back outages until `held_until` (epoch seconds). `incidents` are all incidents by key.
     """
 
     fleet: str = ""
@@ -95,10 +96,11 @@ def render_message(
     dependents: Mapping[str, Sequence[Notice]],
     surroundings: Surroundings = Surroundings(),
 ) -> Message:
-    """Return the message for some notices, at least one; `dependents` are, by a notice's id, its dependents.
+    """Return the message for some notices, at least one.
 
-    The caller sets the thread, and what the message opens and closes: it knows the other incidents of a
-    thread.
+    `severity` returns the severity of a notice; `dependents` are, by a notice's id, the notices of its
+    dependents. The caller sets the thread, and which threads the message opens and closes, because they
+    depend on other incidents.
     """
     every = [each for notice in notices for each in (notice, *dependents.get(notice.id, ()))]
     title, text = _title_and_text(notices, every, surroundings)
@@ -122,12 +124,14 @@ def list_names(notices: Sequence[Notice]) -> str:
 
 
 def _first_names(names: Sequence[str]) -> str:
+    """Return the first ten different names, and how many more there are."""
     found = list(dict.fromkeys(names))
     more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
     return ", ".join(found[:NAMED]) + more
 
 
 def _kind_of_many(kinds: set[MessageKind]) -> MessageKind:
+    """Return the kind of a message of several notices: REMINDER or NOTE if all are that, else GROUP."""
     return kinds.pop() if kinds in ({MessageKind.REMINDER}, {MessageKind.NOTE}) else MessageKind.GROUP
 
 
@@ -158,7 +162,10 @@ def _lines(notices: Sequence[Notice], dependents: Mapping[str, Sequence[Notice]]
 
 
 def _summarize(notices: Sequence[Notice], dependents: int) -> tuple[str, str]:
-    """Return title and text for several notices: how many services are in which state, and their names."""
+    """Return title and text for several notices: how many services are in which state, and their names.
+
+    `dependents` is how many more services are down because of them.
+    """
     counts = Counter(notice.say for notice in notices)
     parts: list[str] = []
     for say, (one, many) in _VERBS.items():
@@ -175,7 +182,7 @@ def _summarize(notices: Sequence[Notice], dependents: int) -> tuple[str, str]:
 
 
 def _summarize_gaps(notices: Sequence[Notice], incidents: Mapping[str, Incident]) -> tuple[str, str]:
-    """Return title and text for gaps: `5 services restarted, all up`, and their names."""
+    """Return title and text for several gaps: `5 services restarted, all up`, and their names."""
     restarted = [notice for notice in notices if _is_restart(notice)]
     others = [notice for notice in notices if not _is_restart(notice)]
     parts: list[str] = []
@@ -207,11 +214,11 @@ def _describe_notice(notice: Notice, dependents: int) -> tuple[str, str]:
     return f"{name} {one}", notice.words
 
 
-# -- the details: since when, where, what is held back, what to do
+# -- the details: since when, where, outages held back, the next command
 
 
 def _details(notices: Sequence[Notice], surroundings: Surroundings) -> Iterator[str]:
-    """Yield the lines of the text after the first one."""
+    """Yield the lines of a message's text after the first one: since when, where, held back, next command."""
     lasting = [notice for notice in notices if _lasts(notice)]
     if lasting:
         moment = f"since {format_moment(min(_begun_at(notice, surroundings) for notice in lasting))}"
@@ -226,7 +233,7 @@ def _details(notices: Sequence[Notice], surroundings: Surroundings) -> Iterator[
 
 
 def _next_step(notices: Sequence[Notice]) -> tuple[str, ...]:
-    """Return the line with the command to type; an empty tuple if nothing is to be done."""
+    """Return the line with the command to type, in a tuple; an empty tuple if nothing is to be done."""
     if len(notices) > 1:
         bad = any(notice.say in _NEXT_STEPS for notice in notices)
         return (next_line("status"),) if bad else ()
@@ -238,7 +245,7 @@ def _next_step(notices: Sequence[Notice]) -> tuple[str, ...]:
 
 
 def _short_place(notice: Notice) -> str:
-    """Return since when and where, short enough for one line of many; empty if that is not known."""
+    """Return since when and on which host an outage lasts, for one line of many; empty if unknown."""
     events = _events_of(notice)
     if notice.say is not NoticeKind.DOWN or not events:
         return ""
@@ -246,6 +253,7 @@ def _short_place(notice: Notice) -> str:
 
 
 def _begun_at(notice: Notice, surroundings: Surroundings) -> float:
+    """Return when the outage of a notice began, in epoch seconds."""
     incident, events = surroundings.incidents.get(notice.key), _events_of(notice)
     if events:
         return outage_start(events[-1])
@@ -253,6 +261,7 @@ def _begun_at(notice: Notice, surroundings: Surroundings) -> float:
 
 
 def _host_of(notice: Notice, surroundings: Surroundings) -> str:
+    """Return the host in a notice's last event, else in its incident's first one; empty if unknown."""
     events = _events_of(notice)
     incident = surroundings.incidents.get(notice.key)
     if not events and incident is not None:
@@ -262,18 +271,21 @@ def _host_of(notice: Notice, surroundings: Surroundings) -> str:
 
 
 def _lasts(notice: Notice) -> bool:
-    """Return True if a notice is about an outage that lasts, of which people want to know since when."""
+    """Return True if a notice is about an outage that lasts, so that its message says since when."""
     return notice.say in _LASTING or (notice.say is NoticeKind.AGAIN and bool(notice.events))
 
 
 def _is_restart(notice: Notice) -> bool:
+    """Return True if an event of a notice is a gap in which the service restarted."""
     return any(event.type is Kind.HEARTBEAT_GAP and event.restarted for event in _events_of(notice))
 
 
 def _events_of(notice: Notice) -> list[Event]:
+    """Return the events of a notice, without those that can't be parsed."""
     return [found for raw in notice.events if isinstance(found := parse(raw.encode()), Event)]
 
 
 def _name_of(notice: Notice) -> str:
+    """Return the name that a message shows for a notice's service, target, bus or truth."""
     family, colon, _ = notice.key.partition(":")
     return _NAMES[family].format(notice.svc) if colon and family in _NAMES else notice.svc

@@ -30,19 +30,23 @@ from notifier.router.suppression import Suppression
 from notifier.router.timers import CHECK_EVERY_SEC, NEVER, DueQueue, Timers
 
 INCIDENT_FIELD: Final = "r:i:"
+"""Prefix of the state's fields that hold an incident; its key follows."""
 NOTICE_FIELD: Final = "r:l:"
+"""Prefix of the state's fields that hold a pending notice; its id follows."""
 FORGOTTEN_SEC: Final = 86_400.0
+"""How long an incident is kept after its end, in seconds."""
 TIDY_EVERY_SEC: Final = 3600.0
+"""How often old incidents are removed, in seconds."""
 
 
 class IncidentStore:
-    """The stored form of incidents and pending notices, and which of them changed. Pure."""
+    """Converts incidents and pending notices to fields of the state, and tracks changes. Pure."""
 
     def __init__(self, incidents: dict[str, Incident], pending: PendingNotices) -> None:
         self._incidents = incidents
         self._pending = pending
-        self._stored_notices: set[str] = set()  # the fields of notices that are kept
-        self._dirty: set[str] = set()  # keys of incidents
+        self._stored_notices: set[str] = set()  # the fields of pending notices in the stored state
+        self._dirty: set[str] = set()  # keys of incidents that changed
         self._tidied_at = float("-inf")
 
     def restore(self, fields: Mapping[str, bytes]) -> list[str]:
@@ -59,11 +63,11 @@ class IncidentStore:
         return unusable
 
     def changed(self, *keys: str) -> None:
-        """Record that these incidents changed."""
+        """Record that the incidents with these keys changed."""
         self._dirty.update(keys)
 
     def notice_changed(self, notice_id: str) -> None:
-        """Record that a pending notice changed; without this it is stored as it was queued."""
+        """Record that a pending notice changed, so that it is stored again."""
         self._stored_notices.discard(NOTICE_FIELD + notice_id)
 
     def changes(self) -> dict[str, bytes | None]:
@@ -80,7 +84,7 @@ class IncidentStore:
         return found
 
     def tidy(self, now: float) -> None:
-        """Forget incidents that have been over for a day; by then no event is repeated."""
+        """Once an hour remove incidents that have been over for a day; no event is repeated after that."""
         if now - self._tidied_at < TIDY_EVERY_SEC:
             return
         self._tidied_at = now
@@ -92,17 +96,18 @@ class IncidentStore:
 
 
 CHECKED_AT_ONCE: Final = 2000
+"""The most incidents whose timers are checked in one call."""
 NOTICES_AT_ONCE: Final = 2000
-"""Notices in one call; the rest comes with the next one, so that beats and outcomes don't wait."""
+"""The most notices in one call; the others follow in the next one, so that beats and outcomes don't wait."""
 CHECKED_EVERY_SECOND: Final = 10_000
 """This many incidents are checked every second where needed, twice as many every two seconds."""
 
 
 class Router:
-    """The open incidents, and what is to be sent about them. Times are epoch seconds that never go back.
+    """The incidents and pending notices. Times are epoch seconds that never go back.
 
     Args:
-        incidents: the dictionary that holds them, by key; a new one by default.
+        incidents: the dictionary that holds the incidents, by key; a new one by default.
     """
 
     def __init__(self, incidents: dict[str, Incident] | None = None) -> None:
@@ -114,10 +119,13 @@ class Router:
         self._grouper = Grouper(self._incidents, self._suppression, self._timers)
         self._due_queue, self._check_all = DueQueue(), True
 
-    # -- what it goes by
+    # -- settings
 
     def restore(self, fields: Mapping[str, bytes]) -> list[str]:
-        """Restore what `changes` returned, once, before all else; return the fields that can't be parsed."""
+        """Restore what `changes` returned in an earlier run; return the fields that can't be parsed.
+
+        Call this once, before any other method.
+        """
         return self._incident_store.restore(fields)
 
     def apply_policy(self, policy: Policy, truth: Truth) -> None:
@@ -135,12 +143,15 @@ class Router:
         self._suppression.open_channels = tuple(names)
         self._check_all = True
 
-    # -- what happens
+    # -- input
 
     def handle_event(
         self, event: Event, raw: bytes, now: float, *, reported_by_sentinel: bool = False
     ) -> Reason:
-        """Record an event; return what is done about it."""
+        """Record an event, queue the notice that follows from it, and return the decision.
+
+        `raw` is the event's JSON. `reported_by_sentinel` means that a message about it was sent already.
+        """
         key = key_of(event)
         incident = self._incidents.get(key) or Incident(key, event.svc)
         if event.type in (Kind.HEARTBEAT_GAP, Kind.REACH_GAP):
@@ -177,7 +188,7 @@ class Router:
         return [each.svc for each in found]
 
     def record_reroute(self, message: Message, channel: str) -> None:
-        """Have what follows a message go to the channel that the message was rerouted to, too."""
+        """Have the messages that continue a rerouted message's thread go to its new channel, too."""
         for key in message.about:
             incident = self._incidents.get(key)
             if incident is not None and message.thread in (incident.thread, incident.flap_thread):
@@ -189,15 +200,15 @@ class Router:
                     self._pending.readdress(notice.id, channels)
                     self._incident_store.notice_changed(notice.id)
 
-    # -- what is due
+    # -- output
 
     def take_due(
         self, now: float, undelivered_message_for: Callable[[str], str | None] = lambda _key: None
     ) -> list[DueMessage]:
-        """Return the messages that are due now.
+        """Return the messages that are due now, and record in their incidents that they are sent.
 
-        `undelivered_message_for` maps an incident's key to the id of a message about it that is not
-        delivered yet.
+        `undelivered_message_for` maps an incident's key to the id of a message about it that is not delivered
+        yet.
         """
         self._check_timers(now)
         due_at = self._due_at()
@@ -210,7 +221,7 @@ class Router:
         return self._grouper.group(notices, now, undelivered_message_for)
 
     def next_due(self) -> float | None:
-        """Return when `take_due` should be called next; None while nothing will be due."""
+        """Return when to call `take_due` next, in epoch seconds; None while nothing will be due."""
         look_at = float("-inf") if self._check_all else self._due_queue.next_at()
         found = min(look_at, self._due_at() or NEVER)
         return None if found == NEVER else found
@@ -220,18 +231,19 @@ class Router:
         return self._pending.holds(event_id)
 
     def open_incidents(self) -> list[Incident]:
-        """Return what is down, in the order in which it was first reported."""
+        """Return the incidents that are down, oldest entry first."""
         return [each for each in self._incidents.values() if each.down]
 
     def changes(self) -> dict[str, bytes | None]:
         """Return the fields that changed since the last call; None for deleted ones."""
         return self._incident_store.changes()
 
-    # -- inside: events
+    # -- helpers
 
     def _open_incident(
         self, incident: Incident, event: Event, raw: bytes, now: float, *, reported_by_sentinel: bool
     ) -> Reason:
+        """Begin an outage; queue its notice unless there is a reason to hold it back; return the decision."""
         incident.down, incident.id, incident.miss = True, event.id, raw.decode("utf-8", "replace")
         incident.kind, incident.ts = event.type, event.ts
         incident.since = event.ts - (event.late_sec or 0.0) if event.since is None else event.since
@@ -254,11 +266,12 @@ class Router:
             incident.kept, incident.held_at = incident.kept + 1, now
         if incident.held is not None:
             return incident.held
-        self._drop_notices(incident, NoticeKind.AGAIN)  # this notice mentions what the other one sums up
+        self._drop_notices(incident, NoticeKind.AGAIN)  # the new notice mentions the same outages
         self._pending.put(self._timers.opening(incident, event.ts, now))
         return Reason.TELL
 
     def _close_incident(self, incident: Incident, event: Event, raw: bytes, now: float) -> Reason:
+        """End an outage; queue a notice of that if the outage was sent or pending; return the decision."""
         incident.down = False
         self._suppression.record_change(incident, event.ts)
         if self._suppression.starts_flapping(incident, now):
@@ -282,6 +295,7 @@ class Router:
         return Reason.TELL
 
     def _notice_of_gap(self, incident: Incident, event: Event, raw: bytes, now: float) -> Reason:
+        """Queue a notice of a gap, such as a restart, unless it is known or muted; return the decision."""
         if event.ts <= incident.gap_ts:
             return Reason.REPEAT
         incident.gap_ts = event.ts
@@ -295,7 +309,7 @@ class Router:
         return Reason.TELL
 
     def _start_flapping(self, incident: Incident, now: float) -> None:
-        """Queue the notice that a service flaps, in place of its pending notices, unless it is muted."""
+        """Queue the notice that a service flaps, in place of its others, unless it is muted."""
         if self._suppression.reason_to_mute(incident, now) is not None:
             return
         dropped_notices = self._drop_notices(
@@ -306,26 +320,33 @@ class Router:
         self._pending.put(self._timers.flapping(incident, ends, now))
 
     def _withdraw_flapping(self, incident: Incident, now: float) -> list[Notice]:
-        """Drop the notice of a flapping that ended before it was sent; continue threads that were open."""
+        """Drop the pending notice that a service flaps.
+
+        Return notices that flapping ended, for the threads that the dropped one would have continued.
+        """
         dropped_notices = self._drop_notices(incident, NoticeKind.FLAPPING)
         return [
             self._timers.settled(incident, notice.thread, now) for notice in dropped_notices if notice.thread
         ]
 
     def _is_flapping_known(self, incident: Incident) -> bool:
-        """Return True if a message that it flaps was sent or is pending: single changes are not sent."""
+        """Return True if a message that a service flaps was sent or is pending.
+
+        Then its single changes are not sent.
+        """
         if incident.flap_thread:
             return incident.flapping
         return any(notice.say is NoticeKind.FLAPPING for notice in self._pending.of(incident.key))
 
     def _drop_notices(self, incident: Incident, *says: NoticeKind) -> list[Notice]:
+        """Drop an incident's pending notices of some kinds, and return them."""
         dropped = [notice for notice in self._pending.of(incident.key) if notice.say in says]
         for notice in dropped:
             self._pending.drop(notice.id)
         return dropped
 
     def _check_timers(self, now: float) -> None:
-        """Queue the notices that time alone has brought."""
+        """Queue the notices that became due as time passed, and remove old incidents."""
         if self._check_all:
             self._check_all = False
             for key in self._incidents:
@@ -347,6 +368,7 @@ class Router:
         self._incident_store.tidy(now)
 
     def _due_at(self) -> float | None:
+        """Return when the pending notices are due; None if there are none or no channel is open."""
         if not self._suppression.open_channels:
             return None  # no channel is open: the notices wait
         return self._pending.due_at(self._suppression.policy.group_wait_sec)

@@ -1,11 +1,11 @@
 """Decide whether a notice is held back, and which channels get it.
 
-Silences, maintenance, flapping, inhibition by a cause, and the rate limit each are a `Reason`; the first
-that applies counts. Pure; times are epoch seconds.
+Silences, maintenance, flapping, inhibition by a cause, and the rate limit each are a `Reason`; the
+first that applies counts. Pure; times are epoch seconds.
 
-Flapping is judged as in Icinga: the last twenty changes count, newer ones more, and the state is left at
-a lower ratio than it is entered. There are no checks between the changes here, so time makes an old
-change count less.
+Flapping is detected as in Icinga: the last twenty changes count, newer ones more, and flapping ends at
+a lower ratio than it begins. There are no checks between the changes here, so a change counts less as
+time passes.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,27 +25,31 @@ from notifier.router.pending import PendingNotices
 from notifier.router.policy import RATE_LIMIT_SEC, Policy, Window
 
 CHANGES: Final = 20
+"""How many of the latest changes count."""
 HIGH: Final = 0.30
+"""The ratio at which flapping begins."""
 LOW: Final = 0.20
+"""The ratio below which flapping ends."""
 
 
 def flap_ratio(changes: Sequence[float], now: float, window_sec: float) -> float:
-    """Return how often it changed, from 0 to 1.
+    """Return how often a service changed, from 0 to 1.
 
-    Of the last twenty changes (epoch seconds) each counts less as `window_sec` passes.
+    `changes` are epoch seconds. Of the last twenty each counts less with its age, and nothing after
+    `window_sec`.
     """
     weights = (1.0 - max(0.0, now - at) / window_sec for at in changes[-CHANGES:])
     return sum(max(0.0, weight) for weight in weights) / CHANGES
 
 
 def is_flapping(changes: Sequence[float], now: float, window_sec: float, already: bool) -> bool:
-    """Return True if it flaps now; `already` says whether it did before."""
+    """Return True if a service with these changes flaps now; `already` says whether it flapped before."""
     return flap_ratio(changes, now, window_sec) >= (LOW if already else HIGH)
 
 
 def is_window_open(window: Window, now: float) -> bool:
-    """Return True if a maintenance window is open at `now`, by the clock of its time zone."""
-    # an iterator gives what comes after its start: we start where the earliest beginning that counts is
+    """Return True if a maintenance window, in its own time zone, is open at `now`."""
+    # the iterator yields times after its start: start where the earliest window that may still be open begins
     earliest = int(now - window.for_sec)
     try:
         begun = next(CronSim(window.at, datetime.fromtimestamp(earliest, ZoneInfo(window.tz)))).timestamp()
@@ -55,7 +59,12 @@ def is_window_open(window: Window, now: float) -> bool:
 
 
 class Suppression:
-    """The policy, truth, silences and open channels in force, applied to incidents."""
+    """The policy, truth, silences and open channels in force, applied to incidents.
+
+    Args:
+        incidents: all incidents by key.
+        waiting: the pending notices.
+    """
 
     def __init__(self, incidents: Mapping[str, Incident], waiting: PendingNotices) -> None:
         self.policy = Policy()
@@ -73,7 +82,7 @@ class Suppression:
         limit = self.policy.rate_limit_sec
         return RATE_LIMIT_SEC if limit is None else limit
 
-    # -- to whom
+    # -- severity and channels
 
     def severity_of(self, notice: Notice) -> Severity:
         """Return the severity of a notice: info for what is over, else that of its incident."""
@@ -85,7 +94,7 @@ class Suppression:
         return self.severity(incident) if incident is not None else Severity.WARNING
 
     def severity(self, incident: Incident) -> Severity:
-        """Return the severity that the truth gives a service or target, else that of the event's kind."""
+        """Return the severity of a service or target in the truth, else the default of the event's kind."""
         if (
             incident.kind is Kind.PROBE_MISS
             and (target := find_probe_target(self.truth, incident.svc)) is not None
@@ -109,10 +118,13 @@ class Suppression:
         """Return those of some channels that are open."""
         return tuple(name for name in names if name in self.open_channels)
 
-    # -- whether
+    # -- reasons to hold a message back
 
     def reason_to_mute(self, incident: Incident, now: float) -> Reason | None:
-        """Return why no message at all about an incident is sent now: no channel, silence, maintenance."""
+        """Return why no message about an incident may be sent now; None if one may.
+
+        The reasons are: no open channel, a silence, maintenance.
+        """
         if not self.open_channels:
             return Reason.NO_CHANNEL
         tags = self._tags(incident)
@@ -144,9 +156,13 @@ class Suppression:
         return Reason.RATE_LIMIT if now < incident.limited_until else None
 
     def cause_of(self, incident: Incident) -> Incident | None:
-        """Return the outage that this one depends on, if the same channels know of it or it is held back."""
+        """Return an outage that explains this one; None if there is none.
+
+        That is an outage of something that the service depends on. It must be held back, or known to all
+        channels of this one.
+        """
         if incident.kind is Kind.WATCH_MISS:
-            return None  # a refused channel is nobody else's doing
+            return None  # no other service causes a refused subscription
         for svc in self.causes(incident.svc):
             cause = self._incidents.get(svc)
             if cause is None or not cause.down or self._pending.opening(cause.id) is not None:
@@ -167,7 +183,7 @@ class Suppression:
         return iter(found[1:])
 
     def dependents_down(self, cause: Incident) -> list[Incident]:
-        """Return the incidents held back because of a cause, as of the last `reset_dependents`."""
+        """Return the incidents held back because of a cause, as of the last call of `reset_dependents`."""
         if self._by_cause is None:
             self._by_cause = {}
             for each in self._incidents.values():
@@ -181,17 +197,17 @@ class Suppression:
         self._by_cause = None
 
     def grace_sec(self, incident: Incident) -> float:
-        """Return the seconds a service has to come back once its cause is back: its timeout."""
+        """Return how long a service has to come back once its cause is back: its timeout, in seconds."""
         return self.truth.timeout_of(incident.svc)
 
     # -- flapping
 
     def record_change(self, incident: Incident, ts: float) -> None:
-        """Record that an incident opened or closed at `ts`."""
+        """Record that an incident opened or closed at `ts`, among its latest twenty changes."""
         incident.changes = [*incident.changes, ts][-CHANGES:]
 
     def starts_flapping(self, incident: Incident, now: float) -> bool:
-        """Return True, and mark the incident, if it has just begun to flap."""
+        """Mark an incident as flapping if it has just begun to flap; return True if so."""
         if incident.flapping or not is_flapping(
             incident.changes, now, self.policy.flap_window_sec, already=False
         ):
@@ -200,7 +216,7 @@ class Suppression:
         return True
 
     def stops_flapping(self, incident: Incident, now: float) -> bool:
-        """Return True, and unmark the incident, if it has just ceased to flap."""
+        """Mark an incident as no longer flapping if it has just ceased to flap; return True if so."""
         if not incident.flapping or is_flapping(
             incident.changes, now, self.policy.flap_window_sec, already=True
         ):
@@ -209,5 +225,6 @@ class Suppression:
         return True
 
     def _tags(self, incident: Incident) -> tuple[str, ...]:
+        """Return the tags of an incident's service or target; none for a bus or a truth."""
         section = self.truth.services.get(incident.svc) or find_probe_target(self.truth, incident.svc)
         return section.tags if section is not None and incident.name == incident.svc else ()

@@ -1,7 +1,8 @@
-"""Yield the notices that time alone brings: reminders, escalations, the ends of silences and of rate limits.
+"""Return the notices that become due as time passes.
 
-Pure; times are epoch seconds. `DueQueue` holds when each incident is to be checked next, so that a check
-looks at no others.
+They are reminders, escalations, and notices that were held back by a silence or a rate limit that
+ended. Pure; times are epoch seconds. `DueQueue` holds when each incident is to be checked next, so that
+a check looks at no others.
 """
 
 import heapq
@@ -24,7 +25,7 @@ class DueQueue:
         self._heap: list[tuple[float, str]] = []
 
     def put(self, key: str, at: float) -> None:
-        """Have `key` be due at `at`, or never."""
+        """Have `key` be due at `at` in place of its earlier time; NEVER removes the key."""
         if at == NEVER:
             self._at.pop(key, None)
         elif self._at.get(key) != at:
@@ -39,7 +40,7 @@ class DueQueue:
         self.put(key, min(at, self._at.get(key, NEVER)))
 
     def take(self, now: float, at_most: int) -> list[str]:
-        """Remove and return keys that are due at `now`, the earliest first."""
+        """Remove and return the keys that are due at `now`, earliest first, `at_most` of them."""
         found: list[str] = []
         while len(found) < at_most and self.next_at() <= now:
             _, key = heapq.heappop(self._heap)
@@ -53,7 +54,7 @@ class DueQueue:
         return len(self._heap)
 
     def next_at(self) -> float:
-        """Return when the next key is due."""
+        """Return when the next key is due; NEVER if there is none."""
         while self._heap and self._at.get(self._heap[0][1]) != self._heap[0][0]:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else NEVER
@@ -64,7 +65,7 @@ CHECK_EVERY_SEC: Final = 1.0
 
 
 class Timers:
-    """Checks one incident at a time."""
+    """Computes the notices that are due for one incident at a time, and when to check it again."""
 
     def __init__(self, suppression: Suppression) -> None:
         self._suppression = suppression
@@ -125,7 +126,10 @@ class Timers:
         )
 
     def settled(self, incident: Incident, thread: str, now: float) -> Notice:
-        """Return the notice, in the thread of the flapping, of how the service is after it."""
+        """Return the notice that flapping ended, in the thread of the flapping; it says if the service is up.
+
+        If the service is down, its outage is no longer held back.
+        """
         notice = self._notice(incident, NoticeKind.SETTLED, f"settled.{incident.last_id}", now)
         if incident.down:
             incident.held = None
@@ -133,7 +137,7 @@ class Timers:
         return notice.in_thread(thread, incident.channels)
 
     def describe(self, notice: Notice, incident: Incident, now: float) -> str:
-        """Return what a notice says besides its events, as of the moment at which it is sent."""
+        """Return the words of a notice besides its events, as of `now`, when it is sent."""
         lasts = format_seconds(max(0.0, now - incident.since))
         match notice.say:
             case NoticeKind.DOWN | NoticeKind.BLIP:
@@ -159,9 +163,10 @@ class Timers:
             case _:
                 return ""
 
-    # -- inside
+    # -- helpers
 
     def _opened(self, notice: Notice, incident: Incident, lasts: str) -> str:
+        """Return the words of an outage's notice: earlier outages held back, and its length if long."""
         words: list[str] = []
         if incident.kept:
             outages = "one outage" if incident.kept == 1 else f"{incident.kept} outages"
@@ -175,13 +180,18 @@ class Timers:
         return self._limit_ends_at(incident) if incident.kept else None
 
     def _limit_ends_at(self, incident: Incident) -> float:
-        """Return when what the rate limit holds back is sent: an outage that lasts before the limit's end."""
+        """Return when the outages that the rate limit holds back are sent.
+
+        That is the end of the limit, or earlier for an outage that still lasts: `rate_limit_max_hold_sec`
+        after it was held back.
+        """
         if not incident.down or incident.held is not Reason.RATE_LIMIT or incident.held_at is None:
             return incident.limited_until
         hold_sec = self._suppression.policy.rate_limit_max_hold_sec
         return min(incident.limited_until, incident.held_at + hold_sec)
 
     def _summed_up(self, incident: Incident, now: float) -> list[Notice]:
+        """Return the notice of the outages that the rate limit held back; none if the incident is muted."""
         muted = self._suppression.reason_to_mute(incident, now)
         if muted is not None:
             incident.kept, incident.kept_sec = 0, 0.0
@@ -190,13 +200,17 @@ class Timers:
         if incident.down and incident.held is Reason.RATE_LIMIT:
             incident.held = None
             if now < incident.limited_until:
-                incident.kept -= 1  # those before it
+                incident.kept -= 1  # the outages before this one
                 return [self.opening(incident, now, now)]
         events = (incident.miss,) if incident.down else ()
         notice = self._notice(incident, NoticeKind.AGAIN, f"again.{incident.id}", now)
         return [notice.with_events(events, (incident.id,) if events else ())]
 
     def _released(self, incident: Incident, now: float) -> list[Notice]:
+        """Return the notice of an outage that was held back, if no reason is left; else update the reason.
+
+        A service whose cause came back is given `grace_sec` to come back itself.
+        """
         held = self._suppression.reason_to_hold(incident, now)
         if incident.held is Reason.DEPENDS and held is not Reason.DEPENDS:
             incident.free_at = incident.free_at or now
@@ -210,10 +224,11 @@ class Timers:
         return [self.opening(incident, now, now)]
 
     def _reminded(self, incident: Incident, now: float) -> list[Notice]:
+        """Return the reminder that is due, if one is; several that are overdue become one."""
         due = self._reminder_at(incident)
         if due is None or now < due:
             return []
-        while due is not None and due <= now:  # those that were due while nobody was here are one
+        while due is not None and due <= now:  # reminders that became due while no notifier ran become one
             incident.reminded += 1
             due = self._reminder_at(incident)
         notice = self._notice(
@@ -222,6 +237,7 @@ class Timers:
         return [notice.in_thread(incident.thread, incident.channels)]
 
     def _reminder_at(self, incident: Incident) -> float | None:
+        """Return when the next reminder is due; None if there are no reminders."""
         after = self._suppression.policy.remind_sec
         if not after or incident.told_at is None:
             return None
@@ -229,6 +245,7 @@ class Timers:
         return incident.told_at + (after[incident.reminded] if beyond <= 0 else after[-1] * (beyond + 1))
 
     def _escalated(self, incident: Incident, now: float) -> list[Notice]:
+        """Return a notice for each escalation step that is due."""
         steps = self._suppression.policy.escalate
         found: list[Notice] = []
         while (at := self._escalation_at(incident)) is not None and at <= now:
@@ -241,10 +258,12 @@ class Timers:
         return found
 
     def _escalation_at(self, incident: Incident) -> float | None:
+        """Return when the next escalation step is due; None if there is none."""
         steps = self._suppression.policy.escalate
         if incident.told_at is None or incident.escalated >= len(steps):
             return None
         return incident.told_at + steps[incident.escalated].after_sec
 
     def _notice(self, incident: Incident, say: NoticeKind, ident: str, now: float) -> Notice:
+        """Return a notice about an incident, of this kind and with this id, that happened at `now`."""
         return Notice(ident, incident.key, incident.svc, say, now, now)
