@@ -1,1 +1,1 @@
-"""Reads feed items as one of a group of workers, and writes a note about each, once."""
+"""Read the entries of streams as one worker of a consumer group, and write one note about each item."""

@@ -31,7 +31,7 @@ class Backlog:
 
 
 class Rate:
-    """The rate of entries per second, over the last minute."""
+    """Count processed entries per second over the last minute."""
 
     def __init__(self) -> None:
         self._done: deque[tuple[float, int]] = deque()
@@ -39,7 +39,7 @@ class Rate:
         self._since: float | None = None
 
     def add(self, count: int, now: float) -> None:
-        """Add entries that were processed at `now`."""
+        """Add `count` entries that were processed at `now`."""
         self._since = now if self._since is None else self._since
         if count:
             self._done.append((now, count))
@@ -47,24 +47,28 @@ class Rate:
         self._forget(now)
 
     def per_sec(self, now: float) -> float:
-        """Return the rate at `now`, over the time there was if that is less than a minute."""
+        """Return entries per second over the last minute, or since the first `add` if that is later."""
         self._forget(now)
         over = RATE_WINDOW_SEC if self._since is None else min(RATE_WINDOW_SEC, now - self._since)
         return self._count / max(1.0, over)
 
     def _forget(self, now: float) -> None:
+        """Remove the counts that are older than RATE_WINDOW_SEC at `now`."""
         while self._done and self._done[0][0] < now - RATE_WINDOW_SEC:
             self._count -= self._done.popleft()[1]
 
 
 class LagDetector:
-    """Detect when the work falls behind, and when it has caught up; `behind` is the last answer."""
+    """Detect when the work falls behind, and when it has caught up; `behind` is the last result."""
 
     def __init__(self) -> None:
         self.behind = False
 
     def check(self, backlogs: Mapping[str, Backlog], behind_sec: float) -> str | None:
-        """Return how much waits in the stream with the oldest entry; None if the work keeps up."""
+        """Return a line on the stream whose oldest entry waits longest; None if the work keeps up.
+
+        The work falls behind when an entry has waited for `behind_sec`.
+        """
         oldest_sec = max((each.oldest_sec for each in backlogs.values()), default=0.0)
         self.behind = oldest_sec >= behind_sec * (CAUGHT_UP_SHARE if self.behind else 1.0) and oldest_sec > 0
         if not self.behind:
@@ -76,7 +80,7 @@ class LagDetector:
 
 
 def summarize_backlogs(backlogs: Mapping[str, Backlog], per_sec: float) -> str:
-    """Return `12.3/s, 40 unread (oldest 2 s), 3 taken`: the work of an instance that keeps up."""
+    """Return the rate and all backlogs in a few words: `12.3/s, 40 unread (oldest 2 s), 3 taken`."""
     found = list(backlogs.values())
     unread = -1 if any(each.unread < 0 for each in found) else sum(each.unread for each in found)
     oldest_sec = max((each.oldest_sec for each in found), default=0.0)
@@ -92,5 +96,5 @@ def summarize_backlogs(backlogs: Mapping[str, Backlog], per_sec: float) -> str:
 
 
 def format_count(unread: int) -> str:
-    """Return a number of unread entries as people read it; -1 is `200 or more`."""
+    """Return a number of unread entries with thousands separators; `200 or more` for -1."""
     return "200 or more" if unread < 0 else f"{unread:,}"

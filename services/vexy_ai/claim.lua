@@ -7,6 +7,7 @@
 --       4  largest entry that is returned (bytes)
 -- Returns {id, deliveries, fields, number of entries that were trimmed}. `id` is nil if there is no such entry;
 -- `fields` is nil if the entry is too large, which may be what ended its last consumer.
+-- Return true if the fields of an entry have at most ARGV[4] bytes.
 local function is_small(fields)
   local size = 0
   for _, text in ipairs(fields) do size = size + #text end

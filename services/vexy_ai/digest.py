@@ -32,9 +32,10 @@ MAX_COMPARED: Final = 64
 
 
 def group_similar(titles: Sequence[str], similar: float) -> list[list[int]]:
-    """Return groups of the positions of titles that are alike to `similar` (Jaccard, 0 to 1), each in order.
+    """Return groups of positions of titles whose Jaccard similarity is at least `similar` (0 to 1).
 
-    A title belongs to a group if it is similar to any other in it. An empty title is similar to none.
+    Positions are in ascending order. A title belongs to a group if it is similar to any other title in it. An
+    empty title is alone in its group.
     """
     from rensa import RMinHash, RMinHashLSH  # noqa: PLC0415 - saves memory in workers that write no digest
 
@@ -61,24 +62,25 @@ def group_similar(titles: Sequence[str], similar: float) -> list[list[int]]:
 
 
 def normalize(title: str) -> str:
-    """Return a title as it is compared: letters and digits in one case and form, with single spaces."""
+    """Return a title as it is compared: NFKC, case-folded, only letters, digits and single spaces."""
     folded = unicodedata.normalize("NFKC", title).casefold()
     return " ".join("".join(each if each.isalnum() else " " for each in folded).split())
 
 
 @lru_cache(maxsize=1024)
 def shingles(text: str) -> frozenset[str]:
-    """Return every run of SHINGLE_LENGTH characters in a text; a shorter text is the only one."""
+    """Return every run of SHINGLE_LENGTH characters in a text; a shorter text is its only shingle."""
     return frozenset(text[at : at + SHINGLE_LENGTH] for at in range(max(1, len(text) - SHINGLE_LENGTH + 1)))
 
 
 def similarity(one: str, other: str) -> float:
-    """Return the share of shingles that both texts have, of those that either has."""
+    """Return the Jaccard similarity of two texts: shingles in both, divided by shingles in either."""
     mine, others = shingles(one), shingles(other)
     return len(mine & others) / len(mine | others)
 
 
 def _find_root(roots: list[int], at: int) -> int:
+    """Return the root of position `at` in the union-find forest `roots`, and shorten its path there."""
     while roots[at] != at:
         roots[at] = roots[roots[at]]
         at = roots[at]
@@ -94,7 +96,7 @@ SHOWN_MOVES: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """Notes about the same event.
+    """Hold the notes about one event.
 
     `titles` are the different titles, oldest first; `items` counts the notes; `feeds`, `tickers` and `topics`
     are the most frequent ones; `sentiment` is the average, from -1 to 1.
@@ -116,7 +118,7 @@ class Story:
         return self.titles[0]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the story as it stands in the digest."""
+        """Return the story as a JSON object of the digest's `stories` field."""
         found = {
             "id": self.id,
             "title": self.title,
@@ -130,7 +132,10 @@ class Story:
         return found | ({"summary": self.summary} if self.summary else {})
 
     def line(self) -> str:
-        """Return a line for people: title, number of items, feeds, tickers, sentiment."""
+        """Return a line of text: title, number of items, feeds, tickers, sentiment.
+
+        It has at most LINE_LIMIT characters.
+        """
         details = [f"{self.items} items from {', '.join(self.feeds)}"] if self.items > 1 else [*self.feeds]
         details += [", ".join(self.tickers)] if self.tickers else []
         details += [f"sentiment {self.sentiment:+.1f}"] if abs(self.sentiment) >= 0.05 else []
@@ -140,14 +145,14 @@ class Story:
 
 @dataclass(frozen=True, slots=True)
 class SummaryResult:
-    """How many summaries a digest has, and why it has no more."""
+    """Count the summaries that were made for a digest; `why` is the reason if some are missing."""
 
     made: int = 0
     why: str | None = None
 
 
 def make_story(notes: Sequence[Note]) -> Story:
-    """Return the story of some notes, which are oldest first."""
+    """Make one story of notes that are in order, oldest first."""
     return Story(
         id=notes[0].id,
         titles=tuple(dict.fromkeys(note.title for note in notes)),
@@ -161,19 +166,19 @@ def make_story(notes: Sequence[Note]) -> Story:
 
 
 def rank_stories(stories: Iterable[Story], most: int) -> list[Story]:
-    """Return the stories with the most items, at most so many; of equals, the older first."""
+    """Return the `most` stories with the most items, in that order; equals keep their order."""
     return sorted(stories, key=lambda story: -story.items)[:most]
 
 
 def add_summaries(stories: Sequence[Story], summaries: Sequence[str | None]) -> list[Story]:
-    """Return the stories with their summaries, in order; there may be fewer summaries than stories."""
+    """Return each story with its summary; stories beyond the last summary get None."""
     given = [*summaries, *[None] * len(stories)]
     return [replace(story, summary=summary) for story, summary in zip(stories, given, strict=False)]
 
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """The digest of a window.
+    """Hold the digest of a window, and format it as a stream entry.
 
     Args:
         window: `begins-ends`, in epoch seconds.
@@ -225,7 +230,7 @@ class Digest:
         }
 
     def lines(self) -> Iterator[str]:
-        """Yield the digest as lines for people."""
+        """Yield the lines of the digest's text."""
         items, hours = self.content.notes, " to ".join(map(_format_time, self.window.split("-")))
         yield f"{hours} UTC: {_count_noun(items, 'item')} in {_count_noun(self.count, 'story')}"
         if len(self.notes) < items:
@@ -246,12 +251,13 @@ class Digest:
             yield f"Without all summaries: {self.summary_result.why}"
 
     def _moves(self) -> list[PriceMove]:
-        """Return the moves, the strongest first."""
+        """Return the MAX_MOVES strongest moves, the strongest first."""
         moves = sorted(self.content.moves, key=lambda move: (-abs(move.change), move.symbol))
         return moves[:MAX_MOVES]
 
 
 def _encode_move(move: PriceMove) -> dict[str, Any]:
+    """Return a price move as a JSON object of the digest's `moves` field."""
     return {
         "symbol": move.symbol,
         "change_pct": round(move.change, 3),
@@ -266,14 +272,17 @@ def _encode_move(move: PriceMove) -> dict[str, Any]:
 
 
 def _encode_outage(outage: Outage) -> dict[str, Any]:
+    """Return an outage as a JSON object of the digest's `unreachable` field."""
     return {"target": outage.target, "failed": outage.failed, "probes": outage.probes, "why": outage.why}
 
 
 def _most_common(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the MAX_NAMES most frequent names, the most frequent first."""
     return tuple(name for name, _ in Counter(names).most_common(MAX_NAMES))
 
 
 def _count_noun(count: int, what: str) -> str:
+    """Return a count with its noun in singular or plural, such as `1 story` or `2 stories`."""
     return (
         f"1 {what}"
         if count == 1
@@ -282,4 +291,5 @@ def _count_noun(count: int, what: str) -> str:
 
 
 def _format_time(epoch_sec: str) -> str:
+    """Return an epoch time as `YYYY-MM-DD HH:MM:SS` in UTC."""
     return datetime.fromtimestamp(int(epoch_sec), UTC).strftime("%Y-%m-%d %H:%M:%S")

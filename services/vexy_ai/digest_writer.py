@@ -1,6 +1,6 @@
-"""Write the digest of each window that is over; of all instances only the one that holds the lease does.
+"""Write the digest of each window that is over; only the instance that holds the lease writes.
 
-A window exists from its first record until its digest is written, whichever instance ends meanwhile; its
+A window exists from its first record until its digest is written, even if the instances end meanwhile; its
 notes are read back from the stream. Every function may raise BusError.
 """
 
@@ -49,9 +49,10 @@ COMMIT: Final = Script.beside("services.vexy_ai", "commit.lua")
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A window that is over.
+    """Hold a window that is over.
 
-    `name` is `begins-ends` in epoch seconds; `count` is its number of notes as stored: it grows with it.
+    `name` is `begins-ends` in epoch seconds; `count` is the stored number of its notes, which changes if the
+    window grows.
     """
 
     name: str
@@ -60,7 +61,10 @@ class Window:
 
 
 async def next_due_window(store: NoteStore) -> Window | None:
-    """Return the window that ended first and has no digest; None if there is none."""
+    """Return the window without a digest that ended first; None if no window is over.
+
+    Report the fields that no worker can have written; the script has deleted them.
+    """
     key = store.keys[2]
     found = await store.bus.script(NEXT_WINDOW, [key], [MAX_FIELDS, MAX_FIELD_BYTES])
     if not found:
@@ -78,7 +82,7 @@ async def next_due_window(store: NoteStore) -> Window | None:
 
 
 async def load_notes(store: NoteStore, window: Window) -> list[Note]:
-    """Return the notes of a window, oldest first; those that were trimmed or are too large are left out."""
+    """Return at most MAX_NOTES notes of a window, oldest first; leave out trimmed and too large ones."""
     notes: list[Note] = []
     at, last = window.content.first, window.content.last
     while at and len(notes) < MAX_NOTES:
@@ -95,10 +99,10 @@ async def load_notes(store: NoteStore, window: Window) -> list[Note]:
 async def commit_digest(
     store: NoteStore, window: Window, digest: dict[str, str] | None, *, notes: int
 ) -> bool:
-    """Write the digest of a window and delete the window; without a digest only delete it.
+    """Write the digest of a window and delete the window; if `digest` is None, only delete the window.
 
-    `notes` is the length of the stream of notes. Return False, with nothing done, if another instance was
-    first or the window has grown since it was read.
+    `notes` is about how many entries the stream of notes keeps. Return False, with nothing written, if
+    another instance was first or the window has grown since it was read.
     """
     flat = orjson.dumps([text for pair in digest.items() for text in pair]) if digest else b""
     return bool(await store.bus.script(COMMIT, store.keys, [window.name, window.count, notes, flat]))
@@ -110,7 +114,7 @@ LEASE: Final = "vexy_ai:digest"
 
 
 class DigestWriter:
-    """Write the digests of one process."""
+    """Write the digests, as one process of those that compete for the lease."""
 
     def __init__(
         self, me: Agent[VexyEnvironment], settings_now: Callable[[], VexySettings], metrics: VexyMetrics
@@ -119,7 +123,7 @@ class DigestWriter:
         self._summarizer: Summarizer | None = None
 
     async def run(self) -> None:
-        """Write digests until cancelled."""
+        """Write digests until cancelled; after a lost lease or a BusError, begin again."""
         try:
             while True:
                 try:
@@ -134,7 +138,7 @@ class DigestWriter:
                 await self._summarizer.aclose()
 
     async def _write_with_lease(self, bus: str) -> None:
-        """Wait for the lease, then write digests while the notes are on that bus.
+        """Wait for the lease on `bus`, then write digests while the truth places the notes on this bus.
 
         Raises LeaseLost or BusError.
         """
@@ -145,7 +149,7 @@ class DigestWriter:
                 self._me.set_degraded(None, part="digests")
 
     async def _write_next(self) -> None:
-        """Write the digest of the next window that is over, or wait a moment if there is none."""
+        """Write the digest of the next window that is over; wait POLL_SEC if there is none."""
         store = self._get_store()
         window = await next_due_window(store)
         if window is None:
@@ -154,7 +158,10 @@ class DigestWriter:
             await self._write(store, window)
 
     async def _write(self, store: NoteStore, window: Window) -> None:
-        """Write the digest of a window. If this process ends meanwhile, the window stays as it was."""
+        """Write the digest of a window, with summaries; delete a window that has nothing to report.
+
+        If this process ends before the commit, the window stays unchanged.
+        """
         settings = self._settings_now().settings
         if not window.content:
             await commit_digest(store, window, None, notes=settings.notes)
@@ -176,7 +183,10 @@ class DigestWriter:
     async def _summarize(
         self, store: NoteStore, settings: WorkSettings, stories: Sequence[Story]
     ) -> tuple[list[str | None], SummaryResult | None]:
-        """Return a summary or None for each of the first stories, and the result; None if no model is set."""
+        """Return a summary or None for each of the first stories, and the result.
+
+        Return an empty list and None if no model is configured or there are no stories.
+        """
         url, key = self._me.settings.vexy_llm_url, self._me.settings.vexy_llm_key
         if url is None or not stories:
             return [], None
@@ -187,5 +197,6 @@ class DigestWriter:
         return await self._summarizer.summarize(stories, store, settings.llm)
 
     def _get_store(self) -> NoteStore:
+        """Return the store of notes that the truth in force names."""
         point = notes_point(self._me.section)
         return NoteStore(self._me.bus(point.bus), point.key)

@@ -1,7 +1,8 @@
-"""Ask a language model for a summary of each story, where there is one; the digest works without any.
+"""Ask a language model for a summary of each story, if a model is configured.
 
-The endpoint is untrusted: its answers are bounded, checked and made plain text, and while it fails it gets no
-requests. The feeds are untrusted too: their texts reach the model as data, not as instructions.
+The endpoint is untrusted: its answers are limited in size, checked and reduced to plain text, and after
+repeated failures it gets no requests for a while. The feeds are untrusted too: their texts reach the model as
+data, not as instructions.
 """
 
 import re
@@ -35,7 +36,7 @@ INSTRUCTION: Final = (
 
 
 def make_request_body(model: str, story: Story) -> dict[str, Any]:
-    """Return the body of a request for a chat completion that sums up a story."""
+    """Return the JSON body of a chat completion request that asks for a summary of a story."""
     return {
         "model": model,
         "messages": [
@@ -49,6 +50,7 @@ def make_request_body(model: str, story: Story) -> dict[str, Any]:
 
 
 def _story_data(story: Story) -> dict[str, Sequence[str]]:
+    """Return a story's first MAX_TITLES headlines, each cut to TITLE_LIMIT, and its feeds and tickers."""
     titles = [title[:TITLE_LIMIT] for title in story.titles[:MAX_TITLES]]
     return {"headlines": titles, "feeds": story.feeds, "tickers": story.tickers}
 
@@ -65,31 +67,45 @@ _SENTENCE: Final = re.compile(r"(?<=[.!?。！？])\s+")  # noqa: RUF001 - the e
 
 
 class BadAnswerError(Exception):
-    """An answer is no summary; `str()` is the reason in one word."""
+    """An answer holds no usable summary; `str()` is the reason in one word."""
 
 
 class _Part(BaseModel):
+    """Accept unknown fields in a part of an answer, and convert no types."""
+
     model_config = ConfigDict(extra="ignore", hide_input_in_errors=True, strict=True)
 
 
 class _Message(_Part):
+    """A message of a chat completion; `content` should be the JSON text of a summary."""
+
     content: Annotated[str, Field(min_length=1, max_length=20_000)]
 
 
 class _Choice(_Part):
+    """One of the answers in a chat completion."""
+
     message: _Message
 
 
 class _Completion(_Part):
+    """The body of a chat completion response."""
+
     choices: Annotated[list[_Choice], Field(min_length=1, max_length=20)]
 
 
 class _Summary(_Part):
+    """The JSON object that the model was asked for."""
+
     summary: Annotated[str, Field(min_length=1, max_length=5000)]
 
 
 def parse_summary(body: bytes) -> str:
-    """Return one or two sentences of plain text, at most 500 characters. Raises BadAnswerError."""
+    """Return the summary in a response body: one or two sentences of plain text, at most 500 characters.
+
+    Raises BadAnswerError: `garbage` if the body is no JSON, `schema` if it is not of the expected form,
+    `empty` if the summary has no letter.
+    """
     try:
         content = _Completion.model_validate(orjson.loads(body)).choices[0].message.content
     except orjson.JSONDecodeError:
@@ -108,7 +124,7 @@ def parse_summary(body: bytes) -> str:
 
 
 def sanitize(text: str) -> str:
-    """Return at most two sentences without links and markup, whatever the text was."""
+    """Return the first two sentences of a text without links and markup, cut to SUMMARY_LIMIT."""
     bare = _MARKUP.sub(" ", _ADDRESS.sub(" ", printable_line(text))).translate(_LIVE)
     sentences = _SENTENCE.split(" ".join(bare.split()))
     return truncate(" ".join(sentences[:SENTENCES]), SUMMARY_LIMIT, len)
@@ -119,9 +135,10 @@ BACKOFF: Final = Backoff(first_sec=60.0, longest_sec=3600.0)
 
 
 class CircuitBreaker:
-    """Pause requests after three failures in a row, or a lasting one; each further one doubles the pause.
+    """Block requests for a while after three failures in a row, or after one lasting failure.
 
-    `reason` is that of the last failure, None after a success.
+    The first pause is BACKOFF.first_sec; each further failure lengthens it up to BACKOFF.longest_sec.
+    `reason` is the reason of the last failure, None after a success.
     """
 
     def __init__(self) -> None:
@@ -130,21 +147,21 @@ class CircuitBreaker:
         self._until = 0.0
 
     def open_sec(self, now: float) -> float:
-        """Return for how many more seconds no request may be made; 0 if one may be made now."""
+        """Return for how many more seconds after `now` requests are blocked; 0 if one may be made."""
         return max(0.0, self._until - now)
 
     def record_success(self) -> None:
-        """Record a good answer: the next failures count from the beginning."""
+        """Reset the failures and the pauses."""
         self._failures = self._pauses = 0
         self.reason = None
 
     def record_failure(
         self, reason: str, now: float, *, after_sec: float | None = None, lasting: bool = False
     ) -> None:
-        """Record a failure.
+        """Count a failure at `now`, and block requests if it is the third in a row.
 
-        `after_sec` is the pause that the endpoint asks for, if it does; `lasting` means that another try soon
-        would fail as well.
+        Block them also after a `lasting` failure, which an early retry would repeat, and after a failure that
+        follows a pause. `after_sec` is the pause that the endpoint asks for.
         """
         self._failures += 1
         self.reason = reason
@@ -161,7 +178,7 @@ SPEND: Final = Script.beside("services.vexy_ai", "spend_request.lua")
 
 
 class Summarizer:
-    """Ask the model at `url` for summaries. A failure is a reason in the digest, and never raised."""
+    """Ask the model at `url` for summaries; a failure of the model is returned as a reason, never raised."""
 
     def __init__(self, url: str, key: SecretStr | None, metrics: VexyMetrics, log: Any) -> None:
         self.where = host_of(url)
@@ -177,7 +194,11 @@ class Summarizer:
     async def summarize(
         self, stories: Sequence[Story], store: NoteStore, settings: LlmSettings
     ) -> tuple[list[str | None], SummaryResult | None]:
-        """Return a summary or None for each of the first stories, and why any is missing. Raises BusError."""
+        """Return a summary or None for each of the first `settings.stories` stories, and the result.
+
+        The result counts the summaries and has the reason why any is missing; it is None if
+        `settings.stories` is 0. Raises BusError.
+        """
         summaries: list[str | None] = []
         why = None
         for story in stories[: settings.stories]:
@@ -197,12 +218,12 @@ class Summarizer:
         return summaries, SummaryResult(made, why) if settings.stories else None
 
     async def aclose(self) -> None:
-        """Close every connection."""
+        """Close every connection to the endpoint."""
         if self._http is not None:
             await self._http[1].aclose()
 
     async def _try_summary(self, story: Story, settings: LlmSettings) -> str | None:
-        """Return the model's summary of a story; None after a failure, which is recorded."""
+        """Return the model's summary of a story; after a failure, record the failure and return None."""
         try:
             found = await self._request_summary(story, settings)
         except SendError as error:
@@ -216,7 +237,7 @@ class Summarizer:
         return None
 
     async def _request_summary(self, story: Story, settings: LlmSettings) -> str:
-        """Return the model's summary of a story. Raises SendError or BadAnswerError."""
+        """Ask the model for a summary of a story and return it. Raises SendError or BadAnswerError."""
         http = await self._get_client(settings.timeout_sec)
         body = orjson.dumps(make_request_body(settings.model, story))
         answer = await http.exchange("POST", self._url, body=body, headers=self._headers)
@@ -227,12 +248,13 @@ class Summarizer:
         return parse_summary(answer.body)
 
     def _record_failure(self, reason: str, *, after_sec: float | None = None, lasting: bool = False) -> None:
+        """Count and log a failed request, and tell the circuit breaker."""
         self.metrics.asked[reason] += 1
         self._log.warning("llm.failed", where=self.where, reason=reason)
         self.breaker.record_failure(reason, time.monotonic(), after_sec=after_sec, lasting=lasting)
 
     async def _get_client(self, timeout_sec: float) -> Http:
-        """Return the client, a new one if the time limit has changed."""
+        """Return the HTTP client; close it and make a new one if `timeout_sec` has changed."""
         if self._http is None or self._http[0] != timeout_sec:
             await self.aclose()
             self._http = timeout_sec, Http(within_sec=timeout_sec)
@@ -240,5 +262,5 @@ class Summarizer:
 
 
 async def spend_request(store: NoteStore, per_hour: int) -> bool:
-    """Take one request from this hour's budget, which all workers share; return False if it is spent."""
+    """Take one request from this hour's budget, which all workers share; return False if nothing is left."""
     return bool(await store.bus.script(SPEND, [model_requests_key(store.key)], [per_hour]))

@@ -1,4 +1,7 @@
-"""The metrics of vexy_ai, for METRICS_PORT and for beats. The thread of the metrics reads them, too."""
+"""Count what vexy_ai does, for METRICS_PORT and for the details of beats.
+
+The thread that serves METRICS_PORT reads these values, too.
+"""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +15,7 @@ from services.vexy_ai.settings import Source
 
 
 class VexyMetrics:
-    """Counters of entries, digests and requests to the model."""
+    """Count entries, digests and requests to the model."""
 
     def __init__(self) -> None:
         self.backlogs: Mapping[str, Backlog] = {}
@@ -27,7 +30,10 @@ class VexyMetrics:
         self._worked = False
 
     def count_settled(self, source: Source, records: Sequence[Record], new: int, now: float) -> None:
-        """Count records of a stream that were settled, `new` of them new; `now` is in epoch seconds."""
+        """Count the settled records of a stream, `new` of them new.
+
+        Observe the delay of each entry; `now` is in epoch seconds.
+        """
         self._worked = True
         self._entries[source.key, "new"] += new
         self._entries[source.key, "known"] += len(records) - new
@@ -36,31 +42,34 @@ class VexyMetrics:
         self.rate.add(len(records), now)
 
     def count_failed(self, stream: str) -> None:
-        """Count an entry that failed this time."""
+        """Count one failed try to process an entry of a stream."""
         self._entries[stream, "failed"] += 1
 
     def count_dead(self, stream: str) -> None:
-        """Count a dead letter."""
+        """Count a dead letter of a stream."""
         self._worked = True
         self._entries[stream, "dead"] += 1
 
     def count_claimed(self, stream: str) -> None:
-        """Count an entry that was claimed."""
+        """Count an abandoned entry of a stream that this instance claimed."""
         self._entries[stream, "taken_over"] += 1
 
     def count_trimmed(self, stream: str, count: int) -> None:
-        """Count entries that were trimmed off while they were pending."""
+        """Count entries that were trimmed off a stream while they were pending."""
         if count:
             self._entries[stream, "gone"] += count
 
     def count_digest(self, plain: SummaryResult | None) -> None:
-        """Count a digest; `plain` is the result of asking for summaries, None if no model was to be asked."""
+        """Count a digest; `plain` is the result of asking for summaries, None if no model is configured."""
         self.digests += 1
         self.plain = plain.why if plain is not None else None
         self.digests_plain += plain is not None and not plain.made
 
     def summary(self, now: float) -> str | None:
-        """Return the detail of a beat in one line; None for an instance that never had anything to do."""
+        """Return the detail of a beat in one line; None for an instance that never had any work.
+
+        `now` is in epoch seconds.
+        """
         if not self._worked and not any(each.unread or each.pending for each in self.backlogs.values()):
             return None
         words = [summarize_backlogs(self.backlogs, self.rate.per_sec(now))]
@@ -70,7 +79,7 @@ class VexyMetrics:
         return ", ".join(words)
 
     def collect(self) -> Iterator[Family]:
-        """Yield every metric with its value now."""
+        """Yield every metric with its current value."""
         yield Family(
             "marketswarm_vexy_ai_entries_total",
             "counter",
@@ -102,6 +111,7 @@ class VexyMetrics:
         yield gauge("marketswarm_vexy_ai_llm_paused", "1 while the model is left alone, else 0.", self.paused)
 
     def _collect_backlogs(self) -> Iterator[Family]:
+        """Yield the gauges of unread and pending entries and of the oldest wait, by stream."""
         backlogs = dict(self.backlogs)
         gauges = (
             ("unread", "Entries that nobody has taken yet; none when the server lost count.", "unread"),

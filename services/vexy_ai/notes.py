@@ -1,8 +1,8 @@
-"""Make a note of an item: its tickers, its topics, its sentiment. Pure but for the sentiment's library.
+"""Make a note of an item: its tickers, its topics, its sentiment. Pure except for the sentiment library.
 
 Items and their texts are untrusted. Words are compared whole and without regard to case, in any script; in
-scripts without spaces, a name is found anywhere. There is no grammar and no model: only names from the truth,
-and tickers marked by a `$`, are found.
+scripts without spaces, a name is found anywhere in the text. Without a grammar or a model, only names from
+the truth and tickers marked with `$` are found.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ Phrase = tuple[str, ...]
 
 
 class Phrases:
-    """Words and phrases that stand for names; `named` maps each name to its phrases."""
+    """Find names in texts by their words and phrases; `named` maps each name to its phrases."""
 
     def __init__(self, named: Mapping[str, Iterable[str]]) -> None:
         self._by_first: dict[str, list[tuple[Phrase, bool, str]]] = {}
@@ -41,6 +41,7 @@ class Phrases:
                 self._add(phrase, name)
 
     def _add(self, phrase: str, name: str) -> None:
+        """Index a phrase by its first word; a phrase of a script without spaces is kept as a whole."""
         if _UNSPACED.search(phrase):
             self._anywhere.append((phrase.casefold(), name))
             return
@@ -50,9 +51,9 @@ class Phrases:
             self._by_first.setdefault(folded[0], []).append((folded, words[0][0].isupper(), name))
 
     def find_in(self, text: str, words: Sequence[str]) -> Iterator[str]:
-        """Yield the names of which `text` has a phrase; `words` are its words.
+        """Yield the name of each phrase that is in `text`, which consists of `words`.
 
-        A phrase that begins with a capital is found only with a capital: Target, not target.
+        A phrase that begins with a capital letter is found only with a capital: `Target`, not `target`.
         """
         folded = [word.casefold() for word in words]
         for at, word in enumerate(folded):
@@ -67,7 +68,7 @@ class Phrases:
 
 
 class Lexicon:
-    """The tickers and topics to look for.
+    """Find the tickers and topics of the settings in texts.
 
     `symbols` maps tickers to company names, `topics` maps topics to words.
     """
@@ -80,10 +81,10 @@ class Lexicon:
         self._topics = Phrases({topic: (topic, *words) for topic, words in topics.items()})
 
     def tickers(self, text: str) -> list[str]:
-        """Return the tickers that a text names, at most 20, the marked ones first.
+        """Return the tickers that a text names, at most 20, those marked with `$` first.
 
-        A `$` marks a ticker that need not be known. Known ones count in brackets, by their names, and bare
-        from three letters on, unless the text has no lower-case letter at all.
+        A ticker with a `$` need not be known. Known ones are also found in brackets, by their company names,
+        and unmarked if they have at least three letters and the text has a lower-case letter.
         """
         words = _WORD.findall(text)
         found = [*CASHTAG.findall(text)]
@@ -94,7 +95,7 @@ class Lexicon:
         return list(dict.fromkeys(found))[:MAX_FOUND]
 
     def topics(self, text: str) -> list[str]:
-        """Return the topics of which a text has a word, at most 20."""
+        """Return the topics with at least one word or phrase in the text, at most 20."""
         return list(dict.fromkeys(self._topics.find_in(text, _WORD.findall(text))))[:MAX_FOUND]
 
 
@@ -103,15 +104,16 @@ SENTIMENT_LIMIT: Final = 300
 
 
 def score_sentiment(text: str) -> float:
-    """Return the sentiment of a short English text, from -1 to 1, by VADER's lexicon; 0 for other languages.
+    """Return the sentiment of a short English text, from -1 to 1, by VADER's lexicon; 0 without known words.
 
-    The library is imported with the first text, so a worker without texts needs less memory.
+    The first call imports the library, so a worker that never scores a text needs less memory.
     """
     return float(_analyzer().polarity_scores(text[:SENTIMENT_LIMIT])["compound"])
 
 
 @cache
 def _analyzer() -> Any:
+    """Return VADER's analyzer; the first call imports the library and loads its lexicon."""
     from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer  # noqa: PLC0415 - see above
 
     return SentimentIntensityAnalyzer()
@@ -128,7 +130,7 @@ Fields = Mapping[bytes, bytes]
 def make_note(entry: str, item: Fields, lexicon: Lexicon, wall: float) -> dict[str, str]:
     """Return the fields of the note about an item; `wall` is now, in epoch seconds.
 
-    The note's `id` is that of the item, or `entry`, the id of its stream entry, if the item has none.
+    The note's `id` is the item's `id`, or the stream entry's id `entry` if the item has none.
     """
     title, summary = _text(item, b"title"), _text(item, b"summary")
     whole = f"{title}. {summary}"
@@ -148,7 +150,10 @@ def make_note(entry: str, item: Fields, lexicon: Lexicon, wall: float) -> dict[s
 
 
 def note_identity(stream: str, entry: str, item: Fields) -> str:
-    """Return a digest that is the same for one version of an item, however often that is delivered."""
+    """Return a hash of the stream, the item's id and its version: equal for every delivery of one version.
+
+    An item without an id is identified by `entry`, the id of its stream entry.
+    """
     ident = item.get(b"id") or entry.encode()
     said = (stream.encode(), ident, item.get(b"version", b""))
     return hashlib.blake2b(
@@ -158,7 +163,7 @@ def note_identity(stream: str, entry: str, item: Fields) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A note that was read back from the stream."""
+    """Hold a note that was read back from the stream."""
 
     id: str
     feed: str = ""
@@ -170,7 +175,7 @@ class Note:
 
 
 def parse_note(fields: Fields, window: str) -> Note | None:
-    """Return the note in the fields of a stream entry; None if it is no note of that window."""
+    """Return the note in the fields of a stream entry; None if it is no note of `window`."""
     if fields.get(b"kind") != b"note" or fields.get(b"window") != window.encode():
         return None
     return Note(
@@ -196,6 +201,7 @@ def parse_number_field(raw: bytes) -> float:
 
 
 def _parse_sentiment(raw: bytes) -> float:
+    """Return a sentiment limited to -1 to 1; 0 if `raw` is no finite number."""
     try:
         return max(-1.0, min(1.0, parse_number_field(raw)))
     except ValueError:
@@ -203,6 +209,7 @@ def _parse_sentiment(raw: bytes) -> float:
 
 
 def _parse_names(raw: bytes) -> tuple[str, ...]:
+    """Return at most SHOWN_LIMIT names from a JSON array; an empty tuple if `raw` is no JSON array."""
     try:
         found: Any = orjson.loads(raw[: 4 * TEXT_LIMIT])
     except orjson.JSONDecodeError:
@@ -211,21 +218,24 @@ def _parse_names(raw: bytes) -> tuple[str, ...]:
 
 
 def _text_only(found: Iterable[Any]) -> Iterable[str]:
+    """Return each text in `found`, made printable and cut to NAME_LIMIT; skip other values."""
     return (printable_line(each)[:NAME_LIMIT] for each in found if isinstance(each, str))
 
 
 def _text(fields: Fields, name: bytes) -> str:
-    """Return a field as one printable line, cut to TEXT_LIMIT; an item may have megabytes."""
+    """Return a field as one printable line, cut to TEXT_LIMIT; empty if it is missing."""
     return printable_line(
         fields.get(name, b"")[: 4 * TEXT_LIMIT].decode("utf-8", "replace")[:TEXT_LIMIT]
     ).strip()
 
 
 def _short_text(fields: Fields, name: bytes) -> str:
+    """Return a field as one printable line, cut to SHOWN_LIMIT; empty if it is missing."""
     return truncate(_text(fields, name), SHOWN_LIMIT, len)
 
 
 def _web_link(text: str) -> str:
+    """Return `text` if it is a web URL of at most LINK_LIMIT characters, else an empty text."""
     try:
         scheme = urlsplit(text).scheme
     except ValueError:

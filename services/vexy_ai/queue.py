@@ -48,13 +48,13 @@ class Entry:
 
     @property
     def size(self) -> int:
-        """Return its size in bytes, roughly."""
+        """Return the sum of the lengths of its field names and values, in bytes."""
         return sum(len(name) + len(value) for name, value in self.fields.items())
 
 
 @dataclass(frozen=True, slots=True)
 class NoteStore:
-    """Where notes are written: a bus and the key of the stream.
+    """Name where notes are written: a bus and the key of a stream.
 
     Two other keys beside it hold the known identities, and the windows without a digest.
     """
@@ -64,18 +64,21 @@ class NoteStore:
 
     @property
     def keys(self) -> list[str]:
-        """Return the keys of the notes, the known identities, and the windows."""
+        """Return the keys of the notes, of the known identities, and of the windows."""
         return [self.key, notes_seen_key(self.key), note_windows_key(self.key)]
 
 
 class Consumer:
-    """A consumer of one group on some streams of one bus. Every method may raise BusError."""
+    """Read some streams of one bus as one consumer of a group.
+
+    Every method but `close` may raise BusError.
+    """
 
     def __init__(self, bus: Bus, sources: Sequence[Source], group: str, consumer: str) -> None:
         self.bus, self.sources, self.group, self.consumer = bus, tuple(sources), group, consumer
 
     async def open(self) -> None:
-        """Create the consumer groups that do not exist, at the beginning of each stream."""
+        """Create the missing consumer groups at the beginning of each stream; delete long-idle consumers."""
         for source in self.sources:
             try:
                 await self.bus.ask(
@@ -87,7 +90,7 @@ class Consumer:
             await self._leave(source, "")
 
     async def read_backlog(self, source: Source) -> Backlog:
-        """Return how many entries of a stream wait for the group."""
+        """Return how many entries of a stream are pending, unread and lost, and the age of the oldest."""
         now_ms, pending, unread, oldest, lost = await self.bus.script(
             READ_BACKLOG, [source.key], [self.group]
         )
@@ -95,9 +98,9 @@ class Consumer:
         return Backlog(pending, unread, max(0, now_ms - oldest_ms) / 1000, lost)
 
     async def read_new(self, count: Mapping[Source, int], block_sec: float) -> list[Entry]:
-        """Read new entries, at most `count` of each stream, waiting up to `block_sec`.
+        """Read new entries, at most `count` of each stream, and wait for the first up to `block_sec`.
 
-        Streams with 0 are not read.
+        Streams whose count is 0 or missing are not read.
         """
         by_count: dict[int, list[Source]] = {}
         for source in self.sources:
@@ -109,6 +112,10 @@ class Consumer:
         return found
 
     async def _read(self, sources: Sequence[Source], most: int, block_sec: float) -> list[Entry]:
+        """Read at most `most` new entries of each source, and wait for the first up to `block_sec`.
+
+        Return an empty list if the reply is longer than twice MAX_ENTRY_BYTES; its entries are pending then.
+        """
         reading = self.bus.client.xreadgroup(
             self.group,
             self.consumer,
@@ -123,9 +130,10 @@ class Consumer:
         return list(parse_entries(reply, sources))
 
     async def claim(self, source: Source, idle_sec: float) -> tuple[Entry | None, int]:
-        """Claim one entry that was not settled within `idle_sec`; return it, or None if there is none.
+        """Claim one entry that was not settled within `idle_sec`.
 
-        The number is how many such entries the stream has trimmed meanwhile.
+        Return the entry, or None if there is none, and the number of pending entries that were found trimmed
+        off the stream.
         """
         entry_id, deliveries, flat, trimmed = await self.bus.script(
             CLAIM, [source.key], [self.group, self.consumer, round(1000 * idle_sec), MAX_ENTRY_BYTES]
@@ -138,9 +146,10 @@ class Consumer:
     async def settle(
         self, source: Source, store: NoteStore, records: Sequence[Record], *, window_sec: int, notes: int
     ) -> int:
-        """Write the records of a stream's entries and acknowledge the entries; return how many are new.
+        """Write the records of a stream's entries and acknowledge the entries.
 
-        `window_sec` is the length of a digest's window, `notes` that of the stream of notes.
+        Return how many records are new. `window_sec` is the length of a digest's window; `notes` is about how
+        many entries the stream of notes keeps.
         """
         same_bus = store.bus is self.bus
         args: list[str | bytes | float] = [self.group if same_bus else "", MAX_IDENTITIES, IDENTITIES_SEC]
@@ -158,7 +167,8 @@ class Consumer:
     async def dead_letter(self, entry: Entry, dead: str, reason: str, now: float) -> bool:
         """Write an entry to the dead letters at key `dead`, and acknowledge it; `now` is in epoch seconds.
 
-        Return False if another consumer has settled it already.
+        Return False, with nothing written, if the entry is no longer pending because another consumer settled
+        it.
         """
         fields = {
             "stream": entry.source.key,
@@ -172,13 +182,20 @@ class Consumer:
         return bool(await self.bus.script(DEAD_LETTER, [entry.source.key, dead], args))
 
     async def close(self) -> None:
-        """Leave the groups; pending entries are given back, so that others may claim them at once."""
+        """Leave the groups and give back pending entries, so that others may claim them at once.
+
+        A BusError is ignored.
+        """
         for source in self.sources:
             with contextlib.suppress(BusError):
                 await self._leave(source, self.consumer)
 
     async def _leave(self, source: Source, consumer: str) -> Any:
-        """Give back what a consumer has pending, and delete it, and others that are idle for long."""
+        """Give back a consumer's pending entries, and delete it and other long-idle consumers.
+
+        If `consumer` is empty, only delete consumers that are idle for IDLE_CONSUMER_SEC. Return how many
+        were deleted.
+        """
         args: list[str | bytes | float] = [self.group, consumer, round(1000 * IDLE_CONSUMER_SEC)]
         return await self.bus.script(LEAVE, [source.key], args, within_sec=1.0)
 
@@ -192,7 +209,7 @@ def parse_entries(reply: Any, sources: Iterable[Source]) -> Iterable[Entry]:
 
 
 def format_fields(fields: Fields) -> str:
-    """Return an entry's fields as JSON, cut to a size that people can read."""
+    """Return an entry's first 30 fields as a JSON object, with names cut to 200 bytes and values to 2000."""
     found = {
         name[:200].decode("utf-8", "replace"): value[:2000].decode("utf-8", "replace")
         for name, value in list(fields.items())[:30]

@@ -6,13 +6,15 @@
 -- the id of the first of these or nil, entries that were trimmed before they were delivered, ever}.
 local COUNTED = 200
 
+-- Return a flat array of names and values as a table.
 local function by_name(flat)
   local found = {}
   for at = 1, #flat, 2 do found[flat[at]] = flat[at + 1] end
   return found
 end
 
--- Return the undelivered and the lost entries. The server counts entries that were trimmed unread as unread: if there
+-- Return how many entries after the last delivered one wait, and how many of them were lost; `first` is the id of the
+-- first one. The server counts entries that were trimmed unread as unread: if there
 -- are few, they are counted here, and what the server counts beyond them was lost.
 local function count_unread(group, first)
   local counted = #redis.call('XRANGE', KEYS[1], first, '+', 'COUNT', COUNTED)

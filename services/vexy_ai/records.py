@@ -26,11 +26,11 @@ HISTORY_SEC: Final = 3600.0
 
 
 class UnusableError(Exception):
-    """No record can be made of an entry; `str()` says why."""
+    """No record can be made of an entry; `str()` is the reason."""
 
 
 def parse_bar(fields: Fields) -> tuple[str, bytes]:
-    """Return the symbol of a bar, and what the window keeps of it as JSON. Raises UnusableError."""
+    """Return a bar's symbol, and its start and prices as a JSON object. Raises UnusableError."""
     symbol = fields.get(b"sym", b"")
     if not SYMBOL.fullmatch(symbol):
         raise UnusableError("not a bar: sym is no symbol")
@@ -46,14 +46,14 @@ def parse_bar(fields: Fields) -> tuple[str, bytes]:
 
 
 def is_history(fields: Fields, wall: float) -> bool:
-    """Return True if a bar fills a gap in the past and is no news; `wall` is in epoch seconds."""
+    """Return True if a bar was fetched by REST and began over HISTORY_SEC before `wall` (epoch seconds)."""
     if fields.get(b"source") != b"rest":
         return False  # a recording is of another time, and is treated as if it were now
     return parse_number_field(fields.get(b"start", b"")) / 1000 < wall - HISTORY_SEC
 
 
 def parse_probe(fields: Fields) -> tuple[str, bytes]:
-    """Return the target of a probe, and what the window keeps of it as JSON. Raises UnusableError."""
+    """Return a probe's target, and its result as a JSON object `{ok, why}`. Raises UnusableError."""
     target = truncate(_text(fields, b"target"), NAME_LIMIT, len)
     ok = fields.get(b"ok")
     if not target or ok not in (b"0", b"1"):
@@ -65,9 +65,9 @@ def parse_probe(fields: Fields) -> tuple[str, bytes]:
 
 @dataclass(frozen=True, slots=True)
 class PriceMove:
-    """The move of a symbol in a window: from its first bar's open to its last bar's close.
+    """Hold how a symbol moved in a window: from its first bar's open to its last bar's close.
 
-    `since` and `until` are when these two bars begin, in epoch seconds.
+    `since` and `until` are the times when these two bars begin, in epoch seconds.
     """
 
     symbol: str
@@ -81,13 +81,13 @@ class PriceMove:
 
     @property
     def change(self) -> float:
-        """Return the change in per cent."""
+        """Return the change from `open` to `close` in per cent."""
         return 100 * (self.close / self.open - 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """A target that failed some probes of a window; `why` is the last reason."""
+    """Count the failed probes of a target in a window; `why` is the reason of the last failure."""
 
     target: str
     failed: int
@@ -97,9 +97,9 @@ class Outage:
 
 @dataclass(frozen=True, slots=True)
 class WindowContent:
-    """What a window holds besides the notes themselves.
+    """Hold the content of a window except for the notes themselves.
 
-    `notes` counts its notes; `first` and `last` are the ids of the first and the last one, empty without any.
+    `notes` counts its notes; `first` and `last` are the stream ids of the first and the last note, or empty.
     """
 
     notes: int
@@ -109,14 +109,15 @@ class WindowContent:
     outages: tuple[Outage, ...] = ()
 
     def __bool__(self) -> bool:
-        """Return True if there is anything to report; probes that all succeeded are nothing to report."""
+        """Return True if the window has notes, moves or failed probes."""
         return bool(self.notes or self.moves or self.outages)
 
 
 def parse_window(fields: Mapping[bytes, bytes]) -> WindowContent:
-    """Return a window from its stored fields: `n`, `first`, `last`, `bar <symbol>`, `probe <target>`.
+    """Return a window's content from its stored fields.
 
-    Fields that are invalid are left out.
+    These are `n`, `first`, `last`, `bar <symbol>` and `probe <target>`. Leave out invalid fields, and targets
+    without a failed probe.
     """
     moves, outages = list[PriceMove | None](), list[Outage | None]()
     for name, value in sorted(fields.items()):
@@ -159,6 +160,7 @@ def _parse_outage(target: str, stored: Mapping[str, Any]) -> Outage | None:
 
 
 def _parse_object(raw: bytes) -> dict[str, Any]:
+    """Return the JSON object in `raw`; an empty dict if `raw` is no JSON object."""
     try:
         found = orjson.loads(raw)
     except orjson.JSONDecodeError:
@@ -167,17 +169,18 @@ def _parse_object(raw: bytes) -> dict[str, Any]:
 
 
 def _text(fields: Fields, name: bytes) -> str:
+    """Return the first 1000 bytes of a field as one line with single spaces; empty if it is missing."""
     return " ".join(printable_line(fields.get(name, b"")[:1000].decode("utf-8", "replace")).split())
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What is written for an entry: a note, an observation of a bar or a probe, or nothing.
+    """Hold the data to write for an entry: a note, an observation of a bar or a probe, or nothing.
 
     Args:
         entry: the id of the entry.
-        kind: what is written.
-        subject: the item (its identity), the symbol or the target.
+        kind: whether a note, an observation of a bar or of a probe, or nothing is written.
+        subject: the identity of the item, the symbol of the bar or the target of the probe.
         content: the note's fields as a JSON array, or the observation as a JSON object.
     """
 
@@ -190,7 +193,8 @@ class Record:
 def make_record(source: Source, entry: bytes, fields: Fields, lexicon: Lexicon, wall: float) -> Record:
     """Return the record of an entry; `wall` is now, in epoch seconds.
 
-    Raises UnusableError for an invalid bar or probe. No item is invalid.
+    A bar that is history gets a record of kind `none`. Raises UnusableError for an invalid bar or probe; no
+    item is invalid.
     """
     match source.kind:
         case StreamKind.BARS:

@@ -1,4 +1,7 @@
-"""The settings of vexy_ai in the truth and the environment; the streams that it reads and writes. Pure."""
+"""Define the settings of vexy_ai in the truth and the environment, and the streams that it reads and writes.
+
+Pure.
+"""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -28,12 +31,13 @@ Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
 
 def _expand_list(value: Any) -> Any:
-    """Return `{"AAPL": []}` for `["AAPL"]`, symbols without names; any other value as it is."""
+    """Return `{"AAPL": ()}` for `["AAPL"]`, a list of symbols without names; any other value unchanged."""
     is_list_of_text = isinstance(value, list) and all(isinstance(each, str) for each in value)
     return dict.fromkeys(value, ()) if is_list_of_text else value
 
 
 def _require_tickers(value: Mapping[str, tuple[str, ...]]) -> Mapping[str, tuple[str, ...]]:
+    """Return `value` if each of its keys is a ticker; otherwise raise ValueError."""
     for number, name in enumerate(value, 1):
         if not TICKER.fullmatch(name):
             raise ValueError(f'number {number} is not a ticker: capital letters and digits, such as "BRK.B"')
@@ -41,7 +45,7 @@ def _require_tickers(value: Mapping[str, tuple[str, ...]]) -> Mapping[str, tuple
 
 
 def _require_findable(value: Mapping[str, tuple[str, ...]]) -> Mapping[str, tuple[str, ...]]:
-    """Return `value`, unless a word has neither letter nor digit: then raise ValueError."""
+    """Return `value` if each word in it has a letter or a digit; otherwise raise ValueError."""
     for name, words in value.items():
         for number, word in enumerate(words, 1):
             if not any(each.isalnum() for each in word):
@@ -120,7 +124,7 @@ DEAD: Final = "dead"
 
 
 class StreamKind(StrEnum):
-    """What the entries of a stream are, by the last word of its key."""
+    """Name the kind of a stream's entries, which is the last word of its key."""
 
     ITEMS = "items"
     PROBES = "probes"
@@ -129,7 +133,7 @@ class StreamKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A stream to read."""
+    """Name a stream to read: its bus, its key, and the kind of its entries."""
 
     bus: str
     key: str
@@ -137,16 +141,20 @@ class Source:
 
 
 def find_sources(points: Iterable[AccessPoint]) -> tuple[Source, ...]:
-    """Return the streams among `points`, the `subscribe_to` of the truth; without any, the feed items."""
+    """Return the streams among `points`, the `subscribe_to` of the truth, without heartbeat channels.
+
+    If there are none, return the stream of feed items on `market-redis`.
+    """
     named = [point for point in points if not point.key.endswith(HEARTBEAT_SUFFIX)]
     points = named or [first_point((), "market-redis", RSS_ITEMS)]
     return tuple(dict.fromkeys(Source(point.bus, point.key, _kind(point.key)) for point in points))
 
 
 def notes_point(section: Service) -> AccessPoint:
-    """Return where notes are written.
+    """Return the access point of the notes.
 
-    That is the access point whose key ends in `notes`, else the first that is not for dead letters.
+    This is the first `publish_to` whose key ends in `notes`, else the first that is not for dead letters,
+    else the default key on `market-redis`.
     """
     points = [point for point in section.access_points.publish_to if point.key.rpartition(":")[2] != DEAD]
     first = first_point(points, "market-redis", VEXY_NOTES)
@@ -159,5 +167,6 @@ def dead_letter_key(section: Service) -> str:
 
 
 def _kind(key: str) -> StreamKind:
+    """Return the kind that a key's last word names; ITEMS if it names none."""
     word = key.rpartition(":")[2]
     return StreamKind(word) if word in set(StreamKind) else StreamKind.ITEMS

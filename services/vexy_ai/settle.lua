@@ -40,6 +40,7 @@ if not window then
   return redis.error_reply('ERR no window can be open of ' .. ARGV[5] .. ' s')
 end
 
+-- Write a note with its window to the stream and count it in the window; return 1, or 0 if its identity is known.
 local function write_note(identity, content)
   if redis.call('ZSCORE', known, identity) then return 0 end
   local fields_of_note = cjson.decode(content)
@@ -53,6 +54,7 @@ local function write_note(identity, content)
   return 1
 end
 
+-- Return the stored move of a symbol with one more bar; `old` is nil for the first bar of the window.
 local function merge_bar(new, old)
   if not old then
     return {start = new.start, last = new.start, open = new.open, close = new.close, high = new.high, low = new.low,
@@ -64,6 +66,7 @@ local function merge_bar(new, old)
   return old
 end
 
+-- Return the stored counts of a target with one more probe; `old` is nil for the first probe of the window.
 local function merge_probe(new, old)
   old = old or {n = 0, failed = 0, why = ''}
   old.n = old.n + 1
@@ -71,6 +74,7 @@ local function merge_probe(new, old)
   return old
 end
 
+-- Merge an observation into its field of the window; return 1, or 0 if there is no room for another field.
 local function write_observation(merge, kind, subject, content)
   local field = window .. ' ' .. kind .. ' ' .. subject
   -- a value that is too large is not one of ours: it is overwritten unread
@@ -85,6 +89,7 @@ local function write_observation(merge, kind, subject, content)
   return 1
 end
 
+-- Return true if an entry is pending in the group, or if the stream is on another server.
 local function is_pending(entry)
   return group == '' or #redis.call('XPENDING', stream, group, entry, entry, 1) > 0
 end

@@ -1,8 +1,9 @@
-"""Process the streams of one bus: read entries, make a record of each, settle them. None is lost or repeated.
+"""Process the streams of one bus: read entries, make a record of each, settle them.
 
-Each bus has a worker of its own, so that a bus that is down stops no other. Records that a bus does not take
-are kept and settled before anything new is read. An entry that fails stays pending and is claimed again; one
-that failed too often, or ended too many workers, becomes a dead letter.
+Each bus has a worker of its own, so a bus that is down stops no other. No entry is lost or recorded twice. If
+a bus refuses records, the worker keeps them and settles them before it reads anything new. An entry whose
+processing fails stays pending and is claimed again. An entry that failed too often, or that was delivered too
+often and never settled, becomes a dead letter.
 """
 
 import asyncio
@@ -37,9 +38,9 @@ SETTLED_AT_ONCE: Final = 50  # entries that one script settles
 
 
 class Worker:
-    """The worker of one bus.
+    """Process the streams of one bus.
 
-    Its methods may raise BusError, and continue where they were when called again.
+    Each method may raise BusError; call it again to continue where it stopped.
     """
 
     def __init__(self, me: Agent[VexyEnvironment], bus: str, metrics: VexyMetrics) -> None:
@@ -54,7 +55,7 @@ class Worker:
         self._lexicon: tuple[WorkSettings | None, Lexicon] = (None, Lexicon({}, {}))
 
     async def process_next(self, settings: WorkSettings) -> None:
-        """Settle what is unsettled, claim abandoned entries, read new ones, and process them."""
+        """Settle the unsettled records, claim abandoned entries, read new entries, and process both."""
         queue = await self._open_consumer(settings)
         await self._settle(settings)
         await self._update_backlogs(queue)
@@ -62,18 +63,25 @@ class Worker:
         await self._process(queue, await self._read_new(queue, settings), settings)
 
     def reset(self) -> None:
-        """Forget the consumer after an error of a bus: what it knew of the streams may no longer be true."""
+        """Drop the consumer, so that the next call opens a new one.
+
+        Call it after a BusError: the streams may have changed meanwhile.
+        """
         self._queue = None
 
     async def close(self) -> None:
-        """Leave the consumer groups."""
+        """Leave the consumer groups and drop the consumer."""
         if self._queue is not None:
             async with self._me.waiting(BUS_SEC):
                 await self._queue.close()
         self.reset()
 
     async def _open_consumer(self, settings: WorkSettings) -> Consumer:
-        """Return a consumer of the streams that the truth in force names, a new one if these have changed."""
+        """Return a consumer of this bus's streams in the truth in force.
+
+        Keep the current consumer if its streams, its group and its bus are unchanged; otherwise close it and
+        open a new one.
+        """
         named = find_sources(self._me.section.access_points.subscribe_to)
         sources = tuple(source for source in named if source.bus == self.bus)
         current, bus = self._queue, self._me.bus(self.bus)
@@ -88,6 +96,10 @@ class Worker:
         return queue
 
     async def _update_backlogs(self, queue: Consumer) -> None:
+        """Read the backlog of each stream into `backlogs`.
+
+        Its `lost` counts only entries that were lost since this worker began.
+        """
         found = {}
         for source in queue.sources:
             async with self._me.waiting(BUS_SEC):
@@ -100,7 +112,10 @@ class Worker:
         self.backlogs = found
 
     async def _read_new(self, queue: Consumer, settings: WorkSettings) -> list[Entry]:
-        """Read as many new entries of each stream as may be pending; rest for a moment if none may."""
+        """Read new entries of each stream, as many as its batch and pending limits allow.
+
+        If no stream may be read, rest for FULL_PAUSE_SEC and return an empty list.
+        """
         room = {}
         for source, backlog in self.backlogs.items():
             few = min(settings.batch, self._batch_limits.get(source, settings.batch))
@@ -117,7 +132,11 @@ class Worker:
         return entries
 
     async def _claim_abandoned(self, queue: Consumer, settings: WorkSettings) -> None:
-        """Claim and process, one at a time, entries that some consumer did not settle in time."""
+        """Claim and process, one at a time, entries that a consumer did not settle within `claim_sec`.
+
+        Do this at most every `claim_sec / 2`. An entry that is too large, or that was delivered more than
+        `tries` times, becomes a dead letter.
+        """
         if time.monotonic() - self._claimed_at < settings.claim_sec / 2:
             return
         self._claimed_at = time.monotonic()
@@ -138,7 +157,7 @@ class Worker:
                     await self._process(queue, [entry], settings)
 
     async def _process(self, queue: Consumer, entries: Sequence[Entry], settings: WorkSettings) -> None:
-        """Make records of entries and settle them, stream by stream."""
+        """Make records of the entries and settle them, stream by stream, SETTLED_AT_ONCE at a time."""
         for source in queue.sources:
             mine = [entry for entry in entries if entry.source == source]
             for at in range(0, len(mine), SETTLED_AT_ONCE):
@@ -151,7 +170,8 @@ class Worker:
     ) -> list[Record]:
         """Return a record for each entry of which one can be made.
 
-        The others become dead letters or are tried again.
+        An unusable entry becomes a dead letter; an entry that fails otherwise stays pending, to be tried
+        again.
         """
         records, lexicon = [], self._get_lexicon(settings)
         for entry in entries:
@@ -165,7 +185,7 @@ class Worker:
         return records
 
     async def _settle(self, settings: WorkSettings) -> None:
-        """Settle the records that are unsettled, oldest first."""
+        """Settle every list of unsettled records, oldest first; count and log each."""
         notes = notes_point(self._me.section)
         store = NoteStore(self._me.bus(notes.bus), notes.key)
         while self._unsettled:
@@ -183,7 +203,7 @@ class Worker:
     async def _handle_failure(
         self, queue: Consumer, entry: Entry, reason: str, settings: WorkSettings
     ) -> None:
-        """Leave an entry that failed pending, to be claimed again; after the last try write a dead letter."""
+        """Count and log an entry that failed, and leave it pending; after its last try, dead-letter it."""
         self._metrics.count_failed(entry.source.key)
         self._me.log.warning(
             "item.failed",
@@ -196,6 +216,7 @@ class Worker:
             await self._dead_letter(queue, entry, reason)
 
     async def _dead_letter(self, queue: Consumer, entry: Entry, reason: str) -> None:
+        """Move an entry to the dead letters; count and log it, unless another consumer settled it first."""
         async with self._me.waiting(BUS_SEC):
             is_new = await queue.dead_letter(entry, dead_letter_key(self._me.section), reason, time.time())
         if is_new:
@@ -203,7 +224,7 @@ class Worker:
             self._me.log.error("item.dead", stream=entry.source.key, entry=entry.id.decode(), why=reason)
 
     def _get_lexicon(self, settings: WorkSettings) -> Lexicon:
-        """Return the lexicon of these settings; it is made anew when they change."""
+        """Return the lexicon of these settings; build a new one when the settings have changed."""
         if self._lexicon[0] is not settings:
             self._lexicon = settings, Lexicon(settings.symbols, settings.topics)
         return self._lexicon[1]
@@ -213,9 +234,9 @@ RETRY_SEC: Final = 1.0
 
 
 class WorkerPool:
-    """The workers of one process, one for each bus that the truth names.
+    """Run one worker for each bus that the truth names.
 
-    A worker whose bus is down tries again.
+    A worker whose bus fails tries again after RETRY_SEC.
     """
 
     def __init__(
@@ -226,26 +247,27 @@ class WorkerPool:
         self._failing: dict[str, BusError] = {}  # by the bus of the worker; the bus that fails may be another
 
     def start_workers(self) -> None:
-        """Start a worker on each bus that the truth in force names streams on, and that has none."""
+        """Start a worker on each bus whose streams the truth in force names, if the bus has no worker yet."""
         for bus in self._buses() - self._workers.keys():
             self._workers[bus] = worker = Worker(self._me, bus, self._metrics)
             self._me.task(self._run(worker), name=f"work {bus}")
 
     @property
     def backlogs(self) -> Mapping[str, Backlog]:
-        """Return the backlog of each stream, as it was last read."""
+        """Return the last backlog that was read of each stream, by the stream's key."""
         by_worker = [worker.backlogs for worker in self._workers.values()]
         return {source.key: backlog for each in by_worker for source, backlog in each.items()}
 
     def problem(self) -> str | None:
-        """Return which buses fail and why, in a few words; None if none does."""
+        """Return each failing bus with its reason, separated by `; `; None if no bus fails."""
         return "; ".join(dict.fromkeys(map(_describe, self._failing.values()))) or None
 
     def _buses(self) -> set[str]:
+        """Return the buses of the streams that the truth in force names."""
         return {source.bus for source in find_sources(self._me.section.access_points.subscribe_to)}
 
     async def _run(self, worker: Worker) -> None:
-        """Process entries until the truth names no stream on that bus any more."""
+        """Process entries until the truth names no stream on the worker's bus; then close the worker."""
         try:
             while worker.bus in self._buses():
                 try:
@@ -264,6 +286,7 @@ class WorkerPool:
                 del self._workers[worker.bus]  # now another worker of the same consumer may begin
 
     def _report_failure(self, worker: Worker, error: BusError) -> None:
+        """Record that a worker's bus fails; log the failure unless the last one was the same."""
         before = self._failing.get(worker.bus)
         if before is None or _describe(before) != _describe(error):  # a repeated failure is logged once
             self._me.log.warning("items.unread", bus=error.bus, reason=error.reason)
@@ -271,4 +294,5 @@ class WorkerPool:
 
 
 def _describe(error: BusError) -> str:
+    """Return an error's bus and reason, such as `market-redis timeout`."""
     return f"{error.bus} {error.reason}"
