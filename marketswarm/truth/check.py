@@ -1,7 +1,7 @@
 """Check the rules between the sections of a truth: shared channels, circular dependencies, short timeouts.
 
 Each rule is a function over the whole document. A value that is already known to be wrong is skipped. Not
-here: the rules of single fields (`entries.py`).
+here: the rules of single fields (`model.py`).
 """
 
 from collections.abc import Collection, Iterator
@@ -13,12 +13,12 @@ from marketswarm.keys import HEARTBEAT_SUFFIX
 from marketswarm.truth.errors import Findings, Place, found, hint, path, show
 from marketswarm.truth.model import HEALER, SERVICE_NAME, AccessPoint, Truth
 
-MAX_CIRCLES: Final = 20  # circular dependencies to report
-FEW_INTERVALS: Final = 3  # with a shorter timeout, one lost beat is an alarm
+MAX_CIRCLES: Final = 20  # circular dependencies to report at most
+FEW_INTERVALS: Final = 3  # with a timeout of fewer intervals, one lost beat is an alarm
 
 
 def check_sections(truth: Truth, findings: Findings) -> None:
-    """Note every conflict between sections."""
+    """Check all rules between sections, and note each conflict in `findings`."""
     _channels(truth, findings)
     _subscriptions(truth, findings)
     _buses(truth, findings)
@@ -27,6 +27,7 @@ def check_sections(truth: Truth, findings: Findings) -> None:
 
 
 def _channels(truth: Truth, findings: Findings) -> None:
+    """Note an error for each service whose heartbeat channel an earlier service has on the same bus."""
     taken: dict[tuple[str, str], str] = {}
     for svc, service in truth.services.items():
         if findings.at(_beat(svc, "channel"), _beat(svc, "redis_url")):
@@ -41,7 +42,11 @@ def _channels(truth: Truth, findings: Findings) -> None:
 
 
 def _subscriptions(truth: Truth, findings: Findings) -> None:
-    """Check the healer's `subscribe_to` against the heartbeats of the services, and against itself."""
+    """Check the healer's `subscribe_to` against the heartbeats of the services, and against itself.
+
+    Note an error for a heartbeat channel with another bus than that of its service, and for a channel that
+    two entries name on different buses.
+    """
     beats: dict[str, list[str]] = {}
     for svc, service in truth.services.items():
         if not findings.at(_beat(svc, "channel"), _beat(svc, "redis_url")):
@@ -66,7 +71,18 @@ def _subscriptions(truth: Truth, findings: Findings) -> None:
 
 
 def _alone(truth: Truth, findings: Findings, place: Place, channel: str, channels: Collection[str]) -> None:
-    """Check a channel in `subscribe_to` that no section has as its heartbeat channel."""
+    """Check a channel in `subscribe_to` that no section has as its heartbeat channel.
+
+    Note a warning if the healer does not monitor it, and an error if the text before `:heartbeat` is no name
+    of a service.
+
+    Args:
+        truth: the document.
+        findings: takes the warning or error.
+        place: the place of the access point.
+        channel: the channel.
+        channels: all heartbeat channels, among which a similar one is suggested.
+    """
     svc = channel.removesuffix(HEARTBEAT_SUFFIX)
     if svc == channel:
         findings.warn(
@@ -84,7 +100,7 @@ def _alone(truth: Truth, findings: Findings, place: Place, channel: str, channel
 
 
 def _buses(truth: Truth, findings: Findings) -> None:
-    """Check that each access point names a bus of the truth."""
+    """Note an error for each access point whose bus the truth does not name."""
     known = truth.bus_names()
     for svc in truth.services:
         for kind in ("subscribe_to", "publish_to"):
@@ -97,6 +113,11 @@ def _buses(truth: Truth, findings: Findings) -> None:
 
 
 def _timeouts(truth: Truth, findings: Findings) -> None:
+    """Compare each service's timeout with its interval.
+
+    Note an error if the timeout is not above the interval, and a warning if it is below `FEW_INTERVALS`
+    intervals.
+    """
     for svc, service in truth.services.items():
         beat = service.heartbeat
         own = beat.timeout_sec is not None
@@ -124,6 +145,11 @@ def _timeouts(truth: Truth, findings: Findings) -> None:
 
 
 def _dependencies(truth: Truth, findings: Findings) -> None:
+    """Check every `depends_on`.
+
+    Note an error for each entry that names its own service or an unknown one, and for each of the first
+    `MAX_CIRCLES` circular dependencies.
+    """
     if not any(service.depends_on for service in truth.services.values()):
         return
     known = dict.fromkeys([*truth.services, *(watch.svc for watch in truth.watched())])
@@ -143,9 +169,10 @@ def _dependencies(truth: Truth, findings: Findings) -> None:
 
 
 def _circles(truth: Truth) -> Iterator[tuple[str, ...]]:
-    """Yield each circle of dependencies, beginning with its first service in the document's order.
+    """Yield each circle of dependencies as the names of its services, each service before one that it needs.
 
-    The sorter reports one circle at a time: its last dependency is then taken out of the graph.
+    A circle begins with its first service in the document's order. The sorter reports one circle at a time:
+    its last dependency is then taken out of the graph.
     """
     rank = {svc: at for at, svc in enumerate(truth.services)}
     graph = {
@@ -156,7 +183,7 @@ def _circles(truth: Truth) -> Iterator[tuple[str, ...]]:
         try:
             TopologicalSorter(graph).prepare()
         except CycleError as error:
-            circle = error.args[1][:0:-1]  # the sorter lists who is needed before who needs it
+            circle = error.args[1][:0:-1]  # the sorter lists a service before the ones that need it
         else:
             return
         first = min(range(len(circle)), key=lambda at: rank[circle[at]])
@@ -166,7 +193,15 @@ def _circles(truth: Truth) -> Iterator[tuple[str, ...]]:
 
 
 def _points(truth: Truth, svc: str, kind: str) -> Iterator[tuple[Place, AccessPoint]]:
-    """Yield the access points of a service with their places in the document."""
+    """Yield the place in the document and the access point, for each access point of a service.
+
+    Yield nothing if the service has no section.
+
+    Args:
+        truth: the document.
+        svc: the service.
+        kind: `subscribe_to` or `publish_to`.
+    """
     service = truth.services.get(svc)
     if service is None:
         return
@@ -179,4 +214,5 @@ def _points(truth: Truth, svc: str, kind: str) -> Iterator[tuple[Place, AccessPo
 
 
 def _beat(svc: str, *key: str) -> Place:
+    """Return the place of a service's heartbeat, or of a key in it."""
     return ("services", svc, "heartbeat", *key)

@@ -12,9 +12,9 @@ from typing import Any, Final
 _ENV: Final = re.compile(r"env:([A-Za-z_][A-Za-z0-9_]*)")
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _SECRET: Final = re.compile(r"password|passwd|passphrase|secret(?!ar)|token(?!i[sz])|apikey")
-# as the last word of a key, these make a number a secret too; `max_tokens: 4000` is a setting
+# as the last word or two of a key, these make a number a secret too; `max_tokens: 4000` is a setting
 _NUMBER: Final = re.compile(r"(?:password|passwd|passphrase|secret|apikey)s?|token")
-# the password of a URL, a slash or hash in it included; `host:443/@user` is none
+# a URL with a password, which may contain a slash or hash; `host:443/@user` has none
 _URL_PASSWORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s/?#@]*:(?!\d{1,5}[/?#])[^\s@]+@")
 _URL_QUERY: Final = re.compile(r"[?&;]([^=&;?#\s]+)=(?=[^&;#\s])")
 
@@ -26,13 +26,13 @@ IN_URL: Final = (
 
 @lru_cache(maxsize=4096)
 def is_secret_key(key: str) -> bool:
-    """Return True if a key contains password, secret, token or api key, in any spelling."""
+    """Return True if a key contains password, passphrase, secret, token or api key, in any spelling."""
     return _SECRET.search("".join(_WORD.findall(key)).lower()) is not None
 
 
 @lru_cache(maxsize=4096)
 def is_secret_number_key(key: str) -> bool:
-    """Return True if a number under that key is a secret, by the last word of the key."""
+    """Return True if the last word or two of a key make a number under it a secret: `api_token`."""
     words = [word.lower() for word in _WORD.findall(key)]
     return any(_NUMBER.fullmatch("".join(words[-count:])) for count in (1, 2))
 
@@ -58,7 +58,11 @@ def has_url_password(text: str) -> bool:
 
 
 def resolve(value: Any, environ: Mapping[str, str]) -> Any:
-    """Return a setting with each `"env:NAME"` in it, at any depth, replaced by the value of the variable.
+    """Return the value with each `"env:NAME"` in it, at any depth, replaced by the value of that variable.
+
+    Args:
+        value: a setting; lists and objects in it are copied.
+        environ: the variables and their values.
 
     Raises:
         LookupError: a variable is not set; the message names it.

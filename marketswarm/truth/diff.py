@@ -1,4 +1,4 @@
-"""Describe what a new truth changes, for people.
+"""Describe the differences between two truths, for people.
 
 Two documents with the same content but different bytes have no changes here.
 """
@@ -13,19 +13,26 @@ from marketswarm.truth.model import Truth
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """The services added and dropped, and for each changed one a text such as `interval_sec 10 → 5`."""
+    """The differences between two truths.
+
+    `added` and `dropped` are services; `changed` has pairs of a service and a text such as `interval_sec 10 →
+    5`.
+    """
 
     added: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
     changed: tuple[tuple[str, str], ...] = ()
-    buses: tuple[tuple[str, str], ...] = ()  # likewise for buses: `added`, `dropped`, or what changed
+    buses: tuple[tuple[str, str], ...] = ()  # a bus and `added`, `dropped`, or its changes
 
     def __bool__(self) -> bool:
         return bool(self.added or self.dropped or self.changed or self.buses)
 
 
 def diff(old: Truth | None, new: Truth) -> Changes:
-    """Compare two truths, in the documents' order. Without an old one, everything in `new` is added."""
+    """Return the differences between two truths, in the documents' order.
+
+    With None for `old`, everything in `new` is added.
+    """
     if old is None:
         return Changes(added=tuple(new.services), buses=tuple((name, "added") for name in new.buses))
     return Changes(
@@ -41,13 +48,20 @@ def diff(old: Truth | None, new: Truth) -> Changes:
 
 
 def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield name and changes (`interval_sec 10 → 5, tags`) of each entry that is in both and not the same."""
     for name, entry in new.items():
         if name in old and old[name] != entry:
             yield name, ", ".join(_words(old[name], entry))
 
 
 def _words(old: Any, new: Any, prefix: str = "") -> Iterator[str]:
-    """Yield the fields that differ: with old and new value if these are short, else only the name."""
+    """Yield each field that differs: with old and new value if these are short, else only the name.
+
+    Args:
+        old: a dataclass.
+        new: another one of the same type.
+        prefix: the text before each name, such as `heartbeat.`.
+    """
     for each in fields(new):
         before, after = getattr(old, each.name), getattr(new, each.name)
         if before == after or not each.compare:
@@ -61,6 +75,7 @@ def _words(old: Any, new: Any, prefix: str = "") -> Iterator[str]:
 
 
 def _plain(value: Any) -> bool:
+    """Return True if a value can be shown: None, a boolean, a number, a text of up to 60 characters."""
     return (
         value is None
         or isinstance(value, (bool, int, float))
@@ -69,4 +84,5 @@ def _plain(value: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
+    """Format a plain value: `default` for None, else without credentials."""
     return "default" if value is None else f"{value:g}" if isinstance(value, float) else show(value)

@@ -17,9 +17,9 @@ from marketswarm.truth.credentials import parse_reference
 COMMAND: Final = "NOTIFY_EXEC"
 ALLOWED_HOSTS: Final = "NOTIFY_ALLOWED_HOSTS"
 PREFIX: Final = "NOTIFY_"
-"""Variables of the operator's own for channels: a second token, a second address."""
+"""The prefix of the operator's own variables for channels: a second token, a second address."""
 NEVER: Final = frozenset({COMMAND, ALLOWED_HOSTS, "NOTIFY_SOCKET"})
-"""What begins with the prefix and is something else."""
+"""Variables that begin with the prefix and are not for channels."""
 
 _HOOK: Final = {"url": "WEBHOOK_URL"}
 NAMES: Final[Mapping[str, Mapping[str, str]]] = {
@@ -43,19 +43,19 @@ NAMES: Final[Mapping[str, Mapping[str, str]]] = {
     "exec": {"command": COMMAND},
     "apprise": {"urls": "APPRISE_URLS"},
 }
-"""By kind of channel, the variable that each option may name, besides those with the prefix."""
+"""By type of channel, the variable that each option may name, besides those with the prefix."""
 HOSTS: Final[Mapping[str, tuple[str, ...]]] = {
     "slack": ("slack.com",),
     "pagerduty": ("events.pagerduty.com", "events.eu.pagerduty.com"),
     "telegram": ("api.telegram.org",),
 }
-"""By kind of channel, where its provider answers; the first is where it goes if no `url` is given."""
+"""By type of channel, the hosts of its provider; messages go to the first one if no `url` is given."""
 MARKET_HOSTS: Final = ("api.massive.com", "delayed.massive.com", "socket.massive.com")
-"""Where the market data API answers."""
+"""The hosts of the market data API."""
 
 _FEED: Final = re.compile(r"(?:\w+_)?FEED(?:_\w+)?")
 _PLACES: Final = frozenset({"url", "urls", "host", "command"})
-"""Options whose value says by itself where it goes."""
+"""Options whose value is itself the destination."""
 _PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443, "none": 25, "starttls": 587, "tls": 465}
 _MAIL: Final = ("starttls", "tls", "none")
 _PLAIN: Final = frozenset({"http", "ws", "none"})
@@ -68,7 +68,11 @@ class Refused(ValueError):  # noqa: N818 - a decision, not an accident
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """A destination. `scheme` is that of a URL; for mail it is the kind of encryption."""
+    """The host and port that a channel sends to.
+
+    `scheme` is that of a URL, in lower case; for mail it is the encryption: `starttls`, `tls` or `none`. It
+    is empty, and `port` is 0, where they are not known.
+    """
 
     scheme: str
     host: str
@@ -88,7 +92,7 @@ def is_feed_variable(name: str) -> bool:
 
 
 def parse_destination(url: str) -> Destination | None:
-    """Return the destination of a URL; None if it is no URL with a host and a known port."""
+    """Return the destination of a URL; None if it has no host, or no port and an unknown scheme."""
     try:
         parts = urlsplit(url)
         port = parts.port or _PORTS.get(parts.scheme)
@@ -98,7 +102,12 @@ def parse_destination(url: str) -> Destination | None:
 
 
 def find_refusals(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield option and reason for everything that a channel may not have, whatever the environment."""
+    """Yield option and reason for each option of a channel that no environment can permit.
+
+    Args:
+        options: a channel's object in the truth, with its `type`. A channel of an unknown type yields
+            nothing.
+    """
     kind = options.get("type")
     names = NAMES.get(kind) if isinstance(kind, str) else None
     if names is None:
@@ -118,7 +127,14 @@ def find_refusals(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def find_doubts(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield option and reason for everything that a channel may have only if the environment agrees."""
+    """Yield option and reason for each variable that only the notifier's environment can permit.
+
+    These are the variables in a channel whose `url` or `host` the truth itself gives. Yield nothing if
+    `find_refusals` yields anything.
+
+    Args:
+        options: a channel's object in the truth, with its `type`.
+    """
     place = next((each for each in ("url", "host") if isinstance(options.get(each), str)), None)
     if place is None or parse_reference(options[place]) is not None or any(find_refusals(options)):
         return
@@ -131,6 +147,12 @@ def find_doubts(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def resolve_options(options: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
     """Return the options of a channel with the values of the variables that they name.
 
+    Options of an unknown type are returned unchanged.
+
+    Args:
+        options: a channel's object in the truth, with its `type`.
+        environ: the variables of the notifier.
+
     Raises:
         Refused: the channel may not use a variable, or not send its value to its destination.
         LookupError: a variable is not set.
@@ -139,7 +161,7 @@ def resolve_options(options: Mapping[str, Any], environ: Mapping[str, str]) -> d
         raise Refused(f"{option}: {why}")
     kind = options.get("type")
     if not isinstance(kind, str) or kind not in NAMES:
-        return dict(options)  # whoever makes the channel says what is wrong with its type
+        return dict(options)  # the code that builds the channel reports the wrong type
     named = {
         option: name for option, value in options.items() if (name := parse_reference(value)) is not None
     }
@@ -152,7 +174,15 @@ def resolve_options(options: Mapping[str, Any], environ: Mapping[str, str]) -> d
 
 
 def may_take_market_key(url: str, environment: tuple[str | None, ...]) -> bool:
-    """Whether the market's key may go to a URL of the truth: the API's own, or one of the environment."""
+    """Return True if the key of the market data API may be sent to a URL of the truth.
+
+    The URL must be the API's own, encrypted and on port 443, or have the destination of a URL in
+    `environment`.
+
+    Args:
+        url: the URL that the truth gives.
+        environment: the URLs that the environment gives; None for a variable that is not set.
+    """
     place = parse_destination(url)
     if place is None:
         return False
@@ -161,14 +191,26 @@ def may_take_market_key(url: str, environment: tuple[str | None, ...]) -> bool:
 
 
 def _is_for(kind: Any, option: str, name: str, names: Mapping[str, str]) -> bool:
+    """Return True if an option of a channel may name the variable.
+
+    That is the variable in `names`, or one of the operator's own: it begins with `PREFIX`, is not in `NEVER`,
+    and ends in `_HOST` for the option `host`. A channel of type `exec` may name no such variable.
+
+    Args:
+        kind: the type of the channel.
+        option: the option.
+        name: the variable.
+        names: the entry of `NAMES` for that type.
+    """
     if name == names.get(option):
         return True
-    # a host is looked up, so what is no host must not get there
+    # a host's name is sent to name servers, so no secret may be used as one
     own = name.startswith(PREFIX) and name not in NEVER and (option != "host" or name.endswith("_HOST"))
     return own and kind != "exec"
 
 
 def _would_be_right(kind: Any, option: str, names: Mapping[str, str]) -> str:
+    """Return the remedy for an option that names a wrong variable: which ones it may name."""
     own = f'"env:{PREFIX}…{"_HOST" if option == "host" else ""}"' if kind != "exec" else ""
     declared = f'"env:{names[option]}"' if option in names else ""
     words = " or ".join(filter(None, (declared, own)))
@@ -178,13 +220,21 @@ def _would_be_right(kind: Any, option: str, names: Mapping[str, str]) -> str:
 
 
 def _value(name: str, environ: Mapping[str, str]) -> str:
+    """Return the value of a variable.
+
+    Raises:
+        LookupError: it is not set; the message names it.
+    """
     if name not in environ:
         raise LookupError(f"the truth asks for {name}, which is not set in the environment")
     return environ[name]
 
 
 def _destination(kind: str, options: Mapping[str, Any]) -> Destination | None:
-    """Where a channel with these options sends; None where each value is an address of its own."""
+    """Return where a channel with these options sends, or `UNKNOWN`.
+
+    Return None for `exec` and `apprise`, where each value is an address of its own.
+    """
     if kind == "email":
         scheme = str(options.get("tls") or "starttls").strip().lower()
         host, port = options.get("host"), options.get("port")
@@ -200,17 +250,33 @@ def _destination(kind: str, options: Mapping[str, Any]) -> Destination | None:
 
 
 def _number(value: Any) -> int | None:
+    """Return a value of 1 to 5 digits as an integer, else None."""
     text = str(value)
     return int(text) if text.isascii() and text.isdigit() and len(text) < 6 else None
 
 
 def _may_go(kind: str, name: str, place: Destination, environ: Mapping[str, str]) -> bool:
+    """Return True if the value of a variable may be sent to a destination.
+
+    That must be an encrypted address of the channel's provider, or be named beside the variable, or be listed
+    in NOTIFY_ALLOWED_HOSTS.
+
+    Args:
+        kind: the type of the channel.
+        name: the variable.
+        place: the destination.
+        environ: the variables of the notifier.
+    """
     provider = place.host in HOSTS.get(kind, ()) and place.scheme == "https" and place.port == 443
     return provider or _is_beside(name, place, environ) or _is_listed(place, environ.get(ALLOWED_HOSTS, ""))
 
 
 def _is_beside(name: str, place: Destination, environ: Mapping[str, str]) -> bool:
-    """Return True if the environment names that destination beside the variable: NTFY_URL for NTFY_TOKEN."""
+    """Return True if the environment names that destination beside the variable: NTFY_URL for NTFY_TOKEN.
+
+    For mail, it is `<stem>_HOST`, with the port in `<stem>_PORT` or a usual one; mail without encryption
+    needs `<stem>_TLS=none`.
+    """
     for stem in _stems(name):
         url, host = environ.get(f"{stem}_URL", ""), environ.get(f"{stem}_HOST", "")
         if parse_destination(url) == place:
@@ -224,7 +290,13 @@ def _is_beside(name: str, place: Destination, environ: Mapping[str, str]) -> boo
 
 
 def _is_listed(place: Destination, listed: str) -> bool:
-    """Return True if NOTIFY_ALLOWED_HOSTS has it as `host`, `host:port`, or `http://host` (no encryption)."""
+    """Return True if a list of hosts contains the destination.
+
+    Args:
+        place: the destination.
+        listed: entries with commas between them: `host`, `host:port`, or a URL. Without encryption, a host
+            must be listed as a URL (`http://host`), unless it is this machine.
+    """
     for entry in filter(None, map(str.strip, listed.split(","))):
         whole = parse_destination(entry) if "://" in entry else None
         if whole == place:
@@ -237,6 +309,7 @@ def _is_listed(place: Destination, listed: str) -> bool:
 
 
 def _bare(entry: str) -> Destination | None:
+    """Parse `host` or `host:port`; the port is 0 if there is none. Return None if there is no host."""
     try:
         parts = urlsplit(f"//{entry}")
         return Destination("", parts.hostname, parts.port or 0) if parts.hostname else None
@@ -245,7 +318,7 @@ def _bare(entry: str) -> Destination | None:
 
 
 def _stems(name: str) -> Iterator[str]:
-    """Yield the shorter names: for NOTIFY_NIGHT_ROUTING_KEY, NOTIFY_NIGHT_ROUTING and NOTIFY_NIGHT."""
+    """Yield the shorter names of a variable: for NOTIFY_A_ROUTING_KEY, NOTIFY_A_ROUTING and NOTIFY_A."""
     stem = name.rpartition("_")[0]
     while stem and stem != PREFIX.rstrip("_"):
         yield stem
@@ -253,5 +326,6 @@ def _stems(name: str) -> Iterator[str]:
 
 
 def _remedy(name: str) -> str:
+    """Return which variable of the environment would permit sending the value of `name`."""
     beside = "SMTP_HOST" if name.startswith("SMTP_") else f"{name.rpartition('_')[0]}_URL"
     return f"set {beside} to that place there, or list its host in {ALLOWED_HOSTS}"

@@ -15,19 +15,19 @@ from marketswarm.truth.credentials import is_secret_key
 
 Place = tuple[str | int, ...]
 
-WHOLE: Final = "truth"  # the path of what concerns the document as such
+WHOLE: Final = "truth"  # the path of a problem of the whole document
 _PLAIN_KEY: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
-# what may be shown of a URL: one that has no room for a credential
+# a URL that may be shown: it has no part that could hold a credential
 _CLEAN_URL: Final = re.compile(
     r"[A-Za-z][A-Za-z0-9+.-]*://(?:\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::\d{1,5})?(?:/[\w./-]*)?"
 )
-_SHOWN: Final = 60  # characters of a value; the path says where the rest is
-_FEW: Final = 2_000  # names; comparing with more would cost seconds
+_SHOWN: Final = 60  # characters of a value that are shown
+_FEW: Final = 2_000  # names to compare with: more would take seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One error or warning. `path` looks like `services.rss_agg.heartbeat.interval_sec`."""
+    """One error or warning. `path` looks like `services.rss_agg.heartbeat.interval_sec`, or is `truth`."""
 
     path: str
     message: str
@@ -53,7 +53,10 @@ class Findings:
         self._wrong: set[Place] = set()
 
     def error(self, place: Place, message: str, *, unless_other: bool = False) -> None:
-        """Note an error; with `unless_other`, drop it if the same place has another error."""
+        """Note an error at a place.
+
+        With `unless_other`, leave it out of `errors` if the same place has an error without `unless_other`.
+        """
         self._errors.append((place, message, unless_other))
         self._wrong.add(place)
 
@@ -62,24 +65,27 @@ class Findings:
         self._warnings.append((place, message))
 
     def at(self, *places: Place) -> bool:
-        """Return True if one of these places, or a parent of it, has an error already."""
+        """Return True if an error was noted at one of these places or at a parent of one."""
         return bool(self._wrong) and any(
             place[:length] in self._wrong for place in places for length in range(1, len(place) + 1)
         )
 
     def errors(self, document: Any) -> tuple[Problem, ...]:
-        """Return all errors, each once, in the order of the document."""
+        """Return all errors, each once, in the order in which `document` has their places."""
         said = {place for place, _, unless_other in self._errors if not unless_other}
         kept = [(p, message) for p, message, unless_other in self._errors if not (unless_other and p in said)]
         return _in_order(kept, document)
 
     def warnings(self, document: Any) -> tuple[Problem, ...]:
-        """Return all warnings, each once, in the order of the document."""
+        """Return all warnings, each once, in the order in which `document` has their places."""
         return _in_order(self._warnings, document)
 
 
 def path(place: Place) -> str:
-    """Format a place for people: `services.rss_agg.tags[0]`; keys with dots or spaces stand in brackets."""
+    """Format a place for people: `services.rss_agg.tags[0]`, or `truth` for the document as a whole.
+
+    A key with other characters than letters, digits, `_` and `-` stands in brackets and quotes.
+    """
     text = ""
     for step in place:
         if isinstance(step, int):
@@ -92,7 +98,11 @@ def path(place: Place) -> str:
 
 
 def found(place: Place, value: Any) -> str:
-    """Format the value found at a place; a value under a key such as `password` is not shown."""
+    """Format the value found at a place, for a message.
+
+    A text or number is called `the value` if a key of its place, such as `password`, makes it a secret. The
+    names of services and buses are no such keys.
+    """
     # the name of a service or a bus is a name, as long as something stands under it
     named = place[2:] if place[:1] in (("services",), ("buses",)) and len(place) > 2 else place
     if isinstance(value, (str, int, float)) and not isinstance(value, bool):
@@ -103,7 +113,7 @@ def found(place: Place, value: Any) -> str:
 
 
 def show(value: Any) -> str:
-    """Format a value on one short line, without credentials; a list or an object only by its kind."""
+    """Format a value on one short line, without credentials; of a list or an object, only the kind."""
     if isinstance(value, str):
         return _text(value)
     if value is None or isinstance(value, bool):
@@ -117,7 +127,7 @@ def show(value: Any) -> str:
 
 
 def nearest(name: str, known: Collection[str]) -> str | None:
-    """Return the known name that is most similar to `name`; None if none is similar."""
+    """Return the known name most similar to `name`; None if none is similar or over 2,000 are known."""
     if len(known) > _FEW:
         return None
     plain = {each.lower().replace("-", "_"): each for each in known}
@@ -126,7 +136,7 @@ def nearest(name: str, known: Collection[str]) -> str | None:
 
 
 def hint(name: str, known: Collection[str]) -> str:
-    """Return ` (did you mean "x"?)`, or a list of up to 12 known names, or an empty text."""
+    """Return ` (did you mean "x"?)`, or ` (known: a, b)` for up to 12 known names, or an empty text."""
     near = nearest(name, known)
     if near is not None:
         return f" (did you mean {show(near)}?)"
@@ -136,18 +146,24 @@ def hint(name: str, known: Collection[str]) -> str:
 
 
 def _text(value: str) -> str:
+    """Format a text in quotes, in at most 60 characters, with escapes for what can't be printed.
+
+    Of a text that may hold a credential (an `@`, an unusual URL), only the scheme is shown: `"https://***"`.
+    """
     if "@" in value or ("://" in value and not _CLEAN_URL.fullmatch(value)):
         scheme, colon, _ = value.partition("://")
         return f'"{scheme}://***"' if colon and scheme.isalpha() and len(scheme) < 12 else '"***"'
     cut = value if len(value) <= _SHOWN else value[: _SHOWN - 1] + "…"
-    # control and direction characters, and halves of surrogate pairs, would play tricks on a terminal
+    # escape control and direction characters and halves of surrogate pairs, which a terminal would obey
     return json.dumps(cut, ensure_ascii=not cut.isprintable())
 
 
 def _in_order(notes: Iterable[tuple[Place, str]], document: Any) -> tuple[Problem, ...]:
+    """Return the noted places and messages as problems, each once, in the order of the document."""
     ranks: dict[int, dict[str, int]] = {}
 
     def order(note: tuple[Place, str]) -> list[tuple[int, str]]:
+        """Return a note's sort key: for each step of its place, the index or the key's rank."""
         steps: list[tuple[int, str]] = []
         here = document
         for step in note[0]:

@@ -14,7 +14,7 @@ from marketswarm.keys import HEARTBEAT_SUFFIX
 from marketswarm.truth.model import AccessPoint, Truth
 
 Does = Literal["writes", "reads"]
-FEW: Final = 5  # names in a sentence
+FEW: Final = 5  # names listed in a sentence
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -30,7 +30,7 @@ class Key:
         return "*" in self.name
 
     def covers(self, other: "Key") -> bool:
-        """Return True if `other` is the same key, or matches this pattern."""
+        """Return True if `other` is the same key, or is on the same bus and matches this pattern."""
         return self == other or (
             self.many and self.bus == other.bus and fnmatchcase(other.name, self.name.replace("[", "[[]"))
         )
@@ -72,14 +72,15 @@ class Flows:
         return tuple(dict.fromkeys(edge.key for edge in self.edges))
 
     def writers(self, key: Key) -> tuple[str, ...]:
-        """Return the services that write a key."""
+        """Return the services that write a key, by its name or by a pattern that covers it."""
         return self._find_services("writes", key)
 
     def readers(self, key: Key) -> tuple[str, ...]:
-        """Return the services that read a key."""
+        """Return the services that read a key, by its name or by a pattern that covers it."""
         return self._find_services("reads", key)
 
     def _find_services(self, does: Does, key: Key) -> tuple[str, ...]:
+        """Return the services that write or read the key, or a pattern that covers it; each once."""
         by_name = self._by_key.get((does, key), ())
         others = (
             svc
@@ -91,6 +92,7 @@ class Flows:
 
     @cached_property
     def _by_key(self) -> Mapping[tuple[Does, Key], tuple[str, ...]]:
+        """The services by what they do (`writes`, `reads`) and by key, where a pattern is only itself."""
         found: dict[tuple[Does, Key], tuple[str, ...]] = {}
         for edge in self.edges:
             found[edge.does, edge.key] = (*found.get((edge.does, edge.key), ()), edge.svc)
@@ -98,11 +100,15 @@ class Flows:
 
     @cached_property
     def _many(self) -> Mapping[tuple[Does, Key], tuple[str, ...]]:
+        """Those entries of `_by_key` whose keys are patterns."""
         return {(does, key): found for (does, key), found in self._by_key.items() if key.many}
 
 
 def build_flows(truth: Truth) -> Flows:
-    """Build the graph of a truth."""
+    """Build the graph of a truth from the access points of all services.
+
+    An edge whose key is a heartbeat channel is in `beats`, all others are in `edges`.
+    """
     channels = {(truth.bus_of(svc), one.heartbeat.channel) for svc, one in truth.services.items()}
     edges: dict[Edge, None] = {}
     beats: dict[Edge, None] = {}
@@ -115,7 +121,7 @@ def build_flows(truth: Truth) -> Flows:
 
 
 def find_unwritten_keys(flows: Flows) -> list[FlowFault]:
-    """Return an error for each key that a service reads and, according to the truth, no service writes."""
+    """Return a fault `no_writer` for each key that a service reads and, by the truth, no service writes."""
     faults = []
     for key in flows.keys:
         readers = flows.readers(key)
@@ -127,13 +133,14 @@ def find_unwritten_keys(flows: Flows) -> list[FlowFault]:
 
 
 def format_names(names: Iterable[str]) -> str:
-    """Format names for a sentence: `a, b and 3 more`."""
+    """Format names for a sentence: `a, b`, or the first five and a count: `a, b, c, d, e and 3 more`."""
     listed = list(names)
     more = f" and {len(listed) - FEW} more" if len(listed) > FEW else ""
     return ", ".join(listed[:FEW]) + more
 
 
 def _edges(svc: str, does: Does, points: Iterable[AccessPoint]) -> Iterable[Edge]:
+    """Return an edge from the service to the key of each access point."""
     return (Edge(svc, does, Key(point.bus, point.key)) for point in points)
 
 
@@ -143,5 +150,6 @@ def _has_matching_writer(flows: Flows, key: Key) -> bool:
 
 
 def _hint_at_other_bus(flows: Flows, key: Key) -> str:
+    """Return ` (SVC writes KEY on BUS)` if a service writes a key of that name, else an empty text."""
     others = [edge for edge in flows.edges if edge.does == "writes" and edge.key.name == key.name]
     return f" ({others[0].svc} writes {key.name} on {others[0].key.bus})" if others else ""

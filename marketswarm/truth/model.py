@@ -31,16 +31,21 @@ YEAR_SEC: Final = 31_536_000.0
 SEVERITIES: Final = ("info", "warning", "critical")
 MOST_REPLICAS: Final = 100
 
-# the type of our own errors: `Findings` puts a description of the value in front of the message
+# the type of our own validation errors: `parse.py` puts the wrong value in front of the message
 _WRONG: Final = "wrong"
 
 
 def wrong(message: str) -> PydanticCustomError:
-    """Return the error of a field. Whoever reports the error puts the wrong value before the message."""
+    """Return the validation error of a field; its message follows the wrong value: `is not a severity`."""
     return PydanticCustomError(_WRONG, "{message}", {"message": message})
 
 
 def _seconds(value: Any) -> float:
+    """Return a number of seconds, from 0.001 to a year (31536000), as a float.
+
+    Raises:
+        PydanticCustomError: the value is no number, or out of that range.
+    """
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0 or value == math.inf:
         raise wrong("is not a positive number of seconds")
     if value > YEAR_SEC:
@@ -51,18 +56,33 @@ def _seconds(value: Any) -> float:
 
 
 def _name_of_a_key(value: Any) -> str:
+    """Return the name of a key or channel: 1 to 200 printable characters without spaces.
+
+    Raises:
+        PydanticCustomError: the value is no such text.
+    """
     if not isinstance(value, str) or not 0 < len(value) <= 200 or not value.isprintable() or " " in value:
         raise wrong("is not the name of a key or channel: 1 to 200 characters, no spaces")
     return value
 
 
 def _bus_name(value: Any) -> str:
+    """Return the name of a bus in an access point: a text of 1 to 200 characters.
+
+    Raises:
+        PydanticCustomError: the value is no such text.
+    """
     if not isinstance(value, str) or not 0 < len(value) <= 200:
         raise wrong(f'is not the name of a bus, such as "{SYSTEM}"')
     return value
 
 
 def _redis_url(value: Any) -> str:
+    """Return a text that is `env:NAME` or a usable URL of a bus.
+
+    Raises:
+        PydanticCustomError: the value is neither.
+    """
     if not isinstance(value, str) or not (is_reference(value) or _usable(value)):
         raise wrong(f'is not a Redis URL, such as "redis://{SYSTEM}:6379"')
     return value
@@ -70,6 +90,10 @@ def _redis_url(value: Any) -> str:
 
 @lru_cache(maxsize=1024)
 def _usable(url: str) -> bool:
+    """Return True for a URL of a bus: `redis://`, `rediss://`, `unix:///path` or `redis+sentinel://`.
+
+    A `redis://` or `rediss://` URL needs a host; it may have a port from 1 and a database of up to 4 digits.
+    """
     if not url.isprintable() or " " in url:
         return False
     try:
@@ -91,6 +115,11 @@ def _usable(url: str) -> bool:
 
 
 def _severity(value: Any) -> str:
+    """Return the severity: `info`, `warning` or `critical`.
+
+    Raises:
+        PydanticCustomError: the value is no severity.
+    """
     if not isinstance(value, str) or value not in SEVERITIES:
         near = hint(value, SEVERITIES) if isinstance(value, str) else f" (known: {', '.join(SEVERITIES)})"
         raise wrong(f"is not a severity{near}")
@@ -98,6 +127,11 @@ def _severity(value: Any) -> str:
 
 
 def _replicas(value: Any) -> int | None:
+    """Return a number of processes from 1 to `MOST_REPLICAS`, or None for None.
+
+    Raises:
+        PydanticCustomError: the value is neither.
+    """
     if value is None:  # like a missing key: `dataclasses.replace` passes all fields
         return None
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_REPLICAS:
@@ -106,12 +140,22 @@ def _replicas(value: Any) -> int | None:
 
 
 def _fleet_name(value: Any) -> str:
+    """Return the name of a fleet: 1 to 63 printable characters.
+
+    Raises:
+        PydanticCustomError: the value is no such text.
+    """
     if not isinstance(value, str) or not 0 < len(value) <= 63 or not value.isprintable():
         raise wrong("is not the name of a fleet: 1 to 63 characters")
     return value
 
 
 def _version(value: Any) -> Literal[1]:
+    """Return the version of the format, 1.
+
+    Raises:
+        PydanticCustomError: the value is another one.
+    """
     if isinstance(value, bool) or value != 1:
         raise wrong("is not a version that is known here: write 1, or leave it out")
     return 1
@@ -125,7 +169,7 @@ Severity = Annotated[str, PlainValidator(_severity)]
 FleetName = Annotated[str, PlainValidator(_fleet_name)]
 Version = Annotated[Literal[1], PlainValidator(_version)]
 
-# slots: a hundred thousand services are a tenth of what models with dictionaries would take
+# slots: a hundred thousand services take a tenth of the memory that models with dictionaries would
 _CONFIG: Final = ConfigDict(extra="ignore", hide_input_in_errors=True, defer_build=True)
 
 
@@ -134,14 +178,14 @@ class BusEntry:
     """A bus of the truth. `url` is None if the bus is found by its name alone."""
 
     url: Annotated[str | None, PlainValidator(_redis_url)] = None
-    """Where the server is: `redis://`, `rediss://` (TLS), `unix://`, `redis+sentinel://`, or
-    `"env:NAME"`. The environment's `<NAME>_URL` goes first. Default: `redis://<bus>:6379`. Example:
+    """The URL of the server: `redis://`, `rediss://` (TLS), `unix://`, `redis+sentinel://`, or
+    `"env:NAME"`. The environment's `<NAME>_URL` takes precedence. Default: `redis://<bus>:6379`. Example:
     `"redis://10.0.0.5:6379"`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
 class Heartbeat:
-    """Where and how often a service beats. Seconds, 0.001 to a year.
+    """The heartbeat of a service: its bus, channel, interval and timeout, in seconds from 0.001 to a year.
 
     `said` names the keys that the document sets; all others are defaults, which the environment may override.
     """
@@ -155,16 +199,19 @@ class Heartbeat:
     """The bus on which the service beats. A URL whose host is the name of a bus means that bus. Example:
     `"redis://market-redis:6379"`."""
     timeout_sec: Annotated[float | None, PlainValidator(_seconds)] = None
-    """The silence after which the service is missed; longer than `interval_sec`, and better three times
-    as long. Default: the healer's `heartbeat_cadence`. Example: `45`."""
+    """The time without a beat after which the service is missed; it must be longer than `interval_sec`, and
+    should be three times as long. Default: the healer's `heartbeat_cadence`. Example: `45`."""
     monitored: StrictBool = True
-    """Whether the healer watches the service. Example: `false`."""
+    """Whether the healer monitors the service. Example: `false`."""
     said: Annotated[tuple[str, ...], PlainValidator(tuple), Field(repr=False)] = dataclasses.field(
         default=(), compare=False, repr=False
     )
 
     def but(self, **changed: str | float) -> "Heartbeat":
-        """Return a copy with some fields changed; `dataclasses.replace` would set `said` for defaults too."""
+        """Return a copy with these fields changed. `said` stays the same unless it is given.
+
+        `dataclasses.replace` would pass `timeout_sec=None` on, which is refused.
+        """
         same = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
         return Heartbeat(**{name: value for name, value in (same | changed).items() if value is not None})
 
@@ -181,14 +228,14 @@ class AccessPoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
 class AccessPoints:
-    """What a service reads and writes on the buses."""
+    """The keys and channels that a service reads and writes on the buses."""
 
     subscribe_to: tuple[AccessPoint, ...] = ()
-    """What the service reads. Of the healer: channels of beats of services that have no section of their
-    own."""
+    """The keys and channels that the service reads. For the healer: the heartbeat channels of services that
+    have no section."""
     publish_to: tuple[AccessPoint, ...] = ()
-    """What the service writes. Of the healer: the first key that is no channel of beats is the channel of
-    alerts."""
+    """The keys and channels that the service writes. For the healer: the first one that is no heartbeat
+    channel is the channel of alerts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
@@ -211,30 +258,29 @@ class Service:
     """A service's section. `endpoints` and `settings` are its own; `resolve` fills in their secrets."""
 
     heartbeat: Heartbeat
-    """Where and how often the service beats. Default: every 10 s, on `<service>:heartbeat`."""
+    """The bus, channel, interval and timeout of the beats. Default: every 10 s, on `<service>:heartbeat`."""
     description: str = ""
     """One line for people. Example: `"Reads news feeds"`."""
     tags: tuple[str, ...] = ()
     """Words by which routes, silences and maintenance choose services. Example: `["ingest"]`."""
     depends_on: tuple[str, ...] = ()
-    """Services that this one needs: while one of them is down, people get no message of its own about
-    this one. Example: `["mesh"]`."""
+    """Services that this one needs: while one of them is down, people get no separate message about this
+    one. Example: `["mesh"]`."""
     severity: Severity = "warning"
-    """How much an outage matters: `info`, `warning` or `critical`. Example: `"critical"`."""
+    """The severity of an outage: `info`, `warning` or `critical`. Example: `"critical"`."""
     replicas: Annotated[int | None, PlainValidator(_replicas)] = None
-    """How many processes there are to be, 1 to 100: `marketswarm up` starts as many, and mesh reports
-    more than that as a conflict. Default: not said; one is started and nobody minds others. Example:
-    `3`."""
+    """The number of processes, 1 to 100: `marketswarm up` starts as many, and mesh reports more than that as
+    a conflict. Default: no number; one process is started, and mesh accepts any number. Example: `3`."""
     alert_on_failure: StrictBool = False
-    """Whether a command under `marketswarm exec` that fails is missed at once, with reason `failed`. Without
-    it, only the silence is: after `timeout_sec`. Example: `true`."""
+    """Whether a command under `marketswarm exec` that fails is missed at once, with reason `failed`. If not,
+    the service is missed after a silence of `timeout_sec`. Example: `true`."""
     access_points: AccessPoints = _NO_ACCESS_POINTS
-    """What the service reads and writes on the buses. Users (ACLs) and the picture of the flow are made
-    from it."""
+    """The keys and channels that the service reads and writes on the buses. The ACL users and the flow graph
+    are made from them."""
     endpoints: list[Any] = Field(default_factory=list)
-    """What the service reads outside; its own shape. Of rss_agg: its feeds."""
+    """The external sources that the service reads, in a form of its own. For rss_agg: its feeds."""
     settings: dict[str, Any] = Field(default_factory=dict)
-    """The service's own settings; its own shape."""
+    """The service's own settings, in a form of its own."""
     threshold: Threshold | None = None
     """The healer's timeouts. Only read in the section of the healer."""
 
@@ -247,7 +293,7 @@ BUS_TIMEOUT_SEC: Final = 10.0
 class Watch:
     """One service that the healer monitors: its bus, channel, interval and timeout (in seconds).
 
-    `alert_on_failure` says that a goodbye with an exit code other than 0 is a miss at once.
+    With `alert_on_failure`, a last beat with an exit code other than 0 is a miss at once.
     """
 
     svc: str
@@ -260,7 +306,7 @@ class Watch:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Truth:
-    """An accepted document."""
+    """An accepted document, or the right parts of one that was checked."""
 
     version: int = 1
     """The version of the format; only 1 is known. Example: `1`."""
@@ -274,12 +320,16 @@ class Truth:
     """The services by name: a letter, then up to 62 letters, digits or `_` `.` `-`. Default: needed."""
 
     def bus_names(self) -> tuple[str, ...]:
-        """Return all bus names: the two standard ones, the declared ones, those that only a URL names."""
+        """Return all bus names, each once.
+
+        First come system-redis and market-redis, then the declared buses, then those that only a heartbeat's
+        `redis_url` names.
+        """
         urls = dict.fromkeys(service.heartbeat.redis_url for service in self.services.values())
         return tuple(dict.fromkeys([SYSTEM, MARKET, *self.buses, *(self._bus_at(url) for url in urls)]))
 
     def bus_url(self, name: str) -> str | None:
-        """Return the URL of a bus in the truth, `"env:NAME"` unresolved; None if the truth has no URL."""
+        """Return the URL of a bus, `"env:NAME"` unresolved; None if the truth has no URL for it."""
         if name in self.buses:
             return self.buses[name].url
         if name in (SYSTEM, MARKET):
@@ -288,27 +338,39 @@ class Truth:
         return next((url for url in urls if self._bus_at(url) == name), None)
 
     def bus_of(self, svc: str) -> str:
-        """Return the name of the bus that a service beats on. Raise KeyError if it has no section."""
+        """Return the name of the bus on which a service beats.
+
+        Raises:
+            KeyError: the truth has no section for the service.
+        """
         return self._bus_at(self.services[svc].heartbeat.redis_url)
 
     def timeout_of(self, svc: str, default_timeout_sec: float = DEFAULT_TIMEOUT_SEC) -> float:
-        """Return the silence in seconds after which a service is missed. The service needs no section."""
+        """Return the silence in seconds after which a service is missed.
+
+        That is its own `timeout_sec`, else the healer's `heartbeat_cadence`, else `default_timeout_sec`. The
+        service need not have a section.
+        """
         service = self.services.get(svc)
         own = service.heartbeat.timeout_sec if service else None
         return own or self.cadence_sec() or default_timeout_sec
 
     def cadence_sec(self) -> float | None:
-        """Return the healer's `heartbeat_cadence` in seconds; None if the environment decides."""
+        """Return the healer's `heartbeat_cadence` in seconds; None if the truth does not set it."""
         healer = self.services.get(HEALER)
         return healer.threshold.heartbeat_cadence if healer and healer.threshold else None
 
     def bus_timeout_sec(self) -> float:
-        """Return the seconds without an answer after which a bus is reported."""
+        """Return the time without an answer, in seconds, after which the healer misses a bus."""
         healer = self.services.get(HEALER)
         return healer.threshold.bus_timeout_sec if healer and healer.threshold else BUS_TIMEOUT_SEC
 
     def alert_target(self, default_channel: str) -> tuple[str, str]:
-        """Return bus and channel of the alerts: the first of the healer's `publish_to` without heartbeats."""
+        """Return the bus and the channel of the alerts.
+
+        These are of the first access point in the healer's `publish_to` that is no heartbeat channel; if
+        there is none, system-redis and `default_channel`.
+        """
         channels = self._channels()
         for point in self._healer_points("publish_to"):
             if point.key not in channels and not point.key.endswith(HEARTBEAT_SUFFIX):
@@ -320,6 +382,9 @@ class Truth:
 
         A service that only `subscribe_to` names is called like its channel without `:heartbeat`; its interval
         is a third of its timeout.
+
+        Args:
+            default_timeout_sec: the timeout where the truth has none.
         """
         roster = [
             Watch(
@@ -343,6 +408,7 @@ class Truth:
         return tuple(roster)
 
     def _healer_points(self, kind: str) -> tuple[AccessPoint, ...]:
+        """Return the healer's `subscribe_to` or `publish_to`, by `kind`; none without a healer."""
         healer = self.services.get(HEALER)
         if healer is None:
             return ()
@@ -350,9 +416,14 @@ class Truth:
         return points.subscribe_to if kind == "subscribe_to" else points.publish_to
 
     def _channels(self) -> set[str]:
+        """Return the heartbeat channels of all services that have a section."""
         return {service.heartbeat.channel for service in self.services.values()}
 
     def _bus_at(self, url: str) -> str:
+        """Return the name of the bus that a heartbeat's URL means.
+
+        That is the bus whose name is the URL's host, in upper or lower case, else a name made from the URL.
+        """
         host, own_name = _address(url)
         if host in (SYSTEM, MARKET) or host in self.buses:
             return host
@@ -361,7 +432,10 @@ class Truth:
 
 @lru_cache(maxsize=1024)
 def _address(url: str) -> tuple[str, str]:
-    """Return the host of a URL, and the name to give to a bus that only this URL names."""
+    """Return the host of a URL, and the name of a bus that only this URL names.
+
+    For `env:NAME`, the host is empty and the name is the whole text.
+    """
     if is_reference(url):
         return "", url
     return host_and_name(url)
@@ -369,9 +443,9 @@ def _address(url: str) -> tuple[str, str]:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ProbeTarget:
-    """A probe target in `settings.targets`, called `<service>/<name>`; read without checking the target.
+    """A probe target in a service's `settings.targets`, read without checking the target.
 
-    `depends_on` names services, other targets, or `bus:<name>`.
+    `svc` is `<service>/<name>`. `depends_on` names services, other targets, or `bus:<name>`.
     """
 
     svc: str
@@ -381,7 +455,7 @@ class ProbeTarget:
 
 
 def find_probe_targets(truth: Truth) -> Iterator[ProbeTarget]:
-    """Yield the probe targets of all services. Entries of another shape are skipped."""
+    """Yield the probe targets of all services. Entries that are no objects with a `name` are skipped."""
     for owner, section in truth.services.items():
         for target in _targets(section):
             yield _read(owner, section, target)
@@ -398,6 +472,7 @@ def find_probe_target(truth: Truth, svc: str) -> ProbeTarget | None:
 
 
 def _targets(section: Service) -> Iterator[dict[str, Any]]:
+    """Yield the objects in a service's `settings.targets` that have a text as `name`."""
     targets = section.settings.get("targets")
     for target in targets if isinstance(targets, list) else ():
         if isinstance(target, dict) and isinstance(target.get("name"), str):
@@ -405,7 +480,16 @@ def _targets(section: Service) -> Iterator[dict[str, Any]]:
 
 
 def _read(owner: str, section: Service, target: dict[str, Any]) -> ProbeTarget:
-    """Build a target. It inherits the tags of its service, and the severity unless it has its own."""
+    """Return the probe target that an object describes.
+
+    It has the tags of its service and its own, and its service's severity unless it has a valid one of its
+    own.
+
+    Args:
+        owner: the name of the service.
+        section: the section of the service.
+        target: an object in `settings.targets`.
+    """
     severity, bus = target.get("severity"), target.get("bus")
     buses = (f"bus:{bus}",) if isinstance(bus, str) else ()
     return ProbeTarget(
@@ -417,4 +501,5 @@ def _read(owner: str, section: Service, target: dict[str, Any]) -> ProbeTarget:
 
 
 def _words(value: Any) -> tuple[str, ...]:
+    """Return the texts in a list; none if the value is no list."""
     return tuple(each for each in value if isinstance(each, str)) if isinstance(value, list) else ()

@@ -68,7 +68,8 @@ def load(raw: bytes) -> Loaded:
     truth that another one refuses.
 
     Raises:
-        TruthError: the document has errors; it holds all of them. No other exception, whatever the bytes.
+        TruthError: the document has errors; `problems` holds all of them. No other exception is raised,
+            whatever the bytes.
     """
     looked = check_document(raw)
     if looked.errors:
@@ -77,10 +78,10 @@ def load(raw: bytes) -> Loaded:
 
 
 def check_document(raw: bytes) -> CheckedDocument:
-    """Parse and check a document like `load`, but return the errors with the parts that are right.
+    """Parse and check a document like `load`, but return its errors and a truth of its right parts.
 
     Raises:
-        TruthError: the bytes are no JSON.
+        TruthError: the bytes are no JSON, or too many.
     """
     document, duplicates = decode(raw)
     findings = Findings()
@@ -96,17 +97,17 @@ MAX_BYTES: Final = 16 * 1024 * 1024
 (`proto-max-bulk-len`), and the truth is one."""
 MAX_DEPTH: Final = 32
 
-_NAMES: Final = (("services",), ("buses",))  # keys there are names, not words about what they hold
+_NAMES: Final = (("services",), ("buses",))  # keys there are names: they say nothing about secrets
 _NO_TEXT: Final = "holds half a surrogate pair, which is not text"
 
-Duplicates = dict[int, list[str]]  # by identity of the object: the keys it was given more than once
+Duplicates = dict[int, list[str]]  # by an object's `id`: the keys that it was given more than once
 
 
 def decode(raw: bytes) -> tuple[Any, Duplicates]:
     """Decode the document to plain values; return also the keys that an object was given more than once.
 
     Raises:
-        TruthError: the bytes are no JSON.
+        TruthError: the bytes are no JSON in UTF-8, or more than `MAX_BYTES`.
     """
     if len(raw) > MAX_BYTES:
         raise _refused(f"{len(raw)} bytes are more than the {MAX_BYTES} that a truth may have")
@@ -121,6 +122,7 @@ def decode(raw: bytes) -> tuple[Any, Duplicates]:
     duplicates: Duplicates = {}
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        """Return an object's pairs as a dictionary; note the repeated keys in `duplicates`."""
         made = dict(pairs)
         if len(made) != len(pairs):
             seen: set[str] = set()
@@ -137,16 +139,13 @@ def decode(raw: bytes) -> tuple[Any, Duplicates]:
 
 
 def check_values(document: Any, duplicates: Duplicates, findings: Findings) -> None:
-    """Note the errors that any value may have: duplicate keys, bad numbers or text, depth, secrets."""
+    """Note the errors that any value may have: repeated keys, bad numbers or text, depth, secrets."""
     if isinstance(document, (dict, list)):
         _ValueChecker(duplicates, findings).check_entries((), document, secret=False, number=False)
 
 
 class _ValueChecker:
-    """Checks every value of a document.
-
-    `secret` and `number` say that, by a key above, texts or numbers at this place are secrets.
-    """
+    """Checks every value of a document, and notes the errors in the findings."""
 
     def __init__(self, duplicates: Duplicates, findings: Findings) -> None:
         self._duplicates = duplicates
@@ -155,7 +154,14 @@ class _ValueChecker:
     def check_entries(
         self, place: Place, holder: dict[str, Any] | list[Any], *, secret: bool, number: bool
     ) -> None:
-        """Check all entries of an object or a list."""
+        """Check all entries of an object or a list, at any depth.
+
+        Args:
+            place: the place of the object or list.
+            holder: the object or list.
+            secret: whether a key above says that texts at this place are secrets.
+            number: whether a key above says that numbers at this place are secrets too.
+        """
         if len(place) > MAX_DEPTH:
             self._findings.error(place, f"nested deeper than {MAX_DEPTH} levels")
             return
@@ -181,6 +187,7 @@ class _ValueChecker:
                 )
 
     def _check_value(self, place: Place, step: str | int, value: Any, *, secret: bool, number: bool) -> None:
+        """Check one entry: the `value` under the key or index `step` of the object or list at `place`."""
         if isinstance(value, str):
             if secret or "://" in value or not value.isascii():
                 self._check_text((*place, step), value, secret=secret)
@@ -193,6 +200,7 @@ class _ValueChecker:
             self._findings.error((*place, step), LITERAL)
 
     def _check_text(self, place: Place, text: str, *, secret: bool) -> None:
+        """Note an error for a text that is not Unicode, holds a password in a URL, or is a plain secret."""
         if not _is_text(text):
             self._findings.error(place, _NO_TEXT)
         if has_url_password(text):
@@ -202,6 +210,7 @@ class _ValueChecker:
 
 
 def _is_text(text: str) -> bool:
+    """Return True unless the text holds half a surrogate pair."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
@@ -210,11 +219,13 @@ def _is_text(text: str) -> bool:
 
 
 def _integer(digits: str) -> int | float:
+    """Return the integer that JSON wrote as `digits`; a float if it has 400 digits or more."""
     # Python refuses integers of more than 4,300 digits, and no reader needs one of 400
     return int(digits) if len(digits) < 400 else float(digits)
 
 
 def _refused(message: str) -> TruthError:
+    """Return a TruthError with one error, about the document as a whole."""
     return TruthError([Problem(WHOLE, message)])
 
 
@@ -226,14 +237,14 @@ _FLEET: Final[TypeAdapter[str]] = TypeAdapter(FleetName)
 _TOP_KEYS: Final = ("services", "buses", "version", "fleet")
 _SERVICE_KEYS: Final = tuple(Service.__dataclass_fields__)
 _BUS_KEYS: Final = ("url",)
-# the parts of a service in which a key that nobody reads is a mistake
+# the parts of a service in which an unknown key is an error; elsewhere it is a warning
 _STRICT_KEYS: Final = {
     "heartbeat": ("channel", "interval_sec", "redis_url", "timeout_sec", "monitored"),
     "threshold": ("heartbeat_cadence", "bus_timeout_sec"),
     "access_points": ("subscribe_to", "publish_to"),
 }
 _POINT_KEYS: Final = ("bus", "key")
-_ANY_POINT: Final = {"bus": SYSTEM, "key": "-"}  # where one was wrong
+_ANY_POINT: Final = {"bus": SYSTEM, "key": "-"}  # stands for a wrong access point
 
 _SHAPES: Final = {
     "dataclass_type": "an object",
@@ -253,7 +264,7 @@ Note = Callable[[Place, str], None]
 
 
 def build(document: Any, findings: Findings) -> Truth:
-    """Build the truth of a document. Note wrong parts in `findings` and leave them out."""
+    """Build the truth of a decoded document. Note wrong parts in `findings` and leave them out."""
     if not isinstance(document, dict):
         findings.error((), f"{_kind(document)} is not an object")
         return Truth()
@@ -277,6 +288,17 @@ def build(document: Any, findings: Findings) -> Truth:
 def _sections(
     document: dict[str, Any], kind: str, names: re.Pattern[str], findings: Findings
 ) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the name and the object of each section of a kind.
+
+    Note an error if there are no `services`, and for each section that has a wrong name or is no object; a
+    section with a wrong name is yielded nevertheless.
+
+    Args:
+        document: the decoded document.
+        kind: `services` or `buses`.
+        names: the pattern of a right name.
+        findings: takes the errors and warnings.
+    """
     if kind not in document:
         if kind == "services":
             near = nearest(kind, document)
@@ -302,11 +324,15 @@ def _sections(
 
 
 def hint_at(near: str | None) -> str:
-    """Return a hint at a similar key, or an empty text."""
+    """Return ` (is "x" meant to be it?)` for a similar key, or an empty text for None."""
     return f" (is {show(near)} meant to be it?)" if near is not None else ""
 
 
 def _service(place: Place, name: str, section: dict[str, Any], findings: Findings) -> Service | None:
+    """Build a service from its section. Return None if no usable service is left.
+
+    Note wrong values and unknown keys in `findings` and leave them out.
+    """
     _unknown(place, section, _SERVICE_KEYS, findings.warn)
     for part, known in _STRICT_KEYS.items():
         _unknown((*place, part), section.get(part), known, findings.error)
@@ -320,6 +346,10 @@ def _service(place: Place, name: str, section: dict[str, Any], findings: Finding
     channel = (name if SERVICE_NAME.fullmatch(name) else "any") + HEARTBEAT_SUFFIX
 
     def with_channel(values: dict[str, Any]) -> dict[str, Any]:
+        """Return a section whose heartbeat has the default channel, and `said`: the keys that it sets.
+
+        Return a section unchanged if its heartbeat is no object.
+        """
         beat = values.get("heartbeat", {})
         if not isinstance(beat, dict):
             return values
@@ -335,15 +365,18 @@ def _share_keys(keys: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _bus(place: Place, section: dict[str, Any], findings: Findings) -> BusEntry | None:
+    """Build a bus from its section. Note wrong values and unknown keys; return None if the URL is wrong."""
     _unknown(place, section, _BUS_KEYS, findings.error)
     return _checked(_BUS, place, section, findings)
 
 
 def _items(value: Any) -> Sequence[Any]:
+    """Return the value if it is a list, else an empty sequence."""
     return value if isinstance(value, list) else ()
 
 
 def _unknown(place: Place, values: Any, known: Sequence[str], note: Note) -> None:
+    """Call `note` for each key of an object that is not in `known`. Other values are ignored."""
     if isinstance(values, dict) and not values.keys() <= set(known):
         for key in values.keys() - set(known):
             note((*place, key), "is not a known key" + hint(key, known))
@@ -356,7 +389,18 @@ def _checked(
     findings: Findings,
     filled: Callable[[Any], Any] = lambda values: values,
 ) -> E | None:
-    """Validate `values`. Note wrong parts and leave them out; return None if nothing is left."""
+    """Validate `values`. Note the wrong parts, leave them out, and validate the rest.
+
+    Args:
+        adapter: the type to build.
+        place: the place of the values in the document.
+        values: the decoded values.
+        findings: takes the errors.
+        filled: adds defaults to the values before each validation.
+
+    Returns:
+        The value built from the right parts; None if `values` as a whole, or what is left of it, is wrong.
+    """
     try:
         return adapter.validate_python(filled(values))
     except ValidationError as error:
@@ -373,6 +417,7 @@ def _checked(
 
 
 def _message(place: Place, mistake: ErrorDetails) -> str:
+    """Return the message of a validation error: the value found at `place`, and what is wrong with it."""
     if mistake["type"] == "missing":
         return _MISSING.get(str(place[-1]), "missing")
     shown = found(place, mistake["input"])
@@ -382,7 +427,11 @@ def _message(place: Place, mistake: ErrorDetails) -> str:
 
 
 def _without(values: Any, mistakes: Iterable[ErrorDetails]) -> Any:
-    """Return a copy without the wrong values. Replace items of lists, so that no index shifts."""
+    """Return a copy of `values` without the values at the places of `mistakes`.
+
+    In a list, a wrong access point becomes `_ANY_POINT` and any other item an empty text, so that no index
+    shifts.
+    """
     left = _copied(values)
     places = [mistake["loc"] for mistake in mistakes]
     for place in sorted(places, key=len):
@@ -399,10 +448,12 @@ def _without(values: Any, mistakes: Iterable[ErrorDetails]) -> Any:
 
 
 def _copied(value: Any) -> Any:
+    """Return a copy of the value in which all lists and objects are copied too."""
     if isinstance(value, dict):
         return {key: _copied(inner) for key, inner in value.items()}
     return [_copied(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _kind(value: Any) -> str:
+    """Return `text` for a text; format any other value by `show`."""
     return "text" if isinstance(value, str) else show(value)
