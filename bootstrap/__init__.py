@@ -1,1 +1,1 @@
-"""The one-shot that seeds the truth into every bus."""
+"""Seed the truth into every bus, and write the users of the buses: two programs that run once and end."""

@@ -1,9 +1,9 @@
-"""Write users, passwords and URLs for a fleet in containers, and reload the users of servers that run.
+"""Write users, passwords and URLs for a fleet in containers, and reload the users of running servers.
 
-`python -m bootstrap.access` is a one-shot that runs before the buses start. All its files are in the folder
-ACCESS_DIR: `secrets/<user>` holds a password, made once; `urls/<user>/<bus>` the URL that a user connects
-with; `acl/<bus>/users.acl` the users that a server loads at its start. No password is logged. Not here: who
-may do what (`marketswarm.acl`), and the truth itself, which `bootstrap` checks and seeds.
+`python -m bootstrap.access` runs once before the buses start. All its files are in the folder ACCESS_DIR:
+`secrets/<user>` holds a password, made once; `urls/<user>/<bus>` the URL that a user connects with;
+`acl/<bus>/users.acl` the users that a server loads at its start. No password is logged. The rights of each
+user are decided by `marketswarm.acl`, and the truth is checked and seeded by `bootstrap`.
 """
 
 import asyncio
@@ -40,8 +40,8 @@ _EMPTY_TRUTH: Final = b'{"services":{}}'
 _PRIVATE: Final = 0o600
 _READABLE: Final = 0o644  # the server runs as another user; its file holds only hashes of passwords
 _DIGEST_FILE: Final = "renewed"
-"""The file beside an ACL file with the SHA-256 of the text that the server loaded last. ACL LOAD cuts all
-connections, so it is sent once a change."""
+"""The file beside an ACL file with the SHA-256 of the text that the server loaded last. ACL LOAD closes all
+connections, so it is sent once for each change."""
 _RETRY_WITHIN_SEC: Final = 10.0
 _RETRY_EVERY_SEC: Final = 0.3
 _NOT_RUNNING: Final = ("refused", "dns")  # no server, or no container of that name
@@ -50,7 +50,11 @@ log = logs.get(NAME)
 
 
 async def main() -> int:
-    """Write and reload the users of TRUTH_PATH. Return the exit code; raise Exit."""
+    """Write the users of the truth at TRUTH_PATH and reload them on running servers; return the exit code.
+
+    Raises:
+        Exit: code 2, when the settings, the truth's file, the passwords or the folder can't be used.
+    """
     settings = read(AccessSettings)
     logs.configure(NAME, settings)
     truth = _load_truth(settings.truth_path, settings.access_dir)
@@ -67,10 +71,13 @@ async def main() -> int:
 
 
 def _load_truth(path: Path, folder: Path) -> Truth | None:
-    """Load the truth, or return an empty truth if it has errors; None if there are users already.
+    """Load the truth at `path`. If it has errors, return an empty truth, or None if users exist already.
 
-    Bootstrap reports the errors of a truth, and for that the buses must run: the first time with no users but
-    bootstrap and the operator.
+    Bootstrap reports the errors of a truth, and needs running buses for that. So the first time the users are
+    written without services, for bootstrap and the operator alone.
+
+    Raises:
+        Exit: code 2, when the file can't be read.
     """
     try:
         return load(path.read_bytes()).truth
@@ -86,7 +93,10 @@ def _load_truth(path: Path, folder: Path) -> Truth | None:
 
 
 async def _write_users(truth: Truth, settings: AccessSettings) -> None:
-    """Write what changed and reload the servers. Raise AclError, SecretError, OSError or Exit."""
+    """Write the passwords, URLs and ACL files that changed, and reload the servers.
+
+    Raises AclError, SecretError, OSError or Exit.
+    """
     folder = settings.access_dir
     if settings.default_user == "off":
         close_default(folder / "secrets")
@@ -107,7 +117,7 @@ async def _write_users(truth: Truth, settings: AccessSettings) -> None:
 
 
 def _find_urls(truth: Truth) -> dict[str, str]:
-    """Return the URLs of the two buses, without those that name a user already or a Unix socket."""
+    """Return the URLs of the two buses by name, without those that contain a user or are a Unix socket."""
     found = {}
     for bus in (SYSTEM, MARKET):
         try:
@@ -121,15 +131,17 @@ def _find_urls(truth: Truth) -> dict[str, str]:
 
 
 def _write_changed(texts: Mapping[Path, str], mode: int) -> None:
-    """Write the files whose text changed."""
+    """Write each text to its file, with the permissions `mode`, unless the file has that text already."""
     write_all({path: text for path, text in texts.items() if _read_text(path) != text}, mode)
 
 
 def _read_text(path: Path) -> str | None:
+    """Return the text of a file, or None if it does not exist."""
     return path.read_text(encoding="utf-8") if path.exists() else None
 
 
 def _acl_path(folder: Path, bus: str) -> Path:
+    """Return the path of the ACL file of a bus in ACCESS_DIR."""
     return folder / "acl" / folder_of(bus) / FILE
 
 
@@ -139,7 +151,7 @@ async def reload_users(name: str, url: str, users: Path) -> None:
     Args:
         name: the name of the bus.
         url: its URL with the operator's password.
-        users: the ACL file.
+        users: the path of the ACL file.
 
     Raises:
         Exit: code 2 if the server refuses the password: it runs with other passwords.
@@ -156,11 +168,16 @@ async def reload_users(name: str, url: str, users: Path) -> None:
 
 
 def _read_bytes(path: Path) -> bytes:
+    """Return the content of a file, or b"" if it does not exist."""
     return path.read_bytes() if path.exists() else b""
 
 
 async def _load_users(bus: Bus) -> bool:
-    """Return True if the server loaded the users, or will load them when it starts."""
+    """Send ACL LOAD, for 10 s until it succeeds. Return True if the server has loaded the users.
+
+    Also return True if the server does not run: it loads the users when it starts. Raise Exit (code 2) if it
+    refuses the password.
+    """
     clock = asyncio.get_running_loop().time
     until = clock() + _RETRY_WITHIN_SEC
     while True:
@@ -181,6 +198,7 @@ async def _load_users(bus: Bus) -> bool:
 
 
 def _explain_other_passwords(bus: str) -> str:
+    """Return the message for a server that refuses the operator's password."""
     return f"{bus} runs with other passwords than those in ACCESS_DIR: restart it, then the agents"
 
 

@@ -1,6 +1,6 @@
-"""The one-shot: read truth.json, check it, wait for the buses, seed it, say what changed.
+"""Read truth.json, check it, wait for the buses, seed it into each, and report what changed.
 
-How a seeding works is `marketswarm.seeding`. Here are the file, the signals, exit codes and messages.
+`marketswarm.seeding` does the seeding. This module handles the file, signals, exit codes and messages.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ log = logs.get(NAME)
 
 
 async def main() -> int:
-    """Read the settings from the environment and seed. Return the exit code; raise Exit."""
+    """Read the settings from the environment and seed the truth. Return the exit code; raise Exit."""
     settings = read(CommonSettings)
     logs.configure(NAME, settings)
     return await run(settings, os.environ)
@@ -44,7 +44,8 @@ async def run(settings: CommonSettings, environ: Mapping[str, str]) -> int:
     """Seed the document at TRUTH_PATH into every bus that it names; return exit code 0.
 
     Raises:
-        Exit: 2 when the document or a URL is wrong, 3 when a bus failed or a signal came before it was done.
+        Exit: 2 when the document or a URL is wrong or a bus is a Redis Cluster, 3 when a bus failed or a
+            signal arrived before the end.
     """
     stop = Stop(lambda: None)
     with stop.armed():
@@ -70,6 +71,11 @@ async def run(settings: CommonSettings, environ: Mapping[str, str]) -> int:
 
 
 def _read(path: Path) -> tuple[bytes, Loaded]:
+    """Read and check the document at `path`; return its bytes and the checked truth. Log all warnings.
+
+    Raises:
+        Exit: code 2, when the file can't be read or the document has mistakes, each of which is logged.
+    """
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -90,7 +96,11 @@ def _read(path: Path) -> tuple[bytes, Loaded]:
 
 @asynccontextmanager
 async def _open(loaded: Loaded, environ: Mapping[str, str]) -> AsyncIterator[list[Bus]]:
-    """Open every bus that the truth names, not connected yet, and close them at the end."""
+    """Open every bus that the truth names, without connecting, and close them at the end of the block.
+
+    Raises:
+        Exit: code 2, when a bus has no usable URL.
+    """
     try:
         urls = {name: find_url(name, environ, loaded.truth) for name in loaded.truth.bus_names()}
     except BusError as error:
@@ -104,6 +114,7 @@ async def _open(loaded: Loaded, environ: Mapping[str, str]) -> AsyncIterator[lis
 
 
 def _who() -> str:
+    """Return the name under which this program seeds: `bootstrap@<host>`."""
     return f"{NAME}@{socket.gethostname()}"
 
 

@@ -1,7 +1,7 @@
-"""What an agent publishes about itself for Prometheus, on METRICS_PORT.
+"""Publish metrics of an agent for Prometheus, on METRICS_PORT.
 
-`family` is how parts of the tree state a metric. `exporter` serves them; it imports `prometheus_client`, so
-import it only where METRICS_PORT is set.
+Parts of the tree make metrics with `family`, and `exporter` serves them. `exporter` imports
+`prometheus_client`, so import it only where METRICS_PORT is set.
 """
 
 from marketswarm.metrics.family import Family, Histogram, Source, counter, gauge

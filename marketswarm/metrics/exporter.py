@@ -1,13 +1,13 @@
 """Serve metrics to Prometheus: METRICS_PORT answers `GET /metrics` in the text format.
 
-The server answers from threads of its own, not from the event loop: while the loop hangs, a scrape still says
-so and since when, and a scrape of a hundred thousand services does not hold the loop up. It makes one answer
-at a time, and bounds connections in number, in time and in bytes read. `prometheus_client` renders a family;
-its own server has none of these bounds.
+The server answers in threads of its own, not on the event loop: while the loop hangs, a scrape still reports
+that and since when, and a scrape of a hundred thousand services does not delay the loop. The server renders
+one answer at a time, and limits connections in number, in time and in bytes read. `prometheus_client` renders
+a family; its own server has none of these limits.
 
-A page in a browser can have its own host name lead to 127.0.0.1 and then read what is answered there (DNS
-rebinding). The browser still sends that name in `Host`, so only requests for our own names and for plain
-addresses are answered: an address can't be rebound.
+A page in a browser can make its own host name resolve to 127.0.0.1 and then read the answers of a local
+server (DNS rebinding). The browser still sends that name in `Host`, so only requests for our own names and
+for plain addresses are answered: an address can't be rebound.
 """
 
 import contextlib
@@ -40,12 +40,12 @@ _LOCAL: Final = "localhost"
 
 
 def own_names(*names: str) -> frozenset[str]:
-    """Return the host names that are ours: the machine's own and `names`, without those that are empty."""
+    """Return the host names of this machine and those of `names` that are not empty, in lower case."""
     return frozenset(_plain(name) for name in (socket.gethostname(), _LOCAL, *names) if name)
 
 
 def is_ours(header: str, names: Iterable[str]) -> bool:
-    """Return True if a `Host` header names an IP address, a name below `localhost`, or one of `names`."""
+    """Return True if a `Host` header has an IP address, a name below `localhost`, or one of `names`."""
     found = _HOST.fullmatch(header.strip())
     if found is None:
         return False
@@ -54,10 +54,12 @@ def is_ours(header: str, names: Iterable[str]) -> bool:
 
 
 def _plain(name: str) -> str:
+    """Return a host name in lower case and without a dot at its end."""
     return name.lower().removesuffix(".")
 
 
 def _is_address(host: str) -> bool:
+    """Return True if `host` is an IP address."""
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -67,31 +69,31 @@ def _is_address(host: str) -> bool:
 
 GZIP: Final = 31  # as zlib's `wbits`
 PIECE: Final = 100
-"""Values that are rendered in one go, half a millisecond's work: so long the loop waits for its turn. Else a
-thread that computes gives the interpreter up only after 5 ms, each time the loop comes back to it."""
+"""How many values are rendered without a pause: half a millisecond's work, for which the event loop waits.
+Without pauses Python would switch to the event loop's thread only after 5 ms, each time the loop has work."""
 LEAST_BREATH_SEC: Final = 0.0005
-"""After each piece as much time as it took is the loop's, at least this: a busy machine slows the answer
-down, and not the loop."""
+"""The shortest pause after a piece. The pause is as long as rendering the piece took, so a busy machine
+delays the answer and not the event loop."""
 
 
 class _One:
-    """A registry of one metric: the library renders all of a registry into one piece of memory."""
+    """A registry of one metric: the library renders all metrics of a registry as one piece of memory."""
 
     def __init__(self, metric: Metric) -> None:
         self._metric = metric
 
     def collect(self) -> list[Metric]:
-        """See the library's `Collector`."""
+        """Return the metric, in a list, as the library's `Collector` does."""
         return [self._metric]
 
 
 def text_of(metric: Metric) -> bytes:
-    """Return a metric as text."""
+    """Return a metric in the text format."""
     return generate_latest(_One(metric))
 
 
 def rendered(family: Family) -> Iterator[bytes]:
-    """Yield a family as text: in pieces where it has very many values, with a pause after each piece."""
+    """Yield a family in the text format: in pieces of PIECE values, with a pause after each but the last."""
     if family.histogram is not None:
         histogram = HistogramMetricFamily(family.name, family.help)
         buckets = [("+Inf" if bound == inf else str(bound), n) for bound, n in family.histogram.buckets()]
@@ -117,11 +119,12 @@ def rendered(family: Family) -> Iterator[bytes]:
 
 
 def _labels(family: Family, values: tuple[str, ...]) -> dict[str, str]:
+    """Return the labels of one value by name."""
     return dict(zip(family.labels, values, strict=True))
 
 
 def packed(pieces: Iterable[bytes]) -> tuple[int, list[bytes]]:
-    """Return the length of the text, and the text compressed, quickly rather than well."""
+    """Compress a text with gzip, quickly rather than well; return its length in bytes and the result."""
     packer = zlib.compressobj(level=1, wbits=GZIP)
     size, found = 0, []
     for piece in pieces:
@@ -133,24 +136,28 @@ def packed(pieces: Iterable[bytes]) -> tuple[int, list[bytes]]:
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 LIFE_SEC: Final = 15.0
-"""How long one may take to ask, and then to read the answer. How long that takes to make is not his fault."""
+"""How long a client may take to send its request, and then to read the answer. The time in which the answer
+is rendered does not count."""
 AT_ONCE: Final = 8
-"""Connections at once; the oldest that has not asked anything yet makes room for a new one."""
+"""The most connections at once; for a new one the oldest that has sent no whole request yet is closed."""
 HEAD_BYTES: Final = 16 * 1024
+"""The most bytes of the header lines of a request."""
 LOOK_EVERY_SEC: Final = 0.2
+"""How often the server checks for its end and for connections whose time is over."""
 COMPLAIN_EVERY_SEC: Final = 60.0
+"""The shortest time between two log lines about failed scrapes."""
 
 log = logs.get("metrics")
 
 
 class Exporter:
-    """Serves the metrics of its sources while its `with` block lasts. Sources may be appended meanwhile.
+    """Serves the metrics of its sources while its `with` block runs. Sources may be added meanwhile.
 
     Args:
         host: the address to listen on.
-        port: of that address.
+        port: the port to listen on.
         sources: the sources of metrics.
-        names: the host names under which requests may come, besides addresses and the machine's own name.
+        names: the host names that requests may have, besides addresses and the machine's own name.
 
     Raises:
         Exit: code 2, when it can't listen at that address; the message names the variable.
@@ -182,7 +189,7 @@ class Exporter:
         self._thread.join(LIFE_SEC)
 
     def render(self) -> Iterator[bytes]:
-        """Yield the whole answer, piece by piece."""
+        """Yield the metrics of all sources and of the process in the text format, piece by piece."""
         with self._rendering:
             for source in list(self._sources):
                 for family in source():
@@ -192,6 +199,8 @@ class Exporter:
 
 
 class _Server(ThreadingMixIn, TCPServer):
+    """The HTTP server of an `Exporter`: one thread for each connection, AT_ONCE connections at most."""
+
     allow_reuse_address = True
     daemon_threads = True
     block_on_close = False
@@ -200,7 +209,9 @@ class _Server(ThreadingMixIn, TCPServer):
     def __init__(self, host: str, port: int, exporter: Exporter) -> None:
         self.exporter = exporter
         self.failed_at = float("-inf")
-        self._open: dict[socket.socket, float] = {}  # in order of arrival; since when its time runs
+        self._open: dict[
+            socket.socket, float
+        ] = {}  # in order of arrival: the time from which its limit counts
         self._asked: set[socket.socket] = set()
         self._guard = threading.Lock()
         self.address_family, *_, address = socket.getaddrinfo(
@@ -209,6 +220,10 @@ class _Server(ThreadingMixIn, TCPServer):
         super().__init__(address[:2], _Handler)  # type: ignore[arg-type]  # a host and a port, of either family
 
     def process_request(self, request: Any, client_address: Any) -> None:
+        """Register a new connection and start its thread. If there are too many, close an older one first.
+
+        The oldest connection that has sent no whole request is closed; if there is none, the new one is.
+        """
         with self._guard:
             if len(self._open) >= AT_ONCE:
                 self._drop(next((each for each in self._open if each not in self._asked), request))
@@ -216,32 +231,34 @@ class _Server(ThreadingMixIn, TCPServer):
         super().process_request(request, client_address)
 
     def asked(self, request: Any) -> None:
-        """Record that the whole request was read: the answer is being made."""
+        """Record that the whole request was read: rendering the answer begins, which has no time limit."""
         with self._guard:
             self._asked.add(request)
             if request in self._open:
                 self._open[request] = inf
 
     def answered(self, request: Any) -> None:
-        """Record that the answer is made, and that sending it begins."""
+        """Record that the answer was rendered: the time limit of sending it begins."""
         with self._guard:
             if request in self._open:
                 self._open[request] = time.monotonic()
 
     def service_actions(self) -> None:
-        """Close connections whose time is over; the library calls this a few times a second."""
+        """Close connections whose time is over; the library calls this every LOOK_EVERY_SEC seconds."""
         with self._guard:
             for request, since in list(self._open.items()):
                 if time.monotonic() - since > LIFE_SEC:
                     self._drop(request)
 
     def shutdown_request(self, request: Any) -> None:
+        """Close a connection at the end of its thread, and forget it."""
         with self._guard:
             self._open.pop(request, None)
             self._asked.discard(request)
         super().shutdown_request(request)
 
     def server_close(self) -> None:
+        """Close the listening socket and all connections."""
         super().server_close()
         with self._guard:
             for request in list(self._open):
@@ -258,15 +275,22 @@ class _Server(ThreadingMixIn, TCPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
+    """Answers the request of one connection."""
+
     server: _Server
     timeout = LIFE_SEC
 
     def setup(self) -> None:
+        """Prepare to read the request, and limit the bytes of its header lines."""
         super().setup()
         self.rfile = _Head(self.rfile)  # type: ignore[assignment]  # all that is called is `readline`
 
     def do_GET(self) -> None:
-        """Answer `/metrics`, and nothing else."""
+        """Answer a GET request: 200 with the metrics, 404 for any other path than `/metrics`.
+
+        A request for a host name that is not ours gets 421, and one during which a source fails gets 500. The
+        answer is compressed if the client accepts gzip.
+        """
         self.server.asked(self.request)
         if self.path.partition("?")[0] != "/metrics":
             self.send_error(404, "there is /metrics here")
@@ -276,9 +300,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         gzip = "gzip" in self.headers.get("Accept-Encoding", "")
         try:
-            # before anything is sent, so that an answer is whole or none; packed, since it may be very long
+            # render all before sending, so that no answer is incomplete; compress it, since it may be long
             size, pieces = packed(self.server.exporter.render())
-        except Exception as error:  # noqa: BLE001 - a source that fails is a failed scrape, not our end
+        except Exception as error:  # noqa: BLE001 - if a source fails, this scrape fails, and the server goes on
             self._complain(error)
             self.send_error(500, "the metrics can't be read; the log says why")
             return
@@ -294,6 +318,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(piece if gzip else unpack(piece))
 
     def _complain(self, error: Exception) -> None:
+        """Log the error of a source, unless one was logged within COMPLAIN_EVERY_SEC seconds."""
         if time.monotonic() - self.server.failed_at >= COMPLAIN_EVERY_SEC:
             self.server.failed_at = time.monotonic()
             log.error("metrics.failed", exc_info=error)
@@ -307,14 +332,18 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class _Head:
-    """Reads lines of a request's head, up to a bound on all of them together."""
+    """A file that reads the lines of a request's head, up to HEAD_BYTES bytes in all."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
         self._left = HEAD_BYTES
 
     def readline(self, limit: int) -> bytes:
-        """As a file's. Raises LineTooLong beyond the bound, which the library answers with 431."""
+        """Read and return one line of at most `limit` bytes.
+
+        Raises:
+            LineTooLong: all lines together exceed HEAD_BYTES; the library answers with 431.
+        """
         line: bytes = self._file.readline(min(limit, self._left + 1))
         self._left -= len(line)
         if self._left < 0:
@@ -322,11 +351,12 @@ class _Head:
         return line
 
     def close(self) -> None:
-        """As a file's."""
+        """Close the file."""
         self._file.close()
 
 
 def _why_not(host: str, port: int, error: OSError) -> str:
+    """Return the message that says why the server can't listen at an address, and what the user can do."""
     if error.errno == errno.EADDRINUSE:
         return (
             f"METRICS_PORT: port {port} on {host} is taken by another program; "

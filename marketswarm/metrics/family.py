@@ -1,6 +1,6 @@
-"""A metric and its values, without the text format, which is `exporter`. Pure.
+"""Represent a metric and its values, without the text format, which `exporter` makes. Pure.
 
-Values are made while they are read, so a hundred thousand services never lie in memory twice.
+Values are computed while they are read, so those of a hundred thousand services are never in memory at once.
 """
 
 from bisect import bisect_left
@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 Value = tuple[tuple[str, ...], float]
-"""The values of the labels, in the order of the labels, and the number."""
+"""One value of a metric: the values of its labels, in the order of `Family.labels`, and the number."""
 
 
 class Histogram:
-    """Counts values by upper bound, for a histogram.
+    """Counts values by upper bound, for a histogram metric.
 
-    One thread writes and another reads: a reading may miss the last value, and is consistent in itself.
+    Args:
+        *bounds: the upper bounds of the buckets, in ascending order, without infinity.
+
+    One thread may write while another reads: the reader may miss the last value, but gets consistent counts.
     """
 
     def __init__(self, *bounds: float) -> None:
@@ -24,12 +27,12 @@ class Histogram:
         self.sum = 0.0
 
     def observe(self, value: float) -> None:
-        """Count a value."""
+        """Count a value in its bucket and add it to the sum."""
         self._counts[bisect_left(self._bounds, value)] += 1
         self.sum += value
 
     def buckets(self) -> Iterator[tuple[float, int]]:
-        """Yield each bound, infinity last, and how many values were not above it."""
+        """Yield each bound, infinity last, and how many values were less than or equal to the bound."""
         count = 0
         for bound, here in zip((*self._bounds, float("inf")), list(self._counts), strict=True):
             count += here
@@ -38,9 +41,9 @@ class Histogram:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One metric. A name ends in its unit (`_seconds`), a counter's in `_total`.
+    """One metric with its values. A name ends in its unit (`_seconds`), a counter's in `_total`.
 
-    `values` can be read once; a histogram metric has a `Histogram` instead, and no labels.
+    `values` can be read once. A histogram metric has a `Histogram` instead, and no labels.
     """
 
     name: str
@@ -52,17 +55,17 @@ class Family:
 
 
 Source = Callable[[], Iterable[Family]]
-"""Returns the current metrics. It is called in another thread than the event loop's, so it may only read."""
+"""A function that returns the current metrics. The exporter calls it in a thread, so it may only read."""
 
 
 def gauge(name: str, help_text: str, value: float | None) -> Family:
-    """Return a gauge without labels; None gives it no value."""
+    """Return a gauge without labels; if `value` is None, the gauge has no value."""
     return Family(name, "gauge", help_text, () if value is None else (((), value),))
 
 
 def counter(name: str, help_text: str, value: float | None) -> Family:
-    """Return a counter without labels; None gives it no value.
+    """Return a counter without labels; if `value` is None, the counter has no value.
 
-    A counter only grows until the process ends.
+    The value of a counter may only grow until the process ends.
     """
     return Family(name, "counter", help_text, () if value is None else (((), value),))

@@ -1,1 +1,4 @@
-"""What every program that calls outside shares: reasons of errors, pauses between attempts, addresses."""
+"""Name network errors, decide pauses between attempts, and check addresses.
+
+Every program that calls servers outside the swarm uses this package.
+"""

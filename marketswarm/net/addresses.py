@@ -5,8 +5,8 @@ make a program of ours send requests to an intranet, a cloud's metadata address 
 `rss_agg` checks each request, and `massive` each redirect. The callers resolve names.
 
 The URLs of channels, of the language model and of massive's `targets` are not checked: the operator sets
-them, and they often are inside on purpose (an Alertmanager, a model on the next host). The first two follow
-no redirects.
+them, and they often are inside on purpose (an Alertmanager, a model on the next host). Requests to channels
+and to the language model follow no redirects.
 """
 
 import re
@@ -18,7 +18,7 @@ from typing import Any, Final
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-# not on every Python's list of what is not global
+# networks that are inside, but that some versions of Python call global
 ALSO_INSIDE: Final = tuple(
     ip_network(one)
     for one in ("0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.88.99.0/24", "198.18.0.0/15")
@@ -59,7 +59,8 @@ def parse_allowance(word: Any) -> Allowance | None:
 def literal_addresses(host: str) -> tuple[Address, ...]:
     """Return the addresses of a URL's host that need no look-up: none for a name, two for localhost.
 
-    Only the plain form counts: 0x7f.1 and 2130706433 are resolved like names, and checked after that.
+    Only the usual notation counts as an address: 0x7f.1 and 2130706433 are resolved like names, and the
+    result is checked then.
     """
     if host.lower().rstrip(".") == "localhost":
         return LOCALHOST
@@ -70,13 +71,17 @@ def literal_addresses(host: str) -> tuple[Address, ...]:
 
 
 def is_inside(address: Address) -> bool:
-    """Return True unless the address and any embedded in it are ordinary ones of the open Internet."""
+    """Return True unless the address and every address that is embedded in it are public."""
     return any(_inside(one) for one in (address, *_hidden(address)))
 
 
 def _inside(one: Address) -> bool:
+    """Return True if an address is not public; addresses embedded in it are not checked.
+
+    A mapped, 6to4 or NAT64 address is not inside by itself: only the address embedded in it counts.
+    """
     if not one.is_global or one.is_multicast or one.is_reserved or one.is_unspecified:
-        # these three are judged by what they carry
+        # for these three only the embedded address counts
         carries = isinstance(one, IPv6Address) and (
             one.ipv4_mapped is not None or one.sixtofour is not None or one in NAT64
         )
@@ -85,6 +90,7 @@ def _inside(one: Address) -> bool:
 
 
 def _hidden(address: Address) -> Iterator[Address]:
+    """Yield the addresses that are embedded in an IPv6 address: mapped, 6to4, Teredo, NAT64 or compatible."""
     if not isinstance(address, IPv6Address):
         return
     if address.ipv4_mapped is not None:
@@ -113,4 +119,5 @@ def is_allowed(host: str, address: Address, port: int, by: Iterable[Allowance]) 
 
 
 def _within(address: Address, network: Network) -> bool:
+    """Return True if an address, or one that is embedded in it, is in a network."""
     return any(one.version == network.version and one in network for one in (address, *_hidden(address)))

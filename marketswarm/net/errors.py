@@ -1,8 +1,8 @@
-"""Name what went wrong on a network with one word, for buses, HTTP requests and WebSockets alike. Pure.
+"""Name the reason of a network error in one word, for buses, HTTP requests and WebSockets alike. Pure.
 
-A library wraps the error of the system in errors of its own, sometimes several times. So the whole chain
-of causes is searched. Each caller adds the errors of its own library, and translates a reason that the
-contract calls otherwise.
+A library wraps the system's error in errors of its own, sometimes several times, so all causes of an error
+are searched. Each caller adds the error types of its own library, and translates a reason that has another
+name in the contract.
 """
 
 import socket
@@ -13,7 +13,7 @@ from typing import Final
 
 
 class NetworkReason(StrEnum):
-    """Why a request over the network failed, as far as it has nothing to do with what was requested."""
+    """Why a request over the network failed, if the cause is the network or the URL and not the answer."""
 
     DNS = "dns"  # the host's name could not be resolved
     TLS = "tls"  # the handshake failed, or the certificate is not accepted
@@ -32,20 +32,21 @@ EXACT: Final[Table] = (
     (ssl.SSLError, NetworkReason.TLS),
     (TimeoutError, NetworkReason.TIMEOUT),
 )
-"""Errors that tell the reason exactly. They are searched for in the whole chain before any other."""
+"""Errors that tell the reason exactly. They are looked for first, in the error and all of its causes."""
 GENERAL: Final[Table] = (
     (ConnectionRefusedError, NetworkReason.REFUSED),
     (OSError, NetworkReason.BROKEN),
 )
 
 _CAUSES_AT_MOST: Final = 8
+"""How many errors of a chain of causes are searched, the first one included."""
 
 
 def find_reason(error: BaseException, *tables: Table) -> str | None:
-    """Return the reason of an error by the first table that knows the error or one of its causes.
+    """Return the reason of an error by the first table that has its type or the type of one of its causes.
 
-    Within a table the error itself counts first, then its cause, then that one's cause. The result is None
-    if no table knows any of them.
+    Within a table the error itself is looked up first, then its cause, then the cause of that cause. The
+    result is None if no table has any of their types.
     """
     chain = list(chain_of(error))
     found = (word for table in tables for link in chain for kind, word in table if isinstance(link, kind))
@@ -54,7 +55,7 @@ def find_reason(error: BaseException, *tables: Table) -> str | None:
 
 
 def chain_of(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield the error, its cause, that one's cause and so on, at most eight."""
+    """Yield the error, its cause, the cause of that cause and so on: eight errors at most."""
     for _ in range(_CAUSES_AT_MOST):
         if error is None:
             return

@@ -1,7 +1,7 @@
-"""Name what went wrong with an HTTP request of httpx with one word of `errors.NetworkReason`. Pure.
+"""Name the reason of a failed httpx request in one word of `errors.NetworkReason`. Pure.
 
-It stands beside `errors`, because importing httpx takes time and memory, and a program that only uses a
-bus does not need it.
+This module is separate from `errors` because importing httpx takes time and memory, and a program that only
+uses a bus does not need httpx.
 """
 
 from typing import Final
@@ -23,5 +23,5 @@ _GENERAL: Final[Table] = (
 
 
 def reason_of_http_error(error: BaseException) -> str | None:
-    """Return why a request got no answer; None if that has nothing to do with the network or the URL."""
+    """Return why a request got no answer; None if neither the network nor the URL caused the error."""
     return find_reason(error, _EXACT, _GENERAL)

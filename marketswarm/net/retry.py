@@ -1,7 +1,7 @@
 """Decide how long to wait before the next attempt. Pure.
 
-The loops that use this run for the life of a program and are woken by events. So a library that wraps one
-call and retries it, as stamina does, doesn't fit them: they need the length of the pause only.
+The loops that use this module run as long as the program and are woken by events. A library that wraps one
+call and retries it, as stamina does, doesn't fit them: they need only the length of the pause.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 NO_JITTER = 0.5
-"""The `chance` that leaves a pause as it is."""
+"""The `chance` that makes a pause neither shorter nor longer."""
 _DOUBLINGS_AT_MOST = 30
 
 
@@ -31,9 +31,10 @@ class Backoff:
 
 
 def parse_retry_after(value: str | None, now: float) -> float | None:
-    """Return the seconds that a Retry-After header asks for, as a number or a date; None if unreadable.
+    """Return the seconds that a Retry-After header asks for; None if the header is missing or unreadable.
 
-    `now` is in epoch seconds. A date without a zone is taken as UTC. The caller sets the upper limit.
+    The header holds a number of seconds or a date; a date without a zone is taken as UTC. `now` is in epoch
+    seconds. The result is 0 or more; the caller sets the upper limit.
     """
     text = (value or "").strip()
     if text.isascii() and text.isdigit():

@@ -1,4 +1,4 @@
-"""For tests, ours and users': a bus in memory, a clock moved by hand, a real fleet.
+"""Provide tests, ours and users', with a bus in memory, a clock that is moved by hand, and a real fleet.
 
     buses = MemoryBuses()
     async with agent("my_svc", settings, open_bus=buses) as me: ...

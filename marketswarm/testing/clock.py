@@ -1,4 +1,4 @@
-"""A clock that is moved by hand, for tests of code that takes the time or a clock as an argument."""
+"""Provide a clock that is moved by hand, to test code that takes the time or a clock as an argument."""
 
 
 class ManualClock:
@@ -9,15 +9,15 @@ class ManualClock:
         self._wall = wall
 
     def monotonic(self) -> float:
-        """Return the monotonic time, as `time.monotonic()`."""
+        """Return the monotonic time in seconds, in place of `time.monotonic()`."""
         return self._monotonic
 
     def time(self) -> float:
-        """Return the wall clock, as `time.time()`."""
+        """Return the wall time in epoch seconds, in place of `time.time()`."""
         return self._wall
 
     def advance(self, seconds: float) -> float:
-        """Move both clocks forward; return the monotonic time. Raise ValueError if `seconds` is negative."""
+        """Move both clocks forward by `seconds`; return the monotonic time. Raise ValueError if negative."""
         if seconds < 0:
             raise ValueError("time does not run backwards; set_wall() sets the wall clock wrong")
         self._monotonic += seconds
@@ -25,5 +25,5 @@ class ManualClock:
         return self._monotonic
 
     def set_wall(self, epoch_sec: float) -> None:
-        """Set the wall clock alone, as an administrator or NTP might at any moment."""
+        """Set the wall clock to `epoch_sec` and leave the monotonic clock, as NTP might do at any moment."""
         self._wall = epoch_sec

@@ -1,8 +1,7 @@
-"""A real fleet for a test: two servers on free ports, the healer, and the services to be tested.
+"""Start a real fleet for a test: two servers on free ports, the healer, and the services to be tested.
 
-The fleet is `marketswarm up` in a folder of the test's own and with short timeouts, so what a test proves
-here holds for `make run`. All processes end with the `with` block, and at the latest with the test's
-process.
+The fleet is `marketswarm up` with the test's own folder and short timeouts, so the test runs the same code as
+`make run`. All processes end with the `with` block, and at the latest with the test's process.
 """
 
 import contextlib
@@ -34,6 +33,7 @@ UP_WITHIN_SEC: Final = 60.0  # enough for the first start on a busy machine
 WITHIN_SEC: Final = 30.0
 _END_WITHIN_SEC: Final = 15.0
 _LOOK_EVERY_SEC: Final = 0.02
+"""The pause between two checks of a condition."""
 _PORTS: Final = range(30_000, 32_000)  # below those that the kernel takes for outgoing connections
 # variables that would lead a test's fleet out of its folder, or make it notify people
 _NOT_INHERITED: Final = ("TRUTH_", "MARKETSWARM_", "METRICS_", "REDIS_URL", "LOG_", "PYTHONSAFEPATH")
@@ -42,14 +42,14 @@ T = TypeVar("T")
 
 
 class FleetError(AssertionError):
-    """The fleet did not do what was asked, or not in time; the message has the end of its log."""
+    """The fleet did not do what the test asked for, or not in time; the message has the end of its log."""
 
 
 class Fleet:
     """A running fleet: inside `with Fleet(tmp_path, "prices") as fleet:` the healer and prices are up.
 
     Args:
-        folder: the folder for data, logs and the truth; the test's own.
+        folder: the folder for data, logs and the truth; no other test may use it.
         services: the services to start beside the healer, by their names in the truth.
         project: the folder with `services/`; by default the current folder.
         truth: the document or its path; by default `truth.json` of the project.
@@ -83,7 +83,9 @@ class Fleet:
         try:
             self._start()
             self.until(lambda: self._has_logged("fleet.up"), UP_WITHIN_SEC, "all to be up")
-            self._waited = {event["id"] for event in self.alerts()}  # the first `ok` of each service
+            self._waited = {
+                event["id"] for event in self.alerts()
+            }  # so that `wait` skips the first `ok` of each service
         except BaseException:
             self.close()
             raise
@@ -100,7 +102,7 @@ class Fleet:
         return self._process.pid if self._process else None
 
     def stop(self, svc: str) -> None:
-        """Stop a service in an orderly way; it stays stopped until `start`."""
+        """Stop a service by SIGTERM, and by SIGKILL after its grace time; it stays stopped until `start`."""
         self._control("stop", svc)
 
     def start(self, svc: str) -> None:
@@ -108,21 +110,21 @@ class Fleet:
         self._control("start", svc)
 
     def kill(self, svc: str) -> None:
-        """End a service by SIGKILL. The fleet starts it again once it was missed, or at `start`."""
+        """End a service by SIGKILL. The fleet starts it again once the healer misses it, or at `start`."""
         self._control("kill", svc)
 
     def wait(self, kind: str, svc: str, within_sec: float = WITHIN_SEC) -> dict[str, Any]:
-        """Wait for the next alert of this type about this service, and return it. No alert is returned twice.
+        """Wait for the oldest alert of type `kind` about `svc` that was not returned before, and return it.
 
         Raises:
-            FleetError: no such alert came in time.
+            FleetError: no such alert was published within `within_sec` seconds.
         """
         event = self.until(lambda: self._next_alert(kind, svc), within_sec, f"{kind} of {svc}")
         self._waited.add(event["id"])
         return event
 
     def alerts(self) -> list[dict[str, Any]]:
-        """Return all alerts in the healer's log, oldest first."""
+        """Return all alerts in the alert log, oldest first."""
         entries: Any = self.bus(SYSTEM).xrange(ALERT_LOG)
         return [orjson.loads(fields["event"]) for _, fields in entries]
 
@@ -134,21 +136,26 @@ class Fleet:
         return dict(orjson.loads(found)) if found else {}
 
     def bus(self, name: str) -> redis.Redis:
-        """Return a Redis client of a bus, to read and to write; the fleet closes it."""
+        """Return a Redis client of the bus `name`, to read and to write; the fleet closes it."""
         if name not in self._clients:
             self._clients[name] = redis.Redis.from_url(self.url(name), decode_responses=True)
         return self._clients[name]
 
     def url(self, name: str) -> str:
-        """Return the URL of a bus."""
+        """Return the URL of the bus `name`."""
         fleet = self._running()
         return fleet.buses[name]
 
     def until(self, look: Callable[[], T | None], within_sec: float = WITHIN_SEC, what: str = "it") -> T:
-        """Call `look` until its result is true, and return that.
+        """Call `look` until its result is true, and return that result.
+
+        Args:
+            look: the condition.
+            within_sec: the time limit in seconds.
+            what: the name of the condition in the error.
 
         Raises:
-            FleetError: it was not true in time, or the fleet ended.
+            FleetError: the result was not true in time, or the fleet ended.
         """
         deadline = time.monotonic() + within_sec
         while not (found := look()):
@@ -160,7 +167,7 @@ class Fleet:
         return found
 
     def close(self) -> None:
-        """End all processes; a second call does nothing."""
+        """End all processes of the fleet; a second call does nothing."""
         for client in self._clients.values():
             client.close()
         self._clients.clear()
@@ -176,6 +183,7 @@ class Fleet:
             process.wait()
 
     def _start(self) -> None:
+        """Write the truth, and start `marketswarm up` on free ports with its output in the fleet's log."""
         self.folder.mkdir(parents=True, exist_ok=True)
         truth, data = self.folder / "truth.json", self.folder / "fleet"
         truth.write_bytes(orjson.dumps(self.truth, option=orjson.OPT_INDENT_2))
@@ -200,6 +208,7 @@ class Fleet:
             )
 
     def _environ(self) -> dict[str, str]:
+        """Return the environment of the fleet: that of this process without names of places, and `env`."""
         places = tuple(variable_of(name) for name in self.truth["buses"])
         kept = {
             name: value
@@ -210,27 +219,33 @@ class Fleet:
 
     @property
     def _log(self) -> Path:
+        """Return the path of the fleet's log."""
         return self.folder / "fleet.log"
 
     def _has_logged(self, event: str) -> bool:
+        """Return True if the log has a line with the event `event`."""
         return f'"event":"{event}"'.encode() in self._log.read_bytes()
 
     def _log_tail(self) -> str:
+        """Return the last 1500 characters of the log, with its path."""
         text = self._log.read_text(encoding="utf-8", errors="replace") if self._log.exists() else ""
         return f"The end of {self._log}:\n{text[-1500:]}"
 
     def _running(self) -> data_folder.RunningFleet:
+        """Return the description of the running fleet. Raise FleetError if it has ended."""
         fleet = data_folder.find_fleet(self.folder / "fleet")
         if fleet is None:
             raise FleetError(f"no fleet runs in {self.folder}: {self._log_tail()}")
         return fleet
 
     def _control(self, action: str, svc: str) -> None:
+        """Request `stop`, `start` or `kill` of a service. Raise FleetError if the fleet refuses."""
         done, said = send_request(self._running().control, action, svc)
         if not done:
             raise FleetError(said)
 
     def _next_alert(self, kind: str, svc: str) -> dict[str, Any] | None:
+        """Return the oldest alert of this type about a service that was not returned yet, or None."""
         for event in self.alerts():
             if (event["type"], event["svc"]) == (kind, svc) and event["id"] not in self._waited:
                 return event
@@ -238,6 +253,7 @@ class Fleet:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    """Read a JSON object from a file."""
     return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
@@ -252,9 +268,10 @@ def _find_free_ports(count: int) -> int:
 def build_test_truth(
     truth: Mapping[str, Any], services: Collection[str], interval_sec: float, timeout_sec: float
 ) -> dict[str, Any]:
-    """Return a truth with only these services and a healer, each beating every `interval_sec`.
+    """Return a truth with only these services and a healer, each beating every `interval_sec` seconds.
 
-    Buses keep only their names, so that the embedded fleet serves them. The document is not checked here.
+    Each service is missed after `timeout_sec` seconds of silence. Buses keep only their names, so that the
+    embedded fleet serves them. The document is not checked here.
 
     Raises:
         KeyError: the truth has no service of that name.
@@ -277,9 +294,13 @@ def build_test_truth(
 def _shorten_section(
     section: Mapping[str, Any], beats: Mapping[str, float], buses: Collection[str], kept: Collection[str]
 ) -> dict[str, Any]:
+    """Return a service's section with the short times `beats`, for a fleet with these buses and services.
+
+    A URL of any other server is removed, and so are dependencies on services that are not in `kept`.
+    """
     heartbeat = {**(section.get("heartbeat") or {}), **beats}
     host = urlsplit(str(heartbeat.get("redis_url", ""))).hostname
-    if host not in {name.lower() for name in buses}:  # a server outside: not for tests
+    if host not in {name.lower() for name in buses}:  # a test must not use a server outside its fleet
         heartbeat.pop("redis_url", None)
     made = {**section, "heartbeat": heartbeat}
     if "depends_on" in made:

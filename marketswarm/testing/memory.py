@@ -1,6 +1,6 @@
-"""Buses in memory, for tests of code that uses a bus.
+"""Provide buses in memory, to test code that uses a bus.
 
-What only a real server can show (frozen connections, full memory, lost links) belongs in live tests.
+Behaviour that only a real server shows (frozen connections, full memory, lost links) belongs in live tests.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ class MemoryBus(Bus):
     """A bus in memory with the interface of `Bus`.
 
     Two instances with the same `server` are two clients of one bus. While `connected` is False, every request
-    fails like a refused connection.
+    fails as if the connection were refused.
     """
 
     def __init__(
@@ -34,16 +34,17 @@ class MemoryBus(Bus):
 
     @property
     def connected(self) -> bool:
-        """Whether requests succeed."""
+        """Return True if requests succeed."""
         return bool(self.server.connected)
 
     @connected.setter
     def connected(self, value: bool) -> None:
+        """Set whether requests of all clients of this bus succeed."""
         self.server.connected = value
 
 
 class MemoryBuses:
-    """Buses in memory, by URL: pass an instance as `open_bus` to `agent`."""
+    """Opens buses in memory by URL: pass an instance as `open_bus` to `agent`."""
 
     def __init__(self) -> None:
         self._servers: dict[str, Any] = {}
@@ -57,6 +58,7 @@ class MemoryBuses:
 
 
 def _fakeredis() -> Any:
+    """Import `fakeredis` and return it. Raise ImportError, with the command that installs it, if missing."""
     try:
         import fakeredis  # noqa: PLC0415 - nobody but a test needs it
     except ImportError:
