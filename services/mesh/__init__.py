@@ -1,1 +1,1 @@
-"""Keeps the picture of who runs, from the beats of every bus."""
+"""Keep the topology of the running instances, from the beats of every bus, and the flow of their data."""

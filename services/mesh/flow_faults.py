@@ -36,7 +36,10 @@ MAX_FAULTS: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class FaultFinder:
-    """Find faults in one graph. `named` are the services whose settings name their consumer group."""
+    """Find the faults of one graph.
+
+    `named` are the services whose settings name their consumer group.
+    """
 
     graph: FlowGraph
     presence: Presence
@@ -44,7 +47,7 @@ class FaultFinder:
     named: frozenset[str] = frozenset()
 
     def faults(self) -> list[FlowFault]:
-        """Return all faults, each once, at most a hundred."""
+        """Return all faults, each once, at most MAX_FAULTS."""
         found = [self._with_proof(fault) for fault in find_unwritten_keys(self.graph.flows)]
         for one in self.graph.keys.values():
             found += self._find_writer_faults(one)
@@ -52,7 +55,7 @@ class FaultFinder:
         return found[:MAX_FAULTS]
 
     def _with_proof(self, fault: FlowFault) -> FlowFault:
-        """Return a fault, with a remark if a service that the truth does not name writes to its key."""
+        """Return a fault of an unwritten key; add to its text if entries arrive there nevertheless."""
         seen = self.graph.keys.get(fault.key)
         if seen is None or not seen.rate:
             return fault
@@ -60,6 +63,7 @@ class FaultFinder:
         return FlowFault(fault.what, fault.key, fault.svc, text)
 
     def _find_writer_faults(self, one: KeyState) -> Iterator[FlowFault]:
+        """Yield the faults `writer_down`, `never_written` and `writer_silent` of a key."""
         flows, seen = self.graph.flows, one.seen
         writers, readers = flows.writers(one.key), flows.readers(one.key)
         expected_sec = self.settings.expected_sec(one.key.name)
@@ -86,6 +90,7 @@ class FaultFinder:
             yield FlowFault("writer_silent", one.key, who, why)
 
     def _find_reader_faults(self, one: KeyState) -> Iterator[FlowFault]:
+        """Yield the faults `no_group`, `trimmed_unread` and `falls_behind` of a stream."""
         if one.seen.kind != "stream" or one.seen.groups is None:
             return
         for svc in self.graph.flows.readers(one.key):
@@ -101,14 +106,16 @@ class FaultFinder:
             yield from self._find_group_faults(one, "", group)
 
     def _needs_group(self, svc: str, one: KeyState) -> bool:
-        """Return True if the reader needs a consumer group.
+        """Return True if the service `svc` should have a consumer group on this key by now.
 
-        Its settings name one, or other readers have one.
+        That is so if it is up for longer than `behind_sec`, and its settings name a group or the key has no
+        group.
         """
         up_sec = self.presence.up_sec.get(svc, 0.0)
         return up_sec > self.settings.behind_sec and (svc in self.named or not one.seen.groups)
 
     def _find_group_faults(self, one: KeyState, svc: str, group: Group) -> Iterator[FlowFault]:
+        """Yield the faults `trimmed_unread` and `falls_behind` of a group; `svc` is its reader, or empty."""
         name = f"group {group.name}"
         whose = (
             f" of {svc}"
@@ -132,7 +139,10 @@ class FaultFinder:
 
 
 def _count_lost(one: KeyState, group: Group) -> int:
-    """Return how many entries were trimmed before the group had read them; the server's `lag` omits them."""
+    """Return how many entries were trimmed before the group had read them; 0 if the server can't tell.
+
+    The server's `lag` omits these entries.
+    """
     if one.seen.added is None or group.read is None:
         return 0
     return one.seen.added - group.read - one.seen.length

@@ -1,4 +1,4 @@
-"""The flow of data between services as it is now: the keys of the truth, their readings, their rates. Pure.
+"""Combine the keys of the truth, their readings and their rates into the current flow between services. Pure.
 
 A consumer group belongs to the reader whose settings name it, else to the reader of the same name, else to
 the only reader that is left if it is the only group that is left. Times are monotonic seconds.
@@ -17,7 +17,7 @@ MAX_SAMPLES: Final = 64  # readings of one count, however long the window is
 
 
 class Rates:
-    """The latest readings of each count, from which its growth per second follows."""
+    """Keep the latest readings of each count, and compute its growth per second."""
 
     def __init__(self) -> None:
         self._readings: dict[Hashable, deque[tuple[float, int]]] = {}
@@ -27,9 +27,10 @@ class Rates:
         return sum(map(len, self._readings.values()))
 
     def record(self, what: Hashable, count: int | None, now: float, window_sec: float) -> float | None:
-        """Add a reading; return the growth per second over the window, None from a single reading.
+        """Add a reading of the count `what`; return its growth per second over the window.
 
-        A count that fell starts anew.
+        Return None after a single reading. A count that fell begins anew; a count of None removes the
+        readings.
         """
         if count is None:
             self._readings.pop(what, None)
@@ -44,13 +45,16 @@ class Rates:
         return (count - first) / (now - since) if now > since else None
 
     def keep(self, known: Collection[Hashable]) -> None:
-        """Forget the readings of all other counts."""
+        """Remove the readings of all counts that are not in `known`."""
         self._readings = {what: found for what, found in self._readings.items() if what in known}
 
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """For how many seconds services are up, and which are down; nothing is known of a service in neither."""
+    """Hold for how many seconds services are up, and which are down.
+
+    The state of a service in neither is unknown.
+    """
 
     up_sec: Mapping[str, float] = field(default_factory=dict)
     down: frozenset[str] = frozenset()
@@ -58,7 +62,7 @@ class Presence:
 
 @dataclass(frozen=True, slots=True)
 class KeyState:
-    """A key as it is now.
+    """Hold the current state of a key.
 
     Rates are in entries per second. `groups` are those of its readers, by service; `others` belong to no
     reader; `read_rates` are by group.
@@ -74,9 +78,9 @@ class KeyState:
 
 @dataclass(frozen=True, slots=True)
 class FlowGraph:
-    """The whole flow.
+    """Hold the whole flow.
 
-    `away` are the buses that did not answer, with the reason; `unmeasured` counts the keys beyond the limit.
+    `away` has the reason of each bus that did not answer; `unmeasured` counts the keys beyond the limit.
     """
 
     flows: Flows
@@ -100,9 +104,9 @@ def build_graph(
     *,
     window_sec: float,
 ) -> FlowGraph:
-    """Combine the readings of the keys in `flows`, and record their counts in `rates`.
+    """Return the graph of the readings in `seen`, and record their counts in `rates`.
 
-    `named` are the consumer groups that services' settings name.
+    `named` are the consumer groups that services' settings name, by service.
     """
     states: dict[Key, KeyState] = {}
     known: set[tuple[Key, str]] = set()
@@ -126,7 +130,7 @@ def build_graph(
 def assign_groups(
     readers: tuple[str, ...], named: Mapping[str, str], groups: tuple[Group, ...]
 ) -> dict[str, Group]:
-    """Return the consumer group of each reader, by service."""
+    """Return the consumer group of each reader that has one, by service."""
     by_name = {group.name: group for group in groups}
     found = {svc: by_name[named.get(svc, svc)] for svc in readers if named.get(svc, svc) in by_name}
     rest = [group for group in groups if group not in found.values()]
@@ -141,7 +145,7 @@ KEPT_SEC: Final = 3600
 def encode_flow(
     graph: FlowGraph, faults: Sequence[FlowFault], revision: int | None, every_sec: float, wall: float
 ) -> Any:
-    """Return the object for `mesh:flow`; `wall` is in epoch seconds."""
+    """Return the object for `mesh:flow`; `wall` is now, in epoch seconds."""
     return {
         "ts": round(wall, 3),
         "kept_sec": KEPT_SEC,
@@ -165,6 +169,7 @@ def encode_flow(
 
 
 def _encode_key(one: KeyState) -> dict[str, Any]:
+    """Return a key as an object of `mesh:flow`, with what its kind has."""
     seen = one.seen
     found: dict[str, Any] = {"bus": one.key.bus, "key": one.key.name, "kind": seen.kind}
     if seen.kind == "channel":
@@ -182,6 +187,7 @@ def _encode_key(one: KeyState) -> dict[str, Any]:
 
 
 def _encode_edge(edge: Edge, graph: FlowGraph) -> dict[str, Any]:
+    """Return one service's use of a key as an object of `mesh:flow`, with its rate or group on a stream."""
     one = graph.keys.get(edge.key)
     found: dict[str, Any] = {"svc": edge.svc, "does": edge.does, "bus": edge.key.bus, "key": edge.key.name}
     if one is None or one.seen.kind != "stream":
@@ -193,10 +199,12 @@ def _encode_edge(edge: Edge, graph: FlowGraph) -> dict[str, Any]:
 
 
 def _encode_group(group: Group, one: KeyState) -> dict[str, Any]:
+    """Return a consumer group as an object of `mesh:flow`, with its rate of reading."""
     found = asdict(group)
     found["oldest_sec"] = _round(group.oldest_sec)
     return found | {"rate": _round(one.read_rates.get(group.name))}
 
 
 def _round(value: float | None) -> float | None:
+    """Return a number with three decimals; None for None."""
     return None if value is None else round(value, 3)

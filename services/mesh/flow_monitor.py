@@ -1,6 +1,6 @@
-"""Read the flow of data again and again, and write what it is and what is wrong with it to `mesh:flow`.
+"""Read the flow of data regularly; write the flow and its faults to `mesh:flow`.
 
-This is a task beside the main loop: a bus that hangs delays the flow, and not the topology.
+This is a task beside the main loop: a bus that hangs delays the flow, not the topology.
 """
 
 import asyncio
@@ -34,10 +34,10 @@ from services.mesh.topology import Topology
 
 
 def find_presence(topology: Topology, truth: Truth, services: Iterable[str], now: float) -> Presence:
-    """Return which of `services` are up or down.
+    """Return for how long each of `services` has been up, and which are down.
 
-    A service is down if its bus was heard for its timeout, and no beat of it came. A service that is not
-    monitored may be up without a beat.
+    A service is down if its bus was heard for the service's timeout and no beat of it arrived. A service that
+    is not monitored is never down: it may be up without a beat.
     """
     up_sec: dict[str, float] = {}
     down = set()
@@ -55,23 +55,26 @@ def find_presence(topology: Topology, truth: Truth, services: Iterable[str], now
 
 
 def _listened_sec(topology: Topology, bus: str, now: float) -> float:
-    """Return for how long a bus has been heard without a gap."""
+    """Return for how many seconds a bus has been heard without a gap; 0 while it can't be heard."""
     since = topology.heard_since.get(bus)
     return 0.0 if since is None or bus in topology.deaf else now - since
 
 
 MAX_KEYS: Final = 1000
 LENGTH_ONLY_SEC: Final = 300.0
-"""For so long only the length of a stream is read after its entries turned out to be too large."""
+"""For this time only the length of a stream is read after its entries turned out to be too large."""
 
 
 def flow_key(me: Agent[CommonSettings]) -> AccessPoint:
-    """Return the bus and key of the flow, by the truth."""
+    """Return the access point (bus and key) of the flow that the truth names."""
     return point_like(me.section.access_points.publish_to, "system-redis", MESH_FLOW)
 
 
 class FlowMonitor:
-    """Read the flow regularly; `graph` and `faults` are the latest, None and empty before the first time."""
+    """Read the flow regularly.
+
+    `graph` and `faults` are the latest results, None and empty before the first reading.
+    """
 
     def __init__(
         self,
@@ -92,13 +95,13 @@ class FlowMonitor:
         self._services = {edge.svc for edge in self._flows.edges}
 
     async def run(self) -> None:
-        """Read again and again until cancelled."""
+        """Update the flow every `flow_sec`, until cancelled."""
         while True:
             await self.update()
             await asyncio.sleep(self._settings_now().settings.flow_sec)
 
     async def update(self) -> None:
-        """Read every key once, find the faults, write the flow."""
+        """Read every key once, find the faults, log those that changed, and write the flow."""
         settings, flows, named = self._settings_now().settings, self._flows, self._named
         wanted = [key for key in flows.keys if not key.many]
         seen, away = await self._read_keys(wanted[:MAX_KEYS])
@@ -109,7 +112,7 @@ class FlowMonitor:
         await self._write(settings.flow_sec)
 
     def summary(self) -> str | None:
-        """Return what is wrong, in a few words for a beat; None if nothing is."""
+        """Return the number of faults and their keys in one line for a beat; None if there are no faults."""
         if not self.faults:
             return None
         return f"{len(self.faults)} wrong with the flow: " + format_names(
@@ -117,10 +120,14 @@ class FlowMonitor:
         )
 
     async def _read_keys(self, keys: list[Key]) -> tuple[dict[Key, KeyReading], dict[str, str]]:
-        """Return the readings of keys, and the buses that did not answer, with the reason."""
+        """Return the readings of keys, and the reason of each bus that did not answer."""
         away: dict[str, str] = {}
 
         async def read_bus(bus: str) -> dict[Key, KeyReading]:
+            """Return the readings of one bus's keys.
+
+            After a BusError add the bus to `away` and return none.
+            """
             names = [key.name for key in keys if key.bus == bus]
             length_only = {key.name for key in self._too_large if key.bus == bus}
             try:
@@ -141,7 +148,7 @@ class FlowMonitor:
         return {key: seen for part in parts for key, seen in part.items()}, away
 
     def _log_changes(self, faults: list[FlowFault]) -> None:
-        """Log the faults that are new and those that are over."""
+        """Log the faults that began and those that ended, and keep `faults`."""
         before, now = _by_place(self.faults), _by_place(faults)
         for place in now.keys() - before.keys():
             what, key, svc = place
@@ -153,6 +160,7 @@ class FlowMonitor:
         self.faults = faults
 
     async def _write(self, every_sec: float) -> None:
+        """Write the last graph and its faults to `mesh:flow`; a failure makes mesh `degraded`."""
         if self.graph is None:
             return
         point = flow_key(self._me)
@@ -169,4 +177,5 @@ class FlowMonitor:
 
 
 def _by_place(faults: list[FlowFault]) -> Mapping[tuple[str, Key, str], FlowFault]:
+    """Map each fault's kind, key and service to the fault."""
     return {(one.what, one.key, one.svc): one for one in faults}

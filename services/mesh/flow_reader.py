@@ -1,6 +1,6 @@
 """Read the keys of one bus: their types and lengths, and how far behind each consumer group is.
 
-What one reading costs the server is bounded.
+The cost of one reading for the server is limited.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -14,16 +14,19 @@ READ_FLOW: Final = Script.beside("services.mesh", "read_flow.lua")
 KEYS_PER_STEP: Final = 25  # half a millisecond of the server's time
 MAX_GROUPS: Final = 20
 MAX_ENTRY_BYTES: Final = 32 * 1024 * 1024
-"""Bytes of entries in one step: the server copies entries to return their ids, which takes it 20 ms then."""
+"""Bytes of entries in one step.
+
+The server copies entries to return their ids, which takes about 20 ms for so many.
+"""
 YEAR_2001_MS: Final = 10**12  # a lower id was not made from a time
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A consumer group of a stream. `lag` and `read` are None where the server can't tell.
+    """Hold a consumer group of a stream; `lag` and `read` are None if the server can't tell.
 
-    `oldest_sec` is the age of the oldest entry that it has not acknowledged, delivered or not; None if there
-    is none.
+    `oldest_sec` is the age of the oldest entry that the group has not acknowledged, delivered or not; None if
+    there is none.
     """
 
     name: str
@@ -36,10 +39,11 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class KeyReading:
-    """What is at a key. `kind` is Redis' type, or `channel`, or `none`; all other fields are of streams.
+    """Hold one reading of a key.
 
-    `groups` is None if there are more than the limit, or if the entries are too large to be read: then
-    `too_large` is how many bytes they have.
+    `kind` is the Redis type, or `channel`, or `none`; `subscribers` is of channels, all other fields are of
+    streams. `groups` is None if there are more than the limit, or if the entries are too large to be read:
+    then `too_large` is how many bytes they have.
     """
 
     kind: str
@@ -75,11 +79,12 @@ async def read_keys(
 
 
 def _batches(names: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Return `names` in slices of KEYS_PER_STEP."""
     return (names[at : at + KEYS_PER_STEP] for at in range(0, len(names), KEYS_PER_STEP))
 
 
 def parse_key(found: Any, at_ms: int) -> KeyReading:
-    """Return what the script read of one key, at `at_ms` by the server's clock. Pure."""
+    """Return the reading of one key from the script's answer; `at_ms` is the server's time. Pure."""
     if isinstance(found, bytes):
         return KeyReading(found.decode("ascii", "replace"))
     kind, length, added, _first, last, groups, too_large, *listed = found
@@ -96,13 +101,14 @@ def parse_key(found: Any, at_ms: int) -> KeyReading:
 
 
 def age_sec(entry_id: bytes, at_ms: int) -> float | None:
-    """Return how long ago an entry was added, by its id; None if the id was not made from a time."""
+    """Return how many seconds before `at_ms` an entry was added; None if its id was not made from a time."""
     head = entry_id.partition(b"-")[0]
     made_ms = int(head) if head.isdigit() else 0
     return max(0.0, (at_ms - made_ms) / 1000) if YEAR_2001_MS < made_ms <= at_ms + 60_000 else None
 
 
 def _parse_group(found: Any, at_ms: int) -> Group:
+    """Return one consumer group from the script's answer; `at_ms` is the server's time."""
     name, consumers, pending, lag, read, delivered, unread, taken = found
     ages = [age for entry_id in (unread, taken) if (age := age_sec(entry_id, at_ms)) is not None]
     return Group(
@@ -116,4 +122,5 @@ def _parse_group(found: Any, at_ms: int) -> Group:
 
 
 def _known_number(number: int) -> int | None:
+    """Return the number, or None if it is negative: the server does not know it."""
     return None if number < 0 else int(number)

@@ -1,4 +1,4 @@
-"""One running process of a service, as far as its beats tell, and how often it was restarted. Pure.
+"""Keep one running process of a service as its beats show it, and count its restarts. Pure.
 
 Restarts are counted along a line of successors, not for a service as a whole: ten instances that are
 restarted once each are a deployment, and one that is restarted ten times is a crash loop.
@@ -15,16 +15,19 @@ HOUR_SEC: Final = 3600.0
 MAX_RESTARTS_PER_HOUR: Final = 5
 """More restarts than that within an hour are a crash loop."""
 CALM_RESTARTS_PER_HOUR: Final = 2
-"""A crash loop ends at that many: with one limit for both it would begin and end again and again."""
+"""A crash loop ends when there are no more restarts than this in an hour.
+
+The lower limit prevents that it begins and ends again and again.
+"""
 MAX_RESTART_TIMES: Final = 100  # times that are kept: a process may restart each second
 
 
 @dataclass(slots=True)
 class RestartHistory:
-    """The restarts of one line of successors.
+    """Count the restarts of one line of successors.
 
-    `restarts` counts all of them; `times` are those of the latest, monotonic, oldest first. During a crash
-    loop `is_looping` is True.
+    `restarts` counts all of them; `times` are the times of the latest (monotonic, oldest first). During a
+    crash loop `is_looping` is True.
     """
 
     restarts: int = 0
@@ -35,16 +38,16 @@ class RestartHistory:
         self.times = deque(self.times, MAX_RESTART_TIMES)
 
     def add(self, at: float) -> None:
-        """Add a restart."""
+        """Count a restart at the monotonic time `at`."""
         self.restarts += 1
         self.times.append(at)
 
     def in_last_hour(self, now: float) -> int:
-        """Return how many restarts were within the last hour, as far as their times are kept."""
+        """Return the number of restarts within the last hour before `now`, at most MAX_RESTART_TIMES."""
         return sum(1 for at in self.times if now - at < HOUR_SEC)
 
     def detect_crash_loop(self, now: float) -> bool:
-        """Return True if a crash loop begins now; also update `is_looping`."""
+        """Update `is_looping`, and return True if a crash loop begins now."""
         while self.times and now - self.times[0] >= HOUR_SEC:
             self.times.popleft()
         was = self.is_looping
@@ -52,14 +55,17 @@ class RestartHistory:
         return self.is_looping and not was
 
     def to_json(self, now: float, wall: float) -> list[int]:
-        """Return the times in whole epoch seconds; `now` and `wall` are the same moment on two clocks."""
+        """Return the times of the restarts in whole epoch seconds.
+
+        `now` and `wall` are the same moment on the monotonic and on the wall clock.
+        """
         return [round(wall - (now - at)) for at in self.times]
 
 
 def restore_history(
     restarts: int, times: Iterable[float], is_looping: bool, now: float, wall: float
 ) -> RestartHistory:
-    """Return the history whose times `to_json` wrote.
+    """Return the restart history that `to_json` wrote, without restarts that are over an hour old.
 
     If the wall clock was set back meanwhile, a time in the future counts as now.
     """
@@ -75,11 +81,11 @@ OVERDUE: Final = 1.5  # intervals of silence after which an instance may have be
 
 @dataclass(slots=True)
 class Instance:
-    """One process of a service.
+    """Hold one process of a service.
 
-    `last_ts` and `first_ts` are in epoch seconds, the other times are monotonic. `heard_at` is when its
-    silence begins: later than `beat_at`, its last beat, if its bus was deaf in between. `boot` is empty for a
-    sender without one.
+    `last_ts` and `first_ts` are in epoch seconds, the other times are monotonic. `heard_at` is when the
+    instance's silence begins: later than `beat_at`, its last beat, if its bus could not be heard in between.
+    `boot` is empty for a sender without one.
     """
 
     svc: str
@@ -100,7 +106,7 @@ class Instance:
 
     @property
     def skew_sec(self) -> float:
-        """Return how far its clock is ahead of ours, the transit time of a beat included."""
+        """Return by how many seconds its clock is ahead of ours, the transit time of a beat included."""
         return self.last.ts - self.last_ts
 
     @property
@@ -110,17 +116,17 @@ class Instance:
         return max(0.0, self.last_ts - self.first_ts if started is None else self.last.ts - started)
 
     def is_overdue(self, now: float) -> bool:
-        """Return True if its next beat, by the interval that it announced, is late."""
+        """Return True if its next beat is late: after 1.5 times the interval that its last beat announced."""
         return now - self.heard_at > OVERDUE * (self.last.every or float("inf"))
 
     def detect_skew(self) -> bool:
-        """Return True if its clock is wrong now and was not before."""
+        """Update `skewed`, and return True if the clock is wrong now and was not before."""
         # the lower limit for the end keeps a clock that wavers around the limit one incident
         was, self.skewed = self.skewed, abs(self.skew_sec) > (SKEW_SEC / 2 if self.skewed else SKEW_SEC)
         return self.skewed and not was
 
     def to_json(self, now: float, wall: float) -> dict[str, Any]:
-        """Return the instance as it stands in `mesh:topology`; `uptime_sec` is as of `last_ts`."""
+        """Return the instance as an object of `mesh:topology`; `uptime_sec` is as of `last_ts`."""
         skew_sec = round(self.skew_sec, 3)
         return {
             "boot": self.boot or None,

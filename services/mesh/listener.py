@@ -27,9 +27,9 @@ MAX_SHOWN: Final = 50  # names in `mesh:topology`, the latest
 
 
 class UnknownServices:
-    """The services that beat and are not in the truth.
+    """Keep the names of services that beat and are not in the truth.
 
-    `dropped` counts those that were not reported, being too many.
+    `dropped` counts those that were not reported because MAX_NAMES others were.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class UnknownServices:
         return len(self._reported_at)
 
     def is_new(self, svc: str, now: float) -> bool:
-        """Return True if this service is to be reported, and record that it is: once an hour at most.
+        """Return True if this service is to be reported now, and record the report: once an hour at most.
 
         `now` is in seconds of a monotonic clock.
         """
@@ -57,12 +57,12 @@ class UnknownServices:
         return True
 
     def recent_names(self, now: float) -> list[str]:
-        """Return the names that were reported within the hour, at most the latest MAX_SHOWN."""
+        """Return the names that were reported within the last hour, at most the latest MAX_SHOWN."""
         self._forget(now)
         return list(self._reported_at)[-MAX_SHOWN:]
 
     def _forget(self, now: float) -> None:
-        """Remove the names that were reported an hour ago; they are in the order of their reports."""
+        """Remove the names whose report is an hour old; the names are in the order of their reports."""
         while self._reported_at:
             oldest = next(iter(self._reported_at))
             if now - self._reported_at[oldest] < REPORT_AGAIN_SEC:
@@ -71,7 +71,7 @@ class UnknownServices:
 
 
 def clean_name(name: bytes) -> str | None:
-    """Return the name of an unknown service as it may be shown, or None if it is empty or too long."""
+    """Return the name of an unknown service in printable form; None if it is empty or too long."""
     text = name.decode("utf-8", "replace")
     return escape_text(text) if 0 < len(text) <= NAME_LIMIT else None
 
@@ -129,7 +129,7 @@ class BeatListener:
         self._topology.deaf &= {each.bus for each in wanted}
 
     def add_events(self, events: list[MeshEvent]) -> None:
-        """Log and keep events until they are written; beyond MAX_EVENTS the oldest are dropped."""
+        """Count and log events, and keep them until they are written; drop the oldest beyond MAX_EVENTS."""
         for event in events:
             self.counts[event.event] += 1
             self._log(event)
@@ -137,10 +137,11 @@ class BeatListener:
             self.events = [*self.events, *events][-MAX_EVENTS:]
 
     def requeue_events(self, events: list[MeshEvent]) -> None:
-        """Put back events that could not be written, before those that came meanwhile."""
+        """Put back events that could not be written, before the events that were added meanwhile."""
         self.events = [*events, *self.events][-MAX_EVENTS:]
 
     async def _listen(self, subscription: Subscription) -> None:
+        """Receive the messages of a subscription until cancelled, and reconnect when the bus fails."""
         bus = self._me.bus(subscription.bus)
         await subscribe(
             bus,
@@ -153,6 +154,7 @@ class BeatListener:
         )
 
     def _make_subscription(self, name: str) -> Subscription | None:
+        """Return the subscription to the bus `name`; log an unknown bus and return None."""
         try:
             url = self._me.bus(name).url
         except BusError as error:
@@ -164,6 +166,7 @@ class BeatListener:
         )
 
     def _on_message(self, bus: str, channel: bytes, payload: bytes) -> None:
+        """Record a beat of a known service and add its events; count a malformed one."""
         svc = self._services.get((bus, channel))
         if svc is None:
             self._on_unknown_sender(channel, payload)
@@ -184,6 +187,7 @@ class BeatListener:
         self.oversized += 1
 
     def _on_unknown_sender(self, channel: bytes, payload: bytes) -> None:
+        """Report the sender of a valid beat on an unknown channel; count any other payload as malformed."""
         name = channel.removesuffix(HEARTBEAT_SUFFIX.encode())
         svc = clean_name(name)
         if svc is None or isinstance(beat.parse(payload, name.decode("utf-8", "replace")), beat.Malformed):
@@ -200,10 +204,12 @@ class BeatListener:
             self._me.log.info("mesh.converged", revision=event.rev, **event.more)
 
     def _on_subscribed(self, subscription: Subscription) -> None:
+        """Record and log that a bus can be heard now."""
         self._topology.mark_heard(subscription.bus, time.monotonic())
         self._me.log.info("mesh.hearing", bus=subscription.bus)
 
     def _on_lost(self, error: BusError) -> None:
+        """Record that a bus can't be heard any more; log this once."""
         if error.bus not in self._topology.deaf:
             self._me.log.warning("mesh.deaf", bus=error.bus, reason=error.reason, detail=error.detail)
         self._topology.mark_deaf(error.bus)

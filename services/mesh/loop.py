@@ -21,7 +21,11 @@ STALLED_SEC: Final = 1.0  # a rest that is so much too long: this process did no
 
 
 async def main() -> int:
-    """Run mesh until it is asked to stop; return its exit code."""
+    """Run mesh until it is asked to stop; return its exit code.
+
+    Every UPDATE_SEC, update the topology, write it if it has changed, and report what is wrong. After a rest
+    that was far too long, every instance's silence begins anew.
+    """
     async with agent("mesh") as me:
         settings_now = me.config(MeshSettings)
         topology = Topology(lambda svc: me.truth.timeout_of(svc, me.settings.default_timeout_sec))
@@ -52,7 +56,7 @@ async def main() -> int:
 def update_topology(me: Agent[CommonSettings], topology: Topology, listener: BeatListener) -> None:
     """Remove silent instances, check for convergence, and log wrong clocks.
 
-    There is one log line for all wrong clocks, since the wrong clock may be our own.
+    All wrong clocks share one log line, since the wrong clock may be our own.
     """
     now, wall = time.monotonic(), time.time()
     listener.add_events(topology.remove_silent(now, wall))
@@ -64,15 +68,15 @@ def update_topology(me: Agent[CommonSettings], topology: Topology, listener: Bea
 
 
 def find_problem(topology: Topology, writer: TopologyWriter) -> str | None:
-    """Return why the topology is not to be trusted (a deaf bus, a failed write), or None."""
+    """Return why the topology is not reliable (a bus that can't be heard, a failed write); None if it is."""
     deaf = f"deaf on {', '.join(sorted(topology.deaf))}" if topology.deaf else None
     return "; ".join(filter(None, (deaf, writer.error))) or None
 
 
 async def restore(me: Agent[CommonSettings], topology: Topology) -> None:
-    """Load the topology that the last process wrote.
+    """Load the topology that the last process wrote; after a BusError, log it and begin without one.
 
-    Without that every instance would seem to have just joined.
+    Without a stored topology every instance would seem to have just joined.
     """
     point = topology_key(me)
     try:

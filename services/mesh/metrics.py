@@ -1,6 +1,6 @@
-"""The metrics of mesh on METRICS_PORT: one value per service or key of the truth at most.
+"""Report mesh's metrics on METRICS_PORT: at most one value per service or key of the truth.
 
-They are read in another thread than the event loop's, which changes nothing.
+Another thread than the event loop's reads them, which needs no lock.
 """
 
 from collections import Counter
@@ -20,13 +20,13 @@ READER: Final = ("bus", "key", "svc")
 
 
 class MeshMetrics:
-    """The source of mesh's own metrics."""
+    """Read the metrics from the topology, the listener and the flow monitor."""
 
     def __init__(self, topology: Topology, listener: BeatListener, flow: FlowMonitor) -> None:
         self._topology, self._listener, self._flow = topology, listener, flow
 
     def collect(self) -> Iterator[Family]:
-        """Yield every metric with its value now."""
+        """Yield every metric with its current value."""
         services = {svc: list(found.values()) for svc, found in list(self._topology.services.items())}
         yield _of_services(
             "instances",
@@ -71,6 +71,7 @@ class MeshMetrics:
         yield from self._of_the_flow()
 
     def _of_the_flow(self) -> Iterator[Family]:
+        """Yield the metrics of streams, of their readers' groups, and of faults in the flow."""
         graph, faults = self._flow.graph, self._flow.faults
         streams = [one for one in graph.keys.values() if one.seen.kind == "stream"] if graph else []
         yield _family(
@@ -113,12 +114,15 @@ class MeshMetrics:
 
 
 def _key(one: KeyState) -> tuple[str, str]:
+    """Return the values of the labels KEY for a key: its bus and its name."""
     return one.key.bus, one.key.name
 
 
 def _of_services(name: str, text: str, values: Mapping[str, float]) -> Family:
+    """Return a gauge with one value for each service."""
     return _family(name, "gauge", text, ("svc",), [((svc,), float(value)) for svc, value in values.items()])
 
 
 def _family(name: str, kind: Kind, text: str, labels: tuple[str, ...], values: list[Value]) -> Family:
+    """Return a metric family of mesh; `name` gets the prefix `marketswarm_mesh_`."""
     return Family(f"marketswarm_mesh_{name}", kind, text, values, labels=labels)

@@ -12,18 +12,21 @@
 
 local max_groups, max_bytes = tonumber(ARGV[1]), tonumber(ARGV[2])
 
+-- Return a flat array of names and values as a table.
 local function by_name(pairs)
   local found = {}
   for n = 1, #pairs, 2 do found[pairs[n]] = pairs[n + 1] end
   return found
 end
 
+-- Return the bytes of an entry's field names and values; 0 for nil.
 local function size_of(entry)
   local size = 0
   for _, text in ipairs(entry and entry[2] or {}) do size = size + #text end
   return size
 end
 
+-- Return the eight values of one group; the oldest pending id is left ''. `first_after` returns the first id after another.
 local function group(found, first_after)
   local lag = found['lag'] or -1
   local delivered = found['last-delivered-id']
@@ -34,6 +37,7 @@ end
 
 local copied = 0
 
+-- Return the values of a stream with its groups; only its length if the rest is not wanted or too large.
 -- MEMORY USAGE copies nothing: it extrapolates from the first node, of a hundred entries at most.
 local function stream(key, length_alone)
   local length = redis.call('XLEN', key)

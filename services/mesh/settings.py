@@ -29,13 +29,16 @@ class FlowSettings(ServiceConfig):
     """Keys (patterns) where no new entry is good news. Example: `["*:alerts", "rss:items"]`."""
 
     def expected_sec(self, key: str) -> float | None:
-        """Return within what time something new must come, if the truth says so for this very key."""
+        """Return within how many seconds a new entry must arrive at this key.
+
+        None if `expect_sec` lacks it.
+        """
         return self.expect_sec.get(key)
 
     def is_quiet(self, key: str) -> bool:
-        """Return True if it is right that nothing is written to this key.
+        """Return True if it is normal that nothing is written to this key: its entries mean trouble.
 
-        Its entries mean that something is wrong.
+        A key in `expect_sec` is never quiet.
         """
         return key not in self.expect_sec and any(fnmatchcase(key, pattern) for pattern in self.quiet)
 

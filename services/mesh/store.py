@@ -1,6 +1,6 @@
-"""Store the topology in `mesh:topology` and the events in `mesh:events`; restore the topology at a start.
+"""Store the topology in `mesh:topology` and the events in `mesh:events`; restore the topology at the start.
 
-Anyone may have written what is read back, so every part of it is checked: it is parsed once into typed
+Anyone may have written the stored topology, so every part of it is checked: it is parsed once into typed
 instances with finite numbers.
 """
 
@@ -31,7 +31,11 @@ Number = (int, float)
 
 
 def encode_topology(topology: Topology, unknown: Iterable[str], now: float, wall: float) -> dict[str, Any]:
-    """Return the object for `mesh:topology`; `now` and `wall` are the same moment on two clocks."""
+    """Return the object for `mesh:topology`.
+
+    `now` and `wall` are the same moment on the monotonic and on the wall clock; `unknown` are names of
+    unknown services.
+    """
     services = {
         svc: {
             "instances": [
@@ -65,9 +69,9 @@ def restore_topology(
     *,
     unusable: Callable[[str], None] = lambda _what: None,
 ) -> int:
-    """Add the instances in `raw` to the topology as if heard now; return how many.
+    """Add the instances in `raw` to the topology as if heard now; return how many the topology has then.
 
-    A part that can't be used is left out, and `unusable` is called with a name for it.
+    A part that is invalid is left out, and `unusable` is called with a name for it.
     """
     stored = _parse_object(raw)
     if raw is not None and not isinstance(stored.get("services"), dict):
@@ -93,6 +97,7 @@ def restore_topology(
 
 
 def _encode_departed(one: Departed, now: float, wall: float) -> dict[str, Any]:
+    """Return an instance that left as an object of `mesh:topology`."""
     return {
         "boot": one.boot,
         "ts": round(one.ts, 3),
@@ -117,6 +122,7 @@ def _parse_instance(svc: str, bus: str, stored: Any, now: float, wall: float) ->
 
 
 def _parse_departed(stored: Any, now: float, wall: float) -> Departed | None:
+    """Return a stored instance that left, or None if it is invalid."""
     found = _dict(stored)
     boot, ts, history = found.get("boot"), parse_epoch(found.get("ts")), _parse_history(found, now, wall)
     if not isinstance(boot, str) or ts is None or history is None:
@@ -125,6 +131,7 @@ def _parse_departed(stored: Any, now: float, wall: float) -> Departed | None:
 
 
 def _parse_history(found: Mapping[str, Any], now: float, wall: float) -> RestartHistory | None:
+    """Return the restart history in a stored instance, or None if its count is invalid."""
     restarts = parse_count(found.get("restarts"))
     if restarts is None or restarts > MAX_RESTARTS:
         return None
@@ -135,6 +142,7 @@ def _parse_history(found: Mapping[str, Any], now: float, wall: float) -> Restart
 
 
 def _parse_object(raw: bytes | None) -> dict[str, Any]:
+    """Return the JSON object in `raw`; an empty dict if it is missing, over MAX_BYTES, or no JSON object."""
     if raw is None or len(raw) > MAX_BYTES:
         return {}
     try:
@@ -144,10 +152,12 @@ def _parse_object(raw: bytes | None) -> dict[str, Any]:
 
 
 def _dict(value: Any) -> dict[str, Any]:
+    """Return `value` if it is a dict, else an empty dict."""
     return value if isinstance(value, dict) else {}
 
 
 def _list(value: Any) -> list[Any]:
+    """Return `value` if it is a list, else an empty list."""
     return value if isinstance(value, list) else []
 
 
@@ -156,19 +166,19 @@ EVENTS_LENGTH: Final = 10_000
 
 
 def topology_key(me: Agent[CommonSettings]) -> AccessPoint:
-    """Return the bus and key of the topology, by the truth."""
+    """Return the access point (bus and key) of the topology that the truth names."""
     return point_like(me.section.access_points.publish_to, "system-redis", MESH_TOPOLOGY)
 
 
 def events_key(me: Agent[CommonSettings]) -> AccessPoint:
-    """Return the bus and key of the events, by the truth."""
+    """Return the access point (bus and key) of the events that the truth names."""
     return point_like(me.section.access_points.publish_to, "system-redis", MESH_EVENTS)
 
 
 class TopologyWriter:
     """Write the topology and the events to the bus.
 
-    `error` is why the last attempt failed, None if it did not.
+    `error` is the reason why the last write failed, None if it succeeded.
     """
 
     def __init__(self, me: Agent[CommonSettings]) -> None:
@@ -180,7 +190,8 @@ class TopologyWriter:
     async def write(self, topology: Topology, listener: BeatListener) -> None:
         """Write all new events, and the topology if it has changed or was not written for REWRITE_SEC.
 
-        Events that can't be written wait for the next call.
+        Events that can't be written stay in the listener for the next call; the failure is in `error`, and is
+        not raised.
         """
         now, wall = time.monotonic(), time.time()
         document = encode_topology(topology, listener.unknown.recent_names(now), now, wall)
@@ -202,6 +213,7 @@ class TopologyWriter:
             self.error = None
 
     async def _add_events(self, events: list[MeshEvent]) -> None:
+        """Add events to the stream of events, in one pipeline. Raises BusError."""
         point = events_key(self._me)
         bus = self._me.bus(point.bus)
         pipe = bus.pipeline()
@@ -210,6 +222,7 @@ class TopologyWriter:
         await bus.ask(pipe.execute())
 
     async def _set_topology(self, document: bytes) -> None:
+        """Set the key of the topology, which expires after KEPT_SEC. Raises BusError."""
         point = topology_key(self._me)
         bus = self._me.bus(point.bus)
         await bus.ask(bus.client.set(point.key, document, ex=KEPT_SEC))

@@ -1,8 +1,8 @@
-"""Which instances of every service run, as far as their beats tell. Pure; times are passed in.
+"""Keep which instances of every service run, as their beats show it. Pure; times are passed in.
 
 `now` is a monotonic time and decides which instance is silent; `wall` is in epoch seconds and is only shown.
-On a deaf bus (one that can't be heard) no instance leaves. A new `boot` beside a living one is a second
-instance until the first falls silent: then the new one was its successor, and that was a restart.
+While a bus is deaf (while it can't be heard) none of its instances leaves. A new `boot` beside a running one
+is a second instance until the first falls silent: then the new one was its successor, and that was a restart.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -18,7 +18,7 @@ EVENT_KINDS: tuple[EventKind, ...] = get_args(EventKind)
 
 @dataclass(frozen=True, slots=True)
 class MeshEvent:
-    """An entry of `mesh:events`.
+    """Hold an entry of `mesh:events`.
 
     `ts` is in epoch seconds; `more` are the fields that only this kind of event has.
     """
@@ -31,7 +31,7 @@ class MeshEvent:
     more: dict[str, str] = field(default_factory=dict)
 
     def fields(self) -> dict[Any, Any]:
-        """Return the fields of the stream's entry."""
+        """Return the fields of the event's stream entry."""
         fields = {"event": self.event, "svc": self.svc, "boot": self.boot, "ts": f"{self.ts:.3f}"}
         return fields | ({} if self.rev is None else {"rev": str(self.rev)}) | self.more
 
@@ -43,8 +43,8 @@ EARLY_SEC: Final = 10.0  # an older sighting of a revision has nothing to do wit
 class Convergence:
     """Detect when all instances use the same revision of the truth, and measure how long that took.
 
-    `at` is the revision of the last convergence. `took_sec` is None if its reseed was not witnessed; it
-    counts from when the revision was first seen here, by mesh itself or in a beat.
+    `at` is the revision of the last convergence. `took_sec` counts from when mesh itself or a beat first
+    showed the revision here; it is None if mesh began with this revision.
     """
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class Convergence:
         self._early: dict[int, float] = {}
 
     def set_revision(self, rev: int | None, now: float) -> None:
-        """Record that mesh itself uses this revision now."""
+        """Record that mesh itself uses the revision `rev` since the monotonic time `now`."""
         if rev is None or rev == self._revision:
             return
         early = self._early.get(rev, now)
@@ -64,12 +64,12 @@ class Convergence:
         self._early.clear()
 
     def note_revision(self, rev: int | None, now: float) -> None:
-        """Record that a beat shows this revision."""
+        """Record that a beat shows the revision `rev`, if mesh itself does not use it yet."""
         if rev is not None and rev > (self._revision or 0) and len(self._early) < MAX_EARLY:
             self._early.setdefault(rev, now)
 
     def check(self, shown: Collection[int], now: float) -> bool:
-        """Return True if all beats show the revision in force, and did not before.
+        """Return True, once for each revision, if all beats show the revision that mesh uses.
 
         `shown` are the revisions that any instance shows.
         """
@@ -87,25 +87,25 @@ def count_concurrent(instances: Collection[Instance], now: float) -> int:
 
 
 def _count_beside(newest: Instance, others: Collection[Instance]) -> int:
-    """Return how many instances ran when the newest one joined, including it."""
+    """Return how many instances ran when `newest` joined, including it."""
     at = newest.joined_at
     return 1 + sum(1 for one in others if one is not newest and one.joined_at <= at < one.beat_at)
 
 
 class ReplicaConflicts:
-    """The services of which more instances run than the truth wants.
+    """Detect services with more instances than the truth wants.
 
-    An instance that was killed stays in the topology until its timeout, beside its successor: that is no
-    conflict. A conflict is proved only once every instance has beaten after the last of them had joined.
+    A killed instance stays in the topology until its timeout, beside its successor: that is no conflict. A
+    conflict is proved only when every instance has sent a beat after the last of them joined.
     """
 
     def __init__(self) -> None:
         self.services_in_conflict: set[str] = set()
 
     def detect(self, svc: str, replicas: int, instances: Collection[Instance], now: float) -> int:
-        """Return how many instances there are, if that is too many and was not before; else 0.
+        """Return the number of instances when a conflict of a service begins; else 0.
 
-        Fewer instances also end a conflict.
+        The conflict ends when there are at most `replicas` instances.
         """
         if len(instances) <= replicas:
             self.services_in_conflict.discard(svc)
@@ -124,7 +124,7 @@ NOBODY: Final = Sender()
 
 @dataclass(frozen=True, slots=True)
 class Departed:
-    """An instance that left, kept until a successor inherits its restart history."""
+    """Hold an instance that left, until a successor inherits its restart history."""
 
     boot: str
     history: RestartHistory
@@ -133,17 +133,17 @@ class Departed:
 
 @dataclass(slots=True)
 class Topology:
-    """The instances of every service, and what can be said of them.
+    """Keep the instances of every service, and derive events from their beats and their silence.
 
     Args:
         timeout_of: the heartbeat timeout of a service, in seconds.
         services: the instances by service, then by boot.
         departed: the instances that left, by service.
         deaf: the buses that can't be heard now.
-        heard_since: since when each bus is heard without a gap, monotonic.
-        replicas: how many instances each service should have, where the truth says so.
-        replays: how many old beats came again.
-        skewed: services whose clock has just turned out to be wrong, and by how many seconds, for the log.
+        heard_since: the monotonic time since when each bus has been heard without a gap.
+        replicas: how many instances each service should have, if the truth names a number.
+        replays: the number of beats that were no newer than the last one of their instance.
+        skewed: services whose clock has just turned out to be wrong, and its skew in seconds, for the log.
     """
 
     timeout_of: Callable[[str], float]
@@ -162,7 +162,8 @@ class Topology:
     ) -> list[MeshEvent]:
         """Record a valid beat of a known service; return the events that follow.
 
-        `sender` is called until it returns something.
+        A beat that is no newer than the last one of its instance is only counted in `replays`. `sender`
+        parses the sender's details; it is called at each beat until they are known.
         """
         boot = beat.boot or ""
         known = self.instances_of(beat.svc).get(boot)
@@ -186,7 +187,10 @@ class Topology:
         return events
 
     def remove_silent(self, now: float, wall: float) -> list[MeshEvent]:
-        """Remove instances that were silent for their service's timeout; return these and other events."""
+        """Remove instances that were silent for their service's timeout.
+
+        Return the events of these removals, and of conflicts and crash loops that begin.
+        """
         silent = [
             one
             for one in self.instances()
@@ -199,23 +203,23 @@ class Topology:
         return events
 
     def keep_services(self, services: Iterable[str]) -> None:
-        """Remove the instances of every service that is not among these."""
+        """Remove the instances of every service that is not in `services`."""
         known = set(services)
         self.services = {svc: found for svc, found in self.services.items() if svc in known}
         self.departed = {svc: gone for svc, gone in self.departed.items() if svc in known}
         self.conflicts.services_in_conflict &= known
 
     def mark_deaf(self, bus: str) -> None:
-        """Record that a bus can't be heard: nothing is known of the instances that beat there."""
+        """Record that a bus can't be heard: its instances do not leave meanwhile."""
         self.deaf.add(bus)
 
     def mark_heard(self, bus: str, now: float) -> None:
-        """Record that a bus is heard (again): silence on it begins now."""
+        """Record that a bus can be heard since `now`: the silence of its instances begins anew."""
         self.deaf.discard(bus)
         self.reset_silence(now, bus)
 
     def reset_silence(self, now: float, bus: str | None = None) -> None:
-        """Start the silence of every instance (on `bus`) anew, because none could be heard."""
+        """Begin the silence of every instance anew at `now`; with `bus`, only of those on this bus."""
         for name in self.heard_since if bus is None else (bus,):
             self.heard_since[name] = now
         for one in self.instances():
@@ -223,7 +227,7 @@ class Topology:
                 one.heard_at = now
 
     def check_convergence(self, wall: float, now: float) -> list[MeshEvent]:
-        """Return an event, once for each revision, when all instances show the revision in force."""
+        """Return one event when all instances show the revision that mesh uses; else an empty list."""
         shown = {one.last.rev for one in self.instances() if one.last.rev is not None}
         if not self.convergence.check(shown, now):
             return []
@@ -234,7 +238,7 @@ class Topology:
     def instances(self) -> Iterator[Instance]:
         """Yield all instances.
 
-        In another thread than the event loop's, one that joins or leaves may be missed.
+        In another thread than the event loop's, an instance that joins or leaves may be missed.
         """
         for found in list(self.services.values()):
             yield from list(found.values())
@@ -244,17 +248,22 @@ class Topology:
         return self.services.get(svc, {})
 
     def add(self, one: Instance) -> None:
-        """Add an instance."""
+        """Add an instance, or replace the one of the same service and boot."""
         self.services.setdefault(one.svc, {})[one.boot] = one
 
     def _drop(self, one: Instance) -> None:
+        """Remove an instance, and its service's entry if that is empty then."""
         found = self.services.get(one.svc, {})
         found.pop(one.boot, None)
         if not found:
             self.services.pop(one.svc, None)
 
     def _succession_events(self, new: Instance, now: float, wall: float) -> list[MeshEvent]:
-        """Return the events for a new instance: it joined, or it succeeds one that left or is overdue."""
+        """Return the events for a new instance: `joined`, or `restarted` if it succeeds another.
+
+        Its predecessor left or, if this is the first beat of the new one, is overdue. Drop the most silent
+        instance if there are MAX_INSTANCES.
+        """
         beside = self.instances_of(new.svc).values()
         overdue = [one for one in beside if one.is_overdue(now)]
         gone = self.departed.get(new.svc)
@@ -272,7 +281,7 @@ class Topology:
         return [MeshEvent("joined", new.svc, new.boot, wall, new.last.rev)]
 
     def _remove(self, silent: list[Instance], now: float, wall: float) -> list[MeshEvent]:
-        """Remove instances; return for each that it left, or that its successor restarted."""
+        """Remove instances; return for each the event that it left, or that its successor restarted."""
         events = []
         for one in silent:
             self._drop(one)
@@ -288,7 +297,10 @@ class Topology:
         return events
 
     def _successor(self, left: Instance) -> Instance | None:
-        """Return the instance that began after `left` had last beaten, and has succeeded none yet."""
+        """Return the first instance that joined after the last beat of `left` and has no restarts.
+
+        None if there is none.
+        """
         after = [
             one
             for one in self.instances_of(left.svc).values()
@@ -297,7 +309,7 @@ class Topology:
         return min(after, key=lambda one: one.joined_at, default=None)
 
     def _detect_conflicts(self, now: float, wall: float) -> list[MeshEvent]:
-        """Return an event for each service of which too many instances run, and did not before."""
+        """Return an event for each service whose conflict begins now."""
         events = []
         for svc, replicas in self.replicas.items():
             instances = self.instances_of(svc).values()
@@ -309,12 +321,13 @@ class Topology:
         return events
 
     def _note_skew(self, one: Instance) -> None:
+        """Add an instance to `skewed` if its clock has just turned out to be wrong."""
         if one.detect_skew():
             self.skewed.append((one.svc, round(one.skew_sec, 3)))
 
 
 def _succeed(new: Instance, history: RestartHistory, now: float, wall: float) -> list[MeshEvent]:
-    """Make an instance the successor of one that is gone, with its restart history; return the events."""
+    """Make `new` the successor of an instance, with its restart history; return the events."""
     new.history = history
     history.add(new.joined_at)
     events = [MeshEvent("restarted", new.svc, new.boot, wall, new.last.rev)]
@@ -322,5 +335,6 @@ def _succeed(new: Instance, history: RestartHistory, now: float, wall: float) ->
 
 
 def _crash_loop(one: Instance, now: float, wall: float) -> MeshEvent:
+    """Return the event that an instance is in a crash loop."""
     more = {"restarts_hour": str(one.history.in_last_hour(now))}
     return MeshEvent("crash_loop", one.svc, one.boot, wall, one.last.rev, more)

@@ -14,8 +14,8 @@ local function by_name(flat)
 end
 
 -- Return how many entries after the last delivered one wait, and how many of them were lost; `first` is the id of the
--- first one. The server counts entries that were trimmed unread as unread: if there
--- are few, they are counted here, and what the server counts beyond them was lost.
+-- first one. The server counts entries that were trimmed unread as unread: if there are few, they are counted here, and
+-- what the server counts beyond them was lost.
 local function count_unread(group, first)
   local counted = #redis.call('XRANGE', KEYS[1], first, '+', 'COUNT', COUNTED)
   local stream = by_name(redis.call('XINFO', 'STREAM', KEYS[1]))
