@@ -339,7 +339,7 @@ class SmallSession:
         self._reason = self._reason or reason
         if self in self.link.server.sessions:
             self.link.server.sessions.remove(self)
-        self.link.loop.post(self._link.world.t, self._filled.set)
+        self.link.loop.post(self.link.world.t, self._filled.set)
 
     async def read_batch(self) -> list[tuple[bytes, bytes, bytes]]:
         await self._filled.wait()
