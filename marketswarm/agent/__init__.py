@@ -1,7 +1,7 @@
-"""The life of an agent: wait for the truth, beat while working, follow reseeds, stop as asked.
+"""The life of an agent: wait for the truth, beat while working, follow reseeds, stop when asked.
 
-Names are imported when they are first used: `marketswarm beat` needs only where the truth is, and a program
-that only declares its `ServiceConfig` needs no event loop.
+Names are imported when they are first used: `marketswarm beat` needs only the places of the truth, and a
+program that only declares its `ServiceConfig` needs no event loop.
 """
 
 from importlib import import_module
@@ -48,7 +48,10 @@ _MODULE_OF: Final = {name: module for module, names in _MODULES.items() for name
 
 
 def __getattr__(name: str) -> Any:
-    """Import the module of a public name and return what the name stands for."""
+    """Import the module of a public name and return the name's value.
+
+    Raise AttributeError for other names.
+    """
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(_MODULE_OF[name]), name)

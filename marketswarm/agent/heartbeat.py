@@ -1,6 +1,7 @@
-"""An agent's heartbeat: sent on time, only while its work makes progress, whatever the bus does.
+"""Heartbeats of an agent: sent at a fixed interval, and only while its work makes progress.
 
-What a beat looks like is `marketswarm.beat`.
+A beat that the bus does not take is counted and logged; the next one is sent on time all the same. The module
+`marketswarm.beat` makes and parses the payload of a beat.
 """
 
 import asyncio
@@ -17,7 +18,10 @@ from marketswarm.keys import last_beat_key
 
 
 class Progress:
-    """When the work loop last made progress. Joining the swarm counts as progress, and so does resting."""
+    """The time of the work loop's last progress, in monotonic seconds, and whether the loop rests now.
+
+    Joining the swarm counts as progress, and so does resting.
+    """
 
     def __init__(self, now: float) -> None:
         self.at = now
@@ -31,22 +35,25 @@ class Progress:
         return self._resting > 0
 
     def make(self, now: float) -> None:
-        """Record progress."""
+        """Record that the work loop made progress at `now`."""
         self.at = now
         self._made.set()
 
     def rest(self, now: float) -> None:
-        """Begin to wait on purpose, until `resume`."""
+        """Record that the work loop begins to wait on purpose, until `resume`. Such waits may be nested."""
         self._resting += 1
         self.make(now)
 
     def resume(self, now: float) -> None:
-        """End a wait on purpose."""
+        """Record that the work loop ended a wait that `rest` began."""
         self._resting -= 1
         self.make(now)
 
     async def since_last_beat(self) -> None:
-        """Wait until there was progress since this method last returned."""
+        """Wait until the work loop made progress after this method last returned.
+
+        While it rests, return at once.
+        """
         await self._made.wait()
         if not self.resting:
             self._made.clear()
@@ -56,13 +63,14 @@ class Progress:
         return 0.0 if self.resting else now - self.at
 
 
-JITTER: Final = 0.02  # of the interval: beats of many come apart, and a gap stays below 1.02 intervals
+JITTER: Final = 0.02  # part of the interval: spreads beats of many agents; a gap stays below 1.02 intervals
 
 
 class BeatSchedule:
-    """The schedule of beats at one interval, begun at `now` with a beat.
+    """The times at which beats are due, at one interval, after a first beat at `now`.
 
-    `phase` spreads a fleet that starts at once.
+    `phase`, in [0, 1), sets the first gap to between a half and a whole interval, so that agents that start
+    together beat at different times. All times are in the seconds of one clock.
     """
 
     def __init__(self, interval_sec: float, now: float, phase: float) -> None:
@@ -70,7 +78,10 @@ class BeatSchedule:
         self._slot = now - interval_sec * (1 - phase) / 2  # the first gap is a half to a whole interval
 
     def next_due(self, now: float, chance: float) -> float:
-        """Return when the beat after the one at `now` is due. Slots in the past are skipped."""
+        """Return the time at which the beat after the one at `now` is due; slots in the past are skipped.
+
+        `chance`, in [0, 1), makes it up to 2 % of an interval earlier.
+        """
         passed = max(0, int((now - self._slot) // self.interval_sec))
         self._slot += (passed + 1) * self.interval_sec
         return self._slot - JITTER * self.interval_sec * chance
@@ -78,13 +89,13 @@ class BeatSchedule:
 
 LOG_EVERY_SEC: Final = 30.0
 GOODBYE_SEC: Final = 1.0
-INTRODUCED_BY: Final = 3  # beats: who listens from the beginning may miss one
-INTRODUCED_AGAIN: Final = 360  # beats: an hour of ten seconds each, for who came later
+INTRODUCED_BY: Final = 3  # the first beats name the sender: a listener may miss one of them
+INTRODUCED_AGAIN: Final = 360  # then every 360th beat, for later listeners: each hour at 10 s a beat
 
 
 @dataclass(frozen=True, slots=True)
 class BeatTarget:
-    """Where and how often to send beats, by the truth in force."""
+    """Where an agent's beats go, how often, the agent's timeout, and the truth's revision that says so."""
 
     bus: Bus
     channel: str
@@ -96,9 +107,18 @@ class BeatTarget:
 class HeartbeatSender:
     """Sends the beats of one process.
 
-    `i` counts the beats that it tried to send, `sent` those that the bus accepted, `failed` the others;
-    `sent_at` is when the bus last accepted one, in epoch seconds. `trouble()` returns why the agent is
-    degraded, or None.
+    `i` counts the beats that it tried to send, `sent` the beats that the bus accepted, `failed` those that it
+    did not; `sent_at` is the time at which the bus last accepted one, in epoch seconds.
+
+    Args:
+        svc: the service's name.
+        boot: this process's random id.
+        target: the bus, channel and interval of the beats.
+        progress: the work loop's progress; without progress no beat is sent.
+        trouble: returns why the agent is degraded, or None.
+        detail: returns the detail of beats that are not degraded, or None.
+        sender: host, version and start time of the process.
+        on_beat: called after each beat that `run` sends, accepted or not.
     """
 
     def __init__(
@@ -120,16 +140,19 @@ class HeartbeatSender:
         self._sender, self._on_beat = sender, on_beat
         self._changed = asyncio.Event()
         self._failing: str | None = None
-        self._logged: dict[str, float] = {}  # reason: when; a server that is going may give two in turn
+        self._logged: dict[str, float] = {}  # by reason, when it was last logged: two reasons may alternate
         self._log = log.get(svc)
 
     def change(self, target: BeatTarget) -> None:
-        """Send beats by another truth from now on, the first at once."""
+        """Send beats to another target from now on, the first at once."""
         self.target = target
         self._changed.set()
 
     async def run(self) -> None:
-        """Send beats until cancelled, the first at once."""
+        """Send a beat at each interval until cancelled, the first at once.
+
+        Wait while there is no progress.
+        """
         clock = asyncio.get_running_loop().time
         schedule = BeatSchedule(self.target.interval_sec, clock(), random.random())
         while True:
@@ -157,20 +180,28 @@ class HeartbeatSender:
         return self._trouble() is not None
 
     async def beat(self) -> None:
-        """Send one beat. If the bus does not answer, this beat is lost, and no more."""
+        """Send one beat. If the bus does not answer within the interval (0.5 to 2 s), drop this beat."""
         trouble, detail = self._trouble(), self._detail()
         every_sec = self.target.interval_sec
         status: Status = "degraded" if trouble else "ok"
         await self._send(status, trouble or detail, every_sec, min(2.0, max(0.5, every_sec)))
 
     async def goodbye(self) -> None:
-        """Send a goodbye: no more beats follow. The last-beat key keeps the time to live that it had left."""
+        """Send a beat with status `stopping`, the last one.
+
+        The last-beat key keeps its remaining time to live.
+        """
         await self._send("stopping", None, None, GOODBYE_SEC if self._failing is None else GOODBYE_SEC / 4)
 
     async def _send(
         self, status: Status, detail: str | None, every_sec: float | None, within_sec: float
     ) -> None:
-        self.i += 1  # tried counts: one that timed out may have arrived, and would else look like a replay
+        """Publish a beat, store it under the last-beat key, and count whether the bus took it.
+
+        `every_sec` is the interval that the beat announces, or None for a last beat; `within_sec` limits the
+        wait for the bus's answer.
+        """
+        self.i += 1  # counts attempts: a beat that timed out may have arrived, and no `i` is sent twice
         to = self.target
         said = beat.make(
             self.svc,
@@ -197,13 +228,14 @@ class HeartbeatSender:
             self._arrived()
 
     def _introduces(self) -> bool:
-        """Return True if this beat carries host, version and start.
+        """Return True if this beat carries the sender's host, version and start time.
 
-        Not all do: the healer hears 100,000 senders.
+        That is so for the first three beats and every 360th, since the healer hears up to 100,000 senders.
         """
         return self.i <= INTRODUCED_BY or self.i % INTRODUCED_AGAIN == 0
 
     async def _until(self, due: float) -> None:
+        """Wait until the loop's clock reads `due`, or until the target changes."""
         try:
             async with asyncio.timeout_at(due):
                 await self._changed.wait()
@@ -211,6 +243,7 @@ class HeartbeatSender:
             return
 
     def _failed(self, error: BusError) -> None:
+        """Count a beat that failed, and log each reason at most once in 30 s."""
         self.failed += 1
         now = time.monotonic()
         if now - self._logged.get(error.reason, float("-inf")) >= LOG_EVERY_SEC:
@@ -221,6 +254,7 @@ class HeartbeatSender:
         self._failing = error.reason
 
     def _arrived(self) -> None:
+        """Count a beat that the bus accepted, and log the end of a series of failures."""
         self.sent += 1
         self.sent_at = time.time()
         if self._failing is not None:

@@ -1,11 +1,12 @@
--- One word about a lease: KEYS[1] is the lease, a hash that ends by itself, KEYS[2] its last epoch. ARGV:
+-- Takes, renews or releases a lease. KEYS[1] is the lease, a hash with a time to live; KEYS[2] holds its last
+-- epoch. ARGV:
 --   word  take, renew or give
---   claim who asks: one process, one call
---   boot, svc  whose process that is, for people
+--   claim the id of the request: one for each `Lease` object of a process
+--   boot, svc  the boot and service of that process, for people
 --   life  of the lease from now on, in milliseconds
--- Returns the epoch, 0 when it is not the asker's; for how long it is somebody's, in milliseconds; who that is; and
--- what was there and could not be used, '' for nothing: any service may write there.
--- That it was given back is told on the channel of the lease's name.
+-- Returns four values: the epoch, 0 if the claim does not hold the lease; the milliseconds for which the lease is
+-- held; its holder, '' for none; and a stored value that could not be used, '' for none: any service may write there.
+-- A release is published on the channel with the lease's name.
 
 -- include: marketswarm.bus/lease.lua
 
@@ -14,7 +15,7 @@ local remembered = 30 * 86400000
 local longest = 86400000 -- of any lease
 local unusable = ''
 
--- a key of another kind is nobody's: it goes
+-- Deletes a key of another type than `kind`, and notes it as unusable.
 local function expect(name, kind)
   local found = redis.call('TYPE', name).ok
   if found ~= kind and found ~= 'none' then
@@ -23,6 +24,7 @@ local function expect(name, kind)
   end
 end
 
+-- Returns the epoch in a stored value, 0 without a value; nil, noted as unusable, for anything else.
 local function epoch_of(value)
   if not value then
     return 0
@@ -60,10 +62,10 @@ if redis.call('EXISTS', key) == 1 and epoch and found[1] ~= claim then
   return answer(0, remaining_ms(key, life, longest), (found[4] or '?') .. ' ' .. (found[3] or '?'))
 end
 if word == 'renew' then
-  return answer(0, 0, '') -- whoever had it meanwhile, it is not the same lease any more
+  return answer(0, 0, '') -- the lease was lost meanwhile: only `take` begins a new one
 end
 
--- an epoch is at least the time: it grows even where the last one was lost with all the server's data
+-- an epoch is at least the time in ms: it grows even if the server lost the last one with all its data
 local time = redis.call('TIME')
 expect(KEYS[2], 'string')
 local last = epoch_of(redis.call('GET', KEYS[2])) or 0

@@ -1,14 +1,16 @@
-"""A lease: what only one process of a fleet may do at a time. `me.lease()` runs a block while it is held.
+"""A lease: a named right that only one process of a fleet holds at a time.
+
+`me.lease()` runs a block under it.
 
     async with me.lease("nightly-report") as lease:
         await report(fence=lease.epoch)
 
-The block waits for its turn. The lease is renewed beside the block, which is cancelled when the lease is
-lost, and given back at the end.
+Entering the block waits until the process holds the lease. A side task renews the lease while the block runs;
+if the lease is lost, the block is cancelled. At the end of the block the lease is released.
 
-The bus decides who holds the lease and when it ends; no machine's clock is compared with another's. The
-holder counts the lease's life from before the request was sent, so it is over here before the bus gives it
-to another process. Not here: the leases of healer and notifier, which are decided on several buses.
+The bus decides who holds the lease and when it expires; clocks of two machines are never compared. The holder
+counts the lease's life from before the request was sent, so the lease ends here before the bus gives it to
+another process. The leases of healer and notifier, which are decided on several buses, are elsewhere.
 """
 
 import asyncio
@@ -45,18 +47,20 @@ log = logs.get("lease")
 
 
 def clock() -> float:
-    """Return the seconds of a clock that goes on while the machine sleeps, where the system has one."""
+    """Return the seconds of CLOCK_BOOTTIME, which runs while the machine sleeps, or of the monotonic one."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 class Lease:
-    """A lease of one process. `epoch` is greater than that of every holder before.
+    """A lease as one process sees it.
 
-    A process that slept past the end of its lease, and does not know it yet, can still do harm. So what it
-    writes to should reject an epoch lower than one that it has seen.
+    `epoch` is greater than that of every holder before, 0 before the first.
+
+    A process that slept past the end of its lease, and does not know it yet, can still do harm. So a store to
+    which it writes should reject an epoch lower than one that the store has seen.
 
     Raises:
-        ValueError: the name or the life is not allowed.
+        ValueError: if the name has other characters, or `life_sec` is not 0.1 to 86,400 s.
     """
 
     def __init__(self, name: str, life_sec: float, bus: Bus, svc: str, boot: str) -> None:
@@ -67,41 +71,41 @@ class Lease:
         self.name, self.life_sec, self.bus = name, life_sec, bus
         self.epoch = 0
         self.holder = ""
-        """The process that holds the lease, as far as is known: its service and boot."""
+        """The service and boot of another process that held the lease at the last answer; empty for none."""
         self._until = _NEVER
         self._free_in_sec = life_sec
-        # an answer that was lost is found again by the first; two blocks of one process are two
+        # the claim finds a lease again whose answer was lost; two blocks of one process have two claims
         self._who = (f"{boot}.{secrets.token_hex(4)}", boot, svc)
 
     @property
     def key(self) -> str:
-        """Return the lease's key on the bus, and the channel on which its return is announced."""
+        """Return the lease's key on the bus, which is also the channel on which its release is published."""
         return lease_key(self.name)
 
     @property
     def held(self) -> bool:
         """Return True while this process holds the lease, by its own clock.
 
-        Check it right before what can't be undone.
+        Read it right before an action that can't be undone.
         """
         return clock() < self._until
 
     def look_in_sec(self, chance: float) -> float:
-        """Return the seconds until the next request for a lease that is held.
+        """Return the seconds until the next request for a lease that another process holds.
 
-        `chance`, in [0, 1), spreads those who wait.
+        `chance`, in [0, 1), spreads the requests of the waiting processes.
         """
         every_sec = min(self.life_sec / CHECKS, _LOOK_AT_LEAST_EVERY_SEC) * (1 - chance / 2)
         return min(every_sec, self._free_in_sec + _JUST_AFTER_SEC * (1 + chance))
 
     async def take(self) -> bool:
-        """Request the lease; return True if this process holds it now. Raises BusError."""
+        """Request the lease; return True if this process holds it now. Raise BusError if the bus fails."""
         self._free_in_sec = self.life_sec
         await self._ask("take", min(WITHIN_SEC, self.life_sec / RENEWALS))
         return self.held
 
     async def keep(self) -> str:
-        """Renew the lease until that fails, and return the reason."""
+        """Renew the lease again and again until it is lost, and return the reason for the loss."""
         pause_sec, why = self.life_sec / RENEWALS, "it was not renewed in time"
         while True:
             await asyncio.sleep(min(pause_sec, max(0.0, self._until - clock())))
@@ -118,7 +122,7 @@ class Lease:
                     return f"{self.holder} has it" if self.holder else "it is gone from the bus"
 
     async def give(self) -> None:
-        """Give the lease back. If the bus does not answer, it expires by itself."""
+        """Release the lease. If the bus does not answer, the lease expires by itself."""
         if self.epoch and not self.held:
             return  # it was lost
         self._until = _NEVER
@@ -126,6 +130,10 @@ class Lease:
             await self._ask("give", RELEASE_WITHIN_SEC)
 
     async def _ask(self, word: str, within_sec: float) -> None:
+        """Run lease.lua with `word` (`take`, `renew` or `give`) and store the answer.
+
+        Raise BusError if the bus fails.
+        """
         sent_at = clock()
         epoch, left_ms, holder, unusable = await self.bus.script(
             _TURN,
@@ -142,20 +150,27 @@ class Lease:
             self._until, self.holder = _NEVER, holder.decode("utf-8", "replace")
 
 
-_SPREAD_SEC: Final = 0.02  # those who hear that it is free come one after the other
+_SPREAD_SEC: Final = 0.02  # the longest random pause before a request, once a lease was released
 
 
 class LeaseHeld(Exception):  # noqa: N818 - an answer, not an accident
-    """The lease could not be had within `wait_sec`."""
+    """Another process held the lease, or the bus failed, for all of `wait_sec`."""
 
 
 class LeaseLost(Exception):  # noqa: N818 - as above
-    """The lease ended while its block ran, so the block was cancelled: another process may hold it now."""
+    """The lease ended while its block ran, so the block was cancelled.
+
+    Another process may hold the lease now.
+    """
 
 
 @contextlib.asynccontextmanager
 async def leased(me: "Agent[Any]", lease: Lease, wait_sec: float | None) -> AsyncIterator[Lease]:
-    """See `Agent.lease`."""
+    """Wait for the lease, run the block while it is renewed, and release it: the body of `Agent.lease`.
+
+    Raises LeaseHeld after `wait_sec` seconds without the lease (None: wait for ever), and LeaseLost when it
+    is lost inside the block.
+    """
     try:
         with _on_purpose(me):
             await _turn(me, lease, wait_sec)
@@ -163,7 +178,7 @@ async def leased(me: "Agent[Any]", lease: Lease, wait_sec: float | None) -> Asyn
         async with _kept(me, lease):
             yield lease
     finally:
-        await lease.give()  # also one that we may have been given without hearing of it
+        await lease.give()  # also if the bus may have granted the lease and its answer was lost
 
 
 async def _turn(me: "Agent[Any]", lease: Lease, wait_sec: float | None) -> None:
@@ -184,7 +199,10 @@ async def _turn(me: "Agent[Any]", lease: Lease, wait_sec: float | None) -> None:
 
 
 async def _refused(me: "Agent[Any]", lease: Lease) -> str | None:
-    """Request the lease once; return why it was refused, or None if it is held now."""
+    """Request the lease once; return why it was refused, or None if it is held now.
+
+    While the bus fails, the agent is degraded.
+    """
     trouble, taken = None, False
     try:
         taken = await lease.take()
@@ -196,11 +214,12 @@ async def _refused(me: "Agent[Any]", lease: Lease) -> str | None:
 
 @contextlib.asynccontextmanager
 async def _kept(me: "Agent[Any]", lease: Lease) -> AsyncIterator[None]:
-    """Renew the lease beside the block, and cancel the block when the lease is lost. Raises LeaseLost."""
+    """Renew the lease beside the block, and cancel the block when the lease is lost. Raise LeaseLost then."""
     scope = CancelScope()
     lost = "it was not renewed in time"
 
     async def keep() -> None:
+        """Renew the lease; when it is lost, log the reason and cancel the block."""
         nonlocal lost
         lost = await lease.keep()
         me.log.warning("lease.lost", lease=lease.name, epoch=lease.epoch, why=lost)
@@ -222,9 +241,9 @@ async def _kept(me: "Agent[Any]", lease: Lease) -> AsyncIterator[None]:
 
 @contextlib.contextmanager
 def _on_purpose(me: "Agent[Any]") -> Iterator[None]:
-    """Count waiting as progress in the work loop.
+    """Count the wait inside this block as progress, if the current task is the work loop.
 
-    In a side task it must not: it would hide a work loop that hangs.
+    A wait in a side task does not count: it would hide a work loop that hangs.
     """
     if not me.side_tasks.in_body():
         yield

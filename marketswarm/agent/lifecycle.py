@@ -11,8 +11,8 @@
         run(main)
 
 The body is the work. Beside it, in one task group, run its heartbeat, its truth source and the watchdog's
-ticks. SIGTERM or SIGINT cancels the body and nothing else; what follows it (the goodbye, closing) runs
-undisturbed, bounded by itself and, in the end, by the watchdog.
+ticks. SIGTERM or SIGINT cancels the body and nothing else. The goodbye and the closing of connections that
+follow are not cancelled; each has a time limit, and the watchdog limits the whole stop to 4.5 s.
 """
 
 from __future__ import annotations
@@ -44,7 +44,11 @@ from marketswarm.settings import CommonSettings, read
 
 
 class Stop:
-    """A request to stop the current task's work. `signal` names the signal that asked for it."""
+    """A request to stop the body, which runs in the task that creates this object.
+
+    `signal` is the name of the signal that requested it, None before any request. `asked` is called at the
+    first request.
+    """
 
     def __init__(self, asked: Callable[[], None]) -> None:
         self.signal: str | None = None
@@ -53,7 +57,10 @@ class Stop:
 
     @contextlib.contextmanager
     def armed(self) -> Iterator[None]:
-        """Handle SIGTERM and SIGINT inside this block. Outside the main thread no signal can be handled."""
+        """Request a stop on SIGTERM or SIGINT inside this block.
+
+        Outside the main thread no signal is handled.
+        """
         loop = asyncio.get_running_loop()
         heard: list[signal.Signals] = []
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -68,26 +75,29 @@ class Stop:
                 loop.remove_signal_handler(number)
 
     def ask(self, name: str = "stop") -> None:
-        """Request a stop, as the signal `name` does. A second request changes nothing."""
+        """Request a stop in the name of the signal `name`, and cancel the body.
+
+        A second request changes nothing.
+        """
         if self.signal is None:
             self.signal = name
             self._asked()
             self._scope.cancel()
 
     def body_is_over(self) -> None:
-        """End the scope: from here on a request cancels nothing."""
+        """End the cancel scope of the body: a later request cancels nothing."""
         self._scope.end()
 
 
-THREADS = "marketswarm-io"  # names the threads that wait for the operating system: look-ups, files
+THREADS = "marketswarm-io"  # the name prefix of the threads that wait for the system: DNS look-ups, files
 THREADS_END_SEC = 0.5
 
 
 def run(main: Callable[[], Awaitable[int]]) -> NoReturn:
-    """Run `main` in an event loop of its own and end the process with its code.
+    """Run `main` in an event loop of its own and end the process with its exit code.
 
-    An `Exit` is one log line and its code; anything else that escapes is logged whole, code 5.
-    Ctrl-C before anyone listens for it is an end as asked, code 0.
+    An `Exit` is logged in one line and gives its own code; any other exception is logged with its stack, code
+    5. Ctrl-C before the agent handles signals gives code 0.
     """
     _name_logs()
     pool = ThreadPoolExecutor(4, thread_name_prefix=THREADS)
@@ -103,10 +113,12 @@ def run(main: Callable[[], Awaitable[int]]) -> NoReturn:
 
 
 async def _awaited(main: Callable[[], Awaitable[int]]) -> int:
+    """Await `main()` and return its exit code: `asyncio.Runner.run` takes a coroutine only."""
     return await main()
 
 
 def _code_of(error: BaseException) -> int:
+    """Log an exception that ended `main`, and return the exit code for it."""
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else Code.DIED
     asked = exit_in(error)
@@ -119,7 +131,11 @@ def _code_of(error: BaseException) -> int:
 
 
 def _finish(runner: asyncio.Runner, pool: ThreadPoolExecutor, code: int) -> NoReturn:
-    """End the process without waiting for a thread that hangs in a look-up, which the event loop would do."""
+    """End the process with `code`.
+
+    This waits at most 0.5 s for threads that hang in a look-up; closing the event loop first would wait for
+    them without limit.
+    """
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, signal.SIG_IGN)  # it is ending already
     pool.shutdown(wait=False, cancel_futures=True)
@@ -135,7 +151,7 @@ def _finish(runner: asyncio.Runner, pool: ThreadPoolExecutor, code: int) -> NoRe
 
 
 def _name_logs() -> None:
-    """Configure logs before the settings are read; an agent configures them again."""
+    """Configure logs under the main module's package name, until `_life` does so with the settings."""
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     name = spec.parent.rpartition(".")[2] if spec is not None and spec.parent else ""
     log.configure(name or "marketswarm")
@@ -186,6 +202,7 @@ def agent(
 async def _life(
     name: str, settings: Any, heartbeat: MakeHeartbeat[Any] | None, open_bus: OpenBus, sender: Sender
 ) -> AsyncIterator[Agent[Any]]:
+    """Create the agent, join the swarm, run the body, then say goodbye and close: the body of `agent`."""
     if isinstance(settings, type):
         settings = read(settings)
     log.configure(name, settings)
@@ -194,6 +211,7 @@ async def _life(
     reporter = StatusReporter(watchdog, _outlets(me), settings.truth_wait_sec + LEAST_SEC)
 
     def hurry() -> None:
+        """Begin a stop: limit it by the watchdog and report it at once."""
         watchdog.hurry()
         reporter.now()
 
@@ -218,7 +236,10 @@ async def _life(
 async def _join(
     me: Agent[Any], watchdog: Watchdog, reporter: StatusReporter, stop: Stop, sender: Sender
 ) -> tuple[HeartbeatSender, TruthFollower]:
-    """Wait for the truth and find the agent's section in it."""
+    """Wait for the truth, put it in force, and return the agent's heartbeat sender and truth follower.
+
+    Raise Exit: 0 if stopped meanwhile, 2 if the agent can't work by this truth, 3 or 4 if none came in time.
+    """
     settings = me.settings
     try:
         found = await load_truth(settings, _truth_buses(me), settings.truth_wait_sec)
@@ -233,12 +254,14 @@ async def _join(
         raise Exit(Code.CONFIGURATION, str(error)) from None
 
     def apply(found: Found) -> None:
+        """Put a new truth in force: heartbeat target, watchdog limit, then the callbacks of `on_reseed`."""
         heartbeat_sender.change(me.learn(found))
         watchdog.limit_sec = _limit_sec(me)
         me.log.info("truth.applied", revision=found.revision, truth_from=found.bus.name)
         me.tell_reseed()
 
     def on_beat() -> None:
+        """After each beat, poll the buses for a changed truth and report the status."""
         follower.poll()
         reporter.record_beat(heartbeat_sender.status, taken=heartbeat_sender.sent > 0)
 
@@ -269,7 +292,10 @@ async def _join(
 async def _beside(
     me: Agent[Any], watchdog: Watchdog, stop: Stop, heartbeat_sender: HeartbeatSender, follower: TruthFollower
 ) -> AsyncIterator[None]:
-    """Run the body with heartbeat, truth source and watchdog ticks beside it, and settle how they ended."""
+    """Run the body with heartbeat, truth follower and watchdog ticks beside it, and raise why they failed.
+
+    The cancellation by a requested stop is not raised; other errors during such a stop are only logged.
+    """
     try:
         async with asyncio.TaskGroup() as group:
             me.side_tasks.live_in(group)
@@ -295,7 +321,7 @@ async def _beside(
 
 
 def _cause(me: Agent[Any], errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return what ended the body and its side tasks, as one error."""
+    """Return one exception for all that ended the body and its side tasks: an `Exit` before any other."""
     asked = exit_in(errors)
     if asked is not None:
         return asked
@@ -305,20 +331,26 @@ def _cause(me: Agent[Any], errors: BaseExceptionGroup[BaseException]) -> BaseExc
 
 
 def _truth_buses(me: Agent[Any], found: Found | None = None) -> list[Any]:
+    """Return the buses that may hold the truth, best first.
+
+    `found` is the truth in force, if there is one.
+    """
     places = truth_places(me.settings, os.environ, found.loaded.truth if found else None)
     return [me.bus_at(name, url) for url, name in places.items()]
 
 
 def _outlets(me: Agent[Any]) -> list[StatusOutlet]:
-    """Return where the agent's status is reported: the health-check file, systemd."""
+    """Return the outlets for the agent's status that are configured: the health-check file, systemd."""
     path = me.settings.marketswarm_alive_file
     found = (path and AliveFile(me.name, path), manager(os.environ))
     return [outlet for outlet in found if outlet]
 
 
 def _limit_sec(me: Agent[Any]) -> float:
+    """Return the watchdog's limit in seconds: the setting, else the agent's timeout, 3 s at least."""
     return me.settings.watchdog_sec or max(LEAST_SEC, me.timeout_sec)
 
 
 def _all_of(*troubles: str | None) -> str | None:
+    """Join the troubles that are not None with `; `; return None if all are None."""
     return "; ".join(filter(None, troubles)) or None

@@ -1,8 +1,7 @@
-"""`Agent`: what the body of an agent sees, and the truth it goes by.
+"""`Agent`: the object that an agent's body works with, and the truth that it works by.
 
-The order of its life is `lifecycle.py`.
-
-An agent keeps its last section when the truth under it no longer names it: it works on and says so.
+The module `lifecycle` runs an agent from joining to goodbye. An agent that a new truth no longer names keeps
+its last section, works on, and beats as degraded.
 """
 
 import asyncio
@@ -31,9 +30,9 @@ from marketswarm.truth import Heartbeat, Service, Truth
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """An agent's section of the truth, its bus and its timeout.
+    """An agent's section of the truth, the name of its bus, and its timeout in seconds.
 
-    `missing` says why this is only the last one it had.
+    `missing` says why the truth in force has no section for it, so that this is its last one; else None.
     """
 
     section: Service
@@ -49,12 +48,13 @@ def place_in(
     heartbeat: Callable[[Service | None], Heartbeat] | None = None,
     last: Place | None = None,
 ) -> Place:
-    """Return the entry of `name` in a truth: its section, bus and timeout.
+    """Return the place of the agent `name` in a truth: its section, bus and timeout.
 
-    `heartbeat` makes its beats from its section, or from None if the truth has no section for it.
+    `heartbeat` makes its heartbeat from its section, or from None if the truth has no section for it. `last`
+    is its place in the truth before, which stays if this truth has none.
 
     Raises:
-        Exit: code 2, when the truth has no section for it, it needs one, and never had one.
+        Exit: code 2, if the truth has no section for the agent, and both `heartbeat` and `last` are None.
     """
     timeout_sec = truth.timeout_of(name, default_timeout_sec)
     section = truth.services.get(name)
@@ -73,7 +73,10 @@ def place_in(
 
 
 class Reseeding:
-    """The callbacks of one agent. `unfit` says which of them could not go by the truth in force, and why."""
+    """The callbacks of one agent for a new truth.
+
+    `unfit` says why one of them could not use the truth in force.
+    """
 
     def __init__(self, log: Any) -> None:
         self.unfit: str | None = None
@@ -88,7 +91,7 @@ class Reseeding:
             self._checks.append(check)
 
     def refusal(self, truth: Truth) -> str | None:
-        """Return why a check does not accept a truth, or None if all of them do."""
+        """Run all checks; return why the first one does not accept the truth, or None if all accept it."""
         for check in self._checks:
             try:
                 check(truth)
@@ -100,7 +103,7 @@ class Reseeding:
         return None
 
     def tell(self, truth: Truth, revision: int | None) -> None:
-        """Call all callbacks, in the order of registration."""
+        """Call all callbacks with the truth in force. Log a failure and set `unfit`; raise nothing."""
         self.unfit = None
         for callback in self._callbacks:
             try:
@@ -121,9 +124,18 @@ MakeHeartbeat = Callable[[S, Service | None], Heartbeat]
 
 
 class Agent(Generic[S]):
-    """One member of the swarm. Made by `agent()`; `truth` and what follows from it stand once it has joined.
+    """One member of the swarm, created by `agent()`.
 
-    `revision` is `None` when the bus could not say which one it is; `boot` is this process's random id.
+    `truth` and all that depends on it is set once it has joined.
+
+    `revision` is the truth's revision, None if the bus could not say which one it is; `boot` is this
+    process's random id; `exit_code` is for `main` to return.
+
+    Args:
+        name: the agent's name in the truth.
+        settings: its settings from the environment.
+        heartbeat: makes its heartbeat, for an agent that can do without a section; else None.
+        open_bus: makes a bus from its name and URL.
     """
 
     truth: Truth
@@ -137,7 +149,7 @@ class Agent(Generic[S]):
         self.work_progress = Progress(time.monotonic())
         self.side_tasks = SideTasks(self.log)
         self.detail: str | None = None
-        """The detail of the next beats while the agent is not degraded."""
+        """The detail of the next beats while the agent is not degraded, or None."""
         self._heartbeat = (lambda section: heartbeat(settings, section)) if heartbeat else None
         self._open_bus = open_bus
         self._buses: dict[tuple[str, str], Bus] = {}
@@ -167,9 +179,7 @@ class Agent(Generic[S]):
     def bus(self, name: str, truth: Truth | None = None) -> Bus:
         """Return the bus of that name, opened once and closed with the agent.
 
-        Its URL comes from `truth`, by default the truth in force.
-
-        Raises BusError when its URL can't be had.
+        Its URL comes from `truth`, by default the truth in force. Raise BusError if it has no URL.
         """
         return self.bus_at(name, find_url(name, os.environ, truth or getattr(self, "truth", None)))
 
@@ -182,15 +192,15 @@ class Agent(Generic[S]):
     def progress(self) -> None:
         """Record that the work made progress.
 
-        Without progress beats stop, and then the watchdog ends the process.
+        Without progress no beats are sent, and after the watchdog's limit the process ends.
         """
         self.work_progress.make(time.monotonic())
 
     def set_degraded(self, detail: str | None, *, part: str | None = None) -> None:
-        """Give the next beats the status `degraded` and this detail; `None` ends that.
+        """Set the status `degraded` and this detail for the next beats; with the detail None, end that.
 
         The parts are independent of each other: beats are degraded while any of them is. Their details are
-        joined, and cut at 200 characters.
+        joined and cut at 200 characters.
 
         Args:
             detail: why the work fails, for people.
@@ -208,10 +218,11 @@ class Agent(Generic[S]):
         self.detail = detail
 
     async def rest(self, seconds: float) -> bool:
-        """Wait for `seconds`; this counts as progress. Return True at once if woken since the last rest.
+        """Wait for `seconds`, which counts as progress; return True if woken earlier, else False.
 
-        What wakes it is a change of the truth, of a share's members, or `wake`.
-        For the work loop itself: a side task that rests would vouch for a work loop that hangs.
+        A new truth, a change of a share's members and `wake` end the wait; one that happened since the last
+        rest ends it at once. Call this in the work loop only: in a side task it would hide a work loop that
+        hangs.
         """
         try:
             async with self.waiting(seconds):
@@ -227,9 +238,9 @@ class Agent(Generic[S]):
 
     @contextlib.asynccontextmanager
     async def waiting(self, within_sec: float) -> AsyncIterator[None]:
-        """Wait for others, for `within_sec` at most; counts as progress, since it is bounded.
+        """Count the block as progress and end it with TimeoutError after `within_sec` seconds.
 
-        Raises TimeoutError at the end of that time.
+        Use it to wait for others: the wait is bounded, so it can't hide a work loop that hangs.
         """
         self.work_progress.rest(time.monotonic())
         try:
@@ -239,13 +250,15 @@ class Agent(Generic[S]):
             self.work_progress.resume(time.monotonic())
 
     def config(self, model: type[M]) -> Callable[[], M]:
-        """Return a function that gives this agent's section as `model`, always the last valid one.
+        """Return a function that returns this agent's section as `model`; after reseeds, the last valid one.
 
-        Raises Exit, code 2, when the first one won't; a later one that won't is a trouble in the beats.
+        Raise Exit, code 2, if the present section is not valid. A later section that is not valid makes the
+        agent degraded.
         """
         current = require_config(model, self.name, self.section)
 
         def follow(_truth: Truth) -> None:
+            """Parse the section of the new truth; raise Exit, and keep the last one, if it is not valid."""
             nonlocal current
             current = require_config(model, self.name, self.section)
 
@@ -253,13 +266,13 @@ class Agent(Generic[S]):
         return lambda: current
 
     def share(self, what: str = "work", *, bus: str | None = None) -> Share:
-        """Share keys with the other live instances of this service: see `marketswarm.agent.shards`.
+        """Return this instance's share of its service's keys: see `marketswarm.agent.shards`.
 
         Args:
-            what: names it, where a service shares several things; the same name is the same share.
-            bus: on which the members are kept; None: where the beats go.
+            what: the name of the share, for a service that has several; the same name gives the same share.
+            bus: the bus that holds the members; None for the bus of the agent's beats.
 
-        Raises BusError when that bus's URL can't be had.
+        Raises BusError if that bus has no URL.
         """
         if what not in self._shares:
             if not self._shares:
@@ -274,37 +287,40 @@ class Agent(Generic[S]):
         """Return a context manager whose block runs in only one process of the fleet at a time.
 
         Args:
-            name: the lease's name for all processes that want it; 1 to 100 letters, digits and `_ . : / -`.
-            life_sec: how long it outlives a process that dies, 0.1 s to a day; it is renewed meanwhile.
-            wait_sec: how long to wait for it, counted as progress; None: for ever, 0: ask once.
+            name: the name that all processes request; 1 to 100 letters, digits and `_ . : / -`.
+            life_sec: seconds until the lease of a dead process expires, 0.1 to 86,400.
+            wait_sec: seconds to wait for it, counted as progress; None: for ever, 0: request it once.
             bus: the bus that decides who holds it.
 
         Raises:
-            ValueError: no such name or life is possible.
-            LeaseHeld: when entering: it could not be had in time.
-            LeaseLost: in the block's place: it was lost, and the block cancelled.
+            ValueError: if the name or the life is not allowed.
+            LeaseHeld: on entering, if `wait_sec` passed and another process holds the lease.
+            LeaseLost: out of the block, which was cancelled because the lease was lost.
         """
         return leased(self, Lease(name, life_sec, self.bus(bus), self.name, self.boot), wait_sec)
 
     def expose(self, source: Source) -> None:
-        """Publish this source on METRICS_PORT, if that is set.
+        """Add a source of metrics to those on METRICS_PORT, if that is set.
 
-        It is called in another thread than the loop's.
+        The source is called in another thread than the event loop's.
         """
         self.sources.append(source)
 
     def on_reseed(
         self, callback: Callable[[Truth], None], *, check: Callable[[Truth], object] | None = None
     ) -> None:
-        """Have `callback(truth)` called in the loop, after each new truth is in force.
+        """Call `callback(truth)` in the event loop after each new truth is put in force.
 
-        `check(truth)` is called before that, and must move nothing: if it raises, the agent refuses the truth
-        as a whole, and the last one stays in force.
+        `check(truth)` is called before that, and must change nothing: if it raises, the agent refuses the
+        whole truth, and the last one stays in force.
         """
         self._reseeding.add(callback, check)
 
     def task(self, work: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
-        """Run a side task. If it fails, the agent ends with exit 5; it is cancelled when the body ends."""
+        """Start a side task and return it.
+
+        If it fails, the agent ends with code 5; it is cancelled when the body ends.
+        """
         return self.side_tasks.start(work, name)
 
     def trouble(self) -> str | None:
@@ -312,14 +328,14 @@ class Agent(Generic[S]):
         problems = (self._problem, *self._part_problems.values(), self._place.missing, self._reseeding.unfit)
         return "; ".join(filter(None, problems)) or None
 
-    # --- for life.py ---
+    # --- for lifecycle.py ---
 
     def learn(self, found: Found) -> BeatTarget:
-        """Put a truth in force, all of it or nothing, and return where the beats go by it.
+        """Put a truth in force, all of it or nothing, and return the target of the beats by it.
 
         Raises:
-            Exit: code 2, when it has no place for this agent, which never had one.
-            Refused: when the bus that it names can't be had, or a check of `on_reseed` raises.
+            Exit: code 2, if the truth has no place for this agent, which never had one.
+            Refused: if the bus that it names has no URL, or a check of `on_reseed` raises.
         """
         truth, last = found.loaded.truth, getattr(self, "_place", None)
         place = place_in(truth, self.name, self.settings.default_timeout_sec, self._heartbeat, last)
@@ -334,12 +350,12 @@ class Agent(Generic[S]):
         return BeatTarget(bus, beats.channel, beats.interval_sec, place.timeout_sec, found.revision)
 
     def tell_reseed(self) -> None:
-        """Call the callbacks of `on_reseed` and wake the body."""
+        """Call the callbacks of `on_reseed` and end the rest of the work loop."""
         self._reseeding.tell(self.truth, self.revision)
         self._woken.set()
 
     async def close(self) -> None:
-        """Close every connection, the last opened first."""
+        """Close every bus, the last opened first, each within 0.5 s; errors are ignored."""
         for bus in reversed(self._buses.values()):
             with contextlib.suppress(TimeoutError, OSError, BusError):
                 async with asyncio.timeout(CLOSE_WITHIN_SEC):

@@ -1,7 +1,7 @@
-"""An agent's own metrics: who it is, its beats, the truth in force, and how late its event loop runs.
+"""An agent's own metrics: its name and boot, its beats, the truth in force, and the lag of its event loop.
 
-METRICS_PORT serves them from the agent's first moment to its last. Where the port is not set, nothing of
-`prometheus_client` is imported.
+METRICS_PORT serves them from before the agent joins until it has closed. If the port is not set,
+`prometheus_client` is not imported.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ LOOK_EVERY_SEC: Final = 0.25
 class AgentState:
     """The state of an agent that has joined.
 
-    `last_beat_at` is in epoch seconds, None before the first beat.
+    `last_beat_at` is when the bus last accepted a beat, in epoch seconds, None before the first.
     """
 
     revision: int | None
@@ -34,9 +34,10 @@ class AgentState:
 
 
 class LoopLag:
-    """How late the loop comes to what is due. Looks from inside, a few times a second.
+    """Measures how late the event loop runs a callback that is due, four times a second.
 
-    While the loop hangs nothing is observed in it, so `stall_sec` is reckoned by who asks, from outside.
+    While the loop hangs, the histogram gets no values; `stall_sec`, called from another thread, shows the
+    hang.
     """
 
     def __init__(self) -> None:
@@ -44,7 +45,7 @@ class LoopLag:
         self._due: float | None = None
 
     async def run(self) -> None:
-        """Measure until cancelled."""
+        """Record the lag in the histogram every 0.25 s until cancelled."""
         try:
             while True:
                 self._due = time.monotonic() + LOOK_EVERY_SEC
@@ -54,13 +55,16 @@ class LoopLag:
             self._due = None
 
     def stall_sec(self) -> float | None:
-        """Return for how many seconds the loop has been overdue; None while it is not measured."""
+        """Return for how many seconds the loop has been overdue now; None while it is not measured."""
         due = self._due
         return None if due is None else max(0.0, time.monotonic() - due)
 
 
 class AgentMetrics:
-    """The source of an agent's own metrics. `vitals` returns None until the agent has joined."""
+    """The source of an agent's own metrics.
+
+    `vitals` returns its state, or None until the agent has joined.
+    """
 
     def __init__(self, name: str, boot: str) -> None:
         self._name, self._boot = name, boot
@@ -69,7 +73,7 @@ class AgentMetrics:
         self.vitals: Callable[[], AgentState | None] = lambda: None
 
     def collect(self) -> Iterator[Family]:
-        """Yield the current metrics."""
+        """Yield the agent's metrics as they are now."""
         yield Family(
             "marketswarm_agent_info",
             "gauge",
@@ -99,6 +103,7 @@ class AgentMetrics:
 
 
 def _of(vitals: AgentState) -> Iterator[Family]:
+    """Yield the metrics of an agent that has joined."""
     yield gauge(
         "marketswarm_truth_revision",
         "Revision of the truth in force; none when the bus could not say which one it is.",
@@ -116,10 +121,10 @@ def _of(vitals: AgentState) -> Iterator[Family]:
 
 @contextlib.contextmanager
 def measured(me: Agent[Any]) -> Iterator[AgentMetrics | None]:
-    """Serves what the agent exposes for as long as the block lasts; None when there is no port for it.
+    """Serve the agent's metrics on METRICS_PORT inside this block; yield None if that is not set.
 
     Raises:
-        Exit: code 2, when nobody can listen there.
+        Exit: code 2, if the port can't be opened.
     """
     port = me.settings.metrics_port
     if port is None:
@@ -136,7 +141,7 @@ def measured(me: Agent[Any]) -> Iterator[AgentMetrics | None]:
 
 
 def measure(me: Agent[Any], own: AgentMetrics, sender: HeartbeatSender) -> None:
-    """Publish the agent's state and measure its event loop from now on."""
+    """Add the state of an agent that has joined to its metrics, and start to measure its event loop."""
     own.vitals = lambda: AgentState(
         revision=me.revision,
         degraded=sender.degraded,

@@ -1,16 +1,16 @@
-"""A service's own part of the truth: its `endpoints` and `settings`, read into its pydantic model.
+"""A service's own part of the truth: its `endpoints` and `settings`, parsed into its pydantic model.
 
     services.rss_agg.endpoints[2].every_sec: -5 is not more than 0
 
-A service registers its model by convention, so a mistake in a feed's address ends a seeding, with its path,
-before any agent reads it: `services/<svc>/settings.py` (or `section.py`) has a class that derives from
-`ServiceConfig` and has a field `settings` or `endpoints`. The notifier, a package of its own, has it in
-`notifier.section`. A service without such a module is someone else's, and is not checked; a model that can't
-be loaded is a warning, never an end. The agent itself uses the same model and the same words.
+A service has a model by convention, so that a mistake in a feed's address fails a seeding, with the path of
+the mistake, before any agent reads it: `services/<svc>/settings.py` (or `section.py`) has a class that
+derives from `ServiceConfig` and has a field `settings` or `endpoints`. The notifier, a package of its own,
+has it in `notifier.section`. A service without such a module is not checked; a model that can't be loaded is
+a warning, never an error. The agent itself uses the same model and the same messages.
 
-Errors show numbers as they stand in the document, and texts never: a secret may stand in the wrong place.
-What a model's own validator says (a ValueError) is taken as it is, so it must not repeat a text either;
-where it begins with the path of a part (`endpoints[3].name: …`), the error is about that part.
+Errors show numbers as they stand in the document, but no text: a secret may stand in the wrong place. The
+message of a model's own validator (a ValueError) is used as it is, so it must not repeat a text either. If it
+begins with the path of a part (`endpoints[3].name: …`), the error is about that part.
 """
 
 import importlib
@@ -57,7 +57,7 @@ _PLAIN: Final = {
     "extra_forbidden": "is not a known key",
     "union_tag_not_found": "says nowhere of what kind it is",
 }
-# the type of a mistake, what is said of it, and what of its context goes into that
+# by pydantic's error type: the message, and the key of the error's context whose value goes into it
 _BOUNDS: Final = {
     "greater_than": ("is not more than {}", "gt"),
     "greater_than_equal": ("is less than {}", "ge"),
@@ -72,7 +72,10 @@ _BOUNDS: Final = {
 
 
 def problem(svc: str, section: Mapping[str, Any], mistake: ErrorDetails) -> Problem:
-    """Return one of pydantic's errors as a problem with its path; `section` is the validated part."""
+    """Return one of pydantic's errors as a problem with its path in the truth.
+
+    `section` is the validated part.
+    """
     place, said = _place(section, mistake), _said(mistake)
     if mistake["type"] == "value_error" and (inner := _INNER_PATH.fullmatch(said)) is not None:
         place += tuple(int(number) if number else name for number, name in _STEP.findall(inner["path"]))
@@ -84,7 +87,7 @@ def problem(svc: str, section: Mapping[str, Any], mistake: ErrorDetails) -> Prob
 
 
 def _place(section: Mapping[str, Any], mistake: ErrorDetails) -> Place:
-    """Return where an error is in the document, without pydantic's steps into the branches of a union."""
+    """Return the path of an error within the section, without pydantic's steps into a union's branches."""
     place: list[str | int] = []
     here: Any = section
     for index, step in enumerate(mistake["loc"]):
@@ -99,6 +102,7 @@ def _place(section: Mapping[str, Any], mistake: ErrorDetails) -> Place:
 
 
 def _said(mistake: ErrorDetails) -> str:
+    """Return the message for one of pydantic's errors, in the words of the truth's own errors."""
     kind, context = mistake["type"], mistake.get("ctx", {})
     if kind in _PLAIN:
         return _PLAIN[kind]
@@ -114,6 +118,10 @@ def _said(mistake: ErrorDetails) -> str:
 
 
 def _meant(mistake: ErrorDetails, known: list[str]) -> str:
+    """Return ` (known: …)`, or a hint at the known value that is nearest to the given one.
+
+    `` if none are known.
+    """
     context = mistake.get("ctx", {})
     given = context.get("tag") if mistake["type"] == "union_tag_invalid" else mistake["input"]
     if isinstance(given, str) and nearest(given, known) is not None:
@@ -122,6 +130,7 @@ def _meant(mistake: ErrorDetails, known: list[str]) -> str:
 
 
 def _shown(where: Place, value: Any) -> str:
+    """Return a value for an error message; a text only as `text`, since it may be a secret."""
     return "text" if isinstance(value, str) else found(where, value)
 
 
@@ -139,15 +148,15 @@ class ServiceConfig(BaseModel):
     agent; None if they are not declared. `marketswarm up` passes it no others."""
 
     def doubts(self) -> Iterable[tuple[Place, str]]:
-        """Yield the place below this model, and the message, of each warning for a check of the truth."""
+        """Yield the path below this model, and the message, of each warning. By default there are none."""
         return ()
 
 
 def require_config(model: type[M], name: str, section: Service) -> M:
-    """Return a service's section as `model`, which has a field `endpoints`, `settings`, or both.
+    """Return a service's section as `model`.
 
     Raises:
-        Exit: code 2, naming the path of each mistake, and no text that stands there.
+        Exit: code 2, with the path of each of the first five mistakes, and no text of the section.
     """
     own, problems = parse_config(model, name, section)
     if own is None:
@@ -156,7 +165,7 @@ def require_config(model: type[M], name: str, section: Service) -> M:
 
 
 def parse_config(model: type[M], name: str, section: Service) -> tuple[M | None, list[Problem]]:
-    """Return the section as `model`, or None and each mistake in it, in the words of the truth's mistakes."""
+    """Return the section as `model` and no problems, or None and a problem for each mistake in it."""
     said = {"endpoints": section.endpoints, "settings": section.settings}
     try:
         return model.model_validate(said), []
@@ -177,6 +186,7 @@ def unknown_keys(own: ServiceConfig, name: str, section: Service) -> list[Proble
 
 
 def _unknown(own: Any, said: Any, place: Place) -> Iterator[Problem]:
+    """Yield a problem for each key of the raw value `said` that the parsed value `own` has no field for."""
     if isinstance(own, BaseModel) and isinstance(said, Mapping):
         known = _names(own)
         for key, value in said.items():
@@ -210,26 +220,26 @@ ELSEWHERE: Final = ("notifier",)
 MODULES: Final = ("section", "settings")
 """Where a service's model is looked for: the first of these files that is there."""
 PARTS: Final = frozenset({"settings", "endpoints"})
-"""What a model describes of a service's entry in the truth; it has a field for one of these keys, or both."""
+"""The keys of a service's entry that a model describes; a model has a field for one of them, or both."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """The errors and the warnings in the services' sections, in the order of the services."""
+    """The errors and the warnings of a check of the services' sections, in the order of the services."""
 
     problems: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
 
 
 class _Unloadable(Exception):  # noqa: N818 - a result like another
-    """A service's model exists and can't be imported or used; the message says why."""
+    """A service's model can't be imported or used; the message says why."""
 
 
 def load(raw: bytes) -> Loaded:
     """Parse and check a truth, with each service's section by the service's own model.
 
     Raises:
-        TruthError: with every mistake at once, those of the document before those of the services.
+        TruthError: with all mistakes, those of the document before those of the services.
     """
     looked = check_document(raw)
     checked = check(looked.truth)
@@ -246,7 +256,7 @@ def problems(truth: Truth) -> list[Problem]:
 
 
 def check(truth: Truth) -> Checked:
-    """Check the section of each service that has a model in this installation."""
+    """Check the section of each service that has a model in this installation; return errors and warnings."""
     wrong: list[Problem] = []
     doubtful: list[Problem] = []
     here = find_services_with_model()
@@ -264,7 +274,7 @@ def check(truth: Truth) -> Checked:
 def model_of(svc: str) -> type[ServiceConfig] | None:
     """Import and return the model of a service's section; None if it has none in this installation.
 
-    Raises _Unloadable.
+    Raise _Unloadable if the model can't be imported or used.
     """
     name = svc.replace("-", "_")
     if name in ELSEWHERE:
@@ -274,7 +284,7 @@ def model_of(svc: str) -> type[ServiceConfig] | None:
 
 
 def find_services_with_model() -> dict[str, str]:
-    """Map each service that may have a model here to the module that has it; looks at files, imports none."""
+    """Return, by service, the name of the module that may have its model; list files only, import none."""
     places = [Path(place) for place in importlib.import_module(PACKAGE).__path__]
     found = dict.fromkeys(ELSEWHERE, "section")
     for module in reversed(MODULES):
@@ -283,9 +293,11 @@ def find_services_with_model() -> dict[str, str]:
 
 
 def _load_model(module: str) -> type[ServiceConfig] | None:
-    """Import the module and return its model; None if `settings.py` has none, since any service may have one.
+    """Import a module and return its model.
 
-    Raises _Unloadable.
+    None for a `settings.py` without a model, which any service may have.
+
+    Raise _Unloadable if the import fails, or if the module has several models, or none.
     """
     try:
         names = vars(importlib.import_module(module))
@@ -312,6 +324,10 @@ def _is_in(place: str, told: Collection[str]) -> bool:
 
 
 def _of_service(svc: str, section: Service) -> Iterator[tuple[bool, Problem]]:
+    """Yield each problem in a service's section, with True for an error and False for a warning.
+
+    Raise _Unloadable if the service's model can't be imported, or itself fails.
+    """
     model = model_of(svc)
     if model is None:
         return
@@ -325,16 +341,16 @@ def _of_service(svc: str, section: Service) -> Iterator[tuple[bool, Problem]]:
 
 
 def first_point(points: Iterable[AccessPoint], bus: str, key: str) -> AccessPoint:
-    """Return the first access point that is no heartbeat channel, else `key` on `bus`."""
+    """Return the first access point that is not a heartbeat channel; if there is none, `key` on `bus`."""
     return next(
         (point for point in points if not point.key.endswith(HEARTBEAT_SUFFIX)), AccessPoint(bus=bus, key=key)
     )
 
 
 def point_like(points: Iterable[AccessPoint], bus: str, key: str) -> AccessPoint:
-    """Return the first access point with the same last word as `key` (`mesh:events`, `team:events`).
+    """Return the first access point whose key has the same last part as `key` (`mesh:events`, `team:events`).
 
-    Without one, return `key` on `bus`.
+    If there is none, return `key` on `bus`.
     """
     word = key.rpartition(":")[2]
     found = (point for point in points if point.key.rpartition(":")[2] == word)

@@ -1,4 +1,4 @@
-"""`me.share()`: which of a service's keys are this instance's, among the instances that are alive now.
+"""`me.share()`: divide a service's keys among its instances that are alive now.
 
     share = me.share()
     await share.known()
@@ -6,14 +6,14 @@
         for url in share.mine(section.urls): ...
         await me.rest(60)  # returns at once when the members change
 
-Each instance keeps its name in a sorted set on the bus for as long as its work goes on, and hears when
+Each instance keeps its boot in a sorted set on the bus while its work makes progress, and is notified when
 others come and go. Keys belong to members by rendezvous hashing: each key has a number for each member, and
-belongs to the member whose number is the highest. So all who know the same members agree without a message,
-in every process and every version of Python. When a member leaves, only its keys move; when one comes, it
-takes its part from the others.
+belongs to the member with the highest number. So all instances that know the same members agree without a
+message, in every process and every version of Python. When a member leaves, only its keys move; when a member
+comes, it takes its part from the others.
 
-Two members may hold one key for a moment, and while the bus is away for longer: shared work must bear being
-done twice. Work that cannot bear it needs `me.lease`.
+Two members may own one key for a moment, and for longer while the bus is away: shared work must tolerate
+being done twice. Work that does not tolerate it needs `me.lease`.
 """
 
 import asyncio
@@ -54,9 +54,11 @@ def owned(keys: Iterable[str], member: str, members: Collection[str]) -> list[st
 
 
 def _by_weight(key: str) -> Callable[[tuple[str, Any]], bytes]:
+    """Return a function that rates a pair of `owners`, a member and its hash, for this key."""
     text = _bytes(key)
 
     def weight(rated: tuple[str, Any]) -> bytes:
+        """Return the member's number for the key, as bytes."""
         whole = rated[1].copy()
         whole.update(text)
         return bytes(whole.digest())
@@ -66,17 +68,18 @@ def _by_weight(key: str) -> Callable[[tuple[str, Any]], bytes]:
 
 @lru_cache(maxsize=_REMEMBERED)
 def _of_member(member: str) -> Any:
-    """Return a hash that has consumed a member's name, at a fixed length. Copy it before a key is added."""
+    """Return the hash state of a member's name. Copy it before you add a key: it is cached."""
     name = blake2b(_bytes(member), digest_size=DIGEST_BYTES).digest()
     return blake2b(name, digest_size=DIGEST_BYTES)
 
 
 def _bytes(text: str) -> bytes:
+    """Return a text as UTF-8, with lone surrogates kept."""
     # a key may come from JSON, which knows halves of surrogate pairs
     return text.encode("utf-8", "surrogatepass")
 
 
-LIFE: Final = 0.9  # of the timeout: what is left of it is for the others, to hear that a member is gone
+LIFE: Final = 0.9  # of the timeout: in the remaining tenth the other members notice that this one is gone
 REFRESHES: Final = 4
 """Renewals within the life of a membership."""
 MOST_MEMBERS: Final = 1_000
@@ -89,17 +92,20 @@ _TURN: Final = Script.beside("marketswarm.agent", "share.lua")
 
 
 class Members:
-    """The instances that share the work, as far as this one knows. Pure; times are monotonic, in seconds."""
+    """The instances that share the work, as far as this one knows. Pure; times are in monotonic seconds.
+
+    `boots` is empty while they are unknown.
+    """
 
     def __init__(self) -> None:
-        self.boots: tuple[str, ...] = ()  # none: not known
+        self.boots: tuple[str, ...] = ()
         self._answered_at = float("-inf")
         self._next_gone_at = float("inf")
 
     def answered(self, boots: Iterable[str], next_gone_sec: float | None, now: float) -> bool:
-        """Record the bus's answer, and when the next of the others would expire.
+        """Record the members that the bus returned; return True if they changed.
 
-        Return True if the members changed.
+        `next_gone_sec` is the seconds until the first of the others expires, None if there are no others.
         """
         before, self.boots = self.boots, tuple(sorted(boots))
         self._answered_at = now
@@ -107,9 +113,9 @@ class Members:
         return self.boots != before
 
     def unanswered(self, life_sec: float, now: float) -> bool:
-        """Record a failed request.
+        """Record a failed request; return True if the members are unknown.
 
-        Return True if none succeeded for a whole life: the members are unknown.
+        They are unknown once no request has succeeded for `life_sec` seconds.
         """
         self._next_gone_at = float("inf")
         if now - self._answered_at > life_sec:
@@ -123,12 +129,15 @@ class Members:
 
 
 class Share:
-    """One instance's part of its service's keys. Made by `Agent.share`."""
+    """One instance's part of its service's keys, created by `Agent.share`.
+
+    `what` is the name of the share, `bus` the bus that holds the members, or None for the bus of the beats.
+    """
 
     def __init__(self, me: "Agent[Any]", what: str, bus: str | None) -> None:
         self.what = what
         self.held = 0
-        """How many keys the last call of `mine` returned."""
+        """The number of keys that the last call of `mine` returned."""
         self._me, self._bus_name = me, bus
         self._last_bus = me.bus(bus or me.beat_bus)
         self._key = members_key(me.name, None if what == "work" else what)
@@ -143,13 +152,13 @@ class Share:
         return self._members.boots
 
     def mine(self, keys: Iterable[str]) -> list[str]:
-        """Return those of `keys` that belong to this instance, in their order.
+        """Return the keys among `keys` that belong to this instance, in their order.
 
-        It returns all of them while this instance is alone or the members are unknown: work that is done
-        twice is better than work that nobody does.
+        Return all of them while this instance is alone or the members are unknown: work that is done twice is
+        better than work that nobody does.
         """
         asked, members, boot = list(keys), self.members, self._me.boot
-        if members and boot not in members:  # our work stood still for too long, and goes on now
+        if members and boot not in members:  # we expired while our work made no progress, and it does again
             members = (*members, boot)
             self._due.set()
         if (asked, members) != self._asked[:2]:
@@ -159,19 +168,22 @@ class Share:
         return mine
 
     def changed(self) -> bool:
-        """Return True if the members changed since the last call. A change ends `me.rest`, too."""
+        """Return True if the members changed since the last call. A change also ends `me.rest`."""
         changed, self._changed = self._changed, False
         return changed
 
     async def known(self, within_sec: float = KNOWN_WITHIN_SEC) -> bool:
-        """Wait `within_sec` seconds at most for the bus's first answer; return True if it came."""
+        """Wait at most `within_sec` seconds for the bus's first answer.
+
+        Return True if the members are known.
+        """
         with contextlib.suppress(TimeoutError):
             async with self._me.waiting(within_sec):
                 await self._known.wait()
         return bool(self.members)
 
     async def run(self) -> None:
-        """Stay a member until cancelled, then leave."""
+        """Stay a member until cancelled, following the truth to another bus; then leave."""
         self._me.on_reseed(lambda _truth: self._due.set())
         while True:
             bus = self._bus()
@@ -193,7 +205,8 @@ class Share:
                     await self._due.wait()
 
     async def _turn(self, bus: Bus) -> None:
-        # a member lives as long as its work goes on: whose work hangs beats no more, and shares no more
+        """Renew our membership on `bus` once, and record the members that it returns, or its failure."""
+        # the membership runs from the last progress: a member whose work hangs expires, as its beats stop
         left_sec = self._life_sec - self._me.work_progress.silent_sec(time.monotonic())
         within_sec = max(_LEAST_WITHIN_SEC, min(WITHIN_SEC, self._life_sec / REFRESHES))
         try:
@@ -215,26 +228,36 @@ class Share:
         self._known.set()
 
     async def _ask(self, bus: Bus, life_sec: float, within_sec: float) -> Sequence[Any]:
+        """Run share.lua; return the milliseconds until another member expires (-1: no other), then the boots.
+
+        A `life_sec` of 0 or less leaves the membership. Raise BusError if the bus fails.
+        """
         lives_ms = (max(0, round(1000 * life_sec)), round(1000 * self._life_sec))
         args: list[str | bytes | float] = [self._me.boot, *lives_ms, MOST_MEMBERS]
         answer: Sequence[Any] = await bus.script(_TURN, [self._key], args, within_sec)
         return answer
 
     def _heard(self, boot: bytes | None) -> None:
+        """Have the membership renewed when another boot published a change.
+
+        None means messages may be missing.
+        """
         if boot != self._me.boot.encode():
             self._due.set()
 
     def _tell(self) -> None:
+        """Mark and log a change of the members, and wake the work loop."""
         self._changed = True
         self._me.log.info("share.changed", what=self.what, members=len(self.members))
         self._me.wake()
 
     @property
     def _life_sec(self) -> float:
+        """Return the seconds after which a membership expires without renewal."""
         return LIFE * self._me.timeout_sec
 
     def _bus(self) -> Bus:
-        """Return the bus by the truth in force, or the last one if that can't be had."""
+        """Return the bus that the truth in force names; the last one if it has no URL."""
         with contextlib.suppress(BusError):
             self._last_bus = self._me.bus(self._bus_name or self._me.beat_bus)
         return self._last_bus

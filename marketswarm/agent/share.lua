@@ -1,17 +1,17 @@
--- One turn of a member among those who share work: KEYS[1] holds the members, a sorted set of boots by the time,
--- on this server's own clock and in milliseconds, at which each counts as gone. ARGV:
---   boot  who asks
---   life  for how long it counts as here from now on, in milliseconds; 0 for leaving
---   whole the longest life that it gives itself, in milliseconds
---   most  how many members are answered
--- Whoever comes, leaves or is found gone is told on the channel of the same name: the boot who found it.
--- Returns in how many milliseconds the next of the others is gone, -1 for no other, then the members.
+-- Renews or ends the membership of one instance that shares work. KEYS[1] holds the members: a sorted set of boots
+-- by the time, on this server's own clock and in milliseconds, at which each expires. ARGV:
+--   boot  the member
+--   life  of its membership from now on, in milliseconds; 0 to leave
+--   whole the longest life that it requests, in milliseconds
+--   most  the greatest number of members to return
+-- If a member came, left or had expired, publishes `boot` on the channel of the same name.
+-- Returns the milliseconds until the next other member expires, -1 for no other, then the members.
 
 local key, boot, life, whole = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
--- anybody may have written there: what is no such set is nobody's
+-- any service may write there: a value of another type is deleted
 if redis.call('TYPE', key).ok ~= 'zset' then
   redis.call('DEL', key)
 end
@@ -22,7 +22,7 @@ end
 
 local changed = redis.call('ZREMRANGEBYSCORE', key, '-inf', '(' .. number(now))
 if life > 0 then
-  -- a clock that was set back, or a stranger's hand: nobody is a member for years
+  -- drop members for years to come: the clock was set back, or another program wrote there
   changed = changed + redis.call('ZREMRANGEBYSCORE', key, '(' .. number(now + 10 * whole + 60000), '+inf')
   changed = changed + redis.call('ZADD', key, number(now + life), boot)
 else

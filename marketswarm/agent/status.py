@@ -1,8 +1,8 @@
-"""Report to the outside that an agent is alive: to a file for health checks, to systemd by its socket.
+"""Reports of an agent's status to programs outside: a file for health checks, and systemd's socket.
 
-What is reported is what the watchdog knows: when the event loop and the work last made progress. Reporting
-has a thread of its own, since a file system that hangs must take neither the loop nor the watchdog with it.
-Where nobody outside asked for it, there is no such thread.
+The status is that of the watchdog: when the event loop and the work last made progress. A thread of its own
+reports it, since a file system that hangs must block neither the event loop nor the watchdog. If no outlet is
+configured, that thread is not started.
 """
 
 import threading
@@ -22,7 +22,11 @@ NEVER: Final = float("inf")
 
 @dataclass(frozen=True, slots=True)
 class AgentStatus:
-    """The status to report. `at` is when progress was last made, or joining began, in monotonic seconds."""
+    """The status to report. `at` is when progress was last made, or joining began, in monotonic seconds.
+
+    `limit_sec` is how long the phase may last, or the work be silent; `taken` says whether a bus ever took a
+    beat.
+    """
 
     phase: Phase
     at: float
@@ -35,11 +39,14 @@ class StatusOutlet(Protocol):
     """Receives the status each second, and at once when it changes. Never raises."""
 
     def show(self, sign: AgentStatus) -> None:
-        """Report the current status. The outlet remembers what it reported before."""
+        """Report the current status; an outlet may skip what it reported before."""
 
 
 class StatusReporter:
-    """Reports the status while its `with` block lasts. `join_within_sec` limits the wait for the truth."""
+    """Reports the status to all outlets, once a second and on changes, while its `with` block lasts.
+
+    `join_within_sec` is the limit that is reported while the agent waits for the truth.
+    """
 
     def __init__(self, watchdog: Watchdog, outlets: Sequence[StatusOutlet], join_within_sec: float) -> None:
         self._watchdog, self._outlets, self._join_within_sec = watchdog, outlets, join_within_sec
@@ -60,13 +67,13 @@ class StatusReporter:
             self._thread.join(STEP_SEC)
 
     def now(self) -> None:
-        """Report the status at once."""
+        """Have the thread report the status at once."""
         self._woken.set()
 
     def record_beat(self, status: str, *, taken: bool) -> None:
-        """Record that a beat was sent.
+        """Record that a beat was sent, to be reported.
 
-        `status` is the agent's status in one line, `taken` whether a bus ever accepted a beat.
+        `status` is the agent's status in one line, `taken` says whether a bus ever accepted a beat.
         """
         self._status = status
         if taken != self._taken:
@@ -74,7 +81,7 @@ class StatusReporter:
             self.now()
 
     def sign(self, now: float) -> AgentStatus:
-        """Return the status at `now`."""
+        """Return the status to report at `now`, in monotonic seconds."""
         dog = self._watchdog
         if dog.stop_by != NEVER:
             return AgentStatus(Phase.STOPPING, now, 0.0, self._taken, "stopping")
@@ -83,6 +90,7 @@ class StatusReporter:
         return AgentStatus(Phase.WORKING, dog.alive_at(now), dog.limit_sec, self._taken, self._status)
 
     def _run(self) -> None:
+        """Report the status each second and when woken, in the thread, until the block has ended."""
         while True:
             over = self._over
             self._woken.clear()
@@ -95,7 +103,10 @@ class StatusReporter:
 
 
 class AliveFile:
-    """The file that `marketswarm check` reads. If it can't be written, that is logged, and no more."""
+    """Writes the status to the file that `marketswarm check` reads.
+
+    A failed write is logged and not raised.
+    """
 
     def __init__(self, svc: str, path: Path) -> None:
         self._svc, self._path = svc, str(path)
@@ -107,7 +118,7 @@ class AliveFile:
         facts = (sign.phase, sign.phase != Phase.STOPPING and sign.at, sign.limit_sec, sign.taken)
         if facts == self._shown:
             return
-        # as old as one step before it is written anew, and then the thread may have to wait for its turn
+        # the file may be one step old before it is written again, and the thread may then wait for the CPU
         allowed_sec = sign.limit_sec + 2 * STEP_SEC
         try:
             sent = alive_file.sign(self._svc, sign.phase, sign.at, allowed_sec, taken=sign.taken)

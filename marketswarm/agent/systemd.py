@@ -1,6 +1,7 @@
-"""What systemd wants to hear of a service, said to the socket that it names: see sd_notify(3).
+"""Notifications to systemd, sent to the socket in NOTIFY_SOCKET: see sd_notify(3).
 
-Plain datagrams, never waited for: where one is not taken, the same is said again with the next look.
+Messages are datagrams that are sent without waiting. One that the socket does not accept is sent again with
+the next report of the status.
 """
 
 import os
@@ -11,26 +12,26 @@ from typing import Final
 from marketswarm.agent.status import AgentStatus
 from marketswarm.alive_file import Phase
 
-FED_PER_LIMIT: Final = 4  # a message a second from each agent would be a lot for a whole machine's manager
-SPARE_SEC: Final = 5.0  # the agent's own watchdog comes first: it shows the stacks, and ends the process
+FED_PER_LIMIT: Final = 4  # watchdog messages per limit: one a second from each agent would be too many
+SPARE_SEC: Final = 5.0  # so that the agent's own watchdog acts first: it logs the stacks and ends the process
 LONGEST: Final = 300  # characters of a status
 
 
 class Manager:
-    """The service manager that started us, at the socket `address`.
+    """The service manager that started this process, at the socket `address`.
 
-    Its watchdog is fed with progress alone. Where the truth lets the work be silent for longer than the unit
-    does (`watchdog_sec`; None: there is no watchdog), it is told to wait for that long.
+    Its watchdog gets a message only when the work made progress. `watchdog_sec` is the watchdog's time of the
+    unit, None if it has none; if the agent's own limit is longer, the manager is sent a longer time.
     """
 
     def __init__(self, address: str, watchdog_sec: float | None) -> None:
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
         self._watchdog_sec = watchdog_sec
         self._said = {} if watchdog_sec is None else {"WATCHDOG_USEC": _usec(watchdog_sec)}
-        self._fed_with = float("-inf")  # the progress that it was last fed with
+        self._fed_with = float("-inf")  # the time of the progress in the last watchdog message
 
     def show(self, sign: AgentStatus) -> None:
-        """Send what has changed."""
+        """Send the variables that have changed since the last message, and `WATCHDOG=1` if it is due."""
         news = {name: value for name, value in self._facts(sign).items() if self._said.get(name) != value}
         lines = [f"{name}={value}" for name, value in news.items()]
         feed = self._is_food(sign)
@@ -42,6 +43,7 @@ class Manager:
                 self._fed_with = sign.at
 
     def _facts(self, sign: AgentStatus) -> dict[str, str]:
+        """Return the variables of sd_notify(3) for a status."""
         facts = {"STATUS": _line(sign.status)}
         if sign.phase == Phase.STOPPING:
             facts["STOPPING"] = "1"
@@ -53,12 +55,13 @@ class Manager:
         return facts
 
     def _is_food(self, sign: AgentStatus) -> bool:
-        """Return True if it is time to feed systemd's watchdog and the work made progress meanwhile."""
+        """Return True if `WATCHDOG=1` is due: the agent works, and made progress since the last one."""
         if self._watchdog_sec is None or sign.phase != Phase.WORKING:
             return False
         return sign.at - self._fed_with >= sign.limit_sec / FED_PER_LIMIT
 
     def _send(self, message: str) -> bool:
+        """Send one message without waiting; return True if the socket accepted it."""
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ours:
                 ours.setblocking(False)
@@ -69,12 +72,13 @@ class Manager:
 
 
 def manager(environ: Mapping[str, str]) -> Manager | None:
-    """Return the service manager that the environment names, or None."""
+    """Return the service manager of NOTIFY_SOCKET; None if it is not set or no socket's address."""
     address = environ.get("NOTIFY_SOCKET", "")
     return Manager(address, _watchdog_sec(environ)) if address[:1] in {"/", "@"} else None
 
 
 def _watchdog_sec(environ: Mapping[str, str]) -> float | None:
+    """Return the seconds in WATCHDOG_USEC; None if it is absent, not valid or for another process."""
     if environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None  # it is for another process of the service
     try:
@@ -85,9 +89,13 @@ def _watchdog_sec(environ: Mapping[str, str]) -> float | None:
 
 
 def _usec(sec: float) -> str:
+    """Return seconds as whole microseconds."""
     return str(round(sec * 1e6))
 
 
 def _line(text: str) -> str:
-    """Return the text as one line: a second line would be a message of its own."""
+    """Return the text as one printable line of at most 300 characters.
+
+    A newline would begin another variable of the message.
+    """
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:LONGEST]

@@ -1,6 +1,6 @@
-"""Tasks of an agent: side tasks that live beside its body, and scopes that are cancelled from outside.
+"""Tasks of an agent: side tasks that run beside its body, and blocks that another task can cancel.
 
-A side task ends with the body, and its death is the agent's.
+Side tasks are cancelled when the body ends; if one fails, the agent ends.
 """
 
 import asyncio
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from marketswarm.agent.member import Agent
 
 AGAIN_SEC: Final = 3.25
-"""A block that lost its cancellation gets another. Until then its clean-up is left alone: of the 5 s that an
-agent has to end, the rest is for its goodbye and for closing."""
+"""Seconds until a block that goes on after a cancellation is cancelled again. Its clean-up has this long; the
+rest of the 5 s that an agent has to end is for its goodbye and for closing."""
 
 
 class CancelScope:
-    """A block of the current task that another task can cancel.
+    """A block of the current task that another task can cancel. It begins when the scope is created.
 
     Call `end` in the same task, however the block ended.
     """
@@ -37,7 +37,7 @@ class CancelScope:
         self._over = False
 
     def cancel(self) -> None:
-        """Cancel the block, and once more if it goes on for long. Do nothing once the block is over."""
+        """Cancel the block, and again every 3.25 s while it goes on. Do nothing once the block is over."""
         if self._over:
             return
         self._cancels += 1
@@ -47,7 +47,7 @@ class CancelScope:
         self._again = asyncio.get_running_loop().call_later(AGAIN_SEC, self.cancel)
 
     def end(self) -> bool:
-        """End the block; return True if `cancel` cancelled it, and nobody else did."""
+        """End the block; return True if `cancel` cancelled it, and nothing else cancelled the task."""
         self._over = True
         if self._again is not None:
             self._again.cancel()
@@ -69,7 +69,7 @@ class SideTasks:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def live_in(self, group: asyncio.TaskGroup) -> None:
-        """Allow side tasks from now on, in `group`; the current task runs the body."""
+        """Run side tasks in `group` from now on; the current task is the one that runs the body."""
         self._group, self._body = group, asyncio.current_task()
 
     def in_body(self) -> bool:
@@ -77,7 +77,7 @@ class SideTasks:
         return asyncio.current_task() is self._body
 
     def start(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
-        """Start a side task. Raise RuntimeError while no body runs."""
+        """Start a side task and return it. Raise RuntimeError while no body runs."""
         if self._group is None:
             work.close()
             raise RuntimeError("side tasks live inside `async with agent(…)`")
@@ -88,12 +88,13 @@ class SideTasks:
         return task
 
     def end(self) -> None:
-        """Cancel all side tasks: the body is over."""
+        """Cancel all side tasks, and start no more: the body is over."""
         self._group = None
         for task in list(self._tasks):
             task.cancel()
 
     async def _guarded(self, work: Coroutine[Any, Any, Any], name: str) -> Any:
+        """Await the work of a side task; if it fails, record its name, log the error and raise it."""
         try:
             return await work
         except Exception as error:
@@ -110,7 +111,11 @@ _CANCEL_EVERY_SEC: Final = 0.1
 async def hearing(
     me: "Agent[Any]", bus: Bus, channel: str, heard: Callable[[bytes | None], None]
 ) -> AsyncIterator[None]:
-    """Call `heard(payload)` for each message on `channel`, `heard(None)` when some may be missing."""
+    """Subscribe to `channel` inside this block, in a side task.
+
+    Call `heard(payload)` for each message, and `heard(None)` at each (re)subscription, when messages may be
+    missing.
+    """
     task = me.task(
         subscribe(
             bus,
@@ -128,7 +133,7 @@ async def hearing(
 
 
 async def _ended(task: asyncio.Task[None]) -> None:
-    """Cancel a task until it ends: on Python 3.11 the client library can lose a cancellation."""
+    """Cancel a task every 0.1 s until it ends: on Python 3.11 the client library can lose a cancellation."""
     while not task.done():
         task.cancel()
         await asyncio.wait([task], timeout=_CANCEL_EVERY_SEC)

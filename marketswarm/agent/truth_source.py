@@ -1,8 +1,8 @@
-"""Where an agent gets its truth: find the first valid one at the start, then follow each reseed.
+"""The truth of an agent: read the first valid one at the start, then follow each reseed.
 
-A reseed is in force within a second. The agent listens to `truth:changed` on every bus that may hold the
-truth, and polls size, revision and hash with each beat, so that a lost message shows then. A document that
-is not valid, or that the agent refuses, never replaces the one in force.
+A reseed is in force within a second. The agent subscribes to `truth:changed` on every bus that may hold the
+truth, and polls size, revision and hash after each beat, in case a message was lost. A document that is not
+valid, or that the agent refuses, never replaces the truth in force.
 """
 
 import asyncio
@@ -27,15 +27,15 @@ NONSENSE: Final = "gives answers that no Redis gives"
 LARGE_BYTES: Final = 64 * 1024
 """A larger document is checked in a thread."""
 SLOW_BYTES_A_SEC: Final = 10e6
-"""What a bus sends at least, while all agents read a new document."""
+"""The least rate, in bytes a second, at which a bus sends a document while all agents read it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A valid truth and where it was read.
+    """A valid truth and the bus that it was read from.
 
-    `revision` is `None` when the bus's `truth:meta` is not about this document. `passed` has one reason for
-    each bus that was asked before this one and held no valid truth.
+    `revision` is None if the bus's `truth:meta` is not about this document. `passed` has one reason for each
+    bus that was asked before this one and held no valid truth.
     """
 
     loaded: Loaded
@@ -48,7 +48,8 @@ class Found:
 class Seen:
     """The result of reading one bus: a valid truth in `found`, or in `why` the reason that there is none.
 
-    `answered` is False if the bus gave no answer, `hopeless` True if it can never hold a truth.
+    `answered` is False if the bus gave no answer; `hopeless` is True for a Redis Cluster, which can't hold a
+    truth.
     """
 
     bus: Bus
@@ -81,8 +82,10 @@ def truth_places(
 ) -> dict[str, str]:
     """Return the buses that may hold the truth, URL to name, in the order of docs/contract.md, section 2.
 
+    `truth` is the one in force, whose URLs count for the buses that it names.
+
     Raises:
-        Exit: code 2, when a URL can't be had.
+        Exit: code 2, if a bus has no URL.
     """
     places: dict[str, str] = {}
     try:
@@ -96,7 +99,7 @@ def truth_places(
 
 
 def usable_bus(name: str, url: str) -> Bus:
-    """Return a bus that is not connected yet. Raise Exit, code 2, if the URL is not one of a bus."""
+    """Return a bus that is not connected yet. Raise Exit, code 2, if the URL is not valid."""
     try:
         return Bus(name, url)
     except BusError as error:
@@ -104,7 +107,10 @@ def usable_bus(name: str, url: str) -> Bus:
 
 
 async def look(bus: Bus, key: str, known: Loaded | None = None, within_sec: float = WITHIN_SEC) -> Seen:
-    """Read and validate the document of one bus. A document with the hash of `known` is not parsed again."""
+    """Read and validate the document of one bus; never raise BusError.
+
+    A document with the same hash as `known` is not parsed again.
+    """
     pipe = bus.pipeline(transaction=True)
     pipe.get(key)
     pipe.hmget(TRUTH_META, "revision", "sha256")
@@ -149,7 +155,10 @@ async def read_fingerprint(bus: Bus, key: str, within_sec: float) -> Fingerprint
 
 
 def _known(bus: Bus, held: Fingerprint | Unanswered, known: Loaded | None) -> Seen | None:
-    """Return the known document as what a bus holds if the fingerprint is that document's, else None."""
+    """Return a `Seen` with the known document if the bus's fingerprint is that of this document.
+
+    Else None.
+    """
     if known is None or not isinstance(held, Fingerprint) or held.sha256 is None:
         return None
     if (held.size, held.sha256) != (known.size, known.sha256.encode()):
@@ -164,11 +173,11 @@ async def read_first_valid(
     within_sec: float,
     spread: Callable[[int], float] = lambda _size: 0.0,
 ) -> list[Seen]:
-    """Read the buses' documents, the best bus first, up to the first valid truth; return what each bus held.
+    """Read the buses' documents, best bus first, up to the first valid truth; return the result of each bus.
 
-    All are asked at once for size and hash of what they hold: one that hangs costs no more than its own
-    time. The document itself is read only where these differ from those of `known`, after as many seconds as
-    `spread` gives for its size.
+    All buses are asked at once for the size and hash of their document, so one that hangs delays the others
+    by no more than `within_sec`. The document itself is read only if these differ from those of `known`,
+    after a delay of `spread(size)` seconds.
     """
     fingerprints = await asyncio.gather(*(read_fingerprint(bus, key, within_sec) for bus in buses))
     seen: list[Seen] = []
@@ -207,11 +216,11 @@ def reasons(seen: Sequence[Seen]) -> tuple[str, ...]:
 
 
 async def load_truth(settings: CommonSettings, buses: Sequence[Bus], wait_sec: float) -> Found:
-    """Return the first valid truth on `buses`; wait for it up to `wait_sec` seconds.
+    """Return the first valid truth on `buses`, best first; wait for it up to `wait_sec` seconds.
 
     Raises:
-        Exit: after `wait_sec`: code 3 if no bus answered meanwhile, 4 if one did; at once: 2 if one of them
-            never can hold one.
+        Exit: after `wait_sec`: code 3 if no bus answered meanwhile, 4 if one did; at once: code 2 if one
+            is a Redis Cluster, which can't hold a truth.
     """
     clock = asyncio.get_running_loop().time
     until = clock() + wait_sec
@@ -236,6 +245,7 @@ async def load_truth(settings: CommonSettings, buses: Sequence[Bus], wait_sec: f
 
 
 def _none(answered: bool, why: str, settings: CommonSettings, wait_sec: float) -> Exit:
+    """Return the Exit for no truth in time: code 4 if a bus answered, else code 3."""
     if not answered:
         return Exit(Code.NO_BUS, f"no bus answered within {wait_sec:g} s ({why})")
     return Exit(
@@ -246,13 +256,17 @@ def _none(answered: bool, why: str, settings: CommonSettings, wait_sec: float) -
 
 
 def _is_meta(reply: Any) -> bool:
-    """Return whether that can be `revision` and `sha256` of `truth:meta`: any program may answer there."""
+    """Return True if a reply can be `revision` and `sha256` of `truth:meta`: any server may answer there."""
     return (
         isinstance(reply, list) and len(reply) == 2 and all(isinstance(each, bytes | None) for each in reply)
     )
 
 
 def _revision(meta: Sequence[Any], sha256: str) -> int | None:
+    """Return the revision in `truth:meta`.
+
+    None if it is no number or belongs to another document than `sha256`.
+    """
     revision, of = meta
     if of is not None and of.decode("ascii", "replace") != sha256:
         return None
@@ -262,31 +276,34 @@ def _revision(meta: Sequence[Any], sha256: str) -> int | None:
 
 
 LOOK_WITHIN_SEC: Final = 1.0
-LOOK_PAUSE_SEC: Final = 0.05  # a flood on `truth:changed` costs at most twenty looks a second
+LOOK_PAUSE_SEC: Final = 0.05  # however many messages come on `truth:changed`: at most 20 reads a second
 LOOK_EVERY: Final = 30  # polls until the documents are read again, changed or not
 BYTES_A_SEC: Final = 100e6
-"""What all agents together read of a new document. Each reads it at a moment of its own within the time that
-this takes: a fleet of 500 services has a reseed in force within a second."""
+"""The bytes a second that all agents together read of a new document. Each agent reads it after a random part
+of the time that this takes: a fleet of 500 services has a reseed in force within a second."""
 LONGEST_SPREAD_SEC: Final = 10.0
 
 
 class Refused(Exception):  # noqa: N818 - an answer, not an accident
-    """`apply` refuses a truth: this agent can't work by it. The message says why."""
+    """`apply` refused a truth, since this agent can't work by it. The message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The decision after reading the buses: a truth to put in force, or None, and what is wrong, or None."""
+    """The decision after reading the buses: the truth to put in force, and the trouble with it.
+
+    Each may be None.
+    """
 
     found: Found | None
     trouble: str | None
 
 
 def choose(force: Found, seen: Sequence[Seen]) -> Choice:
-    """Choose the truth to work by, from the one in force and what the buses hold, the best bus first.
+    """Choose the truth to work by, from the one in force and the results of the buses, best bus first.
 
-    The best bus is believed whatever it holds. A lesser one is believed only when it is ahead: it may have
-    missed a seeding, and the last good truth is better than an older one.
+    The best bus's valid document is chosen whatever its revision. That of a lesser bus is chosen only if its
+    revision is higher: that bus may have missed a seeding.
     """
     best = first(seen)
     if best is None:
@@ -302,7 +319,16 @@ def choose(force: Found, seen: Sequence[Seen]) -> Choice:
 
 
 class TruthFollower:
-    """Calls `apply` with each new truth. `trouble` is what is wrong with the truth now, or None."""
+    """Calls `apply` with each new truth; `apply` may raise Refused.
+
+    `trouble` says what is wrong now, or None.
+
+    Args:
+        buses: the buses that may hold the truth, best first.
+        key: the key of the document.
+        force: the truth in force.
+        apply: puts a truth in force.
+    """
 
     def __init__(self, buses: Sequence[Bus], key: str, force: Found, apply: Callable[[Found], None]) -> None:
         self.trouble = f"truth from {force.bus.name}: {', '.join(force.passed)}" if force.passed else None
@@ -318,7 +344,11 @@ class TruthFollower:
         self._poll_due.set()
 
     async def run(self) -> None:
-        """Follow until cancelled."""
+        """Follow the truth until cancelled.
+
+        Read it when `truth:changed` is published on any of the buses, and when a poll after a beat shows a
+        change.
+        """
         async with asyncio.TaskGroup() as group:
             for bus in self._buses:
                 group.create_task(self._listen(bus), name=f"truth:changed on {bus.name}")
@@ -326,6 +356,7 @@ class TruthFollower:
             group.create_task(self._look_when_asked(), name="truth looks")
 
     async def _listen(self, bus: Bus) -> None:
+        """Have the truth read at each message of `truth:changed` on `bus`, and at each subscription."""
         await subscribe(
             bus,
             channels=(TRUTH_CHANGED,),
@@ -335,15 +366,21 @@ class TruthFollower:
         )
 
     def _joined(self, bus: Bus) -> None:
+        """Note that `bus` is subscribed to, and read the truth: messages may have been missed."""
         self._unheard.discard(bus.name)
         self._look.set()
 
     def _lost(self, error: BusError) -> None:
+        """Log, once per loss, that the subscription to a bus was lost."""
         if error.bus not in self._unheard:
             self._unheard.add(error.bus)
             self._log.info("truth.unheard", bus=error.bus, reason=error.reason)
 
     async def _look_when_asked(self) -> None:
+        """Read the truth and decide, each time that a message or a poll asks for it.
+
+        That is at most 20 times a second.
+        """
         while True:
             await self._look.wait()
             self._look.clear()
@@ -357,12 +394,16 @@ class TruthFollower:
     def _spread_sec(self, size: int) -> float:
         """Return a random delay, in seconds, before reading a document of `size` bytes.
 
-        Not all agents read a new document in the same moment.
+        It keeps the agents from reading a new document all at once.
         """
         readers = len(self._force.loaded.truth.services)
         return random.random() * min(LONGEST_SPREAD_SEC, readers * size / BYTES_A_SEC)
 
     async def _poll_on_beats(self) -> None:
+        """After each beat, read the buses' fingerprints; have the documents read if they changed.
+
+        The documents are also read while there is trouble, and at every 30th poll.
+        """
         count = 0
         while True:
             await self._poll_due.wait()
@@ -375,6 +416,7 @@ class TruthFollower:
             self._fingerprints = fingerprints
 
     def _decide(self, seen: Sequence[Seen]) -> None:
+        """Put a chosen truth in force, and set and log the trouble."""
         choice = choose(self._force, seen)
         trouble = choice.trouble
         if choice.found is not None:
@@ -388,6 +430,7 @@ class TruthFollower:
         self.trouble = trouble
 
     def _put_in_force(self, found: Found) -> str | None:
+        """Apply a truth, unless the same document was refused before; return why it is refused, or None."""
         sha256 = found.loaded.sha256
         if sha256 not in self._refused:
             self._refused.clear()

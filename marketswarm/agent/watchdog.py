@@ -1,7 +1,7 @@
-"""A thread that ends the process when it hangs: stacks to the log, exit 5; the restart policy does the rest.
+"""A thread that ends a process that hangs: it logs the stacks and exits with code 5, for a restart.
 
-Two things hang: the event loop (it no longer ticks) and the work (no progress). And a stop that was asked
-for must come to its end. A process that was itself stopped (SIGSTOP, a suspended machine) did not hang.
+It detects an event loop that no longer runs, work without progress, and a stop that takes longer than 4.5 s.
+Time in which the process itself was stopped (SIGSTOP, a suspended machine) does not count.
 """
 
 import asyncio
@@ -22,19 +22,22 @@ from marketswarm.exit import Code
 LEAST_SEC: Final = 3.0
 STOP_WITHIN_SEC: Final = 4.5  # 5 s are allowed
 LONGEST_STEP_SEC: Final = 1.0
-OVERSLEPT_SEC: Final = 0.5  # a thread that wakes this much later than it meant to was not running
+OVERSLEPT_SEC: Final = 0.5  # if the thread wakes this much too late, the process was stopped meanwhile
 LOG_WITHIN_SEC: Final = 2.0  # a log that nobody reads must not keep a hung process alive
 TASKS_SHOWN: Final = 50
 
 
 class Watchdog:
-    """Monitors one event loop and one work loop. `limit_sec` is how long either may be silent."""
+    """Monitors one event loop and one work loop. `limit_sec` is the longest silence of either, in seconds.
+
+    `die` ends the process with an exit code; tests pass another function.
+    """
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, progress: Progress, die: Callable[[int], Any] = os._exit
     ) -> None:
         self.limit_sec = float("inf")
-        self.stop_by = float("inf")  # `time.monotonic()` at which a stop must have come to its end
+        self.stop_by = float("inf")  # the `time.monotonic()` by which a requested stop must have ended
         self._loop, self._progress, self._die = loop, progress, die
         self._ticked = time.monotonic()
         self._over = threading.Event()
@@ -54,12 +57,15 @@ class Watchdog:
         return min(LONGEST_STEP_SEC, self.limit_sec / 8)
 
     def begin(self, limit_sec: float) -> None:
-        """Begin to monitor with this limit; silence before now does not count."""
+        """Begin to monitor with this limit in seconds.
+
+        Silence of the event loop before now does not count.
+        """
         self.record_tick(time.monotonic())
         self.limit_sec = limit_sec
 
     async def tick(self) -> None:
-        """Record that the event loop runs, until cancelled."""
+        """Record that the event loop runs, once a step, until cancelled."""
         while True:
             self.record_tick(time.monotonic())
             await asyncio.sleep(self.step_sec)
@@ -69,21 +75,24 @@ class Watchdog:
         self._ticked = now
 
     def hurry(self) -> None:
-        """Begin a stop, which must end within `STOP_WITHIN_SEC`."""
+        """Begin a stop, which must end within 4.5 s of the first call."""
         self.stop_by = min(self.stop_by, time.monotonic() + STOP_WITHIN_SEC)
 
     def verdict(self, now: float) -> str | None:
-        """Return why the process must end now, or None."""
+        """Return why the process must end at `now`: `stop_hung`, `loop_hung` or `work_hung`.
+
+        None if it need not.
+        """
         if now > self.stop_by:
             return "stop_hung"
         still_sec, silent_sec = now - self._ticked, self._progress.silent_sec(now)
         if max(still_sec, silent_sec) <= self.limit_sec:
             return None
-        # a loop that stopped takes the work with it, and the work may have been heard of first
+        # an event loop that hangs stops the work too, and the work's silence may reach the limit first
         return "loop_hung" if still_sec > self.limit_sec / 2 else "work_hung"
 
     def alive_at(self, now: float) -> float:
-        """Return when both the event loop and the work last made progress."""
+        """Return when both the event loop and the work last were alive, in monotonic seconds."""
         return min(self._ticked, now - self._progress.silent_sec(now))
 
     def forgive(self, stood_sec: float, now: float) -> None:
@@ -92,6 +101,7 @@ class Watchdog:
         self._progress.at = min(now, self._progress.at + stood_sec)
 
     def _watch(self) -> None:
+        """Check for a hang each step, in the thread; end the process at the first one."""
         while True:
             step_sec = self.step_sec
             meant = time.monotonic() + step_sec
@@ -106,10 +116,12 @@ class Watchdog:
                 return
 
     def _end(self, reason: str, now: float) -> None:
+        """Log the stacks, for 2 s at most, and end the process with code 5."""
         shown = {"threads": thread_stacks(), "tasks": task_stacks(self._loop)}
         silent_sec = round(now - self.alive_at(now), 3)
 
         def tell() -> None:
+            """Log why the process ends, with its stacks; a thread of its own, since a log pipe may block."""
             log.get("watchdog").critical(
                 "agent.hung", reason=reason, silent_sec=silent_sec, limit_sec=self.limit_sec, **shown
             )
@@ -121,7 +133,7 @@ class Watchdog:
 
 
 def thread_stacks() -> dict[str, str]:
-    """Return the stack of each thread of the process, innermost call last."""
+    """Return the stack of each thread of the process by its name and id, innermost call last."""
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     return {
         f"{names.get(ident, '?')} ({ident})": "".join(traceback.format_stack(frame))
@@ -130,9 +142,9 @@ def thread_stacks() -> dict[str, str]:
 
 
 def task_stacks(loop: asyncio.AbstractEventLoop) -> dict[str, str]:
-    """Return where each task of the loop waits, innermost call last.
+    """Return where each task of the loop waits, by the task's name, innermost call last; 50 tasks at most.
 
-    Read from another thread, the list may be incomplete.
+    Called from another thread, this may return an incomplete list.
     """
     shown: dict[str, str] = {}
     with contextlib.suppress(RuntimeError):  # the set of tasks changed while it was read
@@ -142,6 +154,7 @@ def task_stacks(loop: asyncio.AbstractEventLoop) -> dict[str, str]:
 
 
 def _awaited_frames(waiting: object) -> list[FrameType]:
+    """Return the frames of a coroutine, generator or async generator, and of what it awaits; 50 at most."""
     frames: list[FrameType] = []
     while waiting is not None and len(frames) < TASKS_SHOWN:
         kind = next((kind for kind in ("cr", "gi", "ag") if hasattr(waiting, f"{kind}_frame")), None)
