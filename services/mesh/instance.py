@@ -111,7 +111,10 @@ class Instance:
 
     @property
     def uptime_sec(self) -> float:
-        """Return how long it had run at its last beat, by its own clock if it says when it started."""
+        """Return how many seconds it had run at its last beat.
+
+        By its own clock if its beats have a start time, else since its first beat here.
+        """
         started = self.sender.started
         return max(0.0, self.last_ts - self.first_ts if started is None else self.last.ts - started)
 

@@ -87,7 +87,10 @@ WARNINGS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """The subscription to one bus: the pattern of all heartbeats, and the channels that it does not match."""
+    """Name the channels to hear on one bus.
+
+    These are all heartbeats by their pattern, and `channels`, which the pattern does not match.
+    """
 
     bus: str
     url: str
@@ -196,7 +199,10 @@ class BeatListener:
             self.add_events([MeshEvent("stranger", svc, "", time.time())])
 
     def _log(self, event: MeshEvent) -> None:
-        """Log an event that needs attention as a warning; instances that join and leave are not logged."""
+        """Log an event that needs attention as a warning, and convergence as info.
+
+        Other events, such as instances that join and leave, are not logged.
+        """
         name = WARNINGS.get(event.event)
         if name is not None:
             self._me.log.warning(name, svc=event.svc, **event.more)

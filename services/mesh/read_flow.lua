@@ -26,7 +26,7 @@ local function size_of(entry)
   return size
 end
 
--- Return the eight values of one group; the oldest pending id is left ''. `first_after` returns the first id after another.
+-- Return the eight values of one group; the oldest pending id is left ''. `first_after` returns the id after another.
 local function group(found, first_after)
   local lag = found['lag'] or -1
   local delivered = found['last-delivered-id']

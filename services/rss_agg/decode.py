@@ -1,7 +1,8 @@
 """Turn the bytes of an HTTP body into text: undo the compression, then the charset. Pure.
 
-Both are bounded and never trust what the server declares. httpx would decompress a whole chunk at once, and
-64 KiB of gzip can hold gigabytes; feeds often declare a charset that they are not written in.
+The size of the text is limited, and what the server declares is not trusted: httpx would decompress a whole
+chunk at once, and 64 KiB of gzip can hold gigabytes; feeds often declare a charset that they are not written
+in.
 """
 
 import codecs
@@ -25,6 +26,8 @@ class BadEncodingError(Exception):
 
 
 class _Decoder(Protocol):
+    """Undo one Content-Encoding."""
+
     def decompress(self, data: bytes) -> Iterator[bytes]: ...
 
     @property
@@ -32,9 +35,12 @@ class _Decoder(Protocol):
 
 
 class _Identity:
+    """Return a body that is not compressed unchanged."""
+
     is_complete = True
 
     def decompress(self, data: bytes) -> Iterator[bytes]:
+        """Yield `data` unchanged."""
         yield data
 
 
@@ -47,6 +53,7 @@ class _Zlib:
         self._has_data = False
 
     def decompress(self, data: bytes) -> Iterator[bytes]:
+        """Yield the decompressed data of one more chunk, in pieces of at most CHUNK_BYTES."""
         # some servers send deflate without the zlib header: the first byte tells
         if self._may_lack_header and not self._has_data and data and data[0] & 0x0F != 8:
             self._zlib = zlib.decompressobj(-zlib.MAX_WBITS)
@@ -57,15 +64,19 @@ class _Zlib:
 
     @property
     def is_complete(self) -> bool:
+        """Return True if the end of the compressed data was read, or there was no data."""
         return self._zlib.eof or not self._has_data
 
 
 class _Brotli:
+    """Decompress Brotli."""
+
     def __init__(self) -> None:
         self._brotli: Any = brotli.Decompressor()
         self._has_data = False
 
     def decompress(self, data: bytes) -> Iterator[bytes]:
+        """Yield the decompressed data of one more chunk, in pieces of about CHUNK_BYTES."""
         self._has_data = self._has_data or bool(data)
         if self._brotli.is_finished():
             return
@@ -76,6 +87,7 @@ class _Brotli:
 
     @property
     def is_complete(self) -> bool:
+        """Return True if the end of the compressed data was read, or there was no data."""
         return bool(self._brotli.is_finished()) or not self._has_data
 
 
@@ -97,7 +109,7 @@ class Decompressor:
         self._body = bytearray()
 
     def __len__(self) -> int:
-        """Return the number of bytes that have come out so far."""
+        """Return the number of decompressed bytes so far."""
         return len(self._body)
 
     def add(self, chunk: bytes) -> None:
@@ -121,6 +133,7 @@ class Decompressor:
 
 
 def _make_decoder(encoding: str) -> _Decoder:
+    """Return the decoder of a Content-Encoding. Raises BadEncodingError for an unknown one."""
     if encoding in ("", "identity"):
         return _Identity()
     if encoding in ("gzip", "x-gzip", "deflate"):
@@ -172,11 +185,16 @@ CONTROL_CHARACTERS: Final = dict.fromkeys(
 
 
 def decode_text(body: bytes, content_type: str) -> str:
-    """Return the text of a document, whatever its bytes are, with control characters replaced by spaces."""
+    """Return the text of a document; control characters become spaces. No bytes make it fail."""
     return _decode(body, content_type).translate(CONTROL_CHARACTERS).strip()
 
 
 def _decode(body: bytes, content_type: str) -> str:
+    """Return the text of a document in the most likely charset.
+
+    A byte order mark decides first; then text that is valid UTF-8, or nearly so, is UTF-8; then the declared
+    charsets are tried, the XML declaration's first; the last resort is cp1252.
+    """
     for first_bytes, charset in CHARSET_BY_FIRST_BYTES:
         if body.startswith(first_bytes):
             return body.decode(charset, "replace")
@@ -202,10 +220,12 @@ def _decode(body: bytes, content_type: str) -> str:
 
 
 def _charset_in_xml(body: bytes) -> str:
+    """Return the charset in the XML declaration, in lower case; empty if there is none."""
     found = XML_ENCODING.match(body[:400])
     return found[1].decode("ascii").lower() if found else ""
 
 
 def _charset_in_http(content_type: str) -> str:
+    """Return the charset in a Content-Type, in lower case; empty if there is none."""
     found = HTTP_CHARSET.search(content_type)
     return found[1].lower() if found else ""

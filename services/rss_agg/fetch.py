@@ -1,4 +1,4 @@
-"""Fetch one feed over HTTP: a conditional request, bounded in time and size, with every redirect checked.
+"""Fetch one feed over HTTP: a conditional request, limited in time and size, with every redirect checked.
 
 A host name is resolved once, its addresses are checked, and the connection goes to one that passed: a name
 that resolves elsewhere a moment later (DNS rebinding) changes nothing. Everything a server sends is hostile:
@@ -86,13 +86,16 @@ class InsideAddressError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Validators:
-    """The ETag and Last-Modified of a response, for the next conditional request; empty when it had none."""
+    """Hold the ETag and Last-Modified of a response for the next conditional request.
+
+    Each is empty if the response had none.
+    """
 
     etag: str = ""
     modified: str = ""
 
     def to_headers(self) -> dict[str, str]:
-        """Return the headers of a request whose answer is 304 when nothing has changed."""
+        """Return the headers of a conditional request, whose answer is 304 if nothing has changed."""
         both = {"If-None-Match": self.etag, "If-Modified-Since": self.modified}
         return {name: value for name, value in both.items() if value}
 
@@ -106,6 +109,7 @@ def read_validators(headers: Mapping[str, str]) -> Validators:
 
 
 def _usable_value(value: str | None) -> str:
+    """Return a header's value, stripped; empty if it is missing, too long, or not printable ASCII."""
     usable = value and len(value) <= VALIDATOR_LENGTH and value.isascii() and value.isprintable()
     return value.strip() if value and usable else ""
 
@@ -120,7 +124,10 @@ def read_retry_after(headers: Mapping[str, str], now: float) -> float | None:
 
 
 def resolve_redirect(url: str, location: str) -> str | None:
-    """Return the absolute URL that a redirect from `url` points to, or None if that is no web address."""
+    """Return the absolute URL that a redirect from `url` points to; None if it is not usable.
+
+    A usable URL is a web URL of at most URL_LENGTH printable characters, without credentials.
+    """
     try:
         target = urldefrag(urljoin(url, location.strip())).url
         parts = urlsplit(target)
@@ -133,7 +140,7 @@ def resolve_redirect(url: str, location: str) -> str | None:
 
 
 def host_and_port(url: str) -> str:
-    """Return `host:port` of a URL, by which requests to one host are limited; empty for what is no URL."""
+    """Return `host:port` of a URL, by which requests to one host are limited; empty for an invalid URL."""
     try:
         parts = urlsplit(url)
         port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -143,7 +150,7 @@ def host_and_port(url: str) -> str:
 
 
 def redact_url(url: str) -> str:
-    """Return a URL for a log line: without credentials, query and fragment."""
+    """Return a URL for a log line, without credentials, query and fragment; `?` for an invalid URL."""
     try:
         parts = urlsplit(url)
         port = f":{parts.port}" if parts.port else ""
@@ -153,7 +160,7 @@ def redact_url(url: str) -> str:
 
 
 def hash_url(url: str) -> str:
-    """Return a digest of a URL, to be stored and compared: the URL itself may hold a secret."""
+    """Return a hash of a URL, to be stored and compared: the URL itself may hold a secret."""
     return hashlib.sha256(url.encode("utf-8", "replace")).hexdigest()[:24]
 
 
@@ -167,7 +174,7 @@ def resolve_by_system(host: str, port: int) -> Sequence[str]:
 
 
 class GuardedBackend(httpcore.AsyncNetworkBackend):
-    """Open connections for httpcore, but only to outside addresses and to those that the truth allows.
+    """Open connections for httpcore, only to outside addresses and to those that the truth allows.
 
     `allowances` are the hosts and networks of `allow_inside`.
     """
@@ -199,6 +206,10 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         raise last_error
 
     async def _find_addresses(self, host: str, port: int) -> list[Address]:
+        """Return the allowed addresses of a host. Raises InsideAddressError if it has only others.
+
+        The addresses of a literal host were checked by `check_address`.
+        """
         literals = literal_addresses(host)
         if literals:
             return list(literals)  # `check_address` has checked these, with each request
@@ -211,12 +222,15 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         return permitted
 
     def close(self) -> None:
-        """Resolve no more names; a look-up that hangs is abandoned."""
+        """Resolve no more names; abandon a look-up that hangs."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 class _GuardedTransport(httpx.AsyncHTTPTransport):
-    """httpx's transport with a connection pool that uses our backend; httpx has no other place to set it."""
+    """Use our network backend in httpx's transport, by replacing its connection pool.
+
+    httpx has no other place to set it.
+    """
 
     def __init__(self, backend: GuardedBackend, context: Any) -> None:
         super().__init__(verify=context, http2=True)
@@ -253,10 +267,10 @@ def make_client(backend: GuardedBackend) -> httpx.AsyncClient:
 
 @dataclass(frozen=True, slots=True)
 class FeedRequest:
-    """What to fetch.
+    """Hold the URLs and the validators to fetch a feed with.
 
-    `url` is where the truth has the feed, `moved_to` where that has moved to for good, or empty. The
-    `validators` are sent only to the URL whose digest (`hash_url`) is `validators_of`.
+    `url` is the feed's URL in the truth, `moved_to` the URL that it has permanently moved to, or empty. The
+    `validators` are sent only to the URL whose hash (`hash_url`) is `validators_of`.
     """
 
     url: str
@@ -267,10 +281,10 @@ class FeedRequest:
 
 @dataclass(frozen=True, slots=True)
 class FeedResponse:
-    """A feed's document; `body` is None if it has not changed.
+    """Hold a feed's document; `body` is None if it has not changed.
 
-    `url` is where it was found. `moved_to` is where the feed is for good, empty if that is where the truth
-    has it.
+    `url` is where it was found. `moved_to` is where the feed has permanently moved to, empty if the truth's
+    URL holds.
     """
 
     body: bytes | None
@@ -301,7 +315,7 @@ class Fetcher:
             return
 
     async def fetch(self, request: FeedRequest, settings: ReadSettings) -> FeedResponse:
-        """Return the feed's document, within `timeout_sec`. Raises FeedError."""
+        """Return the feed's document within `timeout_sec`, after at most MAX_REDIRECTS. Raises FeedError."""
         self._backend.allowances = settings.allowances
         try:
             # not asyncio.timeout: that also interrupts the client as it returns a connection to its pool, and
@@ -316,6 +330,10 @@ class Fetcher:
             raise FeedError(error_reason(error)) from None
 
     async def _follow_redirects(self, request: FeedRequest, settings: ReadSettings) -> FeedResponse:
+        """Request the feed, and each redirect's target in turn, until a response that is no redirect.
+
+        `moved_to` of the response changes only by redirects that are all permanent. Raises FeedError.
+        """
         url, moved_to, permanent = request.moved_to or request.url, request.moved_to, True
         for _ in range(MAX_REDIRECTS + 1):
             check_address(url, request.url, settings.allowances)
@@ -330,7 +348,10 @@ class Fetcher:
     async def _send(
         self, url: str, request: FeedRequest, settings: ReadSettings
     ) -> FeedResponse | tuple[int, str]:
-        """Return the response, or the status of a redirect and its target."""
+        """Send one GET request; return the response, or the status of a redirect and its target.
+
+        Raises FeedError for any other status, and the client's errors.
+        """
         validators = request.validators if request.validators_of == hash_url(url) else NO_VALIDATORS
         limit = httpx.Timeout(None, connect=CONNECT_SHARE * settings.timeout_sec)
         async with self.client.stream("GET", url, headers=validators.to_headers(), timeout=limit) as response:
@@ -351,9 +372,9 @@ class Fetcher:
 
 
 def check_address(url: str, url_in_truth: str, allowances: Sequence[Allowance]) -> None:
-    """Raise InsideAddressError if `url` contains an inside address as a literal, as the client reads it.
+    """Raise InsideAddressError if the host of `url` is an inside address that is not allowed.
 
-    The address in the feed's own URL in the truth is allowed: for this feed, at that port.
+    The client's reading of the URL counts. The host and port of `url_in_truth` are allowed.
     """
     host, port = _host_and_port(url)
     if (host, port) == _host_and_port(url_in_truth):
@@ -363,12 +384,14 @@ def check_address(url: str, url_in_truth: str, allowances: Sequence[Allowance]) 
 
 
 def _host_and_port(url: str) -> tuple[str, int]:
+    """Return the host and the port of a URL as httpx reads it. Raises ValueError."""
     urlsplit(url)  # raises ValueError for some malformed URLs that httpx accepts
     parts = httpx.URL(url)
     return parts.raw_host.decode("ascii"), parts.port or (443 if parts.scheme == "https" else 80)
 
 
 async def _read_body(response: httpx.Response, limit: int) -> bytes:
+    """Return the decompressed body of a response. Raises TooLongError or BadEncodingError."""
     length = response.headers.get("content-length", "")
     if length.isascii() and length.isdigit() and int(length[:18]) > limit:
         raise TooLongError
@@ -387,6 +410,6 @@ _OTHERS: Final[Table] = ((httpx.TransportError, "broken"), (ValueError, "bad_url
 
 
 def error_reason(error: BaseException) -> str:
-    """Return one word for what went wrong, from the error or from what caused it."""
+    """Return one word for an error, from the error itself or from what caused it."""
     reason = find_reason(error, _OURS) or reason_of_http_error(error) or find_reason(error, _OTHERS)
     return reason or f"broken ({type(error).__name__})"

@@ -23,7 +23,11 @@ LIBRARIES: Final = (
 
 
 async def main() -> int:
-    """Run rss_agg until it is asked to stop; return its exit code."""
+    """Run rss_agg until it is asked to stop; return its exit code.
+
+    While there are feeds, follow the settings and this instance's share of the feeds, start the readings that
+    are due, and report.
+    """
     async with agent("rss_agg") as me, contextlib.AsyncExitStack() as exits:
         settings, share, dispatcher = me.config(RssSettings), me.share("feeds"), None
         await share.known()
@@ -40,7 +44,7 @@ async def main() -> int:
 
 
 def report(me: Agent[CommonSettings], dispatcher: "FeedDispatcher") -> None:
-    """Set the detail of the beats, and degrade if all feeds fail or the bus can't be used."""
+    """Set the detail of the beats; degrade if all feeds fail or the bus of the stream can't be used."""
     from services.rss_agg.store import all_fail, summarize  # noqa: PLC0415 - imported by now
 
     summary = summarize(dispatcher.feeds, dispatcher.states)
@@ -50,10 +54,10 @@ def report(me: Agent[CommonSettings], dispatcher: "FeedDispatcher") -> None:
 
 
 def _make_dispatcher(me: Agent[CommonSettings]) -> "FeedDispatcher":
-    """Return a dispatcher; its libraries are imported here, since an instance without feeds needs none.
+    """Return a feed dispatcher whose metrics are exposed.
 
-    Raises:
-        Exit: code 2, when a library is not installed.
+    Its libraries are imported here, since an instance without feeds needs none. Raises Exit (code 2) if a
+    library is not installed.
     """
     missing = [name for name in LIBRARIES if find_spec(name) is None]
     if missing:

@@ -1,4 +1,4 @@
-"""The metrics of rss_agg on METRICS_PORT. docs/metrics.md lists their names and labels."""
+"""Report the metrics of rss_agg on METRICS_PORT. docs/metrics.md lists their names and labels."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -12,7 +12,7 @@ STATUSES = ("well", "failing", "gone", "unread")
 
 
 class RssMetrics:
-    """Counters since the process began, and gauges for the feeds as they are now."""
+    """Count readings and items since the process began; keep gauges of the feeds as they are now."""
 
     def __init__(self) -> None:
         self.lag = Histogram(1, 5, 15, 60, 120, 300, 600, 1800, 3600, 21_600, 86_400)
@@ -23,12 +23,15 @@ class RssMetrics:
         self._items: Counter[str] = Counter()
 
     def count_reading(self, outcome: str, duration_sec: float) -> None:
-        """Count one reading of a feed."""
+        """Count one reading of a feed by its outcome, and observe its duration."""
         self._readings[outcome] += 1
         self.duration.observe(duration_sec)
 
     def count_items(self, new: int, edited: int, published: Iterable[str], now: float) -> None:
-        """Count items that were put on the stream; `published` are the dates of the new ones, ISO 8601."""
+        """Count items that were published; observe the lag of the new ones at `now` (epoch seconds).
+
+        `published` are the dates of the new items in ISO 8601, empty for an item without a date.
+        """
         self._items["new"] += new
         self._items["edited"] += edited
         for date in published:
@@ -36,7 +39,7 @@ class RssMetrics:
                 self.lag.observe(max(0.0, now - datetime.fromisoformat(date).timestamp()))
 
     def collect(self) -> Iterator[Family]:
-        """Yield every metric with its value now."""
+        """Yield every metric with its current value."""
         yield Family(
             "marketswarm_rss_agg_items_total",
             "counter",

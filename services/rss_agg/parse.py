@@ -1,12 +1,12 @@
-"""Parse a feed's document, in any of its formats, into entries, and make items of them. Pure; all is hostile.
+"""Parse a feed's document of any format into entries, and make items of the entries. Pure.
 
-feedparser reads RSS, Atom and RDF, and is imported here alone; JSON Feed is short enough to be read here.
-This runs in a process of its own (`parse_process.py`), which is killed when a document takes too much time or
-memory.
+Every document is treated as hostile. feedparser reads RSS, Atom and RDF, and is imported here alone; JSON
+Feed is short enough to be read here. This runs in a process of its own (`parse_process.py`), which is killed
+when a document takes too much time or memory.
 
 An item is identified by its id, else by its link, else by its text, within its feed: ids such as `1` are
-common, and no feed may pass its items off as another's. A feed is identified by its *scope* (`store.py`),
-which survives a new name and a new address.
+common, and no feed may publish its items as another's. A feed is identified by its *scope* (`store.py`),
+which stays when the feed gets a new name or a new address.
 """
 
 import calendar
@@ -48,7 +48,10 @@ TRUNCATED_TAG: Final = re.compile(r"<[A-Za-z/!][^<>]*$")
 
 
 def html_to_line(value: Any, limit: int) -> str:
-    """Return one line of plain text, at most `limit` characters: no markup, only printable valid Unicode."""
+    """Return one line of plain text, at most `limit` characters; empty if `value` is no text.
+
+    It has no markup, and only printable, valid Unicode.
+    """
     if not isinstance(value, str):
         return ""
     text = value[: READ_RATIO * limit]
@@ -62,11 +65,15 @@ def html_to_line(value: Any, limit: int) -> str:
 
 
 def text_to_line(value: Any, limit: int) -> str:
-    """Return one line, as `html_to_line`, of a text that holds no markup, such as an id or a URL."""
+    """Return one printable line of a text without markup, such as an id; empty if `value` is no text.
+
+    Only the first `limit` characters are used.
+    """
     return _make_printable(value[:limit]) if isinstance(value, str) else ""
 
 
 def _make_printable(text: str) -> str:
+    """Return a text with valid, printable characters and single spaces."""
     valid = text.encode("utf-8", "replace").decode()
     if not valid.isprintable():
         valid = "".join(each if each.isprintable() else " " for each in valid)
@@ -74,6 +81,7 @@ def _make_printable(text: str) -> str:
 
 
 def _replace_tag(found: re.Match[str]) -> str:
+    """Return the text to put in place of a tag: nothing for an inline tag, a space for any other."""
     return "" if found[1] and found[1].lower() in INLINE_TAGS else " "
 
 
@@ -96,12 +104,15 @@ LONG_WHITESPACE: Final = re.compile(r"\s{50,}+")
 
 
 class NotAFeedError(Exception):
-    """The document is no feed, or one that must not be parsed; `str()` is the reason in one word."""
+    """The document is no feed, or must not be parsed; `str()` is the reason in one word."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry of a document, as plain text. `published` is ISO 8601 in UTC, or empty."""
+    """Hold one entry of a document, as plain text.
+
+    `published` is ISO 8601 in UTC, or empty.
+    """
 
     id: str
     link: str
@@ -143,6 +154,7 @@ def _newest(entries: list[Entry]) -> list[Entry]:
 
 
 def _refuse_entity_bombs(text: str) -> None:
+    """Raise NotAFeedError if the DTD declares over MAX_ENTITIES entities, or one that is not harmless."""
     prologue = PROLOGUE.match(text)
     if not INTERNAL_DTD.match(text, prologue.end() if prologue else 0):
         return
@@ -152,6 +164,7 @@ def _refuse_entity_bombs(text: str) -> None:
 
 
 def _parse_xml(text: str) -> Iterable[Mapping[str, Any]]:
+    """Return the raw entries of an RSS, Atom or RDF document. Raises NotAFeedError."""
     import feedparser  # noqa: PLC0415 - the worker process starts before it has a document to parse
 
     try:
@@ -171,6 +184,7 @@ def _parse_xml(text: str) -> Iterable[Mapping[str, Any]]:
 
 
 def _read_xml_entry(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return the id, link, title, summary and date of one entry that feedparser has parsed."""
     contents = entry.get("content") or [{}]
     # dict.get: feedparser's own `get` warns when one date stands in for another
     date = dict.get(entry, "published_parsed") or dict.get(entry, "updated_parsed")
@@ -188,6 +202,7 @@ def _read_xml_entry(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _parse_json(text: str) -> Iterable[Mapping[str, Any]]:
+    """Return the raw entries of a JSON Feed. Raises NotAFeedError."""
     try:
         found: Any = orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -198,6 +213,7 @@ def _parse_json(text: str) -> Iterable[Mapping[str, Any]]:
 
 
 def _read_json_entry(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the id, link, title, summary and date of one item of a JSON Feed."""
     entry_id = item.get("id")
     if isinstance(entry_id, int | float) and not isinstance(entry_id, bool):
         entry_id = str(entry_id)
@@ -219,10 +235,12 @@ def _read_json_entry(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _format_time(epoch_sec: float) -> str:
+    """Return an epoch time as ISO 8601 in UTC."""
     return datetime.fromtimestamp(epoch_sec, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _make_entry(raw: Mapping[str, Any], base_url: str) -> Entry:
+    """Return the entry of raw values, as plain text of limited length; links become absolute."""
     return Entry(
         id=text_to_line(raw["id"], ID_LENGTH),
         link=_absolute_link(raw["link"], base_url),
@@ -233,7 +251,7 @@ def _make_entry(raw: Mapping[str, Any], base_url: str) -> Entry:
 
 
 def _absolute_link(raw: Any, base_url: str) -> str:
-    """Return an absolute web address, or an empty text if `raw` is none."""
+    """Return an absolute web URL; an empty text if `raw` is none."""
     if not isinstance(raw, str) or len(raw) > ID_LENGTH or not raw.strip():
         return ""
     try:
@@ -249,7 +267,7 @@ def _absolute_link(raw: Any, base_url: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One item, as it goes on the stream. Its `id` never changes; an edit changes its `digest`."""
+    """Hold one item to publish. Its `id` never changes; an edit changes its `digest`."""
 
     id: str
     digest: str
@@ -257,7 +275,7 @@ class Item:
 
 
 def make_items(feed: "Feed", scope: str, entries: Iterable[Entry]) -> list[Item]:
-    """Return the items of a feed's entries (newest first), oldest first, each once."""
+    """Return the items of a feed's entries, oldest first, each once; `entries` are newest first."""
     entries = list(entries)
     ambiguous = _ambiguous_ids(entries)
     items: dict[str, Item] = {}
@@ -286,10 +304,12 @@ def _identity(entry: Entry, *, trust_id: bool) -> tuple[str, ...]:
 
 
 def _digest(*words: str) -> str:
+    """Return the SHA-256 of some words, as 32 hexadecimal digits."""
     return hashlib.sha256("\0".join(words).encode("utf-8", "replace")).hexdigest()[:32]
 
 
 def _item_fields(feed: "Feed", item_id: str, entry: Entry) -> dict[str, str]:
+    """Return the fields of an item's stream entry."""
     return {
         "id": item_id,
         "feed": feed.name,

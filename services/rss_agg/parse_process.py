@@ -31,7 +31,10 @@ INHERITED_VARIABLES: Final = ("PATH", "PYTHONPATH", "VIRTUAL_ENV", "LANG", "LD_L
 
 
 class ParseProcess:
-    """One worker process at a time, started with the first document. Use as a context manager."""
+    """Parse documents in one worker process at a time, started with the first document.
+
+    Use as a context manager.
+    """
 
     def __init__(self) -> None:
         self._process: asyncio.subprocess.Process | None = None
@@ -48,14 +51,15 @@ class ParseProcess:
 
     @property
     def pid(self) -> int | None:
-        """Return the worker's pid, or None while there is none."""
+        """Return the worker's process id; None while there is no worker."""
         return None if self._process is None else self._process.pid
 
     async def parse(self, body: bytes, content_type: str, base_url: str) -> list[Entry]:
-        """Return the entries of a document, as `parse_entries` does, within PARSE_SEC once it is its turn.
+        """Return the entries of a document, as `parse_entries` does.
 
-        Raises:
-            NotAFeedError: the document is no feed, or takes too much time or memory.
+        Documents are parsed one after the other, each within PARSE_SEC, or START_SEC if the worker has to
+        start. A worker that fails is killed. Raises NotAFeedError if the document is no feed, or takes too
+        much time or memory.
         """
         async with self._lock:
             try:
@@ -74,6 +78,10 @@ class ParseProcess:
         return [Entry(**entry) for entry in answer["entries"]]
 
     async def _request(self, body: bytes, content_type: str, base_url: str) -> dict[str, Any]:
+        """Send one document to the worker, which is started if there is none; return its answer.
+
+        Raises OSError or IncompleteReadError if the worker dies or its answer is too long.
+        """
         self._is_busy = True
         process = self._process = self._process or await _start_worker()
         stdin, stdout = process.stdin, process.stdout
@@ -90,6 +98,7 @@ class ParseProcess:
         return answer
 
     async def _kill(self) -> None:
+        """Kill the worker, if there is one, and wait up to KILL_SEC for its end."""
         process, self._process, self._is_busy = self._process, None, False
         if process is None:
             return
@@ -102,6 +111,7 @@ class ParseProcess:
 
 
 async def _start_worker() -> asyncio.subprocess.Process:
+    """Start a worker process with pipes, and without the agent's secrets in its environment."""
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -122,7 +132,7 @@ MAX_CPU_SEC: Final = 30
 
 
 def main() -> None:
-    """Run the worker: answer requests on stdin until it ends."""
+    """Run the worker: answer the requests on stdin until stdin ends."""
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr  # what a library prints must not mix with the answers
     _limit_memory()
@@ -134,6 +144,7 @@ def main() -> None:
 
 
 def _read_request(stream: BinaryIO) -> tuple[dict[str, Any], bytes] | None:
+    """Return the head and the body of the next request; None at the end of the stream."""
     sizes = stream.read(REQUEST_SIZES.size)
     if len(sizes) < REQUEST_SIZES.size:
         return None
@@ -142,6 +153,10 @@ def _read_request(stream: BinaryIO) -> tuple[dict[str, Any], bytes] | None:
 
 
 def _answer(head: dict[str, Any], body: bytes) -> bytes:
+    """Parse one document.
+
+    Return the JSON answer, with its `entries` or with the reason `why` there are none.
+    """
     try:
         entries = parse_entries(body, head["content_type"], head["base_url"])
     except NotAFeedError as error:
@@ -154,6 +169,7 @@ def _answer(head: dict[str, Any], body: bytes) -> bytes:
 
 
 def _limit_memory() -> None:
+    """Limit this process's address space to MEMORY_BYTES, if the system can."""
     with contextlib.suppress(ImportError, ValueError, OSError):  # not every system has these limits
         import resource  # noqa: PLC0415 - see above
 
@@ -161,6 +177,7 @@ def _limit_memory() -> None:
 
 
 def _limit_cpu_time() -> None:
+    """Limit the processor time of this process to MAX_CPU_SEC more, if the system can."""
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource  # noqa: PLC0415 - see above
 

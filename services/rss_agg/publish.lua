@@ -1,5 +1,5 @@
--- Put the new items of a feed on the stream, and the edited ones again, and record both. All in one step, so that a
--- process that is killed before it has done nothing, and one that is killed after it has done everything.
+-- Add the new items of a feed to the stream, and the edited ones again, and record both. This is one step: a process that
+-- is killed has published and recorded a batch, or neither.
 --
 -- KEYS  1  the stream of items
 --       2  the known items: a hash, id -> 'version:digest:absent since'. The last is 0 while the feed shows the item:
@@ -30,6 +30,7 @@ local first = redis.call('HGET', KEYS[3], 'turn') and 0 or 1
 local overtaken = (redis.call('HGET', KEYS[3], 'turn') or '0') ~= ARGV[2]
 local answer = { first, overtaken and 1 or 0, 0 }
 
+-- Return the record of a known item, or nil; a record that is too large is counted and read as nil.
 local function read_known(id)
   if redis.call('HSTRLEN', KEYS[2], id) > max_bytes then
     answer[3] = answer[3] + 1
@@ -38,6 +39,7 @@ local function read_known(id)
   return redis.call('HGET', KEYS[2], id)
 end
 
+-- Add an item to the stream with the time and its version, and add its id and version to the answer.
 local function publish(id, version, fields)
   fields[#fields + 1] = 'seen'
   fields[#fields + 1] = ARGV[1]
@@ -71,6 +73,7 @@ for _ = 1, tonumber(ARGV[8]) do
   at = at + 3
 end
 
+-- Delete the records of all items that are not in `shown`, without reading them.
 local function forget_all_but(shown)
   local kept = {}
   for id in pairs(shown) do
@@ -83,6 +86,7 @@ local function forget_all_but(shown)
   end
 end
 
+-- Mark the known items that are not in `shown` as absent; delete those that are absent for too long, or too many.
 local function forget_absent(shown)
   local absent = {}
   if redis.call('HLEN', KEYS[2]) > max_known then

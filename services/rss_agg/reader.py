@@ -1,7 +1,7 @@
-"""Read feeds: fetch, parse, publish; the feeds of this instance as they fall due, several at once.
+"""Read feeds: fetch, parse, publish; start the readings of this instance's feeds as they fall due.
 
-Each reading is a task of its own, so that a slow feed delays no other. `scheduler.py` decides which may
-begin; nothing of a document is recorded before its items are on the stream (`store.py`).
+Each reading is a task of its own, so a slow feed delays no other. `scheduler.py` decides which may begin;
+nothing of a document is recorded before its items are on the stream (`store.py`).
 """
 
 import asyncio
@@ -59,7 +59,10 @@ Outcome = Literal["fresh", "unchanged", "failed", "skipped"]
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The result of reading a feed. `pause_sec` is for how long its host asked for no further request."""
+    """Hold the result of reading a feed.
+
+    `pause_sec` is for how many seconds the feed's host asked for no further request.
+    """
 
     outcome: Outcome
     state: FeedState
@@ -69,7 +72,7 @@ class Reading:
 class FeedReader:
     """Read one feed at a time: fetch its document, parse it, publish its items.
 
-    A failure of the feed becomes its state; only BusError is raised, when the store can't be used.
+    A failure of the feed is recorded in its state; only BusError is raised, when the store can't be used.
     """
 
     def __init__(self, fetcher: Fetcher, parser: ParseProcess, metrics: RssMetrics) -> None:
@@ -77,7 +80,10 @@ class FeedReader:
         self._log = log.get("rss_agg")
 
     async def read(self, known: KnownFeed, settings: RssSettings, store: FeedStore) -> Reading:
-        """Read a feed and publish its new items, unless another instance has just done so."""
+        """Read a feed and publish its new items.
+
+        Skip it if it was read a moment ago, is gone, or asked to be left alone for longer. Raises BusError.
+        """
         (state,) = await store.load_states([known])
         if not should_read(state, settings.every_sec(known.feed), time.time()):
             return Reading("skipped", state)
@@ -92,7 +98,10 @@ class FeedReader:
     async def _fetch_parse_publish(
         self, known: KnownFeed, state: FeedState, settings: ReadSettings, store: FeedStore
     ) -> Reading:
-        """Fetch, parse and publish; a document that has not changed is neither parsed nor published."""
+        """Fetch, parse and publish a document; only save the state if the document has not changed.
+
+        Raises FeedError or BusError.
+        """
         response = await self._fetcher.fetch(_make_request(known, state), settings)
         after = self._update_state(known, state, response)
         if response.body is None or after.body_digest == state.body_digest:
@@ -105,6 +114,7 @@ class FeedReader:
         return Reading("fresh", after)
 
     def _update_state(self, known: KnownFeed, state: FeedState, response: FeedResponse) -> FeedState:
+        """Return the state after a successful request, with its validators; log if the feed has moved."""
         moved_to = "" if known.feed.is_secret else response.moved_to
         if moved_to and moved_to != state.moved_to:
             self._log.warning("feed.moved", feed=known.feed.name, to=redact_url(moved_to))
@@ -120,6 +130,7 @@ class FeedReader:
         )
 
     async def _parse_items(self, known: KnownFeed, body: bytes, response: FeedResponse) -> list[Item]:
+        """Return the items in a document, oldest first. Raises FeedError if it is no feed."""
         try:
             entries = await self._parser.parse(body, response.content_type, response.url)
         except NotAFeedError as error:
@@ -127,6 +138,10 @@ class FeedReader:
         return make_items(known.feed, known.scope, entries)
 
     def _count_published(self, known: KnownFeed, items: list[Item], published: Published) -> None:
+        """Count and log the new and edited items of one reading.
+
+        The first items of a feed may be old, so their lag is not measured.
+        """
         new, edited = len(published.new), len(published.edited)
         # the first items of a feed may be old: their lag says nothing about us
         dated = [] if published.first else [item for item in items if item.id in published.new]
@@ -142,7 +157,7 @@ class FeedReader:
         settings: ReadSettings,
         store: FeedStore,
     ) -> Reading:
-        """Save the state of a feed after a failure, and log a reason that is new."""
+        """Save the state of a feed after a failure, log a reason that is new, and return the reading."""
         reason = str(error)
         after = state.after_failure(reason, time.time(), error.retry_after_sec, gone=error.gone)
         if reason != state.error:
@@ -153,7 +168,10 @@ class FeedReader:
 
 
 def should_read(state: FeedState, every_sec: float, now: float) -> bool:
-    """Return True if a feed may be read now: not read a moment ago, not gone, and its server permits it."""
+    """Return True if a feed may be read at `now` (epoch seconds).
+
+    That is so if it was not read a moment ago, is not gone, and its server permits a request.
+    """
     is_recent = state.read_at + RECENT_SHARE * slow_down(every_sec, state.failures) > now
     return not is_recent and not state.gone_at and state.not_before <= now
 
@@ -161,7 +179,7 @@ def should_read(state: FeedState, every_sec: float, now: float) -> bool:
 def resolve_url(url: str) -> str:
     """Return the URL of a feed, from the environment if the truth has `env:NAME`.
 
-    Empty if that variable is not set, or is not one for feeds.
+    Return an empty text if that variable is not set, or is not one for feeds.
     """
     name = parse_reference(url)
     if name is None:
@@ -170,6 +188,7 @@ def resolve_url(url: str) -> str:
 
 
 def _make_request(known: KnownFeed, state: FeedState) -> FeedRequest:
+    """Return the request for a feed. Raises FeedError if its URL's variable is not set or not for feeds."""
     url = resolve_url(known.feed.url)
     if not url:
         name = parse_reference(known.feed.url)
@@ -180,8 +199,8 @@ def _make_request(known: KnownFeed, state: FeedState) -> FeedRequest:
 class FeedDispatcher:
     """Start the readings of this instance's feeds as they fall due. Use as a context manager.
 
-    `stalled` is the reason why nothing is read (the bus of the stream can't be used), or None. `states` are
-    by the feed's URL in the truth.
+    `stalled` is the reason why nothing is read (the bus of the stream can't be used), or None. `states` maps
+    the feeds' URLs in the truth to their states.
     """
 
     def __init__(self, me: Agent[CommonSettings], metrics: RssMetrics) -> None:
@@ -216,7 +235,10 @@ class FeedDispatcher:
         await self._exits.aclose()
 
     async def follow(self, settings: RssSettings, mine: Callable[[list[str]], list[str]]) -> None:
-        """Read by these settings from now on; `mine` selects the URLs that this instance reads."""
+        """Read by these settings from now on; `mine` selects the URLs that this instance reads.
+
+        If the bus of the stream can't be used, set `stalled`; the next call tries again.
+        """
         if self._urls[0] is not settings:
             self._urls = (settings, [feed.url for feed in settings.endpoints])
         urls = mine(self._urls[1])
@@ -235,7 +257,10 @@ class FeedDispatcher:
     async def _open_store(
         self, stream: AccessPoint, settings: RssSettings, urls: set[str]
     ) -> FeedStore | None:
-        """Return the store on the stream's bus, with all states loaded; None if the bus can't be used."""
+        """Return the store on the stream's bus, with all states loaded.
+
+        If the bus can't be used, set `stalled` and return None.
+        """
         try:
             store = FeedStore(self._me.bus(stream.bus), stream.key)
             async with self._me.waiting(BUS_SEC):
@@ -251,7 +276,10 @@ class FeedDispatcher:
         return None
 
     async def _load(self, store: FeedStore, settings: RssSettings, urls: set[str]) -> None:
-        """Load the state of each feed of this instance, and schedule it."""
+        """Load the state of each feed of this instance, and schedule it; spread overdue feeds.
+
+        Raises BusError.
+        """
         scopes = await store.load_scopes(settings.endpoints)
         feeds = [feed for feed in settings.endpoints if feed.url in urls]
         known = {
@@ -273,7 +301,7 @@ class FeedDispatcher:
                 self._schedule.schedule(url, due_at)
 
     def _due_at(self, feed: Feed, state: FeedState, settings: RssSettings) -> float:
-        """Return when a feed is to be read next, on the monotonic clock; NEVER for a feed that is gone."""
+        """Return when a feed is due next, in monotonic seconds; NEVER for a feed that is gone."""
         if state.gone_at:
             return NEVER
         every_sec = slow_down(settings.every_sec(feed), state.failures)
@@ -283,7 +311,7 @@ class FeedDispatcher:
         return time.monotonic() + max(due_at, state.not_before) - time.time()
 
     def start_due(self) -> None:
-        """Start the readings that are due, as far as the limits permit."""
+        """Queue the feeds that are due, and start as many readings as the limits permit."""
         now, settings = time.monotonic(), self._settings.settings
         for url in self._schedule.take_due(now):
             self._waiting_since[url] = now
@@ -299,7 +327,10 @@ class FeedDispatcher:
         self._metrics.overdue_sec = now - next(iter(self._waiting_since.values()), now)
 
     def has_news(self) -> bool:
-        """Return True, at most every REPORT_EVERY_SEC, if something changed that the beats show."""
+        """Return True, at most every REPORT_EVERY_SEC, if something changed that the beats show.
+
+        Then also count the feeds by status for the metrics.
+        """
         now = time.monotonic()
         if not self._changed or now < self._reported_at + REPORT_EVERY_SEC:
             return False
@@ -308,7 +339,7 @@ class FeedDispatcher:
         return True
 
     def rest_sec(self) -> float:
-        """Return for how long there is nothing to start, unless a reading ends earlier."""
+        """Return for how many seconds there is nothing to start, unless a reading ends earlier."""
         now, settings = time.monotonic(), self._settings.settings
         if self.stalled is not None:
             return RETRY_SEC
@@ -320,11 +351,12 @@ class FeedDispatcher:
         return min(max(0.0, next_at - now), MAX_REST_SEC)
 
     def _host(self, url: str) -> str:
+        """Return `host:port` of the URL where a feed is now."""
         state = self.states.get(url)
         return host_and_port(state.moved_to if state and state.moved_to else resolve_url(url))
 
     async def _read(self, url: str, host: str) -> None:
-        """Read one feed in a task of its own, then schedule its next reading."""
+        """Read one feed, release its host, and schedule its next reading."""
         known, store, settings = self._known[url], self._store, self._settings
         pause_sec, state = 0.0, self.states[url]
         try:
@@ -346,19 +378,20 @@ class FeedDispatcher:
             self._me.wake()
 
     def _reschedule(self, url: str, state: FeedState) -> None:
-        """Schedule the next reading of a feed, if this instance still reads it."""
+        """Keep a feed's state and schedule its next reading, if this instance still reads it."""
         if url in self._known and url not in self._waiting_since:
             self._changed = self._changed or _shown(state) != _shown(self.states[url])
             self.states[url] = state
             self._schedule.schedule(url, self._due_at(self._known[url].feed, state, self._settings))
 
     def _log_recovery(self, known: KnownFeed, state: FeedState) -> None:
+        """Log that a feed was read whose previous reading had failed."""
         before = self.states.get(known.feed.url)
         if before is not None and before.error and not state.error:
             self._me.log.info("feed.recovered", feed=known.feed.name, after=before.error)
 
     def _stall(self, error: BusError) -> None:
-        """Stop starting readings because the bus can't be used; `follow` tries it again."""
+        """Set `stalled`, so that no reading starts because the bus can't be used; `follow` tries it again."""
         reason = f"{error.bus} {error.reason}: feeds are not read"
         if reason != self.stalled:
             self._me.log.warning("feeds.stalled", bus=error.bus, reason=error.reason)

@@ -26,48 +26,51 @@ NEVER: Final = float("inf")
 
 
 def phase_of(feed: str) -> float:
-    """Return the place of a feed in its period, in [0, 1)."""
+    """Return the place of a feed in its period, from 0 to below 1, by a hash of its URL."""
     return int.from_bytes(hashlib.sha256(feed.encode("utf-8", "replace")).digest()[:6]) / 2**48
 
 
 def next_read_at(feed: str, read_at: float, every_sec: float, random: float) -> float:
     """Return when the reading after the one at `read_at` is due: half to one and a half periods later.
 
-    Both times are in epoch seconds.
+    Jitter adds up to JITTER of a period. Both times are in epoch seconds; `random` is from 0 to below 1.
     """
     offset = (read_at + every_sec / 2 - phase_of(feed) * every_sec) % every_sec
     return read_at + every_sec / 2 + (every_sec - offset) % every_sec + JITTER * random * every_sec
 
 
 def slow_down(every_sec: float, failures: int) -> float:
-    """Return the period, in seconds, of a feed that failed so many times in a row."""
+    """Return the seconds between two reads of a feed that failed `failures` times in a row."""
     longest_sec = max(every_sec, min(MAX_SLOWDOWN * every_sec, MAX_SLOWDOWN_SEC))
     return Backoff(every_sec, longest_sec).pause_sec(failures)
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class _Due:
+    """The time at which a feed is due."""
+
     at: float
     feed: str
 
 
 class FeedSchedule:
-    """The feeds by when they are due, each at most once: scheduling it again replaces the earlier time."""
+    """Keep when each feed is due; scheduling a feed again replaces its earlier time."""
 
     def __init__(self) -> None:
         self._heap: list[_Due] = []
         self._due_at: dict[str, float] = {}
 
     def __contains__(self, feed: str) -> bool:
+        """Return True if the feed is scheduled."""
         return feed in self._due_at
 
     def schedule(self, feed: str, at: float) -> None:
-        """Set when a feed is due."""
+        """Set the time at which a feed is due."""
         self._due_at[feed] = at
         heapq.heappush(self._heap, _Due(at, feed))
 
     def take_due(self, now: float) -> list[str]:
-        """Remove and return the feeds that are due, soonest first."""
+        """Remove and return the feeds that are due at `now`, soonest first."""
         due = []
         while self._heap and (self._heap[0].at <= now or self._is_stale(self._heap[0])):
             first = heapq.heappop(self._heap)
@@ -83,13 +86,14 @@ class FeedSchedule:
         return self._heap[0].at if self._heap else NEVER
 
     def keep_only(self, feeds: Iterable[str]) -> None:
-        """Remove all other feeds."""
+        """Remove all feeds that are not in `feeds`."""
         kept = set(feeds)
         self._due_at = {feed: at for feed, at in self._due_at.items() if feed in kept}
         self._heap = [_Due(at, feed) for feed, at in self._due_at.items()]
         heapq.heapify(self._heap)
 
     def _is_stale(self, entry: _Due) -> bool:
+        """Return True if the feed of a heap entry has been rescheduled, taken or removed since."""
         return self._due_at.get(entry.feed) != entry.at
 
 
@@ -98,20 +102,25 @@ MAX_HOSTS: Final = 2_000
 
 @dataclass(slots=True)
 class _Host:
+    """The readings in progress of one host, when the next may begin, and the feeds that wait for it."""
+
     active: int = 0
     free_at: float = 0.0
     queue: deque[str] = field(default_factory=deque)
 
 
 class HostQueues:
-    """The feeds that wait for each host. Whatever `take` returns must come back by `release`."""
+    """Queue the feeds that wait for each host.
+
+    After the reading of what `take` returned, call `release`.
+    """
 
     def __init__(self) -> None:
         self._hosts: dict[str, _Host] = {}
         self._waiting: OrderedDict[str, None] = OrderedDict()  # hosts with a queue, the next one first
 
     def __len__(self) -> int:
-        """Return the number of hosts that are remembered."""
+        """Return the number of hosts that are kept."""
         return len(self._hosts)
 
     def enqueue(self, host: str, feed: str) -> None:
@@ -120,7 +129,10 @@ class HostQueues:
         self._waiting.setdefault(host)
 
     def take(self, now: float, host_at_once: int, spacing_sec: float) -> tuple[str, str] | None:
-        """Return the next feed that may be read now, as host and feed; None if there is none."""
+        """Take the next feed that may be read now; return its host and the feed, or None if there is none.
+
+        The hosts take turns. A host has at most `host_at_once` readings, which begin `spacing_sec` apart.
+        """
         for name in self._waiting:
             host = self._hosts[name]
             if host.active < host_at_once and host.free_at <= now:
@@ -134,7 +146,10 @@ class HostQueues:
         return None
 
     def release(self, host: str, now: float, pause_sec: float = 0.0) -> None:
-        """Record that a reading of this host is over, and that none may begin for `pause_sec`."""
+        """Record that a reading of this host is over, and that none may begin for `pause_sec`.
+
+        Drop idle hosts if there are more than MAX_HOSTS.
+        """
         found = self._hosts.setdefault(host, _Host(active=1))
         found.active -= 1
         found.free_at = max(found.free_at, now + pause_sec) if pause_sec else found.free_at

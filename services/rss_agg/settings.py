@@ -22,9 +22,11 @@ WEB: Final = frozenset({"http", "https"})
 
 
 def _seconds(maximum: float, *, zero: bool = False) -> BeforeValidator:
+    """Return a validator for a number of seconds, above 0 (or 0 with `zero`) and at most `maximum`."""
     wanted = "0 or more" if zero else "a positive number of"
 
     def check(value: Any) -> Any:
+        """Return `value` if it is valid; otherwise raise ValueError."""
         number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
         if not number or value < 0 or (value == 0 and not zero):
             raise ValueError(f"{_shown(value)} is not {wanted} seconds")
@@ -36,7 +38,10 @@ def _seconds(maximum: float, *, zero: bool = False) -> BeforeValidator:
 
 
 def _whole_number(minimum: int, maximum: int) -> BeforeValidator:
+    """Return a validator for a whole number from `minimum` to `maximum`."""
+
     def check(value: Any) -> Any:
+        """Return `value` if it is valid; otherwise raise ValueError."""
         if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= maximum:
             raise ValueError(f"{_shown(value)} is not a whole number from {minimum} to {maximum}")
         return value
@@ -50,6 +55,7 @@ def _shown(value: Any) -> str:
 
 
 def _require_web_url(url: str) -> str:
+    """Return `url` if it is an HTTP or HTTPS URL or `env:NAME`; otherwise raise ValueError."""
     if url.startswith("env:"):
         return url  # a wrong name is a warning, not an error: see `RssSettings.doubts`
     try:
@@ -63,6 +69,7 @@ def _require_web_url(url: str) -> str:
 
 
 def _require_allowances(values: Any) -> Any:
+    """Return `values` if it is a list of hosts and networks; otherwise raise ValueError."""
     if not isinstance(values, list | tuple):
         raise ValueError("this is not a list of hosts and networks")  # noqa: TRY004 - pydantic takes no other
     for value in values:
@@ -152,6 +159,7 @@ class RssSettings(ServiceConfig):
 
     @model_validator(mode="after")
     def _names_and_urls_are_unique(self) -> Self:
+        """Raise ValueError if two feeds have the same name or the same URL."""
         for what, values in (
             ("name", [feed.name for feed in self.endpoints]),
             ("url", [feed.url for feed in self.endpoints]),
@@ -163,6 +171,7 @@ class RssSettings(ServiceConfig):
 
 
 def _find_repeated(values: Iterable[str]) -> tuple[int, int] | None:
+    """Return the positions of a value and of its first repetition; None if all values differ."""
     at: dict[str, int] = {}
     for place, value in enumerate(values):
         if at.setdefault(value, place) != place:

@@ -1,8 +1,8 @@
 """Keep on the bus, for each feed, its state, its published items, and its identity.
 
-So a restart, or another instance, goes on where this one was. All keys begin with the stream's, so another
-stream starts afresh, and all expire `remember_days` after the feed was last read. An item is published and
-recorded in one step (`publish.lua`). Readers of the stream need none of this.
+So a restarted or another instance continues where this one was. All keys begin with the stream's, so another
+stream begins without any state, and all expire `remember_days` after the feed was last read. An item is
+published and recorded in one step (`publish.lua`). Readers of the stream need none of this.
 """
 
 import time
@@ -32,14 +32,15 @@ STATE_FIELDS: Final = (
 )
 """The stored fields of a feed: those of `FeedState.to_fields`, and `turn`, which `publish.lua` increments."""
 FORGET_MOVE_AFTER: Final = 3
-"""After so many failures in a row where a feed moved to, its URL in the truth is tried again."""
+"""After so many failures in a row at the URL that a feed has moved to, its URL in the truth is tried
+again."""
 MAX_FAILURES: Final = 1e6
 MAX_WAIT_SEC: Final = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
 class FeedState:
-    """The state of a feed. Times are in epoch seconds, 0 for never.
+    """Hold the state of a feed. Times are in epoch seconds, 0 for never.
 
     Args:
         read_at: when it was last requested.
@@ -76,7 +77,7 @@ class FeedState:
     def after_failure(
         self, error: str, now: float, retry_after_sec: float | None, *, gone: bool
     ) -> "FeedState":
-        """Return the state after a reading at `now` that failed."""
+        """Return the state after a reading at `now` that failed; `gone` if the server answered 410."""
         failures = self.failures + 1
         return replace(
             self,
@@ -89,11 +90,11 @@ class FeedState:
         )
 
     def after_success(self, now: float) -> "FeedState":
-        """Return the state after a reading at `now` that found nothing new."""
+        """Return the state after a successful request at `now`; the validators and the digest stay."""
         return replace(self, read_at=now, not_before=0.0, failures=0, error="", gone_at=0.0)
 
     def to_fields(self, address: str) -> dict[str, str]:
-        """Return the fields to store; `address` is the digest of the feed's URL now (`KnownFeed.address`)."""
+        """Return the fields to store; `address` is the hash of the feed's URL now (`KnownFeed.address`)."""
         return {
             "read_at": f"{self.read_at:.3f}",
             "not_before": f"{self.not_before:.3f}",
@@ -110,16 +111,18 @@ class FeedState:
 
 
 def parse_feed_state(raw: Mapping[bytes, bytes], address: str, now: float) -> FeedState:
-    """Return the state in stored fields, whatever they hold; a field that can't be read counts as missing.
+    """Return the state in stored fields; a field that can't be read counts as missing.
 
-    If the feed had another address then, only what still holds is taken over.
+    If the feed had another address then, keep only the validators and the turn.
     """
 
     def text(name: str, max_length: int = 100) -> str:
+        """Return a field as text; empty if it is missing or too long."""
         value = raw.get(name.encode(), b"").decode("utf-8", "replace")
         return value if len(value) <= max_length else ""
 
     def number(name: str, maximum: float) -> float:
+        """Return a field as a number from 0 to `maximum`; 0 if it is no finite number."""
         try:
             value = float(text(name) or 0)
         except ValueError:
@@ -178,6 +181,7 @@ def summarize(feeds: Sequence[Feed], states: Mapping[str, FeedState]) -> str | N
 
 
 def _list_some(names: Sequence[str], shown: int) -> str:
+    """Return the first `shown` names separated by commas, and how many more there are."""
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
     return ", ".join(names[:shown]) + more
 
@@ -199,23 +203,20 @@ def claim_by_url(url: str) -> str:
 
 
 def claim_by_url_and_name(feed: Feed) -> str:
-    """Return the digest of a feed that has not changed, whatever other feeds claim meanwhile."""
+    """Return a hash of a feed's URL and name together: no other feed can claim it."""
     return hash_url(f"both {feed.url} {feed.name}")
 
 
 def claim_by_name(name: str) -> str:
-    """Return the digest by which a feed whose URL is new is recognised."""
+    """Return a hash of a feed's name, by which the feed is recognised if its URL is new."""
     return hash_url(f"name {name}")
 
 
 def assign_scopes(feeds: Sequence[Feed], known: Mapping[str, str]) -> dict[str, str]:
-    """Return each feed's scope, by its URL in the truth: the old one if its URL or its name is the same.
+    """Return each feed's scope, by its URL in the truth.
 
-    No two feeds get one scope: the stronger claim wins, and a feed without any starts afresh.
-
-    Args:
-        feeds: the feeds of the truth.
-        known: the scope that was stored for each `claim_by_…` digest.
+    A feed keeps its old scope if its URL or its name is the same. No two feeds get one scope: the stronger
+    claim wins, and a feed without any gets a new one. `known` has the stored scope of each `claim_by_…` hash.
     """
     claims: tuple[Callable[[Feed], str | None], ...] = (
         lambda feed: known.get(claim_by_url_and_name(feed)),
@@ -252,7 +253,10 @@ PUBLISH: Final = Script.beside("services.rss_agg", "publish.lua")
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The ids of the new items and of the edited ones. `first`: the feed was never read before."""
+    """Hold the ids of the new items and of the edited ones.
+
+    `first` is True if the feed was never read before.
+    """
 
     new: tuple[str, ...] = ()
     edited: tuple[str, ...] = ()
@@ -261,7 +265,7 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class KnownFeed:
-    """A feed with its scope and `address`, the digest of the URL where it is now."""
+    """Hold a feed with its scope and `address`, the hash of the URL where it is now."""
 
     feed: Feed
     scope: str
@@ -269,7 +273,10 @@ class KnownFeed:
 
 
 class FeedStore:
-    """The states, items and scopes of the feeds of one stream on a bus. Each method may raise BusError."""
+    """Load and save the states, items and scopes of the feeds of one stream on a bus.
+
+    Each method may raise BusError.
+    """
 
     def __init__(self, bus: Bus, stream: str) -> None:
         self.bus, self.stream = bus, stream
@@ -290,7 +297,7 @@ class FeedStore:
         return assign_scopes(feeds, known)
 
     async def load_states(self, feeds: Sequence[KnownFeed]) -> list[FeedState]:
-        """Return the state of each feed, in their order."""
+        """Return the state of each feed, in the order of `feeds`."""
         states: list[FeedState] = []
         for start in range(0, len(feeds), FEEDS_PER_STEP):
             batch = feeds[start : start + FEEDS_PER_STEP]
@@ -305,9 +312,9 @@ class FeedStore:
     async def publish_items(
         self, known: KnownFeed, state: FeedState, items: Sequence[Item], settings: ReadSettings
     ) -> Published:
-        """Put the new and the edited ones of `items` on the stream, and save `state`.
+        """Publish the new and the edited ones of `items`, and save `state`; return their ids.
 
-        `items` are all that the feed shows now: whatever it shows is remembered.
+        `items` are all that the feed shows now: each of them is recorded as known.
         """
         keep_ms = round(1000 * settings.remember_days * DAY_SEC)
         batches = [
@@ -333,7 +340,7 @@ class FeedStore:
         return Published(new, tuple(each for each, version in versions.items() if version > 1), first)
 
     async def save_state(self, known: KnownFeed, state: FeedState, settings: ReadSettings) -> None:
-        """Save the state of a feed of which there is nothing to publish."""
+        """Save the state of a feed that has nothing to publish, and extend the life of its keys."""
         fields: dict[Any, Any] = dict(state.to_fields(known.address))
         keep_ms = round(1000 * settings.remember_days * DAY_SEC)
         pipe = self.bus.pipeline(transaction=True)
@@ -344,26 +351,37 @@ class FeedStore:
         await self.bus.ask(pipe.execute())
 
     async def check_writable(self) -> None:
-        """Write a key: a bus that is full, or a replica, answers reads but can't be used."""
+        """Write a key that expires after a second.
+
+        A bus that is full, or a replica, answers reads but raises BusError here.
+        """
         await self.bus.ask(self.bus.client.set(items_usable_key(self.stream), b"", px=1000))
 
     def _keep_scope(self, pipe: Pipeline, known: KnownFeed, keep_ms: int, moved_to: str) -> None:
+        """Add to `pipe` the commands that store a feed's scope under each of its claims.
+
+        With `moved_to` also under that URL's claim, unless another feed has it.
+        """
         for claim in _claims(known.feed):
             pipe.set(self._scope_key(claim), known.scope, px=keep_ms)
         if moved_to:  # the feed keeps its scope when the truth gets the new URL, unless another feed has that
             pipe.set(self._scope_key(claim_by_url(moved_to)), known.scope, px=keep_ms, nx=True)
 
     def _seen_key(self, known: KnownFeed) -> str:
+        """Return the key of the feed's known items."""
         return feed_seen_key(self.stream, known.scope)
 
     def _state_key(self, known: KnownFeed) -> str:
+        """Return the key of the feed's state."""
         return feed_state_key(self.stream, known.scope)
 
     def _scope_key(self, claim: str) -> str:
+        """Return the key of the scope that a claim stands for."""
         return feed_scope_key(self.stream, claim)
 
 
 def _claims(feed: Feed) -> tuple[str, ...]:
+    """Return the three hashes under which a feed's scope is stored."""
     return claim_by_url_and_name(feed), claim_by_url(feed.url), claim_by_name(feed.name)
 
 
@@ -374,7 +392,10 @@ def _publish_args(
     shown: Sequence[Item] | None,
     settings: ReadSettings,
 ) -> list[str | bytes | float]:
-    """Return the arguments of `publish.lua`; `shown` is all that the feed shows, with the last batch only."""
+    """Return the arguments of `publish.lua`.
+
+    `shown` are all items that the feed shows, with the last batch; None with the batches before it.
+    """
     keep_ms = round(1000 * settings.remember_days * DAY_SEC)
     saved = orjson.dumps(_flatten(state.to_fields(known.address))) if shown is not None else b""
     args: list[str | bytes | float] = [
@@ -391,4 +412,5 @@ def _publish_args(
 
 
 def _flatten(fields: Mapping[str, str]) -> list[str]:
+    """Return the names and values of fields in one list, alternating."""
     return [text for pair in fields.items() for text in pair]
