@@ -1,9 +1,9 @@
 """Send messages to people: one file for each kind of channel.
 
-The notifier uses the channels, and the sentinel when the notifier doesn't answer. A channel has a `name`
-and an `async send(message)`, is created from options, and is closed after use. A failed attempt raises
-`SendError`, which says whether another attempt is of use. Not here: what is worth a message, who gets it,
-how often it is tried.
+The notifier uses the channels, and the sentinel when the notifier doesn't answer. A channel has a
+`name` and an `async send(message)`, is created from options, and is closed after use. A failed attempt
+raises `SendError`, which says whether another attempt may succeed. Not here: which messages are sent
+over which channels, and how often.
 """
 
 from marketswarm.channels.channel import Channel, Failure, Receipt, SendError

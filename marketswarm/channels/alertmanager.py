@@ -1,7 +1,7 @@
-"""POST messages in the form of Alertmanager's webhooks, version 4, to whatever receives these.
+"""POST messages in the form of Alertmanager's webhooks, version 4, to any receiver of these.
 
-An event is an alert, firing or resolved; both have the same labels and the same fingerprint. A thread is
-a group. Alertmanager itself takes another form.
+An event becomes an alert, firing or resolved; both have the same labels and the same fingerprint. A
+thread becomes a group. Alertmanager's own API takes another form.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,6 +20,7 @@ from marketswarm.event import Event, Kind, parse
 from marketswarm.settings import HttpUrl
 
 ALERTS_AT_MOST: Final = 1000
+"""How many alerts one group holds; the number of further ones is in `truncatedAlerts`."""
 NOT_ENDED: Final = "0001-01-01T00:00:00Z"
 """Alertmanager's `endsAt` while an alert fires."""
 
@@ -34,11 +35,14 @@ _OPENING: Final = {
         Kind.WATCH_MISS,
     )
 }
-"""The kind that fires, by the first word of its type; other kinds with that word resolve it."""
+"""The kind of event that fires an alert, by the first word of its type; other kinds resolve it."""
 
 
 def encode_alert_group(message: Message, receiver: str, anchor: str | None = None) -> bytes:
-    """Return the JSON of a message; `anchor` is the severity that its thread began with."""
+    """Return the webhook's JSON for a message; `anchor` is the severity that its thread began with.
+
+    `receiver` is the name of the channel.
+    """
     known = anchor if anchor in list(Severity) else None
     alerts = list({alert["fingerprint"]: alert for alert in build_alerts(message, known)}.values())
     common = common_fields(alert["labels"] for alert in alerts)
@@ -59,12 +63,15 @@ def encode_alert_group(message: Message, receiver: str, anchor: str | None = Non
 
 
 def build_alerts(message: Message, anchor: str | None) -> Iterator[dict[str, Any]]:
-    """Yield an alert for each event, and one for the message itself if its events are not the news."""
+    """Yield an alert for each event, and alerts for a message about flapping or without events.
+
+    `anchor` is the severity that the message's thread began with; None if it is the first one.
+    """
     events = [event for event in map(parse, message.events) if isinstance(event, Event)]
     words = message.title, message.text
     for event in events:
         name = event.type.partition("_")[0]
-        opening = _OPENING.get(name)  # a gap is told in retrospect, and nothing fires then
+        opening = _OPENING.get(name)  # None for a gap, which is reported when it is over: nothing fires
         fires = event.type is opening
         severity = anchor or (message.severity if fires else severity_of(opening or event.type))
         own_words = words if len(events) == 1 else describe_event(event)
@@ -85,7 +92,10 @@ def build_alerts(message: Message, anchor: str | None) -> Iterator[dict[str, Any
 def build_alert(
     name: str, svc: str, severity: str, words: tuple[str, str], *, started_at: float, ended_at: float | None
 ) -> dict[str, Any]:
-    """Return one alert; `words` are its summary and description, the times are epoch seconds."""
+    """Return one alert, resolved if it has an `ended_at`.
+
+    `words` are its summary and description; the times are epoch seconds.
+    """
     labels = {"alertname": name, "severity": severity, "svc": replace_surrogates(svc)}
     summary, description = map(replace_surrogates, words)
     return {
@@ -95,19 +105,19 @@ def build_alert(
         "startsAt": format_utc(started_at),
         "endsAt": NOT_ENDED if ended_at is None else format_utc(ended_at),
         "generatorURL": "",
-        # of the name and the service alone: the severity may change while the alert fires
+        # made of the name and the service alone: the severity may change while the alert fires
         "fingerprint": sha256(f"{name}\n{labels['svc']}".encode()).hexdigest()[:16],
     }
 
 
 def common_fields(each: Iterable[dict[str, str]]) -> dict[str, str]:
-    """Return the fields that all have in common."""
+    """Return the fields that have the same value in all of some dictionaries, at least one."""
     first, *others = each
     return {key: value for key, value in first.items() if all(one.get(key) == value for one in others)}
 
 
 class Options(BaseModel):
-    """The URL that Alertmanager's webhook would be sent to."""
+    """The URL of a receiver of Alertmanager's webhooks."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -115,7 +125,7 @@ class Options(BaseModel):
 
 
 class Alertmanager:
-    """POSTs each message as one group; a thread's anchor is the severity of its alerts."""
+    """A channel that POSTs each message as one group; a thread's anchor is the severity of its alerts."""
 
     def __init__(self, name: str, options: Options, http: Http | None = None) -> None:
         self.name = name
@@ -137,5 +147,5 @@ class Alertmanager:
 
 
 def create(name: str, options: Options) -> Channel:
-    """Create the channel; nothing is connected yet."""
+    """Create the channel with this name; nothing is connected yet."""
     return Alertmanager(name, options)

@@ -1,7 +1,8 @@
-"""Send through the library `apprise`, which knows many more services; the extra of that name installs it.
+"""Send messages through the library `apprise`, which supports many more services.
 
-Each address has a thread of its own, so that one that hangs delays no other. The library's log lines are
-switched off, because they could show an address.
+The extra `apprise` installs it. Each address has a background thread of its own, so that an address
+that hangs delays no other. The library's log lines are switched off, because they could show an
+address.
 """
 
 import asyncio
@@ -21,13 +22,15 @@ from marketswarm.channels.text import fit_lines, printable_line, printable_lines
 
 
 class BackgroundCall:
-    """Makes one blocking call at a time in a daemon thread, which does not keep the program from ending."""
+    """Makes one blocking call at a time in a daemon thread, which does not delay the program's end."""
 
     def __init__(self) -> None:
         self._busy = False
 
     def begin(self, call: Callable[[], bool], done: Callable[[bool], object]) -> None:
-        """Make the call, and pass what it returned to `done` in the event loop; False for an exception.
+        """Begin the call in a thread, and pass its result to `done` in the event loop.
+
+        The result is False if the call raised an exception.
 
         `done` gets False at once while an earlier call has not returned.
         """
@@ -37,13 +40,15 @@ class BackgroundCall:
         loop = asyncio.get_running_loop()
 
         def over(answer: bool) -> None:
+            """Allow the next call, and pass on the result. Runs in the event loop."""
             self._busy = False
             done(answer)
 
         def work() -> None:
+            """Make the call, and have `over` called with the result in the event loop. Runs in the thread."""
             try:
                 answer = call()
-            except Exception:  # noqa: BLE001 - whatever a foreign library raises
+            except Exception:  # noqa: BLE001 - a foreign library may raise anything
                 answer = False
             with suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(over, answer)
@@ -54,7 +59,8 @@ class BackgroundCall:
 
 TITLE_AT_MOST: Final = 200
 
-_ACTIVE: Final = str.maketrans("<>@*`~|[]#&\\{}", "‹›＠∗ˋ∼¦［］＃＆＼｛｝")  # noqa: RUF001 - the look alike is the point
+_ACTIVE: Final = str.maketrans("<>@*`~|[]#&\\{}", "‹›＠∗ˋ∼¦［］＃＆＼｛｝")  # noqa: RUF001 - look-alikes are the purpose
+"""Characters that some markup interprets, and their look-alikes."""
 _EDGES: Final = re.compile(r"(?<!\w)_+|_+(?!\w)|:(?=[A-Za-z+-][\w+-]*:)")
 """Underscores around words, and the colon that begins `:emoji:`; those inside names are kept."""
 _OTHER: Final = {"_": "＿", ":": "∶"}  # noqa: RUF001 - as above
@@ -62,12 +68,15 @@ _TYPES: Final = {Style.GOOD: "success", Style.NEWS: "info", Style.WARNING: "warn
 
 
 def neutralize_markup(text: str) -> str:
-    """Return the text with characters that any markup may interpret replaced by look-alikes, one for one."""
+    """Return the text with each character that some markup may interpret replaced by one look-alike."""
     return _EDGES.sub(lambda found: _OTHER[found[0][0]] * len(found[0]), text.translate(_ACTIVE))
 
 
 def render_notification(message: Message, room: int) -> dict[str, str]:
-    """Return the title, body and type of a message, as text that no service formats."""
+    """Return the title, body and type of a message, as text that no service formats.
+
+    `room` is the greatest length of the body, in characters.
+    """
     text = truncate(neutralize_markup(printable_lines(message.text)), room // 2, len)
     lines = fit_lines(
         [neutralize_markup(printable_line(line)) for line in message.lines], room - len(text) - 2, len
@@ -80,13 +89,15 @@ def render_notification(message: Message, room: int) -> dict[str, str]:
 
 
 WITHIN_SEC: Final = 15.0
+"""How long one attempt may take, in seconds."""
 BODY_AT_MOST: Final = 20_000
+"""The greatest length of a body, in characters, even if a service takes more."""
 
 _BETWEEN: Final = re.compile(r"[\s,]+(?=[A-Za-z0-9]+://)")
 
 
 class Options(BaseModel):
-    """Apprise's addresses, separated by commas or white space."""
+    """The addresses for apprise, separated by commas or white space."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -94,21 +105,29 @@ class Options(BaseModel):
 
 
 class AppriseTarget:
-    """One address."""
+    """One address, with its background thread.
+
+    Args:
+        apprise: the library's object for this address alone.
+        longest: the greatest length of a body that the service takes.
+    """
 
     def __init__(self, apprise: Any, longest: int) -> None:
         self._apprise, self._apart = apprise, BackgroundCall()
-        # half of what the service takes, since what is escaped grows
+        # half of what the service takes, since escaped text grows
         self._room = min(longest // 2, BODY_AT_MOST)
 
     def begin(self, message: Message, done: Callable[[bool], object]) -> None:
-        """Send in the background; `done` gets True if accepted, False while an earlier call hangs."""
+        """Begin to send a message in the background; `done` gets True if it was accepted, else False.
+
+        `done` gets False at once while an earlier message is still being sent.
+        """
         how = render_notification(message, self._room)
         self._apart.begin(lambda: bool(self._apprise.notify(body_format="text", **how)), done)
 
 
 class Apprise:
-    """Sends to all addresses at once; a repeat goes only to those that did not accept."""
+    """A channel that sends to all addresses at once; a repeat goes only to those that did not accept."""
 
     def __init__(self, name: str, where: str, targets: dict[str, AppriseTarget], within_sec: float) -> None:
         self.name = name
@@ -118,11 +137,14 @@ class Apprise:
         self.within_sec = within_sec
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - has no threads
-        """Send a message; `anchor` is not used, since the service has no threads. Raises SendError."""
+        """Send a message to the addresses that have not accepted it yet; `anchor` is not used.
+
+        Raises SendError unless all of them accept it in time.
+        """
         left = self._parts.remaining(message.id, self._targets)
         answers = [self._send_to(message, part) for part in left]
         if not answers:
-            self._parts.forget(message.id)  # accepted after all, while nobody waited for it any more
+            self._parts.forget(message.id)  # accepted after the previous attempt had timed out
             return Receipt("accepted")
         done, waiting = await asyncio.wait(answers, timeout=self.within_sec)
         failed = sum(not answer.result() for answer in done)
@@ -135,9 +157,11 @@ class Apprise:
         """Do nothing: the library keeps no connection."""
 
     def _send_to(self, message: Message, part: str) -> asyncio.Future[bool]:
+        """Begin to send a message to the address `part`; return a future of whether it was accepted."""
         answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
         def done(accepted: bool) -> None:
+            """Record an acceptance, even after the attempt timed out, and set the future."""
             if accepted:
                 self._parts.mark_accepted(message.id, part)
             if not answer.done():
@@ -148,14 +172,17 @@ class Apprise:
 
 
 def create(name: str, options: Options) -> Channel:
-    """Create the channel. Raises ChannelError without the library, or for an unknown address."""
+    """Create the channel with this name.
+
+    Raises ChannelError without the library, or for an address that the library does not know.
+    """
     try:
         import apprise  # noqa: PLC0415 - an extra, and a big one
     except ModuleNotFoundError:
         raise ChannelError(f"{name}: needs the extra: pip install 'marketswarm[apprise]'") from None
     library = logging.getLogger("apprise")
     library.handlers, library.propagate = [logging.NullHandler()], False
-    # its own limit on time would take threads that the program has to wait for at its end
+    # the library's own time limit would use threads for which the program has to wait at its end
     asset = apprise.AppriseAsset(app_id="MarketSwarm", app_desc="MarketSwarm", service_timeout=0)
     targets, services = {}, set()
     for at, url in enumerate(_BETWEEN.split(options.urls.get_secret_value().strip(" ,\n")), 1):

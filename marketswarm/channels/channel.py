@@ -12,13 +12,15 @@ from structlog.typing import FilteringBoundLogger
 from marketswarm.channels.message import Message
 
 MESSAGES_KEPT: Final = 100
+"""Of how many messages the accepted parts are kept."""
 
 
 class AcceptedParts:
-    """The parts of each message that were accepted, for messages that take several requests.
+    """The accepted parts of each message, for messages that take several requests.
 
-    A message of a hundred parts of which each attempt sends fifty would otherwise never be complete. Kept
-    in memory for the latest messages, because other messages are sent between two attempts at one.
+    Without this, a message of a hundred parts of which each attempt sends fifty would never be complete.
+    The parts of the latest messages are kept in memory, because other messages are sent between two
+    attempts at one.
     """
 
     def __init__(self) -> None:
@@ -38,7 +40,7 @@ class AcceptedParts:
             self._accepted[ident].add(part)
 
     def forget(self, ident: str) -> None:
-        """Forget a message that was accepted as a whole: sent again, it is sent again in full."""
+        """Forget the parts of a message, so that all of them are sent if the message is sent again."""
         self._accepted.pop(ident, None)
 
 
@@ -59,7 +61,7 @@ class Receipt:
 
 
 class Failure(StrEnum):
-    """What a failed attempt means for the next one."""
+    """The meaning of a failed attempt for the next one."""
 
     TEMPORARY = "temporary"  # the same message may be accepted later
     REJECTED = "rejected"  # this message is never accepted; others may be
@@ -67,10 +69,11 @@ class Failure(StrEnum):
 
 
 class SendError(Exception):
-    """A message was not accepted.
+    """The error of an attempt after which the message does not count as accepted.
 
-    `reason` is one word or number, such as timeout, refused, 404; of an address it holds the host at
-    most. `retry_after_sec` is the pause that the receiver asked for, in seconds.
+    `reason` is one word or number, such as timeout, refused, 404; of an address it holds the host at most.
+    `failure` says whether a later attempt may succeed. `retry_after_sec` is the pause that the receiver
+    asked for, in seconds, LONGEST_RETRY_SEC at most.
     """
 
     def __init__(
@@ -88,7 +91,7 @@ class SendError(Exception):
 
 
 class Channel(Protocol):
-    """One way to reach people."""
+    """A connection to one receiver of messages, such as a Slack channel or a mail server."""
 
     name: str
     """The name in logs and in `notifier:told`: `webhook`, `email`, or the name in the truth."""
@@ -98,25 +101,25 @@ class Channel(Protocol):
     """The longest time that one attempt may take, in seconds, with all its requests."""
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:
-        """Send a message within `within_sec`. Raises SendError and nothing else.
+        """Send a message within `within_sec`; return its receipt. Raises SendError and nothing else.
 
         `anchor` is from the receipt of this channel for the first message of the thread.
         """
 
     async def aclose(self) -> None:
-        """Close what is open."""
+        """Close all connections of the channel."""
 
 
 CAUSES_AT_MOST: Final = 8
+"""How many causes of an exception the trace in the log shows."""
 
 
 def report_channel_defect(
     log: FilteringBoundLogger, channel: Channel, message: Message, defect: Exception
 ) -> SendError:
-    """Log where a channel raised an unexpected exception; return a SendError for this message.
+    """Log where a channel raised an unexpected exception; return a SendError of kind REJECTED.
 
-    The text of an exception may hold an address or a token, so only its type and its traceback are
-    logged.
+    The text of an exception may hold an address or a token, so only its type and its traceback are logged.
     """
     kind = type(defect).__name__
     log.error("channel.defect", channel=channel.name, id=message.id, error=kind, trace=list(_trace(defect)))
@@ -124,7 +127,7 @@ def report_channel_defect(
 
 
 def _trace(defect: BaseException, causes: int = CAUSES_AT_MOST) -> Iterator[str]:
-    """Yield a line for each frame, outermost first, then the frames of the exception's causes."""
+    """Yield a line for each frame of an exception's traceback, outermost first, then those of its causes."""
     for frame in traceback.extract_tb(defect.__traceback__):
         yield f"{frame.filename}:{frame.lineno} in {frame.name}: {frame.line}"
     cause = defect.__cause__ or (None if defect.__suppress_context__ else defect.__context__)

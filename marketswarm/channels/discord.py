@@ -1,4 +1,4 @@
-"""Post to a Discord webhook: one embed a message, no mentions, and pauses while the rate limit is used up."""
+"""Post to a Discord webhook: one embed for each message, no mentions, and pauses for the rate limit."""
 
 import asyncio
 import re
@@ -39,7 +39,7 @@ _GONE: Final = frozenset({10003, 10015, 50001, 50013, 50027, 50083, 160005})
 """Codes in Discord's JSON that are about the webhook, its channel or its thread, whatever the status is."""
 
 _MARKUP: Final = re.compile(r"[\\*_~`|<>\[\]@#]|:(?=\S)|(?<!\S)[-+](?=\s)|(?<=\d)[.)](?=\s)")
-"""What formats, links, calls or begins a list; a backslash before it takes that away."""
+"""Characters that format, link, mention or begin a list; a backslash before one takes away that effect."""
 
 
 class Options(BaseModel):
@@ -51,7 +51,7 @@ class Options(BaseModel):
 
 
 class Discord:
-    """Posts to one Discord channel."""
+    """A channel that posts to one Discord webhook."""
 
     def __init__(self, name: str, options: Options, http: Http | None = None) -> None:
         self.name = name
@@ -62,7 +62,11 @@ class Discord:
         self._free_at = float("-inf")
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - no threads here
-        """Send a message; `anchor` is not used, since the service has no threads. Raises SendError."""
+        """Send a message; `anchor` is not used, since the channel has no threads. Raises SendError.
+
+        Wait for the rate limit first, PAUSE_AT_MOST at most; if that is not enough, send nothing and raise
+        SendError.
+        """
         pause = self._free_at - time.monotonic()
         if pause > PAUSE_AT_MOST:
             raise SendError("rate_limit", retry_after_sec=pause)
@@ -85,6 +89,7 @@ class Discord:
         await self._http.aclose()
 
     def _note_rate_limit(self, answer: HttpResponse, after_sec: float | None) -> None:
+        """Record the time before which no request may be made, from the response or from `after_sec`."""
         if answer.headers.get("x-ratelimit-remaining") == "0":
             after_sec = after_sec or parse_pause_sec(answer.headers.get("x-ratelimit-reset-after"))
         if after_sec is not None:
@@ -92,7 +97,7 @@ class Discord:
 
 
 def create(name: str, options: Options) -> Channel:
-    """Create the channel; nothing is connected yet."""
+    """Create the channel with this name; nothing is connected yet."""
     return Discord(name, options)
 
 
@@ -104,7 +109,7 @@ def with_wait(url: str) -> str:
 
 
 def build_payload(message: Message) -> dict[str, Any]:
-    """Return one embed within Discord's limits."""
+    """Return the JSON of a message: one embed within Discord's limits, without mentions."""
     style = style_of(message)
     text = truncate(printable_lines(message.text), TEXT_AT_MOST, _cost)
     lines = fit_lines(
@@ -120,8 +125,10 @@ def build_payload(message: Message) -> dict[str, Any]:
 
 
 def _escaped(text: str) -> str:
+    """Return the text with a backslash before each character of markup."""
     return _MARKUP.sub(r"\\\g<0>", text)
 
 
 def _cost(text: str) -> int:
+    """Return the length of a text after escaping, in UTF-16 code units."""
     return utf16_length(_escaped(text))

@@ -1,7 +1,7 @@
-"""Send each message as one mail over SMTP: text and HTML that say the same, in the thread of its outage.
+"""Send each message as one mail over SMTP, as text and as HTML, in the thread of its outage.
 
-The Message-ID is made from the message's id, and In-Reply-To from its thread: a repeat has the same ones.
-Nothing in a message can add a header, end the mail or format anything.
+The Message-ID is made from the message's id, and In-Reply-To from its thread, so a repeat has the same
+ones. Nothing in a message can add a header, end the mail or format anything.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ _CELL: Final = 'style="border-top:1px solid #ddd;padding:4px 8px"'
 
 
 def compose_mail(message: Message, sender: str, to: str, now: datetime) -> EmailMessage:
-    """Return the mail of a message, sent at `now`."""
+    """Return the mail for a message, with `now` as its date and its thread in the headers."""
     domain = parseaddr(sender)[1].rpartition("@")[2]
     mail = EmailMessage()
     mail["Subject"] = truncate(printable_line(message.title), SUBJECT_AT_MOST)
@@ -50,9 +50,9 @@ def compose_mail(message: Message, sender: str, to: str, now: datetime) -> Email
         first = f"<{plain_key(message.thread)}@{domain}>"
         mail["In-Reply-To"] = first
         mail["References"] = first
-    # what people sort by (RFC 2919)
+    # mail filters sort by this header (RFC 2919)
     mail["List-Id"] = f"MarketSwarm <marketswarm.{_namespace(domain)}>"
-    # machines that answer mail by themselves leave this one alone (RFC 3834)
+    # automatic responders do not answer a mail with this header (RFC 3834)
     mail["Auto-Submitted"] = "auto-generated"
     mail.set_content(_text(message))
     mail.add_alternative(_html(message), subtype="html")
@@ -60,13 +60,13 @@ def compose_mail(message: Message, sender: str, to: str, now: datetime) -> Email
 
 
 def _text(message: Message) -> str:
-    """Return the plain text: the title, the text, the lines, and when it happened."""
+    """Return the plain text of a mail: the title, the text, the lines, the message's time and its key."""
     parts = [printable_line(message.title), _message_text(message), "\n".join(_lines(message))]
     return "\n\n".join(part for part in (*parts, f"at {_at(message)}\n{message.key}") if part) + "\n"
 
 
 def _html(message: Message) -> str:
-    """Return the same as HTML with short lines, and a bar in the colour of the severity."""
+    """Return the content of `_text` as HTML with short lines, and a bar in the colour of the style."""
     bar = f"border-left:6px solid #{style_of(message).colour:06x};padding-left:10px"
     text = escape(_message_text(message)).replace("\n", "<br>\n")
     rows = "".join(f"<tr><td {_CELL}>\n{escape(line)}</td></tr>\n" for line in _lines(message))
@@ -79,24 +79,27 @@ def _html(message: Message) -> str:
 
 
 def _message_text(message: Message) -> str:
+    """Return the text of a message, truncated to TEXT_AT_MOST bytes."""
     return truncate(printable_lines(message.text), TEXT_AT_MOST, utf8_length)
 
 
 def _lines(message: Message) -> list[str]:
+    """Return the printable lines of a message that fit LINES_AT_MOST bytes."""
     return fit_lines([printable_line(line) for line in message.lines], LINES_AT_MOST, utf8_length)
 
 
 def _at(message: Message) -> str:
+    """Return a message's timestamp as an ISO date and time in UTC, to the second."""
     return utc_datetime(message.timestamp).isoformat(sep=" ", timespec="seconds")
 
 
 def _namespace(domain: str) -> str:
-    """Return the sender's domain for List-Id; `localhost` if it is an address in brackets."""
+    """Return the sender's domain for List-Id; `localhost` if it is not a plain name."""
     return domain if re.fullmatch(r"[A-Za-z0-9.-]{1,200}", domain) else "localhost"
 
 
 WITHIN_SEC: Final = 15.0
-"""A mail server may greylist, scan and look up names meanwhile; in seconds."""
+"""How long one attempt may take, in seconds: a mail server may scan the mail and look up names meanwhile."""
 
 TOO_BIG: Final = 552
 """The code of a server that refuses a mail's announced size (RFC 1870)."""
@@ -119,7 +122,7 @@ class Options(BaseModel):
 
 
 class Email:
-    """Sends each message as one mail, over a connection of its own."""
+    """A channel that sends each message as one mail, over a connection of its own."""
 
     def __init__(
         self,
@@ -137,7 +140,10 @@ class Email:
         self.within_sec = within_sec
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - not needed
-        """Send a mail. Raises SendError."""
+        """Send a message as one mail; `anchor` is not used. Raises SendError.
+
+        The mail counts as accepted if one recipient is accepted; refused ones are logged.
+        """
         mail = compose_mail(message, self._options.sender, self._options.to, datetime.now(UTC))
         try:
             async with asyncio.timeout(self.within_sec):
@@ -147,7 +153,7 @@ class Email:
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
             raise refusal(error) from None
         if refused:
-            # people were reached; that not all of them were must not go unseen
+            # some recipients were reached: accept the mail, and log that others were refused
             codes = sorted({code for code, _ in refused.values()})
             log.warning("email.some_refused", where=self.where, refused=len(refused), codes=codes)
         return Receipt(printable_line(answer)[:100])
@@ -156,6 +162,10 @@ class Email:
         """Do nothing: each mail has its own connection."""
 
     async def _send_mail(self, mail: EmailMessage) -> tuple[dict[str, aiosmtplib.SMTPResponse], str]:
+        """Send a mail over a new connection; return the refused recipients and the server's answer.
+
+        Raises SMTPException, OSError or ValueError.
+        """
         options = self._options
         password = options.password
         return await aiosmtplib.send(
@@ -167,21 +177,21 @@ class Email:
             use_tls=options.tls == "tls",
             start_tls=options.tls == "starttls",
             tls_context=self._tls,
-            # of its own, it would look up this machine's full name, and wait for that
+            # without it the library would look up this machine's full name, and wait for that
             local_hostname="[127.0.0.1]",
             timeout=self.within_sec,
         )
 
 
 def create(name: str, options: Options) -> Channel:
-    """Create the channel; nothing is connected yet."""
+    """Create the channel with this name; nothing is connected yet."""
     return Email(name, options)
 
 
 def refusal(error: Exception) -> SendError:
     """Return the SendError for an SMTP or network error.
 
-    A 5xx is permanent: about the message once the server has the mail or its size, else about the
+    A 5xx code is permanent: about the message once the server has the mail or its size, else about the
     channel.
     """
     if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
@@ -199,7 +209,7 @@ def refusal(error: Exception) -> SendError:
     if any(isinstance(link, TimeoutError) for link in chain):
         return SendError("timeout")
     if type(error) is aiosmtplib.SMTPException:
-        # what the library says of a server without STARTTLS or AUTH; someone on the way may have hidden them
+        # the library's error for a server without STARTTLS or AUTH, which an attacker may have hidden
         return SendError("no_starttls" if "STARTTLS" in str(error) else "no_auth")
     if isinstance(error, aiosmtplib.SMTPNotSupported):
         return SendError("not_supported", Failure.BROKEN)

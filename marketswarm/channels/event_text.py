@@ -17,10 +17,11 @@ LATE_SEC: Final = 60.0
 """A message that is sent this long after its event says so, in seconds."""
 
 _MISS_REASONS: Final = {"stopped": ", after it said goodbye", "never_seen": ", none ever"}
+"""Words for the reason of a miss."""
 
 
 def message_for_event(event: Event, raw: bytes, now: float, fleet: str = "") -> Message:
-    """Return the message about one event, at `now` (epoch seconds).
+    """Return the message about one event, as it is to be sent at `now` (epoch seconds).
 
     `raw` is the event's JSON, `fleet` the name of the fleet in the truth, which may be empty.
     """
@@ -35,13 +36,17 @@ def message_for_event(event: Event, raw: bytes, now: float, fleet: str = "") -> 
 
 
 def _kind_of(event: Event) -> MessageKind:
+    """Return the kind of the message about one event: DOWN, UP, or NOTE for other events."""
     if event.type in _OPENING:
         return MessageKind.DOWN
     return MessageKind.UP if event.type in _RECOVERY_TITLES else MessageKind.NOTE
 
 
 def mark_late(message: Message, now: float) -> Message:
-    """Return the message as it is to be sent at `now` (epoch seconds): a late one says how late."""
+    """Return the message as it is to be sent at `now` (epoch seconds).
+
+    From LATE_SEC after its timestamp on, the first line of the text says how late the message is.
+    """
     late_sec = now - message.timestamp
     if message.late or late_sec < LATE_SEC:
         return message
@@ -51,12 +56,12 @@ def mark_late(message: Message, now: float) -> Message:
 
 
 def format_seconds(value: float | None) -> str:
-    """Return a duration in words; `some time` if it is unknown."""
+    """Return a duration in words; `some time` for None."""
     return "some time" if value is None else format_duration(value)
 
 
 def describe_event(event: Event) -> tuple[str, str]:
-    """Return an event's title, and the text that says more about it."""
+    """Return the title of an event's message, and the first line of its text."""
     svc, kind = event.svc, event.type
     if kind is Kind.HEARTBEAT_MISS and event.reason == "failed":
         code = "" if event.exit_code is None else f" with exit code {event.exit_code}"
@@ -125,19 +130,19 @@ def outage_start(event: Event) -> float:
 
 
 def describe_context(event: Event, fleet: str = "") -> str:
-    """Return since when (of an end: when), on which host and in which fleet, as far as they are known."""
+    """Return since when an outage lasts, or when another event was, with host and fleet if they are known."""
     opens = event.type in _OPENING
     moment = f"since {format_moment(outage_start(event))}" if opens else f"at {format_moment(event.ts)}"
     return describe_place(moment, event.host or "", fleet)
 
 
 def describe_place(moment: str, host: str, fleet: str) -> str:
-    """Return `since 2025-11-06 12:50:27 UTC on web-3, fleet shop`, without what is empty."""
+    """Return `since 2025-11-06 12:50:27 UTC on web-3, fleet shop`; an empty host or fleet is left out."""
     return f"{moment}{f' on {host}' if host else ''}{f', fleet {fleet}' if fleet else ''}"
 
 
 def next_step(event: Event) -> tuple[str, ...]:
-    """Return the line that names a command to type, in a tuple; an empty one if nothing is to be done."""
+    """Return the line with the command to type after an event, in a tuple; () if none is needed."""
     command = "status" if event.reason == "failed" else _NEXT_STEPS.get(event.type)
     return () if command is None else (next_line(command, event.svc),)
 
@@ -158,7 +163,7 @@ _NEXT_STEPS: Final[Mapping[Kind, str]] = {
 
 
 def severity_of(kind: Kind) -> Severity:
-    """Return the severity of an event's kind, used where the truth names none."""
+    """Return the severity of an event's kind, for events to which the truth gives none."""
     if kind in (Kind.HEALER_MISS, Kind.BUS_MISS):
         return Severity.CRITICAL
     warns = (Kind.HEARTBEAT_MISS, Kind.TRUTH_DRIFT, Kind.PROBE_MISS, Kind.WATCH_MISS)

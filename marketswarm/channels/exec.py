@@ -1,8 +1,8 @@
-"""Run a command on this host for each message: it reads the webhook's JSON, and its exit code is the outcome.
+"""Run a command on this host for each message, with the webhook's JSON as its input.
 
-No shell is involved, and the command gets only a few variables of the environment. It runs in a session
-of its own, so that all its processes end with it when it takes too long, and nothing that it leaves
-behind delays us.
+Its exit code is the outcome. No shell is involved, and the command gets only a few variables of the
+environment. It runs in a session of its own, so that all its processes end with it when it takes too
+long, and no process that it leaves behind delays us.
 """
 
 import asyncio
@@ -23,28 +23,28 @@ from marketswarm.channels.message import Message, encode_webhook_body
 from marketswarm.channels.text import printable_line, truncate
 
 OUTPUT_KEPT_BYTES: Final = 4096
-"""Bytes of the command's output that are kept; the rest is read and dropped."""
+"""How many bytes at the end of the command's output are kept; the rest is read and dropped."""
 OUTPUT_WAIT_SEC: Final = 0.2
 """How long to wait for the last output after the command's end, in seconds."""
 
 
 class OutputTail(asyncio.Protocol):
-    """Reads the command's output; `kept` is the end of it, `ended` is set when all of it was read."""
+    """Reads a command's output; `kept` is the end of it, `ended` is set once all of it was read."""
 
     def __init__(self) -> None:
         self.ended = asyncio.Event()
         self.kept = b""
 
     def data_received(self, data: bytes) -> None:
-        """Keep the end of what was read."""
+        """Append to the output, and keep the last OUTPUT_KEPT_BYTES."""
         self.kept = (self.kept + data)[-OUTPUT_KEPT_BYTES:]
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the library's signature
-        """Note that all of the output was read."""
+        """Record that all of the output was read."""
         self.ended.set()
 
     def last(self) -> str:
-        """Return the last line of the output."""
+        """Return the last line of the output that is not blank; empty if there is none."""
         lines = self.kept.decode("utf-8", "replace").split("\n")
         return next((line for line in reversed(lines) if line.strip()), "")
 
@@ -52,11 +52,13 @@ class OutputTail(asyncio.Protocol):
 async def run(
     command: Sequence[str], body: bytes, env: Mapping[str, str], within_sec: float
 ) -> tuple[int, str]:
-    """Run a command with `body` on its stdin; return its exit code (negative: the signal) and its last line.
+    """Run a command with `body` on its stdin; return its exit code and the last line of its output.
+
+    An exit code below 0 is the negative number of the signal that ended the command.
 
     Raises:
         TimeoutError: after `within_sec`; the command and its processes are killed then.
-        OSError: when it can't be started.
+        OSError: when the command can't be started.
     """
     output = OutputTail()
     async with asyncio.timeout(within_sec):
@@ -65,8 +67,12 @@ async def run(
 
 
 async def _run(command: Sequence[str], body: bytes, env: Mapping[str, str], output: OutputTail) -> int:
+    """Run a command with `body` as its stdin and `output` reading its output; return its exit code.
+
+    Raises OSError when it can't be started.
+    """
     loop = asyncio.get_running_loop()
-    # pipes of our own: asyncio's would have us wait for whatever the command leaves behind
+    # our own pipes: with asyncio's we would wait for processes that the command leaves behind
     (stdin, into), (out, stdout) = os.pipe(), os.pipe()
     reading, _ = await loop.connect_read_pipe(lambda: output, os.fdopen(out, "rb", 0))
     writing, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, os.fdopen(into, "wb", 0))
@@ -88,11 +94,15 @@ async def _run(command: Sequence[str], body: bytes, env: Mapping[str, str], outp
         return await _wait_for_end(process, output)
     finally:
         reading.close()
-        # what it did not read is dropped; one without a rest closes by itself
+        # input that the command did not read is dropped
         (writing.abort if writing.get_write_buffer_size() else writing.close)()
 
 
 async def _wait_for_end(process: asyncio.subprocess.Process, output: OutputTail) -> int:
+    """Wait for a process and return its exit code; when cancelled, kill its process group.
+
+    After a failure also wait for the rest of the output, OUTPUT_WAIT_SEC at most.
+    """
     try:
         code = await process.wait()
     finally:
@@ -107,8 +117,11 @@ async def _wait_for_end(process: asyncio.subprocess.Process, output: OutputTail)
 
 
 ENV_NAMES: Final = ("PATH", "HOME", "LANG")
+"""The variables of the environment that the command inherits."""
 ENV_PREFIX: Final = "MARKETSWARM_"
+"""The command inherits variables with this prefix, too."""
 SHOWN_AT_MOST: Final = 200
+"""How long the last line of the output in the log may be."""
 NOT_RUNNABLE: Final = frozenset({126, 127})
 """Exit codes of a command that could not be run: another attempt ends in the same way."""
 
@@ -119,10 +132,12 @@ log = logs.get("exec")
 
 
 def _split_command(value: Any) -> Any:
+    """Return the words of a command that is one string; return another value unchanged."""
     return shlex.split(value) if isinstance(value, str) else value
 
 
 def _require_command(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the words of a command. Raises ValueError if there are none, or one has a NUL."""
     if not words or not words[0] or any("\0" in word for word in words):
         raise ValueError("must be a command and its arguments")
     return words
@@ -140,7 +155,7 @@ class Options(BaseModel):
 
 
 class Exec:
-    """Runs the command once for each message."""
+    """A channel that runs the command once for each message."""
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
@@ -149,7 +164,10 @@ class Exec:
         self._options = options
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - has no threads
-        """Run the command for a message. Raises SendError."""
+        """Run the command for a message. Raises SendError unless it exits with code 0.
+
+        `anchor` is not used, since a command has no threads.
+        """
         options = self._options
         try:
             code, last_line = await run(
@@ -179,7 +197,7 @@ class Exec:
 
 
 def create(name: str, options: Options) -> Channel:
-    """Create the channel; nothing is run yet."""
+    """Create the channel with this name; nothing is run yet."""
     return Exec(name, options)
 
 
@@ -189,5 +207,5 @@ def _failure(*, lasting: bool) -> Failure:
 
 
 def environment(ours: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that the command inherits: our environment may hold secrets."""
+    """Return those variables of `ours` that the command inherits; the others may hold secrets."""
     return {name: value for name, value in ours.items() if name in ENV_NAMES or name.startswith(ENV_PREFIX)}

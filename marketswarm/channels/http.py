@@ -37,9 +37,9 @@ class HttpResponse:
 
 
 def error_of_response(answer: HttpResponse, after_sec: float | None = None) -> SendError:
-    """Return the SendError for a response that is no 2xx.
+    """Return the SendError for a response whose status is no 2xx.
 
-    `after_sec` is a pause that the body asks for, in seconds; without it Retry-After counts.
+    `after_sec` is a pause that the body asks for, in seconds; without it the header Retry-After counts.
     """
     if after_sec is None:
         after_sec = parse_retry_after(answer.headers.get("retry-after"), time.time())
@@ -47,14 +47,17 @@ def error_of_response(answer: HttpResponse, after_sec: float | None = None) -> S
 
 
 def failure_of_status(status: int) -> Failure:
-    """Return what a status that is no 2xx is about: this message (400, 413) or the channel (401, 404)."""
+    """Return what a status that is no 2xx means: a later attempt may succeed, or not.
+
+    REJECTED is about this message (400, 413), BROKEN about the channel (401, 404).
+    """
     if status in _LATER or not 300 <= status < 500:
         return Failure.TEMPORARY
     return Failure.BROKEN if status < 400 or status in _BROKEN else Failure.REJECTED
 
 
 def error_of_exception(error: BaseException) -> SendError:
-    """Return the SendError for an exception; an invalid URL or request is permanent."""
+    """Return the SendError for an exception of an HTTP request; an invalid URL or request is permanent."""
     reason = reason_of_http_error(error)
     if reason is not None and reason != NetworkReason.BAD_URL:
         return SendError(reason)
@@ -63,12 +66,13 @@ def error_of_exception(error: BaseException) -> SendError:
 
 
 WITHIN_SEC: Final = 5.0
+"""How long one request may take, in seconds."""
 MAX_RESPONSE_BYTES: Final = 64 * 1024
-"""Bytes of a response that are read; the connection of a longer response is not used again."""
+"""How many bytes of a response are read; the connection of a longer response is not used again."""
 
 
 class Http:
-    """An HTTP client that keeps its connections until it is closed."""
+    """An HTTP client that keeps its connections until it is closed; `within_sec` bounds each request."""
 
     def __init__(self, *, within_sec: float = WITHIN_SEC) -> None:
         self.within_sec = within_sec
@@ -93,8 +97,8 @@ class Http:
     ) -> HttpResponse:
         """Send one request and return any response. Raises SendError only if there is none."""
         try:
-            # not asyncio's own: that cuts short what the client does to put a connection away, and a hundred
-            # of those later there is none left
+            # anyio's timeout: asyncio's interrupts the client while it returns a connection to its pool, and
+            # after a hundred such timeouts the pool has none left
             with anyio.fail_after(self.within_sec):
                 return await self._exchange(method, url, body, headers)
         except TimeoutError:
@@ -109,6 +113,10 @@ class Http:
     async def _exchange(
         self, method: str, url: str, body: bytes | None, headers: Mapping[str, str] | None
     ) -> HttpResponse:
+        """Send one request without a bound in time; return the response, cut after MAX_RESPONSE_BYTES.
+
+        Raises httpx errors.
+        """
         async with self.client.stream(method, url, content=body, headers=headers) as response:
             read = bytearray()
             async for chunk in response.aiter_raw():
@@ -119,7 +127,7 @@ class Http:
 
 
 def host_of(url: str) -> str:
-    """Return the host and port of a URL: all of it that may be shown."""
+    """Return the host and port of a URL, which may be shown; `?` if the URL is invalid."""
     try:
         parts = urlsplit(url)
         return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
@@ -128,6 +136,7 @@ def host_of(url: str) -> str:
 
 
 JSON: Final = "application/json; charset=utf-8"
+"""The content type of JSON requests."""
 
 
 async def post_json(
@@ -151,7 +160,7 @@ async def exchange_json(
 
 
 def json_object_of(answer: HttpResponse) -> dict[str, Any]:
-    """Return the JSON object in a response; an empty one if there is none."""
+    """Return the JSON object in a response's body; an empty one if the body is none."""
     try:
         found: Any = orjson.loads(answer.body)
     except orjson.JSONDecodeError:

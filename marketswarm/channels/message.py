@@ -38,15 +38,15 @@ class MessageKind(StrEnum):
 class Message:
     """One message to people.
 
-    `id` is the same however often the message is sent, so that a receiver can drop repeats. `timestamp`
-    is when it happened, in epoch seconds; `late` says that it could not be sent then. `events` are the
-    alert events that it is about, each as its JSON stood on the log, oldest first.
+    `id` is the same however often the message is sent, so that a receiver can drop repeats. `timestamp` is
+    when the event happened, in epoch seconds; `late` means that the text says how late it is sent. `events`
+    are the alert events that the message is about, each as its JSON in the log, oldest first.
 
-    `lines` are one for each event or incident, where there are several: `title` and `text` are enough
-    without them, and a channel shows as many as it can. `about` are the services and buses concerned: two
-    messages about the same one must arrive in order. `thread` is the id of the message that began the
-    conversation, its own if it is the first. `opens` says that something is down after it; `closes` are
-    the threads in which nothing is down any more after it.
+    `lines` are one for each event or incident if there are several: `title` and `text` are enough without
+    them, and a channel shows as many as it can. `about` are the keys of the incidents concerned: two
+    messages about the same one must arrive in order. `thread` is the id of the first message of the
+    conversation; empty or the message's own if this is the first. `opens` means that the message leaves an
+    outage open in its thread; `closes` are the threads without an open outage after it.
     """
 
     id: str
@@ -82,10 +82,11 @@ def plain_key(ident: str) -> str:
 
 
 BODY_TYPE: Final = "marketswarm.alert"
+"""The `type` in the webhook's JSON."""
 
 
 def encode_webhook_body(message: Message) -> bytes:
-    """Return the JSON of CONTRACTS section 8: the webhook's body and a command's input.
+    """Return the JSON of CONTRACTS section 8, the body of a webhook and the input of a command.
 
     The same message gives the same bytes. The contract's keys come first and in its order.
     """
@@ -103,7 +104,7 @@ def encode_webhook_body(message: Message) -> bytes:
 
 
 class Style(Enum):
-    """The style of a message: a colour as 0xRRGGBB, and a sign for people who can't see it."""
+    """The style of a message: a colour as 0xRRGGBB, and a sign for people who can't see the colour."""
 
     GOOD = (0x2EB67D, "\N{LARGE GREEN CIRCLE}")
     NEWS = (0x36A3EB, "\N{LARGE BLUE CIRCLE}")
@@ -123,7 +124,7 @@ _BY_SEVERITY: Final = {
 
 
 def style_of(message: Message) -> Style:
-    """Return GOOD where a service is up again, else the style of the severity."""
+    """Return GOOD for a message that a service is up again or has settled, else its severity's style."""
     good = message.kind in (MessageKind.UP, MessageKind.SETTLED)
     return Style.GOOD if good else _BY_SEVERITY[message.severity]
 
@@ -142,7 +143,10 @@ def encode_message(message: Message) -> bytes:
 
 
 def parse_message(raw: bytes) -> Message | None:
-    """Return a stored message; None if it can't be parsed. Unknown kinds become NOTE, severities WARNING."""
+    """Return a stored message; None if it can't be parsed.
+
+    An unknown kind becomes NOTE, an unknown severity WARNING.
+    """
     try:
         found: Any = orjson.loads(raw)
         return None if type(found) is not dict else _message(found)
@@ -151,6 +155,7 @@ def parse_message(raw: bytes) -> Message | None:
 
 
 def _message(found: dict[str, Any]) -> Message:
+    """Return the message with these stored fields. Raises KeyError, TypeError or ValueError."""
     if type(found["id"]) is not str or not found["id"] or type(found["title"]) is not str:
         raise TypeError("no message without an id and a title")
     what, severity = found.get("what"), found.get("severity")

@@ -1,4 +1,4 @@
-"""Publish to an ntfy topic, for phones.
+"""Publish messages to an ntfy topic, for phones.
 
 The message is JSON, since headers carry ASCII only; ntfy has no markup.
 """
@@ -18,7 +18,7 @@ from marketswarm.settings import HttpUrl, Token
 
 TITLE_AT_MOST: Final = 250
 MESSAGE_AT_MOST: Final = 3800
-"""Bytes: from 4,096 on ntfy makes a file of it, and its pushes carry some 4,000 with all that goes along."""
+"""Bytes of a message: ntfy makes a file of 4,096 or more, and pushes carry some 4,000 in all."""
 TEXT_AT_MOST: Final = 1500
 
 _SHOWN: Final = {
@@ -31,7 +31,7 @@ _SHOWN: Final = {
 
 
 class Options(BaseModel):
-    """The topic's URL, and an access token where the topic is protected."""
+    """The topic's URL, and an access token for a protected topic."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -40,13 +40,14 @@ class Options(BaseModel):
 
     @model_validator(mode="after")
     def _with_topic(self) -> Self:
+        """Require that the URL ends in a topic. Raises ValueError."""
         if not re.fullmatch(r"[-_A-Za-z0-9]{1,64}", split_topic(self.url)[1]):
             raise ValueError("url must end in a topic: https://host/topic")
         return self
 
 
 class Ntfy:
-    """Publishes to one topic."""
+    """A channel that publishes to one ntfy topic."""
 
     def __init__(self, name: str, options: Options, http: Http | None = None) -> None:
         self.name = name
@@ -67,7 +68,7 @@ class Ntfy:
 
 
 def create(name: str, options: Options) -> Channel:
-    """Create the channel; nothing is connected yet."""
+    """Create the channel with this name; nothing is connected yet."""
     return Ntfy(name, options)
 
 
@@ -79,7 +80,7 @@ def split_topic(url: str) -> tuple[str, str]:
 
 
 def build_payload(message: Message, topic: str) -> dict[str, Any]:
-    """Return the JSON of a notification."""
+    """Return the JSON that publishes a message to a topic."""
     priority, tag = _SHOWN[style_of(message)]
     text = truncate(printable_lines(message.text), TEXT_AT_MOST, _cost)
     lines = fit_lines(
@@ -95,4 +96,5 @@ def build_payload(message: Message, topic: str) -> dict[str, Any]:
 
 
 def _cost(text: str) -> int:
+    """Return the number of bytes of a text inside a JSON string."""
     return len(orjson.dumps(text)) - 2

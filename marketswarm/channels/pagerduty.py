@@ -26,8 +26,9 @@ from marketswarm.event import Event, parse
 from marketswarm.settings import HttpUrl, Token
 
 ENQUEUE: Final = "https://events.pagerduty.com/v2/enqueue"
+"""The URL of the Events API."""
 WITHIN_SEC: Final = 20.0
-"""For all requests of one message, in seconds; requests that were accepted are not repeated."""
+"""How long all requests of one message may take, in seconds; accepted requests are not repeated."""
 SUMMARY_AT_MOST: Final = 1024
 DETAIL_AT_MOST: Final = 30_000
 """Bytes of each of the two long details; a request may have 512 KB."""
@@ -43,7 +44,7 @@ class Options(BaseModel):
 
 
 class PagerDuty:
-    """Sends one request for what opens, and one for each thread that closes."""
+    """A channel that sends one request for what a message opens, and one for each thread that it closes."""
 
     def __init__(self, name: str, options: Options, http: Http | None = None) -> None:
         self.name = name
@@ -54,13 +55,16 @@ class PagerDuty:
         self.within_sec = WITHIN_SEC
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - the key is the thread
-        """Send the requests of a message that were not accepted yet. Raises SendError."""
+        """Send the requests of a message that were not accepted yet. Raises SendError.
+
+        `anchor` is not used: PagerDuty finds the alert by the message's thread.
+        """
         requests = build_requests(message)
         if not requests:
             return Receipt("nothing to do")
         answer = ""
         try:
-            with anyio.fail_after(WITHIN_SEC):  # see http.py
+            with anyio.fail_after(WITHIN_SEC):  # anyio's timeout, for the reason in http.py
                 for part in self._parts.remaining(message.id, requests):
                     answer = await self._post(requests[part])
                     self._parts.mark_accepted(message.id, part)
@@ -74,38 +78,42 @@ class PagerDuty:
         await self._http.aclose()
 
     async def _post(self, request: dict[str, Any]) -> str:
+        """POST one request with the integration key; return its status. Raises SendError."""
         key = self._options.routing_key.get_secret_value()
         body = orjson.dumps({"routing_key": key, **request})
         headers = {"content-type": "application/json"}
         answer = await self._http.exchange("POST", self._options.url, body=body, headers=headers)
         if not 200 <= answer.status < 300:
             if answer.status == 400 and re.search(rb"routing.key", answer.body, re.IGNORECASE):
-                raise SendError("400", Failure.BROKEN)  # it refuses the key with the status of a bad message
+                raise SendError("400", Failure.BROKEN)  # 400 is also the status for a refused key
             raise error_of_response(answer)
         return str(answer.status)
 
 
 def create(name: str, options: Options) -> Channel:
-    """Create the channel; nothing is connected yet."""
+    """Create the channel with this name; nothing is connected yet."""
     return PagerDuty(name, options)
 
 
 def build_requests(message: Message) -> dict[str, dict[str, Any]]:
-    """Return the requests of a message, in order and without the key, by names that repeats share."""
+    """Return the requests of a message by name, in order and without the integration key.
+
+    A repeat of the message has the same names.
+    """
     found: dict[str, dict[str, Any]] = {}
     closes = list(message.closes)
     own = message.thread or message.id
     if message.opens or message.kind is MessageKind.TEST:
         found["trigger"] = trigger(message, own)
     if message.kind is MessageKind.TEST:
-        closes.append(own)  # a test is over when it has come
+        closes.append(own)  # a test alert is resolved at once
     for thread in closes:
         found[f"resolve {thread}"] = {"event_action": "resolve", "dedup_key": plain_key(thread)}
     return found
 
 
 def trigger(message: Message, thread: str) -> dict[str, Any]:
-    """Return the request that opens an alert, or adds to the open one."""
+    """Return the request that opens the alert of a thread, or adds to it if it is open."""
     events = [event for event in map(parse, message.events) if isinstance(event, Event)]
     names = sorted({event.svc for event in events})
     kinds = sorted({event.type.value for event in events})

@@ -1,9 +1,9 @@
 """Queue the messages of one channel, and choose which one is tried next. Pure; times are monotonic seconds.
 
 Messages about the same service, or of the same thread, keep their order. While one message fails, the
-others are tried, so that a message that a receiver never accepts delays no other. Two different messages
-that fail with none accepted between them show that the receiver itself fails: then all messages wait,
-with growing pauses, and one of them, in turn, is tried after each pause.
+others are tried, so that a message that a receiver never accepts delays no other. If two different
+messages fail and none is accepted between them, the receiver itself fails: then all messages wait, with
+growing pauses, and one of them, in turn, is tried after each pause.
 """
 
 from collections.abc import Iterator
@@ -19,8 +19,8 @@ BACKOFF: Final = Backoff(first_sec=1.0, longest_sec=300.0)
 def backoff_sec(failures: int, retry_after_sec: float | None, chance: float) -> float:
     """Return the pause after the `failures`th failure in a row, in seconds; `chance` is from 0 to 1.
 
-    It doubles up to five minutes and varies by a quarter, so that many senders do not return at once; it
-    is never less than what the receiver asked for.
+    The pause doubles up to five minutes and varies by a quarter, so that many senders do not return at
+    once; it is never less than `retry_after_sec`, which the receiver asked for.
     """
     return max(BACKOFF.pause_sec(failures, chance), retry_after_sec or 0.0)
 
@@ -28,20 +28,22 @@ def backoff_sec(failures: int, retry_after_sec: float | None, chance: float) -> 
 QUEUE_LIMIT: Final = 1000
 """How many messages wait for one channel at most; beyond that the oldest is given up."""
 REJECTIONS_UNTIL_BROKEN: Final = 3
-"""This many rejected messages about different things, none accepted between: the channel is broken.
+"""How many messages about different things must be rejected, and none accepted, to break the channel.
 
 Messages about the same service or thread count as one, because one cause may spoil them all. Two may be
 chance, such as two services with long names; three are not.
 """
 NEVER: Final = float("inf")
+"""The time of an event that will not happen."""
 
 
 @dataclass(slots=True, eq=False)
 class QueuedMessage:
     """A message queued since `put_at` that fails since `since`; `turn` is its place among the attempts.
 
-    `failures` counts failures after which other messages were accepted; `reason` is the latest failure in
-    this run; there is no attempt before `free_at`.
+    `keys` are the thread and incidents whose messages keep their order. `failures` counts failures after
+    which other messages were accepted; `reason` is the latest failure in this run; there is no attempt
+    before `free_at`. `on_wire` is True while an attempt is under way.
     """
 
     message: Message
@@ -75,23 +77,23 @@ class ChannelQueue:
         self._entries: dict[str, QueuedMessage] = {}
         self._rejected_keys: list[
             frozenset[str]
-        ] = []  # what messages were about that were refused since then
+        ] = []  # the keys of messages rejected since one was last accepted
         self._failed: set[str] = set()  # ids of messages that failed since one was last accepted
         self._last_turn = 0
-        self._attempts_left = 0  # how many a broken channel is to be tried with, without a pause between them
+        self._attempts_left = 0  # how many messages a broken channel is tried with before its next pause
 
     def __len__(self) -> int:
         return len(self._entries)
 
     @property
     def trouble(self) -> str:
-        """The reason of a failure of the channel or a message that is not over; empty if there is none."""
+        """The reason for which the channel or a message fails at present; empty if none does."""
         return self.reason or next((each.reason for each in self._entries.values() if each.reason), "")
 
     def put(self, message: Message, now: float, failing_sec: float | None = None) -> list[Message]:
-        """Queue a message unless it is queued already; return the messages given up for it.
+        """Queue a message unless it is queued already; return the oldest messages, dropped for it.
 
-        `failing_sec` is how long ago an attempt in an earlier run first failed.
+        `failing_sec` is how many seconds ago an attempt in an earlier run first failed.
         """
         if message.id in self._entries:
             return []
@@ -106,13 +108,13 @@ class ChannelQueue:
         return given_up
 
     def drop(self, entry: QueuedMessage) -> None:
-        """Remove a message, which is not tried any more."""
+        """Remove a message, so that it is not tried any more."""
         self._entries.pop(entry.message.id, None)
 
     # -- what is next
 
     def next_attempt(self, now: float) -> tuple[QueuedMessage | None, float]:
-        """Return the message to try at `now`, or None and when to ask again."""
+        """Return the message to try at `now`, or None, and when to ask again if there is none."""
         if now < self.free_at:
             return None, self.free_at if self._entries else NEVER
         if self.broken and not self._attempts_left:
@@ -126,7 +128,10 @@ class ChannelQueue:
         return found, again_at
 
     def take_expired(self, now: float, retry_for_sec: float) -> list[QueuedMessage]:
-        """Remove and return messages that failed for too long, or waited so long for a failing channel."""
+        """Remove and return messages that failed, or waited while the receiver failed, for too long.
+
+        Too long is `retry_for_sec` seconds.
+        """
         ages = [(each, self._failing_since(each)) for each in self._entries.values()]
         over = [each for each, since in ages if since + retry_for_sec <= now]
         for each in over:
@@ -141,7 +146,10 @@ class ChannelQueue:
     # -- what came of an attempt
 
     def record_accepted(self, entry: QueuedMessage, now: float, chance: float) -> None:
-        """Record that the channel accepted a message: earlier failures were not the channel's."""
+        """Record that the channel accepted a message, so earlier failures were due to their messages.
+
+        `chance`, from 0 to 1, varies the pauses of those messages.
+        """
         self.drop(entry)
         self.failures, self.free_at, self.broken, self.reason = 0, float("-inf"), False, ""
         for each in [self._entries[ident] for ident in self._failed if ident in self._entries]:
@@ -153,7 +161,7 @@ class ChannelQueue:
     def record_failure(
         self, entry: QueuedMessage, now: float, reason: str, retry_after_sec: float | None, chance: float
     ) -> None:
-        """Record that a message failed and may be accepted later."""
+        """Record that an attempt failed and that the message may be accepted later; compute the pauses."""
         self._attempts_left, self.broken = 0, False
         self.failures += 1
         self.reason = entry.reason = reason
@@ -165,7 +173,10 @@ class ChannelQueue:
             self.free_at = now + backoff_sec(self.failures, retry_after_sec, chance)
 
     def mark_broken(self, reason: str, now: float, chance: float) -> None:
-        """Record that the channel accepts nothing until it is repaired: pause, then try each message once."""
+        """Record that the channel accepts nothing until it is repaired.
+
+        After a pause each message is tried once, before the next pause.
+        """
         self.broken, self.reason = True, reason
         self._attempts_left = max(0, self._attempts_left - 1)
         if not self._attempts_left:
@@ -173,7 +184,10 @@ class ChannelQueue:
             self.free_at = now + backoff_sec(self.failures, None, chance)
 
     def record_rejection(self, entry: QueuedMessage, reason: str, now: float, chance: float) -> bool:
-        """Record that a message will never be accepted; return True if the channel counts as broken now."""
+        """Record that a message will never be accepted; return True if the channel counts as broken now.
+
+        The caller removes the message.
+        """
         if all(keys.isdisjoint(entry.keys) for keys in self._rejected_keys):
             self._rejected_keys.append(entry.keys)
         del self._rejected_keys[REJECTIONS_UNTIL_BROKEN:]
@@ -185,7 +199,7 @@ class ChannelQueue:
     # -- inside
 
     def _eligible(self) -> Iterator[QueuedMessage]:
-        """Yield messages that follow no other queued one about the same thing."""
+        """Yield the messages before which no other one about the same thread or incident is queued."""
         seen: set[str] = set()
         for entry in self._entries.values():
             if seen.isdisjoint(entry.keys):
@@ -193,7 +207,7 @@ class ChannelQueue:
             seen |= entry.keys
 
     def _failing_since(self, entry: QueuedMessage) -> float:
-        """Return since when a message or its channel fails.
+        """Return since when a message or its channel fails; NEVER if neither does.
 
         A message of an earlier run is not given up without an attempt in this one.
         """
@@ -206,5 +220,6 @@ class ChannelQueue:
         return len(self._failed) > 1
 
     def _next_turn(self) -> int:
+        """Return the next number in the order of attempts."""
         self._last_turn += 1
         return self._last_turn

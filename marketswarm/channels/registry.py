@@ -31,14 +31,17 @@ _ERROR_WORDS: Final = {"missing": "is missing", "extra_forbidden": "is no option
 
 
 class ChannelError(ValueError):
-    """A channel can't be created: names the channel and what is wrong with its options, never a value."""
+    """The error for a channel that can't be created.
+
+    It names the channel and what is wrong with its options, never a value.
+    """
 
 
 def create_channel(kind: str, name: str, options: Mapping[str, Any]) -> Channel:
     """Return a channel of that kind, called `name`; nothing is connected yet.
 
     Raises:
-        ChannelError: for an unknown kind and for wrong options, all of them at once.
+        ChannelError: for an unknown kind, and for wrong options with all mistakes at once.
     """
     if kind not in KINDS:
         raise ChannelError(f"{name}: no such kind of channel; there are {', '.join(KINDS)}")
@@ -52,14 +55,14 @@ def create_channel(kind: str, name: str, options: Mapping[str, Any]) -> Channel:
 
 
 def channels_from_environment(settings: ChannelSettings) -> list[Channel]:
-    """Return every channel that the environment names, called by its kind; nothing is connected yet.
+    """Return every channel that environment variables configure, named by its kind; nothing is connected yet.
 
     Raises:
         Exit: code 2, naming the variable, when one of them can't be created.
     """
     found: dict[str, Channel] = {}
     for variable, kind, options in _environment_channels(settings):
-        # a second one of a kind can only be what WEBHOOK_URL points at
+        # a second channel of one kind can only be the one of WEBHOOK_URL
         name = "webhook" if kind in found else kind
         given = {key: value for key, value in options.items() if value is not None}
         try:
@@ -70,7 +73,7 @@ def channels_from_environment(settings: ChannelSettings) -> list[Channel]:
 
 
 def kind_of_url(url: str) -> str:
-    """Return the kind of channel that a URL belongs to, by its host."""
+    """Return the kind of channel for a URL, by its host: slack, discord, teams, or else webhook."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     if host in _SLACK:
@@ -81,11 +84,12 @@ def kind_of_url(url: str) -> str:
 
 
 def _in_domains(host: str, domains: tuple[str, ...]) -> bool:
+    """Return True if a host is one of some domains, or inside one."""
     return any(host == domain or host.endswith(f".{domain}") for domain in domains)
 
 
 def _environment_channels(env: ChannelSettings) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Yield the variable, the kind and the options of each channel; None for options without a value."""
+    """Yield the variable, the kind and the options of each configured channel; unset options are None."""
     if env.slack_token:
         yield "SLACK_TOKEN", "slack", {"token": env.slack_token, "channel": env.slack_channel}
     if env.webhook_url:
@@ -111,5 +115,6 @@ def _environment_channels(env: ChannelSettings) -> Iterator[tuple[str, str, dict
 
 
 def _describe_error(where: tuple[int | str, ...], kind: str, message: str) -> str:
+    """Return a validation error in words: an option's path and its error, without the value."""
     path = ".".join(map(str, where)) or "options"
     return f"{path}: {_ERROR_WORDS.get(kind, message.removeprefix('Value error, '))}"

@@ -1,6 +1,7 @@
-"""Slack: an incoming webhook, or with a token `chat.postMessage`, which can answer in a thread.
+"""Send messages to Slack, through an incoming webhook or, with a token, `chat.postMessage`.
 
-What is embedded stands in plain text, where nothing is markup but `&`, `<` and `>`, and these go as entities.
+Only the latter can answer in a thread. Embedded texts are plain text, where only `&`, `<` and `>` are
+markup, and these are escaped.
 """
 
 import re
@@ -26,7 +27,7 @@ from marketswarm.settings import HttpUrl, Name, Token
 TITLE_AT_MOST: Final = 300
 SECTION_AT_MOST: Final = 3000
 BLOCKS_AT_MOST: Final = 9000
-"""Characters in all blocks of a message: some 11,000 have been refused, and what is allowed is not said."""
+"""Characters in all blocks of a message; Slack documents no limit, but has refused some 11,000."""
 
 _QUIET: Final = {"mrkdwn": False, "unfurl_links": False, "unfurl_media": False}
 # fmt: off
@@ -60,13 +61,14 @@ class Options(BaseModel):
 
     @model_validator(mode="after")
     def _requires_url_or_token(self) -> Self:
+        """Require either a URL, or a token and a channel. Raises ValueError."""
         if (self.url is None) == (self.token is None) or (self.token is None) != (self.channel is None):
             raise ValueError("needs either url, or token and channel")
         return self
 
 
 class Slack:
-    """Posts to one Slack channel."""
+    """A channel that posts to one Slack channel."""
 
     def __init__(self, name: str, options: Options, http: Http | None = None) -> None:
         self.name = name
@@ -74,21 +76,24 @@ class Slack:
         self._options = options
         self._url = options.url or f"{options.api.rstrip('/')}/chat.postMessage"
         self._http = http or Http()
-        self.within_sec = 2 * self._http.within_sec  # in the thread, then beside it
+        self.within_sec = 2 * self._http.within_sec  # one request in the thread, then one without it
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:
-        """Send a message, with a token into its thread. Raises SendError."""
+        """Send a message; with a token and an `anchor` send it into its thread. Raises SendError.
+
+        If the thread is gone, the message goes to the channel without it.
+        """
         body = build_payload(message)
         if self._options.url is not None:
             return await self._post(body)
         body["channel"] = self._options.channel
         if anchor is not None:
             try:
-                # who reads the channel sees it as well, not only who follows the thread
+                # broadcast: readers of the channel see the reply as well, not only followers of the thread
                 return await self._post({**body, "thread_ts": anchor, "reply_broadcast": True}, anchor)
             except SendError as error:
                 if not re.search("thread|reply|message_not_found", error.reason):
-                    raise  # else somebody deleted or locked that thread
+                    raise  # any other error means that the thread was deleted or locked
         return await self._post(body)
 
     async def aclose(self) -> None:
@@ -96,6 +101,10 @@ class Slack:
         await self._http.aclose()
 
     async def _post(self, body: dict[str, Any], anchor: str | None = None) -> Receipt:
+        """POST a message once; return the receipt, with the `ts` of its thread if a token is used.
+
+        Raises SendError.
+        """
         answer = await post_json(self._http, self._url, body, self._options.token)
         if self._options.url is not None:
             return Receipt(str(answer.status))
@@ -109,11 +118,12 @@ class Slack:
 
 
 def create(name: str, options: Options) -> Channel:
-    """Create the channel; nothing is connected yet."""
+    """Create the channel with this name; nothing is connected yet."""
     return Slack(name, options)
 
 
 def _failure_of(word: str) -> Failure:
+    """Return the meaning of an error word of Slack's API."""
     if word in _LATER:
         return Failure.TEMPORARY
     return Failure.REJECTED if word in _REJECTED else Failure.BROKEN
@@ -133,8 +143,10 @@ def build_payload(message: Message) -> dict[str, Any]:
 
 
 def _section(text: str) -> dict[str, Any]:
+    """Return a block of plain text."""
     return {"type": "section", "text": {"type": "plain_text", "text": _escaped(text), "emoji": False}}
 
 
 def _cost(text: str) -> int:
+    """Return the length of a text after escaping, in UTF-16 code units."""
     return utf16_length(_escaped(text))

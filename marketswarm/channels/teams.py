@@ -17,7 +17,7 @@ from marketswarm.channels.text import fit_lines, printable_line, truncate
 from marketswarm.settings import HttpUrl
 
 CARD_AT_MOST: Final = 24_000
-"""As Teams counts: the card as JSON in a string of JSON, which it refuses from 28,672 bytes on."""
+"""The greatest length of a card, as JSON inside a string of JSON; Teams refuses 28,672 bytes and more."""
 TITLE_AT_MOST: Final = 600
 TEXT_AT_MOST: Final = 3000
 
@@ -40,7 +40,7 @@ class Options(BaseModel):
 
 
 class Teams:
-    """Posts to the channel of one workflow."""
+    """A channel that posts to the URL of one workflow."""
 
     def __init__(self, name: str, options: Options, http: Http | None = None) -> None:
         self.name = name
@@ -64,12 +64,12 @@ class Teams:
 
 
 def create(name: str, options: Options) -> Channel:
-    """Create the channel; nothing is connected yet."""
+    """Create the channel with this name; nothing is connected yet."""
     return Teams(name, options)
 
 
 def build_payload(message: Message) -> dict[str, Any]:
-    """Return the message with its card: a title in colour, the text, and a block for each line."""
+    """Return the JSON of a message with its card: a title in colour, the text, and a block for each line."""
     colour = _COLOURS[style_of(message)]
     style = {"weight": "Bolder", "size": "Medium", "color": colour}
     title = truncate(f"{style_of(message).sign} {printable_line(message.title)}", TITLE_AT_MOST, _cost)
@@ -81,6 +81,7 @@ def build_payload(message: Message) -> dict[str, Any]:
 
 
 def _message(body: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the message with a card of these blocks."""
     card = {
         "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
         "type": "AdaptiveCard",
@@ -93,14 +94,17 @@ def _message(body: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _block(text: str, /, *, spacing: str = "Small", **style: str) -> dict[str, Any]:
-    # {{DATE(…)}} is read everywhere; a space of no width keeps it from being one
+    """Return a block with one text, in which Teams replaces no `{{…}}`; `style` are properties of its run."""
+    # Teams replaces {{DATE(…)}} in every text; a zero-width space between the braces prevents that
     run = {"type": "TextRun", "text": text.replace("{{", "{\N{ZERO WIDTH SPACE}{"), **style}
     return {"type": "RichTextBlock", "spacing": spacing, "inlines": [run]}
 
 
 def _cost(line: str) -> int:
+    """Return the bytes that a line adds to a card."""
     return _size(_block(line, spacing="None"))
 
 
 def _size(found: dict[str, Any]) -> int:
+    """Return the number of bytes of an object as JSON inside a string of JSON."""
     return len(json.dumps(json.dumps(found, separators=(",", ":"))))

@@ -1,4 +1,4 @@
-"""Send a Telegram bot's message to one chat, as a reply to the first of its thread.
+"""Send messages to one chat as a Telegram bot, each as a reply to the first one of its thread.
 
 The bot's token is part of the URL, so the URL is never shown.
 """
@@ -50,7 +50,7 @@ class Options(BaseModel):
 
 
 class Telegram:
-    """Sends to one chat."""
+    """A channel that sends to one chat."""
 
     def __init__(self, name: str, options: Options, http: Http | None = None) -> None:
         self.name = name
@@ -59,10 +59,10 @@ class Telegram:
         self._url = f"{options.url.rstrip('/')}/bot{token}/sendMessage"
         self._chat = options.chat
         self._http = http or Http()
-        self.within_sec = 2 * self._http.within_sec  # once more when the chat has moved
+        self.within_sec = 2 * self._http.within_sec  # two requests if the chat has moved
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:
-        """Send a message, once more if the chat has moved. Raises SendError."""
+        """Send a message as a reply to the message `anchor`, again if the chat moved. Raises SendError."""
         body = build_payload(message, anchor)
         answer = await exchange_json(self._http, self._url, {"chat_id": self._chat, **body})
         moved = _parameters(answer).get("migrate_to_chat_id")
@@ -79,12 +79,12 @@ class Telegram:
 
 
 def create(name: str, options: Options) -> Channel:
-    """Create the channel; nothing is connected yet."""
+    """Create the channel with this name; nothing is connected yet."""
     return Telegram(name, options)
 
 
 def build_payload(message: Message, anchor: str | None = None) -> dict[str, Any]:
-    """Return the JSON of a message, without the chat."""
+    """Return the JSON of a message without the chat; `anchor` is the id of the message to reply to."""
     title = truncate(f"{style_of(message).sign} {printable_line(message.title)}", TITLE_AT_MOST, _cost)
     text = truncate(printable_lines(message.text), TEXT_AT_MOST, _cost)
     head = f"<b>{_escaped(title)}</b>\n{_escaped(text)}"
@@ -102,6 +102,10 @@ def build_payload(message: Message, anchor: str | None = None) -> dict[str, Any]
 
 
 def _receipt(answer: HttpResponse, anchor: str | None) -> Receipt:
+    """Return the receipt for a response, with `anchor` or else the new message's id.
+
+    Raises SendError if the response is no success.
+    """
     found = json_object_of(answer)
     if found.get("ok") is True:
         result = found.get("result")
@@ -119,13 +123,16 @@ def _receipt(answer: HttpResponse, anchor: str | None) -> Receipt:
 
 
 def _parameters(answer: HttpResponse) -> dict[str, Any]:
+    """Return the `parameters` of an error response; an empty dictionary if there are none."""
     found = json_object_of(answer).get("parameters")
     return found if isinstance(found, dict) else {}
 
 
 def _escaped(text: str) -> str:
+    """Return the text as HTML in which nothing is a mention, a tag or a command."""
     return escape(_ACTIVE.sub("\\g<0>\N{WORD JOINER}", text), quote=False)
 
 
 def _cost(text: str) -> int:
+    """Return the length of a text after escaping, in UTF-16 code units."""
     return utf16_length(_escaped(text))

@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 from typing import Final
 
 MORE: Final = "…"
-"""Stands for what was truncated."""
+"""The character that replaces truncated text."""
 
 Cost = Callable[[str], int]
+"""A function that returns the length of a text as a receiver counts it."""
 
 
 def utf16_length(text: str) -> int:
@@ -30,7 +31,7 @@ def printable_line(text: str) -> str:
 
 
 def truncate(text: str, room: int, cost: Cost = utf16_length) -> str:
-    """Return the text, or its longest start that costs at most `room` together with `…`."""
+    """Return the text if it costs `room` at most, else its longest start that fits with `…` after it."""
     if len(text) <= room and cost(text) <= room:
         return text
     if cost(MORE) > room:
@@ -46,10 +47,10 @@ def truncate(text: str, room: int, cost: Cost = utf16_length) -> str:
 def fit_lines(
     lines: Sequence[str], room: int, cost: Cost = utf16_length, *, between: int = 1, longest: int = 300
 ) -> list[str]:
-    """Return the lines, or the first of them and a line that counts the others, within `room`.
+    """Return the lines within `room`: all, or the first ones and a line with the number of the others.
 
-    `between` is the cost of joining two lines. Each line costs at most `longest`, so that one can't use
-    all the room.
+    `between` is the cost of joining two lines. Each line is truncated to a cost of `longest`, so that one
+    can't use all the room. The result is empty if not even the number fits.
     """
     shown: list[str] = []
     aside = room - cost(remainder_line(len(lines)))
@@ -65,12 +66,12 @@ def fit_lines(
 
 
 def remainder_line(count: int) -> str:
-    """Return the line that stands for `count` lines that are not shown."""
+    """Return the line that replaces `count` lines that are not shown."""
     return f"and {count:,} more"
 
 
 def paginate(lines: Sequence[str], room: int, cost: Cost = utf16_length) -> list[str]:
-    """Join the lines into pages of at most `room` each; no line may be longer than `room`."""
+    """Join lines to pages that cost `room` at most each; no line may cost more than `room`."""
     found: list[str] = []
     left = -1
     for line in lines:
@@ -89,7 +90,7 @@ def printable_lines(text: str) -> str:
 
 
 LAST_TIME: Final = 253402300799.0
-"""The end of the year 9999 in epoch seconds; an event from outside may hold any number."""
+"""The last second of the year 9999 in epoch seconds, the limit for times in foreign events."""
 
 
 def format_utc(at: float) -> str:
@@ -108,7 +109,7 @@ def format_time(at: float) -> str:
 
 
 def utc_datetime(at: float) -> datetime:
-    """Return epoch seconds as a date in UTC, limited to the years 1970 to 9999."""
+    """Return epoch seconds as a datetime in UTC, limited to the years 1970 to 9999."""
     return datetime.fromtimestamp(min(max(0.0, at), LAST_TIME), UTC)
 
 

@@ -1,4 +1,4 @@
-"""POST messages to a generic webhook, in the form of the Standard Webhooks (www.standardwebhooks.com)."""
+"""POST messages to a generic webhook in the form of Standard Webhooks (www.standardwebhooks.com)."""
 
 import hmac
 import time
@@ -14,7 +14,7 @@ from marketswarm.settings import WHSEC, HttpUrl, Signing
 
 
 class Options(BaseModel):
-    """The URL, and the secret that signs."""
+    """The URL, and the secret with which requests are signed, if any."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -23,7 +23,7 @@ class Options(BaseModel):
 
 
 class Webhook:
-    """POSTs each message to one URL; signed if there is a secret."""
+    """A channel that POSTs each message to one URL, signed if there is a secret."""
 
     def __init__(self, name: str, options: Options, http: Http | None = None) -> None:
         self.name = name
@@ -47,12 +47,12 @@ class Webhook:
 
 
 def create(name: str, options: Options) -> Channel:
-    """Create the channel; nothing is connected yet."""
+    """Create the channel with this name; nothing is connected yet."""
     return Webhook(name, options)
 
 
 def build_headers(message: Message, body: bytes, at: int, key: bytes | None) -> dict[str, str]:
-    """Return the headers of one attempt at `at` (epoch seconds)."""
+    """Return the headers of one attempt at `at` (epoch seconds), with a signature if there is a key."""
     headers = {
         "content-type": "application/json",
         "webhook-id": message.key,
@@ -70,7 +70,7 @@ def sign_body(ident: str, at: int, body: bytes, key: bytes) -> str:
 
 
 def signing_key(secret: str) -> bytes:
-    """Return the key bytes: the base64 after `whsec_`, else the secret's own bytes."""
+    """Return the bytes of a signing key: decoded base64 after `whsec_`, else the secret's own bytes."""
     if secret.startswith(WHSEC):
         return b64decode(secret.removeprefix(WHSEC))
     return secret.encode()

@@ -1,4 +1,4 @@
-"""Define what operators tell the notifier: silences, and requests to acknowledge, resend and test. Pure.
+"""Define operators' silences, and their requests to acknowledge, resend and test. Pure.
 
 The command line writes these values to the buses, and the notifier reads them. Not here: what follows
 from a silence or an acknowledgement, which the notifier decides.

@@ -1,4 +1,4 @@
-"""Bound the fields of silences, requests and answers, so that bytes from outside can't become a burden."""
+"""Define bounded field types for silences, requests and answers, so that foreign values stay small."""
 
 from dataclasses import fields
 from functools import partial
@@ -11,11 +11,14 @@ MAX_BYTES: Final = 16_384
 """Longer JSON is not parsed."""
 
 STRICT: Final = ConfigDict(strict=True, extra="ignore", hide_input_in_errors=True)
+"""The settings of all models here: no conversions, unknown keys are ignored, errors hold no input."""
 
 Ident = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,200}$")]
-"""May become a part of a key's name, and is typed by people: no spaces."""
+"""An id, 1 to 200 characters: it may become part of a key's name, and people type it, so it has no spaces."""
 Name = Annotated[str, Field(min_length=1, max_length=200)]
+"""A name of 1 to 200 characters."""
 Text = Annotated[str, Field(min_length=1, max_length=500)]
+"""A text of 1 to 500 characters."""
 MAX_EPOCH_SEC: Final = 1e11
 """The latest time that is accepted, in epoch seconds (the year 5138): floats still resolve milliseconds."""
 Epoch = Annotated[
@@ -25,5 +28,5 @@ Epoch = Annotated[
 
 
 def encode_fields(value: Any) -> bytes:
-    """Return the fields of a dataclass as a JSON object."""
+    """Return the fields of a dataclass instance as a JSON object."""
     return orjson.dumps({each.name: getattr(value, each.name) for each in fields(value)})

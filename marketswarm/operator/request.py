@@ -21,7 +21,7 @@ ANSWERS_KEPT_SEC: Final = 3_600
 
 
 class RequestKind(StrEnum):
-    """What can be requested, and what `what` means then."""
+    """The kinds of requests; each comment says what the request's `what` holds."""
 
     ACK = "ack"  # a service's name, or the id of the event that is seen to
     RESEND = "resend"  # the id of a message in `notifier:dead`, or ALL
@@ -35,7 +35,11 @@ _GOOD_FOR_SEC: Final = {RequestKind.ACK: 86_400.0, RequestKind.RESEND: 86_400.0,
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class OperatorRequest:
-    """A request at `ts` (epoch seconds) by a person called `by`."""
+    """A request of the operator `by`, made at `ts` (epoch seconds); `do` is its kind, `what` its object.
+
+    Raises:
+        ValueError: when a field is out of bounds.
+    """
 
     id: Ident
     do: RequestKind
@@ -53,7 +57,7 @@ class OperatorRequest:
 
     @classmethod
     def parse(cls, raw: bytes) -> "OperatorRequest | None":
-        """Return the request in some JSON; None if it can't be parsed."""
+        """Return the request in some JSON; None if it can't be parsed or is longer than MAX_BYTES."""
         if len(raw) > MAX_BYTES:
             return None
         try:
@@ -66,9 +70,13 @@ class OperatorRequest:
 class Answer:
     """One line of the answer to a request.
 
-    `channel` and its host `where` are empty when no channel is concerned. `said` may be shown: what the
-    receiver answered, or what was done. `done` marks the last line. A line with `retry_sec` is no outcome:
-    the channel is paused, and makes its next attempt after so many seconds.
+    `channel` and its host `where` are empty when no channel is concerned. `ok` says whether it succeeded.
+    `said` may be shown: it is the receiver's answer, or describes what was done. `done` marks the last
+    line. A line with `retry_sec` above 0 is no outcome: the channel is paused, and makes its next attempt
+    after so many seconds.
+
+    Raises:
+        ValueError: when a field is out of bounds.
     """
 
     ok: bool
@@ -79,12 +87,12 @@ class Answer:
     retry_sec: Annotated[float, Field(ge=0, le=MAX_RETRY_SEC, allow_inf_nan=False)] = 0.0
 
     def encode(self) -> bytes:
-        """Return the answer as JSON."""
+        """Return the answer line as JSON."""
         return encode_fields(self)
 
     @classmethod
     def parse(cls, raw: bytes) -> "Answer | None":
-        """Return the answer in some JSON; None if it can't be parsed."""
+        """Return the answer line in some JSON; None if it can't be parsed or is longer than MAX_BYTES."""
         if len(raw) > MAX_BYTES:
             return None
         try:

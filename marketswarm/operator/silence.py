@@ -25,18 +25,20 @@ from marketswarm.operator.fields import (
 KEPT_SEC: Final = 30 * 86_400.0
 """How long a silence is kept after its end, in seconds."""
 _TICK_SEC: Final = 0.001
+"""The least difference between two versions' `changed_at`, in seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class Silence:
     """One silence, from `starts_at` up to `ends_at` (epoch seconds).
 
-    `services` are patterns of names (`rss_*`, `feed-[0-9]`), `tags` whole tags of the truth; a service
-    that matches one of them is silenced. `changed_at` grows with each change: of two versions on two
-    buses the later one counts. A silence is never deleted early, only ended.
+    `services` are patterns of names (`rss_*`, `feed-[0-9]`), `tags` whole tags of the truth; a service that
+    matches one of them is silenced. `changed_at` grows with each change: of two versions on two buses the
+    later one counts. A silence is never deleted early, only ended.
 
     Raises:
-        ValueError: when a field is out of bounds, `ends_at` is before `starts_at`, or nothing is named.
+        ValueError: when a field is out of bounds, `ends_at` is before `starts_at`, or neither services nor
+            tags are given.
     """
 
     id: Ident
@@ -55,25 +57,28 @@ class Silence:
             raise ValueError("a silence is on some service or tag")
 
     def matches(self, svc: str, tags: Collection[str] = ()) -> bool:
-        """Return True if the silence names a service with these tags, whether it is active or not."""
+        """Return True if the silence names a service called `svc` with these tags, active or not."""
         return any(fnmatchcase(svc, pattern) for pattern in self.services) or any(
             tag in tags for tag in self.tags
         )
 
     def active(self, now: float) -> bool:
-        """Return True if the silence is in force at `now` (epoch seconds); `ends_at` itself is not."""
+        """Return True if the silence is in force at `now` (epoch seconds), which must be before `ends_at`."""
         return self.starts_at <= now < self.ends_at
 
     def over(self, now: float) -> bool:
-        """Return True if the silence will not be in force again."""
+        """Return True if the silence has ended by `now` (epoch seconds)."""
         return now >= self.ends_at
 
     def old(self, now: float) -> bool:
-        """Return True if the silence ended more than KEPT_SEC ago."""
+        """Return True if the silence ended KEPT_SEC or more before `now` (epoch seconds)."""
         return now >= self.ends_at + KEPT_SEC
 
     def ended(self, now: float) -> Self:
-        """Return a copy that ends at `now`, with a later `changed_at` whatever the clocks say."""
+        """Return a copy that ends at `now` (epoch seconds) at the latest, with a later `changed_at`.
+
+        `changed_at` grows even if the clock was set back.
+        """
         start = min(self.starts_at, now)
         changed_at = min(max(now, self.changed_at + _TICK_SEC), MAX_EPOCH_SEC)
         return replace(self, starts_at=start, ends_at=min(now, self.ends_at), changed_at=changed_at)
@@ -84,7 +89,7 @@ class Silence:
 
     @classmethod
     def parse(cls, raw: bytes) -> "Silence | None":
-        """Return the silence in some JSON; None if it can't be parsed."""
+        """Return the silence in some JSON; None if it can't be parsed or is longer than MAX_BYTES."""
         if len(raw) > MAX_BYTES:
             return None
         try:
@@ -97,9 +102,10 @@ _SILENCE: Final = TypeAdapter(Silence)
 
 
 def merge_silences(held: Iterable[Mapping[bytes, bytes]]) -> dict[str, Silence]:
-    """Return the latest version of each silence on several buses, in the order of their starts.
+    """Return the latest version of each silence by id, in the order of their starts.
 
-    A field that can't be parsed, or is stored under another id, is skipped.
+    `held` are the hashes of several buses, from silence id to JSON. A field that can't be parsed, or is
+    stored under another id, is skipped.
     """
     latest: dict[str, Silence] = {}
     for fields in held:
@@ -111,16 +117,20 @@ def merge_silences(held: Iterable[Mapping[bytes, bytes]]) -> dict[str, Silence]:
 
 
 def missing_silences(held: Mapping[bytes, bytes], silences: Mapping[str, Silence]) -> dict[str, bytes]:
-    """Return the fields to write to a bus with `held`, so that it has every one of `silences`."""
+    """Return those of `silences` that a bus lacks or has in another version, as fields to write there.
+
+    `held` is the hash of that bus.
+    """
     own = _read(held)
     return {key: silence.encode() for key, silence in silences.items() if own.get(key) != silence}
 
 
 def _read(fields: Mapping[bytes, bytes]) -> dict[str, Silence]:
+    """Return by id the silences in a bus's hash, without fields that can't be parsed or have another id."""
     found = ((key, Silence.parse(raw)) for key, raw in fields.items())
     return {each.id: each for key, each in found if each is not None and each.id.encode() == key}
 
 
 def _rank(silence: Silence) -> tuple[float, float, bytes]:
-    """Return a sort key for versions of a silence; of two at one time the shorter one wins."""
+    """Return a sort key for versions of one silence; of two changed at one time, the shorter one counts."""
     return silence.changed_at, -silence.ends_at, silence.encode()
