@@ -1,1 +1,1 @@
-"""Probes what the fleet connects to: does the name resolve, does the port answer."""
+"""Probe what the fleet connects to, and publish market data: names, ports, certificates, pages; bars."""

@@ -12,7 +12,10 @@ REPORT_EVERY_SEC: Final = 0.5
 
 
 async def main() -> int:
-    """Run massive until it is asked to stop; return its exit code."""
+    """Run massive until it is asked to stop; return its exit code.
+
+    Every REPORT_EVERY_SEC, apply the settings to the probes, and report the state of probes and market data.
+    """
     async with agent("massive", MassiveEnvironment) as me:
         settings_now, market = me.config(MassiveSettings), MarketStatus()
         with ProbeMonitor.start(me, market.stream_state) as probes:

@@ -31,6 +31,7 @@ _RESOLVERS: Final = TypeAdapter(Resolvers)
 
 
 def _require_resolvers(text: str) -> str:
+    """Return `text` if it lists name servers, separated by commas; otherwise raise ValueError."""
     try:
         _RESOLVERS.validate_python(split_list(text))
     except ValidationError:
@@ -39,7 +40,7 @@ def _require_resolvers(text: str) -> str:
 
 
 def split_list(text: str) -> tuple[str, ...]:
-    """Return the words between the commas of a text, without empty ones."""
+    """Return the stripped words between the commas of a text, without empty ones."""
     return tuple(each.strip() for each in text.split(",") if each.strip())
 
 
@@ -62,12 +63,12 @@ class MassiveEnvironment(MonitorSettings, MarketEnvironment):
     )
 
     def timeout_sec(self, kind: str) -> float:
-        """Return how long a probe of a kind may take."""
+        """Return how many seconds a probe of a kind may take."""
         of_kind: Any = getattr(self, f"net_{kind}_timeout_sec")
         return float(of_kind or self.net_timeout_sec)
 
     def why_off(self, kind: str) -> str | None:
-        """Return why targets of a kind are not probed; None if they are."""
+        """Return the reason why targets of a kind are not probed; None if they are."""
         if not getattr(self, f"net_{kind}_enabled"):
             return f"NET_{kind.upper()}_ENABLED"
         return NO_KEY if kind == "polygon" and self.polygon_api_key is None else None
@@ -95,6 +96,7 @@ class ProbeSettings(ServiceConfig):
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
+        """Raise ValueError if two targets have the same name."""
         twice = [name for name, times in Counter(each.name for each in self.targets).items() if times > 1]
         if twice:
             raise ValueError(f"targets: two have the name {twice[0]!r}")
@@ -102,6 +104,7 @@ class ProbeSettings(ServiceConfig):
 
     @model_validator(mode="after")
     def _dependencies_are_known(self) -> Self:
+        """Raise ValueError if a target depends on a target of massive that does not exist."""
         known = {f"{SVC}/{target.name}" for target in self.targets}
         for target in self.targets:
             unknown = [each for each in target.depends_on if each.startswith(f"{SVC}/") and each not in known]
@@ -110,7 +113,7 @@ class ProbeSettings(ServiceConfig):
         return self
 
     def thresholds(self, target: Target) -> Thresholds:
-        """Return after how many results in a row a target is down, and up."""
+        """Return after how many results in a row a target is down, or up, and whether it alerts."""
         down_after, up_after = target.down_after or self.down_after, target.up_after or self.up_after
         return Thresholds(down_after, up_after, alerts=target.alerts)
 
@@ -128,7 +131,7 @@ class MassiveSettings(ServiceConfig):
     """What massive probes, and which market data it brings."""
 
     def doubts(self) -> Iterator[tuple[Place, str]]:
-        """Yield each URL of the truth to which the environment does not let the API key go."""
+        """Yield a warning for each URL of the truth to which the environment does not let the API key go."""
         market = self.settings.market
         urls: dict[Place, str | None] = {
             ("market", "rest_url"): market.rest_url,

@@ -194,7 +194,11 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """See httpcore. Raises InsideAddressError."""
+        """Resolve `host`, and connect to the first of its allowed addresses that accepts.
+
+        At most MAX_ADDRESSES are tried. Raises InsideAddressError if none is allowed, and httpcore's errors
+        if none accepts.
+        """
         last_error: Exception = httpcore.ConnectError("no address")
         for address in (await self._find_addresses(host, port))[:MAX_ADDRESSES]:
             try:

@@ -147,6 +147,10 @@ def parse_entries(body: bytes, content_type: str, base_url: str) -> list[Entry]:
 
 
 def _newest(entries: list[Entry]) -> list[Entry]:
+    """Return at most MAX_ENTRIES entries, newest first.
+
+    A document that begins with its oldest entry is reversed.
+    """
     dated = [entry.published for entry in entries if entry.published]
     if dated and dated[0] < dated[-1]:  # some feeds begin with the oldest
         entries.reverse()
@@ -296,6 +300,10 @@ def _ambiguous_ids(entries: Iterable[Entry]) -> set[str]:
 
 
 def _identity(entry: Entry, *, trust_id: bool) -> tuple[str, ...]:
+    """Return the words that identify an entry.
+
+    These are its id if `trust_id`, else its link, else its title and summary.
+    """
     if entry.id and trust_id:
         return "id", entry.id
     if entry.link:

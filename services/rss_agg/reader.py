@@ -400,5 +400,5 @@ class FeedDispatcher:
 
 
 def _shown(state: FeedState) -> tuple[str, ...]:
-    """Return the part of a state that beats and metrics show."""
+    """Return the parts of a state that beats and metrics show: status, error, new address."""
     return state.status, state.error, state.moved_to

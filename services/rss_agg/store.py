@@ -190,7 +190,11 @@ def _list_some(names: Sequence[str], shown: int) -> str:
 
 
 def claim_by_url(url: str) -> str:
-    """Return the digest of a feed's URL in the truth; URLs that mean the same have the same digest."""
+    """Return a hash of a feed's URL in the truth.
+
+    It is equal for URLs that differ only in the scheme, in the port 80 or 443, in user and password, in the
+    fragment, or in a final slash.
+    """
     if url.startswith("env:"):
         return hash_url(f"url {url}")
     try:

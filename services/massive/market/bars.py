@@ -1,6 +1,6 @@
-"""One minute bar of one symbol, from the stream, the REST API or a recording. Pure.
+"""Parse one minute bar of one symbol, from the stream, the REST API or a recording. Pure.
 
-Everything that the API sends is treated as hostile: what is no valid bar becomes None, and never an error.
+Everything that the API sends is treated as hostile: an invalid bar becomes None, never an error.
 """
 
 import re
@@ -22,7 +22,10 @@ Source = Literal["ws", "rest", "replay"]
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A bar. `start` and `end` are epoch milliseconds; `vwap` is the price weighted by volume, if known."""
+    """Hold a minute bar.
+
+    `start` is in epoch milliseconds; `vwap` is the price weighted by volume, if known.
+    """
 
     sym: str
     start: int
@@ -36,7 +39,7 @@ class Bar:
 
     @property
     def end(self) -> int:
-        """Return the first millisecond after the bar."""
+        """Return the first epoch millisecond after the bar."""
         return self.start + MINUTE_MS
 
     @property
@@ -77,6 +80,7 @@ def is_plausible(bar: Bar, now_ms: float, max_age_ms: float) -> bool:
 
 
 def _make_bar(sym: Any, start: Any, values: Mapping[str, Any], source: Source) -> Bar | None:
+    """Return the bar with the prices and volume in `values`, or None if any of these is invalid."""
     prices = [_parse_number(values.get(name)) for name in "ohlcv"]
     if not isinstance(sym, str) or not SYMBOL.fullmatch(sym) or None in prices:
         return None
@@ -94,4 +98,5 @@ def _parse_number(value: Any) -> float | None:
 
 
 def _format_number(number: float) -> str:
+    """Return a number as text, without a fraction if it is a whole number."""
     return str(int(number)) if number == int(number) else repr(number)

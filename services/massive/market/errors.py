@@ -1,4 +1,4 @@
-"""Why a connection ended or a request failed, and how long to wait before the next attempt. Pure."""
+"""Define why a connection ended or a request failed, and the wait before the next attempt. Pure."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -42,10 +42,9 @@ MIN_BACKOFF_SEC: Final[Mapping[str, float]] = {
 def backoff_sec(reason: str, failures: int, chance: float) -> float:
     """Return the seconds to wait after the `failures`th failure in a row (from 1).
 
-    They double up to a minute, from MIN_BACKOFF_SEC where that has the reason.
-
-    `chance`, in [0, 1), varies the result by a quarter up or down, so that a fleet that lost one server does
-    not come back all at once.
+    The wait doubles up to a minute; it begins at MIN_BACKOFF_SEC if that has the reason. `chance`, from 0 to
+    below 1, varies the result by a quarter up or down, so that the instances of a fleet that lost one server
+    do not all return at once.
     """
     least_sec = MIN_BACKOFF_SEC.get(reason, 0.0)
     backoff = Backoff(max(FIRST_BACKOFF_SEC, least_sec), max(MAX_BACKOFF_SEC, least_sec))

@@ -15,16 +15,16 @@ from dataclasses import dataclass
 from services.massive.market.bars import MAX_AHEAD_MS, MINUTE_MS, Bar
 
 QUIET_MS = 10 * MINUTE_MS
-"""The API sends a bar within seconds of its end; a bar that has not come after this time does not exist."""
+"""The API sends a bar within seconds of its end; a bar that is missing after this time does not exist."""
 
 NO_MARK = -1
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A mark that moves: `sym` is complete up to the bar that began at `upto`.
+    """Hold the new value of a mark: `sym` is complete up to the bar that began at `upto`.
 
-    `previous` is where the mark was before, NO_MARK if the symbol had none.
+    `previous` is the old value, NO_MARK if the symbol had none.
     """
 
     sym: str
@@ -34,7 +34,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """The missing bars of `sym`, which began from `first` to `last`, both included.
+    """Hold the missing bars of `sym`, which began from `first` to `last`, both included.
 
     `truncated` is True if more bars are missing than may be requested.
     """
@@ -46,7 +46,7 @@ class Gap:
 
     @property
     def is_empty(self) -> bool:
-        """Return True if all that is missing is older than what may be requested."""
+        """Return True if all missing bars are older than what may be requested."""
         return self.first > self.last
 
 
@@ -151,7 +151,7 @@ class GapTracker:
             state.due_ms = now_ms + 1000 * pause_sec
 
     def pause_requests(self, now_ms: float, pause_sec: float) -> None:
-        """Let no gap be due for `pause_sec`, because the API refuses all requests."""
+        """Let no gap be due for `pause_sec` after `now_ms`, because the API refuses all requests."""
         self._paused_until_ms = max(self._paused_until_ms, now_ms + 1000 * pause_sec)
 
     def failures(self, gap: Gap) -> int:
@@ -169,6 +169,7 @@ class GapTracker:
         return int((at_ms - self._delay_ms) // MINUTE_MS) * MINUTE_MS - MINUTE_MS
 
     def _move_mark(self, sym: str, upto: int) -> Mark:
+        """Set the mark of a symbol; return the mark to store."""
         state = self._symbols[sym]
         previous, state.upto = state.upto, upto
         return Mark(sym, previous, upto)

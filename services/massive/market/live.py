@@ -1,4 +1,4 @@
-"""The live source of bars: connect, authenticate, publish each bar that is streamed, fill the gaps by REST.
+"""Stream live bars: connect, authenticate, publish each bar that arrives, fill the gaps by REST.
 
 There is one connection at a time, and each frame is published before the next one is read. So a slow bus
 slows us down and costs no memory; a client that is too slow is disconnected by the server, and what it missed
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from services.massive.market.stream import StreamConnection
 
 STEADY_SEC: Final = 30.0
-"""A connection that streamed for so long was a good one: the failures before it count no more."""
+"""A connection that streamed for longer was a good one: the failures before it are not counted any more."""
 GAPS_AT_ONCE: Final = 4
 QUIET_INTERVAL_SEC: Final = 60.0
 RATE_LIMITED: Final = "http_429"
@@ -68,7 +68,7 @@ class LiveSource:
         self._settings_changed.set()
 
     async def run(self) -> None:
-        """Connect and stream, again after each connection that ends."""
+        """Connect and stream until cancelled; after each connection that ends, wait and connect again."""
         from services.massive.market.rest import RestClient  # noqa: PLC0415 - see these modules
         from services.massive.market.stream import StreamConnection  # noqa: PLC0415
 
@@ -88,7 +88,7 @@ class LiveSource:
                 await asyncio.sleep(pause_sec)
 
     async def _stream(self, connection: "StreamConnection", rest: "RestClient") -> str:
-        """Use one connection until it ends; return why it ended. Raises ConnectionEnded."""
+        """Use one connection until it ends; return why it ended. Raises ConnectionEnded before it streams."""
         from services.massive.market.stream import authenticate  # noqa: PLC0415 - imported by now
 
         settings = self._settings
@@ -134,7 +134,10 @@ class LiveSource:
                 return content.end_reason
 
     async def _start_symbols(self, symbols: Sequence[str]) -> None:
-        """Read the stored marks of symbols, whose bars the server sends from now on, to find their gaps."""
+        """Read the stored marks of symbols that the server has confirmed, and open their gaps.
+
+        A symbol without a mark gets its first one.
+        """
         at_ms, self._store.lost_marks = now_ms(), False
         marks = await self._store.read_marks(symbols)
         first_marks = [
@@ -145,7 +148,7 @@ class LiveSource:
         self._gap_opened.set()
 
     async def _follow_settings(self, connection: "StreamConnection", machine: ProtocolMachine) -> None:
-        """Subscribe and unsubscribe as the settings change."""
+        """Subscribe and unsubscribe when the settings have changed, until cancelled."""
         while True:
             await self._settings_changed.wait()
             self._settings_changed.clear()
@@ -156,7 +159,7 @@ class LiveSource:
             self._report(machine)
 
     async def _fill_gaps(self, rest: "RestClient") -> None:
-        """Fill each gap when it is due, a few at once."""
+        """Prune old marks, then fill the gaps whenever one is due, until cancelled."""
         await self._store.prune_marks(now_ms() - MAX_AGE_MS)
         while True:
             await self._fill_due_gaps(rest)
@@ -169,6 +172,7 @@ class LiveSource:
                 continue
 
     async def _fill_due_gaps(self, rest: "RestClient") -> None:
+        """Fill all gaps that are due, GAPS_AT_ONCE at a time; log how many were filled and failed."""
         counts, failures = Counter[str](), list[str]()
         while due := self._gaps.due_gaps(now_ms())[:GAPS_AT_ONCE]:
             await asyncio.gather(*(self._fill_gap(rest, gap, counts, failures) for gap in due))
@@ -181,7 +185,10 @@ class LiveSource:
     async def _fill_gap(
         self, rest: "RestClient", gap: Gap, counts: Counter[str], failures: list[str]
     ) -> None:
-        """Fetch and publish the bars of a gap, and close it; else postpone it, and add why to `failures`."""
+        """Fetch and publish the bars of a gap, and close it.
+
+        If the request fails, postpone the gap, and add the reason to `failures`; `counts` gets what was done.
+        """
         try:
             bars = [] if gap.is_empty else await rest.fetch_bars(gap)
         except RestError as error:
@@ -207,7 +214,7 @@ class LiveSource:
                 await self._store.publish([], self._gaps.advance_quiet(now_ms()), self._settings.keep)
 
     def _report(self, machine: ProtocolMachine | None = None) -> None:
-        """Update the status, and whether the beats are degraded."""
+        """Update the status of symbols and gaps, and whether the beats are degraded."""
         if machine is not None:
             self._status.symbols, self._status.unconfirmed = len(self._settings.symbols), machine.unconfirmed
         self._status.gaps = self._gaps.open_count

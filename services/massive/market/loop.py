@@ -31,7 +31,10 @@ AnySource = LiveSource | ReplaySource
 
 
 async def run(me: Agent[Any], settings_now: Callable[[], MarketSettings], status: MarketStatus) -> None:
-    """Run the source that `settings_now()` wants, now and after each reseed."""
+    """Run the source that `settings_now()` wants; replace it when a reseed asks for another one.
+
+    A reseed that only changes symbols or limits updates the running source. An error of the source is raised.
+    """
     reseeded = asyncio.Event()
     me.on_reseed(lambda _truth: reseeded.set())
     me.expose(status.collect)
@@ -56,7 +59,7 @@ async def run(me: Agent[Any], settings_now: Callable[[], MarketSettings], status
 def is_replicated(me: Agent[Any]) -> bool:
     """Return True if the truth wants several instances.
 
-    Most plans allow one connection, so only the instance that holds the lease streams.
+    Most API plans allow one connection, so only the instance that holds the lease streams.
     """
     return (me.section.replicas or 1) > 1
 
@@ -80,7 +83,10 @@ async def _run_source(me: Agent[Any], source: AnySource, status: MarketStatus, *
 
 
 def make_source(me: Agent[Any], settings: MarketSettings, status: MarketStatus) -> AnySource | None:
-    """Return the source to run, or None; `status` then shows which it is, or why there is none."""
+    """Return the source to run, or None if there is none.
+
+    `status` then shows which source it is, or why there is none.
+    """
     environment: MarketEnvironment = me.settings
     key = environment.polygon_api_key
     status.reset("off")
@@ -107,7 +113,7 @@ def make_source(me: Agent[Any], settings: MarketSettings, status: MarketStatus) 
 
 
 def source_identity(settings: MarketSettings) -> Hashable:
-    """Return what a running source can't change; if it differs, another source must be made."""
+    """Return the settings that a running source can't change; if they differ, another source must be made."""
     where = (
         settings.source,
         settings.feed,
@@ -120,7 +126,7 @@ def source_identity(settings: MarketSettings) -> Hashable:
 
 
 async def _wait_for_reseed(reseeded: asyncio.Event, task: asyncio.Task[None] | None) -> None:
-    """Return when the truth has changed; raise what the source raised, which ends the agent."""
+    """Return when the truth has changed; raise the error of the source, which ends the agent."""
     waiter = asyncio.create_task(reseeded.wait())
     try:
         await asyncio.wait(

@@ -1,7 +1,7 @@
-"""The protocol of the WebSocket API as a table of states and statuses. Pure: no I/O, no key.
+"""Implement the protocol of the WebSocket API as a table of states and statuses. Pure: no I/O, no key.
 
-Frames go in; requests to send and bars come out. The sender of a request adds the API key: it is not known
-here, so nothing here can reveal it.
+A `ProtocolMachine` takes frames, and returns bars and requests to send. The sender of a request adds the API
+key: it is not known here, so nothing here can reveal it.
 """
 
 from collections import Counter
@@ -19,7 +19,7 @@ SYMBOLS_PER_REQUEST: Final = 100
 CHANNEL: Final = "AM."
 CONFIRMATION: Final = "subscribed to: "
 MAX_AGE_MS: Final = 1000.0 * MAX_BACKFILL_SEC
-"""An older bar is implausible: whether it is on the stream may be forgotten already."""
+"""An older bar is implausible, since the bit that records whether it is on the stream may have expired."""
 
 
 class State(StrEnum):
@@ -67,7 +67,7 @@ TABLE: Final[Mapping[tuple[State, ServerStatus], tuple[State, Action | None]]] =
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request to be sent. The `params` of an `auth` are the key, which the sender adds."""
+    """Hold a request to be sent. The `params` of an `auth` are the key, which the sender adds."""
 
     action: Action
     params: str = ""
@@ -111,11 +111,14 @@ class ProtocolMachine:
 
     @property
     def unconfirmed(self) -> list[str]:
-        """Return the symbols that were requested, and that the server has not confirmed yet."""
+        """Return the wanted symbols that the server has not confirmed yet, sorted."""
         return sorted((self._wanted or set()) - self.confirmed)
 
     def receive(self, frame: bytes | str, now_ms: float) -> FrameContent:
-        """Return the content of a frame, at `now_ms` since the epoch. Never raises, whatever the frame is."""
+        """Return the content of a frame that arrived at `now_ms` (epoch milliseconds).
+
+        It never raises, whatever the frame is; what makes no sense is counted in `anomalies`.
+        """
         content = FrameContent()
         for event in self._parse_events(frame):
             if self.state is State.OVER:
@@ -130,7 +133,7 @@ class ProtocolMachine:
         return content
 
     def set_symbols(self, symbols: Collection[str] | None) -> list[Request]:
-        """Want these symbols and no others (None: all) from now on; return the requests that this takes."""
+        """Want these symbols and no others (None: all) from now on; return the requests to send."""
         if symbols is None:
             self._wanted = None
             return []
@@ -142,6 +145,7 @@ class ProtocolMachine:
         return [*_make_requests("unsubscribe", gone), *_make_requests("subscribe", new)]
 
     def _parse_events(self, frame: bytes | str) -> Iterator[Mapping[str, Any]]:
+        """Yield the JSON objects in a frame; count every other value as malformed."""
         try:
             found = orjson.loads(frame)
         except orjson.JSONDecodeError:
@@ -154,6 +158,7 @@ class ProtocolMachine:
                 self.anomalies["malformed"] += 1
 
     def _apply_status(self, event: Mapping[str, Any], content: FrameContent) -> None:
+        """Change the state by a status event; add the requests, confirmations or end reason that follow."""
         status, message = event.get("status"), event.get("message")
         step = TABLE.get((self.state, ServerStatus(status))) if status in list(ServerStatus) else None
         if step is None:
@@ -186,13 +191,14 @@ class ProtocolMachine:
             content.bars.append(bar)
 
     def _confirm(self, sym: str, content: FrameContent) -> None:
+        """Record that the server sends the bars of a wanted symbol, and add it to the content."""
         if self._wanted is not None and sym in self._wanted - self.confirmed:
             self.confirmed.add(sym)
             content.confirmed.append(sym)
 
 
 def _make_requests(action: Action, symbols: Collection[str]) -> list[Request]:
-    """Return requests for the symbols, each of a size that any server takes."""
+    """Return requests for the symbols, with at most SYMBOLS_PER_REQUEST in each."""
     names = [CHANNEL + sym for sym in sorted(symbols)]
     size = SYMBOLS_PER_REQUEST
     return [Request(action, ",".join(names[at : at + size])) for at in range(0, len(names), size)]

@@ -1,7 +1,7 @@
 """Publish each bar (symbol, start) once, and store the marks up to which a symbol is complete.
 
 Both happen in one step on the bus, so that a process may be killed anywhere. While the bus is down, the
-functions here wait, and the beats say so. `gaps.py` explains the marks.
+functions here wait, and the beats report it. `gaps.py` explains the marks.
 """
 
 import asyncio
@@ -26,18 +26,19 @@ PUBLISH: Final = Script.beside("services.massive.market", "publish.lua")
 BATCH_SIZE: Final = 500
 RETRY_SEC: Final = 0.5
 KEPT_SEC: Final = MAX_BACKFILL_SEC + 2 * 86_400
-"""How long marks and published bits are kept: longer than a bar of that day may come (`MAX_AGE_MS`)."""
+"""How many seconds marks and published bits are kept: longer than a bar of that day may still arrive
+(`MAX_AGE_MS`)."""
 
 T = TypeVar("T")
 
 
 def bars_point(me: Agent[Any]) -> AccessPoint:
-    """Return the bus and key of the bars, by the truth in force."""
+    """Return the access point (bus and key) of the bars that the truth in force names."""
     return point_like(me.section.access_points.publish_to, "market-redis", MARKET_BARS)
 
 
 class BarStore:
-    """The stream of bars, the marks, and the bits that record which bars are on the stream.
+    """Write the stream of bars, the marks, and the bits that record which bars are on the stream.
 
     `lost_marks` becomes True when the bus turns out to hold an older mark than we had stored, as after a
     crash of the server: the marks must be read anew.
@@ -52,8 +53,8 @@ class BarStore:
     async def publish(self, bars: Sequence[Bar], marks: Sequence[Mark], keep: int) -> int:
         """Publish `bars` on a stream of about `keep` entries, then move `marks`; return how many were new.
 
-        This waits for the bus as long as it takes. If it is cancelled, some bars may be published and no mark
-        has moved; publishing all of them again repeats nothing.
+        This waits for the bus without a limit. If it is cancelled, some bars may be published and no mark has
+        moved; publishing all of them again repeats nothing.
         """
         new = 0
         for at in range(0, len(bars) or min(1, len(marks)), BATCH_SIZE):
@@ -70,7 +71,7 @@ class BarStore:
         return {sym: mark for sym, mark in marks.items() if mark is not None}
 
     async def prune_marks(self, before_ms: float) -> None:
-        """Delete marks that are older, of symbols that nobody wanted for so long, and invalid ones."""
+        """Delete invalid marks and those before `before_ms`, whose symbols were not wanted for so long."""
         stored = await self._retry(partial(self._ask_marks, "hgetall"))
         marks = {sym: _parse_mark(raw) for sym, raw in stored.items()}
         old = [sym for sym, mark in marks.items() if mark is None or mark < before_ms]
@@ -78,10 +79,12 @@ class BarStore:
             await self._retry(partial(self._ask_marks, "hdel", *old))
 
     async def _ask_marks(self, command: str, *args: Any) -> Any:
+        """Run a Redis command on the hash of marks; return its answer. Raises BusError."""
         bus, key = self._get_place()
         return await bus.ask(getattr(bus.client, command)(bar_marks_key(key), *args))
 
     async def _publish_batch(self, bars: Sequence[Bar], marks: Sequence[Mark], keep: int) -> int:
+        """Publish bars and move marks by one script; return how many bars were new. Raises BusError."""
         bus, key = self._get_place()
         bit_keys = list(dict.fromkeys(bars_seen_key(key, bar.sym, bar.day) for bar in bars))
         key_index = {name: n for n, name in enumerate(bit_keys, 3)}
@@ -96,11 +99,12 @@ class BarStore:
         return int(new)
 
     def _get_place(self) -> tuple[Bus, str]:
+        """Return the bus and the key of the bars that the truth in force names. Raises BusError."""
         point = bars_point(self._me)
         return self._me.bus(point.bus), point.key
 
     async def _retry(self, operation: Callable[[], Awaitable[T]]) -> T:
-        """Run an operation on the bus until it succeeds; return its result."""
+        """Run an operation on the bus every RETRY_SEC until it succeeds; return its result."""
         while True:
             try:
                 result = await operation()
@@ -112,7 +116,7 @@ class BarStore:
                 return result
 
     def _report_error(self, why: str | None) -> None:
-        """Set why the bus takes nothing, None if it does; a new reason is logged."""
+        """Set why the bus can't be used, None if it can; log a new reason."""
         if why != self._status.publish_error:
             if why is not None:
                 self._me.log.warning("market.unpublished", why=why)
@@ -121,4 +125,5 @@ class BarStore:
 
 
 def _parse_mark(raw: bytes | None) -> int | None:
+    """Return a stored mark in epoch milliseconds, or None if it is missing or invalid."""
     return int(raw) if raw is not None and raw.isdigit() and len(raw) < 16 else None

@@ -26,7 +26,10 @@ MAX_PAUSE_SEC: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class RecordedFrame:
-    """A frame and when it was received, in epoch milliseconds; `frame` is None for an invalid line."""
+    """Hold a frame and when it was received, in epoch milliseconds.
+
+    `frame` is None for an invalid line.
+    """
 
     at: int
     frame: str | None
@@ -50,14 +53,15 @@ def read_recording(path: Path) -> Iterator[RecordedFrame]:
 
 
 def frame_pause_sec(before: int, at: int, speed: float) -> float:
-    """Return how long to wait between frames that were received at `before` and at `at`, in milliseconds.
+    """Return the seconds to wait between frames that were received at `before` and `at` (milliseconds).
 
-    It is 0 at speed 0, and where the recording's time goes back.
+    The result is 0 at speed 0, and if the recording's time goes back.
     """
     return min(MAX_PAUSE_SEC, max(0, at - before) / 1000 / speed) if speed else 0.0
 
 
 def _parse_line(line: bytes) -> RecordedFrame | None:
+    """Return the frame in a line of a recording, or None if the line is invalid."""
     try:
         found = orjson.loads(line)
     except orjson.JSONDecodeError:
@@ -92,7 +96,7 @@ class ReplaySource:
         self._machine.set_symbols(settings.symbols or None)
 
     async def run(self) -> None:
-        """Play the file once, from its beginning to its end."""
+        """Play the file once, from its beginning to its end; an unreadable file is recorded in the status."""
         path = Path(self._settings.file or "")
         try:
             await self._play(path)
@@ -106,6 +110,7 @@ class ReplaySource:
         self._me.set_degraded(self._status.problem(), part="market")
 
     async def _play(self, path: Path) -> None:
+        """Publish the bars of each frame in the recording, with its pauses. Raises OSError."""
         before = None
         for recorded in read_recording(path):
             if recorded.frame is None:
@@ -119,4 +124,5 @@ class ReplaySource:
             self._report_progress(path, f"{self._bars} bars so far")
 
     def _report_progress(self, path: Path, progress: str) -> None:
+        """Set the progress of the replay in the status."""
         self._status.replay_progress = f"{path.name}: {progress}"

@@ -82,7 +82,10 @@ class RestClient:
         raise RestError("too_many_pages")
 
     async def fetch_market_status(self) -> Mapping[str, Any]:
-        """Return the API's market status; its `market` is `open`, `closed` … Raises RestError."""
+        """Return the API's market status, whose `market` is `open` or `closed`, for example.
+
+        Raises RestError.
+        """
         return await self.fetch_json(f"{self._url}/v1/marketstatus/now")
 
     async def fetch_json(self, url: str) -> Mapping[str, Any]:
@@ -99,6 +102,10 @@ class RestClient:
             raise RestError("malformed") from None
 
     async def _fetch_json(self, url: str) -> Mapping[str, Any]:
+        """Return the JSON object at `url`, without a time limit.
+
+        Raises RestError, and the errors of httpx and orjson.
+        """
         async with self._client.stream("GET", url) as response:
             if response.status_code != httpx.codes.OK:
                 raise RestError(f"http_{response.status_code}", _read_retry_after(response))
@@ -113,7 +120,10 @@ class RestClient:
         return found
 
     def _require_same_host(self, following: Any) -> str:
-        """Return the URL of the next page. Raises RestError if the key must not be sent there."""
+        """Return the absolute URL of the next page.
+
+        Raises RestError if it leads to another host, where the key must not be sent.
+        """
         try:
             url = urljoin(f"{self._url}/", str(following))
             ours, given = urlsplit(self._url), urlsplit(url)

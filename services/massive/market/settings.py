@@ -1,7 +1,7 @@
-"""The settings of market data in the truth and in the environment. Pure.
+"""Define the settings of market data in the truth and in the environment. Pure.
 
-The truth has the symbols, the source and the limits; the environment has the API key. A URL of the API may
-stand in both: the truth goes first.
+The truth has the symbols, the source and the limits; the environment has the API key. Both may have a URL of
+the API: then the truth's is used.
 """
 
 import ipaddress
@@ -29,10 +29,10 @@ WS_URLS: Final = {
 
 
 def require_secure_url(schemes: tuple[str, str], url: str) -> str:
-    """Return `url` if the key may be sent there.
+    """Return `url` if the key may be sent there; otherwise raise ValueError.
 
-    `schemes` are the plain scheme, which is allowed for this machine only, and the encrypted one. Raises
-    ValueError, without the URL, which may hold a secret.
+    `schemes` are the plain scheme, which is allowed for this machine only, and the encrypted one. The text of
+    the error has no URL, which may hold a secret.
     """
     plain, encrypted = schemes
     try:
@@ -50,6 +50,7 @@ def require_secure_url(schemes: tuple[str, str], url: str) -> str:
 
 
 def _is_loopback(host: str) -> bool:
+    """Return True if `host` is `localhost` or a loopback address."""
     try:
         return host == LOOPBACK or ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -57,6 +58,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _require_ticker(symbol: str) -> str:
+    """Return `symbol` if it is a ticker other than `*`; otherwise raise ValueError."""
     if symbol == "*":
         raise ValueError("must name tickers: what is missing of all of them (*) could not be asked for")
     if not SYMBOL.fullmatch(symbol):
@@ -65,6 +67,7 @@ def _require_ticker(symbol: str) -> str:
 
 
 def _require_unique(symbols: tuple[str, ...]) -> tuple[str, ...]:
+    """Return `symbols` if they all differ; otherwise raise ValueError."""
     twice = sorted({symbol for symbol in symbols if symbols.count(symbol) > 1})
     if twice:
         raise ValueError(f"names {', '.join(twice[:3])} more than once")
@@ -114,13 +117,14 @@ class MarketSettings(ServiceConfig):
 
     @model_validator(mode="after")
     def _replay_has_a_file(self) -> Self:
+        """Raise ValueError if the source is `replay` and there is no file."""
         if self.source == "replay" and self.file is None:
             raise ValueError('must have "file", the recording to play, with "source": "replay"')
         return self
 
     @property
     def delay_sec(self) -> float:
-        """Return how long after its end the API sends a bar."""
+        """Return how many seconds after its end the API sends a bar."""
         return 900.0 if self.feed == "delayed" else 0.0
 
 
@@ -135,9 +139,9 @@ def choose_ws_url(settings: MarketSettings, environment: str | None) -> str:
 
 
 def key_refusal(urls: Iterable[str | None], environment: tuple[str | None, ...]) -> str | None:
-    """Return why the key may not be sent to one of `urls`, which come from the truth; None if it may.
+    """Return why the key may not be sent to one of `urls` from the truth; None if it may be sent to all.
 
-    The key goes to the API's own hosts, and to the URLs in `environment`.
+    The key may go to the API's own hosts, and to the URLs in `environment`.
     """
     for url in filter(None, urls):
         if not may_take_market_key(url, environment):

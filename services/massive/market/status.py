@@ -1,4 +1,7 @@
-"""The state of market data, for the beats and METRICS_PORT. The thread of the metrics reads it, too."""
+"""Keep the state of market data, for the beats and METRICS_PORT.
+
+The thread that serves METRICS_PORT reads it, too.
+"""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -14,7 +17,7 @@ STREAMING: Final = "streaming"
 CONNECTING: Final = "connecting"
 STANDBY: Final = "stands by"
 DEGRADING_FAILURES: Final = 3
-"""So many failures in a row degrade the beats; a cut that is mended in a second or two does not."""
+"""So many failures in a row degrade the beats; a single cut that ends within seconds does not."""
 
 
 class MarketStatus:
@@ -43,7 +46,7 @@ class MarketStatus:
         self.newest: int | None = None
 
     def reset(self, source: str) -> None:
-        """Begin with another source; the counters stay."""
+        """Set everything but the counters to its first value, for a source of the kind `source`."""
         self.source = source
         self.off_reason: str | None = None
         self.streaming = False
@@ -59,7 +62,7 @@ class MarketStatus:
         self.is_standby = False
 
     def stream_state(self) -> str | None:
-        """Return `streaming`, or a word for why not; None if no stream is wanted."""
+        """Return `streaming`, or one word for why it does not stream; None if no stream is wanted."""
         if self.source != "live":
             return None
         if self.is_standby:
@@ -67,7 +70,7 @@ class MarketStatus:
         return STREAMING if self.streaming else self.end_reason or CONNECTING
 
     def problem(self) -> str | None:
-        """Return why market data as a whole fails, for degraded beats; None if it does not."""
+        """Return the reason why market data as a whole fails, for degraded beats; None if it does not."""
         if self.publish_error:
             return f"bars not published: {self.publish_error}"
         if self.replay_error:
@@ -79,7 +82,7 @@ class MarketStatus:
         return f"market data: {self.end_reason}, {_count(self.failures, 'time')} in a row"
 
     def detail(self) -> str | None:
-        """Return the part of a beat's detail about market data; None if there is nothing to say."""
+        """Return the part of a beat's detail about market data; None if there is nothing to report."""
         if self.off_reason:
             return f"market data off: {self.off_reason}"
         if self.source == "replay":
@@ -99,18 +102,24 @@ class MarketStatus:
         return "; ".join(parts)
 
     def record_connected(self) -> None:
-        """Record that a connection streams."""
+        """Record that a connection streams, and count it."""
         self.streaming = True
         self.connects += 1
         self.reconnects = self.connects - 1
 
     def record_disconnected(self, reason: str, *, steady: bool) -> None:
-        """Record that a connection ended or could not be opened; `steady` if it had streamed for long."""
+        """Record that a connection ended or could not be opened.
+
+        `steady` is True if it had streamed for long, which resets the count of failures.
+        """
         self.streaming, self.end_reason = False, reason
         self.failures = 1 if steady else self.failures + 1
 
     def record_published(self, bars: Sequence[Bar], new: int, now_ms: float) -> None:
-        """Record that `bars`, all from one source, were published, `new` of which were not there before."""
+        """Record that `bars`, all from one source, were published, `new` of them for the first time.
+
+        Observe the lag of streamed bars at `now_ms` (epoch milliseconds).
+        """
         if not bars:
             return
         self.published[bars[0].source] += new
@@ -120,7 +129,7 @@ class MarketStatus:
                 self.lag.observe(max(0.0, now_ms - bar.end) / 1000)
 
     def collect(self) -> Iterator[Family]:
-        """Yield every metric with its value now."""
+        """Yield every metric with its current value."""
         yield Family(
             "marketswarm_massive_bars_total",
             "counter",
@@ -160,4 +169,5 @@ class MarketStatus:
 
 
 def _count(number: int, what: str) -> str:
+    """Return a number with its noun in singular or plural."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"

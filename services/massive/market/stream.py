@@ -1,8 +1,8 @@
-"""One connection to the WebSocket API: open it, send requests, receive frames, close it.
+"""Use one connection to the WebSocket API: open it, send requests, receive frames, close it.
 
-Whatever ends it raises `ConnectionEnded` with one word. What the frames mean is in `protocol.py`. The key is
-in one message, which is sent only to the host that it is meant for: a redirect is refused. No other module
-imports websockets, and this one is imported only when there is something to stream.
+Each end of it raises `ConnectionEnded` with one word. `protocol.py` interprets the frames. The key is in one
+message, which is sent only to the host that it is meant for: a redirect is refused. No other module imports
+websockets, and this one is imported only when there is something to stream.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from services.massive.market.protocol import ProtocolMachine, Request, State
 
 MAX_FRAME_BYTES: Final = 1 << 20
 MAX_QUEUED_FRAMES: Final = 16
-"""So many frames wait in memory; then the server has to wait, until it calls us a slow consumer."""
+"""So many frames wait in memory; then the server has to wait, until it disconnects us as a slow consumer."""
 CLOSE_TIMEOUT_SEC: Final = 1.0
 
 _silent_log = logging.getLogger("services.massive.market.wire")
@@ -93,9 +93,10 @@ class StreamConnection:
             raise ConnectionEnded("malformed") from None
 
     async def send(self, request: Request) -> None:
-        """Send a request; the key is added to an `auth`.
+        """Send a request, with the key in an `auth`.
 
-        On a closed connection this does nothing: `receive` raises, after the last frames, which say why.
+        On a closed connection this does nothing: `receive` first returns the last frames, which have the
+        reason, and then raises.
         """
         params = self._key.get_secret_value() if request.action == "auth" else request.params
         with contextlib.suppress(WebSocketException, OSError):
@@ -117,6 +118,7 @@ async def authenticate(connection: StreamConnection, machine: ProtocolMachine, t
 
 
 def _open_failure(error: Exception) -> str:
+    """Return one word for why a connection could not be opened."""
     if isinstance(error, InvalidStatus):
         status = error.response.status_code
         return "redirected" if 300 <= status < 400 else f"http_{status}"
