@@ -1,8 +1,8 @@
-"""Users for the servers of an embedded fleet (`up --acl`): passwords, URLs and ACL files in its data folder.
+"""Make users for the servers of an embedded fleet (`up --acl`): passwords, URLs and ACL files.
 
-`secrets/<user>` holds a password, `urls/<user>/<bus>` the URL with it, `<bus>/users.acl` what each user may
-do. The environment of an agent has the names of its own URL files: no password is in an argument or an
-environment. Not here: what each user may do (`marketswarm.acl`).
+In the data folder, `secrets/<user>` holds a password, `urls/<user>/<bus>` the URL with it, and
+`<bus>/users.acl` the permissions of all users. The environment of an agent has the names of its own URL
+files: no password is in an argument or an environment. Not here: what each user may do (`marketswarm.acl`).
 """
 
 import os
@@ -37,10 +37,10 @@ _PRIVATE: Final = 0o600
 
 @dataclass(frozen=True, slots=True)
 class FleetAccess:
-    """The files with the URLs, passwords included, of the buses that we run.
+    """The files with the URLs, passwords included, of the buses that the fleet runs.
 
-    `files[user][bus]` is the file of a user, `variables[bus]` the environment variable that names the bus.
-    `closed` means that nobody may read without a password.
+    `files[user][bus]` is the file with a user's URL of a bus. `variables[bus]` is the environment variable
+    for the URL of a bus. `closed` means that nobody may read without a password.
     """
 
     files: Mapping[str, Mapping[str, Path]]
@@ -48,28 +48,39 @@ class FleetAccess:
     closed: bool = False
 
     def environ(self, user: str) -> dict[str, str]:
-        """Return the variables by which a process logs in as `user`."""
+        """Return the variables, `<BUS>_URL_FILE`, by which a process logs in to the buses as `user`."""
         return {f"{self.variables[bus]}_FILE": str(path) for bus, path in self._files_of(user).items()}
 
     def url(self, bus: str, user: str = OPERATOR) -> str | None:
-        """Return a user's URL of a bus, with the password; None for a bus that we don't run."""
+        """Return a user's URL of a bus, with the password; None for a bus that the fleet does not run.
+
+        Raises:
+            OSError: the file can't be read.
+        """
         path = self._files_of(user).get(bus)
         return path.read_text(encoding="utf-8").strip() if path else None
 
     def _files_of(self, user: str) -> Mapping[str, Path]:
-        """Return a user's files by bus; of one who was added later, where seeding writes them."""
+        """Return a user's URL files by bus.
+
+        For a user who was added after the start, return the paths to which seeding writes the files.
+        """
         if user in self.files:
             return self.files[user]
         return {bus: path.parents[1] / user / path.name for bus, path in self.files[OPERATOR].items()}
 
 
 def prepare_access(plan: Plan, truth: Truth, data: Path, *, closed: bool = False) -> FleetAccess:
-    """Write passwords, URLs and ACL files for the buses that we run; passwords that exist stay.
+    """Write passwords, URLs and ACL files for the buses that the fleet runs; passwords that exist stay.
 
-    With `closed`, nobody may read without a password either.
+    Args:
+        plan: the buses.
+        truth: the document whose services get users.
+        data: the data folder.
+        closed: whether nobody may read without a password.
 
     Raises:
-        Exit: code 2, when we run no bus, or a password or a name is unusable.
+        Exit: code 2; the fleet runs no bus, or a password or a name is unusable.
         OSError: the folder can't be written, or holds files of somebody else.
     """
     own = [bus for bus in plan.buses if bus.port is not None]
@@ -84,7 +95,7 @@ def prepare_access(plan: Plan, truth: Truth, data: Path, *, closed: bool = False
 
 
 async def renew_users(truth: Truth, data: Path, operators: Mapping[str, str], *, keep: bool) -> bool:
-    """Give a fleet that runs the users of `truth`. Return False if it has them already.
+    """Load the users of `truth` into the buses of a fleet that runs.
 
     Loading users cuts all connections of a bus, so a bus whose users don't change loads nothing.
 
@@ -92,11 +103,15 @@ async def renew_users(truth: Truth, data: Path, operators: Mapping[str, str], *,
         truth: the document whose services get users.
         data: the fleet's data folder.
         operators: the operator's URLs by bus; empty for a fleet without users.
-        keep: keep also the users of services that `truth` no longer names: these run until it is seeded.
+        keep: whether to keep the users of services that `truth` no longer names: these run until it is
+            seeded.
+
+    Returns:
+        Whether a bus loaded users.
 
     Raises:
-        Exit: code 2, when a password or a name is unusable.
-        BusError: a bus did not load the users; it goes on with those of before.
+        Exit: code 2; a password or a name is unusable.
+        BusError: a bus did not load the users; it keeps those that it had.
         OSError: the folder can't be written, or holds files of somebody else.
     """
     if not operators:
@@ -137,7 +152,20 @@ def _lines_of_other_users(text: str, before: str) -> str:
 def _make_texts(
     truth: Truth, data: Path, buses: Iterable[str], *, closed: bool = False
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the passwords by user and the ACL files by bus; make the folders of `data` that are missing."""
+    """Return the passwords by user and the texts of the ACL files by bus.
+
+    Make passwords and folders in `data` that are missing.
+
+    Args:
+        truth: the document.
+        data: the data folder.
+        buses: the buses that get a folder.
+        closed: whether the user `default` gets a password too.
+
+    Raises:
+        Exit: code 2; a password or a name is unusable.
+        OSError: the folder can't be written, or holds files of somebody else.
+    """
     if os.path.lexists(data / SECRETS):
         make_private_folder(data / SECRETS)
         require_private_files(data / SECRETS)

@@ -1,10 +1,10 @@
 """Keep the log of each agent in `<data folder>/logs/`, bounded in size, and read it again.
 
 `up` writes `<agent>.log`: one JSON object a line, as agents write them; other text is the `line` of an event
-`program.output`. A file that grows beyond `MAX_BYTES` becomes `<agent>.log.1`, that one `<agent>.log.2`, and
-the oldest is deleted, so that an agent never takes more than `FILES` times `MAX_BYTES`. The second process of
-a service has its own file, `rss_agg@2.log`, since `@` is in no service's name. Not here: how a line looks
-to a person (`output.py`).
+`program.output`. A file that would grow beyond `MAX_BYTES` becomes `<agent>.log.1`, that one `<agent>.log.2`,
+and the oldest is deleted, so that an agent never takes more than `FILES` times `MAX_BYTES`. The second
+process of a service has its own file, `rss_agg@2.log`, since `@` is in no service's name. Not here: how a
+line looks to a person (`output.py`).
 """
 
 import contextlib
@@ -19,14 +19,14 @@ from marketswarm.fleet.data_folder import make_private_folder, open_private_file
 MAX_BYTES: Final = 5_000_000
 """The size, in bytes, from which a log file is rotated."""
 FILES: Final = 3
-"""How many files an agent has at most: the current one and two older ones."""
+"""The largest number of files of an agent: the current one and two older ones."""
 _FOLDER: Final = "logs"
 _ENDING: Final = ".log"
 _BLOCK_BYTES: Final = 65_536
 
 
 def find_logs(data: Path) -> dict[str, Path]:
-    """Return the current log file of each agent in a data folder, by the agent's name, in their order."""
+    """Return the current log file of each agent in a data folder, by agent, sorted by file name."""
     found = {}
     for path in sorted((data / _FOLDER).glob(f"*{_ENDING}")):
         svc, at, number = path.name.removesuffix(_ENDING).partition("@")
@@ -36,6 +36,8 @@ def find_logs(data: Path) -> dict[str, Path]:
 
 @dataclass(slots=True)
 class _LogFile:
+    """An open log file and its size in bytes."""
+
     file: BinaryIO
     size: int
 
@@ -43,12 +45,12 @@ class _LogFile:
 class LogFiles:
     """The log files of all agents of one data folder, written and rotated.
 
-    A file that can't be written loses the line; the next line tries again.
+    A line that can't be written is lost; the next line opens the file again.
 
     Args:
         data: the data folder; `logs/` in it is made if it is missing.
+        on_failure: called with the error when writing begins to fail, and not again until a line was written.
         max_bytes: the size from which a file is rotated.
-        on_failure: called with the error when writing begins to fail, and not again until it works.
 
     Raises:
         OSError: `logs/` can't be made, or belongs to somebody else.
@@ -84,15 +86,21 @@ class LogFiles:
             self._close(name)
 
     def _path(self, name: str) -> Path:
+        """Return the path of an agent's current log file: `rss_agg@2.log` for `rss_agg/2`."""
         return self._folder / f"{name.replace('/', '@')}{_ENDING}"
 
     def _open_file(self, name: str) -> _LogFile:
+        """Open an agent's current log file for appending. Raise OSError if it can't be opened."""
         handle = open_private_file(self._path(name), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         log = _LogFile(os.fdopen(handle, "ab", buffering=0), os.fstat(handle).st_size)
         self._open[name] = log
         return log
 
     def _rotate(self, name: str) -> _LogFile:
+        """Rename an agent's files, the current one to `.log.1`, and open a new current one.
+
+        The oldest file is replaced. Raise OSError if a file can't be renamed or opened.
+        """
         self._close(name)
         path = self._path(name)
         for number in range(FILES - 1, 0, -1):
@@ -102,6 +110,7 @@ class LogFiles:
         return self._open_file(name)
 
     def _close(self, name: str) -> None:
+        """Close an agent's file if it is open; ignore an error."""
         if (log := self._open.pop(name, None)) is not None:
             with contextlib.suppress(OSError):
                 log.file.close()
@@ -109,7 +118,7 @@ class LogFiles:
 
 @dataclass(slots=True)
 class LogFollower:
-    """Reads the log of one agent: its last lines, then each new one, across rotations.
+    """Reads the log of one agent, first its last lines, then each new one, across rotations.
 
     `path` is the current file, which need not exist yet.
     """
@@ -120,7 +129,7 @@ class LogFollower:
     _rest: bytes = field(default=b"", repr=False)
 
     def read_tail(self, lines: int) -> list[bytes]:
-        """Return the last `lines` lines, and go on behind them with `read_new`."""
+        """Return the last `lines` whole lines. `read_new` goes on after them."""
         found: list[bytes] = []
         for number in range(FILES):
             with _open_to_read(_rotated(self.path, number)) as file:
@@ -138,7 +147,7 @@ class LogFollower:
         return found
 
     def read_new(self) -> list[bytes]:
-        """Return the whole lines that were written since the last call."""
+        """Return the whole lines that were written since the last call of `read_new` or `read_tail`."""
         found: list[bytes] = []
         for path in self._unread_files():
             with _open_to_read(path) as file:
@@ -173,7 +182,7 @@ def _rotated(path: Path, number: int) -> Path:
 
 @contextlib.contextmanager
 def _open_to_read(path: Path) -> Iterator[BinaryIO | None]:
-    """Open a file, or yield None if it does not exist."""
+    """Open a file while the context lasts; yield None if it does not exist."""
     try:
         file = path.open("rb")
     except FileNotFoundError:
@@ -184,7 +193,10 @@ def _open_to_read(path: Path) -> Iterator[BinaryIO | None]:
 
 
 def _read_end(file: BinaryIO, line_ends: int) -> bytes:
-    """Return the end of a file with that many line ends at least, or all of it; the file is then read."""
+    """Return the end of a file with at least that many line ends, or all of it.
+
+    Leave the position of the file at its end.
+    """
     size = file.seek(0, os.SEEK_END)
     text = b""
     while len(text) < size and text.count(b"\n") < line_ends:

@@ -1,4 +1,4 @@
-"""A supervised child process: restarted when it ends, stopped on request, never left behind."""
+"""Supervise a child process: restart it when it ends, stop it on request, and leave no process behind."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ from marketswarm.fleet.parent_death_guard import die_with_parent
 from marketswarm.net.retry import Backoff
 
 GRACE_SEC = 6.0  # an agent takes up to 5 s for an orderly stop
-_OUTPUT_END_WITHIN_SEC = 0.5  # a grandchild may hold the output open for ever
+_OUTPUT_END_WITHIN_SEC = 0.5  # a grandchild may keep the output open for ever
 
 _MEANING = {
     0: "it ended by itself",
@@ -25,7 +25,7 @@ _MEANING = {
 }
 
 
-_LINE_LIMIT = 1 << 20  # bytes; a longer line comes in pieces
+_LINE_LIMIT = 1 << 20  # bytes; a longer line is passed on in pieces
 
 
 BACKOFF = Backoff(first_sec=0.5, longest_sec=30.0)
@@ -50,7 +50,10 @@ class LogEvent(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What a child runs: its name, command, whole environment, and the least back-off after SIGKILL."""
+    """The program of a child: its name, command and whole environment.
+
+    `killed_sec` is the shortest back-off after SIGKILL, in seconds.
+    """
 
     name: str
     command: list[str]
@@ -70,7 +73,7 @@ class OutputReader(asyncio.SubprocessProtocol):
         self._on_line, self._rest = on_line, b""
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:  # noqa: ARG002 - asyncio's signature
-        """Split new output into lines."""
+        """Pass each line of new output to `on_line`; keep the last line until its end arrives."""
         *lines, rest = (self._rest + data).split(b"\n")
         for line in lines:
             self._on_line(line)
@@ -104,7 +107,8 @@ class RestartBackoff:
     def after(self, ran_sec: float, code: int) -> float:
         """Return the back-off in seconds after a run of `ran_sec` seconds that ended with `code`.
 
-        Exit code 2 waits longest at once, since a wrong configuration stays wrong until somebody edits it.
+        Exit code 2 has the longest back-off at once, since a wrong configuration stays wrong until somebody
+        edits it.
         """
         if code == _CONFIGURATION:
             return BACKOFF.longest_sec
@@ -160,7 +164,7 @@ class Child:
         return self._wanted.is_set()
 
     async def supervise(self) -> None:
-        """Run and restart the program until `end` is called. Cancelling this kills the process."""
+        """Run the program while it is wanted, until `end` is called. Cancelling this kills the process."""
         backoff = RestartBackoff(self._program.killed_sec)
         while not self._is_ending:
             await self._wanted.wait()
@@ -183,7 +187,7 @@ class Child:
             raise
 
     def start(self) -> str:
-        """Start the program, at once if it waits for a restart. Return a sentence for the user."""
+        """Start the program; if it waits for a restart, start it at once. Return a sentence for the user."""
         if self.state is State.RUNNING and self._wanted.is_set():
             return f"{self.name} runs already (pid {self.pid})"
         text = f"{self.name} starts" + (" now, not after its pause" if self.state is State.WAITING else "")
@@ -192,7 +196,7 @@ class Child:
         return text
 
     async def stop(self, kill: asyncio.Event | None = None) -> str:
-        """Stop the program until `start`. Return a sentence for the user.
+        """Stop the program, and keep it stopped until `start` is called. Return a sentence for the user.
 
         Send SIGTERM, then SIGKILL after the grace time or as soon as `kill` is set.
         """
@@ -211,13 +215,16 @@ class Child:
         return f"{self.name} stopped in {time.monotonic() - begun:.1f} s"
 
     async def end(self, kill: asyncio.Event) -> None:
-        """Stop the program for good: `supervise` returns."""
+        """Stop the program for good, so that `supervise` returns. Send SIGKILL as soon as `kill` is set."""
         self._is_ending = True
         await self.stop(kill)
         self._wanted.set()
 
     def kill(self) -> str:
-        """Send SIGKILL. The restart waits until the healer has missed the program. Return a sentence."""
+        """Send SIGKILL to the program and all that it started. Return a sentence for the user.
+
+        `supervise` restarts it after the back-off, which is long enough for the healer to miss the program.
+        """
         if self._process is None:
             return f"{self.name} does not run"
         text = f"{self.name} (pid {self.pid}) killed; it is started again once it was missed"
@@ -225,6 +232,7 @@ class Child:
         return text
 
     def _terminate(self) -> None:
+        """Send SIGTERM and SIGCONT to the process, if there is one."""
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.terminate()
@@ -237,7 +245,10 @@ class Child:
                 os.killpg(self._process.get_pid(), signal.SIGKILL)
 
     async def _run(self) -> int:
-        """Run the process once, to its end; return its exit code."""
+        """Run the process once, to its end; return its exit code, or 1 if it can't be started.
+
+        A negative code -N means that the signal N ended the process.
+        """
         self._ended.clear()
         reader = OutputReader(self._on_line)
         try:
@@ -263,6 +274,7 @@ class Child:
             self._ended.set()
 
     async def _spawn(self, reader: OutputReader) -> asyncio.SubprocessTransport:
+        """Start the process, with its output going to `reader`. Raise OSError if it can't be started."""
         self.started_at = time.time()
         transport, _ = await asyncio.get_running_loop().subprocess_exec(
             lambda: reader,
@@ -276,6 +288,7 @@ class Child:
         return transport
 
     async def _pause(self, pause_sec: float, code: int) -> None:
+        """Log the exit code, and wait `pause_sec` seconds, or until `start` or `stop` is called."""
         self.restarts += 1
         self.state = State.WAITING
         self._log_event(
@@ -293,7 +306,10 @@ class Child:
         self.state = State.STOPPED
 
     async def _ended_within(self, sec: float, kill: asyncio.Event | None) -> bool:
-        """Wait for the end of the process. Return False if the time is over or `kill` is set."""
+        """Wait for the end of the process. Return True if it ended.
+
+        Return False after `sec` seconds, or once `kill` is set.
+        """
         waits = [asyncio.ensure_future(event.wait()) for event in (self._ended, kill) if event]
         await asyncio.wait(waits, timeout=sec, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
@@ -302,7 +318,7 @@ class Child:
 
 
 def explain_exit_code(code: int) -> str:
-    """Explain an exit code in words."""
+    """Return a phrase that explains an exit code: `it was ended by SIGKILL`."""
     if code < 0:
         return f"it was ended by {signal.Signals(-code).name}"
     return _MEANING.get(code, f"it ended with code {code}")

@@ -34,11 +34,11 @@ class AddError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ControlledAgents:
-    """What the control socket acts on.
+    """The agents that the control socket acts on.
 
     `children` are the agents of the fleet by name. `add` adds the agents of a service that the fleet doesn't
-    run, to `children` too, or raises AddError. `data_option` is ` --data DIR` for commands in answers, or
-    empty.
+    run to the fleet and to `children`, or raises AddError. `data_option` is ` --data DIR` for commands in
+    answers, or empty.
     """
 
     children: Mapping[str, Child]
@@ -48,16 +48,21 @@ class ControlledAgents:
 
 @contextlib.asynccontextmanager
 async def serve_control_socket(address: str, agents: ControlledAgents) -> AsyncIterator[None]:
-    """Answer requests on the socket at `address` while the context lasts."""
+    """Answer requests on a Unix socket at the path `address` while the context lasts.
+
+    Raises:
+        OSError: the socket can't be made.
+    """
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer one request on a new connection, and close the connection."""
         with contextlib.suppress(OSError, ValueError):
             if line := await reader.readline():
                 writer.write(orjson.dumps(await _answer(line, agents)) + b"\n")
                 await writer.drain()
         writer.close()
 
-    _remove_socket(address)  # a fleet that was killed left it; the folder is ours now
+    _remove_socket(address)  # a fleet that was killed left it; we have claimed the folder
     before = os.umask(0o177)
     try:
         server = await asyncio.start_unix_server(serve, address)
@@ -74,8 +79,13 @@ async def serve_control_socket(address: str, agents: ControlledAgents) -> AsyncI
 def send_request(address: str, action: str, svc: str) -> tuple[bool, str]:
     """Send a request to the fleet at `address`. Return whether it was done, and a sentence for the user.
 
+    Args:
+        address: the path of the control socket.
+        action: `stop`, `start` or `kill`.
+        svc: a service, or one process of it: `rss_agg/2`.
+
     Raises:
-        NoFleetError: it does not answer.
+        NoFleetError: the fleet does not answer within 15 s.
     """
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(_ANSWER_WITHIN_SEC)
@@ -90,17 +100,21 @@ def send_request(address: str, action: str, svc: str) -> tuple[bool, str]:
 
 
 def _remove_socket(address: str) -> None:
+    """Remove the file of the socket if it is there."""
     Path(address).unlink(missing_ok=True)
 
 
 def _remove_empty_folder(address: str) -> None:
-    """Remove the folder that was made for the socket alone, see `choose_control_address`."""
+    """Remove the folder of the socket if it is empty: it was then made for the socket alone."""
     with contextlib.suppress(OSError):  # a data folder is not empty
         Path(address).parent.rmdir()
 
 
 def find_processes(name: str, children: Mapping[str, Child]) -> list[Child]:
-    """Return the processes of a service, or one of them if the name has a number: `rss_agg/2`."""
+    """Return the processes of a service, or one of them if the name has a number: `rss_agg/2`.
+
+    Return none if the fleet has no such process.
+    """
     svc, slash, number = name.partition("/")
     if slash:
         found = children.get(svc if number == "1" else name)
@@ -109,6 +123,10 @@ def find_processes(name: str, children: Mapping[str, Child]) -> list[Child]:
 
 
 async def _answer(line: bytes, agents: ControlledAgents) -> dict[str, Any]:
+    """Do what a request asks for, and return the answer.
+
+    A service that the fleet doesn't run is added if the request is to start it.
+    """
     try:
         request = orjson.loads(line)
         action, svc = request["do"], request["svc"]
@@ -131,6 +149,14 @@ async def _answer(line: bytes, agents: ControlledAgents) -> dict[str, Any]:
 
 
 async def _act(action: str, svc: str, children: list[Child], data_option: str) -> dict[str, Any]:
+    """Stop, start or kill the processes, and return the answer.
+
+    Args:
+        action: `stop`, `start` or `kill`.
+        svc: the name in the request.
+        children: the processes.
+        data_option: ` --data DIR` for a command in the answer, or empty.
+    """
     if action == "stop":
         return {"done": True, "said": "; ".join(await asyncio.gather(*(each.stop() for each in children)))}
     if action == "start":
@@ -141,4 +167,5 @@ async def _act(action: str, svc: str, children: list[Child], data_option: str) -
 
 
 def _refuse(why: str) -> dict[str, Any]:
+    """Return the answer to a request that was not done, with the reason."""
     return {"done": False, "said": why}

@@ -1,9 +1,9 @@
 """The data folder of an embedded fleet: its lock, its record for other terminals, and its file permissions.
 
-The running fleet locks `fleet.pid`, so a stale file is no obstacle. `fleet.json` has the URLs of its buses
-and counts only while the fleet answers on its control socket. A folder that somebody else made or may write
-to can hold links to our files and passwords of their choice: it is refused by a PermissionError with the
-remedy.
+The running fleet holds a lock on `fleet.pid`, so a file that an ended fleet left is no obstacle. `fleet.json`
+has the URLs of its buses, and is valid only while the fleet answers on its control socket. A folder that
+somebody else made or may write to could hold links to our files, or passwords that they know: it is refused
+by a PermissionError with the remedy.
 """
 
 import contextlib
@@ -22,11 +22,13 @@ from typing import Final
 import orjson
 
 DEFAULT = Path(".marketswarm")
-# bytes in the address of a Unix socket: fewer than in a path
+"""The data folder if the user names none."""
+# bytes in the address of a Unix socket, which must be shorter than a path may be
 _LONGEST_ADDRESS = 100
 
 
 OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
+"""The bits of a mode that let others write."""
 
 
 class FolderTakenError(Exception):
@@ -39,10 +41,10 @@ class FolderTakenError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RunningFleet:
-    """A fleet that runs: its pid, its control socket, its buses' URLs by name.
+    """A fleet that runs: its pid, the path of its control socket, the URLs of its buses by name.
 
-    `keys` has the files with the operator's URLs, for buses with users; `running` has read
-    them: what they hold is in `buses`.
+    `keys` has, by bus, the files with the operator's URLs; it is empty for a fleet without users.
+    `find_fleet` reads these files and puts the URLs into `buses`.
     """
 
     pid: int
@@ -53,11 +55,14 @@ class RunningFleet:
 
 @contextlib.contextmanager
 def claim_folder(folder: Path) -> Iterator[None]:
-    """Lock the folder while the context lasts; the kernel unlocks it if this process dies.
+    """Lock the folder and write our pid to `fleet.pid`, while the context lasts.
+
+    The folder is made if it is missing. If this process dies, the kernel unlocks the folder.
 
     Raises:
         FolderTakenError: another fleet runs in the folder.
         PermissionError: the folder, or its `fleet.pid`, is not ours alone to write to.
+        OSError: the folder can't be made.
     """
     make_private_folder(folder, closed=False)
     handle = open_private_file(folder / "fleet.pid", os.O_RDWR | os.O_APPEND | os.O_CREAT)
@@ -76,7 +81,10 @@ def claim_folder(folder: Path) -> Iterator[None]:
 
 
 def choose_control_address(folder: Path) -> str:
-    """Return the path for the control socket: in `folder`, or in a temporary folder if that is too long."""
+    """Return the path for the control socket: `control.sock` in the folder.
+
+    If that path is longer than a socket's address may be, make a temporary folder and return a path in it.
+    """
     path = (folder / "control.sock").absolute()
     if len(os.fsencode(path)) <= _LONGEST_ADDRESS:
         return str(path)
@@ -84,7 +92,7 @@ def choose_control_address(folder: Path) -> str:
 
 
 def publish_fleet(folder: Path, running: RunningFleet) -> None:
-    """Write `fleet.json`, by which other terminals find the fleet."""
+    """Write `fleet.json` in one step; other terminals find the fleet by it. Raise OSError if that fails."""
     draft = folder / "fleet.json.new"
     said = {"pid": running.pid, "control": running.control, "buses": running.buses, "keys": running.keys}
     draft.unlink(missing_ok=True)
@@ -94,24 +102,30 @@ def publish_fleet(folder: Path, running: RunningFleet) -> None:
 
 
 def withdraw_fleet(folder: Path) -> None:
-    """Remove `fleet.json`."""
+    """Remove `fleet.json` if it is there."""
     (folder / "fleet.json").unlink(missing_ok=True)
 
 
 def data_option(folder: Path) -> str:
-    """Return ` --data DIR`, for a command that a person is to type; empty for the default folder here."""
+    """Return ` --data DIR` for a command that a person is to type; an empty text for the default folder."""
     if folder.absolute() == DEFAULT.absolute():
         return ""
     return f" --data {shlex.quote(str(folder))}"
 
 
 def has_stale_record(folder: Path) -> bool:
-    """Return True if the last fleet here ended without cleaning up."""
+    """Return True if the folder has a `fleet.json`.
+
+    If the folder is claimed, the last fleet in it has then ended without removing the file.
+    """
     return (folder / "fleet.json").exists()
 
 
 def find_fleet(folder: Path) -> RunningFleet | None:
-    """Return the fleet that runs in `folder`, or None. A folder that others may write to is ignored."""
+    """Return the fleet that runs in `folder` and accepts connections to its control socket, or None.
+
+    Return None, too, for a folder that is not ours or that others may write to.
+    """
     if not is_private_folder(folder):
         return None
     try:
@@ -132,11 +146,11 @@ def find_fleet(folder: Path) -> RunningFleet | None:
 
 
 def make_private_folder(folder: Path, *, closed: bool = True) -> None:
-    """Make a folder with mode 0700, or check that an existing one belongs to us alone.
+    """Make a folder with mode 0700, or check that an existing one belongs to us and only we may write to it.
 
     Args:
         folder: the folder; its parents are made with the usual mode.
-        closed: whether to take read access to an existing folder from others.
+        closed: whether to set the mode of an existing folder to 0700.
 
     Raises:
         PermissionError: it is a link, somebody else's, or others may write to it.
@@ -155,10 +169,17 @@ def make_private_folder(folder: Path, *, closed: bool = True) -> None:
 
 
 def open_private_file(path: Path, flags: int) -> int:
-    """Open a file that belongs to us alone, never through a link; a new file gets mode 0600.
+    """Open a file that is ours and that only we may write to, never through a link; return its descriptor.
+
+    A new file gets mode 0600.
+
+    Args:
+        path: the file.
+        flags: flags of `os.open`, such as `os.O_RDONLY`.
 
     Raises:
-        PermissionError: it is a link or no file, somebody else's, or others may write to it.
+        PermissionError: it is a link or no file, has a second name, is somebody else's, or others may write
+            to it.
         OSError: it can't be opened.
     """
     try:
@@ -192,12 +213,24 @@ def is_private_folder(folder: Path) -> bool:
 
 
 def _check_file(path: Path, found: os.stat_result) -> None:
+    """Check that `found`, the status of `path`, is of a regular file of ours that only we may write to.
+
+    The file must have one name (hard link).
+
+    Raises:
+        PermissionError: it is not.
+    """
     if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
         raise _refused(path, "is no file of its own: remove it")
     _check(path, found)
 
 
 def _check(path: Path, found: os.stat_result) -> None:
+    """Check that `found`, the status of `path`, is of a file or folder of ours that only we may write to.
+
+    Raises:
+        PermissionError: it is not.
+    """
     if found.st_uid != os.geteuid():
         raise _refused(path, "belongs to another user: remove it, or choose another folder (--data DIR)")
     if found.st_mode & OTHERS_WRITE:
@@ -205,4 +238,5 @@ def _check(path: Path, found: os.stat_result) -> None:
 
 
 def _refused(path: Path, why: str) -> PermissionError:
+    """Return a PermissionError for the path; `why` has the reason and the remedy."""
     return PermissionError(errno.EPERM, why, str(path))

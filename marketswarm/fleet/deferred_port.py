@@ -1,10 +1,10 @@
 """Start a server that opens its port only after it has read its data.
 
 Redis 7.0 to 8.2 and some of Valkey replay their append-only file as `default`, and ask its permissions again
-for what was written in one transaction or by one script: where `default` may only look, all of that is lost
+for what was written in one transaction or by one script: where `default` may only read, all of that is lost
 (redis/redis issue 14541). So the server begins with a `default` that may do anything and no port, only a
-socket in its own folder. Once the data is read, a process beside it makes `default` what it is to be, opens
-the port, and ends.
+socket in its own folder. Once the data is read, a second process sets the permissions of `default`, opens the
+port, and ends.
 
 Run as a script in front of the real command (see `defer_port`), which takes its place under the same pid.
 """
@@ -40,6 +40,14 @@ class _CommandRefusedError(Exception):
 
 
 def _main(folder: str, port: str, users: str, *command: str) -> None:
+    """Prepare the folder, start the process that will open the port, and become the server.
+
+    Args:
+        folder: the data folder of the server.
+        port: the port to open.
+        users: the name of the ACL file in the folder.
+        *command: the command line of the server.
+    """
     os.chdir(folder)
     key = os.urandom(32).hex()
     Path(OPEN).unlink(missing_ok=True)
@@ -50,7 +58,7 @@ def _main(folder: str, port: str, users: str, *command: str) -> None:
     server = os.getpid()
     beside = os.fork()
     if not beside:
-        if not os.fork():  # nobody's child: the server would have to see it buried
+        if not os.fork():  # a grandchild, which init reaps: the server would not
             _open_port(server, key, port, users)
         os._exit(0)
     os.waitpid(beside, 0)
@@ -58,7 +66,16 @@ def _main(folder: str, port: str, users: str, *command: str) -> None:
 
 
 def _open_port(server: int, key: str, port: str, users: str) -> None:
-    """Open the port of the server as soon as it has its data. If that fails, end the server."""
+    """Open the port of the server as soon as it has read its data. If that fails, end the server.
+
+    This process ends here.
+
+    Args:
+        server: the pid of the server.
+        key: the password of the user `gate`.
+        port: the port.
+        users: the name of the ACL file.
+    """
     try:
         _send_commands(server, key, port, users)
     except (OSError, _CommandRefusedError, StopIteration) as error:
@@ -69,6 +86,21 @@ def _open_port(server: int, key: str, port: str, users: str) -> None:
 
 
 def _send_commands(server: int, key: str, port: str, users: str) -> None:
+    """Wait until the server has read its data, then set its users and open its port.
+
+    Return without doing so if the server ends first.
+
+    Args:
+        server: the pid of the server.
+        key: the password of the user `gate`.
+        port: the port.
+        users: the name of the ACL file.
+
+    Raises:
+        OSError: the connection or a file failed.
+        _CommandRefusedError: the server refused a command.
+        StopIteration: the ACL file has no line for `default`.
+    """
     while (connection := _connect_when_loaded()) is None:
         if not _is_running(server):
             return
@@ -85,7 +117,7 @@ def _send_commands(server: int, key: str, port: str, users: str) -> None:
 
 
 def _connect_when_loaded() -> socket.socket | None:
-    """Return a connection to the server, or None while it does not answer yet."""
+    """Return a connection to the server's socket; None while the server starts or loads its data."""
     connection = socket.socket(socket.AF_UNIX)
     connection.settimeout(_ANSWER_WITHIN_SEC)
     try:
@@ -98,7 +130,12 @@ def _connect_when_loaded() -> socket.socket | None:
 
 
 def _send(connection: socket.socket, *words: str) -> None:
-    """Send a command. Raise _CommandRefusedError for an error; ACL LOAD may close the connection."""
+    """Send a command and read the answer. Accept a connection that ends after ACL LOAD.
+
+    Raises:
+        OSError: the connection failed.
+        _CommandRefusedError: the answer is an error, or the connection ended.
+    """
     raw = [word.encode() for word in words]
     connection.sendall(b"*%d\r\n" % len(raw) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in raw))
     answer = connection.recv(1024)
@@ -107,6 +144,7 @@ def _send(connection: socket.socket, *words: str) -> None:
 
 
 def _point_link_to(users: str) -> None:
+    """Make `gate.acl`, the server's ACL file, a link to the file `users`, in one step."""
     draft = Path(f"{LINK}.new")
     draft.unlink(missing_ok=True)
     draft.symlink_to(users)
@@ -114,6 +152,7 @@ def _point_link_to(users: str) -> None:
 
 
 def _is_running(server: int) -> bool:
+    """Return True if a process with the pid `server` exists and is ours."""
     try:
         os.kill(server, 0)
     except OSError:

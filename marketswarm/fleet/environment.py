@@ -1,8 +1,8 @@
 """Choose the environment of each child of a fleet, so that no child gets the secrets of another.
 
-Each child gets harmless variables (PATH, LANG …) and those that its program declares: our own agents by their
-settings, a service by its `ServiceConfig.variables`. A service that declares nothing gets all variables but
-those of our other programs.
+Each child gets harmless variables (PATH, LANG …) and those that its program declares: our own agents declare
+them by their settings, a service by its `ServiceConfig.variables`. A service that declares nothing gets all
+variables but those of our own programs.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -39,10 +39,11 @@ OURS: Final[Mapping[str, type[CommonSettings]]] = {
 }
 """The settings of our own programs, by module: their fields are the variables that a program declares."""
 _BUS: Final = ("_REDIS_URL", "_REDIS_URL_FILE")
+"""Ends of the names of variables with the URL of a bus; every child gets these."""
 
 
 def server_environ(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a Redis server: the harmless variables."""
+    """Return the environment of a Redis server: the harmless variables of `environ`."""
     return {name: value for name, value in environ.items() if is_harmless(name)}
 
 
@@ -52,14 +53,14 @@ def child_environ(module: str, svc: str, truth: Truth, environ: Mapping[str, str
     Args:
         module: the module that is run, such as `healer` or `services.mesh`.
         svc: the name of the service in the truth.
-        truth: the document of the fleet. A variable that it names for a bus is for every program, one that
-            it names in a service's section for that service alone.
+        truth: the document of the fleet. Every program gets the variables that it names for a bus; a service
+            gets the variables that it names in the service's section.
         environ: the environment of `marketswarm up`.
     """
     declared = _declared(module, svc)
     known = set(variables_of(CommonSettings)) | _bus_variables(truth)
     section = truth.services.get(svc)
-    if section is not None and svc not in OURS:  # what a channel of the truth gets, the notifier declares
+    if section is not None and svc not in OURS:  # the notifier declares its channels' variables
         known |= set(_find_references([section.endpoints, section.settings]))
     if declared is None:
         kept = known | {name for name in environ if not _is_of_our_programs(name)}
@@ -86,6 +87,10 @@ def _declared(module: str, svc: str) -> frozenset[str] | None:
 
 
 def _is_in(name: str, names: Collection[str]) -> bool:
+    """Return True if a variable is among `names`, which may be patterns such as `MY_*`.
+
+    `<NAME>_FILE` counts as `<NAME>`. A variable with the URL of a bus (`…_REDIS_URL`) is always among them.
+    """
     plain = name.removesuffix("_FILE")
     if name in names or plain in names or name.endswith(_BUS):
         return True
@@ -104,6 +109,7 @@ _SERVICES: Final = frozenset({"POLYGON_API_KEY", "VEXY_LLM_URL", "VEXY_LLM_KEY"}
 
 
 def _bus_variables(truth: Truth) -> set[str]:
+    """Return the variables for the URLs of the truth's buses: `<BUS>_URL`, and those that the truth names."""
     urls = (truth.bus_url(name) for name in truth.bus_names())
     return {variable_of(name) for name in truth.bus_names()} | set(_find_references(list(urls)))
 

@@ -1,7 +1,8 @@
-"""What a log line looks like to a person: time, who, event, facts. Pure; JSON in, one line of text out.
+"""Write the output of a fleet: as text for a person or as JSON, and to the log files.
 
-By default only what a newcomer wants to read is shown: warnings and worse, and the few events of `_TELLING`.
-A line that comes again and again is shown a few times and then counted.
+A person sees time, agent, event and fields. By default only warnings and worse are shown, and events whose
+last word is in `_TELLING`. An event that one agent repeats is shown 5 times in 10 s, and then only counted.
+Writing may block, so it is done in threads. Not here: how log files are rotated (`agent_logs.py`).
 """
 
 import os
@@ -19,7 +20,7 @@ import orjson
 from marketswarm.fleet.agent_logs import LogFiles
 from marketswarm.text import escape_text
 
-FLEET = "fleet"  # the name under which the fleet itself speaks
+FLEET = "fleet"  # the agent that the fleet's own events name
 _HEADS = ("ts", "level", "event", "agent", "exception", "part")
 _PROGRAM_OUTPUT: Final = "program.output"
 """The event of a line that is no log line: its field `line` is the text."""
@@ -27,7 +28,7 @@ _LONG = ("sha256",)
 _LOUD = {"warning": "33", "error": "31", "critical": "31;1"}
 _COLOURS = ("36", "32", "35", "34", "96", "92", "95", "94")
 _DIM = "2"
-# events of level info that are worth a line at first sight, by their last word
+# last words of the events of level info that are shown by default
 _TELLING = frozenset(
     (
         "ready",
@@ -80,14 +81,14 @@ class BackgroundWriter(Generic[T]):
         self._thread.start()
 
     def put(self, item: T) -> None:
-        """Have an item written. Return at once."""
+        """Queue an item to be written, and return at once. Drop and count the item if 10,000 wait."""
         if self._items.qsize() < _MAX_WAITING:
             self._items.put(item)
         else:
             self._dropped += 1
 
     def close(self, within_sec: float = 1.0) -> None:
-        """Wait until all is written, for `within_sec` at most."""
+        """Wait until all items are written, for `within_sec` at most. No item may be put after that."""
         self._items.put(None)
         self._thread.join(within_sec)
 
@@ -103,6 +104,7 @@ class BackgroundWriter(Generic[T]):
             self._on_failure()
 
     def _write_gap(self) -> None:
+        """Write the item that says how many were dropped, if any were since the last such item."""
         if self._dropped:
             dropped, self._dropped = self._dropped, 0
             self._write(self._make_gap(dropped))
@@ -113,7 +115,7 @@ class LineWriter(BackgroundWriter[bytes]):
 
     Args:
         fd: the descriptor.
-        on_closed: called once, from that thread, when nobody reads any more.
+        on_closed: called once, from that thread, when the descriptor can't be written to any more.
     """
 
     def __init__(self, fd: int, on_closed: Callable[[], object]) -> None:
@@ -121,13 +123,14 @@ class LineWriter(BackgroundWriter[bytes]):
         super().__init__(self._write_line, _make_gap_record, on_closed)
 
     def _write_line(self, line: bytes) -> None:
+        """Write a line and its line end, however many writes the descriptor needs."""
         data = line + b"\n"
         while data:
             data = data[os.write(self._fd, data) :]
 
 
 class LogFileWriter(BackgroundWriter[tuple[str, bytes]]):
-    """Appends lines to the log files of agents, in a thread of its own.
+    """Appends lines to the log files of agents, in a thread of its own. An item is a name and a line.
 
     Args:
         data: the data folder.
@@ -144,13 +147,14 @@ class LogFileWriter(BackgroundWriter[tuple[str, bytes]]):
         )
 
     def _write_all(self) -> None:
+        """Write items until `close`, then close the files. Runs in the thread."""
         super()._write_all()
         self._files.close()
 
 
 @dataclass(slots=True)
 class _Row:
-    """How often one event of one agent came lately."""
+    """How many lines of one event of one agent were shown and hidden since `since` (monotonic seconds)."""
 
     since: float
     shown: int = 0
@@ -159,14 +163,14 @@ class _Row:
 
 @dataclass(slots=True)
 class LogFormatter:
-    """Renders for one terminal.
+    """Formats the lines of agents for one terminal, and hides repeated ones.
 
     Args:
-        names: the agents, in the order of their colours; the longest sets the column.
-        colours: whether to use any.
-        verbose: show all.
-        zone: of the times shown; None is the machine's.
-        time_format: of the times shown, as `strftime` has it.
+        names: the agents, in the order of their colours; the longest name sets the width of the column.
+        colours: whether to use colours.
+        verbose: whether to show all lines and all fields.
+        zone: the time zone of the times shown; None is the machine's.
+        time_format: the format of the times shown, for `strftime`.
     """
 
     names: tuple[str, ...]
@@ -177,7 +181,13 @@ class LogFormatter:
     _rows: dict[tuple[str, str], _Row] = field(default_factory=dict)
 
     def line(self, name: str, raw: bytes, now: float) -> str | None:
-        """The line to show for `raw`, or None for nothing. `now` in monotonic seconds."""
+        """Return the text to show for a line of output, or None to show nothing.
+
+        Args:
+            name: the agent.
+            raw: the line, without its end: a log record in JSON, or any text.
+            now: monotonic seconds.
+        """
         record = _parse_record(raw)
         if record is None:
             text = escape_text(raw.decode("utf-8", "replace"))
@@ -191,6 +201,17 @@ class LogFormatter:
         return self._joined(record.get("ts"), name, self._said(record, level, event, hidden))
 
     def _said(self, record: Mapping[str, Any], level: str, event: str, hidden: int) -> str:
+        """Format a log record without its time and agent: the event, its fields, and the exception.
+
+        Unless `verbose`, the fields in `_LONG` are left out, and only the last line of the exception is
+        shown.
+
+        Args:
+            record: the log record.
+            level: its level, which sets the colour.
+            event: its event.
+            hidden: how many lines like it were hidden before; 0 adds nothing.
+        """
         if event == _PROGRAM_OUTPUT:
             return escape_text(str(record.get("line", "")))
         left_out = _HEADS if self.verbose else (*_HEADS, *_LONG)
@@ -204,6 +225,7 @@ class LogFormatter:
         return text
 
     def _joined(self, ts: Any, name: str, text: str) -> str:
+        """Return a line to show: the time `ts`, the agent's name in its column and colour, and the text."""
         width = max(map(len, self.names), default=0)
         colour = _COLOURS[self.names.index(name) % len(_COLOURS)] if name in self.names else _DIM
         return (
@@ -211,16 +233,30 @@ class LogFormatter:
         )
 
     def _format_time(self, ts: Any) -> str:
+        """Format an ISO 8601 time in the time zone `zone`; return as many blanks for any other value."""
         try:
             return datetime.fromisoformat(ts).astimezone(self.zone).strftime(self.time_format)
         except (TypeError, ValueError, OverflowError):
             return " " * len(datetime.now(UTC).strftime(self.time_format))
 
     def _painted(self, text: str, colour: str) -> str:
+        """Return the text in a colour, given as the parameters of an ANSI escape sequence (`31;1`).
+
+        Return it unchanged if `colours` is False or the colour is empty.
+        """
         return f"\x1b[{colour}m{text}\x1b[0m" if self.colours and colour else text
 
     def _hidden(self, name: str, event: str, now: float) -> int | None:
-        """None when the line is one too many of its kind, else how many such were left out before it."""
+        """Count a line, and decide whether it is shown: at most 5 of one event of one agent in 10 s.
+
+        Args:
+            name: the agent.
+            event: the event of the line.
+            now: monotonic seconds.
+
+        Returns:
+            None if the line is not shown, else how many lines like it were hidden before it.
+        """
         row = self._rows.get((name, event))
         if row is None or now - row.since > _FORGET_SEC:
             hidden = row.hidden if row else 0
@@ -234,13 +270,13 @@ class LogFormatter:
 
 
 class Output:
-    """The output of a fleet: what its children write, and its own events.
+    """The output of a fleet: the lines of its children, and its own events.
 
     On a terminal each line is formatted for a person; without a terminal it is a JSON object. The log files
     get all lines as JSON.
 
     Args:
-        lines: writes to the terminal, or to whatever reads the JSON.
+        lines: writes to the terminal, or to the reader of the JSON.
         formatter: formats lines for a person; None without a terminal.
         logs: writes the log files; None for a fleet that keeps none.
     """
@@ -256,14 +292,17 @@ class Output:
         return self._formatter is not None
 
     def log_event(self, event: str, level: str = "info", **facts: Any) -> None:
-        """Write an event of the fleet itself; its field `svc` is the agent that it is about."""
+        """Write an event of the fleet itself.
+
+        If `facts` has `svc`, the name of an agent, the event is also written to the log file of that agent.
+        """
         record = _make_record(FLEET, event, level, facts)
         self.write_line(FLEET, record)
         if self._logs is not None and "svc" in facts:
             self._logs.put((facts["svc"], record))
 
     def write_line(self, name: str, line: bytes) -> None:
-        """Write a line, without its end, that the child called `name` wrote."""
+        """Write a line of the child called `name`, given without its end; ignore a blank line."""
         if not line.strip():
             return
         record = _add_process(name, line) if _is_object(line) else _make_output_record(name, line)
@@ -277,12 +316,13 @@ class Output:
             self._lines.put(text.encode("utf-8", "replace"))
 
     def print_lines(self, lines: Iterable[str]) -> None:
-        """Write lines for a person unchanged."""
+        """Write lines for a person unchanged, and not to the log files."""
         for line in lines:
             self._lines.put(line.encode("utf-8", "replace"))
 
 
 def _parse_record(raw: bytes) -> dict[str, Any] | None:
+    """Return the log record in a line of JSON; None if the line is no object with an `event`."""
     try:
         record = orjson.loads(raw)
     except orjson.JSONDecodeError:
@@ -291,10 +331,18 @@ def _parse_record(raw: bytes) -> dict[str, Any] | None:
 
 
 def _telling(level: str, event: str) -> bool:
+    """Return True if a line is shown by default.
+
+    It must be a warning or worse, or have the level info and an event whose last word is in `_TELLING`.
+    """
     return level in _LOUD or (level == "info" and event.rpartition(".")[2] in _TELLING)
 
 
 def _value(value: Any) -> str:
+    """Format the value of a field: a float with up to 3 decimals, a list of texts with commas between them.
+
+    A text stands in quotes if it is empty or has a blank. Any other value is JSON.
+    """
     if isinstance(value, float):
         return f"{value:.3f}".rstrip("0").rstrip(".")
     if isinstance(value, list) and value and all(isinstance(each, str) for each in value):
@@ -306,26 +354,33 @@ def _value(value: Any) -> str:
 
 
 def _add_process(name: str, line: bytes) -> bytes:
-    """Add the process's own name if its service has several processes: `"process":"rss_agg/2"`."""
+    """Return the line, a JSON object, with the field `process` if `name` is one of several processes.
+
+    A process such as `rss_agg/2` gets `"process":"rss_agg/2"`.
+    """
     if "/" not in name:
         return line
     return orjson.dumps(orjson.loads(line) | {"process": name})
 
 
 def _make_output_record(name: str, line: bytes) -> bytes:
+    """Return the log record, in JSON, of a line that is no JSON object."""
     return _make_record(name, _PROGRAM_OUTPUT, "info", {"line": line.decode("utf-8", "replace")})
 
 
 def _make_record(name: str, event: str, level: str, facts: dict[str, Any]) -> bytes:
+    """Return a log record, in JSON, with the current time. `name` is the agent, `facts` are its fields."""
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return orjson.dumps({"ts": now, "level": level, "event": event, "agent": name, **facts})
 
 
 def _make_gap_record(dropped: int) -> bytes:
+    """Return the log record, in JSON, that says how many lines were dropped."""
     return _make_record(FLEET, "log.dropped", "warning", {"lines": dropped})
 
 
 def _is_object(line: bytes) -> bool:
+    """Return True if a line is a JSON object."""
     try:
         return isinstance(orjson.loads(line), dict)
     except orjson.JSONDecodeError:

@@ -17,7 +17,10 @@ class PlanError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class PlannedBus:
-    """One bus: its URL, and the port on which we run it; the port is None if somebody else runs it."""
+    """One bus: its URL, and the port on which the fleet runs it.
+
+    The port is None if the fleet uses a server that runs already.
+    """
 
     name: str
     url: str
@@ -33,7 +36,7 @@ class PlannedBus:
 class PlannedAgent:
     """One process: its service, the module that is run, and the port of its metrics (None: no metrics).
 
-    `number` counts the processes of a service from 1.
+    `number` is the number of the process among those of its service, from 1.
     """
 
     svc: str
@@ -64,7 +67,7 @@ class Plan:
     left_out: tuple[str, ...] = ()
 
     def environ(self) -> dict[str, str]:
-        """Return the variables with the URLs of the buses that we run."""
+        """Return the variables with the URLs of the buses that the fleet runs."""
         return {bus.variable: bus.url for bus in self.buses if bus.port is not None}
 
 
@@ -131,8 +134,9 @@ def plan_added_agents(
     Args:
         truth: the document that names the service.
         svc: the service.
-        module: what is run.
-        metrics_port: of the first process; each further one has the next. None: no metrics.
+        module: the module to run.
+        metrics_port: the metrics port of the first process; each further process has the next one. None means
+            no metrics.
 
     Raises:
         PlanError: there is no such port.
@@ -147,11 +151,11 @@ def plan_added_agents(
 
 
 def next_metrics_port(truth: Truth, first: int | None, agents: Iterable[PlannedAgent]) -> int | None:
-    """Return the port behind all those that a fleet has given or reserved; None if it has no metrics.
+    """Return the port after all those that a fleet has given or reserved; None if the fleet has no metrics.
 
     Args:
         truth: the document that the fleet was planned with.
-        first: the port of that truth's first service.
+        first: the metrics port of that truth's first service; None means no metrics.
         agents: the processes that were added since.
     """
     if first is None:
@@ -179,10 +183,25 @@ def _find_address_buses(truth: Truth) -> list[str]:
 
 
 def _replicas(svc: str, truth: Truth) -> int:
+    """Return how many processes of a service to run: as many as the truth says, else 1."""
     return truth.services[svc].replicas or 1
 
 
 def _metrics_port(svc: str, number: int, truth: Truth, first: int | None) -> int | None:
+    """Return the metrics port of a process; None if the fleet has no metrics.
+
+    The first process of each service has `first` plus the service's position in the truth. Further processes
+    of all services have the ports after these, in the same order.
+
+    Args:
+        svc: the service.
+        number: the number of the process, from 1.
+        truth: the document.
+        first: the metrics port of the truth's first service; None means no metrics.
+
+    Raises:
+        PlanError: the port is above 65535.
+    """
     if first is None:
         return None
     services = list(truth.services)
@@ -197,6 +216,11 @@ def _metrics_port(svc: str, number: int, truth: Truth, first: int | None) -> int
 
 
 def _require_runnable(svc: str, truth: Truth, modules: Mapping[str, str]) -> None:
+    """Check that a service named by --only is in the truth and has a module.
+
+    Raises:
+        PlanError: it is not, or it has none.
+    """
     if svc not in truth.services:
         hint = nearest(svc, truth.services)
         raise PlanError(

@@ -50,7 +50,9 @@ def find_external_buses(truth: Truth, environ: Mapping[str, str]) -> dict[str, s
 def require_free_metrics_ports(
     agents: Iterable[PlannedAgent], host: str, *, patience_sec: float = 0.0
 ) -> None:
-    """Check that the metrics ports of the agents are free on `host`; see `require_free_ports`.
+    """Check that the metrics ports of the agents are free on `host`.
+
+    Wait for up to `patience_sec` seconds in all: after a fleet was killed, its agents may still be ending.
 
     Raises:
         Exit: code 2; the message names the holder of a port.
@@ -72,7 +74,8 @@ def require_free_metrics_ports(
 def require_free_ports(buses: Iterable[PlannedBus], *, patience_sec: float = 0.0) -> None:
     """Check that the ports of the buses that the fleet runs are free.
 
-    Wait for up to `patience_sec`: after a fleet was killed, the kernel may still be ending its servers.
+    Wait for up to `patience_sec` seconds in all: after a fleet was killed, the kernel may still be ending its
+    servers.
 
     Raises:
         Exit: code 2; the message names the holder of a port and the remedies.
@@ -93,7 +96,7 @@ def require_free_ports(buses: Iterable[PlannedBus], *, patience_sec: float = 0.0
 
 @dataclass(frozen=True, slots=True)
 class PortHolder:
-    """The program that listens on a port; a field is None if it could not be found out."""
+    """The program that listens on a port; a field is None if it is not known."""
 
     pid: int | None = None
     program: str | None = None
@@ -105,7 +108,7 @@ class PortHolder:
 
 
 def is_port_free(port: int, host: str = "127.0.0.1") -> bool:
-    """Return True if a server could listen on this port now."""
+    """Return True if a server could listen on this port now. An unusable host counts as free."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do, for TIME_WAIT
         try:
@@ -117,7 +120,10 @@ def is_port_free(port: int, host: str = "127.0.0.1") -> bool:
 
 
 def find_port_holder(port: int, proc: Path = Path("/proc")) -> PortHolder:
-    """Find the program that listens on `port`: from /proc on Linux, else from `lsof`."""
+    """Find the program that listens on `port`, by the files in `proc`, or by `lsof` if there is no `proc`.
+
+    The fields of the result are None if it can't be found, as for a program of another user.
+    """
     if not proc.exists():
         return _ask_lsof(port)
     inodes = set(_listening(port, proc))
@@ -150,6 +156,7 @@ def _sockets(pid: int, proc: Path) -> Iterator[str]:
 
 
 def _target(handle: Path) -> str:
+    """Return the target of a descriptor's link in /proc; an empty text if the descriptor is closed by now."""
     try:
         return os.readlink(handle)  # noqa: PTH115 - the target is no path, and Path would make one of it
     except OSError:  # the descriptor was closed meanwhile
@@ -157,6 +164,7 @@ def _target(handle: Path) -> str:
 
 
 def _program(pid: int, proc: Path) -> str | None:
+    """Return the name of a process's program; None if it can't be read."""
     try:
         return (proc / str(pid) / "comm").read_text(encoding="utf-8", errors="replace").strip() or None
     except OSError:
@@ -164,6 +172,7 @@ def _program(pid: int, proc: Path) -> str | None:
 
 
 def _ask_lsof(port: int) -> PortHolder:
+    """Return the program that `lsof` finds to listen on `port`; its fields are None if none is found."""
     lsof = shutil.which("lsof")
     if lsof is None:
         return PortHolder()
@@ -182,7 +191,7 @@ def _ask_lsof(port: int) -> PortHolder:
 
 
 def find_modules(services: Iterable[str]) -> dict[str, str]:
-    """Find the module of each service that has one here: `services.new_svc` for `new-svc`.
+    """Return the module of each service that has one here: `services.new_svc` for `new-svc`.
 
     A module is a package with a `__main__`. Only files are checked, nothing is imported.
     """
@@ -196,5 +205,6 @@ def find_modules(services: Iterable[str]) -> dict[str, str]:
 
 
 def _runs(module: str) -> bool:
+    """Return True if a module, such as `services.mesh`, has a `__main__.py` here."""
     package, _, rest = module.partition(".")
     return any(Path(place, rest, "__main__.py").is_file() for place in find_folders(package))

@@ -1,4 +1,4 @@
-"""Find out which agents are up: each has beaten since its start, and the healer, if ours, says ok."""
+"""Find out which agents are up: each has beaten since its start, and the healer, if ours, reports ok."""
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -20,10 +20,13 @@ _MAX_BOOTS = 1_000
 async def find_ready(agents: Mapping[str, float], truth: Truth, buses: Callable[[str], Bus]) -> set[str]:
     """Return those of `agents` that are up now.
 
+    An agent is up if its last beat is from after its start and is no goodbye. If the healer is among
+    `agents`, the healer must also have reported each agent that it monitors as ok.
+
     Args:
         agents: the wall-clock time at which each was started, by service.
-        truth: says on which bus each beats, and whom the healer watches.
-        buses: gives the bus of that name.
+        truth: the document that names the bus of each agent.
+        buses: returns the bus of a name.
     """
     monitored = {watch.svc for watch in truth.watched()} if "healer" in agents else set()
     ready: set[str] = set()
@@ -41,7 +44,12 @@ async def find_ready(agents: Mapping[str, float], truth: Truth, buses: Callable[
 async def have_subscribers(agents: Collection[str], truth: Truth, buses: Callable[[str], Bus]) -> bool:
     """Return True if each of `agents` that the healer is to monitor has a subscriber to its heartbeats.
 
-    False while a bus is away.
+    Return False while a bus is away.
+
+    Args:
+        agents: names of services.
+        truth: the document that names their channels.
+        buses: returns the bus of a name.
     """
     channels: dict[str, list[str]] = {}
     for watch in truth.watched():
@@ -59,7 +67,7 @@ async def have_subscribers(agents: Collection[str], truth: Truth, buses: Callabl
 
 
 async def _not_ok(services: Collection[str], bus: Bus) -> set[str]:
-    """Return the services whose latest event from the healer is not an ok."""
+    """Return the services whose latest verdict on the bus is not `heartbeat_ok`, or is missing."""
     if not services:
         return set()
     asked = sorted(services)
@@ -68,7 +76,7 @@ async def _not_ok(services: Collection[str], bus: Bus) -> set[str]:
 
 
 async def read_objects(bus: Bus, keys: list[str]) -> list[Mapping[str, object]]:
-    """Return the JSON object under each key; an empty one if there is none, or while the bus is away."""
+    """Return the JSON object under each key; an empty one where there is none, or while the bus is away."""
     try:
         values = await read_strings(bus, keys)
     except BusError:
@@ -77,6 +85,7 @@ async def read_objects(bus: Bus, keys: list[str]) -> list[Mapping[str, object]]:
 
 
 def _object(value: bytes | None) -> Mapping[str, object]:
+    """Return the JSON object in a value; an empty one for None and for anything else."""
     try:
         found = orjson.loads(value or b"{}")
     except orjson.JSONDecodeError:
@@ -85,12 +94,13 @@ def _object(value: bytes | None) -> Mapping[str, object]:
 
 
 def _number(beat: Mapping[str, object], key: str) -> float:
+    """Return the number under a key of a beat; 0.0 if there is none."""
     value = beat.get(key)
     return value if isinstance(value, int | float) else 0.0
 
 
 class InstanceCounter:
-    """Counts the processes of `services` that have beaten, and have not said since that they stop.
+    """Counts the processes of `services` that have beaten and have not sent a goodbye since.
 
     A process is known by the `boot` of its beats.
     """
@@ -105,7 +115,11 @@ class InstanceCounter:
         self._listening = asyncio.Event()
 
     async def listen(self, buses: Callable[[str], Bus]) -> None:
-        """Listen to the beats of the services until cancelled; `buses` gives the bus of a name."""
+        """Subscribe to the beats of the services, and count their processes, until cancelled.
+
+        Args:
+            buses: returns the bus of a name.
+        """
         async with asyncio.TaskGroup() as group:
             for name, channels in self._channels.items():
                 group.create_task(
@@ -136,10 +150,11 @@ class InstanceCounter:
             boots.add(beat.boot)
 
     def count(self, svc: str) -> int:
-        """Return how many processes of a service beat."""
+        """Return how many processes of a service beat; 0 for a service that is not counted."""
         return len(self._boots.get(svc, ()))
 
     def _joined(self, bus: str) -> None:
+        """Note that the channels of a bus are subscribed to."""
         self._unsubscribed.discard(bus)
         if not self._unsubscribed:
             self._listening.set()

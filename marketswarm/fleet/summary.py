@@ -1,4 +1,4 @@
-"""The summary of a fleet that is up: its services and buses, what was seeded, what to type next. Pure."""
+"""Format the summary of a fleet that is up: its services and buses, the seeding, commands to type next."""
 
 import asyncio
 from collections import Counter
@@ -25,13 +25,13 @@ _NO_CHANNEL = "Nobody is notified: set WEBHOOK_URL, or see docs/notifications.md
 
 @dataclass(frozen=True, slots=True)
 class SummaryFacts:
-    """What the summary says besides the plan.
+    """The facts of the summary that are not in the plan.
 
     `program` is the server program, `data` the data folder as the user would write it, `make` whether the
     current folder has our Makefile. `took_sec` is the time from the command to now, `miss_after_sec` the
-    longest timeout. `channels` describes how people are notified, `seeding` what the seeding changed.
-    `missed` are the services that --only leaves out and that will be reported as missed. `guarded` says
-    that the servers have users (--acl), `closed` that nobody may read without a password.
+    longest timeout, both in seconds. `channels` describes how people are notified, `seeding` what the seeding
+    changed. `missed` are the services that --only leaves out and that will be reported as missed. `guarded`
+    says that the servers have users (--acl), `closed` that nobody may read without a password.
     """
 
     program: str
@@ -47,7 +47,13 @@ class SummaryFacts:
 
 
 def format_summary(plan: Plan, agents: Sequence[str], facts: SummaryFacts) -> list[str]:
-    """Return the lines for `agents` that are up, without colours, in 80 columns where names allow."""
+    """Return the lines of the summary, without colours, in 80 columns where names allow.
+
+    Args:
+        plan: the plan of the fleet.
+        agents: the names of the agents that are up.
+        facts: the facts that are not in the plan.
+    """
     services = (name.partition("/")[0] for name in agents)
     example = next((svc for svc in services if svc not in _MONITORS), None)
     running = _counted(plan, agents)
@@ -65,6 +71,7 @@ def format_summary(plan: Plan, agents: Sequence[str], facts: SummaryFacts) -> li
 
 
 def _format_buses(plan: Plan, facts: SummaryFacts) -> list[str]:
+    """Return one line for each bus: its name, its URL without credentials, and who runs it."""
     width = max(len(bus.name) for bus in plan.buses)
     lines = []
     for bus in plan.buses:
@@ -74,7 +81,13 @@ def _format_buses(plan: Plan, facts: SummaryFacts) -> list[str]:
 
 
 def _format_others(plan: Plan, agents: Sequence[str], facts: SummaryFacts) -> list[str]:
-    """Return the lines about services that don't run here, the seeding, users and metrics."""
+    """Return the lines about stopped, absent and left-out services, the truth, users and metrics ports.
+
+    Args:
+        plan: the plan of the fleet.
+        agents: the names of the agents that are up.
+        facts: the facts that are not in the plan.
+    """
     lines = []
     stopped = [agent.name for agent in plan.agents if agent.name not in agents]
     if stopped:
@@ -96,7 +109,7 @@ def _format_others(plan: Plan, agents: Sequence[str], facts: SummaryFacts) -> li
 
 
 def describe_seeding(output: Iterable[bytes]) -> list[str]:
-    """Return lines that say what a seeding changed: the revision, then each service or bus.
+    """Return lines that describe what a seeding changed: the revision, then each service or bus.
 
     Args:
         output: the lines that bootstrap logged.
@@ -127,6 +140,7 @@ def describe_seeding(output: Iterable[bytes]) -> list[str]:
 
 
 def _parse_record(line: bytes) -> Any:
+    """Return the decoded JSON of a line; None if the line is no JSON."""
     try:
         return orjson.loads(line)
     except orjson.JSONDecodeError:
@@ -134,9 +148,14 @@ def _parse_record(line: bytes) -> Any:
 
 
 def _hints(plan: Plan, example: str | None, facts: SummaryFacts) -> list[tuple[str, str]]:
-    """Return commands to type next, with what each is for; `example` is the service to simulate.
+    """Return commands to type next, each with its purpose.
 
-    The targets of the Makefile know only the default data folder: for another one, name it by `--data`.
+    The targets of the Makefile know only the default data folder: with another one, no `make` is suggested.
+
+    Args:
+        plan: the plan of the fleet.
+        example: the service to simulate an outage of; None suggests none.
+        facts: the facts that are not in the plan.
     """
     option = data_option(Path(facts.data))
     make = facts.make and not option
@@ -156,19 +175,21 @@ def _hints(plan: Plan, example: str | None, facts: SummaryFacts) -> list[tuple[s
 
 
 def _counted(plan: Plan, agents: Sequence[str]) -> list[str]:
-    """Return each service that runs, with the number of its processes if there are to be several."""
+    """Return each service that runs; if several processes are planned, with their number: `a(2 of 3)`."""
     planned = Counter(agent.svc for agent in plan.agents)
     here = Counter(agent.svc for agent in plan.agents if agent.name in agents)
     return [svc + _part(here[svc], planned[svc]) for svc in here]
 
 
 def _part(here: int, planned: int) -> str:
+    """Return how many of the planned processes run, in brackets; an empty text if one is planned."""
     if planned == 1:
         return ""
     return f"({here})" if here == planned else f"({here} of {planned})"
 
 
 def _all(services: int) -> str:
+    """Return the beginning of the first sentence: `All 5 services are`."""
     return "The service is" if services == 1 else f"All {services} services are"
 
 
@@ -179,6 +200,7 @@ def _shown(url: str) -> str:
 
 
 def _wrapped(head: str, words: Sequence[str], columns: int = 78) -> list[str]:
+    """Return `head` and the words, wrapped to `columns`; further lines are indented below the words."""
     lines = [head]
     for word in words:
         if len(lines[-1]) + len(word) + 1 > columns and lines[-1].strip():
@@ -193,7 +215,7 @@ async def describe_channels(truth: Truth) -> tuple[str, ...]:
     Nothing is connected. Channels of the truth replace those of the environment.
 
     Raises:
-        Exit: code 2, when a variable for a channel is wrong: the notifier would end with that.
+        Exit: code 2; a variable for a channel is wrong, with which the notifier would end too.
     """
     channels = channels_from_environment(read(ChannelSettings))
     await asyncio.gather(*(channel.aclose() for channel in channels))
@@ -201,7 +223,10 @@ async def describe_channels(truth: Truth) -> tuple[str, ...]:
 
 
 def _channels_of_truth(truth: Truth) -> tuple[str, ...]:
-    """Return the channels in the notifier's settings by name and type: their URLs may be secret."""
+    """Return the channels in the notifier's settings as `name (type)`, since their URLs may be secret.
+
+    Return none if the settings name no channels.
+    """
     section = truth.services.get(NOTIFIER)
     found = section.settings.get("channels") if section else None
     if not isinstance(found, dict):

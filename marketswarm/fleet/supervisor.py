@@ -52,7 +52,8 @@ class FleetSpec:
     """What to run: the plan, the truth that it was made from, the data folder, the server program.
 
     With `access`, the servers let in only users with a password there. `maxmemory` is the memory limit of
-    each server, `metrics_port` the port of the truth's first service.
+    each server, such as `1gb`. `metrics_port` is the metrics port of the truth's first service; None means no
+    metrics.
     """
 
     plan: Plan
@@ -65,7 +66,7 @@ class FleetSpec:
     metrics_port: int | None = None
 
     def bus_environ(self, user: str) -> dict[str, str]:
-        """Return the variables by which a child finds the buses that we run, and logs in there."""
+        """Return the variables by which a child finds the fleet's buses and logs in as `user`."""
         return self.plan.environ() if self.access is None else self.access.environ(user)
 
     def bus_url(self, bus: PlannedBus) -> str:
@@ -139,7 +140,7 @@ class FleetSupervisor:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_COUNTER_LISTENS_WITHIN_SEC):
                 await self._counter.wait_until_listening()
-        if HEALER in self.agents:  # first, so that it hears the first beat of each agent
+        if HEALER in self.agents:  # first, so that it receives the first beat of each agent
             self.agents[HEALER].start()
             await self._wait_for_healer()
         for agent in self.agents.values():
@@ -147,7 +148,7 @@ class FleetSupervisor:
                 agent.start()
 
     async def _wait_for_healer(self) -> None:
-        """Wait a few seconds until the healer listens to our agents; one that can't is reported later."""
+        """Wait until the healer has subscribed to the heartbeats of our agents, for a few seconds at most."""
         planned = [agent.svc for agent in self._spec.plan.agents]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_HEALER_LISTENS_WITHIN_SEC):
@@ -155,7 +156,13 @@ class FleetSupervisor:
                     await asyncio.sleep(_POLL_EVERY_SEC)
 
     async def wait_until_up(self) -> list[str]:
-        """Wait until every agent of the plan is up or was stopped on purpose. Return those that are up."""
+        """Wait until every agent of the plan is up or was stopped on purpose.
+
+        Log the agents that are late once, after 15 s.
+
+        Returns:
+            The names of all agents that are meant to run.
+        """
         waited_sec, reported = 0.0, False
         while late := await self._find_late():
             if waited_sec >= _REPORT_LATE_AFTER_SEC and not reported:
@@ -194,6 +201,11 @@ class FleetSupervisor:
         self._supervise_added(added, truth)
 
     def _supervise_added(self, added: tuple[PlannedAgent, ...], truth: Truth) -> None:
+        """Begin to supervise the planned agents, without starting them; skip those that the fleet has.
+
+        Raises:
+            AddError: the fleet is stopping.
+        """
         if self._stopping or self._tasks is None:
             raise AddError("the fleet is stopping")
         for agent in added:
@@ -204,7 +216,11 @@ class FleetSupervisor:
                 self._tasks.create_task(child.supervise(), name=agent.name)
 
     async def _read_truth(self) -> tuple[Truth, int | None]:
-        """Return the truth that the buses hold now, and its revision. Raise AddError if they hold none."""
+        """Return the truth that the buses hold now, and its revision, None if that is not known.
+
+        Raises:
+            AddError: no bus holds a valid truth.
+        """
         buses = [self._bus(bus.name) for bus in self._spec.plan.buses]
         seen = await read_all(buses, read(CommonSettings).truth_redis_key, None, _READ_TRUTH_WITHIN_SEC)
         found = first(seen)
@@ -213,7 +229,11 @@ class FleetSupervisor:
         return found.loaded.truth, found.revision
 
     def _require_known_buses(self, truth: Truth) -> None:
-        """Raise AddError if the truth names a bus that runs nowhere: only `up` starts servers."""
+        """Check that every bus of the truth runs already: only `marketswarm up` starts servers.
+
+        Raises:
+            AddError: the truth names another bus.
+        """
         known = {*find_external_buses(truth, os.environ), *(bus.name for bus in self._spec.plan.buses)}
         new = [name for name in truth.bus_names() if name not in known]
         if new:
@@ -222,7 +242,7 @@ class FleetSupervisor:
             )
 
     async def _find_late(self) -> set[str]:
-        """Return the agents of the plan that are to run and are not up yet."""
+        """Return the names of the agents of the plan that are meant to run and are not up yet."""
         planned = [agent.name for agent in self._spec.plan.agents]
         agents = {name: self.agents[name] for name in planned if self.agents[name].wanted}
         started: dict[str, float] = {}
@@ -240,17 +260,25 @@ class FleetSupervisor:
         }
 
     async def _count_instances(self) -> None:
+        """Wait until the truth is seeded, then count beating processes until cancelled."""
         await self._seeded.wait()
         await self._counter.listen(self._bus)
 
     def _bus(self, name: str) -> Bus:
+        """Return the client of a bus of the plan; make it at the first call."""
         if name not in self._buses:
             bus = next(bus for bus in self._spec.plan.buses if bus.name == name)
             self._buses[name] = Bus(name, self._spec.bus_url(bus))
         return self._buses[name]
 
     async def _wait_for_server(self, bus: PlannedBus) -> None:
-        """Wait until our own server answers on the port of that bus. Raise Exit if it ends before."""
+        """Wait until our own server answers on the port of that bus.
+
+        Log `bus.waiting` once if that takes more than 5 s.
+
+        Raises:
+            Exit: the server ended before it answered.
+        """
         server = self.servers[bus.name]
         report_at = time.monotonic() + _REPORT_LOADING_AFTER_SEC
         while not await self._is_our_server(bus.name, server):
@@ -265,6 +293,7 @@ class FleetSupervisor:
         self._log_event("bus.ready", bus=bus.name, url=bus.url, pid=server.pid)
 
     async def _is_our_server(self, name: str, server: Child) -> bool:
+        """Return True if the server that answers on the bus is the process of `server`, else False."""
         bus = self._bus(name)
         try:
             info = await bus.ask(bus.client.info("server"))
@@ -273,7 +302,7 @@ class FleetSupervisor:
         return bool(info["process_id"] == server.pid)
 
     def _read_log_end(self, bus: str) -> str:
-        """Return the last three lines of a server's own log."""
+        """Return the last three lines of the log file of a bus's server, for a message."""
         try:
             lines = (self._spec.data / bus / "server.log").read_text(encoding="utf-8").splitlines()
         except OSError:
@@ -281,7 +310,11 @@ class FleetSupervisor:
         return " / ".join(lines[-3:])
 
     async def _seed(self) -> None:
-        """Run `python -m bootstrap` once. Raise Exit if it fails."""
+        """Run `python -m bootstrap` once.
+
+        Raises:
+            Exit: it ended with another exit code than 0.
+        """
         environ = {
             **self._declared_environ(BOOTSTRAP, BOOTSTRAP, self._spec.truth),
             **self._spec.bus_environ(BOOTSTRAP),
@@ -289,6 +322,7 @@ class FleetSupervisor:
         }
 
         def keep_line(line: bytes) -> None:
+            """Keep a line of bootstrap's output for the summary, and write it."""
             self.seeding_output.append(line)
             self._write_line("bootstrap", line)
 
@@ -299,13 +333,22 @@ class FleetSupervisor:
             raise Exit(code if code > 0 else Code.DIED, why)
 
     def _declared_environ(self, module: str, svc: str, truth: Truth) -> dict[str, str]:
-        """Return what a program gets of our environment, and the variables that all children have."""
+        """Return the environment of a program: the variables that it declares, and those of all children.
+
+        The caller adds the URLs of the buses that the fleet runs.
+
+        Args:
+            module: the module that is run.
+            svc: the name of the service.
+            truth: the document that names the service.
+        """
         # a file or a socket that reports for one process is not for all of them
         fixed = {"MARKETSWARM_ALIVE_FILE": "", "NOTIFY_SOCKET": ""}
         fixed |= {"LOG_FORMAT": "json", "PYTHONUNBUFFERED": "1"}
         return {**child_environ(module, svc, truth, os.environ), **fixed}
 
     def _make_server(self, bus: PlannedBus) -> Child:
+        """Make the child that runs the server of a bus, and the server's folder. It is not started."""
         assert bus.port is not None and self._spec.binary is not None  # noqa: S101, PT018 - we run it
         folder = self._spec.data / bus.name
         make_private_folder(folder)
@@ -317,6 +360,7 @@ class FleetSupervisor:
         return Child(program, self._log_event, self._line_writer(bus.name), _SERVER_GRACE_SEC)
 
     def _make_agent(self, agent: PlannedAgent, truth: Truth) -> Child:
+        """Make the child that runs an agent of `truth`. It is not started."""
         environ: Mapping[str, str] = {
             **self._declared_environ(agent.module, agent.svc, truth),
             **self._spec.bus_environ(agent.svc),
@@ -327,6 +371,7 @@ class FleetSupervisor:
         return Child(program, self._log_event, self._line_writer(agent.name))
 
     def _line_writer(self, name: str) -> Callable[[bytes], None]:
+        """Return a function that writes a line as output of the child called `name`."""
         return lambda line: self._write_line(name, line)
 
 
