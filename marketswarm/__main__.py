@@ -1,4 +1,4 @@
-"""`python -m marketswarm`: the same as the command `marketswarm`."""
+"""Run `python -m marketswarm`, which is the same as the command `marketswarm`."""
 
 from marketswarm.cli import main
 

@@ -1,7 +1,7 @@
-"""The alive file of an agent: it holds when the agent last made progress, for `marketswarm check`.
+"""Write, read and judge the alive file of an agent, which holds when the agent last made progress.
 
-A check is a process of its own every few seconds, so nothing is imported here but a little of the standard
-library. `marketswarm.agent.status` writes the file.
+`marketswarm.agent.status` writes the file, and `marketswarm check` reads it. A check is a new process every
+few seconds, so this module imports only a little of the standard library.
 """
 
 import json
@@ -10,16 +10,18 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 VARIABLE = "MARKETSWARM_ALIVE_FILE"
-LONGEST = 4096  # bytes; ours are a twentieth of that
+LONGEST = 4096  # the most bytes that are read; our files have a twentieth of that
 CLOCK_SLACK_SEC = 1.0
+"""How far in the future the time in a file may be before the reader's clock counts as another one."""
 
 Facts = Mapping[str, str | int | float | bool | None]
+"""The content of an alive file, as `sign` makes it."""
 
 
 class Phase(StrEnum):
-    """Where in its life an agent is."""
+    """The phase of its life that an agent is in."""
 
-    JOINING = "joining"  # it waits for the truth
+    JOINING = "joining"  # the agent waits for the truth
     WORKING = "working"
     STOPPING = "stopping"
 
@@ -33,18 +35,21 @@ def sign(svc: str, phase: Phase, at: float, allowed_sec: float, *, taken: bool) 
 
     Args:
         svc: the agent's name.
-        phase: where it is in its life.
-        at: when it last made progress, or began to wait for the truth; on the clock of `time.monotonic()`,
-            which all processes of a machine share and which stands still while the machine does.
-        allowed_sec: how long ago that may be.
-        taken: whether a bus took one of its beats.
+        phase: the phase of its life that the agent is in.
+        at: when the agent last made progress, or began to wait for the truth; on the clock of
+            `time.monotonic()`, which all processes of a machine share and which stands still while the
+            machine is suspended.
+        allowed_sec: how many seconds ago that may be.
+        taken: whether a bus accepted one of its beats.
     """
     process = os.getpid()
     found = process_state(process)
     return {
         "svc": svc,
         "pid": process,
-        "started": found[1] if found else None,  # a pid is given out again, and files outlive their writers
+        "started": found[1]
+        if found
+        else None,  # a pid is used again, and a file stays when its process has ended
         "phase": phase,
         "at": round(at, 3),
         "allowed_sec": round(allowed_sec, 3),
@@ -53,7 +58,10 @@ def sign(svc: str, phase: Phase, at: float, allowed_sec: float, *, taken: bool) 
 
 
 def write(path: str, said: Facts) -> None:
-    """Replace the file in one step: a reader sees the old content or this. Raise OSError."""
+    """Replace the file `path` by one with the content `said`. Raise OSError.
+
+    A reader sees either the old content or the new one.
+    """
     aside = f"{path}.{said['pid']}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
     file = os.open(aside, flags, 0o644)  # a health check may be another user
@@ -67,7 +75,7 @@ def write(path: str, said: Facts) -> None:
 def read(path: str) -> Facts:
     """Return the content of an alive file. Raise NoSign if it is missing or unusable."""
     try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe there must not keep us
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # opening a pipe must not block
         try:
             found = json.loads(os.read(file, LONGEST))
         finally:
@@ -84,9 +92,10 @@ def read(path: str) -> Facts:
 
 
 def trouble(found: Facts, now: float, *, ready: bool) -> str | None:
-    """Return why the agent is not well at `now` (monotonic), or with `ready` not ready; None if it is.
+    """Return why the agent is not well at `now` (monotonic), in words that follow its name; None if it is.
 
-    Raise NoSign if the content lacks a field or has a wrong type.
+    With `ready` an agent that is well but not ready gets a reason too. Raise NoSign if the content lacks a
+    field or has a wrong type.
     """
     try:
         return _lost(found) or _unwell(found, now) or (_not_ready(found) if ready else None)
@@ -95,7 +104,7 @@ def trouble(found: Facts, now: float, *, ready: bool) -> str | None:
 
 
 def in_words(found: Facts, now: float) -> str:
-    """Return on one line what an agent does that is well."""
+    """Return on one line when a well agent last made progress, or since when it waits for the truth."""
     silent_sec = now - float(found["at"] or 0)
     if found["phase"] == Phase.JOINING:
         return f"{found['svc']} has waited for the truth for {silent_sec:.1f} s"
@@ -103,7 +112,11 @@ def in_words(found: Facts, now: float) -> str:
 
 
 def check(environ: Mapping[str, str], now: float, *, ready: bool) -> tuple[int, str]:
-    """Return exit code and line of `marketswarm check`: 0 is well, 1 is not, 2 has no file to read."""
+    """Return the exit code of `marketswarm check` and the line that it prints.
+
+    The code is 0 if the agent is well (with `ready`: and ready), 1 if it is not or its file is missing or
+    unusable, and 2 if `environ` does not name a file. `now` is monotonic.
+    """
     path = environ.get(VARIABLE)
     if not path:
         return 2, f"{VARIABLE} is not set: it names the file with the agent's sign of life"
@@ -116,7 +129,7 @@ def check(environ: Mapping[str, str], now: float, *, ready: bool) -> tuple[int, 
 
 
 def _lost(found: Facts) -> str | None:
-    """Return why the process that wrote the file does not run, or None."""
+    """Return why the process that wrote the file does not run, or None if it runs."""
     pid = int(found["pid"] or 0)
     process = process_state(pid) if pid > 0 else None
     if process is None:
@@ -128,6 +141,7 @@ def _lost(found: Facts) -> str | None:
 
 
 def _unwell(found: Facts, now: float) -> str | None:
+    """Return why a running agent is not well at `now`: it is stopping or made no progress; else None."""
     silent_sec, allowed_sec = now - float(found["at"] or 0), float(found["allowed_sec"] or 0)
     if found["phase"] == Phase.STOPPING:
         return "is stopping"
@@ -141,15 +155,16 @@ def _unwell(found: Facts, now: float) -> str | None:
 
 
 def _not_ready(found: Facts) -> str | None:
+    """Return why a well agent is not ready: it has no truth, or no bus accepted a beat; else None."""
     if found["phase"] == Phase.JOINING:
         return "waits for the truth"
     return None if found["taken"] else "has joined, but no bus took a beat of it yet"
 
 
 def process_state(pid: int) -> tuple[str, int | None] | None:
-    """Return the state (`R`, `S`, `T` …) and the start of a process, in clock ticks; None when it has ended.
+    """Return the state of a process (`R`, `S`, `T` …) and its start in clock ticks; None if it has ended.
 
-    Where there is no /proc, or it hides others, the state is `?` and the start not known.
+    Where there is no /proc, or it hides other users' processes, the state is `?` and the start is None.
     """
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - as above

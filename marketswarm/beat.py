@@ -1,8 +1,8 @@
-"""One heartbeat: what a payload must be to count as a sign of life, and how ours are written.
+"""Parse and make heartbeats, which are messages of JSON. Pure.
 
-Pure. A payload comes from anyone who can reach the bus, so whatever is wrong with it is a value
-(`Malformed`), never an exception. When a beat was heard is not its business: its `ts` is the sender's
-claim and decides nothing.
+Anyone who can reach the bus may send a payload, so an invalid one is a value (`Malformed`), never an
+exception. This module does not handle when a beat was received: its `ts` is what the sender claims, and
+decides nothing.
 """
 
 from dataclasses import dataclass
@@ -25,9 +25,9 @@ Status = Literal["ok", "degraded", "stopping"]
 class Beat:
     """A valid heartbeat.
 
-    `i` counts a process's beats from 1; `ts` is in epoch seconds by the sender's clock; `boot` names the
-    process and is None for senders that have no such thing; `rev` is the truth's revision in force there;
-    `every` is in seconds. `exit_code`, in a `stopping` beat, is how the command ended.
+    `i` counts a process's beats from 1; `ts` is in epoch seconds by the sender's clock; `boot` is the id of
+    the process, None if the sender has none; `rev` is the revision of the truth that the sender uses; `every`
+    is the sender's interval in seconds. `exit_code`, in a `stopping` beat, is the exit code of the command.
     """
 
     svc: str
@@ -43,7 +43,7 @@ class Beat:
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """The sender of beats: facts about a process that stay the same until it ends.
+    """Facts about the process that sends beats; they stay the same until it ends.
 
     `host` and `version` are names, `started` is when it began, in epoch seconds by its own clock.
     """
@@ -63,7 +63,7 @@ class Malformed:
 def parse(payload: bytes, svc: str) -> Beat | Malformed:
     """Parse a payload from the channel of `svc` into a beat, or into the reason why it is none.
 
-    Optional keys of a wrong type are ignored: they were added later, and a sender that gets one of them
+    Optional keys of a wrong type are ignored: they were added later, and a sender that makes one of them
     wrong is alive all the same.
     """
     if len(payload) > MAX_BYTES:
@@ -88,6 +88,7 @@ def parse(payload: bytes, svc: str) -> Beat | Malformed:
 def _optional(
     found: dict[str, Any],
 ) -> tuple[str | None, int | None, Status, str | None, float | None, int | None]:
+    """Return the optional fields of a beat in the order of `Beat`; a wrong type becomes the default."""
     boot: Any = found.get("boot")
     rev: Any = found.get("rev")
     status: Any = found.get("status")
@@ -105,7 +106,7 @@ def _optional(
 
 
 def sender(payload: bytes) -> Sender:
-    """Return the sender of a payload that `parse` accepted. Few listeners need it."""
+    """Return the sender of a payload that `parse` accepted. `parse` omits it, since few listeners need it."""
     found: Any = orjson.loads(payload)
     host: Any = found.get("host")
     version: Any = found.get("version")
@@ -130,10 +131,10 @@ def make(
     exit_code: int | None = None,
     sender: Sender | None = None,
 ) -> bytes:
-    """Return a beat as canonical JSON: the three original keys first, and no key without a value.
+    """Return a beat as canonical JSON: `svc`, `i` and `ts` first, and no key without a value.
 
-    The parts that vary from beat to beat stand together, and `ts` always has three decimals, so a listener
-    can compare the rest with the bytes of the beat before.
+    The parts that vary from beat to beat are adjacent, and `ts` always has three decimals, so a listener can
+    compare all other bytes with those of the beat before. `detail` is cut to 200 characters.
     """
     found: dict[str, Any] = {"svc": svc, "i": i}
     added: dict[str, Any] = {}
@@ -156,6 +157,7 @@ def make(
 
 
 def _said_of(sender: Sender) -> dict[str, Any]:
+    """Return the keys that a sender adds to a beat, without those that have no value."""
     found = {
         "host": sender.host and sender.host[:MAX_HOST],
         "version": sender.version and sender.version[:MAX_VERSION],

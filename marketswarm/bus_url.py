@@ -1,4 +1,4 @@
-"""Parse a bus URL: of one server, or of the Redis Sentinels that know which one is the master. Pure.
+"""Parse a bus URL: of one server, or of the Redis Sentinels that know which server is the master. Pure.
 
 The second form is the usual one: `redis+sentinel://[user:password@]host[:port],…/master[/db]`, or
 `rediss+sentinel://` for TLS to the servers and the sentinels. User and password are those of the servers;
@@ -13,6 +13,7 @@ from typing import Final
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 FORMS: Final = "redis://host:port, rediss://host:port, unix://path or redis+sentinel://host:port,…/master"
+"""The forms of a bus URL, for messages."""
 SENTINEL_PORT: Final = 26379
 
 _SENTINELS: Final = re.compile(
@@ -25,23 +26,27 @@ _HOST: Final = re.compile(r"(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<
 
 @dataclass(frozen=True, slots=True)
 class Sentinels:
-    """A parsed URL of Redis Sentinels."""
+    """A parsed URL of Redis Sentinels.
+
+    `hosts` are the sentinels, each with its port; `master` is their name for the master, `scheme` is `redis`
+    or `rediss`, `database` a number as text.
+    """
 
     hosts: Sequence[tuple[str, int]]
     master: str
     scheme: str
-    user: str = field(repr=False)  # with its password and the @, as in a URL; '' for none
+    user: str = field(repr=False)  # the servers' user with its password and the @, as in a URL; '' for none
     sentinels_user: str = field(repr=False)
     database: str
     options: Mapping[str, str] = field(repr=False)
 
     def server_url(self, host: str, port: int) -> str:
-        """Return the URL of the server at a host and port."""
+        """Return the URL of the server at `host` and `port`, with user, database and options."""
         query = f"?{urlencode(self.options)}" if self.options else ""
         return f"{self.scheme}://{self.user}{_shown(host, port)}/{self.database}{query}"
 
     def urls(self) -> list[str]:
-        """Return the URL of each sentinel."""
+        """Return the URL of each sentinel, with the sentinels' user and the options for TLS."""
         tls = {name: value for name, value in self.options.items() if name.startswith("ssl_")}
         query = f"?{urlencode(tls)}" if tls else ""
         return [f"{self.scheme}://{self.sentinels_user}{_shown(*host)}{query}" for host in self.hosts]
@@ -72,7 +77,10 @@ def sentinels(url: str) -> Sentinels | None:
 
 
 def place(url: str) -> str:
-    """Return the address in a URL without credentials: host and port, a path, or sentinels and the master."""
+    """Return the address in a URL without credentials: host and port, a path, or sentinels and the master.
+
+    Return `?` for a malformed URL.
+    """
     try:
         if (behind := sentinels(url)) is not None:
             return f"{','.join(_shown(*host) for host in behind.hosts)}/{behind.master}"
@@ -86,7 +94,8 @@ def place(url: str) -> str:
 def host_and_name(url: str) -> tuple[str, str]:
     """Return a URL's host ('' for sentinels and sockets), and a name for a bus that has no other name.
 
-    Raises ValueError if it is no URL of a bus.
+    The name is the address, with the number of the database unless it is 0. Raises ValueError if the URL is
+    malformed.
     """
     if (behind := sentinels(url)) is not None:
         host, own_name, database = "", place(url), behind.database
@@ -100,7 +109,7 @@ def host_and_name(url: str) -> tuple[str, str]:
 
 
 def leads_to(url: str, name: str) -> bool:
-    """Return True if a URL's host is the name of the bus, in upper or lower case."""
+    """Return True if a URL's host is the name of the bus in lower case."""
     try:
         return host_and_name(url)[0] == name.lower()
     except ValueError:
@@ -108,7 +117,7 @@ def leads_to(url: str, name: str) -> bool:
 
 
 def is_one(url: str) -> bool:
-    """Return True if this is the URL of a bus, in any of the forms."""
+    """Return True if `url` is the URL of a bus, in any of the forms."""
     try:
         if sentinels(url) is not None:
             return True
@@ -120,6 +129,7 @@ def is_one(url: str) -> bool:
 
 
 def _host(text: str) -> tuple[str, int]:
+    """Parse `host` or `host:port` of a sentinel; the default port is 26379. Raise ValueError if malformed."""
     found = _HOST.fullmatch(text)
     if found is None or int(found["port"] or SENTINEL_PORT) > 65_535:
         raise ValueError("names a sentinel that is not host:port")
@@ -127,4 +137,5 @@ def _host(text: str) -> tuple[str, int]:
 
 
 def _shown(host: str, port: int) -> str:
+    """Return `host:port`, with brackets around an IPv6 address."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,7 +1,7 @@
-"""One alert event: the JSON that people subscribe to on `healer:alerts` and find in `health:<svc>`.
+"""Make and parse alert events: the JSON on the channel `healer:alerts` and in `health:<svc>`. Pure.
 
-Pure. The reference's keys come first and in its order; what was added since follows, so that a reader
-who knows only the original is never surprised.
+The keys of the original events come first and in their order. Keys that were added later follow, so a
+subscriber that knows only the original ones still works.
 """
 
 from dataclasses import dataclass
@@ -38,10 +38,10 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One fact. `*_sec` are durations in seconds, `ts` and `since` epoch seconds.
+    """One alert event. `*_sec` are durations in seconds, `ts` and `since` epoch seconds.
 
-    `id` is the same wherever and however often this event is written. `host` is where the service beat last;
-    `exit_code` is how a command ended that failed (`reason` is `failed` then).
+    `id` is the same wherever and however often this event is written. `host` is the machine that the
+    service's last beat came from; `exit_code` is that of a command that failed (`reason` is `failed` then).
     """
 
     type: Kind
@@ -96,7 +96,11 @@ def encode(event: Event) -> bytes:
 
 
 def parse(raw: bytes) -> Event | Malformed:
-    """Parse the JSON of an event, or return why it is none. Unknown keys of newer writers are ignored."""
+    """Parse the JSON of an event, or return why it is none.
+
+    Unknown keys are ignored, since newer writers may add some. A missing `id` is made by `identify`, and a
+    missing `by` becomes `unknown`.
+    """
     if len(raw) > MAX_BYTES:
         return Malformed("too_long")
     try:
@@ -122,7 +126,7 @@ def parse(raw: bytes) -> Event | Malformed:
 
 
 def _fits(name: str, value: Any) -> bool:
-    """Return True if a key's value has the right type; a time must be finite in milliseconds, too."""
+    """Return True if the value of the key `name` has the right type; a time must be finite in ms, too."""
     if name in _NUMBERS:
         return type(value) in (int, float) and isfinite(value * 1000)
     if name in _FLAGS:

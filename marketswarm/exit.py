@@ -1,4 +1,4 @@
-"""How a program of the swarm ends: an exit code, and one line that says why.
+"""Define how a program of the swarm ends: with an exit code and one line that says why.
 
 `marketswarm.agent.run` turns an `Exit` into the end of the process.
 """
@@ -15,11 +15,11 @@ class Code(IntEnum):
     CONFIGURATION = 2  # the environment, the command line or the truth is wrong
     NO_BUS = 3  # no bus answered in time
     NO_TRUTH = 4  # a bus answered, none held a truth in time
-    DIED = 5  # a task inside died or hung: the restart policy brings it back
+    DIED = 5  # a task of the program failed or hung: the restart policy starts the program again
 
 
 class Exit(Exception):  # noqa: N818 - an end is not always an error: code 0 is one too
-    """Ends the program with `code` and one log line, `message`. Never holds a secret."""
+    """Ends the program with `code` and one log line, `message`, which never holds a secret."""
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
@@ -28,7 +28,7 @@ class Exit(Exception):  # noqa: N818 - an end is not always an error: code 0 is 
 
 
 def exit_in(error: BaseException) -> Exit | None:
-    """Return the first `Exit` in an error or a group of errors, or None."""
+    """Return `error` if it is an `Exit`, or the first `Exit` in a group of errors; else None."""
     if isinstance(error, Exit):
         return error
     if isinstance(error, BaseExceptionGroup):

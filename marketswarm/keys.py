@@ -21,7 +21,7 @@ TRUTH_CHANGED: Final = "truth:changed"
 HEARTBEAT_SUFFIX: Final = ":heartbeat"
 """The end of each heartbeat channel that the truth doesn't name otherwise."""
 
-# Alerts, and what healer and sentinel store.
+# Alerts, and the keys of the healer and the sentinel.
 ALERTS: Final = "healer:alerts"
 """Channel: alert events. The truth or ALERT_CHANNEL may name another."""
 ALERT_LOG: Final = "healer:alerts:log"
@@ -31,7 +31,7 @@ HEALER_LEASE: Final = "healer:lease"
 HEALER_RELAYED: Final = "healer:relayed"
 """Hash: up to which entry of each stream of probe alerts the healer has copied to the alert log."""
 SENTINEL_DIRECT: Final = "sentinel:direct"
-"""Hash: the alerts that the sentinel sent itself, because the notifier hadn't."""
+"""Hash: the alerts that the sentinel sent itself, because the notifier had not sent them."""
 
 # The notifier: on every bus.
 NOTIFIER_GROUP: Final = "notifier"
@@ -47,7 +47,7 @@ NOTIFIER_REQUESTS: Final = "notifier:asks"
 NOTIFIER_DEAD: Final = "notifier:dead"
 """Stream: messages that could not be delivered, with the fields `message`, `channel`, `reason` and `ts`."""
 
-# The streams and keys of our own services, as they are called where the truth names no others.
+# The streams and keys of our own services, with the names that they have unless the truth sets others.
 MESH_TOPOLOGY: Final = "mesh:topology"
 MESH_EVENTS: Final = "mesh:events"
 MESH_FLOW: Final = "mesh:flow"
@@ -66,7 +66,7 @@ RESERVED_PREFIXES: Final = (
 """The first words of all keys that belong to the swarm itself and not to one service."""
 
 
-# Beats, and what became of them.
+# Last beats, last runs and latest events of services.
 
 
 def heartbeat_channel(svc: str) -> str:
@@ -89,7 +89,7 @@ def health_key(svc: str) -> str:
     return f"health:{svc}"
 
 
-# What a monitor stores. A `listener` is `healer` or `sentinel`.
+# The keys of a monitor. A `listener` is `healer` or `sentinel`.
 
 
 def monitor_lease_key(listener: str) -> str:

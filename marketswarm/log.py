@@ -1,8 +1,8 @@
-"""Logs are events: one JSON object a line on stderr, or a coloured line on a terminal.
+"""Log events: one JSON object a line on stderr, or a coloured line on a terminal.
 
-`log.get("part").info("service.down", svc=…)`. Keys: ts, level, event, agent, then the event's own.
-The caller decides what is worth a line, and how often. Credentials in URLs are removed from all values and
-tracebacks.
+`log.get("part").info("service.down", svc=…)` logs one. Its keys are ts, level, event, agent, and then those
+of the event. The caller decides which events are logged, and how often. Credentials in URLs are removed from
+all values and tracebacks.
 """
 
 import logging
@@ -17,7 +17,7 @@ import orjson
 from marketswarm.settings import CommonSettings
 from marketswarm.text import escape_json, escape_lines, escape_text
 
-# structlog draws in all of rich, if it is there, for tracebacks on a terminal: too dear for every agent
+# structlog imports all of rich, if it is installed, for tracebacks on a terminal: that takes too much memory
 _absent = {} if "rich" in sys.modules else {"rich": None}
 sys.modules.update(_absent)  # type: ignore[arg-type]
 import structlog  # noqa: E402 - see above
@@ -27,10 +27,11 @@ for _name in _absent:
     del sys.modules[_name]
 
 CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
+"""Matches the user and password in a URL, with the @."""
 
 
 def configure(name: str, settings: CommonSettings | None = None) -> None:
-    """Send all logs of this process, foreign libraries' warnings too, to stderr under the name `name`.
+    """Write all log events of this process, and warnings of other libraries, to stderr with `name` as agent.
 
     Without `settings` (the program ends before it could read them) the level is INFO.
     """
@@ -63,13 +64,13 @@ def configure(name: str, settings: CommonSettings | None = None) -> None:
 
 
 def get(name: str | None = None) -> FilteringBoundLogger:
-    """Return a logger. `name`, unless it is the agent's own, is the `part` of each line."""
+    """Return a logger. `name`, unless it is the agent's own, becomes the `part` of each line."""
     logger = structlog.get_logger(part=name) if name else structlog.get_logger()
     return cast("FilteringBoundLogger", logger)
 
 
 class _Named:
-    """Puts ts, level, event and agent before everything else."""
+    """A processor that puts ts, level, event and agent before all other keys."""
 
     def __init__(self, agent: str) -> None:
         self.agent = agent
@@ -88,12 +89,13 @@ class _Named:
 
 
 class _Stderr:
-    """Writes lines to stderr, and never fails: a reader who went away must not take the agent along."""
+    """A logger that writes lines to stderr and never fails: a closed stderr must not end the agent."""
 
     def __init__(self, *_args: Any) -> None:
         self.file: IO[bytes] | None = getattr(sys.stderr, "buffer", None)
 
     def msg(self, line: str | bytes) -> None:
+        """Write one line to stderr; ignore a failure."""
         raw = line if isinstance(line, bytes) else line.encode("utf-8", "backslashreplace")
         try:
             if self.file is None:  # a test or an embedder put a text stream there
@@ -108,23 +110,25 @@ class _Stderr:
 
 
 class _Foreign(logging.Handler):
-    """Turns the records of other libraries' `logging` into `library.message` events."""
+    """A handler that turns the records of other libraries' `logging` into `library.message` events."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Log a record of another library at its level, with the name of its logger as `source`."""
         try:
             message = record.getMessage()
-        except Exception:  # noqa: BLE001 - a library's broken format string is not our end
+        except Exception:  # noqa: BLE001 - a library's wrong format string must not end us
             message = str(record.msg)
         logger = structlog.get_logger(source=record.name)
         logger.log(record.levelno, "library.message", message=message, exc_info=record.exc_info)
 
 
 def _without_credentials(_logger: Any, _method: str, event: EventDict) -> MutableMapping[str, Any]:
+    """Remove the credentials of URLs from all values of an event."""
     return {key: _scrubbed(value) for key, value in event.items()}
 
 
 def _without_controls(_logger: Any, _method: str, event: EventDict) -> MutableMapping[str, Any]:
-    """Escape what would steer the terminal that the line is for; a traceback keeps its lines."""
+    """Escape the control characters in an event for a terminal; a traceback keeps its line ends."""
     return {
         escape_text(str(key)): escape_lines(value) if key == "exception" else _printable(value)
         for key, value in event.items()
@@ -132,7 +136,7 @@ def _without_controls(_logger: Any, _method: str, event: EventDict) -> MutableMa
 
 
 def _printable(value: Any) -> Any:
-    """Return the value with each of its texts escaped; numbers and None as they are, for their colours."""
+    """Return the value with each text in it escaped. Numbers and None stay, so that they are coloured."""
     if isinstance(value, str):
         return escape_text(value)
     if isinstance(value, (list, tuple)):
@@ -143,6 +147,7 @@ def _printable(value: Any) -> Any:
 
 
 def _scrubbed(value: Any) -> Any:
+    """Return the value without the credentials of URLs in its texts; an exception becomes text."""
     if isinstance(value, str):
         return CREDENTIALS.sub("", value) if "://" in value else value
     if isinstance(value, BaseException):
@@ -155,12 +160,14 @@ def _scrubbed(value: Any) -> Any:
 
 
 def _dumps(value: Any, **_options: Any) -> bytes:
+    """Return an event as JSON, with values of unknown types as text. The options of structlog are ignored."""
     try:
         return escape_json(orjson.dumps(value, default=_shown, option=orjson.OPT_NON_STR_KEYS))
-    except TypeError:  # a lone surrogate, an integer past 64 bits: show rather than lose the line
+    except TypeError:  # a lone surrogate or an integer over 64 bits: log all values as text
         return escape_json(orjson.dumps({str(key): _shown(item) for key, item in value.items()}))
 
 
 def _shown(value: Any) -> str:
+    """Return a value as text without credentials: a text itself, else its `repr`; surrogates are escaped."""
     text = value if isinstance(value, str) else repr(value)
     return str(_scrubbed(text.encode("utf-8", "backslashreplace").decode()))

@@ -1,7 +1,7 @@
-"""Passwords and ACL files on disk: made once, read again, written whole or not at all.
+"""Make, read and write passwords and ACL files; each file is written whole or not at all.
 
-A password is a file `<folder>/<user>` that its owner alone can read; the ACL file holds its SHA-256. Neither
-is ever in a log, an argument or an error. Who may do what is `marketswarm.acl`.
+A password is in the file `<folder>/<user>`, which only its owner can read; the ACL file holds its SHA-256.
+Neither is ever in a log, an argument or an error. The rights of users are in `marketswarm.acl`.
 """
 
 import contextlib
@@ -22,6 +22,7 @@ from marketswarm.truth import Truth
 FILE: Final = "users.acl"
 DEFAULT: Final = acl.DEFAULT
 SHORTEST: Final = 16
+"""The fewest characters of a password."""
 _LONGEST_BYTES: Final = 4096
 _RANDOM_BYTES: Final = 32
 
@@ -31,15 +32,17 @@ class SecretError(Exception):
 
 
 def passwords(folder: Path, names: Iterable[str], *, make: bool = False) -> tuple[dict[str, str], list[str]]:
-    """Return the password of each user, of `default` too if it has one, and the users with a new password.
+    """Return the password of each user, and the names of the users whose password was made now.
+
+    The user `default` is added to `names` if it has a file.
 
     Args:
-        folder: one file a user.
+        folder: the folder with one file for each user.
         names: the users.
-        make: make those that are missing, readable for their owner alone.
+        make: make passwords that are missing, in files that only their owner can read.
 
     Raises:
-        SecretError: some are missing, or will not do.
+        SecretError: a password is missing and `make` is False, or a password is unusable.
         OSError: the folder can't be read or written.
     """
     if make:
@@ -55,9 +58,9 @@ def passwords(folder: Path, names: Iterable[str], *, make: bool = False) -> tupl
 
 
 def close_default(folder: Path) -> None:
-    """Make a password for the user `default` if it has none: then nobody may read a bus without a password.
+    """Make a password for the user `default` if it has none, so that nobody reads a bus without a password.
 
-    To open it again, remove `<folder>/default`. Raise SecretError or OSError.
+    To allow that again, remove `<folder>/default`. Raises SecretError or OSError.
     """
     passwords(folder, [DEFAULT], make=True)
 
@@ -69,7 +72,17 @@ def acl_texts(
     truth_key: str = TRUTH_DOC,
     alert_channel: str = ALERTS,
 ) -> dict[str, str]:
-    """Return the text of the ACL file of each bus of a truth, by the bus's name. Raise AclError."""
+    """Return the text of each bus's ACL file, by the name of the bus.
+
+    Args:
+        truth: the truth with the services and buses.
+        known: the password of each user. If `default` is one of them, nobody connects without a password.
+        truth_key: the key of the truth on each bus.
+        alert_channel: the channel of alerts.
+
+    Raises:
+        AclError: the rights can't be derived from the truth.
+    """
     hashes = {name: hashlib.sha256(password.encode()).hexdigest() for name, password in known.items()}
     return {
         bus: acl.format_acl_file(
@@ -83,7 +96,11 @@ def acl_texts(
 
 
 def write_all(texts: Mapping[Path, str], mode: int) -> None:
-    """Write all files, each in one step, or none if one can't be written. Raise OSError."""
+    """Write the text of each path to its file with the permissions `mode`, or change no file on an error.
+
+    Each file is replaced in one step. If a replacement itself fails, the files before it are replaced
+    already. Raises OSError.
+    """
     drafts: list[tuple[Path, Path]] = []
     try:
         for path, text in texts.items():
@@ -99,7 +116,7 @@ def write_all(texts: Mapping[Path, str], mode: int) -> None:
 
 
 def folder_of(bus: str) -> str:
-    """Return the folder name of a bus: its name without characters that a path must not have."""
+    """Return the folder name of a bus: its name with `_` in place of characters that a path must not have."""
     return re.sub(r"[^A-Za-z0-9_.-]", "_", bus).lstrip(".") or "_"
 
 
@@ -113,7 +130,7 @@ def with_user(url: str, user: str, password: str) -> str:
 def url_files(
     folder: Path, known: Mapping[str, str], urls: Mapping[str, str]
 ) -> dict[str, dict[str, tuple[Path, str]]]:
-    """Return, by user and bus, path and text of the file `<folder>/<user>/<bus>` with the user's URL."""
+    """Return, by user and bus, the path and text of `<folder>/<user>/<bus>` with the user's URL."""
     return {
         user: {
             bus: (folder / user / folder_of(bus), f"{with_user(url, user, password)}\n")
@@ -124,7 +141,7 @@ def url_files(
 
 
 def _new(path: Path, text: str) -> None:
-    """Create a file in one step; keep one that somebody else created meanwhile."""
+    """Create a file with one line, for its owner alone, in one step; keep a file that exists by then."""
     draft = _draft(path, f"{text}\n", 0o600)
     try:
         with contextlib.suppress(FileExistsError):
@@ -134,6 +151,7 @@ def _new(path: Path, text: str) -> None:
 
 
 def _draft(path: Path, text: str, mode: int) -> Path:
+    """Write a temporary file beside `path` with the permissions `mode`, sync it to disk; return its path."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # 0600 from its beginning
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         file.write(text)
@@ -145,6 +163,7 @@ def _draft(path: Path, text: str, mode: int) -> Path:
 
 
 def _password(path: Path) -> str:
+    """Return the password in a file. Raise SecretError if it is too short, too long or not one line."""
     with path.open("rb") as file:
         raw = file.read(_LONGEST_BYTES + 1)
     try:

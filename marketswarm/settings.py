@@ -1,8 +1,8 @@
-"""Settings that programs read from the environment: a class for each kind of program.
+"""Read settings of programs from the environment: a class for each kind of program.
 
 A field `redis_url` is the variable `REDIS_URL`. A variable that may hold a secret (every URL, every
-`SecretStr`) has a twin, `REDIS_URL_FILE`, that names a file with the value. An empty variable counts as not
-set, as compose's `${NAME:-}` leaves it. An error names the variable and never its value.
+`SecretStr`) has a second form, `REDIS_URL_FILE`, that names a file with the value. An empty variable counts
+as not set, as compose's `${NAME:-}` leaves it. An error names the variable and never its value.
 
 Where the truth and the environment both set something, the truth wins. The URLs of named buses are read by
 `marketswarm.bus.find_url`.
@@ -28,14 +28,14 @@ from marketswarm.exit import Code, Exit
 from marketswarm.keys import TRUTH_DOC
 
 FILE_LIMIT: Final = 64 * 1024
-"""The most bytes of a file with a secret; a larger file is a wrong path."""
+"""The most bytes of a file with a secret; the path of a larger file must be a mistake."""
 
 
 def variable(name: str, environ: Mapping[str, str]) -> str | None:
-    """Return the variable `name`, else the content of the file that `<name>_FILE` names, else None.
+    """Return the variable `name`, else the text of the file that `<name>_FILE` names, else None.
 
     Raises:
-        Exit: code 2, when the file can't be read.
+        Exit: code 2, when the file can't be read, is empty, too long or not UTF-8.
     """
     if environ.get(name):
         return environ[name]
@@ -47,13 +47,13 @@ class SecretFileSource(PydanticBaseSettingsSource):
     """A settings source that reads `<NAME>_FILE` for each field that may hold a secret."""
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """Return the value, its name, and that it is not JSON, as the library asks."""
+        """Return the value from `<NAME>_FILE` or None, the field's name, and False: the value is not JSON."""
         name = field_name.upper()
-        # the variable itself, if it is set, was read before and goes first
+        # the variable itself, if it is set, takes precedence: it is read by a source before this one
         return (variable(name, os.environ) if _may_be_secret(field_name, field) else None), field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        """Return the values that were found, by field."""
+        """Return the values that were found, by name of the field."""
         found = {
             name: self.get_field_value(field, name)[0]
             for name, field in self.settings_cls.model_fields.items()
@@ -62,14 +62,21 @@ class SecretFileSource(PydanticBaseSettingsSource):
 
 
 def _may_be_secret(name: str, field: FieldInfo) -> bool:
+    """Return True if a field may hold a secret: it is a URL, or its type contains SecretStr."""
     return name.endswith("_url") or _holds_secret(field.annotation)
 
 
 def _holds_secret(annotation: Any) -> bool:
+    """Return True if a type is SecretStr or contains it."""
     return annotation is SecretStr or any(map(_holds_secret, get_args(annotation)))
 
 
 def _content(variable_name: str, path: Path) -> str:
+    """Return the text of the file `path` without white space around it.
+
+    Raises:
+        Exit: code 2, naming the variable, when the file can't be read, is empty, too long or not UTF-8.
+    """
     try:
         with path.open("rb") as file:
             raw = file.read(FILE_LIMIT + 1)
@@ -87,16 +94,18 @@ def _content(variable_name: str, path: Path) -> str:
 
 
 WHSEC: Final = "whsec_"
-"""The prefix by which the Standard Webhooks mark a base64 secret."""
+"""The prefix of a secret in base64, by the Standard Webhooks specification."""
 
 
 def _redis_url(url: str) -> str:
+    """Return the URL of a bus. Raise ValueError if it has none of the forms."""
     if not is_one(url):
         raise ValueError(f"must be {FORMS}")
     return url
 
 
 def _http_url(url: str) -> str:
+    """Return an HTTP URL. Raise ValueError if it has no host, another scheme, or unprintable characters."""
     try:
         parts = urlsplit(url)
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
@@ -108,6 +117,7 @@ def _http_url(url: str) -> str:
 
 
 def _signing(secret: SecretStr) -> SecretStr:
+    """Return a secret for signing. Raise ValueError if it begins with `whsec_` and the rest is not base64."""
     encoded = secret.get_secret_value()
     if encoded.startswith(WHSEC):
         try:
@@ -120,17 +130,19 @@ def _signing(secret: SecretStr) -> SecretStr:
 
 
 def _addresses(value: str) -> str:
+    """Return mail addresses, separated by commas. Raise ValueError if one is malformed or not ASCII."""
     found = [address for _, address in getaddresses([value])]
     fit = [re.fullmatch(r"[^@\s]+@[^@\s]+", address) for address in found]
     if not value.isprintable() or not found or not all(fit):
         raise ValueError("must be mail addresses, separated by commas")
     if not all(map(str.isascii, found)):
-        # half of all servers take no others, and would refuse each mail for good
+        # half of all mail servers accept no other characters, and would refuse each mail permanently
         raise ValueError("must be mail addresses in ASCII (other letters in a domain are written xn--…)")
     return value
 
 
 def _host_names(value: str) -> str:
+    """Return host names, separated by commas, without spaces. Raise ValueError if one is malformed."""
     names = [name.strip() for name in value.split(",")]
     if not all(re.fullmatch(r"[A-Za-z0-9_.-]{1,253}", name) for name in names if name):
         raise ValueError("must be host names without ports, separated by commas")
@@ -138,18 +150,20 @@ def _host_names(value: str) -> str:
 
 
 def _token(secret: SecretStr) -> SecretStr:
-    """Reject a token that could break out of a header or a path."""
+    """Return a token. Raise ValueError if it has characters that could end a header or a path."""
     if not re.fullmatch(r"[!-~]+", secret.get_secret_value()):
         raise ValueError("must be printable ASCII without spaces")
     return secret
 
 
 def _level(value: Any) -> Any:
+    """Return the name of a log level in upper case; WARN becomes WARNING, and FATAL becomes CRITICAL."""
     word = str(value).strip().upper()
     return {"WARN": "WARNING", "FATAL": "CRITICAL"}.get(word, word)
 
 
 def _lower(value: Any) -> Any:
+    """Return a text in lower case without white space around it; return any other value as it is."""
     return value.strip().lower() if isinstance(value, str) else value
 
 
@@ -186,12 +200,12 @@ class CommonSettings(BaseSettings):
     bootstrap_timeout_sec: Seconds = 60.0
     default_timeout_sec: Seconds = 30.0  # a service's timeout where the truth has none
     watchdog_sec: Seconds | None = (
-        None  # silence of the work loop until exit 5; default: the timeout, at least 3
+        None  # time without progress of the work loop until exit 5; default: the timeout, at least 3
     )
-    marketswarm_alive_file: Path | None = None  # for `marketswarm check`; default: no sign of life
+    marketswarm_alive_file: Path | None = None  # for `marketswarm check`; default: no file
     metrics_port: Port | None = None  # default: no metrics
     metrics_host: Name = "127.0.0.1"
-    metrics_allowed_hosts: HostNames | None = None  # by which metrics may be asked for; default: ours alone
+    metrics_allowed_hosts: HostNames | None = None  # in requests for metrics; default: our own names
     log_level: Level = "INFO"
     log_format: Format | None = None  # default: console on a terminal, else json
 
@@ -204,12 +218,12 @@ class CommonSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the library's signature
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Return the sources in order: arguments (of a test), environment, `_FILE` twins; no .env file."""
+        """Return the sources by precedence: arguments, environment, `<NAME>_FILE` files; no .env file."""
         return init_settings, env_settings, SecretFileSource(settings_cls)
 
 
 def variables_of(cls: type[BaseSettings]) -> frozenset[str]:
-    """Return the variables that a class of settings reads, without their `_FILE` twins."""
+    """Return the variables that a class of settings reads, without their `<NAME>_FILE` forms."""
     return frozenset(name.upper() for name in cls.model_fields)
 
 
@@ -217,10 +231,10 @@ S = TypeVar("S", bound=CommonSettings)
 
 
 def read(cls: type[S]) -> S:
-    """Read the settings of a class from the environment.
+    """Read the settings of the class `cls` from the environment.
 
     Raises:
-        Exit: code 2, naming each variable that does not parse, and never its value.
+        Exit: code 2, naming each variable that has a wrong value, and never its value.
     """
     try:
         return cls()
@@ -233,6 +247,7 @@ def read(cls: type[S]) -> S:
 
 
 def _plain(message: str) -> str:
+    """Return an error message of pydantic in plain words, without the words that pydantic puts before it."""
     return message.removeprefix("Value error, ").replace("Input should", "should")
 
 
@@ -242,10 +257,11 @@ _WITH: Final = {
     "slack_channel": "slack_token",
     "telegram_chat": "telegram_token",
 }
-"""Pairs of fields that need each other, by the name of the later field."""
+"""A field that is required -> the field that requires it, which is declared before it."""
 
 
 def _with(value: Any, info: ValidationInfo) -> Any:
+    """Return a field's value. Raise ValueError if it is missing and the field that requires it is set."""
     other = _WITH[info.field_name or ""]
     if value is None and info.data.get(other):
         raise ValueError(f"is needed with {other.upper()}")
@@ -253,15 +269,15 @@ def _with(value: Any, info: ValidationInfo) -> Any:
 
 
 class ChannelSettings(CommonSettings):
-    """Settings of the channels that reach people.
+    """Settings of the channels that send messages to people.
 
-    A channel without a URL, a host or a token does not exist.
+    A channel without a URL, a host or a token is off.
     """
 
     webhook_url: HttpUrl | None = Field(default=None, repr=False)
     webhook_secret: Signing | None = None
     smtp_host: Name | None = None
-    smtp_port: Port | None = None  # default: what goes with `smtp_tls`
+    smtp_port: Port | None = None  # default: the usual port for `smtp_tls`
     smtp_user: Name | None = None
     smtp_password: SecretStr | None = None
     smtp_from: Annotated[Addresses | None, AfterValidator(_with)] = Field(None, validate_default=True)
@@ -280,7 +296,7 @@ class ChannelSettings(CommonSettings):
 
 
 class MonitorSettings(CommonSettings):
-    """Settings that the healer and the sentinel must agree on.
+    """Settings that must be the same for the healer and the sentinel.
 
     `None` means the truth's value, else the default.
     """
@@ -291,10 +307,10 @@ class MonitorSettings(CommonSettings):
 
 
 class AccessSettings(MonitorSettings):
-    """Further settings of the one-shot that makes users and passwords."""
+    """Further settings of `bootstrap.access`, which makes users and passwords."""
 
     access_dir: Path = Path("/access")
-    default_user: Literal["on", "off"] = "on"  # off: nobody looks at a bus without a password
+    default_user: Literal["on", "off"] = "on"  # off: nobody reads a bus without a password
 
 
 class HealerSettings(MonitorSettings):
@@ -318,6 +334,6 @@ class SentinelSettings(MonitorSettings, ChannelSettings):
     """Further settings of the sentinel."""
 
     sentinel_timeout_sec: Seconds | None = None  # default: three times the healer's interval
-    sentinel_direct_sec: Seconds = 15.0  # what the notifier has to tell of something before the sentinel does
+    sentinel_direct_sec: Seconds = 15.0  # the sentinel sends an alert that the notifier has not sent by then
     deadman_url: HttpUrl | None = Field(default=None, repr=False)
     deadman_interval_sec: Seconds = 60.0

@@ -1,12 +1,12 @@
-"""Text for people: durations in words, and foreign text made safe for a terminal. Pure.
+"""Format text for people: durations, and text from others that is made safe for a terminal. Pure.
 
-Beats, truths, feeds and answers of servers are written by others. Nothing of theirs reaches a terminal but
-through the `escape_…` functions: control characters could steer the terminal or reverse the writing.
+Beats, truths, feeds and servers' answers are written by others. Their text reaches a terminal only through
+the `escape_…` functions: control characters could change the terminal's state or reverse the writing.
 """
 
 
 def format_duration(sec: float) -> str:
-    """Seconds as `31.2 s`, `4 min 10 s`, `2 h 5 min` or `3 d 4 h`."""
+    """Return a duration in seconds as text: `31.2 s`, `4 min 10 s`, `2 h 5 min` or `3 d 4 h`."""
     if sec < 120:
         return f"{sec:.1f}".removesuffix(".0") + " s"
     minutes, rest = divmod(round(sec), 60)
@@ -24,14 +24,15 @@ def escape_text(text: str) -> str:
 
 
 def escape_lines(text: str) -> str:
-    """Return a text of ours that quotes others: as `escape_text`, but for the ends of its lines."""
+    """Return a text of ours that quotes others, each of its lines escaped as by `escape_text`."""
     return text if text.isprintable() else "\n".join(map(escape_text, text.split("\n")))
 
 
 def escape_json(raw: bytes) -> bytes:
     r"""Return JSON that means the same, with each character that can't be printed as `\u202e`.
 
-    JSON itself escapes no more than the first 32 of them. Line ends between values stay.
+    A JSON writer escapes no more than the first 32 characters. Line ends and tabs between values stay. Bytes
+    that are not UTF-8 are replaced.
     """
     text = raw.decode("utf-8", "replace")
     if text.isprintable():
@@ -40,5 +41,6 @@ def escape_json(raw: bytes) -> bytes:
 
 
 def _unit(char: str) -> str:
+    r"""Return a character as JSON escapes, such as `\u202e`: two of them beyond U+FFFF."""
     units = char.encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[n : n + 2].hex()}" for n in range(0, len(units), 2))

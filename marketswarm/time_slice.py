@@ -1,7 +1,7 @@
-"""Pauses in long work on the event loop.
+"""Pause long work on the event loop, so that other tasks run.
 
-A loop over a hundred thousand services takes seconds. Other tasks that need the event loop meanwhile (to hear
-beats, send canaries, renew a lease) wait for its end, unless the loop pauses.
+A loop over a hundred thousand services takes seconds. Other tasks that need the event loop meanwhile (to
+receive beats, send canaries, renew a lease) wait for its end, unless the loop pauses.
 """
 
 import asyncio
@@ -9,7 +9,8 @@ import time
 from typing import Final
 
 SLICE_SEC: Final = 0.02
-"""Several long loops may run at once, and a canary needs the event loop a few times within a second."""
+"""The time between two pauses. Several long loops may run at once, and a canary needs the event loop a few
+times within a second."""
 
 
 class TimeSlice:
