@@ -292,7 +292,7 @@ class Dispatcher:
             self._enqueue(note, self._others(outcome.channel)[:1])
 
     def _record_refusal(self, message: Message, channel: str, reason: str, now: float) -> None:
-        """Store a refused message as a dead letter, and send it over another channel if it has none left.
+        """Store a refused message as a dead letter, and reroute the message if no channel is left for it.
 
         A test message is only removed from the outbox.
         """

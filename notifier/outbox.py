@@ -61,7 +61,8 @@ class OutboxEntry:
 class Outbox:
     """The entries, oldest first, and the anchors of threads.
 
-    An anchor is what a channel wants back with the next message of a thread, such as Slack's `ts`.
+    An anchor is a value from a channel's receipt that the channel needs to continue the thread, such as
+    Slack's `ts`.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Define what a channel is, what an attempt to send returns or raises, and helpers that channels share."""
+"""Define the protocol of a channel, its receipts and errors, and helpers that channels share."""
 
 import traceback
 from collections import OrderedDict
@@ -50,9 +50,9 @@ LONGEST_RETRY_SEC: Final = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What a receiver answered when it accepted a message, in a word or number that may be shown.
+    """The answer of a receiver that accepted a message, in a word or number that may be shown.
 
-    `anchor` is what the channel wants back with each later message of the same thread, such as Slack's
+    `anchor` is a value that the channel needs with each later message of the same thread, such as Slack's
     `ts`.
     """
 

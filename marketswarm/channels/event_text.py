@@ -1,6 +1,7 @@
 """Describe an alert event in words: the title, the text and the severity of its message. Pure.
 
-The first line of a text says what happened; the lines after it say since when, where, and what to do next.
+The first line of a text describes the event; the lines after it name the time, the place and the next
+command.
 """
 
 import shlex
@@ -14,7 +15,7 @@ from marketswarm.event import Event, Kind
 from marketswarm.text import format_duration
 
 LATE_SEC: Final = 60.0
-"""A message that is sent this long after its event says so, in seconds."""
+"""A message that is sent this many seconds after its event, or later, says how late it is."""
 
 _MISS_REASONS: Final = {"stopped": ", after it said goodbye", "never_seen": ", none ever"}
 """Words for the reason of a miss."""

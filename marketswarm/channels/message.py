@@ -14,7 +14,7 @@ _PLAIN: Final = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
 
 
 class Severity(StrEnum):
-    """How urgent a message is."""
+    """The urgency of a message."""
 
     INFO = "info"
     WARNING = "warning"
@@ -22,7 +22,7 @@ class Severity(StrEnum):
 
 
 class MessageKind(StrEnum):
-    """What a message is about, for channels that show each kind in its own way."""
+    """The kind of a message, for channels that show each kind in a different way."""
 
     DOWN = "down"
     UP = "up"

@@ -111,7 +111,7 @@ class ChannelQueue:
         """Remove a message, so that it is not tried any more."""
         self._entries.pop(entry.message.id, None)
 
-    # -- what is next
+    # -- the next attempt
 
     def next_attempt(self, now: float) -> tuple[QueuedMessage | None, float]:
         """Return the message to try at `now`, or None, and when to ask again if there is none."""
@@ -143,7 +143,7 @@ class ChannelQueue:
         """Return when `take_expired` will find the next message, as far as is known now."""
         return min(map(self._failing_since, self._entries.values()), default=NEVER) + retry_for_sec
 
-    # -- what came of an attempt
+    # -- outcomes
 
     def record_accepted(self, entry: QueuedMessage, now: float, chance: float) -> None:
         """Record that the channel accepted a message, so earlier failures were due to their messages.
@@ -196,7 +196,7 @@ class ChannelQueue:
         self.mark_broken(reason, now, chance)
         return True
 
-    # -- inside
+    # -- helpers
 
     def _eligible(self) -> Iterator[QueuedMessage]:
         """Yield the messages before which no other one about the same thread or incident is queued."""

@@ -28,7 +28,7 @@ _COLOURS: Final = {
     Style.ALARM: "Attention",
 }
 _FAILED: Final = re.compile(rb"HTTP error (\d{3})")
-"""How an older connector says, with status 200, that Teams did not accept the message."""
+"""The text with which an older connector reports, with status 200, that Teams refused the message."""
 
 
 class Options(BaseModel):

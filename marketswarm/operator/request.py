@@ -1,7 +1,7 @@
 """Define an operator's request to the notifier, and the answers to it.
 
 A request goes to every bus that accepts it, under one id, and is handled once. Its answers are lines
-under a key of its own, one for each thing done; the last line says that it is the last.
+under a key of its own: one for each channel, or one in all. The last line is marked `done`.
 """
 
 from enum import StrEnum
@@ -23,7 +23,7 @@ ANSWERS_KEPT_SEC: Final = 3_600
 class RequestKind(StrEnum):
     """The kinds of requests; each comment says what the request's `what` holds."""
 
-    ACK = "ack"  # a service's name, or the id of the event that is seen to
+    ACK = "ack"  # a service's name, or the id of an outage's event or message
     RESEND = "resend"  # the id of a message in `notifier:dead`, or ALL
     TEST = "test"  # the name of a channel, or ALL
 
@@ -70,10 +70,10 @@ class OperatorRequest:
 class Answer:
     """One line of the answer to a request.
 
-    `channel` and its host `where` are empty when no channel is concerned. `ok` says whether it succeeded.
-    `said` may be shown: it is the receiver's answer, or describes what was done. `done` marks the last
-    line. A line with `retry_sec` above 0 is no outcome: the channel is paused, and makes its next attempt
-    after so many seconds.
+    `channel` and its host `where` are empty when no channel is concerned. `ok` is True if the request
+    succeeded, over this channel if there is one. `said` may be shown: it is the receiver's answer, or
+    describes what was done. `done` marks the last line. A line with `retry_sec` above 0 is no outcome: the
+    channel is paused, and makes its next attempt after so many seconds.
 
     Raises:
         ValueError: when a field is out of bounds.

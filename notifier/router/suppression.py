@@ -85,7 +85,7 @@ class Suppression:
     # -- severity and channels
 
     def severity_of(self, notice: Notice) -> Severity:
-        """Return the severity of a notice: info for what is over, else that of its incident."""
+        """Return the severity of a notice: info for an outage's end or a gap, else its incident's."""
         if notice.say in (NoticeKind.UP, NoticeKind.BLIP, NoticeKind.NOTE):
             return Severity.INFO
         incident = self._incidents.get(notice.key)
