@@ -52,7 +52,11 @@ class Gap:
 
 @dataclass(slots=True)
 class _SymbolState:
-    """A symbol's mark, and its open gap: that ends at `gap_end` and may be requested at `due_ms`."""
+    """Hold a symbol's mark `upto`, and its open gap.
+
+    The gap ends at `gap_end` (None: no gap) and may be requested from `due_ms` on; `failures` counts its
+    failed requests.
+    """
 
     upto: int
     gap_end: int | None = None
@@ -61,7 +65,7 @@ class _SymbolState:
 
 
 class GapTracker:
-    """The gaps of all symbols of one connection.
+    """Track the marks and gaps of all symbols of one connection.
 
     Args:
         delay_ms: how long after its end the API sends a bar.
@@ -82,9 +86,9 @@ class GapTracker:
     def start_symbol(self, sym: str, mark: int | None, now_ms: float, requested_ms: float) -> Mark | None:
         """Begin to track `sym`, whose bars the API sends from now on; return its first mark if it had none.
 
-        `mark` is the one that is stored, if any. Bars that ended between it and now were missed; since our
-        clock may be behind, a little later counts as now. Without a mark nothing before `requested_ms`, when
-        the symbol was requested, is missing.
+        `mark` is the stored one, if any. Bars that ended between it and now were missed; since our clock may
+        be behind, a little later counts as now. Without a mark no bar before `requested_ms`, when the symbol
+        was requested, is missing.
         """
         if mark is None:
             upto = self._last_sent_bar(requested_ms - self._settle_ms)
@@ -101,7 +105,10 @@ class GapTracker:
         return None
 
     def record_bars(self, bars: Sequence[Bar]) -> list[Mark]:
-        """Return the marks that these streamed bars move, to be stored once the bars are on the stream."""
+        """Move the marks of symbols without a gap to their newest streamed bars; return these marks.
+
+        Store them only when the bars are on the stream.
+        """
         newest: dict[str, int] = {}
         for bar in bars:
             state = self._symbols.get(bar.sym)
@@ -110,13 +117,16 @@ class GapTracker:
         return [self._move_mark(sym, upto) for sym, upto in newest.items()]
 
     def advance_quiet(self, now_ms: float) -> list[Mark]:
-        """Return the marks that move although no bar came: of symbols that are hardly traded, or at night."""
+        """Move and return the marks of symbols without a gap whose bars are missing for QUIET_MS.
+
+        Such symbols are hardly traded, or the market is closed.
+        """
         upto = int((now_ms - self._delay_ms - QUIET_MS) // MINUTE_MS) * MINUTE_MS
         moved = [sym for sym, state in self._symbols.items() if state.gap_end is None and state.upto < upto]
         return [self._move_mark(sym, upto) for sym in moved]
 
     def due_gaps(self, now_ms: float) -> list[Gap]:
-        """Return the gaps that may be requested now, the oldest first."""
+        """Return the gaps that may be requested now, the oldest first; none while requests are paused."""
         if now_ms < self._paused_until_ms:
             return []
         earliest = int((now_ms - self._max_age_ms) // MINUTE_MS) * MINUTE_MS

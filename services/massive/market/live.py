@@ -207,7 +207,10 @@ class LiveSource:
         counts.update(filled=1, bars=len(bars), new=new, cut=gap.truncated)
 
     async def _advance_quiet_marks(self) -> None:
-        """Move the marks of symbols without bars once a minute; else they would grow old and be pruned."""
+        """Move the marks of symbols without bars once a minute.
+
+        Otherwise these marks would become old and be pruned.
+        """
         while True:
             await asyncio.sleep(QUIET_INTERVAL_SEC)
             if self._is_reading:  # else a frame was read whose bars are not on the bus yet

@@ -31,7 +31,7 @@ MAX_RETRY_AFTER_SEC: Final = 600.0
 
 
 class RestClient:
-    """A client for one host. Use as a context manager.
+    """Request data from one host of the API. Use as a context manager.
 
     Args:
         url: the URL of the API.

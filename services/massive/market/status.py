@@ -21,7 +21,7 @@ DEGRADING_FAILURES: Final = 3
 
 
 class MarketStatus:
-    """The state of market data, which the source keeps up to date.
+    """Hold the state of market data, which the source keeps up to date.
 
     Attributes:
         source: live, replay or off.

@@ -1,7 +1,7 @@
 """Store the state of every target on the bus of the alerts, and publish an event when it changes.
 
 The states and the events are written in one step on the server: a process that is killed in between has
-written both or neither. While the bus takes nothing, outcomes wait in order, and are tried again. The healer
+written both or neither. While the bus can't be used, outcomes wait in order, and are tried again. The healer
 reads the events from `massive:alerts` and publishes them like its own.
 """
 
@@ -43,7 +43,7 @@ log = logs.get("massive")
 
 
 class AlertPublisher:
-    """Publish what follows from the outcomes of probes: states and events.
+    """Store the states and publish the events that follow from the outcomes of probes.
 
     Args:
         get_bus: returns the bus of the alerts as it is now. May raise BusError.
@@ -52,7 +52,7 @@ class AlertPublisher:
     Attributes:
         states: the last state of each target, as this process knows it.
         published: how many events were published, by kind.
-        bus_error: why the bus takes nothing, while it takes nothing.
+        bus_error: why the bus can't be used now, or None.
     """
 
     def __init__(self, get_bus: Callable[[], Bus], boot: str) -> None:
@@ -67,7 +67,7 @@ class AlertPublisher:
         self.bus_error: str | None = None
 
     def follow(self, thresholds: Mapping[str, Thresholds]) -> None:
-        """Follow these targets from now on; an open outage of any other target is closed."""
+        """Follow these targets from now on; close the open outages of all other targets."""
         if thresholds == self._thresholds:
             return
         for name in (self._thresholds or {}).keys() - thresholds.keys():
@@ -81,14 +81,17 @@ class AlertPublisher:
         self._has_work.set()
 
     def add_outcome(self, name: str, ts: float, error: str | None) -> None:
-        """Add the outcome of a probe, to be stored by `run`; `ts` is in epoch seconds."""
+        """Add the outcome of a probe, to be stored by `run`; ignore a target that is not followed.
+
+        `ts` is in epoch seconds.
+        """
         if self._thresholds_of(name) is not None:
             self._count += 1
             self._queue.add(name, ProbeOutcome(self._boot, self._count, ts, error))
             self._has_work.set()
 
     def pending_count(self) -> int:
-        """Return how many outcomes the bus has not taken yet."""
+        """Return how many outcomes are not stored yet."""
         return len(self._queue)
 
     @property
@@ -97,7 +100,7 @@ class AlertPublisher:
         return not self._has_work.is_set()
 
     async def run(self) -> None:
-        """Store states and publish events until cancelled."""
+        """Store states and publish events until cancelled; retry after a BusError."""
         failures = 0
         while True:
             await self._has_work.wait()
@@ -115,13 +118,16 @@ class AlertPublisher:
                 failures, self.bus_error = 0, None
 
     async def _replace_wrong_types(self, error: BusError) -> None:
-        """Remove our keys if someone else has stored values of another type there, so that we can't write."""
+        """Remove our keys if the error is that they hold values of another type."""
         if is_wrong_type(error):
             with contextlib.suppress(BusError):
                 await replace_wrong_types(self._get_bus(), {MASSIVE_ROSTER: "hash", MASSIVE_ALERTS: "stream"})
 
     async def _publish_batch(self) -> None:
-        """Apply the oldest outcomes, after closing what is no longer probed. Raises BusError."""
+        """Close the outages of targets that are no longer probed, then apply the oldest outcomes.
+
+        Raises BusError.
+        """
         bus = self._get_bus()
         if self._cleanup_due:
             self._cleanup_due = False
@@ -137,7 +143,10 @@ class AlertPublisher:
             self._has_work.clear()
 
     async def _apply_outcomes(self, bus: Bus, batch: list[TargetOutcome]) -> None:
-        """Read the stored states, apply outcomes to them, and save them with the events that follow."""
+        """Read the stored states, apply outcomes to them, and save them with the events that follow.
+
+        If another process changed a state meanwhile, the outcomes stay in the queue. Raises BusError.
+        """
         names = list(dict.fromkeys(name for name, _outcome in batch))
         stored = dict(zip(names, await bus.ask(bus.client.hmget(MASSIVE_ROSTER, names)), strict=True))
         before = {name: _parse_stored(bus, name, raw) for name, raw in stored.items()}
@@ -154,7 +163,10 @@ class AlertPublisher:
             self.states |= {name: state for name, state in after.items() if self._thresholds_of(name)}
 
     async def _close_unwatched(self, bus: Bus) -> None:
-        """Close the open outages of targets that are no longer probed, or that are no alert any more."""
+        """Close the open outages of targets that are no longer probed, or that do not alert any more.
+
+        Raises BusError.
+        """
         thresholds = self._thresholds or {}
         roster = await bus.ask(bus.client.hgetall(MASSIVE_ROSTER))
         stored = {name: raw for field, raw in roster.items() if (name := _decode_name(field)) is not None}
@@ -173,6 +185,7 @@ class AlertPublisher:
             self._cleanup_due = True
 
     def _thresholds_of(self, name: str) -> Thresholds | None:
+        """Return the thresholds of a target; None if it is not followed."""
         return (self._thresholds or {}).get(name)
 
     async def _save(
@@ -202,7 +215,7 @@ class AlertPublisher:
 
 
 def _parse_stored(bus: Bus, name: str, raw: bytes | None) -> TargetState:
-    """Return the stored state of a target; an invalid one is reported, and counts as unknown."""
+    """Return the stored state of a target; report an invalid one, which counts as unknown."""
     state = parse_state(raw)
     if state is UNKNOWN_STATE and raw is not None:  # a valid state is an object of its own
         report_unusable(bus.name, MASSIVE_ROSTER, name)
@@ -210,7 +223,7 @@ def _parse_stored(bus: Bus, name: str, raw: bytes | None) -> TargetState:
 
 
 def _decode_name(field: bytes) -> str | None:
-    """Return the name of a field, or None if it is not valid UTF-8."""
+    """Return the target name in a field of the roster; None if it is not valid UTF-8."""
     try:
         return field.decode()
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""The metrics of massive's probes on METRICS_PORT: at most one value for each target of the truth."""
+"""Report the metrics of massive's probes on METRICS_PORT: at most one value per target of the truth."""
 
 from collections.abc import Iterator, Mapping
 
@@ -16,7 +16,7 @@ def collect_metrics(
     results: ResultPublisher,
     alerts: AlertPublisher,
 ) -> Iterator[Family]:
-    """Yield every metric with its value now, from the last result and the state of each target, by name."""
+    """Yield every metric with its current value, from the last result and the state of each target."""
     yield Family(
         "marketswarm_massive_probe_ok",
         "gauge",

@@ -1,4 +1,4 @@
-"""Put the parts of the probes together: settings, schedules, publishers, and the summary for the beats."""
+"""Assemble the probes: settings, schedules, publishers, and the summary for the beats."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,9 +24,10 @@ SHOWN: Final = 4
 
 
 def summarize(targets: int, latest: Mapping[str, Finding], off: Mapping[str, str]) -> str | None:
-    """Return `1 of 2 targets fail: db (tcp refused)`, what is off, what warns; None if all is well.
+    """Return `1 of 2 targets fail: db (tcp refused)`, and which kinds are off, and which targets warn.
 
-    `off` gives, by kind, why targets of that kind are not probed.
+    Return None if nothing fails, warns or is off. `off` gives, by kind, why targets of that kind are not
+    probed.
     """
     failing = [each for each in latest.values() if not each.result.ok]
     warning = [each for each in latest.values() if each.result.ok and each.result.warning]
@@ -39,7 +40,7 @@ def summarize(targets: int, latest: Mapping[str, Finding], off: Mapping[str, str
 
 
 def _list_some(findings: Sequence[Finding], what: str, describe: Callable[[Finding], str]) -> str:
-    """Return how many findings there are, and describe the first of them; empty if there are none."""
+    """Return how many findings there are, and describe the first SHOWN; empty if there are none."""
     if not findings:
         return ""
     shown = ", ".join(f"{each.target} ({describe(each)})" for each in findings[:SHOWN])
@@ -48,10 +49,12 @@ def _list_some(findings: Sequence[Finding], what: str, describe: Callable[[Findi
 
 
 def _describe_error(finding: Finding) -> str:
+    """Return the stage and the error of a failed probe."""
     return f"{finding.result.stage} {finding.result.error}"
 
 
 def _describe_warning(finding: Finding) -> str:
+    """Return the warning of a probe, as days for a certificate that ends soon."""
     days_left = finding.result.facts.get("days_left")
     if finding.result.warning == "ends_soon" and days_left is not None:
         return f"ends in {days_left} days"
@@ -63,7 +66,7 @@ REDIS_PORT: Final = 6379
 
 
 class ProbeMonitor:
-    """All probes of massive, with the tasks that publish their results and alerts.
+    """Run all probes of massive, and the tasks that publish their results and alerts.
 
     Args:
         limits: how many probes may run at the same time.
@@ -109,7 +112,7 @@ class ProbeMonitor:
             limits.close()
 
     def follow(self, settings: ProbeSettings) -> None:
-        """Probe by these settings from now on."""
+        """Apply these settings: probe their targets, except those of kinds that are off."""
         if settings is self._settings:
             return
         self._settings = settings
@@ -122,11 +125,17 @@ class ProbeMonitor:
         self._errors = {name: error for name, error in self._errors.items() if name in names}
 
     def detail(self) -> str | None:
-        """Return what fails, what warns and what is off, for the detail of a beat; None if all is well."""
+        """Return which targets fail, which warn, and which kinds are off, for a beat.
+
+        Return None if there are none of these.
+        """
         return summarize(len(self.scheduler.scheduled), self.scheduler.latest(), self.off)
 
     def problem(self) -> str | None:
-        """Return why the work as a whole fails (results that can't be written, late probes), or None."""
+        """Return why the work as a whole fails (results that can't be written, late probes).
+
+        None if it does not.
+        """
         late, alerts = self.scheduler.count_late(), self.alerts
         parts = (
             self.results.problem,
@@ -136,15 +145,17 @@ class ProbeMonitor:
         return "; ".join(filter(None, parts)) or None
 
     def collect(self) -> Iterator[Family]:
-        """Yield the metrics of the probes."""
+        """Yield the metrics of the probes with their current values."""
         return collect_metrics(self.scheduler.latest(), dict(self.alerts.states), self.results, self.alerts)
 
     def _make_plan(self, target: Target) -> ProbePlan:
+        """Return the plan of a target: its interval and its time limit, by the settings in force."""
         settings = self._settings
         timeout_sec = target.timeout_sec or settings.timeout_sec or self._me.settings.timeout_sec(target.kind)
         return ProbePlan(target, settings.every_sec(target), timeout_sec)
 
     def _make_context(self, plan: ProbePlan, last: Finding | None) -> ProbeContext:
+        """Return the context of the next probe; the look-up is chosen by the last result."""
         environment, market = self._me.settings, self._settings.market
         return ProbeContext(
             plan.timeout_sec,
@@ -175,7 +186,7 @@ class ProbeMonitor:
         return target.model_copy(update={"host": parts.hostname, "port": parts.port or REDIS_PORT})
 
     def _deliver(self, plan: ProbePlan, finding: Finding) -> None:
-        """Publish a result, and log it if the target's error has changed."""
+        """Add a result to both publishers, and log it if the target's error has changed."""
         name, result = plan.target.name, finding.result
         self.results.add(finding, plan.every_sec)
         self.alerts.add_outcome(name, finding.ts, result.error)
@@ -185,7 +196,10 @@ class ProbeMonitor:
             write("probe.changed", target=name, where=result.where, stage=result.stage, error=result.error)
 
     def _get_stream(self) -> tuple[Bus, str]:
-        """Return the bus and key of the results: the first access point that is for nothing else."""
+        """Return the bus and the key of the stream of results. Raises BusError.
+
+        It is the first access point that is not for alerts or bars.
+        """
         _, channel = alert_target(self._me.truth, self._me.settings)
         others = {channel, ALERT_LOG, MASSIVE_ALERTS, MASSIVE_ROSTER}
         points = [
@@ -197,4 +211,5 @@ class ProbeMonitor:
         return self._me.bus(point.bus), point.key
 
     def _get_alerts_bus(self) -> Bus:
+        """Return the bus of the alerts. Raises BusError."""
         return self._me.bus(alert_target(self._me.truth, self._me.settings)[0])

@@ -1,4 +1,4 @@
-"""Publish the results of probes on the market bus: each on the stream, the latest of a target under a key.
+"""Publish the results of probes on the market bus: each on the stream, a target's latest under a key.
 
 While the bus is down, results wait; the oldest are dropped when there are too many.
 """
@@ -42,13 +42,16 @@ class ResultPublisher:
         self.problem: str | None = None
 
     def add(self, finding: Finding, every_sec: float) -> None:
-        """Add a result, to be published by `run`; `every_sec` is its target's interval."""
+        """Add a result, to be published by `run`; `every_sec` is its target's interval.
+
+        If MAX_PENDING results wait, the oldest one is lost.
+        """
         self.lost += len(self._pending) == MAX_PENDING
         self._pending.append((finding, every_sec))
         self._has_pending.set()
 
     async def run(self) -> None:
-        """Publish results until cancelled."""
+        """Publish results until cancelled; retry after a BusError."""
         while True:
             await self._has_pending.wait()
             batch = [self._pending.popleft() for _ in range(min(BATCH_SIZE, len(self._pending)))]
@@ -67,12 +70,13 @@ class ResultPublisher:
                     self._has_pending.clear()
 
     def _put_back(self, batch: list[tuple[Finding, float]]) -> None:
-        """Put results back in front, as many as there is room for; the oldest are dropped."""
+        """Put results back in front, as many as there is room for; drop and count the oldest."""
         dropped = max(0, len(batch) - (MAX_PENDING - len(self._pending)))
         self.lost += dropped
         self._pending.extendleft(reversed(batch[dropped:]))
 
     async def _publish(self, batch: list[tuple[Finding, float]]) -> None:
+        """Add results to the stream and set their targets' keys, in one pipeline. Raises BusError."""
         bus, stream = self._get_stream()
         pipe = bus.pipeline()
         for finding, every_sec in batch:

@@ -1,4 +1,4 @@
-"""The result of a probe: how far it got, one word for what went wrong, how long each step took. Pure."""
+"""Hold the result of a probe: the stage it reached, one word for its error, the time of each step. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -43,7 +43,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A result with its target, and when the probe began, in epoch seconds."""
+    """Hold a result with its target, and when the probe began, in epoch seconds."""
 
     target: str
     ts: float
@@ -76,6 +76,7 @@ class Finding:
 
 
 def _cut(value: Fact) -> Fact:
+    """Return a text as valid, printable Unicode of at most MAX_TEXT_LENGTH characters; a number unchanged."""
     if not isinstance(value, str):
         return value
     text = value.encode("utf-8", "replace").decode()  # lone surrogates could not be written as JSON
@@ -83,4 +84,5 @@ def _cut(value: Fact) -> Fact:
 
 
 def _format(value: Fact) -> str:
+    """Return a value as text, a float with three decimals."""
     return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -23,6 +23,7 @@ end
 
 local published, saved = {}, {}
 
+-- Undo what was written so far, and return the server's error.
 local function undo(refusal)
   for _, id in ipairs(published) do
     redis.pcall('XDEL', stream, id)
@@ -37,6 +38,7 @@ local function undo(refusal)
   return refusal
 end
 
+-- Return a true value if the reply of a command is an error.
 local function is_refused(reply)
   return type(reply) == 'table' and reply.err
 end

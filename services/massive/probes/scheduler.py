@@ -1,8 +1,8 @@
 """Probe each target on a schedule of its own; a slow target delays no other.
 
-A target whose last probe took long is limited together with other slow ones only. The same holds for the
-look-up of a host name, since a look-up that hangs holds its thread. How a kind of target is probed is in
-`probers/`.
+Targets whose last probe was slow have a concurrency limit of their own, apart from the quick ones. The same
+holds for the look-up of a host name, since a look-up that hangs holds its thread. `probers/` has the code for
+each kind of target.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ SPREAD_SEC: Final = 0.02
 
 
 def first_delay_sec(every_sec: float, targets: int, chance: float) -> float:
-    """Return how long a new target waits for its first probe; `chance` is from 0 to 1."""
+    """Return how many seconds a new target waits for its first probe; `chance` is from 0 to 1."""
     return chance * min(every_sec, SPREAD_SEC * targets)
 
 
@@ -43,7 +43,7 @@ SLOW_MS: Final = 500.0
 
 
 class ConcurrencyLimit:
-    """How many probes may run at the same time, and the threads for their look-ups."""
+    """Limit how many probes run at the same time, and hold the threads for their look-ups."""
 
     def __init__(self) -> None:
         self.semaphore = asyncio.Semaphore(MAX_CONCURRENT)
@@ -51,7 +51,7 @@ class ConcurrencyLimit:
 
 
 class ConcurrencyLimits:
-    """One limit for quick targets, and one for slow ones."""
+    """Hold one limit for quick targets, and one for slow ones."""
 
     def __init__(self) -> None:
         self.quick, self.slow = ConcurrencyLimit(), ConcurrencyLimit()
@@ -70,6 +70,7 @@ class ConcurrencyLimits:
             limit.look_up.close()
 
     def _choose(self, last: Finding | None, step: str) -> ConcurrencyLimit:
+        """Return the slow limit if the step of the last probe took over SLOW_MS, else the quick one."""
         slow = last is not None and last.result.ms.get(step, 0.0) > SLOW_MS
         return self.slow if slow else self.quick
 
@@ -77,7 +78,7 @@ class ConcurrencyLimits:
 LATE_INTERVALS: Final = 3
 LATE_SEC: Final = 5.0
 CLOSE_SEC: Final = 1.0
-"""How much longer than its limit a probe may take, to close its connection."""
+"""So much longer than its limit may a probe take, to close its connection."""
 
 BROKEN: Final = "broken"
 
@@ -86,7 +87,7 @@ log = logs.get("massive")
 
 @dataclass(frozen=True, slots=True)
 class ProbePlan:
-    """A target, the time between two of its probes, and the limit of one, in seconds."""
+    """Hold a target, the seconds between two of its probes, and the time limit of one probe in seconds."""
 
     target: Target
     every_sec: float
@@ -95,7 +96,7 @@ class ProbePlan:
 
 @dataclass(slots=True)
 class ScheduledTarget:
-    """A target on schedule: its task, when that was started, its last result, and when that came.
+    """Hold a target on schedule: its task, when that was started, its last result and the time of that.
 
     Times are by the event loop's clock.
     """
@@ -108,15 +109,15 @@ class ScheduledTarget:
 
 
 class StartTask(Protocol):
-    """Run a side task of the agent."""
+    """Start a side task of the agent."""
 
     def __call__(self, work: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
-        """See `Agent.task`."""
+        """Run `work` as a task called `name`, as `Agent.task` does."""
         ...
 
 
 class ProbeScheduler:
-    """The schedules of all targets.
+    """Run the schedules of all targets.
 
     Args:
         start_task: runs a side task.
@@ -164,7 +165,7 @@ class ProbeScheduler:
                 self.scheduled[name] = ScheduledTarget(plan, task, now)
 
     def count_late(self) -> int:
-        """Return how many targets should have had a result by now and have none."""
+        """Return how many targets have had no result for longer than their plan allows."""
         now = asyncio.get_running_loop().time()
         waits = ((now - max(each.started_at, each.last_at), each.plan) for each in self.scheduled.values())
         return sum(waited_sec > _late_after_sec(plan) for waited_sec, plan in waits)
@@ -174,7 +175,7 @@ class ProbeScheduler:
         return {name: each.last for name, each in self.scheduled.copy().items() if each.last is not None}
 
     async def _probe_repeatedly(self, plan: ProbePlan, due: float) -> None:
-        """Wait until the target is due, probe it, deliver the result, again and again."""
+        """Probe a target whenever it is due, and deliver each result, until cancelled."""
         clock = asyncio.get_running_loop().time
         await self._load(plan.target.kind)
         while True:
@@ -187,6 +188,10 @@ class ProbeScheduler:
             due = next_due(due, clock(), plan.every_sec, random.random())
 
     async def _probe_once(self, plan: ProbePlan, last: Finding | None) -> Finding:
+        """Probe a target once, within its limit; return the finding.
+
+        An exception of the prober is logged, and becomes the error `broken`.
+        """
         ts, name = time.time(), plan.target.name
         try:
             async with asyncio.timeout(plan.timeout_sec + CLOSE_SEC):
@@ -197,6 +202,7 @@ class ProbeScheduler:
             return Finding(name, ts, Result(plan.target.kind, "", CONFIG, BROKEN))
 
     async def _run_prober(self, plan: ProbePlan, last: Finding | None) -> Result:
+        """Resolve the target and probe it; return the result, or the one of a target that can't be probed."""
         target = self._resolve_target(plan.target)
         if isinstance(target, Result):
             return target
@@ -204,11 +210,12 @@ class ProbeScheduler:
         return cast("Result", await self._probers[target.kind].probe(target, context))
 
     async def _load(self, kind: str) -> None:
-        """Load the prober of a kind, once."""
+        """Import the prober of a kind, unless that was done before."""
         async with self._loading:
             if kind not in self._probers:
                 self._probers[kind] = await asyncio.to_thread(self._load_prober, kind)
 
 
 def _late_after_sec(plan: ProbePlan) -> float:
+    """Return after how many seconds without a result a target is late."""
     return LATE_INTERVALS * plan.every_sec + plan.timeout_sec + LATE_SEC

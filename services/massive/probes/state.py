@@ -1,11 +1,11 @@
-"""The state of each target over its results: up or down, and the events when that changes. Pure.
+"""Keep the state of each target over its results, and derive the events when it changes. Pure.
 
-A target is down after so many failures in a row, and up after so many successes. Its state is one value, a
+A target is down after some failures in a row, and up after some successes. Its state is one value, a
 `TargetState`, stored on the bus and shared by all instances, so that neither a restart nor a second massive
 reports anything twice. Times are in epoch seconds, since the next process must be able to compare them.
 
-Outcomes that the bus has not taken yet wait in an `OutcomeQueue`: bounded, in order. Of a long run of equal
-outcomes only the beginning and the last one are kept, since those between decide nothing.
+Outcomes that the bus has not accepted yet wait in an `OutcomeQueue`: limited, in order. Of a long run of
+equal outcomes only the beginning and the last one are kept, since those between decide nothing.
 """
 
 import re
@@ -32,7 +32,10 @@ EpochSec = Annotated[float, Field(ge=0, le=MAX_EPOCH_SEC, allow_inf_nan=False)]
 
 @dataclass(frozen=True, slots=True)
 class ProbeOutcome:
-    """The outcome of one probe: the `n`th of the process `boot`; `error` is None if the probe succeeded."""
+    """Hold the outcome of one probe, the `n`th of the process `boot`.
+
+    `error` is None if the probe succeeded.
+    """
 
     boot: str
     n: int
@@ -42,9 +45,9 @@ class ProbeOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """After how many failures in a row a target is down, and after how many successes it is up again.
+    """Set how many failures in a row make a target down, and how many successes make it up again.
 
-    `alerts` is False if nobody is to be alerted of it.
+    `alerts` is False if the loss of the target is no alert.
     """
 
     down_after: int
@@ -89,7 +92,7 @@ _STORED_STATE: Final[TypeAdapter[TargetState]] = TypeAdapter(TargetState)
 
 
 def parse_state(raw: bytes | None) -> TargetState:
-    """Return the state in stored bytes; `UNKNOWN_STATE` itself if there are none, or if they are invalid."""
+    """Return the stored state; `UNKNOWN_STATE` itself if nothing or an invalid value is stored."""
     try:
         return UNKNOWN_STATE if raw is None else _STORED_STATE.validate_json(raw)
     except ValidationError:
@@ -101,7 +104,7 @@ def apply_outcome(
 ) -> tuple[TargetState, Event | None]:
     """Return the state of target `name` after one more outcome, and the event that follows, if any.
 
-    The same value is returned if the outcome changes nothing, or was applied before.
+    The state is the same object if the outcome changes nothing, or was applied before.
     """
     if outcome.n <= state.seen.get(outcome.boot, 0):
         return state, None  # it was stored before, and the bus's answer was lost
@@ -114,13 +117,17 @@ def apply_outcome(
 
 
 def close_outage(name: str, state: TargetState, now: float) -> Event | None:
-    """Return the event that closes the open outage of a target that is no longer probed; None without one."""
+    """Return the event that closes the open outage of a target that is no longer probed.
+
+    Return None if no outage is open.
+    """
     return _make_event(Kind.PROBE_UNWATCHED, name, state, now) if state.told else None
 
 
 def _next_state(
     name: str, state: TargetState, outcome: ProbeOutcome, thresholds: Thresholds
 ) -> tuple[TargetState, Event | None]:
+    """Return the state after an outcome, and the event that follows; `seen` and `ts` are left unchanged."""
     if state.verdict == "down":
         return _next_state_when_down(name, state, outcome, thresholds)
     if outcome.error is None:
@@ -136,6 +143,7 @@ def _next_state(
 def _next_state_when_down(
     name: str, state: TargetState, outcome: ProbeOutcome, thresholds: Thresholds
 ) -> tuple[TargetState, Event | None]:
+    """Return the state of a target that is down after an outcome, and the event that follows."""
     if outcome.error is not None:
         return _report_miss(name, replace(state, oks=0, back=None), outcome, thresholds)
     oks = state.oks + 1
@@ -152,7 +160,7 @@ def _next_state_when_down(
 def _report_miss(
     name: str, state: TargetState, outcome: ProbeOutcome, thresholds: Thresholds
 ) -> tuple[TargetState, Event | None]:
-    """Return the state of a target that is down, with the miss unless it was already published."""
+    """Return the state of a target that is down, and its miss unless that was published or is no alert."""
     if state.told or not thresholds.alerts:
         return state, None
     late_sec = None if state.since is None else max(0.0, outcome.ts - state.since)
@@ -161,6 +169,7 @@ def _report_miss(
 
 
 def _make_event(kind: Kind, name: str, state: TargetState, now: float, **more: Any) -> Event:
+    """Make an event of a target at `now`, at least TICK_SEC after its last one."""
     # readers order events by `ts`: even with a clock that was set back, an end must come after its beginning
     ts = max(round(now, 3), round(state.ts + TICK_SEC, 3))
     event_id = identify(kind, f"{SVC}:{_make_id_part(name)}", ts)
@@ -174,14 +183,14 @@ def _make_id_part(name: str) -> str:
 
 
 MAX_RUNS: Final = 100
-"""Runs of equal outcomes that are kept of one target; beyond that the oldest are dropped."""
+"""So many runs of equal outcomes of one target are kept; beyond that the oldest are dropped."""
 
 TargetOutcome = tuple[str, ProbeOutcome]
 """The name of a target, and an outcome of it."""
 
 
 class OutcomeQueue:
-    """The outcomes that are not in the stored states yet, by target.
+    """Keep the outcomes that are not in the stored states yet, by target.
 
     `max_run` is how many equal outcomes in a row can matter: the largest of all thresholds.
     """
@@ -215,7 +224,7 @@ class OutcomeQueue:
         return sorted(every, key=lambda each: each[1].n)[:count]
 
     def remove(self, stored: Iterable[TargetOutcome]) -> None:
-        """Remove outcomes that are in the stored states now."""
+        """Remove outcomes that are in the stored states now; skip those that are not in the queue."""
         for name, outcome in stored:
             runs = self._runs.get(name)
             run = runs[0] if runs else None

@@ -21,12 +21,14 @@ MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 
 
 def _require_printable(text: str) -> str:
+    """Return `text` if it is printable; otherwise raise ValueError."""
     if not text.isprintable():
         raise ValueError("must be printable")
     return text
 
 
 def _require_web_url(text: str) -> str:
+    """Return `text` if it is a web URL without credentials; otherwise raise ValueError."""
     try:
         parts = urlsplit(text)
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
@@ -40,6 +42,7 @@ def _require_web_url(text: str) -> str:
 
 
 def _require_resolver(text: str) -> str:
+    """Return `text` if it is an IP address with or without a port; otherwise raise ValueError."""
     host, port = split_host_port(text, 53)
     try:
         ipaddress.ip_address(host)
@@ -53,7 +56,10 @@ def _require_resolver(text: str) -> str:
 
 
 def split_host_port(text: str, default_port: int) -> tuple[str, int]:
-    """Return host and port of `host`, `host:port`, `[v6]:port` or `v6`; an invalid port becomes 0."""
+    """Return the host and the port of `host`, `host:port`, `[v6]:port` or `v6`.
+
+    A missing port becomes `default_port`, an invalid one 0.
+    """
     if text.startswith("["):
         host, _, more = text[1:].partition("]")
         given = more.removeprefix(":")
@@ -127,6 +133,7 @@ class Tcp(Target):
 
     @model_validator(mode="after")
     def _has_address_or_bus(self) -> Self:
+        """Raise ValueError unless there is either `host` and `port`, or `bus`."""
         if (self.bus is None) == (self.host is None or self.port is None):
             raise ValueError('must have either "host" and "port", or "bus"')
         return self
@@ -216,7 +223,11 @@ KINDS: Final[dict[str, type[Target]]] = {
 
 
 def read_target(value: Any) -> Target:
-    """Return the target in an entry of `targets`. Raises ValidationError, with the path inside the entry."""
+    """Return the target in an entry of `targets`, by its kind.
+
+    The default kind is `https` with a `url`, else `tcp`. Raises ValidationError, with the path inside the
+    entry.
+    """
     if isinstance(value, Target):
         return value
     kind: Any = "tcp"

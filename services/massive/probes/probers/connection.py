@@ -11,7 +11,10 @@ from services.massive.probes.probers.trace import Trace
 
 @dataclass(frozen=True, slots=True)
 class TcpConnection:
-    """A TCP connection to `address`. Use as a context manager: leaving it aborts the connection."""
+    """Hold a TCP connection to `address`.
+
+    Use as a context manager: leaving it aborts the connection.
+    """
 
     address: str
     writer: asyncio.StreamWriter
@@ -39,7 +42,10 @@ async def connect_host(trace: Trace, context: ProbeContext, host: str, port: int
 
 
 async def _connect_first(addresses: Sequence[str], port: int, timeout_sec: float) -> TcpConnection:
-    """Connect to the first address that answers. Raises the last one's error if none does."""
+    """Connect to the first address that answers, within a share of `timeout_sec` each.
+
+    Raises the last address's error if none answers.
+    """
     if not addresses:
         raise OSError("no address")
     for address in addresses[:-1]:
@@ -52,5 +58,6 @@ async def _connect_first(addresses: Sequence[str], port: int, timeout_sec: float
 
 
 async def _open(address: str, port: int) -> TcpConnection:
+    """Open a TCP connection to an address. Raises OSError."""
     _reader, writer = await asyncio.open_connection(address, port)
     return TcpConnection(address, writer)

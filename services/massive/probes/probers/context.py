@@ -1,4 +1,4 @@
-"""The context of a probe: its time limit, how host names are looked up, where the market data API is."""
+"""Define the context of a probe: its time limit, its host look-up, and the market data API's URLs."""
 
 import asyncio
 import ipaddress
@@ -15,10 +15,10 @@ MAX_ADDRESSES: Final = 3
 
 
 class LookUp(Protocol):
-    """Return the addresses of a host, at most three. Raises OSError or UnicodeError."""
+    """Look up the addresses of a host."""
 
     async def __call__(self, host: str, port: int) -> list[str]:
-        """See the class."""
+        """Return the addresses of a host, at most MAX_ADDRESSES. Raises OSError or UnicodeError."""
         ...
 
 
@@ -72,6 +72,7 @@ class SystemLookUp:
 
 
 def _is_address(host: str) -> bool:
+    """Return True if `host` is an IP address."""
     try:
         ipaddress.ip_address(host)
     except ValueError:

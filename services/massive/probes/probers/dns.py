@@ -1,4 +1,4 @@
-"""Probe a host name: which name server answers, with what, how fast.
+"""Probe a host name: which name server answers, with which values, and how fast.
 
 The name servers are asked one after the other until one has an answer; "no such name" is an answer, too. The
 hosts file and the search list of this machine are not used.
@@ -63,7 +63,10 @@ def _make_query(target: Dns) -> dns.message.QueryMessage:
 
 
 def _name_servers(named: Sequence[str]) -> list[tuple[str, int]]:
-    """Return host and port of each name server: the named ones, else the system's. Raises ProbeError."""
+    """Return the address and port of each name server: the named ones, else the system's.
+
+    Raises ProbeError.
+    """
     if named:
         return [split_host_port(each, PORT) for each in named]
     try:
@@ -126,7 +129,7 @@ async def _query_server(query: dns.message.QueryMessage, server: str, port: int)
 
 
 def _read_answers(answer: dns.message.Message, kind: dns.rdatatype.RdataType) -> list[str]:
-    """Return the values of the records of that kind, sorted."""
+    """Return the normalized values of the records of that kind, sorted."""
     return sorted(
         _normalize(data.to_text()) for group in answer.answer if group.rdtype == kind for data in group
     )

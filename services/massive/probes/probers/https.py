@@ -36,7 +36,7 @@ STAGES: Final = {
 
 @dataclass(slots=True)
 class Visit:
-    """One probe of a page in progress, over all its redirects.
+    """Probe a page, over all its redirects.
 
     `first_address` is the first address of the target's own host, once that was looked up.
     """
@@ -47,7 +47,7 @@ class Visit:
     first_address: str = ""
 
     async def follow(self) -> None:
-        """Request the page, and follow redirects as far as that is allowed.
+        """Request the page, and follow at most `redirects` redirects.
 
         Raises ProbeError, or an error of the client or the network.
         """
@@ -63,7 +63,11 @@ class Visit:
         raise ProbeError("too_many_redirects")
 
     async def _request(self, url: httpx.URL, *, may_redirect: bool) -> httpx.URL | None:
-        """Request a page from the first address that answers; return where it redirects to, if it does."""
+        """Request a page from the first address that answers.
+
+        Return where it redirects to if that is to be followed, else None. Raises ProbeError or an error of
+        the client.
+        """
         port = url.port or PORTS[url.scheme]
         with self.trace.step("dns"):
             addresses = await self.context.look_up(url.host, port)
@@ -80,6 +84,11 @@ class Visit:
     async def _request_at(
         self, url: httpx.URL, address: str, connect_sec: float | None, *, may_redirect: bool
     ) -> httpx.URL | None:
+        """Request a page from one address, and check the response.
+
+        Return where it redirects to if that is to be followed, else None. Raises ProbeError or an error of
+        the client.
+        """
         self.trace.facts["address"] = address
         encrypted = url.scheme == "https"
         transport = httpx.AsyncHTTPTransport(
@@ -106,22 +115,28 @@ class Visit:
         return None
 
     async def _trace(self, event: str, _info: Any) -> None:
+        """Begin the step of the trace that an event of the HTTP client stands for."""
         if event in STAGES:
             self.trace.begin_step(STAGES[event])
 
     def _record_certificate(self, response: httpx.Response) -> None:
+        """Record the certificate of a response's connection, if it has one."""
         tls = response.extensions["network_stream"].get_extra_info("ssl_object")
         if tls is not None:
             record_certificate(tls, self.trace, self.target.warn_days, self.context.wall())
 
     def require_allowed_addresses(self, addresses: Sequence[str]) -> None:
-        """Raise ProbeError if a page outside redirects to an address inside; see `net.addresses.inside`."""
+        """Raise ProbeError if a page outside redirects to an inside address.
+
+        The first call records the first address of the target's own host. See `net.addresses.is_inside`.
+        """
         if not self.first_address:
             self.first_address = next(iter(addresses), "")
         elif _is_outside(self.first_address) and not all(map(_is_outside, addresses)):
             raise ProbeError("redirected_inside")
 
     async def _check_response(self, response: httpx.Response) -> None:
+        """Raise ProbeError if the status or the text of a response is not as the target wants."""
         status, right = response.status_code, self.target.status
         if status not in right if right else not response.is_success:
             raise ProbeError(f"status_{status}")
@@ -136,6 +151,7 @@ class Visit:
             raise ProbeError("unwanted_match")
 
     async def _read(self, response: httpx.Response) -> bytes:
+        """Return the first `max_bytes` of a body, and record how many bytes were read."""
         body = bytearray()
         async for chunk in response.aiter_raw():
             body += chunk
@@ -155,12 +171,16 @@ async def probe(target: Https, context: ProbeContext) -> Result:
 
 
 def redact_url(url: str) -> str:
-    """Return a URL without the parts that may be secret."""
+    """Return a URL without query and fragment, which may hold a secret."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}{parts.path}"
 
 
 def _resolve_redirect(url: httpx.URL, location: str) -> httpx.URL:
+    """Return the absolute URL of a redirect.
+
+    Raises ProbeError if it is invalid, or leads from https to http.
+    """
     try:
         found = url.join(location)
     except (httpx.InvalidURL, ValueError):
@@ -171,6 +191,7 @@ def _resolve_redirect(url: httpx.URL, location: str) -> httpx.URL:
 
 
 def _is_outside(address: str) -> bool:
+    """Return True if `address` is an IP address outside this machine's and private networks."""
     try:
         return not is_inside(ipaddress.ip_address(address))
     except ValueError:

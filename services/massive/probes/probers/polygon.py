@@ -19,7 +19,7 @@ from services.massive.probes.targets import Polygon
 
 
 async def probe(target: Polygon, context: ProbeContext) -> Result:
-    """Return whether the API answers and takes the key. The stages are `rest` and `ws`."""
+    """Return whether the API answers and accepts the key. The stages are `rest` and `ws`."""
     url = target.url or context.rest_url
     trace = Trace("polygon", urlsplit(url).netloc)
     async with trace.within(context.timeout_sec):
@@ -41,9 +41,9 @@ async def probe(target: Polygon, context: ProbeContext) -> Result:
 
 
 async def _check_login(context: ProbeContext, trace: Trace) -> None:
-    """Log in, unless our own stream is open, starting, or run by another instance.
+    """Log in by WebSocket, unless our own stream is open, starting, or run by another instance.
 
-    Raises ProbeError or ConnectionEnded.
+    If our own stream has failed, raise ProbeError with its reason. Raises ConnectionEnded if the login fails.
     """
     stream = context.market_stream()
     if stream not in (None, STREAMING, CONNECTING, STANDBY):

@@ -8,7 +8,7 @@ from services.massive.probes.targets import Tcp
 
 
 async def probe(target: Tcp, context: ProbeContext) -> Result:
-    """Return whether the port accepts a connection. A target that is a bus must have host and port by now."""
+    """Return whether the port accepts a connection; a target that is a bus must be resolved by now."""
     host, port = target.host, target.port
     if host is None or port is None:
         return Result(target.kind, target.bus or "", CONFIG, "no_host")

@@ -15,7 +15,10 @@ ENDS_SOON: Final = "ends_soon"
 
 
 async def probe(target: Tls, context: ProbeContext) -> Result:
-    """Return whether the certificate is trusted, valid now and for the right name, and for how many days."""
+    """Return whether the certificate is trusted, valid now and for the right name.
+
+    The result also has the number of days for which it is still valid.
+    """
     trace = Trace(target.kind, f"{target.host}:{target.port}")
     async with (
         trace.within(context.timeout_sec),
@@ -31,7 +34,10 @@ async def probe(target: Tls, context: ProbeContext) -> Result:
 
 
 def record_certificate(tls: Any, trace: Trace, warn_days: float, now: float) -> None:
-    """Record the protocol version and for how many days the certificate is valid; warn if those are few."""
+    """Record the TLS version and for how many days the certificate is still valid.
+
+    If those are fewer than `warn_days`, set the warning `ends_soon`; `now` is in epoch seconds.
+    """
     trace.facts["tls"] = tls.version() or "?"
     ends = (tls.getpeercert() or {}).get("notAfter")
     if ends is None:
@@ -43,11 +49,9 @@ def record_certificate(tls: Any, trace: Trace, warn_days: float, now: float) -> 
 
 
 def make_tls_context(ca_file: str | None) -> ssl.SSLContext:
-    """Return a client context that trusts the file's authorities, or the system's.
+    """Return a client context that trusts the authorities in the file, or the system's.
 
-    A changed file is read again.
-
-    Raises ProbeError, `no_ca_file`, if the file can't be read or holds none.
+    A changed file is read again. Raises ProbeError, `no_ca_file`, if the file can't be read or holds none.
     """
     file = ca_file or ssl.get_default_verify_paths().cafile
     try:
@@ -59,6 +63,7 @@ def make_tls_context(ca_file: str | None) -> ssl.SSLContext:
 
 @lru_cache(maxsize=32)
 def _context(ca_file: str | None, _changed_at: int) -> ssl.SSLContext:
+    """Make the TLS context of a file; cached until `_changed_at` differs. Raises OSError."""
     context = ssl.create_default_context(cafile=ca_file)
     # Python 3.13 sets this flag by default; the verdict must not depend on the version, and other clients
     # of the site are less strict

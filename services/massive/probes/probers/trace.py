@@ -31,7 +31,7 @@ class ProbeError(Exception):
 
 
 class Trace:
-    """One probe in progress: its steps, and what becomes of its result.
+    """Record one probe in progress: its steps, its facts, its warning and its error.
 
     Args:
         kind: the kind of the target.
@@ -61,7 +61,7 @@ class Trace:
 
     @contextlib.contextmanager
     def step(self, stage: str) -> Iterator[None]:
-        """Measure one step, whether it succeeds or not."""
+        """Measure the step `stage`, whether it succeeds or not."""
         self.begin_step(stage)
         try:
             yield
@@ -74,14 +74,14 @@ class Trace:
         self._stage, self._since = stage, time.perf_counter()
 
     def end_step(self) -> None:
-        """End the step; times of a step that is repeated add up."""
+        """End the current step, if there is one; times of a step that is repeated add up."""
         if self._since is not None:
             spent_ms = 1000 * (time.perf_counter() - self._since)
             self._ms[self._stage] = self._ms.get(self._stage, 0.0) + spent_ms
             self._since = None
 
     def result(self) -> Result:
-        """Return the result, once the block of `within` is left."""
+        """Return the result; call this after the block of `within`."""
         return Result(
             self._kind, self._where, self._stage, self._error or None, self.warning, self._ms, self.facts
         )
@@ -110,7 +110,7 @@ REASON_OF_OTHERS: Final[Table] = ((OSError, "unreachable"),)
 
 
 def error_reason(error: BaseException) -> str:
-    """Return one word for an error, which may stand for one that caused it, such as `refused`."""
+    """Return one word for an error or for what caused it, such as `refused`; `garbled` for an unknown one."""
     for cause in chain_of(error):
         if isinstance(cause, ProbeError):
             return cause.reason
