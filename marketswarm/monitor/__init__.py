@@ -1,13 +1,13 @@
-"""What the healer and the sentinel share: listen to buses, judge silence, publish verdicts, save state.
+"""The parts that healer and sentinel share: listen to buses, evaluate silences, publish verdicts, save state.
 
 The healer runs one `Monitor` over all services, the sentinel runs one over the healer. They share this code,
 but no process, no connection and no key. All conclusions are drawn by `marketswarm.detector`; the modules
 here do its I/O:
 
-`monitor` has the loop, `feed` passes on what listeners report, `witness` reads `beat:<svc>`, `publisher`
-publishes verdicts (`encoder` makes the events, `verdict_queue` holds what a bus has yet to take), `state`
-restores and saves (`store` has the hashes), `health` refreshes the `health:` keys, `leadership` says who may
-write, `metrics` is for Prometheus.
+`monitor` has the loop, `feed` passes on the listeners' reports, `witness` reads `beat:<svc>`, `publisher`
+publishes verdicts (`encoder` makes the events, `verdict_queue` holds those that a bus has yet to take),
+`state` restores and saves the state (`store` reads and writes its hashes), `health` refreshes the `health:`
+keys, `leadership` has the fences of writes, `metrics` is for Prometheus.
 """
 
 from marketswarm.detector import NO_TIMEOUT

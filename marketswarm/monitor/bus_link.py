@@ -1,4 +1,4 @@
-"""The parts of one bus: its listener, its publisher, and their tasks."""
+"""The link to one bus: its listener, its publisher, and the tasks that run them."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -10,7 +10,7 @@ from marketswarm.monitor.publisher import Publisher
 
 
 class BusLink:
-    """A bus with its listener and its publisher, either of which is None if it is not needed."""
+    """A bus with its listener and its publisher, each of which is None if it is not needed."""
 
     def __init__(self, bus: Bus, listener: Listener | None, publisher: Publisher | None) -> None:
         self.bus = bus
@@ -19,7 +19,7 @@ class BusLink:
         self._tasks: list[asyncio.Task[None]] = []
 
     def run(self, group: asyncio.TaskGroup, work: Coroutine[Any, Any, None], name: str) -> None:
-        """Run work of this bus in a task of `group`, until `stop`."""
+        """Run a coroutine of this bus in a task of `group`, until `stop`."""
         self._tasks.append(group.create_task(work, name=f"{name}:{self.bus.name}"))
 
     def stop(self) -> None:
@@ -28,7 +28,7 @@ class BusLink:
             task.cancel()
 
     def request_canary(self) -> None:
-        """Have the listener, if there is one, send a canary now."""
+        """Have the listener, if there is one, publish a canary now."""
         if self.listener is not None:
             self.listener.request_canary()
 
@@ -38,17 +38,20 @@ class BusLink:
             self.listener.rebuild()
 
     def wake_publisher(self) -> None:
-        """Tell the publisher, if there is one, that the leadership has changed."""
+        """Wake the publisher, if there is one, to check whether this process leads on the bus now."""
         if self.publisher is not None:
             self.publisher.wake()
 
     def check_after_gap(self, gap_began_at: float) -> None:
-        """Tell the publisher, if there is one, that the bus was away since `gap_began_at` (monotonic)."""
+        """Have the publisher, if there is one, compare recent writes: the bus was away since `gap_began_at`.
+
+        That is in monotonic seconds.
+        """
         if self.publisher is not None:
             self.publisher.check_after_gap(gap_began_at)
 
     def hand_over(self, successor: "BusLink") -> None:
-        """Stop, and leave what is still to be published to the new link of the same bus."""
+        """Stop, and move the queued verdicts to the new link to the same bus."""
         self.stop()
         if self.publisher is not None and successor.publisher is not None:
             successor.publisher.take_over_queue(self.publisher)

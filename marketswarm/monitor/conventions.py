@@ -1,6 +1,6 @@
-"""What the healer and the sentinel must agree on: where alerts go, and how the healer beats. Pure.
+"""Settings on which healer and sentinel must agree: the target of alerts, and the healer's heartbeat. Pure.
 
-The truth's value counts before the environment's, and that before the default.
+A value in the truth precedes one in the environment, and that precedes the default.
 """
 
 from marketswarm.keys import ALERTS, heartbeat_channel
@@ -9,12 +9,12 @@ from marketswarm.truth import HEALER, Heartbeat, Service, Truth
 
 
 def alert_target(truth: Truth, settings: MonitorSettings) -> tuple[str, str]:
-    """Return the bus and the channel of alerts."""
+    """Return the bus and the channel that alerts are published on."""
     return truth.alert_target(settings.alert_channel or ALERTS)
 
 
 def healer_heartbeat(settings: MonitorSettings, section: Service | None) -> Heartbeat:
-    """Return how the healer beats, by its section of the truth if there is one."""
+    """Return the healer's heartbeat: its section of the truth, then the environment, then the defaults."""
     beats = Heartbeat(channel=heartbeat_channel(HEALER)) if section is None else section.heartbeat
     channel, interval_sec = settings.healer_heartbeat_channel, settings.hb_interval_sec
     if channel is not None and "channel" not in beats.said:

@@ -30,7 +30,7 @@ _KIND_ENDINGS: Final = {State.UP: "ok", State.DOWN: "miss", State.UNWATCHED: "un
 
 
 def roster_field(verdict: Verdict) -> str:
-    """Return the field under which the roster holds what a verdict is about."""
+    """Return the roster's field for the subject of a verdict: the service, or `bus:<name>` and so on."""
     return _FIELD_PREFIXES[verdict.subject] + verdict.svc
 
 
@@ -55,10 +55,10 @@ class EncodedVerdict:
 
 
 class VerdictEncoder:
-    """Encodes the verdicts of one publisher, always to the same bytes.
+    """Encodes the verdicts of one publisher; the same verdict always gives the same bytes.
 
     Args:
-        family: how the types of events about services begin: `heartbeat` (_miss, _ok) or `healer`.
+        family: the prefix of event types about services: `heartbeat` (_miss, _ok) or `healer`.
         by: the program that publishes.
         channel: the channel of alerts.
     """
@@ -70,7 +70,7 @@ class VerdictEncoder:
 
     @property
     def ok_kind(self) -> Kind:
-        """The type of an event that a service is up."""
+        """The type of the event that a service is up."""
         return Kind(f"{self._family}_ok")
 
     def build_event(self, verdict: Verdict) -> Event | None:
@@ -103,6 +103,7 @@ class VerdictEncoder:
         )
 
     def _kind(self, verdict: Verdict) -> Kind:
+        """Return the type of the event of a verdict."""
         if verdict.gap_sec is not None:
             return Kind.REACH_GAP if verdict.subject is Subject.REACH else Kind.HEARTBEAT_GAP
         if verdict.subject is Subject.TRUTH:
@@ -113,7 +114,7 @@ class VerdictEncoder:
         return Kind(f"{'bus' if verdict.subject is Subject.BUS else self._family}_{ending}")
 
     def encode(self, verdict: Verdict) -> EncodedVerdict:
-        """Return all that is to be written of a verdict."""
+        """Return a verdict in the form that publish.lua takes."""
         event = self.build_event(verdict)
         raw = b"" if event is None else encode(event)
         is_deleted = verdict.state is State.UNWATCHED or (
@@ -133,12 +134,15 @@ class VerdictEncoder:
 
 
 def health_sec(timeout_sec: float) -> int:
-    """Return the life of a health key in whole seconds: an ok outlives its healer by no more than that."""
+    """Return the life of a health key in whole seconds: three timeouts, at least 60 s.
+
+    An ok outlives its healer by no more than that.
+    """
     return max(LEAST_HEALTH_SEC, round(3 * timeout_sec))
 
 
 def _health_sec(verdict: Verdict) -> int:
-    """Return the life as publish.lua takes it: 0 deletes the key, -1 leaves it alone.
+    """Return the life of the verdict's health key in seconds; 0 deletes the key, -1 leaves it unchanged.
 
     A bus has no health key, and a gap is not the latest state of a service.
     """
@@ -148,6 +152,7 @@ def _health_sec(verdict: Verdict) -> int:
 
 
 def _roster_entry(verdict: Verdict, event: bytes) -> bytes:
+    """Return the roster's entry for a verdict, as JSON; that of a miss contains its event."""
     found: dict[str, Any] = {"verdict": verdict.state, "ts": round(verdict.ts, 3)}
     if verdict.since is not None:
         found["since"] = round(verdict.since, 3)

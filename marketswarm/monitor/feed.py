@@ -1,4 +1,4 @@
-"""The detector's feed: it passes on what the listeners report, and logs what an operator wants to see."""
+"""The detector's feed: it passes the listeners' reports on, and logs lost buses and malformed beats."""
 
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -17,10 +17,10 @@ NAMED_AT_MOST: Final = 5
 
 
 class DetectorFeed:
-    """The `SessionHandler` of the listeners; that protocol says when each method is called.
+    """The `SessionHandler` of the listeners: passes their reports to the detector and publishes its verdicts.
 
     Args:
-        publish: called with each verdict that follows from what was heard.
+        publish: called with each verdict that follows from a report.
         wake: called when a canary has just proven the silence of a service that is due.
         session_opened: called with the name of a bus when a session on it begins.
         silence_ended: called when a silence ended that is saved on the bus.
@@ -45,7 +45,10 @@ class DetectorFeed:
         self._logged_at = 0.0
 
     def opened(self, bus: str) -> None:
-        """See `SessionHandler`."""
+        """Start a session in the clock of `bus`, log it and call `session_opened`.
+
+        Ignore an unwatched bus.
+        """
         watched = self.detector.buses.get(bus)
         if watched is not None:
             watched.clock.opened()
@@ -53,12 +56,12 @@ class DetectorFeed:
             self._session_opened(bus)
 
     def channels_refused(self, bus: str, channels: Collection[str], now: Moment) -> None:
-        """See `SessionHandler`."""
+        """Set the channels that the bus refuses, and publish the verdicts that follow."""
         for verdict in self.detector.set_refused_channels(bus, channels, now):
             self._publish(verdict)
 
     def lost(self, bus: str, reason: str) -> None:
-        """See `SessionHandler`."""
+        """End the session in the clock of `bus` for this reason, and log it. Ignore an unwatched bus."""
         watched = self.detector.buses.get(bus)
         if watched is not None:
             if watched.clock.in_session:
@@ -66,7 +69,7 @@ class DetectorFeed:
             watched.clock.lost(reason)
 
     def heard(self, bus: str, messages: Iterable[Sequence[Any]], now: Moment) -> Sequence[Sequence[Any]]:
-        """See `SessionHandler`."""
+        """Pass messages to the detector, publish its verdicts, and return the messages that are no beats."""
         hearing = self.detector.hear(bus, messages, now)
         for verdict in hearing.verdicts:
             self._publish(verdict)
@@ -75,33 +78,36 @@ class DetectorFeed:
         return hearing.others
 
     def canary_sent(self, bus: str, number: int, now: Moment) -> None:
-        """See `SessionHandler`."""
+        """Note in the clock of `bus` that the canary `number` was sent."""
         if bus in self.detector.buses:
             self.detector.buses[bus].clock.sent(number, now.mono)
 
     def canary_accepted(self, bus: str, now: Moment) -> None:
-        """See `SessionHandler`."""
+        """Note in the clock of `bus` that the server accepted a canary."""
         if bus in self.detector.buses:
             self.detector.buses[bus].clock.accepted(now)
 
     def canary_refused(self, bus: str, number: int, reason: str) -> None:
-        """See `SessionHandler`."""
+        """Note in the clock of `bus` that the server refused the canary `number`, and why."""
         if bus in self.detector.buses:
             self.detector.buses[bus].clock.refused(number, reason)
 
     def canary_heard(self, bus: str, number: int, now: Moment) -> None:
-        """See `SessionHandler`."""
+        """Pass a canary that came back to the detector and publish its verdicts.
+
+        If services on the bus wait for a canary, wake the evaluator.
+        """
         for verdict in self.detector.hear_canary(bus, number, now):
             self._publish(verdict)
         if bus in self.detector.buses and self.detector.buses[bus].awaiting_canary:
             self._wake()
 
     def deaf_for(self, bus: str, now: float) -> float:
-        """See `SessionHandler`."""
+        """Return for how many seconds a canary has been missing on `bus`; 0 for an unwatched bus."""
         return self.detector.buses[bus].clock.deaf_for(now) if bus in self.detector.buses else 0.0
 
     def describe_lost_buses(self, now: Moment) -> str | None:
-        """Return which buses are not heard, in words for a beat's `detail`; None if all are.
+        """Return the buses that are not heard, as text for a beat's `detail`; None if all are heard.
 
         A gap of up to 2 s does not count.
         """
@@ -118,7 +124,10 @@ class DetectorFeed:
         return "; ".join(found) or None
 
     def describe_refused_channels(self) -> str | None:
-        """Return whose channels the buses refuse, in words for a beat's `detail`; None if nobody's."""
+        """Return the services whose channels are refused, as text for a beat's `detail`; None for none.
+
+        The text names five services at most, and the number of the others.
+        """
         names = [
             svc for svc, service in self.detector.services.items() if service.channel_refused_at is not None
         ]
@@ -126,10 +135,11 @@ class DetectorFeed:
         return f"not allowed to hear {', '.join(names[:NAMED_AT_MOST])}{more}" if names else None
 
     def _record_malformed(self, svc: str, found: Malformed) -> None:
+        """Keep the service and reason of the last malformed payload for the next log line."""
         self._last_malformed = svc, found.reason
 
     def log_rejected(self) -> None:
-        """Log how many malformed and replayed payloads came: at most one line a second of each kind."""
+        """Log how many malformed and replayed payloads came since the last log, at most once a second."""
         counts, now = self.detector.counts, time.monotonic()
         malformed, replayed = counts.malformed - self._logged[0], counts.replayed - self._logged[1]
         if not (malformed or replayed) or now - self._logged_at < LOG_EVERY_SEC:

@@ -1,5 +1,6 @@
--- Comes before every script that writes for a listener: KEYS[1] is its lease, ARGV[1] and ARGV[2] the boot and
--- the epoch it believes to hold it with. An empty boot asks for no lease.
+-- Included at the start of every script that writes for a monitor. KEYS[1] is its lease; ARGV[1] and ARGV[2] are
+-- the boot and the epoch of its fence. Returns -1 from the script, which then writes nothing, if the lease holds
+-- another boot or epoch. An empty boot needs no lease.
 
 local function speaks()
   if ARGV[1] == '' then

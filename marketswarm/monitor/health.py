@@ -1,7 +1,7 @@
 """The `health:<svc>` keys: each holds a service's latest event, and expires soon after its healer is gone.
 
-An ok carries the age of the newest beat at the time of writing; a miss stays as it was published. Each key is
-written anew after a third of its life.
+An ok event has the age of the newest beat at the time of writing; a miss is repeated as it was published.
+Each key is written again after a third of its life.
 """
 
 import random
@@ -37,15 +37,18 @@ class HealthKeys:
         self._detector = detector
         self._kind = kind
         self._by = by
-        # by service, what was published last: the whole event of a miss, only the time of an ok
+        # by service, its last published verdict: the whole event of a miss, only the `ts` of an ok
         self._published: dict[str, bytes | float] = {}
         self._at: dict[str, float] = {}  # when each key is to be written next, in monotonic seconds
         self.has_unwritten = False
-        """Whether the last refresh failed, and what it was to write is still to be written."""
+        """Whether the last refresh failed, so that keys that were due are not written yet."""
         self._wheel: TimingWheel[str] = TimingWheel(lambda svc: self._at.get(svc, float("inf")))
 
     def note_published(self, verdict: Verdict, event: bytes) -> None:
-        """Note that a verdict on a service was published, which wrote the key, and plan the next refresh."""
+        """Note that a verdict on a service was published with its health key, and plan the next refresh.
+
+        A service that is no longer watched is forgotten.
+        """
         service = self._detector.services.get(verdict.svc)
         if service is None or verdict.state is State.UNWATCHED:
             self._published.pop(verdict.svc, None)
@@ -55,9 +58,9 @@ class HealthKeys:
         self._plan(verdict.svc, health_sec(service.watch.timeout_sec) / 3)
 
     def restore(self, svc: str, entry: RosterEntry, *, replace: bool = False) -> None:
-        """Take over a service whose verdict another listener published, from its entry in the roster.
+        """Take over a service whose verdict another process published, from its roster entry.
 
-        `replace` says that the entry counts even if this listener has published a verdict before.
+        With `replace`, the entry counts even if this process has published a verdict on the service before.
         """
         if replace or svc not in self._published:
             self._published[svc] = entry.event or entry.ts
@@ -69,16 +72,17 @@ class HealthKeys:
             self._plan(svc, SOON_SEC * random.random())
 
     def _plan(self, svc: str, in_sec: float) -> None:
+        """Plan the refresh of a service's key in 80 to 100 % of `in_sec` seconds."""
         is_planned = svc in self._at
-        # a little early, and not all at once
+        # a random part earlier, so that not all keys are due at once
         self._at[svc] = time.monotonic() + in_sec * random.uniform(0.8, 1.0)
         if not is_planned:
             self._wheel.add(svc)
 
     async def refresh(self, bus: Bus, lease: str, fence: Fence) -> bool:
-        """Write the keys that are due to their bus; return False if another listener leads there.
+        """Write the keys that are due to their bus; return False if another process leads there.
 
-        Raise BusError; keys that were not written are due again soon.
+        Raise BusError if the bus fails; keys that were not written are due again within 2 s.
         """
         due = self._wheel.pop_due(time.monotonic())
         for start in range(0, len(due), AT_ONCE):
@@ -95,6 +99,12 @@ class HealthKeys:
         return True
 
     async def _write(self, bus: Bus, lease: str, fence: Fence, services: Sequence[str]) -> bool:
+        """Write the keys of these services and plan their next refresh.
+
+        Return False if another process leads.
+
+        Raise BusError if the bus fails.
+        """
         keys, lives = [], {}
         args: list[str | bytes | float] = [*fence]
         for svc in services:
@@ -114,13 +124,17 @@ class HealthKeys:
         return True
 
     def _plan_again(self, svc: str, in_sec: float) -> None:
-        """Plan a service that was taken off the wheel, unless it was dropped meanwhile."""
+        """Plan the next refresh of a service that is off the wheel, unless it was dropped meanwhile."""
         if svc in self._at:
             self._at[svc] = time.monotonic() + in_sec * random.uniform(0.8, 1.0)
             self._wheel.add(svc)
 
     def _current_event(self, svc: str, service: WatchedService) -> bytes | None:
-        """Return the miss as it was published, or an ok of now; None if there is nothing to vouch for."""
+        """Return the event for a service's key: its miss as published, or an ok of now.
+
+        Return None if the service's state is not known, its channel is refused, or its miss is not published
+        yet.
+        """
         published, last = self._published.get(svc), service.last_beat
         if service.state is State.DOWN:
             return published if isinstance(published, bytes) else None

@@ -1,7 +1,7 @@
 -- flags: no-writes
--- Reads beats and the time each has left to live: for each key the payload ('' for none) and its PTTL.
--- ARGV: the bytes that a beat has at most. Of a longer value one byte more is read, so that it is seen to be longer;
--- a key of another type answers with the name of its type, which is no beat either.
+-- Reads last beats. KEYS: the keys. ARGV[1]: the most bytes that a beat has.
+-- Returns for each key its payload ('' for none) and its PTTL in milliseconds. Of a longer value, one byte more than
+-- a beat has is returned, so that it fails to parse; for a key of another type, the name of the type.
 local found = {}
 for n, key in ipairs(KEYS) do
   local payload = redis.call('TYPE', key).ok

@@ -1,7 +1,7 @@
-"""Leading and standing by, as far as a monitor must know it. The lease itself is its owner's business.
+"""Leadership of the buses, as far as a monitor needs it; the lease is taken and renewed elsewhere.
 
-Every write carries a fence, and the bus itself checks it: a listener that slept through the loss of its lease
-is refused by the server, whatever the listener believes.
+Every write carries a fence, and the bus itself checks it: the server refuses the writes of a process that
+slept through the loss of its lease, whatever that process believes.
 """
 
 from typing import Final, NamedTuple, Protocol
@@ -18,30 +18,33 @@ UNFENCED: Final = Fence("", 0)
 
 
 class Leadership(Protocol):
-    """Who leads on each bus; each bus has a leader of its own."""
+    """The leadership on each bus; each bus has a leader of its own."""
 
     def fence(self, bus: str) -> Fence | None:
-        """Return the fence for writes to a bus; None while another listener leads there, or nobody."""
+        """Return the fence for writes to a bus; None if this process does not lead there."""
 
     def deny_leadership(self, bus: str) -> None:
-        """Note that a bus refused a write, since it knows another leader."""
+        """Note that a bus refused a write, because another process leads there."""
 
     def leader_seen_at(self, bus: str) -> float:
-        """Return when the leader of a bus, if another, was last seen alive (monotonic); -inf if never."""
+        """Return when another process that leads on a bus was last seen alive (monotonic); -inf if never."""
 
     def leader_heard_bus_at(self, bus: str) -> float:
-        """Return when that leader was last seen to write to the bus while it heard it (monotonic)."""
+        """Return when another leader, while it heard the bus, was last seen to write to it (monotonic).
+
+        Or -inf.
+        """
 
 
 class SoleLeader:
-    """The leadership of a listener that is the only one of its name: it always leads, without a lease."""
+    """The leadership of a monitor that is the only one of its name: it always leads, without a lease."""
 
     def fence(self, _bus: str) -> Fence | None:
         """Return the fence that needs no lease."""
         return UNFENCED
 
     def deny_leadership(self, bus: str) -> None:
-        """Do nothing: a script refuses nobody without a lease."""
+        """Do nothing: a script refuses no write without a lease."""
 
     def leader_seen_at(self, _bus: str) -> float:
         """Return -inf: there is no other leader."""
@@ -53,4 +56,4 @@ class SoleLeader:
 
 
 NOT_THE_LEADER: Final = -1
-"""The answer of every fenced script to a listener that does not lead."""
+"""The reply of every fenced script to a process that does not lead."""

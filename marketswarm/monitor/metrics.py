@@ -58,8 +58,9 @@ class MonitorMetrics:
         yield from self._collect_services()
 
     def _collect_counts(self) -> Iterator[Family]:
+        """Yield the detector's counts and the failed saves."""
         counts = self._detector.counts
-        # what was taken at sight and proves to be no beat is taken back; for Prometheus a count only grows
+        # a payload that proves to be no beat is subtracted later, but a Prometheus counter must not fall
         self._heard = max(self._heard, counts.heard)
         yield counter("marketswarm_beats_heard_total", "Beats heard, of all services.", self._heard)
         yield counter(
@@ -97,9 +98,11 @@ class MonitorMetrics:
         )
 
     def _collect_buses(self) -> Iterator[Family]:
+        """Yield the metrics of each bus that is listened to."""
         buses = list(self._detector.buses.values())
 
         def each(value: Callable[[WatchedBus], float]) -> list[Value]:
+            """Return a value for each bus, with the bus's name as label."""
             return [((bus.name,), value(bus)) for bus in buses]
 
         yield Family(
@@ -146,6 +149,7 @@ class MonitorMetrics:
         )
 
     def _collect_publication(self) -> Iterator[Family]:
+        """Yield the delay of verdicts, and the metrics of each publisher's queue."""
         yield Family(
             "marketswarm_verdict_delay_seconds",
             "histogram",
@@ -190,10 +194,15 @@ class MonitorMetrics:
         )
 
     def _publishers(self) -> list[tuple[str, Publisher]]:
+        """Return the publishers of all links, with the names of their buses."""
         links = list(self._links.items())
         return [(name, link.publisher) for name, link in links if link.publisher is not None]
 
     def _collect_leadership(self) -> Iterator[Family]:
+        """Yield on which buses this process leads, and the epochs of its leases.
+
+        Nothing for a sole leader.
+        """
         fences = [(name, self._leadership.fence(name)) for name, _ in self._publishers()]
         if all(fence == UNFENCED for _, fence in fences):
             return  # a sole listener has no lease
@@ -213,6 +222,7 @@ class MonitorMetrics:
         )
 
     def _collect_services(self) -> Iterator[Family]:
+        """Yield the number of services by verdict, and the metrics of each service."""
         services = list(self._detector.services.values())
         yield Family(
             "marketswarm_services",
@@ -274,6 +284,7 @@ def count_beats(service: WatchedService) -> int:
 
 
 def _count_by_state(services: Collection[WatchedService]) -> list[Value]:
+    """Return the number of services in each state; `up`, `down` and `unknown` even if there are none."""
     counts = dict.fromkeys((State.UP, State.DOWN, State.UNKNOWN), 0)
     for service in services:
         counts[service.state] = counts.get(service.state, 0) + 1

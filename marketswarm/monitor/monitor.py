@@ -1,8 +1,8 @@
-"""The monitor: it listens to buses, judges who is silent, and publishes what follows.
+"""The monitor: it listens to buses, detects silent services, and publishes the verdicts.
 
 Listeners report beats and canaries to `feed`, which passes them to the detector. The `Evaluator` asks the
-detector what is due, and reads `beat:<svc>` of each suspect before it is missed. Each verdict is logged and
-goes to the publisher of every bus that is to have it. `state` restores what an earlier run saved.
+detector which services are due, and reads `beat:<svc>` of each before it is declared missing. Each verdict is
+logged and goes to the publisher of each bus that is to have it. `state` restores the state of an earlier run.
 """
 
 import asyncio
@@ -64,11 +64,11 @@ class Owner(Protocol):
         """Note that the detector was evaluated: the agent beats only while it is."""
 
     def set_degraded(self, detail: str | None) -> None:
-        """Set, about once a second, what keeps the monitor from its work; None when nothing does."""
+        """Set, about once a second, the reason why the monitor can't do its work; None if it can."""
 
 
 class Evaluator:
-    """The loop that asks the detector what is due, and the reads of `beat:<svc>` before a miss.
+    """The loop that evaluates the detector, and the reads of `beat:<svc>` before a miss.
 
     Args:
         feed: the feed of the detector.
@@ -94,7 +94,7 @@ class Evaluator:
         self._progress = progress
         self._publish = publish
         self.evaluations = 0
-        """How often the detector was evaluated: while it grows, detection works."""
+        """The number of evaluations of the detector: while it grows, detection works."""
 
     async def run(self, group: asyncio.TaskGroup) -> None:
         """Evaluate until cancelled; `beat:<svc>` keys are read in tasks of `group`."""
@@ -111,6 +111,7 @@ class Evaluator:
             await self._sleep(tick.wake_in)
 
     async def _publish_all(self, verdicts: Sequence[Verdict]) -> None:
+        """Publish the verdicts, letting other tasks run between gaps, of which every service may have one."""
         time_slice = TimeSlice()
         for verdict in verdicts:
             self._publish(verdict)
@@ -118,14 +119,18 @@ class Evaluator:
                 await time_slice.pause()
 
     async def _sleep(self, sec: float) -> None:
-        """Wait until the next evaluation is due, or something wakes us before."""
+        """Wait `sec` seconds, or until `wake` is set."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(sec):
                 await self._wake.wait()
         self._wake.clear()
 
     async def _judge_suspects(self, bus: str, services: list[str]) -> None:
-        """Read `beat:<svc>` of each suspect on a bus, and publish the misses that it confirms."""
+        """Read `beat:<svc>` of each suspect on a bus, and publish the misses that these beats confirm.
+
+        A suspect whose key could not be read is evaluated again. A service that beats and is not heard makes
+        us open a new session on its bus.
+        """
         watched = self._detector.services
         timeouts = {svc: watched[svc].watch.timeout_sec for svc in services if svc in watched}
         time_slice, unheard = TimeSlice(), None
@@ -149,7 +154,7 @@ class Evaluator:
             self.reopen_deaf_session(unheard)
 
     def _log_unreadable(self, bus: str, answer: StoredBeats) -> None:
-        """Log, once for all services of an answer, that a service's last beat can't be read."""
+        """Count and log, in one line for an answer, the last beats that can't be read."""
         if not answer.unreadable:
             return
         self._detector.count_unreadable(len(answer.unreadable))
@@ -164,7 +169,11 @@ class Evaluator:
         )
 
     def reopen_deaf_session(self, unheard: UnheardBeat) -> None:
-        """Open a new session on the bus of a service that beats and is not heard, unless it was only late."""
+        """Open a new session on the bus of a service that beats and is not heard.
+
+        Do nothing if the beat is younger than 0.25 s and this happens for the first time: it may still be on
+        its way.
+        """
         if unheard.age_sec < IN_FLIGHT_SEC and not unheard.is_repeated:
             return
         log.error("vigil.deaf", svc=unheard.svc, bus=unheard.bus, age_sec=round(unheard.age_sec, 3))
@@ -177,11 +186,11 @@ class Monitor:
     """Monitors services and buses. Call `set_roster` first, then `run`.
 
     Args:
-        owner: the agent that runs it; its name prefixes the keys of the saved state.
+        owner: the agent that runs the monitor; its name prefixes the keys of the saved state.
         encoder: encodes the verdicts for publication.
-        home: the bus that holds the saved state, and to which verdicts on services go.
-        everywhere: whether verdicts on services go to every bus, as those on buses do.
-        leadership: whether it leads or stands by; by default it is the only one of its name.
+        home: the bus that holds the saved state, and that verdicts on services go to.
+        everywhere: True if verdicts on services go to every bus, as those on buses do.
+        leadership: the leadership on each bus; by default this process always leads.
     """
 
     def __init__(
@@ -264,7 +273,7 @@ class Monitor:
         log.info("vigil.monitoring", services=len(self.detector.services), buses=sorted(listen_to))
 
     def _open_link(self, name: str, bus: Bus, *, listens: bool, publishes: bool) -> None:
-        """Open the link to a bus, or replace it if its address or its parts have changed."""
+        """Open the link to a bus; replace one with another address, or with other parts than it needs now."""
         before = self.links.get(name)
         have = before and (before.bus, before.listener is not None, before.publisher is not None)
         if have == (bus, listens, publishes):
@@ -291,7 +300,7 @@ class Monitor:
     # -- listen, judge, publish
 
     async def run(self) -> None:
-        """Listen, judge and publish until cancelled."""
+        """Run the listeners, the publishers, the state keeper and the evaluator until cancelled."""
         async with asyncio.TaskGroup() as group:
             self._group = group
             for link in self.links.values():
@@ -301,13 +310,14 @@ class Monitor:
             await self.evaluator.run(group)
 
     def _start(self, link: BusLink, group: asyncio.TaskGroup) -> None:
+        """Start the tasks of a link's listener and publisher, in `group`."""
         if link.listener is not None:
             link.run(group, link.listener.run(), "listen")
         if link.publisher is not None:
             link.run(group, self.publish_queued(link.publisher), "publish")
 
     def publish(self, verdict: Verdict) -> None:
-        """Log a verdict, ours or our owner's, and queue it for every bus that is to have it."""
+        """Log a verdict, of the detector or of the owner, and queue it for each bus that is to have it."""
         is_for_all = self._everywhere or verdict.subject not in (Subject.SERVICE, Subject.WATCH)
         for name, link in self.links.items():
             if link.publisher is not None and (is_for_all or name == self._home):
@@ -315,11 +325,12 @@ class Monitor:
         log_verdict(verdict, leads=self._leadership.fence(self._home) is not None)
 
     async def publish_queued(self, publisher: Publisher) -> None:
-        """Publish what is queued for one bus, and note what the bus has, until cancelled."""
+        """Publish the verdicts queued for one bus, and note each that the bus has, until cancelled."""
         async for published in publisher.run():
             self._note_published(published)
 
     def _note_published(self, published: PublishedVerdict) -> None:
+        """Record the delay of a published verdict, and plan the refresh of its health key."""
         verdict = published.verdict
         self.metrics.observe_delay(verdict)
         if verdict.subject is Subject.SERVICE and verdict.gap_sec is None:
@@ -327,10 +338,10 @@ class Monitor:
         elif verdict.subject is Subject.WATCH and verdict.state is State.UP:
             self._health.resume(verdict.svc)
 
-    # -- what keeps it from its work
+    # -- health keys and trouble
 
     async def _maintain(self) -> None:
-        """Refresh the health keys and report what keeps the monitor from its work, once a second."""
+        """Refresh the health keys and set the owner's degraded status, once a second, until cancelled."""
         while True:
             try:
                 await self._refresh_health()
@@ -343,6 +354,10 @@ class Monitor:
             await asyncio.sleep(MAINTAIN_EVERY_SEC)
 
     async def _refresh_health(self) -> None:
+        """Write the health keys that are due, if this process leads on `home`.
+
+        Raise BusError if the bus fails.
+        """
         fence = self._leadership.fence(self._home)
         if fence is not None:
             lease = monitor_lease_key(self._owner.name)
@@ -350,7 +365,7 @@ class Monitor:
                 self._leadership.deny_leadership(self._home)
 
     def describe_trouble(self) -> str | None:
-        """Return what keeps the monitor from its work, in words for a beat's `detail`; None if nothing."""
+        """Return why the monitor can't do its work, as text for a beat's `detail`; None if it can."""
         refusing = [
             f"{len(link.publisher)} untold on {name} ({link.publisher.refusal})"
             + (f", {link.publisher.superseded} superseded" if link.publisher.superseded else "")
@@ -376,7 +391,7 @@ class Monitor:
 
     @property
     def evaluations(self) -> int:
-        """How often the detector was evaluated: while it grows, detection works."""
+        """The number of evaluations of the detector: while it grows, detection works."""
         return self.evaluator.evaluations
 
     def unheard_buses(self) -> list[str]:
@@ -393,12 +408,16 @@ class Monitor:
         return [*unheard, "memory"] if self.detector.is_restoring else unheard
 
     def leadership_changed(self, bus: str) -> None:
-        """Have the publisher of a bus look whether it leads now."""
+        """Wake the publisher of a bus, if there is one: the leadership there has changed."""
         link = self.links.get(bus)
         if link is not None:
             link.wake_publisher()
 
     async def _take_over(self, bus: str, fence: Fence, queued_fields: Collection[str]) -> None:
+        """Adopt what the leader of `bus` before us published, except for the queued fields.
+
+        Raise BusError.
+        """
         if bus == self._home:
             await self.state.take_over(bus, fence, queued_fields)
         else:
@@ -407,15 +426,18 @@ class Monitor:
     # -- what the feed reports
 
     def _silence_ended(self) -> None:
+        """Have the end of a saved silence saved soon."""
         self.state.save_soon()
 
     def _session_opened(self, bus: str) -> None:
+        """After a session on `bus` began, have recent writes compared and lost buses restored."""
         self.links[bus].check_after_gap(self.detector.buses[bus].clock.proof.mono)
         if self._group is not None:
             self._group.create_task(self.state.restore_lost_buses(bus), name=f"restore_lost_buses:{bus}")
 
 
 def _group_by_bus(suspects: Sequence[Suspect]) -> dict[str, list[str]]:
+    """Return the names of the suspects by bus."""
     found: dict[str, list[str]] = {}
     for suspect in suspects:
         found.setdefault(suspect.bus, []).append(suspect.svc)
@@ -423,7 +445,7 @@ def _group_by_bus(suspects: Sequence[Suspect]) -> dict[str, list[str]]:
 
 
 def log_verdict(verdict: Verdict, *, leads: bool) -> None:
-    """Log a verdict; `leads` is False if another listener leads and will publish it."""
+    """Log a verdict; `leads` is False if another process leads and will publish it."""
     known: dict[str, Any] = {
         "reason": verdict.reason,
         "late_sec": verdict.late_sec,

@@ -1,19 +1,20 @@
 -- include: fence.lua
--- Makes verdicts public, each all or nothing.
+-- Publishes verdicts: for each, writes roster, log, health key and channel, or nothing.
 --
 -- KEYS: the lease, the roster, the log, then a health key for each verdict.
 -- ARGV: the fence, the log's length, then for each verdict eight values:
 --   field    in the roster
 --   assumed  the verdict that holds while nothing is stored
 --   verdict  the new one
---   mark     of a verdict that changes no state, the same wherever it comes from; '' for one that does
---   value    what the roster is to hold, '' to forget the field
---   event    the alert object, '' for none; it is also what the health key is to hold
---   channel  where it is published, '' for nowhere
---   ttl      of the health key in seconds, 0 to leave no such key, -1 to leave it alone
--- Returns for each verdict 0 (already so), 1 (told) or 2 (told, but the channel was refused), and 2 more where the
--- stored entry could not be read: such an entry is no sign of any state, so the verdict is told; or the server's
--- refusal of a write, and then the verdicts before that one are told, and are "already so" the next time.
+--   mark     the event id of a verdict that changes no state, the same from every healer; '' for one that does
+--   value    the new roster entry, '' to delete the field
+--   event    the alert object, '' for none; it is also the value of the health key
+--   channel  the channel to publish the event on, '' for none
+--   ttl      of the health key in seconds, 0 to delete the key, -1 to leave it unchanged
+-- Returns for each verdict 0 (was published already), 1 (published) or 2 (published, but the channel was refused);
+-- 3 and 4 are 1 and 2 for a stored entry that could not be read: such an entry shows no state, so the verdict is
+-- published. If the server refuses a write, returns that error instead: the verdicts before that one are published,
+-- and give 0 the next time.
 
 local roster, log = KEYS[2], KEYS[3]
 local length = ARGV[3]
@@ -31,20 +32,23 @@ local function stored_entry(field)
   return {}, false
 end
 
+-- Returns true if the stored entry shows that the verdict is published already.
 local function already_so(entry, assumed, verdict, mark)
   if mark ~= '' then
-    -- of one that was told down meanwhile its next ok is the news
+    -- if the state has changed meanwhile, the next ok is published instead
     return entry and entry.verdict and (entry.mark == mark or entry.verdict ~= verdict)
   end
   return (entry or { verdict = assumed }).verdict == verdict
 end
 
--- Each returns the error where the server refuses, nothing where it does as it is told.
+-- `remember` and `keep` return the server's error, nil for success.
 
+-- Returns a reply if it is an error, else nil.
 local function refusal(reply)
   return type(reply) == 'table' and reply.err and reply or nil
 end
 
+-- Sets a field of the roster, or deletes it for the value ''.
 local function remember(field, value)
   if value == '' then
     return refusal(redis.pcall('HDEL', roster, field))
@@ -52,6 +56,7 @@ local function remember(field, value)
   return refusal(redis.pcall('HSET', roster, field, value))
 end
 
+-- Sets a health key for `ttl` seconds; 0 deletes it, -1 leaves it unchanged.
 local function keep(health, event, ttl)
   if ttl == '-1' then
     return nil
@@ -62,26 +67,27 @@ local function keep(health, event, ttl)
   return refusal(redis.pcall('SET', health, event, 'EX', ttl))
 end
 
+-- Publishes one verdict; returns its outcome, 0 to 4, or the server's error.
 local function tell(health, field, assumed, verdict, mark, value, event, channel, ttl)
   local stored, readable = stored_entry(field)
   if already_so(stored, assumed, verdict, mark) then
     return 0
   end
   if value == '' and not stored then
-    -- forgotten already: an answer got lost, and this is asked again
+    -- the field is deleted already: the answer was lost, and this is the second attempt
     return keep(health, '', '0') or 0
   end
   local id = event ~= '' and redis.call('XADD', log, 'MAXLEN', '~', length, '*', 'event', event)
   local failed = remember(field, value) or keep(health, event, ttl)
   if failed then
-    -- an entry that stayed would be written again at each new attempt
+    -- else each new attempt would add another event to the log
     if id then
       redis.pcall('XDEL', log, id)
     end
     return failed
   end
   if channel ~= '' then
-    -- what is on the log must not be undone because the channel is closed to us
+    -- a channel that the ACL refuses must not undo the event on the log
     local sent = redis.pcall('PUBLISH', channel, event)
     if type(sent) == 'table' and sent.err then
       return readable and 2 or 4

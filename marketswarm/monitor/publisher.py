@@ -1,11 +1,11 @@
 """Publishing of verdicts on one bus: log, roster, `health:` key and channel, in one step of a script.
 
 A verdict that a bus does not take stays in the queue, in order, and is offered again until the bus takes it.
-Offering a verdict twice does no harm: the script looks whether it is published already. While another
-listener leads, verdicts stay queued until the roster shows that the leader published them. What a bus took
-and did not keep is published again, under the same id (`verdict_queue.py`).
+It does no harm to offer a verdict twice: the script checks whether it is published already. While another
+process leads, verdicts stay queued until the roster shows that the leader published them. A verdict that a
+bus took and lost again is published again, under the same id (`verdict_queue.py`).
 
-`LogLength` decides how many events the log of alerts keeps: a death and a recovery of every service, and all
+`LogLength` computes how many events the log of alerts keeps: a death and a recovery of every service, and all
 unread events up to a limit.
 """
 
@@ -87,7 +87,10 @@ class LogLength:
         return self.unread >= self.most
 
     async def current(self, bus: Bus) -> int:
-        """Return the length to trim the log to; ask the bus once a second what its readers left unread."""
+        """Return the length to trim the log to.
+
+        Once a second, read from the bus how many events are unread.
+        """
         now = time.monotonic()
         if now - self._asked_at >= ASK_EVERY_SEC:
             self._asked_at = now
@@ -98,6 +101,10 @@ class LogLength:
         return min(max(length_for(self.services), self.unread + ROOM), self.most)
 
     async def _ask(self, bus: Bus) -> int:
+        """Return the number of unread events by the slowest group of readers.
+
+        The last number if the bus fails.
+        """
         try:
             groups = await bus.ask(bus.client.xinfo_groups(ALERT_LOG), ASK_WITHIN_SEC)
             return max(map(_unread, groups), default=0)
@@ -120,8 +127,8 @@ class Publisher:
         listener: the program whose roster and lease count on the bus: `healer` or `sentinel`.
         log_length: how long the log of alerts is to be.
         encode: encodes a verdict; called only when the verdict is offered, since very many may be queued.
-        leadership: who leads on the bus.
-        take_over: called before the first offer after another listener led, with a live view of the roster
+        leadership: the leadership on the bus.
+        take_over: called before the first offer after another process led, with a live view of the roster
             fields of all queued verdicts. A BusError that it raises postpones the offer.
     """
 
@@ -143,40 +150,40 @@ class Publisher:
         self._leadership = leadership
         self._take_over = take_over
         self._fence_in_use: Fence | None = UNFENCED
-        """The fence under which the roster was taken over last; a sole listener has nothing to take over."""
+        """The fence under which the roster was taken over last; a sole leader has nothing to take over."""
         self._queue = VerdictQueue()
         self._compared: dict[str, float] = {}
         """By roster field, the `ts` of the entry that pending verdicts were compared with last."""
         self._recent = RecentWrites()
         self._gap_began_at: float | None = None
-        """When the gap began after which nobody has compared yet what the bus still holds."""
+        """When the gap began after which recent writes are yet to be compared (monotonic), or None."""
         self._has_work = asyncio.Event()
         self._limit_logged_at = float("-inf")
         self._limit_logged = (0, 0)  # the superseded and forgotten verdicts in the last log line about them
         self.retries = 0
-        """How often the bus took nothing, since the process began."""
+        """The number of failed attempts to publish on the bus, since the process began."""
         self.refusal: str | None = None
-        """The reason for which the bus takes nothing now, as `BusError` gives it; None while it takes all."""
+        """The reason of the last failed attempt, as `BusError` gives it; None after a successful one."""
 
     def __len__(self) -> int:
         return len(self._queue)
 
     @property
     def superseded(self) -> int:
-        """How many verdicts were dropped because too many were queued and later ones made up for them."""
+        """The number of verdicts dropped since too many were queued and later ones made up for them."""
         return self._queue.superseded
 
     @property
     def forgotten(self) -> int:
-        """How many verdicts that the bus took lately can't be published again, should it have lost them."""
+        """The number of recent writes dropped at the limit: if the bus loses them, they stay lost."""
         return self._recent.dropped
 
     def set_service_count(self, services: int) -> None:
-        """Set the limits of the queue and of the recent writes for so many services."""
+        """Set the limits of the queue and of the recent writes for this number of services."""
         self._queue.limit = self._recent.limit = queue_limit(services)
 
     def enqueue(self, verdict: Verdict) -> None:
-        """Add a verdict to the queue. Never blocks, and drops only what is superseded."""
+        """Add a verdict to the queue, which never blocks and drops only superseded verdicts."""
         now = time.monotonic()
         is_local = is_local_loss(verdict, self._leadership.leader_heard_bus_at(verdict.svc), now)
         self._queue.add(PendingVerdict(verdict, now, is_local))
@@ -184,7 +191,7 @@ class Publisher:
         self._log_limits(now)
 
     def wake(self) -> None:
-        """Have the queue looked at again: the leadership on this bus has changed."""
+        """Have the leadership and the queue checked again: the leadership on this bus has changed."""
         self._has_work.set()
 
     def check_after_gap(self, gap_began_at: float) -> None:
@@ -194,13 +201,16 @@ class Publisher:
         self._has_work.set()
 
     def take_over_queue(self, other: "Publisher") -> None:
-        """Put what another publisher still has queued before our own: the bus's address has changed."""
+        """Put the verdicts queued in another publisher before our own: the bus's address has changed."""
         self._queue.add_first(other._queue)  # noqa: SLF001 - of the same class
         if self._queue:
             self._has_work.set()
 
     async def run(self) -> AsyncIterator[PublishedVerdict]:
-        """Publish until cancelled; yield each verdict that the bus has, be it from an earlier offer."""
+        """Publish until cancelled.
+
+        Yield each verdict that the bus has now, from this offer or an earlier one.
+        """
         failures = 0
         while True:
             await self._has_work.wait()
@@ -221,9 +231,9 @@ class Publisher:
                 failures, self.refusal = 0, None
 
     async def publish_queued(self) -> AsyncIterator[PublishedVerdict]:
-        """Take one step: offer what is queued, or take over as leader, or compare with the leader's roster.
+        """Take one step: offer the queue, take over as leader, or compare the queue with the leader's roster.
 
-        Raise BusError; what was not published stays in the queue.
+        Yield each verdict that the bus has now. Raise BusError; verdicts that are not published stay queued.
         """
         fence = self._leadership.fence(self.bus.name)
         if fence != self._fence_in_use:
@@ -236,7 +246,7 @@ class Publisher:
             else:
                 self._has_work.clear()
         elif fence != self._fence_in_use:
-            # only now is the roster final: whoever led before is fenced off
+            # the roster is final only now: the writes of the leader before are refused
             await self._drop_published()
             await self._take_over(fence, self._queue.fields)
             self._compared.clear()
@@ -270,7 +280,7 @@ class Publisher:
         self._has_work.clear()
 
     async def _requeue_lost(self) -> None:
-        """After a gap, put what the bus took and did not keep before what is queued."""
+        """After a gap, put the verdicts that the bus took and lost before the queued ones. Raise BusError."""
         gap_began_at, self._gap_began_at = self._gap_began_at, None
         if gap_began_at is None:
             return
@@ -286,7 +296,7 @@ class Publisher:
         self._queue.add_first([PendingVerdict(verdict, now) for verdict in lost])
 
     async def _drop_published(self) -> None:
-        """Drop what the leader published, by what its roster holds."""
+        """Drop the queued verdicts that the leader published, by its roster. Raise BusError."""
         pending: dict[str, list[PendingVerdict]] = {}
         for one in self._queue:
             pending.setdefault(roster_field(one.verdict), []).append(one)
@@ -308,7 +318,7 @@ class Publisher:
         self._queue.remove(published)
 
     async def _load_entries(self, fields: Sequence[str]) -> dict[str, RosterEntry | None]:
-        """Return what the roster holds of each field."""
+        """Return the roster's entry for each field, None if there is none. Raise BusError."""
         found: dict[str, RosterEntry | None] = {}
         for start in range(0, len(fields), AT_ONCE):
             some = fields[start : start + AT_ONCE]
@@ -320,7 +330,7 @@ class Publisher:
         return found
 
     async def _replace_wrong_types(self, error: BusError) -> None:
-        """Delete those of our keys that hold another type than ours, if that is what the bus refuses for."""
+        """Delete our keys that hold a value of another type, if that is the error; ignore a failure of it."""
         if is_wrong_type(error):
             lease, roster, stream = self._keys
             with contextlib.suppress(BusError):
@@ -341,10 +351,11 @@ class Publisher:
 
 
 def length_for(services: int) -> int:
-    """Return the length of the log for a truth with so many services."""
+    """Return the events that the log keeps for so many services: three for each, at least 100,000."""
     return max(LEAST, EVENTS_EACH * services)
 
 
 def _unread(group: dict[str, Any]) -> int:
+    """Return the number of events that a consumer group has not acknowledged, from its XINFO GROUPS entry."""
     lag, pending = group.get("lag"), group.get("pending")
     return sum(count for count in (lag, pending) if isinstance(count, int))

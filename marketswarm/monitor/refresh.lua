@@ -1,6 +1,6 @@
 -- include: fence.lua
--- Keeps health keys alive: KEYS after the lease are the keys, ARGV after the fence the object and the life in
--- seconds of each.
+-- Writes health keys. KEYS: the lease, then the health keys. ARGV: the fence, then for each key its value and its
+-- time to live in seconds. Returns the number of keys, or -1 for a fence that does not hold.
 for n = 2, #KEYS do
   redis.call('SET', KEYS[n], ARGV[2 * n - 1], 'EX', ARGV[2 * n])
 end

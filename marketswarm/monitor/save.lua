@@ -1,8 +1,10 @@
 -- include: fence.lua
--- Saves a listener's memory: KEYS after the lease are hashes, ARGV after the fence is for each of them a number of
--- fields to set, these with their values, a number of fields to forget, and these.
+-- Saves a monitor's state. KEYS: the lease, then hashes. ARGV: the fence, then for each hash the number of fields to
+-- set, these fields with their values, the number of fields to delete, and these fields.
+-- Returns 1, or -1 for a fence that does not hold.
 local at = 3
 
+-- Returns the next number in ARGV.
 local function take()
   local count = tonumber(ARGV[at])
   at = at + 1

@@ -1,8 +1,8 @@
-"""The saved state of a monitor: restore what an earlier run saved, then save what a later run must know.
+"""The saved state of a monitor: restore the state of an earlier run, then save it for a later run.
 
 State that is not saved is lost with the process. A `health:` key that is not refreshed expires, and its
-readers conclude that nobody vouches for the service. So each save that a bus refuses is counted
-(`SaveFailures`), and what is not saved now is reported as trouble.
+readers conclude that the service is not monitored. So each save that a bus refuses is counted
+(`SaveFailures`), and state that can't be saved now is reported as trouble.
 """
 
 import asyncio
@@ -36,10 +36,10 @@ from marketswarm.time_slice import TimeSlice
 
 SAVE_EVERY_SEC: Final = 1.0
 SAVE_SOON_SEC: Final = 0.05
-"""The pause before the end of a silence is saved: a run that is killed must not leave the silence behind."""
+"""The shortest time between two saves: a run that is killed must not leave an ended silence on the bus."""
 RETRY_SEC: Final = 0.5
 COMPLAIN_EVERY: Final = 60
-"""Attempts to read the state between two log lines that say that it can't be read."""
+"""Failed attempts to read the state between two log lines about them."""
 COMPLAIN_EVERY_SEC: Final = 30.0
 
 Save = Callable[[str, Fence], Awaitable[None]]
@@ -48,9 +48,9 @@ log = logs.get("vigil")
 
 
 class SaveFailures:
-    """Failed saves: which of them fail now, and how many failed since the process began.
+    """Counts failed saves, and keeps those that fail now.
 
-    `counts` has the failed attempts by what was to be saved: `silences`, `notes`, `health`.
+    `counts` has the failed attempts by kind of state: `silences`, `notes`, `health`.
     """
 
     def __init__(self) -> None:
@@ -59,7 +59,10 @@ class SaveFailures:
         self._logged: dict[str, tuple[str, float]] = {}  # the last reason that was logged, and when
 
     def record_failure(self, what: str, error: BusError) -> None:
-        """Record that a save failed; log a new reason at once, and a lasting one again every 30 s."""
+        """Record that a save of `what` failed.
+
+        Log a new reason at once, and a lasting one again every 30 s.
+        """
         self.counts[what] += 1
         self._failing[what] = error
         reason, at = self._logged.get(what, ("", 0.0))
@@ -76,28 +79,28 @@ class SaveFailures:
             )
 
     def record_success(self, what: str) -> None:
-        """Record that a save succeeded; log the end of a failure that was logged."""
+        """Record that a save of `what` succeeded; log it if the save before failed."""
         if self._failing.pop(what, None) is not None:
             del self._logged[what]
             log.info("vigil.saved_again", what=what)
 
     def describe(self) -> str | None:
-        """Return what is not saved now, in words for a beat's `detail`; None if everything is."""
+        """Return which state is not saved now, as text for a beat's `detail`; None if all is saved."""
         found = [f"{what} not saved on {error.bus} ({error.reason})" for what, error in self._failing.items()]
         return ", ".join(found) or None
 
 
 class StateKeeper:
-    """Restores and saves the state of one listener.
+    """Restores and saves the state of one monitor.
 
     Args:
         detector: the detector whose state it is.
         restarts: the observer whose last beats are saved, too.
         health: the health keys to restore.
-        listener: whose keys they are: `healer` or `sentinel`.
+        listener: the program whose keys they are: `healer` or `sentinel`.
         bus: returns a bus in force by its name. Raises KeyError.
         publish: called with each verdict that follows from the restored state.
-        leadership: who may save.
+        leadership: the leadership on the bus; only a leader saves.
         failures: records which saves the bus refuses.
     """
 
@@ -126,7 +129,7 @@ class StateKeeper:
         self._buses_asked: set[str] = set()  # buses that were asked for lost buses
         self._save_now = asyncio.Event()
         self.trouble: str | None = None
-        """Why nothing is concluded yet, in words for a beat's `detail`; None once the state is restored."""
+        """Why the state can't be restored, as text for a beat's `detail`; None without a failure."""
 
     async def run(self, home: str) -> None:
         """Restore the state from the bus `home`, then save it there until cancelled."""
@@ -151,7 +154,7 @@ class StateKeeper:
     # -- restore
 
     async def _restore_from(self, home: str) -> None:
-        """Restore the state from a bus, again and again until it can be read."""
+        """Restore the state from the bus `home`; try again every 0.5 s until it can be read."""
         failures = 0
         while self._detector.is_restoring:
             try:
@@ -169,7 +172,10 @@ class StateKeeper:
         log.info("vigil.recalled", services=len(self._detector.services))
 
     async def restore(self, store: StateStore) -> None:
-        """Apply what an earlier run saved in `store`, and publish what follows. Raise BusError."""
+        """Apply the state that an earlier run saved in `store`, and publish the verdicts that follow.
+
+        Raise BusError if the bus fails.
+        """
         roster = await store.load_roster()
         silences, clocks = await store.load_silences()
         saved_beats = await store.load_saved_beats()
@@ -192,7 +198,7 @@ class StateKeeper:
         self._restored.set()
 
     async def _read_all_last_beats(self) -> dict[str, LastBeat]:
-        """Return the last beats of all services on the buses that answer."""
+        """Return the last beats under `beat:<svc>` of all services on the buses that answer."""
         found: dict[str, LastBeat] = {}
         # a reseed may drop some of them meanwhile
         for bus, watched in [(self._bus(name), each) for name, each in self._detector.buses.items()]:
@@ -204,6 +210,10 @@ class StateKeeper:
         return found
 
     async def _restore_health(self, roster: Mapping[str, RosterEntry], *, replace: bool = False) -> None:
+        """Restore the health keys of the services in the roster.
+
+        With `replace`, also of verdicts of our own.
+        """
         time_slice = TimeSlice()
         for svc, entry in roster.items():
             await time_slice.pause()
@@ -211,6 +221,7 @@ class StateKeeper:
                 self._health.restore(svc, entry, replace=replace)
 
     def _restore_refused_channels(self, roster: Mapping[str, RosterEntry]) -> None:
+        """Restore the channels that the roster holds as refused, and publish the verdicts that follow."""
         for field, entry in roster.items():
             if field.startswith(WATCH_FIELD) and entry.verdict is State.DOWN:
                 since = entry.ts or read_clocks().wall
@@ -221,6 +232,7 @@ class StateKeeper:
                     self._publish(verdict)
 
     def _restore_lost_buses(self, roster: Mapping[str, RosterEntry]) -> None:
+        """Restore the buses that the roster holds as lost, and publish the verdicts that follow."""
         for field, entry in roster.items():
             if field.startswith(BUS_FIELD) and entry.verdict is State.DOWN:
                 name, as_deaf = field.removeprefix(BUS_FIELD), entry.reason() == "deaf"
@@ -229,7 +241,10 @@ class StateKeeper:
                     self._publish(verdict)
 
     async def restore_lost_buses(self, name: str) -> None:
-        """Look, once, on another bus than `home` for losses of buses: perhaps only that bus took them."""
+        """Restore, once, the losses of buses that the bus `name` holds: perhaps no other bus took them.
+
+        If that bus fails, the next call tries again.
+        """
         if name in self._buses_asked:
             return
         with contextlib.suppress(BusError, KeyError):
@@ -240,7 +255,7 @@ class StateKeeper:
     # -- take over as leader
 
     async def take_over(self, home: str, fence: Fence, queued_fields: Collection[str]) -> None:
-        """Adopt the roster that the leader before us wrote, except for the fields that we have queued.
+        """Adopt the roster that the leader before us wrote, except for the fields of our own queued verdicts.
 
         Raise BusError.
 
@@ -259,7 +274,7 @@ class StateKeeper:
         time_slice = TimeSlice()
         for svc, published in combine_saved_state(roster, {}, {}, buses):
             await time_slice.pause()
-            # looked up only now: something may have been concluded meanwhile
+            # check at this moment: a verdict on it may have been queued meanwhile
             if svc not in queued_fields:
                 adopt_state(self._detector, svc, published, read_clocks())
         self._adopt_buses(home, roster, queued_fields)
@@ -270,9 +285,10 @@ class StateKeeper:
         self._save_now.set()
 
     async def take_over_buses(self, name: str, queued_fields: Collection[str]) -> None:
-        """Adopt which buses another bus than `home` holds as lost, except for those that we have queued.
+        """Adopt the losses of buses in the roster of a bus other than `home`, except for our queued fields.
 
-        A loss that it does not hold may have been published elsewhere: a bus that refuses took nothing.
+        A loss that it does not hold may be published elsewhere: a bus that refuses writes took nothing. Raise
+        BusError.
         """
         roster = await StateStore(self._bus(name), self._listener).load_roster(f"{BUS_FIELD}*")
         self._restore_lost_buses(
@@ -282,10 +298,11 @@ class StateKeeper:
     def _adopt_buses(
         self, home: str, roster: Mapping[str, RosterEntry], queued_fields: Collection[str]
     ) -> None:
+        """Adopt which buses the roster of `home` holds as lost or as found, except for our queued fields."""
         published = {field: entry for field, entry in roster.items() if field not in queued_fields}
         for name in self._detector.buses:
             entry = published.get(BUS_FIELD + name)
-            # of its own loss a bus holds at most what it took afterwards, so home does not count here
+            # a bus holds its own loss only if it took that afterwards, so `home` itself does not count here
             if name != home and entry is not None and entry.verdict is State.UP:
                 adopt_found_bus(self._detector, name)
         self._restore_lost_buses(published)
@@ -293,7 +310,7 @@ class StateKeeper:
     # -- save
 
     async def _try_to_save(self, home: str, fence: Fence, what: str, save: Save) -> bool:
-        """Save once; return False, and record it, if the bus refused."""
+        """Call `save` once; record its success or failure as `what`, and return True if it succeeded."""
         try:
             await save(home, fence)
         except BusError as error:
@@ -304,6 +321,7 @@ class StateKeeper:
         return True
 
     async def _save_silences(self, home: str, fence: Fence) -> None:
+        """Save the silences that changed; if that fails, keep them unsaved. Raise BusError."""
         unsaved = self._detector.take_unsaved_silences()
         saved = False
         try:
@@ -317,6 +335,7 @@ class StateKeeper:
                 self._detector.return_unsaved_silences(unsaved)
 
     async def _save_beats(self, home: str, fence: Fence) -> None:
+        """Save the last beats that changed; if that fails, keep them unsaved. Raise BusError."""
         beats = self._restarts.take_unsaved(read_clocks().mono)
         saved = not beats
         try:
@@ -326,7 +345,10 @@ class StateKeeper:
                 self._restarts.save_soon(svc)
 
     async def _replace_wrong_types(self, home: str, error: BusError) -> bool:
-        """Delete those of our keys that hold another type than ours; return True if that was the error."""
+        """Delete our keys that hold a value of another type, if that is the error.
+
+        Return True if one was deleted.
+        """
         if is_wrong_type(error):
             with contextlib.suppress(BusError):
                 return await StateStore(self._bus(home), self._listener).replace_wrong_types()

@@ -1,4 +1,4 @@
-"""What a listener keeps on a bus, so that a restart forgets no silence: keys, reading, writing.
+"""The hashes in which a monitor keeps its state on a bus: keys, reading, writing.
 
 There are three hashes. The roster holds each verdict; publish.lua writes it. `<listener>:silence` holds how
 long each service has been silent, once that is worth saving: `<at> <since> <seen> <bus>`, where `at` is a
@@ -57,15 +57,15 @@ SAVE_SCRIPT: Final = Script.beside("marketswarm.monitor", "save.lua")
 
 Clocks = Mapping[str, tuple[float, float]]
 LONGEST_SAVED_BEAT: Final = 65_536
-"""More bytes than a saved beat takes with as many instances as are kept, each with the longest name."""
+"""Bytes; a saved beat with the most instances that are kept, each with the longest name, is shorter."""
 
 
 @dataclass(frozen=True, slots=True)
 class RosterEntry:
     """A verdict as the roster holds it: `up` or `down`, published at `ts`.
 
-    `ts` and `since` (the last beat before it) are epoch seconds, `ts` is 0 where it is unusable. `event` is
-    the alert event of one that is down, as JSON.
+    `ts` and `since` (the last beat before it) are epoch seconds; `ts` is 0 if the stored one is unusable.
+    `event` is the alert event of a service that is down, as JSON.
     """
 
     verdict: State
@@ -83,9 +83,9 @@ class RosterEntry:
 
 
 class SavedSilence(NamedTuple):
-    """A saved silence: it began `at` by the listening clock of `bus`, and `since` in epoch seconds.
+    """A saved silence, which began `at` by the listening clock of `bus`, and at `since` in epoch seconds.
 
-    The silence of a service that was never `seen` began when it was first watched; its `since` means nothing.
+    If the service was never `seen`, the silence began when it was first watched, and `since` is 0.
     """
 
     at: float
@@ -95,7 +95,10 @@ class SavedSilence(NamedTuple):
 
 
 class StateStore:
-    """The hashes of one listener on one bus. Every method that asks the bus may raise BusError."""
+    """The hashes of one listener (`healer` or `sentinel`) on one bus.
+
+    Every async method may raise BusError.
+    """
 
     def __init__(self, bus: Bus, listener: str) -> None:
         self.bus = bus
@@ -107,7 +110,8 @@ class StateStore:
     async def load_roster(self, match: str | None = None) -> dict[str, RosterEntry]:
         """Return the stored verdicts by field: the service, or `bus:<name>` and so on.
 
-        `match` limits them to fields of a pattern. An entry that can't be read is reported and left out.
+        `match` is a glob pattern that limits the fields. An entry that can't be read is reported and left
+        out.
         """
         found: dict[str, RosterEntry] = {}
         async for field, value in self._scan(self.roster_key, match):
@@ -120,9 +124,9 @@ class StateStore:
         return found
 
     async def load_silences(self) -> tuple[dict[str, SavedSilence], dict[str, tuple[float, float]]]:
-        """Return the silences by service; and by bus its clock's reading `at` the wall time of the save.
+        """Return the saved silences by service, and the saved clocks by bus: reading and wall time.
 
-        What can't be read is reported and left out.
+        A field that can't be read is reported and left out.
         """
         services: dict[str, SavedSilence] = {}
         clocks: dict[str, tuple[float, float]] = {}
@@ -137,7 +141,7 @@ class StateStore:
         return services, clocks
 
     async def load_saved_beats(self) -> dict[str, SavedBeat]:
-        """Return the saved last beats by service; what can't be read is reported and left out."""
+        """Return the saved last beats by service; a field that can't be read is reported and left out."""
         found: dict[str, SavedBeat] = {}
         async for svc, raw in self._scan(self.heard_key):
             saved = parse_saved_beat(raw)
@@ -148,12 +152,12 @@ class StateStore:
         return found
 
     async def replace_wrong_types(self) -> bool:
-        """Delete those of the keys that are no hash; return True if there was one."""
+        """Delete the keys of the listener that are not a hash; return True if there was one."""
         keys = (self.roster_key, self.silence_key, self.heard_key, self.lease_key)
         return await replace_wrong_types(self.bus, dict.fromkeys(keys, "hash"))
 
     async def save_beats(self, fence: Fence, beats: Mapping[str, SavedBeat | None]) -> bool:
-        """Write last beats, and delete those that are None; return False if another listener leads."""
+        """Write the last beats, delete the fields that are None; return False if another process leads."""
         kept = [(svc, encode_saved_beat(beat)) for svc, beat in beats.items() if beat is not None]
         gone = [svc for svc, beat in beats.items() if beat is None]
         fields: list[str | bytes] = [each for pair in kept for each in pair]
@@ -165,9 +169,9 @@ class StateStore:
     async def save_silences(
         self, fence: Fence, changed: Mapping[str, WatchedService | None], detector: Detector, now: Moment
     ) -> bool:
-        """Write silences together with the readings of their clocks, and delete those that are None.
+        """Write silences together with the readings of their clocks, and delete the fields that are None.
 
-        Return False if another listener leads.
+        Return False if another process leads.
         """
         clocks: list[str] = []
         for name, bus in detector.buses.items():
@@ -200,8 +204,8 @@ class StateStore:
 def parse_entry(bus: str, key: str, field: str, value: bytes) -> RosterEntry | None:
     """Parse an entry of the roster `key` on `bus`; return None if it has no usable verdict.
 
-    Another part that is unusable is reported and left out: the verdict stands, so an outage still gets its
-    end.
+    Any other part that is unusable is reported and left out: the verdict still counts, so that an outage gets
+    its end.
     """
     found = _parse_object(value)
     if found.get("verdict") not in ("up", "down"):
@@ -221,7 +225,10 @@ def parse_entry(bus: str, key: str, field: str, value: bytes) -> RosterEntry | N
 
 
 def parse_saved_silence(value: bytes) -> SavedSilence | None:
-    """Parse a saved silence, or a reading of a clock (`bus` is empty then); return None for anything else."""
+    """Parse a saved silence, or a clock's reading, for which `bus` is empty.
+
+    Return None for anything else.
+    """
     if len(value) > LONGEST_SILENCE:
         return None
     parts = value.decode("utf-8", "replace").split(" ", 3)
@@ -238,6 +245,7 @@ def parse_saved_silence(value: bytes) -> SavedSilence | None:
 
 
 def _parse_object(value: bytes) -> dict[str, Any]:
+    """Parse a JSON object; return {} for anything else and for too long a value."""
     try:
         found = orjson.loads(value) if len(value) <= LONGEST_ENTRY else None
     except orjson.JSONDecodeError:
@@ -254,7 +262,7 @@ def _encode_event(found: Any) -> bytes | None:
 
 
 def encode_silence(service: WatchedService) -> str:
-    """Return a service's silence as it is saved; `SavedSilence` says what the four values are."""
+    """Return a service's silence as it is saved; `SavedSilence` explains the four values."""
     if service.last_beat is None:
         return f"{service.watched_since:.3f} 0 0 {service.bus.name}"
     return f"{service.last_beat.at:.3f} {service.last_beat.wall:.3f} 1 {service.bus.name}"
@@ -267,10 +275,10 @@ def combine_saved_state(
     bus_of: Mapping[str, str],
     saved_beats: Mapping[str, SavedBeat] | None = None,
 ) -> Iterator[tuple[str, SavedService]]:
-    """Yield each service with what the three hashes hold of it. Pure.
+    """Yield the saved state of each service, combined from the three hashes. Pure.
 
-    `bus_of` names the bus of every service that is watched now. A silence counts only on the clock on which
-    it was saved: if the service has moved to another bus, it counts as not saved.
+    `bus_of` has the present bus of each watched service. A silence counts only on the clock by which it was
+    saved: if the service has moved to another bus, it counts as not saved.
     """
     for svc in (roster.keys() | silences.keys()) - {field for field in roster if ":" in field}:
         entry = roster.get(svc)
@@ -279,7 +287,7 @@ def combine_saved_state(
         since, seen, silent_sec = None if entry is None else entry.since, entry is not None, None
         silence = silences.get(svc)
         if silence is not None and not silence.seen and entry is not None:
-            silence = None  # from before it came up: the run was killed before it could delete it
+            silence = None  # it ended when the service came up; that run was killed before it deleted this
         if silence is not None:
             same = wall is not None and silence.bus == bus_of.get(svc)
             silent_sec = max(0.0, at - silence.at) if same else None
@@ -333,7 +341,8 @@ def parse_saved_beat(raw: bytes) -> SavedBeat | None:
 
 
 def _parse_instances(found: Any) -> dict[str, int] | None:
-    if isinstance(found, list):  # until 0.1.0 there were no more than their names
+    """Return the highest `i` of each other instance, by its boot; None for an unusable value."""
+    if isinstance(found, list):  # until 0.1.0 only the boots were saved
         found = dict.fromkeys(found, 0) if all(type(boot) is str for boot in found) else None
     if not isinstance(found, dict) or len(found) > BOOTS_KEPT:
         return None

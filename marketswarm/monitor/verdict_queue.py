@@ -1,18 +1,18 @@
-"""Verdicts that a bus has yet to take, and those that it took lately. Pure.
+"""Verdicts that are pending for a bus, and those that the bus took recently. Pure.
 
 `VerdictQueue` holds pending verdicts, oldest first. A bus may refuse for a day while services flap. Up to
 `limit` verdicts all are kept. Beyond that, the queue drops outages that began and ended while the bus took
 nothing: nobody knows of them. The rest is bounded by the number of services: the end of an outage that people
 know of, the beginning of an outage that lasts, and a service that was dropped or seen for the first time.
 
-`find_unpublished` is for a listener that stands by. It concludes the same as the leader, a moment earlier or
-later, and keeps its verdicts until the roster shows that the leader published them. If the leader had the
-time to publish a verdict and did not, it saw something else, and the leader's view counts.
+`find_unpublished` is for a process that stands by. It reaches the same verdicts as the leader, a moment
+earlier or later, and keeps them until the roster shows that the leader published them. If the leader had the
+time to publish a verdict and did not, the leader concluded otherwise, and its conclusion counts.
 
-`RecentWrites` holds what a bus took lately: a failover or a crash loses the newest writes. A later write is
-never there without the earlier ones. So of the verdicts on one service those are lost that came after the one
-that the roster holds now. They may be published again, in their order: in the end the roster holds the last
-of them. Publishing again what somebody else published does no harm.
+`RecentWrites` holds the verdicts that a bus took recently: a failover or a crash loses the newest writes. A
+bus that kept a write kept all earlier ones. So of the verdicts on one service those are lost that came after
+the one that the roster holds now. They are published again, in their order, so that in the end the roster
+holds the last of them. It does no harm to publish a verdict again that another process published.
 """
 
 from collections import Counter, OrderedDict, deque
@@ -30,20 +30,20 @@ LEAST: Final = 10_000
 LEADER_HAD_TIME_SEC: Final = 2.0
 """A leader that was alive this long after a verdict of ours had the time to publish the same."""
 CLOCK_TOLERANCE_SEC: Final = 2.0
-"""How far the times of the same verdict, concluded by two healers, may lie apart."""
+"""The greatest difference between the times of the same verdict in two healers."""
 
 RECENT_SEC: Final = 60.0
-"""How long before a gap a bus may have taken what it did not keep."""
+"""A bus may lose writes that it took up to this long before a gap."""
 KEPT_SEC: Final = 2 * RECENT_SEC
-"""How long a write is remembered: the gap is noticed only after it began."""
+"""How long a write is kept here: a gap is detected some time after it began."""
 
 
 @dataclass(frozen=True, slots=True)
 class PendingVerdict:
-    """A verdict and the monotonic time at which it was concluded.
+    """A verdict and the time at which it was concluded, in monotonic seconds.
 
-    `is_local_loss` is True for the loss of a bus that the leader heard and wrote to while this listener heard
-    nothing: only this listener's connection to the bus was lost.
+    `is_local_loss` is True for the loss of a bus that the leader still heard and wrote to: only this process
+    lost its connection to the bus.
     """
 
     verdict: Verdict
@@ -52,19 +52,19 @@ class PendingVerdict:
 
 
 def queue_limit(services: int) -> int:
-    """Return how many verdicts are kept for so many services: one death and one recovery of each."""
+    """Return the number of verdicts to keep for this number of services: two each, at least 10,000."""
     return max(LEAST, 2 * services)
 
 
 class VerdictQueue:
-    """An ordered queue of pending verdicts. `superseded` counts those that were dropped at the limit."""
+    """An ordered queue of pending verdicts. `superseded` counts the verdicts that were dropped at `limit`."""
 
     def __init__(self, limit: int = LEAST) -> None:
         self.limit = limit
         self.superseded = 0
         self._waiting: OrderedDict[int, PendingVerdict] = OrderedDict()
         self._fields: Counter[str] = Counter()  # how many verdicts there are by roster field
-        self._last: dict[str, int] = {}  # by roster field, the key of what was added last
+        self._last: dict[str, int] = {}  # by roster field, the key of the verdict that was added last
         self._offered: set[int] = set()  # the bus may have taken these, and its answer was lost
         self._key = 0
 
@@ -80,7 +80,10 @@ class VerdictQueue:
         return self._fields.keys()
 
     def add(self, pending: PendingVerdict) -> None:
-        """Add a verdict behind all others; at the limit, drop it together with the one that it supersedes."""
+        """Add a verdict at the end; at the limit, drop it together with a last verdict that it cancels out.
+
+        At the limit, a gap is dropped, too.
+        """
         verdict = pending.verdict
         field = roster_field(verdict)
         if len(self._waiting) >= self.limit:
@@ -109,10 +112,12 @@ class VerdictQueue:
             self._last.setdefault(field, self._key)
 
     def next_batch(self, at_most: int) -> list[Verdict]:
-        """Return the oldest verdicts, never two on one service or bus, and note that they are offered.
+        """Return the oldest verdicts, `at_most` so many and only one for each roster field.
 
-        If an answer is lost, the same batch is offered again. The script then recognises each verdict as
-        published already, but only if no later verdict on the same service went along.
+        Mark them as offered.
+
+        If an answer is lost, the same batch is offered again. The script recognises each verdict as published
+        already only if no later verdict on the same service was in the batch.
         """
         some: dict[str, Verdict] = {}
         for key, one in islice(self._waiting.items(), at_most):
@@ -130,12 +135,13 @@ class VerdictQueue:
         return one.verdict
 
     def remove(self, pending: Collection[PendingVerdict]) -> None:
-        """Remove verdicts that somebody else published."""
+        """Remove verdicts that another process published."""
         gone = {id(one) for one in pending}
         for key in [key for key, one in self._waiting.items() if id(one) in gone]:
             self._remove(key)
 
     def _remove(self, key: int) -> None:
+        """Remove the verdict with this key of the queue."""
         one = self._waiting.pop(key)
         self._offered.discard(key)
         field = roster_field(one.verdict)
@@ -147,9 +153,9 @@ class VerdictQueue:
 
 
 def cancel_out(first: Verdict, second: Verdict) -> bool:
-    """Return True if two verdicts in a row on one service leave nothing to publish when neither is known.
+    """Return True if two verdicts in a row on one service need no publication, if neither is published.
 
-    A miss and the ok after it cancel out, and so do the first verdict on a service and its drop. An ok and
+    A miss and the ok after it cancel out, and so do the first verdict on a service and its removal. An ok and
     the miss after it do not: the ok ends an outage that people know of.
     """
     if first.event_id is not None or second.event_id is not None:
@@ -160,7 +166,7 @@ def cancel_out(first: Verdict, second: Verdict) -> bool:
 
 
 def _is_first(verdict: Verdict) -> bool:
-    """Return True if nothing was stored of the service before this verdict."""
+    """Return True if the roster had no entry of the service before this verdict."""
     if verdict.state is State.DOWN:
         return verdict.reason == "never_seen"
     return verdict.state is State.UP and verdict.down_sec is None
@@ -205,10 +211,11 @@ def find_unpublished(
 def is_local_loss(verdict: Verdict, leader_heard_bus_at: float, now: float) -> bool:
     """Return True if a verdict is the loss of a bus that the leader still hears.
 
-    The leader wrote to a bus that is really away a timeout ago at the latest, so half a timeout is proof.
+    If the bus were really away, the leader's last write would be a whole timeout old; a write within half a
+    timeout proves that it is not.
 
     Args:
-        verdict: what this listener concludes at `now`.
+        verdict: a verdict of this process, concluded at `now`.
         leader_heard_bus_at: when the leader was last seen to write to the bus while it heard it.
         now: monotonic seconds, like `leader_heard_bus_at`.
     """
@@ -217,7 +224,7 @@ def is_local_loss(verdict: Verdict, leader_heard_bus_at: float, now: float) -> b
 
 
 def _leader_saw_nothing(left: Sequence[PendingVerdict], leader_seen_at: float) -> bool:
-    """Return True if the leader was alive throughout and published no outage, or could not see one."""
+    """Return True if the leader had time to publish the outage and did not, or each loss in it was local."""
     losses = [one for one in left if one.verdict.state is State.DOWN]
     had_time = leader_seen_at > left[-1].at + LEADER_HAD_TIME_SEC
     return had_time or (bool(losses) and all(one.is_local_loss for one in losses))
@@ -226,7 +233,7 @@ def _leader_saw_nothing(left: Sequence[PendingVerdict], leader_seen_at: float) -
 def _has_changed(
     left: Sequence[PendingVerdict], entry: RosterEntry | None, compared_ts: float | None
 ) -> bool:
-    """Return True if the leader published something on the service since our first pending verdict.
+    """Return True if the leader published a verdict on the service since our first pending verdict.
 
     A service without an entry, which never had one, has not changed: a bus that was never lost has none
     either. If this entry was never compared before, compare its `ts` (the writer's wall clock) with our first
@@ -242,6 +249,7 @@ def _has_changed(
 
 
 def _is_gap_published(one: PendingVerdict, entry: RosterEntry | None) -> bool:
+    """Return True if the roster shows that this gap is published, or that the leader listened during it."""
     if entry is None:
         return False
     # if a verdict was published since the gap began, its publisher listened then and knows better
@@ -250,6 +258,10 @@ def _is_gap_published(one: PendingVerdict, entry: RosterEntry | None) -> bool:
 
 
 def _matches(verdict: Verdict, entry: RosterEntry | None) -> bool:
+    """Return True if the roster's entry has the state of this verdict.
+
+    Without an entry, if none is needed.
+    """
     if entry is None:
         # a service that is not watched has no entry, nor has a bus that was never lost
         return verdict.state is State.UNWATCHED or (
@@ -258,11 +270,11 @@ def _matches(verdict: Verdict, entry: RosterEntry | None) -> bool:
     return entry.verdict is verdict.state
 
 
-# -- what the bus took
+# -- recent writes
 
 
 class RecentWrites:
-    """Verdicts that one bus took, oldest first, with the monotonic time.
+    """Verdicts that one bus took recently, oldest first, with the monotonic times.
 
     At most `limit` are kept; `dropped` counts those that were dropped beyond that.
     """
@@ -273,7 +285,7 @@ class RecentWrites:
         self._taken: deque[tuple[float, Verdict]] = deque()
 
     def record(self, verdict: Verdict, now: float) -> None:
-        """Record that the bus took a verdict at `now`."""
+        """Record that the bus took a verdict at `now`, in monotonic seconds; drop those older than 120 s."""
         self._taken.append((now, verdict))
         while self._taken[0][0] < now - KEPT_SEC:
             self._taken.popleft()
@@ -282,11 +294,14 @@ class RecentWrites:
             self.dropped += 1
 
     def clear(self) -> None:
-        """Forget everything: another listener writes to the bus now."""
+        """Drop all recorded verdicts: another process writes to the bus now."""
         self._taken.clear()
 
     def fields_in_doubt(self, gap_began_at: float) -> list[str]:
-        """Return the roster fields to compare, if the bus was known to be well until `gap_began_at`."""
+        """Return the roster fields whose writes the bus may have lost in a gap that began at `gap_began_at`.
+
+        Writes older than 60 s before the gap are dropped.
+        """
         while self._taken and self._taken[0][0] < gap_began_at - RECENT_SEC:
             self._taken.popleft()
         return list(_by_field(verdict for _, verdict in self._taken))
@@ -297,8 +312,8 @@ class RecentWrites:
         """Return the verdicts that the bus took and does not hold, oldest first.
 
         Args:
-            entries: what the roster holds now of each field in doubt.
-            queued: verdicts to be published yet; the bus may have taken one whose answer was lost.
+            entries: the roster's present entry for each field in doubt.
+            queued: the queued verdicts; the bus may have taken one whose answer was lost.
         """
         later = _by_field(queued)
         gone: set[int] = set()
@@ -310,6 +325,7 @@ class RecentWrites:
 
 
 def _by_field(verdicts: Iterable[Verdict]) -> dict[str, list[Verdict]]:
+    """Return the verdicts by their roster field, in their order."""
     found: dict[str, list[Verdict]] = {}
     for verdict in verdicts:
         found.setdefault(roster_field(verdict), []).append(verdict)
@@ -317,6 +333,7 @@ def _by_field(verdicts: Iterable[Verdict]) -> dict[str, list[Verdict]]:
 
 
 def _holds(entry: RosterEntry | None, verdict: Verdict) -> bool:
-    if entry is None:  # perhaps there never was one; but nobody looks up a service that is not watched
+    """Return True if the roster's entry is that of this verdict; without an entry, if it needs none."""
+    if entry is None:  # the removal of a service leaves no entry
         return verdict.state is State.UNWATCHED
     return entry.verdict is verdict.state and entry.ts == round(verdict.ts, 3)

@@ -1,7 +1,8 @@
-"""The second witness: the last beats that services left under `beat:<svc>`, read many at a time.
+"""The last beats that services stored under `beat:<svc>`, read 500 at a time: a second witness of a silence.
 
-The age of a beat is the age of its key: twice the timeout less the key's remaining life. No clocks are
-compared. A service may write anything under its key: no more of it is read than a beat may have.
+The age of a beat follows from the time to live of its key: twice the timeout less the remaining life. No
+clocks are compared. A service may write anything under its key, so no more bytes are read than a beat may
+have.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -21,10 +22,10 @@ LAST_BEATS_SCRIPT: Final = Script.beside("marketswarm.monitor", "last_beats.lua"
 
 @dataclass(slots=True)
 class StoredBeats:
-    """What was read of the services `asked`.
+    """The result of reading the last beats of the services `asked`.
 
-    `found` has the last beats, `unreadable` has what is wrong with a value that is no beat. A service in
-    neither of them left no last beat.
+    `found` has the last beats; `unreadable` has, for a value that is no beat, what is wrong with it. A
+    service in neither of them stored no last beat.
     """
 
     asked: Sequence[str]
@@ -33,10 +34,10 @@ class StoredBeats:
 
 
 async def read_last_beats(bus: Bus, timeouts: Mapping[str, float]) -> AsyncIterator[StoredBeats]:
-    """Read the last beats of services, given with their timeouts in seconds, some at a time.
+    """Read the last beats of services, given with their timeouts in seconds, 500 at a time.
 
-    If reading some together fails, read them one by one, so that one service can't hide the others. A service
-    that could not be asked is in no answer. Raise BusError when the bus is away.
+    If reading a batch fails, read its services one by one, so that one bad key can't hide the others. A
+    service that could not be read is in no answer. Raise BusError if the bus is away.
     """
     services = iter(timeouts.items())
     while some := dict(islice(services, AT_ONCE)):
@@ -53,7 +54,10 @@ async def read_last_beats(bus: Bus, timeouts: Mapping[str, float]) -> AsyncItera
 async def _one_by_one(
     bus: Bus, timeouts: Mapping[str, float], failed: BusError
 ) -> AsyncIterator[StoredBeats]:
-    """Read each service alone; raise `failed`, the error of reading all together, if none can be read."""
+    """Read each service alone; raise `failed`, the error of reading all together, if none can be read.
+
+    Raise BusError at once if the bus is away.
+    """
     read = 0
     for svc, timeout_sec in timeouts.items():
         try:
@@ -67,6 +71,7 @@ async def _one_by_one(
 
 
 async def _ask(bus: Bus, timeouts: Mapping[str, float]) -> StoredBeats:
+    """Read and parse the last beats of these services with one script. Raise BusError."""
     replies = await bus.script(LAST_BEATS_SCRIPT, [last_beat_key(svc) for svc in timeouts], [MAX_BYTES])
     answer = StoredBeats(list(timeouts))
     for (svc, timeout_sec), payload, left_ms in zip(
@@ -83,7 +88,10 @@ async def _ask(bus: Bus, timeouts: Mapping[str, float]) -> StoredBeats:
 
 
 def beat_age_sec(timeout_sec: float, left_ms: int) -> float | None:
-    """Return a beat's age from its key's PTTL; None if the key has no life, or a longer one than we set."""
+    """Return a beat's age in seconds from its key's PTTL.
+
+    Return None if the key has no time to live, or a longer one than a beat sets.
+    """
     life_ms = 2000 * timeout_sec
     # rounding on the way may make it a millisecond longer
     return max(0.0, life_ms - left_ms) / 1000 if 0 <= left_ms <= life_ms + 1 else None
